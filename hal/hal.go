@@ -1,0 +1,121 @@
+// Package hal says what a board, a bus, a sensor and an actuator are, and what
+// a reading is made of. It holds interfaces and values only; real boards live
+// in hal/board, chips and sources in hal/sensor, simulated ones in hal/sim.
+package hal
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"periph.io/x/conn/v3/i2c"
+)
+
+// ErrNoDevice means that nothing answers where the configuration says a bus,
+// line or chip is. It is worth retrying: a cable can come back.
+var ErrNoDevice = errors.New("hal: no such device")
+
+// Kind is the type of a channel's values.
+type Kind uint8
+
+// The kinds; the zero Kind marks an absent Value.
+const (
+	Absent Kind = iota
+	Float
+	Int
+	Bool
+	Text
+)
+
+// A Channel is one quantity that a sensor measures.
+type Channel struct {
+	Name string // member name in the JSON record: [a-z][a-z0-9_]*, at most 32 bytes
+	Unit string // "°C", "Pa", "%RH", "s", "B", "1/s", "" for none
+	Kind Kind
+}
+
+// A Value is one measured value, or none (Kind Absent) where a channel has
+// nothing to say this time.
+type Value struct {
+	kind Kind
+	num  uint64
+	text string
+}
+
+// FloatValue returns a Float of any float64, NaN and infinities included.
+func FloatValue(f float64) Value { return Value{kind: Float, num: math.Float64bits(f)} }
+
+// IntValue returns an Int.
+func IntValue(i int64) Value { return Value{kind: Int, num: uint64(i)} }
+
+// BoolValue returns a Bool.
+func BoolValue(b bool) Value {
+	v := Value{kind: Bool}
+	if b {
+		v.num = 1
+	}
+	return v
+}
+
+// TextValue returns a Text.
+func TextValue(s string) Value { return Value{kind: Text, text: s} }
+
+// Kind says which of the getters below holds.
+func (v Value) Kind() Kind { return v.kind }
+
+// Float returns a Float's number.
+func (v Value) Float() float64 { return math.Float64frombits(v.num) }
+
+// Int returns an Int's number.
+func (v Value) Int() int64 { return int64(v.num) }
+
+// Bool returns a Bool's truth.
+func (v Value) Bool() bool { return v.num != 0 }
+
+// Text returns a Text's string.
+func (v Value) Text() string { return v.text }
+
+// A Sensor reads one or more channels at once. One goroutine calls Read at a
+// time.
+type Sensor interface {
+	// Channels never changes in a sensor's life.
+	Channels() []Channel
+	// Read returns one value for each channel, in their order. It returns by
+	// ctx's end. After an error the sensor may be read again.
+	Read(ctx context.Context) ([]Value, error)
+	Close() error
+}
+
+// An Actuator is a Sensor whose channels can also be set.
+type Actuator interface {
+	Sensor
+	// Set drives the named channel and returns when a read-back shows it.
+	Set(ctx context.Context, channel string, v Value) error
+}
+
+// A DigitalInput is one input line.
+type DigitalInput interface {
+	Read() (bool, error)
+	// WaitForEdge blocks until the level changes (true), or until timeout or
+	// Close (false). Lines without interrupts poll.
+	WaitForEdge(timeout time.Duration) bool
+	Close() error
+}
+
+// A DigitalOutput is one output line.
+type DigitalOutput interface {
+	Set(high bool) error
+	// Get reads the line back, not a remembered value, where hardware can.
+	Get() (bool, error)
+	Close() error
+}
+
+// A Board hands out buses and lines by name.
+type Board interface {
+	Buses() []string                         // I2C bus names that can be opened, e.g. "/dev/i2c-1"
+	I2C(bus string) (i2c.BusCloser, error)   // shared handles: safe for several chips on one bus
+	Input(line string) (DigitalInput, error) // line is "chip:offset", e.g. "pinctrl-bcm2835:17"
+	Output(line string) (DigitalOutput, error)
+	Close() error
+}
