@@ -1,0 +1,50 @@
+# make help lists the targets.
+SHELL       := /bin/bash
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS     := -s -w -X main.version=$(VERSION)
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOTEST      := go test -race -timeout 20m
+FUZZTIME    ?= 20s
+BENCHTIME   ?= 1s
+N           ?= 200
+
+.PHONY: help build cross demo test lint bench fuzz torture clean
+
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## bin/tidemill-agent and bin/tidemill-bridge, static
+	@mkdir -p bin
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemill-agent ./agent
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemill-bridge ./bridge
+
+cross: ## the agent for arm64 and ARMv6, with sizes
+	@mkdir -p bin
+	GOOS=linux GOARCH=arm64 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemill-agent-linux-arm64 ./agent
+	GOOS=linux GOARCH=arm GOARM=6 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemill-agent-linux-armv6 ./agent
+	@stat -c '%s bytes  %n' bin/tidemill-agent-linux-arm64 bin/tidemill-agent-linux-armv6
+
+demo: build ## bridge and three agents on this machine; DEMO_SECONDS=30 ends it by itself
+	@go run ./deploy/demo -bin bin -seconds '$(or $(DEMO_SECONDS),0)'
+
+test: lint ## vet, staticcheck and every test under the race detector
+	$(GOTEST) ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@out=$$(gofmt -l agent bridge deploy hal shadow); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
+	go vet ./...
+	go run $(STATICCHECK) ./...
+
+bench: build ## the benchmarks behind the README's figures
+	@BENCHTIME=$(BENCHTIME) bash deploy/bench.sh
+
+fuzz: ## every fuzz target for FUZZTIME each
+	@for p in $$(grep -rlE '^func Fuzz' --include='*_test.go' agent bridge hal shadow | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -d' ' -f2); do \
+	    echo "== ./$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$p || exit 1; done; done
+
+torture: build ## the kill -9 test, N kills
+	TIDEMILL_TORTURE=$(N) go test -race -count=1 -timeout 120m -v -run TestKillEverything ./deploy/e2e
+
+clean: ## remove what was built
+	rm -rf bin build demo-data

@@ -1,0 +1,198 @@
+package layout
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/tidemill/tidemill"
+
+// root is the project's root, seen from this package.
+const root = "../.."
+
+// topLevel lists all that may stand in the root besides dot files.
+var topLevel = []string{
+	"agent", "bridge", "hal", "shadow", "firmware", "deploy",
+	"go.mod", "go.sum", "Makefile", "README.md", "LICENSE", "CHANGELOG.md",
+}
+
+// A rule says which of our own packages a folder's packages may import. The
+// first rule whose folder holds the importer applies; a folder may always
+// import itself.
+type rule struct {
+	folder string
+	allow  []string // folders; nil: nothing else of ours
+}
+
+// rules are ordered from the narrow folder to the wide one.
+var rules = []rule{
+	{"shadow", nil},
+	{"hal", nil},
+	{"firmware", nil},
+	{"agent/telemetry", nil},
+	{"agent", []string{"hal", "shadow", "firmware"}},
+	{"bridge/speed/topic", nil},
+	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry"}},
+	{"bridge/control", []string{"bridge/speed/topic", "shadow", "firmware"}},
+	{"bridge/batch", []string{"bridge/speed/sink"}},
+	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "shadow"}},
+	{"bridge/store", []string{"bridge/speed", "bridge/control", "shadow", "firmware"}},
+	{"bridge/config", nil},
+	{"bridge/sigv4", nil},
+	{"bridge", []string{"shadow", "firmware", "agent/telemetry"}},
+	{"deploy", []string{"agent", "bridge", "hal", "shadow", "firmware"}},
+}
+
+func within(pkg, folder string) bool {
+	return pkg == folder || strings.HasPrefix(pkg, folder+"/")
+}
+
+// judge returns an error if from may not import to; both are relative to the
+// module.
+func judge(from, to string) error {
+	if within(to, "deploy") && !within(from, "deploy") {
+		return fmt.Errorf("%s imports %s: nothing imports deploy", from, to)
+	}
+	for _, r := range rules {
+		if !within(from, r.folder) {
+			continue
+		}
+		if within(to, r.folder) || slices.ContainsFunc(r.allow, func(a string) bool { return within(to, a) }) {
+			return nil
+		}
+		return fmt.Errorf("%s imports %s: %s may import of ours only %v", from, to, r.folder, r.allow)
+	}
+	return fmt.Errorf("%s has no rule: give its folder a place in the layout", from)
+}
+
+func TestJudge(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"agent/uplink", "shadow/device", true},
+		{"agent/uplink", "bridge/speed/topic", false},
+		{"agent/telemetry", "hal", false},
+		{"bridge/speed/ingest", "agent/telemetry", true},
+		{"bridge/speed/ingest", "agent/spool", false},
+		{"bridge/speed/rules", "bridge/control/authz", false},
+		{"bridge/control/jobs", "bridge/speed/topic", true},
+		{"bridge/control/jobs", "bridge/speed/gateway", false},
+		{"bridge/server", "bridge/control/authz", true},
+		{"bridge/server", "hal", false},
+		{"bridge", "bridge/server", true},
+		{"shadow/device", "agent/spool", false},
+		{"hal/sim", "deploy/fleet", false},
+		{"deploy/e2e", "bridge/server", true},
+		{"tools/x", "hal", false},
+	} {
+		if err := judge(c.from, c.to); (err == nil) != c.ok {
+			t.Errorf("judge(%s, %s) = %v, want ok %v", c.from, c.to, err, c.ok)
+		}
+	}
+}
+
+func TestImports(t *testing.T) {
+	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
+	cmd.Dir = root
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dec, n := json.NewDecoder(strings.NewReader(string(out))), 0
+	for {
+		var p struct {
+			ImportPath                         string
+			Imports, TestImports, XTestImports []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		n++
+		from := strings.TrimPrefix(p.ImportPath, module+"/")
+		for _, imp := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			to, ours := strings.CutPrefix(imp, module+"/")
+			if !ours || to == from {
+				continue
+			}
+			if err := judge(from, to); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	if n < 5 {
+		t.Fatalf("go list found %d packages; the test looks at nothing", n)
+	}
+}
+
+func TestTopLevel(t *testing.T) {
+	// What git tracks, where there is git; else what is on the disk.
+	var names []string
+	cmd := exec.Command("git", "ls-files")
+	cmd.Dir = root
+	if out, err := cmd.Output(); err == nil && len(out) > 0 {
+		for _, f := range strings.Fields(string(out)) {
+			first, _, _ := strings.Cut(f, "/")
+			names = append(names, first)
+		}
+	} else {
+		entries, err := os.ReadDir(root)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+	}
+	slices.Sort(names)
+	for _, n := range slices.Compact(names) {
+		if !strings.HasPrefix(n, ".") && !slices.Contains(topLevel, n) {
+			t.Errorf("%s has no place at the top level", n)
+		}
+	}
+}
+
+// maxAgent is the largest agent for ARMv6, stripped: 15 MB (promise 9).
+const maxAgent = 15_000_000
+
+func TestAgentIsSmallAndAlone(t *testing.T) {
+	env := append(os.Environ(), "GOOS=linux", "GOARCH=arm", "GOARM=6", "CGO_ENABLED=0")
+	list := exec.Command("go", "list", "-deps", "./agent")
+	list.Dir, list.Env = root, env
+	deps, err := list.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, d := range strings.Fields(string(deps)) {
+		if to, ours := strings.CutPrefix(d, module+"/"); ours && within(to, "bridge") {
+			t.Errorf("the agent links %s", to)
+		}
+		if strings.HasPrefix(d, "github.com/cockroachdb/") || strings.HasPrefix(d, "github.com/prometheus/") {
+			t.Errorf("the agent links %s, a library of the bridge", d)
+		}
+	}
+	bin := filepath.Join(t.TempDir(), "tidemill-agent")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", bin, "./agent")
+	build.Dir, build.Env = root, env
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	info, err := os.Stat(bin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("linux/arm GOARM=6: %d bytes of at most %d", info.Size(), maxAgent)
+	if info.Size() > maxAgent {
+		t.Errorf("the agent for ARMv6 has %d bytes, want at most %d", info.Size(), maxAgent)
+	}
+}
