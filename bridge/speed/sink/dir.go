@@ -1,0 +1,168 @@
+package sink
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"strings"
+)
+
+// tmp is the folder, beside the buckets, in which objects are written before
+// they are renamed into place. Its name is no valid bucket.
+const tmp = ".tmp"
+
+// maxKey is S3's limit, bytes of UTF-8 (S3 user guide, object keys).
+const maxKey = 1024
+
+// A Dir keeps objects as files: DIR/bucket/key. Keys whose slashes do not make
+// a plain relative path (empty, "." or ".." elements) are refused with
+// ErrName, as is a key that is also the folder of another. Safe for several
+// goroutines.
+type Dir struct {
+	path string
+	root *os.Root
+}
+
+// OpenDir opens, or makes, the directory at path and clears out what a crash
+// left half written.
+func OpenDir(dir string) (*Dir, error) {
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return nil, fmt.Errorf("objects: %w", err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, fmt.Errorf("objects: %w", err)
+	}
+	if err := errors.Join(root.RemoveAll(tmp), root.Mkdir(tmp, 0o750)); err != nil {
+		return nil, errors.Join(fmt.Errorf("objects %s: %w", dir, err), root.Close())
+	}
+	return &Dir{path: dir, root: root}, nil
+}
+
+// Path returns the directory.
+func (d *Dir) Path() string { return d.path }
+
+// Close lets go of the directory.
+func (d *Dir) Close() error { return d.root.Close() }
+
+// Put implements Objects: write beside, sync, rename, sync the folder.
+func (d *Dir) Put(ctx context.Context, bucket, key string, write func(io.Writer) error) error {
+	if err := CheckBucket(bucket); err != nil {
+		return err
+	}
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	beside := path.Join(tmp, rand.Text())
+	if err := d.writeSynced(beside, write); err != nil {
+		return errors.Join(fmt.Errorf("object %s/%s: %w", bucket, key, err), d.drop(beside))
+	}
+	name := path.Join(bucket, key)
+	if err := d.place(beside, name); err != nil {
+		return errors.Join(fmt.Errorf("object %s/%s: %w", bucket, key, err), d.drop(beside))
+	}
+	return nil
+}
+
+func (d *Dir) drop(name string) error {
+	if err := d.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func (d *Dir) writeSynced(name string, write func(io.Writer) error) error {
+	f, err := d.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o640)
+	if err != nil {
+		return err
+	}
+	w := bufio.NewWriterSize(f, 64<<10)
+	if err := write(w); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := w.Flush(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := f.Sync(); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	return f.Close()
+}
+
+// place renames from to name, making the folders on the way and syncing each
+// that got a new entry.
+func (d *Dir) place(from, name string) error {
+	folder := path.Dir(name)
+	made, err := d.mkdirs(folder)
+	if err != nil {
+		return err
+	}
+	if info, err := d.root.Lstat(name); err == nil && info.IsDir() {
+		return fmt.Errorf("%w: it is the folder of other keys", ErrName)
+	}
+	if err := d.root.Rename(from, name); err != nil {
+		return err
+	}
+	for _, f := range append(made, folder) {
+		if err := d.syncFolder(f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mkdirs makes folder and returns the parents that got a new entry.
+func (d *Dir) mkdirs(folder string) (changed []string, err error) {
+	parent := "."
+	for _, el := range strings.Split(folder, "/") {
+		full := path.Join(parent, el)
+		switch err := d.root.Mkdir(full, 0o750); {
+		case err == nil:
+			changed = append(changed, parent)
+		case errors.Is(err, fs.ErrExist):
+			info, serr := d.root.Stat(full)
+			if serr != nil {
+				return nil, serr
+			}
+			if !info.IsDir() {
+				return nil, fmt.Errorf("%w: %s is an object, not a folder", ErrName, full)
+			}
+		default:
+			return nil, err
+		}
+		parent = full
+	}
+	return changed, nil
+}
+
+func (d *Dir) syncFolder(name string) error {
+	f, err := d.root.Open(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+func checkKey(key string) error {
+	switch {
+	case key == "" || len(key) > maxKey:
+		return fmt.Errorf("%w: key of %d bytes: want 1 to %d", ErrName, len(key), maxKey)
+	case strings.ContainsRune(key, 0):
+		return fmt.Errorf("%w: key %q holds a zero byte", ErrName, key)
+	}
+	for _, el := range strings.Split(key, "/") {
+		if el == "" || el == "." || el == ".." || len(el) > 255 {
+			return fmt.Errorf("%w: key %q: %q cannot be a file's name", ErrName, key, el)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,103 @@
+package sink
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func text(s string) func(io.Writer) error {
+	return func(w io.Writer) error { _, err := io.WriteString(w, s); return err }
+}
+
+func TestPut(t *testing.T) {
+	dir := t.TempDir()
+	d, err := OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	ctx := t.Context()
+	for _, c := range []struct {
+		bucket, key string
+		err         error
+	}{
+		{"archive", "2026/01/02/a.json", nil},
+		{"archive", "2026/01/02/a.json", nil}, // replaced
+		{"archive", "flat", nil},
+		{"archive", "flat/below", ErrName}, // flat is an object
+		{"archive", "2026/01", ErrName},    // a folder of other keys
+		{"archive", "../escape", ErrName},  //
+		{"archive", "/absolute", ErrName},  //
+		{"archive", "a//b", ErrName},       //
+		{"archive", "", ErrName},           //
+		{"archive", "nul\x00", ErrName},    //
+		{"archive", "päth/ü:*?.gz", nil},   //
+		{"archive", strings.Repeat("k", 1025), ErrName},
+		{"../up", "k", ErrName},
+		{".tmp", "k", ErrName},
+		{"Upper", "k", ErrName},
+		{"ab", "k", ErrName},
+	} {
+		if err := d.Put(ctx, c.bucket, c.key, text("v:"+c.key)); !errors.Is(err, c.err) {
+			t.Errorf("Put(%q, %q) = %v, want %v", c.bucket, c.key, err, c.err)
+		} else if err == nil {
+			got, err := os.ReadFile(filepath.Join(dir, c.bucket, c.key))
+			if err != nil || string(got) != "v:"+c.key {
+				t.Errorf("%s/%s holds %q, %v", c.bucket, c.key, got, err)
+			}
+		}
+	}
+	left, err := os.ReadDir(filepath.Join(dir, tmp))
+	if err != nil || len(left) != 0 {
+		t.Errorf("left beside: %v, %v", left, err)
+	}
+}
+
+func TestPutFailsWhole(t *testing.T) {
+	dir := t.TempDir()
+	d, err := OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	broken := errors.New("source broke")
+	err = d.Put(t.Context(), "bucket", "k", func(w io.Writer) error {
+		_, _ = io.WriteString(w, "half")
+		return broken
+	})
+	if !errors.Is(err, broken) {
+		t.Fatalf("err = %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "bucket", "k")); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("a half object can be seen: %v", err)
+	}
+	done, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := d.Put(done, "bucket", "k", text("x")); !errors.Is(err, context.Canceled) {
+		t.Fatalf("after cancel: %v", err)
+	}
+}
+
+func TestOpenDirClearsLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(dir, tmp), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	stale := filepath.Join(dir, tmp, "STALE")
+	if err := os.WriteFile(stale, []byte("half"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	d, err := OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
+		t.Fatalf("stale file is still there: %v", err)
+	}
+}

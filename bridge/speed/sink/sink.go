@@ -1,0 +1,40 @@
+// Package sink is where data leaves the bridge: the contract of an object
+// store and its embedded form, a directory whose folders are buckets.
+package sink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// ErrName means that a bucket or key cannot be had in this store, ever; a
+// retry would not help.
+var ErrName = errors.New("sink: name cannot be stored")
+
+// Objects is a store of named objects, S3 or like it.
+type Objects interface {
+	// Put stores what write writes under bucket and key, replacing an older
+	// object of that name as a whole. When it returns nil the object is on
+	// disk; when it fails no part of it can be seen. write may be called again
+	// on a later Put of the same name and must then write the same.
+	Put(ctx context.Context, bucket, key string, write func(io.Writer) error) error
+}
+
+// CheckBucket applies S3's naming rules: 3 to 63 lower-case letters, digits,
+// dots and hyphens, beginning and ending with a letter or digit (S3 user
+// guide, bucket naming rules).
+func CheckBucket(name string) error {
+	bad := len(name) < 3 || len(name) > 63
+	for i := 0; i < len(name) && !bad; i++ {
+		c := name[i]
+		alnum := c >= 'a' && c <= 'z' || c >= '0' && c <= '9'
+		edge := i == 0 || i == len(name)-1
+		bad = !alnum && (edge || c != '.' && c != '-')
+	}
+	if bad {
+		return fmt.Errorf("%w: bucket %q: want 3 to 63 of a-z 0-9 . -", ErrName, name)
+	}
+	return nil
+}
