@@ -3,6 +3,19 @@
 // action outboxes are all streams of one Store, so one Batch can commit
 // records to several of them, together with a reader's position, in one
 // atomic durable write.
+//
+// A Store is a Pebble database. Writers put records into a Batch and Commit
+// it; one committer goroutine, in Run, takes every batch that waits, writes
+// them together and syncs once (group commit), so the cost of a sync is
+// shared by all who wait for it. Readers see only what is synced. FORMAT.md
+// has the layout of keys and blocks.
+//
+// Caveats:
+//   - A failed sync is fatal: what the disk then holds is unknown, and asking
+//     again may falsely succeed. Every later commit fails with the same error,
+//     Ready is false, and the program has to start again.
+//   - Retention works on whole blocks, a block being what one group commit
+//     wrote to one shard.
 package streams
 
 import (
@@ -10,24 +23,56 @@ import (
 	"time"
 )
 
-// Errors that callers branch on.
+// Errors that callers branch on; match with errors.Is.
 var (
 	ErrNotFound = errors.New("streams: no such stream")
 	ErrExists   = errors.New("streams: stream exists")
 	ErrClosed   = errors.New("streams: store is closed")
+	ErrShard    = errors.New("streams: no such shard")
+	ErrTooLarge = errors.New("streams: record too large")
+	ErrCorrupt  = errors.New("streams: corrupt block")
+)
+
+const (
+	// MaxShards is the most shards a stream can have.
+	MaxShards = 10_000
+
+	// MaxKey is the longest partition key in bytes (Kinesis: 256 characters).
+	MaxKey = 1024
+
+	// MaxData is the longest record data in bytes: 10 MiB, the largest record
+	// Kinesis can be set to take.
+	MaxData = 10 << 20
+
+	// MaxName is the longest stream name in bytes.
+	MaxName = 255
 )
 
 // A Record is one entry of a shard.
 type Record struct {
 	Offset uint64 // dense per shard, from 0; given by the commit
 	Time   int64  // arrival, epoch ms; given by the commit if zero
-	Key    string // partition key, at most 256 bytes
-	Data   []byte // at most 10 MiB
+	Key    string // partition key, at most MaxKey bytes
+	Data   []byte // at most MaxData bytes
 }
 
 // Config is what a stream is created with.
 type Config struct {
-	Shards    int           // 1 to 10,000
+	Shards    int           // 1 to MaxShards
 	Retention time.Duration // records older than this are trimmed; 0: for ever
 	MaxBytes  int64         // oldest records go when the stream is larger; 0: no limit
+}
+
+// Info describes a stream.
+type Info struct {
+	Name    string
+	ID      uint32    // never given twice: a stream deleted and created again has another
+	Created time.Time // to the millisecond
+	Config
+}
+
+// Size says how much a stream or shard holds.
+type Size struct {
+	Records uint64
+	Bytes   int64 // as stored, before Pebble's compression
 }
