@@ -1,0 +1,69 @@
+// Package device is the device half of a thing's shadow: it keeps both
+// sections on the device, applies what is desired through handlers, reports
+// what is so, and brings both ends together again after any time apart.
+//
+// The device owns reported, the cloud owns desired. A Device works without a
+// connection: Report is durable on the device before it returns, and desired
+// values seen once are applied at every start. While connected it sends at
+// most one update at a time and one per Options.Every, each holding the
+// difference between what the cloud is known to hold and what the device
+// holds, so a day offline costs one message.
+//
+// Use: New, Handle for each property, then Run in a goroutine of the caller;
+// on each connection subscribe to Topics, then call Connected, hand every
+// message on those topics to Receive, and call Disconnected when it is lost.
+package device
+
+import (
+	"context"
+	"log/slog"
+	"time"
+)
+
+// A Store keeps a shadow's records on the device. boltstore.Store is one.
+type Store interface {
+	// Load returns the records of a shadow by key, empty when there are none.
+	Load(thing, name string) (map[string][]byte, error)
+	// Save replaces the given records in one step that has reached the disk
+	// when it returns; others stay. A nil value removes a record.
+	Save(thing, name string, records map[string][]byte) error
+}
+
+// A Handler applies a property. desired is a JSON value as package shadow
+// holds it: bool, json.Number, string, []any or map[string]any; it must not
+// be changed.
+//
+// The value returned is what is now really so, read back where the hardware
+// can; nil with a nil error means desired itself. An error refuses: reported
+// stays as it is, the error's text appears in reported under
+// Options.ErrorKey, and the same desired value is not tried again before the
+// next start. Apply is called from Run, one at a time, also with a value
+// that is in force already, so it must be idempotent. It may call Report.
+type Handler interface {
+	Apply(ctx context.Context, path []string, desired any) (reported any, err error)
+}
+
+// HandlerFunc is a function that is a Handler.
+type HandlerFunc func(ctx context.Context, path []string, desired any) (any, error)
+
+// Apply calls f.
+func (f HandlerFunc) Apply(ctx context.Context, path []string, desired any) (any, error) {
+	return f(ctx, path, desired)
+}
+
+// A Publish sends one message with QoS 1, not retained. It may block until
+// the broker has acknowledged or ctx is done.
+type Publish func(ctx context.Context, topic string, payload []byte) error
+
+// Options of a Device. The zero value is good.
+type Options struct {
+	Log        *slog.Logger
+	Every      time.Duration  // least time between two updates; default 1 s
+	Timeout    time.Duration  // wait for an answer; default 10 s
+	MaxSize    int            // of the document, bytes; default shadow.DefaultMaxSize
+	MaxDepth   int            // of a section; default shadow.DefaultMaxDepth
+	ErrorKey   string         // member of reported that holds refusals; default "errors"
+	Recreate   bool           // re-create a shadow deleted in the cloud at once, not with the next Report
+	Jitter     func() float64 // in [0,1), spreads retries; default math/rand/v2
+	TokenStart string         // prefix of client tokens, at most 40 bytes; default random per New
+}
