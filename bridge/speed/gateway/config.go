@@ -1,0 +1,129 @@
+package gateway
+
+import (
+	"log/slog"
+	"time"
+)
+
+// Config are the limits and hooks of a Server. Zero values take the defaults
+// named here, which lift AWS's limits where MQTT has none; AWSConfig has
+// AWS's.
+type Config struct {
+	// HandshakeTimeout is for TLS (10 s); ConnectTimeout for the CONNECT after
+	// it, its authorization and the end of an earlier connection of the same
+	// client (30 s, as AWS's).
+	HandshakeTimeout, ConnectTimeout time.Duration
+	// WriteTimeout is how long one write to a client may take (30 s). A client
+	// that does not read is cut off after it.
+	WriteTimeout time.Duration
+	// KeepAliveMin raises shorter keep alive times, KeepAliveMax lowers longer
+	// ones and stands in for none; 0 leaves them. A client is cut off after
+	// 1.5 times its keep alive without a packet [MQTT-3.1.2-24].
+	KeepAliveMin, KeepAliveMax time.Duration
+	// DrainTimeout is how long a connection waits, when the server stops, for
+	// what it accepted to become durable and be acknowledged (1 s).
+	DrainTimeout time.Duration
+
+	// MaxConnections bounds open connections, 0 leaves them unbounded.
+	MaxConnections int
+	// MaxPayload bounds a message's payload (128 KiB). A packet may have 64 KiB
+	// more, for its topic; what is larger is refused before it is read.
+	MaxPayload int
+	// MaxConnect bounds a CONNECT packet (64 KiB), also before it is read.
+	MaxConnect int
+	// MaxClientID is in bytes (128).
+	MaxClientID int
+	// MaxTopic and MaxSlashes bound names and filters; 0 leaves MQTT's 65535.
+	// The prefix $aws/rules/{rule}/ does not count.
+	MaxTopic, MaxSlashes int
+	// MaxFilters is per SUBSCRIBE, MaxSubscriptions per session (1000); 0
+	// leaves MaxFilters unbounded.
+	MaxFilters, MaxSubscriptions int
+	// MaxQoS is the highest quality of service: a SUBSCRIBE is granted at most
+	// this, a PUBLISH with more ends the connection. 0 is taken as 2, and -1 as 0.
+	MaxQoS int
+
+	// InFlight and InFlightBytes bound a client's publishes that the router has
+	// not done yet (100, 1 MiB), and then the client is not read.
+	InFlight, InFlightBytes int
+	// OutInFlight bounds the QoS 1 and 2 messages sent to a client and not
+	// acknowledged (100).
+	OutInFlight int
+	// OutBytes bounds what waits to be sent to a client or to be acknowledged
+	// by it (4 MiB).
+	OutBytes int
+
+	// PermissionCache is how long an answer of a Session is remembered (2 s).
+	// Negative: not at all.
+	PermissionCache time.Duration
+	// StrictHash: the subscription a/# does not match a, as in AWS.
+	StrictHash bool
+	// ExactRetained: retained messages are sent only to a SUBSCRIBE whose
+	// filter is the topic itself, as in AWS.
+	ExactRetained bool
+	// Retained keeps the retained messages; nil is NewRetained(10000, 16 MiB).
+	Retained Retained
+
+	// Events, if set, hears of connections.
+	Events func(Event)
+	// Log is where refusals and ends go (Debug) and what needs an operator
+	// (Warn, Error); nil is slog.Default.
+	Log *slog.Logger
+}
+
+// AWSConfig returns the limits of AWS IoT Core (service quotas, message broker
+// and protocol limits).
+func AWSConfig() Config {
+	return Config{
+		ConnectTimeout:   30 * time.Second,
+		KeepAliveMin:     30 * time.Second,
+		KeepAliveMax:     1200 * time.Second,
+		MaxPayload:       128 << 10,
+		MaxClientID:      128,
+		MaxTopic:         256,
+		MaxSlashes:       7,
+		MaxFilters:       8,
+		MaxSubscriptions: 50,
+		MaxQoS:           1,
+		InFlight:         100,
+		OutInFlight:      100,
+		StrictHash:       true,
+		ExactRetained:    true,
+	}
+}
+
+// withDefaults returns c with its zero values replaced.
+func (c Config) withDefaults() Config {
+	orDur := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	orInt := func(n *int, v int) {
+		if *n == 0 {
+			*n = v
+		}
+	}
+	orDur(&c.HandshakeTimeout, 10*time.Second)
+	orDur(&c.ConnectTimeout, 30*time.Second)
+	orDur(&c.WriteTimeout, 30*time.Second)
+	orDur(&c.DrainTimeout, time.Second)
+	orDur(&c.PermissionCache, 2*time.Second)
+	orInt(&c.MaxPayload, 128<<10)
+	orInt(&c.MaxConnect, 64<<10)
+	orInt(&c.MaxClientID, 128)
+	orInt(&c.MaxSubscriptions, 1000)
+	orInt(&c.MaxQoS, 2)
+	orInt(&c.InFlight, 100)
+	orInt(&c.InFlightBytes, 1<<20)
+	orInt(&c.OutInFlight, 100)
+	orInt(&c.OutBytes, 4<<20)
+	c.MaxQoS = max(c.MaxQoS, 0)
+	if c.Retained == nil {
+		c.Retained = NewRetained(10000, 16<<20)
+	}
+	if c.Log == nil {
+		c.Log = slog.Default()
+	}
+	return c
+}

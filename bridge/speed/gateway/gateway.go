@@ -1,0 +1,129 @@
+// Package gateway is the MQTT server to which devices connect.
+//
+// A Server speaks MQTT on any listener whose connections are byte streams. It
+// keeps the protocol (sessions, subscriptions, acknowledgements, retained
+// messages) and leaves judgement to two interfaces: an Authorizer says who may
+// connect and what each Session may publish, subscribe to and receive; a Router
+// takes every accepted publish and says when it is durable. The gateway itself
+// fans out nothing: what subscribers are to see comes back through Deliver.
+//
+// An acknowledgement means what the Router means by done. PUBACK (QoS 1) and
+// PUBREC (QoS 2) wait for it without holding up the packets behind, and leave
+// in the order of the packets they answer, as MQTT 4.6 wants. When done reports
+// an error nothing is acknowledged and the connection is closed, so that the
+// client sends again.
+//
+// Every queue is bounded. Publishes not yet done are limited per client in
+// number and bytes, and then its connection is no longer read. What waits to be
+// sent to a client is limited in bytes: QoS 0 is dropped above half of the
+// limit, and a connected client that lets QoS 1 and 2 pass the limit is
+// disconnected; for a client that is away the newest are dropped. All of it is
+// counted, see Stats.
+//
+// This is MQTT 3.1.1. A session with CleanSession 0 is kept in memory for the
+// life of the Server.
+package gateway
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"time"
+)
+
+// A Message is an application message on its way in or out. Once handed to the
+// Router or to Deliver neither it nor what it points to may be changed.
+type Message struct {
+	Topic   string
+	Payload []byte
+	QoS     byte // 0, 1 or 2, as the publisher chose
+	Retain  bool // as the publisher chose
+
+	// Properties are those of MQTT 5, encoded as on the wire without their
+	// length; nil for a message from MQTT 3.1.1.
+	Properties []byte
+}
+
+// Connect is what a client says of itself when it connects.
+type Connect struct {
+	ClientID     string // 1 to Config.MaxClientID bytes of UTF-8; assigned if the client sent none
+	Username     string // empty if absent
+	Password     []byte // nil if absent
+	CleanSession bool
+	KeepAlive    time.Duration // as sent; 0 means none
+	Will         *Message      // nil if none
+	Protocol     byte          // protocol level: 4 is MQTT 3.1.1
+	TLS          *tls.ConnectionState
+	Remote       net.Addr
+}
+
+// A Session answers what one connected client may do. Its methods are called
+// from several goroutines, must not block, and their answers are remembered per
+// topic for Config.PermissionCache.
+type Session interface {
+	// Principal names the identity that connected, such as the ARN of its
+	// certificate.
+	Principal() string
+	// Thing is the thing's name, empty if the client is none.
+	Thing() string
+	MayPublish(topic string, retain bool) bool
+	MaySubscribe(filter string) bool
+	MayReceive(topic string) bool
+}
+
+// An Authorizer decides on connections. Connect is called from the connection's
+// goroutine, with a context that ends with the time a client has to connect.
+// Its errors choose the return code, see ErrNotAuthorized and its siblings; any
+// other error is answered as ErrUnavailable.
+type Authorizer interface {
+	Connect(ctx context.Context, c *Connect) (Session, error)
+}
+
+// The errors by which an Authorizer chooses the CONNACK return code.
+var (
+	ErrIdentifier     = errors.New("gateway: client id refused")    // 2
+	ErrUnavailable    = errors.New("gateway: server unavailable")   // 3
+	ErrBadCredentials = errors.New("gateway: bad user or password") // 4
+	ErrNotAuthorized  = errors.New("gateway: not authorized")       // 5
+)
+
+// A Router takes each message that policy allowed: publishes and wills.
+//
+// Route is called from the client's reading goroutine, so in the order of its
+// packets, and from different goroutines for different clients; the next Route
+// of a client id is called after the previous one returned, across takeovers
+// too. Route may block, which stops reading from that client. It must see to it
+// that done is called exactly once, from any goroutine, maybe before Route
+// returns: with nil when the message is safe, which acknowledges it, or with an
+// error, which closes the connection without. done does not block.
+type Router interface {
+	Route(c *Client, m *Message, done func(error))
+}
+
+// Reasons for the end of a connection, as in AWS IoT's lifecycle events. A will
+// is published for all but ReasonClient.
+const (
+	ReasonAuth      = "AUTH_ERROR"                  // published to what it may not
+	ReasonClient    = "CLIENT_INITIATED_DISCONNECT" // DISCONNECT
+	ReasonProtocol  = "CLIENT_ERROR"                // broke the protocol or a limit
+	ReasonLost      = "CONNECTION_LOST"
+	ReasonDuplicate = "DUPLICATE_CLIENTID"
+	ReasonForbidden = "FORBIDDEN_ACCESS"
+	ReasonKeepAlive = "MQTT_KEEP_ALIVE_TIMEOUT"
+	ReasonServer    = "SERVER_ERROR"
+	ReasonShutdown  = "SERVER_INITIATED_DISCONNECT"
+	ReasonAPI       = "API_INITIATED_DISCONNECT"
+	ReasonThrottled = "THROTTLED" // did not take what was sent to it
+)
+
+// An Event tells of a connection's begin or end. Events of one client id come
+// in order, from the connection's goroutine, which waits for the hook; the
+// disconnected event of a connection that is taken over comes before the
+// connected event of the one that takes over.
+type Event struct {
+	Client    *Client
+	Connected bool   // false: disconnected
+	Reason    string // of the disconnection, one of the Reason constants
+	Time      time.Time
+}

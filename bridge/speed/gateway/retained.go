@@ -1,0 +1,75 @@
+package gateway
+
+import (
+	"sync"
+
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// Retained keeps the last retained message of each topic. Its methods may be
+// called from several goroutines; the gateway calls Set for one message at a
+// time and never beside Match. Neither should wait for a disk.
+type Retained interface {
+	// Set keeps m in place of what its topic had; an empty payload forgets the
+	// topic [MQTT-3.3.1-10]. It returns false if there is no room.
+	Set(m *Message) bool
+	// Match calls found for the messages whose topic matches filter, which may
+	// have wildcards.
+	Match(filter string, found func(*Message))
+}
+
+// NewRetained returns a Retained in memory that holds at most so many messages
+// and bytes of topic and payload. Beyond that new topics are refused, and topics
+// that are there stay as they are unless the new message fits.
+func NewRetained(messages, bytes int) Retained {
+	return &retained{byTopic: make(map[string]*Message), maxMessages: messages, maxBytes: bytes}
+}
+
+type retained struct {
+	maxMessages, maxBytes int
+
+	mu      sync.RWMutex // guards what follows
+	byTopic map[string]*Message
+	bytes   int
+}
+
+func (r *retained) Set(m *Message) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	old, n := r.byTopic[m.Topic], len(r.byTopic)+1
+	bytes := r.bytes + len(m.Topic) + len(m.Payload)
+	if old != nil {
+		bytes -= len(old.Topic) + len(old.Payload)
+		n--
+	}
+	if len(m.Payload) == 0 {
+		if old != nil {
+			delete(r.byTopic, m.Topic)
+			r.bytes = bytes - len(m.Topic)
+		}
+		return true
+	}
+	if n > r.maxMessages || bytes > r.maxBytes {
+		return false
+	}
+	r.byTopic[m.Topic], r.bytes = m, bytes
+	return true
+}
+
+// Match looks a plain filter up and tries every topic for one with wildcards,
+// which is why the number of messages is bounded.
+func (r *retained) Match(filter string, found func(*Message)) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if topic.ValidName(filter) == nil {
+		if m := r.byTopic[filter]; m != nil {
+			found(m)
+		}
+		return
+	}
+	for t, m := range r.byTopic {
+		if topic.Match(filter, t) {
+			found(m)
+		}
+	}
+}
