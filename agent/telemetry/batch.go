@@ -1,6 +1,11 @@
 // Package telemetry is the batch codec that agent and bridge share: readings
 // of several sensors in one small, checksummed, columnar block. FORMAT.md has
 // the layout. It imports nothing else of ours, since both programs link it.
+//
+// A Builder collects readings into a Batch, Append encodes one, Decode reads
+// it back, and Series.AppendJSON writes one reading as the JSON record that
+// rules and sinks see. Numbers come back bit for bit, -0 and the infinities
+// included; only NaN loses its payload.
 package telemetry
 
 import "errors"
@@ -13,11 +18,25 @@ const Topic = "$tidemill/batch"
 // AWS IoT Core takes (service quotas, message broker).
 const MaxBytes = 128 << 10
 
-// Errors of Append and Decode; match with errors.Is.
+// Limits on what one batch holds once decoded. Append keeps them and Decode
+// checks them before it allocates, so a hostile batch of MaxBytes costs its
+// reader at most about 4 MiB.
+const (
+	MaxSeries    = 1 << 10
+	MaxColumns   = 1 << 12 // of all series
+	MaxPerSeries = 1 << 8  // columns of one series
+	MaxReadings  = 1 << 14 // of all series
+	MaxValues    = 1 << 17 // readings times columns, absent ones included
+	MaxText      = 1 << 10 // bytes of one text
+	MaxTexts     = 1 << 20 // bytes of all texts, each repetition counted
+)
+
+// Errors of Append, Decode and Builder.Add; match with errors.Is.
 var (
 	ErrTooLarge = errors.New("telemetry: batch too large")
 	ErrCorrupt  = errors.New("telemetry: corrupt batch")
 	ErrVersion  = errors.New("telemetry: unknown format version")
+	ErrInvalid  = errors.New("telemetry: invalid batch") // names, kinds or lengths that no batch may have
 )
 
 // Kind is the type of a column.
@@ -45,7 +64,7 @@ const (
 // from the connection.
 type Header struct {
 	Spool [16]byte // random, made with the spool file
-	Seq   uint64   // from 1, +1 for each batch of the spool
+	Seq   uint64   // from 1, rising with each batch of the spool; gaps are batches dropped
 	Boot  [16]byte // random for each start of the agent
 	Clock Clock
 }
@@ -59,7 +78,7 @@ type Batch struct {
 // A Series holds the readings of one sensor, oldest first.
 type Series struct {
 	Sensor  string  // [A-Za-z0-9_:-]+, at most 64 bytes: one level of a topic
-	Times   []int64 // epoch ms, ascending or nearly so
+	Times   []int64 // epoch ms, ascending or nearly so; at least one
 	Columns []Column
 }
 
@@ -67,12 +86,36 @@ type Series struct {
 // for each of the series' Times; the elements whose Present is false are zero
 // and mean that the reading had no such value.
 type Column struct {
-	Name    string
-	Unit    string
+	Name    string // [a-z][a-z0-9_]*, at most 32 bytes, not "ts", once in a series
+	Unit    string // printable UTF-8, at most 16 bytes
 	Kind    Kind
 	Present []bool // nil: all are there
 	Floats  []float64
 	Ints    []int64
 	Bools   []bool
-	Texts   []string
+	Texts   []string // any bytes, at most MaxText each
+}
+
+// Readings returns the number of readings of all series.
+func (b *Batch) Readings() int {
+	n := 0
+	for i := range b.Series {
+		n += len(b.Series[i].Times)
+	}
+	return n
+}
+
+func (c *Column) definition() definition { return definition{c.Name, c.Unit, c.Kind} }
+
+// rows returns the length of the slice of c's kind.
+func (c *Column) rows() int {
+	switch c.Kind {
+	case Float:
+		return len(c.Floats)
+	case Int:
+		return len(c.Ints)
+	case Bool:
+		return len(c.Bools)
+	}
+	return len(c.Texts)
 }

@@ -1,0 +1,541 @@
+package telemetry
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"math"
+	"math/rand/v2"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// normal returns what Decode of Append(b) is to give: no payload in NaN, zeros
+// where values are absent, Present nil where none is.
+func normal(b *Batch) *Batch {
+	out := &Batch{Header: b.Header}
+	for _, s := range b.Series {
+		n := Series{Sensor: s.Sensor, Times: append([]int64(nil), s.Times...)}
+		for _, c := range s.Columns {
+			d := Column{Name: c.Name, Unit: c.Unit, Kind: c.Kind}
+			if absent(c.Present) {
+				d.Present = append(d.Present, c.Present...)
+			}
+			here := func(i int) bool { return c.Present == nil || c.Present[i] }
+			for i := range s.Times {
+				switch c.Kind {
+				case Float:
+					d.Floats = append(d.Floats, 0)
+					if here(i) {
+						d.Floats[i] = c.Floats[i]
+					}
+				case Int:
+					d.Ints = append(d.Ints, 0)
+					if here(i) {
+						d.Ints[i] = c.Ints[i]
+					}
+				case Bool:
+					d.Bools = append(d.Bools, here(i) && c.Bools[i])
+				case Text:
+					d.Texts = append(d.Texts, "")
+					if here(i) {
+						d.Texts[i] = c.Texts[i]
+					}
+				}
+			}
+			n.Columns = append(n.Columns, d)
+		}
+		out.Series = append(out.Series, n)
+	}
+	return out
+}
+
+// same compares batches, floats by their bits.
+var same = cmp.Comparer(func(a, b float64) bool { return canonical(a) == canonical(b) })
+
+func roundTrip(t *testing.T, b *Batch) []byte {
+	t.Helper()
+	prefix := []byte("before")
+	enc, err := Append(prefix, b)
+	if err != nil {
+		t.Fatalf("Append: %v", err)
+	}
+	if !bytes.HasPrefix(enc, prefix) {
+		t.Fatal("Append changed what was there")
+	}
+	enc = enc[len(prefix):]
+	got, err := Decode(enc)
+	if err != nil {
+		t.Fatalf("Decode: %v", err)
+	}
+	if d := cmp.Diff(normal(b), got, same); d != "" {
+		t.Fatalf("not what was encoded (-want +got):\n%s", d)
+	}
+	for _, s := range got.Series {
+		for _, c := range s.Columns {
+			for _, f := range c.Floats {
+				if f != f && math.Float64bits(f) != math.Float64bits(math.NaN()) {
+					t.Fatalf("NaN with bits %x", math.Float64bits(f))
+				}
+			}
+		}
+	}
+	h, err := DecodeHeader(enc)
+	if err != nil || h != b.Header {
+		t.Fatalf("DecodeHeader = %+v, %v", h, err)
+	}
+	return enc
+}
+
+func floats(v ...float64) *Batch {
+	return &Batch{Series: []Series{{Sensor: "s", Times: ramp(len(v)), Columns: []Column{{Name: "x", Kind: Float, Floats: v}}}}}
+}
+
+func ramp(n int) []int64 {
+	t := make([]int64, n)
+	for i := range t {
+		t[i] = 1_700_000_000_000 + int64(i)*1000
+	}
+	return t
+}
+
+func TestRoundTrip(t *testing.T) {
+	inf, nan := math.Inf(1), math.Float64frombits(0xFFF8_0000_DEAD_BEEF)
+	negZero := math.Copysign(0, -1)
+	var head Header
+	for i := range head.Spool {
+		head.Spool[i], head.Boot[i] = byte(i), byte(200-i)
+	}
+	head.Seq, head.Clock = math.MaxUint64, ClockUnsynced
+	long := strings.Repeat("x", MaxText)
+	for name, b := range map[string]*Batch{
+		"empty":          {},
+		"header":         {Header: head},
+		"one float":      floats(21.5),
+		"decimals":       floats(21.5, 21.51, 21.49, -3, 0, 1e15, 0.1+0.2),
+		"scaled max":     floats(9007199254740992, -9007199254740992, 0.1),
+		"signed zero":    floats(0, negZero, 0),
+		"special":        floats(1, inf, -inf, nan, math.NaN(), negZero, math.MaxFloat64, 5e-324),
+		"one nan":        floats(nan),
+		"same":           floats(1.0/3, 1.0/3, 1.0/3),
+		"large":          floats(1e300, 1e299, -1e300),
+		"no columns":     {Series: []Series{{Sensor: "a:b-C_9", Times: []int64{5}}}},
+		"times":          {Series: []Series{{Sensor: "a", Times: []int64{math.MaxInt64, math.MinInt64, 0, -1, 1}}, {Sensor: "b", Times: []int64{math.MinInt64}}}},
+		"same times":     {Series: []Series{{Sensor: "a", Times: ramp(9)}, {Sensor: "b", Times: ramp(9)}, {Sensor: "a", Times: ramp(8)}}},
+		"ints":           {Series: []Series{{Sensor: "a", Times: ramp(6), Columns: []Column{{Name: "n", Kind: Int, Ints: []int64{math.MinInt64, math.MaxInt64, 0, 1, -1, 7}}}}}},
+		"bools":          {Series: []Series{{Sensor: "a", Times: ramp(9), Columns: []Column{{Name: "f", Kind: Bool, Bools: make([]bool, 9)}, {Name: "t", Kind: Bool, Bools: []bool{true, true, true, true, true, true, true, true, true}}, {Name: "m", Kind: Bool, Bools: []bool{true, false, true, true, true, true, true, true, true}}}}}},
+		"texts":          {Series: []Series{{Sensor: "a", Times: ramp(3), Columns: []Column{{Name: "d", Kind: Text, Texts: []string{"open", "", "open"}}, {Name: "p", Kind: Text, Texts: []string{"\xff\x00", long, "°"}}, {Name: "s", Unit: "µ", Kind: Text, Texts: []string{long, long, long}}}}}},
+		"absent":         {Series: []Series{{Sensor: "a", Times: ramp(3), Columns: []Column{{Name: "x", Kind: Float, Present: []bool{false, true, false}, Floats: []float64{9, 1.5, 9}}, {Name: "n", Kind: Int, Present: []bool{true, false, true}, Ints: []int64{4, 9, 5}}, {Name: "b", Kind: Bool, Present: []bool{false, false, false}, Bools: []bool{true, true, true}}, {Name: "s", Kind: Text, Present: []bool{false, true, true}, Texts: []string{"gone", "a", "a"}}, {Name: "all", Kind: Int, Present: []bool{true, true, true}, Ints: []int64{1, 2, 3}}}}}},
+		"columns repeat": {Series: []Series{{Sensor: "a", Times: ramp(1), Columns: []Column{{Name: "my_own", Unit: "kN", Kind: Float, Floats: []float64{1}}, {Name: "temp", Unit: "°C", Kind: Float, Floats: []float64{1}}}}, {Sensor: "b", Times: ramp(1), Columns: []Column{{Name: "temp", Unit: "K", Kind: Float, Floats: []float64{1}}, {Name: "my_own", Unit: "kN", Kind: Float, Floats: []float64{1}}}}}},
+	} {
+		t.Run(name, func(t *testing.T) { roundTrip(t, b) })
+	}
+}
+
+// randomBatch makes a valid batch of any shape.
+func randomBatch(r *rand.Rand) *Batch {
+	b := &Batch{Header: Header{Seq: r.Uint64() >> r.UintN(64), Clock: Clock(r.UintN(3))}}
+	for i := range b.Spool {
+		b.Spool[i], b.Boot[i] = byte(r.Uint32()), byte(r.Uint32())
+	}
+	words := []string{"", "on", "off", "\"\\\n\u2028\x01", "é", "a longer text that is not repeated often"}
+	for i := range r.IntN(4) {
+		s := Series{Sensor: string(rune('a' + i))}
+		n := 1 + r.IntN(1+r.IntN(40))
+		now := r.Int64() >> r.UintN(64)
+		for range n {
+			s.Times = append(s.Times, now)
+			now += r.Int64N(1 << (1 + r.UintN(20)))
+		}
+		if len(b.Series) > 0 && r.IntN(3) == 0 {
+			s.Times = append([]int64(nil), b.Series[0].Times...)
+		}
+		n = len(s.Times)
+		for j := range r.IntN(5) {
+			c := Column{Name: "c" + string(rune('a'+j)), Unit: []string{"", "°C", "x"}[r.IntN(3)], Kind: Kind(1 + r.IntN(4))}
+			if r.IntN(3) == 0 {
+				d := known[r.IntN(len(known))]
+				clash := false
+				for _, o := range s.Columns {
+					clash = clash || o.Name == d.name
+				}
+				if !clash {
+					c.Name, c.Unit, c.Kind = d.name, d.unit, d.kind
+				}
+			}
+			if r.IntN(3) == 0 {
+				for range n {
+					c.Present = append(c.Present, r.IntN(3) > 0)
+				}
+			}
+			mode, x := r.IntN(5), r.Int64()>>r.UintN(64)
+			for range n {
+				switch c.Kind {
+				case Float:
+					f := float64(x) / pow10[mode]
+					switch {
+					case mode == 3:
+						f = math.Float64frombits(r.Uint64())
+					case mode == 4 && r.IntN(5) == 0:
+						f = []float64{math.NaN(), math.Inf(1), math.Inf(-1), math.Copysign(0, -1)}[r.IntN(4)]
+					}
+					c.Floats = append(c.Floats, f)
+				case Int:
+					c.Ints = append(c.Ints, x)
+				case Bool:
+					c.Bools = append(c.Bools, r.IntN(10) > mode)
+				case Text:
+					c.Texts = append(c.Texts, words[r.IntN(len(words))])
+				}
+				if r.IntN(30) == 0 {
+					x = r.Int64() >> r.UintN(64)
+				}
+				x += r.Int64N(1<<(1+mode*5)) - 1<<(mode*5)
+			}
+			s.Columns = append(s.Columns, c)
+		}
+		b.Series = append(b.Series, s)
+	}
+	return b
+}
+
+func TestRandomRoundTrip(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	n := 800
+	if testing.Short() {
+		n = 100
+	}
+	for range n {
+		roundTrip(t, randomBatch(r))
+	}
+}
+
+// Builds a batch from any bytes: what Append takes, Decode gives back.
+func FuzzAppend(f *testing.F) {
+	f.Add(uint64(1), []byte("\x01\x02\x03\x04\x05\x06\x07\x08"))
+	f.Add(uint64(7), bytes.Repeat([]byte{0xF0, 0x7F}, 99))
+	f.Fuzz(func(t *testing.T, seed uint64, in []byte) {
+		b := randomBatch(rand.New(rand.NewPCG(seed, 2)))
+		// The bytes are one series more: its times, numbers and texts.
+		n := len(in) / 8
+		s := Series{Sensor: "bytes"}
+		fs, is, ts := Column{Name: "f", Kind: Float}, Column{Name: "i", Kind: Int}, Column{Name: "t", Kind: Text}
+		for i := range n {
+			u := binary.LittleEndian.Uint64(in[i*8:])
+			s.Times = append(s.Times, int64(u>>20))
+			fs.Floats = append(fs.Floats, math.Float64frombits(u))
+			is.Ints = append(is.Ints, int64(u))
+			ts.Texts = append(ts.Texts, string(in[i*8:i*8+int(u&7)]))
+		}
+		if s.Columns = []Column{fs, is, ts}; n > 0 {
+			b.Series = append(b.Series, s)
+		}
+		if n > 1000 {
+			return
+		}
+		roundTrip(t, b)
+	})
+}
+
+// Whatever Decode accepts is written again and read back as an equal batch.
+func FuzzDecode(f *testing.F) {
+	r := rand.New(rand.NewPCG(3, 4))
+	for range 30 {
+		if enc, err := Append(nil, randomBatch(r)); err == nil {
+			f.Add(enc[:len(enc)-crcBytes])
+		}
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		in = binary.LittleEndian.AppendUint32(in[:len(in):len(in)], crc32.Checksum(in, castagnoli))
+		b, err := Decode(in)
+		if err != nil {
+			if b != nil || !errors.Is(err, ErrCorrupt) && !errors.Is(err, ErrVersion) && !errors.Is(err, ErrTooLarge) {
+				t.Fatalf("Decode = %v, %v", b, err)
+			}
+			return
+		}
+		out, err := Append(nil, b)
+		if errors.Is(err, ErrTooLarge) && len(in) > MaxBytes/2 {
+			return
+		}
+		if err != nil {
+			t.Fatalf("can't encode what was decoded: %v", err)
+		}
+		again, err := Decode(out)
+		if err != nil {
+			t.Fatalf("can't decode what was encoded: %v", err)
+		}
+		if d := cmp.Diff(b, again, same); d != "" {
+			t.Fatalf("%s", d)
+		}
+	})
+}
+
+func TestInvalid(t *testing.T) {
+	column := func(c Column) *Batch {
+		return &Batch{Series: []Series{{Sensor: "s", Times: []int64{1}, Columns: []Column{c}}}}
+	}
+	one := []int64{1}
+	for name, tc := range map[string]struct {
+		b    *Batch
+		want error
+	}{
+		"clock":         {&Batch{Header: Header{Clock: 3}}, ErrInvalid},
+		"no sensor":     {&Batch{Series: []Series{{Times: one}}}, ErrInvalid},
+		"two levels":    {&Batch{Series: []Series{{Sensor: "a/b", Times: one}}}, ErrInvalid},
+		"wildcard":      {&Batch{Series: []Series{{Sensor: "#", Times: one}}}, ErrInvalid},
+		"long sensor":   {&Batch{Series: []Series{{Sensor: strings.Repeat("a", 65), Times: one}}}, ErrInvalid},
+		"no readings":   {&Batch{Series: []Series{{Sensor: "a"}}}, ErrInvalid},
+		"no name":       {column(Column{Kind: Int, Ints: one}), ErrInvalid},
+		"ts":            {column(Column{Name: "ts", Kind: Int, Ints: one}), ErrInvalid},
+		"upper case":    {column(Column{Name: "Temp", Kind: Int, Ints: one}), ErrInvalid},
+		"quote":         {column(Column{Name: `a"`, Kind: Int, Ints: one}), ErrInvalid},
+		"long name":     {column(Column{Name: strings.Repeat("a", 33), Kind: Int, Ints: one}), ErrInvalid},
+		"long unit":     {column(Column{Name: "a", Unit: strings.Repeat("a", 17), Kind: Int, Ints: one}), ErrInvalid},
+		"unit no UTF-8": {column(Column{Name: "a", Unit: "\xff", Kind: Int, Ints: one}), ErrInvalid},
+		"unit control":  {column(Column{Name: "a", Unit: "\n", Kind: Int, Ints: one}), ErrInvalid},
+		"kind":          {column(Column{Name: "a", Kind: 5, Texts: []string{""}}), ErrInvalid},
+		"rows":          {column(Column{Name: "a", Kind: Float}), ErrInvalid},
+		"present rows":  {column(Column{Name: "a", Kind: Int, Ints: one, Present: []bool{true, false}}), ErrInvalid},
+		"long text":     {column(Column{Name: "a", Kind: Text, Texts: []string{strings.Repeat("a", MaxText+1)}}), ErrInvalid},
+		"twice":         {&Batch{Series: []Series{{Sensor: "a", Times: one, Columns: []Column{{Name: "a", Kind: Int, Ints: one}, {Name: "a", Unit: "m", Kind: Int, Ints: one}}}}}, ErrInvalid},
+		"readings":      {&Batch{Series: []Series{{Sensor: "a", Times: ramp(MaxReadings + 1)}}}, ErrTooLarge},
+		"series":        {&Batch{Series: make([]Series, MaxSeries+1)}, ErrTooLarge},
+		"bytes":         {floats(noise(MaxReadings)...), ErrTooLarge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if name == "series" {
+				for i := range tc.b.Series {
+					tc.b.Series[i] = Series{Sensor: "a", Times: one}
+				}
+			}
+			dst := []byte("keep")
+			got, err := Append(dst, tc.b)
+			if !errors.Is(err, tc.want) || string(got) != "keep" {
+				t.Fatalf("Append = %q, %v; want %v", got, err, tc.want)
+			}
+		})
+	}
+}
+
+func noise(n int) []float64 {
+	r := rand.New(rand.NewPCG(5, 6))
+	v := make([]float64, n)
+	for i := range v {
+		v[i] = math.Float64frombits(r.Uint64())
+	}
+	return v
+}
+
+func TestCorrupt(t *testing.T) {
+	good, err := Append(nil, randomBatch(rand.New(rand.NewPCG(9, 9))))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range good {
+		if _, err := Decode(good[:i]); err == nil {
+			t.Fatalf("accepts the first %d of %d bytes", i, len(good))
+		}
+		bad := bytes.Clone(good)
+		bad[i] ^= 1 << (i & 7)
+		if _, err := Decode(bad); err == nil {
+			t.Fatalf("accepts a flipped bit in byte %d", i)
+		} else if i == 0 && !errors.Is(err, ErrVersion) || i > 0 && !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("byte %d: %v", i, err)
+		}
+	}
+	if _, err := Decode(make([]byte, MaxBytes+1)); !errors.Is(err, ErrTooLarge) {
+		t.Fatal(err)
+	}
+}
+
+// seal makes an envelope around a body.
+func seal(flags byte, body []byte) []byte {
+	in := append([]byte{version, flags}, make([]byte, 32)...)
+	in = append(append(in, 1), body...)
+	return binary.LittleEndian.AppendUint32(in, crc32.Checksum(in, castagnoli))
+}
+
+// Small batches that ask for much are refused before it is allocated.
+func TestBombs(t *testing.T) {
+	var texts []byte // one long text, repeated
+	texts = append(texts, 1, 1, 'a')
+	texts = binary.AppendUvarint(texts, MaxReadings)
+	texts = append(texts, 1, 0, 1, 't', 0, byte(Text), 1<<6|riceZeros, 2, textDict, 1)
+	texts = appendString(texts, strings.Repeat("x", MaxText))
+	texts = append(texts, 1<<6|riceZeros, 0)
+	var rows []byte
+	rows = append(rows, 100)
+	for range 100 {
+		rows = append(rows, 1, 'a')
+		rows = binary.AppendUvarint(rows, MaxReadings)
+		rows = append(rows, 0)
+	}
+	values := append([]byte{1, 1, 'a'}, binary.AppendUvarint(nil, MaxReadings)...)
+	values = append(values, 9)
+	for i := range 9 {
+		values = append(values, 0, 1, byte('a'+i), 0, byte(Float))
+	}
+	zeros := zstdWriter.EncodeAll(make([]byte, maxBody+1), nil)
+	for name, in := range map[string][]byte{
+		"texts":   seal(0, texts),
+		"rows":    seal(0, rows),
+		"values":  seal(0, values),
+		"zstd":    seal(flagZstd, zeros),
+		"no size": seal(flagZstd, []byte{0x28, 0xB5, 0x2F, 0xFD, 0x00, 0x58, 0x01, 0x00, 0x00}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			if _, err := Decode(in); !errors.Is(err, ErrCorrupt) {
+				t.Fatalf("%d bytes: %v", len(in), err)
+			}
+		})
+	}
+	// The largest that is accepted, for the sum in the documentation.
+	whole := append([]byte{1, 1, 'a'}, binary.AppendUvarint(nil, MaxReadings)...)
+	whole = append(whole, 8)
+	for i := range 8 {
+		whole = append(whole, 0, 1, byte('a'+i), 0, byte(Text))
+	}
+	whole = append(whole, 1<<6|riceZeros, 2)
+	for range 8 {
+		whole = append(whole, textDict, 1, 1, 'x', 1<<6|riceZeros, 0)
+	}
+	in := seal(0, whole)
+	r := testing.Benchmark(func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := Decode(in); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	if got := r.AllocedBytesPerOp(); got > 4<<20 {
+		t.Errorf("%d bytes in make %d, documented at most 4 MiB", len(in), got)
+	}
+}
+
+func TestBuilder(t *testing.T) {
+	var b Builder
+	weather := []Channel{{"temp", "°C", Float}, {"hum", "%RH", Float}, {"note", "", Text}}
+	door := []Channel{{"open", "", Bool}, {"n", "", Int}}
+	for round := range 2 { // the second in used memory
+		must := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		must(b.Add("w", weather, 1000, []Value{FloatValue(1.5), FloatValue(50), TextValue("hi")}))
+		must(b.Add("d", door, 1001, []Value{BoolValue(true), IntValue(-4)}))
+		must(b.Add("w", weather, 999, []Value{{}, FloatValue(51), {}}))
+		must(b.Add("w", weather[:2], 1003, []Value{FloatValue(2), FloatValue(52)}))
+		must(b.Add("w", weather[:2], 1004, []Value{FloatValue(3), FloatValue(53)}))
+		for _, err := range []error{
+			b.Add("w", weather, 1, nil),
+			b.Add("w", weather[:1], 1, []Value{IntValue(1)}),
+			b.Add("w", weather[2:], 1, []Value{TextValue(strings.Repeat("x", MaxText+1))}),
+			b.Add("a/b", weather[:1], 1, []Value{FloatValue(1)}),
+			b.Add("x", []Channel{{"ts", "", Int}}, 1, []Value{IntValue(1)}),
+			b.Add("x", []Channel{door[0], door[0]}, 1, []Value{{}, {}}),
+		} {
+			if !errors.Is(err, ErrInvalid) {
+				t.Fatalf("err = %v", err)
+			}
+		}
+		want := &Batch{Header: Header{Seq: 3}, Series: []Series{
+			{Sensor: "w", Times: []int64{1000, 999}, Columns: []Column{
+				{Name: "temp", Unit: "°C", Kind: Float, Present: []bool{true, false}, Floats: []float64{1.5, 0}},
+				{Name: "hum", Unit: "%RH", Kind: Float, Floats: []float64{50, 51}},
+				{Name: "note", Kind: Text, Present: []bool{true, false}, Texts: []string{"hi", ""}},
+			}},
+			{Sensor: "d", Times: []int64{1001}, Columns: []Column{
+				{Name: "open", Kind: Bool, Bools: []bool{true}}, {Name: "n", Kind: Int, Ints: []int64{-4}},
+			}},
+			{Sensor: "w", Times: []int64{1003, 1004}, Columns: []Column{
+				{Name: "temp", Unit: "°C", Kind: Float, Floats: []float64{2, 3}},
+				{Name: "hum", Unit: "%RH", Kind: Float, Floats: []float64{52, 53}},
+			}},
+		}}
+		got := b.Batch(Header{Seq: 3})
+		if d := cmp.Diff(want, normal(got), same); d != "" {
+			t.Fatalf("round %d: %s", round, d)
+		}
+		if b.Readings() != 5 || got.Readings() != 5 {
+			t.Fatalf("%d readings", b.Readings())
+		}
+		if enc := roundTrip(t, got); len(enc) > b.SizeHint() {
+			t.Fatalf("%d bytes, hint %d", len(enc), b.SizeHint())
+		}
+		b.Reset()
+	}
+}
+
+// What Add takes, Append can encode, at the worst of data.
+func TestBuilderFull(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	text := func() string {
+		s := make([]byte, r.IntN(MaxText))
+		for i := range s {
+			s[i] = byte(r.Uint32())
+		}
+		return string(s)
+	}
+	for name, gen := range map[string]func() (Channel, Value){
+		"floats": func() (Channel, Value) { return Channel{"x", "", Float}, FloatValue(math.Float64frombits(r.Uint64())) },
+		"ints": func() (Channel, Value) {
+			return Channel{"x", "", Int}, IntValue(int64(r.Uint64() >> (63 * r.UintN(2))))
+		},
+		"texts":  func() (Channel, Value) { return Channel{"x", "", Text}, TextValue(text()) },
+		"bools":  func() (Channel, Value) { return Channel{"x", "", Bool}, BoolValue(r.IntN(2) == 0) },
+		"absent": func() (Channel, Value) { return Channel{"x", "", Int}, Value{} },
+		"units":  func() (Channel, Value) { return Channel{"x", text()[:0] + string(rune('a'+r.IntN(26))), Int}, Value{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			var b Builder
+			var err error
+			for err == nil {
+				c, v := gen()
+				err = b.Add("sensor", []Channel{c}, r.Int64()-r.Int64(), []Value{v})
+			}
+			if !errors.Is(err, ErrTooLarge) {
+				t.Fatal(err)
+			}
+			enc := roundTrip(t, b.Batch(Header{Seq: math.MaxUint64}))
+			t.Logf("%d readings: hint %d, %d bytes", b.Readings(), b.SizeHint(), len(enc))
+			if len(enc) > b.SizeHint() || b.SizeHint() > MaxBytes {
+				t.Fatalf("%d bytes, hint %d", len(enc), b.SizeHint())
+			}
+		})
+	}
+}
+
+func TestDecodeSharesNothing(t *testing.T) {
+	want := randomBatch(rand.New(rand.NewPCG(11, 1)))
+	enc, err := Append(nil, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Decode(enc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear(enc)
+	for range 10 { // over the pooled memory
+		other, _ := Append(nil, randomBatch(rand.New(rand.NewPCG(12, 1))))
+		if _, err := Decode(other); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := cmp.Diff(normal(want), got, same); d != "" {
+		t.Fatal(d)
+	}
+	if reflect.DeepEqual(got, &Batch{}) {
+		t.Fatal("nothing decoded")
+	}
+}

@@ -1,0 +1,283 @@
+package telemetry
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"sync"
+)
+
+// The envelope's sizes, and the flags of its second byte.
+const (
+	version    = 1
+	maxBody    = 512 << 10 // bytes of the body before compression
+	fixedBytes = 2 + 16 + 16
+	crcBytes   = 4
+
+	flagZstd   = 1 << 0
+	clockShift = 1
+
+	refAbsent = 1 << 0 // of a column's reference: its data begin with a presence bitmap
+)
+
+// The modes of bool and text columns.
+const (
+	boolFalse = iota
+	boolTrue
+	boolBitmap
+
+	textDict  = 0
+	textPlain = 1
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// An encoder is Append's scratch memory.
+type encoder struct {
+	body     []byte
+	packed   []byte
+	ints     []int64
+	res, try []uint64
+	xor      []byte
+	floats   []float64
+	sparse   []int64
+	bools    []bool
+	texts    []string
+	dict     map[string]int64
+	local    map[definition]uint64
+}
+
+var encoders = sync.Pool{New: func() any {
+	return &encoder{dict: make(map[string]int64), local: make(map[definition]uint64)}
+}}
+
+// Append encodes b after dst and returns the longer slice: format version 1,
+// the body compressed with zstd where that is smaller. It keeps no reference
+// to b or dst and may be called by several goroutines at once.
+//
+// A b that breaks the rules of its fields is ErrInvalid, one beyond MaxBytes or
+// the limits on what a batch holds ErrTooLarge; dst then comes back unchanged.
+// What absent values hold is not kept.
+func Append(dst []byte, b *Batch) ([]byte, error) {
+	if err := b.check(); err != nil {
+		return dst, err
+	}
+	e := encoders.Get().(*encoder)
+	defer e.free()
+	e.appendSchema(b)
+	var before []int64
+	for i := range b.Series {
+		s := &b.Series[i]
+		e.appendTimes(s.Times, before)
+		before = s.Times
+		for j := range s.Columns {
+			e.appendColumn(&s.Columns[j])
+		}
+	}
+	if len(e.body) > maxBody {
+		return dst, fmt.Errorf("%w: body of %d bytes, at most %d", ErrTooLarge, len(e.body), maxBody)
+	}
+	flags, body := byte(b.Clock)<<clockShift, e.body
+	if packed, ok := e.compress(); ok {
+		flags, body = flags|flagZstd, packed
+	}
+	size := fixedBytes + varintLen(b.Seq) + len(body) + crcBytes
+	if size > MaxBytes {
+		return dst, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, MaxBytes)
+	}
+	start := len(dst)
+	dst = append(dst, version, flags)
+	dst = append(dst, b.Spool[:]...)
+	dst = append(dst, b.Boot[:]...)
+	dst = binary.AppendUvarint(dst, b.Seq)
+	dst = append(dst, body...)
+	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli)), nil
+}
+
+// free puts e back without references to the caller's strings.
+func (e *encoder) free() {
+	clear(e.dict)
+	clear(e.local)
+	clear(e.texts)
+	e.body = e.body[:0]
+	encoders.Put(e)
+}
+
+// check reports what Decode would refuse.
+func (b *Batch) check() error {
+	if b.Clock > ClockUnsynced {
+		return fmt.Errorf("%w: clock state %d", ErrInvalid, b.Clock)
+	}
+	var readings, columns, values, texts int
+	for i := range b.Series {
+		s := &b.Series[i]
+		if !validSensor(s.Sensor) {
+			return fmt.Errorf("%w: sensor name %.70q", ErrInvalid, s.Sensor)
+		}
+		if len(s.Times) == 0 {
+			return fmt.Errorf("%w: sensor %s: no readings", ErrInvalid, s.Sensor)
+		}
+		readings += len(s.Times)
+		columns += len(s.Columns)
+		values += len(s.Times) * len(s.Columns)
+		for j := range s.Columns {
+			c := &s.Columns[j]
+			if err := c.definition().valid(); err != nil {
+				return fmt.Errorf("%w: sensor %s: %w", ErrInvalid, s.Sensor, err)
+			}
+			if c.rows() != len(s.Times) || c.Present != nil && len(c.Present) != len(s.Times) {
+				return fmt.Errorf("%w: sensor %s: column %s: %d values for %d times", ErrInvalid, s.Sensor, c.Name, c.rows(), len(s.Times))
+			}
+			for k := range j {
+				if s.Columns[k].Name == c.Name {
+					return fmt.Errorf("%w: sensor %s: column %s twice", ErrInvalid, s.Sensor, c.Name)
+				}
+			}
+			if c.Kind == Text {
+				for k, t := range c.Texts {
+					if c.Present != nil && !c.Present[k] {
+						continue
+					}
+					texts += len(t)
+					if len(t) > MaxText {
+						return fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", ErrInvalid, s.Sensor, c.Name, len(t), MaxText)
+					}
+				}
+			}
+		}
+		if len(s.Columns) > MaxPerSeries {
+			return fmt.Errorf("%w: sensor %s: %d columns, at most %d", ErrTooLarge, s.Sensor, len(s.Columns), MaxPerSeries)
+		}
+	}
+	if len(b.Series) > MaxSeries || columns > MaxColumns || readings > MaxReadings || values > MaxValues || texts > MaxTexts {
+		return fmt.Errorf("%w: %d series, %d columns, %d readings, %d values, %d bytes of text", ErrTooLarge, len(b.Series), columns, readings, values, texts)
+	}
+	return nil
+}
+
+// appendSchema writes what there is to know before the data: so a reader can
+// check the limits and allocate once.
+func (e *encoder) appendSchema(b *Batch) {
+	e.body = binary.AppendUvarint(e.body, uint64(len(b.Series)))
+	for i := range b.Series {
+		s := &b.Series[i]
+		e.body = appendString(e.body, s.Sensor)
+		e.body = binary.AppendUvarint(e.body, uint64(len(s.Times)))
+		e.body = binary.AppendUvarint(e.body, uint64(len(s.Columns)))
+		for j := range s.Columns {
+			d := s.Columns[j].definition()
+			ref := knownRef[d]
+			if ref == 0 {
+				ref = e.local[d]
+			}
+			field := ref << 1
+			if absent(s.Columns[j].Present) {
+				field |= refAbsent
+			}
+			e.body = binary.AppendUvarint(e.body, field)
+			if ref != 0 {
+				continue
+			}
+			e.local[d] = uint64(len(known) + len(e.local) + 1)
+			e.body = append(appendString(appendString(e.body, d.name), d.unit), byte(d.kind))
+		}
+	}
+}
+
+// appendTimes writes times, counted from the first of the series before.
+func (e *encoder) appendTimes(times, before []int64) {
+	if slices.Equal(times, before) {
+		e.body = append(e.body, orderSame<<6)
+		return
+	}
+	var base int64
+	if len(before) > 0 {
+		base = before[0]
+	}
+	e.ints = sized(e.ints, len(times))
+	for i, t := range times {
+		e.ints[i] = t - base
+	}
+	e.body = e.appendInts(e.body, e.ints)
+}
+
+func absent(present []bool) bool { return slices.Contains(present, false) }
+
+func (e *encoder) appendColumn(c *Column) {
+	floats, ints, bools, texts := c.Floats, c.Ints, c.Bools, c.Texts
+	if absent(c.Present) {
+		e.body = appendBitmap(e.body, c.Present)
+		floats = dense(&e.floats, floats, c.Present)
+		bools = dense(&e.bools, bools, c.Present)
+		texts = dense(&e.texts, texts, c.Present)
+		ints = dense(&e.sparse, ints, c.Present)
+		if len(floats)+len(ints)+len(bools)+len(texts) == 0 {
+			return
+		}
+	}
+	switch c.Kind {
+	case Float:
+		e.body = e.appendFloats(e.body, floats)
+	case Int:
+		e.body = e.appendInts(e.body, ints)
+	case Bool:
+		e.body = appendBools(e.body, bools)
+	case Text:
+		e.body = e.appendTexts(e.body, texts)
+	}
+}
+
+// dense returns the elements of v that are present, in *buf.
+func dense[T any](buf *[]T, v []T, present []bool) []T {
+	out := (*buf)[:0]
+	for i, x := range v {
+		if present[i] {
+			out = append(out, x)
+		}
+	}
+	*buf = out
+	return out
+}
+
+func appendBools(out []byte, v []bool) []byte {
+	t, f := slices.Contains(v, true), slices.Contains(v, false)
+	switch {
+	case !t:
+		return append(out, boolFalse)
+	case !f:
+		return append(out, boolTrue)
+	}
+	return appendBitmap(append(out, boolBitmap), v)
+}
+
+// appendTexts writes a dictionary and indexes when any text comes twice, else
+// one text after the other.
+func (e *encoder) appendTexts(out []byte, v []string) []byte {
+	clear(e.dict)
+	e.ints = sized(e.ints, len(v))
+	for i, t := range v {
+		n, ok := e.dict[t]
+		if !ok {
+			n = int64(len(e.dict))
+			e.dict[t] = n
+		}
+		e.ints[i] = n
+	}
+	if len(e.dict) == len(v) {
+		out = append(out, textPlain)
+		for _, t := range v {
+			out = appendString(out, t)
+		}
+		return out
+	}
+	out = binary.AppendUvarint(append(out, textDict), uint64(len(e.dict)))
+	next := int64(0)
+	for i, t := range v {
+		if e.ints[i] == next {
+			out = appendString(out, t)
+			next++
+		}
+	}
+	return e.appendInts(out, e.ints)
+}
