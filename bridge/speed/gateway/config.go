@@ -3,7 +3,12 @@ package gateway
 import (
 	"log/slog"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
+
+// packetRoom is for the topic and the rest of a PUBLISH beside its payload.
+const packetRoom = 1<<16 + 16
 
 // Config are the limits and hooks of a Server. Zero values take the defaults
 // named here, which lift AWS's limits where MQTT has none; AWSConfig has
@@ -39,6 +44,9 @@ type Config struct {
 	// MaxFilters is per SUBSCRIBE, MaxSubscriptions per session (1000); 0
 	// leaves MaxFilters unbounded.
 	MaxFilters, MaxSubscriptions int
+	// MaxSessions bounds the sessions, of clients that are there and of those
+	// that are away with CleanSession 0 (100000). Beyond it CONNECT is refused.
+	MaxSessions int
 	// MaxQoS is the highest quality of service: a SUBSCRIBE is granted at most
 	// this, a PUBLISH with more ends the connection. 0 is taken as 2, and -1 as 0.
 	MaxQoS int
@@ -113,12 +121,15 @@ func (c Config) withDefaults() Config {
 	orInt(&c.MaxConnect, 64<<10)
 	orInt(&c.MaxClientID, 128)
 	orInt(&c.MaxSubscriptions, 1000)
+	orInt(&c.MaxSessions, 100000)
 	orInt(&c.MaxQoS, 2)
 	orInt(&c.InFlight, 100)
 	orInt(&c.InFlightBytes, 1<<20)
 	orInt(&c.OutInFlight, 100)
 	orInt(&c.OutBytes, 4<<20)
-	c.MaxQoS = max(c.MaxQoS, 0)
+	c.MaxQoS = min(max(c.MaxQoS, 0), 2)
+	c.OutInFlight = min(c.OutInFlight, 65535)
+	c.MaxPayload = min(c.MaxPayload, packet.MaxRemaining-packetRoom)
 	if c.Retained == nil {
 		c.Retained = NewRetained(10000, 16<<20)
 	}

@@ -19,8 +19,9 @@ type Retained interface {
 }
 
 // NewRetained returns a Retained in memory that holds at most so many messages
-// and bytes of topic and payload. Beyond that new topics are refused, and topics
-// that are there stay as they are unless the new message fits.
+// and bytes of topic and payload. Beyond that new topics are refused, and a topic
+// whose new message does not fit is forgotten, since the old one is no longer
+// true.
 func NewRetained(messages, bytes int) Retained {
 	return &retained{byTopic: make(map[string]*Message), maxMessages: messages, maxBytes: bytes}
 }
@@ -50,6 +51,10 @@ func (r *retained) Set(m *Message) bool {
 		return true
 	}
 	if n > r.maxMessages || bytes > r.maxBytes {
+		if old != nil {
+			delete(r.byTopic, m.Topic)
+			r.bytes -= len(old.Topic) + len(old.Payload)
+		}
 		return false
 	}
 	r.byTopic[m.Topic], r.bytes = m, bytes

@@ -1,52 +1,202 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // A Server is an MQTT server. Its methods may be called from several goroutines.
+//
+// Locks are taken in the order retainMu, then mu or a session's, never both of
+// the latter.
 type Server struct {
 	conf   Config
 	auth   Authorizer
 	router Router
+	count  counters
+	subs   topic.Tree[*subscription]
+	fans   sync.Pool // of *fanout
+
+	// retainMu makes a SUBSCRIBE and a retained message happen one after the
+	// other, so that no subscriber sees an older retained message after a
+	// newer live one. Deliver writes, SUBSCRIBE reads.
+	retainMu sync.RWMutex
+
+	mu          sync.Mutex          // guards what follows
+	conns       map[*Client]bool    // every open connection
+	clients     map[string]*Client  // the latest to claim each client id
+	sessions    map[string]*session // by client id, of clients connected and away
+	serial      uint64              // of the latest session
+	disconnects uint64              // calls of Disconnect
 }
 
 // New returns a server; nothing runs before Serve.
 func New(c Config, a Authorizer, r Router) *Server {
-	return &Server{conf: c.withDefaults(), auth: a, router: r}
+	s := &Server{
+		conf: c.withDefaults(), auth: a, router: r,
+		conns:    make(map[*Client]bool),
+		clients:  make(map[string]*Client),
+		sessions: make(map[string]*session),
+	}
+	s.fans.New = func() any {
+		f := new(fanout)
+		f.add = func(sub *subscription) { f.to = append(f.to, target{sub.s, byte(sub.qos.Load())}) }
+		return f
+	}
+	return s
 }
 
 // Serve accepts connections from l until ctx ends or l fails, and returns when
 // every connection it accepted has ended. It closes l. TLS is the listener's
 // (tls.NewListener); the handshake is done in the connection's own goroutine.
-func (s *Server) Serve(ctx context.Context, l net.Listener) error { panic("not yet") }
-
-// Deliver sends m to the clients with a matching subscription, if they may
-// receive it, and keeps it if it is retained. It never blocks.
-func (s *Server) Deliver(m *Message) { panic("not yet") }
-
-// Disconnect ends the connections for which match returns true and returns how
-// many they were.
-func (s *Server) Disconnect(match func(*Client) bool, reason string) int { panic("not yet") }
-
-// A Client is one connection of a client.
-type Client struct {
-	id      string
-	session Session
-	remote  net.Addr
-	since   time.Time
+// It returns nil when ctx ended. A Server may serve several listeners at once.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { l.Close() })
+	defer stop()
+	for pause := time.Duration(0); ; {
+		nc, err := l.Accept()
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				nc.Close()
+			}
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return fmt.Errorf("gateway: accept: %w", err)
+		case err != nil:
+			// Out of file descriptors, most likely: wait for some to be closed.
+			pause = min(max(2*pause, 5*time.Millisecond), time.Second)
+			s.conf.Log.Warn("cannot accept connections, will retry", "err", err, "in", pause)
+			select {
+			case <-time.After(pause):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		pause = 0
+		c := s.open(nc)
+		if c == nil {
+			s.count.overLimit.Add(1)
+			nc.Close()
+			continue
+		}
+		wg.Go(func() { c.serve(ctx) })
+	}
 }
 
-// ID is the client id.
-func (c *Client) ID() string { return c.id }
+// open registers a connection; it returns nil when there are too many.
+func (s *Server) open(nc net.Conn) *Client {
+	c := newClient(s, nc)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.conf.MaxConnections > 0 && len(s.conns) >= s.conf.MaxConnections {
+		return nil
+	}
+	s.conns[c] = true
+	s.count.accepted.Add(1)
+	return c
+}
 
-// Session is what the Authorizer returned.
-func (c *Client) Session() Session { return c.session }
+// Disconnect ends the connections for which match returns true and returns how
+// many they were. reason is one of the Reason constants and goes into their
+// disconnected event. It does not wait for the connections to end; match must
+// not call the Server.
+func (s *Server) Disconnect(match func(*Client) bool, reason string) int {
+	n := 0
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.disconnects++
+	for c := range s.conns {
+		if c.authorized && match(c) && c.kick(reason) {
+			n++
+		}
+	}
+	return n
+}
 
-// Remote is the client's address.
-func (c *Client) Remote() net.Addr { return c.remote }
+// A fanout is the list of sessions that one message goes to; it is reused.
+type fanout struct {
+	to  []target
+	add func(*subscription) // appends to to
+}
 
-// ConnectedAt is when the connection was admitted.
-func (c *Client) ConnectedAt() time.Time { return c.since }
+type target struct {
+	s   *session
+	qos byte
+}
+
+// Deliver sends m to the clients with a matching subscription, if they may
+// receive it, and keeps it if it is retained. A client whose subscriptions
+// overlap gets it once, with the highest quality of service they grant. What is
+// addressed to the bridge itself ($aws/rules/.., $tidemill/..) reaches nobody.
+//
+// Deliver never waits for a client. Calls from one goroutine reach each client
+// in their order.
+func (s *Server) Deliver(m *Message) {
+	if strings.HasPrefix(m.Topic, "$aws/rules/") || strings.HasPrefix(m.Topic, "$tidemill/") {
+		return
+	}
+	if m.Retain {
+		s.retainMu.Lock()
+		defer s.retainMu.Unlock()
+		if m.Topic[0] != '$' && !s.conf.Retained.Set(m) {
+			s.count.droppedRetained.Add(1)
+		}
+	}
+	f := s.fans.Get().(*fanout)
+	if s.conf.StrictHash {
+		s.subs.MatchRule(m.Topic, f.add)
+	} else {
+		s.subs.Match(m.Topic, f.add)
+	}
+	if len(f.to) > 0 {
+		s.fan(m, f)
+	}
+	clear(f.to)
+	f.to = f.to[:0]
+	s.fans.Put(f)
+}
+
+func (s *Server) fan(m *Message, f *fanout) {
+	if len(f.to) > 1 {
+		slices.SortFunc(f.to, func(a, b target) int {
+			return cmp.Or(cmp.Compare(a.s.serial, b.s.serial), cmp.Compare(b.qos, a.qos))
+		})
+	}
+	var now time.Time
+	if s.conf.PermissionCache > 0 {
+		now = time.Now()
+	}
+	var last *session
+	for _, t := range f.to {
+		if t.s == last {
+			continue
+		}
+		last = t.s
+		if !t.s.mayReceive(m.Topic, now) {
+			s.count.droppedPolicy.Add(1)
+			continue
+		}
+		t.s.send(m, min(t.qos, m.QoS), false)
+	}
+}
+
+// A subscription is one filter of one session, as it stands in the tree.
+type subscription struct {
+	s   *session
+	qos atomic.Uint32
+}

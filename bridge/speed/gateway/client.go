@@ -1,0 +1,302 @@
+package gateway
+
+import (
+	"errors"
+	"io"
+	"net"
+	"os"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// A Client is one connection of a client.
+type Client struct {
+	srv *Server
+	nc  net.Conn
+	rd  *packet.Reader
+
+	// Set while connecting, before any other goroutine sees them.
+	id        string
+	session   Session
+	since     time.Time
+	version   packet.Version
+	keepAlive time.Duration // in force; 0 is none
+	will      *Message
+	s         *session
+
+	authorized bool          // guarded by Server.mu: id and session are set
+	before     chan struct{} // done of the connection whose id this one took
+
+	reason atomic.Pointer[string] // why it was kicked
+	gone   chan struct{}          // closed by the first kick
+	done   chan struct{}          // closed when all has ended
+
+	// Of the reading goroutine.
+	heard    time.Time // the last packet came
+	deadline time.Time // of reading, as set on nc
+	topics   topics
+	tally    tally
+
+	// s.mu guards what follows.
+	acks         ackRing
+	routing      uint64        // acks number of the message that Route has; 0 if none
+	waiting      bool          // the reading goroutine waits for the router
+	draining     bool          // the reading goroutine waits until all is done
+	room4more    chan struct{} // wakes it in both cases
+	out          []byte
+	outPackets   [16]uint32 // in out, by type
+	writing      bool       // somebody writes, and will look at out again
+	writingBytes int
+	closed       bool       // nothing more is written
+	written      *sync.Cond // writing became false
+
+	writeBy time.Time // of whoever is writing
+}
+
+func newClient(s *Server, nc net.Conn) *Client {
+	return &Client{srv: s, nc: nc, version: packet.V311,
+		gone: make(chan struct{}), done: make(chan struct{}), room4more: make(chan struct{}, 1)}
+}
+
+// ID is the client id.
+func (c *Client) ID() string { return c.id }
+
+// Session is what the Authorizer returned.
+func (c *Client) Session() Session { return c.session }
+
+// Remote is the client's address.
+func (c *Client) Remote() net.Addr { return c.nc.RemoteAddr() }
+
+// ConnectedAt is when the connection was admitted.
+func (c *Client) ConnectedAt() time.Time { return c.since }
+
+// kick ends the connection from any goroutine, with or without locks held, and
+// does not wait. It returns false if the connection was ending already.
+func (c *Client) kick(reason string) bool {
+	if !c.reason.CompareAndSwap(nil, &reason) {
+		return false
+	}
+	close(c.gone)
+	raw(c.nc).Close()
+	return true
+}
+
+// stop is kick for a server that shuts down: it ends the reading only, so that
+// what was accepted can still be acknowledged.
+func (c *Client) stop() {
+	reason := ReasonShutdown
+	if c.reason.CompareAndSwap(nil, &reason) {
+		close(c.gone)
+		c.nc.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// countingReader counts what comes.
+type countingReader struct{ c *Client }
+
+func (r countingReader) Read(b []byte) (int, error) {
+	n, err := r.c.nc.Read(b)
+	r.c.tally.bytes += uint64(n)
+	return n, err
+}
+
+// run reads packets until the connection ends and returns why it did.
+func (c *Client) run() (reason string) {
+	defer c.recovered(&reason)
+	for answered := false; ; {
+		if !answered && !c.rd.Buffered() {
+			answered = true
+			c.flush()
+			c.srv.count.add(&c.tally)
+			if err := c.setDeadline(); err != nil {
+				return ReasonLost
+			}
+		}
+		select {
+		case <-c.gone:
+			return ReasonShutdown // or what kick said
+		default:
+		}
+		first, body, owned, err := c.rd.Next()
+		if err != nil {
+			if reason := c.readError(err); reason != "" {
+				return reason
+			}
+			continue
+		}
+		answered = false
+		c.tally.packets[first>>4]++
+		if reason := c.handle(first, body, owned); reason != "" {
+			return reason
+		}
+	}
+}
+
+// setDeadline is called before the client is waited for. A deadline that is set
+// stays, even if it comes too early now: setting one costs, and readError sets
+// the right one then.
+func (c *Client) setDeadline() error {
+	c.heard = time.Now()
+	if c.keepAlive == 0 || c.deadline.After(c.heard) {
+		return nil
+	}
+	c.deadline = c.heard.Add(c.keepAlive * 3 / 2)
+	return c.nc.SetReadDeadline(c.deadline)
+}
+
+// readError returns why the connection ends, or "" if it does not.
+func (c *Client) readError(err error) string {
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		by := c.heard.Add(c.keepAlive * 3 / 2)
+		if c.keepAlive == 0 || !time.Now().Before(by) {
+			return ReasonKeepAlive
+		}
+		c.deadline = by
+		if c.nc.SetReadDeadline(by) != nil {
+			return ReasonLost
+		}
+		return ""
+	case errors.Is(err, packet.ErrMalformed), errors.Is(err, packet.ErrTooLarge):
+		c.debug("refused packet", err)
+		return ReasonProtocol
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
+		return ReasonLost
+	}
+	c.debug("read failed", err)
+	return ReasonLost
+}
+
+// handle acts on one packet and returns why the connection ends, or "".
+func (c *Client) handle(first byte, body []byte, owned bool) string {
+	kind := packet.Type(first >> 4)
+	if kind == packet.PUBLISH {
+		return c.publish(first, body, owned)
+	}
+	p, err := packet.Decode(first, body, c.version)
+	if err != nil {
+		c.debug("refused packet", err)
+		return ReasonProtocol
+	}
+	switch p := p.(type) {
+	case *packet.Ack:
+		if p.Kind == packet.PUBREL {
+			return c.pubrel(p.ID)
+		}
+		if !c.s.acked(p.Kind, p.ID) {
+			return ReasonProtocol
+		}
+		return ""
+	case *packet.Subscribe:
+		return c.subscribe(p)
+	case *packet.Unsubscribe:
+		c.unsubscribe(p)
+		return ""
+	case *packet.Ping:
+		if p.Kind == packet.PINGREQ {
+			c.s.mu.Lock()
+			c.appendPacket(&packet.Ping{Kind: packet.PINGRESP})
+			c.s.mu.Unlock()
+			return ""
+		}
+	case *packet.Disconnect:
+		if p.Kind == packet.DISCONNECT {
+			return ReasonClient
+		}
+	}
+	return ReasonProtocol // a second CONNECT [MQTT-3.1.0-2], or what only servers send
+}
+
+func (c *Client) subscribe(p *packet.Subscribe) string {
+	conf, s := &c.srv.conf, c.s
+	codes := make([]byte, len(p.Filters))
+	for i, f := range p.Filters {
+		switch {
+		case topic.ValidFilter(f.Filter) != nil: // [MQTT-4.7.3-1], [MQTT-4.7.1-2]
+			return ReasonProtocol
+		case conf.MaxFilters > 0 && i >= conf.MaxFilters, !conf.withinLimits(f.Filter),
+			reservedFilter(f.Filter), !c.session.MaySubscribe(f.Filter):
+			codes[i] = packet.SubFailure
+		default:
+			codes[i] = min(f.QoS(), byte(conf.MaxQoS))
+		}
+	}
+	c.srv.retainMu.RLock()
+	defer c.srv.retainMu.RUnlock()
+	for i, f := range p.Filters {
+		if codes[i] == packet.SubFailure {
+			continue
+		}
+		s.mu.Lock()
+		sub := s.subs[f.Filter]
+		if sub == nil && len(s.subs) >= conf.MaxSubscriptions {
+			codes[i] = packet.SubFailure
+			s.mu.Unlock()
+			continue
+		}
+		known := sub != nil
+		if !known {
+			sub = &subscription{s: s}
+			s.subs[f.Filter] = sub
+		}
+		sub.qos.Store(uint32(codes[i]))
+		s.mu.Unlock()
+		if !known { // otherwise messages flow on [MQTT-3.8.4-3]
+			c.srv.subs.Add(f.Filter, sub)
+		}
+	}
+	s.mu.Lock()
+	c.appendPacket(&packet.Suback{ID: p.ID, Codes: codes})
+	s.mu.Unlock()
+	now := time.Now()
+	for i, f := range p.Filters {
+		if codes[i] == packet.SubFailure || conf.ExactRetained && topic.ValidName(f.Filter) != nil {
+			continue
+		}
+		conf.Retained.Match(f.Filter, func(m *Message) {
+			if conf.StrictHash && !topic.MatchRule(f.Filter, m.Topic) {
+				return
+			}
+			if !s.mayReceive(m.Topic, now) {
+				c.srv.count.droppedPolicy.Add(1)
+				return
+			}
+			s.send(m, min(codes[i], m.QoS), true)
+		})
+	}
+	return ""
+}
+
+func (c *Client) unsubscribe(p *packet.Unsubscribe) {
+	s := c.s
+	for _, f := range p.Filters {
+		s.mu.Lock()
+		sub := s.subs[f]
+		delete(s.subs, f)
+		s.mu.Unlock()
+		if sub != nil {
+			c.srv.subs.Remove(f, func(v *subscription) bool { return v == sub })
+		}
+	}
+	s.mu.Lock()
+	c.appendPacket(&packet.Unsuback{ID: p.ID})
+	s.mu.Unlock()
+}
+
+// recovered turns a panic into the end of this connection alone.
+func (c *Client) recovered(reason *string) {
+	if p := recover(); p != nil {
+		*reason = ReasonServer
+		c.srv.count.panics.Add(1)
+		c.srv.conf.Log.Error("panic while serving a client", "client", c.id, "panic", p, "stack", string(debug.Stack()))
+	}
+}
+
+func (c *Client) debug(what string, err error) {
+	c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, what, attr("client", c.id), attr("remote", c.nc.RemoteAddr()), attr("err", err))
+}

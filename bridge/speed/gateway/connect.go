@@ -1,0 +1,348 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+const readBytes = 4 << 10 // of a connection's read buffer
+
+// serve is the life of a connection.
+func (c *Client) serve(ctx context.Context) {
+	defer c.leave()
+	defer context.AfterFunc(ctx, c.stop)()
+	if err := c.connect(ctx); err != nil {
+		c.debug("connection refused", err)
+		c.nc.Close()
+		return
+	}
+	c.event(Event{Connected: true})
+	reason := c.run()
+	if kicked := c.reason.Load(); kicked != nil {
+		reason = *kicked
+	}
+	c.end(reason)
+}
+
+// leave is the last act of a connection: what waits for its end may go on, once
+// what it waited for itself has ended.
+func (c *Client) leave() {
+	c.srv.count.add(&c.tally)
+	if c.before != nil {
+		<-c.before
+	}
+	s := c.srv
+	s.mu.Lock()
+	delete(s.conns, c)
+	if s.clients[c.id] == c {
+		delete(s.clients, c.id)
+	}
+	s.mu.Unlock()
+	close(c.done)
+}
+
+// A refusal is answered with a CONNACK return code.
+type refusal struct {
+	code  byte
+	cause error
+}
+
+func (r *refusal) Error() string { return fmt.Sprintf("return code %d: %v", r.code, r.cause) }
+
+func refuse(code byte, cause error) error { return &refusal{code, cause} }
+
+// connect brings a connection from its first byte to CONNACK.
+func (c *Client) connect(ctx context.Context) (err error) {
+	reason := ""
+	defer func() {
+		if reason != "" {
+			err = errors.New("panic")
+		}
+		if err != nil {
+			c.srv.count.refused(err)
+		}
+	}()
+	defer c.recovered(&reason)
+	conf := &c.srv.conf
+	var state *tls.ConnectionState
+	if t, ok := c.nc.(interface {
+		HandshakeContext(context.Context) error
+		ConnectionState() tls.ConnectionState
+	}); ok {
+		hctx, cancel := context.WithTimeout(ctx, conf.HandshakeTimeout)
+		err := t.HandshakeContext(hctx)
+		cancel()
+		if err != nil {
+			return fmt.Errorf("TLS handshake: %w", err)
+		}
+		cs := t.ConnectionState()
+		state = &cs
+	}
+
+	ctx, cancel := context.WithTimeout(ctx, conf.ConnectTimeout)
+	defer cancel()
+	until, _ := ctx.Deadline()
+	c.heard = time.Now()
+	if err := c.nc.SetReadDeadline(until); err != nil {
+		return err
+	}
+	select {
+	case <-c.gone: // stop may have set its deadline before us
+		return errors.New("server is stopping")
+	default:
+	}
+	c.rd = packet.NewReader(countingReader{c}, readBytes, conf.MaxConnect)
+	first, body, _, err := c.rd.Next()
+	if err != nil {
+		return err
+	}
+	c.tally.packets[first>>4]++
+	var p packet.Connect
+	if err := p.Decode(first, body, 0); err != nil {
+		if errors.Is(err, packet.ErrVersion) {
+			err = c.answer(refuse(packet.BadVersion, err))
+		}
+		return err
+	}
+	if p.Version != packet.V311 {
+		// Unsupported protocol version, in words of version 5.
+		c.version = p.Version
+		return c.answer(refuse(0x84, errors.New("MQTT 5")))
+	}
+	err = c.authorize(ctx, &p, state)
+	if err == nil {
+		err = c.admit(ctx, p.Clean)
+	}
+	if err != nil {
+		return c.answer(err)
+	}
+	c.rd.SetMax(conf.MaxPayload + packetRoom)
+	return c.nc.SetReadDeadline(time.Time{})
+}
+
+// answer sends the CONNACK of a refusal and returns it.
+func (c *Client) answer(err error) error {
+	if r := (*refusal)(nil); errors.As(err, &r) {
+		ack := packet.Connack{Code: r.code}
+		c.writeBy = time.Now().Add(5 * time.Second)
+		c.nc.SetWriteDeadline(c.writeBy)
+		c.nc.Write(ack.Append(nil, c.version)) // the connection ends anyway
+	}
+	return err
+}
+
+// authorize checks the CONNECT and asks policy.
+func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.ConnectionState) error {
+	s, conf := c.srv, &c.srv.conf
+	switch {
+	case p.ClientID == "" && !p.Clean: // [MQTT-3.1.3-8]
+		return refuse(packet.BadIdentifier, errors.New("no client id and CleanSession 0"))
+	case p.ClientID == "":
+		p.ClientID = "auto-" + strings.ToLower(rand.Text())
+	case len(p.ClientID) > conf.MaxClientID || p.ClientID[0] == '$':
+		return refuse(packet.BadIdentifier, errors.New("client id too long or reserved"))
+	}
+	req := &Connect{
+		ClientID: p.ClientID, Username: p.Username, Password: append([]byte(nil), p.Password...),
+		CleanSession: p.Clean, KeepAlive: time.Duration(p.KeepAlive) * time.Second,
+		Protocol: byte(p.Version), TLS: state, Remote: c.nc.RemoteAddr(),
+	}
+	if p.HasWill {
+		req.Will = &Message{Topic: p.WillTopic, Payload: append([]byte(nil), p.WillPayload...),
+			QoS: p.WillQoS, Retain: p.WillRetain}
+		if topic.ValidName(p.WillTopic) != nil || !conf.withinLimits(p.WillTopic) ||
+			int(p.WillQoS) > conf.MaxQoS || len(p.WillPayload) > conf.MaxPayload {
+			return fmt.Errorf("%w: will", packet.ErrMalformed)
+		}
+	}
+	for {
+		// A Disconnect while policy is asked may be the reason why the answer
+		// is not true any more, and does not see this connection yet.
+		s.mu.Lock()
+		before := s.disconnects
+		s.mu.Unlock()
+		session, err := s.auth.Connect(ctx, req)
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrNotAuthorized):
+			return refuse(packet.NotAuthorized, err)
+		case errors.Is(err, ErrBadCredentials):
+			return refuse(packet.BadCredentials, err)
+		case errors.Is(err, ErrIdentifier):
+			return refuse(packet.BadIdentifier, err)
+		default:
+			return refuse(packet.Unavailable, err)
+		}
+		if w := req.Will; w != nil && (reservedName(w.Topic) || !session.MayPublish(w.Topic, w.Retain)) {
+			return refuse(packet.NotAuthorized, fmt.Errorf("will to %q not allowed", w.Topic))
+		}
+		s.mu.Lock()
+		current := s.disconnects == before
+		if current {
+			c.id, c.session, c.will, c.since = req.ClientID, session, req.Will, time.Now()
+			c.authorized = true
+		}
+		s.mu.Unlock()
+		if current {
+			break
+		}
+		if err := ctx.Err(); err != nil {
+			return refuse(packet.Unavailable, err)
+		}
+	}
+	c.keepAlive = req.KeepAlive
+	if c.keepAlive > 0 {
+		c.keepAlive = max(c.keepAlive, conf.KeepAliveMin)
+	}
+	if limit := conf.KeepAliveMax; limit > 0 && (c.keepAlive == 0 || c.keepAlive > limit) {
+		c.keepAlive = limit
+	}
+	return nil
+}
+
+// admit takes the client id over from an earlier connection, and gives the
+// connection its session. The earlier connection is closed [MQTT-3.1.4-2], and
+// waited for: what it accepted, and its will, have been handed to the router
+// before the first packet of this one is.
+func (c *Client) admit(ctx context.Context, clean bool) error {
+	s := c.srv
+	s.mu.Lock()
+	old := s.clients[c.id]
+	s.clients[c.id] = c
+	s.mu.Unlock()
+	if old != nil {
+		s.count.takeovers.Add(1)
+		old.kick(ReasonDuplicate)
+		c.before = old.done
+		select {
+		case <-old.done:
+		case <-ctx.Done():
+			return refuse(packet.Unavailable, errors.New("the earlier connection does not end"))
+		case <-c.gone:
+			return errors.New("taken over or stopped in its turn")
+		}
+	}
+
+	s.mu.Lock()
+	found := s.sessions[c.id]
+	var ended *session
+	if clean && found != nil {
+		ended, found = found, nil
+		delete(s.sessions, c.id)
+	}
+	present := found != nil
+	if !present {
+		if len(s.sessions) >= s.conf.MaxSessions {
+			s.mu.Unlock()
+			return refuse(packet.Unavailable, errors.New("too many sessions"))
+		}
+		s.serial++
+		found = &session{srv: s, id: c.id, serial: s.serial, subs: make(map[string]*subscription)}
+		s.sessions[c.id] = found
+	}
+	found.clean = clean
+	s.mu.Unlock()
+	if ended != nil {
+		ended.discard()
+	}
+	c.written = sync.NewCond(&found.mu)
+	found.attach(c, present)
+	return nil
+}
+
+// end closes the connection, publishes its will and parts it from its session.
+func (c *Client) end(reason string) {
+	s, conf := c.s, &c.srv.conf
+	if reason == ReasonShutdown {
+		c.finish()
+	}
+	s.mu.Lock()
+	c.closed = true
+	s.mu.Unlock()
+	if c.reason.CompareAndSwap(nil, &reason) {
+		close(c.gone)
+	}
+	c.nc.Close() // not kick: TLS should say goodbye
+	s.mu.Lock()
+	for c.writing {
+		c.written.Wait()
+	}
+	putBuf(c.out)
+	c.out = nil
+	s.mu.Unlock()
+	if c.will != nil && reason != ReasonClient {
+		c.route(c.will)
+	}
+	s.detach()
+	if s.clean {
+		c.srv.mu.Lock()
+		delete(c.srv.sessions, c.id)
+		c.srv.mu.Unlock()
+		s.discard()
+	}
+	c.srv.count.disconnected(reason)
+	conf.Log.LogAttrs(ctxBackground, levelDebug, "disconnected", attr("client", c.id), attr("reason", reason))
+	c.event(Event{Reason: reason})
+}
+
+// finish waits, when the server stops, for what the client was promised.
+func (c *Client) finish() {
+	timeout := c.srv.conf.DrainTimeout
+	cut := time.AfterFunc(timeout, func() { raw(c.nc).Close() })
+	defer cut.Stop()
+	late := time.NewTimer(timeout)
+	defer late.Stop()
+	mu := &c.s.mu
+	for {
+		mu.Lock()
+		c.draining = true
+		left := c.acks.len()
+		mu.Unlock()
+		if left == 0 {
+			break
+		}
+		c.flush()
+		select {
+		case <-c.room4more:
+			continue
+		case <-late.C:
+		}
+		break
+	}
+	c.flush()
+	mu.Lock()
+	for c.writing {
+		c.written.Wait()
+	}
+	mu.Unlock()
+}
+
+// route hands the will to the router; a router that panics ends nothing more.
+func (c *Client) route(will *Message) {
+	reason := ""
+	defer c.recovered(&reason)
+	c.srv.router.Route(c, will, func(err error) {
+		if err != nil {
+			c.srv.count.routeErrors.Add(1)
+			c.srv.conf.Log.Warn("will was not taken", "client", c.id, "err", err)
+		}
+	})
+}
+
+func (c *Client) event(e Event) {
+	if hook := c.srv.conf.Events; hook != nil {
+		reason := ""
+		defer c.recovered(&reason)
+		e.Client, e.Time = c, time.Now()
+		hook(e)
+	}
+}

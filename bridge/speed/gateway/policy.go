@@ -1,0 +1,119 @@
+package gateway
+
+import (
+	"strings"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// BatchTopic is where agents publish their batches; nobody can subscribe to it.
+const BatchTopic = "$tidemill/batch"
+
+const rulesPrefix = "$aws/rules/"
+
+// reservedName says whether nobody may publish to t, whatever policy says: below
+// $ there are only AWS's topics and the agents' batches.
+func reservedName(t string) bool {
+	return strings.HasPrefix(t, "$") && !strings.HasPrefix(t, "$aws/") && t != BatchTopic
+}
+
+// reservedFilter says whether nobody may subscribe to f. Basic ingest topics
+// are for publishing only.
+func reservedFilter(f string) bool {
+	return strings.HasPrefix(f, "$") && (!strings.HasPrefix(f, "$aws/") || strings.HasPrefix(f, rulesPrefix))
+}
+
+// withinLimits checks the configured size of a name or filter, without the
+// prefix $aws/rules/{rule}/.
+func (c *Config) withinLimits(t string) bool {
+	if rest, ok := strings.CutPrefix(t, rulesPrefix); ok {
+		if _, after, ok := strings.Cut(rest, "/"); ok {
+			t = after
+		}
+	}
+	return (c.MaxTopic == 0 || len(t) <= c.MaxTopic) && (c.MaxSlashes == 0 || topic.Levels(t)-1 <= c.MaxSlashes)
+}
+
+// verdicts remembers answers of a Session by topic. Its size is bounded: topics
+// are foreign input.
+type verdicts struct {
+	m map[string]verdict
+}
+
+type verdict struct {
+	ok    bool
+	until time.Time
+}
+
+const (
+	maxVerdicts     = 256
+	maxVerdictTopic = 256 // bytes; longer ones are asked for each time
+)
+
+func (v *verdicts) get(t string, now time.Time) (ok, known bool) {
+	e, known := v.m[t]
+	if !known || !now.Before(e.until) {
+		return false, false
+	}
+	return e.ok, true
+}
+
+func (v *verdicts) put(t string, ok bool, until time.Time) {
+	if len(t) > maxVerdictTopic {
+		return
+	}
+	if v.m == nil || len(v.m) >= maxVerdicts {
+		v.m = make(map[string]verdict)
+	}
+	v.m[t] = verdict{ok, until}
+}
+
+// topics remembers the names that a client publishes to, so that a name is
+// checked, and its string made, once.
+type topics struct {
+	m map[string]*published
+}
+
+type published struct {
+	name     string
+	ok       [2]bool      // by retain
+	until    [2]time.Time // by retain
+	reserved bool
+}
+
+// lookup returns what is known of the topic, or nil if it cannot be published to
+// by anybody.
+func (t *topics) lookup(conf *Config, b []byte) *published {
+	if p := t.m[string(b)]; p != nil {
+		return p
+	}
+	name := string(b)
+	if topic.ValidName(name) != nil || !conf.withinLimits(name) {
+		return nil
+	}
+	p := &published{name: name, reserved: reservedName(name)}
+	if len(name) <= maxVerdictTopic {
+		if t.m == nil || len(t.m) >= maxVerdicts {
+			t.m = make(map[string]*published)
+		}
+		t.m[name] = p
+	}
+	return p
+}
+
+// mayPublish asks policy, or remembers its answer.
+func (p *published) mayPublish(s Session, retain bool, now time.Time, ttl time.Duration) bool {
+	i := 0
+	if retain {
+		i = 1
+	}
+	if p.reserved {
+		return false
+	}
+	if !now.Before(p.until[i]) {
+		p.ok[i] = s.MayPublish(p.name, retain)
+		p.until[i] = now.Add(ttl) // not after now when the cache is off
+	}
+	return p.ok[i]
+}

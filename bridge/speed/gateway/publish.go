@@ -1,0 +1,234 @@
+package gateway
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+)
+
+// ackRing holds the publishes of a connection that are not acknowledged, in the
+// order in which they came. An entry is named by its number, which counts from
+// 1 and is never used again, so a done that is called twice does no harm.
+type ackRing struct {
+	ring       []ack  // of a power of two
+	head, tail uint64 // entries head to tail-1 are in use; both are 0 before the first
+	bytes      int
+}
+
+type ack struct {
+	kind packet.Type // PUBACK, PUBREC, or 0 for QoS 0
+	id   uint16
+	done bool
+	size int
+}
+
+func (r *ackRing) len() int { return int(r.tail - r.head) }
+
+func (r *ackRing) push(a ack) (seq uint64) {
+	if r.tail == 0 {
+		r.head, r.tail = 1, 1
+	}
+	if r.len() == len(r.ring) {
+		bigger := make([]ack, max(8, 2*len(r.ring)))
+		for i := r.head; i < r.tail; i++ {
+			bigger[i&uint64(len(bigger)-1)] = *r.at(i)
+		}
+		r.ring = bigger
+	}
+	seq = r.tail
+	r.tail++
+	*r.at(seq) = a
+	r.bytes += a.size
+	return seq
+}
+
+func (r *ackRing) at(seq uint64) *ack { return &r.ring[seq&uint64(len(r.ring)-1)] }
+
+// publish takes a PUBLISH from the client.
+func (c *Client) publish(first byte, body []byte, owned bool) string {
+	var p packet.Publish
+	if err := p.Decode(first, body, c.version); err != nil {
+		c.debug("refused packet", err)
+		return ReasonProtocol
+	}
+	conf, s := &c.srv.conf, c.s
+	if int(p.QoS) > conf.MaxQoS || len(p.Payload) > conf.MaxPayload {
+		return ReasonProtocol
+	}
+	t := c.topics.lookup(conf, p.Topic)
+	if t == nil {
+		return ReasonProtocol
+	}
+	// heard is when this packet was waited for, or a little before it came;
+	// a verdict may so live a little longer, never more than the packets of
+	// one read.
+	if !t.mayPublish(c.session, p.Retain, c.heard, conf.PermissionCache) {
+		c.srv.count.refusedPublish.Add(1)
+		c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish not allowed", attr("client", c.id), attr("topic", t.name))
+		return ReasonAuth
+	}
+	a := ack{id: p.ID, size: len(t.name) + len(p.Payload) + overhead}
+	switch p.QoS {
+	case 1:
+		a.kind = packet.PUBACK
+	case 2:
+		a.kind = packet.PUBREC
+	}
+
+	s.mu.Lock()
+	if p.QoS == 2 {
+		switch x := s.qos2[p.ID]; {
+		case x != nil && x.durable: // sent again, and only PUBREC was lost
+			a.size, a.done = 0, true
+			c.acks.push(a)
+			c.release()
+			s.mu.Unlock()
+			return ""
+		case x != nil:
+			a.size = 0
+			x.echoes = append(x.echoes, echo{c, c.acks.push(a)})
+			s.mu.Unlock()
+			return c.awaitRoom()
+		case len(s.qos2) >= maxExchanges:
+			s.mu.Unlock()
+			return ReasonProtocol
+		}
+		if s.qos2 == nil {
+			s.qos2 = make(map[uint16]*exchange)
+		}
+		s.qos2[p.ID] = new(exchange)
+	}
+	seq := c.acks.push(a)
+	c.routing = seq
+	full := c.acksFull()
+	s.mu.Unlock()
+
+	m := &Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: p.Properties}
+	if !owned {
+		m.Payload, m.Properties = bytes.Clone(m.Payload), bytes.Clone(m.Properties)
+	}
+	c.srv.router.Route(c, m, func(err error) { c.routed(seq, err) })
+	if full {
+		return c.awaitRoom()
+	}
+	return ""
+}
+
+// maxExchanges bounds the QoS 2 messages that a client does not release.
+const maxExchanges = 4096
+
+func (c *Client) acksFull() bool {
+	return c.acks.len() >= c.srv.conf.InFlight || c.acks.bytes >= c.srv.conf.InFlightBytes
+}
+
+// awaitRoom keeps the client from being read while too much of it is not done.
+func (c *Client) awaitRoom() string {
+	for {
+		c.s.mu.Lock()
+		full := c.acksFull()
+		c.waiting = full
+		c.s.mu.Unlock()
+		if !full {
+			return ""
+		}
+		c.flush()
+		c.srv.count.held.Add(1)
+		select {
+		case <-c.room4more:
+		case <-c.gone:
+			return ReasonShutdown // or what kick said
+		}
+		c.heard = time.Now()
+	}
+}
+
+// routed is the router's done for the publish with this number.
+func (c *Client) routed(seq uint64, err error) {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if seq < c.acks.head || c.acks.at(seq).done {
+		c.srv.count.doneTwice.Add(1)
+		return
+	}
+	a := c.acks.at(seq)
+	c.acks.bytes -= a.size
+	a.size = 0
+	if a.kind == packet.PUBREC {
+		c.routedQoS2(a.id, err)
+	}
+	if err != nil {
+		c.srv.count.routeErrors.Add(1)
+		if a.kind != 0 {
+			// Neither this one nor those behind it may be acknowledged: an
+			// entry that is never done holds them back.
+			c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish was not taken", attr("client", c.id), attr("err", err))
+			c.kick(ReasonServer)
+			return
+		}
+	}
+	a.done = true
+	c.release()
+	if c.routing != seq {
+		c.startWriter()
+	} // else Route has not returned: the reading goroutine flushes
+}
+
+func (c *Client) wake() {
+	select {
+	case c.room4more <- struct{}{}:
+	default:
+	}
+}
+
+// routedQoS2 marks the exchange and answers copies of its PUBLISH. s.mu is held.
+func (c *Client) routedQoS2(id uint16, err error) {
+	x := c.s.qos2[id]
+	if x == nil || x.durable {
+		return
+	}
+	x.durable = true
+	if err != nil {
+		delete(c.s.qos2, id)
+	}
+	for _, e := range x.echoes {
+		if err != nil {
+			e.c.kick(ReasonServer)
+			continue
+		}
+		e.c.acks.at(e.seq).done = true
+		e.c.release()
+		e.c.startWriter()
+	}
+	x.echoes = nil
+}
+
+// release puts the acknowledgements that are due into the output buffer. s.mu
+// is held.
+func (c *Client) release() {
+	r := &c.acks
+	for ; r.head < r.tail && r.at(r.head).done; r.head++ {
+		if a := r.at(r.head); a.kind != 0 && !c.closed {
+			c.appendAck(a.kind, a.id)
+		}
+	}
+	if c.waiting && !c.acksFull() || c.draining && r.head == r.tail {
+		c.wake()
+	}
+}
+
+// pubrel ends a QoS 2 exchange.
+func (c *Client) pubrel(id uint16) string {
+	s := c.s
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if x := s.qos2[id]; x != nil {
+		if !x.durable {
+			return ReasonProtocol // it has no PUBREC yet
+		}
+		delete(s.qos2, id)
+	}
+	c.appendAck(packet.PUBCOMP, id)
+	return ""
+}

@@ -1,0 +1,191 @@
+package gateway
+
+import (
+	"errors"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+)
+
+// Output is gathered in c.out and written by whoever comes first: the reading
+// goroutine just before it waits for the client (its acknowledgements then leave
+// in one write, without waking anybody), or a goroutine that is started when
+// something else puts bytes there and that ends when it has written all. So an
+// idle connection has neither a writing goroutine nor a buffer.
+
+const (
+	bufBytes  = 4 << 10  // of a fresh output buffer
+	keepBytes = 64 << 10 // larger buffers are not reused
+	// directBytes is what the reading goroutine writes itself. More than that is
+	// deliveries, and a client that does not take them should still be heard.
+	directBytes = 16 << 10
+	writeBytes  = 64 << 10 // of one write, which has WriteTimeout to finish
+)
+
+var bufs = sync.Pool{New: func() any { b := make([]byte, 0, bufBytes); return &b }}
+
+func putBuf(b []byte) {
+	if cap(b) > 0 && cap(b) <= keepBytes {
+		b = b[:0]
+		bufs.Put(&b)
+	}
+}
+
+// room makes sure that there is a buffer to append to. s.mu is held.
+func (c *Client) room() {
+	if c.out == nil {
+		c.out = *bufs.Get().(*[]byte)
+	}
+}
+
+// The append functions put packets into the output buffer; s.mu is held. What
+// is put there after the end of the connection goes nowhere.
+
+func (c *Client) appendPacket(p packet.Packet) {
+	c.room()
+	c.out = p.Append(c.out, c.version)
+	c.outPackets[p.Type()]++
+}
+
+func (c *Client) appendAck(kind packet.Type, id uint16) {
+	c.room()
+	first := byte(kind) << 4
+	if kind == packet.PUBREL {
+		first |= 2
+	}
+	c.out = append(c.out, first, 2, byte(id>>8), byte(id)) // in version 5 too, reason 0
+	c.outPackets[kind]++
+}
+
+func (c *Client) appendPublish(o outbound, id uint16, dup bool) {
+	c.room()
+	first := byte(packet.PUBLISH)<<4 | o.qos<<1
+	if dup {
+		first |= 8
+	}
+	if o.retain {
+		first |= 1
+	}
+	n := 2 + len(o.m.Topic) + len(o.m.Payload)
+	if o.qos > 0 {
+		n += 2
+	}
+	b := packet.AppendHeader(c.out, first, n)
+	b = append(b, byte(len(o.m.Topic)>>8), byte(len(o.m.Topic)))
+	b = append(b, o.m.Topic...)
+	if o.qos > 0 {
+		b = append(b, byte(id>>8), byte(id))
+	}
+	c.out = append(b, o.m.Payload...)
+	c.outPackets[packet.PUBLISH]++
+}
+
+// startWriter sees to it that what is in the output buffer is written. s.mu is
+// held.
+func (c *Client) startWriter() {
+	if c.writing || len(c.out) == 0 || c.closed {
+		return
+	}
+	c.writing = true
+	go c.drain()
+}
+
+// take hands the output buffer over for writing. s.mu is held.
+func (c *Client) take() []byte {
+	b := c.out
+	c.out, c.writingBytes = nil, len(b)
+	for t, n := range c.outPackets {
+		if n > 0 {
+			c.srv.count.packetsOut[t].Add(uint64(n))
+		}
+	}
+	clear(c.outPackets[:])
+	return b
+}
+
+// drain writes until there is nothing left. c.writing was set for it.
+func (c *Client) drain() {
+	mu := &c.s.mu
+	mu.Lock()
+	for len(c.out) > 0 && !c.closed {
+		b := c.take()
+		mu.Unlock()
+		err := c.write(b)
+		putBuf(b)
+		mu.Lock()
+		c.writingBytes = 0
+		if err != nil {
+			c.closed = true
+			c.kick(writeReason(err))
+		}
+	}
+	c.writing = false
+	c.written.Broadcast()
+	mu.Unlock()
+}
+
+// flush is for the reading goroutine, before it waits for the client. No
+// acknowledgement may stay behind, since nobody else may come to write it.
+func (c *Client) flush() {
+	mu := &c.s.mu
+	mu.Lock()
+	c.routing = 0
+	if c.writing || len(c.out) == 0 || c.closed || len(c.out) > directBytes {
+		c.startWriter()
+		mu.Unlock()
+		return
+	}
+	c.writing = true
+	b := c.take()
+	mu.Unlock()
+	err := c.write(b)
+	putBuf(b)
+	mu.Lock()
+	c.writing, c.writingBytes = false, 0
+	if err != nil {
+		c.closed = true
+		c.kick(writeReason(err))
+	}
+	c.written.Broadcast()
+	c.startWriter()
+	mu.Unlock()
+}
+
+func writeReason(err error) string {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return ReasonThrottled
+	}
+	return ReasonLost
+}
+
+// write writes b in pieces of which each must get through in WriteTimeout, give
+// or take a quarter: setting a deadline costs, so one is used for several writes.
+func (c *Client) write(b []byte) error {
+	for len(b) > 0 {
+		timeout := c.srv.conf.WriteTimeout
+		if now := time.Now(); c.writeBy.Sub(now) < timeout*3/4 {
+			c.writeBy = now.Add(timeout)
+			if err := c.nc.SetWriteDeadline(c.writeBy); err != nil {
+				return err
+			}
+		}
+		n, err := c.nc.Write(b[:min(len(b), writeBytes)])
+		c.srv.count.bytesOut.Add(uint64(n))
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// raw is the connection below TLS: closing it does not wait for anything.
+func raw(nc net.Conn) net.Conn {
+	if t, ok := nc.(interface{ NetConn() net.Conn }); ok {
+		return t.NetConn()
+	}
+	return nc
+}
