@@ -1,27 +1,243 @@
-// Package boltstore keeps shadows in a bbolt file, for both ends.
+// Package boltstore keeps shadows in a bbolt file, for both ends: documents
+// for the cloud's half, records for the device's. FORMAT.md has the layout.
+//
+// Everything written is on the disk when the call returns. Writers that come
+// while another commit is under way share the next one (group commit), so
+// many things cost few syncs and a single one waits for nobody.
 package boltstore
 
-import "go.etcd.io/bbolt"
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/tidemill/tidemill/shadow"
+)
+
+// Buckets of the root.
+var (
+	documents = []byte("shadows")
+	records   = []byte("shadow-device")
+)
+
+// ErrClosed is the error of a Store after Close.
+var ErrClosed = errors.New("boltstore: store is closed")
 
 // A Store is safe for use by several goroutines.
-type Store struct{ db *bbolt.DB }
+type Store struct {
+	db     *bbolt.DB
+	own    bool // Open opened db
+	writes group
+}
 
 // Options of Open.
 type Options struct {
-	SetAside bool // rename a corrupt file to …corrupt-<time> and start anew
+	// SetAside renames a file that is no sound bbolt file to
+	// path.corrupt-<time> and starts anew, as a device has to: the cloud has
+	// a copy. The default is an error.
+	SetAside bool
+
+	// LockWait is how long another process may hold the file; default 5 s.
+	LockWait time.Duration
 }
 
-// Open opens or makes the file at path.
-func Open(path string, o Options) (*Store, error) { return &Store{}, nil }
+// Open opens or makes the file at path, readable by its owner only.
+func Open(path string, o Options) (*Store, error) {
+	if o.LockWait == 0 {
+		o.LockWait = 5 * time.Second
+	}
+	s, err := open(path, o)
+	if err == nil || !o.SetAside || !corrupt(err) {
+		return s, err
+	}
+	aside := fmt.Sprintf("%s.corrupt-%d", path, time.Now().UnixNano())
+	if err := os.Rename(path, aside); err != nil {
+		return nil, fmt.Errorf("boltstore: set corrupt file aside: %w", err)
+	}
+	return open(path, o)
+}
 
-// New uses buckets of db beside those of others. Close leaves db open.
-func New(db *bbolt.DB) (*Store, error) { return &Store{db: db}, nil }
+// errDamaged is what a check of the pages found.
+var errDamaged = errors.New("damaged")
 
-// Close closes the file if Open opened it.
-func (s *Store) Close() error { return nil }
+func corrupt(err error) bool {
+	for _, e := range []error{errDamaged, berrors.ErrInvalid, berrors.ErrChecksum, berrors.ErrVersionMismatch} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
 
-// Load returns the device's records of a shadow.
-func (s *Store) Load(thing, name string) (map[string][]byte, error) { return nil, nil }
+func open(path string, o Options) (s *Store, err error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
+		Timeout:        o.LockWait,
+		FreelistType:   bbolt.FreelistMapType,
+		NoFreelistSync: true, // fewer pages per commit; found again at Open
+	})
+	if err != nil {
+		return nil, fmt.Errorf("boltstore: open %s: %w", path, err)
+	}
+	if o.SetAside {
+		if err := check(db); err != nil {
+			db.Close()
+			return nil, fmt.Errorf("boltstore: open %s: %w", path, err)
+		}
+	}
+	if s, err = New(db); err != nil {
+		db.Close()
+		return nil, err
+	}
+	s.own = true
+	return s, nil
+}
 
-// Save replaces the device's records given.
-func (s *Store) Save(thing, name string, records map[string][]byte) error { return nil }
+// check walks all pages; a device's file is a few dozen of them.
+func check(db *bbolt.DB) (err error) {
+	defer func() {
+		if p := recover(); p != nil { // bbolt asserts on damaged pages
+			err = fmt.Errorf("%w: %v", errDamaged, p)
+		}
+	}()
+	return db.View(func(tx *bbolt.Tx) error {
+		var first error
+		for e := range tx.Check() {
+			if first == nil {
+				first = fmt.Errorf("%w: %v", errDamaged, e)
+			}
+		}
+		return first
+	})
+}
+
+// New uses two buckets of db, which may have others. Close leaves db open.
+func New(db *bbolt.DB) (*Store, error) {
+	err := db.Update(func(tx *bbolt.Tx) error {
+		for _, b := range [][]byte{documents, records} {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("boltstore: make buckets: %w", err)
+	}
+	return &Store{db: db}, nil
+}
+
+// Close waits for the commits under way and closes the file if Open opened it.
+func (s *Store) Close() error {
+	s.writes.close()
+	if !s.own {
+		return nil
+	}
+	return s.db.Close()
+}
+
+// key is thing/name; neither holds a slash, and a classic shadow sorts first.
+func key(thing, name string) []byte { return []byte(thing + "/" + name) }
+
+// Get returns the document of a shadow, which may be a deleted one, or nil
+// when there never was one.
+func (s *Store) Get(thing, name string) (d *shadow.Document, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		if v := tx.Bucket(documents).Get(key(thing, name)); v != nil {
+			d, err = shadow.DecodeRecord(v)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("boltstore: get %s: %w", key(thing, name), err)
+	}
+	return d, nil
+}
+
+// Put stores the document of a shadow, whatever was there before.
+func (s *Store) Put(thing, name string, d *shadow.Document) error {
+	k, v := key(thing, name), d.AppendRecord(nil)
+	err := s.writes.commit(s.db, func(tx *bbolt.Tx) error {
+		return tx.Bucket(documents).Put(k, v)
+	})
+	if err != nil {
+		return fmt.Errorf("boltstore: put %s: %w", k, err)
+	}
+	return nil
+}
+
+// Names returns up to most names of a thing's named shadows that exist and
+// sort after the given one, in order.
+func (s *Store) Names(thing, after string, most int) (names []string, err error) {
+	prefix := key(thing, "")
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(documents).Cursor()
+		for k, v := c.Seek(key(thing, after+"\x00")); k != nil && len(names) < most; k, v = c.Next() {
+			if len(k) < len(prefix) || string(k[:len(prefix)]) != string(prefix) {
+				return nil
+			}
+			d, err := shadow.DecodeRecord(v)
+			if err != nil {
+				return err
+			}
+			if d.Alive() {
+				names = append(names, string(k[len(prefix):]))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("boltstore: names of %s: %w", thing, err)
+	}
+	return names, nil
+}
+
+// Load returns the records of the device's half of a shadow by key, empty
+// when there are none.
+func (s *Store) Load(thing, name string) (map[string][]byte, error) {
+	out := make(map[string][]byte)
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(records).Bucket(key(thing, name))
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(k, v []byte) error {
+			out[string(k)] = append([]byte{}, v...)
+			return nil
+		})
+	})
+	if err != nil {
+		return nil, fmt.Errorf("boltstore: load %s: %w", key(thing, name), err)
+	}
+	return out, nil
+}
+
+// Save replaces the given records of the device's half of a shadow in one
+// step; a nil value removes one, others stay.
+func (s *Store) Save(thing, name string, set map[string][]byte) error {
+	err := s.writes.commit(s.db, func(tx *bbolt.Tx) error {
+		b, err := tx.Bucket(records).CreateBucketIfNotExists(key(thing, name))
+		if err != nil {
+			return err
+		}
+		for k, v := range set {
+			if v == nil {
+				err = b.Delete([]byte(k))
+			} else {
+				err = b.Put([]byte(k), v)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("boltstore: save %s: %w", key(thing, name), err)
+	}
+	return nil
+}

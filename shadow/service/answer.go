@@ -1,0 +1,116 @@
+package service
+
+import (
+	"errors"
+	"time"
+
+	"github.com/tidemill/tidemill/shadow"
+)
+
+// handle does r and publishes what follows. One of its results is nil.
+func (s *Service) handle(r request) ([]byte, *shadow.Error) {
+	now := s.o.Now()
+	var (
+		token  string
+		answer []byte
+		err    error
+	)
+	switch {
+	case !shadow.ValidThing(r.topic.Thing):
+		err = shadow.ErrThingName
+	case r.topic.Name != "" && !shadow.ValidName(r.topic.Name):
+		err = shadow.ErrShadowName
+	case r.topic.Op == shadow.OpUpdate:
+		answer, token, err = s.update(r, now)
+	case r.topic.Op == shadow.OpGet:
+		answer, token, err = s.get(r, now)
+	default:
+		answer, token, err = s.delete(r, now)
+	}
+	if err == nil {
+		return answer, nil
+	}
+	refusal := new(shadow.Error)
+	if !errors.As(err, &refusal) {
+		s.o.Log.Error("shadow request failed", "thing", r.topic.Thing, "shadow", r.topic.Name, "op", string(r.topic.Op), "err", err)
+		refusal = shadow.ErrInternal
+	}
+	s.reject(r, refusal, token, now)
+	return nil, refusal
+}
+
+func (s *Service) refuse(r request, e *shadow.Error, token string) {
+	s.reject(r, e, token, s.o.Now())
+	r.done(nil, e)
+}
+
+func (s *Service) reject(r request, e *shadow.Error, token string, now time.Time) {
+	if !r.quiet {
+		s.publish(r.topic.As(shadow.Rejected), shadow.AppendRejected(nil, e, token, now))
+	}
+}
+
+func (s *Service) publish(t shadow.Topic, payload []byte) { s.pub.Publish(t.String(), payload) }
+
+func (s *Service) update(r request, now time.Time) (answer []byte, token string, err error) {
+	u, err := shadow.ParseUpdate(r.payload, s.o.Limits)
+	if err != nil {
+		return nil, u.ClientToken, err
+	}
+	token = u.ClientToken
+	before, err := s.store.Get(r.topic.Thing, r.topic.Name)
+	if err != nil {
+		return nil, token, err
+	}
+	after, err := before.Update(u, now, s.o.Limits)
+	if err != nil {
+		return nil, token, err
+	}
+	if err := s.store.Put(r.topic.Thing, r.topic.Name, after); err != nil {
+		return nil, token, err
+	}
+	answer = shadow.AppendUpdateAccepted(nil, u, after, now)
+	s.publish(r.topic.As(shadow.Accepted), answer)
+	if d := shadow.AppendDelta(nil, after, token, now); d != nil {
+		s.publish(r.topic.As(shadow.Differences), d)
+	}
+	s.publish(r.topic.As(shadow.Documents), shadow.AppendDocuments(nil, before, after, token, now))
+	return answer, token, nil
+}
+
+// load returns the document r is about, which lives, and the request's token.
+func (s *Service) load(r request) (d *shadow.Document, token string, err error) {
+	if token, err = shadow.ParseToken(r.payload); err != nil {
+		return nil, "", err
+	}
+	if d, err = s.store.Get(r.topic.Thing, r.topic.Name); err != nil {
+		return nil, token, err
+	}
+	if !d.Alive() {
+		return nil, token, shadow.NotFound(r.topic.Thing, r.topic.Name)
+	}
+	return d, token, nil
+}
+
+func (s *Service) get(r request, now time.Time) (answer []byte, token string, err error) {
+	d, token, err := s.load(r)
+	if err != nil {
+		return nil, token, err
+	}
+	answer = shadow.AppendGetAccepted(nil, d, token, now)
+	s.publish(r.topic.As(shadow.Accepted), answer)
+	return answer, token, nil
+}
+
+func (s *Service) delete(r request, now time.Time) (answer []byte, token string, err error) {
+	d, token, err := s.load(r)
+	if err != nil {
+		return nil, token, err
+	}
+	if err := s.store.Put(r.topic.Thing, r.topic.Name, d.Delete(now)); err != nil {
+		return nil, token, err
+	}
+	answer = shadow.AppendDeleteAccepted(nil, d.Version, token, now)
+	s.publish(r.topic.As(shadow.Accepted), answer)
+	return answer, token, nil
+}
