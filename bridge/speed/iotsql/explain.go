@@ -1,11 +1,17 @@
 package iotsql
 
+import (
+	"fmt"
+	"strings"
+)
+
 // An Explanation says step by step why a statement fires on a message or not.
 type Explanation struct {
-	Fired  bool
-	Output []byte // the action document when Fired
-	Err    error  // evaluation failed, e.g. a limit
-	Steps  []Step
+	Matched bool   // FROM, or the rule's Basic Ingest topic
+	Fired   bool   // matched, and WHERE held
+	Output  []byte // the action document when Fired
+	Err     error  // evaluation failed at a limit
+	Steps   []Step // in order of evaluation; an operand follows its operator
 }
 
 // A Step is one clause, or one operand of a clause, with its value.
@@ -13,11 +19,164 @@ type Step struct {
 	Clause string // "FROM", "SET", "WHERE" or "SELECT"
 	Depth  int    // 0 for the clause itself, deeper for its operands
 	Text   string // the source text
-	Value  string // JSON, or "Undefined"
+	Value  string // JSON, Undefined, or for FROM what was found
 }
 
-// Explain evaluates like Eval and keeps account of the steps. FROM is looked at too.
-func (s *Statement) Explain(m *Message) Explanation { return Explanation{} }
+// maxSteps bounds an explanation, maxShown the length of one value in it.
+const (
+	maxSteps = 1000
+	maxShown = 200
+)
 
-// String lays the steps out as text for a terminal, one a line.
-func (e Explanation) String() string { return "" }
+// A trace collects the steps of one clause.
+type trace struct {
+	text   string
+	clause string
+	depth  int
+	steps  []Step
+}
+
+// enter reserves the step of an operator before those of its operands.
+func (t *trace) enter() int {
+	if t == nil {
+		return -1 // a constant computed while compiling
+	}
+	t.depth++
+	if len(t.steps) >= maxSteps {
+		return -1
+	}
+	t.steps = append(t.steps, Step{Clause: t.clause, Depth: t.depth})
+	return len(t.steps) - 1
+}
+
+func (t *trace) leave(at int, n *node, f *frame, v value) {
+	if t == nil {
+		return
+	}
+	t.depth--
+	if at >= 0 {
+		t.steps[at].Text = oneLine(t.text[n.pos:n.end])
+		t.steps[at].Value = f.show(v)
+	}
+}
+
+// show writes a value for people.
+func (f *frame) show(v value) string {
+	switch v.kind {
+	case kindUndefined:
+		return "Undefined"
+	case kindArray, kindObject:
+		v = value{kind: v.kind, b: appendCompact(nil, v.b)}
+	}
+	s := string(f.appendJSON(nil, v))
+	if r := []rune(s); len(r) > maxShown {
+		s = string(r[:maxShown]) + "…"
+	}
+	return s
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// Explain evaluates like Eval and keeps account of the steps. Other than Eval
+// it looks at FROM first and stops there if the topic is not for the
+// statement. It is for people trying a rule, not for the hot path.
+func (s *Statement) Explain(m *Message) Explanation {
+	var e Explanation
+	rule, rest, basic := BasicIngest(m.Topic)
+	from := Step{Clause: "FROM", Text: s.query.filter}
+	switch {
+	case basic && m.RuleName != "" && rule == m.RuleName:
+		e.Matched = true
+		from.Value = fmt.Sprintf("reached by Basic Ingest, topic() is %q", rest)
+	case s.Matches(m.Topic):
+		e.Matched = true
+		from.Value = fmt.Sprintf("matches %q", m.Topic)
+	case !s.query.hasFrom:
+		from.Value = "no FROM: only Basic Ingest reaches the rule"
+	default:
+		from.Value = fmt.Sprintf("does not match %q", m.Topic)
+	}
+	e.Steps = append(e.Steps, from)
+	if !e.Matched {
+		return e
+	}
+
+	q := s.query
+	f := newFrame(newCompiler(s.prog.version, true).statement(q), m)
+	defer f.release()
+	f.trace = &trace{text: s.text}
+	mark := func(clause string, depth0 Step) {
+		depth0.Clause = clause
+		e.Steps = append(e.Steps, depth0)
+		e.Steps = append(e.Steps, f.trace.steps...)
+		f.trace.steps = f.trace.steps[:0]
+	}
+
+	f.trace.clause = "SET"
+	f.start()
+	for i, set := range q.sets {
+		e.Steps = append(e.Steps, Step{Clause: "SET", Text: "@" + set.name, Value: f.show(f.vars[i])})
+	}
+	e.Steps = append(e.Steps, f.trace.steps...)
+	f.trace.steps = f.trace.steps[:0]
+
+	f.trace.clause = "WHERE"
+	e.Fired = f.holds()
+	if q.where != nil {
+		verdict := "does not hold"
+		if e.Fired {
+			verdict = "holds"
+		}
+		mark("WHERE", Step{Text: oneLine(s.text[q.where.pos:q.where.end]), Value: verdict})
+	}
+	if e.Fired && f.err == nil {
+		f.trace.clause = "SELECT"
+		e.Output = f.project(nil)
+		if len(e.Output) > s.output {
+			f.fail(ErrTooLarge)
+		}
+		mark("SELECT", Step{Text: selectText(s.text, q), Value: fmt.Sprintf("%d bytes", len(e.Output))})
+	}
+	if e.Err = f.err; e.Err != nil {
+		e.Fired, e.Output = false, nil
+	}
+	return e
+}
+
+// selectText is the list of a query.
+func selectText(text string, q *query) string {
+	last := q.items[len(q.items)-1]
+	s := oneLine(text[q.items[0].expr.pos:last.expr.end])
+	if q.value {
+		s = "VALUE " + s
+	}
+	return s
+}
+
+// String lays the steps out as text for a terminal, one a line, the clause
+// first and operands indented under their operator.
+func (e Explanation) String() string {
+	var b strings.Builder
+	for _, s := range e.Steps {
+		head := s.Clause
+		if s.Depth > 0 {
+			head = ""
+		}
+		fmt.Fprintf(&b, "%-6s %s", head, strings.Repeat("  ", s.Depth))
+		if s.Text != "" {
+			b.WriteString(s.Text)
+			b.WriteString(" → ")
+		}
+		b.WriteString(s.Value)
+		b.WriteByte('\n')
+	}
+	switch {
+	case e.Err != nil:
+		fmt.Fprintf(&b, "failed: %v\n", e.Err)
+	case e.Fired:
+		fmt.Fprintf(&b, "fires with %s\n", e.Output)
+	default:
+		b.WriteString("does not fire\n")
+	}
+	return b.String()
+}

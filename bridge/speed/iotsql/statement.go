@@ -1,56 +1,109 @@
-// Package iotsql compiles and evaluates rule statements in the SQL dialect of
-// AWS IoT rules, and the substitution templates of rule actions.
 package iotsql
 
-import "errors"
+import (
+	"fmt"
 
-// Versions of the dialect. An empty version means Version2015.
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// Versions of the dialect. An empty version means Version2015, as for AWS;
+// VersionBeta is at present the same as Version2016.
 const (
 	Version2015 = "2015-10-08"
 	Version2016 = "2016-03-23"
 	VersionBeta = "beta"
 )
 
+// knownVersion fills in the default; an unknown version is an error at the
+// begin of the text.
+func knownVersion(text, version string) (string, error) {
+	switch version {
+	case "":
+		return Version2015, nil
+	case Version2015, Version2016, VersionBeta:
+		return version, nil
+	}
+	return "", newSyntaxError(text, 0, fmt.Sprintf("unknown SQL version %q", version),
+		Version2016+", "+Version2015+" or "+VersionBeta)
+}
+
 // A Statement is a compiled rule statement. It is immutable; several
 // goroutines may use it at the same time.
 type Statement struct {
-	text, version string
-	filter        string
+	text   string
+	query  *query
+	prog   *program
+	output int // bytes
 }
 
-// Compile parses and checks sql in the dialect version given. What is wrong
-// with the text comes back as a *SyntaxError.
+// Compile parses and checks sql in the dialect version given. It takes
+// microseconds and evaluates nothing. What is wrong with the text or the
+// version comes back as a *SyntaxError.
+//
+// Calls with a wrong number or wrong types of arguments are no error: they
+// yield Undefined, as in AWS.
 func Compile(sql, version string) (*Statement, error) {
-	return nil, errors.New("iotsql: not compiled")
+	version, err := knownVersion(sql, version)
+	if err != nil {
+		return nil, err
+	}
+	s := &Statement{text: sql, output: MaxOutput}
+	p := newParser(sql, version, 0, nil)
+	if err := p.parse(func() { s.query = p.statement() }); err != nil {
+		return nil, err
+	}
+	s.prog = newCompiler(version, false).statement(s.query)
+	return s, nil
 }
+
+// WithMaxOutput returns the statement with another limit of the output than
+// MaxOutput, in bytes.
+func (s *Statement) WithMaxOutput(bytes int) *Statement {
+	t := *s
+	t.output = bytes
+	return &t
+}
+
+// String returns the statement's text.
+func (s *Statement) String() string { return s.text }
+
+// Version returns the dialect version in force.
+func (s *Statement) Version() string { return s.prog.version }
 
 // Filter returns the MQTT topic filter of FROM, or "" for a statement without
 // FROM, which only Basic Ingest reaches.
-func (s *Statement) Filter() string { return s.filter }
+func (s *Statement) Filter() string { return s.query.filter }
 
 // Matches reports whether a message on topic is for this statement, by the
-// rule of FROM: a/# matches a/ and a/b, but not a.
-func (s *Statement) Matches(topic string) bool { return false }
+// rule of FROM: a/# matches a/ and a/b, but not a. A statement without FROM
+// matches nothing; for Basic Ingest topics see BasicIngest.
+func (s *Statement) Matches(name string) bool {
+	return s.query.hasFrom && topic.MatchRule(s.query.filter, name)
+}
 
 // Eval appends the document that the rule's actions receive to dst. fired is
-// false when WHERE did not hold; dst then comes back unchanged. FROM is not
-// looked at: the caller has routed the message already (see Matches).
+// false when WHERE did not hold; dst then comes back unchanged, and so it does
+// with an error: ErrTooLarge, ErrTooDeep or ErrTooMuchWork. FROM is not looked
+// at: the caller has routed the message already (see Matches).
+//
+// The document is JSON, except that a statement with nothing but * in SELECT
+// hands on the payload's bytes whatever they are, and that SELECT VALUE of
+// Undefined yields no bytes.
+//
+// Eval keeps no reference to dst or m. Several goroutines may call it.
 func (s *Statement) Eval(dst []byte, m *Message) (out []byte, fired bool, err error) {
-	return dst, false, nil
+	f := newFrame(s.prog, m)
+	defer f.release()
+	f.start()
+	if fired = f.holds(); !fired || f.err != nil {
+		return dst, false, f.err
+	}
+	out = f.project(dst)
+	if len(out)-len(dst) > s.output {
+		f.fail(ErrTooLarge)
+	}
+	if f.err != nil {
+		return dst, false, f.err
+	}
+	return out, true, nil
 }
-
-// A Template is a compiled action parameter with ${expr} substitutions. Like
-// a Statement it is immutable and safe for several goroutines.
-type Template struct{ text string }
-
-// CompileTemplate compiles an action parameter. Errors are *SyntaxError.
-func CompileTemplate(text, version string) (*Template, error) {
-	return nil, errors.New("iotsql: not compiled")
-}
-
-// Append appends the text after substitution to dst. Undefined and Null become
-// nothing.
-func (t *Template) Append(dst []byte, m *Message) ([]byte, error) { return dst, nil }
-
-// Const returns the text and true when it has no substitution.
-func (t *Template) Const() (string, bool) { return "", false }

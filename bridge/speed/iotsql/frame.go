@@ -1,0 +1,207 @@
+package iotsql
+
+import (
+	"errors"
+	"sync"
+	"unicode/utf8"
+)
+
+// Limits of an evaluation.
+const (
+	// MaxOutput is the largest document or text an evaluation yields, in
+	// bytes, unless WithMaxOutput says otherwise: the largest MQTT message
+	// AWS IoT Core takes. SET variables together have the same limit.
+	MaxOutput = 128 << 10
+	// maxArena bounds everything built on the way to the result.
+	maxArena = 8 * MaxOutput
+	// maxWork bounds the elements and members that nested queries, IN and
+	// comparisons of documents may visit; our choice, some 0.1 s.
+	maxWork = 2 << 20
+)
+
+// Errors of an evaluation. Wrong types are none: they yield Undefined.
+var (
+	// ErrTooLarge says that a result is over MaxOutput.
+	ErrTooLarge = errors.New("iotsql: the result is over the size limit")
+	// ErrTooDeep says that the payload is nested deeper than MaxPayloadNesting.
+	ErrTooDeep = errors.New("iotsql: the payload is nested too deeply")
+	// ErrTooMuchWork says that nested queries went over too many elements.
+	ErrTooMuchWork = errors.New("iotsql: the statement visits too many elements")
+)
+
+// document is what a payload turned out to be.
+type document uint8
+
+const (
+	docUnknown document = iota // not looked at yet
+	docEmpty                   // no bytes
+	docObject
+	docOther  // JSON, but no object
+	docBinary // anything else
+)
+
+// A frame holds one evaluation's state. Frames are pooled; arena and the
+// slices keep their memory.
+type frame struct {
+	prog  *program
+	m     *Message
+	doc   document
+	body  []byte  // the payload without space around it
+	slots []value // values of prog.names, once doc is known
+	vars  []value
+	elems []value // elements of the nested queries around, outermost first
+	stack []value // arguments of the calls in progress
+	items []value // the SELECT list's values
+	arena []byte  // what is built: only appended to, so slices of it stay valid
+	left  int     // work left
+	err   error   // first limit run into
+	trace *trace  // for Explain
+}
+
+var frames = sync.Pool{New: func() any { return new(frame) }}
+
+func newFrame(p *program, m *Message) *frame {
+	f := frames.Get().(*frame)
+	f.prog, f.m, f.left = p, m, maxWork
+	return f
+}
+
+// release returns the frame to the pool, with no pointers into messages.
+func (f *frame) release() {
+	clear(f.slots[:cap(f.slots)])
+	clear(f.vars[:cap(f.vars)])
+	clear(f.elems[:cap(f.elems)])
+	clear(f.stack[:cap(f.stack)])
+	clear(f.items[:cap(f.items)])
+	arena := f.arena[:0]
+	if cap(arena) > MaxOutput {
+		arena = nil
+	}
+	*f = frame{slots: f.slots[:0], vars: f.vars[:0], elems: f.elems[:0],
+		stack: f.stack[:0], items: f.items[:0], arena: arena}
+	frames.Put(f)
+}
+
+// work takes n from what is left; false means that it was too much.
+func (f *frame) work(n int) bool {
+	if f.left -= n; f.left < 0 {
+		f.fail(ErrTooMuchWork)
+		return false
+	}
+	return true
+}
+
+func (f *frame) fail(err error) {
+	if f.err == nil {
+		f.err = err
+	}
+}
+
+// checkArena stops an evaluation that builds too much.
+func (f *frame) checkArena() {
+	if len(f.arena) > maxArena {
+		f.fail(ErrTooLarge)
+	}
+}
+
+// fits says whether n more bytes may be built.
+func (f *frame) fits(n int) bool {
+	if n > MaxOutput || len(f.arena)+n > maxArena {
+		f.fail(ErrTooLarge)
+		return false
+	}
+	return true
+}
+
+// attr returns the payload's member in slot i, which is scanned at the first use.
+func (f *frame) attr(i int) value {
+	if f.doc == docUnknown {
+		f.scan()
+	}
+	if f.doc != docObject {
+		return value{}
+	}
+	return f.slots[i]
+}
+
+// scan reads the payload once: it finds the members that the program names
+// and checks that the whole is JSON.
+func (f *frame) scan() {
+	p := f.m.Payload
+	i := skipSpace(p, 0)
+	end := len(p)
+	for end > i && (p[end-1] == ' ' || p[end-1] == '\n' || p[end-1] == '\t' || p[end-1] == '\r') {
+		end--
+	}
+	p = p[i:end]
+	f.body = p
+	f.doc = docBinary
+	switch {
+	case len(p) == 0:
+		f.doc = docEmpty
+	case p[0] == '{':
+		names := f.prog.names
+		for len(f.slots) < len(names) {
+			f.slots = append(f.slots, value{})
+		}
+		f.finish(f.scanObject(p, names), docObject)
+	default:
+		f.finish(skipValue(p, 0, MaxPayloadNesting), docOther)
+	}
+}
+
+func (f *frame) finish(end int, as document) {
+	switch {
+	case end == tooDeep:
+		f.fail(ErrTooDeep)
+	case end == len(f.body) && utf8.Valid(f.body):
+		f.doc = as
+	}
+}
+
+// scanObject is skipObject for the payload's top level; the last of members
+// with the same name wins.
+func (f *frame) scanObject(p []byte, names []string) int {
+	i := skipSpace(p, 1)
+	if i < len(p) && p[i] == '}' {
+		return i + 1
+	}
+	for {
+		end, val := skipName(p, i)
+		if end < 0 {
+			return end
+		}
+		key := p[i+1 : end-1]
+		if i = skipValue(p, val, MaxPayloadNesting-1); i < 0 {
+			return i
+		}
+		if f.prog.index == nil {
+			for k, name := range names {
+				if keyIs(key, name) {
+					f.slots[k] = wireValue(p[val:i])
+					break
+				}
+			}
+		} else if k, ok := f.slot(key); ok {
+			f.slots[k] = wireValue(p[val:i])
+		}
+		var more bool
+		if i, more = nextMember(p, i); !more {
+			return i
+		}
+	}
+}
+
+// slot finds a member's slot where there are many.
+func (f *frame) slot(key []byte) (int, bool) {
+	if k, ok := f.prog.index[string(key)]; ok {
+		return k, true
+	}
+	for _, c := range key {
+		if c == '\\' {
+			k, ok := f.prog.index[string(unescape(nil, key))]
+			return k, ok
+		}
+	}
+	return 0, false
+}

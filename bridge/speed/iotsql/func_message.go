@@ -1,0 +1,153 @@
+package iotsql
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"strings"
+	"unicode/utf8"
+)
+
+// basicIngest is what the topics that reach one rule directly begin with.
+const basicIngest = "$aws/rules/"
+
+// BasicIngest takes a topic such as $aws/rules/<rule>/<rest> apart. ok is
+// false for other topics. The rule sees rest as its topic, which may be empty.
+func BasicIngest(topic string) (rule, rest string, ok bool) {
+	after, ok := strings.CutPrefix(topic, basicIngest)
+	if !ok {
+		return "", "", false
+	}
+	rule, rest, _ = strings.Cut(after, "/")
+	return rule, rest, rule != ""
+}
+
+// topic is the topic as the rule sees it, without a Basic Ingest prefix of its own.
+func (m *Message) topic() string {
+	if rule, rest, ok := BasicIngest(m.Topic); ok && rule == m.RuleName {
+		return rest
+	}
+	return m.Topic
+}
+
+// string makes a String of s; broken UTF-8 becomes U+FFFD.
+func (f *frame) string(s string) value {
+	if !utf8.ValidString(s) {
+		s = strings.ToValidUTF8(s, "\uFFFD")
+	}
+	from := len(f.arena)
+	f.arena = append(f.arena, s...)
+	return f.built(kindText, from)
+}
+
+// given is string for what may be missing.
+func (f *frame) given(s string) value {
+	if s == "" {
+		return value{}
+	}
+	return f.string(s)
+}
+
+// topicFunc is topic() or topic(n), the n-th level from 1.
+func topicFunc(f *frame, args []value) value {
+	t := f.m.topic()
+	if len(args) == 0 {
+		return f.string(t)
+	}
+	n, ok := f.index(args[0], floor)
+	if !ok || n < 1 {
+		return value{}
+	}
+	for ; n > 1; n-- {
+		if _, t, ok = strings.Cut(t, "/"); !ok {
+			return value{}
+		}
+	}
+	t, _, _ = strings.Cut(t, "/")
+	return f.string(t)
+}
+
+func (m *Message) overMQTT() bool { return m.Protocol == "" || strings.HasPrefix(m.Protocol, "mqtt") }
+
+func clientID(f *frame, _ []value) value {
+	if !f.m.overMQTT() || f.m.ClientID == "" {
+		return f.string("n/a")
+	}
+	return f.string(f.m.ClientID)
+}
+
+func traceID(f *frame, _ []value) value {
+	if !f.m.overMQTT() {
+		return value{}
+	}
+	return f.given(f.m.TraceID)
+}
+
+// newUUID makes a random UUID, RFC 9562 version 4.
+func newUUID(f *frame, _ []value) value {
+	var u [16]byte
+	rand.Read(u[:]) // never fails
+	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
+	from := len(f.arena)
+	for i, end := range []int{4, 6, 8, 10, 16} {
+		if i > 0 {
+			f.arena = append(f.arena, '-')
+		}
+		f.arena = hex.AppendEncode(f.arena, u[[]int{0, 4, 6, 8, 10}[i]:end])
+	}
+	return f.built(kindText, from)
+}
+
+func mqttProperty(f *frame, args []value) value {
+	name, _ := f.text(args[0])
+	p := f.m.Properties
+	if p == nil {
+		return value{}
+	}
+	switch string(name) {
+	case "content_type":
+		return f.given(p.ContentType)
+	case "response_topic":
+		return f.given(p.ResponseTopic)
+	case "format_indicator":
+		return f.given(p.FormatIndicator)
+	case "correlation_data":
+		if p.CorrelationData != nil {
+			return f.base64(p.CorrelationData)
+		}
+	}
+	return value{}
+}
+
+// userProperties yields an Array of the values a key has; without a key all
+// properties as objects of one member. Without any: Undefined.
+func userProperties(f *frame, args []value) value {
+	if f.m.Properties == nil {
+		return value{}
+	}
+	var key []byte
+	if len(args) == 1 {
+		var ok bool
+		if key, ok = f.text(args[0]); !ok {
+			return value{}
+		}
+	}
+	var rows []value
+	for _, u := range f.m.Properties.User {
+		if len(args) == 1 {
+			if string(key) == u.Key {
+				rows = append(rows, f.string(u.Value))
+			}
+			continue
+		}
+		k, v := f.string(u.Key), f.string(u.Value)
+		from := len(f.arena)
+		f.arena = append(f.arena, '{')
+		f.arena = append(appendQuoted(f.arena, k.b), ':')
+		f.arena = append(appendQuoted(f.arena, v.b), '}')
+		rows = append(rows, f.built(kindObject, from))
+	}
+	if rows == nil {
+		return value{}
+	}
+	return f.array(rows)
+}

@@ -1,0 +1,192 @@
+package iotsql
+
+import (
+	"math"
+	"strings"
+)
+
+// A function is an entry of the function table. Calls are case-insensitive.
+type function struct {
+	min, max int    // arguments; max < 0: any number. Other counts yield Undefined
+	modern   bool   // came with 2016-03-23
+	star     bool   // takes * as its first argument
+	outside  string // refused: what it would have to reach
+	run      func(f *frame, args []value) value
+	build    func(n *node, args []eval) eval // instead of run, to prepare at compile time
+	check    func(p *parser, n *node)        // further refusals, may be nil
+}
+
+// functions is the dialect's function table (rule SQL reference, functions).
+var functions = map[string]*function{
+	// numbers
+	"abs":       {min: 1, max: 1, run: numberFunc(absolute)},
+	"ceil":      {min: 1, max: 1, run: numberFunc(ceiling)},
+	"floor":     {min: 1, max: 1, run: numberFunc(floor)},
+	"round":     {min: 1, max: 1, run: numberFunc(round)},
+	"sign":      {min: 1, max: 1, run: numberFunc(sign)},
+	"trunc":     {min: 2, max: 2, run: truncate},
+	"mod":       {min: 2, max: 2, run: modulo},
+	"remainder": {min: 2, max: 2, run: modulo},
+	"bitand":    {min: 2, max: 2, run: bitFunc(func(a, b int64) int64 { return a & b })},
+	"bitor":     {min: 2, max: 2, run: bitFunc(func(a, b int64) int64 { return a | b })},
+	"bitxor":    {min: 2, max: 2, run: bitFunc(func(a, b int64) int64 { return a ^ b })},
+	"bitnot":    {min: 1, max: 1, run: bitNot},
+	"rand":      {min: 0, max: 0, run: random},
+	"nanvl":     {min: 2, max: 2, run: nanvl},
+	"power":     {min: 2, max: 2, run: doubleFunc2(math.Pow)},
+	"atan2":     {min: 2, max: 2, run: doubleFunc2(math.Atan2)},
+	"sqrt":      {min: 1, max: 1, run: doubleFunc(math.Sqrt)},
+	"exp":       {min: 1, max: 1, run: doubleFunc(math.Exp)},
+	"ln":        {min: 1, max: 1, run: doubleFunc(math.Log)},
+	"log":       {min: 1, max: 1, run: doubleFunc(math.Log10)},
+	"sin":       {min: 1, max: 1, run: doubleFunc(math.Sin)},
+	"cos":       {min: 1, max: 1, run: doubleFunc(math.Cos)},
+	"tan":       {min: 1, max: 1, run: doubleFunc(math.Tan)},
+	"sinh":      {min: 1, max: 1, run: doubleFunc(math.Sinh)},
+	"cosh":      {min: 1, max: 1, run: doubleFunc(math.Cosh)},
+	"tanh":      {min: 1, max: 1, run: doubleFunc(math.Tanh)},
+	"asin":      {min: 1, max: 1, run: doubleFunc(math.Asin)},
+	"acos":      {min: 1, max: 1, run: doubleFunc(math.Acos)},
+	"atan":      {min: 1, max: 1, run: doubleFunc(math.Atan)},
+
+	// text
+	"chr":            {min: 1, max: 1, run: chr},
+	"concat":         {min: 0, max: -1, run: concat},
+	"startswith":     {min: 2, max: 2, run: startsWith},
+	"endswith":       {min: 2, max: 2, run: endsWith},
+	"indexof":        {min: 2, max: 2, modern: true, run: indexOf},
+	"length":         {min: 1, max: 1, modern: true, run: length},
+	"numbytes":       {min: 1, max: 1, modern: true, run: numBytes},
+	"lower":          {min: 1, max: 1, run: lower},
+	"upper":          {min: 1, max: 1, run: upper},
+	"lpad":           {min: 2, max: 2, run: leftPad},
+	"rpad":           {min: 2, max: 2, run: rightPad},
+	"ltrim":          {min: 1, max: 1, run: leftTrim},
+	"rtrim":          {min: 1, max: 1, run: rightTrim},
+	"trim":           {min: 1, max: 1, run: trim},
+	"replace":        {min: 3, max: 3, run: replace},
+	"substring":      {min: 2, max: 3, run: substring},
+	"regexp_matches": {min: 2, max: 2, build: regexpFunc(regexpMatches)},
+	"regexp_replace": {min: 3, max: 3, build: regexpFunc(regexpReplace)},
+	"regexp_substr":  {min: 2, max: 2, build: regexpFunc(regexpSubstr)},
+	"md2":            {min: 1, max: 1, run: hashFunc(md2Sum)},
+	"md5":            {min: 1, max: 1, run: hashFunc(md5Sum)},
+	"sha1":           {min: 1, max: 1, run: hashFunc(sha1Sum)},
+	"sha224":         {min: 1, max: 1, run: hashFunc(sha224Sum)},
+	"sha256":         {min: 1, max: 1, run: hashFunc(sha256Sum)},
+	"sha384":         {min: 1, max: 1, run: hashFunc(sha384Sum)},
+	"sha512":         {min: 1, max: 1, run: hashFunc(sha512Sum)},
+	"encode":         {min: 2, max: 2, modern: true, star: true, build: encode},
+	"decode":         {min: 2, max: 2, modern: true, run: decode, check: refuseProto},
+
+	// documents
+	"get":            {min: 2, max: 2, run: get},
+	"get_or_default": {min: 1, max: 2, modern: true, run: getOrDefault},
+	"isnull":         {min: 1, max: 1, run: func(f *frame, a []value) value { return boolValue(a[0].kind == kindNull) }},
+	"isundefined":    {min: 1, max: 1, modern: true, run: func(f *frame, a []value) value { return boolValue(a[0].kind == kindUndefined) }},
+	"transform":      {min: 3, max: 3, modern: true, run: transform},
+
+	// the message
+	"topic":               {min: 0, max: 1, run: topicFunc},
+	"timestamp":           {min: 0, max: 0, run: func(f *frame, _ []value) value { return wholeValue(f.m.Time) }},
+	"clientid":            {min: 0, max: 0, run: clientID},
+	"traceid":             {min: 0, max: 0, run: traceID},
+	"principal":           {min: 0, max: 0, run: func(f *frame, _ []value) value { return f.given(f.m.Principal) }},
+	"sourceip":            {min: 0, max: 0, run: func(f *frame, _ []value) value { return f.given(f.m.SourceIP) }},
+	"accountid":           {min: 0, max: 0, run: func(f *frame, _ []value) value { return f.given(f.m.AccountID) }},
+	"sql_version":         {min: 0, max: 0, run: func(f *frame, _ []value) value { return f.string(f.prog.version) }},
+	"newuuid":             {min: 0, max: 0, run: newUUID},
+	"get_mqtt_property":   {min: 1, max: 1, modern: true, run: mqttProperty},
+	"get_user_properties": {min: 0, max: 1, modern: true, run: userProperties},
+	"parse_time":          {min: 2, max: 3, modern: true, run: parseTime},
+	"time_to_epoch":       {min: 2, max: 2, modern: true, run: timeToEpoch},
+
+	// beyond the engine
+	"get_thing_shadow":        {outside: "a thing's shadow"},
+	"get_dynamodb":            {outside: "a DynamoDB table"},
+	"get_secret":              {outside: "a secret store"},
+	"get_registry_data":       {outside: "the thing registry"},
+	"aws_lambda":              {outside: "a Lambda function"},
+	"machinelearning_predict": {outside: "a prediction service"},
+}
+
+// refuseProto refuses decode(x, 'proto', ...), which needs a stored descriptor set.
+func refuseProto(p *parser, n *node) {
+	if len(n.kids) > 1 && n.kids[1].op == opLit && strings.EqualFold(n.kids[1].text, "proto") {
+		p.fail(n.kids[1].pos, "decode of protobuf reaches outside the rule engine (a stored descriptor set), which this version does not do", "'base64'")
+	}
+}
+
+// A castType is a target of cast(x AS type).
+type castType struct {
+	modern bool // came with 2016-03-23
+	cast   func(f *frame, v value) value
+}
+
+var castTypes = map[string]castType{
+	"string":   {cast: castText},
+	"nvarchar": {cast: castText},
+	"text":     {cast: castText},
+	"ntext":    {cast: castText},
+	"varchar":  {cast: castText},
+	"int":      {cast: castInt},
+	"integer":  {cast: castInt},
+	"double":   {cast: castDouble},
+	"decimal":  {cast: castDecimal, modern: true},
+	"bool":     {cast: castBool, modern: true},
+	"boolean":  {cast: castBool, modern: true},
+}
+
+func castText(f *frame, v value) value {
+	if v.kind == kindText {
+		return v
+	}
+	b, ok := f.text(v)
+	if !ok {
+		return value{}
+	}
+	return textValue(b)
+}
+
+func castDecimal(f *frame, v value) value {
+	if v.kind == kindBool {
+		return intValue(v.c)
+	}
+	n, ok := f.numeric(v)
+	if !ok {
+		return value{}
+	}
+	return f.prog.settle(n)
+}
+
+// castInt rounds down, as the guide says of Decimals.
+func castInt(f *frame, v value) value {
+	n := castDecimal(f, v)
+	if n.kind == kindUndefined {
+		return n
+	}
+	return floor(f, n)
+}
+
+func castDouble(f *frame, v value) value {
+	n := castDecimal(f, v)
+	if n.kind == kindUndefined {
+		return n
+	}
+	return f.prog.fromFloat(n.float())
+}
+
+func castBool(f *frame, v value) value {
+	if v.kind == kindNumber {
+		n, ok := f.number(v)
+		if !ok {
+			return value{}
+		}
+		return boolValue(!n.zero())
+	}
+	is, ok := f.truth(v)
+	if !ok {
+		return value{}
+	}
+	return boolValue(is)
+}

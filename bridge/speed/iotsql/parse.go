@@ -1,0 +1,303 @@
+package iotsql
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// Limits of what Compile and CompileTemplate take. The published guide names
+// none of them; they keep a hostile text from exhausting the stack.
+const (
+	// MaxStatement is the longest text of a statement or template, in bytes.
+	MaxStatement = 64 << 10
+	// MaxNesting is how deep brackets, calls, cases and nested queries may be.
+	MaxNesting = 64
+	// MaxOperators is how many binary operators may follow each other at one level.
+	MaxOperators = 1000
+	// MaxVariables is how many variables SET may set (rule SQL reference, SET).
+	MaxVariables = 10
+	// MaxVariableName is the longest variable name in characters, without the @ (same place).
+	MaxVariableName = 64
+)
+
+// A parser turns a text into a query or, for templates, an expression. It
+// stops at the first error, by panicking with a *SyntaxError that parse
+// returns.
+type parser struct {
+	text    string
+	version string
+	lex     lexer
+	tok     token
+	depth   int
+	vars    map[string]bool // SET variables assigned so far
+	nested  bool            // inside a nested query
+}
+
+func newParser(text, version string, from int, vars map[string]bool) *parser {
+	return &parser{text: text, version: version, lex: lexer{text: text, off: from}, vars: vars}
+}
+
+// parse runs fn and returns the syntax error it ended with.
+func (p *parser) parse(fn func()) (err error) {
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case *SyntaxError:
+			err = r
+		default:
+			panic(r)
+		}
+	}()
+	if len(p.text) > MaxStatement {
+		p.fail(MaxStatement, fmt.Sprintf("the text has %d bytes, %d are the limit", len(p.text), MaxStatement), "")
+	}
+	p.advance()
+	fn()
+	return nil
+}
+
+func (p *parser) fail(pos int, msg, expected string) {
+	panic(newSyntaxError(p.text, pos, msg, expected))
+}
+
+func (p *parser) unexpected(expected string) {
+	p.fail(p.tok.pos, "unexpected "+p.tok.describe(p.text), expected)
+}
+
+// advance moves to the next token and returns the one before.
+func (p *parser) advance() token {
+	was := p.tok
+	tok, err := p.lex.next()
+	if err != nil {
+		panic(err)
+	}
+	p.tok = tok
+	return was
+}
+
+// peek returns the token after the current one, an EOF token if that is malformed.
+func (p *parser) peek() token {
+	l := p.lex
+	tok, err := l.next()
+	if err != nil {
+		return token{kind: tokEOF}
+	}
+	return tok
+}
+
+func (p *parser) accept(kw string) bool {
+	if !p.tok.is(kw) {
+		return false
+	}
+	p.advance()
+	return true
+}
+
+func (p *parser) expect(kw string) token {
+	if !p.tok.is(kw) {
+		p.unexpected(quoteKeyword(kw))
+	}
+	return p.advance()
+}
+
+func quoteKeyword(kw string) string {
+	if nameLen(kw) > 0 {
+		return kw
+	}
+	return `"` + kw + `"`
+}
+
+// modern reports whether the version has what came with 2016-03-23.
+func (p *parser) modern() bool { return p.version != Version2015 }
+
+func (p *parser) needModern(pos int, what string) {
+	if !p.modern() {
+		p.fail(pos, what+" needs version "+Version2016+"; this statement has "+Version2015, "")
+	}
+}
+
+// statement parses [SET ...] SELECT ... to the end of the text.
+func (p *parser) statement() *query {
+	var sets []assignment
+	if p.tok.is("SET") {
+		sets = p.set()
+	}
+	if !p.tok.is("SELECT") {
+		want := "SELECT"
+		if sets == nil {
+			want = "SELECT or SET"
+		}
+		p.unexpected(want)
+	}
+	q := p.query()
+	q.sets = sets
+	switch {
+	case p.tok.kind == tokEOF:
+	case p.tok.is("SET"):
+		p.fail(p.tok.pos, "SET stands before SELECT", "")
+	case p.tok.is("WHERE"):
+		p.fail(p.tok.pos, "a second WHERE", "AND or OR to join conditions")
+	case q.where != nil:
+		p.unexpected("an operator or the end")
+	case q.hasFrom:
+		p.unexpected("WHERE or the end")
+	default:
+		p.unexpected(`",", AS, FROM, WHERE, an operator or the end`)
+	}
+	return q
+}
+
+func (p *parser) set() []assignment {
+	p.expect("SET")
+	var sets []assignment
+	for {
+		if p.tok.kind != tokVar {
+			p.unexpected("a variable such as @name")
+		}
+		if len(sets) == MaxVariables {
+			p.fail(p.tok.pos, fmt.Sprintf("SET takes at most %d variables", MaxVariables), "")
+		}
+		v := p.tok
+		if n := len([]rune(v.text)); n > MaxVariableName {
+			p.fail(v.pos, fmt.Sprintf("the variable's name has %d characters, %d are the limit", n, MaxVariableName), "")
+		}
+		if p.vars[v.text] {
+			p.fail(v.pos, "@"+v.text+" is set already; variables are set once", "")
+		}
+		p.advance()
+		p.expect("=")
+		sets = append(sets, assignment{v.text, p.expr()})
+		if p.vars == nil {
+			p.vars = map[string]bool{}
+		}
+		p.vars[v.text] = true
+		if !p.accept(",") {
+			return sets
+		}
+	}
+}
+
+// query parses SELECT ... [FROM ...] [WHERE ...].
+func (p *parser) query() *query {
+	q := &query{pos: p.tok.pos}
+	p.expect("SELECT")
+	if p.tok.is("VALUE") && !p.valueIsName() {
+		p.advance()
+		q.value = true
+	}
+	for {
+		q.items = append(q.items, p.item(q.value))
+		if !p.tok.is(",") {
+			break
+		}
+		if q.value {
+			p.fail(p.tok.pos, "SELECT VALUE takes one item", "FROM")
+		}
+		p.advance()
+	}
+	switch {
+	case p.tok.is("FROM"):
+		p.advance()
+		q.hasFrom = true
+		if p.nested {
+			p.source(q)
+		} else {
+			p.filter(q)
+		}
+	case p.nested:
+		p.unexpected(`",", AS or FROM`)
+	}
+	if p.accept("WHERE") {
+		q.where = p.expr()
+	}
+	q.end = p.tok.pos
+	return q
+}
+
+// valueIsName tells an attribute called value from the keyword, by what follows.
+func (p *parser) valueIsName() bool {
+	next := p.peek()
+	for _, s := range []string{",", ".", "AS", "FROM", "WHERE", ")"} {
+		if next.is(s) {
+			return true
+		}
+	}
+	return next.kind == tokEOF
+}
+
+// filter parses the topic filter of a statement's FROM.
+func (p *parser) filter(q *query) {
+	if p.tok.kind != tokString {
+		p.unexpected("a topic filter in single quotes, such as 'dt/#'")
+	}
+	if err := topic.ValidFilter(p.tok.text); err != nil {
+		p.fail(p.tok.pos+1, strings.TrimPrefix(err.Error(), "topic: "), "")
+	}
+	q.filter = p.advance().text
+	if p.tok.is(",") {
+		p.fail(p.tok.pos, "FROM takes one topic filter", "")
+	}
+}
+
+// source parses FROM path [AS name] of a nested query.
+func (p *parser) source(q *query) {
+	if p.tok.kind != tokName && p.tok.kind != tokVar && !p.tok.is("(") && !p.tok.is("[") {
+		p.unexpected("the member to query")
+	}
+	q.from = p.path()
+	if p.accept("AS") {
+		if p.tok.kind != tokName {
+			p.unexpected("a name for the element")
+		}
+		q.alias = p.advance().text
+	}
+}
+
+// item parses one member of a SELECT list.
+func (p *parser) item(value bool) item {
+	var it item
+	if p.tok.is("*") {
+		t := p.advance()
+		it.expr = &node{op: opStar, pos: t.pos, end: t.end, text: "*"}
+	} else {
+		it.expr = p.expr()
+	}
+	if p.tok.is("AS") {
+		as := p.advance()
+		if value {
+			p.fail(as.pos, "SELECT VALUE has no name", "FROM")
+		}
+		for {
+			if p.tok.kind != tokName {
+				p.unexpected("a name")
+			}
+			it.name = append(it.name, p.advance().text)
+			if !p.accept(".") {
+				return it
+			}
+		}
+	}
+	if !value && it.expr.op != opStar {
+		name := impliedName(it.expr)
+		if name == "" {
+			p.fail(p.tok.pos, "the expression needs a name", "AS name")
+		}
+		it.name = []string{name}
+	}
+	return it
+}
+
+// impliedName is what an item without AS goes by: an attribute's own name, the
+// last one of a path, the function's of a call. Only the first is the
+// guide's; the others are the common reading.
+func impliedName(n *node) string {
+	switch n.op {
+	case opAttr, opVar, opMember, opCall:
+		return n.text
+	case opCast:
+		return "cast"
+	}
+	return ""
+}

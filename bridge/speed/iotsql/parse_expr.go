@@ -1,0 +1,384 @@
+package iotsql
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Binding powers of the binary operators, loosest first. NOT binds looser
+// than a comparison, unary minus tighter than any of these.
+const (
+	bindOr = iota + 1
+	bindAnd
+	bindNot
+	bindCompare
+	bindSum
+	bindProduct
+)
+
+// binding returns the operator a token is, spelled one way, and its power; 0
+// for a token that is none.
+func binding(t token) (string, int) {
+	switch t.kind {
+	case tokPunct:
+		switch t.text {
+		case "=", "<>", "<", "<=", ">", ">=":
+			return t.text, bindCompare
+		case "!=": // not in the guide's list; taken as <>
+			return "<>", bindCompare
+		case "+", "-":
+			return t.text, bindSum
+		case "*", "/", "%":
+			return t.text, bindProduct
+		}
+	case tokName:
+		switch {
+		case t.is("OR"):
+			return "OR", bindOr
+		case t.is("AND"):
+			return "AND", bindAnd
+		case t.is("IN"):
+			return "IN", bindCompare
+		}
+	}
+	return "", 0
+}
+
+// deeper counts a level of nesting; the caller undoes it with p.depth--.
+func (p *parser) deeper() {
+	if p.depth++; p.depth > MaxNesting {
+		p.fail(p.tok.pos, fmt.Sprintf("nested deeper than %d levels", MaxNesting), "")
+	}
+}
+
+func (p *parser) expr() *node { return p.binary(0) }
+
+// binary parses operators that bind tighter than power; a loop makes them
+// left-associative, recursion gives precedence.
+func (p *parser) binary(power int) *node {
+	p.deeper()
+	defer func() { p.depth-- }()
+
+	var left *node
+	if p.tok.is("NOT") && power < bindNot {
+		t := p.advance()
+		x := p.binary(bindNot - 1)
+		left = &node{op: opNot, pos: t.pos, end: x.end, kids: []*node{x}}
+		// NOT a = b has taken the comparison; what is left is AND and OR.
+	} else {
+		left = p.unary()
+	}
+	for n := 0; ; n++ {
+		text, bind := binding(p.tok)
+		if bind <= power || bind == 0 {
+			return left
+		}
+		if n == MaxOperators {
+			p.fail(p.tok.pos, fmt.Sprintf("more than %d operators in a row", MaxOperators), "")
+		}
+		p.advance()
+		if text == "IN" && p.tok.is("(") && !p.peek().is("SELECT") {
+			p.inList()
+		}
+		right := p.binary(bind)
+		left = &node{op: opBinary, pos: left.pos, end: right.end, text: text, kids: []*node{left, right}}
+		if bind == bindCompare {
+			if _, next := binding(p.tok); next == bindCompare {
+				p.fail(p.tok.pos, "comparisons can't be chained", "AND between two comparisons")
+			}
+		}
+	}
+}
+
+// inList refuses IN (a, b), which other dialects have, with a hint. IN (expr) is fine.
+func (p *parser) inList() {
+	l := p.lex
+	depth := 1
+	for {
+		t, err := l.next()
+		switch {
+		case err != nil || t.kind == tokEOF:
+			return
+		case t.is("(") || t.is("[") || t.is("{"):
+			depth++
+		case t.is(")") || t.is("]") || t.is("}"):
+			if depth--; depth == 0 {
+				return
+			}
+		case t.is(",") && depth == 1:
+			p.fail(p.tok.pos, "IN takes an array", "IN [a, b]")
+		}
+	}
+}
+
+func (p *parser) unary() *node {
+	if !p.tok.is("-") {
+		return p.path()
+	}
+	p.deeper()
+	defer func() { p.depth-- }()
+	t := p.advance()
+	x := p.unary()
+	if x.op == opLit && x.val.kind == kindNumber && x.pos == t.end && !x.val.negative() {
+		x.val = negate(x.val) // a negative literal
+		x.pos = t.pos
+		return x
+	}
+	return &node{op: opNeg, pos: t.pos, end: x.end, kids: []*node{x}}
+}
+
+// path parses primary { "." name }.
+func (p *parser) path() *node {
+	n := p.primary()
+	for links := 0; ; links++ {
+		switch {
+		case p.tok.is("."):
+			if links == MaxOperators {
+				p.fail(p.tok.pos, fmt.Sprintf("more than %d names in a path", MaxOperators), "")
+			}
+			p.advance()
+			if p.tok.kind != tokName {
+				p.unexpected(`a member's name (for others use get(object, "name"))`)
+			}
+			t := p.advance()
+			n = &node{op: opMember, pos: n.pos, end: t.end, text: t.text, kids: []*node{n}}
+		case p.tok.is("["):
+			p.unexpected("get(array, index) to take an element")
+		default:
+			return n
+		}
+	}
+}
+
+// reserved are the names that can't be an attribute outside a path: one
+// there is most likely a slip.
+func reserved(t token) bool {
+	switch strings.ToUpper(t.text) {
+	case "SELECT", "FROM", "WHERE", "AS", "AND", "OR", "IN", "WHEN", "THEN", "ELSE", "END", "NOT":
+		return true
+	}
+	return false
+}
+
+const wantExpr = "an expression"
+
+func (p *parser) primary() *node {
+	t := p.tok
+	switch t.kind {
+	case tokNumber:
+		p.advance()
+		v, ok := parseNumber([]byte(t.text), false)
+		if !ok {
+			p.fail(t.pos, "the number is outside 1E-999 to 9.99...E999", "")
+		}
+		return &node{op: opLit, pos: t.pos, end: t.end, text: t.text, val: v}
+	case tokString:
+		p.advance()
+		return &node{op: opLit, pos: t.pos, end: t.end, text: t.text, val: textValue([]byte(t.text))}
+	case tokVar:
+		if !p.vars[t.text] {
+			p.fail(t.pos, "@"+t.text+" is not set before its use", "SET @"+t.text+" = ... before SELECT")
+		}
+		p.advance()
+		return &node{op: opVar, pos: t.pos, end: t.end, text: t.text}
+	case tokPunct:
+		switch t.text {
+		case "(":
+			return p.parens()
+		case "[":
+			return p.array()
+		case "{":
+			return p.object()
+		}
+	case tokName:
+		return p.named()
+	}
+	p.unexpected(wantExpr)
+	return nil
+}
+
+func (p *parser) parens() *node {
+	t := p.advance()
+	var n *node
+	if p.tok.is("SELECT") {
+		n = p.subquery(t.pos)
+	} else {
+		n = p.expr()
+	}
+	end := p.expect(")").end
+	if n.op == opQuery {
+		n.end = end
+	}
+	return n
+}
+
+// subquery parses a nested query up to its closing parenthesis.
+func (p *parser) subquery(pos int) *node {
+	p.needModern(p.tok.pos, "a nested query")
+	p.deeper()
+	defer func(was bool) { p.depth--; p.nested = was }(p.nested)
+	p.nested = true
+	q := p.query()
+	return &node{op: opQuery, pos: pos, end: p.tok.pos, sub: q}
+}
+
+func (p *parser) array() *node {
+	t := p.tok
+	p.needModern(t.pos, "an array literal")
+	p.advance()
+	n := &node{op: opArray, pos: t.pos}
+	for !p.tok.is("]") {
+		if len(n.kids) > 0 {
+			if !p.tok.is(",") {
+				p.unexpected(`"," or "]"`)
+			}
+			p.advance()
+		}
+		n.kids = append(n.kids, p.expr())
+	}
+	n.end = p.advance().end
+	return n
+}
+
+func (p *parser) object() *node {
+	t := p.tok
+	p.needModern(t.pos, "an object literal")
+	p.advance()
+	n := &node{op: opObject, pos: t.pos}
+	for !p.tok.is("}") {
+		if len(n.kids) > 0 {
+			if !p.tok.is(",") {
+				p.unexpected(`"," or "}"`)
+			}
+			p.advance()
+		}
+		if p.tok.kind != tokString {
+			p.unexpected("a member's name in quotes")
+		}
+		n.names = append(n.names, p.advance().text)
+		p.expect(":")
+		n.kids = append(n.kids, p.expr())
+	}
+	n.end = p.advance().end
+	return n
+}
+
+// named parses what begins with a name: a literal, CASE, CAST, EXISTS, a call or an attribute.
+func (p *parser) named() *node {
+	t := p.tok
+	lit := func(v value) *node {
+		p.advance()
+		return &node{op: opLit, pos: t.pos, end: t.end, text: t.text, val: v}
+	}
+	call := p.peek().is("(")
+	switch {
+	case t.is("NULL"):
+		return lit(value{kind: kindNull})
+	case t.is("TRUE"):
+		return lit(boolValue(true))
+	case t.is("FALSE"):
+		return lit(boolValue(false))
+	case t.is("CASE"):
+		return p.caseOf()
+	case t.is("CAST") && call:
+		return p.cast()
+	case t.is("EXISTS") && call:
+		p.advance()
+		p.expect("(")
+		if !p.tok.is("SELECT") {
+			p.unexpected("SELECT")
+		}
+		n := p.subquery(t.pos)
+		n.op, n.end = opExists, p.expect(")").end
+		return n
+	case reserved(t):
+		p.unexpected(wantExpr)
+	case call:
+		return p.call()
+	}
+	p.advance()
+	return &node{op: opAttr, pos: t.pos, end: t.end, text: t.text}
+}
+
+func (p *parser) caseOf() *node {
+	t := p.advance()
+	if p.tok.is("WHEN") {
+		p.unexpected("the value to compare: CASE value WHEN ...")
+	}
+	n := &node{op: opCase, pos: t.pos, kids: []*node{p.expr()}}
+	if !p.tok.is("WHEN") {
+		p.unexpected("WHEN")
+	}
+	for p.accept("WHEN") {
+		n.kids = append(n.kids, p.expr())
+		p.expect("THEN")
+		n.kids = append(n.kids, p.expr())
+	}
+	if p.accept("ELSE") {
+		n.kids = append(n.kids, p.expr())
+	}
+	if !p.tok.is("END") {
+		p.unexpected("WHEN, ELSE or END")
+	}
+	n.end = p.advance().end
+	return n
+}
+
+func (p *parser) cast() *node {
+	t := p.advance()
+	p.expect("(")
+	x := p.expr()
+	p.expect("AS")
+	typ, ok := castTypes[strings.ToLower(p.tok.text)]
+	if p.tok.kind != tokName || !ok {
+		p.unexpected("a type: String, Nvarchar, Text, Ntext, Varchar, Int, Integer, Double, Decimal, Bool or Boolean")
+	}
+	if typ.modern {
+		p.needModern(p.tok.pos, "cast to "+p.tok.text)
+	}
+	name := strings.ToLower(p.advance().text)
+	return &node{op: opCast, pos: t.pos, end: p.expect(")").end, text: name, kids: []*node{x}}
+}
+
+func (p *parser) call() *node {
+	t := p.advance()
+	fn := functions[strings.ToLower(t.text)]
+	switch {
+	case fn == nil:
+		p.fail(t.pos, "there is no function "+t.text, "")
+	case fn.outside != "":
+		p.fail(t.pos, t.text+" reaches outside the rule engine ("+fn.outside+"), which this version does not do", "")
+	case fn.modern:
+		p.needModern(t.pos, t.text)
+	}
+	n := &node{op: opCall, pos: t.pos, text: t.text, fn: fn}
+	p.expect("(")
+	for !p.tok.is(")") {
+		if len(n.kids) > 0 {
+			if !p.tok.is(",") {
+				p.unexpected(`"," or ")"`)
+			}
+			p.advance()
+		}
+		n.kids = append(n.kids, p.argument(fn, len(n.kids)))
+	}
+	n.end = p.advance().end
+	if fn.check != nil {
+		fn.check(p, n)
+	}
+	return n
+}
+
+func (p *parser) argument(fn *function, i int) *node {
+	switch {
+	case p.tok.is("*"):
+		if !fn.star || i > 0 {
+			p.unexpected(wantExpr)
+		}
+		t := p.advance()
+		return &node{op: opStar, pos: t.pos, end: t.end, text: "*"}
+	case p.tok.is("SELECT"):
+		return p.subquery(p.tok.pos)
+	}
+	return p.expr()
+}

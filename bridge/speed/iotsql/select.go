@@ -1,0 +1,323 @@
+package iotsql
+
+// A selection is a compiled SELECT list.
+type selection struct {
+	value  bool // SELECT VALUE
+	items  []eval
+	star   int       // index of the last * among the items, -1 without one
+	lone   bool      // nothing but *
+	nested bool      // of a nested query: * is the innermost element
+	out    []*member // the object to write
+}
+
+// A member is a member of the output: a leaf with items to take its value
+// from, or an object (dotted aliases).
+type member struct {
+	name   string
+	quoted []byte // "name":
+	items  []int  // the last that isn't Undefined wins
+	kids   []*member
+}
+
+// selection compiles q's SELECT list.
+func (c *compiler) selection(q *query) *selection {
+	s := &selection{value: q.value, star: -1, lone: true, nested: len(c.aliases) > 0}
+	for i, it := range q.items {
+		if it.expr.op == opStar {
+			s.items = append(s.items, c.star(it.expr))
+			if it.name == nil {
+				s.star = i
+				continue
+			}
+		} else {
+			s.items = append(s.items, c.expr(it.expr))
+		}
+		s.lone = false
+		if !q.value {
+			s.out = place(s.out, it.name, i)
+		}
+	}
+	return s
+}
+
+// place enters item i under the alias in a list of members.
+func place(list []*member, name []string, i int) []*member {
+	var m *member
+	for _, have := range list {
+		if have.name == name[0] {
+			m = have
+		}
+	}
+	if m == nil {
+		m = &member{name: name[0], quoted: append(appendQuoted(nil, []byte(name[0])), ':')}
+		list = append(list, m)
+	}
+	if len(name) == 1 {
+		m.kids = nil
+		m.items = append(m.items, i)
+	} else {
+		m.items = nil
+		m.kids = place(m.kids, name[1:], i)
+	}
+	return list
+}
+
+// star compiles * as an item: the payload or the element. A payload that
+// isn't JSON becomes its base64 text, as the guide says of binary payloads
+// within a document; an empty one an empty object.
+func (c *compiler) star(n *node) eval {
+	if level := len(c.aliases) - 1; level >= 0 {
+		return func(f *frame) value { return f.elems[level] }
+	}
+	return func(f *frame) value {
+		if f.doc == docUnknown {
+			f.scan()
+		}
+		switch f.doc {
+		case docEmpty:
+			return value{kind: kindObject, b: []byte("{}")}
+		case docObject, docOther:
+			return wireValue(f.body)
+		}
+		return f.base64(f.m.Payload)
+	}
+}
+
+// project appends the action document. A lone * hands the payload's bytes
+// through unread, JSON or not.
+func (f *frame) project(dst []byte) []byte {
+	s := f.prog.sel
+	if s.lone {
+		return append(dst, f.m.Payload...)
+	}
+	base := f.compute(s)
+	dst, _ = f.write(dst, s, base)
+	f.items = f.items[:base]
+	return dst
+}
+
+// compute evaluates the items onto f.items from the index returned on.
+func (f *frame) compute(s *selection) (base int) {
+	base = len(f.items)
+	for i, ev := range s.items {
+		var v value
+		if i != s.star || s.lone || s.value {
+			v = ev(f)
+		} else if v = ev(f); v.kind != kindObject {
+			v = value{} // there is nothing to merge with
+		}
+		f.items = append(f.items, v)
+	}
+	return base
+}
+
+// write appends what the computed items make. defined is false for a
+// SELECT VALUE of Undefined. It evaluates nothing and leaves f.arena alone,
+// so dst may be f.arena.
+func (f *frame) write(dst []byte, s *selection, base int) (_ []byte, defined bool) {
+	items := f.items[base:]
+	if s.value || s.lone {
+		return f.appendJSON(dst, items[len(items)-1]), items[len(items)-1].kind != kindUndefined
+	}
+	dst = append(dst, '{')
+	from := len(dst)
+	var hidden []bool // members of s.out that a later * replaces
+	if s.star >= 0 && items[s.star].kind == kindObject {
+		dst, hidden = f.writeStar(dst, s, items)
+	}
+	for k, m := range s.out {
+		if hidden != nil && hidden[k] {
+			continue
+		}
+		dst = f.writeMember(dst, m, items, len(dst) > from)
+	}
+	return append(dst, '}'), true
+}
+
+// writeStar copies the members of *'s object, text unchanged, except those
+// that a later item replaces.
+func (f *frame) writeStar(dst []byte, s *selection, items []value) (_ []byte, hidden []bool) {
+	it := members(items[s.star].b)
+	first := true
+next:
+	for it.next() {
+		for k, m := range s.out {
+			if !it.is(m.name) {
+				continue
+			}
+			switch w := winner(m, items); {
+			case w > s.star:
+				continue next
+			case w >= 0:
+				if hidden == nil {
+					hidden = make([]bool, len(s.out))
+				}
+				hidden[k] = true
+			}
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = append(dst, it.p[it.start:it.end]...)
+	}
+	return dst, hidden
+}
+
+// winner is the last item of the member that isn't Undefined, -1 if all are.
+func winner(m *member, items []value) int {
+	for k := len(m.items) - 1; k >= 0; k-- {
+		if items[m.items[k]].kind != kindUndefined {
+			return m.items[k]
+		}
+	}
+	w := -1
+	for _, kid := range m.kids {
+		w = max(w, winner(kid, items))
+	}
+	return w
+}
+
+func (f *frame) writeMember(dst []byte, m *member, items []value, comma bool) []byte {
+	w := winner(m, items)
+	if w < 0 {
+		return dst
+	}
+	if comma {
+		dst = append(dst, ',')
+	}
+	dst = append(dst, m.quoted...)
+	if m.kids == nil {
+		return f.appendJSON(dst, items[w])
+	}
+	dst = append(dst, '{')
+	from := len(dst)
+	for _, kid := range m.kids {
+		dst = f.writeMember(dst, kid, items, len(dst) > from)
+	}
+	return append(dst, '}')
+}
+
+// A nested is a compiled nested query.
+type nested struct {
+	from  eval
+	where eval // nil: always
+	sel   *selection
+}
+
+func (c *compiler) nestedQuery(q *query) nested {
+	n := nested{from: c.expr(q.from)}
+	// Explain shows a nested query's result, not each element's steps.
+	defer func(was bool) { c.trace = was }(c.trace)
+	c.trace = false
+	c.aliases = append(c.aliases, q.alias)
+	if q.where != nil {
+		n.where = c.expr(q.where)
+	}
+	n.sel = c.selection(q)
+	c.aliases = c.aliases[:len(c.aliases)-1]
+	return n
+}
+
+// fires evaluates WHERE for the element pushed last.
+func (n *nested) fires(f *frame) bool {
+	if n.where == nil {
+		return true
+	}
+	is, _ := f.truth(n.where(f))
+	return is
+}
+
+// each calls fn for the elements that pass WHERE, until it returns false. fn
+// runs with the element pushed. ok is false when the source is neither
+// Array nor Object; one tells an Object, which is its own single element.
+func (n *nested) each(f *frame, fn func() bool) (one, ok bool) {
+	src := n.from(f)
+	level := len(f.elems)
+	defer func() { f.elems = f.elems[:level] }()
+	switch src.kind {
+	case kindObject:
+		f.elems = append(f.elems, src)
+		if n.fires(f) {
+			fn()
+		}
+		return true, true
+	case kindArray:
+		it := elements(src.b)
+		for {
+			raw, more := it.next()
+			if !more || !f.work(1+len(raw)/64) || f.err != nil {
+				return false, true
+			}
+			f.elems = append(f.elems[:level], wireValue(raw))
+			if n.fires(f) && !fn() {
+				return false, true
+			}
+		}
+	}
+	return false, false
+}
+
+func (c *compiler) exists(q *query) eval {
+	n := c.nestedQuery(q)
+	return func(f *frame) value {
+		found := false
+		if _, ok := n.each(f, func() bool { found = true; return false }); !ok {
+			return boolValue(false)
+		}
+		return boolValue(found)
+	}
+}
+
+// subquery compiles (SELECT ...): over an Array it yields an Array without
+// what was Undefined, over an Object one projection, Undefined if WHERE fails.
+func (c *compiler) subquery(q *query) eval {
+	n := c.nestedQuery(q)
+	return func(f *frame) value {
+		var rows []value
+		one, ok := n.each(f, func() bool {
+			base := f.compute(n.sel)
+			var v value
+			if n.sel.value || n.sel.lone {
+				v = f.items[len(f.items)-1]
+			} else {
+				from := len(f.arena)
+				f.arena, _ = f.write(f.arena, n.sel, base)
+				v = f.built(kindObject, from)
+			}
+			f.items = f.items[:base]
+			if v.kind != kindUndefined {
+				rows = append(rows, v)
+			}
+			return f.err == nil
+		})
+		switch {
+		case !ok || f.err != nil || one && len(rows) == 0:
+			return value{}
+		case one:
+			return rows[0]
+		}
+		return f.array(rows)
+	}
+}
+
+// array builds an Array of values.
+func (f *frame) array(vs []value) value {
+	n := 0
+	for _, v := range vs {
+		n += f.size(v)
+	}
+	if !f.fits(n) {
+		return value{}
+	}
+	from := len(f.arena)
+	f.arena = append(f.arena, '[')
+	for i, v := range vs {
+		if i > 0 {
+			f.arena = append(f.arena, ',')
+		}
+		f.arena = f.appendJSON(f.arena, v)
+	}
+	f.arena = append(f.arena, ']')
+	return f.built(kindArray, from)
+}
