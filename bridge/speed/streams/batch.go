@@ -1,40 +1,132 @@
 package streams
 
-import "context"
+import (
+	"fmt"
+)
 
 // A Batch collects records and metadata that are committed together: after a
-// crash all of it is there, or none. It is for one goroutine at a time.
-type Batch struct{}
+// crash all of it is there, or none. It is for one goroutine at a time, and
+// must be left alone from Commit or CommitAsync until that is done.
+type Batch struct {
+	parts []part
+	where []place // of each record
+	metas []meta
+	bytes int
+	time  int64
+	err   error // the first record that can't be stored
+}
+
+// A part is a run of encoded records for one shard, at most maxBlock bytes or
+// one record.
+type part struct {
+	stream string
+	shard  int
+	buf    []byte
+	count  uint32
+	last   string // key of the last record
+	sh     *shard // set by the committer
+	first  uint64 // offset given to the first record, by the committer
+}
+
+type place struct{ part, index uint32 }
+
+type meta struct {
+	key, value []byte // key with its tag
+	unset      bool
+}
+
+// lookBack is how many parts Append searches for one of the same shard. A
+// batch over many shards that misses only stores a few more bytes.
+const lookBack = 64
 
 // NewBatch returns an empty batch.
 func (s *Store) NewBatch() *Batch { return &Batch{} }
 
 // Append adds records to a shard of a stream, which must exist when the batch
-// is committed. Record.Offset is ignored. The bytes are copied.
-func (b *Batch) Append(stream string, shard int, r ...Record) {}
+// is committed. Record.Offset is ignored. The bytes are copied. A record that
+// is too large makes the commit fail with ErrTooLarge.
+func (b *Batch) Append(stream string, shard int, rs ...Record) {
+	for i := range rs {
+		b.add(stream, shard, &rs[i])
+	}
+}
 
-// Set sets a metadata key.
-func (b *Batch) Set(key, value []byte) {}
+func (b *Batch) add(stream string, shard int, r *Record) {
+	if len(r.Key) > MaxKey || len(r.Data) > MaxData {
+		if b.err == nil {
+			b.err = fmt.Errorf("streams %s: key of %d, data of %d bytes: %w", stream, len(r.Key), len(r.Data), ErrTooLarge)
+		}
+		return
+	}
+	i := b.find(stream, shard, len(r.Key)+len(r.Data))
+	p := &b.parts[i]
+	before := len(p.buf)
+	p.buf = appendRecord(p.buf, r, p.count == 0, p.last)
+	p.last = r.Key
+	b.bytes += len(p.buf) - before
+	b.where = append(b.where, place{uint32(i), p.count})
+	p.count++
+}
+
+// find returns the index of the part that takes size more bytes for the shard.
+func (b *Batch) find(stream string, shard, size int) int {
+	for i := len(b.parts) - 1; i >= max(0, len(b.parts)-lookBack); i-- {
+		p := &b.parts[i]
+		if p.shard == shard && p.stream == stream {
+			if len(p.buf)+size <= maxBlock {
+				return i
+			}
+			break // a later part must follow, to keep the order
+		}
+	}
+	if n := len(b.parts); n < cap(b.parts) {
+		b.parts = b.parts[:n+1]
+	} else {
+		b.parts = append(b.parts, part{})
+	}
+	p := &b.parts[len(b.parts)-1]
+	*p = part{stream: stream, shard: shard, buf: p.buf[:0]}
+	b.bytes += blockKeyLen + headerLen
+	return len(b.parts) - 1
+}
+
+// Set sets a metadata key. The bytes are copied.
+func (b *Batch) Set(key, value []byte) {
+	b.metas = append(b.metas, meta{key: metaKey(key), value: append([]byte(nil), value...)})
+	b.bytes += 1 + len(key) + len(value)
+}
 
 // Unset removes a metadata key.
-func (b *Batch) Unset(key []byte) {}
+func (b *Batch) Unset(key []byte) {
+	b.metas = append(b.metas, meta{key: metaKey(key), unset: true})
+	b.bytes += 1 + len(key)
+}
 
-// Bytes is the size of the batch as it will be stored, about.
-func (b *Batch) Bytes() int { return 0 }
+// Bytes is about what the batch will add to the log.
+func (b *Batch) Bytes() int { return b.bytes }
 
 // Len is the number of records in the batch.
-func (b *Batch) Len() int { return 0 }
+func (b *Batch) Len() int { return len(b.where) }
 
-// Offset returns the offset given to record i, counted in the order of
+// Offset returns the offset given to record i, counted from 0 in the order of
 // appending, after the batch was committed.
-func (b *Batch) Offset(i int) uint64 { return 0 }
+func (b *Batch) Offset(i int) uint64 {
+	w := b.where[i]
+	return b.parts[w.part].first + uint64(w.index)
+}
+
+// Time returns the epoch ms given to the records whose Time was 0, after the
+// batch was committed.
+func (b *Batch) Time() int64 { return b.time }
 
 // Reset empties the batch for use again, keeping its memory.
-func (b *Batch) Reset() {}
-
-// Commit queues b and returns when it is synced.
-func (s *Store) Commit(ctx context.Context, b *Batch) error { return ErrClosed }
-
-// CommitAsync queues b and returns; done is called once, from the committer,
-// in the order of the calls.
-func (s *Store) CommitAsync(b *Batch, done func(error)) { done(ErrClosed) }
+func (b *Batch) Reset() {
+	for i := range b.parts {
+		b.parts[i].sh = nil
+	}
+	b.parts = b.parts[:0]
+	b.where = b.where[:0]
+	clear(b.metas)
+	b.metas = b.metas[:0]
+	b.bytes, b.time, b.err = 0, 0, nil
+}

@@ -2,9 +2,15 @@ package streams
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"log/slog"
+	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
@@ -13,78 +19,270 @@ type Options struct {
 	FS           vfs.FS           // nil: the operating system's
 	Log          *slog.Logger     // nil: nothing is logged
 	Now          func() time.Time // nil: time.Now
-	MemTableSize uint64           // bytes; 0: 32 MiB
+	MemTableSize uint64           // bytes; 0: 32 MiB. Up to four may be held while the disk is behind
 	CacheSize    int64            // bytes of Pebble's block cache; 0: 32 MiB
-	QueueBytes   int64            // batches that wait for the disk; 0: 32 MiB
+	QueueBytes   int64            // batches that wait for the disk, after which commits block; 0: 32 MiB
 	RetainEvery  time.Duration    // how often retention looks; 0: 30 s
 }
 
 // A Store holds streams. Its methods may be called from several goroutines.
-type Store struct{}
+type Store struct {
+	opts Options
+	log  *slog.Logger
+	now  func() time.Time
+	db   *pebble.DB
 
-// Open opens the store in dir, making it when absent. It starts nothing:
-// commits wait until Run runs, while Create, Delete, Update and reads work.
-func Open(dir string, o Options) (*Store, error) { return nil, ErrClosed }
+	// Locks, in the order they may be taken: use, writes, mu, stream.mu,
+	// shard.mu. queue.mu and inflight.mu are taken alone.
+
+	use    sync.RWMutex // held for reading while db is used; Close writes closed
+	closed bool
+
+	// writes is held while something is written to db, not while it is synced.
+	writes   sync.Mutex
+	nextID   uint32
+	lastTime int64 // of the last group; block times don't go back
+
+	mu      sync.RWMutex
+	streams map[string]*stream
+
+	queue    queue
+	inflight inflight
+
+	ran     atomic.Bool   // Run was called
+	running atomic.Bool   // Run is at work
+	stopped chan struct{} // closed when Run has ended or Close was called
+	stop    sync.Once
+	kick    chan struct{} // asks retention to look now
+
+	failed   chan struct{} // closed after failure is set
+	failOnce sync.Once
+	failure  error
+
+	counts counters
+}
+
+// A stream is one stream in memory; its shards are loaded at first use.
+type stream struct {
+	id   uint32
+	name string
+
+	mu     sync.Mutex
+	info   Info
+	shards map[int]*shard
+	gone   bool
+
+	maxBytes atomic.Int64 // info.MaxBytes
+	grown    atomic.Int64 // bytes written since retention last looked
+}
+
+func newStream(info Info) *stream {
+	st := &stream{id: info.ID, name: info.Name, info: info, shards: map[int]*shard{}}
+	st.maxBytes.Store(info.MaxBytes)
+	return st
+}
+
+// Open opens the store in dir, making it when absent. It starts nothing but
+// Pebble's own flushes: commits wait until Run runs, while Create, Delete,
+// Update and reads work.
+func Open(dir string, o Options) (*Store, error) {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.MemTableSize == 0 {
+		o.MemTableSize = 32 << 20
+	}
+	if o.CacheSize == 0 {
+		o.CacheSize = 32 << 20
+	}
+	if o.QueueBytes == 0 {
+		o.QueueBytes = 32 << 20
+	}
+	if o.RetainEvery == 0 {
+		o.RetainEvery = 30 * time.Second
+	}
+	s := &Store{
+		opts:    o,
+		log:     o.Log,
+		now:     o.Now,
+		streams: map[string]*stream{},
+		stopped: make(chan struct{}),
+		kick:    make(chan struct{}, 1),
+		failed:  make(chan struct{}),
+	}
+	s.queue.limit = o.QueueBytes
+	s.queue.wake = make(chan struct{}, 1)
+	s.inflight.keys = map[string]uint64{}
+	s.inflight.cond.L = &s.inflight.mu
+	db, err := pebble.Open(dir, s.pebbleOptions())
+	if err != nil {
+		return nil, fmt.Errorf("streams: open %s: %w", dir, err)
+	}
+	s.db = db
+	if err := s.loadStreams(); err != nil {
+		return nil, errors.Join(fmt.Errorf("streams: open %s: %w", dir, err), db.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) pebbleOptions() *pebble.Options {
+	po := &pebble.Options{
+		FS:                 s.opts.FS,
+		FormatMajorVersion: pebble.FormatNewest,
+		MemTableSize:       s.opts.MemTableSize,
+		CacheSize:          s.opts.CacheSize,
+		// A log is written in bursts: rather more files wait for compaction
+		// than writers wait for it. Pebble's defaults (2 and 12) suit many
+		// point reads, of which we have few.
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       64,
+		Logger:                      pebbleLog{s},
+		EventListener: &pebble.EventListener{
+			BackgroundError: func(err error) {
+				s.log.Error("pebble background work failed", "err", err)
+			},
+			WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
+				s.log.Warn("writes wait for the disk", "reason", i.Reason)
+			},
+		},
+	}
+	return po
+}
+
+// Close answers what is still queued with ErrClosed and closes the files.
+// Call it after Run has returned.
+func (s *Store) Close() error {
+	if s.running.Load() {
+		return errors.New("streams: Close while Run is running")
+	}
+	s.end()
+	s.use.Lock()
+	defer s.use.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("streams: close: %w", err)
+	}
+	return nil
+}
+
+// enter holds the store open; the caller must call leave if it returns nil.
+func (s *Store) enter() error {
+	s.use.RLock()
+	if s.closed {
+		s.use.RUnlock()
+		return ErrClosed
+	}
+	return nil
+}
+
+func (s *Store) leave() { s.use.RUnlock() }
+
+// Ready says whether the store can take commits: Run runs and no sync failed.
+func (s *Store) Ready() bool { return s.running.Load() && s.Err() == nil }
+
+// Err is the error that stopped the store, or nil.
+func (s *Store) Err() error {
+	select {
+	case <-s.failed:
+		return s.failure
+	default:
+		return nil
+	}
+}
+
+// Failed returns a channel that is closed when the store has failed; Err then
+// says why.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// fail makes the store refuse all further writes.
+func (s *Store) fail(err error) {
+	s.failOnce.Do(func() {
+		s.failure = fmt.Errorf("streams: the disk failed, nothing more is stored: %w", err)
+		close(s.failed)
+		s.log.Error("the log's disk failed; nothing more is stored until a restart", "err", err)
+	})
+}
+
+// end stops the queue; all who wait for room or for records are told.
+func (s *Store) end() {
+	s.stop.Do(func() { close(s.stopped) })
+	for _, p := range s.queue.end() {
+		p.answer(ErrClosed)
+	}
+}
 
 // Run commits batches and applies retention until ctx ends. It then commits
 // what was queued, answers everyone and returns; later commits get ErrClosed.
-func (s *Store) Run(ctx context.Context) error { return ErrClosed }
+// It returns nil, or the error that stopped the store. It can be called once.
+func (s *Store) Run(ctx context.Context) error {
+	if !s.ran.CompareAndSwap(false, true) {
+		return errors.New("streams: Run was called before")
+	}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	s.running.Store(true)
+	defer s.running.Store(false)
 
-// Close closes the files. Call it after Run has returned.
-func (s *Store) Close() error { return nil }
-
-// Ready says whether the store can take commits: Run runs and no sync failed.
-func (s *Store) Ready() bool { return false }
-
-// Err is the error that stopped the store, or nil.
-func (s *Store) Err() error { return nil }
-
-// Create makes a stream; it is durable when Create returns.
-func (s *Store) Create(name string, c Config) error { return nil }
-
-// Update sets the retention and size limit of a stream; its shards can't change.
-func (s *Store) Update(name string, retention time.Duration, maxBytes int64) error { return nil }
-
-// Delete removes a stream and its records.
-func (s *Store) Delete(name string) error { return nil }
-
-// List returns the streams by name.
-func (s *Store) List() []Info { return nil }
-
-// Describe returns one stream, or ErrNotFound.
-func (s *Store) Describe(name string) (Info, error) { return Info{}, ErrNotFound }
-
-// Size returns what the stream holds now.
-func (s *Store) Size(name string) (Size, error) { return Size{}, ErrNotFound }
-
-// Get returns the value of a metadata key, or nil, nil when there is none.
-// It returns only what is synced; when a commit of the key is under way, it
-// waits for that.
-func (s *Store) Get(key []byte) ([]byte, error) { return nil, nil }
-
-// Scan calls f for every metadata key that begins with prefix, ascending,
-// until f returns false. f must not keep the slices.
-func (s *Store) Scan(prefix []byte, f func(key, value []byte) bool) error { return nil }
-
-// Read returns records of a shard from offset from on, at most maxRecords and
-// about maxBytes of keys and data, but at least one if there is one.
-func (s *Store) Read(stream string, shard int, from uint64, maxRecords, maxBytes int) ([]Record, error) {
-	return nil, ErrNotFound
+	groups := make(chan *group)
+	var wg sync.WaitGroup
+	wg.Go(func() { s.commitLoop(ctx, groups); close(groups) })
+	wg.Go(func() { s.finishLoop(groups) })
+	wg.Go(func() { s.retainLoop(ctx) })
+	wg.Wait()
+	s.end()
+	return s.Err()
 }
 
-// Bounds returns the offset of the oldest record kept, and the one the next
-// record will get.
-func (s *Store) Bounds(stream string, shard int) (oldest, next uint64, err error) {
-	return 0, 0, ErrNotFound
+// streamDoc is a stream's entry in the database.
+type streamDoc struct {
+	ID        uint32 `json:"id"`
+	Created   int64  `json:"created_ms"`
+	Shards    int    `json:"shards"`
+	Retention int64  `json:"retention_ms"`
+	MaxBytes  int64  `json:"max_bytes"`
 }
 
-// Wait returns when the shard has a record with Offset >= from.
-func (s *Store) Wait(ctx context.Context, stream string, shard int, from uint64) error {
-	return ErrNotFound
+func (i Info) doc() ([]byte, error) {
+	return json.Marshal(streamDoc{
+		ID: i.ID, Created: i.Created.UnixMilli(), Shards: i.Shards,
+		Retention: i.Retention.Milliseconds(), MaxBytes: i.MaxBytes,
+	})
 }
 
-// OffsetAt returns the offset of the first record that arrived at or after t,
-// or the next offset when there is none.
-func (s *Store) OffsetAt(stream string, shard int, t time.Time) (uint64, error) {
-	return 0, ErrNotFound
+func (s *Store) loadStreams() error {
+	s.nextID = 1
+	v, err := s.getRaw([]byte{tagNextID})
+	if err != nil {
+		return err
+	}
+	if v != nil {
+		if len(v) != 4 {
+			return fmt.Errorf("%w: next id", ErrCorrupt)
+		}
+		s.nextID = be32(v)
+	}
+	return s.scanRaw([]byte{tagStream}, func(k, v []byte) error {
+		var d streamDoc
+		if err := json.Unmarshal(v, &d); err != nil {
+			return fmt.Errorf("stream %q: %w", k[1:], err)
+		}
+		name := string(k[1:])
+		s.streams[name] = newStream(Info{
+			Name: name, ID: d.ID, Created: time.UnixMilli(d.Created),
+			Config: Config{Shards: d.Shards, Retention: time.Duration(d.Retention) * time.Millisecond, MaxBytes: d.MaxBytes},
+		})
+		return nil
+	})
 }

@@ -1,0 +1,200 @@
+package streams
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// Create makes a stream; it is durable when Create returns. It returns
+// ErrExists if there is one of that name.
+func (s *Store) Create(name string, c Config) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if c.Shards < 1 || c.Shards > MaxShards {
+		return fmt.Errorf("streams: create %s: %d shards, want 1 to %d", name, c.Shards, MaxShards)
+	}
+	if c.Retention < 0 || c.MaxBytes < 0 {
+		return fmt.Errorf("streams: create %s: negative limit", name)
+	}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	s.writes.Lock()
+	defer s.writes.Unlock()
+	if _, err := s.stream(name); err == nil {
+		return fmt.Errorf("%w: %q", ErrExists, name)
+	}
+	id := s.nextID
+	st := newStream(Info{Name: name, ID: id, Config: c, Created: time.UnixMilli(s.now().UnixMilli())})
+	doc, err := st.info.doc()
+	if err != nil {
+		return err
+	}
+	b := s.db.NewBatch()
+	err = errors.Join(
+		b.Set([]byte{tagNextID}, binary.BigEndian.AppendUint32(nil, id+1), nil),
+		b.Set(streamKey(name), doc, nil),
+		s.apply(b, pebble.Sync))
+	if err != nil {
+		return fmt.Errorf("streams: create %s: %w", name, err)
+	}
+	s.nextID = id + 1
+	s.mu.Lock()
+	s.streams[name] = st
+	s.mu.Unlock()
+	return nil
+}
+
+func checkName(name string) error {
+	if name == "" || len(name) > MaxName || strings.ContainsFunc(name, func(r rune) bool { return r < 0x21 || r > 0x7e }) {
+		return fmt.Errorf("streams: name %.40q, want 1 to %d printable ASCII characters", name, MaxName)
+	}
+	return nil
+}
+
+// Update sets the limits of a stream; its shards can't change. What is over
+// the new limits goes at retention's next look.
+func (s *Store) Update(name string, retention time.Duration, maxBytes int64) error {
+	if retention < 0 || maxBytes < 0 {
+		return fmt.Errorf("streams: update %s: negative limit", name)
+	}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	s.writes.Lock()
+	defer s.writes.Unlock()
+	st, err := s.stream(name)
+	if err != nil {
+		return err
+	}
+	info := st.describe()
+	info.Retention, info.MaxBytes = retention, maxBytes
+	doc, err := info.doc()
+	if err != nil {
+		return err
+	}
+	b := s.db.NewBatch()
+	if err := errors.Join(b.Set(streamKey(name), doc, nil), s.apply(b, pebble.Sync)); err != nil {
+		return fmt.Errorf("streams: update %s: %w", name, err)
+	}
+	st.mu.Lock()
+	st.info = info
+	st.mu.Unlock()
+	st.maxBytes.Store(maxBytes)
+	s.look()
+	return nil
+}
+
+// Delete removes a stream and its records. Batches still queued for it fail
+// with ErrNotFound.
+func (s *Store) Delete(name string) error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	s.writes.Lock()
+	defer s.writes.Unlock()
+	st, err := s.stream(name)
+	if err != nil {
+		return err
+	}
+	b := s.db.NewBatch()
+	err = b.Delete(streamKey(name), nil)
+	for _, tag := range []byte{tagTrim, tagBlock} {
+		lower, upper := streamRange(tag, st.id)
+		err = errors.Join(err, b.DeleteRange(lower, upper, nil))
+	}
+	if err := errors.Join(err, s.apply(b, pebble.Sync)); err != nil {
+		return fmt.Errorf("streams: delete %s: %w", name, err)
+	}
+	s.mu.Lock()
+	delete(s.streams, name)
+	s.mu.Unlock()
+	st.end()
+	return nil
+}
+
+// end wakes all who wait for records of a stream that was deleted.
+func (st *stream) end() {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	st.gone = true
+	for _, sh := range st.shards {
+		sh.mu.Lock()
+		sh.gone = true
+		if sh.tip != nil {
+			close(sh.tip)
+			sh.tip = nil
+		}
+		sh.mu.Unlock()
+	}
+}
+
+func (st *stream) describe() Info {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.info
+}
+
+// all returns the streams by name.
+func (s *Store) all() []*stream {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	list := make([]*stream, 0, len(s.streams))
+	for _, st := range s.streams {
+		list = append(list, st)
+	}
+	slices.SortFunc(list, func(a, b *stream) int { return strings.Compare(a.name, b.name) })
+	return list
+}
+
+// List returns the streams by name.
+func (s *Store) List() []Info {
+	all := s.all()
+	infos := make([]Info, len(all))
+	for i, st := range all {
+		infos[i] = st.describe()
+	}
+	return infos
+}
+
+// Describe returns one stream, or ErrNotFound.
+func (s *Store) Describe(name string) (Info, error) {
+	st, err := s.stream(name)
+	if err != nil {
+		return Info{}, err
+	}
+	return st.describe(), nil
+}
+
+// Size returns what a stream holds now, over all its shards.
+func (s *Store) Size(name string) (Size, error) {
+	if err := s.enter(); err != nil {
+		return Size{}, err
+	}
+	defer s.leave()
+	st, err := s.stream(name)
+	if err != nil {
+		return Size{}, err
+	}
+	var sum Size
+	for i := range st.describe().Shards {
+		sh, err := st.shard(s, i)
+		if err != nil {
+			return Size{}, err
+		}
+		n := sh.size()
+		sum.Records += n.Records
+		sum.Bytes += n.Bytes
+	}
+	return sum, nil
+}

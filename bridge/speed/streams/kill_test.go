@@ -1,0 +1,3 @@
+package streams
+
+func child() bool { return false }

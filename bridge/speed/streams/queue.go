@@ -1,0 +1,163 @@
+package streams
+
+import (
+	"context"
+	"slices"
+	"sync"
+)
+
+// A pending is a batch on its way to the disk.
+type pending struct {
+	b    *Batch
+	size int64
+	done func(error) // nil: ch is used
+	ch   chan error
+	err  error // why this batch was not written, the others of its group were
+}
+
+func (p *pending) answer(err error) {
+	if p.done != nil {
+		p.done(err)
+	} else {
+		p.ch <- err
+	}
+}
+
+// A queue holds the batches that wait for the committer, in the order they
+// came, and those it is writing: together about limit bytes, after which
+// callers wait for room, also in order.
+type queue struct {
+	limit int64
+	wake  chan struct{} // cap 1: there is something to take
+
+	mu      sync.Mutex
+	waiting []*pending
+	bytes   int64 // of waiting and of what was taken and isn't released
+	room    []*roomWaiter
+	ended   bool
+}
+
+type roomWaiter struct {
+	p     *pending
+	in    chan struct{} // closed when p is in the queue or refused
+	ended bool
+}
+
+// put appends p, waiting for room. It returns ErrClosed when the queue has
+// ended and ctx's error if that ends first; p is then not in the queue.
+func (q *queue) put(ctx context.Context, p *pending) error {
+	p.size = int64(p.b.bytes) + 64 // an empty batch isn't free
+	q.mu.Lock()
+	if q.ended {
+		q.mu.Unlock()
+		return ErrClosed
+	}
+	if len(q.room) == 0 && q.bytes < q.limit {
+		q.add(p)
+		q.mu.Unlock()
+		return nil
+	}
+	w := &roomWaiter{p: p, in: make(chan struct{})}
+	q.room = append(q.room, w)
+	q.mu.Unlock()
+	select {
+	case <-w.in:
+	case <-ctx.Done():
+		q.mu.Lock()
+		if i := slices.Index(q.room, w); i >= 0 {
+			q.room = slices.Delete(q.room, i, i+1)
+			q.mu.Unlock()
+			return ctx.Err()
+		}
+		q.mu.Unlock() // it came in just now
+	}
+	if w.ended {
+		return ErrClosed
+	}
+	return nil
+}
+
+// add puts p in the queue; mu is held.
+func (q *queue) add(p *pending) {
+	q.waiting = append(q.waiting, p)
+	q.bytes += p.size
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// withdraw takes p out if the committer hasn't taken it yet.
+func (q *queue) withdraw(p *pending) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i := slices.Index(q.waiting, p)
+	if i < 0 {
+		return false
+	}
+	q.waiting = slices.Delete(q.waiting, i, i+1)
+	q.free(p.size)
+	return true
+}
+
+// take moves batches of about maxBytes to dst, at least one if there is one.
+func (q *queue) take(dst []*pending, maxBytes int64) []*pending {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n, bytes := 0, int64(0)
+	for n < len(q.waiting) && (n == 0 || bytes+q.waiting[n].size <= maxBytes) {
+		bytes += q.waiting[n].size
+		n++
+	}
+	dst = append(dst, q.waiting[:n]...)
+	rest := copy(q.waiting, q.waiting[n:])
+	clear(q.waiting[rest:])
+	q.waiting = q.waiting[:rest]
+	if rest > 0 {
+		select {
+		case q.wake <- struct{}{}:
+		default:
+		}
+	}
+	return dst
+}
+
+// release says that batches of so many bytes are done with.
+func (q *queue) release(bytes int64) {
+	q.mu.Lock()
+	q.free(bytes)
+	q.mu.Unlock()
+}
+
+// free lets in those who wait for room; mu is held.
+func (q *queue) free(bytes int64) {
+	q.bytes -= bytes
+	for len(q.room) > 0 && q.bytes < q.limit {
+		w := q.room[0]
+		q.room = slices.Delete(q.room, 0, 1)
+		q.add(w.p)
+		close(w.in)
+	}
+}
+
+// shut refuses what isn't in the queue yet.
+func (q *queue) shut() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.ended = true
+	for _, w := range q.room {
+		w.ended = true
+		close(w.in)
+	}
+	q.room = nil
+}
+
+// end shuts the queue and returns what nobody will write.
+func (q *queue) end() []*pending {
+	q.shut()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	left := q.waiting
+	q.waiting = nil
+	return left
+}
