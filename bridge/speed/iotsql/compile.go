@@ -208,13 +208,13 @@ func (c *compiler) binary(n *node) eval {
 	case "<>":
 		return equality(l, r, false)
 	case "<":
-		return ordering(l, r, func(c int) bool { return c < 0 })
+		return ordering(l, r, n.kids[1], 1)
 	case "<=":
-		return ordering(l, r, func(c int) bool { return c <= 0 })
+		return ordering(l, r, n.kids[1], 3)
 	case ">":
-		return ordering(l, r, func(c int) bool { return c > 0 })
+		return ordering(l, r, n.kids[1], 4)
 	case ">=":
-		return ordering(l, r, func(c int) bool { return c >= 0 })
+		return ordering(l, r, n.kids[1], 6)
 	case "IN":
 		return membership(l, r)
 	case "+":
@@ -257,18 +257,42 @@ func equality(l, r eval, want bool) eval {
 	}
 }
 
-func ordering(l, r eval, holds func(int) bool) eval {
-	return func(f *frame) value {
-		a, ok := f.numeric(l(f))
+// ordering compares numbers; mask has a bit for each outcome that is true:
+// less 1, equal 2, more 4. A literal on the right has a short way.
+func ordering(l, r eval, right *node, mask uint8) eval {
+	slow := func(f *frame, a, b value) value {
+		a, ok := f.numeric(a)
 		if !ok {
 			return value{}
 		}
-		b, ok := f.numeric(r(f))
+		b, ok = f.numeric(b)
 		if !ok {
 			return value{}
 		}
-		return boolValue(holds(compare(a, b)))
+		return boolValue(mask>>(compare(a, b)+1)&1 != 0)
 	}
+	if k := right.val; right.op == opLit && k.kind == kindNumber && k.d == nil {
+		kc, ke := k.c, k.e
+		return func(f *frame) value {
+			a := l(f)
+			if a.kind == kindNumber && a.form&formWire != 0 {
+				c, e, ok := parseShort(a.b)
+				b := kc
+				if ok && e != ke {
+					if e > ke {
+						c, ok = scale(c, e-ke)
+					} else {
+						b, ok = scale(b, ke-e)
+					}
+				}
+				if ok {
+					return boolValue(mask>>(cmp(c, b)+1)&1 != 0)
+				}
+			}
+			return slow(f, a, k)
+		}
+	}
+	return func(f *frame) value { return slow(f, l(f), r(f)) }
 }
 
 // membership is IN: whether an element equals the value.

@@ -1,6 +1,7 @@
 package iotsql
 
 import (
+	"bytes"
 	"errors"
 	"sync"
 	"unicode/utf8"
@@ -172,36 +173,27 @@ func (f *frame) scanObject(p []byte, names []string) int {
 			return end
 		}
 		key := p[i+1 : end-1]
+		if bytes.IndexByte(key, '\\') >= 0 {
+			key = unescape(nil, key)
+		}
 		if i = skipValue(p, val, MaxPayloadNesting-1); i < 0 {
 			return i
 		}
-		if f.prog.index == nil {
+		if f.prog.index != nil {
+			if k, ok := f.prog.index[string(key)]; ok {
+				f.slots[k] = wireValue(p[val:i])
+			}
+		} else {
 			for k, name := range names {
-				if keyIs(key, name) {
+				if string(key) == name {
 					f.slots[k] = wireValue(p[val:i])
 					break
 				}
 			}
-		} else if k, ok := f.slot(key); ok {
-			f.slots[k] = wireValue(p[val:i])
 		}
 		var more bool
 		if i, more = nextMember(p, i); !more {
 			return i
 		}
 	}
-}
-
-// slot finds a member's slot where there are many.
-func (f *frame) slot(key []byte) (int, bool) {
-	if k, ok := f.prog.index[string(key)]; ok {
-		return k, true
-	}
-	for _, c := range key {
-		if c == '\\' {
-			k, ok := f.prog.index[string(unescape(nil, key))]
-			return k, ok
-		}
-	}
-	return 0, false
 }

@@ -2,6 +2,8 @@ package iotsql
 
 import (
 	"bytes"
+	"encoding/binary"
+	"math/bits"
 	"unicode/utf16"
 	"unicode/utf8"
 )
@@ -64,16 +66,40 @@ var plain = func() (t [256]bool) {
 	return t
 }()
 
-func skipString(p []byte, i int) int {
-	for i++; i < len(p); i++ {
-		c := p[i]
-		if plain[c] {
-			continue
+// plainRun returns the position of the first byte from p[i] on that isn't
+// plain. It looks at eight bytes at a time, which halves the time of a whole
+// scan.
+func plainRun(p []byte, i int) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for i+8 <= len(p) {
+		x := binary.LittleEndian.Uint64(p[i:])
+		quote := x ^ '"'*ones
+		slash := x ^ '\\'*ones
+		// A byte's high bit is set where it is below ' ', or zero in quote
+		// or slash. Borrows only spoil bytes above the first such.
+		m := ((x-' '*ones)&^x | (quote-ones)&^quote | (slash-ones)&^slash) & highs
+		if m != 0 {
+			return i + bits.TrailingZeros64(m)/8
 		}
-		if c == '"' {
+		i += 8
+	}
+	for i < len(p) && plain[p[i]] {
+		i++
+	}
+	return i
+}
+
+// skipString skips the string whose quote is at p[i].
+func skipString(p []byte, i int) int {
+	for {
+		i = plainRun(p, i+1)
+		if i >= len(p) {
+			return notJSON
+		}
+		if p[i] == '"' {
 			return i + 1
 		}
-		if c != '\\' || i+1 >= len(p) {
+		if p[i] != '\\' || i+1 >= len(p) {
 			return notJSON
 		}
 		i++
@@ -88,7 +114,6 @@ func skipString(p []byte, i int) int {
 			return notJSON
 		}
 	}
-	return notJSON
 }
 
 // hex4 reads four hexadecimal digits at p[i], -1 if they aren't there.
@@ -208,7 +233,10 @@ func skipName(p []byte, i int) (end, val int) {
 	if i >= len(p) || p[i] != ':' {
 		return notJSON, notJSON
 	}
-	return end, skipSpace(p, i+1)
+	if i++; i < len(p) && p[i] > ' ' {
+		return end, i
+	}
+	return end, skipSpace(p, i)
 }
 
 // nextMember goes from the end of one member to the begin of the next. more
@@ -219,7 +247,10 @@ func nextMember(p []byte, i int) (at int, more bool) {
 	case i >= len(p):
 		return notJSON, false
 	case p[i] == ',':
-		return skipSpace(p, i+1), true
+		if i++; i < len(p) && p[i] > ' ' {
+			return i, true
+		}
+		return skipSpace(p, i), true
 	case p[i] == '}':
 		return i + 1, false
 	}

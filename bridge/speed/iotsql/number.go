@@ -1,6 +1,7 @@
 package iotsql
 
 import (
+	"bytes"
 	"math"
 	"math/bits"
 	"strconv"
@@ -455,17 +456,51 @@ func (f *frame) appendNumber(dst []byte, v value) []byte {
 	if v.form&formWire == 0 {
 		return appendDecimal(dst, v)
 	}
-	if f.prog.modern {
-		for _, c := range v.b {
-			if c == '.' || c|0x20 == 'e' {
-				if n, ok := f.number(v); ok && n.form&formInt != 0 {
-					return appendDecimal(dst, n)
-				}
-				break
-			}
+	if f.prog.modern && maybeWhole(v.b) {
+		if n, ok := f.number(v); ok && n.form&formInt != 0 {
+			return appendDecimal(dst, n)
 		}
 	}
 	return append(dst, v.b...)
+}
+
+// maybeWhole tells the spellings that may be of a whole Decimal: with an
+// exponent, or with a fraction that ends in 0.
+func maybeWhole(b []byte) bool {
+	for _, c := range b {
+		if c == '.' {
+			return b[len(b)-1] == '0' || bytes.IndexByte(b, 'e') >= 0 || bytes.IndexByte(b, 'E') >= 0
+		}
+		if c > '9' {
+			return true
+		}
+	}
+	return false
+}
+
+// parseShort reads what most readings are: up to 18 digits, maybe with a
+// point, and no exponent.
+func parseShort(b []byte) (c int64, e int32, ok bool) {
+	neg := len(b) > 0 && b[0] == '-'
+	if neg {
+		b = b[1:]
+	}
+	if len(b) == 0 || len(b) > 18 {
+		return 0, 0, false
+	}
+	for i, d := range b {
+		if d -= '0'; d <= 9 {
+			c = c*10 + int64(d)
+		} else if b[i] == '.' {
+			e = int32(i + 1 - len(b))
+		} else {
+			return 0, 0, false
+		}
+	}
+	if neg {
+		c = -c
+	}
+	return c, e, true
 }
 
 // appendDecimal appends a read number: plain digits where 34 of them and six
