@@ -1,0 +1,37 @@
+package action
+
+import (
+	"bytes"
+	"reflect"
+	"testing"
+)
+
+func TestDelivery(t *testing.T) {
+	d := &Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: "k/ü", QoS: 1, Hops: 3, Data: []byte("doc"),
+		Topic: "dt/x", ClientID: "c", TraceID: "t", Payload: []byte{0, 1}}
+	got, err := parseDelivery(d.append(nil))
+	if err != nil || !reflect.DeepEqual(got, d) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for n := range len(d.append(nil)) - len(d.Data) {
+		if _, err := parseDelivery(d.append(nil)[:n]); err == nil {
+			t.Errorf("the first %d bytes are taken for a delivery", n)
+		}
+	}
+}
+
+// Whatever parseDelivery accepts, append writes back to the same meaning.
+func FuzzDelivery(f *testing.F) {
+	f.Add((&Delivery{Kind: "republish", Name: "a/b", Data: []byte("x")}).append(nil))
+	f.Add([]byte{1, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		d, err := parseDelivery(in)
+		if err != nil {
+			return
+		}
+		again, err := parseDelivery(d.append(nil))
+		if err != nil || !bytes.Equal(again.append(nil), d.append(nil)) {
+			t.Fatalf("%x -> %+v -> %+v, %v", in, d, again, err)
+		}
+	})
+}

@@ -1,0 +1,393 @@
+// Package firehose is the delivery streams: records buffered in a stream of
+// the log until a size or an age is reached, then written as one object.
+//
+// The log is the only buffer. Delivery walks the stream counting bytes, and
+// when an object is due the range of records and the object's name are made
+// durable before a byte is written (a plan). A crash at any point repeats the
+// same range under the same name, so the object is overwritten and never
+// doubled. The read position moves, and the records are trimmed, once the
+// object is on disk.
+package firehose
+
+import (
+	"compress/gzip"
+	"context"
+	"crypto/sha1"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// MaxRecord is the largest record, 1,000 KiB (Firehose quotas).
+const MaxRecord = 1000 << 10
+
+// readBytes bounds what one read of the log brings into memory.
+const readBytes = 1 << 20
+
+// StreamName is the stream that buffers a delivery stream. Whoever commits a
+// record there has put it.
+func StreamName(name string) string { return "$firehose/" + name }
+
+// Stats counts since the start of the process.
+type Stats struct {
+	Objects, Records, Bytes, Failures int64 // Bytes before compression
+}
+
+// A Service runs delivery streams.
+type Service struct {
+	store   *streams.Store
+	objects sink.Objects
+	log     *slog.Logger
+
+	mu      sync.Mutex // guards what follows
+	streams map[string]*delivery
+	start   func(*delivery) // set while Run runs
+}
+
+// New returns a service over store. It starts nothing.
+func New(store *streams.Store, objects sink.Objects, log *slog.Logger) *Service {
+	return &Service{store: store, objects: objects, log: log, streams: map[string]*delivery{}}
+}
+
+// Apply creates a delivery stream, or gives a running one a new configuration
+// from its next object on.
+func (s *Service) Apply(c *Config) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.streams[c.Name]; d != nil {
+		d.config.Store(c)
+		d.poke()
+		return nil
+	}
+	// No retention: a record leaves when the object that holds it is on disk.
+	if err := s.store.Create(StreamName(c.Name), streams.Config{Shards: 1}); err != nil && !errors.Is(err, streams.ErrExists) {
+		return fmt.Errorf("delivery stream %s: %w", c.Name, err)
+	}
+	info, err := s.store.Describe(StreamName(c.Name))
+	if err != nil {
+		return fmt.Errorf("delivery stream %s: %w", c.Name, err)
+	}
+	d := &delivery{
+		store: s.store, objects: s.objects, log: s.log.With("delivery_stream", c.Name),
+		stream: StreamName(c.Name), state: []byte(fmt.Sprintf("firehose/%s/%d", c.Name, info.ID)),
+		changed: make(chan struct{}, 1),
+	}
+	d.config.Store(c)
+	s.streams[c.Name] = d
+	if s.start != nil {
+		s.start(d)
+	}
+	return nil
+}
+
+// Has says whether a delivery stream of that name exists.
+func (s *Service) Has(name string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.streams[name] != nil
+}
+
+// Stats returns the counters of each delivery stream.
+func (s *Service) Stats() map[string]Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make(map[string]Stats, len(s.streams))
+	for name, d := range s.streams {
+		all[name] = Stats{d.nObjects.Load(), d.nRecords.Load(), d.nBytes.Load(), d.nFailures.Load()}
+	}
+	return all
+}
+
+// Run delivers until ctx ends. What is buffered then stays in the log for the
+// next start; an object under way is given up and its plan repeated.
+func (s *Service) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	s.mu.Lock()
+	s.start = func(d *delivery) { wg.Go(func() { d.run(ctx) }) }
+	for _, d := range s.streams {
+		s.start(d)
+	}
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.mu.Lock()
+	s.start = nil
+	s.mu.Unlock()
+	wg.Wait()
+	return nil
+}
+
+// A delivery is one running delivery stream; its goroutine owns all but the
+// atomics.
+type delivery struct {
+	store   *streams.Store
+	objects sink.Objects
+	log     *slog.Logger
+	stream  string
+	state   []byte // metadata key of the position
+	config  atomic.Pointer[Config]
+	changed chan struct{} // the configuration changed
+
+	nObjects, nRecords, nBytes, nFailures atomic.Int64
+}
+
+// A position is what is durable of a delivery stream: records below Next are
+// delivered, Plan is the object under way. FORMAT.md describes it.
+type position struct {
+	Next uint64 `json:"next"`
+	Plan *plan  `json:"plan,omitempty"`
+}
+
+// A plan is an object that was begun: records [From, To) under Bucket and Key.
+type plan struct {
+	From   uint64 `json:"from"`
+	To     uint64 `json:"to"`
+	Bucket string `json:"bucket"`
+	Key    string `json:"key"`
+	Gzip   bool   `json:"gzip,omitempty"`
+	Delim  []byte `json:"delim,omitempty"`
+}
+
+func (d *delivery) poke() {
+	select {
+	case d.changed <- struct{}{}:
+	default:
+	}
+}
+
+// run retries whatever fails, for as long as it takes: undelivered records
+// stay in the log.
+func (d *delivery) run(ctx context.Context) {
+	retry := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(2*time.Minute), backoff.WithMaxElapsedTime(0))
+	for ctx.Err() == nil {
+		err := d.deliverNext(ctx, retry.Reset)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		d.nFailures.Add(1)
+		wait := retry.NextBackOff()
+		d.log.Warn("delivery failed, will retry", "err", err, "in", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// deliverNext waits for an object to be due and writes it.
+func (d *delivery) deliverNext(ctx context.Context, progress func()) error {
+	pos, err := d.load()
+	if err != nil {
+		return err
+	}
+	if pos.Plan == nil {
+		if pos.Plan, err = d.due(ctx, pos.Next); err != nil || pos.Plan == nil {
+			return err
+		}
+		if err := d.save(ctx, pos); err != nil {
+			return err
+		}
+	}
+	p := pos.Plan
+	var records, size int64
+	err = d.objects.Put(ctx, p.Bucket, p.Key, func(w io.Writer) (err error) {
+		records, size, err = d.write(ctx, w, p)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if err := d.save(ctx, position{Next: p.To}); err != nil {
+		return err
+	}
+	if err := d.store.Trim(d.stream, 0, p.To); err != nil {
+		return err
+	}
+	d.nObjects.Add(1)
+	d.nRecords.Add(records)
+	d.nBytes.Add(size)
+	d.log.Info("object delivered", "bucket", p.Bucket, "key", p.Key, "records", records, "bytes", size)
+	progress()
+	return nil
+}
+
+func (d *delivery) load() (position, error) {
+	var p position
+	raw, err := d.store.Get(d.state)
+	if err != nil || raw == nil {
+		return p, err
+	}
+	if err := json.Unmarshal(raw, &p); err != nil {
+		return p, fmt.Errorf("position of %s: %w", d.stream, err)
+	}
+	return p, nil
+}
+
+// save makes p durable.
+func (d *delivery) save(ctx context.Context, p position) error {
+	raw, err := json.Marshal(p)
+	if err != nil {
+		return err
+	}
+	b := d.store.NewBatch()
+	b.Set(d.state, raw)
+	return d.store.Commit(ctx, b)
+}
+
+// due waits until the records from next on fill an object or the oldest of
+// them is old enough, and plans it. It returns nil if ctx ended.
+func (d *delivery) due(ctx context.Context, next uint64) (*plan, error) {
+	var (
+		at     = next // records [next, at) are counted
+		size   int64
+		oldest time.Time
+	)
+	for {
+		c := d.config.Load()
+		recs, err := d.store.Read(d.stream, 0, at, 1000, readBytes)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range recs {
+			n := int64(len(r.Data) + len(c.Delim))
+			if size > 0 && size+n > c.Size {
+				return d.plan(c, next, at, oldest), nil
+			}
+			if size == 0 && at == next {
+				oldest = time.UnixMilli(r.Time)
+				next = r.Offset
+			}
+			size += n
+			at = r.Offset + 1
+		}
+		if size >= c.Size {
+			return d.plan(c, next, at, oldest), nil
+		}
+		if len(recs) > 0 {
+			continue // there may be more to count
+		}
+		wait, cancel := ctx, context.CancelFunc(func() {})
+		if at > next {
+			left := time.Until(oldest.Add(c.Interval))
+			if left <= 0 {
+				return d.plan(c, next, at, oldest), nil
+			}
+			wait, cancel = context.WithTimeout(ctx, left)
+		}
+		err = d.await(wait, at)
+		cancel()
+		if ctx.Err() != nil {
+			return nil, nil
+		}
+		if err != nil && wait.Err() == nil {
+			return nil, err
+		}
+	}
+}
+
+// await returns when a record at or past offset is there, the configuration
+// changed, or ctx ended.
+func (d *delivery) await(ctx context.Context, offset uint64) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stop := make(chan struct{})
+	go func() {
+		defer close(stop)
+		select {
+		case <-d.changed:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := d.store.Wait(ctx, d.stream, 0, offset)
+	cancelled := ctx.Err() != nil
+	cancel()
+	<-stop
+	if cancelled {
+		return nil
+	}
+	return err
+}
+
+// plan names the object of records [from, to). The name ends in an id made of
+// the stream's incarnation and the range.
+func (d *delivery) plan(c *Config, from, to uint64, oldest time.Time) *plan {
+	sum := sha1.Sum([]byte(fmt.Sprintf("%s/%d/%d", d.state, from, to)))
+	sum[6], sum[8] = sum[6]&0x0f|0x50, sum[8]&0x3f|0x80 // a version 5 UUID
+	h := hex.EncodeToString(sum[:16])
+	id := h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+	key := fmt.Sprintf("%s%s-1-%s-%s%s", c.Prefix.Eval(oldest), c.Name,
+		oldest.In(c.Prefix.zone).Format("2006-01-02-15-04-05"), id, c.Suffix)
+	return &plan{From: from, To: to, Bucket: c.Bucket, Key: key, Gzip: c.Gzip, Delim: c.Delim}
+}
+
+// write puts the planned records into w, read from the log piece by piece.
+func (d *delivery) write(ctx context.Context, w io.Writer, p *plan) (records, size int64, err error) {
+	out := w
+	var zw *gzip.Writer
+	if p.Gzip {
+		zw = gzip.NewWriter(w)
+		out = zw
+	}
+	for at := p.From; at < p.To; {
+		if err := ctx.Err(); err != nil {
+			return 0, 0, err
+		}
+		recs, err := d.store.Read(d.stream, 0, at, 1000, readBytes)
+		if err != nil {
+			return 0, 0, err
+		}
+		if len(recs) == 0 || recs[0].Offset != at {
+			return 0, 0, fmt.Errorf("%s: record %d of a planned object is gone", d.stream, at)
+		}
+		for _, r := range recs {
+			if r.Offset >= p.To {
+				break
+			}
+			if _, err := out.Write(r.Data); err != nil {
+				return 0, 0, err
+			}
+			if _, err := out.Write(p.Delim); err != nil {
+				return 0, 0, err
+			}
+			records++
+			size += int64(len(r.Data) + len(p.Delim))
+		}
+		at = recs[len(recs)-1].Offset + 1
+	}
+	if zw != nil {
+		err = zw.Close()
+	}
+	return records, size, err
+}
+
+// Waiting returns how many records of a delivery stream are put and not yet in
+// an object.
+func (s *Service) Waiting(name string) (uint64, error) {
+	s.mu.Lock()
+	d := s.streams[name]
+	s.mu.Unlock()
+	if d == nil {
+		return 0, fmt.Errorf("delivery stream %s: %w", name, streams.ErrNotFound)
+	}
+	pos, err := d.load()
+	if err != nil {
+		return 0, err
+	}
+	oldest, next, err := s.store.Bounds(d.stream, 0)
+	if err != nil {
+		return 0, err
+	}
+	return next - max(pos.Next, oldest), nil
+}

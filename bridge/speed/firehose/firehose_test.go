@@ -1,0 +1,231 @@
+package firehose
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// bucket is an object store in memory that can fail.
+type bucket struct {
+	mu      sync.Mutex
+	objects map[string][]byte
+	writes  int
+	fail    func(attempt int) error
+}
+
+func (k *bucket) Put(_ context.Context, bucket, key string, write func(io.Writer) error) error {
+	var b bytes.Buffer
+	if err := write(&b); err != nil {
+		return err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.writes++
+	if k.fail != nil {
+		if err := k.fail(k.writes); err != nil {
+			return err
+		}
+	}
+	k.objects[bucket+"/"+key] = b.Bytes()
+	return nil
+}
+
+func (k *bucket) lines(t *testing.T) []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	var all []string
+	for key, o := range k.objects {
+		if strings.HasSuffix(key, ".gz") {
+			zr, err := gzip.NewReader(bytes.NewReader(o))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o, err = io.ReadAll(zr); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all = append(all, strings.Fields(string(o))...)
+	}
+	slices.Sort(all)
+	return all
+}
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func config(t *testing.T, name string, size int64, every time.Duration) *Config {
+	t.Helper()
+	p, err := ParsePrefix("", time.UTC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Config{Name: name, Bucket: "readings", Prefix: p, Size: size, Interval: every, Gzip: true, Suffix: ".gz", Delim: []byte("\n")}
+}
+
+// running starts a store and a service over fs and returns them with a
+// function that stops both.
+func running(t *testing.T, fs vfs.FS, k *bucket, c *Config) (*streams.Store, *Service, func()) {
+	t.Helper()
+	store, err := streams.Open("log", streams.Options{FS: fs, Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := New(store, k, quiet())
+	if err := s.Apply(c); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	logCtx, cancelLog := context.WithCancel(context.Background())
+	var log, sinks sync.WaitGroup
+	log.Go(func() { _ = store.Run(logCtx) })
+	sinks.Go(func() { _ = s.Run(ctx) })
+	return store, s, func() {
+		cancel()
+		sinks.Wait()
+		cancelLog()
+		log.Wait()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func put(t *testing.T, store *streams.Store, name string, records ...string) {
+	t.Helper()
+	b := store.NewBatch()
+	for _, r := range records {
+		b.Append(StreamName(name), 0, streams.Record{Data: []byte(r)})
+	}
+	if err := store.Commit(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func await(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for !cond() {
+		if time.Now().After(deadline) {
+			t.Fatalf("no %s in 20 s", what)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func TestSizeMakesAnObject(t *testing.T) {
+	k := &bucket{objects: map[string][]byte{}}
+	store, s, stop := running(t, vfs.NewMem(), k, config(t, "a", 100, time.Hour))
+	defer stop()
+	var want []string
+	for i := range 95 { // 10 bytes each with the delimiter
+		want = append(want, fmt.Sprintf("rec%06d", i))
+	}
+	put(t, store, "a", want...)
+	await(t, "nine objects", func() bool { return s.Stats()["a"].Objects == 9 })
+	slices.Sort(want)
+	if got := k.lines(t); !slices.Equal(got, want[:90]) {
+		t.Errorf("delivered %v", got)
+	}
+}
+
+func TestIntervalMakesAnObject(t *testing.T) {
+	k := &bucket{objects: map[string][]byte{}}
+	store, s, stop := running(t, vfs.NewMem(), k, config(t, "a", 1<<20, 30*time.Millisecond))
+	defer stop()
+	put(t, store, "a", "one", "two")
+	await(t, "object", func() bool { return s.Stats()["a"].Records == 2 })
+	put(t, store, "a", "three")
+	await(t, "second object", func() bool { return s.Stats()["a"].Records == 3 })
+	if got := k.lines(t); !slices.Equal(got, []string{"one", "three", "two"}) {
+		t.Errorf("delivered %v", got)
+	}
+}
+
+// A record is in exactly one object, however often Put fails after it wrote
+// and however often the service stops on the way.
+func TestRetryOverwrites(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	k := &bucket{objects: map[string][]byte{}}
+	fs := vfs.NewMem()
+	var want []string
+	for round := range 12 {
+		c := config(t, "a", 64, 5*time.Millisecond)
+		store, s, stop := running(t, fs, k, c)
+		for range 20 {
+			r := fmt.Sprintf("rec%06d", len(want))
+			want = append(want, r)
+			put(t, store, "a", r)
+		}
+		if round == 11 {
+			await(t, "the rest", func() bool { return len(k.lines(t)) >= len(want) })
+			if n := s.Stats()["a"].Failures; n != 0 {
+				t.Errorf("%d failures", n)
+			}
+		} else if n := rnd.IntN(6); n > 0 {
+			before := s.Stats()["a"].Objects
+			await(t, "some objects", func() bool { return s.Stats()["a"].Objects >= before+int64(n)/2 })
+		}
+		stop()
+	}
+	if got := k.lines(t); !slices.Equal(got, want) {
+		t.Errorf("delivered %d records, want %d once each", len(got), len(want))
+	}
+}
+
+// An object that was written but not recorded as delivered is written again
+// under the same name with the same bytes.
+func TestPlanIsRepeated(t *testing.T) {
+	k := &bucket{objects: map[string][]byte{}}
+	fs := vfs.NewMem()
+	wrote := make(chan struct{})
+	var once sync.Once
+	k.fail = func(int) error { once.Do(func() { close(wrote) }); return errors.New("answer lost") }
+	store, _, stop := running(t, fs, k, config(t, "a", 1<<20, time.Millisecond))
+	put(t, store, "a", "one", "two")
+	<-wrote
+	put(t, store, "a", "three") // after the plan: not part of the repeated object
+	stop()
+
+	k.fail = nil
+	_, s, stop := running(t, fs, k, config(t, "a", 1<<20, time.Millisecond))
+	defer stop()
+	await(t, "delivery", func() bool { return s.Stats()["a"].Records >= 3 })
+	if got := k.lines(t); !slices.Equal(got, []string{"one", "three", "two"}) || len(k.objects) != 2 {
+		t.Errorf("delivered %v in %d objects", got, len(k.objects))
+	}
+}
+
+func TestBackoffOfAFailingTarget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &bucket{objects: map[string][]byte{}, fail: func(n int) error {
+			if n < 8 {
+				return errors.New("no such host")
+			}
+			return nil
+		}}
+		store, s, stop := running(t, vfs.NewMem(), k, config(t, "a", 1<<20, 0))
+		defer stop()
+		put(t, store, "a", "one")
+		time.Sleep(time.Hour)
+		if st := s.Stats()["a"]; st.Failures != 7 || st.Records != 1 {
+			t.Errorf("%+v", st)
+		}
+	})
+}

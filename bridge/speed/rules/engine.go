@@ -1,0 +1,333 @@
+package rules
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// basicIngest is the prefix by which a message goes to one rule alone.
+const basicIngest = "$aws/rules/"
+
+// counters are a rule's metrics.
+type counters struct{ matched, fired, errors, actions, actionErrors atomic.Int64 }
+
+// Stats are a rule's counts since it was first loaded by this process.
+type Stats struct {
+	Matched      int64 // messages whose topic FROM matched
+	Fired        int64 // of those, WHERE held and a document was made
+	Errors       int64 // of those, evaluation failed
+	Actions      int64 // action effects committed
+	ActionErrors int64 // actions that could not be had; the error action ran if there is one
+}
+
+// Options of an Engine.
+type Options struct {
+	Account string // accountid()
+	Outbox  func(stream string) error
+	Log     *slog.Logger
+}
+
+// An Engine evaluates rules over the ingest log. Set may be called at any
+// time.
+type Engine struct {
+	store *streams.Store
+	opts  Options
+	rules atomic.Pointer[table]
+	setMu sync.Mutex // one Set at a time
+}
+
+// A table is one immutable set of rules.
+type table struct {
+	byTopic topic.Tree[*Rule]
+	byName  map[string]*Rule
+}
+
+// New returns an engine without rules. It starts nothing.
+func New(store *streams.Store, o Options) *Engine {
+	e := &Engine{store: store, opts: o}
+	e.rules.Store(&table{byName: map[string]*Rule{}})
+	return e
+}
+
+// Set replaces the rules in force. Messages that workers have under way are
+// finished with the rules they began with.
+func (e *Engine) Set(all []*Rule) error {
+	e.setMu.Lock()
+	defer e.setMu.Unlock()
+	old := e.rules.Load()
+	t := &table{byName: map[string]*Rule{}}
+	for _, r := range all {
+		for _, a := range append(r.actions, r.onError) {
+			if a == nil || a.Outbox() == "" {
+				continue
+			}
+			if err := e.opts.Outbox(a.Outbox()); err != nil {
+				return fmt.Errorf("rule %s: %w", r.Name, err)
+			}
+		}
+		if o := old.byName[r.Name]; o != nil {
+			r.count = o.count
+		}
+		t.byName[r.Name] = r
+		if f := r.statement.Filter(); f != "" && !r.Disabled {
+			t.byTopic.Add(f, r)
+		}
+	}
+	e.rules.Store(t)
+	return nil
+}
+
+// Rules returns the rules in force, by name.
+func (e *Engine) Rules() []*Rule {
+	t := e.rules.Load()
+	all := make([]*Rule, 0, len(t.byName))
+	for _, name := range slices.Sorted(maps.Keys(t.byName)) {
+		all = append(all, t.byName[name])
+	}
+	return all
+}
+
+// Stats returns the counters of each rule in force.
+func (e *Engine) Stats() map[string]Stats {
+	all := map[string]Stats{}
+	for name, r := range e.rules.Load().byName {
+		c := r.count
+		all[name] = Stats{c.matched.Load(), c.fired.Load(), c.errors.Load(), c.actions.Load(), c.actionErrors.Load()}
+	}
+	return all
+}
+
+// Fail stages the error action of d's rule, if it has one, after an outbox
+// gave d up.
+func (e *Engine) Fail(b *streams.Batch, d *action.Delivery, err error) {
+	r := e.rules.Load().byName[d.Rule]
+	if r == nil {
+		return
+	}
+	in := &action.Input{
+		Rule: r.Name, Hops: d.Hops,
+		Message: &iotsql.Message{Topic: d.Topic, Payload: d.Payload, ClientID: d.ClientID, TraceID: d.TraceID,
+			Time: time.Now().UnixMilli(), AccountID: e.opts.Account, RuleName: r.Name},
+	}
+	e.fail(b, r, in, []failure{{d.Kind, strings.Trim(d.Bucket+"/"+d.Name, "/"), err.Error()}})
+}
+
+// Run evaluates until ctx ends and returns when every worker has stopped.
+func (e *Engine) Run(ctx context.Context) error {
+	info, err := e.store.Describe(ingest.Stream)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	for shard := range info.Config.Shards {
+		wg.Go(func() { e.work(ctx, info.ID, shard) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// Bounds of one group of messages: those share one commit.
+const (
+	groupRecords = 2000
+	groupBytes   = 2 << 20
+)
+
+// lazyCommit is how often a position without outputs is made durable. To read
+// such messages again after a crash changes nothing.
+const lazyCommit = 5 * time.Second
+
+func (e *Engine) work(ctx context.Context, stream uint32, shard int) {
+	log := e.opts.Log.With("shard", shard)
+	w := worker{engine: e, shard: shard, posKey: []byte(fmt.Sprintf("rules/%d/%d", stream, shard)), log: log}
+	retry := backoff.NewExponentialBackOff(backoff.WithMaxInterval(30*time.Second), backoff.WithMaxElapsedTime(0))
+	for ctx.Err() == nil {
+		err := w.run(ctx, retry.Reset)
+		if err == nil || ctx.Err() != nil {
+			continue
+		}
+		wait := retry.NextBackOff()
+		log.Error("rule worker stopped, will retry", "err", err, "in", wait)
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// A worker reads one partition.
+type worker struct {
+	engine *Engine
+	shard  int
+	posKey []byte
+	log    *slog.Logger
+
+	fired []*Rule // scratch: rules of one message
+	doc   []byte  // scratch: where documents are built, one after the other
+	tally map[*Rule]Stats
+}
+
+func (w *worker) run(ctx context.Context, progress func()) error {
+	e := w.engine
+	raw, err := e.store.Get(w.posKey)
+	if err != nil {
+		return err
+	}
+	var pos uint64
+	if len(raw) == 8 {
+		pos = binary.BigEndian.Uint64(raw)
+	}
+	durable := time.Now()
+	b := e.store.NewBatch()
+	for {
+		if err := e.store.Wait(ctx, ingest.Stream, w.shard, pos); err != nil {
+			return err
+		}
+		recs, err := e.store.Read(ingest.Stream, w.shard, pos, groupRecords, groupBytes)
+		if err != nil {
+			return err
+		}
+		if len(recs) == 0 {
+			continue
+		}
+		b.Reset()
+		w.doc, w.tally = w.doc[:0], map[*Rule]Stats{}
+		rules := e.rules.Load()
+		for i := range recs {
+			w.message(b, rules, &recs[i])
+		}
+		next := recs[len(recs)-1].Offset + 1
+		if b.Len() > 0 || time.Since(durable) > lazyCommit {
+			b.Set(w.posKey, binary.BigEndian.AppendUint64(nil, next))
+			if err := e.store.Commit(ctx, b); err != nil {
+				return err
+			}
+			durable = time.Now()
+		}
+		for r, s := range w.tally { // counted when it took effect
+			r.count.matched.Add(s.Matched)
+			r.count.fired.Add(s.Fired)
+			r.count.errors.Add(s.Errors)
+			r.count.actions.Add(s.Actions)
+			r.count.actionErrors.Add(s.ActionErrors)
+		}
+		pos = next
+		progress()
+	}
+}
+
+// message evaluates every rule that one record of the log concerns.
+func (w *worker) message(b *streams.Batch, rules *table, rec *streams.Record) {
+	m, err := ingest.DecodeMessage(rec.Data)
+	if err != nil {
+		w.log.Error("message skipped", "offset", rec.Offset, "err", err)
+		return
+	}
+	w.fired = w.fired[:0]
+	if rest, ok := strings.CutPrefix(m.Topic, basicIngest); ok {
+		name, _, _ := strings.Cut(rest, "/")
+		if r := rules.byName[name]; r != nil && !r.Disabled {
+			w.fired = append(w.fired, r)
+		} else {
+			w.log.Warn("basic ingest names no enabled rule", "rule", name)
+		}
+	} else {
+		rules.byTopic.MatchRule(m.Topic, func(r *Rule) { w.fired = append(w.fired, r) })
+	}
+	if len(w.fired) == 0 {
+		return
+	}
+	im := iotsql.Message{
+		Topic: m.Topic, Payload: m.Payload, Time: m.Time, ClientID: m.ClientID, Principal: m.Principal,
+		SourceIP: m.SourceIP, TraceID: traceID(m.Trace), AccountID: w.engine.opts.Account, Protocol: m.Protocol,
+	}
+	for _, r := range w.fired {
+		s := w.tally[r]
+		s.Matched++
+		im.RuleName = r.Name
+		w.apply(b, r, &im, m.Hops, &s)
+		w.tally[r] = s
+	}
+}
+
+func (w *worker) apply(b *streams.Batch, r *Rule, im *iotsql.Message, hops uint8, s *Stats) {
+	in := action.Input{Rule: r.Name, Message: im, Hops: hops}
+	start := len(w.doc)
+	out, fired, err := r.statement.Eval(w.doc, im)
+	if err != nil {
+		s.Errors++
+		w.engine.fail(b, r, &in, []failure{{"", "", err.Error()}})
+		return
+	}
+	if !fired {
+		return
+	}
+	s.Fired++
+	w.doc = out
+	in.Doc = out[start:len(out):len(out)]
+	var failures []failure
+	for _, a := range r.actions {
+		if err := a.Stage(b, &in); err != nil {
+			s.ActionErrors++
+			failures = append(failures, failure{a.Kind(), a.Resource(), err.Error()})
+			continue
+		}
+		s.Actions++
+	}
+	if failures != nil {
+		w.engine.fail(b, r, &in, failures)
+	}
+}
+
+// A failure is one entry of the error action's document.
+type failure struct {
+	FailedAction   string `json:"failedAction"`
+	FailedResource string `json:"failedResource"`
+	ErrorMessage   string `json:"errorMessage"`
+}
+
+// fail stages r's error action with AWS's document; one for each rule and
+// message, whatever number of actions failed.
+func (e *Engine) fail(b *streams.Batch, r *Rule, in *action.Input, failures []failure) {
+	e.opts.Log.Warn("rule failed", "rule", r.Name, "topic", in.Message.Topic, "failures", failures)
+	if r.onError == nil {
+		return
+	}
+	doc, err := json.Marshal(struct {
+		RuleName string    `json:"ruleName"`
+		Topic    string    `json:"topic"`
+		TraceID  string    `json:"cloudwatchTraceId"`
+		ClientID string    `json:"clientId"`
+		Base64   []byte    `json:"base64OriginalPayload"`
+		Failures []failure `json:"failures"`
+	}{r.Name, in.Message.Topic, in.Message.TraceID, in.Message.ClientID, in.Message.Payload, failures})
+	if err == nil {
+		err = r.onError.Stage(b, &action.Input{Rule: r.Name, Message: in.Message, Hops: in.Hops, Doc: doc})
+	}
+	if err != nil {
+		r.count.actionErrors.Add(1)
+		e.opts.Log.Error("error action failed", "rule", r.Name, "action", r.onError.Kind(), "err", err)
+	}
+}
+
+func traceID(t [16]byte) string {
+	h := hex.EncodeToString(t[:])
+	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+}

@@ -1,0 +1,264 @@
+package rules
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// rig is a store with an ingest log and two user streams, and an engine over
+// it.
+type rig struct {
+	t     *testing.T
+	store *streams.Store
+	in    *ingest.Ingest
+	e     *Engine
+	stop  func()
+}
+
+// Shards and HasDeliveryStream make the rig the rules' catalog.
+func (r *rig) Shards(name string) int {
+	info, err := r.store.Describe(name)
+	if err != nil {
+		return 0
+	}
+	return info.Config.Shards
+}
+
+func (r *rig) HasDeliveryStream(string) bool { return false }
+
+func newRig(t *testing.T, fs vfs.FS) *rig {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	store, err := streams.Open("log", streams.Options{FS: fs, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, shards := range map[string]int{ingest.Stream: 2, "out": 1, "errors": 1} {
+		if err := store.Create(name, streams.Config{Shards: shards}); err != nil && !strings.Contains(err.Error(), "exists") {
+			t.Fatal(err)
+		}
+	}
+	in, err := ingest.New(store, ingest.Options{Deliver: func(*ingest.Message) {}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &rig{t: t, store: store, in: in}
+	r.e = New(store, Options{Account: "000000000000", Log: log,
+		Outbox: func(string) error { return nil }})
+	return r
+}
+
+func (r *rig) run() {
+	ctx, cancel := context.WithCancel(context.Background())
+	logCtx, cancelLog := context.WithCancel(context.Background())
+	var engine, log sync.WaitGroup
+	log.Go(func() { _ = r.store.Run(logCtx) })
+	engine.Go(func() { _ = r.e.Run(ctx) })
+	r.stop = func() {
+		cancel()
+		engine.Wait()
+		cancelLog()
+		log.Wait()
+		if err := r.store.Close(); err != nil {
+			r.t.Error(err)
+		}
+	}
+}
+
+func (r *rig) rules(docs map[string]string) {
+	r.t.Helper()
+	var all []*Rule
+	for name, doc := range docs {
+		rule, err := Parse(name, []byte(doc), r)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		all = append(all, rule)
+	}
+	if err := r.e.Set(all); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rig) publish(topic, payload string) {
+	r.t.Helper()
+	done := make(chan error, 1)
+	r.in.Publish(&ingest.Message{Topic: topic, Payload: []byte(payload), QoS: 1, ClientID: "dev-1", Protocol: "mqtt",
+		Time: time.Now().UnixMilli()}, nil, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// records waits until a stream has n records and returns their data.
+func (r *rig) records(stream string, n int) []string {
+	r.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		recs, err := r.store.Read(stream, 0, 0, 100_000, 64<<20)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		if len(recs) >= n || time.Now().After(deadline) {
+			var all []string
+			for _, rec := range recs {
+				all = append(all, string(rec.Data))
+			}
+			return all
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
+func toOut(sql string) string {
+	doc, _ := json.Marshal(map[string]any{"sql": sql, "awsIotSqlVersion": "2016-03-23",
+		"actions": []any{map[string]any{"kinesis": map[string]string{"streamName": "out", "partitionKey": "k"}}}})
+	return string(doc)
+}
+
+func TestRulesFire(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	r.run()
+	defer r.stop()
+	r.rules(map[string]string{
+		"hot":   toOut("SELECT temp, topic(2) AS thing FROM 'dt/#' WHERE temp > 30"),
+		"basic": toOut("SELECT v, topic() AS t FROM 'never/matched'"),
+		"off":   strings.Replace(toOut("SELECT * FROM 'dt/#'"), `"sql"`, `"ruleDisabled":true,"sql"`, 1),
+	})
+	r.publish("dt/a/c", `{"temp":31}`)
+	r.publish("dt/a/c", `{"temp":29}`)
+	r.publish("dt", `{"temp":99}`) // dt/# does not match dt
+	r.publish("$aws/rules/basic/x/y", `{"v":1}`)
+	r.publish("$aws/rules/nosuch/x", `{"v":2}`)
+	r.publish("$aws/rules/off/x", `{"v":3}`)
+	r.publish("dt/b/c", `{"temp":32}`)
+	want := []string{`{"temp":31,"thing":"a"}`, `{"v":1,"t":"x/y"}`, `{"temp":32,"thing":"b"}`}
+	if got := r.records("out", 3); !slices.Equal(got, want) {
+		t.Errorf("out holds %q, want %q", got, want)
+	}
+	s := r.e.Stats()["hot"]
+	if s.Matched != 3 || s.Fired != 2 || s.Actions != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestErrorAction(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	r.run()
+	defer r.stop()
+	r.rules(map[string]string{"lost": `{"sql":"SELECT * FROM 'dt/#'","awsIotSqlVersion":"2016-03-23",
+	  "actions":[{"kinesis":{"streamName":"gone","partitionKey":"k"}},{"kinesis":{"streamName":"out","partitionKey":"k"}}],
+	  "errorAction":{"kinesis":{"streamName":"errors","partitionKey":"k"}}}`})
+	r.publish("dt/a", `{"temp":31}`)
+	if got := r.records("out", 1); !slices.Equal(got, []string{`{"temp":31}`}) {
+		t.Errorf("the good action made %q", got)
+	}
+	got := r.records("errors", 1)
+	if len(got) != 1 {
+		t.Fatalf("errors hold %q", got)
+	}
+	var doc struct {
+		RuleName, Topic, ClientID string
+		Base64OriginalPayload     []byte
+		Failures                  []struct{ FailedAction, FailedResource, ErrorMessage string }
+	}
+	if err := json.Unmarshal([]byte(got[0]), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if doc.RuleName != "lost" || doc.Topic != "dt/a" || doc.ClientID != "dev-1" || string(doc.Base64OriginalPayload) != `{"temp":31}` ||
+		len(doc.Failures) != 1 || doc.Failures[0].FailedAction != "kinesis" || doc.Failures[0].FailedResource != "gone" {
+		t.Errorf("%s", got[0])
+	}
+}
+
+// A worker that stops and starts anywhere makes each output once, in order.
+func TestOutputsOnceAcrossRestarts(t *testing.T) {
+	fs := vfs.NewMem()
+	const rounds, each = 8, 50
+	var want []string
+	for range rounds {
+		r := newRig(t, fs)
+		r.run()
+		r.rules(map[string]string{"all": toOut("SELECT n FROM 'dt/#'")})
+		for range each {
+			doc := fmt.Sprintf(`{"n":%d}`, len(want))
+			r.publish("dt/a", doc)
+			want = append(want, doc)
+		}
+		r.records("out", len(want)-each/2)
+		r.stop()
+	}
+	r := newRig(t, fs)
+	r.run()
+	defer r.stop()
+	r.rules(map[string]string{"all": toOut("SELECT n FROM 'dt/#'")})
+	if got := r.records("out", len(want)); !slices.Equal(got, want) {
+		t.Errorf("%d outputs, want %d in order", len(got), len(want))
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	defer r.store.Close()
+	for doc, want := range map[string]string{
+		`{"sql":"SELECT FROM 'a'"}`:                             "sql",
+		`{"sql":"SELECT * FROM 'a'","actions":[{"nope":{}}]}`:   "actions[0]",
+		`{"sql":"SELECT * FROM 'a'","errorAction":{"nope":{}}}`: "errorAction",
+		`{"sql":"SELECT * FROM 'a'","colour":"red"}`:            "colour",
+	} {
+		if _, err := Parse("r", []byte(doc), r); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want word of %q", doc, err, want)
+		}
+	}
+	if _, err := Parse("bad name", []byte(`{"sql":"SELECT * FROM 'a'"}`), r); err == nil {
+		t.Error("a name with a space was accepted")
+	}
+}
+
+func TestLoadDirKeepsTheLastGoodVersion(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	defer r.store.Close()
+	dir := t.TempDir()
+	write := func(name, doc string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(doc), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("a.json", toOut("SELECT 1 AS v FROM 'a'"))
+	write("b.json", toOut("SELECT 1 AS v FROM 'b'"))
+	first, err := LoadDir(dir, r, nil)
+	if err != nil || len(first) != 2 {
+		t.Fatalf("%v, %v", first, err)
+	}
+	write("a.json", `{"sql":"SELECT`)
+	write("b.json", toOut("SELECT 2 AS v FROM 'b'"))
+	write("c.json", `{"sql":"SELECT`)
+	second, err := LoadDir(dir, r, first)
+	if err == nil || !strings.Contains(err.Error(), "a.json") || !strings.Contains(err.Error(), "c.json") {
+		t.Errorf("err = %v", err)
+	}
+	var got []string
+	for _, rule := range second {
+		got = append(got, rule.Name+": "+rule.SQL)
+	}
+	if want := []string{"a: SELECT 1 AS v FROM 'a'", "b: SELECT 2 AS v FROM 'b'"}; !slices.Equal(got, want) {
+		t.Errorf("in force %q, want %q", got, want)
+	}
+}
+
+var _ action.Catalog = (*rig)(nil)
