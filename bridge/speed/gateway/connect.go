@@ -262,8 +262,8 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 // end closes the connection, publishes its will and parts it from its session.
 func (c *Client) end(reason string) {
 	s, conf := c.s, &c.srv.conf
-	if reason == ReasonShutdown {
-		c.finish()
+	if kicked := c.reason.Load(); kicked == nil || reason == ReasonShutdown {
+		c.finish(reason == ReasonShutdown)
 	}
 	s.mu.Lock()
 	c.closed = true
@@ -294,15 +294,16 @@ func (c *Client) end(reason string) {
 	c.event(Event{Reason: reason})
 }
 
-// finish waits, when the server stops, for what the client was promised.
-func (c *Client) finish() {
+// finish writes what is left for the client, if it takes it in DrainTimeout; all
+// says to wait for what it was promised, too.
+func (c *Client) finish(all bool) {
 	timeout := c.srv.conf.DrainTimeout
 	cut := time.AfterFunc(timeout, func() { raw(c.nc).Close() })
 	defer cut.Stop()
 	late := time.NewTimer(timeout)
 	defer late.Stop()
 	mu := &c.s.mu
-	for {
+	for all {
 		mu.Lock()
 		c.draining = true
 		left := c.acks.len()

@@ -19,6 +19,7 @@ func TestPublishSubscribe(t *testing.T) {
 	a.want(ackOf(packet.PUBACK, 11))
 	b.want(pub("x/1", "one", 1, 1))
 	b.send(ackOf(packet.PUBACK, 1))
+	b.ping()
 	a.send(pub("x", "two", 2, 12))
 	a.want(ackOf(packet.PUBREC, 12))
 	a.send(pub("x", "two", 2, 12)) // PUBREC was lost, says the client
@@ -120,6 +121,7 @@ func TestPolicy(t *testing.T) {
 	}
 	w.send(pub("a", "fine", 0, 0), &packet.Publish{Topic: []byte("a"), Retain: true, Payload: []byte("x")})
 	w.wantEnd()
+	eventually(t, "it ended", func() bool { return strings.Contains(events.String(), "disconnected w AUTH_ERROR") })
 	w = f.connect(t, "v")
 	w.send(pub("secret", "x", 1, 1), pub("open", "x", 1, 2))
 	w.wantEnd()

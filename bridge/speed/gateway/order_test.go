@@ -220,7 +220,7 @@ func TestTakeoverStorm(t *testing.T) {
 			w := f.dial(t)
 			b := (&packet.Connect{Version: packet.V311, Clean: i%2 == 0, ClientID: "one"}).Append(nil, packet.V311)
 			for k := range 50 {
-				b = pub("a", fmt.Sprintf("%d %d", i, k), byte(k%3), uint16((k+1)*min(k%3, 1))).Append(b, packet.V311)
+				b = pub("a", fmt.Sprintf("%d %d", i, k), byte(k%2), uint16((k+1)*(k%2))).Append(b, packet.V311)
 			}
 			w.nc.Write(b)
 			w.nc.Read(make([]byte, 1))
