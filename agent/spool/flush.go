@@ -1,0 +1,250 @@
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/tidemill/tidemill/agent/telemetry"
+)
+
+// Flush writes what Append gathered and deletes what was acknowledged, in one
+// transaction, and returns when that is synced. With nothing to do it writes
+// nothing. After an error the readings are still in memory.
+func (s *Spool) Flush() error {
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	clock := s.o.Clock()
+	db, err := s.flush(clock)
+	if errors.Is(err, errDamaged) {
+		if err = s.replace(db, err); err == nil {
+			_, err = s.flush(clock) // to the new file
+		}
+	}
+	if err != nil && !errors.Is(err, ErrClosed) {
+		return fmt.Errorf("spool %s: flush: %w", s.path, err)
+	}
+	return err
+}
+
+// flush is one try on the file that it returns. flushing is held.
+func (s *Spool) flush(clock telemetry.Clock) (*bbolt.DB, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil, ErrClosed
+	}
+	if s.db == nil { // replace could make no new file: perhaps now
+		if err := s.open(s.st.seq); err != nil {
+			s.failed = true
+			s.mu.Unlock()
+			return nil, err
+		}
+	}
+	if s.cur.Readings() > 0 {
+		s.full = append(s.full, s.cur)
+		s.cur = s.builder()
+	}
+	db := s.db
+	f := flush{s: s, st: s.st, oldest: s.oldest, work: s.full, gone: maps.Clone(s.gone), clock: clock, now: s.now(clock)}
+	s.full, s.writing = nil, len(f.work)
+	s.mu.Unlock()
+
+	var err error
+	wrote := len(f.work) > 0 || len(f.gone) > 0 || f.aged(f.oldest)
+	if wrote {
+		err = update(db, f.run)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.writing = 0
+	s.failed = err != nil
+	if err != nil {
+		s.full = append(f.work, s.full...)
+		return db, err
+	}
+	if wrote {
+		s.apply(&f)
+	}
+	return db, nil
+}
+
+// apply takes over what f has committed. flushing and mu are held.
+func (s *Spool) apply(f *flush) {
+	added := f.st.seq != s.st.seq
+	s.st, s.oldest = f.st, f.oldest
+	s.flushes++
+	s.refused += f.lost
+	for seq := range f.gone {
+		delete(s.gone, seq)
+	}
+	for _, b := range f.work {
+		s.pending -= b.Readings()
+		b.Reset()
+		if len(s.idle) < 2 {
+			s.idle = append(s.idle, b)
+		}
+	}
+	if added {
+		close(s.changed)
+		s.changed = make(chan struct{})
+	}
+	if f.overflowed > 0 {
+		s.logDrop(f.overflowed)
+	}
+}
+
+// logDrop says once in a while that readings give way. flushing is held.
+func (s *Spool) logDrop(readings uint64) {
+	s.dropLog.readings += readings
+	if now := time.Now(); now.After(s.dropLog.next) {
+		s.o.Log.Warn("spool is over its limit: oldest readings dropped", "path", s.path, "readings", s.dropLog.readings, "dropped_total", s.st.dropped)
+		s.dropLog.next, s.dropLog.readings = now.Add(dropLogEvery), 0
+	}
+}
+
+// replace sets the file aside and opens a new one, whose sequence numbers
+// continue, so that late acknowledgements and Next(after) keep their meaning.
+// What is in memory stays there. flushing is held, mu is not.
+func (s *Spool) replace(db *bbolt.DB, cause error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.db != db || s.closed {
+		return nil
+	}
+	s.setAside++
+	if db != nil {
+		abandon(db, cause)
+	}
+	s.db, s.oldest, s.st = nil, 0, state{seq: s.st.seq}
+	clear(s.gone)
+	close(s.changed)
+	s.changed = make(chan struct{})
+	err := setAside(s.path, s.o.Log, cause)
+	if err == nil {
+		err = s.open(s.st.seq)
+	}
+	if err != nil {
+		return fmt.Errorf("after damage (%v): %w", cause, err)
+	}
+	return nil
+}
+
+// A flush is one transaction and what it changes, applied when it committed.
+type flush struct {
+	s      *Spool
+	st     state
+	oldest int64
+	work   []*telemetry.Builder
+	gone   map[uint64]departure
+	clock  telemetry.Clock
+	now    int64
+
+	overflowed uint64 // readings dropped for want of room or age
+	lost       uint64 // readings that could not be encoded
+}
+
+func (f *flush) aged(at int64) bool {
+	return f.s.o.MaxAge > 0 && f.now > 0 && at > 0 && f.now-at > f.s.o.MaxAge.Milliseconds()
+}
+
+func (f *flush) run(tx *bbolt.Tx) error {
+	batches, meta := tx.Bucket(bucketBatches), tx.Bucket(bucketMeta)
+	if batches == nil || meta == nil {
+		return damaged("a bucket is missing")
+	}
+	batches.FillPercent = 1 // keys only rise: a page that is left is left for good
+	for seq, d := range f.gone {
+		v := batches.Get(batchKey(seq))
+		if v == nil {
+			continue // dropped before
+		}
+		if d.bad {
+			f.st.dropped += d.readings
+		} else {
+			f.st.acked += d.readings
+		}
+		f.st.remove(d.readings, uint64(max(len(v)-headBytes, 0)))
+		if err := batches.Delete(batchKey(seq)); err != nil {
+			return err
+		}
+	}
+	for _, b := range f.work {
+		if err := f.put(batches, b); err != nil {
+			return err
+		}
+	}
+	if err := f.trim(batches); err != nil {
+		return err
+	}
+	if f.st.batches == 0 {
+		f.st.readings, f.st.bytes = 0, 0
+	}
+	f.oldest = oldestOf(batches)
+	return meta.Put(keyState, f.st.append(nil))
+}
+
+// put encodes and stores one batch. bbolt keeps the value until the commit, so
+// each has its own memory.
+func (f *flush) put(batches *bbolt.Bucket, b *telemetry.Builder) error {
+	batch := b.Batch(telemetry.Header{Spool: f.st.id, Seq: f.st.seq + 1, Boot: f.s.o.Boot, Clock: f.clock})
+	var err error
+	f.s.value, err = telemetry.Append(append(f.s.value[:0], make([]byte, headBytes)...), batch)
+	if err != nil {
+		// The builder has checked all there is to check: a fault of ours. The
+		// readings must not hold up all that follow.
+		f.lost += uint64(b.Readings())
+		f.s.o.Log.Error("spool: batch can't be encoded, its readings are lost", "readings", b.Readings(), "err", err)
+		return nil
+	}
+	value := append([]byte(nil), f.s.value...)
+	f.st.seq++
+	f.st.batches++
+	f.st.appended += uint64(b.Readings())
+	f.st.readings += uint64(b.Readings())
+	f.st.bytes += uint64(len(value) - headBytes)
+	sealBatch(value, f.st.seq, f.now, b.Readings())
+	return batches.Put(batchKey(f.st.seq), value)
+}
+
+// trim deletes the oldest batches beyond the limits, but the last one never
+// for its size.
+func (f *flush) trim(batches *bbolt.Bucket) error {
+	type key struct {
+		seq uint64
+		entry
+	}
+	var drop []key
+	left := f.st
+	c := batches.Cursor()
+	for k, v := c.First(); k != nil; k, v = c.Next() {
+		e := headOf(v)
+		over := f.s.o.Overflow == DropOldest && left.bytes > uint64(f.s.o.MaxBytes) && left.batches > 1
+		if !over && !f.aged(e.at) {
+			break
+		}
+		if len(k) != 8 {
+			return damaged("key of %d bytes", len(k))
+		}
+		if e.readings > telemetry.MaxReadings {
+			e.readings = 0 // a damaged head
+		}
+		left.remove(e.readings, e.bytes)
+		drop = append(drop, key{binary.BigEndian.Uint64(k), e})
+	}
+	for _, d := range drop { // a cursor does not survive deletions
+		if err := batches.Delete(batchKey(d.seq)); err != nil {
+			return err
+		}
+		f.gone[d.seq] = departure{entry: d.entry}
+		left.dropped += d.readings
+		f.overflowed += d.readings
+	}
+	f.st = left
+	return nil
+}

@@ -1,0 +1,432 @@
+// Package spool keeps readings on the device until the bridge has them: a
+// Spool takes readings, writes them as telemetry batches to one bbolt file, and
+// hands out the batches in order until each is acknowledged. FORMAT.md has the
+// file's layout.
+//
+// Append only fills memory. Run, or a call of Flush, writes what gathered in
+// one transaction, with what was acknowledged since: one commit per FlushEvery
+// and none when nothing changed. So kill -9 or a power cut loses at most the
+// readings of one interval, and a batch whose acknowledgement was not yet
+// written is sent again, under the same sequence number.
+//
+// A full spool drops its oldest batches (or refuses new readings), and counts
+// them. A batch that fails its checksum is dropped, counted and logged. A file
+// that bbolt can't use is renamed to NAME.corrupt-TIME, of which two are kept,
+// with an Error in the log, and a new file takes its place.
+//
+// The age limit never acts on a clock that is known to be wrong: see MaxAge.
+package spool
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/tidemill/tidemill/agent/telemetry"
+)
+
+// Errors of this package; match with errors.Is.
+var (
+	// ErrFull is Append's answer when a reading has no room: the spool is at
+	// its limit under RefuseNew, or the memory is full and the file can't be
+	// written. The reading is lost and counted; later ones may be taken again.
+	ErrFull = errors.New("spool: full")
+	// ErrClosed follows Close.
+	ErrClosed = errors.New("spool: closed")
+	// ErrLocked means that another process has the file.
+	ErrLocked = errors.New("spool: in use by another process")
+)
+
+// Policy says what gives way when the spool is full.
+type Policy uint8
+
+// The policies.
+const (
+	DropOldest Policy = iota // the oldest batches, acknowledged or not
+	RefuseNew                // new readings: Append returns ErrFull
+)
+
+// The defaults and bounds of Options.
+const (
+	DefaultFlushEvery = 5 * time.Second
+	DefaultMaxBytes   = 64 << 20
+	MinMaxBytes       = telemetry.MaxBytes
+
+	// maxBytes32 bounds the file on 32-bit machines, where bbolt maps the
+	// whole of it into 2 or 3 GiB of address space, twice while it grows.
+	maxBytes32 = 256 << 20
+
+	// maxBuilders bounds the memory: so many batches of at most
+	// telemetry.MaxBytes gather before Append flushes by itself. From half of
+	// that on Run flushes early.
+	maxBuilders = 8
+
+	// seqSkip is left out after bbolt fell back to the commit before the last,
+	// since the bridge may know the sequence numbers of the lost one, and would
+	// take other batches under them for copies.
+	seqSkip = 1 << 16
+
+	// oldestClock is a time that a clock can't truly show any more: what lies
+	// before it is a clock that starts at 1970 or at the image's date.
+	oldestClock = 1_735_689_600_000 // 2025-01-01
+
+	dropLogEvery = 10 * time.Minute
+)
+
+// Options of a Spool. The zero value is usable.
+type Options struct {
+	// FlushEvery is the time between commits: 0 means DefaultFlushEvery.
+	FlushEvery time.Duration
+	// MaxBytes limits the payload bytes in the file: 0 means DefaultMaxBytes,
+	// the least is MinMaxBytes, on 32-bit machines the most is 256 MiB. The
+	// file itself may be twice as large, since bbolt writes whole pages.
+	MaxBytes int64
+	// MaxAge drops batches flushed longer ago: 0 means no limit. It acts while
+	// Clock is not ClockUnsynced, and on batches that were flushed so, under a
+	// clock that showed 2025 or later.
+	MaxAge   time.Duration
+	Overflow Policy
+	Boot     [16]byte               // for the batches' headers
+	Clock    func() telemetry.Clock // nil: always ClockUnknown; called at each flush
+	Log      *slog.Logger           // nil: slog.Default
+}
+
+// check fills in the defaults and reports all that is wrong.
+func (o *Options) check() error {
+	var errs []error
+	if o.FlushEvery == 0 {
+		o.FlushEvery = DefaultFlushEvery
+	}
+	if o.FlushEvery < 0 {
+		errs = append(errs, fmt.Errorf("spool.flush_every: %v, want more than 0", o.FlushEvery))
+	}
+	if o.MaxBytes == 0 {
+		o.MaxBytes = DefaultMaxBytes
+	}
+	if o.MaxBytes < MinMaxBytes {
+		errs = append(errs, fmt.Errorf("spool.max_bytes: %d, want at least %d", o.MaxBytes, MinMaxBytes))
+	}
+	if strconv.IntSize == 32 && o.MaxBytes > maxBytes32 {
+		errs = append(errs, fmt.Errorf("spool.max_bytes: %d, want at most %d on a 32-bit machine", o.MaxBytes, maxBytes32))
+	}
+	if o.MaxAge < 0 {
+		errs = append(errs, fmt.Errorf("spool.max_age: %v, want 0 or more", o.MaxAge))
+	}
+	if o.Overflow > RefuseNew {
+		errs = append(errs, fmt.Errorf("spool.overflow: policy %d is unknown", o.Overflow))
+	}
+	if o.Clock == nil {
+		o.Clock = func() telemetry.Clock { return telemetry.ClockUnknown }
+	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return errors.Join(errs...)
+}
+
+// A Spool is safe for use by several goroutines.
+type Spool struct {
+	path string
+	o    Options
+
+	// flushing serialises what writes or replaces the file. It is taken before
+	// mu, and mu never while a transaction is being opened.
+	flushing sync.Mutex
+	value    []byte // scratch of flush
+	dropLog  struct {
+		next     time.Time
+		readings uint64
+	}
+
+	mu       sync.Mutex // guards all below
+	db       *bbolt.DB
+	st       state
+	oldest   int64 // head time of the oldest batch in the file, 0 for none
+	gone     map[uint64]departure
+	full     []*telemetry.Builder // oldest first, not yet written
+	cur      *telemetry.Builder   // takes new readings
+	writing  int                  // builders that a flush has taken
+	pending  int                  // readings in all of them
+	idle     []*telemetry.Builder
+	changed  chan struct{} // closed and replaced when batches were written
+	every    time.Duration
+	failed   bool // the last flush failed
+	closed   bool
+	flushes  uint64
+	refused  uint64
+	corrupt  uint64
+	setAside uint64
+
+	kick   chan struct{} // Run: flush early
+	retime chan struct{} // Run: every has changed
+}
+
+// A departure is a batch that the next flush deletes.
+type departure struct {
+	entry
+	bad bool // it failed its checksum
+}
+
+// Open opens or makes the spool file at path, mode 0600; its directory must
+// exist. A damaged file is set aside. Errors are those of Options, of the file
+// system, and ErrLocked when another process has the file, after a second.
+// Open reads all that the file holds; it starts no goroutine.
+func Open(path string, o Options) (*Spool, error) {
+	if err := o.check(); err != nil {
+		return nil, fmt.Errorf("spool: %w", err)
+	}
+	s := &Spool{
+		path: path, o: o,
+		every:   o.FlushEvery,
+		gone:    make(map[uint64]departure),
+		cur:     new(telemetry.Builder),
+		changed: make(chan struct{}),
+		kick:    make(chan struct{}, 1),
+		retime:  make(chan struct{}, 1),
+	}
+	err := s.open(0)
+	if errors.Is(err, errDamaged) {
+		s.setAside++
+		if err = setAside(path, o.Log, err); err == nil {
+			err = s.open(0)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("spool %s: %w", path, err)
+	}
+	return s, nil
+}
+
+// open opens the file and reads its state, or makes a new one whose sequence
+// numbers begin above seq.
+func (s *Spool) open(seq uint64) error {
+	db, lastLost, err := openFile(s.path, false)
+	if err != nil {
+		return err
+	}
+	var st state
+	var oldest int64
+	err = guard(func() error {
+		st, oldest, err = load(db)
+		if err != nil || st.id != [16]byte{} {
+			return err
+		}
+		st.seq = seq
+		rand.Read(st.id[:]) // never fails (crypto/rand)
+		return db.Update(func(tx *bbolt.Tx) error {
+			if _, err := tx.CreateBucket(bucketBatches); err != nil {
+				return err
+			}
+			b, err := tx.CreateBucket(bucketMeta)
+			if err != nil {
+				return err
+			}
+			return b.Put(keyState, st.append(nil))
+		})
+	})
+	if err != nil {
+		abandon(db, err)
+		return err
+	}
+	if lastLost {
+		st.seq += seqSkip
+		s.o.Log.Warn("spool: one of two meta pages is damaged; the last commit before the crash may be lost", "path", s.path)
+	}
+	s.db, s.st, s.oldest = db, st, oldest
+	return nil
+}
+
+// load reads the state; its id is zero in a new file.
+func load(db *bbolt.DB) (st state, oldest int64, err error) {
+	err = db.View(func(tx *bbolt.Tx) error {
+		meta, batches := tx.Bucket(bucketMeta), tx.Bucket(bucketBatches)
+		if meta == nil && batches == nil {
+			if k, _ := tx.Cursor().First(); k != nil {
+				return damaged("no spool: it has a bucket %.20q", k)
+			}
+			return nil
+		}
+		if meta == nil || batches == nil {
+			return damaged("a bucket is missing")
+		}
+		if err := st.read(meta.Get(keyState)); err != nil {
+			return err
+		}
+		if k, _ := batches.Cursor().Last(); k != nil && (len(k) != 8 || string(k) > string(batchKey(st.seq))) {
+			return damaged("batch %x above the last, %d", k, st.seq)
+		}
+		oldest = oldestOf(batches)
+		return nil
+	})
+	return st, oldest, err
+}
+
+func oldestOf(batches *bbolt.Bucket) int64 {
+	_, v := batches.Cursor().First()
+	return headOf(v).at
+}
+
+// abandon closes db, but not after a panic inside of bbolt: its locks may be
+// held then, so that Close would wait for ever. The mapping and the descriptor,
+// which are the renamed file's, stay until the process ends.
+func abandon(db *bbolt.DB, cause error) {
+	if !errors.Is(cause, errPanic) {
+		_ = guard(db.Close)
+	}
+}
+
+// Append adds one reading to the memory: durable at the next flush. See
+// telemetry.Builder.Add for the arguments and ErrInvalid; ErrFull and ErrClosed
+// are this package's. It keeps neither slice.
+//
+// It does not block but for memory that is full before its time, at eight
+// batches' worth: then it flushes first. While the file can't be written, full
+// memory is ErrFull at once.
+func (s *Spool) Append(sensor string, chs []telemetry.Channel, t int64, vals []telemetry.Value) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return ErrClosed
+	}
+	if s.o.Overflow == RefuseNew && s.waitingBytes() >= uint64(s.o.MaxBytes) {
+		s.refused++
+		return fmt.Errorf("%w: %d bytes wait to be sent", ErrFull, s.waitingBytes())
+	}
+	err := s.cur.Add(sensor, chs, t, vals)
+	if errors.Is(err, telemetry.ErrTooLarge) && s.cur.Readings() > 0 {
+		if err = s.seal(); err != nil {
+			return err
+		}
+		err = s.cur.Add(sensor, chs, t, vals)
+	}
+	if err != nil {
+		s.refused++
+		return fmt.Errorf("spool: %w", err)
+	}
+	s.pending++
+	return nil
+}
+
+// seal puts the current builder, which is full, in line and takes a new one.
+// It is called with mu held and gives it up while it flushes.
+func (s *Spool) seal() error {
+	if 1+len(s.full)+s.writing >= maxBuilders {
+		failed := s.failed
+		if !failed {
+			s.mu.Unlock()
+			failed = s.Flush() != nil // Run will say so in the log
+			s.mu.Lock()
+		}
+		switch {
+		case s.closed:
+			return ErrClosed
+		case s.cur.Readings() == 0:
+			return nil // the flush took it
+		case failed || 1+len(s.full)+s.writing >= maxBuilders:
+			s.refused++
+			return fmt.Errorf("%w: %d readings in memory can't be written", ErrFull, s.pending)
+		}
+	}
+	s.full = append(s.full, s.cur)
+	s.cur = s.builder()
+	if len(s.full) >= maxBuilders/2 {
+		select {
+		case s.kick <- struct{}{}:
+		default:
+		}
+	}
+	return nil
+}
+
+// builder returns an empty builder. mu is held.
+func (s *Spool) builder() *telemetry.Builder {
+	if n := len(s.idle); n > 0 {
+		b := s.idle[n-1]
+		s.idle = s.idle[:n-1]
+		return b
+	}
+	return new(telemetry.Builder)
+}
+
+// Run flushes every FlushEvery, and earlier when the memory fills, until ctx
+// ends. It then flushes once more and returns that flush's error. Other errors
+// are logged and tried again at the next interval.
+func (s *Spool) Run(ctx context.Context) error {
+	timer := time.NewTimer(s.interval())
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return s.Flush()
+		case <-s.retime:
+			timer.Reset(s.interval())
+			continue
+		case <-timer.C:
+		case <-s.kick:
+		}
+		if err := s.Flush(); errors.Is(err, ErrClosed) {
+			return err
+		} else if err != nil {
+			s.o.Log.Warn("spool: flush failed, will retry", "err", err, "in", s.interval())
+		}
+		timer.Reset(s.interval())
+	}
+}
+
+func (s *Spool) interval() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.every
+}
+
+// SetFlushEvery changes the time between commits, from now on; 0 or less means
+// DefaultFlushEvery.
+func (s *Spool) SetFlushEvery(d time.Duration) {
+	if d <= 0 {
+		d = DefaultFlushEvery
+	}
+	s.mu.Lock()
+	s.every = d
+	s.mu.Unlock()
+	select {
+	case s.retime <- struct{}{}:
+	default:
+	}
+}
+
+// Close flushes, closes the file and wakes Next; later calls do nothing. It
+// waits for calls that use the file.
+func (s *Spool) Close() error {
+	err := s.Flush()
+	s.flushing.Lock()
+	defer s.flushing.Unlock()
+	s.mu.Lock()
+	db, closed := s.db, s.closed
+	s.closed = true
+	if !closed {
+		close(s.changed)
+	}
+	s.mu.Unlock()
+	if closed {
+		return nil
+	}
+	if db != nil {
+		err = errors.Join(err, guard(db.Close))
+	}
+	return err
+}
+
+// now returns the time for the age limit, 0 when it must not be used.
+func (s *Spool) now(c telemetry.Clock) int64 {
+	if t := time.Now().UnixMilli(); c != telemetry.ClockUnsynced && t >= oldestClock {
+		return t
+	}
+	return 0
+}
