@@ -81,9 +81,12 @@ func (v Value) Text() string { return v.text }
 type Sensor interface {
 	// Channels never changes in a sensor's life.
 	Channels() []Channel
-	// Read returns one value for each channel, in their order. It returns by
-	// ctx's end. After an error the sensor may be read again.
+	// Read returns one value for each channel, in their order, in a slice that
+	// is the caller's. It returns by ctx's end. After an error the sensor may
+	// be read again.
 	Read(ctx context.Context) ([]Value, error)
+	// Close ends what Open started. It may be called more than once; a Read
+	// after it fails.
 	Close() error
 }
 
@@ -98,7 +101,10 @@ type Actuator interface {
 type DigitalInput interface {
 	Read() (bool, error)
 	// WaitForEdge blocks until the level changes (true), or until timeout or
-	// Close (false). Lines without interrupts poll.
+	// Close (false). Each true stands for one change since the line was opened,
+	// so changes between two calls are not lost. Lines without interrupts poll
+	// and see only the changes that last from one look to the next. A negative
+	// timeout waits for ever. One goroutine at a time calls it.
 	WaitForEdge(timeout time.Duration) bool
 	Close() error
 }
@@ -113,9 +119,40 @@ type DigitalOutput interface {
 
 // A Board hands out buses and lines by name.
 type Board interface {
-	Buses() []string                         // I2C bus names that can be opened, e.g. "/dev/i2c-1"
-	I2C(bus string) (i2c.BusCloser, error)   // shared handles: safe for several chips on one bus
-	Input(line string) (DigitalInput, error) // line is "chip:offset", e.g. "pinctrl-bcm2835:17"
-	Output(line string) (DigitalOutput, error)
+	Buses() []string                           // I2C bus names that can be opened, e.g. "/dev/i2c-1"
+	I2C(bus string) (i2c.BusCloser, error)     // shared handles: safe for several chips on one bus
+	Input(line string) (DigitalInput, error)   // line is "chip:offset", e.g. "pinctrl-bcm2835:17"
+	Output(line string) (DigitalOutput, error) // keeps the level that the line has
 	Close() error
+}
+
+// Pull is what holds an input at a level while nothing drives it.
+type Pull uint8
+
+// The pulls; the zero Pull leaves the line as it is.
+const (
+	PullAsIs Pull = iota
+	PullNone
+	PullUp
+	PullDown
+)
+
+// InputOptions say how an input line is set up.
+type InputOptions struct {
+	Pull Pull
+	// Poll looks at the level this often in place of using interrupts, which
+	// some controllers and QEMU's Raspberry Pi lack. 0 takes interrupts where
+	// the line has them.
+	Poll time.Duration
+}
+
+// An InputOpener is a Board that can set inputs up.
+type InputOpener interface {
+	OpenInput(line string, o InputOptions) (DigitalInput, error)
+}
+
+// An OutputOpener is a Board that can open an output at a given level, with no
+// moment of the other level between.
+type OutputOpener interface {
+	OpenOutput(line string, high bool) (DigitalOutput, error)
 }

@@ -1,0 +1,273 @@
+// Package board is the real Linux board: I2C buses by their device files, such
+// as /dev/i2c-1, and lines by chip and offset, such as pinctrl-bcm2835:17 or
+// gpiochip0:17.
+//
+// I2C goes through periph's sysfs driver. periph's registries and host.Init
+// stay out of it, as does its gpioioctl: on a Raspberry Pi ioctl-gpio and
+// bcm283x-gpio take each other's names, and ByName hands out a memory-mapped
+// pin; GPIOLine.Read turns an output into an input with a pull-up, so nothing
+// could be read back, and reports a failed read as low; and where two device
+// files name one chip, as on Raspberry Pi OS, GPIOChip.Close closes the
+// program's standard input (host v3.8.5). Lines therefore use the kernel's
+// character devices directly (GPIO uAPI v2, Linux 5.10 or later).
+package board
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+
+	"periph.io/x/conn/v3/i2c"
+	"periph.io/x/conn/v3/physic"
+	"periph.io/x/host/v3/sysfs"
+
+	"github.com/tidemill/tidemill/hal"
+)
+
+// A Board is the machine it runs on. Several goroutines may use it.
+type Board struct {
+	log  *slog.Logger
+	dev  string                                     // "/dev"
+	open func(number int) (i2c.BusCloser, error)    // opens a bus
+	line func(dev string, r request) (*line, error) // opens a line
+
+	mu    sync.Mutex // guards all below
+	buses map[int]*bus
+}
+
+var (
+	_ hal.Board        = (*Board)(nil)
+	_ hal.InputOpener  = (*Board)(nil)
+	_ hal.OutputOpener = (*Board)(nil)
+)
+
+// Open returns the board of this machine. It opens nothing yet and never fails
+// because there are no buses or lines; a machine may get them later, as a USB
+// adapter. log takes a line at Info that says what is there.
+func Open(log *slog.Logger) (hal.Board, error) {
+	b := &Board{
+		log:   log,
+		dev:   "/dev",
+		open:  func(n int) (i2c.BusCloser, error) { return sysfs.NewI2C(n) },
+		line:  openLine,
+		buses: map[int]*bus{},
+	}
+	chips, _ := filepath.Glob(b.dev + "/gpiochip*") // the pattern is well formed
+	log.Info("board", "buses", b.Buses(), "gpio_chips", len(chips))
+	return b, nil
+}
+
+const busPrefix = "i2c-"
+
+// Buses lists the I2C device files that are there now, by number.
+func (b *Board) Buses() []string {
+	found, _ := filepath.Glob(filepath.Join(b.dev, busPrefix+"*")) // the pattern is well formed
+	var numbers []int
+	for _, f := range found {
+		if n, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(f), busPrefix)); err == nil && n >= 0 {
+			numbers = append(numbers, n)
+		}
+	}
+	slices.Sort(numbers)
+	names := make([]string, len(numbers))
+	for i, n := range numbers {
+		names[i] = b.busName(n)
+	}
+	return names
+}
+
+func (b *Board) busName(n int) string { return filepath.Join(b.dev, busPrefix+strconv.Itoa(n)) }
+
+// I2C returns a handle on a bus, named as in Buses. All handles on a bus share
+// one open file, which closes with the last of them. A transfer that nothing
+// acknowledges fails with hal.ErrNoDevice, and so does I2C if there is no such
+// bus.
+func (b *Board) I2C(name string) (i2c.BusCloser, error) {
+	digits, ok := strings.CutPrefix(name, filepath.Join(b.dev, busPrefix))
+	n, err := strconv.Atoi(digits)
+	if !ok || err != nil || n < 0 || strconv.Itoa(n) != digits {
+		return nil, fmt.Errorf("bus %q: %w: want a name such as %s", name, hal.ErrNoDevice, b.busName(1))
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	shared := b.buses[n]
+	if shared == nil {
+		if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("bus %q: %w", name, hal.ErrNoDevice)
+		}
+		opened, err := b.open(n)
+		if err != nil {
+			return nil, fmt.Errorf("bus %q: %w", name, err)
+		}
+		shared = &bus{board: b, number: n, name: name, bus: opened}
+		b.buses[n] = shared
+	}
+	shared.users++
+	return &handle{shared: shared}, nil
+}
+
+// Input opens a line with the pull it has, by interrupts if it has them.
+func (b *Board) Input(name string) (hal.DigitalInput, error) {
+	return b.OpenInput(name, hal.InputOptions{})
+}
+
+// OpenInput opens a line as o says. A line that another program or another
+// part of this one holds is an error.
+func (b *Board) OpenInput(name string, o hal.InputOptions) (hal.DigitalInput, error) {
+	r, err := parseLine(name)
+	if err != nil {
+		return nil, err
+	}
+	r.in = o
+	l, err := b.openLine(r)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// Output opens a line at the level it has; a line that was an input is driven
+// to the level that it read.
+func (b *Board) Output(name string) (hal.DigitalOutput, error) {
+	r, err := parseLine(name)
+	if err != nil {
+		return nil, err
+	}
+	r.output, r.keep = true, true
+	return b.openOutput(r)
+}
+
+// OpenOutput opens a line at the given level; the kernel sets direction and
+// level in one step.
+func (b *Board) OpenOutput(name string, high bool) (hal.DigitalOutput, error) {
+	r, err := parseLine(name)
+	if err != nil {
+		return nil, err
+	}
+	r.output, r.high = true, high
+	return b.openOutput(r)
+}
+
+func (b *Board) openOutput(r request) (hal.DigitalOutput, error) {
+	l, err := b.openLine(r)
+	if err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (b *Board) openLine(r request) (*line, error) {
+	l, err := b.line(b.dev, r)
+	if err != nil {
+		return nil, fmt.Errorf("line %q: %w", r.name, err)
+	}
+	if !r.output && r.in.Poll == 0 && l.poll > 0 {
+		b.log.Info("line has no interrupts, polling", "line", r.name, "every", l.poll)
+	}
+	return l, nil
+}
+
+// Close closes the buses, also those that handles still use; it waits for the
+// transfers that run. Lines are closed by whoever opened them.
+func (b *Board) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var errs []error
+	for n, shared := range b.buses {
+		errs = append(errs, shared.bus.Close())
+		delete(b.buses, n)
+	}
+	return errors.Join(errs...)
+}
+
+// A request is a line to be opened.
+type request struct {
+	name   string // as configured
+	chip   string // label or name
+	offset uint32
+	in     hal.InputOptions
+	output bool
+	keep   bool // output: at the level it has
+	high   bool // output, not keep
+}
+
+// parseLine reads "chip:offset". Labels may hold colons; the last one counts.
+func parseLine(name string) (request, error) {
+	i := strings.LastIndexByte(name, ':')
+	if i > 0 {
+		if n, err := strconv.ParseUint(name[i+1:], 10, 16); err == nil && name[i+1] != '+' {
+			return request{name: name, chip: name[:i], offset: uint32(n)}, nil
+		}
+	}
+	return request{}, fmt.Errorf("line %q: %w: want chip:offset, such as pinctrl-bcm2835:17", name, hal.ErrNoDevice)
+}
+
+// A bus is one open device file.
+type bus struct {
+	board  *Board
+	number int
+	name   string
+	bus    i2c.BusCloser // one transfer at a time: sysfs.I2C has a mutex
+	users  int           // handles; guarded by board.mu
+}
+
+// A handle is one user's view of a bus.
+type handle struct {
+	shared *bus
+	mu     sync.Mutex // guards closed; never held during a transfer
+	closed bool
+}
+
+func (h *handle) String() string { return h.shared.name }
+
+func (h *handle) Tx(addr uint16, w, r []byte) error {
+	h.mu.Lock()
+	closed := h.closed
+	h.mu.Unlock()
+	if closed {
+		return fmt.Errorf("%s: %w", h.shared.name, os.ErrClosed)
+	}
+	return explain(h.shared.bus.Tx(addr, w, r))
+}
+
+// explain finds a missing acknowledge in an error whose cause periph turned
+// into text. Controllers say ENXIO or EREMOTEIO (i2c/fault-codes in the
+// kernel's documentation names the first; i2c-bcm2835 uses the second).
+func explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, no := range []syscall.Errno{syscall.ENXIO, eremoteio} {
+		if errors.Is(err, no) || strings.HasSuffix(err.Error(), no.Error()) {
+			return fmt.Errorf("%w: %w", hal.ErrNoDevice, err)
+		}
+	}
+	return err
+}
+
+func (h *handle) SetSpeed(f physic.Frequency) error { return h.shared.bus.SetSpeed(f) }
+
+func (h *handle) Close() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil
+	}
+	h.closed = true
+	b := h.shared.board
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	h.shared.users--
+	if h.shared.users > 0 || b.buses[h.shared.number] != h.shared {
+		return nil
+	}
+	delete(b.buses, h.shared.number)
+	return h.shared.bus.Close()
+}

@@ -1,0 +1,22 @@
+//go:build !linux
+
+package board
+
+import (
+	"errors"
+	"syscall"
+	"time"
+)
+
+const eremoteio = syscall.ENXIO
+
+// A line needs Linux.
+type line struct{ poll time.Duration }
+
+func openLine(string, request) (*line, error) { return nil, errors.ErrUnsupported }
+
+func (*line) Read() (bool, error)            { return false, errors.ErrUnsupported }
+func (*line) Get() (bool, error)             { return false, errors.ErrUnsupported }
+func (*line) Set(bool) error                 { return errors.ErrUnsupported }
+func (*line) WaitForEdge(time.Duration) bool { return false }
+func (*line) Close() error                   { return nil }

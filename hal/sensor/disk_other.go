@@ -1,0 +1,7 @@
+//go:build !linux
+
+package sensor
+
+import "errors"
+
+func diskSpace(string) (used, free int64, err error) { return 0, 0, errors.ErrUnsupported }

@@ -1,0 +1,137 @@
+// Package sensor opens sensors by their driver's name and options, as the
+// agent's configuration has them. Each driver is one file; most stand on
+// periph's device drivers and add what a device in the field needs: an end to
+// every read, checks of what comes back, and a fresh start after a fault.
+//
+// An Open that fails with hal.ErrNoDevice is worth retrying. Reads that fail
+// are too: a driver sets its chip up again by itself.
+package sensor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/tidemill/tidemill/hal"
+)
+
+// ErrBusy means that the last Read was given up at its context's end and its
+// transfer still hangs in the bus. It passes when the bus lets go.
+var ErrBusy = errors.New("sensor: the last reading still hangs in the bus")
+
+// ErrHeld means that an output reads another level than it drives.
+var ErrHeld = errors.New("sensor: the line is held by something else")
+
+// A Driver is what a configuration can name.
+type Driver struct {
+	Name    string
+	Summary string
+	Options []Option
+}
+
+// An Option is one key of a sensor's options.
+type Option struct {
+	Name    string
+	Type    string // "string", "integer", "bool" or "duration" (a string such as "5ms")
+	Default string // as a configuration file has it; "" means required or none, Help says which
+	Help    string
+}
+
+// A driver is a Driver with its code. set reads the options and returns what
+// opens the sensor; it touches no hardware.
+type driver struct {
+	Driver
+	set func(o *options) opener
+}
+
+type opener func(ctx context.Context, b hal.Board) (hal.Sensor, error)
+
+var drivers = []driver{bme280Driver, countDriver, gpioInDriver, gpioOutDriver, hostDriver}
+
+// Drivers lists all drivers by name. The slices are the caller's.
+func Drivers() []Driver {
+	list := make([]Driver, len(drivers))
+	for i, d := range drivers {
+		list[i] = d.Driver
+		list[i].Options = append([]Option(nil), d.Options...)
+	}
+	return list
+}
+
+// set finds the driver and reads the options.
+func set(name string, opts map[string]any) (opener, []error) {
+	for _, d := range drivers {
+		if d.Name == name {
+			o := newOptions(opts)
+			open := d.set(o)
+			return open, o.done()
+		}
+	}
+	return nil, []error{&OptionError{Key: "driver", Problem: fmt.Sprintf("%q, want one of %s", name, names())}}
+}
+
+func names() string {
+	s := ""
+	for i, d := range drivers {
+		if i > 0 {
+			s += ", "
+		}
+		s += d.Name
+	}
+	return s
+}
+
+// Check returns all that is wrong with a sensor's options, each an
+// *OptionError, in order of their keys; none means that they can be opened.
+// opts has the types of TOML decoding; no key but the driver's own is allowed.
+// An unknown driver is an error of the key "driver". Nothing is opened.
+func Check(driver string, opts map[string]any) []error {
+	_, errs := set(driver, opts)
+	return errs
+}
+
+// Open opens a sensor and starts what it needs; its Close ends that. The
+// options' errors come as Check has them, joined. Open returns by ctx's end.
+// The sensor uses board until its Close, which must come before the board's.
+func Open(ctx context.Context, driver string, board hal.Board, opts map[string]any) (hal.Sensor, error) {
+	open, errs := set(driver, opts)
+	if len(errs) > 0 {
+		return nil, fmt.Errorf("sensor %s: %w", driver, errors.Join(errs...))
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("sensor %s: %w", driver, err)
+	}
+	s, err := open(ctx, board)
+	if err != nil {
+		return nil, fmt.Errorf("sensor %s: %w", driver, err)
+	}
+	return s, nil
+}
+
+// Scan returns the addresses on a bus that acknowledge, ascending. It reads one
+// byte from each of 0x08 to 0x77, as i2cdetect -r does; a chip that counts its
+// reads notices. Three failures in a row that are not a missing acknowledge
+// end it with the last one's error and what was found before.
+func Scan(b hal.Board, bus string) ([]uint16, error) {
+	h, err := b.I2C(bus)
+	if err != nil {
+		return nil, fmt.Errorf("scan: %w", err)
+	}
+	defer h.Close()
+	var found []uint16
+	failed := 0
+	for addr := uint16(0x08); addr <= 0x77; addr++ {
+		var one [1]byte
+		switch err := h.Tx(addr, nil, one[:]); {
+		case err == nil:
+			found, failed = append(found, addr), 0
+		case errors.Is(err, hal.ErrNoDevice):
+			failed = 0
+		default:
+			if failed++; failed == 3 {
+				return found, fmt.Errorf("scan %s: %w", bus, err)
+			}
+		}
+	}
+	return found, nil
+}
