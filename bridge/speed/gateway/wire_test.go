@@ -110,8 +110,8 @@ func TestSlowConsumer(t *testing.T) {
 	one.wantEndSometime()
 	eventually(t, "one is gone", func() bool { return f.Stats().Disconnects[ReasonThrottled] == 1 })
 	n := 0
+	zero.send(&packet.Ping{Kind: packet.PINGREQ})
 	for ; ; n++ {
-		zero.send(&packet.Ping{Kind: packet.PINGREQ})
 		if got, err := zero.next(); err != nil {
 			t.Fatal(err)
 		} else if got.Type() == packet.PINGRESP {
