@@ -1,0 +1,129 @@
+package uplink
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A Kind names why there is no connection, for people and for alerts.
+type Kind string
+
+// The kinds of failure.
+const (
+	KindDNS           Kind = "dns"                 // the endpoint's name does not resolve
+	KindRefused       Kind = "tcp_refused"         // nothing listens there
+	KindUnreachable   Kind = "unreachable"         // no route
+	KindTimeout       Kind = "timeout"             // no answer in time
+	KindIdentity      Kind = "identity"            // our own certificate, key or CA file cannot be used
+	KindServerCA      Kind = "server_ca"           // the server's certificate is of another CA
+	KindServerExpired Kind = "server_expired"      // the server's certificate has expired
+	KindServerEarly   Kind = "server_not_yet"      // ... is not valid yet: often a wrong clock here
+	KindServerName    Kind = "server_name"         // ... is for another name
+	KindClientCert    Kind = "certificate_refused" // the server refused our certificate
+	KindTLS           Kind = "tls"                 // any other failure of the handshake
+	KindClientID      Kind = "client_id"           // CONNACK 2
+	KindUnavailable   Kind = "unavailable"         // CONNACK 3
+	KindCredentials   Kind = "bad_credentials"     // CONNACK 4
+	KindNotAuthorized Kind = "not_authorized"      // CONNACK 5, and AWS's 7: the policy does not allow it
+	KindProtocol      Kind = "protocol"            // what answers does not speak MQTT 3.1.1
+	KindTakenOver     Kind = "taken_over"          // another client uses the same client id, as far as can be told
+	KindStalled       Kind = "stalled"             // no acknowledgement in time
+	KindClosed        Kind = "closed"              // the broker closed the connection
+	KindNetwork       Kind = "network"             // the connection broke
+)
+
+// An Error is a failure of the link, with its kind.
+type Error struct {
+	Kind Kind
+	Text string // a sentence for the operator
+	Err  error  // the cause, nil if Text says all
+}
+
+// Error returns the sentence and the cause.
+func (e *Error) Error() string {
+	if e.Err == nil {
+		return e.Text
+	}
+	return e.Text + ": " + e.Err.Error()
+}
+
+// Unwrap returns the cause.
+func (e *Error) Unwrap() error { return e.Err }
+
+// classify gives err a kind. endpoint and name are what was dialled and what
+// the certificate was checked for.
+func classify(err error, endpoint, name string) *Error {
+	var done *Error
+	if errors.As(err, &done) {
+		return done
+	}
+	wrap := func(k Kind, format string, a ...any) *Error {
+		return &Error{Kind: k, Text: fmt.Sprintf(format, a...), Err: err}
+	}
+	var (
+		dns     *net.DNSError
+		ca      x509.UnknownAuthorityError
+		invalid x509.CertificateInvalidError
+		host    x509.HostnameError
+		op      *net.OpError
+		timeout net.Error
+	)
+	switch {
+	case errors.As(err, &dns):
+		return wrap(KindDNS, "the name in uplink.endpoint %q does not resolve", endpoint)
+	case errors.As(err, &ca):
+		return wrap(KindServerCA, "the certificate of %s is not from the CA in uplink.ca", endpoint)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil && time.Now().Before(invalid.Cert.NotBefore):
+		return wrap(KindServerEarly, "the certificate of %s is not valid yet: is this device's clock right?", endpoint)
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return wrap(KindServerExpired, "the certificate of %s has expired", endpoint)
+	case errors.As(err, &host):
+		return wrap(KindServerName, "the certificate of %s is not for the name %q", endpoint, name)
+	case errors.As(err, &op) && op.Op == "remote error":
+		// The alerts of RFC 8446 section 6.2 that speak of the peer's
+		// certificate all say so, in crypto/tls's words too.
+		if strings.Contains(op.Err.Error(), "certificate") || strings.Contains(op.Err.Error(), "access denied") ||
+			strings.Contains(op.Err.Error(), "unknown certificate authority") {
+			return wrap(KindClientCert, "%s refused the certificate in uplink.cert", endpoint)
+		}
+		return wrap(KindTLS, "%s ended the TLS handshake", endpoint)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return wrap(KindRefused, "nothing listens at %s", endpoint)
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH), errors.Is(err, syscall.ENETDOWN):
+		return wrap(KindUnreachable, "there is no route to %s", endpoint)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded),
+		errors.As(err, &timeout) && timeout.Timeout():
+		return wrap(KindTimeout, "%s does not answer in time", endpoint)
+	case strings.Contains(err.Error(), "tls: "):
+		return wrap(KindTLS, "the TLS handshake with %s failed", endpoint)
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return wrap(KindClosed, "%s closed the connection", endpoint)
+	}
+	return wrap(KindNetwork, "the connection to %s broke", endpoint)
+}
+
+// refused gives the CONNACK return codes of MQTT 3.1.1, table 3.1, their
+// kinds. 7 is what AWS IoT Core sends for a refused policy.
+func refused(code byte, endpoint, clientID string) *Error {
+	switch code {
+	case 1:
+		return &Error{Kind: KindProtocol, Text: endpoint + " does not take MQTT 3.1.1 (CONNACK 1)"}
+	case 2:
+		return &Error{Kind: KindClientID, Text: fmt.Sprintf("%s refused the client id %q (CONNACK 2)", endpoint, clientID)}
+	case 3:
+		return &Error{Kind: KindUnavailable, Text: endpoint + " is not available (CONNACK 3)"}
+	case 4:
+		return &Error{Kind: KindCredentials, Text: endpoint + " refused the credentials (CONNACK 4)"}
+	case 5, 7:
+		return &Error{Kind: KindNotAuthorized, Text: fmt.Sprintf("%s: the policy of this certificate does not allow client id %q to connect (CONNACK %d)", endpoint, clientID, code)}
+	}
+	return &Error{Kind: KindProtocol, Text: fmt.Sprintf("%s refused the connection (CONNACK %d)", endpoint, code)}
+}

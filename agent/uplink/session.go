@@ -1,0 +1,510 @@
+package uplink
+
+import (
+	"context"
+	"crypto/tls"
+	"fmt"
+	"net"
+	"net/url"
+	"sync"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+)
+
+// filtersPerSubscribe is the most filters that AWS IoT Core takes in one
+// SUBSCRIBE.
+const filtersPerSubscribe = 8
+
+// handOver is how long the MQTT client may hold up a Publish call. It does so
+// only when the connection is lost in the middle of one.
+const handOver = 2 * time.Second
+
+// endOfQueue is how long a draining session waits for another batch before
+// it takes the queue for empty.
+const endOfQueue = 100 * time.Millisecond
+
+// A session is one connection.
+type session struct {
+	u      *Uplink
+	link   *link
+	client mqtt.Client
+	turn   chan struct{} // held by who publishes: keeps calls in order
+	slots  chan struct{} // one for each flight: the in-flight window
+	lost   chan struct{} // closed when the client's goroutines have ended
+	gone   func()        // closes lost
+}
+
+// A flight is a PUBLISH on its way.
+type flight struct {
+	tok   mqtt.Token // nil: there was nothing to send
+	seq   uint64
+	last  bool // of the batch
+	topic string
+}
+
+// session makes one connection and serves it to its end. It returns when the
+// broker accepted the connection, zero if it did not, and what ended it.
+func (u *Uplink) session(ctx context.Context) (connected time.Time, err error) {
+	l, err := u.connect(ctx)
+	if err != nil {
+		return time.Time{}, err
+	}
+	var wg sync.WaitGroup
+	wg.Go(l.run)
+	s := &session{u: u, link: l, turn: make(chan struct{}, 1), slots: make(chan struct{}, u.o.Inflight), lost: make(chan struct{})}
+	s.gone = sync.OnceFunc(func() { close(s.lost) })
+	defer func() {
+		l.fail(errClosed)
+		wg.Wait()
+		if !connected.IsZero() {
+			// The client's goroutines end with the link; this is the last of them.
+			select {
+			case <-s.lost:
+			case <-time.After(handOver):
+			}
+		}
+	}()
+	if err := s.handshake(ctx); err != nil {
+		return time.Time{}, err
+	}
+	connected = time.Now()
+	return connected, s.serve(ctx)
+}
+
+// connect dials and shakes hands up to TLS.
+func (u *Uplink) connect(ctx context.Context) (*link, error) {
+	ctx, cancel := context.WithTimeout(ctx, u.o.ConnectTimeout)
+	defer cancel()
+	conf, err := u.o.TLS()
+	if err != nil {
+		return nil, &Error{Kind: KindIdentity, Text: "the files of this device's identity cannot be used", Err: err}
+	}
+	conf = conf.Clone()
+	if conf.ServerName == "" {
+		conf.ServerName = u.o.ServerName
+	}
+	if len(conf.Certificates) == 1 && conf.GetClientCertificate == nil {
+		// Go would keep the certificate back from a server that does not list
+		// its CA; sent, the server can at least say what it has against it.
+		own := &conf.Certificates[0]
+		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil }
+	}
+	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
+	raw, err := u.o.Dial(ctx, "tcp", u.o.Endpoint)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, conf)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		_ = raw.Close()
+		return nil, err
+	}
+	return newLink(conn, raw, u.o.AckTimeout), nil
+}
+
+// handshake does CONNECT and CONNACK.
+func (s *session) handshake(ctx context.Context) error {
+	u, l := s.u, s.link
+	o := mqtt.NewClientOptions().
+		AddBroker("tcp://" + u.o.Endpoint). // only a label: the connection stands
+		SetClientID(u.o.ClientID).
+		SetProtocolVersion(4).
+		SetCleanSession(true).
+		SetAutoReconnect(false).
+		SetConnectRetry(false).
+		SetStore(noStore{}).
+		SetOrderMatters(true).
+		SetKeepAlive(u.o.KeepAlive).
+		SetPingTimeout(min(u.o.KeepAlive, u.o.AckTimeout)).
+		SetConnectTimeout(u.o.ConnectTimeout).
+		SetWriteTimeout(handOver).
+		SetConnectionLostHandler(func(mqtt.Client, error) { s.gone() }).
+		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
+			if u.o.Peer != nil {
+				u.o.Peer.Receive(m.Topic(), m.Payload())
+			}
+		})
+	o.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return l, nil })
+	if u.o.PresenceTopic != "" {
+		o.SetBinaryWill(u.o.PresenceTopic, u.o.Presence(false), 1, true)
+	}
+	s.client = mqtt.NewClient(o)
+	tok := s.client.Connect()
+	timer := time.NewTimer(u.o.ConnectTimeout)
+	defer timer.Stop()
+	select {
+	case <-tok.Done():
+	case <-timer.C:
+		l.fail(context.DeadlineExceeded)
+	case <-ctx.Done():
+		l.fail(ctx.Err())
+	}
+	<-tok.Done()
+	// The client takes return codes it does not know for success.
+	code, ok, alien := l.connack()
+	if ok && code != packets.Accepted {
+		return refused(code, u.o.Endpoint, u.o.ClientID)
+	}
+	if err := tok.Error(); err != nil {
+		if why := l.why(); !alien && why != nil && why != errClosed {
+			return why
+		}
+		return &Error{Kind: KindProtocol, Text: u.o.Endpoint + " does not answer as an MQTT broker", Err: err}
+	}
+	return nil
+}
+
+// serve works on an accepted connection until it is lost or ctx is done and
+// the queue drained.
+func (s *session) serve(ctx context.Context) error {
+	u, l := s.u, s.link
+	if err := s.greet(); err != nil {
+		return err
+	}
+	u.mu.Lock()
+	u.logged = ""
+	u.status.State, u.status.Since = Online, time.Now()
+	u.status.Connects++
+	u.mu.Unlock()
+	u.log.Info("connected", "endpoint", u.o.Endpoint, "client_id", u.o.ClientID)
+	if p := u.o.Peer; p != nil {
+		p.Connected(s.publishWait)
+		defer p.Disconnected()
+	}
+
+	// The sender stops at ctx's end, but then empties the queue first; the
+	// drain bounds that, and the link's end stops it at once.
+	drain, stopDrain := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopDrain()
+	window := make(chan flight, u.o.Inflight)
+	sent := make(chan error, 1)
+	go func() {
+		err := s.send(ctx, drain, window)
+		close(window)
+		sent <- err
+	}()
+	unwatch := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(u.o.Drain):
+			stopDrain()
+		case <-drain.Done():
+		}
+	})
+	defer unwatch()
+
+	err := s.settle(drain, window)
+	if err != errDrained {
+		l.fail(err)
+	}
+	stopDrain()
+	if queue := <-sent; err == errDrained && ctx.Err() == nil {
+		err = &queueError{queue}
+	}
+	u.update(func(st *Status) { st.Inflight = 0 })
+	if err == errDrained {
+		s.goodbye()
+		s.gone() // the client does not call back after its own disconnect
+		return nil
+	}
+	if l.why() == errClosed {
+		return s.stalled("ping")
+	}
+	return err
+}
+
+// greet subscribes and says that the device is online.
+func (s *session) greet() error {
+	u := s.u
+	var filters []string
+	if u.o.Peer != nil {
+		filters = u.o.Peer.Topics()
+	}
+	for len(filters) > 0 {
+		n := min(len(filters), filtersPerSubscribe)
+		want := make(map[string]byte, n)
+		for _, f := range filters[:n] {
+			want[f] = 1
+		}
+		filters = filters[n:]
+		tok := s.client.SubscribeMultiple(want, nil)
+		if err := s.wait(context.Background(), tok, "SUBSCRIBE"); err != nil {
+			return err
+		}
+		if st, ok := tok.(*mqtt.SubscribeToken); ok {
+			for f, code := range st.Result() {
+				if code == 0x80 {
+					u.log.Warn("subscription refused by the broker's policy", "topic", f)
+				}
+			}
+		}
+	}
+	if u.o.PresenceTopic == "" {
+		return nil
+	}
+	tok, err := s.publish(context.Background(), u.o.PresenceTopic, true, u.o.Presence(true))
+	if err != nil {
+		return err
+	}
+	return s.wait(context.Background(), tok, "PUBLISH to "+u.o.PresenceTopic)
+}
+
+// goodbye tells the broker that the device goes on purpose.
+func (s *session) goodbye() {
+	if t := s.u.o.PresenceTopic; t != "" {
+		ctx, cancel := context.WithTimeout(context.Background(), handOver)
+		if tok, err := s.publish(ctx, t, true, s.u.o.Presence(false)); err == nil {
+			select {
+			case <-tok.Done():
+			case <-ctx.Done():
+			case <-s.link.down:
+			}
+		}
+		cancel()
+	}
+	s.client.Disconnect(uint(handOver / time.Millisecond))
+}
+
+// wait waits for the answer to one packet; the link fails without one.
+func (s *session) wait(ctx context.Context, tok mqtt.Token, what string) error {
+	timer := time.NewTimer(s.u.o.AckTimeout)
+	defer timer.Stop()
+	select {
+	case <-tok.Done():
+		return s.result(tok)
+	case <-s.link.down:
+		return s.ended(what)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		err := s.stalled(what)
+		s.link.fail(err)
+		return err
+	}
+}
+
+// result is the error of a finished token, with the link's reason if it has
+// one, since the token's own only says that it is lost.
+func (s *session) result(tok mqtt.Token) error {
+	err := tok.Error()
+	if err == nil {
+		return nil
+	}
+	select {
+	case <-s.link.down:
+		return s.link.why()
+	default:
+		return err
+	}
+}
+
+// why says what ended the link.
+func (s *session) why() error { return classify(s.link.why(), s.u.o.Endpoint, s.u.o.ServerName) }
+
+// ended says what ended the link; what is a packet that was not answered.
+func (s *session) ended(what string) error {
+	e := classify(s.link.why(), s.u.o.Endpoint, s.u.o.ServerName)
+	if e.Kind != KindClosed {
+		return e
+	}
+	return &Error{Kind: KindClosed, Text: fmt.Sprintf("%s closed the connection with a %s unanswered (its policy may not allow it)", s.u.o.Endpoint, what), Err: e.Err}
+}
+
+func (s *session) stalled(what string) error {
+	return &Error{Kind: KindStalled, Text: fmt.Sprintf("%s did not acknowledge a %s within %v", s.u.o.Endpoint, what, s.u.o.AckTimeout)}
+}
+
+// publish hands a PUBLISH with QoS 1 to the client. Calls are sent in the
+// order in which they got their turn.
+func (s *session) publish(ctx context.Context, topic string, retain bool, payload []byte) (mqtt.Token, error) {
+	select {
+	case s.turn <- struct{}{}:
+	case <-s.link.down:
+		return nil, s.link.why()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	defer func() { <-s.turn }()
+	for s.link.full() {
+		select {
+		case <-s.link.room:
+		case <-s.link.down:
+			return nil, s.link.why()
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return s.client.Publish(topic, 1, retain, payload), nil
+}
+
+// publishWait is the Publish that a Peer gets.
+func (s *session) publishWait(ctx context.Context, topic string, payload []byte) error {
+	tok, err := s.publish(ctx, topic, false, payload)
+	if err != nil {
+		return fmt.Errorf("uplink: publish to %s: %w", topic, err)
+	}
+	if err := s.wait(ctx, tok, "PUBLISH to "+topic); err != nil {
+		return fmt.Errorf("uplink: publish to %s: %w", topic, err)
+	}
+	return nil
+}
+
+// send takes batches off the queue until drain is done or, after ctx's end,
+// until the queue is empty. It returns the error of the queue or the link.
+func (s *session) send(ctx, drain context.Context, window chan<- flight) error {
+	u := s.u
+	put := func(seq uint64, topic string, last bool, payload []byte) error {
+		select {
+		case s.slots <- struct{}{}: // given back by settle
+		case <-s.link.down:
+			return s.link.why()
+		case <-drain.Done():
+			return drain.Err()
+		}
+		f := flight{seq: seq, last: last, topic: topic}
+		if topic != "" {
+			var err error
+			if f.tok, err = s.publish(drain, topic, false, payload); err != nil {
+				return err
+			}
+		}
+		window <- f // has room for as many as there are slots
+		return nil
+	}
+	for after := uint64(0); ; {
+		seq, payload, err := s.next(ctx, drain, after)
+		if err != nil {
+			return err
+		}
+		after = seq
+		u.update(func(st *Status) { st.Sent++ })
+		if u.o.Expand == nil {
+			err = put(seq, u.o.Topic, true, payload)
+		} else {
+			err = s.expand(seq, payload, put)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// expand publishes a batch's messages one by one. Each is held back until the
+// next is known, since the last one's PUBACK stands for the batch.
+func (s *session) expand(seq uint64, batch []byte, put func(uint64, string, bool, []byte) error) error {
+	var (
+		failed  error
+		topic   string
+		payload []byte
+	)
+	err := s.u.o.Expand(batch, func(t string, p []byte) error {
+		if topic != "" {
+			if failed = put(seq, topic, false, payload); failed != nil {
+				return failed
+			}
+		}
+		topic, payload = t, append([]byte(nil), p...)
+		return nil
+	})
+	if failed != nil {
+		return failed
+	}
+	if err != nil {
+		s.u.log.Error("a batch cannot be read and is left out", "seq", seq, "err", err)
+		s.u.update(func(st *Status) { st.Damaged++ })
+	}
+	return put(seq, topic, true, payload)
+}
+
+// next waits for a batch as long as ctx lasts, and then takes what is there.
+func (s *session) next(ctx, drain context.Context, after uint64) (uint64, []byte, error) {
+	if ctx.Err() == nil {
+		both, cancel := context.WithCancel(ctx)
+		stop := context.AfterFunc(drain, cancel)
+		seq, payload, err := s.u.queue.Next(both, after)
+		stop()
+		cancel()
+		if err == nil || ctx.Err() == nil {
+			return seq, payload, err
+		}
+	}
+	short, cancel := context.WithTimeout(drain, endOfQueue)
+	defer cancel()
+	return s.u.queue.Next(short, after)
+}
+
+// settle acknowledges batches to the queue as their PUBACKs come in, in order,
+// until the link is lost, or until the sender has ended and all is answered.
+func (s *session) settle(drain context.Context, window <-chan flight) error {
+	u := s.u
+	timer := time.NewTimer(u.o.AckTimeout)
+	defer timer.Stop()
+	for {
+		var f flight
+		var ok bool
+		select {
+		case f, ok = <-window:
+		case <-s.link.down:
+			// What the broker acknowledged before the end still counts.
+			select {
+			case f, ok = <-window:
+			default:
+				return s.why()
+			}
+		}
+		if !ok {
+			if s.link.why() != nil {
+				return s.why()
+			}
+			return errDrained
+		}
+		if f.tok != nil {
+			timer.Reset(u.o.AckTimeout)
+			select {
+			case <-f.tok.Done():
+			case <-s.link.down:
+			case <-drain.Done():
+			case <-timer.C:
+				return s.stalled("PUBLISH to " + f.topic)
+			}
+			// Only a token that is done and has no error stands for a PUBACK.
+			select {
+			case <-f.tok.Done():
+				if err := f.tok.Error(); err == nil {
+					break
+				} else if s.link.why() == nil {
+					return fmt.Errorf("publish to %s: %w", f.topic, err)
+				}
+				return s.ended("PUBLISH to " + f.topic)
+			default:
+				if s.link.why() == nil {
+					return errDrained // the drain's time is over
+				}
+				return s.ended("PUBLISH to " + f.topic)
+			}
+		}
+		<-s.slots
+		u.update(func(st *Status) {
+			st.Inflight = len(s.slots)
+			if f.last {
+				st.Acked, st.LastAck = st.Acked+1, time.Now()
+			}
+		})
+		if f.last {
+			u.queue.Ack(f.seq)
+		}
+	}
+}
+
+// noStore keeps the MQTT client from keeping messages: whatever has to be
+// sent again comes from the queue.
+type noStore struct{}
+
+func (noStore) Open()                             {}
+func (noStore) Put(string, packets.ControlPacket) {}
+func (noStore) Get(string) packets.ControlPacket  { return nil }
+func (noStore) All() []string                     { return nil }
+func (noStore) Del(string)                        {}
+func (noStore) Close()                            {}
+func (noStore) Reset()                            {}

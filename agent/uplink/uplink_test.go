@@ -1,0 +1,623 @@
+package uplink
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestSendsInOrderWithinTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const batches, window = 100, 8
+		var got []string
+		most := 0
+		b, ca := newBroker(t, func(c *conn) {
+			c.accept(packets.Accepted)
+			var open []uint16
+			c.answer(func(p *packets.PublishPacket) bool {
+				if p.Qos != 1 || p.Dup || p.TopicName != "$tidemill/batch" {
+					t.Errorf("PUBLISH %v", p)
+				}
+				got = append(got, string(p.Payload))
+				open = append(open, p.MessageID)
+				most = max(most, len(open))
+				// The answers come once the client has nothing more to say.
+				if len(open) == window || len(got) == batches {
+					for _, id := range open {
+						c.puback(id)
+					}
+					open = nil
+				}
+				return true
+			})
+		})
+		q := newFifo(batches)
+		o := b.options(t, ca)
+		o.Inflight = window
+		u, stop := start(t, b, q, o)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if st := u.Status(); st.State != Online || st.Acked != batches || st.Inflight != 0 || st.Connects != 1 {
+			t.Errorf("status %+v", st)
+		}
+		stop()
+		for i, p := range got {
+			if p != strconv.Itoa(i+1) {
+				t.Fatalf("message %d holds %s", i+1, p)
+			}
+		}
+		if len(got) != batches || most != window || q.left() != 0 || !slices.IsSorted(q.order) {
+			t.Errorf("%d messages, at most %d in flight, %d left, order %v", len(got), most, q.left(), q.order)
+		}
+	})
+}
+
+// A broker that swallows messages and then goes, however it goes, has none of
+// them: nothing may leave the queue, and all must come again.
+func TestLostConnectionAcknowledgesNothing(t *testing.T) {
+	ends := map[string]func(*conn){
+		"close_notify and FIN": func(c *conn) { _ = c.Conn.Close() },
+		"FIN":                  func(c *conn) { _ = c.raw.Close() },
+		"RST": func(c *conn) {
+			if tcp, ok := c.raw.(*net.TCPConn); ok {
+				_ = tcp.SetLinger(0)
+			}
+			_ = c.raw.Close()
+		},
+		"garbage":         func(c *conn) { _, _ = c.Write([]byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}) },
+		"broken TLS":      func(c *conn) { _, _ = c.raw.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) },
+		"unasked PUBACKs": func(c *conn) { c.puback(999); c.puback(0); _ = c.Conn.Close() },
+	}
+	for name, end := range ends {
+		t.Run(name, func(t *testing.T) {
+			const batches = 5
+			var mu sync.Mutex
+			var second []string
+			done := make(chan struct{})
+			b, ca := newBroker(t, func(c *conn) {
+				c.accept(packets.Accepted)
+				n := 0
+				c.answer(func(p *packets.PublishPacket) bool {
+					n++
+					if c.n == 1 {
+						if n < batches {
+							return true
+						}
+						end(c)
+						return false
+					}
+					mu.Lock()
+					second = append(second, string(p.Payload))
+					mu.Unlock()
+					c.puback(p.MessageID)
+					if n == batches {
+						close(done)
+					}
+					return true
+				})
+			})
+			q := newFifo(batches)
+			o := b.options(t, ca)
+			o.Dial, o.BackoffMin = b.dialTCP, time.Millisecond
+			// The queue looks at the moment of the second connection.
+			dial := o.Dial
+			early := 0
+			o.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+				b.mu.Lock()
+				n := b.conns
+				b.mu.Unlock()
+				if n == 1 {
+					early = batches - q.left()
+				}
+				return dial(ctx, network, addr)
+			}
+			_, stop := start(t, b, q, o)
+			<-done
+			stop()
+			if early != 0 {
+				t.Errorf("%d batches were acknowledged by a lost connection", early)
+			}
+			if want := []string{"1", "2", "3", "4", "5"}; !slices.Equal(second, want) || q.left() != 0 {
+				t.Errorf("second connection got %v, %d left; want all, in order", second, q.left())
+			}
+		})
+	}
+}
+
+// Whatever a broker does, only what it has acknowledged leaves the queue, in
+// order, and each connection begins with the oldest that has not.
+func TestOnlyPubacksAcknowledge(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if s := os.Getenv("TIDEMILL_SEED"); s != "" {
+		seed, _ = strconv.ParseUint(s, 10, 64)
+	}
+	t.Logf("TIDEMILL_SEED=%d", seed)
+	synctest.Test(t, func(t *testing.T) {
+		const batches = 400
+		var mu sync.Mutex
+		said := map[string]bool{} // acknowledged by the broker, or about to be
+		q := newFifo(batches)
+		b, ca := newBroker(t, func(c *conn) {
+			rnd := rand.New(rand.NewPCG(seed, uint64(c.n)))
+			if rnd.IntN(8) == 0 {
+				return
+			}
+			c.accept(packets.Accepted)
+			life, next := rnd.IntN(40), 0
+			var open []*packets.PublishPacket
+			c.answer(func(p *packets.PublishPacket) bool {
+				if life--; life < 0 {
+					if rnd.IntN(2) == 0 {
+						time.Sleep(time.Hour) // a dead peer
+					}
+					return false
+				}
+				n, _ := strconv.Atoi(string(p.Payload))
+				mu.Lock()
+				defer mu.Unlock()
+				if next == 0 {
+					for i := 1; i < n; i++ {
+						if !said[strconv.Itoa(i)] {
+							t.Errorf("connection %d begins with %d, but %d was never acknowledged", c.n, n, i)
+						}
+					}
+				} else if n != next {
+					t.Errorf("connection %d: %d came after %d", c.n, n, next-1)
+				}
+				next = n + 1
+				open = append(open, p)
+				// Answers come late, out of order, or never.
+				if rnd.IntN(3) == 0 {
+					rnd.Shuffle(len(open), func(i, j int) { open[i], open[j] = open[j], open[i] })
+					k := rnd.IntN(len(open) + 1)
+					for _, p := range open[:k] {
+						said[string(p.Payload)] = true
+						c.puback(p.MessageID)
+					}
+					open = open[k:]
+				}
+				return true
+			})
+			if rnd.IntN(2) == 0 {
+				_ = c.Conn.Close()
+			}
+		})
+		_, stop := start(t, b, q, b.options(t, ca))
+		for range 400 {
+			time.Sleep(time.Minute)
+			if q.left() == 0 {
+				break
+			}
+		}
+		stop()
+		if q.left() != 0 {
+			t.Errorf("%d batches never arrived", q.left())
+		}
+		for i, seq := range q.order {
+			if seq != uint64(i+1) || !said[strconv.Itoa(i+1)] {
+				t.Fatalf("acknowledgement %d is for %d, which the broker acknowledged: %v", i, seq, said[strconv.FormatUint(seq, 10)])
+			}
+		}
+	})
+}
+
+// Stopping with messages in the air: the drain is bounded and what is not
+// acknowledged stays.
+func TestDisconnectAcknowledgesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var goodbye []string
+		b, ca := newBroker(t, func(c *conn) {
+			c.accept(packets.Accepted)
+			c.answer(func(p *packets.PublishPacket) bool {
+				if p.TopicName == "presence/press-7" {
+					goodbye = append(goodbye, string(p.Payload))
+					c.puback(p.MessageID)
+				}
+				return true
+			})
+		})
+		q := newFifo(3)
+		o := b.options(t, ca)
+		o.AckTimeout = time.Hour
+		o.PresenceTopic, o.Presence = "presence/press-7", func(on bool) []byte { return []byte(strconv.FormatBool(on)) }
+		_, stop := start(t, b, q, o)
+		time.Sleep(time.Minute)
+		begin := time.Now()
+		stop()
+		if d := time.Since(begin); d < 5*time.Second || d > 10*time.Second {
+			t.Errorf("the drain took %v, want about 5 s", d)
+		}
+		if q.left() != 3 || !slices.Equal(goodbye, []string{"true", "false"}) {
+			t.Errorf("%d of 3 left, presence %v", q.left(), goodbye)
+		}
+	})
+}
+
+func TestDrainEmptiesTheQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, ca := newBroker(t, func(c *conn) {
+			c.accept(packets.Accepted)
+			c.answer(func(p *packets.PublishPacket) bool {
+				time.Sleep(10 * time.Millisecond)
+				c.puback(p.MessageID)
+				return true
+			})
+		})
+		q := newFifo(0)
+		_, stop := start(t, b, q, b.options(t, ca))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		for range 100 {
+			q.add()
+		}
+		stop()
+		if q.left() != 0 {
+			t.Errorf("%d left", q.left())
+		}
+	})
+}
+
+func TestStalledConnectionIsTornDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, ca := newBroker(t, func(c *conn) {
+			c.accept(packets.Accepted)
+			c.answer(func(p *packets.PublishPacket) bool {
+				if c.n > 1 {
+					c.puback(p.MessageID)
+				}
+				return true
+			})
+		})
+		q := newFifo(1)
+		u, stop := start(t, b, q, b.options(t, ca))
+		time.Sleep(29 * time.Second)
+		if st := u.Status(); st.State != Online || st.Inflight != 0 && st.Inflight != 1 {
+			t.Errorf("after 29 s: %+v", st)
+		}
+		time.Sleep(10 * time.Second)
+		if st := u.Status(); st.State != Online || st.ErrorKind != KindStalled || st.Connects != 2 || q.left() != 0 {
+			t.Errorf("after 39 s: %+v", st)
+		}
+		stop()
+	})
+}
+
+// A peer that takes no bytes at all must not hold up the next connection.
+func TestDeafPeer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, ca := newBroker(t, func(c *conn) {
+			c.accept(packets.Accepted)
+			if c.n == 1 {
+				time.Sleep(2 * time.Minute)
+				return
+			}
+			c.answer(func(p *packets.PublishPacket) bool { c.puback(p.MessageID); return true })
+		})
+		q := newFifo(0)
+		for range 20 {
+			q.add()
+			q.items[len(q.items)-1] = make([]byte, 100<<10)
+		}
+		u, stop := start(t, b, q, b.options(t, ca))
+		time.Sleep(45 * time.Second)
+		if st := u.Status(); st.Connects != 2 || q.left() != 0 {
+			t.Errorf("%+v, %d left", st, q.left())
+		}
+		stop()
+	})
+}
+
+func TestSilentBrokerIsFoundByPing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, ca := newBroker(t, func(c *conn) {
+			c.accept(packets.Accepted)
+			for { // reads, never answers
+				if _, err := packets.ReadPacket(c); err != nil {
+					return
+				}
+			}
+		})
+		o := b.options(t, ca)
+		o.KeepAlive = 10 * time.Second
+		u, stop := start(t, b, newFifo(0), o)
+		time.Sleep(25 * time.Second)
+		if st := u.Status(); st.ErrorKind != KindStalled || !strings.Contains(st.Error, "ping") {
+			t.Errorf("%+v", st)
+		}
+		stop()
+	})
+}
+
+func TestKindsOfFailure(t *testing.T) {
+	other := newAuthority(t, "other CA")
+	connack := func(code byte) func(*conn) { return func(c *conn) { c.accept(code); _, _ = c.Read(make([]byte, 1)) } }
+	dialError := func(err error) func(*Options, *broker) {
+		return func(o *Options, _ *broker) {
+			o.Dial = func(context.Context, string, string) (net.Conn, error) { return nil, err }
+		}
+	}
+	serverCert := func(c tls.Certificate) func(*Options, *broker) {
+		return func(_ *Options, b *broker) { b.conf.Certificates = []tls.Certificate{c} }
+	}
+	for _, c := range []struct {
+		name   string
+		script func(*conn)
+		set    func(*Options, *broker)
+		setCA  func(*Options, *broker, *authority)
+		kind   Kind
+		text   string
+	}{
+		{name: "DNS", set: dialError(&net.DNSError{Err: "no such host", Name: "broker.test", IsNotFound: true}), kind: KindDNS, text: "broker.test"},
+		{name: "TCP refused", set: dialError(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}), kind: KindRefused, text: "nothing listens"},
+		{name: "no route", set: dialError(&net.OpError{Op: "dial", Err: os.NewSyscallError("connect", syscall.ENETUNREACH)}), kind: KindUnreachable},
+		{name: "dial times out", set: func(o *Options, _ *broker) {
+			o.Dial = func(ctx context.Context, _, _ string) (net.Conn, error) { <-ctx.Done(); return nil, ctx.Err() }
+		}, kind: KindTimeout},
+		{name: "own key", set: func(o *Options, _ *broker) {
+			o.TLS = func() (*tls.Config, error) { return nil, errors.New("open key.pem: no such file") }
+		}, kind: KindIdentity, text: "key.pem"},
+		{name: "wrong CA", set: serverCert(other.issue(t, "broker.test", longAgo, farOff)), kind: KindServerCA, text: "uplink.ca"},
+		{name: "server expired", setCA: func(o *Options, b *broker, ca *authority) {
+			serverCert(ca.issue(t, "broker.test", longAgo, longAgo.AddDate(1, 0, 0)))(o, b)
+		}, kind: KindServerExpired},
+		{name: "server not yet valid", setCA: func(o *Options, b *broker, ca *authority) {
+			serverCert(ca.issue(t, "broker.test", farOff.AddDate(-1, 0, 0), farOff))(o, b)
+		}, kind: KindServerEarly, text: "clock"},
+		{name: "server name", setCA: func(o *Options, b *broker, ca *authority) {
+			serverCert(ca.issue(t, "elsewhere.test", longAgo, farOff))(o, b)
+		}, kind: KindServerName, text: `"broker.test"`},
+		{name: "our certificate refused, TLS 1.3", set: func(_ *Options, b *broker) { b.conf.ClientCAs = other.pool }, kind: KindClientCert, text: "uplink.cert"},
+		{name: "our certificate refused, TLS 1.2", set: func(_ *Options, b *broker) {
+			b.conf.ClientCAs, b.conf.MaxVersion = other.pool, tls.VersionTLS12
+		}, kind: KindClientCert},
+		{name: "no certificate of ours", set: func(o *Options, _ *broker) {
+			f := o.TLS
+			o.TLS = func() (*tls.Config, error) { c, err := f(); c.Certificates = nil; return c, err }
+		}, kind: KindClientCert},
+		{name: "no TLS 1.2", set: func(_ *Options, b *broker) { b.conf.MinVersion, b.conf.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, kind: KindTLS},
+		{name: "CONNACK 1", script: connack(1), kind: KindProtocol},
+		{name: "CONNACK 2", script: connack(2), kind: KindClientID, text: "press-7"},
+		{name: "CONNACK 3", script: connack(3), kind: KindUnavailable},
+		{name: "CONNACK 4", script: connack(4), kind: KindCredentials},
+		{name: "CONNACK 5", script: connack(5), kind: KindNotAuthorized, text: "policy"},
+		{name: "CONNACK 7", script: connack(7), kind: KindNotAuthorized, text: "policy"},
+		{name: "CONNACK 200", script: connack(200), kind: KindProtocol},
+		{name: "not MQTT", script: func(c *conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) }, kind: KindProtocol},
+		{name: "no CONNACK", script: func(c *conn) { _, _ = c.Read(make([]byte, 1)) }, kind: KindTimeout},
+		{name: "closed before CONNACK", script: func(c *conn) { _ = c.Conn.Close() }, kind: KindClosed},
+		{name: "closed on PUBLISH", script: func(c *conn) { c.accept(0); c.answer(func(*packets.PublishPacket) bool { return false }) },
+			kind: KindClosed, text: "PUBLISH to $tidemill/batch"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.script == nil {
+				c.script = connack(0)
+			}
+			b, ca := newBroker(t, c.script)
+			o := b.options(t, ca)
+			if c.set != nil {
+				c.set(&o, b)
+			}
+			if c.setCA != nil {
+				c.setCA(&o, b, ca)
+			}
+			dial := o.Dial
+			if dial != nil && c.set == nil {
+				o.Dial = b.dialTCP
+			}
+			// Times pass in the bubble of each case where it has to wait.
+			check := func(t *testing.T) {
+				u, stop := start(t, b, newFifo(1), o)
+				st := u.Status()
+				for range 400 {
+					if st = u.Status(); st.ErrorKind != "" {
+						break
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+				stop()
+				t.Logf("%s: %s", st.ErrorKind, st.Error)
+				if st.ErrorKind != c.kind || !strings.Contains(st.Error, c.text) {
+					t.Errorf("kind %q %q, want %q with %q", st.ErrorKind, st.Error, c.kind, c.text)
+				}
+			}
+			if c.kind == KindTimeout {
+				o.Dial = dial
+				synctest.Test(t, check)
+			} else {
+				check(t)
+			}
+		})
+	}
+}
+
+func TestTakenOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, ca := newBroker(t, func(c *conn) {
+			c.accept(0)
+			time.Sleep(3 * time.Second)
+			_ = c.Conn.Close()
+		})
+		u, stop := start(t, b, newFifo(0), b.options(t, ca))
+		time.Sleep(time.Minute)
+		if st := u.Status(); st.ErrorKind != KindTakenOver || !strings.Contains(st.Error, "client id press-7") {
+			t.Errorf("%+v", st)
+		}
+		stop()
+	})
+}
+
+// An hour without a broker is some tries and one line in the log; a stable
+// connection starts the waits anew.
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		up := time.Now().Add(time.Hour)
+		b, ca := newBroker(t, func(c *conn) {
+			c.accept(0)
+			time.Sleep(2 * time.Minute)
+			_ = c.Conn.Close()
+		})
+		o := b.options(t, ca)
+		o.Log = slog.New(slog.NewTextHandler(&log, nil))
+		var tries []time.Time
+		o.Dial = func(ctx context.Context, n, a string) (net.Conn, error) {
+			tries = append(tries, time.Now())
+			if time.Now().Before(up) {
+				return nil, syscall.ECONNREFUSED
+			}
+			return b.dial(ctx, n, a)
+		}
+		_, stop := start(t, b, newFifo(0), o)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		// The mean wait is a minute once the cap of two is reached.
+		if len(tries) < 30 || len(tries) > 150 {
+			t.Errorf("%d tries in an hour", len(tries))
+		}
+		for i := 1; i < len(tries); i++ {
+			if d := tries[i].Sub(tries[i-1]); d > 2*time.Minute || i == 1 && d > time.Second {
+				t.Errorf("wait %d is %v", i, d)
+			}
+		}
+		if n := strings.Count(log.String(), "no connection"); n != 1 {
+			t.Errorf("%d lines in the log:\n%s", n, log.String())
+		}
+		time.Sleep(2*time.Minute + time.Second)
+		before := len(tries)
+		time.Sleep(2*time.Minute + time.Second)
+		if len(tries) == before {
+			t.Errorf("no quick retry after a stable connection")
+		}
+		stop()
+	})
+}
+
+type peer struct {
+	topics []string
+	mu     sync.Mutex
+	log    []string
+	pub    Publish
+}
+
+func (p *peer) Topics() []string { return p.topics }
+func (p *peer) note(s string)    { p.mu.Lock(); p.log = append(p.log, s); p.mu.Unlock() }
+func (p *peer) Connected(f Publish) {
+	p.note("connected")
+	p.mu.Lock()
+	p.pub = f
+	p.mu.Unlock()
+}
+func (p *peer) Disconnected()                  { p.note("disconnected") }
+func (p *peer) Receive(topic string, b []byte) { p.note(topic + " " + string(b)) }
+
+func TestPeerAndPresence(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		b, ca := newBroker(t, func(c *conn) {
+			if w := c.connect; !w.WillFlag || !w.WillRetain || w.WillQos != 1 || w.WillTopic != "presence/press-7" || string(w.WillMessage) != "false" || !w.CleanSession || w.Keepalive != 60 || w.ProtocolVersion != 4 {
+				t.Errorf("CONNECT %v", w)
+			}
+			c.accept(0)
+			c.answer(func(p *packets.PublishPacket) bool {
+				got = append(got, p.TopicName+" "+strconv.FormatBool(p.Retain)+" "+string(p.Payload))
+				c.puback(p.MessageID)
+				if p.TopicName == "up/8" {
+					m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+					m.TopicName, m.Payload = "down/8", []byte("hi")
+					c.write(m)
+				}
+				return true
+			})
+		})
+		p := &peer{}
+		for i := range 11 { // two SUBSCRIBEs
+			p.topics = append(p.topics, "down/"+strconv.Itoa(i))
+		}
+		o := b.options(t, ca)
+		o.Peer, o.PresenceTopic, o.Presence = p, "presence/press-7", func(on bool) []byte { return []byte(strconv.FormatBool(on)) }
+		_, stop := start(t, b, newFifo(1), o)
+		time.Sleep(time.Second)
+		if err := p.pub(t.Context(), "up/8", []byte("hello")); err != nil {
+			t.Error(err)
+		}
+		time.Sleep(time.Second)
+		stop()
+		if err := p.pub(t.Context(), "up/8", nil); err == nil {
+			t.Error("a publish on an ended connection succeeded")
+		}
+		want := []string{"presence/press-7 true true", "$tidemill/batch false 1", "up/8 false hello", "presence/press-7 true false"}
+		if !slices.Equal(got, want) {
+			t.Errorf("broker got %q", got)
+		}
+		if want := []string{"connected", "down/8 hi", "disconnected"}; !slices.Equal(p.log, want) {
+			t.Errorf("peer saw %q", p.log)
+		}
+	})
+}
+
+func TestExpand(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []string
+		q := newFifo(4)
+		b, ca := newBroker(t, func(c *conn) {
+			c.accept(0)
+			c.answer(func(p *packets.PublishPacket) bool {
+				got = append(got, p.TopicName)
+				if p.TopicName == "2/2" && c.n == 1 {
+					return false // the batch is not whole
+				}
+				c.puback(p.MessageID)
+				return true
+			})
+		})
+		o := b.options(t, ca)
+		o.Inflight = 1
+		o.Expand = func(batch []byte, publish func(string, []byte) error) error {
+			if string(batch) == "3" {
+				return errors.New("damaged")
+			}
+			for _, n := range []string{"/1", "/2", "/3"} {
+				if err := publish(string(batch)+n, nil); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		u, stop := start(t, b, q, o)
+		time.Sleep(10 * time.Second)
+		st := u.Status()
+		stop()
+		want := []string{"1/1", "1/2", "1/3", "2/1", "2/2", "2/1", "2/2", "2/3", "4/1", "4/2", "4/3"}
+		if !slices.Equal(got, want) || q.left() != 0 || st.Damaged != 1 || st.Acked != 4 {
+			t.Errorf("got %q, %d left, %+v", got, q.left(), st)
+		}
+	})
+}
+
+func TestQueueErrorEndsRun(t *testing.T) {
+	b, ca := newBroker(t, func(c *conn) { c.accept(0); c.answer(func(*packets.PublishPacket) bool { return true }) })
+	q := newFifo(0)
+	q.bad = errors.New("disk gone")
+	if err := New(q, b.options(t, ca)).Run(t.Context()); !errors.Is(err, q.bad) {
+		t.Errorf("Run: %v, want %v", err, q.bad)
+	}
+	b.wg.Wait()
+}
