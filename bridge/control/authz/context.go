@@ -44,6 +44,11 @@ func (c *Context) lookup(key string, connect bool) []string {
 	switch key {
 	case "iot:clientid":
 		return present(c.ClientID)
+	case "iot:certificateid":
+		if c.Certificate == nil {
+			return nil
+		}
+		return present(c.Certificate.ID)
 	case "aws:sourceip":
 		return present(c.SourceIP)
 	case "aws:securetransport":
