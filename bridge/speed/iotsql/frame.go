@@ -74,12 +74,12 @@ func (f *frame) release() {
 	clear(f.elems[:cap(f.elems)])
 	clear(f.stack[:cap(f.stack)])
 	clear(f.items[:cap(f.items)])
-	arena := f.arena[:0]
-	if cap(arena) > MaxOutput {
-		arena = nil
+	if cap(f.arena) > MaxOutput {
+		f.arena = nil
 	}
-	*f = frame{slots: f.slots[:0], vars: f.vars[:0], elems: f.elems[:0],
-		stack: f.stack[:0], items: f.items[:0], arena: arena}
+	f.slots, f.vars, f.elems = f.slots[:0], f.vars[:0], f.elems[:0]
+	f.stack, f.items, f.arena = f.stack[:0], f.items[:0], f.arena[:0]
+	f.prog, f.m, f.body, f.doc, f.err, f.trace = nil, nil, nil, docUnknown, nil, nil
 	frames.Put(f)
 }
 
@@ -168,13 +168,23 @@ func (f *frame) scanObject(p []byte, names []string) int {
 		return i + 1
 	}
 	for {
-		end, val := skipName(p, i)
-		if end < 0 {
-			return end
+		if i >= len(p) || p[i] != '"' {
+			return notJSON
 		}
-		key := p[i+1 : end-1]
-		if bytes.IndexByte(key, '\\') >= 0 {
-			key = unescape(nil, key)
+		var key []byte
+		val := plainRun(p, i+1)
+		if val+2 < len(p) && p[val] == '"' && p[val+1] == ':' && p[val+2] > ' ' { // the common way
+			key = p[i+1 : val]
+			val += 2
+		} else {
+			var end int
+			if end, val = skipName(p, i); end < 0 {
+				return end
+			}
+			key = p[i+1 : end-1]
+			if bytes.IndexByte(key, '\\') >= 0 {
+				key = unescape(nil, key)
+			}
 		}
 		if i = skipValue(p, val, MaxPayloadNesting-1); i < 0 {
 			return i
