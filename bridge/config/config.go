@@ -1,0 +1,209 @@
+// Package config is the bridge's configuration: one struct, filled from
+// defaults, then a TOML file, then the environment, then flags. It is strict:
+// unknown keys are refused and all wrong values are reported together.
+package config
+
+import (
+	_ "embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+// Sample is a commented configuration file that says the same as the defaults.
+//
+//go:embed bridge.toml
+var Sample string
+
+// A Config is what the bridge runs with. Paths are as written, seen from the
+// process's working directory.
+type Config struct {
+	DataDir string `toml:"data_dir"`
+	Account string `toml:"account"`
+	Region  string `toml:"region"`
+
+	MQTT    MQTT    `toml:"mqtt"`
+	Admin   Admin   `toml:"admin"`
+	Ingest  Ingest  `toml:"ingest"`
+	BridgeD BridgeD `toml:"bridge_d"`
+	Objects Objects `toml:"objects"`
+	Log     Log     `toml:"log"`
+}
+
+// MQTT is the device listener, always mutual TLS.
+type MQTT struct {
+	Listen         string   `toml:"listen"`
+	ServerNames    []string `toml:"server_names"`
+	ConnectTimeout Duration `toml:"connect_timeout"`
+	MaxPayload     Size     `toml:"max_payload"`
+	MaxInflight    int      `toml:"max_inflight"`
+	MaxQueue       Size     `toml:"max_queue"`
+	MaxConnections int      `toml:"max_connections"`
+}
+
+// Admin is where the bridge is looked after.
+type Admin struct {
+	Listen string `toml:"listen"` // metrics and health; "" for none
+	Socket string `toml:"socket"` // "" for DataDir/admin.sock
+}
+
+// Ingest is the log of everything that came in.
+type Ingest struct {
+	Shards    int      `toml:"shards"`
+	Retention Duration `toml:"retention"`
+	MaxBytes  Size     `toml:"max_bytes"`
+	Store     []string `toml:"store"`
+}
+
+// BridgeD is the folder of declarations.
+type BridgeD struct {
+	Dir string `toml:"dir"` // "" for DataDir/bridge.d
+}
+
+// Objects is the embedded object store.
+type Objects struct {
+	Dir string `toml:"dir"` // "" for DataDir/objects
+}
+
+// Log is how the bridge logs.
+type Log struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// SlogLevel returns the level in slog's terms.
+func (l Log) SlogLevel() slog.Level {
+	var v slog.Level
+	_ = v.UnmarshalText([]byte(l.Level)) // checked by Load
+	return v
+}
+
+// RulesDir is where topic rules are declared.
+func (c *Config) RulesDir() string { return filepath.Join(c.BridgeD.Dir, "rules") }
+
+// Default returns the configuration without a file.
+func Default() *Config {
+	return &Config{
+		DataDir: "tidemill-data", Account: "000000000000", Region: "eu-local-1",
+		MQTT: MQTT{Listen: ":8883", ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100,
+			MaxQueue: 4 << 20},
+		Admin:  Admin{Listen: "127.0.0.1:8081"},
+		Ingest: Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}},
+		Log:    Log{Level: "info", Format: "json"},
+	}
+}
+
+// A setting is one value that the environment or a flag may override.
+type setting struct {
+	key, env string
+	at       func(*Config) *string
+}
+
+// settings lists them; each flag is named after its key.
+var settings = []setting{
+	{"data_dir", "TIDEMILL_BRIDGE_DATA_DIR", func(c *Config) *string { return &c.DataDir }},
+	{"mqtt.listen", "TIDEMILL_BRIDGE_MQTT_LISTEN", func(c *Config) *string { return &c.MQTT.Listen }},
+	{"admin.listen", "TIDEMILL_BRIDGE_ADMIN_LISTEN", func(c *Config) *string { return &c.Admin.Listen }},
+	{"admin.socket", "TIDEMILL_BRIDGE_ADMIN_SOCKET", func(c *Config) *string { return &c.Admin.Socket }},
+	{"objects.dir", "TIDEMILL_BRIDGE_OBJECTS_DIR", func(c *Config) *string { return &c.Objects.Dir }},
+	{"log.level", "TIDEMILL_BRIDGE_LOG_LEVEL", func(c *Config) *string { return &c.Log.Level }},
+}
+
+// Load reads the file at path, if path is not empty, over the defaults, then
+// the environment as env answers it, then overrides by key. All errors are
+// returned together, each beginning with its key.
+func Load(path string, env func(string) string, overrides map[string]string) (*Config, error) {
+	c := Default()
+	var errs []error
+	if path != "" {
+		meta, err := toml.DecodeFile(path, c)
+		if err != nil {
+			return nil, fmt.Errorf("config: %w", err)
+		}
+		for _, k := range meta.Undecoded() {
+			errs = append(errs, fmt.Errorf("%s: unknown key", k))
+		}
+	}
+	for _, s := range settings {
+		if v := env(s.env); v != "" {
+			*s.at(c) = v
+		}
+		if v, ok := overrides[s.key]; ok {
+			*s.at(c) = v
+		}
+	}
+	if c.Admin.Socket == "" {
+		c.Admin.Socket = filepath.Join(c.DataDir, "admin.sock")
+	}
+	if c.BridgeD.Dir == "" {
+		c.BridgeD.Dir = filepath.Join(c.DataDir, "bridge.d")
+	}
+	if c.Objects.Dir == "" {
+		c.Objects.Dir = filepath.Join(c.DataDir, "objects")
+	}
+	if err := errors.Join(append(errs, c.check()...)...); err != nil {
+		if path == "" {
+			path = "defaults, environment and flags"
+		}
+		return nil, fmt.Errorf("config %s:\n%w", path, err)
+	}
+	return c, nil
+}
+
+// check returns all that is wrong with the values.
+func (c *Config) check() (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if c.DataDir == "" {
+		bad("data_dir: empty, want a folder")
+	}
+	if len(c.Account) != 12 || strings.Trim(c.Account, "0123456789") != "" {
+		bad("account: %q, want 12 digits", c.Account)
+	}
+	if c.Region == "" || strings.Trim(c.Region, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+		bad("region: %q, want letters, digits and hyphens", c.Region)
+	}
+	if !strings.Contains(c.MQTT.Listen, ":") {
+		bad("mqtt.listen: %q, want host:port or :port", c.MQTT.Listen)
+	}
+	if c.Admin.Listen != "" && !strings.Contains(c.Admin.Listen, ":") {
+		bad("admin.listen: %q, want host:port, or empty for none", c.Admin.Listen)
+	}
+	if d := c.MQTT.ConnectTimeout; d < Duration(time.Second) || d > Duration(10*time.Minute) {
+		bad("mqtt.connect_timeout: %v, want 1s to 10m", d)
+	}
+	if n := c.MQTT.MaxPayload; n < 1<<10 || n > 256<<20-64<<10 {
+		bad("mqtt.max_payload: %d, want 1 KiB to 255 MiB", n)
+	}
+	if n := c.MQTT.MaxInflight; n < 1 || n > 65535 {
+		bad("mqtt.max_inflight: %d, want 1 to 65535", n)
+	}
+	if n := c.MQTT.MaxQueue; n < 64<<10 {
+		bad("mqtt.max_queue: %d, want at least 64 KiB", n)
+	}
+	if n := c.MQTT.MaxConnections; n < 0 {
+		bad("mqtt.max_connections: %d, want 0 for no limit, or more", n)
+	}
+	if n := c.Ingest.Shards; n < 1 || n > 256 {
+		bad("ingest.shards: %d, want 1 to 256", n)
+	}
+	if d := c.Ingest.Retention; d < Duration(time.Minute) {
+		bad("ingest.retention: %v, want at least 1m", d)
+	}
+	if n := c.Ingest.MaxBytes; n != 0 && n < 64<<20 {
+		bad("ingest.max_bytes: %d, want at least 64 MiB, or 0 for no limit", n)
+	}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+		bad("log.level: %q, want debug, info, warn or error", c.Log.Level)
+	}
+	if !slices.Contains([]string{"json", "text"}, c.Log.Format) {
+		bad("log.format: %q, want json or text", c.Log.Format)
+	}
+	return errs
+}
