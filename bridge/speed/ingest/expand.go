@@ -1,0 +1,118 @@
+package ingest
+
+import (
+	"encoding/binary"
+
+	"github.com/tidemill/tidemill/agent/telemetry"
+)
+
+// publishBatch takes a batch of readings.
+func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done func(error)) {
+	h, err := telemetry.DecodeHeader(m.Payload)
+	switch {
+	case err != nil:
+		in.quarantine(m, err.Error(), done)
+		return
+	case m.Thing == "":
+		in.quarantine(m, "the client is no thing", done)
+		return
+	case h.Seq == 0:
+		in.quarantine(m, "sequence 0", done)
+		return
+	}
+	l := in.lanes.get(laneKey{m.Thing, h.Spool})
+	l.order.Lock()
+	v, f, mark, err := l.decide(in.store, h.Seq, done)
+	if err != nil || v != isNew {
+		l.order.Unlock()
+		in.lanes.put(l)
+		switch {
+		case err != nil:
+			done(err)
+		case v == isKnown:
+			in.counts.duplicates.Add(1)
+			done(nil)
+		default:
+			in.counts.duplicates.Add(1)
+		}
+		return
+	}
+
+	w := in.work(done)
+	w.lane, w.flight = l, f // finish gives them back
+	var msgs []Message
+	b, err := telemetry.Decode(m.Payload)
+	if err != nil {
+		// The mark moves on with it, so that it is kept aside once.
+		in.setAside(w, m, err.Error())
+	} else {
+		in.counts.batches.Add(1)
+		in.counts.batchBytes.Add(uint64(len(m.Payload)))
+		msgs = in.expand(w, m, b, may)
+	}
+	w.batch.Set(l.key.markKey(), binary.BigEndian.AppendUint64(nil, mark))
+	taken := w.commit()
+	l.order.Unlock()
+	if taken {
+		for i := range msgs {
+			in.deliver(&msgs[i])
+		}
+	}
+}
+
+// expand adds a record for each reading that policy allows, and returns the
+// messages to deliver.
+func (in *Ingest) expand(w *work, m *Message, b *telemetry.Batch, may func(topic string) bool) []Message {
+	shard, key := in.shardOf(m), m.key()
+	n := b.Readings()
+	var msgs []Message
+	var text []byte // of all payloads: subscribers may keep them, so it isn't used again
+	if in.opts.Deliver != nil {
+		msgs = make([]Message, 0, n)
+		text = make([]byte, 0, 4*len(m.Payload)+32*n)
+	}
+	taken := 0
+	for i := range b.Series {
+		s := &b.Series[i]
+		topic := "dt/" + m.Thing + "/" + s.Sensor
+		if may != nil && !may(topic) {
+			in.counts.refused.Add(uint64(len(s.Times)))
+			in.warn.say("policy refuses readings, they are dropped", m.Thing, topic, "principal", m.Principal)
+			continue
+		}
+		taken += len(s.Times)
+		stores := in.stores(topic)
+		for j := range s.Times {
+			r := *m
+			r.Topic = topic
+			r.Trace = newTrace()
+			from := len(text)
+			text = s.AppendJSON(text, j)
+			r.Payload = text[from:len(text):len(text)]
+			if stores {
+				w.add(Stream, shard, key, &r)
+			}
+			if in.opts.Deliver != nil {
+				msgs = append(msgs, r)
+			} else {
+				text = text[:0]
+			}
+		}
+	}
+	in.counts.messages.Add(uint64(taken))
+	in.counts.readings.Add(uint64(taken))
+	return msgs
+}
+
+// quarantine keeps a batch aside that has no usable sequence.
+func (in *Ingest) quarantine(m *Message, why string, done func(error)) {
+	w := in.work(done)
+	in.setAside(w, m, why)
+	w.commit()
+}
+
+func (in *Ingest) setAside(w *work, m *Message, why string) {
+	in.counts.quarantined.Add(1)
+	in.warn.say("batch is unreadable, kept aside in "+Quarantine, m.key(), m.Topic, "client", m.ClientID, "why", why)
+	w.add(Quarantine, 0, m.key(), m)
+}

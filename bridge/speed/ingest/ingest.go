@@ -1,0 +1,195 @@
+// Package ingest puts what devices publish into the ingest log, so that an
+// acknowledgement means durable and each reading takes effect once.
+//
+// A batch of readings (topic $tidemill/batch) is expanded to one message for
+// each reading, on the reading's own topic dt/{thing}/{sensor}, which policy
+// and rules then see. Every other publish is one message. All messages of one
+// publish go in one atomic commit to one shard, chosen by the thing's name, so
+// each thing's order holds.
+//
+// A batch is known by (thing, spool, sequence). The highest sequence of each
+// spool is committed with the records it covers, so a batch that is sent again
+// is stored once, before and after a crash, and its copy is acknowledged only
+// when the first is durable. Sequences may have gaps: a spool that was full
+// drops its oldest batches.
+//
+// Two things are acknowledged though they are not in the log, since sending
+// them again can't help, and the device would do so for ever, behind it
+// everything else:
+//   - readings on a topic that policy refuses: counted and logged;
+//   - batches that can't be read, or that come from a client that is no thing:
+//     counted, logged, and kept as they came in the stream $quarantine.
+//
+// Messages are delivered to subscribers when they are queued, not when they
+// are synced. After a crash in between, a device sends its message again and
+// subscribers see it twice, as QoS 1 allows.
+package ingest
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+const (
+	// Stream is the ingest log.
+	Stream = "$ingest"
+
+	// Quarantine is the stream of batches that could not be read: one record
+	// each, a Message with the batch as its payload.
+	Quarantine = "$quarantine"
+)
+
+// Options of an Ingest. The zero value is good for use.
+type Options struct {
+	// Shards of the ingest log if it has to be made; 0: 16.
+	Shards int
+
+	// Deliver is called for each accepted message, by Publish, after it was
+	// queued and in the order of Publish's calls for a client. It isn't called
+	// for copies. It may keep the message, but not change it.
+	Deliver func(*Message)
+
+	// Store says whether messages on topic are logged; nil: all. The others
+	// are acknowledged at once and delivered.
+	Store func(topic string) bool
+
+	// Lanes is how many spools' marks are kept in memory, about 200 bytes
+	// each; others are read from the store. 0: 100,000.
+	Lanes int
+
+	Log *slog.Logger     // nil: nothing is logged
+	Now func() time.Time // nil: time.Now
+}
+
+// An Ingest is the way into the log. Its methods may be called from several
+// goroutines.
+type Ingest struct {
+	store  *streams.Store
+	opts   Options
+	shards int
+	lanes  lanes
+	warn   warnings
+	counts counts
+	spare  sync.Pool // *work
+}
+
+// New returns an Ingest that writes to store, and makes the streams it needs.
+// The store need not run yet.
+func New(store *streams.Store, o Options) (*Ingest, error) {
+	if o.Shards == 0 {
+		o.Shards = 16
+	}
+	if o.Lanes == 0 {
+		o.Lanes = 100_000
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	err := store.Create(Stream, streams.Config{Shards: o.Shards})
+	if err != nil && !errors.Is(err, streams.ErrExists) {
+		return nil, fmt.Errorf("ingest: %w", err)
+	}
+	// Kept for a look by a person, and bounded whatever a broken or hostile
+	// device sends.
+	err = store.Create(Quarantine, streams.Config{Shards: 1, Retention: 30 * 24 * time.Hour, MaxBytes: 64 << 20})
+	if err != nil && !errors.Is(err, streams.ErrExists) {
+		return nil, fmt.Errorf("ingest: %w", err)
+	}
+	info, err := store.Describe(Stream)
+	if err != nil {
+		return nil, fmt.Errorf("ingest: %w", err)
+	}
+	in := &Ingest{
+		store: store, opts: o, shards: info.Shards,
+		lanes: lanes{max: o.Lanes, hot: map[laneKey]*lane{}, cold: map[laneKey]*lane{}},
+		warn:  warnings{log: o.Log, now: o.Now, seen: map[string]time.Time{}},
+	}
+	in.spare.New = func() any { return newWork(in) }
+	return in, nil
+}
+
+// Publish takes one publish of a client whose policy allowed its topic. may is
+// asked for the topics inside a batch; nil allows all. done is called once,
+// with nil when the message is durable, or needs no storing; it is called by
+// the committer or before Publish returns, and must not block. Publish blocks
+// while the store's queue is full. m and its payload must not change after.
+func (in *Ingest) Publish(m *Message, may func(topic string) bool, done func(error)) {
+	if m.Time == 0 {
+		m.Time = in.opts.Now().UnixMilli()
+	}
+	if m.Trace == [16]byte{} {
+		m.Trace = newTrace()
+	}
+	if m.Topic == telemetry.Topic {
+		in.publishBatch(m, may, done)
+		return
+	}
+	in.counts.messages.Add(1)
+	if !in.stores(m.Topic) {
+		in.deliver(m)
+		done(nil)
+		return
+	}
+	w := in.work(done)
+	w.add(Stream, in.shardOf(m), m.key(), m)
+	if w.commit() {
+		in.deliver(m)
+	}
+}
+
+// Stage adds m to b, so that it is committed with b: for a rule that
+// republishes, whose read position is in the same batch. It isn't delivered;
+// that is for the caller to do. Without a Time or Trace it gets one.
+func (in *Ingest) Stage(b *streams.Batch, m *Message) {
+	if m.Time == 0 {
+		m.Time = in.opts.Now().UnixMilli()
+	}
+	if m.Trace == [16]byte{} {
+		m.Trace = newTrace()
+	}
+	if !in.stores(m.Topic) {
+		return
+	}
+	in.counts.messages.Add(1)
+	b.Append(Stream, in.shardOf(m), streams.Record{Time: m.Time, Key: m.key(), Data: m.AppendRecord(nil)})
+}
+
+func (in *Ingest) stores(topic string) bool { return in.opts.Store == nil || in.opts.Store(topic) }
+
+func (in *Ingest) deliver(m *Message) {
+	if in.opts.Deliver != nil {
+		in.opts.Deliver(m)
+	}
+}
+
+func (in *Ingest) shardOf(m *Message) int { return streams.ShardOf(m.key(), in.shards) }
+
+// key is what order is kept for: the thing, else the client, else the topic
+// (the bridge's own messages have no client).
+func (m *Message) key() string {
+	k := m.Topic
+	switch {
+	case m.Thing != "":
+		k = m.Thing
+	case m.ClientID != "":
+		k = m.ClientID
+	}
+	return k[:min(len(k), streams.MaxKey)]
+}
+
+func newTrace() (t [16]byte) {
+	binary.LittleEndian.PutUint64(t[:], rand.Uint64())
+	binary.LittleEndian.PutUint64(t[8:], rand.Uint64())
+	return t
+}

@@ -1,0 +1,90 @@
+package ingest
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// A work is one publish on its way to the log. It is used again, so that a
+// publish costs few allocations.
+type work struct {
+	in       *Ingest
+	batch    *streams.Batch
+	record   []byte // scratch
+	finished func(error)
+
+	done   func(error)
+	lane   *lane // nil unless a batch
+	flight *flight
+	began  time.Time
+	failed atomic.Bool
+	holds  atomic.Int32 // commit's and finish's
+}
+
+func newWork(in *Ingest) *work {
+	w := &work{in: in, batch: in.store.NewBatch()}
+	w.finished = w.finish
+	return w
+}
+
+func (in *Ingest) work(done func(error)) *work {
+	w := in.spare.Get().(*work)
+	w.done, w.began = done, time.Now()
+	return w
+}
+
+// add puts a message's record into the batch.
+func (w *work) add(stream string, shard int, key string, m *Message) {
+	w.record = m.AppendRecord(w.record[:0])
+	w.batch.Append(stream, shard, streams.Record{Time: m.Time, Key: key, Data: w.record})
+}
+
+// commit queues the batch. It says whether it was taken, as far as is known
+// when it returns.
+func (w *work) commit() bool {
+	w.holds.Store(2)
+	w.in.store.CommitAsync(w.batch, w.finished)
+	ok := !w.failed.Load()
+	w.release()
+	return ok
+}
+
+// finish is called with the outcome of the commit.
+func (w *work) finish(err error) {
+	c := &w.in.counts
+	if err != nil {
+		w.failed.Store(true)
+		c.failed.Add(1)
+	} else {
+		c.durable.Add(1)
+		c.durableTime.Add(int64(time.Since(w.began)))
+	}
+	var copies []func(error)
+	if w.lane != nil {
+		copies = w.lane.land(w.flight, err)
+		w.in.lanes.put(w.lane)
+	}
+	w.done(err)
+	for _, done := range copies {
+		done(err)
+	}
+	w.release()
+}
+
+// maxKept is the scratch memory that a work keeps for its next use.
+const maxKept = 256 << 10
+
+func (w *work) release() {
+	if w.holds.Add(-1) > 0 {
+		return
+	}
+	if w.batch.Bytes() > maxKept || cap(w.record) > maxKept {
+		return // the garbage collector's
+	}
+	w.batch.Reset()
+	w.done, w.lane, w.flight = nil, nil, nil
+	w.failed.Store(false)
+	w.in.spare.Put(w)
+}
