@@ -9,6 +9,12 @@
 // difference between what the cloud is known to hold and what the device
 // holds, so a day offline costs one message.
 //
+// Every doubt about what the cloud holds (a new connection, a gap in the
+// versions, an answer that does not come) ends in one way: get the document,
+// join it with the local one leaf by leaf against the last common document,
+// apply, and send what is left. A place changed on both ends is the device's
+// in reported and the cloud's in desired.
+//
 // Use: New, Handle for each property, then Run in a goroutine of the caller;
 // on each connection subscribe to Topics, then call Connected, hand every
 // message on those topics to Receive, and call Disconnected when it is lost.

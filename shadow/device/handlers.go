@@ -1,0 +1,183 @@
+package device
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/tidemill/tidemill/shadow"
+)
+
+// A route is a handler and the pattern of places it is for.
+type route struct {
+	pattern []string
+	h       Handler
+}
+
+// Handle registers h for the places in desired that pattern names: keys
+// joined by dots, "*" for any one key, such as "sensors.*.every". h gets the
+// whole desired value found at such a place. Of two patterns that fit, the
+// one with a key where the other has "*" counts, from the left. Handle panics
+// if a shorter or equal pattern already covers the same places, and must not
+// be called after Run.
+func (d *Device) Handle(pattern string, h Handler) {
+	p := strings.Split(pattern, ".")
+	if slices.Contains(p, "") {
+		panic(fmt.Sprintf("shadow device: pattern %q has an empty key", pattern))
+	}
+	for _, r := range d.routes {
+		overlap := true
+		for i := range min(len(p), len(r.pattern)) {
+			overlap = overlap && (p[i] == r.pattern[i] || p[i] == "*" || r.pattern[i] == "*")
+		}
+		if overlap && (len(p) != len(r.pattern) || slices.Equal(p, r.pattern)) {
+			panic(fmt.Sprintf("shadow device: pattern %q covers the places of %q", pattern, strings.Join(r.pattern, ".")))
+		}
+	}
+	d.routes = append(d.routes, route{p, h})
+	// A key sorts before "*", so the first match is the right one.
+	slices.SortFunc(d.routes, func(a, b route) int {
+		return slices.CompareFunc(a.pattern, b.pattern, func(x, y string) int {
+			switch {
+			case x == y:
+				return 0
+			case x == "*":
+				return 1
+			case y == "*":
+				return -1
+			}
+			return strings.Compare(x, y)
+		})
+	})
+}
+
+func (d *Device) routeOf(path []string) Handler {
+	for _, r := range d.routes {
+		if len(r.pattern) == len(path) && slices.EqualFunc(r.pattern, path, func(p, k string) bool { return p == "*" || p == k }) {
+			return r.h
+		}
+	}
+	return nil
+}
+
+// A place is a value in desired that has a handler.
+type place struct {
+	path []string
+	want any
+	h    Handler
+}
+
+func (p place) key() string { return strings.Join(p.path, ".") }
+
+// places lists those of tree, in order of their names.
+func (d *Device) places(out []place, tree map[string]any, path []string) []place {
+	keys := make([]string, 0, len(tree))
+	for k := range tree {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	for _, k := range keys {
+		at := append(path[:len(path):len(path)], k)
+		if h := d.routeOf(at); h != nil {
+			out = append(out, place{at, tree[k], h})
+		} else if m, ok := tree[k].(map[string]any); ok {
+			out = d.places(out, m, at)
+		}
+	}
+	return out
+}
+
+// maxErrorText bounds a refusal in reported, in bytes.
+const maxErrorText = 200
+
+// apply calls the handlers of all places where desired and reported differ,
+// or of all places, and reports what comes of it.
+func (l *link) apply(ctx context.Context, all bool) {
+	d := l.d
+	s := d.seen.Load()
+	l.applied = s
+	var patch map[string]any
+	refused := make(map[string]bool)
+	places := d.places(nil, s.desired, nil)
+	for _, p := range places {
+		key := p.key()
+		tried, ok := l.tried[key]
+		same := ok && shadow.Equal(tried, p.want)
+		differs := shadow.Delta(shadow.Nest(p.want, p.path...), s.reported) != nil
+		if !all && (same || !differs) {
+			if !differs {
+				delete(l.tried, key)
+			} else if _, bad := shadow.At(s.reported, d.o.ErrorKey, key); bad {
+				refused[key] = true
+			}
+			continue
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		now, err := p.h.Apply(ctx, p.path, p.want)
+		if err == nil {
+			if now == nil {
+				now = p.want
+			}
+			now, err = shadow.From(now)
+		}
+		if err != nil {
+			text := err.Error()
+			if len(text) > maxErrorText {
+				text = text[:maxErrorText]
+			}
+			d.o.Log.Warn("desired value refused", "property", key, "err", err)
+			l.tried[key], refused[key] = p.want, true
+			patch = overlay(patch, shadow.Nest(strings.ToValidUTF8(text, ""), d.o.ErrorKey, key))
+			continue
+		}
+		is := shadow.Nest(now, p.path...)
+		patch = overlay(patch, is)
+		delete(l.tried, key)
+		if shadow.Delta(shadow.Nest(p.want, p.path...), shadow.Merge(s.reported, is)) != nil {
+			l.tried[key] = p.want // applied in part: not again with the same value
+		}
+	}
+	// Refusals of values that are no longer desired, or applied now.
+	if old, _ := s.reported[d.o.ErrorKey].(map[string]any); len(old) > 0 {
+		removed := make(map[string]any)
+		for key := range old {
+			if !refused[key] {
+				removed[key] = nil
+			}
+		}
+		switch {
+		case len(removed) == len(old) && len(refused) == 0:
+			patch = overlay(patch, map[string]any{d.o.ErrorKey: nil})
+		case len(removed) > 0:
+			patch = overlay(patch, map[string]any{d.o.ErrorKey: removed})
+		}
+	}
+	if len(patch) == 0 {
+		return
+	}
+	if err := d.Report(patch); err != nil {
+		d.o.Log.Error("report of applied values failed", "err", err)
+	}
+}
+
+// overlay joins two patches without losing the nulls of either, which Merge
+// would take as removals.
+func overlay(a, b map[string]any) map[string]any {
+	out := make(map[string]any, len(a)+len(b))
+	for k, v := range a {
+		out[k] = v
+	}
+	for k, v := range b {
+		x, isA := out[k].(map[string]any)
+		y, isB := v.(map[string]any)
+		if isA && isB {
+			out[k] = overlay(x, y)
+			continue
+		}
+		out[k] = v
+	}
+	return out
+}
