@@ -69,7 +69,7 @@ func check(in io.ReaderAt, size int64) (lastLost bool, err error) {
 		}
 	}
 	last := []byte(nil)
-	if err := c.walk(root, &last, nil, 0, true); err != nil {
+	if err := c.walk(root, &last, nil, nil, 0, true); err != nil {
 		return false, err
 	}
 	return c.tail, nil
@@ -160,8 +160,9 @@ func (c *checker) freelist(id uint64) error {
 }
 
 // walk checks the tree below page id. Its keys must lie above *last, which it
-// moves on, and below limit, if there is one.
-func (c *checker) walk(id uint64, last *[]byte, limit []byte, depth int, buckets bool) error {
+// moves on, not below from, and below limit, where these are not nil: what
+// bbolt demands when it looks for the free pages (tx_check.go).
+func (c *checker) walk(id uint64, last *[]byte, from, limit []byte, depth int, buckets bool) error {
 	if depth > maxDepth {
 		return damaged("page %d: tree too deep", id)
 	}
@@ -170,7 +171,7 @@ func (c *checker) walk(id uint64, last *[]byte, limit []byte, depth int, buckets
 		return err
 	}
 	if order.Uint16(b[8:]) != flagBranch {
-		return c.leaf(b, id, last, limit, depth, buckets)
+		return c.leaf(b, id, last, from, limit, depth, buckets)
 	}
 	n := int(order.Uint16(b[10:]))
 	if n == 0 || boltPageHeader+n*boltElement > len(b) {
@@ -180,9 +181,12 @@ func (c *checker) walk(id uint64, last *[]byte, limit []byte, depth int, buckets
 		at := boltPageHeader + i*boltElement
 		return piece(b, id, at, uint64(order.Uint32(b[at:])), uint64(order.Uint32(b[at+4:])))
 	}
-	from, err := key(0)
+	at, err := key(0)
 	if err != nil {
 		return err
+	}
+	if from != nil && bytes.Compare(at, from) < 0 {
+		return damaged("branch page %d: keys out of order", id)
 	}
 	for i := range n {
 		to := limit
@@ -190,20 +194,20 @@ func (c *checker) walk(id uint64, last *[]byte, limit []byte, depth int, buckets
 			if to, err = key(i + 1); err != nil {
 				return err
 			}
-			if bytes.Compare(from, to) >= 0 {
-				return damaged("branch page %d: keys out of order", id)
-			}
 		}
-		if err := c.walk(order.Uint64(b[boltPageHeader+i*boltElement+8:]), last, to, depth+1, buckets); err != nil {
+		if i > 0 && bytes.Compare(at, *last) <= 0 || to != nil && bytes.Compare(at, to) >= 0 {
+			return damaged("branch page %d: keys out of order", id)
+		}
+		if err := c.walk(order.Uint64(b[boltPageHeader+i*boltElement+8:]), last, at, to, depth+1, buckets); err != nil {
 			return err
 		}
-		from = to
+		at = to
 	}
 	return nil
 }
 
 // leaf checks a leaf page, also an inline one.
-func (c *checker) leaf(b []byte, id uint64, last *[]byte, limit []byte, depth int, buckets bool) error {
+func (c *checker) leaf(b []byte, id uint64, last *[]byte, from, limit []byte, depth int, buckets bool) error {
 	n := int(order.Uint16(b[10:]))
 	if order.Uint16(b[8:]) != flagLeaf || boltPageHeader+n*boltElement > len(b) {
 		return damaged("page %d: kind %#x with %d elements", id, order.Uint16(b[8:]), n)
@@ -216,7 +220,7 @@ func (c *checker) leaf(b []byte, id uint64, last *[]byte, limit []byte, depth in
 		if err != nil {
 			return err
 		}
-		if *last != nil && bytes.Compare(*last, key) >= 0 || limit != nil && bytes.Compare(key, limit) >= 0 {
+		if *last != nil && bytes.Compare(*last, key) >= 0 || from != nil && bytes.Compare(key, from) < 0 || limit != nil && bytes.Compare(key, limit) >= 0 {
 			return damaged("page %d: keys out of order", id)
 		}
 		*last = append((*last)[:0], key...)
@@ -235,11 +239,11 @@ func (c *checker) leaf(b []byte, id uint64, last *[]byte, limit []byte, depth in
 		value := b[start : start+vsize]
 		var inner []byte
 		if root := order.Uint64(value); root != 0 {
-			err = c.walk(root, &inner, nil, depth+1, false)
+			err = c.walk(root, &inner, nil, nil, depth+1, false)
 		} else if vsize < boltBucket+boltPageHeader {
 			err = damaged("page %d: inline bucket of %d bytes", id, vsize)
 		} else {
-			err = c.leaf(value[boltBucket:], id, &inner, nil, depth+1, false)
+			err = c.leaf(value[boltBucket:], id, &inner, nil, nil, depth+1, false)
 		}
 		if err != nil {
 			return err

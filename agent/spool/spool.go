@@ -86,7 +86,8 @@ type Options struct {
 	FlushEvery time.Duration
 	// MaxBytes limits the payload bytes in the file: 0 means DefaultMaxBytes,
 	// the least is MinMaxBytes, on 32-bit machines the most is 256 MiB. The
-	// file itself may be twice as large, since bbolt writes whole pages.
+	// file itself gets up to 2.3 times as large (measured, batches of 1 KB), since
+	// bbolt writes whole pages, and never shrinks.
 	MaxBytes int64
 	// MaxAge drops batches flushed longer ago: 0 means no limit. It acts while
 	// Clock is not ClockUnsynced, and on batches that were flushed so, under a
