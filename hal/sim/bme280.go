@@ -197,7 +197,7 @@ func (c *BME280) convert(at time.Time) {
 
 	t := c.filter.next(0, coef, inverse(1<<20-1, air.Temperature*5120, false, c.cal.temperature))
 	t = quantize(t, osrsT, coef)
-	fine := c.cal.temperature(float64(t))
+	fine := c.cal.fine(t)
 	p := c.filter.next(1, coef, inverse(1<<20-1, air.Pressure, true, func(adc float64) float64 {
 		return c.cal.pressure(adc, fine)
 	}))

@@ -74,6 +74,16 @@ func (c *calibration) temperature(adc float64) (tFine float64) {
 	return v1 + d*d*float64(c.t3)
 }
 
+// fine is t_fine as the datasheet's integer form has it (section 4.2.3), which
+// leaves out the lowest bits of the ADC value: up to 0.003 °C, and through the
+// other compensations 0.5 Pa. Bosch's reference driver and periph's compute
+// pressure and humidity with this one, so a chip is true with it.
+func (c *calibration) fine(adc int) float64 {
+	v1 := (int64(adc)>>3 - int64(c.t1)<<1) * int64(c.t2) >> 11
+	d := int64(adc)>>4 - int64(c.t1)
+	return float64(v1 + (d*d>>12)*int64(c.t3)>>14)
+}
+
 // pressure returns Pa for a 20-bit ADC value.
 func (c *calibration) pressure(adc, tFine float64) float64 {
 	v1 := tFine/2 - 64000

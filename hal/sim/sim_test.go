@@ -1,0 +1,365 @@
+package sim
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tidemill/tidemill/hal"
+)
+
+// The worked example of the BMP280 datasheet, section 3.12.
+func TestDatasheetExample(t *testing.T) {
+	fine := typical.temperature(519888)
+	if got := fine / 5120; math.Abs(got-25.08) > 0.005 {
+		t.Errorf("temperature %.3f, want 25.08", got)
+	}
+	if got := typical.pressure(415148, fine); math.Abs(got-100653.27) > 0.1 {
+		t.Errorf("pressure %.2f, want 100653.27", got)
+	}
+}
+
+// For chips of many seeds the physical range lies within the converters' one,
+// and the inverse finds the value again.
+func TestInverse(t *testing.T) {
+	for seed := range uint64(200) {
+		c := newCalibration(seed)
+		for _, temp := range []float64{-40, -7.3, 0, 21.5, 60, 85} {
+			adc := inverse(1<<20-1, temp*5120, false, c.temperature)
+			fine := c.temperature(float64(adc))
+			if math.Abs(fine/5120-temp) > 0.001 {
+				t.Fatalf("seed %d: %v °C came back as %v", seed, temp, fine/5120)
+			}
+			for _, want := range []float64{30000, 87654, 101325, 110000} {
+				adc := inverse(1<<20-1, want, true, func(a float64) float64 { return c.pressure(a, fine) })
+				if got := c.pressure(float64(adc), fine); math.Abs(got-want) > 0.1 {
+					t.Fatalf("seed %d, %v °C: %v Pa came back as %v", seed, temp, want, got)
+				}
+			}
+			for _, want := range []float64{0, 33.3, 100} {
+				adc := inverse(1<<16-1, want, false, func(a float64) float64 { return c.humidity(a, fine) })
+				if got := c.humidity(float64(adc), fine); math.Abs(got-want) > 0.005 {
+					t.Fatalf("seed %d, %v °C: %v %%RH came back as %v", seed, temp, want, got)
+				}
+			}
+		}
+	}
+}
+
+func TestWeather(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	lo := Env{math.Inf(1), math.Inf(1), math.Inf(1)}
+	hi := Env{math.Inf(-1), math.Inf(-1), math.Inf(-1)}
+	a, again, other := Weather(7), Weather(7), Weather(8)
+	same := 0
+	for at := start; at.Before(start.AddDate(1, 0, 0)); at = at.Add(17 * time.Minute) {
+		e := a(at)
+		if e != again(at) {
+			t.Fatalf("%v: the same seed differs", at)
+		}
+		if e == other(at) {
+			same++
+		}
+		if n := a(at.Add(time.Second)); math.Abs(n.Temperature-e.Temperature) > 0.2 || math.Abs(n.Pressure-e.Pressure) > 10 {
+			t.Fatalf("%v: jumps from %v to %v within a second", at, e, n)
+		}
+		lo = Env{min(lo.Temperature, e.Temperature), min(lo.Humidity, e.Humidity), min(lo.Pressure, e.Pressure)}
+		hi = Env{max(hi.Temperature, e.Temperature), max(hi.Humidity, e.Humidity), max(hi.Pressure, e.Pressure)}
+	}
+	t.Logf("a year: %+v to %+v", lo, hi)
+	if same > 0 {
+		t.Errorf("two seeds agree %d times", same)
+	}
+	if lo.Temperature < -30 || hi.Temperature > 45 || lo.Humidity < 5 || hi.Humidity > 100 || lo.Pressure < 95000 || hi.Pressure > 106000 {
+		t.Errorf("no weather: %+v to %+v", lo, hi)
+	}
+	if hi.Temperature-lo.Temperature < 15 || hi.Pressure-lo.Pressure < 1500 || hi.Humidity-lo.Humidity < 20 {
+		t.Errorf("too still: %+v to %+v", lo, hi)
+	}
+}
+
+func get(t *testing.T, c Chip, reg byte, n int) []byte {
+	t.Helper()
+	b := make([]byte, n)
+	if err := c.Tx([]byte{reg}, b); err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func put(t *testing.T, c Chip, w ...byte) {
+	t.Helper()
+	if err := c.Tx(w, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var skippedAll = []byte{0x80, 0, 0, 0x80, 0, 0, 0x80, 0}
+
+func TestForcedMode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := NewBME280(1, Constant(Env{20, 50, 100000}), nil)
+		if id := get(t, c, regID, 1); id[0] != 0x60 {
+			t.Fatalf("id %x", id)
+		}
+		if d := get(t, c, regData, 8); !bytes.Equal(d, skippedAll) {
+			t.Fatalf("data after power-on %x", d)
+		}
+		put(t, c, regCtrlHum, 1, regCtrlMeas, 1<<5|1<<2|1)
+		if s := get(t, c, regStatus, 1); s[0]&measuring == 0 {
+			t.Error("not measuring after the start")
+		}
+		if d := get(t, c, regData, 8); !bytes.Equal(d, skippedAll) {
+			t.Errorf("data while it measures %x", d)
+		}
+		time.Sleep(8 * time.Millisecond) // 1 + 2 + 2.5 + 2.5 ms
+		if s := get(t, c, regStatus, 1); s[0]&measuring != 0 {
+			t.Error("still measuring after 8 ms")
+		}
+		d := get(t, c, regData, 8)
+		if d[2] != 0 || d[5] != 0 {
+			t.Errorf("16-bit data %x has more bits", d)
+		}
+		if m := get(t, c, regCtrlMeas, 1); m[0] != 1<<5|1<<2 {
+			t.Errorf("ctrl_meas %x, want sleep", m)
+		}
+		// A humidity setting alone takes no effect (section 5.4.3).
+		put(t, c, regCtrlHum, 0)
+		put(t, c, regCtrlMeas, 1<<5|1)
+		time.Sleep(time.Second)
+		if d := get(t, c, regData, 8); !bytes.Equal(d[:3], skippedAll[:3]) || !bytes.Equal(d[6:], skippedAll[6:]) || bytes.Equal(d[3:6], skippedAll[3:6]) {
+			t.Errorf("temperature alone: %x", d)
+		}
+		put(t, c, regReset, resetWord)
+		if d := get(t, c, regData, 8); !bytes.Equal(d, skippedAll) {
+			t.Errorf("data after reset %x", d)
+		}
+		put(t, c, regID, 0) // can't be written
+		if id := get(t, c, regID, 1); id[0] != 0x60 {
+			t.Errorf("id %x after a write", id)
+		}
+	})
+}
+
+// A clock that stands still must not hold a driver that waits for the status.
+func TestStoppedClock(t *testing.T) {
+	now := time.Unix(1e9, 0)
+	c := NewBME280(1, Weather(1), func() time.Time { return now })
+	put(t, c, regCtrlMeas, 1<<5|1)
+	looks := 0
+	for get(t, c, regStatus, 1)[0]&measuring != 0 {
+		if looks++; looks > 10 {
+			t.Fatal("measures for ever")
+		}
+	}
+}
+
+func TestNormalModeAndFilter(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		step := time.Now().Add(10 * time.Second)
+		air := func(at time.Time) Env {
+			if at.Before(step) {
+				return Env{10, 50, 100000}
+			}
+			return Env{30, 50, 100000}
+		}
+		temp := func(c *BME280) float64 {
+			d := get(t, c, regData, 8)
+			return c.cal.temperature(float64(int(d[3])<<12|int(d[4])<<4|int(d[5])>>4)) / 5120
+		}
+		plain, slow := NewBME280(1, air, nil), NewBME280(1, air, nil)
+		put(t, plain, regConfig, 5<<5, regCtrlMeas, 1<<5|3)     // 1 s pause
+		put(t, slow, regConfig, 5<<5|4<<2, regCtrlMeas, 1<<5|3) // filter 16
+		time.Sleep(9 * time.Second)
+		if a, b := temp(plain), temp(slow); math.Abs(a-10) > 0.01 || math.Abs(b-10) > 0.01 {
+			t.Fatalf("%v and %v, want 10", a, b)
+		}
+		put(t, plain, regConfig, 0) // ignored in normal mode
+		if v := get(t, plain, regConfig, 1); v[0] != 5<<5 {
+			t.Errorf("config %x changed in normal mode", v)
+		}
+		time.Sleep(3 * time.Second)
+		if a, b := temp(plain), temp(slow); math.Abs(a-30) > 0.01 || b < 11 || b > 15 {
+			t.Errorf("just after the step: %v and filtered %v", a, b)
+		}
+		time.Sleep(30 * 24 * time.Hour)
+		if b := temp(slow); math.Abs(b-30) > 0.02 {
+			t.Errorf("a month after the step: filtered %v", b)
+		}
+	})
+}
+
+func TestSaturation(t *testing.T) {
+	c := NewBME280(3, Constant(Env{Temperature: 900, Humidity: -50, Pressure: 1e9}), nil)
+	put(t, c, regCtrlHum, 5, regCtrlMeas, 5<<5|5<<2|1)
+	for range 5 {
+		get(t, c, regStatus, 1)
+	}
+	d := get(t, c, regData, 8)
+	if !bytes.Equal(d[3:6], []byte{0xff, 0xff, 0xf0}) || !bytes.Equal(d[:3], []byte{0, 0, 0}) {
+		t.Errorf("data %x, want the converters' ends", d)
+	}
+}
+
+func TestBusFaults(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := New(Options{Seed: 1})
+		if got := b.Buses(); len(got) != 1 || got[0] != DefaultBus {
+			t.Fatalf("buses %v", got)
+		}
+		if _, err := b.I2C("/dev/i2c-1"); !errors.Is(err, hal.ErrNoDevice) {
+			t.Errorf("unknown bus: %v", err)
+		}
+		h, err := b.I2C(DefaultBus)
+		if err != nil {
+			t.Fatal(err)
+		}
+		other, _ := b.I2C(DefaultBus)
+		bus := b.Bus(DefaultBus)
+		id := func() error { return h.Tx(DefaultAddress, []byte{regID}, make([]byte, 1)) }
+
+		bus.NACK(DefaultAddress, 2)
+		for i, want := range []bool{true, true, false} {
+			if err := id(); errors.Is(err, hal.ErrNoDevice) != want {
+				t.Errorf("transfer %d: %v", i, err)
+			}
+		}
+		bus.Attach(DefaultAddress, nil)
+		if err := id(); !errors.Is(err, hal.ErrNoDevice) {
+			t.Errorf("absent chip: %v", err)
+		}
+		bus.Attach(DefaultAddress, b.BME280())
+
+		bus.Stick()
+		done := make(chan error, 2)
+		go func() { done <- id() }()
+		go func() { done <- other.Tx(DefaultAddress, []byte{regID}, make([]byte, 1)) }()
+		time.Sleep(time.Hour)
+		select {
+		case err := <-done:
+			t.Fatalf("stuck bus answered: %v", err)
+		default:
+		}
+		bus.Release()
+		for range 2 {
+			if err := <-done; err != nil {
+				t.Errorf("after release: %v", err)
+			}
+		}
+		if err := errors.Join(h.Close(), h.Close()); err != nil {
+			t.Error(err)
+		}
+		if err := id(); !errors.Is(err, os.ErrClosed) {
+			t.Errorf("closed handle: %v", err)
+		}
+		if err := other.Tx(DefaultAddress, []byte{regID}, make([]byte, 1)); err != nil {
+			t.Errorf("the other handle: %v", err)
+		}
+	})
+}
+
+func TestPins(t *testing.T) {
+	for _, noEdges := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := New(Options{NoEdges: noEdges})
+			for _, bad := range []string{"", "sim:", "sim:32", "sim:-1", "sim:01", "sim:+1", "gpiochip0:1"} {
+				if _, err := b.Input(bad); !errors.Is(err, hal.ErrNoDevice) {
+					t.Errorf("Input(%q): %v", bad, err)
+				}
+			}
+			pin, _ := b.Pin("sim:3")
+			in, err := b.OpenInput("sim:3", hal.InputOptions{Pull: hal.PullUp})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v, _ := in.Read(); !v {
+				t.Error("a pulled-up pin reads low")
+			}
+			if in.WaitForEdge(time.Second) {
+				t.Error("an edge from opening")
+			}
+			if _, err := b.Output("sim:3"); err == nil {
+				t.Error("an input opened as output too")
+			}
+			go func() {
+				time.Sleep(time.Minute)
+				pin.Drive(false)
+			}()
+			began := time.Now()
+			if !in.WaitForEdge(-1) || time.Since(began) < time.Minute || time.Since(began) > time.Minute+time.Second {
+				t.Errorf("waited %v for an edge after a minute", time.Since(began))
+			}
+			pin.Drive(true)
+			pin.Drive(false)
+			pin.Float()
+			edges := 0
+			for in.WaitForEdge(time.Second) {
+				edges++
+			}
+			if want := map[bool]int{false: 3, true: 1}[noEdges]; edges != want {
+				t.Errorf("%d edges kept, want %d (NoEdges %v)", edges, want, noEdges)
+			}
+			go func() {
+				time.Sleep(time.Minute)
+				in.Close()
+			}()
+			if in.WaitForEdge(-1) {
+				t.Error("an edge from Close")
+			}
+			if _, err := in.Read(); !errors.Is(err, os.ErrClosed) {
+				t.Errorf("Read after Close: %v", err)
+			}
+			in.Close()
+		})
+	}
+}
+
+func TestOutputs(t *testing.T) {
+	b := New(Options{})
+	pin, _ := b.Pin("sim:0")
+	out, err := b.OpenOutput("sim:0", true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !pin.Level() {
+		t.Error("opened high, reads low")
+	}
+	if _, err := b.Output("sim:0"); err == nil {
+		t.Error("two outputs on a pin")
+	}
+	out.Close()
+	out.Close()
+	if out.Set(true) == nil {
+		t.Error("Set after Close")
+	}
+	if out, err = b.Output("sim:0"); err != nil {
+		t.Fatal(err)
+	}
+	if v, _ := out.Get(); !v {
+		t.Error("Output did not keep the level")
+	}
+	pin.Hold(false)
+	out.Set(true)
+	if v, _ := out.Get(); v {
+		t.Error("a held pin reads what was set")
+	}
+	pin.Unhold()
+	if v, _ := out.Get(); !v {
+		t.Error("the output is lost after the hold")
+	}
+	out.Close()
+}
+
+func BenchmarkConvert(b *testing.B) {
+	c := NewBME280(1, Weather(1), nil)
+	at := time.Unix(1e9, 0)
+	b.ReportAllocs()
+	for b.Loop() {
+		at = at.Add(time.Second)
+		c.convert(at)
+	}
+}
