@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -16,7 +17,13 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if kind := os.Getenv(serveEnv); kind != "" {
+		serveAlone(kind)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // policy lets everybody do everything except what is named.
 type policy struct {

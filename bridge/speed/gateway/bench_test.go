@@ -1,0 +1,181 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
+)
+
+// serveEnv makes the test binary a server of its own, so that a benchmark can
+// tell the server's CPU time from its own.
+const serveEnv = "TIDEMILL_BENCH_SERVE"
+
+// serveAlone runs a gateway until its standard input ends. kind is how its
+// router is done: "now", or "1ms" for all messages of a millisecond together,
+// like a log with group commit.
+func serveAlone(kind string) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	var s *Server
+	var r Router = routerFunc(func(_ *Client, m *Message, done func(error)) { s.Deliver(m); done(nil) })
+	if kind == "1ms" {
+		q := make(chan func(error), 1<<16)
+		go func() {
+			for {
+				time.Sleep(time.Millisecond)
+				for range len(q) {
+					(<-q)(nil)
+				}
+			}
+		}()
+		r = routerFunc(func(_ *Client, m *Message, done func(error)) { s.Deliver(m); q <- done })
+	}
+	s = New(Config{Log: quiet(), OutInFlight: 1000}, &policy{}, r)
+	fmt.Println(l.Addr())
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		bufio.NewReader(os.Stdin).ReadString('\n')
+		cancel()
+	}()
+	s.Serve(ctx, l)
+}
+
+// A peer is a server in a process of its own.
+type peer struct {
+	addr string
+	pid  int
+}
+
+// cpu is the processor time that the peer used.
+func (p peer) cpu() time.Duration {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.pid))
+	if err != nil {
+		return 0
+	}
+	f := strings.Fields(string(b[strings.LastIndexByte(string(b), ')')+1:]))
+	user, _ := strconv.Atoi(f[11])
+	system, _ := strconv.Atoi(f[12])
+	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
+}
+
+func startGateway(tb testing.TB, kind string) peer {
+	tb.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), serveEnv+"="+kind)
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { in.Close(); cmd.Wait() })
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return peer{strings.TrimSpace(addr), cmd.Process.Pid}
+}
+
+// startMosquitto runs mosquitto on a free port with a configuration of its own.
+func startMosquitto(tb testing.TB) peer {
+	tb.Helper()
+	path := installed(tb, "mosquitto", "mosquitto")
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	addr := l.Addr().String()
+	_, port, _ := net.SplitHostPort(addr)
+	l.Close()
+	conf := filepath.Join(tb.TempDir(), "mosquitto.conf")
+	text := "listener " + port + " 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmax_inflight_messages 1000\nlog_type none\n"
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		tb.Fatal(err)
+	}
+	cmd := exec.Command(path, "-c", conf)
+	if err := cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	for range 200 {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			return peer{addr, cmd.Process.Pid}
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	tb.Fatal("mosquitto does not listen")
+	return peer{}
+}
+
+// BenchmarkPublishAck measures QoS 1 from PUBLISH to PUBACK, 50 clients, 200
+// bytes, beside mosquitto: each iteration loads one after the other for a second.
+// msgs/s depends on what else the machine does; cpu-us/msg of the server process
+// depends on it less.
+//
+//	go test ./bridge/speed/gateway -run '^$' -bench PublishAck -benchtime 3x
+func BenchmarkPublishAck(b *testing.B) {
+	for _, c := range []struct {
+		name, kind string
+		inFlight   int
+		subs       int
+		mosquitto  bool
+	}{
+		{"inflight=1", "now", 1, 0, true},
+		{"inflight=20", "now", 20, 0, true},
+		{"inflight=1/subscribers=1", "now", 1, 1, true},
+		{"inflight=20/subscribers=1", "now", 20, 1, true},
+		{"inflight=1/commit=1ms", "1ms", 1, 0, false},
+		{"inflight=20/commit=1ms", "1ms", 20, 0, false},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			peers := map[string]peer{"gateway": startGateway(b, c.kind)}
+			names := []string{"gateway"}
+			if c.mosquitto {
+				peers["mosquitto"] = startMosquitto(b)
+				names = append(names, "mosquitto")
+			}
+			rate, cpu, n := map[string]float64{}, map[string]float64{}, 0.0
+			for b.Loop() {
+				for _, name := range names {
+					p := peers[name]
+					before := p.cpu()
+					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, InFlight: c.inFlight, Duration: time.Second, Subscribers: c.subs})
+					if err != nil {
+						b.Fatal(name, err)
+					}
+					rate[name] += r.PerSecond
+					cpu[name] += float64((p.cpu() - before).Microseconds()) / float64(r.Acked)
+					b.Logf("%s: %.0f msgs/s, ack p50 %v p99 %v, delivered %d of %d", name, r.PerSecond, r.P50, r.P99, r.Delivered, uint64(c.subs)*r.Acked)
+				}
+				n++
+			}
+			b.ReportMetric(0, "ns/op")
+			for _, name := range names {
+				b.ReportMetric(rate[name]/n, name+"-msgs/s")
+				b.ReportMetric(cpu[name]/n, name+"-cpu-us/msg")
+			}
+			if c.mosquitto {
+				b.ReportMetric(rate["gateway"]/rate["mosquitto"], "ratio")
+			}
+		})
+	}
+}
