@@ -468,7 +468,7 @@ func TestTakenOver(t *testing.T) {
 // connection starts the waits anew.
 func TestBackoff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var log bytes.Buffer
+		var log lines
 		up := time.Now().Add(time.Hour)
 		b, ca := newBroker(t, func(c *conn) {
 			c.accept(0)
@@ -508,6 +508,24 @@ func TestBackoff(t *testing.T) {
 		}
 		stop()
 	})
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }
 
 type peer struct {
@@ -555,6 +573,7 @@ func TestPeerAndPresence(t *testing.T) {
 		o.Peer, o.PresenceTopic, o.Presence = p, "presence/press-7", func(on bool) []byte { return []byte(strconv.FormatBool(on)) }
 		_, stop := start(t, b, newFifo(1), o)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		if err := p.pub(t.Context(), "up/8", []byte("hello")); err != nil {
 			t.Error(err)
 		}

@@ -1,0 +1,241 @@
+// Package sampler reads the sensors, each in its own goroutine at its own
+// interval, and hands the readings to a Sink. A sensor that fails, panics or
+// cannot be opened is tried again with growing pauses and never holds up the
+// others. Actuators are set through it, so that one goroutine alone talks to
+// a sensor.
+//
+// Ticks are multiples of the interval since the epoch, by the wall clock: the
+// sensors of a plant are read at the same time, and a late reading does not
+// shift the next. Ticks missed are left out.
+package sampler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/hal"
+)
+
+// A Spec says what to read and when. Specs with the same Name are the same
+// sensor.
+type Spec struct {
+	Name    string
+	Driver  string
+	Every   time.Duration
+	Timeout time.Duration // of one reading and of opening; default Every, at most 10 s
+	Options map[string]any
+}
+
+// A Sink takes readings. It must not block for long. t is in epoch ms; the
+// slices are the sink's to read until it returns.
+type Sink interface {
+	Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error
+}
+
+// Options of a Sampler.
+type Options struct {
+	Open    func(ctx context.Context, s Spec) (hal.Sensor, error)
+	Sink    Sink
+	Changed func(name string) // after a sensor's interval, level or health changed; must not block; may be nil
+	Log     *slog.Logger
+}
+
+// Status is a snapshot of one sensor.
+type Status struct {
+	Name     string
+	Driver   string
+	Every    time.Duration
+	Open     bool
+	Readings uint64    // handed to the sink
+	Missed   uint64    // ticks left out
+	Errors   uint64    // failures to open, read, set or hand over
+	Error    string    // "" while the sensor works
+	ErrorAt  time.Time // of the last failure, also when it works again
+	Last     time.Time // of the last reading
+	Output   bool      // it can be set
+	Level    *bool     // an output's level as last read
+	Stuck    bool      // the driver does not return though its time is over
+}
+
+// Errors of SetEvery and SetOutput.
+var (
+	ErrUnknown   = errors.New("sampler: no such sensor")
+	ErrNotOutput = errors.New("sampler: not an output")
+)
+
+// A Sampler is made by New and works in Run. Its methods may be called from
+// any goroutine, before and during Run.
+type Sampler struct {
+	o Options
+
+	mu      sync.Mutex // guards the rest; never held over calls to a driver
+	runners map[string]*runner
+	ctx     context.Context // of Run, to start runners added later; nil before and after
+	wg      sync.WaitGroup
+}
+
+// New starts nothing.
+func New(o Options) *Sampler {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Sampler{o: o, runners: map[string]*runner{}}
+}
+
+// Set makes specs the sensors to read: what is new is opened, what is gone is
+// closed, what only has another interval goes on. It waits for a sensor that
+// ends, at most for its timeout.
+func (s *Sampler) Set(specs []Spec) {
+	want := map[string]Spec{}
+	for _, sp := range specs {
+		if sp.Timeout <= 0 {
+			sp.Timeout = min(sp.Every, 10*time.Second)
+		}
+		want[sp.Name] = sp
+	}
+	var gone []*runner
+	s.mu.Lock()
+	for name, r := range s.runners {
+		sp, stays := want[name]
+		if stays && sp.Driver == r.spec.Driver && reflect.DeepEqual(sp.Options, r.spec.Options) {
+			r.retime(sp.Every, sp.Timeout)
+			delete(want, name)
+			continue
+		}
+		gone = append(gone, r)
+		delete(s.runners, name)
+	}
+	s.mu.Unlock()
+	for _, r := range gone {
+		r.end() // the line or chip must be free before it is opened again
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for name, sp := range want {
+		r := newRunner(s, sp)
+		s.runners[name] = r
+		s.start(r)
+	}
+}
+
+// start needs mu.
+func (s *Sampler) start(r *runner) {
+	if s.ctx == nil || r.cancel != nil {
+		return
+	}
+	var ctx context.Context
+	ctx, r.cancel = context.WithCancel(s.ctx)
+	s.wg.Go(func() {
+		defer close(r.done)
+		r.run(ctx)
+	})
+}
+
+// patience is how long Run waits for drivers that do not return.
+const patience = 5 * time.Second
+
+// Run reads until ctx is done and returns nil when all sensors are closed; an
+// error names those that do not return.
+func (s *Sampler) Run(ctx context.Context) error {
+	s.mu.Lock()
+	s.ctx = ctx
+	for _, r := range s.runners {
+		s.start(r)
+	}
+	s.mu.Unlock()
+	<-ctx.Done()
+	s.mu.Lock()
+	s.ctx = nil
+	s.mu.Unlock()
+	ended := make(chan struct{})
+	go func() { s.wg.Wait(); close(ended) }()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(patience):
+		var stuck []string
+		for _, st := range s.Status() {
+			if st.Stuck || st.Open {
+				stuck = append(stuck, st.Name)
+			}
+		}
+		return fmt.Errorf("sampler: %s did not stop within %v", strings.Join(stuck, ", "), patience)
+	}
+}
+
+func (s *Sampler) find(name string) (*runner, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r, ok := s.runners[name]
+	if !ok {
+		return nil, fmt.Errorf("%w: %s", ErrUnknown, name)
+	}
+	return r, nil
+}
+
+// SetEvery changes a sensor's interval from now on.
+func (s *Sampler) SetEvery(name string, every time.Duration) error {
+	r, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	if every <= 0 {
+		return fmt.Errorf("sampler: %s: interval %v, want more than 0", name, every)
+	}
+	r.retime(every, 0)
+	return nil
+}
+
+// SetOutput sets the first truth channel of an actuator and returns the level
+// that it then reads back. It waits for the sensor to be open and free, until
+// ctx is done.
+func (s *Sampler) SetOutput(ctx context.Context, name string, level bool) (bool, error) {
+	r, err := s.find(name)
+	if err != nil {
+		return false, err
+	}
+	set := &order{ctx: ctx, level: level, done: make(chan struct{})}
+	select {
+	case r.orders <- set:
+	case <-r.done:
+		return false, fmt.Errorf("sampler: %s has ended", name)
+	case <-ctx.Done():
+		return false, fmt.Errorf("sampler: set %s: not open: %w", name, ctx.Err())
+	}
+	select {
+	case <-set.done:
+		return set.level, set.err
+	case <-ctx.Done():
+		return false, fmt.Errorf("sampler: set %s: %w", name, ctx.Err())
+	}
+}
+
+// Status lists the sensors by name.
+func (s *Sampler) Status() []Status {
+	s.mu.Lock()
+	runners := make([]*runner, 0, len(s.runners))
+	for _, r := range s.runners {
+		runners = append(runners, r)
+	}
+	s.mu.Unlock()
+	out := make([]Status, len(runners))
+	for i, r := range runners {
+		out[i] = r.snapshot()
+	}
+	slices.SortFunc(out, func(a, b Status) int { return strings.Compare(a.Name, b.Name) })
+	return out
+}
+
+// Alive says whether reading goes on: false when there are sensors and every
+// one of them is stuck in its driver.
+func (s *Sampler) Alive() bool {
+	all := s.Status()
+	return len(all) == 0 || slices.ContainsFunc(all, func(st Status) bool { return !st.Stuck })
+}
