@@ -1,0 +1,304 @@
+// Package pki is the bridge's own certificate authority: it makes itself at
+// the first start and issues the server's certificate and those of devices.
+//
+// A device is known by its certificate's fingerprint in the registry, not by
+// who signed it, so the TLS layer here asks for proof of the key alone.
+package pki
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// deviceEnd is when device certificates end, as AWS IoT's do.
+var deviceEnd = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
+
+const (
+	serverLife  = 825 * 24 * time.Hour // what Apple's clients accept at most
+	renewBefore = 30 * 24 * time.Hour
+)
+
+// Options of a PKI.
+type Options struct {
+	// ServerNames are host names and IP addresses of the server's certificate
+	// beside localhost, the loopback addresses and this host's name.
+	ServerNames []string
+	Now         func() time.Time // nil: time.Now
+}
+
+// A PKI is a certificate authority in a folder: ca.pem and ca-key.pem,
+// server.pem and server-key.pem, access-keys. Keys are for their owner only.
+// Its methods may be called from several goroutines.
+type PKI struct {
+	dir   string
+	opts  Options
+	ca    *x509.Certificate
+	caPEM []byte
+	key   crypto.Signer
+
+	mu     sync.Mutex // guards server
+	server *tls.Certificate
+}
+
+// Open reads the authority in dir; at the first start it makes it, together
+// with one access key in the AWS shared credentials format.
+func Open(dir string, o Options) (*PKI, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	p := &PKI{dir: dir, opts: o}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("pki: %w", err)
+	}
+	if err := p.openCA(); err != nil {
+		return nil, fmt.Errorf("pki: CA: %w", err)
+	}
+	if err := p.openServer(); err != nil {
+		return nil, fmt.Errorf("pki: server certificate: %w", err)
+	}
+	if err := p.openAccessKey(); err != nil {
+		return nil, fmt.Errorf("pki: access key: %w", err)
+	}
+	return p, nil
+}
+
+func (p *PKI) path(name string) string { return filepath.Join(p.dir, name) }
+
+// openCA loads or makes the CA. The key is written first: a certificate
+// without its key could never be used, a key without certificate is replaced.
+func (p *PKI) openCA() error {
+	raw, err := os.ReadFile(p.path("ca.pem"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return p.makeCA()
+	}
+	if err != nil {
+		return err
+	}
+	pair, err := tls.LoadX509KeyPair(p.path("ca.pem"), p.path("ca-key.pem"))
+	if err != nil {
+		return err
+	}
+	p.ca, p.caPEM = pair.Leaf, raw
+	p.key = pair.PrivateKey.(crypto.Signer)
+	return nil
+}
+
+func (p *PKI) makeCA() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	now := p.opts.Now()
+	cert := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Tidemill CA", Organization: []string{"Tidemill"}},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(30, 0, 0),
+		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
+		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, cert, cert, key.Public(), key)
+	if err != nil {
+		return err
+	}
+	if p.ca, err = x509.ParseCertificate(der); err != nil {
+		return err
+	}
+	keyPEM, err := encodeKey(key)
+	if err != nil {
+		return err
+	}
+	p.key, p.caPEM = key, encodeCert(der)
+	return errors.Join(p.write("ca-key.pem", keyPEM, 0o600), p.write("ca.pem", p.caPEM, 0o644))
+}
+
+// openServer loads the server's certificate or makes one, if there is none,
+// the names have changed or its end is near.
+func (p *PKI) openServer() error {
+	pair, err := tls.LoadX509KeyPair(p.path("server.pem"), p.path("server-key.pem"))
+	if err == nil && p.serves(pair.Leaf) {
+		p.server = &pair
+		return nil
+	}
+	return p.makeServer()
+}
+
+// names returns the DNS names and addresses that the server is known by.
+func (p *PKI) names() (dns []string, ips []net.IP) {
+	all := append([]string{"localhost", "127.0.0.1", "::1"}, p.opts.ServerNames...)
+	if host, err := os.Hostname(); err == nil && host != "" {
+		all = append(all, host)
+	}
+	slices.Sort(all)
+	for _, n := range slices.Compact(all) {
+		if ip := net.ParseIP(n); ip != nil {
+			ips = append(ips, ip)
+		} else {
+			dns = append(dns, n)
+		}
+	}
+	return dns, ips
+}
+
+func (p *PKI) serves(cert *x509.Certificate) bool {
+	dns, ips := p.names()
+	return cert.CheckSignatureFrom(p.ca) == nil && p.opts.Now().Add(renewBefore).Before(cert.NotAfter) &&
+		slices.Equal(cert.DNSNames, dns) && slices.EqualFunc(cert.IPAddresses, ips, net.IP.Equal)
+}
+
+func (p *PKI) makeServer() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	now := p.opts.Now()
+	dns, ips := p.names()
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "tidemill-bridge", Organization: []string{"Tidemill"}},
+		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(serverLife), DNSNames: dns, IPAddresses: ips,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	}, p.ca, key.Public(), p.key)
+	if err != nil {
+		return err
+	}
+	keyPEM, err := encodeKey(key)
+	if err != nil {
+		return err
+	}
+	certPEM := append(encodeCert(der), p.caPEM...)
+	pair, err := tls.X509KeyPair(certPEM, keyPEM)
+	if err != nil {
+		return err
+	}
+	p.server = &pair
+	return errors.Join(p.write("server-key.pem", keyPEM, 0o600), p.write("server.pem", certPEM, 0o644))
+}
+
+// openAccessKey makes the file access-keys unless it is there.
+func (p *PKI) openAccessKey() error {
+	if _, err := os.Stat(p.path("access-keys")); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	text := fmt.Sprintf("[default]\naws_access_key_id = AKIA%s\naws_secret_access_key = %s\n", rand.Text()[:16], rand.Text()+rand.Text()[:14])
+	return p.write("access-keys", []byte(text), 0o600)
+}
+
+// write makes a file durable as a whole: beside, sync, rename, sync the folder.
+func (p *PKI) write(name string, data []byte, mode fs.FileMode) error {
+	f, err := os.OpenFile(p.path(name)+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(data)
+	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), p.path(name)); err != nil {
+		return err
+	}
+	d, err := os.Open(p.dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// CA returns the authority's certificate, PEM.
+func (p *PKI) CA() []byte { return slices.Clone(p.caPEM) }
+
+// An Issued is a new device identity. The key is kept nowhere.
+type Issued struct {
+	ID      string // FingerprintOf the certificate
+	CertPEM []byte
+	KeyPEM  []byte
+}
+
+// Issue makes a P-256 key and a client certificate with the common name name,
+// valid to the end of 2049.
+func (p *PKI) Issue(name string) (*Issued, error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return nil, fmt.Errorf("pki: issue %s: %w", name, err)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: name},
+		// Devices often start with a clock in the past.
+		NotBefore: p.ca.NotBefore, NotAfter: deviceEnd,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, p.ca, key.Public(), p.key)
+	if err != nil {
+		return nil, fmt.Errorf("pki: issue %s: %w", name, err)
+	}
+	keyPEM, err := encodeKey(key)
+	if err != nil {
+		return nil, fmt.Errorf("pki: issue %s: %w", name, err)
+	}
+	return &Issued{ID: Fingerprint(der), CertPEM: encodeCert(der), KeyPEM: keyPEM}, nil
+}
+
+// Fingerprint is a certificate's id: the SHA-256 of its DER form, 64 lower-case
+// hexadecimal digits, as AWS IoT's certificate ids are.
+func Fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+// MQTTConfig is the TLS configuration of the device listener: TLS 1.2 and
+// newer, and any client certificate with proof of its key. Who that is, and
+// whether it may connect, is for the registry. A server name is not asked for,
+// since some clients send none.
+func (p *PKI) MQTTConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		ClientAuth:     tls.RequireAnyClientCert,
+		NextProtos:     []string{"x-amzn-mqtt-ca", "mqtt"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.serverCert() },
+	}
+}
+
+// serverCert returns the server's certificate, a new one if its end is near.
+func (p *PKI) serverCert() (*tls.Certificate, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.opts.Now().Add(renewBefore).Before(p.server.Leaf.NotAfter) {
+		if err := p.makeServer(); err != nil {
+			return nil, fmt.Errorf("pki: renew the server certificate: %w", err)
+		}
+	}
+	return p.server, nil
+}
+
+func serial() *big.Int {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[0] &= 0x7f           // positive in 16 bytes
+	return new(big.Int).SetBytes(b[:])
+}
+
+func encodeCert(der []byte) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func encodeKey(key *ecdsa.PrivateKey) ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
