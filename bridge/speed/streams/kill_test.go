@@ -1,3 +1,0 @@
-package streams
-
-func child() bool { return false }
