@@ -21,7 +21,8 @@ type assignment struct {
 
 // An item is one member of a SELECT list.
 type item struct {
-	expr *node    // opStar for *
+	expr *node // opStar for *
+	end  int
 	name []string // the alias, split at its dots, or the name it goes by without one; nil for * and VALUE
 }
 

@@ -79,13 +79,17 @@ func (f *frame) size(v value) int {
 	return 8 + len(v.b)
 }
 
-// holds reports whether the statement fires.
-func (f *frame) holds() bool {
+// condition computes WHERE.
+func (f *frame) condition() value {
 	if f.prog.where == nil {
-		return true
+		return boolValue(true)
 	}
-	// A String "true" counts, our reading.
-	is, _ := f.truth(f.prog.where(f))
+	return f.prog.where(f)
+}
+
+// holds reports whether a condition is true. A String "true" counts, our reading.
+func (f *frame) holds(v value) bool {
+	is, _ := f.truth(v)
 	return is
 }
 
@@ -305,7 +309,7 @@ func membership(l, r eval) eval {
 		it := elements(arr.b)
 		for {
 			raw, ok := it.next()
-			if !ok || !f.work(1) {
+			if !ok || !f.work(1+len(raw)/64) {
 				return boolValue(false)
 			}
 			if f.equal(x, wireValue(raw)) {

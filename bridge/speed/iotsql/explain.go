@@ -16,10 +16,10 @@ type Explanation struct {
 
 // A Step is one clause, or one operand of a clause, with its value.
 type Step struct {
-	Clause string // "FROM", "SET", "WHERE" or "SELECT"
+	Clause string // "FROM", "PAYLOAD", "SET", "WHERE" or "SELECT"
 	Depth  int    // 0 for the clause itself, deeper for its operands
 	Text   string // the source text
-	Value  string // JSON, Undefined, or for FROM what was found
+	Value  string // JSON, Undefined, or for FROM and PAYLOAD what was found
 }
 
 // maxSteps bounds an explanation, maxShown the length of one value in it.
@@ -105,29 +105,29 @@ func (s *Statement) Explain(m *Message) Explanation {
 	f := newFrame(newCompiler(s.prog.version, true).statement(q), m)
 	defer f.release()
 	f.trace = &trace{text: s.text}
-	mark := func(clause string, depth0 Step) {
-		depth0.Clause = clause
-		e.Steps = append(e.Steps, depth0)
-		e.Steps = append(e.Steps, f.trace.steps...)
-		f.trace.steps = f.trace.steps[:0]
+	if m.binary(s.prog) {
+		e.Steps = append(e.Steps, Step{Clause: "PAYLOAD", Value: "not JSON: its attributes are Undefined"})
 	}
 
 	f.trace.clause = "SET"
 	f.start()
 	for i, set := range q.sets {
+		// The steps of all variables follow each other, each one's first at depth 1.
 		e.Steps = append(e.Steps, Step{Clause: "SET", Text: "@" + set.name, Value: f.show(f.vars[i])})
 	}
-	e.Steps = append(e.Steps, f.trace.steps...)
-	f.trace.steps = f.trace.steps[:0]
+	e.take(f.trace)
 
 	f.trace.clause = "WHERE"
-	e.Fired = f.holds()
+	cond := f.condition()
+	e.Fired = f.holds(cond)
 	if q.where != nil {
-		verdict := "does not hold"
-		if e.Fired {
-			verdict = "holds"
+		for i := range f.trace.steps {
+			f.trace.steps[i].Depth-- // the operator at the top is the clause
 		}
-		mark("WHERE", Step{Text: oneLine(s.text[q.where.pos:q.where.end]), Value: verdict})
+		if len(f.trace.steps) == 0 {
+			f.trace.steps = append(f.trace.steps, Step{Clause: "WHERE", Text: oneLine(s.text[q.where.pos:q.where.end]), Value: f.show(cond)})
+		}
+		e.take(f.trace)
 	}
 	if e.Fired && f.err == nil {
 		f.trace.clause = "SELECT"
@@ -135,7 +135,8 @@ func (s *Statement) Explain(m *Message) Explanation {
 		if len(e.Output) > s.output {
 			f.fail(ErrTooLarge)
 		}
-		mark("SELECT", Step{Text: selectText(s.text, q), Value: fmt.Sprintf("%d bytes", len(e.Output))})
+		e.Steps = append(e.Steps, Step{Clause: "SELECT", Text: selectText(s.text, q), Value: fmt.Sprintf("%d bytes", len(e.Output))})
+		e.take(f.trace)
 	}
 	if e.Err = f.err; e.Err != nil {
 		e.Fired, e.Output = false, nil
@@ -143,10 +144,23 @@ func (s *Statement) Explain(m *Message) Explanation {
 	return e
 }
 
+// binary reports whether the payload is something else than JSON.
+func (m *Message) binary(p *program) bool {
+	f := newFrame(p, m)
+	defer f.release()
+	f.scan()
+	return f.doc == docBinary && f.err == nil
+}
+
+// take moves a clause's steps into the explanation.
+func (e *Explanation) take(t *trace) {
+	e.Steps = append(e.Steps, t.steps...)
+	t.steps = t.steps[:0]
+}
+
 // selectText is the list of a query.
 func selectText(text string, q *query) string {
-	last := q.items[len(q.items)-1]
-	s := oneLine(text[q.items[0].expr.pos:last.expr.end])
+	s := oneLine(text[q.items[0].expr.pos:q.items[len(q.items)-1].end])
 	if q.value {
 		s = "VALUE " + s
 	}
@@ -162,7 +176,7 @@ func (e Explanation) String() string {
 		if s.Depth > 0 {
 			head = ""
 		}
-		fmt.Fprintf(&b, "%-6s %s", head, strings.Repeat("  ", s.Depth))
+		fmt.Fprintf(&b, "%-7s %s", head, strings.Repeat("  ", s.Depth))
 		if s.Text != "" {
 			b.WriteString(s.Text)
 			b.WriteString(" → ")
@@ -175,8 +189,10 @@ func (e Explanation) String() string {
 		fmt.Fprintf(&b, "failed: %v\n", e.Err)
 	case e.Fired:
 		fmt.Fprintf(&b, "fires with %s\n", e.Output)
+	case !e.Matched:
+		b.WriteString("does not fire: the topic does not reach the rule\n")
 	default:
-		b.WriteString("does not fire\n")
+		b.WriteString("does not fire: WHERE is not true\n")
 	}
 	return b.String()
 }

@@ -17,7 +17,7 @@ const (
 	maxArena = 8 * MaxOutput
 	// maxWork bounds the elements and members that nested queries, IN and
 	// comparisons of documents may visit; our choice, some 0.1 s.
-	maxWork = 2 << 20
+	maxWork = 1 << 19
 )
 
 // Errors of an evaluation. Wrong types are none: they yield Undefined.

@@ -34,6 +34,10 @@ func regexpFunc(fn func(f *frame, re *regexp.Regexp, args []value) value) func(*
 				if !ok {
 					return value{}
 				}
+				// Compiling costs some 100 ns a byte.
+				if !f.work(16 + len(pattern)) {
+					return value{}
+				}
 				if re = compilePattern(pattern); re == nil {
 					return value{}
 				}

@@ -315,14 +315,13 @@ func (it *memberIter) name(f *frame) []byte {
 
 // member returns the value of a member; of several with the name the last.
 func (f *frame) member(obj []byte, name string) value {
+	if !f.work(len(obj) / 64) {
+		return value{}
+	}
 	var found []byte
-	it := members(obj)
-	for n := 0; it.next(); n++ {
+	for it := members(obj); it.next(); {
 		if it.is(name) {
 			found = it.value
-		}
-		if n&63 == 63 && !f.work(64) {
-			return value{}
 		}
 	}
 	return wireValue(found)

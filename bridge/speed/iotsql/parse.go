@@ -233,7 +233,7 @@ func (p *parser) filter(q *query) {
 		p.unexpected("a topic filter in single quotes, such as 'dt/#'")
 	}
 	if err := topic.ValidFilter(p.tok.text); err != nil {
-		p.fail(p.tok.pos+1, strings.TrimPrefix(err.Error(), "topic: "), "")
+		p.fail(p.tok.pos+1, "topic filter: "+strings.TrimPrefix(err.Error(), "topic: "), "")
 	}
 	q.filter = p.advance().text
 	if p.tok.is(",") {
@@ -264,15 +264,17 @@ func (p *parser) item(value bool) item {
 	} else {
 		it.expr = p.expr()
 	}
+	it.end = it.expr.end
 	if p.tok.is("AS") {
 		as := p.advance()
 		if value {
 			p.fail(as.pos, "SELECT VALUE has no name", "FROM")
 		}
 		for {
-			if p.tok.kind != tokName {
+			if p.tok.kind != tokName || p.tok.is("FROM") && p.peek().kind == tokString {
 				p.unexpected("a name")
 			}
+			it.end = p.tok.end
 			it.name = append(it.name, p.advance().text)
 			if !p.accept(".") {
 				return it

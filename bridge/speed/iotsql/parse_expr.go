@@ -205,10 +205,7 @@ func (p *parser) parens() *node {
 	} else {
 		n = p.expr()
 	}
-	end := p.expect(")").end
-	if n.op == opQuery {
-		n.end = end
-	}
+	n.pos, n.end = t.pos, p.expect(")").end
 	return n
 }
 

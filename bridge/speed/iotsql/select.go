@@ -224,8 +224,10 @@ func (n *nested) fires(f *frame) bool {
 	if n.where == nil {
 		return true
 	}
-	is, _ := f.truth(n.where(f))
-	return is
+	mark := len(f.arena)
+	holds := f.holds(n.where(f))
+	f.arena = f.arena[:mark] // nothing built for the condition is needed again
+	return holds
 }
 
 // each calls fn for the elements that pass WHERE, until it returns false. fn

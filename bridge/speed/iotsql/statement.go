@@ -95,7 +95,7 @@ func (s *Statement) Eval(dst []byte, m *Message) (out []byte, fired bool, err er
 	f := newFrame(s.prog, m)
 	defer f.release()
 	f.start()
-	if fired = f.holds(); !fired || f.err != nil {
+	if fired = f.holds(f.condition()); !fired || f.err != nil {
 		return dst, false, f.err
 	}
 	out = f.project(dst)

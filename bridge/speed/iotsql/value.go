@@ -1,6 +1,8 @@
 package iotsql
 
 import (
+	"bytes"
+
 	"github.com/cockroachdb/apd/v3"
 )
 
@@ -120,6 +122,9 @@ func (f *frame) content(v value) []byte {
 	if v.form&formEscaped == 0 {
 		return v.b
 	}
+	if !f.work(len(v.b)/64) || !f.fits(len(v.b)) {
+		return nil
+	}
 	from := len(f.arena)
 	f.arena = unescape(f.arena, v.b)
 	return f.arena[from:len(f.arena):len(f.arena)]
@@ -132,6 +137,9 @@ func (f *frame) text(v value) (b []byte, ok bool) {
 		return nil, false
 	case kindText:
 		return f.content(v), true
+	}
+	if !f.work(len(v.b)/64) || !f.fits(len(v.b)) {
+		return nil, false
 	}
 	from := len(f.arena)
 	f.arena = f.appendText(f.arena, v)
@@ -197,7 +205,10 @@ func (f *frame) equal(a, b value) bool {
 		y, ok2 := f.number(b)
 		return ok1 && ok2 && compare(x, y) == 0
 	case kindText:
-		return string(f.content(a)) == string(f.content(b))
+		mark := len(f.arena)
+		same := bytes.Equal(f.content(a), f.content(b))
+		f.arena = f.arena[:mark]
+		return same && f.work((len(a.b)+len(b.b))/64)
 	case kindArray:
 		return f.equalArrays(a.b, b.b)
 	case kindObject:
@@ -243,7 +254,9 @@ func (f *frame) memberMap(obj []byte) map[string][]byte {
 		if !f.work(1) {
 			break
 		}
+		mark := len(f.arena)
 		m[string(it.name(f))] = it.value
+		f.arena = f.arena[:mark]
 	}
 	return m
 }
