@@ -52,8 +52,8 @@ type Builder struct {
 // (XOR with a new window), a presence bit is one.
 const (
 	hintBatch  = fixedBytes + 10 + crcBytes + 3
-	hintSeries = 1 + 3 + 2 + 21 // lengths, and the head of the times
-	hintColumn = 2 + 3 + 21     // reference, lengths and kind, head of the stream
+	hintSeries = 1 + 3 + 2 + 31 // lengths, and the head of the times
+	hintColumn = 2 + 3 + 31     // reference, lengths and kind, head of the stream
 	hintTime   = 11
 	hintNumber = 11
 	hintText   = 2 + 4 // length, and index into the dictionary

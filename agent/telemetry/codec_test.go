@@ -127,6 +127,7 @@ func TestRoundTrip(t *testing.T) {
 		"times":          {Series: []Series{{Sensor: "a", Times: []int64{math.MaxInt64, math.MinInt64, 0, -1, 1}}, {Sensor: "b", Times: []int64{math.MinInt64}}}},
 		"same times":     {Series: []Series{{Sensor: "a", Times: ramp(9)}, {Sensor: "b", Times: ramp(9)}, {Sensor: "a", Times: ramp(8)}}},
 		"ints":           {Series: []Series{{Sensor: "a", Times: ramp(6), Columns: []Column{{Name: "n", Kind: Int, Ints: []int64{math.MinInt64, math.MaxInt64, 0, 1, -1, 7}}}}}},
+		"multiples":      {Series: []Series{{Sensor: "a", Times: ramp(9), Columns: []Column{{Name: "n", Kind: Int, Ints: []int64{4096, 8192, 4096 * 77, 0, -4096, 4096 * 9, 4096, 0, 8192}}, {Name: "m", Kind: Int, Ints: []int64{math.MinInt64, 0, math.MinInt64, 0, math.MinInt64, 0, 1 << 62, 0, -1 << 62}}, {Name: "o", Kind: Int, Ints: []int64{7, 7 + 3000, 7 - 9000, 7, 7, 7, 10, 7, 7 + 1<<61}}}}}},
 		"bools":          {Series: []Series{{Sensor: "a", Times: ramp(9), Columns: []Column{{Name: "f", Kind: Bool, Bools: make([]bool, 9)}, {Name: "t", Kind: Bool, Bools: []bool{true, true, true, true, true, true, true, true, true}}, {Name: "m", Kind: Bool, Bools: []bool{true, false, true, true, true, true, true, true, true}}}}}},
 		"texts":          {Series: []Series{{Sensor: "a", Times: ramp(3), Columns: []Column{{Name: "d", Kind: Text, Texts: []string{"open", "", "open"}}, {Name: "p", Kind: Text, Texts: []string{"\xff\x00", long, "°"}}, {Name: "s", Unit: "µ", Kind: Text, Texts: []string{long, long, long}}}}}},
 		"absent":         {Series: []Series{{Sensor: "a", Times: ramp(3), Columns: []Column{{Name: "x", Kind: Float, Present: []bool{false, true, false}, Floats: []float64{9, 1.5, 9}}, {Name: "n", Kind: Int, Present: []bool{true, false, true}, Ints: []int64{4, 9, 5}}, {Name: "b", Kind: Bool, Present: []bool{false, false, false}, Bools: []bool{true, true, true}}, {Name: "s", Kind: Text, Present: []bool{false, true, true}, Texts: []string{"gone", "a", "a"}}, {Name: "all", Kind: Int, Present: []bool{true, true, true}, Ints: []int64{1, 2, 3}}}}}},
@@ -173,6 +174,7 @@ func randomBatch(r *rand.Rand) *Batch {
 				}
 			}
 			mode, x := r.IntN(5), r.Int64()>>r.UintN(64)
+			step := []int64{1, 1, 4096, 1000, 1 << 50}[r.IntN(5)]
 			for range n {
 				switch c.Kind {
 				case Float:
@@ -194,7 +196,7 @@ func randomBatch(r *rand.Rand) *Batch {
 				if r.IntN(30) == 0 {
 					x = r.Int64() >> r.UintN(64)
 				}
-				x += r.Int64N(1<<(1+mode*5)) - 1<<(mode*5)
+				x += (r.Int64N(1<<(1+mode*5)) - 1<<(mode*5)) * step
 			}
 			s.Columns = append(s.Columns, c)
 		}
@@ -367,7 +369,7 @@ func TestBombs(t *testing.T) {
 	var texts []byte // one long text, repeated
 	texts = append(texts, 1, 1, 'a')
 	texts = binary.AppendUvarint(texts, MaxReadings)
-	texts = append(texts, 1, 0, 1, 't', 0, byte(Text), 1<<6|riceZeros, 2, textDict, 1)
+	texts = append(texts, 2, 0, 1, 't', 0, byte(Text), 1<<6|riceZeros, 2, textDict, 1)
 	texts = appendString(texts, strings.Repeat("x", MaxText))
 	texts = append(texts, 1<<6|riceZeros, 0)
 	var rows []byte
@@ -378,7 +380,7 @@ func TestBombs(t *testing.T) {
 		rows = append(rows, 0)
 	}
 	values := append([]byte{1, 1, 'a'}, binary.AppendUvarint(nil, MaxReadings)...)
-	values = append(values, 9)
+	values = append(values, 18)
 	for i := range 9 {
 		values = append(values, 0, 1, byte('a'+i), 0, byte(Float))
 	}
@@ -398,7 +400,7 @@ func TestBombs(t *testing.T) {
 	}
 	// The largest that is accepted, for the sum in the documentation.
 	whole := append([]byte{1, 1, 'a'}, binary.AppendUvarint(nil, MaxReadings)...)
-	whole = append(whole, 8)
+	whole = append(whole, 16)
 	for i := range 8 {
 		whole = append(whole, 0, 1, byte('a'+i), 0, byte(Text))
 	}

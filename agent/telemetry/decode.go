@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"sync"
 )
 
@@ -126,8 +127,16 @@ func (d *decoder) schema(in []byte, b *Batch) (rest []byte, t totals, err error)
 		if rows, in, ok = uvarint(in); !ok || rows == 0 || rows > MaxReadings {
 			return nil, t, corrupt("bad number of readings")
 		}
-		if columns, in, ok = uvarint(in); !ok || columns > MaxPerSeries || columns > uint64(len(in)) {
+		if columns, in, ok = uvarint(in); !ok {
 			return nil, t, corrupt("bad number of columns")
+		}
+		same := columns == columnsAlike && i > 0
+		if same {
+			columns = uint64(len(b.Series[i-1].Columns))
+		} else if columns&1 != 0 || columns>>1 > MaxPerSeries || columns>>1 > uint64(len(in)) {
+			return nil, t, corrupt("bad number of columns")
+		} else {
+			columns >>= 1
 		}
 		t.readings += int(rows)
 		t.columns += int(columns)
@@ -139,18 +148,17 @@ func (d *decoder) schema(in []byte, b *Batch) (rest []byte, t totals, err error)
 		start := len(all)
 		if all == nil {
 			// Series are mostly alike, so a guess saves copies.
-			all = make([]Column, 0, min(int(columns)*int(series), MaxColumns, len(in)))
+			all = make([]Column, 0, min(int(columns)*int(series), MaxColumns, 64+len(in)))
 		}
-		for range columns {
+		for k := range int(columns) {
 			var c Column
 			var mask bool
-			if c, mask, in, err = d.column(in); err != nil {
+			if same {
+				c, mask = b.Series[i-1].Columns[k], d.mask[len(d.mask)-int(columns)]
+			} else if c, mask, in, err = d.column(in); err != nil {
 				return nil, t, err
-			}
-			for k := range all[start:] {
-				if all[start+k].Name == c.Name {
-					return nil, t, corrupt("column twice")
-				}
+			} else if slices.ContainsFunc(all[start:], func(o Column) bool { return o.Name == c.Name }) {
+				return nil, t, corrupt("column twice")
 			}
 			switch c.Kind {
 			case Float:
@@ -277,12 +285,17 @@ func cut[T any](s *[]T, n int) []T {
 }
 
 func readTimes(in []byte, dst, before []int64) (rest []byte, ok bool) {
-	if len(in) > 0 && in[0] == orderSame<<6 {
-		if len(before) != len(dst) {
+	if len(in) > 0 && in[0]>>6 == orderBeside {
+		k := in[0] & 63
+		if len(before) != len(dst) || k == riceScaled {
 			return nil, false
 		}
-		copy(dst, before)
-		return in[1:], true
+		if in, ok = readStream(1<<6|k, in[1:], dst); ok {
+			for i := range dst {
+				dst[i] += before[i]
+			}
+		}
+		return in, ok
 	}
 	if in, ok = readInts(in, dst); ok && len(before) > 0 {
 		for i := range dst {

@@ -18,6 +18,8 @@ const (
 	flagZstd   = 1 << 0
 	clockShift = 1
 
+	columnsAlike = 1 // instead of twice the number of columns: those of the series before
+
 	refAbsent = 1 << 0 // of a column's reference: its data begin with a presence bitmap
 )
 
@@ -164,7 +166,11 @@ func (e *encoder) appendSchema(b *Batch) {
 		s := &b.Series[i]
 		e.body = appendString(e.body, s.Sensor)
 		e.body = binary.AppendUvarint(e.body, uint64(len(s.Times)))
-		e.body = binary.AppendUvarint(e.body, uint64(len(s.Columns)))
+		if i > 0 && alike(s.Columns, b.Series[i-1].Columns) {
+			e.body = append(e.body, columnsAlike)
+			continue
+		}
+		e.body = binary.AppendUvarint(e.body, uint64(len(s.Columns))<<1)
 		for j := range s.Columns {
 			d := s.Columns[j].definition()
 			ref := knownRef[d]
@@ -185,21 +191,37 @@ func (e *encoder) appendSchema(b *Batch) {
 	}
 }
 
-// appendTimes writes times, counted from the first of the series before.
+// alike says whether two series have the same columns, as the schema sees them.
+func alike(a, b []Column) bool {
+	return slices.EqualFunc(a, b, func(x, y Column) bool {
+		return x.definition() == y.definition() && absent(x.Present) == absent(y.Present)
+	})
+}
+
+// appendTimes writes times, counted from the first of the series before or, if
+// it has as many, each from its own: sensors are mostly read in turns.
 func (e *encoder) appendTimes(times, before []int64) {
-	if slices.Equal(times, before) {
-		e.body = append(e.body, orderSame<<6)
-		return
-	}
+	e.ints = sized(e.ints, len(times))
 	var base int64
 	if len(before) > 0 {
 		base = before[0]
 	}
-	e.ints = sized(e.ints, len(times))
 	for i, t := range times {
 		e.ints[i] = t - base
 	}
+	start := len(e.body)
 	e.body = e.appendInts(e.body, e.ints)
+	if len(before) != len(times) {
+		return
+	}
+	for i, t := range times {
+		e.ints[i] = t - before[i]
+	}
+	e.xor = e.appendInts(e.xor[:0], e.ints)
+	if head := e.xor[0]; len(e.xor) < len(e.body)-start && head>>6 == 1 && head&63 != riceScaled {
+		e.xor[0] |= orderBeside << 6
+		e.body = append(e.body[:start], e.xor...)
+	}
 }
 
 func absent(present []bool) bool { return slices.Contains(present, false) }

@@ -14,8 +14,13 @@ const maxScale = 15
 // maxScaled is the largest scaled magnitude: integers up to 2^53 are exact.
 const maxScaled = 1 << 53
 
-// floatXOR is the mode of a float column that is not decimal.
-const floatXOR = 16
+// The high half of a float column's first byte; the low half is the scale. Up to
+// floatMaxK it is k of an int stream of order 1, whose own first byte is saved.
+const (
+	floatMaxK   = 13
+	floatStream = 14 // an int stream follows with its first byte
+	floatXOR    = 15
+)
 
 var pow10 = [maxScale + 1]float64{1, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15}
 
@@ -52,13 +57,17 @@ func decimals(dst []int64, v []float64) (scaledBy int, ok bool) {
 	return e, true
 }
 
-// appendFloats appends the mode byte and the values, at least one.
+// appendFloats appends the first byte and the values, at least one.
 func (e *encoder) appendFloats(out []byte, v []float64) []byte {
 	start := len(out)
 	e.ints = sized(e.ints, len(v))
 	scale, ok := decimals(e.ints, v)
 	if ok {
-		out = e.appendInts(append(out, byte(scale)), e.ints)
+		out = e.appendInts(append(out, floatStream<<4|byte(scale)), e.ints)
+		if head := out[start+1]; head>>6 == 1 && head&63 <= floatMaxK {
+			out[start+1] = head<<4 | byte(scale)
+			out = append(out[:start], out[start+1:]...)
+		}
 		// Not worth a try when even equal values would take more bits.
 		if len(out)-start <= 9+len(v)/8 {
 			return out
@@ -68,7 +77,7 @@ func (e *encoder) appendFloats(out []byte, v []float64) []byte {
 	if ok && len(out)-start <= 1+len(e.xor) {
 		return out
 	}
-	return append(append(out[:start], floatXOR), e.xor...)
+	return append(append(out[:start], floatXOR<<4), e.xor...)
 }
 
 // appendXOR appends v as XOR of neighbours, after Pelkonen et al., Gorilla
@@ -134,16 +143,21 @@ func readXOR(in []byte, dst []float64) (rest []byte, ok bool) {
 
 // readFloats fills dst, at least one value; ints is scratch of that length.
 func readFloats(in []byte, mode byte, dst []float64, ints []int64) (rest []byte, ok bool) {
-	if mode == floatXOR {
+	scale := mode & 15
+	switch k := mode >> 4; {
+	case k == floatXOR && scale == 0:
 		return readXOR(in, dst)
+	case k == floatXOR:
+		return nil, false
+	case k == floatStream:
+		in, ok = readInts(in, ints)
+	default:
+		in, ok = readStream(1<<6|k, in, ints)
 	}
-	if mode > maxScale {
+	if !ok {
 		return nil, false
 	}
-	if in, ok = readInts(in, ints); !ok {
-		return nil, false
-	}
-	p := pow10[mode]
+	p := pow10[scale]
 	for i, m := range ints {
 		if m > maxScaled || m < -maxScaled {
 			return nil, false

@@ -2,17 +2,20 @@ package telemetry
 
 import (
 	"encoding/binary"
+	"math"
 	"math/bits"
 )
 
 // An int stream is how times, integers, scaled floats and dictionary indexes
 // are written: one byte order<<6 | k, the first values as varints, and the
-// rest as Rice codes of zig-zag residuals. See FORMAT.md.
+// rest as Rice codes of zig-zag residuals, these divided by what divides all of
+// them where that is shorter. See FORMAT.md.
 const (
-	riceEscape = 16 // a quotient of so many ones ends in a length instead
-	riceZeros  = 63 // k: every residual is zero and takes no bits
-	riceMaxK   = 60
-	orderSame  = 3 // times only: the same as the series before
+	riceEscape  = 16 // a quotient of so many ones ends in a length instead
+	riceZeros   = 63 // k: every residual is zero and takes no bits
+	riceScaled  = 61 // k: a common divisor of the residuals and the real k follow
+	riceMaxK    = 60
+	orderBeside = 3 // times only: order 1 of the differences from the series before, time by time
 )
 
 // riceBits is the size of u with parameter k.
@@ -88,33 +91,71 @@ func differences(res []uint64, v []int64, order int) []uint64 {
 
 func varintLen(u uint64) int { return (bits.Len64(u|1) + 6) / 7 }
 
+// divisor returns the greatest common divisor of the residuals: 4096 where
+// they count bytes of memory. It is 0 when all of them are zero.
+func divisor(res []uint64) (g uint64) {
+	for _, u := range res {
+		for m := u>>1 + u&1; m != 0; { // the residual's magnitude
+			g, m = m, g%m
+		}
+		if g == 1 {
+			break
+		}
+	}
+	return g
+}
+
+// A plan is one way to write an int stream.
+type plan struct {
+	order int
+	k     uint
+	by    uint64 // what the residuals are divided by
+	bits  int
+}
+
 // appendInts appends v, at least one value, as an int stream, in the smallest
 // of the three orders.
 func (e *encoder) appendInts(out []byte, v []int64) []byte {
-	var bestK uint
-	best, bestOrder := -1, 0
-	for order := range 3 {
-		if len(v) < order {
-			break
-		}
-		e.try = differences(e.try, v, order)
-		k, n := riceParam(e.try)
+	var best plan
+	for order := range min(3, len(v)+1) {
+		head := 0
 		if order > 0 {
-			n += 8 * varintLen(zigzag(v[0]))
+			head = 8 * varintLen(zigzag(v[0]))
 		}
 		if order > 1 {
-			n += 8 * varintLen(zigzag(v[1]-v[0]))
+			head += 8 * varintLen(zigzag(v[1]-v[0]))
 		}
-		if best < 0 || n < best {
-			best, bestOrder, bestK = n, order, k
-			e.res, e.try = e.try, e.res
+		e.try = differences(e.try, v, order)
+		for by := uint64(1); ; {
+			k, n := riceParam(e.try)
+			if p := (plan{order, k, by, head + n}); best.by == 0 || p.bits < best.bits {
+				best = p
+				e.res = append(e.res[:0], e.try...)
+			}
+			if by > 1 {
+				break
+			}
+			by = divisor(e.try)
+			if by < 2 || by > math.MaxInt64 {
+				break
+			}
+			head += 8 + 8*varintLen(by)
+			for i, u := range e.try {
+				e.try[i] = zigzag(unzigzag(u) / int64(by))
+			}
 		}
 	}
-	out = append(out, byte(bestOrder<<6|int(bestK)))
-	if bestOrder > 0 {
+	bestK := best.k
+	if best.by > 1 {
+		out = append(out, byte(best.order<<6|riceScaled))
+		out = append(binary.AppendUvarint(out, best.by), byte(bestK))
+	} else {
+		out = append(out, byte(best.order<<6|int(bestK)))
+	}
+	if best.order > 0 {
 		out = binary.AppendUvarint(out, zigzag(v[0]))
 	}
-	if bestOrder > 1 {
+	if best.order > 1 {
 		out = binary.AppendUvarint(out, zigzag(v[1]-v[0]))
 	}
 	if bestK == riceZeros {
@@ -141,9 +182,20 @@ func readInts(in []byte, dst []int64) (rest []byte, ok bool) {
 	if len(in) == 0 {
 		return nil, false
 	}
-	order, k := int(in[0]>>6), uint(in[0]&63)
-	in = in[1:]
-	if order == orderSame || order > len(dst) || k > riceMaxK && k != riceZeros {
+	return readStream(in[0], in[1:], dst)
+}
+
+// readStream is readInts after the first byte.
+func readStream(head byte, in []byte, dst []int64) (rest []byte, ok bool) {
+	order, k := int(head>>6), uint(head&63)
+	by := uint64(1)
+	if k == riceScaled {
+		if by, in, ok = uvarint(in); !ok || by < 2 || by > math.MaxInt64 || len(in) == 0 || in[0] > riceMaxK {
+			return nil, false
+		}
+		k, in = uint(in[0]), in[1:]
+	}
+	if order > min(2, len(dst)) || k > riceMaxK && k != riceZeros {
 		return nil, false
 	}
 	var first [2]int64
@@ -159,6 +211,11 @@ func readInts(in []byte, dst []int64) (rest []byte, ok bool) {
 		clear(res)
 	} else if in, ok = readRice(in, res, k); !ok {
 		return nil, false
+	}
+	if by > 1 {
+		for i := range res {
+			res[i] *= int64(by)
+		}
 	}
 	switch order {
 	case 1:

@@ -1,0 +1,245 @@
+package telemetry
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+	"github.com/klauspost/compress/zstd"
+)
+
+// weather is n readings of three BME280 in turn, once a second with some
+// milliseconds of jitter, in the steps that the driver rounds to: temperature
+// 0.01 °C, humidity 0.001 %RH, pressure 0.01 Pa, each a drift with noise.
+func weather(n int) *Batch {
+	r := rand.New(rand.NewPCG(2026, 1))
+	var b Builder
+	chs := []Channel{{"temperature", "°C", Float}, {"humidity", "%RH", Float}, {"pressure", "Pa", Float}}
+	type room struct{ temp, hum, pres float64 }
+	rooms := []room{{21.5, 48, 101325}, {19, 55, 101310}, {4.2, 81, 101330}}
+	for i := range n {
+		k := i % len(rooms)
+		m := &rooms[k]
+		m.temp += r.NormFloat64() * 0.005
+		m.hum += r.NormFloat64() * 0.01
+		m.pres += r.NormFloat64() * 0.1
+		round := func(x, noise, steps float64) Value {
+			return FloatValue(math.Round((x+r.NormFloat64()*noise)*steps) / steps)
+		}
+		err := b.Add(fmt.Sprintf("room%d", k+1), chs, 1_790_000_000_000+int64(i/len(rooms))*1000+int64(k*9)+r.Int64N(3),
+			[]Value{round(m.temp, 0.005, 100), round(m.hum, 0.02, 1000), round(m.pres, 0.3, 100)})
+		if err != nil {
+			panic(err)
+		}
+	}
+	return b.Batch(Header{Spool: [16]byte{1, 9, 7}, Seq: 4711, Boot: [16]byte{3, 8, 2}, Clock: ClockSynced})
+}
+
+// vitals is n readings of this host, of ten channels, as the host driver names
+// them, time stamps a second apart. They are taken 2 ms apart: counters move
+// less than in a second, shares are noisier.
+func vitals(n int) *Batch {
+	s := Series{Sensor: "host"}
+	chs := []Channel{{"cpu_used", "%", Float}, {"load1", "", Float}, {"mem_used", "B", Int}, {"mem_available", "B", Int},
+		{"disk_used", "B", Int}, {"disk_free", "B", Int}, {"net_rx", "B", Int}, {"net_tx", "B", Int}, {"uptime", "s", Float}, {"interrupts", "", Int}}
+	for _, c := range chs {
+		s.Columns = append(s.Columns, Column{Name: c.Name, Unit: c.Unit, Kind: c.Kind})
+	}
+	word := func(file, line string, field int) int64 {
+		text, _ := os.ReadFile(file)
+		for l := range strings.Lines(string(text)) {
+			if f := strings.Fields(l); strings.HasPrefix(strings.TrimSpace(l), line) && field < len(f) {
+				v, _ := strconv.ParseFloat(f[field], 64)
+				return int64(math.Round(v * 100))
+			}
+		}
+		return 0
+	}
+	var busy, all int64
+	for i := range n {
+		total := word("/proc/meminfo", "MemTotal:", 1) / 100 << 10
+		avail := word("/proc/meminfo", "MemAvailable:", 1) / 100 << 10
+		var fs syscall.Statfs_t
+		_ = syscall.Statfs("/", &fs)
+		var now, idle int64
+		for f := 1; f < 9; f++ {
+			t := word("/proc/stat", "cpu ", f) / 100
+			if now += t; f == 4 || f == 5 {
+				idle += t
+			}
+		}
+		used := 0.0
+		if now > all {
+			used = math.Round(1000*float64(now-idle-busy)/float64(now-all)) / 10
+		}
+		busy, all = now-idle, now
+		s.Times = append(s.Times, 1_790_000_000_000+int64(i)*1000+int64(i%3))
+		for k, v := range []Value{
+			FloatValue(used), FloatValue(float64(word("/proc/loadavg", "", 0)) / 100),
+			IntValue(total - avail), IntValue(avail),
+			IntValue(int64(fs.Blocks-fs.Bfree) * fs.Bsize), IntValue(int64(fs.Bavail) * fs.Bsize),
+			IntValue(word("/proc/net/dev", "lo:", 1) / 100), IntValue(word("/proc/net/dev", "lo:", 9) / 100),
+			FloatValue(float64(word("/proc/uptime", "", 0)) / 100), IntValue(word("/proc/stat", "intr ", 1) / 100)} {
+			s.Columns[k].add(&v, i)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	return &Batch{Series: []Series{s}, Header: Header{Spool: [16]byte{1, 9, 7}, Seq: 4711, Boot: [16]byte{3, 8, 2}, Clock: ClockSynced}}
+}
+
+// rows is what JSON and CBOR carry: the objects of AppendJSON by sensor.
+type rows map[string][]map[string]any
+
+func toRows(b *Batch) rows {
+	out := make(rows)
+	for i := range b.Series {
+		s := &b.Series[i]
+		for k := range s.Times {
+			row := map[string]any{"ts": s.Times[k]}
+			for _, c := range s.Columns {
+				if c.Kind == Float {
+					row[c.Name] = c.Floats[k]
+				} else {
+					row[c.Name] = c.Ints[k]
+				}
+			}
+			out[s.Sensor] = append(out[s.Sensor], row)
+		}
+	}
+	return out
+}
+
+func appendRows(dst []byte, b *Batch) []byte {
+	dst = append(dst, '{')
+	for i := range b.Series {
+		s := &b.Series[i]
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendQuoted(dst, s.Sensor), ':', '[')
+		for k := range s.Times {
+			if k > 0 {
+				dst = append(dst, ',')
+			}
+			dst = s.AppendJSON(dst, k)
+		}
+		dst = append(dst, ']')
+	}
+	return append(dst, '}')
+}
+
+// BenchmarkCodec compares bytes and time for each reading. JSON is written by
+// AppendJSON, fast, and read by encoding/json; CBOR is fxamacker's, of maps.
+func BenchmarkCodec(b *testing.B) {
+	packer, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		b.Fatal(err)
+	}
+	unpacker, err := zstd.NewReader(nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer unpacker.Close()
+	formats := []struct {
+		name   string
+		encode func(dst []byte, t *Batch, r rows) ([]byte, error)
+		decode func(in []byte) error
+	}{
+		{"ours", func(dst []byte, t *Batch, _ rows) ([]byte, error) { return Append(dst, t) },
+			func(in []byte) error { _, err := Decode(in); return err }},
+		{"json", func(dst []byte, t *Batch, _ rows) ([]byte, error) { return appendRows(dst, t), nil },
+			func(in []byte) error { return json.Unmarshal(in, new(rows)) }},
+		{"json+zstd", func(dst []byte, t *Batch, _ rows) ([]byte, error) {
+			return packer.EncodeAll(appendRows(nil, t), dst), nil
+		},
+			func(in []byte) error {
+				out, err := unpacker.DecodeAll(in, nil)
+				if err != nil {
+					return err
+				}
+				return json.Unmarshal(out, new(rows))
+			}},
+		{"cbor", func(dst []byte, _ *Batch, r rows) ([]byte, error) {
+			w := bytes.NewBuffer(dst)
+			err := cbor.MarshalToBuffer(r, w)
+			return w.Bytes(), err
+		}, func(in []byte) error { return cbor.Unmarshal(in, new(rows)) }},
+	}
+	var table strings.Builder
+	fmt.Fprintf(&table, "\n%-8s %5s %-10s %12s %12s %12s\n", "trace", "batch", "format", "B/reading", "encode ns", "decode ns")
+	for _, trace := range []struct {
+		name string
+		make func(int) *Batch
+	}{{"weather", weather}, {"vitals", vitals}} {
+		for _, n := range []int{15, 100, 1000} {
+			batch := trace.make(n)
+			objects := toRows(batch)
+			for _, f := range formats {
+				var enc []byte
+				var size, encode, decode float64
+				b.Run(fmt.Sprintf("%s/%d/%s/encode", trace.name, n, f.name), func(b *testing.B) {
+					b.ReportAllocs()
+					for b.Loop() {
+						if enc, err = f.encode(enc[:0], batch, objects); err != nil {
+							b.Fatal(err)
+						}
+					}
+					size = float64(len(enc)) / float64(n)
+					encode = float64(b.Elapsed().Nanoseconds()) / float64(b.N) / float64(n)
+					b.ReportMetric(size, "B/reading")
+					b.ReportMetric(encode, "ns/reading")
+				})
+				b.Run(fmt.Sprintf("%s/%d/%s/decode", trace.name, n, f.name), func(b *testing.B) {
+					if enc == nil {
+						b.Skip("needs its encode")
+					}
+					b.ReportAllocs()
+					for b.Loop() {
+						if err := f.decode(enc); err != nil {
+							b.Fatal(err)
+						}
+					}
+					decode = float64(b.Elapsed().Nanoseconds()) / float64(b.N) / float64(n)
+					b.ReportMetric(decode, "ns/reading")
+				})
+				fmt.Fprintf(&table, "%-8s %5d %-10s %12.1f %12.0f %12.0f\n", trace.name, n, f.name, size, encode, decode)
+			}
+		}
+	}
+	b.Log(table.String())
+}
+
+func BenchmarkAppendJSON(b *testing.B) {
+	s := &weather(300).Series[0]
+	var dst []byte
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		dst = s.AppendJSON(dst[:0], i%len(s.Times))
+		i++
+	}
+	b.SetBytes(int64(len(dst)))
+}
+
+func BenchmarkBuilderAdd(b *testing.B) {
+	var t Builder
+	chs := []Channel{{"temperature", "°C", Float}, {"humidity", "%RH", Float}, {"pressure", "Pa", Float}}
+	vals := []Value{FloatValue(21.5), FloatValue(48.1), FloatValue(101325)}
+	b.ReportAllocs()
+	i := int64(0)
+	for b.Loop() {
+		if t.Add("room1", chs, i, vals) != nil {
+			t.Reset()
+		}
+		i++
+	}
+}
