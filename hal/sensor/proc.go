@@ -124,7 +124,7 @@ func decimal(b []byte) (float64, bool) {
 	for range frac {
 		scale *= 10
 	}
-	return float64(n) + float64(m)/scale, true
+	return (float64(n)*scale + float64(m)) / scale, true // one rounding, if below 2^53
 }
 
 // cpuTimes returns the ticks of all CPUs since boot, busy and in all, from

@@ -76,8 +76,8 @@ func (c *calibration) temperature(adc float64) (tFine float64) {
 
 // fine is t_fine as the datasheet's integer form has it (section 4.2.3), which
 // leaves out the lowest bits of the ADC value: up to 0.003 °C, and through the
-// other compensations 0.5 Pa. Bosch's reference driver and periph's compute
-// pressure and humidity with this one, so a chip is true with it.
+// other compensations 0.5 Pa. periph computes pressure and humidity with this
+// one, as the datasheet recommends, so a chip is true with it.
 func (c *calibration) fine(adc int) float64 {
 	v1 := (int64(adc)>>3 - int64(c.t1)<<1) * int64(c.t2) >> 11
 	d := int64(adc)>>4 - int64(c.t1)

@@ -73,6 +73,9 @@ func (p *Pin) settle() {
 		return
 	}
 	for in := range p.inputs {
+		if in.poll > 0 {
+			continue
+		}
 		in.pending++
 		select {
 		case in.wake <- struct{}{}:
