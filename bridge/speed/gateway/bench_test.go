@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
 
 // serveEnv makes the test binary a server of its own, so that a benchmark can
@@ -126,6 +128,47 @@ func startMosquitto(tb testing.TB) peer {
 	return peer{}
 }
 
+// rss is the peer's resident memory in bytes.
+func (p peer) rss() int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", p.pid))
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(strings.Fields(string(b))[1])
+	return n * os.Getpagesize()
+}
+
+// BenchmarkIdleConnections measures what a connection with one subscription
+// costs the server in memory while nothing happens.
+func BenchmarkIdleConnections(b *testing.B) {
+	const n = 2000
+	for b.Loop() {
+		p := startGateway(b, "now")
+		before := p.rss()
+		var conns []net.Conn
+		for i := range n {
+			nc, err := net.Dial("tcp", p.addr)
+			if err != nil {
+				b.Fatal(err)
+			}
+			conns = append(conns, nc)
+			out := (&packet.Connect{Version: packet.V311, Clean: true, ClientID: fmt.Sprint("c", i)}).Append(nil, packet.V311)
+			out = (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: fmt.Sprint("c/", i), Options: 1}}}).Append(out, packet.V311)
+			if _, err := nc.Write(out); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := io.ReadFull(nc, make([]byte, 9)); err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.ReportMetric(float64(p.rss()-before)/n/1024, "KiB/connection")
+		for _, nc := range conns {
+			nc.Close()
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
 // BenchmarkPublishAck measures QoS 1 from PUBLISH to PUBACK, 50 clients, 200
 // bytes, beside mosquitto: each iteration loads one after the other for a second.
 // msgs/s depends on what else the machine does; cpu-us/msg of the server process
@@ -141,10 +184,10 @@ func BenchmarkPublishAck(b *testing.B) {
 	}{
 		{"inflight=1", "now", 1, 0, true},
 		{"inflight=20", "now", 20, 0, true},
-		{"inflight=1/subscribers=1", "now", 1, 1, true},
-		{"inflight=20/subscribers=1", "now", 20, 1, true},
-		{"inflight=1/commit=1ms", "1ms", 1, 0, false},
-		{"inflight=20/commit=1ms", "1ms", 20, 0, false},
+		{"inflight=1,subscribers=1", "now", 1, 1, true},
+		{"inflight=20,subscribers=1", "now", 20, 1, true},
+		{"inflight=1,commit=1ms", "1ms", 1, 0, false},
+		{"inflight=20,commit=1ms", "1ms", 20, 0, false},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			peers := map[string]peer{"gateway": startGateway(b, c.kind)}

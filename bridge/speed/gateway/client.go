@@ -157,6 +157,7 @@ func (c *Client) readError(err error) string {
 		if c.keepAlive == 0 || !time.Now().Before(by) {
 			return ReasonKeepAlive
 		}
+		c.rd.Shrink()
 		c.deadline = by
 		if c.nc.SetReadDeadline(by) != nil {
 			return ReasonLost

@@ -14,7 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-const readBytes = 4 << 10 // of a connection's read buffer
+const readBytes = 1 << 10 // of a connection's read buffer at first
 
 // serve is the life of a connection.
 func (c *Client) serve(ctx context.Context) {
@@ -22,13 +22,16 @@ func (c *Client) serve(ctx context.Context) {
 	defer context.AfterFunc(ctx, c.stop)()
 	if err := c.connect(ctx); err != nil {
 		c.debug("connection refused", err)
+		if c.s != nil {
+			c.end(ReasonServer)
+		}
 		c.nc.Close()
 		return
 	}
 	c.event(Event{Connected: true})
 	reason := c.run()
-	if kicked := c.reason.Load(); kicked != nil {
-		reason = *kicked
+	if kicked := c.reason.Load(); kicked != nil && reason != ReasonClient {
+		reason = *kicked // but who said goodbye has no will published
 	}
 	c.end(reason)
 }
@@ -262,7 +265,10 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 // end closes the connection, publishes its will and parts it from its session.
 func (c *Client) end(reason string) {
 	s, conf := c.s, &c.srv.conf
-	if kicked := c.reason.Load(); kicked == nil || reason == ReasonShutdown {
+	switch kicked := c.reason.Load(); {
+	case reason == ReasonLost || reason == ReasonKeepAlive:
+		raw(c.nc).Close() // nobody hears us, and TLS would wait to say goodbye
+	case kicked == nil || reason == ReasonShutdown:
 		c.finish(reason == ReasonShutdown)
 	}
 	s.mu.Lock()

@@ -153,7 +153,7 @@ func (s *Server) Deliver(m *Message) {
 	if m.Retain {
 		s.retainMu.Lock()
 		defer s.retainMu.Unlock()
-		if m.Topic[0] != '$' && !s.conf.Retained.Set(m) {
+		if !strings.HasPrefix(m.Topic, "$") && !s.conf.Retained.Set(m) {
 			s.count.droppedRetained.Add(1)
 		}
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"crypto/tls"
 	"net"
 	"strings"
 	"testing"
@@ -147,6 +148,44 @@ func (w *wire) wantEndSometime() {
 		_, err = w.next()
 	}
 }
+
+// A deadline that passes while TLS reads must not break the stream.
+func TestKeepAliveTLS(t *testing.T) {
+	a := newAuthority(t)
+	synctest.Test(t, func(t *testing.T) {
+		l := newPipes()
+		f := startOn(t, Config{}, nil, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{a.leaf("server")},
+			ClientAuth: tls.RequireAnyClientCert, Time: realTime}))
+		nc := tls.Client(l.dial(t), &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{a.leaf("k")}, Time: realTime})
+		w := &wire{t, nc, packet.NewReader(nc, 4096, 1<<20)}
+		w.send(&packet.Connect{Version: packet.V311, Clean: true, ClientID: "k", KeepAlive: 60})
+		w.want(&packet.Connack{})
+		for range 10 {
+			time.Sleep(50 * time.Second) // the deadline of 90 s passes between pings
+			w.ping()
+		}
+		time.Sleep(90*time.Second + time.Millisecond)
+		synctest.Wait()
+		if st := f.Stats(); st.Disconnects[ReasonKeepAlive] != 1 {
+			t.Errorf("%+v", st)
+		}
+		nc.SetDeadline(time.Now())
+		nc.Close()
+		// A handshake that never ends.
+		dead := l.dial(t)
+		begin := time.Now()
+		if _, err := dead.Read(make([]byte, 1)); err == nil || time.Since(begin) != 10*time.Second {
+			t.Errorf("after %v: %v", time.Since(begin), err)
+		}
+		dead.Close()
+		f.stop()
+	})
+}
+
+// realTime is not the bubble's, which begins before the certificates.
+func realTime() time.Time { return time.Unix(0, startTime) }
+
+var startTime = time.Now().UnixNano()
 
 // Time limits, in the bubble's time.
 func TestTimeLimits(t *testing.T) {

@@ -269,6 +269,25 @@ func (h *hesitant) Read(b []byte) (int, error) {
 	return n, nil
 }
 
+// The buffer grows under load, up to its limit, and shrinks when asked.
+func TestReaderGrows(t *testing.T) {
+	one := (&Publish{Topic: []byte("a"), Payload: make([]byte, 90)}).Append(nil, V311)
+	const n = 2000
+	r := NewReader(bytes.NewReader(bytes.Repeat(one, n)), 256, 1000)
+	for i := range n {
+		if _, body, _, err := r.Next(); err != nil || len(body) != len(one)-2 {
+			t.Fatalf("packet %d: %d bytes, %v", i, len(body), err)
+		}
+	}
+	if len(r.buf) != largest {
+		t.Errorf("the buffer has %d bytes", len(r.buf))
+	}
+	r.Shrink()
+	if len(r.buf) != 256 {
+		t.Errorf("the buffer has %d bytes, shrunk", len(r.buf))
+	}
+}
+
 // A packet that is announced and not sent takes no memory.
 func TestReaderMemory(t *testing.T) {
 	var before, after runtime.MemStats

@@ -14,16 +14,31 @@ type Reader struct {
 	max  int    // packets over this many bytes, header included, are refused
 	buf  []byte // what was read
 	r, w int    // buf[r:w] is not yet returned
+	size int    // of buf at first
+	full bool   // a read filled buf
 
 	first byte   // of a packet that does not fit buf, being gathered in
 	big   []byte // here
 	want  int    // until it has so many bytes; 0 when none is
 }
 
+// largest is how far a buffer grows while reads fill it: more packets then come
+// with one read, and beyond 16 KiB (a TLS record) hardly more do.
+const largest = 16 << 10
+
 // NewReader returns a reader of packets up to max bytes, with a buffer of size
-// bytes (at least 16). Packets that don't fit the buffer get memory of their own.
+// bytes (at least 16), which grows up to 16 KiB while there is much to read.
+// Packets that don't fit the buffer get memory of their own.
 func NewReader(src io.Reader, size, max int) *Reader {
-	return &Reader{src: src, buf: make([]byte, size), max: max}
+	return &Reader{src: src, buf: make([]byte, size), size: size, max: max}
+}
+
+// Shrink gives a grown buffer back if nothing is in it. It is for connections
+// that have become quiet.
+func (r *Reader) Shrink() {
+	if r.r == r.w && len(r.buf) > r.size {
+		r.buf, r.r, r.w = make([]byte, r.size), 0, 0
+	}
 }
 
 // SetMax changes the limit for the packets to come.
@@ -82,12 +97,14 @@ func (r *Reader) Next() (first byte, body []byte, owned bool, err error) {
 			r.r, r.w = 0, 0
 			return r.gather()
 		}
-		if r.r > 0 {
-			r.w = copy(r.buf, r.buf[r.r:r.w])
-			r.r = 0
+		left := r.buf[r.r:r.w]
+		if r.full && len(r.buf) < largest {
+			r.buf = make([]byte, min(4*len(r.buf), largest))
 		}
+		r.r, r.w = 0, copy(r.buf, left)
 		got, err := r.src.Read(r.buf[r.w:])
 		r.w += got
+		r.full = r.w == len(r.buf)
 		if err != nil && got == 0 {
 			if errors.Is(err, io.EOF) && r.w > 0 {
 				err = io.ErrUnexpectedEOF
