@@ -191,13 +191,19 @@ func (c *compiler) attribute(name string) eval {
 			return value{}
 		}
 	}
+	i := c.slot(name)
+	return func(f *frame) value { return f.attr(i) }
+}
+
+// slot returns where the scan leaves the payload's member.
+func (c *compiler) slot(name string) int {
 	i, ok := c.slots[name]
 	if !ok {
 		i = len(c.prog.names)
 		c.slots[name] = i
 		c.prog.names = append(c.prog.names, name)
 	}
-	return func(f *frame) value { return f.attr(i) }
+	return i
 }
 
 func (c *compiler) binary(n *node) eval {

@@ -64,7 +64,7 @@
 //     name as written, any other expression needs AS. A dotted alias makes
 //     nested objects. Of items with the same name the last that isn't Undefined
 //     wins.
-//   - '' within single quotes, "" within double quotes stand for one quote; a
+//   - A doubled quote within a string in the same quotes stands for one; a
 //     backslash stands for itself. FROM takes either kind of quotes.
 //   - In a nested query names are the element's members or the aliases around,
 //     never the payload's. Undefined results are left out, of array literals too.

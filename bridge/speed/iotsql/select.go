@@ -1,5 +1,7 @@
 package iotsql
 
+import "bytes"
+
 // A selection is a compiled SELECT list.
 type selection struct {
 	value  bool // SELECT VALUE
@@ -8,6 +10,7 @@ type selection struct {
 	lone   bool      // nothing but *
 	nested bool      // of a nested query: * is the innermost element
 	out    []*member // the object to write
+	clash  []int     // slots of the payload's members that out may replace, where there is a *
 }
 
 // A member is a member of the output: a leaf with items to take its value
@@ -35,6 +38,11 @@ func (c *compiler) selection(q *query) *selection {
 		s.lone = false
 		if !q.value {
 			s.out = place(s.out, it.name, i)
+		}
+	}
+	if s.star >= 0 && !s.nested {
+		for _, m := range s.out {
+			s.clash = append(s.clash, c.slot(m.name))
 		}
 	}
 	return s
@@ -137,6 +145,10 @@ func (f *frame) write(dst []byte, s *selection, base int) (_ []byte, defined boo
 // writeStar copies the members of *'s object, text unchanged, except those
 // that a later item replaces.
 func (f *frame) writeStar(dst []byte, s *selection, items []value) (_ []byte, hidden []bool) {
+	if !s.nested && !f.clashes(s) {
+		p := items[s.star].b
+		return append(dst, bytes.TrimSpace(p[1:len(p)-1])...), nil
+	}
 	it := members(items[s.star].b)
 	first := true
 next:
@@ -162,6 +174,16 @@ next:
 		dst = append(dst, it.p[it.start:it.end]...)
 	}
 	return dst, hidden
+}
+
+// clashes reports whether the payload has members that items replace.
+func (f *frame) clashes(s *selection) bool {
+	for _, i := range s.clash {
+		if f.attr(i).kind != kindUndefined {
+			return true
+		}
+	}
+	return false
 }
 
 // winner is the last item of the member that isn't Undefined, -1 if all are.
