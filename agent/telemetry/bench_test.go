@@ -215,7 +215,7 @@ func BenchmarkCodec(b *testing.B) {
 			}
 		}
 	}
-	b.Log(table.String())
+	fmt.Print(table.String())
 }
 
 func BenchmarkAppendJSON(b *testing.B) {

@@ -3,10 +3,13 @@ package telemetry
 import (
 	"bytes"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"math"
 	"math/rand/v2"
+	"os"
 	"reflect"
 	"strings"
 	"testing"
@@ -539,5 +542,46 @@ func TestDecodeSharesNothing(t *testing.T) {
 	}
 	if reflect.DeepEqual(got, &Batch{}) {
 		t.Fatal("nothing decoded")
+	}
+}
+
+// The table in FORMAT.md is the one in the code.
+func TestFormatTable(t *testing.T) {
+	doc, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	kinds := []string{"", "float", "int", "bool", "text"}
+	var want strings.Builder
+	for i, d := range known {
+		if err := d.valid(); err != nil {
+			t.Error(err)
+		}
+		if knownRef[d] != uint64(i+1) {
+			t.Errorf("%v is there twice", d)
+		}
+		fmt.Fprintf(&want, "| %d | %s | %s | %s |\n", i+1, d.name, d.unit, kinds[d.kind])
+	}
+	if !bytes.HasSuffix(doc, []byte(want.String())) {
+		t.Errorf("FORMAT.md has another table than:\n%s", want.String())
+	}
+}
+
+// An encoded batch, byte for byte: the format must not change by accident.
+func TestGolden(t *testing.T) {
+	b := &Batch{Header: Header{Spool: [16]byte{1}, Boot: [16]byte{2}, Seq: 300, Clock: ClockSynced}, Series: []Series{
+		{Sensor: "w", Times: []int64{1_700_000_000_000, 1_700_000_001_000, 1_700_000_002_001}, Columns: []Column{
+			{Name: "temperature", Unit: "°C", Kind: Float, Floats: []float64{21.5, 21.51, 21.49}},
+			{Name: "mine", Unit: "kN", Kind: Int, Ints: []int64{0, 4096, 8192 * 3}, Present: []bool{true, true, true}},
+			{Name: "odd", Kind: Float, Floats: []float64{math.Inf(1), 0, 1.5}, Present: []bool{true, false, true}},
+			{Name: "state", Kind: Text, Texts: []string{"on", "off", "on"}},
+			{Name: "level", Kind: Bool, Bools: []bool{true, false, true}},
+		}},
+		{Sensor: "v", Times: []int64{1_700_000_000_005, 1_700_000_001_005, 1_700_000_002_006}},
+	}}
+	enc := roundTrip(t, b)
+	const want = "01020100000000000000000000000000000002000000000000000000000000000000ac02020177030a0200046d696e65026b4e0201036f64640001221e017603008180a0abfef962d00f0112cc21293d802002e00105f0000000000000f07f872500010002026f6e036f666600060205ff0ac459991f"
+	if got := hex.EncodeToString(enc); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }
