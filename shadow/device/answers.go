@@ -1,6 +1,7 @@
 package device
 
 import (
+	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/shadow"
@@ -53,27 +54,27 @@ func (l *link) take(a answer) {
 func (l *link) got(a answer) {
 	l.getting, l.updating = nil, nil
 	l.partial, l.settleBy, l.inexact = 0, time.Time{}, false
-	l.failures, l.checked = 0, true
+	l.failures = 0
 	if base := l.d.seen.Load().base; base.exists && a.Version < base.version {
 		l.d.o.Log.Warn("the cloud's shadow began anew", "version", a.Version, "was", base.version)
 	}
 	desired, _ := a.State["desired"].(map[string]any)
 	reported, _ := a.State["reported"].(map[string]any)
-	l.join(desired, reported, a.Version, false)
+	l.join(desired, reported, a.Version, others)
 	l.release()
 }
 
 // join takes over a document of the cloud and makes that durable.
-func (l *link) join(desired, reported map[string]any, version uint64, own bool) {
+func (l *link) join(desired, reported map[string]any, version uint64, from origin) {
 	err := l.d.change(func(s *state) {
-		if !own {
+		if from == others {
 			if foreign := shadow.Diff(s.reported, shadow.Merge3(s.base.reported, s.reported, reported, shadow.Local)); foreign != nil && s.base.exists {
 				l.d.o.Log.Warn("another writer changed reported", "members", len(foreign), "version", version)
 			}
 		}
-		s.join(desired, reported, version, own)
+		s.join(desired, reported, version, from)
 		s.lastSync = time.Now().Unix()
-		if own {
+		if from == ours {
 			s.parked, s.parkedErr = "", ""
 		}
 	})
@@ -100,7 +101,8 @@ func (l *link) deleted(a answer) {
 		return // of an earlier document
 	}
 	l.updating = nil
-	l.lose(a.Version, true)
+	_, newer := s.pending()
+	l.lose(a.Version, !newer)
 }
 
 // lose takes over that the cloud has no shadow; deleted tells that it had one
@@ -143,9 +145,14 @@ func (l *link) next(version uint64) bool {
 // document without asking for it.
 func (l *link) accepted(a answer) {
 	own := l.updating != nil && l.updating.token == a.ClientToken
+	from := others
+	if strings.HasPrefix(a.ClientToken, l.d.seen.Load().id+"-") {
+		from = late
+	}
 	if own {
+		from = ours
 		l.updating = nil
-		l.tries, l.failures, l.checked = 0, 0, false
+		l.tries, l.failures = 0, 0
 	}
 	completes := l.partial != 0 && l.partial == a.Version && l.d.seen.Load().base.version == a.Version
 	if !completes && !l.next(a.Version) {
@@ -180,7 +187,7 @@ func (l *link) accepted(a answer) {
 			*p.tree = shadow.Merge(*p.tree, p.section.Patch)
 		}
 	}
-	l.join(desired, reported, a.Version, own)
+	l.join(desired, reported, a.Version, from)
 }
 
 // delta handles the service's list of differences. Where the accepted
@@ -194,7 +201,7 @@ func (l *link) delta(a answer) {
 	}
 	l.partial = a.Version
 	base := l.d.seen.Load().base
-	l.join(shadow.Merge(base.desired, a.State), base.reported, a.Version, false)
+	l.join(shadow.Merge(base.desired, a.State), base.reported, a.Version, others)
 }
 
 // rejected handles the refusal of an update.

@@ -63,13 +63,12 @@ type Publish func(ctx context.Context, topic string, payload []byte) error
 
 // Options of a Device. The zero value is good.
 type Options struct {
-	Log        *slog.Logger
-	Every      time.Duration  // least time between two updates; default 1 s
-	Timeout    time.Duration  // wait for an answer; default 10 s
-	MaxSize    int            // of the document, bytes; default shadow.DefaultMaxSize
-	MaxDepth   int            // of a section; default shadow.DefaultMaxDepth
-	ErrorKey   string         // member of reported that holds refusals; default "errors"
-	Recreate   bool           // re-create a shadow deleted in the cloud at once, not with the next Report
-	Jitter     func() float64 // in [0,1), spreads retries; default math/rand/v2
-	TokenStart string         // prefix of client tokens, at most 40 bytes; default random per New
+	Log      *slog.Logger
+	Every    time.Duration  // least time between two updates; default 1 s
+	Timeout  time.Duration  // wait for an answer; default 10 s
+	MaxSize  int            // of the document, bytes; default shadow.DefaultMaxSize
+	MaxDepth int            // of a section; default shadow.DefaultMaxDepth
+	ErrorKey string         // member of reported that holds refusals; default "errors"
+	Recreate bool           // re-create a shadow deleted in the cloud at once, not with the next Report
+	Jitter   func() float64 // in [0,1), spreads retries; default math/rand/v2
 }

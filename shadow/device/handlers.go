@@ -61,11 +61,29 @@ func (d *Device) routeOf(path []string) Handler {
 	return nil
 }
 
+// leads tells whether path is on the way to places that have a handler.
+func (d *Device) leads(path []string) bool {
+	return slices.ContainsFunc(d.routes, func(r route) bool {
+		return len(r.pattern) > len(path) &&
+			slices.EqualFunc(r.pattern[:len(path)], path, func(p, k string) bool { return p == "*" || p == k })
+	})
+}
+
+// nothing is the handler of an empty object on the way to places, which
+// remains of a removed place: there is nothing to apply, so it is so.
+var nothing = HandlerFunc(func(context.Context, []string, any) (any, error) { return nil, nil })
+
 // A place is a value in desired that has a handler.
 type place struct {
 	path []string
 	want any
 	h    Handler
+}
+
+// An attempt is a desired value a handler did not take, or not wholly.
+type attempt struct {
+	want    any
+	refusal string // "" if it took a part
 }
 
 func (p place) key() string { return strings.Join(p.path, ".") }
@@ -81,7 +99,9 @@ func (d *Device) places(out []place, tree map[string]any, path []string) []place
 		at := append(path[:len(path):len(path)], k)
 		if h := d.routeOf(at); h != nil {
 			out = append(out, place{at, tree[k], h})
-		} else if m, ok := tree[k].(map[string]any); ok {
+		} else if m, ok := tree[k].(map[string]any); ok && len(m) == 0 && d.leads(at) {
+			out = append(out, place{at, m, nothing})
+		} else if ok {
 			out = d.places(out, m, at)
 		}
 	}
@@ -103,13 +123,14 @@ func (l *link) apply(ctx context.Context, all bool) {
 	for _, p := range places {
 		key := p.key()
 		tried, ok := l.tried[key]
-		same := ok && shadow.Equal(tried, p.want)
+		same := ok && shadow.Equal(tried.want, p.want)
 		differs := shadow.Delta(shadow.Nest(p.want, p.path...), s.reported) != nil
 		if !all && (same || !differs) {
 			if !differs {
 				delete(l.tried, key)
-			} else if _, bad := shadow.At(s.reported, d.o.ErrorKey, key); bad {
+			} else if tried.refusal != "" { // another writer may have removed it
 				refused[key] = true
+				patch = overlay(patch, shadow.Nest(tried.refusal, d.o.ErrorKey, key))
 			}
 			continue
 		}
@@ -128,16 +149,19 @@ func (l *link) apply(ctx context.Context, all bool) {
 			if len(text) > maxErrorText {
 				text = text[:maxErrorText]
 			}
+			if text = strings.ToValidUTF8(text, ""); text == "" {
+				text = "refused"
+			}
 			d.o.Log.Warn("desired value refused", "property", key, "err", err)
-			l.tried[key], refused[key] = p.want, true
-			patch = overlay(patch, shadow.Nest(strings.ToValidUTF8(text, ""), d.o.ErrorKey, key))
+			l.tried[key], refused[key] = attempt{p.want, text}, true
+			patch = overlay(patch, shadow.Nest(text, d.o.ErrorKey, key))
 			continue
 		}
 		is := shadow.Nest(now, p.path...)
 		patch = overlay(patch, is)
 		delete(l.tried, key)
 		if shadow.Delta(shadow.Nest(p.want, p.path...), shadow.Merge(s.reported, is)) != nil {
-			l.tried[key] = p.want // applied in part: not again with the same value
+			l.tried[key] = attempt{want: p.want} // applied in part: not again with the same value
 		}
 	}
 	// Refusals of values that are no longer desired, or applied now.

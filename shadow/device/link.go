@@ -25,12 +25,12 @@ type link struct {
 	d       *Device
 	pub     Publish
 	session uint64
+	boot    string // part of the tokens
 	tokens  uint64
 
 	getting  *waiting // a get is under way
 	updating *waiting // an update is under way; never two
 	doubt    bool     // base may not be the cloud's document: get it
-	checked  bool     // the next update is the first after a get: it names the version
 	held     []answer // that came during doubt
 	tries    int      // version conflicts in a row
 	failures int      // other failures in a row
@@ -46,8 +46,8 @@ type link struct {
 	nextGet   time.Time // rate
 	nextSend  time.Time // rate
 
-	applied *state         // that apply last worked on
-	tried   map[string]any // desired values handlers did not take, by place
+	applied *state             // that apply last worked on
+	tried   map[string]attempt // by place
 }
 
 type waiting struct {
@@ -161,10 +161,10 @@ func (l *link) update() (u *shadow.Update, what string, due bool) {
 	if what = string(u.Append(nil)); what == s.parked {
 		return nil, "", false
 	}
-	// Reported is ours, so it needs no check in the steady state. After a
-	// get, the check finds a change that came in between; an operator's edit
-	// always needs it, as the cloud's value wins.
-	if s.base.exists && (l.checked && l.tries < maxTries || u.Desired.Set) {
+	// With its version an update that is doubled or delayed on the way cannot
+	// undo a later one. Reported is ours, so it may go without when others
+	// write all the time; not so an operator's edit, as the cloud's value wins.
+	if s.base.exists && (l.tries < maxTries || u.Desired.Set) {
 		u.Version = &s.base.version
 	}
 	return u, what, true
@@ -172,7 +172,7 @@ func (l *link) update() (u *shadow.Update, what string, due bool) {
 
 func (l *link) token() string {
 	l.tokens++
-	return l.d.o.TokenStart + strconv.FormatUint(l.tokens, 10)
+	return l.d.seen.Load().id + "-" + l.boot + "-" + strconv.FormatUint(l.tokens, 10)
 }
 
 func (l *link) publish(ctx context.Context, w **waiting, op shadow.Op, payload []byte) {

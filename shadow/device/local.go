@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"log/slog"
 	mathrand "math/rand/v2"
@@ -35,7 +34,8 @@ type Device struct {
 }
 
 // New reads the shadow's state from store. name is "" for the classic shadow.
-// Records that cannot be read are an error.
+// Records that cannot be read are an error. The first New for a shadow
+// writes, see state.id.
 func New(store Store, thing, name string, o Options) (*Device, error) {
 	if !shadow.ValidThing(thing) {
 		return nil, fmt.Errorf("shadow device: %w: %q", shadow.ErrThingName, thing)
@@ -58,14 +58,6 @@ func New(store Store, thing, name string, o Options) (*Device, error) {
 	if o.Jitter == nil {
 		o.Jitter = mathrand.Float64
 	}
-	if o.TokenStart == "" {
-		var b [8]byte
-		rand.Read(b[:]) // never fails
-		o.TokenStart = hex.EncodeToString(b[:]) + "-"
-	}
-	if len(o.TokenStart) > 40 {
-		return nil, errors.New("shadow device: TokenStart over 40 bytes")
-	}
 	d := &Device{
 		store: store, thing: thing, name: name, o: o,
 		limits: shadow.Limits{MaxSize: o.MaxSize, MaxDepth: o.MaxDepth},
@@ -82,8 +74,22 @@ func New(store Store, thing, name string, o Options) (*Device, error) {
 	if err := d.s.load(records); err != nil {
 		return nil, fmt.Errorf("shadow device %s/%s: %w", thing, name, err)
 	}
+	if d.s.id == "" {
+		first := d.s
+		first.id = random()
+		if err := d.save(first); err != nil {
+			return nil, fmt.Errorf("shadow device %s/%s: %w", thing, name, err)
+		}
+	}
 	d.publishState()
 	return d, nil
+}
+
+// random returns 8 random hex digits.
+func random() string {
+	var b [4]byte
+	rand.Read(b[:]) // never fails
+	return hex.EncodeToString(b[:])
 }
 
 // publishState shows s to readers; d.mu is held or nobody else has d yet.
@@ -196,7 +202,7 @@ type Status struct {
 	LocalVersion, CloudVersion uint64
 	Unsent                     bool           // the cloud does not have all yet
 	Delta                      map[string]any // desired and not so
-	Parked                     string         // why the cloud refused a report for good, "" if it did not
+	Parked                     string         // why the cloud refused for good what is unsent, "" if it did not
 	Deleted                    bool           // the cloud deleted the shadow; the next Report makes it anew
 	LastSync                   time.Time      // by this device's clock
 }
@@ -204,10 +210,13 @@ type Status struct {
 // Status returns how things stand.
 func (d *Device) Status() Status {
 	s := d.seen.Load()
-	_, unsent := s.pending()
+	u, unsent := s.pending()
 	st := Status{
 		LocalVersion: s.version, CloudVersion: s.base.version, Unsent: unsent,
-		Delta: shadow.Delta(s.desired, s.reported), Parked: s.parkedErr, Deleted: s.deleted,
+		Delta: shadow.Delta(s.desired, s.reported), Deleted: s.deleted,
+	}
+	if unsent && string(u.Append(nil)) == s.parked {
+		st.Parked = s.parkedErr
 	}
 	if s.lastSync != 0 {
 		st.LastSync = time.Unix(s.lastSync, 0)
@@ -219,7 +228,7 @@ func (d *Device) Status() Status {
 // was not sent is kept for the next start. At first it calls the handlers
 // for every desired value known from before, connected or not.
 func (d *Device) Run(ctx context.Context) error {
-	l := &link{d: d, tried: make(map[string]any)}
+	l := &link{d: d, boot: random(), tried: make(map[string]attempt)}
 	l.apply(ctx, true)
 	timer := time.NewTimer(0)
 	defer timer.Stop()

@@ -20,7 +20,7 @@ import (
 )
 
 var (
-	seed = flag.Uint64("seed", 0, "seed of the model test; 0 draws one")
+	seed = flag.Uint64("seed", 1, "first seed of the model test; 0 draws one")
 	runs = flag.Int("runs", 12, "worlds of the model test")
 )
 
@@ -243,12 +243,15 @@ func (c *chaos) settled() {
 		}
 	}
 	for _, k := range []string{"set", "tree"} {
+		if c.foreign {
+			break // another writer's report needs no handler
+		}
 		m, _ := doc.Desired[k].(map[string]any)
 		for name, v := range m {
 			// What is no longer desired stays as it was set, so compare
 			// only what is.
 			hardware := map[string]any{name: mustParse(t, c.applied[k+"."+name])}
-			if d := shadow.Delta(map[string]any{name: v}, hardware); d != nil && !c.foreign {
+			if d := shadow.Delta(map[string]any{name: v}, hardware); d != nil {
 				t.Errorf("hardware %s is %s, desired and not so: %s", k, text(hardware), text(d))
 			}
 		}

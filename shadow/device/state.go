@@ -21,6 +21,11 @@ type state struct {
 		exists            bool
 	}
 
+	// id begins every client token this device ever sends, so that an update
+	// of ours that arrives late, even from before a restart, is not taken
+	// for another writer's.
+	id string
+
 	deleted   bool   // in the cloud; waits for a local change to be made anew
 	parked    string // the request the cloud refused for good, "" for none
 	parkedErr string
@@ -47,7 +52,7 @@ func (s *state) records() map[string][]byte {
 	base := map[string]any{"version": number(s.base.version), "exists": s.base.exists}
 	section(base, "desired", s.base.desired)
 	section(base, "reported", s.base.reported)
-	meta := map[string]any{"deleted": s.deleted, "last_sync": number(uint64(max(0, s.lastSync)))}
+	meta := map[string]any{"deleted": s.deleted, "id": s.id, "last_sync": number(uint64(max(0, s.lastSync)))}
 	if s.parked != "" {
 		meta["parked"], meta["parked_error"] = s.parked, s.parkedErr
 	}
@@ -83,6 +88,7 @@ func (s *state) load(records map[string][]byte) error {
 	s.base.desired, s.base.reported = section(recBase, "desired"), section(recBase, "reported")
 	s.base.version = number(recBase, "version")
 	s.base.exists, _ = trees[recBase]["exists"].(bool)
+	s.id, _ = trees[recMeta]["id"].(string)
 	s.deleted, _ = trees[recMeta]["deleted"].(bool)
 	s.parked, _ = trees[recMeta]["parked"].(string)
 	s.parkedErr, _ = trees[recMeta]["parked_error"].(string)
@@ -102,15 +108,25 @@ func (s *state) pending() (u *shadow.Update, any bool) {
 	return u, u.Desired.Set || u.Reported.Set
 }
 
-// join takes over the cloud's document, of which version was got by our own
-// update if own is set: then what differs here is newer in desired too.
-func (s *state) join(desired, reported map[string]any, version uint64, own bool) {
+// An origin is whose update made a document.
+type origin int
+
+const (
+	others origin = iota
+	ours          // the one under way: what differs here is newer, in desired too
+	late          // one of ours that was given up: what it reported is old
+)
+
+// join takes over the cloud's document.
+func (s *state) join(desired, reported map[string]any, version uint64, from origin) {
 	prefer := shadow.Cloud
-	if own {
+	if from == ours {
 		prefer = shadow.Local
 	}
 	s.desired = shadow.Merge3(s.base.desired, s.desired, desired, prefer)
-	s.reported = shadow.Merge3(s.base.reported, s.reported, reported, shadow.Local)
+	if from != late {
+		s.reported = shadow.Merge3(s.base.reported, s.reported, reported, shadow.Local)
+	}
 	s.base.desired, s.base.reported = desired, reported
 	s.base.version, s.base.exists = version, true
 	s.deleted = false
