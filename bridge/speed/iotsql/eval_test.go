@@ -2,6 +2,7 @@ package iotsql
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -147,6 +148,16 @@ func TestEval(t *testing.T) {
 	}
 }
 
+func manyMembers(n int) string {
+	var b strings.Builder
+	for i := range n {
+		fmt.Fprintf(&b, "a AS m%d, ", i)
+	}
+	return b.String() + "a"
+}
+
+func brackets(s string) string { return strings.Repeat("[", 60) + s + strings.Repeat("]", 60) }
+
 func TestLimits(t *testing.T) {
 	big := func(n int) string { return strings.Repeat("x", n) }
 	m := func(payload string) *Message { return &Message{Topic: "t", Payload: []byte(payload)} }
@@ -161,6 +172,8 @@ func TestLimits(t *testing.T) {
 		{"one value too long", `SELECT length(a + a + a) AS n FROM 't'`, m(`{"a":"` + big(MaxOutput/2) + `"}`), ErrTooLarge},
 		{"many values", `SELECT length(upper(a) + lower(a)) AS n FROM 't'`, m(`{"a":"` + big(MaxOutput/2-16) + `"}`), nil},
 		{"replacements", `SELECT length(replace(a, 'x', a)) AS n FROM 't'`, m(`{"a":"` + big(1000) + `"}`), ErrTooLarge},
+		{"many members", `SELECT ` + strings.Repeat("a AS x.x, a AS y, ", 3) + manyMembers(3000) + ` FROM 't'`, m(`{"a":"` + big(MaxOutput/2) + `"}`), ErrTooLarge},
+		{"built deep", `SET @a = ` + brackets(`a`) + `, @b = ` + brackets(`@a`) + `, @c = ` + brackets(`@b`) + `, @d = ` + brackets(`@c`) + ` SELECT @d = @d AS d FROM 't'`, m(`{"a":1}`), nil},
 		{"by pattern", `SELECT length(regexp_replace(a, 'x', '$0$0$0')) AS n FROM 't'`, m(`{"a":"` + big(MaxOutput/2) + `"}`), ErrTooLarge},
 		{"SET variables together", `SET @a = a, @b = a, @c = a SELECT 1 AS n FROM 't'`, m(`{"a":"` + big(MaxOutput/2) + `"}`), ErrTooLarge},
 		{"payload nested to the limit", `SELECT isUndefined(a) AS n FROM 't'`, m(`{"a":` + strings.Repeat("[", MaxPayloadNesting-1) + strings.Repeat("]", MaxPayloadNesting-1) + `}`), nil},

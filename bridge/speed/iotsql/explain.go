@@ -104,7 +104,7 @@ func (s *Statement) Explain(m *Message) Explanation {
 	q := s.query
 	f := newFrame(newCompiler(s.prog.version, true).statement(q), m)
 	defer f.release()
-	f.trace = &trace{text: s.text}
+	f.trace, f.limit = &trace{text: s.text}, s.output
 	if m.binary(s.prog) {
 		e.Steps = append(e.Steps, Step{Clause: "PAYLOAD", Value: "not JSON: its attributes are Undefined"})
 	}

@@ -55,6 +55,7 @@ type frame struct {
 	items []value // the SELECT list's values
 	arena []byte  // what is built: only appended to, so slices of it stay valid
 	left  int     // work left
+	limit int     // bytes a document may have
 	err   error   // first limit run into
 	trace *trace  // for Explain
 }
@@ -63,7 +64,7 @@ var frames = sync.Pool{New: func() any { return new(frame) }}
 
 func newFrame(p *program, m *Message) *frame {
 	f := frames.Get().(*frame)
-	f.prog, f.m, f.left = p, m, maxWork
+	f.prog, f.m, f.left, f.limit = p, m, maxWork, MaxOutput
 	return f
 }
 

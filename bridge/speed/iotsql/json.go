@@ -13,6 +13,10 @@ import (
 // take the documents allow far less.
 const MaxPayloadNesting = 128
 
+// anyDepth is for documents that are known to be valid. What a statement
+// builds can be nested deeper than a payload.
+const anyDepth = 1 << 14
+
 // Results of skipValue and the like that are no position.
 const (
 	notJSON = -1
@@ -281,7 +285,7 @@ func (it *memberIter) next() bool {
 		it.done = true
 		return false
 	}
-	end := skipValue(it.p, val, MaxPayloadNesting+8)
+	end := skipValue(it.p, val, anyDepth)
 	if end < 0 {
 		it.done = true
 		return false
@@ -339,7 +343,7 @@ func (it *elementIter) next() (raw []byte, ok bool) {
 	if it.i >= len(it.p) || it.p[it.i] == ']' {
 		return nil, false
 	}
-	end := skipValue(it.p, it.i, MaxPayloadNesting+8)
+	end := skipValue(it.p, it.i, anyDepth)
 	if end < 0 {
 		return nil, false
 	}

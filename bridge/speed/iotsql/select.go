@@ -138,6 +138,10 @@ func (f *frame) write(dst []byte, s *selection, base int) (_ []byte, defined boo
 			continue
 		}
 		dst = f.writeMember(dst, m, items, len(dst) > from)
+		if len(dst)-from > f.limit {
+			f.fail(ErrTooLarge) // before a long list of long members is written out
+			break
+		}
 	}
 	return append(dst, '}'), true
 }

@@ -94,6 +94,7 @@ func (s *Statement) Matches(name string) bool {
 func (s *Statement) Eval(dst []byte, m *Message) (out []byte, fired bool, err error) {
 	f := newFrame(s.prog, m)
 	defer f.release()
+	f.limit = s.output
 	f.start()
 	if fired = f.holds(f.condition()); !fired || f.err != nil {
 		return dst, false, f.err
