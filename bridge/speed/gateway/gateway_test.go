@@ -108,8 +108,8 @@ func TestPolicy(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if p, ok := p.(*packet.Publish); ok {
-			got = append(got, string(p.Topic))
+		if m, ok := p.(*packet.Publish); ok {
+			got = append(got, string(m.Topic))
 		} else {
 			got = append(got, p.Type().String())
 		}

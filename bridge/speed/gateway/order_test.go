@@ -196,8 +196,7 @@ func TestTakeoverStorm(t *testing.T) {
 	var mu sync.Mutex
 	var got []string
 	now := 0
-	var f *fixture
-	f = start(t, Config{Events: func(e Event) {
+	f := start(t, Config{Events: func(e Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		if e.Connected {
