@@ -1,0 +1,346 @@
+// Package device puts the agent together: board, sampler, spool, uplink,
+// shadow and health, in one Agent that a program, a test or a simulated fleet
+// can run in its own process.
+package device
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemill/tidemill/agent/config"
+	"github.com/tidemill/tidemill/agent/health"
+	"github.com/tidemill/tidemill/agent/sampler"
+	"github.com/tidemill/tidemill/agent/spool"
+	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/agent/uplink"
+	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/board"
+	"github.com/tidemill/tidemill/hal/sensor"
+	"github.com/tidemill/tidemill/hal/sim"
+	"github.com/tidemill/tidemill/shadow/boltstore"
+	shadowdevice "github.com/tidemill/tidemill/shadow/device"
+)
+
+// Deps are what a test or a simulation replaces. The zero value is a real
+// device.
+type Deps struct {
+	Version string         // of the agent, for reports
+	Log     *slog.Logger   // default: discarded
+	Level   *slog.LevelVar // of Log, set by Reload; may be nil
+	Board   hal.Board      // default: what board.kind says; closed by Run all the same
+	Dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	TLS     func() (*tls.Config, error) // default: the files that uplink.ca, cert and key name
+	Clock   func() telemetry.Clock      // default: the kernel's
+	Ready   func()                      // called once when all parts run; may be nil
+	// NoSocket leaves the status sockets closed: a fleet in one process has
+	// no use for them.
+	NoSocket bool
+}
+
+// An Agent is made by New and works in Run, once.
+type Agent struct {
+	deps    Deps
+	log     *slog.Logger
+	boot    [16]byte
+	started time.Time
+	board   hal.Board
+	sampler *sampler.Sampler
+	spool   *spool.Spool
+	uplink  *uplink.Uplink
+	store   *boltstore.Store     // nil: no shadow
+	shadow  *shadowdevice.Device // nil: no shadow
+	sockets []net.Listener
+	changed chan struct{} // there is something to report
+	flushed atomic.Int64  // unix ns of the last flush tried
+
+	mu        sync.Mutex // guards the rest
+	cfg       config.Config
+	intervals map[string]time.Duration // desired by the shadow, over the configuration's
+	reported  map[string]bool          // sensors that reported holds
+}
+
+// New opens the files in cfg.DataDir, which it makes if need be, and the
+// sockets. It starts nothing; Run or Close must follow.
+func New(cfg config.Config, d Deps) (a *Agent, err error) {
+	if d.Log == nil {
+		d.Log = slog.New(slog.DiscardHandler)
+	}
+	if d.Clock == nil {
+		d.Clock = kernelClock
+	}
+	a = &Agent{deps: d, cfg: cfg, log: d.Log.With("thing", cfg.Thing), started: time.Now(), board: d.Board,
+		changed: make(chan struct{}, 1), intervals: map[string]time.Duration{}, reported: map[string]bool{}}
+	_, _ = rand.Read(a.boot[:]) // never fails
+	defer func() {
+		if err != nil {
+			a.Close()
+			a = nil
+		}
+	}()
+	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
+		return a, fmt.Errorf("device: %w", err)
+	}
+	if a.board == nil {
+		if a.board, err = openBoard(cfg, a.log); err != nil {
+			return a, fmt.Errorf("device: %w", err)
+		}
+	}
+	overflow := spool.DropOldest
+	if cfg.Spool.Overflow == "refuse-new" {
+		overflow = spool.RefuseNew
+	}
+	a.spool, err = spool.Open(filepath.Join(cfg.DataDir, "spool.db"), spool.Options{
+		FlushEvery: time.Duration(cfg.Spool.FlushEvery), MaxBytes: int64(cfg.Spool.MaxBytes), MaxAge: time.Duration(cfg.Spool.MaxAge),
+		Overflow: overflow, Boot: a.boot, Clock: a.clock, Log: a.log})
+	if err != nil {
+		return a, err
+	}
+	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: sink{a.spool}, Changed: func(string) { a.poke() }, Log: a.log})
+	var peer uplink.Peer
+	if cfg.Shadow.Enabled {
+		if a.store, err = boltstore.Open(filepath.Join(cfg.DataDir, "shadow.db"), boltstore.Options{SetAside: true}); err != nil {
+			return a, err
+		}
+		a.shadow, err = shadowdevice.New(a.store, cfg.Thing, "", shadowdevice.Options{Log: a.log, Every: time.Duration(cfg.Shadow.ReportEvery)})
+		if err != nil {
+			return a, err
+		}
+		a.handle()
+		peer = shadowPeer{a.shadow}
+	}
+	a.uplink = uplink.New(a.spool, a.uplinkOptions(cfg, peer))
+	if !d.NoSocket {
+		for _, path := range []string{cfg.Socket, cfg.Health.Metrics} {
+			if path == "" {
+				continue
+			}
+			l, err := health.Listen(path)
+			if err != nil {
+				return a, err
+			}
+			a.sockets = append(a.sockets, l)
+		}
+	}
+	return a, nil
+}
+
+func openBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) {
+	if cfg.Board.Kind == "sim" {
+		return sim.New(sim.Options{Seed: uint64(cfg.Board.Seed)}), nil
+	}
+	return board.Open(log)
+}
+
+// OpenBoard opens the board that cfg names, for tools.
+func OpenBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) { return openBoard(cfg, log) }
+
+func (a *Agent) open(ctx context.Context, s sampler.Spec) (hal.Sensor, error) {
+	return sensor.Open(ctx, s.Driver, a.board, s.Options)
+}
+
+// clock also notes that a flush was tried, for the watchdog.
+func (a *Agent) clock() telemetry.Clock {
+	a.flushed.Store(time.Now().UnixNano())
+	return a.deps.Clock()
+}
+
+func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Options {
+	u := cfg.Uplink
+	o := uplink.Options{
+		Endpoint: u.Endpoint, ServerName: u.ServerName, ClientID: u.ClientID, TLS: a.deps.TLS, Dial: a.deps.Dial,
+		Topic: telemetry.Topic, PresenceTopic: u.PresenceTopic, Presence: a.presence, Peer: peer,
+		KeepAlive: time.Duration(u.KeepAlive), ConnectTimeout: time.Duration(u.ConnectTimeout), AckTimeout: time.Duration(u.AckTimeout),
+		Inflight: int(u.Inflight), BackoffMin: time.Duration(u.BackoffMin), BackoffMax: time.Duration(u.BackoffMax),
+		StableAfter: time.Duration(u.StableAfter), Drain: time.Duration(u.Drain), Log: a.log,
+	}
+	if o.TLS == nil {
+		o.TLS = func() (*tls.Config, error) { return identity(u) }
+	}
+	if u.Format == "json" {
+		o.Expand = expander(u.Topic)
+	}
+	return o
+}
+
+// identity reads the files at each connection, so that a renewed certificate
+// needs no restart.
+func identity(u config.Uplink) (*tls.Config, error) {
+	pem, err := os.ReadFile(u.CA)
+	if err != nil {
+		return nil, fmt.Errorf("uplink.ca: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("uplink.ca: no certificate in %s", u.CA)
+	}
+	cert, err := tls.LoadX509KeyPair(u.Cert, u.Key)
+	if err != nil {
+		return nil, fmt.Errorf("uplink.cert, uplink.key: %w", err)
+	}
+	return &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}}, nil
+}
+
+// presence is the retained message that says whether the device is there. The
+// will has the time of the connection, when the broker was given it.
+func (a *Agent) presence(online bool) []byte {
+	state := "offline"
+	if online {
+		state = "online"
+	}
+	b, _ := json.Marshal(map[string]any{"state": state, "thing": a.config().Thing, "boot": hex.EncodeToString(a.boot[:]),
+		"version": a.deps.Version, "ts": time.Now().UnixMilli()})
+	return b
+}
+
+func (a *Agent) config() config.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
+}
+
+// Close frees what New opened. Run does it too.
+func (a *Agent) Close() {
+	for _, l := range a.sockets {
+		_ = l.Close()
+	}
+	if a.spool != nil {
+		if err := a.spool.Close(); err != nil {
+			a.log.Error("the spool did not close well", "err", err)
+		}
+	}
+	if a.store != nil {
+		if err := a.store.Close(); err != nil {
+			a.log.Error("the shadow's store did not close well", "err", err)
+		}
+	}
+	if a.board != nil {
+		_ = a.board.Close()
+	}
+}
+
+// A part is something that runs until it is stopped.
+type part struct {
+	name string
+	run  func(context.Context) error
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// Run works until ctx is done or a part fails that the agent cannot do
+// without. It stops the sensors, flushes the spool, lets the uplink send what
+// is left within uplink.drain, and then stops the shadow and closes the files.
+func (a *Agent) Run(ctx context.Context) error {
+	defer a.Close()
+	cfg := a.config()
+	a.sampler.Set(a.specs(cfg))
+	a.flushed.Store(time.Now().UnixNano())
+	var (
+		mu     sync.Mutex
+		errs   []error
+		failed = make(chan struct{}, 1)
+	)
+	// In the order of stopping.
+	parts := []*part{
+		{name: "sampler", run: a.sampler.Run},
+		{name: "spool", run: a.spool.Run},
+		{name: "uplink", run: a.uplink.Run},
+	}
+	if a.shadow != nil {
+		parts = append(parts, &part{name: "report", run: a.report}, &part{name: "shadow", run: a.shadow.Run})
+	}
+	server := &health.Server{Status: func() any { return a.Status() }, Metrics: a.metrics, Alive: a.alive}
+	parts = append(parts, &part{name: "health", run: func(ctx context.Context) error {
+		if len(a.sockets) == 0 {
+			<-ctx.Done()
+			return nil
+		}
+		return server.Serve(ctx, a.sockets...)
+	}})
+	for _, p := range parts {
+		var own context.Context
+		own, p.stop = context.WithCancel(context.WithoutCancel(ctx))
+		p.done = make(chan struct{})
+		go func() {
+			defer close(p.done)
+			err := p.run(own)
+			if err == nil && own.Err() == nil {
+				err = errors.New("ended by itself")
+			}
+			if err != nil && !errors.Is(err, context.Canceled) {
+				mu.Lock()
+				errs = append(errs, fmt.Errorf("device: %s: %w", p.name, err))
+				mu.Unlock()
+				select {
+				case failed <- struct{}{}:
+				default:
+				}
+			}
+		}()
+	}
+	a.log.Info("agent started", "version", a.deps.Version, "sensors", len(cfg.Sensors), "endpoint", cfg.Uplink.Endpoint, "boot", hex.EncodeToString(a.boot[:]))
+	if a.deps.Ready != nil {
+		a.deps.Ready()
+	}
+	select {
+	case <-ctx.Done():
+	case <-failed:
+	}
+	for _, p := range parts {
+		p.stop()
+		<-p.done
+	}
+	st := a.spool.Stats()
+	a.log.Info("agent stopped", "batches_left", st.Batches, "readings_left", st.Readings)
+	mu.Lock()
+	defer mu.Unlock()
+	return errors.Join(errs...)
+}
+
+// Reload takes up what can change at run time: the log level, the flush
+// interval and the sensors. The keys it returns changed too, but need a
+// restart.
+func (a *Agent) Reload(cfg config.Config) (restart []string) {
+	old := a.config()
+	restart = needRestart(old, cfg)
+	if a.deps.Level != nil {
+		_ = a.deps.Level.UnmarshalText([]byte(cfg.Log.Level)) // checked by package config
+	}
+	a.spool.SetFlushEvery(time.Duration(cfg.Spool.FlushEvery))
+	keep := old
+	keep.Log.Level, keep.Spool.FlushEvery, keep.Sensors = cfg.Log.Level, cfg.Spool.FlushEvery, cfg.Sensors
+	a.mu.Lock()
+	a.cfg = keep
+	a.mu.Unlock()
+	a.sampler.Set(a.specs(cfg))
+	a.poke()
+	return restart
+}
+
+// aliveFor is how long a flush may take before the spool counts as stuck.
+const aliveFor = time.Minute
+
+// Alive says whether sampling and flushing go on. Flushes that fail count as
+// going on: a restart would only lose what is in memory.
+func (a *Agent) Alive() bool { return a.alive() }
+
+func (a *Agent) alive() bool {
+	if !a.sampler.Alive() {
+		return false
+	}
+	every := time.Duration(a.config().Spool.FlushEvery)
+	idle := time.Since(time.Unix(0, a.flushed.Load()))
+	return a.spool.Stats().Unflushed == 0 || idle < max(aliveFor, 3*every)
+}

@@ -1,0 +1,183 @@
+package device
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/tidemill/tidemill/agent/config"
+	"github.com/tidemill/tidemill/agent/sampler"
+	"github.com/tidemill/tidemill/agent/uplink"
+	shadowdevice "github.com/tidemill/tidemill/shadow/device"
+)
+
+// The shadow of an agent:
+//
+//	desired.sensors.{name}.every    seconds between readings
+//	desired.outputs.{name}.level    true or false
+//	reported.agent.version
+//	reported.sensors.{name}         every, errors (count), error (the last, while it lasts)
+//	reported.outputs.{name}.level   as read back
+
+// settleFor is how long the report waits for more to change, so that a loose
+// cable costs few writes to flash.
+const settleFor = time.Second
+
+// recount is how often error counts alone are reported.
+const recount = 10 * time.Minute
+
+// setWithin is how long an output may take to be open, free and set.
+const setWithin = 5 * time.Second
+
+// shadowPeer fits the device's half of the shadow to the uplink.
+type shadowPeer struct{ *shadowdevice.Device }
+
+func (p shadowPeer) Connected(pub uplink.Publish) { p.Device.Connected(shadowdevice.Publish(pub)) }
+
+// specs are the configured sensors at the intervals that the shadow desires.
+func (a *Agent) specs(cfg config.Config) []sampler.Spec {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := make([]sampler.Spec, len(cfg.Sensors))
+	for i, s := range cfg.Sensors {
+		out[i] = sampler.Spec{Name: s.Name, Driver: s.Driver, Every: time.Duration(s.Every), Timeout: time.Duration(s.Timeout), Options: s.Options}
+		if every, ok := a.intervals[s.Name]; ok {
+			out[i].Every = every
+		}
+	}
+	return out
+}
+
+// handle registers the properties that can be set.
+func (a *Agent) handle() {
+	a.shadow.Handle("sensors.*.every", shadowdevice.HandlerFunc(func(_ context.Context, path []string, desired any) (any, error) {
+		n, ok := desired.(json.Number)
+		if !ok {
+			return nil, fmt.Errorf("want a number of seconds")
+		}
+		sec, err := n.Float64()
+		if err != nil || sec < time.Duration(config.MinEvery).Seconds() || sec > time.Duration(config.MaxEvery).Seconds() {
+			return nil, fmt.Errorf("%s seconds, want %v to %v", n, config.MinEvery, config.MaxEvery)
+		}
+		name, every := path[1], time.Duration(sec*float64(time.Second))
+		if err := a.sampler.SetEvery(name, every); err != nil {
+			return nil, err
+		}
+		a.mu.Lock()
+		a.intervals[name] = every
+		a.mu.Unlock()
+		a.log.Info("interval set by the shadow", "sensor", name, "every", every)
+		return nil, nil
+	}))
+	a.shadow.Handle("outputs.*.level", shadowdevice.HandlerFunc(func(ctx context.Context, path []string, desired any) (any, error) {
+		level, ok := desired.(bool)
+		if !ok {
+			return nil, fmt.Errorf("want true or false")
+		}
+		ctx, cancel := context.WithTimeout(ctx, setWithin)
+		defer cancel()
+		got, err := a.sampler.SetOutput(ctx, path[1], level)
+		if err != nil {
+			return nil, err
+		}
+		a.log.Info("output set by the shadow", "sensor", path[1], "level", got)
+		return got, nil
+	}))
+}
+
+// poke asks for a report.
+func (a *Agent) poke() {
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
+}
+
+// report keeps the reported state up to date until ctx is done.
+func (a *Agent) report(ctx context.Context) error {
+	tick := time.NewTicker(recount)
+	defer tick.Stop()
+	for {
+		a.catchUp(ctx)
+		if err := a.shadow.Report(a.reportedState()); err != nil {
+			a.log.Error("the reported state could not be kept", "err", err)
+		}
+		select {
+		case <-time.After(settleFor):
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-a.changed:
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// catchUp sets outputs that were not open when the shadow wanted them set.
+func (a *Agent) catchUp(ctx context.Context) {
+	outputs, _ := a.shadow.Desired()["outputs"].(map[string]any)
+	for _, st := range a.sampler.Status() {
+		want, _ := outputs[st.Name].(map[string]any)
+		level, ok := want["level"].(bool)
+		if !ok || !st.Output || !st.Open || st.Level == nil || *st.Level == level || st.Error != "" {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, setWithin)
+		if _, err := a.sampler.SetOutput(ctx, st.Name, level); err != nil {
+			a.log.Warn("output could not be set", "sensor", st.Name, "err", err)
+		}
+		cancel()
+	}
+}
+
+func (a *Agent) reportedState() map[string]any {
+	sensors, outputs := map[string]any{}, map[string]any{}
+	seen := map[string]bool{}
+	for _, st := range a.sampler.Status() {
+		seen[st.Name] = true
+		one := map[string]any{"every": st.Every.Seconds(), "errors": st.Errors, "error": nil}
+		if st.Error != "" {
+			one["error"] = short(st.Error)
+		}
+		sensors[st.Name] = one
+		if st.Level != nil {
+			outputs[st.Name] = map[string]any{"level": *st.Level}
+		}
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.reported) == 0 {
+		// What an earlier start reported.
+		old, _ := a.shadow.Reported()["sensors"].(map[string]any)
+		for name := range old {
+			a.reported[name] = true
+		}
+	}
+	for name := range a.reported {
+		if !seen[name] {
+			sensors[name], outputs[name] = nil, nil
+			delete(a.reported, name)
+		}
+	}
+	for name := range seen {
+		a.reported[name] = true
+	}
+	return map[string]any{"agent": map[string]any{"version": a.deps.Version}, "sensors": sensors, "outputs": outputs}
+}
+
+// short bounds an error's text: a shadow holds 8 KB in all.
+func short(s string) string {
+	const most = 160
+	if len(s) <= most {
+		return s
+	}
+	cut := most
+	for cut > 0 && s[cut]&0xc0 == 0x80 {
+		cut--
+	}
+	return s[:cut] + "…"
+}

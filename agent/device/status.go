@@ -1,0 +1,151 @@
+package device
+
+import (
+	"encoding/hex"
+	"time"
+
+	"github.com/tidemill/tidemill/agent/health"
+	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/agent/uplink"
+)
+
+// Status is the agent's state for the status command, as JSON on the socket.
+// Times are RFC 3339; a time that never was is absent.
+type Status struct {
+	Version string         `json:"version"`
+	Thing   string         `json:"thing"`
+	Boot    string         `json:"boot"` // hex, random for each start
+	Started time.Time      `json:"started"`
+	Clock   string         `json:"clock"` // synced, unsynced, unknown
+	Link    LinkStatus     `json:"link"`
+	Spool   SpoolStatus    `json:"spool"`
+	Shadow  *ShadowStatus  `json:"shadow,omitempty"`
+	Sensors []SensorStatus `json:"sensors"`
+}
+
+// LinkStatus is the uplink's part.
+type LinkStatus struct {
+	State     uplink.State `json:"state"`
+	Since     time.Time    `json:"since"`
+	Endpoint  string       `json:"endpoint"`
+	ErrorKind uplink.Kind  `json:"error_kind,omitempty"`
+	Error     string       `json:"error,omitempty"` // the last failure, also while online again
+	ErrorAt   time.Time    `json:"error_at,omitzero"`
+	LastAck   time.Time    `json:"last_ack,omitzero"`
+	Attempts  uint64       `json:"attempts"`
+	Connects  uint64       `json:"connects"`
+	Sent      uint64       `json:"batches_sent"`
+	Acked     uint64       `json:"batches_acked"`
+	Damaged   uint64       `json:"batches_damaged"`
+	Inflight  int          `json:"inflight"`
+}
+
+// SpoolStatus is the spool's part.
+type SpoolStatus struct {
+	Batches   uint64    `json:"batches"`
+	Readings  uint64    `json:"readings"`
+	Bytes     uint64    `json:"bytes"`
+	Oldest    time.Time `json:"oldest,omitzero"` // when the oldest batch was flushed
+	Unflushed int       `json:"unflushed"`       // readings in memory
+	Appended  uint64    `json:"appended"`        // durable readings since the file was made
+	Acked     uint64    `json:"acked"`
+	Dropped   uint64    `json:"dropped"`
+	Refused   uint64    `json:"refused"`
+	FileBytes int64     `json:"file_bytes"`
+}
+
+// ShadowStatus is the shadow's part.
+type ShadowStatus struct {
+	Local uint64 `json:"local_version"` // changes made on the device
+	Cloud uint64 `json:"cloud_version"` // last seen
+}
+
+// SensorStatus is one sensor's part.
+type SensorStatus struct {
+	Name     string    `json:"name"`
+	Driver   string    `json:"driver"`
+	Every    string    `json:"every"`
+	Open     bool      `json:"open"`
+	Readings uint64    `json:"readings"`
+	Missed   uint64    `json:"missed"`
+	Errors   uint64    `json:"errors"`
+	Error    string    `json:"error,omitempty"`
+	ErrorAt  time.Time `json:"error_at,omitzero"`
+	Last     time.Time `json:"last,omitzero"`
+	Level    *bool     `json:"level,omitempty"`
+	Stuck    bool      `json:"stuck,omitempty"`
+}
+
+// Status may be called from any goroutine until Run returns.
+func (a *Agent) Status() Status {
+	cfg := a.config()
+	u, sp := a.uplink.Status(), a.spool.Stats()
+	st := Status{
+		Version: a.deps.Version, Thing: cfg.Thing, Boot: hex.EncodeToString(a.boot[:]), Started: a.started,
+		Clock: map[telemetry.Clock]string{telemetry.ClockSynced: "synced", telemetry.ClockUnsynced: "unsynced"}[a.deps.Clock()],
+		Link: LinkStatus{State: u.State, Since: u.Since, Endpoint: u.Endpoint, ErrorKind: u.ErrorKind, Error: u.Error, ErrorAt: u.ErrorAt,
+			LastAck: u.LastAck, Attempts: u.Attempts, Connects: u.Connects, Sent: u.Sent, Acked: u.Acked, Damaged: u.Damaged, Inflight: u.Inflight},
+		Spool: SpoolStatus{Batches: sp.Batches, Readings: sp.Readings, Bytes: sp.Bytes, Oldest: sp.Oldest, Unflushed: sp.Unflushed,
+			Appended: sp.Appended, Acked: sp.Acked, Dropped: sp.Dropped, Refused: sp.Refused, FileBytes: sp.FileBytes},
+		Sensors: []SensorStatus{},
+	}
+	if st.Clock == "" {
+		st.Clock = "unknown"
+	}
+	if a.shadow != nil {
+		local, cloud := a.shadow.Versions()
+		st.Shadow = &ShadowStatus{Local: local, Cloud: cloud}
+	}
+	for _, s := range a.sampler.Status() {
+		st.Sensors = append(st.Sensors, SensorStatus{Name: s.Name, Driver: s.Driver, Every: s.Every.String(), Open: s.Open, Readings: s.Readings,
+			Missed: s.Missed, Errors: s.Errors, Error: s.Error, ErrorAt: s.ErrorAt, Last: s.Last, Level: s.Level, Stuck: s.Stuck})
+	}
+	return st
+}
+
+// metrics fills the Prometheus page.
+func (a *Agent) metrics(m *health.Metrics) {
+	st := a.Status()
+	flag := func(b bool) float64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	m.Family("tidemill_agent_info", "gauge", "The agent's version; the value is 1.")
+	m.Sample("tidemill_agent_info", 1, "version", st.Version, "thing", st.Thing)
+	m.One("tidemill_agent_start_time_seconds", "gauge", "Unix time of the start.", float64(st.Started.UnixMilli())/1000)
+	m.One("tidemill_agent_clock_synced", "gauge", "1 if the kernel says that the clock is synchronised.", flag(st.Clock == "synced"))
+	m.One("tidemill_agent_online", "gauge", "1 while connected to the broker.", flag(st.Link.State == uplink.Online))
+	m.One("tidemill_agent_connect_attempts_total", "counter", "Connections tried.", float64(st.Link.Attempts))
+	m.One("tidemill_agent_connects_total", "counter", "Connections accepted by the broker.", float64(st.Link.Connects))
+	m.One("tidemill_agent_batches_sent_total", "counter", "Batches handed to a connection, repeats included.", float64(st.Link.Sent))
+	m.One("tidemill_agent_batches_acked_total", "counter", "Batches acknowledged by the broker.", float64(st.Link.Acked))
+	m.One("tidemill_agent_inflight_messages", "gauge", "Messages sent and not yet acknowledged.", float64(st.Link.Inflight))
+	m.One("tidemill_agent_spool_batches", "gauge", "Batches waiting in the spool.", float64(st.Spool.Batches))
+	m.One("tidemill_agent_spool_readings", "gauge", "Readings in the waiting batches.", float64(st.Spool.Readings))
+	m.One("tidemill_agent_spool_bytes", "gauge", "Bytes of the waiting batches.", float64(st.Spool.Bytes))
+	m.One("tidemill_agent_spool_file_bytes", "gauge", "Size of the spool's file.", float64(st.Spool.FileBytes))
+	if !st.Spool.Oldest.IsZero() {
+		m.One("tidemill_agent_spool_oldest_timestamp_seconds", "gauge", "Unix time when the oldest waiting batch was written.", float64(st.Spool.Oldest.UnixMilli())/1000)
+	}
+	m.One("tidemill_agent_readings_unflushed", "gauge", "Readings in memory only.", float64(st.Spool.Unflushed))
+	m.One("tidemill_agent_readings_appended_total", "counter", "Readings made durable since the spool was made.", float64(st.Spool.Appended))
+	m.One("tidemill_agent_readings_dropped_total", "counter", "Readings dropped unsent since the spool was made.", float64(st.Spool.Dropped))
+	m.One("tidemill_agent_readings_refused_total", "counter", "Readings that the spool did not take.", float64(st.Spool.Refused))
+	type family struct {
+		name, kind, help string
+		value            func(SensorStatus) float64
+	}
+	for _, f := range []family{
+		{"tidemill_agent_sensor_readings_total", "counter", "Readings taken.", func(s SensorStatus) float64 { return float64(s.Readings) }},
+		{"tidemill_agent_sensor_missed_total", "counter", "Ticks left out.", func(s SensorStatus) float64 { return float64(s.Missed) }},
+		{"tidemill_agent_sensor_errors_total", "counter", "Failures to open, read or set.", func(s SensorStatus) float64 { return float64(s.Errors) }},
+		{"tidemill_agent_sensor_up", "gauge", "1 if open and the last reading succeeded.", func(s SensorStatus) float64 { return flag(s.Open && s.Error == "") }},
+	} {
+		m.Family(f.name, f.kind, f.help)
+		for _, s := range st.Sensors {
+			m.Sample(f.name, f.value(s), "sensor", s.Name, "driver", s.Driver)
+		}
+	}
+}

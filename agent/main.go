@@ -1,0 +1,165 @@
+// Command tidemill-agent reads sensors, keeps the readings in a spool and
+// sends them to a tidemill-bridge, or any MQTT broker, over mutual TLS.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// version is stamped by the linker: -X main.version=v1.2.3.
+var version = "dev"
+
+// Exit codes.
+const (
+	exitOK    = 0
+	exitError = 1
+	exitUsage = 2
+)
+
+// defaultConfig is where the package installs the configuration.
+const defaultConfig = "/etc/tidemill/agent.toml"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // a second signal ends the process at once
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// A usageError is a mistake on the command line.
+type usageError struct{ text string }
+
+func (e *usageError) Error() string { return e.text }
+
+// A command is one word of the command line.
+type command struct {
+	name, summary, help string
+	run                 func(ctx context.Context, c *call) error
+}
+
+// A call is a command with its flags, not parsed yet, and its outputs.
+type call struct {
+	flags          *flag.FlagSet
+	args           []string
+	stdout, stderr io.Writer
+}
+
+// parse reads the flags and checks that at most most words are left.
+func (c *call) parse(most int) error {
+	if err := c.flags.Parse(c.args); err != nil {
+		if errors.Is(err, flag.ErrHelp) {
+			return err
+		}
+		return &usageError{err.Error()}
+	}
+	if c.flags.NArg() > most {
+		return &usageError{fmt.Sprintf("unexpected argument %q", c.flags.Arg(most))}
+	}
+	return nil
+}
+
+var commands = []command{
+	{"run", "read sensors and send readings until told to stop", `Reads the sensors, keeps their readings in the spool and sends them.
+SIGHUP reads the configuration again, SIGTERM stops: sensors first, then a
+last flush, then what the connection can still take.
+
+Examples:
+  tidemill-agent run --config /etc/tidemill/agent.toml
+  tidemill-agent run --config agent.toml --log-level debug --log-format text
+`, runAgent},
+	{"sensors", "list drivers, scan buses, read each configured sensor once", `Lists the drivers with their options, scans the I2C buses, and takes one
+reading of each configured sensor. Outputs are read, never set.
+
+Examples:
+  tidemill-agent sensors
+  tidemill-agent sensors --config agent.toml
+`, runSensors},
+	{"status", "show the running agent: link, spool, shadow, sensors", `Asks the running agent through its Unix socket.
+
+Examples:
+  tidemill-agent status
+  tidemill-agent status --json | jq .link.state
+  tidemill-agent status --socket /var/lib/tidemill/agent.sock
+`, runStatus},
+	{"config", "check a configuration file, or print a sample", `config check reads the file as run would, and reports all that is wrong.
+config sample prints a commented file with every key.
+
+Examples:
+  tidemill-agent config check --config agent.toml
+  tidemill-agent config sample > agent.toml
+`, runConfig},
+	{"version", "print the version", `Examples:
+  tidemill-agent version
+`, runVersion},
+}
+
+// run is the program. It returns the exit code: 2 for a wrong command line.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		usage(stderr)
+		return exitUsage
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		usage(stdout)
+		return exitOK
+	case "-version", "--version":
+		args = []string{"version"}
+	}
+	for _, cmd := range commands {
+		if cmd.name != args[0] {
+			continue
+		}
+		c := &call{flags: flag.NewFlagSet(cmd.name, flag.ContinueOnError), args: args[1:], stdout: stdout, stderr: stderr}
+		c.flags.SetOutput(io.Discard)
+		c.flags.Usage = func() {}
+		err := cmd.run(ctx, c)
+		var bad *usageError
+		switch {
+		case err == nil:
+			return exitOK
+		case errors.Is(err, flag.ErrHelp):
+			fmt.Fprintf(stdout, "Usage: tidemill-agent %s [flags]\n\n%s", cmd.name, cmd.help)
+			var flags strings.Builder
+			c.flags.SetOutput(&flags)
+			c.flags.PrintDefaults()
+			if flags.Len() > 0 {
+				fmt.Fprintf(stdout, "\nFlags:\n%s", &flags)
+			}
+			return exitOK
+		case errors.As(err, &bad):
+			fmt.Fprintf(stderr, "tidemill-agent %s: %s\nTry: tidemill-agent %s --help\n", cmd.name, bad.text, cmd.name)
+			return exitUsage
+		}
+		fmt.Fprintf(stderr, "tidemill-agent %s: %s\n", cmd.name, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		return exitError
+	}
+	fmt.Fprintf(stderr, "tidemill-agent: unknown command %q\nTry: tidemill-agent --help\n", args[0])
+	return exitUsage
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "tidemill-agent takes readings from sensors to a tidemill-bridge without losing one.\n\nUsage: tidemill-agent command [flags]\n\nCommands:\n")
+	for _, c := range commands {
+		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.summary)
+	}
+	fmt.Fprint(w, "\nExamples:\n  tidemill-agent config sample > agent.toml\n  tidemill-agent run --config agent.toml\n\ntidemill-agent command --help tells more.\n")
+}
+
+func runVersion(_ context.Context, c *call) error {
+	if err := c.parse(0); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(c.stdout, "tidemill-agent", version)
+	return err
+}

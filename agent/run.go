@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"strings"
+	"sync"
+	"syscall"
+
+	"github.com/tidemill/tidemill/agent/config"
+	"github.com/tidemill/tidemill/agent/device"
+	"github.com/tidemill/tidemill/agent/health"
+	"github.com/tidemill/tidemill/hal/sensor"
+)
+
+// configFlags adds the flags that say what the configuration is made of, and
+// returns how to load it once they are parsed.
+func configFlags(c *call) func() (config.Config, error) {
+	path := c.flags.String("config", defaultConfig, "configuration `file`")
+	set := map[string]string{}
+	add := func(name, key, help string) {
+		c.flags.Func(name, help+" (overrides "+key+")", func(v string) error { set[key] = v; return nil })
+	}
+	add("data-dir", "data_dir", "`folder` of the spool and the shadow")
+	add("endpoint", "uplink.endpoint", "`host:port` of the broker")
+	add("log-level", "log.level", "`level`: debug, info, warn, error")
+	add("log-format", "log.format", "`format`: json, text")
+	return func() (config.Config, error) {
+		return config.Load(config.Source{Path: *path, Lookup: os.LookupEnv, Flags: set, CheckOptions: sensor.Check})
+	}
+}
+
+func newLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, o))
+	}
+	return slog.New(slog.NewJSONHandler(w, o))
+}
+
+func runAgent(ctx context.Context, c *call) error {
+	load := configFlags(c)
+	if err := c.parse(0); err != nil {
+		return err
+	}
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	level := new(slog.LevelVar)
+	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // checked
+	log := newLog(c.stderr, cfg.Log.Format, level)
+	ready := func() {
+		if err := health.Notify("READY=1"); err != nil {
+			log.Warn("systemd could not be told", "err", err)
+		}
+	}
+	a, err := device.New(cfg, device.Deps{Version: version, Log: log, Level: level, Ready: ready})
+	if err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+
+	side, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var wg sync.WaitGroup
+	wg.Go(func() { reloads(side, hup, a, load, log) })
+	wg.Go(func() {
+		// Through the shutdown too, which may take longer than one period.
+		health.Watchdog(side, health.WatchdogEvery(), a.Alive, func() {
+			log.Error("no sampling or no flush any more, systemd will restart the agent")
+		})
+	})
+	stopping := context.AfterFunc(ctx, func() { _ = health.Notify("STOPPING=1") })
+	err = a.Run(ctx)
+	stopping()
+	cancel()
+	wg.Wait()
+	return err
+}
+
+// reloads takes up the configuration again at each SIGHUP. A bad one is
+// reported and the old one stays.
+func reloads(ctx context.Context, hup <-chan os.Signal, a *device.Agent, load func() (config.Config, error), log *slog.Logger) {
+	for {
+		select {
+		case <-hup:
+		case <-ctx.Done():
+			return
+		}
+		_ = health.Reloading()
+		cfg, err := load()
+		if err != nil {
+			log.Error("the new configuration is bad, the old one stays", "err", err)
+		} else if restart := a.Reload(cfg); len(restart) > 0 {
+			log.Warn("configuration taken up, but some keys need a restart", "keys", strings.Join(restart, ", "))
+		} else {
+			log.Info("configuration taken up")
+		}
+		_ = health.Notify("READY=1")
+	}
+}
+
+func runConfig(_ context.Context, c *call) error {
+	if len(c.args) == 0 {
+		return &usageError{"want check or sample"}
+	}
+	load := configFlags(c)
+	switch c.args[0] {
+	case "sample":
+		c.args = c.args[1:]
+		if err := c.parse(0); err != nil {
+			return err
+		}
+		_, err := io.WriteString(c.stdout, config.Sample)
+		return err
+	case "check":
+		c.args = c.args[1:]
+		if err := c.parse(0); err != nil {
+			return err
+		}
+		cfg, err := load()
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.stdout, "ok: thing %s, %d sensors, to %s\n", cfg.Thing, len(cfg.Sensors), cfg.Uplink.Endpoint)
+		return err
+	case "-h", "-help", "--help":
+		return c.parse(0)
+	}
+	return &usageError{fmt.Sprintf("unknown word %q, want check or sample", c.args[0])}
+}
