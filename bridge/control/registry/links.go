@@ -1,0 +1,95 @@
+package registry
+
+import (
+	"bytes"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Links are keys of two names with a zero byte between, which no name holds,
+// and an empty value. Every relation is kept in both directions.
+
+func link(from, to string) []byte { return []byte(from + "\x00" + to) }
+
+func (t *Tx) linked(bucket []byte, from, to string) bool {
+	return t.tx.Bucket(bucket).Get(link(from, to)) != nil
+}
+
+func (t *Tx) addLink(bucket []byte, from, to string) error {
+	return t.tx.Bucket(bucket).Put(link(from, to), []byte{})
+}
+
+func (t *Tx) removeLink(bucket []byte, from, to string) error {
+	return t.tx.Bucket(bucket).Delete(link(from, to))
+}
+
+// links returns all that from is linked to, in order.
+func (t *Tx) links(bucket []byte, from string) []string {
+	var out []string
+	prefix := link(from, "")
+	c := t.tx.Bucket(bucket).Cursor()
+	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+		out = append(out, string(k[len(prefix):]))
+	}
+	return out
+}
+
+func (t *Tx) anyLink(bucket []byte, from string) bool {
+	prefix := link(from, "")
+	k, _ := t.tx.Bucket(bucket).Cursor().Seek(prefix)
+	return bytes.HasPrefix(k, prefix)
+}
+
+// pageLinks returns a page of links; see page.
+func (t *Tx) pageLinks(bucket []byte, from, after string, n int) (out []string, next string) {
+	n = pageSize(n)
+	prefix := link(from, "")
+	c := t.tx.Bucket(bucket).Cursor()
+	for k, _ := seekAfter(c, prefix, after); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
+		if len(out) == n {
+			return out, out[n-1]
+		}
+		out = append(out, string(k[len(prefix):]))
+	}
+	return out, ""
+}
+
+// page calls take with the keys of a bucket behind after, until take has said
+// true n times. next is what to pass as after for the next page, empty at the end.
+func (t *Tx) page(bucket []byte, after string, n int, take func(key string, raw []byte) (bool, error)) (next string, err error) {
+	n = pageSize(n)
+	c := t.tx.Bucket(bucket).Cursor()
+	last, taken := "", 0
+	for k, v := seekAfter(c, nil, after); k != nil; k, v = c.Next() {
+		if taken == n {
+			return last, nil
+		}
+		ok, err := take(string(k), v)
+		if err != nil {
+			return "", fmt.Errorf("%q: %w", k, err)
+		}
+		if last = string(k); ok {
+			taken++
+		}
+	}
+	return "", nil
+}
+
+func pageSize(n int) int {
+	if n <= 0 || n > MaxPage {
+		return MaxPage
+	}
+	return n
+}
+
+// seekAfter moves to the first key greater than prefix+after, or the first
+// with the prefix if after is empty.
+func seekAfter(c *bolt.Cursor, prefix []byte, after string) (k, v []byte) {
+	key := append(bytes.Clone(prefix), after...)
+	k, v = c.Seek(key)
+	if after != "" && bytes.Equal(k, key) {
+		return c.Next()
+	}
+	return k, v
+}

@@ -1,0 +1,277 @@
+// Package registry is the bridge's memory of who may connect: things, their
+// groups, device certificates, policies, and which is attached to which.
+//
+// A Registry is one bbolt file (FORMAT.md). Reads and writes happen in a Tx,
+// so that what belongs together, such as a thing with its certificate and its
+// policy, is there as a whole or not at all:
+//
+//	err := reg.Update(func(tx *registry.Tx) error {
+//		if err := tx.CreateThing(registry.Thing{Name: "pump-1"}); err != nil {
+//			return err
+//		}
+//		return tx.AttachThing("pump-1", certificateID)
+//	})
+//
+// Identity answers the question of a CONNECT in one read: the certificate's
+// status, the policies in effect, and the thing. Watch tells of every change,
+// so that it reaches the sessions that are open.
+//
+// Caveats:
+//   - An Update is synced to disk before it returns, which takes milliseconds;
+//     put many changes into one. Update and View must not be nested.
+//   - Lists walk in name order; one with a filter reads every entry it skips.
+package registry
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"regexp"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/tidemill/tidemill/bridge/control/authz"
+)
+
+// Errors that callers branch on; match with errors.Is.
+var (
+	ErrNotFound = errors.New("registry: not found")
+	ErrExists   = errors.New("registry: exists with other content")
+	ErrConflict = errors.New("registry: conflict")                       // another version than expected, or not in this state
+	ErrInUse    = fmt.Errorf("%w: still attached", ErrConflict)          // detach first
+	ErrLimit    = fmt.Errorf("%w: limit reached", ErrConflict)           // AWS's number of versions, policies, groups
+	ErrInvalid  = errors.New("registry: invalid")                        // a name or value that cannot be
+	ErrCorrupt  = errors.New("registry: stored entry cannot be decoded") // the file was written by other software, or damaged
+)
+
+// Limits of AWS IoT Core (service quotas).
+const (
+	MaxAttributes          = 50 // per thing
+	MaxAttributeValue      = 800
+	MaxPolicyVersions      = 5
+	MaxCertificatePolicies = 10 // policies on one certificate
+	MaxGroupPolicies       = 2
+	MaxThingGroups         = 10 // groups a thing is directly in
+	MaxGroupDepth          = 7
+	MaxPage                = 250 // entries of one page of a list
+)
+
+var (
+	thingName     = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+	policyName    = regexp.MustCompile(`^[\w+=,.@-]{1,128}$`)
+	attributeName = regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#-]{1,128}$`)
+	attributeText = regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#=\[\]-]*$`)
+)
+
+// A Registry is an open file. Its methods may be called from several
+// goroutines.
+type Registry struct {
+	db *bolt.DB
+
+	// commitMu is held over a commit and its events, so that watchers hear them
+	// in order. It is taken before watchMu and docMu.
+	commitMu sync.Mutex
+
+	watchMu  sync.Mutex // guards watchers, nextID
+	watchers map[int]func(Event)
+	nextID   int
+
+	docMu sync.Mutex // guards docs
+	docs  map[uint64]*authz.Document
+}
+
+// Buckets; FORMAT.md says what is in them.
+var (
+	bThings         = []byte("things")
+	bCertificates   = []byte("certificates")
+	bPEM            = []byte("certificate-pem")
+	bPolicies       = []byte("policies")
+	bDocuments      = []byte("policy-documents")
+	bGroups         = []byte("groups")
+	bCertPolicies   = []byte("certificate-policies")
+	bPolicyTargets  = []byte("policy-targets")
+	bGroupPolicies  = []byte("group-policies")
+	bCertThings     = []byte("certificate-things")
+	bThingCerts     = []byte("thing-certificates")
+	bGroupThings    = []byte("group-things")
+	bGroupChildren  = []byte("group-children")
+	bMeta           = []byte("meta")
+	keyFormat       = []byte("format")
+	formatVersion   = []byte("1")
+	allBuckets      = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren, bMeta}
+	errOtherVersion = errors.New("written by another version of this software")
+)
+
+// Open opens the file at path, made with mode 0600 if it is not there. A file
+// that another process has open is an error after a second.
+func Open(path string) (*Registry, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return nil, fmt.Errorf("registry %s: %w", path, err)
+	}
+	err = os.Chmod(path, 0o600)
+	if err == nil {
+		err = prepare(db)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("registry %s: %w", path, err), db.Close())
+	}
+	return &Registry{db: db, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}}, nil
+}
+
+// prepare makes the buckets, writing only if one is missing.
+func prepare(db *bolt.DB) error {
+	complete := false
+	err := db.View(func(tx *bolt.Tx) error {
+		for _, b := range allBuckets {
+			if tx.Bucket(b) == nil {
+				return nil
+			}
+		}
+		if v := tx.Bucket(bMeta).Get(keyFormat); string(v) != string(formatVersion) {
+			return fmt.Errorf("format %q: %w", v, errOtherVersion)
+		}
+		complete = true
+		return nil
+	})
+	if err != nil || complete {
+		return err
+	}
+	return db.Update(func(tx *bolt.Tx) error {
+		for _, b := range allBuckets {
+			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bMeta).Put(keyFormat, formatVersion)
+	})
+}
+
+// Close waits for transactions under way and closes the file.
+func (r *Registry) Close() error { return r.db.Close() }
+
+// A Tx is one transaction. It is valid only within the function it was given
+// to, and for one goroutine.
+type Tx struct {
+	reg    *Registry
+	tx     *bolt.Tx
+	events []Event
+}
+
+// View runs f on the registry as it stands; writes fail.
+func (r *Registry) View(f func(*Tx) error) error {
+	return r.db.View(func(tx *bolt.Tx) error { return f(&Tx{reg: r, tx: tx}) })
+}
+
+// Update runs f and makes its changes durable, all of them if f returns nil,
+// none otherwise. Then, before it returns, watchers hear of them. Updates run
+// one after the other.
+func (r *Registry) Update(f func(*Tx) error) error {
+	r.commitMu.Lock()
+	defer r.commitMu.Unlock()
+	t := &Tx{reg: r}
+	err := r.db.Update(func(tx *bolt.Tx) error {
+		t.tx = tx
+		return f(t)
+	})
+	if err != nil {
+		return err
+	}
+	r.watchMu.Lock()
+	watchers := make([]func(Event), 0, len(r.watchers))
+	for id := range r.nextID {
+		if w := r.watchers[id]; w != nil {
+			watchers = append(watchers, w)
+		}
+	}
+	r.watchMu.Unlock()
+	for _, e := range t.events {
+		for _, w := range watchers {
+			w(e)
+		}
+	}
+	return nil
+}
+
+// A Kind says what an Event is about.
+type Kind string
+
+// The kinds of events.
+const (
+	ThingChanged       Kind = "thing"       // made, changed, deleted, or in other groups
+	CertificateChanged Kind = "certificate" // made, its status, deleted, or another policy or thing attached
+	PolicyChanged      Kind = "policy"      // another document is in effect, or none
+	GroupChanged       Kind = "group"       // made, deleted, or another policy attached
+)
+
+// An Event says that the entry Name of a Kind is no longer what it was.
+type Event struct {
+	Kind Kind
+	Name string // of the thing, policy or group; the id of the certificate
+}
+
+// Watch has f called for every change from now on, after it is durable and in
+// order, until stop is called. f runs within Update, holding up other updates:
+// it may read the registry, and must neither update it nor block.
+//
+// A connection that is being set up while its certificate is revoked may miss
+// the event: compare Revision with Identity.Revision once the session is where
+// f finds it.
+func (r *Registry) Watch(f func(Event)) (stop func()) {
+	r.watchMu.Lock()
+	defer r.watchMu.Unlock()
+	id := r.nextID
+	r.nextID++
+	r.watchers[id] = f
+	return func() {
+		r.watchMu.Lock()
+		defer r.watchMu.Unlock()
+		delete(r.watchers, id)
+	}
+}
+
+// Revision returns a number that grows with every Update.
+func (r *Registry) Revision() uint64 {
+	var n uint64
+	_ = r.db.View(func(tx *bolt.Tx) error { // fails only after Close
+		n = uint64(tx.ID())
+		return nil
+	})
+	return n
+}
+
+// changed notes an event, once per transaction.
+func (t *Tx) changed(k Kind, name string) {
+	e := Event{k, name}
+	for _, old := range t.events[max(0, len(t.events)-16):] { // 16: enough to merge one operation's
+		if old == e {
+			return
+		}
+	}
+	t.events = append(t.events, e)
+}
+
+// get decodes the entry key of a bucket into v.
+func (t *Tx) get(bucket []byte, kind, key string, v any) error {
+	raw := t.tx.Bucket(bucket).Get([]byte(key))
+	if raw == nil {
+		return fmt.Errorf("%s %q: %w", kind, key, ErrNotFound)
+	}
+	if err := json.Unmarshal(raw, v); err != nil {
+		return fmt.Errorf("%s %q: %w: %w", kind, key, ErrCorrupt, err)
+	}
+	return nil
+}
+
+func (t *Tx) has(bucket []byte, key string) bool { return t.tx.Bucket(bucket).Get([]byte(key)) != nil }
+
+func (t *Tx) put(bucket []byte, key string, v any) error {
+	raw, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return t.tx.Bucket(bucket).Put([]byte(key), raw)
+}
