@@ -3,6 +3,8 @@ package gateway
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net"
@@ -24,12 +26,28 @@ const serveEnv = "TIDEMILL_BENCH_SERVE"
 
 // serveAlone runs a gateway until its standard input ends. kind is how its
 // router is done: "now", or "1ms" for all messages of a millisecond together,
-// like a log with group commit.
+// like a log with group commit. Three more words are the files of the CA, the
+// certificate and the key for mutual TLS.
 func serveAlone(kind string) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		fmt.Println(err)
-		os.Exit(1)
+		panic(err)
+	}
+	addr := l.Addr()
+	words := strings.Fields(kind)
+	kind = words[0]
+	if len(words) == 4 {
+		ca, err := os.ReadFile(words[1])
+		if err != nil {
+			panic(err)
+		}
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(ca)
+		cert, err := tls.LoadX509KeyPair(words[2], words[3])
+		if err != nil {
+			panic(err)
+		}
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
 	}
 	var s *Server
 	var r Router = routerFunc(func(_ *Client, m *Message, done func(error)) { s.Deliver(m); done(nil) })
@@ -46,7 +64,7 @@ func serveAlone(kind string) {
 		r = routerFunc(func(_ *Client, m *Message, done func(error)) { s.Deliver(m); q <- done })
 	}
 	s = New(Config{Log: quiet(), OutInFlight: 1000}, &policy{}, r)
-	fmt.Println(l.Addr())
+	fmt.Println(addr)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {
 		bufio.NewReader(os.Stdin).ReadString('\n')
@@ -97,7 +115,7 @@ func startGateway(tb testing.TB, kind string) peer {
 }
 
 // startMosquitto runs mosquitto on a free port with a configuration of its own.
-func startMosquitto(tb testing.TB) peer {
+func startMosquitto(tb testing.TB, files ...string) peer {
 	tb.Helper()
 	path := installed(tb, "mosquitto", "mosquitto")
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -109,6 +127,12 @@ func startMosquitto(tb testing.TB) peer {
 	l.Close()
 	conf := filepath.Join(tb.TempDir(), "mosquitto.conf")
 	text := "listener " + port + " 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmax_inflight_messages 1000\nlog_type none\n"
+	if len(files) > 0 {
+		text += fmt.Sprintf("cafile %s\ncertfile %s\nkeyfile %s\nrequire_certificate true\n", files[0], files[1], files[2])
+		if os.Getuid() == 0 {
+			text += "user root\n" // to read the files
+		}
+	}
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		tb.Fatal(err)
 	}
@@ -141,13 +165,25 @@ func (p peer) rss() int {
 // BenchmarkIdleConnections measures what a connection with one subscription
 // costs the server in memory while nothing happens.
 func BenchmarkIdleConnections(b *testing.B) {
+	b.Run("plain", func(b *testing.B) {
+		benchmarkIdle(b, "now", func(addr string) (net.Conn, error) { return net.Dial("tcp", addr) })
+	})
+	b.Run("mtls", func(b *testing.B) {
+		a := newAuthority(b)
+		ca, cert, key := a.files(a.leaf("server"))
+		conf := &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{a.leaf("c")}}
+		benchmarkIdle(b, "now "+ca+" "+cert+" "+key, func(addr string) (net.Conn, error) { return tls.Dial("tcp", addr, conf) })
+	})
+}
+
+func benchmarkIdle(b *testing.B, kind string, dial func(string) (net.Conn, error)) {
 	const n = 2000
 	for b.Loop() {
-		p := startGateway(b, "now")
+		p := startGateway(b, kind)
 		before := p.rss()
 		var conns []net.Conn
 		for i := range n {
-			nc, err := net.Dial("tcp", p.addr)
+			nc, err := dial(p.addr)
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -181,19 +217,30 @@ func BenchmarkPublishAck(b *testing.B) {
 		inFlight   int
 		subs       int
 		mosquitto  bool
+		tls        bool
 	}{
-		{"inflight=1", "now", 1, 0, true},
-		{"inflight=20", "now", 20, 0, true},
-		{"inflight=1,subscribers=1", "now", 1, 1, true},
-		{"inflight=20,subscribers=1", "now", 20, 1, true},
-		{"inflight=1,commit=1ms", "1ms", 1, 0, false},
-		{"inflight=20,commit=1ms", "1ms", 20, 0, false},
+		{"inflight=1", "now", 1, 0, true, false},
+		{"inflight=20", "now", 20, 0, true, false},
+		{"inflight=1,subscribers=1", "now", 1, 1, true, false},
+		{"inflight=20,subscribers=1", "now", 20, 1, true, false},
+		{"inflight=1,mtls", "now", 1, 0, true, true},
+		{"inflight=20,mtls", "now", 20, 0, true, true},
+		{"inflight=1,commit=1ms", "1ms", 1, 0, false, false},
+		{"inflight=20,commit=1ms", "1ms", 20, 0, false, false},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			peers := map[string]peer{"gateway": startGateway(b, c.kind)}
+			var conf *tls.Config
+			var files []string
+			if c.tls {
+				a := newAuthority(b)
+				ca, cert, key := a.files(a.leaf("server"))
+				files = []string{ca, cert, key}
+				conf = &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{a.leaf("load")}}
+			}
+			peers := map[string]peer{"gateway": startGateway(b, strings.Join(append([]string{c.kind}, files...), " "))}
 			names := []string{"gateway"}
 			if c.mosquitto {
-				peers["mosquitto"] = startMosquitto(b)
+				peers["mosquitto"] = startMosquitto(b, files...)
 				names = append(names, "mosquitto")
 			}
 			rate, cpu, n := map[string]float64{}, map[string]float64{}, 0.0
@@ -201,7 +248,7 @@ func BenchmarkPublishAck(b *testing.B) {
 				for _, name := range names {
 					p := peers[name]
 					before := p.cpu()
-					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, InFlight: c.inFlight, Duration: time.Second, Subscribers: c.subs})
+					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, TLS: conf, InFlight: c.inFlight, Duration: time.Second, Subscribers: c.subs})
 					if err != nil {
 						b.Fatal(name, err)
 					}

@@ -60,6 +60,9 @@ type Config struct {
 	// OutBytes bounds what waits to be sent to a client or to be acknowledged
 	// by it (4 MiB).
 	OutBytes int
+	// QueueBytes bounds the QoS 1 and 2 messages that wait for all clients
+	// together (256 MiB): beyond it nothing is kept for clients that are away.
+	QueueBytes int
 
 	// PermissionCache is how long an answer of a Session is remembered (2 s).
 	// Negative: not at all.
@@ -127,6 +130,7 @@ func (c Config) withDefaults() Config {
 	orInt(&c.InFlightBytes, 1<<20)
 	orInt(&c.OutInFlight, 100)
 	orInt(&c.OutBytes, 4<<20)
+	orInt(&c.QueueBytes, 256<<20)
 	c.MaxQoS = min(max(c.MaxQoS, 0), 2)
 	c.OutInFlight = min(c.OutInFlight, 65535)
 	c.MaxPayload = min(c.MaxPayload, packet.MaxRemaining-packetRoom)

@@ -22,7 +22,8 @@ func (c *Client) serve(ctx context.Context) {
 	defer context.AfterFunc(ctx, c.stop)()
 	if err := c.connect(ctx); err != nil {
 		c.debug("connection refused", err)
-		if c.s != nil {
+		if c.s != nil { // a panic after the client was admitted
+			c.event(Event{Connected: true})
 			c.end(ReasonServer)
 		}
 		c.nc.Close()
@@ -129,7 +130,8 @@ func (c *Client) connect(ctx context.Context) (err error) {
 		return c.answer(err)
 	}
 	c.rd.SetMax(conf.MaxPayload + packetRoom)
-	return c.nc.SetReadDeadline(time.Time{})
+	c.nc.SetReadDeadline(time.Time{}) // reading will tell if it is closed
+	return nil
 }
 
 // answer sends the CONNACK of a refusal and returns it.

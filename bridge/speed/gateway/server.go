@@ -25,7 +25,8 @@ type Server struct {
 	router Router
 	count  counters
 	subs   topic.Tree[*subscription]
-	fans   sync.Pool // of *fanout
+	fans   sync.Pool    // of *fanout
+	queued atomic.Int64 // bytes of all sessions
 
 	// retainMu makes a SUBSCRIBE and a retained message happen one after the
 	// other, so that no subscriber sees an older retained message after a

@@ -24,6 +24,7 @@ type session struct {
 	// output buffer.
 	mu      sync.Mutex
 	c       *Client // nil while the client is away
+	over    bool    // discarded, though a Deliver may still have found it
 	subs    map[string]*subscription
 	flights []flight // what was sent with packet id index+1
 	free    []uint16 // indices of flights not in use
@@ -96,14 +97,15 @@ func (s *session) send(m *Message, qos byte, retain bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, limit := s.c, s.srv.conf.OutBytes
-	if c == nil && qos == 0 {
+	if c == nil && qos == 0 || s.over {
 		return // not kept for a client that is away (MQTT 3.1.2.4)
 	}
 	queued := s.bytes
 	if c != nil {
 		queued += len(c.out) + c.writingBytes
 	}
-	full := queued > 0 && queued+o.size() > limit
+	full := queued > 0 && queued+o.size() > limit ||
+		c == nil && s.srv.queued.Load() > int64(s.srv.conf.QueueBytes)
 	switch {
 	case qos == 0 && queued > 0 && queued+o.size() > limit/2:
 		s.srv.count.droppedQoS0.Add(1)
@@ -116,7 +118,7 @@ func (s *session) send(m *Message, qos byte, retain bool) {
 		s.srv.count.droppedQueue.Add(1)
 		c.kick(ReasonThrottled)
 	default:
-		s.bytes += o.size()
+		s.grow(o.size())
 		if c == nil || len(s.pending) > 0 || s.flying >= s.srv.conf.OutInFlight {
 			s.pending = append(s.pending, o)
 			return
@@ -124,6 +126,12 @@ func (s *session) send(m *Message, qos byte, retain bool) {
 		s.fly(o)
 		c.startWriter()
 	}
+}
+
+// grow counts n bytes more, or less, that wait. s.mu is held.
+func (s *session) grow(n int) {
+	s.bytes += n
+	s.srv.queued.Add(int64(n))
 }
 
 // fly sends a QoS 1 or 2 message to the connected client. s.mu is held.
@@ -157,9 +165,9 @@ func (s *session) acked(kind packet.Type, id uint16) bool {
 		}
 		if f != nil && !f.released {
 			// The payload is the client's now.
-			s.bytes -= f.size()
+			s.grow(-f.size())
 			f.m, f.released = &released, true
-			s.bytes += f.size()
+			s.grow(f.size())
 		}
 		// An unknown id gets its PUBREL too, since the client waits for it.
 		s.c.appendAck(packet.PUBREL, id)
@@ -179,7 +187,7 @@ func (s *session) acked(kind packet.Type, id uint16) bool {
 			return false
 		}
 	}
-	s.bytes -= f.size()
+	s.grow(-f.size())
 	*f = flight{}
 	s.free = append(s.free, id-1)
 	s.flying--
@@ -231,7 +239,7 @@ func (s *session) attach(c *Client, present bool) {
 		if c.session.MayReceive(o.m.Topic) {
 			kept = append(kept, o)
 		} else {
-			s.bytes -= o.size()
+			s.grow(-o.size())
 			s.srv.count.droppedPolicy.Add(1)
 		}
 	}
@@ -252,7 +260,9 @@ func (s *session) detach() {
 func (s *session) discard() {
 	s.mu.Lock()
 	subs := s.subs
-	s.subs, s.pending, s.flights, s.free, s.flying, s.bytes = nil, nil, nil, nil, 0, 0
+	s.subs, s.pending, s.flights, s.free, s.flying = nil, nil, nil, nil, 0
+	s.grow(-s.bytes)
+	s.over = true
 	s.mu.Unlock()
 	for filter, sub := range subs {
 		s.srv.subs.Remove(filter, func(v *subscription) bool { return v == sub })
