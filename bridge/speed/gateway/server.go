@@ -129,6 +129,17 @@ func (s *Server) Disconnect(match func(*Client) bool, reason string) int {
 	return n
 }
 
+// Each calls f for every connected client. f must not call the Server.
+func (s *Server) Each(f func(*Client)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for c := range s.conns {
+		if c.authorized {
+			f(c)
+		}
+	}
+}
+
 // A fanout is the list of sessions that one message goes to; it is reused.
 type fanout struct {
 	to  []target
