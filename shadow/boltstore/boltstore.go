@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
+	"syscall"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -51,7 +53,7 @@ func Open(path string, o Options) (*Store, error) {
 		o.LockWait = 5 * time.Second
 	}
 	s, err := open(path, o)
-	if err == nil || !o.SetAside || !corrupt(err) {
+	if err == nil || !o.SetAside || !errors.Is(err, errDamaged) {
 		return s, err
 	}
 	aside := fmt.Sprintf("%s.corrupt-%d", path, time.Now().UnixNano())
@@ -61,25 +63,25 @@ func Open(path string, o Options) (*Store, error) {
 	return open(path, o)
 }
 
-// errDamaged is what a check of the pages found.
+// errDamaged marks what a file says of itself, as against the system.
 var errDamaged = errors.New("damaged")
 
-func corrupt(err error) bool {
-	for _, e := range []error{errDamaged, berrors.ErrInvalid, berrors.ErrChecksum, berrors.ErrVersionMismatch} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
-}
-
 func open(path string, o Options) (s *Store, err error) {
-	db, err := bbolt.Open(path, 0o600, &bbolt.Options{
-		Timeout:        o.LockWait,
-		FreelistType:   bbolt.FreelistMapType,
-		NoFreelistSync: true, // fewer pages per commit; found again at Open
-	})
+	defer func() { // bbolt asserts on what it reads from a damaged file
+		if p := recover(); p != nil {
+			s, err = nil, fmt.Errorf("boltstore: open %s: %w: %v", path, errDamaged, p)
+		}
+	}()
+	// NoFreelistSync would save a page per commit, but then bbolt walks the
+	// pages in a goroutine of its own, whose panic nobody can recover.
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: o.LockWait, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
+		// bbolt has no one error for a bad file ("file size too small" is
+		// plain text), but an error of the system has its number.
+		var system syscall.Errno
+		if !errors.As(err, &system) && !errors.Is(err, berrors.ErrTimeout) {
+			err = fmt.Errorf("%w: %w", errDamaged, err)
+		}
 		return nil, fmt.Errorf("boltstore: open %s: %w", path, err)
 	}
 	if o.SetAside {
@@ -96,21 +98,30 @@ func open(path string, o Options) (s *Store, err error) {
 	return s, nil
 }
 
-// check walks all pages; a device's file is a few dozen of them.
+// check reads every key and value, which for a device's file are a few dozen
+// pages. bbolt's own Tx.Check panics in a goroutine that is not ours.
 func check(db *bbolt.DB) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a page number beyond the file
 	defer func() {
-		if p := recover(); p != nil { // bbolt asserts on damaged pages
+		if p := recover(); p != nil {
 			err = fmt.Errorf("%w: %v", errDamaged, p)
 		}
 	}()
-	return db.View(func(tx *bbolt.Tx) error {
-		var first error
-		for e := range tx.Check() {
-			if first == nil {
-				first = fmt.Errorf("%w: %v", errDamaged, e)
+	sum := byte(0)
+	var walk func(*bbolt.Bucket) error
+	walk = func(b *bbolt.Bucket) error {
+		return b.ForEach(func(k, v []byte) error {
+			if v == nil {
+				return walk(b.Bucket(k))
 			}
-		}
-		return first
+			for _, c := range v {
+				sum ^= c
+			}
+			return nil
+		})
+	}
+	return db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return walk(b) })
 	})
 }
 
