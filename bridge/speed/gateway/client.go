@@ -111,8 +111,8 @@ func (c *Client) run() (reason string) {
 	for answered := false; ; {
 		if !answered && !c.rd.Buffered() {
 			answered = true
+			c.srv.count.add(&c.tally) // before the answers: who has them may look
 			c.flush()
-			c.srv.count.add(&c.tally)
 			if err := c.setDeadline(); err != nil {
 				return ReasonLost
 			}
