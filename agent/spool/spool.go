@@ -15,6 +15,10 @@
 // with an Error in the log, and a new file takes its place.
 //
 // The age limit never acts on a clock that is known to be wrong: see MaxAge.
+//
+// One kind of damage still ends the process, once: when a commit fails (disk
+// full, input/output error) and the file turns out damaged while bbolt rolls
+// back, in a goroutine that nobody can recover. The next Open sets it aside.
 package spool
 
 import (

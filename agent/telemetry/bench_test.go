@@ -86,7 +86,7 @@ func vitals(n int) *Batch {
 		for k, v := range []Value{
 			FloatValue(used), FloatValue(float64(word("/proc/loadavg", "", 0)) / 100),
 			IntValue(total - avail), IntValue(avail),
-			IntValue(int64(fs.Blocks-fs.Bfree) * fs.Bsize), IntValue(int64(fs.Bavail) * fs.Bsize),
+			IntValue(int64(fs.Blocks-fs.Bfree) * int64(fs.Bsize)), IntValue(int64(fs.Bavail) * int64(fs.Bsize)),
 			IntValue(word("/proc/net/dev", "lo:", 1) / 100), IntValue(word("/proc/net/dev", "lo:", 9) / 100),
 			FloatValue(float64(word("/proc/uptime", "", 0)) / 100), IntValue(word("/proc/stat", "intr ", 1) / 100)} {
 			s.Columns[k].add(&v, i)

@@ -256,6 +256,16 @@ func FuzzDecode(f *testing.F) {
 			f.Add(enc[:len(enc)-crcBytes])
 		}
 	}
+	packed, err := Append(nil, &Batch{Series: []Series{{Sensor: "a", Times: ramp(40), Columns: []Column{{Name: "s", Kind: Text, Texts: strings.Fields(strings.Repeat("these texts repeat enough ", 10))}}}}})
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(packed[:len(packed)-crcBytes])
+	packed, err = Append(nil, &Batch{Series: []Series{{Sensor: "a", Times: []int64{1}, Columns: []Column{{Name: "s", Kind: Text, Texts: []string{strings.Repeat("zstd ", 100)}}}}}})
+	if err != nil || packed[1]&flagZstd == 0 {
+		f.Fatalf("not compressed: %v", err)
+	}
+	f.Add(packed[:len(packed)-crcBytes])
 	f.Fuzz(func(t *testing.T, in []byte) {
 		in = binary.LittleEndian.AppendUint32(in[:len(in):len(in)], crc32.Checksum(in, castagnoli))
 		b, err := Decode(in)

@@ -209,7 +209,7 @@ func (d *decoder) column(in []byte) (c Column, mask bool, rest []byte, err error
 	case ref > uint64(len(known)+len(d.local)):
 		return c, false, nil, corrupt("bad column reference")
 	}
-	def := &known[0]
+	var def *definition
 	if ref <= uint64(len(known)) {
 		def = &known[ref-1]
 	} else {
