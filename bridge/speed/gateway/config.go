@@ -58,7 +58,8 @@ type Config struct {
 	// acknowledged (100).
 	OutInFlight int
 	// OutBytes bounds what waits to be sent to a client or to be acknowledged
-	// by it (4 MiB).
+	// by it (4 MiB). A client that sends and never reads is cut off when the
+	// answers to it, too, have come to twice this.
 	OutBytes int
 	// QueueBytes bounds the QoS 1 and 2 messages that wait for all clients
 	// together (256 MiB): beyond it nothing is kept for clients that are away.

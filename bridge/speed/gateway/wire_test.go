@@ -141,6 +141,26 @@ func TestSlowConsumer(t *testing.T) {
 	away.ping()
 }
 
+// A client that asks and does not listen is bounded too.
+func TestDeafClient(t *testing.T) {
+	f := startPipes(t, Config{OutBytes: 10000}, nil)
+	w := f.connect(t, "w")
+	w.subscribe("a", 0)
+	f.Deliver(&Message{Topic: "a"}) // a writer that waits for the client
+	pings := bytes.Repeat([]byte("\xc0\x00"), 500)
+	w.nc.SetWriteDeadline(time.Now().Add(patience))
+	n := 0
+	for ; n < 100; n++ {
+		if _, err := w.nc.Write(pings); err != nil {
+			break
+		}
+	}
+	if n < 15 || n > 25 {
+		t.Errorf("%d bytes of answers were kept", n*1000)
+	}
+	eventually(t, "it is gone", func() bool { return f.Stats().Disconnects[ReasonThrottled] == 1 })
+}
+
 // wantEndSometime is wantEnd for a client that has deliveries to come before the end.
 func (w *wire) wantEndSometime() {
 	w.t.Helper()

@@ -133,6 +133,11 @@ func (c *Client) flush() {
 	mu := &c.s.mu
 	mu.Lock()
 	c.routing = 0
+	if len(c.out)+c.writingBytes > 2*c.srv.conf.OutBytes {
+		// Answers to its packets, which no other limit holds: it asks and
+		// does not listen.
+		c.kick(ReasonThrottled)
+	}
 	if c.writing || len(c.out) == 0 || c.closed || len(c.out) > directBytes {
 		c.startWriter()
 		mu.Unlock()
