@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -67,13 +66,11 @@ func Open(path string, o Options) (*Store, error) {
 var errDamaged = errors.New("damaged")
 
 func open(path string, o Options) (s *Store, err error) {
-	defer func() { // bbolt asserts on what it reads from a damaged file
-		if p := recover(); p != nil {
-			s, err = nil, fmt.Errorf("boltstore: open %s: %w: %v", path, errDamaged, p)
+	if o.SetAside {
+		if err := verify(path); err != nil {
+			return nil, fmt.Errorf("boltstore: open %s: %w", path, err)
 		}
-	}()
-	// NoFreelistSync would save a page per commit, but then bbolt walks the
-	// pages in a goroutine of its own, whose panic nobody can recover.
+	}
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: o.LockWait, FreelistType: bbolt.FreelistMapType})
 	if err != nil {
 		// bbolt has no one error for a bad file ("file size too small" is
@@ -84,45 +81,12 @@ func open(path string, o Options) (s *Store, err error) {
 		}
 		return nil, fmt.Errorf("boltstore: open %s: %w", path, err)
 	}
-	if o.SetAside {
-		if err := check(db); err != nil {
-			db.Close()
-			return nil, fmt.Errorf("boltstore: open %s: %w", path, err)
-		}
-	}
 	if s, err = New(db); err != nil {
 		db.Close()
 		return nil, err
 	}
 	s.own = true
 	return s, nil
-}
-
-// check reads every key and value, which for a device's file are a few dozen
-// pages. bbolt's own Tx.Check panics in a goroutine that is not ours.
-func check(db *bbolt.DB) (err error) {
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true)) // a page number beyond the file
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("%w: %v", errDamaged, p)
-		}
-	}()
-	sum := byte(0)
-	var walk func(*bbolt.Bucket) error
-	walk = func(b *bbolt.Bucket) error {
-		return b.ForEach(func(k, v []byte) error {
-			if v == nil {
-				return walk(b.Bucket(k))
-			}
-			for _, c := range v {
-				sum ^= c
-			}
-			return nil
-		})
-	}
-	return db.View(func(tx *bbolt.Tx) error {
-		return tx.ForEach(func(_ []byte, b *bbolt.Bucket) error { return walk(b) })
-	})
 }
 
 // New uses two buckets of db, which may have others. Close leaves db open.

@@ -230,11 +230,11 @@ func TestCrash(t *testing.T) {
 			}
 		}
 		cmd.Wait()
-		s, err := Open(path, Options{})
-		if err != nil {
+		if err := verify(path); err != nil {
 			t.Fatal(err)
 		}
-		if err := check(s.db); err != nil {
+		s, err := Open(path, Options{})
+		if err != nil {
 			t.Fatal(err)
 		}
 		for thing, version := range acked {
@@ -339,6 +339,9 @@ func TestDamaged(t *testing.T) {
 		}
 	}
 	s.Close()
+	if err := verify(path); err != nil {
+		t.Fatal(err)
+	}
 	sound, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
