@@ -1,0 +1,85 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/server"
+)
+
+var serveCommand = command{name: "serve", summary: "run the bridge",
+	example: "tidemill-bridge serve -data /var/lib/tidemill\ntidemill-bridge serve -config /etc/tidemill/bridge.toml",
+	run:     serve}
+
+func serve(ctx context.Context, c *call) error {
+	if err := c.parse(0, 0); err != nil {
+		return err
+	}
+	cfg, err := c.loadConfig()
+	if err != nil {
+		return err
+	}
+	log := newLog(c, cfg)
+	s, err := server.New(cfg, log, version)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := s.Close(); err != nil {
+			log.Error("closing the stores failed", "err", err)
+		}
+	}()
+	if err := s.Listen(ctx); err != nil {
+		return err
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	go func() {
+		for {
+			select {
+			case <-hup:
+				if n, err := s.Reload(); err != nil {
+					log.Error("reload: the parts that are wrong keep their last good version", "err", err)
+				} else {
+					log.Info("reloaded", "declarations", n)
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return s.Run(ctx)
+}
+
+func newLog(c *call, cfg *config.Config) *slog.Logger {
+	o := &slog.HandlerOptions{Level: cfg.Log.SlogLevel()}
+	if cfg.Log.Format == "text" {
+		return slog.New(slog.NewTextHandler(c.stderr, o))
+	}
+	return slog.New(slog.NewJSONHandler(c.stderr, o))
+}
+
+var reloadCommand = command{name: "reload", summary: "apply the files of bridge.d now (as SIGHUP does)",
+	example: "tidemill-bridge reload",
+	run: func(ctx context.Context, c *call) error {
+		if err := c.parse(0, 0); err != nil {
+			return err
+		}
+		return c.with(ctx, func(a *admin) error { return a.do(ctx, "POST", "/v1/reload", nil, nil, nil) })
+	}}
+
+var configSample = command{name: "config sample", summary: "print a commented configuration file",
+	example: "tidemill-bridge config sample > bridge.toml",
+	run: func(_ context.Context, c *call) error {
+		if err := c.parse(0, 0); err != nil {
+			return err
+		}
+		_, err := fmt.Fprint(c.stdout, config.Sample)
+		return err
+	}}

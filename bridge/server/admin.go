@@ -1,0 +1,177 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/rules"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// maxAdminBody bounds requests on the admin socket.
+const maxAdminBody = 1 << 20
+
+// Handler returns the administration API, JSON over HTTP, that the command
+// line speaks through a Unix socket which only its owner may open. It also
+// works before Run, for what only the stores are needed for.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
+		"GET /v1/info":                     s.getInfo,
+		"POST /v1/reload":                  s.postReload,
+		"GET /v1/streams":                  s.listStreams,
+		"POST /v1/streams":                 s.postStream,
+		"GET /v1/streams/records":          s.tailStream,
+		"GET /v1/delivery-streams":         s.listDeliveries,
+		"GET /v1/rules":                    s.listRules,
+		"GET /v1/things":                   s.listThings,
+		"POST /v1/things":                  s.postThing,
+		"GET /v1/certificates":             s.listCertificates,
+		"POST /v1/certificates/{id}":       s.postCertificate,
+		"GET /v1/policies":                 s.listPolicies,
+		"GET /v1/policies/{name}":          s.getPolicy,
+		"PUT /v1/policies/{name}":          s.putPolicy,
+		"POST /v1/policies/{name}/targets": s.attachPolicy,
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
+			if err := h(w, r); err != nil {
+				s.writeError(w, r, err)
+			}
+		})
+	}
+	mux.Handle("GET /metrics", s.metricsHandler())
+	return mux
+}
+
+// publicHandler serves what the admin listener shows: nothing that changes
+// anything or tells of data.
+func (s *Server) publicHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.metricsHandler())
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "alive\n")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.store.Ready() {
+			http.Error(w, fmt.Sprintf("the log takes no data: %v", s.store.Err()), http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
+	return mux
+}
+
+func writeJSON(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}
+
+func readJSON(r *http.Request, v any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(v); err != nil {
+		return badRequest{err}
+	}
+	return nil
+}
+
+// badRequest marks errors of the caller.
+type badRequest struct{ error }
+
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+	code := http.StatusInternalServerError
+	switch {
+	case errors.As(err, new(badRequest)), errors.Is(err, registry.ErrInvalid), errors.Is(err, authz.ErrMalformed):
+		code = http.StatusBadRequest
+	case errors.Is(err, registry.ErrNotFound), errors.Is(err, streams.ErrNotFound):
+		code = http.StatusNotFound
+	case errors.Is(err, registry.ErrExists), errors.Is(err, registry.ErrConflict), errors.Is(err, streams.ErrExists):
+		code = http.StatusConflict
+	default:
+		s.log.Error("admin request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(map[string]string{"message": err.Error()})
+}
+
+// Info describes the bridge.
+type Info struct {
+	Version string `json:"version"`
+	Data    string `json:"data"`
+	MQTT    string `json:"mqtt"`  // address of the listener; "" if it does not listen
+	Admin   string `json:"admin"` // likewise
+}
+
+func (s *Server) getInfo(w http.ResponseWriter, _ *http.Request) error {
+	i := Info{Version: s.version, Data: s.cfg.DataDir}
+	if s.mqtt != nil {
+		i.MQTT = s.mqtt.Addr().String()
+	}
+	if s.admin != nil {
+		i.Admin = s.admin.Addr().String()
+	}
+	return writeJSON(w, i)
+}
+
+func (s *Server) postReload(w http.ResponseWriter, _ *http.Request) error {
+	n, err := s.Reload()
+	if err != nil {
+		return badRequest{err}
+	}
+	return writeJSON(w, map[string]int{"declarations": n})
+}
+
+func (s *Server) postStream(_ http.ResponseWriter, r *http.Request) error {
+	var in StreamInfo
+	if err := readJSON(r, &in); err != nil {
+		return err
+	}
+	if err := s.createStream(in.Name, in.Shards, in.Retention); err != nil {
+		return badRequest{err}
+	}
+	return nil
+}
+
+// DeliveryInfo describes one delivery stream.
+type DeliveryInfo struct {
+	Name    string `json:"name"`
+	Waiting uint64 `json:"waiting"` // records put and not yet in an object
+	Objects int64  `json:"objects"` // written since the start, as the two below
+	Records int64  `json:"records"`
+	Bytes   int64  `json:"bytes"`
+}
+
+func (s *Server) listDeliveries(w http.ResponseWriter, _ *http.Request) error {
+	all := []DeliveryInfo{}
+	for name, st := range s.firehose.Stats() {
+		waiting, err := s.firehose.Waiting(name)
+		if err != nil {
+			return err
+		}
+		all = append(all, DeliveryInfo{name, waiting, st.Objects, st.Records, st.Bytes})
+	}
+	return writeJSON(w, all)
+}
+
+// RuleInfo describes one rule in force.
+type RuleInfo struct {
+	Name     string `json:"name"`
+	SQL      string `json:"sql"`
+	Disabled bool   `json:"disabled"`
+	rules.Stats
+}
+
+func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) error {
+	all, stats := []RuleInfo{}, s.rules.Stats()
+	for _, r := range s.rules.Rules() {
+		all = append(all, RuleInfo{r.Name, r.SQL, r.Disabled, stats[r.Name]})
+	}
+	return writeJSON(w, all)
+}

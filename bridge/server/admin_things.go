@@ -1,0 +1,251 @@
+package server
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"text/template"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+)
+
+// NewThing asks for a thing with an identity.
+type NewThing struct {
+	Name     string `json:"name"`
+	Endpoint string `json:"endpoint,omitempty"` // host:port for the device; "" is this host's name
+}
+
+// An Identity is what a device needs to connect. The key is shown here once
+// and kept nowhere.
+type Identity struct {
+	CertificateID string `json:"certificate_id"`
+	Key           string `json:"key"`          // PEM, PKCS #8
+	Certificate   string `json:"certificate"`  // PEM
+	CA            string `json:"ca"`           // PEM
+	AgentConfig   string `json:"agent_config"` // TOML, for files named key.pem, cert.pem and ca.pem beside it
+}
+
+// ThingInfo describes one thing.
+type ThingInfo struct {
+	Name         string    `json:"name"`
+	Certificates []string  `json:"certificates"`
+	Since        time.Time `json:"since,omitzero"` // connected; zero if it is not
+}
+
+// CertificateInfo describes one certificate.
+type CertificateInfo struct {
+	ID       string   `json:"id"`
+	Status   string   `json:"status"`
+	Things   []string `json:"things"`
+	Policies []string `json:"policies"`
+}
+
+// CertificateStatus asks for a new state.
+type CertificateStatus struct {
+	Status string `json:"status"`
+}
+
+// PolicyTarget names what a policy is attached to.
+type PolicyTarget struct {
+	Certificate string `json:"certificate"`
+}
+
+// postThing creates a thing, if there is none of that name, a certificate for
+// it, and attaches both to each other and the standard policy.
+func (s *Server) postThing(w http.ResponseWriter, r *http.Request) error {
+	var in NewThing
+	if err := readJSON(r, &in); err != nil {
+		return err
+	}
+	endpoint, err := s.endpoint(in.Endpoint)
+	if err != nil {
+		return badRequest{err}
+	}
+	issued, err := s.pki.Issue(in.Name)
+	if err != nil {
+		return err
+	}
+	err = s.registry.Update(func(tx *registry.Tx) error {
+		thing, err := tx.Thing(in.Name)
+		if errors.Is(err, registry.ErrNotFound) {
+			thing, err = registry.Thing{Name: in.Name}, nil
+		}
+		if err != nil {
+			return err
+		}
+		_, err = tx.Provision(registry.Provision{Thing: thing, Certificate: issued.CertPEM,
+			Policy: authz.ThingPolicyName, Document: authz.ThingPolicy(s.cfg.Account, s.cfg.Region)})
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	var conf bytes.Buffer
+	if err := agentConfig.Execute(&conf, map[string]string{"Thing": in.Name, "Endpoint": endpoint}); err != nil {
+		return err
+	}
+	return writeJSON(w, Identity{CertificateID: issued.ID, Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM),
+		CA: string(s.pki.CA()), AgentConfig: conf.String()})
+}
+
+// agentConfig is a configuration that runs at once: the device's own vitals.
+var agentConfig = template.Must(template.New("agent.toml").Parse(`# tidemill-agent of {{.Thing}}. "tidemill-agent config sample" shows every key.
+thing = {{printf "%q" .Thing}}
+data_dir = "data"
+
+[uplink]
+endpoint = {{printf "%q" .Endpoint}}
+ca = "ca.pem"
+cert = "cert.pem"
+key = "key.pem"
+`))
+
+// endpoint completes host:port where one of them is missing.
+func (s *Server) endpoint(given string) (string, error) {
+	if given != "" {
+		if _, _, err := net.SplitHostPort(given); err != nil {
+			return "", fmt.Errorf("endpoint: %w", err)
+		}
+		return given, nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", err
+	}
+	listen := s.cfg.MQTT.Listen
+	if s.mqtt != nil {
+		listen = s.mqtt.Addr().String()
+	}
+	_, port, err := net.SplitHostPort(listen)
+	return net.JoinHostPort(host, port), err
+}
+
+func (s *Server) listThings(w http.ResponseWriter, _ *http.Request) error {
+	since := map[string]time.Time{}
+	s.gateway.Each(func(c *gateway.Client) { since[c.Session().Thing()] = c.ConnectedAt() })
+	all := []ThingInfo{}
+	err := s.registry.View(func(tx *registry.Tx) error {
+		return pages(func(after string) (string, error) {
+			page, next, err := tx.Things(after, registry.MaxPage, nil)
+			for _, t := range page {
+				all = append(all, ThingInfo{t.Name, tx.ThingCertificates(t.Name), since[t.Name]})
+			}
+			return next, err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, all)
+}
+
+// pages calls page with the after of each page until there is no next.
+func pages(page func(after string) (next string, err error)) error {
+	for after := ""; ; {
+		next, err := page(after)
+		if err != nil || next == "" {
+			return err
+		}
+		after = next
+	}
+}
+
+// listCertificates lists all certificates, or those of ?thing=NAME.
+func (s *Server) listCertificates(w http.ResponseWriter, r *http.Request) error {
+	all := []CertificateInfo{}
+	err := s.registry.View(func(tx *registry.Tx) error {
+		add := func(c registry.Certificate) {
+			all = append(all, CertificateInfo{c.ID, string(c.Status), tx.CertificateThings(c.ID), tx.CertificatePolicies(c.ID)})
+		}
+		if thing := r.URL.Query().Get("thing"); thing != "" {
+			for _, id := range tx.ThingCertificates(thing) {
+				c, err := tx.Certificate(id)
+				if err != nil {
+					return err
+				}
+				add(c)
+			}
+			return nil
+		}
+		return pages(func(after string) (string, error) {
+			page, next, err := tx.Certificates(after, registry.MaxPage)
+			for _, c := range page {
+				add(c)
+			}
+			return next, err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, all)
+}
+
+func (s *Server) postCertificate(_ http.ResponseWriter, r *http.Request) error {
+	var in CertificateStatus
+	if err := readJSON(r, &in); err != nil {
+		return err
+	}
+	return s.registry.Update(func(tx *registry.Tx) error {
+		return tx.SetCertificateStatus(r.PathValue("id"), registry.Status(in.Status))
+	})
+}
+
+func (s *Server) listPolicies(w http.ResponseWriter, _ *http.Request) error {
+	names := []string{}
+	err := s.registry.View(func(tx *registry.Tx) error {
+		return pages(func(after string) (string, error) {
+			page, next, err := tx.Policies(after, registry.MaxPage)
+			for _, p := range page {
+				names = append(names, p.Name)
+			}
+			return next, err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, names)
+}
+
+// getPolicy answers with the document in effect.
+func (s *Server) getPolicy(w http.ResponseWriter, r *http.Request) error {
+	var out bytes.Buffer
+	err := s.registry.View(func(tx *registry.Tx) error {
+		doc, err := tx.PolicyDocument(r.PathValue("name"), 0)
+		if err != nil {
+			return err
+		}
+		return json.Indent(&out, doc, "", "  ")
+	})
+	if err != nil {
+		return err
+	}
+	out.WriteByte('\n')
+	_, err = out.WriteTo(w)
+	return err
+}
+
+func (s *Server) putPolicy(_ http.ResponseWriter, r *http.Request) error {
+	doc, err := io.ReadAll(r.Body)
+	if err != nil {
+		return badRequest{err}
+	}
+	return s.registry.Update(func(tx *registry.Tx) error { return tx.PutPolicy(r.PathValue("name"), doc) })
+}
+
+func (s *Server) attachPolicy(_ http.ResponseWriter, r *http.Request) error {
+	var in PolicyTarget
+	if err := readJSON(r, &in); err != nil {
+		return err
+	}
+	return s.registry.Update(func(tx *registry.Tx) error { return tx.AttachPolicy(r.PathValue("name"), in.Certificate) })
+}

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics translates the parts' own counters into Prometheus's terms when
+// they are asked for, so that no hot path knows of Prometheus.
+type metrics struct{ s *Server }
+
+// Describe announces nothing: which series there are depends on what is
+// declared.
+func (metrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect implements prometheus.Collector.
+func (m metrics) Collect(out chan<- prometheus.Metric) {
+	send := func(kind prometheus.ValueType, name, help string, v float64, labels ...string) {
+		var names, values []string
+		for i := 0; i < len(labels); i += 2 {
+			names, values = append(names, labels[i]), append(values, labels[i+1])
+		}
+		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("tidemill_"+name, help, names, nil), kind, v, values...)
+	}
+	counter := func(name, help string, v float64, labels ...string) {
+		send(prometheus.CounterValue, name+"_total", help, v, labels...)
+	}
+	gauge := func(name, help string, v float64, labels ...string) {
+		send(prometheus.GaugeValue, name, help, v, labels...)
+	}
+	s := m.s
+
+	g := s.gateway.Stats()
+	gauge("gateway_connections", "Connected MQTT clients.", float64(g.Clients))
+	gauge("gateway_subscriptions", "Subscriptions now.", float64(g.Subscriptions))
+	gauge("gateway_queue_bytes", "Bytes waiting to be sent to clients or acknowledged by them.", float64(g.QueueBytes))
+	gauge("gateway_unacknowledged_bytes", "Bytes of publishes that are not durable yet.", float64(g.UnackedBytes))
+	counter("gateway_accepted", "Connections accepted.", float64(g.Accepted))
+	counter("gateway_takeovers", "Connections replaced by a newer one of the same client.", float64(g.Takeovers))
+	for reason, n := range g.Disconnects {
+		counter("gateway_disconnects", "Clients that ended, by reason.", float64(n), "reason", reason)
+	}
+	counter("gateway_received_bytes", "MQTT bytes from clients.", float64(g.BytesIn))
+	counter("gateway_sent_bytes", "MQTT bytes to clients.", float64(g.BytesOut))
+	counter("gateway_refused_publishes", "Publishes that policy refused.", float64(g.RefusedPublish))
+	counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQoS0), "why", "slow_qos0")
+	counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQueue), "why", "queue_full")
+	counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedPolicy), "why", "policy")
+	counter("gateway_panics", "Connections ended by a fault of ours.", float64(g.Panics))
+
+	in := s.ingest.Stats()
+	counter("ingest_messages", "Messages taken: publishes, and readings of batches.", float64(in.Messages))
+	counter("ingest_readings", "Readings taken from batches.", float64(in.Readings))
+	counter("ingest_batches", "Batches taken.", float64(in.Batches))
+	counter("ingest_batch_bytes", "Bytes of batches taken, as sent.", float64(in.BatchBytes))
+	counter("ingest_duplicates", "Batches that were sent again and dropped.", float64(in.Duplicates))
+	counter("ingest_refused_readings", "Readings that policy refused.", float64(in.Refused))
+	counter("ingest_quarantined", "Batches that could not be read, kept aside.", float64(in.Quarantined))
+
+	c := s.store.Counters()
+	counter("log_syncs", "Syncs of the log.", float64(c.Groups))
+	counter("log_batches", "Commits that shared them.", float64(c.Batches))
+	counter("log_bytes", "Bytes appended to the log.", float64(c.Bytes))
+	counter("log_sync_seconds", "Time spent in writes and syncs of the log.", c.Waited.Seconds())
+	for _, d := range s.store.List() {
+		info, err := s.streamInfo(d.Name)
+		if err != nil {
+			continue // deleted since
+		}
+		counter("stream_records", "Records ever appended.", float64(info.Records), "stream", d.Name)
+		gauge("stream_kept_records", "Records not yet trimmed.", float64(info.Kept), "stream", d.Name)
+		gauge("stream_kept_bytes", "Bytes not yet trimmed.", float64(info.Bytes), "stream", d.Name)
+	}
+
+	for name, r := range s.rules.Stats() {
+		counter("rule_matched", "Messages that FROM matched.", float64(r.Matched), "rule", name)
+		counter("rule_fired", "Messages that WHERE let through.", float64(r.Fired), "rule", name)
+		counter("rule_errors", "Messages whose evaluation failed.", float64(r.Errors), "rule", name)
+		counter("rule_actions", "Action effects committed.", float64(r.Actions), "rule", name)
+		counter("rule_action_errors", "Actions that could not be had.", float64(r.ActionErrors), "rule", name)
+	}
+	o := s.outboxes.Stats()
+	counter("outbox_delivered", "Deliveries of actions done.", float64(o.Delivered))
+	counter("outbox_retried", "Attempts that failed and were repeated.", float64(o.Retried))
+	counter("outbox_failed", "Deliveries given up.", float64(o.Failed))
+	for name, d := range s.firehose.Stats() {
+		counter("delivery_objects", "Objects written.", float64(d.Objects), "delivery_stream", name)
+		counter("delivery_records", "Records in them.", float64(d.Records), "delivery_stream", name)
+		counter("delivery_bytes", "Bytes in them, before compression.", float64(d.Bytes), "delivery_stream", name)
+		counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream", name)
+	}
+}
+
+// metricsHandler serves /metrics.
+func (s *Server) metricsHandler() http.Handler {
+	r := prometheus.NewRegistry()
+	r.MustRegister(metrics{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+}

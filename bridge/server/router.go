@@ -1,0 +1,98 @@
+package server
+
+import (
+	"context"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/shadow/service"
+)
+
+// A router is the crossing of the message path: what clients publish goes to
+// the ingest log and, once accepted there, to subscribers and to the shadow
+// service. It implements gateway.Router and action.Republisher.
+type router struct {
+	ingest  *ingest.Ingest
+	shadow  *service.Service
+	gateway *gateway.Server // set before the first message
+}
+
+// Route implements gateway.Router.
+func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) {
+	session := c.Session()
+	msg := &ingest.Message{
+		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain,
+		ClientID: c.ID(), Thing: session.Thing(), Principal: session.Principal(),
+		SourceIP: hostOf(c.Remote()), Protocol: "mqtt", Time: time.Now().UnixMilli(),
+	}
+	if service.IsRequest(m.Topic) {
+		// Acknowledged when both the log and the shadow have it.
+		done = join(2, done)
+		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
+	}
+	r.ingest.Publish(msg, func(topic string) bool { return session.MayPublish(topic, false) }, done)
+}
+
+// deliver is what ingest calls for each accepted message.
+func (r *router) deliver(m *ingest.Message) {
+	r.gateway.Deliver(&gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain})
+}
+
+// Publish is how the bridge's own services publish: to the log, so that rules
+// see it, and to subscribers. It implements the shadow service's Publisher.
+func (r *router) Publish(topic string, payload []byte) {
+	r.ingest.Publish(&ingest.Message{Topic: topic, Payload: payload, QoS: 1, Protocol: "mqtt", Time: time.Now().UnixMilli()},
+		nil, func(error) {})
+}
+
+// Deliver implements action.Republisher.
+func (r *router) Deliver(d *action.Delivery) {
+	r.gateway.Deliver(&gateway.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS})
+	if service.IsRequest(d.Name) {
+		r.shadow.Handle(context.Background(), d.Name, d.Data, func(error) {})
+	}
+}
+
+// Stage implements action.Republisher.
+func (r *router) Stage(b *streams.Batch, d *action.Delivery) {
+	r.ingest.Stage(b, &ingest.Message{
+		Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID,
+		Protocol: "mqtt", Time: time.Now().UnixMilli(),
+	})
+}
+
+// join returns a function that calls done at its n-th call, with the first
+// error it was given.
+func join(n int32, done func(error)) func(error) {
+	var left atomic.Int32
+	var failed atomic.Pointer[error]
+	left.Store(n)
+	return func(err error) {
+		if err != nil {
+			failed.CompareAndSwap(nil, &err)
+		}
+		if left.Add(-1) == 0 {
+			if e := failed.Load(); e != nil {
+				done(*e)
+			} else {
+				done(nil)
+			}
+		}
+	}
+}
+
+func hostOf(a net.Addr) string {
+	if a == nil {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(a.String())
+	if err != nil {
+		return a.String()
+	}
+	return host
+}

@@ -1,0 +1,327 @@
+// Command demo runs a bridge and three agents on this machine, shows what
+// goes through them, and tells where to look. `make demo` starts it.
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/deploy/rig"
+)
+
+const warmRule = `{
+  "description": "Climate readings above 12 degrees, into a stream and, as NDJSON, into objects",
+  "sql": "SELECT ts, temperature, humidity, topic(2) AS thing FROM 'dt/+/climate' WHERE temperature > 12",
+  "awsIotSqlVersion": "2016-03-23",
+  "actions": [
+    {"kinesis": {"streamName": "warm", "partitionKey": "${topic(2)}", "roleArn": "arn:aws:iam::000000000000:role/rules"}},
+    {"firehose": {"deliveryStreamName": "archive", "separator": "\n", "roleArn": "arn:aws:iam::000000000000:role/rules"}}
+  ]
+}`
+
+const allRule = `{
+  "description": "Every reading of every device",
+  "sql": "SELECT *, topic(2) AS thing, topic(3) AS sensor FROM 'dt/#'",
+  "awsIotSqlVersion": "2016-03-23",
+  "actions": [
+    {"kinesis": {"streamName": "readings", "partitionKey": "${topic(2)}", "roleArn": "arn:aws:iam::000000000000:role/rules"}}
+  ]
+}`
+
+const delivery = `{
+  "DeliveryStreamName": "archive",
+  "ExtendedS3DestinationConfiguration": {
+    "BucketARN": "arn:aws:s3:::archive",
+    "Prefix": "climate/!{timestamp:yyyy/MM/dd/HH}/",
+    "BufferingHints": {"SizeInMBs": 1, "IntervalInSeconds": 5},
+    "CompressionFormat": "GZIP"
+  }
+}`
+
+const common = `
+[spool]
+flush_every = "1s"
+`
+
+const hostAgent = common + `
+[[sensor]]
+name = "vitals"
+driver = "host"
+every = "1s"
+`
+
+func simAgent(seed int) string {
+	return common + fmt.Sprintf(`
+[board]
+kind = "sim"
+seed = %d
+[[sensor]]
+name = "climate"
+driver = "bme280"
+every = "200ms"
+[sensor.options]
+bus = "sim-i2c-1"
+address = 0x76
+`, seed)
+}
+
+func main() {
+	bin := flag.String("bin", "bin", "`folder` of the two programs")
+	dir := flag.String("dir", "demo-data", "`folder` for everything that the demonstration writes; emptied first")
+	seconds := flag.Int("seconds", 0, "end after so many `seconds`; 0: at Ctrl-C")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *bin, *dir, time.Duration(*seconds)*time.Second, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "demo:", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, bin, dir string, length time.Duration, out io.Writer) (err error) {
+	programs, err := absolute(bin)
+	if err != nil {
+		return err
+	}
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	if dir, err = filepath.Abs(dir); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	d := &demo{dir: dir, out: out}
+	defer func() { err = errors.Join(err, d.stop()) }()
+	if err := d.start(ctx, programs); err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	wg.Go(func() { d.tail(ctx) })
+	d.watch(ctx, length)
+	d.summary(context.WithoutCancel(ctx))
+	return nil
+}
+
+func absolute(bin string) (rig.Bin, error) {
+	bin, err := filepath.Abs(bin)
+	return rig.In(bin), err
+}
+
+// A demo is what runs, and what was measured.
+type demo struct {
+	dir    string
+	out    io.Writer
+	bridge *rig.Bridge
+	agents []*rig.Agent
+	links  []*rig.Proxy
+	began  time.Time
+
+	mu      sync.Mutex      // guards latency
+	latency []time.Duration // of the newest records, reading to stream
+}
+
+func (d *demo) start(ctx context.Context, bin rig.Bin) error {
+	b, err := rig.NewBridge(bin, d.dir, "")
+	if err != nil {
+		return err
+	}
+	for name, doc := range map[string]string{
+		"rules/warm.json": warmRule, "rules/all.json": allRule, "delivery-streams/archive.json": delivery,
+		"streams/warm.json":     `{"StreamName": "warm", "ShardCount": 2}`,
+		"streams/readings.json": `{"StreamName": "readings", "ShardCount": 2}`,
+	} {
+		if err := b.Declare(name, doc); err != nil {
+			return err
+		}
+	}
+	if err := b.Start(); err != nil {
+		return err
+	}
+	d.bridge = b
+	if err := b.Ready(ctx); err != nil {
+		return err
+	}
+	for _, t := range []struct{ name, config string }{
+		{"this-host", hostAgent}, {"sim-pi-1", simAgent(1)}, {"sim-pi-2", simAgent(2)},
+	} {
+		link, err := rig.NewProxy(b.MQTT) // counts the bytes on the wire
+		if err != nil {
+			return err
+		}
+		go func() { _ = link.Run(ctx) }()
+		a, err := rig.NewAgent(ctx, b, t.name, d.dir, link.Addr(), t.config)
+		if err != nil {
+			return err
+		}
+		if err := a.Start(); err != nil {
+			return err
+		}
+		d.links, d.agents = append(d.links, link), append(d.agents, a)
+	}
+	d.began = time.Now()
+	return nil
+}
+
+func (d *demo) stop() error {
+	var errs []error
+	for _, a := range d.agents {
+		errs = append(errs, a.Stop(10*time.Second))
+	}
+	if d.bridge != nil {
+		errs = append(errs, d.bridge.Stop(20*time.Second))
+	}
+	return errors.Join(errs...)
+}
+
+// keep bounds the records that the latency figures are of.
+const keep = 2000
+
+// tail follows the stream and notes how old each record's reading is when it
+// can be read from there.
+func (d *demo) tail(ctx context.Context) {
+	body, err := d.bridge.Open(ctx, "/v1/streams/records", url.Values{"name": {"readings"}, "from": {"oldest"}, "follow": {"true"}})
+	if err != nil {
+		return
+	}
+	defer body.Close()
+	stop := context.AfterFunc(ctx, func() { body.Close() })
+	defer stop()
+	dec := json.NewDecoder(bufio.NewReader(body))
+	for {
+		var line server.StreamRecord
+		if dec.Decode(&line) != nil {
+			return
+		}
+		var r struct{ TS int64 }
+		if json.Unmarshal(line.JSON, &r) != nil {
+			continue
+		}
+		d.mu.Lock()
+		d.latency = append(d.latency, time.Since(time.UnixMilli(r.TS)))
+		if len(d.latency) > 2*keep {
+			d.latency = append(d.latency[:0], d.latency[len(d.latency)-keep:]...)
+		}
+		d.mu.Unlock()
+	}
+}
+
+func (d *demo) percentiles() (p50, p99 time.Duration) {
+	d.mu.Lock()
+	all := slices.Clone(d.latency)
+	d.mu.Unlock()
+	if len(all) == 0 {
+		return 0, 0
+	}
+	slices.Sort(all)
+	return all[len(all)/2], all[len(all)*99/100]
+}
+
+// watch shows the state every second on a terminal, every five elsewhere.
+func (d *demo) watch(ctx context.Context, length time.Duration) {
+	terminal := false
+	if f, ok := d.out.(*os.File); ok {
+		info, err := f.Stat()
+		terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
+	}
+	every := 5 * time.Second
+	if terminal {
+		every = time.Second
+	}
+	if length > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, length)
+		defer cancel()
+	}
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	lines := 0
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		text, err := d.state(ctx)
+		if err != nil {
+			continue
+		}
+		if terminal && lines > 0 {
+			fmt.Fprintf(d.out, "\x1b[%dA\x1b[J", lines)
+		}
+		lines = strings.Count(text, "\n")
+		fmt.Fprint(d.out, text)
+	}
+}
+
+// state is the summary as text.
+func (d *demo) state(ctx context.Context) (string, error) {
+	m, err := d.bridge.Metrics(ctx)
+	if err != nil {
+		return "", err
+	}
+	var wire int64
+	for _, l := range d.links {
+		up, _ := l.Bytes()
+		wire += up
+	}
+	secs := time.Since(d.began).Seconds()
+	readings := m["tidemill_ingest_readings_total"]
+	p50, p99 := d.percentiles()
+	var b strings.Builder
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(&b, "  %-22s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	fmt.Fprintf(&b, "tidemill demo, %.0f s\n", secs)
+	row("connected things", "%.0f", m["tidemill_gateway_connections"])
+	row("readings in", "%.0f (%.1f/s)", readings, readings/secs)
+	row("rule matches", "warm %.0f of %.0f, all %.0f", m[`tidemill_rule_fired_total{rule="warm"}`],
+		m[`tidemill_rule_matched_total{rule="warm"}`], m[`tidemill_rule_fired_total{rule="all"}`])
+	row("stream records", "readings %.0f, warm %.0f", m[`tidemill_stream_records_total{stream="readings"}`],
+		m[`tidemill_stream_records_total{stream="warm"}`])
+	row("objects written", "%.0f with %.0f records", m[`tidemill_delivery_objects_total{delivery_stream="archive"}`],
+		m[`tidemill_delivery_records_total{delivery_stream="archive"}`])
+	row("reading to stream", "p50 %d ms, p99 %d ms (flush interval 1 s)", p50.Milliseconds(), p99.Milliseconds())
+	if readings > 0 {
+		row("bytes per reading", "%.1f in batches, %.1f with MQTT, TLS and shadow", m["tidemill_ingest_batch_bytes_total"]/readings,
+			float64(wire)/readings)
+	}
+	return b.String(), nil
+}
+
+func (d *demo) summary(ctx context.Context) {
+	text, err := d.state(ctx)
+	if err != nil {
+		text = err.Error() + "\n"
+	}
+	fmt.Fprintf(d.out, "\n%swhere to look\n", text)
+	bridge := "bin/tidemill-bridge"
+	for _, l := range [][2]string{
+		{"data and logs", d.dir},
+		{"objects", filepath.Join(d.bridge.Dir, "objects", "archive")},
+		{"streams", bridge + " stream tail warm -from oldest -data " + d.bridge.Dir},
+		{"a rule", bridge + ` rule test -sql "SELECT temperature FROM 'dt/#' WHERE temperature > 12" -topic dt/x/climate -payload '{"temperature":13}'`},
+	} {
+		fmt.Fprintf(d.out, "  %-14s %s\n", l[0], l[1])
+	}
+}

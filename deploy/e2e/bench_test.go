@@ -1,0 +1,145 @@
+package e2e
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
+	"github.com/tidemill/tidemill/deploy/rig"
+)
+
+// loadPolicy lets one certificate publish under any client id.
+const loadPolicy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Connect","iot:Publish"],"Resource":"*"}]}`
+
+// BenchmarkDurablePublish measures QoS 1 from PUBLISH to PUBACK over mutual
+// TLS, 50 clients, 200 bytes, for whole servers side by side, one second each
+// an iteration: the bridge with every message synced to the ingest log and
+// seen by a rule before its PUBACK, the bridge with the log turned off, and
+// mosquitto without persistence.
+//
+//	go test ./deploy/e2e -run '^$' -bench DurablePublish -benchtime 3x
+func BenchmarkDurablePublish(b *testing.B) {
+	need(b, "/usr/sbin/mosquitto", "mosquitto")
+	bin, err := buildOnce()
+	if err != nil {
+		b.Fatal(err)
+	}
+	must := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	dir := b.TempDir()
+	start := func(name, extra string) *rig.Bridge {
+		at := filepath.Join(dir, name)
+		must(os.MkdirAll(at, 0o700))
+		br, err := rig.NewBridge(bin, at, extra)
+		must(err)
+		must(br.Declare("streams/hot.json", `{"StreamName": "hot"}`))
+		must(br.Declare("rules/hot.json", hotStreamRule))
+		must(br.Start())
+		b.Cleanup(br.Kill)
+		must(br.Ready(b.Context()))
+		return br
+	}
+	stored := start("stored", "[log]\nlevel = \"warn\"\n")
+	passing := start("passing", "[ingest]\nstore = []\n[log]\nlevel = \"warn\"\n")
+
+	identity := func(br *rig.Bridge) *tls.Config {
+		things := filepath.Join(filepath.Dir(br.Dir), "load")
+		_, err := br.Command(b.Context(), "thing", "create", "load", "-out", things, "-endpoint", br.MQTT)
+		must(err)
+		policy := filepath.Join(things, "policy.json")
+		must(os.WriteFile(policy, []byte(loadPolicy), 0o600))
+		_, err = br.Command(b.Context(), "policy", "put", "load", "-document", "@"+policy)
+		must(err)
+		pair, err := tls.LoadX509KeyPair(filepath.Join(things, "cert.pem"), filepath.Join(things, "key.pem"))
+		must(err)
+		_, err = br.Command(b.Context(), "policy", "attach", "load", fingerprint(pair.Leaf))
+		must(err)
+		ca, err := os.ReadFile(filepath.Join(things, "ca.pem"))
+		must(err)
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(ca)
+		return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, ServerName: "localhost"}
+	}
+	type peer struct {
+		name, addr string
+		tls        *tls.Config
+	}
+	storedTLS := identity(stored)
+	peers := []peer{
+		{"stored", stored.MQTT, storedTLS},
+		{"unstored", passing.MQTT, identity(passing)},
+		{"mosquitto", startMosquitto(b, dir, filepath.Join(stored.Dir, "pki")), storedTLS},
+	}
+	for _, inFlight := range []int{1, 20} {
+		b.Run(fmt.Sprintf("inflight=%d", inFlight), func(b *testing.B) {
+			rate, n := map[string]float64{}, 0.0
+			for b.Loop() {
+				for _, p := range peers {
+					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, TLS: p.tls, InFlight: inFlight, Duration: time.Second})
+					if err != nil {
+						b.Fatal(p.name, err)
+					}
+					rate[p.name] += r.PerSecond
+					b.Logf("%s: %.0f msgs/s, ack p50 %v p99 %v", p.name, r.PerSecond, r.P50, r.P99)
+				}
+				n++
+			}
+			b.ReportMetric(0, "ns/op")
+			for _, p := range peers {
+				b.ReportMetric(rate[p.name]/n, p.name+"-msgs/s")
+			}
+			b.ReportMetric(rate["stored"]/rate["mosquitto"], "stored/mosquitto")
+			b.ReportMetric(rate["unstored"]/rate["mosquitto"], "unstored/mosquitto")
+		})
+	}
+}
+
+const hotStreamRule = `{
+  "sql": "SELECT temp, hum, topic() AS t FROM 'load/#' WHERE temp > 1000",
+  "awsIotSqlVersion": "2016-03-23",
+  "actions": [{"kinesis": {"streamName": "hot", "partitionKey": "k"}}]
+}`
+
+// startMosquitto runs mosquitto with the bridge's certificates.
+func startMosquitto(b *testing.B, dir, pki string) string {
+	b.Helper()
+	addr, err := rig.FreePort()
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	conf := filepath.Join(dir, "mosquitto.conf")
+	text := fmt.Sprintf("user root\nlistener %s 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n"+
+		"max_inflight_messages 1000\nlog_type none\ncafile %[2]s/ca.pem\ncertfile %[2]s/server.pem\nkeyfile %[2]s/server-key.pem\n"+
+		"require_certificate true\n", port, pki)
+	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
+		b.Fatal(err)
+	}
+	cmd := exec.Command("/usr/sbin/mosquitto", "-c", conf)
+	if err := cmd.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	err = rig.Until(b.Context(), "mosquitto", func() (bool, error) {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return false, err
+		}
+		return true, c.Close()
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+	return addr
+}

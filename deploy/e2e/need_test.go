@@ -1,0 +1,37 @@
+package e2e
+
+import (
+	"os"
+	"os/exec"
+	"testing"
+	"time"
+)
+
+// need makes sure that a program of a Debian package is there. As root it
+// installs what is missing, in three tries; what cannot be had skips the test,
+// or fails it in CI (CI=true).
+func need(t testing.TB, program, pkg string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err == nil {
+		return
+	}
+	var out []byte
+	if os.Geteuid() == 0 {
+		for try := range 3 {
+			time.Sleep(time.Duration(try) * 5 * time.Second)
+			cmd := exec.Command("sh", "-c", "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "+pkg)
+			if out, _ = cmd.CombinedOutput(); haveProgram(program) {
+				return
+			}
+		}
+	}
+	if os.Getenv("CI") == "true" {
+		t.Fatalf("%s is missing and Debian's %s could not be installed:\n%s", program, pkg, out)
+	}
+	t.Skipf("%s is missing: install Debian's package %s", program, pkg)
+}
+
+func haveProgram(name string) bool {
+	_, err := exec.LookPath(name)
+	return err == nil
+}

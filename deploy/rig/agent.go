@@ -1,0 +1,62 @@
+package rig
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+)
+
+// An Agent is a tidemill-agent with an identity that a bridge made for it.
+type Agent struct {
+	Process
+	Thing string
+	Dir   string // identity, configuration and data
+	Log   string
+	bin   Bin
+}
+
+// NewAgent creates the thing at the bridge and prepares its agent under dir.
+// It connects to endpoint, which may be a Proxy's. extra is appended to the
+// configuration that the bridge wrote.
+func NewAgent(ctx context.Context, b *Bridge, thing, dir, endpoint, extra string) (*Agent, error) {
+	a := &Agent{Thing: thing, Dir: filepath.Join(dir, thing), Log: filepath.Join(dir, thing+".log"), bin: b.bin}
+	if _, err := b.Command(ctx, "thing", "create", thing, "-out", a.Dir, "-endpoint", endpoint); err != nil {
+		return nil, err
+	}
+	if err := a.Configure(extra); err != nil {
+		return nil, err
+	}
+	a.Process = Process{Path: a.bin.Agent, Args: []string{"run", "-config", a.config()}, LogFile: a.Log}
+	return a, nil
+}
+
+func (a *Agent) config() string { return filepath.Join(a.Dir, "agent-rig.toml") }
+
+// Configure replaces what was appended to the agent's configuration; SIGHUP
+// or the next start applies it.
+func (a *Agent) Configure(extra string) error {
+	base, err := os.ReadFile(filepath.Join(a.Dir, "agent.toml"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(a.config(), append(base, "\n"+extra...), 0o600)
+}
+
+// SpoolFile is where the agent's spool is.
+func (a *Agent) SpoolFile() string { return filepath.Join(a.Dir, "data", "spool.db") }
+
+// Status asks the running agent.
+func (a *Agent) Status(ctx context.Context, out any) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, a.bin.Agent, "status", "-json", "-config", a.config())
+	text, err := cmd.Output()
+	if err != nil {
+		return fmt.Errorf("status of %s: %w", a.Thing, err)
+	}
+	return json.Unmarshal(text, out)
+}

@@ -1,0 +1,175 @@
+// Package rig runs the real programs on one machine: bridge and agents as
+// processes that can be killed and started again, links that can be cut. The
+// demonstration, the end-to-end tests and the system benchmarks stand on it.
+package rig
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// Bin holds the paths of the two programs.
+type Bin struct{ Agent, Bridge string }
+
+// In returns the programs that `make build` wrote to dir.
+func In(dir string) Bin {
+	return Bin{Agent: filepath.Join(dir, "tidemill-agent"), Bridge: filepath.Join(dir, "tidemill-bridge")}
+}
+
+// Build compiles both programs into dir; root is the project's root.
+func Build(ctx context.Context, root, dir string) (Bin, error) {
+	b := In(dir)
+	for pkg, out := range map[string]string{"./agent": b.Agent, "./bridge": b.Bridge} {
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
+		cmd.Dir = root
+		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := cmd.CombinedOutput(); err != nil {
+			return b, fmt.Errorf("build %s: %w\n%s", pkg, err, text)
+		}
+	}
+	return b, nil
+}
+
+// A Process is a program that can be started more than once, one run at a
+// time. Its output is appended to a file.
+type Process struct {
+	Path    string
+	Args    []string
+	Env     []string // added to this process's own
+	LogFile string
+
+	mu   sync.Mutex // guards cmd and done
+	cmd  *exec.Cmd
+	done chan struct{} // closed when cmd has ended and was reaped
+	err  error         // of Wait, valid after done
+}
+
+// Start begins a run.
+func (p *Process) Start() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	out, err := os.OpenFile(p.LogFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(p.Path, p.Args...)
+	cmd.Env = append(os.Environ(), p.Env...)
+	cmd.Stdout, cmd.Stderr = out, out
+	// No child outlives a starter that was killed itself.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	started, done := make(chan error), make(chan struct{})
+	go func() {
+		// Pdeathsig is about the starting thread, so this one stays until the end.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = errors.Join(cmd.Wait(), out.Close())
+			close(done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return errors.Join(err, out.Close())
+	}
+	p.cmd, p.done = cmd, done
+	return nil
+}
+
+// Signal sends sig to the run, if there is one.
+func (p *Process) Signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return os.ErrProcessDone
+	}
+	return p.cmd.Process.Signal(sig)
+}
+
+// Kill ends the run as a power cut would, by SIGKILL, and waits for its end.
+func (p *Process) Kill() {
+	if p.Signal(syscall.SIGKILL) == nil {
+		<-p.ended()
+	}
+}
+
+// Stop asks the run to end and waits; after limit it kills. It returns the
+// exit error.
+func (p *Process) Stop(limit time.Duration) error {
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		return nil // not running
+	}
+	select {
+	case <-p.ended():
+		return p.err
+	case <-time.After(limit):
+		p.Kill()
+		return fmt.Errorf("%s did not stop within %v", filepath.Base(p.Path), limit)
+	}
+}
+
+// Exited says whether the last run has ended, and how.
+func (p *Process) Exited() (bool, error) {
+	select {
+	case <-p.ended():
+		return true, p.err
+	default:
+		return false, nil
+	}
+}
+
+func (p *Process) ended() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.done == nil {
+		c := make(chan struct{})
+		close(c)
+		return c
+	}
+	return p.done
+}
+
+// PID is the run's process id, 0 if none was started.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
+// FreePort returns a loopback address that was free a moment ago.
+func FreePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return l.Addr().String(), l.Close()
+}
+
+// Until polls cond every 50 ms until it returns true, an error, or ctx ends.
+func Until(ctx context.Context, what string, cond func() (bool, error)) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		ok, err := cond()
+		if ok {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for %s: %w", what, errors.Join(ctx.Err(), err))
+		}
+	}
+}

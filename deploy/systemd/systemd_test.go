@@ -1,0 +1,82 @@
+package systemd
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+var (
+	command = regexp.MustCompile(`(?m)^ExecStart=\S+`)
+	account = regexp.MustCompile(`(?m)^(User|Group|SupplementaryGroups)=.*\n`)
+)
+
+// threshold is the most exposure that systemd-analyze security may see, in
+// tenths.
+const threshold = "20"
+
+func TestUnits(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd-analyze on this machine")
+	}
+	units, err := filepath.Glob("*.service")
+	if err != nil || len(units) < 2 {
+		t.Fatalf("units %v, %v", units, err)
+	}
+	for _, unit := range units {
+		t.Run(unit, func(t *testing.T) {
+			text, err := os.ReadFile(unit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// The program is not installed here, nor are its users.
+			text = command.ReplaceAll(text, []byte("ExecStart=/bin/true"))
+			text = account.ReplaceAll(text, nil)
+			path := filepath.Join(t.TempDir(), unit)
+			if err := os.WriteFile(path, text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			out, err := exec.Command(analyze, "verify", "--man=no", path).CombinedOutput()
+			if err != nil || strings.Contains(string(out), unit+":") {
+				t.Errorf("verify: %v\n%s", err, out)
+			}
+			whole := filepath.Join(t.TempDir(), unit)
+			orig, _ := os.ReadFile(unit)
+			if err := os.WriteFile(whole, orig, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			out, err = exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold="+threshold, whole).CombinedOutput()
+			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
+			t.Log(lines[len(lines)-1])
+			if err != nil {
+				t.Errorf("security: %v\n%s", err, out)
+			}
+		})
+	}
+}
+
+func TestAccountsExist(t *testing.T) {
+	users, err := os.ReadFile("tidemill.sysusers")
+	if err != nil {
+		t.Fatal(err)
+	}
+	units, _ := filepath.Glob("*.service")
+	for _, unit := range units {
+		text, err := os.ReadFile(unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range account.FindAllString(string(text), -1) {
+			_, names, _ := strings.Cut(strings.TrimSpace(line), "=")
+			for _, name := range strings.Fields(names) {
+				if !regexp.MustCompile(`(?m)^[ug] ` + name + ` `).Match(users) {
+					t.Errorf("%s needs %s, which tidemill.sysusers does not make", unit, name)
+				}
+			}
+		}
+	}
+}
