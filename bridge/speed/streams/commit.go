@@ -29,12 +29,11 @@ type group struct {
 
 // A touch is what a group appends to one shard.
 type touch struct {
-	sh     *shard
-	parts  []*part
-	bytes  int
-	next   uint64 // offset after the group's last record
-	cum    uint64 // of the shard after the group
-	blocks int
+	sh    *shard
+	parts []*part
+	bytes int
+	next  uint64 // offset after the group's last record
+	cum   uint64 // of the shard after the group
 }
 
 // Counters of a Store since it was opened.

@@ -22,7 +22,7 @@ import (
 
 var (
 	seedFlag  = flag.Uint64("seed", 0, "seed of the random tests; 0: a new one")
-	powerCuts = flag.Int("powercuts", 12, "how many power cuts TestPowerCut makes")
+	powerCuts = flag.Int("powercuts", 8, "how many power cuts TestPowerCut makes")
 )
 
 func seed(t testing.TB) uint64 {
@@ -47,6 +47,12 @@ type model struct {
 
 func newModel() *model {
 	return &model{acked: map[string]int{}, last: map[int]int{}, tried: map[int]int{}}
+}
+
+func (m *model) count() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return len(m.acked)
 }
 
 var crashStreams = []string{"one", "two", "three"}
@@ -187,7 +193,10 @@ func TestPowerCut(t *testing.T) {
 			r := rand.New(rand.NewPCG(sd, uint64(100*cut+w)))
 			wg.Go(func() { m.write(t.Context(), s, w, r) })
 		}
-		for range 1 + r.IntN(40) {
+		for before := m.count(); m.count() == before; { // however slow the machine
+			time.Sleep(100 * time.Microsecond)
+		}
+		for range r.IntN(40) {
 			time.Sleep(time.Duration(r.IntN(500)) * time.Microsecond)
 		}
 		m.mu.Lock() // what is acknowledged from here on may be lost
@@ -202,9 +211,6 @@ func TestPowerCut(t *testing.T) {
 		m = known
 	}
 	t.Logf("%d batches survived", len(m.acked))
-	if len(m.acked) == 0 {
-		t.Error("nothing was ever acknowledged")
-	}
 }
 
 // A failed sync ends the store: the commit, those behind it and all later ones
@@ -312,7 +318,7 @@ func TestKill(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(time.Duration(200+r.IntN(200)) * time.Millisecond)
+		time.Sleep(time.Duration(100+r.IntN(200)) * time.Millisecond)
 		if err := cmd.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}

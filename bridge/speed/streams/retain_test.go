@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -173,7 +174,7 @@ func TestRetentionIsKicked(t *testing.T) {
 func TestTail(t *testing.T) {
 	s, stop := start(t, "", Options{MemTableSize: 256 << 10, RetainEvery: time.Millisecond})
 	create(t, s, "a", Config{Shards: 2, MaxBytes: 200_000})
-	const writers, each = 4, 300
+	const writers, each = 4, 150
 	var readers, wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -237,11 +238,11 @@ func TestTail(t *testing.T) {
 func TestIdleShards(t *testing.T) {
 	fs := vfs.NewMem()
 	s, stop := start(t, "", Options{FS: fs})
-	for i := range 20 {
+	for i := range 10 {
 		create(t, s, fmt.Sprint("s", i), Config{Shards: MaxShards})
 	}
 	commit(t, s, func(b *Batch) {
-		for i := range 500 { // many shards of one batch
+		for i := range 150 { // many shards of one batch
 			b.Append("s7", i*13%MaxShards, rec(fmt.Sprint(i), "x"))
 		}
 	})
@@ -252,7 +253,25 @@ func TestIdleShards(t *testing.T) {
 			t.Fatalf("%s has %d shards in memory", st.name, len(st.shards))
 		}
 	}
-	for i := range 500 {
+	for i := range 150 {
 		same(t, "record", texts(read(t, s, "s7", i*13%MaxShards, 0, 0, 0)), fmt.Sprintf("[0 %d=x]", i))
 	}
+}
+
+// Run looks by itself: hours pass in a bubble.
+func TestRetentionRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, stop := start(t, "", Options{RetainEvery: 10 * time.Minute})
+		create(t, s, "a", Config{Shards: 1, Retention: 3 * time.Hour})
+		for range 6 {
+			commit(t, s, func(b *Batch) { b.Append("a", 0, rec("k", "hourly")) })
+			time.Sleep(time.Hour)
+		}
+		synctest.Wait()
+		oldest, next, err := s.Bounds("a", 0)
+		if err != nil || next != 6 || oldest < 2 || oldest > 3 {
+			t.Errorf("%d to %d, %v", oldest, next, err)
+		}
+		stop()
+	})
 }

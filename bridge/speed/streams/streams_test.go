@@ -156,7 +156,7 @@ func TestBatchAcrossStreams(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	s, stop := start(t, "", Options{})
+	s, stop := start(t, "", Options{MemTableSize: 32 << 20})
 	create(t, s, "a", Config{Shards: 2})
 	commit(t, s, func(b *Batch) { b.Append("a", 0, rec("k", "v")) })
 	tests := []struct {
@@ -225,13 +225,16 @@ func TestRefused(t *testing.T) {
 	if err := s.Create("late", Config{Shards: 1}); !errors.Is(err, ErrClosed) {
 		t.Errorf("create after close: %v", err)
 	}
+	if err := s.Trim("a", 0, 1); !errors.Is(err, ErrClosed) {
+		t.Errorf("trim after close: %v", err)
+	}
 }
 
 // Blocks are bounded, also when a batch is much larger, and reads cross them.
 func TestManyBlocks(t *testing.T) {
 	s, _ := start(t, "", Options{MemTableSize: 4 << 20})
 	create(t, s, "a", Config{Shards: 1})
-	const n, size = 3000, 2000
+	const n, size = 3000, 1000
 	commit(t, s, func(b *Batch) {
 		for i := range n {
 			b.Append("a", 0, Record{Key: fmt.Sprint("k", i/10), Data: fmt.Appendf(make([]byte, size), "%d", i)})
@@ -269,7 +272,7 @@ func TestManyBlocks(t *testing.T) {
 	if err := it.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if size1.Bytes != 0 || blocks < 6 {
+	if size1.Bytes != 0 || blocks < 3 {
 		t.Errorf("accounting is off by %d bytes, %d blocks", size1.Bytes, blocks)
 	}
 }

@@ -7,6 +7,10 @@ import "errors"
 // dealt with, once their own position is durable. It isn't synced: after a
 // crash trimmed records may be back until they are trimmed again.
 func (s *Store) Trim(stream string, shard int, before uint64) (err error) {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
 	sh, err := s.shard(stream, shard)
 	if err != nil {
 		return err
