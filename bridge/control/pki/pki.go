@@ -1,8 +1,20 @@
 // Package pki is the bridge's own certificate authority: it makes itself at
-// the first start and issues the server's certificate and those of devices.
+// the first start, so there is nothing to prepare and no default password, and
+// issues the server's certificate and those of devices.
+//
+// The files of its folder:
+//
+//	ca-key.pem, ca.pem          the authority, ECDSA P-256, self-signed
+//	server-key.pem, server.pem  the bridge's own, renewed when names change or the end is near
+//	access-keys                 keys for the APIs, AWS shared-credentials format
+//
+// The first of each pair and access-keys are for their owner only, and refused
+// when they are not. Each file is written beside, synced and renamed: a crash
+// leaves the old one or the new one.
 //
 // A device is known by its certificate's fingerprint in the registry, not by
-// who signed it, so the TLS layer here asks for proof of the key alone.
+// who signed it, so the TLS layer here asks for proof of the key and a
+// certificate that is in its time; all else is looked up afterwards.
 package pki
 
 import (
@@ -24,6 +36,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -54,6 +67,8 @@ type PKI struct {
 	caPEM []byte
 	key   crypto.Signer
 
+	access map[string]string // access key id -> secret
+
 	mu     sync.Mutex // guards server
 	server *tls.Certificate
 }
@@ -74,7 +89,7 @@ func Open(dir string, o Options) (*PKI, error) {
 	if err := p.openServer(); err != nil {
 		return nil, fmt.Errorf("pki: server certificate: %w", err)
 	}
-	if err := p.openAccessKey(); err != nil {
+	if err := p.openAccessKeys(); err != nil {
 		return nil, fmt.Errorf("pki: access key: %w", err)
 	}
 	return p, nil
@@ -82,8 +97,10 @@ func Open(dir string, o Options) (*PKI, error) {
 
 func (p *PKI) path(name string) string { return filepath.Join(p.dir, name) }
 
-// openCA loads or makes the CA. The key is written first: a certificate
-// without its key could never be used, a key without certificate is replaced.
+// openCA loads or makes the CA. The key is written first and kept: if the
+// certificate is not there, it is made anew for the same key. A certificate
+// whose key is gone is an error, since a new authority in its place would lock
+// out every device that trusts the old one.
 func (p *PKI) openCA() error {
 	raw, err := os.ReadFile(p.path("ca.pem"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +109,11 @@ func (p *PKI) openCA() error {
 	if err != nil {
 		return err
 	}
-	pair, err := tls.LoadX509KeyPair(p.path("ca.pem"), p.path("ca-key.pem"))
+	keyPEM, err := p.readSecret("ca-key.pem")
+	if err != nil {
+		return err
+	}
+	pair, err := tls.X509KeyPair(raw, keyPEM)
 	if err != nil {
 		return err
 	}
@@ -102,7 +123,7 @@ func (p *PKI) openCA() error {
 }
 
 func (p *PKI) makeCA() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := p.caKey()
 	if err != nil {
 		return err
 	}
@@ -120,19 +141,55 @@ func (p *PKI) makeCA() error {
 	if p.ca, err = x509.ParseCertificate(der); err != nil {
 		return err
 	}
-	keyPEM, err := encodeKey(key)
-	if err != nil {
-		return err
-	}
 	p.key, p.caPEM = key, encodeCert(der)
-	return errors.Join(p.write("ca-key.pem", keyPEM, 0o600), p.write("ca.pem", p.caPEM, 0o644))
+	return p.write("ca.pem", p.caPEM, 0o644)
+}
+
+// caKey reads the authority's key, or makes one.
+func (p *PKI) caKey() (crypto.Signer, error) {
+	text, err := p.readSecret("ca-key.pem")
+	if errors.Is(err, fs.ErrNotExist) {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			return nil, err
+		}
+		text, err := encodeKey(key)
+		if err != nil {
+			return nil, err
+		}
+		return key, p.write("ca-key.pem", text, 0o600)
+	}
+	if err != nil {
+		return nil, err
+	}
+	block, _ := pem.Decode(text)
+	if block == nil {
+		return nil, errors.New("ca-key.pem: not PEM")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, fmt.Errorf("ca-key.pem: %w", err)
+	}
+	signer, ok := key.(crypto.Signer)
+	if !ok {
+		return nil, errors.New("ca-key.pem: not a key that signs")
+	}
+	return signer, nil
 }
 
 // openServer loads the server's certificate or makes one, if there is none,
 // the names have changed or its end is near.
 func (p *PKI) openServer() error {
-	pair, err := tls.LoadX509KeyPair(p.path("server.pem"), p.path("server-key.pem"))
-	if err == nil && p.serves(pair.Leaf) {
+	keyPEM, err := p.readSecret("server-key.pem")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	certPEM, err := os.ReadFile(p.path("server.pem"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	// A pair that does not fit is what a crash between the two writes leaves.
+	if pair, err := tls.X509KeyPair(certPEM, keyPEM); err == nil && p.serves(pair.Leaf) {
 		p.server = &pair
 		return nil
 	}
@@ -142,7 +199,7 @@ func (p *PKI) openServer() error {
 // names returns the DNS names and addresses that the server is known by.
 func (p *PKI) names() (dns []string, ips []net.IP) {
 	all := append([]string{"localhost", "127.0.0.1", "::1"}, p.opts.ServerNames...)
-	if host, err := os.Hostname(); err == nil && host != "" {
+	if host, err := os.Hostname(); err == nil && validHost(host) {
 		all = append(all, host)
 	}
 	slices.Sort(all)
@@ -154,6 +211,12 @@ func (p *PKI) names() (dns []string, ips []net.IP) {
 		}
 	}
 	return dns, ips
+}
+
+// validHost keeps a host name out of the certificate that no client could ask
+// for, and that would make no valid certificate.
+func validHost(h string) bool {
+	return h != "" && len(h) <= 253 && strings.Trim(strings.ToLower(h), "abcdefghijklmnopqrstuvwxyz0123456789.-") == ""
 }
 
 func (p *PKI) serves(cert *x509.Certificate) bool {
@@ -190,15 +253,6 @@ func (p *PKI) makeServer() error {
 	return errors.Join(p.write("server-key.pem", keyPEM, 0o600), p.write("server.pem", certPEM, 0o644))
 }
 
-// openAccessKey makes the file access-keys unless it is there.
-func (p *PKI) openAccessKey() error {
-	if _, err := os.Stat(p.path("access-keys")); !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	text := fmt.Sprintf("[default]\naws_access_key_id = AKIA%s\naws_secret_access_key = %s\n", rand.Text()[:16], rand.Text()+rand.Text()[:14])
-	return p.write("access-keys", []byte(text), 0o600)
-}
-
 // write makes a file durable as a whole: beside, sync, rename, sync the folder.
 func (p *PKI) write(name string, data []byte, mode fs.FileMode) error {
 	f, err := os.OpenFile(p.path(name)+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
@@ -219,69 +273,26 @@ func (p *PKI) write(name string, data []byte, mode fs.FileMode) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// readSecret reads a file that must be its owner's alone.
+func (p *PKI) readSecret(name string) ([]byte, error) {
+	info, err := os.Stat(p.path(name))
+	if err != nil {
+		return nil, err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return nil, fmt.Errorf("%s: mode %04o lets others read it, want 0600", name, mode)
+	}
+	return os.ReadFile(p.path(name))
+}
+
 // CA returns the authority's certificate, PEM.
 func (p *PKI) CA() []byte { return slices.Clone(p.caPEM) }
-
-// An Issued is a new device identity. The key is kept nowhere.
-type Issued struct {
-	ID      string // FingerprintOf the certificate
-	CertPEM []byte
-	KeyPEM  []byte
-}
-
-// Issue makes a P-256 key and a client certificate with the common name name,
-// valid to the end of 2049.
-func (p *PKI) Issue(name string) (*Issued, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return nil, fmt.Errorf("pki: issue %s: %w", name, err)
-	}
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: name},
-		// Devices often start with a clock in the past.
-		NotBefore: p.ca.NotBefore, NotAfter: deviceEnd,
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, p.ca, key.Public(), p.key)
-	if err != nil {
-		return nil, fmt.Errorf("pki: issue %s: %w", name, err)
-	}
-	keyPEM, err := encodeKey(key)
-	if err != nil {
-		return nil, fmt.Errorf("pki: issue %s: %w", name, err)
-	}
-	return &Issued{ID: Fingerprint(der), CertPEM: encodeCert(der), KeyPEM: keyPEM}, nil
-}
 
 // Fingerprint is a certificate's id: the SHA-256 of its DER form, 64 lower-case
 // hexadecimal digits, as AWS IoT's certificate ids are.
 func Fingerprint(der []byte) string {
 	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:])
-}
-
-// MQTTConfig is the TLS configuration of the device listener: TLS 1.2 and
-// newer, and any client certificate with proof of its key. Who that is, and
-// whether it may connect, is for the registry. A server name is not asked for,
-// since some clients send none.
-func (p *PKI) MQTTConfig() *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		ClientAuth:     tls.RequireAnyClientCert,
-		NextProtos:     []string{"x-amzn-mqtt-ca", "mqtt"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.serverCert() },
-	}
-}
-
-// serverCert returns the server's certificate, a new one if its end is near.
-func (p *PKI) serverCert() (*tls.Certificate, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.opts.Now().Add(renewBefore).Before(p.server.Leaf.NotAfter) {
-		if err := p.makeServer(); err != nil {
-			return nil, fmt.Errorf("pki: renew the server certificate: %w", err)
-		}
-	}
-	return p.server, nil
 }
 
 func serial() *big.Int {

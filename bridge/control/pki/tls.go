@@ -1,0 +1,63 @@
+package pki
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Reasons of MQTTConfig to end a handshake, beside TLS's own.
+var (
+	ErrNoCertificate = errors.New("pki: the client showed no certificate")
+	ErrNotInTime     = errors.New("pki: client certificate is not valid at this time")
+)
+
+// MQTTConfig is the TLS configuration of the device listener: TLS 1.2 and
+// newer, and any client certificate with proof of its key. Who that is, and
+// whether it may connect, is for the registry. A server name is not asked for,
+// since some clients send none. The v2 SDKs of AWS offer x-amzn-mqtt-ca on
+// port 8883 too, and a Go server ends a handshake in which no name matches.
+//
+// Each of checks is asked about the client's certificate and may refuse it.
+// They also run when a session is resumed, as VerifyPeerCertificate would not.
+func (p *PKI) MQTTConfig(checks ...func(*x509.Certificate) error) *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		ClientAuth:     tls.RequireAnyClientCert,
+		NextProtos:     []string{"x-amzn-mqtt-ca", "mqtt"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.serverCert() },
+		VerifyConnection: func(s tls.ConnectionState) error {
+			if len(s.PeerCertificates) == 0 {
+				return ErrNoCertificate
+			}
+			leaf, now := s.PeerCertificates[0], p.opts.Now()
+			if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+				return fmt.Errorf("%w: %s to %s", ErrNotInTime, leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339))
+			}
+			for _, check := range checks {
+				if err := check(leaf); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+// serverCert returns the server's certificate, a new one if its end is near.
+// If that cannot be written, the new one serves until the next start; only
+// when none can be made and the old one is over, the handshake fails.
+func (p *PKI) serverCert() (*tls.Certificate, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.opts.Now()
+	if now.Add(renewBefore).Before(p.server.Leaf.NotAfter) {
+		return p.server, nil
+	}
+	if err := p.makeServer(); err != nil && now.After(p.server.Leaf.NotAfter) {
+		return nil, fmt.Errorf("pki: renew the server certificate: %w", err)
+	}
+	return p.server, nil
+}

@@ -1,0 +1,83 @@
+package pki
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"testing"
+	"time"
+)
+
+// dial connects once over the loopback and returns the server's error.
+func dial(t *testing.T, server, client *tls.Config) (resumed bool, err error) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	result := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			defer c.Close()
+			s := tls.Server(c, server)
+			if err = s.Handshake(); err == nil {
+				resumed = s.ConnectionState().DidResume
+				_, err = s.Write([]byte("x")) // carries the session ticket
+			}
+		}
+		result <- err
+	}()
+	if c, err := tls.Dial("tcp", l.Addr().String(), client); err == nil {
+		_, _ = io.ReadFull(c, make([]byte, 1))
+		c.Close()
+	}
+	err = <-result
+	return resumed, err
+}
+
+// A check must also refuse a client that resumes the session of an earlier
+// connection: otherwise a revoked device would get in by its ticket.
+func TestChecksRunOnResumption(t *testing.T) {
+	p := open(t, t.TempDir(), Options{})
+	device, err := p.Issue("pump-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(device.CertPEM, device.KeyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(p.CA())
+	client := &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{pair},
+		ClientSessionCache: tls.NewLRUClientSessionCache(1)}
+	var refuse error
+	server := p.MQTTConfig(func(leaf *x509.Certificate) error {
+		if id := Fingerprint(leaf.Raw); id != device.ID {
+			t.Errorf("asked about %s", id)
+		}
+		return refuse
+	})
+	if _, err := dial(t, server, client); err != nil {
+		t.Fatal(err)
+	}
+	if resumed, err := dial(t, server, client); err != nil || !resumed {
+		t.Fatalf("resumed %v, %v", resumed, err)
+	}
+	refuse = errors.New("revoked")
+	if _, err := dial(t, server, client); !errors.Is(err, refuse) {
+		t.Errorf("%v, want %v", err, refuse)
+	}
+	bare := &tls.Config{RootCAs: roots, ServerName: "localhost"}
+	if _, err := dial(t, server, bare); err == nil {
+		t.Error("connected without a certificate")
+	}
+	p.opts.Now = func() time.Time { return deviceEnd.Add(time.Hour) }
+	if err := p.MQTTConfig().VerifyConnection(tls.ConnectionState{PeerCertificates: []*x509.Certificate{pair.Leaf}}); !errors.Is(err, ErrNotInTime) {
+		t.Errorf("%v, want %v", err, ErrNotInTime)
+	}
+}
