@@ -477,9 +477,17 @@ func TestBackoff(t *testing.T) {
 		})
 		o := b.options(t, ca)
 		o.Log = slog.New(slog.NewTextHandler(&log, nil))
-		var tries []time.Time
+		var mu sync.Mutex
+		var all []time.Time
+		dialled := func() []time.Time {
+			mu.Lock()
+			defer mu.Unlock()
+			return slices.Clone(all)
+		}
 		o.Dial = func(ctx context.Context, n, a string) (net.Conn, error) {
-			tries = append(tries, time.Now())
+			mu.Lock()
+			all = append(all, time.Now())
+			mu.Unlock()
 			if time.Now().Before(up) {
 				return nil, syscall.ECONNREFUSED
 			}
@@ -488,6 +496,7 @@ func TestBackoff(t *testing.T) {
 		_, stop := start(t, b, newFifo(0), o)
 		time.Sleep(time.Hour)
 		synctest.Wait()
+		tries := dialled()
 		// The mean wait is a minute once the cap of two is reached.
 		if len(tries) < 30 || len(tries) > 150 {
 			t.Errorf("%d tries in an hour", len(tries))
@@ -501,9 +510,11 @@ func TestBackoff(t *testing.T) {
 			t.Errorf("%d lines in the log:\n%s", n, log.String())
 		}
 		time.Sleep(2*time.Minute + time.Second)
-		before := len(tries)
+		synctest.Wait()
+		before := len(dialled())
 		time.Sleep(2*time.Minute + time.Second)
-		if len(tries) == before {
+		synctest.Wait()
+		if len(dialled()) == before {
 			t.Errorf("no quick retry after a stable connection")
 		}
 		stop()

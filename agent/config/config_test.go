@@ -1,0 +1,142 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+)
+
+func write(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agent.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const least = `
+thing = "t"
+data_dir = "data"
+uplink = {endpoint = "h:8883", ca = "ca", cert = "c", key = "k"}
+`
+
+// The sample shows the defaults, and has every key.
+func TestSample(t *testing.T) {
+	path := write(t, Sample)
+	c, err := Load(Source{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Default()
+	want.Thing, want.DataDir, want.Socket = "press-7", "/var/lib/tidemill", "/var/lib/tidemill/agent.sock"
+	dir := filepath.Dir(path)
+	want.Uplink.Endpoint, want.Uplink.ClientID = "bridge.example.net:8883", "press-7"
+	want.Uplink.CA, want.Uplink.Cert, want.Uplink.Key = dir+"/certs/ca.pem", dir+"/certs/press-7.pem", dir+"/certs/press-7.key"
+	want.Uplink.Topic, want.Uplink.PresenceTopic = "dt/press-7/{sensor}", "presence/press-7"
+	sensors := c.Sensors
+	c.Sensors = nil
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("sample is\n%+v, want\n%+v", c, want)
+	}
+	if len(sensors) != 3 || sensors[1].Options["address"] != int64(0x76) || sensors[2].Timeout != Duration(10*time.Second) {
+		t.Errorf("sensors %+v", sensors)
+	}
+	each(&c, func(key string, _ reflect.Value, tag reflect.StructTag) {
+		if name := tag.Get("toml"); !strings.Contains(Sample, "\n"+name+" ") && !strings.Contains(Sample, "\n# "+name+" ") {
+			t.Errorf("the sample does not show %s", key)
+		}
+		if env := tag.Get("env"); env != "" && !strings.Contains(Sample, env) {
+			t.Errorf("the sample does not show %s", env)
+		}
+	})
+}
+
+func TestLoad(t *testing.T) {
+	for _, c := range []struct {
+		name, text string
+		flags, env map[string]string
+		errs       []string
+	}{
+		{name: "least", text: least},
+		{name: "nothing", text: "", errs: []string{`data_dir: "", want a path`, `thing: ""`, `uplink.ca: `, `uplink.cert: `, `uplink.endpoint: "", want host:port`, `uplink.key: `}},
+		{name: "all at once", text: least + "[spool]\nmax_bytes = 4096\nflush_every = 5\nnonsense = 1\n[log]\nlevel = \"loud\"\n",
+			errs: []string{`log.level: "loud", want debug or info or warn or error`, `spool.flush_every: 5, want a duration`, "spool.max_bytes: 4096, want at least 1 MiB", "spool.nonsense: unknown key"}},
+		{name: "unknown table", text: least + "[spol]\n", errs: []string{"spol: unknown key"}},
+		{name: "wrong types", text: "thing = 5\ndata_dir = true\nuplink = 3\n[shadow]\nenabled = \"yes\"\n",
+			errs: []string{"data_dir: true, want a string", `shadow.enabled: "yes", want true or false`, "thing: 5, want a string", "uplink.ca", "uplink.cert", "uplink.endpoint", "uplink.key", "uplink: 3, want a table"}},
+		{name: "sensors", text: least + "[[sensor]]\nname = \"a/b\"\ndriver = \"host\"\nevery = \"0s\"\n[[sensor]]\nname = \"x\"\nevery = \"1s\"\nfoo = 1\n[[sensor]]\nname = \"x\"\nevery=\"1s\"\ndriver=\"host\"\n",
+			errs: []string{`sensor[0].every: 0s, want 10ms to 24h0m0s`, `sensor[0].name: "a/b"`, `sensor[0].timeout: 0s`, `sensor[1].driver: ""`, "sensor[1].foo: unknown key", `sensor[2].name: "x", want a name no other sensor has`}},
+		{name: "no port", text: strings.Replace(least, "h:8883", "h", 1), errs: []string{`uplink.endpoint: "h", want host:port`}},
+		{name: "bad port", text: strings.Replace(least, "h:8883", "h:0", 1), errs: []string{"a port"}},
+		{name: "syntax", text: "thing = \n", errs: []string{"agent.toml:1: "}},
+		{name: "json without sensor", text: strings.Replace(least, "}", `, format = "json", topic = "dt/x"}`, 1), errs: []string{`uplink.topic: "dt/x"`}},
+		{name: "bad flag value", text: least, flags: map[string]string{"log.level": "x"}, errs: []string{"log.level"}},
+		{name: "environment completes", text: "", env: map[string]string{"TIDEMILL_THING": "t", "TIDEMILL_DATA_DIR": "d", "TIDEMILL_ENDPOINT": "h:1", "TIDEMILL_CA": "a", "TIDEMILL_CERT": "b", "TIDEMILL_KEY": "c"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lookup := func(k string) (string, bool) { v, ok := c.env[k]; return v, ok }
+			_, err := Load(Source{Path: write(t, c.text), Flags: c.flags, Lookup: lookup})
+			var got []string
+			if err != nil {
+				got = strings.Split(err.Error(), "\n")
+			}
+			if len(got) != len(c.errs) {
+				t.Fatalf("%d errors, want %d:\n%v", len(got), len(c.errs), err)
+			}
+			for i, want := range c.errs {
+				if !strings.Contains(got[i], want) {
+					t.Errorf("error %d: %s, want %s", i, got[i], want)
+				}
+			}
+		})
+	}
+}
+
+func TestOrderOfSources(t *testing.T) {
+	path := write(t, strings.Replace(least, "\nuplink", "\nlog.level = \"warn\"\nuplink", 1))
+	env := map[string]string{"TIDEMILL_LOG_LEVEL": "error", "TIDEMILL_KEY": "secret.key"}
+	src := Source{Path: path, Lookup: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}
+	c, err := Load(src)
+	if err != nil || c.Log.Level != "error" || c.Uplink.Key != "secret.key" || c.Uplink.Cert != filepath.Join(filepath.Dir(path), "c") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	src.Flags = map[string]string{"log.level": "debug"}
+	if c, err = Load(src); err != nil || c.Log.Level != "debug" {
+		t.Errorf("%+v, %v", c.Log, err)
+	}
+}
+
+func TestSize(t *testing.T) {
+	for in, want := range map[any]Size{int64(5): 5, "5": 5, "64 MiB": 64 << 20, "64MiB": 64 << 20, "1.5 KiB": 1536, "2 GB": 2e9, "7 B": 7, "x": -1, "-1 MiB": -1, "1e300 GiB": -1, "": -1, "NaN KiB": -1, true: -1} {
+		if got, ok := size(in); ok != (want >= 0) || ok && got != want {
+			t.Errorf("size(%v) = %d, %v, want %d", in, got, ok, want)
+		}
+	}
+}
+
+// Whatever the file holds, Load returns, and what it accepts is in bounds.
+func FuzzLoad(f *testing.F) {
+	f.Add(Sample)
+	f.Add(least)
+	f.Add("spool = [1]\nsensor = 3\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		var file map[string]any
+		if _, err := toml.Decode(text, &file); err != nil {
+			return
+		}
+		c := Default()
+		errs := decode(file, &c)
+		resolve(&c, "/x")
+		c.derive()
+		errs = append(errs, c.check(errs, nil)...)
+		if len(errs) == 0 && (c.Spool.MaxBytes < 1<<20 || !thingName.MatchString(c.Thing) || c.Uplink.Inflight < 1) {
+			t.Fatalf("accepted %+v", c)
+		}
+	})
+}

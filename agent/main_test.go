@@ -1,0 +1,117 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemill/tidemill/agent/config"
+	"github.com/tidemill/tidemill/agent/device"
+	"github.com/tidemill/tidemill/agent/health"
+	"github.com/tidemill/tidemill/hal/sensor"
+)
+
+func runText(ctx context.Context, args ...string) (code int, out, errs string) {
+	var stdout, stderr bytes.Buffer
+	code = run(ctx, args, &stdout, &stderr)
+	return code, stdout.String(), stderr.String()
+}
+
+const simulated = `thing = "press-7"
+data_dir = "data"
+board.kind = "sim"
+uplink = {endpoint = "127.0.0.1:1", ca = "ca.pem", cert = "c.pem", key = "k.pem"}
+[[sensor]]
+name = "hall"
+driver = "bme280"
+every = "1s"
+`
+
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "agent.toml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestCommandLine(t *testing.T) {
+	good, bad := writeConfig(t, simulated), writeConfig(t, simulated+"[spool]\nmax_bytes = 1\nx = 2\n[[sensor]]\nname=\"b\"\ndriver=\"bme280\"\nevery=\"1s\"\noptions.address = 7\n")
+	for _, c := range []struct {
+		name     string
+		args     []string
+		code     int
+		out, err string // parts of what is printed
+	}{
+		{"nothing", nil, 2, "", "Usage:"},
+		{"help", []string{"--help"}, 0, "Examples:", ""},
+		{"unknown command", []string{"start"}, 2, "", `unknown command "start"`},
+		{"unknown flag", []string{"run", "--fast"}, 2, "", "flag provided but not defined: -fast"},
+		{"extra word", []string{"run", "now"}, 2, "", `unexpected argument "now"`},
+		{"version", []string{"version"}, 0, "tidemill-agent dev", ""},
+		{"--version", []string{"--version"}, 0, "tidemill-agent dev", ""},
+		{"run help", []string{"run", "--help"}, 0, "--log-level debug", ""},
+		{"sensors help", []string{"sensors", "-h"}, 0, "tidemill-agent sensors --config", ""},
+		{"status help", []string{"status", "--help"}, 0, "-json", ""},
+		{"config help", []string{"config", "--help"}, 0, "config sample > agent.toml", ""},
+		{"version help", []string{"version", "--help"}, 0, "Examples", ""},
+		{"config", []string{"config"}, 2, "", "want check or sample"},
+		{"config x", []string{"config", "x"}, 2, "", `unknown word "x"`},
+		{"config sample", []string{"config", "sample"}, 0, "[uplink]", ""},
+		{"config check", []string{"config", "check", "--config", good}, 0, "ok: thing press-7, 1 sensors", ""},
+		{"config check bad", []string{"config", "check", "--config", bad}, 1, "", "spool.max_bytes: 1, want at least 1 MiB\n  spool.x: unknown key"},
+		{"driver options are checked", []string{"config", "check", "--config", bad}, 1, "", "address"},
+		{"no file", []string{"run", "--config", "/nowhere/x.toml"}, 1, "", "/nowhere/x.toml"},
+		{"sensors", []string{"sensors", "--config", good}, 0, "°C", ""},
+		{"sensors lists", []string{"sensors", "--config", good}, 0, "0x76", ""},
+		{"no agent", []string{"status", "--config", good}, 1, "", "no agent answers"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			code, out, errs := runText(t.Context(), c.args...)
+			if code != c.code || !strings.Contains(out, c.out) || !strings.Contains(errs, c.err) || (c.err == "") != (errs == "") {
+				t.Errorf("exit %d, want %d\nstdout: %s\nstderr: %s\nwant %q, %q", code, c.code, out, errs, c.out, c.err)
+			}
+		})
+	}
+}
+
+// The sample's sensors have options that their drivers take.
+func TestSampleSensors(t *testing.T) {
+	if _, err := config.Load(config.Source{Path: writeConfig(t, config.Sample), CheckOptions: sensor.Check}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRunAndStatus(t *testing.T) {
+	path := writeConfig(t, simulated)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan int, 1)
+	var log bytes.Buffer
+	go func() { done <- run(ctx, []string{"run", "--config", path}, &log, &log) }()
+	socket := filepath.Join(filepath.Dir(path), "data", "agent.sock")
+	for range 1000 {
+		if _, err := health.Query(t.Context(), socket, "/healthz"); err == nil {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	code, out, errs := runText(t.Context(), "status", "--config", path)
+	if code != 0 || !strings.Contains(out, "hall") || !strings.Contains(out, "identity") && !strings.Contains(out, "connecting") {
+		t.Errorf("exit %d\n%s%s", code, out, errs)
+	}
+	code, out, _ = runText(t.Context(), "status", "--json", "--socket", socket)
+	var st device.Status
+	if err := json.Unmarshal([]byte(out), &st); code != 0 || err != nil || st.Thing != "press-7" {
+		t.Errorf("exit %d, %v\n%s", code, err, out)
+	}
+	stop()
+	if code := <-done; code != 0 || !strings.Contains(log.String(), "agent stopped") {
+		t.Errorf("exit %d\n%s", code, &log)
+	}
+}
