@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -114,4 +116,59 @@ func TestRunAndStatus(t *testing.T) {
 	if code := <-done; code != 0 || !strings.Contains(log.String(), "agent stopped") {
 		t.Errorf("exit %d\n%s", code, &log)
 	}
+}
+
+// SIGHUP takes up a good configuration and keeps the old one for a bad one.
+func TestReload(t *testing.T) {
+	path := writeConfig(t, simulated)
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan int, 1)
+	log := &lines{}
+	go func() { done <- run(ctx, []string{"run", "--config", path}, log, log) }()
+	log.until(t, "agent started", 1)
+	reload := func(text, want string, n int) {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
+			t.Fatal(err)
+		}
+		log.until(t, want, n)
+	}
+	reload(simulated+"[[sensor]]\nname = \"b\"\ndriver = \"count\"\nevery = \"1s\"\n", "configuration taken up", 1)
+	reload("thing = 5\n", "the old one stays", 1)
+	reload(strings.Replace(simulated, "press-7", "press-8", 1), "need a restart", 1)
+	stop()
+	if code := <-done; code != 0 {
+		t.Errorf("exit %d\n%s", code, log)
+	}
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func (l *lines) until(t *testing.T, text string, n int) {
+	t.Helper()
+	for range 2000 {
+		if strings.Count(l.String(), text) >= n {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatalf("%q never came up %d times:\n%s", text, n, l)
 }

@@ -41,19 +41,21 @@ type order struct {
 // A runner reads one sensor.
 type runner struct {
 	s      *Sampler
-	spec   Spec // Every and Timeout: see mu
+	spec   Spec // as made; every and timeout below hold
 	orders chan *order
 	kick   chan struct{} // the interval changed
 	cancel context.CancelFunc
 	done   chan struct{} // closed when run has returned
 
-	mu    sync.Mutex // guards the rest, and spec.Every and spec.Timeout
-	st    Status
-	until time.Time // when the driver call under way should be over; zero: none
+	mu      sync.Mutex // guards the rest
+	every   time.Duration
+	timeout time.Duration
+	st      Status
+	until   time.Time // when the driver call under way should be over; zero: none
 }
 
 func newRunner(s *Sampler, sp Spec) *runner {
-	return &runner{s: s, spec: sp, orders: make(chan *order), kick: make(chan struct{}, 1), done: make(chan struct{}),
+	return &runner{s: s, spec: sp, every: sp.Every, timeout: sp.Timeout, orders: make(chan *order), kick: make(chan struct{}, 1), done: make(chan struct{}),
 		st: Status{Name: sp.Name, Driver: sp.Driver}}
 }
 
@@ -74,16 +76,16 @@ func (r *runner) end() {
 func (r *runner) timing() (every, timeout time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.spec.Every, r.spec.Timeout
+	return r.every, r.timeout
 }
 
 // retime changes the interval, and the time limit unless that is 0.
 func (r *runner) retime(every, timeout time.Duration) {
 	r.mu.Lock()
-	changed := every != r.spec.Every
-	r.spec.Every = every
+	changed := every != r.every
+	r.every = every
 	if timeout > 0 {
-		r.spec.Timeout = timeout
+		r.timeout = timeout
 	}
 	r.mu.Unlock()
 	if changed {
@@ -105,7 +107,7 @@ func (r *runner) snapshot() Status {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	st := r.st
-	st.Every = r.spec.Every
+	st.Every = r.every
 	st.Stuck = !r.until.IsZero() && time.Since(r.until) > stuckAfter
 	return st
 }
