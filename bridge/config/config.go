@@ -8,12 +8,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
-
-	"github.com/BurntSushi/toml"
 )
 
 // Sample is a commented configuration file that says the same as the defaults.
@@ -122,12 +124,17 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 	c := Default()
 	var errs []error
 	if path != "" {
-		meta, err := toml.DecodeFile(path, c)
+		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("config: %w", err)
 		}
-		for _, k := range meta.Undecoded() {
-			errs = append(errs, fmt.Errorf("%s: unknown key", k))
+		if errs, err = decode(string(text), c); err != nil {
+			return nil, fmt.Errorf("config %s: %w", path, err)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(overrides)) {
+		if !slices.ContainsFunc(settings, func(s setting) bool { return s.key == key }) {
+			errs = append(errs, fmt.Errorf("%s: cannot be overridden", key))
 		}
 	}
 	for _, s := range settings {
@@ -168,10 +175,15 @@ func (c *Config) check() (errs []error) {
 	if c.Region == "" || strings.Trim(c.Region, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 		bad("region: %q, want letters, digits and hyphens", c.Region)
 	}
-	if !strings.Contains(c.MQTT.Listen, ":") {
+	if !address(c.MQTT.Listen) {
 		bad("mqtt.listen: %q, want host:port or :port", c.MQTT.Listen)
 	}
-	if c.Admin.Listen != "" && !strings.Contains(c.Admin.Listen, ":") {
+	for _, n := range c.MQTT.ServerNames {
+		if net.ParseIP(n) == nil && !serverName(n) {
+			bad("mqtt.server_names: %q, want host names and IP addresses", n)
+		}
+	}
+	if c.Admin.Listen != "" && !address(c.Admin.Listen) {
 		bad("admin.listen: %q, want host:port, or empty for none", c.Admin.Listen)
 	}
 	if d := c.MQTT.ConnectTimeout; d < Duration(time.Second) || d > Duration(10*time.Minute) {
@@ -198,6 +210,9 @@ func (c *Config) check() (errs []error) {
 	if n := c.Ingest.MaxBytes; n != 0 && n < 64<<20 {
 		bad("ingest.max_bytes: %d, want at least 64 MiB, or 0 for no limit", n)
 	}
+	if slices.Contains(c.Ingest.Store, "") {
+		bad("ingest.store: empty filter, want topic filters such as \"#\"")
+	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {
 		bad("log.level: %q, want debug, info, warn or error", c.Log.Level)
@@ -206,4 +221,28 @@ func (c *Config) check() (errs []error) {
 		bad("log.format: %q, want json or text", c.Log.Format)
 	}
 	return errs
+}
+
+// address says whether s is host:port with a port of 0 to 65535; the host may
+// be empty.
+func address(s string) bool {
+	_, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil
+}
+
+// serverName says whether n can stand in a certificate as a host name; the
+// first label may be a wildcard.
+func serverName(n string) bool {
+	n = strings.TrimPrefix(n, "*.")
+	for label := range strings.SplitSeq(n, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' ||
+			strings.Trim(strings.ToLower(label), "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return false
+		}
+	}
+	return len(n) <= 253
 }

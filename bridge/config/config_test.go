@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -75,6 +76,68 @@ format = "xml"
 			t.Errorf("%q: accepted", text)
 		}
 	}
+}
+
+// Wrong types are reported with all else, not the first alone.
+func TestTypeErrorsAllAtOnce(t *testing.T) {
+	_, err := load(t, `
+data_dir = 7
+ingest = 5
+Region = "x"
+[mqtt]
+listen = [":1"]
+server_names = ["ok.example.org", 3]
+connect_timeout = 5
+max_queue = "4 MB"
+max_inflight = "many"
+[log]
+level = "loud"
+`)
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	t.Log(err)
+	for _, want := range []string{"data_dir: is of type integer, want string", "ingest: want a table", "Region: unknown key",
+		"mqtt.listen: ", "mqtt.server_names: ", "mqtt.connect_timeout: ", "mqtt.max_queue: ", "mqtt.max_inflight: ", "log.level: "} {
+		if strings.Count(err.Error(), "\n"+want) != 1 {
+			t.Errorf("not once at the start of a line: %s", want)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for text, ok := range map[string]bool{":0": true, ":8883": true, "127.0.0.1:1": true, "[::1]:65535": true, "host:80": true,
+		"": false, ":": false, "8883": false, ":65536": false, ":-1": false, "::1:80": false, "host": false, ":mqtt": false} {
+		if _, err := load(t, fmt.Sprintf("[mqtt]\nlisten = %q", text)); (err == nil) != ok {
+			t.Errorf("mqtt.listen %q: %v", text, err)
+		}
+	}
+	for name, ok := range map[string]bool{"bridge": true, "a.example.org": true, "*.example.org": true, "192.0.2.1": true, "2001:db8::1": true,
+		"": false, "a b": false, "a..b": false, "-a": false, "é": false, "https://a": false} {
+		if _, err := load(t, fmt.Sprintf("[mqtt]\nserver_names = [%q]", name)); (err == nil) != ok {
+			t.Errorf("mqtt.server_names %q: %v", name, err)
+		}
+	}
+}
+
+// Whatever the text, Load gives a configuration that is sound, or errors.
+func FuzzLoad(f *testing.F) {
+	f.Add(Sample)
+	f.Add("[mqtt]\nmax_queue = \"1 GiB\"\nlisten = 5")
+	f.Add("\"\\")
+	f.Add("mqtt.listen = \":1\"\n[[mqtt]]\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		c := Default()
+		errs, err := decode(text, c)
+		if err != nil && (len(errs) > 0 || !reflect.DeepEqual(c, Default())) {
+			t.Fatal("something was set or reported beside a syntax error")
+		}
+		for _, e := range errs {
+			if !strings.Contains(e.Error(), ": ") {
+				t.Fatalf("no key: %v", e)
+			}
+		}
+	})
 }
 
 func TestOrderOfSources(t *testing.T) {

@@ -1,0 +1,82 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// decode sets the keys that text has in c. It goes key by key, so that it can
+// name every one that is unknown or of the wrong type, where toml would stop
+// at the first. err is about the syntax, and then nothing was set.
+func decode(text string, c *Config) (errs []error, err error) {
+	var table map[string]toml.Primitive
+	meta, err := toml.Decode(text, &table)
+	if err != nil {
+		// Not ParseError.ErrorWithPosition: toml 1.6.0 panics there on "\ at the
+		// end of a file. Error names the line.
+		return nil, err
+	}
+	return decodeTable(meta, "", table, reflect.ValueOf(c).Elem()), nil
+}
+
+func decodeTable(meta toml.MetaData, path string, table map[string]toml.Primitive, into reflect.Value) (errs []error) {
+	for _, name := range slices.Sorted(maps.Keys(table)) {
+		key := path + name
+		field, ok := fieldOf(into, name)
+		if !ok {
+			errs = append(errs, fmt.Errorf("%s: unknown key", key))
+			continue
+		}
+		if field.Kind() == reflect.Struct {
+			// toml decodes a number into a map without an error, so ask for the type.
+			var inner map[string]toml.Primitive
+			if meta.Type(strings.Split(key, ".")...) != "Hash" || meta.PrimitiveDecode(table[name], &inner) != nil {
+				errs = append(errs, fmt.Errorf("%s: want a table, [%s]", key, key))
+				continue
+			}
+			errs = append(errs, decodeTable(meta, key+".", inner, field)...)
+			continue
+		}
+		// Decoded beside and then set: a list must not keep part of the default.
+		v := reflect.New(field.Type())
+		if err := meta.PrimitiveDecode(table[name], v.Interface()); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %s", key, reason(err)))
+			continue
+		}
+		field.Set(v.Elem())
+	}
+	return errs
+}
+
+// fieldOf returns the field whose toml tag is name. Keys count with case.
+func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
+	for i := range v.NumField() {
+		if v.Type().Field(i).Tag.Get("toml") == name {
+			return v.Field(i), true
+		}
+	}
+	return reflect.Value{}, false
+}
+
+// plain turns toml's words for types, which are Go's, into the reader's.
+var plain = strings.NewReplacer("TOML value has type ", "is of type ", "; destination has type ", ", want ",
+	"int64", "integer", "float64", "float", "[]any", "list", "map[string]any", "table", "bool", "boolean")
+
+// reason strips what toml puts before the cause: the key is already there.
+func reason(err error) string {
+	s := err.Error()
+	if parse, ok := errors.AsType[toml.ParseError](err); ok {
+		s = parse.Message
+	}
+	s = strings.TrimPrefix(s, "toml: ")
+	if _, rest, ok := strings.Cut(s, "incompatible types: "); ok {
+		s = plain.Replace(rest)
+	}
+	return s
+}
