@@ -195,10 +195,10 @@ func openInput(chip int, r request) (*line, error) {
 func openOutput(chip int, r request) (*line, error) {
 	if !r.keep {
 		l, err := requestLine(chip, r.offset, outputAt(r.high))
-		if err == nil {
-			l.out.Store(true)
+		if err != nil {
+			return nil, err
 		}
-		return l, err
+		return l.driven(r.high)
 	}
 	// Without flags the kernel hands the line out as it is.
 	l, err := requestLine(chip, r.offset, lineConfig{})
@@ -214,7 +214,17 @@ func openOutput(chip int, r request) (*line, error) {
 		_ = l.Close() // the error before says more
 		return nil, err
 	}
+	return l.driven(high)
+}
+
+// driven sets the level once more, now that the line is an output: QEMU 7.2's
+// ast2600 forgets a level that was set while it was an input.
+func (l *line) driven(high bool) (*line, error) {
 	l.out.Store(true)
+	if err := l.Set(high); err != nil {
+		_ = l.Close() // Set's error says more
+		return nil, err
+	}
 	return l, nil
 }
 
