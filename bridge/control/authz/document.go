@@ -95,15 +95,15 @@ func parse(doc []byte) (*Document, error) {
 				vars = true
 			case m.kind == nodeString && m.text == "2008-10-17":
 			default:
-				return nil, errors.New(`Version: want "2012-10-17" or "2008-10-17"`)
+				return nil, errors.New(`element Version: want "2012-10-17" or "2008-10-17"`)
 			}
 		case "Id":
 			if m.kind != nodeString {
-				return nil, errors.New("Id: want a string")
+				return nil, errors.New("element Id: want a string")
 			}
 		case "Statement":
 			if list, err = m.list(nodeObject); err != nil {
-				return nil, fmt.Errorf("Statement: %w", err)
+				return nil, fmt.Errorf("element Statement: %w", err)
 			}
 		default:
 			return nil, fmt.Errorf("unknown element %q", m.name)
@@ -133,12 +133,12 @@ func parseStatement(n *node, vars bool) (s statement, err error) {
 		switch m.name {
 		case "Sid":
 			if m.kind != nodeString {
-				return s, errors.New("Sid: want a string")
+				return s, errors.New("element Sid: want a string")
 			}
 			s.sid = m.text
 		case "Effect":
 			if m.kind != nodeString || m.text != "Allow" && m.text != "Deny" {
-				return s, errors.New("Effect: want Allow or Deny")
+				return s, errors.New("element Effect: want Allow or Deny")
 			}
 			effect, s.deny = true, m.text == "Deny"
 		case "Action", "NotAction":
@@ -159,7 +159,7 @@ func parseStatement(n *node, vars bool) (s statement, err error) {
 			}
 		case "Condition":
 			if err := s.parseConditions(&m.node, vars); err != nil {
-				return s, fmt.Errorf("Condition: %w", err)
+				return s, fmt.Errorf("element Condition: %w", err)
 			}
 		default:
 			return s, fmt.Errorf("unknown element %q", m.name)
