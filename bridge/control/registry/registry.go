@@ -29,6 +29,7 @@ import (
 	"os"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -69,7 +70,8 @@ var (
 // A Registry is an open file. Its methods may be called from several
 // goroutines.
 type Registry struct {
-	db *bolt.DB
+	db       *bolt.DB
+	revision atomic.Uint64 // id of the last transaction committed
 
 	// commitMu is held over a commit and its events, so that watchers hear them
 	// in order. It is taken before watchMu and docMu.
@@ -119,7 +121,8 @@ func Open(path string) (*Registry, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("registry %s: %w", path, err), db.Close())
 	}
-	return &Registry{db: db, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}}, nil
+	r := &Registry{db: db, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}}
+	return r, db.View(func(tx *bolt.Tx) error { r.revision.Store(uint64(tx.ID())); return nil })
 }
 
 // prepare makes the buckets, writing only if one is missing.
@@ -172,14 +175,16 @@ func (r *Registry) View(f func(*Tx) error) error {
 func (r *Registry) Update(f func(*Tx) error) error {
 	r.commitMu.Lock()
 	defer r.commitMu.Unlock()
+	var id int
 	t := &Tx{reg: r}
 	err := r.db.Update(func(tx *bolt.Tx) error {
-		t.tx = tx
+		t.tx, id = tx, tx.ID()
 		return f(t)
 	})
 	if err != nil {
 		return err
 	}
+	r.revision.Store(uint64(id))
 	r.watchMu.Lock()
 	watchers := make([]func(Event), 0, len(r.watchers))
 	for id := range r.nextID {
@@ -233,15 +238,10 @@ func (r *Registry) Watch(f func(Event)) (stop func()) {
 	}
 }
 
-// Revision returns a number that grows with every Update.
-func (r *Registry) Revision() uint64 {
-	var n uint64
-	_ = r.db.View(func(tx *bolt.Tx) error { // fails only after Close
-		n = uint64(tx.ID())
-		return nil
-	})
-	return n
-}
+// Revision returns a number that grows with every Update, from before its
+// watchers hear of it. It reads one word of memory, so it may be asked for
+// every message.
+func (r *Registry) Revision() uint64 { return r.revision.Load() }
 
 // changed notes an event, once per transaction.
 func (t *Tx) changed(k Kind, name string) {

@@ -375,8 +375,8 @@ func TestOpen(t *testing.T) {
 	if r, err = Open(path); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := r.Identity(id, "pump-1"); err != nil {
-		t.Error(err)
+	if who, err := r.Identity(id, "pump-1"); err != nil || who.Revision != r.Revision() || r.Revision() == 0 {
+		t.Errorf("%+v, revision %d, %v", who, r.Revision(), err)
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
