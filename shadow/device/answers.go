@@ -67,12 +67,17 @@ func (l *link) got(a answer) {
 // join takes over a document of the cloud and makes that durable.
 func (l *link) join(desired, reported map[string]any, version uint64, from origin) {
 	err := l.d.change(func(s *state) {
-		if from == others {
-			if foreign := shadow.Diff(s.reported, shadow.Merge3(s.base.reported, s.reported, reported, shadow.Local)); foreign != nil && s.base.exists {
+		mine := s.reported
+		known := s.base.exists
+		s.join(desired, reported, version, from)
+		if foreign := shadow.Diff(mine, s.reported); foreign != nil {
+			// What is reported now is not from here: a wiped device, or
+			// another writer. Whether it is so, only the handlers know.
+			l.again = true
+			if known {
 				l.d.o.Log.Warn("another writer changed reported", "members", len(foreign), "version", version)
 			}
 		}
-		s.join(desired, reported, version, from)
 		s.lastSync = time.Now().Unix()
 		if from == ours {
 			s.parked, s.parkedErr = "", ""

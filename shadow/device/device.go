@@ -40,7 +40,8 @@ type Store interface {
 // be changed.
 //
 // The value returned is what is now really so, read back where the hardware
-// can; nil with a nil error means desired itself. An error refuses: reported
+// can; nil with a nil error means desired itself. Reported then holds at path
+// this value and nothing else. An error refuses: reported
 // stays as it is, the error's text appears in reported under
 // Options.ErrorKey, and the same desired value is not tried again before the
 // next start. Apply is called from Run, one at a time, also with a value

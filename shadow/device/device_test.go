@@ -268,6 +268,19 @@ func TestChangedWhileOffline(t *testing.T) {
 	}, nil)
 }
 
+// A device that lost its flash takes reported from the cloud, where nothing
+// differs, and still has to be set.
+func TestWipedDevice(t *testing.T) {
+	var calls []string
+	run(t, func(t *testing.T, w *world) {
+		w.must(shadow.OpUpdate, `{"state":{"desired":{"sensors":{"t1":{"every":60}}},"reported":{"sensors":{"t1":{"every":60}}}}}`)
+		w.connect()
+		if got := strings.Join(calls, " "); got != "sensors.t1.every=60" {
+			t.Errorf("calls: %s", got)
+		}
+	}, agentLike(&calls))
+}
+
 func TestRefusal(t *testing.T) {
 	var calls []string
 	run(t, func(t *testing.T, w *world) {

@@ -157,10 +157,9 @@ func (l *link) apply(ctx context.Context, all bool) {
 			patch = overlay(patch, shadow.Nest(text, d.o.ErrorKey, key))
 			continue
 		}
-		is := shadow.Nest(now, p.path...)
-		patch = overlay(patch, is)
+		patch = overlay(patch, setting(s.reported, p.path, now))
 		delete(l.tried, key)
-		if shadow.Delta(shadow.Nest(p.want, p.path...), shadow.Merge(s.reported, is)) != nil {
+		if shadow.Delta(shadow.Nest(p.want, p.path...), shadow.Nest(now, p.path...)) != nil {
 			l.tried[key] = attempt{want: p.want} // applied in part: not again with the same value
 		}
 	}
@@ -185,6 +184,22 @@ func (l *link) apply(ctx context.Context, all bool) {
 	if err := d.Report(patch); err != nil {
 		d.o.Log.Error("report of applied values failed", "err", err)
 	}
+}
+
+// setting returns the patch that makes the value at path in reported v and
+// nothing else: members that v does not have are removed.
+func setting(reported map[string]any, path []string, v any) map[string]any {
+	have, _ := shadow.At(reported, path...)
+	from, wasObject := have.(map[string]any)
+	to, isObject := v.(map[string]any)
+	if !wasObject || !isObject {
+		return shadow.Nest(v, path...)
+	}
+	diff := shadow.Diff(from, shadow.Merge(nil, to))
+	if diff == nil {
+		return nil
+	}
+	return shadow.Nest(diff, path...)
 }
 
 // overlay joins two patches without losing the nulls of either, which Merge

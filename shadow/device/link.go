@@ -46,6 +46,7 @@ type link struct {
 	nextGet   time.Time // rate
 	nextSend  time.Time // rate
 
+	again   bool               // apply all, as at the start
 	applied *state             // that apply last worked on
 	tried   map[string]attempt // by place
 }
@@ -100,7 +101,9 @@ func (l *link) step(ctx context.Context) time.Duration {
 		l.settleBy, l.doubt = time.Time{}, true
 	}
 	if d.seen.Load() != l.applied {
-		l.apply(ctx, false)
+		again := l.again
+		l.again = false
+		l.apply(ctx, again)
 	}
 	l.send(ctx)
 	return l.pause()
