@@ -24,12 +24,12 @@ import (
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
-const warmRule = `{
-  "description": "Climate readings above 12 degrees, into a stream and, as NDJSON, into objects",
-  "sql": "SELECT ts, temperature, humidity, topic(2) AS thing FROM 'dt/+/climate' WHERE temperature > 12",
+const alarmRule = `{
+  "description": "Climate that books and instruments suffer from, into a stream and, as NDJSON, into objects",
+  "sql": "SELECT ts, temperature, humidity, topic(2) AS thing FROM 'dt/#' WHERE temperature < 16 OR temperature > 26 OR humidity > 65",
   "awsIotSqlVersion": "2016-03-23",
   "actions": [
-    {"kinesis": {"streamName": "warm", "partitionKey": "${topic(2)}", "roleArn": "arn:aws:iam::000000000000:role/rules"}},
+    {"kinesis": {"streamName": "alarms", "partitionKey": "${topic(2)}", "roleArn": "arn:aws:iam::000000000000:role/rules"}},
     {"firehose": {"deliveryStreamName": "archive", "separator": "\n", "roleArn": "arn:aws:iam::000000000000:role/rules"}}
   ]
 }`
@@ -147,8 +147,8 @@ func (d *demo) start(ctx context.Context, bin rig.Bin) error {
 		return err
 	}
 	for name, doc := range map[string]string{
-		"rules/warm.json": warmRule, "rules/all.json": allRule, "delivery-streams/archive.json": delivery,
-		"streams/warm.json":     `{"StreamName": "warm", "ShardCount": 2}`,
+		"rules/alarm.json": alarmRule, "rules/all.json": allRule, "delivery-streams/archive.json": delivery,
+		"streams/alarms.json":   `{"StreamName": "alarms", "ShardCount": 2}`,
 		"streams/readings.json": `{"StreamName": "readings", "ShardCount": 2}`,
 	} {
 		if err := b.Declare(name, doc); err != nil {
@@ -295,10 +295,10 @@ func (d *demo) state(ctx context.Context) (string, error) {
 	fmt.Fprintf(&b, "tidemill demo, %.0f s\n", secs)
 	row("connected things", "%.0f", m["tidemill_gateway_connections"])
 	row("readings in", "%.0f (%.1f/s)", readings, readings/secs)
-	row("rule matches", "warm %.0f of %.0f, all %.0f", m[`tidemill_rule_fired_total{rule="warm"}`],
-		m[`tidemill_rule_matched_total{rule="warm"}`], m[`tidemill_rule_fired_total{rule="all"}`])
-	row("stream records", "readings %.0f, warm %.0f", m[`tidemill_stream_records_total{stream="readings"}`],
-		m[`tidemill_stream_records_total{stream="warm"}`])
+	row("rule matches", "alarm %.0f of %.0f, all %.0f", m[`tidemill_rule_fired_total{rule="alarm"}`],
+		m[`tidemill_rule_matched_total{rule="alarm"}`], m[`tidemill_rule_fired_total{rule="all"}`])
+	row("stream records", "readings %.0f, alarms %.0f", m[`tidemill_stream_records_total{stream="readings"}`],
+		m[`tidemill_stream_records_total{stream="alarms"}`])
 	row("objects written", "%.0f with %.0f records", m[`tidemill_delivery_objects_total{delivery_stream="archive"}`],
 		m[`tidemill_delivery_records_total{delivery_stream="archive"}`])
 	row("reading to stream", "p50 %d ms, p99 %d ms (flush interval 1 s)", p50.Milliseconds(), p99.Milliseconds())
@@ -319,8 +319,8 @@ func (d *demo) summary(ctx context.Context) {
 	for _, l := range [][2]string{
 		{"data and logs", d.dir},
 		{"objects", filepath.Join(d.bridge.Dir, "objects", "archive")},
-		{"streams", bridge + " stream tail warm -from oldest -data " + d.bridge.Dir},
-		{"a rule", bridge + ` rule test -sql "SELECT temperature FROM 'dt/#' WHERE temperature > 12" -topic dt/x/climate -payload '{"temperature":13}'`},
+		{"streams", bridge + " stream tail alarms -from oldest -data " + d.bridge.Dir},
+		{"a rule", bridge + ` rule test -sql "SELECT temperature FROM 'dt/#' WHERE temperature > 26" -topic dt/x/climate -payload '{"temperature":27.5}'`},
 	} {
 		fmt.Fprintf(d.out, "  %-14s %s\n", l[0], l[1])
 	}

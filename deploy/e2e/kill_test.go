@@ -51,12 +51,7 @@ const countDelivery = `{
 
 // countSensor makes one numbered reading every 10 ms; the spool is flushed
 // five times a second so that there is always something in every place.
-const countSensor = `
-[spool]
-flush_every = "200ms"
-[uplink]
-backoff_min = "100ms"
-backoff_max = "1s"
+const countSensor = countPause + `
 [[sensor]]
 name = "counter"
 driver = "count"
@@ -65,11 +60,10 @@ every = "10ms"
 
 // countPause is the same agent without sensors.
 const countPause = `
-[spool]
-flush_every = "200ms"
-[uplink]
 backoff_min = "100ms"
 backoff_max = "1s"
+[spool]
+flush_every = "200ms"
 `
 
 // A reading is what the rule makes of one counted reading. Life is new with
@@ -139,6 +133,11 @@ func TestKillEverything(t *testing.T) {
 	// No new readings; then everything must arrive by itself.
 	for _, a := range f.agents {
 		f.must(a.Configure(countPause))
+		f.must(rig.Until(ctx, "status of "+a.Thing, func() (bool, error) {
+			var s struct{}
+			err := a.Status(ctx, &s) // it has started, and so hears signals
+			return err == nil, err
+		}))
 		f.must(a.Signal(syscall.SIGHUP))
 	}
 	f.drained()

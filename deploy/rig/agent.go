@@ -36,8 +36,8 @@ func NewAgent(ctx context.Context, b *Bridge, thing, dir, endpoint, extra string
 
 func (a *Agent) config() string { return filepath.Join(a.Dir, "agent-rig.toml") }
 
-// Configure replaces what was appended to the agent's configuration; SIGHUP
-// or the next start applies it.
+// Configure replaces what was appended to the agent's configuration, which
+// ends in the table [uplink]; SIGHUP or the next start applies it.
 func (a *Agent) Configure(extra string) error {
 	base, err := os.ReadFile(filepath.Join(a.Dir, "agent.toml"))
 	if err != nil {

@@ -56,7 +56,7 @@ func (d *Dir) Put(ctx context.Context, bucket, key string, write func(io.Writer)
 	if err := CheckBucket(bucket); err != nil {
 		return err
 	}
-	if err := checkKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		return err
 	}
 	if err := ctx.Err(); err != nil {
@@ -152,7 +152,8 @@ func (d *Dir) syncFolder(name string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func checkKey(key string) error {
+// CheckKey says whether a Dir can store an object under key.
+func CheckKey(key string) error {
 	switch {
 	case key == "" || len(key) > maxKey:
 		return fmt.Errorf("%w: key of %d bytes: want 1 to %d", ErrName, len(key), maxKey)
