@@ -160,8 +160,8 @@ func (e *Engine) work(ctx context.Context, stream uint32, shard int) {
 	retry := backoff.NewExponentialBackOff(backoff.WithMaxInterval(30*time.Second), backoff.WithMaxElapsedTime(0))
 	for ctx.Err() == nil {
 		err := w.run(ctx, retry.Reset)
-		if err == nil || ctx.Err() != nil {
-			continue
+		if ctx.Err() != nil {
+			return
 		}
 		wait := retry.NextBackOff()
 		log.Error("rule worker stopped, will retry", "err", err, "in", wait)
@@ -184,6 +184,7 @@ type worker struct {
 	tally map[*Rule]Stats
 }
 
+// run reads and evaluates until something fails or ctx ends.
 func (w *worker) run(ctx context.Context, progress func()) error {
 	e := w.engine
 	raw, err := e.store.Get(w.posKey)
