@@ -41,7 +41,7 @@ bench: build ## the benchmarks behind the README's figures
 fuzz: ## every fuzz target for FUZZTIME each
 	@for p in $$(grep -rlE '^func Fuzz' --include='*_test.go' agent bridge hal shadow | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -d' ' -f2); do \
-	    echo "== ./$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$p || exit 1; done; done
+	    echo "== ./$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$p || exit 1; done; done
 
 torture: build ## the kill -9 test, N kills
 	TIDEMILL_TORTURE=$(N) go test -race -count=1 -timeout 120m -v -run TestKillEverything ./deploy/e2e

@@ -55,12 +55,15 @@ type Catalog interface {
 	HasDeliveryStream(name string) bool
 }
 
+// Templates compiles an action parameter with ${…} substitutions.
+type Templates func(text string) (*iotsql.Template, error)
+
 // Compile reads one element of a topic rule's actions, such as
 // {"kinesis":{"streamName":"s","partitionKey":"${topic(2)}","roleArn":"…"}}.
-// slot names the action within its rule ("0", "1", …, "error"); version is the
-// rule's SQL version. roleArn is accepted and has no effect: a rule's rights
+// slot names the action within its rule ("0", "1", …, "error"); template
+// compiles a parameter, mostly iotsql.Statement.Template of the rule. roleArn is accepted and has no effect: a rule's rights
 // are those of the bridge.
-func Compile(doc json.RawMessage, rule, slot, version string, c Catalog) (Target, error) {
+func Compile(doc json.RawMessage, rule, slot string, template Templates, c Catalog) (Target, error) {
 	var kinds map[string]json.RawMessage
 	if err := json.Unmarshal(doc, &kinds); err != nil {
 		return nil, err
@@ -69,7 +72,7 @@ func Compile(doc json.RawMessage, rule, slot, version string, c Catalog) (Target
 		return nil, fmt.Errorf("an action has exactly one member, this has %d", len(kinds))
 	}
 	for kind, params := range kinds {
-		p := parser{version: version}
+		p := parser{compile: template}
 		out := outbox{rule: rule, stream: OutboxStream(rule, slot)}
 		var t Target
 		switch kind {
@@ -102,7 +105,7 @@ func Compile(doc json.RawMessage, rule, slot, version string, c Catalog) (Target
 
 // A parser reads action parameters and gathers what is wrong with them.
 type parser struct {
-	version string
+	compile Templates
 	params  map[string]json.RawMessage
 	errs    []error
 }
@@ -144,7 +147,7 @@ func (p *parser) template(name, standard string) *iotsql.Template {
 	if _, ok := p.params[name]; ok || standard == "" {
 		text = p.text(name)
 	}
-	t, err := iotsql.CompileTemplate(text, p.version)
+	t, err := p.compile(text)
 	if err != nil {
 		p.bad("%s: %w", name, err)
 	}

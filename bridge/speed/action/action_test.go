@@ -30,6 +30,10 @@ func (targets) Shards(name string) int {
 }
 func (targets) HasDeliveryStream(name string) bool { return name == "archive" }
 
+func templates(text string) (*iotsql.Template, error) {
+	return iotsql.CompileTemplate(text, iotsql.Version2016)
+}
+
 func TestCompileRefuses(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{}`:                                                      "exactly one member",
@@ -45,7 +49,7 @@ func TestCompileRefuses(t *testing.T) {
 		`{"republish":{"topic":7}}`:                               "topic: want a text",
 		`[]`:                                                      "",
 	} {
-		if _, err := Compile([]byte(doc), "r", "0", iotsql.Version2016, targets{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Compile([]byte(doc), "r", "0", templates, targets{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want word of %q", doc, err, want)
 		}
 	}
@@ -63,7 +67,7 @@ func stage(t *testing.T, doc string, in *Input) (*streams.Batch, *streams.Store,
 			t.Fatal(err)
 		}
 	}
-	a, err := Compile([]byte(doc), "r", "0", iotsql.Version2016, targets{})
+	a, err := Compile([]byte(doc), "r", "0", templates, targets{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -81,14 +81,14 @@ func Parse(name string, doc []byte, c action.Catalog) (*Rule, error) {
 	}
 	var errs []error
 	for i, doc := range p.Actions {
-		t, err := action.Compile(doc, name, fmt.Sprint(i), p.AwsIotSQLVersion, c)
+		t, err := action.Compile(doc, name, fmt.Sprint(i), r.statement.Template, c)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("actions[%d]: %w", i, err))
 		}
 		r.actions = append(r.actions, t)
 	}
 	if len(p.ErrorAction) > 0 && string(p.ErrorAction) != "null" {
-		if r.onError, err = action.Compile(p.ErrorAction, name, "error", p.AwsIotSQLVersion, c); err != nil {
+		if r.onError, err = action.Compile(p.ErrorAction, name, "error", r.statement.Template, c); err != nil {
 			errs = append(errs, fmt.Errorf("errorAction: %w", err))
 		}
 	}
