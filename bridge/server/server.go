@@ -71,6 +71,11 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Server, err e
 	if err := os.MkdirAll(cfg.DataDir, 0o700); err != nil {
 		return nil, err
 	}
+	for _, folder := range []string{"streams", "delivery-streams", "rules"} {
+		if err := os.MkdirAll(filepath.Join(cfg.BridgeD.Dir, folder), 0o700); err != nil {
+			return nil, fmt.Errorf("bridge_d.dir: %w", err)
+		}
+	}
 	at := func(name string) string { return filepath.Join(cfg.DataDir, name) }
 	if s.pki, err = pki.Open(at("pki"), pki.Options{ServerNames: cfg.MQTT.ServerNames}); err != nil {
 		return nil, err
