@@ -76,7 +76,7 @@ func (s *Store) Commit(ctx context.Context, b *Batch) error {
 	}
 	p := &pending{b: b, ch: make(chan error, 1)}
 	if err := s.queue.put(ctx, p); err != nil {
-		return err
+		return s.ended(err)
 	}
 	select {
 	case err := <-p.ch:
@@ -96,8 +96,16 @@ func (s *Store) Commit(ctx context.Context, b *Batch) error {
 // returns.
 func (s *Store) CommitAsync(b *Batch, done func(error)) {
 	if err := s.queue.put(context.Background(), &pending{b: b, done: done}); err != nil {
-		done(err)
+		done(s.ended(err))
 	}
+}
+
+// ended gives the failure of the store as the reason why it was closed.
+func (s *Store) ended(err error) error {
+	if failure := s.Err(); failure != nil && errors.Is(err, ErrClosed) {
+		return failure
+	}
+	return err
 }
 
 // commitLoop writes groups and hands them to finishLoop while they are being
@@ -110,6 +118,9 @@ func (s *Store) commitLoop(ctx context.Context, out chan<- *group) {
 			select {
 			case <-s.queue.wake:
 			case <-ctx.Done():
+				stopping = true
+				s.queue.shut()
+			case <-s.failed:
 				stopping = true
 				s.queue.shut()
 			}

@@ -249,6 +249,14 @@ func TestFailedSync(t *testing.T) {
 	if err := <-waiting; err == nil {
 		t.Error("wait returned nil")
 	}
+	select {
+	case <-s.stopped:
+	case <-time.After(10 * time.Second):
+		t.Error("Run goes on, so nobody starts the program again")
+	}
+	if err := put("last"); err == nil || !strings.Contains(err.Error(), "the disk is gone") {
+		t.Fatalf("commit after Run: %v", err)
+	}
 	if s.Ready() || s.Err() == nil {
 		t.Error("the store says it is ready")
 	}

@@ -103,7 +103,9 @@ func (s *Store) Wait(ctx context.Context, stream string, shard int, from uint64)
 	}
 	for {
 		sh.mu.Lock()
-		if sh.next > from {
+		// Without the second, who reads from before a trim that took
+		// everything would get nothing, be told to read, and so on for ever.
+		if sh.next > from && sh.next > sh.oldest {
 			sh.mu.Unlock()
 			return nil
 		}

@@ -60,6 +60,7 @@ type Store struct {
 	failure  error
 
 	counts counters
+	said   atomic.Int64 // unix ns when a failure of background work was logged
 }
 
 // A stream is one stream in memory; its shards are loaded at first use.
@@ -145,15 +146,26 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		L0StopWritesThreshold:       64,
 		Logger:                      pebbleLog{s},
 		EventListener: &pebble.EventListener{
-			BackgroundError: func(err error) {
-				s.log.Error("pebble background work failed", "err", err)
-			},
+			BackgroundError: s.background,
 			WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
 				s.log.Warn("writes wait for the disk", "reason", i.Reason)
 			},
 		},
 	}
 	return po
+}
+
+// sayEvery bounds what is logged of Pebble's background work: on a full disk it
+// fails and is tried again thousands of times in a second.
+const sayEvery = 10 * time.Second
+
+// background is told of Pebble's failed flushes and compactions, which it
+// repeats by itself. Commits go on as long as memory has room, and then wait.
+func (s *Store) background(err error) {
+	now := time.Now().UnixNano()
+	if last := s.said.Load(); now-last >= int64(sayEvery) && s.said.CompareAndSwap(last, now) {
+		s.log.Error("the log cannot tidy up its disk, will retry", "err", err)
+	}
 }
 
 // Close answers what is still queued with ErrClosed and closes the files.
@@ -217,13 +229,14 @@ func (s *Store) fail(err error) {
 func (s *Store) end() {
 	s.stop.Do(func() { close(s.stopped) })
 	for _, p := range s.queue.end() {
-		p.answer(ErrClosed)
+		p.answer(s.ended(ErrClosed))
 	}
 }
 
-// Run commits batches and applies retention until ctx ends. It then commits
-// what was queued, answers everyone and returns; later commits get ErrClosed.
-// It returns nil, or the error that stopped the store. It can be called once.
+// Run commits batches and applies retention until ctx ends or the store fails.
+// It then commits what was queued, answers everyone and returns; later commits
+// get ErrClosed, or the failure. It returns nil, or that failure. It can be
+// called once.
 func (s *Store) Run(ctx context.Context) error {
 	if !s.ran.CompareAndSwap(false, true) {
 		return errors.New("streams: Run was called before")

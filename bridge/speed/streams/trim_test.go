@@ -4,10 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
 func TestTrim(t *testing.T) {
@@ -54,3 +60,69 @@ func TestTrim(t *testing.T) {
 		t.Errorf("no stream: %v", err)
 	}
 }
+
+// A reader whose records all were trimmed waits for new ones.
+func TestWaitBeforeTrimmed(t *testing.T) {
+	s, _ := start(t, "", Options{})
+	create(t, s, "a", Config{Shards: 1})
+	put := func() { commit(t, s, func(b *Batch) { b.Append("a", 0, rec("k", "v")) }) }
+	put()
+	if err := s.Trim("a", 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	if err := s.Wait(ctx, "a", 0, 0); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("wait: %v, with nothing to read", err)
+	}
+	put()
+	if err := s.Wait(t.Context(), "a", 0, 0); err != nil {
+		t.Error(err)
+	}
+	same(t, "after the wait", texts(read(t, s, "a", 0, 0, 0, 0)), "[1 k=v]")
+}
+
+// On a disk whose files cannot be made the log says so now and then, not
+// thousands of times in a second, and commits go on when there is room again.
+func TestFullDiskInTheBackground(t *testing.T) {
+	var full atomic.Bool
+	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if full.Load() && op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") {
+			return syscall.ENOSPC
+		}
+		return nil
+	}))
+	var lines atomic.Int64
+	s, _ := start(t, "", Options{FS: fs, MemTableSize: 256 << 10, Log: slog.New(slog.NewTextHandler(counter{&lines}, &slog.HandlerOptions{Level: slog.LevelError}))})
+	create(t, s, "a", Config{Shards: 1})
+	full.Store(true)
+	done := make(chan error)
+	go func() { // more than the memory takes
+		for range 40 {
+			b := s.NewBatch()
+			b.Append("a", 0, rec("k", strings.Repeat("v", 64<<10)))
+			if err := s.Commit(t.Context(), b); err != nil {
+				done <- err
+				return
+			}
+		}
+		done <- nil
+	}()
+	select {
+	case err := <-done:
+		t.Fatalf("commits did not wait: %v", err)
+	case <-time.After(300 * time.Millisecond):
+	}
+	full.Store(false)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if n := lines.Load(); n != 1 {
+		t.Errorf("%d lines in the log, want 1", n)
+	}
+}
+
+// A counter counts writes.
+type counter struct{ n *atomic.Int64 }
+
+func (c counter) Write(p []byte) (int, error) { c.n.Add(1); return len(p), nil }
