@@ -31,6 +31,10 @@ type Config struct {
 
 	// MaxConnections bounds open connections, 0 leaves them unbounded.
 	MaxConnections int
+	// MaxPending bounds the connections that policy has not let in yet (4096):
+	// in their TLS handshake, or with no CONNECT so far. Beyond it new ones are
+	// closed at once, so that strangers cost a bounded amount of memory.
+	MaxPending int
 	// MaxPayload bounds a message's payload (128 KiB). A packet may have 64 KiB
 	// more, for its topic; what is larger is refused before it is read.
 	MaxPayload int
@@ -121,6 +125,7 @@ func (c Config) withDefaults() Config {
 	orDur(&c.WriteTimeout, 30*time.Second)
 	orDur(&c.DrainTimeout, time.Second)
 	orDur(&c.PermissionCache, 2*time.Second)
+	orInt(&c.MaxPending, 4096)
 	orInt(&c.MaxPayload, 128<<10)
 	orInt(&c.MaxConnect, 64<<10)
 	orInt(&c.MaxClientID, 128)

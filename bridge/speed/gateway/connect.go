@@ -47,6 +47,9 @@ func (c *Client) leave() {
 	s := c.srv
 	s.mu.Lock()
 	delete(s.conns, c)
+	if !c.authorized {
+		s.pending--
+	}
 	if s.clients[c.id] == c {
 		delete(s.clients, c.id)
 	}
@@ -187,7 +190,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 		default:
 			return refuse(packet.Unavailable, err)
 		}
-		if w := req.Will; w != nil && (reservedName(w.Topic) || !session.MayPublish(w.Topic, w.Retain)) {
+		if w := req.Will; w != nil && (reservedName(w.Topic, w.Retain) || !session.MayPublish(w.Topic, w.Retain)) {
 			return refuse(packet.NotAuthorized, fmt.Errorf("will to %q not allowed", w.Topic))
 		}
 		s.mu.Lock()
@@ -195,6 +198,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 		if current {
 			c.id, c.session, c.will, c.since = req.ClientID, session, req.Will, time.Now()
 			c.authorized = true
+			s.pending--
 		}
 		s.mu.Unlock()
 		if current {

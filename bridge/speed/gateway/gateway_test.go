@@ -62,6 +62,7 @@ func TestReservedTopics(t *testing.T) {
 	f := start(t, Config{}, nil)
 	for filter, code := range map[string]byte{
 		"$aws/things/t/shadow/#": 1, "$aws/#": 1, "#": 1, "+/x": 1,
+		"$aws/events/#": 1, "$aws/certificates/create/json/accepted": 1, "$aws/x/#": 0x80, "$aws/rules": 0x80,
 		"$aws/rules/r/x": 0x80, "$aws/rules/#": 0x80, "$tidemill/batch": 0x80, "$SYS/#": 0x80, "$aws": 0x80, "$": 0x80, "$share/g/x": 0x80,
 	} {
 		w := f.connect(t, "s")
@@ -73,13 +74,19 @@ func TestReservedTopics(t *testing.T) {
 	for name, ok := range map[string]bool{
 		"$aws/things/t/shadow/update": true, "$aws/rules/r/x": true, "$tidemill/batch": true,
 		"$tidemill/x": false, "$SYS/x": false, "$aws": false, "$": false,
+		"$aws/x": false, "$aws/events/presence/connected/t": false, "$aws/certificates/create/json/accepted": false,
+		"$aws/provisioning-templates/x/provision/json/accepted": false,
 	} {
-		w := f.connect(t, "p")
-		w.send(pub(name, "", 1, 1))
-		if ok {
-			w.want(ackOf(packet.PUBACK, 1))
-		} else {
-			w.wantEnd()
+		for _, retain := range []bool{false, true} {
+			w := f.connect(t, "p")
+			p := pub(name, "", 1, 1)
+			p.Retain = retain
+			w.send(p)
+			if ok && !retain {
+				w.want(ackOf(packet.PUBACK, 1))
+			} else {
+				w.wantEnd()
+			}
 		}
 	}
 	// Nobody sees what goes to a rule or is a batch, nor $ with a wildcard.
@@ -234,14 +241,14 @@ func TestRetained(t *testing.T) {
 	set("t", "t")
 	set("u", "no room for a fourth")
 	set("t", strings.Repeat("x", 100)) // does not fit, and the old one is not true any more
-	set("$aws/x", "never kept")
+	f.Deliver(&Message{Topic: "$aws/events/x", Payload: []byte("never kept"), Retain: true})
 
 	w := f.connect(t, "w")
 	w.subscribe("r/+", 1)
 	got := &packet.Publish{Topic: []byte("r/1"), Payload: []byte("new"), Retain: true, QoS: 1, ID: 1}
 	w.want(got)
 	w.send(ackOf(packet.PUBACK, 1))
-	for _, filter := range []string{"r/2", "t", "u", "$aws/x"} {
+	for _, filter := range []string{"r/2", "t", "u", "$aws/events/x"} {
 		w.subscribe(filter, 1)
 	}
 	w.ping()

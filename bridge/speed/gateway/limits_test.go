@@ -57,6 +57,24 @@ func TestLimits(t *testing.T) {
 	}
 }
 
+// Connections that say nothing are bounded apart from clients.
+func TestPending(t *testing.T) {
+	f := start(t, Config{MaxPending: 2}, nil)
+	a, b := f.connect(t, "a"), f.connect(t, "b") // they do not count
+	idle := f.dial(t)
+	f.dial(t)
+	eventually(t, "both are there", func() bool { return f.Stats().Connections == 4 })
+	f.dial(t).wantEnd()
+	if n := f.Stats().OverLimit; n != 1 {
+		t.Errorf("%d connections were over the limit", n)
+	}
+	idle.nc.Close()
+	eventually(t, "one has gone", func() bool { return f.Stats().Connections == 3 })
+	f.connect(t, "c")
+	a.ping()
+	b.ping()
+}
+
 // A permission that is withdrawn ends when the memory of it does.
 func TestPermissionCache(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -10,18 +10,36 @@ import (
 // BatchTopic is where agents publish their batches; nobody can subscribe to it.
 const BatchTopic = "$tidemill/batch"
 
-const rulesPrefix = "$aws/rules/"
+const (
+	rulesPrefix  = "$aws/rules/"
+	thingsPrefix = "$aws/things/"
+)
 
-// reservedName says whether nobody may publish to t, whatever policy says: below
-// $ there are only AWS's topics and the agents' batches.
-func reservedName(t string) bool {
-	return strings.HasPrefix(t, "$") && !strings.HasPrefix(t, "$aws/") && t != BatchTopic
+// reservedName says whether nobody may publish to t, whatever policy says.
+// Below $ clients have the topics of things, those of rules and the batches;
+// the rest of AWS's are for the service to publish ($aws/events/..) or have no
+// service here that would listen. None of them is retained.
+func reservedName(t string, retain bool) bool {
+	return strings.HasPrefix(t, "$") &&
+		(retain || !strings.HasPrefix(t, thingsPrefix) && !strings.HasPrefix(t, rulesPrefix) && t != BatchTopic)
 }
 
-// reservedFilter says whether nobody may subscribe to f. Basic ingest topics
-// are for publishing only.
+// reservedFilter says whether nobody may subscribe to f: below $ there are only
+// AWS's topics, of which those of rules are for publishing alone.
 func reservedFilter(f string) bool {
-	return strings.HasPrefix(f, "$") && (!strings.HasPrefix(f, "$aws/") || strings.HasPrefix(f, rulesPrefix))
+	if !strings.HasPrefix(f, "$") {
+		return false
+	}
+	rest, ok := strings.CutPrefix(f, "$aws/")
+	if !ok {
+		return true
+	}
+	second, _, _ := strings.Cut(rest, "/")
+	switch second {
+	case "things", "events", "certificates", "provisioning-templates", "+", "#":
+		return false
+	}
+	return true
 }
 
 // withinLimits checks the configured size of a name or filter, without the
@@ -76,10 +94,9 @@ type topics struct {
 }
 
 type published struct {
-	name     string
-	ok       [2]bool      // by retain
-	until    [2]time.Time // by retain
-	reserved bool
+	name  string
+	ok    [2]bool      // by retain
+	until [2]time.Time // by retain
 }
 
 // lookup returns what is known of the topic, or nil if it cannot be published to
@@ -92,7 +109,7 @@ func (t *topics) lookup(conf *Config, b []byte) *published {
 	if topic.ValidName(name) != nil || !conf.withinLimits(name) {
 		return nil
 	}
-	p := &published{name: name, reserved: reservedName(name)}
+	p := &published{name: name}
 	if len(name) <= maxVerdictTopic {
 		if t.m == nil || len(t.m) >= maxVerdicts {
 			t.m = make(map[string]*published)
@@ -108,11 +125,8 @@ func (p *published) mayPublish(s Session, retain bool, now time.Time, ttl time.D
 	if retain {
 		i = 1
 	}
-	if p.reserved {
-		return false
-	}
 	if !now.Before(p.until[i]) {
-		p.ok[i] = s.MayPublish(p.name, retain)
+		p.ok[i] = !reservedName(p.name, retain) && s.MayPublish(p.name, retain)
 		p.until[i] = now.Add(ttl) // not after now when the cache is off
 	}
 	return p.ok[i]

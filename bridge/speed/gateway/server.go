@@ -39,6 +39,7 @@ type Server struct {
 	sessions    map[string]*session // by client id, of clients connected and away
 	serial      uint64              // of the latest session
 	disconnects uint64              // calls of Disconnect
+	pending     int                 // connections that are not authorized
 }
 
 // New returns a server; nothing runs before Serve.
@@ -99,15 +100,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 }
 
-// open registers a connection; it returns nil when there are too many.
+// open registers a connection; it returns nil when there are too many, of all
+// or of those that nobody knows yet.
 func (s *Server) open(nc net.Conn) *Client {
 	c := newClient(s, nc)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conf.MaxConnections > 0 && len(s.conns) >= s.conf.MaxConnections {
+	if s.conf.MaxConnections > 0 && len(s.conns) >= s.conf.MaxConnections || s.pending >= s.conf.MaxPending {
 		return nil
 	}
 	s.conns[c] = true
+	s.pending++
 	s.count.accepted.Add(1)
 	return c
 }

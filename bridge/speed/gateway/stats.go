@@ -26,7 +26,7 @@ type Stats struct {
 	UnackedBytes  int // now: publishes from connected clients that the router has not done
 
 	Accepted  uint64 // connections
-	OverLimit uint64 // connections closed because of MaxConnections
+	OverLimit uint64 // connections closed because of MaxConnections or MaxPending
 	Takeovers uint64
 	// Refused counts connections that did not become clients, by CONNACK code;
 	// 255 stands for those that got none.
