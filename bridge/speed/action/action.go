@@ -212,6 +212,9 @@ func (t *toStream) Stage(b *streams.Batch, in *Input) error {
 	if shards == 0 {
 		return fmt.Errorf("stream %s does not exist", name)
 	}
+	if len(in.Doc) > streams.MaxData { // it would fail the whole commit, for ever
+		return fmt.Errorf("record of %d bytes, want at most %d", len(in.Doc), streams.MaxData)
+	}
 	b.Append(string(name), streams.ShardOf(string(key), shards), streams.Record{Key: string(key), Data: in.Doc})
 	return nil
 }

@@ -3,6 +3,7 @@ package action
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"strings"
@@ -104,6 +105,23 @@ func TestStage(t *testing.T) {
 	}
 }
 
+// A document that no stream can hold fails its action, not the commit that it
+// shares with all others.
+func TestStageTooLarge(t *testing.T) {
+	doc := make([]byte, streams.MaxData+1)
+	for _, kind := range []string{
+		`{"kinesis":{"streamName":"readings"}}`,
+		`{"firehose":{"deliveryStreamName":"archive"}}`,
+		`{"s3":{"bucketName":"bucket","key":"k"}}`,
+		`{"republish":{"topic":"a"}}`,
+	} {
+		b, _, err := stage(t, kind, &Input{Rule: "r", Message: &iotsql.Message{Topic: "t"}, Doc: doc})
+		if err == nil || !strings.Contains(err.Error(), "want at most") || b.Len() != 0 {
+			t.Errorf("%s: staged %d, %v", kind, b.Len(), err)
+		}
+	}
+}
+
 // objects is a store that fails as it is told.
 type objects struct {
 	mu   sync.Mutex
@@ -128,6 +146,113 @@ type nobody struct{}
 
 func (nobody) Deliver(*Delivery)               {}
 func (nobody) Stage(*streams.Batch, *Delivery) {}
+
+// drained runs deliveries of these names and ages, in an outbox of rule r,
+// against o for as long as said, and returns the drainer and whom it gave up.
+func drained(t *testing.T, box string, o *objects, age, length time.Duration, names ...string) (*streams.Store, OutboxStats, string) {
+	t.Helper()
+	store, err := streams.Open("log", streams.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var gaveUp []string
+	x := NewOutboxes(store, Options{
+		Objects: o, Republish: nobody{}, GiveUp: 24 * time.Hour, Log: slog.New(slog.DiscardHandler),
+		Failed: func(b *streams.Batch, d *Delivery, err error) {
+			gaveUp = append(gaveUp, d.Name)
+			b.Append(OutboxStream("r", "error"), 0, streams.Record{Data: d.append(nil)})
+		},
+	})
+	for _, b := range []string{box, OutboxStream("r", "error")} {
+		if err := x.Ensure(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	logCtx, cancelLog := context.WithCancel(t.Context())
+	var wg, log sync.WaitGroup
+	log.Go(func() { _ = store.Run(logCtx) })
+	b := store.NewBatch()
+	for _, name := range names {
+		b.Append(box, 0, streams.Record{Time: time.Now().Add(-age).UnixMilli(),
+			Data: (&Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: name}).append(nil)})
+	}
+	if err := store.Commit(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	wg.Go(func() { _ = x.Run(ctx) })
+	time.Sleep(length)
+	cancel()
+	wg.Wait()
+	cancelLog()
+	log.Wait()
+	return store, x.Stats(), strings.Join(gaveUp, " ")
+}
+
+// What an error action cannot deliver ends there: it has no error action.
+func TestErrorActionOfAnErrorAction(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &objects{fail: func(string, int) error { return sink.ErrName }}
+		store, s, gaveUp := drained(t, OutboxStream("r", "0"), o, 0, time.Minute, "a")
+		defer store.Close()
+		if gaveUp != "a" || s.Failed != 2 || len(o.puts) != 2 {
+			t.Errorf("gave up %q, %+v after %d attempts", gaveUp, s, len(o.puts))
+		}
+	})
+}
+
+// A bridge that was down for days gives its targets time to come back too; a
+// clock that was years ahead when something was put does not keep it for years.
+func TestGiveUpByAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			name        string
+			age, length time.Duration
+			fail        int // attempts
+			gaveUp      string
+		}{
+			{"target comes back", 72 * time.Hour, 2 * time.Hour, 20, ""},
+			{"target stays away", 72 * time.Hour, 2 * time.Hour, 1 << 30, "a b c"},
+			{"young", time.Hour, 2 * time.Hour, 1 << 30, ""},
+			{"from the future", -10_000 * time.Hour, 25 * time.Hour, 1 << 30, "a"},
+		} {
+			o := &objects{fail: func(_ string, try int) error {
+				if try <= c.fail {
+					return errors.New("unreachable")
+				}
+				return nil
+			}}
+			store, s, gaveUp := drained(t, OutboxStream("r", "0"), o, c.age, c.length, "a", "b", "c")
+			if gaveUp != c.gaveUp || c.fail == 20 && s.Delivered != 3 {
+				t.Errorf("%s: gave up %q, want %q; %+v", c.name, gaveUp, c.gaveUp, s)
+			}
+			_ = store.Close()
+		}
+	})
+}
+
+// What is done stays done while the next delivery is retried for hours.
+func TestDoneBeforeAFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &objects{fail: func(key string, _ int) error {
+			if key == "dead" {
+				return errors.New("unreachable")
+			}
+			return nil
+		}}
+		box := OutboxStream("r", "0")
+		store, _, _ := drained(t, box, o, 0, time.Hour, "a", "b", "dead", "c")
+		defer store.Close()
+		info, err := store.Describe(box)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pos, err := store.Get([]byte(fmt.Sprintf("outbox/%s/%d", box, info.ID)))
+		if err != nil || len(pos) != 8 || pos[7] != 2 {
+			t.Errorf("position %v, %v; want 2", pos, err)
+		}
+	})
+}
 
 func TestOutboxRetriesAndGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -12,7 +12,10 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-const outboxPrefix = "$outbox/"
+const (
+	outboxPrefix = "$outbox/"
+	errorSlot    = "error" // of a rule's error action
+)
 
 // OutboxStream names the stream that holds the undelivered work of one action
 // of a rule.
@@ -89,10 +92,15 @@ type outbox struct{ rule, stream string }
 
 func (o outbox) Outbox() string { return o.stream }
 
-func (o outbox) stage(b *streams.Batch, in *Input, d *Delivery) {
+func (o outbox) stage(b *streams.Batch, in *Input, d *Delivery) error {
 	d.Rule, d.Data = o.rule, in.Doc
 	d.Topic, d.ClientID, d.TraceID, d.Payload = in.Message.Topic, in.Message.ClientID, in.Message.TraceID, in.Message.Payload
-	b.Append(o.stream, 0, streams.Record{Key: d.Topic[:min(len(d.Topic), 256)], Data: d.append(nil)})
+	data := d.append(nil)
+	if len(data) > streams.MaxData { // it would fail the whole commit, for ever
+		return fmt.Errorf("delivery of %d bytes, want at most %d", len(data), streams.MaxData)
+	}
+	b.Append(o.stream, 0, streams.Record{Key: d.Topic[:min(len(d.Topic), 256)], Data: data})
+	return nil
 }
 
 // toObject is the s3 action.
@@ -114,8 +122,7 @@ func (t *toObject) Stage(b *streams.Batch, in *Input) error {
 	if err := sink.CheckKey(string(key)); err != nil {
 		return err
 	}
-	t.stage(b, in, &Delivery{Kind: "s3", Bucket: t.bucket, Name: string(key)})
-	return nil
+	return t.stage(b, in, &Delivery{Kind: "s3", Bucket: t.bucket, Name: string(key)})
 }
 
 // maxHops bounds rules that republish into themselves or each other. AWS
@@ -144,6 +151,5 @@ func (t *toTopic) Stage(b *streams.Batch, in *Input) error {
 	if in.Hops >= maxHops {
 		return fmt.Errorf("topic %s: the message was republished %d times already", name, in.Hops)
 	}
-	t.stage(b, in, &Delivery{Kind: "republish", Name: string(name), QoS: byte(t.qos), Hops: in.Hops + 1})
-	return nil
+	return t.stage(b, in, &Delivery{Kind: "republish", Name: string(name), QoS: byte(t.qos), Hops: in.Hops + 1})
 }

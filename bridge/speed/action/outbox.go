@@ -29,10 +29,13 @@ type Republisher interface {
 type Options struct {
 	Objects   sink.Objects
 	Republish Republisher
-	// Failed stages the rule's error action for a delivery that was given up.
+	// Failed stages the rule's error action for a delivery that was given up
+	// and is not of the error action itself.
 	Failed func(b *streams.Batch, d *Delivery, err error)
 	// GiveUp bounds how long one delivery is retried; 0 is 24 hours, as long as
-	// delivery streams keep what they cannot deliver (Firehose quotas).
+	// delivery streams keep what they cannot deliver (Firehose quotas). What
+	// grew old while the bridge was down is given up only after its target
+	// has failed for an hour.
 	GiveUp time.Duration
 	Log    *slog.Logger
 }
@@ -110,89 +113,119 @@ func (x *Outboxes) Run(ctx context.Context) error {
 // drainRecords bounds how many deliveries share one commit of the position.
 const drainRecords = 256
 
+// patience is how long a target has failed at least before what is older than
+// GiveUp is given up. So a bridge that comes back after days, perhaps before
+// its target does, does not throw away all that waited meanwhile.
+const patience = time.Hour
+
+// A box is one outbox being drained; its goroutine owns it.
+type box struct {
+	stream  string
+	log     *slog.Logger
+	failing time.Time // since when every attempt failed; zero: the last one did not
+	head    uint64    // the delivery that failed last, and since when
+	since   time.Time // it was tried
+}
+
 func (x *Outboxes) drain(ctx context.Context, stream string) {
-	log := x.opts.Log.With("outbox", stream)
+	bx := &box{stream: stream, log: x.opts.Log.With("outbox", stream)}
 	retry := newBackoff()
 	for ctx.Err() == nil {
-		err := x.drainOnce(ctx, stream, log)
-		if err == nil {
+		done, err := x.drainOnce(ctx, bx)
+		if done > 0 {
 			retry.Reset()
+		}
+		if err == nil || ctx.Err() != nil {
 			continue
 		}
-		if ctx.Err() != nil {
-			return
-		}
 		wait := retry.NextBackOff()
-		log.Warn("outbox stopped, will retry", "err", err, "in", wait)
+		bx.log.Warn("delivery failed, will retry", "err", err, "in", wait)
 		sleep(ctx, wait)
 	}
 }
 
-// drainOnce waits for work, does a run of it and commits the position.
-func (x *Outboxes) drainOnce(ctx context.Context, stream string, log *slog.Logger) error {
-	info, err := x.store.Describe(stream)
+// drainOnce waits for work, does a run of it up to the first failure, and
+// commits the position. done counts what is dealt with.
+func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error) {
+	info, err := x.store.Describe(bx.stream)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	posKey := []byte(fmt.Sprintf("outbox/%s/%d", stream, info.ID))
+	posKey := []byte(fmt.Sprintf("outbox/%s/%d", bx.stream, info.ID))
 	var pos uint64
 	if raw, err := x.store.Get(posKey); err != nil {
-		return err
+		return 0, err
 	} else if len(raw) == 8 {
 		pos = binary.BigEndian.Uint64(raw)
 	}
-	if err := x.store.Wait(ctx, stream, 0, pos); err != nil {
-		return err
+	if err := x.store.Wait(ctx, bx.stream, 0, pos); err != nil {
+		return 0, err
 	}
-	recs, err := x.store.Read(stream, 0, pos, drainRecords, 1<<20)
+	recs, err := x.store.Read(bx.stream, 0, pos, drainRecords, 1<<20)
 	if err != nil || len(recs) == 0 {
-		return err
+		return 0, err
 	}
 	b := x.store.NewBatch()
-	for _, r := range recs {
-		d, err := parseDelivery(r.Data)
-		if err != nil {
-			log.Error("delivery dropped", "offset", r.Offset, "err", err)
-			x.failed.Add(1)
-			continue
+	var failed error
+	for i := range recs {
+		if failed = x.deliver(ctx, b, bx, &recs[i]); failed != nil {
+			break
 		}
-		if err := x.deliver(ctx, b, d, time.UnixMilli(r.Time), log); err != nil {
-			return err
-		}
+		done++
 	}
-	next := recs[len(recs)-1].Offset + 1
+	if done == 0 {
+		return 0, failed
+	}
+	next := recs[done-1].Offset + 1
 	b.Set(posKey, binary.BigEndian.AppendUint64(nil, next))
 	if err := x.store.Commit(ctx, b); err != nil {
-		return err
+		return 0, err
 	}
-	return x.store.Trim(stream, 0, next)
+	return done, errors.Join(failed, x.store.Trim(bx.stream, 0, next))
 }
 
-// deliver does d, retrying until it is done or given up; it fails only when
-// ctx ends. since is when d was put into the outbox.
-func (x *Outboxes) deliver(ctx context.Context, b *streams.Batch, d *Delivery, since time.Time, log *slog.Logger) error {
-	retry := newBackoff()
-	for {
-		err := x.attempt(ctx, b, d)
-		if err == nil {
-			x.delivered.Add(1)
-			return nil
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		permanent := errors.Is(err, ErrPermanent) || errors.Is(err, sink.ErrName)
-		if permanent || time.Since(since) > x.opts.GiveUp {
-			log.Error("delivery given up", "rule", d.Rule, "action", d.Kind, "name", d.Name, "err", err)
-			x.failed.Add(1)
-			x.opts.Failed(b, d, err)
-			return nil
-		}
-		x.retried.Add(1)
-		wait := retry.NextBackOff()
-		log.Warn("delivery failed, will retry", "rule", d.Rule, "action", d.Kind, "name", d.Name, "err", err, "in", wait)
-		sleep(ctx, wait)
+// deliver does the work of one record or gives it up; an error means that it
+// is to be tried again.
+func (x *Outboxes) deliver(ctx context.Context, b *streams.Batch, bx *box, r *streams.Record) error {
+	d, err := parseDelivery(r.Data)
+	if err != nil {
+		bx.log.Error("delivery dropped", "offset", r.Offset, "err", err)
+		x.failed.Add(1)
+		return nil
 	}
+	if err = x.attempt(ctx, b, d); err == nil {
+		bx.failing = time.Time{}
+		x.delivered.Add(1)
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !errors.Is(err, ErrPermanent) && !errors.Is(err, sink.ErrName) && !x.old(bx, r) {
+		x.retried.Add(1)
+		return fmt.Errorf("rule %s: %s %s: %w", d.Rule, d.Kind, d.Name, err)
+	}
+	bx.log.Error("delivery given up", "rule", d.Rule, "action", d.Kind, "name", d.Name, "err", err)
+	x.failed.Add(1)
+	// The error action of a failed error action would be itself, without end.
+	if bx.stream != OutboxStream(d.Rule, errorSlot) {
+		x.opts.Failed(b, d, err)
+	}
+	return nil
+}
+
+// old notes that r failed and says whether it was retried for long enough: by
+// its age, or by our own count where the clock was set back.
+func (x *Outboxes) old(bx *box, r *streams.Record) bool {
+	now := time.Now()
+	if bx.failing.IsZero() {
+		bx.failing = now
+	}
+	if bx.since.IsZero() || bx.head != r.Offset {
+		bx.head, bx.since = r.Offset, now
+	}
+	aged := now.Sub(time.UnixMilli(r.Time)) > x.opts.GiveUp && now.Sub(bx.failing) >= min(patience, x.opts.GiveUp)
+	return aged || now.Sub(bx.since) > x.opts.GiveUp
 }
 
 func (x *Outboxes) attempt(ctx context.Context, b *streams.Batch, d *Delivery) error {
