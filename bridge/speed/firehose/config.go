@@ -131,6 +131,8 @@ func Parse(doc []byte) (*Config, error) {
 	var err error
 	if c.Prefix, err = ParsePrefix(d.Prefix, zone); err != nil {
 		bad("Prefix: %w", err)
+	} else if err := sink.CheckKey(c.key(time.UnixMilli(0), "")); err != nil {
+		bad("Prefix: %w", err)
 	}
 	if d.ErrorOutputPrefix != "" {
 		bad("ErrorOutputPrefix: nothing that could write there is served yet")

@@ -52,6 +52,10 @@ func TestParseNamesEveryError(t *testing.T) {
 		"no destination": `{"DeliveryStreamName":"a"}`,
 		"half a hint":    strings.Replace(good, `"SizeInMBs": 2, `, "", 1),
 		"not JSON":       `{`,
+		"absolute key":   strings.Replace(good, "year=", "/year=", 1),
+		"upward key":     strings.Replace(good, "year=", "../year=", 1),
+		"empty element":  strings.Replace(good, "year=", "a//year=", 1),
+		"long element":   strings.Replace(good, "year=", strings.Repeat("y", 256), 1),
 	} {
 		if _, err := Parse([]byte(doc)); err == nil {
 			t.Errorf("%s: accepted", name)

@@ -42,6 +42,7 @@ func StreamName(name string) string { return "$firehose/" + name }
 // Stats counts since the start of the process.
 type Stats struct {
 	Objects, Records, Bytes, Failures int64 // Bytes before compression
+	Lost                              int64 // records that left the log undelivered, see skip
 }
 
 // A Service runs delivery streams.
@@ -104,7 +105,7 @@ func (s *Service) Stats() map[string]Stats {
 	defer s.mu.Unlock()
 	all := make(map[string]Stats, len(s.streams))
 	for name, d := range s.streams {
-		all[name] = Stats{d.nObjects.Load(), d.nRecords.Load(), d.nBytes.Load(), d.nFailures.Load()}
+		all[name] = Stats{d.nObjects.Load(), d.nRecords.Load(), d.nBytes.Load(), d.nFailures.Load(), d.nLost.Load()}
 	}
 	return all
 }
@@ -138,7 +139,7 @@ type delivery struct {
 	config  atomic.Pointer[Config]
 	changed chan struct{} // the configuration changed
 
-	nObjects, nRecords, nBytes, nFailures atomic.Int64
+	nObjects, nRecords, nBytes, nFailures, nLost atomic.Int64
 }
 
 // A position is what is durable of a delivery stream: records below Next are
@@ -177,7 +178,11 @@ func (d *delivery) run(ctx context.Context) {
 		}
 		d.nFailures.Add(1)
 		wait := retry.NextBackOff()
-		d.log.Warn("delivery failed, will retry", "err", err, "in", wait)
+		level := slog.LevelWarn
+		if errors.Is(err, sink.ErrName) || errors.Is(err, streams.ErrCorrupt) {
+			level = slog.LevelError // it does not mend itself
+		}
+		d.log.Log(ctx, level, "delivery failed, will retry", "err", err, "in", wait)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -189,6 +194,9 @@ func (d *delivery) run(ctx context.Context) {
 func (d *delivery) deliverNext(ctx context.Context, progress func()) error {
 	pos, err := d.load()
 	if err != nil {
+		return err
+	}
+	if err := d.skip(ctx, &pos); err != nil {
 		return err
 	}
 	if pos.Plan == nil {
@@ -205,6 +213,11 @@ func (d *delivery) deliverNext(ctx context.Context, progress func()) error {
 		records, size, err = d.write(ctx, w, p)
 		return err
 	})
+	if errors.Is(err, sink.ErrName) {
+		// No retry mends the name, and nothing can be seen under it: plan
+		// again, with the configuration that is in force then.
+		return errors.Join(err, d.save(ctx, position{Next: pos.Next}))
+	}
 	if err != nil {
 		return err
 	}
@@ -219,6 +232,29 @@ func (d *delivery) deliverNext(ctx context.Context, progress func()) error {
 	d.nBytes.Add(size)
 	d.log.Info("object delivered", "bucket", p.Bucket, "key", p.Key, "records", records, "bytes", size)
 	progress()
+	return nil
+}
+
+// skip moves pos past records that are no longer in the log. Nobody but this
+// delivery trims the stream, so that is a fault; the records that are left
+// must not wait behind it for ever.
+func (d *delivery) skip(ctx context.Context, pos *position) error {
+	oldest, _, err := d.store.Bounds(d.stream, 0)
+	if err != nil || oldest <= pos.Next {
+		return err
+	}
+	from := pos.Next
+	pos.Next = oldest
+	if p := pos.Plan; p != nil && p.To <= oldest {
+		pos.Plan = nil
+	} else if p != nil {
+		p.From = oldest
+	}
+	if err := d.save(ctx, *pos); err != nil {
+		return err
+	}
+	d.nLost.Add(int64(oldest - from))
+	d.log.Error("records left the log before they were delivered", "records", oldest-from, "from", from)
 	return nil
 }
 
@@ -252,6 +288,7 @@ func (d *delivery) due(ctx context.Context, next uint64) (*plan, error) {
 		at     = next // records [next, at) are counted
 		size   int64
 		oldest time.Time
+		seen   time.Time // when oldest was read: bounds the wait where the clock was set back
 	)
 	for {
 		c := d.config.Load()
@@ -265,8 +302,7 @@ func (d *delivery) due(ctx context.Context, next uint64) (*plan, error) {
 				return d.plan(c, next, at, oldest), nil
 			}
 			if size == 0 && at == next {
-				oldest = time.UnixMilli(r.Time)
-				next = r.Offset
+				oldest, seen = time.UnixMilli(r.Time), time.Now()
 			}
 			size += n
 			at = r.Offset + 1
@@ -279,7 +315,7 @@ func (d *delivery) due(ctx context.Context, next uint64) (*plan, error) {
 		}
 		wait, cancel := ctx, context.CancelFunc(func() {})
 		if at > next {
-			left := time.Until(oldest.Add(c.Interval))
+			left := min(time.Until(oldest.Add(c.Interval)), time.Until(seen.Add(c.Interval)))
 			if left <= 0 {
 				return d.plan(c, next, at, oldest), nil
 			}
@@ -327,9 +363,12 @@ func (d *delivery) plan(c *Config, from, to uint64, oldest time.Time) *plan {
 	sum[6], sum[8] = sum[6]&0x0f|0x50, sum[8]&0x3f|0x80 // a version 5 UUID
 	h := hex.EncodeToString(sum[:16])
 	id := h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
-	key := fmt.Sprintf("%s%s-1-%s-%s%s", c.Prefix.Eval(oldest), c.Name,
+	return &plan{From: from, To: to, Bucket: c.Bucket, Key: c.key(oldest, id), Gzip: c.Gzip, Delim: c.Delim}
+}
+
+func (c *Config) key(oldest time.Time, id string) string {
+	return fmt.Sprintf("%s%s-1-%s-%s%s", c.Prefix.Eval(oldest), c.Name,
 		oldest.In(c.Prefix.zone).Format("2006-01-02-15-04-05"), id, c.Suffix)
-	return &plan{From: from, To: to, Bucket: c.Bucket, Key: key, Gzip: c.Gzip, Delim: c.Delim}
 }
 
 // write puts the planned records into w, read from the log piece by piece.

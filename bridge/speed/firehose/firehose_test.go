@@ -18,6 +18,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -226,6 +227,92 @@ func TestBackoffOfAFailingTarget(t *testing.T) {
 		time.Sleep(time.Hour)
 		if st := s.Stats()["a"]; st.Failures != 7 || st.Records != 1 {
 			t.Errorf("%+v", st)
+		}
+	})
+}
+
+// A name that cannot be stored is given up with its plan, so that a corrected
+// configuration helps; the records are delivered once.
+func TestNameIsPlannedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &bucket{objects: map[string][]byte{}, fail: func(int) error { return sink.ErrName }}
+		store, s, stop := running(t, vfs.NewMem(), k, config(t, "a", 1<<20, 0))
+		defer stop()
+		put(t, store, "a", "one", "two")
+		time.Sleep(time.Hour)
+		k.mu.Lock()
+		k.fail = nil
+		k.mu.Unlock()
+		c := config(t, "a", 1<<20, 0)
+		c.Bucket = "other"
+		if err := s.Apply(c); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if got := k.lines(t); !slices.Equal(got, []string{"one", "two"}) {
+			t.Errorf("delivered %v", got)
+		}
+		for name := range k.objects {
+			if !strings.HasPrefix(name, "other/") {
+				t.Errorf("object %s", name)
+			}
+		}
+	})
+}
+
+// Records that left the log are counted and do not hold up the others, whether
+// a plan names them or not.
+func TestGoneRecords(t *testing.T) {
+	for _, planned := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			k := &bucket{objects: map[string][]byte{}}
+			every := time.Hour
+			if planned {
+				every = 0
+				k.fail = func(int) error { return errors.New("no such host") }
+			}
+			fs := vfs.NewMem()
+			store, _, stop := running(t, fs, k, config(t, "a", 1<<20, every))
+			put(t, store, "a", "one", "two")
+			time.Sleep(time.Minute)
+			if err := store.Trim(StreamName("a"), 0, 2); err != nil {
+				t.Fatal(err)
+			}
+			put(t, store, "a", "three")
+			stop()
+			k.fail = nil
+			_, s, stop := running(t, fs, k, config(t, "a", 1<<20, 0))
+			defer stop()
+			time.Sleep(time.Hour)
+			if got := k.lines(t); !slices.Equal(got, []string{"three"}) {
+				t.Errorf("planned %v: delivered %v", planned, got)
+			}
+			if st := s.Stats()["a"]; st.Lost != 2 || st.Failures != 0 {
+				t.Errorf("planned %v: %+v", planned, st)
+			}
+		})
+	}
+}
+
+// A record that was put while the clock was a year ahead waits no longer than
+// the others.
+func TestClockSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &bucket{objects: map[string][]byte{}}
+		store, s, stop := running(t, vfs.NewMem(), k, config(t, "a", 1<<20, time.Minute))
+		defer stop()
+		b := store.NewBatch()
+		b.Append(StreamName("a"), 0, streams.Record{Time: time.Now().AddDate(1, 0, 0).UnixMilli(), Data: []byte("one")})
+		if err := store.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(59 * time.Second)
+		if st := s.Stats()["a"]; st.Records != 0 {
+			t.Errorf("before its time: %+v", st)
+		}
+		time.Sleep(2 * time.Second)
+		if st := s.Stats()["a"]; st.Records != 1 {
+			t.Errorf("after a minute: %+v", st)
 		}
 	})
 }
