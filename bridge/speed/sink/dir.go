@@ -10,7 +10,9 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
+	"sync"
 )
 
 // tmp is the folder, beside the buckets, in which objects are written before
@@ -27,12 +29,19 @@ const maxKey = 1024
 type Dir struct {
 	path string
 	root *os.Root
+	sync func(folder string) error // fsync
+
+	mu    sync.Mutex
+	known map[string]bool // folders whose entry in their parent is synced
 }
+
+// maxKnown bounds Dir.known; beyond it folders are synced once more.
+const maxKnown = 4096
 
 // OpenDir opens, or makes, the directory at path and clears out what a crash
 // left half written.
 func OpenDir(dir string) (*Dir, error) {
-	if err := os.MkdirAll(dir, 0o750); err != nil {
+	if err := makeDir(dir); err != nil {
 		return nil, fmt.Errorf("objects: %w", err)
 	}
 	root, err := os.OpenRoot(dir)
@@ -42,7 +51,33 @@ func OpenDir(dir string) (*Dir, error) {
 	if err := errors.Join(root.RemoveAll(tmp), root.Mkdir(tmp, 0o750)); err != nil {
 		return nil, errors.Join(fmt.Errorf("objects %s: %w", dir, err), root.Close())
 	}
-	return &Dir{path: dir, root: root}, nil
+	d := &Dir{path: dir, root: root, known: map[string]bool{}}
+	d.sync = d.syncFolder
+	return d, nil
+}
+
+// makeDir makes dir and syncs the folder above each level that was missing.
+func makeDir(dir string) error {
+	var above []string
+	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
+		if _, err := os.Stat(at); !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		above = append(above, filepath.Dir(at))
+	}
+	if err := os.MkdirAll(dir, 0o750); err != nil {
+		return err
+	}
+	for _, a := range above {
+		f, err := os.Open(a)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Path returns the directory.
@@ -99,11 +134,10 @@ func (d *Dir) writeSynced(name string, write func(io.Writer) error) error {
 }
 
 // place renames from to name, making the folders on the way and syncing each
-// that got a new entry.
+// that has an entry which may not be on disk.
 func (d *Dir) place(from, name string) error {
 	folder := path.Dir(name)
-	made, err := d.mkdirs(folder)
-	if err != nil {
+	if err := d.mkdirs(folder); err != nil {
 		return err
 	}
 	if info, err := d.root.Lstat(name); err == nil && info.IsDir() {
@@ -112,36 +146,51 @@ func (d *Dir) place(from, name string) error {
 	if err := d.root.Rename(from, name); err != nil {
 		return err
 	}
-	for _, f := range append(made, folder) {
-		if err := d.syncFolder(f); err != nil {
-			return err
-		}
-	}
-	return nil
+	return d.sync(folder)
 }
 
-// mkdirs makes folder and returns the parents that got a new entry.
-func (d *Dir) mkdirs(folder string) (changed []string, err error) {
+// mkdirs makes folder. A folder that is there already may have been made a
+// moment ago by another Put, or by one that failed, or before a crash, and not
+// be on disk yet: so the first Put into each syncs its parent too.
+func (d *Dir) mkdirs(folder string) error {
 	parent := "."
 	for _, el := range strings.Split(folder, "/") {
 		full := path.Join(parent, el)
+		made := false
 		switch err := d.root.Mkdir(full, 0o750); {
 		case err == nil:
-			changed = append(changed, parent)
+			made = true
 		case errors.Is(err, fs.ErrExist):
-			info, serr := d.root.Stat(full)
-			if serr != nil {
-				return nil, serr
+			info, err := d.root.Stat(full)
+			if err != nil {
+				return err
 			}
 			if !info.IsDir() {
-				return nil, fmt.Errorf("%w: %s is an object, not a folder", ErrName, full)
+				return fmt.Errorf("%w: %s is an object, not a folder", ErrName, full)
 			}
 		default:
-			return nil, err
+			return err
+		}
+		d.mu.Lock()
+		if made {
+			delete(d.known, full)
+		}
+		known := d.known[full]
+		d.mu.Unlock()
+		if !known {
+			if err := d.sync(parent); err != nil {
+				return err
+			}
+			d.mu.Lock()
+			if len(d.known) >= maxKnown {
+				clear(d.known)
+			}
+			d.known[full] = true
+			d.mu.Unlock()
 		}
 		parent = full
 	}
-	return changed, nil
+	return nil
 }
 
 func (d *Dir) syncFolder(name string) error {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -99,5 +100,67 @@ func TestOpenDirClearsLeftovers(t *testing.T) {
 	defer d.Close()
 	if _, err := os.Stat(stale); !errors.Is(err, os.ErrNotExist) {
 		t.Fatalf("stale file is still there: %v", err)
+	}
+}
+
+// Every folder on the way to an object is on disk when Put returns, also one
+// that was there already, since nobody knows whether it was synced.
+func TestFoldersAreSynced(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "objects")
+	d, err := OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	if err := os.MkdirAll(filepath.Join(dir, "archive/2026"), 0o750); err != nil {
+		t.Fatal(err)
+	}
+	var synced []string
+	full := d.sync
+	d.sync = func(folder string) error { synced = append(synced, folder); return full(folder) }
+	for _, c := range []struct{ key, want string }{
+		{"2026/01/a", ". archive archive/2026 archive/2026/01"},
+		{"2026/01/b", "archive/2026/01"},
+		{"2026/02/c", "archive/2026 archive/2026/02"},
+	} {
+		synced = nil
+		if err := d.Put(t.Context(), "archive", c.key, text("v")); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(synced, " "); got != c.want {
+			t.Errorf("%s: synced %q, want %q", c.key, got, c.want)
+		}
+	}
+	// A folder that an operator removed is made and synced anew.
+	if err := os.RemoveAll(filepath.Join(dir, "archive")); err != nil {
+		t.Fatal(err)
+	}
+	synced = nil
+	if err := d.Put(t.Context(), "archive", "2026/d", text("v")); err != nil || strings.Join(synced, " ") != ". archive archive/2026" {
+		t.Errorf("synced %q, %v", synced, err)
+	}
+}
+
+// A folder that could not be synced fails its Put, and the next.
+func TestFolderSyncFails(t *testing.T) {
+	d, err := OpenDir(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	full, fails := d.sync, 2
+	d.sync = func(folder string) error {
+		if fails--; fails >= 0 {
+			return syscall.ENOSPC
+		}
+		return full(folder)
+	}
+	for i := range 3 {
+		if err := d.Put(t.Context(), "archive", "a/b", text("v")); (err == nil) != (i == 2) {
+			t.Errorf("put %d: %v", i, err)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(d.Path(), tmp)); err != nil || len(left) != 0 {
+		t.Errorf("left beside: %v, %v", left, err)
 	}
 }
