@@ -11,7 +11,7 @@ import (
 )
 
 // An Identity is all that the registry knows for the decision about one
-// connection. It doesn't change; ask again when AffectedBy says so.
+// connection. It doesn't change; ask again when Unchanged says no.
 type Identity struct {
 	Certificate Certificate // Status must be Active to connect
 	ClientID    string

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -66,6 +67,7 @@ func TestModel(t *testing.T) {
 		name := func(kind string) string {
 			return kind + fmt.Sprint(rapid.IntRange(0, 2).Draw(rt, kind))
 		}
+		old := kept{}
 		// do runs one operation and wants its error, nil or a sentinel.
 		do := func(want error, f func(tx *Tx) error) bool {
 			rt.Helper()
@@ -203,7 +205,10 @@ func TestModel(t *testing.T) {
 				g, p := name("g"), name("p")
 				link(m.groupPolicies, g, p, m.groups[g] && m.policies[p], MaxGroupPolicies, func(tx *Tx) error { return tx.AttachGroupPolicy(p, g) })
 			},
-			"": func(*rapid.T) { compare(rt, r, &m, ids[:]) },
+			"": func(*rapid.T) {
+				compare(rt, r, &m, ids[:])
+				old.compare(rt, r, ids[:])
+			},
 		})
 	})
 }
@@ -272,5 +277,78 @@ func compare(rt *rapid.T, r *Registry, m *model, ids []string) {
 				rt.Fatalf("policies of %s as %s: %v, want %v", id[:8], n, who.Policies, want)
 			}
 		}
+	}
+}
+
+// kept are identities that were read a while ago, by certificate and client
+// id, and the revisions up to which Unchanged confirmed them.
+type kept map[[2]string]struct {
+	who   *Identity
+	since uint64
+}
+
+// compare reads anew what Unchanged confirms.
+func (k kept) compare(rt *rapid.T, r *Registry, ids []string) {
+	for _, id := range ids {
+		for i := range 3 {
+			key := [2]string{id, fmt.Sprint("t", i)}
+			now, err := r.Identity(key[0], key[1])
+			if errors.Is(err, ErrNotFound) {
+				now = &Identity{Certificate: Certificate{ID: id}, ClientID: key[1], Revision: r.Revision()}
+			} else if err != nil {
+				rt.Fatal(err)
+			}
+			e, known := k[key]
+			if known {
+				revision, ok := r.Unchanged(e.who, e.since)
+				if revision != r.Revision() {
+					rt.Fatalf("unchanged to revision %d, at %d", revision, r.Revision())
+				}
+				if ok {
+					a, b := *e.who, *now
+					a.Revision, b.Revision = 0, 0
+					if !reflect.DeepEqual(a, b) {
+						rt.Fatalf("unchanged since %d, but %+v was %+v", e.since, b, a)
+					}
+					e.since = revision
+					k[key] = e
+					continue
+				}
+			}
+			e.who, e.since = now, now.Revision
+			k[key] = e
+		}
+	}
+}
+
+// What other sessions are about leaves an identity alone; what is too long ago
+// to know is taken for a change.
+func TestUnchanged(t *testing.T) {
+	r := open(t)
+	id := provision(t, r, "pump-1", 1)
+	who, err := r.Identity(id, "pump-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	update(t, r, func(tx *Tx) error { return tx.CreateThing(Thing{Name: "pump-2"}) })
+	if _, ok := r.Unchanged(who, who.Revision); !ok {
+		t.Error("another thing counts as a change")
+	}
+	update(t, r, func(tx *Tx) error {
+		for i := range 3 * maxRecent {
+			if err := tx.CreateThing(Thing{Name: fmt.Sprint("many-", i)}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if n := len(r.recent.events); n > 2*maxRecent {
+		t.Errorf("%d events are kept", n)
+	}
+	if _, ok := r.Unchanged(who, who.Revision); ok {
+		t.Error("unchanged, though the events are forgotten")
+	}
+	if _, ok := r.Unchanged(who, r.Revision()); !ok {
+		t.Error("changed since now")
 	}
 }

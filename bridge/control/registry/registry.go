@@ -71,7 +71,8 @@ var (
 // goroutines.
 type Registry struct {
 	db       *bolt.DB
-	revision atomic.Uint64 // id of the last transaction committed
+	revision atomic.Uint64 // id of the last transaction committed; written under recent.mu
+	recent   recent
 
 	// commitMu is held over a commit and its events, so that watchers hear them
 	// in order. It is taken before watchMu and docMu.
@@ -122,7 +123,11 @@ func Open(path string) (*Registry, error) {
 		return nil, errors.Join(fmt.Errorf("registry %s: %w", path, err), db.Close())
 	}
 	r := &Registry{db: db, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}}
-	return r, db.View(func(tx *bolt.Tx) error { r.revision.Store(uint64(tx.ID())); return nil })
+	return r, db.View(func(tx *bolt.Tx) error {
+		r.revision.Store(uint64(tx.ID()))
+		r.recent.after = uint64(tx.ID())
+		return nil
+	})
 }
 
 // prepare makes the buckets, writing only if one is missing.
@@ -184,7 +189,10 @@ func (r *Registry) Update(f func(*Tx) error) error {
 	if err != nil {
 		return err
 	}
+	r.recent.mu.Lock()
+	r.recent.add(uint64(id), t.events)
 	r.revision.Store(uint64(id))
+	r.recent.mu.Unlock()
 	r.watchMu.Lock()
 	watchers := make([]func(Event), 0, len(r.watchers))
 	for id := range r.nextID {
@@ -222,9 +230,8 @@ type Event struct {
 // order, until stop is called. f runs within Update, holding up other updates:
 // it may read the registry, and must neither update it nor block.
 //
-// A connection that is being set up while its certificate is revoked may miss
-// the event: compare Revision with Identity.Revision once the session is where
-// f finds it.
+// A connection that is being set up meanwhile may not be where f finds it: ask
+// Unchanged about its Identity, which misses nothing.
 func (r *Registry) Watch(f func(Event)) (stop func()) {
 	r.watchMu.Lock()
 	defer r.watchMu.Unlock()
