@@ -1,8 +1,6 @@
 package ingest
 
 import (
-	"encoding/binary"
-
 	"github.com/tidemill/tidemill/agent/telemetry"
 )
 
@@ -20,7 +18,7 @@ func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done fun
 		in.quarantine(m, "sequence 0", done)
 		return
 	}
-	l := in.lanes.get(laneKey{m.Thing, h.Spool})
+	l := in.lanes.get(laneKey{m.Thing, h.Spool, h.Boot})
 	l.order.Lock()
 	v, f, mark, err := l.decide(in.store, h.Seq, done)
 	if err != nil || v != isNew {
@@ -50,7 +48,13 @@ func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done fun
 		in.counts.batchBytes.Add(uint64(len(m.Payload)))
 		msgs = in.expand(w, m, b, may)
 	}
-	w.batch.Set(l.key.markKey(), binary.BigEndian.AppendUint64(nil, mark))
+	if !l.listed {
+		if err := makeRoom(in.store, w.batch, m.Thing); err != nil {
+			in.warn.say("old marks were not removed", m.Thing, m.Topic, "err", err)
+		}
+		l.listed = true
+	}
+	w.batch.Set(l.key.markKey(), appendMark(nil, mark, m.Time))
 	taken := w.commit()
 	l.order.Unlock()
 	if taken {
@@ -85,6 +89,7 @@ func (in *Ingest) expand(w *work, m *Message, b *telemetry.Batch, may func(topic
 		for j := range s.Times {
 			r := *m
 			r.Topic = topic
+			r.Retain = false // policy was not asked for a retained message on this topic
 			r.Trace = newTrace()
 			from := len(text)
 			text = s.AppendJSON(text, j)

@@ -7,11 +7,14 @@
 // publish go in one atomic commit to one shard, chosen by the thing's name, so
 // each thing's order holds.
 //
-// A batch is known by (thing, spool, sequence). The highest sequence of each
-// spool is committed with the records it covers, so a batch that is sent again
-// is stored once, before and after a crash, and its copy is acknowledged only
-// when the first is durable. Sequences may have gaps: a spool that was full
-// drops its oldest batches.
+// A batch is known by (thing, spool, boot, sequence), boot being the start of
+// the agent that made it. The highest sequence of each boot is committed with
+// the records it covers, so a batch that is sent again is stored once, before
+// and after a crash, and its copy is acknowledged only when the first is
+// durable. Sequences may have gaps: a spool that was full drops its oldest
+// batches. Of each thing the marks of the last 64 boots are kept, whatever it
+// sends; a copy from an earlier boot, all that time unacknowledged, would be
+// stored again.
 //
 // Two things are acknowledged though they are not in the log, since sending
 // them again can't help, and the device would do so for ever, behind it
@@ -61,7 +64,7 @@ type Options struct {
 	// are acknowledged at once and delivered.
 	Store func(topic string) bool
 
-	// Lanes is how many spools' marks are kept in memory, about 200 bytes
+	// Lanes is how many boots' marks are kept in memory, about 250 bytes
 	// each; others are read from the store. 0: 100,000.
 	Lanes int
 

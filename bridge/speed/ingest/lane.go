@@ -8,21 +8,16 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// A laneKey names a sequence of batches: sequence numbers are counted per
-// spool, and the thing comes from the connection.
+// A laneKey names a sequence of batches. Sequence numbers are counted per
+// spool, and the thing comes from the connection. The boot is there since a
+// spool may forget: a card that loses what it said was synced, or an older
+// copy of the file put back, numbers new batches as the last boot did its own.
 type laneKey struct {
-	thing string
-	spool [16]byte
+	thing       string
+	spool, boot [16]byte
 }
 
-// markKey is where a lane's high-water mark is kept in the store.
-func (k laneKey) markKey() []byte {
-	b := append([]byte("ingest/mark/"), k.thing...)
-	b = append(b, 0) // no thing's name has it
-	return append(b, k.spool[:]...)
-}
-
-// A lane decides for one (thing, spool) which batches are new.
+// A lane decides for one (thing, spool, boot) which batches are new.
 type lane struct {
 	key  laneKey
 	refs int // guarded by lanes.mu: who works with it, and batches in flight
@@ -31,7 +26,8 @@ type lane struct {
 	// batches are queued in the order they were decided. The committer's
 	// answers take only mu: a publisher who waits for room in the queue holds
 	// order, and room is made by answers.
-	order sync.Mutex
+	order  sync.Mutex
+	listed bool // it has a mark, or room was made for it; guarded by order
 
 	mu      sync.Mutex
 	loaded  bool
@@ -54,7 +50,7 @@ const (
 	isCopy          // of a batch in flight; its done was taken
 )
 
-// decide says what to do with sequence seq. When it is new, mark is the
+// decide says what to do with sequence seq; order is held. When it is new, mark is the
 // high-water mark to store with it and the flight must be ended by land. When
 // it is a copy of one in flight, done is called with that one's outcome.
 func (l *lane) decide(store *streams.Store, seq uint64, done func(error)) (v verdict, f *flight, mark uint64, err error) {
@@ -66,10 +62,11 @@ func (l *lane) decide(store *streams.Store, seq uint64, done func(error)) (v ver
 			return 0, nil, 0, err
 		}
 		if b != nil {
-			if len(b) != 8 {
+			if len(b) != markLen {
 				return 0, nil, 0, fmt.Errorf("ingest: mark of %s is %d bytes", l.key.thing, len(b))
 			}
 			l.durable = binary.BigEndian.Uint64(b)
+			l.listed = true
 		}
 		l.loaded = true
 	}
@@ -109,7 +106,10 @@ func (l *lane) land(f *flight, err error) []func(error) {
 	case err == nil:
 		l.durable = max(l.durable, f.seq)
 	case f.seq <= highest:
-		// A later batch is or will be stored with a mark above this one.
+		// A later batch is or will be stored with a mark above this one. A crash
+		// before it comes again would lose it; but the store either fails for
+		// good, or fails a batch alone for a stream that is gone or a record of
+		// 10 MiB, and none of ours is.
 		if l.failed == nil {
 			l.failed = map[uint64]bool{}
 		}

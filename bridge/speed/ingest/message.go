@@ -57,9 +57,10 @@ func (m *Message) AppendRecord(dst []byte) []byte {
 	if len(m.Principal) == 64 && lowerHex(&principal, m.Principal) {
 		flags |= flagPrincipal
 	}
+	var text [64]byte
 	ip, err := netip.ParseAddr(m.SourceIP)
 	switch {
-	case err != nil || ip.Zone() != "" || ip.String() != m.SourceIP:
+	case err != nil || ip.Zone() != "" || string(ip.AppendTo(text[:0])) != m.SourceIP:
 	case ip.Is4():
 		flags |= flagIP4
 	default:
@@ -128,47 +129,90 @@ func nibble(c byte) byte {
 
 // DecodeMessage reads a record that AppendRecord wrote. Payload refers to b.
 func DecodeMessage(b []byte) (*Message, error) {
+	m := new(Message)
+	if err := new(Decoder).Decode(m, b); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+// A Decoder reads records. It keeps the texts it has made, as the messages of
+// a log have the same ones over and over, so that a record costs no memory.
+// The zero Decoder is ready for use, by one goroutine at a time.
+type Decoder struct{ names, principals, addresses texts }
+
+// Decode sets m to what AppendRecord wrote as b. m.Payload refers to b.
+func (d *Decoder) Decode(m *Message, b []byte) error {
 	if len(b) < 4+16 || b[0] != recordVersion || b[1] > 0x7f || b[1]&flagQoS == 3 ||
 		b[1]&(flagIP4|flagIP16) == flagIP4|flagIP16 || int(b[3]) > len(protocols) {
-		return nil, fmt.Errorf("%w: header", ErrRecord)
+		return fmt.Errorf("%w: header", ErrRecord)
 	}
-	m := &Message{QoS: b[1] & flagQoS, Retain: b[1]&flagRetain != 0, Hops: b[2]}
+	*m = Message{QoS: b[1] & flagQoS, Retain: b[1]&flagRetain != 0, Hops: b[2]}
 	flags, protocol := b[1], b[3]
 	copy(m.Trace[:], b[4:])
 	r := reader{b: b[20:]}
 	m.Time = r.varint()
-	m.Topic = r.text()
-	m.Thing = r.text()
+	m.Topic = d.names.get(r.text(), verbatim)
+	m.Thing = d.names.get(r.text(), verbatim)
 	if m.ClientID = m.Thing; flags&flagSameName == 0 {
-		m.ClientID = r.text()
+		m.ClientID = d.names.get(r.text(), verbatim)
 	}
 	if flags&flagPrincipal != 0 {
-		m.Principal = hex.EncodeToString(r.bytes(32))
+		m.Principal = d.principals.get(r.bytes(32), hex.EncodeToString)
 	} else {
-		m.Principal = r.text()
+		m.Principal = d.names.get(r.text(), verbatim)
 	}
 	switch {
 	case flags&flagIP4 != 0:
-		if a := r.bytes(4); a != nil {
-			m.SourceIP = netip.AddrFrom4([4]byte(a)).String()
-		}
+		m.SourceIP = d.addresses.get(r.bytes(4), address)
 	case flags&flagIP16 != 0:
-		if a := r.bytes(16); a != nil {
-			m.SourceIP = netip.AddrFrom16([16]byte(a)).String()
-		}
+		m.SourceIP = d.addresses.get(r.bytes(16), address)
 	default:
-		m.SourceIP = r.text()
+		m.SourceIP = d.names.get(r.text(), verbatim)
 	}
 	if protocol == 0 {
-		m.Protocol = r.text()
+		m.Protocol = d.names.get(r.text(), verbatim)
 	} else {
 		m.Protocol = protocols[protocol-1]
 	}
 	if r.bad {
-		return nil, fmt.Errorf("%w: cut off", ErrRecord)
+		return fmt.Errorf("%w: cut off", ErrRecord)
 	}
 	m.Payload = r.b[:len(r.b):len(r.b)]
-	return m, nil
+	return nil
+}
+
+// texts holds the texts that a decoder made, by the bytes it made them of.
+type texts struct{ m map[string]string }
+
+const (
+	maxTexts = 1024 // of each kind
+	maxText  = 256  // bytes; longer ones are made each time
+)
+
+func (t *texts) get(b []byte, text func([]byte) string) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if s, ok := t.m[string(b)]; ok {
+		return s
+	}
+	s := text(b)
+	if len(b) > maxText {
+		return s
+	}
+	if t.m == nil || len(t.m) >= maxTexts {
+		t.m = make(map[string]string)
+	}
+	t.m[string(b)] = s
+	return s
+}
+
+func verbatim(b []byte) string { return string(b) }
+
+func address(b []byte) string {
+	a, _ := netip.AddrFromSlice(b)
+	return a.String()
 }
 
 // A reader takes fields off the front of b; bad says that one was missing.
@@ -197,12 +241,12 @@ func (r *reader) bytes(n uint64) []byte {
 	return p
 }
 
-func (r *reader) text() string {
+func (r *reader) text() []byte {
 	n, w := binary.Uvarint(r.b)
 	if w <= 0 {
 		r.bad, r.b = true, nil
-		return ""
+		return nil
 	}
 	r.b = r.b[w:]
-	return string(r.bytes(n))
+	return r.bytes(n)
 }

@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -38,6 +39,43 @@ func TestRecordRoundTrip(t *testing.T) {
 				t.Errorf("%d: %d of %d bytes were accepted", i, n, len(b)-5)
 			}
 		}
+	}
+}
+
+// One decoder reads one record after another, without memory for those whose
+// texts it knows, and without holding on to all that it has seen.
+func TestDecoderUsedAgain(t *testing.T) {
+	var d Decoder
+	var got Message
+	for round := range 3 {
+		for i, m := range messages() {
+			b := m.AppendRecord(nil)
+			if err := d.Decode(&got, b); err != nil {
+				t.Fatal(err)
+			}
+			if len(got.Payload) == 0 {
+				got.Payload = nil
+			}
+			if !reflect.DeepEqual(&got, m) {
+				t.Errorf("round %d, %d:\ngot  %+v\nwant %+v", round, i, got, m)
+			}
+			if err := d.Decode(&got, b[:10]); err == nil {
+				t.Error("half a record was accepted")
+			}
+		}
+	}
+	b := messages()[1].AppendRecord(nil)
+	if n := testing.AllocsPerRun(100, func() { _ = d.Decode(&got, b) }); n != 0 {
+		t.Errorf("%v allocations for a record like one before", n)
+	}
+	for i := range 10 * maxTexts {
+		m := Message{Topic: fmt.Sprint(i)}
+		if err := d.Decode(&got, m.AppendRecord(nil)); err != nil || got.Topic != m.Topic {
+			t.Fatal(got.Topic, err)
+		}
+	}
+	if n := len(d.names.m); n > maxTexts {
+		t.Errorf("%d texts are kept", n)
 	}
 }
 
