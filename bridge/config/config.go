@@ -163,6 +163,10 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 	return c, nil
 }
 
+// maxSocketPath is what fits with its zero byte into the 108 bytes of a Unix
+// socket's address (unix(7)).
+const maxSocketPath = 107
+
 // check returns all that is wrong with the values.
 func (c *Config) check() (errs []error) {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
@@ -185,6 +189,11 @@ func (c *Config) check() (errs []error) {
 	}
 	if c.Admin.Listen != "" && !address(c.Admin.Listen) {
 		bad("admin.listen: %q, want host:port, or empty for none", c.Admin.Listen)
+	}
+	if p := c.Admin.Socket; len(p) > maxSocketPath {
+		bad("admin.socket: %q, %d bytes, want at most %d: set a shorter one, or start in the folder and use a relative one", p, len(p), maxSocketPath)
+	} else if strings.HasPrefix(p, "@") {
+		bad("admin.socket: %q, want a path: sockets without a file are open to everybody", p)
 	}
 	if d := c.MQTT.ConnectTimeout; d < Duration(time.Second) || d > Duration(10*time.Minute) {
 		bad("mqtt.connect_timeout: %v, want 1s to 10m", d)

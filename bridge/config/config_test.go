@@ -105,6 +105,21 @@ level = "loud"
 	}
 }
 
+// A Unix socket's path has little room, and Go takes one that begins with @ for
+// a name without a file.
+func TestSocket(t *testing.T) {
+	for path, ok := range map[string]bool{"admin.sock": true, "/run/" + strings.Repeat("x", 102): true,
+		"/run/" + strings.Repeat("x", 103): false, "@tidemill": false} {
+		_, err := load(t, fmt.Sprintf("[admin]\nsocket = %q", path))
+		if (err == nil) != ok || err != nil && !strings.Contains(err.Error(), "admin.socket: ") {
+			t.Errorf("%q: %v", path, err)
+		}
+	}
+	if _, err := load(t, fmt.Sprintf("data_dir = %q", "/"+strings.Repeat("d", 100))); err == nil || !strings.Contains(err.Error(), "admin.socket: ") {
+		t.Errorf("long data directory: %v", err)
+	}
+}
+
 func TestAddresses(t *testing.T) {
 	for text, ok := range map[string]bool{":0": true, ":8883": true, "127.0.0.1:1": true, "[::1]:65535": true, "host:80": true,
 		"": false, ":": false, "8883": false, ":65536": false, ":-1": false, "::1:80": false, "host": false, ":mqtt": false} {

@@ -3,7 +3,6 @@ package server
 import (
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 
@@ -22,21 +21,22 @@ const maxAdminBody = 1 << 20
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
-		"GET /v1/info":                     s.getInfo,
-		"POST /v1/reload":                  s.postReload,
-		"GET /v1/streams":                  s.listStreams,
-		"POST /v1/streams":                 s.postStream,
-		"GET /v1/streams/records":          s.tailStream,
-		"GET /v1/delivery-streams":         s.listDeliveries,
-		"GET /v1/rules":                    s.listRules,
-		"GET /v1/things":                   s.listThings,
-		"POST /v1/things":                  s.postThing,
-		"GET /v1/certificates":             s.listCertificates,
-		"POST /v1/certificates/{id}":       s.postCertificate,
-		"GET /v1/policies":                 s.listPolicies,
-		"GET /v1/policies/{name}":          s.getPolicy,
-		"PUT /v1/policies/{name}":          s.putPolicy,
-		"POST /v1/policies/{name}/targets": s.attachPolicy,
+		"GET /v1/info":                                     s.getInfo,
+		"POST /v1/reload":                                  s.postReload,
+		"GET /v1/streams":                                  s.listStreams,
+		"POST /v1/streams":                                 s.postStream,
+		"GET /v1/streams/records":                          s.tailStream,
+		"GET /v1/delivery-streams":                         s.listDeliveries,
+		"GET /v1/rules":                                    s.listRules,
+		"GET /v1/things":                                   s.listThings,
+		"POST /v1/things":                                  s.postThing,
+		"GET /v1/certificates":                             s.listCertificates,
+		"POST /v1/certificates/{id}":                       s.postCertificate,
+		"GET /v1/policies":                                 s.listPolicies,
+		"GET /v1/policies/{name}":                          s.getPolicy,
+		"PUT /v1/policies/{name}":                          s.putPolicy,
+		"POST /v1/policies/{name}/targets":                 s.attachPolicy,
+		"DELETE /v1/policies/{name}/targets/{certificate}": s.detachPolicy,
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
@@ -59,7 +59,11 @@ func (s *Server) publicHandler() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if !s.store.Ready() {
-			http.Error(w, fmt.Sprintf("the log takes no data: %v", s.store.Err()), http.StatusServiceUnavailable)
+			why := "it does not run"
+			if err := s.store.Err(); err != nil {
+				why = err.Error()
+			}
+			http.Error(w, "the log takes no data: "+why, http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = io.WriteString(w, "ready\n")
@@ -73,10 +77,21 @@ func writeJSON(w http.ResponseWriter, v any) error {
 }
 
 func readJSON(r *http.Request, v any) error {
-	dec := json.NewDecoder(r.Body)
+	if err := decodeStrict(r.Body, v); err != nil {
+		return badRequest{err}
+	}
+	return nil
+}
+
+// decodeStrict reads one JSON value and nothing else, of members known to v.
+func decodeStrict(r io.Reader, v any) error {
+	dec := json.NewDecoder(r)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(v); err != nil {
-		return badRequest{err}
+		return err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return errors.New("want one JSON value and no more")
 	}
 	return nil
 }
@@ -84,9 +99,13 @@ func readJSON(r *http.Request, v any) error {
 // badRequest marks errors of the caller.
 type badRequest struct{ error }
 
+func (b badRequest) Unwrap() error { return b.error }
+
 func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	code := http.StatusInternalServerError
 	switch {
+	case errors.As(err, new(*http.MaxBytesError)):
+		code = http.StatusRequestEntityTooLarge
 	case errors.As(err, new(badRequest)), errors.Is(err, registry.ErrInvalid), errors.Is(err, authz.ErrMalformed):
 		code = http.StatusBadRequest
 	case errors.Is(err, registry.ErrNotFound), errors.Is(err, streams.ErrNotFound):
@@ -133,10 +152,7 @@ func (s *Server) postStream(_ http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
-	if err := s.createStream(in.Name, in.Shards, in.Retention); err != nil {
-		return badRequest{err}
-	}
-	return nil
+	return s.createStream(in.Name, in.Shards, in.Retention)
 }
 
 // DeliveryInfo describes one delivery stream.

@@ -74,23 +74,26 @@ func (s *Server) tailStream(w http.ResponseWriter, r *http.Request) error {
 	}
 	follow, _ := strconv.ParseBool(q.Get("follow"))
 	oldest := q.Get("from") == "oldest"
+	from := make([]uint64, info.Config.Shards)
+	for shard := range from {
+		first, next, err := s.store.Bounds(name, shard)
+		if err != nil {
+			return err
+		}
+		if from[shard] = next; oldest {
+			from[shard] = first
+		}
+	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	t := &tail{store: s.store, stream: name, follow: follow, w: w, rc: http.NewResponseController(w)}
-	if err := t.flush(); err != nil {
-		return err
+	if t.flush() != nil {
+		return nil // nobody is there any more
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	var wg sync.WaitGroup
 	errs := make(chan error, info.Config.Shards)
-	for shard := range info.Config.Shards {
-		first, next, err := s.store.Bounds(name, shard)
-		if err != nil {
-			return err
-		}
-		if !oldest {
-			first = next
-		}
+	for shard, first := range from {
 		wg.Go(func() {
 			if err := t.shard(ctx, shard, first); err != nil {
 				errs <- err

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strings"
 	"text/template"
 	"time"
 
@@ -110,22 +111,33 @@ key = "key.pem"
 
 // endpoint completes host:port where one of them is missing.
 func (s *Server) endpoint(given string) (string, error) {
+	var host, port string
 	if given != "" {
-		if _, _, err := net.SplitHostPort(given); err != nil {
+		var err error
+		if host, port, err = net.SplitHostPort(given); err != nil {
 			return "", fmt.Errorf("endpoint: %w", err)
 		}
-		return given, nil
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return "", err
+	if strings.ContainsFunc(host+port, func(r rune) bool { return r <= ' ' || r == '"' || r == '\\' || r >= 0x7f }) {
+		return "", fmt.Errorf("endpoint: %q is no host:port", given)
 	}
-	listen := s.cfg.MQTT.Listen
-	if s.mqtt != nil {
-		listen = s.mqtt.Addr().String()
+	if host == "" {
+		var err error
+		if host, err = os.Hostname(); err != nil {
+			return "", err
+		}
 	}
-	_, port, err := net.SplitHostPort(listen)
-	return net.JoinHostPort(host, port), err
+	if port == "" {
+		listen := s.cfg.MQTT.Listen
+		if s.mqtt != nil {
+			listen = s.mqtt.Addr().String()
+		}
+		var err error
+		if _, port, err = net.SplitHostPort(listen); err != nil {
+			return "", err
+		}
+	}
+	return net.JoinHostPort(host, port), nil
 }
 
 func (s *Server) listThings(w http.ResponseWriter, _ *http.Request) error {
@@ -248,4 +260,10 @@ func (s *Server) attachPolicy(_ http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return s.registry.Update(func(tx *registry.Tx) error { return tx.AttachPolicy(r.PathValue("name"), in.Certificate) })
+}
+
+func (s *Server) detachPolicy(_ http.ResponseWriter, r *http.Request) error {
+	return s.registry.Update(func(tx *registry.Tx) error {
+		return tx.DetachPolicy(r.PathValue("name"), r.PathValue("certificate"))
+	})
 }

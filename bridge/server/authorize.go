@@ -2,10 +2,10 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"github.com/tidemill/tidemill/bridge/config"
@@ -16,7 +16,7 @@ import (
 )
 
 // An authorizer judges MQTT connections by the registry: the certificate by
-// its fingerprint and state, then the policies attached to it. It implements
+// its fingerprint and state, then the policies in effect for it. It implements
 // gateway.Authorizer.
 type authorizer struct {
 	registry *registry.Registry
@@ -29,83 +29,106 @@ func (a *authorizer) Connect(_ context.Context, c *gateway.Connect) (gateway.Ses
 	if c.TLS == nil || len(c.TLS.PeerCertificates) == 0 {
 		return nil, fmt.Errorf("%w: no client certificate", gateway.ErrNotAuthorized)
 	}
-	s := &session{a: a, cert: c.TLS.PeerCertificates[0], connect: c}
-	s.id = pki.Fingerprint(s.cert.Raw)
-	j, err := s.judge()
+	cert := c.TLS.PeerCertificates[0]
+	s := &session{a: a, id: pki.Fingerprint(cert.Raw), clientID: c.ClientID}
+	s.known = authz.Context{
+		Account: a.cfg.Account, Region: a.cfg.Region, Certificate: authz.NewCertificate(s.id, cert),
+		SourceIP: hostOf(c.Remote), Persistent: !c.CleanSession,
+	}
+	if c.Will != nil {
+		s.known.Will = c.Will.Topic
+	}
+	j, err := s.read()
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
 		return nil, fmt.Errorf("%w: certificate %s is not registered", gateway.ErrNotAuthorized, s.id)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
-	case !j.active:
+	case j.policy == nil:
 		return nil, fmt.Errorf("%w: certificate %s is not active", gateway.ErrNotAuthorized, s.id)
-	case !j.policy.Allows(authz.Connect, c.ClientID):
+	case !s.mayStay():
 		return nil, fmt.Errorf("%w: no policy of certificate %s lets it connect as %q", gateway.ErrNotAuthorized, s.id, c.ClientID)
 	}
 	return s, nil
 }
 
-// A session is one connection's rights. They follow the registry while the
-// connection lives.
+// A session is one connection's rights. They follow the registry: once an
+// update has returned, every answer is by what it left.
 type session struct {
-	a       *authorizer
-	id      string // of the certificate
-	cert    *x509.Certificate
-	connect *gateway.Connect
+	a        *authorizer
+	id       string // of the certificate
+	clientID string
+	known    authz.Context // what the registry does not know
+
+	mu      sync.Mutex // one reads the registry at a time
 	current atomic.Pointer[judgement]
 }
 
-// A judgement is what the registry said at one time.
+// A judgement is what the registry said. It does not change.
 type judgement struct {
-	revision uint64 // of the registry
-	active   bool
+	who      *registry.Identity // nil: it could not be read
+	revision uint64             // of the registry, up to which this is known to hold
 	thing    string
-	policy   *authz.Evaluator
+	policy   *authz.Evaluator // nil: nothing is allowed
 }
 
-// judge returns the current judgement, read anew if the registry has changed.
-func (s *session) judge() (*judgement, error) {
-	if j := s.current.Load(); j != nil && j.revision == s.a.registry.Revision() {
-		return j, nil
-	}
-	who, err := s.a.registry.Identity(s.id, s.connect.ClientID)
-	if err != nil {
-		return nil, err
-	}
-	ctx := authz.Context{
-		Account: s.a.cfg.Account, Region: s.a.cfg.Region, Certificate: authz.NewCertificate(s.id, s.cert),
-		SourceIP: hostOf(s.connect.Remote), Persistent: !s.connect.CleanSession,
-	}
-	if w := s.connect.Will; w != nil {
-		ctx.Will = w.Topic
-	}
-	j := &judgement{revision: who.Revision, active: who.Certificate.Status == registry.Active, policy: who.Evaluator(ctx)}
-	if who.Thing != nil {
-		j.thing = who.Thing.Name
+// read makes the judgement anew. When the registry does not answer, the
+// judgement is to refuse all until the registry changes.
+func (s *session) read() (*judgement, error) {
+	j := &judgement{revision: s.a.registry.Revision()} // from before the read: what changes during it shows later
+	who, err := s.a.registry.Identity(s.id, s.clientID)
+	switch {
+	case errors.Is(err, registry.ErrNotFound):
+		j.who = &registry.Identity{Certificate: registry.Certificate{ID: s.id}, ClientID: s.clientID}
+	case err == nil:
+		j.who, j.revision = who, who.Revision
+		if who.Thing != nil {
+			j.thing = who.Thing.Name
+		}
+		if who.Certificate.Status == registry.Active {
+			j.policy = who.Evaluator(s.known)
+		}
 	}
 	s.current.Store(j)
-	return j, nil
+	return j, err
 }
 
-// may decides; what cannot be read is refused.
-func (s *session) may(action, resource string) bool {
-	j, err := s.judge()
-	if err != nil {
-		s.a.log.Warn("policy could not be read", "client", s.connect.ClientID, "err", err)
-		return false
+// judge returns the judgement that holds now. It reads the registry only after
+// changes that concern the session.
+func (s *session) judge() *judgement {
+	if j := s.current.Load(); j.revision == s.a.registry.Revision() {
+		return j
 	}
-	return j.active && j.policy.Allows(action, resource)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	j := s.current.Load()
+	if j.who != nil {
+		if revision, ok := s.a.registry.Unchanged(j.who, j.revision); ok {
+			same := *j
+			same.revision = revision
+			s.current.Store(&same)
+			return &same
+		}
+	}
+	j, err := s.read()
+	if err != nil && !errors.Is(err, registry.ErrNotFound) {
+		s.a.log.Error("registry cannot be read, client is refused", "client", s.clientID, "principal", s.id, "err", err)
+	}
+	return j
 }
+
+func (s *session) may(action, resource string) bool {
+	j := s.judge()
+	return j.policy != nil && j.policy.Allows(action, resource)
+}
+
+// mayStay says whether the client might still connect.
+func (s *session) mayStay() bool { return s.may(authz.Connect, s.clientID) }
 
 // Principal is the certificate's id.
 func (s *session) Principal() string { return s.id }
 
-func (s *session) Thing() string {
-	if j, err := s.judge(); err == nil {
-		return j.thing
-	}
-	return ""
-}
+func (s *session) Thing() string { return s.judge().thing }
 
 func (s *session) MayPublish(topic string, retain bool) bool {
 	return s.may(authz.Publish, topic) && (!retain || s.may(authz.RetainPublish, topic))
@@ -114,3 +137,31 @@ func (s *session) MayPublish(topic string, retain bool) bool {
 func (s *session) MaySubscribe(filter string) bool { return s.may(authz.Subscribe, filter) }
 
 func (s *session) MayReceive(topic string) bool { return s.may(authz.Receive, topic) }
+
+// registryChanged ends the connections that might not be made any more, such
+// as those of a revoked certificate. All other rights the sessions look up
+// when they are used. It is called within registry.Update, once for each
+// event; the first of an update finds the work of all.
+func (s *Server) registryChanged(registry.Event) {
+	revision := s.registry.Revision()
+	if revision == s.judged {
+		return
+	}
+	s.judged = revision
+	var sessions []*session
+	s.gateway.Each(func(c *gateway.Client) { sessions = append(sessions, c.Session().(*session)) })
+	stay := make(map[*session]bool, len(sessions))
+	for _, x := range sessions { // outside of the gateway's lock: it may take a while
+		stay[x] = x.mayStay()
+	}
+	// Called even if all may stay, since it makes the gateway ask again about
+	// connections that are just being set up.
+	n := s.gateway.Disconnect(func(c *gateway.Client) bool {
+		x := c.Session().(*session)
+		ok, known := stay[x]
+		return !ok && (known || !x.mayStay())
+	}, gateway.ReasonForbidden)
+	if n > 0 {
+		s.log.Info("clients may not be connected any more", "disconnected", n)
+	}
+}

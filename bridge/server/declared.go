@@ -2,7 +2,6 @@ package server
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -25,67 +24,91 @@ func (s *Server) Reload() (files int, err error) {
 	s.reloadMu.Lock()
 	defer s.reloadMu.Unlock()
 	var errs []error
-	apply := func(folder string, one func(doc []byte) error) {
+	apply := func(folder string, parse func(doc []byte) (declaration, error)) {
 		paths, err := filepath.Glob(filepath.Join(s.cfg.BridgeD.Dir, folder, "*.json"))
 		if err != nil {
 			errs = append(errs, err)
 		}
 		slices.Sort(paths)
+		from := map[string]string{}
 		for _, p := range paths {
-			doc, err := os.ReadFile(p)
-			if err == nil {
-				err = one(doc)
-			}
-			if err != nil {
+			if err := s.applyFile(p, parse, from); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", p, err))
 				continue
 			}
 			files++
 		}
 	}
-	apply("streams", s.declareStream)
-	apply("delivery-streams", func(doc []byte) error {
+	apply("streams", s.parseStream)
+	apply("delivery-streams", func(doc []byte) (declaration, error) {
 		c, err := firehose.Parse(doc)
 		if err != nil {
-			return err
+			return declaration{}, err
 		}
-		return s.firehose.Apply(c)
+		return declaration{c.Name, func() error { return s.firehose.Apply(c) }}, nil
 	})
 	all, err := rules.LoadDir(s.cfg.RulesDir(), catalog{s}, s.rules.Rules())
 	files += len(all)
 	return files, errors.Join(append(errs, err, s.rules.Set(all))...)
 }
 
+// A declaration is what a file asks for.
+type declaration struct {
+	name  string
+	apply func() error
+}
+
+// applyFile applies the declaration of a file. from has the file of each name
+// that was applied before: two files that take turns would be a mistake.
+func (s *Server) applyFile(path string, parse func(doc []byte) (declaration, error), from map[string]string) error {
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	d, err := parse(doc)
+	if err != nil {
+		return err
+	}
+	if other := from[d.name]; other != "" {
+		return fmt.Errorf("%s is in %s already", d.name, other)
+	}
+	from[d.name] = path
+	return d.apply()
+}
+
 // streamName is CreateStream's pattern; the bridge's own names begin with $.
 var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 
-// declareStream reads CreateStream's members and RetentionPeriodHours of
+// parseStream reads CreateStream's members and RetentionPeriodHours of
 // IncreaseStreamRetentionPeriod.
-func (s *Server) declareStream(doc []byte) error {
+func (s *Server) parseStream(doc []byte) (declaration, error) {
 	d := struct {
 		StreamName           string
 		ShardCount           int
 		RetentionPeriodHours int
 	}{ShardCount: 1, RetentionPeriodHours: 24}
-	dec := json.NewDecoder(bytes.NewReader(doc))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&d); err != nil {
-		return err
+	if err := decodeStrict(bytes.NewReader(doc), &d); err != nil {
+		return declaration{}, err
 	}
 	if d.RetentionPeriodHours < 24 || d.RetentionPeriodHours > 8760 {
-		return fmt.Errorf("RetentionPeriodHours: %d, want 24 to 8760", d.RetentionPeriodHours)
+		return declaration{}, fmt.Errorf("RetentionPeriodHours: %d, want 24 to 8760", d.RetentionPeriodHours)
 	}
-	return s.createStream(d.StreamName, d.ShardCount, time.Duration(d.RetentionPeriodHours)*time.Hour)
+	return declaration{d.StreamName, func() error {
+		return s.createStream(d.StreamName, d.ShardCount, time.Duration(d.RetentionPeriodHours)*time.Hour)
+	}}, nil
 }
 
 // createStream makes a user's stream; one that exists with as many shards gets
 // the retention.
 func (s *Server) createStream(name string, shards int, retention time.Duration) error {
 	if !streamName.MatchString(name) {
-		return fmt.Errorf("StreamName: %q, want 1 to 128 of a-z A-Z 0-9 _ . -", name)
+		return badRequest{fmt.Errorf("StreamName: %q, want 1 to 128 of a-z A-Z 0-9 _ . -", name)}
 	}
 	if shards < 1 || shards > streams.MaxShards {
-		return fmt.Errorf("ShardCount: %d, want 1 to %d", shards, streams.MaxShards)
+		return badRequest{fmt.Errorf("ShardCount: %d, want 1 to %d", shards, streams.MaxShards)}
+	}
+	if retention < 0 {
+		return badRequest{fmt.Errorf("retention: %v, want 0 for none, or more", retention)}
 	}
 	err := s.store.Create(name, streams.Config{Shards: shards, Retention: retention})
 	if !errors.Is(err, streams.ErrExists) {
@@ -96,7 +119,7 @@ func (s *Server) createStream(name string, shards int, retention time.Duration) 
 		return err
 	}
 	if have.Config.Shards != shards {
-		return fmt.Errorf("stream %s has %d shards; their number cannot be changed to %d yet", name, have.Config.Shards, shards)
+		return badRequest{fmt.Errorf("stream %s has %d shards; their number cannot be changed to %d yet", name, have.Config.Shards, shards)}
 	}
 	return s.store.Update(name, retention, 0)
 }

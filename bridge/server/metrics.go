@@ -2,6 +2,7 @@ package server
 
 import (
 	"net/http"
+	"strconv"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
@@ -39,6 +40,15 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	gauge("gateway_queue_bytes", "Bytes waiting to be sent to clients or acknowledged by them.", float64(g.QueueBytes))
 	gauge("gateway_unacknowledged_bytes", "Bytes of publishes that are not durable yet.", float64(g.UnackedBytes))
 	counter("gateway_accepted", "Connections accepted.", float64(g.Accepted))
+	counter("gateway_over_limit", "Connections closed since there were too many.", float64(g.OverLimit))
+	for code, n := range g.Refused {
+		why := "none" // no CONNACK was sent
+		if code != 255 {
+			why = strconv.Itoa(int(code))
+		}
+		counter("gateway_refused", "Connections that did not become clients, by CONNACK return code.", float64(n), "code", why)
+	}
+	gauge("gateway_sessions", "Sessions of clients, connected or away.", float64(g.Sessions))
 	counter("gateway_takeovers", "Connections replaced by a newer one of the same client.", float64(g.Takeovers))
 	for reason, n := range g.Disconnects {
 		counter("gateway_disconnects", "Clients that ended, by reason.", float64(n), "reason", reason)

@@ -1,0 +1,341 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+)
+
+// Whatever right ends, it ends with the update that ends it.
+func TestRightsEndAtOnce(t *testing.T) {
+	b := start(t, configure(t))
+	watcher := b.thing("watcher", all("", ""))
+	dev := b.thing("dev", all("", ""))
+	w, d := b.connect(watcher, "watcher"), b.connect(dev, "dev")
+	if code := w.subscribe("a/#"); code != 1 {
+		t.Fatalf("subscribe: %d", code)
+	}
+	d.publish("a/1", "one") // the answer to this one is not remembered
+	if got := w.next(); got != "a/1 one" {
+		t.Errorf("got %q", got)
+	}
+
+	b.must("PUT", "/v1/policies/of-watcher", all("iot:Receive", "topic/a/1"), nil)
+	d.publish("a/1", "two")
+	d.publish("a/2", "three")
+	if got := w.next(); got != "a/2 three" {
+		t.Errorf("got %q, want what may be received", got)
+	}
+	b.must("PUT", "/v1/policies/of-watcher", all("iot:Subscribe", "topicfilter/b"), nil)
+	if code := w.subscribe("b"); code != 0x80 {
+		t.Errorf("subscribe was granted: %d", code)
+	}
+	b.must("PUT", "/v1/policies/of-dev", all("iot:Publish", "topic/a/1"), nil)
+	d.publish("a/2", "four")
+	if got := w.next(); got != "a/2 four" {
+		t.Errorf("got %q", got)
+	}
+	_ = d.wait(d.Publish("a/1", 1, false, "five"))
+	d.ends()
+
+	d = b.connect(dev, "dev")
+	b.must("DELETE", "/v1/policies/of-dev/targets/"+dev.CertificateID, "", nil)
+	d.ends() // no policy lets it connect any more
+	if err := d.wait(b.dial(dev, "dev", true).Connect()); err == nil {
+		t.Error("connected without a policy")
+	}
+	if !w.IsConnected() {
+		t.Error("the other client has lost its connection")
+	}
+}
+
+func TestRevocation(t *testing.T) {
+	b := start(t, configure(t))
+	for _, end := range []struct {
+		name string
+		do   func(tx *registry.Tx, id string) error
+	}{
+		{"inactive", func(tx *registry.Tx, id string) error { return tx.SetCertificateStatus(id, registry.Inactive) }},
+		{"revoked", func(tx *registry.Tx, id string) error { return tx.SetCertificateStatus(id, registry.Revoked) }},
+		{"deleted", func(tx *registry.Tx, id string) error {
+			if err := tx.SetCertificateStatus(id, registry.Inactive); err != nil {
+				return err
+			}
+			return tx.DeleteCertificate(id, true)
+		}},
+		{"another's", func(tx *registry.Tx, id string) error { return tx.DetachThing("another-s", id) }},
+	} {
+		name := end.name
+		if name == "another's" {
+			name = "another-s" // the standard policy asks for the thing
+		}
+		id := b.thing(name, "")
+		d := b.connect(id, name)
+		d.publish("dt/"+name+"/x", "{}")
+		b.update(func(tx *registry.Tx) error { return end.do(tx, id.CertificateID) })
+		d.ends()
+		if err := d.wait(b.dial(id, name, true).Connect()); err == nil {
+			t.Errorf("%s: connected again", end.name)
+		}
+	}
+	stranger := b.thing("stranger", "")
+	other := elsewhere(t)
+	stranger.Certificate, stranger.Key = string(other.CertPEM), string(other.KeyPEM)
+	d := b.dial(stranger, "stranger", true)
+	if err := d.wait(d.Connect()); err == nil {
+		t.Error("a certificate that nobody registered may connect")
+	}
+}
+
+// A persistent session whose client is away receives nothing once its
+// certificate is revoked, and a client that is another thing's is refused.
+func TestAwayAndRevoked(t *testing.T) {
+	b := start(t, configure(t))
+	away, dev := b.thing("away", all("", "")), b.thing("dev", all("", ""))
+	a := b.dial(away, "away", false)
+	a.ok(a.Connect())
+	a.subscribe("a")
+	a.Disconnect(0)
+	b.eventually("it is away", func() bool { return b.gateway.Stats().Clients == 0 })
+	d := b.connect(dev, "dev")
+	d.publish("a", "kept")
+	if n := b.gateway.Stats().QueueBytes; n == 0 {
+		t.Error("nothing is kept for who is away")
+	}
+	kept := b.gateway.Stats().QueueBytes
+	b.must("POST", "/v1/certificates/"+away.CertificateID, `{"status":"REVOKED"}`, nil)
+	d.publish("a", "not kept")
+	if n := b.gateway.Stats().QueueBytes; n != kept {
+		t.Errorf("%d bytes are kept, were %d", n, kept)
+	}
+}
+
+// Things that are made do not cost other sessions a new look at their policies.
+func TestSessionsFollowOnlyWhatConcernsThem(t *testing.T) {
+	b := open(t, configure(t))
+	s := b.session(t, "dev")
+	before := s.judge()
+	b.update(func(tx *registry.Tx) error { return tx.CreateThing(registry.Thing{Name: "other"}) })
+	after := s.judge()
+	if after.policy != before.policy || after.revision != b.registry.Revision() {
+		t.Errorf("read anew: %+v, was %+v", after, before)
+	}
+	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Inactive) })
+	if s.judge().policy != nil {
+		t.Error("an inactive certificate has rights")
+	}
+	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Active) })
+	if s.judge().policy == nil || s.Thing() != "dev" {
+		t.Error("an active certificate has none")
+	}
+}
+
+// A registry that cannot be read allows nothing.
+func TestFailClosed(t *testing.T) {
+	b := open(t, configure(t))
+	s := b.session(t, "dev")
+	if !s.MayPublish("dt/dev/x", false) {
+		t.Fatal("may not publish")
+	}
+	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Active) }) // only the revision grows
+	if !s.MayPublish("dt/dev/x", false) {
+		t.Fatal("may not publish after nothing changed")
+	}
+	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Inactive) })
+	if err := b.registry.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s.MayPublish("dt/dev/x", false) || s.MayReceive("cmd/dev/x") || s.MaySubscribe("cmd/dev/x") || s.mayStay() {
+		t.Error("allowed without a registry")
+	}
+}
+
+// Rights are judged while they change, from several goroutines: no answer is
+// older than the update that returned before it was asked for.
+func TestRightsRace(t *testing.T) {
+	b := open(t, configure(t))
+	s := b.session(t, "dev")
+	set := func(status registry.Status) {
+		b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, status) })
+	}
+	for round := range 10 {
+		stop := make(chan struct{})
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+						s.MayReceive("cmd/dev/x")
+					}
+				}
+			})
+		}
+		for _, status := range []registry.Status{registry.Inactive, registry.Active} {
+			b.update(func(tx *registry.Tx) error {
+				return tx.CreateThing(registry.Thing{Name: fmt.Sprint("t-", round, "-", status)})
+			})
+			set(status)
+			if got := s.MayPublish("dt/dev/x", false); got != (status == registry.Active) {
+				t.Errorf("round %d, %s: may publish: %v", round, status, got)
+			}
+		}
+		close(stop)
+		wg.Wait()
+	}
+}
+
+// While clients connect, their certificates are deactivated: whoever is
+// connected in the end may be.
+func TestRevocationRacesConnect(t *testing.T) {
+	b := start(t, configure(t))
+	const n = 4
+	var ids [n]Identity
+	for i := range ids {
+		ids[i] = b.thing(fmt.Sprint("dev-", i), "")
+	}
+	for range 3 {
+		var wg sync.WaitGroup
+		var devices [n]*device
+		for i := range ids {
+			devices[i] = b.dial(ids[i], fmt.Sprint("dev-", i), true)
+			wg.Go(func() { devices[i].Connect().WaitTimeout(patience) })
+		}
+		b.update(func(tx *registry.Tx) error {
+			for i := range ids {
+				if err := tx.SetCertificateStatus(ids[i].CertificateID, registry.Inactive); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		wg.Wait()
+		b.eventually("nobody is connected", func() bool { return b.gateway.Stats().Clients == 0 })
+		b.update(func(tx *registry.Tx) error {
+			for i := range ids {
+				if err := tx.SetCertificateStatus(ids[i].CertificateID, registry.Active); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+}
+
+func TestReservedTopics(t *testing.T) {
+	b := start(t, configure(t))
+	id := b.thing("dev", all("", ""))
+	for topic, retain := range map[string]bool{
+		"$aws/events/presence/connected/dev": false, "$aws/certificates/create/json/accepted": false, "$SYS/x": false,
+		"$aws/things/dev/shadow/update": true, "$tidemill/other": false,
+	} {
+		d := b.connect(id, "dev")
+		_ = d.wait(d.Publish(topic, 1, retain, "{}"))
+		d.ends()
+	}
+	d := b.connect(id, "dev")
+	for filter, want := range map[string]byte{"$aws/events/#": 1, "$aws/rules/#": 0x80, "$SYS/#": 0x80, "$aws/things/dev/shadow/#": 1} {
+		if got := d.subscribe(filter); got != want {
+			t.Errorf("%s: %d, want %d", filter, got, want)
+		}
+	}
+	deep := "x"
+	for range maxSlashes {
+		deep += "/x"
+	}
+	if got := d.subscribe(deep); got != 1 {
+		t.Errorf("%d levels: %d", maxSlashes+1, got)
+	}
+	if got := d.subscribe(deep + "/x"); got != 0x80 {
+		t.Errorf("more levels: %d", got)
+	}
+}
+
+// session makes a thing with the standard policy and returns its rights,
+// without a connection.
+func (b *bridge) session(t testing.TB, name string) *session {
+	t.Helper()
+	issued, err := b.pki.Issue(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert := b.provision(t, name, issued.CertPEM)
+	a := &authorizer{registry: b.registry, cfg: b.cfg, log: b.Server.log}
+	s, err := a.Connect(context.Background(), &gateway.Connect{ClientID: name, CleanSession: true,
+		TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}, Remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.(*session)
+}
+
+// provision registers a certificate for a thing of that name.
+func (b *bridge) provision(t testing.TB, name string, text []byte) *x509.Certificate {
+	t.Helper()
+	err := b.registry.Update(func(tx *registry.Tx) error {
+		_, err := tx.Provision(registry.Provision{Thing: registry.Thing{Name: name}, Certificate: text,
+			Policy: authz.ThingPolicyName, Document: authz.ThingPolicy(b.cfg.Account, b.cfg.Region)})
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(text)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cert
+}
+
+// elsewhere issues a certificate by an authority of its own.
+func elsewhere(t *testing.T) *pki.Issued {
+	t.Helper()
+	p, err := pki.Open(t.TempDir(), pki.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	issued, err := p.Issue("stranger")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return issued
+}
+
+// BenchmarkJudge is what the next message of a session costs after a change
+// that does not concern it, and after one that does.
+func BenchmarkJudge(b *testing.B) {
+	br := open(b, configure(b))
+	s := br.session(b, "dev")
+	since := s.current.Load().revision
+	br.update(func(tx *registry.Tx) error { return tx.CreateThing(registry.Thing{Name: "other"}) })
+	b.Run("unrelated", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			j := *s.current.Load()
+			j.revision = since
+			s.current.Store(&j)
+			s.judge()
+		}
+	})
+	b.Run("concerned", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := s.read(); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
