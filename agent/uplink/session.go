@@ -335,7 +335,19 @@ func (s *session) publish(ctx context.Context, topic string, retain bool, payloa
 			return nil, ctx.Err()
 		}
 	}
-	return s.client.Publish(topic, 1, retain, payload), nil
+	tok := s.client.Publish(topic, 1, retain, payload)
+	select {
+	case <-tok.Done():
+		// Refused by the client, as after a hand-over that took too long. No
+		// later batch may go out in its place: the bridge would take this one
+		// for a copy when it came again.
+		if err := tok.Error(); err != nil {
+			s.link.fail(err)
+			return nil, s.link.why()
+		}
+	default:
+	}
+	return tok, nil
 }
 
 // publishWait is the Publish that a Peer gets.
