@@ -2,8 +2,6 @@ package rules
 
 import (
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -13,8 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/cenkalti/backoff/v4"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
@@ -144,159 +140,6 @@ func (e *Engine) Run(ctx context.Context) error {
 	return nil
 }
 
-// Bounds of one group of messages: those share one commit.
-const (
-	groupRecords = 2000
-	groupBytes   = 2 << 20
-)
-
-// lazyCommit is how often a position without outputs is made durable. To read
-// such messages again after a crash changes nothing.
-const lazyCommit = 5 * time.Second
-
-func (e *Engine) work(ctx context.Context, stream uint32, shard int) {
-	log := e.opts.Log.With("shard", shard)
-	w := worker{engine: e, shard: shard, posKey: []byte(fmt.Sprintf("rules/%d/%d", stream, shard)), log: log}
-	retry := backoff.NewExponentialBackOff(backoff.WithMaxInterval(30*time.Second), backoff.WithMaxElapsedTime(0))
-	for ctx.Err() == nil {
-		err := w.run(ctx, retry.Reset)
-		if ctx.Err() != nil {
-			return
-		}
-		wait := retry.NextBackOff()
-		log.Error("rule worker stopped, will retry", "err", err, "in", wait)
-		select {
-		case <-time.After(wait):
-		case <-ctx.Done():
-		}
-	}
-}
-
-// A worker reads one partition.
-type worker struct {
-	engine *Engine
-	shard  int
-	posKey []byte
-	log    *slog.Logger
-
-	fired []*Rule // scratch: rules of one message
-	doc   []byte  // scratch: where documents are built, one after the other
-	tally map[*Rule]Stats
-}
-
-// run reads and evaluates until something fails or ctx ends.
-func (w *worker) run(ctx context.Context, progress func()) error {
-	e := w.engine
-	raw, err := e.store.Get(w.posKey)
-	if err != nil {
-		return err
-	}
-	var pos uint64
-	if len(raw) == 8 {
-		pos = binary.BigEndian.Uint64(raw)
-	}
-	durable := time.Now()
-	b := e.store.NewBatch()
-	for {
-		if err := e.store.Wait(ctx, ingest.Stream, w.shard, pos); err != nil {
-			return err
-		}
-		recs, err := e.store.Read(ingest.Stream, w.shard, pos, groupRecords, groupBytes)
-		if err != nil {
-			return err
-		}
-		if len(recs) == 0 {
-			continue
-		}
-		b.Reset()
-		w.doc, w.tally = w.doc[:0], map[*Rule]Stats{}
-		rules := e.rules.Load()
-		for i := range recs {
-			w.message(b, rules, &recs[i])
-		}
-		next := recs[len(recs)-1].Offset + 1
-		if b.Len() > 0 || time.Since(durable) > lazyCommit {
-			b.Set(w.posKey, binary.BigEndian.AppendUint64(nil, next))
-			if err := e.store.Commit(ctx, b); err != nil {
-				return err
-			}
-			durable = time.Now()
-		}
-		for r, s := range w.tally { // counted when it took effect
-			r.count.matched.Add(s.Matched)
-			r.count.fired.Add(s.Fired)
-			r.count.errors.Add(s.Errors)
-			r.count.actions.Add(s.Actions)
-			r.count.actionErrors.Add(s.ActionErrors)
-		}
-		pos = next
-		progress()
-	}
-}
-
-// message evaluates every rule that one record of the log concerns.
-func (w *worker) message(b *streams.Batch, rules *table, rec *streams.Record) {
-	m, err := ingest.DecodeMessage(rec.Data)
-	if err != nil {
-		w.log.Error("message skipped", "offset", rec.Offset, "err", err)
-		return
-	}
-	w.fired = w.fired[:0]
-	if rest, ok := strings.CutPrefix(m.Topic, basicIngest); ok {
-		name, _, _ := strings.Cut(rest, "/")
-		if r := rules.byName[name]; r != nil && !r.Disabled {
-			w.fired = append(w.fired, r)
-		} else {
-			w.log.Warn("basic ingest names no enabled rule", "rule", name)
-		}
-	} else {
-		rules.byTopic.MatchRule(m.Topic, func(r *Rule) { w.fired = append(w.fired, r) })
-	}
-	if len(w.fired) == 0 {
-		return
-	}
-	im := iotsql.Message{
-		Topic: m.Topic, Payload: m.Payload, Time: m.Time, ClientID: m.ClientID, Principal: m.Principal,
-		SourceIP: m.SourceIP, TraceID: traceID(m.Trace), AccountID: w.engine.opts.Account, Protocol: m.Protocol,
-	}
-	for _, r := range w.fired {
-		s := w.tally[r]
-		s.Matched++
-		im.RuleName = r.Name
-		w.apply(b, r, &im, m.Hops, &s)
-		w.tally[r] = s
-	}
-}
-
-func (w *worker) apply(b *streams.Batch, r *Rule, im *iotsql.Message, hops uint8, s *Stats) {
-	in := action.Input{Rule: r.Name, Message: im, Hops: hops}
-	start := len(w.doc)
-	out, fired, err := r.statement.Eval(w.doc, im)
-	if err != nil {
-		s.Errors++
-		w.engine.fail(b, r, &in, []failure{{"", "", err.Error()}})
-		return
-	}
-	if !fired {
-		return
-	}
-	s.Fired++
-	w.doc = out
-	in.Doc = out[start:len(out):len(out)]
-	var failures []failure
-	for _, a := range r.actions {
-		if err := a.Stage(b, &in); err != nil {
-			s.ActionErrors++
-			failures = append(failures, failure{a.Kind(), a.Resource(), err.Error()})
-			continue
-		}
-		s.Actions++
-	}
-	if failures != nil {
-		w.engine.fail(b, r, &in, failures)
-	}
-}
-
 // A failure is one entry of the error action's document.
 type failure struct {
 	FailedAction   string `json:"failedAction"`
@@ -326,9 +169,4 @@ func (e *Engine) fail(b *streams.Batch, r *Rule, in *action.Input, failures []fa
 		r.count.actionErrors.Add(1)
 		e.opts.Log.Error("error action failed", "rule", r.Name, "action", r.onError.Kind(), "err", err)
 	}
-}
-
-func traceID(t [16]byte) string {
-	h := hex.EncodeToString(t[:])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
 }

@@ -28,6 +28,7 @@ type Rule struct {
 	statement *iotsql.Statement
 	actions   []action.Target
 	onError   action.Target // nil: none
+	tracing   bool          // the statement may ask for the trace id
 	count     *counters
 }
 
@@ -71,7 +72,8 @@ func Parse(name string, doc []byte, c action.Catalog) (*Rule, error) {
 	if err := dec.Decode(&p); err != nil {
 		return fail(err)
 	}
-	r := &Rule{Name: name, SQL: p.SQL, Disabled: p.RuleDisabled, count: &counters{}}
+	r := &Rule{Name: name, SQL: p.SQL, Disabled: p.RuleDisabled, count: &counters{},
+		tracing: strings.Contains(strings.ToLower(p.SQL), "traceid")}
 	var err error
 	if r.statement, err = iotsql.Compile(p.SQL, p.AwsIotSQLVersion); err != nil {
 		return fail(fmt.Errorf("sql: %w", err))

@@ -212,6 +212,142 @@ func TestOutputsOnceAcrossRestarts(t *testing.T) {
 	}
 }
 
+// lying says that streams exist which do not, so that commits fail.
+type lying struct{ *rig }
+
+func (lying) Shards(string) int { return 1 }
+
+// While a commit fails nothing behind it takes effect; afterwards all does,
+// once and in order, and is counted once.
+func TestFailedCommitHoldsBackWhatFollows(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	var all []*Rule
+	for name, doc := range map[string]string{
+		"all":   toOut("SELECT n FROM 'dt/#'"),
+		"ghost": strings.Replace(toOut("SELECT n FROM 'dt/#' WHERE n = 2500"), `"out"`, `"ghost"`, 1),
+	} {
+		rule, err := Parse(name, []byte(doc), lying{r})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, rule)
+	}
+	if err := r.e.Set(all); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.store.Run(ctx) }()
+	b := r.store.NewBatch()
+	var want []string
+	for n := range 7000 {
+		doc := fmt.Sprintf(`{"n":%d}`, n)
+		want = append(want, doc)
+		m := ingest.Message{Topic: "dt/a", Payload: []byte(doc), ClientID: "dev-1", Protocol: "mqtt"}
+		b.Append(ingest.Stream, 0, streams.Record{Key: "dev-1", Data: m.AppendRecord(nil)})
+	}
+	if err := r.store.Commit(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	engineCtx, stopEngine := context.WithCancel(ctx)
+	engineEnded := make(chan error, 1)
+	go func() { engineEnded <- r.e.Run(engineCtx) }()
+	if got := r.records("out", groupRecords); len(got) != groupRecords {
+		t.Errorf("%d outputs before the failure, want %d", len(got), groupRecords)
+	}
+	time.Sleep(50 * time.Millisecond)
+	if got := r.records("out", 0); len(got) != groupRecords {
+		t.Errorf("%d outputs behind a failed commit", len(got)-groupRecords)
+	}
+	if err := r.store.Create("ghost", streams.Config{Shards: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if got := r.records("out", len(want)); !slices.Equal(got, want) {
+		t.Errorf("%d outputs, want %d in order", len(got), len(want))
+	}
+	stopEngine()
+	<-engineEnded
+	if s := r.e.Stats()["all"]; s.Matched != 7000 || s.Actions != 7000 {
+		t.Errorf("%+v", s)
+	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := r.store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// A group that makes much ends early; nothing is lost by that.
+func TestLargeOutputsAreSplit(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	docs := map[string]string{}
+	for i := range 8 {
+		docs[fmt.Sprint("r", i)] = toOut("SELECT n, pad FROM 'dt/#'")
+	}
+	r.rules(docs)
+	r.run()
+	defer r.stop()
+	b := r.store.NewBatch()
+	const messages = 40
+	for n := range messages {
+		m := ingest.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d,"pad":"%040000d"}`, n, n), ClientID: "dev-1"}
+		b.Append(ingest.Stream, 0, streams.Record{Key: "dev-1", Data: m.AppendRecord(nil)})
+	}
+	if err := r.store.Commit(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	got := r.records("out", messages*len(docs))
+	if len(got) != messages*len(docs) {
+		t.Fatalf("%d outputs, want %d", len(got), messages*len(docs))
+	}
+	for i, doc := range got {
+		if want := fmt.Sprintf(`{"n":%d,`, i/len(docs)); !strings.HasPrefix(doc, want) {
+			t.Fatalf("output %d begins %.20s, want %s", i, doc, want)
+		}
+	}
+}
+
+// A message that no rule wants costs no memory.
+func TestNoMemoryForWhatDoesNotMatch(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	defer r.store.Close()
+	r.rules(map[string]string{
+		"hot":   toOut("SELECT temp, hum, topic() AS t FROM 'dt/#' WHERE temp > 1000"),
+		"other": toOut("SELECT * FROM 'other/+'"),
+	})
+	w := worker{engine: r.e, log: r.e.opts.Log}
+	g := group{batch: r.store.NewBatch(), tally: map[*Rule]Stats{}}
+	var recs []streams.Record
+	for i := range 100 {
+		m := ingest.Message{Topic: fmt.Sprint("dt/", i), Payload: []byte(`{"temp":31,"hum":48.5}`), QoS: 1, ClientID: fmt.Sprint("dev-", i),
+			Principal: strings.Repeat("0a", 32), SourceIP: "10.0.0.9", Protocol: "mqtt", Time: 1700000000000, Trace: [16]byte{1}}
+		recs = append(recs, streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)})
+	}
+	if n := testing.AllocsPerRun(20, func() { w.evaluate(&g, recs) }); n >= float64(len(recs)) { // some, where sync.Pool is made to lose things
+		t.Errorf("%v allocations for %d messages", n, len(recs))
+	}
+	if s := g.tally[r.e.rules.Load().byName["hot"]]; s.Matched == 0 || s.Fired != 0 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestTraceID(t *testing.T) {
+	id := traceID([16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255})
+	if id != "00010203-0405-0607-0809-0a0b0c0d0eff" {
+		t.Error(id)
+	}
+	r := newRig(t, vfs.NewMem())
+	r.run()
+	defer r.stop()
+	r.rules(map[string]string{"trace": toOut("SELECT TraceId() AS id FROM 'dt/#'")})
+	r.publish("dt/a", `{}`)
+	if got := r.records("out", 1); len(got) != 1 || len(got[0]) != len(`{"id":""}`)+36 {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
 	defer r.store.Close()

@@ -1,0 +1,109 @@
+package rules
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// BenchmarkWorker is the rate at which one worker reads its partition of the
+// log, evaluates a rule that looks at two fields of 200 bytes of JSON, and
+// commits what it made: for no message but the last, or for every second one.
+//
+//	go test ./bridge/speed/rules -run '^$' -bench Worker -benchtime 5x
+func BenchmarkWorker(b *testing.B) {
+	const messages = 100_000
+	for _, c := range []struct {
+		name   string
+		above  float64
+		expect int
+	}{{"none", 1000, 1}, {"half", 30, messages / 2}} {
+		for _, disk := range []bool{false, true} {
+			name := "memory/"
+			if disk {
+				name = "disk/"
+			}
+			b.Run(name+c.name, func(b *testing.B) {
+				dir, fs := "log", vfs.FS(vfs.NewMem())
+				if disk {
+					dir, fs = b.TempDir(), vfs.Default
+				}
+				benchmarkWorker(b, dir, fs, messages, c.expect,
+					fmt.Sprintf("SELECT temp, hum, topic() AS t FROM 'load/#' WHERE temp > %v", c.above))
+			})
+		}
+	}
+}
+
+func benchmarkWorker(b *testing.B, dir string, fs vfs.FS, messages, expect int, sql string) {
+	must := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	store, err := streams.Open(dir, streams.Options{FS: fs})
+	must(err)
+	for _, name := range []string{ingest.Stream, "out"} {
+		must(store.Create(name, streams.Config{Shards: 1}))
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- store.Run(ctx) }()
+	defer func() {
+		stop()
+		must(<-ended)
+		must(store.Close())
+	}()
+
+	batch := store.NewBatch()
+	for i := range messages {
+		temp := 29 + i%2*2
+		if i == messages-1 {
+			temp = 2000
+		}
+		m := ingest.Message{
+			Topic: fmt.Sprint("load/", i%50), QoS: 1, ClientID: fmt.Sprint("load-", i%50), Protocol: "mqtt", SourceIP: "192.168.1.77",
+			Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000, Trace: [16]byte{1},
+			Payload: fmt.Appendf(nil, `{"ts":1700000000000,"temp":%d,"hum":48.25,"pad":"%0146d"}`, temp, i),
+		}
+		batch.Append(ingest.Stream, 0, streams.Record{Time: m.Time, Key: m.ClientID, Data: m.AppendRecord(nil)})
+		if batch.Len() == 500 || i == messages-1 {
+			must(store.Commit(ctx, batch))
+			batch.Reset()
+		}
+	}
+
+	rig := &rig{store: store}
+	rule, err := Parse("hot", []byte(toOut(sql)), rig)
+	must(err)
+	info, err := store.Describe(ingest.Stream)
+	must(err)
+	var made uint64
+	b.ReportAllocs()
+	for b.Loop() {
+		e := New(store, Options{Account: "000000000000", Outbox: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler)})
+		must(e.Set([]*Rule{rule}))
+		batch.Reset()
+		batch.Unset(fmt.Appendf(nil, "rules/%d/0", info.ID))
+		must(store.Commit(ctx, batch))
+		run, end := context.WithCancel(ctx)
+		done := make(chan error, 1)
+		go func() { done <- e.Run(run) }()
+		made += uint64(expect)
+		must(store.Wait(ctx, "out", 0, made-1))
+		end()
+		must(<-done)
+		if _, next, err := store.Bounds("out", 0); err != nil || next != made {
+			b.Fatalf("out has %d records, want %d; %v", next, made, err)
+		}
+	}
+	b.ReportMetric(float64(messages)*float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
+	b.ReportMetric(0, "ns/op")
+}
