@@ -53,6 +53,9 @@ func TestCommandLine(t *testing.T) {
 	}{
 		{"nothing", nil, 2, "", "Usage:"},
 		{"help", []string{"--help"}, 0, "Examples:", ""},
+		{"help of a command", []string{"help", "run"}, 0, "--log-level debug", ""},
+		{"help of nothing", []string{"help", "start"}, 2, "", `unknown command "start"`},
+		{"version of what", []string{"--version", "x"}, 2, "", `unexpected argument "x"`},
 		{"unknown command", []string{"start"}, 2, "", `unknown command "start"`},
 		{"unknown flag", []string{"run", "--fast"}, 2, "", "flag provided but not defined: -fast"},
 		{"extra word", []string{"run", "now"}, 2, "", `unexpected argument "now"`},

@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
+	"sync"
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/server"
@@ -30,11 +33,13 @@ func (c *call) loadConfig() (*config.Config, error) {
 // when none does, the directory itself.
 type admin struct {
 	client *http.Client
-	live   bool // a bridge runs
+	live   bool   // a bridge runs
+	data   string // its data directory
 	close  func() error
 }
 
-// admin connects to the bridge of this call.
+// admin connects to the bridge of this call. A data directory is not made: a
+// slip in -data would make a second bridge with a CA of its own.
 func (c *call) admin(ctx context.Context) (*admin, error) {
 	cfg, err := c.loadConfig()
 	if err != nil {
@@ -44,25 +49,77 @@ func (c *call) admin(ctx context.Context) (*admin, error) {
 		var d net.Dialer
 		return d.DialContext(ctx, "unix", cfg.Admin.Socket)
 	}
-	if conn, err := dial(ctx, "", ""); err == nil {
+	conn, err := dial(ctx, "", "")
+	switch {
+	case err == nil:
 		conn.Close()
 		t := &http.Transport{DialContext: dial}
-		return &admin{&http.Client{Transport: t}, true, func() error { t.CloseIdleConnections(); return nil }}, nil
+		return &admin{&http.Client{Transport: t}, true, cfg.DataDir, func() error { t.CloseIdleConnections(); return nil }}, nil
+	case errors.Is(err, fs.ErrPermission), ctx.Err() != nil:
+		return nil, fmt.Errorf("admin.socket: %w", err)
+	}
+	if _, err := os.Stat(filepath.Join(cfg.DataDir, "registry.db")); err != nil {
+		return nil, fmt.Errorf("data_dir: no bridge runs at %s, and it is no bridge's data directory (%w); serve makes one, -config or -data names another",
+			cfg.DataDir, err)
 	}
 	s, err := server.New(cfg, slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), version)
 	if err != nil {
 		return nil, err
 	}
-	return &admin{&http.Client{Transport: direct{s.Handler()}}, false, s.Close}, nil
+	in := serveInside(s.Handler())
+	return &admin{&http.Client{Transport: in.transport}, false, cfg.DataDir, func() error { return errors.Join(in.stop(), s.Close()) }}, nil
 }
 
-// direct answers requests by calling a handler.
-type direct struct{ h http.Handler }
+// An inside is an HTTP server and its client in one process. What is answered
+// is streamed through a pipe: a stream that is printed may be larger than
+// memory.
+type inside struct {
+	transport *http.Transport
+	server    *http.Server
+	conns     chan net.Conn
+	closed    chan struct{}
+	close     func()
+	served    chan error
+}
 
-func (d direct) RoundTrip(r *http.Request) (*http.Response, error) {
-	w := httptest.NewRecorder()
-	d.h.ServeHTTP(w, r)
-	return w.Result(), nil
+func serveInside(h http.Handler) *inside {
+	in := &inside{server: &http.Server{Handler: h}, conns: make(chan net.Conn), closed: make(chan struct{}), served: make(chan error, 1)}
+	in.close = sync.OnceFunc(func() { close(in.closed) })
+	in.transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		here, there := net.Pipe()
+		select {
+		case in.conns <- there:
+			return here, nil
+		case <-in.closed:
+			return nil, net.ErrClosed
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}}
+	go func() { in.served <- in.server.Serve(in) }()
+	return in
+}
+
+// Accept, Close and Addr make it the server's listener.
+func (in *inside) Accept() (net.Conn, error) {
+	select {
+	case c := <-in.conns:
+		return c, nil
+	case <-in.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (in *inside) Close() error { in.close(); return nil }
+
+func (in *inside) Addr() net.Addr { return &net.UnixAddr{Name: "inside", Net: "unix"} }
+
+// stop returns when no request is under way any more.
+func (in *inside) stop() error {
+	in.transport.CloseIdleConnections()
+	err := in.server.Shutdown(context.Background())
+	<-in.served
+	return err
 }
 
 // do sends in as JSON, if it is not nil, and decodes the answer into out, or

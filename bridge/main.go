@@ -29,10 +29,7 @@ func main() {
 		os.Exit(130)
 	}()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return
-		}
-		fmt.Fprintln(os.Stderr, "tidemill-bridge:", err)
+		fmt.Fprintln(os.Stderr, "tidemill-bridge:", strings.ReplaceAll(err.Error(), "\n", "\n  "))
 		if errors.As(err, new(usageError)) {
 			os.Exit(2)
 		}
@@ -51,12 +48,14 @@ type command struct {
 	args    string // after the flags, for the usage line
 	summary string
 	example string
+	alone   bool // touches no bridge, so it takes no -config and -data
 	run     func(ctx context.Context, c *call) error
 }
 
 // A call is one run of a command.
 type call struct {
 	flags          *flag.FlagSet
+	want           string // the arguments, as the usage line names them
 	args           []string
 	stdout, stderr io.Writer
 	config         string // -config
@@ -66,15 +65,29 @@ type call struct {
 var commands = []command{serveCommand, configSample, thingCreate, thingList, certList, certStatus, policyShow, policyPut, policyAttach,
 	ruleTest, ruleList, streamCreate, streamList, streamTail, reloadCommand, versionCommand}
 
-var versionCommand = command{name: "version", summary: "print the version", example: "tidemill-bridge version",
+var versionCommand = command{name: "version", summary: "print the version", example: "tidemill-bridge version", alone: true,
 	run: func(_ context.Context, c *call) error {
+		if err := c.parse(0, 0); err != nil {
+			return err
+		}
 		_, err := fmt.Fprintln(c.stdout, "tidemill-bridge", version)
 		return err
 	}}
 
+// run is the program. A usageError means that args make no sense; whatever
+// fails is in the error and not yet printed.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
-		return usage(stdout)
+	if len(args) == 0 {
+		return usagef("a command is missing; tidemill-bridge help lists them")
+	}
+	switch args[0] {
+	case "help", "-h", "-help", "--help":
+		if len(args) == 1 {
+			return usage(stdout)
+		}
+		args = append(args[1:len(args):len(args)], "-h")
+	case "-version", "--version":
+		args = append([]string{"version"}, args[1:]...)
 	}
 	for i := range commands {
 		cmd := &commands[i]
@@ -82,17 +95,18 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if len(args) < len(words) || strings.Join(args[:len(words)], " ") != cmd.name {
 			continue
 		}
-		c := &call{flags: flag.NewFlagSet(cmd.name, flag.ContinueOnError), stdout: stdout, stderr: stderr}
-		c.flags.SetOutput(stderr)
-		c.flags.StringVar(&c.config, "config", "", "configuration `file` (TOML); without one the defaults hold")
-		c.flags.StringVar(&c.data, "data", "", "data `directory`; overrides data_dir")
-		c.flags.Usage = func() {
-			fmt.Fprintf(stderr, "tidemill-bridge %s: %s\n\nusage: tidemill-bridge %s [flags] %s\n\n", cmd.name, cmd.summary, cmd.name, cmd.args)
-			c.flags.PrintDefaults()
-			fmt.Fprintf(stderr, "\nexample:\n  %s\n", strings.ReplaceAll(cmd.example, "\n", "\n  "))
+		c := &call{flags: flag.NewFlagSet(cmd.name, flag.ContinueOnError), want: cmd.args, stdout: stdout, stderr: stderr}
+		c.flags.SetOutput(io.Discard) // errors are returned
+		if !cmd.alone {
+			c.flags.StringVar(&c.config, "config", "", "configuration `file` (TOML); without one the defaults hold")
+			c.flags.StringVar(&c.data, "data", "", "data `directory`; overrides data_dir")
 		}
 		c.args = args[len(words):]
-		return cmd.run(ctx, c)
+		err := cmd.run(ctx, c)
+		if errors.Is(err, flag.ErrHelp) {
+			return cmd.help(c.flags, stdout)
+		}
+		return err
 	}
 	var below []string
 	for _, cmd := range commands {
@@ -104,6 +118,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		return usagef("%s: want one of: %s", args[0], strings.Join(below, ", "))
 	}
 	return usagef("unknown command %q; tidemill-bridge help lists them", args[0])
+}
+
+func (cmd *command) help(flags *flag.FlagSet, w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "tidemill-bridge %s: %s\n\nusage: %s\n\n", cmd.name, cmd.summary,
+		strings.TrimSpace("tidemill-bridge "+cmd.name+" [flags] "+cmd.args))
+	flags.SetOutput(&b)
+	flags.PrintDefaults()
+	fmt.Fprintf(&b, "\nexample:\n  %s\n", strings.ReplaceAll(cmd.example, "\n", "\n  "))
+	_, err := io.WriteString(w, b.String())
+	return err
 }
 
 func usage(w io.Writer) error {
@@ -127,7 +152,7 @@ func (c *call) parse(least, most int) error {
 			if errors.Is(err, flag.ErrHelp) {
 				return err
 			}
-			return usageError{err}
+			return usagef("%s: %w; see -h", c.flags.Name(), err)
 		}
 		rest = c.flags.Args()
 		if len(rest) == 0 {
@@ -135,8 +160,11 @@ func (c *call) parse(least, most int) error {
 		}
 		plain, rest = append(plain, rest[0]), rest[1:]
 	}
-	if len(plain) < least || len(plain) > most {
-		return usagef("%s: %d arguments do not fit; see -h", c.flags.Name(), len(plain))
+	switch {
+	case len(plain) < least:
+		return usagef("%s: want %s; see -h", c.flags.Name(), c.want)
+	case len(plain) > most:
+		return usagef("%s: unexpected argument %q; see -h", c.flags.Name(), plain[most])
 	}
 	c.args = plain
 	return nil

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/url"
 
@@ -39,12 +40,15 @@ var policyPut = command{name: "policy put", args: "NAME", summary: "create a pol
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
+		if *doc == "" {
+			return usagef("policy put: -document is needed; see -h")
+		}
 		text, err := argument(*doc)
 		if err != nil {
 			return err
 		}
 		if !json.Valid(text) {
-			return usagef("policy put: -document is not JSON; see -h")
+			return errors.New("policy put: -document is not JSON")
 		}
 		return c.with(ctx, func(a *admin) error {
 			return a.do(ctx, "PUT", "/v1/policies/"+url.PathEscape(c.args[0]), nil, json.RawMessage(text), nil)

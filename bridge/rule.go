@@ -12,22 +12,26 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/server"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-var ruleTest = command{name: "rule test", summary: "evaluate a statement on one message, and say why it fires or not",
+var ruleTest = command{name: "rule test", alone: true, summary: "evaluate a statement on one message, and say why it fires or not",
 	example: `tidemill-bridge rule test -sql "SELECT temp FROM 'dt/#' WHERE temp > 30" -topic dt/pi-1/climate -payload '{"temp":31.5}'`,
 	run: func(_ context.Context, c *call) error {
 		sql := c.flags.String("sql", "", "the statement, or @FILE")
 		version := c.flags.String("sql-version", iotsql.Version2016, "awsIotSqlVersion")
-		topic := c.flags.String("topic", "", "topic the message is published on")
+		name := c.flags.String("topic", "", "topic the message is published on")
 		payload := c.flags.String("payload", "", "payload, @FILE, or - for standard input")
 		client := c.flags.String("client", "test", "client id of the publisher")
 		quiet := c.flags.Bool("quiet", false, "print the document only, no explanation")
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		if *sql == "" || *topic == "" {
+		if *sql == "" || *name == "" {
 			return usagef("rule test: -sql and -topic are needed; see -h")
+		}
+		if err := topic.ValidName(*name); err != nil {
+			return usagef("rule test: -topic: %w", err)
 		}
 		text, err := argument(*sql)
 		if err != nil {
@@ -41,11 +45,11 @@ var ruleTest = command{name: "rule test", summary: "evaluate a statement on one 
 		if err != nil {
 			return err
 		}
-		m := &iotsql.Message{Topic: *topic, Payload: body, ClientID: *client, Time: time.Now().UnixMilli(), RuleName: "test"}
+		m := &iotsql.Message{Topic: *name, Payload: body, ClientID: *client, Time: time.Now().UnixMilli(), RuleName: "test"}
 		if !*quiet {
 			fmt.Fprintln(c.stderr, strings.TrimRight(s.Explain(m).String(), "\n"))
 		}
-		if !s.Matches(*topic) {
+		if !s.Matches(*name) {
 			return errDoesNotFire
 		}
 		out, fired, err := s.Eval(nil, m)
@@ -79,6 +83,9 @@ var ruleList = command{name: "rule list", summary: "list the rules in force, wit
 			return err
 		}
 		return c.with(ctx, func(a *admin) error {
+			if !a.live {
+				return fmt.Errorf("no bridge runs over %s, so no rule is in force", a.data)
+			}
 			var rules []server.RuleInfo
 			if err := a.do(ctx, "GET", "/v1/rules", nil, nil, &rules); err != nil {
 				return err

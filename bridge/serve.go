@@ -20,6 +20,10 @@ func serve(ctx context.Context, c *call) error {
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
+	// Early: a reload that comes while the bridge starts must not end it.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
 	cfg, err := c.loadConfig()
 	if err != nil {
 		return err
@@ -37,9 +41,6 @@ func serve(ctx context.Context, c *call) error {
 	if err := s.Listen(ctx); err != nil {
 		return err
 	}
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
 	go func() {
 		for {
 			select {
@@ -71,11 +72,18 @@ var reloadCommand = command{name: "reload", summary: "apply the files of bridge.
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error { return a.do(ctx, "POST", "/v1/reload", nil, nil, nil) })
+		return c.with(ctx, func(a *admin) error {
+			var said struct{ Declarations int }
+			if err := a.do(ctx, "POST", "/v1/reload", nil, nil, &said); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(c.stdout, "%d declarations are in force\n", said.Declarations)
+			return err
+		})
 	}}
 
 var configSample = command{name: "config sample", summary: "print a commented configuration file",
-	example: "tidemill-bridge config sample > bridge.toml",
+	example: "tidemill-bridge config sample > bridge.toml", alone: true,
 	run: func(_ context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
 			return err

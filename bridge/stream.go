@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net/url"
 	"strconv"
 	"text/tabwriter"
@@ -70,8 +72,11 @@ var streamTail = command{name: "stream tail", args: "NAME", summary: "print the 
 				q.Set("follow", "false")
 			}
 			err := a.do(ctx, "GET", "/v1/streams/records", q, nil, c.stdout)
-			if ctx.Err() != nil {
-				err = nil // interrupted, as it is meant to be
+			switch {
+			case ctx.Err() != nil: // interrupted, as it is meant to be
+				return nil
+			case errors.Is(err, io.ErrUnexpectedEOF), err == nil && *follow && a.live:
+				return errors.New("the bridge has stopped")
 			}
 			return err
 		})

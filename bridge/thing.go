@@ -13,7 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/server"
 )
 
-var thingCreate = command{name: "thing create", args: "NAME", summary: "create a thing: key, certificate, CA and a ready agent configuration",
+var thingCreate = command{name: "thing create", args: "NAME", summary: "create a thing, or a further certificate for it: key, certificate, CA, agent configuration",
 	example: "tidemill-bridge thing create pi-1 -out ./pi-1 -endpoint bridge.example.org:8883\nscp -r pi-1 pi@pi-1:/etc/tidemill",
 	run: func(ctx context.Context, c *call) error {
 		out := c.flags.String("out", "", "`folder` to write to; it is made, and must hold no identity yet")
@@ -24,8 +24,11 @@ var thingCreate = command{name: "thing create", args: "NAME", summary: "create a
 		if *out == "" {
 			return usagef("thing create: -out is needed: the private key is shown to nobody else, and only once")
 		}
-		if _, err := os.Stat(filepath.Join(*out, "key.pem")); err == nil {
-			return fmt.Errorf("%s holds a key already; it is not overwritten", *out)
+		// Before a certificate is issued that nobody would have the key of.
+		for _, name := range identityFiles {
+			if _, err := os.Lstat(filepath.Join(*out, name)); err == nil {
+				return fmt.Errorf("%s is there already; it is not overwritten", filepath.Join(*out, name))
+			}
 		}
 		if err := os.MkdirAll(*out, 0o700); err != nil {
 			return err
@@ -36,10 +39,8 @@ var thingCreate = command{name: "thing create", args: "NAME", summary: "create a
 			if err := a.do(ctx, "POST", "/v1/things", nil, in, &id); err != nil {
 				return err
 			}
-			for name, text := range map[string]string{
-				"key.pem": id.Key, "cert.pem": id.Certificate, "ca.pem": id.CA, "agent.toml": id.AgentConfig,
-			} {
-				if err := writeNew(filepath.Join(*out, name), text); err != nil {
+			for i, text := range []string{id.Key, id.Certificate, id.CA, id.AgentConfig} {
+				if err := writeNew(filepath.Join(*out, identityFiles[i]), text); err != nil {
 					return err
 				}
 			}
@@ -48,6 +49,9 @@ var thingCreate = command{name: "thing create", args: "NAME", summary: "create a
 			return err
 		})
 	}}
+
+// identityFiles are what thing create writes.
+var identityFiles = [...]string{"key.pem", "cert.pem", "ca.pem", "agent.toml"}
 
 // writeNew writes a file that must not be there yet, for its owner only, and
 // syncs it: a key that is lost cannot be had again.
