@@ -15,14 +15,19 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"go.uber.org/goleak"
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/shadow/service"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -32,11 +37,29 @@ const patience = 20 * time.Second // for what must come; no test waits so long
 // A bridge is a whole one that runs in this process.
 type bridge struct {
 	*Server
-	t    testing.TB
-	log  *lines
-	http *http.Client // speaks to the admin socket
-	stop func() error // ends Run and returns its error
+	t       testing.TB
+	log     *lines
+	http    *http.Client // speaks to the admin socket
+	stop    func() error // ends Run and returns its error
+	stopped func() error // waits for the end of Run
+
+	sick    atomic.Bool  // every sync of the log fails
+	advance atomic.Int64 // ns that the shadows' clock is ahead
 }
+
+// disk is the machine's, which fails when sick is set.
+func (b *bridge) disk() vfs.FS {
+	return errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if b.sick.Load() && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo) {
+			return errSick
+		}
+		return nil
+	}))
+}
+
+var errSick = errors.New("the disk is sick")
+
+func (b *bridge) now() time.Time { return time.Now().Add(time.Duration(b.advance.Load())) }
 
 // lines keeps what is logged.
 type lines struct {
@@ -72,16 +95,17 @@ func configure(t testing.TB) *config.Config {
 	return cfg
 }
 
-// open makes a bridge that does not run yet.
-func open(t testing.TB, cfg *config.Config) *bridge {
+// idle makes a bridge that does not run yet.
+func idle(t testing.TB, cfg *config.Config) *bridge {
 	t.Helper()
 	b := &bridge{t: t, log: &lines{}}
+	log := slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if b.Server, err = New(cfg, slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug})), "test"); err != nil {
+	if b.Server, err = open(cfg, "test", streams.Options{Log: log, FS: b.disk()}, service.Options{Log: log, Now: b.now}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := b.Close(); err != nil {
+		if err := b.Close(); err != nil && !b.sick.Load() {
 			t.Error(err)
 		}
 	})
@@ -91,7 +115,7 @@ func open(t testing.TB, cfg *config.Config) *bridge {
 // start runs a bridge until the test ends.
 func start(t testing.TB, cfg *config.Config) *bridge {
 	t.Helper()
-	b := open(t, cfg)
+	b := idle(t, cfg)
 	if err := b.Listen(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -103,13 +127,14 @@ func start(t testing.TB, cfg *config.Config) *bridge {
 	ctx, cancel := context.WithCancel(context.Background())
 	ran := make(chan error, 1)
 	go func() { ran <- b.Run(ctx) }()
-	b.stop = sync.OnceValue(func() error {
+	b.stopped = sync.OnceValue(func() error { return <-ran })
+	b.stop = func() error {
 		tr.CloseIdleConnections()
 		cancel()
-		return <-ran
-	})
+		return b.stopped()
+	}
 	t.Cleanup(func() {
-		if err := b.stop(); err != nil && !t.Failed() && !errors.Is(err, errExpected) {
+		if err := b.stop(); err != nil && !b.sick.Load() {
 			t.Errorf("Run: %v", err)
 		}
 	})
@@ -125,8 +150,6 @@ func start(t testing.TB, cfg *config.Config) *bridge {
 	})
 	return b
 }
-
-var errExpected = errors.New("expected")
 
 func (b *bridge) eventually(what string, ok func() bool) {
 	b.t.Helper()

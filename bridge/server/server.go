@@ -61,8 +61,13 @@ type Server struct {
 
 // New opens, and at the first start makes, everything in the data directory.
 // It listens to nothing and starts nothing; the caller must Close it.
-func New(cfg *config.Config, log *slog.Logger, version string) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: log, version: version}
+func New(cfg *config.Config, log *slog.Logger, version string) (*Server, error) {
+	return open(cfg, version, streams.Options{Log: log}, service.Options{Log: log})
+}
+
+// open is New with the options of the parts that touch the disk and the clock.
+func open(cfg *config.Config, version string, so streams.Options, sh service.Options) (_ *Server, err error) {
+	s := &Server{cfg: cfg, log: so.Log, version: version}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -90,7 +95,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Server, err e
 	if err := private(at("log")); err != nil {
 		return nil, err
 	}
-	if s.store, err = streams.Open(at("log"), streams.Options{Log: log}); err != nil {
+	if s.store, err = streams.Open(at("log"), so); err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, s.store.Close)
@@ -102,11 +107,11 @@ func New(cfg *config.Config, log *slog.Logger, version string) (_ *Server, err e
 		return nil, err
 	}
 	s.closers = append(s.closers, s.shadows.Close)
-	return s, s.wire()
+	return s, s.wire(sh)
 }
 
 // wire makes the parts and ties them together.
-func (s *Server) wire() error {
+func (s *Server) wire(sh service.Options) error {
 	s.router = &router{}
 	s.firehose = firehose.New(s.store, s.objects, s.log)
 	s.outboxes = action.NewOutboxes(s.store, action.Options{
@@ -131,7 +136,7 @@ func (s *Server) wire() error {
 	if err != nil {
 		return err
 	}
-	s.shadow = service.New(s.shadows, s.router, service.Options{Log: s.log})
+	s.shadow = service.New(s.shadows, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
 	s.gateway = gateway.New(s.gatewayConfig(), &authorizer{registry: s.registry, cfg: s.cfg, log: s.log}, s.router)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
