@@ -1,6 +1,7 @@
 package rig
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -49,14 +50,25 @@ func (a *Agent) Configure(extra string) error {
 // SpoolFile is where the agent's spool is.
 func (a *Agent) SpoolFile() string { return filepath.Join(a.Dir, "data", "spool.db") }
 
-// Status asks the running agent.
+// Status asks the running agent and decodes what it says of itself.
 func (a *Agent) Status(ctx context.Context, out any) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, a.bin.Agent, "status", "-json", "-config", a.config())
-	text, err := cmd.Output()
+	text, err := a.Command(ctx, "status", "-json")
 	if err != nil {
-		return fmt.Errorf("status of %s: %w", a.Thing, err)
+		return err
 	}
 	return json.Unmarshal(text, out)
+}
+
+// Command runs `tidemill-agent ARGS` with this agent's configuration and
+// returns what it printed.
+func (a *Agent) Command(ctx context.Context, args ...string) ([]byte, error) {
+	var out, errs bytes.Buffer
+	cmd := exec.CommandContext(ctx, a.bin.Agent, append(args, "-config", a.config())...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("tidemill-agent %v of %s: %w\n%s", args, a.Thing, err, errs.Bytes())
+	}
+	return out.Bytes(), nil
 }
