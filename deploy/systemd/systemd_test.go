@@ -80,3 +80,20 @@ func TestAccountsExist(t *testing.T) {
 		}
 	}
 }
+
+// Whatever ends a program, systemd starts it again, without a limit; and both
+// read their configuration anew when asked to.
+func TestUnitsStayUp(t *testing.T) {
+	units, _ := filepath.Glob("*.service")
+	for _, unit := range units {
+		text, err := os.ReadFile(unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"Restart=always", "StartLimitIntervalSec=0", "ExecReload=/bin/kill -HUP $MAINPID"} {
+			if !strings.Contains(string(text), "\n"+line+"\n") {
+				t.Errorf("%s: no %s", unit, line)
+			}
+		}
+	}
+}
