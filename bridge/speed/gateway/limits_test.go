@@ -104,6 +104,35 @@ func TestPermissionCache(t *testing.T) {
 	})
 }
 
+// What was sent and not acknowledged is sent again only to who may receive it
+// then: another principal may have the client id, or the right be withdrawn.
+func TestResentByPolicy(t *testing.T) {
+	f := start(t, Config{PermissionCache: -1}, nil)
+	w := f.resume(t, "w", false)
+	w.subscribe("#", 1)
+	p := f.connect(t, "p")
+	for i, topic := range []string{"a", "secret", "b"} {
+		p.send(pub(topic, "x", 1, 1))
+		p.want(ackOf(packet.PUBACK, 1))
+		w.want(pub(topic, "x", 1, uint16(i+1)))
+	}
+	w.nc.Close()
+	eventually(t, "it is away", func() bool { return f.Stats().Clients == 1 })
+	f.policy.mu.Lock()
+	f.policy.deny["receive secret"] = true
+	f.policy.mu.Unlock()
+	w = f.resume(t, "w", true)
+	for _, again := range []*packet.Publish{pub("a", "x", 1, 1), pub("b", "x", 1, 3)} {
+		again.Dup = true
+		w.want(again)
+		w.send(ackOf(packet.PUBACK, again.ID))
+	}
+	w.ping()
+	if dropped, queued := f.Stats().DroppedPolicy, f.queued.Load(); dropped != 1 || queued != 0 {
+		t.Errorf("%d dropped, %d bytes queued", dropped, queued)
+	}
+}
+
 // BenchmarkDeliver measures matching and permission, with nobody connected.
 func BenchmarkDeliver(b *testing.B) {
 	for _, n := range []int{1, 100} {

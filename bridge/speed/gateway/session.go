@@ -187,12 +187,18 @@ func (s *session) acked(kind packet.Type, id uint16) bool {
 			return false
 		}
 	}
-	s.grow(-f.size())
-	*f = flight{}
-	s.free = append(s.free, id-1)
-	s.flying--
+	s.land(id - 1)
 	s.sendPending()
 	return true
+}
+
+// land ends flight i. s.mu is held.
+func (s *session) land(i uint16) {
+	f := &s.flights[i]
+	s.grow(-f.size())
+	*f = flight{}
+	s.free = append(s.free, i)
+	s.flying--
 }
 
 // sendPending sends what waits as far as the window lets it. s.mu is held and
@@ -222,8 +228,13 @@ func (s *session) attach(c *Client, present bool) {
 	c.appendPacket(&packet.Connack{SessionPresent: present, Code: packet.Accepted})
 	again := make([]uint16, 0, s.flying)
 	for i, f := range s.flights {
-		if f.m != nil {
+		switch {
+		case f.m == nil:
+		case f.released || c.session.MayReceive(f.m.Topic):
 			again = append(again, uint16(i))
+		default: // sent before, but perhaps to another principal, and not taken
+			s.land(uint16(i))
+			s.srv.count.droppedPolicy.Add(1)
 		}
 	}
 	slices.SortFunc(again, func(a, b uint16) int { return int(s.flights[a].seq) - int(s.flights[b].seq) })
