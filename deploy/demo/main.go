@@ -10,6 +10,8 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"os/signal"
@@ -82,56 +84,102 @@ address = 0x76
 
 func main() {
 	bin := flag.String("bin", "bin", "`folder` of the two programs")
-	dir := flag.String("dir", "demo-data", "`folder` for everything that the demonstration writes; emptied first")
+	dir := flag.String("dir", "demo-data", "`folder` for everything that the demonstration writes; what an earlier one left is removed")
 	seconds := flag.Int("seconds", 0, "end after so many `seconds`; 0: at Ctrl-C")
 	flag.Parse()
+	if flag.NArg() > 0 || *seconds < 0 {
+		fmt.Fprintln(os.Stderr, "demo: want no arguments, and -seconds not below 0")
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, *bin, *dir, time.Duration(*seconds)*time.Second, os.Stdout); err != nil {
+	context.AfterFunc(ctx, stop) // a second one ends it at once, and with it the programs
+	d := &demo{bin: *bin, dir: *dir, out: os.Stdout, every: 5 * time.Second}
+	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+		d.terminal, d.every = true, time.Second
+	}
+	if err := d.run(ctx, time.Duration(*seconds)*time.Second); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, bin, dir string, length time.Duration, out io.Writer) (err error) {
-	programs, err := absolute(bin)
+// run starts everything, shows it for length, or until ctx ends if that is 0,
+// and stops it.
+func (d *demo) run(ctx context.Context, length time.Duration) (err error) {
+	bin, err := filepath.Abs(d.bin)
 	if err != nil {
 		return err
 	}
-	if err := os.RemoveAll(dir); err != nil {
+	programs := rig.In(bin)
+	for _, p := range []string{programs.Bridge, programs.Agent} {
+		if _, err := os.Stat(p); err != nil {
+			return fmt.Errorf("%w; make build makes it", err)
+		}
+	}
+	if err := d.prepare(); err != nil {
 		return err
 	}
-	if dir, err = filepath.Abs(dir); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return err
-	}
+	fmt.Fprintf(d.out, "starting a bridge and three agents in %s; Ctrl-C ends\n", d.dir)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	d := &demo{dir: dir, out: out}
 	defer func() { err = errors.Join(err, d.stop()) }()
 	if err := d.start(ctx, programs); err != nil {
+		if ctx.Err() != nil {
+			return nil // interrupted
+		}
 		return err
 	}
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() { d.tail(ctx) })
-	d.watch(ctx, length)
+	if err := d.watch(ctx, length); err != nil {
+		return err
+	}
 	d.summary(context.WithoutCancel(ctx))
 	return nil
 }
 
-func absolute(bin string) (rig.Bin, error) {
-	bin, err := filepath.Abs(bin)
-	return rig.In(bin), err
+// prepare empties the folder of what an earlier demonstration left there, and
+// of nothing else.
+func (d *demo) prepare() (err error) {
+	if d.root, err = filepath.Abs(d.dir); err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(d.root)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if len(entries) > 0 {
+		if _, err := os.Stat(filepath.Join(d.root, marker)); err != nil {
+			return fmt.Errorf("%s holds something that no demonstration left (there is no %s); -dir names another folder", d.dir, marker)
+		}
+		if c, err := net.Dial("unix", filepath.Join(d.root, "bridge", "admin.sock")); err == nil {
+			c.Close()
+			return fmt.Errorf("a demonstration runs in %s; -dir names another folder", d.dir)
+		}
+		if err := os.RemoveAll(d.root); err != nil {
+			return err
+		}
+	}
+	if err := os.MkdirAll(d.root, 0o700); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(d.root, marker), nil, 0o600)
 }
+
+// marker is a file that says what its folder is.
+const marker = ".tidemill-demo"
 
 // A demo is what runs, and what was measured.
 type demo struct {
-	dir    string
-	out    io.Writer
+	bin, dir string // as given
+	root     string // dir, absolute
+	out      io.Writer
+	every    time.Duration // between two states
+	terminal bool          // out is one: each state replaces the last
+	lines    int           // of the last state on a terminal
+
 	bridge *rig.Bridge
 	agents []*rig.Agent
 	links  []*rig.Proxy
@@ -142,7 +190,7 @@ type demo struct {
 }
 
 func (d *demo) start(ctx context.Context, bin rig.Bin) error {
-	b, err := rig.NewBridge(bin, d.dir, "")
+	b, err := rig.NewBridge(bin, d.root, "")
 	if err != nil {
 		return err
 	}
@@ -170,7 +218,7 @@ func (d *demo) start(ctx context.Context, bin rig.Bin) error {
 			return err
 		}
 		go func() { _ = link.Run(ctx) }()
-		a, err := rig.NewAgent(ctx, b, t.name, d.dir, link.Addr(), t.config)
+		a, err := rig.NewAgent(ctx, b, t.name, d.root, link.Addr(), t.config)
 		if err != nil {
 			return err
 		}
@@ -237,41 +285,44 @@ func (d *demo) percentiles() (p50, p99 time.Duration) {
 	return all[len(all)/2], all[len(all)*99/100]
 }
 
-// watch shows the state every second on a terminal, every five elsewhere.
-func (d *demo) watch(ctx context.Context, length time.Duration) {
-	terminal := false
-	if f, ok := d.out.(*os.File); ok {
-		info, err := f.Stat()
-		terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	every := 5 * time.Second
-	if terminal {
-		every = time.Second
-	}
+// watch shows the state until length is over or ctx ends, or a program does.
+func (d *demo) watch(ctx context.Context, length time.Duration) error {
 	if length > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, length)
 		defer cancel()
 	}
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(d.every)
 	defer tick.Stop()
-	lines := 0
 	for {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return
+			return nil
 		}
-		text, err := d.state(ctx)
-		if err != nil {
-			continue
+		if ended, err := d.bridge.Exited(); ended {
+			return fmt.Errorf("the bridge ended: %v; see %s", err, d.bridge.Log)
 		}
-		if terminal && lines > 0 {
-			fmt.Fprintf(d.out, "\x1b[%dA\x1b[J", lines)
+		for _, a := range d.agents {
+			if ended, err := a.Exited(); ended {
+				return fmt.Errorf("the agent %s ended: %v; see %s", a.Thing, err, a.Log)
+			}
 		}
-		lines = strings.Count(text, "\n")
-		fmt.Fprint(d.out, text)
+		if text, err := d.state(ctx); err == nil {
+			d.show(text)
+		}
 	}
+}
+
+// show prints a state, on a terminal in place of the one before.
+func (d *demo) show(text string) {
+	if d.lines > 0 {
+		text = fmt.Sprintf("\x1b[%dA\r\x1b[J%s", d.lines, text)
+	}
+	if d.terminal {
+		d.lines = strings.Count(text, "\n")
+	}
+	_, _ = io.WriteString(d.out, text)
 }
 
 // state is the summary as text.
@@ -314,12 +365,13 @@ func (d *demo) summary(ctx context.Context) {
 	if err != nil {
 		text = err.Error() + "\n"
 	}
-	fmt.Fprintf(d.out, "\n%swhere to look\n", text)
-	bridge := "bin/tidemill-bridge"
+	d.show(text)
+	fmt.Fprintln(d.out, "where to look")
+	bridge, data := filepath.Join(d.bin, "tidemill-bridge"), filepath.Join(d.dir, "bridge")
 	for _, l := range [][2]string{
 		{"data and logs", d.dir},
-		{"objects", filepath.Join(d.bridge.Dir, "objects", "archive")},
-		{"streams", bridge + " stream tail alarms -from oldest -data " + d.bridge.Dir},
+		{"objects", filepath.Join(data, "objects", "archive")},
+		{"streams", bridge + " stream tail alarms -from oldest -data " + data},
 		{"a rule", bridge + ` rule test -sql "SELECT temperature FROM 'dt/#' WHERE temperature > 26" -topic dt/x/climate -payload '{"temperature":27.5}'`},
 	} {
 		fmt.Fprintf(d.out, "  %-14s %s\n", l[0], l[1])

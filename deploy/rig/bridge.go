@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -77,13 +78,26 @@ func (b *Bridge) Command(ctx context.Context, args ...string) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// Ready waits until the bridge says that it takes data.
+// lastLine is what a program said last, in most cases why it ended.
+func lastLine(log string) string {
+	text, err := os.ReadFile(log)
+	if err != nil {
+		return err.Error()
+	}
+	text = bytes.TrimSpace(text)
+	return string(text[bytes.LastIndexByte(text, '\n')+1:])
+}
+
+// Ready waits, for a minute at most, until the bridge says that it takes data
+// or has ended.
 func (b *Bridge) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
 	defer cancel()
-	return Until(ctx, "the bridge", func() (bool, error) {
-		if ended, err := b.Exited(); ended {
-			return false, fmt.Errorf("the bridge ended: %w; see %s", err, b.Log)
+	var ended error
+	err := Until(ctx, "the bridge", func() (bool, error) {
+		if gone, err := b.Exited(); gone {
+			ended = fmt.Errorf("the bridge ended: %v\n%s", err, lastLine(b.Log))
+			return true, nil
 		}
 		resp, err := http.Get("http://" + b.Admin + "/readyz")
 		if err != nil {
@@ -92,6 +106,7 @@ func (b *Bridge) Ready(ctx context.Context) error {
 		defer resp.Body.Close()
 		return resp.StatusCode == http.StatusOK, nil
 	})
+	return errors.Join(err, ended)
 }
 
 // Get asks the admin socket and decodes the answer into out.

@@ -64,8 +64,9 @@ func (p *Process) Start() error {
 	cmd := exec.Command(p.Path, p.Args...)
 	cmd.Env = append(os.Environ(), p.Env...)
 	cmd.Stdout, cmd.Stderr = out, out
-	// No child outlives a starter that was killed itself.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	// No child outlives a starter that was killed itself, and none hears the
+	// terminal's Ctrl-C: the starter stops them, in its order.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	started, done := make(chan error), make(chan struct{})
 	go func() {
 		// Pdeathsig is about the starting thread, so this one stays until the end.
@@ -157,7 +158,8 @@ func FreePort() (string, error) {
 	return l.Addr().String(), l.Close()
 }
 
-// Until polls cond every 50 ms until it returns true, an error, or ctx ends.
+// Until polls cond every 50 ms until it returns true or ctx ends; then the last
+// error of cond is part of its own.
 func Until(ctx context.Context, what string, cond func() (bool, error)) error {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
