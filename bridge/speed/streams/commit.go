@@ -108,10 +108,11 @@ func (s *Store) ended(err error) error {
 	return err
 }
 
-// commitLoop writes groups and hands them to finishLoop while they are being
-// synced. As it waits for finishLoop to have taken the last one, at most two
-// groups are under way, and the next gathers in the queue.
-func (s *Store) commitLoop(ctx context.Context, out chan<- *group) {
+// commitLoop writes a group, waits until it is synced and answers for it; the
+// next gathers in the queue meanwhile. To write the next one during the sync
+// gains nothing: it has to wait for a sync of its own, and misses those who
+// are about to be answered.
+func (s *Store) commitLoop(ctx context.Context) {
 	var seq uint64
 	for stopping := false; ; {
 		if !stopping {
@@ -138,41 +139,39 @@ func (s *Store) commitLoop(ctx context.Context, out chan<- *group) {
 		seq++
 		g.seq = seq
 		s.write(g)
-		out <- g
+		s.finish(g)
 	}
 }
 
-// finishLoop waits until a group is synced, shows its records to readers and
+// finish waits until a group is synced, shows its records to readers and
 // answers its writers.
-func (s *Store) finishLoop(in <-chan *group) {
-	for g := range in {
-		err := s.Err()
-		if g.db != nil && err == nil {
-			if e := g.db.SyncWait(); e != nil {
-				s.fail(e)
-				err = s.Err()
-			}
-			// After an error the batch may still be referred to by Pebble.
-			if err == nil {
-				err = g.db.Close()
-			}
+func (s *Store) finish(g *group) {
+	err := s.Err()
+	if g.db != nil && err == nil {
+		if e := g.db.SyncWait(); e != nil {
+			s.fail(e)
+			err = s.Err()
 		}
+		// After an error the batch may still be referred to by Pebble.
 		if err == nil {
-			for i := range g.touched {
-				g.touched[i].sh.advance(&g.touched[i])
-			}
-			s.count(g)
+			err = g.db.Close()
 		}
-		s.inflight.end(g.seq, g.keys, err != nil)
-		for _, p := range g.batches {
-			if p.err != nil {
-				p.answer(p.err)
-			} else {
-				p.answer(err)
-			}
-		}
-		s.queue.release(g.bytes)
 	}
+	if err == nil {
+		for i := range g.touched {
+			g.touched[i].sh.advance(&g.touched[i])
+		}
+		s.count(g)
+	}
+	s.inflight.end(g.seq, g.keys, err != nil)
+	for _, p := range g.batches {
+		if p.err != nil {
+			p.answer(p.err)
+		} else {
+			p.answer(err)
+		}
+	}
+	s.queue.release(g.bytes)
 }
 
 func (s *Store) count(g *group) {
@@ -196,7 +195,7 @@ func (s *Store) write(g *group) {
 		g.bytes += p.size
 	}
 	if s.Err() != nil {
-		return // finishLoop tells them
+		return // finish tells them
 	}
 	s.writes.Lock()
 	defer s.writes.Unlock()

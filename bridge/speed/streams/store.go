@@ -248,10 +248,8 @@ func (s *Store) Run(ctx context.Context) error {
 	s.running.Store(true)
 	defer s.running.Store(false)
 
-	groups := make(chan *group)
 	var wg sync.WaitGroup
-	wg.Go(func() { s.commitLoop(ctx, groups); close(groups) })
-	wg.Go(func() { s.finishLoop(groups) })
+	wg.Go(func() { s.commitLoop(ctx) })
 	wg.Go(func() { s.retainLoop(ctx) })
 	wg.Wait()
 	s.end()
