@@ -83,7 +83,8 @@ func newStream(info Info) *stream {
 	return st
 }
 
-// Open opens the store in dir, making it when absent. It starts nothing but
+// Open opens the store in dir, making it when absent. On a disk without room it
+// waits for room, saying so in the log. It starts nothing but
 // Pebble's own flushes: commits wait until Run runs, while Create, Delete,
 // Update and reads work.
 func Open(dir string, o Options) (*Store, error) {
@@ -155,13 +156,20 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	return po
 }
 
-// sayEvery bounds what is logged of Pebble's background work: on a full disk it
-// fails and is tried again thousands of times in a second.
-const sayEvery = 10 * time.Second
+// Bounds of what is logged of Pebble's background work, and of how often that
+// is repeated: on a full disk it fails and is tried again thousands of times in
+// a second.
+const (
+	sayEvery    = 10 * time.Second
+	repeatAfter = 20 * time.Millisecond
+)
 
 // background is told of Pebble's failed flushes and compactions, which it
 // repeats by itself. Commits go on as long as memory has room, and then wait.
 func (s *Store) background(err error) {
+	// Pebble tries again at once. It holds a lock of its own meanwhile, which
+	// only those need who wait for this work anyway, and now and then others.
+	time.Sleep(repeatAfter)
 	now := time.Now().UnixNano()
 	if last := s.said.Load(); now-last >= int64(sayEvery) && s.said.CompareAndSwap(last, now) {
 		s.log.Error("the log cannot tidy up its disk, will retry", "err", err)

@@ -14,8 +14,7 @@
 //   - A failed sync is fatal: what the disk then holds is unknown, and asking
 //     again may falsely succeed. Every later commit fails with the same error,
 //     Ready is false, Run returns it, and the program has to start again. A
-//     disk without room is such a failure, and Open on it is one too: whoever
-//     restarts the program has it back once there is room.
+//     disk without room is such a failure; Open then waits until there is some.
 //   - Retention works on whole blocks, a block being what one group commit
 //     wrote to one shard.
 package streams

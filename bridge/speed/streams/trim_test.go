@@ -86,8 +86,10 @@ func TestWaitBeforeTrimmed(t *testing.T) {
 // thousands of times in a second, and commits go on when there is room again.
 func TestFullDiskInTheBackground(t *testing.T) {
 	var full atomic.Bool
+	var tries atomic.Int64
 	fs := errorfs.Wrap(vfs.NewMem(), errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if full.Load() && op.Kind == errorfs.OpCreate && strings.HasSuffix(op.Path, ".sst") {
+			tries.Add(1)
 			return syscall.ENOSPC
 		}
 		return nil
@@ -119,6 +121,9 @@ func TestFullDiskInTheBackground(t *testing.T) {
 	}
 	if n := lines.Load(); n != 1 {
 		t.Errorf("%d lines in the log, want 1", n)
+	}
+	if n := tries.Load(); n > 100 { // in 0.3 s; without a pause thousands
+		t.Errorf("%d tries", n)
 	}
 }
 
