@@ -152,7 +152,7 @@ func (d *demo) prepare() (err error) {
 	}
 	if len(entries) > 0 {
 		if _, err := os.Stat(filepath.Join(d.root, marker)); err != nil {
-			return fmt.Errorf("%s holds something that no demonstration left (there is no %s); -dir names another folder", d.dir, marker)
+			return fmt.Errorf("%s is not known to be a demonstration's (it has no %s): remove it, or name another folder with -dir", d.dir, marker)
 		}
 		if c, err := net.Dial("unix", filepath.Join(d.root, "bridge", "admin.sock")); err == nil {
 			c.Close()

@@ -84,7 +84,7 @@ func TestRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &demo{dir: dir, out: &strings.Builder{}}
-	if err := d.prepare(); err == nil || !strings.Contains(err.Error(), "no demonstration left") {
+	if err := d.prepare(); err == nil || !strings.Contains(err.Error(), "not known to be") {
 		t.Errorf("a folder with other things: %v", err)
 	}
 	if _, err := os.Stat(precious); err != nil {
