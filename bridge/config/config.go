@@ -33,6 +33,7 @@ type Config struct {
 	MQTT    MQTT    `toml:"mqtt"`
 	Admin   Admin   `toml:"admin"`
 	Ingest  Ingest  `toml:"ingest"`
+	Rules   Rules   `toml:"rules"`
 	BridgeD BridgeD `toml:"bridge_d"`
 	Objects Objects `toml:"objects"`
 	Log     Log     `toml:"log"`
@@ -61,6 +62,11 @@ type Ingest struct {
 	Retention Duration `toml:"retention"`
 	MaxBytes  Size     `toml:"max_bytes"`
 	Store     []string `toml:"store"`
+}
+
+// Rules bounds what rules leave behind.
+type Rules struct {
+	MaxBacklog Size `toml:"max_backlog"` // of each outbox and delivery stream
 }
 
 // BridgeD is the folder of declarations.
@@ -97,6 +103,7 @@ func Default() *Config {
 			MaxQueue: 4 << 20},
 		Admin:  Admin{Listen: "127.0.0.1:8081"},
 		Ingest: Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}},
+		Rules:  Rules{MaxBacklog: 4 << 30},
 		Log:    Log{Level: "info", Format: "json"},
 	}
 }
@@ -221,6 +228,9 @@ func (c *Config) check() (errs []error) {
 	}
 	if slices.Contains(c.Ingest.Store, "") {
 		bad("ingest.store: empty filter, want topic filters such as \"#\"")
+	}
+	if n := c.Rules.MaxBacklog; n < 1<<20 {
+		bad("rules.max_backlog: %d, want at least 1 MiB", n)
 	}
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(c.Log.Level)); err != nil {

@@ -56,6 +56,8 @@ listen = "x"
 shards = 0
 retention = "1s"
 max_bytes = 4096
+[rules]
+max_backlog = 1
 [log]
 level = "loud"
 format = "xml"
@@ -65,7 +67,7 @@ format = "xml"
 	}
 	for _, key := range []string{"data_dir", "account", "region", "colour: unknown key", "mqtt.tls: unknown key", "mqtt.listen",
 		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections", "admin.listen",
-		"ingest.shards", "ingest.retention", "ingest.max_bytes: 4096, want at least 64 MiB", "log.level", "log.format"} {
+		"ingest.shards", "ingest.retention", "ingest.max_bytes: 4096, want at least 64 MiB", "rules.max_backlog", "log.level", "log.format"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no word of %s in:\n%v", key, err)
 		}

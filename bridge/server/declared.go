@@ -139,3 +139,11 @@ func (c catalog) Shards(stream string) int {
 }
 
 func (c catalog) HasDeliveryStream(name string) bool { return c.s.firehose.Has(name) }
+
+func (c catalog) Room(stream string) error {
+	size, err := c.s.store.Size(stream)
+	if most := int64(c.s.cfg.Rules.MaxBacklog); err == nil && size.Bytes > most {
+		err = fmt.Errorf("%s is full: %d bytes wait, rules.max_backlog is %d", stream, size.Bytes, most)
+	}
+	return err
+}

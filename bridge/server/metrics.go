@@ -100,6 +100,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 		counter("delivery_objects", "Objects written.", float64(d.Objects), "delivery_stream", name)
 		counter("delivery_records", "Records in them.", float64(d.Records), "delivery_stream", name)
 		counter("delivery_bytes", "Bytes in them, before compression.", float64(d.Bytes), "delivery_stream", name)
+		counter("delivery_lost_records", "Records gone from the log before they were delivered.", float64(d.Lost), "delivery_stream", name)
 		counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream", name)
 	}
 }

@@ -50,12 +50,23 @@ func (r *router) Publish(topic string, payload []byte) {
 		nil, func(error) {})
 }
 
-// Deliver implements action.Republisher.
-func (r *router) Deliver(d *action.Delivery) {
-	r.gateway.Deliver(&gateway.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS})
+// Deliver implements action.Republisher. A shadow request is done before
+// subscribers see it, so that a retry does not show it to them again.
+func (r *router) Deliver(ctx context.Context, d *action.Delivery) error {
 	if service.IsRequest(d.Name) {
-		r.shadow.Handle(context.Background(), d.Name, d.Data, func(error) {})
+		done := make(chan error, 1)
+		r.shadow.Handle(ctx, d.Name, d.Data, func(err error) { done <- err })
+		select {
+		case err := <-done:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
+	r.gateway.Deliver(&gateway.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS})
+	return nil
 }
 
 // Stage implements action.Republisher.

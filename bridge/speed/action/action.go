@@ -53,6 +53,9 @@ type Catalog interface {
 	Shards(stream string) int
 	// HasDeliveryStream says whether there is a delivery stream of that name.
 	HasDeliveryStream(name string) bool
+	// Room returns an error when so much waits in an outbox, or in the buffer
+	// of a delivery stream, that no more may be added.
+	Room(stream string) error
 }
 
 // Templates compiles an action parameter with ${…} substitutions.
@@ -73,7 +76,7 @@ func Compile(doc json.RawMessage, rule, slot string, template Templates, c Catal
 	}
 	for kind, params := range kinds {
 		p := parser{compile: template}
-		out := outbox{rule: rule, stream: OutboxStream(rule, slot)}
+		out := outbox{rule: rule, stream: OutboxStream(rule, slot), catalog: c}
 		var t Target
 		switch kind {
 		case "kinesis":
@@ -239,6 +242,10 @@ func (t *toFirehose) Stage(b *streams.Batch, in *Input) error {
 	if !t.catalog.HasDeliveryStream(string(name)) {
 		return fmt.Errorf("delivery stream %s does not exist", name)
 	}
+	buffer := firehose.StreamName(string(name))
+	if err := t.catalog.Room(buffer); err != nil {
+		return err
+	}
 	data := in.Doc
 	if t.separator != "" {
 		data = append(slices.Clip(data), t.separator...)
@@ -246,6 +253,6 @@ func (t *toFirehose) Stage(b *streams.Batch, in *Input) error {
 	if len(data) > firehose.MaxRecord {
 		return fmt.Errorf("record of %d bytes, want at most %d", len(data), firehose.MaxRecord)
 	}
-	b.Append(firehose.StreamName(string(name)), 0, streams.Record{Data: data})
+	b.Append(buffer, 0, streams.Record{Data: data})
 	return nil
 }

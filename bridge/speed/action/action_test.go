@@ -30,6 +30,7 @@ func (targets) Shards(name string) int {
 	return 0
 }
 func (targets) HasDeliveryStream(name string) bool { return name == "archive" }
+func (targets) Room(string) error                  { return nil }
 
 func templates(text string) (*iotsql.Template, error) {
 	return iotsql.CompileTemplate(text, iotsql.Version2016)
@@ -144,8 +145,8 @@ func (o *objects) Put(_ context.Context, bucket, key string, write func(io.Write
 
 type nobody struct{}
 
-func (nobody) Deliver(*Delivery)               {}
-func (nobody) Stage(*streams.Batch, *Delivery) {}
+func (nobody) Deliver(context.Context, *Delivery) error { return nil }
+func (nobody) Stage(*streams.Batch, *Delivery)          {}
 
 // drained runs deliveries of these names and ages, in an outbox of rule r,
 // against o for as long as said, and returns the drainer and whom it gave up.
@@ -309,4 +310,28 @@ func TestOutboxRetriesAndGivesUp(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// full is a catalog whose outboxes and buffers take no more.
+type full struct{ targets }
+
+func (full) Room(stream string) error { return fmt.Errorf("%s is full", stream) }
+
+func TestStageIntoAFullBacklogFails(t *testing.T) {
+	for doc, want := range map[string]string{
+		`{"s3":{"bucketName":"bucket","key":"k"}}`:                 "$outbox/r/0 is full",
+		`{"republish":{"topic":"a"}}`:                              "$outbox/r/0 is full",
+		`{"firehose":{"deliveryStreamName":"archive"}}`:            "$firehose/archive is full",
+		`{"kinesis":{"streamName":"readings","partitionKey":"k"}}`: "", // its retention bounds it
+	} {
+		a, err := Compile([]byte(doc), "r", "0", templates, full{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := new(streams.Batch)
+		err = a.Stage(b, &Input{Rule: "r", Message: &iotsql.Message{Topic: "dt/x"}, Doc: []byte("{}")})
+		if want == "" && (err != nil || b.Len() != 1) || want != "" && (err == nil || err.Error() != want || b.Len() != 0) {
+			t.Errorf("%s: staged %d, %v, want %q", doc, b.Len(), err, want)
+		}
+	}
 }

@@ -88,11 +88,17 @@ func parseDelivery(src []byte) (*Delivery, error) {
 }
 
 // outbox is what actions with an outbox share.
-type outbox struct{ rule, stream string }
+type outbox struct {
+	rule, stream string
+	catalog      Catalog
+}
 
 func (o outbox) Outbox() string { return o.stream }
 
 func (o outbox) stage(b *streams.Batch, in *Input, d *Delivery) error {
+	if err := o.catalog.Room(o.stream); err != nil {
+		return err
+	}
 	d.Rule, d.Data = o.rule, in.Doc
 	d.Topic, d.ClientID, d.TraceID, d.Payload = in.Message.Topic, in.Message.ClientID, in.Message.TraceID, in.Message.Payload
 	data := d.append(nil)

@@ -19,8 +19,9 @@ import (
 
 // A Republisher is what the republish action needs of the message path.
 type Republisher interface {
-	// Deliver hands a message to live subscribers and services.
-	Deliver(d *Delivery)
+	// Deliver hands a message to live subscribers and services. When it fails
+	// the delivery is tried again.
+	Deliver(ctx context.Context, d *Delivery) error
 	// Stage adds the message's record, if its topic is stored, to b.
 	Stage(b *streams.Batch, d *Delivery)
 }
@@ -236,7 +237,9 @@ func (x *Outboxes) attempt(ctx context.Context, b *streams.Batch, d *Delivery) e
 			return err
 		})
 	case "republish":
-		x.opts.Republish.Deliver(d)
+		if err := x.opts.Republish.Deliver(ctx, d); err != nil {
+			return err
+		}
 		x.opts.Republish.Stage(b, d)
 		return nil
 	}

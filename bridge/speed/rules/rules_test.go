@@ -40,6 +40,7 @@ func (r *rig) Shards(name string) int {
 }
 
 func (r *rig) HasDeliveryStream(string) bool { return false }
+func (r *rig) Room(string) error             { return nil }
 
 func newRig(t *testing.T, fs vfs.FS) *rig {
 	t.Helper()
