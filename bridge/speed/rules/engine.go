@@ -48,6 +48,8 @@ type Engine struct {
 	opts  Options
 	rules atomic.Pointer[table]
 	setMu sync.Mutex // one Set at a time
+
+	skipped atomic.Int64
 }
 
 // A table is one immutable set of rules.
@@ -90,6 +92,9 @@ func (e *Engine) Set(all []*Rule) error {
 	e.rules.Store(t)
 	return nil
 }
+
+// Skipped counts messages that left the ingest log before a worker read them.
+func (e *Engine) Skipped() int64 { return e.skipped.Load() }
 
 // Rules returns the rules in force, by name.
 func (e *Engine) Rules() []*Rule {

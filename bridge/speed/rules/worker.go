@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"log/slog"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -156,6 +157,11 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			}
 			continue
 		}
+		if gap := recs[0].Offset - pos; gap > 0 {
+			// Retention was faster than the rules, or they were off for too long.
+			e.skipped.Add(int64(gap))
+			w.log.Error("messages left the log before rules saw them", "messages", gap)
+		}
 		began := time.Now()
 		pos = w.evaluate(filling, recs)
 		if filling.batch.Len() > 0 || time.Since(w.durable) > lazyCommit {
@@ -228,8 +234,15 @@ func (w *worker) one(g *group, rules *table, rec *streams.Record) {
 	}
 }
 
-// apply evaluates r for the message in w.
+// apply evaluates r for the message in w. A fault of ours in one rule must not
+// end the bridge, which would meet the same message again when it starts.
 func (w *worker) apply(b *streams.Batch, r *Rule, s *Stats) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			s.Errors++
+			w.log.Error("evaluation of a rule broke off", "rule", r.Name, "topic", w.message.Topic, "fault", fault, "stack", string(debug.Stack()))
+		}
+	}()
 	m := &w.message
 	m.RuleName = r.Name
 	if r.tracing && m.TraceID == "" {

@@ -1,0 +1,73 @@
+package rules
+
+import (
+	"context"
+	"slices"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// faulty is an action with a fault in it.
+type faulty struct{}
+
+func (faulty) Kind() string                              { return "faulty" }
+func (faulty) Resource() string                          { return "none" }
+func (faulty) Outbox() string                            { return "" }
+func (faulty) Stage(*streams.Batch, *action.Input) error { panic("a fault") }
+
+func TestFaultInOneRuleLeavesTheOthers(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	good, err := Parse("good", []byte(toOut("SELECT n FROM 'dt/#'")), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := Parse("bad", []byte(toOut("SELECT n FROM 'dt/#'")), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad.actions = []action.Target{faulty{}}
+	if err := r.e.Set([]*Rule{bad, good}); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	defer r.stop()
+	r.publish("dt/a", `{"n":1}`)
+	r.publish("dt/a", `{"n":2}`)
+	if got := r.records("out", 2); !slices.Equal(got, []string{`{"n":1}`, `{"n":2}`}) {
+		t.Errorf("out holds %q", got)
+	}
+	if s := r.e.Stats()["bad"]; s.Errors != 2 || s.Matched != 2 {
+		t.Errorf("%+v", s)
+	}
+}
+
+func TestMessagesThatLeftTheLogAreCounted(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	r.rules(map[string]string{"all": toOut("SELECT n FROM 'dt/#'")})
+	r.run()
+	defer func() { r.stop() }()
+	r.publish("dt/a", `{"n":1}`)
+	r.records("out", 1)
+	shard := streams.ShardOf("dev-1", 2)
+	w := worker{engine: r.e, shard: shard, posKey: []byte("another"), log: r.e.opts.Log}
+	for i := range w.groups {
+		w.groups[i] = group{batch: r.store.NewBatch(), tally: map[*Rule]Stats{}}
+	}
+	r.publish("dt/a", `{"n":2}`)
+	if err := r.store.Trim(ingest.Stream, shard, 1); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	done := make(chan struct{})
+	go func() { defer close(done); _ = w.run(ctx, func() { cancel() }) }()
+	<-done
+	if n := r.e.Skipped(); n != 1 {
+		t.Errorf("skipped %d, want 1", n)
+	}
+}
