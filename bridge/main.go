@@ -62,7 +62,7 @@ type call struct {
 	data           string // -data
 }
 
-var commands = []command{serveCommand, configSample, thingCreate, thingList, certList, certStatus, policyShow, policyPut, policyAttach,
+var commands = []command{serveCommand, configSample, thingCreate, thingList, certList, certStatus, policyShow, policyPut, policyAttach, policyDetach,
 	ruleTest, ruleList, streamCreate, streamList, streamTail, reloadCommand, versionCommand}
 
 var versionCommand = command{name: "version", summary: "print the version", example: "tidemill-bridge version", alone: true,

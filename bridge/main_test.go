@@ -226,6 +226,8 @@ func TestOffline(t *testing.T) {
 		{on("cert status " + id + " GONE"), 1, "", "want ACTIVE, INACTIVE or REVOKED"},
 		{on("cert status " + id + " REVOKED"), 0, "", ""},
 		{on("cert list"), 0, id + "  REVOKED  pi-1    p,tidemill-thing\n", ""},
+		{on("policy detach p " + id), 0, "", ""},
+		{on("policy detach p " + id), 1, "", "not found"},
 	} {
 		s.run(t)
 	}

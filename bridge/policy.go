@@ -66,3 +66,14 @@ var policyAttach = command{name: "policy attach", args: "NAME CERTIFICATE-ID", s
 			return a.do(ctx, "POST", "/v1/policies/"+url.PathEscape(c.args[0])+"/targets", nil, in, nil)
 		})
 	}}
+
+var policyDetach = command{name: "policy detach", args: "NAME CERTIFICATE-ID", summary: "detach a policy from a certificate, with effect at once",
+	example: "tidemill-bridge policy detach sensors 3f1a…",
+	run: func(ctx context.Context, c *call) error {
+		if err := c.parse(2, 2); err != nil {
+			return err
+		}
+		return c.with(ctx, func(a *admin) error {
+			return a.do(ctx, "DELETE", "/v1/policies/"+url.PathEscape(c.args[0])+"/targets/"+url.PathEscape(c.args[1]), nil, nil, nil)
+		})
+	}}

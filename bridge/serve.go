@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 
 	"github.com/tidemill/tidemill/bridge/config"
@@ -41,21 +42,29 @@ func serve(ctx context.Context, c *call) error {
 	if err := s.Listen(ctx); err != nil {
 		return err
 	}
-	go func() {
-		for {
-			select {
-			case <-hup:
-				if n, err := s.Reload(); err != nil {
-					log.Error("reload: the parts that are wrong keep their last good version", "err", err)
-				} else {
-					log.Info("reloaded", "declarations", n)
-				}
-			case <-ctx.Done():
-				return
-			}
+	side, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	wg.Go(func() { reloads(side, hup, s, log) })
+	err = s.Run(ctx)
+	cancel()
+	wg.Wait() // before the stores close
+	return err
+}
+
+// reloads applies the declarations at each SIGHUP until ctx ends.
+func reloads(ctx context.Context, hup <-chan os.Signal, s *server.Server, log *slog.Logger) {
+	for {
+		select {
+		case <-hup:
+		case <-ctx.Done():
+			return
 		}
-	}()
-	return s.Run(ctx)
+		if n, err := s.Reload(); err != nil {
+			log.Error("reload: the parts that are wrong keep their last good version", "err", err)
+		} else {
+			log.Info("reloaded", "declarations", n)
+		}
+	}
 }
 
 func newLog(c *call, cfg *config.Config) *slog.Logger {
