@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net"
 	"net/url"
 	"os"
 	"os/signal"
@@ -116,9 +115,11 @@ func (d *demo) run(ctx context.Context, length time.Duration) (err error) {
 			return fmt.Errorf("%w; make build makes it", err)
 		}
 	}
-	if err := d.prepare(); err != nil {
+	release, err := d.prepare()
+	if err != nil {
 		return err
 	}
+	defer func() { err = errors.Join(err, release()) }()
 	fmt.Fprintf(d.out, "starting a bridge and three agents in %s; Ctrl-C ends\n", d.dir)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -140,35 +141,42 @@ func (d *demo) run(ctx context.Context, length time.Duration) (err error) {
 	return nil
 }
 
-// prepare empties the folder of what an earlier demonstration left there, and
-// of nothing else.
-func (d *demo) prepare() (err error) {
+// prepare takes the folder for as long as release is not called, and empties
+// it of what an earlier demonstration left there, and of nothing else.
+func (d *demo) prepare() (release func() error, err error) {
 	if d.root, err = filepath.Abs(d.dir); err != nil {
-		return err
-	}
-	entries, err := os.ReadDir(d.root)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	if len(entries) > 0 {
-		if _, err := os.Stat(filepath.Join(d.root, marker)); err != nil {
-			return fmt.Errorf("%s is not known to be a demonstration's (it has no %s): remove it, or name another folder with -dir", d.dir, marker)
-		}
-		if c, err := net.Dial("unix", filepath.Join(d.root, "bridge", "admin.sock")); err == nil {
-			c.Close()
-			return fmt.Errorf("a demonstration runs in %s; -dir names another folder", d.dir)
-		}
-		if err := os.RemoveAll(d.root); err != nil {
-			return err
-		}
+		return nil, err
 	}
 	if err := os.MkdirAll(d.root, 0o700); err != nil {
-		return err
+		return nil, err
 	}
-	return os.WriteFile(filepath.Join(d.root, marker), nil, 0o600)
+	entries, err := os.ReadDir(d.root)
+	if err != nil {
+		return nil, err
+	}
+	known := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == marker })
+	if len(entries) > 0 && !known {
+		return nil, fmt.Errorf("%s is not known to be a demonstration's (it has no %s): remove it, or name another folder with -dir", d.dir, marker)
+	}
+	lock, err := os.OpenFile(filepath.Join(d.root, marker), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("a demonstration runs in %s (%w); -dir names another folder", d.dir, err), lock.Close())
+	}
+	for _, e := range entries {
+		if e.Name() == marker {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(d.root, e.Name())); err != nil {
+			return nil, errors.Join(err, lock.Close())
+		}
+	}
+	return lock.Close, nil
 }
 
-// marker is a file that says what its folder is.
+// marker is a file that says what its folder is; who runs there has locked it.
 const marker = ".tidemill-demo"
 
 // A demo is what runs, and what was measured.

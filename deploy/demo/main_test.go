@@ -56,7 +56,14 @@ func TestDemo(t *testing.T) {
 		t.Error("no objects")
 	}
 	// What the demonstration left may be removed by the next.
-	if err := d.prepare(); err != nil {
+	release, err := d.prepare()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.prepare(); err == nil || !strings.Contains(err.Error(), "a demonstration runs in") {
+		t.Errorf("a folder in use: %v", err)
+	}
+	if err := release(); err != nil {
 		t.Error(err)
 	}
 }
@@ -84,7 +91,7 @@ func TestRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &demo{dir: dir, out: &strings.Builder{}}
-	if err := d.prepare(); err == nil || !strings.Contains(err.Error(), "not known to be") {
+	if _, err := d.prepare(); err == nil || !strings.Contains(err.Error(), "not known to be") {
 		t.Errorf("a folder with other things: %v", err)
 	}
 	if _, err := os.Stat(precious); err != nil {
