@@ -3,6 +3,7 @@ package e2e
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -19,7 +20,10 @@ func need(t testing.TB, program, pkg string) {
 	if os.Geteuid() == 0 {
 		for try := range 3 {
 			time.Sleep(time.Duration(try) * 5 * time.Second)
-			cmd := exec.Command("sh", "-c", "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "+pkg)
+			// Tests of several packages may want it at the same time.
+			cmd := exec.Command("flock", filepath.Join(os.TempDir(), "tidemill-apt.lock"), "sh", "-c",
+				"apt-get update -qq; apt-get install -y -qq --no-install-recommends "+pkg)
+			cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 			if out, _ = cmd.CombinedOutput(); haveProgram(program) {
 				return
 			}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"os"
 	"os/exec"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -20,11 +21,10 @@ func installed(tb testing.TB, program, pkg string) string {
 	}
 	path, err := find()
 	for try := 0; err != nil && try < 3 && os.Getuid() == 0; try++ {
-		time.Sleep(time.Duration(try) * 2 * time.Second)
-		cmd := exec.Command("apt-get", "install", "-y", "--no-install-recommends", pkg)
-		if try > 0 {
-			exec.Command("apt-get", "update").Run()
-		}
+		time.Sleep(time.Duration(try) * 5 * time.Second)
+		// Tests of several packages may want it at the same time.
+		cmd := exec.Command("flock", filepath.Join(os.TempDir(), "tidemill-apt.lock"), "sh", "-c",
+			"apt-get update -qq; apt-get install -y -qq --no-install-recommends "+pkg)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			tb.Logf("apt-get install %s: %v: %.300s", pkg, err, out)
