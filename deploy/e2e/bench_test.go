@@ -21,8 +21,9 @@ const loadPolicy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Acti
 // BenchmarkDurablePublish measures QoS 1 from PUBLISH to PUBACK over mutual
 // TLS, 50 clients, 200 bytes, for whole servers side by side, one second each
 // an iteration: the bridge with every message synced to the ingest log and
-// seen by a rule before its PUBACK, the bridge with the log turned off, and
-// mosquitto without persistence.
+// read by a rule soon after, the bridge with the log turned off, and mosquitto
+// without persistence. behind-ms is how long the rules need, when the load is
+// over, until they have seen all of it.
 //
 //	go test ./deploy/e2e -run '^$' -bench DurablePublish -benchtime 3x
 func BenchmarkDurablePublish(b *testing.B) {
@@ -81,9 +82,10 @@ func BenchmarkDurablePublish(b *testing.B) {
 		{"unstored", passing.MQTT, identity(passing)},
 		{"mosquitto", startMosquitto(b, dir, filepath.Join(stored.Dir, "pki")), storedTLS},
 	}
+	var all uint64 // acknowledged by the bridge that stores
 	for _, inFlight := range []int{1, 20} {
 		b.Run(fmt.Sprintf("inflight=%d", inFlight), func(b *testing.B) {
-			rate, n := map[string]float64{}, 0.0
+			rate, n, behind := map[string]float64{}, 0.0, time.Duration(0)
 			for b.Loop() {
 				for _, p := range peers {
 					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, TLS: p.tls, InFlight: inFlight, Duration: time.Second})
@@ -91,6 +93,15 @@ func BenchmarkDurablePublish(b *testing.B) {
 						b.Fatal(p.name, err)
 					}
 					rate[p.name] += r.PerSecond
+					if p.name == "stored" {
+						all += r.Acked
+						began := time.Now()
+						must(rig.Until(b.Context(), "the rule", func() (bool, error) {
+							m, err := stored.Metrics(b.Context())
+							return m[`tidemill_rule_matched_total{rule="hot"}`] >= float64(all), err
+						}))
+						behind = max(behind, time.Since(began))
+					}
 					b.Logf("%s: %.0f msgs/s, ack p50 %v p99 %v", p.name, r.PerSecond, r.P50, r.P99)
 				}
 				n++
@@ -99,6 +110,7 @@ func BenchmarkDurablePublish(b *testing.B) {
 			for _, p := range peers {
 				b.ReportMetric(rate[p.name]/n, p.name+"-msgs/s")
 			}
+			b.ReportMetric(float64(behind.Microseconds())/1000, "behind-ms")
 			b.ReportMetric(rate["stored"]/rate["mosquitto"], "stored/mosquitto")
 			b.ReportMetric(rate["unstored"]/rate["mosquitto"], "unstored/mosquitto")
 		})

@@ -269,3 +269,33 @@ func BenchmarkPublishAck(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkLowRate measures what a message costs the server, and its latency,
+// at a fixed rate far below what it could take, QoS 1, 50 clients, beside
+// mosquitto: each iteration loads one after the other for two seconds.
+//
+//	go test ./bridge/speed/gateway -run '^$' -bench LowRate -benchtime 3x
+func BenchmarkLowRate(b *testing.B) {
+	for _, rate := range []float64{500, 5000} {
+		b.Run(fmt.Sprintf("rate=%v", rate), func(b *testing.B) {
+			peers := map[string]peer{"gateway": startGateway(b, "now"), "mosquitto": startMosquitto(b)}
+			cpu, acked := map[string]time.Duration{}, map[string]uint64{}
+			for b.Loop() {
+				for name, p := range peers {
+					before := p.cpu()
+					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, Rate: rate, InFlight: 20, Duration: 2 * time.Second})
+					if err != nil {
+						b.Fatal(name, err)
+					}
+					cpu[name] += p.cpu() - before
+					acked[name] += r.Acked
+					b.Logf("%s: %.0f msgs/s, ack p50 %v p99 %v", name, r.PerSecond, r.P50, r.P99)
+				}
+			}
+			b.ReportMetric(0, "ns/op")
+			for name := range peers {
+				b.ReportMetric(float64(cpu[name].Microseconds())/float64(acked[name]), name+"-cpu-us/msg")
+			}
+		})
+	}
+}

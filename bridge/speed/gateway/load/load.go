@@ -26,6 +26,7 @@ type Options struct {
 	InFlight int           // unacknowledged publishes of each client (1)
 	Payload  int           // bytes of each message (200)
 	Duration time.Duration // of publishing (3 s)
+	Rate     float64       // publishes a second of all clients together; 0: as fast as acknowledgements come
 	Topic    string        // client i publishes to Topic/i ("load")
 	ClientID string        // prefix of the client ids ("load-")
 
@@ -39,7 +40,7 @@ type Result struct {
 	Delivered   uint64        // to the subscribers, until all was acknowledged
 	Elapsed     time.Duration // from the first publish to the last acknowledgement
 	PerSecond   float64       // acknowledgements
-	P50, P99    time.Duration // from just before the write to the acknowledgement, to a quarter
+	P50, P99    time.Duration // from just before the write, with a Rate from when it was due, to the acknowledgement, to a quarter
 }
 
 func (o Options) withDefaults() Options {
@@ -125,7 +126,11 @@ func Run(ctx context.Context, o Options) (Result, error) {
 	}
 	begin := time.Now()
 	until := begin.Add(o.Duration)
-	for _, c := range conns[o.Subscribers:] {
+	for i, c := range conns[o.Subscribers:] {
+		if o.Rate > 0 {
+			c.every = time.Duration(float64(o.Clients) / o.Rate * float64(time.Second))
+			c.due = begin.Add(c.every * time.Duration(i) / time.Duration(o.Clients))
+		}
 		stop := context.AfterFunc(ctx, func() { c.nc.SetDeadline(time.Unix(1, 0)) })
 		wg.Go(func() {
 			defer stop()
@@ -159,6 +164,8 @@ type client struct {
 	rd          *packet.Reader
 	topic       string
 	sent, acked uint64
+	every       time.Duration // between publishes; 0: none
+	due         time.Time     // the next one
 }
 
 func dial(ctx context.Context, o Options, id string) (*client, error) {
@@ -234,7 +241,8 @@ func (c *client) consume(n *atomic.Uint64) {
 }
 
 // publish keeps o.InFlight messages in flight until the time is over, and then
-// waits for the last acknowledgement.
+// waits for the last acknowledgement. With a rate it sends them when they are
+// due, or later if acknowledgements are.
 func (c *client) publish(o Options, until time.Time) (h histogram, err error) {
 	times := make([]time.Time, 1<<bits.Len(uint(o.InFlight)))
 	msg := packet.Publish{Topic: []byte(c.topic), QoS: 1, Payload: Payload(o.Payload)}
@@ -242,12 +250,19 @@ func (c *client) publish(o Options, until time.Time) (h histogram, err error) {
 	next, want := uint16(1), uint16(1)
 	after := func(id uint16) uint16 { return max(id+1, 1) }
 	for over := false; ; {
+		if c.every > 0 && c.sent == c.acked {
+			time.Sleep(time.Until(c.due))
+		}
 		now := time.Now()
 		over = over || !now.Before(until)
 		out = out[:0]
-		for !over && c.sent-c.acked < uint64(o.InFlight) {
+		for !over && c.sent-c.acked < uint64(o.InFlight) && !c.due.After(now) {
 			msg.ID = next
 			times[int(c.sent)&(len(times)-1)] = now
+			if c.every > 0 {
+				times[int(c.sent)&(len(times)-1)] = c.due
+				c.due = c.due.Add(c.every)
+			}
 			out = msg.Append(out, packet.V311)
 			next = after(next)
 			c.sent++
