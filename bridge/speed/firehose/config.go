@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strings"
 	"time"
-	_ "time/tzdata" // CustomTimeZone must work on machines without zone files
 
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 )

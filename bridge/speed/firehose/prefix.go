@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/timepattern"
 )
 
 // A Prefix is the evaluated-later beginning of object keys.
@@ -74,69 +76,11 @@ func (p Prefix) Eval(t time.Time) string {
 	return b.String()
 }
 
-// javaGo maps the letters of Java's DateTimeFormatter that mean a number or a
-// name here to what Go's time package calls the same.
-var javaGo = map[string]string{
-	"yyyy": "2006", "uuuu": "2006", "yy": "06",
-	"MM": "01", "M": "1", "MMM": "Jan", "MMMM": "January",
-	"dd": "02", "d": "2", "DDD": "002",
-	"HH": "15", "hh": "03", "h": "3", "a": "PM",
-	"mm": "04", "m": "4", "ss": "05", "s": "5",
-	"EEE": "Mon", "EEEE": "Monday", "Z": "-0700", "XXX": "Z07:00", "z": "MST",
-}
-
-// timeFormat compiles a pattern; text in single quotes is literal, ” is one
-// quote, and every other letter must be a known field.
+// timeFormat compiles a pattern of java.time's DateTimeFormatter.
 func timeFormat(pattern string) (func(time.Time) string, error) {
-	var parts []func(time.Time) string
-	lit := func(s string) { parts = append(parts, func(time.Time) string { return s }) }
-	if pattern == "" {
-		return nil, fmt.Errorf("timestamp: empty pattern")
+	p, ok := timepattern.Java(pattern)
+	if !ok || pattern == "" {
+		return nil, fmt.Errorf("timestamp: pattern %q is not known", pattern)
 	}
-	for i := 0; i < len(pattern); {
-		c := pattern[i]
-		switch {
-		case c == '\'':
-			end := strings.IndexByte(pattern[i+1:], '\'')
-			if end < 0 {
-				return nil, fmt.Errorf("timestamp: quote without end in %q", pattern)
-			}
-			if end == 0 {
-				lit("'")
-			} else {
-				lit(pattern[i+1 : i+1+end])
-			}
-			i += end + 2
-		case c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z':
-			j := i
-			for j < len(pattern) && pattern[j] == c {
-				j++
-			}
-			field := pattern[i:j]
-			i = j
-			if field == "SSS" { // Go has fractions only behind a point
-				parts = append(parts, func(t time.Time) string { return fmt.Sprintf("%03d", t.Nanosecond()/1e6) })
-				continue
-			}
-			if field == "H" {
-				parts = append(parts, func(t time.Time) string { return fmt.Sprint(t.Hour()) })
-				continue
-			}
-			layout, ok := javaGo[field]
-			if !ok {
-				return nil, fmt.Errorf("timestamp: field %q is not known", field)
-			}
-			parts = append(parts, func(t time.Time) string { return t.Format(layout) })
-		default:
-			lit(string(c))
-			i++
-		}
-	}
-	return func(t time.Time) string {
-		var b strings.Builder
-		for _, f := range parts {
-			b.WriteString(f(t))
-		}
-		return b.String()
-	}, nil
+	return func(t time.Time) string { return string(p.Append(nil, t)) }, nil
 }
