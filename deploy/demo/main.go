@@ -191,6 +191,8 @@ type demo struct {
 	bridge *rig.Bridge
 	agents []*rig.Agent
 	links  []*rig.Proxy
+	carry  sync.WaitGroup // the links' goroutines, until cut is called
+	cut    func()
 	began  time.Time
 
 	mu      sync.Mutex      // guards latency
@@ -218,6 +220,9 @@ func (d *demo) start(ctx context.Context, bin rig.Bin) error {
 	if err := b.Ready(ctx); err != nil {
 		return err
 	}
+	// The links outlast Ctrl-C: the last readings go through them.
+	carry, cut := context.WithCancel(context.WithoutCancel(ctx))
+	d.cut = cut
 	for _, t := range []struct{ name, config string }{
 		{"this-host", hostAgent}, {"sim-pi-1", simAgent(1)}, {"sim-pi-2", simAgent(2)},
 	} {
@@ -225,7 +230,7 @@ func (d *demo) start(ctx context.Context, bin rig.Bin) error {
 		if err != nil {
 			return err
 		}
-		go func() { _ = link.Run(ctx) }()
+		d.carry.Go(func() { _ = link.Run(carry) })
 		a, err := rig.NewAgent(ctx, b, t.name, d.root, link.Addr(), t.config)
 		if err != nil {
 			return err
@@ -246,6 +251,10 @@ func (d *demo) stop() error {
 	}
 	if d.bridge != nil {
 		errs = append(errs, d.bridge.Stop(20*time.Second))
+	}
+	if d.cut != nil {
+		d.cut()
+		d.carry.Wait()
 	}
 	return errors.Join(errs...)
 }
