@@ -25,7 +25,8 @@ cross: ## the agent for arm64 and ARMv6, with sizes
 	@stat -c '%s bytes  %n' bin/tidemill-agent-linux-arm64 bin/tidemill-agent-linux-armv6
 
 demo: build ## bridge and three agents on this machine; DEMO_SECONDS=30 ends it by itself
-	@go run ./deploy/demo -bin bin -seconds '$(or $(DEMO_SECONDS),0)'
+	@go build -o bin/demo ./deploy/demo
+	@exec bin/demo -bin bin -seconds '$(or $(DEMO_SECONDS),0)'
 
 test: lint ## vet, staticcheck and every test under the race detector
 	$(GOTEST) ./...

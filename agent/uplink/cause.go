@@ -121,7 +121,7 @@ func refused(code byte, endpoint, clientID string) *Error {
 	case 3:
 		return &Error{Kind: KindUnavailable, Text: endpoint + " is not available (CONNACK 3)"}
 	case 4:
-		return &Error{Kind: KindCredentials, Text: endpoint + " refused the credentials (CONNACK 4)"}
+		return &Error{Kind: KindCredentials, Text: endpoint + " does not accept this certificate: it is not registered there, not active, or revoked (CONNACK 4)"}
 	case 5, 7:
 		return &Error{Kind: KindNotAuthorized, Text: fmt.Sprintf("%s: the policy of this certificate does not allow client id %q to connect (CONNACK %d)", endpoint, clientID, code)}
 	}

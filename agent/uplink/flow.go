@@ -106,12 +106,12 @@ func (s *session) settle(drain context.Context, window <-chan flight) error {
 			select {
 			case f, ok = <-window:
 			default:
-				return s.why()
+				return s.cut()
 			}
 		}
 		if !ok {
 			if s.link.why() != nil {
-				return s.why()
+				return s.cut()
 			}
 			return errDrained
 		}
@@ -151,4 +151,13 @@ func (s *session) settle(drain context.Context, window <-chan flight) error {
 			u.queue.Ack(f.seq)
 		}
 	}
+}
+
+// cut says what ended the link when nothing handed over is waited for. A taken
+// slot tells that a publish was on its way to be.
+func (s *session) cut() error {
+	if len(s.slots) > 0 && s.u.o.Expand == nil {
+		return s.ended("PUBLISH to " + s.u.o.Topic)
+	}
+	return s.why()
 }

@@ -97,7 +97,7 @@ func (s *Server) postThing(w http.ResponseWriter, r *http.Request) error {
 		CA: string(s.pki.CA()), AgentConfig: conf.String()})
 }
 
-// agentConfig is a configuration that runs at once: the device's own vitals.
+// agentConfig is a configuration that connects at once; sensors follow it.
 var agentConfig = template.Must(template.New("agent.toml").Parse(`# tidemill-agent of {{.Thing}}. "tidemill-agent config sample" shows every key.
 thing = {{printf "%q" .Thing}}
 data_dir = "data"
@@ -178,6 +178,9 @@ func (s *Server) listCertificates(w http.ResponseWriter, r *http.Request) error 
 			all = append(all, CertificateInfo{c.ID, string(c.Status), tx.CertificateThings(c.ID), tx.CertificatePolicies(c.ID)})
 		}
 		if thing := r.URL.Query().Get("thing"); thing != "" {
+			if _, err := tx.Thing(thing); err != nil {
+				return err
+			}
 			for _, id := range tx.ThingCertificates(thing) {
 				c, err := tx.Certificate(id)
 				if err != nil {
@@ -236,7 +239,7 @@ func (s *Server) getPolicy(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		return json.Indent(&out, doc, "", "  ")
+		return json.Indent(&out, bytes.TrimSpace(doc), "", "  ")
 	})
 	if err != nil {
 		return err

@@ -41,11 +41,11 @@ func (a *authorizer) Connect(_ context.Context, c *gateway.Connect) (gateway.Ses
 	j, err := s.read()
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
-		return nil, fmt.Errorf("%w: certificate %s is not registered", gateway.ErrNotAuthorized, s.id)
+		return nil, fmt.Errorf("%w: certificate %s is not registered", gateway.ErrBadCredentials, s.id)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
 	case j.policy == nil:
-		return nil, fmt.Errorf("%w: certificate %s is not active", gateway.ErrNotAuthorized, s.id)
+		return nil, fmt.Errorf("%w: certificate %s is not active", gateway.ErrBadCredentials, s.id)
 	case !s.mayStay():
 		return nil, fmt.Errorf("%w: no policy of certificate %s lets it connect as %q", gateway.ErrNotAuthorized, s.id, c.ClientID)
 	}

@@ -49,7 +49,7 @@ func TestResumedAndRevoked(t *testing.T) {
 			for i, want := range []struct {
 				code    byte
 				resumed bool
-			}{{0, false}, {0, true}, {5, true}} {
+			}{{0, false}, {0, true}, {4, true}} {
 				if i == 2 {
 					b.must("POST", "/v1/certificates/"+id.CertificateID, `{"status":"REVOKED"}`, nil)
 				}

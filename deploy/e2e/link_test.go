@@ -36,13 +36,13 @@ func TestLinkErrors(t *testing.T) {
 		{thing: "no-name", endpoint: "no-such-host.invalid:" + port, kind: "dns", sentence: `"no-such-host.invalid:` + port + `" does not resolve`},
 		{thing: "no-bridge", endpoint: nobody, kind: "tcp_refused", sentence: "nothing listens at " + nobody},
 		{thing: "wrong-id", config: "client_id = \"somebody\"\n", kind: "not_authorized", sentence: `client id "somebody"`},
-		{thing: "stranger", kind: "not_authorized", sentence: "certificate", prepare: func(a *rig.Agent) {
+		{thing: "stranger", kind: "bad_credentials", sentence: "not registered there, not active, or revoked", prepare: func(a *rig.Agent) {
 			for _, name := range []string{"key.pem", "cert.pem"} {
 				f.must(os.Remove(filepath.Join(a.Dir, name)))
 			}
 			f.must(selfSigned(a.Dir, a.Thing))
 		}},
-		{thing: "revoked", kind: "not_authorized", sentence: "certificate", prepare: func(a *rig.Agent) {
+		{thing: "revoked", kind: "bad_credentials", sentence: "not registered there, not active, or revoked", prepare: func(a *rig.Agent) {
 			_, err := f.bridge.Command(f.ctx, "cert", "status", f.certificate(identity{id: a.Thing}), "REVOKED")
 			f.must(err)
 		}},
@@ -95,7 +95,7 @@ func TestLinkErrors(t *testing.T) {
 	f.must(rig.Until(ctx, "the end of the revoked", func() (bool, error) {
 		var st device.Status
 		err := fixed.Status(ctx, &st)
-		return st.Link.State != "online" && st.Link.ErrorKind == "not_authorized", err
+		return st.Link.State != "online" && st.Link.ErrorKind == "bad_credentials", err
 	}))
 }
 
