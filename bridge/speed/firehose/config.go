@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/timepattern"
 )
 
 // Buffering hints: bounds and defaults of the S3 destination (Firehose
@@ -120,9 +121,9 @@ func Parse(doc []byte) (*Config, error) {
 	}
 	zone := time.UTC
 	if z := d.CustomTimeZone; z != "" {
-		loc, err := time.LoadLocation(z)
-		if err != nil {
-			bad("CustomTimeZone: %w", err)
+		loc, ok := timepattern.Zone(z)
+		if !ok {
+			bad("CustomTimeZone: %q, want UTC or a name such as Europe/Paris", z)
 		} else {
 			zone = loc
 		}

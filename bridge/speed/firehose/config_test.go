@@ -55,6 +55,7 @@ func TestParseNamesEveryError(t *testing.T) {
 		"absolute key":   strings.Replace(good, "year=", "/year=", 1),
 		"upward key":     strings.Replace(good, "year=", "../year=", 1),
 		"empty element":  strings.Replace(good, "year=", "a//year=", 1),
+		"machine's zone": strings.Replace(good, `"Prefix"`, `"CustomTimeZone": "Local", "Prefix"`, 1),
 		"long element":   strings.Replace(good, "year=", strings.Repeat("y", 256), 1),
 	} {
 		if _, err := Parse([]byte(doc)); err == nil {
@@ -92,7 +93,7 @@ func TestPrefix(t *testing.T) {
 		t.Errorf("random strings %q, %q", a, b)
 	}
 	for _, bad := range []string{"!{timestamp:}", "!{timestamp:yyyy", "!{timestamp:qq}", "!{firehose:error-output-type}",
-		"!{timestamp:'open}", strings.Repeat("x", 513)} {
+		"!{timestamp:'open}", "!{timestamp:YYYY}", "!{timestamp:HHH}", "!{timestamp:yyyy[MM]}", strings.Repeat("x", 513)} {
 		if _, err := ParsePrefix(bad, zone); err == nil {
 			t.Errorf("%q: accepted", bad)
 		}

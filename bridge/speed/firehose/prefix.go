@@ -2,6 +2,7 @@ package firehose
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -78,9 +79,12 @@ func (p Prefix) Eval(t time.Time) string {
 
 // timeFormat compiles a pattern of java.time's DateTimeFormatter.
 func timeFormat(pattern string) (func(time.Time) string, error) {
-	p, ok := timepattern.Java(pattern)
-	if !ok || pattern == "" {
-		return nil, fmt.Errorf("timestamp: pattern %q is not known", pattern)
+	if pattern == "" {
+		return nil, errors.New("timestamp: empty pattern")
+	}
+	p, err := timepattern.Java(pattern)
+	if err != nil {
+		return nil, fmt.Errorf("timestamp: %w", err)
 	}
 	return func(t time.Time) string { return string(p.Append(nil, t)) }, nil
 }

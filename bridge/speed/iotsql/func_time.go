@@ -29,8 +29,8 @@ func parseTime(f *frame, args []value) value {
 			return value{}
 		}
 	}
-	pattern, ok := timepattern.Joda(string(text))
-	if !ok || n.c < -62167219200000+86400000 || n.c > 253402300799999 {
+	pattern, err := timepattern.Joda(string(text))
+	if err != nil || n.c < -62167219200000+86400000 || n.c > 253402300799999 {
 		return value{}
 	}
 	from := len(f.arena)

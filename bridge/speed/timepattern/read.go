@@ -12,11 +12,11 @@ import (
 // DateTimeFormatter, in UTC unless the text has a zone. ok is false for what
 // cannot be read.
 func Read(text, pattern string) (t time.Time, ok bool) {
-	if len(text) > 4*MaxPattern {
+	if len(text) > 4*maxPattern {
 		return time.Time{}, false
 	}
-	fields, ok := split(pattern, javaReads)
-	if !ok {
+	fields, err := split(pattern, javaTakes)
+	if err != nil {
 		return time.Time{}, false
 	}
 	r := reader{s: text, ok: true, month: -1, day: -1, yearDay: -1, pm: -1, loc: time.UTC}
@@ -70,6 +70,10 @@ func (r *reader) name(names func(i int) string, count, short int) int {
 
 // field reads one field. adjacent tells that digits of another follow at once.
 func (r *reader) field(fd field, adjacent bool) {
+	if fd.count == 5 && narrow(fd.letter) {
+		r.ok = false // J is January, June and July
+		return
+	}
 	short := 3
 	if fd.count >= 4 {
 		short = 0
@@ -85,7 +89,7 @@ func (r *reader) field(fd field, adjacent bool) {
 		rest, ok := strings.CutPrefix(r.s, fd.text)
 		r.s, r.ok = rest, r.ok && ok
 	case 'G':
-		r.name(func(int) string { return "AD" }, 1, 0)
+		r.name(func(int) string { return era(fd.count) }, 1, 0)
 	case 'u', 'y':
 		r.hasYear = true
 		switch {

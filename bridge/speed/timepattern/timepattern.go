@@ -1,52 +1,79 @@
 // Package timepattern writes and reads times by pattern letters, as Joda's
-// DateTimeFormat and java.time's DateTimeFormatter do, since AWS's rules and
-// delivery streams are configured in these. Names are English.
+// DateTimeFormat and java.time's DateTimeFormatter do, since rule statements
+// and object prefixes are written in these. Names are English.
+//
+// Joda and Java compile a pattern for writing, Read reads a text, Zone finds a
+// time zone. The two dialects agree on most letters and differ in x, in Z and
+// in what they make of many letters in a row. Refused, though java.time knows
+// them: the letters of weeks and quarters (Y, w, W, e, c, Q, q), which depend
+// on a country, and A, N, B, g, v, p, zzzz and optional parts in brackets.
 package timepattern
 
 import (
-	"strconv"
+	"fmt"
 	"strings"
 	"time"
 )
 
-// letters that each dialect knows here.
-const (
-	jodaWrites = "GCYxweEyDMdaKhHkmsSzZ"
-	javaWrites = "GuyMLdDEaKhHkmsSzZXx"
-	javaReads  = "GuyMLdDEaKhHkmsSnVzOXxZ"
-)
+// A Pattern writes times. Several goroutines may use it.
+type Pattern struct {
+	fields []field
+	java   bool
+}
 
-// offset stands for java.time's letter x.
-const offset = 'o'
-
-// A Pattern writes times. It may be used by several goroutines.
-type Pattern struct{ fields []field }
-
-// Joda compiles a pattern of Joda's DateTimeFormat. ok is false for one that
-// is too long, has a letter that is not known, or an open quote.
-func Joda(pattern string) (p Pattern, ok bool) {
-	p.fields, ok = split(pattern, jodaWrites)
-	return p, ok
+// Joda compiles a pattern of Joda's DateTimeFormat. The error names the first
+// thing that cannot be used.
+func Joda(pattern string) (Pattern, error) {
+	fields, err := split(pattern, func(c byte, _ int) bool { return !letter(c) || strings.IndexByte("GCYxweEyDMdaKhHkmsSzZ", c) >= 0 })
+	for i := range fields {
+		if fields[i].letter == 'G' {
+			fields[i].count = 1 // however many, Joda's is AD
+		}
+	}
+	return Pattern{fields: fields}, err
 }
 
 // Java compiles a pattern of java.time's DateTimeFormatter; see Joda.
-func Java(pattern string) (p Pattern, ok bool) {
-	p.fields, ok = split(pattern, javaWrites)
-	for i := range p.fields {
-		switch f := &p.fields[i]; f.letter {
-		case 'x': // Joda's x is the year of the week
-			f.letter = offset
-		case 'Z': // up to ZZZ it is +0000, where Joda's ZZ has a colon
-			f.count = 1 + min(f.count/4, 1)
-		}
-	}
-	return p, ok
+func Java(pattern string) (Pattern, error) {
+	fields, err := split(pattern, func(c byte, count int) bool { return javaTakes(c, count) && (c != 'z' || count < 4) })
+	return Pattern{fields, true}, err
 }
+
+// javaMost says how many of a letter java.time takes in a row (17.0.15, run).
+var javaMost = map[byte]int{
+	'G': 5, 'u': 19, 'y': 19, 'M': 5, 'L': 5, 'd': 2, 'D': 3, 'E': 5,
+	'a': 1, 'K': 2, 'h': 2, 'H': 2, 'k': 2, 'm': 2, 's': 2, 'S': 9, 'n': 19,
+	'V': 2, 'z': 4, 'O': 4, 'X': 5, 'x': 5, 'Z': 5,
+}
+
+func javaTakes(c byte, count int) bool {
+	switch {
+	case !letter(c):
+		return strings.IndexByte("[]{}#", c) < 0
+	case c == 'V':
+		return count == 2
+	case c == 'O':
+		return count == 1 || count == 4
+	}
+	return count <= javaMost[c]
+}
+
+// narrow says that five of c are a name's first letter.
+func narrow(c byte) bool { return c == 'G' || c == 'M' || c == 'L' || c == 'E' }
+
+func letter(c byte) bool { return 'a' <= c|0x20 && c|0x20 <= 'z' }
 
 // Append writes t, in its own location, after dst.
 func (p Pattern) Append(dst []byte, t time.Time) []byte {
 	for _, f := range p.fields {
-		dst = f.append(dst, t)
+		switch {
+		case p.java && strings.IndexByte("XxZO", f.letter) >= 0 && f.letter != 0:
+			dst = f.appendOffset(dst, t)
+		case p.java && f.count == 5 && narrow(f.letter):
+			dst = append(dst, field{letter: f.letter, count: 4}.append(nil, t)[0])
+		default:
+			dst = f.append(dst, t)
+		}
 	}
 	return dst
 }
@@ -58,15 +85,15 @@ type field struct {
 	text   string
 }
 
-// MaxPattern is the longest pattern taken, in bytes; our choice.
-const MaxPattern = 256
+// maxPattern is the longest pattern taken, in bytes; our choice.
+const maxPattern = 256
 
-// split splits a Joda or java.time pattern: letters stand for fields,
-// text in single quotes for itself, two quotes for one. ok is false for a
-// letter not in known.
-func split(pattern, known string) (fields []field, ok bool) {
-	if len(pattern) > MaxPattern {
-		return nil, false
+// split splits a Joda or java.time pattern: letters stand for fields, text in
+// single quotes for itself, two quotes for one. take says whether a field, or
+// a character that is no letter, may stand in the pattern.
+func split(pattern string, take func(letter byte, count int) bool) (fields []field, err error) {
+	if len(pattern) > maxPattern {
+		return nil, fmt.Errorf("pattern of %d bytes, want at most %d", len(pattern), maxPattern)
 	}
 	for i := 0; i < len(pattern); {
 		c := pattern[i]
@@ -85,118 +112,30 @@ func split(pattern, known string) (fields []field, ok bool) {
 				lit.WriteByte(pattern[i])
 			}
 			if !closed {
-				return nil, false
+				return nil, fmt.Errorf("quote without end in %q", pattern)
 			}
 			i++
 			if lit.Len() == 0 {
 				lit.WriteByte('\'')
 			}
 			fields = append(fields, field{text: lit.String()})
-		case 'a' <= c|0x20 && c|0x20 <= 'z':
+		case letter(c):
 			n := 1
 			for i+n < len(pattern) && pattern[i+n] == c {
 				n++
 			}
-			if strings.IndexByte(known, c) < 0 {
-				return nil, false
+			if !take(c, n) {
+				return nil, fmt.Errorf("field %q is not known", pattern[i:i+n])
 			}
 			fields = append(fields, field{letter: c, count: n})
 			i += n
 		default:
+			if !take(c, 1) {
+				return nil, fmt.Errorf("%q is reserved, want it in quotes", c)
+			}
 			fields = append(fields, field{text: pattern[i : i+1]})
 			i++
 		}
 	}
-	return fields, true
-}
-
-func (fd field) append(dst []byte, t time.Time) []byte {
-	num := func(n int) []byte {
-		s := strconv.Itoa(n)
-		for i := len(s); i < fd.count; i++ {
-			dst = append(dst, '0')
-		}
-		return append(dst, s...)
-	}
-	year := func(y int) []byte {
-		if fd.count == 2 {
-			y %= 100
-		}
-		return num(y)
-	}
-	switch fd.letter {
-	case 0:
-		return append(dst, fd.text...)
-	case 'G':
-		return append(dst, "AD"...)
-	case 'C':
-		return num(t.Year() / 100)
-	case 'u', 'y', 'Y':
-		return year(t.Year())
-	case 'x':
-		y, _ := t.ISOWeek()
-		return year(y)
-	case 'w':
-		_, w := t.ISOWeek()
-		return num(w)
-	case 'e':
-		return num((int(t.Weekday())+6)%7 + 1)
-	case 'E':
-		return append(dst, named(t.Weekday().String(), fd.count)...)
-	case 'D':
-		return num(t.YearDay())
-	case 'M', 'L':
-		if fd.count >= 3 {
-			return append(dst, named(t.Month().String(), fd.count)...)
-		}
-		return num(int(t.Month()))
-	case 'd':
-		return num(t.Day())
-	case 'a':
-		return append(dst, t.Format("PM")...)
-	case 'K':
-		return num(t.Hour() % 12)
-	case 'h':
-		return num((t.Hour()+11)%12 + 1)
-	case 'H':
-		return num(t.Hour())
-	case 'k':
-		return num((t.Hour()+23)%24 + 1)
-	case 'm':
-		return num(t.Minute())
-	case 's':
-		return num(t.Second())
-	case 'S': // the fraction's first digits
-		digits := strconv.Itoa(1000 + t.Nanosecond()/1e6)[1:]
-		for i := range fd.count {
-			if i < len(digits) {
-				dst = append(dst, digits[i])
-			} else {
-				dst = append(dst, '0')
-			}
-		}
-		return dst
-	case 'z':
-		return t.AppendFormat(dst, "MST")
-	case 'X', offset:
-		if _, secs := t.Zone(); secs == 0 && fd.letter == 'X' {
-			return append(dst, 'Z')
-		}
-		return t.AppendFormat(dst, [...]string{"-07", "-07", "-0700", "-07:00"}[min(fd.count, 3)])
-	}
-	switch fd.count { // Z
-	case 1:
-		return t.AppendFormat(dst, "-0700")
-	case 2:
-		return t.AppendFormat(dst, "-07:00")
-	}
-	return append(dst, t.Location().String()...)
-}
-
-// named shortens a day's or month's English name to three letters below four pattern letters.
-func named(name string, count int) string {
-	if count < 4 {
-		return name[:3]
-	}
-	return name
+	return fields, nil
 }

@@ -10,7 +10,7 @@ func TestAppend(t *testing.T) {
 	east := time.FixedZone("EAST", 2*3600+1800)
 	at := time.Date(2026, 3, 9, 7, 5, 4, 30e6, time.UTC)
 	for _, c := range []struct {
-		compile func(string) (Pattern, bool)
+		compile func(string) (Pattern, error)
 		pattern string
 		zone    *time.Location
 		want    string
@@ -18,29 +18,96 @@ func TestAppend(t *testing.T) {
 		{Java, "yyyy/MM/dd/HH/", time.UTC, "2026/03/09/07/"},
 		{Java, "uuuu-D 'o''clock' h a", time.UTC, "2026-68 o'clock 7 AM"},
 		{Java, "EEE, d LLL yy k:m:s.SSS", time.UTC, "Mon, 9 Mar 26 7:5:4.030"},
-		{Java, "X XXX x xxx Z ZZZZZ z", time.UTC, "Z Z +00 +00:00 +0000 +00:00 UTC"},
+		{Java, "X XXX x xxx Z ZZZZZ z", time.UTC, "Z Z +00 +00:00 +0000 Z UTC"},
+		{Joda, "GGGG EEEEE MMMMM", time.UTC, "AD Monday March"},
 		{Java, "XXX xx ZZZ z", east, "+02:30 +0230 +0230 EAST"},
 		{Joda, "YYYY.MM.dd G 'at' HH:mm:ss z", time.UTC, "2026.03.09 AD at 07:05:04 UTC"},
 		{Joda, "xxxx-'W'ww-e Z ZZ", east, "2026-W11-1 +0230 +02:30"},
 		{Joda, "EEEE MMMM K", time.UTC, "Monday March 7"},
 		{Joda, "''", time.UTC, "'"},
 	} {
-		p, ok := c.compile(c.pattern)
-		if !ok {
-			t.Errorf("%q is refused", c.pattern)
+		p, err := c.compile(c.pattern)
+		if err != nil {
+			t.Errorf("%q: %v", c.pattern, err)
 			continue
 		}
 		if got := string(p.Append(nil, at.In(c.zone))); got != c.want {
 			t.Errorf("%q gives %q, want %q", c.pattern, got, c.want)
 		}
 	}
-	for _, bad := range []string{"'open", "q", strings.Repeat("y", MaxPattern+1)} {
-		if _, ok := Java(bad); ok {
+	for _, bad := range []string{"'open", "q", strings.Repeat("y", maxPattern+1)} {
+		if _, err := Java(bad); err == nil {
 			t.Errorf("Java takes %q", bad)
 		}
-		if _, ok := Joda(bad); ok {
+		if _, err := Joda(bad); err == nil {
 			t.Errorf("Joda takes %q", bad)
 		}
+	}
+}
+
+// What java.time of OpenJDK 17.0.15 wrote, Locale.US, for 2026-03-09: at
+// 07:05:04.030123456 UTC, at 19:05:04.030123456 in Kolkata and at 00:05:04 in
+// New York.
+func TestJava(t *testing.T) {
+	kolkata, ok1 := Zone("Asia/Kolkata")
+	york, ok2 := Zone("America/New_York")
+	if !ok1 || !ok2 {
+		t.Fatal("no zones")
+	}
+	times := []time.Time{
+		time.Date(2026, 3, 9, 7, 5, 4, 30123456, time.UTC),
+		time.Date(2026, 3, 9, 19, 5, 4, 30123456, kolkata),
+		time.Date(2026, 3, 9, 0, 5, 4, 0, york),
+	}
+	for pattern, want := range map[string]string{
+		"G GGGG GGGGG": "AD Anno Domini A|AD Anno Domini A|AD Anno Domini A",
+		"u uu uuu":     "2026 26 2026|2026 26 2026|2026 26 2026",
+		"yyyyy":        "02026|02026|02026",
+		"M MM MMM":     "3 03 Mar|3 03 Mar|3 03 Mar",
+		"MMMM MMMMM":   "March M|March M|March M",
+		"LLL LLLL":     "Mar March|Mar March|Mar March",
+		"d dd D DDD":   "9 09 68 068|9 09 68 068|9 09 68 068",
+		"E EEEE EEEEE": "Mon Monday M|Mon Monday M|Mon Monday M",
+		"a HH h k K":   "AM 07 7 7 7|PM 19 7 19 7|AM 00 12 24 0",
+		"S SSS":        "0 030|0 030|0 000",
+		"SSSSSSSSS":    "030123456|030123456|000000000",
+		"n nnn":        "30123456 30123456|30123456 30123456|0 000",
+		"X XX XXX":     "Z Z Z|+0530 +0530 +05:30|-04 -0400 -04:00",
+		"XXXX XXXXX":   "Z Z|+0530 +05:30|-0400 -04:00",
+		"x xx xxx":     "+00 +0000 +00:00|+0530 +0530 +05:30|-04 -0400 -04:00",
+		"xxxx xxxxx":   "+0000 +00:00|+0530 +05:30|-0400 -04:00",
+		"Z ZZ ZZZ":     "+0000 +0000 +0000|+0530 +0530 +0530|-0400 -0400 -0400",
+		"ZZZZ ZZZZZ":   "GMT Z|GMT+05:30 +05:30|GMT-04:00 -04:00",
+		"O OOOO":       "GMT GMT|GMT+5:30 GMT+05:30|GMT-4 GMT-04:00",
+		"VV":           "UTC|Asia/Kolkata|America/New_York",
+		"z zzz":        "UTC UTC|IST IST|EDT EDT",
+		"'a''b' ''":    "a'b '|a'b '|a'b '",
+	} {
+		p, err := Java(pattern)
+		if err != nil {
+			t.Errorf("%q: %v", pattern, err)
+			continue
+		}
+		var got []string
+		for _, at := range times {
+			got = append(got, string(p.Append(nil, at)))
+		}
+		if g := strings.Join(got, "|"); g != want {
+			t.Errorf("%q gives %q, want %q", pattern, g, want)
+		}
+	}
+	// Refused there too.
+	for _, bad := range []string{"yyyyyyyyyyyyyyyyyyyy", "MMMMMM", "ddd", "DDDD", "EEEEEE", "aa", "HHH", "mmm", "SSSSSSSSSS",
+		"XXXXXX", "ZZZZZZ", "OO", "V", "{", "}", "#", "yyyy'T"} {
+		if _, err := Java(bad); err == nil {
+			t.Errorf("%q is taken", bad)
+		}
+		if _, ok := Read("2026", bad); ok {
+			t.Errorf("%q reads", bad)
+		}
+	}
+	if _, err := Java("yyyy/HHH"); err == nil || !strings.Contains(err.Error(), `"HHH"`) {
+		t.Errorf("the error does not name the field: %v", err)
 	}
 }
 
@@ -68,7 +135,7 @@ func FuzzRead(f *testing.F) {
 	f.Add("+02:00", "XXX", int64(0))
 	f.Fuzz(func(t *testing.T, text, pattern string, ms int64) {
 		_, _ = Read(text, pattern)
-		if p, ok := Java(pattern); ok {
+		if p, err := Java(pattern); err == nil {
 			_ = p.Append(nil, time.UnixMilli(ms%4e12).UTC())
 		}
 		at := time.UnixMilli((ms%4e12 + 4e12) / 2 % 4e12).UTC()
