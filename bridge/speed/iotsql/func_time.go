@@ -33,8 +33,12 @@ func parseTime(f *frame, args []value) value {
 	if err != nil || n.c < -62167219200000+86400000 || n.c > 253402300799999 {
 		return value{}
 	}
+	t := time.UnixMilli(n.c).In(loc)
+	if t.Year() > 9999 {
+		return value{}
+	}
 	from := len(f.arena)
-	f.arena = pattern.Append(f.arena, time.UnixMilli(n.c).In(loc))
+	f.arena = pattern.Append(f.arena, t)
 	return f.built(kindText, from)
 }
 

@@ -19,12 +19,33 @@ func Read(text, pattern string) (t time.Time, ok bool) {
 	if err != nil {
 		return time.Time{}, false
 	}
-	r := reader{s: text, ok: true, month: -1, day: -1, yearDay: -1, pm: -1, loc: time.UTC}
+	r := reader{s: text, ok: true, month: -1, day: -1, yearDay: -1, pm: -1, weekday: -1, loc: time.UTC}
 	for i, fd := range fields {
-		next := i+1 < len(fields) && strings.IndexByte("uyMLdDKhHkmsSn", fields[i+1].letter) >= 0 && fields[i+1].letter != 0
-		r.field(fd, next)
+		r.field(fd, reserved(fields[i+1:]))
 	}
 	return r.time()
+}
+
+// reserved counts the digits that the fields which follow at once take for
+// certain: java.time leaves those to them.
+func reserved(fields []field) (digits int) {
+	for _, fd := range fields {
+		switch fd.letter {
+		case 'S':
+		case 'd', 'D', 'K', 'h', 'H', 'k', 'm', 's', 'M', 'L':
+			if fd.count < 2 || fd.letter == 'D' && fd.count != 3 || fd.count > 2 && fd.letter != 'D' {
+				return digits
+			}
+		case 'u', 'y':
+			if fd.count != 2 {
+				return digits
+			}
+		default:
+			return digits
+		}
+		digits += fd.count
+	}
+	return digits
 }
 
 // A reader reads a time field by field.
@@ -35,15 +56,17 @@ type reader struct {
 	year, month, day, yearDay int // -1: not given
 	hour, minute, second, ns  int
 	pm                        int // -1: no half of the day
+	weekday                   int // -1: not given
 	loc                       *time.Location
 }
 
-// number reads digits: at least lo and at most hi.
-func (r *reader) number(lo, hi int) int {
+// number reads digits: at least lo and at most hi, but for the last keep.
+func (r *reader) number(lo, hi, keep int) int {
 	n := 0
-	for n < len(r.s) && n < hi && isDigit(r.s[n]) {
+	for n < len(r.s) && n < hi+keep && isDigit(r.s[n]) {
 		n++
 	}
+	n = min(hi, max(n-keep, min(n, lo)))
 	v, err := strconv.Atoi(r.s[:n])
 	if n < lo || err != nil {
 		r.ok = false
@@ -68,8 +91,8 @@ func (r *reader) name(names func(i int) string, count, short int) int {
 	return 0
 }
 
-// field reads one field. adjacent tells that digits of another follow at once.
-func (r *reader) field(fd field, adjacent bool) {
+// field reads one field and leaves the last keep digits to those after it.
+func (r *reader) field(fd field, keep int) {
 	if fd.count == 5 && narrow(fd.letter) {
 		r.ok = false // J is January, June and July
 		return
@@ -78,11 +101,12 @@ func (r *reader) field(fd field, adjacent bool) {
 	if fd.count >= 4 {
 		short = 0
 	}
-	two := func() int { // a number of up to two digits
-		if fd.count == 1 && !adjacent {
-			return r.number(1, 2)
-		}
-		return r.number(fd.count, fd.count)
+	most := fd.count
+	if most == 1 {
+		most = 19 // java.time's bound
+	}
+	two := func() int {
+		return r.number(fd.count, most, keep)
 	}
 	switch fd.letter {
 	case 0:
@@ -94,11 +118,11 @@ func (r *reader) field(fd field, adjacent bool) {
 		r.hasYear = true
 		switch {
 		case fd.count == 2:
-			r.year = 2000 + r.number(2, 2)
-		case adjacent:
-			r.year = r.number(fd.count, fd.count)
+			r.year = 2000 + r.number(2, 2, 0)
+		case fd.count > 3: // more digits want a sign, which is refused
+			r.year = r.number(fd.count, fd.count, 0)
 		default:
-			r.year = r.number(fd.count, 9)
+			r.year = r.number(fd.count, 9, keep)
 		}
 	case 'M', 'L':
 		if fd.count >= 3 {
@@ -109,9 +133,9 @@ func (r *reader) field(fd field, adjacent bool) {
 	case 'd':
 		r.day = two()
 	case 'D':
-		r.yearDay = r.number(fd.count, 3)
+		r.yearDay = r.number(fd.count, max(3, most), keep)
 	case 'E':
-		r.name(func(i int) string { return time.Weekday(i).String() }, 7, short)
+		r.weekday = r.name(func(i int) string { return time.Weekday(i).String() }, 7, short)
 	case 'a':
 		if r.pm = r.name(func(i int) string { return []string{"AM", "PM", "am", "pm"}[i] }, 4, 0) % 2; !r.ok {
 			return
@@ -119,7 +143,6 @@ func (r *reader) field(fd field, adjacent bool) {
 	case 'H', 'k':
 		r.hour = two()
 		if fd.letter == 'k' {
-			r.ok = r.ok && r.hour > 0
 			if r.hour == 24 {
 				r.hour = 0
 			}
@@ -128,7 +151,6 @@ func (r *reader) field(fd field, adjacent bool) {
 		r.hasHalf = true
 		r.hour = two()
 		if fd.letter == 'h' {
-			r.ok = r.ok && r.hour > 0
 			if r.hour == 12 {
 				r.hour = 0
 			}
@@ -143,33 +165,72 @@ func (r *reader) field(fd field, adjacent bool) {
 			r.ok = false
 			return
 		}
-		r.ns = r.number(fd.count, fd.count)
+		r.ns = r.number(fd.count, fd.count, 0)
 		for range 9 - fd.count {
 			r.ns *= 10
 		}
 	case 'n':
-		r.ns = r.number(1, 9)
-	default:
+		r.ns = r.number(1, 9, keep)
+	case 'V', 'z':
 		r.zone(fd)
+	default:
+		r.offset(fd)
 	}
 }
 
-// zone reads V and z (names), and O, X, x and Z (offsets).
-func (r *reader) zone(fd field) {
-	if strings.IndexByte("Vz", fd.letter) < 0 {
-		s := strings.TrimPrefix(r.s, "GMT")
-		if fd.letter == 'X' && strings.HasPrefix(s, "Z") {
-			r.s = s[1:]
+// offset reads X, x, Z and O in the very form that Append writes.
+func (r *reader) offset(fd field) {
+	gmt := fd.letter == 'O' || fd.letter == 'Z' && fd.count == 4
+	if gmt {
+		rest, ok := strings.CutPrefix(r.s, "GMT")
+		r.s, r.ok = rest, r.ok && ok
+		if rest == "" || rest[0] != '+' && rest[0] != '-' {
 			return
 		}
-		n, secs := readOffset(s)
-		if n == 0 {
-			r.ok = r.ok && fd.letter == 'O' && len(s) < len(r.s)
-			return
-		}
-		r.s, r.loc = s[n:], time.FixedZone("", secs)
+	} else if rest, ok := strings.CutPrefix(r.s, "Z"); ok && (fd.letter == 'X' || fd.letter == 'Z' && fd.count == 5) {
+		r.s = rest
 		return
 	}
+	if r.s == "" || r.s[0] != '+' && r.s[0] != '-' {
+		r.ok = false
+		return
+	}
+	minus := r.s[0] == '-'
+	r.s = r.s[1:]
+	colon := gmt || (fd.letter != 'Z' && fd.count == 3) || fd.count == 5
+	hours := 2
+	if fd.letter == 'O' && fd.count == 1 {
+		hours = 1
+	}
+	secs := r.number(hours, 2, 0) * 3600
+	more := func(unit int, must bool) {
+		s := r.s
+		if colon {
+			var ok bool
+			if s, ok = strings.CutPrefix(s, ":"); !ok {
+				r.ok = r.ok && !must
+				return
+			}
+		}
+		if must || len(s) > 0 && isDigit(s[0]) {
+			r.s = s
+			v := r.number(2, 2, 0)
+			r.ok = r.ok && v < 60
+			secs += v * unit
+		}
+	}
+	more(60, hours == 2 && fd.count > 1 || fd.letter == 'Z')
+	if fd.count > 3 || fd.letter == 'O' {
+		more(1, false)
+	}
+	if r.ok = r.ok && secs <= 18*3600; minus {
+		secs = -secs
+	}
+	r.loc = time.FixedZone("", secs)
+}
+
+// zone reads V and z, names.
+func (r *reader) zone(fd field) {
 	n := 0
 	for n < len(r.s) {
 		c, size := utf8.DecodeRuneInString(r.s[n:])
@@ -216,5 +277,6 @@ func (r *reader) time() (time.Time, bool) {
 	default:
 		return time.Time{}, false
 	}
-	return time.Date(r.year, time.Month(r.month), r.day, r.hour, r.minute, r.second, r.ns, r.loc), true
+	t := time.Date(r.year, time.Month(r.month), r.day, r.hour, r.minute, r.second, r.ns, r.loc)
+	return t, r.weekday < 0 || r.weekday == int(time.Date(r.year, time.Month(r.month), r.day, 0, 0, 0, 0, time.UTC).Weekday())
 }

@@ -111,6 +111,7 @@ func TestJava(t *testing.T) {
 	}
 }
 
+// As OpenJDK 17.0.15 reads.
 func TestRead(t *testing.T) {
 	for _, c := range []struct{ text, pattern, want string }{
 		{"2016-12-15T18:07:31Z", "yyyy-MM-dd'T'HH:mm:ssX", "2016-12-15T18:07:31Z"},
@@ -118,6 +119,19 @@ func TestRead(t *testing.T) {
 		{"15 December 2016", "d MMMM yyyy", "2016-12-15T00:00:00Z"},
 		{"2016-12-15 06:07 PM Europe/Paris", "yyyy-MM-dd hh:mm a VV", "2016-12-15T17:07:00Z"},
 		{"2016-02-31", "yyyy-MM-dd", "2016-02-29T00:00:00Z"}, // java.time's SMART resolver
+		{"2016-12-15 06GMT", "yyyy-MM-dd HHO", "2016-12-15T06:00:00Z"},
+		{"2016-12-15 06GMT-4", "yyyy-MM-dd HHO", "2016-12-15T10:00:00Z"},
+		{"2016-12-15 06GMT", "yyyy-MM-dd HHZZZZ", "2016-12-15T06:00:00Z"},
+		{"2016-12-15 06Z", "yyyy-MM-dd HHZZZZZ", "2016-12-15T06:00:00Z"},
+		{"2016-12-15 06+05:30", "yyyy-MM-dd HHXXX", "2016-12-15T00:30:00Z"},
+		{"2016-12-15 06+0530", "yyyy-MM-dd HHX", "2016-12-15T00:30:00Z"},
+		{"2016-12-15 06+0530", "yyyy-MM-dd HHXXX", ""},
+		{"2016-12-15 06Z", "yyyy-MM-dd HHx", ""},
+		{"1976-9-17010254777", "uuuu-M-dHHmmssSSS", "1976-09-17T01:02:54.777Z"},
+		{"1986-06-8235831", "uuuu-MM-dHHmmss", "1986-06-08T23:58:31Z"},
+		{"20165-12-15", "yyyy-MM-dd", ""},
+		{"Mon, 9 Mar 2026", "E, d MMM yyyy", "2026-03-09T00:00:00Z"},
+		{"Tue, 9 Mar 2026", "E, d MMM yyyy", ""},
 		{"2016-13-01", "yyyy-MM-dd", ""},
 		{"2016-12-15x", "yyyy-MM-dd", ""},
 		{"18:07", "HH:mm", ""},
