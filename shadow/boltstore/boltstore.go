@@ -17,6 +17,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/tidemill/tidemill/shadow"
+	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
 // Buckets of the root.
@@ -52,7 +53,7 @@ func Open(path string, o Options) (*Store, error) {
 		o.LockWait = 5 * time.Second
 	}
 	s, err := open(path, o)
-	if err == nil || !o.SetAside || !errors.Is(err, errDamaged) {
+	if err == nil || !o.SetAside || !errors.Is(err, boltfile.ErrDamaged) {
 		return s, err
 	}
 	aside := fmt.Sprintf("%s.corrupt-%d", path, time.Now().UnixNano())
@@ -61,9 +62,6 @@ func Open(path string, o Options) (*Store, error) {
 	}
 	return open(path, o)
 }
-
-// errDamaged marks what a file says of itself, as against the system.
-var errDamaged = errors.New("damaged")
 
 func open(path string, o Options) (s *Store, err error) {
 	if o.SetAside {
@@ -77,7 +75,7 @@ func open(path string, o Options) (s *Store, err error) {
 		// plain text), but an error of the system has its number.
 		var system syscall.Errno
 		if !errors.As(err, &system) && !errors.Is(err, berrors.ErrTimeout) {
-			err = fmt.Errorf("%w: %w", errDamaged, err)
+			err = fmt.Errorf("%w: %w", boltfile.ErrDamaged, err)
 		}
 		return nil, fmt.Errorf("boltstore: open %s: %w", path, err)
 	}
