@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"time"
@@ -39,25 +40,31 @@ type Config struct {
 type payload struct {
 	DeliveryStreamName                 string
 	DeliveryStreamType                 string
-	ExtendedS3DestinationConfiguration *struct {
-		RoleARN           string
-		BucketARN         string
-		Prefix            string
-		ErrorOutputPrefix string
-		BufferingHints    *struct {
-			SizeInMBs         *int
-			IntervalInSeconds *int
-		}
-		CompressionFormat       string
-		FileExtension           string
-		CustomTimeZone          string
-		ProcessingConfiguration *struct {
-			Enabled    bool
-			Processors []struct {
-				Type       string
-				Parameters []struct{ ParameterName, ParameterValue string }
-			}
-		}
+	ExtendedS3DestinationConfiguration *destination
+}
+
+type destination struct {
+	RoleARN                 string
+	BucketARN               string
+	Prefix                  string
+	ErrorOutputPrefix       string
+	BufferingHints          *hints
+	CompressionFormat       string
+	FileExtension           string
+	CustomTimeZone          string
+	ProcessingConfiguration *processing
+}
+
+type hints struct {
+	SizeInMBs         *int
+	IntervalInSeconds *int
+}
+
+type processing struct {
+	Enabled    bool
+	Processors []struct {
+		Type       string
+		Parameters []struct{ ParameterName, ParameterValue string }
 	}
 }
 
@@ -72,90 +79,118 @@ func Parse(doc []byte) (*Config, error) {
 	if err := dec.Decode(&p); err != nil {
 		return nil, fmt.Errorf("delivery stream: %w", err)
 	}
-	var errs []error
-	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
-	c := &Config{Name: p.DeliveryStreamName, Size: defaultSizeMB << 20, Interval: defaultInterval * time.Second}
-	if !nameForm.MatchString(c.Name) {
-		bad("DeliveryStreamName: %q, want 1 to 64 of a-z A-Z 0-9 _ . -", c.Name)
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errors.New("delivery stream: more than one JSON value")
+	}
+	r := reader{c: &Config{Name: p.DeliveryStreamName, Size: defaultSizeMB << 20, Interval: defaultInterval * time.Second}}
+	if !nameForm.MatchString(r.c.Name) {
+		r.bad("DeliveryStreamName: %q, want 1 to 64 of a-z A-Z 0-9 _ . -", r.c.Name)
 	}
 	if t := p.DeliveryStreamType; t != "" && t != "DirectPut" {
-		bad("DeliveryStreamType: %q, want DirectPut", t)
+		r.bad("DeliveryStreamType: %q, want DirectPut", t)
 	}
-	d := p.ExtendedS3DestinationConfiguration
-	if d == nil {
-		bad("ExtendedS3DestinationConfiguration: missing; it is the one destination served")
-		return nil, fmt.Errorf("delivery stream %q: %w", c.Name, errors.Join(errs...))
+	if d := p.ExtendedS3DestinationConfiguration; d != nil {
+		r.destination(d)
+	} else {
+		r.bad("ExtendedS3DestinationConfiguration: missing; it is the one destination served")
 	}
-	c.Bucket = strings.TrimPrefix(d.BucketARN, "arn:aws:s3:::")
-	if c.Bucket == d.BucketARN {
-		bad("BucketARN: %q, want arn:aws:s3:::NAME", d.BucketARN)
-	} else if err := sink.CheckBucket(c.Bucket); err != nil {
-		bad("BucketARN: %w", err)
+	if len(r.errs) > 0 {
+		return nil, fmt.Errorf("delivery stream %q: %w", r.c.Name, errors.Join(r.errs...))
 	}
-	if h := d.BufferingHints; h != nil {
-		if h.SizeInMBs == nil || h.IntervalInSeconds == nil {
-			bad("BufferingHints: SizeInMBs and IntervalInSeconds go together")
-		} else {
-			if *h.SizeInMBs < 1 || *h.SizeInMBs > maxSizeMB {
-				bad("SizeInMBs: %d, want 1 to %d", *h.SizeInMBs, maxSizeMB)
-			}
-			if *h.IntervalInSeconds < 0 || *h.IntervalInSeconds > maxInterval {
-				bad("IntervalInSeconds: %d, want 0 to %d", *h.IntervalInSeconds, maxInterval)
-			}
-			c.Size = int64(*h.SizeInMBs) << 20
-			c.Interval = time.Duration(*h.IntervalInSeconds) * time.Second
-		}
+	return r.c, nil
+}
+
+// A reader fills in c and gathers what is wrong.
+type reader struct {
+	c    *Config
+	errs []error
+}
+
+func (r *reader) bad(format string, args ...any) {
+	r.errs = append(r.errs, fmt.Errorf(format, args...))
+}
+
+func (r *reader) destination(d *destination) {
+	r.c.Bucket = strings.TrimPrefix(d.BucketARN, "arn:aws:s3:::")
+	if r.c.Bucket == d.BucketARN {
+		r.bad("BucketARN: %q, want arn:aws:s3:::NAME", d.BucketARN)
+	} else if err := sink.CheckBucket(r.c.Bucket); err != nil {
+		r.bad("BucketARN: %w", err)
+	}
+	if d.BufferingHints != nil {
+		r.hints(d.BufferingHints)
 	}
 	switch d.CompressionFormat {
 	case "", "UNCOMPRESSED":
 	case "GZIP":
-		c.Gzip, c.Suffix = true, ".gz"
+		r.c.Gzip, r.c.Suffix = true, ".gz"
 	default:
-		bad("CompressionFormat: %q, want UNCOMPRESSED or GZIP", d.CompressionFormat)
+		r.bad("CompressionFormat: %q, want UNCOMPRESSED or GZIP", d.CompressionFormat)
 	}
 	if e := d.FileExtension; e != "" {
 		if !strings.HasPrefix(e, ".") || strings.ContainsAny(e, "/\x00") || len(e) > 50 {
-			bad("FileExtension: %q, want a dot and at most 49 further characters", e)
+			r.bad("FileExtension: %q, want a dot and at most 49 further characters", e)
 		}
-		c.Suffix = e
+		r.c.Suffix = e
 	}
+	r.prefix(d)
+	if d.ErrorOutputPrefix != "" {
+		r.bad("ErrorOutputPrefix: nothing that could write there is served yet")
+	}
+	if p := d.ProcessingConfiguration; p != nil && p.Enabled {
+		r.processing(p)
+	}
+}
+
+// hints reads when an object is due. AWS wants both or none.
+func (r *reader) hints(h *hints) {
+	if h.SizeInMBs == nil || h.IntervalInSeconds == nil {
+		r.bad("BufferingHints: SizeInMBs and IntervalInSeconds go together")
+	} else {
+		if *h.SizeInMBs < 1 || *h.SizeInMBs > maxSizeMB {
+			r.bad("SizeInMBs: %d, want 1 to %d", *h.SizeInMBs, maxSizeMB)
+		}
+		if *h.IntervalInSeconds < 0 || *h.IntervalInSeconds > maxInterval {
+			r.bad("IntervalInSeconds: %d, want 0 to %d", *h.IntervalInSeconds, maxInterval)
+		}
+		r.c.Size = int64(*h.SizeInMBs) << 20
+		r.c.Interval = time.Duration(*h.IntervalInSeconds) * time.Second
+	}
+}
+
+func (r *reader) prefix(d *destination) {
 	zone := time.UTC
 	if z := d.CustomTimeZone; z != "" {
 		loc, ok := timepattern.Zone(z)
 		if !ok {
-			bad("CustomTimeZone: %q, want UTC or a name such as Europe/Paris", z)
+			r.bad("CustomTimeZone: %q, want UTC or a name such as Europe/Paris", z)
 		} else {
 			zone = loc
 		}
 	}
 	var err error
-	if c.Prefix, err = ParsePrefix(d.Prefix, zone); err != nil {
-		bad("Prefix: %w", err)
-	} else if err := sink.CheckKey(c.key(time.UnixMilli(0), "")); err != nil {
-		bad("Prefix: %w", err)
+	if r.c.Prefix, err = ParsePrefix(d.Prefix, zone); err != nil {
+		r.bad("Prefix: %w", err)
+	} else if err := sink.CheckKey(r.c.key(time.UnixMilli(0), "")); err != nil {
+		r.bad("Prefix: %w", err)
 	}
-	if d.ErrorOutputPrefix != "" {
-		bad("ErrorOutputPrefix: nothing that could write there is served yet")
-	}
-	if pc := d.ProcessingConfiguration; pc != nil && pc.Enabled {
-		for _, pr := range pc.Processors {
-			if pr.Type != "AppendDelimiterToRecord" {
-				bad("Processors: %q, want AppendDelimiterToRecord", pr.Type)
+}
+
+// processing reads the one processor served, which ends each record.
+func (r *reader) processing(p *processing) {
+	for _, pr := range p.Processors {
+		if pr.Type != "AppendDelimiterToRecord" {
+			r.bad("Processors: %q, want AppendDelimiterToRecord", pr.Type)
+			continue
+		}
+		r.c.Delim = []byte("\n")
+		for _, a := range pr.Parameters {
+			if a.ParameterName != "Delimiter" {
+				r.bad("AppendDelimiterToRecord: unknown parameter %q", a.ParameterName)
 				continue
 			}
-			c.Delim = []byte("\n")
-			for _, a := range pr.Parameters {
-				if a.ParameterName != "Delimiter" {
-					bad("AppendDelimiterToRecord: unknown parameter %q", a.ParameterName)
-					continue
-				}
-				// The guide writes the delimiter as \n in two characters.
-				c.Delim = []byte(strings.ReplaceAll(a.ParameterValue, `\n`, "\n"))
-			}
+			// The guide writes the delimiter as \n in two characters.
+			r.c.Delim = []byte(strings.ReplaceAll(a.ParameterValue, `\n`, "\n"))
 		}
 	}
-	if len(errs) > 0 {
-		return nil, fmt.Errorf("delivery stream %q: %w", c.Name, errors.Join(errs...))
-	}
-	return c, nil
 }

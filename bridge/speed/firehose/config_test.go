@@ -52,6 +52,7 @@ func TestParseNamesEveryError(t *testing.T) {
 		"no destination": `{"DeliveryStreamName":"a"}`,
 		"half a hint":    strings.Replace(good, `"SizeInMBs": 2, `, "", 1),
 		"not JSON":       `{`,
+		"two documents":  good + `{"DeliveryStreamName":"b"}`,
 		"absolute key":   strings.Replace(good, "year=", "/year=", 1),
 		"upward key":     strings.Replace(good, "year=", "../year=", 1),
 		"empty element":  strings.Replace(good, "year=", "a//year=", 1),
