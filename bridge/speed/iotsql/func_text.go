@@ -177,28 +177,15 @@ func pad(f *frame, args []value, left bool) value {
 
 const blanks = " \t"
 
-func leftTrim(f *frame, args []value) value {
-	t, ok := f.texts(args)
-	if !ok {
-		return value{}
+// trimFunc is ltrim, rtrim or trim, by cut.
+func trimFunc(cut func(text []byte, chars string) []byte) func(f *frame, args []value) value {
+	return func(f *frame, args []value) value {
+		t, ok := f.texts(args)
+		if !ok {
+			return value{}
+		}
+		return textValue(cut(t[0], blanks))
 	}
-	return textValue(bytes.TrimLeft(t[0], blanks))
-}
-
-func rightTrim(f *frame, args []value) value {
-	t, ok := f.texts(args)
-	if !ok {
-		return value{}
-	}
-	return textValue(bytes.TrimRight(t[0], blanks))
-}
-
-func trim(f *frame, args []value) value {
-	t, ok := f.texts(args)
-	if !ok {
-		return value{}
-	}
-	return textValue(bytes.Trim(t[0], blanks))
 }
 
 func replace(f *frame, args []value) value {

@@ -1,6 +1,7 @@
 package iotsql
 
 import (
+	"bytes"
 	"math"
 	"strings"
 )
@@ -61,9 +62,9 @@ var functions = map[string]*function{
 	"upper":          {min: 1, max: 1, run: upper},
 	"lpad":           {min: 2, max: 2, run: leftPad},
 	"rpad":           {min: 2, max: 2, run: rightPad},
-	"ltrim":          {min: 1, max: 1, run: leftTrim},
-	"rtrim":          {min: 1, max: 1, run: rightTrim},
-	"trim":           {min: 1, max: 1, run: trim},
+	"ltrim":          {min: 1, max: 1, run: trimFunc(bytes.TrimLeft)},
+	"rtrim":          {min: 1, max: 1, run: trimFunc(bytes.TrimRight)},
+	"trim":           {min: 1, max: 1, run: trimFunc(bytes.Trim)},
 	"replace":        {min: 3, max: 3, run: replace},
 	"substring":      {min: 2, max: 3, run: substring},
 	"regexp_matches": {min: 2, max: 2, build: regexpFunc(regexpMatches)},
