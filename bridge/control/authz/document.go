@@ -29,9 +29,6 @@ type Document struct {
 	statements []statement
 }
 
-// Statements returns how many statements the document has.
-func (d *Document) Statements() int { return len(d.statements) }
-
 // A statement is one entry of Statement.
 type statement struct {
 	sid         string

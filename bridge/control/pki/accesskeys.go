@@ -95,6 +95,3 @@ func parseAccessKeys(text []byte) (map[string]string, error) {
 
 // AccessKeys returns the secret of every access key id.
 func (p *PKI) AccessKeys() map[string]string { return maps.Clone(p.access) }
-
-// AccessKeysFile returns the path of the file, for AWS_SHARED_CREDENTIALS_FILE.
-func (p *PKI) AccessKeysFile() string { return p.path(accessKeysFile) }
