@@ -111,7 +111,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: sink{a.spool}, Changed: func(string) { a.poke() }, Log: a.log})
 	var peer uplink.Peer
 	if cfg.Shadow.Enabled {
-		if a.store, err = boltstore.Open(filepath.Join(cfg.DataDir, "shadow.db"), boltstore.Options{SetAside: true}); err != nil {
+		if a.store, err = boltstore.Open(filepath.Join(cfg.DataDir, "shadow.db"), boltstore.Options{SetAside: true, Log: a.log}); err != nil {
 			return a, err
 		}
 		a.shadow, err = shadowdevice.New(a.store, cfg.Thing, "", shadowdevice.Options{Log: a.log, Every: time.Duration(cfg.Shadow.ReportEvery)})

@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
 // filled makes a spool of n batches in several pages, some acknowledged, and
@@ -255,7 +256,7 @@ func TestSetAside(t *testing.T) {
 		}
 	}
 	names, err := filepath.Glob(path + ".corrupt-*")
-	if err != nil || len(names) != keepCorrupt {
+	if err != nil || len(names) != boltfile.Keep {
 		t.Fatalf("kept %v, %v", names, err)
 	}
 	if n := strings.Count(log.String(), "level=ERROR"); n != 4 {

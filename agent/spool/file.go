@@ -6,11 +6,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
-	"log/slog"
 	"os"
-	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"syscall"
 	"time"
 
@@ -25,7 +22,6 @@ const (
 	pageSize = 4096
 
 	lockTimeout = time.Second
-	keepCorrupt = 2 // files set aside that are kept
 
 	format     = 1
 	stateBytes = 1 + 16 + 7*8 + 4
@@ -231,43 +227,4 @@ func checkFile(path string, readOnly bool) (lastLost bool, err error) {
 		}
 	}
 	return check(f, info.Size())
-}
-
-// setAside renames a damaged file and forgets the oldest of those before it.
-func setAside(path string, log *slog.Logger, cause error) error {
-	to := path + ".corrupt-" + time.Now().UTC().Format("20060102T150405Z")
-	for i := 2; ; i++ {
-		if _, err := os.Lstat(to); errors.Is(err, fs.ErrNotExist) {
-			break
-		}
-		to = fmt.Sprintf("%s.corrupt-%s-%d", path, time.Now().UTC().Format("20060102T150405Z"), i)
-	}
-	if err := os.Rename(path, to); errors.Is(err, fs.ErrNotExist) {
-		return nil // done before, when no new one could be made
-	} else if err != nil {
-		return fmt.Errorf("set aside: %w", err)
-	}
-	log.Error("spool file is damaged: set aside, a new one started; what it held is not sent", "path", path, "aside", to, "err", cause)
-	dir := filepath.Dir(path)
-	if d, err := os.Open(dir); err == nil {
-		_ = d.Sync() // best effort: a crash now finds the damage again
-		_ = d.Close()
-	}
-	old, err := os.ReadDir(dir)
-	if err != nil {
-		return nil
-	}
-	var names []string
-	for _, e := range old {
-		if ok, _ := filepath.Match(filepath.Base(path)+".corrupt-*", e.Name()); ok {
-			names = append(names, e.Name())
-		}
-	}
-	slices.Sort(names)
-	for _, n := range names[:max(0, len(names)-keepCorrupt)] {
-		if err := os.Remove(filepath.Join(dir, n)); err != nil {
-			log.Warn("old damaged spool file not removed", "path", n, "err", err)
-		}
-	}
-	return nil
 }

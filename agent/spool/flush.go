@@ -10,6 +10,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
 // Flush writes what Append gathered and deletes what was acknowledged, in one
@@ -125,7 +126,7 @@ func (s *Spool) replace(db *bbolt.DB, cause error) error {
 	clear(s.gone)
 	close(s.changed)
 	s.changed = make(chan struct{})
-	err := setAside(s.path, s.o.Log, cause)
+	err := boltfile.SetAside(s.path, cause, s.o.Log)
 	if err == nil {
 		err = s.open(s.st.seq)
 	}

@@ -34,6 +34,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
 // Errors of this package; match with errors.Is.
@@ -199,7 +200,7 @@ func Open(path string, o Options) (*Spool, error) {
 	err := s.open(0)
 	if errors.Is(err, errDamaged) {
 		s.setAside++
-		if err = setAside(path, o.Log, err); err == nil {
+		if err = boltfile.SetAside(path, err, o.Log); err == nil {
 			err = s.open(0)
 		}
 	}

@@ -9,7 +9,7 @@ package boltstore
 import (
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
 	"syscall"
 	"time"
 
@@ -40,8 +40,9 @@ type Store struct {
 type Options struct {
 	// SetAside renames a file that is no sound bbolt file to
 	// path.corrupt-<time> and starts anew, as a device has to: the cloud has
-	// a copy. The default is an error.
+	// a copy. See boltfile.SetAside. The default is an error.
 	SetAside bool
+	Log      *slog.Logger // tells of a file set aside; nil is slog.Default
 
 	// LockWait is how long another process may hold the file; default 5 s.
 	LockWait time.Duration
@@ -52,13 +53,15 @@ func Open(path string, o Options) (*Store, error) {
 	if o.LockWait == 0 {
 		o.LockWait = 5 * time.Second
 	}
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
 	s, err := open(path, o)
 	if err == nil || !o.SetAside || !errors.Is(err, boltfile.ErrDamaged) {
 		return s, err
 	}
-	aside := fmt.Sprintf("%s.corrupt-%d", path, time.Now().UnixNano())
-	if err := os.Rename(path, aside); err != nil {
-		return nil, fmt.Errorf("boltstore: set corrupt file aside: %w", err)
+	if err := boltfile.SetAside(path, err, o.Log); err != nil {
+		return nil, fmt.Errorf("boltstore: %w", err)
 	}
 	return open(path, o)
 }
