@@ -19,9 +19,6 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-// basicIngest is the prefix by which a message goes to one rule alone.
-const basicIngest = "$aws/rules/"
-
 // counters are a rule's metrics.
 type counters struct{ matched, fired, errors, actions, actionErrors atomic.Int64 }
 

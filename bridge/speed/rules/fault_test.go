@@ -41,9 +41,7 @@ func TestFaultInOneRuleLeavesTheOthers(t *testing.T) {
 	if got := r.records("out", 2); !slices.Equal(got, []string{`{"n":1}`, `{"n":2}`}) {
 		t.Errorf("out holds %q", got)
 	}
-	if s := r.e.Stats()["bad"]; s.Errors != 2 || s.Matched != 2 {
-		t.Errorf("%+v", s)
-	}
+	r.stats("bad", Stats{Matched: 2, Fired: 2, Errors: 2})
 }
 
 func TestMessagesThatLeftTheLogAreCounted(t *testing.T) {

@@ -126,6 +126,20 @@ func (r *rig) records(stream string, n int) []string {
 	}
 }
 
+// stats waits until a rule has the counts, which follow the commit that made
+// its outputs visible.
+func (r *rig) stats(rule string, want Stats) {
+	r.t.Helper()
+	deadline := time.Now().Add(20 * time.Second)
+	for r.e.Stats()[rule] != want {
+		if time.Now().After(deadline) {
+			r.t.Errorf("%s counts %+v, want %+v", rule, r.e.Stats()[rule], want)
+			return
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+}
+
 func toOut(sql string) string {
 	doc, _ := json.Marshal(map[string]any{"sql": sql, "awsIotSqlVersion": "2016-03-23",
 		"actions": []any{map[string]any{"kinesis": map[string]string{"streamName": "out", "partitionKey": "k"}}}})
@@ -152,10 +166,7 @@ func TestRulesFire(t *testing.T) {
 	if got := r.records("out", 3); !slices.Equal(got, want) {
 		t.Errorf("out holds %q, want %q", got, want)
 	}
-	s := r.e.Stats()["hot"]
-	if s.Matched != 3 || s.Fired != 2 || s.Actions != 2 {
-		t.Errorf("%+v", s)
-	}
+	r.stats("hot", Stats{Matched: 3, Fired: 2, Actions: 2})
 }
 
 func TestErrorAction(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -209,8 +208,7 @@ func (w *worker) one(g *group, rules *table, rec *streams.Record) {
 		return
 	}
 	w.matched = w.matched[:0]
-	if rest, ok := strings.CutPrefix(m.Topic, basicIngest); ok {
-		name, _, _ := strings.Cut(rest, "/")
+	if name, _, ok := iotsql.BasicIngest(m.Topic); ok {
 		if r := rules.byName[name]; r != nil && !r.Disabled {
 			w.matched = append(w.matched, r)
 		} else {
