@@ -17,7 +17,7 @@ import (
 
 var ruleTest = command{name: "rule test", alone: true, summary: "evaluate a statement on one message, and say why it fires or not",
 	example: `tidemill-bridge rule test -sql "SELECT temp FROM 'dt/#' WHERE temp > 30" -topic dt/pi-1/climate -payload '{"temp":31.5}'`,
-	run: func(_ context.Context, c *call) error {
+	run: func(ctx context.Context, c *call) error {
 		sql := c.flags.String("sql", "", "the statement, or @FILE")
 		version := c.flags.String("sql-version", iotsql.Version2016, "awsIotSqlVersion")
 		name := c.flags.String("topic", "", "topic the message is published on")
@@ -47,12 +47,12 @@ var ruleTest = command{name: "rule test", alone: true, summary: "evaluate a stat
 		}
 		m := &iotsql.Message{Topic: *name, Payload: body, ClientID: *client, Time: time.Now().UnixMilli(), RuleName: "test"}
 		if !*quiet {
-			fmt.Fprintln(c.stderr, strings.TrimRight(s.Explain(m).String(), "\n"))
+			fmt.Fprintln(c.stderr, strings.TrimRight(s.Explain(ctx, m).String(), "\n"))
 		}
 		if !s.Matches(*name) {
 			return errDoesNotFire
 		}
-		out, fired, err := s.Eval(nil, m)
+		out, fired, err := s.Eval(ctx, nil, m)
 		if err != nil {
 			return err
 		}

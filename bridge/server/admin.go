@@ -187,7 +187,7 @@ type RuleInfo struct {
 func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) error {
 	all, stats := []RuleInfo{}, s.rules.Stats()
 	for _, r := range s.rules.Rules() {
-		all = append(all, RuleInfo{r.Name, r.SQL, r.Disabled, stats[r.Name]})
+		all = append(all, RuleInfo{r.Name, r.Payload.SQL, r.Disabled, stats[r.Name]})
 	}
 	return writeJSON(w, all)
 }

@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
-	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -47,7 +46,7 @@ func (s *Server) Reload() (files int, err error) {
 		}
 		return declaration{c.Name, func() error { return s.firehose.Apply(c) }}, nil
 	})
-	all, err := rules.LoadDir(s.cfg.RulesDir(), catalog{s}, s.rules.Rules())
+	all, err := s.compiler.LoadDir(s.cfg.RulesDir(), s.rules.Rules())
 	files += len(all)
 	return files, errors.Join(append(errs, err, s.rules.Set(all))...)
 }

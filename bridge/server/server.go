@@ -23,6 +23,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -45,6 +46,7 @@ type Server struct {
 
 	shadow   *service.Service
 	ingest   *ingest.Ingest
+	compiler *rules.Compiler
 	rules    *rules.Engine
 	outboxes *action.Outboxes
 	firehose *firehose.Service
@@ -118,6 +120,7 @@ func (s *Server) wire(sh service.Options) error {
 		Objects: s.objects, Republish: s.router, Log: s.log,
 		Failed: func(b *streams.Batch, d *action.Delivery, err error) { s.rules.Fail(b, d, err) },
 	})
+	s.compiler = &rules.Compiler{Catalog: catalog{s}, Services: &iotsql.Services{}}
 	s.rules = rules.New(s.store, rules.Options{Account: s.cfg.Account, Outbox: s.outboxes.Ensure, Log: s.log})
 	err := s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})

@@ -10,6 +10,7 @@
 package action
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -41,7 +42,7 @@ type Target interface {
 	Resource() string
 	// Stage adds the action's effect to b. It fails if the effect can never
 	// be had; nothing is staged then.
-	Stage(b *streams.Batch, in *Input) error
+	Stage(ctx context.Context, b *streams.Batch, in *Input) error
 	// Outbox is the stream that Stage writes Deliveries to, or "".
 	Outbox() string
 }
@@ -199,12 +200,12 @@ func (t *toStream) Kind() string     { return "kinesis" }
 func (t *toStream) Resource() string { return t.resource }
 func (t *toStream) Outbox() string   { return "" }
 
-func (t *toStream) Stage(b *streams.Batch, in *Input) error {
-	name, err := t.streamName.Append(nil, in.Message)
+func (t *toStream) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+	name, err := t.streamName.Append(ctx, nil, in.Message)
 	if err != nil {
 		return err
 	}
-	key, err := t.key.Append(nil, in.Message)
+	key, err := t.key.Append(ctx, nil, in.Message)
 	if err != nil {
 		return err
 	}
@@ -234,8 +235,8 @@ func (t *toFirehose) Kind() string     { return "firehose" }
 func (t *toFirehose) Resource() string { return t.resource }
 func (t *toFirehose) Outbox() string   { return "" }
 
-func (t *toFirehose) Stage(b *streams.Batch, in *Input) error {
-	name, err := t.name.Append(nil, in.Message)
+func (t *toFirehose) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+	name, err := t.name.Append(ctx, nil, in.Message)
 	if err != nil {
 		return err
 	}

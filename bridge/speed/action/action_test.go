@@ -74,7 +74,7 @@ func stage(t *testing.T, doc string, in *Input) (*streams.Batch, *streams.Store,
 		t.Fatal(err)
 	}
 	b := store.NewBatch()
-	return b, store, a.Stage(b, in)
+	return b, store, a.Stage(context.Background(), b, in)
 }
 
 func TestStage(t *testing.T) {
@@ -329,7 +329,7 @@ func TestStageIntoAFullBacklogFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := new(streams.Batch)
-		err = a.Stage(b, &Input{Rule: "r", Message: &iotsql.Message{Topic: "dt/x"}, Doc: []byte("{}")})
+		err = a.Stage(context.Background(), b, &Input{Rule: "r", Message: &iotsql.Message{Topic: "dt/x"}, Doc: []byte("{}")})
 		if want == "" && (err != nil || b.Len() != 1) || want != "" && (err == nil || err.Error() != want || b.Len() != 0) {
 			t.Errorf("%s: staged %d, %v, want %q", doc, b.Len(), err, want)
 		}

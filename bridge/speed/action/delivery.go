@@ -1,6 +1,7 @@
 package action
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -120,8 +121,8 @@ type toObject struct {
 func (t *toObject) Kind() string     { return "s3" }
 func (t *toObject) Resource() string { return t.resource }
 
-func (t *toObject) Stage(b *streams.Batch, in *Input) error {
-	key, err := t.key.Append(nil, in.Message)
+func (t *toObject) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+	key, err := t.key.Append(ctx, nil, in.Message)
 	if err != nil {
 		return err
 	}
@@ -146,8 +147,8 @@ type toTopic struct {
 func (t *toTopic) Kind() string     { return "republish" }
 func (t *toTopic) Resource() string { return t.resource }
 
-func (t *toTopic) Stage(b *streams.Batch, in *Input) error {
-	name, err := t.topic.Append(nil, in.Message)
+func (t *toTopic) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+	name, err := t.topic.Append(ctx, nil, in.Message)
 	if err != nil {
 		return err
 	}

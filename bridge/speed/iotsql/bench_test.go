@@ -2,6 +2,7 @@ package iotsql
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"strconv"
 	"testing"
@@ -30,16 +31,16 @@ func TestReferenceRule(t *testing.T) {
 	if len(hit.Payload) != 200 {
 		t.Errorf("the document has %d bytes, want 200", len(hit.Payload))
 	}
-	out, fired, err := s.Eval(nil, hit)
+	out, fired, err := s.Eval(context.Background(), nil, hit)
 	if want := `{"temp":31.5,"hum":48.2,"t":"dt/boiler-17/room"}`; string(out) != want || !fired || err != nil {
 		t.Errorf("hit: %s, %v, %v; want %s", out, fired, err, want)
 	}
-	if out, fired, err := s.Eval(nil, miss); out != nil || fired || err != nil {
+	if out, fired, err := s.Eval(context.Background(), nil, miss); out != nil || fired || err != nil {
 		t.Errorf("miss: %s, %v, %v", out, fired, err)
 	}
 	buf := make([]byte, 0, 256)
 	for name, m := range map[string]*Message{"hit": hit, "miss": miss} {
-		if n := testing.AllocsPerRun(100, func() { s.Eval(buf, m) }); n > 0 && !raceEnabled {
+		if n := testing.AllocsPerRun(100, func() { s.Eval(context.Background(), buf, m) }); n > 0 && !raceEnabled {
 			t.Errorf("%s: %v allocations, want none", name, n)
 		}
 	}
@@ -57,7 +58,7 @@ func BenchmarkReferenceRule(b *testing.B) {
 			b.SetBytes(int64(len(m.Payload)))
 			buf := make([]byte, 0, 256)
 			for b.Loop() {
-				if _, _, err := s.Eval(buf, m); err != nil {
+				if _, _, err := s.Eval(context.Background(), buf, m); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -70,7 +71,7 @@ func BenchmarkReferenceRule(b *testing.B) {
 		b.RunParallel(func(pb *testing.PB) {
 			buf := make([]byte, 0, 256)
 			for pb.Next() {
-				s.Eval(buf, hit)
+				s.Eval(context.Background(), buf, hit)
 			}
 		})
 	})
@@ -116,7 +117,7 @@ func BenchmarkStatements(b *testing.B) {
 			b.ReportAllocs()
 			buf := make([]byte, 0, 512)
 			for b.Loop() {
-				s.Eval(buf, hit)
+				s.Eval(context.Background(), buf, hit)
 			}
 		})
 	}

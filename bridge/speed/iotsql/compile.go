@@ -1,5 +1,7 @@
 package iotsql
 
+import "context"
+
 // An eval computes an expression. It doesn't fail: wrong types yield
 // Undefined, and a limit run into is noted in the frame.
 type eval func(f *frame) value
@@ -429,7 +431,7 @@ func (c *compiler) literal(n *node) eval {
 	if !isConstant(n) {
 		return ev
 	}
-	f := newFrame(c.prog, &Message{})
+	f := newFrame(context.Background(), c.prog, &Message{})
 	defer f.release()
 	v := ev(f)
 	v.b = append([]byte(nil), v.b...)

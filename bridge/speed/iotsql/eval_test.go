@@ -1,6 +1,8 @@
 package iotsql
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -132,7 +134,7 @@ func TestEval(t *testing.T) {
 			s := mustCompile(t, sql, Version2016)
 			m := &Message{Topic: "t/1", Payload: []byte(tt.payload)}
 			for range 2 { // the second time with a used frame
-				out, fired, err := s.Eval(nil, m)
+				out, fired, err := s.Eval(context.Background(), nil, m)
 				got := string(out)
 				if !fired {
 					got = "-"
@@ -141,7 +143,7 @@ func TestEval(t *testing.T) {
 					t.Fatalf("%s\nover %s\n got %s, %v\nwant %s", sql, tt.payload, got, err, tt.want)
 				}
 			}
-			if e := s.Explain(m); e.Fired != (tt.want != "-") || e.Fired && string(e.Output) != tt.want {
+			if e := s.Explain(context.Background(), m); e.Fired != (tt.want != "-") || e.Fired && string(e.Output) != tt.want {
 				t.Errorf("Explain: %v, %s", e.Fired, e.Output)
 			}
 		})
@@ -185,7 +187,7 @@ func TestLimits(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			out, fired, err := mustCompile(t, tt.sql, Version2016).Eval([]byte("dst"), tt.m)
+			out, fired, err := mustCompile(t, tt.sql, Version2016).Eval(context.Background(), []byte("dst"), tt.m)
 			if !errors.Is(err, tt.want) || fired != (tt.want == nil) {
 				t.Errorf("fired %v, err %v, want %v", fired, err, tt.want)
 			}
@@ -196,7 +198,7 @@ func TestLimits(t *testing.T) {
 	}
 	s := mustCompile(t, `SELECT a FROM 't'`, Version2016).WithMaxOutput(8)
 	for payload, want := range map[string]error{`{"a":12}`: nil, `{"a":123}`: ErrTooLarge} {
-		if _, _, err := s.Eval(nil, m(payload)); !errors.Is(err, want) {
+		if _, _, err := s.Eval(context.Background(), nil, m(payload)); !errors.Is(err, want) {
 			t.Errorf("%s: %v, want %v", payload, err, want)
 		}
 	}
@@ -210,7 +212,7 @@ func TestVersions(t *testing.T) {
 		Version2016: `{"a":10,"b":"11","sql_version":"2016-03-23"}`,
 		VersionBeta: `{"a":10,"b":"11","sql_version":"beta"}`,
 	} {
-		out, _, err := mustCompile(t, `SELECT a, '' + (a + 1) AS b, sql_version() FROM 't'`, version).Eval(nil, m)
+		out, _, err := mustCompile(t, `SELECT a, '' + (a + 1) AS b, sql_version() FROM 't'`, version).Eval(context.Background(), nil, m)
 		if string(out) != want || err != nil {
 			t.Errorf("%q: %s, %v, want %s", version, out, err, want)
 		}
@@ -237,7 +239,7 @@ func TestTemplate(t *testing.T) {
 			t.Errorf("%q: %v", text, err)
 			continue
 		}
-		out, err := tm.Append([]byte(">"), m)
+		out, err := tm.Append(context.Background(), []byte(">"), m)
 		if string(out) != ">"+want || err != nil {
 			t.Errorf("%q gives %q, %v, want %q", text, out, err, want)
 		}
@@ -279,7 +281,7 @@ func TestConcurrent(t *testing.T) {
 			m := &Message{Topic: "t/" + name, Payload: []byte(`{"a":"` + strings.Repeat(name, 10*g+1) + `","e":[{"v":1},{"v":2}],"n":1}`)}
 			want := `{"x":"` + strings.Repeat(strings.ToUpper(name), 10*g+1) + `","l":[2,3],"c":"` + strings.Repeat(name, 10*g+1) + "-" + name + `"}`
 			for range 200 {
-				if out, fired, err := s.Eval(nil, m); string(out) != want || !fired || err != nil {
+				if out, fired, err := s.Eval(context.Background(), nil, m); string(out) != want || !fired || err != nil {
 					t.Errorf("%s, %v, %v; want %s", out, fired, err, want)
 					return
 				}
@@ -287,4 +289,31 @@ func TestConcurrent(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// With a seed, what is random comes out the same again, and differs between
+// calls, rules and seeds.
+func TestSeed(t *testing.T) {
+	s := mustCompile(t, `SELECT newuuid() AS a, newuuid() AS b, rand() AS c FROM 't'`, Version2016)
+	eval := func(m Message) string {
+		out, _, err := s.Eval(t.Context(), nil, &m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	seed := [16]byte{1}
+	first := eval(Message{Seed: seed, RuleName: "r"})
+	if again := eval(Message{Seed: seed, RuleName: "r"}); again != first {
+		t.Errorf("%s, then %s", first, again)
+	}
+	for name, m := range map[string]Message{"no seed": {RuleName: "r"}, "other seed": {Seed: [16]byte{2}, RuleName: "r"}, "other rule": {Seed: seed, RuleName: "q"}} {
+		if other := eval(m); other == first {
+			t.Errorf("%s: %s again", name, other)
+		}
+	}
+	var doc struct{ A, B string }
+	if err := json.Unmarshal([]byte(first), &doc); err != nil || doc.A == doc.B {
+		t.Errorf("%s: %v", first, err)
+	}
 }

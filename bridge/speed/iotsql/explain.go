@@ -1,6 +1,7 @@
 package iotsql
 
 import (
+	"context"
 	"fmt"
 	"strings"
 )
@@ -80,7 +81,7 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 // Explain evaluates like Eval and keeps account of the steps. Other than Eval
 // it looks at FROM first and stops there if the topic is not for the
 // statement. It is for people trying a rule, not for the hot path.
-func (s *Statement) Explain(m *Message) Explanation {
+func (s *Statement) Explain(ctx context.Context, m *Message) Explanation {
 	var e Explanation
 	rule, rest, basic := BasicIngest(m.Topic)
 	from := Step{Clause: "FROM", Text: s.query.filter}
@@ -102,7 +103,7 @@ func (s *Statement) Explain(m *Message) Explanation {
 	}
 
 	q := s.query
-	f := newFrame(newCompiler(s.prog.version, true).statement(q), m)
+	f := newFrame(ctx, newCompiler(s.prog.version, true).statement(q), m)
 	defer f.release()
 	f.trace, f.limit = &trace{text: s.text}, s.output
 	if m.binary(s.prog) {
@@ -146,7 +147,7 @@ func (s *Statement) Explain(m *Message) Explanation {
 
 // binary reports whether the payload is something else than JSON.
 func (m *Message) binary(p *program) bool {
-	f := newFrame(p, m)
+	f := newFrame(context.Background(), p, m)
 	defer f.release()
 	f.scan()
 	return f.doc == docBinary && f.err == nil

@@ -2,6 +2,7 @@ package iotsql
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"sync"
 	"unicode/utf8"
@@ -44,6 +45,7 @@ const (
 // A frame holds one evaluation's state. Frames are pooled; arena and the
 // slices keep their memory.
 type frame struct {
+	ctx   context.Context // of the call; functions that reach outside wait for it
 	prog  *program
 	m     *Message
 	doc   document
@@ -53,6 +55,7 @@ type frame struct {
 	elems []value // elements of the nested queries around, outermost first
 	stack []value // arguments of the calls in progress
 	items []value // the SELECT list's values
+	draws uint64  // of Message.Seed
 	arena []byte  // what is built: only appended to, so slices of it stay valid
 	left  int     // work left
 	limit int     // bytes a document may have
@@ -62,8 +65,9 @@ type frame struct {
 
 var frames = sync.Pool{New: func() any { return new(frame) }}
 
-func newFrame(p *program, m *Message) *frame {
+func newFrame(ctx context.Context, p *program, m *Message) *frame {
 	f := frames.Get().(*frame)
+	f.ctx = ctx
 	f.prog, f.m, f.left, f.limit = p, m, maxWork, MaxOutput
 	return f
 }
@@ -80,7 +84,8 @@ func (f *frame) release() {
 	}
 	f.slots, f.vars, f.elems = f.slots[:0], f.vars[:0], f.elems[:0]
 	f.stack, f.items, f.arena = f.stack[:0], f.items[:0], f.arena[:0]
-	f.prog, f.m, f.body, f.doc, f.err, f.trace = nil, nil, nil, docUnknown, nil, nil
+	f.ctx = nil
+	f.prog, f.m, f.body, f.doc, f.err, f.trace, f.draws = nil, nil, nil, docUnknown, nil, nil, 0
 	frames.Put(f)
 }
 

@@ -2,7 +2,9 @@ package iotsql
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 )
@@ -82,10 +84,22 @@ func traceID(f *frame, _ []value) value {
 	return f.given(f.m.TraceID)
 }
 
+// random fills b, which is at most 32 bytes: at random, or with what the
+// message's seed, the rule and the number of the draw determine.
+func (f *frame) random(b []byte) {
+	if f.m.Seed == [16]byte{} {
+		rand.Read(b) // never fails
+		return
+	}
+	f.draws++
+	sum := sha256.Sum256(fmt.Appendf(f.m.Seed[:16:16], "%d/%s", f.draws, f.m.RuleName))
+	copy(b, sum[:])
+}
+
 // newUUID makes a random UUID, RFC 9562 version 4.
 func newUUID(f *frame, _ []value) value {
 	var u [16]byte
-	rand.Read(u[:]) // never fails
+	f.random(u[:])
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
 	from := len(f.arena)
 	for i, end := range []int{4, 6, 8, 10, 16} {

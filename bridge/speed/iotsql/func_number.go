@@ -1,8 +1,8 @@
 package iotsql
 
 import (
+	"encoding/binary"
 	"math"
-	"math/rand/v2"
 
 	"github.com/cockroachdb/apd/v3"
 )
@@ -174,7 +174,13 @@ func wholeValue(i int64) value {
 	return intValue(i)
 }
 
-func random(f *frame, _ []value) value { return f.prog.fromFloat(rand.Float64()) }
+// random is a number of 0 to 1, the 1 excluded: 53 random bits, all that a
+// double holds.
+func random(f *frame, _ []value) value {
+	var b [8]byte
+	f.random(b[:])
+	return f.prog.fromFloat(float64(binary.BigEndian.Uint64(b[:])>>11) / (1 << 53))
+}
 
 // nanvl is args[1] in place of Undefined and Null. There is no NaN among our numbers.
 func nanvl(_ *frame, args []value) value {

@@ -2,6 +2,7 @@ package iotsql
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -54,7 +55,7 @@ func checkSyntaxError(t *testing.T, text string, err error) {
 func checkOutput(t *testing.T, s *Statement, m *Message) {
 	t.Helper()
 	prefix := []byte("prefix")
-	out, fired, err := s.Eval(prefix, m)
+	out, fired, err := s.Eval(context.Background(), prefix, m)
 	if !bytes.HasPrefix(out, prefix) || (!fired || err != nil) && len(out) != len(prefix) || err != nil && fired {
 		t.Fatalf("%s over %q: %q, %v, %v", s, m.Payload, out, fired, err)
 	}
@@ -89,7 +90,7 @@ func FuzzCompile(f *testing.F) {
 			}
 			m := &Message{Topic: "a/b", Payload: payload, Time: 1700000000000}
 			checkOutput(t, s, m)
-			if e := s.Explain(m); e.String() == "" {
+			if e := s.Explain(context.Background(), m); e.String() == "" {
 				t.Fatal("no explanation")
 			}
 		}
@@ -106,7 +107,7 @@ func FuzzTemplate(f *testing.F) {
 			checkSyntaxError(t, text, err)
 			return
 		}
-		out, err := tm.Append([]byte("x"), &Message{Topic: "a/b", Payload: payload})
+		out, err := tm.Append(context.Background(), []byte("x"), &Message{Topic: "a/b", Payload: payload})
 		if !bytes.HasPrefix(out, []byte("x")) || err != nil && len(out) != 1 {
 			t.Fatalf("%q: %q, %v", text, out, err)
 		}
@@ -146,7 +147,7 @@ func FuzzPayload(f *testing.F) {
 				want = "[false," + string(a) + "]"
 			}
 		}
-		out, _, err := attr.Eval(nil, m)
+		out, _, err := attr.Eval(context.Background(), nil, m)
 		if err != nil {
 			if errors.Is(err, ErrTooDeep) || errors.Is(err, ErrTooLarge) {
 				return
@@ -234,7 +235,7 @@ func FuzzTime(f *testing.F) {
 	f.Add("yyyyMMddHHmmssSSSZ", "20200101000000000+0100", int64(253402300799999))
 	f.Add("EEEE D VV XXX G", "Monday 7 Europe/Oslo +01:00 AD", int64(0))
 	f.Fuzz(func(t *testing.T, pattern, text string, ms int64) {
-		fr := newFrame(&program{modern: true}, &Message{})
+		fr := newFrame(t.Context(), &program{modern: true}, &Message{})
 		defer fr.release()
 		str := func(s string) value { return textValue([]byte(s)) }
 		parseTime(fr, []value{str(pattern), intValue(ms), str(text)})

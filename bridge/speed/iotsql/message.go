@@ -18,6 +18,10 @@ type Message struct {
 	Protocol  string // "mqtt" (also meant by ""), or "http" for a publish that did not come over MQTT
 	RuleName  string // the rule being evaluated; names the Basic Ingest prefix $aws/rules/<RuleName>/
 
+	// Seed makes rand() and newuuid() repeat: evaluated again with the same
+	// seed they yield the same. Zero: they are random.
+	Seed [16]byte
+
 	Properties *Properties // MQTT 5 properties; nil when there are none
 }
 

@@ -1,6 +1,7 @@
 package iotsql
 
 import (
+	"context"
 	"fmt"
 
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -30,24 +31,30 @@ func knownVersion(text, version string) (string, error) {
 // A Statement is a compiled rule statement. It is immutable; several
 // goroutines may use it at the same time.
 type Statement struct {
-	text   string
-	query  *query
-	prog   *program
-	output int // bytes
+	text     string
+	services *Services
+	query    *query
+	prog     *program
+	output   int // bytes
 }
+
+// Compile is Services.Compile without services: functions that reach outside
+// are refused.
+func Compile(sql, version string) (*Statement, error) { return (&Services{}).Compile(sql, version) }
 
 // Compile parses and checks sql in the dialect version given. It takes
 // microseconds and evaluates nothing. What is wrong with the text or the
-// version comes back as a *SyntaxError.
+// version comes back as a *SyntaxError, and so does a function whose service
+// x lacks. The statement keeps x.
 //
 // Calls with a wrong number or wrong types of arguments are no error: they
 // yield Undefined, as in AWS.
-func Compile(sql, version string) (*Statement, error) {
+func (x *Services) Compile(sql, version string) (*Statement, error) {
 	version, err := knownVersion(sql, version)
 	if err != nil {
 		return nil, err
 	}
-	s := &Statement{text: sql, output: MaxOutput}
+	s := &Statement{text: sql, services: x, output: MaxOutput}
 	p := newParser(sql, version, 0, nil)
 	if err := p.parse(func() { s.query = p.statement() }); err != nil {
 		return nil, err
@@ -90,9 +97,11 @@ func (s *Statement) Matches(name string) bool {
 // hands on the payload's bytes whatever they are, and that SELECT VALUE of
 // Undefined yields no bytes.
 //
-// Eval keeps no reference to dst or m. Several goroutines may call it.
-func (s *Statement) Eval(dst []byte, m *Message) (out []byte, fired bool, err error) {
-	f := newFrame(s.prog, m)
+// Eval keeps no reference to dst or m. Several goroutines may call it. It
+// blocks only in functions that reach outside, until ctx ends or the
+// function's time limit.
+func (s *Statement) Eval(ctx context.Context, dst []byte, m *Message) (out []byte, fired bool, err error) {
+	f := newFrame(ctx, s.prog, m)
 	defer f.release()
 	f.limit = s.output
 	f.start()

@@ -1,6 +1,7 @@
 package iotsql
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -180,7 +181,7 @@ func TestExplain(t *testing.T) {
 		{`SELECT a FROM 'dt/+' WHERE isUndefined(a.b)`, "dt/x", `{"a":` + strings.Repeat("[", 200) + `}`},
 	} {
 		m := &Message{Topic: tt.topic, Payload: []byte(tt.payload), RuleName: "r"}
-		fmt.Fprintf(&b, "--- %s\n--- %s %.80s\n%s\n", tt.sql, tt.topic, tt.payload, mustCompile(t, tt.sql, Version2016).Explain(m))
+		fmt.Fprintf(&b, "--- %s\n--- %s %.80s\n%s\n", tt.sql, tt.topic, tt.payload, mustCompile(t, tt.sql, Version2016).Explain(context.Background(), m))
 	}
 	golden(t, "explain.txt", b.String())
 }

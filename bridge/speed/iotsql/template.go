@@ -1,6 +1,9 @@
 package iotsql
 
-import "strings"
+import (
+	"context"
+	"strings"
+)
 
 // A Template is a compiled action parameter with ${expr} substitutions. Like
 // a Statement it is immutable and safe for several goroutines.
@@ -82,11 +85,11 @@ func compileTemplate(text, version string, sets []assignment) (*Template, error)
 // its string form: a String without quotes, documents as compact JSON.
 // Undefined and Null have none and leave nothing. The errors are those of
 // Statement.Eval; dst then comes back unchanged.
-func (t *Template) Append(dst []byte, m *Message) ([]byte, error) {
+func (t *Template) Append(ctx context.Context, dst []byte, m *Message) ([]byte, error) {
 	if text, ok := t.Const(); ok {
 		return append(dst, text...), nil
 	}
-	f := newFrame(t.prog, m)
+	f := newFrame(ctx, t.prog, m)
 	defer f.release()
 	f.start()
 	out := dst

@@ -3,6 +3,7 @@ package iotsql
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -166,9 +167,9 @@ func (v *vector) matches(t *testing.T, o *outcome) error {
 	var out []byte
 	fired := false
 	if s.Matches(m.Topic) || basic && rule == m.RuleName {
-		out, fired, err = s.Eval(nil, m)
+		out, fired, err = s.Eval(context.Background(), nil, m)
 	}
-	if e := s.Explain(m); e.Fired != fired {
+	if e := s.Explain(context.Background(), m); e.Fired != fired {
 		return fmt.Errorf("Eval fired = %v, Explain %v", fired, e.Fired)
 	}
 	if o.Match != nil {
@@ -185,7 +186,7 @@ func (v *vector) matches(t *testing.T, o *outcome) error {
 		if err != nil {
 			return err
 		}
-		if out, err = tm.Append(nil, m); err != nil {
+		if out, err = tm.Append(context.Background(), nil, m); err != nil {
 			return err
 		}
 	}

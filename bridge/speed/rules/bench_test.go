@@ -81,7 +81,7 @@ func benchmarkWorker(b *testing.B, dir string, fs vfs.FS, messages, expect int, 
 	}
 
 	rig := &rig{store: store}
-	rule, err := Parse("hot", []byte(toOut(sql)), rig)
+	rule, err := (&Compiler{Catalog: rig}).Parse("hot", []byte(toOut(sql)))
 	must(err)
 	info, err := store.Describe(ingest.Stream)
 	must(err)

@@ -125,7 +125,7 @@ func (e *Engine) Fail(b *streams.Batch, d *action.Delivery, err error) {
 		Message: &iotsql.Message{Topic: d.Topic, Payload: d.Payload, ClientID: d.ClientID, TraceID: d.TraceID,
 			Time: time.Now().UnixMilli(), AccountID: e.opts.Account, RuleName: r.Name},
 	}
-	e.fail(b, r, in, []failure{{d.Kind, strings.Trim(d.Bucket+"/"+d.Name, "/"), err.Error()}})
+	e.fail(context.Background(), b, r, in, []failure{{d.Kind, strings.Trim(d.Bucket+"/"+d.Name, "/"), err.Error()}})
 }
 
 // Run evaluates until ctx ends and returns when every worker has stopped.
@@ -151,7 +151,7 @@ type failure struct {
 
 // fail stages r's error action with AWS's document; one for each rule and
 // message, whatever number of actions failed.
-func (e *Engine) fail(b *streams.Batch, r *Rule, in *action.Input, failures []failure) {
+func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action.Input, failures []failure) {
 	e.opts.Log.Warn("rule failed", "rule", r.Name, "topic", in.Message.Topic, "failures", failures)
 	if r.onError == nil {
 		return
@@ -165,7 +165,7 @@ func (e *Engine) fail(b *streams.Batch, r *Rule, in *action.Input, failures []fa
 		Failures []failure `json:"failures"`
 	}{r.Name, in.Message.Topic, in.Message.TraceID, in.Message.ClientID, in.Message.Payload, failures})
 	if err == nil {
-		err = r.onError.Stage(b, &action.Input{Rule: r.Name, Message: in.Message, Hops: in.Hops, Doc: doc})
+		err = r.onError.Stage(ctx, b, &action.Input{Rule: r.Name, Message: in.Message, Hops: in.Hops, Doc: doc})
 	}
 	if err != nil {
 		r.count.actionErrors.Add(1)

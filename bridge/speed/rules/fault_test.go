@@ -15,18 +15,18 @@ import (
 // faulty is an action with a fault in it.
 type faulty struct{}
 
-func (faulty) Kind() string                              { return "faulty" }
-func (faulty) Resource() string                          { return "none" }
-func (faulty) Outbox() string                            { return "" }
-func (faulty) Stage(*streams.Batch, *action.Input) error { panic("a fault") }
+func (faulty) Kind() string                                               { return "faulty" }
+func (faulty) Resource() string                                           { return "none" }
+func (faulty) Outbox() string                                             { return "" }
+func (faulty) Stage(context.Context, *streams.Batch, *action.Input) error { panic("a fault") }
 
 func TestFaultInOneRuleLeavesTheOthers(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
-	good, err := Parse("good", []byte(toOut("SELECT n FROM 'dt/#'")), r)
+	good, err := (&Compiler{Catalog: r}).Parse("good", []byte(toOut("SELECT n FROM 'dt/#'")))
 	if err != nil {
 		t.Fatal(err)
 	}
-	bad, err := Parse("bad", []byte(toOut("SELECT n FROM 'dt/#'")), r)
+	bad, err := (&Compiler{Catalog: r}).Parse("bad", []byte(toOut("SELECT n FROM 'dt/#'")))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,12 +19,20 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 )
 
+// A Compiler makes rules of documents. Its members are fixed before the first
+// call; several goroutines may use it.
+type Compiler struct {
+	Catalog  action.Catalog
+	Services *iotsql.Services // what statements may ask; nil: nothing
+}
+
 // A Rule is a compiled topic rule. It is immutable but for its counters.
 type Rule struct {
-	Name      string
-	SQL       string
-	Disabled  bool
-	File      string // it was loaded from; "" if from none
+	Name     string
+	Payload  Payload
+	Disabled bool
+	File     string // it was loaded from; "" if from none
+
 	statement *iotsql.Statement
 	actions   []action.Target
 	onError   action.Target // nil: none
@@ -32,15 +40,18 @@ type Rule struct {
 	count     *counters
 }
 
-// A payload is AWS's TopicRulePayload.
-type payload struct {
+// A Payload is AWS's TopicRulePayload.
+type Payload struct {
 	SQL              string            `json:"sql"`
-	Description      string            `json:"description"`
+	Description      string            `json:"description,omitempty"`
 	Actions          []json.RawMessage `json:"actions"`
 	RuleDisabled     bool              `json:"ruleDisabled"`
-	AwsIotSQLVersion string            `json:"awsIotSqlVersion"`
-	ErrorAction      json.RawMessage   `json:"errorAction"`
+	AwsIotSQLVersion string            `json:"awsIotSqlVersion,omitempty"`
+	ErrorAction      json.RawMessage   `json:"errorAction,omitempty"`
 }
+
+// Filter returns the topic filter of FROM, "" without one.
+func (r *Rule) Filter() string { return r.statement.Filter() }
 
 // nameForm is CreateTopicRule's pattern for ruleName.
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9_]{1,128}$`)
@@ -51,7 +62,7 @@ const maxActions = 10
 // Parse compiles a rule from AWS's topic rule payload JSON; a document that
 // wraps it, {"ruleName":…,"topicRulePayload":{…}}, is taken as well. Errors
 // name their member.
-func Parse(name string, doc []byte, c action.Catalog) (*Rule, error) {
+func (c *Compiler) Parse(name string, doc []byte) (*Rule, error) {
 	var wrapped struct {
 		RuleName         string          `json:"ruleName"`
 		TopicRulePayload json.RawMessage `json:"topicRulePayload"`
@@ -66,16 +77,20 @@ func Parse(name string, doc []byte, c action.Catalog) (*Rule, error) {
 	if !nameForm.MatchString(name) {
 		return fail(errors.New("name: want 1 to 128 of a-z A-Z 0-9 _"))
 	}
-	var p payload
+	var p Payload
 	dec := json.NewDecoder(bytes.NewReader(doc))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&p); err != nil {
 		return fail(err)
 	}
-	r := &Rule{Name: name, SQL: p.SQL, Disabled: p.RuleDisabled, count: &counters{},
+	r := &Rule{Name: name, Payload: p, Disabled: p.RuleDisabled, count: &counters{},
 		tracing: strings.Contains(strings.ToLower(p.SQL), "traceid")}
+	services := c.Services
+	if services == nil {
+		services = &iotsql.Services{}
+	}
 	var err error
-	if r.statement, err = iotsql.Compile(p.SQL, p.AwsIotSQLVersion); err != nil {
+	if r.statement, err = services.Compile(p.SQL, p.AwsIotSQLVersion); err != nil {
 		return fail(fmt.Errorf("sql: %w", err))
 	}
 	if len(p.Actions) > maxActions {
@@ -83,14 +98,14 @@ func Parse(name string, doc []byte, c action.Catalog) (*Rule, error) {
 	}
 	var errs []error
 	for i, doc := range p.Actions {
-		t, err := action.Compile(doc, name, fmt.Sprint(i), r.statement.Template, c)
+		t, err := action.Compile(doc, name, fmt.Sprint(i), r.statement.Template, c.Catalog)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("actions[%d]: %w", i, err))
 		}
 		r.actions = append(r.actions, t)
 	}
 	if len(p.ErrorAction) > 0 && string(p.ErrorAction) != "null" {
-		if r.onError, err = action.Compile(p.ErrorAction, name, "error", r.statement.Template, c); err != nil {
+		if r.onError, err = action.Compile(p.ErrorAction, name, "error", r.statement.Template, c.Catalog); err != nil {
 			errs = append(errs, fmt.Errorf("errorAction: %w", err))
 		}
 	}
@@ -104,7 +119,7 @@ func Parse(name string, doc []byte, c action.Catalog) (*Rule, error) {
 // the document says otherwise. The files that are wrong are reported together;
 // in the place of such a file's rule stands the one that it last held, if old
 // (the rules in force) has it. A missing folder holds no rules.
-func LoadDir(dir string, c action.Catalog, old []*Rule) ([]*Rule, error) {
+func (c *Compiler) LoadDir(dir string, old []*Rule) ([]*Rule, error) {
 	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil {
 		return nil, err
@@ -114,7 +129,7 @@ func LoadDir(dir string, c action.Catalog, old []*Rule) ([]*Rule, error) {
 	var errs []error
 	from := map[string]string{}
 	for _, f := range files {
-		r, err := loadFile(f, c)
+		r, err := c.loadFile(f)
 		if err == nil && from[r.Name] != "" {
 			err = fmt.Errorf("rule %s is in %s already", r.Name, from[r.Name])
 		}
@@ -132,12 +147,12 @@ func LoadDir(dir string, c action.Catalog, old []*Rule) ([]*Rule, error) {
 	return all, errors.Join(errs...)
 }
 
-func loadFile(file string, c action.Catalog) (*Rule, error) {
+func (c *Compiler) loadFile(file string) (*Rule, error) {
 	doc, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
-	r, err := Parse(strings.TrimSuffix(filepath.Base(file), ".json"), doc, c)
+	r, err := c.Parse(strings.TrimSuffix(filepath.Base(file), ".json"), doc)
 	if err != nil {
 		return nil, err
 	}

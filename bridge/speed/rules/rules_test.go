@@ -85,7 +85,7 @@ func (r *rig) rules(docs map[string]string) {
 	r.t.Helper()
 	var all []*Rule
 	for name, doc := range docs {
-		rule, err := Parse(name, []byte(doc), r)
+		rule, err := (&Compiler{Catalog: r}).Parse(name, []byte(doc))
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -238,7 +238,7 @@ func TestFailedCommitHoldsBackWhatFollows(t *testing.T) {
 		"all":   toOut("SELECT n FROM 'dt/#'"),
 		"ghost": strings.Replace(toOut("SELECT n FROM 'dt/#' WHERE n = 2500"), `"out"`, `"ghost"`, 1),
 	} {
-		rule, err := Parse(name, []byte(doc), lying{r})
+		rule, err := (&Compiler{Catalog: lying{r}}).Parse(name, []byte(doc))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -337,7 +337,7 @@ func TestNoMemoryForWhatDoesNotMatch(t *testing.T) {
 			Principal: strings.Repeat("0a", 32), SourceIP: "10.0.0.9", Protocol: "mqtt", Time: 1700000000000, Trace: [16]byte{1}}
 		recs = append(recs, streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)})
 	}
-	if n := testing.AllocsPerRun(20, func() { w.evaluate(&g, recs) }); n >= float64(len(recs)) { // some, where sync.Pool is made to lose things
+	if n := testing.AllocsPerRun(20, func() { w.evaluate(t.Context(), &g, recs) }); n >= float64(len(recs)) { // some, where sync.Pool is made to lose things
 		t.Errorf("%v allocations for %d messages", n, len(recs))
 	}
 	if s := g.tally[r.e.rules.Load().byName["hot"]]; s.Matched == 0 || s.Fired != 0 {
@@ -369,11 +369,11 @@ func TestParseRefuses(t *testing.T) {
 		`{"sql":"SELECT * FROM 'a'","errorAction":{"nope":{}}}`: "errorAction",
 		`{"sql":"SELECT * FROM 'a'","colour":"red"}`:            "colour",
 	} {
-		if _, err := Parse("r", []byte(doc), r); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := (&Compiler{Catalog: r}).Parse("r", []byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want word of %q", doc, err, want)
 		}
 	}
-	if _, err := Parse("bad name", []byte(`{"sql":"SELECT * FROM 'a'"}`), r); err == nil {
+	if _, err := (&Compiler{Catalog: r}).Parse("bad name", []byte(`{"sql":"SELECT * FROM 'a'"}`)); err == nil {
 		t.Error("a name with a space was accepted")
 	}
 }
@@ -389,20 +389,20 @@ func TestLoadDirKeepsTheLastGoodVersion(t *testing.T) {
 	}
 	write("a.json", toOut("SELECT 1 AS v FROM 'a'"))
 	write("b.json", toOut("SELECT 1 AS v FROM 'b'"))
-	first, err := LoadDir(dir, r, nil)
+	first, err := (&Compiler{Catalog: r}).LoadDir(dir, nil)
 	if err != nil || len(first) != 2 {
 		t.Fatalf("%v, %v", first, err)
 	}
 	write("a.json", `{"sql":"SELECT`)
 	write("b.json", toOut("SELECT 2 AS v FROM 'b'"))
 	write("c.json", `{"sql":"SELECT`)
-	second, err := LoadDir(dir, r, first)
+	second, err := (&Compiler{Catalog: r}).LoadDir(dir, first)
 	if err == nil || !strings.Contains(err.Error(), "a.json") || !strings.Contains(err.Error(), "c.json") {
 		t.Errorf("err = %v", err)
 	}
 	var got []string
 	for _, rule := range second {
-		got = append(got, rule.Name+": "+rule.SQL)
+		got = append(got, rule.Name+": "+rule.Payload.SQL)
 	}
 	if want := []string{"a: SELECT 1 AS v FROM 'a'", "b: SELECT 2 AS v FROM 'b'"}; !slices.Equal(got, want) {
 		t.Errorf("in force %q, want %q", got, want)

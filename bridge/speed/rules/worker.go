@@ -162,7 +162,7 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			w.log.Error("messages left the log before rules saw them", "messages", gap)
 		}
 		began := time.Now()
-		pos = w.evaluate(filling, recs)
+		pos = w.evaluate(ctx, filling, recs)
 		if filling.batch.Len() > 0 || time.Since(w.durable) > lazyCommit {
 			if err := land(); err != nil {
 				return err
@@ -188,10 +188,10 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 
 // evaluate puts into g what recs make, or the first of them if that is much,
 // and returns the position after those.
-func (w *worker) evaluate(g *group, recs []streams.Record) (next uint64) {
+func (w *worker) evaluate(ctx context.Context, g *group, recs []streams.Record) (next uint64) {
 	rules := w.engine.rules.Load()
 	for i := range recs {
-		w.one(g, rules, &recs[i])
+		w.one(ctx, g, rules, &recs[i])
 		g.next = recs[i].Offset + 1
 		if g.batch.Bytes() >= groupOutput {
 			break
@@ -201,7 +201,7 @@ func (w *worker) evaluate(g *group, recs []streams.Record) (next uint64) {
 }
 
 // one evaluates every rule that one record of the log concerns.
-func (w *worker) one(g *group, rules *table, rec *streams.Record) {
+func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.Record) {
 	m := &w.record
 	if err := w.decoder.Decode(m, rec.Data); err != nil {
 		w.log.Error("message skipped", "offset", rec.Offset, "err", err)
@@ -227,14 +227,14 @@ func (w *worker) one(g *group, rules *table, rec *streams.Record) {
 	for _, r := range w.matched {
 		s := g.tally[r]
 		s.Matched++
-		w.apply(g.batch, r, &s)
+		w.apply(ctx, g.batch, r, &s)
 		g.tally[r] = s
 	}
 }
 
 // apply evaluates r for the message in w. A fault of ours in one rule must not
 // end the bridge, which would meet the same message again when it starts.
-func (w *worker) apply(b *streams.Batch, r *Rule, s *Stats) {
+func (w *worker) apply(ctx context.Context, b *streams.Batch, r *Rule, s *Stats) {
 	defer func() {
 		if fault := recover(); fault != nil {
 			s.Errors++
@@ -248,7 +248,7 @@ func (w *worker) apply(b *streams.Batch, r *Rule, s *Stats) {
 	}
 	w.input = action.Input{Rule: r.Name, Message: m, Hops: w.record.Hops}
 	in := &w.input
-	doc, fired, err := r.statement.Eval(w.doc[:0], m)
+	doc, fired, err := r.statement.Eval(ctx, w.doc[:0], m)
 	if err == nil && !fired {
 		return
 	}
@@ -257,7 +257,7 @@ func (w *worker) apply(b *streams.Batch, r *Rule, s *Stats) {
 	}
 	if err != nil {
 		s.Errors++
-		w.engine.fail(b, r, in, []failure{{"", "", err.Error()}})
+		w.engine.fail(ctx, b, r, in, []failure{{"", "", err.Error()}})
 		return
 	}
 	s.Fired++
@@ -265,7 +265,7 @@ func (w *worker) apply(b *streams.Batch, r *Rule, s *Stats) {
 	in.Doc = doc[:len(doc):len(doc)]
 	var failures []failure
 	for _, a := range r.actions {
-		if err := a.Stage(b, in); err != nil {
+		if err := a.Stage(ctx, b, in); err != nil {
 			s.ActionErrors++
 			failures = append(failures, failure{a.Kind(), a.Resource(), err.Error()})
 			continue
@@ -273,7 +273,7 @@ func (w *worker) apply(b *streams.Batch, r *Rule, s *Stats) {
 		s.Actions++
 	}
 	if failures != nil {
-		w.engine.fail(b, r, in, failures)
+		w.engine.fail(ctx, b, r, in, failures)
 	}
 }
 
