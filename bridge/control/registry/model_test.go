@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 )
@@ -20,6 +21,7 @@ type model struct {
 	certThings               map[[2]string]bool // certificate, thing
 	groupThings              map[[2]string]bool // group, thing
 	groupPolicies            map[[2]string]bool // group, policy
+	rules                    map[string]Rule    // without Created
 }
 
 func pairs(m map[[2]string]bool, first string) []string {
@@ -63,7 +65,7 @@ func TestModel(t *testing.T) {
 		r := open(t)
 		defer r.Close()
 		m := model{map[string]bool{}, map[string]bool{}, map[string]bool{}, map[string]Status{},
-			map[[2]string]bool{}, map[[2]string]bool{}, map[[2]string]bool{}, map[[2]string]bool{}}
+			map[[2]string]bool{}, map[[2]string]bool{}, map[[2]string]bool{}, map[[2]string]bool{}, map[string]Rule{}}
 		name := func(kind string) string {
 			return kind + fmt.Sprint(rapid.IntRange(0, 2).Draw(rt, kind))
 		}
@@ -205,6 +207,43 @@ func TestModel(t *testing.T) {
 				g, p := name("g"), name("p")
 				link(m.groupPolicies, g, p, m.groups[g] && m.policies[p], MaxGroupPolicies, func(tx *Tx) error { return tx.AttachGroupPolicy(p, g) })
 			},
+			"rule": func(*rapid.T) {
+				n := rapid.SampledFrom([]string{"r0", "r1", "r2", "no-name"}).Draw(rt, "r")
+				disabled, doc := rapid.Bool().Draw(rt, "disabled"), rapid.SampledFrom([]string{"", "{}", " { } "}).Draw(rt, "doc")
+				want := when(n == "no-name" || doc == "", ErrInvalid)
+				replace := rapid.Bool().Draw(rt, "replace")
+				if _, there := m.rules[n]; want == nil && there != replace {
+					want = ErrExists
+					if replace {
+						want = ErrNotFound
+					}
+				}
+				if do(want, func(tx *Tx) (err error) {
+					if replace {
+						_, err = tx.ReplaceRule(Rule{Name: n, Document: []byte(doc), Disabled: disabled})
+					} else {
+						_, err = tx.CreateRule(Rule{Name: n, Document: []byte(doc), Disabled: disabled})
+					}
+					return err
+				}) {
+					m.rules[n] = Rule{Name: n, Document: []byte(doc), Disabled: disabled}
+				}
+			},
+			"disableRule": func(*rapid.T) {
+				n, disabled := name("r"), rapid.Bool().Draw(rt, "disabled")
+				now, there := m.rules[n]
+				if do(when(!there, ErrNotFound), func(tx *Tx) error { _, err := tx.SetRuleDisabled(n, disabled); return err }) {
+					now.Disabled = disabled
+					m.rules[n] = now
+				}
+			},
+			"deleteRule": func(*rapid.T) {
+				n := name("r")
+				_, there := m.rules[n]
+				if do(when(!there, ErrNotFound), func(tx *Tx) error { return tx.DeleteRule(n) }) {
+					delete(m.rules, n)
+				}
+			},
 			"": func(*rapid.T) {
 				compare(rt, r, &m, ids[:])
 				old.compare(rt, r, ids[:])
@@ -243,6 +282,26 @@ func compare(rt *rapid.T, r *Registry, m *model, ids []string) {
 				}
 				equal("groups of "+n, th.Groups, second(m.groupThings, n))
 			}
+		}
+		rules := map[string]Rule{}
+		for after := ""; ; {
+			page, next, err := tx.Rules(after, 1)
+			if err != nil {
+				return err
+			}
+			for _, one := range page {
+				if again, err := tx.Rule(one.Name); err != nil || !reflect.DeepEqual(again, one) || one.Created.IsZero() {
+					rt.Fatalf("rule %+v, listed as %+v: %v", again, one, err)
+				}
+				one.Created = time.Time{}
+				rules[one.Name] = one
+			}
+			if after = next; next == "" {
+				break
+			}
+		}
+		if !reflect.DeepEqual(rules, m.rules) {
+			rt.Fatalf("rules %v, want %v", rules, m.rules)
 		}
 		return nil
 	})

@@ -1,5 +1,6 @@
 // Package registry is the bridge's memory of who may connect: things, their
-// groups, device certificates, policies, and which is attached to which.
+// groups, device certificates, policies, and which is attached to which. It
+// also keeps the topic rules that were made through the API.
 //
 // A Registry is one bbolt file (FORMAT.md). Reads and writes happen in a Tx,
 // so that what belongs together, such as a thing with its certificate and its
@@ -88,23 +89,26 @@ type Registry struct {
 
 // Buckets; FORMAT.md says what is in them.
 var (
-	bThings         = []byte("things")
-	bCertificates   = []byte("certificates")
-	bPEM            = []byte("certificate-pem")
-	bPolicies       = []byte("policies")
-	bDocuments      = []byte("policy-documents")
-	bGroups         = []byte("groups")
-	bCertPolicies   = []byte("certificate-policies")
-	bPolicyTargets  = []byte("policy-targets")
-	bGroupPolicies  = []byte("group-policies")
-	bCertThings     = []byte("certificate-things")
-	bThingCerts     = []byte("thing-certificates")
-	bGroupThings    = []byte("group-things")
-	bGroupChildren  = []byte("group-children")
-	bMeta           = []byte("meta")
-	keyFormat       = []byte("format")
-	formatVersion   = []byte("1")
-	allBuckets      = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren, bMeta}
+	bThings        = []byte("things")
+	bCertificates  = []byte("certificates")
+	bPEM           = []byte("certificate-pem")
+	bPolicies      = []byte("policies")
+	bDocuments     = []byte("policy-documents")
+	bGroups        = []byte("groups")
+	bCertPolicies  = []byte("certificate-policies")
+	bPolicyTargets = []byte("policy-targets")
+	bGroupPolicies = []byte("group-policies")
+	bCertThings    = []byte("certificate-things")
+	bThingCerts    = []byte("thing-certificates")
+	bGroupThings   = []byte("group-things")
+	bGroupChildren = []byte("group-children")
+	bRules         = []byte("rules")
+	bRuleDocuments = []byte("rule-documents")
+	bMeta          = []byte("meta")
+	keyFormat      = []byte("format")
+	formatVersion  = []byte("1")
+	allBuckets     = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
+		bRules, bRuleDocuments, bMeta}
 	errOtherVersion = errors.New("written by another version of this software")
 )
 
