@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
@@ -32,6 +33,7 @@ type Rule struct {
 	Payload  Payload
 	Disabled bool
 	File     string // it was loaded from; "" if from none
+	Created  time.Time
 
 	statement *iotsql.Statement
 	actions   []action.Target
@@ -50,8 +52,14 @@ type Payload struct {
 	ErrorAction      json.RawMessage   `json:"errorAction,omitempty"`
 }
 
-// Filter returns the topic filter of FROM, "" without one.
-func (r *Rule) Filter() string { return r.statement.Filter() }
+// Filter returns the topic filter of FROM, "" without one, and for a Rule that
+// no Compiler made: one that is known by its Payload only.
+func (r *Rule) Filter() string {
+	if r.statement == nil {
+		return ""
+	}
+	return r.statement.Filter()
+}
 
 // nameForm is CreateTopicRule's pattern for ruleName.
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9_]{1,128}$`)
