@@ -31,6 +31,7 @@ type Config struct {
 	Region  string `toml:"region"`
 
 	MQTT    MQTT    `toml:"mqtt"`
+	HTTPS   HTTPS   `toml:"https"`
 	Admin   Admin   `toml:"admin"`
 	Ingest  Ingest  `toml:"ingest"`
 	Rules   Rules   `toml:"rules"`
@@ -48,6 +49,11 @@ type MQTT struct {
 	MaxInflight    int      `toml:"max_inflight"`
 	MaxQueue       Size     `toml:"max_queue"`
 	MaxConnections int      `toml:"max_connections"`
+}
+
+// HTTPS is the listener of the AWS APIs.
+type HTTPS struct {
+	Listen string `toml:"listen"` // "" for none
 }
 
 // Admin is where the bridge is looked after.
@@ -101,6 +107,7 @@ func Default() *Config {
 		DataDir: "tidemill-data", Account: "000000000000", Region: "eu-local-1",
 		MQTT: MQTT{Listen: ":8883", ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100,
 			MaxQueue: 4 << 20},
+		HTTPS:  HTTPS{Listen: ":8443"},
 		Admin:  Admin{Listen: "127.0.0.1:8081"},
 		Ingest: Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}},
 		Rules:  Rules{MaxBacklog: 4 << 30},
@@ -118,6 +125,7 @@ type setting struct {
 var settings = []setting{
 	{"data_dir", "TIDEMILL_BRIDGE_DATA_DIR", func(c *Config) *string { return &c.DataDir }},
 	{"mqtt.listen", "TIDEMILL_BRIDGE_MQTT_LISTEN", func(c *Config) *string { return &c.MQTT.Listen }},
+	{"https.listen", "TIDEMILL_BRIDGE_HTTPS_LISTEN", func(c *Config) *string { return &c.HTTPS.Listen }},
 	{"admin.listen", "TIDEMILL_BRIDGE_ADMIN_LISTEN", func(c *Config) *string { return &c.Admin.Listen }},
 	{"admin.socket", "TIDEMILL_BRIDGE_ADMIN_SOCKET", func(c *Config) *string { return &c.Admin.Socket }},
 	{"objects.dir", "TIDEMILL_BRIDGE_OBJECTS_DIR", func(c *Config) *string { return &c.Objects.Dir }},
@@ -193,6 +201,9 @@ func (c *Config) check() (errs []error) {
 		if net.ParseIP(n) == nil && !serverName(n) {
 			bad("mqtt.server_names: %q, want host names and IP addresses", n)
 		}
+	}
+	if c.HTTPS.Listen != "" && !address(c.HTTPS.Listen) {
+		bad("https.listen: %q, want host:port, or empty for none", c.HTTPS.Listen)
 	}
 	if c.Admin.Listen != "" && !address(c.Admin.Listen) {
 		bad("admin.listen: %q, want host:port, or empty for none", c.Admin.Listen)

@@ -50,6 +50,8 @@ max_inflight = 0
 max_queue = 1
 max_connections = -1
 tls = false
+[https]
+listen = "y"
 [admin]
 listen = "x"
 [ingest]
@@ -66,7 +68,7 @@ format = "xml"
 		t.Fatal("accepted")
 	}
 	for _, key := range []string{"data_dir", "account", "region", "colour: unknown key", "mqtt.tls: unknown key", "mqtt.listen",
-		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections", "admin.listen",
+		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections", "https.listen", "admin.listen",
 		"ingest.shards", "ingest.retention", "ingest.max_bytes: 4096, want at least 64 MiB", "rules.max_backlog", "log.level", "log.format"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no word of %s in:\n%v", key, err)
@@ -163,12 +165,12 @@ func TestOrderOfSources(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := map[string]string{"TIDEMILL_BRIDGE_DATA_DIR": "env", "TIDEMILL_BRIDGE_MQTT_LISTEN": ":2"}
+	env := map[string]string{"TIDEMILL_BRIDGE_DATA_DIR": "env", "TIDEMILL_BRIDGE_MQTT_LISTEN": ":2", "TIDEMILL_BRIDGE_HTTPS_LISTEN": ":3"}
 	c, err := Load(path, func(k string) string { return env[k] }, map[string]string{"data_dir": "flag"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.DataDir != "flag" || c.MQTT.Listen != ":2" || c.Log.Level != "warn" || c.MQTT.MaxQueue != 1<<30 ||
+	if c.DataDir != "flag" || c.MQTT.Listen != ":2" || c.HTTPS.Listen != ":3" || c.Log.Level != "warn" || c.MQTT.MaxQueue != 1<<30 ||
 		time.Duration(c.Ingest.Retention) != 90*time.Minute || c.Admin.Socket != filepath.Join("flag", "admin.sock") {
 		t.Errorf("%+v", c)
 	}

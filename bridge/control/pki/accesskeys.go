@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"path/filepath"
 	"strings"
 )
 
@@ -28,8 +29,29 @@ func (p *PKI) openAccessKeys() error {
 	if err != nil {
 		return err
 	}
-	if p.access, err = parseAccessKeys(text); err != nil {
+	return p.setAccessKeys(text)
+}
+
+func (p *PKI) setAccessKeys(text []byte) error {
+	keys, err := parseAccessKeys(text)
+	if err != nil {
 		return fmt.Errorf("%s: %w", accessKeysFile, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.access = keys
+	return nil
+}
+
+// ReloadAccessKeys reads the file of access keys again, so that keys are added
+// and taken away without a restart. If it cannot be read, the keys stay.
+func (p *PKI) ReloadAccessKeys() error {
+	text, err := p.readSecret(accessKeysFile)
+	if err == nil {
+		err = p.setAccessKeys(text)
+	}
+	if err != nil {
+		return fmt.Errorf("pki: access keys: %w", err)
 	}
 	return nil
 }
@@ -44,23 +66,30 @@ func newAccessKey() (id, secret string) {
 	return "AKIA" + base32.StdEncoding.EncodeToString(a[:]), base64.StdEncoding.EncodeToString(b[:])
 }
 
+// An AccessKey is what a client signs with.
+type AccessKey struct {
+	Secret string
+	Token  string // session token that requests carry; "" if none
+}
+
 // parseAccessKeys reads the shared-credentials format. Settings it doesn't
 // know are left to the SDKs.
-func parseAccessKeys(text []byte) (map[string]string, error) {
-	keys := map[string]string{}
-	var profile, id, secret string
+func parseAccessKeys(text []byte) (map[string]AccessKey, error) {
+	keys := map[string]AccessKey{}
+	var profile, id string
+	var key AccessKey
 	finish := func() error {
-		if (id == "") != (secret == "") {
+		if (id == "") != (key.Secret == "") {
 			return fmt.Errorf("profile %q: want both aws_access_key_id and aws_secret_access_key", profile)
 		}
 		if id == "" {
 			return nil
 		}
-		if other, ok := keys[id]; ok && other != secret {
+		if other, ok := keys[id]; ok && other != key {
 			return fmt.Errorf("profile %q: key %s is there twice with different secrets", profile, id)
 		}
-		keys[id] = secret
-		id, secret = "", ""
+		keys[id] = key
+		id, key = "", AccessKey{}
 		return nil
 	}
 	n := 0
@@ -82,16 +111,37 @@ func parseAccessKeys(text []byte) (map[string]string, error) {
 			if !ok {
 				return nil, fmt.Errorf("line %d: want name = value", n)
 			}
+			value = strings.TrimSpace(value)
 			switch strings.ToLower(strings.TrimSpace(name)) {
 			case "aws_access_key_id":
-				id = strings.TrimSpace(value)
+				id = value
 			case "aws_secret_access_key":
-				secret = strings.TrimSpace(value)
+				key.Secret = value
+			case "aws_session_token":
+				key.Token = value
 			}
 		}
 	}
 	return keys, finish()
 }
 
-// AccessKeys returns the secret of every access key id.
-func (p *PKI) AccessKeys() map[string]string { return maps.Clone(p.access) }
+// AccessKeys returns every access key by its id.
+func (p *PKI) AccessKeys() map[string]AccessKey {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return maps.Clone(p.access)
+}
+
+// Secret returns the secret and the session token of an access key.
+func (p *PKI) Secret(keyID string) (secret, sessionToken string, ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	k, ok := p.access[keyID]
+	return k.Secret, k.Token, ok
+}
+
+// AccessKeysFile is where the keys are, for AWS_SHARED_CREDENTIALS_FILE.
+func AccessKeysFile(dir string) string { return filepath.Join(dir, accessKeysFile) }
+
+// CAFile is where the authority's certificate is, for AWS_CA_BUNDLE.
+func CAFile(dir string) string { return filepath.Join(dir, "ca.pem") }

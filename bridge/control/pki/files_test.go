@@ -15,9 +15,9 @@ func TestAccessKeys(t *testing.T) {
 	if len(keys) != 1 {
 		t.Fatalf("%d keys at the first start", len(keys))
 	}
-	for id, secret := range keys {
-		if len(id) != 20 || !strings.HasPrefix(id, "AKIA") || len(secret) != 40 {
-			t.Errorf("key of %d, secret of %d characters", len(id), len(secret))
+	for id, key := range keys {
+		if len(id) != 20 || !strings.HasPrefix(id, "AKIA") || len(key.Secret) != 40 || key.Token != "" {
+			t.Errorf("key of %d, secret of %d characters", len(id), len(key.Secret))
 		}
 	}
 	if again := open(t, dir, Options{}).AccessKeys(); !maps.Equal(keys, again) {
@@ -41,6 +41,44 @@ func TestAccessKeys(t *testing.T) {
 			t.Errorf("%q: %v, %v", c.text, got, err)
 		}
 	}
+}
+
+func TestAccessKeysAreReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	p := open(t, dir, Options{})
+	write := func(text string) error {
+		if err := os.WriteFile(AccessKeysFile(dir), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return p.ReloadAccessKeys()
+	}
+	if err := write("[a]\naws_access_key_id=A\naws_secret_access_key=B\naws_session_token=C\n[d]\naws_access_key_id=D\naws_secret_access_key=E\n"); err != nil {
+		t.Fatal(err)
+	}
+	check := func() {
+		t.Helper()
+		if secret, token, ok := p.Secret("A"); !ok || secret != "B" || token != "C" {
+			t.Error(secret, token, ok)
+		}
+		if secret, token, ok := p.Secret("D"); !ok || secret != "E" || token != "" {
+			t.Error(secret, token, ok)
+		}
+		if _, _, ok := p.Secret(""); ok || len(p.AccessKeys()) != 2 {
+			t.Error("more keys than written")
+		}
+	}
+	check()
+	if err := write("words\n"); err == nil || !strings.Contains(err.Error(), "access-keys: line 1") {
+		t.Error(err)
+	}
+	check()
+	if err := os.Chmod(AccessKeysFile(dir), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.ReloadAccessKeys(); err == nil || !strings.Contains(err.Error(), "access-keys: mode 0644") {
+		t.Error(err)
+	}
+	check()
 }
 
 func TestSecretsOfOthersAreRefused(t *testing.T) {

@@ -67,10 +67,9 @@ type PKI struct {
 	caPEM []byte
 	key   crypto.Signer
 
-	access map[string]string // access key id -> secret
-
-	mu     sync.Mutex // guards server
+	mu     sync.Mutex // guards what follows
 	server *tls.Certificate
+	access map[string]AccessKey // by id
 }
 
 // Open reads the authority in dir; at the first start it makes it, together

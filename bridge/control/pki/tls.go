@@ -46,6 +46,16 @@ func (p *PKI) MQTTConfig(checks ...func(*x509.Certificate) error) *tls.Config {
 	}
 }
 
+// HTTPSConfig is the TLS configuration of the HTTPS listener: TLS 1.2 and newer,
+// HTTP/2 and HTTP/1.1. Clients show no certificate, they sign their requests.
+func (p *PKI) HTTPSConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"h2", "http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.serverCert() },
+	}
+}
+
 // serverCert returns the server's certificate, a new one if its end is near.
 // If that cannot be written, the new one serves until the next start; only
 // when none can be made and the old one is over, the handshake fails.

@@ -81,3 +81,27 @@ func TestChecksRunOnResumption(t *testing.T) {
 		t.Errorf("%v, want %v", err, ErrNotInTime)
 	}
 }
+
+// The HTTPS listener wants no certificate of its clients and speaks HTTP/2 and
+// HTTP/1.1, by TLS 1.2 and newer.
+func TestHTTPSConfig(t *testing.T) {
+	p := open(t, t.TempDir(), Options{})
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(p.CA())
+	for _, c := range []struct {
+		offered []string
+		max     uint16
+		ok      bool
+	}{
+		{nil, 0, true},
+		{[]string{"h2"}, 0, true},
+		{[]string{"http/1.1"}, tls.VersionTLS12, true},
+		{[]string{"x-amzn-mqtt-ca"}, 0, false},
+		{nil, tls.VersionTLS11, false},
+	} {
+		client := &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: c.offered, MaxVersion: c.max, MinVersion: tls.VersionTLS10}
+		if _, err := dial(t, p.HTTPSConfig(), client); (err == nil) != c.ok {
+			t.Errorf("%v, at most %x: %v", c.offered, c.max, err)
+		}
+	}
+}
