@@ -78,7 +78,7 @@ func (e *Engine) Set(all []*Rule) error {
 				return fmt.Errorf("rule %s: %w", r.Name, err)
 			}
 		}
-		if o := old.byName[r.Name]; o != nil {
+		if o := old.byName[r.Name]; o != nil && o != r { // a rule that stays is being counted in
 			r.count = o.count
 		}
 		t.byName[r.Name] = r
