@@ -77,7 +77,8 @@ type Rules struct {
 
 // BridgeD is the folder of declarations.
 type BridgeD struct {
-	Dir string `toml:"dir"` // "" for DataDir/bridge.d
+	Dir   string `toml:"dir"`   // "" for DataDir/bridge.d
+	Watch bool   `toml:"watch"` // apply what changes by itself
 }
 
 // Objects is the embedded object store.
@@ -107,11 +108,12 @@ func Default() *Config {
 		DataDir: "tidemill-data", Account: "000000000000", Region: "eu-local-1",
 		MQTT: MQTT{Listen: ":8883", ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100,
 			MaxQueue: 4 << 20},
-		HTTPS:  HTTPS{Listen: ":8443"},
-		Admin:  Admin{Listen: "127.0.0.1:8081"},
-		Ingest: Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}},
-		Rules:  Rules{MaxBacklog: 4 << 30},
-		Log:    Log{Level: "info", Format: "json"},
+		HTTPS:   HTTPS{Listen: ":8443"},
+		Admin:   Admin{Listen: "127.0.0.1:8081"},
+		Ingest:  Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}},
+		Rules:   Rules{MaxBacklog: 4 << 30},
+		BridgeD: BridgeD{Watch: true},
+		Log:     Log{Level: "info", Format: "json"},
 	}
 }
 

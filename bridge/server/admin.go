@@ -176,18 +176,24 @@ func (s *Server) listDeliveries(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, all)
 }
 
-// RuleInfo describes one rule in force.
+// RuleInfo describes one rule.
 type RuleInfo struct {
 	Name     string `json:"name"`
 	SQL      string `json:"sql"`
 	Disabled bool   `json:"disabled"`
+	File     string `json:"file,omitempty"`    // that declares it; "" if it was made through the API
+	Trouble  string `json:"trouble,omitempty"` // its file is wrong now, or it does not compile any more
 	rules.Stats
 }
 
 func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) error {
 	all, stats := []RuleInfo{}, s.rules.Stats()
-	for _, r := range s.rules.Rules() {
-		all = append(all, RuleInfo{r.Name, r.Payload.SQL, r.Disabled, stats[r.Name]})
+	for _, r := range s.book.Rules() {
+		info := RuleInfo{Name: r.Name, SQL: r.Payload.SQL, Disabled: r.Disabled, File: r.File, Stats: stats[r.Name]}
+		if err := s.book.Trouble(r.Name); err != nil {
+			info.Trouble = err.Error()
+		}
+		all = append(all, info)
 	}
 	return writeJSON(w, all)
 }

@@ -2,9 +2,10 @@ package server
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
-	"os"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,65 +15,154 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// Reload applies the files of bridge.d: streams, delivery streams and rules,
-// in this order since the later ones name the earlier. A file that is wrong
-// changes nothing and is reported; what it declared before stays in force. It
-// returns how many files hold. What was declared and is no longer there stays,
-// data and all, except rules: a rule without its file ends.
-func (s *Server) Reload() (files int, err error) {
-	s.reloadMu.Lock()
-	defer s.reloadMu.Unlock()
-	var errs []error
-	apply := func(folder string, parse func(doc []byte) (declaration, error)) {
-		paths, err := filepath.Glob(filepath.Join(s.cfg.BridgeD.Dir, folder, "*.json"))
-		if err != nil {
-			errs = append(errs, err)
-		}
-		slices.Sort(paths)
-		from := map[string]string{}
-		for _, p := range paths {
-			if err := s.applyFile(p, parse, from); err != nil {
-				errs = append(errs, fmt.Errorf("%s: %w", p, err))
-				continue
-			}
-			files++
-		}
+// folders are those of bridge.d, in the order in which they are applied: later
+// ones name the earlier.
+var folders = []string{"streams", "delivery-streams", "rules"}
+
+func (s *Server) declaredIn() []string {
+	var dirs []string
+	for _, name := range folders {
+		dirs = append(dirs, filepath.Join(s.cfg.BridgeD.Dir, name))
 	}
-	apply("streams", s.parseStream)
-	apply("delivery-streams", func(doc []byte) (declaration, error) {
-		c, err := firehose.Parse(doc)
-		if err != nil {
-			return declaration{}, err
-		}
-		return declaration{c.Name, func() error { return s.firehose.Apply(c) }}, nil
-	})
-	all, err := s.compiler.LoadDir(s.cfg.RulesDir(), s.rules.Rules())
-	files += len(all)
-	return files, errors.Join(append(errs, err, s.rules.Set(all))...)
+	return dirs
 }
 
-// A declaration is what a file asks for.
+// A declaredFile is what was made of a file of bridge.d.
+type declaredFile struct {
+	sum   [sha256.Size]byte
+	name  string // of the stream that it declares; "" for rules
+	holds int    // declarations in force
+	err   error  // why the file, as it is now, is not in force
+}
+
+// Reload applies the files of bridge.d: streams, delivery streams and rules.
+// A file that is wrong changes nothing and is reported; what it declared
+// before stays in force. It returns how many declarations of files hold. What
+// was declared and is no longer there stays, data and all, except rules: a
+// rule without its file ends.
+func (s *Server) Reload() (holds int, err error) { return s.applyDeclared(true) }
+
+// applyDeclared is Reload. Unless all is set, streams whose file did not change
+// are left as they are, perhaps changed by hand since.
+func (s *Server) applyDeclared(all bool) (holds int, err error) {
+	s.declaredMu.Lock()
+	defer s.declaredMu.Unlock()
+	dirs := s.declaredIn()
+	now := map[string]declaredFile{}
+	read := func(dir string) ([]file, bool) {
+		files, err := readFolder(dir)
+		if err == nil {
+			return files, true
+		}
+		for path, d := range s.declared { // what cannot be seen is not gone
+			if filepath.Dir(path) == dir {
+				now[path] = d
+			}
+		}
+		now[dir] = declaredFile{err: err}
+		return nil, false
+	}
+	for i, parse := range []func([]byte) (declaration, error){s.parseStream, s.parseDelivery} {
+		if files, ok := read(dirs[i]); ok {
+			s.applyStreams(files, parse, all, now)
+		}
+	}
+	var failed error
+	if files, ok := read(dirs[2]); ok {
+		var held map[string]*ruleFile
+		held, failed = s.book.apply(files)
+		for path, f := range held {
+			now[path] = declaredFile{sum: f.sum, holds: len(f.held), err: f.err}
+		}
+	} else {
+		failed = s.book.keep()
+	}
+	s.tellDeclared(now)
+	if failed != nil {
+		s.log.Error("rules could not be put in force", "err", failed)
+	}
+	s.declared = now
+	var errs []error
+	for _, path := range slices.Sorted(maps.Keys(now)) {
+		holds += now[path].holds
+		if err := now[path].err; err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", path, err))
+		}
+	}
+	s.refused.Store(int64(len(errs)))
+	return holds, errors.Join(append(errs, failed)...)
+}
+
+// tellDeclared logs what differs from the last time.
+func (s *Server) tellDeclared(now map[string]declaredFile) {
+	var applied, gone []string
+	for _, path := range slices.Sorted(maps.Keys(now)) {
+		d, old := now[path], s.declared[path]
+		same := d.sum == old.sum && fmt.Sprint(d.err) == fmt.Sprint(old.err)
+		switch {
+		case same:
+		case d.err != nil:
+			s.log.Error("a declaration is refused; what it declared before stays", "file", path, "err", d.err)
+		default:
+			applied = append(applied, path)
+		}
+	}
+	for path := range s.declared {
+		if _, there := now[path]; !there {
+			gone = append(gone, path)
+		}
+	}
+	slices.Sort(gone)
+	const shown = 10 // of perhaps thousands
+	if len(applied) > 0 {
+		s.log.Info("declarations applied", "number", len(applied), "files", applied[:min(shown, len(applied))])
+	}
+	if len(gone) > 0 {
+		s.log.Info("declarations gone", "number", len(gone), "files", gone[:min(shown, len(gone))])
+	}
+}
+
+// A declaration is what a file of streams or delivery streams asks for.
 type declaration struct {
 	name  string
 	apply func() error
 }
 
-// applyFile applies the declaration of a file. from has the file of each name
-// that was applied before: two files that take turns would be a mistake.
-func (s *Server) applyFile(path string, parse func(doc []byte) (declaration, error), from map[string]string) error {
-	doc, err := os.ReadFile(path)
+// applyStreams applies the files of a folder and notes in now what became of
+// each. Two files that take turns would be a mistake.
+func (s *Server) applyStreams(files []file, parse func([]byte) (declaration, error), all bool, now map[string]declaredFile) {
+	from := map[string]string{}
+	for _, f := range files {
+		old := s.declared[f.path]
+		n := declaredFile{sum: f.sum, err: f.err}
+		var d declaration
+		switch {
+		case f.err != nil:
+		case !all && old.sum == f.sum && old.err == nil:
+			d = declaration{old.name, func() error { return nil }}
+		default:
+			d, n.err = parse(f.doc)
+		}
+		if other := from[d.name]; n.err == nil && other != "" {
+			n.err = fmt.Errorf("%s is in %s already", d.name, other)
+		}
+		if n.err == nil {
+			n.name, from[d.name] = d.name, f.path
+			n.err = d.apply()
+		}
+		if n.err == nil {
+			n.holds = 1
+		}
+		now[f.path] = n
+	}
+}
+
+func (s *Server) parseDelivery(doc []byte) (declaration, error) {
+	c, err := firehose.Parse(doc)
 	if err != nil {
-		return err
+		return declaration{}, err
 	}
-	d, err := parse(doc)
-	if err != nil {
-		return err
-	}
-	if other := from[d.name]; other != "" {
-		return fmt.Errorf("%s is in %s already", d.name, other)
-	}
-	from[d.name] = path
-	return d.apply()
+	return declaration{c.Name, func() error { return s.firehose.Apply(c) }}, nil
 }
 
 // streamName is CreateStream's pattern; the bridge's own names begin with $.

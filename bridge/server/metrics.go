@@ -92,6 +92,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 		counter("rule_actions", "Action effects committed.", float64(r.Actions), "rule", name)
 		counter("rule_action_errors", "Actions that could not be had.", float64(r.ActionErrors), "rule", name)
 	}
+	gauge("declarations_refused", "Files of bridge.d that are wrong now.", float64(s.refused.Load()))
 	counter("rules_skipped_messages", "Messages that left the ingest log before rules saw them.", float64(s.rules.Skipped()))
 	o := s.outboxes.Stats()
 	counter("outbox_delivered", "Deliveries of actions done.", float64(o.Delivered))

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
@@ -48,6 +49,7 @@ type Server struct {
 	ingest   *ingest.Ingest
 	compiler *rules.Compiler
 	rules    *rules.Engine
+	book     *rulebook
 	outboxes *action.Outboxes
 	firehose *firehose.Service
 	gateway  *gateway.Server
@@ -56,9 +58,12 @@ type Server struct {
 	mqtt  net.Listener // both set by Listen
 	admin net.Listener
 
-	reloadMu sync.Mutex // one reload at a time
-	judged   uint64     // registry revision that registryChanged has seen to; the registry calls it one at a time
-	closers  []func() error
+	declaredMu sync.Mutex              // one reload at a time; guards declared
+	declared   map[string]declaredFile // by path
+	refused    atomic.Int64            // of declared, those with an error
+
+	judged  uint64 // registry revision that registryChanged has seen to; the registry calls it one at a time
+	closers []func() error
 }
 
 // New opens, and at the first start makes, everything in the data directory.
@@ -80,8 +85,8 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
 	s.closers = append(s.closers, release)
-	for _, folder := range []string{"streams", "delivery-streams", "rules"} {
-		if err := os.MkdirAll(filepath.Join(cfg.BridgeD.Dir, folder), 0o700); err != nil {
+	for _, folder := range s.declaredIn() {
+		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return nil, fmt.Errorf("bridge_d.dir: %w", err)
 		}
 	}
@@ -122,6 +127,7 @@ func (s *Server) wire(sh service.Options) error {
 	})
 	s.compiler = &rules.Compiler{Catalog: catalog{s}, Services: &iotsql.Services{}}
 	s.rules = rules.New(s.store, rules.Options{Account: s.cfg.Account, Outbox: s.outboxes.Ensure, Log: s.log})
+	s.book = &rulebook{compiler: s.compiler, registry: s.registry, engine: s.rules, log: s.log}
 	err := s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
 	if errors.Is(err, streams.ErrExists) {
@@ -210,9 +216,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.mqtt == nil {
 		return errors.New("server: Run before Listen")
 	}
-	if _, err := s.Reload(); err != nil {
-		s.log.Error("some declarations were refused", "err", err)
-	}
+	_, _ = s.Reload() // what it refuses is logged
 	socket, err := listenSocket(s.cfg.Admin.Socket)
 	if err != nil {
 		return errors.Join(err, s.closeListeners())
@@ -223,6 +227,7 @@ func (s *Server) Run(ctx context.Context) error {
 	engine := s.stage(part{"rules", s.rules.Run})
 	front := s.stage(
 		part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }},
+		part{"declarations", s.watch},
 		part{"admin socket", func(ctx context.Context) error { return serveHTTP(ctx, socket, s.Handler(), 0) }},
 		part{"admin listener", func(ctx context.Context) error {
 			if s.admin == nil {

@@ -9,10 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"time"
 
@@ -120,50 +117,5 @@ func (c *Compiler) Parse(name string, doc []byte) (*Rule, error) {
 	if len(errs) > 0 {
 		return fail(errors.Join(errs...))
 	}
-	return r, nil
-}
-
-// LoadDir compiles the rules of dir/*.json, each named after its file unless
-// the document says otherwise. The files that are wrong are reported together;
-// in the place of such a file's rule stands the one that it last held, if old
-// (the rules in force) has it. A missing folder holds no rules.
-func (c *Compiler) LoadDir(dir string, old []*Rule) ([]*Rule, error) {
-	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
-	if err != nil {
-		return nil, err
-	}
-	slices.Sort(files)
-	var all []*Rule
-	var errs []error
-	from := map[string]string{}
-	for _, f := range files {
-		r, err := c.loadFile(f)
-		if err == nil && from[r.Name] != "" {
-			err = fmt.Errorf("rule %s is in %s already", r.Name, from[r.Name])
-		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", f, err))
-			i := slices.IndexFunc(old, func(o *Rule) bool { return o.File == f && from[o.Name] == "" })
-			if i < 0 {
-				continue
-			}
-			r = old[i]
-		}
-		from[r.Name] = f
-		all = append(all, r)
-	}
-	return all, errors.Join(errs...)
-}
-
-func (c *Compiler) loadFile(file string) (*Rule, error) {
-	doc, err := os.ReadFile(file)
-	if err != nil {
-		return nil, err
-	}
-	r, err := c.Parse(strings.TrimSuffix(filepath.Base(file), ".json"), doc)
-	if err != nil {
-		return nil, err
-	}
-	r.File = file
 	return r, nil
 }

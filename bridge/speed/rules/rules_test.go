@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -375,37 +373,6 @@ func TestParseRefuses(t *testing.T) {
 	}
 	if _, err := (&Compiler{Catalog: r}).Parse("bad name", []byte(`{"sql":"SELECT * FROM 'a'"}`)); err == nil {
 		t.Error("a name with a space was accepted")
-	}
-}
-
-func TestLoadDirKeepsTheLastGoodVersion(t *testing.T) {
-	r := newRig(t, vfs.NewMem())
-	defer r.store.Close()
-	dir := t.TempDir()
-	write := func(name, doc string) {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(doc), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write("a.json", toOut("SELECT 1 AS v FROM 'a'"))
-	write("b.json", toOut("SELECT 1 AS v FROM 'b'"))
-	first, err := (&Compiler{Catalog: r}).LoadDir(dir, nil)
-	if err != nil || len(first) != 2 {
-		t.Fatalf("%v, %v", first, err)
-	}
-	write("a.json", `{"sql":"SELECT`)
-	write("b.json", toOut("SELECT 2 AS v FROM 'b'"))
-	write("c.json", `{"sql":"SELECT`)
-	second, err := (&Compiler{Catalog: r}).LoadDir(dir, first)
-	if err == nil || !strings.Contains(err.Error(), "a.json") || !strings.Contains(err.Error(), "c.json") {
-		t.Errorf("err = %v", err)
-	}
-	var got []string
-	for _, rule := range second {
-		got = append(got, rule.Name+": "+rule.Payload.SQL)
-	}
-	if want := []string{"a: SELECT 1 AS v FROM 'a'", "b: SELECT 2 AS v FROM 'b'"}; !slices.Equal(got, want) {
-		t.Errorf("in force %q, want %q", got, want)
 	}
 }
 

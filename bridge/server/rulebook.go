@@ -1,0 +1,237 @@
+package server
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/rules"
+)
+
+// A rulebook is the one owner of which topic rules are in force: those that
+// files of bridge.d declare, and those that were made through the API and are
+// kept in the registry. A name is in one of the two places only.
+//
+// What the API changes is on the disk before it is in force, and in force
+// before the call returns. Its methods may be called from several goroutines;
+// changes wait for each other, which takes a sync of the registry, reads do not.
+type rulebook struct {
+	compiler *rules.Compiler
+	registry *registry.Registry
+	engine   *rules.Engine
+	log      *slog.Logger
+
+	mu     sync.Mutex           // held over a change; guards what follows
+	made   map[string]madeRule  // through the API, by name; nil: not read yet
+	files  map[string]*ruleFile // by path
+	inFile map[string]string    // the path of the file that declares a rule
+	live   []*rules.Rule        // what the engine was given
+
+	all atomic.Pointer[[]*rules.Rule] // live and broken, by name
+}
+
+// A madeRule is a rule of the registry. One that no longer compiles, since
+// this version or this configuration refuses it, has why, and a rule without
+// more than its document.
+type madeRule struct {
+	rule   *rules.Rule
+	broken error
+}
+
+// A refused error is the caller's fault, of one of the registry's kinds.
+type refused struct {
+	error
+	kind error
+}
+
+func (r refused) Unwrap() []error { return []error{r.error, r.kind} }
+
+// Rules returns all rules by name, those included that are disabled and those
+// that no longer compile.
+func (b *rulebook) Rules() []*rules.Rule {
+	if all := b.all.Load(); all != nil {
+		return *all
+	}
+	return nil
+}
+
+// Rule returns a rule; one that is not there is registry.ErrNotFound.
+func (b *rulebook) Rule(name string) (*rules.Rule, error) {
+	all := b.Rules()
+	i, ok := slices.BinarySearchFunc(all, name, func(r *rules.Rule, name string) int { return strings.Compare(r.Name, name) })
+	if !ok {
+		return nil, fmt.Errorf("rule %s: %w", name, registry.ErrNotFound)
+	}
+	return all[i], nil
+}
+
+// Trouble returns what is wrong with a rule: why it no longer compiles, or why
+// the file that it came from is refused as it is now; nil if nothing is.
+func (b *rulebook) Trouble(name string) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if m, ok := b.made[name]; ok {
+		return m.broken
+	}
+	if f := b.files[b.inFile[name]]; f != nil {
+		return f.err
+	}
+	return nil
+}
+
+// Create makes a rule of a topic rule payload. A name that is taken is
+// registry.ErrExists, a document that is wrong registry.ErrInvalid.
+func (b *rulebook) Create(name string, doc []byte) error {
+	return b.change(name, registry.ErrExists, func() error { return b.put(name, doc, (*registry.Tx).CreateRule) })
+}
+
+// Replace gives a rule another document. No such rule is registry.ErrNotFound,
+// one of a file registry.ErrConflict, a wrong document registry.ErrInvalid.
+func (b *rulebook) Replace(name string, doc []byte) error {
+	return b.change(name, registry.ErrConflict, func() error { return b.put(name, doc, (*registry.Tx).ReplaceRule) })
+}
+
+// Delete deletes a rule; errors are as of Replace.
+func (b *rulebook) Delete(name string) error {
+	return b.change(name, registry.ErrConflict, func() error {
+		if err := b.registry.Update(func(tx *registry.Tx) error { return tx.DeleteRule(name) }); err != nil {
+			return err
+		}
+		delete(b.made, name)
+		return nil
+	})
+}
+
+// SetDisabled disables or enables a rule; errors are as of Replace, and a rule
+// that no longer compiles cannot be enabled.
+func (b *rulebook) SetDisabled(name string, disabled bool) error {
+	return b.change(name, registry.ErrConflict, func() error {
+		if why := b.made[name].broken; why != nil && !disabled {
+			return refused{why, registry.ErrInvalid}
+		}
+		var stored registry.Rule
+		err := b.registry.Update(func(tx *registry.Tx) (err error) {
+			stored, err = tx.SetRuleDisabled(name, disabled)
+			return err
+		})
+		if err == nil {
+			b.made[name] = b.compile(stored)
+		}
+		return err
+	})
+}
+
+// change runs f, which changes what is made, and puts that in force. A rule of
+// a file is refused with kind.
+func (b *rulebook) change(name string, kind error, f func() error) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.open(); err != nil {
+		return err
+	}
+	if path := b.inFile[name]; path != "" {
+		return refused{fmt.Errorf("rule %s is declared in %s, which is where to change it", name, path), kind}
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	return b.set()
+}
+
+func (b *rulebook) put(name string, doc []byte, store func(*registry.Tx, registry.Rule) (registry.Rule, error)) error {
+	r, err := b.parse(name, doc)
+	if err != nil {
+		return refused{err, registry.ErrInvalid}
+	}
+	stored := registry.Rule{Name: name, Document: doc, Disabled: r.Disabled}
+	err = b.registry.Update(func(tx *registry.Tx) (err error) {
+		stored, err = store(tx, stored)
+		return err
+	})
+	if err == nil {
+		r.Created = stored.Created
+		b.made[name] = madeRule{rule: r}
+	}
+	return err
+}
+
+// parse compiles a document that is to make the rule name and no other.
+func (b *rulebook) parse(name string, doc []byte) (*rules.Rule, error) {
+	r, err := b.compiler.Parse(name, doc)
+	if err == nil && r.Name != name {
+		err = fmt.Errorf("rule %s: the document is of rule %s", name, r.Name)
+	}
+	return r, err
+}
+
+// compile makes a stored rule, as well as it can be.
+func (b *rulebook) compile(stored registry.Rule) madeRule {
+	m := madeRule{}
+	if m.rule, m.broken = b.parse(stored.Name, stored.Document); m.broken != nil {
+		m.rule = &rules.Rule{Name: stored.Name}
+		_ = json.Unmarshal(stored.Document, &m.rule.Payload) // what can be had of it
+	}
+	m.rule.Created, m.rule.Disabled, m.rule.Payload.RuleDisabled = stored.Created, stored.Disabled, stored.Disabled
+	return m
+}
+
+// open reads the rules of the registry, once. mu is held.
+func (b *rulebook) open() error {
+	if b.made != nil {
+		return nil
+	}
+	made := map[string]madeRule{}
+	err := b.registry.View(func(tx *registry.Tx) error {
+		return pages(func(after string) (string, error) {
+			page, next, err := tx.Rules(after, registry.MaxPage)
+			for _, stored := range page {
+				m := b.compile(stored)
+				if m.broken != nil {
+					b.log.Error("a rule does not compile any more and is not in force", "rule", stored.Name, "err", m.broken)
+				}
+				made[stored.Name] = m
+			}
+			return next, err
+		})
+	})
+	if err != nil {
+		return err
+	}
+	b.made = made
+	return nil
+}
+
+// set puts in force what is made and what files hold. mu is held. If it fails,
+// which the log's disk can make it do, the next change or start tries again.
+func (b *rulebook) set() error {
+	var live, broken []*rules.Rule
+	for _, m := range b.made {
+		if m.broken == nil {
+			live = append(live, m.rule)
+		} else {
+			broken = append(broken, m.rule)
+		}
+	}
+	for _, f := range b.files {
+		live = append(live, f.held...)
+	}
+	byName := func(x, y *rules.Rule) int { return cmp.Compare(x.Name, y.Name) }
+	slices.SortFunc(live, byName)
+	if !slices.Equal(live, b.live) {
+		if err := b.engine.Set(live); err != nil {
+			return errors.Join(errors.New("the rules in force are those of before"), err)
+		}
+		b.live = live
+	}
+	all := slices.Concat(live, broken)
+	slices.SortFunc(all, byName)
+	b.all.Store(&all)
+	return nil
+}

@@ -1,0 +1,141 @@
+package server
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/speed/rules"
+)
+
+// A ruleFile is what the rulebook knows of a file of rules.
+type ruleFile struct {
+	sum  [sha256.Size]byte
+	good []*rules.Rule // of the content whose sum it is; nil if that is wrong
+	held []*rules.Rule // in force: good, or what is left of an earlier content
+	err  error         // why good is not in force
+}
+
+// apply puts the rules of the files in force, in the place of all that files
+// declared before. A file counts as a whole: one that is wrong, or declares a
+// rule that is declared elsewhere, has its err, and what it held before stays.
+// Where two files declare the same rule, the one that held it before has it,
+// else the first by name; a rule that was made through the API stays.
+func (b *rulebook) apply(files []file) (map[string]*ruleFile, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.open(); err != nil {
+		return nil, err
+	}
+	next, inFile := make(map[string]*ruleFile, len(files)), map[string]string{}
+	hold := func(path string, rs []*rules.Rule) {
+		for _, r := range rs {
+			if inFile[r.Name] == "" && b.made[r.Name].rule == nil {
+				inFile[r.Name] = path
+				next[path].held = append(next[path].held, r)
+			}
+		}
+	}
+	var changed []file
+	for _, f := range files {
+		old := b.files[f.path]
+		if old == nil {
+			old = &ruleFile{}
+		}
+		n := b.read(f, old)
+		next[f.path] = n
+		switch {
+		case n.err != nil:
+			hold(f.path, old.held)
+		case n.sum == old.sum && old.err == nil:
+			hold(f.path, n.good)
+		default:
+			changed = append(changed, f)
+		}
+	}
+	for _, f := range changed {
+		n := next[f.path]
+		for _, r := range n.good {
+			switch other := inFile[r.Name]; {
+			case b.made[r.Name].rule != nil:
+				n.err = fmt.Errorf("rule %s was made through the API; delete it there, or give this one another name", r.Name)
+			case other != "":
+				n.err = fmt.Errorf("rule %s is in %s already", r.Name, other)
+			}
+		}
+		if n.err == nil {
+			hold(f.path, n.good)
+		} else if old := b.files[f.path]; old != nil {
+			hold(f.path, old.held)
+		}
+	}
+	was, wasIn := b.files, b.inFile
+	b.files, b.inFile = next, inFile
+	if err := b.set(); err != nil {
+		b.files, b.inFile = was, wasIn
+		return nil, err
+	}
+	return next, nil
+}
+
+// keep leaves the rules of files as they are. At the start those that were
+// made through the API come into force.
+func (b *rulebook) keep() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return errors.Join(b.open(), b.set())
+}
+
+// read compiles what a file says. Content that is known to be good is not
+// compiled again, so that its rules stay the same ones.
+func (b *rulebook) read(f file, old *ruleFile) *ruleFile {
+	n := &ruleFile{sum: f.sum, err: f.err}
+	if n.err != nil {
+		return n
+	}
+	if old.good != nil && old.sum == f.sum {
+		n.good = old.good
+		return n
+	}
+	n.good, n.err = b.parseFile(f)
+	return n
+}
+
+// parseFile reads one rule, which is named after its file unless the document
+// names it, or an array of documents that each name theirs.
+func (b *rulebook) parseFile(f file) ([]*rules.Rule, error) {
+	all, names := []*rules.Rule{}, map[string]bool{}
+	add := func(name string, doc []byte) error {
+		r, err := b.compiler.Parse(name, doc)
+		if err != nil {
+			return err
+		}
+		if names[r.Name] {
+			return fmt.Errorf("rule %s is in this file twice", r.Name)
+		}
+		names[r.Name] = true
+		r.File, r.Created = f.path, f.modified
+		all = append(all, r)
+		return nil
+	}
+	if !bytes.HasPrefix(bytes.TrimSpace(f.doc), []byte("[")) {
+		if err := add(strings.TrimSuffix(filepath.Base(f.path), ".json"), f.doc); err != nil {
+			return nil, err
+		}
+		return all, nil
+	}
+	var docs []json.RawMessage
+	if err := decodeStrict(bytes.NewReader(f.doc), &docs); err != nil {
+		return nil, err
+	}
+	for i, doc := range docs {
+		if err := add("", doc); err != nil {
+			return nil, fmt.Errorf("[%d]: %w", i, err)
+		}
+	}
+	return all, nil
+}
