@@ -8,13 +8,14 @@ type eval func(f *frame) value
 
 // A program is a compiled statement or template.
 type program struct {
-	version string
-	modern  bool           // 2016-03-23 or later
-	names   []string       // the payload's members that the program names
-	index   map[string]int // where there are many names
-	sets    []eval
-	where   eval // nil: always
-	sel     *selection
+	version  string
+	services *Services
+	modern   bool           // 2016-03-23 or later
+	names    []string       // the payload's members that the program names
+	index    map[string]int // where there are many names
+	sets     []eval
+	where    eval // nil: always
+	sel      *selection
 }
 
 // manyNames is from how many names on a map finds them faster than comparing; measured at 8 to 16.
@@ -29,9 +30,9 @@ type compiler struct {
 	trace   bool     // the evals note what they compute, for Explain
 }
 
-func newCompiler(version string, trace bool) *compiler {
+func newCompiler(version string, services *Services, trace bool) *compiler {
 	return &compiler{
-		prog:  &program{version: version, modern: version != Version2015},
+		prog:  &program{version: version, services: services, modern: version != Version2015},
 		slots: map[string]int{}, vars: map[string]int{}, trace: trace,
 	}
 }

@@ -103,7 +103,7 @@ func (s *Statement) Explain(ctx context.Context, m *Message) Explanation {
 	}
 
 	q := s.query
-	f := newFrame(ctx, newCompiler(s.prog.version, true).statement(q), m)
+	f := newFrame(ctx, newCompiler(s.prog.version, s.services, true).statement(q), m)
 	defer f.release()
 	f.trace, f.limit = &trace{text: s.text}, s.output
 	if m.binary(s.prog) {

@@ -45,22 +45,23 @@ const (
 // A frame holds one evaluation's state. Frames are pooled; arena and the
 // slices keep their memory.
 type frame struct {
-	ctx   context.Context // of the call; functions that reach outside wait for it
-	prog  *program
-	m     *Message
-	doc   document
-	body  []byte  // the payload without space around it
-	slots []value // values of prog.names, once doc is known
-	vars  []value
-	elems []value // elements of the nested queries around, outermost first
-	stack []value // arguments of the calls in progress
-	items []value // the SELECT list's values
-	draws uint64  // of Message.Seed
-	arena []byte  // what is built: only appended to, so slices of it stay valid
-	left  int     // work left
-	limit int     // bytes a document may have
-	err   error   // first limit run into
-	trace *trace  // for Explain
+	ctx                    context.Context // of the call; functions that reach outside wait for it
+	prog                   *program
+	m                      *Message
+	doc                    document
+	body                   []byte  // the payload without space around it
+	slots                  []value // values of prog.names, once doc is known
+	vars                   []value
+	elems                  []value // elements of the nested queries around, outermost first
+	stack                  []value // arguments of the calls in progress
+	items                  []value // the SELECT list's values
+	draws                  uint64  // of Message.Seed
+	tableCalls, protoCalls int     // of this evaluation
+	arena                  []byte  // what is built: only appended to, so slices of it stay valid
+	left                   int     // work left
+	limit                  int     // bytes a document may have
+	err                    error   // first limit run into
+	trace                  *trace  // for Explain
 }
 
 var frames = sync.Pool{New: func() any { return new(frame) }}
@@ -86,6 +87,7 @@ func (f *frame) release() {
 	f.stack, f.items, f.arena = f.stack[:0], f.items[:0], f.arena[:0]
 	f.ctx = nil
 	f.prog, f.m, f.body, f.doc, f.err, f.trace, f.draws = nil, nil, nil, docUnknown, nil, nil, 0
+	f.tableCalls, f.protoCalls = 0, 0
 	frames.Put(f)
 }
 

@@ -48,14 +48,23 @@ func present(s []byte) value {
 	return textValue(s)
 }
 
-func getOrDefault(_ *frame, args []value) value {
-	if args[0].kind != kindUndefined && args[0].kind != kindNull {
-		return args[0]
+// getOrDefault is get_or_default(x[, d]): d when x is Undefined, Null or a
+// get_secret that fails. d is computed only then.
+func getOrDefault(_ *node, args []eval) eval {
+	return func(f *frame) value {
+		before := f.err
+		v := args[0](f)
+		if before == nil && f.err == ErrSecretKey {
+			f.err, v = nil, value{}
+		}
+		if v.kind != kindUndefined && v.kind != kindNull {
+			return v
+		}
+		if len(args) == 2 {
+			return args[1](f)
+		}
+		return value{}
 	}
-	if len(args) == 2 {
-		return args[1]
-	}
-	return value{}
 }
 
 // encode(x, 'base64') takes the string form, or of * the payload's bytes.
@@ -81,21 +90,32 @@ func (f *frame) base64(s []byte) value {
 	return f.built(kindText, from)
 }
 
-// decode(x, 'base64') yields the value of JSON text, other text as a String,
-// and Null for what can't be decoded: text that isn't base64 of UTF-8, and
-// any x that isn't a String.
-func decode(f *frame, args []value) value {
-	if scheme, ok := f.text(args[1]); !ok || string(scheme) != "base64" {
-		return value{}
+// decode is decode(x, 'base64') or, with more arguments, decode of protobuf.
+func decode(n *node, args []eval) eval {
+	if len(args) > 2 {
+		return decodeProto(n, args)
 	}
-	if args[0].kind == kindUndefined {
+	return func(f *frame) value {
+		x := args[0](f)
+		if scheme, ok := f.text(args[1](f)); !ok || string(scheme) != "base64" {
+			return value{}
+		}
+		return decodeBase64(f, x)
+	}
+}
+
+// decodeBase64 yields the value of JSON text, other text as a String, and
+// Null for what can't be decoded: text that isn't base64 of UTF-8, and any x
+// that isn't a String.
+func decodeBase64(f *frame, x value) value {
+	if x.kind == kindUndefined {
 		return value{}
 	}
 	null := value{kind: kindNull}
-	if args[0].kind != kindText {
+	if x.kind != kindText {
 		return null
 	}
-	s := f.content(args[0])
+	s := f.content(x)
 	from := len(f.arena)
 	var err error
 	f.arena, err = base64.StdEncoding.AppendDecode(f.arena, s)

@@ -3,15 +3,13 @@ package iotsql
 import (
 	"bytes"
 	"math"
-	"strings"
 )
 
 // A function is an entry of the function table. Calls are case-insensitive.
 type function struct {
-	min, max int    // arguments; max < 0: any number. Other counts yield Undefined
-	modern   bool   // came with 2016-03-23
-	star     bool   // takes * as its first argument
-	outside  string // refused: what it would have to reach
+	min, max int  // arguments; max < 0: any number. Other counts yield Undefined
+	modern   bool // came with 2016-03-23
+	star     int  // which argument may be *, from 1; 0: none
 	run      func(f *frame, args []value) value
 	build    func(n *node, args []eval) eval // instead of run, to prepare at compile time
 	check    func(p *parser, n *node)        // further refusals, may be nil
@@ -77,15 +75,15 @@ var functions = map[string]*function{
 	"sha256":         {min: 1, max: 1, run: hashFunc(sha256Sum)},
 	"sha384":         {min: 1, max: 1, run: hashFunc(sha384Sum)},
 	"sha512":         {min: 1, max: 1, run: hashFunc(sha512Sum)},
-	"encode":         {min: 2, max: 2, modern: true, star: true, build: encode},
-	"decode":         {min: 2, max: 2, modern: true, run: decode, check: refuseProto},
+	"encode":         {min: 2, max: 2, modern: true, star: 1, build: encode, check: fixed(1)},
+	"decode":         {min: 2, max: 6, modern: true, star: 1, build: decode, check: checkDecode},
 
 	// documents
 	"get":            {min: 2, max: 2, run: get},
-	"get_or_default": {min: 1, max: 2, modern: true, run: getOrDefault},
+	"get_or_default": {min: 1, max: 2, modern: true, build: getOrDefault},
 	"isnull":         {min: 1, max: 1, run: func(f *frame, a []value) value { return boolValue(a[0].kind == kindNull) }},
 	"isundefined":    {min: 1, max: 1, modern: true, run: func(f *frame, a []value) value { return boolValue(a[0].kind == kindUndefined) }},
-	"transform":      {min: 3, max: 3, modern: true, run: transform},
+	"transform":      {min: 3, max: 3, modern: true, run: transform, check: fixed(0)},
 
 	// the message
 	"topic":               {min: 0, max: 1, run: topicFunc},
@@ -103,19 +101,18 @@ var functions = map[string]*function{
 	"time_to_epoch":       {min: 2, max: 2, modern: true, run: timeToEpoch},
 
 	// beyond the engine
-	"get_thing_shadow":        {outside: "a thing's shadow"},
-	"get_dynamodb":            {outside: "a DynamoDB table"},
-	"get_secret":              {outside: "a secret store"},
-	"get_registry_data":       {outside: "the thing registry"},
-	"aws_lambda":              {outside: "a Lambda function"},
-	"machinelearning_predict": {outside: "a prediction service"},
-}
-
-// refuseProto refuses decode(x, 'proto', ...), which needs a stored descriptor set.
-func refuseProto(p *parser, n *node) {
-	if len(n.kids) > 1 && n.kids[1].op == opLit && strings.EqualFold(n.kids[1].text, "proto") {
-		p.fail(n.kids[1].pos, "decode of protobuf reaches outside the rule engine (a stored descriptor set), which this version does not do", "'base64'")
-	}
+	"get_thing_shadow": {min: 2, max: 3, modern: true, run: getThingShadow,
+		check: needs("things' shadows", func(x *Services) bool { return x.Shadows != nil }, -1)},
+	"get_registry_data": {min: 3, max: 3, run: getRegistryData,
+		check: needs("things of the registry", func(x *Services) bool { return x.Things != nil }, 0, -1)},
+	"get_dynamodb": {min: 4, max: 6, modern: true, run: getDynamoDB,
+		check: needs("DynamoDB tables", func(x *Services) bool { return x.Tables != nil }, -1)},
+	"get_secret": {min: 3, max: 4, run: getSecret,
+		check: needs("secrets", func(x *Services) bool { return x.Secrets != nil }, 1, -1)},
+	"aws_lambda": {min: 2, max: 2, star: 2, build: awsLambda,
+		check: needs("Lambda functions", func(x *Services) bool { return x.Lambdas != nil })},
+	"machinelearning_predict": {min: 3, max: 3, star: 3, build: predict,
+		check: needs("prediction models", func(x *Services) bool { return x.Models != nil }, 1)},
 }
 
 // A castType is a target of cast(x AS type).

@@ -33,6 +33,9 @@ type parser struct {
 	depth   int
 	vars    map[string]bool // SET variables assigned so far
 	nested  bool            // inside a nested query
+
+	services *Services // what functions may ask; nil: nothing
+	template bool      // not a statement
 }
 
 func newParser(text, version string, from int, vars map[string]bool) *parser {

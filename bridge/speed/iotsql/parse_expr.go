@@ -343,8 +343,6 @@ func (p *parser) call() *node {
 	switch {
 	case fn == nil:
 		p.fail(t.pos, "there is no function "+t.text, "")
-	case fn.outside != "":
-		p.fail(t.pos, t.text+" reaches outside the rule engine ("+fn.outside+"), which this version does not do", "")
 	case fn.modern:
 		p.needModern(t.pos, t.text)
 	}
@@ -369,7 +367,7 @@ func (p *parser) call() *node {
 func (p *parser) argument(fn *function, i int) *node {
 	switch {
 	case p.tok.is("*"):
-		if !fn.star || i > 0 {
+		if fn.star != i+1 {
 			p.unexpected(wantExpr)
 		}
 		t := p.advance()

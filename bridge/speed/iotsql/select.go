@@ -77,18 +77,20 @@ func (c *compiler) star(n *node) eval {
 	if level := len(c.aliases) - 1; level >= 0 {
 		return func(f *frame) value { return f.elems[level] }
 	}
-	return func(f *frame) value {
-		if f.doc == docUnknown {
-			f.scan()
-		}
-		switch f.doc {
-		case docEmpty:
-			return value{kind: kindObject, b: []byte("{}")}
-		case docObject, docOther:
-			return wireValue(f.body)
-		}
-		return f.base64(f.m.Payload)
+	return (*frame).payload
+}
+
+func (f *frame) payload() value {
+	if f.doc == docUnknown {
+		f.scan()
 	}
+	switch f.doc {
+	case docEmpty:
+		return value{kind: kindObject, b: []byte("{}")}
+	case docObject, docOther:
+		return wireValue(f.body)
+	}
+	return f.base64(f.m.Payload)
 }
 
 // project appends the action document. A lone * hands the payload's bytes

@@ -2,16 +2,24 @@ package iotsql
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Services are what functions that reach outside the engine ask. A statement
 // that calls a function whose service is nil is refused when it is compiled.
 //
-// Each call has a time limit, callLimit or lambdaLimit. What is not there is
-// Undefined; so is a call that fails or takes too long, which Failed is told.
-// The calls the guide says end a rule (a second get_dynamodb, get_secret with
-// a key of what is no JSON object) fail the evaluation.
+// Each call has a time limit: the context given ends then, and a service
+// returns soon after. What is not there is Undefined; so is the answer of a
+// call that fails, takes too long, or answers what is no JSON or over
+// MaxOutput, which Failed is told. The calls the guide says end a rule fail
+// the evaluation: see ErrSecretKey and ErrTooManyCalls. The evaluation also
+// fails when its own context ends during a call, so that no document is made
+// of half of the answers.
+//
+// Several goroutines may use one Services, which must not be copied.
 type Services struct {
 	Shadows  Shadows
 	Things   Things
@@ -21,9 +29,12 @@ type Services struct {
 	Models   Models
 	Protobuf Descriptors
 
-	// Failed is told of calls that failed, if it is not nil. It may be called
-	// from several goroutines and must not block.
+	// Failed is told of calls that failed, if it is not nil: what AWS logs as
+	// FunctionExecution (guide, Rules engine log entries). It may be called
+	// from several goroutines, for each message, and must not block.
 	Failed func(function string, err error)
+
+	schemas schemas
 }
 
 const (
@@ -31,8 +42,20 @@ const (
 	lambdaLimit = 2000 * time.Millisecond // rule SQL reference, aws_lambda
 )
 
-// Documents that services answer are JSON; nil with no error means that there
-// is none. The caller does not change them and lets go of them soon.
+// Errors of calls that end a rule.
+var (
+	// ErrSecretKey says that get_secret was given a key of a secret that is no
+	// JSON object. get_or_default catches it.
+	ErrSecretKey = errors.New("iotsql: get_secret has a key, but the secret is no JSON object")
+	// ErrTooManyCalls says that a statement called get_dynamodb a second or
+	// decode of protobuf a third time for one message.
+	ErrTooManyCalls = errors.New("iotsql: too many calls of get_dynamodb or of decode of protobuf")
+)
+
+// What services answer and statements pass is JSON, but for secrets and
+// descriptor sets. nil with no error means that there is no such thing. A
+// service may hand out bytes that it keeps: the caller does not change them
+// and lets go of them soon. It keeps no reference to its arguments.
 
 // Shadows answers get_thing_shadow.
 type Shadows interface {
@@ -59,8 +82,8 @@ type Tables interface {
 // Secrets answers get_secret. A service keeps answers for up to 15 minutes if
 // it likes (rule SQL reference, get_secret).
 type Secrets interface {
-	// Secret returns a secret's current value: text, or, when binary is set,
-	// bytes. Both are nil when there is none of that kind.
+	// Secret returns a secret's current value: UTF-8 text, or, when binary is
+	// set, bytes. nil says that it has no value of that kind.
 	Secret(ctx context.Context, id string, binary bool) ([]byte, error)
 }
 
@@ -72,16 +95,76 @@ type Lambdas interface {
 
 // Models answers machinelearning_predict.
 type Models interface {
-	// Predict returns the prediction for a record, a JSON object of strings
-	// and numbers.
+	// Predict returns the prediction for a record, a JSON object whose values
+	// are neither objects nor arrays.
 	Predict(ctx context.Context, model string, record []byte) ([]byte, error)
 }
 
 // Descriptors finds the descriptor sets of decode(…, 'proto', …).
 type Descriptors interface {
 	// DescriptorSet returns a serialized google.protobuf.FileDescriptorSet,
-	// nil if there is no such object, and a tag that is another one when the
-	// object was written anew. With known set to the tag that the caller has
-	// seen, the bytes may be left out if that is still the object's.
+	// nil and "" if there is no such object, and a tag that is another one
+	// when the object was written anew. If the tag still is known, a tag that
+	// the caller has seen or "", the bytes may be left out.
 	DescriptorSet(ctx context.Context, bucket, key, known string) (set []byte, tag string, err error)
+}
+
+// An answer is a call of a service, with its arguments.
+type answer func(ctx context.Context, x *Services) ([]byte, error)
+
+// ask calls a service for function within limit. It returns nil when there is
+// no answer.
+func (f *frame) ask(function string, limit time.Duration, call answer) []byte {
+	ctx, cancel := context.WithTimeout(f.ctx, limit)
+	defer cancel()
+	b, err := call(ctx, f.prog.services)
+	switch {
+	case err != nil && f.ctx.Err() != nil:
+		f.fail(fmt.Errorf("iotsql: %s: %w", function, context.Cause(f.ctx)))
+		return nil
+	case err == nil && len(b) > MaxOutput:
+		err = fmt.Errorf("answer of %d bytes: %w", len(b), ErrTooLarge)
+	}
+	if err != nil {
+		f.prog.services.failed(function, err)
+		return nil
+	}
+	return b
+}
+
+var errNotJSON = errors.New("the answer is no JSON")
+
+// document is ask for a JSON answer.
+func (f *frame) document(function string, limit time.Duration, call answer) value {
+	b := f.ask(function, limit, call)
+	if b == nil {
+		return value{}
+	}
+	v, ok := jsonValue(b)
+	if !ok {
+		f.prog.services.failed(function, errNotJSON)
+	}
+	return v
+}
+
+// jsonValue makes a value of bytes that may be anything; ok is false if they
+// are no JSON text, or one nested deeper than MaxPayloadNesting.
+func jsonValue(b []byte) (v value, ok bool) {
+	i, end := skipSpace(b, 0), len(b)
+	for end > i && isSpace(b[end-1]) {
+		end--
+	}
+	b = b[i:end]
+	if skipValue(b, 0, MaxPayloadNesting) != len(b) || !utf8.Valid(b) {
+		return value{}, false
+	}
+	return wireValue(b), true
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
+
+func (x *Services) failed(function string, err error) {
+	if x.Failed != nil {
+		x.Failed(function, err)
+	}
 }

@@ -56,10 +56,11 @@ func (x *Services) Compile(sql, version string) (*Statement, error) {
 	}
 	s := &Statement{text: sql, services: x, output: MaxOutput}
 	p := newParser(sql, version, 0, nil)
+	p.services = x
 	if err := p.parse(func() { s.query = p.statement() }); err != nil {
 		return nil, err
 	}
-	s.prog = newCompiler(version, false).statement(s.query)
+	s.prog = newCompiler(version, x, false).statement(s.query)
 	return s, nil
 }
 

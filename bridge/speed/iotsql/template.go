@@ -30,18 +30,18 @@ func CompileTemplate(text, version string) (*Template, error) {
 	if err != nil {
 		return nil, err
 	}
-	return compileTemplate(text, version, nil)
+	return compileTemplate(text, version, nil, nil)
 }
 
 // Template compiles an action parameter of a rule with this statement: it has
 // the statement's version and SET variables.
 func (s *Statement) Template(text string) (*Template, error) {
-	return compileTemplate(text, s.prog.version, s.query.sets)
+	return compileTemplate(text, s.prog.version, s.services, s.query.sets)
 }
 
-func compileTemplate(text, version string, sets []assignment) (*Template, error) {
+func compileTemplate(text, version string, services *Services, sets []assignment) (*Template, error) {
 	t := &Template{text: text}
-	c := newCompiler(version, false)
+	c := newCompiler(version, services, false)
 	vars := map[string]bool{}
 	used := false
 	for off := 0; off < len(text); {
@@ -61,6 +61,7 @@ func compileTemplate(text, version string, sets []assignment) (*Template, error)
 			}
 		}
 		p := newParser(text, version, off+n+2, vars)
+		p.services, p.template = services, true
 		var expr *node
 		if err := p.parse(func() {
 			expr = p.expr()

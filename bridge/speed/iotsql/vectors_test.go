@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -33,7 +34,8 @@ type vector struct {
 	MQTTProperties *struct {
 		ContentType, ResponseTopic, FormatIndicator, CorrelationDataBase64 string
 	}
-	Template *string
+	Externals externals
+	Template  *string
 	outcome
 	OneOf []outcome
 	Note  string
@@ -48,18 +50,6 @@ type outcome struct {
 	Error                               bool
 	ExpectTemplate, ExpectTemplateRegex *string
 	Approx                              float64
-}
-
-// floors is how many vectors of each group pass. Groups not listed pass in
-// full. It may only rise.
-var floors = map[string]int{
-	// refused for now: they reach outside the engine
-	"aws_lambda":              0,
-	"get_dynamodb":            0,
-	"get_registry_data":       0,
-	"get_secret":              0,
-	"get_thing_shadow":        0,
-	"machinelearning_predict": 0,
 }
 
 func vectorDir() string {
@@ -152,7 +142,7 @@ func (v *vector) run(t *testing.T) error {
 }
 
 func (v *vector) matches(t *testing.T, o *outcome) error {
-	s, err := Compile(v.SQL, v.Version)
+	s, err := v.Externals.services(t).Compile(v.SQL, v.Version)
 	if o.Error {
 		if err == nil {
 			return fmt.Errorf("compiles, want an error")
@@ -285,62 +275,28 @@ func sameJSON(a, b any, approx float64) bool {
 	return a == b
 }
 
-// TestVectors runs the conformance vectors and holds each group's floor.
+// TestVectors runs the conformance vectors; each group passes in full.
 func TestVectors(t *testing.T) {
 	passed, total := map[string]int{}, map[string]int{}
-	var groups []string
 	for _, v := range readVectors(t, "iotsql.jsonl") {
-		if total[v.Group]++; total[v.Group] == 1 {
-			groups = append(groups, v.Group)
+		total[v.Group]++
+		if err := v.run(t); err != nil {
+			t.Errorf("%s: %s\n\t%s: %v", v.ID, v.SQL, v.payload(), err)
+			continue
 		}
-		if err := v.run(t); err == nil {
-			passed[v.Group]++
-		} else {
-			t.Logf("%s: %s\n\t%s: %v", v.ID, v.SQL, m(v), err)
-		}
+		passed[v.Group]++
 	}
-	slices.Sort(groups)
 	p, n := 0, 0
-	for _, g := range groups {
+	for _, g := range slices.Sorted(maps.Keys(total)) {
 		t.Logf("%-24s %3d of %3d", g, passed[g], total[g])
 		p, n = p+passed[g], n+total[g]
-		floor, ok := floors[g]
-		if !ok {
-			floor = total[g]
-		}
-		if passed[g] < floor {
-			t.Errorf("%s: %d of %d pass, the floor is %d", g, passed[g], total[g], floor)
-		}
-		if passed[g] > floor {
-			t.Errorf("%s: %d pass, raise its floor from %d", g, passed[g], floor)
-		}
 	}
 	t.Logf("%-24s %3d of %3d", "all", p, n)
 }
 
-func m(v vector) string {
+func (v *vector) payload() string {
 	if v.PayloadBase64 != nil {
 		return *v.PayloadBase64
 	}
 	return string(v.Payload)
 }
-
-// TestDoubtful shows which of the readings we lean to hold; see the package's
-// documentation for those that don't, and why.
-func TestDoubtful(t *testing.T) {
-	p, n := 0, 0
-	for _, v := range readVectors(t, "iotsql-doubtful.jsonl") {
-		n++
-		if err := v.run(t); err == nil {
-			p++
-		} else {
-			t.Logf("%s: %s\n\t%s: %v\n\t%s", v.ID, v.SQL, m(v), err, v.Note)
-		}
-	}
-	t.Logf("%d of %d readings", p, n)
-	if p < doubtfulFloor {
-		t.Errorf("%d of %d readings hold, the floor is %d", p, n, doubtfulFloor)
-	}
-}
-
-const doubtfulFloor = 109

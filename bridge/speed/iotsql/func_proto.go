@@ -1,0 +1,171 @@
+package iotsql
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+// Limits of decode of protobuf (guide, Decoding protobuf message payloads).
+const (
+	maxProtoCalls = 2
+	maxSchema     = 32 << 10
+	// maxProtoNesting is how deep messages may be nested, google.protobuf.Any
+	// included: what the C++ and Java libraries allow by default.
+	maxProtoNesting = 100
+)
+
+const decodeProtoName = "decode of protobuf"
+
+// checkDecode refuses decode(x, 'proto', …) in templates and without the
+// service that has the descriptor sets.
+func checkDecode(p *parser, n *node) {
+	isProto := len(n.kids) > 1 && n.kids[1].op == opLit && n.kids[1].text == "proto"
+	switch {
+	case isProto && p.template:
+		p.fail(n.pos, "protobuf can't be decoded in a template", "a variable that SET decodes it into")
+	case isProto || len(n.kids) == 6:
+		p.need(n, "stored descriptor sets", func(x *Services) bool { return x.Protobuf != nil })
+	}
+	switch {
+	case isProto && len(n.kids) != 6:
+		p.fail(n.pos, "decode of protobuf takes six arguments", "decode(x, 'proto', bucket, key, file, message)")
+	case !isProto && len(n.kids) > 0 && n.kids[0].op == opStar:
+		p.fail(n.kids[0].pos, `unexpected "*"`, "an expression, such as encode(*, 'base64')")
+	}
+	fixed(1)(p, n)
+}
+
+// decodeProto is decode(x, 'proto', bucket, key, file, message). x is base64,
+// or * for the payload. What can't be decoded is Null, as of base64.
+func decodeProto(n *node, args []eval) eval {
+	if len(args) != 6 {
+		return undefined
+	}
+	raw := n.kids[0].op == opStar
+	return func(f *frame) value {
+		if scheme, ok := f.text(args[1](f)); !ok || string(scheme) != "proto" {
+			return value{}
+		}
+		var at [4]string // bucket, key, file and message
+		for i := range at {
+			var ok bool
+			if at[i], ok = f.name(args[2+i](f)); !ok {
+				return value{}
+			}
+		}
+		var x value
+		if !raw {
+			if x = args[0](f); x.kind == kindUndefined || f.err != nil {
+				return value{}
+			}
+		}
+		if f.protoCalls++; f.protoCalls > maxProtoCalls {
+			f.fail(ErrTooManyCalls)
+			return value{}
+		}
+		s, err := f.schema(at[0], at[1])
+		if s == nil {
+			return value{}
+		}
+		var md protoreflect.MessageDescriptor
+		if err == nil {
+			md, err = s.message(at[2], at[3])
+		}
+		if err != nil {
+			f.prog.services.failed(decodeProtoName, err)
+			return value{}
+		}
+		b := f.m.Payload
+		if raw {
+			b, err = f.rawProto()
+		} else {
+			b, err = f.proto64(x)
+		}
+		if err == nil {
+			return f.fromProto(s, md, b)
+		}
+		f.prog.services.failed(decodeProtoName, err)
+		return value{kind: kindNull}
+	}
+}
+
+var errNotBase64 = errors.New("the value is no base64 text")
+
+// rawProto is the payload's bytes. A payload that is a JSON string is base64
+// (guide, Decoding protobuf message payloads).
+func (f *frame) rawProto() ([]byte, error) {
+	if f.doc == docUnknown {
+		f.scan()
+	}
+	if f.doc == docOther && f.body[0] == '"' {
+		return f.proto64(wireValue(f.body))
+	}
+	return f.m.Payload, nil
+}
+
+func (f *frame) proto64(v value) ([]byte, error) {
+	if v.kind != kindText {
+		return nil, errNotBase64
+	}
+	from := len(f.arena)
+	var err error
+	f.arena, err = base64.StdEncoding.AppendDecode(f.arena, f.content(v))
+	if err != nil {
+		f.arena = f.arena[:from]
+		return nil, errNotBase64
+	}
+	return f.arena[from:len(f.arena):len(f.arena)], nil
+}
+
+// noExtensions resolves none: fields of extensions are left out like unknown ones.
+var noExtensions = new(protoregistry.Types)
+
+// fromProto decodes a message into JSON.
+func (f *frame) fromProto(s *schema, md protoreflect.MessageDescriptor, b []byte) value {
+	if len(b) > MaxOutput {
+		f.fail(ErrTooLarge)
+		return value{}
+	}
+	m, err := unmarshalProto(md, b, maxProtoNesting)
+	if err == nil {
+		w := protoWriter{schema: s, max: MaxOutput}
+		from := len(f.arena)
+		w.dst, w.from = f.arena, from
+		w.message(m, maxProtoNesting)
+		if w.err == ErrTooLarge {
+			f.fail(ErrTooLarge)
+			return value{}
+		}
+		if err = w.err; err == nil {
+			f.arena = w.dst
+			v := f.built(kindObject, from)
+			return wireValue(v.b)
+		}
+	}
+	f.prog.services.failed(decodeProtoName, err)
+	return value{kind: kindNull}
+}
+
+func unmarshalProto(md protoreflect.MessageDescriptor, b []byte, depth int) (protoreflect.Message, error) {
+	m := dynamicpb.NewMessage(md)
+	err := proto.UnmarshalOptions{DiscardUnknown: true, Resolver: noExtensions, RecursionLimit: depth}.Unmarshal(b, m)
+	return m, err
+}
+
+// schema returns the descriptor set of an object, nil when there is none.
+func (f *frame) schema(bucket, key string) (*schema, error) {
+	x := f.prog.services
+	ctx, cancel := context.WithTimeout(f.ctx, callLimit)
+	defer cancel()
+	s, err := x.schemas.get(ctx, x, bucket, key)
+	if s == nil && f.ctx.Err() != nil {
+		f.fail(context.Cause(f.ctx))
+	}
+	return s, err
+}

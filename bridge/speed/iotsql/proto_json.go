@@ -1,0 +1,254 @@
+package iotsql
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+)
+
+// A protoWriter writes messages as ProtoJSON (protobuf.dev, ProtoJSON Format),
+// with the names that fields have in their file. Package protojson does so
+// too, but without a limit: a few bytes of packed enums can stand for a name
+// each.
+type protoWriter struct {
+	schema    *schema
+	dst       []byte
+	from, max int
+	err       error
+}
+
+var errProtoDepth = fmt.Errorf("messages are nested deeper than %d levels", maxProtoNesting)
+
+func (w *protoWriter) fail(err error) {
+	if w.err == nil {
+		w.err = err
+	}
+}
+
+// full checks the limits; nothing more is written then.
+func (w *protoWriter) full() bool {
+	if len(w.dst)-w.from > w.max {
+		w.fail(ErrTooLarge)
+	}
+	return w.err != nil
+}
+
+func (w *protoWriter) message(m protoreflect.Message, depth int) {
+	if depth <= 0 {
+		w.fail(errProtoDepth)
+	}
+	if w.full() {
+		return
+	}
+	switch name := m.Descriptor().FullName(); {
+	case name == "google.protobuf.Any":
+		w.any(m, depth)
+	case wellKnown[name] != nil:
+		w.known(m, wellKnown[name]())
+	default:
+		w.dst = append(w.dst, '{')
+		w.fields(m, depth)
+		w.dst = append(w.dst, '}')
+	}
+}
+
+// fields writes the members for the fields that are set, in the order of the
+// file. Where a field has no presence, its default counts as not set.
+func (w *protoWriter) fields(m protoreflect.Message, depth int) {
+	fields := m.Descriptor().Fields()
+	for i := range fields.Len() {
+		fd := fields.Get(i)
+		if !m.Has(fd) {
+			continue
+		}
+		w.key(string(fd.Name()))
+		v := m.Get(fd)
+		switch {
+		case fd.IsMap():
+			w.mapOf(fd, v.Map(), depth)
+		case fd.IsList():
+			w.dst = append(w.dst, '[')
+			for i, list := 0, v.List(); i < list.Len() && !w.full(); i++ {
+				if i > 0 {
+					w.dst = append(w.dst, ',')
+				}
+				w.value(fd, list.Get(i), depth)
+			}
+			w.dst = append(w.dst, ']')
+		default:
+			w.value(fd, v, depth)
+		}
+		if w.full() {
+			return
+		}
+	}
+}
+
+// key writes a member's name, after a comma if it is not the first.
+func (w *protoWriter) key(name string) {
+	if w.dst[len(w.dst)-1] != '{' {
+		w.dst = append(w.dst, ',')
+	}
+	w.dst = append(appendQuoted(w.dst, []byte(name)), ':')
+}
+
+// mapOf writes the entries of a map in the order of their keys.
+func (w *protoWriter) mapOf(fd protoreflect.FieldDescriptor, m protoreflect.Map, depth int) {
+	keys := make([]protoreflect.MapKey, 0, m.Len())
+	m.Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
+		keys = append(keys, k)
+		return true
+	})
+	slices.SortFunc(keys, func(a, b protoreflect.MapKey) int { return strings.Compare(a.String(), b.String()) })
+	w.dst = append(w.dst, '{')
+	for _, k := range keys {
+		if w.full() {
+			return
+		}
+		w.key(k.String())
+		w.value(fd.MapValue(), m.Get(k), depth)
+	}
+	w.dst = append(w.dst, '}')
+}
+
+// value writes one value of a field.
+func (w *protoWriter) value(fd protoreflect.FieldDescriptor, v protoreflect.Value, depth int) {
+	switch fd.Kind() {
+	case protoreflect.BoolKind:
+		w.dst = strconv.AppendBool(w.dst, v.Bool())
+	case protoreflect.Int32Kind, protoreflect.Sint32Kind, protoreflect.Sfixed32Kind:
+		w.dst = strconv.AppendInt(w.dst, v.Int(), 10)
+	case protoreflect.Uint32Kind, protoreflect.Fixed32Kind:
+		w.dst = strconv.AppendUint(w.dst, v.Uint(), 10)
+	case protoreflect.Int64Kind, protoreflect.Sint64Kind, protoreflect.Sfixed64Kind:
+		w.dst = append(strconv.AppendInt(append(w.dst, '"'), v.Int(), 10), '"')
+	case protoreflect.Uint64Kind, protoreflect.Fixed64Kind:
+		w.dst = append(strconv.AppendUint(append(w.dst, '"'), v.Uint(), 10), '"')
+	case protoreflect.FloatKind:
+		w.float(v.Float(), 32)
+	case protoreflect.DoubleKind:
+		w.float(v.Float(), 64)
+	case protoreflect.StringKind:
+		w.dst = appendQuoted(w.dst, []byte(strings.ToValidUTF8(v.String(), "\uFFFD")))
+	case protoreflect.BytesKind:
+		w.dst = append(base64.StdEncoding.AppendEncode(append(w.dst, '"'), v.Bytes()), '"')
+	case protoreflect.EnumKind:
+		if e := fd.Enum().Values().ByNumber(v.Enum()); e != nil && fd.Enum().FullName() != "google.protobuf.NullValue" {
+			w.dst = appendQuoted(w.dst, []byte(e.Name()))
+		} else if e != nil {
+			w.dst = append(w.dst, "null"...)
+		} else {
+			w.dst = strconv.AppendInt(w.dst, int64(v.Enum()), 10)
+		}
+	default:
+		w.message(v.Message(), depth-1)
+	}
+}
+
+func (w *protoWriter) float(x float64, bits int) {
+	switch {
+	case math.IsNaN(x):
+		w.dst = append(w.dst, `"NaN"`...)
+	case math.IsInf(x, 1):
+		w.dst = append(w.dst, `"Infinity"`...)
+	case math.IsInf(x, -1):
+		w.dst = append(w.dst, `"-Infinity"`...)
+	default:
+		format := byte('f')
+		if a := math.Abs(x); a != 0 && (a < 1e-6 || a >= 1e21) {
+			format = 'e'
+		}
+		w.dst = strconv.AppendFloat(w.dst, x, format, -1, bits)
+	}
+}
+
+// wellKnown are the messages with a JSON form of their own.
+var wellKnown = map[protoreflect.FullName]func() proto.Message{
+	"google.protobuf.Timestamp":   func() proto.Message { return new(timestamppb.Timestamp) },
+	"google.protobuf.Duration":    func() proto.Message { return new(durationpb.Duration) },
+	"google.protobuf.Empty":       func() proto.Message { return new(emptypb.Empty) },
+	"google.protobuf.FieldMask":   func() proto.Message { return new(fieldmaskpb.FieldMask) },
+	"google.protobuf.Struct":      func() proto.Message { return new(structpb.Struct) },
+	"google.protobuf.Value":       func() proto.Message { return new(structpb.Value) },
+	"google.protobuf.ListValue":   func() proto.Message { return new(structpb.ListValue) },
+	"google.protobuf.BoolValue":   func() proto.Message { return new(wrapperspb.BoolValue) },
+	"google.protobuf.Int32Value":  func() proto.Message { return new(wrapperspb.Int32Value) },
+	"google.protobuf.UInt32Value": func() proto.Message { return new(wrapperspb.UInt32Value) },
+	"google.protobuf.Int64Value":  func() proto.Message { return new(wrapperspb.Int64Value) },
+	"google.protobuf.UInt64Value": func() proto.Message { return new(wrapperspb.UInt64Value) },
+	"google.protobuf.FloatValue":  func() proto.Message { return new(wrapperspb.FloatValue) },
+	"google.protobuf.DoubleValue": func() proto.Message { return new(wrapperspb.DoubleValue) },
+	"google.protobuf.StringValue": func() proto.Message { return new(wrapperspb.StringValue) },
+	"google.protobuf.BytesValue":  func() proto.Message { return new(wrapperspb.BytesValue) },
+}
+
+// known writes m by way of the type that the library has for it: what a
+// descriptor set says of such a message is foreign, and protojson trusts it.
+func (w *protoWriter) known(m protoreflect.Message, as proto.Message) {
+	b, err := proto.Marshal(m.Interface())
+	if err == nil {
+		err = proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: maxProtoNesting}.Unmarshal(b, as)
+	}
+	if err == nil {
+		b, err = protojson.Marshal(as)
+	}
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	w.dst = appendCompact(w.dst, b)
+}
+
+var errAny = errors.New("google.protobuf.Any has a type that the descriptor set lacks")
+
+// any writes the message within an Any, and its type as the member @type.
+func (w *protoWriter) any(m protoreflect.Message, depth int) {
+	fields := m.Descriptor().Fields()
+	typ, val := fields.ByNumber(1), fields.ByNumber(2)
+	if typ == nil || val == nil || typ.Kind() != protoreflect.StringKind || val.Kind() != protoreflect.BytesKind || typ.IsList() || val.IsList() {
+		w.fail(errAny)
+		return
+	}
+	w.dst = append(w.dst, '{')
+	url := m.Get(typ).String()
+	if url == "" && len(m.Get(val).Bytes()) == 0 {
+		w.dst = append(w.dst, '}')
+		return
+	}
+	d, err := w.schema.files.FindDescriptorByName(protoreflect.FullName(url[strings.LastIndexByte(url, '/')+1:]))
+	md, ok := d.(protoreflect.MessageDescriptor)
+	if err != nil || !ok {
+		w.fail(errAny)
+		return
+	}
+	inner, err := unmarshalProto(md, m.Get(val).Bytes(), depth)
+	if err != nil {
+		w.fail(err)
+		return
+	}
+	w.key("@type")
+	w.dst = appendQuoted(w.dst, []byte(url))
+	if wellKnown[md.FullName()] != nil || md.FullName() == "google.protobuf.Any" {
+		w.key("value")
+		w.message(inner, depth-1)
+	} else if depth > 1 {
+		w.fields(inner, depth-1)
+	} else {
+		w.fail(errProtoDepth)
+	}
+	w.dst = append(w.dst, '}')
+}

@@ -1,0 +1,168 @@
+package iotsql
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protodesc"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/descriptorpb"
+)
+
+const (
+	// schemaRefresh is how long a descriptor set is used before its object is
+	// asked for again, whether it was there or not. Our choice: AWS takes up
+	// to 15 minutes to see a new version.
+	schemaRefresh = 10 * time.Second
+	// maxSchemas is how many objects are kept, parsed; our choice.
+	maxSchemas = 64
+)
+
+// schemas keeps the descriptor sets that statements use, parsed. Each object
+// is asked for by one goroutine at a time, at most every schemaRefresh; the
+// others use what is there meanwhile, and wait only the first time. A new
+// version that can't be had leaves the old one in use.
+type schemas struct {
+	mu  sync.Mutex
+	all map[[2]string]*storedSchema // by bucket and key
+}
+
+type storedSchema struct {
+	asking chan struct{} // holds one token while the service is asked
+	now    atomic.Pointer[schema]
+}
+
+// A schema is one version of a descriptor set.
+type schema struct {
+	files *protoregistry.Files // nil if there is no such object, or a broken one
+	tag   string
+	err   error     // what is wrong with it
+	until time.Time // when to ask again
+}
+
+var errNoSchema = errors.New("there is no such descriptor set")
+
+// get returns the descriptor set of an object, and what is wrong with it. nil
+// says that it could not be had, which x.Failed has been told unless ctx ended.
+func (c *schemas) get(ctx context.Context, x *Services, bucket, key string) (*schema, error) {
+	e := c.entry([2]string{bucket, key})
+	s := e.now.Load()
+	if s != nil && time.Now().Before(s.until) {
+		return s, s.err
+	}
+	select {
+	case e.asking <- struct{}{}:
+	default:
+		if s != nil {
+			return s, s.err
+		}
+		select {
+		case e.asking <- struct{}{}:
+		case <-ctx.Done():
+			x.failed(decodeProtoName, ctx.Err())
+			return nil, nil
+		}
+	}
+	defer func() { <-e.asking }()
+	if again := e.now.Load(); again != s { // another goroutine has asked
+		return again, again.err
+	}
+	next, err := x.fetchSchema(ctx, bucket, key, s)
+	if err != nil {
+		x.failed(decodeProtoName, err)
+		if s == nil {
+			return nil, nil
+		}
+		kept := *s
+		next = &kept
+	}
+	next.until = time.Now().Add(schemaRefresh)
+	e.now.Store(next)
+	return next, next.err
+}
+
+// entry finds the place of an object; another one gives way to it if there
+// are too many.
+func (c *schemas) entry(at [2]string) *storedSchema {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if e := c.all[at]; e != nil {
+		return e
+	}
+	if c.all == nil {
+		c.all = map[[2]string]*storedSchema{}
+	}
+	for other := range c.all {
+		if len(c.all) < maxSchemas {
+			break
+		}
+		delete(c.all, other)
+	}
+	e := &storedSchema{asking: make(chan struct{}, 1)}
+	c.all[at] = e
+	return e
+}
+
+// fetchSchema asks for the object, of which old is the version last seen.
+func (x *Services) fetchSchema(ctx context.Context, bucket, key string, old *schema) (*schema, error) {
+	known := ""
+	if old != nil {
+		known = old.tag
+	}
+	set, tag, err := x.Protobuf.DescriptorSet(ctx, bucket, key, known)
+	if err != nil {
+		return nil, err
+	}
+	if old != nil && tag != "" && tag == known {
+		same := *old
+		return &same, nil
+	}
+	s := &schema{tag: tag}
+	if set == nil {
+		s.err = errNoSchema
+	} else {
+		s.files, s.err = parseSchema(set)
+	}
+	if s.err != nil {
+		s.err = fmt.Errorf("%s of bucket %s: %w", key, bucket, s.err)
+	}
+	return s, nil
+}
+
+// parseSchema reads a serialized FileDescriptorSet.
+func parseSchema(b []byte) (*protoregistry.Files, error) {
+	if len(b) > maxSchema {
+		return nil, fmt.Errorf("the descriptor set has %d bytes, %d are the limit", len(b), maxSchema)
+	}
+	var set descriptorpb.FileDescriptorSet
+	if err := (proto.UnmarshalOptions{RecursionLimit: maxProtoNesting}).Unmarshal(b, &set); err != nil {
+		return nil, err
+	}
+	return protodesc.NewFiles(&set)
+}
+
+// message finds a message type by the name of its file, with or without
+// ".proto", and its own, with or without the package.
+func (s *schema) message(file, name string) (protoreflect.MessageDescriptor, error) {
+	fd, err := s.files.FindFileByPath(file)
+	if err != nil {
+		fd, err = s.files.FindFileByPath(file + ".proto")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the descriptor set has no file %q", file)
+	}
+	for _, full := range []protoreflect.FullName{fd.Package().Append(protoreflect.Name(name)), protoreflect.FullName(name)} {
+		if d, err := s.files.FindDescriptorByName(full); err == nil && d.ParentFile() == fd {
+			if md, ok := d.(protoreflect.MessageDescriptor); ok {
+				return md, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("%s has no message %q", fd.Path(), name)
+}
