@@ -43,7 +43,7 @@ var rules = []rule{
 	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry"}},
 	{"bridge/control", []string{"bridge/speed/topic", "shadow", "firmware"}},
 	{"bridge/batch", []string{"bridge/speed/sink"}},
-	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "shadow"}},
+	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "shadow", "bridge/sigv4"}},
 	{"bridge/store", []string{"bridge/speed", "bridge/control", "shadow", "firmware"}},
 	{"bridge/config", nil},
 	{"bridge/sigv4", nil},

@@ -1,0 +1,172 @@
+// Package aws speaks AWS's wire protocols, so that its command line and SDKs
+// work against the bridge: a request is verified by its signature, finds its
+// service by the one that it is signed for and its operation by method and
+// path, and is answered as that service answers. Names and HTTP codes of errors
+// are chosen in one table, in errors.go.
+//
+// Served are the topic rules of AWS IoT, rest-json, under the signing names iot
+// and execute-api. A key that is known may do all; there are no policies for
+// keys.
+package aws
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/sigv4"
+)
+
+const (
+	// maxBody bounds what a request may send. A topic rule's SQL has at most
+	// 64 KB (AWS IoT Core quotas, rules engine), and its actions as much again.
+	maxBody = 256 << 10
+	// maxRequests are under way at once; each may hold a body.
+	maxRequests = 64
+)
+
+// requestIDHeader is spelled as AWS does; http.Header would write Requestid.
+const requestIDHeader = "x-amzn-RequestId"
+
+// Options of a Handler.
+type Options struct {
+	Account string // 12 digits: part of ARNs
+	// Secret finds the secret and session token of an access key.
+	Secret func(keyID string) (secret, sessionToken string, ok bool)
+	Rules  TopicRules
+	Log    *slog.Logger
+	Now    func() time.Time // the clock of signatures; nil: time.Now
+}
+
+// A Handler answers AWS requests. Several goroutines may use it.
+type Handler struct {
+	verifier sigv4.Verifier
+	services map[string][]operation // by signing name
+	log      *slog.Logger
+	slots    chan struct{} // one for each request under way
+
+	mu    sync.Mutex // guards stats
+	stats map[Outcome]Count
+}
+
+// New returns a Handler of what o has.
+func New(o Options) *Handler {
+	rules := (&topicRules{o.Account, o.Rules}).operations()
+	return &Handler{
+		verifier: sigv4.Verifier{Secret: o.Secret, Now: o.Now},
+		services: map[string][]operation{"iot": rules, "execute-api": rules},
+		log:      o.Log,
+		slots:    make(chan struct{}, maxRequests),
+		stats:    map[Outcome]Count{},
+	}
+}
+
+// ServeHTTP implements http.Handler. The request must be as it was received.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start, id := time.Now(), requestID()
+	w.Header()[requestIDHeader] = []string{id}
+	who, name, out, err := h.answer(r)
+	outcome := Outcome{name, "OK"}
+	status := http.StatusOK
+	if err != nil {
+		e := errorOf(err)
+		if e.internal() {
+			h.log.Error("a request failed", "request_id", id, "operation", name, "err", err)
+		}
+		outcome.Code, status = e.Code, e.Status
+		w.Header().Set("X-Amzn-Errortype", e.Code)
+		out = e
+	}
+	h.write(w, status, out)
+	took := time.Since(start)
+	h.count(outcome, took)
+	h.log.LogAttrs(context.Background(), slog.LevelDebug, "aws request", slog.String("request_id", id), slog.String("key", who.KeyID),
+		slog.String("service", who.Service), slog.String("operation", name), slog.Int("status", status), slog.String("code", outcome.Code),
+		slog.String("remote", r.RemoteAddr), slog.Duration("took", took))
+}
+
+// answer verifies r, finds its operation and runs it.
+func (h *Handler) answer(r *http.Request) (who sigv4.Identity, name string, out any, err error) {
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	default:
+		return who, "", nil, errBusy
+	}
+	if who, err = h.verifier.Verify(r, maxBody); err != nil {
+		return who, "", nil, err
+	}
+	op, values, err := h.route(who.Service, r)
+	if err != nil {
+		return who, "", nil, err
+	}
+	body, err := io.ReadAll(r.Body) // bounded by Verify
+	if err != nil {
+		return who, op.name, nil, err
+	}
+	out, err = op.run(&request{region: who.Region, path: values, query: r.URL.Query(), body: body})
+	return who, op.name, out, err
+}
+
+// write sends out as JSON; nil is an empty body.
+func (h *Handler) write(w http.ResponseWriter, status int, out any) {
+	var body bytes.Buffer
+	if out != nil {
+		enc := json.NewEncoder(&body)
+		enc.SetEscapeHTML(false) // SQL has < and >
+		if err := enc.Encode(out); err != nil {
+			h.log.Error("an answer cannot be written as JSON", "err", err)
+			status = http.StatusInternalServerError
+			body.Reset()
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	w.WriteHeader(status)
+	_, _ = w.Write(body.Bytes()) // the client is gone if this fails
+}
+
+// requestID returns a random UUID, as AWS's request ids are.
+func requestID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
+
+// An Outcome is an operation, "" where a request came to none, and the error
+// code it was answered with, or OK.
+type Outcome struct{ Operation, Code string }
+
+// A Count is how often there was an outcome, and how long that took in all.
+type Count struct {
+	Requests uint64
+	Time     time.Duration
+}
+
+func (h *Handler) count(o Outcome, took time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	c := h.stats[o]
+	h.stats[o] = Count{c.Requests + 1, c.Time + took}
+}
+
+// Stats returns what has been answered. There are no more outcomes than
+// operations times error codes.
+func (h *Handler) Stats() map[Outcome]Count {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	all := make(map[Outcome]Count, len(h.stats))
+	for o, c := range h.stats {
+		all[o] = c
+	}
+	return all
+}
