@@ -122,11 +122,15 @@ func (in *inside) stop() error {
 	return err
 }
 
-// do sends in as JSON, if it is not nil, and decodes the answer into out, or
+// do sends in as JSON, if it is not nil, or an io.Reader as it is, and decodes the answer into out, or
 // copies it where out is an io.Writer.
 func (a *admin) do(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	var body io.Reader
-	if in != nil {
+	switch in := in.(type) {
+	case nil:
+	case io.Reader:
+		body = in
+	default:
 		raw, err := json.Marshal(in)
 		if err != nil {
 			return err

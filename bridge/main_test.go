@@ -135,6 +135,7 @@ func TestRuleTest(t *testing.T) {
 		{"rule test -topic a -sql SELECT·FROM·FROM", 1, "", "line 1, column 8: unexpected"},
 		{"rule test -topic a -sql SELECT·nofunc(x)·FROM·'a'", 1, "", "there is no function nofunc"},
 		{"rule test -topic a -sql @/nowhere/x", 1, "", "/nowhere/x"},
+		{"rule test -topic a -sql SELECT·get_thing_shadow('t','r')·FROM·'a'", 1, "", "tidemill-bridge rule why"},
 	} {
 		s.run(t)
 	}
@@ -163,7 +164,7 @@ func TestOffline(t *testing.T) {
 	data, out := newData(t), t.TempDir()
 	on := func(args string) string { return args + " -data " + data }
 	first, second, full := filepath.Join(out, "1"), filepath.Join(out, "2"), filepath.Join(out, "full")
-	if err := errors.Join(os.Mkdir(full, 0o700), os.WriteFile(filepath.Join(full, "agent.toml"), nil, 0o600)); err != nil {
+	if err := errors.Join(os.Mkdir(full, 0o700), os.WriteFile(filepath.Join(full, "agent.toml"), []byte("old"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []step{
@@ -193,9 +194,17 @@ func TestOffline(t *testing.T) {
 		{on("stream tail s -from oldest"), 0, "", ""},
 		{on("stream tail nosuch"), 1, "", "nosuch"},
 		{on("rule list"), 1, "", "no bridge runs over " + data},
+		{on("object put schemas/x/pump.desc " + filepath.Join(full, "agent.toml")), 0, "", ""},
+		{on("object put schemas/../pump.desc " + filepath.Join(full, "agent.toml")), 1, "", "cannot be a file's name"},
+		{on("object put S/pump.desc " + filepath.Join(full, "agent.toml")), 1, "", `bucket "S"`},
+		{on("object put schemas " + filepath.Join(full, "agent.toml")), 2, "", "no BUCKET/KEY"},
+		{on("object put schemas/pump.desc /nowhere/x"), 1, "", "/nowhere/x"},
 		{on("reload"), 0, "0 declarations", ""},
 	} {
 		s.run(t)
+	}
+	if got, err := os.ReadFile(filepath.Join(data, "objects/schemas/x/pump.desc")); err != nil || string(got) != "old" {
+		t.Errorf("the object: %q, %v", got, err)
 	}
 	list, _, err := runText(t, "cert", "list", "-thing", "pi-1", "-data", data)
 	if err != nil || strings.Count(list, "ACTIVE  pi-1    tidemill-thing\n") != 2 {
@@ -291,7 +300,7 @@ func TestServe(t *testing.T) {
 	dir := shortDir(t)
 	conf := filepath.Join(dir, "bridge.toml")
 	data := filepath.Join(dir, "data")
-	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n", data)
+	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = \"127.0.0.1:0\"\n[https]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n", data)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -334,6 +343,8 @@ func TestServe(t *testing.T) {
 	}
 	step{on("reload"), 1, "", "rules/all.json"}.run(t)
 	step{on("rule list"), 0, "SELECT * FROM 'dt/#'", ""}.run(t) // the last good one stays
+	step{on("rule list"), 0, "all   enabled, file error  0", ""}.run(t)
+	step{on("rule list"), 0, "all.json: rule all: sql:", ""}.run(t)
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}

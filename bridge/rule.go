@@ -43,6 +43,9 @@ var ruleTest = command{name: "rule test", alone: true, summary: "evaluate a stat
 		}
 		s, err := iotsql.Compile(string(text), *version)
 		if err != nil {
+			if asksBridge(string(text), *version) {
+				err = fmt.Errorf("%w\n(rule test has no bridge to ask; tidemill-bridge rule why -rule … -payload … asks the one that runs)", err)
+			}
 			return err
 		}
 		m := &iotsql.Message{Topic: *name, Payload: body, ClientID: *client, Time: time.Now().UnixMilli(), RuleName: "test"}
@@ -63,6 +66,17 @@ var ruleTest = command{name: "rule test", alone: true, summary: "evaluate a stat
 		return err
 	}}
 
+// asksBridge says whether a statement is good but for what it asks a bridge.
+func asksBridge(sql, version string) bool {
+	var all struct { // stand-ins, which compiling does not call
+		iotsql.Shadows
+		iotsql.Things
+		iotsql.Descriptors
+	}
+	_, err := (&iotsql.Services{Shadows: all, Things: all, Protobuf: all}).Compile(sql, version)
+	return err == nil
+}
+
 var errDoesNotFire = errors.New("the rule does not fire")
 
 // argument returns a flag's text, or the file that @FILE or - names.
@@ -76,7 +90,7 @@ func argument(v string) ([]byte, error) {
 	return []byte(v), nil
 }
 
-var ruleList = command{name: "rule list", summary: "list the rules in force, with counts",
+var ruleList = command{name: "rule list", summary: "list the rules, with counts and what is wrong with them",
 	example: "tidemill-bridge rule list",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
@@ -91,11 +105,29 @@ var ruleList = command{name: "rule list", summary: "list the rules in force, wit
 				return err
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "RULE\tMATCHED\tFIRED\tERRORS\tACTIONS\tACTION ERRORS\tSQL")
+			fmt.Fprintln(w, "RULE\tSTATE\tMATCHED\tFIRED\tERRORS\tACTIONS\tACTION ERRORS\tSQL")
+			var trouble []string
 			for _, r := range rules {
-				fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.Name, r.Matched, r.Fired, r.Errors, r.Actions, r.ActionErrors,
+				state := "enabled"
+				if r.Disabled {
+					state = "disabled"
+				}
+				switch {
+				case r.Trouble == "":
+				case r.File != "":
+					state += ", file error"
+					trouble = append(trouble, fmt.Sprintf("%s: the rule in force is an older version of %s: %s", r.Name, r.File, r.Trouble))
+				default:
+					state = "broken"
+					trouble = append(trouble, fmt.Sprintf("%s: not in force: %s", r.Name, r.Trouble))
+				}
+				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.Name, state, r.Matched, r.Fired, r.Errors, r.Actions, r.ActionErrors,
 					strings.Join(strings.Fields(r.SQL), " "))
 			}
-			return w.Flush()
+			if err := w.Flush(); err != nil || trouble == nil {
+				return err
+			}
+			_, err := fmt.Fprintf(c.stdout, "\n%s\n", strings.Join(trouble, "\n"))
+			return err
 		})
 	}}

@@ -20,6 +20,14 @@ const maxAdminBody = 1 << 20
 // works before Run, for what only the stores are needed for.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
+	handle := func(pattern string, mostBody int64, h func(http.ResponseWriter, *http.Request) error) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, mostBody)
+			if err := h(w, r); err != nil {
+				s.writeError(w, r, err)
+			}
+		})
+	}
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"GET /v1/info":                                     s.getInfo,
 		"POST /v1/reload":                                  s.postReload,
@@ -38,13 +46,9 @@ func (s *Server) Handler() http.Handler {
 		"POST /v1/policies/{name}/targets":                 s.attachPolicy,
 		"DELETE /v1/policies/{name}/targets/{certificate}": s.detachPolicy,
 	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(w, r.Body, maxAdminBody)
-			if err := h(w, r); err != nil {
-				s.writeError(w, r, err)
-			}
-		})
+		handle(pattern, maxAdminBody, h)
 	}
+	handle("PUT /v1/objects", maxObject, s.putObject)
 	mux.Handle("GET /metrics", s.metricsHandler())
 	return mux
 }

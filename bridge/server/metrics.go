@@ -92,8 +92,15 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 		counter("rule_actions", "Action effects committed.", float64(r.Actions), "rule", name)
 		counter("rule_action_errors", "Actions that could not be had.", float64(r.ActionErrors), "rule", name)
 	}
+	for function, n := range s.calls.Counts() {
+		counter("rule_calls_failed", "Calls of rules' functions that failed or took too long.", float64(n), "function", function)
+	}
 	gauge("declarations_refused", "Files of bridge.d that are wrong now.", float64(s.refused.Load()))
 	counter("rules_skipped_messages", "Messages that left the ingest log before rules saw them.", float64(s.rules.Skipped()))
+	for o, c := range s.aws.Stats() {
+		counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
+		counter("aws_request_seconds", "Time spent on AWS requests.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)
+	}
 	o := s.outboxes.Stats()
 	counter("outbox_delivered", "Deliveries of actions done.", float64(o.Delivered))
 	counter("outbox_retried", "Attempts that failed and were repeated.", float64(o.Retried))

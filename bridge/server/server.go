@@ -20,11 +20,11 @@ import (
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
-	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -54,9 +54,12 @@ type Server struct {
 	firehose *firehose.Service
 	gateway  *gateway.Server
 	router   *router
+	aws      *aws.Handler
+	calls    failedCalls
 
-	mqtt  net.Listener // both set by Listen
-	admin net.Listener
+	mqtt  net.Listener // all set by Listen
+	https net.Listener // nil: none
+	admin net.Listener // likewise
 
 	declaredMu sync.Mutex              // one reload at a time; guards declared
 	declared   map[string]declaredFile // by path
@@ -120,14 +123,16 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 // wire makes the parts and ties them together.
 func (s *Server) wire(sh service.Options) error {
 	s.router = &router{}
+	s.calls.log = s.log
 	s.firehose = firehose.New(s.store, s.objects, s.log)
 	s.outboxes = action.NewOutboxes(s.store, action.Options{
 		Objects: s.objects, Republish: s.router, Log: s.log,
 		Failed: func(b *streams.Batch, d *action.Delivery, err error) { s.rules.Fail(b, d, err) },
 	})
-	s.compiler = &rules.Compiler{Catalog: catalog{s}, Services: &iotsql.Services{}}
+	s.compiler = &rules.Compiler{Catalog: catalog{s}, Services: s.services(sh.Now)}
 	s.rules = rules.New(s.store, rules.Options{Account: s.cfg.Account, Outbox: s.outboxes.Ensure, Log: s.log})
 	s.book = &rulebook{compiler: s.compiler, registry: s.registry, engine: s.rules, log: s.log}
+	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Rules: s.book, Log: s.log})
 	err := s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
 	if errors.Is(err, streams.ErrExists) {
@@ -198,12 +203,23 @@ func (s *Server) Listen(ctx context.Context) error {
 		return fmt.Errorf("mqtt.listen: %w", err)
 	}
 	s.mqtt = tls.NewListener(l, s.pki.MQTTConfig())
+	if err := s.listenHTTPS(ctx, &lc); err != nil {
+		return errors.Join(err, s.mqtt.Close())
+	}
 	if s.cfg.Admin.Listen != "" {
 		if s.admin, err = lc.Listen(ctx, "tcp", s.cfg.Admin.Listen); err != nil {
-			return errors.Join(fmt.Errorf("admin.listen: %w", err), s.mqtt.Close())
+			return errors.Join(fmt.Errorf("admin.listen: %w", err), s.closeListeners())
 		}
 	}
 	return nil
+}
+
+// address is where l listens, "" for no listener.
+func address(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
 }
 
 // MQTTAddr is where devices connect, once Listen returned.
@@ -228,16 +244,11 @@ func (s *Server) Run(ctx context.Context) error {
 	front := s.stage(
 		part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }},
 		part{"declarations", s.watch},
-		part{"admin socket", func(ctx context.Context) error { return serveHTTP(ctx, socket, s.Handler(), 0) }},
-		part{"admin listener", func(ctx context.Context) error {
-			if s.admin == nil {
-				<-ctx.Done()
-				return nil
-			}
-			return serveHTTP(ctx, s.admin, s.publicHandler(), time.Minute)
-		}},
+		s.serve("HTTPS listener", s.https, s.aws, httpsTimeout),
+		s.serve("admin socket", socket, s.Handler(), 0),
+		s.serve("admin listener", s.admin, s.publicHandler(), time.Minute),
 	)
-	s.log.Info("bridge is up", "version", s.version, "mqtt", s.mqtt.Addr().String(), "data", s.cfg.DataDir)
+	s.log.Info("bridge is up", "version", s.version, "mqtt", s.mqtt.Addr().String(), "https", address(s.https), "data", s.cfg.DataDir)
 	select {
 	case <-ctx.Done():
 	case <-front.failed:

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 )
 
 // tmp is the folder, beside the buckets, in which objects are written before
@@ -106,6 +108,43 @@ func (d *Dir) Put(ctx context.Context, bucket, key string, write func(io.Writer)
 		return errors.Join(fmt.Errorf("object %s/%s: %w", bucket, key, err), d.drop(beside))
 	}
 	return nil
+}
+
+// Get returns an object of at most most bytes, and a tag that only the same
+// content has. One that is not there is ErrNotFound.
+func (d *Dir) Get(ctx context.Context, bucket, key string, most int) (data []byte, tag string, err error) {
+	if err := errors.Join(CheckBucket(bucket), CheckKey(key)); err != nil {
+		return nil, "", err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, "", err
+	}
+	if data, err = d.read(path.Join(bucket, key), most); err != nil {
+		return nil, "", fmt.Errorf("object %s/%s: %w", bucket, key, err)
+	}
+	return data, fmt.Sprintf("%x", sha256.Sum256(data)), nil
+}
+
+func (d *Dir) read(name string, most int) ([]byte, error) {
+	// Not to wait where somebody has put a pipe.
+	f, err := d.root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) {
+		return nil, ErrNotFound
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if !info.Mode().IsRegular() {
+		return nil, ErrNotFound
+	}
+	data, err := io.ReadAll(io.LimitReader(f, int64(most)+1))
+	if err == nil && len(data) > most {
+		err = fmt.Errorf("more than %d bytes", most)
+	}
+	return data, err
 }
 
 func (d *Dir) drop(name string) error {

@@ -59,6 +59,51 @@ func TestPut(t *testing.T) {
 	}
 }
 
+func TestGet(t *testing.T) {
+	dir := t.TempDir()
+	d, err := OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	ctx := t.Context()
+	put := func(value string) (tag string) {
+		t.Helper()
+		if err := d.Put(ctx, "bucket", "a/k", text(value)); err != nil {
+			t.Fatal(err)
+		}
+		got, tag, err := d.Get(ctx, "bucket", "a/k", len(value))
+		if err != nil || string(got) != value {
+			t.Errorf("got %q, %v, want %q", got, err, value)
+		}
+		return tag
+	}
+	first := put("one")
+	if other := put("two"); other == first || other == "" {
+		t.Errorf("tags %q and %q", first, other)
+	}
+	if again := put("one"); again != first {
+		t.Errorf("tags %q and %q of the same", first, again)
+	}
+	if got, _, err := d.Get(ctx, "bucket", "a/k", 2); err == nil || got != nil {
+		t.Errorf("more than allowed: %q, %v", got, err)
+	}
+	if err := syscall.Mkfifo(filepath.Join(dir, "bucket", "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "bucket", "out")); err != nil {
+		t.Fatal(err)
+	}
+	for key, want := range map[string]error{"none": ErrNotFound, "a": ErrNotFound, "a/k/below": ErrNotFound, "pipe": ErrNotFound, "../x": ErrName, "out": nil} {
+		if got, _, err := d.Get(ctx, "bucket", key, 10); err == nil || want != nil && !errors.Is(err, want) {
+			t.Errorf("%s: %q, %v, want %v", key, got, err, want)
+		}
+	}
+	if _, _, err := d.Get(ctx, ".tmp", "k", 10); !errors.Is(err, ErrName) {
+		t.Errorf("no bucket: %v", err)
+	}
+}
+
 func TestPutFailsWhole(t *testing.T) {
 	dir := t.TempDir()
 	d, err := OpenDir(dir)

@@ -13,6 +13,9 @@ import (
 // retry would not help.
 var ErrName = errors.New("sink: name cannot be stored")
 
+// ErrNotFound means that there is no object of that name.
+var ErrNotFound = errors.New("sink: no such object")
+
 // Objects is a store of named objects, S3 or like it.
 type Objects interface {
 	// Put stores what write writes under bucket and key, replacing an older
