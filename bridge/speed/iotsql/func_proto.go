@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
@@ -161,11 +162,9 @@ func unmarshalProto(md protoreflect.MessageDescriptor, b []byte, depth int) (pro
 // schema returns the descriptor set of an object, nil when there is none.
 func (f *frame) schema(bucket, key string) (*schema, error) {
 	x := f.prog.services
-	ctx, cancel := context.WithTimeout(f.ctx, callLimit)
-	defer cancel()
-	s, err := x.schemas.get(ctx, x, bucket, key)
+	s, err := x.schemas.get(f.ctx, x, bucket, key)
 	if s == nil && f.ctx.Err() != nil {
-		f.fail(context.Cause(f.ctx))
+		f.fail(fmt.Errorf("iotsql: %s: %w", decodeProtoName, context.Cause(f.ctx)))
 	}
 	return s, err
 }

@@ -49,42 +49,58 @@ type schema struct {
 var errNoSchema = errors.New("there is no such descriptor set")
 
 // get returns the descriptor set of an object, and what is wrong with it. nil
-// says that it could not be had, which x.Failed has been told unless ctx ended.
+// says that it could not be had, which x.Failed has been told, or that ctx
+// ended first.
 func (c *schemas) get(ctx context.Context, x *Services, bucket, key string) (*schema, error) {
 	e := c.entry([2]string{bucket, key})
 	s := e.now.Load()
-	if s != nil && time.Now().Before(s.until) {
-		return s, s.err
+	if s == nil || !time.Now().Before(s.until) {
+		s = e.refresh(ctx, x, bucket, key, s)
+	}
+	if s == nil {
+		return nil, nil
+	}
+	return s, s.err
+}
+
+// refresh asks for the object within callLimit, unless another goroutine is
+// about it. It returns the newest version there is, old if nothing better.
+func (e *storedSchema) refresh(evaluation context.Context, x *Services, bucket, key string, old *schema) *schema {
+	ctx, cancel := context.WithTimeout(evaluation, callLimit)
+	defer cancel()
+	failed := func(err error) *schema {
+		if evaluation.Err() == nil {
+			x.failed(decodeProtoName, err)
+		}
+		return old
 	}
 	select {
 	case e.asking <- struct{}{}:
 	default:
-		if s != nil {
-			return s, s.err
+		if old != nil {
+			return old
 		}
 		select {
 		case e.asking <- struct{}{}:
 		case <-ctx.Done():
-			x.failed(decodeProtoName, ctx.Err())
-			return nil, nil
+			return failed(ctx.Err())
 		}
 	}
 	defer func() { <-e.asking }()
-	if again := e.now.Load(); again != s { // another goroutine has asked
-		return again, again.err
+	if now := e.now.Load(); now != old { // another goroutine has asked
+		return now
 	}
-	next, err := x.fetchSchema(ctx, bucket, key, s)
+	next, err := x.fetchSchema(ctx, bucket, key, old)
 	if err != nil {
-		x.failed(decodeProtoName, err)
-		if s == nil {
-			return nil, nil
+		if failed(err) == nil {
+			return nil
 		}
-		kept := *s
+		kept := *old
 		next = &kept
 	}
 	next.until = time.Now().Add(schemaRefresh)
 	e.now.Store(next)
-	return next, next.err
+	return next
 }
 
 // entry finds the place of an object; another one gives way to it if there
