@@ -129,18 +129,12 @@ type Info struct {
 	Version string `json:"version"`
 	Data    string `json:"data"`
 	MQTT    string `json:"mqtt"`  // address of the listener; "" if it does not listen
+	HTTPS   string `json:"https"` // likewise
 	Admin   string `json:"admin"` // likewise
 }
 
 func (s *Server) getInfo(w http.ResponseWriter, _ *http.Request) error {
-	i := Info{Version: s.version, Data: s.cfg.DataDir}
-	if s.mqtt != nil {
-		i.MQTT = s.mqtt.Addr().String()
-	}
-	if s.admin != nil {
-		i.Admin = s.admin.Addr().String()
-	}
-	return writeJSON(w, i)
+	return writeJSON(w, Info{s.version, s.cfg.DataDir, address(s.mqtt), address(s.https), address(s.admin)})
 }
 
 func (s *Server) postReload(w http.ResponseWriter, _ *http.Request) error {

@@ -88,7 +88,7 @@ func configure(t testing.TB) *config.Config {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	cfg, err := config.Load("", func(string) string { return "" },
-		map[string]string{"data_dir": filepath.Join(dir, "data"), "mqtt.listen": "127.0.0.1:0", "admin.listen": "127.0.0.1:0", "log.level": "debug"})
+		map[string]string{"data_dir": filepath.Join(dir, "data"), "mqtt.listen": "127.0.0.1:0", "https.listen": "127.0.0.1:0", "admin.listen": "127.0.0.1:0", "log.level": "debug"})
 	if err != nil {
 		t.Fatal(err)
 	}

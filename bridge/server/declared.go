@@ -39,8 +39,11 @@ type declaredFile struct {
 // A file that is wrong changes nothing and is reported; what it declared
 // before stays in force. It returns how many declarations of files hold. What
 // was declared and is no longer there stays, data and all, except rules: a
-// rule without its file ends.
-func (s *Server) Reload() (holds int, err error) { return s.applyDeclared(true) }
+// rule without its file ends. Access keys are read again too.
+func (s *Server) Reload() (holds int, err error) {
+	holds, err = s.applyDeclared(true)
+	return holds, errors.Join(err, s.pki.ReloadAccessKeys())
+}
 
 // applyDeclared is Reload. Unless all is set, streams whose file did not change
 // are left as they are, perhaps changed by hand since.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -14,7 +15,7 @@ import (
 
 func (s *Server) closeListeners() error {
 	var errs []error
-	for _, l := range []net.Listener{s.mqtt, s.admin} {
+	for _, l := range []net.Listener{s.mqtt, s.https, s.admin} {
 		if l == nil {
 			continue
 		}
@@ -61,11 +62,23 @@ func ownerOnly(_, _ string, c syscall.RawConn) error {
 	return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
 }
 
+// serve is a part that serves h on l, or if l is nil nothing.
+func (s *Server) serve(name string, l net.Listener, h http.Handler, timeout time.Duration) part {
+	return part{name, func(ctx context.Context) error {
+		if l == nil {
+			<-ctx.Done()
+			return nil
+		}
+		return s.serveHTTP(ctx, l, h, timeout)
+	}}
+}
+
 // serveHTTP serves h on l until ctx ends. timeout bounds reading a request and
 // writing its answer; 0 does not.
-func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, timeout time.Duration) error {
+func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, timeout time.Duration) error {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: timeout, WriteTimeout: timeout,
 		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		ErrorLog:    log.New(httpLog{s.log}, "", 0),
 		BaseContext: func(net.Listener) context.Context { return ctx }}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {

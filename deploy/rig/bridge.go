@@ -22,6 +22,7 @@ type Bridge struct {
 	Process
 	Dir   string // its data directory
 	MQTT  string // where devices connect
+	HTTPS string // the AWS APIs
 	Admin string // metrics and health
 	Log   string
 
@@ -33,7 +34,7 @@ type Bridge struct {
 // configuration file. Start starts it.
 func NewBridge(bin Bin, dir, extra string) (*Bridge, error) {
 	b := &Bridge{Dir: filepath.Join(dir, "bridge"), Log: filepath.Join(dir, "bridge.log"), bin: bin}
-	for _, addr := range []*string{&b.MQTT, &b.Admin} {
+	for _, addr := range []*string{&b.MQTT, &b.HTTPS, &b.Admin} {
 		var err error
 		if *addr, err = FreePort(); err != nil {
 			return nil, err
@@ -42,7 +43,7 @@ func NewBridge(bin Bin, dir, extra string) (*Bridge, error) {
 	if err := os.MkdirAll(b.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = %q\n[admin]\nlisten = %q\n%s", b.Dir, b.MQTT, b.Admin, extra)
+	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = %q\n[https]\nlisten = %q\n[admin]\nlisten = %q\n%s", b.Dir, b.MQTT, b.HTTPS, b.Admin, extra)
 	if err := os.WriteFile(b.config(), []byte(text), 0o600); err != nil {
 		return nil, err
 	}

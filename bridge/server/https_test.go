@@ -1,0 +1,219 @@
+package server
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
+)
+
+// roots trust the bridge's own authority.
+func (b *bridge) roots() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(b.pki.CA())
+	return pool
+}
+
+// key is the access key of the bridge's first start.
+func (b *bridge) key() sigv4test.Key {
+	for id, k := range b.pki.AccessKeys() {
+		return sigv4test.Key{ID: id, Secret: k.Secret, Token: k.Token}
+	}
+	b.t.Fatal("no access key")
+	return sigv4test.Key{}
+}
+
+// aws asks the HTTPS listener, signed with k, by the protocol given.
+func (b *bridge) aws(k sigv4test.Key, h2 bool, method, path, body string) (*http.Response, string) {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), method, "https://"+b.https.Addr().String()+path, strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Host = req.URL.Host
+	sigv4test.Sign(req, []byte(body), k, "eu-local-1", "iot", time.Now())
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}, ForceAttemptHTTP2: h2}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return resp, string(raw)
+}
+
+// A rule that is made over HTTPS is in force, and there after a restart.
+func TestRulesOverHTTPS(t *testing.T) {
+	cfg := configure(t)
+	b := start(t, cfg)
+	k := b.key()
+	const doc = `{"sql":"SELECT * FROM 'dt/#'","actions":[],"awsIotSqlVersion":"2016-03-23"}`
+	for _, c := range []struct {
+		h2           bool
+		method, path string
+		body         string
+		status       int
+		want         string
+	}{
+		{true, "POST", "/rules/hot", doc, 200, ""},
+		{false, "POST", "/rules/hot", doc, 409, "exists already"},
+		{true, "GET", "/rules/hot", "", 200, "arn:aws:iot:eu-local-1:000000000000:rule/hot"},
+		{false, "GET", "/rules?topic=dt/x", "", 200, `"ruleName":"hot"`},
+		{true, "GET", "/rules/cold", "", 401, "Access to topic rule 'cold' was denied"},
+		{true, "POST", "/rules/bad", `{"sql":"SELECT","actions":[]}`, 400, "line 1, column"},
+	} {
+		resp, body := b.aws(k, c.h2, c.method, c.path, c.body)
+		if resp.StatusCode != c.status || !strings.Contains(body, c.want) || (resp.ProtoMajor == 2) != c.h2 {
+			t.Errorf("%s %s: %s %s %s", c.method, c.path, resp.Proto, resp.Status, body)
+		}
+	}
+	if n := len(b.rules.Rules()); n != 1 {
+		t.Errorf("%d rules in force", n)
+	}
+	_, text := b.do("GET", "/metrics", "")
+	if want := `tidemill_aws_requests_total{code="ResourceAlreadyExistsException",operation="CreateTopicRule"} 1`; !strings.Contains(text, want) {
+		t.Errorf("no %s", want)
+	}
+	var info Info
+	if b.must("GET", "/v1/info", "", &info); info.HTTPS != b.https.Addr().String() || !strings.Contains(b.log.String(), `"https":"`+info.HTTPS) {
+		t.Errorf("%+v", info)
+	}
+	if err := errors.Join(b.stop(), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b = start(t, cfg)
+	if resp, body := b.aws(k, true, "GET", "/rules/hot", ""); resp.StatusCode != 200 {
+		t.Errorf("after a restart: %s %s", resp.Status, body)
+	}
+}
+
+// Access keys are taken from the file again at a reload; a file that is wrong
+// leaves those that were.
+func TestKeysAreReadAgain(t *testing.T) {
+	cfg := configure(t)
+	b := start(t, cfg)
+	old, new := b.key(), sigv4test.Key{ID: "AKIANEW", Secret: "new", Token: "session"}
+	status := func(k sigv4test.Key) int {
+		resp, _ := b.aws(k, true, "GET", "/rules", "")
+		return resp.StatusCode
+	}
+	write := func(text string) {
+		if err := os.WriteFile(pki.AccessKeysFile(filepath.Join(cfg.DataDir, "pki")), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("[default]\naws_access_key_id=AKIANEW\naws_secret_access_key=new\naws_session_token=session\n")
+	if a, b := status(old), status(new); a != 200 || b != 403 {
+		t.Errorf("before the reload: %d, %d", a, b)
+	}
+	b.must("POST", "/v1/reload", "", nil)
+	if a, b := status(old), status(new); a != 403 || b != 200 {
+		t.Errorf("after the reload: %d, %d", a, b)
+	}
+	write("[default]\naws_access_key_id=AKIANEW\n")
+	if code, text := b.do("POST", "/v1/reload", ""); code != 400 || !strings.Contains(text, "access-keys: profile") {
+		t.Errorf("%d %s", code, text)
+	}
+	if a := status(new); a != 200 {
+		t.Errorf("after a reload that failed: %d", a)
+	}
+}
+
+// Without an address there is no listener, and with one in use no bridge.
+func TestNoHTTPS(t *testing.T) {
+	cfg := configure(t)
+	cfg.HTTPS.Listen = ""
+	b := start(t, cfg)
+	var info Info
+	if b.must("GET", "/v1/info", "", &info); info.HTTPS != "" {
+		t.Errorf("%+v", info)
+	}
+	cfg = configure(t)
+	cfg.HTTPS.Listen = b.MQTTAddr().String()
+	if err := idle(t, cfg).Listen(t.Context()); err == nil || !strings.HasPrefix(err.Error(), "https.listen: ") {
+		t.Error(err)
+	}
+}
+
+// Connections beyond the limit wait until another has gone.
+func TestLimitedListener(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLimited(inner, 2)
+	accepted := make(chan net.Conn)
+	ended := make(chan error)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				ended <- err
+				return
+			}
+			accepted <- c
+		}
+	}()
+	var servers []net.Conn
+	for range 3 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	for range 2 {
+		servers = append(servers, <-accepted)
+	}
+	if len(l.slots) != 2 {
+		t.Errorf("%d places taken", len(l.slots))
+	}
+	select {
+	case <-accepted:
+		t.Error("a third was accepted")
+	default:
+	}
+	servers[0].Close()
+	servers[0].Close() // gives one place back, not two
+	third := <-accepted
+	if err := errors.Join(l.Close(), l.Close()); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	for _, c := range []net.Conn{servers[1], third} {
+		c.Close()
+	}
+	if len(l.slots) != 0 {
+		t.Errorf("%d places are still taken", len(l.slots))
+	}
+}
+
+// What others can cause is for those who look closely, the rest is an error.
+func TestHTTPLog(t *testing.T) {
+	for said, level := range map[string]string{"http: TLS handshake error from x: EOF\n": "DEBUG", "http2: server: error": "DEBUG", "http: panic serving x": "ERROR"} {
+		var b bytes.Buffer
+		fmt.Fprint(httpLog{slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))}, said)
+		if !strings.Contains(b.String(), "level="+level) || !strings.Contains(b.String(), strings.TrimSpace(said)) {
+			t.Errorf("%q: %s", said, &b)
+		}
+	}
+}
