@@ -89,7 +89,7 @@ func TestRulesOverHTTPS(t *testing.T) {
 	}
 	_, text := b.do("GET", "/metrics", "")
 	if want := `tidemill_aws_requests_total{code="ResourceAlreadyExistsException",operation="CreateTopicRule"} 1`; !strings.Contains(text, want) {
-		t.Errorf("no %s", want)
+		t.Errorf("no %s in\n%s", want, text)
 	}
 	var info Info
 	if b.must("GET", "/v1/info", "", &info); info.HTTPS != b.https.Addr().String() || !strings.Contains(b.log.String(), `"https":"`+info.HTTPS) {

@@ -101,10 +101,6 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 		counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
 		counter("aws_request_seconds", "Time spent on AWS requests.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)
 	}
-	for o, c := range s.aws.Stats() {
-		counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
-		counter("aws_request_seconds", "Time spent on AWS requests.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)
-	}
 	o := s.outboxes.Stats()
 	counter("outbox_delivered", "Deliveries of actions done.", float64(o.Delivered))
 	counter("outbox_retried", "Attempts that failed and were repeated.", float64(o.Retried))
