@@ -26,6 +26,7 @@ type compiler struct {
 	prog    *program
 	slots   map[string]int
 	vars    map[string]int
+	reads   bool     // a variable is read
 	aliases []string // of the nested queries around, outermost first; "" if none
 	trace   bool     // the evals note what they compute, for Explain
 }
@@ -131,6 +132,7 @@ func (c *compiler) compile(n *node) eval {
 	case opAttr:
 		return c.attribute(n.text)
 	case opVar:
+		c.reads = true
 		i := c.vars[n.text]
 		return func(f *frame) value { return f.vars[i] }
 	case opMember:

@@ -24,9 +24,10 @@
 // functions of the AWS reference. Wrong types never fail: they yield Undefined,
 // which vanishes from objects and, as a condition, doesn't fire.
 //
-// Refused while compiling, for now: functions that reach outside the engine
-// (get_thing_shadow, get_dynamodb, get_secret, get_registry_data, aws_lambda,
-// machinelearning_predict, decode of protobuf).
+// Functions that reach outside the engine (get_thing_shadow, get_dynamodb,
+// get_secret, get_registry_data, aws_lambda, machinelearning_predict, decode of
+// protobuf) ask Services. A statement that asks one that isn't there is refused
+// while compiling.
 //
 // # How payloads are read
 //
@@ -73,6 +74,25 @@
 //   - decode of anything but base64 of UTF-8 text is Null.
 //   - In transform's enrichArray the object's members win over the element's.
 //   - In a template Undefined and Null leave nothing.
+//   - A service that fails is told to Services.Failed, and its function is
+//     Undefined; so is one whose arguments name nothing. A key value of
+//     get_dynamodb is a String or a number.
+//   - aws_lambda gets a payload that isn't JSON as a String of base64.
+//     machinelearning_predict gets nested documents as compact JSON.
+//   - get_secret yields a secret that is a JSON object as such, any other as a
+//     String. get_or_default catches the failure for a key of such a secret; it
+//     does not catch a second get_dynamodb.
+//   - A variable is refused in the role and the mode of encode, decode,
+//     transform and the functions that reach outside.
+//
+// decode of protobuf follows the ProtoJSON format: 64-bit integers are Strings,
+// enums their names, bytes base64, maps objects, timestamps and the other
+// well-known types their own forms; a field without presence that has its
+// default is left out, and so are unknown fields and extensions. Members have
+// the fields' names as the file spells them (sensor_id, as in the guide's
+// example of SET). The file may go without ".proto" and the message without its
+// package. What is no such message is Null. Descriptor sets are asked for anew
+// after ten seconds of use at the earliest.
 //
 // Regular expressions are RE2 (package regexp), not Java's as in AWS: no
 // lookaround, backreferences or possessive quantifiers; such patterns count as

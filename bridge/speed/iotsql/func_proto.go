@@ -82,7 +82,7 @@ func decodeProto(n *node, args []eval) eval {
 			f.prog.services.failed(decodeProtoName, err)
 			return value{}
 		}
-		b := f.m.Payload
+		var b []byte
 		if raw {
 			b, err = f.rawProto()
 		} else {
@@ -153,9 +153,16 @@ func (f *frame) fromProto(s *schema, md protoreflect.MessageDescriptor, b []byte
 	return value{kind: kindNull}
 }
 
-func unmarshalProto(md protoreflect.MessageDescriptor, b []byte, depth int) (protoreflect.Message, error) {
+// unmarshalProto decodes foreign bytes. The library (v1.36.12) panics at a map
+// entry whose key comes twice, the second time with a wrong wire type.
+func unmarshalProto(md protoreflect.MessageDescriptor, b []byte, depth int) (_ protoreflect.Message, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("the message is malformed: %v", fault)
+		}
+	}()
 	m := dynamicpb.NewMessage(md)
-	err := proto.UnmarshalOptions{DiscardUnknown: true, Resolver: noExtensions, RecursionLimit: depth}.Unmarshal(b, m)
+	err = proto.UnmarshalOptions{DiscardUnknown: true, Resolver: noExtensions, RecursionLimit: depth}.Unmarshal(b, m)
 	return m, err
 }
 

@@ -173,6 +173,7 @@ func TestDecodeProtoFaults(t *testing.T) {
 	enums := append([]byte{0x5a}, append(protoLen(100_000), make([]byte, 100_000)...)...)
 	for _, tt := range []struct{ args, payload, want string }{
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "\xff", `null`},
+		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "\x82\x01\x07\x08\x01\x0d\x00\x00\x00\x00", `null`}, // a map's key twice
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, string(deep), `null`},
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, string(inAny), `null`},
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "\x0a\x01\xff", `null`}, // a string that is no UTF-8

@@ -56,6 +56,7 @@ func compileTemplate(text, version string, services *Services, sets []assignment
 		if !used {
 			used = true
 			c.assign(sets)
+			c.reads = false
 			for _, s := range sets {
 				vars[s.name] = true
 			}
@@ -79,6 +80,9 @@ func compileTemplate(text, version string, services *Services, sets []assignment
 		return nil, p.parse(func() {})
 	}
 	t.prog = c.done()
+	if !c.reads {
+		t.prog.sets = nil // they may ask services, and nothing here needs them
+	}
 	return t, nil
 }
 
