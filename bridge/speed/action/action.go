@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
@@ -43,8 +44,18 @@ type Target interface {
 	// Stage adds the action's effect to b. It fails if the effect can never
 	// be had; nothing is staged then.
 	Stage(ctx context.Context, b *streams.Batch, in *Input) error
+	// Describe says what Stage would do: the parameters after substitution, as
+	// far as they can be had, and Stage's error. It has no effect.
+	Describe(ctx context.Context, in *Input) ([]Parameter, error)
 	// Outbox is the stream that Stage writes Deliveries to, or "".
 	Outbox() string
+}
+
+// A Parameter of an action, after substitution; named as in the topic rule
+// document, or "shard" of a stream.
+type Parameter struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
 }
 
 // Catalog is what compiled actions look their targets up in when they run.
@@ -200,27 +211,52 @@ func (t *toStream) Kind() string     { return "kinesis" }
 func (t *toStream) Resource() string { return t.resource }
 func (t *toStream) Outbox() string   { return "" }
 
-func (t *toStream) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+// A put is what the kinesis action makes of one message.
+type put struct {
+	stream, key string
+	shard       int
+}
+
+func (t *toStream) resolve(ctx context.Context, in *Input) (p put, err error) {
 	name, err := t.streamName.Append(ctx, nil, in.Message)
 	if err != nil {
-		return err
+		return p, err
 	}
+	p.stream = string(name)
 	key, err := t.key.Append(ctx, nil, in.Message)
 	if err != nil {
-		return err
+		return p, err
 	}
+	p.key = string(key)
 	if len(key) == 0 || len(key) > 256 { // PutRecord: 1 to 256 characters
-		return fmt.Errorf("partition key of %d bytes, want 1 to 256", len(key))
+		return p, fmt.Errorf("partition key of %d bytes, want 1 to 256", len(key))
 	}
-	shards := t.catalog.Shards(string(name))
+	shards := t.catalog.Shards(p.stream)
 	if shards == 0 {
-		return fmt.Errorf("stream %s does not exist", name)
+		return p, fmt.Errorf("stream %s does not exist", name)
 	}
+	p.shard = streams.ShardOf(p.key, shards)
 	if len(in.Doc) > streams.MaxData { // it would fail the whole commit, for ever
-		return fmt.Errorf("record of %d bytes, want at most %d", len(in.Doc), streams.MaxData)
+		return p, fmt.Errorf("record of %d bytes, want at most %d", len(in.Doc), streams.MaxData)
 	}
-	b.Append(string(name), streams.ShardOf(string(key), shards), streams.Record{Key: string(key), Data: in.Doc})
-	return nil
+	return p, nil
+}
+
+func (t *toStream) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+	p, err := t.resolve(ctx, in)
+	if err == nil {
+		b.Append(p.stream, p.shard, streams.Record{Key: p.key, Data: in.Doc})
+	}
+	return err
+}
+
+func (t *toStream) Describe(ctx context.Context, in *Input) ([]Parameter, error) {
+	p, err := t.resolve(ctx, in)
+	all := []Parameter{{"streamName", p.stream}, {"partitionKey", p.key}}
+	if err == nil {
+		all = append(all, Parameter{"shard", strconv.Itoa(p.shard)})
+	}
+	return all, err
 }
 
 // toFirehose is the firehose action.
@@ -235,25 +271,37 @@ func (t *toFirehose) Kind() string     { return "firehose" }
 func (t *toFirehose) Resource() string { return t.resource }
 func (t *toFirehose) Outbox() string   { return "" }
 
-func (t *toFirehose) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
-	name, err := t.name.Append(ctx, nil, in.Message)
+func (t *toFirehose) resolve(ctx context.Context, in *Input) (name string, data []byte, err error) {
+	text, err := t.name.Append(ctx, nil, in.Message)
 	if err != nil {
-		return err
+		return "", nil, err
 	}
-	if !t.catalog.HasDeliveryStream(string(name)) {
-		return fmt.Errorf("delivery stream %s does not exist", name)
+	name = string(text)
+	if !t.catalog.HasDeliveryStream(name) {
+		return name, nil, fmt.Errorf("delivery stream %s does not exist", name)
 	}
-	buffer := firehose.StreamName(string(name))
-	if err := t.catalog.Room(buffer); err != nil {
-		return err
+	if err := t.catalog.Room(firehose.StreamName(name)); err != nil {
+		return name, nil, err
 	}
-	data := in.Doc
+	data = in.Doc
 	if t.separator != "" {
 		data = append(slices.Clip(data), t.separator...)
 	}
 	if len(data) > firehose.MaxRecord {
-		return fmt.Errorf("record of %d bytes, want at most %d", len(data), firehose.MaxRecord)
+		return name, nil, fmt.Errorf("record of %d bytes, want at most %d", len(data), firehose.MaxRecord)
 	}
-	b.Append(buffer, 0, streams.Record{Data: data})
-	return nil
+	return name, data, nil
+}
+
+func (t *toFirehose) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+	name, data, err := t.resolve(ctx, in)
+	if err == nil {
+		b.Append(firehose.StreamName(name), 0, streams.Record{Data: data})
+	}
+	return err
+}
+
+func (t *toFirehose) Describe(ctx context.Context, in *Input) ([]Parameter, error) {
+	name, _, err := t.resolve(ctx, in)
+	return []Parameter{{"deliveryStreamName", name}}, err
 }

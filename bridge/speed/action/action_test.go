@@ -148,6 +148,9 @@ type nobody struct{}
 func (nobody) Deliver(context.Context, *Delivery) error { return nil }
 func (nobody) Stage(*streams.Batch, *Delivery)          {}
 
+// tried is what drained's Options.Tried is.
+var tried func(Attempt)
+
 // drained runs deliveries of these names and ages, in an outbox of rule r,
 // against o for as long as said, and returns the drainer and whom it gave up.
 func drained(t *testing.T, box string, o *objects, age, length time.Duration, names ...string) (*streams.Store, OutboxStats, string) {
@@ -158,7 +161,7 @@ func drained(t *testing.T, box string, o *objects, age, length time.Duration, na
 	}
 	var gaveUp []string
 	x := NewOutboxes(store, Options{
-		Objects: o, Republish: nobody{}, GiveUp: 24 * time.Hour, Log: slog.New(slog.DiscardHandler),
+		Objects: o, Republish: nobody{}, GiveUp: 24 * time.Hour, Log: slog.New(slog.DiscardHandler), Tried: tried,
 		Failed: func(b *streams.Batch, d *Delivery, err error) {
 			gaveUp = append(gaveUp, d.Name)
 			b.Append(OutboxStream("r", "error"), 0, streams.Record{Data: d.append(nil)})

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
@@ -13,10 +14,10 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-const (
-	outboxPrefix = "$outbox/"
-	errorSlot    = "error" // of a rule's error action
-)
+// ErrorSlot is the slot of a rule's error action.
+const ErrorSlot = "error"
+
+const outboxPrefix = "$outbox/"
 
 // OutboxStream names the stream that holds the undelivered work of one action
 // of a rule.
@@ -36,11 +37,13 @@ type Delivery struct {
 	Data   []byte
 	// Of the message that fired the rule, for the error action.
 	Topic, ClientID, TraceID string
+	Time                     int64 // arrival, epoch ms; 0: not known
 	Payload                  []byte
 }
 
-// deliveryVersion is the first byte of a stored Delivery.
-const deliveryVersion = 1
+// deliveryVersion is the first byte of a stored Delivery. Version 1, which may
+// wait in outboxes of an earlier release, has no time.
+const deliveryVersion = 2
 
 // errDelivery means that stored bytes are no Delivery.
 var errDelivery = errors.New("action: corrupt delivery")
@@ -52,6 +55,7 @@ func (d *Delivery) append(dst []byte) []byte {
 		dst = binary.AppendUvarint(dst, uint64(len(s)))
 		dst = append(dst, s...)
 	}
+	dst = binary.AppendVarint(dst, d.Time)
 	dst = binary.AppendUvarint(dst, uint64(len(d.Payload)))
 	dst = append(dst, d.Payload...)
 	return append(dst, d.Data...)
@@ -59,7 +63,7 @@ func (d *Delivery) append(dst []byte) []byte {
 
 // parseDelivery reads what append wrote. Data and Payload alias src.
 func parseDelivery(src []byte) (*Delivery, error) {
-	if len(src) < 3 || src[0] != deliveryVersion {
+	if len(src) < 3 || src[0] < 1 || src[0] > deliveryVersion {
 		return nil, errDelivery
 	}
 	d := &Delivery{QoS: src[1], Hops: src[2]}
@@ -80,6 +84,13 @@ func parseDelivery(src []byte) (*Delivery, error) {
 		}
 		*s = string(part)
 	}
+	if src[0] > 1 {
+		t, used := binary.Varint(rest)
+		if used <= 0 {
+			return nil, errDelivery
+		}
+		d.Time, rest = t, rest[used:]
+	}
 	var ok bool
 	if d.Payload, ok = take(); !ok {
 		return nil, errDelivery
@@ -96,18 +107,44 @@ type outbox struct {
 
 func (o outbox) Outbox() string { return o.stream }
 
-func (o outbox) stage(b *streams.Batch, in *Input, d *Delivery) error {
-	if err := o.catalog.Room(o.stream); err != nil {
-		return err
-	}
+// fill adds what d has of the message and the rule.
+func (o outbox) fill(in *Input, d *Delivery) *Delivery {
 	d.Rule, d.Data = o.rule, in.Doc
-	d.Topic, d.ClientID, d.TraceID, d.Payload = in.Message.Topic, in.Message.ClientID, in.Message.TraceID, in.Message.Payload
+	m := in.Message
+	d.Topic, d.ClientID, d.TraceID, d.Time, d.Payload = m.Topic, m.ClientID, m.TraceID, m.Time, m.Payload
+	return d
+}
+
+// encode returns the record of d, which must have room.
+func (o outbox) encode(d *Delivery) ([]byte, error) {
+	if err := o.catalog.Room(o.stream); err != nil {
+		return nil, err
+	}
 	data := d.append(nil)
 	if len(data) > streams.MaxData { // it would fail the whole commit, for ever
-		return fmt.Errorf("delivery of %d bytes, want at most %d", len(data), streams.MaxData)
+		return nil, fmt.Errorf("delivery of %d bytes, want at most %d", len(data), streams.MaxData)
 	}
-	b.Append(o.stream, 0, streams.Record{Key: d.Topic[:min(len(d.Topic), 256)], Data: data})
-	return nil
+	return data, nil
+}
+
+// stage adds what resolve made to b, if that went well.
+func (o outbox) stage(b *streams.Batch, d *Delivery, err error) error {
+	if err != nil {
+		return err
+	}
+	data, err := o.encode(d)
+	if err == nil {
+		b.Append(o.stream, 0, streams.Record{Key: d.Topic[:min(len(d.Topic), 256)], Data: data})
+	}
+	return err
+}
+
+// describe adds to err what stage would say.
+func (o outbox) describe(d *Delivery, err error, all ...Parameter) ([]Parameter, error) {
+	if err == nil {
+		_, err = o.encode(d)
+	}
+	return all, err
 }
 
 // toObject is the s3 action.
@@ -121,15 +158,23 @@ type toObject struct {
 func (t *toObject) Kind() string     { return "s3" }
 func (t *toObject) Resource() string { return t.resource }
 
-func (t *toObject) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+func (t *toObject) resolve(ctx context.Context, in *Input) (*Delivery, error) {
 	key, err := t.key.Append(ctx, nil, in.Message)
-	if err != nil {
-		return err
+	d := t.fill(in, &Delivery{Kind: "s3", Bucket: t.bucket, Name: string(key)})
+	if err == nil {
+		err = sink.CheckKey(d.Name)
 	}
-	if err := sink.CheckKey(string(key)); err != nil {
-		return err
-	}
-	return t.stage(b, in, &Delivery{Kind: "s3", Bucket: t.bucket, Name: string(key)})
+	return d, err
+}
+
+func (t *toObject) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+	d, err := t.resolve(ctx, in)
+	return t.stage(b, d, err)
+}
+
+func (t *toObject) Describe(ctx context.Context, in *Input) ([]Parameter, error) {
+	d, err := t.resolve(ctx, in)
+	return t.describe(d, err, Parameter{"bucketName", d.Bucket}, Parameter{"key", d.Name})
 }
 
 // maxHops bounds rules that republish into themselves or each other. AWS
@@ -147,16 +192,24 @@ type toTopic struct {
 func (t *toTopic) Kind() string     { return "republish" }
 func (t *toTopic) Resource() string { return t.resource }
 
-func (t *toTopic) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+func (t *toTopic) resolve(ctx context.Context, in *Input) (*Delivery, error) {
 	name, err := t.topic.Append(ctx, nil, in.Message)
-	if err != nil {
-		return err
+	d := t.fill(in, &Delivery{Kind: "republish", Name: string(name), QoS: byte(t.qos), Hops: in.Hops + 1})
+	if err == nil {
+		err = topic.ValidName(d.Name)
 	}
-	if err := topic.ValidName(string(name)); err != nil {
-		return err
+	if err == nil && in.Hops >= maxHops {
+		err = fmt.Errorf("topic %s: the message was republished %d times already", name, in.Hops)
 	}
-	if in.Hops >= maxHops {
-		return fmt.Errorf("topic %s: the message was republished %d times already", name, in.Hops)
-	}
-	return t.stage(b, in, &Delivery{Kind: "republish", Name: string(name), QoS: byte(t.qos), Hops: in.Hops + 1})
+	return d, err
+}
+
+func (t *toTopic) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+	d, err := t.resolve(ctx, in)
+	return t.stage(b, d, err)
+}
+
+func (t *toTopic) Describe(ctx context.Context, in *Input) ([]Parameter, error) {
+	d, err := t.resolve(ctx, in)
+	return t.describe(d, err, Parameter{"topic", d.Name}, Parameter{"qos", strconv.Itoa(t.qos)})
 }

@@ -8,7 +8,7 @@ import (
 
 func TestDelivery(t *testing.T) {
 	d := &Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: "k/ü", QoS: 1, Hops: 3, Data: []byte("doc"),
-		Topic: "dt/x", ClientID: "c", TraceID: "t", Payload: []byte{0, 1}}
+		Topic: "dt/x", ClientID: "c", TraceID: "t", Time: 1700000000000, Payload: []byte{0, 1}}
 	got, err := parseDelivery(d.append(nil))
 	if err != nil || !reflect.DeepEqual(got, d) {
 		t.Errorf("%+v, %v", got, err)
@@ -17,6 +17,16 @@ func TestDelivery(t *testing.T) {
 		if _, err := parseDelivery(d.append(nil)[:n]); err == nil {
 			t.Errorf("the first %d bytes are taken for a delivery", n)
 		}
+	}
+}
+
+// A delivery that an earlier release left behind is done.
+func TestDeliveryOfVersion1(t *testing.T) {
+	old := append([]byte{1, 1, 3, 2}, "s3\x01r\x01b\x01k\x01t\x01c\x02id\x03pay{}"...)
+	want := &Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: "k", QoS: 1, Hops: 3, Data: []byte("{}"),
+		Topic: "t", ClientID: "c", TraceID: "id", Payload: []byte("pay")}
+	if got, err := parseDelivery(old); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

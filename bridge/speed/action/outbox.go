@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,12 +34,24 @@ type Options struct {
 	// Failed stages the rule's error action for a delivery that was given up
 	// and is not of the error action itself.
 	Failed func(b *streams.Batch, d *Delivery, err error)
+	// Tried is told of each attempt: of those that end a delivery once that is
+	// durable, of the others at once. nil: nobody is. It must not block.
+	Tried func(Attempt)
 	// GiveUp bounds how long one delivery is retried; 0 is 24 hours, as long as
 	// delivery streams keep what they cannot deliver (Firehose quotas). What
 	// grew old while the bridge was down is given up only after its target
 	// has failed for an hour.
 	GiveUp time.Duration
 	Log    *slog.Logger
+}
+
+// An Attempt to do a Delivery.
+type Attempt struct {
+	*Delivery
+	Slot  string // of the action in its rule
+	At    time.Time
+	Err   error // nil: it is done
+	Final bool  // done or given up; else it is tried again
 }
 
 // Outboxes drains all outboxes of a store, one goroutine for each.
@@ -61,6 +74,9 @@ type OutboxStats struct{ Delivered, Retried, Failed int64 }
 func NewOutboxes(store *streams.Store, o Options) *Outboxes {
 	if o.GiveUp == 0 {
 		o.GiveUp = 24 * time.Hour
+	}
+	if o.Tried == nil {
+		o.Tried = func(Attempt) {}
 	}
 	x := &Outboxes{store: store, opts: o, boxes: map[string]bool{}}
 	for _, info := range store.List() {
@@ -126,6 +142,7 @@ type box struct {
 	failing time.Time // since when every attempt failed; zero: the last one did not
 	head    uint64    // the delivery that failed last, and since when
 	since   time.Time // it was tried
+	ended   []Attempt // not durable yet
 }
 
 func (x *Outboxes) drain(ctx context.Context, stream string) {
@@ -167,6 +184,7 @@ func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error)
 		return 0, err
 	}
 	b := x.store.NewBatch()
+	bx.ended = bx.ended[:0]
 	var failed error
 	for i := range recs {
 		if failed = x.deliver(ctx, b, bx, &recs[i]); failed != nil {
@@ -182,6 +200,10 @@ func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error)
 	if err := x.store.Commit(ctx, b); err != nil {
 		return 0, err
 	}
+	for _, a := range bx.ended {
+		x.opts.Tried(a)
+	}
+	clear(bx.ended) // they hold payloads
 	return done, errors.Join(failed, x.store.Trim(bx.stream, 0, next))
 }
 
@@ -194,7 +216,10 @@ func (x *Outboxes) deliver(ctx context.Context, b *streams.Batch, bx *box, r *st
 		x.failed.Add(1)
 		return nil
 	}
-	if err = x.attempt(ctx, b, d); err == nil {
+	err = x.attempt(ctx, b, d)
+	a := Attempt{Delivery: d, Slot: bx.slot(d), At: time.Now(), Err: err, Final: true}
+	if err == nil {
+		bx.ended = append(bx.ended, a)
 		bx.failing = time.Time{}
 		x.delivered.Add(1)
 		return nil
@@ -204,15 +229,23 @@ func (x *Outboxes) deliver(ctx context.Context, b *streams.Batch, bx *box, r *st
 	}
 	if !errors.Is(err, ErrPermanent) && !errors.Is(err, sink.ErrName) && !x.old(bx, r) {
 		x.retried.Add(1)
+		a.Final = false
+		x.opts.Tried(a)
 		return fmt.Errorf("rule %s: %s %s: %w", d.Rule, d.Kind, d.Name, err)
 	}
 	bx.log.Error("delivery given up", "rule", d.Rule, "action", d.Kind, "name", d.Name, "err", err)
 	x.failed.Add(1)
+	bx.ended = append(bx.ended, a)
 	// The error action of a failed error action would be itself, without end.
-	if bx.stream != OutboxStream(d.Rule, errorSlot) {
+	if a.Slot != ErrorSlot {
 		x.opts.Failed(b, d, err)
 	}
 	return nil
+}
+
+// slot returns the slot of the action whose outbox it is.
+func (bx *box) slot(d *Delivery) string {
+	return strings.TrimPrefix(bx.stream, OutboxStream(d.Rule, ""))
 }
 
 // old notes that r failed and says whether it was retried for long enough: by

@@ -19,6 +19,9 @@ func (faulty) Kind() string                                               { retu
 func (faulty) Resource() string                                           { return "none" }
 func (faulty) Outbox() string                                             { return "" }
 func (faulty) Stage(context.Context, *streams.Batch, *action.Input) error { panic("a fault") }
+func (faulty) Describe(context.Context, *action.Input) ([]action.Parameter, error) {
+	panic("a fault")
+}
 
 func TestFaultInOneRuleLeavesTheOthers(t *testing.T) {
 	r := newRig(t, vfs.NewMem())

@@ -1,0 +1,86 @@
+package action
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+)
+
+// Describe shows the parameters that Stage would take, and its error.
+func TestDescribe(t *testing.T) {
+	in := &Input{Rule: "r", Hops: 1, Doc: []byte(`{"x":1}`),
+		Message: &iotsql.Message{Topic: "dt/pi-1/climate", Payload: []byte(`{"k":"a/b"}`)}}
+	for doc, want := range map[string]string{
+		`{"kinesis":{"streamName":"readings","partitionKey":"${topic(2)}"}}`:    "streamName=readings partitionKey=pi-1 shard=0",
+		`{"kinesis":{"streamName":"x${topic(2)}","partitionKey":"k"}}`:          "streamName=xpi-1 partitionKey=k: stream xpi-1 does not exist",
+		`{"kinesis":{"streamName":"readings","partitionKey":"${none}"}}`:        "streamName=readings partitionKey=: partition key of 0 bytes, want 1 to 256",
+		`{"firehose":{"deliveryStreamName":"archive"}}`:                         "deliveryStreamName=archive",
+		`{"firehose":{"deliveryStreamName":"${topic(1)}"}}`:                     "deliveryStreamName=dt: delivery stream dt does not exist",
+		`{"s3":{"bucketName":"bucket","key":"${k}/${topic(2)}.json"}}`:          "bucketName=bucket key=a/b/pi-1.json",
+		`{"republish":{"topic":"$$aws/things/${topic(2)}/shadow/get","qos":1}}`: "topic=$aws/things/pi-1/shadow/get qos=1",
+		`{"republish":{"topic":"${topic()}/#"}}`:                                "topic=dt/pi-1/climate/# qos=0: ",
+	} {
+		a, err := Compile([]byte(doc), "r", "0", templates, targets{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		all, err := a.Describe(t.Context(), in)
+		got := ""
+		for _, p := range all {
+			got += " " + p.Name + "=" + p.Value
+		}
+		if err != nil {
+			got += ": " + err.Error()
+		}
+		if got = got[1:]; got != want && (err == nil || !strings.HasSuffix(want, ": ") || !strings.HasPrefix(got, want)) {
+			t.Errorf("%s:\n%s, want\n%s", doc, got, want)
+		}
+		b, _, staged := stage(t, doc, in)
+		if fmt.Sprint(staged) != fmt.Sprint(err) || (b.Len() == 1) != (err == nil) {
+			t.Errorf("%s: Stage says %v, Describe %v", doc, staged, err)
+		}
+	}
+	a, err := Compile([]byte(`{"s3":{"bucketName":"bucket","key":"k"}}`), "r", "0", templates, full{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := a.Describe(t.Context(), in); err == nil || !strings.Contains(err.Error(), "is full") {
+		t.Errorf("into a full outbox: %v", err)
+	}
+}
+
+// Every attempt is told of, and the end of a delivery once, with the slot.
+func TestAttemptsAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &objects{fail: func(key string, try int) error {
+			switch {
+			case key == "flaky" && try < 3:
+				return errors.New("unreachable")
+			case key == "never":
+				return sink.ErrName
+			}
+			return nil
+		}}
+		var told []string
+		tried = func(a Attempt) {
+			told = append(told, fmt.Sprintf("%s/%s %v %v", a.Slot, a.Name, a.Err != nil, a.Final))
+			if a.At.IsZero() || a.Rule != "r" {
+				t.Errorf("%+v", a)
+			}
+		}
+		defer func() { tried = nil }()
+		store, _, _ := drained(t, OutboxStream("r", "7"), o, 0, time.Hour, "good", "flaky", "never")
+		defer store.Close()
+		// What failed is told before what was done before it is durable.
+		want := "7/flaky true false, 7/good false true, 7/flaky true false, 7/flaky false true, 7/never true true, error/never true true"
+		if got := strings.Join(told, ", "); got != want {
+			t.Errorf("told\n%s, want\n%s", got, want)
+		}
+	})
+}
