@@ -188,7 +188,7 @@ func TestExternalForms(t *testing.T) {
 		{`get_dynamodb('T', 'id', id, 'arn').floor`, `{"id":"d1"}`, `3`},
 		{`get_dynamodb('T', 'id', id, 'arn')`, `{"id":true}`, ``},
 		{`get_dynamodb('T', 'id', id, 'arn')`, `{}`, ``},
-		{`get_dynamodb('R', 'id', id, 'seq', 7.0, 'arn')`, `{"id":"d1"}`, `{"ok":true}`},
+		{`get_dynamodb('R', 'id', id, 'seq', n, 'arn')`, `{"id":"d1","n":7.0}`, `{"ok":true}`},
 		{`get_dynamodb('R', 'id', id, 'seq', '7', 'arn')`, `{"id":"d1"}`, ``},
 		{`get_dynamodb('R', 'id', id, 'seq', 'arn')`, `{"id":"d1"}`, ``},
 		{`[get_or_default(get_dynamodb('T', 'id', 'd1', 'arn').floor, 0), get_or_default(get_dynamodb('T', 'id', 'd1', 'arn').floor, 0)]`, `{}`, ErrTooManyCalls.Error()},

@@ -114,10 +114,14 @@ func getDynamoDB(f *frame, args []value) value {
 
 // keyValue is a value that a table's key can have, as JSON: a String or a number.
 func (f *frame) keyValue(v value) ([]byte, bool) {
-	if v.kind != kindText && v.kind != kindNumber || !f.fits(f.size(v)) {
-		return nil, false
+	if v.kind == kindNumber {
+		n, ok := f.number(v)
+		if !ok {
+			return nil, false
+		}
+		return f.appendJSON(nil, f.prog.settle(n)), true
 	}
-	return f.appendJSON(nil, v), true
+	return f.appendJSON(nil, v), v.kind == kindText
 }
 
 // getSecret is get_secret(id, type[, key], role). The answer is text: a JSON

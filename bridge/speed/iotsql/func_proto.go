@@ -23,23 +23,21 @@ const (
 
 const decodeProtoName = "decode of protobuf"
 
-// checkDecode refuses decode(x, 'proto', …) in templates and without the
-// service that has the descriptor sets.
+// checkDecode refuses decode of protobuf, which is the form with six
+// arguments, in templates and without the service that has the descriptor sets.
 func checkDecode(p *parser, n *node) {
-	isProto := len(n.kids) > 1 && n.kids[1].op == opLit && n.kids[1].text == "proto"
+	fixed(1)(p, n)
+	six := len(n.kids) == 6
 	switch {
-	case isProto && p.template:
-		p.fail(n.pos, "protobuf can't be decoded in a template", "a variable that SET decodes it into")
-	case isProto || len(n.kids) == 6:
-		p.need(n, "stored descriptor sets", func(x *Services) bool { return x.Protobuf != nil })
-	}
-	switch {
-	case isProto && len(n.kids) != 6:
+	case !six && len(n.kids) > 1 && n.kids[1].op == opLit && n.kids[1].text == "proto":
 		p.fail(n.pos, "decode of protobuf takes six arguments", "decode(x, 'proto', bucket, key, file, message)")
-	case !isProto && len(n.kids) > 0 && n.kids[0].op == opStar:
+	case six && p.template:
+		p.fail(n.pos, "protobuf can't be decoded in a template", "a variable that SET decodes it into")
+	case six:
+		p.need(n, "stored descriptor sets", func(x *Services) bool { return x.Protobuf != nil })
+	case len(n.kids) > 0 && n.kids[0].op == opStar:
 		p.fail(n.kids[0].pos, `unexpected "*"`, "an expression, such as encode(*, 'base64')")
 	}
-	fixed(1)(p, n)
 }
 
 // decodeProto is decode(x, 'proto', bucket, key, file, message). x is base64,

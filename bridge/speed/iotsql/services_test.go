@@ -195,6 +195,7 @@ func TestOutsideRefused(t *testing.T) {
 		for text, want := range map[string]bool{
 			"${get_thing_shadow('t', 'arn').a}":         true,
 			"${decode(a, 'proto', 'b', 'k', 'f', 'm')}": false,
+			"${decode(a, mode, 'b', 'k', 'f', 'm')}":    false,
 		} {
 			if _, err := s.Template(text); (err == nil) != want {
 				t.Errorf("template %s: %v", text, err)
@@ -256,5 +257,38 @@ func TestExplainShowsCalls(t *testing.T) {
 	const want = `get_thing_shadow('t', 'arn') → {"level":3}`
 	if !e.Fired || !strings.Contains(e.String(), want) {
 		t.Errorf("%s\nwant %s", e, want)
+	}
+}
+
+// keys records what Item is asked for.
+type keys struct {
+	stub
+	asked []string
+}
+
+func (k *keys) Item(_ context.Context, table, partitionKey string, partitionValue []byte, sortKey string, sortValue []byte) ([]byte, error) {
+	k.asked = append(k.asked, fmt.Sprintf("%s %s=%s %s=%s", table, partitionKey, partitionValue, sortKey, sortValue))
+	return nil, nil
+}
+
+func TestTableKeys(t *testing.T) {
+	for call, want := range map[string]string{
+		"get_dynamodb('t', 'k', a, 'arn')":         `t k="x\"y" =`,
+		"get_dynamodb('t', 'k', a, 's', n, 'arn')": `t k="x\"y" s=7`,
+		"get_dynamodb(n, b, 1.5, 's', '7', 'arn')": `7 true=1.5 s="7"`,
+		"get_dynamodb('t', 'k', b, 'arn')":         ``,
+		"get_dynamodb('t', 'k', [1], 'arn')":       ``,
+		"get_dynamodb('t', '', a, 'arn')":          ``,
+		"get_dynamodb('t', 'k', a, '', 1, 'arn')":  ``,
+		"get_dynamodb('t', 'k', a, 's', b, 'arn')": ``,
+	} {
+		k := &keys{}
+		s := mustCompileWith(t, &Services{Tables: k}, "SELECT 1 AS ok, "+call+" AS r")
+		if _, fired, err := s.Eval(t.Context(), nil, &Message{Payload: []byte(`{"a": "x\"y", "n": 7.0, "b": true}`)}); !fired || err != nil {
+			t.Errorf("%s: %v, %v", call, fired, err)
+		}
+		if got := strings.Join(k.asked, "\n"); got != want {
+			t.Errorf("%s asks %s, want %s", call, got, want)
+		}
 	}
 }
