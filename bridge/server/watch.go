@@ -62,7 +62,7 @@ func (s *Server) watch(ctx context.Context) error {
 func (w *watcher) run(ctx context.Context) {
 	look := time.NewTicker(watchLook)
 	defer look.Stop()
-	for ctx.Err() == nil {
+	for {
 		l, err := w.listen(append([]string{w.root}, w.dirs...))
 		if err != nil && !w.deaf {
 			w.log.Warn("changes of bridge.d may be seen late: they cannot be watched", "looked_at_every", watchLook, "err", err)
@@ -73,6 +73,9 @@ func (w *watcher) run(ctx context.Context) {
 		w.wait(ctx, l, look.C, seen)
 		if err := l.close(); err != nil {
 			w.log.Warn("a watch of bridge.d cannot be closed", "err", err)
+		}
+		if ctx.Err() != nil {
+			return
 		}
 	}
 }
