@@ -349,11 +349,14 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	await("keep their last good version")
+	step{on("aws-env"), 0, "export AWS_ENDPOINT_URL='https://localhost:", ""}.run(t)
+	step{on("aws-env"), 0, "export AWS_SHARED_CREDENTIALS_FILE='" + filepath.Join(data, "pki", "access-keys") + "'\n", ""}.run(t)
 
 	cancel()
 	if err := <-done; err != nil {
 		t.Errorf("serve: %v", err)
 	}
+	step{on("aws-env"), 1, "", "https.listen: port 0"}.run(t)
 }
 
 // shortDir is a temporary folder: the path of a socket has at most 107 bytes.
