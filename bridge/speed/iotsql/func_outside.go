@@ -25,7 +25,7 @@ func (p *parser) need(call *node, what string, has func(x *Services) bool) {
 }
 
 // fixed makes a check that refuses SET variables in arguments, counted from
-// the end if negative: roles and modes can't be variables (guide, SET clause).
+// the end if negative: roles and modes are written out.
 func fixed(args ...int) func(p *parser, n *node) {
 	return func(p *parser, n *node) {
 		for _, i := range args {

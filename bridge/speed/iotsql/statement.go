@@ -91,8 +91,9 @@ func (s *Statement) Matches(name string) bool {
 
 // Eval appends the document that the rule's actions receive to dst. fired is
 // false when WHERE did not hold; dst then comes back unchanged, and so it does
-// with an error: ErrTooLarge, ErrTooDeep or ErrTooMuchWork. FROM is not looked
-// at: the caller has routed the message already (see Matches).
+// with an error: ErrTooLarge, ErrTooDeep, ErrTooMuchWork, ErrTooManyCalls,
+// ErrSecretKey, or the cause of ctx's end when that came during a call. FROM is
+// not looked at: the caller has routed the message already (see Matches).
 //
 // The document is JSON, except that a statement with nothing but * in SELECT
 // hands on the payload's bytes whatever they are, and that SELECT VALUE of
