@@ -17,10 +17,20 @@ type Explanation struct {
 
 // A Step is one clause, or one operand of a clause, with its value.
 type Step struct {
-	Clause string // "FROM", "PAYLOAD", "SET", "WHERE" or "SELECT"
-	Depth  int    // 0 for the clause itself, deeper for its operands
-	Text   string // the source text
-	Value  string // JSON, Undefined, or for FROM and PAYLOAD what was found
+	Clause string `json:"clause"`          // "FROM", "PAYLOAD", "SET", "WHERE" or "SELECT"
+	Depth  int    `json:"depth,omitempty"` // 0 for the clause itself, deeper for its operands
+	Text   string `json:"text,omitempty"`  // the source text
+	Value  string `json:"value"`           // JSON, Undefined, or for FROM and PAYLOAD what was found
+	// Anew marks a function that may have had another value when the message
+	// was evaluated before: it is random, or asks outside.
+	Anew bool `json:"anew,omitempty"`
+}
+
+// anew holds the functions of which Step.Anew tells.
+var anew = map[string]bool{
+	"rand": true, "newuuid": true,
+	"get_thing_shadow": true, "get_registry_data": true, "get_dynamodb": true, "get_secret": true, "aws_lambda": true,
+	"machinelearning_predict": true,
 }
 
 // maxSteps bounds an explanation, maxShown the length of one value in it.
@@ -58,6 +68,7 @@ func (t *trace) leave(at int, n *node, f *frame, v value) {
 	if at >= 0 {
 		t.steps[at].Text = oneLine(t.text[n.pos:n.end])
 		t.steps[at].Value = f.show(v)
+		t.steps[at].Anew = n.op == opCall && anew[strings.ToLower(n.text)]
 	}
 }
 
@@ -183,6 +194,9 @@ func (e Explanation) String() string {
 			b.WriteString(" → ")
 		}
 		b.WriteString(s.Value)
+		if s.Anew {
+			b.WriteString(" (may differ each time)")
+		}
 		b.WriteByte('\n')
 	}
 	switch {

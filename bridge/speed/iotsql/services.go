@@ -117,7 +117,7 @@ type answer func(ctx context.Context, x *Services) ([]byte, error)
 func (f *frame) ask(function string, limit time.Duration, call answer) []byte {
 	ctx, cancel := context.WithTimeout(f.ctx, limit)
 	defer cancel()
-	b, err := call(ctx, f.prog.services)
+	b, err := pass(ctx, func() ([]byte, error) { return call(ctx, f.prog.services) })
 	switch {
 	case err != nil && f.ctx.Err() != nil:
 		f.fail(fmt.Errorf("iotsql: %s: %w", function, context.Cause(f.ctx)))
