@@ -13,7 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/server"
 )
 
-var serveCommand = command{name: "serve", summary: "run the bridge",
+var serveCommand = command{name: "serve", summary: "run the bridge: MQTT on :8883, the AWS APIs on :8443, health on 127.0.0.1:8081, unless configured otherwise",
 	example: "tidemill-bridge serve -data /var/lib/tidemill\ntidemill-bridge serve -config /etc/tidemill/bridge.toml",
 	run:     serve}
 
