@@ -169,6 +169,74 @@ type torn struct{}
 
 func (torn) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
+// Beside an error too the identity is what the request claims.
+func TestClaimedIdentity(t *testing.T) {
+	for _, change := range []func(*http.Request){
+		func(r *http.Request) { r.Method = "PUT" },
+		func(r *http.Request) { r.Header.Set("X-Amz-Security-Token", "x") },
+		func(r *http.Request) { r.ContentLength = 101 },
+	} {
+		r := testCall().signedRequest()
+		change(r)
+		if id, err := testVerifier().Verify(r, 100); err == nil || id != (Identity{testKey, "eu-local-1", "iot"}) {
+			t.Errorf("%v, %v", id, err)
+		}
+	}
+}
+
+// S3 signs a path as it is sent, others normalized and encoded once more.
+func TestPath(t *testing.T) {
+	for _, c := range []struct{ service, sent, want string }{
+		{"iot", "/a%20b", "/a%2520b"},
+		{"iot", "/a:b@c", "/a%3Ab%40c"},
+		{"iot", "/a/b/../c/./d//e/", "/a/c/d/e/"},
+		{"iot", "/../..", "/"},
+		{"iot", "/%2E/a", "/%252E/a"},
+		{"s3", "/a%20b", "/a%20b"},
+		{"s3", "/a:b", "/a%3Ab"},
+		{"s3", "/a/../b//c/.", "/a/../b//c/."},
+		{"s3", "/a%2Fb", "/a/b"},
+		{"s3", "/%zz", ""},
+	} {
+		r := &http.Request{RequestURI: c.sent + "?x=y"}
+		if got, err := (&signed{service: c.service}).path(r); got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s %s: %s, %v; want %s", c.service, c.sent, got, err, c.want)
+		}
+	}
+}
+
+// A body is left out of the signature only for services that are named.
+func TestUnsignedBody(t *testing.T) {
+	const hash = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" // of nothing
+	v := &Verifier{Unsigned: func(service string) bool { return service == "s3" }}
+	for _, c := range []struct {
+		service   string
+		presigned bool
+		said      []string
+		want      string // "": an error
+	}{
+		{"iot", false, nil, hash},
+		{"iot", true, nil, hash},
+		{"iot", false, []string{hash}, hash},
+		{"iot", false, []string{unsigned}, ""},
+		{"s3", false, nil, hash},
+		{"s3", true, nil, unsigned},
+		{"s3", false, []string{unsigned}, unsigned},
+		{"s3", false, []string{hash, hash}, ""},
+		{"s3", false, []string{"STREAMING-AWS4-HMAC-SHA256-PAYLOAD"}, ""},
+		{"s3", false, []string{strings.ToUpper(hash)}, ""},
+	} {
+		r := &http.Request{Header: http.Header{}}
+		if c.said != nil {
+			r.Header["X-Amz-Content-Sha256"] = c.said
+		}
+		got, err := v.payload(r, &signed{service: c.service, presigned: c.presigned}, nil)
+		if got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%+v: %s, %v", c, got, err)
+		}
+	}
+}
+
 // A request with Date has that in its signature.
 func TestDateHeader(t *testing.T) {
 	c := testCall()

@@ -3,6 +3,7 @@ package aws
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -209,6 +210,7 @@ func TestErrors(t *testing.T) {
 		{errors.New("the disk is sick"), 500, "InternalException"},
 		{fmt.Errorf("rule hot is declared in a file: %w", registry.ErrConflict), 409, "ConflictingResourceUpdateException"},
 		{registry.ErrLimit, 409, "ConflictingResourceUpdateException"},
+		{fmt.Errorf("put: %w", registry.ErrInvalid), 400, "InvalidRequestException"},
 	} {
 		b.book.fail = c.err
 		b.log.Reset()
@@ -218,6 +220,15 @@ func TestErrors(t *testing.T) {
 		if resp.StatusCode != c.status || resp.Header.Get("X-Amzn-Errortype") != c.code || strings.Contains(string(body), c.err.Error()) == internal ||
 			strings.Contains(b.log.String(), "level=ERROR") != internal {
 			t.Errorf("%v: %s %s\n%s", c.err, resp.Status, body, &b.log)
+		}
+	}
+}
+
+// Of a bridge that is stopping clients learn that they may ask again.
+func TestStopping(t *testing.T) {
+	for _, err := range []error{context.Canceled, context.DeadlineExceeded} {
+		if e := errorOf(fmt.Errorf("put: %w", err)); e.Code != "ServiceUnavailableException" || e.Status != 503 {
+			t.Errorf("%v: %v", err, e)
 		}
 	}
 }
