@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,9 +31,8 @@ type rulebook struct {
 	made   map[string]madeRule  // through the API, by name; nil: not read yet
 	files  map[string]*ruleFile // by path
 	inFile map[string]string    // the path of the file that declares a rule
-	live   []*rules.Rule        // what the engine was given
 
-	all atomic.Pointer[[]*rules.Rule] // live and broken, by name
+	all atomic.Pointer[[]*rules.Rule] // those in force and those broken, by name
 }
 
 // A madeRule is a rule of the registry. One that no longer compiles, since
@@ -222,16 +220,11 @@ func (b *rulebook) set() error {
 	for _, f := range b.files {
 		live = append(live, f.held...)
 	}
-	byName := func(x, y *rules.Rule) int { return cmp.Compare(x.Name, y.Name) }
-	slices.SortFunc(live, byName)
-	if !slices.Equal(live, b.live) {
-		if err := b.engine.Set(live); err != nil {
-			return errors.Join(errors.New("the rules in force are those of before"), err)
-		}
-		b.live = live
+	if err := b.engine.Set(live); err != nil {
+		return errors.Join(errors.New("the rules in force are those of before"), err)
 	}
 	all := slices.Concat(live, broken)
-	slices.SortFunc(all, byName)
+	slices.SortFunc(all, func(x, y *rules.Rule) int { return strings.Compare(x.Name, y.Name) })
 	b.all.Store(&all)
 	return nil
 }
