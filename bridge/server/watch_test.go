@@ -70,10 +70,10 @@ func TestWatchWaitsForQuiet(t *testing.T) {
 		w.want(t, 1) // at the start
 		for range 5 {
 			w.event("rules/a.json")
-			time.Sleep(watchQuiet - 1)
+			time.Sleep(watchQuiet - time.Millisecond)
 		}
 		w.want(t, 1)
-		time.Sleep(1)
+		time.Sleep(time.Millisecond)
 		w.want(t, 2)
 		time.Sleep(watchLook)
 		w.want(t, 2)
