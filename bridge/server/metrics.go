@@ -7,6 +7,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
 
 // metrics translates the parts' own counters into Prometheus's terms when
@@ -16,6 +18,8 @@ type metrics struct{ s *Server }
 // Describe announces nothing: which series there are depends on what is
 // declared.
 func (metrics) Describe(chan<- *prometheus.Desc) {}
+
+const latencyHelp = "Time from a message's arrival until what a rule made of it was in the log, or an outbox had delivered it."
 
 // Collect implements prometheus.Collector.
 func (m metrics) Collect(out chan<- prometheus.Metric) {
@@ -85,13 +89,40 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 		gauge("stream_kept_bytes", "Bytes not yet trimmed.", float64(info.Bytes), "stream", d.Name)
 	}
 
-	for name, r := range s.rules.Stats() {
-		counter("rule_matched", "Messages that FROM matched.", float64(r.Matched), "rule", name)
-		counter("rule_fired", "Messages that WHERE let through.", float64(r.Fired), "rule", name)
-		counter("rule_errors", "Messages whose evaluation failed.", float64(r.Errors), "rule", name)
-		counter("rule_actions", "Action effects committed.", float64(r.Actions), "rule", name)
-		counter("rule_action_errors", "Actions that could not be had.", float64(r.ActionErrors), "rule", name)
+	// A rule with one action has 9 series, 12 if the action has an outbox: so
+	// 10,000 rules stay within what a Prometheus server reads at once. Their
+	// latencies are a sum and a count each; the histogram is one for all.
+	latency := func(r rules.Metrics, until string, l rules.Latency) {
+		desc := prometheus.NewDesc("tidemill_rule_latency_seconds", latencyHelp, []string{"rule", "until"}, nil)
+		out <- prometheus.MustNewConstSummary(desc, uint64(l.Count), l.Sum.Seconds(), nil, r.Rule, until)
 	}
+	for _, r := range s.rules.Metrics() {
+		counter("rule_matched", "Messages that FROM matched, or that Basic Ingest brought.", float64(r.Matched), "rule", r.Rule)
+		counter("rule_unmet", "Messages that WHERE held back.", float64(r.Unmet), "rule", r.Rule)
+		counter("rule_fired", "Messages that WHERE let through.", float64(r.Fired), "rule", r.Rule)
+		counter("rule_errors", "Messages whose evaluation failed.", float64(r.Errors), "rule", r.Rule)
+		counter("rule_error_actions", "Runs of the error action.", float64(r.ErrorActions), "rule", r.Rule)
+		latency(r, "durable", r.Durable)
+		outbox := false
+		for _, a := range r.Slots {
+			labels := []string{"rule", r.Rule, "action", a.Slot, "kind", a.Kind}
+			counter("rule_actions", "Actions done: committed to a stream, or delivered.", float64(a.Success), labels...)
+			counter("rule_action_errors", "Actions that could not be had or were given up.", float64(a.Failure), labels...)
+			if a.Outbox {
+				outbox = true
+				counter("rule_action_retries", "Attempts of actions that failed and are repeated.", float64(a.Retries), labels...)
+			}
+		}
+		if outbox {
+			latency(r, "delivered", r.Delivered)
+		}
+	}
+	durable, delivered := s.rules.Latencies()
+	for what, h := range map[string]rules.Histogram{"durable": durable, "delivered": delivered} {
+		desc := prometheus.NewDesc("tidemill_rules_latency_seconds", latencyHelp, nil, prometheus.Labels{"until": what})
+		out <- prometheus.MustNewConstHistogram(desc, h.Count, h.Sum.Seconds(), h.Buckets)
+	}
+	counter("rules_not_found", "Messages by Basic Ingest for no rule in force.", float64(s.rules.NotFound()))
 	for function, n := range s.calls.Counts() {
 		counter("rule_calls_failed", "Calls of rules' functions that failed or took too long.", float64(n), "function", function)
 	}

@@ -128,6 +128,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.outboxes = action.NewOutboxes(s.store, action.Options{
 		Objects: s.objects, Republish: s.router, Log: s.log,
 		Failed: func(b *streams.Batch, d *action.Delivery, err error) { s.rules.Fail(b, d, err) },
+		Tried:  func(a action.Attempt) { s.rules.Tried(a) },
 	})
 	s.compiler = &rules.Compiler{Catalog: catalog{s}, Services: s.services(sh.Now)}
 	s.rules = rules.New(s.store, rules.Options{Account: s.cfg.Account, Outbox: s.outboxes.Ensure, Log: s.log})

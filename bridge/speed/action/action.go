@@ -103,7 +103,7 @@ func Compile(doc json.RawMessage, rule, slot string, template Templates, c Catal
 			if err := sink.CheckBucket(bucket); bucket != "" && err != nil {
 				p.bad("bucketName: %w", err)
 			}
-			t = &toObject{outbox: out, bucket: bucket, key: p.template("key", ""), resource: bucket + "/" + p.raw("key")}
+			t = &toObject{outbox: out, bucket: bucket, key: p.template("key", ""), resource: bucket}
 		case "republish":
 			p.read(params, "topic", "qos", "roleArn")
 			t = &toTopic{outbox: out, topic: p.topicTemplate("topic"), qos: p.number("qos", 0, 1), resource: p.raw("topic")}

@@ -55,10 +55,7 @@ func TestMessagesThatLeftTheLogAreCounted(t *testing.T) {
 	r.publish("dt/a", `{"n":1}`)
 	r.records("out", 1)
 	shard := streams.ShardOf("dev-1", 2)
-	w := worker{engine: r.e, shard: shard, posKey: []byte("another"), log: r.e.opts.Log}
-	for i := range w.groups {
-		w.groups[i] = group{batch: r.store.NewBatch(), tally: map[*Rule]Stats{}}
-	}
+	w := newWorker(r.e, shard, []byte("another"), r.e.opts.Log)
 	r.publish("dt/a", `{"n":2}`)
 	if err := r.store.Trim(ingest.Stream, shard, 1); err != nil {
 		t.Fatal(err)

@@ -37,6 +37,7 @@ type Rule struct {
 	onError   action.Target // nil: none
 	tracing   bool          // the statement may ask for the trace id
 	count     *counters
+	slots     []*actionCounters // by slot, the error action's last
 }
 
 // A Payload is AWS's TopicRulePayload.
@@ -116,6 +117,9 @@ func (c *Compiler) Parse(name string, doc []byte) (*Rule, error) {
 	}
 	if len(errs) > 0 {
 		return fail(errors.Join(errs...))
+	}
+	for range r.targets() {
+		r.slots = append(r.slots, &actionCounters{})
 	}
 	return r, nil
 }

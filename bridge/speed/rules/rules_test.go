@@ -164,7 +164,7 @@ func TestRulesFire(t *testing.T) {
 	if got := r.records("out", 3); !slices.Equal(got, want) {
 		t.Errorf("out holds %q, want %q", got, want)
 	}
-	r.stats("hot", Stats{Matched: 3, Fired: 2, Actions: 2})
+	r.stats("hot", Stats{Matched: 3, Unmet: 1, Fired: 2, Actions: 2})
 }
 
 func TestErrorAction(t *testing.T) {
@@ -191,7 +191,7 @@ func TestErrorAction(t *testing.T) {
 		t.Fatal(err)
 	}
 	if doc.RuleName != "lost" || doc.Topic != "dt/a" || doc.ClientID != "dev-1" || string(doc.Base64OriginalPayload) != `{"temp":31}` ||
-		len(doc.Failures) != 1 || doc.Failures[0].FailedAction != "kinesis" || doc.Failures[0].FailedResource != "gone" {
+		len(doc.Failures) != 1 || doc.Failures[0].FailedAction != "KinesisAction" || doc.Failures[0].FailedResource != "gone" {
 		t.Errorf("%s", got[0])
 	}
 }
@@ -327,18 +327,18 @@ func TestNoMemoryForWhatDoesNotMatch(t *testing.T) {
 		"hot":   toOut("SELECT temp, hum, topic() AS t FROM 'dt/#' WHERE temp > 1000"),
 		"other": toOut("SELECT * FROM 'other/+'"),
 	})
-	w := worker{engine: r.e, log: r.e.opts.Log}
-	g := group{batch: r.store.NewBatch(), tally: map[*Rule]Stats{}}
+	w := newWorker(r.e, 0, nil, r.e.opts.Log)
+	g := &w.groups[0]
 	var recs []streams.Record
 	for i := range 100 {
 		m := ingest.Message{Topic: fmt.Sprint("dt/", i), Payload: []byte(`{"temp":31,"hum":48.5}`), QoS: 1, ClientID: fmt.Sprint("dev-", i),
 			Principal: strings.Repeat("0a", 32), SourceIP: "10.0.0.9", Protocol: "mqtt", Time: 1700000000000, Trace: [16]byte{1}}
 		recs = append(recs, streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)})
 	}
-	if n := testing.AllocsPerRun(20, func() { w.evaluate(t.Context(), &g, recs) }); n >= float64(len(recs)) { // some, where sync.Pool is made to lose things
+	if n := testing.AllocsPerRun(20, func() { w.evaluate(t.Context(), g, recs) }); n >= float64(len(recs)) { // some, where sync.Pool is made to lose things
 		t.Errorf("%v allocations for %d messages", n, len(recs))
 	}
-	if s := g.tally[r.e.rules.Load().byName["hot"]]; s.Matched == 0 || s.Fired != 0 {
+	if s := g.tallies[r.e.rules.Load().byName["hot"]]; s.matched == 0 || s.fired != 0 {
 		t.Errorf("%+v", s)
 	}
 }

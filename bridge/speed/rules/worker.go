@@ -37,10 +37,7 @@ const pace = 4 * time.Millisecond
 
 func (e *Engine) work(ctx context.Context, stream uint32, shard int) {
 	log := e.opts.Log.With("shard", shard)
-	w := worker{engine: e, shard: shard, posKey: []byte(fmt.Sprintf("rules/%d/%d", stream, shard)), log: log}
-	for i := range w.groups {
-		w.groups[i] = group{batch: e.store.NewBatch(), tally: map[*Rule]Stats{}}
-	}
+	w := newWorker(e, shard, positionKey(stream, shard), log)
 	retry := backoff.NewExponentialBackOff(backoff.WithMaxInterval(30*time.Second), backoff.WithMaxElapsedTime(0))
 	for ctx.Err() == nil {
 		err := w.run(ctx, retry.Reset)
@@ -71,6 +68,7 @@ type worker struct {
 	log    *slog.Logger
 
 	groups  [2]group
+	gate    gate
 	durable time.Time // when a position was last made durable
 
 	// Scratch, of one message.
@@ -80,32 +78,17 @@ type worker struct {
 	input   action.Input
 	matched []*Rule
 	doc     []byte
+	offset  uint64
+	acts    []act
 }
 
-// A group is what some messages of the log made, to be committed together.
-type group struct {
-	batch *streams.Batch
-	next  uint64 // position after them
-	tally map[*Rule]Stats
+func newWorker(e *Engine, shard int, posKey []byte, log *slog.Logger) *worker {
+	return &worker{engine: e, shard: shard, posKey: posKey, log: log, groups: [2]group{newGroup(e), newGroup(e)}}
 }
 
-func (g *group) reset(store *streams.Store) {
-	if g.batch.Bytes() > keepOutput {
-		g.batch = store.NewBatch()
-	}
-	g.batch.Reset()
-	clear(g.tally)
-}
-
-// count adds to the rules' counters once it has taken effect.
-func (g *group) count() {
-	for r, s := range g.tally {
-		r.count.matched.Add(s.Matched)
-		r.count.fired.Add(s.Fired)
-		r.count.errors.Add(s.Errors)
-		r.count.actions.Add(s.Actions)
-		r.count.actionErrors.Add(s.ActionErrors)
-	}
+// positionKey is the metadata key of a worker's position in the log.
+func positionKey(stream uint32, shard int) []byte {
+	return fmt.Appendf(nil, "rules/%d/%d", stream, shard)
 }
 
 // run reads and evaluates until something fails or ctx ends. While a group is
@@ -124,7 +107,7 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 	}
 	w.durable = time.Now()
 	filling, flying := &w.groups[0], &w.groups[1]
-	filling.reset(e.store)
+	filling.reset()
 
 	var flight chan error // the outcome of flying's commit; nil: there is none
 	land := func() error {
@@ -137,7 +120,6 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			return err
 		}
 		w.durable = time.Now()
-		flying.count()
 		progress()
 		return nil
 	}
@@ -170,11 +152,17 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			filling.batch.Set(w.posKey, binary.BigEndian.AppendUint64(nil, filling.next))
 			filling, flying = flying, filling
 			flight = make(chan error, 1)
-			go func() { flight <- e.store.Commit(ctx, flying.batch) }()
-			filling.reset(e.store)
+			go func() {
+				err := e.store.Commit(ctx, flying.batch)
+				if err == nil {
+					flying.took() // at once, as outboxes begin to tell of what it holds
+				}
+				flight <- err
+			}()
+			filling.reset()
 		} else if flight == nil { // else it is counted with the group that is committed next
-			filling.count()
-			clear(filling.tally)
+			filling.took()
+			filling.forget()
 		}
 		if len(recs) < groupRecords {
 			if err := land(); err != nil {
@@ -190,6 +178,7 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 // and returns the position after those.
 func (w *worker) evaluate(ctx context.Context, g *group, recs []streams.Record) (next uint64) {
 	rules := w.engine.rules.Load()
+	ctx = iotsql.WithGate(ctx, &w.gate)
 	for i := range recs {
 		w.one(ctx, g, rules, &recs[i])
 		g.next = recs[i].Offset + 1
@@ -203,6 +192,7 @@ func (w *worker) evaluate(ctx context.Context, g *group, recs []streams.Record) 
 // one evaluates every rule that one record of the log concerns.
 func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.Record) {
 	m := &w.record
+	w.offset = rec.Offset
 	if err := w.decoder.Decode(m, rec.Data); err != nil {
 		w.log.Error("message skipped", "offset", rec.Offset, "err", err)
 		return
@@ -212,7 +202,10 @@ func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.R
 		if r := rules.byName[name]; r != nil && !r.Disabled {
 			w.matched = append(w.matched, r)
 		} else {
-			w.log.Warn("basic ingest names no enabled rule", "rule", name)
+			g.notFound++
+			if n, ok := now(&w.engine.told, &w.engine.untold); ok {
+				w.log.Warn("basic ingest names no enabled rule", "rule", name, "messages_since", n)
+			}
 		}
 	} else {
 		rules.byTopic.MatchRule(m.Topic, func(r *Rule) { w.matched = append(w.matched, r) })
@@ -220,61 +213,109 @@ func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.R
 	if len(w.matched) == 0 {
 		return
 	}
-	w.message = iotsql.Message{
-		Topic: m.Topic, Payload: m.Payload, Time: m.Time, ClientID: m.ClientID, Principal: m.Principal,
-		SourceIP: m.SourceIP, AccountID: w.engine.opts.Account, Protocol: m.Protocol,
-	}
+	w.message = w.engine.message(m)
 	for _, r := range w.matched {
-		s := g.tally[r]
-		s.Matched++
-		w.apply(ctx, g.batch, r, &s)
-		g.tally[r] = s
+		w.apply(ctx, g, r)
+	}
+}
+
+// message is a message of the log as statements see it, but for RuleName and
+// TraceID, which costs memory.
+func (e *Engine) message(m *ingest.Message) iotsql.Message {
+	return iotsql.Message{
+		Topic: m.Topic, Payload: m.Payload, Time: m.Time, ClientID: m.ClientID, Principal: m.Principal,
+		SourceIP: m.SourceIP, AccountID: e.opts.Account, Protocol: m.Protocol,
 	}
 }
 
 // apply evaluates r for the message in w. A fault of ours in one rule must not
 // end the bridge, which would meet the same message again when it starts.
-func (w *worker) apply(ctx context.Context, b *streams.Batch, r *Rule, s *Stats) {
+func (w *worker) apply(ctx context.Context, g *group, r *Rule) {
+	t := g.of(r)
+	t.matched++
 	defer func() {
 		if fault := recover(); fault != nil {
-			s.Errors++
+			t.errors++
+			t.keep(resultFailed, w, fmt.Sprint("evaluation broke off: ", fault), nil)
 			w.log.Error("evaluation of a rule broke off", "rule", r.Name, "topic", w.message.Topic, "fault", fault, "stack", string(debug.Stack()))
 		}
 	}()
 	m := &w.message
 	m.RuleName = r.Name
+	w.gate.rule = r
 	if r.tracing && m.TraceID == "" {
 		m.TraceID = traceID(w.record.Trace)
 	}
-	w.input = action.Input{Rule: r.Name, Message: m, Hops: w.record.Hops}
-	in := &w.input
 	doc, fired, err := r.statement.Eval(ctx, w.doc[:0], m)
 	if err == nil && !fired {
+		t.unmet++
+		t.keep(resultUnmet, w, "", nil)
 		return
 	}
 	if m.TraceID == "" { // most messages need none
 		m.TraceID = traceID(w.record.Trace)
 	}
+	w.input = action.Input{Rule: r.Name, Message: m, Hops: w.record.Hops}
+	w.acts = w.acts[:0]
 	if err != nil {
-		s.Errors++
-		w.engine.fail(ctx, b, r, in, []failure{{"", "", err.Error()}})
+		t.errors++
+		for range r.actions {
+			w.acts = append(w.acts, act{})
+		}
+		w.failed(ctx, g, t, err.Error(), []failure{{"", "", err.Error()}})
 		return
 	}
-	s.Fired++
+	t.fired++
 	w.doc = doc // actions copy it
-	in.Doc = doc[:len(doc):len(doc)]
+	w.input.Doc = doc[:len(doc):len(doc)]
+	before := g.batch.Len()
 	var failures []failure
-	for _, a := range r.actions {
-		if err := a.Stage(ctx, b, in); err != nil {
-			s.ActionErrors++
-			failures = append(failures, failure{a.Kind(), a.Resource(), err.Error()})
-			continue
+	for i, a := range r.actions {
+		if err := w.stage(g, t, i, a, func() error { return a.Stage(ctx, g.batch, &w.input) }); err != nil {
+			failures = append(failures, actionFailure(a.Kind(), a.Resource(), err))
 		}
-		s.Actions++
+	}
+	if g.batch.Len() > before {
+		t.made++
+		t.arrived += m.Time
+		g.arrived = append(g.arrived, m.Time)
 	}
 	if failures != nil {
-		w.engine.fail(ctx, b, r, in, failures)
+		w.failed(ctx, g, t, "", failures)
+		return
 	}
+	t.keep(resultFired, w, "", w.acts)
+}
+
+// stage notes what comes of staging the action of a slot.
+func (w *worker) stage(g *group, t *tally, slot int, a action.Target, stage func() error) error {
+	x := act{state: actCommitted, record: int32(g.batch.Len())}
+	err := stage()
+	switch {
+	case err != nil:
+		x = act{state: actRefused, at: w.record.Time, reason: short(err.Error())}
+		t.slots[slot].refused++
+	case a.Outbox() != "":
+		x.state = actWaiting
+	default:
+		t.slots[slot].committed++
+	}
+	w.acts = append(w.acts, x)
+	return err
+}
+
+// failed runs the error action, if there is one, and keeps the message.
+func (w *worker) failed(ctx context.Context, g *group, t *tally, reason string, failures []failure) {
+	if r := t.rule; r.onError == nil {
+		_, _ = w.engine.fail(ctx, g.batch, r, &w.input, failures)
+	} else {
+		t.errorActions++
+		_ = w.stage(g, t, len(r.actions), r.onError, func() error { // which logs its error
+			_, err := w.engine.fail(ctx, g.batch, r, &w.input, failures)
+			return err
+		})
+	}
+	t.keep(resultFailed, w, reason, w.acts)
 }
 
 func traceID(t [16]byte) string {
@@ -287,4 +328,13 @@ func traceID(t [16]byte) string {
 	b[23] = '-'
 	hex.Encode(b[24:], t[10:])
 	return string(b[:])
+}
+
+// parseTrace is the inverse of traceID.
+func parseTrace(s string) (t [16]byte, ok bool) {
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return t, false
+	}
+	_, err := hex.Decode(t[:], []byte(s[:8]+s[9:13]+s[14:18]+s[19:23]+s[24:]))
+	return t, err == nil
 }

@@ -115,6 +115,12 @@ func (b *Batch) Offset(i int) uint64 {
 	return b.parts[w.part].first + uint64(w.index)
 }
 
+// Place returns the stream and shard of record i, counted as for Offset.
+func (b *Batch) Place(i int) (stream string, shard int) {
+	p := &b.parts[b.where[i].part]
+	return p.stream, p.shard
+}
+
 // Time returns the epoch ms given to the records whose Time was 0, after the
 // batch was committed.
 func (b *Batch) Time() int64 { return b.time }

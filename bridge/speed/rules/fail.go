@@ -1,0 +1,127 @@
+package rules
+
+import (
+	"context"
+	"encoding/json"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// A failure is one entry of the error action's document.
+type failure struct {
+	FailedAction   string `json:"failedAction"` // as actionNames has it; "" when evaluation failed
+	FailedResource string `json:"failedResource"`
+	ErrorMessage   string `json:"errorMessage"`
+}
+
+// actionNames are AWS's names of actions in error documents. The guide shows
+// "S3Action" (rule error handling); the others are the names of the API's
+// structures of the same pattern.
+var actionNames = map[string]string{
+	"firehose": "FirehoseAction", "kinesis": "KinesisAction", "republish": "RepublishAction", "s3": "S3Action",
+}
+
+func actionFailure(kind, resource string, err error) failure {
+	name, ok := actionNames[kind]
+	if !ok {
+		name = kind
+	}
+	return failure{name, resource, err.Error()}
+}
+
+// logEvery is how often failures of one rule are logged, and the like.
+const logEvery = 10 * time.Second
+
+// fail stages r's error action with AWS's document; one for each rule and
+// message, whatever number of actions failed. ran says that there is an error
+// action, err why it could not be had.
+//
+// AWS runs the error action for actions only (rule error handling); here it
+// also runs when evaluation fails, for else such a message left no trace but a
+// count.
+func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action.Input, failures []failure) (ran bool, err error) {
+	defer func() {
+		n, ok := now(&r.count.told, &r.count.untold)
+		if !ok {
+			return
+		}
+		e.opts.Log.Warn("rule failed", "rule", r.Name, "topic", in.Message.Topic, "trace", in.Message.TraceID, "failures", failures, "failed_since", n)
+		if err != nil {
+			e.opts.Log.Error("error action failed", "rule", r.Name, "action", r.onError.Kind(), "err", err)
+		}
+	}()
+	if r.onError == nil {
+		return false, nil
+	}
+	doc, err := json.Marshal(struct {
+		RuleName string    `json:"ruleName"`
+		Topic    string    `json:"topic"`
+		TraceID  string    `json:"cloudwatchTraceId"`
+		ClientID string    `json:"clientId"`
+		Base64   []byte    `json:"base64OriginalPayload"`
+		Failures []failure `json:"failures"`
+	}{r.Name, in.Message.Topic, in.Message.TraceID, in.Message.ClientID, in.Message.Payload, failures})
+	if err == nil {
+		err = r.onError.Stage(ctx, b, &action.Input{Rule: r.Name, Message: in.Message, Hops: in.Hops, Doc: doc})
+	}
+	return true, err
+}
+
+// now says whether something that happens again and again is to be logged
+// this time, and how often it happened since it was.
+func now(told, untold *atomic.Int64) (n int64, ok bool) {
+	n = untold.Add(1)
+	last, t := told.Load(), time.Now().UnixNano()
+	if last != 0 && t-last < int64(logEvery) || !told.CompareAndSwap(last, t) {
+		return 0, false
+	}
+	untold.Add(-n)
+	return n, true
+}
+
+// Fail stages the error action of d's rule, if it has one, after an outbox
+// gave d up.
+func (e *Engine) Fail(b *streams.Batch, d *action.Delivery, err error) {
+	r := e.rules.Load().byName[d.Rule]
+	if r == nil {
+		return
+	}
+	in := &action.Input{
+		Rule: r.Name, Hops: d.Hops,
+		Message: &iotsql.Message{Topic: d.Topic, Payload: d.Payload, ClientID: d.ClientID, TraceID: d.TraceID,
+			Time: d.Time, AccountID: e.opts.Account, RuleName: r.Name},
+	}
+	resource := d.Bucket
+	if resource == "" {
+		resource = d.Name
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), failLimit)
+	defer cancel()
+	ran, why := e.fail(ctx, b, r, in, []failure{actionFailure(d.Kind, resource, err)})
+	if !ran {
+		return
+	}
+	r.count.errorActions.Add(1)
+	x := act{state: actCommitted, at: time.Now().UnixMilli()}
+	n := r.slots[len(r.actions)]
+	switch {
+	case why != nil:
+		x.state, x.reason = actRefused, short(why.Error())
+		n.failure.Add(1)
+	case r.onError.Outbox() != "":
+		x.state = actWaiting
+	default:
+		n.success.Add(1)
+	}
+	if trace, ok := parseTrace(d.TraceID); ok {
+		r.count.history.find(func(k *entry) bool { return k.trace == trace && len(k.acts) > len(k.rule.actions) },
+			func(_ result, k *entry) { k.acts[len(k.rule.actions)] = x })
+	}
+}
+
+// failLimit bounds what the parameters of an error action may ask outside.
+const failLimit = 5 * time.Second

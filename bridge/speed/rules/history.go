@@ -1,0 +1,257 @@
+package rules
+
+import (
+	"strconv"
+	"sync"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+)
+
+// Bounds of what is kept of messages, our choice. An entry takes about 90
+// bytes, 64 more for each action and up to maxReason for each failure: with
+// one action 10 MB for all rules, and 13 MB for 10,000.
+const (
+	keepPerRule = 64    // entries of one rule, at most
+	keepInAll   = 65536 // entries of all rules, unless that leaves fewer than keepAtLeast to each
+	keepAtLeast = 8
+	keepPerTurn = 8 // entries of one result that one group of messages adds to a rule
+	maxReason   = 200
+)
+
+// A result is what a rule made of a message.
+type result uint8
+
+const (
+	resultFired  result = iota
+	resultFailed        // evaluation, or an action
+	resultUnmet         // WHERE did not hold
+	results
+)
+
+func (r result) String() string { return [...]string{"fired", "failed", "where false"}[r] }
+
+// A history keeps the newest messages that reached a rule: where they are in
+// the log, and what came of them. Each result has a ring of its own, so that
+// what is frequent does not push out what is rare: half of the room is for
+// messages that fired, a quarter each for failures and for those whose WHERE
+// did not hold. Under load it keeps the first few of each group of messages.
+type history struct {
+	mu    sync.Mutex // guards what follows
+	most  int        // entries, of all rings
+	rings [results]ring
+}
+
+// A ring is a bounded queue of entries; it grows up to its bound.
+type ring struct {
+	entries []entry
+	oldest  int
+}
+
+// An entry is one message that reached a rule.
+type entry struct {
+	rule   *Rule // as it was then
+	trace  [16]byte
+	shard  int
+	offset uint64
+	time   int64 // arrival, epoch ms
+	reason string
+	acts   []act // by slot, the error action's last; none if WHERE did not hold
+}
+
+// An act is what came of one action.
+type act struct {
+	state  actState
+	tries  uint32
+	shard  int32 // of stream
+	record int32 // index in the batch, until that is committed
+	offset uint64
+	at     int64  // last attempt, epoch ms
+	stream string // that it was committed to
+	reason string // of the last failure
+}
+
+type actState uint8
+
+const (
+	actNone      actState = iota // it did not run
+	actRefused                   // it could not be had
+	actCommitted                 // to a stream
+	actWaiting                   // in its outbox
+	actDelivered
+	actGivenUp
+)
+
+// room is how many entries a result may have of most.
+func (r result) room(most int) int {
+	if r == resultFired {
+		return most / 2
+	}
+	return most / 4
+}
+
+// limit sets the bound, dropping the oldest entries beyond it.
+func (h *history) limit(most int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.most = most
+	for r := range results {
+		g := &h.rings[r]
+		if over := len(g.entries) - r.room(most); over > 0 {
+			kept := make([]entry, 0, r.room(most))
+			for i := over; i < len(g.entries); i++ {
+				kept = append(kept, g.entries[(g.oldest+i)%len(g.entries)])
+			}
+			*g = ring{entries: kept}
+		}
+	}
+}
+
+func (h *history) add(r result, e entry) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.put(r, e)
+}
+
+// put is add with mu held.
+func (h *history) put(r result, e entry) {
+	g := &h.rings[r]
+	switch room := r.room(h.most); {
+	case room == 0:
+	case len(g.entries) < room && g.oldest == 0:
+		g.entries = append(g.entries, e)
+	default:
+		g.entries[g.oldest] = e
+		g.oldest = (g.oldest + 1) % len(g.entries)
+	}
+}
+
+// find calls f on the newest entry that is wanted, with mu held; f must not
+// keep it.
+func (h *history) find(want func(*entry) bool, f func(result, *entry)) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for r := range results {
+		entries := h.rings[r].entries
+		for i := range entries {
+			if want(&entries[i]) {
+				f(r, &entries[i])
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// tried notes an attempt at a delivery. A message whose delivery is given up
+// moves to the failed ones.
+func (h *history) tried(trace [16]byte, a *action.Attempt) {
+	h.find(func(e *entry) bool { return e.trace == trace }, func(r result, e *entry) {
+		slot := slotIndex(e.rule, a.Slot)
+		if slot < 0 || slot >= len(e.acts) {
+			return
+		}
+		x := &e.acts[slot]
+		x.tries++
+		x.at = a.At.UnixMilli()
+		switch {
+		case a.Err == nil:
+			x.state, x.reason = actDelivered, ""
+			return
+		case a.Final:
+			x.state = actGivenUp
+		}
+		x.reason = short(a.Err.Error())
+		if a.Final && r == resultFired {
+			failed := *e
+			h.rings[r].remove(e)
+			h.put(resultFailed, failed)
+		}
+	})
+}
+
+// remove takes out one of g's entries.
+func (g *ring) remove(e *entry) {
+	kept := make([]entry, 0, cap(g.entries))
+	for i := range g.entries {
+		if x := &g.entries[(g.oldest+i)%len(g.entries)]; x != e {
+			kept = append(kept, *x)
+		}
+	}
+	*g = ring{entries: kept}
+}
+
+// newest returns copies of the entries of the results, newest first.
+func (h *history) newest(all ...result) []keptEntry {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	var out []keptEntry
+	for _, r := range all {
+		for _, e := range h.rings[r].entries {
+			out = append(out, keptEntry{r, e.clone()})
+		}
+	}
+	return out
+}
+
+type keptEntry struct {
+	result
+	entry
+}
+
+func (e *entry) clone() entry {
+	c := *e
+	c.acts = append([]act(nil), e.acts...)
+	return c
+}
+
+// short bounds a reason that is kept.
+func short(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	return s[:maxReason] + "…"
+}
+
+func slotName(r *Rule, i int) string {
+	if i == len(r.actions) {
+		return action.ErrorSlot
+	}
+	return strconv.Itoa(i)
+}
+
+// slotIndex is the inverse of slotName; -1 if r has no such slot.
+func slotIndex(r *Rule, name string) int {
+	if name == action.ErrorSlot && r.onError != nil {
+		return len(r.actions)
+	}
+	if i, err := strconv.Atoi(name); err == nil && i >= 0 && i < len(r.actions) {
+		return i
+	}
+	return -1
+}
+
+// Tried takes account of an attempt at a delivery; see action.Options.
+func (e *Engine) Tried(a action.Attempt) {
+	r := e.rules.Load().byName[a.Rule]
+	if r == nil {
+		return
+	}
+	if i := slotIndex(r, a.Slot); i >= 0 && r.targets()[i].Kind() == a.Kind {
+		switch n := r.slots[i]; {
+		case !a.Final:
+			n.retries.Add(1)
+		case a.Err != nil:
+			n.failure.Add(1)
+		default:
+			n.success.Add(1)
+		}
+	}
+	if a.Err == nil && a.Time > 0 {
+		ms := max(0, a.At.UnixMilli()-a.Time)
+		r.count.delivered.add(1, ms)
+		e.delivered.observe(ms)
+	}
+	if trace, ok := parseTrace(a.TraceID); ok {
+		r.count.history.tried(trace, &a)
+	}
+}
