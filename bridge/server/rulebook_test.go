@@ -220,11 +220,16 @@ func TestRulebookOrder(t *testing.T) {
 		t.Errorf("create: %v", err)
 	}
 	b.inForce()
+	declare(t, b.cfg, map[string]string{"rules/filed.json": payload("SELECT 2 AS v FROM 'a'", "s")})
+	if n, err := b.Reload(); !errors.Is(err, errSick) || n != 1 {
+		t.Errorf("reload: %d, %v", n, err)
+	}
+	b.inForce()
 	sick = false
 	if err := b.book.Create("second", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))); err != nil {
 		t.Fatal(err)
 	}
-	b.inForce("first SELECT * FROM 'a'", "second SELECT 1 AS v FROM 'a'")
+	b.inForce("filed SELECT 2 AS v FROM 'a'", "first SELECT * FROM 'a'", "second SELECT 1 AS v FROM 'a'")
 	if err := b.registry.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -236,7 +241,7 @@ func TestRulebookOrder(t *testing.T) {
 			t.Errorf("%s: done without a registry", what)
 		}
 	}
-	b.inForce("first SELECT * FROM 'a'", "second SELECT 1 AS v FROM 'a'")
+	b.inForce("filed SELECT 2 AS v FROM 'a'", "first SELECT * FROM 'a'", "second SELECT 1 AS v FROM 'a'")
 	if r, err := b.book.Rule("first"); err != nil || r.Disabled {
 		t.Errorf("first: %+v, %v", r, err)
 	}

@@ -73,13 +73,8 @@ func (b *rulebook) apply(files []file) (map[string]*ruleFile, error) {
 			hold(f.path, old.held)
 		}
 	}
-	was, wasIn := b.files, b.inFile
 	b.files, b.inFile = next, inFile
-	if err := b.set(); err != nil {
-		b.files, b.inFile = was, wasIn
-		return nil, err
-	}
-	return next, nil
+	return next, b.set()
 }
 
 // keep leaves the rules of files as they are. At the start those that were

@@ -43,9 +43,6 @@ type storedShadows struct {
 
 // Shadow implements iotsql.Shadows.
 func (x storedShadows) Shadow(_ context.Context, thing, name string) ([]byte, error) {
-	if !shadow.ValidThing(thing) || name != "" && !shadow.ValidName(name) {
-		return nil, nil
-	}
 	d, err := x.store.Get(thing, name)
 	if err != nil || !d.Alive() {
 		return nil, err

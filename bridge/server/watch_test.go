@@ -20,7 +20,8 @@ type watched struct {
 	*watcher
 	events  chan fsnotify.Event
 	errs    chan error
-	fail    error // of listen
+	fail    error       // of listen
+	wrong   atomic.Bool // something is refused
 	applied atomic.Int64
 	since   atomic.Int64 // ns of the bubble's clock at the last one
 	began   time.Time
@@ -38,7 +39,7 @@ func watchInBubble(t *testing.T, fail error) *watched {
 			return &listener{w.events, w.errs, func() error { return nil }}, nil
 		},
 		apply:   func() { w.applied.Add(1); w.since.Store(int64(time.Since(w.began))) },
-		refused: func() bool { return false },
+		refused: func() bool { return w.wrong.Load() },
 	}
 	if err := os.Mkdir(w.dirs[0], 0o700); err != nil {
 		t.Fatal(err)
@@ -140,6 +141,14 @@ func TestWatchLooks(t *testing.T) {
 			n++
 			w.want(t, n)
 		}
+	})
+	t.Run("what is refused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			w := watchInBubble(t, nil)
+			w.wrong.Store(true)
+			time.Sleep(watchLook)
+			w.want(t, 2)
+		})
 	})
 	t.Run("without a watch", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
