@@ -87,7 +87,12 @@ func (b *rulebook) Trouble(name string) error {
 // Create makes a rule of a topic rule payload. A name that is taken is
 // registry.ErrExists, a document that is wrong registry.ErrInvalid.
 func (b *rulebook) Create(name string, doc []byte) error {
-	return b.change(name, registry.ErrExists, func() error { return b.put(name, doc, (*registry.Tx).CreateRule) })
+	return b.change(name, registry.ErrExists, func() error {
+		if _, ok := b.made[name]; ok {
+			return refused{fmt.Errorf("rule %s exists already", name), registry.ErrExists}
+		}
+		return b.put(name, doc, (*registry.Tx).CreateRule)
+	})
 }
 
 // Replace gives a rule another document. No such rule is registry.ErrNotFound,

@@ -49,6 +49,7 @@ func TestAWSCLI(t *testing.T) {
 	shell.says(`"ruleName":"hot"`, "list-topic-rules", "--topic", "dt/#")
 
 	shell.fails("ResourceAlreadyExistsException", "create-topic-rule", "--rule-name", "hot", "--topic-rule-payload", rule("SELECT * FROM 'dt/#'", "hot"))
+	shell.fails("witness.json", "create-topic-rule", "--rule-name", "witness", "--topic-rule-payload", rule("SELECT * FROM 'dt/#'", "hot"))
 	shell.fails("SqlParseException", "create-topic-rule", "--rule-name", "wrong", "--topic-rule-payload", rule("SELECT n FRM 'dt/#'", "hot"))
 	shell.fails("line 1, column 8", "replace-topic-rule", "--rule-name", "hot", "--topic-rule-payload", rule("SELECT nofunc(n) FROM 'dt/#'", "hot"))
 	shell.fails("was denied", "get-topic-rule", "--rule-name", "wrong")

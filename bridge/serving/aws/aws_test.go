@@ -139,7 +139,7 @@ func TestTopicRules(t *testing.T) {
 		{"POST", "/rules/hot/disable", "", 401, "UnauthorizedException", denied("hot")},
 		{"POST", "/rules/hot", hot, 200, "", ""},
 		{"POST", "/rules/hot", hot, 409, "ResourceAlreadyExistsException",
-			`{"message":"the rule hot exists already","resourceId":"hot","resourceArn":"` + arn + `hot"}`},
+			`{"message":"rule hot: registry: exists with other content","resourceId":"hot","resourceArn":"` + arn + `hot"}`},
 		{"GET", "/rules/hot", "", 200, "", `{"ruleArn":"` + arn + `hot","rule":{"ruleName":"hot","sql":"SELECT temp FROM 'dt/#' WHERE temp > 30",` +
 			`"description":"d","createdAt":1772366400,"actions":[],"ruleDisabled":false,"awsIotSqlVersion":"2015-10-08"}}`},
 		{"GET", "execute-api:/rules", "", 200, "", `{"rules":[` + listed("hot", "dt/#", "false") + `]}`},

@@ -66,7 +66,6 @@ func (t *topicRules) create(r *request) (any, error) {
 	err := t.rules.Create(name, r.body)
 	if errors.Is(err, registry.ErrExists) {
 		e := errorOf(err)
-		e.Message = "the rule " + name + " exists already"
 		e.ResourceID, e.ResourceARN = name, t.arn(r, name)
 		return nil, e
 	}
