@@ -124,7 +124,7 @@ func (w *watcher) concerns(path string) bool {
 	within := func(path, dir string) bool {
 		return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 	}
-	root := filepath.Clean(w.root)
+	path, root := filepath.Clean(path), filepath.Clean(w.root) // "./x" in a relative folder
 	return within(path, root) || within(root, path)
 }
 

@@ -114,6 +114,21 @@ func TestWatchHeedsWhatConcerns(t *testing.T) {
 	})
 }
 
+// Paths are as configured, perhaps relative.
+func TestConcerns(t *testing.T) {
+	for _, c := range []struct {
+		root, path string
+		want       bool
+	}{
+		{"bridge.d", "./bridge.d", true}, {"bridge.d", "./bridge.d/rules", true}, {"./data/bridge.d", "data", true},
+		{"bridge.d", "./registry.db", false}, {"data/bridge.d/", "data/bridge.dx", false}, {"/bridge.d", "/", true},
+	} {
+		if got := (&watcher{root: c.root}).concerns(c.path); got != c.want {
+			t.Errorf("%s below %s: %v", c.path, c.root, got)
+		}
+	}
+}
+
 // A file system that does not tell of changes is looked at.
 func TestWatchLooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
