@@ -105,7 +105,7 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 				return err
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "RULE\tSTATE\tMATCHED\tFIRED\tERRORS\tACTIONS\tACTION ERRORS\tSQL")
+			fmt.Fprintln(w, "RULE\tSTATE\tMATCHED\tFIRED\tERRORS\tACTIONS\tACTION ERRORS\tRETRIES\tLATENCY\tSQL")
 			var trouble []string
 			for _, r := range rules {
 				state := "enabled"
@@ -121,7 +121,8 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 					state = "broken"
 					trouble = append(trouble, fmt.Sprintf("%s: not in force: %s", r.Name, r.Trouble))
 				}
-				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", r.Name, state, r.Matched, r.Fired, r.Errors, r.Actions, r.ActionErrors,
+				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s\n", r.Name, state, r.Matched, r.Fired, r.Errors, r.Actions, r.ActionErrors,
+					r.Retries, r.Durable.Mean(),
 					strings.Join(strings.Fields(r.SQL), " "))
 			}
 			if err := w.Flush(); err != nil || trouble == nil {

@@ -182,12 +182,17 @@ type RuleInfo struct {
 	File     string `json:"file,omitempty"`    // that declares it; "" if it was made through the API
 	Trouble  string `json:"trouble,omitempty"` // its file is wrong now, or it does not compile any more
 	rules.Stats
+	Durable rules.Latency `json:"durable"` // from messages' arrivals until what the rule made was in the log
 }
 
 func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) error {
-	all, stats := []RuleInfo{}, s.rules.Stats()
+	all, counted := []RuleInfo{}, map[string]rules.Metrics{}
+	for _, m := range s.rules.Metrics() {
+		counted[m.Rule] = m
+	}
 	for _, r := range s.book.Rules() {
-		info := RuleInfo{Name: r.Name, SQL: r.Payload.SQL, Disabled: r.Disabled, File: r.File, Stats: stats[r.Name]}
+		info := RuleInfo{Name: r.Name, SQL: r.Payload.SQL, Disabled: r.Disabled, File: r.File,
+			Stats: counted[r.Name].Stats, Durable: counted[r.Name].Durable}
 		if err := s.book.Trouble(r.Name); err != nil {
 			info.Trouble = err.Error()
 		}

@@ -61,8 +61,8 @@ func (d *Delivery) append(dst []byte) []byte {
 	return append(dst, d.Data...)
 }
 
-// parseDelivery reads what append wrote. Data and Payload alias src.
-func parseDelivery(src []byte) (*Delivery, error) {
+// ParseDelivery reads what append wrote. Data and Payload alias src.
+func ParseDelivery(src []byte) (*Delivery, error) {
 	if len(src) < 3 || src[0] < 1 || src[0] > deliveryVersion {
 		return nil, errDelivery
 	}

@@ -9,12 +9,12 @@ import (
 func TestDelivery(t *testing.T) {
 	d := &Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: "k/ü", QoS: 1, Hops: 3, Data: []byte("doc"),
 		Topic: "dt/x", ClientID: "c", TraceID: "t", Time: 1700000000000, Payload: []byte{0, 1}}
-	got, err := parseDelivery(d.append(nil))
+	got, err := ParseDelivery(d.append(nil))
 	if err != nil || !reflect.DeepEqual(got, d) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for n := range len(d.append(nil)) - len(d.Data) {
-		if _, err := parseDelivery(d.append(nil)[:n]); err == nil {
+		if _, err := ParseDelivery(d.append(nil)[:n]); err == nil {
 			t.Errorf("the first %d bytes are taken for a delivery", n)
 		}
 	}
@@ -25,21 +25,21 @@ func TestDeliveryOfVersion1(t *testing.T) {
 	old := append([]byte{1, 1, 3, 2}, "s3\x01r\x01b\x01k\x01t\x01c\x02id\x03pay{}"...)
 	want := &Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: "k", QoS: 1, Hops: 3, Data: []byte("{}"),
 		Topic: "t", ClientID: "c", TraceID: "id", Payload: []byte("pay")}
-	if got, err := parseDelivery(old); err != nil || !reflect.DeepEqual(got, want) {
+	if got, err := ParseDelivery(old); err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
 
-// Whatever parseDelivery accepts, append writes back to the same meaning.
+// Whatever ParseDelivery accepts, append writes back to the same meaning.
 func FuzzDelivery(f *testing.F) {
 	f.Add((&Delivery{Kind: "republish", Name: "a/b", Data: []byte("x")}).append(nil))
 	f.Add([]byte{1, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
 	f.Fuzz(func(t *testing.T, in []byte) {
-		d, err := parseDelivery(in)
+		d, err := ParseDelivery(in)
 		if err != nil {
 			return
 		}
-		again, err := parseDelivery(d.append(nil))
+		again, err := ParseDelivery(d.append(nil))
 		if err != nil || !bytes.Equal(again.append(nil), d.append(nil)) {
 			t.Fatalf("%x -> %+v -> %+v, %v", in, d, again, err)
 		}

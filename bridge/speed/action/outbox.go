@@ -210,7 +210,7 @@ func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error)
 // deliver does the work of one record or gives it up; an error means that it
 // is to be tried again.
 func (x *Outboxes) deliver(ctx context.Context, b *streams.Batch, bx *box, r *streams.Record) error {
-	d, err := parseDelivery(r.Data)
+	d, err := ParseDelivery(r.Data)
 	if err != nil {
 		bx.log.Error("delivery dropped", "offset", r.Offset, "err", err)
 		x.failed.Add(1)

@@ -55,8 +55,8 @@ func (e *Engine) Set(all []*Rule) error {
 	old := e.rules.Load()
 	t := &table{byName: map[string]*Rule{}}
 	for _, r := range all {
-		for _, a := range append(r.actions, r.onError) {
-			if a == nil || a.Outbox() == "" {
+		for _, a := range r.targets() {
+			if a.Outbox() == "" {
 				continue
 			}
 			if err := e.opts.Outbox(a.Outbox()); err != nil {
@@ -91,6 +91,9 @@ func (e *Engine) Rules() []*Rule {
 	}
 	return all
 }
+
+// Rule returns the rule in force of that name, or nil.
+func (e *Engine) Rule(name string) *Rule { return e.rules.Load().byName[name] }
 
 // NotFound counts messages by Basic Ingest for a rule that is not there or is
 // disabled, AWS's metric RuleNotFound.

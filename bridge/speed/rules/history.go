@@ -180,7 +180,7 @@ func (g *ring) remove(e *entry) {
 	*g = ring{entries: kept}
 }
 
-// newest returns copies of the entries of the results, newest first.
+// newest returns copies of the entries of the results.
 func (h *history) newest(all ...result) []keptEntry {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -191,6 +191,17 @@ func (h *history) newest(all ...result) []keptEntry {
 		}
 	}
 	return out
+}
+
+func (h *history) empty() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for r := range results {
+		if len(h.rings[r].entries) > 0 {
+			return false
+		}
+	}
+	return true
 }
 
 type keptEntry struct {

@@ -60,9 +60,12 @@ type Metrics struct {
 // A Latency is a number of events and the time they took, from the arrival of
 // their message on, to the millisecond.
 type Latency struct {
-	Count int64
-	Sum   time.Duration
+	Count int64         `json:"count"`
+	Sum   time.Duration `json:"sum_ns"`
 }
+
+// Mean is 0 without events.
+func (l Latency) Mean() time.Duration { return l.Sum / time.Duration(max(1, l.Count)) }
 
 // SlotStats count one action of a rule since its slot has had that kind.
 type SlotStats struct {

@@ -1,0 +1,164 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/rules"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// A WhyLine is one line of the answer to why a rule did what it did with a
+// message: how far the search in the log has come, or at last one of the others.
+type WhyLine struct {
+	Searched uint64     `json:"searched,omitempty"` // records
+	Of       uint64     `json:"of,omitempty"`
+	Why      *rules.Why `json:"why,omitempty"`
+	Error    string     `json:"error,omitempty"`
+}
+
+// A Sample is a message that was not published.
+type Sample struct {
+	Topic    string `json:"topic"`
+	Payload  []byte `json:"payload"`
+	ClientID string `json:"client_id"`
+}
+
+// whySince is how far back the log is searched if nobody says.
+const whySince = time.Hour
+
+// tellSearch is how often a search tells of its progress.
+const tellSearch = 500 * time.Millisecond
+
+// ruleOf returns the rule in force that the request names. When the bridge
+// does not run it is the one that would come into force.
+func (s *Server) ruleOf(r *http.Request) (*rules.Rule, error) {
+	name := r.PathValue("name")
+	if rule := s.rules.Rule(name); rule != nil {
+		return rule, nil
+	}
+	if s.store.Ready() {
+		if _, err := s.book.Rule(name); err != nil {
+			return nil, err
+		}
+		return nil, fmt.Errorf("rule %s is not in force: %w", name, errors.Join(registry.ErrNotFound, s.book.Trouble(name)))
+	}
+	return s.book.stored(name, s.declaredIn()[len(folders)-1])
+}
+
+// stored returns a rule of the registry, or one of the files in dir, without
+// putting anything in force.
+func (b *rulebook) stored(name, dir string) (*rules.Rule, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.open(); err != nil {
+		return nil, err
+	}
+	if m, ok := b.made[name]; ok {
+		return m.rule, m.broken
+	}
+	files, err := readFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if f.err != nil {
+			continue
+		}
+		all, err := b.parseFile(f)
+		if err != nil {
+			b.log.Warn("a file of rules is refused", "file", f.path, "err", err)
+			continue
+		}
+		for _, r := range all {
+			if r.Name == name {
+				return r, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("rule %s: %w", name, registry.ErrNotFound)
+}
+
+func since(r *http.Request) (time.Duration, error) {
+	text := r.URL.Query().Get("since")
+	if text == "" {
+		return whySince, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d <= 0 {
+		return 0, badRequest{fmt.Errorf("since: %q, want a duration", text)}
+	}
+	return d, nil
+}
+
+// recentMessages lists the newest messages of a rule: ?failed=true for those
+// that failed, &since=DURATION as of why.
+func (s *Server) recentMessages(w http.ResponseWriter, r *http.Request) error {
+	rule, err := s.ruleOf(r)
+	if err != nil {
+		return err
+	}
+	back, err := since(r)
+	if err != nil {
+		return err
+	}
+	failed, _ := strconv.ParseBool(r.URL.Query().Get("failed"))
+	all, err := s.rules.Recent(r.Context(), rule, failed, back)
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, all)
+}
+
+// why answers with WhyLines: ?message=ID, &since=DURATION for how far back the
+// log is searched. The search ends when the client leaves.
+func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
+	rule, err := s.ruleOf(r)
+	if err != nil {
+		return err
+	}
+	back, err := since(r)
+	if err != nil {
+		return err
+	}
+	told := time.Now()
+	enc, rc := json.NewEncoder(w), http.NewResponseController(w)
+	x, err := s.rules.Why(r.Context(), rule, r.URL.Query().Get("message"), back, func(searched, of uint64) {
+		if time.Since(told) < tellSearch {
+			return
+		}
+		told = time.Now()
+		_ = enc.Encode(WhyLine{Searched: searched, Of: of}) // when nobody is there any more the context ends
+		_ = rc.Flush()
+	})
+	line := WhyLine{Why: x}
+	if errors.Is(err, rules.ErrID) {
+		return badRequest{err}
+	}
+	if err != nil {
+		line.Error = err.Error()
+	}
+	return enc.Encode(line)
+}
+
+// tryRule says what a rule would make of a Sample. Nothing is done with it.
+func (s *Server) tryRule(w http.ResponseWriter, r *http.Request) error {
+	rule, err := s.ruleOf(r)
+	if err != nil {
+		return err
+	}
+	var in Sample
+	if err := readJSON(r, &in); err != nil {
+		return err
+	}
+	if err := topic.ValidName(in.Topic); err != nil {
+		return badRequest{err}
+	}
+	return writeJSON(w, s.rules.Try(r.Context(), rule, &ingest.Message{Topic: in.Topic, Payload: in.Payload, ClientID: in.ClientID}))
+}
