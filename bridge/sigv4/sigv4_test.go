@@ -79,6 +79,23 @@ func TestVerify(t *testing.T) {
 }
 
 // TestChanged changes one thing of a signed request at a time.
+// untouched is a body that must not be read.
+type untouched struct{ t *testing.T }
+
+func (u untouched) Read([]byte) (int, error) {
+	u.t.Error("the body was read")
+	return 0, io.EOF
+}
+
+func TestUnknownKeyIsNotListenedTo(t *testing.T) {
+	r := testCall().signedRequest()
+	r.Body = io.NopCloser(untouched{t})
+	v := &Verifier{Secret: func(string) (string, string, bool) { return "", "", false }}
+	if _, err := v.Verify(r, 100); !errors.Is(err, ErrUnknownKey) {
+		t.Error(err)
+	}
+}
+
 func TestChanged(t *testing.T) {
 	auth := func(old, now string) func(*http.Request) {
 		return func(r *http.Request) {
