@@ -182,6 +182,22 @@ func (d *Decoder) Decode(m *Message, b []byte) error {
 	return nil
 }
 
+// RecordTopic returns the topic of a record that AppendRecord wrote, which it
+// refers to, at a fraction of Decode's cost; the rest of the record is not
+// looked at.
+func RecordTopic(b []byte) ([]byte, error) {
+	if len(b) < 4+16 || b[0] != recordVersion {
+		return nil, fmt.Errorf("%w: header", ErrRecord)
+	}
+	r := reader{b: b[20:]}
+	r.varint()
+	name := r.text()
+	if r.bad {
+		return nil, fmt.Errorf("%w: cut off", ErrRecord)
+	}
+	return name, nil
+}
+
 // texts holds the texts that a decoder made, by the bytes it made them of.
 type texts struct{ m map[string]string }
 

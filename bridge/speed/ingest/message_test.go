@@ -33,6 +33,9 @@ func TestRecordRoundTrip(t *testing.T) {
 		if !reflect.DeepEqual(got, m) {
 			t.Errorf("%d:\ngot  %+v\nwant %+v", i, got, m)
 		}
+		if name, err := RecordTopic(b[5:]); string(name) != m.Topic || err != nil {
+			t.Errorf("%d: topic %q, %v", i, name, err)
+		}
 		// Every front part without payload is refused.
 		for n := range len(b) - 5 - len(m.Payload) {
 			if _, err := DecodeMessage(b[5 : 5+n]); err == nil {
@@ -86,8 +89,12 @@ func FuzzDecodeMessage(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in []byte) {
 		m, err := DecodeMessage(in)
+		name, topicErr := RecordTopic(in)
 		if err != nil {
 			return
+		}
+		if topicErr != nil || string(name) != m.Topic {
+			t.Fatalf("%x\ntopic %q, %v, want %q", in, name, topicErr, m.Topic)
 		}
 		again, err := DecodeMessage(m.AppendRecord(nil))
 		if err != nil || !reflect.DeepEqual(m, again) {
