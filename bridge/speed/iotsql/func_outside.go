@@ -3,6 +3,7 @@ package iotsql
 import (
 	"context"
 	"errors"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -19,6 +20,7 @@ func needs(what string, has func(x *Services) bool, args ...int) func(p *parser,
 }
 
 func (p *parser) need(call *node, what string, has func(x *Services) bool) {
+	p.asks = append(p.asks, strings.ToLower(call.text))
 	if p.services == nil || !has(p.services) {
 		p.fail(call.pos, call.text+" asks for "+what+", and no service here has them", "")
 	}

@@ -36,6 +36,7 @@ type parser struct {
 
 	services *Services // what functions may ask; nil: nothing
 	template bool      // not a statement
+	asks     []string  // functions called that ask them, lower case
 }
 
 func newParser(text, version string, from int, vars map[string]bool) *parser {

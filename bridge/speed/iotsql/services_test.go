@@ -292,3 +292,19 @@ func TestTableKeys(t *testing.T) {
 		}
 	}
 }
+
+func TestAsks(t *testing.T) {
+	x := stub{}.services(&failures{})
+	for sql, want := range map[string]string{
+		"SELECT temp, encode(a, 'base64') AS e, newuuid() FROM 't'":                                              "",
+		"SELECT decode(a, 'base64') AS d FROM 't'":                                                               "",
+		"SELECT decode(a, 'proto', 'b', 'k', 'f', 'm') AS d FROM 't'":                                            "decode",
+		"SET @x = GET_SECRET('s', 'SecretString', 'arn') SELECT @x AS x FROM 't'":                                "get_secret",
+		"SELECT a FROM 't' WHERE get_thing_shadow('t', 'arn').v > 1 AND aws_lambda('a', *).v > 1":                "aws_lambda get_thing_shadow",
+		"SELECT (SELECT get_thing_shadow(n, 'r') AS s FROM l) AS x, get_thing_shadow(n, 'q', 'r') AS y FROM 't'": "get_thing_shadow",
+	} {
+		if got := strings.Join(mustCompileWith(t, x, sql).Asks(), " "); got != want {
+			t.Errorf("%s asks %q, want %q", sql, got, want)
+		}
+	}
+}

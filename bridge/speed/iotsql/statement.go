@@ -3,6 +3,7 @@ package iotsql
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -35,7 +36,8 @@ type Statement struct {
 	services *Services
 	query    *query
 	prog     *program
-	output   int // bytes
+	asks     []string // functions that ask services, each once, sorted
+	output   int      // bytes
 }
 
 // Compile is Services.Compile without services: functions that reach outside
@@ -60,6 +62,8 @@ func (x *Services) Compile(sql, version string) (*Statement, error) {
 	if err := p.parse(func() { s.query = p.statement() }); err != nil {
 		return nil, err
 	}
+	slices.Sort(p.asks)
+	s.asks = slices.Compact(p.asks)
 	s.prog = newCompiler(version, x, false).statement(s.query)
 	return s, nil
 }
@@ -77,6 +81,10 @@ func (s *Statement) String() string { return s.text }
 
 // Version returns the dialect version in force.
 func (s *Statement) Version() string { return s.prog.version }
+
+// Asks returns the functions in the statement that ask a service, in lower
+// case and sorted; "decode" is that of protobuf.
+func (s *Statement) Asks() []string { return slices.Clone(s.asks) }
 
 // Filter returns the MQTT topic filter of FROM, or "" for a statement without
 // FROM, which only Basic Ingest reaches.
