@@ -63,8 +63,15 @@ func quantize(n value, places int32, how apd.Rounder) (value, bool) {
 	wide := decimals
 	wide.Precision, wide.Rounding = 2*maxExponent, how
 	var scratch apd.Decimal
+	x := n.decimal(&scratch)
+	if x.NumDigits()+int64(x.Exponent) < -int64(places) && !x.IsZero() {
+		// Less than a tenth of the last place, of which apd makes 0 however it
+		// should round. A tenth is as good.
+		x = &apd.Decimal{Negative: x.Negative, Exponent: -places - 1}
+		x.Coeff.SetInt64(1)
+	}
 	d := new(apd.Decimal)
-	if _, err := wide.Quantize(d, n.decimal(&scratch), -places); err != nil || d.Form != apd.Finite {
+	if _, err := wide.Quantize(d, x, -places); err != nil || d.Form != apd.Finite {
 		return value{}, false
 	}
 	if d.NumDigits() > maxDigits && places == 0 {

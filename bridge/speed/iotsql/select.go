@@ -13,12 +13,14 @@ type selection struct {
 	clash  []int     // slots of the payload's members that out may replace, where there is a *
 }
 
-// A member is a member of the output: a leaf with items to take its value
-// from, or an object (dotted aliases).
+// A member is a member of the output. It takes its value from items, or is an
+// object (dotted aliases), or in odd statements both: items replace what came
+// before them, the last that isn't Undefined wins.
 type member struct {
 	name   string
 	quoted []byte // "name":
-	items  []int  // the last that isn't Undefined wins
+	first  int    // the first item that concerns it
+	items  []int
 	kids   []*member
 }
 
@@ -57,14 +59,12 @@ func place(list []*member, name []string, i int) []*member {
 		}
 	}
 	if m == nil {
-		m = &member{name: name[0], quoted: append(appendQuoted(nil, []byte(name[0])), ':')}
+		m = &member{name: name[0], quoted: append(appendQuoted(nil, []byte(name[0])), ':'), first: i}
 		list = append(list, m)
 	}
 	if len(name) == 1 {
-		m.kids = nil
 		m.items = append(m.items, i)
 	} else {
-		m.items = nil
 		m.kids = place(m.kids, name[1:], i)
 	}
 	return list
@@ -131,15 +131,16 @@ func (f *frame) write(dst []byte, s *selection, base int) (_ []byte, defined boo
 	}
 	dst = append(dst, '{')
 	from := len(dst)
-	var hidden []bool // members of s.out that a later * replaces
+	var replaced []bool // members of s.out that * replaces
 	if s.star >= 0 && items[s.star].kind == kindObject {
-		dst, hidden = f.writeStar(dst, s, items)
+		dst, replaced = f.writeStar(dst, s, items)
 	}
 	for k, m := range s.out {
-		if hidden != nil && hidden[k] {
-			continue
+		after := -1
+		if replaced != nil && replaced[k] {
+			after = s.star
 		}
-		dst = f.writeMember(dst, m, items, len(dst) > from)
+		dst = f.writeMember(dst, m, items, after, len(dst) > from)
 		if len(dst)-from > f.limit {
 			f.fail(ErrTooLarge) // before a long list of long members is written out
 			break
@@ -149,8 +150,8 @@ func (f *frame) write(dst []byte, s *selection, base int) (_ []byte, defined boo
 }
 
 // writeStar copies the members of *'s object, text unchanged, except those
-// that a later item replaces.
-func (f *frame) writeStar(dst []byte, s *selection, items []value) (_ []byte, hidden []bool) {
+// that a later item replaces. replaced tells those that had an item before *.
+func (f *frame) writeStar(dst []byte, s *selection, items []value) (_ []byte, replaced []bool) {
 	if !s.nested && !f.clashes(s) {
 		p := items[s.star].b
 		return append(dst, bytes.TrimSpace(p[1:len(p)-1])...), nil
@@ -163,14 +164,14 @@ next:
 			if !it.is(m.name) {
 				continue
 			}
-			switch w := winner(m, items); {
-			case w > s.star:
-				continue next
-			case w >= 0:
-				if hidden == nil {
-					hidden = make([]bool, len(s.out))
+			if m.first < s.star {
+				if replaced == nil {
+					replaced = make([]bool, len(s.out))
 				}
-				hidden[k] = true
+				replaced[k] = true
+			}
+			if m.last(items, s.star) > s.star {
+				continue next
 			}
 		}
 		if !first {
@@ -179,7 +180,7 @@ next:
 		first = false
 		dst = append(dst, it.p[it.start:it.end]...)
 	}
-	return dst, hidden
+	return dst, replaced
 }
 
 // clashes reports whether the payload has members that items replace.
@@ -192,36 +193,43 @@ func (f *frame) clashes(s *selection) bool {
 	return false
 }
 
-// winner is the last item of the member that isn't Undefined, -1 if all are.
-func winner(m *member, items []value) int {
-	for k := len(m.items) - 1; k >= 0; k-- {
+// own is the last of the member's own items that isn't Undefined, after if
+// there is none later than that.
+func (m *member) own(items []value, after int) int {
+	for k := len(m.items) - 1; k >= 0 && m.items[k] > after; k-- {
 		if items[m.items[k]].kind != kindUndefined {
 			return m.items[k]
 		}
 	}
-	w := -1
-	for _, kid := range m.kids {
-		w = max(w, winner(kid, items))
-	}
-	return w
+	return after
 }
 
-func (f *frame) writeMember(dst []byte, m *member, items []value, comma bool) []byte {
-	w := winner(m, items)
-	if w < 0 {
+// last is own among the items of the member and of those within it.
+func (m *member) last(items []value, after int) int {
+	last := m.own(items, after)
+	for _, kid := range m.kids {
+		last = max(last, kid.last(items, after))
+	}
+	return last
+}
+
+// writeMember writes what the items later than after make of the member.
+func (f *frame) writeMember(dst []byte, m *member, items []value, after int, comma bool) []byte {
+	own, last := m.own(items, after), m.last(items, after)
+	if last == after {
 		return dst
 	}
 	if comma {
 		dst = append(dst, ',')
 	}
 	dst = append(dst, m.quoted...)
-	if m.kids == nil {
-		return f.appendJSON(dst, items[w])
+	if last == own {
+		return f.appendJSON(dst, items[own])
 	}
 	dst = append(dst, '{')
 	from := len(dst)
 	for _, kid := range m.kids {
-		dst = f.writeMember(dst, kid, items, len(dst) > from)
+		dst = f.writeMember(dst, kid, items, own, len(dst) > from)
 	}
 	return append(dst, '}')
 }
