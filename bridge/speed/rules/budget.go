@@ -9,8 +9,8 @@ import (
 // choice. A worker evaluates one message after the other, so that whoever
 // waits holds all of its partition. A rule may wait ruleBudget in slow calls,
 // and from then on a tenth of the time; all rules of a worker together
-// workerBudget, and then a quarter of the time, but for the first slow call of
-// each rule. What is over that is Undefined at once, as of a call that failed.
+// workerBudget, and then a quarter of the time, but for one slow call of each
+// rule in slowFor. What is over that is Undefined at once, as of a call that failed.
 // Quick calls are a matter of throughput and are not bounded.
 const (
 	slowCall     = 100 * time.Millisecond
@@ -18,6 +18,7 @@ const (
 	workerBudget = 10 * time.Second
 	ruleShare    = 10 // the part of the time, 1/ruleShare
 	workerShare  = 4
+	slowFor      = 10 * time.Minute // a rule that has waited is held for a slow one
 )
 
 var errOverBudget = errors.New("rules: not called: the rule has waited too long for slow calls")
@@ -26,13 +27,13 @@ var errOverBudget = errors.New("rules: not called: the rule has waited too long 
 type gate struct {
 	rule  *Rule // that is being evaluated
 	all   debt
-	rules map[*Rule]debt // of those that owe something
+	rules map[*Rule]debt // of those that have waited in the last slowFor
 }
 
 // A debt is time spent waiting, of which a share of the time passes away.
 type debt struct {
 	owed time.Duration
-	at   time.Time
+	at   time.Time // of the last slow call
 }
 
 func (d debt) left(now time.Time, share time.Duration) time.Duration {
@@ -45,8 +46,8 @@ func (g *gate) Enter() error {
 		return nil
 	}
 	now := time.Now()
-	own := g.rules[g.rule].left(now, ruleShare)
-	if own >= ruleBudget || own > 0 && g.all.left(now, workerShare) >= workerBudget {
+	own := g.rules[g.rule]
+	if own.left(now, ruleShare) >= ruleBudget || now.Sub(own.at) < slowFor && g.all.left(now, workerShare) >= workerBudget {
 		return errOverBudget
 	}
 	return nil
@@ -63,7 +64,7 @@ func (g *gate) Leave(took time.Duration) {
 		g.rules = map[*Rule]debt{}
 	}
 	for r, d := range g.rules { // those replaced since would stay for ever
-		if d.left(now, ruleShare) == 0 {
+		if now.Sub(d.at) >= slowFor {
 			delete(g.rules, r)
 		}
 	}

@@ -29,6 +29,8 @@ type Engine struct {
 	rules atomic.Pointer[table]
 	setMu sync.Mutex // one Set at a time
 
+	perTurn int // keepPerTurn
+
 	skipped, notFound  atomic.Int64
 	told, untold       atomic.Int64 // as of a rule's counters, for messages that are not found
 	durable, delivered histogram
@@ -42,7 +44,7 @@ type table struct {
 
 // New returns an engine without rules. It starts nothing.
 func New(store *streams.Store, o Options) *Engine {
-	e := &Engine{store: store, opts: o}
+	e := &Engine{store: store, opts: o, perTurn: keepPerTurn}
 	e.rules.Store(&table{byName: map[string]*Rule{}})
 	return e
 }

@@ -87,7 +87,7 @@ func (g *group) of(r *Rule) *tally {
 // keep notes what became of the message at hand, unless the group has enough
 // of that from this rule. acts are copied.
 func (t *tally) keep(r result, w *worker, reason string, acts []act) {
-	if t.kept[r] == keepPerTurn {
+	if t.kept[r] == w.engine.perTurn {
 		return
 	}
 	t.kept[r]++
@@ -108,6 +108,15 @@ func (g *group) took() {
 	g.engine.notFound.Add(g.notFound)
 	for r, t := range g.tallies {
 		c := r.count
+		for _, k := range t.entries {
+			for i := range k.acts {
+				if a := &k.acts[i]; a.state == actCommitted || a.state == actWaiting {
+					stream, shard := g.batch.Place(int(a.record))
+					a.stream, a.shard, a.offset, a.at = stream, int32(shard), g.batch.Offset(int(a.record)), now
+				}
+			}
+			c.history.add(k.result, k.entry)
+		}
 		c.matched.Add(t.matched)
 		c.unmet.Add(t.unmet)
 		if t.matched > t.unmet {
@@ -119,15 +128,6 @@ func (g *group) took() {
 				r.slots[i].success.Add(n.committed)
 				r.slots[i].failure.Add(n.refused)
 			}
-		}
-		for _, k := range t.entries {
-			for i := range k.acts {
-				if a := &k.acts[i]; a.state == actCommitted || a.state == actWaiting {
-					stream, shard := g.batch.Place(int(a.record))
-					a.stream, a.shard, a.offset, a.at = stream, int32(shard), g.batch.Offset(int(a.record)), now
-				}
-			}
-			c.history.add(k.result, k.entry)
 		}
 	}
 }

@@ -1,15 +1,17 @@
 package rules
 
 import (
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 )
 
-// Bounds of what is kept of messages, our choice. An entry takes about 90
-// bytes, 64 more for each action and up to maxReason for each failure: with
-// one action 10 MB for all rules, and 13 MB for 10,000.
+// Bounds of what is kept of messages, our choice. An entry takes 88 bytes, 64
+// more for each action and up to maxReason for each failure: with one action
+// 10 MB for all rules, and 12 MB for 10,000.
 const (
 	keepPerRule = 64    // entries of one rule, at most
 	keepInAll   = 65536 // entries of all rules, unless that leaves fewer than keepAtLeast to each
@@ -39,7 +41,25 @@ type history struct {
 	mu    sync.Mutex // guards what follows
 	most  int        // entries, of all rings
 	rings [results]ring
+	early []attempt // at deliveries of messages that are not kept, perhaps not yet
 }
+
+// An attempt is what a history knows of an action.Attempt.
+type attempt struct {
+	trace  [16]byte
+	slot   string
+	at     time.Time
+	reason string // "": it is done
+	final  bool
+}
+
+// An outbox may be done with a delivery before the commit that made it has
+// come to an end here. So the first few attempts of the last moments wait for
+// their message: the first, as those are of the messages that are kept.
+const (
+	mostEarly = 16
+	earlyFor  = time.Second
+)
 
 // A ring is a bounded queue of entries; it grows up to its bound.
 type ring struct {
@@ -109,6 +129,11 @@ func (h *history) limit(most int) {
 func (h *history) add(r result, e entry) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	for _, t := range h.early {
+		if t.trace == e.trace && e.tried(&t) && r == resultFired {
+			r = resultFailed
+		}
+	}
 	h.put(r, e)
 }
 
@@ -125,11 +150,15 @@ func (h *history) put(r result, e entry) {
 	}
 }
 
-// find calls f on the newest entry that is wanted, with mu held; f must not
-// keep it.
+// find calls f on an entry that is wanted, with mu held; f must not keep it.
 func (h *history) find(want func(*entry) bool, f func(result, *entry)) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return h.seek(want, f)
+}
+
+// seek is find with mu held.
+func (h *history) seek(want func(*entry) bool, f func(result, *entry)) bool {
 	for r := range results {
 		entries := h.rings[r].entries
 		for i := range entries {
@@ -144,29 +173,42 @@ func (h *history) find(want func(*entry) bool, f func(result, *entry)) bool {
 
 // tried notes an attempt at a delivery. A message whose delivery is given up
 // moves to the failed ones.
-func (h *history) tried(trace [16]byte, a *action.Attempt) {
-	h.find(func(e *entry) bool { return e.trace == trace }, func(r result, e *entry) {
-		slot := slotIndex(e.rule, a.Slot)
-		if slot < 0 || slot >= len(e.acts) {
-			return
-		}
-		x := &e.acts[slot]
-		x.tries++
-		x.at = a.At.UnixMilli()
-		switch {
-		case a.Err == nil:
-			x.state, x.reason = actDelivered, ""
-			return
-		case a.Final:
-			x.state = actGivenUp
-		}
-		x.reason = short(a.Err.Error())
-		if a.Final && r == resultFired {
+func (h *history) tried(t attempt) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	known := h.seek(func(e *entry) bool { return e.trace == t.trace }, func(r result, e *entry) {
+		if e.tried(&t) && r == resultFired {
 			failed := *e
 			h.rings[r].remove(e)
 			h.put(resultFailed, failed)
 		}
 	})
+	if known {
+		return
+	}
+	h.early = slices.DeleteFunc(h.early, func(x attempt) bool { return t.at.Sub(x.at) > earlyFor })
+	if len(h.early) < mostEarly {
+		h.early = append(h.early, t)
+	}
+}
+
+// tried notes an attempt and says whether the delivery is given up.
+func (e *entry) tried(t *attempt) (givenUp bool) {
+	slot := slotIndex(e.rule, t.slot)
+	if slot < 0 || slot >= len(e.acts) {
+		return false
+	}
+	x := &e.acts[slot]
+	x.tries++
+	x.at, x.reason = t.at.UnixMilli(), t.reason
+	switch {
+	case t.reason == "":
+		x.state = actDelivered
+	case t.final:
+		x.state = actGivenUp
+		return true
+	}
+	return false
 }
 
 // remove takes out one of g's entries.
@@ -263,6 +305,10 @@ func (e *Engine) Tried(a action.Attempt) {
 		e.delivered.observe(ms)
 	}
 	if trace, ok := parseTrace(a.TraceID); ok {
-		r.count.history.tried(trace, &a)
+		t := attempt{trace: trace, slot: a.Slot, at: a.At, final: a.Final}
+		if a.Err != nil {
+			t.reason = short(a.Err.Error())
+		}
+		r.count.history.tried(t)
 	}
 }

@@ -284,6 +284,9 @@ func (w *worker) apply(ctx context.Context, g *group, r *Rule) {
 		w.failed(ctx, g, t, "", failures)
 		return
 	}
+	if r.onError != nil {
+		w.acts = append(w.acts, act{}) // it runs if an outbox gives up
+	}
 	t.keep(resultFired, w, "", w.acts)
 }
 
