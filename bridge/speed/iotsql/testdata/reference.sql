@@ -1,0 +1,1 @@
+SELECT temp, hum, topic() AS t FROM 'dt/#' WHERE temp > 30
