@@ -13,7 +13,7 @@ import (
 // agreement generates a statement, a template and a message out of data, and
 // compares what the compiled statement and the naive evaluator make of them.
 func agreement(t testing.TB, data []byte) (fired bool) {
-	c := &chooser{data}
+	c := &chooser{data[:min(len(data), 2000)]}
 	version := pick(c, []string{Version2016, Version2016, Version2015, VersionBeta})
 	m := &Message{
 		Topic: "t/1", Payload: []byte(c.payload()), Time: 1481825251155, ClientID: "c", Principal: "p", TraceID: "i", AccountID: "1",
@@ -74,8 +74,11 @@ func agreeTemplate(t testing.TB, s *Statement, m *Message, n *naive) {
 			t.Fatalf("%s: %v", text, err)
 		}
 		out, err := tm.Append(context.Background(), nil, m)
+		if err != nil {
+			continue // too large, and the naive evaluator has no limits
+		}
 		want, _ := naiveString(n.eval(it.expr))
-		if want = "x" + want + "y"; err == nil && string(out) != want {
+		if want = "x" + want + "y"; string(out) != want {
 			t.Fatalf("%s of %s\nversion %s over %q\nmakes %q, naive %q", text, s, s.Version(), m.Payload, out, want)
 		}
 	}

@@ -57,8 +57,8 @@
 //
 // Where the AWS guide is silent or contradicts itself we chose:
 //   - Int / Int is cut towards zero; % has the dividend's sign; a zero divisor
-//     gives Undefined; halves round away from zero; bitnot is two's complement;
-//     the bit functions take 64 bits.
+//     gives Undefined; halves round away from zero; the bit functions take
+//     negative Ints in two's complement.
 //   - false AND Undefined, true OR Undefined: Undefined. Null = Null: true.
 //     A String "true" fires a WHERE.
 //   - A path without alias goes by its last name, a call by the function's

@@ -141,36 +141,68 @@ func modulo(f *frame, args []value) value {
 	return f.prog.arithmetic('%', a, b)
 }
 
-// bits64 floors to an Int of 64 bits. Longer Ints, which the guide doesn't
-// rule out, give false.
-func (f *frame) bits64(v value) (int64, bool) {
-	n, ok := f.numeric(v)
-	if !ok {
-		return 0, false
-	}
-	n = floor(f, n)
-	return n.c, n.kind == kindNumber && n.d == nil && n.e == 0
+// An operation on bits, in 64 of them and in as many as it takes. Negative
+// Ints are in two's complement, with ones without end to the left.
+type bitOperation struct {
+	small func(a, b int64) int64
+	big   func(z, a, b *apd.BigInt) *apd.BigInt
 }
 
-func bitFunc(fn func(a, b int64) int64) func(*frame, []value) value {
+var (
+	bitAnd = bitOperation{func(a, b int64) int64 { return a & b }, (*apd.BigInt).And}
+	bitOr  = bitOperation{func(a, b int64) int64 { return a | b }, (*apd.BigInt).Or}
+	bitXor = bitOperation{func(a, b int64) int64 { return a ^ b }, (*apd.BigInt).Xor}
+)
+
+// bits is bitand, bitor or bitxor of Ints that are floored. A result of more
+// than 34 digits is Undefined.
+func (op bitOperation) bits(f *frame, a, b value) value {
+	a, b = floor(f, a), floor(f, b)
+	if a.kind == kindUndefined || b.kind == kindUndefined {
+		return value{}
+	}
+	if a.d == nil && b.d == nil {
+		return wholeValue(op.small(a.c, b.c))
+	}
+	d := new(apd.Decimal)
+	op.big(&d.Coeff, a.bigInt(), b.bigInt())
+	if d.Coeff.Sign() < 0 {
+		d.Coeff.Neg(&d.Coeff)
+		d.Negative = true
+	}
+	if d.NumDigits() > maxDigits {
+		return value{}
+	}
+	v, _ := bigValue(d, formInt)
+	return v
+}
+
+// bigInt returns an Int's number.
+func (v value) bigInt() *apd.BigInt {
+	if v.d == nil {
+		return apd.NewBigInt(v.c)
+	}
+	i := new(apd.BigInt).Set(&v.d.Coeff)
+	if v.d.Negative {
+		i.Neg(i)
+	}
+	return i
+}
+
+func bitFunc(op bitOperation) func(*frame, []value) value {
 	return func(f *frame, args []value) value {
-		a, ok1 := f.bits64(args[0])
-		b, ok2 := f.bits64(args[1])
+		a, ok1 := f.numeric(args[0])
+		b, ok2 := f.numeric(args[1])
 		if !ok1 || !ok2 {
 			return value{}
 		}
-		return wholeValue(fn(a, b))
+		return op.bits(f, a, b)
 	}
 }
 
-// bitNot is two's complement; the guide's own example, bitnot(13) = 2, fits no width.
-func bitNot(f *frame, args []value) value {
-	a, ok := f.bits64(args[0])
-	if !ok {
-		return value{}
-	}
-	return wholeValue(^a)
-}
+// bitNot is two's complement, of which all bits are inverted by XOR with -1;
+// the guide's own example, bitnot(13) = 2, fits no width.
+func bitNot(f *frame, n value) value { return bitXor.bits(f, n, intValue(-1)) }
 
 // wholeValue is intValue for results that may be the smallest int64, which
 // small numbers leave out.

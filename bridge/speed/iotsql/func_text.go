@@ -25,7 +25,7 @@ func (f *frame) texts(args []value) (t [3][]byte, ok bool) {
 
 // chr makes an ASCII character.
 func chr(f *frame, args []value) value {
-	n, ok := f.bits64(args[0])
+	n, ok := f.index(args[0], floor)
 	if !ok || n < 0 || n > 127 {
 		return value{}
 	}

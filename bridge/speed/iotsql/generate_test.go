@@ -161,7 +161,7 @@ func (g *generator) leaf(want byte) *node {
 		return g.constant(want)
 	case 2:
 		base := &node{op: opAttr, text: pick(g.chooser, namesOf['o'])}
-		for g.one(3) {
+		for range g.n(3) {
 			base = &node{op: opMember, text: "o", kids: []*node{base}}
 		}
 		return &node{op: opMember, text: pick(g.chooser, namesOf[want]), kids: []*node{base}}
@@ -184,7 +184,7 @@ func (g *generator) constant(want byte) *node {
 		}
 		return &node{op: opLit, text: "TRUE", val: boolValue(true)}
 	case 'a', 'o':
-		if g.modern {
+		if g.modern && g.depth < 7 {
 			return g.document(want)
 		}
 	case 'v':
