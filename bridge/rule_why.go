@@ -244,10 +244,10 @@ func outcomeText(w *rules.Why, a *rules.ActionWhy) string {
 			s += " in" + where
 		}
 		if o.Attempts > 0 {
-			s += fmt.Sprintf(", tried %d times", o.Attempts)
+			s += fmt.Sprintf(", %s, the last", attempts(o.Attempts))
 		}
 	case rules.StateDelivered, rules.StateGivenUp:
-		s += fmt.Sprintf(" after %d attempts", o.Attempts)
+		s += " after " + attempts(o.Attempts)
 	case rules.StateEnded:
 		return "it is in its outbox no more; how it ended is not kept"
 	}
@@ -258,4 +258,11 @@ func outcomeText(w *rules.Why, a *rules.ActionWhy) string {
 		s += ": " + o.Error
 	}
 	return s
+}
+
+func attempts(n int) string {
+	if n == 1 {
+		return "1 attempt"
+	}
+	return fmt.Sprintf("%d attempts", n)
 }

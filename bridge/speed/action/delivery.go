@@ -139,10 +139,13 @@ func (o outbox) stage(b *streams.Batch, d *Delivery, err error) error {
 	return err
 }
 
-// describe adds to err what stage would say.
+// describe adds to err what stage would say. An outbox that is not there is
+// made when the rule comes into force.
 func (o outbox) describe(d *Delivery, err error, all ...Parameter) ([]Parameter, error) {
 	if err == nil {
-		_, err = o.encode(d)
+		if _, err = o.encode(d); errors.Is(err, streams.ErrNotFound) {
+			err = nil
+		}
 	}
 	return all, err
 }

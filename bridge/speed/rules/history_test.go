@@ -95,7 +95,7 @@ func TestGroupsAreSampled(t *testing.T) {
 	g := &w.groups[0]
 	var recs []streams.Record
 	for i := range 100 {
-		m := ingest.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i)}
+		m := ingest.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i), Time: time.Now().Add(-time.Minute).UnixMilli()}
 		recs = append(recs, streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)})
 	}
 	w.evaluate(t.Context(), g, recs)
@@ -105,6 +105,15 @@ func TestGroupsAreSampled(t *testing.T) {
 	}
 	if got := fmt.Sprint(kept); got != "map[fired:[0 2 4 6 8 10 12 14] where false:[1 3 5 7 9 11 13 15]]" {
 		t.Error(got)
+	}
+	g.took()
+	for i, l := range []Latency{r.e.Metrics()[0].Durable, {int64(r.e.durable.load().Count), r.e.durable.load().Sum}} {
+		if l.Count != 50 || l.Mean() < time.Minute || l.Mean() > 2*time.Minute {
+			t.Errorf("latency %d: %+v", i, l)
+		}
+	}
+	if g.forget(); len(g.tallies) != 0 || len(g.arrived) != 0 {
+		t.Error("what was counted is not forgotten")
 	}
 }
 
