@@ -49,8 +49,8 @@ type frame struct {
 	prog                   *program
 	m                      *Message
 	doc                    document
-	body                   []byte  // the payload without space around it
-	slots                  []value // values of prog.names, once doc is known
+	body                   []byte // the payload without space around it
+	slots                  []span // of prog.names in body, once doc is known
 	vars                   []value
 	elems                  []value // elements of the nested queries around, outermost first
 	stack                  []value // arguments of the calls in progress
@@ -75,8 +75,7 @@ func newFrame(ctx context.Context, p *program, m *Message) *frame {
 
 // release returns the frame to the pool, with no pointers into messages.
 func (f *frame) release() {
-	clear(f.slots[:cap(f.slots)])
-	clear(f.vars[:cap(f.vars)])
+	clear(f.vars)
 	clear(f.elems[:cap(f.elems)])
 	clear(f.stack[:cap(f.stack)])
 	clear(f.items[:cap(f.items)])
@@ -122,7 +121,11 @@ func (f *frame) fits(n int) bool {
 	return true
 }
 
-// attr returns the payload's member in slot i, which is scanned at the first use.
+// A span is where a value stands in the payload; an empty one stands nowhere.
+type span struct{ from, to int }
+
+// attr returns the payload's member in slot i; the payload is scanned at the
+// first use.
 func (f *frame) attr(i int) value {
 	if f.doc == docUnknown {
 		f.scan()
@@ -130,7 +133,8 @@ func (f *frame) attr(i int) value {
 	if f.doc != docObject {
 		return value{}
 	}
-	return f.slots[i]
+	at := f.slots[i]
+	return wireValue(f.body[at.from:at.to])
 }
 
 // scan reads the payload once: it finds the members that the program names
@@ -150,8 +154,8 @@ func (f *frame) scan() {
 		f.doc = docEmpty
 	case p[0] == '{':
 		names := f.prog.names
-		for len(f.slots) < len(names) {
-			f.slots = append(f.slots, value{})
+		for range names {
+			f.slots = append(f.slots, span{})
 		}
 		f.finish(f.scanObject(p, names), docObject)
 	default:
@@ -199,15 +203,19 @@ func (f *frame) scanObject(p []byte, names []string) int {
 		}
 		if f.prog.index != nil {
 			if k, ok := f.prog.index[string(key)]; ok {
-				f.slots[k] = wireValue(p[val:i])
+				f.slots[k] = span{val, i}
 			}
 		} else {
 			for k, name := range names {
 				if string(key) == name {
-					f.slots[k] = wireValue(p[val:i])
+					f.slots[k] = span{val, i}
 					break
 				}
 			}
+		}
+		if i+1 < len(p) && p[i] == ',' && p[i+1] == '"' {
+			i++
+			continue
 		}
 		var more bool
 		if i, more = nextMember(p, i); !more {

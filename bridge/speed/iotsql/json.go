@@ -80,8 +80,9 @@ func plainRun(p []byte, i int) int {
 		quote := x ^ '"'*ones
 		slash := x ^ '\\'*ones
 		// A byte's high bit is set where it is below ' ', or zero in quote
-		// or slash. Borrows only spoil bytes above the first such.
-		m := ((x-' '*ones)&^x | (quote-ones)&^quote | (slash-ones)&^slash) & highs
+		// or slash. Borrows only spoil bytes above the first such. The high
+		// bits of quote and slash are x's.
+		m := ((x - ' '*ones) | (quote - ones) | (slash - ones)) &^ x & highs
 		if m != 0 {
 			return i + bits.TrailingZeros64(m)/8
 		}
@@ -140,25 +141,36 @@ func hex4(p []byte, i int) rune {
 	return r
 }
 
+// skipDigits returns the position of the first byte from p[i] on that isn't a
+// digit. Like plainRun it looks at eight bytes at a time.
+func skipDigits(p []byte, i int) int {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for i+8 <= len(p) {
+		x := binary.LittleEndian.Uint64(p[i:]) ^ '0'*ones // 0 to 9 where there is a digit
+		// A byte's high bit is set where it is more than 9.
+		m := (x&^highs + (0x80-10)*ones | x) & highs
+		if m != 0 {
+			return i + bits.TrailingZeros64(m)/8
+		}
+		i += 8
+	}
+	for i < len(p) && isDigit(p[i]) {
+		i++
+	}
+	return i
+}
+
 func skipNumber(p []byte, i int) int {
 	if i < len(p) && p[i] == '-' {
 		i++
 	}
-	switch {
-	case i >= len(p) || !isDigit(p[i]):
+	from := i
+	if i = skipDigits(p, i); i == from || i > from+1 && p[from] == '0' {
 		return notJSON
-	case p[i] == '0':
-		i++
-	default:
-		for i < len(p) && isDigit(p[i]) {
-			i++
-		}
 	}
 	if i < len(p) && p[i] == '.' {
-		from := i + 1
-		for i++; i < len(p) && isDigit(p[i]); i++ {
-		}
-		if i == from {
+		from = i + 1
+		if i = skipDigits(p, from); i == from {
 			return notJSON
 		}
 	}
@@ -167,10 +179,8 @@ func skipNumber(p []byte, i int) int {
 		if i < len(p) && (p[i] == '+' || p[i] == '-') {
 			i++
 		}
-		from := i
-		for ; i < len(p) && isDigit(p[i]); i++ {
-		}
-		if i == from {
+		from = i
+		if i = skipDigits(p, from); i == from {
 			return notJSON
 		}
 	}
@@ -402,14 +412,13 @@ func unescape(dst, s []byte) []byte {
 func appendQuoted(dst, s []byte) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
-	from := 0
-	for i, c := range s {
-		if plain[c] {
-			continue
+	for {
+		n := plainRun(s, 0)
+		dst = append(dst, s[:n]...)
+		if n == len(s) {
+			return append(dst, '"')
 		}
-		dst = append(dst, s[from:i]...)
-		from = i + 1
-		switch c {
+		switch c := s[n]; c {
 		case '"', '\\':
 			dst = append(dst, '\\', c)
 		case '\n':
@@ -421,9 +430,8 @@ func appendQuoted(dst, s []byte) []byte {
 		default:
 			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
 		}
+		s = s[n+1:]
 	}
-	dst = append(dst, s[from:]...)
-	return append(dst, '"')
 }
 
 // appendCompact appends valid JSON without the space between its tokens.

@@ -65,11 +65,8 @@ func wireValue(raw []byte) value {
 	switch raw[0] {
 	case '"':
 		v := value{kind: kindText, form: formWire, b: raw[1 : len(raw)-1]}
-		for _, c := range v.b {
-			if c == '\\' {
-				v.form |= formEscaped
-				break
-			}
+		if bytes.IndexByte(v.b, '\\') >= 0 {
+			v.form |= formEscaped
 		}
 		return v
 	case '{':
