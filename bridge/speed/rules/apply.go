@@ -1,0 +1,181 @@
+package rules
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"runtime/debug"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// evaluate puts into g what recs make, or the first of them if that is much,
+// and returns the position after those.
+func (w *worker) evaluate(ctx context.Context, g *group, recs []streams.Record) (next uint64) {
+	rules := w.engine.rules.Load()
+	ctx = iotsql.WithGate(ctx, &w.gate)
+	for i := range recs {
+		w.one(ctx, g, rules, &recs[i])
+		g.next = recs[i].Offset + 1
+		if g.batch.Bytes() >= groupOutput {
+			break
+		}
+	}
+	return g.next
+}
+
+// one evaluates every rule that one record of the log concerns.
+func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.Record) {
+	m := &w.record
+	w.offset = rec.Offset
+	if err := w.decoder.Decode(m, rec.Data); err != nil {
+		w.log.Error("message skipped", "offset", rec.Offset, "err", err)
+		return
+	}
+	w.matched = w.matched[:0]
+	if name, _, ok := iotsql.BasicIngest(m.Topic); ok {
+		if r := rules.byName[name]; r != nil && !r.Disabled {
+			w.matched = append(w.matched, r)
+		} else {
+			g.notFound++
+			if n, ok := now(&w.engine.told, &w.engine.untold); ok {
+				w.log.Warn("basic ingest names no enabled rule", "rule", name, "messages_since", n)
+			}
+		}
+	} else {
+		rules.byTopic.MatchRule(m.Topic, func(r *Rule) { w.matched = append(w.matched, r) })
+	}
+	if len(w.matched) == 0 {
+		return
+	}
+	w.message = w.engine.message(m)
+	for _, r := range w.matched {
+		w.apply(ctx, g, r)
+	}
+}
+
+// message is a message of the log as statements see it, but for RuleName and
+// TraceID, which costs memory.
+func (e *Engine) message(m *ingest.Message) iotsql.Message {
+	return iotsql.Message{
+		Topic: m.Topic, Payload: m.Payload, Time: m.Time, ClientID: m.ClientID, Principal: m.Principal,
+		SourceIP: m.SourceIP, AccountID: e.opts.Account, Protocol: m.Protocol,
+	}
+}
+
+// apply evaluates r for the message in w. A fault of ours in one rule must not
+// end the bridge, which would meet the same message again when it starts.
+func (w *worker) apply(ctx context.Context, g *group, r *Rule) {
+	t := g.of(r)
+	t.matched++
+	defer func() {
+		if fault := recover(); fault != nil {
+			t.errors++
+			t.keep(resultFailed, w, fmt.Sprint("evaluation broke off: ", fault), nil)
+			w.log.Error("evaluation of a rule broke off", "rule", r.Name, "topic", w.message.Topic, "fault", fault, "stack", string(debug.Stack()))
+		}
+	}()
+	m := &w.message
+	m.RuleName = r.Name
+	w.gate.rule = r
+	if r.tracing && m.TraceID == "" {
+		m.TraceID = traceID(w.record.Trace)
+	}
+	doc, fired, err := r.statement.Eval(ctx, w.doc[:0], m)
+	if err == nil && !fired {
+		t.unmet++
+		t.keep(resultUnmet, w, "", nil)
+		return
+	}
+	if m.TraceID == "" { // most messages need none
+		m.TraceID = traceID(w.record.Trace)
+	}
+	w.input = action.Input{Rule: r.Name, Message: m, Hops: w.record.Hops}
+	w.acts = w.acts[:0]
+	if err != nil {
+		t.errors++
+		for range r.actions {
+			w.acts = append(w.acts, act{})
+		}
+		w.failed(ctx, g, t, err.Error(), []failure{{"", "", err.Error()}})
+		return
+	}
+	t.fired++
+	w.doc = doc // actions copy it
+	w.input.Doc = doc[:len(doc):len(doc)]
+	before := g.batch.Len()
+	var failures []failure
+	for i, a := range r.actions {
+		if err := w.stage(g, t, i, a, func() error { return a.Stage(ctx, g.batch, &w.input) }); err != nil {
+			failures = append(failures, actionFailure(a.Kind(), a.Resource(), err))
+		}
+	}
+	if g.batch.Len() > before {
+		t.made++
+		t.arrived += m.Time
+		g.arrived = append(g.arrived, m.Time)
+	}
+	if failures != nil {
+		w.failed(ctx, g, t, "", failures)
+		return
+	}
+	if r.onError != nil {
+		w.acts = append(w.acts, act{}) // it runs if an outbox gives up
+	}
+	t.keep(resultFired, w, "", w.acts)
+}
+
+// stage notes what comes of staging the action of a slot.
+func (w *worker) stage(g *group, t *tally, slot int, a action.Target, stage func() error) error {
+	x := act{state: actCommitted, record: int32(g.batch.Len())}
+	err := stage()
+	switch {
+	case err != nil:
+		x = act{state: actRefused, at: w.record.Time, reason: short(err.Error())}
+		t.slots[slot].refused++
+	case a.Outbox() != "":
+		x.state = actWaiting
+	default:
+		t.slots[slot].committed++
+	}
+	w.acts = append(w.acts, x)
+	return err
+}
+
+// failed runs the error action, if there is one, and keeps the message.
+func (w *worker) failed(ctx context.Context, g *group, t *tally, reason string, failures []failure) {
+	if r := t.rule; r.onError == nil {
+		_, _ = w.engine.fail(ctx, g.batch, r, &w.input, failures)
+	} else {
+		t.errorActions++
+		_ = w.stage(g, t, len(r.actions), r.onError, func() error { // which logs its error
+			_, err := w.engine.fail(ctx, g.batch, r, &w.input, failures)
+			return err
+		})
+	}
+	t.keep(resultFailed, w, reason, w.acts)
+}
+
+func traceID(t [16]byte) string {
+	var b [36]byte
+	hex.Encode(b[:], t[:4])
+	for i, at := range [...]int{9, 14, 19} {
+		b[at-1] = '-'
+		hex.Encode(b[at:], t[4+2*i:6+2*i])
+	}
+	b[23] = '-'
+	hex.Encode(b[24:], t[10:])
+	return string(b[:])
+}
+
+// parseTrace is the inverse of traceID.
+func parseTrace(s string) (t [16]byte, ok bool) {
+	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return t, false
+	}
+	_, err := hex.Decode(t[:], []byte(s[:8]+s[9:13]+s[14:18]+s[19:23]+s[24:]))
+	return t, err == nil
+}
