@@ -126,7 +126,7 @@ func randomBytes(seed uint64) []byte {
 
 // TestAgree is FuzzAgree over a fixed set.
 func TestAgree(t *testing.T) {
-	const seeds = 4000
+	const seeds = 3000
 	fired := 0
 	for seed := range uint64(seeds) {
 		if agreement(t, randomBytes(seed)) {

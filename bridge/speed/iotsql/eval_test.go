@@ -76,6 +76,7 @@ var evalTests = []struct {
 	{"a Decimal literal makes it Decimal", `a / 2.0 AS r`, ``, `{"a":7}`, `{"r":3.5}`},
 	{"division by zero", `1 / 0 AS r, 1 % 0 AS s, 1.5 / 0.0 AS q, mod(1, 0) AS m`, ``, `{}`, `{}`},
 	{"out of range", `a * 10 AS r, a AS same, a / 1E999 / 1E999 / 10 AS s`, ``, `{"a":9e999}`, `{"same":9e999}`},
+	{"nor by less than a power of ten", `a + 9.99E999 AS r, b - 1.4E-999 AS s`, ``, `{"a":1e999,"b":1.5e-999}`, `{}`},
 	{"too large to compute with", `a + 1 AS r, a`, `isUndefined(a > 1)`, `{"a":1e1000}`, `{"a":1e1000}`},
 	{"negation", `-a AS r, - -a AS s, -'5' AS q, -b AS u`, ``, `{"a":5,"b":true}`, `{"r":-5,"s":5,"q":-5}`},
 	{"remainder has the dividend's sign", `-7 % 3 AS r, 7 % -3 AS s, -7.5 % 2 AS q`, ``, `{}`, `{"r":-1,"s":1,"q":-1.5}`},

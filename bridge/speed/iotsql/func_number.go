@@ -89,8 +89,8 @@ func truncate(f *frame, args []value) value {
 		return value{}
 	}
 	places = min(max(places, 0), maxDigits)
-	if n.d == nil && int(n.e) >= -places {
-		return f.prog.settle(n.reduced())
+	if n.d == nil && int(n.e) >= -places || n.d != nil && int(n.d.Exponent) >= -places {
+		return f.prog.settle(n.reduced()) // nothing to cut
 	}
 	v, ok := quantize(n, int32(places), apd.RoundDown)
 	if !ok {

@@ -131,8 +131,12 @@ var naiveNumbers = map[string]func(naiveNum) *naiveNum{
 		})
 	},
 	"bitnot": func(n naiveNum) *naiveNum {
-		if f := n.floor(); f != nil {
-			return &naiveNum{d: naiveWhole(new(big.Int).Not(naiveBig(f.d, 0))), whole: true}
+		f := n.floor()
+		if f == nil {
+			return nil
+		}
+		if d := naiveWhole(new(big.Int).Not(naiveBig(f.d, 0))); d.NumDigits() <= 34 {
+			return &naiveNum{d: d, whole: true}
 		}
 		return nil
 	},

@@ -295,7 +295,9 @@ func small(op byte, a, b value) (v value, ok bool) {
 			v.c = x % y
 		}
 	}
-	return v, ok && v.c != math.MinInt64
+	// Near the ends of the range the slow way looks at the exponent.
+	const near = maxExponent - 2*maxDigits
+	return v, ok && v.c != math.MinInt64 && -near <= v.e && v.e <= near
 }
 
 // smallQuotient divides Decimals whose quotient has at most six digits more
@@ -303,10 +305,14 @@ func small(op byte, a, b value) (v value, ok bool) {
 func smallQuotient(a, b value) (v value, ok bool) {
 	v = value{kind: kindNumber, e: a.e - b.e}
 	c := a.c
+	if c == 0 {
+		v.e = 0
+		return v, true
+	}
 	for range 7 {
 		if c%b.c == 0 {
 			v.c = c / b.c
-			for v.c != 0 && v.c%10 == 0 {
+			for v.c%10 == 0 {
 				v.c /= 10
 				v.e++
 			}

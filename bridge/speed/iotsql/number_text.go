@@ -183,7 +183,10 @@ func parseShort(b []byte) (c int64, e int32, ok bool) {
 // zeros after the point are enough, else as 1.5E300 or 1.5E-300, which the
 // pattern for numeric text reads back.
 func appendDecimal(dst []byte, v value) []byte {
-	if v.d == nil && (v.e == 0 || v.c == 0 && v.e > 0) {
+	if v.zero() {
+		v.e = max(min(v.e, 0), -maxDigits)
+	}
+	if v.d == nil && v.e == 0 {
 		return strconv.AppendInt(dst, v.c, 10)
 	}
 	var buf [64]byte

@@ -215,7 +215,11 @@ func (m *member) last(items []value, after int) int {
 
 // writeMember writes what the items later than after make of the member.
 func (f *frame) writeMember(dst []byte, m *member, items []value, after int, comma bool) []byte {
-	own, last := m.own(items, after), m.last(items, after)
+	own := m.own(items, after)
+	last := own
+	for _, kid := range m.kids {
+		last = max(last, kid.last(items, own))
+	}
 	if last == after {
 		return dst
 	}
