@@ -127,7 +127,9 @@ func TestEarlyAttempts(t *testing.T) {
 		for i := range 2 * mostEarly {
 			h.tried(attempt{trace: trace(i), slot: "0", at: time.Now(), final: true})
 		}
-		h.tried(attempt{trace: trace(1), slot: "0", at: time.Now()})
+		if n := len(h.early); n != mostEarly {
+			t.Errorf("%d attempts wait, want %d", n, mostEarly)
+		}
 		time.Sleep(earlyFor + 1)
 		h.tried(attempt{trace: trace(100), slot: "0", at: time.Now(), reason: "no"})
 		h.tried(attempt{trace: trace(100), slot: "0", at: time.Now(), reason: "never", final: true})
