@@ -162,19 +162,33 @@ func (x *Outboxes) drain(ctx context.Context, stream string) {
 	}
 }
 
+// position returns an outbox's position, and the metadata key it is kept at.
+func position(store *streams.Store, stream string) (key []byte, pos uint64, err error) {
+	info, err := store.Describe(stream)
+	if err != nil {
+		return nil, 0, err
+	}
+	key = fmt.Appendf(nil, "outbox/%s/%d", stream, info.ID)
+	raw, err := store.Get(key)
+	if err == nil && len(raw) == 8 {
+		pos = binary.BigEndian.Uint64(raw)
+	}
+	return key, pos, err
+}
+
+// Waiting returns the offset of the first delivery of an outbox that is
+// neither done nor given up.
+func Waiting(store *streams.Store, outbox string) (uint64, error) {
+	_, pos, err := position(store, outbox)
+	return pos, err
+}
+
 // drainOnce waits for work, does a run of it up to the first failure, and
 // commits the position. done counts what is dealt with.
 func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error) {
-	info, err := x.store.Describe(bx.stream)
+	posKey, pos, err := position(x.store, bx.stream)
 	if err != nil {
 		return 0, err
-	}
-	posKey := []byte(fmt.Sprintf("outbox/%s/%d", bx.stream, info.ID))
-	var pos uint64
-	if raw, err := x.store.Get(posKey); err != nil {
-		return 0, err
-	} else if len(raw) == 8 {
-		pos = binary.BigEndian.Uint64(raw)
 	}
 	if err := x.store.Wait(ctx, bx.stream, 0, pos); err != nil {
 		return 0, err

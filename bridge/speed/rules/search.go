@@ -138,11 +138,11 @@ func (e *Engine) search(ctx context.Context, trace [16]byte, since time.Duration
 // waiting looks for a message's delivery in an outbox.
 func (e *Engine) waiting(outbox string, trace [16]byte) (*Outcome, bool) {
 	id := traceID(trace)
-	oldest, next, err := e.store.Bounds(outbox, 0)
+	first, err := action.Waiting(e.store, outbox)
 	if err != nil {
 		return nil, false
 	}
-	for at := oldest; at < next && at < oldest+searchOutbox; {
+	for at := first; at < first+searchOutbox; {
 		recs, err := e.store.Read(outbox, 0, at, searchRecords, searchBytes)
 		if err != nil || len(recs) == 0 {
 			return nil, false

@@ -276,7 +276,7 @@ func (e *Engine) outcome(x *act) *Outcome {
 	}
 	if x.state == actWaiting && x.stream != "" {
 		// An attempt may have been told of before the message was kept.
-		if oldest, _, err := e.store.Bounds(x.stream, o.Shard); err == nil && oldest > x.offset {
+		if first, err := action.Waiting(e.store, x.stream); err == nil && first > x.offset {
 			o.State = StateEnded
 		}
 	}

@@ -100,6 +100,23 @@ func TestWhyOfDeliveries(t *testing.T) {
 		if _, delivered := r.e.Latencies(); delivered.Count != 2 || delivered.Sum < 500*time.Millisecond || delivered.Sum > time.Minute {
 			t.Errorf("delivered %+v", delivered)
 		}
+		// That an outbox is past a delivery is known even if nobody told how it ended.
+		for offset, want := range map[uint64]string{2: StateEnded, 3: StateWaiting} {
+			if o := r.e.outcome(&act{state: actWaiting, stream: action.OutboxStream("r", "0"), offset: offset}); o.State != want {
+				t.Errorf("delivery %d: %+v, want %s", offset, o, want)
+			}
+		}
+		// What is not kept any more may still be in its outbox.
+		r.e.Rule("r").count.history.limit(0)
+		for _, m := range all {
+			w, err := r.e.Why(t.Context(), r.e.Rule("r"), m.ID, time.Hour, func(uint64, uint64) {})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if o := w.Actions[0].Outcome; w.Found != "log" || (o != nil) != (m.Topic == "dt/stuck") || o != nil && (o.State != StateWaiting || o.Offset != 3) {
+				t.Errorf("%s, not kept: %s, %+v", m.Topic, w.Found, o)
+			}
+		}
 		// The error action sees the time of the message's arrival.
 		recs, err := r.store.Read("errors", 0, 0, 10, 0)
 		if err != nil || len(recs) != 1 || recs[0].Key != fmt.Sprint(arrived.UnixMilli()) ||
@@ -130,6 +147,8 @@ func TestWhySearchesTheLog(t *testing.T) {
 		m := ingest.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i), Time: time.Now().UnixMilli(), Trace: [16]byte{1, byte(i >> 8), byte(i)}}
 		b.Append(ingest.Stream, i%2, streams.Record{Key: "dev", Data: m.AppendRecord(nil)})
 	}
+	decoy := ingest.Message{Topic: "dt/a", Payload: append([]byte{1, 0, 1}, make([]byte, 13)...), Trace: [16]byte{2}} // names another in its payload
+	b.Append(ingest.Stream, 1, streams.Record{Data: decoy.AppendRecord(nil)})
 	if err := r.store.Commit(ctx, b); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +160,7 @@ func TestWhySearchesTheLog(t *testing.T) {
 		return r.e.Why(t.Context(), rule, id, since, func(n, all uint64) { searched, of = n, all })
 	}
 	w, err := why(id(1), time.Hour)
-	if err != nil || w.Found != "log" || w.Message.Position != "1/0" || !w.Fired || searched > messages || searched < searchRecords || of != messages {
+	if err != nil || w.Found != "log" || w.Message.Position != "1/0" || !w.Fired || searched > messages || searched < searchRecords || of != messages+1 {
 		t.Errorf("%+v, %v after %d of %d", w, err, searched, of)
 	}
 	if !strings.Contains(fmt.Sprint(w.Notes), "they are 1 messages behind it") {
