@@ -2,6 +2,7 @@ package timepattern
 
 import (
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 	_ "time/tzdata" // zones must not depend on what the machine has installed
@@ -9,8 +10,8 @@ import (
 
 var zones sync.Map // name -> *time.Location, only names that exist
 
-// Zone finds a time zone: UTC, an offset such as +02:00, or a name of the
-// IANA database.
+// Zone finds a time zone: UTC, an offset such as +02:00 or UTC+02:00, or a name
+// of the IANA database.
 func Zone(name string) (*time.Location, bool) {
 	switch name {
 	case "UTC", "GMT", "Z", "UT":
@@ -21,8 +22,15 @@ func Zone(name string) (*time.Location, bool) {
 	if loc, ok := zones.Load(name); ok {
 		return loc.(*time.Location), true
 	}
-	if n, secs := readOffset(name); n == len(name) {
-		return time.FixedZone(name, secs), true
+	offset := name
+	for _, prefix := range []string{"UTC", "GMT", "UT"} {
+		if rest, ok := strings.CutPrefix(name, prefix); ok {
+			offset = rest
+			break
+		}
+	}
+	if n, secs := readOffset(offset); n > 0 && n == len(offset) {
+		return time.FixedZone(offset, secs), true
 	}
 	loc, err := time.LoadLocation(name)
 	if err != nil {
