@@ -218,22 +218,18 @@ type put struct {
 }
 
 func (t *toStream) resolve(ctx context.Context, in *Input) (p put, err error) {
-	name, err := t.streamName.Append(ctx, nil, in.Message)
-	if err != nil {
+	if p.stream, err = t.streamName.Text(ctx, in.Message); err != nil {
 		return p, err
 	}
-	p.stream = string(name)
-	key, err := t.key.Append(ctx, nil, in.Message)
-	if err != nil {
+	if p.key, err = t.key.Text(ctx, in.Message); err != nil {
 		return p, err
 	}
-	p.key = string(key)
-	if len(key) == 0 || len(key) > 256 { // PutRecord: 1 to 256 characters
-		return p, fmt.Errorf("partition key of %d bytes, want 1 to 256", len(key))
+	if len(p.key) == 0 || len(p.key) > 256 { // PutRecord: 1 to 256 characters
+		return p, fmt.Errorf("partition key of %d bytes, want 1 to 256", len(p.key))
 	}
 	shards := t.catalog.Shards(p.stream)
 	if shards == 0 {
-		return p, fmt.Errorf("stream %s does not exist", name)
+		return p, fmt.Errorf("stream %s does not exist", p.stream)
 	}
 	p.shard = streams.ShardOf(p.key, shards)
 	if len(in.Doc) > streams.MaxData { // it would fail the whole commit, for ever
@@ -272,11 +268,9 @@ func (t *toFirehose) Resource() string { return t.resource }
 func (t *toFirehose) Outbox() string   { return "" }
 
 func (t *toFirehose) resolve(ctx context.Context, in *Input) (name string, data []byte, err error) {
-	text, err := t.name.Append(ctx, nil, in.Message)
-	if err != nil {
+	if name, err = t.name.Text(ctx, in.Message); err != nil {
 		return "", nil, err
 	}
-	name = string(text)
 	if !t.catalog.HasDeliveryStream(name) {
 		return name, nil, fmt.Errorf("delivery stream %s does not exist", name)
 	}

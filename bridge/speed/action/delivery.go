@@ -162,8 +162,8 @@ func (t *toObject) Kind() string     { return "s3" }
 func (t *toObject) Resource() string { return t.resource }
 
 func (t *toObject) resolve(ctx context.Context, in *Input) (*Delivery, error) {
-	key, err := t.key.Append(ctx, nil, in.Message)
-	d := t.fill(in, &Delivery{Kind: "s3", Bucket: t.bucket, Name: string(key)})
+	key, err := t.key.Text(ctx, in.Message)
+	d := t.fill(in, &Delivery{Kind: "s3", Bucket: t.bucket, Name: key})
 	if err == nil {
 		err = sink.CheckKey(d.Name)
 	}
@@ -196,8 +196,8 @@ func (t *toTopic) Kind() string     { return "republish" }
 func (t *toTopic) Resource() string { return t.resource }
 
 func (t *toTopic) resolve(ctx context.Context, in *Input) (*Delivery, error) {
-	name, err := t.topic.Append(ctx, nil, in.Message)
-	d := t.fill(in, &Delivery{Kind: "republish", Name: string(name), QoS: byte(t.qos), Hops: in.Hops + 1})
+	name, err := t.topic.Text(ctx, in.Message)
+	d := t.fill(in, &Delivery{Kind: "republish", Name: name, QoS: byte(t.qos), Hops: in.Hops + 1})
 	if err == nil {
 		err = topic.ValidName(d.Name)
 	}

@@ -102,3 +102,22 @@ func BenchmarkStatements(b *testing.B) {
 		})
 	}
 }
+
+func TestTemplateText(t *testing.T) {
+	hit, _ := refMessages()
+	for text, c := range map[string]struct {
+		want   string
+		allocs float64
+	}{"readings": {"readings", 0}, "${topic(2)}/${temp}": {"boiler-17/31.5", 1}} {
+		tpl, err := CompileTemplate(text, Version2016)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := tpl.Text(context.Background(), hit); got != c.want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", text, got, err, c.want)
+		}
+		if n := testing.AllocsPerRun(100, func() { tpl.Text(context.Background(), hit) }); n > c.allocs && !raceEnabled {
+			t.Errorf("%s: %v allocations, want %v", text, n, c.allocs)
+		}
+	}
+}

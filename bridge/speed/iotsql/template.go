@@ -113,6 +113,17 @@ func (t *Template) Append(ctx context.Context, dst []byte, m *Message) ([]byte, 
 	return out, nil
 }
 
+// Text is Append to a text of its own; without a substitution it allocates
+// nothing.
+func (t *Template) Text(ctx context.Context, m *Message) (string, error) {
+	if text, ok := t.Const(); ok {
+		return text, nil
+	}
+	var buf [128]byte
+	text, err := t.Append(ctx, buf[:0], m)
+	return string(text), err
+}
+
 // Const returns the text and true when it has no substitution.
 func (t *Template) Const() (string, bool) {
 	for _, p := range t.pieces {
