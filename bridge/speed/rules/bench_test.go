@@ -107,3 +107,96 @@ func benchmarkWorker(b *testing.B, dir string, fs vfs.FS, messages, expect int, 
 	b.ReportMetric(float64(messages)*float64(b.N)/b.Elapsed().Seconds(), "msgs/s")
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkRules is what a worker does with one message but for reading and
+// committing it, with many rules in force: those whose FROM does not match it,
+// in the forms that are common, and those that match, of which each has a
+// WHERE of its own that holds for half of the messages.
+//
+//	go test ./bridge/speed/rules -run '^$' -bench Rules
+func BenchmarkRules(b *testing.B) {
+	for _, c := range []struct{ rules, matching int }{{0, 0}, {1, 0}, {10_000, 0}, {1, 1}, {100, 1}, {10_000, 1}, {100, 100}} {
+		b.Run(fmt.Sprintf("rules=%d/matching=%d", c.rules, c.matching), func(b *testing.B) {
+			store := memoryStore(b)
+			compiler := &Compiler{Catalog: &rig{store: store}}
+			e := New(store, Options{})
+			if err := e.Set(manyRules(b, compiler, c.rules, c.matching)); err != nil {
+				b.Fatal(err)
+			}
+			var recs []streams.Record
+			for i := range groupRecords {
+				m := ingest.Message{
+					Topic: fmt.Sprintf("dt/boiler-%d/room", i%50), QoS: 1, ClientID: fmt.Sprint("boiler-", i%50), Protocol: "mqtt", SourceIP: "192.168.1.77",
+					Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000, Trace: [16]byte{1},
+					Payload: fmt.Appendf(nil, `{"ts":1700000000000,"temp":%d,"hum":48.25,"pad":"%0146d"}`, 29+i%2*2, i),
+				}
+				recs = append(recs, streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)})
+			}
+			w := newWorker(e, 0, nil, nil)
+			g := &w.groups[0]
+			b.ReportAllocs()
+			for b.Loop() {
+				for rest := recs; len(rest) > 0; {
+					rest = recs[w.evaluate(b.Context(), g, rest):]
+					g.took()
+					g.reset()
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*groupRecords), "ns/msg")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// BenchmarkSet is one rule of 10,000 being replaced.
+func BenchmarkSet(b *testing.B) {
+	store := memoryStore(b)
+	compiler := &Compiler{Catalog: &rig{store: store}}
+	e := New(store, Options{})
+	all := manyRules(b, compiler, 10_000, 1)
+	doc := []byte(toOut(all[0].Payload.SQL))
+	b.ReportAllocs()
+	for b.Loop() {
+		r, err := compiler.Parse(all[0].Name, doc)
+		if err != nil {
+			b.Fatal(err)
+		}
+		all[0] = r
+		if err := e.Set(all); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func memoryStore(b *testing.B) *streams.Store {
+	b.Helper()
+	store, err := streams.Open("log", streams.Options{FS: vfs.NewMem()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { _ = store.Close() })
+	if err := store.Create("out", streams.Config{Shards: 1}); err != nil {
+		b.Fatal(err)
+	}
+	return store
+}
+
+// manyRules makes rules for messages on dt/boiler-…/room, which the first so
+// many match.
+func manyRules(b *testing.B, c *Compiler, rules, matching int) []*Rule {
+	b.Helper()
+	forms := []string{"dt/thing-%d/+", "dt/+/climate/%d/#", "dt/thing-%d/room"}
+	all := make([]*Rule, rules)
+	for i := range all {
+		sql := fmt.Sprintf("SELECT temp, hum, topic() AS t FROM 'dt/#' WHERE temp > %d.5", 29+i%2)
+		if i >= matching {
+			sql = fmt.Sprintf("SELECT temp, hum, topic() AS t FROM '"+forms[i%len(forms)]+"' WHERE temp > 30", i)
+		}
+		r, err := c.Parse(fmt.Sprint("rule_", i), []byte(toOut(sql)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		all[i] = r
+	}
+	return all
+}

@@ -40,6 +40,7 @@ type Engine struct {
 type table struct {
 	byTopic topic.Tree[*Rule]
 	byName  map[string]*Rule
+	keep    int // entries of each rule's history
 }
 
 // New returns an engine without rules. It starts nothing.
@@ -55,29 +56,44 @@ func (e *Engine) Set(all []*Rule) error {
 	e.setMu.Lock()
 	defer e.setMu.Unlock()
 	old := e.rules.Load()
-	t := &table{byName: map[string]*Rule{}}
+	t := &table{
+		byName: make(map[string]*Rule, len(all)),
+		keep:   max(keepAtLeast, min(keepPerRule, keepInAll/max(1, len(all)))),
+	}
 	for _, r := range all {
-		for _, a := range r.targets() {
-			if a.Outbox() == "" {
-				continue
+		if o := old.byName[r.Name]; o != r { // else it is being counted in, and has its outboxes
+			if err := e.outboxes(r); err != nil {
+				return err
 			}
-			if err := e.opts.Outbox(a.Outbox()); err != nil {
-				return fmt.Errorf("rule %s: %w", r.Name, err)
+			r.count.history.limit(t.keep)
+			if o != nil {
+				r.inherit(o)
 			}
-		}
-		if o := old.byName[r.Name]; o != nil && o != r { // a rule that stays is being counted in
-			r.inherit(o)
 		}
 		t.byName[r.Name] = r
 		if f := r.statement.Filter(); f != "" && !r.Disabled {
 			t.byTopic.Add(f, r)
 		}
 	}
-	most := max(keepAtLeast, min(keepPerRule, keepInAll/max(1, len(t.byName))))
-	for _, r := range t.byName {
-		r.count.history.limit(most)
+	if t.keep != old.keep {
+		for _, r := range all {
+			r.count.history.limit(t.keep)
+		}
 	}
 	e.rules.Store(t)
+	return nil
+}
+
+// outboxes asks for those that r's actions write to.
+func (e *Engine) outboxes(r *Rule) error {
+	for _, a := range r.targets() {
+		if a.Outbox() == "" {
+			continue
+		}
+		if err := e.opts.Outbox(a.Outbox()); err != nil {
+			return fmt.Errorf("rule %s: %w", r.Name, err)
+		}
+	}
 	return nil
 }
 
