@@ -323,12 +323,15 @@ func naiveEqual(a, b any) bool {
 		if !ok {
 			return false
 		}
-		for _, pair := range [][2]naiveObject{{a, b}, {b, a}} {
-			for _, m := range pair[0] {
-				x, y := pair[0].member(m.name), pair[1].member(m.name)
-				if y == any(nothing{}) || !naiveEqual(x, y) {
-					return false
-				}
+		for _, m := range b {
+			if a.member(m.name) == any(nothing{}) {
+				return false
+			}
+		}
+		for _, m := range a {
+			y := b.member(m.name)
+			if y == any(nothing{}) || !naiveEqual(a.member(m.name), y) {
+				return false
 			}
 		}
 		return true
