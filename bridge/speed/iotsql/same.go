@@ -16,11 +16,11 @@ func SameDocument(a, b []byte) bool {
 	}
 	x, okX := jsonValue(a)
 	y, okY := jsonValue(b)
-	return okX && okY && same(x, y)
+	return okX && okY && sameValues(x, y)
 }
 
-// same compares values of JSON text.
-func same(a, b value) bool {
+// sameValues compares values of JSON text.
+func sameValues(a, b value) bool {
 	if a.kind != b.kind {
 		return false
 	}
@@ -64,7 +64,7 @@ func sameArrays(a, b []byte) bool {
 		if !ok1 || !ok2 {
 			return ok1 == ok2
 		}
-		if !same(wireValue(x), wireValue(y)) {
+		if !sameValues(wireValue(x), wireValue(y)) {
 			return false
 		}
 	}
@@ -82,7 +82,7 @@ func sameObjects(a, b []byte) bool {
 		if !bytes.Equal(i.key, j.key) && !bytes.Equal(plainText(i.key), plainText(j.key)) {
 			break
 		}
-		if !same(wireValue(i.value), wireValue(j.value)) {
+		if !sameValues(wireValue(i.value), wireValue(j.value)) {
 			return false
 		}
 	}
@@ -98,7 +98,7 @@ func sameObjects(a, b []byte) bool {
 	}
 	for name, v := range x {
 		w, ok := y[name]
-		if !ok || !same(wireValue(v), wireValue(w)) {
+		if !ok || !sameValues(wireValue(v), wireValue(w)) {
 			return false
 		}
 	}
