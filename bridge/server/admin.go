@@ -39,6 +39,8 @@ func (s *Server) Handler() http.Handler {
 		"GET /v1/rules/{name}/recent":                      s.recentMessages,
 		"GET /v1/rules/{name}/why":                         s.why,
 		"POST /v1/rules/{name}/why":                        s.tryRule,
+		"POST /v1/replays":                                 s.postReplay,
+		"DELETE /v1/replays/{id}":                          s.deleteReplay,
 		"GET /v1/things":                                   s.listThings,
 		"POST /v1/things":                                  s.postThing,
 		"GET /v1/certificates":                             s.listCertificates,

@@ -36,10 +36,14 @@ const whySince = time.Hour
 // tellSearch is how often a search tells of its progress.
 const tellSearch = 500 * time.Millisecond
 
-// ruleOf returns the rule in force that the request names. When the bridge
-// does not run it is the one that would come into force.
+// ruleOf returns the rule in force that the request names.
 func (s *Server) ruleOf(r *http.Request) (*rules.Rule, error) {
-	name := r.PathValue("name")
+	return s.ruleNamed(r.PathValue("name"))
+}
+
+// ruleNamed returns a rule in force. When the bridge does not run it is the
+// one that would come into force.
+func (s *Server) ruleNamed(name string) (*rules.Rule, error) {
 	if rule := s.rules.Rule(name); rule != nil {
 		return rule, nil
 	}

@@ -56,6 +56,7 @@ type Server struct {
 	router   *router
 	aws      *aws.Handler
 	calls    failedCalls
+	replays  replays
 
 	mqtt  net.Listener // all set by Listen
 	https net.Listener // nil: none
