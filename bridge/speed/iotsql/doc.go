@@ -39,7 +39,8 @@
 //     also within nested objects.
 //   - A member that is only copied keeps its text: escapes, space inside it,
 //     and the spelling of numbers, except that 2016-03-23 makes 10 of 10.0
-//     where the number is an item by itself.
+//     where the number is an item by itself. Its string form, which is what
+//     length and hashes see, has neither such escapes nor space.
 //   - A lone * hands on the payload's very bytes. * with other items copies
 //     the members' text, members that occur twice included, without the ones
 //     that an alias replaces. It stands for nothing when the payload is no

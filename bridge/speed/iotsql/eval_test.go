@@ -37,6 +37,7 @@ var evalTests = []struct {
 	{"surrogates", `length(a) AS r`, ``, `{"a":"\ud83d\ude00\ud800"}`, `{"r":2}`},
 	{"space within members is kept", `a`, ``, `{"a" : [1, 2] }`, `{"a":[1, 2]}`},
 	{"but not in the string form", `'' + a AS r`, ``, `{"a" : {"x y" : [1, "\" "] }}`, `{"r":"{\"x y\":[1,\"\\\" \"]}"}`},
+	{"nor are escapes, nor whole Decimals", `'' + a AS r, length(a) AS n`, ``, `{"a":["\u0041\/\u000a\b","\ud83d\ude00",10.0,1.50]}`, `{"r":"[\"A/\\n\\b\",\"😀\",10,1.50]","n":22}`},
 	{"numbers keep their spelling", `a, b, c`, ``, `{"a":1.50,"b":1e-7,"c":123456789012345678901234567890123456789}`, `{"a":1.50,"b":1e-7,"c":123456789012345678901234567890123456789}`},
 	{"whole Decimals become Int", `a, b, c, d`, ``, `{"a":10.0,"b":1e2,"c":-0.0,"d":1e40}`, `{"a":10,"b":100,"c":0,"d":1e40}`},
 	{"names that are words", `value, set, a.end, a.select.from AS f`, ``, `{"value":1,"set":2,"a":{"end":3,"select":{"from":4}}}`, `{"value":1,"set":2,"end":3,"f":4}`},

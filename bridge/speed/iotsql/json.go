@@ -408,7 +408,7 @@ func unescape(dst, s []byte) []byte {
 	return dst
 }
 
-// appendQuoted appends UTF-8 text as a JSON string.
+// appendQuoted appends UTF-8 text as a JSON string, in the shortest way.
 func appendQuoted(dst, s []byte) []byte {
 	const hex = "0123456789abcdef"
 	dst = append(dst, '"')
@@ -421,6 +421,10 @@ func appendQuoted(dst, s []byte) []byte {
 		switch c := s[n]; c {
 		case '"', '\\':
 			dst = append(dst, '\\', c)
+		case '\b':
+			dst = append(dst, '\\', 'b')
+		case '\f':
+			dst = append(dst, '\\', 'f')
 		case '\n':
 			dst = append(dst, '\\', 'n')
 		case '\r':

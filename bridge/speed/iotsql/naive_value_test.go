@@ -222,7 +222,30 @@ func naiveString(v any) (string, bool) {
 	case naiveText:
 		return v.s, true
 	}
-	return naiveJSON(v), true
+	return naiveJSON(unspelled(v)), true
+}
+
+// unspelled forgets how a document was spelled.
+func unspelled(v any) any {
+	switch v := v.(type) {
+	case naiveText:
+		return naiveText{s: v.s}
+	case naiveNum:
+		return naiveItem(v)
+	case naiveList:
+		out := naiveList{}
+		for _, e := range v {
+			out = append(out, unspelled(e))
+		}
+		return out
+	case naiveObject:
+		out := naiveObject{}
+		for _, m := range v {
+			out = append(out, naiveMember{name: m.name, value: unspelled(m.value)})
+		}
+		return out
+	}
+	return v
 }
 
 // naiveJSON is compact JSON.
@@ -273,6 +296,10 @@ func naiveQuote(s string) string {
 		case r == '"' || r == '\\':
 			b.WriteByte('\\')
 			b.WriteRune(r)
+		case r == '\b':
+			b.WriteString(`\b`)
+		case r == '\f':
+			b.WriteString(`\f`)
 		case r == '\n':
 			b.WriteString(`\n`)
 		case r == '\r':

@@ -32,7 +32,7 @@ const (
 	formInt
 )
 
-// A value is what an expression yields: small enough to travel in registers.
+// A value is what an expression yields: small enough to be passed in registers.
 // b points into the payload, the statement or the frame's arena, and is
 // never written to.
 type value struct {
@@ -58,29 +58,35 @@ func intValue(i int64) value { return value{kind: kindNumber, form: formInt, c: 
 
 // wireValue makes a value of a valid JSON text without space around it.
 // Numbers and escapes are read when something needs them.
-func wireValue(raw []byte) value {
+func wireValue(raw []byte) (v value) {
+	v.wire(raw)
+	return v
+}
+
+// wire is wireValue into v, which is zero.
+func (v *value) wire(raw []byte) {
 	if len(raw) == 0 {
-		return value{}
+		return
 	}
 	switch raw[0] {
 	case '"':
-		v := value{kind: kindText, form: formWire, b: raw[1 : len(raw)-1]}
+		v.kind, v.form, v.b = kindText, formWire, raw[1:len(raw)-1]
 		if bytes.IndexByte(v.b, '\\') >= 0 {
 			v.form |= formEscaped
 		}
-		return v
 	case '{':
-		return value{kind: kindObject, b: raw}
+		v.kind, v.b = kindObject, raw
 	case '[':
-		return value{kind: kindArray, b: raw}
+		v.kind, v.b = kindArray, raw
 	case 't':
-		return boolValue(true)
+		v.kind, v.c = kindBool, 1
 	case 'f':
-		return boolValue(false)
+		v.kind = kindBool
 	case 'n':
-		return value{kind: kindNull}
+		v.kind = kindNull
+	default:
+		v.kind, v.form, v.b = kindNumber, formWire, raw
 	}
-	return value{kind: kindNumber, form: formWire, b: raw}
 }
 
 // truth converts to Boolean: a Boolean itself, or the texts true and false in any case.
@@ -140,6 +146,7 @@ func (f *frame) text(v value) (b []byte, ok bool) {
 	}
 	from := len(f.arena)
 	f.arena = f.appendText(f.arena, v)
+	f.checkArena() // 1e33 has 34 digits
 	return f.arena[from:len(f.arena):len(f.arena)], true
 }
 
@@ -160,7 +167,33 @@ func (f *frame) appendText(dst []byte, v value) []byte {
 		}
 		return append(dst, v.b...)
 	case kindArray, kindObject:
-		return appendCompact(dst, v.b)
+		return f.appendCanonical(dst, v.b)
+	}
+	return dst
+}
+
+// appendCanonical appends a document's string form: JSON without space and
+// without escapes that aren't needed, whole Decimals as the version has them.
+// So the same document has the same length and hash however it was spelled.
+func (f *frame) appendCanonical(dst, doc []byte) []byte {
+	for i := 0; i < len(doc); {
+		end := i + 1
+		switch c := doc[i]; {
+		case c == ' ' || c == '\n' || c == '\t' || c == '\r':
+		case c == '"':
+			end = skipString(doc, i)
+			if s := doc[i+1 : end-1]; bytes.IndexByte(s, '\\') >= 0 {
+				dst = appendQuoted(dst, unescape(nil, s))
+			} else {
+				dst = append(dst, doc[i:end]...)
+			}
+		case c == '-' || isDigit(c):
+			end = skipNumber(doc, i)
+			dst = f.appendNumber(dst, value{kind: kindNumber, form: formWire, b: doc[i:end]})
+		default:
+			dst = append(dst, c)
+		}
+		i = end
 	}
 	return dst
 }
