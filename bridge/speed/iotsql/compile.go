@@ -197,7 +197,7 @@ func (c *compiler) attribute(name string) eval {
 		}
 	}
 	i := c.slot(name)
-	return func(f *frame) value { return f.attr(i) }
+	return func(f *frame) (v value) { f.attr(i, &v); return v }
 }
 
 // slot returns where the scan leaves the payload's member.

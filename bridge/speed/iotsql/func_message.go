@@ -38,7 +38,8 @@ func (f *frame) string(s string) value {
 	}
 	from := len(f.arena)
 	f.arena = append(f.arena, s...)
-	return f.built(kindText, from)
+	f.checkArena()
+	return value{kind: kindText, b: f.arena[from:len(f.arena):len(f.arena)]}
 }
 
 // given is string for what may be missing.

@@ -186,7 +186,8 @@ next:
 // clashes reports whether the payload has members that items replace.
 func (f *frame) clashes(s *selection) bool {
 	for _, i := range s.clash {
-		if f.attr(i).kind != kindUndefined {
+		var v value
+		if f.attr(i, &v); v.kind != kindUndefined {
 			return true
 		}
 	}

@@ -115,7 +115,7 @@ func (s *Statement) Eval(ctx context.Context, dst []byte, m *Message) (out []byt
 	defer f.release()
 	f.limit = s.output
 	f.start()
-	if fired = f.holds(f.condition()); !fired || f.err != nil {
+	if fired = s.prog.where == nil || f.holds(s.prog.where(f)); !fired || f.err != nil {
 		return dst, false, f.err
 	}
 	out = f.project(dst)
