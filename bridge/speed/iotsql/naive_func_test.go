@@ -1,6 +1,7 @@
 package iotsql
 
 import (
+	"context"
 	"crypto/md5"
 	"crypto/sha1"
 	"crypto/sha256"
@@ -9,7 +10,7 @@ import (
 	"fmt"
 	"math"
 	"math/big"
-	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -225,25 +226,34 @@ var naiveTexts = map[string]func(t []string) any{
 	"sha384":   func(t []string) any { return text(fmt.Sprintf("%x", sha512.Sum384([]byte(t[0])))) },
 	"sha512":   func(t []string) any { return text(fmt.Sprintf("%x", sha512.Sum512([]byte(t[0])))) },
 	"regexp_matches": func(t []string) any {
-		re, err := regexp.Compile(t[1])
-		if err != nil {
+		groups := naiveFind(t[1], t[0])
+		if groups == nil {
 			return nothing{}
 		}
-		return re.MatchString(t[0])
+		return len(groups) > 1
 	},
 	"regexp_substr": func(t []string) any {
-		re, err := regexp.Compile(t[1])
-		if err != nil || !re.MatchString(t[0]) {
+		groups := naiveFind(t[1], t[0])
+		if len(groups) < 2 {
 			return nothing{}
 		}
-		return text(re.FindString(t[0]))
+		return text(t[0][groups[1][0]:groups[1][1]])
 	},
 	"regexp_replace": func(t []string) any {
-		re, err := regexp.Compile(t[1])
-		if err != nil {
+		groups := naiveFind(t[1], t[0])
+		if groups == nil {
 			return nothing{}
 		}
-		return text(re.ReplaceAllString(t[0], regexp.MustCompile(`\$(\d)`).ReplaceAllString(t[2], "$${$1}")))
+		out, last := "", 0
+		for _, g := range groups[1:] {
+			with, ok := compilePattern([]byte(t[1])).expand(nil, []byte(t[2]), []byte(t[0]), g)
+			if !ok {
+				return nothing{}
+			}
+			out += t[0][last:g[0]] + string(with)
+			last = g[1]
+		}
+		return text(out + t[0][last:])
 	},
 	"encode": func(t []string) any {
 		if t[1] != "base64" {
@@ -457,7 +467,7 @@ func (n *naive) concat(args []any) any {
 			if inner, ok := a.(naiveList); ok {
 				out = append(out, inner...)
 			} else if a != any(nothing{}) {
-				out = append(out, naiveItem(a))
+				out = append(out, n.inside(a))
 			}
 		}
 		return out
@@ -547,4 +557,21 @@ func (n *naive) cast(typ string, v any) any {
 		return nothing{}
 	}
 	return text(s)
+}
+
+// naiveFind finds all matches with the backtracking engine, whatever the
+// pattern; the first entry is none. nil is for a malformed pattern.
+func naiveFind(pattern, s string) [][]int {
+	p := compilePattern([]byte(pattern))
+	if p == nil {
+		return nil
+	}
+	f := newFrame(context.Background(), &program{}, &Message{})
+	defer f.release()
+	all := [][]int{nil}
+	p.findBacktracking(f, []byte(s), func(groups []int) bool {
+		all = append(all, slices.Clone(groups))
+		return true
+	})
+	return all
 }

@@ -96,7 +96,7 @@ func (n *naive) selected(q *query, star any) any {
 	for i, it := range q.items {
 		switch {
 		case it.expr.op != opStar:
-			out.put(it.name, naiveItem(n.eval(it.expr)))
+			out.put(it.name, n.inside(n.eval(it.expr)))
 		case it.name != nil:
 			out.put(it.name, naiveItem(star))
 		case i == last:
@@ -199,19 +199,28 @@ func (n *naive) rows(q *query) (rows []any, one, ok bool) {
 
 func (n *naive) nested(q *query) any {
 	all, one, ok := n.rows(q)
+	if !ok || one && len(all) == 0 {
+		return nothing{}
+	}
+	if one {
+		return all[0]
+	}
 	list := naiveList{}
 	for _, r := range all {
 		if r != any(nothing{}) {
-			list = append(list, naiveItem(r))
+			list = append(list, n.inside(r))
 		}
 	}
-	switch {
-	case !ok || one && len(list) == 0:
-		return nothing{}
-	case one:
-		return list[0]
-	}
 	return list
+}
+
+// inside is a value as part of a document that is built: a number there is
+// read anew when it is taken out.
+func (n *naive) inside(v any) any {
+	if num, ok := v.(naiveNum); ok {
+		return naiveWire(naiveItem(num).(naiveNum).digits(), n.modern)
+	}
+	return v
 }
 
 func (n *naive) holds(v any) bool {
@@ -291,7 +300,7 @@ func (n *naive) eval(x *node) any {
 		list := naiveList{}
 		for _, k := range x.kids {
 			if v := n.eval(k); v != any(nothing{}) {
-				list = append(list, naiveItem(v))
+				list = append(list, n.inside(v))
 			}
 		}
 		return list
@@ -299,7 +308,7 @@ func (n *naive) eval(x *node) any {
 		obj := naiveObject{}
 		for i, k := range x.kids {
 			if v := n.eval(k); v != any(nothing{}) {
-				obj = append(obj, naiveMember{name: x.names[i], value: naiveItem(v)})
+				obj = append(obj, naiveMember{name: x.names[i], value: n.inside(v)})
 			}
 		}
 		return obj
