@@ -100,11 +100,12 @@ var evalTests = []struct {
 	// text
 	{"quotes", `'it''s' AS a, "say ""x""" AS b, 'back\slash' AS c`, ``, `{}`, `{"a":"it's","b":"say \"x\"","c":"back\\slash"}`},
 	{"control characters", `chr(0) + chr(9) + chr(10) + chr(31) AS r`, ``, `{}`, `{"r":"\u0000\t\n\u001f"}`},
+	{"far from any index", `lpad('x', -1E40) AS r, trunc(1.5, -1E40) AS s, substring('abc', -1E40) AS q, topic(-1E40) AS u`, ``, `{}`, `{"r":"x","s":1,"q":"abc"}`},
 	{"substring counts characters", `substring('aé😀z', 1, 3) AS r, indexof('aé😀z', 'z') AS i`, ``, `{}`, `{"r":"é😀","i":3}`},
 	{"substring clamps", `substring('abc', -5, 99) AS r, substring('abc', 2, 1) AS s, substring('abc', 1E300) AS q`, ``, `{}`, `{"r":"abc","s":"","q":""}`},
-	{"groups", `regexp_replace('2026-11-23', '(\d+)-(\d+)-(\d+)', '$3/$2/$1 $9\$1') AS r`, ``, `{}`, `{"r":"23/11/2026 $1"}`},
+	{"groups", `regexp_replace('2026-11-23', '(\d+)-(\d+)-(\d+)', '$3/$2/$1 \$1') AS r, regexp_replace('a', '(a)', '$2') AS q`, ``, `{}`, `{"r":"23/11/2026 $1"}`},
 	{"$10 with fewer groups is $1 and 0", `regexp_replace('ab', '(a)(b)', '$10') AS r`, ``, `{}`, `{"r":"a0"}`},
-	{"no lookahead in RE2", `regexp_matches('foobar', 'foo(?=bar)') AS r, 1 AS n`, ``, `{}`, `{"n":1}`},
+	{"lookahead and backreferences", `regexp_matches('foobar', 'foo(?=bar)') AS r, regexp_substr('abccd', '(.)\1') AS s, regexp_replace(a, b, '<${v}>') AS t`, ``, `{"a":"xéé1","b":"(?<v>é)++(?!2)"}`, `{"r":true,"s":"cc","t":"x<é>1"}`},
 	{"replace nothing", `replace('abc', '', '-') AS r`, ``, `{}`, `{"r":"-a-b-c-"}`},
 
 	// documents

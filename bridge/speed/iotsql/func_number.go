@@ -122,9 +122,10 @@ func (f *frame) index(v value, how func(*frame, value) value) (int, bool) {
 	if !ok {
 		return 0, false
 	}
+	negative := n.negative()
 	n = how(f, n)
 	if n.kind == kindUndefined || n.d != nil || n.e != 0 {
-		if n.negative() {
+		if negative {
 			return math.MinInt32, true
 		}
 		return math.MaxInt32, true
