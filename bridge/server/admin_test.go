@@ -13,7 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/config"
 )
 
-func declare(t *testing.T, cfg *config.Config, files map[string]string) {
+func declare(t testing.TB, cfg *config.Config, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
 		path := filepath.Join(cfg.BridgeD.Dir, name)
