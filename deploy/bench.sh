@@ -52,6 +52,8 @@ section 'rules: one message, by the rules whose FROM matches it and the rules th
 go test -run '^$' -bench 'Rules$' -benchmem -benchtime "$t" -count 5 ./bridge/speed/rules | table
 section 'rules: one of 10,000 rules is replaced'
 bench ./bridge/speed/rules 'Set$' -benchtime "$t"
+section 'rules: 10,000 are read from files, read again with one changed, and one is replaced through the API'
+bench ./bridge/server 'Rulebook' -benchtime 10x
 section 'rules: a replay over a million messages on disk, one goroutine'
 bench ./bridge/speed/rules 'Replay$' -benchtime 1x
 section 'log: records/s with sync on, by batch size, beside a raw file'
