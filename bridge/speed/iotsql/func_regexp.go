@@ -1,21 +1,10 @@
 package iotsql
 
-import "regexp"
-
-// maxPattern is the longest regular expression, in bytes; longer ones yield
-// Undefined like malformed ones. Our choice.
-const maxPattern = 4096
-
 // regexpFunc prepares a function whose second argument is a pattern: one that
-// is a literal is compiled once.
-//
-// Patterns are RE2, Go's package regexp, not Java's as in AWS: no
-// backreferences, lookahead, lookbehind, possessive quantifiers or atomic
-// groups, which make a pattern malformed here and so yield Undefined.
-// Matching takes time linear in the text.
-func regexpFunc(fn func(f *frame, re *regexp.Regexp, args []value) value) func(*node, []eval) eval {
+// is a literal is compiled once, others are kept in a cache.
+func regexpFunc(fn func(f *frame, p *pattern, args []value) value) func(*node, []eval) eval {
 	return func(n *node, evs []eval) eval {
-		var fixed *regexp.Regexp
+		var fixed *pattern
 		if n.kids[1].op == opLit && n.kids[1].val.kind == kindText {
 			if fixed = compilePattern([]byte(n.kids[1].text)); fixed == nil {
 				return undefined
@@ -28,100 +17,115 @@ func regexpFunc(fn func(f *frame, re *regexp.Regexp, args []value) value) func(*
 			}
 			args := f.stack[base:]
 			f.stack = f.stack[:base]
-			re := fixed
-			if re == nil {
-				pattern, ok := f.text(args[1])
-				if !ok {
+			p := fixed
+			if p == nil {
+				text, ok := f.text(args[1])
+				if !ok || !f.work(1) {
 					return value{}
 				}
-				// Compiling costs some 100 ns a byte.
-				if !f.work(16 + len(pattern)) {
-					return value{}
-				}
-				if re = compilePattern(pattern); re == nil {
+				if p = patterns.get(f, text); p == nil {
 					return value{}
 				}
 			}
-			return fn(f, re, args)
+			return fn(f, p, args)
 		}
 	}
 }
 
-func compilePattern(pattern []byte) *regexp.Regexp {
-	if len(pattern) > maxPattern {
-		return nil
-	}
-	re, err := regexp.Compile(string(pattern))
-	if err != nil {
-		return nil
-	}
-	return re
-}
-
-func regexpMatches(f *frame, re *regexp.Regexp, args []value) value {
+func regexpMatches(f *frame, p *pattern, args []value) value {
 	s, ok := f.text(args[0])
 	if !ok {
 		return value{}
 	}
-	return boolValue(re.Match(s))
+	is, ok := p.matches(f, s)
+	if !ok {
+		return value{}
+	}
+	return boolValue(is)
 }
 
 // regexpSubstr is the first match; without one Undefined, our reading.
-func regexpSubstr(f *frame, re *regexp.Regexp, args []value) value {
+func regexpSubstr(f *frame, p *pattern, args []value) value {
 	s, ok := f.text(args[0])
 	if !ok {
 		return value{}
 	}
-	at := re.FindIndex(s)
-	if at == nil {
+	v := value{}
+	if !p.find(f, s, false, func(groups []int) bool {
+		v = textValue(s[groups[0]:groups[1]])
+		return false
+	}) {
 		return value{}
 	}
-	return textValue(s[at[0]:at[1]])
+	return v
 }
 
-// regexpReplace replaces all matches. In the replacement $n stands for a
-// group and a backslash makes the next character plain, as in Java; a group
-// that doesn't exist stands for nothing.
-func regexpReplace(f *frame, re *regexp.Regexp, args []value) value {
+// regexpReplace replaces all matches, with Java's rules for the replacement.
+func regexpReplace(f *frame, p *pattern, args []value) value {
 	s, ok1 := f.text(args[0])
 	with, ok2 := f.text(args[2])
 	if !ok1 || !ok2 {
 		return value{}
 	}
 	var out []byte
-	last := 0
-	for _, at := range re.FindAllSubmatchIndex(s, -1) {
-		out = append(out, s[last:at[0]]...)
-		out = expand(out, with, s, at)
-		last = at[1]
-		if !f.fits(len(out) + len(s) - last) {
-			return value{}
-		}
+	last, ok := 0, true
+	if !p.find(f, s, true, func(groups []int) bool {
+		out = append(out, s[last:groups[0]]...)
+		out, ok = p.expand(out, with, s, groups)
+		last = groups[1]
+		return ok && f.fits(len(out)+len(s)-last)
+	}) || !ok || f.err != nil {
+		return value{}
 	}
 	return textValue(append(out, s[last:]...))
 }
 
-// expand appends the replacement for one match. Like in Java, a digit belongs
-// to the group's number as long as such a group exists.
-func expand(dst, with, s []byte, groups []int) []byte {
+// expand appends the replacement for one match, as Java's Matcher has it: $n
+// and ${name} stand for a group, a backslash makes the next character plain. A
+// digit belongs to the group's number as long as such a group exists. ok is
+// false for a group that doesn't exist, for a $ before anything else and a
+// backslash before nothing.
+func (p *pattern) expand(dst, with, s []byte, groups []int) (_ []byte, ok bool) {
 	for i := 0; i < len(with); i++ {
-		switch c := with[i]; {
-		case c == '\\' && i+1 < len(with):
-			i++
+		c := with[i]
+		if c != '\\' && c != '$' {
+			dst = append(dst, c)
+			continue
+		}
+		if i++; i == len(with) {
+			return dst, false
+		}
+		n := 0
+		switch {
+		case c == '\\':
 			dst = append(dst, with[i])
-		case c == '$' && i+1 < len(with) && isDigit(with[i+1]):
-			i++
-			n := int(with[i] - '0')
-			for i+1 < len(with) && isDigit(with[i+1]) && 2*(n*10+int(with[i+1]-'0')) < len(groups) {
+			continue
+		case with[i] == '{':
+			from := i + 1
+			for i++; i < len(with) && isGroupName(with[i], i > from); i++ {
+			}
+			if n, ok = p.names[string(with[from:i])]; !ok || i == len(with) || with[i] != '}' {
+				return dst, false
+			}
+		case isDigit(with[i]):
+			if n = int(with[i] - '0'); n > p.groups {
+				return dst, false
+			}
+			for i+1 < len(with) && isDigit(with[i+1]) && n*10+int(with[i+1]-'0') <= p.groups {
 				i++
 				n = n*10 + int(with[i]-'0')
 			}
-			if 2*n < len(groups) && groups[2*n] >= 0 {
-				dst = append(dst, s[groups[2*n]:groups[2*n+1]]...)
-			}
 		default:
-			dst = append(dst, c)
+			return dst, false
+		}
+		if groups[2*n] >= 0 {
+			dst = append(dst, s[groups[2*n]:groups[2*n+1]]...)
 		}
 	}
-	return dst
+	return dst, true
+}
+
+// isGroupName tells the bytes of the name of a group.
+func isGroupName(c byte, digits bool) bool {
+	return c|0x20 >= 'a' && c|0x20 <= 'z' || digits && isDigit(c)
 }

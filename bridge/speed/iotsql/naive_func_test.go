@@ -562,12 +562,12 @@ func (n *naive) cast(typ string, v any) any {
 // naiveFind finds all matches with the backtracking engine, whatever the
 // pattern; the first entry is none. nil is for a malformed pattern.
 func naiveFind(pattern, s string) [][]int {
-	p := compilePattern([]byte(pattern))
+	f := newFrame(context.Background(), &program{}, &Message{})
+	defer f.release()
+	p := patterns.get(f, []byte(pattern))
 	if p == nil {
 		return nil
 	}
-	f := newFrame(context.Background(), &program{}, &Message{})
-	defer f.release()
 	all := [][]int{nil}
 	p.findBacktracking(f, []byte(s), func(groups []int) bool {
 		all = append(all, slices.Clone(groups))
