@@ -453,13 +453,9 @@ func isConstant(n *node) bool {
 	return true
 }
 
-// call compiles a function call. With a wrong number of arguments it yields
-// Undefined, as the guide's page on types has it.
+// call compiles a function call.
 func (c *compiler) call(n *node) eval {
 	fn := n.fn
-	if len(n.kids) < fn.min || fn.max >= 0 && len(n.kids) > fn.max {
-		return undefined
-	}
 	args := c.exprs(n.kids)
 	if fn.build != nil {
 		return fn.build(n, args)

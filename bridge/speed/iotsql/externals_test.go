@@ -190,7 +190,6 @@ func TestExternalForms(t *testing.T) {
 		{`get_dynamodb('T', 'id', id, 'arn')`, `{}`, ``},
 		{`get_dynamodb('R', 'id', id, 'seq', n, 'arn')`, `{"id":"d1","n":7.0}`, `{"ok":true}`},
 		{`get_dynamodb('R', 'id', id, 'seq', '7', 'arn')`, `{"id":"d1"}`, ``},
-		{`get_dynamodb('R', 'id', id, 'seq', 'arn')`, `{"id":"d1"}`, ``},
 		{`[get_or_default(get_dynamodb('T', 'id', 'd1', 'arn').floor, 0), get_or_default(get_dynamodb('T', 'id', 'd1', 'arn').floor, 0)]`, `{}`, ErrTooManyCalls.Error()},
 		{`(SELECT VALUE get_dynamodb('T', 'id', e, 'arn').floor FROM ids AS e)`, `{"ids":["d1"]}`, `[3]`},
 		{`(SELECT VALUE get_dynamodb('T', 'id', e, 'arn').floor FROM ids AS e)`, `{"ids":["d1","d1"]}`, ErrTooManyCalls.Error()},

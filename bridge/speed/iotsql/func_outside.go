@@ -94,9 +94,6 @@ func getDynamoDB(f *frame, args []value) value {
 		f.fail(ErrTooManyCalls)
 		return value{}
 	}
-	if len(args) == 5 { // a sort key without a value
-		return value{}
-	}
 	table, ok1 := f.name(args[0])
 	key, ok2 := f.name(args[1])
 	val, ok3 := f.keyValue(args[2])

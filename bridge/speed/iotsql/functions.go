@@ -3,16 +3,84 @@ package iotsql
 import (
 	"bytes"
 	"math"
+	"slices"
+	"strconv"
+	"strings"
 )
 
 // A function is an entry of the function table. Calls are case-insensitive.
 type function struct {
-	min, max int  // arguments; max < 0: any number. Other counts yield Undefined
-	modern   bool // came with 2016-03-23
-	star     int  // which argument may be *, from 1; 0: none
+	min, max int   // arguments; max < 0: any number
+	not      []int // counts between min and max that it does not take
+	modern   bool  // came with 2016-03-23
+	star     int   // which argument may be *, from 1; 0: none
 	run      func(f *frame, args []value) value
 	build    func(n *node, args []eval) eval // instead of run, to prepare at compile time
 	check    func(p *parser, n *node)        // further refusals, may be nil
+}
+
+// takes says whether the function may have n arguments.
+func (fn *function) takes(n int) bool {
+	return n >= fn.min && (fn.max < 0 || n <= fn.max) && !slices.Contains(fn.not, n)
+}
+
+// counts says how many arguments the function takes: "2 or 3 arguments".
+func (fn *function) counts() string {
+	var all []string
+	for n := fn.min; n <= fn.max; n++ {
+		if fn.takes(n) {
+			all = append(all, strconv.Itoa(n))
+		}
+	}
+	switch n := len(all); {
+	case fn.max == 0:
+		return "no arguments"
+	case fn.max == 1 && n == 1:
+		return "1 argument"
+	case n == 1:
+		return all[0] + " arguments"
+	default:
+		return strings.Join(all[:n-1], ", ") + " or " + all[n-1] + " arguments"
+	}
+}
+
+// nearFunction returns the function that a name is most likely a slip of, "" if none.
+func nearFunction(name string) string {
+	if len(name) > 40 {
+		return ""
+	}
+	best, least := "", 3
+	for have := range functions {
+		d := distance(strings.ToLower(name), have)
+		if d < least && d <= len(have)/3 || d == least && best != "" && have < best {
+			best, least = have, d
+		}
+	}
+	return best
+}
+
+// distance counts the letters to insert, drop, replace or swap with their
+// neighbour to make b of a.
+func distance(a, b string) int {
+	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		row, last, before := rows[i%3], rows[(i+2)%3], rows[(i+1)%3]
+		row[0] = i
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				row[j] = min(row[j], before[j-2]+1)
+			}
+		}
+	}
+	return rows[len(a)%3][len(b)]
 }
 
 // functions is the dialect's function table (rule SQL reference, functions).
@@ -76,7 +144,7 @@ var functions = map[string]*function{
 	"sha384":         {min: 1, max: 1, run: hashFunc(sha384Sum)},
 	"sha512":         {min: 1, max: 1, run: hashFunc(sha512Sum)},
 	"encode":         {min: 2, max: 2, modern: true, star: 1, build: encode, check: fixed(1)},
-	"decode":         {min: 2, max: 6, modern: true, star: 1, build: decode, check: checkDecode},
+	"decode":         {min: 2, max: 6, not: []int{3, 4, 5}, modern: true, star: 1, build: decode, check: checkDecode},
 
 	// documents
 	"get":            {min: 2, max: 2, run: get},
@@ -105,7 +173,7 @@ var functions = map[string]*function{
 		check: needs("things' shadows", func(x *Services) bool { return x.Shadows != nil }, -1)},
 	"get_registry_data": {min: 3, max: 3, run: getRegistryData,
 		check: needs("things of the registry", func(x *Services) bool { return x.Things != nil }, 0, -1)},
-	"get_dynamodb": {min: 4, max: 6, modern: true, run: getDynamoDB,
+	"get_dynamodb": {min: 4, max: 6, not: []int{5}, modern: true, run: getDynamoDB,
 		check: needs("DynamoDB tables", func(x *Services) bool { return x.Tables != nil }, -1)},
 	"get_secret": {min: 3, max: 4, run: getSecret,
 		check: needs("secrets", func(x *Services) bool { return x.Secrets != nil }, 1, -1)},

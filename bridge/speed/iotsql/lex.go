@@ -45,6 +45,9 @@ func (t token) describe(text string) string {
 	if r := []rune(s); len(r) > 40 {
 		s = string(r[:40]) + "…"
 	}
+	if t.kind == tokString {
+		return s // it has quotes
+	}
 	return strconv.Quote(s)
 }
 
@@ -57,6 +60,17 @@ type lexer struct {
 // twoByte are the operators of two characters; all others have one.
 var twoByte = []string{"<>", "<=", ">=", "!="}
 
+// foreignTokens are what other dialects have and this one spells otherwise.
+var foreignTokens = []struct{ text, msg, want string }{
+	{"&&", `there is no operator "&&"`, "AND"},
+	{"||", `there is no operator "||"`, "OR, or + to join Strings"},
+	{"/*", "statements have no comments", ""},
+	{"`", "names are not quoted", `a bare name, or get(object, "name")`},
+	{";", `unexpected ";"`, "the end: a statement has no semicolon"},
+	{"‘", "a typographic quote", "'"}, {"’", "a typographic quote", "'"},
+	{"“", "a typographic quote", `"`}, {"”", "a typographic quote", `"`},
+}
+
 func (l *lexer) next() (token, *SyntaxError) {
 	for l.off < len(l.text) && strings.IndexByte(" \t\r\n", l.text[l.off]) >= 0 {
 		l.off++
@@ -64,6 +78,11 @@ func (l *lexer) next() (token, *SyntaxError) {
 	pos := l.off
 	if pos == len(l.text) {
 		return token{kind: tokEOF, pos: pos, end: pos}, nil
+	}
+	for _, f := range foreignTokens {
+		if strings.HasPrefix(l.text[pos:], f.text) {
+			return token{}, newSyntaxError(l.text, pos, f.msg, f.want)
+		}
 	}
 	switch c := l.text[pos]; {
 	case c == '\'' || c == '"':

@@ -70,6 +70,15 @@ func (p *parser) unexpected(expected string) {
 	p.fail(p.tok.pos, "unexpected "+p.tok.describe(p.text), expected)
 }
 
+// unclosed is unexpected within the bracket at open, which it names at the end of the text.
+func (p *parser) unclosed(open int, expected string) {
+	if p.tok.kind == tokEOF {
+		e := newSyntaxError(p.text, open, "", "")
+		expected += fmt.Sprintf(" for the %q at line %d, column %d", p.text[open], e.Line, e.Column)
+	}
+	p.unexpected(expected)
+}
+
 // advance moves to the next token and returns the one before.
 func (p *parser) advance() token {
 	was := p.tok
@@ -129,18 +138,24 @@ func (p *parser) statement() *query {
 		sets = p.set()
 	}
 	if !p.tok.is("SELECT") {
-		want := "SELECT"
-		if sets == nil {
-			want = "SELECT or SET"
+		switch {
+		case sets == nil:
+			p.unexpected("SELECT or SET")
+		case p.tok.is("SET"):
+			p.fail(p.tok.pos, "a second SET", `","`)
 		}
-		p.unexpected(want)
+		p.unexpected(`",", an operator or SELECT`)
 	}
 	q := p.query()
 	q.sets = sets
 	switch {
 	case p.tok.kind == tokEOF:
+	case p.tok.is("GROUP") || p.tok.is("ORDER") || p.tok.is("HAVING") || p.tok.is("LIMIT") || p.tok.is("JOIN") || p.tok.is("UNION"):
+		p.fail(p.tok.pos, "rules see one message at a time and have no "+strings.ToUpper(p.tok.text), "the end")
 	case p.tok.is("SET"):
 		p.fail(p.tok.pos, "SET stands before SELECT", "")
+	case strings.HasPrefix(p.text[p.tok.pos:], "--"):
+		p.fail(p.tok.pos, "statements have no comments", "the end")
 	case p.tok.is("WHERE"):
 		p.fail(p.tok.pos, "a second WHERE", "AND or OR to join conditions")
 	case q.where != nil:
@@ -234,15 +249,29 @@ func (p *parser) valueIsName() bool {
 // filter parses the topic filter of a statement's FROM.
 func (p *parser) filter(q *query) {
 	if p.tok.kind != tokString {
-		p.unexpected("a topic filter in single quotes, such as 'dt/#'")
+		p.unexpected("a topic filter in quotes, such as 'dt/#'")
 	}
 	if err := topic.ValidFilter(p.tok.text); err != nil {
-		p.fail(p.tok.pos+1, "topic filter: "+strings.TrimPrefix(err.Error(), "topic: "), "")
+		p.fail(p.tok.pos+1+wildcard(p.tok.text), "topic filter: "+strings.TrimPrefix(err.Error(), "topic: "), "")
 	}
 	q.filter = p.advance().text
 	if p.tok.is(",") {
 		p.fail(p.tok.pos, "FROM takes one topic filter", "")
 	}
+}
+
+// wildcard returns where a malformed filter has the wildcard that makes it so, 0 if that isn't it.
+func wildcard(filter string) int {
+	off := 0
+	for level := range strings.SplitSeq(filter, "/") {
+		i := strings.IndexAny(level, "+#")
+		last := off+len(level) == len(filter)
+		if i >= 0 && (len(level) > 1 || level == "#" && !last) {
+			return off + i
+		}
+		off += len(level) + 1
+	}
+	return 0
 }
 
 // source parses FROM path [AS name] of a nested query.
@@ -288,11 +317,20 @@ func (p *parser) item(value bool) item {
 	if !value && it.expr.op != opStar {
 		name := impliedName(it.expr)
 		if name == "" {
+			p.openQuote(it.expr)
 			p.fail(p.tok.pos, "the expression needs a name", "AS name")
 		}
 		it.name = []string{name}
 	}
 	return it
+}
+
+// openQuote refuses a string that runs into a name: a quote is missing
+// before, and what was meant to begin a string has ended one.
+func (p *parser) openQuote(n *node) {
+	if n.op == opLit && n.val.kind == kindText && p.tok.kind == tokName && p.tok.pos == n.end {
+		p.fail(n.pos, "the string that begins here ends before "+p.tok.describe(p.text), "a closing quote where it should end")
+	}
 }
 
 // impliedName is what an item without AS goes by: an attribute's own name, the

@@ -70,6 +70,9 @@ func (p *parser) binary(power int) *node {
 	}
 	for n := 0; ; n++ {
 		text, bind := binding(p.tok)
+		if bind == 0 {
+			p.foreign(left)
+		}
 		if bind <= power || bind == 0 {
 			return left
 		}
@@ -77,6 +80,9 @@ func (p *parser) binary(power int) *node {
 			p.fail(p.tok.pos, fmt.Sprintf("more than %d operators in a row", MaxOperators), "")
 		}
 		p.advance()
+		if p.tok.is("=") && text == "=" {
+			p.fail(p.tok.pos-1, `there is no operator "=="`, `"="`)
+		}
 		if text == "IN" && p.tok.is("(") && !p.peek().is("SELECT") {
 			p.inList()
 		}
@@ -88,6 +94,28 @@ func (p *parser) binary(power int) *node {
 			}
 		}
 	}
+}
+
+// foreign refuses operators that other dialects have and this one spells otherwise.
+func (p *parser) foreign(left *node) {
+	want := ""
+	x := p.text[left.pos:left.end]
+	if len(x) > 20 {
+		x = "x"
+	}
+	switch {
+	case p.tok.is("IS"):
+		want = fmt.Sprintf("isNull(%s) or isUndefined(%[1]s)", x)
+	case p.tok.is("LIKE"):
+		want = fmt.Sprintf("startswith, endswith, indexof or regexp_matches(%s, pattern)", x)
+	case p.tok.is("BETWEEN"):
+		want = fmt.Sprintf("%s >= a AND %[1]s <= b", x)
+	case p.tok.is("NOT"):
+		want = fmt.Sprintf("NOT before the comparison: NOT %s IN ...", x)
+	default:
+		return
+	}
+	p.fail(p.tok.pos, "there is no operator "+strings.ToUpper(p.tok.text), want)
 }
 
 // inList refuses IN (a, b), which other dialects have, with a hint. IN (expr) is fine.
@@ -143,7 +171,7 @@ func (p *parser) path() *node {
 			t := p.advance()
 			n = &node{op: opMember, pos: n.pos, end: t.end, text: t.text, kids: []*node{n}}
 		case p.tok.is("["):
-			p.unexpected("get(array, index) to take an element")
+			p.fail(p.tok.pos, "elements are not taken with brackets", fmt.Sprintf("get(%s, index)", p.text[n.pos:n.end]))
 		default:
 			return n
 		}
@@ -205,7 +233,10 @@ func (p *parser) parens() *node {
 	} else {
 		n = p.expr()
 	}
-	n.pos, n.end = t.pos, p.expect(")").end
+	if !p.tok.is(")") {
+		p.unclosed(t.pos, `")"`)
+	}
+	n.pos, n.end = t.pos, p.advance().end
 	return n
 }
 
@@ -227,7 +258,7 @@ func (p *parser) array() *node {
 	for !p.tok.is("]") {
 		if len(n.kids) > 0 {
 			if !p.tok.is(",") {
-				p.unexpected(`"," or "]"`)
+				p.unclosed(t.pos, `"," or "]"`)
 			}
 			p.advance()
 		}
@@ -245,7 +276,7 @@ func (p *parser) object() *node {
 	for !p.tok.is("}") {
 		if len(n.kids) > 0 {
 			if !p.tok.is(",") {
-				p.unexpected(`"," or "}"`)
+				p.unclosed(t.pos, `"," or "}"`)
 			}
 			p.advance()
 		}
@@ -288,8 +319,10 @@ func (p *parser) named() *node {
 		n := p.subquery(t.pos)
 		n.op, n.end = opExists, p.expect(")").end
 		return n
-	case reserved(t):
+	case reserved(t) && (t.is("FROM") || t.is("WHERE") || t.is("AS") || t.is("SELECT")):
 		p.unexpected(wantExpr)
+	case reserved(t):
+		p.fail(t.pos, strings.ToUpper(t.text)+" is a keyword and stands for no member", wantExpr)
 	case call:
 		return p.call()
 	}
@@ -342,22 +375,29 @@ func (p *parser) call() *node {
 	fn := functions[strings.ToLower(t.text)]
 	switch {
 	case fn == nil:
-		p.fail(t.pos, "there is no function "+t.text, "")
+		msg := "there is no function " + t.text
+		if near := nearFunction(t.text); near != "" {
+			msg += "; did you mean " + near + "?"
+		}
+		p.fail(t.pos, msg, "")
 	case fn.modern:
 		p.needModern(t.pos, t.text)
 	}
 	n := &node{op: opCall, pos: t.pos, text: t.text, fn: fn}
-	p.expect("(")
+	open := p.expect("(").pos
 	for !p.tok.is(")") {
 		if len(n.kids) > 0 {
 			if !p.tok.is(",") {
-				p.unexpected(`"," or ")"`)
+				p.unclosed(open, `"," or ")"`)
 			}
 			p.advance()
 		}
 		n.kids = append(n.kids, p.argument(fn, len(n.kids)))
 	}
 	n.end = p.advance().end
+	if !fn.takes(len(n.kids)) {
+		p.fail(t.pos, fmt.Sprintf("%s takes %s, this has %d", t.text, fn.counts(), len(n.kids)), "")
+	}
 	if fn.check != nil {
 		fn.check(p, n)
 	}

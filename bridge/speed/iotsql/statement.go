@@ -49,8 +49,8 @@ func Compile(sql, version string) (*Statement, error) { return (&Services{}).Com
 // version comes back as a *SyntaxError, and so does a function whose service
 // x lacks. The statement keeps x.
 //
-// Calls with a wrong number or wrong types of arguments are no error: they
-// yield Undefined, as in AWS.
+// Calls with a wrong number of arguments are refused. Wrong types are no
+// error: they yield Undefined, as in AWS. Check finds those that are certain.
 func (x *Services) Compile(sql, version string) (*Statement, error) {
 	version, err := knownVersion(sql, version)
 	if err != nil {
