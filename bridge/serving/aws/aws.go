@@ -22,6 +22,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 )
 
@@ -108,11 +109,17 @@ func (h *Handler) answer(r *http.Request) (who sigv4.Identity, name string, out 
 	if err != nil {
 		return who, "", nil, err
 	}
+	query := r.URL.Query()
+	for name, values := range query {
+		if len(values) > 1 { // the signature is the same whichever comes first
+			return who, op.name, nil, fmt.Errorf("%w: %.60q is given twice in the query", registry.ErrInvalid, name)
+		}
+	}
 	body, err := io.ReadAll(r.Body) // bounded by Verify
 	if err != nil {
 		return who, op.name, nil, err
 	}
-	out, err = op.run(&request{region: who.Region, path: values, query: r.URL.Query(), body: body})
+	out, err = op.run(&request{region: who.Region, path: values, query: query, body: body})
 	return who, op.name, out, err
 }
 

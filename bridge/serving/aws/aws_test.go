@@ -161,6 +161,7 @@ func TestTopicRules(t *testing.T) {
 		{"GET", "/rules?maxResults=10001", "", 400, "InvalidRequestException", ""},
 		{"GET", "/rules?nextToken=!", "", 400, "InvalidRequestException", ""},
 		{"GET", "/rules?ruleDisabled=yes", "", 400, "InvalidRequestException", ""},
+		{"GET", "/rules?topic=a&topic=b", "", 400, "InvalidRequestException", `{"message":"registry: invalid: \"topic\" is given twice in the query"}`},
 		{"POST", "/rules/bad", `{"sql":"SELECT FROM FROM","actions":[]}`, 400, "SqlParseException", ""},
 		{"POST", "/rules/bad", `{"sql":"SELECT * FROM 'a'","actions":[],"colour":1}`, 400, "InvalidRequestException", ""},
 		{"POST", "/rules/bad", `{"sql":`, 400, "InvalidRequestException", ""},
@@ -259,6 +260,37 @@ func TestSignatures(t *testing.T) {
 		}
 		if n := b.Stats()[Outcome{"", c.code}].Requests; n != 1 {
 			t.Errorf("%s: counted %v", c.name, b.Stats())
+		}
+	}
+}
+
+// What is signed for one target does nothing at another, also where the two
+// have the same signature.
+func TestOneMeaning(t *testing.T) {
+	for _, c := range []struct{ method, signed, sent, code string }{
+		{"POST", "/rules/enable", "/rules//enable", "UnknownOperationException"},
+		{"POST", "/rules/hot", "/rules/hot/x/..", "UnknownOperationException"},
+		{"POST", "/rules/hot", "/rules/hot/.", "UnknownOperationException"},
+		{"POST", "/rules/hot", "//rules/hot", "UnknownOperationException"},
+		{"POST", "/rules/disable", "/rules/./disable", "UnknownOperationException"},
+		{"POST", "/rules/disable", "/rules/../rules/disable", "UnknownOperationException"},
+		{"POST", "/rules/hot", "/rules/hot/", "InvalidSignatureException"},
+		{"POST", "/rules/hot", "/rules/%68ot", "InvalidSignatureException"},
+		{"POST", "/rules/disable", "/rules/%2E/disable", "InvalidSignatureException"},
+		{"POST", "/rules/hot/disable", "/rules/hot%2Fdisable", "InvalidSignatureException"},
+		{"POST", "/rules/hot", "/rules/hot?x", "InvalidSignatureException"},
+		{"POST", "/rules/hot", "/rules/hot;x", "InvalidSignatureException"},
+		{"POST", "/rules/hot", "http://example.com/rules/hot", "IncompleteSignatureException"},
+	} {
+		b := newBench()
+		first := httptest.NewRequest(c.method, c.signed, nil)
+		sigv4test.Sign(first, []byte(hot), key, "r", "iot", time.Now())
+		r := httptest.NewRequest(c.method, c.sent, strings.NewReader(hot))
+		r.Header, r.Host = first.Header, first.Host
+		w := httptest.NewRecorder()
+		b.ServeHTTP(w, r)
+		if got := w.Header().Get("X-Amzn-Errortype"); got != c.code || len(b.book.all) != 0 {
+			t.Errorf("%s, signed as %s: %d %s %v", c.sent, c.signed, w.Code, got, b.book.all)
 		}
 	}
 }
