@@ -8,6 +8,11 @@
 // another meaning. The path is signed without its dot segments and repeated
 // slashes, so a handler must not give those a meaning of their own.
 //
+// Signatures are not remembered, as AWS's are not: until its time is over a
+// request may be sent again. TLS keeps it from others. The order of query
+// parameters of one name is not signed, so a handler must not give it a meaning
+// either.
+//
 // S3 differs: its paths are encoded once, where others' are encoded twice, and
 // are not normalized.
 package sigv4
@@ -70,8 +75,8 @@ type Identity struct {
 
 // Verify checks the signature of r, which must be as the server received it.
 // It reads the body, at most maxBody bytes of it, and leaves in r.Body one that
-// gives the same bytes again. The body of an unknown key is not read: who has
-// no key can make the server neither hold bodies nor wait for them.
+// gives the same bytes again. The body of an unknown key is not read: who knows
+// no key's id can make the server neither hold bodies nor wait for them.
 //
 // The Identity says who the signer claims to be also beside an error that comes
 // after the signature's parts were read, and is for logs then.

@@ -78,7 +78,6 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// TestChanged changes one thing of a signed request at a time.
 // untouched is a body that must not be read.
 type untouched struct{ t *testing.T }
 
@@ -96,6 +95,7 @@ func TestUnknownKeyIsNotListenedTo(t *testing.T) {
 	}
 }
 
+// TestChanged changes one thing of a signed request at a time.
 func TestChanged(t *testing.T) {
 	auth := func(old, now string) func(*http.Request) {
 		return func(r *http.Request) {
