@@ -33,7 +33,7 @@ tidemill-bridge rule replay -against hot -sql "SELECT temp FROM 'dt/#' WHERE tem
 		to := c.flags.String("to", "now", "arrival that ends them, likewise a `time`, which is not taken itself, or now")
 		shards := c.flags.String("shard", "", "`shards` of the ingest log, as 0,3 (default: all)")
 		examples := c.flags.Int("examples", 3, "how many messages of each kind of difference are shown")
-		jobs := c.flags.Int("jobs", 1, "goroutines that evaluate")
+		jobs := c.flags.Int("jobs", 1, "goroutines that evaluate, at most one for each processor")
 		asJSON := c.flags.Bool("json", false, "print JSON")
 		if err := c.parse(0, 0); err != nil {
 			return err

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"runtime"
 	"sync"
 	"time"
 
@@ -23,7 +24,7 @@ type ReplayRequest struct {
 	To       time.Time       `json:"to,omitzero"`
 	Shards   []int           `json:"shards,omitempty"`
 	Examples int             `json:"examples"`
-	Jobs     int             `json:"jobs"`
+	Jobs     int             `json:"jobs"` // no more are taken than there are processors
 }
 
 // A ReplayLine is one line of the answer: the id of the replay, to end it
@@ -40,8 +41,10 @@ type ReplayLine struct {
 // tellReplay is how often a replay tells of its progress.
 const tellReplay = 500 * time.Millisecond
 
-// maxReplayJobs bounds the goroutines of one replay.
-const maxReplayJobs = 64
+// maxReplays run at once; each may hold rules.MaxExamples for each processor.
+const maxReplays = 4
+
+var errReplays = fmt.Errorf("%d replays run already, which is the most; wait until one ends: %w", maxReplays, registry.ErrConflict)
 
 // replays are those that run, by id.
 type replays struct {
@@ -49,15 +52,18 @@ type replays struct {
 	stop map[string]context.CancelFunc
 }
 
-func (x *replays) add(stop context.CancelFunc) (id string) {
+func (x *replays) add(stop context.CancelFunc) (id string, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	if len(x.stop) >= maxReplays {
+		return "", errReplays
+	}
 	if x.stop == nil {
 		x.stop = map[string]context.CancelFunc{}
 	}
 	id = rand.Text()
 	x.stop[id] = stop
-	return id
+	return id, nil
 }
 
 func (x *replays) remove(id string) {
@@ -91,7 +97,10 @@ func (s *Server) postReplay(w http.ResponseWriter, r *http.Request) error {
 	}
 	ctx, stop := context.WithCancel(r.Context())
 	defer stop()
-	id := s.replays.add(stop)
+	id, err := s.replays.add(stop)
+	if err != nil {
+		return err
+	}
 	defer s.replays.remove(id)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc, rc := json.NewEncoder(w), http.NewResponseController(w)
@@ -132,7 +141,7 @@ func (s *Server) replay(in *ReplayRequest) (x *rules.Replay, note string, err er
 		return nil, "", badRequest{err}
 	}
 	x = &rules.Replay{New: new, Services: s.compiler.Services, From: in.From, To: in.To, Shards: in.Shards, Examples: in.Examples,
-		Jobs: min(in.Jobs, maxReplayJobs)}
+		Jobs: min(in.Jobs, runtime.GOMAXPROCS(0))}
 	name := in.Against
 	if name == "" {
 		name = new.Name

@@ -155,6 +155,14 @@ func TestReplayStops(t *testing.T) {
 	if err := json.Unmarshal(lines.Bytes(), &line); err != nil || line.ID == "" || line.Of != 30 || line.Read != 0 || line.Report != nil {
 		t.Fatalf("%v, %s", err, lines.Bytes())
 	}
+	for range maxReplays - 1 {
+		if _, err := b.replays.add(func() {}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if code, text := b.do("POST", "/v1/replays", replayRequest("SELECT n FROM 'dt/#'", "")); code != http.StatusConflict || !strings.Contains(text, "replays run already") {
+		t.Errorf("one too many: %d %s", code, text)
+	}
 	b.must("DELETE", "/v1/replays/"+line.ID, "", nil)
 	for lines.Scan() && err == nil {
 		line = ReplayLine{}

@@ -36,11 +36,6 @@ const whySince = time.Hour
 // tellSearch is how often a search tells of its progress.
 const tellSearch = 500 * time.Millisecond
 
-// ruleOf returns the rule in force that the request names.
-func (s *Server) ruleOf(r *http.Request) (*rules.Rule, error) {
-	return s.ruleNamed(r.PathValue("name"))
-}
-
 // ruleNamed returns a rule in force. When the bridge does not run it is the
 // one that would come into force.
 func (s *Server) ruleNamed(name string) (*rules.Rule, error) {
@@ -56,64 +51,32 @@ func (s *Server) ruleNamed(name string) (*rules.Rule, error) {
 	return s.book.stored(name, s.declaredIn()[len(folders)-1])
 }
 
-// stored returns a rule of the registry, or one of the files in dir, without
-// putting anything in force.
-func (b *rulebook) stored(name, dir string) (*rules.Rule, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.open(); err != nil {
-		return nil, err
+// asked reads what a request asks of: the rule in force that it names, and
+// ?since=DURATION.
+func (s *Server) asked(r *http.Request) (rule *rules.Rule, since time.Duration, err error) {
+	if rule, err = s.ruleNamed(r.PathValue("name")); err != nil {
+		return nil, 0, err
 	}
-	if m, ok := b.made[name]; ok {
-		return m.rule, m.broken
-	}
-	files, err := readFolder(dir)
-	if err != nil {
-		return nil, err
-	}
-	for _, f := range files {
-		if f.err != nil {
-			continue
-		}
-		all, err := b.parseFile(f)
-		if err != nil {
-			b.log.Warn("a file of rules is refused", "file", f.path, "err", err)
-			continue
-		}
-		for _, r := range all {
-			if r.Name == name {
-				return r, nil
-			}
-		}
-	}
-	return nil, fmt.Errorf("rule %s: %w", name, registry.ErrNotFound)
-}
-
-func since(r *http.Request) (time.Duration, error) {
 	text := r.URL.Query().Get("since")
 	if text == "" {
-		return whySince, nil
+		return rule, whySince, nil
 	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d <= 0 {
-		return 0, badRequest{fmt.Errorf("since: %q, want a duration", text)}
+	since, err = time.ParseDuration(text)
+	if err != nil || since <= 0 {
+		return nil, 0, badRequest{fmt.Errorf("since: %q, want a duration", text)}
 	}
-	return d, nil
+	return rule, since, nil
 }
 
 // recentMessages lists the newest messages of a rule: ?failed=true for those
 // that failed, &since=DURATION as of why.
 func (s *Server) recentMessages(w http.ResponseWriter, r *http.Request) error {
-	rule, err := s.ruleOf(r)
-	if err != nil {
-		return err
-	}
-	back, err := since(r)
+	rule, since, err := s.asked(r)
 	if err != nil {
 		return err
 	}
 	failed, _ := strconv.ParseBool(r.URL.Query().Get("failed"))
-	all, err := s.rules.Recent(r.Context(), rule, failed, back)
+	all, err := s.rules.Recent(r.Context(), rule, failed, since)
 	if err != nil {
 		return err
 	}
@@ -123,17 +86,13 @@ func (s *Server) recentMessages(w http.ResponseWriter, r *http.Request) error {
 // why answers with WhyLines: ?message=ID, &since=DURATION for how far back the
 // log is searched. The search ends when the client leaves.
 func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
-	rule, err := s.ruleOf(r)
-	if err != nil {
-		return err
-	}
-	back, err := since(r)
+	rule, since, err := s.asked(r)
 	if err != nil {
 		return err
 	}
 	told := time.Now()
 	enc, rc := json.NewEncoder(w), http.NewResponseController(w)
-	x, err := s.rules.Why(r.Context(), rule, r.URL.Query().Get("message"), back, func(searched, of uint64) {
+	x, err := s.rules.Why(r.Context(), rule, r.URL.Query().Get("message"), since, func(searched, of uint64) {
 		if time.Since(told) < tellSearch {
 			return
 		}
@@ -153,7 +112,7 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
 
 // tryRule says what a rule would make of a Sample. Nothing is done with it.
 func (s *Server) tryRule(w http.ResponseWriter, r *http.Request) error {
-	rule, err := s.ruleOf(r)
+	rule, err := s.ruleNamed(r.PathValue("name"))
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
 
@@ -83,6 +84,39 @@ func (b *rulebook) keep() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return errors.Join(b.open(), b.set())
+}
+
+// stored returns a rule of the registry, or one of the files in dir, without
+// putting anything in force.
+func (b *rulebook) stored(name, dir string) (*rules.Rule, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if err := b.open(); err != nil {
+		return nil, err
+	}
+	if m, ok := b.made[name]; ok {
+		return m.rule, m.broken
+	}
+	files, err := readFolder(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, f := range files {
+		if f.err != nil {
+			continue
+		}
+		all, err := b.parseFile(f)
+		if err != nil {
+			b.log.Warn("a file of rules is refused", "file", f.path, "err", err)
+			continue
+		}
+		for _, r := range all {
+			if r.Name == name {
+				return r, nil
+			}
+		}
+	}
+	return nil, fmt.Errorf("rule %s: %w", name, registry.ErrNotFound)
 }
 
 // read compiles what a file says. Content that is known to be good is not
