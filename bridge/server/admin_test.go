@@ -109,6 +109,10 @@ func TestAdmin(t *testing.T) {
 		{"POST", "/v1/streams", `{"name":"x","shards":1,"retention_ns":-1}`, 400, "retention"},
 		{"POST", "/v1/streams", `{"name":"readings","shards":3}`, 400, "cannot be changed"},
 		{"GET", "/v1/streams/records?name=none", "", 404, "none"},
+		{"PUT", "/v1/objects?bucket=schemas&key=../x", "", 400, "cannot be a file's name"},
+		{"PUT", "/v1/objects?bucket=S&key=x", "", 400, "bucket"},
+		{"PUT", "/v1/objects?bucket=schemas&key=a", "x", 200, ""},
+		{"PUT", "/v1/objects?bucket=schemas&key=a/b", "x", 400, "a is an object, not a folder"},
 		{"GET", "/v1/nothing", "", 404, ""},
 		{"DELETE", "/v1/things", "", 405, ""},
 	} {

@@ -17,7 +17,8 @@ import (
 
 // services are what rules' statements may ask here: shadows, the registry and
 // descriptor sets among the objects. The others have no service yet, so that
-// rules that use them are refused.
+// rules that use them are refused. The roles that statements name are not
+// looked at: whoever may make a rule may read every shadow and thing by it.
 func (s *Server) services(now func() time.Time) *iotsql.Services {
 	if now == nil {
 		now = time.Now
