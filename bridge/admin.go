@@ -122,8 +122,9 @@ func (in *inside) stop() error {
 	return err
 }
 
-// do sends in as JSON, if it is not nil, or an io.Reader as it is, and decodes the answer into out, or
-// copies it where out is an io.Writer.
+// do sends in as JSON, if it is not nil, or an io.Reader as it is, and decodes
+// the answer into out, copies it where out is an io.Writer, or leaves it to out
+// where that reads lines.
 func (a *admin) do(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	var body io.Reader
 	switch in := in.(type) {
@@ -161,8 +162,29 @@ func (a *admin) do(ctx context.Context, method, path string, query url.Values, i
 	case io.Writer:
 		_, err := io.Copy(w, resp.Body)
 		return err
+	case readLines:
+		return w(json.NewDecoder(resp.Body))
 	default:
 		return json.NewDecoder(resp.Body).Decode(out)
+	}
+}
+
+// readLines reads an answer that comes as one JSON value after the other.
+type readLines func(*json.Decoder) error
+
+// lines gives the values of an answer to next as they come, until it has
+// enough. An answer that ends before is an error.
+func lines[T any](next func(T) (enough bool)) readLines {
+	return func(dec *json.Decoder) error {
+		for {
+			var line T
+			if err := dec.Decode(&line); err != nil {
+				return fmt.Errorf("the answer broke off: %w", err)
+			}
+			if next(line) {
+				return nil
+			}
+		}
 	}
 }
 

@@ -217,7 +217,7 @@ func TestReplayEnds(t *testing.T) {
 		err  string
 	}{
 		{"interrupted", func(interrupt func()) { interrupt() }, "PARTIAL: ended after 4 of 10 messages; what follows is of those\n\nrule     some\n", "<nil>"},
-		{"died", func(func()) { die <- struct{}{} }, "", "unexpected EOF"},
+		{"died", func(func()) { die <- struct{}{} }, "", "the answer broke off: unexpected EOF"},
 	} {
 		ctx, interrupt := context.WithCancel(t.Context())
 		var out, errs strings.Builder

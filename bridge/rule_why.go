@@ -77,35 +77,20 @@ tidemill-bridge rule why -rule hot -topic dt/pi-1/climate -payload '{"temp":31.5
 		})
 	}}
 
-// askWhy reads the answer line by line, telling how the search goes on.
+// askWhy asks, telling how the search goes on.
 func (c *call) askWhy(ctx context.Context, a *admin, path string, q url.Values) (*rules.Why, error) {
-	r, w := io.Pipe()
-	asked := make(chan error, 1)
-	go func() {
-		err := a.do(ctx, "GET", path, q, nil, w)
-		w.CloseWithError(err)
-		asked <- err
-	}()
 	var last server.WhyLine
-	dec := json.NewDecoder(r)
-	var err error
-	for err == nil && last.Why == nil && last.Error == "" {
-		last = server.WhyLine{}
-		if err = dec.Decode(&last); err == nil && last.Of > 0 {
-			fmt.Fprintf(c.stderr, "searched %d of %d messages\n", last.Searched, last.Of)
+	err := a.do(ctx, "GET", path, q, nil, lines(func(line server.WhyLine) bool {
+		last = line
+		if line.Of > 0 {
+			fmt.Fprintf(c.stderr, "searched %d of %d messages\n", line.Searched, line.Of)
 		}
+		return line.Why != nil || line.Error != ""
+	}))
+	if err == nil && last.Error != "" {
+		err = errors.New(last.Error)
 	}
-	r.Close()
-	if failed := <-asked; failed != nil && !errors.Is(failed, io.ErrClosedPipe) {
-		return nil, failed
-	}
-	switch {
-	case last.Error != "":
-		return nil, errors.New(last.Error)
-	case last.Why == nil:
-		return nil, fmt.Errorf("the answer broke off: %w", err)
-	}
-	return last.Why, nil
+	return last.Why, err
 }
 
 func (c *call) printJSON(v any) error {
