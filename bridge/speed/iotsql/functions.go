@@ -186,21 +186,22 @@ var functions = map[string]*function{
 // A castType is a target of cast(x AS type).
 type castType struct {
 	modern bool // came with 2016-03-23
+	to     kind
 	cast   func(f *frame, v value) value
 }
 
 var castTypes = map[string]castType{
-	"string":   {cast: castText},
-	"nvarchar": {cast: castText},
-	"text":     {cast: castText},
-	"ntext":    {cast: castText},
-	"varchar":  {cast: castText},
-	"int":      {cast: castInt},
-	"integer":  {cast: castInt},
-	"double":   {cast: castDouble},
-	"decimal":  {cast: castDecimal, modern: true},
-	"bool":     {cast: castBool, modern: true},
-	"boolean":  {cast: castBool, modern: true},
+	"string":   {to: kindText, cast: castText},
+	"nvarchar": {to: kindText, cast: castText},
+	"text":     {to: kindText, cast: castText},
+	"ntext":    {to: kindText, cast: castText},
+	"varchar":  {to: kindText, cast: castText},
+	"int":      {to: kindNumber, cast: castInt},
+	"integer":  {to: kindNumber, cast: castInt},
+	"double":   {to: kindNumber, cast: castDouble},
+	"decimal":  {to: kindNumber, cast: castDecimal, modern: true},
+	"bool":     {to: kindBool, cast: castBool, modern: true},
+	"boolean":  {to: kindBool, cast: castBool, modern: true},
 }
 
 func castText(f *frame, v value) value {

@@ -11,12 +11,14 @@ type Template struct {
 	text   string
 	prog   *program
 	pieces []piece
+	sets   []assignment // SET variables
 }
 
 // A piece is literal text, or an expression.
 type piece struct {
 	text string
 	expr eval
+	node *node // of expr
 }
 
 // CompileTemplate compiles an action parameter. Errors are *SyntaxError with
@@ -40,7 +42,7 @@ func (s *Statement) Template(text string) (*Template, error) {
 }
 
 func compileTemplate(text, version string, services *Services, sets []assignment) (*Template, error) {
-	t := &Template{text: text}
+	t := &Template{text: text, sets: sets}
 	c := newCompiler(version, services, false)
 	vars := map[string]bool{}
 	used := false
@@ -73,7 +75,7 @@ func compileTemplate(text, version string, services *Services, sets []assignment
 		}); err != nil {
 			return nil, err
 		}
-		t.pieces = append(t.pieces, piece{expr: c.expr(expr)})
+		t.pieces = append(t.pieces, piece{expr: c.expr(expr), node: expr})
 	}
 	if len(text) > MaxStatement {
 		p := newParser(text, version, 0, nil)

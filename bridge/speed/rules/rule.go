@@ -84,10 +84,11 @@ func (c *Compiler) Parse(name string, doc []byte) (*Rule, error) {
 		return fail(errors.New("name: want 1 to 128 of a-z A-Z 0-9 _"))
 	}
 	var p Payload
-	dec := json.NewDecoder(bytes.NewReader(doc))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&p); err != nil {
+	if err := decodePayload(doc, &p); err != nil {
 		return fail(err)
+	}
+	if strings.TrimSpace(p.SQL) == "" {
+		return fail(errors.New("sql: it is missing"))
 	}
 	r := &Rule{Name: name, Payload: p, Disabled: p.RuleDisabled, count: &counters{},
 		tracing: strings.Contains(strings.ToLower(p.SQL), "traceid")}
@@ -99,19 +100,29 @@ func (c *Compiler) Parse(name string, doc []byte) (*Rule, error) {
 	if r.statement, err = services.Compile(p.SQL, p.AwsIotSQLVersion); err != nil {
 		return fail(fmt.Errorf("sql: %w", err))
 	}
+	if err := r.statement.Check(); err != nil {
+		return fail(fmt.Errorf("sql: %w", err))
+	}
+	template := func(text string) (*iotsql.Template, error) {
+		t, err := r.statement.Template(text)
+		if err != nil {
+			return nil, err
+		}
+		return t, t.Check()
+	}
 	if len(p.Actions) > maxActions {
 		return fail(fmt.Errorf("actions: %d, want at most %d", len(p.Actions), maxActions))
 	}
 	var errs []error
 	for i, doc := range p.Actions {
-		t, err := action.Compile(doc, name, fmt.Sprint(i), r.statement.Template, c.Catalog)
+		t, err := action.Compile(doc, name, fmt.Sprint(i), template, c.Catalog)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("actions[%d]: %w", i, err))
 		}
 		r.actions = append(r.actions, t)
 	}
 	if len(p.ErrorAction) > 0 && string(p.ErrorAction) != "null" {
-		if r.onError, err = action.Compile(p.ErrorAction, name, "error", r.statement.Template, c.Catalog); err != nil {
+		if r.onError, err = action.Compile(p.ErrorAction, name, "error", template, c.Catalog); err != nil {
 			errs = append(errs, fmt.Errorf("errorAction: %w", err))
 		}
 	}
@@ -122,4 +133,20 @@ func (c *Compiler) Parse(name string, doc []byte) (*Rule, error) {
 		r.slots = append(r.slots, &actionCounters{})
 	}
 	return r, nil
+}
+
+// decodePayload reads a document of one JSON object and no more, whose members
+// are a Payload's. Errors say in which line.
+func decodePayload(doc []byte, p *Payload) error {
+	if len(bytes.TrimSpace(doc)) == 0 {
+		return errors.New("the document is empty")
+	}
+	var raw json.RawMessage
+	err := json.Unmarshal(doc, &raw) // all of doc is one value
+	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
+		return fmt.Errorf("it is no JSON: line %d: %w", 1+bytes.Count(doc[:syntax.Offset], []byte("\n")), err)
+	}
+	dec := json.NewDecoder(bytes.NewReader(doc))
+	dec.DisallowUnknownFields()
+	return dec.Decode(p)
 }
