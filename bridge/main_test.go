@@ -344,7 +344,16 @@ func TestServe(t *testing.T) {
 	step{on("reload"), 1, "", "rules/all.json"}.run(t)
 	step{on("rule list"), 0, "SELECT * FROM 'dt/#'", ""}.run(t) // the last good one stays
 	step{on("rule list"), 0, "all   enabled, file error  0", ""}.run(t)
-	step{on("rule list"), 0, "all.json: rule all: sql:", ""}.run(t)
+	step{on("rule list"), 0, "all.json is refused; what it declared before, if anything, stays: rule all: sql:", ""}.run(t)
+	broken := filepath.Join(data, "bridge.d", "rules/new.json")
+	if err := os.WriteFile(broken, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	step{on("reload"), 1, "", "rule new: the document is empty"}.run(t)
+	step{on("rule list"), 0, "new.json is refused; what it declared before, if anything, stays: rule new: the document is empty", ""}.run(t)
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
 	if err := syscall.Kill(os.Getpid(), syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}

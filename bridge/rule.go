@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/server"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
@@ -90,7 +91,7 @@ func argument(v string) ([]byte, error) {
 	return []byte(v), nil
 }
 
-var ruleList = command{name: "rule list", summary: "list the rules, with counts and what is wrong with them",
+var ruleList = command{name: "rule list", summary: "list the rules, with counts since the bridge's start, and what is wrong with them or with files of bridge.d",
 	example: "tidemill-bridge rule list",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
@@ -100,14 +101,18 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 			if !a.live {
 				return fmt.Errorf("no bridge runs over %s, so no rule is in force", a.data)
 			}
-			var rules []server.RuleInfo
-			if err := a.do(ctx, "GET", "/v1/rules", nil, nil, &rules); err != nil {
+			var all []server.RuleInfo
+			if err := a.do(ctx, "GET", "/v1/rules", nil, nil, &all); err != nil {
+				return err
+			}
+			var refused []server.RefusedInfo
+			if err := a.do(ctx, "GET", "/v1/refused", nil, nil, &refused); err != nil {
 				return err
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "RULE\tSTATE\tMATCHED\tFIRED\tERRORS\tACTIONS\tACTION ERRORS\tRETRIES\tLATENCY\tSQL")
 			var trouble []string
-			for _, r := range rules {
+			for _, r := range all {
 				state := "enabled"
 				if r.Disabled {
 					state = "disabled"
@@ -116,14 +121,16 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 				case r.Trouble == "":
 				case r.File != "":
 					state += ", file error"
-					trouble = append(trouble, fmt.Sprintf("%s: the rule in force is an older version of %s: %s", r.Name, r.File, r.Trouble))
 				default:
 					state = "broken"
 					trouble = append(trouble, fmt.Sprintf("%s: not in force: %s", r.Name, r.Trouble))
 				}
 				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s\n", r.Name, state, r.Matched, r.Fired, r.Errors, r.Actions, r.ActionErrors,
-					r.Retries, r.Durable.Mean(),
+					r.Retries, meanText(r.Durable),
 					strings.Join(strings.Fields(r.SQL), " "))
+			}
+			for _, f := range refused {
+				trouble = append(trouble, fmt.Sprintf("%s is refused; what it declared before, if anything, stays: %s", f.File, f.Why))
 			}
 			if err := w.Flush(); err != nil || trouble == nil {
 				return err
@@ -132,3 +139,15 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 			return err
 		})
 	}}
+
+// meanText is a mean latency with three digits, "-" of none.
+func meanText(l rules.Latency) string {
+	if l.Count == 0 {
+		return "-"
+	}
+	mean, unit := l.Mean(), time.Duration(1)
+	for mean/unit >= 1000 {
+		unit *= 10
+	}
+	return mean.Round(unit).String()
+}

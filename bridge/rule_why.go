@@ -73,7 +73,7 @@ tidemill-bridge rule why -rule hot -topic dt/pi-1/climate -payload '{"temp":31.5
 			if err := a.do(ctx, "GET", path+"/recent", q, nil, &all); err != nil {
 				return err
 			}
-			return c.printRecent(all, *asJSON)
+			return c.printRecent(all, *failed, *asJSON)
 		})
 	}}
 
@@ -100,12 +100,16 @@ func (c *call) printJSON(v any) error {
 	return enc.Encode(v)
 }
 
-func (c *call) printRecent(all []rules.Recent, asJSON bool) error {
+func (c *call) printRecent(all []rules.Recent, failed, asJSON bool) error {
 	if asJSON {
 		return c.printJSON(all)
 	}
 	if len(all) == 0 {
-		fmt.Fprintln(c.stderr, "no such message is kept, nor in the log as far as -since reaches back")
+		text := "no message that met the rule"
+		if failed {
+			text += " and failed"
+		}
+		fmt.Fprintln(c.stderr, text+" is kept, nor in the log as far as -since reaches back")
 		return nil
 	}
 	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
@@ -169,7 +173,11 @@ func whyText(b *strings.Builder, w *rules.Why) {
 	b.WriteByte('\n')
 	whySteps(b, w)
 	for _, a := range w.Actions {
-		fmt.Fprintf(b, "\naction %s: %s\n", a.Slot, a.Kind)
+		if a.Slot == "error" {
+			fmt.Fprintf(b, "\nerror action: %s\n", a.Kind)
+		} else {
+			fmt.Fprintf(b, "\naction %s: %s\n", a.Slot, a.Kind)
+		}
 		for _, p := range a.Parameters {
 			fmt.Fprintf(b, "  %-18s %s\n", p.Name, p.Value)
 		}

@@ -30,12 +30,13 @@ func TestRuleWhyCommand(t *testing.T) {
 		{on("-rule hot -payload {}"), 2, "", "a sample needs -topic"},
 		{on("-rule hot -topic a/#"), 2, "", "-topic"},
 		{on("-rule nosuch"), 1, "", "rule nosuch"},
-		{on("-rule hot"), 0, "", "no such message is kept"},
+		{on("-rule hot"), 0, "", "no message that met the rule is kept"},
+		{on("-rule hot -failed"), 0, "", "no message that met the rule and failed is kept"},
 		{on("-rule hot -message x"), 1, "", "want a message's trace id, or SHARD/OFFSET"},
 		{on("-rule hot -message 0/0"), 1, "", "no such message"},
 		{on("-rule hot -message 00000000-0000-0000-0000-000000000000"), 1, "", "no such message of the last 1h0m0s"},
 		{on(`-rule hot -topic dt/pi-1/x -payload {"temp":31}`), 0, "fires with {\"temp\":31}\n\naction 0: republish\n  topic              hot/pi-1\n  qos                0\n  would run\n\n" +
-			"action error: republish\n  does not run\n", ""},
+			"error action: republish\n  does not run\n", ""},
 		{on(`-rule hot -topic dt/pi-1/x -payload {"temp":29}`), 0, "temp > 30 → false", ""},
 		{on(`-rule hot -topic other -payload {}`), 0, "does not fire: the topic does not reach the rule", ""},
 		{on(`-rule hot -topic dt/pi-1/x -payload {"temp":31} -json`), 0, `"value": "hot/pi-1"`, ""},
@@ -88,5 +89,19 @@ func TestWhyText(t *testing.T) {
 	want, err := os.ReadFile(golden)
 	if err != nil || b.String() != string(want) {
 		t.Errorf("%v\n%s\nwant\n%s", err, &b, want)
+	}
+}
+
+func TestMeanText(t *testing.T) {
+	for want, l := range map[string]rules.Latency{
+		"-":      {},
+		"0s":     {Count: 3},
+		"2ms":    {Count: 2, Sum: 4 * time.Millisecond},
+		"31.6ms": {Count: 1, Sum: 31622069},
+		"1.23s":  {Count: 2, Sum: 2468 * time.Millisecond},
+	} {
+		if got := meanText(l); got != want {
+			t.Errorf("%+v: %s, want %s", l, got, want)
+		}
 	}
 }

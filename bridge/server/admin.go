@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -31,6 +33,7 @@ func (s *Server) Handler() http.Handler {
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"GET /v1/info":                                     s.getInfo,
 		"POST /v1/reload":                                  s.postReload,
+		"GET /v1/refused":                                  s.listRefused,
 		"GET /v1/streams":                                  s.listStreams,
 		"POST /v1/streams":                                 s.postStream,
 		"GET /v1/streams/records":                          s.tailStream,
@@ -148,6 +151,25 @@ func (s *Server) postReload(w http.ResponseWriter, _ *http.Request) error {
 		return badRequest{err}
 	}
 	return writeJSON(w, map[string]int{"declarations": n})
+}
+
+// RefusedInfo is a file of bridge.d that is wrong as it is now. What it
+// declared before, if anything, stays in force.
+type RefusedInfo struct {
+	File string `json:"file"`
+	Why  string `json:"why"`
+}
+
+func (s *Server) listRefused(w http.ResponseWriter, _ *http.Request) error {
+	s.declaredMu.Lock()
+	all := []RefusedInfo{}
+	for _, path := range slices.Sorted(maps.Keys(s.declared)) {
+		if err := s.declared[path].err; err != nil {
+			all = append(all, RefusedInfo{path, err.Error()})
+		}
+	}
+	s.declaredMu.Unlock()
+	return writeJSON(w, all)
 }
 
 func (s *Server) postStream(_ http.ResponseWriter, r *http.Request) error {

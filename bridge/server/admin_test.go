@@ -157,6 +157,12 @@ func TestReload(t *testing.T) {
 	if strings.Contains(text, "d.json") || strings.Contains(text, "good.json") {
 		t.Errorf("good files are blamed: %s", text)
 	}
+	var refused []RefusedInfo
+	b.must("GET", "/v1/refused", "", &refused)
+	if n := strings.Count(text, ".json: "); len(refused) == 0 || len(refused) > n || !strings.HasSuffix(refused[0].File, "delivery-streams/b.json") ||
+		!strings.Contains(refused[0].Why, "lake is in ") {
+		t.Errorf("refused: %+v", refused)
+	}
 	var rules []RuleInfo
 	b.must("GET", "/v1/rules", "", &rules)
 	names := []string{}

@@ -250,7 +250,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.serve("admin socket", socket, s.Handler(), 0),
 		s.serve("admin listener", s.admin, s.publicHandler(), time.Minute),
 	)
-	s.log.Info("bridge is up", "version", s.version, "mqtt", s.mqtt.Addr().String(), "https", address(s.https), "data", s.cfg.DataDir)
+	s.log.Info("bridge is up", "version", s.version, "mqtt", s.mqtt.Addr().String(), "https", address(s.https), "admin", address(s.admin), "data", s.cfg.DataDir)
 	select {
 	case <-ctx.Done():
 	case <-front.failed:
@@ -258,6 +258,7 @@ func (s *Server) Run(ctx context.Context) error {
 	case <-sinks.failed:
 	case <-log.failed:
 	}
+	s.log.Info("bridge stops")
 	err = errors.Join(front.stop(), engine.stop(), sinks.stop())
 	s.shadow.Close() // its last answers go to the log
 	return errors.Join(err, log.stop())
