@@ -149,6 +149,9 @@ func (s *Server) replay(in *ReplayRequest) (x *rules.Replay, note string, err er
 	x.Old, err = s.ruleNamed(name)
 	if err != nil && in.Against == "" { // none, or one that is not in force
 		x.Old = nil
+		if errors.Is(err, registry.ErrNotFound) {
+			return x, fmt.Sprintf("no rule %s is in force; -against names another", name), nil
+		}
 		return x, err.Error(), nil
 	}
 	return x, "", err

@@ -82,7 +82,7 @@ func TestReplay(t *testing.T) {
 	// A request's document names the rule before its name does; without such a
 	// rule all that fires is new.
 	r = replay(`{"name":"x","document":{"ruleName":"cold","topicRulePayload":{"sql":"SELECT n FROM 'dt/#' WHERE n < 2","actions":[]}}}`)
-	if got := counts(r); got != "7 messages, 2 newly fires, 0 unchanged, 5 neither" || r.Rule != "cold" || r.Against != "" || !strings.Contains(r.Notes[0], "rule cold: ") {
+	if got := counts(r); got != "7 messages, 2 newly fires, 0 unchanged, 5 neither" || r.Rule != "cold" || r.Against != "" || !strings.Contains(r.Notes[0], "no rule cold is in force") {
 		t.Errorf("%s, %+v", got, r)
 	}
 	r = replay(replayRequest("SELECT n FROM 'dt/#'", `,"from":"2200-01-01T00:00:00Z"`))

@@ -162,7 +162,14 @@ func (b *rulebook) parseFile(f file) ([]*rules.Rule, error) {
 		return nil, err
 	}
 	for i, doc := range docs {
-		if err := add("", doc); err != nil {
+		var named struct {
+			RuleName         string          `json:"ruleName"`
+			TopicRulePayload json.RawMessage `json:"topicRulePayload"`
+		}
+		if json.Unmarshal(doc, &named) != nil || named.RuleName == "" || named.TopicRulePayload == nil {
+			return nil, fmt.Errorf(`[%d]: want {"ruleName": …, "topicRulePayload": {"sql": …, "actions": …}}`, i)
+		}
+		if err := add(named.RuleName, doc); err != nil {
 			return nil, fmt.Errorf("[%d]: %w", i, err)
 		}
 	}
