@@ -23,94 +23,115 @@ const latencyHelp = "Time from a message's arrival until what a rule made of it 
 
 // Collect implements prometheus.Collector.
 func (m metrics) Collect(out chan<- prometheus.Metric) {
-	send := func(kind prometheus.ValueType, name, help string, v float64, labels ...string) {
-		var names, values []string
-		for i := 0; i < len(labels); i += 2 {
-			names, values = append(names, labels[i]), append(values, labels[i+1])
-		}
-		out <- prometheus.MustNewConstMetric(prometheus.NewDesc("tidemill_"+name, help, names, nil), kind, v, values...)
+	x := series(out)
+	x.gateway(m.s)
+	x.log(m.s)
+	x.rules(m.s)
+	x.sinks(m.s)
+	for o, c := range m.s.aws.Stats() {
+		x.counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
+		x.counter("aws_request_seconds", "Time spent on AWS requests.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)
 	}
-	counter := func(name, help string, v float64, labels ...string) {
-		send(prometheus.CounterValue, name+"_total", help, v, labels...)
-	}
-	gauge := func(name, help string, v float64, labels ...string) {
-		send(prometheus.GaugeValue, name, help, v, labels...)
-	}
-	s := m.s
+}
 
+// series are where values go to; labels are names and values in turns.
+type series chan<- prometheus.Metric
+
+func (x series) send(kind prometheus.ValueType, name, help string, v float64, labels []string) {
+	var names, values []string
+	for i := 0; i < len(labels); i += 2 {
+		names, values = append(names, labels[i]), append(values, labels[i+1])
+	}
+	x <- prometheus.MustNewConstMetric(prometheus.NewDesc("tidemill_"+name, help, names, nil), kind, v, values...)
+}
+
+func (x series) counter(name, help string, v float64, labels ...string) {
+	x.send(prometheus.CounterValue, name+"_total", help, v, labels)
+}
+
+func (x series) gauge(name, help string, v float64, labels ...string) {
+	x.send(prometheus.GaugeValue, name, help, v, labels)
+}
+
+func (x series) gateway(s *Server) {
 	g := s.gateway.Stats()
-	gauge("gateway_connections", "Connected MQTT clients.", float64(g.Clients))
-	gauge("gateway_subscriptions", "Subscriptions now.", float64(g.Subscriptions))
-	gauge("gateway_queue_bytes", "Bytes waiting to be sent to clients or acknowledged by them.", float64(g.QueueBytes))
-	gauge("gateway_unacknowledged_bytes", "Bytes of publishes that are not durable yet.", float64(g.UnackedBytes))
-	counter("gateway_accepted", "Connections accepted.", float64(g.Accepted))
-	counter("gateway_over_limit", "Connections closed since there were too many.", float64(g.OverLimit))
+	x.gauge("gateway_connections", "Connected MQTT clients.", float64(g.Clients))
+	x.gauge("gateway_subscriptions", "Subscriptions now.", float64(g.Subscriptions))
+	x.gauge("gateway_queue_bytes", "Bytes waiting to be sent to clients or acknowledged by them.", float64(g.QueueBytes))
+	x.gauge("gateway_unacknowledged_bytes", "Bytes of publishes that are not durable yet.", float64(g.UnackedBytes))
+	x.counter("gateway_accepted", "Connections accepted.", float64(g.Accepted))
+	x.counter("gateway_over_limit", "Connections closed since there were too many.", float64(g.OverLimit))
 	for code, n := range g.Refused {
 		why := "none" // no CONNACK was sent
 		if code != 255 {
 			why = strconv.Itoa(int(code))
 		}
-		counter("gateway_refused", "Connections that did not become clients, by CONNACK return code.", float64(n), "code", why)
+		x.counter("gateway_refused", "Connections that did not become clients, by CONNACK return code.", float64(n), "code", why)
 	}
-	gauge("gateway_sessions", "Sessions of clients, connected or away.", float64(g.Sessions))
-	counter("gateway_takeovers", "Connections replaced by a newer one of the same client.", float64(g.Takeovers))
+	x.gauge("gateway_sessions", "Sessions of clients, connected or away.", float64(g.Sessions))
+	x.counter("gateway_takeovers", "Connections replaced by a newer one of the same client.", float64(g.Takeovers))
 	for reason, n := range g.Disconnects {
-		counter("gateway_disconnects", "Clients that ended, by reason.", float64(n), "reason", reason)
+		x.counter("gateway_disconnects", "Clients that ended, by reason.", float64(n), "reason", reason)
 	}
-	counter("gateway_received_bytes", "MQTT bytes from clients.", float64(g.BytesIn))
-	counter("gateway_sent_bytes", "MQTT bytes to clients.", float64(g.BytesOut))
-	counter("gateway_refused_publishes", "Publishes that policy refused.", float64(g.RefusedPublish))
-	counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQoS0), "why", "slow_qos0")
-	counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQueue), "why", "queue_full")
-	counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedPolicy), "why", "policy")
-	counter("gateway_panics", "Connections ended by a fault of ours.", float64(g.Panics))
+	x.counter("gateway_received_bytes", "MQTT bytes from clients.", float64(g.BytesIn))
+	x.counter("gateway_sent_bytes", "MQTT bytes to clients.", float64(g.BytesOut))
+	x.counter("gateway_refused_publishes", "Publishes that policy refused.", float64(g.RefusedPublish))
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQoS0), "why", "slow_qos0")
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQueue), "why", "queue_full")
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedPolicy), "why", "policy")
+	x.counter("gateway_panics", "Connections ended by a fault of ours.", float64(g.Panics))
+}
 
+// log tells of what goes into the log, and of the streams in it.
+func (x series) log(s *Server) {
 	in := s.ingest.Stats()
-	counter("ingest_messages", "Messages taken: publishes, and readings of batches.", float64(in.Messages))
-	counter("ingest_readings", "Readings taken from batches.", float64(in.Readings))
-	counter("ingest_batches", "Batches taken.", float64(in.Batches))
-	counter("ingest_batch_bytes", "Bytes of batches taken, as sent.", float64(in.BatchBytes))
-	counter("ingest_duplicates", "Batches that were sent again and dropped.", float64(in.Duplicates))
-	counter("ingest_refused_readings", "Readings that policy refused.", float64(in.Refused))
-	counter("ingest_quarantined", "Batches that could not be read, kept aside.", float64(in.Quarantined))
+	x.counter("ingest_messages", "Messages taken: publishes, and readings of batches.", float64(in.Messages))
+	x.counter("ingest_readings", "Readings taken from batches.", float64(in.Readings))
+	x.counter("ingest_batches", "Batches taken.", float64(in.Batches))
+	x.counter("ingest_batch_bytes", "Bytes of batches taken, as sent.", float64(in.BatchBytes))
+	x.counter("ingest_duplicates", "Batches that were sent again and dropped.", float64(in.Duplicates))
+	x.counter("ingest_refused_readings", "Readings that policy refused.", float64(in.Refused))
+	x.counter("ingest_quarantined", "Batches that could not be read, kept aside.", float64(in.Quarantined))
 
 	c := s.store.Counters()
-	counter("log_syncs", "Syncs of the log.", float64(c.Groups))
-	counter("log_batches", "Commits that shared them.", float64(c.Batches))
-	counter("log_bytes", "Bytes appended to the log.", float64(c.Bytes))
-	counter("log_sync_seconds", "Time spent in writes and syncs of the log.", c.Waited.Seconds())
+	x.counter("log_syncs", "Syncs of the log.", float64(c.Groups))
+	x.counter("log_batches", "Commits that shared them.", float64(c.Batches))
+	x.counter("log_bytes", "Bytes appended to the log.", float64(c.Bytes))
+	x.counter("log_sync_seconds", "Time spent in writes and syncs of the log.", c.Waited.Seconds())
 	for _, d := range s.store.List() {
 		info, err := s.streamInfo(d.Name)
 		if err != nil {
 			continue // deleted since
 		}
-		counter("stream_records", "Records ever appended.", float64(info.Records), "stream", d.Name)
-		gauge("stream_kept_records", "Records not yet trimmed.", float64(info.Kept), "stream", d.Name)
-		gauge("stream_kept_bytes", "Bytes not yet trimmed.", float64(info.Bytes), "stream", d.Name)
+		x.counter("stream_records", "Records ever appended.", float64(info.Records), "stream", d.Name)
+		x.gauge("stream_kept_records", "Records not yet trimmed.", float64(info.Kept), "stream", d.Name)
+		x.gauge("stream_kept_bytes", "Bytes not yet trimmed.", float64(info.Bytes), "stream", d.Name)
 	}
+}
 
+func (x series) rules(s *Server) {
 	// A rule with one action has 9 series, 12 if the action has an outbox: so
 	// 10,000 rules stay within what a Prometheus server reads at once. Their
 	// latencies are a sum and a count each; the histogram is one for all.
 	latency := func(r rules.Metrics, until string, l rules.Latency) {
 		desc := prometheus.NewDesc("tidemill_rule_latency_seconds", latencyHelp, []string{"rule", "until"}, nil)
-		out <- prometheus.MustNewConstSummary(desc, uint64(l.Count), l.Sum.Seconds(), nil, r.Rule, until)
+		x <- prometheus.MustNewConstSummary(desc, uint64(l.Count), l.Sum.Seconds(), nil, r.Rule, until)
 	}
 	for _, r := range s.rules.Metrics() {
-		counter("rule_matched", "Messages that FROM matched, or that Basic Ingest brought.", float64(r.Matched), "rule", r.Rule)
-		counter("rule_unmet", "Messages that WHERE held back.", float64(r.Unmet), "rule", r.Rule)
-		counter("rule_fired", "Messages that WHERE let through.", float64(r.Fired), "rule", r.Rule)
-		counter("rule_errors", "Messages whose evaluation failed.", float64(r.Errors), "rule", r.Rule)
-		counter("rule_error_actions", "Runs of the error action.", float64(r.ErrorActions), "rule", r.Rule)
+		x.counter("rule_matched", "Messages that FROM matched, or that Basic Ingest brought.", float64(r.Matched), "rule", r.Rule)
+		x.counter("rule_unmet", "Messages that WHERE held back.", float64(r.Unmet), "rule", r.Rule)
+		x.counter("rule_fired", "Messages that WHERE let through.", float64(r.Fired), "rule", r.Rule)
+		x.counter("rule_errors", "Messages whose evaluation failed.", float64(r.Errors), "rule", r.Rule)
+		x.counter("rule_error_actions", "Runs of the error action.", float64(r.ErrorActions), "rule", r.Rule)
 		latency(r, "durable", r.Durable)
 		outbox := false
 		for _, a := range r.Slots {
 			labels := []string{"rule", r.Rule, "action", a.Slot, "kind", a.Kind}
-			counter("rule_actions", "Actions done: committed to a stream, or delivered.", float64(a.Success), labels...)
-			counter("rule_action_errors", "Actions that could not be had or were given up.", float64(a.Failure), labels...)
+			x.counter("rule_actions", "Actions done: committed to a stream, or delivered.", float64(a.Success), labels...)
+			x.counter("rule_action_errors", "Actions that could not be had or were given up.", float64(a.Failure), labels...)
 			if a.Outbox {
 				outbox = true
-				counter("rule_action_retries", "Attempts of actions that failed and are repeated.", float64(a.Retries), labels...)
+				x.counter("rule_action_retries", "Attempts of actions that failed and are repeated.", float64(a.Retries), labels...)
 			}
 		}
 		if outbox {
@@ -120,28 +141,28 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	durable, delivered := s.rules.Latencies()
 	for what, h := range map[string]rules.Histogram{"durable": durable, "delivered": delivered} {
 		desc := prometheus.NewDesc("tidemill_rules_latency_seconds", latencyHelp, nil, prometheus.Labels{"until": what})
-		out <- prometheus.MustNewConstHistogram(desc, h.Count, h.Sum.Seconds(), h.Buckets)
+		x <- prometheus.MustNewConstHistogram(desc, h.Count, h.Sum.Seconds(), h.Buckets)
 	}
-	counter("rules_not_found", "Messages by Basic Ingest for no rule in force.", float64(s.rules.NotFound()))
+	x.counter("rules_not_found", "Messages by Basic Ingest for no rule in force.", float64(s.rules.NotFound()))
 	for function, n := range s.calls.Counts() {
-		counter("rule_calls_failed", "Calls of rules' functions that failed or took too long.", float64(n), "function", function)
+		x.counter("rule_calls_failed", "Calls of rules' functions that failed or took too long.", float64(n), "function", function)
 	}
-	gauge("declarations_refused", "Files of bridge.d that are wrong now.", float64(s.refused.Load()))
-	counter("rules_skipped_messages", "Messages that left the ingest log before rules saw them.", float64(s.rules.Skipped()))
-	for o, c := range s.aws.Stats() {
-		counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
-		counter("aws_request_seconds", "Time spent on AWS requests.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)
-	}
+	x.gauge("declarations_refused", "Files of bridge.d that are wrong now.", float64(s.refused.Load()))
+	x.counter("rules_skipped_messages", "Messages that left the ingest log before rules saw them.", float64(s.rules.Skipped()))
+}
+
+// sinks tells of what takes what rules made.
+func (x series) sinks(s *Server) {
 	o := s.outboxes.Stats()
-	counter("outbox_delivered", "Deliveries of actions done.", float64(o.Delivered))
-	counter("outbox_retried", "Attempts that failed and were repeated.", float64(o.Retried))
-	counter("outbox_failed", "Deliveries given up.", float64(o.Failed))
+	x.counter("outbox_delivered", "Deliveries of actions done.", float64(o.Delivered))
+	x.counter("outbox_retried", "Attempts that failed and were repeated.", float64(o.Retried))
+	x.counter("outbox_failed", "Deliveries given up.", float64(o.Failed))
 	for name, d := range s.firehose.Stats() {
-		counter("delivery_objects", "Objects written.", float64(d.Objects), "delivery_stream", name)
-		counter("delivery_records", "Records in them.", float64(d.Records), "delivery_stream", name)
-		counter("delivery_bytes", "Bytes in them, before compression.", float64(d.Bytes), "delivery_stream", name)
-		counter("delivery_lost_records", "Records gone from the log before they were delivered.", float64(d.Lost), "delivery_stream", name)
-		counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream", name)
+		x.counter("delivery_objects", "Objects written.", float64(d.Objects), "delivery_stream", name)
+		x.counter("delivery_records", "Records in them.", float64(d.Records), "delivery_stream", name)
+		x.counter("delivery_bytes", "Bytes in them, before compression.", float64(d.Bytes), "delivery_stream", name)
+		x.counter("delivery_lost_records", "Records gone from the log before they were delivered.", float64(d.Lost), "delivery_stream", name)
+		x.counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream", name)
 	}
 }
 
