@@ -139,16 +139,6 @@ func (p *Process) ended() <-chan struct{} {
 	return p.done
 }
 
-// PID is the run's process id, 0 if none was started.
-func (p *Process) PID() int {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.cmd == nil {
-		return 0
-	}
-	return p.cmd.Process.Pid
-}
-
 // FreePort returns a loopback address that was free a moment ago.
 func FreePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
