@@ -199,7 +199,7 @@ func TestOffline(t *testing.T) {
 		{on("object put S/pump.desc " + filepath.Join(full, "agent.toml")), 1, "", `bucket "S"`},
 		{on("object put schemas " + filepath.Join(full, "agent.toml")), 2, "", "no BUCKET/KEY"},
 		{on("object put schemas/pump.desc /nowhere/x"), 1, "", "/nowhere/x"},
-		{on("reload"), 0, "0 declarations", ""},
+		{on("reload"), 0, "0 declarations are right; no bridge runs", ""},
 	} {
 		s.run(t)
 	}
@@ -336,7 +336,7 @@ func TestServe(t *testing.T) {
 		}
 	}
 	on := func(args string) string { return args + " -config " + conf }
-	step{on("reload"), 0, "2 declarations", ""}.run(t)
+	step{on("reload"), 0, "2 declarations are in force", ""}.run(t)
 	step{on("rule list"), 0, "SELECT * FROM 'dt/#'", ""}.run(t)
 	if err := os.WriteFile(filepath.Join(data, "bridge.d", "rules/all.json"), []byte(`{"sql":"SELECT"}`), 0o600); err != nil {
 		t.Fatal(err)

@@ -71,13 +71,24 @@ tidemill-bridge rule replay -against hot -sql "SELECT temp FROM 'dt/#' WHERE tem
 			if err != nil {
 				return err
 			}
-			if *asJSON {
-				return c.printJSON(report)
-			}
-			_, err = io.WriteString(c.stdout, reportText(report))
-			return err
+			return c.printReport(report, *asJSON)
 		})
 	}}
+
+var errPartial = errors.New("the replay was interrupted; its report is of a part of the messages")
+
+// printReport prints a report; one of a part of the messages is errPartial.
+func (c *call) printReport(r *rules.ReplayReport, asJSON bool) (err error) {
+	if asJSON {
+		err = c.printJSON(r)
+	} else {
+		_, err = io.WriteString(c.stdout, reportText(r))
+	}
+	if err == nil && r.Partial {
+		err = errPartial
+	}
+	return err
+}
 
 // changedRule puts the rule of -rule or -sql into the request. Unless its
 // document names it, it goes by the name of the rule it is compared with, or

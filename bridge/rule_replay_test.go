@@ -216,7 +216,7 @@ func TestReplayEnds(t *testing.T) {
 		out  string
 		err  string
 	}{
-		{"interrupted", func(interrupt func()) { interrupt() }, "PARTIAL: ended after 4 of 10 messages; what follows is of those\n\nrule     some\n", "<nil>"},
+		{"interrupted", func(interrupt func()) { interrupt() }, "PARTIAL: ended after 4 of 10 messages; what follows is of those\n\nrule     some\n", "the replay was interrupted; its report is of a part of the messages"},
 		{"died", func(func()) { die <- struct{}{} }, "", "the answer broke off: unexpected EOF"},
 	} {
 		ctx, interrupt := context.WithCancel(t.Context())
@@ -231,5 +231,18 @@ func TestReplayEnds(t *testing.T) {
 			t.Errorf("%s: %v, printed %s%s", c.name, err, out.String(), errs.String())
 		}
 		interrupt()
+	}
+}
+
+// Who reads only the exit status learns that a report is partial.
+func TestPartialReport(t *testing.T) {
+	for _, asJSON := range []bool{false, true} {
+		for _, partial := range []bool{false, true} {
+			var b strings.Builder
+			err := (&call{stdout: &b}).printReport(&rules.ReplayReport{Rule: "hot", Partial: partial}, asJSON)
+			if errors.Is(err, errPartial) != partial || !partial && err != nil || !strings.Contains(b.String(), "hot") {
+				t.Errorf("JSON %v, partial %v: %v\n%s", asJSON, partial, err, b.String())
+			}
+		}
 	}
 }

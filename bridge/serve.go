@@ -86,7 +86,11 @@ var reloadCommand = command{name: "reload", summary: "apply the files of bridge.
 			if err := a.do(ctx, "POST", "/v1/reload", nil, nil, &said); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(c.stdout, "%d declarations are in force\n", said.Declarations)
+			text := "%d declarations are in force\n"
+			if !a.live {
+				text = "%d declarations are right; no bridge runs\n"
+			}
+			_, err := fmt.Fprintf(c.stdout, text, said.Declarations)
 			return err
 		})
 	}}
