@@ -2,6 +2,10 @@
 // partition reads the log in order, evaluates every rule whose FROM matches,
 // and commits what the rules' actions made together with its position in the
 // log, so that each message takes effect once.
+//
+// Engine.Why explains what a rule made of one message, and Engine.Replay
+// compares a changed rule with the one in force over the messages that the log
+// still has; neither has an effect.
 package rules
 
 import (
