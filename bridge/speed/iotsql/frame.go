@@ -90,13 +90,13 @@ func (f *frame) release() {
 	frames.Put(f)
 }
 
-// work takes n from what is left; false means that it was too much.
+// work takes n from what is left; false means that it was too much, or that
+// the evaluation has failed already.
 func (f *frame) work(n int) bool {
 	if f.left -= n; f.left < 0 {
 		f.fail(ErrTooMuchWork)
-		return false
 	}
-	return true
+	return f.err == nil
 }
 
 func (f *frame) fail(err error) {
@@ -112,14 +112,18 @@ func (f *frame) checkArena() {
 	}
 }
 
-// fits says whether n more bytes may be built.
+// fits says whether n more bytes may be built; not if the evaluation has
+// failed already.
 func (f *frame) fits(n int) bool {
 	if n > MaxOutput || len(f.arena)+n > maxArena {
 		f.fail(ErrTooLarge)
-		return false
 	}
-	return true
+	return f.err == nil
 }
+
+// copies says whether n bytes may be built beside the arena, which is garbage
+// right away: it is paid for as work.
+func (f *frame) copies(n int) bool { return f.fits(n) && f.work(n/32) }
 
 // A span is where a value stands in the payload; an empty one stands nowhere.
 type span struct{ from, to int }

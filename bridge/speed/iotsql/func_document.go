@@ -116,6 +116,9 @@ func decodeBase64(f *frame, x value) value {
 		return null
 	}
 	s := f.content(x)
+	if !f.fits(base64.StdEncoding.DecodedLen(len(s))) || !f.work(len(s)/64) {
+		return value{}
+	}
 	from := len(f.arena)
 	var err error
 	f.arena, err = base64.StdEncoding.AppendDecode(f.arena, s)

@@ -73,7 +73,7 @@ func regexpReplace(f *frame, p *pattern, args []value) value {
 		out = append(out, s[last:groups[0]]...)
 		out, ok = p.expand(out, with, s, groups)
 		last = groups[1]
-		return ok && f.fits(len(out)+len(s)-last)
+		return ok && f.fits(len(out)+len(s)-last) && f.work((last-groups[0])/32)
 	}) || !ok || f.err != nil {
 		return value{}
 	}

@@ -16,7 +16,7 @@ const maxPad = 1000
 // texts converts the arguments to String; ok is false if one has no string form.
 func (f *frame) texts(args []value) (t [3][]byte, ok bool) {
 	for i, a := range args {
-		if t[i], ok = f.text(a); !ok {
+		if t[i], ok = f.text(a); !ok || !f.work(len(t[i])/64) {
 			return t, false
 		}
 	}
@@ -134,7 +134,7 @@ func numBytes(f *frame, args []value) value {
 
 func lower(f *frame, args []value) value {
 	t, ok := f.texts(args)
-	if !ok || !f.fits(len(t[0])) {
+	if !ok || !f.copies(len(t[0])) {
 		return value{}
 	}
 	return textValue(bytes.ToLower(t[0]))
@@ -142,7 +142,7 @@ func lower(f *frame, args []value) value {
 
 func upper(f *frame, args []value) value {
 	t, ok := f.texts(args)
-	if !ok || !f.fits(len(t[0])) {
+	if !ok || !f.copies(len(t[0])) {
 		return value{}
 	}
 	return textValue(bytes.ToUpper(t[0]))
@@ -193,7 +193,7 @@ func replace(f *frame, args []value) value {
 	if !ok {
 		return value{}
 	}
-	if !f.fits(len(t[0]) + bytes.Count(t[0], t[1])*max(0, len(t[2])-len(t[1]))) {
+	if !f.copies(len(t[0]) + bytes.Count(t[0], t[1])*max(0, len(t[2])-len(t[1]))) {
 		return value{}
 	}
 	return textValue(bytes.ReplaceAll(t[0], t[1], t[2]))
@@ -239,11 +239,12 @@ func runeOffset(s []byte, n int) int {
 	return i
 }
 
-// hashFunc makes a function that writes a hash in lower-case hex.
-func hashFunc(sum func(dst, s []byte) []byte) func(*frame, []value) value {
+// hashFunc makes a function that writes a hash in lower-case hex; price is the
+// work for 64 bytes.
+func hashFunc(sum func(dst, s []byte) []byte, price int) func(*frame, []value) value {
 	return func(f *frame, args []value) value {
 		t, ok := f.texts(args)
-		if !ok {
+		if !ok || !f.work(len(t[0])/64*price) {
 			return value{}
 		}
 		var buf [sha512.Size]byte

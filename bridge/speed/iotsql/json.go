@@ -329,7 +329,7 @@ func (it *memberIter) name(f *frame) []byte {
 
 // member returns the value of a member; of several with the name the last.
 func (f *frame) member(obj []byte, name string) value {
-	if !f.work(len(obj) / 64) {
+	if !f.work(len(obj) / 24) {
 		return value{}
 	}
 	var found []byte

@@ -307,6 +307,9 @@ func (p *parser) item(value bool) item {
 			if p.tok.kind != tokName || p.tok.is("FROM") && p.peek().kind == tokString {
 				p.unexpected("a name")
 			}
+			if len(it.name) == MaxNesting {
+				p.fail(p.tok.pos, fmt.Sprintf("nested deeper than %d levels", MaxNesting), "")
+			}
 			it.end = p.tok.end
 			it.name = append(it.name, p.advance().text)
 			if !p.accept(".") {

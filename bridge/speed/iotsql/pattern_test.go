@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 // javaDiffers are the patterns of testdata/regexp.jsonl where we differ from Java.
@@ -86,4 +87,50 @@ func TestJavaPatterns(t *testing.T) {
 	if fast < rows/2 {
 		t.Errorf("of %d rows only %d are for package regexp", rows, fast)
 	}
+}
+
+func TestPatternCacheBounded(t *testing.T) {
+	var c patternCache
+	f := newFrame(t.Context(), &program{}, &Message{})
+	defer f.release()
+	kept := c.get(f, []byte("kept"))
+	for i := range 10 * patternCacheSize {
+		if p := c.get(f, fmt.Appendf(nil, "x%d(", i)); p != nil {
+			t.Fatalf("x%d( is well-formed", i)
+		}
+		c.get(f, fmt.Appendf(nil, "x{%d}", i))
+		if c.get(f, []byte("kept")) != kept {
+			t.Fatalf("a pattern in use was dropped after %d others", i)
+		}
+		if n := len(c.new) + len(c.old); n > 2*patternCacheSize {
+			t.Fatalf("%d patterns are kept", n)
+		}
+	}
+}
+
+// Patterns and replacements of any kind end, with the same from both engines.
+func FuzzPattern(f *testing.F) {
+	for _, p := range []string{"a|b", `(?i)x*$`, `\bé\b`, "[^a-c&&[b]]+?", `(?<n>a)\k<n>`, `(?m)^.*$`, `\Qa.b\E{2}`, `(?=a)\p{L}++`} {
+		f.Add(p, "aab\né x", "<$0>")
+	}
+	f.Fuzz(func(t *testing.T, text, s, with string) {
+		p := compilePattern([]byte(text))
+		if p == nil || len(s) > 200 || !utf8.ValidString(s) {
+			return
+		}
+		fr := newFrame(t.Context(), &program{}, &Message{})
+		defer fr.release()
+		replace := func(p *pattern) string {
+			v := regexpReplace(fr, p, []value{textValue([]byte(s)), {}, textValue([]byte(with))})
+			return fmt.Sprintf("%d %s", v.kind, v.b)
+		}
+		fast := replace(p)
+		slow := *p
+		slow.re = nil
+		if p.fits([]byte(s)) && slow.backtrack() != nil {
+			if got := replace(&slow); got != fast && fr.err == nil {
+				t.Fatalf("%q over %q: %q, backtracking %q\n%q %q", text, s, fast, got, p.fast, p.exact)
+			}
+		}
+	})
 }
