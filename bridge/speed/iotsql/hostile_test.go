@@ -117,7 +117,7 @@ func hostile() []struct{ name, sql, payload string } {
 		{"replacements of nothing", from("regexp_replace(a, 'y*', '$0$0')"), text(rep("x", 30000))},
 		{"replacements of everything", from("regexp_replace(a, '(x)(x)(x)(x)', '$1')"), text(rep("x", 120000))},
 		{"many groups", from("regexp_replace(a, '" + rep("(x?)", 500) + "', '$500')"), text(rep("x", 30000))},
-		{"patterns of the sender", from("(SELECT VALUE regexp_matches('xxxx', p) FROM a AS p)"), strings.Replace(list(8000, `"\\p{L}%04d"`), "%04d", "", 0)},
+		{"patterns of the sender", from("(SELECT VALUE regexp_matches('xxxx', p) FROM a AS p)"), list(8000, `"\\p{L}"`)},
 		{"slow patterns of the sender", from("(SELECT VALUE regexp_matches('" + rep("x", 40) + "', p) FROM a AS p)"), list(2000, `"(?=x)(x+x+)+y"`)},
 	}
 	many := make([]string, 5000) // patterns that differ
@@ -163,7 +163,7 @@ func TestHostile(t *testing.T) {
 			took := time.Since(began)
 			runtime.ReadMemStats(&after)
 			bytes := after.TotalAlloc - before.TotalAlloc
-			if bytes > maxHostileBytes {
+			if bytes > maxHostileBytes && !raceEnabled {
 				t.Errorf("allocates %d MiB", bytes>>20)
 			}
 			text := fmt.Sprint(err)
