@@ -360,10 +360,12 @@ func TestParseRefuses(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
 	defer r.store.Close()
 	for doc, want := range map[string]string{
-		`{"sql":"SELECT FROM 'a'"}`:                             "sql",
-		`{"sql":"SELECT * FROM 'a'","actions":[{"nope":{}}]}`:   "actions[0]",
-		`{"sql":"SELECT * FROM 'a'","errorAction":{"nope":{}}}`: "errorAction",
-		`{"sql":"SELECT * FROM 'a'","colour":"red"}`:            "colour",
+		`{"sql":"SELECT FROM 'a'"}`:                      "sql",
+		`{"sql":"SELECT * FROM 'a' WHERE temp > 'hot'"}`: `sql: line 1, column 32: > takes numbers, and this is "hot"`,
+		`{"sql":"SELECT * FROM 'a'","actions":[{"republish":{"roleArn":"r","topic":"x/${topic() * 'x'}"}}]}`: `topic: line 1, column 15: * takes numbers`,
+		`{"sql":"SELECT * FROM 'a'","actions":[{"nope":{}}]}`:                                                "actions[0]",
+		`{"sql":"SELECT * FROM 'a'","errorAction":{"nope":{}}}`:                                              "errorAction",
+		`{"sql":"SELECT * FROM 'a'","colour":"red"}`:                                                         "colour",
 	} {
 		if _, err := (&Compiler{Catalog: r}).Parse("r", []byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want word of %q", doc, err, want)
