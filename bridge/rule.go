@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -110,9 +111,13 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 				return err
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "RULE\tSTATE\tMATCHED\tFIRED\tERRORS\tACTIONS\tACTION ERRORS\tRETRIES\tLATENCY\tSQL")
+			fmt.Fprintln(w, "RULE\tSOURCE\tSTATE\tMATCHED\tFIRED\tERRORS\tACTIONS\tACTION ERRORS\tRETRIES\tLATENCY\tSQL")
 			var trouble []string
 			for _, r := range all {
+				source := "API"
+				if r.File != "" {
+					source = filepath.Base(r.File)
+				}
 				state := "enabled"
 				if r.Disabled {
 					state = "disabled"
@@ -125,7 +130,7 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 					state = "broken"
 					trouble = append(trouble, fmt.Sprintf("%s: not in force: %s", r.Name, r.Trouble))
 				}
-				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s\n", r.Name, state, r.Matched, r.Fired, r.Errors, r.Actions, r.ActionErrors,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s\n", r.Name, source, state, r.Matched, r.Fired, r.Errors, r.Actions, r.ActionErrors,
 					r.Retries, meanText(r.Durable),
 					strings.Join(strings.Fields(r.SQL), " "))
 			}

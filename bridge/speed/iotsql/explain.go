@@ -24,6 +24,8 @@ type Step struct {
 	// Anew marks a function that may have had another value when the message
 	// was evaluated before: it is random, or asks outside.
 	Anew bool `json:"anew,omitempty"`
+	// Note says why a function that asks outside had no answer.
+	Note string `json:"note,omitempty"`
 }
 
 // anew holds the functions of which Step.Anew tells.
@@ -45,6 +47,7 @@ type trace struct {
 	clause string
 	depth  int
 	steps  []Step
+	told   string // the Note of the step that is left next: the innermost is
 }
 
 // enter reserves the step of an operator before those of its operands.
@@ -68,7 +71,16 @@ func (t *trace) leave(at int, n *node, f *frame, v value) {
 	if at >= 0 {
 		t.steps[at].Text = oneLine(t.text[n.pos:n.end])
 		t.steps[at].Value = f.show(v)
+		t.steps[at].Note = t.told
 		t.steps[at].Anew = n.op == opCall && anew[strings.ToLower(n.text)]
+	}
+	t.told = ""
+}
+
+// tell notes why the function under way has no answer.
+func (t *trace) tell(why string) {
+	if t != nil {
+		t.told = why
 	}
 }
 
@@ -194,6 +206,10 @@ func (e Explanation) String() string {
 			b.WriteString(" → ")
 		}
 		b.WriteString(s.Value)
+		if s.Note != "" {
+			b.WriteString(": ")
+			b.WriteString(s.Note)
+		}
 		if s.Anew {
 			b.WriteString(" (may differ each time)")
 		}

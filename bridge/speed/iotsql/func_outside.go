@@ -161,7 +161,7 @@ func getSecret(f *frame, args []value) value {
 		return value{}
 	}
 	if !utf8.Valid(secret) {
-		f.prog.services.failed("get_secret", errNotUTF8)
+		f.failed("get_secret", errNotUTF8)
 		return value{}
 	}
 	if !f.fits(len(secret)) {

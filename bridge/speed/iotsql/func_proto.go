@@ -70,6 +70,7 @@ func decodeProto(n *node, args []eval) eval {
 		}
 		s, err := f.schema(at[0], at[1])
 		if s == nil {
+			f.trace.tell("the descriptor set could not be had")
 			return value{}
 		}
 		var md protoreflect.MessageDescriptor
@@ -77,7 +78,7 @@ func decodeProto(n *node, args []eval) eval {
 			md, err = s.message(at[2], at[3])
 		}
 		if err != nil {
-			f.prog.services.failed(decodeProtoName, err)
+			f.failed(decodeProtoName, err)
 			return value{}
 		}
 		var b []byte
@@ -89,7 +90,7 @@ func decodeProto(n *node, args []eval) eval {
 		if err == nil {
 			return f.fromProto(s, md, b)
 		}
-		f.prog.services.failed(decodeProtoName, err)
+		f.failed(decodeProtoName, err)
 		return value{kind: kindNull}
 	}
 }
@@ -147,7 +148,7 @@ func (f *frame) fromProto(s *schema, md protoreflect.MessageDescriptor, b []byte
 			return wireValue(v.b)
 		}
 	}
-	f.prog.services.failed(decodeProtoName, err)
+	f.failed(decodeProtoName, err)
 	return value{kind: kindNull}
 }
 

@@ -126,8 +126,11 @@ func (f *frame) ask(function string, limit time.Duration, call answer) []byte {
 		err = fmt.Errorf("answer of %d bytes: %w", len(b), ErrTooLarge)
 	}
 	if err != nil {
-		f.prog.services.failed(function, err)
+		f.failed(function, err)
 		return nil
+	}
+	if b == nil {
+		f.trace.tell("there is none")
 	}
 	return b
 }
@@ -142,7 +145,7 @@ func (f *frame) document(function string, limit time.Duration, call answer) valu
 	}
 	v, ok := jsonValue(b)
 	if !ok {
-		f.prog.services.failed(function, errNotJSON)
+		f.failed(function, errNotJSON)
 	}
 	return v
 }
@@ -162,6 +165,12 @@ func jsonValue(b []byte) (v value, ok bool) {
 }
 
 func isSpace(c byte) bool { return c == ' ' || c == '\n' || c == '\t' || c == '\r' }
+
+// failed tells of a call that failed, also the one who asked to explain.
+func (f *frame) failed(function string, err error) {
+	f.prog.services.failed(function, err)
+	f.trace.tell(err.Error())
+}
 
 func (x *Services) failed(function string, err error) {
 	if x.Failed != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -257,6 +258,32 @@ func TestExplainShowsCalls(t *testing.T) {
 	const want = `get_thing_shadow('t', 'arn') → {"level":3}`
 	if !e.Fired || !strings.Contains(e.String(), want) {
 		t.Errorf("%s\nwant %s", e, want)
+	}
+}
+
+// An explanation says why a function has no answer, at that function's step.
+func TestExplainSaysWhyNot(t *testing.T) {
+	for _, c := range []struct {
+		stub stub
+		call string
+		want string
+	}{
+		{stub{}, "get_thing_shadow('t', 'arn')", "Undefined: there is none"},
+		{stub{err: errors.New("out of order")}, "get_registry_data('DescribeThing', 't', 'arn')", "Undefined: out of order"},
+		{stub{answer: []byte("{")}, "get_thing_shadow('t', 'arn')", "Undefined: the answer is no JSON"},
+		{stub{err: errors.New("out of order")}, "decode(*, 'proto', 'b', 'k', 'f', 'M')", "Undefined: the descriptor set could not be had"},
+	} {
+		s := mustCompileWith(t, c.stub.services(&failures{}), "SELECT upper("+c.call+".a) AS r FROM 't'")
+		e := s.Explain(t.Context(), &Message{Topic: "t", Payload: []byte("{}")})
+		var notes []string
+		for _, step := range e.Steps {
+			if step.Note != "" {
+				notes = append(notes, step.Text)
+			}
+		}
+		if !strings.Contains(e.String(), c.call+" → "+c.want) || !slices.Equal(notes, []string{c.call}) {
+			t.Errorf("%s\nwant %s at %s, notes at %q", e, c.want, c.call, notes)
+		}
 	}
 }
 
