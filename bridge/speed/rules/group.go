@@ -39,6 +39,7 @@ func newGroup(e *Engine) group {
 }
 
 func (g *group) reset() {
+	g.next = 0
 	if g.batch.Bytes() > keepOutput {
 		g.batch = g.engine.store.NewBatch()
 	}

@@ -9,12 +9,14 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -278,6 +280,138 @@ func TestFailedCommitHoldsBackWhatFollows(t *testing.T) {
 	if s := r.e.Stats()["all"]; s.Matched != 7000 || s.Actions != 7000 {
 		t.Errorf("%+v", s)
 	}
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if err := r.store.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// What had no effect is not met again, and not counted again, after a commit
+// behind it failed.
+func TestFailedCommitLeavesCountsOfWhatWasBefore(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	var all []*Rule
+	for name, doc := range map[string]string{
+		"never": toOut("SELECT n FROM 'dt/#' WHERE n < 0"),
+		"ghost": strings.Replace(toOut("SELECT n FROM 'ghost'"), `"out"`, `"ghost"`, 1),
+	} {
+		rule, err := (&Compiler{Catalog: lying{r}}).Parse(name, []byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, rule)
+	}
+	if err := r.e.Set(all); err != nil {
+		t.Fatal(err)
+	}
+	r.run()
+	defer func() { r.stop() }()
+	for n := range 3 {
+		r.publish("dt/a", fmt.Sprintf(`{"n":%d}`, n))
+	}
+	r.stats("never", Stats{Matched: 3, Unmet: 3})
+	r.publish("ghost", `{"n":3}`)
+	time.Sleep(50 * time.Millisecond) // the commit fails meanwhile, or the test shows less
+	if err := r.store.Create("ghost", streams.Config{Shards: 1}); err != nil {
+		t.Fatal(err)
+	}
+	r.records("ghost", 1)
+	r.stats("never", Stats{Matched: 3, Unmet: 3})
+}
+
+// A message that had no effect has none after a restart with other rules,
+// once the bridge stopped or had time to note how far it came.
+func TestNewRuleLeavesMessagesOfBefore(t *testing.T) {
+	for what, killed := range map[string]bool{"stopped at once": false, "killed later": true} {
+		synctest.Test(t, func(t *testing.T) {
+			fs := vfs.NewCrashableMem()
+			r := newRig(t, fs)
+			r.rules(map[string]string{"never": toOut("SELECT n FROM 'dt/#' WHERE n < 0")})
+			r.run()
+			r.publish("dt/a", `{"n":1}`)
+			r.stats("never", Stats{Matched: 1, Unmet: 1})
+			if killed {
+				time.Sleep(lazyCommit + time.Second)
+				synctest.Wait()
+				fs, r.stop = fs.CrashClone(vfs.CrashCloneCfg{}), sync.OnceFunc(r.stop)
+			}
+			r.stop()
+			r = newRig(t, fs)
+			r.rules(map[string]string{"all": toOut("SELECT n FROM 'dt/#'")})
+			r.run()
+			r.publish("dt/a", `{"n":2}`)
+			if got := r.records("out", 1); !slices.Equal(got, []string{`{"n":2}`}) {
+				t.Errorf("%s: %q", what, got)
+			}
+			r.stop()
+		})
+	}
+}
+
+// A call that breaks off since the bridge stops is not the message's end.
+func TestStopDuringACall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewMem()
+		answers := false
+		var r *rig
+		start := func() {
+			r = newRig(t, fs)
+			rule, err := (&Compiler{Catalog: r, Services: &iotsql.Services{Shadows: shadow(func(ctx context.Context) ([]byte, error) {
+				if !answers {
+					<-ctx.Done()
+				}
+				return []byte(`{"v":1}`), ctx.Err()
+			})}}).Parse("asks", []byte(toOut("SELECT n, get_thing_shadow('x', 'r').v AS v FROM 'dt/#'")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.e.Set([]*Rule{rule}); err != nil {
+				t.Fatal(err)
+			}
+			r.run()
+		}
+		start()
+		r.publish("dt/a", `{"n":1}`)
+		synctest.Wait() // in the call
+		r.stop()
+		answers = true
+		start()
+		if got := r.records("out", 1); !slices.Equal(got, []string{`{"n":1,"v":1}`}) {
+			t.Errorf("out holds %q", got)
+		}
+		r.stop()
+	})
+}
+
+type shadow func(context.Context) ([]byte, error)
+
+func (f shadow) Shadow(ctx context.Context, _, _ string) ([]byte, error) { return f(ctx) }
+
+// What is evaluated while a commit is under way is counted, though nothing
+// follows it.
+func TestCountedWithoutMore(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	r.rules(map[string]string{"low": toOut("SELECT n FROM 'dt/#' WHERE n < 2000")})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.store.Run(ctx) }()
+	b := r.store.NewBatch()
+	for n := range 2010 {
+		m := ingest.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, n), ClientID: "dev-1", Protocol: "mqtt"}
+		b.Append(ingest.Stream, 0, streams.Record{Key: "dev-1", Data: m.AppendRecord(nil)})
+	}
+	if err := r.store.Commit(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	engineCtx, stopEngine := context.WithCancel(ctx)
+	engineEnded := make(chan error, 1)
+	go func() { engineEnded <- r.e.Run(engineCtx) }()
+	r.stats("low", Stats{Matched: 2010, Unmet: 10, Fired: 2000, Actions: 2000})
+	stopEngine()
+	<-engineEnded
 	cancel()
 	if err := <-ended; err != nil {
 		t.Error(err)

@@ -3,6 +3,7 @@ package rules
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -24,8 +25,11 @@ const (
 )
 
 // lazyCommit is how often a position without outputs is made durable. To read
-// such messages again after a crash changes nothing.
+// such messages again after a crash changes nothing, unless the rules did.
 const lazyCommit = 5 * time.Second
+
+// lastCommit bounds how long the last one takes, when the engine stops.
+const lastCommit = 5 * time.Second
 
 // pace is the least time between two groups that did not fill up. A message
 // that comes alone is taken at once; those that follow are gathered, so that
@@ -66,7 +70,9 @@ type worker struct {
 
 	groups  [2]group
 	gate    gate
-	durable time.Time // when a position was last made durable
+	taken   uint64    // before it all messages have taken effect, if they have any
+	saved   uint64    // the durable position, at most taken
+	durable time.Time // when it last became so
 
 	// Scratch, of one message.
 	decoder ingest.Decoder
@@ -90,19 +96,20 @@ func positionKey(stream uint32, shard int) []byte {
 
 // run reads and evaluates until something fails or ctx ends. While a group is
 // being committed the next one is evaluated, and committed after it. When a
-// commit fails the group behind it is forgotten, and the next run begins at
-// the durable position.
+// commit fails the group behind it is forgotten, and the next run begins where
+// that began.
 func (w *worker) run(ctx context.Context, progress func()) error {
 	e := w.engine
 	raw, err := e.store.Get(w.posKey)
 	if err != nil {
 		return err
 	}
-	var pos uint64
+	w.saved, w.durable = 0, time.Now()
 	if len(raw) == 8 {
-		pos = binary.BigEndian.Uint64(raw)
+		w.saved = binary.BigEndian.Uint64(raw)
 	}
-	w.durable = time.Now()
+	w.taken = max(w.taken, w.saved)
+	pos := w.taken
 	filling, flying := &w.groups[0], &w.groups[1]
 	filling.reset()
 
@@ -116,11 +123,24 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 		if err != nil {
 			return err
 		}
-		w.durable = time.Now()
+		w.taken, w.saved, w.durable = flying.next, flying.next, time.Now()
 		progress()
 		return nil
 	}
-	defer func() { _ = land() }()
+	settle := func() {
+		if flight == nil && filling.next > w.taken { // else it is counted with the group that is committed next
+			filling.took()
+			w.taken = filling.next
+			filling.forget()
+		}
+	}
+	defer func() {
+		if land() == nil && ctx.Err() != nil && w.taken > w.saved {
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCommit)
+			defer cancel()
+			_ = w.save(last) // else the messages are met again
+		}
+	}()
 	for ctx.Err() == nil {
 		recs, err := e.store.Read(ingest.Stream, w.shard, pos, groupRecords, groupBytes)
 		if err != nil {
@@ -130,7 +150,8 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			if err := land(); err != nil {
 				return err
 			}
-			if err := e.store.Wait(ctx, ingest.Stream, w.shard, pos); err != nil {
+			settle()
+			if err := w.wait(ctx, pos); err != nil {
 				return err
 			}
 			continue
@@ -142,6 +163,9 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 		}
 		began := time.Now()
 		pos = w.evaluate(ctx, filling, recs)
+		if ctx.Err() != nil { // which calls of services may have failed for
+			return ctx.Err()
+		}
 		if filling.batch.Len() > 0 || time.Since(w.durable) > lazyCommit {
 			if err := land(); err != nil {
 				return err
@@ -157,9 +181,8 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 				flight <- err
 			}()
 			filling.reset()
-		} else if flight == nil { // else it is counted with the group that is committed next
-			filling.took()
-			filling.forget()
+		} else {
+			settle()
 		}
 		if len(recs) < groupRecords {
 			if err := land(); err != nil {
@@ -169,4 +192,33 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// wait returns when there is a message at pos. Where it takes long it makes the
+// position durable.
+func (w *worker) wait(ctx context.Context, pos uint64) error {
+	store := w.engine.store
+	if w.taken > w.saved {
+		short, cancel := context.WithTimeout(ctx, lazyCommit-time.Since(w.durable))
+		err := store.Wait(short, ingest.Stream, w.shard, pos)
+		cancel()
+		if ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		if err := w.save(ctx); err != nil {
+			return err
+		}
+	}
+	return store.Wait(ctx, ingest.Stream, w.shard, pos)
+}
+
+// save makes the position durable.
+func (w *worker) save(ctx context.Context) error {
+	b := w.engine.store.NewBatch()
+	b.Set(w.posKey, binary.BigEndian.AppendUint64(nil, w.taken))
+	if err := w.engine.store.Commit(ctx, b); err != nil {
+		return err
+	}
+	w.saved, w.durable = w.taken, time.Now()
+	return nil
 }
