@@ -60,6 +60,9 @@ func (b *rulebook) Rules() []*rules.Rule {
 	return nil
 }
 
+// known says whether the rules were ever put in force.
+func (b *rulebook) known() bool { return b.all.Load() != nil }
+
 // Rule returns a rule; one that is not there is registry.ErrNotFound.
 func (b *rulebook) Rule(name string) (*rules.Rule, error) {
 	all := b.Rules()

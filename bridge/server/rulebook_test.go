@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -244,6 +245,25 @@ func TestRulebookOrder(t *testing.T) {
 	b.inForce("filed SELECT 2 AS v FROM 'a'", "first SELECT * FROM 'a'", "second SELECT 1 AS v FROM 'a'")
 	if r, err := b.book.Rule("first"); err != nil || r.Disabled {
 		t.Errorf("first: %+v, %v", r, err)
+	}
+}
+
+// Without its rules a bridge would pass over what the log holds for them.
+func TestNoStartWithoutRules(t *testing.T) {
+	b := idle(t, configure(t))
+	b.update(func(tx *registry.Tx) error {
+		_, err := tx.CreateRule(registry.Rule{Name: "made", Document: []byte(`{"sql":"SELECT * FROM 'a'","actions":[{"republish":{"topic":"b","roleArn":"r"}}]}`)})
+		return err
+	})
+	b.rules = rules.New(b.store, rules.Options{Log: b.Server.log, Outbox: func(string) error { return errSick }})
+	b.book.engine = b.rules
+	if err := b.Listen(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if err := b.Run(ctx); !errors.Is(err, errSick) || ctx.Err() != nil {
+		t.Errorf("Run: %v", err)
 	}
 }
 

@@ -234,7 +234,11 @@ func (s *Server) Run(ctx context.Context) error {
 	if s.mqtt == nil {
 		return errors.New("server: Run before Listen")
 	}
-	_, _ = s.Reload() // what it refuses is logged
+	// What Reload refuses is logged. But without any rules the workers would
+	// pass over what the log holds for them.
+	if _, err := s.Reload(); !s.book.known() {
+		return errors.Join(err, s.closeListeners())
+	}
 	socket, err := listenSocket(s.cfg.Admin.Socket)
 	if err != nil {
 		return errors.Join(err, s.closeListeners())
