@@ -3,8 +3,10 @@ package iotsql
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -72,4 +74,44 @@ func TestGate(t *testing.T) {
 			t.Errorf("%+v: %s, %v, %v after %d calls, %d failed, %d left", c, out, fired, err, calls, failed, len(g.took))
 		}
 	}
+}
+
+// The descriptor sets of decode are behind the gate too; one that is known is
+// used on while it is closed.
+func TestGateOfDescriptors(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		calls, set := 0, meterSet(t)
+		x := &Services{Protobuf: descriptorFunc(func() ([]byte, string, error) {
+			calls++
+			time.Sleep(100 * time.Millisecond)
+			return set, "tag", nil
+		})}
+		s, err := x.Compile(`SELECT VALUE `+decodeReading+` FROM 'a'`, Version2016)
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := &testGate{}
+		ctx := WithGate(t.Context(), g)
+		for _, c := range []struct {
+			closed error
+			want   string
+			calls  int
+		}{{errors.New("closed"), ``, 0}, {nil, `{"alarm":true}`, 1}, {errors.New("closed"), `{"alarm":true}`, 1}} {
+			g.closed = c.closed
+			out, _, err := s.Eval(ctx, nil, &Message{Topic: "a", Payload: []byte{0x40, 1}})
+			if string(out) != c.want || err != nil || calls != c.calls {
+				t.Errorf("%+v: %q, %v after %d calls", c, out, err, calls)
+			}
+			time.Sleep(2 * schemaRefresh)
+		}
+		if !slices.Equal(g.took, []time.Duration{100 * time.Millisecond}) {
+			t.Errorf("took %v", g.took)
+		}
+	})
+}
+
+type descriptorFunc func() ([]byte, string, error)
+
+func (f descriptorFunc) DescriptorSet(context.Context, string, string, string) ([]byte, string, error) {
+	return f()
 }

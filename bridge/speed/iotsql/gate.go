@@ -24,13 +24,13 @@ func WithGate(ctx context.Context, g Gate) context.Context {
 }
 
 // pass makes a call through the context's gate, if there is one.
-func pass(ctx context.Context, call func() ([]byte, error)) ([]byte, error) {
+func pass[T any](ctx context.Context, call func() (T, error)) (answer T, err error) {
 	g, ok := ctx.Value(gateKey{}).(Gate)
 	if !ok {
 		return call()
 	}
 	if err := g.Enter(); err != nil {
-		return nil, err
+		return answer, err
 	}
 	began := time.Now()
 	defer func() { g.Leave(time.Since(began)) }()

@@ -90,7 +90,7 @@ func (e *storedSchema) refresh(evaluation context.Context, x *Services, bucket, 
 	if now := e.now.Load(); now != old { // another goroutine has asked
 		return now
 	}
-	next, err := x.fetchSchema(ctx, bucket, key, old)
+	next, err := pass(ctx, func() (*schema, error) { return x.fetchSchema(ctx, bucket, key, old) })
 	if err != nil {
 		if failed(err) == nil {
 			return nil
