@@ -76,7 +76,8 @@ func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action
 func now(told, untold *atomic.Int64) (n int64, ok bool) {
 	n = untold.Add(1)
 	last, t := told.Load(), time.Now().UnixNano()
-	if last != 0 && t-last < int64(logEvery) || !told.CompareAndSwap(last, t) {
+	// A clock that was set back must not silence what is to be told.
+	if since := t - last; last != 0 && 0 <= since && since < int64(logEvery) || !told.CompareAndSwap(last, t) {
 		return 0, false
 	}
 	untold.Add(-n)

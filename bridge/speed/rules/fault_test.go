@@ -3,7 +3,9 @@ package rules
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -67,5 +69,17 @@ func TestMessagesThatLeftTheLogAreCounted(t *testing.T) {
 	<-done
 	if n := r.e.Skipped(); n != 1 {
 		t.Errorf("skipped %d, want 1", n)
+	}
+}
+
+func TestLoggedAfterTheClockWasSetBack(t *testing.T) {
+	var told, untold atomic.Int64
+	told.Store(time.Now().Add(time.Hour).UnixNano())
+	untold.Store(4)
+	if n, ok := now(&told, &untold); n != 5 || !ok {
+		t.Errorf("%d, %v", n, ok)
+	}
+	if _, ok := now(&told, &untold); ok {
+		t.Error("told twice at once")
 	}
 }
