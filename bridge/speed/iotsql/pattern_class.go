@@ -165,7 +165,10 @@ func (t *translator) set(s runeSet) part {
 
 // quoteRune spells a character so that it is plain to both engines.
 func quoteRune(r rune) string {
-	if r < 0x80 && strings.ContainsRune(`\.+*?()|[]{}^$-&#`, r) {
+	if r == '-' { // regexp2 misreads the range \--\?
+		return `\x2D`
+	}
+	if r < 0x80 && strings.ContainsRune(`\.+*?()|[]{}^$&#`, r) {
 		return `\` + string(r)
 	}
 	return string(r)
