@@ -436,3 +436,44 @@ func TestUnreadableFolderAtStart(t *testing.T) {
 	}
 	b.inForce("made " + sql(0))
 }
+
+// What waits in an outbox is delivered though its rule was deleted, or replaced
+// by one without that action, and the bridge started anew.
+func TestDeliveriesOutliveTheirRule(t *testing.T) {
+	cfg := configure(t)
+	b := start(t, cfg)
+	object := func(keys ...string) string {
+		var actions []string
+		for _, key := range keys {
+			actions = append(actions, fmt.Sprintf(`{"s3":{"bucketName":"lake","key":%q,"roleArn":"r"}}`, key))
+		}
+		return fmt.Sprintf(`{"sql":"SELECT n FROM 'dt/#'","actions":[%s]}`, strings.Join(actions, ","))
+	}
+	inTheWay := filepath.Join(cfg.Objects.Dir, "lake")
+	if err := os.Symlink("/none", inTheWay); err != nil { // a failure that may pass
+		t.Fatal(err)
+	}
+	if err := errors.Join(b.book.Create("gone", []byte(object("a"))), b.book.Create("less", []byte(object("b", "c")))); err != nil {
+		t.Fatal(err)
+	}
+	b.connect(b.thing("dev", ""), "dev").publish("dt/dev/x", `{"n":1}`)
+	b.eventually("it waits", func() bool {
+		gone, _ := b.store.Size("$outbox/gone/0")
+		less, _ := b.store.Size("$outbox/less/1")
+		return gone.Records == 1 && less.Records == 1
+	})
+	if err := errors.Join(b.book.Delete("gone"), b.book.Replace("less", []byte(object("d")))); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(b.stop(), b.Close(), os.Remove(inTheWay)); err != nil {
+		t.Fatal(err)
+	}
+	start(t, cfg).eventually("delivered", func() bool {
+		for _, key := range []string{"a", "b", "c"} {
+			if doc, err := os.ReadFile(filepath.Join(inTheWay, key)); err != nil || string(doc) != `{"n":1}` {
+				return false
+			}
+		}
+		return true
+	})
+}
