@@ -230,7 +230,15 @@ func (c catalog) Shards(stream string) int {
 	return info.Config.Shards
 }
 
-func (c catalog) HasDeliveryStream(name string) bool { return c.s.firehose.Has(name) }
+// HasDeliveryStream implements action.Catalog. Where no bridge runs, no file
+// is applied; the buffer tells then that there was one.
+func (c catalog) HasDeliveryStream(name string) bool {
+	if c.s.firehose.Has(name) || c.s.store.Ready() {
+		return c.s.firehose.Has(name)
+	}
+	_, err := c.s.store.Describe(firehose.StreamName(name))
+	return err == nil
+}
 
 func (c catalog) Room(stream string) error {
 	size, err := c.s.store.Size(stream)
