@@ -343,7 +343,7 @@ func TestServe(t *testing.T) {
 	}
 	step{on("reload"), 1, "", "rules/all.json"}.run(t)
 	step{on("rule list"), 0, "SELECT * FROM 'dt/#'", ""}.run(t) // the last good one stays
-	step{on("rule list"), 0, "all   enabled, file error  0", ""}.run(t)
+	step{on("rule list"), 0, "all   all.json  enabled, file error  0", ""}.run(t)
 	step{on("rule list"), 0, "all.json is refused; what it declared before, if anything, stays: rule all: sql:", ""}.run(t)
 	broken := filepath.Join(data, "bridge.d", "rules/new.json")
 	if err := os.WriteFile(broken, nil, 0o600); err != nil {
