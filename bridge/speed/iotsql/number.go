@@ -39,7 +39,10 @@ func bigValue(d *apd.Decimal, form form) (value, bool) {
 	if err != nil || d.Form != apd.Finite || cond&(apd.Overflow|apd.Underflow|apd.Subnormal|apd.InvalidOperation) != 0 {
 		return value{}, false
 	}
-	if d.Exponent > 0 || d.Exponent < 0 {
+	if d.IsZero() {
+		d.Exponent = min(d.Exponent, 0)
+	}
+	if d.Exponent != 0 {
 		form &^= formInt
 	}
 	if d.Coeff.IsInt64() {
@@ -212,6 +215,9 @@ func (p *program) arithmetic(op byte, a, b value) value {
 	}
 	if a.d == nil && b.d == nil {
 		if v, ok := small(op, a, b); ok {
+			if v.c == 0 {
+				v.e = min(v.e, 0) // 0E34 is 0, also to what it is added to
+			}
 			v.form = form
 			return p.settle(v)
 		}
