@@ -25,6 +25,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -52,6 +53,7 @@ type Server struct {
 	book     *rulebook
 	outboxes *action.Outboxes
 	firehose *firehose.Service
+	kinesis  *kinesis.Service
 	gateway  *gateway.Server
 	router   *router
 	aws      *aws.Handler
@@ -134,8 +136,13 @@ func (s *Server) wire(sh service.Options) error {
 	s.compiler = &rules.Compiler{Catalog: catalog{s}, Services: s.services(sh.Now)}
 	s.rules = rules.New(s.store, rules.Options{Account: s.cfg.Account, Outbox: s.outboxes.Ensure, Log: s.log})
 	s.book = &rulebook{compiler: s.compiler, registry: s.registry, engine: s.rules, log: s.log}
-	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Rules: s.book, Log: s.log})
-	err := s.store.Create(ingest.Stream, streams.Config{
+	var err error
+	s.kinesis, err = kinesis.Open(s.store, kinesis.Options{Account: s.cfg.Account, Region: s.cfg.Region, Log: s.log})
+	if err != nil {
+		return err
+	}
+	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Rules: s.book, Kinesis: s.kinesis, Log: s.log})
+	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
 	if errors.Is(err, streams.ErrExists) {
 		err = s.store.Update(ingest.Stream, time.Duration(s.cfg.Ingest.Retention), int64(s.cfg.Ingest.MaxBytes))
@@ -245,7 +252,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// From the last to stop to the first.
 	log := s.stage(part{"log", s.store.Run})
-	sinks := s.stage(part{"outboxes", s.outboxes.Run}, part{"delivery streams", s.firehose.Run})
+	sinks := s.stage(part{"outboxes", s.outboxes.Run}, part{"delivery streams", s.firehose.Run}, part{"data streams", s.kinesis.Run})
 	engine := s.stage(part{"rules", s.rules.Run})
 	front := s.stage(
 		part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }},

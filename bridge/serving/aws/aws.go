@@ -24,6 +24,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 
 const (
@@ -41,10 +42,11 @@ const requestIDHeader = "x-amzn-RequestId"
 type Options struct {
 	Account string // 12 digits: part of ARNs
 	// Secret finds the secret and session token of an access key.
-	Secret func(keyID string) (secret, sessionToken string, ok bool)
-	Rules  TopicRules
-	Log    *slog.Logger
-	Now    func() time.Time // the clock of signatures; nil: time.Now
+	Secret  func(keyID string) (secret, sessionToken string, ok bool)
+	Rules   TopicRules
+	Kinesis *kinesis.Service
+	Log     *slog.Logger
+	Now     func() time.Time // the clock of signatures; nil: time.Now
 }
 
 // A Handler answers AWS requests. Several goroutines may use it.

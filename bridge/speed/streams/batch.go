@@ -8,6 +8,7 @@ import (
 // crash all of it is there, or none. It is for one goroutine at a time, and
 // must be left alone from Commit or CommitAsync until that is done.
 type Batch struct {
+	store *Store
 	parts []part
 	where []place // of each record
 	metas []meta
@@ -40,7 +41,7 @@ type meta struct {
 const lookBack = 64
 
 // NewBatch returns an empty batch.
-func (s *Store) NewBatch() *Batch { return &Batch{} }
+func (s *Store) NewBatch() *Batch { return &Batch{store: s} }
 
 // Append adds records to a shard of a stream, which must exist when the batch
 // is committed. Record.Offset is ignored. The bytes are copied. A record that

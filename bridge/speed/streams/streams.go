@@ -59,9 +59,13 @@ type Record struct {
 
 // Config is what a stream is created with.
 type Config struct {
-	Shards    int           // 1 to MaxShards
+	Shards    int           // that it begins with, 1 to MaxShards
 	Retention time.Duration // records older than this are trimmed; 0: for ever
 	MaxBytes  int64         // oldest records go when the stream is larger; 0: no limit
+
+	// Attributes are the owner's, kept with the stream; SetAttributes replaces
+	// them.
+	Attributes []byte
 }
 
 // Info describes a stream.

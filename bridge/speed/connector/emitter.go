@@ -1,0 +1,52 @@
+// Package connector moves the records of a stream to a store: it transforms,
+// filters, buffers and emits them, shard by shard and in order. Streams are
+// ours or real Kinesis.
+//
+// What is emitted has a name of its own, the range of sequence numbers that it
+// covers, which is durable before the first attempt: after a crash the same
+// range is emitted again, so an Emitter that names what it writes after the
+// range writes it once.
+package connector
+
+import (
+	"context"
+	"time"
+)
+
+// An Item is one record on its way, after the transform.
+type Item struct {
+	Sequence string    // of the record it was made of, decimal
+	Sub      int       // of user records that shared a record: from 0
+	Key      string    // partition key
+	Time     time.Time // arrival, to the millisecond
+	Data     []byte
+}
+
+// A Batch is what is emitted at once: of one shard, in order. It is the same
+// at every attempt but for the items that were written already.
+type Batch struct {
+	Connector string // its name
+	Stream    string
+	Shard     string // shardId-000000000000
+	First     string // sequence numbers of the first and last record covered, decimal
+	Last      string
+	Items     []Item // at least one
+}
+
+// An Emitter writes batches. It is used by one goroutine for each shard.
+type Emitter interface {
+	// Emit writes b. failed are the indexes of the items that were not
+	// written, each with its reason: those alone are tried again. An error says
+	// that the store could not be asked, or that it is not known what was
+	// written: all of b is tried again.
+	Emit(ctx context.Context, b *Batch) (failed []Failure, err error)
+	// Close ends what New began.
+	Close() error
+}
+
+// A Failure is an item that a store refused.
+type Failure struct {
+	Index     int
+	Err       error
+	Permanent bool // trying again is no use: the item goes to the dead letters
+}
