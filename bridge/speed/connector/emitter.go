@@ -10,6 +10,7 @@ package connector
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 )
 
@@ -28,12 +29,17 @@ type Batch struct {
 	Connector string // its name
 	Stream    string
 	Shard     string // shardId-000000000000
-	First     string // sequence numbers of the first and last record covered, decimal
+	First     string // of the first and last record covered: a name, see below
 	Last      string
 	Items     []Item // at least one
+
+	// First and Last are sequence numbers, decimal. One that is not of the first
+	// user record in its container has .SUB after it: a batch may begin and end
+	// within a container, and no two batches have the same First and Last.
 }
 
-// An Emitter writes batches. It is used by one goroutine for each shard.
+// An Emitter writes batches. A connector has one, which its shards use at the
+// same time, each with one batch.
 type Emitter interface {
 	// Emit writes b. failed are the indexes of the items that were not
 	// written, each with its reason: those alone are tried again. An error says
@@ -50,3 +56,8 @@ type Failure struct {
 	Err       error
 	Permanent bool // trying again is no use: the item goes to the dead letters
 }
+
+// NewEmitter makes the emitter that a file's Emit asks for: kind is the name of
+// its one member, such as S3, and doc that member's value. It reports all that
+// is wrong with doc, and asks no store.
+type NewEmitter func(kind string, doc json.RawMessage) (Emitter, error)
