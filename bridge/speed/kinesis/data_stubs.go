@@ -36,14 +36,3 @@ func (s *Subscription) Next(ctx context.Context) (*SubscribeToShardEvent, error)
 
 // Close ends the subscription; call it in any case.
 func (s *Subscription) Close() {}
-
-// A Sequence is a record's sequence number. The zero Sequence is none.
-type Sequence struct{}
-
-// IsZero says whether there is none.
-func (q Sequence) IsZero() bool { return true }
-
-// AppendText appends its decimal digits.
-func (q Sequence) AppendText(b []byte) ([]byte, error) { return b, nil }
-
-func (q Sequence) String() string { return "" }
