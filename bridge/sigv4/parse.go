@@ -33,11 +33,15 @@ func parse(r *http.Request) (*signed, error) {
 		return nil, err
 	}
 	s := &signed{query: query}
-	_, s.presigned = lookup(query, "X-Amz-Signature")
+	_, signature := lookup(query, "X-Amz-Signature")
+	_, named := lookup(query, "X-Amz-Algorithm")
+	s.presigned = signature || named
 	auth := r.Header["Authorization"]
 	switch {
-	case s.presigned && len(auth) > 0, len(auth) > 1:
-		return nil, fmt.Errorf("%w: want one signature, in the header Authorization or in the query", ErrIncomplete)
+	case s.presigned && len(auth) > 0:
+		return nil, ErrBoth
+	case len(auth) > 1:
+		return nil, fmt.Errorf("%w: want one header Authorization", ErrIncomplete)
 	case s.presigned:
 		err = s.fromQuery()
 	case len(auth) == 1 && strings.HasPrefix(auth[0], algorithm+" "):
@@ -50,7 +54,7 @@ func parse(r *http.Request) (*signed, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s, s.covers(r.Header)
+	return s, nil
 }
 
 func (s *signed) fromHeaders(auth string, h http.Header) error {

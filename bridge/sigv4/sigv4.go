@@ -35,6 +35,7 @@ import (
 // What Verify finds wrong. The texts behind them say which part.
 var (
 	ErrMissing    = errors.New("the request is not signed")
+	ErrBoth       = errors.New("Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.") //lint:ignore ST1005 AWS's text
 	ErrIncomplete = errors.New("the signature is not complete")
 	ErrUnknownKey = errors.New("the access key or session token is not known")
 	ErrMismatch   = errors.New("the signature does not match the request")
@@ -63,7 +64,10 @@ type Verifier struct {
 	// Unsigned says which services take requests whose body is not signed;
 	// nil: none.
 	Unsigned func(service string) bool
-	Now      func() time.Time // nil: time.Now
+	// Permissive takes any signature by any key, at any time: what a request
+	// says of its region and service is read, and nothing is verified.
+	Permissive bool
+	Now        func() time.Time // nil: time.Now
 }
 
 // An Identity is who signed a request, and what for.
@@ -73,54 +77,89 @@ type Identity struct {
 	Service string // "iot", "kinesis"
 }
 
-// Verify checks the signature of r, which must be as the server received it.
-// It reads the body, at most maxBody bytes of it, and leaves in r.Body one that
-// gives the same bytes again. The body of an unknown key is not read: who knows
-// no key's id can make the server neither hold bodies nor wait for them.
+// A Signature is that of a request by a known key, and of this time. Whether it
+// is right depends on the body, which only Check needs.
+type Signature struct {
+	v             *Verifier
+	r             *http.Request
+	said          *signed
+	secret, token string
+}
+
+// Begin reads the signature of r, which must be as the server received it, but
+// not its body. Who knows no key's id comes no further, and can make the
+// server neither hold bodies nor wait for them.
 //
 // The Identity says who the signer claims to be also beside an error that comes
 // after the signature's parts were read, and is for logs then.
-func (v *Verifier) Verify(r *http.Request, maxBody int64) (Identity, error) {
+func (v *Verifier) Begin(r *http.Request) (*Signature, Identity, error) {
 	s, err := parse(r)
 	if err != nil {
-		return Identity{}, err
+		return nil, Identity{}, err
 	}
 	id := Identity{s.keyID, s.region, s.service}
+	sig := &Signature{v: v, r: r, said: s}
+	if v.Permissive {
+		return sig, id, nil
+	}
 	now := time.Now
 	if v.Now != nil {
 		now = v.Now
 	}
-	if err := s.inTime(now()); err != nil {
-		return id, err
+	if err := s.covers(r.Header); err != nil {
+		return nil, id, err
 	}
-	secret, token, known := v.Secret(s.keyID)
-	if !known {
-		return id, ErrUnknownKey
+	if err := s.inTime(now()); err != nil {
+		return nil, id, err
+	}
+	known := false
+	if sig.secret, sig.token, known = v.Secret(s.keyID); !known {
+		return nil, id, ErrUnknownKey
+	}
+	return sig, id, nil
+}
+
+// Check verifies the signature over the request and its body, which it reads
+// once.
+func (sig *Signature) Check(body []byte) error {
+	if sig.v.Permissive {
+		return nil
+	}
+	s := sig.said
+	payload, err := sig.v.payload(sig.r, s, body)
+	if err != nil {
+		return err
+	}
+	canonical, err := s.canonicalRequests(sig.r, payload)
+	if err != nil {
+		return err
+	}
+	match := 0
+	for _, c := range canonical {
+		match |= subtle.ConstantTimeCompare([]byte(s.sign(sig.secret, c)), []byte(s.signature))
+	}
+	sameToken := subtle.ConstantTimeCompare([]byte(sig.token), []byte(s.token))
+	switch {
+	case match == 0:
+		return ErrMismatch
+	case sameToken == 0:
+		return ErrUnknownKey
+	}
+	return nil
+}
+
+// Verify is Begin and Check. It reads the body, at most maxBody bytes of it, and
+// leaves in r.Body one that gives the same bytes again.
+func (v *Verifier) Verify(r *http.Request, maxBody int64) (Identity, error) {
+	sig, id, err := v.Begin(r)
+	if err != nil {
+		return id, err
 	}
 	body, err := readBody(r, maxBody)
 	if err != nil {
 		return id, err
 	}
-	payload, err := v.payload(r, s, body)
-	if err != nil {
-		return id, err
-	}
-	canonical, err := s.canonicalRequests(r, payload)
-	if err != nil {
-		return id, err
-	}
-	match := 0
-	for _, c := range canonical {
-		match |= subtle.ConstantTimeCompare([]byte(s.sign(secret, c)), []byte(s.signature))
-	}
-	sameToken := subtle.ConstantTimeCompare([]byte(token), []byte(s.token))
-	switch {
-	case match == 0:
-		return id, ErrMismatch
-	case sameToken == 0:
-		return id, ErrUnknownKey
-	}
-	return id, nil
+	return id, sig.Check(body)
 }
 
 // readBody takes the body out of r and puts it back.

@@ -145,7 +145,7 @@ func TestChanged(t *testing.T) {
 		"wrong hash":          {func(r *http.Request) { r.Header.Set("X-Amz-Content-Sha256", "e3b0") }, ErrMismatch},
 		"not signed":          {func(r *http.Request) { r.Header.Del("Authorization") }, ErrMissing},
 		"signed twice":        {func(r *http.Request) { r.Header.Add("Authorization", "AWS4-HMAC-SHA256 x") }, ErrIncomplete},
-		"signed both ways":    {target("?", "?X-Amz-Signature=0&"), ErrIncomplete},
+		"signed both ways":    {target("?", "?X-Amz-Signature=0&"), ErrBoth},
 		"basic":               {func(r *http.Request) { r.Header.Set("Authorization", "Basic eDp5") }, ErrIncomplete},
 		"empty":               {func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 ") }, ErrIncomplete},
 		"long":                {auth("Credential=", "Credential="+strings.Repeat("x", 4000)), ErrIncomplete},

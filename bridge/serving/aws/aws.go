@@ -5,12 +5,14 @@
 // are chosen in one table, in errors.go.
 //
 // Served are the topic rules of AWS IoT, rest-json, under the signing names iot
-// and execute-api. A key that is known may do all; there are no policies for
-// keys.
+// and execute-api, and Kinesis Data Streams, whose operations are named by the
+// header X-Amz-Target, in JSON or CBOR. A key that is known may do all; there
+// are no policies for keys.
 package aws
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -33,6 +35,8 @@ const (
 	maxBody = 256 << 10
 	// maxRequests are under way at once; each may hold a body.
 	maxRequests = 64
+	// maxCalls are under way at once by target.
+	maxCalls = 2048
 )
 
 // requestIDHeader is spelled as AWS does; http.Header would write Requestid.
@@ -45,16 +49,25 @@ type Options struct {
 	Secret  func(keyID string) (secret, sessionToken string, ok bool)
 	Rules   TopicRules
 	Kinesis *kinesis.Service
-	Log     *slog.Logger
-	Now     func() time.Time // the clock of signatures; nil: time.Now
+	// Permissive takes any signature by any key.
+	Permissive bool
+	// MaxMemory is what requests' bodies and large answers may have together,
+	// in bytes; 0: 256 MiB.
+	MaxMemory int64
+	Log       *slog.Logger
+	Now       func() time.Time // the clock of signatures; nil: time.Now
 }
 
 // A Handler answers AWS requests. Several goroutines may use it.
 type Handler struct {
 	verifier sigv4.Verifier
 	services map[string][]operation // by signing name
+	targets  map[string]*target     // by the prefix of X-Amz-Target
 	log      *slog.Logger
-	slots    chan struct{} // one for each request under way
+	memory   *memory
+	slots    chan struct{} // one for each request under way by path
+	calls    chan struct{} // one for each by target, whose bodies memory bounds
+	pushes   chan struct{} // one for each subscription
 
 	mu    sync.Mutex // guards stats
 	stats map[Outcome]Count
@@ -63,37 +76,59 @@ type Handler struct {
 // New returns a Handler of what o has.
 func New(o Options) *Handler {
 	rules := (&topicRules{o.Account, o.Rules}).operations()
-	return &Handler{
-		verifier: sigv4.Verifier{Secret: o.Secret, Now: o.Now},
+	h := &Handler{
+		verifier: sigv4.Verifier{Secret: o.Secret, Permissive: o.Permissive, Now: o.Now},
 		services: map[string][]operation{"iot": rules, "execute-api": rules},
+		targets:  map[string]*target{},
 		log:      o.Log,
+		memory:   newMemory(cmp.Or(o.MaxMemory, 256<<20)),
 		slots:    make(chan struct{}, maxRequests),
+		calls:    make(chan struct{}, maxCalls),
+		pushes:   make(chan struct{}, maxSubscriptions),
 		stats:    map[Outcome]Count{},
 	}
+	if o.Kinesis != nil {
+		t := kinesisTarget(o.Kinesis)
+		h.targets[t.prefix] = t
+	}
+	return h
 }
 
 // ServeHTTP implements http.Handler. The request must be as it was received.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start, id := time.Now(), requestID()
 	w.Header()[requestIDHeader] = []string{id}
-	who, name, out, err := h.answer(r)
+	serve := h.servePath
+	if byTarget(r) {
+		serve = h.serveTarget
+	}
+	who, name, status, err := serve(w, r)
 	outcome := Outcome{name, "OK"}
-	status := http.StatusOK
 	if err != nil {
 		e := errorOf(err)
-		if e.internal() {
+		if outcome.Code = e.Code; e.internal() {
 			h.log.Error("a request failed", "request_id", id, "operation", name, "err", err)
 		}
-		outcome.Code, status = e.Code, e.Status
-		w.Header().Set("X-Amzn-Errortype", e.Code)
-		out = e
 	}
-	h.write(w, status, out)
 	took := time.Since(start)
 	h.count(outcome, took)
 	h.log.LogAttrs(context.Background(), slog.LevelDebug, "aws request", slog.String("request_id", id), slog.String("key", who.KeyID),
 		slog.String("service", who.Service), slog.String("operation", name), slog.Int("status", status), slog.String("code", outcome.Code),
 		slog.String("remote", r.RemoteAddr), slog.Duration("took", took))
+}
+
+// servePath answers a request of rest-json.
+func (h *Handler) servePath(w http.ResponseWriter, r *http.Request) (who sigv4.Identity, name string, status int, err error) {
+	who, name, out, err := h.answer(r)
+	status = http.StatusOK
+	if err != nil {
+		e := errorOf(err)
+		status = e.Status
+		w.Header().Set("X-Amzn-Errortype", e.Code)
+		out = e
+	}
+	h.write(w, status, out)
+	return who, name, status, err
 }
 
 // answer verifies r, finds its operation and runs it.

@@ -6,8 +6,10 @@ import (
 	"net/http"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 
 // Errors of this package's own.
@@ -29,6 +31,15 @@ type Error struct {
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
 
+// status is that of the JSON 1.1 protocol, where all that is the caller's fault
+// is 400.
+func (e *Error) status() int {
+	if e.Status >= 500 || e.Status == http.StatusRequestEntityTooLarge {
+		return e.Status
+	}
+	return http.StatusBadRequest
+}
+
 // internal says whether the fault is the bridge's.
 func (e *Error) internal() bool { return e.Status == http.StatusInternalServerError }
 
@@ -44,11 +55,13 @@ var table = []struct {
 	message string
 }{
 	{sigv4.ErrMissing, "MissingAuthenticationTokenException", 403, "Missing Authentication Token"},
+	{sigv4.ErrBoth, "InvalidSignatureException", 403, ""},
 	{sigv4.ErrIncomplete, "IncompleteSignatureException", 403, ""},
 	{sigv4.ErrUnknownKey, "UnrecognizedClientException", 403, "The security token included in the request is invalid."},
 	{sigv4.ErrMismatch, "InvalidSignatureException", 403, ""},
 	{sigv4.ErrTime, "InvalidSignatureException", 403, ""},
 	{sigv4.ErrTooLarge, "RequestEntityTooLargeException", 413, ""},
+	{shape.ErrSyntax, errSerialization.Code, 400, ""},
 	{errBusy, "ThrottlingException", 429, ""},
 	{errUnknownOperation, "UnknownOperationException", 404, ""},
 	{registry.ErrExists, "ResourceAlreadyExistsException", 409, ""},
@@ -67,6 +80,15 @@ func errorOf(err error) *Error {
 	}
 	if _, ok := errors.AsType[*iotsql.SyntaxError](err); ok {
 		return &Error{Code: "SqlParseException", Status: 400, Message: err.Error()}
+	}
+	if e, ok := errors.AsType[*kinesis.Error](err); ok && e.Code != kinesis.InternalFailure {
+		return &Error{Code: e.Code, Status: 400, Message: e.Message}
+	}
+	if e, ok := errors.AsType[shape.TypeError](err); ok {
+		return &Error{Code: errSerialization.Code, Status: 400, Message: string(e)}
+	}
+	if e, ok := errors.AsType[shape.ValidationError](err); ok {
+		return &Error{Code: kinesis.Validation, Status: 400, Message: string(e)}
 	}
 	for _, row := range table {
 		if errors.Is(err, row.is) {

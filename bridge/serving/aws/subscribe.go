@@ -1,0 +1,131 @@
+package aws
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/serving/aws/eventstream"
+	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+)
+
+const (
+	// maxSubscriptions are under way at once; each waits for most of its life.
+	maxSubscriptions = 1024
+	// beforeHangup is how long a connection stays open after an exception:
+	// the Go SDK reports a closed connection instead when it comes at once.
+	beforeHangup = 200 * time.Millisecond
+)
+
+// events is what a subscription pushes.
+type events interface {
+	// next writes the payload of the next event and returns its type; io.EOF
+	// is the clean end.
+	next(ctx context.Context, w *shape.Writer) (string, error)
+	close()
+}
+
+// subscription is the action of SubscribeToShard.
+func subscription[API any](patterns map[string]string, in func(region string) API,
+	f func(API, context.Context, *kinesis.SubscribeToShardInput) (*kinesis.Subscription, error)) action {
+	return action{
+		input: shape.Of[kinesis.SubscribeToShardInput](patterns),
+		subscribe: func(ctx context.Context, region string, input any) (events, error) {
+			s, err := f(in(region), ctx, input.(*kinesis.SubscribeToShardInput))
+			if err != nil {
+				return nil, err
+			}
+			return shardEvents{s}, nil
+		},
+	}
+}
+
+type shardEvents struct{ *kinesis.Subscription }
+
+func (s shardEvents) close() { s.Close() }
+
+func (s shardEvents) next(ctx context.Context, w *shape.Writer) (string, error) {
+	e, err := s.Next(ctx)
+	if err != nil {
+		return "", err
+	}
+	w.OpenMap()
+	writeRecords(w, e.Records)
+	if !e.ContinuationSequenceNumber.IsZero() {
+		w.Name("ContinuationSequenceNumber")
+		w.Digits(e.ContinuationSequenceNumber.AppendText)
+	}
+	w.Name("MillisBehindLatest")
+	w.Int(e.MillisBehindLatest)
+	writeChildren(w, e.ChildShards)
+	w.CloseMap()
+	return "SubscribeToShardEvent", nil
+}
+
+// push sends events until they end, or the client or the bridge does. The Go
+// SDK waits for the initial response.
+func (x *exchange) push(all events) error {
+	defer all.close()
+	x.h.memory.release(x.held) // the body is read
+	x.held, x.body = 0, nil
+	x.w.Header().Set("Content-Type", eventsType)
+	x.w.WriteHeader(http.StatusOK)
+	if err := x.event("initial-response", []byte("{}")); err != nil {
+		return nil
+	}
+	for {
+		w := shape.NewWriter(shape.JSON, nil)
+		kind, err := all.next(x.r.Context(), w)
+		switch {
+		case err == nil:
+			if err := x.event(kind, w.Bytes()); err != nil {
+				return nil // the client is gone
+			}
+			continue
+		case errors.Is(err, io.EOF), x.r.Context().Err() != nil:
+			return nil
+		}
+		x.exception(err)
+		return err
+	}
+}
+
+func (x *exchange) event(kind string, payload []byte) error {
+	return x.message(payload, eventstream.Header{Name: ":message-type", Value: "event"},
+		eventstream.Header{Name: ":event-type", Value: kind}, eventstream.Header{Name: ":content-type", Value: "application/json"})
+}
+
+func (x *exchange) exception(err error) {
+	e := errorOf(err)
+	w := shape.NewWriter(shape.JSON, nil)
+	w.OpenMap()
+	w.Name("message")
+	w.Text(e.Message)
+	w.CloseMap()
+	code := e.Code
+	if e.internal() {
+		code = kinesis.InternalFailure
+	}
+	if x.message(w.Bytes(), eventstream.Header{Name: ":message-type", Value: "exception"},
+		eventstream.Header{Name: ":exception-type", Value: code}, eventstream.Header{Name: ":content-type", Value: "application/json"}) != nil {
+		return
+	}
+	select {
+	case <-time.After(beforeHangup):
+	case <-x.r.Context().Done():
+	}
+}
+
+// message sends one message at once, to a client that takes it within
+// patience.
+func (x *exchange) message(payload []byte, headers ...eventstream.Header) error {
+	out := http.NewResponseController(x.w)
+	_ = out.SetWriteDeadline(time.Now().Add(patience))
+	if _, err := x.w.Write(eventstream.Encode(eventstream.Message{Headers: headers, Payload: payload})); err != nil {
+		return err
+	}
+	return out.Flush()
+}
