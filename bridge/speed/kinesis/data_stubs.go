@@ -10,14 +10,6 @@ func (a API) GetShardIterator(ctx context.Context, in *GetShardIteratorInput) (*
 	return nil, errNotYet
 }
 
-func (a API) PutRecord(ctx context.Context, in *PutRecordInput) (*PutRecordOutput, error) {
-	return nil, errNotYet
-}
-
-func (a API) PutRecords(ctx context.Context, in *PutRecordsInput) (*PutRecordsOutput, error) {
-	return nil, errNotYet
-}
-
 // A Subscription is one SubscribeToShard under way.
 type Subscription struct{}
 

@@ -75,6 +75,7 @@ type Service struct {
 	opts  Options
 	log   *slog.Logger
 	now   func() time.Time
+	plane
 }
 
 // An API is the service as a caller sees it who signs for a region.

@@ -1,0 +1,253 @@
+package kinesis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// What a PutRecords may hold in all, keys included.
+const (
+	maxRequest   = 10 << 20
+	smallRequest = 5 << 20 // until 2025
+)
+
+// keepBatch is the most a batch may have held to be used again.
+const keepBatch = 2 << 20
+
+// batches of the puts of one Service.
+type batches struct{ pool sync.Pool }
+
+func (p *batches) get(store *streams.Store) *streams.Batch {
+	if b, ok := p.pool.Get().(*streams.Batch); ok {
+		return b
+	}
+	return store.NewBatch()
+}
+
+func (p *batches) put(b *streams.Batch) {
+	if b.Bytes() <= keepBatch {
+		b.Reset()
+		p.pool.Put(b)
+	}
+}
+
+// PutRecord stores one record; it is synced when PutRecord returns.
+func (a API) PutRecord(ctx context.Context, in *PutRecordInput) (*PutRecordOutput, error) {
+	src, err := a.source(in.StreamRef)
+	if err != nil {
+		return nil, err
+	}
+	if len(in.Data)+len(*in.PartitionKey) > src.maxRecord {
+		return nil, tooLong("data", src.maxRecord)
+	}
+	hash, err := hashKey(in.ExplicitHashKey, *in.PartitionKey)
+	if err != nil {
+		return nil, err
+	}
+	if in.SequenceNumberForOrdering != nil && !a.past(src, *in.SequenceNumberForOrdering) {
+		return nil, errorf(InvalidArgument, "ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.",
+			*in.SequenceNumberForOrdering, src.name, a.s.opts.Account)
+	}
+	if dry(in.DryRun) {
+		return nil, errDryRun
+	}
+	if src.emulate {
+		g, err := a.gate(src)
+		if err != nil {
+			return nil, err
+		}
+		if err := g.admit(hash, len(in.Data)+len(*in.PartitionKey)); err != nil {
+			return nil, err
+		}
+	}
+	b := a.s.batches.get(a.s.store)
+	defer a.s.batches.put(b)
+	b.Put(src.name, hash, streams.Record{Key: *in.PartitionKey, Data: in.Data})
+	if err := a.s.store.Commit(ctx, b); err != nil {
+		return nil, a.noStream(src.name, err)
+	}
+	sh, q, err := a.stored(src, b, 0)
+	if err != nil {
+		return nil, err
+	}
+	sh.count.inRecords.Add(1)
+	sh.count.inBytes.Add(int64(len(in.Data) + len(*in.PartitionKey)))
+	return &PutRecordOutput{ShardId: sh.id, SequenceNumber: q, EncryptionType: src.encryption}, nil
+}
+
+// PutRecords stores records in order, all in one write that is synced when
+// PutRecords returns. Only where limits are enforced some may be refused.
+func (a API) PutRecords(ctx context.Context, in *PutRecordsInput) (*PutRecordsOutput, error) {
+	src, err := a.source(in.StreamRef)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.checkSizes(in.Records, src.maxRecord); err != nil {
+		return nil, err
+	}
+	b := a.s.batches.get(a.s.store)
+	defer a.s.batches.put(b)
+	out := &PutRecordsOutput{
+		FailedRecordCount: new(int32),
+		Records:           make([]PutRecordsResultEntry, len(in.Records)),
+		EncryptionType:    src.encryption,
+	}
+	// A wrong hash key fails the call: nothing may be charged before.
+	hashes := make([]streams.Hash, len(in.Records))
+	for i := range in.Records {
+		r := &in.Records[i]
+		if hashes[i], err = hashKey(r.ExplicitHashKey, *r.PartitionKey); err != nil {
+			return nil, err
+		}
+	}
+	if dry(in.DryRun) {
+		return nil, errDryRun
+	}
+	var g *gate
+	if src.emulate {
+		if g, err = a.gate(src); err != nil {
+			return nil, err
+		}
+	}
+	for i := range in.Records {
+		r := &in.Records[i]
+		if g != nil {
+			err := g.admit(hashes[i], len(r.Data)+len(*r.PartitionKey))
+			var refused *Error
+			switch {
+			case errors.As(err, &refused):
+				out.Records[i].ErrorCode, out.Records[i].ErrorMessage = &refused.Code, &refused.Message
+				*out.FailedRecordCount++
+				continue
+			case err != nil:
+				return nil, err
+			}
+		}
+		b.Put(src.name, hashes[i], streams.Record{Key: *r.PartitionKey, Data: r.Data})
+	}
+	if b.Len() == 0 {
+		return out, nil
+	}
+	if err := a.s.store.Commit(ctx, b); err != nil {
+		return nil, a.noStream(src.name, err)
+	}
+	at := 0
+	for i := range in.Records {
+		e := &out.Records[i]
+		if e.ErrorCode != nil {
+			continue
+		}
+		sh, q, err := a.stored(src, b, at)
+		if err != nil {
+			return nil, err
+		}
+		at++
+		e.ShardId, e.SequenceNumber = &sh.id, q
+		sh.count.inRecords.Add(1)
+		sh.count.inBytes.Add(int64(len(in.Records[i].Data) + len(*in.Records[i].PartitionKey)))
+	}
+	return out, nil
+}
+
+// checkSizes holds a request to its limits.
+func (a API) checkSizes(rs []PutRecordsRequestEntry, maxRecord int) error {
+	limit := maxRequest
+	if a.s.opts.SmallRequests {
+		limit = smallRequest
+	}
+	sum := 0
+	for i := range rs {
+		n := len(rs[i].Data) + len(*rs[i].PartitionKey)
+		if n > maxRecord {
+			return tooLong(fmt.Sprintf("records.%d.member.data", i+1), maxRecord)
+		}
+		sum += n
+	}
+	if sum > limit {
+		return errorf(InvalidArgument, "Records size exceeds %d MB limit", limit>>20)
+	}
+	return nil
+}
+
+func tooLong(member string, limit int) *Error {
+	return errorf(Validation, "1 validation error detected: Value at '%s' failed to satisfy constraint: "+
+		"Member must have length less than or equal to %d", member, limit)
+}
+
+// hashKey is where a record belongs.
+func hashKey(explicit *string, key string) (streams.Hash, error) {
+	if explicit == nil {
+		return streams.HashOf(key), nil
+	}
+	h, err := streams.ParseHash(*explicit)
+	if err != nil {
+		return h, errorf(InvalidArgument, "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. "+
+			"Specified value was %s", *explicit)
+	}
+	return h, nil
+}
+
+// A gate holds records to the limits of the shards that are open.
+type gate struct {
+	api    API
+	src    *source
+	shards []streams.Shard
+}
+
+func (a API) gate(src *source) (*gate, error) {
+	shards, err := a.s.store.Shards(src.name)
+	if err != nil {
+		return nil, a.noStream(src.name, err)
+	}
+	shards = slices.DeleteFunc(shards, func(sh streams.Shard) bool { return !sh.Open() })
+	return &gate{a, src, shards}, nil
+}
+
+// admit returns why a record of size bytes is refused, or nil.
+func (g *gate) admit(hash streams.Hash, size int) error {
+	i := slices.IndexFunc(g.shards, func(sh streams.Shard) bool { return sh.Range.Contains(hash) })
+	if i < 0 {
+		return fmt.Errorf("kinesis: %s has no open shard for hash key %s", g.src.name, hash)
+	}
+	sh, err := g.src.shard(g.api.s.store, g.shards[i].Index)
+	if err != nil || sh == nil {
+		return g.api.noShard(g.src.name, g.shards[i].Index)
+	}
+	if sh.limit.admit(g.api.s.now(), size) {
+		return nil
+	}
+	sh.count.putThrottled.Add(1)
+	return g.api.rateExceeded(g.src, sh.id)
+}
+
+// stored returns where record i of a committed batch is, and its number.
+func (a API) stored(src *source, b *streams.Batch, i int) (*shardFlow, Sequence, error) {
+	_, index := b.Place(i)
+	sh, err := src.shard(a.s.store, index)
+	if err != nil {
+		return nil, Sequence{}, a.noStream(src.name, err)
+	}
+	if sh == nil {
+		return nil, Sequence{}, fmt.Errorf("kinesis: %s has no shard %d any more", src.name, index)
+	}
+	return sh, sequenceOf(&sh.shard, b.Offset(i), b.Time()), nil
+}
+
+// past says whether a number may be one of a record stored before now.
+func (a API) past(src *source, number string) bool {
+	q, err := ParseSequence(number)
+	if err != nil || int64(q.seconds) > a.s.now().Unix() || q.counter == lastCounter {
+		return false
+	}
+	sh, err := src.shard(a.s.store, int(q.shard))
+	if err != nil || sh == nil || unix(sh.shard.Created) != q.created {
+		return true // of a shard that is gone, for all we know
+	}
+	_, next, err := a.s.store.Bounds(src.name, int(q.shard))
+	return err != nil || q.counter <= next
+}

@@ -1,0 +1,53 @@
+package kinesis
+
+import (
+	"errors"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// A source is a stream as those see it who write and read records.
+type source struct {
+	*flow
+	retention  time.Duration
+	maxRecord  int     // bytes of data and key
+	encryption *string // what answers say about it
+	emulate    bool    // limits are enforced
+}
+
+// source finds a stream that takes records: ACTIVE or UPDATING.
+func (a API) source(ref StreamRef) (*source, error) {
+	info, err := a.s.store.Describe(*ref.StreamName)
+	if err != nil {
+		return nil, errorf(ResourceNotFound, "Stream %s under account %s not found.", *ref.StreamName, a.s.opts.Account)
+	}
+	return &source{
+		flow:      a.s.flows.of(a.s.store, info.Name, info.ID),
+		retention: info.Retention,
+		maxRecord: 1 << 20,
+		emulate:   a.s.opts.Emulate,
+	}, nil
+}
+
+// noStream is the answer where a stream went away under a call.
+func (a API) noStream(name string, err error) error {
+	if errors.Is(err, streams.ErrNotFound) {
+		return errorf(ResourceNotFound, "Stream %s under account %s not found.", name, a.s.opts.Account)
+	}
+	return err
+}
+
+func (a API) noShard(name string, index int) *Error {
+	return errorf(ResourceNotFound, "Shard %s in stream %s under account %s does not exist", shardID(index), name, a.s.opts.Account)
+}
+
+var errDryRun = errorf(DryRun, "The request would have succeeded, but DryRun flag is set.")
+
+func dry(flag *bool) bool { return flag != nil && *flag }
+
+// A plane is the part of a Service that moves records.
+type plane struct {
+	flows   flows
+	batches batches
+}
