@@ -2,14 +2,6 @@ package kinesis
 
 import "context"
 
-func (a API) GetRecords(ctx context.Context, in *GetRecordsInput) (*GetRecordsOutput, error) {
-	return nil, errNotYet
-}
-
-func (a API) GetShardIterator(ctx context.Context, in *GetShardIteratorInput) (*GetShardIteratorOutput, error) {
-	return nil, errNotYet
-}
-
 // A Subscription is one SubscribeToShard under way.
 type Subscription struct{}
 

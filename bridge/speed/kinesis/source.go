@@ -51,3 +51,30 @@ type plane struct {
 	flows   flows
 	batches batches
 }
+
+// gone is the answer where a shard, or its stream, went away under a call.
+func (a API) gone(name string, index int, err error) error {
+	if errors.Is(err, streams.ErrNotFound) || errors.Is(err, streams.ErrShard) {
+		return a.noShard(name, index)
+	}
+	return err
+}
+
+// shardNow returns a shard as it is now.
+func (a API) shardNow(src *source, index int) (streams.Shard, error) {
+	all, err := a.s.store.Shards(src.name)
+	if err != nil {
+		return streams.Shard{}, a.gone(src.name, index, err)
+	}
+	for i := range all {
+		if all[i].Index == index {
+			return all[i], nil
+		}
+	}
+	return streams.Shard{}, a.noShard(src.name, index)
+}
+
+// name is the name in a reference.
+func (a API) name(ref StreamRef) (string, error) {
+	return *ref.StreamName, nil
+}
