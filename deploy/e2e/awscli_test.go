@@ -22,7 +22,7 @@ func TestAWSCLI(t *testing.T) {
 		return fmt.Sprintf(`{"sql":%q,"awsIotSqlVersion":"2016-03-23","description":"by hand","actions":[{"republish":{"roleArn":"arn:aws:iam::000000000000:role/none","topic":"%s/${topic(2)}","qos":1}}]}`, sql, to)
 	}
 	f := newFleet(t, 0, "", map[string]string{"rules/witness.json": rule("SELECT n FROM 'dt/#'", "seen")})
-	shell := &awsShell{f: f}
+	shell := &awsShell{f: f, service: "iot"}
 	out, err := exec.Command("aws", "--version").CombinedOutput()
 	f.must(err)
 	t.Logf("%s", bytes.TrimSpace(out))
@@ -113,11 +113,12 @@ func (c *client) wants(f *fleet, want string) {
 
 // An awsShell runs AWS's command line in the environment that aws-env prints.
 type awsShell struct {
-	f   *fleet
-	env []string // set after that
+	f       *fleet
+	service string   // "iot"
+	env     []string // set after that
 }
 
-// run returns what `aws iot ARGS` prints, its JSON on one line.
+// run returns what `aws SERVICE ARGS` prints, its JSON on one line.
 func (s *awsShell) run(args ...string) (string, error) {
 	s.f.t.Helper()
 	env, err := s.f.bridge.Command(s.f.ctx, "aws-env")
@@ -126,15 +127,15 @@ func (s *awsShell) run(args ...string) (string, error) {
 	for _, e := range s.env {
 		script += "export " + e + "\n"
 	}
-	script += `AWS_PAGER= exec aws --endpoint-url "$AWS_ENDPOINT_URL" --output json iot "$@"`
-	cmd := exec.CommandContext(s.f.ctx, "sh", append([]string{"-c", script, "aws"}, args...)...)
+	script += `AWS_PAGER= exec aws --endpoint-url "$AWS_ENDPOINT_URL" --output json "$@"`
+	cmd := exec.CommandContext(s.f.ctx, "sh", append([]string{"-c", script, "aws", s.service}, args...)...)
 	out, err := cmd.CombinedOutput()
 	var line bytes.Buffer
 	if json.Compact(&line, out) != nil {
 		line.Reset()
 		line.Write(bytes.TrimSpace(out))
 	}
-	s.f.t.Logf("$ aws iot %s\n%s", strings.Join(args, " "), line.Bytes())
+	s.f.t.Logf("$ aws %s %s\n%s", s.service, strings.Join(args, " "), line.Bytes())
 	return line.String(), err
 }
 
@@ -143,7 +144,7 @@ func (s *awsShell) says(want string, args ...string) string {
 	s.f.t.Helper()
 	out, err := s.run(args...)
 	if err != nil || !strings.Contains(out, want) {
-		s.f.t.Fatalf("aws iot %s: %v, want %q in %s", args[0], err, want, out)
+		s.f.t.Fatalf("aws %s %s: %v, want %q in %s", s.service, args[0], err, want, out)
 	}
 	return out
 }
@@ -152,7 +153,7 @@ func (s *awsShell) says(want string, args ...string) string {
 func (s *awsShell) fails(want string, args ...string) {
 	s.f.t.Helper()
 	if out, err := s.run(args...); err == nil || !strings.Contains(out, want) {
-		s.f.t.Errorf("aws iot %s: %v, want %q in %s", args[0], err, want, out)
+		s.f.t.Errorf("aws %s %s: %v, want %q in %s", s.service, args[0], err, want, out)
 	}
 }
 

@@ -237,6 +237,8 @@ type fleet struct {
 	bridge *rig.Bridge
 	agents []*rig.Agent
 	links  []*rig.Proxy
+
+	running sync.WaitGroup // the links
 }
 
 var buildOnce = sync.OnceValues(func() (rig.Bin, error) {
@@ -247,9 +249,9 @@ var buildOnce = sync.OnceValues(func() (rig.Bin, error) {
 	return rig.Build(context.Background(), "../..", dir)
 })
 
-// newFleet starts a bridge with the declared files and n agents that each
-// connect through a link of their own.
-func newFleet(t *testing.T, n int, agentConfig string, declared map[string]string) *fleet {
+// newBridge starts a bridge with the declared files; config is appended to its
+// configuration.
+func newBridge(t *testing.T, config string, declared map[string]string) *fleet {
 	t.Helper()
 	bin, err := buildOnce()
 	if err != nil {
@@ -257,7 +259,6 @@ func newFleet(t *testing.T, n int, agentConfig string, declared map[string]strin
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Minute)
 	f := &fleet{t: t, ctx: ctx, dir: t.TempDir()}
-	var wg sync.WaitGroup
 	t.Cleanup(func() {
 		for _, a := range f.agents {
 			a.Kill()
@@ -266,24 +267,32 @@ func newFleet(t *testing.T, n int, agentConfig string, declared map[string]strin
 			f.bridge.Kill()
 		}
 		cancel()
-		wg.Wait()
+		f.running.Wait()
 		if t.Failed() {
 			f.showLogs()
 		}
 	})
-	f.bridge, err = rig.NewBridge(bin, f.dir, "")
+	f.bridge, err = rig.NewBridge(bin, f.dir, config)
 	f.must(err)
 	for name, doc := range declared {
 		f.must(f.bridge.Declare(name, doc))
 	}
 	f.must(f.bridge.Start())
 	f.must(f.bridge.Ready(ctx))
+	return f
+}
+
+// newFleet starts a bridge with the declared files and n agents that each
+// connect through a link of their own.
+func newFleet(t *testing.T, n int, agentConfig string, declared map[string]string) *fleet {
+	t.Helper()
+	f := newBridge(t, "", declared)
 	for i := range n {
 		p, err := rig.NewProxy(f.bridge.MQTT)
 		f.must(err)
-		wg.Go(func() { _ = p.Run(ctx) })
+		f.running.Go(func() { _ = p.Run(f.ctx) })
 		f.links = append(f.links, p)
-		a, err := rig.NewAgent(ctx, f.bridge, fmt.Sprintf("pi-%d", i+1), f.dir, p.Addr(), agentConfig)
+		a, err := rig.NewAgent(f.ctx, f.bridge, fmt.Sprintf("pi-%d", i+1), f.dir, p.Addr(), agentConfig)
 		f.must(err)
 		f.agents = append(f.agents, a)
 		f.must(a.Start())

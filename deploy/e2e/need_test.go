@@ -13,7 +13,13 @@ import (
 // or fails it in CI (CI=true).
 func need(t testing.TB, program, pkg string) {
 	t.Helper()
-	if _, err := exec.LookPath(program); err == nil {
+	needThat(t, func() bool { return haveProgram(program) }, program, pkg)
+}
+
+// needThat is need for what have looks for.
+func needThat(t testing.TB, have func() bool, what, pkg string) {
+	t.Helper()
+	if have() {
 		return
 	}
 	var out []byte
@@ -24,15 +30,15 @@ func need(t testing.TB, program, pkg string) {
 			cmd := exec.Command("flock", filepath.Join(os.TempDir(), "tidemill-apt.lock"), "sh", "-c",
 				"apt-get update -qq; apt-get install -y -qq --no-install-recommends "+pkg)
 			cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-			if out, _ = cmd.CombinedOutput(); haveProgram(program) {
+			if out, _ = cmd.CombinedOutput(); have() {
 				return
 			}
 		}
 	}
 	if os.Getenv("CI") == "true" {
-		t.Fatalf("%s is missing and Debian's %s could not be installed:\n%s", program, pkg, out)
+		t.Fatalf("%s is missing and Debian's %s could not be installed:\n%s", what, pkg, out)
 	}
-	t.Skipf("%s is missing: install Debian's package %s", program, pkg)
+	t.Skipf("%s is missing: install Debian's package %s", what, pkg)
 }
 
 func haveProgram(name string) bool {

@@ -31,7 +31,7 @@ type Bridge struct {
 }
 
 // NewBridge prepares a bridge under dir; extra is appended to its
-// configuration file. Start starts it.
+// configuration file, which ends in the table [https]. Start starts it.
 func NewBridge(bin Bin, dir, extra string) (*Bridge, error) {
 	b := &Bridge{Dir: filepath.Join(dir, "bridge"), Log: filepath.Join(dir, "bridge.log"), bin: bin}
 	for _, addr := range []*string{&b.MQTT, &b.HTTPS, &b.Admin} {
@@ -43,7 +43,7 @@ func NewBridge(bin Bin, dir, extra string) (*Bridge, error) {
 	if err := os.MkdirAll(b.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = %q\n[https]\nlisten = %q\n[admin]\nlisten = %q\n%s", b.Dir, b.MQTT, b.HTTPS, b.Admin, extra)
+	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = %q\n[admin]\nlisten = %q\n[https]\nlisten = %q\n%s", b.Dir, b.MQTT, b.Admin, b.HTTPS, extra)
 	if err := os.WriteFile(b.config(), []byte(text), 0o600); err != nil {
 		return nil, err
 	}

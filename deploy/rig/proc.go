@@ -96,6 +96,16 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return p.cmd.Process.Signal(sig)
 }
 
+// PID is the process id of the run, 0 if there was none.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
 // Kill ends the run as a power cut would, by SIGKILL, and waits for its end.
 func (p *Process) Kill() {
 	if p.Signal(syscall.SIGKILL) == nil {
