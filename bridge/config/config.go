@@ -32,6 +32,7 @@ type Config struct {
 
 	MQTT    MQTT    `toml:"mqtt"`
 	HTTPS   HTTPS   `toml:"https"`
+	Kinesis Kinesis `toml:"kinesis"`
 	Admin   Admin   `toml:"admin"`
 	Ingest  Ingest  `toml:"ingest"`
 	Rules   Rules   `toml:"rules"`
@@ -53,7 +54,19 @@ type MQTT struct {
 
 // HTTPS is the listener of the AWS APIs.
 type HTTPS struct {
-	Listen string `toml:"listen"` // "" for none
+	Listen         string `toml:"listen"`          // "" for none
+	Plaintext      string `toml:"plaintext"`       // off, loopback, on
+	Permissive     bool   `toml:"permissive"`      // signatures are not verified
+	MaxConnections int    `toml:"max_connections"` // more wait to be accepted
+	MaxMemory      Size   `toml:"max_memory"`      // of requests' bodies and large answers together
+}
+
+// Kinesis is the data streams of the AWS APIs.
+type Kinesis struct {
+	Emulate       bool     `toml:"emulate"` // the limits of the service
+	Delay         Duration `toml:"delay"`   // how long CREATING, UPDATING and DELETING are seen
+	MaxShards     int      `toml:"max_shards"`
+	SmallRequests bool     `toml:"small_requests"` // 5 MiB
 }
 
 // Admin is where the bridge is looked after.
@@ -108,7 +121,7 @@ func Default() *Config {
 		DataDir: "tidemill-data", Account: "000000000000", Region: "eu-local-1",
 		MQTT: MQTT{Listen: ":8883", ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100,
 			MaxQueue: 4 << 20},
-		HTTPS:   HTTPS{Listen: ":8443"},
+		HTTPS:   HTTPS{Listen: ":8443", Plaintext: "off", MaxConnections: 1024, MaxMemory: 256 << 20},
 		Admin:   Admin{Listen: "127.0.0.1:8081"},
 		Ingest:  Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}},
 		Rules:   Rules{MaxBacklog: 4 << 30},
@@ -206,6 +219,21 @@ func (c *Config) check() (errs []error) {
 	}
 	if c.HTTPS.Listen != "" && !address(c.HTTPS.Listen) {
 		bad("https.listen: %q, want host:port, or empty for none", c.HTTPS.Listen)
+	}
+	if !slices.Contains([]string{"off", "loopback", "on"}, c.HTTPS.Plaintext) {
+		bad("https.plaintext: %q, want off, loopback or on", c.HTTPS.Plaintext)
+	}
+	if n := c.HTTPS.MaxConnections; n < 1 || n > 65536 {
+		bad("https.max_connections: %d, want 1 to 65536", n)
+	}
+	if n := c.HTTPS.MaxMemory; n < 64<<20 {
+		bad("https.max_memory: %d, want at least 64 MiB", n)
+	}
+	if d := c.Kinesis.Delay; d > Duration(time.Hour) {
+		bad("kinesis.delay: %v, want 0s to 1h", d)
+	}
+	if n := c.Kinesis.MaxShards; n < 0 {
+		bad("kinesis.max_shards: %d, want 0 for the log's own bound, or more", n)
 	}
 	if c.Admin.Listen != "" && !address(c.Admin.Listen) {
 		bad("admin.listen: %q, want host:port, or empty for none", c.Admin.Listen)

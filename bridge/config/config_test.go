@@ -52,6 +52,12 @@ max_connections = -1
 tls = false
 [https]
 listen = "y"
+plaintext = "yes"
+max_connections = 0
+max_memory = "1 MiB"
+[kinesis]
+delay = "2h"
+max_shards = -1
 [admin]
 listen = "x"
 [ingest]
@@ -68,7 +74,7 @@ format = "xml"
 		t.Fatal("accepted")
 	}
 	for _, key := range []string{"data_dir", "account", "region", "colour: unknown key", "mqtt.tls: unknown key", "mqtt.listen",
-		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections", "https.listen", "admin.listen",
+		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections", "https.listen", "https.plaintext", "https.max_connections", "https.max_memory", "kinesis.delay", "kinesis.max_shards", "admin.listen",
 		"ingest.shards", "ingest.retention", "ingest.max_bytes: 4096, want at least 64 MiB", "rules.max_backlog", "log.level", "log.format"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no word of %s in:\n%v", key, err)

@@ -7,29 +7,62 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"sync"
 	"time"
 )
 
-const (
-	// maxHTTPS is how many clients of the HTTPS listener may be connected; more
-	// wait to be accepted.
-	maxHTTPS = 1024
-	// httpsTimeout bounds a handshake and request, and an answer.
-	httpsTimeout = 30 * time.Second
-)
+// httpsTimeout bounds a handshake and request, and an answer.
+const httpsTimeout = 30 * time.Second
 
 // listenHTTPS opens the listener of the AWS APIs, if there is to be one.
 func (s *Server) listenHTTPS(ctx context.Context, lc *net.ListenConfig) error {
-	if s.cfg.HTTPS.Listen == "" {
+	c := s.cfg.HTTPS
+	if c.Listen == "" {
 		return nil
 	}
-	l, err := lc.Listen(ctx, "tcp", s.cfg.HTTPS.Listen)
+	l, err := lc.Listen(ctx, "tcp", c.Listen)
 	if err != nil {
 		return fmt.Errorf("https.listen: %w", err)
 	}
-	s.https = tls.NewListener(newLimited(l, maxHTTPS), s.pki.HTTPSConfig())
+	l = newLimited(l, c.MaxConnections)
+	switch c.Plaintext {
+	case "on":
+		s.https = newEither(l, s.pki.HTTPSConfig(), func(net.Addr) bool { return true })
+	case "loopback":
+		s.https = newEither(l, s.pki.HTTPSConfig(), fromLoopback)
+	default:
+		s.https = tls.NewListener(l, s.pki.HTTPSConfig())
+	}
+	if c.Permissive {
+		s.log.Warn("https.permissive is on: signatures are not verified, whoever reaches the port may do all", "https", l.Addr().String())
+	}
 	return nil
+}
+
+// fromLoopback says whether a is an address of this machine alone.
+func fromLoopback(a net.Addr) bool {
+	tcp, ok := a.(*net.TCPAddr)
+	return ok && tcp.IP.IsLoopback()
+}
+
+// awsServer is the server of the AWS APIs: HTTP/1.1 and HTTP/2, also without TLS
+// where the listener lets it through. A client without a key may leave no more
+// than its streams' windows in memory.
+func awsServer() *http.Server {
+	srv := &http.Server{ReadTimeout: httpsTimeout, WriteTimeout: httpsTimeout, Protocols: new(http.Protocols),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          128,
+			MaxReceiveBufferPerConnection: 1 << 20,
+			MaxReceiveBufferPerStream:     512 << 10,
+			SendPingTimeout:               time.Minute, // finds clients that are gone
+			PingTimeout:                   15 * time.Second,
+			WriteByteTimeout:              httpsTimeout,
+		}}
+	srv.Protocols.SetHTTP1(true)
+	srv.Protocols.SetHTTP2(true)
+	srv.Protocols.SetUnencryptedHTTP2(true)
+	return srv
 }
 
 // A limited listener has no more connections open than there are slots. Those

@@ -242,7 +242,7 @@ func TestSlowClients(t *testing.T) {
 			l := pipes{conns: make(chan net.Conn)}
 			served := make(chan error, 1)
 			read := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
-			go func() { served <- (&Server{log: slog.New(slog.DiscardHandler)}).serveHTTP(ctx, l, read, httpsTimeout) }()
+			go func() { served <- (&Server{log: slog.New(slog.DiscardHandler)}).serveHTTP(ctx, l, read, awsServer()) }()
 			here, there := net.Pipe()
 			l.conns <- there
 			began := time.Now()

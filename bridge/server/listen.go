@@ -62,24 +62,28 @@ func ownerOnly(_, _ string, c syscall.RawConn) error {
 	return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
 }
 
-// serve is a part that serves h on l, or if l is nil nothing.
-func (s *Server) serve(name string, l net.Listener, h http.Handler, timeout time.Duration) part {
+// serve is a part that serves h on l by srv, or if l is nil nothing.
+func (s *Server) serve(name string, l net.Listener, h http.Handler, srv *http.Server) part {
 	return part{name, func(ctx context.Context) error {
 		if l == nil {
 			<-ctx.Done()
 			return nil
 		}
-		return s.serveHTTP(ctx, l, h, timeout)
+		return s.serveHTTP(ctx, l, h, srv)
 	}}
 }
 
-// serveHTTP serves h on l until ctx ends. timeout bounds reading a request and
-// writing its answer; 0 does not.
-func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, timeout time.Duration) error {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ReadTimeout: timeout, WriteTimeout: timeout,
-		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
-		ErrorLog:    log.New(httpLog{s.log}, "", 0),
-		BaseContext: func(net.Listener) context.Context { return ctx }}
+// within is a server that bounds reading a request and writing its answer; 0
+// does not.
+func within(timeout time.Duration) *http.Server {
+	return &http.Server{ReadTimeout: timeout, WriteTimeout: timeout}
+}
+
+// serveHTTP serves h on l by srv until ctx ends.
+func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, srv *http.Server) error {
+	srv.Handler, srv.ReadHeaderTimeout, srv.IdleTimeout, srv.MaxHeaderBytes = h, 10*time.Second, 2*time.Minute, 16<<10
+	srv.ErrorLog = log.New(httpLog{s.log}, "", 0)
+	srv.BaseContext = func(net.Listener) context.Context { return ctx }
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)

@@ -137,11 +137,14 @@ func (s *Server) wire(sh service.Options) error {
 	s.rules = rules.New(s.store, rules.Options{Account: s.cfg.Account, Outbox: s.outboxes.Ensure, Log: s.log})
 	s.book = &rulebook{compiler: s.compiler, registry: s.registry, engine: s.rules, log: s.log}
 	var err error
-	s.kinesis, err = kinesis.Open(s.store, kinesis.Options{Account: s.cfg.Account, Region: s.cfg.Region, Log: s.log})
+	s.kinesis, err = kinesis.Open(s.store, kinesis.Options{
+		Account: s.cfg.Account, Region: s.cfg.Region, Log: s.log, Delay: time.Duration(s.cfg.Kinesis.Delay),
+		Emulate: s.cfg.Kinesis.Emulate, MaxShards: s.cfg.Kinesis.MaxShards, SmallRequests: s.cfg.Kinesis.SmallRequests})
 	if err != nil {
 		return err
 	}
-	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Rules: s.book, Kinesis: s.kinesis, Log: s.log})
+	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive,
+		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
 	if errors.Is(err, streams.ErrExists) {
@@ -257,9 +260,9 @@ func (s *Server) Run(ctx context.Context) error {
 	front := s.stage(
 		part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }},
 		part{"declarations", s.watch},
-		s.serve("HTTPS listener", s.https, s.aws, httpsTimeout),
-		s.serve("admin socket", socket, s.Handler(), 0),
-		s.serve("admin listener", s.admin, s.publicHandler(), time.Minute),
+		s.serve("HTTPS listener", s.https, s.aws, awsServer()),
+		s.serve("admin socket", socket, s.Handler(), within(0)),
+		s.serve("admin listener", s.admin, s.publicHandler(), within(time.Minute)),
 	)
 	s.log.Info("bridge is up", "version", s.version, "mqtt", s.mqtt.Addr().String(), "https", address(s.https), "admin", address(s.admin), "data", s.cfg.DataDir)
 	select {
