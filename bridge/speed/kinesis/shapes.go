@@ -6,7 +6,8 @@ import "time"
 // 2013-12-02, as the SDKs of 2026 have it). A member that may be absent is a
 // pointer, and a required one of a request too: the wire layer refuses a
 // request without it before an operation sees it. So are a nil slice or map and
-// the zero Sequence: absent.
+// the zero Sequence: absent. A required list of an answer is written though it
+// is nil or empty, since clients count on it.
 //
 // Tags say what the model demands of requests: aws of the member, each of the
 // elements of a list or the values of a map, key of a map's keys. min and max
@@ -106,7 +107,7 @@ type Shard struct {
 }
 
 type EnhancedMetrics struct {
-	ShardLevelMetrics []string
+	ShardLevelMetrics []string `aws:"required"`
 }
 
 type StreamDescription struct {
@@ -114,11 +115,11 @@ type StreamDescription struct {
 	StreamARN               string
 	StreamStatus            string
 	StreamModeDetails       *StreamModeDetails
-	Shards                  []Shard
+	Shards                  []Shard `aws:"required"`
 	HasMoreShards           bool
 	RetentionPeriodHours    int32
 	StreamCreationTimestamp time.Time
-	EnhancedMonitoring      []EnhancedMetrics
+	EnhancedMonitoring      []EnhancedMetrics `aws:"required"`
 	EncryptionType          *string
 	KeyId                   *string
 }
@@ -163,7 +164,7 @@ type StreamDescriptionSummary struct {
 	StreamModeDetails       *StreamModeDetails
 	RetentionPeriodHours    int32
 	StreamCreationTimestamp time.Time
-	EnhancedMonitoring      []EnhancedMetrics
+	EnhancedMonitoring      []EnhancedMetrics `aws:"required"`
 	EncryptionType          *string
 	KeyId                   *string
 	OpenShardCount          int32
@@ -183,8 +184,8 @@ type DisableEnhancedMonitoringInput struct {
 
 type EnhancedMonitoringOutput struct {
 	StreamName               *string
-	CurrentShardLevelMetrics []string
-	DesiredShardLevelMetrics []string
+	CurrentShardLevelMetrics []string `aws:"required"`
+	DesiredShardLevelMetrics []string `aws:"required"`
 	StreamARN                *string
 }
 
@@ -211,12 +212,12 @@ type Record struct {
 
 type ChildShard struct {
 	ShardId      string
-	ParentShards []string
+	ParentShards []string `aws:"required"`
 	HashKeyRange HashKeyRange
 }
 
 type GetRecordsOutput struct {
-	Records            []Record
+	Records            []Record `aws:"required"`
 	NextShardIterator  *string
 	MillisBehindLatest *int64
 	ChildShards        []ChildShard
@@ -265,7 +266,7 @@ type ListShardsInput struct {
 }
 
 type ListShardsOutput struct {
-	Shards    []Shard
+	Shards    []Shard `aws:"required"`
 	NextToken *string
 }
 
@@ -285,7 +286,7 @@ type Consumer struct {
 }
 
 type ListStreamConsumersOutput struct {
-	Consumers []Consumer
+	Consumers []Consumer `aws:"required"`
 	NextToken *string
 }
 
@@ -304,10 +305,10 @@ type StreamSummary struct {
 }
 
 type ListStreamsOutput struct {
-	StreamNames     []string
+	StreamNames     []string `aws:"required"`
 	HasMoreStreams  bool
 	NextToken       *string
-	StreamSummaries []StreamSummary
+	StreamSummaries []StreamSummary `aws:"required"`
 }
 
 type ListTagsForResourceInput struct {
@@ -321,7 +322,7 @@ type Tag struct {
 }
 
 type ListTagsForResourceOutput struct {
-	Tags []Tag
+	Tags []Tag `aws:"required"`
 }
 
 type ListTagsForStreamInput struct {
@@ -331,7 +332,7 @@ type ListTagsForStreamInput struct {
 }
 
 type ListTagsForStreamOutput struct {
-	Tags        []Tag
+	Tags        []Tag `aws:"required"`
 	HasMoreTags bool
 }
 
@@ -377,7 +378,7 @@ type PutRecordsResultEntry struct {
 
 type PutRecordsOutput struct {
 	FailedRecordCount *int32
-	Records           []PutRecordsResultEntry
+	Records           []PutRecordsResultEntry `aws:"required"`
 	EncryptionType    *string
 }
 
@@ -436,7 +437,7 @@ type SubscribeToShardInput struct {
 }
 
 type SubscribeToShardEvent struct {
-	Records                    []Record
+	Records                    []Record `aws:"required"`
 	ContinuationSequenceNumber Sequence // absent at the end of the shard
 	MillisBehindLatest         int64
 	ChildShards                []ChildShard
