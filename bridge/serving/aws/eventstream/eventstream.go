@@ -37,33 +37,22 @@ const (
 // ErrMessage is of bytes that are no message.
 var ErrMessage = errors.New("eventstream: not a message")
 
-// Begin appends what comes before the payload, which the caller then appends
-// before it calls End. A name has 1 to 255 bytes, a value at most 65,535.
-func Begin(b []byte, headers ...Header) []byte {
-	b = append(b, make([]byte, prelude)...)
-	for _, h := range headers {
-		b = append(b, byte(len(h.Name)))
-		b = append(append(b, h.Name...), textType)
+// Encode returns m as bytes. A name has 1 to 255 bytes, a value at most 65,535.
+func Encode(m Message) []byte {
+	headers := 0
+	for _, h := range m.Headers {
+		headers += 4 + len(h.Name) + len(h.Value)
+	}
+	size := prelude + headers + len(m.Payload) + 4
+	b := binary.BigEndian.AppendUint32(make([]byte, 0, size), uint32(size))
+	b = binary.BigEndian.AppendUint32(b, uint32(headers))
+	b = binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+	for _, h := range m.Headers {
+		b = append(append(append(b, byte(len(h.Name))), h.Name...), textType)
 		b = append(binary.BigEndian.AppendUint16(b, uint16(len(h.Value))), h.Value...)
 	}
-	return b
-}
-
-// End completes the message that Begin made of an empty slice with headers.
-func End(b []byte, headers ...Header) []byte {
-	size := 0
-	for _, h := range headers {
-		size += 4 + len(h.Name) + len(h.Value)
-	}
-	binary.BigEndian.PutUint32(b, uint32(len(b)+4))
-	binary.BigEndian.PutUint32(b[4:], uint32(size))
-	binary.BigEndian.PutUint32(b[8:], crc32.ChecksumIEEE(b[:8]))
+	b = append(b, m.Payload...)
 	return binary.BigEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
-}
-
-// Encode returns m as bytes.
-func Encode(m Message) []byte {
-	return End(append(Begin(nil, m.Headers...), m.Payload...), m.Headers...)
 }
 
 // Decode reads the message at the begin of b, and returns what follows it. The

@@ -66,8 +66,6 @@ func (n *node) left(v reflect.Value) bool {
 	switch {
 	case n.kind == list && n.rules != nil && n.rules.required:
 		return false
-	case n.kind == blob && !n.pointer:
-		return v.IsNil() && (n.rules == nil || !n.rules.required)
 	case n.kind == written && !n.pointer:
 		return v.Interface().(absent).IsZero()
 	}
