@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -33,7 +34,9 @@ func (s *Store) Create(name string, c Config) error {
 		return fmt.Errorf("%w: %q", ErrExists, name)
 	}
 	id := s.nextID
-	st := newStream(Info{Name: name, ID: id, Config: c, Created: time.UnixMilli(s.now().UnixMilli())})
+	c.Attributes = bytes.Clone(c.Attributes)
+	info := Info{Name: name, ID: id, Config: c, Created: time.UnixMilli(s.now().UnixMilli())}
+	st := newStream(info, evenly(info))
 	doc, err := st.info.doc()
 	if err != nil {
 		return err
@@ -60,12 +63,21 @@ func checkName(name string) error {
 	return nil
 }
 
-// Update sets the limits of a stream; its shards can't change. What is over
-// the new limits goes at retention's next look.
+// Update sets the limits of a stream. What is over the new limits goes at
+// retention's next look.
 func (s *Store) Update(name string, retention time.Duration, maxBytes int64) error {
 	if retention < 0 || maxBytes < 0 {
 		return fmt.Errorf("streams: update %s: negative limit", name)
 	}
+	return s.update(name, func(c *Config) { c.Retention, c.MaxBytes = retention, maxBytes })
+}
+
+// SetAttributes replaces the attributes of a stream, durably.
+func (s *Store) SetAttributes(name string, attributes []byte) error {
+	return s.update(name, func(c *Config) { c.Attributes = bytes.Clone(attributes) })
+}
+
+func (s *Store) update(name string, change func(*Config)) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
@@ -77,7 +89,7 @@ func (s *Store) Update(name string, retention time.Duration, maxBytes int64) err
 		return err
 	}
 	info := st.describe()
-	info.Retention, info.MaxBytes = retention, maxBytes
+	change(&info.Config)
 	doc, err := info.doc()
 	if err != nil {
 		return err
@@ -89,7 +101,7 @@ func (s *Store) Update(name string, retention time.Duration, maxBytes int64) err
 	st.mu.Lock()
 	st.info = info
 	st.mu.Unlock()
-	st.maxBytes.Store(maxBytes)
+	st.maxBytes.Store(info.MaxBytes)
 	s.look()
 	return nil
 }
@@ -109,7 +121,7 @@ func (s *Store) Delete(name string) error {
 	}
 	b := s.db.NewBatch()
 	err = b.Delete(streamKey(name), nil)
-	for _, tag := range []byte{tagTrim, tagBlock} {
+	for _, tag := range []byte{tagShard, tagTrim, tagBlock} {
 		lower, upper := streamRange(tag, st.id)
 		err = errors.Join(err, b.DeleteRange(lower, upper, nil))
 	}
@@ -142,7 +154,9 @@ func (st *stream) end() {
 func (st *stream) describe() Info {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	return st.info
+	info := st.info
+	info.Open = len(st.lineage.Load().open)
+	return info
 }
 
 // all returns the streams by name.
@@ -187,8 +201,11 @@ func (s *Store) Size(name string) (Size, error) {
 		return Size{}, err
 	}
 	var sum Size
-	for i := range st.describe().Shards {
-		sh, err := st.shard(s, i)
+	for _, d := range st.lineage.Load().all {
+		sh, err := st.shard(s, d.Index)
+		if errors.Is(err, ErrShard) {
+			continue // dropped just now
+		}
 		if err != nil {
 			return Size{}, err
 		}

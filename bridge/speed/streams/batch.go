@@ -15,6 +15,9 @@ type Batch struct {
 	bytes int
 	time  int64
 	err   error // the first record that can't be stored
+
+	routes  *lineage // of the stream that Put had last
+	routing string
 }
 
 // A part is a run of encoded records for one shard, at most maxBlock bytes or
@@ -25,6 +28,8 @@ type part struct {
 	buf    []byte
 	count  uint32
 	last   string // key of the last record
+	routed bool   // by hashes, one for each record
+	hashes []Hash
 	sh     *shard // set by the committer
 	first  uint64 // offset given to the first record, by the committer
 }
@@ -48,19 +53,42 @@ func (s *Store) NewBatch() *Batch { return &Batch{store: s} }
 // is too large makes the commit fail with ErrTooLarge.
 func (b *Batch) Append(stream string, shard int, rs ...Record) {
 	for i := range rs {
-		b.add(stream, shard, &rs[i])
+		b.add(stream, shard, nil, &rs[i])
 	}
 }
 
-func (b *Batch) add(stream string, shard int, r *Record) {
+// Put adds records to the shard of a stream that is open for hash key h when
+// the batch is committed; Place says afterwards which that was. Else it is as
+// Append.
+func (b *Batch) Put(stream string, h Hash, rs ...Record) {
+	if b.routing != stream || b.routes == nil {
+		b.routing, b.routes = stream, nil
+		if st, err := b.store.stream(stream); err == nil {
+			b.routes = st.lineage.Load()
+		}
+	}
+	shard := -1 // the commit knows, or fails
+	if b.routes != nil {
+		shard = b.routes.route(h)
+	}
+	for i := range rs {
+		b.add(stream, shard, &h, &rs[i])
+	}
+}
+
+// add encodes r for a shard; h is set if that was found by it.
+func (b *Batch) add(stream string, shard int, h *Hash, r *Record) {
 	if len(r.Key) > MaxKey || len(r.Data) > MaxData {
 		if b.err == nil {
 			b.err = fmt.Errorf("streams %s: key of %d, data of %d bytes: %w", stream, len(r.Key), len(r.Data), ErrTooLarge)
 		}
 		return
 	}
-	i := b.find(stream, shard, len(r.Key)+len(r.Data))
+	i := b.find(stream, shard, h != nil, len(r.Key)+len(r.Data))
 	p := &b.parts[i]
+	if h != nil {
+		p.hashes = append(p.hashes, *h)
+	}
 	before := len(p.buf)
 	p.buf = appendRecord(p.buf, r, p.count == 0, p.last)
 	p.last = r.Key
@@ -70,11 +98,11 @@ func (b *Batch) add(stream string, shard int, r *Record) {
 }
 
 // find returns the index of the part that takes size more bytes for the shard.
-func (b *Batch) find(stream string, shard, size int) int {
+func (b *Batch) find(stream string, shard int, routed bool, size int) int {
 	for i := len(b.parts) - 1; i >= max(0, len(b.parts)-lookBack); i-- {
 		p := &b.parts[i]
 		if p.shard == shard && p.stream == stream {
-			if len(p.buf)+size <= maxBlock {
+			if len(p.buf)+size <= maxBlock && p.routed == routed {
 				return i
 			}
 			break // a later part must follow, to keep the order
@@ -86,7 +114,7 @@ func (b *Batch) find(stream string, shard, size int) int {
 		b.parts = append(b.parts, part{})
 	}
 	p := &b.parts[len(b.parts)-1]
-	*p = part{stream: stream, shard: shard, buf: p.buf[:0]}
+	*p = part{stream: stream, shard: shard, routed: routed, buf: p.buf[:0], hashes: p.hashes[:0]}
 	b.bytes += blockKeyLen + headerLen
 	return len(b.parts) - 1
 }
@@ -136,4 +164,5 @@ func (b *Batch) Reset() {
 	clear(b.metas)
 	b.metas = b.metas[:0]
 	b.bytes, b.time, b.err = 0, 0, nil
+	b.routes, b.routing = nil, ""
 }

@@ -255,6 +255,9 @@ func (s *Store) resolve(b *Batch) error {
 	if b.err != nil {
 		return b.err
 	}
+	if err := b.reroute(); err != nil {
+		return err
+	}
 	for i := range b.parts {
 		p := &b.parts[i]
 		if i > 0 && b.parts[i-1].stream == p.stream && b.parts[i-1].shard == p.shard {
@@ -264,6 +267,9 @@ func (s *Store) resolve(b *Batch) error {
 		sh, err := s.shard(p.stream, p.shard)
 		if err != nil {
 			return err
+		}
+		if sh.closed {
+			return fmt.Errorf("%w: %s shard %d", ErrShardClosed, p.stream, p.shard)
 		}
 		p.sh = sh
 		s.lastTime = max(s.lastTime, sh.lastTime)

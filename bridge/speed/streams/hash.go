@@ -25,6 +25,12 @@ func (h Hash) Compare(o Hash) int {
 	return cmp.Or(cmp.Compare(h.Hi, o.Hi), cmp.Compare(h.Lo, o.Lo))
 }
 
+// next is the hash key after h; after MaxHash it is 0.
+func (h Hash) next() Hash {
+	lo, c := bits.Add64(h.Lo, 1, 0)
+	return Hash{h.Hi + c, lo}
+}
+
 var errHash = errors.New("streams: want a hash key, 0 to 2^128-1, decimal and without leading zeros")
 
 // ParseHash reads a decimal number of 0 to 2^128-1.

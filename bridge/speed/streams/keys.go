@@ -7,6 +7,7 @@ const (
 	tagNextID = 0x01 // id the next stream gets
 	tagStream = 0x02 // + name: the stream's id and configuration
 	tagMeta   = 0x08 // + the caller's key
+	tagShard  = 0x09 // + id, shard: its range and lineage, of streams that were resharded
 	tagTrim   = 0x10 // + id, shard: where the shard now begins
 	tagBlock  = 0x11 // + id, shard, first offset: a block of records
 )
@@ -54,6 +55,8 @@ func streamRange(tag byte, id uint32) (lower, upper []byte) {
 	}
 	return lower, binary.BigEndian.AppendUint32([]byte{tag}, id+1)
 }
+
+func streamPrefix(tag byte, id uint32) []byte { return binary.BigEndian.AppendUint32([]byte{tag}, id) }
 
 // prefixEnd is the first key after all that begin with p, or nil.
 func prefixEnd(p []byte) []byte {

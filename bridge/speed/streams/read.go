@@ -95,7 +95,8 @@ func (s *Store) Bounds(stream string, shard int) (oldest, next uint64, err error
 
 // Wait returns nil when the shard has a synced record with Offset >= from. It
 // returns ctx's error if that ends first, ErrNotFound when the stream is
-// deleted, ErrClosed when Run ends, or the failure of the store.
+// deleted, ErrShardClosed when the shard is closed and has no more records,
+// ErrShard when it is gone, ErrClosed when Run ends, or the failure of the store.
 func (s *Store) Wait(ctx context.Context, stream string, shard int, from uint64) error {
 	sh, err := s.waitShard(stream, shard)
 	if err != nil {
@@ -111,7 +112,14 @@ func (s *Store) Wait(ctx context.Context, stream string, shard int, from uint64)
 		}
 		if sh.gone {
 			sh.mu.Unlock()
-			return fmt.Errorf("%w: %q", ErrNotFound, stream)
+			if _, err := s.stream(stream); err != nil {
+				return err
+			}
+			return fmt.Errorf("%w: %s has no shard %d any more", ErrShard, stream, shard)
+		}
+		if sh.closed && sh.next == sh.end {
+			sh.mu.Unlock()
+			return fmt.Errorf("%w: %s shard %d", ErrShardClosed, stream, shard)
 		}
 		if sh.tip == nil {
 			sh.tip = make(chan struct{})

@@ -122,10 +122,10 @@ func (s *Store) retainStream(st *stream) error {
 	if info.Retention == 0 && info.MaxBytes == 0 {
 		return nil
 	}
-	shards := make([]*shard, 0, info.Shards)
+	var shards []*shard
 	var bytes int64
-	for i := range info.Shards {
-		sh, err := st.shard(s, i)
+	for _, d := range st.lineage.Load().all {
+		sh, err := st.shard(s, d.Index)
 		if err != nil {
 			return err
 		}
@@ -140,10 +140,12 @@ func (s *Store) retainStream(st *stream) error {
 			shards = append(shards, sh)
 		}
 	}
-	if info.MaxBytes == 0 || bytes <= info.MaxBytes {
-		return nil
+	if info.MaxBytes > 0 && bytes > info.MaxBytes {
+		if err := s.trimBytes(shards, bytes-info.MaxBytes); err != nil {
+			return err
+		}
 	}
-	return s.trimBytes(shards, bytes-info.MaxBytes)
+	return s.dropShards(st, info.Retention)
 }
 
 // trimTime removes the blocks committed before t.

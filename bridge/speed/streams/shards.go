@@ -21,6 +21,8 @@ type shard struct {
 	cum    uint64        // bytes of all blocks ever, synced
 	tip    chan struct{} // made by who waits; closed when next grows
 	gone   bool
+	closed bool   // written with writes held too
+	end    uint64 // of a closed shard: next when all is synced
 
 	// Of the committer, guarded by Store.writes: as above, but not yet synced.
 	assigned uint64 // next
@@ -59,13 +61,16 @@ func (st *stream) shard(s *Store, index int) (*shard, error) {
 	if st.gone {
 		return nil, fmt.Errorf("%w: %q", ErrNotFound, st.name)
 	}
-	if index < 0 || index >= st.info.Shards {
-		return nil, fmt.Errorf("%w: %s has %d, not %d", ErrShard, st.name, st.info.Shards, index)
+	l := st.lineage.Load()
+	at, ok := l.find(index)
+	if !ok {
+		return nil, fmt.Errorf("%w: %s has no shard %d", ErrShard, st.name, index)
 	}
 	sh := &shard{stream: st, index: index}
 	if err := sh.load(s); err != nil {
 		return nil, fmt.Errorf("streams: load %s shard %d: %w", st.name, index, err)
 	}
+	sh.closed, sh.end = !l.all[at].Open(), l.all[at].End
 	st.shards[index] = sh
 	return sh, nil
 }

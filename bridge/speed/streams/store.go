@@ -73,12 +73,15 @@ type stream struct {
 	shards map[int]*shard
 	gone   bool
 
+	lineage atomic.Pointer[lineage] // written with writes held
+
 	maxBytes atomic.Int64 // info.MaxBytes
 	grown    atomic.Int64 // bytes written since retention last looked
 }
 
-func newStream(info Info) *stream {
+func newStream(info Info, l *lineage) *stream {
 	st := &stream{id: info.ID, name: info.Name, info: info, shards: map[int]*shard{}}
+	st.lineage.Store(l)
 	st.maxBytes.Store(info.MaxBytes)
 	return st
 }
@@ -266,17 +269,19 @@ func (s *Store) Run(ctx context.Context) error {
 
 // streamDoc is a stream's entry in the database.
 type streamDoc struct {
-	ID        uint32 `json:"id"`
-	Created   int64  `json:"created_ms"`
-	Shards    int    `json:"shards"`
-	Retention int64  `json:"retention_ms"`
-	MaxBytes  int64  `json:"max_bytes"`
+	ID         uint32 `json:"id"`
+	Created    int64  `json:"created_ms"`
+	Shards     int    `json:"shards"`
+	Retention  int64  `json:"retention_ms"`
+	MaxBytes   int64  `json:"max_bytes"`
+	Resharded  bool   `json:"resharded,omitempty"`
+	Attributes []byte `json:"attributes,omitempty"`
 }
 
 func (i Info) doc() ([]byte, error) {
 	return json.Marshal(streamDoc{
 		ID: i.ID, Created: i.Created.UnixMilli(), Shards: i.Shards,
-		Retention: i.Retention.Milliseconds(), MaxBytes: i.MaxBytes,
+		Retention: i.Retention.Milliseconds(), MaxBytes: i.MaxBytes, Resharded: i.resharded, Attributes: i.Attributes,
 	})
 }
 
@@ -298,10 +303,17 @@ func (s *Store) loadStreams() error {
 			return fmt.Errorf("stream %q: %w", k[1:], err)
 		}
 		name := string(k[1:])
-		s.streams[name] = newStream(Info{
-			Name: name, ID: d.ID, Created: time.UnixMilli(d.Created),
-			Config: Config{Shards: d.Shards, Retention: time.Duration(d.Retention) * time.Millisecond, MaxBytes: d.MaxBytes},
-		})
+		info := Info{
+			Name: name, ID: d.ID, Created: time.UnixMilli(d.Created), resharded: d.Resharded,
+			Config: Config{
+				Shards: d.Shards, Retention: time.Duration(d.Retention) * time.Millisecond, MaxBytes: d.MaxBytes, Attributes: d.Attributes,
+			},
+		}
+		l, err := s.loadLineage(info)
+		if err != nil {
+			return fmt.Errorf("stream %q: %w", name, err)
+		}
+		s.streams[name] = newStream(info, l)
 		return nil
 	})
 }

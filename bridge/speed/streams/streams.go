@@ -32,6 +32,10 @@ var (
 	ErrShard    = errors.New("streams: no such shard")
 	ErrTooLarge = errors.New("streams: record too large")
 	ErrCorrupt  = errors.New("streams: corrupt block")
+
+	// ErrShardClosed: the shard was split or merged; its children have what
+	// follows.
+	ErrShardClosed = errors.New("streams: shard is closed")
 )
 
 const (
@@ -73,7 +77,10 @@ type Info struct {
 	Name    string
 	ID      uint32    // never given twice: a stream deleted and created again has another
 	Created time.Time // to the millisecond
+	Open    int       // shards that are open
 	Config
+
+	resharded bool // its shards have entries of their own
 }
 
 // Size says how much a stream or shard holds.
