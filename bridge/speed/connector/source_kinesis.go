@@ -1,0 +1,141 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/config"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
+)
+
+// A Place is an AWS service: Amazon's, or at an endpoint of its own. Credentials
+// come from where the AWS tools have them: environment, files, the machine's
+// role.
+type Place struct {
+	Region      string // "": as the environment says
+	EndpointURL string // "": Amazon's
+}
+
+func (p Place) config(ctx context.Context) (aws.Config, error) {
+	var opts []func(*config.LoadOptions) error
+	if p.Region != "" {
+		opts = append(opts, config.WithRegion(p.Region))
+	}
+	if p.EndpointURL != "" {
+		opts = append(opts, config.WithBaseEndpoint(p.EndpointURL))
+	}
+	c, err := config.LoadDefaultConfig(ctx, opts...)
+	if err == nil && c.Region == "" {
+		err = errors.New("no Region: neither here nor in AWS_REGION or the AWS configuration")
+	}
+	return c, err
+}
+
+// Remote returns a stream of Kinesis, or of a bridge elsewhere, as a source.
+// stream is its name or ARN.
+func Remote(ctx context.Context, p Place, stream string) (Source, error) {
+	c, err := p.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &polling{&remote{kinesis.NewFromConfig(c), stream}, stream}, nil
+}
+
+type remote struct {
+	api    *kinesis.Client
+	stream string // name or ARN
+}
+
+func isARN(stream string) bool { return strings.HasPrefix(stream, "arn:") }
+
+// refer sets one of two members: the stream's name or its ARN.
+func refer(stream string) (name, arn *string) {
+	if isARN(stream) {
+		return nil, &stream
+	}
+	return &stream, nil
+}
+
+func (r *remote) shards(ctx context.Context) ([]Shard, error) {
+	var all []Shard
+	in := &kinesis.ListShardsInput{}
+	in.StreamName, in.StreamARN = refer(r.stream)
+	for {
+		out, err := r.api.ListShards(ctx, in)
+		if err != nil {
+			return nil, remoteError(err)
+		}
+		for _, s := range out.Shards {
+			hashes := types.HashKeyRange{}
+			if s.HashKeyRange != nil {
+				hashes = *s.HashKeyRange
+			}
+			sh, err := newShard(aws.ToString(s.ShardId), aws.ToString(hashes.StartingHashKey), aws.ToString(hashes.EndingHashKey), s.ParentShardId, s.AdjacentParentShardId)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, sh)
+		}
+		if out.NextToken == nil {
+			return all, nil
+		}
+		in = &kinesis.ListShardsInput{NextToken: out.NextToken}
+	}
+}
+
+func (r *remote) iterator(ctx context.Context, shard string, from Position) (string, error) {
+	in := &kinesis.GetShardIteratorInput{ShardId: &shard}
+	in.StreamName, in.StreamARN = refer(r.stream)
+	kind, seq, at := iteratorOf(from)
+	in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp = types.ShardIteratorType(kind), seq, at
+	out, err := r.api.GetShardIterator(ctx, in)
+	if err != nil {
+		return "", remoteError(err)
+	}
+	return aws.ToString(out.ShardIterator), nil
+}
+
+func (r *remote) records(ctx context.Context, _, iterator string) (Page, string, error) {
+	in := &kinesis.GetRecordsInput{ShardIterator: &iterator, Limit: aws.Int32(pageRecords)}
+	if isARN(r.stream) {
+		in.StreamARN = &r.stream
+	}
+	out, err := r.api.GetRecords(ctx, in)
+	if err != nil {
+		return Page{}, "", remoteError(err)
+	}
+	p := Page{Records: make([]Record, len(out.Records))}
+	for i, rec := range out.Records {
+		p.Records[i] = Record{aws.ToString(rec.SequenceNumber), aws.ToString(rec.PartitionKey), aws.ToTime(rec.ApproximateArrivalTimestamp), rec.Data}
+	}
+	p.Behind = time.Duration(aws.ToInt64(out.MillisBehindLatest)) * time.Millisecond
+	return p, aws.ToString(out.NextShardIterator), nil
+}
+
+func (r *remote) tip(string) uint64 { return 0 }
+
+// Between two reads of a shard: five a second are allowed to all readers of it
+// together, and the client library takes one a second.
+const (
+	behindWait = 200 * time.Millisecond
+	tipWait    = time.Second
+)
+
+func (r *remote) idle(ctx context.Context, _ string, last *Page, _ uint64) error {
+	if last.Behind > 0 || len(last.Records) == pageRecords {
+		return sleep(ctx, behindWait)
+	}
+	return sleep(ctx, jitter(tipWait))
+}
+
+func remoteError(err error) error {
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		return codeError(e.ErrorCode(), err)
+	}
+	return err
+}

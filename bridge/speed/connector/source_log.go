@@ -1,0 +1,174 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// InProcess returns a stream of the log of this process as a source.
+func InProcess(store *streams.Store, api kinesis.API, stream string) Source {
+	return &polling{&local{store, api, stream}, stream}
+}
+
+type local struct {
+	store  *streams.Store
+	api    kinesis.API
+	stream string
+}
+
+func (l *local) ref() kinesis.StreamRef { return kinesis.StreamRef{StreamName: &l.stream} }
+
+func (l *local) shards(ctx context.Context) ([]Shard, error) {
+	var all []Shard
+	in := &kinesis.ListShardsInput{StreamRef: l.ref()}
+	for {
+		out, err := l.api.ListShards(ctx, in)
+		if err != nil {
+			return nil, localError(err)
+		}
+		for _, s := range out.Shards {
+			sh, err := newShard(s.ShardId, s.HashKeyRange.StartingHashKey, s.HashKeyRange.EndingHashKey, s.ParentShardId, s.AdjacentParentShardId)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, sh)
+		}
+		if out.NextToken == nil {
+			return all, nil
+		}
+		in = &kinesis.ListShardsInput{NextToken: out.NextToken}
+	}
+}
+
+// newShard makes a Shard of what the API says of it.
+func newShard(id, start, end string, parents ...*string) (Shard, error) {
+	s := Shard{ID: id}
+	var err, err2 error
+	s.Range.Start, err = streams.ParseHash(start)
+	s.Range.End, err2 = streams.ParseHash(end)
+	for _, p := range parents {
+		if p != nil && *p != "" {
+			s.Parents = append(s.Parents, *p)
+		}
+	}
+	if err := errors.Join(err, err2); err != nil {
+		return s, fmt.Errorf("shard %s: %w", id, err)
+	}
+	return s, nil
+}
+
+// iteratorOf says how an iterator for a position is asked for.
+func iteratorOf(from Position) (kind string, sequence *string, at *time.Time) {
+	switch {
+	case from.isNumber():
+		return "AT_SEQUENCE_NUMBER", &from.Sequence, nil
+	case from.Sequence == AtTimestamp:
+		return AtTimestamp, nil, &from.Time
+	}
+	return from.Sequence, nil, nil
+}
+
+func (l *local) iterator(ctx context.Context, shard string, from Position) (string, error) {
+	in := &kinesis.GetShardIteratorInput{StreamRef: l.ref(), ShardId: &shard}
+	kind, seq, at := iteratorOf(from)
+	in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp = &kind, seq, at
+	out, err := l.api.GetShardIterator(ctx, in)
+	if err != nil {
+		return "", localError(err)
+	}
+	return *out.ShardIterator, nil
+}
+
+// pageRecords bounds a page, so that what a shard holds in memory beyond its
+// buffer is little.
+const pageRecords = 1000
+
+func (l *local) records(ctx context.Context, _, iterator string) (Page, string, error) {
+	limit := int32(pageRecords)
+	out, err := l.api.GetRecords(ctx, &kinesis.GetRecordsInput{ShardIterator: &iterator, Limit: &limit})
+	if err != nil {
+		return Page{}, "", localError(err)
+	}
+	p := Page{Records: make([]Record, len(out.Records))}
+	for i, r := range out.Records {
+		p.Records[i] = Record{r.SequenceNumber.String(), r.PartitionKey, r.ApproximateArrivalTimestamp, r.Data}
+	}
+	if out.MillisBehindLatest != nil {
+		p.Behind = time.Duration(*out.MillisBehindLatest) * time.Millisecond
+	}
+	next := ""
+	if out.NextShardIterator != nil {
+		next = *out.NextShardIterator
+	}
+	return p, next, nil
+}
+
+// closedLook is how often a shard at its tip is looked at though no record
+// came: it may have been closed.
+const closedLook = time.Second
+
+func (l *local) index(shard string) (int, error) {
+	_, digits, _ := strings.Cut(shard, "-")
+	return strconv.Atoi(digits)
+}
+
+// tip is the offset that the shard's next record will have.
+func (l *local) tip(shard string) uint64 {
+	i, err := l.index(shard)
+	if err != nil {
+		return 0
+	}
+	_, next, _ := l.store.Bounds(l.stream, i)
+	return next
+}
+
+// idle waits for a record that was not there when the page was asked for.
+func (l *local) idle(ctx context.Context, shard string, last *Page, mark uint64) error {
+	if len(last.Records) > 0 || last.Behind > 0 {
+		return context.Cause(ctx)
+	}
+	i, err := l.index(shard)
+	if err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, closedLook)
+	defer cancel()
+	err = l.store.Wait(wait, l.stream, i, mark)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return localError(err)
+}
+
+// localError tells what a reader branches on.
+func localError(err error) error {
+	if errors.Is(err, streams.ErrNotFound) {
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	if e, ok := errors.AsType[*kinesis.Error](err); ok {
+		return codeError(e.Code, err)
+	}
+	return err
+}
+
+func codeError(code string, err error) error {
+	switch code {
+	case kinesis.ExpiredIterator:
+		return fmt.Errorf("%w: %w", errExpired, err)
+	case kinesis.ThroughputExceeded, kinesis.LimitExceeded, "KMSThrottlingException":
+		return fmt.Errorf("%w: %w", errThrottled, err)
+	case kinesis.ResourceNotFound:
+		return fmt.Errorf("%w: %w", errGone, err)
+	}
+	return err
+}

@@ -1,0 +1,153 @@
+package connector
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// A localStream takes items, or dead letters, in the log of this process.
+// Where the leases are there too, it takes them in one commit with the lease:
+// exactly once.
+type localStream struct {
+	store  *streams.Store
+	stream string
+}
+
+// ToLog returns an emitter into a stream of the log.
+func ToLog(store *streams.Store, stream string) Emitter { return &localStream{store, stream} }
+
+// LocalDeadLetters puts dead letters into a stream of the log.
+func LocalDeadLetters(store *streams.Store, stream string) DeadLetters {
+	return &localStream{store, stream}
+}
+
+// fits says why the log could not take an item.
+func (l *localStream) fits(it *Item) error {
+	if len(it.Data) > streams.MaxData || len(it.Key) > streams.MaxKey {
+		return fmt.Errorf("%d bytes with a key of %d: %w", len(it.Data), len(it.Key), streams.ErrTooLarge)
+	}
+	return nil
+}
+
+// fitting parts what the log can take from what it cannot, which is added to
+// given.
+func (l *localStream) fitting(items []Item, given []dead) ([]Item, []dead) {
+	var fit []Item
+	for i := range items {
+		if err := l.fits(&items[i]); err != nil {
+			given = append(given, dead{items[i], "emit", err})
+		} else {
+			fit = append(fit, items[i])
+		}
+	}
+	return fit, given
+}
+
+func (l *localStream) append(b *streams.Batch, items []Item) {
+	for i := range items {
+		b.Put(l.stream, streams.HashOf(items[i].Key), streams.Record{Key: items[i].Key, Data: items[i].Data})
+	}
+}
+
+// Emit implements Emitter, for leases that are elsewhere.
+func (l *localStream) Emit(ctx context.Context, b *Batch) ([]Failure, error) {
+	var failed []Failure
+	batch := l.store.NewBatch()
+	for i := range b.Items {
+		if err := l.fits(&b.Items[i]); err != nil {
+			failed = append(failed, Failure{Index: i, Err: err, Permanent: true})
+			continue
+		}
+		l.append(batch, b.Items[i:i+1])
+	}
+	return failed, l.store.Commit(ctx, batch)
+}
+
+// Close implements Emitter.
+func (l *localStream) Close() error { return nil }
+
+func (l *localStream) limit() int { return streams.MaxData }
+
+func (l *localStream) add(b *streams.Batch, letters []Letter) {
+	for _, x := range letters {
+		b.Put(l.stream, streams.HashOf(x.Key), streams.Record{Key: x.Key, Data: x.Data})
+	}
+}
+
+// Put implements DeadLetters.
+func (l *localStream) Put(ctx context.Context, letters []Letter) error {
+	b := l.store.NewBatch()
+	l.add(b, letters)
+	return l.store.Commit(ctx, b)
+}
+
+// A remoteStream takes dead letters.
+type remoteStream struct {
+	api    *kinesis.Client
+	stream string
+}
+
+// RemoteDeadLetters puts dead letters into a stream of Kinesis, or of a bridge
+// elsewhere.
+func RemoteDeadLetters(ctx context.Context, p Place, stream string) (DeadLetters, error) {
+	c, err := p.config(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &remoteStream{kinesis.NewFromConfig(c), stream}, nil
+}
+
+// Bounds of PutRecords that hold for every stream there is.
+const (
+	putRecords = 500
+	putBytes   = 4 << 20
+)
+
+func (r *remoteStream) limit() int { return 1 << 20 }
+
+// Put implements DeadLetters. Records that were refused are put again.
+func (r *remoteStream) Put(ctx context.Context, letters []Letter) error {
+	for len(letters) > 0 {
+		in := &kinesis.PutRecordsInput{}
+		in.StreamName, in.StreamARN = refer(r.stream)
+		n, size := 0, 0
+		for n < len(letters) && n < putRecords {
+			if size += len(letters[n].Key) + len(letters[n].Data); n > 0 && size > putBytes {
+				break
+			}
+			in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: &letters[n].Key, Data: letters[n].Data})
+			n++
+		}
+		out, err := r.api.PutRecords(ctx, in)
+		if err != nil {
+			return err
+		}
+		if len(out.Records) != n {
+			return fmt.Errorf("PutRecords answered for %d records of %d", len(out.Records), n)
+		}
+		var again []Letter
+		var why error
+		for i, res := range out.Records {
+			if res.ErrorCode != nil {
+				again = append(again, letters[i])
+				why = fmt.Errorf("%s: %s", aws.ToString(res.ErrorCode), aws.ToString(res.ErrorMessage))
+			}
+		}
+		letters = append(again, letters[n:]...)
+		if why != nil {
+			if len(again) == n {
+				return why
+			}
+			if err := sleep(ctx, jitter(throttledWait)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
