@@ -41,8 +41,9 @@ type Config struct {
 // A Connector moves the records of one stream, once Run runs.
 type Connector struct {
 	Config
-	log   *slog.Logger
-	board board
+	log     *slog.Logger
+	board   board
+	closers []func() error
 }
 
 // New returns a connector. It starts nothing.

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -50,6 +52,20 @@ func (p Position) String() string {
 		return p.Sequence + "." + strconv.Itoa(p.Sub)
 	}
 	return p.Sequence
+}
+
+// parsePosition reads what String writes of a number.
+func parsePosition(s string) (Position, error) {
+	number, sub, has := strings.Cut(s, ".")
+	p := Position{Sequence: number}
+	var err error
+	if has {
+		p.Sub, err = strconv.Atoi(sub)
+	}
+	if err != nil || p.Sub < 0 || !p.isNumber() {
+		return p, fmt.Errorf("connector: %q is not the place of a record", s)
+	}
+	return p, nil
 }
 
 // A Span is the records of a delivery: those after the lease's checkpoint, up

@@ -1,0 +1,244 @@
+package connector
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+)
+
+// A File is a connector as it is declared; FORMAT.md describes it.
+type File struct {
+	ConnectorName string
+	Source        struct {
+		StreamPlace
+		StartingPosition  string
+		StartingTimestamp time.Time
+	}
+	Transform struct {
+		SQL           string
+		SQLVersion    string
+		AppendNewline bool
+	}
+	Filter struct {
+		JSON string // "drop" or "fail"
+	}
+	Buffer struct {
+		Records int
+		Bytes   int
+		Seconds float64
+	}
+	Retry struct {
+		Limit   *int
+		Seconds float64
+	}
+	DeadLetter *StreamPlace
+	Emit       map[string]json.RawMessage // of one member
+	Leases     struct {
+		DynamoDB *struct {
+			TableName   string
+			Region      string
+			EndpointURL string
+		}
+		File *struct{ Path string }
+	}
+	Workers int
+
+	sql *iotsql.Statement
+}
+
+// A StreamPlace is a stream: of the bridge that runs the connector if it has
+// but a name, else of Kinesis or of a bridge elsewhere.
+type StreamPlace struct {
+	StreamName  string
+	StreamARN   string
+	Region      string
+	EndpointURL string
+}
+
+func (p *StreamPlace) remote() bool {
+	return p.StreamARN != "" || p.Region != "" || p.EndpointURL != ""
+}
+
+// stream is the name or ARN.
+func (p *StreamPlace) stream() string {
+	if p.StreamARN != "" {
+		return p.StreamARN
+	}
+	return p.StreamName
+}
+
+var (
+	nameForm = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
+	arnForm  = regexp.MustCompile(`^arn:aws[a-z-]*:kinesis:([a-z0-9-]+):\d{12}:stream/[a-zA-Z0-9_.-]{1,128}$`)
+)
+
+// place is where the stream's service is; an ARN tells its region.
+func (p *StreamPlace) place() Place {
+	at := Place{p.Region, p.EndpointURL}
+	if m := arnForm.FindStringSubmatch(p.StreamARN); m != nil && at.Region == "" {
+		at.Region = m[1]
+	}
+	return at
+}
+
+// Bounds of what a file may ask for: a buffer is in memory, one for each shard.
+const (
+	maxBufferRecords = 100_000
+	maxBufferBytes   = 128 << 20
+	maxSeconds       = 24 * 3600
+	maxWorkers       = 64
+	maxRetries       = 1000
+)
+
+// ParseFile reads a file and checks all but the part of the emitter. It reports
+// all errors at once, each by its member.
+func ParseFile(doc []byte) (*File, error) {
+	var f File
+	if !json.Valid(doc) {
+		return nil, fmt.Errorf("want one JSON object: %w", json.Unmarshal(doc, new(any)))
+	}
+	errs := decode("", doc, reflect.ValueOf(&f).Elem())
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if !nameForm.MatchString(f.ConnectorName) {
+		bad("ConnectorName: %q, want 1 to 128 of a-z A-Z 0-9 _ . -", f.ConnectorName)
+	}
+	f.Source.StreamPlace.check("Source", bad)
+	switch s := &f.Source; s.StartingPosition {
+	case "", TrimHorizon, Latest:
+		if !s.StartingTimestamp.IsZero() {
+			bad("Source.StartingTimestamp: it needs the StartingPosition %s", AtTimestamp)
+		}
+	case AtTimestamp:
+		if s.StartingTimestamp.IsZero() {
+			bad("Source.StartingTimestamp: missing; want a time such as 2026-01-31T12:00:00Z")
+		}
+	default:
+		bad("Source.StartingPosition: %q, want %s, %s or %s", s.StartingPosition, TrimHorizon, Latest, AtTimestamp)
+	}
+	if t := f.Transform; t.SQL != "" {
+		if t.SQLVersion == "" {
+			t.SQLVersion = iotsql.Version2016
+		}
+		var err error
+		if f.sql, err = iotsql.Compile(t.SQL, t.SQLVersion); err != nil {
+			bad("Transform.SQL: %w", err)
+		}
+	} else if t.SQLVersion != "" {
+		bad("Transform.SQLVersion: it needs SQL")
+	}
+	if j := f.Filter.JSON; j != "" && j != "drop" && j != "fail" {
+		bad("Filter.JSON: %q, want drop or fail", j)
+	}
+	within := func(name string, v, most float64) {
+		if v < 0 || v > most {
+			bad("%s: %v, want at most %v, or 0 for the default", name, v, most)
+		}
+	}
+	within("Buffer.Records", float64(f.Buffer.Records), maxBufferRecords)
+	within("Buffer.Bytes", float64(f.Buffer.Bytes), maxBufferBytes)
+	within("Buffer.Seconds", f.Buffer.Seconds, maxSeconds)
+	within("Retry.Seconds", f.Retry.Seconds, maxSeconds)
+	within("Workers", float64(f.Workers), maxWorkers)
+	if l := f.Retry.Limit; l != nil && (*l < 0 || *l > maxRetries) {
+		bad("Retry.Limit: %d, want 0 to %d", *l, maxRetries)
+	}
+	if f.DeadLetter != nil {
+		f.DeadLetter.check("DeadLetter", bad)
+	}
+	if len(f.Emit) != 1 {
+		bad("Emit: %d members, want one, such as S3", len(f.Emit))
+	}
+	if l := f.Leases; l.DynamoDB != nil && l.File != nil {
+		bad("Leases: DynamoDB and File, want one of them or none")
+	} else if l.File != nil && l.File.Path == "" {
+		bad("Leases.File.Path: missing")
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return &f, nil
+}
+
+func (p *StreamPlace) check(name string, bad func(string, ...any)) {
+	switch {
+	case p.StreamName == "" && p.StreamARN == "":
+		bad("%s: want StreamName or StreamARN", name)
+	case p.StreamName != "" && p.StreamARN != "":
+		bad("%s: StreamName and StreamARN, want one of them", name)
+	case p.StreamARN != "" && !arnForm.MatchString(p.StreamARN):
+		bad("%s.StreamARN: %q is no stream's", name, p.StreamARN)
+	case p.StreamName != "" && !nameForm.MatchString(p.StreamName):
+		bad("%s.StreamName: %q, want 1 to 128 of a-z A-Z 0-9 _ . -", name, p.StreamName)
+	}
+}
+
+// decode reads an object into a struct, member by member, so that every one
+// that is unknown or of the wrong type is named.
+func decode(path string, doc []byte, into reflect.Value) (errs []error) {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(doc, &members); err != nil {
+		return []error{fmt.Errorf("%s: want an object", orFile(path))}
+	}
+	for name, raw := range sorted(members) {
+		at := name
+		if path != "" {
+			at = path + "." + name
+		}
+		field, ok := into.Type().FieldByName(name)
+		if !ok || !field.IsExported() || field.Anonymous {
+			errs = append(errs, fmt.Errorf("%s: unknown member", at))
+			continue
+		}
+		v := into.FieldByIndex(field.Index)
+		if v.Kind() == reflect.Pointer && v.Type().Elem().Kind() == reflect.Struct {
+			v.Set(reflect.New(v.Type().Elem()))
+			v = v.Elem()
+		}
+		if _, plain := v.Interface().(time.Time); v.Kind() == reflect.Struct && !plain {
+			errs = append(errs, decode(at, raw, v)...)
+			continue
+		}
+		if err := json.Unmarshal(raw, v.Addr().Interface()); err != nil {
+			if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+				err = fmt.Errorf("a %s, want %s", t.Value, kindNames[v.Kind()])
+			}
+			errs = append(errs, fmt.Errorf("%s: %w", at, err))
+		}
+	}
+	return errs
+}
+
+var kindNames = map[reflect.Kind]string{
+	reflect.String: "a string", reflect.Int: "a whole number", reflect.Pointer: "a whole number",
+	reflect.Float64: "a number", reflect.Bool: "true or false", reflect.Map: "an object", reflect.Struct: "a time",
+}
+
+func orFile(path string) string {
+	if path == "" {
+		return "the file"
+	}
+	return path
+}
+
+// sorted ranges over a map in the order of its keys.
+func sorted[V any](m map[string]V) func(yield func(string, V) bool) {
+	return func(yield func(string, V) bool) {
+		keys := make([]string, 0, len(m))
+		for k := range m {
+			keys = append(keys, k)
+		}
+		slices.Sort(keys)
+		for _, k := range keys {
+			if !yield(k, m[k]) {
+				return
+			}
+		}
+	}
+}

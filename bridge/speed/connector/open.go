@@ -1,0 +1,182 @@
+package connector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"reflect"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// An Env is what a connector of a file runs in.
+type Env struct {
+	Store *streams.Store // nil: there is no bridge in this process
+	API   kinesis.API    // over Store
+	Emit  NewEmitter
+	Log   *slog.Logger
+}
+
+// Check says what is wrong with the emitter's part of a file, and with what
+// can only be had inside or outside a bridge.
+func (f *File) Check(env Env) error {
+	e, err := f.emitter(env)
+	if err == nil {
+		err = e.Close()
+	}
+	errs := []error{err}
+	if env.Store == nil && f.Leases.DynamoDB == nil && f.Leases.File == nil {
+		errs = append(errs, errors.New("Leases: missing; a connector that runs by itself needs DynamoDB or File"))
+	}
+	if env.Store != nil && f.Leases.File != nil {
+		errs = append(errs, errors.New("Leases.File: it is for a connector that runs by itself; in the bridge the log has the leases"))
+	}
+	return errors.Join(errs...)
+}
+
+// emitter makes the file's emitter. Stream with no more than a name is the
+// runtime's own, inside a bridge.
+func (f *File) emitter(env Env) (Emitter, error) {
+	for kind, doc := range f.Emit { // one
+		if to, ok := localTarget(kind, doc); ok && env.Store != nil {
+			if !nameForm.MatchString(to) {
+				return nil, fmt.Errorf("Emit.Stream.StreamName: %q, want 1 to 128 of a-z A-Z 0-9 _ . -", to)
+			}
+			if !f.Source.remote() && to == f.Source.StreamName {
+				return nil, errors.New("Emit.Stream.StreamName: it is the source's; the records would go round for ever")
+			}
+			return ToLog(env.Store, to), nil
+		}
+		e, err := env.Emit(kind, doc)
+		if err != nil {
+			return nil, fmt.Errorf("Emit.%s: %w", kind, err)
+		}
+		return e, nil
+	}
+	return nil, errors.New("Emit: missing")
+}
+
+// localTarget is the stream that an emitter of kind Stream names with a name
+// alone.
+func localTarget(kind string, doc []byte) (string, bool) {
+	var to struct{ StreamName string }
+	if kind != "Stream" || len(decode("", doc, reflect.ValueOf(&to).Elem())) > 0 {
+		return "", false
+	}
+	return to.StreamName, true
+}
+
+// Open makes the connector of a file that Check found right. It starts nothing,
+// asks no store but the log and the lease file, and reads credentials. The
+// caller must Close the connector.
+func (f *File) Open(ctx context.Context, env Env) (_ *Connector, err error) {
+	c := Config{
+		Name: f.ConnectorName, Log: env.Log, Workers: f.Workers,
+		Start:   Position{Sequence: f.Source.StartingPosition, Time: f.Source.StartingTimestamp},
+		Records: f.Buffer.Records, Bytes: f.Buffer.Bytes, Age: seconds(f.Buffer.Seconds),
+		RetryWait: seconds(f.Retry.Seconds), Stages: f.stages(),
+	}
+	if l := f.Retry.Limit; l != nil {
+		if c.Retries = *l; *l == 0 {
+			c.Retries = -1
+		}
+	}
+	var closers []func() error
+	defer func() {
+		if err != nil {
+			for _, f := range closers {
+				err = errors.Join(err, f())
+			}
+		}
+	}()
+	if c.Emitter, err = f.emitter(env); err != nil {
+		return nil, err
+	}
+	closers = append(closers, c.Emitter.Close)
+
+	id := fmt.Sprintf("%s %s %s", f.Source.EndpointURL, f.Source.Region, f.Source.stream())
+	if f.Source.remote() || env.Store == nil {
+		c.Source, err = Remote(ctx, f.Source.place(), f.Source.stream())
+	} else {
+		var info streams.Info
+		if info, err = env.Store.Describe(f.Source.StreamName); err == nil {
+			id = fmt.Sprintf("stream %d", info.ID)
+			c.Source = InProcess(env.Store, env.API, f.Source.StreamName)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("Source: %w", err)
+	}
+	if d := f.DeadLetter; d != nil && (d.remote() || env.Store == nil) {
+		c.Dead, err = RemoteDeadLetters(ctx, d.place(), d.stream())
+	} else if d != nil {
+		c.Dead = LocalDeadLetters(env.Store, d.StreamName)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("DeadLetter: %w", err)
+	}
+	switch l := f.Leases; {
+	case l.DynamoDB != nil:
+		table := l.DynamoDB.TableName
+		if table == "" {
+			table = f.ConnectorName
+		}
+		c.Leases, err = InDynamoDB(ctx, Place{l.DynamoDB.Region, l.DynamoDB.EndpointURL}, table)
+	case l.File != nil:
+		var leases *FileLeases
+		if leases, err = InFile(l.File.Path, id); err == nil {
+			c.Leases, closers = leases, append(closers, leases.Close)
+		}
+	case env.Store != nil:
+		c.Leases, err = InLog(env.Store, fmt.Sprintf("connector/%s/%s/", f.ConnectorName, url.PathEscape(id)))
+	default:
+		err = errors.New("missing")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("Leases: %w", err)
+	}
+	conn := New(c)
+	conn.closers = closers
+	return conn, nil
+}
+
+func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+func (f *File) stages() []Stage {
+	var all []Stage
+	if f.Filter.JSON != "" {
+		all = append(all, JSON(f.Filter.JSON == "drop"))
+	}
+	if f.sql != nil {
+		all = append(all, SQL(f.Source.stream(), f.sql))
+	}
+	if f.Transform.AppendNewline {
+		all = append(all, Newline())
+	}
+	return all
+}
+
+// Close closes the emitter, and what else Open opened. Run must have returned.
+func (c *Connector) Close() error {
+	var errs []error
+	for _, f := range c.closers {
+		errs = append(errs, f())
+	}
+	c.closers = nil
+	return errors.Join(errs...)
+}
+
+// Describe is the file in short, for people: where from and where to.
+func (f *File) Describe() (from, to string) {
+	for kind, doc := range f.Emit {
+		if s, ok := localTarget(kind, doc); ok {
+			return f.Source.stream(), "Stream " + s
+		}
+		to = kind
+	}
+	return f.Source.stream(), to
+}
