@@ -1,10 +1,6 @@
 package kinesis
 
-import (
-	"context"
-
-	"github.com/tidemill/tidemill/bridge/speed/streams"
-)
+import "context"
 
 var errNotYet = errorf(InternalFailure, "not yet")
 
@@ -111,15 +107,3 @@ func (a API) UpdateShardCount(ctx context.Context, in *UpdateShardCountInput) (*
 }
 
 func (a API) UpdateStreamMode(ctx context.Context, in *UpdateStreamModeInput) error { return errNotYet }
-
-// Open takes over the streams of store that the API knows, and ends what a
-// crash interrupted.
-func Open(store *streams.Store, o Options) (*Service, error) {
-	return &Service{store: store, opts: o, log: o.Log, now: o.Now}, nil
-}
-
-// Run does the background work until ctx ends.
-func (s *Service) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
-}

@@ -75,6 +75,7 @@ type Service struct {
 	opts  Options
 	log   *slog.Logger
 	now   func() time.Time
+	registry
 	plane
 }
 

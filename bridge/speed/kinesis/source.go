@@ -18,15 +18,19 @@ type source struct {
 
 // source finds a stream that takes records: ACTIVE or UPDATING.
 func (a API) source(ref StreamRef) (*source, error) {
-	info, err := a.s.store.Describe(*ref.StreamName)
+	st, err := a.find(ref)
 	if err != nil {
-		return nil, errorf(ResourceNotFound, "Stream %s under account %s not found.", *ref.StreamName, a.s.opts.Account)
+		return nil, err
+	}
+	if !st.takes() {
+		return nil, errorf(ResourceNotFound, "Stream %s under account %s not found.", st.Name, a.s.opts.Account)
 	}
 	return &source{
-		flow:      a.s.flows.of(a.s.store, info.Name, info.ID),
-		retention: info.Retention,
-		maxRecord: 1 << 20,
-		emulate:   a.s.opts.Emulate,
+		flow:       a.s.flows.of(a.s.store, st.Name, st.ID),
+		retention:  st.Retention,
+		maxRecord:  st.maxRecord(),
+		encryption: st.encryption(),
+		emulate:    a.s.opts.Emulate,
 	}, nil
 }
 
@@ -72,9 +76,4 @@ func (a API) shardNow(src *source, index int) (streams.Shard, error) {
 		}
 	}
 	return streams.Shard{}, a.noShard(src.name, index)
-}
-
-// name is the name in a reference.
-func (a API) name(ref StreamRef) (string, error) {
-	return *ref.StreamName, nil
 }
