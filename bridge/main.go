@@ -63,7 +63,7 @@ type call struct {
 }
 
 var commands = []command{serveCommand, configSample, thingCreate, thingList, certList, certStatus, policyShow, policyPut, policyAttach, policyDetach,
-	ruleTest, ruleList, ruleWhy, ruleReplay, objectPut, streamCreate, streamList, streamTail, reloadCommand, awsEnv, versionCommand}
+	ruleTest, ruleList, ruleWhy, ruleReplay, objectPut, streamCreate, streamList, streamTail, connectorList, connectorShow, connectorCheck, connectorRun, reloadCommand, awsEnv, versionCommand}
 
 var versionCommand = command{name: "version", summary: "print the version", example: "tidemill-bridge version", alone: true,
 	run: func(_ context.Context, c *call) error {

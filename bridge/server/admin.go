@@ -38,6 +38,7 @@ func (s *Server) Handler() http.Handler {
 		"POST /v1/streams":                                 s.postStream,
 		"GET /v1/streams/records":                          s.tailStream,
 		"GET /v1/delivery-streams":                         s.listDeliveries,
+		"GET /v1/connectors":                               s.listConnectors,
 		"GET /v1/rules":                                    s.listRules,
 		"GET /v1/rules/{name}/recent":                      s.recentMessages,
 		"GET /v1/rules/{name}/why":                         s.why,

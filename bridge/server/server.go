@@ -46,19 +46,20 @@ type Server struct {
 	objects  *sink.Dir
 	shadows  *boltstore.Store
 
-	shadow   *service.Service
-	ingest   *ingest.Ingest
-	compiler *rules.Compiler
-	rules    *rules.Engine
-	book     *rulebook
-	outboxes *action.Outboxes
-	firehose *firehose.Service
-	kinesis  *kinesis.Service
-	gateway  *gateway.Server
-	router   *router
-	aws      *aws.Handler
-	calls    failedCalls
-	replays  replays
+	shadow     *service.Service
+	ingest     *ingest.Ingest
+	compiler   *rules.Compiler
+	rules      *rules.Engine
+	book       *rulebook
+	outboxes   *action.Outboxes
+	firehose   *firehose.Service
+	kinesis    *kinesis.Service
+	connectors *connectors
+	gateway    *gateway.Server
+	router     *router
+	aws        *aws.Handler
+	calls      failedCalls
+	replays    replays
 
 	mqtt  net.Listener // all set by Listen
 	https net.Listener // nil: none
@@ -143,6 +144,7 @@ func (s *Server) wire(sh service.Options) error {
 	if err != nil {
 		return err
 	}
+	s.connectors = newConnectors(s)
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log})
 	err = s.store.Create(ingest.Stream, streams.Config{
@@ -255,7 +257,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// From the last to stop to the first.
 	log := s.stage(part{"log", s.store.Run})
-	sinks := s.stage(part{"outboxes", s.outboxes.Run}, part{"delivery streams", s.firehose.Run}, part{"data streams", s.kinesis.Run})
+	sinks := s.stage(part{"outboxes", s.outboxes.Run}, part{"delivery streams", s.firehose.Run}, part{"data streams", s.kinesis.Run}, part{"connectors", s.connectors.run})
 	engine := s.stage(part{"rules", s.rules.Run})
 	front := s.stage(
 		part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }},

@@ -22,17 +22,17 @@ type Env struct {
 }
 
 // Check says what is wrong with the emitter's part of a file, and with what
-// can only be had inside or outside a bridge.
-func (f *File) Check(env Env) error {
-	e, err := f.emitter(env)
+// can only be had in a bridge (inside), or in a process of its own.
+func (f *File) Check(emit NewEmitter, inside bool) error {
+	e, err := f.emitter(Env{Emit: emit}, inside)
 	if err == nil {
 		err = e.Close()
 	}
 	errs := []error{err}
-	if env.Store == nil && f.Leases.DynamoDB == nil && f.Leases.File == nil {
+	switch l := f.Leases; {
+	case !inside && l.DynamoDB == nil && l.File == nil:
 		errs = append(errs, errors.New("Leases: missing; a connector that runs by itself needs DynamoDB or File"))
-	}
-	if env.Store != nil && f.Leases.File != nil {
+	case inside && l.File != nil:
 		errs = append(errs, errors.New("Leases.File: it is for a connector that runs by itself; in the bridge the log has the leases"))
 	}
 	return errors.Join(errs...)
@@ -40,9 +40,9 @@ func (f *File) Check(env Env) error {
 
 // emitter makes the file's emitter. Stream with no more than a name is the
 // runtime's own, inside a bridge.
-func (f *File) emitter(env Env) (Emitter, error) {
+func (f *File) emitter(env Env, inside bool) (Emitter, error) {
 	for kind, doc := range f.Emit { // one
-		if to, ok := localTarget(kind, doc); ok && env.Store != nil {
+		if to, ok := localTarget(kind, doc); ok && inside {
 			if !nameForm.MatchString(to) {
 				return nil, fmt.Errorf("Emit.Stream.StreamName: %q, want 1 to 128 of a-z A-Z 0-9 _ . -", to)
 			}
@@ -93,7 +93,7 @@ func (f *File) Open(ctx context.Context, env Env) (_ *Connector, err error) {
 			}
 		}
 	}()
-	if c.Emitter, err = f.emitter(env); err != nil {
+	if c.Emitter, err = f.emitter(env, env.Store != nil); err != nil {
 		return nil, err
 	}
 	closers = append(closers, c.Emitter.Close)
