@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -57,11 +56,7 @@ func (a API) PutRecord(ctx context.Context, in *PutRecordInput) (*PutRecordOutpu
 		return nil, errDryRun
 	}
 	if src.emulate {
-		g, err := a.gate(src)
-		if err != nil {
-			return nil, err
-		}
-		if err := g.admit(hash, len(in.Data)+len(*in.PartitionKey)); err != nil {
+		if err := a.admit(src, hash, len(in.Data)+len(*in.PartitionKey)); err != nil {
 			return nil, err
 		}
 	}
@@ -108,19 +103,13 @@ func (a API) PutRecords(ctx context.Context, in *PutRecordsInput) (*PutRecordsOu
 	if dry(in.DryRun) {
 		return nil, errDryRun
 	}
-	var g *gate
-	if src.emulate {
-		if g, err = a.gate(src); err != nil {
-			return nil, err
-		}
-	}
 	for i := range in.Records {
 		r := &in.Records[i]
-		if g != nil {
-			err := g.admit(hashes[i], len(r.Data)+len(*r.PartitionKey))
+		if src.emulate {
+			err := a.admit(src, hashes[i], len(r.Data)+len(*r.PartitionKey))
 			var refused *Error
 			switch {
-			case errors.As(err, &refused):
+			case errors.As(err, &refused) && refused.Code == ThroughputExceeded:
 				out.Records[i].ErrorCode, out.Records[i].ErrorMessage = &refused.Code, &refused.Message
 				*out.FailedRecordCount++
 				continue
@@ -192,37 +181,24 @@ func hashKey(explicit *string, key string) (streams.Hash, error) {
 	return h, nil
 }
 
-// A gate holds records to the limits of the shards that are open.
-type gate struct {
-	api    API
-	src    *source
-	shards []streams.Shard
-}
-
-func (a API) gate(src *source) (*gate, error) {
-	shards, err := a.s.store.Shards(src.name)
+// admit says why the shard that is open for hash refuses a record of size
+// bytes, where limits are enforced; or nil.
+func (a API) admit(src *source, hash streams.Hash, size int) error {
+	index, err := a.s.store.Route(src.name, hash)
 	if err != nil {
-		return nil, a.noStream(src.name, err)
+		return a.noStream(src.name, err)
 	}
-	shards = slices.DeleteFunc(shards, func(sh streams.Shard) bool { return !sh.Open() })
-	return &gate{a, src, shards}, nil
-}
-
-// admit returns why a record of size bytes is refused, or nil.
-func (g *gate) admit(hash streams.Hash, size int) error {
-	i := slices.IndexFunc(g.shards, func(sh streams.Shard) bool { return sh.Range.Contains(hash) })
-	if i < 0 {
-		return fmt.Errorf("kinesis: %s has no open shard for hash key %s", g.src.name, hash)
-	}
-	sh, err := g.src.shard(g.api.s.store, g.shards[i].Index)
-	if err != nil || sh == nil {
-		return g.api.noShard(g.src.name, g.shards[i].Index)
-	}
-	if sh.limit.admit(g.api.s.now(), size) {
+	sh, err := src.shard(a.s.store, index)
+	switch {
+	case err != nil:
+		return a.noStream(src.name, err)
+	case sh == nil:
+		return a.noShard(src.name, index)
+	case sh.limit.admit(a.s.now(), size):
 		return nil
 	}
 	sh.count.putThrottled.Add(1)
-	return g.api.rateExceeded(g.src, sh.id)
+	return a.rateExceeded(src, sh.id)
 }
 
 // stored returns where record i of a committed batch is, and its number.
