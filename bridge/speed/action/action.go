@@ -60,9 +60,9 @@ type Parameter struct {
 
 // Catalog is what compiled actions look their targets up in when they run.
 type Catalog interface {
-	// Shards returns the number of shards of a user's stream, 0 if there is
-	// none of that name.
-	Shards(stream string) int
+	// Shard returns the shard of a user's stream that is open for a hash key;
+	// ok is false if there is no stream of that name.
+	Shard(stream string, h streams.Hash) (shard int, ok bool)
 	// HasDeliveryStream says whether there is a delivery stream of that name.
 	HasDeliveryStream(name string) bool
 	// Room returns an error when so much waits in an outbox, or in the buffer
@@ -214,7 +214,8 @@ func (t *toStream) Outbox() string   { return "" }
 // A put is what the kinesis action makes of one message.
 type put struct {
 	stream, key string
-	shard       int
+	hash        streams.Hash
+	shard       int // as things are now
 }
 
 func (t *toStream) resolve(ctx context.Context, in *Input) (p put, err error) {
@@ -227,11 +228,11 @@ func (t *toStream) resolve(ctx context.Context, in *Input) (p put, err error) {
 	if len(p.key) == 0 || len(p.key) > 256 { // PutRecord: 1 to 256 characters
 		return p, fmt.Errorf("partition key of %d bytes, want 1 to 256", len(p.key))
 	}
-	shards := t.catalog.Shards(p.stream)
-	if shards == 0 {
+	p.hash = streams.HashOf(p.key)
+	var ok bool
+	if p.shard, ok = t.catalog.Shard(p.stream, p.hash); !ok {
 		return p, fmt.Errorf("stream %s does not exist", p.stream)
 	}
-	p.shard = streams.ShardOf(p.key, shards)
 	if len(in.Doc) > streams.MaxData { // it would fail the whole commit, for ever
 		return p, fmt.Errorf("record of %d bytes, want at most %d", len(in.Doc), streams.MaxData)
 	}
@@ -241,7 +242,7 @@ func (t *toStream) resolve(ctx context.Context, in *Input) (p put, err error) {
 func (t *toStream) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
 	p, err := t.resolve(ctx, in)
 	if err == nil {
-		b.Append(p.stream, p.shard, streams.Record{Key: p.key, Data: in.Doc})
+		b.Put(p.stream, p.hash, streams.Record{Key: p.key, Data: in.Doc})
 	}
 	return err
 }

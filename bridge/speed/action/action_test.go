@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -23,11 +24,8 @@ import (
 // targets is a catalog of one stream with two shards and one delivery stream.
 type targets struct{}
 
-func (targets) Shards(name string) int {
-	if name == "readings" {
-		return 2
-	}
-	return 0
+func (targets) Shard(name string, h streams.Hash) (int, bool) {
+	return slices.IndexFunc(streams.Even(2), func(r streams.Range) bool { return r.Contains(h) }), name == "readings"
 }
 func (targets) HasDeliveryStream(name string) bool { return name == "archive" }
 func (targets) Room(string) error                  { return nil }

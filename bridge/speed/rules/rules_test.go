@@ -30,13 +30,10 @@ type rig struct {
 	stop  func()
 }
 
-// Shards and HasDeliveryStream make the rig the rules' catalog.
-func (r *rig) Shards(name string) int {
-	info, err := r.store.Describe(name)
-	if err != nil {
-		return 0
-	}
-	return info.Config.Shards
+// Shard and HasDeliveryStream make the rig the rules' catalog.
+func (r *rig) Shard(name string, h streams.Hash) (int, bool) {
+	shard, err := r.store.Route(name, h)
+	return shard, err == nil
 }
 
 func (r *rig) HasDeliveryStream(string) bool { return false }
@@ -225,7 +222,7 @@ func TestOutputsOnceAcrossRestarts(t *testing.T) {
 // lying says that streams exist which do not, so that commits fail.
 type lying struct{ *rig }
 
-func (lying) Shards(string) int { return 1 }
+func (lying) Shard(string, streams.Hash) (int, bool) { return 0, true }
 
 // While a commit fails nothing behind it takes effect; afterwards all does,
 // once and in order, and is counted once.

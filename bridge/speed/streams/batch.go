@@ -8,7 +8,7 @@ import (
 // crash all of it is there, or none. It is for one goroutine at a time, and
 // must be left alone from Commit or CommitAsync until that is done.
 type Batch struct {
-	store *Store
+	store *Store // nil in a zero Batch: then Put leaves it to the commit to find shards
 	parts []part
 	where []place // of each record
 	metas []meta
@@ -63,8 +63,10 @@ func (b *Batch) Append(stream string, shard int, rs ...Record) {
 func (b *Batch) Put(stream string, h Hash, rs ...Record) {
 	if b.routing != stream || b.routes == nil {
 		b.routing, b.routes = stream, nil
-		if st, err := b.store.stream(stream); err == nil {
-			b.routes = st.lineage.Load()
+		if b.store != nil {
+			if st, err := b.store.stream(stream); err == nil {
+				b.routes = st.lineage.Load()
+			}
 		}
 	}
 	shard := -1 // the commit knows, or fails

@@ -255,7 +255,7 @@ func (s *Store) resolve(b *Batch) error {
 	if b.err != nil {
 		return b.err
 	}
-	if err := b.reroute(); err != nil {
+	if err := b.reroute(s); err != nil {
 		return err
 	}
 	for i := range b.parts {

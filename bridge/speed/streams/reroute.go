@@ -3,7 +3,7 @@ package streams
 // reroute moves the records that Put had for shards which were closed since
 // to those that are open now. It is called with Store.writes held, so that none
 // is closed between this and the write.
-func (b *Batch) reroute() error {
+func (b *Batch) reroute(s *Store) error {
 	stale := false
 	var st *stream
 	for i := range b.parts {
@@ -13,7 +13,7 @@ func (b *Batch) reroute() error {
 		}
 		if st == nil || st.name != p.stream {
 			var err error
-			if st, err = b.store.stream(p.stream); err != nil {
+			if st, err = s.stream(p.stream); err != nil {
 				return err
 			}
 		}
@@ -27,7 +27,7 @@ func (b *Batch) reroute() error {
 		return nil
 	}
 	// Everything is laid anew, in the order in which it was added.
-	again := Batch{store: b.store}
+	again := Batch{store: s}
 	at := make([]reader, len(b.parts))
 	for i := range b.parts {
 		at[i].rest = b.parts[i].buf

@@ -44,6 +44,15 @@ func (s *Store) Shards(stream string) ([]Shard, error) {
 	return st.lineage.Load().all, nil
 }
 
+// Route returns the index of the shard that is open for a hash key.
+func (s *Store) Route(stream string, h Hash) (int, error) {
+	st, err := s.stream(stream)
+	if err != nil {
+		return 0, err
+	}
+	return st.lineage.Load().route(h), nil
+}
+
 // A lineage is the shards of a stream at one time. It is never changed.
 type lineage struct {
 	all  []Shard // by index
