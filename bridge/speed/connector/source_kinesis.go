@@ -3,6 +3,7 @@ package connector
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"time"
 
@@ -11,6 +12,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // A Place is an AWS service: Amazon's, or at an endpoint of its own. Credentials
@@ -86,6 +89,23 @@ func (r *remote) shards(ctx context.Context) ([]Shard, error) {
 		}
 		in = &kinesis.ListShardsInput{NextToken: out.NextToken}
 	}
+}
+
+// newShard makes a Shard of what the API says of it.
+func newShard(id, start, end string, parents ...*string) (Shard, error) {
+	s := Shard{ID: id}
+	var err, err2 error
+	s.Range.Start, err = streams.ParseHash(start)
+	s.Range.End, err2 = streams.ParseHash(end)
+	for _, p := range parents {
+		if p != nil && *p != "" {
+			s.Parents = append(s.Parents, *p)
+		}
+	}
+	if err := errors.Join(err, err2); err != nil {
+		return s, fmt.Errorf("shard %s: %w", id, err)
+	}
+	return s, nil
 }
 
 func (r *remote) iterator(ctx context.Context, shard string, from Position) (string, error) {

@@ -25,44 +25,23 @@ type local struct {
 
 func (l *local) ref() kinesis.StreamRef { return kinesis.StreamRef{StreamName: &l.stream} }
 
-func (l *local) shards(ctx context.Context) ([]Shard, error) {
-	var all []Shard
-	in := &kinesis.ListShardsInput{StreamRef: l.ref()}
-	for {
-		out, err := l.api.ListShards(ctx, in)
-		if err != nil {
-			return nil, localError(err)
-		}
-		for _, s := range out.Shards {
-			sh, err := newShard(s.ShardId, s.HashKeyRange.StartingHashKey, s.HashKeyRange.EndingHashKey, s.ParentShardId, s.AdjacentParentShardId)
-			if err != nil {
-				return nil, err
-			}
-			all = append(all, sh)
-		}
-		if out.NextToken == nil {
-			return all, nil
-		}
-		in = &kinesis.ListShardsInput{NextToken: out.NextToken}
+// shards asks the log, which knows of new shards as soon as they are there.
+func (l *local) shards(context.Context) ([]Shard, error) {
+	lineage, err := l.store.Shards(l.stream)
+	if err != nil {
+		return nil, localError(err)
 	}
+	all := make([]Shard, len(lineage))
+	for i, s := range lineage {
+		all[i] = Shard{ID: shardID(s.Index), Range: s.Range}
+		for _, p := range s.Parents {
+			all[i].Parents = append(all[i].Parents, shardID(p))
+		}
+	}
+	return all, nil
 }
 
-// newShard makes a Shard of what the API says of it.
-func newShard(id, start, end string, parents ...*string) (Shard, error) {
-	s := Shard{ID: id}
-	var err, err2 error
-	s.Range.Start, err = streams.ParseHash(start)
-	s.Range.End, err2 = streams.ParseHash(end)
-	for _, p := range parents {
-		if p != nil && *p != "" {
-			s.Parents = append(s.Parents, *p)
-		}
-	}
-	if err := errors.Join(err, err2); err != nil {
-		return s, fmt.Errorf("shard %s: %w", id, err)
-	}
-	return s, nil
-}
+func shardID(index int) string { return fmt.Sprintf("shardId-%012d", index) }
 
 // iteratorOf says how an iterator for a position is asked for.
 func iteratorOf(from Position) (kind string, sequence *string, at *time.Time) {
