@@ -236,6 +236,12 @@ func (o *objects) data() []string {
 	return all
 }
 
+func (o *objects) written() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.writes
+}
+
 func (o *objects) names() []string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
