@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -15,7 +16,7 @@ import (
 // A StreamInfo describes one stream to the command line.
 type StreamInfo struct {
 	Name      string        `json:"name"`
-	Shards    int           `json:"shards"`
+	Shards    int           `json:"shards"`       // that are open
 	Retention time.Duration `json:"retention_ns"` // 0: kept until read or trimmed
 	Records   uint64        `json:"records"`      // ever appended
 	Kept      uint64        `json:"kept"`         // of those, not yet trimmed
@@ -37,9 +38,16 @@ func (s *Server) streamInfo(name string) (StreamInfo, error) {
 	if err != nil {
 		return StreamInfo{}, err
 	}
-	info := StreamInfo{Name: name, Shards: d.Config.Shards, Retention: d.Config.Retention}
-	for shard := range d.Config.Shards {
-		oldest, next, err := s.store.Bounds(name, shard)
+	shards, err := s.store.Shards(name)
+	if err != nil {
+		return StreamInfo{}, err
+	}
+	info := StreamInfo{Name: name, Shards: d.Open, Retention: d.Config.Retention}
+	for _, sh := range shards {
+		oldest, next, err := s.store.Bounds(name, sh.Index)
+		if errors.Is(err, streams.ErrShard) {
+			continue // retention took it just now
+		}
 		if err != nil {
 			return info, err
 		}
@@ -65,49 +73,46 @@ func (s *Server) listStreams(w http.ResponseWriter, _ *http.Request) error {
 
 // tailStream writes records as JSON lines: ?name=STREAM, &from=oldest|latest
 // (default latest), &follow=true to go on at the tip until the client leaves.
+// Shards that are split or merged are followed: what came of them begins when
+// they are at their end.
 func (s *Server) tailStream(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	name := q.Get("name")
-	info, err := s.store.Describe(name)
+	shards, err := s.store.Shards(name)
 	if err != nil {
 		return err
 	}
 	follow, _ := strconv.ParseBool(q.Get("follow"))
 	oldest := q.Get("from") == "oldest"
-	from := make([]uint64, info.Config.Shards)
-	for shard := range from {
-		first, next, err := s.store.Bounds(name, shard)
-		if err != nil {
-			return err
-		}
-		if from[shard] = next; oldest {
-			from[shard] = first
-		}
-	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	t := &tail{store: s.store, stream: name, follow: follow, w: w, rc: http.NewResponseController(w)}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	t := &tail{store: s.store, stream: name, follow: follow, cancel: cancel, begun: map[int]bool{}, ended: map[int]bool{},
+		w: w, rc: http.NewResponseController(w)}
 	if t.flush() != nil {
 		return nil // nobody is there any more
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	var wg sync.WaitGroup
-	errs := make(chan error, info.Config.Shards)
-	for shard, first := range from {
-		wg.Go(func() {
-			if err := t.shard(ctx, shard, first); err != nil {
-				errs <- err
-				cancel()
-			}
-		})
-	}
-	wg.Wait()
-	select {
-	case err := <-errs:
-		if !errors.Is(err, context.Canceled) {
-			s.log.Debug("tail ended", "stream", name, "err", err)
+	for _, sh := range shards {
+		if oldest {
+			continue
 		}
-	default:
+		if !sh.Open() {
+			t.begun[sh.Index], t.ended[sh.Index] = true, true
+			continue
+		}
+		_, next, err := s.store.Bounds(name, sh.Index)
+		if err != nil {
+			return err
+		}
+		t.begun[sh.Index] = true
+		t.begin(ctx, sh.Index, next)
+	}
+	if err := t.ready(ctx); err != nil {
+		return err
+	}
+	t.wg.Wait()
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		s.log.Debug("tail ended", "stream", name, "err", err)
 	}
 	return nil // the answer has begun; an error could not be told any more
 }
@@ -117,10 +122,50 @@ type tail struct {
 	store  *streams.Store
 	stream string
 	follow bool
+	cancel context.CancelCauseFunc
+	wg     sync.WaitGroup
 
-	mu sync.Mutex // guards w
-	w  http.ResponseWriter
-	rc *http.ResponseController
+	mu    sync.Mutex   // guards what follows
+	begun map[int]bool // shards
+	ended map[int]bool // those that are closed and read
+	w     http.ResponseWriter
+	rc    *http.ResponseController
+}
+
+// begin reads a shard, and what came of it after its end.
+func (t *tail) begin(ctx context.Context, shard int, from uint64) {
+	t.wg.Go(func() {
+		err := t.shard(ctx, shard, from)
+		if errors.Is(err, streams.ErrShardClosed) || errors.Is(err, streams.ErrShard) {
+			t.mu.Lock()
+			t.ended[shard] = true
+			t.mu.Unlock()
+			err = t.ready(ctx)
+		}
+		if err != nil {
+			t.cancel(err)
+		}
+	})
+}
+
+// ready begins those shards all of whose parents have been read or are gone.
+func (t *tail) ready(ctx context.Context) error {
+	all, err := t.store.Shards(t.stream)
+	if err != nil {
+		return err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, sh := range all {
+		waits := func(p int) bool {
+			return !t.ended[p] && slices.ContainsFunc(all, func(o streams.Shard) bool { return o.Index == p })
+		}
+		if !t.begun[sh.Index] && !slices.ContainsFunc(sh.Parents, waits) {
+			t.begun[sh.Index] = true
+			t.begin(ctx, sh.Index, 0)
+		}
+	}
+	return nil
 }
 
 func (t *tail) flush() error {
@@ -138,7 +183,7 @@ func (t *tail) shard(ctx context.Context, shard int, from uint64) error {
 		}
 		if len(recs) == 0 {
 			if !t.follow {
-				return nil
+				return t.atEnd(shard)
 			}
 			if err := t.store.Wait(ctx, t.stream, shard, from); err != nil {
 				return err
@@ -151,6 +196,15 @@ func (t *tail) shard(ctx context.Context, shard int, from uint64) error {
 		from = recs[len(recs)-1].Offset + 1
 	}
 	return ctx.Err()
+}
+
+// atEnd says with ErrShardClosed whether a shard that is read can get no more.
+func (t *tail) atEnd(shard int) error {
+	all, err := t.store.Shards(t.stream)
+	if slices.ContainsFunc(all, func(sh streams.Shard) bool { return sh.Index == shard && !sh.Open() }) {
+		return streams.ErrShardClosed
+	}
+	return err
 }
 
 func (t *tail) write(shard int, recs []streams.Record) error {

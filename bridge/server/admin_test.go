@@ -107,7 +107,7 @@ func TestAdmin(t *testing.T) {
 		{"POST", "/v1/streams", `{"name":"$mine","shards":1}`, 400, "StreamName"},
 		{"POST", "/v1/streams", `{"name":"x","shards":0}`, 400, "ShardCount"},
 		{"POST", "/v1/streams", `{"name":"x","shards":1,"retention_ns":-1}`, 400, "retention"},
-		{"POST", "/v1/streams", `{"name":"readings","shards":3}`, 400, "cannot be changed"},
+		{"POST", "/v1/streams", `{"name":"readings","shards":3}`, 200, ""},
 		{"GET", "/v1/streams/records?name=none", "", 404, "none"},
 		{"PUT", "/v1/objects?bucket=schemas&key=../x", "", 400, "cannot be a file's name"},
 		{"PUT", "/v1/objects?bucket=S&key=x", "", 400, "bucket"},

@@ -48,7 +48,7 @@ func (s *Server) ruleNamed(name string) (*rules.Rule, error) {
 		}
 		return nil, fmt.Errorf("rule %s is not in force: %w", name, errors.Join(registry.ErrNotFound, s.book.Trouble(name)))
 	}
-	return s.book.stored(name, s.declaredIn()[len(folders)-1])
+	return s.book.stored(name, s.cfg.RulesDir())
 }
 
 // asked reads what a request asks of: the rule in force that it names, and

@@ -7,17 +7,17 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // folders are those of bridge.d, in the order in which they are applied: later
 // ones name the earlier.
-var folders = []string{"streams", "delivery-streams", "rules"}
+var folders = []string{"streams", "delivery-streams", "rules", "connectors"}
 
 func (s *Server) declaredIn() []string {
 	var dirs []string
@@ -35,11 +35,11 @@ type declaredFile struct {
 	err   error  // why the file, as it is now, is not in force
 }
 
-// Reload applies the files of bridge.d: streams, delivery streams and rules.
+// Reload applies the files of bridge.d: streams, delivery streams, rules and connectors.
 // A file that is wrong changes nothing and is reported; what it declared
 // before stays in force. It returns how many declarations of files hold. What
-// was declared and is no longer there stays, data and all, except rules: a
-// rule without its file ends. Access keys are read again too.
+// was declared and is no longer there stays, data and all, except rules and
+// connectors: one without its file ends. Access keys are read again too.
 func (s *Server) Reload() (holds int, err error) {
 	holds, err = s.applyDeclared(true)
 	return holds, errors.Join(err, s.pki.ReloadAccessKeys())
@@ -79,6 +79,9 @@ func (s *Server) applyDeclared(all bool) (holds int, err error) {
 		}
 	} else {
 		failed = s.book.keep()
+	}
+	if files, ok := read(dirs[3]); ok {
+		maps.Copy(now, s.connectors.apply(files))
 	}
 	s.tellDeclared(now)
 	if failed != nil {
@@ -168,66 +171,60 @@ func (s *Server) parseDelivery(doc []byte) (declaration, error) {
 	return declaration{c.Name, func() error { return s.firehose.Apply(c) }}, nil
 }
 
-// streamName is CreateStream's pattern; the bridge's own names begin with $.
-var streamName = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
-
 // parseStream reads CreateStream's members and RetentionPeriodHours of
-// IncreaseStreamRetentionPeriod.
+// IncreaseStreamRetentionPeriod. A ShardCount that differs from what the file
+// said before is brought about as by UpdateShardCount, but at once, whatever
+// the difference.
 func (s *Server) parseStream(doc []byte) (declaration, error) {
-	d := struct {
+	var d struct {
 		StreamName           string
-		ShardCount           int
-		RetentionPeriodHours int
-	}{ShardCount: 1, RetentionPeriodHours: 24}
+		ShardCount           *int32
+		StreamModeDetails    *kinesis.StreamModeDetails
+		Tags                 map[string]string
+		MaxRecordSizeInKiB   *int32
+		RetentionPeriodHours *int
+	}
 	if err := decodeStrict(bytes.NewReader(doc), &d); err != nil {
 		return declaration{}, err
 	}
-	if d.RetentionPeriodHours < 24 || d.RetentionPeriodHours > 8760 {
-		return declaration{}, fmt.Errorf("RetentionPeriodHours: %d, want 24 to 8760", d.RetentionPeriodHours)
+	k := kinesis.Declaration{StreamName: d.StreamName, ShardCount: d.ShardCount, StreamModeDetails: d.StreamModeDetails,
+		Tags: d.Tags, MaxRecordSizeInKiB: d.MaxRecordSizeInKiB}
+	if h := d.RetentionPeriodHours; h != nil {
+		if *h < 24 || *h > 8760 {
+			return declaration{}, fmt.Errorf("RetentionPeriodHours: %d, want 24 to 8760", *h)
+		}
+		keep := time.Duration(*h) * time.Hour
+		k.Retention = &keep
 	}
-	return declaration{d.StreamName, func() error {
-		return s.createStream(d.StreamName, d.ShardCount, time.Duration(d.RetentionPeriodHours)*time.Hour)
-	}}, nil
+	return declaration{d.StreamName, func() error { return s.declareStream(k) }}, nil
 }
 
-// createStream makes a user's stream; one that exists with as many shards gets
-// the retention.
+// createStream makes a user's stream; one that exists gets the shards and the
+// retention.
 func (s *Server) createStream(name string, shards int, retention time.Duration) error {
-	if !streamName.MatchString(name) {
-		return badRequest{fmt.Errorf("StreamName: %q, want 1 to 128 of a-z A-Z 0-9 _ . -", name)}
+	n := int32(min(max(shards, 0), streams.MaxShards+1))
+	return s.declareStream(kinesis.Declaration{StreamName: name, ShardCount: &n, Retention: &retention})
+}
+
+// declareStream tells a mistake of the caller from a failure.
+func (s *Server) declareStream(d kinesis.Declaration) error {
+	err := s.kinesis.Declare(d)
+	if e := new(kinesis.Error); errors.As(err, &e) {
+		return badRequest{errors.New(e.Message)}
 	}
-	if shards < 1 || shards > streams.MaxShards {
-		return badRequest{fmt.Errorf("ShardCount: %d, want 1 to %d", shards, streams.MaxShards)}
-	}
-	if retention < 0 {
-		return badRequest{fmt.Errorf("retention: %v, want 0 for none, or more", retention)}
-	}
-	err := s.store.Create(name, streams.Config{Shards: shards, Retention: retention})
-	if !errors.Is(err, streams.ErrExists) {
-		return err
-	}
-	have, err := s.store.Describe(name)
-	if err != nil {
-		return err
-	}
-	if have.Config.Shards != shards {
-		return badRequest{fmt.Errorf("stream %s has %d shards; their number cannot be changed to %d yet", name, have.Config.Shards, shards)}
-	}
-	return s.store.Update(name, retention, 0)
+	return err
 }
 
 // catalog is what rule actions see of the server.
 type catalog struct{ s *Server }
 
-func (c catalog) Shards(stream string) int {
-	if !streamName.MatchString(stream) {
-		return 0
+// Shard implements action.Catalog.
+func (c catalog) Shard(stream string, h streams.Hash) (shard int, ok bool) {
+	if !kinesis.IsName(stream) {
+		return 0, false
 	}
-	info, err := c.s.store.Describe(stream)
-	if err != nil {
-		return 0
-	}
-	return info.Config.Shards
+	shard, err := c.s.store.Route(stream, h)
+	return shard, err == nil
 }
 
 // HasDeliveryStream implements action.Catalog. Where no bridge runs, no file

@@ -288,7 +288,7 @@ func TestNoWatch(t *testing.T) {
 // What was set by hand stays while another file changes.
 func TestWatchLeavesUnchangedStreams(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{"streams/a.json": `{"StreamName":"s"}`})
+	declare(t, cfg, map[string]string{"streams/a.json": `{"StreamName":"s","RetentionPeriodHours":24}`})
 	b := idle(t, cfg)
 	retention := func(want time.Duration) {
 		t.Helper()
@@ -302,7 +302,7 @@ func TestWatchLeavesUnchangedStreams(t *testing.T) {
 	if err := b.createStream("s", 1, time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	declare(t, cfg, map[string]string{"rules/a.json": payload(sql(1), "s"), "streams/b.json": `{"StreamName":"s"}`})
+	declare(t, cfg, map[string]string{"rules/a.json": payload(sql(1), "s"), "streams/b.json": `{"StreamName":"s","RetentionPeriodHours":24}`})
 	if n, err := b.applyDeclared(false); err == nil || !strings.Contains(err.Error(), "streams/b.json: s is in ") || n != 2 {
 		t.Errorf("%d, %v", n, err)
 	}

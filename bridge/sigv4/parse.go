@@ -69,6 +69,18 @@ func (s *signed) fromHeaders(auth string, h http.Header) error {
 		}
 		parts[name] = value
 	}
+	var lacks string // in AWS's words, all at once
+	for _, name := range []string{"Credential", "Signature", "SignedHeaders"} {
+		if parts[name] == "" {
+			lacks += "Authorization header requires '" + name + "' parameter. "
+		}
+	}
+	if h["X-Amz-Date"] == nil && h["Date"] == nil {
+		lacks += "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. "
+	}
+	if lacks != "" {
+		return fmt.Errorf("%w: %sAuthorization=%s", ErrIncomplete, lacks, auth)
+	}
 	date, err := requestTime(h)
 	if err != nil {
 		return err
@@ -110,6 +122,15 @@ func (s *signed) fromQuery() error {
 			return fmt.Errorf("%w: %.60q is given twice", ErrIncomplete, p.name)
 		}
 		get[p.name] = p.value
+	}
+	var lacks string
+	for _, name := range []string{"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"} {
+		if get[name] == "" {
+			lacks += "AWS query-string parameters must include '" + name + "'. "
+		}
+	}
+	if lacks != "" {
+		return fmt.Errorf("%w: %sRe-examine the query-string parameters.", ErrIncomplete, lacks)
 	}
 	if get["X-Amz-Algorithm"] != algorithm {
 		return fmt.Errorf("%w: X-Amz-Algorithm: want %s", ErrIncomplete, algorithm)

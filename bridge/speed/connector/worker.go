@@ -18,8 +18,7 @@ type worker struct {
 	id   string
 	kick chan struct{} // asks for a round now
 
-	listed map[string]bool     // shards of the stream, when last looked
-	synced time.Time           // when that was
+	synced time.Time           // when the shards were last looked at
 	seen   map[string]sighting // of other workers' leases
 
 	mu   sync.Mutex // guards held
@@ -67,10 +66,10 @@ func (w *worker) run(ctx context.Context) {
 // leases.
 func (w *worker) look(ctx context.Context) error {
 	var err error
-	if w.listed == nil || time.Since(w.synced) >= w.SyncEvery {
+	if w.synced.IsZero() || time.Since(w.synced) >= w.SyncEvery {
 		err = w.sync(ctx)
 	}
-	if w.listed == nil {
+	if w.synced.IsZero() {
 		return err
 	}
 	return errors.Join(err, w.take(ctx))
@@ -152,7 +151,7 @@ func (w *worker) sync(ctx context.Context) error {
 			}
 		}
 	}
-	w.listed, w.synced = listed, time.Now()
+	w.synced = time.Now()
 	return nil
 }
 
@@ -214,13 +213,17 @@ func (w *worker) take(ctx context.Context) error {
 	}
 	maps.DeleteFunc(w.seen, func(shard string, _ sighting) bool { return !have[shard] })
 
+	there, err := w.there(ctx, all, have)
+	if err != nil {
+		return err
+	}
 	load := map[string]int{w.id: 0}
 	var free []Lease
 	byOwner, total := map[string][]Lease{}, 0
 	w.mu.Lock()
 	for _, l := range all {
 		_, mine := w.held[l.Shard]
-		waits := slices.ContainsFunc(l.Parents, func(p string) bool { return have[p] && !ended[p] || !have[p] && w.listed[p] })
+		waits := slices.ContainsFunc(l.Parents, func(p string) bool { return have[p] && !ended[p] || there[p] })
 		switch {
 		case l.ended() || waits:
 			continue
@@ -255,6 +258,23 @@ func (w *worker) take(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// there finds which parents of shards that nobody works on have no lease, but
+// are in the stream: their turn comes first. What was listed before the leases
+// were does not tell that a parent is gone, only that it was not there yet.
+func (w *worker) there(ctx context.Context, all []Lease, have map[string]bool) (map[string]bool, error) {
+	if !slices.ContainsFunc(all, func(l Lease) bool {
+		return !l.ended() && l.Owner == "" && slices.ContainsFunc(l.Parents, func(p string) bool { return !have[p] })
+	}) {
+		return nil, nil
+	}
+	shards, err := w.Source.Shards(ctx)
+	there := map[string]bool{}
+	for _, s := range shards {
+		there[s.ID] = !have[s.ID]
+	}
+	return there, err
 }
 
 // start takes a lease and works on its shard.

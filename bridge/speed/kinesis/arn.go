@@ -12,6 +12,9 @@ import (
 // begin with $, so that no caller reaches them.
 var nameLike = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 
+// IsName says whether the API lets a stream be called so.
+func IsName(s string) bool { return nameLike.MatchString(s) }
+
 // partition is what ARNs of a region begin with after "arn:".
 func partition(region string) string {
 	switch {

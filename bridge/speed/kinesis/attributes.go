@@ -19,6 +19,8 @@ type attributes struct {
 	KeyID     string            `json:"key_id,omitempty"`    // "": not encrypted
 	Metrics   []string          `json:"metrics,omitempty"`   // of shards, sorted
 	Policy    string            `json:"policy,omitempty"`
+	Warm      int32             `json:"warm_mibps,omitempty"` // throughput asked for, of an on-demand stream
+	Declared  int               `json:"declared,omitempty"`   // shards that a file asked for last
 	Deleting  bool              `json:"deleting,omitempty"`
 	Scaled    []int64           `json:"scaled_ms,omitempty"` // when the shard count was updated
 	Moded     []int64           `json:"moded_ms,omitempty"`  // when the mode was changed
@@ -95,6 +97,22 @@ func (at *attributes) encryption() *string {
 	}
 	kms := "KMS"
 	return &kms
+}
+
+// encryptionType and key are what descriptions say.
+func (at *attributes) encryptionType() *string {
+	if kms := at.encryption(); kms != nil {
+		return kms
+	}
+	none := "NONE"
+	return &none
+}
+
+func (at *attributes) key() *string {
+	if at.KeyID == "" {
+		return nil
+	}
+	return &at.KeyID
 }
 
 // find returns the consumer of a name, or nil.

@@ -1,7 +1,9 @@
 package kinesis
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -22,6 +24,10 @@ func (a API) source(ref StreamRef) (*source, error) {
 	if err != nil {
 		return nil, err
 	}
+	return a.sourceOf(st)
+}
+
+func (a API) sourceOf(st *stream) (*source, error) {
 	if !st.takes() {
 		return nil, errorf(ResourceNotFound, "Stream %s under account %s not found.", st.Name, a.s.opts.Account)
 	}
@@ -54,6 +60,7 @@ func dry(flag *bool) bool { return flag != nil && *flag }
 type plane struct {
 	flows   flows
 	batches batches
+	subs    subscriptions
 }
 
 // gone is the answer where a shard, or its stream, went away under a call.
@@ -70,10 +77,9 @@ func (a API) shardNow(src *source, index int) (streams.Shard, error) {
 	if err != nil {
 		return streams.Shard{}, a.gone(src.name, index, err)
 	}
-	for i := range all {
-		if all[i].Index == index {
-			return all[i], nil
-		}
+	i, ok := slices.BinarySearchFunc(all, index, func(sh streams.Shard, index int) int { return cmp.Compare(sh.Index, index) })
+	if !ok {
+		return streams.Shard{}, a.noShard(src.name, index)
 	}
-	return streams.Shard{}, a.noShard(src.name, index)
+	return all[i], nil
 }

@@ -1,7 +1,6 @@
 package kinesis
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -34,11 +33,11 @@ func (st *stream) takes() bool { return st.status == active || st.status == upda
 // A control is what is remembered of one incarnation of a stream while the
 // program runs.
 type control struct {
-	id uint32
+	name string
 
 	// mu is held by a control operation from its first check until it is
-	// durable, so they come one after the other. Before it none, after it
-	// Service.quota may be locked.
+	// durable, so they come one after the other. Service.quota is locked before
+	// it, or not at all.
 	mu sync.Mutex
 
 	doc   atomic.Pointer[attributes]
@@ -59,6 +58,8 @@ type registry struct {
 	controls sync.Map      // of *control by the stream's id
 	wake     chan struct{} // a stream is to be deleted later
 	quota    sync.Mutex    // held while shards are counted and made
+	calls    calls
+	heat     heat
 }
 
 // Open takes over the streams of store that the API knows, and ends what a
@@ -124,7 +125,10 @@ func (s *Service) look(name string) (*stream, error) {
 	now := s.now()
 	st.status = s.statusOf(st, now)
 	if st.status == deleting && now.UnixNano() >= ctl.until.Load() {
-		return nil, errors.Join(streams.ErrNotFound, s.remove(st))
+		if err := s.remove(st); err != nil {
+			return nil, err
+		}
+		return nil, streams.ErrNotFound
 	}
 	return st, nil
 }
@@ -150,7 +154,7 @@ func (s *Service) control(info streams.Info) (*control, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", info.Name, err)
 	}
-	ctl := &control{id: info.ID}
+	ctl := &control{name: info.Name}
 	ctl.doc.Store(at)
 	v, _ := s.controls.LoadOrStore(info.ID, ctl)
 	return v.(*control), nil
@@ -169,6 +173,27 @@ func (a API) change(ref StreamRef, f func(st *stream) error) error {
 			return err
 		}
 	}
+}
+
+// alter is change of streams that are not about to go.
+func (a API) alter(ref StreamRef, f func(st *stream) error) error {
+	return a.change(ref, func(st *stream) error {
+		if st.status == deleting {
+			return a.requireActive(st)
+		}
+		return f(st)
+	})
+}
+
+// edit changes the attributes of a stream, durably.
+func (a API) edit(ref StreamRef, f func(st *stream, at *attributes) error) error {
+	return a.alter(ref, func(st *stream) error {
+		at := st.copy()
+		if err := f(st, at); err != nil {
+			return err
+		}
+		return a.s.save(st, at)
+	})
 }
 
 // locked calls f unless the stream was deleted meanwhile, perhaps made again.
@@ -225,10 +250,4 @@ func (a API) requireActive(st *stream) error {
 		return nil
 	}
 	return errorf(ResourceInUse, "Stream %s under account %s not ACTIVE, instead in state %s", st.Name, a.s.opts.Account, st.status)
-}
-
-// Run does the background work until ctx ends.
-func (s *Service) Run(ctx context.Context) error {
-	<-ctx.Done()
-	return nil
 }

@@ -1,0 +1,72 @@
+package kinesis
+
+import (
+	"context"
+	"encoding/json"
+)
+
+const maxPolicy = 20 << 10 // bytes (developer guide)
+
+// PutResourcePolicy keeps a policy with a stream or consumer. It is returned
+// by GetResourcePolicy and has no other effect: the bridge's access keys may do
+// all or nothing, and there are no other accounts.
+func (a API) PutResourcePolicy(ctx context.Context, in *PutResourcePolicyInput) error {
+	var doc map[string]any
+	if len(*in.Policy) > maxPolicy || json.Unmarshal([]byte(*in.Policy), &doc) != nil || doc == nil {
+		return errorf(InvalidArgument, "Policy must be a JSON object of at most %d bytes.", maxPolicy)
+	}
+	return a.setPolicy(*in.ResourceARN, *in.Policy)
+}
+
+// DeleteResourcePolicy removes a policy.
+func (a API) DeleteResourcePolicy(ctx context.Context, in *DeleteResourcePolicyInput) error {
+	return a.setPolicy(*in.ResourceARN, "")
+}
+
+func (a API) setPolicy(resource, policy string) error {
+	if err := a.rate("ResourcePolicy", 5); err != nil {
+		return err
+	}
+	ref, consumer, err := a.resource(resource)
+	if err != nil {
+		return err
+	}
+	return a.edit(ref, func(st *stream, at *attributes) error {
+		if consumer == "" {
+			at.Policy = policy
+			return nil
+		}
+		c, err := a.consumerOf(st, at, consumer)
+		if err == nil {
+			c.Policy = policy
+		}
+		return err
+	})
+}
+
+// GetResourcePolicy returns the policy, {} if there is none.
+func (a API) GetResourcePolicy(ctx context.Context, in *GetResourcePolicyInput) (*GetResourcePolicyOutput, error) {
+	if err := a.rate("ResourcePolicy", 5); err != nil {
+		return nil, err
+	}
+	ref, consumer, err := a.resource(*in.ResourceARN)
+	if err != nil {
+		return nil, err
+	}
+	st, err := a.find(ref)
+	if err != nil {
+		return nil, err
+	}
+	policy := st.Policy
+	if consumer != "" {
+		c, err := a.consumerOf(st, st.attributes, consumer)
+		if err != nil {
+			return nil, err
+		}
+		policy = c.Policy
+	}
+	if policy == "" {
+		policy = "{}"
+	}
+	return &GetResourcePolicyOutput{policy}, nil
+}
