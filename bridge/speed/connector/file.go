@@ -179,6 +179,10 @@ func (p *StreamPlace) check(name string, bad func(string, ...any)) {
 	}
 }
 
+// Decode reads a JSON object into the struct that into points to, and returns
+// all that is wrong with it, each by its member.
+func Decode(doc []byte, into any) []error { return decode("", doc, reflect.ValueOf(into).Elem()) }
+
 // decode reads an object into a struct, member by member, so that every one
 // that is unknown or of the wrong type is named.
 func decode(path string, doc []byte, into reflect.Value) (errs []error) {
@@ -218,6 +222,7 @@ func decode(path string, doc []byte, into reflect.Value) (errs []error) {
 var kindNames = map[reflect.Kind]string{
 	reflect.String: "a string", reflect.Int: "a whole number", reflect.Pointer: "a whole number",
 	reflect.Float64: "a number", reflect.Bool: "true or false", reflect.Map: "an object", reflect.Struct: "a time",
+	reflect.Slice: "a list",
 }
 
 func orFile(path string) string {

@@ -24,6 +24,9 @@ type Place struct {
 	EndpointURL string // "": Amazon's
 }
 
+// Config is what the SDK's clients are made of.
+func (p Place) Config(ctx context.Context) (aws.Config, error) { return p.config(ctx) }
+
 func (p Place) config(ctx context.Context) (aws.Config, error) {
 	var opts []func(*config.LoadOptions) error
 	if p.Region != "" {
