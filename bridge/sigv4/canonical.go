@@ -97,7 +97,7 @@ func (s *signed) canonicalHeaders(r *http.Request) (string, error) {
 	for _, name := range s.headers {
 		values := r.Header[http.CanonicalHeaderKey(name)]
 		switch {
-		case name == "host":
+		case name == "host", name == ":authority" && r.ProtoMajor >= 2:
 			values = []string{r.Host} // net/http takes it out of the headers
 		case name == "content-length" && values == nil && r.ContentLength >= 0:
 			values = []string{strconv.FormatInt(r.ContentLength, 10)}

@@ -242,7 +242,7 @@ func (s *signed) inTime(now time.Time) error {
 // host, and all of x-amz-*. The session token is compared by itself; some
 // clients add it after they signed.
 func (s *signed) covers(h http.Header) error {
-	if !slices.Contains(s.headers, "host") {
+	if !slices.Contains(s.headers, "host") && !slices.Contains(s.headers, ":authority") { // of HTTP/2; the SDK for JavaScript 3 signs it
 		return fmt.Errorf("%w: 'Host' or ':authority' must be a 'SignedHeader'", ErrMismatch)
 	}
 	for name := range h {

@@ -408,3 +408,22 @@ func BenchmarkVerify(b *testing.B) {
 		}
 	}
 }
+
+// The SDK for JavaScript signs :authority instead of Host when it speaks
+// HTTP/2; over HTTP/1.1 there is no such header.
+func TestAuthority(t *testing.T) {
+	for major, want := range map[int]error{1: ErrMismatch, 2: nil} {
+		r := httptest.NewRequest("POST", "https://bridge.example.org/", nil)
+		r.ProtoMajor = major
+		now := time.Now().UTC()
+		r.Header.Set("X-Amz-Date", now.Format(timeFormat))
+		s := &signed{date: now.Format("20060102"), region: "r", service: "kinesis", time: now, headers: []string{":authority", "x-amz-date"}}
+		sum := sha256.Sum256(nil)
+		canonical := "POST\n/\n\n:authority:bridge.example.org\nx-amz-date:" + now.Format(timeFormat) + "\n\n:authority;x-amz-date\n" + hex.EncodeToString(sum[:])
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=k/"+s.date+"/r/kinesis/aws4_request, SignedHeaders=:authority;x-amz-date, Signature="+s.sign("secret", canonical))
+		v := Verifier{Secret: func(string) (string, string, bool) { return "secret", "", true }}
+		if _, err := v.Verify(r, 1000); !errors.Is(err, want) {
+			t.Errorf("HTTP/%d: %v, want %v", major, err, want)
+		}
+	}
+}

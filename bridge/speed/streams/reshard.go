@@ -18,8 +18,8 @@ type Shard struct {
 	Index   int // never given twice
 	Range   Range
 	Parents []int     // none; one, of a split; or two, of a merge, the lower range first
-	Created time.Time // to the millisecond
-	Closed  time.Time // zero while the shard is open
+	Created time.Time // to the millisecond; of a child, in a later second than its parents'
+	Closed  time.Time // when its children were created; zero while the shard is open
 	End     uint64    // of a closed shard: the offset after its last record
 }
 
@@ -117,6 +117,7 @@ func (s *Store) Reshard(stream string, changes ...Change) ([]Shard, error) {
 	now := s.now().Truncate(time.Millisecond)
 	var closed []*shard
 	for _, c := range changes {
+		made := now
 		var parents []*Shard
 		for _, index := range c.Parents {
 			i, ok := slices.BinarySearchFunc(all, index, func(sh Shard, index int) int { return cmp.Compare(sh.Index, index) })
@@ -138,13 +139,17 @@ func (s *Store) Reshard(stream string, changes ...Change) ([]Shard, error) {
 				p.End = sh.assigned
 				closed = append(closed, sh)
 			}
-			p.Closed = now
-			if now.Before(p.Created) {
-				p.Closed = p.Created
+			// Sequence numbers begin with the second that a shard was made in:
+			// it grows from parent to child, so that a key's numbers grow too.
+			if least := p.Created.Truncate(time.Second).Add(time.Second); made.Before(least) {
+				made = least
 			}
 		}
+		for _, p := range parents {
+			p.Closed = made
+		}
 		for _, r := range c.Ranges {
-			all = append(all, Shard{Index: all[len(all)-1].Index + 1, Range: r, Parents: slices.Clone(c.Parents), Created: parents[0].Closed})
+			all = append(all, Shard{Index: all[len(all)-1].Index + 1, Range: r, Parents: slices.Clone(c.Parents), Created: made})
 		}
 	}
 	l := newLineage(all)

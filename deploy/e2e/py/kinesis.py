@@ -147,7 +147,7 @@ u = k.update_shard_count(StreamName=stream, TargetShardCount=4, ScalingType="UNI
 equal((u["CurrentShardCount"], u["TargetShardCount"]), (2, 4))
 active()
 equal(len(opened()), 4)
-with fails("LimitExceededException"):
+with fails("InvalidArgumentException"):
     k.update_shard_count(StreamName=stream, TargetShardCount=9, ScalingType="UNIFORM_SCALING")
 
 step("retention, tags, monitoring")
