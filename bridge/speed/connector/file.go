@@ -166,6 +166,13 @@ func ParseFile(doc []byte) (*File, error) {
 	return &f, nil
 }
 
+// Check tells bad what is wrong with a stream that the member name has.
+func (p *StreamPlace) Check(name string, bad func(string, ...any)) { p.check(name, bad) }
+
+// At returns where a stream is and its name or ARN; local, that it is one of
+// the bridge that runs the connector.
+func (p *StreamPlace) At() (at Place, stream string, local bool) { return p.place(), p.stream(), !p.remote() }
+
 func (p *StreamPlace) check(name string, bad func(string, ...any)) {
 	switch {
 	case p.StreamName == "" && p.StreamARN == "":

@@ -154,6 +154,9 @@ func (r *pollingReader) ask(ctx context.Context) (Page, error) {
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return context.Cause(ctx)
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

@@ -38,24 +38,20 @@ func (w *worker) run(ctx context.Context) {
 	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var renewer sync.WaitGroup
 	renewer.Go(func() { w.renew(renewing) })
-	next := time.NewTimer(0)
-	defer next.Stop()
 	for ctx.Err() == nil {
+		if err := w.look(ctx); ctx.Err() == nil {
+			w.board.say(err)
+			if err != nil {
+				w.log.Warn("the shards or leases cannot be had, will retry", "err", err)
+			}
+		}
+		next := time.NewTimer(jitter(w.Failover))
 		select {
 		case <-ctx.Done():
-			continue
 		case <-next.C:
 		case <-w.kick:
 		}
-		err := w.look(ctx)
-		if ctx.Err() != nil {
-			continue
-		}
-		w.board.say(err)
-		if err != nil {
-			w.log.Warn("the shards or leases cannot be had, will retry", "err", err)
-		}
-		next.Reset(jitter(w.Failover))
+		next.Stop()
 	}
 	w.wg.Wait()
 	stop()
@@ -77,14 +73,7 @@ func (w *worker) look(ctx context.Context) error {
 
 // renew keeps the leases that are held.
 func (w *worker) renew(ctx context.Context) {
-	tick := time.NewTicker(w.Failover / 3)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
-		}
+	for sleep(ctx, w.Failover/3) == nil {
 		w.mu.Lock()
 		held := slices.Collect(maps.Values(w.held))
 		w.mu.Unlock()

@@ -110,8 +110,7 @@ func (d *Dir) Put(ctx context.Context, bucket, key string, write func(io.Writer)
 	return nil
 }
 
-// Get returns an object of at most most bytes, and a tag that only the same
-// content has. One that is not there is ErrNotFound.
+// Get implements Getter.
 func (d *Dir) Get(ctx context.Context, bucket, key string, most int) (data []byte, tag string, err error) {
 	if err := errors.Join(CheckBucket(bucket), CheckKey(key)); err != nil {
 		return nil, "", err

@@ -25,6 +25,13 @@ type Objects interface {
 	Put(ctx context.Context, bucket, key string, write func(io.Writer) error) error
 }
 
+// A Getter is a store of objects that can be read.
+type Getter interface {
+	// Get returns an object of at most most bytes, and a tag that only the same
+	// content has. One that is not there is ErrNotFound.
+	Get(ctx context.Context, bucket, key string, most int) (data []byte, tag string, err error)
+}
+
 // CheckBucket applies S3's naming rules: 3 to 63 lower-case letters, digits,
 // dots and hyphens, beginning and ending with a letter or digit (S3 user
 // guide, bucket naming rules).

@@ -1,0 +1,177 @@
+package emit
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+
+	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/sink/search"
+)
+
+// A searchEmitter indexes items under ids that name their records, so that a
+// retry overwrites.
+type searchEmitter struct {
+	open
+	client *search.Client
+	index  name
+	bytes  int
+}
+
+// Bounds of a bulk request: services take 10 MiB at least (OpenSearch Service
+// quotas, network limits), and gain little beyond some MiB.
+const (
+	defaultBulk = 5 << 20
+	maxBulk     = 100 << 20
+	bulkItems   = 5000
+)
+
+func newSearch(p *parse) connector.Emitter {
+	var doc struct {
+		URL       string
+		Index     string
+		Operation string
+		MaxBytes  int
+		Gzip      bool
+		Username  string
+		Password  secret
+		APIKey    secret
+		SigV4     *struct{ Service, Region string }
+		CAFile    string
+	}
+	p.into(&doc)
+	p.want("URL", doc.URL, plainURL)
+	p.want("Index", doc.Index, func(s string) error {
+		if len(s) > 255 {
+			return errors.New("more than 255 bytes")
+		}
+		return nil
+	})
+	if doc.Operation != "" && doc.Operation != "index" && doc.Operation != "create" {
+		p.bad("Operation: %q, want index or create", doc.Operation)
+	}
+	if doc.MaxBytes < 0 || doc.MaxBytes > maxBulk {
+		p.bad("MaxBytes: %d, want at most %d, or 0 for the default", doc.MaxBytes, maxBulk)
+	}
+	e := &searchEmitter{index: p.name("Index", doc.Index), bytes: doc.MaxBytes}
+	if e.bytes == 0 {
+		e.bytes = defaultBulk
+	}
+	o := search.Options{URL: doc.URL, Create: doc.Operation == "create", Gzip: doc.Gzip, HTTP: p.env.HTTP}
+	ways := 0
+	if doc.Username != "" || doc.Password.given() {
+		ways++
+		password := p.secret("Password", doc.Password)
+		if doc.Username == "" || !doc.Password.given() {
+			p.bad("Username and Password go together")
+		}
+		o.Authorize = search.Basic(doc.Username, password)
+	}
+	if doc.APIKey.given() {
+		ways++
+		o.Authorize = search.APIKey(p.secret("APIKey", doc.APIKey))
+	}
+	if s := doc.SigV4; s != nil {
+		ways++
+		if s.Service == "" {
+			s.Service = "es"
+		} else if s.Service != "es" && s.Service != "aoss" {
+			p.bad("SigV4.Service: %q, want es or aoss", s.Service)
+		}
+		o.Authorize = search.Signed(p.aws(connector.Place{Region: s.Region}), s.Service)
+	}
+	if ways > 1 {
+		p.bad("Username, APIKey and SigV4, want at most one of them")
+	}
+	if doc.CAFile != "" {
+		o.HTTP = p.trusting(doc.CAFile)
+	}
+	e.client = search.New(o)
+	return e
+}
+
+// plainURL wants http or https and no password.
+func plainURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return errors.New("want http://HOST or https://HOST") // what it is may hold a password
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return errors.New("want no name, password, query or fragment in it")
+	}
+	return nil
+}
+
+// trusting is the client that trusts the authorities of a file, and no others.
+func (p *parse) trusting(file string) *http.Client {
+	pem, err := os.ReadFile(file)
+	pool := x509.NewCertPool()
+	if err != nil {
+		p.bad("CAFile: %w", err)
+	} else if !pool.AppendCertsFromPEM(pem) {
+		p.bad("CAFile: %s holds no certificate", file)
+	}
+	t := newHTTP()
+	t.Transport.(*http.Transport).TLSClientConfig = &tls.Config{RootCAs: pool}
+	return t
+}
+
+var errNoObject = errors.New("want one JSON object")
+
+// Emit implements connector.Emitter.
+func (e *searchEmitter) Emit(ctx context.Context, b *connector.Batch) ([]connector.Failure, error) {
+	var failed []connector.Failure
+	var idx []int
+	docs := make([]*search.Document, len(b.Items))
+	for i := range b.Items {
+		it := &b.Items[i]
+		var line bytes.Buffer
+		if err := json.Compact(&line, it.Data); err != nil || line.Bytes()[0] != '{' {
+			failed = append(failed, connector.Failure{Index: i, Err: errNoObject, Permanent: true})
+			continue
+		}
+		docs[i] = &search.Document{Index: e.index.at(b, it.Time), ID: id(b, it), Source: line.Bytes()}
+		idx = append(idx, i)
+	}
+	w := writer{
+		most: bulkItems, bytes: e.bytes, refused: search.TooLarge,
+		size: func(i int) int { return docs[i].Wire() },
+		put:  func(ctx context.Context, idx []int) ([]connector.Failure, error) { return e.put(ctx, docs, idx) },
+	}
+	more, err := w.write(ctx, idx)
+	if err != nil {
+		return nil, err
+	}
+	return append(failed, more...), nil
+}
+
+// id names a record: STREAM:SHARD:SEQUENCE, and .SUB of one within a container.
+func id(b *connector.Batch, it *connector.Item) string {
+	s := streamName(b.Stream) + ":" + b.Shard + ":" + it.Sequence
+	if it.Sub > 0 {
+		s += "." + strconv.Itoa(it.Sub)
+	}
+	return s
+}
+
+func (e *searchEmitter) put(ctx context.Context, all []*search.Document, idx []int) ([]connector.Failure, error) {
+	docs := make([]*search.Document, len(idx))
+	for n, i := range idx {
+		docs[n] = all[i]
+	}
+	errs, err := e.client.Bulk(ctx, docs)
+	var failed []connector.Failure
+	for n, err := range errs {
+		if err != nil {
+			failed = append(failed, connector.Failure{Index: idx[n], Err: err, Permanent: search.Permanent(err)})
+		}
+	}
+	return failed, err
+}

@@ -1,0 +1,112 @@
+package warehouse
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// errContent means that an object is not what it was declared to be.
+var errContent = errors.New("content")
+
+// plain reads data, which may be compressed.
+func plain(data []byte, zipped bool) (io.ReadCloser, error) {
+	if !zipped {
+		return io.NopCloser(bytes.NewReader(data)), nil
+	}
+	z, err := gzip.NewReader(bytes.NewReader(data))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errContent, err)
+	}
+	return unzip{z}, nil
+}
+
+// unzip marks what is wrong with compressed data as the content's fault.
+type unzip struct{ *gzip.Reader }
+
+func (u unzip) Read(p []byte) (int, error) {
+	n, err := u.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		err = fmt.Errorf("%w: %w", errContent, err)
+	}
+	return n, err
+}
+
+// A rows reads JSON objects and gives lines of CSV: for each object the members
+// that columns name. A member that is absent or null is an empty field, which
+// is NULL; a string is quoted; a list or object is its JSON, quoted.
+type rows struct {
+	from    io.ReadCloser
+	dec     *json.Decoder
+	columns []string
+	line    []byte // not read yet
+	n       int    // objects read
+	err     error
+}
+
+func newRows(from io.ReadCloser, columns []string) *rows {
+	return &rows{from: from, dec: json.NewDecoder(bufio.NewReader(from)), columns: columns}
+}
+
+func (r *rows) Close() error { return r.from.Close() }
+
+func (r *rows) Read(p []byte) (n int, err error) {
+	for n < len(p) && r.err == nil {
+		if len(r.line) == 0 {
+			r.err = r.next()
+		}
+		m := copy(p[n:], r.line)
+		n, r.line = n+m, r.line[m:]
+	}
+	if n > 0 || len(p) == 0 {
+		return n, nil
+	}
+	return 0, r.err
+}
+
+// next makes a line of the next object.
+func (r *rows) next() error {
+	var object map[string]json.RawMessage
+	if err := r.dec.Decode(&object); err == io.EOF {
+		return err
+	} else if err != nil {
+		return fmt.Errorf("%w: object %d: want a JSON object: %w", errContent, r.n, err)
+	}
+	r.n++
+	line := r.line[:0]
+	for i, c := range r.columns {
+		if i > 0 {
+			line = append(line, ',')
+		}
+		v := object[c]
+		switch {
+		case len(v) == 0 || v[0] == 'n':
+			continue
+		case v[0] == '"':
+			var s string
+			if err := json.Unmarshal(v, &s); err != nil {
+				return fmt.Errorf("%w: %w", errContent, err)
+			}
+			line = quoteField(line, s)
+		case v[0] == '{' || v[0] == '[':
+			var b bytes.Buffer
+			if err := json.Compact(&b, v); err != nil {
+				return fmt.Errorf("%w: %w", errContent, err)
+			}
+			line = quoteField(line, b.String())
+		default:
+			line = append(line, v...)
+		}
+	}
+	r.line = append(line, '\n')
+	return nil
+}
+
+func quoteField(line []byte, s string) []byte {
+	return append(append(append(line, '"'), strings.ReplaceAll(s, `"`, `""`)...), '"')
+}

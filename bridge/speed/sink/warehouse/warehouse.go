@@ -1,0 +1,264 @@
+// Package warehouse loads objects into a table of PostgreSQL or Redshift, each
+// object once: their names go into a table of files in the same transaction.
+package warehouse
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+)
+
+// A Store has the objects, and takes manifests.
+type Store interface {
+	sink.Objects
+	sink.Getter
+}
+
+// Options of a Warehouse.
+type Options struct {
+	Conn      *pgx.ConnConfig
+	Redshift  bool   // else PostgreSQL
+	Table     string // SCHEMA.TABLE or TABLE, as are all names of tables
+	Columns   []string
+	Files     string // table of files: a column FileColumn of text
+	JSON      bool   // objects are JSON objects one after the other, else CSV
+	Delimiter byte   // of CSV
+	Gzip      bool
+
+	Objects Store // PostgreSQL: where the objects are read; Redshift: takes manifests
+	Bucket  string
+
+	IAMRole string // Redshift: by which it reads the bucket
+	Region  string // Redshift: of the bucket; "": its own
+}
+
+// FileColumn is the column of the table of files that has an object's key.
+const FileColumn = "file_name"
+
+// A Warehouse loads objects. Several goroutines may use it; what they load is
+// loaded one after the other.
+type Warehouse struct{ Options }
+
+// New returns a warehouse. Nothing is asked.
+func New(o Options) *Warehouse { return &Warehouse{o} }
+
+// closeTime is how long a connection may take to end.
+const closeTime = 5 * time.Second
+
+// Load loads the objects of keys that are not in the table of files, in one
+// transaction. name tells the load from others of the same connector.
+func (w *Warehouse) Load(ctx context.Context, name string, keys []string) (err error) {
+	conn, err := pgx.ConnectConfig(ctx, w.Conn)
+	if err != nil {
+		return fmt.Errorf("warehouse: %w", err)
+	}
+	defer func() {
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTime)
+		defer cancel()
+		// Whatever was not committed is rolled back with the connection.
+		_ = conn.Close(end)
+	}()
+	if err := w.load(ctx, conn, name, keys); err != nil {
+		return fmt.Errorf("warehouse %s: %w", w.Table, err)
+	}
+	return nil
+}
+
+func (w *Warehouse) load(ctx context.Context, conn *pgx.Conn, name string, keys []string) error {
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.lock(ctx, tx); err != nil {
+		return err
+	}
+	keys, err = w.unknown(ctx, tx, keys)
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	if w.Redshift {
+		err = w.copyManifest(ctx, tx, name, keys)
+	} else {
+		for i := 0; i < len(keys) && err == nil; i++ {
+			err = w.copyObject(ctx, conn.PgConn(), keys[i])
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for part := range parts(keys) {
+		if _, err := tx.Exec(ctx, w.insert(len(part)), anys(part)...); err != nil {
+			return err
+		}
+	}
+	return tx.Commit(ctx)
+}
+
+// lock lets one load at a time into the table of files, for Redshift keeps no
+// column unique.
+func (w *Warehouse) lock(ctx context.Context, tx pgx.Tx) (err error) {
+	if w.Redshift {
+		_, err = tx.Exec(ctx, "LOCK TABLE "+quoteTable(w.Files))
+	} else {
+		_, err = tx.Exec(ctx, "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))", "tidemill "+w.Files)
+	}
+	return err
+}
+
+// maxParams is how many keys are in one statement; the protocol has 65,535
+// parameters, Redshift 32,767.
+const maxParams = 1000
+
+func parts(keys []string) func(func([]string) bool) {
+	return func(yield func([]string) bool) {
+		for len(keys) > 0 {
+			n := min(len(keys), maxParams)
+			if !yield(keys[:n]) {
+				return
+			}
+			keys = keys[n:]
+		}
+	}
+}
+
+func anys(keys []string) []any {
+	all := make([]any, len(keys))
+	for i, k := range keys {
+		all[i] = k
+	}
+	return all
+}
+
+// unknown returns the keys, each once, that are not in the table of files.
+func (w *Warehouse) unknown(ctx context.Context, tx pgx.Tx, keys []string) ([]string, error) {
+	known := map[string]bool{}
+	for part := range parts(keys) {
+		rows, err := tx.Query(ctx, w.query(len(part)), anys(part)...)
+		if err != nil {
+			return nil, err
+		}
+		found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range found {
+			known[k] = true
+		}
+	}
+	var left []string
+	for _, k := range keys {
+		if !known[k] {
+			known[k] = true
+			left = append(left, k)
+		}
+	}
+	return left, nil
+}
+
+func (w *Warehouse) query(n int) string {
+	return "SELECT " + quote(FileColumn) + " FROM " + quoteTable(w.Files) + " WHERE " + quote(FileColumn) + " IN (" + params("$%d", n) + ")"
+}
+
+func (w *Warehouse) insert(n int) string {
+	return "INSERT INTO " + quoteTable(w.Files) + " (" + quote(FileColumn) + ") VALUES " + params("($%d)", n)
+}
+
+func params(form string, n int) string {
+	all := make([]string, n)
+	for i := range all {
+		all[i] = fmt.Sprintf(form, i+1)
+	}
+	return strings.Join(all, ", ")
+}
+
+// copyObject loads one object within the transaction of conn.
+func (w *Warehouse) copyObject(ctx context.Context, conn *pgconn.PgConn, key string) error {
+	data, _, err := w.Objects.Get(ctx, w.Bucket, key, maxObject)
+	if err != nil {
+		return err
+	}
+	from, err := w.rows(data)
+	if err == nil {
+		r := &faulty{Reader: from}
+		_, err = conn.CopyFrom(ctx, r, w.copyIn())
+		// The server tells only that the client gave up.
+		err = errors.Join(r.err, err, from.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("object %s: %w", key, err)
+	}
+	return nil
+}
+
+// A faulty reader keeps the error that ended it.
+type faulty struct {
+	io.Reader
+	err error
+}
+
+func (f *faulty) Read(p []byte) (int, error) {
+	n, err := f.Reader.Read(p)
+	if err != nil && err != io.EOF {
+		f.err = err
+	}
+	return n, err
+}
+
+// maxObject bounds what is in memory: twice the largest buffer of a connector.
+const maxObject = 256 << 20
+
+func (w *Warehouse) copyIn() string {
+	delimiter := w.Delimiter
+	if w.JSON {
+		delimiter = ','
+	}
+	return "COPY " + quoteTable(w.Table) + w.columns() + " FROM STDIN WITH (FORMAT csv, DELIMITER " + literal(string(delimiter)) + ")"
+}
+
+func (w *Warehouse) columns() string {
+	if len(w.Columns) == 0 {
+		return ""
+	}
+	all := make([]string, len(w.Columns))
+	for i, c := range w.Columns {
+		all[i] = quote(c)
+	}
+	return " (" + strings.Join(all, ", ") + ")"
+}
+
+// Bad tells whether an error is an object's fault, so that others could be
+// loaded without it, and whether it will be so for ever.
+func Bad(err error) (bad, ever bool) {
+	if errors.Is(err, sink.ErrNotFound) {
+		return true, false
+	}
+	if errors.Is(err, errContent) || errors.Is(err, sink.ErrName) {
+		return true, true
+	}
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return false, false
+	}
+	// 22 are wrong values, 23 are broken constraints (PostgreSQL, appendix A).
+	// Redshift points to a table of load errors.
+	load := strings.Contains(e.Message, "stl_load_errors") || strings.Contains(e.Message, "sys_load_error_detail")
+	bad = strings.HasPrefix(e.Code, "22") || strings.HasPrefix(e.Code, "23") || load
+	return bad, bad
+}
+
+// rows reads an object as CSV.
+func (w *Warehouse) rows(data []byte) (io.ReadCloser, error) {
+	r, err := plain(data, w.Gzip)
+	if err != nil || !w.JSON {
+		return r, err
+	}
+	return newRows(r, w.Columns), nil
+}
