@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/s3"
 	"github.com/tidemill/tidemill/bridge/speed/sink/warehouse"
 )
 
@@ -91,15 +92,13 @@ func newWarehouse(p *parse) connector.Emitter {
 		return nil
 	}
 	at := connector.Place{Region: doc.Region, EndpointURL: doc.EndpointURL}
-	objects := p.objects(at)
 	if o.Redshift {
-		objects = p.s3(&s3JSON{Bucket: doc.Bucket, Region: doc.Region, EndpointURL: doc.EndpointURL}).objects
+		o.Objects = s3.New(p.aws(at)) // it reads no other
+	} else if store, ok := p.objects(at).(warehouse.Store); ok {
+		o.Objects = store
+	} else {
+		p.bad("Bucket: the object store cannot be read")
 	}
-	store, ok := objects.(warehouse.Store)
-	if !ok {
-		p.bad("Bucket: the bridge's object store cannot be read")
-	}
-	o.Objects = store
 	var err error
 	if o.Conn, err = pgx.ParseConfig(doc.URL); err != nil {
 		p.bad("URL: %w", err)
@@ -142,7 +141,7 @@ func (e *warehouseEmitter) Emit(ctx context.Context, b *connector.Batch) ([]conn
 	}
 	w := writer{
 		most: len(idx), size: func(int) int { return 0 },
-		refused: func(err error) bool { bad, _ := warehouse.Bad(err); return bad && len(idx) > 1 },
+		refused: func(err error) bool { bad, _ := warehouse.Bad(err); return bad },
 		put: func(ctx context.Context, part []int) ([]connector.Failure, error) {
 			name := b.First + "-" + b.Last
 			if len(part) < len(b.Items) {

