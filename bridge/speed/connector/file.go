@@ -171,7 +171,9 @@ func (p *StreamPlace) Check(name string, bad func(string, ...any)) { p.check(nam
 
 // At returns where a stream is and its name or ARN; local, that it is one of
 // the bridge that runs the connector.
-func (p *StreamPlace) At() (at Place, stream string, local bool) { return p.place(), p.stream(), !p.remote() }
+func (p *StreamPlace) At() (at Place, stream string, local bool) {
+	return p.place(), p.stream(), !p.remote()
+}
 
 func (p *StreamPlace) check(name string, bad func(string, ...any)) {
 	switch {

@@ -140,7 +140,7 @@ func TestSearch(t *testing.T) {
 	same(t, "unchanged", doc["_source"], any(map[string]any{"c": 7.0}))
 
 	ask("PUT", "/readings-2026.03.02/_settings", `{"index.blocks.write":true}`)
-	same(t, "blocked", outcome(t, e, b), []string{"", "again", "never", "never", "never", "again"})
+	same(t, "blocked", outcome(t, e, b), []string{"", "again", "again", "never", "never", "again"})
 }
 
 // What the search service cannot be brought to do: refuse whole requests, and

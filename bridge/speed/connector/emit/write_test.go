@@ -3,6 +3,7 @@ package emit
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -18,66 +19,72 @@ var errRefused, errDown, errBusy = errors.New("refused"), errors.New("down"), er
 // Whatever a store refuses, every item is written, in order the first time, or
 // in the failures, once; and no request is larger than it may be.
 func TestWriteAccountsForEachItem(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		rapid.Check(t, func(rt *rapid.T) {
-			n := rapid.IntRange(1, 40).Draw(rt, "n")
-			sizes := rapid.SliceOfN(rapid.IntRange(0, 30), n, n).Draw(rt, "sizes")
-			faults := rapid.SliceOfN(rapid.IntRange(0, 9), n, n).Draw(rt, "faults") // 9: never taken; 7, 8: busy so often
-			downAt := rapid.IntRange(-1, 12).Draw(rt, "down")
-			busy, calls := map[int]int{}, 0
-			written := map[int]bool{}
-			w := writer{most: 7, bytes: 50,
-				size:    func(i int) int { return sizes[i] },
-				refused: func(err error) bool { return errors.Is(err, errRefused) },
-				put: func(_ context.Context, idx []int) ([]connector.Failure, error) {
-					calls++
-					total := 0
-					for _, i := range idx {
-						total += sizes[i]
+	rapid.Check(t, func(rt *rapid.T) {
+		var wrong []string
+		fault := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+		n := rapid.IntRange(1, 40).Draw(rt, "n")
+		sizes := rapid.SliceOfN(rapid.IntRange(0, 30), n, n).Draw(rt, "sizes")
+		faults := rapid.SliceOfN(rapid.IntRange(0, 9), n, n).Draw(rt, "faults") // 9: never taken; 7, 8: busy so often
+		downAt := rapid.IntRange(-1, 12).Draw(rt, "down")
+		busy, calls := map[int]int{}, 0
+		written := map[int]bool{}
+		w := writer{most: 7, bytes: 50,
+			size:    func(i int) int { return sizes[i] },
+			refused: func(err error) bool { return errors.Is(err, errRefused) },
+			put: func(_ context.Context, idx []int) ([]connector.Failure, error) {
+				calls++
+				total := 0
+				for _, i := range idx {
+					total += sizes[i]
+				}
+				if len(idx) == 0 || len(idx) > 7 || len(idx) > 1 && total > 50 {
+					fault("a request of %d items, %d bytes", len(idx), total)
+				}
+				if calls == downAt {
+					return nil, errDown
+				}
+				if slices.ContainsFunc(idx, func(i int) bool { return faults[i] == 9 }) {
+					return nil, errRefused
+				}
+				var failed []connector.Failure
+				for _, i := range idx {
+					if faults[i] >= 7 && busy[i] < faults[i] {
+						busy[i]++
+						failed = append(failed, connector.Failure{Index: i, Err: errBusy})
+						continue
 					}
-					if len(idx) == 0 || len(idx) > 7 || len(idx) > 1 && total > 50 {
-						rt.Fatalf("a request of %d items, %d bytes", len(idx), total)
-					}
-					if calls == downAt {
-						return nil, errDown
-					}
-					if slices.ContainsFunc(idx, func(i int) bool { return faults[i] == 9 }) {
-						return nil, errRefused
-					}
-					var failed []connector.Failure
-					for _, i := range idx {
-						if faults[i] >= 7 && busy[i] < faults[i] {
-							busy[i]++
-							failed = append(failed, connector.Failure{Index: i, Err: errBusy})
-							continue
-						}
-						written[i] = true
-					}
-					return failed, nil
-				}}
+					written[i] = true
+				}
+				return failed, nil
+			}}
+		synctest.Test(t, func(*testing.T) {
 			failed, err := w.write(context.Background(), indexes(n))
 			if err != nil {
 				if !errors.Is(err, errDown) || len(failed) > 0 {
-					rt.Fatalf("%v with %d failures", err, len(failed))
+					fault("%v with %d failures", err, len(failed))
 				}
 				return
 			}
 			seen := map[int]bool{}
 			for _, f := range failed {
 				if seen[f.Index] {
-					rt.Fatalf("item %d failed twice", f.Index)
+					fault("item %d failed twice", f.Index)
 				}
 				seen[f.Index] = true
 				if f.Permanent != (faults[f.Index] == 9 && !errors.Is(f.Err, errDown)) {
-					rt.Fatalf("item %d: permanent %v, %v", f.Index, f.Permanent, f.Err)
+					fault("item %d: permanent %v, %v", f.Index, f.Permanent, f.Err)
 				}
 			}
 			for i := range n {
 				if !written[i] && !seen[i] {
-					rt.Fatalf("item %d is lost", i)
+					fault("item %d is lost", i)
 				}
 			}
+
 		})
+		if len(wrong) > 0 {
+			rt.Fatal(wrong)
+		}
 	})
 }
 
