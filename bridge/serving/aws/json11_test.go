@@ -1,0 +1,308 @@
+package aws
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+const account = "123456789012"
+
+// latest is a request of GetShardIterator.
+const latest = `{"StreamName":"s","ShardId":"shardId-000000000000","ShardIteratorType":"LATEST"}`
+
+// A wire is the handler over data streams, behind a real listener. There is a
+// stream s of two shards.
+type wire struct {
+	*Handler
+	t   testing.TB
+	srv *httptest.Server
+	log bytes.Buffer // read it when nothing is under way
+}
+
+func newWire(t testing.TB, change func(*Options)) *wire {
+	t.Helper()
+	store, err := streams.Open("db", streams.Options{FS: vfs.NewMem()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- store.Run(ctx) }()
+	if err := store.Create("s", streams.Config{Shards: 2, Retention: 24 * time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	w := &wire{t: t}
+	log := slog.New(slog.NewTextHandler(&w.log, nil))
+	service, err := kinesis.Open(store, kinesis.Options{Account: account, Region: "eu-test-7", Log: log, Now: time.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Account: account, Rules: &book{}, Kinesis: service, Log: log, MaxMemory: 64 << 20,
+		Secret: func(id string) (string, string, bool) { return key.Secret, "", id == key.ID }}
+	if change != nil {
+		change(&o)
+	}
+	w.Handler = New(o)
+	w.srv = httptest.NewUnstartedServer(w.Handler)
+	w.srv.EnableHTTP2 = true
+	w.srv.StartTLS()
+	t.Cleanup(func() {
+		w.srv.Close()
+		cancel()
+		if err := errors.Join(<-done, store.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+// request makes a signed request of an operation.
+func (w *wire) request(op, kind string, body []byte) *http.Request {
+	w.t.Helper()
+	r, err := http.NewRequestWithContext(w.t.Context(), "POST", w.srv.URL+"/", bytes.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", kind)
+	r.Header.Set("X-Amz-Target", "Kinesis_20131202."+op)
+	r.Host = r.URL.Host
+	sigv4test.Sign(r, body, key, "eu-test-7", "kinesis", time.Now())
+	return r
+}
+
+// do sends r and returns the answer with its body read.
+func (w *wire) do(r *http.Request) (*http.Response, string) {
+	w.t.Helper()
+	resp, err := w.srv.Client().Do(r)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+// ask asks in JSON and wants 200.
+func (w *wire) ask(op, body string, out any) {
+	w.t.Helper()
+	resp, text := w.do(w.request(op, jsonType, []byte(body)))
+	if resp.StatusCode != 200 || out != nil && json.Unmarshal([]byte(text), out) != nil {
+		w.t.Fatalf("%s: %s %s", op, resp.Status, text)
+	}
+}
+
+// TestOrderOfChecks: of all that is wrong with a request AWS tells the first of
+// these.
+func TestOrderOfChecks(t *testing.T) {
+	w := newWire(t, nil)
+	header := func(name, value string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set(name, value) }
+	}
+	unsigned := func(r *http.Request) { r.Header.Del("Authorization") }
+	for _, c := range []struct {
+		name, kind, body string
+		change           func(*http.Request)
+		status           int
+		want             string // of the body, CBOR as JSON
+	}{
+		{"method", jsonType, "{}", func(r *http.Request) { r.Method = "PUT" }, 403,
+			"<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be authorized</Message>\n</AccessDeniedException>\n"},
+		{"empty", jsonType, "", unsigned, 400, `{"__type":"SerializationException"}`},
+		{"empty, of no operation", jsonType, "", header("X-Amz-Target", "x"), 400, `{"__type":"UnknownOperationException"}`},
+		{"empty, of no type", "", "", unsigned, 400, `{"__type":"SerializationException"}`},
+		{"type", "application/json", "{}", unsigned, 400, `{"__type":"UnknownOperationException"}`},
+		{"type with parameters", jsonType + " ; charset=utf-8", `{"Limit":true}`, nil, 400,
+			`{"__type":"SerializationException","Message":"class java.lang.Boolean can not be converted to an Integer"}`},
+		{"text", jsonType, "{", func(r *http.Request) { unsigned(r); r.Header.Set("X-Amz-Target", "x") }, 400, `{"__type":"SerializationException"}`},
+		{"CBOR", cborType, "\xa1", unsigned, 400, `{"__type":"SerializationException"}`},
+		{"operation", jsonType, "{}", func(r *http.Request) { unsigned(r); r.Header.Set("X-Amz-Target", "Kinesis_20131202.Fly") }, 400, `{"__type":"UnknownOperationException"}`},
+		{"service", cborType, "\xa0", header("X-Amz-Target", "Kinesis_20131203.ListStreams"), 400, `{"__type":"UnknownOperationException"}`},
+		{"signed twice", jsonType, `{"Limit":"x"}`, func(r *http.Request) { r.URL.RawQuery = "X-Amz-Algorithm=AWS4-HMAC-SHA256" }, 400,
+			`{"__type":"InvalidSignatureException","message":"Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header."}`},
+		{"not signed", jsonType, `{"Limit":"x"}`, unsigned, 400, `{"__type":"MissingAuthenticationTokenException","message":"Missing Authentication Token"}`},
+		{"half signed", jsonType, `{"Limit":"x"}`, header("Authorization", "AWS4-HMAC-SHA256 Signature=b"), 400,
+			`{"__type":"IncompleteSignatureException","message":"the signature is not complete: Authorization header requires 'Credential' parameter. Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4-HMAC-SHA256 Signature=b"}`},
+		{"half presigned", cborType, "\xa0", func(r *http.Request) {
+			unsigned(r)
+			r.URL.RawQuery = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=x&X-Amz-Credential=x"
+		}, 400,
+			`{"__type":"IncompleteSignatureException","message":"the signature is not complete: AWS query-string parameters must include 'X-Amz-Signature'. ` +
+				`AWS query-string parameters must include 'X-Amz-SignedHeaders'. Re-examine the query-string parameters."}`},
+		{"another key", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
+			sigv4test.Sign(r, []byte(`{"Limit":"x"}`), sigv4test.Key{ID: "AKIAOTHER", Secret: "x"}, "r", "kinesis", time.Now())
+		}, 400, `{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}`},
+		{"another service", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
+			r.Header.Del("Authorization")
+			sigv4test.Sign(r, []byte(`{"Limit":"x"}`), key, "r", "iot", time.Now())
+		}, 400, `{"__type":"InvalidSignatureException","message":"Credential should be scoped to correct service: 'kinesis'. "}`},
+		{"another body", jsonType, `{"Limit":"x"}`, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`{"Limit":"y"}`)) }, 400,
+			`{"__type":"InvalidSignatureException","message":"the signature does not match the request"}`},
+		{"value's type", jsonType, `{"Limit":"x"}`, nil, 400, `{"__type":"SerializationException","Message":"class java.lang.String can not be converted to an Integer"}`},
+		{"value", cborType, "\xa1\x65Limit\x00", nil, 400,
+			`{"__type":"ValidationException","message":"1 validation error detected: Value '0' at 'limit' failed to satisfy constraint: Member must have value greater than or equal to 1"}`},
+	} {
+		r := w.request("ListStreams", c.kind, []byte(c.body))
+		if c.change != nil {
+			c.change(r)
+		}
+		resp, body := w.do(r)
+		if kind := resp.Header.Get("Content-Type"); kind == cborType {
+			var v map[string]string
+			if err := cbor.Unmarshal([]byte(body), &v); err != nil {
+				t.Errorf("%s: %v in %x", c.name, err, body)
+			}
+			body = `{"__type":"` + v["__type"] + `"`
+			delete(v, "__type")
+			for _, name := range slices.Sorted(maps.Keys(v)) {
+				body += `,"` + name + `":"` + v[name] + `"`
+			}
+			body += "}"
+			if strings.TrimSpace(c.kind) == jsonType {
+				t.Errorf("%s: answered in CBOR", c.name)
+			}
+		}
+		if resp.StatusCode != c.status || c.want != "" && body != c.want {
+			t.Errorf("%s: %s %s\nwant %s", c.name, resp.Status, body, c.want)
+		}
+		if resp.Header.Get("x-amzn-RequestId") == "" || len(resp.Header.Get("x-amz-id-2")) != 96 {
+			t.Errorf("%s: %v", c.name, resp.Header)
+		}
+	}
+}
+
+// A body over the limit is refused before it is read, and one of an unknown key
+// is not read at all.
+func TestBodies(t *testing.T) {
+	w := newWire(t, nil)
+	for _, c := range []struct {
+		size int64
+		id   string
+		code string
+	}{
+		{maxKinesisBody + 1, key.ID, "RequestEntityTooLargeException"},
+		{maxKinesisBody, "AKIAOTHER", "UnrecognizedClientException"},
+	} {
+		r := httptest.NewRequest("POST", "/", nil)
+		r.ContentLength, r.Body = c.size, unread{t}
+		r.Header.Set("Content-Type", jsonType)
+		r.Header.Set("X-Amz-Target", "Kinesis_20131202.PutRecords")
+		sigv4test.Sign(r, nil, sigv4test.Key{ID: c.id, Secret: "x"}, "r", "kinesis", time.Now())
+		out := httptest.NewRecorder()
+		w.ServeHTTP(out, r)
+		if !strings.Contains(out.Body.String(), c.code) || c.code[0] == 'R' && out.Code != 413 {
+			t.Errorf("%d %s", out.Code, out.Body)
+		}
+	}
+	// A body of a length that is not said is read up to the limit.
+	for size, code := range map[int]int{1 << 20: 200, maxKinesisBody + 1: 413} {
+		body := []byte(latest[:len(latest)-1] + `,"x":"` + strings.Repeat("x", size-len(latest)-7) + `"}`)
+		r := w.request("GetShardIterator", jsonType, body)
+		r.ContentLength, r.Body = -1, io.NopCloser(struct{ io.Reader }{bytes.NewReader(body)})
+		if resp, text := w.do(r); resp.StatusCode != code {
+			t.Errorf("%d bytes: %s %s", size, resp.Status, text)
+		}
+	}
+	if w.memory.left != 64<<20 || len(w.calls) != 0 {
+		t.Errorf("%d bytes left, %d places taken", w.memory.left, len(w.calls))
+	}
+}
+
+type unread struct{ t *testing.T }
+
+func (u unread) Read([]byte) (int, error) {
+	u.t.Error("the body was read")
+	return 0, io.EOF
+}
+func (unread) Close() error { return nil }
+
+// With all places taken, or the memory, a request is told to come again.
+func TestBusyTargets(t *testing.T) {
+	w := newWire(t, nil)
+	for range maxCalls {
+		w.calls <- struct{}{}
+	}
+	if resp, body := w.do(w.request("ListStreams", jsonType, []byte("{}"))); resp.StatusCode != 400 || !strings.Contains(body, `"ThrottlingException"`) {
+		t.Error(resp.Status, body)
+	}
+	for range maxCalls {
+		<-w.calls
+	}
+	w.ask("GetShardIterator", latest, nil)
+	if len(w.calls) != 0 {
+		t.Error("a place was not given back")
+	}
+}
+
+// Pages of browsers may ask.
+func TestCORS(t *testing.T) {
+	w := newWire(t, nil)
+	r, _ := http.NewRequestWithContext(t.Context(), "OPTIONS", w.srv.URL, nil)
+	r.Header.Set("Origin", "https://example.com")
+	r.Header.Set("Access-Control-Request-Headers", "x-amz-target")
+	r.Header.Set("Access-Control-Request-Method", "POST")
+	resp, body := w.do(r)
+	h := resp.Header
+	if resp.StatusCode != 200 || body != "" || h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Access-Control-Allow-Headers") != "x-amz-target" ||
+		h.Get("Access-Control-Allow-Methods") != "POST" || h.Get("Access-Control-Max-Age") != "172800" || h.Get("x-amz-id-2") != "" || h.Get("x-amzn-RequestId") == "" {
+		t.Errorf("%s %v %s", resp.Status, h, body)
+	}
+	q := w.request("GetShardIterator", jsonType, []byte(latest))
+	q.Header.Set("Origin", "https://example.com")
+	if resp, _ := w.do(q); resp.StatusCode != 200 || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
+		t.Errorf("%s %v", resp.Status, resp.Header)
+	}
+}
+
+// Where it is switched on, any key will do, at any time.
+func TestPermissive(t *testing.T) {
+	w := newWire(t, func(o *Options) { o.Permissive = true })
+	body := []byte(latest)
+	r := w.request("GetShardIterator", jsonType, body)
+	sigv4test.Sign(r, body, sigv4test.Key{ID: "test", Secret: "test"}, "us-east-1", "kinesis", time.Unix(0, 0))
+	if resp, text := w.do(r); resp.StatusCode != 200 {
+		t.Error(resp.Status, text)
+	}
+	r.Header.Del("Authorization")
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if resp, text := w.do(r); resp.StatusCode != 400 || !strings.Contains(text, "MissingAuthenticationToken") {
+		t.Error(resp.Status, text)
+	}
+}
+
+// The bridge's own faults stay in its log.
+func TestInternalFailure(t *testing.T) {
+	w := newWire(t, nil)
+	a := w.targets["Kinesis_20131202"].actions["ListStreams"]
+	a.run = func(context.Context, string, any) (any, error) { return nil, errors.New("the disk is sick") }
+	w.targets["Kinesis_20131202"].actions["ListStreams"] = a
+	resp, body := w.do(w.request("ListStreams", jsonType, []byte("{}")))
+	if resp.StatusCode != 500 || body != `{"__type":"InternalFailure"}` || resp.Header.Get("Content-Length") != strconv.Itoa(len(body)) {
+		t.Error(resp.Status, body)
+	}
+	w.srv.Close()
+	if !strings.Contains(w.log.String(), "the disk is sick") {
+		t.Error(w.log.String())
+	}
+}
