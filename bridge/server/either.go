@@ -89,7 +89,7 @@ func (e *either) accept() {
 			}
 		}
 		if !e.plain(c.RemoteAddr()) {
-			e.hand(tls.Server(c, e.config))
+			e.hand(secured{tls.Server(c, e.config)})
 			continue
 		}
 		e.wg.Go(func() { e.peek(c) })
@@ -125,11 +125,17 @@ func (e *either) peek(c net.Conn) {
 	_ = c.SetReadDeadline(time.Time{})
 	p.has = true
 	if p.first[0] == recordHandshake {
-		e.hand(tls.Server(p, e.config))
+		e.hand(secured{tls.Server(p, e.config)})
 		return
 	}
 	e.hand(p)
 }
+
+// A secured connection is a TLS connection that net/http doesn't know as one,
+// so that it looks for HTTP/2's preface in what it reads. Java's AWS SDK 2
+// (seen with 2.41) speaks HTTP/2 without having asked for it in the handshake,
+// which net/http would take for a wrong HTTP/1.1.
+type secured struct{ net.Conn }
 
 // A peeked connection gives the byte again that was read of it.
 type peeked struct {

@@ -3,7 +3,6 @@ package server
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -32,7 +31,7 @@ func (s *Server) listenHTTPS(ctx context.Context, lc *net.ListenConfig) error {
 	case "loopback":
 		s.https = newEither(l, s.pki.HTTPSConfig(), fromLoopback)
 	default:
-		s.https = tls.NewListener(l, s.pki.HTTPSConfig())
+		s.https = newEither(l, s.pki.HTTPSConfig(), func(net.Addr) bool { return false })
 	}
 	if c.Permissive {
 		s.log.Warn("https.permissive is on: signatures are not verified, whoever reaches the port may do all", "https", l.Addr().String())
