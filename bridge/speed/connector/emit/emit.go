@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/smithy-go/logging"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -123,7 +124,7 @@ func (p *parse) aws(at connector.Place) aws.Config {
 	if err != nil {
 		p.bad("%w", err)
 	}
-	c.HTTPClient = p.env.HTTP
+	c.HTTPClient, c.Logger = p.env.HTTP, logging.Nop{} // what matters is in the errors
 	return c
 }
 

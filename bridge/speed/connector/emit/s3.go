@@ -78,12 +78,12 @@ func (e *s3Emitter) Emit(ctx context.Context, b *connector.Batch) ([]connector.F
 }
 
 func (e *s3Emitter) content(to io.Writer, items []connector.Item) error {
-	w := bufio.NewWriter(to)
 	var z *gzip.Writer
 	if e.gzip {
 		z = gzip.NewWriter(to)
-		w.Reset(z)
+		to = z
 	}
+	w := bufio.NewWriter(to)
 	for i := range items {
 		_, err := w.Write(items[i].Data)
 		if err == nil {

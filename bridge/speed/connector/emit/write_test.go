@@ -80,7 +80,6 @@ func TestWriteAccountsForEachItem(t *testing.T) {
 					fault("item %d is lost", i)
 				}
 			}
-
 		})
 		if len(wrong) > 0 {
 			rt.Fatal(wrong)
