@@ -83,7 +83,7 @@ func writeRecords(w *shape.Writer, all []kinesis.Record) {
 		w.Item()
 		w.OpenMap()
 		w.Name("SequenceNumber")
-		w.Digits(r.SequenceNumber.AppendText)
+		w.Digits(&r.SequenceNumber)
 		w.Name("ApproximateArrivalTimestamp")
 		w.Time(r.ApproximateArrivalTimestamp)
 		w.Name("Data")

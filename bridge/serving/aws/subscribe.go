@@ -56,7 +56,7 @@ func (s shardEvents) next(ctx context.Context, w *shape.Writer) (string, error) 
 	writeRecords(w, e.Records)
 	if !e.ContinuationSequenceNumber.IsZero() {
 		w.Name("ContinuationSequenceNumber")
-		w.Digits(e.ContinuationSequenceNumber.AppendText)
+		w.Digits(e.ContinuationSequenceNumber)
 	}
 	w.Name("MillisBehindLatest")
 	w.Int(e.MillisBehindLatest)

@@ -10,6 +10,8 @@ import (
 // texts, times are tag 1 with whole milliseconds. Other tags are stepped over.
 type cborSource struct{ in []byte }
 
+func (s *cborSource) left() int { return len(s.in) }
+
 func (s *cborSource) end() error {
 	if len(s.in) > 0 {
 		return ErrSyntax

@@ -1,6 +1,7 @@
 package shape
 
 import (
+	"bytes"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -54,6 +55,8 @@ type source interface {
 	more(t token, i int) (bool, error)
 	// name reads the name of a map's element.
 	name() ([]byte, error)
+	// left is how many bytes follow.
+	left() int
 	// end returns an error if something follows.
 	end() error
 }
@@ -81,12 +84,12 @@ func Valid(c Codec, body []byte) bool {
 }
 
 // Decode reads body into a new struct of the type and returns a pointer to it.
-// Blobs in it share memory with body, whose bytes change. Members that are not
+// Blobs share memory with each other or with body, whose bytes change. Members that are not
 // known are left out. Of a list or map that may have at most max elements, one
 // more is kept, so that Check sees it. The error is ErrSyntax or a TypeError.
 func (t *Type) Decode(c Codec, body []byte) (any, error) {
 	src := open(c, body)
-	d := decoder{src: src}
+	d := decoder{codec: c, src: src}
 	first, err := src.next()
 	if err != nil || first.kind != isMap && first.kind != isList {
 		return nil, ErrSyntax
@@ -106,8 +109,10 @@ func (t *Type) Decode(c Codec, body []byte) (any, error) {
 
 // A decoder reads one body.
 type decoder struct {
+	codec Codec
 	src   source
 	wrong TypeError // the first
+	arena []byte    // of blobs that were base64
 }
 
 // refuse remembers what is wrong with a value's type and steps over the value.
@@ -345,33 +350,34 @@ func (d *decoder) stamp(v reflect.Value, t token) error {
 
 var strict = base64.StdEncoding.Strict()
 
-// blob decodes base64 in the place of its text.
+// blob decodes base64 into the arena.
 func (d *decoder) blob(v reflect.Value, t token) error {
-	if _, json := d.src.(*jsonSource); !json && t.kind == isBytes {
+	if d.codec == CBOR && t.kind == isBytes {
 		v.SetBytes(t.text[:len(t.text):len(t.text)])
 		return nil
 	}
-	if _, json := d.src.(*jsonSource); !json || t.kind != isText {
+	if d.codec == CBOR || t.kind != isText {
 		return d.refuse(t, 0, "class %s can not be converted to a Blob", t.class())
 	}
 	const cannot = "'%s' can not be converted to a Blob: "
 	if len(t.text)%4 != 0 {
 		return d.refuse(t, 0, cannot+"Base64 encoded length is expected a multiple of 4 bytes but found: %d", short(t.text), len(t.text))
 	}
-	said := string(short(t.text))
 	size := strict.DecodedLen(len(t.text))
-	for i := len(t.text); i > 0 && i > len(t.text)-2 && t.text[i-1] == '='; i-- {
-		size--
+	if d.arena == nil { // has room for all that is to come
+		d.arena = make([]byte, 0, size+d.src.left()/4*3)
 	}
-	wrong := strange(t.text)
-	n, err := strict.Decode(t.text, t.text)
-	switch {
-	case wrong >= 0:
-		return d.refuse(t, 0, cannot+"Invalid Base64 character: '%c'", said, wrong)
-	case err != nil || n != size:
-		return d.refuse(t, 0, cannot+"Invalid last non-pad Base64 character dectected", said)
+	room := d.arena[len(d.arena) : len(d.arena)+size]
+	n, err := strict.Decode(room, t.text)
+	size -= bytes.Count(t.text[max(0, len(t.text)-2):], []byte("="))
+	if err != nil || n != size { // it skips line ends
+		if c := strange(t.text); c >= 0 {
+			return d.refuse(t, 0, cannot+"Invalid Base64 character: '%c'", short(t.text), c)
+		}
+		return d.refuse(t, 0, cannot+"Invalid last non-pad Base64 character dectected", short(t.text))
 	}
-	v.SetBytes(t.text[:n:n])
+	d.arena = d.arena[:len(d.arena)+n]
+	v.SetBytes(room[:n:n])
 	return nil
 }
 

@@ -26,7 +26,7 @@ func (w *Writer) value(n *node, v reflect.Value) {
 	case stamp:
 		w.Time(v.Interface().(time.Time))
 	case written:
-		w.Digits(v.Interface().(absent).AppendText)
+		w.Digits(self(v))
 	case list:
 		w.OpenList()
 		for i := range v.Len() {
@@ -61,13 +61,21 @@ func (w *Writer) members(n *node, v reflect.Value) {
 	}
 }
 
+// self is v as what writes itself, without a copy where there is an address.
+func self(v reflect.Value) absent {
+	if v.CanAddr() {
+		v = v.Addr()
+	}
+	return v.Interface().(absent)
+}
+
 // left says whether a member with the value v is not written.
 func (n *node) left(v reflect.Value) bool {
 	switch {
 	case n.kind == list && n.rules != nil && n.rules.required:
 		return false
 	case n.kind == written && !n.pointer:
-		return v.Interface().(absent).IsZero()
+		return self(v).IsZero()
 	}
 	return missing(n, v)
 }

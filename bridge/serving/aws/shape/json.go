@@ -27,6 +27,8 @@ func (s *jsonSource) space() byte {
 	return 0
 }
 
+func (s *jsonSource) left() int { return len(s.in) - s.at }
+
 func (s *jsonSource) end() error {
 	if s.space(); s.at < len(s.in) {
 		return ErrSyntax

@@ -1,6 +1,7 @@
 package shape
 
 import (
+	"encoding"
 	"encoding/base64"
 	"encoding/binary"
 	"io"
@@ -153,17 +154,19 @@ func (w *Writer) Time(t time.Time) {
 	}
 }
 
-// Digits writes a text that needs no escapes, and so may be appended by append.
-func (w *Writer) Digits(appendTo func([]byte) ([]byte, error)) {
+// Digits writes the text that v appends, which needs no escapes and has less than
+// 256 bytes.
+func (w *Writer) Digits(v encoding.TextAppender) {
 	w.comma = true
 	if w.codec == JSON {
-		w.buf, _ = appendTo(append(w.buf, '"'))
+		w.buf, _ = v.AppendText(append(w.buf, '"'))
 		w.buf = append(w.buf, '"')
 		return
 	}
-	var room [160]byte
-	text, _ := appendTo(room[:0])
-	w.buf = append(w.head(cborText, uint64(len(text))), text...)
+	w.buf = append(w.buf, cborText<<5|24, 0)
+	at := len(w.buf)
+	w.buf, _ = v.AppendText(w.buf)
+	w.buf[at-1] = byte(len(w.buf) - at)
 }
 
 // head appends the head of a CBOR value.
