@@ -12,6 +12,8 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/server"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/connector/emit"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
 )
 
 var connectorList = command{name: "connector list", summary: "list the connectors, with counts since their start",
@@ -111,6 +113,10 @@ var connectorCheck = command{name: "connector check", args: "FILE", alone: true,
 		return err
 	}}
 
+func emitters(env emit.Env) connector.NewEmitter {
+	return func(kind string, doc json.RawMessage) (connector.Emitter, error) { return emit.New(kind, doc, env) }
+}
+
 func readConnector(path string, inside bool) (*connector.File, error) {
 	doc, err := os.ReadFile(path)
 	if err != nil {
@@ -118,7 +124,12 @@ func readConnector(path string, inside bool) (*connector.File, error) {
 	}
 	f, err := connector.ParseFile(doc)
 	if err == nil {
-		err = f.Check(server.NewEmitter, inside)
+		var env emit.Env
+		if inside { // stand-ins, which are not asked
+			env.Objects = &sink.Dir{}
+			env.Append = func(context.Context, string, string, []byte) error { return nil }
+		}
+		err = f.Check(emitters(env), inside)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
@@ -141,7 +152,7 @@ var connectorRun = command{name: "connector run", args: "FILE", alone: true, sum
 			return err
 		}
 		log := slog.New(slog.NewTextHandler(c.stderr, nil))
-		conn, err := f.Open(ctx, connector.Env{Emit: server.NewEmitter, Log: log})
+		conn, err := f.Open(ctx, connector.Env{Emit: emitters(emit.Env{}), Log: log})
 		if err != nil {
 			return err
 		}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/connector/emit"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // connectors runs those that files of bridge.d declare, each in a goroutine of
@@ -45,14 +47,19 @@ type running struct {
 
 func newConnectors(s *Server) *connectors {
 	return &connectors{
-		env: connector.Env{Store: s.store, API: s.kinesis.In(""), Emit: NewEmitter, Log: s.log},
+		env: connector.Env{Store: s.store, API: s.kinesis.In(""), Emit: s.newEmitter, Log: s.log},
 		log: s.log, files: map[string]connectorFile{}, running: map[string]*running{},
 	}
 }
 
-// NewEmitter makes the emitters of connectors.
-func NewEmitter(kind string, doc json.RawMessage) (connector.Emitter, error) {
-	return nil, fmt.Errorf("no emitter of that name")
+// newEmitter makes the emitters of connectors, which find the bridge's objects
+// and streams.
+func (s *Server) newEmitter(kind string, doc json.RawMessage) (connector.Emitter, error) {
+	return emit.New(kind, doc, emit.Env{Objects: s.objects, Append: func(ctx context.Context, stream, key string, data []byte) error {
+		b := s.store.NewBatch()
+		b.Put(stream, streams.HashOf(key), streams.Record{Key: key, Data: data})
+		return s.store.Commit(ctx, b)
+	}})
 }
 
 // apply puts the connectors of the files in force, in the place of those that

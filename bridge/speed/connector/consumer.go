@@ -81,6 +81,7 @@ func newConsumer(c *Connector, h *held) *consumer {
 // which ends alive too, all is dropped.
 func (s *consumer) run(ctx, alive context.Context) {
 	s.log.Info("shard begun", "from", s.at.String())
+	s.board.shard(s.shard, func(st *ShardStatus) { st.Owner, st.Checkpoint = s.lease.Owner, s.at.String() })
 	err := s.work(ctx)
 	if err != nil && alive.Err() == nil {
 		last, cancel := context.WithTimeout(alive, s.FlushTime)
@@ -102,7 +103,7 @@ func (s *consumer) run(ctx, alive context.Context) {
 	} else {
 		s.log.Info("shard left")
 	}
-	s.board.shard(s.shard, func(st *ShardStatus) { *st = ShardStatus{Checkpoint: st.Checkpoint} })
+	s.board.shard(s.shard, func(st *ShardStatus) { *st = ShardStatus{Shard: s.shard, Checkpoint: st.Checkpoint} })
 }
 
 // work returns nil at the end of the shard, else why it stopped.

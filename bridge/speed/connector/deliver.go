@@ -51,6 +51,7 @@ func (s *consumer) flush(ctx context.Context) error {
 	})
 	s.at = span.Last
 	s.buffer = buffer{}
+	s.board.shard(s.shard, func(st *ShardStatus) { st.Checkpoint, st.Pending = s.at.String(), "" })
 	s.show(-1)
 	return nil
 }

@@ -53,11 +53,11 @@ func (f *File) emitter(env Env, inside bool) (Emitter, error) {
 		}
 		e, err := env.Emit(kind, doc)
 		if err != nil {
-			return nil, fmt.Errorf("Emit.%s: %w", kind, err)
+			return nil, fmt.Errorf("%s: %w", "Emit."+kind, err)
 		}
 		return e, nil
 	}
-	return nil, errors.New("Emit: missing")
+	return nil, errors.New("nothing to emit to")
 }
 
 // localTarget is the stream that an emitter of kind Stream names with a name
