@@ -23,7 +23,7 @@ type action struct {
 	// subscribe is in the place of run where the answer is a stream of events.
 	subscribe func(ctx context.Context, region string, in any) (events, error)
 	write     func(w *shape.Writer, out any) // nil: the answer is empty
-	heavy     bool                           // an answer may be as large as a body
+	size      func(out any) int64            // of an answer that may be as large as a body, in bytes; nil: it never is
 }
 
 // query is an action with an answer: f of the service that in returns for a
@@ -55,8 +55,9 @@ func (a action) writes(f func(*shape.Writer, any)) action {
 	return a
 }
 
-// large marks a's answers as such that count against the memory of bodies.
-func (a action) large() action {
-	a.heavy = true
+// weighs marks a's answers as such that count against the memory of bodies, by
+// size.
+func (a action) weighs(size func(out any) int64) action {
+	a.size = size
 	return a
 }

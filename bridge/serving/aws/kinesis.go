@@ -28,7 +28,7 @@ func kinesisTarget(s *kinesis.Service) *target {
 		"DescribeStreamSummary":         query(p, s.In, api.DescribeStreamSummary),
 		"DisableEnhancedMonitoring":     query(p, s.In, api.DisableEnhancedMonitoring),
 		"EnableEnhancedMonitoring":      query(p, s.In, api.EnableEnhancedMonitoring),
-		"GetRecords":                    query(p, s.In, api.GetRecords).writes(getRecordsOutput).large(),
+		"GetRecords":                    query(p, s.In, api.GetRecords).writes(getRecordsOutput).weighs(getRecordsSize),
 		"GetResourcePolicy":             query(p, s.In, api.GetResourcePolicy),
 		"GetShardIterator":              query(p, s.In, api.GetShardIterator),
 		"IncreaseStreamRetentionPeriod": command(p, s.In, api.IncreaseStreamRetentionPeriod),
@@ -73,6 +73,14 @@ func getRecordsOutput(w *shape.Writer, v any) {
 	}
 	writeChildren(w, out.ChildShards)
 	w.CloseMap()
+}
+
+// getRecordsSize is what the records have in memory, roughly.
+func getRecordsSize(v any) (n int64) {
+	for _, r := range v.(*kinesis.GetRecordsOutput).Records {
+		n += int64(len(r.Data)+len(r.PartitionKey)) + 100
+	}
+	return n
 }
 
 func writeRecords(w *shape.Writer, all []kinesis.Record) {

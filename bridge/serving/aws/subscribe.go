@@ -69,8 +69,11 @@ func (s shardEvents) next(ctx context.Context, w *shape.Writer) (string, error) 
 // SDK waits for the initial response.
 func (x *exchange) push(all events) error {
 	defer all.close()
-	x.h.memory.release(x.held) // the body is read
-	x.held, x.body = 0, nil
+	x.free(x.held) // the body is read
+	x.body = nil
+	// A read that waits for the client to hang up would end with the server's
+	// timeout, and the request with it.
+	_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})
 	x.w.Header().Set("Content-Type", eventsType)
 	x.w.WriteHeader(http.StatusOK)
 	if err := x.event("initial-response", []byte("{}")); err != nil {
@@ -127,5 +130,9 @@ func (x *exchange) message(payload []byte, headers ...eventstream.Header) error 
 	if _, err := x.w.Write(eventstream.Encode(eventstream.Message{Headers: headers, Payload: payload})); err != nil {
 		return err
 	}
-	return out.Flush()
+	if err := out.Flush(); err != nil {
+		return err
+	}
+	_ = out.SetWriteDeadline(time.Time{}) // none while nothing is written
+	return nil
 }

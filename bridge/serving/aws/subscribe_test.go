@@ -1,0 +1,206 @@
+package aws
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/serving/aws/eventstream"
+	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
+	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+)
+
+// beats is a subscription of n empty events, one every so often, that ends with
+// end.
+type beats struct {
+	n      int
+	every  time.Duration
+	end    error
+	closed bool
+}
+
+func (b *beats) next(ctx context.Context, w *shape.Writer) (string, error) {
+	if b.n == 0 {
+		return "", b.end
+	}
+	b.n--
+	select {
+	case <-time.After(b.every):
+	case <-ctx.Done():
+		return "", ctx.Err()
+	}
+	w.OpenMap()
+	w.CloseMap()
+	return "SubscribeToShardEvent", nil
+}
+
+func (b *beats) close() { b.closed = true }
+
+// pushing is a Handler whose SubscribeToShard gives b.
+func pushing(b *beats) *Handler {
+	h := New(Options{Rules: &book{}, Permissive: true, MaxMemory: 64 << 20, Log: slog.New(slog.DiscardHandler)})
+	h.targets["T"] = &target{service: "kinesis", prefix: "T", maxBody: 1 << 20, actions: map[string]action{"Sub": {name: "Sub", input: shape.Of[struct{}](nil),
+		subscribe: func(context.Context, string, any) (events, error) { return b, nil }}}}
+	return h
+}
+
+func subscribing(url string) *http.Request {
+	r, _ := http.NewRequest("POST", url, strings.NewReader("{}"))
+	r.Header.Set("X-Amz-Target", "T.Sub")
+	r.Header.Set("Content-Type", jsonType)
+	sigv4test.Sign(r, []byte("{}"), key, "r", "kinesis", time.Now())
+	return r
+}
+
+// messages reads a stream of events to its end and says what was in it.
+func messages(t *testing.T, r io.Reader) (all []string) {
+	t.Helper()
+	raw, err := io.ReadAll(r)
+	if err != nil {
+		t.Error(err)
+	}
+	for len(raw) > 0 {
+		var m eventstream.Message
+		if m, raw, err = eventstream.Decode(raw); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, m.Get(":message-type")+" "+m.Get(":event-type")+m.Get(":exception-type")+" "+string(m.Payload))
+	}
+	return all
+}
+
+// A subscription outlives the server's timeouts, which are for requests, and
+// ends when its events do.
+func TestSubscriptionsLive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &beats{n: 60, every: 5 * time.Second, end: io.EOF}
+		h := pushing(b)
+		srv := &http.Server{Handler: h, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}
+		l := &pipe{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(l) }()
+		here, there := net.Pipe()
+		l.conns <- there
+		began := time.Now()
+		r := subscribing("http://x/")
+		go func() { _ = r.Write(here) }()
+		resp, err := http.ReadResponse(bufio.NewReader(here), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := messages(t, resp.Body)
+		if took := time.Since(began); len(all) != 61 || took != 5*time.Minute || resp.Header.Get("Content-Type") != eventsType {
+			t.Errorf("%d messages in %v, %v", len(all), took, resp.Header)
+		}
+		here.Close()
+		srv.Close()
+		<-served
+		if !b.closed || len(h.pushes) != 0 || len(h.calls) != 0 || h.memory.left != 64<<20 {
+			t.Errorf("closed %v, %d and %d places taken, %d bytes left", b.closed, len(h.pushes), len(h.calls), h.memory.left)
+		}
+	})
+}
+
+// A pipe listener accepts what is sent to it.
+type pipe struct {
+	net.Listener
+	conns  chan net.Conn
+	closed chan struct{}
+}
+
+func (p *pipe) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipe) Close() error {
+	close(p.closed)
+	return nil
+}
+
+// What goes wrong later comes in the stream, as the error's name.
+func TestSubscriptionsFail(t *testing.T) {
+	for _, c := range []struct {
+		end  error
+		want string
+	}{
+		{io.EOF, ""},
+		{&kinesis.Error{Code: kinesis.ResourceInUse, Message: "taken"}, `exception ResourceInUseException {"message":"taken"}`},
+		{errors.New("the disk is sick"), `exception InternalFailureException {"message":"` + errorOf(errors.New("")).Message + `"}`},
+	} {
+		for _, h2 := range []bool{false, true} {
+			srv := httptest.NewUnstartedServer(pushing(&beats{n: 1, end: c.end}))
+			srv.EnableHTTP2 = h2
+			srv.StartTLS()
+			resp, err := srv.Client().Do(subscribing(srv.URL))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := "event initial-response {}\nevent SubscribeToShardEvent {}"
+			if c.want != "" {
+				want += "\n" + c.want
+			}
+			if got := strings.Join(messages(t, resp.Body), "\n"); got != want || (resp.ProtoMajor == 2) != h2 {
+				t.Errorf("%s\n%s\nwant\n%s", resp.Proto, got, want)
+			}
+			resp.Body.Close()
+			srv.Close()
+		}
+	}
+}
+
+// Each event goes out when it is there, and a bridge that stops ends the stream
+// without an exception.
+func TestSubscriptionsStop(t *testing.T) {
+	ctx, stop := context.WithCancel(t.Context())
+	srv := httptest.NewUnstartedServer(pushing(&beats{n: 1, every: time.Hour}))
+	srv.Config.BaseContext = func(net.Listener) context.Context { return ctx }
+	srv.Start()
+	defer srv.Close()
+	resp, err := srv.Client().Do(subscribing(srv.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	first := make([]byte, 0x68) // the initial response
+	if _, err := io.ReadFull(resp.Body, first); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if all := messages(t, io.MultiReader(bytes.NewReader(first), resp.Body)); len(all) != 1 {
+		t.Errorf("%q", all)
+	}
+}
+
+// With all places taken a subscription is told to come again.
+func TestSubscriptionsBusy(t *testing.T) {
+	h := pushing(&beats{end: io.EOF})
+	for range maxSubscriptions {
+		h.pushes <- struct{}{}
+	}
+	srv := httptest.NewServer(h)
+	defer srv.Close()
+	resp, err := srv.Client().Do(subscribing(srv.URL))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != 400 || !strings.Contains(string(text), "ThrottlingException") {
+		t.Errorf("%s %s", resp.Status, text)
+	}
+}
