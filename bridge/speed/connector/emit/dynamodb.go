@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"regexp"
+	"slices"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink/dynamodb"
@@ -54,41 +55,41 @@ func (e *dynamoEmitter) Emit(ctx context.Context, b *connector.Batch) ([]connect
 		put:  func(ctx context.Context, idx []int) ([]connector.Failure, error) { return e.put(ctx, items, idx) },
 	}
 	for first := true; len(same) > 0; first = false {
-		var last []int
-		for i, it := range items {
-			if it != nil {
-				if s := same[it.Key()]; len(s) > 0 && s[len(s)-1] == i {
-					last = append(last, i)
-				}
-			}
-		}
+		last := lasts(same)
 		refused, err := w.write(ctx, last)
 		if err != nil && first {
 			return nil, err
 		}
-		if err != nil { // what was written before need not be again
-			refused = nil
+		if err != nil { // what was put before need not be again
 			for _, i := range last {
 				refused = append(refused, connector.Failure{Index: i, Err: err})
 			}
 		}
-		before := map[string][]int{}
+		next := map[string][]int{}
 		for _, f := range refused {
 			key := items[f.Index].Key()
-			older := same[key]
-			older = older[:len(older)-1]
+			older := same[key][:len(same[key])-1]
 			failed = append(failed, f)
 			if f.Permanent && len(older) > 0 {
-				before[key] = older // the next best
+				next[key] = older // the one before is put instead
 				continue
 			}
 			for _, i := range older {
 				failed = append(failed, connector.Failure{Index: i, Err: f.Err})
 			}
 		}
-		same = before
+		same = next
 	}
 	return failed, nil
+}
+
+// lasts are the indexes of the last items of each key, ascending.
+func lasts(same map[string][]int) (last []int) {
+	for _, idx := range same {
+		last = append(last, idx[len(idx)-1])
+	}
+	slices.Sort(last)
+	return last
 }
 
 func (e *dynamoEmitter) put(ctx context.Context, all []*dynamodb.Item, idx []int) ([]connector.Failure, error) {

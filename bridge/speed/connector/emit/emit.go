@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -38,24 +39,19 @@ var kinds = map[string]func(*parse) connector.Emitter{
 // all that is wrong with doc, each by its member, reads the files and variables
 // of secrets, and asks no store.
 func New(kind string, doc json.RawMessage, env Env) (connector.Emitter, error) {
-	make := kinds[kind]
-	if make == nil {
-		names := []string{}
-		for k := range kinds {
-			names = append(names, k)
-		}
-		slices.Sort(names)
-		return nil, fmt.Errorf("no emitter of that name; there are %s", strings.Join(names, ", "))
+	read := kinds[kind]
+	if read == nil {
+		return nil, fmt.Errorf("no emitter of that name; there are %s", strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
 	}
 	if env.HTTP == nil {
 		env.HTTP = newHTTP()
 	}
 	p := &parse{doc: doc, env: env}
-	e := make(p)
+	e := read(p)
 	if err := errors.Join(p.errs...); err != nil {
 		return nil, err
 	}
-	return timed{e, env.HTTP}, nil
+	return timed{e, p.env.HTTP}, nil
 }
 
 // newHTTP returns a client that notices a service that went away.

