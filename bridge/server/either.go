@@ -15,7 +15,7 @@ const firstByte = 10 * time.Second
 
 // An either listener takes TLS, and from those whom plain lets also connections
 // without it: the first byte tells them apart. With others it speaks TLS, which
-// then fails with a word of why.
+// then fails.
 type either struct {
 	net.Listener
 	config *tls.Config

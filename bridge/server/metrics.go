@@ -3,11 +3,13 @@ package server
 import (
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
 
@@ -29,6 +31,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	x.rules(m.s)
 	x.sinks(m.s)
 	x.connectors(m.s)
+	x.kinesis(m.s)
 	for o, c := range m.s.aws.Stats() {
 		x.counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
 		x.counter("aws_request_seconds", "Time spent on AWS requests.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)
@@ -165,6 +168,28 @@ func (x series) sinks(s *Server) {
 		x.counter("delivery_lost_records", "Records gone from the log before they were delivered.", float64(d.Lost), "delivery_stream", name)
 		x.counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream", name)
 	}
+}
+
+// kinesis tells of the data streams: what came and went through the API.
+func (x series) kinesis(s *Server) {
+	for _, st := range s.kinesis.Stats() {
+		var all kinesis.Counts
+		var behind time.Duration
+		for _, sh := range st.Shards {
+			all.InRecords, all.InBytes = all.InRecords+sh.InRecords, all.InBytes+sh.InBytes
+			all.OutRecords, all.OutBytes = all.OutRecords+sh.OutRecords, all.OutBytes+sh.OutBytes
+			all.PutThrottled, all.GetThrottled = all.PutThrottled+sh.PutThrottled, all.GetThrottled+sh.GetThrottled
+			behind = max(behind, sh.Behind)
+		}
+		x.counter("kinesis_in_records", "Records put into a data stream.", float64(all.InRecords), "stream", st.Name)
+		x.counter("kinesis_in_bytes", "Bytes of their data and partition keys.", float64(all.InBytes), "stream", st.Name)
+		x.counter("kinesis_out_records", "Records read from a data stream or pushed to consumers.", float64(all.OutRecords), "stream", st.Name)
+		x.counter("kinesis_out_bytes", "Bytes of their data and partition keys.", float64(all.OutBytes), "stream", st.Name)
+		x.counter("kinesis_throttled_records", "Records refused by the limits of a shard.", float64(all.PutThrottled), "stream", st.Name)
+		x.counter("kinesis_throttled_reads", "Reads refused by the limits of a shard.", float64(all.GetThrottled), "stream", st.Name)
+		x.gauge("kinesis_iterator_age_seconds", "Age of the record that was read last, of the shard that is furthest behind; 0 at the tip.", behind.Seconds(), "stream", st.Name)
+	}
+	x.gauge("kinesis_subscriptions", "SubscribeToShard calls under way.", float64(s.aws.Subscriptions()))
 }
 
 // metricsHandler serves /metrics.

@@ -214,3 +214,6 @@ func (h *Handler) Stats() map[Outcome]Count {
 	}
 	return all
 }
+
+// Subscriptions is how many there are now.
+func (h *Handler) Subscriptions() int { return len(h.pushes) }

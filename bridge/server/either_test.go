@@ -1,0 +1,204 @@
+package server
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
+)
+
+// ask signs a request of Kinesis and sends it by tr.
+func (b *bridge) ask(tr *http.Transport, scheme, op, body string) (*http.Response, string, error) {
+	b.t.Helper()
+	req, err := http.NewRequestWithContext(b.t.Context(), "POST", scheme+"://"+b.https.Addr().String()+"/", strings.NewReader(body))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
+	req.Header.Set("X-Amz-Target", "Kinesis_20131202."+op)
+	req.Host = req.URL.Host
+	sigv4test.Sign(req, []byte(body), b.key(), "eu-local-1", "kinesis", time.Now())
+	if tr.TLSClientConfig == nil {
+		tr.TLSClientConfig = &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}
+	}
+	defer tr.CloseIdleConnections()
+	resp, err := (&http.Client{Transport: tr}).Do(req)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	return resp, string(text), err
+}
+
+// speaking is a client's side of protocols.
+func speaking(h1, h2, h2c bool) *http.Transport {
+	tr := &http.Transport{Protocols: new(http.Protocols)}
+	tr.Protocols.SetHTTP1(h1)
+	tr.Protocols.SetHTTP2(h2)
+	tr.Protocols.SetUnencryptedHTTP2(h2c)
+	return tr
+}
+
+// One port takes TLS and, where it is switched on, plaintext, each by HTTP/1.1
+// and HTTP/2.
+func TestProtocols(t *testing.T) {
+	for _, plaintext := range []string{"off", "loopback", "on"} {
+		cfg := configure(t)
+		cfg.HTTPS.Plaintext = plaintext
+		b := start(t, cfg)
+		for _, c := range []struct {
+			scheme             string
+			h1, h2, h2c, blind bool
+			want               string
+		}{
+			{"https", true, false, false, false, "HTTP/1.1 200"},
+			{"https", true, true, false, false, "HTTP/2.0 200"},
+			{"http", false, false, true, true, "HTTP/2.0 200"},
+			{"http", true, false, false, false, "HTTP/1.1 200"},
+			{"http", false, false, true, false, "HTTP/2.0 200"},
+		} {
+			tr := speaking(c.h1, c.h2, c.h2c)
+			if c.blind { // HTTP/2 without a word of it in the handshake
+				tr.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
+					return (&tls.Dialer{Config: tr.TLSClientConfig}).DialContext(ctx, network, addr)
+				}
+			}
+			resp, text, err := b.ask(tr, c.scheme, "DescribeLimits", "{}")
+			got := ""
+			if err == nil {
+				got = fmt.Sprint(resp.Proto, " ", resp.StatusCode)
+			}
+			if plaintext == "off" && c.scheme == "http" && !c.blind {
+				if err == nil {
+					t.Errorf("off: %+v: %s", c, got)
+				}
+			} else if got != c.want || err != nil || !strings.Contains(text, "OpenShardCount") {
+				t.Errorf("%s: %+v: %s %v", plaintext, c, got, err)
+			}
+		}
+		if err := errors.Join(b.stop(), b.Close()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// Only this machine's own addresses count as loopback.
+func TestLoopback(t *testing.T) {
+	for ip, want := range map[string]bool{"127.0.0.1": true, "127.9.9.9": true, "::1": true, "::ffff:127.0.0.1": true, "192.0.2.1": false, "10.0.0.1": false, "::": false} {
+		if got := fromLoopback(&net.TCPAddr{IP: net.ParseIP(ip)}); got != want {
+			t.Errorf("%s: %v", ip, got)
+		}
+	}
+	if fromLoopback(&net.UnixAddr{Name: "x"}) {
+		t.Error("a socket")
+	}
+}
+
+// With others than those who may, TLS is spoken: what they send comes to no
+// handler.
+func TestPlaintextRefused(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEither(l, &tls.Config{}, func(net.Addr) bool { return false })
+	defer e.Close()
+	c, err := net.Dial("tcp", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	got, err := e.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, ok := got.(secured); !ok {
+		t.Errorf("%T", got)
+	}
+	got.Close()
+}
+
+// Who says nothing is let go, does not keep others from being accepted, and not
+// the listener from being closed.
+func TestSilentClients(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := pipes{conns: make(chan net.Conn)}
+		e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return true })
+		accepted := make(chan net.Conn)
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			for {
+				c, err := e.Accept()
+				if err != nil {
+					return
+				}
+				accepted <- c
+			}
+		}()
+		silent, a := net.Pipe()
+		inner.conns <- a
+		loud, b := net.Pipe()
+		inner.conns <- b
+		go func() { _, _ = io.WriteString(loud, "POST /") }()
+		c := <-accepted
+		if text, err := bufio.NewReader(c).Peek(6); string(text) != "POST /" {
+			t.Errorf("%q %v", text, err)
+		}
+		began := time.Now()
+		if _, err := silent.Read(make([]byte, 1)); err == nil || time.Since(began) != firstByte {
+			t.Errorf("let go after %v, %v", time.Since(began), err)
+		}
+		_, last := net.Pipe()
+		inner.conns <- last
+		if err := errors.Join(e.Close(), e.Close()); err != nil {
+			t.Error(err)
+		}
+		<-ended
+		if _, err := e.Accept(); !errors.Is(err, net.ErrClosed) {
+			t.Error(err)
+		}
+	})
+}
+
+// A test setup may take any key, and the log says so.
+func TestPermissiveHTTPS(t *testing.T) {
+	cfg := configure(t)
+	cfg.HTTPS.Permissive = true
+	b := start(t, cfg)
+	if resp, body := b.aws(sigv4test.Key{ID: "test", Secret: "test"}, true, "GET", "/rules", ""); resp.StatusCode != 200 {
+		t.Errorf("%s %s", resp.Status, body)
+	}
+	if !strings.Contains(b.log.String(), "signatures are not verified") {
+		t.Error("no warning")
+	}
+}
+
+// What goes through data streams is counted.
+func TestStreamMetrics(t *testing.T) {
+	b := start(t, configure(t))
+	if resp, text, err := b.ask(speaking(true, false, false), "https", "CreateStream", `{"StreamName":"s","ShardCount":1}`); err != nil || resp.StatusCode != 200 || text != "" {
+		t.Fatal(text, err)
+	}
+	if _, text, err := b.ask(speaking(true, false, false), "https", "PutRecord", `{"StreamName":"s","PartitionKey":"key","Data":"YWJj"}`); err != nil || !strings.Contains(text, "shardId-0") {
+		t.Fatal(text, err)
+	}
+	_, text := b.do("GET", "/metrics", "")
+	for _, want := range []string{`tidemill_kinesis_in_records_total{stream="s"} 1`, `tidemill_kinesis_in_bytes_total{stream="s"} 6`, `tidemill_kinesis_subscriptions 0`,
+		`tidemill_aws_requests_total{code="OK",operation="PutRecord"} 1`} {
+		if !strings.Contains(text, want+"\n") {
+			t.Errorf("no %s", want)
+		}
+	}
+}
