@@ -1,0 +1,322 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+)
+
+const (
+	javaKeys  = 120
+	javaCount = 150 // records of each key
+)
+
+// TestJava lets Kinesis's producer and consumer libraries work on a stream of
+// four shards, one of which is split and two of which are merged meanwhile. The
+// producer aggregates; two workers of one application share the shards, once
+// polling and once subscribed, with their leases in DynamoDB Local.
+func TestJava(t *testing.T) {
+	need(t, "javac", "openjdk-17-jdk-headless")
+	need(t, "mvn", "maven")
+	j := compileJava(t)
+	f := newBridge(t, "", nil)
+	j.trust(t, f.aws().caFile)
+	tables := j.dynamoDB(t)
+	for _, retrieval := range []string{"polling", "fanout"} {
+		t.Run(retrieval, func(t *testing.T) { j.follow(t, f, tables, retrieval) })
+	}
+}
+
+// javaApps is where the programs of java/ and their libraries are.
+type javaApps struct{ dir string }
+
+func (j javaApps) path(name string) string { return filepath.Join(j.dir, name) }
+
+func compileJava(t *testing.T) javaApps {
+	t.Helper()
+	j := javaApps{t.TempDir()}
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for lib, pom := range map[string]string{"lib": "java/pom.xml", "dynamodb": "java/dynamodb/pom.xml"} {
+		install(t, j.dir, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory="+j.path(lib), "-f", filepath.Join(here, pom))
+	}
+	cmd := exec.Command("javac", "--release", "17", "-d", j.path("classes"), "-cp", j.path("lib/*"), "java/Produce.java", "java/Consume.java")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("javac: %v\n%s", err, out)
+	}
+	return j
+}
+
+// trust makes the trust store that Java wants of a CA.
+func (j javaApps) trust(t *testing.T, ca string) {
+	t.Helper()
+	out, err := exec.Command("keytool", "-importcert", "-noprompt", "-alias", "bridge", "-file", ca,
+		"-keystore", j.path("trust.p12"), "-storetype", "PKCS12", "-storepass", "public").CombinedOutput()
+	if err != nil {
+		t.Fatalf("keytool: %v\n%s", err, out)
+	}
+}
+
+// command is a run of one of the programs against a bridge.
+func (j javaApps) command(ctx context.Context, a awsAccess, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "java", append([]string{"-Xmx512m", "-Djavax.net.ssl.trustStore=" + j.path("trust.p12"),
+		"-Djavax.net.ssl.trustStorePassword=public", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-cp", j.path("classes") + ":" + j.path("lib/*")}, args...)...)
+	cmd.Env = a.env()
+	cmd.WaitDelay = 5 * time.Second
+	return cmd
+}
+
+// dynamoDB starts DynamoDB Local and returns its address.
+func (j javaApps) dynamoDB(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close() // it takes a number only
+	_, port, _ := net.SplitHostPort(addr)
+	cmd := exec.Command("java", "-Xmx512m", "-Dsqlite4java.library.path="+j.path("dynamodb"), "-cp", j.path("dynamodb/*"),
+		"com.amazonaws.services.dynamodbv2.local.main.ServerRunner", "-inMemory", "-disableTelemetry", "-port", port)
+	var log strings.Builder
+	cmd.Stdout, cmd.Stderr = &log, &log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+	})
+	for range 300 {
+		if c, err := net.Dial("tcp", addr); err == nil {
+			c.Close()
+			return "http://" + addr
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatal("DynamoDB Local does not answer")
+	return ""
+}
+
+func (j javaApps) follow(t *testing.T, f *fleet, tables, retrieval string) {
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	defer cancel()
+	s := newStream(t, ctx, f.aws().client(t, "http/1.1"), "java-"+retrieval, 4)
+	c := j.consume(t, ctx, f, tables, s.name, retrieval)
+	defer c.stop(t)
+	c.wait(t, ctx, "all four shards are read", func() bool { return len(c.begun) >= 4 })
+
+	host, port, _ := net.SplitHostPort(strings.TrimPrefix(f.aws().url, "https://"))
+	produce := j.command(ctx, f.aws(), "Produce", host, port, f.aws().caFile, s.name, fmt.Sprint(javaKeys), fmt.Sprint(javaCount))
+	var said strings.Builder
+	produce.Stdout, produce.Stderr = &said, &said
+	if err := produce.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.ran.Go(func() {
+		if err := produce.Wait(); err != nil {
+			c.failed <- fmt.Errorf("producer: %w\n%s", err, &said)
+		}
+		close(c.produced)
+	})
+	total := javaKeys * javaCount
+	c.wait(t, ctx, "a quarter has arrived", func() bool { return c.records > total/4 })
+	if _, err := s.c.SplitShard(ctx, &kinesis.SplitShardInput{StreamName: &s.name, ShardToSplit: aws.String("shardId-000000000000"),
+		NewStartingHashKey: aws.String("42535295865117307932921825928971026432")}); err != nil {
+		t.Fatal(err)
+	}
+	s.active()
+	c.wait(t, ctx, "half has arrived", func() bool { return c.records > total/2 })
+	if _, err := s.c.MergeShards(ctx, &kinesis.MergeShardsInput{StreamName: &s.name, ShardToMerge: aws.String("shardId-000000000002"),
+		AdjacentShardToMerge: aws.String("shardId-000000000003")}); err != nil {
+		t.Fatal(err)
+	}
+	c.wait(t, ctx, "everything has arrived", func() bool { return len(c.seen) == total })
+	c.wait(t, ctx, "the old shards have ended", func() bool { return c.ended[0] && c.ended[2] && c.ended[3] && len(c.begun) == 7 })
+
+	<-c.produced
+	lines := strings.Split(strings.TrimSpace(said.String()), "\n")
+	t.Logf("producer: %s", lines[len(lines)-1])
+	stored := j.stored(s)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.wrong {
+		t.Error(w)
+	}
+	if len(c.workers) != 2 {
+		t.Errorf("workers %v, want both to take part", c.workers)
+	}
+	if c.aggregated == 0 || stored >= total {
+		t.Errorf("%d user records in %d: want them aggregated", total, stored)
+	}
+	t.Logf("%s: %d records of %d keys in %d containers or single records, %d given twice, by %v; 7 shards, 3 of them to their end",
+		retrieval, len(c.seen), javaKeys, stored, c.twice, c.workers)
+}
+
+// stored counts the records that the stream itself has.
+func (j javaApps) stored(s *stream) (n int) {
+	for _, shard := range s.shards() {
+		it, err := s.iterator(*shard.ShardId, "")
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		all, _ := s.drain(it)
+		n += len(all)
+	}
+	return n
+}
+
+// A consumption is a run of Consume and what it has printed.
+type consumption struct {
+	cmd    *exec.Cmd
+	in     io.Closer
+	log    strings.Builder
+	ran    sync.WaitGroup
+	news   chan struct{} // of cap 1
+	exited chan struct{}
+
+	produced chan struct{} // closed when the producer has ended
+	failed   chan error    // of the producer; cap 1
+
+	mu         sync.Mutex
+	records    int
+	twice      int
+	aggregated int
+	seen       map[string]bool
+	last       map[string]int // of each key
+	begun      map[int]bool
+	ended      map[int]bool
+	workers    map[string]int // records of each
+	wrong      []string
+}
+
+func (j javaApps) consume(t *testing.T, ctx context.Context, f *fleet, tables, stream, retrieval string) *consumption {
+	t.Helper()
+	c := &consumption{news: make(chan struct{}, 1), exited: make(chan struct{}), produced: make(chan struct{}), failed: make(chan error, 1), seen: map[string]bool{}, last: map[string]int{},
+		begun: map[int]bool{}, ended: map[int]bool{}, workers: map[string]int{}}
+	c.cmd = j.command(ctx, f.aws(), "Consume", f.aws().url, tables, stream, "follow-"+retrieval, retrieval)
+	c.cmd.Stderr = &c.log
+	var err error
+	if c.in, err = c.cmd.StdinPipe(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := c.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	c.ran.Go(func() {
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			c.take(strings.Fields(lines.Text()))
+			select {
+			case c.news <- struct{}{}:
+			default:
+			}
+		}
+		close(c.exited)
+	})
+	return c
+}
+
+// take notes a line. Of each key records come in order, but for those that
+// come again after a lease changed hands.
+func (c *consumption) take(line []string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(line) < 3 {
+		return
+	}
+	worker := line[1]
+	var shard int
+	if _, err := fmt.Sscanf(line[2], "shardId-%d", &shard); err != nil {
+		c.wrong = append(c.wrong, fmt.Sprint(line))
+		return
+	}
+	switch line[0] {
+	case "begin":
+		c.begun[shard] = true
+	case "end":
+		c.ended[shard] = true
+	case "record":
+		key, data := line[5], line[6]
+		if line[4] != "0" {
+			c.aggregated++
+		}
+		var n int
+		if _, err := fmt.Sscanf(data, key+"/%d", &n); err != nil {
+			c.wrong = append(c.wrong, fmt.Sprint(line))
+		}
+		c.records++
+		c.workers[worker]++
+		switch {
+		case c.seen[data]:
+			c.twice++
+		case n != c.last[key]+1:
+			c.wrong = append(c.wrong, fmt.Sprintf("%v: after %d of %s", line, c.last[key], key))
+			fallthrough
+		default:
+			c.seen[data] = true
+			c.last[key] = n
+		}
+	}
+}
+
+// wait waits until done, which is asked with the lock held.
+func (c *consumption) wait(t *testing.T, ctx context.Context, what string, done func() bool) {
+	t.Helper()
+	for {
+		c.mu.Lock()
+		ok := done()
+		state := fmt.Sprintf("%d records, shards begun %v, ended %v", c.records, c.begun, c.ended)
+		c.mu.Unlock()
+		if ok {
+			return
+		}
+		select {
+		case <-c.news:
+		case err := <-c.failed:
+			t.Fatalf("waiting until %s: %v", what, err)
+		case <-c.exited:
+			t.Fatalf("waiting until %s: the consumer ended with %s\n%s", what, state, &c.log)
+		case <-ctx.Done():
+			t.Fatalf("waiting until %s: %v with %s\n%s", what, ctx.Err(), state, c.tail())
+		}
+	}
+}
+
+// tail is the end of what the consumer logged; it is stopped for that.
+func (c *consumption) tail() string {
+	_ = c.cmd.Process.Kill()
+	c.ran.Wait()
+	_ = c.cmd.Wait()
+	text := c.log.String()
+	return text[max(0, len(text)-4000):]
+}
+
+func (c *consumption) stop(t *testing.T) {
+	c.in.Close()
+	c.ran.Wait()
+	if err := c.cmd.Wait(); err != nil && !t.Failed() {
+		t.Errorf("consumer: %v\n%s", err, &c.log)
+	}
+	if text := c.log.String(); strings.Contains(text, " ERROR ") {
+		t.Logf("the consumer logged errors:\n%.2000s", text)
+	}
+}
