@@ -130,6 +130,7 @@ func (s *signed) fromQuery() error {
 		}
 	}
 	if lacks != "" {
+		//lint:ignore ST1005 AWS's text
 		return fmt.Errorf("%w: %sRe-examine the query-string parameters.", ErrIncomplete, lacks)
 	}
 	if get["X-Amz-Algorithm"] != algorithm {

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -427,6 +428,60 @@ func TestAuthority(t *testing.T) {
 		v := Verifier{Secret: func(string) (string, string, bool) { return "secret", "", true }}
 		if _, err := v.Verify(r, 1000); !errors.Is(err, want) {
 			t.Errorf("HTTP/%d: %v, want %v", major, err, want)
+		}
+	}
+}
+
+// Permissive takes whatever has the form of a signature, and says what it is
+// for.
+func TestPermissive(t *testing.T) {
+	v := &Verifier{Permissive: true}
+	c := testCall()
+	c.time = time.Unix(0, 0)
+	r := c.signedRequest()
+	r.Header.Set("X-Amz-Tagging", "changed")
+	r.Header.Set("X-Amz-New", "not signed")
+	if id, err := v.Verify(r, 100); err != nil || id != (Identity{testKey, "eu-local-1", "iot"}) {
+		t.Error(id, err)
+	}
+	if _, err := v.Verify(c.signedRequest(), 1); !errors.Is(err, ErrTooLarge) {
+		t.Error(err)
+	}
+	if _, err := v.Verify(c.sent(), 100); !errors.Is(err, ErrMissing) {
+		t.Error(err)
+	}
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=x")
+	if _, err := v.Verify(r, 100); !errors.Is(err, ErrIncomplete) {
+		t.Error(err)
+	}
+}
+
+// What a signature lacks is told all at once.
+func TestLacks(t *testing.T) {
+	r := testCall().sent()
+	r.Header.Del("X-Amz-Date")
+	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=x")
+	_, _, err := testVerifier().Begin(r)
+	if want := "the signature is not complete: Authorization header requires 'Signature' parameter. Authorization header requires 'SignedHeaders' parameter. " +
+		"Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=AWS4-HMAC-SHA256 Credential=x"; fmt.Sprint(err) != want {
+		t.Errorf("%v\nwant\n%s", err, want)
+	}
+}
+
+// BenchmarkCheck is a body of 10 MB, which is hashed once and not copied.
+func BenchmarkCheck(b *testing.B) {
+	c := testCall()
+	c.body = strings.Repeat("x", 10<<20)
+	body := []byte(c.body)
+	sig, _, err := testVerifier().Begin(c.signedRequest())
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.SetBytes(int64(len(body)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := sig.Check(body); err != nil {
+			b.Fatal(err)
 		}
 	}
 }

@@ -66,6 +66,7 @@ type Handler struct {
 	log      *slog.Logger
 	memory   *memory
 	slots    chan struct{} // one for each request under way by path
+	peeks    chan struct{} // one for each by target whose key is not known yet
 	calls    chan struct{} // one for each by target, whose bodies memory bounds
 	pushes   chan struct{} // one for each subscription
 
@@ -83,6 +84,7 @@ func New(o Options) *Handler {
 		log:      o.Log,
 		memory:   newMemory(cmp.Or(o.MaxMemory, 256<<20)),
 		slots:    make(chan struct{}, maxRequests),
+		peeks:    make(chan struct{}, maxPeeks),
 		calls:    make(chan struct{}, maxCalls),
 		pushes:   make(chan struct{}, maxSubscriptions),
 		stats:    map[Outcome]Count{},

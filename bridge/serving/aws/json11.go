@@ -28,6 +28,9 @@ const (
 	// signature, so that errors come in AWS's order: first what cannot be
 	// read, then the operation, then who asks.
 	peeked = 4 << 10
+	// maxPeeks bodies are under way at once from who may have no key; of more,
+	// errors come in another order.
+	maxPeeks = 256
 	// maxAnswer is what GetRecords may answer: 10 MiB of records.
 	maxAnswer = 10 << 20
 	// waitForMemory is how long a request waits for others' bodies to go.
@@ -84,11 +87,8 @@ func (h *Handler) serveTarget(w http.ResponseWriter, r *http.Request) (who sigv4
 	}
 	x := &exchange{h: h, w: w, r: r, leave: func() {}}
 	defer func() { x.free(x.held) }()
-	var out any
-	if err = x.enter(h.calls); err == nil {
-		out, err = x.run()
-	}
 	defer func() { x.leave() }()
+	out, err := x.run()
 	status = http.StatusOK
 	switch {
 	case err != nil:
@@ -148,7 +148,7 @@ func (x *exchange) run() (any, error) {
 	case x.r.ContentLength == 0, kind != jsonType && kind != cborType:
 		return nil, errNoOperation
 	}
-	if n := x.r.ContentLength; n > 0 && n <= peeked {
+	if n := x.r.ContentLength; n > 0 && n <= peeked && x.enter(x.h.peeks) == nil {
 		if err := x.read(n); err != nil {
 			return nil, err
 		}
@@ -207,6 +207,9 @@ func (x *exchange) verify() error {
 	if who.Service != x.target.service && !x.h.verifier.Permissive {
 		return &Error{Code: "InvalidSignatureException", Status: http.StatusBadRequest,
 			Message: "Credential should be scoped to correct service: '" + x.target.service + "'. "}
+	}
+	if err := x.enter(x.h.calls); err != nil {
+		return err
 	}
 	if x.body == nil {
 		n := x.r.ContentLength
@@ -281,8 +284,9 @@ func (x *exchange) answer(out any) {
 	if x.action.write != nil {
 		buf := buffers.Get().(*[]byte)
 		defer func() {
-			*buf = w.Bytes()[:0]
-			buffers.Put(buf)
+			if *buf = w.Bytes()[:0]; cap(*buf) <= maxBuffer {
+				buffers.Put(buf)
+			}
 		}()
 		w = shape.NewWriter(x.codec, *buf)
 		w.To = &late{x: x}

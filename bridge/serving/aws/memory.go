@@ -5,6 +5,9 @@ import (
 	"sync"
 )
 
+// maxBuffer is how large one may be to be kept, in bytes.
+const maxBuffer = 1 << 20
+
 // buffers are for answers.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 

@@ -204,3 +204,65 @@ func TestSubscriptionsBusy(t *testing.T) {
 		t.Errorf("%s %s", resp.Status, text)
 	}
 }
+
+// A large body may take its time, in proportion, but not for ever.
+func TestSlowUploads(t *testing.T) {
+	for _, c := range []struct {
+		every time.Duration // for 64 KiB
+		want  string
+		took  time.Duration
+	}{
+		{1200 * time.Millisecond, "200 OK", 32 * 1200 * time.Millisecond},
+		{4 * time.Second, "400 Bad Request", patience + 32*time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			h := pushing(nil)
+			h.targets["T"].maxBody = 4 << 20
+			h.targets["T"].actions["Sub"] = action{name: "Sub", input: shape.Of[struct{}](nil), run: func(context.Context, string, any) (any, error) { return nil, nil }}
+			srv := &http.Server{Handler: h, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second}
+			l := &pipe{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
+			served := make(chan error, 1)
+			go func() { served <- srv.Serve(l) }()
+			here, there := net.Pipe()
+			l.conns <- there
+			began := time.Now()
+			body := []byte(`{"x":"` + strings.Repeat("x", 2<<20-8) + `"}`)
+			r := subscribing("http://x/")
+			r.ContentLength, r.Body = int64(len(body)), io.NopCloser(&drip{body, c.every})
+			sent := make(chan struct{})
+			go func() {
+				defer close(sent)
+				_ = r.Write(here)
+			}()
+			resp, err := http.ReadResponse(bufio.NewReader(here), r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(began); resp.Status != c.want || took < c.took || took > c.took+time.Second {
+				t.Errorf("%s after %v, want %s after %v", resp.Status, took, c.want, c.took)
+			}
+			here.Close()
+			<-sent
+			srv.Close()
+			<-served
+		})
+	}
+}
+
+// A drip gives 64 KiB after each pause.
+type drip struct {
+	left  []byte
+	every time.Duration
+}
+
+func (d *drip) Read(b []byte) (int, error) {
+	if len(d.left) == 0 {
+		return 0, io.EOF
+	}
+	if len(d.left)%(64<<10) == 0 {
+		time.Sleep(d.every)
+	}
+	n := copy(b, d.left[:min(len(d.left), (len(d.left)-1)%(64<<10)+1)])
+	d.left = d.left[n:]
+	return n, nil
+}
