@@ -11,6 +11,7 @@ import {
 
 const [endpoint, StreamName] = process.argv.slice(2)
 const client = new KinesisClient({ endpoint, maxAttempts: 1 })
+assert.equal(client.config.requestHandler.metadata.handlerProtocol, 'h2')
 const run = (Command, input) => client.send(new Command(input))
 const step = text => console.log(`${new URL(endpoint).protocol} ${text}`)
 const text = records => records.map(r => Buffer.from(r.Data).toString())
