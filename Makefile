@@ -49,8 +49,8 @@ fuzz: ## every fuzz target for FUZZTIME each
 	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]*' $$p/*_test.go | cut -d' ' -f2); do \
 	    echo "== ./$$p $$f"; go test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x ./$$p || exit 1; done; done
 
-torture: build ## the kill -9 test, N kills
-	TIDEMILL_TORTURE=$(N) go test -race -count=1 -timeout 120m -v -run TestKillEverything ./deploy/e2e
+torture: build ## the kill -9 tests, N kills each
+	TIDEMILL_TORTURE=$(N) go test -race -count=1 -timeout 120m -v -run '^TestKill(Everything|Streams)$$' ./deploy/e2e
 
 clean: ## remove what was built
 	rm -rf bin build demo-data
