@@ -53,7 +53,7 @@ func (s *Store) NewBatch() *Batch { return &Batch{store: s} }
 // is too large makes the commit fail with ErrTooLarge.
 func (b *Batch) Append(stream string, shard int, rs ...Record) {
 	for i := range rs {
-		b.add(stream, shard, nil, &rs[i])
+		b.add(stream, shard, Hash{}, false, &rs[i])
 	}
 }
 
@@ -74,22 +74,22 @@ func (b *Batch) Put(stream string, h Hash, rs ...Record) {
 		shard = b.routes.route(h)
 	}
 	for i := range rs {
-		b.add(stream, shard, &h, &rs[i])
+		b.add(stream, shard, h, true, &rs[i])
 	}
 }
 
-// add encodes r for a shard; h is set if that was found by it.
-func (b *Batch) add(stream string, shard int, h *Hash, r *Record) {
+// add encodes r for a shard, which was found by h if it is routed.
+func (b *Batch) add(stream string, shard int, h Hash, routed bool, r *Record) {
 	if len(r.Key) > MaxKey || len(r.Data) > MaxData {
 		if b.err == nil {
 			b.err = fmt.Errorf("streams %s: key of %d, data of %d bytes: %w", stream, len(r.Key), len(r.Data), ErrTooLarge)
 		}
 		return
 	}
-	i := b.find(stream, shard, h != nil, len(r.Key)+len(r.Data))
+	i := b.find(stream, shard, routed, len(r.Key)+len(r.Data))
 	p := &b.parts[i]
-	if h != nil {
-		p.hashes = append(p.hashes, *h)
+	if routed {
+		p.hashes = append(p.hashes, h)
 	}
 	before := len(p.buf)
 	p.buf = appendRecord(p.buf, r, p.count == 0, p.last)

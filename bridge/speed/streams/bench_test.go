@@ -14,7 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-var shapes = []struct{ writers, records int }{{1, 500}, {8, 25}, {64, 1}}
+var shapes = []struct{ writers, records int }{{1, 500}, {8, 25}, {64, 1}, {8, 500}}
 
 // json200 is n different records of 200 bytes, as a device would send.
 func json200(n int) [][]byte {
@@ -144,6 +144,31 @@ func BenchmarkAppend(b *testing.B) {
 			})
 			c := s.Counters()
 			b.ReportMetric(float64(c.Batches)/float64(max(1, c.Groups)), "batches/sync")
+			stop()
+		})
+		// As PutRecords: each record finds its shard by its key's hash.
+		b.Run("put/"+name, func(b *testing.B) {
+			s, stop := start(b, b.TempDir(), Options{})
+			create(b, s, "a", Config{Shards: 4})
+			keys := make([]string, 1000)
+			for i := range keys {
+				keys[i] = fmt.Sprint("pump-", i)
+			}
+			batches := make([]*Batch, sh.writers)
+			for i := range batches {
+				batches[i] = s.NewBatch()
+			}
+			each(b, sh.writers, sh.records, func(w int) {
+				bt := batches[w]
+				bt.Reset()
+				for i := range sh.records {
+					key := keys[(i+w*31)%len(keys)]
+					bt.Put("a", HashOf(key), Record{Key: key, Data: recs[i]})
+				}
+				if err := s.Commit(context.Background(), bt); err != nil {
+					b.Error(err)
+				}
+			})
 			stop()
 		})
 	}
