@@ -57,15 +57,6 @@ func sequenceOf(sh *streams.Shard, offset uint64, ms int64) Sequence {
 
 func unix(t time.Time) uint64 { return uint64(max(t.Unix(), 0)) & seconds36 }
 
-// offset is where in its shard a number points: at a record, at its beginning
-// (a starting number), or with end after its last record (a closing number).
-func (q Sequence) offset() (at uint64, end bool) {
-	if q.counter == 0 {
-		return 0, false
-	}
-	return q.counter - 1, q.counter == lastCounter
-}
-
 // IsZero says whether there is none.
 func (q Sequence) IsZero() bool { return q == Sequence{} }
 
