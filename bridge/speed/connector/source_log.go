@@ -89,10 +89,6 @@ func (l *local) records(ctx context.Context, _, iterator string) (Page, string, 
 	return p, next, nil
 }
 
-// closedLook is how often a shard at its tip is looked at though no record
-// came: it may have been closed.
-const closedLook = time.Second
-
 func (l *local) index(shard string) (int, error) {
 	_, digits, _ := strings.Cut(shard, "-")
 	return strconv.Atoi(digits)
@@ -108,7 +104,8 @@ func (l *local) tip(shard string) uint64 {
 	return next
 }
 
-// idle waits for a record that was not there when the page was asked for.
+// idle waits for a record that was not there when the page was asked for, or
+// for the end of the shard.
 func (l *local) idle(ctx context.Context, shard string, last *Page, mark uint64) error {
 	if len(last.Records) > 0 || last.Behind > 0 {
 		return context.Cause(ctx)
@@ -117,14 +114,12 @@ func (l *local) idle(ctx context.Context, shard string, last *Page, mark uint64)
 	if err != nil {
 		return err
 	}
-	wait, cancel := context.WithTimeout(ctx, closedLook)
-	defer cancel()
-	err = l.store.Wait(wait, l.stream, i, mark)
-	if ctx.Err() != nil {
+	err = l.store.Wait(ctx, l.stream, i, mark)
+	switch {
+	case ctx.Err() != nil:
 		return context.Cause(ctx)
-	}
-	if errors.Is(err, context.DeadlineExceeded) {
-		return nil
+	case errors.Is(err, streams.ErrShardClosed):
+		return nil // the next page says so
 	}
 	return localError(err)
 }
