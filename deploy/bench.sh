@@ -66,3 +66,11 @@ section 'gateway: QoS 1 publish to PUBACK beside mosquitto, nothing stored, plai
 bench ./bridge/speed/gateway 'PublishAck/inflight=(1|20)$' -benchtime 3x
 section 'bridge: the same over mutual TLS, stored with a sync before PUBACK, not stored, and mosquitto'
 bench ./deploy/e2e 'DurablePublish' -benchtime 3x
+section 'data streams: over HTTP, durable, beside kinesalite in memory (npm; the same client)'
+peer=build/kinesalite
+if command -v node npm >/dev/null && why=$(npm install --prefix "$peer" --no-audit --no-fund --ignore-scripts kinesalite@3.3.3 2>&1); then
+  go run ./deploy/kinesisbench -bin bin -kinesalite "$peer"
+else
+  printf 'kinesalite is not measured: it cannot be had\n%s\n' "${why:-node or npm is missing}"
+  go run ./deploy/kinesisbench -bin bin
+fi
