@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go/logging"
 )
 
 const (
@@ -59,7 +60,7 @@ func TestKillStreams(t *testing.T) {
 	t.Logf("seed %d, %d kills", seed, kills)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	f := newBridge(t, "", nil) // delay 0s: the next split need not wait
-	c := f.aws().client(t, "http/1.1", func(o *kinesis.Options) { o.RetryMaxAttempts = 1 })
+	c := f.aws().client(t, "http/1.1", func(o *kinesis.Options) { o.RetryMaxAttempts, o.Logger = 1, logging.Nop{} })
 	s := newStream(t, f.ctx, c, "torn", 3)
 
 	ctx, stop := context.WithCancel(f.ctx)
