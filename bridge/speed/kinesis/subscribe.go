@@ -81,24 +81,12 @@ func (a API) SubscribeToShard(ctx context.Context, in *SubscribeToShardInput) (*
 
 // consumed finds the stream of a consumer that is ACTIVE.
 func (a API) consumed(consumerARN string) (*source, error) {
-	to, ok := parseARN(consumerARN)
-	if !ok || to.consumer == "" {
-		return nil, errorf(InvalidArgument, "ConsumerARN %s is not the ARN of a consumer.", consumerARN)
-	}
-	notFound := errorf(ResourceNotFound, "Consumer %s, account %s not found.", consumerARN, to.account)
-	if to.account != a.s.opts.Account {
-		return nil, notFound
-	}
-	st, err := a.named(to.stream)
+	st, c, err := a.consumer(nil, nil, &consumerARN)
 	if err != nil {
 		return nil, err
 	}
-	c := st.find(to.consumer)
-	switch {
-	case c == nil || c.Created/1000 != to.created.Unix():
-		return nil, notFound
-	case a.s.now().Sub(time.UnixMilli(c.Created)) < a.s.opts.Delay:
-		return nil, errorf(ResourceInUse, "Consumer %s under stream %s is not ACTIVE, instead in state %s", to.consumer, to.stream, creating)
+	if c.status != active {
+		return nil, errorf(ResourceInUse, "Consumer %s under stream %s is not ACTIVE, instead in state %s", c.Name, st.Name, c.status)
 	}
 	return a.sourceOf(st)
 }
