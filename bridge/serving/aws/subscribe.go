@@ -18,6 +18,12 @@ const (
 	// beforeHangup is how long a connection stays open after an exception:
 	// the Go SDK reports a closed connection instead when it comes at once.
 	beforeHangup = 200 * time.Millisecond
+	// beforeAnswer lets a client finish with its request. The Go SDK (kinesis
+	// 1.56.11, HTTP/1.1) closes the request's body when it sees an answer; if
+	// net/http is still looking for that body's end, it gives up the connection
+	// and so the subscription. Other operations are tried again, this one is
+	// not: on loopback one in some tens failed.
+	beforeAnswer = 5 * time.Millisecond
 )
 
 // events is what a subscription pushes.
@@ -74,6 +80,7 @@ func (x *exchange) push(all events) error {
 	// A read that waits for the client to hang up would end with the server's
 	// timeout, and the request with it.
 	_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})
+	time.Sleep(beforeAnswer)
 	x.w.Header().Set("Content-Type", eventsType)
 	x.w.WriteHeader(http.StatusOK)
 	if err := x.event("initial-response", []byte("{}")); err != nil {
