@@ -28,7 +28,8 @@ type part struct {
 	buf    []byte
 	count  uint32
 	last   string // key of the last record
-	routed bool   // by hashes, one for each record
+	routed bool   // by Put; hashes has one for each record
+	routes *lineage
 	hashes []Hash
 	sh     *shard // set by the committer
 	first  uint64 // offset given to the first record, by the committer
@@ -78,7 +79,7 @@ func (b *Batch) Put(stream string, h Hash, rs ...Record) {
 	}
 }
 
-// add encodes r for a shard, which was found by h if it is routed.
+// add encodes r for a shard, which b.routes have for h if it is routed.
 func (b *Batch) add(stream string, shard int, h Hash, routed bool, r *Record) {
 	if len(r.Key) > MaxKey || len(r.Data) > MaxData {
 		if b.err == nil {
@@ -86,7 +87,11 @@ func (b *Batch) add(stream string, shard int, h Hash, routed bool, r *Record) {
 		}
 		return
 	}
-	i := b.find(stream, shard, routed, len(r.Key)+len(r.Data))
+	var routes *lineage
+	if routed {
+		routes = b.routes
+	}
+	i := b.find(stream, shard, routed, routes, len(r.Key)+len(r.Data))
 	p := &b.parts[i]
 	if routed {
 		p.hashes = append(p.hashes, h)
@@ -100,11 +105,11 @@ func (b *Batch) add(stream string, shard int, h Hash, routed bool, r *Record) {
 }
 
 // find returns the index of the part that takes size more bytes for the shard.
-func (b *Batch) find(stream string, shard int, routed bool, size int) int {
+func (b *Batch) find(stream string, shard int, routed bool, routes *lineage, size int) int {
 	for i := len(b.parts) - 1; i >= max(0, len(b.parts)-lookBack); i-- {
 		p := &b.parts[i]
 		if p.shard == shard && p.stream == stream {
-			if len(p.buf)+size <= maxBlock && p.routed == routed {
+			if len(p.buf)+size <= maxBlock && p.routed == routed && p.routes == routes {
 				return i
 			}
 			break // a later part must follow, to keep the order
@@ -116,7 +121,7 @@ func (b *Batch) find(stream string, shard int, routed bool, size int) int {
 		b.parts = append(b.parts, part{})
 	}
 	p := &b.parts[len(b.parts)-1]
-	*p = part{stream: stream, shard: shard, routed: routed, buf: p.buf[:0], hashes: p.hashes[:0]}
+	*p = part{stream: stream, shard: shard, routed: routed, routes: routes, buf: p.buf[:0], hashes: p.hashes[:0]}
 	b.bytes += blockKeyLen + headerLen
 	return len(b.parts) - 1
 }
@@ -159,7 +164,7 @@ func (b *Batch) Time() int64 { return b.time }
 // Reset empties the batch for use again, keeping its memory.
 func (b *Batch) Reset() {
 	for i := range b.parts {
-		b.parts[i].sh = nil
+		b.parts[i].sh, b.parts[i].routes = nil, nil
 	}
 	b.parts = b.parts[:0]
 	b.where = b.where[:0]

@@ -1,7 +1,6 @@
 package streams
 
 import (
-	"bufio"
 	"bytes"
 	"crypto/md5"
 	"encoding/json"
@@ -26,8 +25,8 @@ func vectors(t *testing.T, name string) [][]byte {
 		t.Skipf("no vectors, set TIDEMILL_VECTORS to their folder: %v", err)
 	}
 	var lines [][]byte
-	for sc := bufio.NewScanner(bytes.NewReader(data)); sc.Scan(); {
-		lines = append(lines, bytes.Clone(sc.Bytes()))
+	for line := range bytes.Lines(data) {
+		lines = append(lines, line)
 	}
 	return lines
 }

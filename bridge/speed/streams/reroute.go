@@ -1,27 +1,20 @@
 package streams
 
-// reroute moves the records that Put had for shards which were closed since
-// to those that are open now. It is called with Store.writes held, so that none
-// is closed between this and the write.
+// reroute finds shards anew for what Put had, if a stream's shards are others
+// now. It is called with Store.writes held, so that none is closed between this
+// and the write.
 func (b *Batch) reroute(s *Store) error {
 	stale := false
-	var st *stream
 	for i := range b.parts {
 		p := &b.parts[i]
-		if !p.routed {
+		if !p.routed || i > 0 && b.parts[i-1].stream == p.stream && b.parts[i-1].routes == p.routes {
 			continue
 		}
-		if st == nil || st.name != p.stream {
-			var err error
-			if st, err = s.stream(p.stream); err != nil {
-				return err
-			}
+		st, err := s.stream(p.stream)
+		if err != nil {
+			return err
 		}
-		l := st.lineage.Load()
-		at, ok := l.find(p.shard)
-		if !ok || !l.all[at].Open() || !l.all[at].Range.Contains(p.hashes[0]) {
-			stale = true
-		}
+		stale = stale || st.lineage.Load() != p.routes
 	}
 	if !stale {
 		return nil

@@ -44,6 +44,19 @@ func (s *Store) Shards(stream string) ([]Shard, error) {
 	return st.lineage.Load().all, nil
 }
 
+// Shard returns one shard of a stream, or ErrShard if it has none of that index.
+func (s *Store) Shard(stream string, index int) (Shard, error) {
+	st, err := s.stream(stream)
+	if err != nil {
+		return Shard{}, err
+	}
+	l := st.lineage.Load()
+	if i, ok := l.find(index); ok {
+		return l.all[i], nil
+	}
+	return Shard{}, fmt.Errorf("%w: %s has no shard %d", ErrShard, stream, index)
+}
+
 // Route returns the index of the shard that is open for a hash key.
 func (s *Store) Route(stream string, h Hash) (int, error) {
 	st, err := s.stream(stream)
@@ -272,7 +285,10 @@ func (s *Store) storeLineage(st *stream, old, l *lineage) error {
 		doc, err := sh.doc()
 		errs = append(errs, err, b.Set(shardPrefix(tagShard, st.id, sh.Index), doc, nil))
 	}
-	if err := errors.Join(append(errs, s.apply(b, pebble.Sync))...); err != nil {
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	if err := s.apply(b, pebble.Sync); err != nil {
 		return err
 	}
 	st.mu.Lock()
