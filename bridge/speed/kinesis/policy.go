@@ -49,20 +49,12 @@ func (a API) GetResourcePolicy(ctx context.Context, in *GetResourcePolicyInput) 
 	if err := a.rate("ResourcePolicy", 5); err != nil {
 		return nil, err
 	}
-	ref, consumer, err := a.resource(*in.ResourceARN)
-	if err != nil {
-		return nil, err
-	}
-	st, err := a.find(ref)
+	st, c, err := a.owner(*in.ResourceARN)
 	if err != nil {
 		return nil, err
 	}
 	policy := st.Policy
-	if consumer != "" {
-		c, err := a.consumerOf(st, st.attributes, consumer)
-		if err != nil {
-			return nil, err
-		}
+	if c != nil {
 		policy = c.Policy
 	}
 	if policy == "" {

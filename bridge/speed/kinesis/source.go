@@ -1,9 +1,7 @@
 package kinesis
 
 import (
-	"cmp"
 	"errors"
-	"slices"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -73,13 +71,9 @@ func (a API) gone(name string, index int, err error) error {
 
 // shardNow returns a shard as it is now.
 func (a API) shardNow(src *source, index int) (streams.Shard, error) {
-	all, err := a.s.store.Shards(src.name)
+	sh, err := a.s.store.Shard(src.name, index)
 	if err != nil {
-		return streams.Shard{}, a.gone(src.name, index, err)
+		return sh, a.gone(src.name, index, err)
 	}
-	i, ok := slices.BinarySearchFunc(all, index, func(sh streams.Shard, index int) int { return cmp.Compare(sh.Index, index) })
-	if !ok {
-		return streams.Shard{}, a.noShard(src.name, index)
-	}
-	return all[i], nil
+	return sh, nil
 }

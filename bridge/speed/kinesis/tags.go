@@ -131,20 +131,12 @@ func (a API) ListTagsForResource(ctx context.Context, in *ListTagsForResourceInp
 	if err := a.rate("ListTags", 5); err != nil {
 		return nil, err
 	}
-	ref, consumer, err := a.resource(*in.ResourceARN)
-	if err != nil {
-		return nil, err
-	}
-	st, err := a.find(ref)
+	st, c, err := a.owner(*in.ResourceARN)
 	if err != nil {
 		return nil, err
 	}
 	tags := st.Tags
-	if consumer != "" {
-		c, err := a.consumerOf(st, st.attributes, consumer)
-		if err != nil {
-			return nil, err
-		}
+	if c != nil {
 		tags = c.Tags
 	}
 	return &ListTagsForResourceOutput{tagList(tags)}, nil
@@ -162,4 +154,18 @@ func (a API) resource(s string) (ref StreamRef, consumerARN string, err error) {
 		consumerARN = s
 	}
 	return StreamRef{StreamName: &to.stream}, consumerARN, nil
+}
+
+// owner finds what an ARN names: a stream, and the consumer if it is one of it.
+func (a API) owner(resourceARN string) (*stream, *consumer, error) {
+	ref, consumerARN, err := a.resource(resourceARN)
+	if err != nil {
+		return nil, nil, err
+	}
+	st, err := a.find(ref)
+	if err != nil || consumerARN == "" {
+		return st, nil, err
+	}
+	c, err := a.consumerOf(st, st.attributes, consumerARN)
+	return st, c, err
 }
