@@ -122,15 +122,12 @@ func readConnector(path string, inside bool) (*connector.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := connector.ParseFile(doc)
-	if err == nil {
-		var env emit.Env
-		if inside { // stand-ins, which are not asked
-			env.Objects = &sink.Dir{}
-			env.Append = func(context.Context, string, string, []byte) error { return nil }
-		}
-		err = f.Check(emitters(env), inside)
+	var env emit.Env
+	if inside { // stand-ins, which are not asked
+		env.Objects = &sink.Dir{}
+		env.Append = func(context.Context, string, string, []byte) error { return nil }
 	}
+	f, err := connector.ParseFile(doc, emitters(env), inside)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}

@@ -79,9 +79,7 @@ func (c *connectors) apply(files []file) map[string]declaredFile {
 		case old.sum == f.sum && old.err == nil && old.doc != nil:
 			n.doc = old.doc
 		default:
-			if n.doc, n.err = connector.ParseFile(f.doc); n.err == nil {
-				n.err = n.doc.Check(c.env.Emit, true)
-			}
+			n.doc, n.err = connector.ParseFile(f.doc, c.env.Emit, true)
 			changed = append(changed, f.path)
 		}
 		if n.err != nil || old.name != "" && n.doc.ConnectorName == old.name {

@@ -96,9 +96,10 @@ const (
 	maxRetries       = 1000
 )
 
-// ParseFile reads a file and checks all but the part of the emitter. It reports
-// all errors at once, each by its member.
-func ParseFile(doc []byte) (*File, error) {
+// ParseFile reads a file and checks it, the emitter's part by making one, and
+// what can only be had in a bridge (inside) or in a process of its own. It
+// reports all errors at once, each by its member.
+func ParseFile(doc []byte, emit NewEmitter, inside bool) (*File, error) {
 	var f File
 	if !json.Valid(doc) {
 		return nil, fmt.Errorf("want one JSON object: %w", json.Unmarshal(doc, new(any)))
@@ -154,11 +155,19 @@ func ParseFile(doc []byte) (*File, error) {
 	}
 	if len(f.Emit) != 1 {
 		bad("Emit: %d members, want one, such as S3", len(f.Emit))
+	} else if e, err := f.emitter(Env{Emit: emit}, inside); err != nil {
+		errs = append(errs, err)
+	} else {
+		errs = append(errs, e.Close())
 	}
 	if l := f.Leases; l.DynamoDB != nil && l.File != nil {
 		bad("Leases: DynamoDB and File, want one of them or none")
 	} else if l.File != nil && l.File.Path == "" {
 		bad("Leases.File.Path: missing")
+	} else if inside && l.File != nil {
+		bad("Leases.File: it is for a connector that runs by itself; in the bridge the log has the leases")
+	} else if !inside && l.DynamoDB == nil && l.File == nil {
+		bad("Leases: missing; a connector that runs by itself needs DynamoDB or File")
 	}
 	if err := errors.Join(errs...); err != nil {
 		return nil, err

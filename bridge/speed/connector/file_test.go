@@ -24,14 +24,10 @@ func TestFormatExample(t *testing.T) {
 		t.Fatal(err)
 	}
 	doc := regexp.MustCompile("(?s)```json\n(.*?)```").FindSubmatch(text)
-	f, err := ParseFile(doc[1])
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Check(noEmitters, true); err != nil {
+	if _, err := ParseFile(doc[1], noEmitters, true); err != nil {
 		t.Error(err)
 	}
-	if err := f.Check(noEmitters, false); err == nil || !strings.Contains(err.Error(), "Leases: missing") {
+	if _, err := ParseFile(doc[1], noEmitters, false); err == nil || !strings.Contains(err.Error(), "Leases: missing") {
 		t.Errorf("by itself: %v", err)
 	}
 }
@@ -41,7 +37,7 @@ func TestParseFileErrors(t *testing.T) {
 		{"no JSON", `{`, "want one JSON object"},
 		{"two values", `{} {}`, "want one JSON object"},
 		{"no object", `[]`, "the file: want an object"},
-		{"all at once", `{"ConnectorName":"a b","Sauce":1,"Source":{"StreamName":7,"streamName":"x"},"Buffer":{"Records":-1,"Seconds":"x"},"Retry":{"Limit":-2},"Workers":65,"Emit":{}}`,
+		{"all at once", `{"ConnectorName":"a b","Sauce":1,"Source":{"StreamName":7,"streamName":"x"},"Buffer":{"Records":-1,"Seconds":"x"},"Retry":{"Limit":-2},"Workers":65,"Emit":{"Other":{}},"Leases":{"File":{"Path":"x"}}}`,
 			`Buffer.Seconds: a string, want a number
 Sauce: unknown member
 Source.StreamName: a number, want a string
@@ -51,7 +47,9 @@ Source: want StreamName or StreamARN
 Buffer.Records: -1, want at most 100000, or 0 for the default
 Workers: 65, want at most 64, or 0 for the default
 Retry.Limit: -2, want 0 to 1000
-Emit: 0 members, want one, such as S3`},
+Emit.Other: no emitter of that name
+Leases.File: it is for a connector that runs by itself; in the bridge the log has the leases`},
+		{"no emitter", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{}}`, "Emit: 0 members, want one, such as S3"},
 		{"statement", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Transform":{"SQL":"SELECT FROM"},"Emit":{"Known":{}}}`, "Transform.SQL: "},
 		{"position", `{"ConnectorName":"c","Source":{"StreamName":"s","StartingPosition":"AT_TIMESTAMP"},"Emit":{"Known":{}}}`, "Source.StartingTimestamp: missing"},
 		{"arn", `{"ConnectorName":"c","Source":{"StreamARN":"arn:aws:s3:::x"},"Emit":{"Known":{}}}`, "Source.StreamARN: "},
@@ -60,10 +58,7 @@ Emit: 0 members, want one, such as S3`},
 		{"emitter", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Other":{}}}`, "Emit.Other: no emitter"},
 		{"round", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Stream":{"StreamName":"s"}}}`, "round for ever"},
 	} {
-		f, err := ParseFile([]byte(c.doc))
-		if err == nil {
-			err = f.Check(noEmitters, true)
-		}
+		_, err := ParseFile([]byte(c.doc), noEmitters, true)
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v\nwant %s", c.name, err, c.want)
 		}
@@ -75,7 +70,7 @@ func FuzzParseFile(f *testing.F) {
 	f.Add([]byte(`{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Known":{}}}`))
 	f.Add([]byte(`{"ConnectorName":"c","Source":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/s","StartingTimestamp":"2026-01-01T00:00:00Z"},"Emit":{"Known":{}},"DeadLetter":null,"Retry":{"Limit":0}}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		c, err := ParseFile(doc)
+		c, err := ParseFile(doc, noEmitters, true)
 		if err != nil {
 			return
 		}
@@ -83,7 +78,6 @@ func FuzzParseFile(f *testing.F) {
 			c.Buffer.Records < 0 || c.Buffer.Records > maxBufferRecords || c.Buffer.Bytes < 0 || c.Buffer.Bytes > maxBufferBytes || c.Workers > maxWorkers {
 			t.Errorf("%+v", c)
 		}
-		_ = c.Check(noEmitters, true)
 	})
 }
 

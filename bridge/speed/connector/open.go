@@ -21,23 +21,6 @@ type Env struct {
 	Log   *slog.Logger
 }
 
-// Check says what is wrong with the emitter's part of a file, and with what
-// can only be had in a bridge (inside), or in a process of its own.
-func (f *File) Check(emit NewEmitter, inside bool) error {
-	e, err := f.emitter(Env{Emit: emit}, inside)
-	if err == nil {
-		err = e.Close()
-	}
-	errs := []error{err}
-	switch l := f.Leases; {
-	case !inside && l.DynamoDB == nil && l.File == nil:
-		errs = append(errs, errors.New("Leases: missing; a connector that runs by itself needs DynamoDB or File"))
-	case inside && l.File != nil:
-		errs = append(errs, errors.New("Leases.File: it is for a connector that runs by itself; in the bridge the log has the leases"))
-	}
-	return errors.Join(errs...)
-}
-
 // emitter makes the file's emitter. Stream with no more than a name is the
 // runtime's own, inside a bridge.
 func (f *File) emitter(env Env, inside bool) (Emitter, error) {
@@ -70,7 +53,7 @@ func localTarget(kind string, doc []byte) (string, bool) {
 	return to.StreamName, true
 }
 
-// Open makes the connector of a file that Check found right. It starts nothing,
+// Open makes the connector of a file that ParseFile found right. It starts nothing,
 // asks no store but the log and the lease file, and reads credentials. The
 // caller must Close the connector.
 func (f *File) Open(ctx context.Context, env Env) (_ *Connector, err error) {
