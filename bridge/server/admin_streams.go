@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/kpl"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -23,11 +25,13 @@ type StreamInfo struct {
 	Bytes     int64         `json:"bytes"`        // of what is kept
 }
 
-// A StreamRecord is one line of `stream tail`.
+// A StreamRecord is one line of `stream tail`. The records that a producer put
+// into one, as Kinesis's producer library does, have a line each.
 type StreamRecord struct {
 	Shard  int             `json:"shard"`
 	Offset uint64          `json:"offset"`
-	Time   int64           `json:"time"` // arrival, epoch ms
+	Sub    int             `json:"sub,omitempty"` // of those in one record, from 0
+	Time   int64           `json:"time"`          // arrival, epoch ms
 	Key    string          `json:"key,omitempty"`
 	JSON   json.RawMessage `json:"json,omitempty"` // the data, where it is JSON
 	Data   []byte          `json:"data,omitempty"` // else, base64
@@ -200,26 +204,36 @@ func (t *tail) shard(ctx context.Context, shard int, from uint64) error {
 
 // atEnd says with ErrShardClosed whether a shard that is read can get no more.
 func (t *tail) atEnd(shard int) error {
-	all, err := t.store.Shards(t.stream)
-	if slices.ContainsFunc(all, func(sh streams.Shard) bool { return sh.Index == shard && !sh.Open() }) {
+	sh, err := t.store.Shard(t.stream, shard)
+	if err == nil && !sh.Open() {
 		return streams.ErrShardClosed
 	}
 	return err
 }
 
 func (t *tail) write(shard int, recs []streams.Record) error {
+	sh, err := t.store.Shard(t.stream, shard)
+	if err != nil {
+		return err
+	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	enc := json.NewEncoder(t.w)
 	for _, r := range recs {
-		line := StreamRecord{Shard: shard, Offset: r.Offset, Time: r.Time, Key: r.Key}
-		if json.Valid(r.Data) {
-			line.JSON = r.Data
-		} else {
-			line.Data = r.Data
+		inner, several := kpl.Split(r.Data, sh.Range)
+		if !several || !kinesis.IsName(t.stream) {
+			inner = []kpl.Record{{Key: r.Key, Data: r.Data}}
 		}
-		if err := enc.Encode(line); err != nil {
-			return err
+		for i, u := range inner {
+			line := StreamRecord{Shard: shard, Offset: r.Offset, Sub: i, Time: r.Time, Key: u.Key}
+			if json.Valid(u.Data) {
+				line.JSON = u.Data
+			} else {
+				line.Data = u.Data
+			}
+			if err := enc.Encode(line); err != nil {
+				return err
+			}
 		}
 	}
 	return t.flush()
