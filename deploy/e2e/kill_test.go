@@ -79,21 +79,7 @@ type reading struct {
 //
 // TIDEMILL_TORTURE sets the number of events (default 40); SEED repeats a run.
 func TestKillEverything(t *testing.T) {
-	events := 40
-	if v := os.Getenv("TIDEMILL_TORTURE"); v != "" {
-		var err error
-		if events, err = strconv.Atoi(v); err != nil || events < 1 {
-			t.Fatalf("TIDEMILL_TORTURE=%q: want a number", v)
-		}
-	}
-	seed := rand.Uint64()
-	if v := os.Getenv("SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("SEED=%q: want a number", v)
-		}
-	}
-	t.Logf("seed %d, %d events", seed, events)
+	events, seed := torture(t, 40)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	f := newFleet(t, agents, countSensor, map[string]string{
 		"rules/count.json": countRule, "streams/readings.json": countStream, "delivery-streams/archive.json": countDelivery,
@@ -248,6 +234,26 @@ var buildOnce = sync.OnceValues(func() (rig.Bin, error) {
 	}
 	return rig.Build(context.Background(), "../..", dir)
 })
+
+// torture is how much of it there shall be, TIDEMILL_TORTURE or usual, and the
+// seed of its chance, SEED or a new one.
+func torture(t *testing.T, usual int) (events int, seed uint64) {
+	t.Helper()
+	events, seed = usual, rand.Uint64()
+	var err error
+	if v := os.Getenv("TIDEMILL_TORTURE"); v != "" {
+		if events, err = strconv.Atoi(v); err != nil || events < 1 {
+			t.Fatalf("TIDEMILL_TORTURE=%q: want a number", v)
+		}
+	}
+	if v := os.Getenv("SEED"); v != "" {
+		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
+			t.Fatalf("SEED=%q: want a number", v)
+		}
+	}
+	t.Logf("seed %d, %d kills", seed, events)
+	return events, seed
+}
 
 // newBridge starts a bridge with the declared files; config is appended to its
 // configuration.

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"math/big"
 	"math/rand/v2"
-	"os"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -43,21 +41,7 @@ type place struct{ shard, number string }
 //
 // TIDEMILL_TORTURE sets the number of kills (default 8); SEED repeats a run.
 func TestKillStreams(t *testing.T) {
-	kills := 8
-	if v := os.Getenv("TIDEMILL_TORTURE"); v != "" {
-		var err error
-		if kills, err = strconv.Atoi(v); err != nil || kills < 1 {
-			t.Fatalf("TIDEMILL_TORTURE=%q: want a number", v)
-		}
-	}
-	seed := rand.Uint64()
-	if v := os.Getenv("SEED"); v != "" {
-		var err error
-		if seed, err = strconv.ParseUint(v, 10, 64); err != nil {
-			t.Fatalf("SEED=%q: want a number", v)
-		}
-	}
-	t.Logf("seed %d, %d kills", seed, kills)
+	kills, seed := torture(t, 8)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	f := newBridge(t, "", nil) // delay 0s: the next split need not wait
 	c := f.aws().client(t, "http/1.1", func(o *kinesis.Options) { o.RetryMaxAttempts, o.Logger = 1, logging.Nop{} })
