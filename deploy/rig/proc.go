@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -149,13 +150,18 @@ func (p *Process) ended() <-chan struct{} {
 	return p.done
 }
 
-// FreePort returns a loopback address that was free a moment ago.
+// FreePort returns a loopback address that was free a moment ago. It is below
+// the ports that systems give to those who ask for none, so that no connection
+// and no listener on port 0 takes it in the meantime.
 func FreePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var err error
+	for range 100 {
+		var l net.Listener
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))); err == nil {
+			return l.Addr().String(), l.Close()
+		}
 	}
-	return l.Addr().String(), l.Close()
+	return "", err
 }
 
 // Until polls cond every 50 ms until it returns true or ctx ends; then the last
