@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 // the ingest log and, once accepted there, to subscribers and to the shadow
 // service. It implements gateway.Router and action.Republisher.
 type router struct {
+	store   *streams.Store
 	ingest  *ingest.Ingest
 	shadow  *service.Service
 	gateway *gateway.Server // set before the first message
@@ -28,7 +30,7 @@ func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) 
 	msg := &ingest.Message{
 		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain,
 		ClientID: c.ID(), Thing: session.Thing(), Principal: session.Principal(),
-		SourceIP: hostOf(c.Remote()), Protocol: "mqtt", Time: time.Now().UnixMilli(),
+		SourceIP: hostOf(c.Remote()), Protocol: cmp.Or(c.Via().Protocol, "mqtt"), Time: time.Now().UnixMilli(),
 	}
 	if service.IsRequest(m.Topic) {
 		// Acknowledged when both the log and the shadow have it.
@@ -39,8 +41,8 @@ func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) 
 }
 
 // deliver is what ingest calls for each accepted message.
-func (r *router) deliver(m *ingest.Message) {
-	r.gateway.Deliver(&gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain})
+func (r *router) deliver(m *ingest.Message, b *streams.Batch) (later func()) {
+	return r.gateway.Deliver(&gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain}, b)
 }
 
 // Publish is how the bridge's own services publish: to the log, so that rules
@@ -65,7 +67,15 @@ func (r *router) Deliver(ctx context.Context, d *action.Delivery) error {
 			return ctx.Err()
 		}
 	}
-	r.gateway.Deliver(&gateway.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS})
+	b := r.store.NewBatch()
+	later := r.gateway.Deliver(&gateway.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS}, b)
+	if later == nil {
+		return nil
+	}
+	if err := r.store.Commit(ctx, b); err != nil {
+		return err
+	}
+	later()
 	return nil
 }
 

@@ -126,7 +126,7 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 
 // wire makes the parts and ties them together.
 func (s *Server) wire(sh service.Options) error {
-	s.router = &router{}
+	s.router = &router{store: s.store}
 	s.calls.log = s.log
 	s.firehose = firehose.New(s.store, s.objects, s.log)
 	s.outboxes = action.NewOutboxes(s.store, action.Options{

@@ -19,6 +19,7 @@ type Client struct {
 	srv *Server
 	nc  net.Conn
 	rd  *packet.Reader
+	via Via
 
 	// Set while connecting, before any other goroutine sees them.
 	id        string
@@ -58,13 +59,16 @@ type Client struct {
 	writeBy time.Time // of whoever is writing
 }
 
-func newClient(s *Server, nc net.Conn) *Client {
-	return &Client{srv: s, nc: nc, version: packet.V311,
+func newClient(s *Server, nc net.Conn, via Via) *Client {
+	return &Client{srv: s, nc: nc, via: via, version: packet.V311,
 		gone: make(chan struct{}), done: make(chan struct{}), room4more: make(chan struct{}, 1)}
 }
 
 // ID is the client id.
 func (c *Client) ID() string { return c.id }
+
+// Via is what was known before the CONNECT.
+func (c *Client) Via() Via { return c.via }
 
 // Session is what the Authorizer returned.
 func (c *Client) Session() Session { return c.session }

@@ -250,7 +250,7 @@ func TestMosquittoClients(t *testing.T) {
 		if err != nil || string(got) != "1 kept\n" {
 			t.Errorf("retained: %q, %v", got, err)
 		}
-		f.Deliver(&Message{Topic: "m/2", Retain: true})
+		f.Deliver(&Message{Topic: "m/2", Retain: true}, nil)
 	}
 	// Many lines through one connection.
 	sub := run(subPath, "-i", "m-sub", "-q", "1", "-t", "lines", "-C", "2000", "-W", "60")

@@ -162,7 +162,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 	req := &Connect{
 		ClientID: p.ClientID, Username: p.Username, Password: append([]byte(nil), p.Password...),
 		CleanSession: p.Clean, KeepAlive: time.Duration(p.KeepAlive) * time.Second,
-		Protocol: byte(p.Version), TLS: state, Remote: c.nc.RemoteAddr(),
+		Protocol: byte(p.Version), TLS: state, Remote: c.nc.RemoteAddr(), Via: c.via,
 	}
 	if p.HasWill {
 		req.Will = &Message{Topic: p.WillTopic, Payload: append([]byte(nil), p.WillPayload...),

@@ -30,11 +30,11 @@ func FuzzConnection(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, greet bool) {
 		var s *Server
 		s = New(Config{Log: quiet(), DrainTimeout: time.Millisecond}, &policy{}, routerFunc(func(_ *Client, m *Message, done func(error)) {
-			s.Deliver(m)
+			s.Deliver(m, nil)
 			done(nil)
 		}))
 		a, b := net.Pipe()
-		c := s.open(b)
+		c := s.open(b, Via{})
 		go c.serve(context.Background())
 		var out int
 		read := make(chan struct{})

@@ -51,11 +51,27 @@ type Connect struct {
 	Username     string // empty if absent
 	Password     []byte // nil if absent
 	CleanSession bool
-	KeepAlive    time.Duration // as sent; 0 means none
-	Will         *Message      // nil if none
-	Protocol     byte          // protocol level: 4 is MQTT 3.1.1
-	TLS          *tls.ConnectionState
+	KeepAlive    time.Duration        // as sent; 0 means none
+	Will         *Message             // nil if none
+	Protocol     byte                 // protocol level: 4 is MQTT 3.1.1
+	TLS          *tls.ConnectionState // nil when Via says who it is, or without TLS
 	Remote       net.Addr
+	Via          Via
+}
+
+// Via is what is known of a connection before its CONNECT. The zero value is
+// that of MQTT over TCP or TLS.
+type Via struct {
+	// Protocol is how messages come, as the log and rules see it: "mqtt" (or
+	// empty), "wss".
+	Protocol string
+	// Identity is for the Authorizer alone: who the listener knows the client
+	// to be, by a signature or a header.
+	Identity any
+	// Ends is when the connection is closed, whatever happens, with EndReason;
+	// zero: never.
+	Ends      time.Time
+	EndReason string
 }
 
 // A Session answers what one connected client may do. Its methods are called

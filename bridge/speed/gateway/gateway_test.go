@@ -241,7 +241,7 @@ func TestRetained(t *testing.T) {
 	set("t", "t")
 	set("u", "no room for a fourth")
 	set("t", strings.Repeat("x", 100)) // does not fit, and the old one is not true any more
-	f.Deliver(&Message{Topic: "$aws/events/x", Payload: []byte("never kept"), Retain: true})
+	f.Deliver(&Message{Topic: "$aws/events/x", Payload: []byte("never kept"), Retain: true}, nil)
 
 	w := f.connect(t, "w")
 	w.subscribe("r/+", 1)

@@ -141,7 +141,7 @@ func startOn(t *testing.T, conf Config, r Router, l net.Listener) *fixture {
 	}
 	f := &fixture{policy: &policy{deny: make(map[string]bool)}}
 	if r == nil {
-		r = routerFunc(func(_ *Client, m *Message, done func(error)) { f.Deliver(m); done(nil) })
+		r = routerFunc(func(_ *Client, m *Message, done func(error)) { f.Deliver(m, nil); done(nil) })
 	}
 	f.Server = New(conf, f.policy, r)
 	ctx, cancel := context.WithCancel(context.Background())

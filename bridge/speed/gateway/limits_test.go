@@ -146,7 +146,7 @@ func BenchmarkDeliver(b *testing.B) {
 			m := &Message{Topic: "dt/thing-17/bme280", Payload: make([]byte, 200)}
 			b.ReportAllocs()
 			for b.Loop() {
-				s.Deliver(m)
+				s.Deliver(m, nil)
 			}
 		})
 	}

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
@@ -90,23 +91,37 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 			continue
 		}
 		pause = 0
-		c := s.open(nc)
+		c := s.open(nc, Via{})
 		if c == nil {
-			s.count.overLimit.Add(1)
-			nc.Close()
 			continue
 		}
 		wg.Go(func() { c.serve(ctx) })
 	}
 }
 
-// open registers a connection; it returns nil when there are too many, of all
-// or of those that nobody knows yet.
-func (s *Server) open(nc net.Conn) *Client {
-	c := newClient(s, nc)
+// ServeConn serves one connection that was accepted elsewhere, such as a
+// WebSocket, and returns when it has ended; when ctx ends it says goodbye. It
+// closes nc.
+func (s *Server) ServeConn(ctx context.Context, nc net.Conn, via Via) {
+	c := s.open(nc, via)
+	if c == nil {
+		return
+	}
+	if !via.Ends.IsZero() {
+		defer time.AfterFunc(time.Until(via.Ends), func() { c.kick(via.EndReason) }).Stop()
+	}
+	c.serve(ctx)
+}
+
+// open registers a connection. When there are too many, of all or of those that
+// nobody knows yet, it closes nc and returns nil.
+func (s *Server) open(nc net.Conn, via Via) *Client {
+	c := newClient(s, nc, via)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.conf.MaxConnections > 0 && len(s.conns) >= s.conf.MaxConnections || s.pending >= s.conf.MaxPending {
+		s.count.overLimit.Add(1)
+		nc.Close()
 		return nil
 	}
 	s.conns[c] = true
@@ -159,11 +174,15 @@ type target struct {
 // overlap gets it once, with the highest quality of service they grant. What is
 // addressed to the bridge itself ($aws/rules/.., $tidemill/..) reaches nobody.
 //
-// Deliver never waits for a client. Calls from one goroutine reach each client
-// in their order.
-func (s *Server) Deliver(m *Message) {
+// What has to be durable before the publisher of m is told is added to b, and
+// goes out when the caller, having committed b, calls later; that is nil if
+// nothing was added. Without b everything goes out at once.
+//
+// Deliver never waits for a client, nor does later. Calls from one goroutine
+// reach each client in their order.
+func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) {
 	if strings.HasPrefix(m.Topic, "$aws/rules/") || strings.HasPrefix(m.Topic, "$tidemill/") {
-		return
+		return nil
 	}
 	if m.Retain {
 		s.retainMu.Lock()
@@ -184,6 +203,7 @@ func (s *Server) Deliver(m *Message) {
 	clear(f.to)
 	f.to = f.to[:0]
 	s.fans.Put(f)
+	return nil
 }
 
 func (s *Server) fan(m *Message, f *fanout) {

@@ -146,7 +146,7 @@ func TestDeafClient(t *testing.T) {
 	f := startPipes(t, Config{OutBytes: 10000}, nil)
 	w := f.connect(t, "w")
 	w.subscribe("a", 0)
-	f.Deliver(&Message{Topic: "a"}) // a writer that waits for the client
+	f.Deliver(&Message{Topic: "a"}, nil) // a writer that waits for the client
 	pings := bytes.Repeat([]byte("\xc0\x00"), 500)
 	w.nc.SetWriteDeadline(time.Now().Add(patience))
 	n := 0
@@ -267,7 +267,7 @@ func TestTimeLimits(t *testing.T) {
 		// A write that does not get through.
 		w = f.connect(t, "slow")
 		w.subscribe("a", 0)
-		f.Deliver(&Message{Topic: "a"})
+		f.Deliver(&Message{Topic: "a"}, nil)
 		time.Sleep(30*time.Second + time.Millisecond)
 		synctest.Wait()
 		if st := f.Stats(); st.Disconnects[ReasonThrottled] != 1 || st.Clients != 0 {
@@ -276,7 +276,7 @@ func TestTimeLimits(t *testing.T) {
 		// Nor does the end of the server wait for one.
 		w = f.connect(t, "slow")
 		w.subscribe("a", 0)
-		f.Deliver(&Message{Topic: "a"})
+		f.Deliver(&Message{Topic: "a"}, nil)
 		synctest.Wait()
 		begin := time.Now()
 		f.stop()

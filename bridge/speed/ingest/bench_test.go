@@ -7,6 +7,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // BenchmarkPublish takes batches of 100 readings of 4 sensors, on a store in
@@ -18,7 +19,7 @@ func BenchmarkPublish(b *testing.B) {
 			t.run()
 			t.in.opts.Deliver = nil
 			if deliver {
-				t.in.opts.Deliver = func(*Message) {}
+				t.in.opts.Deliver = func(*Message, *streams.Batch) func() { return nil }
 			}
 			// Memory only holds so much: the sequence goes on, old records go.
 			if err := t.store.Update(Stream, 0, 64<<20); err != nil {

@@ -55,13 +55,11 @@ func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done fun
 		l.listed = true
 	}
 	w.batch.Set(l.key.markKey(), appendMark(nil, mark, m.Time))
-	taken := w.commit()
-	l.order.Unlock()
-	if taken {
-		for i := range msgs {
-			in.deliver(&msgs[i])
-		}
+	for i := range msgs {
+		w.deliver(&msgs[i])
 	}
+	w.commit()
+	l.order.Unlock()
 }
 
 // expand adds a record for each reading that policy allows, and returns the

@@ -24,8 +24,9 @@
 //     counted, logged, and kept as they came in the stream $quarantine.
 //
 // Messages are delivered to subscribers when they are queued, not when they
-// are synced. After a crash in between, a device sends its message again and
-// subscribers see it twice, as QoS 1 allows.
+// are synced, but for what Options.Deliver puts off. After a crash in between,
+// a device sends its message again and subscribers see it twice, as QoS 1
+// allows.
 package ingest
 
 import (
@@ -55,10 +56,12 @@ type Options struct {
 	// Shards of the ingest log if it has to be made; 0: 16.
 	Shards int
 
-	// Deliver is called for each accepted message, by Publish, after it was
-	// queued and in the order of Publish's calls for a client. It isn't called
-	// for copies. It may keep the message, but not change it.
-	Deliver func(*Message)
+	// Deliver is called for each accepted message, by Publish, in the order of
+	// its calls for a client. It isn't called for copies. It may keep the
+	// message, but not change it. What has to be durable before the publisher
+	// is told it adds to b, which is committed with the message; later, unless
+	// nil, is then called by the committer, before done, and must not block.
+	Deliver func(m *Message, b *streams.Batch) (later func())
 
 	// Store says whether messages on topic are logged; nil: all. The others
 	// are acknowledged at once and delivered.
@@ -139,16 +142,12 @@ func (in *Ingest) Publish(m *Message, may func(topic string) bool, done func(err
 		return
 	}
 	in.counts.messages.Add(1)
-	if !in.stores(m.Topic) {
-		in.deliver(m)
-		done(nil)
-		return
-	}
 	w := in.work(done)
-	w.add(Stream, in.shardOf(m), m.key(), m)
-	if w.commit() {
-		in.deliver(m)
+	if in.stores(m.Topic) {
+		w.add(Stream, in.shardOf(m), m.key(), m)
 	}
+	w.deliver(m)
+	w.commit()
 }
 
 // Stage adds m to b, so that it is committed with b: for a rule that
@@ -169,12 +168,6 @@ func (in *Ingest) Stage(b *streams.Batch, m *Message) {
 }
 
 func (in *Ingest) stores(topic string) bool { return in.opts.Store == nil || in.opts.Store(topic) }
-
-func (in *Ingest) deliver(m *Message) {
-	if in.opts.Deliver != nil {
-		in.opts.Deliver(m)
-	}
-}
 
 func (in *Ingest) shardOf(m *Message) int { return streams.ShardOf(m.key(), in.shards) }
 

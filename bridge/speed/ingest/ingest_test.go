@@ -47,10 +47,11 @@ func open(t testing.TB, fs vfs.FS, o Options) *bench {
 		o.Shards = 4
 	}
 	if o.Deliver == nil {
-		o.Deliver = func(m *Message) {
+		o.Deliver = func(m *Message, _ *streams.Batch) func() {
 			b.mu.Lock()
 			defer b.mu.Unlock()
 			b.delivered = append(b.delivered, m.Topic+" "+string(m.Payload))
+			return nil
 		}
 	}
 	o.Log = slog.New(slog.NewTextHandler(&b.log, nil))

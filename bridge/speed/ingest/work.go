@@ -16,10 +16,10 @@ type work struct {
 	finished func(error)
 
 	done   func(error)
-	lane   *lane // nil unless a batch
+	later  []func() // when the batch is durable
+	lane   *lane    // nil unless a batch
 	flight *flight
 	began  time.Time
-	failed atomic.Bool
 	holds  atomic.Int32 // commit's and finish's
 }
 
@@ -41,26 +41,45 @@ func (w *work) add(stream string, shard int, key string, m *Message) {
 	w.batch.Append(stream, shard, streams.Record{Time: m.Time, Key: key, Data: w.record})
 }
 
-// commit queues the batch. It says whether it was taken, as far as is known
-// when it returns.
-func (w *work) commit() bool {
+// deliver hands m to subscribers.
+func (w *work) deliver(m *Message) {
+	if w.in.opts.Deliver == nil {
+		return
+	}
+	if later := w.in.opts.Deliver(m, w.batch); later != nil {
+		w.later = append(w.later, later)
+	}
+}
+
+// commit queues the batch, or ends the work if there is nothing to store.
+func (w *work) commit() {
+	if w.batch.Bytes() == 0 {
+		w.holds.Store(1)
+		w.end(nil)
+		return
+	}
 	w.holds.Store(2)
 	w.in.store.CommitAsync(w.batch, w.finished)
-	ok := !w.failed.Load()
 	w.release()
-	return ok
 }
 
 // finish is called with the outcome of the commit.
 func (w *work) finish(err error) {
 	c := &w.in.counts
 	if err != nil {
-		w.failed.Store(true)
 		c.failed.Add(1)
 	} else {
 		c.durable.Add(1)
 		c.durableTime.Add(int64(time.Since(w.began)))
+		for _, later := range w.later {
+			later()
+		}
 	}
+	w.end(err)
+}
+
+// end tells who waits.
+func (w *work) end(err error) {
 	var copies []func(error)
 	if w.lane != nil {
 		copies = w.lane.land(w.flight, err)
@@ -84,7 +103,7 @@ func (w *work) release() {
 		return // the garbage collector's
 	}
 	w.batch.Reset()
-	w.done, w.lane, w.flight = nil, nil, nil
-	w.failed.Store(false)
+	clear(w.later)
+	w.done, w.later, w.lane, w.flight = nil, w.later[:0], nil, nil
 	w.in.spare.Put(w)
 }

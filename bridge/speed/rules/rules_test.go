@@ -51,7 +51,7 @@ func newRig(t *testing.T, fs vfs.FS) *rig {
 			t.Fatal(err)
 		}
 	}
-	in, err := ingest.New(store, ingest.Options{Deliver: func(*ingest.Message) {}, Log: log})
+	in, err := ingest.New(store, ingest.Options{Deliver: func(*ingest.Message, *streams.Batch) func() { return nil }, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
