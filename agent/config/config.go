@@ -92,6 +92,9 @@ type Health struct {
 type Shadow struct {
 	Enabled     bool     `toml:"enabled"`
 	ReportEvery Duration `toml:"report_every"`
+	// Which end wins a place that both changed while apart: cloud or device.
+	Desired  string `toml:"desired_wins"`
+	Reported string `toml:"reported_wins"`
 }
 
 // A Sensor is one source of readings.
@@ -119,7 +122,7 @@ func Default() Config {
 			PresenceTopic: "presence/{thing}", ConnectTimeout: sec(20), AckTimeout: sec(30),
 			BackoffMin: sec(1), BackoffMax: sec(120), StableAfter: sec(60), Drain: sec(5)},
 		Spool:  Spool{FlushEvery: sec(5), MaxBytes: 64 << 20, Overflow: "drop-oldest"},
-		Shadow: Shadow{Enabled: true, ReportEvery: sec(1)},
+		Shadow: Shadow{Enabled: true, ReportEvery: sec(1), Desired: "cloud", Reported: "device"},
 	}
 }
 
@@ -276,6 +279,8 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		bad("spool.max_bytes", int64(c.Spool.MaxBytes), "at most 256 MiB on a 32-bit machine")
 	}
 	text("spool.overflow", c.Spool.Overflow, "drop-oldest", "refuse-new")
+	text("shadow.desired_wins", c.Shadow.Desired, "cloud", "device")
+	text("shadow.reported_wins", c.Shadow.Reported, "device", "cloud")
 	span("shadow.report_every", c.Shadow.ReportEvery, 50*ms, day)
 	names := map[string]bool{}
 	for i, sn := range c.Sensors {

@@ -114,7 +114,10 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 		if a.store, err = boltstore.Open(filepath.Join(cfg.DataDir, "shadow.db"), boltstore.Options{SetAside: true, Log: a.log}); err != nil {
 			return a, err
 		}
-		a.shadow, err = shadowdevice.New(a.store, cfg.Thing, "", shadowdevice.Options{Log: a.log, Every: time.Duration(cfg.Shadow.ReportEvery)})
+		a.shadow, err = shadowdevice.New(a.store, cfg.Thing, "", shadowdevice.Options{
+			Log: a.log, Every: time.Duration(cfg.Shadow.ReportEvery),
+			LocalDesired: cfg.Shadow.Desired == "device", CloudReported: cfg.Shadow.Reported == "cloud",
+		})
 		if err != nil {
 			return a, err
 		}

@@ -60,16 +60,20 @@ func (l *link) got(a answer) {
 	}
 	desired, _ := a.State["desired"].(map[string]any)
 	reported, _ := a.State["reported"].(map[string]any)
-	l.join(desired, reported, a.Version, others)
+	l.join(desired, reported, a.Version, others, true)
 	l.release()
 }
 
-// join takes over a document of the cloud and makes that durable.
-func (l *link) join(desired, reported map[string]any, version uint64, from origin) {
+// join takes over a document of the cloud and makes that durable. exact says
+// that it is known to be whole.
+func (l *link) join(desired, reported map[string]any, version uint64, from origin, exact bool) {
 	err := l.d.change(func(s *state) {
 		mine := s.reported
 		known := s.base.exists
-		s.join(desired, reported, version, from)
+		s.join(desired, reported, version, from, l.d.winners())
+		if exact {
+			s.accounted(version)
+		}
 		if foreign := shadow.Diff(mine, s.reported); foreign != nil {
 			// What is reported now is not from here: a wiped device, or
 			// another writer. Whether it is so, only the handlers know.
@@ -192,7 +196,7 @@ func (l *link) accepted(a answer) {
 			*p.tree = shadow.Merge(*p.tree, p.section.Patch)
 		}
 	}
-	l.join(desired, reported, a.Version, from)
+	l.join(desired, reported, a.Version, from, !l.inexact)
 }
 
 // delta handles the service's list of differences. Where the accepted
@@ -206,7 +210,7 @@ func (l *link) delta(a answer) {
 	}
 	l.partial = a.Version
 	base := l.d.seen.Load().base
-	l.join(shadow.Merge(base.desired, a.State), base.reported, a.Version, others)
+	l.join(shadow.Merge(base.desired, a.State), base.reported, a.Version, others, false)
 }
 
 // rejected handles the refusal of an update.

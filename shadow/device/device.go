@@ -13,7 +13,7 @@
 // versions, an answer that does not come) ends in one way: get the document,
 // join it with the local one leaf by leaf against the last common document,
 // apply, and send what is left. A place changed on both ends is the device's
-// in reported and the cloud's in desired.
+// in reported and the cloud's in desired, unless Options say otherwise.
 //
 // Use: New, Handle for each property, then Run in a goroutine of the caller;
 // on each connection subscribe to Topics, then call Connected, hand every
@@ -65,11 +65,16 @@ type Publish func(ctx context.Context, topic string, payload []byte) error
 // Options of a Device. The zero value is good.
 type Options struct {
 	Log      *slog.Logger
-	Every    time.Duration  // least time between two updates; default 1 s
-	Timeout  time.Duration  // wait for an answer; default 10 s
-	MaxSize  int            // of the document, bytes; default shadow.DefaultMaxSize
-	MaxDepth int            // of a section; default shadow.DefaultMaxDepth
-	ErrorKey string         // member of reported that holds refusals; default "errors"
-	Recreate bool           // re-create a shadow deleted in the cloud at once, not with the next Report
-	Jitter   func() float64 // in [0,1), spreads retries; default math/rand/v2
+	Every    time.Duration // least time between two updates; default 1 s
+	Timeout  time.Duration // wait for an answer; default 10 s
+	MaxSize  int           // of the document, bytes; default shadow.DefaultMaxSize
+	MaxDepth int           // of a section; default shadow.DefaultMaxDepth
+	ErrorKey string        // member of reported that holds refusals; default "errors"
+	// LocalDesired: an edit of desired on the device wins over what the cloud
+	// wants since. CloudReported: what another writer reported wins over what
+	// the device reports since. Both are for a place that both ends changed
+	// while apart, and off by default.
+	LocalDesired, CloudReported bool
+	Recreate                    bool           // re-create a shadow deleted in the cloud at once, not with the next Report
+	Jitter                      func() float64 // in [0,1), spreads retries; default math/rand/v2
 }

@@ -62,6 +62,7 @@ func (m *memory) Save(thing, name string, set map[string][]byte) error {
 		m.records[thing+"/"+name] = r
 	}
 	maps.Copy(r, set)
+	maps.DeleteFunc(r, func(_ string, v []byte) bool { return v == nil })
 	return nil
 }
 

@@ -146,6 +146,15 @@ func (l *link) send(ctx context.Context) {
 		return
 	}
 	l.nextSend = now.Add(l.d.o.Every)
+	if u.Desired.Set || l.d.o.CloudReported {
+		// Should its answer be lost, what the cloud then holds must not pass
+		// for another's change and win over a later one made here.
+		if err := l.d.change(func(s *state) { s.sending(u) }); err != nil {
+			l.d.o.Log.Error("shadow state not stored", "err", err)
+			l.fail()
+			return
+		}
+	}
 	u.ClientToken = l.token()
 	l.updating = &waiting{token: u.ClientToken, what: what}
 	l.publish(ctx, &l.updating, shadow.OpUpdate, u.Append(nil))
@@ -166,8 +175,8 @@ func (l *link) update() (u *shadow.Update, what string, due bool) {
 	}
 	// With its version an update that is doubled or delayed on the way cannot
 	// undo a later one. Reported is ours, so it may go without when others
-	// write all the time; not so an operator's edit, as the cloud's value wins.
-	if s.base.exists && (l.tries < maxTries || u.Desired.Set) {
+	// write all the time; not so where the cloud's value wins.
+	if s.base.exists && (l.tries < maxTries || u.Desired.Set || l.d.o.CloudReported) {
 		u.Version = &s.base.version
 	}
 	return u, what, true

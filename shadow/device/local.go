@@ -98,6 +98,18 @@ func (d *Device) publishState() {
 	d.seen.Store(&c)
 }
 
+// winners are the ends that win where both changed a place.
+func (d *Device) winners() winners {
+	w := winners{desired: shadow.Cloud, reported: shadow.Local}
+	if d.o.LocalDesired {
+		w.desired = shadow.Local
+	}
+	if d.o.CloudReported {
+		w.reported = shadow.Cloud
+	}
+	return w
+}
+
 // save makes next the state, on the disk first. d.mu is held.
 func (d *Device) save(next state) error {
 	before := d.s.records()

@@ -38,6 +38,7 @@ type chaos struct {
 	store   bothStores
 	s       *service.Service
 	foreign bool // others write reported and delete the shadow
+	options Options
 
 	mu      sync.Mutex // guards the rest, and r while the link is in use
 	d       *Device
@@ -47,6 +48,7 @@ type chaos struct {
 	stop    func()
 	applied map[string]string // what the simulated hardware is set to
 	own     map[string]int    // last reported values nobody else writes
+	edits   map[string]int    // last desired values that only this device writes
 }
 
 // carry delivers a message by f after a while, perhaps twice or not at all.
@@ -100,7 +102,7 @@ func (c *chaos) boot() {
 	if c.stop != nil {
 		c.stop()
 	}
-	d, err := New(c.store, "t", "", Options{Jitter: c.jitter})
+	d, err := New(c.store, "t", "", c.options)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -175,7 +177,7 @@ func (c *chaos) request(op shadow.Op, v any) {
 
 func (c *chaos) act() {
 	c.mu.Lock()
-	what, key, v := c.r.IntN(20), c.pick("a", "b", "c"), c.value(2)
+	what, key, v := c.r.IntN(22), c.pick("a", "b", "c"), c.value(2)
 	top := c.pick("set", "set", "tree", "never")
 	c.mu.Unlock()
 	state := func(section string, patch any) any {
@@ -186,8 +188,10 @@ func (c *chaos) act() {
 		c.request(shadow.OpUpdate, state("desired", map[string]any{top: map[string]any{key: v}}))
 	case what == 7:
 		c.request(shadow.OpUpdate, state("desired", map[string]any{"clamped": v}))
-	case what == 8:
+	case what == 8 && c.foreign:
 		c.request(shadow.OpUpdate, state("desired", nil))
+	case what == 8:
+		c.request(shadow.OpUpdate, state("desired", map[string]any{"set": nil, "tree": nil}))
 	case what < 13:
 		c.own[key]++
 		if err := c.d.Report(map[string]any{"own": map[string]any{key: c.own[key]}}); err != nil {
@@ -197,6 +201,16 @@ func (c *chaos) act() {
 		if err := c.d.Desire(map[string]any{"set": map[string]any{key: v}}); err != nil {
 			c.t.Error(err)
 		}
+	case what >= 20 && !c.foreign:
+		c.edits[key]++
+		if err := c.d.Desire(map[string]any{"mine": map[string]any{key: c.edits[key]}}); err != nil {
+			c.t.Error(err)
+		}
+	case what == 14 && c.foreign && v == nil: // wiped: a new card
+		if err := c.store.Save("t", "", map[string][]byte{recLocal: nil, recBase: nil, recMeta: nil, recSent: nil}); err != nil {
+			c.t.Error(err)
+		}
+		c.boot()
 	case what == 14:
 		c.boot()
 	case what < 17:
@@ -238,7 +252,7 @@ func (c *chaos) settled() {
 	}
 	delta, _ := doc.Delta()
 	for k := range delta {
-		if k != "never" && k != "clamped" {
+		if k != "never" && k != "clamped" && k != "mine" {
 			t.Errorf("delta %s", text(delta))
 		}
 	}
@@ -267,6 +281,11 @@ func (c *chaos) settled() {
 		for k, n := range c.own {
 			if v, _ := shadow.At(doc.Reported, "own", k); !shadow.Equal(v, json.Number(fmt.Sprint(n))) {
 				t.Errorf("own.%s is %v, want %d", k, v, n)
+			}
+		}
+		for k, n := range c.edits {
+			if v, _ := shadow.At(doc.Desired, "mine", k); !shadow.Equal(v, json.Number(fmt.Sprint(n))) {
+				t.Errorf("mine.%s is desired to be %v, want %d", k, v, n)
 			}
 		}
 	}
@@ -301,9 +320,10 @@ func TestModel(t *testing.T) {
 					store = b
 				}
 				c := &chaos{
-					t: t, r: rand.New(rand.NewPCG(s, 0)), store: store, foreign: i%2 == 1, lossy: true,
-					applied: make(map[string]string), own: make(map[string]int),
+					t: t, r: rand.New(rand.NewPCG(s, 0)), store: store, foreign: int(s-1)%2 == 1, lossy: true,
+					applied: make(map[string]string), own: make(map[string]int), edits: make(map[string]int),
 				}
+				c.options = Options{Jitter: c.jitter, LocalDesired: int(s-1)/2%2 == 1, CloudReported: int(s-1)/4%2 == 1}
 				c.s = service.New(store, c, service.Options{PerThing: -1})
 				c.boot()
 				c.link(true)

@@ -18,7 +18,9 @@ import (
 )
 
 // deltas hears of the deltas that are published.
-type deltas struct{ heard func(topic string, payload []byte) }
+type deltas struct {
+	heard func(topic string, payload []byte)
+}
 
 func (d deltas) Publish(topic string, payload []byte) {
 	if d.heard != nil && strings.HasSuffix(topic, "/delta") {
