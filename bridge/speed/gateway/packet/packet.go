@@ -7,7 +7,7 @@
 // memory than a small multiple of the bytes given. Byte slices in a decoded
 // packet are parts of its input; strings are copies.
 //
-// Version 5 properties are kept as the bytes on the wire and not looked into.
+// Version 5 properties are kept as the bytes on the wire; Properties reads them.
 package packet
 
 import (
