@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
-	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // A Client is one connection of a client.
@@ -29,11 +28,13 @@ type Client struct {
 	keepAlive time.Duration // in force; 0 is none
 	will      *Message
 	s         *session
+	v5        version5
 
 	authorized bool          // guarded by Server.mu: id and session are set
 	before     chan struct{} // done of the connection whose id this one took
 
 	reason atomic.Pointer[string] // why it was kicked
+	polite atomic.Bool            // version 5: it is told why
 	gone   chan struct{}          // closed by the first kick
 	done   chan struct{}          // closed when all has ended
 
@@ -41,7 +42,10 @@ type Client struct {
 	heard    time.Time // the last packet came
 	deadline time.Time // of reading, as set on nc
 	topics   topics
+	aliases  map[uint16]*published // that the client has set
 	tally    tally
+	code     byte // for the DISCONNECT, if the reason's own is not meant
+	withWill bool // the client's DISCONNECT asks for its will
 
 	// s.mu guards what follows.
 	acks         ackRing
@@ -50,8 +54,9 @@ type Client struct {
 	draining     bool          // the reading goroutine waits until all is done
 	room4more    chan struct{} // wakes it in both cases
 	out          []byte
-	outPackets   [16]uint32 // in out, by type
-	writing      bool       // somebody writes, and will look at out again
+	outAliases   map[string]uint16 // that the client knows
+	outPackets   [16]uint32        // in out, by type
+	writing      bool              // somebody writes, and will look at out again
 	writingBytes int
 	closed       bool       // nothing more is written
 	written      *sync.Cond // writing became false
@@ -86,7 +91,13 @@ func (c *Client) kick(reason string) bool {
 		return false
 	}
 	close(c.gone)
-	raw(c.nc).Close()
+	if !c.polite.Load() || goodbyes[reason] == 0 {
+		raw(c.nc).Close()
+		return true
+	}
+	// The reading goroutine says goodbye, if it comes to it in time.
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+	time.AfterFunc(c.srv.conf.DrainTimeout, func() { raw(c.nc).Close() })
 	return true
 }
 
@@ -157,6 +168,9 @@ func (c *Client) setDeadline() error {
 func (c *Client) readError(err error) string {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
+		if c.reason.Load() != nil {
+			return ReasonShutdown // or what kick said
+		}
 		by := c.heard.Add(c.keepAlive * 3 / 2)
 		if c.keepAlive == 0 || !time.Now().Before(by) {
 			return ReasonKeepAlive
@@ -168,8 +182,7 @@ func (c *Client) readError(err error) string {
 		}
 		return ""
 	case errors.Is(err, packet.ErrMalformed), errors.Is(err, packet.ErrTooLarge):
-		c.debug("refused packet", err)
-		return ReasonProtocol
+		return c.refused(codeOf(err), err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		return ReasonLost
 	}
@@ -185,23 +198,24 @@ func (c *Client) handle(first byte, body []byte, owned bool) string {
 	}
 	p, err := packet.Decode(first, body, c.version)
 	if err != nil {
-		c.debug("refused packet", err)
-		return ReasonProtocol
+		return c.refused(codeOf(err), err)
 	}
 	switch p := p.(type) {
 	case *packet.Ack:
+		if _, err := c.properties(p.Kind, p.Properties); err != nil {
+			return c.refused(codeOf(err), err)
+		}
 		if p.Kind == packet.PUBREL {
 			return c.pubrel(p.ID)
 		}
-		if !c.s.acked(p.Kind, p.ID) {
-			return ReasonProtocol
+		if !c.s.acked(p.Kind, p.ID, p.Reason) {
+			return c.refused(codeProtocol, nil)
 		}
 		return ""
 	case *packet.Subscribe:
 		return c.subscribe(p)
 	case *packet.Unsubscribe:
-		c.unsubscribe(p)
-		return ""
+		return c.unsubscribe(p)
 	case *packet.Ping:
 		if p.Kind == packet.PINGREQ {
 			c.s.mu.Lock()
@@ -211,86 +225,35 @@ func (c *Client) handle(first byte, body []byte, owned bool) string {
 		}
 	case *packet.Disconnect:
 		if p.Kind == packet.DISCONNECT {
-			return ReasonClient
+			return c.disconnect(p)
 		}
 	}
-	return ReasonProtocol // a second CONNECT [MQTT-3.1.0-2], or what only servers send
+	return c.refused(codeProtocol, nil) // a second CONNECT [MQTT-3.1.0-2], or what only servers send
 }
 
-func (c *Client) subscribe(p *packet.Subscribe) string {
-	conf, s := &c.srv.conf, c.s
-	codes := make([]byte, len(p.Filters))
-	for i, f := range p.Filters {
-		switch {
-		case topic.ValidFilter(f.Filter) != nil: // [MQTT-4.7.3-1], [MQTT-4.7.1-2]
-			return ReasonProtocol
-		case conf.MaxFilters > 0 && i >= conf.MaxFilters, !conf.withinLimits(f.Filter),
-			reservedFilter(f.Filter), !c.session.MaySubscribe(f.Filter):
-			codes[i] = packet.SubFailure
-		default:
-			codes[i] = min(f.QoS(), byte(conf.MaxQoS))
-		}
+// properties reads the properties of a packet; before version 5 there are none.
+func (c *Client) properties(t packet.Type, b []byte) (p packet.Properties, err error) {
+	if len(b) > 0 {
+		err = p.Parse(t, b)
 	}
-	c.srv.retainMu.RLock()
-	defer c.srv.retainMu.RUnlock()
-	for i, f := range p.Filters {
-		if codes[i] == packet.SubFailure {
-			continue
-		}
-		s.mu.Lock()
-		sub := s.subs[f.Filter]
-		if sub == nil && len(s.subs) >= conf.MaxSubscriptions {
-			codes[i] = packet.SubFailure
-			s.mu.Unlock()
-			continue
-		}
-		known := sub != nil
-		if !known {
-			sub = &subscription{s: s}
-			s.subs[f.Filter] = sub
-		}
-		sub.qos.Store(uint32(codes[i]))
-		s.mu.Unlock()
-		if !known { // otherwise messages flow on [MQTT-3.8.4-3]
-			c.srv.subs.Add(f.Filter, sub)
-		}
-	}
-	s.mu.Lock()
-	c.appendPacket(&packet.Suback{ID: p.ID, Codes: codes})
-	s.mu.Unlock()
-	now := time.Now()
-	for i, f := range p.Filters {
-		if codes[i] == packet.SubFailure || conf.ExactRetained && topic.ValidName(f.Filter) != nil {
-			continue
-		}
-		conf.Retained.Match(f.Filter, func(m *Message) {
-			if conf.StrictHash && !topic.MatchRule(f.Filter, m.Topic) {
-				return
-			}
-			if !s.mayReceive(m.Topic, now) {
-				c.srv.count.droppedPolicy.Add(1)
-				return
-			}
-			s.send(m, min(codes[i], m.QoS), true)
-		})
-	}
-	return ""
+	return p, err
 }
 
-func (c *Client) unsubscribe(p *packet.Unsubscribe) {
-	s := c.s
-	for _, f := range p.Filters {
-		s.mu.Lock()
-		sub := s.subs[f]
-		delete(s.subs, f)
-		s.mu.Unlock()
-		if sub != nil {
-			c.srv.subs.Remove(f, func(v *subscription) bool { return v == sub })
-		}
+// disconnect takes the client's goodbye.
+func (c *Client) disconnect(p *packet.Disconnect) string {
+	props, err := c.properties(p.Kind, p.Properties)
+	if err != nil {
+		return c.refused(codeOf(err), err)
 	}
-	s.mu.Lock()
-	c.appendPacket(&packet.Unsuback{ID: p.ID})
-	s.mu.Unlock()
+	if props.Has(packet.SessionExpiry) {
+		expiry := c.srv.expiry(props.Number(packet.SessionExpiry, 0))
+		if c.v5.expiry == 0 && expiry > 0 { // [MQTT-3.14.2-2] is of servers; 3.14.2.2.2 of clients
+			return c.refused(codeProtocol, errors.New("session expiry set at the end"))
+		}
+		c.v5.expiry = expiry
+	}
+	c.withWill = p.Reason == codeWithWill || p.Reason >= codeUnspecified
+	return ReasonClient
 }
 
 // recovered turns a panic into the end of this connection alone.

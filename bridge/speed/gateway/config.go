@@ -69,6 +69,16 @@ type Config struct {
 	// together (256 MiB): beyond it nothing is kept for clients that are away.
 	QueueBytes int
 
+	// SessionExpiry is how long the session of an MQTT 3.1.1 client with
+	// CleanSession 0 is kept while it is away (7 days), MaxSessionExpiry the
+	// longest that a client of version 5 may ask for (7 days).
+	SessionExpiry, MaxSessionExpiry time.Duration
+	// TopicAliases is how many a client of version 5 may use each way (8).
+	// Negative: none.
+	TopicAliases int
+	// NoSubscriptionIDs: subscription identifiers are refused, as in AWS.
+	NoSubscriptionIDs bool
+
 	// PermissionCache is how long an answer of a Session is remembered (2 s).
 	// Negative: not at all.
 	PermissionCache time.Duration
@@ -105,6 +115,11 @@ func AWSConfig() Config {
 		OutInFlight:      100,
 		StrictHash:       true,
 		ExactRetained:    true,
+
+		SessionExpiry:     time.Hour,
+		MaxSessionExpiry:  7 * 24 * time.Hour,
+		TopicAliases:      8,
+		NoSubscriptionIDs: true,
 	}
 }
 
@@ -125,6 +140,9 @@ func (c Config) withDefaults() Config {
 	orDur(&c.WriteTimeout, 30*time.Second)
 	orDur(&c.DrainTimeout, time.Second)
 	orDur(&c.PermissionCache, 2*time.Second)
+	orDur(&c.SessionExpiry, 7*24*time.Hour)
+	orDur(&c.MaxSessionExpiry, 7*24*time.Hour)
+	orInt(&c.TopicAliases, 8)
 	orInt(&c.MaxPending, 4096)
 	orInt(&c.MaxPayload, 128<<10)
 	orInt(&c.MaxConnect, 64<<10)
@@ -139,6 +157,8 @@ func (c Config) withDefaults() Config {
 	orInt(&c.QueueBytes, 256<<20)
 	c.MaxQoS = min(max(c.MaxQoS, 0), 2)
 	c.OutInFlight = min(c.OutInFlight, 65535)
+	c.TopicAliases = min(max(c.TopicAliases, 0), 65535)
+	c.SessionExpiry = min(c.SessionExpiry, c.MaxSessionExpiry)
 	c.MaxPayload = min(c.MaxPayload, packet.MaxRemaining-packetRoom)
 	if c.Retained == nil {
 		c.Retained = NewRetained(10000, 16<<20)

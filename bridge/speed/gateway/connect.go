@@ -57,9 +57,9 @@ func (c *Client) leave() {
 	close(c.done)
 }
 
-// A refusal is answered with a CONNACK return code.
+// A refusal is answered with a CONNACK.
 type refusal struct {
-	code  byte
+	code  byte // return code, or of version 5 alone a reason code
 	cause error
 }
 
@@ -120,12 +120,11 @@ func (c *Client) connect(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	if p.Version != packet.V311 {
-		// Unsupported protocol version, in words of version 5.
-		c.version = p.Version
-		return c.answer(refuse(0x84, errors.New("MQTT 5")))
+	c.version = p.Version
+	err = c.negotiate(&p)
+	if err == nil {
+		err = c.authorize(ctx, &p, state)
 	}
-	err = c.authorize(ctx, &p, state)
 	if err == nil {
 		err = c.admit(ctx, p.Clean)
 	}
@@ -141,6 +140,9 @@ func (c *Client) connect(ctx context.Context) (err error) {
 func (c *Client) answer(err error) error {
 	if r := (*refusal)(nil); errors.As(err, &r) {
 		ack := packet.Connack{Code: r.code}
+		if c.version == packet.V5 && int(r.code) < len(returnCodes) {
+			ack.Code = returnCodes[r.code]
+		}
 		c.writeBy = time.Now().Add(5 * time.Second)
 		c.nc.SetWriteDeadline(c.writeBy)
 		c.nc.Write(ack.Append(nil, c.version)) // the connection ends anyway
@@ -152,24 +154,38 @@ func (c *Client) answer(err error) error {
 func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.ConnectionState) error {
 	s, conf := c.srv, &c.srv.conf
 	switch {
-	case p.ClientID == "" && !p.Clean: // [MQTT-3.1.3-8]
+	case p.ClientID == "" && !p.Clean && c.version == packet.V311: // [MQTT-3.1.3-8]
 		return refuse(packet.BadIdentifier, errors.New("no client id and CleanSession 0"))
 	case p.ClientID == "":
 		p.ClientID = "auto-" + strings.ToLower(rand.Text())
+		c.v5.assigned = true
 	case len(p.ClientID) > conf.MaxClientID || p.ClientID[0] == '$':
 		return refuse(packet.BadIdentifier, errors.New("client id too long or reserved"))
 	}
 	req := &Connect{
 		ClientID: p.ClientID, Username: p.Username, Password: append([]byte(nil), p.Password...),
-		CleanSession: p.Clean, KeepAlive: time.Duration(p.KeepAlive) * time.Second,
+		CleanSession: c.v5.expiry == 0, KeepAlive: time.Duration(p.KeepAlive) * time.Second,
 		Protocol: byte(p.Version), TLS: state, Remote: c.nc.RemoteAddr(), Via: c.via,
 	}
 	if p.HasWill {
 		req.Will = &Message{Topic: p.WillTopic, Payload: append([]byte(nil), p.WillPayload...),
-			QoS: p.WillQoS, Retain: p.WillRetain}
-		if topic.ValidName(p.WillTopic) != nil || !conf.withinLimits(p.WillTopic) ||
-			int(p.WillQoS) > conf.MaxQoS || len(p.WillPayload) > conf.MaxPayload {
+			QoS: p.WillQoS, Retain: p.WillRetain, ClientID: p.ClientID}
+		var code byte
+		switch {
+		case topic.ValidName(p.WillTopic) != nil || !conf.withinLimits(p.WillTopic):
+			code = codeTopic
+		case int(p.WillQoS) > conf.MaxQoS:
+			code = codeQoS
+		case len(p.WillPayload) > conf.MaxPayload:
+			code = codeTooLarge
+		}
+		if code != 0 && c.version == packet.V311 {
 			return fmt.Errorf("%w: will", packet.ErrMalformed)
+		} else if code != 0 {
+			return refuse(code, errors.New("will"))
+		}
+		if err := c.willProperties(req.Will, p.WillProperties); err != nil {
+			return err
 		}
 	}
 	for {
@@ -198,6 +214,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 		if current {
 			c.id, c.session, c.will, c.since = req.ClientID, session, req.Will, time.Now()
 			c.authorized = true
+			c.polite.Store(c.version == packet.V5)
 			s.pending--
 		}
 		s.mu.Unlock()
@@ -215,6 +232,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 	if limit := conf.KeepAliveMax; limit > 0 && (c.keepAlive == 0 || c.keepAlive > limit) {
 		c.keepAlive = limit
 	}
+	c.v5.keepAlive = c.keepAlive != req.KeepAlive
 	return nil
 }
 
@@ -248,6 +266,14 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 		ended, found = found, nil
 		delete(s.sessions, c.id)
 	}
+	var will *delayedWill
+	if ended != nil {
+		s.unschedule(ended)
+		will = ended.takeWill()
+	} else if found != nil {
+		s.unschedule(found)
+		found.takeWill() // its client is back in time
+	}
 	present := found != nil
 	if !present {
 		if len(s.sessions) >= s.conf.MaxSessions {
@@ -258,8 +284,8 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 		found = &session{srv: s, id: c.id, serial: s.serial, subs: make(map[string]*subscription)}
 		s.sessions[c.id] = found
 	}
-	found.clean = clean
 	s.mu.Unlock()
+	will.publish()
 	if ended != nil {
 		ended.discard()
 	}
@@ -271,11 +297,12 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 // end closes the connection, publishes its will and parts it from its session.
 func (c *Client) end(reason string) {
 	s, conf := c.s, &c.srv.conf
+	code := c.goodbye(reason)
 	switch kicked := c.reason.Load(); {
-	case reason == ReasonLost || reason == ReasonKeepAlive:
+	case reason == ReasonLost || reason == ReasonKeepAlive && code == 0:
 		raw(c.nc).Close() // nobody hears us, and TLS would wait to say goodbye
-	case kicked == nil || reason == ReasonShutdown:
-		c.finish(reason == ReasonShutdown)
+	case kicked == nil || reason == ReasonShutdown || code != 0:
+		c.finish(reason == ReasonShutdown, code)
 	}
 	s.mu.Lock()
 	c.closed = true
@@ -291,24 +318,23 @@ func (c *Client) end(reason string) {
 	putBuf(c.out)
 	c.out = nil
 	s.mu.Unlock()
-	if c.will != nil && reason != ReasonClient {
-		c.route(c.will)
+	will := c.will
+	if reason == ReasonClient && !c.withWill {
+		will = nil
+	}
+	if will != nil && !c.srv.delay(s, c, will) {
+		c.route(will)
 	}
 	s.detach()
-	if s.clean {
-		c.srv.mu.Lock()
-		delete(c.srv.sessions, c.id)
-		c.srv.mu.Unlock()
-		s.discard()
-	}
+	c.srv.left(s, c.v5.expiry)
 	c.srv.count.disconnected(reason)
 	conf.Log.LogAttrs(ctxBackground, levelDebug, "disconnected", attr("client", c.id), attr("reason", reason))
 	c.event(Event{Reason: reason})
 }
 
 // finish writes what is left for the client, if it takes it in DrainTimeout; all
-// says to wait for what it was promised, too.
-func (c *Client) finish(all bool) {
+// says to wait for what it was promised, too. A code that is not 0 is told last.
+func (c *Client) finish(all bool, code byte) {
 	timeout := c.srv.conf.DrainTimeout
 	cut := time.AfterFunc(timeout, func() { raw(c.nc).Close() })
 	defer cut.Stop()
@@ -331,6 +357,11 @@ func (c *Client) finish(all bool) {
 		}
 		break
 	}
+	if code != 0 {
+		mu.Lock()
+		c.appendPacket(&packet.Disconnect{Kind: packet.DISCONNECT, Reason: code})
+		mu.Unlock()
+	}
 	c.flush()
 	mu.Lock()
 	for c.writing {
@@ -343,6 +374,11 @@ func (c *Client) finish(all bool) {
 func (c *Client) route(will *Message) {
 	reason := ""
 	defer c.recovered(&reason)
+	if c.v5.willExpiry > 0 {
+		m := *will // shared with nobody yet, but Connect has it
+		m.Expires = time.Now().Add(c.v5.willExpiry)
+		will = &m
+	}
 	c.srv.router.Route(c, will, func(err error) {
 		if err != nil {
 			c.srv.count.routeErrors.Add(1)

@@ -20,8 +20,9 @@
 // disconnected; for a client that is away the newest are dropped. All of it is
 // counted, see Stats.
 //
-// This is MQTT 3.1.1. A session with CleanSession 0 is kept in memory for the
-// life of the Server.
+// MQTT 3.1.1 and 5 are one core: a session does not know which version its
+// client speaks, and clients of both exchange messages. Of version 5 there is no
+// enhanced authentication, server reference and response information.
 package gateway
 
 import (
@@ -40,20 +41,25 @@ type Message struct {
 	QoS     byte // 0, 1 or 2, as the publisher chose
 	Retain  bool // as the publisher chose
 
-	// Properties are those of MQTT 5, encoded as on the wire without their
-	// length; nil for a message from MQTT 3.1.1.
+	// Properties are those of MQTT 5 that receivers get as they are, encoded as
+	// on the wire without their length (packet.Properties.Forward); nil for a
+	// message from MQTT 3.1.1.
 	Properties []byte
+	// Expires is when the message is of no more use to anybody; zero: never.
+	Expires time.Time
+	// ClientID is the publisher's, empty for a message of the bridge's own.
+	ClientID string
 }
 
 // Connect is what a client says of itself when it connects.
 type Connect struct {
-	ClientID     string // 1 to Config.MaxClientID bytes of UTF-8; assigned if the client sent none
-	Username     string // empty if absent
-	Password     []byte // nil if absent
-	CleanSession bool
+	ClientID     string               // 1 to Config.MaxClientID bytes of UTF-8; assigned if the client sent none
+	Username     string               // empty if absent
+	Password     []byte               // nil if absent
+	CleanSession bool                 // the session ends with the connection
 	KeepAlive    time.Duration        // as sent; 0 means none
 	Will         *Message             // nil if none
-	Protocol     byte                 // protocol level: 4 is MQTT 3.1.1
+	Protocol     byte                 // protocol level: 4 is MQTT 3.1.1, 5 is MQTT 5
 	TLS          *tls.ConnectionState // nil when Via says who it is, or without TLS
 	Remote       net.Addr
 	Via          Via
@@ -68,8 +74,8 @@ type Via struct {
 	// Identity is for the Authorizer alone: who the listener knows the client
 	// to be, by a signature or a header.
 	Identity any
-	// Ends is when the connection is closed, whatever happens, with EndReason;
-	// zero: never.
+	// Ends is when the connection is closed, whatever happens, with EndReason
+	// (ReasonWebSocket or ReasonCustomAuth); zero: never.
 	Ends      time.Time
 	EndReason string
 }
@@ -118,7 +124,8 @@ type Router interface {
 }
 
 // Reasons for the end of a connection, as in AWS IoT's lifecycle events. A will
-// is published for all but ReasonClient.
+// is published for all but ReasonClient, in MQTT 5 for that too if the client
+// asks for it.
 const (
 	ReasonAuth      = "AUTH_ERROR"                  // published to what it may not
 	ReasonClient    = "CLIENT_INITIATED_DISCONNECT" // DISCONNECT
@@ -131,6 +138,9 @@ const (
 	ReasonShutdown  = "SERVER_INITIATED_DISCONNECT"
 	ReasonAPI       = "API_INITIATED_DISCONNECT"
 	ReasonThrottled = "THROTTLED" // did not take what was sent to it
+
+	ReasonWebSocket  = "WEBSOCKET_TTL_EXPIRATION"
+	ReasonCustomAuth = "CUSTOMAUTH_TTL_EXPIRATION"
 )
 
 // An Event tells of a connection's begin or end. Events of one client id come

@@ -147,10 +147,15 @@ func startOn(t *testing.T, conf Config, r Router, l net.Listener) *fixture {
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- f.Serve(ctx, l) }()
+	ran := make(chan error, 1)
+	go func() { ran <- f.Run(ctx) }()
 	f.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-served; err != nil {
 			t.Errorf("Serve: %v", err)
+		}
+		if err := <-ran; err != nil {
+			t.Errorf("Run: %v", err)
 		}
 		if st := f.Stats(); st.Connections != 0 || st.UnackedBytes != 0 {
 			t.Errorf("after the end: %+v", st)
@@ -165,6 +170,7 @@ type wire struct {
 	t  *testing.T
 	nc net.Conn
 	rd *packet.Reader
+	v  packet.Version
 }
 
 const patience = 20 * time.Second // for what must come; no test waits so long
@@ -181,7 +187,7 @@ func (f *fixture) dial(t *testing.T) *wire {
 		}
 	}
 	t.Cleanup(func() { nc.Close() })
-	return &wire{t, nc, packet.NewReader(nc, 4096, 1<<20)}
+	return &wire{t, nc, packet.NewReader(nc, 4096, 1<<20), packet.V311}
 }
 
 // connect dials and connects with a clean session.
@@ -206,7 +212,7 @@ func (w *wire) send(ps ...packet.Packet) {
 	w.t.Helper()
 	var b []byte
 	for _, p := range ps {
-		b = p.Append(b, packet.V311)
+		b = p.Append(b, w.v)
 	}
 	w.bytes(b)
 }
@@ -225,7 +231,7 @@ func (w *wire) next() (packet.Packet, error) {
 	if err != nil {
 		return nil, err
 	}
-	return packet.Decode(first, append([]byte(nil), body...), packet.V311)
+	return packet.Decode(first, append([]byte(nil), body...), w.v)
 }
 
 // want reads the next packet, which must be p.
@@ -235,7 +241,7 @@ func (w *wire) want(p packet.Packet) {
 	if err != nil {
 		w.t.Fatalf("want %s: %v", p.Type(), err)
 	}
-	if a, b := got.Append(nil, packet.V311), p.Append(nil, packet.V311); string(a) != string(b) {
+	if a, b := got.Append(nil, w.v), p.Append(nil, w.v); string(a) != string(b) {
 		w.t.Fatalf("got %s %x, want %s %x", got.Type(), a, p.Type(), b)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // ackRing holds the publishes of a connection that are not acknowledged, in the
@@ -17,10 +18,11 @@ type ackRing struct {
 }
 
 type ack struct {
-	kind packet.Type // PUBACK, PUBREC, or 0 for QoS 0
-	id   uint16
-	done bool
-	size int
+	kind   packet.Type // PUBACK, PUBREC, or 0 for QoS 0
+	reason byte
+	id     uint16
+	done   bool
+	size   int
 }
 
 func (r *ackRing) len() int { return int(r.tail - r.head) }
@@ -49,16 +51,22 @@ func (r *ackRing) at(seq uint64) *ack { return &r.ring[seq&uint64(len(r.ring)-1)
 func (c *Client) publish(first byte, body []byte, owned bool) string {
 	var p packet.Publish
 	if err := p.Decode(first, body, c.version); err != nil {
-		c.debug("refused packet", err)
-		return ReasonProtocol
+		return c.refused(codeOf(err), err)
 	}
 	conf, s := &c.srv.conf, c.s
-	if int(p.QoS) > conf.MaxQoS || len(p.Payload) > conf.MaxPayload {
-		return ReasonProtocol
+	switch {
+	case int(p.QoS) > conf.MaxQoS:
+		return c.refused(codeQoS, nil)
+	case len(p.Payload) > conf.MaxPayload:
+		return c.refused(codeTooLarge, nil)
 	}
-	t := c.topics.lookup(conf, p.Topic)
-	if t == nil {
-		return ReasonProtocol
+	props, err := c.properties(packet.PUBLISH, p.Properties)
+	if err != nil {
+		return c.refused(codeOf(err), err)
+	}
+	t, code := c.topicOf(&p, &props)
+	if code != 0 {
+		return c.refused(code, nil)
 	}
 	// heard is when this packet was waited for, or a little before it came;
 	// a verdict may so live a little longer, never more than the packets of
@@ -66,6 +74,9 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	if !t.mayPublish(c.session, p.Retain, c.heard, conf.PermissionCache) {
 		c.srv.count.refusedPublish.Add(1)
 		c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish not allowed", attr("client", c.id), attr("topic", t.name))
+		if c.version == packet.V5 && p.QoS > 0 {
+			return c.refusePublish(&p)
+		}
 		return ReasonAuth
 	}
 	a := ack{id: p.ID, size: len(t.name) + len(p.Payload) + overhead}
@@ -92,7 +103,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 			return c.awaitRoom()
 		case len(s.qos2) >= maxExchanges:
 			s.mu.Unlock()
-			return ReasonProtocol
+			return c.refused(codeReceiveMaximum, nil)
 		}
 		if s.qos2 == nil {
 			s.qos2 = make(map[uint16]*exchange)
@@ -104,7 +115,10 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	full := c.acksFull()
 	s.mu.Unlock()
 
-	m := &Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: p.Properties}
+	m := &Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: props.Forward, ClientID: c.id}
+	if props.Has(packet.MessageExpiry) {
+		m.Expires = time.Now().Add(time.Duration(props.Number(packet.MessageExpiry, 0)) * time.Second)
+	}
 	if !owned {
 		m.Payload, m.Properties = bytes.Clone(m.Payload), bytes.Clone(m.Properties)
 	}
@@ -113,6 +127,50 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 		return c.awaitRoom()
 	}
 	return ""
+}
+
+// topicOf returns the topic of a PUBLISH, which an alias may stand for, or the
+// reason code why there is none.
+func (c *Client) topicOf(p *packet.Publish, props *packet.Properties) (t *published, code byte) {
+	conf := &c.srv.conf
+	alias := uint16(props.Number(packet.TopicAlias, 0))
+	switch {
+	case props.Has(packet.TopicAlias) && (alias == 0 || int(alias) > conf.TopicAliases): // [MQTT-3.3.2-8, -9]
+		return nil, codeAlias
+	case props.Has(packet.SubscriptionID): // [MQTT-3.3.4-6]
+		return nil, codeProtocol
+	case props.Has(packet.ResponseTopic) && topic.ValidName(string(props.ResponseTopic)) != nil: // [MQTT-3.3.2-14]
+		return nil, codeProtocol
+	case alias > 0 && len(p.Topic) == 0:
+		if t = c.aliases[alias]; t == nil {
+			return nil, codeProtocol
+		}
+		return t, 0
+	}
+	if t = c.topics.lookup(conf, p.Topic); t == nil {
+		return nil, codeTopic
+	}
+	if alias > 0 {
+		if c.aliases == nil {
+			c.aliases = make(map[uint16]*published)
+		}
+		c.aliases[alias] = t
+	}
+	return t, 0
+}
+
+// refusePublish answers a message that policy does not let through; with
+// version 5 the connection goes on.
+func (c *Client) refusePublish(p *packet.Publish) string {
+	kind := packet.PUBACK
+	if p.QoS == 2 {
+		kind = packet.PUBREC
+	}
+	c.s.mu.Lock()
+	c.acks.push(ack{kind: kind, id: p.ID, reason: codeNotAuthorized, done: true})
+	c.release()
+	c.s.mu.Unlock()
+	return c.awaitRoom()
 }
 
 // maxExchanges bounds the QoS 2 messages that a client does not release.
@@ -210,7 +268,7 @@ func (c *Client) release() {
 	r := &c.acks
 	for ; r.head < r.tail && r.at(r.head).done; r.head++ {
 		if a := r.at(r.head); a.kind != 0 && !c.closed {
-			c.appendAck(a.kind, a.id)
+			c.appendAck(a.kind, a.id, a.reason)
 		}
 	}
 	if c.waiting && !c.acksFull() || c.draining && r.head == r.tail {
@@ -223,12 +281,15 @@ func (c *Client) pubrel(id uint16) string {
 	s := c.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if x := s.qos2[id]; x != nil {
-		if !x.durable {
-			return ReasonProtocol // it has no PUBREC yet
-		}
-		delete(s.qos2, id)
+	x := s.qos2[id]
+	switch {
+	case x == nil:
+		c.appendAck(packet.PUBCOMP, id, codeUnknownID)
+		return ""
+	case !x.durable:
+		return c.refused(codeProtocol, nil) // it has no PUBREC yet
 	}
-	c.appendAck(packet.PUBCOMP, id)
+	delete(s.qos2, id)
+	c.appendAck(packet.PUBCOMP, id, 0)
 	return ""
 }

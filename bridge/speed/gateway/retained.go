@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"sync"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -66,14 +67,15 @@ func (r *retained) Set(m *Message) bool {
 func (r *retained) Match(filter string, found func(*Message)) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	now := time.Now()
 	if topic.ValidName(filter) == nil {
-		if m := r.byTopic[filter]; m != nil {
+		if m := r.byTopic[filter]; m != nil && !m.expired(now) {
 			found(m)
 		}
 		return
 	}
 	for t, m := range r.byTopic {
-		if topic.Match(filter, t) {
+		if !m.expired(now) && topic.Match(filter, t) {
 			found(m)
 		}
 	}

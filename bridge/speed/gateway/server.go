@@ -1,12 +1,10 @@
 package gateway
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,28 +32,30 @@ type Server struct {
 	// newer live one. Deliver writes, SUBSCRIBE reads.
 	retainMu sync.RWMutex
 
+	groupMu sync.Mutex        // taken before a group's; guards what follows
+	groups  map[string]*group // shared subscriptions by their whole filter
+
 	mu          sync.Mutex          // guards what follows
 	conns       map[*Client]bool    // every open connection
 	clients     map[string]*Client  // the latest to claim each client id
 	sessions    map[string]*session // by client id, of clients connected and away
+	due         dues                // sessions of clients that are away
+	stopped     bool                // Run has ended
 	serial      uint64              // of the latest session
 	disconnects uint64              // calls of Disconnect
 	pending     int                 // connections that are not authorized
 }
 
-// New returns a server; nothing runs before Serve.
+// New returns a server; nothing runs before Serve and Run.
 func New(c Config, a Authorizer, r Router) *Server {
 	s := &Server{
 		conf: c.withDefaults(), auth: a, router: r,
 		conns:    make(map[*Client]bool),
 		clients:  make(map[string]*Client),
 		sessions: make(map[string]*session),
+		groups:   make(map[string]*group),
 	}
-	s.fans.New = func() any {
-		f := new(fanout)
-		f.add = func(sub *subscription) { f.to = append(f.to, target{sub.s, byte(sub.qos.Load())}) }
-		return f
-	}
+	s.fans.New = func() any { return newFanout() }
 	return s
 }
 
@@ -158,17 +158,6 @@ func (s *Server) Each(f func(*Client)) {
 	}
 }
 
-// A fanout is the list of sessions that one message goes to; it is reused.
-type fanout struct {
-	to  []target
-	add func(*subscription) // appends to to
-}
-
-type target struct {
-	s   *session
-	qos byte
-}
-
 // Deliver sends m to the clients with a matching subscription, if they may
 // receive it, and keeps it if it is retained. A client whose subscriptions
 // overlap gets it once, with the highest quality of service they grant. What is
@@ -197,41 +186,10 @@ func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) {
 	} else {
 		s.subs.Match(m.Topic, f.add)
 	}
-	if len(f.to) > 0 {
+	if len(f.to)+len(f.groups) > 0 {
 		s.fan(m, f)
 	}
-	clear(f.to)
-	f.to = f.to[:0]
+	f.reset()
 	s.fans.Put(f)
 	return nil
-}
-
-func (s *Server) fan(m *Message, f *fanout) {
-	if len(f.to) > 1 {
-		slices.SortFunc(f.to, func(a, b target) int {
-			return cmp.Or(cmp.Compare(a.s.serial, b.s.serial), cmp.Compare(b.qos, a.qos))
-		})
-	}
-	var now time.Time
-	if s.conf.PermissionCache > 0 {
-		now = time.Now()
-	}
-	var last *session
-	for _, t := range f.to {
-		if t.s == last {
-			continue
-		}
-		last = t.s
-		if !t.s.mayReceive(m.Topic, now) {
-			s.count.droppedPolicy.Add(1)
-			continue
-		}
-		t.s.send(m, min(t.qos, m.QoS), false)
-	}
-}
-
-// A subscription is one filter of one session, as it stands in the tree.
-type subscription struct {
-	s   *session
-	qos atomic.Uint32
 }

@@ -13,12 +13,18 @@ const overhead = 64
 
 // A session is what MQTT keeps for a client id: subscriptions, what waits to be
 // sent or acknowledged, and the QoS 2 messages that it has accepted. It outlives
-// its connection if CleanSession was 0.
+// its connection if the client asked for that.
 type session struct {
 	srv    *Server
 	id     string
 	serial uint64
-	clean  bool
+
+	// Server.mu guards what follows, of a session whose client is away.
+	away   time.Time // since then; zero while the client is there
+	expiry time.Duration
+	will   *delayedWill
+	due    time.Time // when Run has to look
+	place  int       // in Server.due, from 1; 0: not there
 
 	// mu guards what follows, and the connection's acknowledgements and
 	// output buffer.
@@ -43,10 +49,18 @@ type session struct {
 type outbound struct {
 	m      *Message
 	qos    byte
-	retain bool // because of a new subscription
+	retain bool     // as the client sees it
+	first  bool     // because of a new subscription
+	group  *group   // that it came by, if any
+	ids    []uint32 // of the subscriptions that it came by
 }
 
-func (o outbound) size() int { return len(o.m.Topic) + len(o.m.Payload) + overhead }
+// expired says whether the message is of no more use.
+func (m *Message) expired(now time.Time) bool { return !m.Expires.IsZero() && !m.Expires.After(now) }
+
+func (o outbound) size() int {
+	return len(o.m.Topic) + len(o.m.Payload) + len(o.m.Properties) + overhead
+}
 
 // A flight is an outbound that was sent and is to be acknowledged.
 type flight struct {
@@ -90,15 +104,19 @@ func (s *session) mayReceive(t string, now time.Time) bool {
 	return ok
 }
 
-// send queues m with quality qos. retain says that it is sent because of a new
-// subscription; then too much of it is dropped and does not end the connection.
-func (s *session) send(m *Message, qos byte, retain bool) {
-	o := outbound{m, qos, retain}
+// send queues o. Too much of what is sent because of a new subscription is
+// dropped and does not end the connection.
+func (s *session) send(o outbound) {
+	qos := o.qos
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c, limit := s.c, s.srv.conf.OutBytes
 	if c == nil && qos == 0 || s.over {
 		return // not kept for a client that is away (MQTT 3.1.2.4)
+	}
+	if c != nil && !c.fits(&o) {
+		s.srv.count.droppedTooLarge.Add(1)
+		return
 	}
 	queued := s.bytes
 	if c != nil {
@@ -112,14 +130,14 @@ func (s *session) send(m *Message, qos byte, retain bool) {
 	case qos == 0:
 		c.appendPublish(o, 0, false)
 		c.startWriter()
-	case full && (c == nil || retain):
+	case full && (c == nil || o.first):
 		s.srv.count.droppedQueue.Add(1)
 	case full:
 		s.srv.count.droppedQueue.Add(1)
 		c.kick(ReasonThrottled)
 	default:
 		s.grow(o.size())
-		if c == nil || len(s.pending) > 0 || s.flying >= s.srv.conf.OutInFlight {
+		if c == nil || len(s.pending) > 0 || s.flying >= c.window() {
 			s.pending = append(s.pending, o)
 			return
 		}
@@ -149,9 +167,29 @@ func (s *session) fly(o outbound) {
 	s.c.appendPublish(o, i+1, false)
 }
 
+// window is how many messages may be on their way to the client.
+func (c *Client) window() int {
+	if n := c.v5.sendMax; n > 0 {
+		return min(n, c.srv.conf.OutInFlight)
+	}
+	return c.srv.conf.OutInFlight
+}
+
+// takes says whether the client is there, and then whether it has room for so
+// many bytes more.
+func (s *session) takes(size int) (there, room bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.c == nil {
+		return false, false
+	}
+	queued := s.bytes + len(s.c.out) + s.c.writingBytes
+	return true, queued == 0 || queued+size <= s.srv.conf.OutBytes/2
+}
+
 // acked handles PUBACK, PUBREC and PUBCOMP from the client. It returns false if
 // the packet cannot be the answer to what was sent.
-func (s *session) acked(kind packet.Type, id uint16) bool {
+func (s *session) acked(kind packet.Type, id uint16, reason byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var f *flight
@@ -163,6 +201,9 @@ func (s *session) acked(kind packet.Type, id uint16) bool {
 		if f != nil && f.qos != 2 {
 			return false
 		}
+		if f != nil && !f.released && reason >= codeUnspecified {
+			break // refused: there is no PUBREL (MQTT 5, 4.3.3)
+		}
 		if f != nil && !f.released {
 			// The payload is the client's now.
 			s.grow(-f.size())
@@ -170,7 +211,11 @@ func (s *session) acked(kind packet.Type, id uint16) bool {
 			s.grow(f.size())
 		}
 		// An unknown id gets its PUBREL too, since the client waits for it.
-		s.c.appendAck(packet.PUBREL, id)
+		code := byte(0)
+		if f == nil {
+			code = codeUnknownID
+		}
+		s.c.appendAck(packet.PUBREL, id, code)
 		return true
 	case packet.PUBACK:
 		if f == nil {
@@ -205,8 +250,19 @@ func (s *session) land(i uint16) {
 // the client is connected; the caller sees to the writing.
 func (s *session) sendPending() {
 	n := 0
-	for ; n < len(s.pending) && s.flying < s.srv.conf.OutInFlight; n++ {
-		s.fly(s.pending[n])
+	now := time.Now()
+	for ; n < len(s.pending) && s.flying < s.c.window(); n++ {
+		o := s.pending[n]
+		switch {
+		case o.m.expired(now):
+			s.srv.count.droppedExpired.Add(1)
+		case !s.c.fits(&o):
+			s.srv.count.droppedTooLarge.Add(1)
+		default:
+			s.fly(o)
+			continue
+		}
+		s.grow(-o.size())
 	}
 	if n == len(s.pending) {
 		s.pending = nil
@@ -225,12 +281,12 @@ func (s *session) attach(c *Client, present bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.c, c.s = c, s
-	c.appendPacket(&packet.Connack{SessionPresent: present, Code: packet.Accepted})
+	c.appendPacket(c.connack(present))
 	again := make([]uint16, 0, s.flying)
 	for i, f := range s.flights {
 		switch {
 		case f.m == nil:
-		case f.released || c.session.MayReceive(f.m.Topic):
+		case f.released || c.fits(&f.outbound) && c.session.MayReceive(f.m.Topic):
 			again = append(again, uint16(i))
 		default: // sent before, but perhaps to another principal, and not taken
 			s.land(uint16(i))
@@ -240,7 +296,7 @@ func (s *session) attach(c *Client, present bool) {
 	slices.SortFunc(again, func(a, b uint16) int { return int(s.flights[a].seq) - int(s.flights[b].seq) })
 	for _, i := range again {
 		if f := s.flights[i]; f.released {
-			c.appendAck(packet.PUBREL, i+1)
+			c.appendAck(packet.PUBREL, i+1, 0)
 		} else {
 			c.appendPublish(f.outbound, i+1, true)
 		}
@@ -270,12 +326,22 @@ func (s *session) detach() {
 // discard takes the subscriptions of a session that ended out of the tree.
 func (s *session) discard() {
 	s.mu.Lock()
-	subs := s.subs
+	subs, flights, pending := s.subs, s.flights, s.pending
 	s.subs, s.pending, s.flights, s.free, s.flying = nil, nil, nil, nil, 0
 	s.grow(-s.bytes)
 	s.over = true
 	s.mu.Unlock()
 	for filter, sub := range subs {
-		s.srv.subs.Remove(filter, func(v *subscription) bool { return v == sub })
+		s.srv.drop(s, filter, sub)
+	}
+	for _, f := range flights {
+		if f.m != nil && f.group != nil {
+			f.group.another(f.outbound)
+		}
+	}
+	for _, o := range pending {
+		if o.group != nil {
+			o.group.another(o)
+		}
 	}
 }

@@ -44,17 +44,22 @@ type Stats struct {
 	DroppedQueue    uint64 // QoS 1 and 2, over a client's limit
 	DroppedPolicy   uint64 // not to be received
 	DroppedRetained uint64 // no room to keep them; they were delivered
+	DroppedExpired  uint64 // before they could be sent
+	DroppedTooLarge uint64 // for the client, by its own word
+	DroppedShared   uint64 // no member of the group to send it to
+	ExpiredSessions uint64
 	Panics          uint64
 	DoneTwice       uint64 // done called again by a faulty router
 }
 
 type counters struct {
-	accepted, overLimit, takeovers                            atomic.Uint64
-	packetsIn, packetsOut                                     [16]atomic.Uint64
-	bytesIn, bytesOut                                         atomic.Uint64
-	refusedPublish, held, routeErrors                         atomic.Uint64
-	droppedQoS0, droppedQueue, droppedPolicy, droppedRetained atomic.Uint64
-	panics, doneTwice                                         atomic.Uint64
+	accepted, overLimit, takeovers                                  atomic.Uint64
+	packetsIn, packetsOut                                           [16]atomic.Uint64
+	bytesIn, bytesOut                                               atomic.Uint64
+	refusedPublish, held, routeErrors                               atomic.Uint64
+	droppedQoS0, droppedQueue, droppedPolicy, droppedRetained       atomic.Uint64
+	droppedExpired, droppedTooLarge, droppedShared, expiredSessions atomic.Uint64
+	panics, doneTwice                                               atomic.Uint64
 
 	mu          sync.Mutex // guards what follows
 	refusals    map[byte]uint64
@@ -114,6 +119,8 @@ func (s *Server) Stats() Stats {
 		RefusedPublish: c.refusedPublish.Load(), Held: c.held.Load(), RouteErrors: c.routeErrors.Load(),
 		DroppedQoS0: c.droppedQoS0.Load(), DroppedQueue: c.droppedQueue.Load(),
 		DroppedPolicy: c.droppedPolicy.Load(), DroppedRetained: c.droppedRetained.Load(),
+		DroppedExpired: c.droppedExpired.Load(), DroppedTooLarge: c.droppedTooLarge.Load(),
+		DroppedShared: c.droppedShared.Load(), ExpiredSessions: c.expiredSessions.Load(),
 		Panics: c.panics.Load(), DoneTwice: c.doneTwice.Load(),
 	}
 	for i := range st.PacketsIn {

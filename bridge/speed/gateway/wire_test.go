@@ -177,7 +177,7 @@ func TestKeepAliveTLS(t *testing.T) {
 		f := startOn(t, Config{}, nil, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{a.leaf("server")},
 			ClientAuth: tls.RequireAnyClientCert, Time: realTime}))
 		nc := tls.Client(l.dial(t), &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{a.leaf("k")}, Time: realTime})
-		w := &wire{t, nc, packet.NewReader(nc, 4096, 1<<20)}
+		w := &wire{t, nc, packet.NewReader(nc, 4096, 1<<20), packet.V311}
 		w.send(&packet.Connect{Version: packet.V311, Clean: true, ClientID: "k", KeepAlive: 60})
 		w.want(&packet.Connack{})
 		for range 10 {

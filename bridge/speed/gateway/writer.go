@@ -50,13 +50,17 @@ func (c *Client) appendPacket(p packet.Packet) {
 	c.outPackets[p.Type()]++
 }
 
-func (c *Client) appendAck(kind packet.Type, id uint16) {
+func (c *Client) appendAck(kind packet.Type, id uint16, reason byte) {
 	c.room()
 	first := byte(kind) << 4
 	if kind == packet.PUBREL {
 		first |= 2
 	}
-	c.out = append(c.out, first, 2, byte(id>>8), byte(id)) // in version 5 too, reason 0
+	if reason == 0 || c.version == packet.V311 {
+		c.out = append(c.out, first, 2, byte(id>>8), byte(id))
+	} else {
+		c.out = append(c.out, first, 3, byte(id>>8), byte(id), reason)
+	}
 	c.outPackets[kind]++
 }
 
@@ -69,17 +73,48 @@ func (c *Client) appendPublish(o outbound, id uint16, dup bool) {
 	if o.retain {
 		first |= 1
 	}
-	n := 2 + len(o.m.Topic) + len(o.m.Payload)
+	name := o.m.Topic
+	if c.version == packet.V5 {
+		c.appendPublish5(first, &o, id)
+		return
+	}
+	n := 2 + len(name) + len(o.m.Payload)
 	if o.qos > 0 {
 		n += 2
 	}
 	b := packet.AppendHeader(c.out, first, n)
-	b = append(b, byte(len(o.m.Topic)>>8), byte(len(o.m.Topic)))
-	b = append(b, o.m.Topic...)
+	b = append(b, byte(len(name)>>8), byte(len(name)))
+	b = append(b, name...)
 	if o.qos > 0 {
 		b = append(b, byte(id>>8), byte(id))
 	}
 	c.out = append(b, o.m.Payload...)
+	c.outPackets[packet.PUBLISH]++
+}
+
+// appendPublish5 is appendPublish for version 5.
+func (c *Client) appendPublish5(first byte, o *outbound, id uint16) {
+	var few [128]byte
+	props := few[:0]
+	name, alias, known := o.m.Topic, uint16(0), false
+	if c.v5.aliasMax > 0 {
+		if alias, known = c.outAliases[name]; !known && len(c.outAliases) < c.v5.aliasMax {
+			if c.outAliases == nil {
+				c.outAliases = make(map[string]uint16)
+			}
+			alias = uint16(len(c.outAliases) + 1)
+			c.outAliases[name] = alias
+		}
+		if known {
+			name = ""
+		}
+		if alias > 0 {
+			props = packet.AppendNumber(props, packet.TopicAlias, uint32(alias))
+		}
+	}
+	props = c.publishProperties(props, o, time.Now())
+	p := packet.Publish{Dup: first&8 != 0, QoS: o.qos, Retain: o.retain, Topic: []byte(name), ID: id, Properties: props, Payload: o.m.Payload}
+	c.out = p.Append(c.out, packet.V5)
 	c.outPackets[packet.PUBLISH]++
 }
 

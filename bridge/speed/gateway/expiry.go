@@ -1,0 +1,171 @@
+package gateway
+
+import (
+	"container/heap"
+	"context"
+	"time"
+)
+
+// What happens to sessions whose clients are away: their wills with a delay go
+// out, and they end. Run sees to both.
+
+// A delayedWill is a will that waits for its delay or the end of its session.
+type delayedWill struct {
+	c  *Client
+	m  *Message
+	at time.Time
+}
+
+// publish hands the will, if there is one, to the router.
+func (w *delayedWill) publish() {
+	if w != nil {
+		w.c.route(w.m)
+	}
+}
+
+// takeWill takes the will that is delayed, if any. Server.mu is held.
+func (s *session) takeWill() *delayedWill {
+	w := s.will
+	s.will = nil
+	return w
+}
+
+// delay keeps the will of c until its delay is over. It returns false if it is
+// to go out now.
+func (srv *Server) delay(s *session, c *Client, will *Message) bool {
+	if c.v5.willDelay == 0 || c.v5.expiry == 0 {
+		return false
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.stopped {
+		return false
+	}
+	s.will = &delayedWill{c, will, time.Now().Add(min(c.v5.willDelay, c.v5.expiry))}
+	return true
+}
+
+// left notes that the client of s is away, or ends s.
+func (srv *Server) left(s *session, expiry time.Duration) {
+	srv.mu.Lock()
+	if expiry > 0 {
+		s.away, s.expiry = time.Now(), expiry
+		srv.schedule(s)
+		srv.mu.Unlock()
+		return
+	}
+	delete(srv.sessions, s.id)
+	srv.mu.Unlock()
+	s.discard()
+}
+
+// schedule sets when a session whose client is away has to be looked at.
+// Server.mu is held.
+func (srv *Server) schedule(s *session) {
+	s.due = s.away.Add(s.expiry)
+	if s.will != nil && s.will.at.Before(s.due) {
+		s.due = s.will.at
+	}
+	if s.place == 0 {
+		heap.Push(&srv.due, s)
+	} else {
+		heap.Fix(&srv.due, s.place-1)
+	}
+}
+
+// unschedule is for a session whose client is back, or that has ended. Server.mu
+// is held.
+func (srv *Server) unschedule(s *session) {
+	if s.place > 0 {
+		heap.Remove(&srv.due, s.place-1)
+	}
+	s.away = time.Time{}
+}
+
+// dues are sessions in a heap by their due times.
+type dues []*session
+
+func (d dues) Len() int           { return len(d) }
+func (d dues) Less(i, j int) bool { return d[i].due.Before(d[j].due) }
+func (d dues) Swap(i, j int) {
+	d[i], d[j] = d[j], d[i]
+	d[i].place, d[j].place = i+1, j+1
+}
+
+// Push implements heap.Interface.
+func (d *dues) Push(x any) {
+	s := x.(*session)
+	*d = append(*d, s)
+	s.place = len(*d)
+}
+
+// Pop implements heap.Interface.
+func (d *dues) Pop() any {
+	last := len(*d) - 1
+	s := (*d)[last]
+	(*d)[last] = nil
+	*d = (*d)[:last]
+	s.place = 0
+	return s
+}
+
+// Run ends the sessions of clients that stay away too long and publishes wills
+// whose delay is over, until ctx ends; wills that are still delayed go out then,
+// since nobody would wait for them.
+func (s *Server) Run(ctx context.Context) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case now := <-tick.C:
+			s.sweep(now)
+		case <-ctx.Done():
+			s.publishWills()
+			return nil
+		}
+	}
+}
+
+// sweep does what is due.
+func (s *Server) sweep(now time.Time) {
+	var wills []*delayedWill
+	var over []*session
+	s.mu.Lock()
+	for len(s.due) > 0 && !s.due[0].due.After(now) {
+		x := s.due[0]
+		expired := !x.away.Add(x.expiry).After(now)
+		if x.will != nil && (expired || !x.will.at.After(now)) {
+			wills = append(wills, x.takeWill())
+		}
+		if !expired {
+			s.schedule(x)
+			continue
+		}
+		s.unschedule(x)
+		delete(s.sessions, x.id)
+		over = append(over, x)
+	}
+	s.mu.Unlock()
+	for _, w := range wills {
+		w.publish()
+	}
+	for _, x := range over {
+		s.count.expiredSessions.Add(1)
+		x.discard()
+	}
+}
+
+func (s *Server) publishWills() {
+	var wills []*delayedWill
+	s.mu.Lock()
+	s.stopped = true
+	for _, x := range s.sessions {
+		if w := x.takeWill(); w != nil {
+			wills = append(wills, w)
+		}
+	}
+	s.mu.Unlock()
+	for _, w := range wills {
+		w.publish()
+	}
+}

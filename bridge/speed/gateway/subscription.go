@@ -1,0 +1,358 @@
+package gateway
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// A subscription is one filter of one session, or of a group of sessions that
+// share it, as it stands in the tree.
+type subscription struct {
+	s     *session // nil: of group
+	group *group
+	opts  atomic.Uint64
+}
+
+// options are those of a filter in SUBSCRIBE: its byte on the wire, with the
+// quality of service that was granted, and above it the subscription identifier.
+type options uint64
+
+func newOptions(b byte, qos byte, id uint32) options {
+	return options(b&^3|qos) | options(id)<<8
+}
+
+func (o options) qos() byte               { return byte(o & 3) }
+func (o options) noLocal() bool           { return o&4 != 0 }
+func (o options) retainAsPublished() bool { return o&8 != 0 }
+func (o options) retainHandling() byte    { return byte(o >> 4 & 3) }
+func (o options) id() uint32              { return uint32(o >> 8) }
+
+// A group are the sessions that share a filter: each message goes to one.
+type group struct {
+	filter string // whole, with $share/{name}/
+	sub    *subscription
+
+	mu      sync.Mutex // guards what follows
+	members []*session
+	opts    []options // of each member
+	next    int
+}
+
+// shared takes the filter of a shared subscription apart. ok is false if f is
+// one and malformed (MQTT 5, 4.8.2).
+func shared(f string) (name, filter string, ok bool) {
+	rest, is := strings.CutPrefix(f, "$share/")
+	if !is {
+		return "", f, true
+	}
+	name, filter, found := strings.Cut(rest, "/")
+	return name, filter, found && name != "" && filter != "" && !strings.ContainsAny(name, "+#")
+}
+
+func (c *Client) subscribe(p *packet.Subscribe) string {
+	conf, s := &c.srv.conf, c.s
+	props, err := c.properties(packet.SUBSCRIBE, p.Properties)
+	if err != nil {
+		return c.refused(codeOf(err), err)
+	}
+	id := props.Number(packet.SubscriptionID, 0)
+	if id != 0 && conf.NoSubscriptionIDs {
+		return c.refused(codeNoIdentifiers, nil)
+	}
+	codes := make([]byte, len(p.Filters))
+	no := func(i int, code byte) {
+		codes[i] = packet.SubFailure
+		if c.version == packet.V5 {
+			codes[i] = code
+		}
+	}
+	for i, f := range p.Filters {
+		name, filter, ok := shared(f.Filter)
+		switch {
+		case name != "" && newOptions(f.Options, 0, 0).noLocal(): // [MQTT-3.8.3-4]
+			return c.refused(codeProtocol, nil)
+		case !ok || topic.ValidFilter(filter) != nil: // [MQTT-4.7.3-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1, -2]
+			if c.version == packet.V311 {
+				return c.refused(codeFilter, nil)
+			}
+			no(i, codeFilter)
+		case conf.MaxFilters > 0 && i >= conf.MaxFilters, !conf.withinLimits(f.Filter):
+			no(i, codeQuota)
+		case reservedFilter(filter), !c.session.MaySubscribe(f.Filter):
+			no(i, codeNotAuthorized)
+		default:
+			codes[i] = min(f.QoS(), byte(conf.MaxQoS))
+		}
+	}
+	c.srv.retainMu.RLock()
+	defer c.srv.retainMu.RUnlock()
+	known := make([]bool, len(codes))
+	for i, f := range p.Filters {
+		if codes[i] >= packet.SubFailure {
+			continue
+		}
+		var room bool
+		if known[i], room = c.srv.subscribe(s, f.Filter, newOptions(f.Options, codes[i], id)); !room {
+			no(i, codeQuota)
+		}
+	}
+	s.mu.Lock()
+	c.appendPacket(&packet.Suback{ID: p.ID, Codes: codes})
+	s.mu.Unlock()
+	now := time.Now()
+	for i, f := range p.Filters {
+		o := newOptions(f.Options, codes[i], id)
+		if codes[i] >= packet.SubFailure || strings.HasPrefix(f.Filter, "$share/") ||
+			o.retainHandling() == 2 || o.retainHandling() == 1 && known[i] ||
+			conf.ExactRetained && topic.ValidName(f.Filter) != nil {
+			continue
+		}
+		var ids []uint32
+		if id != 0 {
+			ids = []uint32{id}
+		}
+		conf.Retained.Match(f.Filter, func(m *Message) {
+			if conf.StrictHash && !topic.MatchRule(f.Filter, m.Topic) {
+				return
+			}
+			if !s.mayReceive(m.Topic, now) {
+				c.srv.count.droppedPolicy.Add(1)
+				return
+			}
+			s.send(outbound{m: m, qos: min(codes[i], m.QoS), retain: true, ids: ids, first: true})
+		})
+	}
+	return ""
+}
+
+func (c *Client) unsubscribe(p *packet.Unsubscribe) string {
+	if _, err := c.properties(packet.UNSUBSCRIBE, p.Properties); err != nil {
+		return c.refused(codeOf(err), err)
+	}
+	s, codes := c.s, make([]byte, len(p.Filters))
+	for i, f := range p.Filters {
+		if !c.srv.unsubscribe(s, f) {
+			codes[i] = codeNoSubscription
+		}
+	}
+	s.mu.Lock()
+	c.appendPacket(&packet.Unsuback{ID: p.ID, Codes: codes})
+	s.mu.Unlock()
+	return ""
+}
+
+// subscribe gives s a subscription, or its new options if it is known. It
+// returns room false when s has too many.
+func (srv *Server) subscribe(s *session, filter string, o options) (known, room bool) {
+	s.mu.Lock()
+	sub := s.subs[filter]
+	known = sub != nil
+	if !known && len(s.subs) >= srv.conf.MaxSubscriptions {
+		s.mu.Unlock()
+		return false, false
+	}
+	if !known {
+		sub = &subscription{s: s}
+		s.subs[filter] = sub
+	}
+	sub.opts.Store(uint64(o))
+	s.mu.Unlock()
+	name, inner, _ := shared(filter)
+	switch {
+	case name != "":
+		srv.join(s, filter, inner, o)
+	case !known: // otherwise messages flow on [MQTT-3.8.4-3]
+		srv.subs.Add(filter, sub)
+	}
+	return known, true
+}
+
+// unsubscribe says whether there was such a subscription.
+func (srv *Server) unsubscribe(s *session, filter string) bool {
+	s.mu.Lock()
+	sub := s.subs[filter]
+	delete(s.subs, filter)
+	s.mu.Unlock()
+	if sub == nil {
+		return false
+	}
+	srv.drop(s, filter, sub)
+	return true
+}
+
+// drop takes a subscription out of the tree or its group.
+func (srv *Server) drop(s *session, filter string, sub *subscription) {
+	if name, inner, _ := shared(filter); name != "" {
+		srv.leave(s, filter, inner)
+		return
+	}
+	srv.subs.Remove(filter, func(v *subscription) bool { return v == sub })
+}
+
+// join makes s a member of a group, which is made when it is the first.
+func (srv *Server) join(s *session, filter, inner string, o options) {
+	srv.groupMu.Lock()
+	defer srv.groupMu.Unlock()
+	g := srv.groups[filter]
+	if g == nil {
+		g = &group{filter: filter}
+		g.sub = &subscription{group: g}
+		srv.groups[filter] = g
+		srv.subs.Add(inner, g.sub)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.members, s); i >= 0 {
+		g.opts[i] = o
+		return
+	}
+	g.members, g.opts = append(g.members, s), append(g.opts, o)
+}
+
+// leave takes s out of a group, which goes with its last member.
+func (srv *Server) leave(s *session, filter, inner string) {
+	srv.groupMu.Lock()
+	defer srv.groupMu.Unlock()
+	g := srv.groups[filter]
+	if g == nil {
+		return
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if i := slices.Index(g.members, s); i >= 0 {
+		g.members, g.opts = slices.Delete(g.members, i, i+1), slices.Delete(g.opts, i, i+1)
+	}
+	if len(g.members) == 0 {
+		delete(srv.groups, filter)
+		srv.subs.Remove(inner, func(v *subscription) bool { return v == g.sub })
+	}
+}
+
+// pick returns the member that a message goes to: the next of those that are
+// connected and have room, else the next that is away and kept; nil if nobody
+// may have it.
+func (g *group) pick(m *Message, now time.Time) (*session, options) {
+	g.mu.Lock()
+	members, opts, from := slices.Clone(g.members), slices.Clone(g.opts), g.next
+	g.next++
+	g.mu.Unlock()
+	second := -1
+	for i := range members {
+		i = (from + i) % len(members)
+		s := members[i]
+		there, room := s.takes(len(m.Topic) + len(m.Payload) + overhead)
+		switch {
+		case !there && (second >= 0 || min(opts[i].qos(), m.QoS) == 0), !s.mayReceive(m.Topic, now):
+		case there && room:
+			return s, opts[i]
+		default:
+			second = i
+		}
+	}
+	if second < 0 {
+		return nil, 0
+	}
+	return members[second], opts[second]
+}
+
+// A fanout is the list of sessions that one message goes to; it is reused.
+type fanout struct {
+	to     []target
+	groups []*group
+	add    func(*subscription) // appends to to and groups
+}
+
+type target struct {
+	s *session
+	o options
+}
+
+func newFanout() *fanout {
+	f := new(fanout)
+	f.add = func(sub *subscription) {
+		if sub.group != nil {
+			f.groups = append(f.groups, sub.group)
+			return
+		}
+		f.to = append(f.to, target{sub.s, options(sub.opts.Load())})
+	}
+	return f
+}
+
+func (f *fanout) reset() {
+	clear(f.to)
+	clear(f.groups)
+	f.to, f.groups = f.to[:0], f.groups[:0]
+}
+
+// fan sends m to the targets: to a client with several matching subscriptions
+// once, with the highest quality of service that they grant.
+func (s *Server) fan(m *Message, f *fanout) {
+	if len(f.to) > 1 {
+		slices.SortFunc(f.to, func(a, b target) int {
+			return cmp.Or(cmp.Compare(a.s.serial, b.s.serial), cmp.Compare(b.o.qos(), a.o.qos()))
+		})
+	}
+	var now time.Time
+	if s.conf.PermissionCache > 0 {
+		now = time.Now()
+	}
+	for i := 0; i < len(f.to); {
+		t := f.to[i]
+		o, any := outbound{m: m}, false
+		for ; i < len(f.to) && f.to[i].s == t.s; i++ {
+			opts := f.to[i].o
+			if opts.noLocal() && m.ClientID == t.s.id && m.ClientID != "" { // [MQTT-3.8.3-3]
+				continue
+			}
+			any = true
+			o.qos = max(o.qos, min(opts.qos(), m.QoS))
+			o.retain = o.retain || m.Retain && opts.retainAsPublished() // [MQTT-3.3.1-13]
+			if id := opts.id(); id != 0 {                               // [MQTT-3.3.4-3, -4]
+				o.ids = append(o.ids, id)
+			}
+		}
+		if !any {
+			continue
+		}
+		if !t.s.mayReceive(m.Topic, now) {
+			s.count.droppedPolicy.Add(1)
+			continue
+		}
+		t.s.send(o)
+	}
+	for _, g := range f.groups {
+		if to, opts := g.pick(m, now); to != nil {
+			to.send(g.outbound(m, opts))
+		} else {
+			s.count.droppedShared.Add(1)
+		}
+	}
+}
+
+// outbound is m for a member with these options.
+func (g *group) outbound(m *Message, opts options) outbound {
+	o := outbound{m: m, qos: min(opts.qos(), m.QoS), retain: m.Retain && opts.retainAsPublished(), group: g}
+	if id := opts.id(); id != 0 {
+		o.ids = []uint32{id}
+	}
+	return o
+}
+
+// another sends what a member took and did not acknowledge before its session
+// ended to another one (MQTT 5, 4.8.2; of QoS 2 it may not be).
+func (g *group) another(o outbound) {
+	if o.qos != 1 || o.m == &released {
+		return
+	}
+	if to, opts := g.pick(o.m, time.Now()); to != nil {
+		to.send(g.outbound(o.m, opts))
+	}
+}

@@ -1,0 +1,152 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// version5 is what a client and the server agreed on in CONNECT and CONNACK.
+// Of a client of version 3.1.1 expiry alone is set.
+type version5 struct {
+	expiry     time.Duration // of the session after the connection; 0: it ends with it
+	asked      time.Duration // expiry as the client asked
+	sendMax    int           // QoS 1 and 2 messages that the client takes at a time; 0: any number
+	maxPacket  int           // that the client takes; 0: any
+	aliasMax   int           // topic aliases that the client takes
+	willDelay  time.Duration
+	willExpiry time.Duration // from the will's publishing; 0: none
+	assigned   bool          // the client id
+	keepAlive  bool          // is not what the client asked
+}
+
+// seconds is what version 5 says as a number of them; the highest stands for
+// never.
+func seconds(n uint32) time.Duration {
+	if n == math.MaxUint32 {
+		return math.MaxInt64
+	}
+	return time.Duration(n) * time.Second
+}
+
+// expiry is how long a session is kept whose client asks for n seconds.
+func (s *Server) expiry(n uint32) time.Duration { return min(seconds(n), s.conf.MaxSessionExpiry) }
+
+// negotiate takes over what the properties of CONNECT say.
+func (c *Client) negotiate(p *packet.Connect) error {
+	conf := &c.srv.conf
+	if c.version == packet.V311 {
+		if !p.Clean {
+			c.v5.expiry = conf.SessionExpiry
+		}
+		return nil
+	}
+	props, err := c.properties(packet.CONNECT, p.Properties)
+	switch {
+	case err != nil:
+		return refuse(codeOf(err), err)
+	case props.Has(packet.AuthMethod): // 4.12: none is known here
+		return refuse(codeAuthMethod, fmt.Errorf("authentication method %.40q", props.AuthMethod))
+	case props.Has(packet.AuthData): // [MQTT-3.1.2-...]: data without a method
+		return refuse(codeProtocol, errors.New("authentication data without a method"))
+	}
+	c.v5 = version5{
+		expiry:    c.srv.expiry(props.Number(packet.SessionExpiry, 0)),
+		asked:     seconds(props.Number(packet.SessionExpiry, 0)),
+		sendMax:   int(props.Number(packet.ReceiveMaximum, math.MaxUint16)),
+		maxPacket: int(props.Number(packet.MaximumPacketSize, 0)),
+		aliasMax:  min(int(props.Number(packet.TopicAliasMaximum, 0)), conf.TopicAliases),
+	}
+	return nil
+}
+
+// willProperties reads those of the will into w.
+func (c *Client) willProperties(w *Message, b []byte) error {
+	p, err := c.properties(packet.Will, b)
+	if err != nil {
+		return refuse(codeOf(err), err)
+	}
+	if p.Has(packet.ResponseTopic) && topic.ValidName(string(p.ResponseTopic)) != nil {
+		return refuse(codeProtocol, errors.New("will's response topic"))
+	}
+	w.Properties = bytes.Clone(p.Forward)
+	c.v5.willDelay = seconds(p.Number(packet.WillDelay, 0))
+	c.v5.willExpiry = time.Duration(p.Number(packet.MessageExpiry, 0)) * time.Second
+	return nil
+}
+
+// connack is the answer to a client that is let in.
+func (c *Client) connack(present bool) *packet.Connack {
+	ack := &packet.Connack{SessionPresent: present, Code: packet.Accepted}
+	if c.version == packet.V311 {
+		return ack
+	}
+	conf := &c.srv.conf
+	var b []byte
+	if c.v5.expiry != c.v5.asked {
+		b = packet.AppendNumber(b, packet.SessionExpiry, uint32(c.v5.expiry/time.Second))
+	}
+	if conf.InFlight < math.MaxUint16 {
+		b = packet.AppendNumber(b, packet.ReceiveMaximum, uint32(conf.InFlight))
+	}
+	if conf.MaxQoS < 2 {
+		b = packet.AppendNumber(b, packet.MaximumQoS, uint32(conf.MaxQoS))
+	}
+	b = packet.AppendNumber(b, packet.MaximumPacketSize, uint32(conf.MaxPayload+packetRoom))
+	if c.v5.assigned {
+		b = packet.AppendText(b, packet.AssignedClientID, c.id)
+	}
+	if conf.TopicAliases > 0 {
+		b = packet.AppendNumber(b, packet.TopicAliasMaximum, uint32(conf.TopicAliases))
+	}
+	if conf.NoSubscriptionIDs {
+		b = packet.AppendNumber(b, packet.SubscriptionIDsAvail, 0)
+	}
+	if c.v5.keepAlive {
+		b = packet.AppendNumber(b, packet.ServerKeepAlive, uint32(c.keepAlive/time.Second))
+	}
+	ack.Properties = b
+	return ack
+}
+
+// goodbye is the code of the DISCONNECT that a connection ends with, 0 for none.
+func (c *Client) goodbye(reason string) byte {
+	switch {
+	case c.version == packet.V311:
+		return 0
+	case reason == ReasonProtocol && c.code != 0:
+		return c.code
+	}
+	return goodbyes[reason]
+}
+
+// publishProperties appends those that a PUBLISH of o has for this client.
+func (c *Client) publishProperties(b []byte, o *outbound, now time.Time) []byte {
+	b = append(b, o.m.Properties...)
+	if !o.m.Expires.IsZero() { // [MQTT-3.3.2-6]: less the time that it waited
+		left := max(1, (o.m.Expires.Sub(now)+time.Second-1)/time.Second)
+		b = packet.AppendNumber(b, packet.MessageExpiry, uint32(min(left, math.MaxUint32)))
+	}
+	for _, id := range o.ids {
+		b = packet.AppendNumber(b, packet.SubscriptionID, id)
+	}
+	return b
+}
+
+// fits says whether o is no larger than what the client takes [MQTT-3.1.2-24].
+// An alias could make it smaller; that is not looked at.
+func (c *Client) fits(o *outbound) bool {
+	if c.v5.maxPacket == 0 {
+		return true
+	}
+	// Header, topic, packet id, properties with their length, and the three
+	// bytes that setting an alias takes.
+	const most = 5 + 2 + 2 + 4 + 3
+	var few [128]byte
+	return most+len(o.m.Topic)+len(o.m.Payload)+len(c.publishProperties(few[:0], o, time.Now())) <= c.v5.maxPacket
+}
