@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,16 +21,27 @@ import (
 // gateway.Authorizer.
 type authorizer struct {
 	registry *registry.Registry
+	pki      *pki.PKI
 	cfg      *config.Config
 	log      *slog.Logger
 }
 
 // Connect implements gateway.Authorizer.
 func (a *authorizer) Connect(_ context.Context, c *gateway.Connect) (gateway.Session, error) {
-	if c.TLS == nil || len(c.TLS.PeerCertificates) == 0 {
+	var cert *x509.Certificate
+	switch who := c.Via.Identity.(type) {
+	case keyHolder:
+		return a.connectKey(who)
+	case certHolder:
+		cert = who.certificate
+	case nil:
+		if c.TLS != nil && len(c.TLS.PeerCertificates) > 0 {
+			cert = c.TLS.PeerCertificates[0]
+		}
+	}
+	if cert == nil {
 		return nil, fmt.Errorf("%w: no client certificate", gateway.ErrNotAuthorized)
 	}
-	cert := c.TLS.PeerCertificates[0]
 	s := &session{a: a, id: pki.Fingerprint(cert.Raw), clientID: c.ClientID}
 	s.known = authz.Context{
 		Account: a.cfg.Account, Region: a.cfg.Region, Certificate: authz.NewCertificate(s.id, cert),
@@ -138,6 +150,12 @@ func (s *session) MaySubscribe(filter string) bool { return s.may(authz.Subscrib
 
 func (s *session) MayReceive(topic string) bool { return s.may(authz.Receive, topic) }
 
+// A staying session says whether its client might still connect.
+type staying interface {
+	gateway.Session
+	mayStay() bool
+}
+
 // registryChanged ends the connections that might not be made any more, such
 // as those of a revoked certificate. All other rights the sessions look up
 // when they are used. It is called within registry.Update, once for each
@@ -148,16 +166,21 @@ func (s *Server) registryChanged(registry.Event) {
 		return
 	}
 	s.judged = revision
-	var sessions []*session
-	s.gateway.Each(func(c *gateway.Client) { sessions = append(sessions, c.Session().(*session)) })
-	stay := make(map[*session]bool, len(sessions))
+	s.endForbidden()
+}
+
+// endForbidden ends the connections of clients that may not be connected.
+func (s *Server) endForbidden() {
+	var sessions []staying
+	s.gateway.Each(func(c *gateway.Client) { sessions = append(sessions, c.Session().(staying)) })
+	stay := make(map[staying]bool, len(sessions))
 	for _, x := range sessions { // outside of the gateway's lock: it may take a while
 		stay[x] = x.mayStay()
 	}
 	// Called even if all may stay, since it makes the gateway ask again about
 	// connections that are just being set up.
 	n := s.gateway.Disconnect(func(c *gateway.Client) bool {
-		x := c.Session().(*session)
+		x := c.Session().(staying)
 		ok, known := stay[x]
 		return !ok && (known || !x.mayStay())
 	}, gateway.ReasonForbidden)

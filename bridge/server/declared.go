@@ -42,7 +42,9 @@ type declaredFile struct {
 // connectors: one without its file ends. Access keys are read again too.
 func (s *Server) Reload() (holds int, err error) {
 	holds, err = s.applyDeclared(true)
-	return holds, errors.Join(err, s.pki.ReloadAccessKeys())
+	err = errors.Join(err, s.pki.ReloadAccessKeys())
+	s.endForbidden()
+	return holds, err
 }
 
 // applyDeclared is Reload. Unless all is set, streams whose file did not change

@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"log/slog"
 	"net"
 	"sync"
 	"time"
@@ -10,16 +11,20 @@ import (
 // recordHandshake begins a TLS connection (RFC 8446, section 5.1), and no HTTP.
 const recordHandshake = 22
 
-// firstByte is how long a client may be silent before it says what it speaks.
+// firstByte is how long a client may be silent before it says what it speaks,
+// and how long its TLS handshake may take.
 const firstByte = 10 * time.Second
 
 // An either listener takes TLS, and from those whom plain lets also connections
 // without it: the first byte tells them apart. With others it speaks TLS, which
-// then fails.
+// then fails. What it accepts is past its handshake; connections whose clients
+// chose MQTT in it (ALPN) are not accepted but given to mqtt.
 type either struct {
 	net.Listener
 	config *tls.Config
 	plain  func(net.Addr) bool
+	mqtt   func(*tls.Conn) // nil: they are closed
+	log    *slog.Logger
 
 	ready  chan net.Conn // connections of which it is known
 	failed chan error    // of the listener
@@ -28,11 +33,11 @@ type either struct {
 
 	mu    sync.Mutex     // guards begun, and closing before it is
 	begun bool           // Accept was called
-	wg    sync.WaitGroup // accept, and a peek for each connection
+	wg    sync.WaitGroup // accept, and a meet for each connection
 }
 
-func newEither(l net.Listener, c *tls.Config, plain func(net.Addr) bool) *either {
-	e := &either{Listener: l, config: c, plain: plain, ready: make(chan net.Conn), failed: make(chan error), closed: make(chan struct{})}
+func newEither(l net.Listener, c *tls.Config, plain func(net.Addr) bool, mqtt func(*tls.Conn), log *slog.Logger) *either {
+	e := &either{Listener: l, config: c, plain: plain, mqtt: mqtt, log: log, ready: make(chan net.Conn), failed: make(chan error), closed: make(chan struct{})}
 	e.close = sync.OnceValue(func() error {
 		e.mu.Lock()
 		close(e.closed)
@@ -88,11 +93,7 @@ func (e *either) accept() {
 				return
 			}
 		}
-		if !e.plain(c.RemoteAddr()) {
-			e.hand(secured{tls.Server(c, e.config)})
-			continue
-		}
-		e.wg.Go(func() { e.peek(c) })
+		e.wg.Go(func() { e.meet(c) })
 	}
 }
 
@@ -105,10 +106,9 @@ func (e *either) hand(c net.Conn) {
 	}
 }
 
-// peek reads the first byte of c.
-func (e *either) peek(c net.Conn) {
+// meet finds out what the client speaks, within the time that it has for that.
+func (e *either) meet(c net.Conn) {
 	known := make(chan struct{})
-	defer close(known)
 	e.wg.Go(func() {
 		select {
 		case <-known:
@@ -116,26 +116,57 @@ func (e *either) peek(c net.Conn) {
 			c.Close()
 		}
 	})
-	p := &peeked{Conn: c}
-	_ = c.SetReadDeadline(time.Now().Add(firstByte)) // a failure shows in Read
-	if n, err := c.Read(p.first[:]); n == 0 || err != nil {
+	to := e.introduce(c)
+	close(known)
+	if to == nil {
 		c.Close()
-		return
+	} else {
+		to()
 	}
-	_ = c.SetReadDeadline(time.Time{})
-	p.has = true
-	if p.first[0] == recordHandshake {
-		e.hand(secured{tls.Server(p, e.config)})
-		return
+}
+
+// introduce returns what is to be done with the connection, nil to close it.
+func (e *either) introduce(c net.Conn) func() {
+	_ = c.SetDeadline(time.Now().Add(firstByte)) // a failure shows in Read
+	if e.plain(c.RemoteAddr()) {
+		p := &peeked{Conn: c}
+		if n, err := c.Read(p.first[:]); n == 0 || err != nil {
+			return nil
+		}
+		p.has = true
+		c = p
+		if p.first[0] != recordHandshake {
+			_ = c.SetDeadline(time.Time{})
+			return func() { e.hand(c) }
+		}
 	}
-	e.hand(p)
+	t := tls.Server(c, e.config)
+	if err := t.Handshake(); err != nil {
+		e.log.Debug("TLS handshake failed", "remote", c.RemoteAddr(), "err", err)
+		return nil
+	}
+	_ = t.SetDeadline(time.Time{})
+	state := t.ConnectionState()
+	switch {
+	case state.NegotiatedProtocol != "mqtt" && state.NegotiatedProtocol != "x-amzn-mqtt-ca":
+		return func() { e.hand(secured{t, &state}) }
+	case e.mqtt != nil:
+		return func() { e.mqtt(t) }
+	}
+	return nil
 }
 
 // A secured connection is a TLS connection that net/http doesn't know as one,
 // so that it looks for HTTP/2's preface in what it reads. Java's AWS SDK 2
 // (seen with 2.41) speaks HTTP/2 without having asked for it in the handshake,
 // which net/http would take for a wrong HTTP/1.1.
-type secured struct{ net.Conn }
+type secured struct {
+	net.Conn
+	state *tls.ConnectionState
+}
+
+// NetConn is the connection with TLS.
+func (s secured) NetConn() net.Conn { return s.Conn }
 
 // A peeked connection gives the byte again that was read of it.
 type peeked struct {
@@ -143,6 +174,9 @@ type peeked struct {
 	first [1]byte
 	has   bool
 }
+
+// NetConn is the connection below.
+func (p *peeked) NetConn() net.Conn { return p.Conn }
 
 // Read implements net.Conn, for one reader.
 func (p *peeked) Read(b []byte) (int, error) {

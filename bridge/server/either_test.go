@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -112,21 +113,29 @@ func TestPlaintextRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEither(l, &tls.Config{}, func(net.Addr) bool { return false })
+	e := newEither(l, &tls.Config{}, func(net.Addr) bool { return false }, nil, slog.New(slog.DiscardHandler))
 	defer e.Close()
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		if c, err := e.Accept(); err == nil {
+			accepted <- c
+		}
+	}()
 	c, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	got, err := e.Accept()
-	if err != nil {
-		t.Fatal(err)
+	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	answer, _ := io.ReadAll(c)
+	select {
+	case c := <-accepted:
+		t.Errorf("accepted %T", c)
+	default:
 	}
-	if _, ok := got.(secured); !ok {
-		t.Errorf("%T", got)
+	if strings.Contains(string(answer), "HTTP") {
+		t.Errorf("%q", answer)
 	}
-	got.Close()
 }
 
 // Who says nothing is let go, does not keep others from being accepted, and not
@@ -134,7 +143,7 @@ func TestPlaintextRefused(t *testing.T) {
 func TestSilentClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := pipes{conns: make(chan net.Conn)}
-		e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return true })
+		e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return true }, nil, slog.New(slog.DiscardHandler))
 		accepted := make(chan net.Conn)
 		ended := make(chan struct{})
 		go func() {

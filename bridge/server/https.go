@@ -3,18 +3,23 @@ package server
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
 // httpsTimeout bounds a handshake and request, and an answer.
 const httpsTimeout = 30 * time.Second
 
-// listenHTTPS opens the listener of the AWS APIs, if there is to be one.
+// listenHTTPS opens the listener of the AWS APIs and of MQTT beside them, if
+// there is to be one.
 func (s *Server) listenHTTPS(ctx context.Context, lc *net.ListenConfig) error {
 	c := s.cfg.HTTPS
 	if c.Listen == "" {
@@ -24,15 +29,12 @@ func (s *Server) listenHTTPS(ctx context.Context, lc *net.ListenConfig) error {
 	if err != nil {
 		return fmt.Errorf("https.listen: %w", err)
 	}
-	l = newLimited(l, c.MaxConnections)
-	switch c.Plaintext {
-	case "on":
-		s.https = newEither(l, s.pki.HTTPSConfig(), func(net.Addr) bool { return true })
-	case "loopback":
-		s.https = newEither(l, s.pki.HTTPSConfig(), fromLoopback)
-	default:
-		s.https = newEither(l, s.pki.HTTPSConfig(), func(net.Addr) bool { return false })
+	plain := func(net.Addr) bool { return c.Plaintext == "on" }
+	if c.Plaintext == "loopback" {
+		plain = fromLoopback
 	}
+	s.https = newEither(newLimited(l, c.MaxConnections), s.pki.HTTPSConfig(), plain,
+		func(t *tls.Conn) { s.carrier.carry(t, gateway.Via{}) }, s.log)
 	if c.Permissive {
 		s.log.Warn("https.permissive is on: signatures are not verified, whoever reaches the port may do all", "https", l.Addr().String())
 	}
@@ -49,7 +51,7 @@ func fromLoopback(a net.Addr) bool {
 // where the listener lets it through. A client without a key may leave no more
 // than its streams' windows in memory.
 func awsServer() *http.Server {
-	srv := &http.Server{ReadTimeout: httpsTimeout, WriteTimeout: httpsTimeout, Protocols: new(http.Protocols),
+	srv := &http.Server{ReadTimeout: httpsTimeout, WriteTimeout: httpsTimeout, Protocols: new(http.Protocols), ConnContext: withTLS,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          128,
 			MaxReceiveBufferPerConnection: 1 << 20,
@@ -62,6 +64,27 @@ func awsServer() *http.Server {
 	srv.Protocols.SetHTTP2(true)
 	srv.Protocols.SetUnencryptedHTTP2(true)
 	return srv
+}
+
+// tlsKey is that of a request's *tls.ConnectionState in its context.
+type tlsKey struct{}
+
+// withTLS puts what net/http is not told of a connection into the context of
+// its requests.
+func withTLS(ctx context.Context, c net.Conn) context.Context {
+	if s, ok := c.(secured); ok {
+		return context.WithValue(ctx, tlsKey{}, s.state)
+	}
+	return ctx
+}
+
+// clientCertificate is what a request's client showed in the TLS handshake, nil
+// for none.
+func clientCertificate(r *http.Request) *x509.Certificate {
+	if state, ok := r.Context().Value(tlsKey{}).(*tls.ConnectionState); ok && len(state.PeerCertificates) > 0 {
+		return state.PeerCertificates[0]
+	}
+	return nil
 }
 
 // A limited listener has no more connections open than there are slots. Those
@@ -109,6 +132,22 @@ type limitedConn struct {
 func (c *limitedConn) Close() error {
 	defer c.release()
 	return c.Conn.Close()
+}
+
+// unlimit gives the slot of c back while it is open: the gateway bounds its own
+// connections, and devices that stay must not keep requests out.
+func unlimit(c net.Conn) {
+	for {
+		switch x := c.(type) {
+		case *limitedConn:
+			x.release()
+			return
+		case interface{ NetConn() net.Conn }:
+			c = x.NetConn()
+		default:
+			return
+		}
+	}
 }
 
 // httpLog takes what net/http has to say. Whoever may connect can cause failed

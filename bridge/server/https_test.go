@@ -117,11 +117,7 @@ func TestKeysAreReadAgain(t *testing.T) {
 		resp, _ := b.aws(k, true, "GET", "/rules", "")
 		return resp.StatusCode
 	}
-	write := func(text string) {
-		if err := os.WriteFile(pki.AccessKeysFile(filepath.Join(cfg.DataDir, "pki")), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
+	write := func(text string) { b.writeKeys(text) }
 	write("[default]\naws_access_key_id=AKIANEW\naws_secret_access_key=new\naws_session_token=session\n")
 	if a, b := status(old), status(new); a != 200 || b != 403 {
 		t.Errorf("before the reload: %d, %d", a, b)
@@ -137,6 +133,21 @@ func TestKeysAreReadAgain(t *testing.T) {
 	if a := status(new); a != 200 {
 		t.Errorf("after a reload that failed: %d", a)
 	}
+}
+
+// writeKeys writes the file of access keys.
+func (b *bridge) writeKeys(text string) {
+	b.t.Helper()
+	if err := os.WriteFile(pki.AccessKeysFile(filepath.Join(b.cfg.DataDir, "pki")), []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// changeKeys makes those of text the access keys.
+func (b *bridge) changeKeys(text string) {
+	b.t.Helper()
+	b.writeKeys(text)
+	b.must("POST", "/v1/reload", "", nil)
 }
 
 // Without an address there is no listener, and with one in use no bridge.

@@ -56,6 +56,7 @@ type Server struct {
 	kinesis    *kinesis.Service
 	connectors *connectors
 	gateway    *gateway.Server
+	carrier    *carrier
 	router     *router
 	aws        *aws.Handler
 	calls      failedCalls
@@ -166,7 +167,8 @@ func (s *Server) wire(sh service.Options) error {
 	}
 	s.shadow = service.New(s.shadows, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
-	s.gateway = gateway.New(s.gatewayConfig(), &authorizer{registry: s.registry, cfg: s.cfg, log: s.log}, s.router)
+	s.gateway = gateway.New(s.gatewayConfig(), &authorizer{registry: s.registry, pki: s.pki, cfg: s.cfg, log: s.log}, s.router)
+	s.carrier = newCarrier(s.gateway)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
 	stop := s.registry.Watch(s.registryChanged)
 	s.closers = append(s.closers, func() error { stop(); return nil })
@@ -262,7 +264,8 @@ func (s *Server) Run(ctx context.Context) error {
 	front := s.stage(
 		part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }},
 		part{"declarations", s.watch},
-		s.serve("HTTPS listener", s.https, s.aws, awsServer()),
+		part{"MQTT by HTTPS", s.carrier.run},
+		s.serve("HTTPS listener", s.https, s.front(), awsServer()),
 		s.serve("admin socket", socket, s.Handler(), within(0)),
 		s.serve("admin listener", s.admin, s.publicHandler(), within(time.Minute)),
 	)

@@ -23,35 +23,48 @@ var (
 // Each of checks is asked about the client's certificate and may refuse it.
 // They also run when a session is resumed, as VerifyPeerCertificate would not.
 func (p *PKI) MQTTConfig(checks ...func(*x509.Certificate) error) *tls.Config {
-	return &tls.Config{
-		MinVersion:     tls.VersionTLS12,
-		ClientAuth:     tls.RequireAnyClientCert,
-		NextProtos:     []string{"x-amzn-mqtt-ca", "mqtt"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.serverCert() },
-		VerifyConnection: func(s tls.ConnectionState) error {
-			if len(s.PeerCertificates) == 0 {
-				return ErrNoCertificate
-			}
-			leaf, now := s.PeerCertificates[0], p.opts.Now()
-			if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
-				return fmt.Errorf("%w: %s to %s", ErrNotInTime, leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339))
-			}
-			for _, check := range checks {
-				if err := check(leaf); err != nil {
-					return err
-				}
-			}
-			return nil
-		},
+	c := p.config(tls.RequireAnyClientCert, "x-amzn-mqtt-ca", "mqtt")
+	c.VerifyConnection = func(s tls.ConnectionState) error {
+		if len(s.PeerCertificates) == 0 {
+			return ErrNoCertificate
+		}
+		return p.check(s, checks)
 	}
+	return c
 }
 
-// HTTPSConfig is the TLS configuration of the HTTPS listener: TLS 1.2 and newer,
-// HTTP/2 and HTTP/1.1. Clients show no certificate, they sign their requests.
+// HTTPSConfig is the TLS configuration of the HTTPS listener: TLS 1.2 and newer;
+// HTTP/2, HTTP/1.1 and MQTT, as the client chooses by name. It is asked for a
+// certificate and needs none, since it may sign its requests.
 func (p *PKI) HTTPSConfig() *tls.Config {
+	c := p.config(tls.RequestClientCert, "h2", "http/1.1", "x-amzn-http-ca", "x-amzn-mqtt-ca", "mqtt")
+	c.VerifyConnection = func(s tls.ConnectionState) error { return p.check(s, nil) }
+	return c
+}
+
+// check refuses certificates that are not valid now, or that checks refuse.
+func (p *PKI) check(s tls.ConnectionState, checks []func(*x509.Certificate) error) error {
+	if len(s.PeerCertificates) == 0 {
+		return nil
+	}
+	leaf, now := s.PeerCertificates[0], p.opts.Now()
+	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
+		return fmt.Errorf("%w: %s to %s", ErrNotInTime, leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339))
+	}
+	for _, check := range checks {
+		if err := check(leaf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// config is what all listeners have in common.
+func (p *PKI) config(auth tls.ClientAuthType, protocols ...string) *tls.Config {
 	return &tls.Config{
 		MinVersion:     tls.VersionTLS12,
-		NextProtos:     []string{"h2", "http/1.1"},
+		ClientAuth:     auth,
+		NextProtos:     protocols,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.serverCert() },
 	}
 }

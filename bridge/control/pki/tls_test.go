@@ -82,8 +82,8 @@ func TestChecksRunOnResumption(t *testing.T) {
 	}
 }
 
-// The HTTPS listener wants no certificate of its clients and speaks HTTP/2 and
-// HTTP/1.1, by TLS 1.2 and newer.
+// The HTTPS listener needs no certificate of its clients and speaks HTTP/2,
+// HTTP/1.1 and MQTT, by TLS 1.2 and newer.
 func TestHTTPSConfig(t *testing.T) {
 	p := open(t, t.TempDir(), Options{})
 	roots := x509.NewCertPool()
@@ -96,7 +96,10 @@ func TestHTTPSConfig(t *testing.T) {
 		{nil, 0, true},
 		{[]string{"h2"}, 0, true},
 		{[]string{"http/1.1"}, tls.VersionTLS12, true},
-		{[]string{"x-amzn-mqtt-ca"}, 0, false},
+		{[]string{"x-amzn-mqtt-ca"}, 0, true},
+		{[]string{"mqtt"}, 0, true},
+		{[]string{"x-amzn-http-ca"}, 0, true},
+		{[]string{"h3"}, 0, false},
 		{nil, tls.VersionTLS11, false},
 	} {
 		client := &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: c.offered, MaxVersion: c.max, MinVersion: tls.VersionTLS10}

@@ -1,0 +1,115 @@
+package server
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/sigv4"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/websocket"
+)
+
+// Who a client is known to be before its CONNECT, as gateway.Via's Identity.
+type (
+	// A keyHolder signed the request of its WebSocket with an access key.
+	keyHolder struct{ id string }
+	// A certHolder showed a certificate in the TLS handshake below HTTP.
+	certHolder struct{ certificate *x509.Certificate }
+)
+
+// websocketPath is AWS's.
+const websocketPath = "/mqtt"
+
+// front is the handler of the HTTPS listener: MQTT over WebSocket, and beside it
+// the AWS APIs.
+func (s *Server) front() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == websocketPath {
+			s.serveWebSocket(w, r)
+			return
+		}
+		s.aws.ServeHTTP(w, r)
+	})
+}
+
+// serveWebSocket makes an MQTT connection of a request. The policies are asked
+// when its CONNECT has come.
+func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+	h, err := websocket.Parse(r)
+	if err != nil {
+		if e, ok := errors.AsType[*websocket.Error](err); ok {
+			if e.Status == http.StatusUpgradeRequired && r.ProtoMajor == 1 {
+				w.Header().Set("Connection", "Upgrade")
+				w.Header().Set("Upgrade", "websocket")
+				w.Header().Set("Sec-WebSocket-Version", "13")
+			}
+			s.refuseUpgrade(w, r, e.Status, "InvalidRequestException", e.Text)
+		}
+		return
+	}
+	via, err := s.upgrading(r)
+	if err != nil {
+		s.refuseUpgrade(w, r, http.StatusForbidden, "ForbiddenException", err.Error())
+		return
+	}
+	c, err := h.Accept(w)
+	if err != nil {
+		s.log.Debug("a WebSocket was not made", "remote", r.RemoteAddr, "err", err)
+		return
+	}
+	s.carrier.carry(c, via)
+}
+
+// refuseUpgrade answers in the form of AWS's errors.
+func (s *Server) refuseUpgrade(w http.ResponseWriter, r *http.Request, status int, code, text string) {
+	s.log.Debug("WebSocket refused", "remote", r.RemoteAddr, "status", status, "err", text)
+	w.Header().Set("X-Amzn-Errortype", code)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]string{"message": text}) // the client is gone if this fails
+}
+
+var (
+	errAnonymous = errors.New("want a signature in the query or a client certificate")
+	errOrigin    = errors.New("a page of another site may not use the browser's certificate")
+)
+
+// upgrading says who asks for a WebSocket: a signature counts first, then the
+// certificate of the TLS connection.
+func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
+	via := gateway.Via{Protocol: "wss"}
+	query := r.URL.Query()
+	if query.Has("X-Amz-Signature") || query.Has("X-Amz-Algorithm") {
+		v := sigv4.Verifier{Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive}
+		id, err := v.VerifyWebSocket(r)
+		if err != nil {
+			return via, err
+		}
+		via.Identity, via.Ends, via.EndReason = keyHolder{id.KeyID}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
+		return via, nil
+	}
+	certificate := clientCertificate(r)
+	switch {
+	case certificate == nil:
+		return via, errAnonymous
+	case !sameOrigin(r):
+		return via, errOrigin
+	}
+	via.Identity = certHolder{certificate}
+	return via, nil
+}
+
+// sameOrigin says whether r is of no browser, or of one whose page is from this
+// host: a certificate is shown whatever page asks for it.
+func sameOrigin(r *http.Request) bool {
+	origins := r.Header["Origin"]
+	if len(origins) == 0 {
+		return true
+	}
+	u, err := url.Parse(origins[0])
+	return err == nil && len(origins) == 1 && u.Host == r.Host
+}
