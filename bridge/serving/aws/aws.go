@@ -5,9 +5,12 @@
 // are chosen in one table, in errors.go.
 //
 // Served are the topic rules of AWS IoT, rest-json, under the signing names iot
-// and execute-api, and Kinesis Data Streams, whose operations are named by the
-// header X-Amz-Target, in JSON or CBOR. A key that is known may do all; there
-// are no policies for keys.
+// and execute-api; AWS IoT's data plane (publish, retained messages, shadows),
+// rest-json, under iotdata, iotdevicegateway and execute-api; and Kinesis Data
+// Streams, whose operations are named by the header X-Amz-Target, in JSON or
+// CBOR. A key that is known may do all, unless it is held to policies: then it
+// has the data plane alone, as far as they allow. Requests of the data plane
+// need no signature if Options.Unsigned knows who sends them.
 package aws
 
 import (
@@ -20,6 +23,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -35,6 +39,9 @@ const (
 	maxBody = 256 << 10
 	// maxRequests are under way at once; each may hold a body.
 	maxRequests = 64
+	// maxData are under way at once to the data plane; memory bounds their
+	// bodies.
+	maxData = 1024
 	// maxCalls are under way at once by target.
 	maxCalls = 2048
 )
@@ -49,6 +56,16 @@ type Options struct {
 	Secret  func(keyID string) (secret, sessionToken string, ok bool)
 	Rules   TopicRules
 	Kinesis *kinesis.Service
+	// Data is AWS IoT's data plane; nil: none. Messages have at most MaxPayload
+	// bytes.
+	Data       Data
+	MaxPayload int
+	// Key returns what an access key may do there; nil, and where it returns nil: all,
+	// and with it the other services.
+	Key func(keyID string) Caller
+	// Unsigned says who sends a request of the data plane that is not signed.
+	// Without a Caller it is refused.
+	Unsigned func(r *http.Request) (Caller, error)
 	// Permissive takes any signature by any key.
 	Permissive bool
 	// MaxMemory is what requests' bodies and large answers may have together,
@@ -65,7 +82,11 @@ type Handler struct {
 	targets  map[string]*target     // by the prefix of X-Amz-Target
 	log      *slog.Logger
 	memory   *memory
+	key      func(keyID string) Caller
+	unsigned func(r *http.Request) (Caller, error)
+	maxData  int64         // bytes of a body of the data plane
 	slots    chan struct{} // one for each request under way by path
+	data     chan struct{} // one for each to the data plane
 	peeks    chan struct{} // one for each by target whose key is not known yet
 	calls    chan struct{} // one for each by target, whose bodies memory bounds
 	pushes   chan struct{} // one for each subscription
@@ -83,11 +104,24 @@ func New(o Options) *Handler {
 		targets:  map[string]*target{},
 		log:      o.Log,
 		memory:   newMemory(cmp.Or(o.MaxMemory, 256<<20)),
+		key:      o.Key,
+		unsigned: o.Unsigned,
+		maxData:  int64(max(o.MaxPayload, 128<<10)),
+		data:     make(chan struct{}, maxData),
 		slots:    make(chan struct{}, maxRequests),
 		peeks:    make(chan struct{}, maxPeeks),
 		calls:    make(chan struct{}, maxCalls),
 		pushes:   make(chan struct{}, maxSubscriptions),
 		stats:    map[Outcome]Count{},
+	}
+	if o.Data != nil {
+		d := &iotData{o.Data, o.Now}
+		if d.now == nil {
+			d.now = time.Now
+		}
+		for _, name := range dataServices {
+			h.services[name] = append(slices.Clone(h.services[name]), d.operations()...)
+		}
 	}
 	if o.Kinesis != nil {
 		t := kinesisTarget(o.Kinesis)
@@ -100,8 +134,10 @@ func New(o Options) *Handler {
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start, id := time.Now(), requestID()
 	w.Header()[requestIDHeader] = []string{id}
-	serve := h.servePath
-	if byTarget(r) {
+	serve := func(w http.ResponseWriter, r *http.Request) (sigv4.Identity, string, int, error) {
+		return h.servePath(w, r, id)
+	}
+	if byTarget(r) && !ofData(r.URL.EscapedPath()) {
 		serve = h.serveTarget
 	}
 	who, name, status, err := serve(w, r)
@@ -120,8 +156,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 // servePath answers a request of rest-json.
-func (h *Handler) servePath(w http.ResponseWriter, r *http.Request) (who sigv4.Identity, name string, status int, err error) {
-	who, name, out, err := h.answer(r)
+func (h *Handler) servePath(w http.ResponseWriter, r *http.Request, id string) (who sigv4.Identity, name string, status int, err error) {
+	who, name, out, err := h.answer(w, r, id)
 	status = http.StatusOK
 	if err != nil {
 		e := errorOf(err)
@@ -133,39 +169,127 @@ func (h *Handler) servePath(w http.ResponseWriter, r *http.Request) (who sigv4.I
 	return who, name, status, err
 }
 
-// answer verifies r, finds its operation and runs it.
-func (h *Handler) answer(r *http.Request) (who sigv4.Identity, name string, out any, err error) {
+// answer finds out who sent r, finds its operation and runs it.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, id string) (who sigv4.Identity, name string, out any, err error) {
+	data := ofData(r.URL.EscapedPath())
+	slots := h.slots
+	if data {
+		slots = h.data
+	}
 	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	default:
 		return who, "", nil, errBusy
 	}
-	if who, err = h.verifier.Verify(r, maxBody); err != nil {
-		return who, "", nil, err
+	in := &request{ctx: r.Context(), id: id, header: r.Header, remote: r.RemoteAddr}
+	var done func()
+	if data {
+		who, in.body, in.caller, done, err = h.openData(w, r)
+		defer done()
+	} else {
+		who, in.body, err = h.open(r)
 	}
-	op, values, err := h.route(who.Service, r)
 	if err != nil {
 		return who, "", nil, err
 	}
-	query := r.URL.Query()
-	for name, values := range query {
+	op, values, err := h.route(cmp.Or(who.Service, dataServices[0]), r)
+	if err != nil {
+		return who, "", nil, err
+	}
+	in.region, in.path, in.query = who.Region, values, r.URL.Query()
+	for name, values := range in.query {
 		if len(values) > 1 { // the signature is the same whichever comes first
 			return who, op.name, nil, fmt.Errorf("%w: %.60q is given twice in the query", registry.ErrInvalid, name)
 		}
 	}
-	body, err := io.ReadAll(r.Body) // bounded by Verify
-	if err != nil {
-		return who, op.name, nil, err
-	}
-	out, err = op.run(&request{region: who.Region, path: values, query: query, body: body})
+	out, err = op.run(in)
 	return who, op.name, out, err
 }
+
+// open verifies a request that must be signed, and reads its body.
+func (h *Handler) open(r *http.Request) (who sigv4.Identity, body []byte, err error) {
+	if who, err = h.verifier.Verify(r, maxBody); err == nil {
+		err = h.whole(who)
+	}
+	if err == nil {
+		body, err = io.ReadAll(r.Body) // bounded by Verify
+	}
+	return who, body, err
+}
+
+// whole refuses a key that is held to policies.
+func (h *Handler) whole(who sigv4.Identity) error {
+	if h.key != nil && h.key(who.KeyID) != nil {
+		return &Error{Code: "AccessDeniedException", Status: http.StatusForbidden,
+			Message: "the access key is held to policies, which are of AWS IoT's data plane alone"}
+	}
+	return nil
+}
+
+// openData finds out who sent a request of the data plane, by its signature or
+// as the listener knows, and reads its body, which has memory of the handler's
+// until done is called. Who is nobody comes no further than the header.
+func (h *Handler) openData(w http.ResponseWriter, r *http.Request) (who sigv4.Identity, body []byte, caller Caller, done func(), err error) {
+	done = func() {}
+	check := func([]byte) error { return nil }
+	if h.unsigned != nil && unsigned(r) {
+		if caller, err = h.unsigned(r); err == nil && caller == nil {
+			err = sigv4.ErrMissing
+		}
+	} else {
+		var sig *sigv4.Signature
+		if sig, who, err = h.verifier.Begin(r); err == nil {
+			check = sig.Check
+			if h.key != nil {
+				caller = h.key(who.KeyID)
+			}
+			if caller == nil {
+				caller = anything(who.KeyID)
+			}
+		}
+	}
+	if err != nil {
+		return who, nil, nil, done, err
+	}
+	n := r.ContentLength
+	if n > h.maxData {
+		return who, nil, nil, done, fmt.Errorf("%w: %d bytes, want at most %d", sigv4.ErrTooLarge, n, h.maxData)
+	}
+	if n < 0 {
+		n = h.maxData
+	}
+	x := &exchange{h: h, w: w, r: r}
+	done = func() { x.free(x.held) }
+	if err := x.hold(n); err != nil {
+		return who, nil, nil, done, err
+	}
+	if body, err = io.ReadAll(io.LimitReader(r.Body, n+1)); err == nil && int64(len(body)) > n {
+		err = fmt.Errorf("%w: more than %d bytes", sigv4.ErrTooLarge, n)
+	} else if err != nil {
+		err = fmt.Errorf("%w: reading the body: %w", sigv4.ErrIncomplete, err)
+	}
+	if err == nil {
+		err = check(body)
+	}
+	return who, body, caller, done, err
+}
+
+// anything is a key that may do all.
+type anything string
+
+// Principal is the key's id.
+func (k anything) Principal() string { return string(k) }
+
+// May implements Caller.
+func (anything) May(string, string) bool { return true }
 
 // write sends out as JSON; nil is an empty body.
 func (h *Handler) write(w http.ResponseWriter, status int, out any) {
 	var body bytes.Buffer
-	if out != nil {
+	if doc, ok := out.(json.RawMessage); ok {
+		body.Write(doc)
+	} else if out != nil {
 		enc := json.NewEncoder(&body)
 		enc.SetEscapeHTML(false) // SQL has < and >
 		if err := enc.Encode(out); err != nil {

@@ -204,6 +204,9 @@ func (x *exchange) verify() error {
 	if err != nil {
 		return err
 	}
+	if err := x.h.whole(who); err != nil {
+		return err
+	}
 	if who.Service != x.target.service && !x.h.verifier.Permissive {
 		return &Error{Code: "InvalidSignatureException", Status: http.StatusBadRequest,
 			Message: "Credential should be scoped to correct service: '" + x.target.service + "'. "}

@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"net/http"
@@ -13,17 +14,22 @@ import (
 type operation struct {
 	name   string // as AWS calls it, "CreateTopicRule"
 	method string
-	path   string // segments between slashes; one that begins with ":" takes any text
+	path   string // segments between slashes; one that begins with ":" takes any text, and with "+" behind it the rest of the path
 	// run returns what is written as JSON, nil for nothing.
 	run func(*request) (any, error)
 }
 
 // A request is what an operation sees of a verified request.
 type request struct {
+	ctx    context.Context
+	id     string            // of the request
 	region string            // that it is signed for
 	path   map[string]string // what the segments with ":" took
 	query  url.Values
+	header http.Header
 	body   []byte
+	remote string
+	caller Caller // of the data plane; nil elsewhere
 }
 
 // route finds the operation of a service that method and path name.
@@ -51,6 +57,14 @@ func (h *Handler) route(service string, r *http.Request) (operation, map[string]
 // system.
 func match(pattern, path string) (map[string]string, bool) {
 	want, got := strings.Split(pattern, "/"), strings.Split(path, "/")
+	if last := len(want) - 1; strings.HasSuffix(pattern, "+") && len(got) > last {
+		rest := got[last:]
+		if len(rest) > 1 && slices.ContainsFunc(rest, func(s string) bool { return s == "" || s == "." || s == ".." }) {
+			return nil, false // the signature is the same without them
+		}
+		want[last] = want[last][:len(want[last])-1]
+		got = append(got[:last:last], strings.Join(rest, "/"))
+	}
 	if len(want) != len(got) {
 		return nil, false
 	}
