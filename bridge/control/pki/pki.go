@@ -7,9 +7,10 @@
 //	ca-key.pem, ca.pem          the authority, ECDSA P-256, self-signed
 //	server-key.pem, server.pem  the bridge's own, renewed when names change or the end is near
 //	access-keys                 keys for the APIs, AWS shared-credentials format
+//	ticket-keys                 keys of TLS session tickets, each with the time when it was made, the latest first
 //
-// The first of each pair and access-keys are for their owner only, and refused
-// when they are not. Each file is written beside, synced and renamed: a crash
+// The first of each pair, access-keys and ticket-keys are for their owner only,
+// and refused when they are not. Each file is written beside, synced and renamed: a crash
 // leaves the old one or the new one.
 //
 // A device is known by its certificate's fingerprint in the registry, not by
@@ -67,9 +68,11 @@ type PKI struct {
 	caPEM []byte
 	key   crypto.Signer
 
-	mu     sync.Mutex // guards what follows
-	server *tls.Certificate
-	access map[string]AccessKey // by id
+	mu      sync.Mutex // guards what follows
+	server  *tls.Certificate
+	access  map[string]AccessKey // by id
+	tickets []ticketKey          // the latest first
+	configs []*tls.Config        // that were given out
 }
 
 // Open reads the authority in dir; at the first start it makes it, together
@@ -90,6 +93,9 @@ func Open(dir string, o Options) (*PKI, error) {
 	}
 	if err := p.openAccessKeys(); err != nil {
 		return nil, fmt.Errorf("pki: access key: %w", err)
+	}
+	if err := p.openTicketKeys(); err != nil {
+		return nil, fmt.Errorf("pki: session tickets: %w", err)
 	}
 	return p, nil
 }

@@ -24,7 +24,7 @@ func open(t *testing.T, dir string, o Options) *PKI {
 func TestFirstStartAndSecond(t *testing.T) {
 	dir := t.TempDir()
 	first := open(t, dir, Options{})
-	for _, secret := range []string{"ca-key.pem", "server-key.pem", "access-keys"} {
+	for _, secret := range []string{"ca-key.pem", "server-key.pem", "access-keys", "ticket-keys"} {
 		info, err := os.Stat(filepath.Join(dir, secret))
 		if err != nil || info.Mode().Perm() != 0o600 {
 			t.Errorf("%s: %v, %v", secret, info.Mode(), err)

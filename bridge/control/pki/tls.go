@@ -59,14 +59,21 @@ func (p *PKI) check(s tls.ConnectionState, checks []func(*x509.Certificate) erro
 	return nil
 }
 
-// config is what all listeners have in common.
+// config is what all listeners have in common. A session that was begun with
+// one of them may be resumed with another: what the client showed is judged
+// again, and one that needs a certificate takes no session without.
 func (p *PKI) config(auth tls.ClientAuthType, protocols ...string) *tls.Config {
-	return &tls.Config{
+	c := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		ClientAuth:     auth,
 		NextProtos:     protocols,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.serverCert() },
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seal(c)
+	p.configs = append(p.configs, c)
+	return c
 }
 
 // serverCert returns the server's certificate, a new one if its end is near.
