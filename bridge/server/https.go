@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -51,7 +50,7 @@ func fromLoopback(a net.Addr) bool {
 // where the listener lets it through. A client without a key may leave no more
 // than its streams' windows in memory.
 func awsServer() *http.Server {
-	srv := &http.Server{ReadTimeout: httpsTimeout, WriteTimeout: httpsTimeout, Protocols: new(http.Protocols), ConnContext: withTLS,
+	srv := &http.Server{ReadTimeout: httpsTimeout, WriteTimeout: httpsTimeout, Protocols: new(http.Protocols), ConnContext: withPeer,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          128,
 			MaxReceiveBufferPerConnection: 1 << 20,
@@ -66,25 +65,22 @@ func awsServer() *http.Server {
 	return srv
 }
 
-// tlsKey is that of a request's *tls.ConnectionState in its context.
-type tlsKey struct{}
+// peerKey is that of a request's *peer in its context.
+type peerKey struct{}
 
-// withTLS puts what net/http is not told of a connection into the context of
+// withPeer puts what net/http is not told of a connection into the context of
 // its requests.
-func withTLS(ctx context.Context, c net.Conn) context.Context {
+func withPeer(ctx context.Context, c net.Conn) context.Context {
 	if s, ok := c.(secured); ok {
-		return context.WithValue(ctx, tlsKey{}, s.state)
+		return context.WithValue(ctx, peerKey{}, &peer{state: s.state})
 	}
 	return ctx
 }
 
-// clientCertificate is what a request's client showed in the TLS handshake, nil
-// for none.
-func clientCertificate(r *http.Request) *x509.Certificate {
-	if state, ok := r.Context().Value(tlsKey{}).(*tls.ConnectionState); ok && len(state.PeerCertificates) > 0 {
-		return state.PeerCertificates[0]
-	}
-	return nil
+// peerOf is the TLS connection of a request, nil for none.
+func peerOf(r *http.Request) *peer {
+	p, _ := r.Context().Value(peerKey{}).(*peer)
+	return p
 }
 
 // A limited listener has no more connections open than there are slots. Those

@@ -8,8 +8,10 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"errors"
 	"io"
 	"math/big"
+	"net"
 	"testing"
 	"time"
 
@@ -19,7 +21,11 @@ import (
 // knock does a TLS handshake and a CONNECT and returns the CONNACK code, or the
 // error that ended it before.
 func (b *bridge) knock(conf *tls.Config, clientID string) (code byte, resumed bool, err error) {
-	c, err := tls.Dial("tcp", b.MQTTAddr().String(), conf)
+	return b.knockAt(b.MQTTAddr(), conf, clientID)
+}
+
+func (b *bridge) knockAt(addr net.Addr, conf *tls.Config, clientID string) (code byte, resumed bool, err error) {
+	c, err := tls.Dial("tcp", addr.String(), conf)
 	if err != nil {
 		return 0, false, err
 	}
@@ -49,8 +55,14 @@ func TestResumedAndRevoked(t *testing.T) {
 			for i, want := range []struct {
 				code    byte
 				resumed bool
-			}{{0, false}, {0, true}, {4, true}} {
-				if i == 2 {
+			}{{0, false}, {0, true}, {0, true}, {4, true}} {
+				if i == 2 { // the keys of tickets outlive the process
+					if err := errors.Join(b.stop(), b.Close()); err != nil {
+						t.Fatal(err)
+					}
+					b = start(t, b.cfg)
+				}
+				if i == 3 {
 					b.must("POST", "/v1/certificates/"+id.CertificateID, `{"status":"REVOKED"}`, nil)
 				}
 				code, resumed, err := b.knock(conf, "dev")
@@ -59,6 +71,35 @@ func TestResumedAndRevoked(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A session that was begun on one port is judged as well when it is resumed on
+// the other; one without a certificate is none to the port that needs one.
+func TestResumedElsewhere(t *testing.T) {
+	for name, version := range map[string]uint16{"1.2": tls.VersionTLS12, "1.3": tls.VersionTLS13} {
+		b := start(t, configure(t))
+		id := b.thing("dev", "")
+		conf := id.tls(t)
+		conf.MaxVersion, conf.NextProtos, conf.ClientSessionCache = version, []string{"x-amzn-mqtt-ca"}, tls.NewLRUClientSessionCache(8)
+		for _, want := range []byte{0, 4} {
+			for i, addr := range []net.Addr{b.MQTTAddr(), b.https.Addr(), b.MQTTAddr(), b.https.Addr()} {
+				if code, resumed, err := b.knockAt(addr, conf, "dev"); err != nil || code != want || resumed != (i > 0 || want > 0) {
+					t.Errorf("%s: %d: code %d, resumed %v, %v; want %d", name, i, code, resumed, err, want)
+				}
+			}
+			b.must("POST", "/v1/certificates/"+id.CertificateID, `{"status":"REVOKED"}`, nil)
+		}
+		bare := &tls.Config{RootCAs: b.roots(), ServerName: "localhost", MaxVersion: version, NextProtos: []string{"x-amzn-mqtt-ca"}, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
+		if code, _, err := b.knockAt(b.https.Addr(), bare, "dev"); err != nil || code != 5 {
+			t.Errorf("%s: without a certificate: code %d, %v", name, code, err)
+		}
+		if code, resumed, err := b.knock(bare, "dev"); err == nil {
+			t.Errorf("%s: without a certificate: code %d, resumed %v", name, code, resumed)
+		}
+		if err := b.stop(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

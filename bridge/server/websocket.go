@@ -92,7 +92,7 @@ func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
 		via.Identity, via.Ends, via.EndReason = keyHolder{id.KeyID}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
 		return via, nil
 	}
-	certificate := clientCertificate(r)
+	certificate := peerOf(r).certificate()
 	switch {
 	case certificate == nil:
 		return via, errAnonymous

@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/shadow"
+	"github.com/tidemill/tidemill/shadow/service"
+)
+
+// dataPlane is AWS IoT's, over HTTPS. It implements aws.Data.
+type dataPlane struct{ r *router }
+
+// Publish implements aws.Data: the message takes the way of those that come by
+// MQTT.
+func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) error {
+	now := time.Now()
+	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties(m)}
+	switch err := d.r.gateway.Check(out); {
+	case errors.Is(err, gateway.ErrNotAuthorized):
+		return aws.ErrForbidden
+	case errors.Is(err, packet.ErrTooLarge):
+		return &aws.Error{Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge, Message: err.Error()}
+	case err != nil:
+		return fmt.Errorf("%w: %w", registry.ErrInvalid, err)
+	}
+	msg := &ingest.Message{
+		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: out.Properties,
+		Principal: who.Principal(), Protocol: "http", Time: now.UnixMilli(),
+	}
+	if host, _, err := net.SplitHostPort(m.Remote); err == nil {
+		msg.SourceIP = host
+	}
+	if m.Expiry > 0 {
+		msg.Expires = now.Add(m.Expiry).UnixMilli()
+	}
+	answer := make(chan error, 1)
+	d.r.publish(msg, func(topic string) bool { return who.May(authz.Publish, topic) }, func(err error) { answer <- err })
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// properties are those of MQTT 5, as on the wire.
+func properties(m *aws.Message) (b []byte) {
+	if m.UTF8 {
+		b = packet.AppendNumber(b, packet.PayloadFormat, 1)
+	}
+	if m.ContentType != "" {
+		b = packet.AppendText(b, packet.ContentType, m.ContentType)
+	}
+	if m.ResponseTopic != "" {
+		b = packet.AppendText(b, packet.ResponseTopic, m.ResponseTopic)
+	}
+	if len(m.CorrelationData) > 0 {
+		b = packet.AppendText(b, packet.CorrelationData, m.CorrelationData)
+	}
+	for _, p := range m.User {
+		b = packet.AppendUser(b, p[0], p[1])
+	}
+	return b
+}
+
+// Retained implements aws.Data.
+func (d dataPlane) Retained(topic string) (*aws.Retained, error) {
+	m, at, ok := d.r.gateway.Retained().Get(topic)
+	if !ok {
+		return nil, nil
+	}
+	r := &aws.Retained{Topic: m.Topic, Payload: m.Payload, Size: len(m.Payload), QoS: m.QoS, At: at}
+	packet.Each(m.Properties, func(id packet.Property, name, value []byte) bool {
+		if id == packet.UserProperty {
+			r.User = append(r.User, [2]string{string(name), string(value)})
+		}
+		return true
+	})
+	return r, nil
+}
+
+// ListRetained implements aws.Data.
+func (d dataPlane) ListRetained(after string, n int) (page []aws.Retained, next string, err error) {
+	d.r.gateway.Retained().List(after, func(m *gateway.Message, at time.Time) bool {
+		if len(page) == n {
+			next = page[n-1].Topic
+			return false
+		}
+		page = append(page, aws.Retained{Topic: m.Topic, Size: len(m.Payload), QoS: m.QoS, At: at})
+		return true
+	})
+	return page, next, nil
+}
+
+// Shadow implements aws.Data.
+func (d dataPlane) Shadow(ctx context.Context, thing, name string, op shadow.Op, payload []byte) ([]byte, error) {
+	doc, err := d.r.shadow.Do(ctx, thing, name, op, payload)
+	if errors.Is(err, service.ErrClosed) {
+		return nil, context.Canceled // the bridge stops
+	}
+	return doc, err
+}
+
+// ListShadows implements aws.Data.
+func (d dataPlane) ListShadows(thing, token string, size int) ([]string, string, error) {
+	return d.r.shadow.List(thing, token, size)
+}
+
+// A peer is the other end of a TLS connection that carries HTTP.
+type peer struct {
+	state *tls.ConnectionState
+
+	mu     sync.Mutex // guards holder
+	holder *session   // by its certificate; nil: not asked for yet
+}
+
+// certificate is what was shown in the handshake, nil for none.
+func (p *peer) certificate() *x509.Certificate {
+	if p == nil || len(p.state.PeerCertificates) == 0 {
+		return nil
+	}
+	return p.state.PeerCertificates[0]
+}
+
+// caller is the holder of the connection's certificate, nil for none. Its
+// rights follow the registry, as those of MQTT connections do.
+func (p *peer) caller(a *authorizer, remote string) (aws.Caller, error) {
+	certificate := p.certificate()
+	if certificate == nil {
+		return nil, nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.holder == nil {
+		s := &session{a: a, id: pki.Fingerprint(certificate.Raw)}
+		s.known = authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, Certificate: authz.NewCertificate(s.id, certificate)}
+		if host, _, err := net.SplitHostPort(remote); err == nil {
+			s.known.SourceIP = host
+		}
+		if _, err := s.read(); err != nil && !errors.Is(err, registry.ErrNotFound) {
+			return nil, err
+		}
+		p.holder = s
+	}
+	if p.holder.judge().policy == nil {
+		return nil, aws.ErrForbidden
+	}
+	return holder{p.holder}, nil
+}
+
+// A holder of a certificate asks by HTTPS. It implements aws.Caller.
+type holder struct{ *session }
+
+// May implements aws.Caller.
+func (h holder) May(action, resource string) bool { return h.may(action, resource) }
+
+// callerOf says who sent a request that is not signed, nil for nobody.
+func (s *Server) callerOf(r *http.Request) (aws.Caller, error) {
+	return peerOf(r).caller(s.authorizer, r.RemoteAddr)
+}

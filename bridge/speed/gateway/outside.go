@@ -1,0 +1,27 @@
+package gateway
+
+import (
+	"fmt"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// Check says whether a message may be published at all, whoever it is from: it
+// has the server's limits and no topic that is kept from clients. Properties
+// must be such as are forwarded. It is for messages that come otherwise than by
+// MQTT; what comes by MQTT has been checked.
+func (s *Server) Check(m *Message) error {
+	var p packet.Properties
+	switch {
+	case topic.ValidName(m.Topic) != nil, !s.conf.withinLimits(m.Topic):
+		return fmt.Errorf("%w: topic", packet.ErrMalformed)
+	case len(m.Payload) > s.conf.MaxPayload:
+		return fmt.Errorf("%w: a payload of %d bytes, at most %d", packet.ErrTooLarge, len(m.Payload), s.conf.MaxPayload)
+	case int(m.QoS) > s.conf.MaxQoS:
+		return fmt.Errorf("%w: quality of service %d, at most %d", packet.ErrMalformed, m.QoS, s.conf.MaxQoS)
+	case reservedName(m.Topic, m.Retain):
+		return fmt.Errorf("%w: topic %s is reserved", ErrNotAuthorized, m.Topic)
+	}
+	return p.Parse(packet.PUBLISH, m.Properties)
+}
