@@ -31,18 +31,32 @@ func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) 
 		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain,
 		ClientID: c.ID(), Thing: session.Thing(), Principal: session.Principal(),
 		SourceIP: hostOf(c.Remote()), Protocol: cmp.Or(c.Via().Protocol, "mqtt"), Time: time.Now().UnixMilli(),
+		Properties: m.Properties, Stage: m.Stage,
 	}
+	if !m.Expires.IsZero() {
+		msg.Expires = m.Expires.UnixMilli()
+	}
+	r.publish(msg, func(topic string) bool { return session.MayPublish(topic, false) }, done)
+}
+
+// publish hands a client's message to the log and, if it is a request for one,
+// to its shadow.
+func (r *router) publish(m *ingest.Message, may func(topic string) bool, done func(error)) {
 	if service.IsRequest(m.Topic) {
 		// Acknowledged when both the log and the shadow have it.
 		done = join(2, done)
 		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
 	}
-	r.ingest.Publish(msg, func(topic string) bool { return session.MayPublish(topic, false) }, done)
+	r.ingest.Publish(m, may, done)
 }
 
 // deliver is what ingest calls for each accepted message.
 func (r *router) deliver(m *ingest.Message, b *streams.Batch) (later func()) {
-	return r.gateway.Deliver(&gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain}, b)
+	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: m.Properties, ClientID: m.ClientID}
+	if m.Expires != 0 {
+		out.Expires = time.UnixMilli(m.Expires)
+	}
+	return r.gateway.Deliver(out, b)
 }
 
 // Publish is how the bridge's own services publish: to the log, so that rules

@@ -57,6 +57,7 @@ type Server struct {
 	connectors *connectors
 	gateway    *gateway.Server
 	carrier    *carrier
+	authorizer *authorizer
 	router     *router
 	aws        *aws.Handler
 	calls      failedCalls
@@ -147,7 +148,8 @@ func (s *Server) wire(sh service.Options) error {
 	}
 	s.connectors = newConnectors(s)
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive,
-		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log})
+		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log,
+		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Unsigned: s.callerOf})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
 	if errors.Is(err, streams.ErrExists) {
@@ -167,9 +169,13 @@ func (s *Server) wire(sh service.Options) error {
 	}
 	s.shadow = service.New(s.shadows, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
-	s.gateway = gateway.New(s.gatewayConfig(), &authorizer{registry: s.registry, pki: s.pki, cfg: s.cfg, log: s.log}, s.router)
+	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, cfg: s.cfg, log: s.log}
+	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
 	s.carrier = newCarrier(s.gateway)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
+	if err := s.gateway.Load(); err != nil {
+		return fmt.Errorf("sessions: %w", err)
+	}
 	stop := s.registry.Watch(s.registryChanged)
 	s.closers = append(s.closers, func() error { stop(); return nil })
 	return nil
@@ -191,7 +197,7 @@ const (
 func (s *Server) gatewayConfig() gateway.Config {
 	m := s.cfg.MQTT
 	return gateway.Config{
-		ConnectTimeout: time.Duration(m.ConnectTimeout), MaxPayload: int(m.MaxPayload), MaxConnections: m.MaxConnections,
+		Store: s.store, ConnectTimeout: time.Duration(m.ConnectTimeout), MaxPayload: int(m.MaxPayload), MaxConnections: m.MaxConnections,
 		InFlight: m.MaxInflight, OutBytes: int(m.MaxQueue), Log: s.log,
 		MaxTopic: maxTopic, MaxSlashes: maxSlashes, MaxFilters: maxFilters,
 		// A decision takes less than looking one up (30 to 220 ns), and a right
@@ -261,10 +267,12 @@ func (s *Server) Run(ctx context.Context) error {
 	log := s.stage(part{"log", s.store.Run})
 	sinks := s.stage(part{"outboxes", s.outboxes.Run}, part{"delivery streams", s.firehose.Run}, part{"data streams", s.kinesis.Run}, part{"connectors", s.connectors.run})
 	engine := s.stage(part{"rules", s.rules.Run})
+	sessions := s.stage(part{"sessions", s.gateway.Run}) // acknowledgements come until the last connection has ended
 	front := s.stage(
 		part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }},
 		part{"declarations", s.watch},
 		part{"MQTT by HTTPS", s.carrier.run},
+		part{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
 		s.serve("HTTPS listener", s.https, s.front(), awsServer()),
 		s.serve("admin socket", socket, s.Handler(), within(0)),
 		s.serve("admin listener", s.admin, s.publicHandler(), within(time.Minute)),
@@ -273,12 +281,13 @@ func (s *Server) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case <-front.failed:
+	case <-sessions.failed:
 	case <-engine.failed:
 	case <-sinks.failed:
 	case <-log.failed:
 	}
 	s.log.Info("bridge stops")
-	err = errors.Join(front.stop(), engine.stop(), sinks.stop())
+	err = errors.Join(front.stop(), sessions.stop(), engine.stop(), sinks.stop())
 	s.shadow.Close() // its last answers go to the log
 	return errors.Join(err, log.stop())
 }

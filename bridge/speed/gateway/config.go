@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // packetRoom is for the topic and the rest of a PUBLISH beside its payload.
@@ -87,8 +88,13 @@ type Config struct {
 	// ExactRetained: retained messages are sent only to a SUBSCRIBE whose
 	// filter is the topic itself, as in AWS.
 	ExactRetained bool
-	// Retained keeps the retained messages; nil is NewRetained(10000, 16 MiB).
-	Retained Retained
+	// MaxRetained and MaxRetainedBytes bound the retained messages (10000,
+	// 16 MiB of topics, payloads and properties).
+	MaxRetained, MaxRetainedBytes int
+	// Store makes retained messages durable, and sessions that outlive their
+	// connection with all that waits in them; nil: they live as long as the
+	// Server.
+	Store *streams.Store
 
 	// Events, if set, hears of connections.
 	Events func(Event)
@@ -160,9 +166,8 @@ func (c Config) withDefaults() Config {
 	c.TopicAliases = min(max(c.TopicAliases, 0), 65535)
 	c.SessionExpiry = min(c.SessionExpiry, c.MaxSessionExpiry)
 	c.MaxPayload = min(c.MaxPayload, packet.MaxRemaining-packetRoom)
-	if c.Retained == nil {
-		c.Retained = NewRetained(10000, 16<<20)
-	}
+	orInt(&c.MaxRetained, 10000)
+	orInt(&c.MaxRetainedBytes, 16<<20)
 	if c.Log == nil {
 		c.Log = slog.Default()
 	}

@@ -280,18 +280,56 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 			s.mu.Unlock()
 			return refuse(packet.Unavailable, errors.New("too many sessions"))
 		}
-		s.serial++
-		found = &session{srv: s, id: c.id, serial: s.serial, subs: make(map[string]*subscription)}
+		found = s.newSession(c.id)
 		s.sessions[c.id] = found
 	}
 	s.mu.Unlock()
 	will.publish()
-	if ended != nil {
-		ended.discard()
+	if err := s.keep(ctx, found, present, ended, c.v5.expiry); err != nil {
+		if !present {
+			s.left(found, 0)
+		} else {
+			s.left(found, s.conf.SessionExpiry)
+		}
+		return refuse(packet.Unavailable, err)
 	}
 	c.written = sync.NewCond(&found.mu)
 	found.attach(c, present)
 	return nil
+}
+
+// newSession makes a session; s.mu is held, or nobody else has s.
+func (s *Server) newSession(id string) *session {
+	s.serial++
+	return &session{srv: s, id: id, serial: s.serial, life: newLife(), subs: make(map[string]*subscription)}
+}
+
+// keep discards the session that ended, if any, and makes the client's durable
+// if it is to outlive the connection; both before CONNACK says so.
+func (s *Server) keep(ctx context.Context, x *session, present bool, ended *session, expiry time.Duration) error {
+	if s.conf.Store == nil {
+		if ended != nil {
+			ended.discard(nil)
+		}
+		return nil
+	}
+	b := s.conf.Store.NewBatch()
+	if ended != nil {
+		ended.discard(b)
+	}
+	if expiry > 0 {
+		x.durable.Store(true)
+	}
+	if !x.durable.Load() {
+		return s.commit(ctx, b)
+	}
+	r := x.record(expiry, time.Time{})
+	if present { // it has a record: this one only says that the client is there
+		s.settled.put(r, nil)
+		return nil
+	}
+	b.Set(r.key, r.value)
+	return s.commit(ctx, b)
 }
 
 // end closes the connection, publishes its will and parts it from its session.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"container/heap"
 	"context"
+	"sync"
 	"time"
 )
 
@@ -47,16 +48,21 @@ func (srv *Server) delay(s *session, c *Client, will *Message) bool {
 
 // left notes that the client of s is away, or ends s.
 func (srv *Server) left(s *session, expiry time.Duration) {
-	srv.mu.Lock()
-	if expiry > 0 {
-		s.away, s.expiry = time.Now(), expiry
-		srv.schedule(s)
+	now := time.Now()
+	if expiry == 0 {
+		srv.mu.Lock()
+		delete(srv.sessions, s.id)
 		srv.mu.Unlock()
+		s.discard(&srv.settled)
 		return
 	}
-	delete(srv.sessions, s.id)
-	srv.mu.Unlock()
-	s.discard()
+	if s.durable.Load() {
+		srv.settled.put(s.record(expiry, now), nil)
+	}
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	s.away, s.expiry = now, expiry
+	srv.schedule(s)
 }
 
 // schedule sets when a session whose client is away has to be looked at.
@@ -113,6 +119,11 @@ func (d *dues) Pop() any {
 // whose delay is over, until ctx ends; wills that are still delayed go out then,
 // since nobody would wait for them.
 func (s *Server) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	if s.conf.Store != nil {
+		wg.Go(func() { s.runStore(ctx) })
+	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	for {
@@ -146,12 +157,20 @@ func (s *Server) sweep(now time.Time) {
 		over = append(over, x)
 	}
 	s.mu.Unlock()
+	if minute := now.Truncate(time.Minute); minute.After(s.swept) {
+		s.swept = minute
+		for _, t := range s.retained.sweep(now) {
+			if s.conf.Store != nil {
+				s.settled.Unset(retainedKey(t))
+			}
+		}
+	}
 	for _, w := range wills {
 		w.publish()
 	}
 	for _, x := range over {
 		s.count.expiredSessions.Add(1)
-		x.discard()
+		x.discard(&s.settled)
 	}
 }
 

@@ -31,6 +31,8 @@ import (
 	"errors"
 	"net"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // A Message is an application message on its way in or out. Once handed to the
@@ -49,6 +51,10 @@ type Message struct {
 	Expires time.Time
 	// ClientID is the publisher's, empty for a message of the bridge's own.
 	ClientID string
+	// Stage, unless nil, adds what the gateway has to remember of this publish:
+	// the Router calls it with the batch that makes the message durable, or
+	// with one of its own.
+	Stage func(b *streams.Batch)
 }
 
 // Connect is what a client says of itself when it connects.

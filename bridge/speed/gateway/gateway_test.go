@@ -217,7 +217,7 @@ func TestConnectRefusals(t *testing.T) {
 }
 
 func TestRetained(t *testing.T) {
-	f := start(t, Config{Retained: NewRetained(3, 100)}, nil)
+	f := start(t, Config{MaxRetained: 3, MaxRetainedBytes: 100}, nil)
 	p := f.connect(t, "p")
 	retain := func(topic, payload string) *packet.Publish {
 		return &packet.Publish{Topic: []byte(topic), Payload: []byte(payload), Retain: true, QoS: 1, ID: 1}

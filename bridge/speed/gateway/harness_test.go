@@ -144,6 +144,9 @@ func startOn(t *testing.T, conf Config, r Router, l net.Listener) *fixture {
 		r = routerFunc(func(_ *Client, m *Message, done func(error)) { f.Deliver(m, nil); done(nil) })
 	}
 	f.Server = New(conf, f.policy, r)
+	if err := f.Load(); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- f.Serve(ctx, l) }()

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
@@ -116,6 +117,10 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	s.mu.Unlock()
 
 	m := &Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: props.Forward, ClientID: c.id}
+	if p.QoS == 2 && s.durable.Load() {
+		id := p.ID
+		m.Stage = func(b *streams.Batch) { b.Set(exchangeKey(s.id, s.life, id), []byte{recordVersion}) }
+	}
 	if props.Has(packet.MessageExpiry) {
 		m.Expires = time.Now().Add(time.Duration(props.Number(packet.MessageExpiry, 0)) * time.Second)
 	}
@@ -289,7 +294,29 @@ func (c *Client) pubrel(id uint16) string {
 	case !x.durable:
 		return c.refused(codeProtocol, nil) // it has no PUBREC yet
 	}
+	if s.durable.Load() {
+		if !x.ending {
+			x.ending = true
+			c.endExchange(id)
+		}
+		return ""
+	}
 	delete(s.qos2, id)
 	c.appendAck(packet.PUBCOMP, id, 0)
 	return ""
+}
+
+// endExchange forgets an exchange and then says PUBCOMP, after which the client
+// may use its packet id for another message. s.mu is held.
+func (c *Client) endExchange(id uint16) {
+	s := c.s
+	s.srv.settled.put(change{exchangeKey(s.id, s.life, id), nil}, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.qos2, id)
+		if s.c != nil { // perhaps a later connection, which has sent PUBREL again or will
+			s.c.appendAck(packet.PUBCOMP, id, 0)
+			s.c.startWriter()
+		}
+	})
 }

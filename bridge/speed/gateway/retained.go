@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -8,75 +10,118 @@ import (
 )
 
 // Retained keeps the last retained message of each topic. Its methods may be
-// called from several goroutines; the gateway calls Set for one message at a
-// time and never beside Match. Neither should wait for a disk.
-type Retained interface {
-	// Set keeps m in place of what its topic had; an empty payload forgets the
-	// topic [MQTT-3.3.1-10]. It returns false if there is no room.
-	Set(m *Message) bool
-	// Match calls found for the messages whose topic matches filter, which may
-	// have wildcards.
-	Match(filter string, found func(*Message))
-}
-
-// NewRetained returns a Retained in memory that holds at most so many messages
-// and bytes of topic and payload. Beyond that new topics are refused, and a topic
-// whose new message does not fit is forgotten, since the old one is no longer
-// true.
-func NewRetained(messages, bytes int) Retained {
-	return &retained{byTopic: make(map[string]*Message), maxMessages: messages, maxBytes: bytes}
-}
-
-type retained struct {
+// called from several goroutines.
+type Retained struct {
 	maxMessages, maxBytes int
 
 	mu      sync.RWMutex // guards what follows
-	byTopic map[string]*Message
+	byTopic map[string]kept
 	bytes   int
 }
 
-func (r *retained) Set(m *Message) bool {
+// A kept message, and when it came.
+type kept struct {
+	m  *Message
+	at time.Time
+}
+
+func newRetained(messages, bytes int) *Retained {
+	return &Retained{byTopic: make(map[string]kept), maxMessages: messages, maxBytes: bytes}
+}
+
+func (m *Message) retainedSize() int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
+
+// set keeps m in place of what its topic had; an empty payload forgets the topic
+// [MQTT-3.3.1-10]. It returns false if there is no room. Beyond the limits new
+// topics are refused, and a topic whose new message does not fit is forgotten,
+// since the old one is no longer true.
+func (r *Retained) set(m *Message, at time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old, n := r.byTopic[m.Topic], len(r.byTopic)+1
-	bytes := r.bytes + len(m.Topic) + len(m.Payload)
-	if old != nil {
-		bytes -= len(old.Topic) + len(old.Payload)
+	old, known := r.byTopic[m.Topic]
+	n, bytes := len(r.byTopic)+1, r.bytes
+	if known {
+		bytes -= old.m.retainedSize()
 		n--
 	}
-	if len(m.Payload) == 0 {
-		if old != nil {
-			delete(r.byTopic, m.Topic)
-			r.bytes = bytes - len(m.Topic)
-		}
-		return true
+	room := n <= r.maxMessages && bytes+m.retainedSize() <= r.maxBytes
+	if len(m.Payload) == 0 || !room {
+		delete(r.byTopic, m.Topic)
+		r.bytes = bytes
+		return len(m.Payload) == 0
 	}
-	if n > r.maxMessages || bytes > r.maxBytes {
-		if old != nil {
-			delete(r.byTopic, m.Topic)
-			r.bytes -= len(old.Topic) + len(old.Payload)
-		}
-		return false
-	}
-	r.byTopic[m.Topic], r.bytes = m, bytes
+	r.byTopic[m.Topic], r.bytes = kept{m, at}, bytes+m.retainedSize()
 	return true
 }
 
-// Match looks a plain filter up and tries every topic for one with wildcards,
-// which is why the number of messages is bounded.
-func (r *retained) Match(filter string, found func(*Message)) {
+// match calls found for the messages whose topic matches filter, which may have
+// wildcards. A plain filter is looked up and for one with wildcards every topic
+// is tried, which is why the number of messages is bounded.
+func (r *Retained) match(filter string, found func(*Message)) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	now := time.Now()
 	if topic.ValidName(filter) == nil {
-		if m := r.byTopic[filter]; m != nil && !m.expired(now) {
-			found(m)
+		if k, ok := r.byTopic[filter]; ok && !k.m.expired(now) {
+			found(k.m)
 		}
 		return
 	}
-	for t, m := range r.byTopic {
-		if !m.expired(now) && topic.Match(filter, t) {
-			found(m)
+	for t, k := range r.byTopic {
+		if !k.m.expired(now) && topic.Match(filter, t) {
+			found(k.m)
 		}
 	}
+}
+
+// Get returns the message of a topic and when it came.
+func (r *Retained) Get(name string) (m *Message, at time.Time, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k, ok := r.byTopic[name]
+	if !ok || k.m.expired(time.Now()) {
+		return nil, time.Time{}, false
+	}
+	return k.m, k.at, true
+}
+
+// List calls f for the messages in the order of their topics, from the first
+// topic after the given one, until f returns false.
+func (r *Retained) List(after string, f func(m *Message, at time.Time) bool) {
+	r.mu.RLock()
+	var all []kept
+	now := time.Now()
+	for t, k := range r.byTopic {
+		if t > after && !k.m.expired(now) {
+			all = append(all, k)
+		}
+	}
+	r.mu.RUnlock()
+	slices.SortFunc(all, func(a, b kept) int { return strings.Compare(a.m.Topic, b.m.Topic) })
+	for _, k := range all {
+		if !f(k.m, k.at) {
+			return
+		}
+	}
+}
+
+// count is how many messages there are, and their bytes.
+func (r *Retained) count() (n, bytes int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.byTopic), r.bytes
+}
+
+// sweep forgets what has expired and returns the topics.
+func (r *Retained) sweep(now time.Time) (topics []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for t, k := range r.byTopic {
+		if k.m.expired(now) {
+			delete(r.byTopic, t)
+			r.bytes -= k.m.retainedSize()
+			topics = append(topics, t)
+		}
+	}
+	return topics
 }

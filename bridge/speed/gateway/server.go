@@ -19,13 +19,16 @@ import (
 // Locks are taken in the order retainMu, then mu or a session's, never both of
 // the latter.
 type Server struct {
-	conf   Config
-	auth   Authorizer
-	router Router
-	count  counters
-	subs   topic.Tree[*subscription]
-	fans   sync.Pool    // of *fanout
-	queued atomic.Int64 // bytes of all sessions
+	conf     Config
+	auth     Authorizer
+	router   Router
+	count    counters
+	subs     topic.Tree[*subscription]
+	fans     sync.Pool    // of *fanout
+	queued   atomic.Int64 // bytes of all sessions
+	retained *Retained
+	settled  settled
+	swept    time.Time // of Run: when expired retained messages were forgotten
 
 	// retainMu makes a SUBSCRIBE and a retained message happen one after the
 	// other, so that no subscriber sees an older retained message after a
@@ -55,6 +58,8 @@ func New(c Config, a Authorizer, r Router) *Server {
 		sessions: make(map[string]*session),
 		groups:   make(map[string]*group),
 	}
+	s.retained = newRetained(s.conf.MaxRetained, s.conf.MaxRetainedBytes)
+	s.settled.wake = make(chan struct{}, 1)
 	s.fans.New = func() any { return newFanout() }
 	return s
 }
@@ -176,8 +181,8 @@ func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) {
 	if m.Retain {
 		s.retainMu.Lock()
 		defer s.retainMu.Unlock()
-		if !strings.HasPrefix(m.Topic, "$") && !s.conf.Retained.Set(m) {
-			s.count.droppedRetained.Add(1)
+		if !strings.HasPrefix(m.Topic, "$") {
+			s.retain(m, b)
 		}
 	}
 	f := s.fans.Get().(*fanout)
@@ -187,9 +192,28 @@ func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) {
 		s.subs.Match(m.Topic, f.add)
 	}
 	if len(f.to)+len(f.groups) > 0 {
-		s.fan(m, f)
+		later = s.fan(m, f, b)
 	}
 	f.reset()
 	s.fans.Put(f)
-	return nil
+	return later
 }
+
+// retain keeps m, or forgets what its topic had, in b too if things are durable.
+func (s *Server) retain(m *Message, b *streams.Batch) {
+	now := time.Now()
+	kept := s.retained.set(m, now)
+	if !kept {
+		s.count.droppedRetained.Add(1)
+	}
+	switch {
+	case s.conf.Store == nil || b == nil:
+	case kept && len(m.Payload) > 0:
+		b.Set(retainedKey(m.Topic), appendRetained(nil, m, now))
+	default:
+		b.Unset(retainedKey(m.Topic))
+	}
+}
+
+// Retained are the retained messages.
+func (s *Server) Retained() *Retained { return s.retained }

@@ -3,9 +3,11 @@ package gateway
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // overhead is what a queued message costs beside its topic and payload, about.
@@ -18,6 +20,10 @@ type session struct {
 	srv    *Server
 	id     string
 	serial uint64
+	life   uint64 // in its keys in the store
+	// durable: it has a record in the store. It changes only before the
+	// session is anybody else's, and when it is discarded.
+	durable atomic.Bool
 
 	// Server.mu guards what follows, of a session whose client is away.
 	away   time.Time // since then; zero while the client is there
@@ -32,6 +38,7 @@ type session struct {
 	c       *Client // nil while the client is away
 	over    bool    // discarded, though a Deliver may still have found it
 	subs    map[string]*subscription
+	seq     uint64   // of the latest that was stored
 	flights []flight // what was sent with packet id index+1
 	free    []uint16 // indices of flights not in use
 	flying  int
@@ -53,6 +60,8 @@ type outbound struct {
 	first  bool     // because of a new subscription
 	group  *group   // that it came by, if any
 	ids    []uint32 // of the subscriptions that it came by
+	seq    uint64   // in the store; 0: not there
+	again  bool     // may have been sent before a restart
 }
 
 // expired says whether the message is of no more use.
@@ -65,8 +74,9 @@ func (o outbound) size() int {
 // A flight is an outbound that was sent and is to be acknowledged.
 type flight struct {
 	outbound        // m is nil if the flight is not in use
-	seq      uint64 // order of sending
+	order    uint64 // of sending
 	released bool   // PUBREC came, PUBCOMP has not
+	held     bool   // PUBLISH or PUBREL waits until its state is durable
 }
 
 // released stands in for the message of a flight that has only its PUBREL left.
@@ -75,6 +85,7 @@ var released Message
 // An exchange is a QoS 2 message from its PUBLISH to its PUBREL.
 type exchange struct {
 	durable bool
+	ending  bool   // PUBREL came, and its end is being stored
 	echoes  []echo // the same packet sent again before it was durable
 }
 
@@ -104,19 +115,53 @@ func (s *session) mayReceive(t string, now time.Time) bool {
 	return ok
 }
 
-// send queues o. Too much of what is sent because of a new subscription is
-// dropped and does not end the connection.
+// send queues o.
 func (s *session) send(o outbound) {
-	qos := o.qos
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c, limit := s.c, s.srv.conf.OutBytes
-	if c == nil && qos == 0 || s.over {
-		return // not kept for a client that is away (MQTT 3.1.2.4)
+	if s.admits(&o) {
+		s.put(o)
 	}
-	if c != nil && !c.fits(&o) {
-		s.srv.count.droppedTooLarge.Add(1)
+}
+
+// stage is send up to where o has to be durable: it finds room for o, and adds
+// it to b if the session is. It returns false if o is not sent.
+func (s *session) stage(o *outbound, b *streams.Batch) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.admits(o) {
+		return false
+	}
+	if b != nil && o.qos > 0 && s.durable.Load() {
+		s.seq++
+		o.seq = s.seq
+		b.Set(queueKey(s.id, s.life, o.seq), appendQueued(nil, o, 0))
+	}
+	return true
+}
+
+// sendStaged is the rest of send.
+func (s *session) sendStaged(o outbound) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.over {
+		s.forget(&o, &s.srv.settled)
 		return
+	}
+	s.put(o)
+}
+
+// admits says whether there is room for o, which it then takes. Too much of what
+// is sent because of a new subscription is dropped and does not end the
+// connection. s.mu is held.
+func (s *session) admits(o *outbound) bool {
+	c, limit := s.c, s.srv.conf.OutBytes
+	if c == nil && o.qos == 0 || s.over {
+		return false // not kept for a client that is away (MQTT 3.1.2.4)
+	}
+	if c != nil && !c.fits(o) {
+		s.srv.count.droppedTooLarge.Add(1)
+		return false
 	}
 	queued := s.bytes
 	if c != nil {
@@ -125,22 +170,33 @@ func (s *session) send(o outbound) {
 	full := queued > 0 && queued+o.size() > limit ||
 		c == nil && s.srv.queued.Load() > int64(s.srv.conf.QueueBytes)
 	switch {
-	case qos == 0 && queued > 0 && queued+o.size() > limit/2:
+	case o.qos == 0 && queued > 0 && queued+o.size() > limit/2:
 		s.srv.count.droppedQoS0.Add(1)
-	case qos == 0:
-		c.appendPublish(o, 0, false)
-		c.startWriter()
-	case full && (c == nil || o.first):
-		s.srv.count.droppedQueue.Add(1)
+		return false
+	case o.qos == 0:
+		return true
 	case full:
 		s.srv.count.droppedQueue.Add(1)
-		c.kick(ReasonThrottled)
-	default:
-		s.grow(o.size())
-		if c == nil || len(s.pending) > 0 || s.flying >= c.window() {
-			s.pending = append(s.pending, o)
-			return
+		if c != nil && !o.first {
+			c.kick(ReasonThrottled)
 		}
+		return false
+	}
+	s.grow(o.size())
+	return true
+}
+
+// put sends what was admitted, or lets it wait. s.mu is held.
+func (s *session) put(o outbound) {
+	c := s.c
+	switch {
+	case o.qos == 0 && c == nil: // it has left since
+	case o.qos == 0:
+		c.appendPublish(o, 0, false)
+		c.startWriter()
+	case c == nil || len(s.pending) > 0 || s.flying >= c.window():
+		s.pending = append(s.pending, o)
+	default:
 		s.fly(o)
 		c.startWriter()
 	}
@@ -162,9 +218,43 @@ func (s *session) fly(o outbound) {
 		s.flights = append(s.flights, flight{})
 	}
 	s.sent++
-	s.flights[i] = flight{outbound: o, seq: s.sent}
+	s.flights[i] = flight{outbound: o, order: s.sent}
 	s.flying++
-	s.c.appendPublish(o, i+1, false)
+	if o.qos == 2 && o.seq > 0 {
+		s.hold(i)
+		return
+	}
+	s.c.appendPublish(o, i+1, o.again)
+}
+
+// hold stores the state of flight i and sends its packet afterwards. s.mu is
+// held.
+func (s *session) hold(i uint16) {
+	f := &s.flights[i]
+	f.held = true
+	order := f.order
+	s.srv.settled.put(change{queueKey(s.id, s.life, f.seq), appendQueued(nil, &f.outbound, i+1)}, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if int(i) >= len(s.flights) || s.flights[i].order != order || !s.flights[i].held {
+			return // discarded
+		}
+		s.flights[i].held = false
+		if s.c == nil {
+			return // attach will send it
+		}
+		s.resend(i, false)
+		s.c.startWriter()
+	})
+}
+
+// resend sends the packet that flight i is at. s.mu is held.
+func (s *session) resend(i uint16, dup bool) {
+	if f := &s.flights[i]; f.released {
+		s.c.appendAck(packet.PUBREL, i+1, 0)
+	} else {
+		s.c.appendPublish(f.outbound, i+1, dup)
+	}
 }
 
 // window is how many messages may be on their way to the client.
@@ -209,6 +299,13 @@ func (s *session) acked(kind packet.Type, id uint16, reason byte) bool {
 			s.grow(-f.size())
 			f.m, f.released = &released, true
 			s.grow(f.size())
+			if f.seq > 0 {
+				s.hold(id - 1)
+				return true
+			}
+		}
+		if f != nil && f.held {
+			return true
 		}
 		// An unknown id gets its PUBREL too, since the client waits for it.
 		code := byte(0)
@@ -240,6 +337,7 @@ func (s *session) acked(kind packet.Type, id uint16, reason byte) bool {
 // land ends flight i. s.mu is held.
 func (s *session) land(i uint16) {
 	f := &s.flights[i]
+	s.forget(&f.outbound, &s.srv.settled)
 	s.grow(-f.size())
 	*f = flight{}
 	s.free = append(s.free, i)
@@ -262,6 +360,7 @@ func (s *session) sendPending() {
 			s.fly(o)
 			continue
 		}
+		s.forget(&o, &s.srv.settled)
 		s.grow(-o.size())
 	}
 	if n == len(s.pending) {
@@ -285,7 +384,7 @@ func (s *session) attach(c *Client, present bool) {
 	again := make([]uint16, 0, s.flying)
 	for i, f := range s.flights {
 		switch {
-		case f.m == nil:
+		case f.m == nil, f.held:
 		case f.released || c.fits(&f.outbound) && c.session.MayReceive(f.m.Topic):
 			again = append(again, uint16(i))
 		default: // sent before, but perhaps to another principal, and not taken
@@ -293,19 +392,16 @@ func (s *session) attach(c *Client, present bool) {
 			s.srv.count.droppedPolicy.Add(1)
 		}
 	}
-	slices.SortFunc(again, func(a, b uint16) int { return int(s.flights[a].seq) - int(s.flights[b].seq) })
+	slices.SortFunc(again, func(a, b uint16) int { return int(s.flights[a].order) - int(s.flights[b].order) })
 	for _, i := range again {
-		if f := s.flights[i]; f.released {
-			c.appendAck(packet.PUBREL, i+1, 0)
-		} else {
-			c.appendPublish(f.outbound, i+1, true)
-		}
+		s.resend(i, true)
 	}
 	kept := s.pending[:0]
 	for _, o := range s.pending {
 		if c.session.MayReceive(o.m.Topic) {
 			kept = append(kept, o)
 		} else {
+			s.forget(&o, &s.srv.settled)
 			s.grow(-o.size())
 			s.srv.count.droppedPolicy.Add(1)
 		}
@@ -323,10 +419,23 @@ func (s *session) detach() {
 	s.mu.Unlock()
 }
 
-// discard takes the subscriptions of a session that ended out of the tree.
-func (s *session) discard() {
+// discard takes the subscriptions of a session that ended out of the tree, and
+// what it has in the store from there.
+func (s *session) discard(from unsetter) {
 	s.mu.Lock()
 	subs, flights, pending := s.subs, s.flights, s.pending
+	if s.durable.Load() {
+		from.Unset(sessionKey(s.id))
+		for id := range s.qos2 {
+			from.Unset(exchangeKey(s.id, s.life, id))
+		}
+		for i := range flights {
+			s.forget(&flights[i].outbound, from)
+		}
+		for i := range pending {
+			s.forget(&pending[i], from)
+		}
+	}
 	s.subs, s.pending, s.flights, s.free, s.flying = nil, nil, nil, nil, 0
 	s.grow(-s.bytes)
 	s.over = true

@@ -48,18 +48,19 @@ type Stats struct {
 	DroppedTooLarge uint64 // for the client, by its own word
 	DroppedShared   uint64 // no member of the group to send it to
 	ExpiredSessions uint64
+	CorruptRecords  uint64 // of sessions, left out by Load
 	Panics          uint64
 	DoneTwice       uint64 // done called again by a faulty router
 }
 
 type counters struct {
-	accepted, overLimit, takeovers                                  atomic.Uint64
-	packetsIn, packetsOut                                           [16]atomic.Uint64
-	bytesIn, bytesOut                                               atomic.Uint64
-	refusedPublish, held, routeErrors                               atomic.Uint64
-	droppedQoS0, droppedQueue, droppedPolicy, droppedRetained       atomic.Uint64
-	droppedExpired, droppedTooLarge, droppedShared, expiredSessions atomic.Uint64
-	panics, doneTwice                                               atomic.Uint64
+	accepted, overLimit, takeovers                                           atomic.Uint64
+	packetsIn, packetsOut                                                    [16]atomic.Uint64
+	bytesIn, bytesOut                                                        atomic.Uint64
+	refusedPublish, held, routeErrors                                        atomic.Uint64
+	droppedQoS0, droppedQueue, droppedPolicy, droppedRetained                atomic.Uint64
+	droppedExpired, droppedTooLarge, droppedShared, expiredSessions, corrupt atomic.Uint64
+	panics, doneTwice                                                        atomic.Uint64
 
 	mu          sync.Mutex // guards what follows
 	refusals    map[byte]uint64
@@ -120,7 +121,7 @@ func (s *Server) Stats() Stats {
 		DroppedQoS0: c.droppedQoS0.Load(), DroppedQueue: c.droppedQueue.Load(),
 		DroppedPolicy: c.droppedPolicy.Load(), DroppedRetained: c.droppedRetained.Load(),
 		DroppedExpired: c.droppedExpired.Load(), DroppedTooLarge: c.droppedTooLarge.Load(),
-		DroppedShared: c.droppedShared.Load(), ExpiredSessions: c.expiredSessions.Load(),
+		DroppedShared: c.droppedShared.Load(), ExpiredSessions: c.expiredSessions.Load(), CorruptRecords: c.corrupt.Load(),
 		Panics: c.panics.Load(), DoneTwice: c.doneTwice.Load(),
 	}
 	for i := range st.PacketsIn {

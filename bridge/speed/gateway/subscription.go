@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"context"
 	"slices"
 	"strings"
 	"sync"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
@@ -103,9 +105,13 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 			no(i, codeQuota)
 		}
 	}
-	s.mu.Lock()
-	c.appendPacket(&packet.Suback{ID: p.ID, Codes: codes})
-	s.mu.Unlock()
+	var b *streams.Batch // of what has to be durable before SUBACK
+	if s.durable.Load() {
+		b = c.srv.conf.Store.NewBatch()
+		r := s.record(c.v5.expiry, time.Time{})
+		b.Set(r.key, r.value)
+	}
+	var retained []outbound
 	now := time.Now()
 	for i, f := range p.Filters {
 		o := newOptions(f.Options, codes[i], id)
@@ -118,7 +124,7 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 		if id != 0 {
 			ids = []uint32{id}
 		}
-		conf.Retained.Match(f.Filter, func(m *Message) {
+		c.srv.retained.match(f.Filter, func(m *Message) {
 			if conf.StrictHash && !topic.MatchRule(f.Filter, m.Topic) {
 				return
 			}
@@ -126,8 +132,32 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 				c.srv.count.droppedPolicy.Add(1)
 				return
 			}
-			s.send(outbound{m: m, qos: min(codes[i], m.QoS), retain: true, ids: ids, first: true})
+			o := outbound{m: m, qos: min(codes[i], m.QoS), retain: true, ids: ids, first: true}
+			if s.stage(&o, b) {
+				retained = append(retained, o)
+			}
 		})
+	}
+	if reason := c.save(b); reason != "" {
+		return reason
+	}
+	s.mu.Lock()
+	c.appendPacket(&packet.Suback{ID: p.ID, Codes: codes})
+	s.mu.Unlock()
+	for _, o := range retained {
+		s.sendStaged(o)
+	}
+	return ""
+}
+
+// save makes b durable, if there is one.
+func (c *Client) save(b *streams.Batch) (reason string) {
+	if b == nil {
+		return ""
+	}
+	if err := c.srv.commit(context.Background(), b); err != nil {
+		c.debug("session was not stored", err)
+		return ReasonServer
 	}
 	return ""
 }
@@ -140,6 +170,14 @@ func (c *Client) unsubscribe(p *packet.Unsubscribe) string {
 	for i, f := range p.Filters {
 		if !c.srv.unsubscribe(s, f) {
 			codes[i] = codeNoSubscription
+		}
+	}
+	if s.durable.Load() {
+		b := c.srv.conf.Store.NewBatch()
+		r := s.record(c.v5.expiry, time.Time{})
+		b.Set(r.key, r.value)
+		if reason := c.save(b); reason != "" {
+			return reason
 		}
 	}
 	s.mu.Lock()
@@ -293,8 +331,19 @@ func (f *fanout) reset() {
 }
 
 // fan sends m to the targets: to a client with several matching subscriptions
-// once, with the highest quality of service that they grant.
-func (s *Server) fan(m *Message, f *fanout) {
+// once, with the highest quality of service that they grant. What is to be
+// durable first goes into b, and out with later.
+func (s *Server) fan(m *Message, f *fanout, b *streams.Batch) (later func()) {
+	var waiting []delivery
+	send := func(to *session, o outbound) {
+		// QoS 2 goes out when it is durable: its publisher sends it again after
+		// a crash, as a new message.
+		if b == nil || m.QoS < 2 && (o.qos == 0 || !to.durable.Load()) {
+			to.send(o)
+		} else if to.stage(&o, b) {
+			waiting = append(waiting, delivery{to, o})
+		}
+	}
 	if len(f.to) > 1 {
 		slices.SortFunc(f.to, func(a, b target) int {
 			return cmp.Or(cmp.Compare(a.s.serial, b.s.serial), cmp.Compare(b.o.qos(), a.o.qos()))
@@ -326,15 +375,29 @@ func (s *Server) fan(m *Message, f *fanout) {
 			s.count.droppedPolicy.Add(1)
 			continue
 		}
-		t.s.send(o)
+		send(t.s, o)
 	}
 	for _, g := range f.groups {
 		if to, opts := g.pick(m, now); to != nil {
-			to.send(g.outbound(m, opts))
+			send(to, g.outbound(m, opts))
 		} else {
 			s.count.droppedShared.Add(1)
 		}
 	}
+	if waiting == nil {
+		return nil
+	}
+	return func() {
+		for _, d := range waiting {
+			d.s.sendStaged(d.o)
+		}
+	}
+}
+
+// A delivery is an outbound that waits for its batch.
+type delivery struct {
+	s *session
+	o outbound
 }
 
 // outbound is m for a member with these options.

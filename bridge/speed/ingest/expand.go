@@ -38,6 +38,7 @@ func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done fun
 
 	w := in.work(done)
 	w.lane, w.flight = l, f // finish gives them back
+	w.stage(m)
 	var msgs []Message
 	b, err := telemetry.Decode(m.Payload)
 	if err != nil {
@@ -87,7 +88,8 @@ func (in *Ingest) expand(w *work, m *Message, b *telemetry.Batch, may func(topic
 		for j := range s.Times {
 			r := *m
 			r.Topic = topic
-			r.Retain = false // policy was not asked for a retained message on this topic
+			r.Retain = false                 // policy was not asked for a retained message on this topic
+			r.Properties, r.Expires = nil, 0 // of the batch
 			r.Trace = newTrace()
 			from := len(text)
 			text = s.AppendJSON(text, j)
@@ -110,6 +112,7 @@ func (in *Ingest) expand(w *work, m *Message, b *telemetry.Batch, may func(topic
 // quarantine keeps a batch aside that has no usable sequence.
 func (in *Ingest) quarantine(m *Message, why string, done func(error)) {
 	w := in.work(done)
+	w.stage(m)
 	in.setAside(w, m, why)
 	w.commit()
 }

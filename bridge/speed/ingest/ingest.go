@@ -146,6 +146,7 @@ func (in *Ingest) Publish(m *Message, may func(topic string) bool, done func(err
 	if in.stores(m.Topic) {
 		w.add(Stream, in.shardOf(m), m.key(), m)
 	}
+	w.stage(m)
 	w.deliver(m)
 	w.commit()
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // A Message is one publish as the ingest log keeps it: a reading of a batch,
@@ -23,6 +25,15 @@ type Message struct {
 	Time      int64    // arrival, epoch ms
 	Hops      uint8    // rules that republished it
 	Trace     [16]byte // random; given by Publish when zero
+
+	// Properties are those of MQTT 5 that receivers get (gateway.Message), and
+	// Expires is when the message is of no more use, epoch ms; 0: never.
+	Properties []byte
+	Expires    int64
+
+	// Stage, unless nil, adds what is to be durable with the message. It is
+	// not part of the record.
+	Stage func(*streams.Batch)
 }
 
 // ErrRecord is returned for bytes that are no message record.
@@ -38,6 +49,7 @@ const (
 	flagPrincipal = 0x10 // 32 bytes, printed as hex
 	flagIP4       = 0x20 // 4 bytes
 	flagIP16      = 0x40 // 16 bytes
+	flagMQTT5     = 0x80 // expiry and properties before the payload
 )
 
 // protocols that have a number, from 1; others are written out.
@@ -65,6 +77,9 @@ func (m *Message) AppendRecord(dst []byte) []byte {
 		flags |= flagIP4
 	default:
 		flags |= flagIP16
+	}
+	if m.Expires != 0 || len(m.Properties) > 0 {
+		flags |= flagMQTT5
 	}
 	protocol := byte(0)
 	for i, p := range protocols {
@@ -98,6 +113,11 @@ func (m *Message) AppendRecord(dst []byte) []byte {
 	if protocol == 0 {
 		dst = appendText(dst, m.Protocol)
 	}
+	if flags&flagMQTT5 != 0 {
+		dst = binary.AppendVarint(dst, m.Expires)
+		dst = binary.AppendUvarint(dst, uint64(len(m.Properties)))
+		dst = append(dst, m.Properties...)
+	}
 	return append(dst, m.Payload...)
 }
 
@@ -127,7 +147,8 @@ func nibble(c byte) byte {
 	return 0xff
 }
 
-// DecodeMessage reads a record that AppendRecord wrote. Payload refers to b.
+// DecodeMessage reads a record that AppendRecord wrote. Payload and Properties
+// refer to b.
 func DecodeMessage(b []byte) (*Message, error) {
 	m := new(Message)
 	if err := new(Decoder).Decode(m, b); err != nil {
@@ -141,9 +162,10 @@ func DecodeMessage(b []byte) (*Message, error) {
 // The zero Decoder is ready for use, by one goroutine at a time.
 type Decoder struct{ names, principals, addresses texts }
 
-// Decode sets m to what AppendRecord wrote as b. m.Payload refers to b.
+// Decode sets m to what AppendRecord wrote as b, to which m.Payload and
+// m.Properties refer.
 func (d *Decoder) Decode(m *Message, b []byte) error {
-	if len(b) < 4+16 || b[0] != recordVersion || b[1] > 0x7f || b[1]&flagQoS == 3 ||
+	if len(b) < 4+16 || b[0] != recordVersion || b[1]&flagQoS == 3 ||
 		b[1]&(flagIP4|flagIP16) == flagIP4|flagIP16 || int(b[3]) > len(protocols) {
 		return fmt.Errorf("%w: header", ErrRecord)
 	}
@@ -174,6 +196,12 @@ func (d *Decoder) Decode(m *Message, b []byte) error {
 		m.Protocol = d.names.get(r.text(), verbatim)
 	} else {
 		m.Protocol = protocols[protocol-1]
+	}
+	if flags&flagMQTT5 != 0 {
+		m.Expires = r.varint()
+		if p := r.text(); len(p) > 0 {
+			m.Properties = p[:len(p):len(p)]
+		}
 	}
 	if r.bad {
 		return fmt.Errorf("%w: cut off", ErrRecord)

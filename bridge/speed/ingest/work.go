@@ -41,6 +41,14 @@ func (w *work) add(stream string, shard int, key string, m *Message) {
 	w.batch.Append(stream, shard, streams.Record{Time: m.Time, Key: key, Data: w.record})
 }
 
+// stage adds what is to be durable with m.
+func (w *work) stage(m *Message) {
+	if m.Stage != nil {
+		m.Stage(w.batch)
+		m.Stage = nil
+	}
+}
+
 // deliver hands m to subscribers.
 func (w *work) deliver(m *Message) {
 	if w.in.opts.Deliver == nil {
@@ -55,6 +63,7 @@ func (w *work) deliver(m *Message) {
 func (w *work) commit() {
 	if w.batch.Bytes() == 0 {
 		w.holds.Store(1)
+		w.sendLater()
 		w.end(nil)
 		return
 	}
@@ -71,11 +80,15 @@ func (w *work) finish(err error) {
 	} else {
 		c.durable.Add(1)
 		c.durableTime.Add(int64(time.Since(w.began)))
-		for _, later := range w.later {
-			later()
-		}
+		w.sendLater()
 	}
 	w.end(err)
+}
+
+func (w *work) sendLater() {
+	for _, later := range w.later {
+		later()
+	}
 }
 
 // end tells who waits.

@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -62,8 +63,35 @@ func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.R
 func (e *Engine) message(m *ingest.Message) iotsql.Message {
 	return iotsql.Message{
 		Topic: m.Topic, Payload: m.Payload, Time: m.Time, ClientID: m.ClientID, Principal: m.Principal,
-		SourceIP: m.SourceIP, AccountID: e.opts.Account, Protocol: m.Protocol,
+		SourceIP: m.SourceIP, AccountID: e.opts.Account, Protocol: m.Protocol, Properties: properties(m.Properties),
 	}
+}
+
+// properties are those of MQTT 5 as statements see them, nil for none.
+func properties(wire []byte) *iotsql.Properties {
+	if len(wire) == 0 {
+		return nil
+	}
+	p := new(iotsql.Properties)
+	packet.Each(wire, func(id packet.Property, value, second []byte) bool {
+		switch id {
+		case packet.PayloadFormat:
+			p.FormatIndicator = "UNSPECIFIED_BYTES"
+			if value[0] == 1 {
+				p.FormatIndicator = "UTF8_DATA"
+			}
+		case packet.ContentType:
+			p.ContentType = string(value)
+		case packet.ResponseTopic:
+			p.ResponseTopic = string(value)
+		case packet.CorrelationData:
+			p.CorrelationData = value
+		case packet.UserProperty:
+			p.User = append(p.User, iotsql.UserProperty{Key: string(value), Value: string(second)})
+		}
+		return true
+	})
+	return p
 }
 
 // apply evaluates r for the message in w. A fault of ours in one rule must not
