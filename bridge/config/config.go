@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,6 +40,9 @@ type Config struct {
 	BridgeD BridgeD `toml:"bridge_d"`
 	Objects Objects `toml:"objects"`
 	Log     Log     `toml:"log"`
+
+	Access      []Access     `toml:"access"`
+	Authorizers []Authorizer `toml:"authorizers"`
 }
 
 // MQTT is the device listener, always mutual TLS.
@@ -50,6 +54,17 @@ type MQTT struct {
 	MaxInflight    int      `toml:"max_inflight"`
 	MaxQueue       Size     `toml:"max_queue"`
 	MaxConnections int      `toml:"max_connections"`
+
+	Profile          string   `toml:"profile"`            // mqtt, aws
+	Events           bool     `toml:"events"`             // lifecycle events are published
+	SessionExpiry    Duration `toml:"session_expiry"`     // of MQTT 3.1.1; 0: the profile's
+	MaxSessionExpiry Duration `toml:"max_session_expiry"` // of MQTT 5
+	MaxSessions      int      `toml:"max_sessions"`
+	MaxRetained      int      `toml:"max_retained"`
+	MaxRetainedBytes Size     `toml:"max_retained_bytes"`
+	MaxPerAddress    int      `toml:"max_per_address"`   // connections; 0: no limit
+	MaxPublishRate   int      `toml:"max_publish_rate"`  // of a connection, per second; 0: the profile's
+	MaxPublishBytes  Size     `toml:"max_publish_bytes"` // likewise
 }
 
 // HTTPS is the listener of the AWS APIs.
@@ -67,6 +82,24 @@ type Kinesis struct {
 	Delay         Duration `toml:"delay"`   // how long CREATING, UPDATING and DELETING are seen
 	MaxShards     int      `toml:"max_shards"`
 	SmallRequests bool     `toml:"small_requests"` // 5 MiB
+}
+
+// Access holds an access key to policies.
+type Access struct {
+	Key      string   `toml:"key"`      // id of a key
+	Policies []string `toml:"policies"` // names of policies in the registry
+}
+
+// Authorizer is a custom authorizer, asked by HTTP.
+type Authorizer struct {
+	Name            string   `toml:"name"`
+	URL             string   `toml:"url"`
+	TokenKey        string   `toml:"token_key"`
+	PublicKeys      []string `toml:"public_keys"` // files, PEM, RSA
+	SigningDisabled bool     `toml:"signing_disabled"`
+	Status          string   `toml:"status"` // ACTIVE, or empty; INACTIVE
+	Default         bool     `toml:"default"`
+	Cache           bool     `toml:"cache"` // for HTTPS: a verdict holds for its connection
 }
 
 // Admin is where the bridge is looked after.
@@ -120,7 +153,8 @@ func Default() *Config {
 	return &Config{
 		DataDir: "tidemill-data", Account: "000000000000", Region: "eu-local-1",
 		MQTT: MQTT{Listen: ":8883", ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100,
-			MaxQueue: 4 << 20},
+			MaxQueue: 4 << 20, Profile: "mqtt", Events: true, MaxSessionExpiry: Duration(7 * 24 * time.Hour), MaxSessions: 100_000,
+			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20},
 		HTTPS:   HTTPS{Listen: ":8443", Plaintext: "off", MaxConnections: 1024, MaxMemory: 256 << 20},
 		Admin:   Admin{Listen: "127.0.0.1:8081"},
 		Ingest:  Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}},
@@ -229,6 +263,7 @@ func (c *Config) check() (errs []error) {
 	if n := c.HTTPS.MaxMemory; n < 64<<20 {
 		bad("https.max_memory: %d, want at least 64 MiB", n)
 	}
+	errs = append(errs, c.checkAccess()...)
 	if d := c.Kinesis.Delay; d > Duration(time.Hour) {
 		bad("kinesis.delay: %v, want 0s to 1h", d)
 	}
@@ -258,6 +293,33 @@ func (c *Config) check() (errs []error) {
 	if n := c.MQTT.MaxConnections; n < 0 {
 		bad("mqtt.max_connections: %d, want 0 for no limit, or more", n)
 	}
+	if p := c.MQTT.Profile; p != "mqtt" && p != "aws" {
+		bad("mqtt.profile: %q, want mqtt or aws", p)
+	}
+	if d := c.MQTT.MaxSessionExpiry; d < Duration(time.Second) {
+		bad("mqtt.max_session_expiry: %v, want at least 1s", d)
+	}
+	if d := c.MQTT.SessionExpiry; d < 0 || d > c.MQTT.MaxSessionExpiry {
+		bad("mqtt.session_expiry: %v, want 0s for the profile's, up to mqtt.max_session_expiry", d)
+	}
+	if n := c.MQTT.MaxSessions; n < 1 {
+		bad("mqtt.max_sessions: %d, want at least 1", n)
+	}
+	if n := c.MQTT.MaxRetained; n < 1 {
+		bad("mqtt.max_retained: %d, want at least 1", n)
+	}
+	if n := c.MQTT.MaxRetainedBytes; n < 1<<10 {
+		bad("mqtt.max_retained_bytes: %d, want at least 1 KiB", n)
+	}
+	if n := c.MQTT.MaxPerAddress; n < 0 {
+		bad("mqtt.max_per_address: %d, want 0 for no limit, or more", n)
+	}
+	if n := c.MQTT.MaxPublishRate; n < 0 {
+		bad("mqtt.max_publish_rate: %d, want 0 for the profile's, or more", n)
+	}
+	if n := c.MQTT.MaxPublishBytes; n != 0 && n < 1<<10 {
+		bad("mqtt.max_publish_bytes: %d, want 0 for the profile's, or at least 1 KiB", n)
+	}
 	if n := c.Ingest.Shards; n < 1 || n > 256 {
 		bad("ingest.shards: %d, want 1 to 256", n)
 	}
@@ -279,6 +341,52 @@ func (c *Config) check() (errs []error) {
 	}
 	if !slices.Contains([]string{"json", "text"}, c.Log.Format) {
 		bad("log.format: %q, want json or text", c.Log.Format)
+	}
+	return errs
+}
+
+// checkAccess is check for what may be there several times.
+func (c *Config) checkAccess() (errs []error) {
+	bad := func(i int, table, format string, args ...any) {
+		errs = append(errs, fmt.Errorf("%s[%d]."+format, append([]any{table, i}, args...)...))
+	}
+	seen := map[string]bool{}
+	for i, a := range c.Access {
+		if a.Key == "" || seen[a.Key] {
+			bad(i, "access", "key: %q, want the id of an access key, once", a.Key)
+		}
+		seen[a.Key] = true
+		if slices.Contains(a.Policies, "") {
+			bad(i, "access", "policies: empty name, want names of policies")
+		}
+	}
+	seen = map[string]bool{}
+	def := false
+	for i, a := range c.Authorizers {
+		const table = "authorizers"
+		if a.Name == "" || len(a.Name) > 128 || strings.Trim(a.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=,@-") != "" || seen[a.Name] {
+			bad(i, table, "name: %q, want 1 to 128 of A-Z a-z 0-9 _=,@-, once", a.Name)
+		}
+		seen[a.Name] = true
+		if u, err := url.Parse(a.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+			bad(i, table, "url: %q, want https://host/path, or http", a.URL)
+		}
+		if len(a.TokenKey) > 128 || strings.ContainsAny(a.TokenKey, " &=?:\r\n") {
+			bad(i, table, "token_key: %q, want the name of a header, at most 128 bytes", a.TokenKey)
+		}
+		switch {
+		case a.SigningDisabled && len(a.PublicKeys) > 0:
+			bad(i, table, "public_keys: there are some, and signing_disabled is set")
+		case !a.SigningDisabled && (len(a.PublicKeys) == 0 || a.TokenKey == ""):
+			bad(i, table, "public_keys: want at least one and a token_key, or signing_disabled")
+		}
+		if !slices.Contains([]string{"", "ACTIVE", "INACTIVE"}, a.Status) {
+			bad(i, table, "status: %q, want ACTIVE or INACTIVE", a.Status)
+		}
+		if a.Default && def {
+			bad(i, table, "default: another one is it already")
+		}
+		def = def || a.Default
 	}
 	return errs
 }

@@ -43,6 +43,19 @@ func decodeTable(meta toml.MetaData, path string, table map[string]toml.Primitiv
 			errs = append(errs, decodeTable(meta, key+".", inner, field)...)
 			continue
 		}
+		if field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.Struct {
+			var list []map[string]toml.Primitive
+			if err := meta.PrimitiveDecode(table[name], &list); err != nil {
+				errs = append(errs, fmt.Errorf("%s: want tables, [[%s]]", key, key))
+				continue
+			}
+			v := reflect.MakeSlice(field.Type(), len(list), len(list))
+			for i, inner := range list {
+				errs = append(errs, decodeTable(meta, fmt.Sprintf("%s[%d].", key, i), inner, v.Index(i))...)
+			}
+			field.Set(v)
+			continue
+		}
 		// Decoded beside and then set: a list must not keep part of the default.
 		v := reflect.New(field.Type())
 		if err := meta.PrimitiveDecode(table[name], v.Interface()); err != nil {

@@ -83,6 +83,18 @@ func (x series) gateway(s *Server) {
 	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQoS0), "why", "slow_qos0")
 	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQueue), "why", "queue_full")
 	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedPolicy), "why", "policy")
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedExpired), "why", "expired")
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedTooLarge), "why", "too_large")
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedShared), "why", "no_group_member")
+	x.counter("gateway_refused_retained", "Retained messages for which there was no room.", float64(g.DroppedRetained))
+	x.counter("gateway_throttled", "Times that a client was not read because of its publish rate.", float64(g.Throttled))
+	x.counter("gateway_held", "Times that a client was not read because of what is not durable yet.", float64(g.Held))
+	x.counter("gateway_expired_sessions", "Sessions that ended since their clients stayed away.", float64(g.ExpiredSessions))
+	x.counter("gateway_corrupt_records", "Records of sessions that could not be read at the start.", float64(g.CorruptRecords))
+	n, bytes := s.gateway.Retained().Count()
+	x.gauge("gateway_retained_messages", "Retained messages.", float64(n))
+	x.gauge("gateway_retained_bytes", "Bytes of retained messages.", float64(bytes))
+	x.counter("gateway_dropped_events", "Lifecycle events that were not published since too many waited.", float64(s.events.dropped.Load()))
 	x.counter("gateway_panics", "Connections ended by a fault of ours.", float64(g.Panics))
 }
 

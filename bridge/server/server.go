@@ -4,6 +4,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -56,6 +57,7 @@ type Server struct {
 	kinesis    *kinesis.Service
 	connectors *connectors
 	gateway    *gateway.Server
+	events     *events
 	carrier    *carrier
 	authorizer *authorizer
 	router     *router
@@ -149,7 +151,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.connectors = newConnectors(s)
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log,
-		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Unsigned: s.callerOf})
+		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
 	if errors.Is(err, streams.ErrExists) {
@@ -169,7 +171,13 @@ func (s *Server) wire(sh service.Options) error {
 	}
 	s.shadow = service.New(s.shadows, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
-	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, cfg: s.cfg, log: s.log}
+	custom, err := openAuthorizers(s.cfg)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, func() error { custom.Close(); return nil })
+	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, custom: custom, cfg: s.cfg, log: s.log}
+	s.events = newEvents(s.cfg.MQTT.Events, s.router.Publish, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
 	s.carrier = newCarrier(s.gateway)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
@@ -196,14 +204,35 @@ const (
 
 func (s *Server) gatewayConfig() gateway.Config {
 	m := s.cfg.MQTT
+	if m.Profile == "aws" {
+		return s.awsConfig()
+	}
 	return gateway.Config{
-		Store: s.store, ConnectTimeout: time.Duration(m.ConnectTimeout), MaxPayload: int(m.MaxPayload), MaxConnections: m.MaxConnections,
+		SessionExpiry: time.Duration(m.SessionExpiry), MaxSessionExpiry: time.Duration(m.MaxSessionExpiry),
+		MaxSessions: m.MaxSessions, MaxRetained: m.MaxRetained, MaxRetainedBytes: int(m.MaxRetainedBytes),
+		MaxPerAddress: m.MaxPerAddress, PublishRate: m.MaxPublishRate, PublishBytes: int(m.MaxPublishBytes),
+		Store: s.store, Events: s.events.hear, ConnectTimeout: time.Duration(m.ConnectTimeout), MaxPayload: int(m.MaxPayload), MaxConnections: m.MaxConnections,
 		InFlight: m.MaxInflight, OutBytes: int(m.MaxQueue), Log: s.log,
 		MaxTopic: maxTopic, MaxSlashes: maxSlashes, MaxFilters: maxFilters,
 		// A decision takes less than looking one up (30 to 220 ns), and a right
 		// that is withdrawn ends with the next packet.
 		PermissionCache: -1,
 	}
+}
+
+// awsConfig is the gateway's with the service's limits and ways, but for what
+// is set.
+func (s *Server) awsConfig() gateway.Config {
+	m, c := s.cfg.MQTT, gateway.AWSConfig()
+	c.Store, c.Events, c.Log, c.PermissionCache = s.store, s.events.hear, s.log, -1
+	c.ConnectTimeout, c.MaxConnections, c.MaxPerAddress = time.Duration(m.ConnectTimeout), m.MaxConnections, m.MaxPerAddress
+	c.MaxPayload, c.InFlight, c.OutBytes = int(m.MaxPayload), m.MaxInflight, int(m.MaxQueue)
+	c.MaxSessions, c.MaxRetained, c.MaxRetainedBytes = m.MaxSessions, m.MaxRetained, int(m.MaxRetainedBytes)
+	c.MaxSessionExpiry = time.Duration(m.MaxSessionExpiry)
+	c.SessionExpiry = cmp.Or(time.Duration(m.SessionExpiry), c.SessionExpiry)
+	c.PublishRate = cmp.Or(m.MaxPublishRate, c.PublishRate)
+	c.PublishBytes = cmp.Or(int(m.MaxPublishBytes), c.PublishBytes)
+	return c
 }
 
 // Close closes the listeners, if Run did not, and the stores, the last opened
@@ -224,7 +253,11 @@ func (s *Server) Listen(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("mqtt.listen: %w", err)
 	}
-	s.mqtt = tls.NewListener(l, s.pki.MQTTConfig())
+	conf := s.pki.MQTTConfig()
+	if s.authorizer.custom.Any() {
+		conf = s.pki.AuthorizerConfig()
+	}
+	s.mqtt = tls.NewListener(l, conf)
 	if err := s.listenHTTPS(ctx, &lc); err != nil {
 		return errors.Join(err, s.mqtt.Close())
 	}
@@ -271,6 +304,7 @@ func (s *Server) Run(ctx context.Context) error {
 	front := s.stage(
 		part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }},
 		part{"declarations", s.watch},
+		part{"lifecycle events", s.events.run},
 		part{"MQTT by HTTPS", s.carrier.run},
 		part{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
 		s.serve("HTTPS listener", s.https, s.front(), awsServer()),

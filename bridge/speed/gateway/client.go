@@ -39,13 +39,14 @@ type Client struct {
 	done   chan struct{}          // closed when all has ended
 
 	// Of the reading goroutine.
-	heard    time.Time // the last packet came
-	deadline time.Time // of reading, as set on nc
-	topics   topics
-	aliases  map[uint16]*published // that the client has set
-	tally    tally
-	code     byte // for the DISCONNECT, if the reason's own is not meant
-	withWill bool // the client's DISCONNECT asks for its will
+	heard                time.Time // the last packet came
+	deadline             time.Time // of reading, as set on nc
+	topics               topics
+	aliases              map[uint16]*published // that the client has set
+	publishes, published bucket
+	tally                tally
+	code                 byte // for the DISCONNECT, if the reason's own is not meant
+	withWill             bool // the client's DISCONNECT asks for its will
 
 	// s.mu guards what follows.
 	acks         ackRing
@@ -80,6 +81,9 @@ func (c *Client) Session() Session { return c.session }
 
 // Remote is the client's address.
 func (c *Client) Remote() net.Addr { return c.nc.RemoteAddr() }
+
+// Principal is the session's, when the client connected.
+func (c *Client) Principal() string { return c.session.Principal() }
 
 // ConnectedAt is when the connection was admitted.
 func (c *Client) ConnectedAt() time.Time { return c.since }

@@ -32,6 +32,12 @@ type Config struct {
 
 	// MaxConnections bounds open connections, 0 leaves them unbounded.
 	MaxConnections int
+	// MaxPerAddress bounds those of one address, 0 leaves them unbounded.
+	MaxPerAddress int
+	// PublishRate and PublishBytes bound a connection's publishes and their
+	// bytes per second, over bursts of a second: beyond it is not read for a
+	// while. 0 leaves them unbounded.
+	PublishRate, PublishBytes int
 	// MaxPending bounds the connections that policy has not let in yet (4096):
 	// in their TLS handshake, or with no CONNECT so far. Beyond it new ones are
 	// closed at once, so that strangers cost a bounded amount of memory.
@@ -126,6 +132,8 @@ func AWSConfig() Config {
 		MaxSessionExpiry:  7 * 24 * time.Hour,
 		TopicAliases:      8,
 		NoSubscriptionIDs: true,
+		PublishRate:       100,
+		PublishBytes:      512 << 10,
 	}
 }
 

@@ -23,13 +23,16 @@ func (c *Client) serve(ctx context.Context) {
 	if err := c.connect(ctx); err != nil {
 		c.debug("connection refused", err)
 		if c.s != nil { // a panic after the client was admitted
-			c.event(Event{Connected: true})
+			c.event(Event{Kind: Connected})
 			c.end(ReasonServer)
 		}
 		c.nc.Close()
 		return
 	}
-	c.event(Event{Connected: true})
+	c.event(Event{Kind: Connected})
+	if l, ok := c.session.(Lasting); ok {
+		defer l.Begin(func(reason string) { c.kick(reason) })()
+	}
 	reason := c.run()
 	if kicked := c.reason.Load(); kicked != nil && reason != ReasonClient {
 		reason = *kicked // but who said goodbye has no will published
@@ -47,6 +50,11 @@ func (c *Client) leave() {
 	s := c.srv
 	s.mu.Lock()
 	delete(s.conns, c)
+	if host := s.hostOf(c.nc); host != "" {
+		if s.addresses[host]--; s.addresses[host] == 0 {
+			delete(s.addresses, host)
+		}
+	}
 	if !c.authorized {
 		s.pending--
 	}
@@ -367,7 +375,7 @@ func (c *Client) end(reason string) {
 	c.srv.left(s, c.v5.expiry)
 	c.srv.count.disconnected(reason)
 	conf.Log.LogAttrs(ctxBackground, levelDebug, "disconnected", attr("client", c.id), attr("reason", reason))
-	c.event(Event{Reason: reason})
+	c.event(Event{Kind: Disconnected, Reason: reason})
 }
 
 // finish writes what is left for the client, if it takes it in DrainTimeout; all

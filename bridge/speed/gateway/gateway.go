@@ -149,13 +149,25 @@ const (
 	ReasonCustomAuth = "CUSTOMAUTH_TTL_EXPIRATION"
 )
 
-// An Event tells of a connection's begin or end. Events of one client id come
-// in order, from the connection's goroutine, which waits for the hook; the
-// disconnected event of a connection that is taken over comes before the
-// connected event of the one that takes over.
+// An Event tells of a connection's begin or end, or of its subscriptions. Events
+// of one client id come in order, from the connection's goroutine, which waits
+// for the hook; the disconnected event of a connection that is taken over comes
+// before the connected event of the one that takes over.
 type Event struct {
-	Client    *Client
-	Connected bool   // false: disconnected
-	Reason    string // of the disconnection, one of the Reason constants
-	Time      time.Time
+	Client  *Client
+	Kind    EventKind
+	Reason  string   // of the disconnection, one of the Reason constants
+	Filters []string // that were granted, or given up
+	Time    time.Time
 }
+
+// An EventKind says what an Event tells of.
+type EventKind int
+
+// The kinds of events.
+const (
+	Connected EventKind = iota + 1
+	Disconnected
+	Subscribed
+	Unsubscribed
+)

@@ -303,9 +303,9 @@ func (j *journal) add(s string) {
 }
 
 func (j *journal) event(e Event) {
-	if e.Connected {
+	if e.Kind == Connected {
 		j.add("connected " + e.Client.ID())
-	} else {
+	} else if e.Kind == Disconnected {
 		j.add("disconnected " + e.Client.ID() + " " + e.Reason)
 	}
 }

@@ -199,7 +199,7 @@ func TestTakeoverStorm(t *testing.T) {
 	f := start(t, Config{Events: func(e Event) {
 		mu.Lock()
 		defer mu.Unlock()
-		if e.Connected {
+		if e.Kind == Connected {
 			now++
 		} else {
 			now--

@@ -25,3 +25,13 @@ func (s *Server) Check(m *Message) error {
 	}
 	return p.Parse(packet.PUBLISH, m.Properties)
 }
+
+// A Lasting session has something to do while its client is connected, such as
+// to end that in time. Begin is called once, after the connected event; end closes
+// the connection with one of the Reason constants and does not wait. The
+// function that Begin returns is called when the connection has ended; it may
+// wait for what Begin started.
+type Lasting interface {
+	Session
+	Begin(end func(reason string)) (ended func())
+}

@@ -65,6 +65,9 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	if err != nil {
 		return c.refused(codeOf(err), err)
 	}
+	if reason := c.throttle(len(body)); reason != "" {
+		return reason
+	}
 	t, code := c.topicOf(&p, &props)
 	if code != 0 {
 		return c.refused(code, nil)
@@ -132,6 +135,53 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 		return c.awaitRoom()
 	}
 	return ""
+}
+
+// throttle keeps a client whose publishes come too fast from being read for a
+// while.
+func (c *Client) throttle(bytes int) string {
+	conf := &c.srv.conf
+	if conf.PublishRate == 0 && conf.PublishBytes == 0 {
+		return ""
+	}
+	now := time.Now()
+	wait := max(c.publishes.take(now, 1, conf.PublishRate), c.published.take(now, bytes, conf.PublishBytes))
+	if wait <= 0 {
+		return ""
+	}
+	c.flush()
+	c.srv.count.throttled.Add(1)
+	pause := time.NewTimer(wait)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-c.gone:
+		return ReasonShutdown // or what kick said
+	}
+	c.heard = time.Now()
+	return ""
+}
+
+// A bucket holds what may come at once, a second's worth at most.
+type bucket struct {
+	left float64
+	at   time.Time
+}
+
+// take takes n out of a bucket that is filled at rate a second, and returns how
+// long to wait until it is not overdrawn. A rate of 0 is none.
+func (b *bucket) take(now time.Time, n, rate int) time.Duration {
+	if rate == 0 {
+		return 0
+	}
+	if b.at.IsZero() {
+		b.left = float64(rate)
+	} else {
+		b.left = min(float64(rate), b.left+now.Sub(b.at).Seconds()*float64(rate))
+	}
+	b.at = now
+	b.left -= float64(n)
+	return time.Duration(-b.left / float64(rate) * float64(time.Second))
 }
 
 // topicOf returns the topic of a PUBLISH, which an alias may stand for, or the

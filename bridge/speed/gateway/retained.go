@@ -105,8 +105,8 @@ func (r *Retained) List(after string, f func(m *Message, at time.Time) bool) {
 	}
 }
 
-// count is how many messages there are, and their bytes.
-func (r *Retained) count() (n, bytes int) {
+// Count is how many messages there are, and their bytes.
+func (r *Retained) Count() (n, bytes int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.byTopic), r.bytes

@@ -44,6 +44,7 @@ type Server struct {
 	sessions    map[string]*session // by client id, of clients connected and away
 	due         dues                // sessions of clients that are away
 	stopped     bool                // Run has ended
+	addresses   map[string]int      // connections by host, if they are bounded
 	serial      uint64              // of the latest session
 	disconnects uint64              // calls of Disconnect
 	pending     int                 // connections that are not authorized
@@ -53,10 +54,11 @@ type Server struct {
 func New(c Config, a Authorizer, r Router) *Server {
 	s := &Server{
 		conf: c.withDefaults(), auth: a, router: r,
-		conns:    make(map[*Client]bool),
-		clients:  make(map[string]*Client),
-		sessions: make(map[string]*session),
-		groups:   make(map[string]*group),
+		conns:     make(map[*Client]bool),
+		clients:   make(map[string]*Client),
+		sessions:  make(map[string]*session),
+		groups:    make(map[string]*group),
+		addresses: make(map[string]int),
 	}
 	s.retained = newRetained(s.conf.MaxRetained, s.conf.MaxRetainedBytes)
 	s.settled.wake = make(chan struct{}, 1)
@@ -124,15 +126,32 @@ func (s *Server) open(nc net.Conn, via Via) *Client {
 	c := newClient(s, nc, via)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.conf.MaxConnections > 0 && len(s.conns) >= s.conf.MaxConnections || s.pending >= s.conf.MaxPending {
+	host := s.hostOf(nc)
+	if s.conf.MaxConnections > 0 && len(s.conns) >= s.conf.MaxConnections || s.pending >= s.conf.MaxPending ||
+		host != "" && s.addresses[host] >= s.conf.MaxPerAddress {
 		s.count.overLimit.Add(1)
 		nc.Close()
 		return nil
 	}
 	s.conns[c] = true
+	if host != "" {
+		s.addresses[host]++
+	}
 	s.pending++
 	s.count.accepted.Add(1)
 	return c
+}
+
+// hostOf is the address that nc counts against, "" for none.
+func (s *Server) hostOf(nc net.Conn) string {
+	if s.conf.MaxPerAddress == 0 || nc.RemoteAddr() == nil {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(nc.RemoteAddr().String())
+	if err != nil {
+		return ""
+	}
+	return host
 }
 
 // Disconnect ends the connections for which match returns true and returns how

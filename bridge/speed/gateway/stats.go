@@ -26,7 +26,7 @@ type Stats struct {
 	UnackedBytes  int // now: publishes from connected clients that the router has not done
 
 	Accepted  uint64 // connections
-	OverLimit uint64 // connections closed because of MaxConnections or MaxPending
+	OverLimit uint64 // connections closed because of MaxConnections, MaxPending or MaxPerAddress
 	Takeovers uint64
 	// Refused counts connections that did not become clients, by CONNACK code;
 	// 255 stands for those that got none.
@@ -38,6 +38,7 @@ type Stats struct {
 	BytesIn, BytesOut     uint64     // of MQTT, without TLS
 
 	RefusedPublish  uint64 // not allowed
+	Throttled       uint64 // times that a client was not read because of its rate
 	Held            uint64 // times that a client was not read because of what is not done
 	RouteErrors     uint64 // publishes that the router did not take
 	DroppedQoS0     uint64 // to a slow client
@@ -57,7 +58,7 @@ type counters struct {
 	accepted, overLimit, takeovers                                           atomic.Uint64
 	packetsIn, packetsOut                                                    [16]atomic.Uint64
 	bytesIn, bytesOut                                                        atomic.Uint64
-	refusedPublish, held, routeErrors                                        atomic.Uint64
+	refusedPublish, held, routeErrors, throttled                             atomic.Uint64
 	droppedQoS0, droppedQueue, droppedPolicy, droppedRetained                atomic.Uint64
 	droppedExpired, droppedTooLarge, droppedShared, expiredSessions, corrupt atomic.Uint64
 	panics, doneTwice                                                        atomic.Uint64
@@ -117,7 +118,7 @@ func (s *Server) Stats() Stats {
 		Accepted:      c.accepted.Load(), OverLimit: c.overLimit.Load(), Takeovers: c.takeovers.Load(),
 		Refused: make(map[byte]uint64), Disconnects: make(map[string]uint64),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
-		RefusedPublish: c.refusedPublish.Load(), Held: c.held.Load(), RouteErrors: c.routeErrors.Load(),
+		RefusedPublish: c.refusedPublish.Load(), Held: c.held.Load(), Throttled: c.throttled.Load(), RouteErrors: c.routeErrors.Load(),
 		DroppedQoS0: c.droppedQoS0.Load(), DroppedQueue: c.droppedQueue.Load(),
 		DroppedPolicy: c.droppedPolicy.Load(), DroppedRetained: c.droppedRetained.Load(),
 		DroppedExpired: c.droppedExpired.Load(), DroppedTooLarge: c.droppedTooLarge.Load(),

@@ -147,6 +147,17 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 	for _, o := range retained {
 		s.sendStaged(o)
 	}
+	if c.srv.conf.Events != nil {
+		var granted []string
+		for i, f := range p.Filters {
+			if codes[i] < packet.SubFailure {
+				granted = append(granted, f.Filter)
+			}
+		}
+		if granted != nil {
+			c.event(Event{Kind: Subscribed, Filters: granted})
+		}
+	}
 	return ""
 }
 
@@ -183,6 +194,7 @@ func (c *Client) unsubscribe(p *packet.Unsubscribe) string {
 	s.mu.Lock()
 	c.appendPacket(&packet.Unsuback{ID: p.ID, Codes: codes})
 	s.mu.Unlock()
+	c.event(Event{Kind: Unsubscribed, Filters: p.Filters})
 	return ""
 }
 

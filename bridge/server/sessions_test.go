@@ -1,0 +1,111 @@
+package server
+
+import (
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+)
+
+// Who comes and goes is told on $aws/events, to subscribers and rules.
+func TestLifecycleEvents(t *testing.T) {
+	cfg := configure(t)
+	cfg.MQTT.Events = true
+	b := start(t, cfg)
+	watcher := b.connect(b.thing("watcher", all("", "")), "watcher")
+	if code := watcher.subscribe("$aws/events/+/+/dev"); code != 1 {
+		t.Fatalf("0x%x", code)
+	}
+	id := b.thing("dev", all("", ""))
+	d := b.connect(id, "dev")
+	d.subscribe("a/b")
+	d.ok(d.Unsubscribe("a/b"))
+	d2 := b.connect(id, "dev") // takes over
+	d.ends()
+	d2.Disconnect(100)
+	odd := b.connect(b.thing("odd", all("", "")), "odd+one") // gets none
+	odd.Disconnect(0)
+
+	type event struct {
+		ClientID, EventType, SessionIdentifier, PrincipalIdentifier, DisconnectReason, IPAddress string
+		ClientInitiatedDisconnect                                                                  *bool
+		VersionNumber                                                                              *int
+		Topics                                                                                     []string
+		Timestamp                                                                                  int64
+	}
+	next := func(topic string) (e event) {
+		t.Helper()
+		name, text, _ := strings.Cut(watcher.next(), " ")
+		if name != "$aws/events/"+topic+"/dev" {
+			t.Fatalf("%s %s, want %s", name, text, topic)
+		}
+		if err := json.Unmarshal([]byte(text), &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.ClientID != "dev" || e.PrincipalIdentifier != id.CertificateID || time.Since(time.UnixMilli(e.Timestamp)) > time.Minute || len(e.SessionIdentifier) != 36 {
+			t.Errorf("%s", text)
+		}
+		return e
+	}
+	first := next("presence/connected")
+	if first.VersionNumber == nil || *first.VersionNumber != 0 || first.IPAddress != "127.0.0.1" || first.EventType != "connected" || first.ClientInitiatedDisconnect != nil {
+		t.Errorf("%+v", first)
+	}
+	for _, kind := range []string{"subscribed", "unsubscribed"} {
+		if e := next("subscriptions/" + kind); e.EventType != kind || len(e.Topics) != 1 || e.Topics[0] != "a/b" || e.SessionIdentifier != first.SessionIdentifier || e.VersionNumber != nil {
+			t.Errorf("%+v", e)
+		}
+	}
+	if e := next("presence/disconnected"); *e.ClientInitiatedDisconnect || e.DisconnectReason != gateway.ReasonDuplicate || *e.VersionNumber != 0 || e.IPAddress != "" {
+		t.Errorf("%+v", e)
+	}
+	second := next("presence/connected")
+	if *second.VersionNumber != 1 || second.SessionIdentifier == first.SessionIdentifier {
+		t.Errorf("%+v", second)
+	}
+	if e := next("presence/disconnected"); !*e.ClientInitiatedDisconnect || e.DisconnectReason != gateway.ReasonClient || *e.VersionNumber != 1 {
+		t.Errorf("%+v", e)
+	}
+}
+
+// Sessions and retained messages are there when the bridge starts again.
+func TestSessionsAfterRestart(t *testing.T) {
+	cfg := configure(t)
+	b := start(t, cfg)
+	sub, pub := b.thing("sub", all("", "")), b.thing("pub", all("", ""))
+	s := b.dial(sub, "sub", false)
+	s.ok(s.Connect())
+	s.subscribe("t/#")
+	s.Disconnect(100)
+	p := b.connect(pub, "pub")
+	p.publish("t/1", "queued")
+	p.ok(p.Publish("t/2", 2, true, "kept"))
+	if err := b.stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+
+	b = start(t, cfg)
+	s = b.dial(sub, "sub", false)
+	tok := s.Connect()
+	s.ok(tok)
+	if !tok.(*mqtt.ConnectToken).SessionPresent() {
+		t.Error("no session")
+	}
+	for _, want := range []string{"t/1 queued", "t/2 kept"} {
+		if got := s.next(); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	fresh := b.connect(pub, "fresh")
+	fresh.subscribe("t/2")
+	if got := fresh.next(); got != "t/2 kept" {
+		t.Error(got)
+	}
+}
