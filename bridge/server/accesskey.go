@@ -1,27 +1,104 @@
 package server
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
-// A keySession has the rights of an access key over WebSocket: all that the
-// gateway lets anybody have, as the key has for the APIs. It ends with the key.
+// A keySession has the rights of an access key: by WebSocket all that the
+// gateway lets anybody have, as the key has for the APIs, or what its policies
+// allow. It ends with the key. It implements gateway.Session and aws.Caller.
 type keySession struct {
-	a  *authorizer
-	id string // of the key
+	a        *authorizer
+	id       string // of the key
+	policies []string
+	known    authz.Context
+	current  atomic.Pointer[keyJudgement] // if there are policies
 }
 
-func (a *authorizer) connectKey(k keyHolder) (gateway.Session, error) {
-	s := &keySession{a, k.id}
+// A keyJudgement is what the registry said.
+type keyJudgement struct {
+	revision uint64
+	policy   *authz.Evaluator // nil: the policies could not be read
+}
+
+// key returns the rights of a key; of one that is held to policies they are not
+// nil.
+func (a *authorizer) key(id string, known authz.Context) *keySession {
+	s := &keySession{a: a, id: id, known: known}
+	if i := slices.IndexFunc(a.cfg.Access, func(c config.Access) bool { return c.Key == id }); i >= 0 {
+		s.policies = append([]string{}, a.cfg.Access[i].Policies...)
+	}
+	s.known.Account, s.known.Region = a.cfg.Account, a.cfg.Region
+	return s
+}
+
+func (a *authorizer) connectKey(k keyHolder, c *gateway.Connect) (gateway.Session, error) {
+	known := authz.Context{ClientID: c.ClientID, SourceIP: hostOf(c.Remote), Insecure: k.insecure, Persistent: !c.CleanSession}
+	if c.Will != nil {
+		known.Will = c.Will.Topic
+	}
+	s := a.key(k.id, known)
 	if !s.mayStay() {
-		return nil, fmt.Errorf("%w: access key %s is not known any more", gateway.ErrBadCredentials, k.id)
+		return nil, fmt.Errorf("%w: access key %s may not connect as %q, or is not there any more", gateway.ErrNotAuthorized, k.id, c.ClientID)
 	}
 	return s, nil
 }
 
+// May implements aws.Caller. The rights follow the registry.
+func (s *keySession) May(action, resource string) bool {
+	if s.policies == nil {
+		return true
+	}
+	j := s.current.Load()
+	if j == nil || j.revision != s.a.registry.Revision() {
+		j = s.read()
+		s.current.Store(j)
+	}
+	return j.policy != nil && j.policy.Allows(action, resource)
+}
+
+// read compiles the policies. When one is not there, or cannot be read, nothing
+// is allowed: it may be the one that denies.
+func (s *keySession) read() *keyJudgement {
+	j := &keyJudgement{revision: s.a.registry.Revision()}
+	var docs []*authz.Document
+	err := s.a.registry.View(func(tx *registry.Tx) error {
+		for _, name := range s.policies {
+			text, err := tx.PolicyDocument(name, 0)
+			if err != nil {
+				return err
+			}
+			d, err := authz.Parse(text)
+			if err != nil {
+				return err
+			}
+			docs = append(docs, d)
+		}
+		return nil
+	})
+	switch {
+	case err == nil:
+		j.policy = authz.Compile(docs, s.known)
+	case errors.Is(err, registry.ErrNotFound):
+		s.a.log.Warn("an access key is held to a policy that is not there, so it may do nothing", "key", s.id, "err", err)
+	default:
+		s.a.log.Error("registry cannot be read, an access key is refused", "key", s.id, "err", err)
+	}
+	return j
+}
+
 func (s *keySession) mayStay() bool {
+	if !s.May(authz.Connect, s.known.ClientID) {
+		return false
+	}
 	if s.a.cfg.HTTPS.Permissive {
 		return true
 	}
@@ -35,8 +112,13 @@ func (s *keySession) Principal() string { return s.id }
 // Thing is empty: a key is no thing's.
 func (s *keySession) Thing() string { return "" }
 
-func (s *keySession) MayPublish(string, bool) bool { return true }
+// MayPublish implements gateway.Session.
+func (s *keySession) MayPublish(topic string, retain bool) bool {
+	return s.May(authz.Publish, topic) && (!retain || s.May(authz.RetainPublish, topic))
+}
 
-func (s *keySession) MaySubscribe(string) bool { return true }
+// MaySubscribe implements gateway.Session.
+func (s *keySession) MaySubscribe(filter string) bool { return s.May(authz.Subscribe, filter) }
 
-func (s *keySession) MayReceive(string) bool { return true }
+// MayReceive implements gateway.Session.
+func (s *keySession) MayReceive(topic string) bool { return s.May(authz.Receive, topic) }

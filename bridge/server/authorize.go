@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/authn"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -22,22 +23,28 @@ import (
 type authorizer struct {
 	registry *registry.Registry
 	pki      *pki.PKI
+	custom   *authn.Authorizers
 	cfg      *config.Config
 	log      *slog.Logger
 }
 
 // Connect implements gateway.Authorizer.
-func (a *authorizer) Connect(_ context.Context, c *gateway.Connect) (gateway.Session, error) {
+func (a *authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.Session, error) {
 	var cert *x509.Certificate
 	switch who := c.Via.Identity.(type) {
 	case keyHolder:
-		return a.connectKey(who)
+		return a.connectKey(who, c)
+	case stranger:
+		return a.connectStranger(ctx, c, who.attempt)
 	case certHolder:
 		cert = who.certificate
 	case nil:
 		if c.TLS != nil && len(c.TLS.PeerCertificates) > 0 {
 			cert = c.TLS.PeerCertificates[0]
 		}
+	}
+	if cert == nil && a.custom.Any() {
+		return a.connectStranger(ctx, c, nil)
 	}
 	if cert == nil {
 		return nil, fmt.Errorf("%w: no client certificate", gateway.ErrNotAuthorized)

@@ -40,10 +40,7 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 	}
 	msg := &ingest.Message{
 		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: out.Properties,
-		Principal: who.Principal(), Protocol: "http", Time: now.UnixMilli(),
-	}
-	if host, _, err := net.SplitHostPort(m.Remote); err == nil {
-		msg.SourceIP = host
+		Principal: who.Principal(), SourceIP: addressOf(m.Remote), Protocol: "http", Time: now.UnixMilli(),
 	}
 	if m.Expiry > 0 {
 		msg.Expires = now.Add(m.Expiry).UnixMilli()
@@ -125,8 +122,9 @@ func (d dataPlane) ListShadows(thing, token string, size int) ([]string, string,
 type peer struct {
 	state *tls.ConnectionState
 
-	mu     sync.Mutex // guards holder
-	holder *session   // by its certificate; nil: not asked for yet
+	mu     sync.Mutex  // guards what follows
+	holder *session    // by its certificate; nil: not asked for yet
+	last   *remembered // that an authorizer let in; nil: none
 }
 
 // certificate is what was shown in the handshake, nil for none.
@@ -148,10 +146,7 @@ func (p *peer) caller(a *authorizer, remote string) (aws.Caller, error) {
 	defer p.mu.Unlock()
 	if p.holder == nil {
 		s := &session{a: a, id: pki.Fingerprint(certificate.Raw)}
-		s.known = authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, Certificate: authz.NewCertificate(s.id, certificate)}
-		if host, _, err := net.SplitHostPort(remote); err == nil {
-			s.known.SourceIP = host
-		}
+		s.known = authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, Certificate: authz.NewCertificate(s.id, certificate), SourceIP: addressOf(remote)}
 		if _, err := s.read(); err != nil && !errors.Is(err, registry.ErrNotFound) {
 			return nil, err
 		}
@@ -169,7 +164,32 @@ type holder struct{ *session }
 // May implements aws.Caller.
 func (h holder) May(action, resource string) bool { return h.may(action, resource) }
 
-// callerOf says who sent a request that is not signed, nil for nobody.
+// callerOf says who sent a request that is not signed, nil for nobody: whom an
+// authorizer knows that the client names, the holder of a certificate, or whom
+// the default authorizer knows.
 func (s *Server) callerOf(r *http.Request) (aws.Caller, error) {
-	return peerOf(r).caller(s.authorizer, r.RemoteAddr)
+	p := peerOf(r)
+	if s.authorizer.custom.Any() && (p.certificate() == nil || attemptOf(r).Named()) {
+		return s.guestOf(r)
+	}
+	return p.caller(s.authorizer, r.RemoteAddr)
+}
+
+// addressOf is a remote address without its port, "" if it is none.
+func addressOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// keyCaller is what an access key may do that is held to policies, nil for one
+// that is not.
+func (s *Server) keyCaller(r *http.Request, id string) aws.Caller {
+	k := s.authorizer.key(id, authz.Context{SourceIP: addressOf(r.RemoteAddr), Insecure: peerOf(r) == nil})
+	if k.policies == nil {
+		return nil
+	}
+	return k
 }

@@ -16,7 +16,10 @@ import (
 // Who a client is known to be before its CONNECT, as gateway.Via's Identity.
 type (
 	// A keyHolder signed the request of its WebSocket with an access key.
-	keyHolder struct{ id string }
+	keyHolder struct {
+		id       string
+		insecure bool // there is no TLS
+	}
 	// A certHolder showed a certificate in the TLS handshake below HTTP.
 	certHolder struct{ certificate *x509.Certificate }
 )
@@ -78,8 +81,9 @@ var (
 	errOrigin    = errors.New("a page of another site may not use the browser's certificate")
 )
 
-// upgrading says who asks for a WebSocket: a signature counts first, then the
-// certificate of the TLS connection.
+// upgrading says who asks for a WebSocket: a signature counts first, then a
+// custom authorizer that is named, then the certificate of the TLS connection,
+// and then the default authorizer, or the one that the CONNECT will name.
 func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
 	via := gateway.Via{Protocol: "wss"}
 	query := r.URL.Query()
@@ -89,11 +93,14 @@ func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
 		if err != nil {
 			return via, err
 		}
-		via.Identity, via.Ends, via.EndReason = keyHolder{id.KeyID}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
+		via.Identity, via.Ends, via.EndReason = keyHolder{id.KeyID, peerOf(r) == nil}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
 		return via, nil
 	}
-	certificate := peerOf(r).certificate()
+	certificate, attempt := peerOf(r).certificate(), attemptOf(r)
 	switch {
+	case s.authorizer.custom.Any() && (certificate == nil || attempt.Named()):
+		via.Identity = stranger{attempt}
+		return via, s.authorizer.custom.Check(attempt)
 	case certificate == nil:
 		return via, errAnonymous
 	case !sameOrigin(r):

@@ -147,13 +147,16 @@ func TestWebSocketRefused(t *testing.T) {
 }
 
 // over returns a client of paho's at a broker's URL.
-func (b *bridge) over(url string, h http.Header, conf *tls.Config, clientID string) *device {
+func (b *bridge) over(url string, h http.Header, conf *tls.Config, clientID string, more ...func(*mqtt.ClientOptions)) *device {
 	b.t.Helper()
 	d := &device{t: b.t, lost: make(chan error, 1), got: make(chan mqtt.Message, 100)}
 	o := mqtt.NewClientOptions().AddBroker(url).SetClientID(clientID).SetTLSConfig(conf).SetHTTPHeaders(h).
 		SetProtocolVersion(4).SetAutoReconnect(false).SetConnectTimeout(patience)
 	o.OnConnectionLost = func(_ mqtt.Client, err error) { d.lost <- err }
 	o.DefaultPublishHandler = func(_ mqtt.Client, m mqtt.Message) { d.got <- m }
+	for _, set := range more {
+		set(o)
+	}
 	d.Client = mqtt.NewClient(o)
 	b.t.Cleanup(func() { d.Disconnect(50) })
 	return d

@@ -189,6 +189,7 @@ type Context struct {
 
 	Certificate *Certificate // nil: the client showed none
 	SourceIP    string       // without the port; empty: unknown
+	Insecure    bool         // the connection has no TLS
 
 	Persistent bool   // the CONNECT asks for a persistent session
 	Will       string // topic of the CONNECT's Will; empty: none

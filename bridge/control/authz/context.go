@@ -52,7 +52,7 @@ func (c *Context) lookup(key string, connect bool) []string {
 	case "aws:sourceip":
 		return present(c.SourceIP)
 	case "aws:securetransport":
-		return []string{"true"} // devices reach the bridge over TLS only
+		return []string{strconv.FormatBool(!c.Insecure)}
 	case "aws:currenttime":
 		return []string{c.now().UTC().Format(time.RFC3339Nano)}
 	case "aws:epochtime":

@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -29,6 +30,22 @@ func (p *PKI) MQTTConfig(checks ...func(*x509.Certificate) error) *tls.Config {
 			return ErrNoCertificate
 		}
 		return p.check(s, checks)
+	}
+	return c
+}
+
+// AuthorizerConfig is MQTTConfig for a bridge with custom authorizers: a client
+// that offers the protocol name mqtt and not x-amzn-mqtt-ca may come without a
+// certificate.
+func (p *PKI) AuthorizerConfig() *tls.Config {
+	c := p.MQTTConfig()
+	free := p.config(tls.RequestClientCert, "mqtt")
+	free.VerifyConnection = func(s tls.ConnectionState) error { return p.check(s, nil) }
+	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(hello.SupportedProtos, "mqtt") && !slices.Contains(hello.SupportedProtos, "x-amzn-mqtt-ca") {
+			return free, nil
+		}
+		return nil, nil
 	}
 	return c
 }

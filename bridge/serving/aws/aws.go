@@ -62,7 +62,7 @@ type Options struct {
 	MaxPayload int
 	// Key returns what an access key may do there; nil, and where it returns nil: all,
 	// and with it the other services.
-	Key func(keyID string) Caller
+	Key func(r *http.Request, keyID string) Caller
 	// Unsigned says who sends a request of the data plane that is not signed.
 	// Without a Caller it is refused.
 	Unsigned func(r *http.Request) (Caller, error)
@@ -82,7 +82,7 @@ type Handler struct {
 	targets  map[string]*target     // by the prefix of X-Amz-Target
 	log      *slog.Logger
 	memory   *memory
-	key      func(keyID string) Caller
+	key      func(r *http.Request, keyID string) Caller
 	unsigned func(r *http.Request) (Caller, error)
 	maxData  int64         // bytes of a body of the data plane
 	slots    chan struct{} // one for each request under way by path
@@ -210,7 +210,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, id string) (who
 // open verifies a request that must be signed, and reads its body.
 func (h *Handler) open(r *http.Request) (who sigv4.Identity, body []byte, err error) {
 	if who, err = h.verifier.Verify(r, maxBody); err == nil {
-		err = h.whole(who)
+		err = h.whole(r, who)
 	}
 	if err == nil {
 		body, err = io.ReadAll(r.Body) // bounded by Verify
@@ -219,8 +219,8 @@ func (h *Handler) open(r *http.Request) (who sigv4.Identity, body []byte, err er
 }
 
 // whole refuses a key that is held to policies.
-func (h *Handler) whole(who sigv4.Identity) error {
-	if h.key != nil && h.key(who.KeyID) != nil {
+func (h *Handler) whole(r *http.Request, who sigv4.Identity) error {
+	if h.key != nil && h.key(r, who.KeyID) != nil {
 		return &Error{Code: "AccessDeniedException", Status: http.StatusForbidden,
 			Message: "the access key is held to policies, which are of AWS IoT's data plane alone"}
 	}
@@ -242,7 +242,7 @@ func (h *Handler) openData(w http.ResponseWriter, r *http.Request) (who sigv4.Id
 		if sig, who, err = h.verifier.Begin(r); err == nil {
 			check = sig.Check
 			if h.key != nil {
-				caller = h.key(who.KeyID)
+				caller = h.key(r, who.KeyID)
 			}
 			if caller == nil {
 				caller = anything(who.KeyID)

@@ -51,7 +51,7 @@ func dataHandler(p *plane) *Handler {
 	return New(Options{
 		Account: "000000000000", Rules: &book{}, Data: p, Log: slog.New(slog.DiscardHandler),
 		Secret: func(id string) (string, string, bool) { return "secret", "", id == "AKIAALL" || id == "AKIANARROW" },
-		Key: func(id string) Caller {
+		Key: func(_ *http.Request, id string) Caller {
 			if id == "AKIANARROW" {
 				return narrow("iot:Publish open")
 			}

@@ -204,7 +204,7 @@ func (x *exchange) verify() error {
 	if err != nil {
 		return err
 	}
-	if err := x.h.whole(who); err != nil {
+	if err := x.h.whole(x.r, who); err != nil {
 		return err
 	}
 	if who.Service != x.target.service && !x.h.verifier.Permissive {

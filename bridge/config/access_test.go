@@ -1,0 +1,89 @@
+package config
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// The sample's tables that are commented out can be used as they are.
+func TestSampleTables(t *testing.T) {
+	_, tables, ok := strings.Cut(Sample, "# [[access]]\n")
+	if !ok {
+		t.Fatal("no [[access]]")
+	}
+	var text strings.Builder
+	for line := range strings.Lines("# [[access]]\n" + tables) {
+		if line = strings.TrimPrefix(line, "# "); strings.HasPrefix(line, "[[") || strings.Contains(line, " = ") {
+			text.WriteString(line)
+		}
+	}
+	c, err := load(t, text.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []Access{{"AKIAIOSFODNN7EXAMPLE", []string{"readers"}}}; !reflect.DeepEqual(c.Access, want) {
+		t.Errorf("%+v", c.Access)
+	}
+	if want := []Authorizer{{Name: "tokens", URL: "https://auth.example/iot", TokenKey: "x-token", PublicKeys: []string{"tokens.pem"}, Status: "ACTIVE"}}; !reflect.DeepEqual(c.Authorizers, want) {
+		t.Errorf("%+v", c.Authorizers)
+	}
+}
+
+// What is wrong in tables is told for each, by number and key.
+func TestTablesAllErrors(t *testing.T) {
+	_, err := load(t, `
+[[access]]
+key = "A"
+policies = ["x", ""]
+[[access]]
+key = "A"
+secret = "x"
+[[authorizers]]
+name = "a b"
+url = "ftp://x/"
+[[authorizers]]
+name = "b"
+url = "https://"
+public_keys = ["k.pem"]
+signing_disabled = true
+default = true
+status = "OFF"
+[[authorizers]]
+name = "b"
+url = "http://x/"
+token_key = "x: y"
+public_keys = ["k.pem"]
+default = true
+cache = "yes"
+`)
+	want := []string{
+		`access[0].policies: empty name`,
+		`access[1].key: "A", want the id of an access key, once`,
+		`access[1].secret: unknown key`,
+		`authorizers[0].name: "a b"`,
+		`authorizers[0].url: "ftp://x/"`,
+		`authorizers[0].public_keys: want at least one and a token_key, or signing_disabled`,
+		`authorizers[1].url: "https://"`,
+		`authorizers[1].public_keys: there are some, and signing_disabled is set`,
+		`authorizers[1].status: "OFF"`,
+		`authorizers[2].name: "b"`,
+		`authorizers[2].token_key: "x: y"`,
+		`authorizers[2].default: another one is it already`,
+		`authorizers[2].cache: `,
+	}
+	if err == nil {
+		t.Fatal("no error")
+	}
+	for _, w := range want {
+		if !strings.Contains(err.Error(), "\n"+w) {
+			t.Errorf("no %q in\n%v", w, err)
+		}
+	}
+	if n := strings.Count(err.Error(), "\n"); n != len(want) {
+		t.Errorf("%d errors, want %d:\n%v", n, len(want), err)
+	}
+	if _, err := load(t, "access = 7"); err == nil || !strings.Contains(err.Error(), "access: want tables, [[access]]") {
+		t.Error(err)
+	}
+}

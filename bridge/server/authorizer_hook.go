@@ -1,0 +1,230 @@
+package server
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/authn"
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+)
+
+// openAuthorizers reads the custom authorizers of the configuration.
+func openAuthorizers(cfg *config.Config) (*authn.Authorizers, error) {
+	var all []authn.Authorizer
+	for i, c := range cfg.Authorizers {
+		a := authn.Authorizer{Name: c.Name, URL: c.URL, TokenKey: c.TokenKey, Default: c.Default, Disabled: c.Status == "INACTIVE"}
+		for _, path := range c.PublicKeys {
+			key, err := os.ReadFile(path)
+			if err != nil {
+				return nil, fmt.Errorf("authorizers[%d].public_keys: %w", i, err)
+			}
+			a.PublicKeys = append(a.PublicKeys, key)
+		}
+		all = append(all, a)
+	}
+	return authn.New(all)
+}
+
+// A stranger is who asked for a WebSocket without saying who he is: an
+// authorizer is asked when his CONNECT has come.
+type stranger struct{ attempt *authn.Attempt }
+
+// attemptOf is what an HTTP request shows to authorizers.
+func attemptOf(r *http.Request) *authn.Attempt {
+	a := &authn.Attempt{HTTP: authn.FromRequest(r)}
+	if p := peerOf(r); p != nil {
+		a.TLS, a.ServerName = true, p.state.ServerName
+	}
+	return a
+}
+
+// connectStranger asks an authorizer about a client of MQTT; a is what it said
+// before its CONNECT, if anything.
+func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, before *authn.Attempt) (gateway.Session, error) {
+	attempt := &authn.Attempt{}
+	if before != nil {
+		*attempt = *before
+	}
+	if c.TLS != nil {
+		attempt.TLS, attempt.ServerName = true, c.TLS.ServerName
+	}
+	attempt.MQTT = &authn.MQTT{Username: c.Username, Password: c.Password, ClientID: c.ClientID}
+	v, err := a.custom.Ask(ctx, attempt)
+	if err != nil {
+		return nil, a.unknown(err)
+	}
+	known := authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, ClientID: c.ClientID, SourceIP: hostOf(c.Remote), Insecure: !attempt.TLS, Persistent: !c.CleanSession}
+	if c.Will != nil {
+		known.Will = c.Will.Topic
+	}
+	s := newGuest(a, attempt, v, known)
+	if !s.mayStay() {
+		return nil, fmt.Errorf("%w: authorizer %s does not let %s connect as %q", gateway.ErrNotAuthorized, v.Authorizer, v.Principal, c.ClientID)
+	}
+	return s, nil
+}
+
+// unknown is the gateway's error for one of authn's. That an authorizer failed
+// is logged: somebody has to look after it.
+func (a *authorizer) unknown(err error) error {
+	if errors.Is(err, authn.ErrFailed) {
+		a.log.Warn("a custom authorizer failed, its client is refused", "err", err)
+	}
+	return fmt.Errorf("%w: %w", gateway.ErrNotAuthorized, err)
+}
+
+// A guest is a client for whom a custom authorizer vouched. It implements
+// gateway.Lasting and aws.Caller.
+type guest struct {
+	a         *authorizer
+	attempt   *authn.Attempt
+	known     authz.Context
+	principal string
+	ends      time.Time
+
+	policy  atomic.Pointer[authz.Evaluator]
+	refresh time.Duration // of Begin's goroutine
+}
+
+func newGuest(a *authorizer, attempt *authn.Attempt, v *authn.Verdict, known authz.Context) *guest {
+	g := &guest{a: a, attempt: attempt, known: known, principal: v.Principal, ends: time.Now().Add(v.Disconnect), refresh: v.Refresh}
+	g.policy.Store(authz.Compile(v.Policies, known))
+	return g
+}
+
+// Begin implements gateway.Lasting: the connection ends when the authorizer
+// said, and the authorizer is asked again when it said that.
+func (g *guest) Begin(end func(reason string)) (ended func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		last := time.NewTimer(time.Until(g.ends))
+		defer last.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-last.C:
+				end(gateway.ReasonCustomAuth)
+				return
+			case <-time.After(g.refresh):
+			}
+			if !g.again(ctx) {
+				end(gateway.ReasonForbidden)
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// again asks the authorizer anew. Without its word, or with one for somebody
+// else, the client may not stay.
+func (g *guest) again(ctx context.Context) bool {
+	v, err := g.a.custom.Ask(ctx, g.attempt)
+	if err != nil {
+		_ = g.a.unknown(err) // logs
+		return false
+	}
+	if v.Principal != g.principal {
+		return false
+	}
+	g.refresh = v.Refresh
+	g.policy.Store(authz.Compile(v.Policies, g.known))
+	return g.mayStay()
+}
+
+// May implements aws.Caller.
+func (g *guest) May(action, resource string) bool { return g.policy.Load().Allows(action, resource) }
+
+func (g *guest) mayStay() bool { return g.May(authz.Connect, g.known.ClientID) }
+
+// Principal is what the authorizer calls the client.
+func (g *guest) Principal() string { return g.principal }
+
+// Thing is empty: who has no certificate is no thing.
+func (g *guest) Thing() string { return "" }
+
+// MayPublish implements gateway.Session.
+func (g *guest) MayPublish(topic string, retain bool) bool {
+	return g.May(authz.Publish, topic) && (!retain || g.May(authz.RetainPublish, topic))
+}
+
+// MaySubscribe implements gateway.Session.
+func (g *guest) MaySubscribe(filter string) bool { return g.May(authz.Subscribe, filter) }
+
+// MayReceive implements gateway.Session.
+func (g *guest) MayReceive(topic string) bool { return g.May(authz.Receive, topic) }
+
+// A remembered guest is one of an HTTPS connection.
+type remembered struct {
+	of    [sha256.Size]byte // what he showed
+	guest *guest
+	until time.Time
+}
+
+// guestOf asks an authorizer about an HTTPS request, or remembers what it said
+// of the same on this connection.
+func (s *Server) guestOf(r *http.Request) (aws.Caller, error) {
+	a, attempt := s.authorizer, attemptOf(r)
+	p := peerOf(r)
+	key, err := json.Marshal(attempt.HTTP.Same())
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(key)
+	if g := p.recall(sum); g != nil {
+		return g, nil
+	}
+	v, err := a.custom.Ask(r.Context(), attempt)
+	if err != nil {
+		s.log.LogAttrs(r.Context(), slog.LevelDebug, "request refused", slog.String("remote", r.RemoteAddr), slog.Any("err", err))
+		_ = a.unknown(err) // logs what an operator should know
+		return nil, aws.ErrForbidden
+	}
+	g := newGuest(a, attempt, v, authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, SourceIP: addressOf(r.RemoteAddr), Insecure: !attempt.TLS})
+	for _, c := range a.cfg.Authorizers {
+		if c.Name == v.Authorizer && c.Cache {
+			p.remember(sum, g, min(v.Refresh, v.Disconnect))
+		}
+	}
+	return g, nil
+}
+
+// recall returns the guest who showed the same before, nil for none.
+func (p *peer) recall(sum [sha256.Size]byte) *guest {
+	if p == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil || p.last.of != sum || !time.Now().Before(p.last.until) {
+		return nil
+	}
+	return p.last.guest
+}
+
+// remember keeps one guest of the connection.
+func (p *peer) remember(sum [sha256.Size]byte, g *guest, life time.Duration) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = &remembered{sum, g, time.Now().Add(life)}
+}

@@ -1,0 +1,276 @@
+package server
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+)
+
+// A doorman is a custom authorizer: who knows the password is who he says.
+type doorman struct {
+	*httptest.Server
+	mu     sync.Mutex // guards what follows
+	asked  int
+	deny   bool
+	policy string
+}
+
+func newDoorman(t *testing.T) *doorman {
+	d := &doorman{policy: all("iot:Publish", "topic/secret")}
+	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var q struct {
+			Token        string
+			ProtocolData struct {
+				MQTT struct {
+					Username string
+					Password []byte
+				}
+				HTTP struct{ Headers map[string]string }
+			}
+		}
+		b, _ := io.ReadAll(r.Body)
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.asked++
+		err := json.Unmarshal(b, &q)
+		ok := err == nil && !d.deny && (string(q.ProtocolData.MQTT.Password) == "open sesame" || q.Token == "sesame")
+		fmt.Fprintf(w, `{"isAuthenticated":%v,"principalId":"guest1","policyDocuments":[%s],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`, ok, d.policy)
+	}))
+	t.Cleanup(d.Close)
+	return d
+}
+
+// as sets user name and password.
+func as(user, password string) func(*mqtt.ClientOptions) {
+	return func(o *mqtt.ClientOptions) { o.SetUsername(user).SetPassword(password) }
+}
+
+func (d *doorman) calls() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.asked
+}
+
+func (d *doorman) set(deny bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.deny = deny
+}
+
+// A client without certificate and signature is let in by a custom authorizer on
+// every way there is, with the rights that this one says, and not without its
+// word.
+func TestCustomAuthorizer(t *testing.T) {
+	d := newDoorman(t)
+	cfg := configure(t)
+	cfg.Authorizers = []config.Authorizer{
+		{Name: "doors", URL: d.URL, TokenKey: "x-token", SigningDisabled: true, Default: true},
+		{Name: "off", URL: d.URL, SigningDisabled: true, Status: "INACTIVE"},
+		{Name: "cached", URL: d.URL, TokenKey: "x-token", SigningDisabled: true, Cache: true}}
+	b := start(t, cfg)
+	id := b.thing("pump-1", "")
+	listener := b.connect(b.thing("ears", all("", "")), "ears")
+	if got := listener.subscribe("#"); got != 1 {
+		t.Fatalf("%#x", got)
+	}
+	addr := b.https.Addr().String()
+	tlsFor := func(names ...string) *tls.Config {
+		return &tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: names}
+	}
+	connect := func(url string, h http.Header, conf *tls.Config, user, password string) *device {
+		return b.over(url, h, conf, "visitor", as(user, password))
+	}
+	for i, c := range []struct {
+		url  string
+		h    http.Header
+		conf *tls.Config
+		user string
+	}{
+		{"ssl://" + b.MQTTAddr().String(), nil, tlsFor("mqtt"), "me"},
+		{"ssl://" + addr, nil, tlsFor("mqtt"), "me?x-amz-customauthorizer-name=doors"},
+		{"wss://" + addr + "/mqtt", nil, tlsFor(), "me"},
+		{"wss://" + addr + "/mqtt", http.Header{"X-Amz-Customauthorizer-Name": {"doors"}}, tlsFor("http/1.1"), "me"},
+	} {
+		dev := connect(c.url, c.h, c.conf, c.user, "open sesame")
+		dev.ok(dev.Connect())
+		dev.publish("open", fmt.Sprint(i))
+		if got := listener.next(); got != fmt.Sprint("open ", i) {
+			t.Errorf("%d: %q", i, got)
+		}
+		if err := dev.wait(dev.Publish("secret", 1, false, "x")); err == nil {
+			t.Errorf("%d: published what the authorizer denies", i)
+		}
+		dev.ends()
+		wrong := connect(c.url, c.h, c.conf, c.user, "wrong")
+		if err := wrong.wait(wrong.Connect()); err == nil {
+			t.Errorf("%d: connected with a wrong password", i)
+		}
+	}
+	n := d.calls()
+	for i, c := range []struct {
+		url  string
+		h    http.Header
+		conf *tls.Config
+		user string
+	}{
+		{"ssl://" + b.MQTTAddr().String(), nil, tlsFor(), "me"},                 // no certificate, and another protocol
+		{"ssl://" + b.MQTTAddr().String(), nil, tlsFor("x-amzn-mqtt-ca"), "me"}, // likewise
+		{"ssl://" + addr, nil, tlsFor("mqtt"), "me?x-amz-customauthorizer-name=nobody"},
+		{"ssl://" + addr, nil, tlsFor("mqtt"), "me?x-amz-customauthorizer-name=off"},
+		{"wss://" + addr + "/mqtt", http.Header{"X-Amz-Customauthorizer-Name": {"off"}}, tlsFor(), "me"},
+	} {
+		dev := connect(c.url, c.h, c.conf, c.user, "open sesame")
+		if err := dev.wait(dev.Connect()); err == nil {
+			t.Errorf("%d: connected", i)
+		}
+	}
+	if got := d.calls(); got != n {
+		t.Errorf("asked %d times about who cannot be let in", got-n)
+	}
+	certified := b.over("wss://"+addr+"/mqtt", nil, id.tls(t), "pump-1", as("ignored", "wrong"))
+	certified.ok(certified.Connect())
+	if got := d.calls(); got != n {
+		t.Error("asked about who has a certificate")
+	}
+
+	r := b.requester("", nil)
+	for _, c := range []struct {
+		path    string
+		headers []string
+		want    int
+		asked   int
+	}{
+		{"/topics/open?qos=1", []string{"x-token", "sesame"}, 200, 1},
+		{"/topics/open?qos=1&x-token=sesame", nil, 200, 1},
+		{"/topics/secret", []string{"x-token", "sesame"}, 403, 1},
+		{"/topics/open", []string{"x-token", "wrong"}, 403, 1},
+		{"/topics/open", nil, 403, 1},
+		{"/topics/open", []string{"x-token", "sesame", "x-amz-customauthorizer-name", "nobody"}, 403, 0},
+		{"/topics/open", []string{"x-token", "sesame", "x-amz-customauthorizer-name", "cached"}, 200, 1},
+		{"/topics/other", []string{"x-token", "sesame", "x-amz-customauthorizer-name", "cached"}, 200, 0},
+		{"/topics/secret", []string{"x-token", "sesame", "x-amz-customauthorizer-name", "cached"}, 403, 0},
+		{"/topics/other", []string{"x-token", "wrong", "x-amz-customauthorizer-name", "cached"}, 403, 1},
+	} {
+		before := d.calls()
+		if got, code, text := r.do("POST", c.path, "x", c.headers...); got != c.want || d.calls()-before != c.asked {
+			t.Errorf("%s %v: %d %s %s, asked %d times", c.path, c.headers, got, code, text, d.calls()-before)
+		}
+	}
+}
+
+// Without authorizers, who shows nothing has no way in.
+func TestNoAuthorizer(t *testing.T) {
+	b := start(t, configure(t))
+	addr := b.https.Addr().String()
+	conf := &tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"mqtt"}}
+	for _, at := range []string{b.MQTTAddr().String(), addr} {
+		dev := b.over("ssl://"+at, nil, conf, "x", as("me", "open sesame"))
+		if err := dev.wait(dev.Connect()); err == nil {
+			t.Errorf("%s: connected", at)
+		}
+	}
+	if c, status := b.wss("wss://"+addr+"/mqtt", http.Header{"X-Amz-Customauthorizer-Name": {"x"}}, nil, "mqtt"); c != nil || status != 403 {
+		t.Errorf("%d", status)
+	}
+}
+
+// The authorizer is asked again when it said, and the connection ends when it
+// said, or when its word is no longer to be had.
+func TestAuthorizerIsAskedAgain(t *testing.T) {
+	d := newDoorman(t)
+	cfg := configure(t)
+	cfg.Authorizers = []config.Authorizer{{Name: "doors", URL: d.URL, SigningDisabled: true, Default: true}}
+	b := start(t, cfg)
+	ends := func(end, refresh time.Duration) (*guest, chan string) {
+		session, err := b.authorizer.Connect(t.Context(), &gateway.Connect{ClientID: "x", Password: []byte("open sesame"), Via: gateway.Via{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := session.(*guest)
+		g.ends, g.refresh = time.Now().Add(end), refresh
+		reasons := make(chan string, 10)
+		ended := g.Begin(func(reason string) { reasons <- reason })
+		t.Cleanup(ended)
+		return g, reasons
+	}
+	_, reasons := ends(10*time.Millisecond, time.Hour)
+	if got := <-reasons; got != gateway.ReasonCustomAuth {
+		t.Error(got)
+	}
+	g, reasons := ends(time.Hour, 10*time.Millisecond)
+	if g.May("iot:Publish", "secret") || !g.May("iot:Publish", "open") {
+		t.Error("not as the authorizer said")
+	}
+	d.mu.Lock()
+	d.policy = all("iot:Publish", "topic/open")
+	d.mu.Unlock()
+	// The next one comes after the five minutes that the answer says.
+	b.eventually("asked again", func() bool { return g.May("iot:Publish", "secret") && !g.May("iot:Publish", "open") })
+	select {
+	case got := <-reasons:
+		t.Error(got)
+	default:
+	}
+	_, reasons = ends(time.Hour, 50*time.Millisecond)
+	d.set(true)
+	if got := <-reasons; got != gateway.ReasonForbidden {
+		t.Error(got)
+	}
+}
+
+// A key that is held to policies has what they allow, and nothing beside MQTT
+// and the data plane.
+func TestKeyWithPolicies(t *testing.T) {
+	cfg := configure(t)
+	b := start(t, cfg)
+	cfg.Access = []config.Access{{Key: b.key().ID, Policies: []string{"narrow"}}}
+	// The policy is not there yet: nothing is allowed.
+	r, rules := b.requester("iotdata", nil), b.requester("iot", nil)
+	want := func(r *requester, path string, status int) {
+		t.Helper()
+		if got, code, text := r.do(map[bool]string{true: "GET", false: "POST"}[path == "/rules"], path, "x"); got != status {
+			t.Errorf("%s: %d %s %s, want %d", path, got, code, text, status)
+		}
+	}
+	want(r, "/topics/open", 403)
+	const arn = "arn:aws:iot:eu-local-1:000000000000:"
+	b.must("PUT", "/v1/policies/narrow", `{"Version":"2012-10-17","Statement":[
+		{"Effect":"Allow","Action":"iot:Connect","Resource":"`+arn+`client/app-*"},
+		{"Effect":"Allow","Action":"iot:Publish","Resource":"`+arn+`topic/open"}]}`, nil)
+	want(r, "/topics/open", 200)
+	want(r, "/topics/open?retain=true", 403)
+	want(r, "/topics/secret", 403)
+	want(rules, "/rules", 403)
+	if resp, text, err := b.ask(speaking(true, false, false), "https", "ListStreams", "{}"); err != nil || resp.StatusCode == 200 || !strings.Contains(text, "AccessDenied") {
+		t.Errorf("data streams: %v %s", err, text)
+	}
+	dial := func(clientID string) *device {
+		url, h := b.signed(sigv4test.Python1, time.Now())
+		return b.over(url, h, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}, clientID)
+	}
+	other := dial("other")
+	if err := other.wait(other.Connect()); err == nil {
+		t.Error("connected with another client id")
+	}
+	app := dial("app-1")
+	app.ok(app.Connect())
+	app.publish("open", "x")
+	if got := app.subscribe("open"); got != 0x80 {
+		t.Errorf("%#x", got)
+	}
+	b.must("PUT", "/v1/policies/narrow", all("iot:Connect", "client/*"), nil)
+	app.ends()
+}
