@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"sync"
@@ -36,7 +35,7 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 	case errors.Is(err, packet.ErrTooLarge):
 		return &aws.Error{Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge, Message: err.Error()}
 	case err != nil:
-		return fmt.Errorf("%w: %w", registry.ErrInvalid, err)
+		return &aws.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest, Message: err.Error()}
 	}
 	msg := &ingest.Message{
 		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: out.Properties,

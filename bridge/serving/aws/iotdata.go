@@ -14,7 +14,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
-	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/shadow"
 )
@@ -120,6 +119,11 @@ func ofShadow(err error) error {
 	return err
 }
 
+// bad is an error in what the caller sent.
+func bad(format string, args ...any) error {
+	return &Error{Code: "InvalidRequestException", Status: http.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
+}
+
 // number reads a parameter of the query, otherwise if it is not given.
 func (r *request) number(name string, otherwise, least, most int) (int, error) {
 	text := r.query.Get(name)
@@ -128,7 +132,7 @@ func (r *request) number(name string, otherwise, least, most int) (int, error) {
 	}
 	n, err := strconv.Atoi(text)
 	if err != nil || n < least || n > most {
-		return 0, fmt.Errorf("%w: %s: %.20q, want %d to %d", registry.ErrInvalid, name, text, least, most)
+		return 0, bad("%s: %.20q, want %d to %d", name, text, least, most)
 	}
 	return n, nil
 }
@@ -150,11 +154,8 @@ func (d *iotData) publish(r *request) (any, error) {
 
 // read reads what a request says of the message beside topic and payload.
 func (m *Message) read(r *request) error {
-	bad := func(format string, args ...any) error {
-		return fmt.Errorf("%w: "+format, append([]any{registry.ErrInvalid}, args...)...)
-	}
-	if err := topic.ValidName(m.Topic); err != nil {
-		return bad("topic: %w", err)
+	if topic.ValidName(m.Topic) != nil {
+		return bad("topic: want one without wildcards, at most 65535 bytes of UTF-8")
 	}
 	qos, err := r.number("qos", 0, 0, 1)
 	if err != nil {
@@ -196,7 +197,7 @@ func (m *Message) read(r *request) error {
 	}
 	if text := header("User-Properties"); text != "" {
 		if m.User, err = userProperties(text); err != nil {
-			return bad("userProperties: %w", err)
+			return bad("userProperties: %v", err)
 		}
 	}
 	return nil
@@ -285,7 +286,7 @@ func (d *iotData) listRetained(r *request) (any, error) {
 	}
 	after, err := base64.RawURLEncoding.DecodeString(r.query.Get("nextToken"))
 	if err != nil {
-		return nil, fmt.Errorf("%w: nextToken: want that of the page before", registry.ErrInvalid)
+		return nil, bad("nextToken: want that of the page before")
 	}
 	page, next, err := d.ListRetained(string(after), n)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/gobwas/ws"
@@ -57,8 +58,9 @@ type Conn struct {
 		buf [maxHeader]byte
 	}
 
-	writing sync.Mutex // one frame at a time
-	closed  bool       // guarded by writing: a close frame was sent
+	writing sync.Mutex    // one frame at a time
+	closed  bool          // guarded by writing: a close frame was sent
+	code    atomic.Uint32 // of the close frame to be sent; 0: the normal one
 
 	mu   sync.Mutex // guards what follows; taken after writing
 	by   time.Time  // write deadline, as the user set it
@@ -74,7 +76,7 @@ func newConn(nc net.Conn, early []byte) *Conn {
 		c.Conn = &begun{nc, early}
 	}
 	c.close = sync.OnceValue(func() error {
-		c.goodbye(ws.StatusNormalClosure)
+		c.goodbye(ws.StatusNormalClosure) // or what was to be said before
 		return c.Conn.Close()
 	})
 	return c
@@ -284,8 +286,12 @@ func (c *Conn) fail(code ws.StatusCode, err error) {
 }
 
 // goodbye sends a close frame, unless one was sent or somebody is writing: who
-// doesn't take what is written to him is not waited for.
+// doesn't take what is written to him is not waited for. Then Close tries again
+// to say the first code.
 func (c *Conn) goodbye(code ws.StatusCode) {
+	if !c.code.CompareAndSwap(0, uint32(code)) {
+		code = ws.StatusCode(c.code.Load())
+	}
 	if !c.writing.TryLock() {
 		return
 	}

@@ -244,6 +244,20 @@ func TestSlowReader(t *testing.T) {
 	})
 }
 
+// What a client did wrong is told by Close if somebody was writing then.
+func TestCodeIsKept(t *testing.T) {
+	s := &script{in: masked(ws.OpText, true, "x")}
+	c := newConn(s, nil)
+	c.writing.Lock()
+	if _, err := c.Read(make([]byte, 1)); !errors.Is(err, ErrProtocol) || s.out.Len() > 0 {
+		t.Errorf("%v %q", err, &s.out)
+	}
+	c.writing.Unlock()
+	if err := c.Close(); err != nil || s.out.String() != "\x88\x02\x03\xeb" {
+		t.Errorf("%v %q", err, &s.out)
+	}
+}
+
 // A frame of many packets, and many frames of one, with the reader's buffer.
 func BenchmarkRead(b *testing.B) {
 	frame := masked(ws.OpBinary, true, string(make([]byte, 220)))
