@@ -55,9 +55,9 @@ func (r *Retained) set(m *Message, at time.Time) bool {
 }
 
 // match calls found for the messages whose topic matches filter, which may have
-// wildcards. A plain filter is looked up and for one with wildcards every topic
+// wildcards, until it returns false. A plain filter is looked up and for one with wildcards every topic
 // is tried, which is why the number of messages is bounded.
-func (r *Retained) match(filter string, found func(*Message)) {
+func (r *Retained) match(filter string, found func(*Message) bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	now := time.Now()
@@ -68,8 +68,8 @@ func (r *Retained) match(filter string, found func(*Message)) {
 		return
 	}
 	for t, k := range r.byTopic {
-		if !k.m.expired(now) && topic.Match(filter, t) {
-			found(k.m)
+		if !k.m.expired(now) && topic.Match(filter, t) && !found(k.m) {
+			return
 		}
 	}
 }

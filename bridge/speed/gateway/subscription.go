@@ -94,7 +94,8 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 		}
 	}
 	c.srv.retainMu.RLock()
-	defer c.srv.retainMu.RUnlock()
+	unlock := sync.OnceFunc(c.srv.retainMu.RUnlock)
+	defer unlock()
 	known := make([]bool, len(codes))
 	for i, f := range p.Filters {
 		if codes[i] >= packet.SubFailure {
@@ -111,33 +112,7 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 		r := s.record(c.v5.expiry, time.Time{})
 		b.Set(r.key, r.value)
 	}
-	var retained []outbound
-	now := time.Now()
-	for i, f := range p.Filters {
-		o := newOptions(f.Options, codes[i], id)
-		if codes[i] >= packet.SubFailure || strings.HasPrefix(f.Filter, "$share/") ||
-			o.retainHandling() == 2 || o.retainHandling() == 1 && known[i] ||
-			conf.ExactRetained && topic.ValidName(f.Filter) != nil {
-			continue
-		}
-		var ids []uint32
-		if id != 0 {
-			ids = []uint32{id}
-		}
-		c.srv.retained.match(f.Filter, func(m *Message) {
-			if conf.StrictHash && !topic.MatchRule(f.Filter, m.Topic) {
-				return
-			}
-			if !s.mayReceive(m.Topic, now) {
-				c.srv.count.droppedPolicy.Add(1)
-				return
-			}
-			o := outbound{m: m, qos: min(codes[i], m.QoS), retain: true, ids: ids, first: true}
-			if s.stage(&o, b) {
-				retained = append(retained, o)
-			}
-		})
-	}
+	retained, took := c.retainedFor(p.Filters, codes, known, id, b)
 	if reason := c.save(b); reason != "" {
 		return reason
 	}
@@ -147,6 +122,7 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 	for _, o := range retained {
 		s.sendStaged(o)
 	}
+	unlock()
 	if c.srv.conf.Events != nil {
 		var granted []string
 		for i, f := range p.Filters {
@@ -158,6 +134,72 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 			c.event(Event{Kind: Subscribed, Filters: granted})
 		}
 	}
+	return c.rest(took)
+}
+
+// retainedFor finds and stages the retained messages for a SUBSCRIBE; known are
+// the subscriptions that there were before. It stops when the client has no room
+// for more: a short packet may ask for every message again and again.
+func (c *Client) retainedFor(filters []packet.Filter, codes []byte, known []bool, id uint32, b *streams.Batch) (all []outbound, took time.Duration) {
+	conf, s := &c.srv.conf, c.s
+	var ids []uint32
+	if id != 0 {
+		ids = []uint32{id}
+	}
+	now, full := time.Now(), false
+	loose := 0 // bytes of QoS 0, which are counted nowhere before they are sent
+	for i, f := range filters {
+		o := newOptions(f.Options, codes[i], id)
+		if full {
+			break
+		}
+		if codes[i] >= packet.SubFailure || strings.HasPrefix(f.Filter, "$share/") ||
+			o.retainHandling() == 2 || o.retainHandling() == 1 && known[i] ||
+			conf.ExactRetained && topic.ValidName(f.Filter) != nil {
+			continue
+		}
+		c.srv.retained.match(f.Filter, func(m *Message) bool {
+			if conf.StrictHash && !topic.MatchRule(f.Filter, m.Topic) {
+				return true
+			}
+			if !s.mayReceive(m.Topic, now) {
+				c.srv.count.droppedPolicy.Add(1)
+				return true
+			}
+			o := outbound{m: m, qos: min(codes[i], m.QoS), retain: true, ids: ids, first: true}
+			switch {
+			case o.qos == 0 && loose > 0 && loose+o.size() > conf.OutBytes/2:
+				c.srv.count.droppedQoS0.Add(1)
+				full = true
+			case s.stage(&o, b):
+				all = append(all, o)
+				if o.qos == 0 {
+					loose += o.size()
+				}
+			default:
+				full = c.fits(&o)
+			}
+			return !full
+		})
+	}
+	return all, time.Since(now)
+}
+
+// rest keeps a client that made much work from being read for as long as that
+// took.
+func (c *Client) rest(took time.Duration) string {
+	if took < 10*time.Millisecond {
+		return ""
+	}
+	c.flush()
+	pause := time.NewTimer(took)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+	case <-c.gone:
+		return ReasonShutdown // or what kick said
+	}
+	c.heard = time.Now()
 	return ""
 }
 
