@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
@@ -16,12 +17,21 @@ type Status string
 // The states of a certificate. REVOKED is final here: what was revoked, since
 // its key is out, does not come back by a slip of the hand.
 const (
-	Active   Status = "ACTIVE"
-	Inactive Status = "INACTIVE"
-	Revoked  Status = "REVOKED"
+	Active            Status = "ACTIVE"
+	Inactive          Status = "INACTIVE"
+	Revoked           Status = "REVOKED"
+	PendingTransfer   Status = "PENDING_TRANSFER"   // by TransferCertificate alone
+	PendingActivation Status = "PENDING_ACTIVATION" // registered at its first connection, and nobody has looked yet
 )
 
-func (s Status) valid() bool { return s == Active || s == Inactive || s == Revoked }
+// settable says whether s may be asked for.
+func (s Status) settable() bool { return s == Active || s == Inactive || s == Revoked }
+
+// maxCertificatePEM bounds the text of a certificate (API: CertificatePem).
+const maxCertificatePEM = 65536
+
+// maxRSA bounds the keys of foreign certificates: a check costs by it.
+const maxRSA = 8192
 
 // A Certificate is a registered device certificate.
 type Certificate struct {
@@ -30,34 +40,123 @@ type Certificate struct {
 	Created time.Time `json:"created"`
 	Changed time.Time `json:"changed"` // of the status
 
-	Subject  string    `json:"subject"`
-	NotAfter time.Time `json:"not_after"`
+	Subject   string    `json:"subject"`
+	NotBefore time.Time `json:"not_before,omitzero"`
+	NotAfter  time.Time `json:"not_after"`
+
+	// CA is the id of the registered CA that has signed it, empty for one of
+	// the bridge's own and for one that was registered without a CA. A CA that
+	// is deleted stays named here.
+	CA string `json:"ca,omitempty"`
 }
 
 // RegisterCertificate stores the first certificate of a PEM text, whoever
-// issued it, and returns it with its id. One that is there is ErrExists.
+// issued it, and returns it with its id. One that is there is ErrExists; one
+// that a CRL of its CA names is ErrConflict. status is ACTIVE or INACTIVE; a
+// certificate that is REVOKED from the start only takes its place.
 func (t *Tx) RegisterCertificate(text []byte, status Status) (Certificate, error) {
-	if !status.valid() {
-		return Certificate{}, fmt.Errorf("certificate status %q: %w", status, ErrInvalid)
+	cert, err := parseCertificate(text)
+	if err != nil {
+		return Certificate{}, err
+	}
+	return t.register(cert, status, "")
+}
+
+// RegisterSigned stores a certificate that a registered and active CA has
+// signed (AWS: RegisterCertificate). ca, PEM, says which one; empty, it is
+// found by the issuer's name, and two of them are ErrConflict. No such CA is
+// ErrNotFound, one that is not active ErrConflict.
+func (t *Tx) RegisterSigned(text, ca []byte, status Status) (Certificate, error) {
+	cert, err := parseCertificate(text)
+	if err != nil {
+		return Certificate{}, err
+	}
+	var by CA
+	if len(ca) > 0 {
+		c, err := parseCertificate(ca)
+		if err != nil {
+			return Certificate{}, err
+		}
+		if by, err = t.CA(fingerprint(c.Raw)); err != nil {
+			return Certificate{}, err
+		}
+		if err := signedBy(cert, c); err != nil {
+			return Certificate{}, fmt.Errorf("certificate: not signed by CA %s: %w: %w", by.ID, ErrInvalid, err)
+		}
+	} else {
+		all, err := t.signers(cert)
+		switch {
+		case err != nil:
+			return Certificate{}, err
+		case len(all) == 0:
+			return Certificate{}, fmt.Errorf("CA %q: not registered, or it has not signed this: %w", cert.Issuer, ErrNotFound)
+		case len(all) > 1:
+			return Certificate{}, fmt.Errorf("CA %q: there are %d with this name and key; say which: %w", cert.Issuer, len(all), ErrConflict)
+		}
+		by = all[0]
+	}
+	if by.Status != Active {
+		return Certificate{}, fmt.Errorf("CA %s is %s: %w", by.ID, by.Status, ErrConflict)
+	}
+	return t.register(cert, status, by.ID)
+}
+
+// parseCertificate reads the first certificate of a PEM text. Its key is of a
+// size that can be worked with.
+func parseCertificate(text []byte) (*x509.Certificate, error) {
+	if len(text) > maxCertificatePEM {
+		return nil, fmt.Errorf("certificate: %d bytes, want at most %d: %w", len(text), maxCertificatePEM, ErrInvalid)
 	}
 	block, _ := pem.Decode(text)
 	if block == nil || block.Type != "CERTIFICATE" {
-		return Certificate{}, fmt.Errorf("certificate: not PEM: %w", ErrInvalid)
+		return nil, fmt.Errorf("certificate: not PEM: %w", ErrInvalid)
 	}
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
-		return Certificate{}, fmt.Errorf("certificate: %w: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("certificate: %w: %w", ErrInvalid, err)
 	}
-	sum := sha256.Sum256(block.Bytes)
-	now := time.Now().UTC()
-	c := Certificate{ID: hex.EncodeToString(sum[:]), Status: status, Created: now, Changed: now,
-		Subject: cert.Subject.String(), NotAfter: cert.NotAfter.UTC()}
+	return cert, checkKey(cert)
+}
+
+func checkKey(cert *x509.Certificate) error {
+	if k, ok := cert.PublicKey.(*rsa.PublicKey); ok && (k.N.BitLen() < 2048 || k.N.BitLen() > maxRSA) {
+		return fmt.Errorf("certificate: RSA key of %d bits, want 2048 to %d: %w", k.N.BitLen(), maxRSA, ErrInvalid)
+	}
+	return nil
+}
+
+func fingerprint(der []byte) string {
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:])
+}
+
+// register stores cert, of the CA by if that is not empty.
+func (t *Tx) register(cert *x509.Certificate, status Status, by string) (Certificate, error) {
+	if !status.settable() && status != PendingActivation {
+		return Certificate{}, fmt.Errorf("certificate status %q: %w", status, ErrInvalid)
+	}
+	now := t.reg.now().UTC()
+	c := Certificate{ID: fingerprint(cert.Raw), Status: status, Created: now, Changed: now, CA: by,
+		Subject: cert.Subject.String(), NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC()}
 	if t.has(bCertificates, c.ID) {
 		return c, fmt.Errorf("certificate %s: %w", c.ID, ErrExists)
 	}
-	t.changed(CertificateChanged, c.ID)
-	if err := t.tx.Bucket(bPEM).Put([]byte(c.ID), pem.EncodeToMemory(&pem.Block{Type: block.Type, Bytes: block.Bytes})); err != nil {
+	if listed, err := t.onCRL(cert); err != nil {
 		return c, err
+	} else if listed && status != Revoked {
+		return c, fmt.Errorf("certificate %s: its CA's CRL names it: %w", c.ID, ErrConflict)
+	}
+	t.changed(CertificateChanged, c.ID)
+	if err := t.tx.Bucket(bPEM).Put([]byte(c.ID), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})); err != nil {
+		return c, err
+	}
+	if err := t.addLink(bSerials, serialKey(cert.RawIssuer, cert.SerialNumber), c.ID); err != nil {
+		return c, err
+	}
+	if by != "" {
+		if err := t.addLink(bCACertificates, by, c.ID); err != nil {
+			return c, err
+		}
 	}
 	return c, t.put(bCertificates, c.ID, &c)
 }
@@ -81,7 +180,7 @@ func (t *Tx) CertificatePEM(id string) ([]byte, error) {
 // SetCertificateStatus activates, deactivates or revokes a certificate. A
 // revoked one stays so: any other status is ErrConflict.
 func (t *Tx) SetCertificateStatus(id string, status Status) error {
-	if !status.valid() {
+	if !status.settable() {
 		return fmt.Errorf("certificate status %q: %w: want ACTIVE, INACTIVE or REVOKED", status, ErrInvalid)
 	}
 	c, err := t.Certificate(id)
@@ -90,10 +189,48 @@ func (t *Tx) SetCertificateStatus(id string, status Status) error {
 		return err
 	case c.Status == Revoked:
 		return fmt.Errorf("certificate %s is revoked: %w", id, ErrConflict)
+	case c.Status == PendingTransfer:
+		return fmt.Errorf("certificate %s is being transferred: %w", id, ErrConflict)
 	}
-	c.Status, c.Changed = status, time.Now().UTC()
-	t.changed(CertificateChanged, id)
-	return t.put(bCertificates, id, &c)
+	return t.putStatus(&c, status)
+}
+
+func (t *Tx) putStatus(c *Certificate, status Status) error {
+	c.Status, c.Changed = status, t.reg.now().UTC()
+	t.changed(CertificateChanged, c.ID)
+	return t.put(bCertificates, c.ID, c)
+}
+
+// TransferCertificate makes an INACTIVE certificate (else ErrConflict) with
+// nothing attached (else ErrInUse) PENDING_TRANSFER.
+func (t *Tx) TransferCertificate(id string) error {
+	c, err := t.Certificate(id)
+	switch {
+	case err != nil:
+		return err
+	case c.Status != Inactive:
+		return fmt.Errorf("certificate %s is %s, want INACTIVE: %w", id, c.Status, ErrConflict)
+	case t.anyLink(bCertPolicies, id) || t.anyLink(bCertThings, id):
+		return fmt.Errorf("certificate %s: %w", id, ErrInUse)
+	}
+	return t.putStatus(&c, PendingTransfer)
+}
+
+// EndTransfer ends a transfer: with ACTIVE or INACTIVE when it is accepted, with
+// INACTIVE when it is cancelled or rejected. A certificate that is not
+// PENDING_TRANSFER is ErrConflict.
+func (t *Tx) EndTransfer(id string, status Status) error {
+	if status != Active && status != Inactive {
+		return fmt.Errorf("certificate status %q: %w: want ACTIVE or INACTIVE", status, ErrInvalid)
+	}
+	c, err := t.Certificate(id)
+	switch {
+	case err != nil:
+		return err
+	case c.Status != PendingTransfer:
+		return fmt.Errorf("certificate %s is %s, want PENDING_TRANSFER: %w", id, c.Status, ErrConflict)
+	}
+	return t.putStatus(&c, status)
 }
 
 // DeleteCertificate forgets a certificate that is not ACTIVE (else
@@ -122,6 +259,24 @@ func (t *Tx) DeleteCertificate(id string, force bool) error {
 		}
 	}
 	t.changed(CertificateChanged, id)
+	text, err := t.CertificatePEM(id)
+	if err != nil {
+		return err
+	}
+	if block, _ := pem.Decode(text); block != nil {
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return fmt.Errorf("certificate %s: %w: %w", id, ErrCorrupt, err)
+		}
+		if err := t.removeLink(bSerials, serialKey(cert.RawIssuer, cert.SerialNumber), id); err != nil {
+			return err
+		}
+	}
+	if c.CA != "" {
+		if err := t.removeLink(bCACertificates, c.CA, id); err != nil {
+			return err
+		}
+	}
 	if err := t.tx.Bucket(bPEM).Delete([]byte(id)); err != nil {
 		return err
 	}

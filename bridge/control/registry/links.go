@@ -35,6 +35,16 @@ func (t *Tx) links(bucket []byte, from string) []string {
 	return out
 }
 
+// removeLinks removes all links of from.
+func (t *Tx) removeLinks(bucket []byte, from string) error {
+	for _, to := range t.links(bucket, from) {
+		if err := t.removeLink(bucket, from, to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *Tx) anyLink(bucket []byte, from string) bool {
 	prefix := link(from, "")
 	k, _ := t.tx.Bucket(bucket).Cursor().Seek(prefix)

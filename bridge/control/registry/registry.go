@@ -1,5 +1,5 @@
 // Package registry is the bridge's memory of who may connect: things, their
-// groups, device certificates, policies, and which is attached to which. It
+// groups, device certificates and their CAs, policies, and which is attached to which. It
 // also keeps the topic rules that were made through the API.
 //
 // A Registry is one bbolt file (FORMAT.md). Reads and writes happen in a Tx,
@@ -72,6 +72,7 @@ var (
 // goroutines.
 type Registry struct {
 	db       *bolt.DB
+	now      func() time.Time
 	revision atomic.Uint64 // id of the last transaction committed; written under recent.mu
 	recent   recent
 
@@ -105,10 +106,20 @@ var (
 	bRules         = []byte("rules")
 	bRuleDocuments = []byte("rule-documents")
 	bMeta          = []byte("meta")
-	keyFormat      = []byte("format")
-	formatVersion  = []byte("1")
-	allBuckets     = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
-		bRules, bRuleDocuments, bMeta}
+
+	bSerials        = []byte("certificate-serials")
+	bCAs            = []byte("cas")
+	bCAPEM          = []byte("ca-pem")
+	bCANames        = []byte("ca-names")
+	bCACertificates = []byte("ca-certificates")
+	bCRLs           = []byte("crls")
+	bCRLSerials     = []byte("crl-serials")
+
+	keyRegistrationCode = []byte("registration-code")
+	keyFormat           = []byte("format")
+	formatVersion       = []byte("1")
+	allBuckets          = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
+		bRules, bRuleDocuments, bMeta, bSerials, bCAs, bCAPEM, bCANames, bCACertificates, bCRLs, bCRLSerials}
 	errOtherVersion = errors.New("written by another version of this software")
 )
 
@@ -126,7 +137,7 @@ func Open(path string) (*Registry, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("registry %s: %w", path, err), db.Close())
 	}
-	r := &Registry{db: db, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}}
+	r := &Registry{db: db, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}, now: time.Now}
 	return r, db.View(func(tx *bolt.Tx) error {
 		r.revision.Store(uint64(tx.ID()))
 		r.recent.after = uint64(tx.ID())
@@ -153,8 +164,14 @@ func prepare(db *bolt.DB) error {
 		return err
 	}
 	return db.Update(func(tx *bolt.Tx) error {
+		indexed := tx.Bucket(bSerials) != nil
 		for _, b := range allBuckets {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+				return err
+			}
+		}
+		if !indexed {
+			if err := indexSerials(tx); err != nil {
 				return err
 			}
 		}
