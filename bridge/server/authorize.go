@@ -26,6 +26,7 @@ type authorizer struct {
 	custom   *authn.Authorizers
 	cfg      *config.Config
 	log      *slog.Logger
+	publish  func(topic string, payload []byte) // tells of certificates that registered by themselves
 }
 
 // Connect implements gateway.Authorizer.
@@ -60,6 +61,13 @@ func (a *authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.S
 	j, err := s.read()
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
+		registered, err := a.autoRegister(cert)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
+		}
+		if registered {
+			return nil, fmt.Errorf("%w: certificate %s is registered now and waits to be activated", gateway.ErrBadCredentials, s.id)
+		}
 		return nil, fmt.Errorf("%w: certificate %s is not registered", gateway.ErrBadCredentials, s.id)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
@@ -163,17 +171,28 @@ type staying interface {
 	mayStay() bool
 }
 
-// registryChanged ends the connections that might not be made any more, such
-// as those of a revoked certificate. All other rights the sessions look up
-// when they are used. It is called within registry.Update, once for each
-// event; the first of an update finds the work of all.
+// registryChanged has the connections ended that might not be made any more,
+// such as those of a revoked certificate. All rights end with the update: the
+// sessions look them up when they are used. It is called within
+// registry.Update, once for each event, so what may take long is left to
+// endForbiddenOnes.
 func (s *Server) registryChanged(registry.Event) {
-	revision := s.registry.Revision()
-	if revision == s.judged {
-		return
+	select {
+	case s.changed <- struct{}{}:
+	default: // a look is due that will see this too
 	}
-	s.judged = revision
-	s.endForbidden()
+}
+
+// endForbiddenOnes looks at all connections after changes of the registry.
+func (s *Server) endForbiddenOnes(ctx context.Context) error {
+	for {
+		select {
+		case <-s.changed:
+			s.endForbidden()
+		case <-ctx.Done():
+			return nil
+		}
+	}
 }
 
 // endForbidden ends the connections of clients that may not be connected.

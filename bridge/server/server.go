@@ -73,7 +73,7 @@ type Server struct {
 	declared   map[string]declaredFile // by path
 	refused    atomic.Int64            // of declared, those with an error
 
-	judged  uint64 // registry revision that registryChanged has seen to; the registry calls it one at a time
+	changed chan struct{} // of one: the registry has changed since endForbiddenOnes looked
 	closers []func() error
 }
 
@@ -85,7 +85,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (*Server, error) 
 
 // open is New with the options of the parts that touch the disk and the clock.
 func open(cfg *config.Config, version string, so streams.Options, sh service.Options) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: so.Log, version: version}
+	s := &Server{cfg: cfg, log: so.Log, version: version, changed: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -176,7 +176,7 @@ func (s *Server) wire(sh service.Options) error {
 		return err
 	}
 	s.closers = append(s.closers, func() error { custom.Close(); return nil })
-	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, custom: custom, cfg: s.cfg, log: s.log}
+	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, custom: custom, cfg: s.cfg, log: s.log, publish: s.router.Publish}
 	s.events = newEvents(s.cfg.MQTT.Events, s.router.Publish, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
 	s.carrier = newCarrier(s.gateway)
@@ -305,6 +305,7 @@ func (s *Server) Run(ctx context.Context) error {
 		part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }},
 		part{"declarations", s.watch},
 		part{"lifecycle events", s.events.run},
+		part{"end of forbidden connections", s.endForbiddenOnes},
 		part{"MQTT by HTTPS", s.carrier.run},
 		part{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
 		s.serve("HTTPS listener", s.https, s.front(), awsServer()),

@@ -1,0 +1,61 @@
+package server
+
+import (
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// A registeredEvent tells that a certificate was registered by its first
+// connection (developer guide, "Just-in-time registration").
+type registeredEvent struct {
+	Certificate string `json:"certificateId"`
+	CA          string `json:"caCertificateId"`
+	Timestamp   int64  `json:"timestamp"` // ms since 1970
+	Status      string `json:"certificateStatus"`
+	Account     string `json:"awsAccountId"`
+	Registered  string `json:"certificateRegistrationTimestamp"` // ms since 1970
+}
+
+// autoRegister registers an unknown certificate as PENDING_ACTIVATION, if a
+// CA that registers by itself has signed it, and tells of it. The connection is
+// refused all the same: somebody has to activate the certificate. Most unknown
+// certificates are strangers', so nothing is written before the CA is found.
+func (a *authorizer) autoRegister(cert *x509.Certificate) (registered bool, err error) {
+	err = a.registry.View(func(tx *registry.Tx) error {
+		_, err := tx.AutoRegister(cert)
+		return err
+	})
+	if errors.Is(err, registry.ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	var c registry.Certificate
+	err = a.registry.Update(func(tx *registry.Tx) (err error) {
+		c, err = tx.AutoRegister(cert)
+		return err
+	})
+	switch {
+	case errors.Is(err, registry.ErrExists): // by another connection
+		return true, nil
+	case errors.Is(err, registry.ErrConflict), errors.Is(err, registry.ErrNotFound): // revoked by its CA; or the CA is gone
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("register by first connection: %w", err)
+	}
+	at := c.Created.UnixMilli()
+	text, err := json.Marshal(registeredEvent{Certificate: c.ID, CA: c.CA, Timestamp: at, Status: string(c.Status),
+		Account: a.cfg.Account, Registered: strconv.FormatInt(at, 10)})
+	if err != nil {
+		return true, err
+	}
+	a.log.Info("a certificate was registered by its first connection", "certificate", c.ID, "ca", c.CA)
+	a.publish(eventsPrefix+"certificates/registered/"+c.CA, text)
+	return true, nil
+}
