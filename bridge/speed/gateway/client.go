@@ -50,6 +50,7 @@ type Client struct {
 
 	// s.mu guards what follows.
 	acks         ackRing
+	exchanges    int           // QoS 2 messages that came with this connection and are not released
 	routing      uint64        // acks number of the message that Route has; 0 if none
 	waiting      bool          // the reading goroutine waits for the router
 	draining     bool          // the reading goroutine waits until all is done

@@ -123,8 +123,12 @@ func (c *Client) connect(ctx context.Context) (err error) {
 	c.tally.packets[first>>4]++
 	var p packet.Connect
 	if err := p.Decode(first, body, 0); err != nil {
-		if errors.Is(err, packet.ErrVersion) {
+		switch {
+		case errors.Is(err, packet.ErrVersion):
 			err = c.answer(refuse(packet.BadVersion, err))
+		case p.Version == packet.V5:
+			c.version = p.Version
+			err = c.answer(refuse(codeOf(err), err))
 		}
 		return err
 	}

@@ -75,7 +75,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	// heard is when this packet was waited for, or a little before it came;
 	// a verdict may so live a little longer, never more than the packets of
 	// one read.
-	if !t.mayPublish(c.session, p.Retain, c.heard, conf.PermissionCache) {
+	if !t.mayPublish(c.session, p.Retain, c.heard, conf.PermissionCache) && !c.repeated(&p) {
 		c.srv.count.refusedPublish.Add(1)
 		c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish not allowed", attr("client", c.id), attr("topic", t.name))
 		if c.version == packet.V5 && p.QoS > 0 {
@@ -83,7 +83,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 		}
 		return ReasonAuth
 	}
-	a := ack{id: p.ID, size: len(t.name) + len(p.Payload) + overhead}
+	a := ack{id: p.ID, size: len(t.name) + len(p.Payload) + len(props.Forward) + overhead}
 	switch p.QoS {
 	case 1:
 		a.kind = packet.PUBACK
@@ -105,14 +105,15 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 			x.echoes = append(x.echoes, echo{c, c.acks.push(a)})
 			s.mu.Unlock()
 			return c.awaitRoom()
-		case len(s.qos2) >= maxExchanges:
+		case len(s.qos2) >= maxExchanges, c.version == packet.V5 && c.exchanges >= conf.InFlight: // more than CONNACK allowed
 			s.mu.Unlock()
 			return c.refused(codeReceiveMaximum, nil)
 		}
 		if s.qos2 == nil {
 			s.qos2 = make(map[uint16]*exchange)
 		}
-		s.qos2[p.ID] = new(exchange)
+		s.qos2[p.ID] = &exchange{by: c}
+		c.exchanges++
 	}
 	seq := c.acks.push(a)
 	c.routing = seq
@@ -184,6 +185,18 @@ func (b *bucket) take(now time.Time, n, rate int) time.Duration {
 	return time.Duration(-b.left / float64(rate) * float64(time.Second))
 }
 
+// repeated says whether p is a copy of a message that was accepted when policy
+// still let it through: its exchange then goes on to its end, so that its packet
+// id can be used again.
+func (c *Client) repeated(p *packet.Publish) bool {
+	if p.QoS != 2 {
+		return false
+	}
+	c.s.mu.Lock()
+	defer c.s.mu.Unlock()
+	return c.s.qos2[p.ID] != nil
+}
+
 // topicOf returns the topic of a PUBLISH, which an alias may stand for, or the
 // reason code why there is none.
 func (c *Client) topicOf(p *packet.Publish, props *packet.Properties) (t *published, code byte) {
@@ -201,6 +214,9 @@ func (c *Client) topicOf(p *packet.Publish, props *packet.Properties) (t *publis
 			return nil, codeProtocol
 		}
 		return t, 0
+	}
+	if len(p.Topic) == 0 { // MQTT 5, 3.3.2.1
+		return nil, codeProtocol
 	}
 	if t = c.topics.lookup(conf, p.Topic); t == nil {
 		return nil, codeTopic
@@ -303,7 +319,7 @@ func (c *Client) routedQoS2(id uint16, err error) {
 	}
 	x.durable = true
 	if err != nil {
-		delete(c.s.qos2, id)
+		c.s.forgetExchange(id)
 	}
 	for _, e := range x.echoes {
 		if err != nil {
@@ -351,9 +367,20 @@ func (c *Client) pubrel(id uint16) string {
 		}
 		return ""
 	}
-	delete(s.qos2, id)
+	s.forgetExchange(id)
 	c.appendAck(packet.PUBCOMP, id, 0)
 	return ""
+}
+
+// forgetExchange ends an exchange; of a session that was discarded meanwhile
+// there may be none. s.mu is held.
+func (s *session) forgetExchange(id uint16) {
+	if x := s.qos2[id]; x != nil {
+		delete(s.qos2, id)
+		if x.by != nil {
+			x.by.exchanges--
+		}
+	}
 }
 
 // endExchange forgets an exchange and then says PUBCOMP, after which the client
@@ -363,7 +390,7 @@ func (c *Client) endExchange(id uint16) {
 	s.srv.settled.put(change{exchangeKey(s.id, s.life, id), nil}, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		delete(s.qos2, id)
+		s.forgetExchange(id)
 		if s.c != nil { // perhaps a later connection, which has sent PUBREL again or will
 			s.c.appendAck(packet.PUBCOMP, id, 0)
 			s.c.startWriter()

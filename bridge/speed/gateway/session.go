@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -42,7 +43,8 @@ type session struct {
 	flights []flight // what was sent with packet id index+1
 	free    []uint16 // indices of flights not in use
 	flying  int
-	sent    uint64 // counts QoS 1 and 2 messages sent, for their order
+	again   []uint16 // indices of flights to be sent again, once the window lets them
+	sent    uint64   // counts QoS 1 and 2 messages sent, for their order
 	pending []outbound
 	bytes   int                  // of flights and pending
 	qos2    map[uint16]*exchange // accepted and not yet released
@@ -77,6 +79,7 @@ type flight struct {
 	order    uint64 // of sending
 	released bool   // PUBREC came, PUBCOMP has not
 	held     bool   // PUBLISH or PUBREL waits until its state is durable
+	waits    bool   // it is in session.again
 }
 
 // released stands in for the message of a flight that has only its PUBREL left.
@@ -85,8 +88,9 @@ var released Message
 // An exchange is a QoS 2 message from its PUBLISH to its PUBREL.
 type exchange struct {
 	durable bool
-	ending  bool   // PUBREL came, and its end is being stored
-	echoes  []echo // the same packet sent again before it was durable
+	by      *Client // the connection that it came with
+	ending  bool    // PUBREL came, and its end is being stored
+	echoes  []echo  // the same packet sent again before it was durable
 }
 
 // An echo is an acknowledgement that waits for an earlier copy of its packet.
@@ -194,13 +198,17 @@ func (s *session) put(o outbound) {
 	case o.qos == 0:
 		c.appendPublish(o, 0, false)
 		c.startWriter()
-	case c == nil || len(s.pending) > 0 || s.flying >= c.window():
+	case c == nil || len(s.pending) > 0 || !s.room():
 		s.pending = append(s.pending, o)
 	default:
 		s.fly(o)
 		c.startWriter()
 	}
 }
+
+// room says whether the client takes one more QoS 1 or 2 message. s.mu is held
+// and the client is connected.
+func (s *session) room() bool { return s.flying-len(s.again) < s.c.window() }
 
 // grow counts n bytes more, or less, that wait. s.mu is held.
 func (s *session) grow(n int) {
@@ -295,6 +303,7 @@ func (s *session) acked(kind packet.Type, id uint16, reason byte) bool {
 			break // refused: there is no PUBREL (MQTT 5, 4.3.3)
 		}
 		if f != nil && !f.released {
+			s.ground(id - 1)
 			// The payload is the client's now.
 			s.grow(-f.size())
 			f.m, f.released = &released, true
@@ -336,6 +345,7 @@ func (s *session) acked(kind packet.Type, id uint16, reason byte) bool {
 
 // land ends flight i. s.mu is held.
 func (s *session) land(i uint16) {
+	s.ground(i)
 	f := &s.flights[i]
 	s.forget(&f.outbound, &s.srv.settled)
 	s.grow(-f.size())
@@ -344,12 +354,32 @@ func (s *session) land(i uint16) {
 	s.flying--
 }
 
+// ground takes flight i from those that are to be sent again: the client has
+// answered it. s.mu is held.
+func (s *session) ground(i uint16) {
+	if s.flights[i].waits {
+		s.flights[i].waits = false
+		s.again = slices.DeleteFunc(s.again, func(j uint16) bool { return j == i })
+	}
+}
+
+// sendAgain sends the first of those that are to be sent again. s.mu is held.
+func (s *session) sendAgain() {
+	i := s.again[0]
+	s.again = s.again[1:]
+	s.flights[i].waits = false
+	s.resend(i, true)
+}
+
 // sendPending sends what waits as far as the window lets it. s.mu is held and
 // the client is connected; the caller sees to the writing.
 func (s *session) sendPending() {
+	for len(s.again) > 0 && s.room() {
+		s.sendAgain()
+	}
 	n := 0
 	now := time.Now()
-	for ; n < len(s.pending) && s.flying < s.c.window(); n++ {
+	for ; n < len(s.pending) && len(s.again) == 0 && s.room(); n++ {
 		o := s.pending[n]
 		switch {
 		case o.m.expired(now):
@@ -381,20 +411,30 @@ func (s *session) attach(c *Client, present bool) {
 	defer s.mu.Unlock()
 	s.c, c.s = c, s
 	c.appendPacket(c.connack(present))
-	again := make([]uint16, 0, s.flying)
-	for i, f := range s.flights {
-		switch {
+	s.again = nil
+	all := make([]uint16, 0, s.flying)
+	for i := range s.flights {
+		s.flights[i].waits = false
+		switch f := &s.flights[i]; {
 		case f.m == nil, f.held:
-		case f.released || c.fits(&f.outbound) && c.session.MayReceive(f.m.Topic):
-			again = append(again, uint16(i))
+		case f.released:
+			all = append(all, uint16(i))
+		case c.fits(&f.outbound) && c.session.MayReceive(f.m.Topic):
+			all, s.again, f.waits = append(all, uint16(i)), append(s.again, uint16(i)), true
 		default: // sent before, but perhaps to another principal, and not taken
 			s.land(uint16(i))
 			s.srv.count.droppedPolicy.Add(1)
 		}
 	}
-	slices.SortFunc(again, func(a, b uint16) int { return int(s.flights[a].order) - int(s.flights[b].order) })
-	for _, i := range again {
-		s.resend(i, true)
+	inOrder := func(a, b uint16) int { return cmp.Compare(s.flights[a].order, s.flights[b].order) }
+	slices.SortFunc(all, inOrder)
+	slices.SortFunc(s.again, inOrder)
+	for _, i := range all {
+		if s.flights[i].released {
+			s.resend(i, true)
+		} else if s.room() {
+			s.sendAgain()
+		}
 	}
 	kept := s.pending[:0]
 	for _, o := range s.pending {
@@ -436,7 +476,7 @@ func (s *session) discard(from unsetter) {
 			s.forget(&pending[i], from)
 		}
 	}
-	s.subs, s.pending, s.flights, s.free, s.flying = nil, nil, nil, nil, 0
+	s.subs, s.pending, s.flights, s.free, s.again, s.flying = nil, nil, nil, nil, nil, 0
 	s.grow(-s.bytes)
 	s.over = true
 	s.mu.Unlock()

@@ -339,7 +339,7 @@ func (g *group) pick(m *Message, now time.Time) (*session, options) {
 	for i := range members {
 		i = (from + i) % len(members)
 		s := members[i]
-		there, room := s.takes(len(m.Topic) + len(m.Payload) + overhead)
+		there, room := s.takes(outbound{m: m}.size())
 		switch {
 		case !there && (second >= 0 || min(opts[i].qos(), m.QoS) == 0), !s.mayReceive(m.Topic, now):
 		case there && room:

@@ -44,9 +44,21 @@ func (c *Client) room() {
 // The append functions put packets into the output buffer; s.mu is held. What
 // is put there after the end of the connection goes nowhere.
 
+// appendPacket is for the reading goroutine. A packet that is larger than the
+// client takes ends the connection [MQTT-3.1.2-24].
 func (c *Client) appendPacket(p packet.Packet) {
 	c.room()
+	from := len(c.out)
 	c.out = p.Append(c.out, c.version)
+	if most := c.v5.maxPacket; most > 0 && len(c.out)-from > most {
+		c.out = c.out[:from]
+		if p.Type() == packet.CONNACK {
+			c.polite.Store(false) // there is no DISCONNECT before CONNACK [MQTT-3.14.0-1]
+		}
+		c.code = codeTooLarge
+		c.kick(ReasonProtocol)
+		return
+	}
 	c.outPackets[p.Type()]++
 }
 

@@ -60,7 +60,8 @@ func (t Type) String() string {
 	return fmt.Sprintf("Type(%d)", byte(t))
 }
 
-// ErrMalformed is wrapped by all errors of Decode.
+// ErrMalformed is wrapped by all errors of Decode but ErrVersion and those that
+// wrap ErrProtocol.
 var ErrMalformed = errors.New("malformed packet")
 
 // ErrTooLarge is returned by a Reader for a packet over its limit.
@@ -265,7 +266,7 @@ func (r *body) properties(v Version) []byte {
 		return nil
 	}
 	l, n := varint(r.b)
-	if n <= 0 || len(r.b)-n < l {
+	if n <= 0 || n > varintLen(l) || len(r.b)-n < l { // [MQTT-1.5.5-1] of version 5
 		r.fail("properties")
 		return nil
 	}

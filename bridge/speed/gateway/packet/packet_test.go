@@ -165,7 +165,6 @@ func TestMalformed(t *testing.T) {
 		"subscribe flags":                     {V311, []byte{0x80, 6, 0, 1, 0, 1, 'a', 0}},
 		"subscribe QoS 3":                     {V311, []byte{0x82, 6, 0, 1, 0, 1, 'a', 3}},
 		"subscribe options of version 5":      {V311, []byte{0x82, 6, 0, 1, 0, 1, 'a', 4}},
-		"subscribe retain handling 3":         {V5, []byte{0x82, 7, 0, 1, 0, 0, 1, 'a', 0x30}},
 		"subscribe filter longer than packet": {V311, []byte{0x82, 6, 0, 1, 0xff, 0xff, 'a', 0}},
 		"unsubscribe without filter":          {V311, []byte{0xa2, 2, 0, 1}},
 		"unsubscribe flags":                   {V311, []byte{0xa0, 5, 0, 1, 0, 1, 'a'}},
@@ -194,11 +193,20 @@ func TestMalformed(t *testing.T) {
 		"connect without will":                {V311, []byte("\x10\x0c\x00\x04MQTT\x04\x06\x00\x00\x00\x00")},
 		"connack flags":                       {V311, []byte{0x20, 2, 2, 0}},
 		"suback code 3":                       {V311, []byte{0x90, 3, 0, 1, 3}},
+		"a property length in too many bytes": {V5, []byte("\x82\x08\x00\x01\x80\x00\x00\x01a\x00")},
 		"suback without code":                 {V311, []byte{0x90, 2, 0, 1}},
 	} {
 		p, err := Decode(c.in[0], c.in[2:], c.v)
 		if !errors.Is(err, ErrMalformed) {
 			t.Errorf("%s: %x decodes to %+v, %v", name, c.in, p, err)
+		}
+	}
+	for name, in := range map[string][]byte{
+		"retain handling 3": []byte("\x82\x07\x00\x01\x00\x00\x01a\x30"),
+		"QoS 3":             []byte("\x82\x07\x00\x01\x00\x00\x01a\x03"),
+	} {
+		if _, err := Decode(in[0], in[2:], V5); !errors.Is(err, ErrProtocol) {
+			t.Errorf("%s: %v, want ErrProtocol", name, err)
 		}
 	}
 	for _, in := range []string{"\x10\x0c\x00\x04MQTT\x03\x02\x00\x00\x00\x00", "\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x00\x00\x00"} {

@@ -165,7 +165,7 @@ func (p *Properties) Parse(t Type, b []byte) error {
 			p.numbers[id] = r.uint32()
 		case varInt:
 			v, n := varint(r.b)
-			if n <= 0 {
+			if n <= 0 || n > varintLen(v) {
 				r.fail("subscription identifier")
 				break
 			}

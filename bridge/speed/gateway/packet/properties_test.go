@@ -25,6 +25,7 @@ func TestProperties(t *testing.T) {
 		{name: "two subscription ids", kind: PUBLISH, in: AppendNumber(AppendNumber(nil, SubscriptionID, 3), SubscriptionID, 300)},
 		{name: "two subscription ids to a server", kind: SUBSCRIBE, in: AppendNumber(AppendNumber(nil, SubscriptionID, 3), SubscriptionID, 300), err: ErrProtocol},
 		{name: "subscription id 0", kind: SUBSCRIBE, in: AppendNumber(nil, SubscriptionID, 0), err: ErrProtocol},
+		{name: "subscription id in too many bytes", kind: SUBSCRIBE, in: []byte{byte(SubscriptionID), 0x81, 0}, err: ErrMalformed},
 		{name: "twice", kind: PUBLISH, in: AppendNumber(AppendNumber(nil, TopicAlias, 3), TopicAlias, 3), err: ErrProtocol},
 		{name: "wrong packet", kind: PUBLISH, in: AppendNumber(nil, SessionExpiry, 3), err: ErrMalformed},
 		{name: "will delay in a PUBLISH", kind: PUBLISH, in: AppendNumber(nil, WillDelay, 3), err: ErrMalformed},

@@ -37,7 +37,13 @@ func (p *Subscribe) Decode(first byte, b []byte, v Version) error {
 		if v >= V5 {
 			reserved = 0xc0
 		}
-		if f.QoS() == 3 || f.Options&reserved != 0 || f.Options&0x30 == 0x30 { // [MQTT-3.8.3-4]
+		switch {
+		case r.bad != "":
+		case f.Options&reserved != 0: // [MQTT-3.8.3-4], of version 5 [MQTT-3.8.3-5]
+			r.fail("subscription options")
+		case v >= V5 && (f.QoS() == 3 || f.Options&0x30 == 0x30):
+			return offence(SUBSCRIBE, "subscription options")
+		case f.QoS() == 3:
 			r.fail("subscription options")
 		}
 		p.Filters = append(p.Filters, f)
