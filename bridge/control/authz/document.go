@@ -3,7 +3,9 @@ package authz
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"unicode"
 	"unicode/utf8"
 )
@@ -39,6 +41,10 @@ type statement struct {
 	resources   []resource
 	notResource bool
 	conditions  []condition
+
+	// shared is set if the resources are without variables: what is compiled
+	// of them is then kept, for all connections.
+	shared *atomic.Pointer[sharedRules]
 }
 
 // Parse reads a policy document strictly: every element known, in its place,
@@ -252,6 +258,9 @@ func (s *statement) parseResources(n *node, vars bool) error {
 			return fmt.Errorf("%q: %w", t.text, err)
 		}
 		s.resources = append(s.resources, r)
+	}
+	if !slices.ContainsFunc(s.resources, func(r resource) bool { return slices.ContainsFunc(r.parts, template.hasVariable) }) {
+		s.shared = new(atomic.Pointer[sharedRules])
 	}
 	return nil
 }

@@ -99,9 +99,32 @@ func (e *Evaluator) settle(s *statement, connect bool) (dynamic []*condition, ok
 	return dynamic, true
 }
 
+// sharedRules are those of a statement without variables, for one account and
+// region: a process has one of each.
+type sharedRules struct {
+	account, region string
+	rules           [kinds]rule
+	ok              [kinds]bool
+}
+
 // rule compiles the resources of s for one kind. ok is false if no resource of
 // that kind can match.
 func (e *Evaluator) rule(s *statement, k kind) (r rule, ok bool) {
+	if s.shared == nil {
+		return e.compile(s, k)
+	}
+	all := s.shared.Load()
+	if all == nil || all.account != e.ctx.Account || all.region != e.ctx.Region {
+		all = &sharedRules{account: e.ctx.Account, region: e.ctx.Region}
+		for k := range kinds {
+			all.rules[k], all.ok[k] = e.compile(s, k)
+		}
+		s.shared.Store(all)
+	}
+	return all.rules[k], all.ok[k]
+}
+
+func (e *Evaluator) compile(s *statement, k kind) (r rule, ok bool) {
 	r = rule{deny: s.deny, not: s.notResource}
 	for i := range s.resources {
 		res := &s.resources[i]
@@ -126,8 +149,7 @@ func (e *Evaluator) rule(s *statement, k kind) (r rule, ok bool) {
 // unless a condition asks for the time.
 //
 // For Connect, resource must be the Context's ClientID. A shared subscription
-// ($share/group/filter) is allowed by its whole text, and denied by its whole
-// text or by the filter.
+// ($share/group/filter) is allowed and denied by its whole text or by the filter.
 func (e *Evaluator) Decide(action, resource string) Decision {
 	i := actionBit(action)
 	if i < 0 {
@@ -140,7 +162,7 @@ func (e *Evaluator) Decide(action, resource string) Decision {
 	}
 	for r := range e.rules[k] {
 		r := &e.rules[k][r]
-		if r.mask&bit == 0 || !r.applies(resource) && !(r.deny && bare != "" && r.applies(bare)) || !e.now(r) {
+		if r.mask&bit == 0 || !r.covers(resource, bare) || !e.now(r) {
 			continue
 		}
 		if r.deny {
@@ -154,6 +176,19 @@ func (e *Evaluator) Decide(action, resource string) Decision {
 // Allows is Decide for callers that need no more than yes or no.
 func (e *Evaluator) Allows(action, resource string) bool {
 	return e.Decide(action, resource) == Allowed
+}
+
+// covers says whether the rule applies to a resource, or to the filter of a
+// shared subscription. Where NotResource names one of the two, an Allow does not
+// reach the subscription, and a Deny does.
+func (r *rule) covers(resource, bare string) bool {
+	if bare == "" {
+		return r.applies(resource)
+	}
+	if r.not && !r.deny {
+		return r.applies(resource) && r.applies(bare)
+	}
+	return r.applies(resource) || r.applies(bare)
 }
 
 func (r *rule) applies(resource string) bool {

@@ -77,10 +77,10 @@ func (e *Evaluator) reason(s *statement, bit int, resource string, x *Explanatio
 	}
 	r, ok := e.rule(s, known[bit].kind)
 	bare := ""
-	if s.deny && known[bit].kind == kindFilter {
+	if known[bit].kind == kindFilter {
 		bare = sharedFilter(resource)
 	}
-	if !ok || !r.applies(resource) && (bare == "" || !r.applies(bare)) {
+	if !ok || !r.covers(resource, bare) {
 		return "resource not covered", false
 	}
 	for i := range s.conditions {
@@ -93,8 +93,8 @@ func (e *Evaluator) reason(s *statement, bit int, resource string, x *Explanatio
 	}
 	for i := range s.resources {
 		one := *s
-		one.resources = s.resources[i : i+1]
-		if r, ok := e.rule(&one, known[bit].kind); ok && (r.applies(resource) || bare != "" && r.applies(bare)) {
+		one.resources, one.shared = s.resources[i:i+1], nil
+		if r, ok := e.rule(&one, known[bit].kind); ok && r.covers(resource, bare) {
 			return s.resources[i].text, true
 		}
 	}
