@@ -58,34 +58,53 @@ func (id *Identity) AffectedBy(e Event) bool {
 // documents left out, for the caller to refuse. A policy that cannot be read
 // is an error, since leaving it out could leave out a Deny.
 func (r *Registry) Identity(certificate, clientID string) (*Identity, error) {
-	id := &Identity{ClientID: clientID}
+	var id *Identity
 	err := r.db.View(func(tx *bolt.Tx) (err error) {
 		t := &Tx{reg: r, tx: tx}
-		id.Revision = uint64(tx.ID())
-		if id.Certificate, err = t.Certificate(certificate); err != nil || id.Certificate.Status != Active {
+		c, err := t.Certificate(certificate)
+		if err != nil {
 			return err
 		}
-		if t.linked(bThingCerts, clientID, certificate) {
-			if err := t.identityThing(id); err != nil {
-				return err
-			}
+		if c.Status != Active {
+			id = &Identity{Certificate: c, ClientID: clientID, Revision: uint64(tx.ID())}
+			return nil
 		}
-		id.Policies = append(id.Policies, t.links(bCertPolicies, certificate)...)
-		slices.Sort(id.Policies)
-		id.Policies = slices.Compact(id.Policies)
-		for _, p := range id.Policies {
-			d, err := t.document(p)
-			if err != nil {
-				return err
-			}
-			id.Documents = append(id.Documents, d)
-		}
-		return nil
+		id, err = t.who(certificate, clientID)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
 	return id, nil
+}
+
+// who is Identity without regard to the certificate's state.
+func (t *Tx) who(certificate, clientID string) (id *Identity, err error) {
+	id = &Identity{ClientID: clientID, Revision: uint64(t.tx.ID())}
+	if id.Certificate, err = t.Certificate(certificate); err != nil {
+		return nil, err
+	}
+	if clientID != "" && t.linked(bThingCerts, clientID, certificate) {
+		if err := t.identityThing(id); err != nil {
+			return nil, err
+		}
+	}
+	id.Policies = append(id.Policies, t.links(bCertPolicies, certificate)...)
+	slices.Sort(id.Policies)
+	id.Policies = slices.Compact(id.Policies)
+	return id, t.readDocuments(id)
+}
+
+// readDocuments adds the documents of id's policies.
+func (t *Tx) readDocuments(id *Identity) error {
+	for _, p := range id.Policies {
+		d, err := t.document(p)
+		if err != nil {
+			return err
+		}
+		id.Documents = append(id.Documents, d)
+	}
+	return nil
 }
 
 // identityThing fills in the thing and its groups.
@@ -98,15 +117,9 @@ func (t *Tx) identityThing(id *Identity) error {
 		return err
 	}
 	id.Thing = &authz.Thing{Name: th.Name, Type: th.Type, Attributes: th.Attributes, Attached: true}
-	for _, g := range th.Groups {
-		line, err := t.ancestry(g)
-		if err != nil {
-			return err
-		}
-		id.Groups = append(id.Groups, line...)
+	if id.Groups, err = t.lineages(th.Groups); err != nil {
+		return err
 	}
-	slices.Sort(id.Groups)
-	id.Groups = slices.Compact(id.Groups)
 	for _, g := range id.Groups {
 		id.Policies = append(id.Policies, t.links(bGroupPolicies, g)...)
 	}
