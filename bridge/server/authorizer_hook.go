@@ -53,6 +53,9 @@ func attemptOf(r *http.Request) *authn.Attempt {
 // connectStranger asks an authorizer about a client of MQTT; a is what it said
 // before its CONNECT, if anything.
 func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, before *authn.Attempt) (gateway.Session, error) {
+	if g, ok := c.Memo.(*guest); ok && g.mayStay() {
+		return g, nil // what made the gateway ask again is none of the authorizer's
+	}
 	attempt := &authn.Attempt{}
 	if before != nil {
 		*attempt = *before
@@ -73,6 +76,7 @@ func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, be
 	if !s.mayStay() {
 		return nil, fmt.Errorf("%w: authorizer %s does not let %s connect as %q", gateway.ErrNotAuthorized, v.Authorizer, v.Principal, c.ClientID)
 	}
+	c.Memo = s
 	return s, nil
 }
 

@@ -206,6 +206,12 @@ func TestAuthorizerIsAskedAgain(t *testing.T) {
 		t.Cleanup(ended)
 		return g, reasons
 	}
+	again := &gateway.Connect{ClientID: "x", Password: []byte("open sesame")}
+	for range 3 { // as the gateway does while the registry changes
+		if _, err := b.authorizer.Connect(t.Context(), again); err != nil || d.calls() != 1 {
+			t.Errorf("asked %d times, %v", d.calls(), err)
+		}
+	}
 	_, reasons := ends(10*time.Millisecond, time.Hour)
 	if got := <-reasons; got != gateway.ReasonCustomAuth {
 		t.Error(got)

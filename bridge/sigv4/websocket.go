@@ -44,6 +44,8 @@ func (v *Verifier) VerifyWebSocket(r *http.Request) (Identity, error) {
 		return id, fmt.Errorf("%w: want it in the query", ErrMissing)
 	case v.Permissive:
 		return id, nil
+	case sig.said.expires > WebSocketLife:
+		return id, fmt.Errorf("%w: X-Amz-Expires: want at most %d seconds", ErrIncomplete, WebSocketLife/time.Second)
 	case !slices.Contains(deviceServices, id.Service):
 		return id, fmt.Errorf("%w: Credential should be scoped to one of the services %s", ErrMismatch, strings.Join(deviceServices, ", "))
 	}
@@ -87,5 +89,6 @@ func asSent(raw string) [2]string {
 }
 
 // WebSocketLife is how long a connection may last whose request was signed (AWS
-// IoT Core quotas, message broker and protocol limits).
+// IoT Core quotas, message broker and protocol limits), and how long such a
+// request may be good for.
 const WebSocketLife = 24 * time.Hour

@@ -171,6 +171,11 @@ func TestWebSocketBypass(t *testing.T) {
 			t.Errorf("Connection %q: %v", lines, err)
 		}
 	}
+	week := sigv4test.Python1
+	week.Expires = "604800"
+	if _, err := deviceVerifier(k, deviceNow).VerifyWebSocket(upgradeRequest(t, week.Query("h", k, "r", deviceNow), "h")); !errors.Is(err, ErrIncomplete) {
+		t.Errorf("good for a week: %v", err)
+	}
 	bare := upgradeRequest(t, "", "h")
 	if _, err := deviceVerifier(k, deviceNow).VerifyWebSocket(bare); !errors.Is(err, ErrMissing) {
 		t.Errorf("no query: %v", err)

@@ -69,6 +69,9 @@ type Connect struct {
 	TLS          *tls.ConnectionState // nil when Via says who it is, or without TLS
 	Remote       net.Addr
 	Via          Via
+	// Memo is the Authorizer's, to remember what it found out when it is asked
+	// again about the same CONNECT.
+	Memo any
 }
 
 // Via is what is known of a connection before its CONNECT. The zero value is
