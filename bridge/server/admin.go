@@ -49,6 +49,23 @@ func (s *Server) Handler() http.Handler {
 		"POST /v1/things":                                  s.postThing,
 		"GET /v1/certificates":                             s.listCertificates,
 		"POST /v1/certificates/{id}":                       s.postCertificate,
+		"POST /v1/certificates":                            s.createCertificate,
+		"PUT /v1/certificates":                             s.registerCertificate,
+		"GET /v1/certificates/{id}":                        s.getCertificate,
+		"DELETE /v1/certificates/{id}":                     s.deleteCertificate,
+		"GET /v1/registration-code":                        s.getRegistrationCode,
+		"GET /v1/cas":                                      s.listCAs,
+		"POST /v1/cas":                                     s.postCA,
+		"GET /v1/cas/{id}":                                 s.getCA,
+		"POST /v1/cas/{id}":                                s.changeCA,
+		"DELETE /v1/cas/{id}":                              s.deleteCA,
+		"GET /v1/effective-policies":                       s.effectivePolicies,
+		"POST /v1/policy-tests":                            s.testPolicies,
+		"GET /v1/who-can":                                  s.whoCan,
+		"DELETE /v1/policies/{name}":                       s.deletePolicy,
+		"GET /v1/policies/{name}/versions":                 s.listPolicyVersions,
+		"DELETE /v1/policies/{name}/versions/{version}":    s.deletePolicyVersion,
+		"POST /v1/policies/{name}/default":                 s.postPolicyDefault,
 		"GET /v1/policies":                                 s.listPolicies,
 		"GET /v1/policies/{name}":                          s.getPolicy,
 		"PUT /v1/policies/{name}":                          s.putPolicy,
@@ -58,6 +75,7 @@ func (s *Server) Handler() http.Handler {
 		handle(pattern, maxAdminBody, h)
 	}
 	handle("PUT /v1/objects", maxObject, s.putObject)
+	handle("POST /v1/crls", registry.MaxCRL, s.postCRL)
 	mux.Handle("GET /metrics", s.metricsHandler())
 	return mux
 }
