@@ -146,6 +146,13 @@ func TestCustomAuthorizer(t *testing.T) {
 		t.Error("asked about who has a certificate")
 	}
 
+	_, metrics := b.do("GET", "/metrics", "")
+	for _, want := range []string{`tidemill_https_mqtt_connections{by="websocket"} 1`, `tidemill_websockets_refused_total{status="403"} 1`,
+		`tidemill_authorizer_answers_total{authorizer="doors",outcome="allowed"} 4`, `tidemill_authorizer_answers_total{authorizer="doors",outcome="refused"} 4`} {
+		if !strings.Contains(metrics, want+"\n") {
+			t.Errorf("no %s", want)
+		}
+	}
 	r := b.requester("", nil)
 	for _, c := range []struct {
 		path    string

@@ -2,8 +2,10 @@ package server
 
 import (
 	"context"
+	"maps"
 	"net"
 	"sync"
+	"sync/atomic"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
@@ -15,6 +17,10 @@ type carrier struct {
 	gateway *gateway.Server
 	calls   chan call
 	ended   chan struct{} // closed when run ends
+
+	websockets, direct atomic.Int64 // open now
+	mu                 sync.Mutex   // guards refused
+	refused            map[int]uint64
 }
 
 type call struct {
@@ -23,7 +29,21 @@ type call struct {
 }
 
 func newCarrier(g *gateway.Server) *carrier {
-	return &carrier{g, make(chan call), make(chan struct{})}
+	return &carrier{gateway: g, calls: make(chan call), ended: make(chan struct{}), refused: map[int]uint64{}}
+}
+
+// refuse counts a WebSocket that was refused with an HTTP status.
+func (c *carrier) refuse(status int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.refused[status]++
+}
+
+// refusals is how many were, by HTTP status.
+func (c *carrier) refusals() map[int]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.refused)
 }
 
 // carry hands nc over. When the bridge stops, it is closed.
@@ -45,7 +65,15 @@ func (c *carrier) run(ctx context.Context) error {
 	for {
 		select {
 		case x := <-c.calls:
-			wg.Go(func() { c.gateway.ServeConn(ctx, x.nc, x.via) })
+			n := &c.direct
+			if x.via.Protocol == "wss" {
+				n = &c.websockets
+			}
+			n.Add(1)
+			wg.Go(func() {
+				defer n.Add(-1)
+				c.gateway.ServeConn(ctx, x.nc, x.via)
+			})
 		case <-ctx.Done():
 			return nil
 		}

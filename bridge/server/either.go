@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,6 +27,7 @@ type either struct {
 	mqtt   func(*tls.Conn) // nil: they are closed
 	log    *slog.Logger
 
+	broken atomic.Int64  // handshakes that failed
 	ready  chan net.Conn // connections of which it is known
 	failed chan error    // of the listener
 	closed chan struct{}
@@ -142,6 +144,7 @@ func (e *either) introduce(c net.Conn) func() {
 	}
 	t := tls.Server(c, e.config)
 	if err := t.Handshake(); err != nil {
+		e.broken.Add(1)
 		e.log.Debug("TLS handshake failed", "remote", c.RemoteAddr(), "err", err)
 		return nil
 	}

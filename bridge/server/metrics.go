@@ -32,6 +32,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	x.sinks(m.s)
 	x.connectors(m.s)
 	x.kinesis(m.s)
+	x.https(m.s)
 	for o, c := range m.s.aws.Stats() {
 		x.counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
 		x.counter("aws_request_seconds", "Time spent on AWS requests.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)
@@ -55,6 +56,25 @@ func (x series) counter(name, help string, v float64, labels ...string) {
 
 func (x series) gauge(name, help string, v float64, labels ...string) {
 	x.send(prometheus.GaugeValue, name, help, v, labels)
+}
+
+func (x series) https(s *Server) {
+	if e, ok := s.https.(*either); ok {
+		x.counter("https_failed_handshakes", "TLS handshakes that failed on the HTTPS listener.", float64(e.broken.Load()))
+		if l, ok := e.Listener.(*limited); ok {
+			x.gauge("https_connections", "Open connections of the HTTPS listener, those that carry MQTT not counted.", float64(len(l.slots)))
+		}
+	}
+	const help = "MQTT connections of the HTTPS listener, as WebSockets or chosen in the TLS handshake."
+	x.gauge("https_mqtt_connections", help, float64(s.carrier.websockets.Load()), "by", "websocket")
+	x.gauge("https_mqtt_connections", help, float64(s.carrier.direct.Load()), "by", "alpn")
+	for status, n := range s.carrier.refusals() {
+		x.counter("websockets_refused", "WebSockets refused, by HTTP status.", float64(n), "status", strconv.Itoa(status))
+	}
+	for o, c := range s.authorizer.custom.Stats() {
+		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, refused (also without asking) or failed.", float64(c.Clients), "authorizer", o.Authorizer, "outcome", o.Verdict)
+		x.counter("authorizer_seconds", "Time spent on that.", c.Time.Seconds(), "authorizer", o.Authorizer, "outcome", o.Verdict)
+	}
 }
 
 func (x series) gateway(s *Server) {

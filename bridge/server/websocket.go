@@ -69,6 +69,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 
 // refuseUpgrade answers in the form of AWS's errors.
 func (s *Server) refuseUpgrade(w http.ResponseWriter, r *http.Request, status int, code, text string) {
+	s.carrier.refuse(status)
 	s.log.Debug("WebSocket refused", "remote", r.RemoteAddr, "status", status, "err", text)
 	w.Header().Set("X-Amzn-Errortype", code)
 	w.Header().Set("Content-Type", "application/json")

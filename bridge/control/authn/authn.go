@@ -28,9 +28,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
@@ -87,12 +89,49 @@ type Authorizers struct {
 	standard *hook
 	client   *http.Client
 	slots    chan struct{}
+
+	mu    sync.Mutex // guards stats
+	stats map[Outcome]Count
+}
+
+// An Outcome is what became of an attempt: "allowed", "refused" or "failed".
+// Authorizer is empty where there was none to ask.
+type Outcome struct{ Authorizer, Verdict string }
+
+// A Count is how often there was an outcome, and how long that took in all.
+type Count struct {
+	Clients uint64
+	Time    time.Duration
+}
+
+// Stats is what became of the attempts so far.
+func (as *Authorizers) Stats() map[Outcome]Count {
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	return maps.Clone(as.stats)
+}
+
+func (as *Authorizers) count(h *hook, took time.Duration, err error) {
+	o := Outcome{Verdict: "allowed"}
+	if h != nil {
+		o.Authorizer = h.Name
+	}
+	switch {
+	case errors.Is(err, ErrRefused):
+		o.Verdict = "refused"
+	case err != nil:
+		o.Verdict = "failed"
+	}
+	as.mu.Lock()
+	defer as.mu.Unlock()
+	c := as.stats[o]
+	as.stats[o] = Count{c.Clients + 1, c.Time + took}
 }
 
 // New reads the authorizers. Close lets their connections go.
 func New(all []Authorizer) (*Authorizers, error) {
 	as := &Authorizers{
-		byName: map[string]*hook{}, slots: make(chan struct{}, maxCalls),
+		byName: map[string]*hook{}, slots: make(chan struct{}, maxCalls), stats: map[Outcome]Count{},
 		client: &http.Client{
 			Transport: &http.Transport{MaxIdleConnsPerHost: maxCalls, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
 			// A redirect would carry the client's secrets to where nobody said.
@@ -294,8 +333,10 @@ type Verdict struct {
 
 // Ask asks the authorizer of an attempt. It blocks for 5 s at most. The error is
 // ErrRefused or ErrFailed.
-func (as *Authorizers) Ask(ctx context.Context, a *Attempt) (*Verdict, error) {
+func (as *Authorizers) Ask(ctx context.Context, a *Attempt) (v *Verdict, err error) {
+	began := time.Now()
 	h, verified, err := as.choose(a)
+	defer func() { as.count(h, time.Since(began), err) }()
 	if err != nil {
 		return nil, err
 	}
@@ -307,7 +348,7 @@ func (as *Authorizers) Ask(ctx context.Context, a *Attempt) (*Verdict, error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("%w: too many calls are under way", ErrFailed)
 	}
-	v, err := as.call(ctx, h, question(a, h, verified))
+	v, err = as.call(ctx, h, question(a, h, verified))
 	if err != nil {
 		return nil, fmt.Errorf("authorizer %s: %w", h.Name, err)
 	}

@@ -155,6 +155,12 @@ func TestWhoIsAsked(t *testing.T) {
 			t.Errorf("%s: Check: %v", c.name, err)
 		}
 	}
+	stats := as.Stats()
+	for o, want := range map[Outcome]uint64{{"plain", "allowed"}: 2, {"signed", "allowed"}: 4, {"", "refused"}: 7} {
+		if got := stats[o].Clients; got != want {
+			t.Errorf("%v: %d, want %d of %v", o, got, want, stats)
+		}
+	}
 	a := &Attempt{TLS: true, ServerName: "iot.example", MQTT: &MQTT{Username: "u", Password: []byte("p"), ClientID: "c"}}
 	if _, err := as.Ask(t.Context(), a); err != nil {
 		t.Fatal(err)
