@@ -62,7 +62,9 @@ type call struct {
 	data           string // -data
 }
 
-var commands = []command{serveCommand, configSample, thingCreate, thingList, certList, certStatus, policyShow, policyPut, policyAttach, policyDetach,
+var commands = []command{serveCommand, configSample, thingCreate, thingList, certCreate, certRegister, certList, certShow, certStatus, certActivate, certDeactivate, certRevoke, certDelete, certImportCRL,
+	certCARegister, certCACode, certCAList, certCAShow, certCAActivate, certCADeactivate, certCADelete,
+	policyShow, policyPut, policyVersions, policyDefault, policyDelete, policyAttach, policyDetach, policyEffective, policyTest, policyWhoCan,
 	ruleTest, ruleList, ruleWhy, ruleReplay, objectPut, streamCreate, streamList, streamTail, connectorList, connectorShow, connectorCheck, connectorRun, reloadCommand, awsEnv, versionCommand}
 
 var versionCommand = command{name: "version", summary: "print the version", example: "tidemill-bridge version", alone: true,
@@ -135,7 +137,7 @@ func usage(w io.Writer) error {
 	var b strings.Builder
 	b.WriteString("tidemill-bridge takes sensor readings from devices to streams and stores.\n\ncommands:\n")
 	for _, c := range commands {
-		fmt.Fprintf(&b, "  %-15s %s\n", c.name, c.summary)
+		fmt.Fprintf(&b, "  %-18s %s\n", c.name, c.summary)
 	}
 	b.WriteString("\ntidemill-bridge COMMAND -h tells of its flags, with an example.\n")
 	_, err := io.WriteString(w, b.String())
