@@ -230,3 +230,30 @@ func TestDataPlanePolicies(t *testing.T) {
 		t.Errorf("signed for another service: %d %s %s", got, code, text)
 	}
 }
+
+// A publish over HTTPS is not answered with OK unless it is on the disk.
+func TestDataPlaneIsDurable(t *testing.T) {
+	for _, path := range []string{"/topics/a?qos=1", "/topics/a?qos=0", "/topics/a?retain=true"} {
+		b := start(t, configure(t))
+		r := b.requester("iotdata", nil)
+		if status, code, text := r.do("POST", path, "x"); status != 200 {
+			t.Fatal(status, code, text)
+		}
+		b.sick.Store(true)
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+b.https.Addr().String()+path, strings.NewReader("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = req.URL.Host
+		sigv4test.Sign(req, []byte("x"), b.key(), "r", "iotdata", time.Now())
+		if resp, err := r.client.Do(req); err == nil { // the bridge ends, so the answer may not come through
+			resp.Body.Close()
+			if resp.StatusCode < 500 {
+				t.Errorf("%s: %s without a disk", path, resp.Status)
+			}
+		}
+		if err := b.stop(); err == nil {
+			t.Errorf("%s: the disk was not used", path)
+		}
+	}
+}
