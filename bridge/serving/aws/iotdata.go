@@ -231,7 +231,12 @@ func userProperties(text string) (all [][2]string, err error) {
 		for dec.More() {
 			k, _ := dec.Token()
 			v, _ := dec.Token()
-			pair := [2]string{k.(string), v.(string)}
+			name, ok1 := k.(string)
+			value, ok2 := v.(string) // null is no text, though it can be read as one
+			if !ok1 || !ok2 {
+				return nil, errors.New("want objects of texts")
+			}
+			pair := [2]string{name, value}
 			if size += len(pair[0]) + len(pair[1]); size > maxUser {
 				return nil, fmt.Errorf("more than %d bytes", maxUser)
 			}

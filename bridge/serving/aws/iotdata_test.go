@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -92,11 +93,34 @@ func TestPublishRequest(t *testing.T) {
 	if w.Code != 200 || len(p.got) != 1 || fmt.Sprintf("%+v", p.got[0]) != fmt.Sprintf("%+v", want) {
 		t.Errorf("%d %s\n%+v, want\n%+v", w.Code, w.Body, p.got, want)
 	}
-	for _, bad := range []string{"e30=", "!", header(`[1]`), header(`[null]`), header(`[{"a":1}]`), header(`[{"a":"` + strings.Repeat("x", maxUser) + `"}]`)} {
+	for _, bad := range []string{"e30=", "!", header(`[1]`), header(`[null]`), header(`[{"a":1}]`), header(`[{"a":null}]`), header(`[{"a":"1","b":{}}]`), header(`[{"a":"` + strings.Repeat("x", maxUser) + `"}]`)} {
 		if _, err := userProperties(bad); err == nil {
 			t.Errorf("%.40s: taken", bad)
 		}
 	}
+}
+
+// Whatever is taken as user properties, is what is written of them.
+func FuzzUserProperties(f *testing.F) {
+	for _, s := range []string{`[{"a":"1","b":"2"},{"a":"3"}]`, `[]`, `[{"a":null}]`, `[{"a":"\ud800"}]`, `[{}]`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, doc []byte) {
+		all, err := userProperties(base64.StdEncoding.EncodeToString(doc))
+		if err != nil {
+			return
+		}
+		text := user(all)
+		if text == nil {
+			if len(all) > 0 {
+				t.Fatalf("%q: %q, and nothing is written", doc, all)
+			}
+			return
+		}
+		if again, err := userProperties(*text); err != nil || !slices.Equal(all, again) {
+			t.Fatalf("%q: %q, then %q, %v", doc, all, again, err)
+		}
+	})
 }
 
 // Who asks is found out before the body is looked at, and what he may not is
