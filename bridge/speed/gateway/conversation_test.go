@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -31,10 +32,7 @@ type talker struct {
 	qos2in map[uint16]bool // PUBREC sent, PUBREL not yet come
 
 	// Of the connection; w is nil without one.
-	w         *wire
-	in        []packet.Packet // that came
-	ended     bool
-	goodbye   bool // DISCONNECT came
+	w         *ear
 	deaf      bool // acknowledges nothing
 	most      int  // receive maximum
 	maxPacket int
@@ -47,6 +45,16 @@ type talker struct {
 	will      *due
 	delay     time.Duration
 	at        time.Time // when its delayed will goes out
+}
+
+// An ear is what came over one connection.
+type ear struct {
+	*wire
+
+	mu    sync.Mutex // guards what follows
+	in    []packet.Packet
+	ended bool
+	bad   string // what should not have come
 }
 
 // A due is a message that a client is to get.
@@ -81,10 +89,12 @@ func (cv *conversation) settle() {
 		synctest.Wait()
 		more := false
 		for _, k := range cv.all {
-			k.read()
+			k.read() // of all before the server goes on
+		}
+		for _, k := range cv.all {
 			acks := k.unsent
 			k.unsent = nil
-			if len(acks) > 0 && k.w != nil && !k.ended {
+			if len(acks) > 0 && k.w != nil {
 				more = true
 				k.say(acks...)
 			}
@@ -94,9 +104,6 @@ func (cv *conversation) settle() {
 		}
 	}
 	for _, k := range cv.all {
-		if k.w != nil && k.ended {
-			cv.t.Fatalf("%s: the server ended the connection", k.id)
-		}
 		if k.w != nil && !k.deaf && len(k.flights) == 0 {
 			k.check()
 		}
@@ -124,41 +131,62 @@ func (k *talker) say(ps ...packet.Packet) {
 }
 
 // listen reads until the connection ends.
-func (k *talker) listen(w *wire) {
+func (w *ear) listen(maxPacket int) {
+	goodbye := false
 	for {
 		first, body, _, err := w.rd.Next()
-		if k.w != w {
-			return
-		}
+		w.mu.Lock()
 		if err != nil {
-			k.ended = true
+			w.ended = true
+			w.mu.Unlock()
 			return
 		}
+		p, err := packet.Decode(first, slices.Clone(body), w.v)
 		size := len(packet.AppendHeader(nil, first, len(body))) + len(body)
-		if k.maxPacket > 0 && size > k.maxPacket {
-			k.t.Errorf("%s: a packet of %d bytes, want at most %d", k.id, size, k.maxPacket)
-		}
-		p, err := packet.Decode(first, slices.Clone(body), k.v)
-		if err != nil {
-			k.t.Errorf("%s: %x: %v", k.id, body, err)
+		switch {
+		case err != nil:
+			w.bad = fmt.Sprintf("%x: %v", body, err)
+			w.mu.Unlock()
 			continue
+		case maxPacket > 0 && size > maxPacket:
+			w.bad = fmt.Sprintf("%s of %d bytes, want at most %d", p.Type(), size, maxPacket)
+		case goodbye:
+			w.bad = p.Type().String() + " after DISCONNECT"
 		}
-		if k.goodbye {
-			k.t.Errorf("%s: %s after DISCONNECT", k.id, p.Type())
-		}
-		k.goodbye = p.Type() == packet.DISCONNECT
-		k.in = append(k.in, p)
+		goodbye = p.Type() == packet.DISCONNECT
+		w.in = append(w.in, p)
+		w.mu.Unlock()
 	}
+}
+
+// first takes the first packet that came; nil if there is none.
+func (w *ear) first() (p packet.Packet) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.in) > 0 {
+		p, w.in = w.in[0], w.in[1:]
+	}
+	return p
+}
+
+// take returns what came since the last call.
+func (w *ear) take() (in []packet.Packet, bad string, ended bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	in, w.in = w.in, nil
+	return in, w.bad, w.ended
 }
 
 // read looks at what came.
 func (k *talker) read() {
-	in := k.in
-	k.in = nil
+	if k.w == nil {
+		return
+	}
+	in, bad, ended := k.w.take()
+	if bad != "" || ended {
+		k.t.Fatalf("%s got %q, and the end: %v", k.id, bad, ended)
+	}
 	for _, p := range in {
-		if k.t.Failed() {
-			k.t.FailNow()
-		}
 		switch p := p.(type) {
 		case *packet.Publish:
 			k.parse(packet.PUBLISH, p.Properties)
@@ -409,23 +437,19 @@ func (k *talker) connect(a, b byte) {
 		k.forget()
 	}
 	k.kept, k.will, k.delay = keep, will, delay
-	k.ended, k.goodbye, k.deaf, k.in, k.unsent = false, false, a&16 != 0, nil, nil
+	k.deaf, k.unsent = a&16 != 0, nil
 	k.most, k.maxPacket, k.aliasMax = most, maxPacket, aliasMax
 	k.aliases, k.flights = make(map[uint16]string), make(map[uint16]due)
-	w := cv.f.dial(k.t)
-	w.v = k.v
-	k.w = w
-	go k.listen(w)
+	k.w = &ear{wire: cv.f.dial(k.t)}
+	k.w.v = k.v
+	go k.w.listen(maxPacket)
 	k.say(p)
 	synctest.Wait()
-	if len(k.in) == 0 {
-		k.t.Fatalf("%s: no CONNACK", k.id)
-	}
-	ack, ok := k.in[0].(*packet.Connack)
+	first := k.w.first()
+	ack, ok := first.(*packet.Connack)
 	if !ok || ack.Code != 0 || ack.SessionPresent != present {
-		k.t.Fatalf("%s: %+v, want session present %v", k.id, k.in[0], present)
+		k.t.Fatalf("%s: %+v, want CONNACK with session present %v", k.id, first, present)
 	}
-	k.in = k.in[1:]
 	// What was not done is sent again [MQTT-4.4.0-1].
 	for id, state := range k.mine {
 		if state == 3 {
@@ -436,7 +460,6 @@ func (k *talker) connect(a, b byte) {
 
 // leaveTaken is leave for a connection that the next one takes over.
 func (k *talker) leaveTaken(clean bool) {
-	w := k.w
 	k.w = nil // what it is sent from now on is not looked at
 	k.due = slices.DeleteFunc(k.due, func(d due) bool { return d.qos == 0 })
 	will, delay := k.will, k.delay
@@ -447,19 +470,6 @@ func (k *talker) leaveTaken(clean bool) {
 	if !k.kept {
 		k.forget()
 	}
-	go func() { // the server says goodbye
-		var b [512]byte
-		for {
-			if _, err := w.nc.Read(b[:]); err != nil {
-				w.nc.Close()
-				return
-			}
-		}
-	}()
-}
-
-func (k *talker) deafTaken() {
-	k.due = slices.DeleteFunc(k.due, func(d due) bool { return d.qos == 0 })
 }
 
 var (
