@@ -25,11 +25,12 @@ type doorman struct {
 	mu     sync.Mutex // guards what follows
 	asked  int
 	deny   bool
+	name   string
 	policy string
 }
 
 func newDoorman(t *testing.T) *doorman {
-	d := &doorman{policy: all("iot:Publish", "topic/secret")}
+	d := &doorman{name: "guest1", policy: all("iot:Publish", "topic/secret")}
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q struct {
 			Token        string
@@ -47,7 +48,7 @@ func newDoorman(t *testing.T) *doorman {
 		d.asked++
 		err := json.Unmarshal(b, &q)
 		ok := err == nil && !d.deny && (string(q.ProtocolData.MQTT.Password) == "open sesame" || q.Token == "sesame")
-		fmt.Fprintf(w, `{"isAuthenticated":%v,"principalId":"guest1","policyDocuments":[%s],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`, ok, d.policy)
+		fmt.Fprintf(w, `{"isAuthenticated":%v,"principalId":%q,"policyDocuments":[%s],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`, ok, d.name, d.policy)
 	}))
 	t.Cleanup(d.Close)
 	return d
@@ -62,12 +63,6 @@ func (d *doorman) calls() int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.asked
-}
-
-func (d *doorman) set(deny bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.deny = deny
 }
 
 // A client without certificate and signature is let in by a custom authorizer on
@@ -237,10 +232,19 @@ func TestAuthorizerIsAskedAgain(t *testing.T) {
 		t.Error(got)
 	default:
 	}
-	_, reasons = ends(time.Hour, 50*time.Millisecond)
-	d.set(true)
-	if got := <-reasons; got != gateway.ReasonForbidden {
-		t.Error(got)
+	for _, change := range []func(){func() { d.name = "guest2" }, func() { d.deny = true }} {
+		_, reasons = ends(time.Hour, 50*time.Millisecond)
+		d.mu.Lock()
+		change()
+		d.mu.Unlock()
+		select {
+		case got := <-reasons:
+			if got != gateway.ReasonForbidden {
+				t.Error(got)
+			}
+		case <-time.After(patience):
+			t.Error("still connected")
+		}
 	}
 }
 

@@ -171,6 +171,11 @@ func TestWebSocketBypass(t *testing.T) {
 			t.Errorf("Connection %q: %v", lines, err)
 		}
 	}
+	apis := sigv4test.Python1
+	apis.Service = "iot"
+	if _, err := deviceVerifier(k, deviceNow).VerifyWebSocket(upgradeRequest(t, apis.Query("h", k, "r", deviceNow), "h")); !errors.Is(err, ErrMismatch) {
+		t.Errorf("signed well for another service: %v", err)
+	}
 	week := sigv4test.Python1
 	week.Expires = "604800"
 	if _, err := deviceVerifier(k, deviceNow).VerifyWebSocket(upgradeRequest(t, week.Query("h", k, "r", deviceNow), "h")); !errors.Is(err, ErrIncomplete) {
