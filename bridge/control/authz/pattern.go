@@ -176,6 +176,13 @@ func matchGlob(p, s string) bool {
 // residues returns the patterns that match exactly those s for which p matches
 // head+s: the ways p can go on after head. head is ASCII.
 func residues(p, head string) []string {
+	// Few patterns have a wildcard so early.
+	if i := indexWild(p); i < 0 || i >= len(head) {
+		if rest, ok := strings.CutPrefix(p, head); ok {
+			return []string{rest}
+		}
+		return nil
+	}
 	at := map[int]bool{0: true}
 	// An asterisk may also match nothing.
 	spread := func() {
