@@ -51,9 +51,9 @@ func second(m map[[2]string]bool, to string) []string {
 func TestModel(t *testing.T) {
 	var pems [3][]byte
 	var ids [3]string
-	scratch := open(t)
+	scratch, ca := open(t), newAuthority(t, "Fleet", nil)
 	for i := range pems {
-		pems[i] = testPEM(t, int64(i))
+		pems[i] = encode("CERTIFICATE", ca.leaf(int64(i+2), fmt.Sprint("dev-", i)).Raw)
 		update(t, scratch, func(tx *Tx) error {
 			c, err := tx.RegisterCertificate(pems[i], Active)
 			ids[i] = c.ID
@@ -69,6 +69,8 @@ func TestModel(t *testing.T) {
 		name := func(kind string) string {
 			return kind + fmt.Sprint(rapid.IntRange(0, 2).Draw(rt, kind))
 		}
+		ca.register(r, NewCA{})
+		crlNumber, onList := int64(0), map[string]bool{}
 		old := kept{}
 		// do runs one operation and wants its error, nil or a sentinel.
 		do := func(want error, f func(tx *Tx) error) bool {
@@ -121,7 +123,11 @@ func TestModel(t *testing.T) {
 			},
 			"certificate": func(*rapid.T) {
 				i := rapid.IntRange(0, 2).Draw(rt, "c")
-				if do(when(m.certs[ids[i]] != "", ErrExists), func(tx *Tx) error { _, err := tx.RegisterCertificate(pems[i], Active); return err }) {
+				want := when(m.certs[ids[i]] != "", ErrExists)
+				if want == nil {
+					want = when(onList[ids[i]], ErrConflict)
+				}
+				if do(want, func(tx *Tx) error { _, err := tx.RegisterCertificate(pems[i], Active); return err }) {
 					m.certs[ids[i]] = Active
 				}
 			},
@@ -131,10 +137,54 @@ func TestModel(t *testing.T) {
 				old := m.certs[id]
 				want := when(old == "", ErrNotFound)
 				if want == nil {
-					want = when(old == Revoked && s != Revoked, ErrConflict)
+					want = when(old == Revoked && s != Revoked || old == PendingTransfer, ErrConflict)
 				}
 				if do(want, func(tx *Tx) error { return tx.SetCertificateStatus(id, s) }) {
 					m.certs[id] = s
+				}
+			},
+			"transfer": func(*rapid.T) {
+				id := rapid.SampledFrom(ids[:]).Draw(rt, "c")
+				want := when(m.certs[id] == "", ErrNotFound)
+				if want == nil {
+					want = when(m.certs[id] != Inactive || len(pairs(m.certPolicies, id))+len(pairs(m.certThings, id)) > 0, ErrConflict)
+				}
+				if do(want, func(tx *Tx) error { return tx.TransferCertificate(id) }) {
+					m.certs[id] = PendingTransfer
+				}
+			},
+			"endTransfer": func(*rapid.T) {
+				id := rapid.SampledFrom(ids[:]).Draw(rt, "c")
+				to := rapid.SampledFrom([]Status{Active, Inactive}).Draw(rt, "s")
+				want := when(m.certs[id] == "", ErrNotFound)
+				if want == nil {
+					want = when(m.certs[id] != PendingTransfer, ErrConflict)
+				}
+				if do(want, func(tx *Tx) error { return tx.EndTransfer(id, to) }) {
+					m.certs[id] = to
+				}
+			},
+			"revocationList": func(*rapid.T) {
+				number := crlNumber + rapid.Int64Range(-1, 2).Draw(rt, "number")
+				var serials []int64
+				listed := map[string]bool{}
+				for i, id := range ids {
+					if rapid.Bool().Draw(rt, id) {
+						serials, listed[id] = append(serials, int64(i+2)), true
+					}
+				}
+				// Lists of one number differ in their signatures.
+				want := when(crlNumber > 0 && number <= crlNumber, ErrConflict)
+				if number < 1 {
+					return
+				}
+				if do(want, func(tx *Tx) error { _, err := tx.ImportCRL(ca.crl(number, nil, serials...)); return err }) {
+					crlNumber, onList = number, listed
+					for id := range listed {
+						if m.certs[id] != "" {
+							m.certs[id] = Revoked
+						}
+					}
 				}
 			},
 			"deleteCertificate": func(*rapid.T) {
