@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -19,6 +20,8 @@ type Client struct {
 	nc  net.Conn
 	rd  *packet.Reader
 	via Via
+
+	address netip.Addr // that it counts against
 
 	// Set while connecting, before any other goroutine sees them.
 	id        string
@@ -67,7 +70,7 @@ type Client struct {
 }
 
 func newClient(s *Server, nc net.Conn, via Via) *Client {
-	return &Client{srv: s, nc: nc, via: via, version: packet.V311,
+	return &Client{srv: s, nc: nc, via: via, address: addressOf(nc), version: packet.V311,
 		gone: make(chan struct{}), done: make(chan struct{}), room4more: make(chan struct{}, 1)}
 }
 

@@ -32,7 +32,8 @@ type Config struct {
 
 	// MaxConnections bounds open connections, 0 leaves them unbounded.
 	MaxConnections int
-	// MaxPerAddress bounds those of one address, 0 leaves them unbounded.
+	// MaxPerAddress bounds those of one address (of IPv6, of one /64), 0 leaves
+	// them unbounded.
 	MaxPerAddress int
 	// PublishRate and PublishBytes bound a connection's publishes and their
 	// bytes per second, over bursts of a second: beyond it is not read for a
@@ -40,7 +41,8 @@ type Config struct {
 	PublishRate, PublishBytes int
 	// MaxPending bounds the connections that policy has not let in yet (4096):
 	// in their TLS handshake, or with no CONNECT so far. Beyond it new ones are
-	// closed at once, so that strangers cost a bounded amount of memory.
+	// closed at once, so that strangers cost a bounded amount of memory. One
+	// address has three quarters of them at most.
 	MaxPending int
 	// MaxPayload bounds a message's payload (128 KiB). A packet may have 64 KiB
 	// more, for its topic; what is larger is refused before it is read.

@@ -50,14 +50,12 @@ func (c *Client) leave() {
 	s := c.srv
 	s.mu.Lock()
 	delete(s.conns, c)
-	if host := s.hostOf(c.nc); host != "" {
-		if s.addresses[host]--; s.addresses[host] == 0 {
-			delete(s.addresses, host)
-		}
-	}
+	pending := 0
 	if !c.authorized {
 		s.pending--
+		pending = -1
 	}
+	s.countAddress(c.address, -1, pending)
 	if s.clients[c.id] == c {
 		delete(s.clients, c.id)
 	}
@@ -228,6 +226,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 			c.authorized = true
 			c.polite.Store(c.version == packet.V5)
 			s.pending--
+			s.countAddress(c.address, 0, -1)
 		}
 		s.mu.Unlock()
 		if current {

@@ -27,7 +27,6 @@ type talker struct {
 	kept   bool // it outlives the connection
 	subs   map[string]packet.Filter
 	ids    map[string]uint32
-	used   map[string]bool // filters that it ever had
 	due    []due           // messages that it should get, or has got and not taken
 	qos2in map[uint16]bool // PUBREC sent, PUBREL not yet come
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -44,10 +45,10 @@ type Server struct {
 	sessions    map[string]*session // by client id, of clients connected and away
 	due         dues                // sessions of clients that are away
 	stopped     bool                // Run has ended
-	addresses   map[string]int      // connections by host, if they are bounded
-	serial      uint64              // of the latest session
-	disconnects uint64              // calls of Disconnect
-	pending     int                 // connections that are not authorized
+	addresses   map[netip.Addr]connections
+	serial      uint64 // of the latest session
+	disconnects uint64 // calls of Disconnect
+	pending     int    // connections that are not authorized
 }
 
 // New returns a server; nothing runs before Serve and Run.
@@ -58,7 +59,7 @@ func New(c Config, a Authorizer, r Router) *Server {
 		clients:   make(map[string]*Client),
 		sessions:  make(map[string]*session),
 		groups:    make(map[string]*group),
-		addresses: make(map[string]int),
+		addresses: make(map[netip.Addr]connections),
 	}
 	s.retained = newRetained(s.conf.MaxRetained, s.conf.MaxRetainedBytes)
 	s.settled.wake = make(chan struct{}, 1)
@@ -126,32 +127,52 @@ func (s *Server) open(nc net.Conn, via Via) *Client {
 	c := newClient(s, nc, via)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	host := s.hostOf(nc)
+	from := s.addresses[c.address]
+	// A quarter of MaxPending is left to others than one address.
 	if s.conf.MaxConnections > 0 && len(s.conns) >= s.conf.MaxConnections || s.pending >= s.conf.MaxPending ||
-		host != "" && s.addresses[host] >= s.conf.MaxPerAddress {
+		s.conf.MaxPerAddress > 0 && from.open >= s.conf.MaxPerAddress || from.pending >= s.conf.MaxPending-s.conf.MaxPending/4 {
 		s.count.overLimit.Add(1)
 		nc.Close()
 		return nil
 	}
 	s.conns[c] = true
-	if host != "" {
-		s.addresses[host]++
-	}
 	s.pending++
+	s.countAddress(c.address, 1, 1)
 	s.count.accepted.Add(1)
 	return c
 }
 
-// hostOf is the address that nc counts against, "" for none.
-func (s *Server) hostOf(nc net.Conn) string {
-	if s.conf.MaxPerAddress == 0 || nc.RemoteAddr() == nil {
-		return ""
+// connections are those of one address.
+type connections struct{ open, pending int }
+
+// addressOf is what a connection counts against: the client's address, of which
+// with IPv6 everybody has a /64 full; the zero Addr for none.
+func addressOf(nc net.Conn) netip.Addr {
+	a, ok := nc.RemoteAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
 	}
-	host, _, err := net.SplitHostPort(nc.RemoteAddr().String())
-	if err != nil {
-		return ""
+	ip := a.AddrPort().Addr().Unmap().WithZone("")
+	if ip.Is6() {
+		p, _ := ip.Prefix(64) // 64 bits are in every IPv6 address
+		return p.Addr()
 	}
-	return host
+	return ip
+}
+
+// countAddress adds to the connections of an address. s.mu is held.
+func (s *Server) countAddress(a netip.Addr, open, pending int) {
+	if !a.IsValid() {
+		return
+	}
+	n := s.addresses[a]
+	n.open += open
+	n.pending += pending
+	if n.open == 0 {
+		delete(s.addresses, a)
+		return
+	}
+	s.addresses[a] = n
 }
 
 // Disconnect ends the connections for which match returns true and returns how
