@@ -351,6 +351,13 @@ func (c *Client) end(reason string) {
 	case reason == ReasonLost || reason == ReasonKeepAlive && code == 0:
 		raw(c.nc).Close() // nobody hears us, and TLS would wait to say goodbye
 	case kicked == nil || reason == ReasonShutdown || code != 0:
+		if kicked != nil && reason != ReasonShutdown {
+			// Its rights may have ended: it hears why, and no more messages.
+			s.mu.Lock()
+			c.out = c.out[:0]
+			clear(c.outPackets[:])
+			s.mu.Unlock()
+		}
 		c.finish(reason == ReasonShutdown, code)
 	}
 	s.mu.Lock()

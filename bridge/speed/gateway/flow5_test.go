@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
@@ -213,4 +214,26 @@ func TestPropertiesCount(t *testing.T) {
 	eventually(t, "the second", func() bool { return h.len() == 2 })
 	h.finish(1, nil)
 	w.want(ackOf(packet.PUBACK, 2))
+}
+
+// A client that is thrown out is told why, and gets none of the messages that
+// had not been written yet.
+func TestThrownOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startPipes(t, Config{}, nil)
+		w := f.clean5(t, "x")
+		w.subscribe5("#", 1)
+		for i := range 5 {
+			f.Deliver(&Message{Topic: "a", Payload: fmt.Append(nil, i), QoS: 1}, nil)
+			synctest.Wait() // the first is being written, and not read
+		}
+		if n := f.Disconnect(func(*Client) bool { return true }, ReasonForbidden); n != 1 {
+			t.Errorf("%d were connected", n)
+		}
+		synctest.Wait()
+		w.want(pub("a", "0", 1, 1))
+		w.want(disconnect(0x87))
+		w.wantEnd()
+		f.stop()
+	})
 }
