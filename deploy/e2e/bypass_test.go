@@ -266,6 +266,7 @@ func TestBypass(t *testing.T) {
 	control("client's topic", w.publish("c/roamer/x", []byte("{}"), false))
 	w.Close()
 
+	var err error
 	n, allowed := 0, 0
 	try := func(group, what string, err error) {
 		t.Helper()
@@ -365,6 +366,23 @@ func TestBypass(t *testing.T) {
 		try("client id", id+" hears of c/alice/x", err)
 		w.Close()
 	}
+
+	// The durable session of another principal, whose client id may be taken.
+	w, err = f.hello(f.tls(sharer), packet.Connect{ClientID: "sharer"})
+	control("durable session", err)
+	control("its subscription", w.subscribe("open/#"))
+	w.Close()
+	watcher.publish("open/queued", "private")
+	w, err = f.hello(f.tls(roamer), packet.Connect{ClientID: "sharer"})
+	control("client id that may be taken", err)
+	_ = w.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+	if first, body, _, err := w.in.Next(); err == nil {
+		t.Logf("got 0x%02x %q", first, body)
+		try("takeover", "what is queued for another principal", nil)
+	} else {
+		try("takeover", "what is queued for another principal", errors.New("nothing arrives"))
+	}
+	w.Close()
 
 	// Batches.
 	var b telemetry.Builder
