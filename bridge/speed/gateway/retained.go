@@ -16,6 +16,7 @@ type Retained struct {
 
 	mu      sync.RWMutex // guards what follows
 	byTopic map[string]kept
+	tree    branch // the same messages
 	bytes   int
 }
 
@@ -47,16 +48,17 @@ func (r *Retained) set(m *Message, at time.Time) bool {
 	room := n <= r.maxMessages && bytes+m.retainedSize() <= r.maxBytes
 	if len(m.Payload) == 0 || !room {
 		delete(r.byTopic, m.Topic)
+		r.tree.remove(m.Topic, 0)
 		r.bytes = bytes
 		return len(m.Payload) == 0
 	}
 	r.byTopic[m.Topic], r.bytes = kept{m, at}, bytes+m.retainedSize()
+	r.tree.set(m)
 	return true
 }
 
 // match calls found for the messages whose topic matches filter, which may have
-// wildcards, until it returns false. A plain filter is looked up and for one with wildcards every topic
-// is tried, which is why the number of messages is bounded.
+// wildcards, until it returns false.
 func (r *Retained) match(filter string, found func(*Message) bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
@@ -67,11 +69,9 @@ func (r *Retained) match(filter string, found func(*Message) bool) {
 		}
 		return
 	}
-	for t, k := range r.byTopic {
-		if !k.m.expired(now) && topic.Match(filter, t) && !found(k.m) {
-			return
-		}
-	}
+	r.tree.match(filter, 0, func(m *Message) bool {
+		return m.expired(now) || !topic.Match(filter, m.Topic) || found(m)
+	})
 }
 
 // Get returns the message of a topic and when it came.
@@ -119,6 +119,7 @@ func (r *Retained) sweep(now time.Time) (topics []string) {
 	for t, k := range r.byTopic {
 		if k.m.expired(now) {
 			delete(r.byTopic, t)
+			r.tree.remove(t, 0)
 			r.bytes -= k.m.retainedSize()
 			topics = append(topics, t)
 		}
