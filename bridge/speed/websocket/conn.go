@@ -60,6 +60,7 @@ type Conn struct {
 
 	writing sync.Mutex    // one frame at a time
 	closed  bool          // guarded by writing: a close frame was sent
+	cut     cutter        // guarded by writing
 	code    atomic.Uint32 // of the close frame to be sent; 0: the normal one
 
 	mu   sync.Mutex // guards what follows; taken after writing
@@ -300,8 +301,7 @@ func (c *Conn) goodbye(code ws.StatusCode) {
 		return
 	}
 	_ = c.within(closeTimeout, func() error { // nobody is left to tell
-		_, err := c.frame(ws.OpClose, binary.BigEndian.AppendUint16(nil, uint16(code)))
-		return err
+		return c.frame(ws.OpClose, binary.BigEndian.AppendUint16(nil, uint16(code)))
 	})
 	c.closed = true
 }
@@ -317,8 +317,7 @@ func (c *Conn) sendPong() error {
 		var err error
 		if pong != nil {
 			err = c.within(pongTimeout, func() error {
-				_, err := c.frame(ws.OpPong, pong)
-				return err
+				return c.frame(ws.OpPong, pong)
 			})
 		}
 		c.writing.Unlock()
@@ -350,13 +349,15 @@ func (c *Conn) within(timeout time.Duration, write func() error) error {
 	return errors.Join(err, c.Conn.SetWriteDeadline(c.by))
 }
 
-// Write implements net.Conn: b is sent as one binary frame.
+// Write implements net.Conn: each MQTT packet of b, or part of one, is sent as a
+// binary frame, all by one write. AWS's SDK for Python of version 1 (1.5.4)
+// overlooks a second packet in a frame until more comes.
 func (c *Conn) Write(b []byte) (int, error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
 	c.writing.Lock()
-	n, err := c.frame(ws.OpBinary, b)
+	n, err := c.packets(b)
 	c.writing.Unlock()
 	if err == nil {
 		// A pong that cannot be written is the reader's to find.
@@ -367,13 +368,44 @@ func (c *Conn) Write(b []byte) (int, error) {
 
 var frames = sync.Pool{New: func() any { b := make([]byte, 0, 4<<10); return &b }}
 
-// frame writes one frame by one write. writing is held.
-func (c *Conn) frame(op ws.OpCode, payload []byte) (int, error) {
+// packets writes a frame for each packet in b. writing is held.
+func (c *Conn) packets(b []byte) (int, error) {
+	err := c.send(func(out []byte) []byte {
+		for rest := b; len(rest) > 0; {
+			n := c.cut.next(rest)
+			out = appendFrame(out, ws.OpBinary, rest[:n])
+			rest = rest[n:]
+		}
+		return out
+	})
+	if err != nil {
+		return 0, err // how much of it went out nobody needs to know
+	}
+	return len(b), nil
+}
+
+// frame writes one frame. writing is held.
+func (c *Conn) frame(op ws.OpCode, payload []byte) error {
+	return c.send(func(out []byte) []byte { return appendFrame(out, op, payload) })
+}
+
+// send writes what fill appends, by one write. writing is held.
+func (c *Conn) send(fill func(out []byte) []byte) error {
 	if c.closed {
-		return 0, net.ErrClosed
+		return net.ErrClosed
 	}
 	buf := frames.Get().(*[]byte)
-	b := append((*buf)[:0], 0x80|byte(op))
+	b := fill((*buf)[:0])
+	_, err := c.Conn.Write(b)
+	if cap(b) <= keepBytes {
+		*buf = b
+		frames.Put(buf)
+	}
+	return err
+}
+
+func appendFrame(b []byte, op ws.OpCode, payload []byte) []byte {
+	b = append(b, 0x80|byte(op))
 	switch n := len(payload); {
 	case n <= maxControl:
 		b = append(b, byte(n))
@@ -382,14 +414,35 @@ func (c *Conn) frame(op ws.OpCode, payload []byte) (int, error) {
 	default:
 		b = binary.BigEndian.AppendUint64(append(b, 127), uint64(n))
 	}
-	head := len(b)
-	b = append(b, payload...)
-	n, err := c.Conn.Write(b)
-	if cap(b) <= keepBytes {
-		*buf = b
-		frames.Put(buf)
+	return append(b, payload...)
+}
+
+// A cutter finds where MQTT packets end in a stream that comes in pieces.
+type cutter struct {
+	head int // bytes of the fixed header that have come
+	size int // its remaining length, as far as it has come
+	left int // of the packet after its header
+}
+
+// next returns how much of b belongs to the packet at its front.
+func (c *cutter) next(b []byte) int {
+	i := 0
+	for ; c.left == 0 && i < len(b); i++ {
+		if c.head > 0 {
+			c.size |= int(b[i]&0x7f) << (7 * (c.head - 1))
+			if b[i] < 0x80 {
+				c.left, c.size, c.head = c.size, 0, 0
+				if c.left == 0 {
+					return i + 1
+				}
+				continue
+			}
+		}
+		c.head++
 	}
-	return max(0, n-head), err
+	n := min(c.left, len(b)-i)
+	c.left -= n
+	return i + n
 }
 
 // SetWriteDeadline implements net.Conn.

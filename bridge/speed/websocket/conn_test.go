@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gobwas/ws"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
 
 // A script is a net.Conn of which reads give what was written down, in pieces,
@@ -165,12 +167,12 @@ func TestCutOff(t *testing.T) {
 	}
 }
 
-// A write is one frame and one write below, of each size of header.
+// A packet is one frame and one write below, of each size of header.
 func TestWrite(t *testing.T) {
-	for _, n := range []int{1, 125, 126, 4000, 0xffff, 0x10000, 200_000} {
+	for _, n := range []int{2, 125, 126, 4000, 0xffff, 0x10000, 200_000} {
 		s := new(script)
 		c := newConn(s, nil)
-		payload := bytes.Repeat([]byte{7}, n)
+		payload := mqttPacket(n)
 		if got, err := c.Write(payload); got != n || err != nil {
 			t.Errorf("%d: %d %v", n, got, err)
 		}
@@ -186,6 +188,55 @@ func TestWrite(t *testing.T) {
 	}
 	if err := errors.Join(c.Close(), c.Close()); err != nil || !s.closed || s.out.String() != "\x88\x02\x03\xe8" {
 		t.Errorf("close: %v %q", err, &s.out)
+	}
+}
+
+// mqttPacket is one of n bytes.
+func mqttPacket(n int) []byte {
+	for body := max(0, n-5); ; body++ {
+		if b := append(packet.AppendHeader(nil, 0x30, body), make([]byte, body)...); len(b) == n {
+			return b
+		}
+	}
+}
+
+// Packets that are written together, or in pieces, have a frame each, and no
+// frame has parts of two.
+func TestWriteSeveral(t *testing.T) {
+	stream := bytes.Join([][]byte{mqttPacket(2), mqttPacket(2), mqttPacket(131), mqttPacket(7), mqttPacket(20_000), mqttPacket(4)}, nil)
+	for _, size := range []int{len(stream), 1, 2, 3, 132, 133, 134, 4096} {
+		s := new(script)
+		c := newConn(s, nil)
+		writes := 0
+		for rest := stream; len(rest) > 0; writes++ {
+			n, err := c.Write(rest[:min(size, len(rest))])
+			if err != nil {
+				t.Fatal(err)
+			}
+			rest = rest[n:]
+		}
+		var got []byte
+		frames, ends, packets := 0, 0, 0
+		for s.out.Len() > 0 {
+			h, err := ws.ReadHeader(&s.out)
+			if err != nil || h.OpCode != ws.OpBinary || !h.Fin {
+				t.Fatalf("%+v %v", h, err)
+			}
+			got = append(got, s.out.Next(int(h.Length))...)
+			frames++
+			for _, end := range []int{2, 4, 135, 142, 20_142, 20_146} {
+				if ends < end && len(got) >= end {
+					packets++
+					if len(got) > end {
+						t.Errorf("pieces of %d: a frame goes on behind the packet that ends at %d", size, end)
+					}
+				}
+			}
+			ends = len(got)
+		}
+		if !bytes.Equal(got, stream) || packets != 6 || s.writes != writes || size == len(stream) && frames != 6 {
+			t.Errorf("pieces of %d: %d bytes, %d packets in %d frames by %d writes", size, len(got), packets, frames, s.writes)
+		}
 	}
 }
 

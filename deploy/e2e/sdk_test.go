@@ -1,0 +1,83 @@
+package e2e
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The SDKs of the tests of devices, with their versions.
+var (
+	pythonSDKs = []string{"AWSIoTPythonSDK==1.5.4", "awsiotsdk==1.31.0"}
+	nodeSDKs   = []string{"aws-iot-device-sdk@2.2.16", "aws-iot-device-sdk-v2@1.28.0"}
+)
+
+// sdkChecks are what py/checks.py and js/checks.mjs say that they have seen.
+var sdkChecks = []string{"connect", "subscribe", "publish and receive", "will", "durable session"}
+
+// TestPythonSDKs runs AWS's IoT device SDKs for Python, versions 1 and 2.
+func TestPythonSDKs(t *testing.T) {
+	needThat(t, func() bool { return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil }, "python3's ensurepip", "python3-venv")
+	venv := t.TempDir()
+	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+strings.Join(pythonSDKs, " "))
+	f := newBridge(t, "", nil)
+	op := f.newOperator()
+	python := filepath.Join(venv, "bin", "python")
+	for _, v := range []string{"v1-mtls", "v1-wss"} {
+		f.sdk(t, op, v, python, "py/sdk_v1.py")
+	}
+	for _, v := range []string{"v2-mqtt3-mtls", "v2-mqtt3-wss", "v2-mqtt5-mtls", "v2-mqtt5-wss"} {
+		f.sdk(t, op, v, python, "py/sdk_v2.py")
+	}
+}
+
+// TestNodeSDKs runs those for JavaScript.
+func TestNodeSDKs(t *testing.T) {
+	need(t, "node", "nodejs")
+	need(t, "npm", "npm")
+	dir := t.TempDir()
+	for _, name := range []string{"checks.mjs", "sdk_v1.mjs", "sdk_v2.mjs"} {
+		if err := copyFile(filepath.Join("js", name), filepath.Join(dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	install(t, dir, "npm", append([]string{"install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save"}, nodeSDKs...)...)
+	f := newBridge(t, "", nil)
+	op := f.newOperator()
+	for _, v := range []string{"v1-mtls", "v1-wss"} {
+		f.sdk(t, op, v, "node", filepath.Join(dir, "sdk_v1.mjs"))
+	}
+	for _, v := range []string{"v2-mqtt3-mtls", "v2-mqtt3-wss", "v2-mqtt5-mtls", "v2-mqtt5-wss"} {
+		f.sdk(t, op, v, "node", filepath.Join(dir, "sdk_v2.mjs"))
+	}
+}
+
+// sdk runs one variant of a script and wants to see all checks passed.
+func (f *fleet) sdk(t *testing.T, op identity, variant, program, script string) {
+	t.Run(variant, func(t *testing.T) {
+		t.Parallel()
+		ctx, cancel := context.WithTimeout(f.ctx, 2*time.Minute)
+		defer cancel()
+		cmd := exec.CommandContext(ctx, program, script, variant)
+		_, mqttPort, _ := net.SplitHostPort(f.bridge.MQTT)
+		_, httpsPort, _ := net.SplitHostPort(f.bridge.HTTPS)
+		cmd.Env = append(f.aws().env(), "AWS_PROFILE=default", "IOT_MQTT_PORT="+mqttPort, "IOT_HTTPS_PORT="+httpsPort,
+			"IOT_CERT="+filepath.Join(op.dir, "cert.pem"), "IOT_KEY="+filepath.Join(op.dir, "key.pem"), "PYTHONDONTWRITEBYTECODE=1")
+		cmd.Stderr = os.Stderr
+		out, err := cmd.Output()
+		t.Logf("%s", out)
+		if err != nil {
+			t.Errorf("%s %s: %v", filepath.Base(script), variant, err)
+		}
+		for _, what := range sdkChecks {
+			if !strings.Contains(string(out), "ok "+what+"\n") {
+				t.Errorf("not seen: %s", what)
+			}
+		}
+	})
+}
