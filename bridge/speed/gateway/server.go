@@ -132,7 +132,7 @@ func (s *Server) open(nc net.Conn, via Via) *Client {
 	if s.conf.MaxConnections > 0 && len(s.conns) >= s.conf.MaxConnections || s.pending >= s.conf.MaxPending ||
 		s.conf.MaxPerAddress > 0 && from.open >= s.conf.MaxPerAddress || from.pending >= s.conf.MaxPending-s.conf.MaxPending/4 {
 		s.count.overLimit.Add(1)
-		nc.Close()
+		raw(nc).Close() // without a goodbye that could wait
 		return nil
 	}
 	s.conns[c] = true
