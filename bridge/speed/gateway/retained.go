@@ -30,7 +30,12 @@ func newRetained(messages, bytes int) *Retained {
 	return &Retained{byTopic: make(map[string]kept), maxMessages: messages, maxBytes: bytes}
 }
 
-func (m *Message) retainedSize() int { return len(m.Topic) + len(m.Payload) + len(m.Properties) }
+// retainedSize counts the branches of unusually deep topics, too: they can take
+// far more memory than the text.
+func (m *Message) retainedSize() int {
+	deep := max(0, min(topic.Levels(m.Topic), deepest+1)-4)
+	return len(m.Topic) + len(m.Payload) + len(m.Properties) + 64*deep
+}
 
 // set keeps m in place of what its topic had; an empty payload forgets the topic
 // [MQTT-3.3.1-10]. It returns false if there is no room. Beyond the limits new
