@@ -16,6 +16,7 @@ import (
 // Bounds of events.
 const (
 	maxEvents    = 4096      // that wait to be published
+	maxEventText = 16 << 20  // bytes of the filters in them
 	forgetAfter  = time.Hour // a client's count of connections, once it is away
 	eventsPrefix = "$aws/events/"
 )
@@ -27,6 +28,7 @@ type events struct {
 	publish func(topic string, payload []byte)
 	log     *slog.Logger
 	queue   chan gateway.Event
+	text    atomic.Int64 // bytes of filters in queue
 	dropped atomic.Uint64
 
 	// Of run's goroutine.
@@ -50,13 +52,32 @@ func (e *events) hear(v gateway.Event) {
 	if !e.on || strings.ContainsAny(v.Client.ID(), "+#") {
 		return // there is no such topic
 	}
+	n := filterBytes(v)
+	if n > 0 && e.text.Add(n) > maxEventText {
+		e.text.Add(-n)
+		e.drop()
+		return
+	}
 	select {
 	case e.queue <- v:
 	default:
-		if e.dropped.Add(1) == 1 {
-			e.log.Warn("lifecycle events are dropped, more come than can be published")
-		}
+		e.text.Add(-n)
+		e.drop()
 	}
+}
+
+// drop counts an event that is not published.
+func (e *events) drop() {
+	if e.dropped.Add(1) == 1 {
+		e.log.Warn("lifecycle events are dropped, more come than can be published")
+	}
+}
+
+func filterBytes(v gateway.Event) (n int64) {
+	for _, f := range v.Filters {
+		n += int64(len(f))
+	}
+	return n
 }
 
 func (e *events) run(ctx context.Context) error {
@@ -101,6 +122,7 @@ type lifecycleEvent struct {
 }
 
 func (e *events) tell(v gateway.Event) {
+	e.text.Add(-filterBytes(v))
 	id := v.Client.ID()
 	c := e.clients[id]
 	if c == nil {

@@ -2,6 +2,7 @@ package server
 
 import (
 	"encoding/json"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -32,10 +33,10 @@ func TestLifecycleEvents(t *testing.T) {
 
 	type event struct {
 		ClientID, EventType, SessionIdentifier, PrincipalIdentifier, DisconnectReason, IPAddress string
-		ClientInitiatedDisconnect                                                                  *bool
-		VersionNumber                                                                              *int
-		Topics                                                                                     []string
-		Timestamp                                                                                  int64
+		ClientInitiatedDisconnect                                                                *bool
+		VersionNumber                                                                            *int
+		Topics                                                                                   []string
+		Timestamp                                                                                int64
 	}
 	next := func(topic string) (e event) {
 		t.Helper()
@@ -107,5 +108,24 @@ func TestSessionsAfterRestart(t *testing.T) {
 	fresh.subscribe("t/2")
 	if got := fresh.next(); got != "t/2 kept" {
 		t.Error(got)
+	}
+}
+
+// What waits to be told is bounded in number and in bytes.
+func TestEventsBounded(t *testing.T) {
+	var published int
+	e := newEvents(true, func(string, []byte) { published++ }, slog.New(slog.DiscardHandler))
+	filters := []string{strings.Repeat("x", 1<<20)}
+	for range 20 {
+		e.hear(gateway.Event{Client: new(gateway.Client), Kind: gateway.Subscribed, Filters: filters})
+	}
+	if got := e.dropped.Load(); got != 4 || len(e.queue) != 16 || e.text.Load() != 16<<20 {
+		t.Errorf("%d dropped, %d wait with %d bytes", got, len(e.queue), e.text.Load())
+	}
+	for range 2 * maxEvents {
+		e.hear(gateway.Event{Client: new(gateway.Client), Kind: gateway.Unsubscribed})
+	}
+	if len(e.queue) != maxEvents {
+		t.Errorf("%d wait", len(e.queue))
 	}
 }
