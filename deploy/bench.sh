@@ -64,6 +64,10 @@ section 'log: records/s with sync on, by batch size, beside a raw file'
 bench ./bridge/speed/streams 'Append' -benchtime "$t"
 section 'gateway: QoS 1 publish to PUBACK beside mosquitto, nothing stored, plain TCP'
 bench ./bridge/speed/gateway 'PublishAck/inflight=(1|20)$' -benchtime 3x
+section 'gateway: 5,000 idle clients with a subscription each: memory, connects, all back at once; beside mosquitto'
+bench ./bridge/speed/gateway 'IdleConnections' -benchtime 1x
+section 'gateway: CPU of a message at a fixed rate beside mosquitto'
+bench ./bridge/speed/gateway 'LowRate' -benchtime 3x
 section 'bridge: the same over mutual TLS, stored with a sync before PUBACK, not stored, and mosquitto'
 bench ./deploy/e2e 'DurablePublish' -benchtime 3x
 section 'data streams: over HTTP, durable, beside kinesalite in memory (npm; the same client)'

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -17,7 +16,6 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
 
 // serveEnv makes the test binary a server of its own, so that a benchmark can
@@ -160,49 +158,6 @@ func (p peer) rss() int {
 	}
 	n, _ := strconv.Atoi(strings.Fields(string(b))[1])
 	return n * os.Getpagesize()
-}
-
-// BenchmarkIdleConnections measures what a connection with one subscription
-// costs the server in memory while nothing happens.
-func BenchmarkIdleConnections(b *testing.B) {
-	b.Run("plain", func(b *testing.B) {
-		benchmarkIdle(b, "now", func(addr string) (net.Conn, error) { return net.Dial("tcp", addr) })
-	})
-	b.Run("mtls", func(b *testing.B) {
-		a := newAuthority(b)
-		ca, cert, key := a.files(a.leaf("server"))
-		conf := &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{a.leaf("c")}}
-		benchmarkIdle(b, "now "+ca+" "+cert+" "+key, func(addr string) (net.Conn, error) { return tls.Dial("tcp", addr, conf) })
-	})
-}
-
-func benchmarkIdle(b *testing.B, kind string, dial func(string) (net.Conn, error)) {
-	const n = 2000
-	for b.Loop() {
-		p := startGateway(b, kind)
-		before := p.rss()
-		var conns []net.Conn
-		for i := range n {
-			nc, err := dial(p.addr)
-			if err != nil {
-				b.Fatal(err)
-			}
-			conns = append(conns, nc)
-			out := (&packet.Connect{Version: packet.V311, Clean: true, ClientID: fmt.Sprint("c", i)}).Append(nil, packet.V311)
-			out = (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: fmt.Sprint("c/", i), Options: 1}}}).Append(out, packet.V311)
-			if _, err := nc.Write(out); err != nil {
-				b.Fatal(err)
-			}
-			if _, err := io.ReadFull(nc, make([]byte, 9)); err != nil {
-				b.Fatal(err)
-			}
-		}
-		b.ReportMetric(float64(p.rss()-before)/n/1024, "KiB/connection")
-		for _, nc := range conns {
-			nc.Close()
-		}
-	}
-	b.ReportMetric(0, "ns/op")
 }
 
 // BenchmarkPublishAck measures QoS 1 from PUBLISH to PUBACK, 50 clients, 200
