@@ -32,6 +32,7 @@ type Config struct {
 	Region  string `toml:"region"`
 
 	MQTT    MQTT    `toml:"mqtt"`
+	Broker  Broker  `toml:"broker"`
 	HTTPS   HTTPS   `toml:"https"`
 	Kinesis Kinesis `toml:"kinesis"`
 	Admin   Admin   `toml:"admin"`
@@ -65,6 +66,23 @@ type MQTT struct {
 	MaxPerAddress    int      `toml:"max_per_address"`   // connections; 0: no limit
 	MaxPublishRate   int      `toml:"max_publish_rate"`  // of a connection, per second; 0: the profile's
 	MaxPublishBytes  Size     `toml:"max_publish_bytes"` // likewise
+}
+
+// Broker is a foreign MQTT broker, joined in place of the device listener.
+type Broker struct {
+	URL          string   `toml:"url"`           // "" for none
+	ClientID     string   `toml:"client_id"`     // what the clients' ids begin with; "" for one that is made
+	Username     string   `toml:"username"`      //
+	PasswordFile string   `toml:"password_file"` // 0600
+	CA           string   `toml:"ca"`            // file of those who sign the broker's certificate; "" for the system's
+	Cert         string   `toml:"cert"`          // file of the client certificate
+	Key          string   `toml:"key"`           // file of its private key, 0600
+	Share        string   `toml:"share"`         // group of the shared subscriptions
+	Connections  int      `toml:"connections"`   // that take messages; 0: leave the group
+	Subscribe    []string `toml:"subscribe"`
+	Shadows      bool     `toml:"shadows"` // take what is on $aws/#, and answer shadow requests
+	MaxInflight  int      `toml:"max_inflight"`
+	KeepAlive    Duration `toml:"keep_alive"`
 }
 
 // HTTPS is the listener of the AWS APIs.
@@ -148,13 +166,20 @@ func (l Log) SlogLevel() slog.Level {
 // RulesDir is where topic rules are declared.
 func (c *Config) RulesDir() string { return filepath.Join(c.BridgeD.Dir, "rules") }
 
+// devicePort is where devices connect, unless a broker takes them.
+const devicePort = ":8883"
+
+// unset stands for a value that nobody wrote: no file can.
+const unset = "\x00"
+
 // Default returns the configuration without a file.
 func Default() *Config {
 	return &Config{
 		DataDir: "tidemill-data", Account: "000000000000", Region: "eu-local-1",
-		MQTT: MQTT{Listen: ":8883", ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100,
+		MQTT: MQTT{Listen: devicePort, ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100,
 			MaxQueue: 4 << 20, Profile: "mqtt", Events: true, MaxSessionExpiry: Duration(7 * 24 * time.Hour), MaxSessions: 100_000,
 			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20},
+		Broker:  Broker{Share: "tidemill", Connections: 1, Subscribe: []string{"#"}, Shadows: true, MaxInflight: 1000, KeepAlive: Duration(30 * time.Second)},
 		HTTPS:   HTTPS{Listen: ":8443", Plaintext: "off", MaxConnections: 1024, MaxMemory: 256 << 20},
 		Admin:   Admin{Listen: "127.0.0.1:8081"},
 		Ingest:  Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}},
@@ -186,6 +211,7 @@ var settings = []setting{
 // returned together, each beginning with its key.
 func Load(path string, env func(string) string, overrides map[string]string) (*Config, error) {
 	c := Default()
+	c.MQTT.Listen = unset
 	var errs []error
 	if path != "" {
 		text, err := os.ReadFile(path)
@@ -207,6 +233,11 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 		}
 		if v, ok := overrides[s.key]; ok {
 			*s.at(c) = v
+		}
+	}
+	if c.MQTT.Listen == unset {
+		if c.MQTT.Listen = ""; c.Broker.URL == "" {
+			c.MQTT.Listen = devicePort
 		}
 	}
 	if c.Admin.Socket == "" {
@@ -243,7 +274,12 @@ func (c *Config) check() (errs []error) {
 	if c.Region == "" || strings.Trim(c.Region, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
 		bad("region: %q, want letters, digits and hyphens", c.Region)
 	}
-	if !address(c.MQTT.Listen) {
+	errs = append(errs, c.Broker.check()...)
+	if c.Broker.URL != "" {
+		if c.MQTT.Listen != "" {
+			bad("mqtt.listen: %q, but devices connect to broker.url: want no mqtt.listen", c.MQTT.Listen)
+		}
+	} else if !address(c.MQTT.Listen) {
 		bad("mqtt.listen: %q, want host:port or :port", c.MQTT.Listen)
 	}
 	for _, n := range c.MQTT.ServerNames {
@@ -341,6 +377,62 @@ func (c *Config) check() (errs []error) {
 	}
 	if !slices.Contains([]string{"json", "text"}, c.Log.Format) {
 		bad("log.format: %q, want json or text", c.Log.Format)
+	}
+	return errs
+}
+
+// check returns all that is wrong with the broker's settings.
+func (b *Broker) check() (errs []error) {
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf("broker."+format, args...)) }
+	secure := false
+	if b.URL != "" {
+		u, err := url.Parse(b.URL)
+		switch {
+		case err != nil || !slices.Contains([]string{"tcp", "ssl", "ws", "wss"}, u.Scheme) || u.Hostname() == "" || u.Port() == "":
+			bad("url: want tcp://, ssl://, ws:// or wss:// with a host and a port")
+		case u.User != nil:
+			bad("url: has a user in it, want username and password_file")
+		case (u.Scheme == "tcp" || u.Scheme == "ssl") && u.Path != "":
+			bad("url: %q, want no path", b.URL)
+		}
+		secure = err == nil && (u.Scheme == "ssl" || u.Scheme == "wss")
+	}
+	if len(b.ClientID) > 100 || strings.ContainsAny(b.ClientID, "+#/$\x00") {
+		bad("client_id: %q, want at most 100 bytes without + # / $", b.ClientID)
+	}
+	if b.PasswordFile != "" && b.Username == "" {
+		bad("username: empty, and there is a password_file")
+	}
+	if (b.Cert == "") != (b.Key == "") {
+		bad("cert: want cert and key, or neither")
+	}
+	if b.URL != "" && !secure && (b.CA != "" || b.Cert != "") {
+		bad("url: %q has no TLS, and there is a ca or cert: want ssl:// or wss://", b.URL)
+	}
+	if b.Share == "" || strings.ContainsAny(b.Share, "+#/\x00") {
+		bad("share: %q, want the name of a group without + # /", b.Share)
+	}
+	if b.Connections < 0 || b.Connections > 64 {
+		bad("connections: %d, want 0 to leave the group, to 64", b.Connections)
+	}
+	if b.Connections > 0 && len(b.Subscribe) == 0 && !b.Shadows {
+		bad("subscribe: empty, want topic filters such as \"#\"")
+	}
+	for _, f := range b.Subscribe {
+		switch {
+		case f == "":
+			bad("subscribe: %q, want topic filters such as \"#\"", f)
+		case f == "$aws" || strings.HasPrefix(f, "$aws/"):
+			bad("subscribe: %q, want shadows = true, which takes all of $aws/#", f)
+		case strings.HasPrefix(f, "$share/"):
+			bad("subscribe: %q, want the filter alone: the group is broker.share", f)
+		}
+	}
+	if b.MaxInflight < 1 || b.MaxInflight > 65535 {
+		bad("max_inflight: %d, want 1 to 65535", b.MaxInflight)
+	}
+	if d := b.KeepAlive; d < Duration(time.Second) || d > Duration(time.Hour) {
+		bad("keep_alive: %v, want 1s to 1h", d)
 	}
 	return errs
 }
