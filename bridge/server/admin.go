@@ -97,6 +97,12 @@ func (s *Server) publicHandler() http.Handler {
 			http.Error(w, "the log takes no data: "+why, http.StatusServiceUnavailable)
 			return
 		}
+		if s.broker != nil {
+			if err := s.broker.Ready(); err != nil {
+				http.Error(w, "no connection to the broker: "+err.Error(), http.StatusServiceUnavailable)
+				return
+			}
+		}
 		_, _ = io.WriteString(w, "ready\n")
 	})
 	return mux

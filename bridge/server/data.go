@@ -39,6 +39,9 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 	case err != nil:
 		return &aws.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest, Message: err.Error()}
 	}
+	if d.r.broker != nil {
+		return d.r.broker.publishByHTTPS(ctx, m)
+	}
 	msg := &ingest.Message{
 		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: out.Properties,
 		Principal: who.Principal(), SourceIP: addressOf(m.Remote), Protocol: "http", Time: now.UnixMilli(),
@@ -107,6 +110,9 @@ func (d dataPlane) ListRetained(after string, n int) (page []aws.Retained, next 
 
 // Shadow implements aws.Data.
 func (d dataPlane) Shadow(ctx context.Context, thing, name string, op shadow.Op, payload []byte) ([]byte, error) {
+	if d.r.broker != nil && !d.r.broker.shadows {
+		return nil, errOtherShadows
+	}
 	doc, err := d.r.shadow.Do(ctx, thing, name, op, payload)
 	if errors.Is(err, service.ErrClosed) {
 		return nil, context.Canceled // the bridge stops
@@ -116,6 +122,9 @@ func (d dataPlane) Shadow(ctx context.Context, thing, name string, op shadow.Op,
 
 // ListShadows implements aws.Data.
 func (d dataPlane) ListShadows(thing, token string, size int) ([]string, string, error) {
+	if d.r.broker != nil && !d.r.broker.shadows {
+		return nil, "", errOtherShadows
+	}
 	return d.r.shadow.List(thing, token, size)
 }
 

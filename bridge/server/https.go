@@ -32,8 +32,11 @@ func (s *Server) listenHTTPS(ctx context.Context, lc *net.ListenConfig) error {
 	if c.Plaintext == "loopback" {
 		plain = fromLoopback
 	}
-	s.https = newEither(newLimited(l, c.MaxConnections), s.pki.HTTPSConfig(), plain,
-		func(t *tls.Conn) { s.carrier.carry(t, gateway.Via{}) }, s.log)
+	mqtt := func(t *tls.Conn) { s.carrier.carry(t, gateway.Via{}) }
+	if s.broker != nil {
+		mqtt = nil
+	}
+	s.https = newEither(newLimited(l, c.MaxConnections), s.pki.HTTPSConfig(), plain, mqtt, s.log)
 	if c.Permissive {
 		s.log.Warn("https.permissive is on: signatures are not verified, whoever reaches the port may do all", "https", l.Addr().String())
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -22,6 +23,7 @@ type router struct {
 	ingest  *ingest.Ingest
 	shadow  *service.Service
 	gateway *gateway.Server // set before the first message
+	broker  *joined         // nil: none
 }
 
 // Route implements gateway.Router.
@@ -52,6 +54,9 @@ func (r *router) publish(m *ingest.Message, may func(topic string) bool, done fu
 
 // deliver is what ingest calls for each accepted message.
 func (r *router) deliver(m *ingest.Message, b *streams.Batch) (later func()) {
+	if r.broker != nil {
+		return nil // they are the broker's
+	}
 	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: m.Properties, ClientID: m.ClientID}
 	if m.Expires != 0 {
 		out.Expires = time.UnixMilli(m.Expires)
@@ -62,6 +67,10 @@ func (r *router) deliver(m *ingest.Message, b *streams.Batch) (later func()) {
 // Publish is how the bridge's own services publish: to the log, so that rules
 // see it, and to subscribers. It implements the shadow service's Publisher.
 func (r *router) Publish(topic string, payload []byte) {
+	if r.broker != nil {
+		r.broker.Queue(broker.Outgoing{Topic: topic, Payload: payload}, func(error) {})
+		return
+	}
 	r.ingest.Publish(&ingest.Message{Topic: topic, Payload: payload, QoS: 1, Protocol: "mqtt", Time: time.Now().UnixMilli()},
 		nil, func(error) {})
 }
@@ -69,6 +78,9 @@ func (r *router) Publish(topic string, payload []byte) {
 // Deliver implements action.Republisher. A shadow request is done before
 // subscribers see it, so that a retry does not show it to them again.
 func (r *router) Deliver(ctx context.Context, d *action.Delivery) error {
+	if r.broker != nil {
+		return r.broker.republish(ctx, d)
+	}
 	if service.IsRequest(d.Name) {
 		done := make(chan error, 1)
 		r.shadow.Handle(ctx, d.Name, d.Data, func(err error) { done <- err })
@@ -95,6 +107,9 @@ func (r *router) Deliver(ctx context.Context, d *action.Delivery) error {
 
 // Stage implements action.Republisher.
 func (r *router) Stage(b *streams.Batch, d *action.Delivery) {
+	if r.broker != nil {
+		return // it comes back
+	}
 	r.ingest.Stage(b, &ingest.Message{
 		Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID,
 		Protocol: "mqtt", Time: time.Now().UnixMilli(),

@@ -60,14 +60,16 @@ type Server struct {
 	events     *events
 	carrier    *carrier
 	authorizer *authorizer
+	broker     *joined // nil: none
 	router     *router
 	aws        *aws.Handler
 	calls      failedCalls
 	replays    replays
 
-	mqtt  net.Listener // all set by Listen
-	https net.Listener // nil: none
-	admin net.Listener // likewise
+	listens bool         // Listen returned
+	mqtt    net.Listener // set by Listen; nil: a broker takes the devices
+	https   net.Listener // nil: none
+	admin   net.Listener // likewise
 
 	declaredMu sync.Mutex              // one reload at a time; guards declared
 	declared   map[string]declaredFile // by path
@@ -181,6 +183,9 @@ func (s *Server) wire(sh service.Options) error {
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
 	s.carrier = newCarrier(s.gateway)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
+	if err := s.openBroker(); err != nil {
+		return err
+	}
 	if err := s.gateway.Load(); err != nil {
 		return fmt.Errorf("sessions: %w", err)
 	}
@@ -249,23 +254,27 @@ func (s *Server) Close() error {
 // Listen opens the listeners, so that addresses are known before Run.
 func (s *Server) Listen(ctx context.Context) error {
 	var lc net.ListenConfig
-	l, err := lc.Listen(ctx, "tcp", s.cfg.MQTT.Listen)
-	if err != nil {
-		return fmt.Errorf("mqtt.listen: %w", err)
+	var err error
+	if s.broker == nil {
+		l, err := lc.Listen(ctx, "tcp", s.cfg.MQTT.Listen)
+		if err != nil {
+			return fmt.Errorf("mqtt.listen: %w", err)
+		}
+		conf := s.pki.MQTTConfig()
+		if s.authorizer.custom.Any() {
+			conf = s.pki.AuthorizerConfig()
+		}
+		s.mqtt = tls.NewListener(l, conf)
 	}
-	conf := s.pki.MQTTConfig()
-	if s.authorizer.custom.Any() {
-		conf = s.pki.AuthorizerConfig()
-	}
-	s.mqtt = tls.NewListener(l, conf)
 	if err := s.listenHTTPS(ctx, &lc); err != nil {
-		return errors.Join(err, s.mqtt.Close())
+		return errors.Join(err, s.closeListeners())
 	}
 	if s.cfg.Admin.Listen != "" {
 		if s.admin, err = lc.Listen(ctx, "tcp", s.cfg.Admin.Listen); err != nil {
 			return errors.Join(fmt.Errorf("admin.listen: %w", err), s.closeListeners())
 		}
 	}
+	s.listens = true
 	return nil
 }
 
@@ -277,14 +286,15 @@ func address(l net.Listener) string {
 	return l.Addr().String()
 }
 
-// MQTTAddr is where devices connect, once Listen returned.
+// MQTTAddr is where devices connect, once Listen returned; there must be no
+// broker.
 func (s *Server) MQTTAddr() net.Addr { return s.mqtt.Addr() }
 
 // Run serves until ctx ends, then stops in order: listeners and connections,
 // rules, sinks, shadows, and last the log. Listen comes first. When a part
 // ends by itself, all stop and Run returns its error.
 func (s *Server) Run(ctx context.Context) error {
-	if s.mqtt == nil {
+	if !s.listens {
 		return errors.New("server: Run before Listen")
 	}
 	// What Reload refuses is logged. But without any rules the workers would
@@ -299,10 +309,11 @@ func (s *Server) Run(ctx context.Context) error {
 	// From the last to stop to the first.
 	log := s.stage(part{"log", s.store.Run})
 	sinks := s.stage(part{"outboxes", s.outboxes.Run}, part{"delivery streams", s.firehose.Run}, part{"data streams", s.kinesis.Run}, part{"connectors", s.connectors.run})
+	out := s.stage(s.publishing()...)
 	engine := s.stage(part{"rules", s.rules.Run})
 	sessions := s.stage(part{"sessions", s.gateway.Run}) // acknowledgements come until the last connection has ended
 	front := s.stage(
-		part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }},
+		s.devices(),
 		part{"declarations", s.watch},
 		part{"lifecycle events", s.events.run},
 		part{"end of forbidden connections", s.endForbiddenOnes},
@@ -312,19 +323,36 @@ func (s *Server) Run(ctx context.Context) error {
 		s.serve("admin socket", socket, s.Handler(), within(0)),
 		s.serve("admin listener", s.admin, s.publicHandler(), within(time.Minute)),
 	)
-	s.log.Info("bridge is up", "version", s.version, "mqtt", s.mqtt.Addr().String(), "https", address(s.https), "admin", address(s.admin), "data", s.cfg.DataDir)
+	s.log.Info("bridge is up", "version", s.version, "mqtt", address(s.mqtt), "broker", s.cfg.Broker.URL, "https", address(s.https), "admin", address(s.admin), "data", s.cfg.DataDir)
 	select {
 	case <-ctx.Done():
 	case <-front.failed:
 	case <-sessions.failed:
 	case <-engine.failed:
 	case <-sinks.failed:
+	case <-out.failed:
 	case <-log.failed:
 	}
 	s.log.Info("bridge stops")
 	err = errors.Join(front.stop(), sessions.stop(), engine.stop(), sinks.stop())
 	s.shadow.Close() // its last answers go to the log
-	return errors.Join(err, log.stop())
+	return errors.Join(err, out.stop(), log.stop())
+}
+
+// devices is where messages come from.
+func (s *Server) devices() part {
+	if s.broker != nil {
+		return part{"broker", s.broker.Consume}
+	}
+	return part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }}
+}
+
+// publishing is what goes on until rules and shadows have stopped.
+func (s *Server) publishing() []part {
+	if s.broker == nil {
+		return nil
+	}
+	return []part{{"publishing to the broker", s.broker.Send}}
 }
 
 // A part is what a stage runs: until its context ends, or something fails.

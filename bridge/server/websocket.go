@@ -31,7 +31,7 @@ const websocketPath = "/mqtt"
 // the AWS APIs.
 func (s *Server) front() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == websocketPath {
+		if r.URL.Path == websocketPath && s.broker == nil {
 			s.serveWebSocket(w, r)
 			return
 		}

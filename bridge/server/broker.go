@@ -1,0 +1,246 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/broker"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+	"github.com/tidemill/tidemill/shadow/service"
+)
+
+// A joined broker takes the place of the gateway: what is published goes to it,
+// and comes in from it. The bridge does not know who published a message, so
+// rules see no clientid() and no principal(), and no message belongs to a
+// thing: batches of readings, which are told apart by the thing, go to the
+// quarantine, and devices publish plain JSON (uplink.format = "json").
+type joined struct {
+	*broker.Broker
+	shadows bool // requests are answered here
+
+	unanswered atomic.Uint64 // shadow requests that came here all the same
+}
+
+// brokerState is what is kept of a broker from start to start, in broker.json:
+// the broker keeps a session for each client id, with its subscriptions.
+type brokerState struct {
+	ID          string   `json:"id"`          // what client ids begin with, if none is configured
+	Filters     []string `json:"filters"`     // all there ever were
+	Connections int      `json:"connections"` // the most there ever were
+}
+
+// openBroker makes the client of the broker that is configured, if one is.
+func (s *Server) openBroker() error {
+	c := s.cfg.Broker
+	if c.URL == "" {
+		return nil
+	}
+	conf, password, err := s.brokerIdentity()
+	if err != nil {
+		return err
+	}
+	filters := slices.Clone(c.Subscribe)
+	for _, f := range filters {
+		if err := topic.ValidFilter(f); err != nil {
+			return fmt.Errorf("broker.subscribe: %q: %w", f, err)
+		}
+	}
+	if c.Shadows {
+		filters = append(filters, "$aws/#")
+	}
+	path := filepath.Join(s.cfg.DataDir, "broker.json")
+	var former brokerState
+	switch text, err := os.ReadFile(path); {
+	case err == nil:
+		if err := json.Unmarshal(text, &former); err != nil {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	now := brokerState{ID: former.ID, Filters: slices.Clone(former.Filters), Connections: max(former.Connections, c.Connections)}
+	if now.ID == "" {
+		now.ID = newBrokerID()
+	}
+	for _, f := range filters {
+		if !slices.Contains(now.Filters, f) {
+			now.Filters = append(now.Filters, f)
+		}
+	}
+	text, err := json.Marshal(now)
+	if err != nil {
+		return err
+	}
+	if err := replaceFile(path, text); err != nil { // before the broker knows
+		return err
+	}
+	id := c.ClientID
+	if id == "" {
+		id = now.ID
+	}
+	j := &joined{shadows: c.Shadows}
+	j.Broker = broker.New(broker.Options{
+		URL: c.URL, ClientID: id, Username: c.Username, Password: password, TLS: conf, Group: c.Share, Filters: filters,
+		Connections: c.Connections, Former: former.Filters, FormerConnections: former.Connections,
+		Take: s.router.take, MaxInflight: c.MaxInflight, MaxPayload: int(s.cfg.MQTT.MaxPayload),
+		KeepAlive: time.Duration(c.KeepAlive), Log: s.log,
+	})
+	s.broker, s.router.broker = j, j
+	return nil
+}
+
+// brokerIdentity reads the files that the settings name.
+func (s *Server) brokerIdentity() (conf *tls.Config, password string, err error) {
+	c := s.cfg.Broker
+	conf = &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.CA != "" {
+		pem, err := os.ReadFile(c.CA)
+		if err != nil {
+			return nil, "", fmt.Errorf("broker.ca: %w", err)
+		}
+		if conf.RootCAs = x509.NewCertPool(); !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, "", fmt.Errorf("broker.ca: %s: no certificate in it", c.CA)
+		}
+	}
+	if c.Cert != "" {
+		if err := secret(c.Key); err != nil {
+			return nil, "", fmt.Errorf("broker.key: %w", err)
+		}
+		own, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+		if err != nil {
+			return nil, "", fmt.Errorf("broker.cert: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{own}
+	}
+	if c.PasswordFile != "" {
+		if err := secret(c.PasswordFile); err != nil {
+			return nil, "", fmt.Errorf("broker.password_file: %w", err)
+		}
+		text, err := os.ReadFile(c.PasswordFile)
+		if err != nil {
+			return nil, "", fmt.Errorf("broker.password_file: %w", err)
+		}
+		password = strings.TrimRight(string(text), "\r\n")
+	}
+	return conf, password, nil
+}
+
+// secret refuses a file that others may read.
+func secret(name string) error {
+	info, err := os.Stat(name)
+	if err != nil {
+		return err
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
+		return fmt.Errorf("%s: mode %04o lets others read it, want 0600", name, mode)
+	}
+	return nil
+}
+
+// newBrokerID is tidemill-HOST-RANDOM.
+func newBrokerID() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "bridge"
+	}
+	host = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '.' {
+			return r
+		}
+		return '-'
+	}, host)
+	var b [6]byte
+	rand.Read(b[:]) // never fails
+	return "tidemill-" + host[:min(len(host), 40)] + "-" + hex.EncodeToString(b[:])
+}
+
+// replaceFile puts a private file in the place of the one before, which stays
+// whole after a crash.
+func replaceFile(path string, text []byte) error {
+	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(text)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// take is what a broker's message comes to. It is done when the log has it and,
+// if it is a request, its shadow.
+func (r *router) take(m *broker.Message, done func(error)) {
+	msg := &ingest.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Hops: m.Hops, Protocol: "mqtt", Time: time.Now().UnixMilli()}
+	switch {
+	case !service.IsRequest(m.Topic):
+	case r.broker.shadows:
+		done = join(2, done)
+		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
+	default: // of a subscription that this bridge had before
+		r.broker.unanswered.Add(1)
+	}
+	r.ingest.Publish(msg, nil, done)
+}
+
+// republish publishes what a rule made; it returns when the broker has it.
+func (j *joined) republish(ctx context.Context, d *action.Delivery) error {
+	return j.Publish(ctx, broker.Outgoing{Topic: d.Name, Payload: d.Data, Hops: d.Hops})
+}
+
+// publishByHTTPS publishes for a client of the data plane.
+func (j *joined) publishByHTTPS(ctx context.Context, m *aws.Message) error {
+	err := j.Publish(ctx, broker.Outgoing{Topic: m.Topic, Payload: m.Payload, Retain: m.Retain})
+	if errors.Is(err, broker.ErrFull) {
+		return &aws.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests, Message: err.Error()}
+	}
+	return err
+}
+
+var errOtherShadows = &aws.Error{Code: "ServiceUnavailableException", Status: http.StatusServiceUnavailable,
+	Message: "another bridge has the shadows: broker.shadows is false here"}
+
+func (x series) broker(s *Server) {
+	if s.broker == nil {
+		return
+	}
+	b := s.broker.Stats()
+	x.gauge("broker_connected", "Connections to the broker now.", float64(b.Connected))
+	x.gauge("broker_wanted_connections", "Connections to the broker there should be.", float64(b.Wanted))
+	x.counter("broker_connects", "Connections that the broker accepted.", float64(b.Connects))
+	x.counter("broker_failed_connections", "Connections that failed or were lost.", float64(b.Failures))
+	x.counter("broker_received", "Messages from the broker.", float64(b.Received))
+	x.counter("broker_acknowledged", "Messages that were acknowledged to the broker.", float64(b.Acked))
+	x.counter("broker_not_taken", "Messages that were not acknowledged since they could not be stored.", float64(b.NotTaken))
+	x.counter("broker_too_large", "Messages that were acknowledged and dropped since they are larger than mqtt.max_payload.", float64(b.TooLarge))
+	x.gauge("broker_unacknowledged", "Messages from the broker that are not durable yet.", float64(b.Unacked))
+	x.counter("broker_published", "Messages published and acknowledged by the broker.", float64(b.Published))
+	x.counter("broker_overflowed", "Messages not published since too many waited.", float64(b.Overflowed))
+	x.gauge("broker_queued", "Messages that wait to be published or acknowledged by the broker.", float64(b.Queued))
+	x.gauge("broker_queued_bytes", "Bytes of them.", float64(b.QueueBytes))
+	x.counter("broker_unanswered_requests", "Shadow requests that came to this bridge, which does not answer any.", float64(s.broker.unanswered.Load()))
+}
