@@ -1,0 +1,95 @@
+package e2e
+
+import (
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// The clients of the tests of the protocol, with their versions.
+const (
+	pahoPython = "paho-mqtt==2.1.0"
+	mqttJS     = "mqtt@5.16.0"
+)
+
+// The statements of both versions of MQTT that py/mqtt_paho.py and
+// js/mqtt_js.mjs say that they have seen, and those of version 5.
+var (
+	mqttStatements = []string{"qos 0, 1 and 2", "retained messages", "will", "durable session", "overlapping subscriptions", "shared subscription"}
+	mqtt5Only      = []string{"message expiry", "user properties", "topic alias", "request and response", "subscription options"}
+)
+
+// TestPahoPython has Eclipse Paho's client for Python look at the bridge.
+func TestPahoPython(t *testing.T) {
+	needThat(t, func() bool { return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil }, "python3's ensurepip", "python3-venv")
+	venv := t.TempDir()
+	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+pahoPython)
+	statements(t, filepath.Join(venv, "bin", "python"), "py/mqtt_paho.py")
+}
+
+// TestMQTTjs has MQTT.js look at it.
+func TestMQTTjs(t *testing.T) {
+	need(t, "node", "nodejs")
+	need(t, "npm", "npm")
+	dir := t.TempDir()
+	if err := copyFile("js/mqtt_js.mjs", filepath.Join(dir, "mqtt_js.mjs")); err != nil {
+		t.Fatal(err)
+	}
+	install(t, dir, "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save", mqttJS)
+	statements(t, "node", filepath.Join(dir, "mqtt_js.mjs"))
+}
+
+// statements runs a script for both versions in profile mqtt, and for what only
+// the profile aws does.
+func statements(t *testing.T, program, script string) {
+	f := newBridge(t, "", nil)
+	op := f.newOperator()
+	for _, version := range []string{"3.1.1", "5"} {
+		want := mqttStatements
+		if version == "5" {
+			want = append(append([]string(nil), want...), mqtt5Only...)
+		}
+		t.Run(version, func(t *testing.T) {
+			t.Parallel()
+			f.seen(t, op, want, program, script, version)
+		})
+	}
+	t.Run("5, profile aws", func(t *testing.T) {
+		t.Parallel()
+		f := newBridge(t, "", nil)
+		f.bridge.Kill()
+		conf := filepath.Join(f.dir, "bridge.toml")
+		text, err := os.ReadFile(conf)
+		f.must(err)
+		f.must(os.WriteFile(conf, []byte(strings.Replace(string(text), "[mqtt]\n", "[mqtt]\nprofile = \"aws\"\n", 1)), 0o600))
+		f.must(f.bridge.Start())
+		f.must(f.bridge.Ready(f.ctx))
+		f.seen(t, f.newOperator(), []string{"server keep alive"}, program, script, "5", "keep-alive")
+	})
+}
+
+// seen runs a script, which says "ok" and what it has seen.
+func (f *fleet) seen(t *testing.T, op identity, want []string, program string, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(f.ctx, 2*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, program, args...)
+	_, port, _ := net.SplitHostPort(f.bridge.MQTT)
+	cmd.Env = append(os.Environ(), "IOT_MQTT_PORT="+port, "AWS_CA_BUNDLE="+filepath.Join(op.dir, "ca.pem"),
+		"IOT_CERT="+filepath.Join(op.dir, "cert.pem"), "IOT_KEY="+filepath.Join(op.dir, "key.pem"), "PYTHONDONTWRITEBYTECODE=1")
+	out, err := cmd.CombinedOutput()
+	t.Logf("%s", out)
+	if err != nil {
+		t.Errorf("%s: %v", filepath.Base(args[0]), err)
+	}
+	for _, what := range want {
+		if !strings.Contains(string(out), "ok "+what+"\n") {
+			t.Errorf("not seen: %s", what)
+		}
+	}
+}
