@@ -42,7 +42,7 @@ type joined struct {
 // the broker keeps a session for each client id, with its subscriptions.
 type brokerState struct {
 	ID          string   `json:"id"`          // what client ids begin with, if none is configured
-	Filters     []string `json:"filters"`     // all there ever were
+	Filters     []string `json:"filters"`     // all subscriptions there ever were
 	Connections int      `json:"connections"` // the most there ever were
 }
 
@@ -56,14 +56,14 @@ func (s *Server) openBroker() error {
 	if err != nil {
 		return err
 	}
-	filters := slices.Clone(c.Subscribe)
-	for _, f := range filters {
+	for _, f := range c.Subscribe {
 		if err := topic.ValidFilter(f); err != nil {
 			return fmt.Errorf("broker.subscribe: %q: %w", f, err)
 		}
 	}
+	var own []string
 	if c.Shadows {
-		filters = append(filters, "$aws/#")
+		own = []string{"$aws/#"}
 	}
 	path := filepath.Join(s.cfg.DataDir, "broker.json")
 	var former brokerState
@@ -79,7 +79,18 @@ func (s *Server) openBroker() error {
 	if now.ID == "" {
 		now.ID = newBrokerID()
 	}
-	for _, f := range filters {
+	id := c.ClientID
+	if id == "" {
+		id = now.ID
+	}
+	j := &joined{shadows: c.Shadows}
+	j.Broker = broker.New(broker.Options{
+		URL: c.URL, ClientID: id, Username: c.Username, Password: password, TLS: conf, Group: c.Share, Filters: c.Subscribe, Own: own,
+		Connections: c.Connections, Former: former.Filters, FormerConnections: former.Connections,
+		Take: s.router.take, MaxInflight: c.MaxInflight, MaxPayload: int(s.cfg.MQTT.MaxPayload),
+		KeepAlive: time.Duration(c.KeepAlive), Log: s.log,
+	})
+	for _, f := range j.Subscriptions() {
 		if !slices.Contains(now.Filters, f) {
 			now.Filters = append(now.Filters, f)
 		}
@@ -91,17 +102,6 @@ func (s *Server) openBroker() error {
 	if err := replaceFile(path, text); err != nil { // before the broker knows
 		return err
 	}
-	id := c.ClientID
-	if id == "" {
-		id = now.ID
-	}
-	j := &joined{shadows: c.Shadows}
-	j.Broker = broker.New(broker.Options{
-		URL: c.URL, ClientID: id, Username: c.Username, Password: password, TLS: conf, Group: c.Share, Filters: filters,
-		Connections: c.Connections, Former: former.Filters, FormerConnections: former.Connections,
-		Take: s.router.take, MaxInflight: c.MaxInflight, MaxPayload: int(s.cfg.MQTT.MaxPayload),
-		KeepAlive: time.Duration(c.KeepAlive), Log: s.log,
-	})
 	s.broker, s.router.broker = j, j
 	return nil
 }

@@ -1,7 +1,9 @@
 // Package broker joins an MQTT broker or a cluster of them as clients, in
 // place of a listener of our own. Several bridges side by side share the load:
 // they are members of one group of shared subscriptions ($share/GROUP/FILTER),
-// so that each message is taken by exactly one.
+// so that each message is taken by exactly one. Mosquitto 2.0.11 gives nothing
+// on topics that begin with $ to shared subscriptions; what only one bridge may
+// take anyway, as requests to shadows, it subscribes to by itself.
 //
 // # In
 //
@@ -71,11 +73,12 @@ type Options struct {
 	TLS      *tls.Config // of ssl and wss; nil: the system's roots
 
 	Group       string   // of the shared subscriptions
-	Filters     []string // what to subscribe to
+	Filters     []string // what to subscribe to in it
+	Own         []string // what the first client subscribes to by itself
 	Connections int      // clients that take messages; 0: leave the group
 
-	// Former filters and number of connections, which the broker may still
-	// have subscriptions and messages for.
+	// Former subscriptions, as Subscriptions gave them, and number of
+	// connections, which the broker may still have messages for.
 	Former            []string
 	FormerConnections int
 
@@ -203,6 +206,20 @@ func (b *Broker) Ready() error {
 func (b *Broker) consumer(i int) string { return fmt.Sprintf("%s-%d", b.o.ClientID, i) }
 func (b *Broker) publisher() string     { return b.o.ClientID + "-out" }
 
+// Subscriptions are those of all clients.
+func (b *Broker) Subscriptions() []string { return b.subscriptions(0) }
+
+// subscriptions are those of client i.
+func (b *Broker) subscriptions(i int) (all []string) {
+	if i == 0 {
+		all = append(all, b.o.Own...)
+	}
+	for _, f := range b.o.Filters {
+		all = append(all, "$share/"+b.o.Group+"/"+f)
+	}
+	return all
+}
+
 // clients are the ids of those that should be connected.
 func (b *Broker) clients() []string {
 	ids := []string{b.publisher()}
@@ -229,7 +246,7 @@ func (b *Broker) Consume(ctx context.Context) error {
 	for i := range max(b.o.Connections, b.o.FormerConnections) {
 		c := &consumer{b: b, id: b.consumer(i)}
 		if i < b.o.Connections {
-			c.filters = b.o.Filters
+			c.filters = b.subscriptions(i)
 		}
 		wg.Go(func() { b.keep(ctx, c.id, c.session) })
 	}

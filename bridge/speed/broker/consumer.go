@@ -18,7 +18,7 @@ const subscribeAt = 8
 type consumer struct {
 	b       *Broker
 	id      string
-	filters []string // none: it leaves the group
+	filters []string // as subscribed to; none: it leaves the group
 }
 
 // An intake is the messages of one connection that are not acknowledged.
@@ -61,7 +61,7 @@ func (c *consumer) session(ctx context.Context) (accepted time.Time, err error) 
 	}()
 
 	if err = c.subscribe(ctx, conn); err == nil {
-		b.o.Log.Info("joined the broker", "broker", b.o.URL, "client_id", c.id, "group", b.o.Group, "filters", c.filters)
+		b.o.Log.Info("joined the broker", "broker", b.o.URL, "client_id", c.id, "filters", c.filters)
 		b.set(c.id, true, nil)
 		select {
 		case <-conn.wire.down:
@@ -84,11 +84,10 @@ func (c *consumer) session(ctx context.Context) (accepted time.Time, err error) 
 // subscribe makes the session's subscriptions what they should be.
 func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 	b := c.b
-	shared := func(f string) string { return "$share/" + b.o.Group + "/" + f }
 	var old []string
-	for _, f := range slices.Concat(b.o.Former, b.o.Filters) {
+	for _, f := range slices.Concat(b.o.Former, b.Subscriptions()) {
 		if !slices.Contains(c.filters, f) {
-			old = append(old, shared(f))
+			old = append(old, f)
 		}
 	}
 	for part := range slices.Chunk(old, subscribeAt) {
@@ -105,7 +104,7 @@ func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 	for part := range slices.Chunk(c.filters, subscribeAt) {
 		set := make(map[string]byte, len(part))
 		for _, f := range part {
-			set[shared(f)] = 1
+			set[f] = 1
 		}
 		sets = append(sets, set)
 	}
