@@ -235,6 +235,13 @@ func (c *conn) wait(ctx context.Context, tok mqtt.Token, what string) error {
 		}
 		return nil
 	case <-c.wire.down:
+		select {
+		case <-tok.Done():
+			if tok.Error() == nil { // the answer was the last that came
+				return nil
+			}
+		default:
+		}
 		return c.wire.why()
 	case <-ctx.Done():
 		return ctx.Err()
