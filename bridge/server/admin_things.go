@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -90,7 +91,7 @@ func (s *Server) postThing(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var conf bytes.Buffer
-	if err := agentConfig.Execute(&conf, map[string]string{"Thing": in.Name, "Endpoint": endpoint}); err != nil {
+	if err := agentConfig.Execute(&conf, map[string]any{"Thing": in.Name, "Endpoint": endpoint, "JSON": s.broker != nil}); err != nil {
 		return err
 	}
 	return writeJSON(w, Identity{CertificateID: issued.ID, Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM),
@@ -107,7 +108,8 @@ endpoint = {{printf "%q" .Endpoint}}
 ca = "ca.pem"
 cert = "cert.pem"
 key = "key.pem"
-`))
+{{if .JSON}}format = "json"
+{{end}}`))
 
 // endpoint completes host:port where one of them is missing.
 func (s *Server) endpoint(given string) (string, error) {
@@ -120,6 +122,10 @@ func (s *Server) endpoint(given string) (string, error) {
 	}
 	if strings.ContainsFunc(host+port, func(r rune) bool { return r <= ' ' || r == '"' || r == '\\' || r >= 0x7f }) {
 		return "", fmt.Errorf("endpoint: %q is no host:port", given)
+	}
+	if s.broker != nil {
+		h, p := s.broker.address()
+		host, port = cmp.Or(host, h), cmp.Or(port, p)
 	}
 	if host == "" {
 		var err error

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -33,6 +34,7 @@ import (
 // quarantine, and devices publish plain JSON (uplink.format = "json").
 type joined struct {
 	*broker.Broker
+	url     *url.URL
 	shadows bool // requests are answered here
 
 	unanswered atomic.Uint64 // shadow requests that came here all the same
@@ -83,7 +85,11 @@ func (s *Server) openBroker() error {
 	if id == "" {
 		id = now.ID
 	}
-	j := &joined{shadows: c.Shadows}
+	at, err := url.Parse(c.URL)
+	if err != nil {
+		return fmt.Errorf("broker.url: %w", err)
+	}
+	j := &joined{shadows: c.Shadows, url: at}
 	j.Broker = broker.New(broker.Options{
 		URL: c.URL, ClientID: id, Username: c.Username, Password: password, TLS: conf, Group: c.Share, Filters: c.Subscribe, Own: own,
 		Connections: c.Connections, Former: former.Filters, FormerConnections: former.Connections,
@@ -206,6 +212,9 @@ func (r *router) take(m *broker.Message, done func(error)) {
 	}
 	r.ingest.Publish(msg, nil, done)
 }
+
+// address is where the broker is for the bridge, which devices may share.
+func (j *joined) address() (host, port string) { return j.url.Hostname(), j.url.Port() }
 
 // republish publishes what a rule made; it returns when the broker has it.
 func (j *joined) republish(ctx context.Context, d *action.Delivery) error {

@@ -18,6 +18,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/tidemill/tidemill/agent/device"
 	"github.com/tidemill/tidemill/bridge/server"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
@@ -30,7 +31,7 @@ type mosquittoBroker struct {
 }
 
 // newMosquitto starts a broker that keeps all that it cannot deliver yet.
-func newMosquitto(t *testing.T) *mosquittoBroker {
+func newMosquitto(t *testing.T, settings ...string) *mosquittoBroker {
 	t.Helper()
 	if !haveProgram("mosquitto") { // Debian has it where only root looks
 		t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin")
@@ -43,7 +44,7 @@ func newMosquitto(t *testing.T) *mosquittoBroker {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\npersistence true\npersistence_location %s/\n", port, dir)
+	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\npersistence true\npersistence_location %s/\n%s", port, dir, strings.Join(settings, "\n"))
 	if os.Geteuid() == 0 {
 		conf += "user root\n" // it would not be its own directory otherwise
 	}
@@ -96,7 +97,10 @@ func (b *mosquittoBroker) join(settings string, declared map[string]string) *fle
 			f.showLogs()
 		}
 	})
-	f.bridge, err = rig.NewBridge(bin, f.dir, fmt.Sprintf("[broker]\nurl = \"tcp://%s\"\n%s", b.addr, settings))
+	if !strings.Contains(settings, "url = ") {
+		settings = fmt.Sprintf("url = \"tcp://%s\"\n%s", b.addr, settings)
+	}
+	f.bridge, err = rig.NewBridge(bin, f.dir, "[broker]\n"+settings)
 	f.must(err)
 	path := f.bridge.Process.Args[2] // serve -config PATH
 	text, err := os.ReadFile(path)
@@ -253,7 +257,9 @@ func TestBridgesSideBySide(t *testing.T) {
 	b := newMosquitto(t)
 	declared := map[string]string{"streams/load.json": `{"StreamName": "load"}`,
 		"rules/load.json": `{"sql": "SELECT * FROM 'load/#'", "awsIotSqlVersion": "2016-03-23",
-			"actions": [{"kinesis": {"streamName": "load", "partitionKey": "${topic(2)}"}}]}`}
+			"actions": [{"kinesis": {"streamName": "load", "partitionKey": "${topic(2)}"}}]}`,
+		"rules/loop.json": `{"sql": "SELECT n + 1 AS n FROM 'loop/a'", "awsIotSqlVersion": "2016-03-23",
+			"actions": [{"republish": {"topic": "loop/a", "qos": 1}}]}`}
 	one, two := b.join("", declared), b.join("shadows = false\nconnections = 2\n", declared)
 
 	var mu sync.Mutex
@@ -293,6 +299,28 @@ func TestBridgesSideBySide(t *testing.T) {
 		return inOne, inTwo, missing, twice
 	}
 	c := b.connect("publisher")
+
+	// A loop through both of them ends.
+	c.subscribe("loop/#")
+	c.publish("loop/a", `{"n":0}`)
+	last := 0
+	for quiet := false; !quiet; {
+		select {
+		case m := <-c.messages:
+			var doc struct{ N int }
+			one.must(json.Unmarshal(m.Payload(), &doc))
+			if last = doc.N; last > 30 {
+				t.Fatal("the loop goes on")
+			}
+		case <-time.After(2 * time.Second):
+			quiet = true
+		}
+	}
+	t.Logf("a loop through both ended after %d rounds", last)
+	if last < 10 {
+		t.Error("too early")
+	}
+
 	publish(c, 0, 3000)
 	inOne, inTwo, missing, twice := sum()
 	t.Logf("published and acknowledged: %d; in the first log %d, in the second %d; missing %d, in both or twice %d", len(acked), inOne, inTwo, missing, twice)
@@ -348,4 +376,66 @@ func TestBridgesSideBySide(t *testing.T) {
 	if inOne != 500 || inTwo != 0 || missing != 0 {
 		t.Error("want all in the first log")
 	}
+}
+
+// TestAgentByMosquitto has the agent and the bridge meet at a Mosquitto with
+// mutual TLS that lets each device use its own topics only.
+func TestAgentByMosquitto(t *testing.T) {
+	bin, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fleet{t: t, ctx: t.Context(), dir: t.TempDir()}
+	authority, err := rig.NewBridge(bin, f.dir, "") // makes the certificates
+	f.must(err)
+	f.bridge = authority
+	f.must(authority.Start())
+	f.must(authority.Ready(f.ctx))
+	f.must(authority.Stop(20 * time.Second))
+	own := f.thing("the-bridge")
+	agentAt, err := rig.FreePort() // of Mosquitto
+	f.must(err)
+	agent, err := rig.NewAgent(f.ctx, authority, "pi-1", f.dir, agentAt, "format = \"json\"\n"+simPi)
+	f.must(err)
+	acl := filepath.Join(f.dir, "acl")
+	f.must(os.WriteFile(acl, []byte("pattern write dt/%u/#\npattern write presence/%u\npattern readwrite $aws/things/%u/shadow/#\n"+
+		"user the-bridge\ntopic readwrite #\ntopic readwrite $aws/#\ntopic readwrite $tidemill/#\n"), 0o600))
+	_, port, _ := net.SplitHostPort(agentAt)
+	pki := filepath.Join(authority.Dir, "pki")
+	b := newMosquitto(t, "per_listener_settings false", "listener "+port+" 127.0.0.1", "cafile "+pki+"/ca.pem", "certfile "+pki+"/server.pem",
+		"keyfile "+pki+"/server-key.pem", "require_certificate true", "use_identity_as_username true", "acl_file "+acl, "")
+	joined := b.join(fmt.Sprintf("url = \"ssl://%s\"\nca = %q\ncert = %q\nkey = %q\n", agentAt,
+		own.dir+"/ca.pem", own.dir+"/cert.pem", own.dir+"/key.pem"),
+		map[string]string{"streams/climate.json": `{"StreamName": "climate"}`,
+			"rules/climate.json": `{"sql": "SELECT topic(2) AS thing, temperature FROM 'dt/+/climate'", "awsIotSqlVersion": "2016-03-23",
+				"actions": [{"kinesis": {"streamName": "climate", "partitionKey": "${topic(2)}"}}]}`})
+	f.must(agent.Start())
+	t.Cleanup(agent.Kill)
+	f.must(rig.Until(f.ctx, "readings", func() (bool, error) { return len(joined.records("climate")) >= 2, nil }))
+
+	// A configuration that the bridge writes leads a device to the broker.
+	at := filepath.Join(f.dir, "elsewhere")
+	_, err = joined.bridge.Command(f.ctx, "thing", "create", "elsewhere", "-out", at)
+	f.must(err)
+	conf, err := os.ReadFile(filepath.Join(at, "agent.toml"))
+	f.must(err)
+	for _, want := range []string{fmt.Sprintf("endpoint = %q\n", agentAt), "format = \"json\"\n"} {
+		if !strings.Contains(string(conf), want) {
+			t.Errorf("agent.toml has no %s:\n%s", want, conf)
+		}
+	}
+	// The device's shadow is answered over the broker.
+	f.must(rig.Until(f.ctx, "the device's shadow", func() (bool, error) {
+		m, err := joined.bridge.Metrics(f.ctx)
+		return m["tidemill_broker_published_total"] >= 2, err
+	}))
+	var st device.Status
+	f.must(rig.Until(f.ctx, "the device's shadow", func() (bool, error) {
+		if err := agent.Status(f.ctx, &st); err != nil {
+			return false, err
+		}
+		return len(st.Sensors) == 2, nil
+	}))
+	f.must(agent.Stop(20 * time.Second))
+	f.must(joined.bridge.Stop(20 * time.Second))
 }
