@@ -15,9 +15,6 @@ import (
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
-// loadPolicy lets one certificate publish under any client id.
-const loadPolicy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Connect","iot:Publish"],"Resource":"*"}]}`
-
 // BenchmarkDurablePublish measures QoS 1 from PUBLISH to PUBACK over mutual
 // TLS, 50 clients, 200 bytes, for whole servers side by side, one second each
 // an iteration: the bridge with every message synced to the ingest log and
@@ -39,48 +36,18 @@ func BenchmarkDurablePublish(b *testing.B) {
 		}
 	}
 	dir := b.TempDir()
-	start := func(name, extra string) *rig.Bridge {
-		at := filepath.Join(dir, name)
-		must(os.MkdirAll(at, 0o700))
-		br, err := rig.NewBridge(bin, at, extra)
-		must(err)
-		must(br.Declare("streams/hot.json", `{"StreamName": "hot"}`))
-		must(br.Declare("rules/hot.json", hotStreamRule))
-		must(br.Start())
-		b.Cleanup(br.Kill)
-		must(br.Ready(b.Context()))
-		return br
-	}
-	stored := start("stored", "[log]\nlevel = \"warn\"\n")
-	passing := start("passing", "[ingest]\nstore = []\n[log]\nlevel = \"warn\"\n")
-
-	identity := func(br *rig.Bridge) *tls.Config {
-		things := filepath.Join(filepath.Dir(br.Dir), "load")
-		_, err := br.Command(b.Context(), "thing", "create", "load", "-out", things, "-endpoint", br.MQTT)
-		must(err)
-		policy := filepath.Join(things, "policy.json")
-		must(os.WriteFile(policy, []byte(loadPolicy), 0o600))
-		_, err = br.Command(b.Context(), "policy", "put", "load", "-document", "@"+policy)
-		must(err)
-		pair, err := tls.LoadX509KeyPair(filepath.Join(things, "cert.pem"), filepath.Join(things, "key.pem"))
-		must(err)
-		_, err = br.Command(b.Context(), "policy", "attach", "load", fingerprint(pair.Leaf))
-		must(err)
-		ca, err := os.ReadFile(filepath.Join(things, "ca.pem"))
-		must(err)
-		roots := x509.NewCertPool()
-		roots.AppendCertsFromPEM(ca)
-		return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, ServerName: "localhost"}
-	}
+	rule := map[string]string{"streams/hot.json": `{"StreamName": "hot"}`, "rules/hot.json": hotStreamRule}
+	stored := benchBridge(b, bin, filepath.Join(dir, "stored"), "[log]\nlevel = \"warn\"\n", rule)
+	passing := benchBridge(b, bin, filepath.Join(dir, "passing"), "[ingest]\nstore = []\n[log]\nlevel = \"warn\"\n", rule)
 	type peer struct {
 		name, addr string
 		tls        *tls.Config
 	}
-	storedTLS := identity(stored)
+	storedTLS := benchIdentity(b, stored)
 	peers := []peer{
 		{"stored", stored.MQTT, storedTLS},
-		{"unstored", passing.MQTT, identity(passing)},
-		{"mosquitto", startMosquitto(b, dir, filepath.Join(stored.Dir, "pki")), storedTLS},
+		{"unstored", passing.MQTT, benchIdentity(b, passing)},
+		{"mosquitto", startMosquitto(b, dir, filepath.Join(stored.Dir, "pki")).addr, storedTLS},
 	}
 	var all uint64 // acknowledged by the bridge that stores
 	for _, inFlight := range []int{1, 20} {
@@ -117,6 +84,52 @@ func BenchmarkDurablePublish(b *testing.B) {
 	}
 }
 
+// benchBridge starts a bridge under dir.
+func benchBridge(b *testing.B, bin rig.Bin, dir, extra string, declared map[string]string) *rig.Bridge {
+	b.Helper()
+	must := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	must(os.MkdirAll(dir, 0o700))
+	br, err := rig.NewBridge(bin, dir, extra)
+	must(err)
+	for name, doc := range declared {
+		must(br.Declare(name, doc))
+	}
+	must(br.Start())
+	b.Cleanup(br.Kill)
+	must(br.Ready(b.Context()))
+	return br
+}
+
+// benchIdentity makes a certificate that may do everything under any client id.
+func benchIdentity(b *testing.B, br *rig.Bridge) *tls.Config {
+	b.Helper()
+	must := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	things := filepath.Join(filepath.Dir(br.Dir), "load")
+	_, err := br.Command(b.Context(), "thing", "create", "load", "-out", things, "-endpoint", br.MQTT)
+	must(err)
+	_, err = br.Command(b.Context(), "policy", "put", "load", "-document", allowAll)
+	must(err)
+	pair, err := tls.LoadX509KeyPair(filepath.Join(things, "cert.pem"), filepath.Join(things, "key.pem"))
+	must(err)
+	_, err = br.Command(b.Context(), "policy", "attach", "load", fingerprint(pair.Leaf))
+	must(err)
+	ca, err := os.ReadFile(filepath.Join(things, "ca.pem"))
+	must(err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca)
+	return &tls.Config{RootCAs: roots, Certificates: []tls.Certificate{pair}, ServerName: "localhost"}
+}
+
 const hotStreamRule = `{
   "sql": "SELECT temp, hum, topic() AS t FROM 'load/#' WHERE temp > 1000",
   "awsIotSqlVersion": "2016-03-23",
@@ -124,7 +137,7 @@ const hotStreamRule = `{
 }`
 
 // startMosquitto runs mosquitto with the bridge's certificates.
-func startMosquitto(b *testing.B, dir, pki string) string {
+func startMosquitto(b *testing.B, dir, pki string) peerServer {
 	b.Helper()
 	addr, err := rig.FreePort()
 	if err != nil {
@@ -138,12 +151,24 @@ func startMosquitto(b *testing.B, dir, pki string) string {
 	if err := os.WriteFile(conf, []byte(text), 0o644); err != nil {
 		b.Fatal(err)
 	}
-	cmd := exec.Command("/usr/sbin/mosquitto", "-c", conf)
+	return startPeer(b, addr, "/usr/sbin/mosquitto", "-c", conf)
+}
+
+// A peerServer is another broker's process.
+type peerServer struct {
+	addr string
+	pid  int
+}
+
+// startPeer runs another broker until the benchmark ends.
+func startPeer(b *testing.B, addr, program string, args ...string) peerServer {
+	b.Helper()
+	cmd := exec.Command(program, args...)
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	err = rig.Until(b.Context(), "mosquitto", func() (bool, error) {
+	err := rig.Until(b.Context(), program, func() (bool, error) {
 		c, err := net.Dial("tcp", addr)
 		if err != nil {
 			return false, err
@@ -153,5 +178,5 @@ func startMosquitto(b *testing.B, dir, pki string) string {
 	if err != nil {
 		b.Fatal(err)
 	}
-	return addr
+	return peerServer{addr, cmd.Process.Pid}
 }
