@@ -20,18 +20,19 @@ import (
 
 	"github.com/tidemill/tidemill/agent/device"
 	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
 // A mosquittoBroker is Debian's, over a directory of its own.
 type mosquittoBroker struct {
 	rig.Process
-	t    *testing.T
+	t    testing.TB
 	addr string
 }
 
 // newMosquitto starts a broker that keeps all that it cannot deliver yet.
-func newMosquitto(t *testing.T, settings ...string) *mosquittoBroker {
+func newMosquitto(t testing.TB, settings ...string) *mosquittoBroker {
 	t.Helper()
 	if !haveProgram("mosquitto") { // Debian has it where only root looks
 		t.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin")
@@ -438,4 +439,27 @@ func TestAgentByMosquitto(t *testing.T) {
 	}))
 	f.must(agent.Stop(20 * time.Second))
 	f.must(joined.bridge.Stop(20 * time.Second))
+}
+
+// BenchmarkBroker measures how fast a bridge takes what 50 publishers of 200
+// bytes have a Mosquitto acknowledge, each message stored with a sync.
+func BenchmarkBroker(b *testing.B) {
+	m := newMosquitto(b, "max_inflight_messages 1000", "log_type none", "")
+	f := m.join("max_inflight = 2000\n", nil)
+	taken := func() float64 {
+		all, err := f.bridge.Metrics(b.Context())
+		f.must(err)
+		return all["tidemill_broker_acknowledged_total"]
+	}
+	for b.Loop() {
+		before, began := taken(), time.Now()
+		r, err := load.Run(b.Context(), load.Options{Addr: m.addr, InFlight: 20, Duration: 3 * time.Second})
+		f.must(err)
+		f.must(rig.Until(b.Context(), "all messages", func() (bool, error) { return taken()-before >= float64(r.Acked), nil }))
+		rate := float64(r.Acked) / time.Since(began).Seconds()
+		b.Logf("Mosquitto acknowledged %.0f msgs/s to publishers, the bridge took %.0f msgs/s of them", r.PerSecond, rate)
+		b.ReportMetric(r.PerSecond, "published-msgs/s")
+		b.ReportMetric(rate, "taken-msgs/s")
+	}
+	b.ReportMetric(0, "ns/op")
 }

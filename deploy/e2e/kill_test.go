@@ -217,7 +217,7 @@ func account(t *testing.T, where string, got []reading, durable map[string]uint6
 
 // A fleet is a bridge with agents behind links.
 type fleet struct {
-	t      *testing.T
+	t      testing.TB
 	ctx    context.Context
 	dir    string
 	bridge *rig.Bridge

@@ -38,7 +38,7 @@ func (f *fleet) newOperator() identity {
 // ends with the bridge.
 type client struct {
 	mqtt.Client
-	t        *testing.T
+	t        testing.TB
 	messages chan mqtt.Message
 }
 

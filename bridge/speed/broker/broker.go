@@ -37,9 +37,16 @@
 // Rules that republish into themselves are ended by a count of hops, which
 // MQTT 3.1.1 has no place for. So a bridge remembers the hops of what it
 // republished, by a hash of topic and payload, and tells the others of its
-// group on the topic $tidemill/hops/GROUP before it publishes. It holds for the
-// last 32,768 of them at least, and for five minutes. Only bridges should be
-// allowed to publish there.
+// group on the topic $tidemill/hops/GROUP before it publishes, if the broker
+// lets it subscribe there. It holds for the last 32,768 of them at least, and
+// for five minutes.
+//
+// # Trust
+//
+// Who may publish what is for the broker to say, and a bridge believes it: the
+// thing of $aws/things/THING/shadow/… and dt/THING/… is whoever may publish
+// there. Only bridges should be allowed to publish on $tidemill/hops/# and on
+// $aws/things/+/shadow/+/accepted, rejected, delta and documents.
 package broker
 
 import (
@@ -133,6 +140,8 @@ type Broker struct {
 
 	connects, failures, received, acked, tooLarge, notTaken, published, overflowed atomic.Uint64
 	unacked                                                                        atomic.Int64
+
+	alone atomic.Bool // the broker does not let bridges tell each other of hops
 
 	mu   sync.Mutex
 	up   map[string]bool  // clients by id

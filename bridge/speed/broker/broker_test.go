@@ -389,6 +389,9 @@ func TestSubscriptionRefused(t *testing.T) {
 		err := b.Ready()
 		return err != nil && strings.Contains(err.Error(), "refused the subscription $share/g/a")
 	})
+	if !b.alone.Load() {
+		t.Error("the others would be told of hops all the same")
+	}
 }
 
 func TestScan(t *testing.T) {

@@ -121,6 +121,7 @@ func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 			if code := st.Result()[f]; code <= 2 {
 				continue
 			} else if f == HopsTopic(b.o.Group) {
+				b.alone.Store(true)
 				b.o.Log.Warn("the broker refused a subscription: rules that republish into themselves over several bridges are not ended", "filter", f)
 				continue
 			}

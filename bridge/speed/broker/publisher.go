@@ -124,7 +124,9 @@ func (b *Broker) fly(ctx, last context.Context, conn *conn, from uint64, flights
 		if it.Hops > 0 {
 			m := markOf(it.Topic, it.Payload)
 			b.hops.remember(m, it.Hops)
-			conn.Client.Publish(HopsTopic(b.o.Group), 0, false, note(m, it.Hops))
+			if !b.alone.Load() { // some brokers end a connection that publishes what it may not
+				conn.Client.Publish(HopsTopic(b.o.Group), 0, false, note(m, it.Hops))
+			}
 		}
 		tok := conn.Client.Publish(it.Topic, 1, it.Retain, it.Payload)
 		select {

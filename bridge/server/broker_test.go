@@ -1,0 +1,126 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/shadow"
+)
+
+// joining configures a bridge that joins the broker at url.
+func joining(t *testing.T, url string) *config.Config {
+	cfg := configure(t)
+	cfg.MQTT.Listen = ""
+	cfg.Broker = config.Default().Broker
+	cfg.Broker.URL = url
+	return cfg
+}
+
+// write puts text into a new file of the given mode.
+func write(t *testing.T, text string, mode os.FileMode) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "file")
+	if err := errors.Join(os.WriteFile(path, []byte(text), mode), os.Chmod(path, mode)); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestBrokerFiles(t *testing.T) {
+	for want, change := range map[string]func(*config.Broker){
+		"broker.password_file: ": func(b *config.Broker) { b.Username, b.PasswordFile = "u", write(t, "secret", 0o644) },
+		"broker.key: ":           func(b *config.Broker) { b.Cert, b.Key = "nowhere", write(t, "x", 0o640) },
+		"broker.ca: ":            func(b *config.Broker) { b.CA = write(t, "no certificate", 0o600) },
+		"broker.subscribe: ":     func(b *config.Broker) { b.Subscribe = []string{"a#"} },
+	} {
+		cfg := joining(t, "ssl://127.0.0.1:1")
+		change(&cfg.Broker)
+		if s, err := New(cfg, slog.New(slog.DiscardHandler), "test"); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+			if s != nil {
+				s.Close()
+			}
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("the password is shown: %v", err)
+		}
+	}
+}
+
+// The client id and what the broker may know of us are kept.
+func TestBrokerState(t *testing.T) {
+	cfg := joining(t, "tcp://127.0.0.1:1")
+	read := func() (s brokerState) {
+		b := idle(t, cfg)
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(filepath.Join(cfg.DataDir, "broker.json"))
+		if err == nil {
+			err = json.Unmarshal(text, &s)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	first := read()
+	cfg.Broker.Shadows, cfg.Broker.Share, cfg.Broker.Connections = false, "other", 3
+	second := read()
+	if !strings.HasPrefix(first.ID, "tidemill-") || second.ID != first.ID || second.Connections != 3 ||
+		!slices.Equal(second.Filters, []string{"$aws/#", "$share/tidemill/#", "$share/other/#"}) {
+		t.Errorf("%+v, then %+v", first, second)
+	}
+}
+
+// A bridge joins another one, which is as good a broker as others.
+func TestBrokerIsABridge(t *testing.T) {
+	other := start(t, configure(t))
+	id := other.thing("member", all("", ""))
+	cfg := joining(t, "ssl://"+other.MQTTAddr().String())
+	cfg.Broker.CA, cfg.Broker.Cert, cfg.Broker.Key = write(t, id.CA, 0o600), write(t, id.Certificate, 0o600), write(t, id.Key, 0o600)
+	cfg.Broker.Shadows = false // the other one answers
+	b := start(t, cfg)
+
+	app := other.connect(id, "app")
+	if code := app.subscribe("from/#"); code != 1 {
+		t.Fatalf("SUBACK %d", code)
+	}
+	if err := (dataPlane{b.router}).Publish(t.Context(), nil, &aws.Message{Topic: "from/https", Payload: []byte("x"), QoS: 1}); err != nil {
+		t.Error(err)
+	}
+	if got := app.next(); got != "from/https x" {
+		t.Errorf("got %s", got)
+	}
+	app.publish("dt/a", "y")
+	b.eventually("both messages", func() bool {
+		s := b.broker.Stats()
+		return s.Acked == 2 && s.Published == 1 && b.ingest.Stats().Messages == 2
+	})
+	if _, err := (dataPlane{b.router}).Shadow(t.Context(), "press", "", shadow.OpGet, nil); !errors.Is(err, errOtherShadows) {
+		t.Errorf("shadow of a bridge that has none: %v", err)
+	}
+	w := httptest.NewRecorder()
+	b.front().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/mqtt", nil))
+	if w.Code < 400 || w.Code == http.StatusUpgradeRequired {
+		t.Errorf("/mqtt answers %d", w.Code)
+	}
+	// Without its broker it is not ready.
+	if err := other.stop(); err != nil {
+		t.Error(err)
+	}
+	b.eventually("not ready", func() bool {
+		w := httptest.NewRecorder()
+		b.publicHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		return w.Code == http.StatusServiceUnavailable && strings.Contains(w.Body.String(), "no connection to the broker")
+	})
+}
