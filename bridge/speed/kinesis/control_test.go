@@ -504,6 +504,9 @@ func TestControlPowerCut(t *testing.T) {
 			func() error {
 				return a.StartStreamEncryption(bg, &StartStreamEncryptionInput{ref("x"), p("KMS"), p("k")})
 			},
+			func() error { // another mode and more shards at once
+				return a.UpdateStreamMode(bg, &UpdateStreamModeInput{StreamARN: &arn, StreamModeDetails: &StreamModeDetails{p(onDemand)}, WarmThroughputMiBps: p[int32](6)})
+			},
 			func() error { return a.DeleteStream(bg, &DeleteStreamInput{ref("x"), p(true)}) },
 		}
 	}
@@ -515,7 +518,7 @@ func TestControlPowerCut(t *testing.T) {
 		}
 		d := sum.StreamDescriptionSummary
 		tags, _ := a.ListTagsForStream(bg, &ListTagsForStreamInput{StreamRef: ref("x")})
-		return fmt.Sprint(d.OpenShardCount, d.RetentionPeriodHours, *d.ConsumerCount, *d.EncryptionType, len(tags.Tags), ids(a.shardsOf(t, "x", nil)))
+		return fmt.Sprint(d.OpenShardCount, d.RetentionPeriodHours, *d.ConsumerCount, *d.EncryptionType, *d.StreamModeDetails.StreamMode, len(tags.Tags), ids(a.shardsOf(t, "x", nil)))
 	}
 	start := func(fs vfs.FS) (API, *streams.Store, error) {
 		store, err := streams.Open("db", streams.Options{FS: fs})

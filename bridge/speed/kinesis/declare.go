@@ -48,7 +48,9 @@ func (d *Declaration) Check() error {
 // Declare makes a stream, or makes one that exists as it is declared. Shards
 // are changed, as UpdateShardCount does but to any number, when another number
 // is declared than the last time: what was split or merged by hand since stays.
-// Each step is durable by itself; declaring the same again does the rest.
+// The retention is durable by itself, then the rest is, in one step; declaring
+// the same again does what is left. A stream that is CREATING or DELETING is
+// left alone, with ResourceInUse if it would change.
 func (s *Service) Declare(d Declaration) error {
 	if err := d.Check(); err != nil {
 		return err
@@ -80,20 +82,31 @@ func (s *Service) Declare(d Declaration) error {
 		if err := a.checkTags(nil, at.Tags, "stream "+st.Name); err != nil {
 			return err
 		}
-		if d.Retention != nil && *d.Retention != st.Retention {
+		var changes []streams.Change
+		if d.ShardCount != nil {
+			var err error
+			if changes, err = a.declareShards(st, at, int(*d.ShardCount)); err != nil {
+				return err
+			}
+		}
+		kept := d.Retention == nil || *d.Retention == st.Retention
+		same := string(at.encode()) == string(st.attributes.encode())
+		if kept && same {
+			return nil
+		}
+		if !st.takes() {
+			return a.requireActive(st)
+		}
+		if !kept {
 			if err := s.store.Update(st.Name, *d.Retention, st.MaxBytes); err != nil {
 				return err
 			}
+			s.update(st)
 		}
-		if d.ShardCount != nil {
-			if err := a.declareShards(st, at, int(*d.ShardCount)); err != nil {
-				return err
-			}
+		if len(changes) == 0 {
+			return s.save(st, at)
 		}
-		if string(at.encode()) == string(st.attributes.encode()) {
-			return nil
-		}
-		return s.save(st, at)
+		return a.reshardAs(st, at, changes...)
 	})
 }
 
@@ -112,23 +125,19 @@ func (d *Declaration) settings(at *attributes) {
 	}
 }
 
-// declareShards gives a stream the number of shards that was declared, unless
-// it was declared before. at notes it.
-func (a API) declareShards(st *stream, at *attributes, n int) error {
+// declareShards returns what gives a stream the number of shards that was
+// declared, which at notes; nothing if it was declared before.
+func (a API) declareShards(st *stream, at *attributes, n int) ([]streams.Change, error) {
 	last := at.Declared
 	if last == 0 {
 		last = st.Shards // that it began with
 	}
 	at.Declared = n
 	if n == last {
-		return nil
+		return nil, nil
 	}
 	if at.Mode == onDemand {
-		return errorf(Validation, "ShardCount: stream %s is in On-Demand mode", st.Name)
+		return nil, errorf(Validation, "ShardCount: stream %s is in On-Demand mode", st.Name)
 	}
-	changes, err := a.plan(st, n)
-	if err != nil || len(changes) == 0 {
-		return err
-	}
-	return a.reshard(st, changes...)
+	return a.plan(st, n)
 }

@@ -31,6 +31,21 @@ func (a API) reshard(st *stream, changes ...streams.Change) error {
 	return nil
 }
 
+// reshardAs is reshard that saves attributes in the same write; there may be
+// no changes.
+func (a API) reshardAs(st *stream, at *attributes, changes ...streams.Change) error {
+	if len(changes) == 0 {
+		a.s.update(st)
+		return a.s.save(st, at)
+	}
+	if _, err := a.s.store.ReshardAs(st.Name, at.encode(), changes...); err != nil {
+		return err
+	}
+	st.ctl.doc.Store(at)
+	a.s.update(st)
+	return nil
+}
+
 // shardToChange finds a shard that is open.
 func (a API) shardToChange(st *stream, id string) (*streams.Shard, error) {
 	if index, ok := shardIndex(id); ok {
@@ -146,12 +161,8 @@ func (a API) UpdateShardCount(ctx context.Context, in *UpdateShardCountInput) (*
 		if len(changes) == 0 {
 			return nil
 		}
-		// After a crash here one of the ten is gone, but nothing is half done.
 		at.Scaled = append(at.Scaled, now.UnixMilli())
-		if err := a.s.save(st, at); err != nil {
-			return err
-		}
-		return a.reshard(st, changes...)
+		return a.reshardAs(st, at, changes...)
 	})
 	if err != nil {
 		return nil, err

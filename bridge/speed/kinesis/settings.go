@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // The hours of a retention period.
@@ -84,20 +86,14 @@ func (a API) UpdateStreamMode(ctx context.Context, in *UpdateStreamModeInput) er
 			at.Moded = append(at.Moded, now.UnixMilli())
 		}
 		at.Mode, at.Warm = strings.TrimPrefix(mode, provisioned), warm
+		var changes []streams.Change
 		if int(warm) > len(a.s.open(st.Name)) {
-			changes, err := a.plan(st, int(warm))
-			if err != nil {
-				return err
-			}
-			if err := a.reshard(st, changes...); err != nil {
+			var err error
+			if changes, err = a.plan(st, int(warm)); err != nil {
 				return err
 			}
 		}
-		if err := a.s.save(st, at); err != nil {
-			return err
-		}
-		a.s.update(st)
-		return nil
+		return a.reshardAs(st, at, changes...)
 	})
 }
 

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -115,6 +116,15 @@ func (l *lineage) route(h Hash) int {
 // committed before are in the old shards and later ones in the new. It returns
 // the new shards, those of the first change first.
 func (s *Store) Reshard(stream string, changes ...Change) ([]Shard, error) {
+	return s.reshard(stream, nil, changes)
+}
+
+// ReshardAs is Reshard that replaces the stream's attributes in the same write.
+func (s *Store) ReshardAs(stream string, attributes []byte, changes ...Change) ([]Shard, error) {
+	return s.reshard(stream, func(c *Config) { c.Attributes = bytes.Clone(attributes) }, changes)
+}
+
+func (s *Store) reshard(stream string, change func(*Config), changes []Change) ([]Shard, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
@@ -169,7 +179,7 @@ func (s *Store) Reshard(stream string, changes ...Change) ([]Shard, error) {
 	if len(l.open) > MaxShards {
 		return nil, fmt.Errorf("streams: reshard %s: %d open shards, want at most %d", stream, len(l.open), MaxShards)
 	}
-	if err := s.storeLineage(st, old, l); err != nil {
+	if err := s.storeLineage(st, old, l, change); err != nil {
 		return nil, fmt.Errorf("streams: reshard %s: %w", stream, err)
 	}
 	st.lineage.Store(l)
@@ -259,14 +269,17 @@ func parseShard(index int, v []byte) (Shard, error) {
 	return sh, nil
 }
 
-// storeLineage writes what differs between two lineages, synced; writes is
-// held.
-func (s *Store) storeLineage(st *stream, old, l *lineage) error {
+// storeLineage writes what differs between two lineages, and the settings if
+// change is not nil, synced; writes is held.
+func (s *Store) storeLineage(st *stream, old, l *lineage, change func(*Config)) error {
 	b := s.db.NewBatch()
 	info := st.describe()
 	first := !info.resharded
 	var errs []error
-	if first {
+	if change != nil {
+		change(&info.Config)
+	}
+	if first || change != nil {
 		info.resharded = true
 		doc, err := info.doc()
 		errs = append(errs, err, b.Set(streamKey(st.name), doc, nil))
@@ -292,7 +305,7 @@ func (s *Store) storeLineage(st *stream, old, l *lineage) error {
 		return err
 	}
 	st.mu.Lock()
-	st.info.resharded = true
+	st.info = info
 	st.mu.Unlock()
 	return nil
 }
@@ -360,7 +373,7 @@ func (s *Store) dropShards(st *stream, retention time.Duration) error {
 		return nil
 	}
 	l := newLineage(all)
-	if err := s.storeLineage(st, old, l); err != nil {
+	if err := s.storeLineage(st, old, l, nil); err != nil {
 		return fmt.Errorf("streams: drop shards of %s: %w", st.name, err)
 	}
 	st.lineage.Store(l)
