@@ -201,17 +201,38 @@ func (p *peer) count(ctx context.Context, stream string) (n int64, err error) {
 	return n, ctx.Err()
 }
 
+// conns are connections that are kept for steady.
+type conns []*conn
+
+func (p *peer) dialAll(n int) (conns, error) {
+	var all conns
+	for range n {
+		c, err := p.dial()
+		if err != nil {
+			all.close()
+			return nil, err
+		}
+		all = append(all, c)
+	}
+	return all, nil
+}
+
+func (cs conns) close() {
+	for _, c := range cs {
+		_ = c.Close() // only read from
+	}
+}
+
 // steady makes a request whenever one is due, whether or not earlier ones are
 // answered, and returns how long each took from then until its answer.
-func (p *peer) steady(ctx context.Context, request []byte, perSecond int, d time.Duration) ([]time.Duration, error) {
-	const workers = 64
+func (cs conns) steady(ctx context.Context, request []byte, perSecond int, d time.Duration) ([]time.Duration, error) {
 	var (
 		n     = int(d.Seconds() * float64(perSecond))
 		took  = make([]time.Duration, n)
 		due   = make(chan int, n)
-		errs  = make([]error, workers)
+		errs  = make([]error, len(cs))
 		wg    sync.WaitGroup
-		began = time.Now().Add(100 * time.Millisecond)
+		began = time.Now().Add(5 * time.Millisecond)
 	)
 	at := func(i int) time.Time { return began.Add(time.Duration(i) * time.Second / time.Duration(perSecond)) }
 	wg.Go(func() {
@@ -227,14 +248,8 @@ func (p *peer) steady(ctx context.Context, request []byte, perSecond int, d time
 			due <- i
 		}
 	})
-	for w := range workers {
+	for w, c := range cs {
 		wg.Go(func() {
-			c, err := p.dial()
-			if err != nil {
-				errs[w] = err
-				return
-			}
-			defer c.Close()
 			for i := range due {
 				if _, errs[w] = c.send(request); errs[w] != nil {
 					return
@@ -247,25 +262,32 @@ func (p *peer) steady(ctx context.Context, request []byte, perSecond int, d time
 	return took, errors.Join(append(errs, ctx.Err())...)
 }
 
-// disk appends to a file and syncs it, again and again.
-func disk(dir string, d time.Duration) (took []time.Duration, err error) {
+// disk appends to a file and syncs it, again and again. It returns what each
+// took, and what the answers to perSecond requests would have taken with
+// nothing but the disk: each waits for the sync under way, then for its own.
+func disk(dir string, d time.Duration, perSecond int) (took, answers []time.Duration, err error) {
 	f, err := os.OpenFile(filepath.Join(dir, "raw"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer f.Close()
 	page := make([]byte, 512)
-	for began := time.Now(); time.Since(began) < d; {
+	gap := time.Second / time.Duration(perSecond)
+	for began, due := time.Now(), time.Duration(0); due < d; {
 		at := time.Now()
 		if _, err := f.Write(page); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if err := unix.Fdatasync(int(f.Fd())); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
-		took = append(took, time.Since(at))
+		done := time.Now()
+		took = append(took, done.Sub(at))
+		for ; due < d && !at.Before(began.Add(due)); due += gap {
+			answers = append(answers, done.Sub(began.Add(due)))
+		}
 	}
-	return took, nil
+	return took, answers, nil
 }
 
 // percentiles are the 50th and the 99th.
