@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -68,7 +69,10 @@ func serveAlone(kind string) {
 		bufio.NewReader(os.Stdin).ReadString('\n')
 		cancel()
 	}()
+	var ran sync.WaitGroup
+	ran.Go(func() { s.Run(ctx) })
 	s.Serve(ctx, l)
+	ran.Wait()
 }
 
 // A peer is a server in a process of its own.

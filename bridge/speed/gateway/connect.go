@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"sync"
 	"time"
@@ -359,6 +360,9 @@ func (c *Client) end(reason string) {
 			s.mu.Unlock()
 		}
 		c.finish(reason == ReasonShutdown, code)
+		if reason == ReasonProtocol && code != 0 {
+			c.linger()
+		}
 	}
 	s.mu.Lock()
 	c.closed = true
@@ -424,6 +428,17 @@ func (c *Client) finish(all bool, code byte) {
 		c.written.Wait()
 	}
 	mu.Unlock()
+}
+
+// linger reads what the client still sends, for DrainTimeout at most: closing a
+// connection with bytes unread would take the DISCONNECT away from it.
+func (c *Client) linger() {
+	half, ok := c.nc.(interface{ CloseWrite() error })
+	if !ok || half.CloseWrite() != nil || c.nc.SetReadDeadline(time.Now().Add(c.srv.conf.DrainTimeout)) != nil {
+		return
+	}
+	const most = 1 << 20
+	_, _ = io.CopyN(io.Discard, c.nc, most) // its end is the connection's
 }
 
 // route hands the will to the router; a router that panics ends nothing more.
