@@ -70,6 +70,8 @@ section 'gateway: CPU of a message at a fixed rate beside mosquitto'
 bench ./bridge/speed/gateway 'LowRate' -benchtime 3x
 section 'bridge: the same over mutual TLS, stored with a sync before PUBACK, not stored, and mosquitto'
 bench ./deploy/e2e 'DurablePublish' -benchtime 3x
+section 'bridge: the same with a subscriber of QoS 1, beside nats-server that syncs each message; and with a rule that writes each message to a file'
+bench ./deploy/e2e 'DurableDelivery|RuleToFile' -benchtime 3x
 section 'data streams: over HTTP, durable, beside kinesalite in memory (npm; the same client)'
 peer=build/kinesalite
 if command -v node npm >/dev/null && why=$(npm install --prefix "$peer" --no-audit --no-fund --ignore-scripts kinesalite@3.3.3 2>&1); then
