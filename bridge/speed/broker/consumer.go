@@ -9,6 +9,8 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // subscribeAt is how many filters go into one packet: AWS IoT takes no more.
@@ -160,6 +162,12 @@ func (in *intake) take(m mqtt.Message) {
 	in.mu.Lock()
 	in.queue = append(in.queue, a)
 	in.mu.Unlock()
+	if m.Retained() && slices.ContainsFunc(b.o.Own, func(f string) bool { return topic.Match(f, m.Topic()) }) {
+		// A copy that every new subscription gets; the message itself came when
+		// it was published. Shared subscriptions get none.
+		in.settle(a, nil)
+		return
+	}
 	if n := len(m.Payload()); n > b.o.MaxPayload {
 		if b.tooLarge.Add(1) == 1 {
 			b.o.Log.Warn("a message is too large and dropped, as are others of its kind", "topic", m.Topic(), "bytes", n, "max", b.o.MaxPayload)
