@@ -63,7 +63,12 @@ func run(ctx context.Context, bin rig.Bin, kinesalite string, each time.Duration
 		peers = append([]*peer{theirs}, peers...)
 	}
 
-	// First, while no compaction of earlier loads goes on.
+	if !onlyLatency {
+		if err := idle(ctx, plain); err != nil {
+			return err
+		}
+	}
+	// Now, while no compaction of earlier loads goes on.
 	if err := latency(ctx, plain, dir, each); err != nil || onlyLatency {
 		return err
 	}

@@ -103,7 +103,7 @@ func (m *cutModel) check(t *testing.T, s *Store) {
 	}
 	// One that was under way is there with its attributes, or neither is.
 	if n, more := made-m.made, len(all)-len(m.done); n < 0 || made > m.begun || more < n || more > 2*n {
-		t.Errorf("%d reshards and %d shards, %d and %d were acknowledged", made, len(all), m.made, len(m.done))
+		t.Fatalf("%d reshards and %d shards, %d and %d were acknowledged", made, len(all), m.made, len(m.done))
 	}
 	for i, want := range m.done {
 		if got := all[i]; got.Index != want.Index || got.Range != want.Range || !want.Open() && got.End != want.End {
