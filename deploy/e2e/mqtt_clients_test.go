@@ -93,3 +93,88 @@ func (f *fleet) seen(t *testing.T, op identity, want []string, program string, a
 		}
 	}
 }
+
+// TestMosquittoStatements has Debian's mosquitto clients look at it.
+func TestMosquittoStatements(t *testing.T) {
+	need(t, "mosquitto_rr", "mosquitto-clients")
+	f := newBridge(t, "", nil)
+	op := f.newOperator()
+	for _, v := range []string{"mqttv311", "mqttv5"} {
+		t.Run(v, func(t *testing.T) {
+			t.Parallel()
+			ctx, cancel := context.WithTimeout(f.ctx, time.Minute)
+			defer cancel()
+			five := v == "mqttv5"
+			command := func(program, id string, args ...string) *exec.Cmd {
+				return f.mosquitto(ctx, program, identity{v + "-" + id, op.dir}, append([]string{"-V", v}, args...)...)
+			}
+			// run is for what ends by itself.
+			run := func(program, id string, args ...string) string {
+				t.Helper()
+				out, err := command(program, id, args...).Output()
+				if err != nil {
+					t.Fatalf("%s %q: %v\n%s", program, args, err, out)
+				}
+				return strings.TrimSpace(string(out))
+			}
+			want := func(what, got, want string) {
+				t.Helper()
+				if got != want {
+					t.Errorf("%s: got %q, want %q", what, got, want)
+				}
+			}
+			sub := func(id string, args ...string) (*exec.Cmd, <-chan string) {
+				t.Helper()
+				cmd := command("mosquitto_sub", id, append(args, "-d")...)
+				lines := follow(t, cmd)
+				await(t, lines, "received SUBACK")
+				return cmd, lines
+			}
+			in := func(name string) string { return "mosq/" + v + "/" + name }
+
+			_, all := sub("all", "-t", in("qos/#"), "-t", in("will"), "-t", in("ask"), "-q", "2", "-F", "got %t %q %r %p")
+			for _, qos := range []string{"0", "1", "2"} {
+				run("mosquitto_pub", "pub", "-t", in("qos/"+qos), "-q", qos, "-m", "x"+qos)
+				await(t, all, "got "+in("qos/"+qos)+" "+qos+" 0 x"+qos)
+			}
+
+			run("mosquitto_pub", "pub", "-t", in("kept"), "-q", "1", "-r", "-m", "kept")
+			want("retained", run("mosquitto_sub", "s", "-t", in("+"), "-q", "1", "-C", "1", "-F", "%t %r %p"), in("kept")+" 1 kept")
+			run("mosquitto_pub", "pub", "-t", in("kept"), "-q", "1", "-r", "-n")
+			if out, err := command("mosquitto_sub", "s", "-t", in("+"), "-C", "1", "-W", "1").Output(); err == nil {
+				t.Errorf("cleared, and still retained: %s", out)
+			}
+
+			dying, _ := sub("dying", "-t", in("none"), "--will-topic", in("will"), "--will-payload", "gone", "--will-qos", "1")
+			if err := dying.Process.Kill(); err != nil {
+				t.Fatal(err)
+			}
+			_ = dying.Wait() // it was killed
+			await(t, all, "got "+in("will")+" 1 0 gone")
+
+			durable := []string{"-c", "-q", "1", "-t", in("durable")}
+			if five {
+				durable = append(durable, "-x", "300")
+			}
+			run("mosquitto_sub", "durable", append(durable, "-E")...)
+			run("mosquitto_pub", "pub", "-t", in("durable"), "-q", "1", "-m", "missed 1")
+			run("mosquitto_pub", "pub", "-t", in("durable"), "-q", "1", "-m", "missed 2")
+			want("durable session", run("mosquitto_sub", "durable", append(durable, "-C", "2")...), "missed 1\nmissed 2")
+
+			if !five {
+				return
+			}
+			_, props := sub("props", "-t", in("props"), "-q", "1", "-F", "got %P|%C|%R|%D|%F|%p")
+			run("mosquitto_pub", "pub", "-t", in("props"), "-q", "1", "-m", "p", "-D", "publish", "user-property", "k", "v", "-D", "publish", "content-type", "text/plain",
+				"-D", "publish", "response-topic", "r", "-D", "publish", "correlation-data", "c", "-D", "publish", "payload-format-indicator", "1",
+				"-D", "publish", "topic-alias", "1", "-D", "publish", "message-expiry-interval", "60")
+			await(t, props, "got k:v|text/plain|r|c|1|p")
+
+			asking := command("mosquitto_rr", "rr", "-t", in("ask"), "-e", in("answer"), "-q", "1", "-m", "?")
+			answers := follow(t, asking)
+			await(t, all, "got "+in("ask")+" 1 0 ?")
+			run("mosquitto_pub", "pub", "-t", in("answer"), "-q", "1", "-m", "!")
+			await(t, answers, "!")
+		})
+	}
+}
