@@ -1,10 +1,13 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
@@ -236,4 +239,26 @@ func TestThrownOut(t *testing.T) {
 		w.wantEnd()
 		f.stop()
 	})
+}
+
+// A client of version 5 that is thrown out while it sends can go on for a
+// moment, and so comes to read why.
+func TestThrownOutWhileSending(t *testing.T) {
+	f := start(t, Config{}, nil)
+	w, _ := f.connect5(t, &packet.Connect{Clean: true, ClientID: "c"})
+	w.send(&packet.Suback{ID: 1, Codes: []byte{0}}) // only servers send it
+	eventually(t, "it is thrown out", func() bool { return f.Stats().PacketsOut[packet.DISCONNECT] == 1 })
+	for range 3 {
+		if _, err := w.nc.Write(make([]byte, 100)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Millisecond) // a reset takes its time
+	}
+	got, err := w.next()
+	if d, ok := got.(*packet.Disconnect); err != nil || !ok || d.Reason != codeProtocol {
+		t.Fatalf("%+v %v", got, err)
+	}
+	if _, err := w.next(); !errors.Is(err, io.EOF) {
+		t.Error(err)
+	}
 }
