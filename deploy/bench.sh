@@ -62,8 +62,8 @@ section 'rules: a replay over a million messages on disk, one goroutine'
 bench ./bridge/speed/rules 'Replay$' -benchtime 1x
 section 'log: records/s with sync on, by batch size, beside a raw file'
 bench ./bridge/speed/streams 'Append' -benchtime "$t"
-section 'gateway: QoS 1 publish to PUBACK beside mosquitto, nothing stored, plain TCP'
-bench ./bridge/speed/gateway 'PublishAck/inflight=(1|20)$' -benchtime 3x
+section 'gateway: QoS 1 publish to PUBACK beside mosquitto, nothing stored, plain TCP and mutual TLS'
+bench ./bridge/speed/gateway 'PublishAck/inflight=(1|20)(,mtls)?$' -benchtime 3x
 section 'gateway: 5,000 idle clients with a subscription each: memory, connects, all back at once; beside mosquitto'
 bench ./bridge/speed/gateway 'IdleConnections' -benchtime 1x
 section 'gateway: CPU of a message at a fixed rate beside mosquitto'

@@ -93,6 +93,18 @@ func (p peer) cpu() time.Duration {
 	return time.Duration(user+system) * 10 * time.Millisecond // USER_HZ is 100
 }
 
+// writes is how many write system calls the peer made.
+func (p peer) writes() uint64 {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", p.pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(b), "syscw: ")
+	line, _, _ := strings.Cut(rest, "\n")
+	n, _ := strconv.ParseUint(line, 10, 64)
+	return n
+}
+
 func startGateway(tb testing.TB, kind string) peer {
 	tb.Helper()
 	cmd := exec.Command(os.Args[0])
@@ -203,16 +215,19 @@ func BenchmarkPublishAck(b *testing.B) {
 				names = append(names, "mosquitto")
 			}
 			rate, cpu, n := map[string]float64{}, map[string]float64{}, 0.0
+			acked, writes := map[string]uint64{}, map[string]uint64{}
 			for b.Loop() {
 				for _, name := range names {
 					p := peers[name]
-					before := p.cpu()
+					before, wrote := p.cpu(), p.writes()
 					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, TLS: conf, InFlight: c.inFlight, Duration: time.Second, Subscribers: c.subs})
 					if err != nil {
 						b.Fatal(name, err)
 					}
 					rate[name] += r.PerSecond
 					cpu[name] += float64((p.cpu() - before).Microseconds()) / float64(r.Acked)
+					acked[name] += r.Acked
+					writes[name] += p.writes() - wrote
 					b.Logf("%s: %.0f msgs/s, ack p50 %v p99 %v, delivered %d of %d", name, r.PerSecond, r.P50, r.P99, r.Delivered, uint64(c.subs)*r.Acked)
 				}
 				n++
@@ -221,6 +236,9 @@ func BenchmarkPublishAck(b *testing.B) {
 			for _, name := range names {
 				b.ReportMetric(rate[name]/n, name+"-msgs/s")
 				b.ReportMetric(cpu[name]/n, name+"-cpu-us/msg")
+				if c.subs == 0 {
+					b.ReportMetric(float64(acked[name])/float64(writes[name]), name+"-acks/write")
+				}
 			}
 			if c.mosquitto {
 				b.ReportMetric(rate["gateway"]/rate["mosquitto"], "ratio")
