@@ -114,30 +114,23 @@ func (r *remoteStream) limit() int { return 1 << 20 }
 // Put implements DeadLetters. Records that were refused are put again.
 func (r *remoteStream) Put(ctx context.Context, letters []Letter) error {
 	for len(letters) > 0 {
-		in := &kinesis.PutRecordsInput{}
-		in.StreamName, in.StreamARN = refer(r.stream)
-		n, size := 0, 0
-		for n < len(letters) && n < putRecords {
-			if size += len(letters[n].Key) + len(letters[n].Data); n > 0 && size > putBytes {
+		var entries []types.PutRecordsRequestEntry
+		for size := 0; len(entries) < min(len(letters), putRecords); {
+			x := &letters[len(entries)]
+			if size += len(x.Key) + len(x.Data); len(entries) > 0 && size > putBytes {
 				break
 			}
-			in.Records = append(in.Records, types.PutRecordsRequestEntry{PartitionKey: &letters[n].Key, Data: letters[n].Data})
-			n++
+			entries = append(entries, types.PutRecordsRequestEntry{PartitionKey: &x.Key, Data: x.Data})
 		}
-		out, err := r.api.PutRecords(ctx, in)
+		n := len(entries)
+		refused, err := PutRecords(ctx, r.api, r.stream, entries)
 		if err != nil {
 			return err
 		}
-		if len(out.Records) != n {
-			return fmt.Errorf("PutRecords answered for %d records of %d", len(out.Records), n)
-		}
 		var again []Letter
 		var why error
-		for i, res := range out.Records {
-			if res.ErrorCode != nil {
-				again = append(again, letters[i])
-				why = fmt.Errorf("%s: %s", aws.ToString(res.ErrorCode), aws.ToString(res.ErrorMessage))
-			}
+		for _, f := range refused {
+			again, why = append(again, letters[f.Index]), f.Err
 		}
 		letters = append(again, letters[n:]...)
 		if why != nil {
@@ -150,4 +143,30 @@ func (r *remoteStream) Put(ctx context.Context, letters []Letter) error {
 		}
 	}
 	return nil
+}
+
+// PutRecords puts records into a stream, given by its name or ARN, with one
+// call, and returns those that were refused.
+func PutRecords(ctx context.Context, api *kinesis.Client, stream string, entries []types.PutRecordsRequestEntry) ([]Failure, error) {
+	in := &kinesis.PutRecordsInput{Records: entries}
+	in.StreamName, in.StreamARN = refer(stream)
+	for i := range entries {
+		if entries[i].Data == nil {
+			entries[i].Data = []byte{} // the client wants one
+		}
+	}
+	out, err := api.PutRecords(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if len(out.Records) != len(entries) {
+		return nil, fmt.Errorf("PutRecords answered for %d records of %d", len(out.Records), len(entries))
+	}
+	var refused []Failure
+	for i, r := range out.Records {
+		if r.ErrorCode != nil {
+			refused = append(refused, Failure{Index: i, Err: fmt.Errorf("%s: %s", *r.ErrorCode, aws.ToString(r.ErrorMessage))})
+		}
+	}
+	return refused, nil
 }

@@ -3,9 +3,7 @@ package emit
 import (
 	"context"
 	"errors"
-	"fmt"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
@@ -57,32 +55,15 @@ func refusedRecords(err error) bool {
 }
 
 func (e *streamEmitter) put(ctx context.Context, items []connector.Item, idx []int) ([]connector.Failure, error) {
-	in := &kinesis.PutRecordsInput{Records: make([]types.PutRecordsRequestEntry, len(idx))}
-	if streamName(e.stream) == e.stream {
-		in.StreamName = &e.stream
-	} else {
-		in.StreamARN = &e.stream
-	}
+	entries := make([]types.PutRecordsRequestEntry, len(idx))
 	for n, i := range idx {
-		in.Records[n] = types.PutRecordsRequestEntry{PartitionKey: &items[i].Key, Data: items[i].Data}
-		if items[i].Data == nil {
-			in.Records[n].Data = []byte{} // the client wants one
-		}
+		entries[n] = types.PutRecordsRequestEntry{PartitionKey: &items[i].Key, Data: items[i].Data}
 	}
-	out, err := e.api.PutRecords(ctx, in)
-	if err != nil {
-		return nil, err
+	refused, err := connector.PutRecords(ctx, e.api, e.stream, entries)
+	for n := range refused {
+		refused[n].Index = idx[refused[n].Index]
 	}
-	if len(out.Records) != len(idx) {
-		return nil, fmt.Errorf("PutRecords answered for %d records of %d", len(out.Records), len(idx))
-	}
-	var failed []connector.Failure
-	for n, r := range out.Records {
-		if r.ErrorCode != nil {
-			failed = append(failed, connector.Failure{Index: idx[n], Err: fmt.Errorf("%s: %s", *r.ErrorCode, aws.ToString(r.ErrorMessage))})
-		}
-	}
-	return failed, nil
+	return refused, err
 }
 
 // one puts one record.
