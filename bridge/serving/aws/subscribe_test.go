@@ -112,6 +112,37 @@ func TestSubscriptionsLive(t *testing.T) {
 	})
 }
 
+// So it does over HTTP/2, where the timeouts are those of a request's frames.
+func TestSubscriptionsLiveOverHTTP2(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &beats{n: 60, every: 5 * time.Second, end: io.EOF}
+		h := pushing(b)
+		var h2 http.Protocols
+		h2.SetUnencryptedHTTP2(true)
+		srv := &http.Server{Handler: h, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second, Protocols: &h2}
+		l := &pipe{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
+		served := make(chan error, 1)
+		go func() { served <- srv.Serve(l) }()
+		client := &http.Transport{Protocols: &h2, DialContext: func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			l.conns <- there
+			return here, nil
+		}}
+		began := time.Now()
+		resp, err := client.RoundTrip(subscribing("http://x/"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := messages(t, resp.Body)
+		if took := time.Since(began); resp.ProtoMajor != 2 || len(all) != 61 || took != 5*time.Minute+beforeAnswer {
+			t.Errorf("%d messages in %v over %s", len(all), took, resp.Proto)
+		}
+		client.CloseIdleConnections()
+		srv.Close()
+		<-served
+	})
+}
+
 // A pipe listener accepts what is sent to it.
 type pipe struct {
 	net.Listener
