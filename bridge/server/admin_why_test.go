@@ -41,14 +41,15 @@ func TestWhy(t *testing.T) {
 	d.publish("dt/dev/x", `{"temp":31}`)
 
 	var recent []rules.Recent
-	b.eventually("both messages are kept", func() bool {
+	var byResult map[string]rules.Recent
+	b.eventually("both messages are kept, and the action has failed", func() bool {
 		b.must("GET", "/v1/rules/hot/recent", "", &recent)
-		return len(recent) == 2
+		byResult = map[string]rules.Recent{}
+		for _, r := range recent {
+			byResult[r.Result] = r
+		}
+		return len(recent) == 2 && byResult["failed"].Kept
 	})
-	byResult := map[string]rules.Recent{}
-	for _, r := range recent {
-		byResult[r.Result] = r
-	}
 	hot, cold := byResult["failed"], byResult["where false"]
 	if hot.Topic != "dt/dev/x" || !hot.Kept || !strings.Contains(hot.Reason, "stream gone does not exist") || cold.ID == "" {
 		t.Fatalf("recent: %+v", recent)

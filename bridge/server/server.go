@@ -153,7 +153,8 @@ func (s *Server) wire(sh service.Options) error {
 	s.connectors = newConnectors(s)
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log,
-		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf})
+		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf,
+		Registry: s.registry, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
 	if errors.Is(err, streams.ErrExists) {

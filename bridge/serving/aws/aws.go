@@ -56,6 +56,11 @@ type Options struct {
 	Secret  func(keyID string) (secret, sessionToken string, ok bool)
 	Rules   TopicRules
 	Kinesis *kinesis.Service
+	// Registry is what AWS IoT's control plane works on, with Issuer for the
+	// certificates that it makes and Endpoint, where devices connect; nil: none.
+	Registry *registry.Registry
+	Issuer   Issuer
+	Endpoint func() (string, error)
 	// Data is AWS IoT's data plane; nil: none. Messages have at most MaxPayload
 	// bytes.
 	Data       Data
@@ -97,10 +102,13 @@ type Handler struct {
 
 // New returns a Handler of what o has.
 func New(o Options) *Handler {
-	rules := (&topicRules{o.Account, o.Rules}).operations()
+	iot := (&topicRules{o.Account, o.Rules}).operations()
+	if o.Registry != nil {
+		iot = append(iot, (&controlPlane{o.Account, o.Registry, o.Issuer, o.Endpoint}).operations()...)
+	}
 	h := &Handler{
 		verifier: sigv4.Verifier{Secret: o.Secret, Permissive: o.Permissive, Now: o.Now},
-		services: map[string][]operation{"iot": rules, "execute-api": rules},
+		services: map[string][]operation{"iot": iot, "execute-api": iot},
 		targets:  map[string]*target{},
 		log:      o.Log,
 		memory:   newMemory(cmp.Or(o.MaxMemory, 256<<20)),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
 	"github.com/tidemill/tidemill/bridge/sigv4"
@@ -67,6 +68,7 @@ var table = []struct {
 	{registry.ErrExists, "ResourceAlreadyExistsException", 409, ""},
 	{registry.ErrNotFound, "ResourceNotFoundException", 404, ""},
 	{registry.ErrConflict, "ConflictingResourceUpdateException", 409, ""},
+	{authz.ErrMalformed, "MalformedPolicyException", 400, ""},
 	{registry.ErrInvalid, "InvalidRequestException", 400, ""},
 	{context.Canceled, "ServiceUnavailableException", 503, "the bridge is stopping"},
 	{context.DeadlineExceeded, "ServiceUnavailableException", 503, "it took too long"},
