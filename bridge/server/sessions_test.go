@@ -93,13 +93,15 @@ func TestSessionsAfterRestart(t *testing.T) {
 	}
 
 	b = start(t, cfg)
+	p = b.connect(pub, "pub")
+	p.publish("t/3", "before it is back")
 	s = b.dial(sub, "sub", false)
 	tok := s.Connect()
 	s.ok(tok)
 	if !tok.(*mqtt.ConnectToken).SessionPresent() {
 		t.Error("no session")
 	}
-	for _, want := range []string{"t/1 queued", "t/2 kept"} {
+	for _, want := range []string{"t/1 queued", "t/2 kept", "t/3 before it is back"} {
 		if got := s.next(); got != want {
 			t.Errorf("%q, want %q", got, want)
 		}

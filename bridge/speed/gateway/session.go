@@ -99,6 +99,14 @@ type echo struct {
 	seq uint64
 }
 
+// judge is the Session of the latest connection, nil if there was none since the
+// start.
+func (s *session) judge() Session {
+	s.recvMu.Lock()
+	defer s.recvMu.Unlock()
+	return s.policy
+}
+
 // mayReceive asks policy whether the client may receive from topic t.
 func (s *session) mayReceive(t string, now time.Time) bool {
 	s.recvMu.Lock()
@@ -107,6 +115,9 @@ func (s *session) mayReceive(t string, now time.Time) bool {
 	s.recvMu.Unlock()
 	if known {
 		return ok
+	}
+	if p == nil { // since the start it has not been back: attach will ask
+		return true
 	}
 	ok = p.MayReceive(t) // without the lock: it may call the Server
 	if ttl := s.srv.conf.PermissionCache; ttl > 0 {
@@ -146,13 +157,31 @@ func (s *session) stage(o *outbound, b *streams.Batch) bool {
 
 // sendStaged is the rest of send.
 func (s *session) sendStaged(o outbound) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.over {
-		s.forget(&o, &s.srv.settled)
-		return
+	// Another connection may have come meanwhile, with other rights.
+	allowed := true
+	for p := (Session)(nil); ; {
+		if p = s.judge(); p != nil {
+			allowed = p.MayReceive(o.m.Topic) // without the lock, as in mayReceive
+		}
+		s.mu.Lock()
+		if s.judge() == p {
+			break
+		}
+		s.mu.Unlock()
 	}
-	s.put(o)
+	defer s.mu.Unlock()
+	switch {
+	case s.over:
+		s.forget(&o, &s.srv.settled)
+	case !allowed:
+		s.srv.count.droppedPolicy.Add(1)
+		s.forget(&o, &s.srv.settled)
+		if o.qos > 0 {
+			s.grow(-o.size())
+		}
+	default:
+		s.put(o)
+	}
 }
 
 // admits says whether there is room for o, which it then takes. Too much of what
