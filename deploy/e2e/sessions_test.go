@@ -115,6 +115,9 @@ func TestKillSessions(t *testing.T) {
 		t.Error("the test shows little")
 	}
 	f.must(f.bridge.Stop(30 * time.Second))
+	if log, err := os.ReadFile(f.bridge.Log); err != nil || strings.Contains(string(log), "panic while serving") {
+		t.Errorf("the bridge's log tells of a panic: %v", err)
+	}
 }
 
 // settings are those of a client of identity i with a session that stays.
