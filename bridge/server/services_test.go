@@ -59,9 +59,10 @@ func TestRegisteredThings(t *testing.T) {
 	b := idle(t, configure(t))
 	b.update(func(tx *registry.Tx) error {
 		return errors.Join(
+			tx.CreateThingType(registry.ThingType{Name: "pump"}),
 			tx.CreateThing(registry.Thing{Name: "pump-1", Type: "pump", Attributes: map[string]string{"maxval": "9"}}),
 			tx.CreateThing(registry.Thing{Name: "bare"}),
-			tx.CreateGroup("north", ""), tx.CreateGroup("south", ""),
+			tx.CreateGroup(registry.Group{Name: "north"}), tx.CreateGroup(registry.Group{Name: "south"}),
 			tx.AddToGroup("pump-1", "south"), tx.AddToGroup("pump-1", "north"))
 	})
 	x := b.services(nil).Things

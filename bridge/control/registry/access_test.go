@@ -37,8 +37,8 @@ func site(t testing.TB) (r *Registry, pump, guest string) {
 			do(err)
 			*id = c.ID
 		}
-		do(tx.CreateGroup("plant", ""))
-		do(tx.CreateGroup("line", "plant"))
+		do(tx.CreateGroup(Group{Name: "plant"}))
+		do(tx.CreateGroup(Group{Name: "line", Parent: "plant"}))
 		do(tx.CreateThing(Thing{Name: "pump-1"}))
 		do(tx.AddToGroup("pump-1", "line"))
 		do(tx.AttachThing("pump-1", pump))
@@ -244,7 +244,7 @@ func BenchmarkDecideFleet(b *testing.B) {
 				continue
 			}
 			group := fmt.Sprint("g", i/2)
-			errs = append(errs, tx.CreateGroup(group, ""), tx.AddToGroup(thing, group), tx.AttachGroupPolicy(name, group))
+			errs = append(errs, tx.CreateGroup(Group{Name: group}), tx.AddToGroup(thing, group), tx.AttachGroupPolicy(name, group))
 		}
 		return errors.Join(errs...)
 	})

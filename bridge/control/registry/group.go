@@ -3,53 +3,147 @@ package registry
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
 
-// A Group is a thing group. Its policies are in effect for the things in it
-// and in the groups below it.
+// A Group is a thing group. The policies of a static one are in effect for the
+// things in it and in the groups below it. In a dynamic one are the things that
+// its query finds in the fleet index (bridge/control/fleet), and the registry
+// doesn't know which these are.
 type Group struct {
-	Name    string    `json:"-"`
-	Parent  string    `json:"parent,omitempty"` // fixed when the group is made, so there are no circles
-	Created time.Time `json:"created"`
+	Name        string            `json:"-"`
+	Parent      string            `json:"parent,omitempty"` // fixed when the group is made, so there are no circles
+	Query       string            `json:"query,omitempty"`  // of a dynamic group
+	Description string            `json:"description,omitempty"`
+	Attributes  map[string]string `json:"attributes,omitempty"`
+	Version     uint64            `json:"version"` // 1 at first, and one more with each change
+	Created     time.Time         `json:"created"`
 }
 
-// CreateGroup makes a thing group, below parent if that is not empty. One that
-// is there with the same parent is no error, else ErrExists; deeper than
-// MaxGroupDepth is ErrLimit.
-func (t *Tx) CreateGroup(name, parent string) error {
-	if !thingName.MatchString(name) {
-		return fmt.Errorf("thing group name %q: %w", name, ErrInvalid)
+// ID is the group's, a UUID: another group of the same name has another.
+func (g *Group) ID() string { return identify(g.Name, g.Created) }
+
+func (g *Group) check() error {
+	if !thingName.MatchString(g.Name) {
+		return fmt.Errorf("thing group name %q: %w", g.Name, ErrInvalid)
 	}
-	if t.has(bGroups, name) {
-		old, err := t.Group(name)
-		if err == nil && old.Parent != parent {
-			err = fmt.Errorf("thing group %s: %w", name, ErrExists)
+	if g.Query != "" && g.Parent != "" {
+		return fmt.Errorf("thing group %s: %w: a dynamic group is below none", g.Name, ErrInvalid)
+	}
+	if len(g.Description) > MaxDescription {
+		return fmt.Errorf("thing group %s: description of %d bytes, want at most %d: %w", g.Name, len(g.Description), MaxDescription, ErrInvalid)
+	}
+	return checkAttributes("thing group "+g.Name, g.Attributes)
+}
+
+// CreateGroup makes a thing group of Name, Parent, Query, Description and
+// Attributes. One that is there with the same content is no error, else
+// ErrExists; deeper than MaxGroupDepth is ErrLimit. Who makes a dynamic group
+// has checked its query.
+func (t *Tx) CreateGroup(g Group) error {
+	if err := g.check(); err != nil {
+		return err
+	}
+	if t.has(bGroups, g.Name) {
+		old, err := t.Group(g.Name)
+		if err == nil && (old.Parent != g.Parent || old.Query != g.Query || old.Description != g.Description || !maps.Equal(old.Attributes, g.Attributes)) {
+			err = fmt.Errorf("thing group %s: %w", g.Name, ErrExists)
 		}
 		return err
 	}
-	if parent != "" {
-		line, err := t.ancestry(parent)
+	g.Version, g.Created = 1, t.reg.now().UTC()
+	if err := t.tellGroup(&g, Created); err != nil {
+		return err
+	}
+	if g.Parent != "" {
+		line, err := t.ancestry(g.Parent)
 		if err != nil {
 			return err
 		}
 		if len(line) >= MaxGroupDepth {
-			return fmt.Errorf("thing group %s: depth %d: %w", name, len(line)+1, ErrLimit)
+			return fmt.Errorf("thing group %s: depth %d: %w", g.Name, len(line)+1, ErrLimit)
 		}
-		if err := t.addLink(bGroupChildren, parent, name); err != nil {
+		up, err := t.staticGroup(g.Parent)
+		if err != nil {
+			return err
+		}
+		if err := t.addLink(bGroupChildren, g.Parent, g.Name); err != nil {
+			return err
+		}
+		if err := t.tellBelow(&up, &g, Added); err != nil {
 			return err
 		}
 	}
-	t.changed(GroupChanged, name)
-	return t.put(bGroups, name, &Group{Parent: parent, Created: time.Now().UTC()})
+	t.changed(GroupChanged, g.Name)
+	return t.put(bGroups, g.Name, &g)
+}
+
+// tellGroup stores a change of a group, with those above it.
+func (t *Tx) tellGroup(g *Group, op Operation) error {
+	c := &Change{Event: GroupEvent, Operation: op, Name: g.Name, Group: g}
+	line, err := t.ancestry(g.Parent)
+	if err != nil {
+		return err
+	}
+	for _, name := range slices.Backward(line) {
+		up, err := t.Group(name)
+		if err != nil {
+			return err
+		}
+		c.Above = append(c.Above, GroupID{name, up.ID()})
+	}
+	return t.tell(c)
+}
+
+func (t *Tx) tellBelow(g, below *Group, op Operation) error {
+	return t.tell(&Change{Event: HierarchyEvent, Operation: op, Name: g.Name, Group: g, Other: below.Name, OtherID: below.ID()})
 }
 
 // Group returns a thing group.
 func (t *Tx) Group(name string) (Group, error) {
 	g := Group{Name: name}
 	err := t.get(bGroups, "thing group", name, &g)
+	g.Version = max(g.Version, 1) // of a file that did not have it
 	return g, err
+}
+
+// staticGroup is Group for what a dynamic one cannot have.
+func (t *Tx) staticGroup(name string) (Group, error) {
+	g, err := t.Group(name)
+	if err == nil && g.Query != "" {
+		err = fmt.Errorf("thing group %s: %w: it is dynamic", name, ErrInvalid)
+	}
+	return g, err
+}
+
+// UpdateGroup gives a group what f makes of it: Query (of a dynamic one),
+// Description and Attributes count. expected is as in UpdateThing.
+func (t *Tx) UpdateGroup(name string, expected uint64, f func(*Group) error) (version uint64, err error) {
+	g, err := t.Group(name)
+	if err != nil {
+		return 0, err
+	}
+	if expected != 0 && g.Version != expected {
+		return 0, fmt.Errorf("thing group %s: version %d, not %d: %w", name, g.Version, expected, ErrConflict)
+	}
+	keep := g
+	if err := f(&g); err != nil {
+		return 0, err
+	}
+	g.Name, g.Parent, g.Created, g.Version = keep.Name, keep.Parent, keep.Created, keep.Version+1
+	if (g.Query == "") != (keep.Query == "") {
+		return 0, fmt.Errorf("thing group %s: %w: a static group cannot become dynamic, nor the other way round", name, ErrInvalid)
+	}
+	if err := g.check(); err != nil {
+		return 0, err
+	}
+	if err := t.tellGroup(&g, Updated); err != nil {
+		return 0, err
+	}
+	t.changed(GroupChanged, name)
+	return g.Version, t.put(bGroups, name, &g)
 }
 
 // ancestry returns a group and all above it.
@@ -69,11 +163,14 @@ func (t *Tx) ancestry(name string) ([]string, error) {
 }
 
 // DeleteGroup deletes a group without groups below it (else ErrInUse). Its
-// things leave it and its policies are detached.
-func (t *Tx) DeleteGroup(name string) error {
+// things leave it and its policies are detached. expected is as in UpdateThing.
+func (t *Tx) DeleteGroup(name string, expected uint64) error {
 	g, err := t.Group(name)
 	if err != nil {
 		return err
+	}
+	if expected != 0 && g.Version != expected {
+		return fmt.Errorf("thing group %s: version %d, not %d: %w", name, g.Version, expected, ErrConflict)
 	}
 	if t.anyLink(bGroupChildren, name) {
 		return fmt.Errorf("thing group %s has groups below it: %w", name, ErrInUse)
@@ -92,15 +189,29 @@ func (t *Tx) DeleteGroup(name string) error {
 		if err := t.removeLink(bGroupChildren, g.Parent, name); err != nil {
 			return err
 		}
+		up, err := t.Group(g.Parent)
+		if err != nil {
+			return err
+		}
+		if err := t.tellBelow(&up, &g, Removed); err != nil {
+			return err
+		}
+	}
+	if err := t.tellGroup(&g, Deleted); err != nil {
+		return err
+	}
+	if err := t.DeleteTags("thinggroup/" + name); err != nil {
+		return err
 	}
 	t.changed(GroupChanged, name)
 	return t.tx.Bucket(bGroups).Delete([]byte(name))
 }
 
-// AddToGroup puts a thing into a group; again is no error.
+// AddToGroup puts a thing into a static group; again is no error.
 func (t *Tx) AddToGroup(thing, group string) error {
-	if !t.has(bGroups, group) {
-		return fmt.Errorf("thing group %q: %w", group, ErrNotFound)
+	g, err := t.staticGroup(group)
+	if err != nil {
+		return err
 	}
 	th, err := t.Thing(thing)
 	if err != nil || slices.Contains(th.Groups, group) {
@@ -115,7 +226,16 @@ func (t *Tx) AddToGroup(thing, group string) error {
 	if err := t.addLink(bGroupThings, group, thing); err != nil {
 		return err
 	}
+	if err := t.TellMember(&g, &th, Added); err != nil {
+		return err
+	}
 	return t.put(bThings, thing, &th)
+}
+
+// TellMember stores that a thing came into a group, or left it, if such messages
+// are wanted. Membership of dynamic groups is told by who knows it.
+func (t *Tx) TellMember(g *Group, th *Thing, op Operation) error {
+	return t.tell(&Change{Event: MembershipEvent, Operation: op, Name: g.Name, Group: g, Other: th.Name, OtherID: th.ID()})
 }
 
 // RemoveFromGroup takes a thing out of a group; one that is not in it is
@@ -131,11 +251,26 @@ func (t *Tx) RemoveFromGroup(thing, group string) error {
 	}
 	th.Groups = slices.Delete(th.Groups, i, i+1)
 	t.changed(ThingChanged, thing)
-	if err := t.removeLink(bGroupThings, group, thing); err != nil {
+	if err := t.leave(&th, group); err != nil {
 		return err
 	}
 	return t.put(bThings, thing, &th)
 }
+
+// leave removes the link from a group to a thing.
+func (t *Tx) leave(th *Thing, group string) error {
+	g, err := t.Group(group)
+	if err != nil {
+		return err
+	}
+	if err := t.TellMember(&g, th, Removed); err != nil {
+		return err
+	}
+	return t.removeLink(bGroupThings, group, th.Name)
+}
+
+// GroupsBelow lists the groups directly below one.
+func (t *Tx) GroupsBelow(name string) []string { return t.links(bGroupChildren, name) }
 
 // GroupThings lists the things directly in a group; see Things for paging.
 func (t *Tx) GroupThings(group, after string, n int) (page []string, next string) {
@@ -149,6 +284,7 @@ func (t *Tx) Groups(after string, n int) (page []Group, next string, err error) 
 		if err := json.Unmarshal(raw, &g); err != nil {
 			return false, fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}
+		g.Version = max(g.Version, 1)
 		page = append(page, g)
 		return true, nil
 	})

@@ -218,12 +218,12 @@ func TestModel(t *testing.T) {
 			},
 			"group": func(*rapid.T) {
 				n := name("g")
-				do(nil, func(tx *Tx) error { return tx.CreateGroup(n, "") })
+				do(nil, func(tx *Tx) error { return tx.CreateGroup(Group{Name: n}) })
 				m.groups[n] = true
 			},
 			"deleteGroup": func(*rapid.T) {
 				n := name("g")
-				if do(when(!m.groups[n], ErrNotFound), func(tx *Tx) error { return tx.DeleteGroup(n) }) {
+				if do(when(!m.groups[n], ErrNotFound), func(tx *Tx) error { return tx.DeleteGroup(n, 0) }) {
 					delete(m.groups, n)
 					drop(m.groupThings, 0, n)
 					drop(m.groupPolicies, 0, n)

@@ -249,8 +249,12 @@ func (t *Tx) DetachPolicy(policy, certificate string) error {
 // AttachGroupPolicy puts a policy on a thing group: it is in effect for the
 // things in it and in the groups below. More than MaxGroupPolicies is ErrLimit.
 func (t *Tx) AttachGroupPolicy(policy, group string) error {
-	if !t.has(bGroups, group) {
-		return fmt.Errorf("thing group %q: %w", group, ErrNotFound)
+	g, err := t.Group(group)
+	if err != nil {
+		return err
+	}
+	if g.Query != "" {
+		return fmt.Errorf("thing group %s is dynamic: %w: devices write what it selects by, so it gives no rights", group, ErrInvalid)
 	}
 	return t.attach(bGroupPolicies, policy, group, targetGroup, MaxGroupPolicies, GroupChanged)
 }

@@ -1,6 +1,8 @@
 // Package registry is the bridge's memory of who may connect: things, their
-// groups, device certificates and their CAs, policies, and which is attached to which. It
-// also keeps the topic rules that were made through the API.
+// types and groups, device certificates and their CAs, policies, and which is
+// attached to which. It also keeps what was made through the API of topic rules,
+// provisioning templates, authorizers and role aliases, and the changes that
+// messages have to be published of (Change).
 //
 // A Registry is one bbolt file (FORMAT.md). Reads and writes happen in a Tx,
 // so that what belongs together, such as a thing with its certificate and its
@@ -24,6 +26,7 @@
 package registry
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -106,6 +109,12 @@ var (
 	bRules         = []byte("rules")
 	bRuleDocuments = []byte("rule-documents")
 	bMeta          = []byte("meta")
+	bTypes         = []byte("thing-types")
+	bTypeThings    = []byte("type-things")
+	bBillingGroups = []byte("billing-groups")
+	bBillingThings = []byte("billing-things")
+	bTags          = []byte("tags")
+	bOutbox        = []byte("outbox")
 
 	bSerials        = []byte("certificate-serials")
 	bCAs            = []byte("cas")
@@ -115,11 +124,20 @@ var (
 	bCRLs           = []byte("crls")
 	bCRLSerials     = []byte("crl-serials")
 
+	bTemplates      = []byte("templates")
+	bTemplateBodies = []byte("template-bodies")
+	bTokens         = []byte("certificate-tokens")
+	bAuthorizers    = []byte("authorizers")
+	bRoleAliases    = []byte("role-aliases")
+
 	keyRegistrationCode = []byte("registration-code")
+	keyEvents           = []byte("event-configurations")
+	keyIndexing         = []byte("indexing-configuration")
 	keyFormat           = []byte("format")
 	formatVersion       = []byte("1")
 	allBuckets          = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
-		bRules, bRuleDocuments, bMeta, bSerials, bCAs, bCAPEM, bCANames, bCACertificates, bCRLs, bCRLSerials}
+		bRules, bRuleDocuments, bMeta, bSerials, bCAs, bCAPEM, bCANames, bCACertificates, bCRLs, bCRLSerials,
+		bTypes, bTypeThings, bBillingGroups, bBillingThings, bTags, bOutbox, bTemplates, bTemplateBodies, bTokens, bAuthorizers, bRoleAliases}
 	errOtherVersion = errors.New("written by another version of this software")
 )
 
@@ -164,7 +182,7 @@ func prepare(db *bolt.DB) error {
 		return err
 	}
 	return db.Update(func(tx *bolt.Tx) error {
-		indexed := tx.Bucket(bSerials) != nil
+		indexed, typed := tx.Bucket(bSerials) != nil, tx.Bucket(bTypes) != nil
 		for _, b := range allBuckets {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
@@ -172,6 +190,11 @@ func prepare(db *bolt.DB) error {
 		}
 		if !indexed {
 			if err := indexSerials(tx); err != nil {
+				return err
+			}
+		}
+		if !typed {
+			if err := makeTypes(tx); err != nil {
 				return err
 			}
 		}
@@ -188,6 +211,14 @@ type Tx struct {
 	reg    *Registry
 	tx     *bolt.Tx
 	events []Event
+	wanted map[EventType]bool // messages; nil: not read yet
+}
+
+// identify makes the UUID of what had a name since a time: something else of
+// that name has another.
+func identify(name string, created time.Time) string {
+	sum := sha256.Sum256([]byte(name + created.UTC().String()))
+	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }
 
 // View runs f on the registry as it stands; writes fail.

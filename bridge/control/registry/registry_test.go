@@ -109,7 +109,7 @@ func TestErrors(t *testing.T) {
 	id := provision(t, r, "pump-1", 1)
 	doc := allow("iot:Publish", "topic/a")
 	update(t, r, func(tx *Tx) error {
-		return errors.Join(tx.CreatePolicy("p", doc), tx.CreateGroup("g", ""), tx.CreateGroup("below", "g"))
+		return errors.Join(tx.CreatePolicy("p", doc), tx.CreateGroup(Group{Name: "g"}), tx.CreateGroup(Group{Name: "below", Parent: "g"}))
 	})
 	for _, c := range []struct {
 		name string
@@ -141,9 +141,9 @@ func TestErrors(t *testing.T) {
 		{"attach to missing", func(tx *Tx) error { return tx.AttachPolicy("p", "none") }, ErrNotFound},
 		{"detach", func(tx *Tx) error { return tx.DetachPolicy("p", id) }, ErrNotFound},
 		{"attach thing", func(tx *Tx) error { return tx.AttachThing("none", id) }, ErrNotFound},
-		{"group parent", func(tx *Tx) error { return tx.CreateGroup("h", "none") }, ErrNotFound},
-		{"group elsewhere", func(tx *Tx) error { return tx.CreateGroup("below", "") }, ErrExists},
-		{"group in use", func(tx *Tx) error { return tx.DeleteGroup("g") }, ErrInUse},
+		{"group parent", func(tx *Tx) error { return tx.CreateGroup(Group{Name: "h", Parent: "none"}) }, ErrNotFound},
+		{"group elsewhere", func(tx *Tx) error { return tx.CreateGroup(Group{Name: "below"}) }, ErrExists},
+		{"group in use", func(tx *Tx) error { return tx.DeleteGroup("g", 0) }, ErrInUse},
 		{"group member", func(tx *Tx) error { return tx.RemoveFromGroup("pump-1", "g") }, ErrNotFound},
 		{"versions", func(tx *Tx) error {
 			for range MaxPolicyVersions {
@@ -166,7 +166,7 @@ func TestErrors(t *testing.T) {
 			parent := ""
 			for i := range MaxGroupDepth + 1 {
 				name := fmt.Sprint("deep", i)
-				if err := tx.CreateGroup(name, parent); err != nil {
+				if err := tx.CreateGroup(Group{Name: name, Parent: parent}); err != nil {
 					return err
 				}
 				parent = name
@@ -190,7 +190,7 @@ func TestGroupPolicies(t *testing.T) {
 	r := open(t)
 	id := provision(t, r, "pump-1", 1)
 	update(t, r, func(tx *Tx) error {
-		return errors.Join(tx.CreateGroup("plant", ""), tx.CreateGroup("hall", "plant"), tx.AddToGroup("pump-1", "hall"),
+		return errors.Join(tx.CreateGroup(Group{Name: "plant"}), tx.CreateGroup(Group{Name: "hall", Parent: "plant"}), tx.AddToGroup("pump-1", "hall"),
 			tx.CreatePolicy("plant-policy", allow("iot:Publish", "topic/plant/*")), tx.AttachGroupPolicy("plant-policy", "plant"))
 	})
 	who, err := r.Identity(id, "pump-1")
@@ -263,7 +263,7 @@ func TestWatch(t *testing.T) {
 	id := provision(t, r, "pump-1", 1)
 	other := provision(t, r, "pump-2", 2)
 	update(t, r, func(tx *Tx) error {
-		return errors.Join(tx.CreateGroup("g", ""), tx.AddToGroup("pump-1", "g"), tx.CreatePolicy("p", allow("iot:Publish", "topic/a")))
+		return errors.Join(tx.CreateGroup(Group{Name: "g"}), tx.AddToGroup("pump-1", "g"), tx.CreatePolicy("p", allow("iot:Publish", "topic/a")))
 	})
 	who, err := r.Identity(id, "pump-1")
 	if err != nil {
@@ -294,7 +294,7 @@ func TestWatch(t *testing.T) {
 			return tx.UpdateThing("pump-1", 1, func(th *Thing) error { th.Attributes = map[string]string{"a": "b"}; return nil })
 		}, true},
 		{"group policy", func(tx *Tx) error { return tx.AttachGroupPolicy("p", "g") }, true},
-		{"group gone", func(tx *Tx) error { return tx.DeleteGroup("g") }, true},
+		{"group gone", func(tx *Tx) error { return tx.DeleteGroup("g", 0) }, true},
 		{"detach thing", func(tx *Tx) error { return tx.DetachThing("pump-1", id) }, true},
 		{"revoke", func(tx *Tx) error { return tx.SetCertificateStatus(id, Revoked) }, true},
 		{"delete", func(tx *Tx) error { return tx.DeleteCertificate(id, true) }, false}, // the watcher would find nothing; below
@@ -309,7 +309,7 @@ func TestWatch(t *testing.T) {
 		}
 	}
 	got = nil
-	if err := r.Update(func(tx *Tx) error { return errors.Join(tx.CreateGroup("x", ""), errors.New("no")) }); err == nil || got != nil {
+	if err := r.Update(func(tx *Tx) error { return errors.Join(tx.CreateGroup(Group{Name: "x"}), errors.New("no")) }); err == nil || got != nil {
 		t.Errorf("events of an update that failed: %v", got)
 	}
 	if r.Revision() <= who.Revision {
@@ -321,6 +321,9 @@ func TestPages(t *testing.T) {
 	r := open(t)
 	var want []string
 	update(t, r, func(tx *Tx) error {
+		if err := errors.Join(tx.CreateThingType(ThingType{Name: "pump"}), tx.CreateThingType(ThingType{Name: "fan"})); err != nil {
+			return err
+		}
 		for i := range 57 {
 			th := Thing{Name: fmt.Sprintf("t%03d", i), Type: []string{"pump", "fan"}[i%2]}
 			if i%2 == 0 {
@@ -417,6 +420,7 @@ func TestConcurrent(t *testing.T) {
 			}
 		})
 	}
+	update(t, r, func(tx *Tx) error { return tx.CreateThingType(ThingType{Name: "with"}) })
 	for i := range 60 {
 		update(t, r, func(tx *Tx) error {
 			kind, change := "with", tx.AttachPolicy

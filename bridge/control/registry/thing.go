@@ -2,6 +2,7 @@ package registry
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -11,12 +12,17 @@ import (
 // A Thing is a registered device.
 type Thing struct {
 	Name       string            `json:"-"`
-	Type       string            `json:"type,omitempty"`
+	Type       string            `json:"type,omitempty"` // one that is there
 	Attributes map[string]string `json:"attributes,omitempty"`
-	Groups     []string          `json:"groups,omitempty"` // direct, in order; changed by AddToGroup alone
-	Version    uint64            `json:"version"`          // 1 at first, and one more with each change
-	Created    time.Time         `json:"created"`
+	Groups     []string          `json:"groups,omitempty"` // static ones, direct, in order; changed by AddToGroup alone
+
+	BillingGroup string    `json:"billing_group,omitempty"` // changed by SetBillingGroup alone
+	Version      uint64    `json:"version"`                 // 1 at first, and one more with each change
+	Created      time.Time `json:"created"`
 }
+
+// ID is the thing's, a UUID: another thing of the same name has another.
+func (th *Thing) ID() string { return identify(th.Name, th.Created) }
 
 func (th *Thing) check() error {
 	if !thingName.MatchString(th.Name) {
@@ -25,19 +31,25 @@ func (th *Thing) check() error {
 	if th.Type != "" && !thingName.MatchString(th.Type) {
 		return fmt.Errorf("thing %s: type %q: %w", th.Name, th.Type, ErrInvalid)
 	}
-	if len(th.Attributes) > MaxAttributes {
-		return fmt.Errorf("thing %s: %d attributes, want at most %d: %w", th.Name, len(th.Attributes), MaxAttributes, ErrInvalid)
+	return checkAttributes("thing "+th.Name, th.Attributes)
+}
+
+// checkAttributes returns what is wrong with the attributes of a thing or group.
+func checkAttributes(of string, all map[string]string) error {
+	if len(all) > MaxAttributes {
+		return fmt.Errorf("%s: %d attributes, want at most %d: %w", of, len(all), MaxAttributes, ErrInvalid)
 	}
-	for _, k := range slices.Sorted(maps.Keys(th.Attributes)) {
-		if v := th.Attributes[k]; !attributeName.MatchString(k) || len(v) > MaxAttributeValue || !attributeText.MatchString(v) {
-			return fmt.Errorf("thing %s: attribute %q: %w", th.Name, k, ErrInvalid)
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		if v := all[k]; !attributeName.MatchString(k) || len(v) > MaxAttributeValue || !attributeText.MatchString(v) {
+			return fmt.Errorf("%s: attribute %q: %w", of, k, ErrInvalid)
 		}
 	}
 	return nil
 }
 
-// CreateThing makes a thing from Name, Type and Attributes. One that is there
-// with the same content is no error; with other content it is ErrExists.
+// CreateThing makes a thing from Name, Type, Attributes and BillingGroup. One
+// that is there with the same content is no error; with other content it is
+// ErrExists. A type or billing group that is not there is ErrNotFound.
 func (t *Tx) CreateThing(th Thing) error {
 	if err := th.check(); err != nil {
 		return err
@@ -47,12 +59,21 @@ func (t *Tx) CreateThing(th Thing) error {
 		if err != nil {
 			return err
 		}
-		if old.Type != th.Type || !maps.Equal(old.Attributes, th.Attributes) {
+		if old.Type != th.Type || old.BillingGroup != th.BillingGroup || !maps.Equal(old.Attributes, th.Attributes) {
 			return fmt.Errorf("thing %s: %w", th.Name, ErrExists)
 		}
 		return nil
 	}
-	th.Version, th.Created, th.Groups = 1, time.Now().UTC(), nil
+	th.Version, th.Created, th.Groups = 1, t.reg.now().UTC(), nil
+	if err := t.tell(&Change{Event: ThingEvent, Operation: Created, Name: th.Name, Thing: &th}); err != nil {
+		return err
+	}
+	if err := t.giveType(&th, ""); err != nil {
+		return err
+	}
+	if err := t.giveBilling(&th, ""); err != nil {
+		return err
+	}
 	t.changed(ThingChanged, th.Name)
 	return t.put(bThings, th.Name, &th)
 }
@@ -79,8 +100,14 @@ func (t *Tx) UpdateThing(name string, expected uint64, f func(*Thing) error) err
 	if err := f(&th); err != nil {
 		return err
 	}
-	th.Name, th.Groups, th.Created, th.Version = keep.Name, keep.Groups, keep.Created, keep.Version+1
+	th.Name, th.Groups, th.BillingGroup, th.Created, th.Version = keep.Name, keep.Groups, keep.BillingGroup, keep.Created, keep.Version+1
 	if err := th.check(); err != nil {
+		return err
+	}
+	if err := t.tell(&Change{Event: ThingEvent, Operation: Updated, Name: name, Thing: &th}); err != nil {
+		return err
+	}
+	if err := t.giveType(&th, keep.Type); err != nil {
 		return err
 	}
 	t.changed(ThingChanged, name)
@@ -101,9 +128,17 @@ func (t *Tx) DeleteThing(name string, expected uint64) error {
 		return fmt.Errorf("thing %s: %w", name, ErrInUse)
 	}
 	for _, g := range th.Groups {
-		if err := t.removeLink(bGroupThings, g, name); err != nil {
+		if err := t.leave(&th, g); err != nil {
 			return err
 		}
+	}
+	was := th
+	was.Type, was.BillingGroup = "", ""
+	if err := errors.Join(t.giveType(&was, th.Type), t.giveBilling(&was, th.BillingGroup)); err != nil {
+		return err
+	}
+	if err := t.tell(&Change{Event: ThingEvent, Operation: Deleted, Name: name, Thing: &th}); err != nil {
+		return err
 	}
 	t.changed(ThingChanged, name)
 	return t.tx.Bucket(bThings).Delete([]byte(name))

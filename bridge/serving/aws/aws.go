@@ -104,7 +104,7 @@ type Handler struct {
 func New(o Options) *Handler {
 	iot := (&topicRules{o.Account, o.Rules}).operations()
 	if o.Registry != nil {
-		iot = append(iot, (&controlPlane{o.Account, o.Registry, o.Issuer, o.Endpoint}).operations()...)
+		iot = append(iot, (&controlPlane{account: o.Account, registry: o.Registry, issuer: o.Issuer, endpoint: o.Endpoint}).operations()...)
 	}
 	h := &Handler{
 		verifier: sigv4.Verifier{Secret: o.Secret, Permissive: o.Permissive, Now: o.Now},

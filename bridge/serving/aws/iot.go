@@ -2,7 +2,6 @@ package aws
 
 import (
 	"bytes"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -28,11 +27,12 @@ type controlPlane struct {
 	registry *registry.Registry
 	issuer   Issuer
 	endpoint func() (string, error) // host:port of devices
+	fleet    dynamicGroups          // nil: none
 }
 
 func (c *controlPlane) operations() []operation {
 	var all []operation
-	for _, ops := range [][]operation{c.things(), c.groups(), c.certificates(), c.policies()} {
+	for _, ops := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(), c.policies(), c.tags(), c.events()} {
 		all = append(all, ops...)
 	}
 	return append(all, operation{"DescribeEndpoint", "GET", "/endpoint", c.describeEndpoint})
@@ -119,12 +119,6 @@ func instead(err, is error, code string, status int) error {
 
 // seconds is a time as AWS's JSON has it.
 func seconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
-
-// uuidOf is an identifier that belongs to a name and when it was made.
-func uuidOf(name string, at time.Time) string {
-	sum := sha256.Sum256([]byte(name + at.UTC().String()))
-	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
-}
 
 // compact is a JSON document without space.
 func compact(doc []byte) string {

@@ -30,6 +30,7 @@ type thingRequest struct {
 		Merge      bool              `json:"merge"`
 	} `json:"attributePayload"`
 	Expected uint64 `json:"expectedVersion"`
+	Billing  string `json:"billingGroupName"` // of CreateThing
 }
 
 type thingAnswer struct {
@@ -46,7 +47,7 @@ func (c *controlPlane) createThing(r *request) (any, error) {
 	name := r.path["thingName"]
 	var th registry.Thing
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
-		if err := tx.CreateThing(registry.Thing{Name: name, Type: in.Type, Attributes: in.Attributes.Attributes}); err != nil {
+		if err := tx.CreateThing(registry.Thing{Name: name, Type: in.Type, Attributes: in.Attributes.Attributes, BillingGroup: in.Billing}); err != nil {
 			return err
 		}
 		th, err = tx.Thing(name)
@@ -60,7 +61,7 @@ func (c *controlPlane) createThing(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return thingAnswer{name, c.arn(r, "thing", name), uuidOf(name, th.Created)}, nil
+	return thingAnswer{name, c.arn(r, "thing", name), th.ID()}, nil
 }
 
 func (c *controlPlane) describeThing(r *request) (any, error) {
@@ -78,7 +79,8 @@ func (c *controlPlane) describeThing(r *request) (any, error) {
 		Type       string            `json:"thingTypeName,omitempty"`
 		Attributes map[string]string `json:"attributes"`
 		Version    uint64            `json:"version"`
-	}{thingAnswer{th.Name, c.arn(r, "thing", th.Name), uuidOf(th.Name, th.Created)}, th.Name, th.Type, notNil(th.Attributes), th.Version}, nil
+		Billing    string            `json:"billingGroupName,omitempty"`
+	}{thingAnswer{th.Name, c.arn(r, "thing", th.Name), th.ID()}, th.Name, th.Type, notNil(th.Attributes), th.Version, th.BillingGroup}, nil
 }
 
 func notNil(m map[string]string) map[string]string {
@@ -201,181 +203,6 @@ func (c *controlPlane) listPrincipalThings(r *request) (any, error) {
 		}
 		out["things"] = append(out["things"], tx.CertificateThings(id)...)
 		return nil
-	})
-	return out, err
-}
-
-func (c *controlPlane) groups() []operation {
-	return []operation{
-		{"AddThingToThingGroup", "PUT", "/thing-groups/addThingToThingGroup", c.linkGroup((*registry.Tx).AddToGroup)},
-		{"RemoveThingFromThingGroup", "PUT", "/thing-groups/removeThingFromThingGroup", c.linkGroup((*registry.Tx).RemoveFromGroup)},
-		{"CreateThingGroup", "POST", "/thing-groups/:thingGroupName", c.createGroup},
-		{"DescribeThingGroup", "GET", "/thing-groups/:thingGroupName", c.describeGroup},
-		{"DeleteThingGroup", "DELETE", "/thing-groups/:thingGroupName", c.deleteGroup},
-		{"ListThingGroups", "GET", "/thing-groups", c.listGroups},
-		{"ListThingsInThingGroup", "GET", "/thing-groups/:thingGroupName/things", c.listThingsInGroup},
-		{"ListThingGroupsForThing", "GET", "/things/:thingName/thing-groups", c.listGroupsOfThing},
-	}
-}
-
-type groupAnswer struct {
-	Name string `json:"thingGroupName"`
-	ARN  string `json:"thingGroupArn"`
-	ID   string `json:"thingGroupId"`
-}
-
-// A groupName is how lists name one.
-type groupName struct {
-	Name string `json:"groupName"`
-	ARN  string `json:"groupArn"`
-}
-
-func (c *controlPlane) groupName(r *request, name string) groupName {
-	return groupName{name, c.arn(r, "thinggroup", name)}
-}
-
-func (c *controlPlane) createGroup(r *request) (any, error) {
-	var in struct {
-		Parent string `json:"parentGroupName"`
-	}
-	if err := decode(r, &in); err != nil {
-		return nil, err
-	}
-	name := r.path["thingGroupName"]
-	var g registry.Group
-	err := c.registry.Update(func(tx *registry.Tx) (err error) {
-		if err := tx.CreateGroup(name, in.Parent); err != nil {
-			return err
-		}
-		g, err = tx.Group(name)
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	return groupAnswer{name, c.arn(r, "thinggroup", name), uuidOf(name, g.Created)}, nil
-}
-
-func (c *controlPlane) describeGroup(r *request) (any, error) {
-	type metadata struct {
-		Parent  string      `json:"parentGroupName,omitempty"`
-		Root    []groupName `json:"rootToParentThingGroups"`
-		Created float64     `json:"creationDate"`
-	}
-	out := struct {
-		groupAnswer
-		Version    int       `json:"version"`
-		Properties struct{}  `json:"thingGroupProperties"`
-		Metadata   *metadata `json:"thingGroupMetadata"`
-	}{Version: 1}
-	err := c.registry.View(func(tx *registry.Tx) error {
-		g, err := tx.Group(r.path["thingGroupName"])
-		if err != nil {
-			return err
-		}
-		out.groupAnswer = groupAnswer{g.Name, c.arn(r, "thinggroup", g.Name), uuidOf(g.Name, g.Created)}
-		out.Metadata = &metadata{Parent: g.Parent, Root: []groupName{}, Created: seconds(g.Created)}
-		for up := g.Parent; up != ""; up = g.Parent {
-			out.Metadata.Root = append([]groupName{c.groupName(r, up)}, out.Metadata.Root...)
-			if g, err = tx.Group(up); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	return out, err
-}
-
-func (c *controlPlane) deleteGroup(r *request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error {
-		err := tx.DeleteGroup(r.path["thingGroupName"])
-		if errors.Is(err, registry.ErrNotFound) {
-			return nil
-		}
-		return err
-	})
-	return nil, instead(err, registry.ErrInUse, "InvalidRequestException", 400)
-}
-
-func (c *controlPlane) listGroups(r *request) (any, error) {
-	after, n, err := page(r)
-	if err != nil {
-		return nil, err
-	}
-	out := struct {
-		Groups []groupName `json:"thingGroups"`
-		Next   string      `json:"nextToken,omitempty"`
-	}{Groups: []groupName{}}
-	parent := r.query.Get("parentGroup")
-	err = c.registry.View(func(tx *registry.Tx) error {
-		all, next, err := tx.Groups(after, n)
-		for _, g := range all {
-			if parent == "" || g.Parent == parent {
-				out.Groups = append(out.Groups, c.groupName(r, g.Name))
-			}
-		}
-		out.Next = token(next)
-		return err
-	})
-	return out, err
-}
-
-// linkGroup puts a thing into a group, or takes it out.
-func (c *controlPlane) linkGroup(f func(tx *registry.Tx, thing, group string) error) func(*request) (any, error) {
-	return func(r *request) (any, error) {
-		var in struct {
-			Thing    string `json:"thingName"`
-			ThingARN string `json:"thingArn"`
-			Group    string `json:"thingGroupName"`
-			GroupARN string `json:"thingGroupArn"`
-		}
-		if err := decode(r, &in); err != nil {
-			return nil, err
-		}
-		for _, x := range []struct {
-			name      *string
-			arn, kind string
-		}{{&in.Thing, in.ThingARN, "thing"}, {&in.Group, in.GroupARN, "thinggroup"}} {
-			if *x.name == "" {
-				_, name, err := nameOf(x.arn, x.kind)
-				if err != nil {
-					return nil, err
-				}
-				*x.name = name
-			}
-		}
-		return nil, c.registry.Update(func(tx *registry.Tx) error { return f(tx, in.Thing, in.Group) })
-	}
-}
-
-func (c *controlPlane) listThingsInGroup(r *request) (any, error) {
-	after, n, err := page(r)
-	if err != nil {
-		return nil, err
-	}
-	out := struct {
-		Things []string `json:"things"`
-		Next   string   `json:"nextToken,omitempty"`
-	}{Things: []string{}}
-	err = c.registry.View(func(tx *registry.Tx) error {
-		if _, err := tx.Group(r.path["thingGroupName"]); err != nil {
-			return err
-		}
-		all, next := tx.GroupThings(r.path["thingGroupName"], after, n)
-		out.Things, out.Next = append(out.Things, all...), token(next)
-		return nil
-	})
-	return out, err
-}
-
-func (c *controlPlane) listGroupsOfThing(r *request) (any, error) {
-	out := map[string][]groupName{"thingGroups": {}}
-	err := c.registry.View(func(tx *registry.Tx) error {
-		th, err := tx.Thing(r.path["thingName"])
-		for _, g := range th.Groups {
-			out["thingGroups"] = append(out["thingGroups"], c.groupName(r, g))
-		}
-		return err
 	})
 	return out, err
 }

@@ -1,0 +1,202 @@
+package registry
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// Limits of thing types (service quotas and API reference).
+const (
+	MaxSearchable  = 3    // attributes that a type names
+	MaxDescription = 2028 // characters
+	// deprecatedFor is how long a type must have been deprecated before it is
+	// deleted: until then a thing that is being made of it may not know yet.
+	deprecatedFor = 5 * time.Minute
+)
+
+// A ThingType describes things of one kind. A thing has at most one.
+type ThingType struct {
+	Name        string    `json:"-"`
+	Description string    `json:"description,omitempty"`
+	Searchable  []string  `json:"searchable,omitempty"` // names of attributes
+	Deprecated  time.Time `json:"deprecated,omitzero"`  // since when no thing may be given it
+	Created     time.Time `json:"created"`
+}
+
+// ID is the type's, a UUID: another type of the same name has another.
+func (ty *ThingType) ID() string { return identify(ty.Name, ty.Created) }
+
+func (ty *ThingType) check() error {
+	switch {
+	case !thingName.MatchString(ty.Name):
+		return fmt.Errorf("thing type name %q: %w: want 1 to 128 of a-z A-Z 0-9 : _ -", ty.Name, ErrInvalid)
+	case len(ty.Description) > MaxDescription:
+		return fmt.Errorf("thing type %s: description of %d bytes, want at most %d: %w", ty.Name, len(ty.Description), MaxDescription, ErrInvalid)
+	case len(ty.Searchable) > MaxSearchable:
+		return fmt.Errorf("thing type %s: %d searchable attributes, want at most %d: %w", ty.Name, len(ty.Searchable), MaxSearchable, ErrInvalid)
+	}
+	for _, a := range ty.Searchable {
+		if !attributeName.MatchString(a) {
+			return fmt.Errorf("thing type %s: attribute %q: %w", ty.Name, a, ErrInvalid)
+		}
+	}
+	return nil
+}
+
+// CreateThingType makes a thing type of Name, Description and Searchable. One
+// that is there with the same content is no error; with other content it is
+// ErrExists.
+func (t *Tx) CreateThingType(ty ThingType) error {
+	if err := ty.check(); err != nil {
+		return err
+	}
+	if t.has(bTypes, ty.Name) {
+		old, err := t.ThingType(ty.Name)
+		if err == nil && (old.Description != ty.Description || !slices.Equal(old.Searchable, ty.Searchable)) {
+			err = fmt.Errorf("thing type %s: %w", ty.Name, ErrExists)
+		}
+		return err
+	}
+	ty.Created, ty.Deprecated = t.reg.now().UTC(), time.Time{}
+	return t.putType(&ty, Created)
+}
+
+func (t *Tx) putType(ty *ThingType, op Operation) error {
+	if err := t.tell(&Change{Event: TypeEvent, Operation: op, Name: ty.Name, Type: ty}); err != nil {
+		return err
+	}
+	return t.put(bTypes, ty.Name, ty)
+}
+
+// ThingType returns a thing type.
+func (t *Tx) ThingType(name string) (ThingType, error) {
+	ty := ThingType{Name: name}
+	err := t.get(bTypes, "thing type", name, &ty)
+	return ty, err
+}
+
+// UpdateThingType gives a type another description and other searchable
+// attributes.
+func (t *Tx) UpdateThingType(name, description string, searchable []string) error {
+	ty, err := t.ThingType(name)
+	if err != nil {
+		return err
+	}
+	ty.Description, ty.Searchable = description, searchable
+	if err := ty.check(); err != nil {
+		return err
+	}
+	return t.putType(&ty, Updated)
+}
+
+// DeprecateThingType says that no thing may be given the type any more, or
+// with undo that it may. Things that have it keep it.
+func (t *Tx) DeprecateThingType(name string, undo bool) error {
+	ty, err := t.ThingType(name)
+	if err != nil || ty.Deprecated.IsZero() == undo {
+		return err
+	}
+	ty.Deprecated = time.Time{}
+	if !undo {
+		ty.Deprecated = t.reg.now().UTC()
+	}
+	return t.putType(&ty, Updated)
+}
+
+// DeleteThingType deletes a type that has been deprecated for five minutes,
+// else ErrConflict, and that no thing has, else ErrInUse.
+func (t *Tx) DeleteThingType(name string) error {
+	ty, err := t.ThingType(name)
+	if err != nil {
+		return err
+	}
+	if at := ty.Deprecated; at.IsZero() || t.reg.now().Sub(at) < deprecatedFor {
+		return fmt.Errorf("thing type %s: deprecate it, and wait %v: %w", name, deprecatedFor, ErrConflict)
+	}
+	if t.anyLink(bTypeThings, name) {
+		return fmt.Errorf("thing type %s: things have it: %w", name, ErrInUse)
+	}
+	if err := t.tell(&Change{Event: TypeEvent, Operation: Deleted, Name: name, Type: &ty}); err != nil {
+		return err
+	}
+	if err := t.DeleteTags("thingtype/" + name); err != nil {
+		return err
+	}
+	return t.tx.Bucket(bTypes).Delete([]byte(name))
+}
+
+// ThingTypes lists thing types by name; see Things.
+func (t *Tx) ThingTypes(after string, n int) (page []ThingType, next string, err error) {
+	next, err = t.page(bTypes, after, n, func(key string, raw []byte) (bool, error) {
+		ty := ThingType{Name: key}
+		if err := json.Unmarshal(raw, &ty); err != nil {
+			return false, fmt.Errorf("%w: %w", ErrCorrupt, err)
+		}
+		page = append(page, ty)
+		return true, nil
+	})
+	return page, next, err
+}
+
+// TypeThings lists the things of a type; see Things for paging.
+func (t *Tx) TypeThings(name, after string, n int) (page []string, next string) {
+	return t.pageLinks(bTypeThings, name, after, n)
+}
+
+// makeTypes makes the types of the things of a file that was written before
+// there were any.
+func makeTypes(tx *bolt.Tx) error {
+	t := &Tx{tx: tx}
+	return tx.Bucket(bThings).ForEach(func(name, raw []byte) error {
+		th := Thing{Name: string(name)}
+		if err := json.Unmarshal(raw, &th); err != nil {
+			return fmt.Errorf("thing %q: %w: %w", name, ErrCorrupt, err)
+		}
+		if th.Type == "" {
+			return nil
+		}
+		if !t.has(bTypes, th.Type) {
+			if err := t.put(bTypes, th.Type, &ThingType{Created: th.Created}); err != nil {
+				return err
+			}
+		}
+		return t.addLink(bTypeThings, th.Type, th.Name)
+	})
+}
+
+// giveType checks that a thing may be given a type, and says that it is.
+func (t *Tx) giveType(th *Thing, from string) error {
+	if th.Type == from {
+		return nil
+	}
+	if from != "" {
+		if err := t.removeLink(bTypeThings, from, th.Name); err != nil {
+			return err
+		}
+		if err := t.tellType(th, from, Removed); err != nil {
+			return err
+		}
+	}
+	if th.Type == "" {
+		return nil
+	}
+	ty, err := t.ThingType(th.Type)
+	if err != nil {
+		return err
+	}
+	if !ty.Deprecated.IsZero() {
+		return fmt.Errorf("thing %s: type %s is deprecated: %w", th.Name, th.Type, ErrInvalid)
+	}
+	if err := t.addLink(bTypeThings, th.Type, th.Name); err != nil {
+		return err
+	}
+	return t.tellType(th, th.Type, Added)
+}
+
+func (t *Tx) tellType(th *Thing, name string, op Operation) error {
+	return t.tell(&Change{Event: TypeAssociationEvent, Operation: op, Name: name, Thing: th})
+}
