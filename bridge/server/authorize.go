@@ -176,7 +176,11 @@ type staying interface {
 // sessions look them up when they are used. It is called within
 // registry.Update, once for each event, so what may take long is left to
 // endForbiddenOnes.
-func (s *Server) registryChanged(registry.Event) {
+func (s *Server) registryChanged(e registry.Event) {
+	if e.Kind == registry.ChangeStored {
+		s.teller.wake()
+		return
+	}
 	select {
 	case s.changed <- struct{}{}:
 	default: // a look is due that will see this too

@@ -67,12 +67,17 @@ func (r *router) deliver(m *ingest.Message, b *streams.Batch) (later func()) {
 // Publish is how the bridge's own services publish: to the log, so that rules
 // see it, and to subscribers. It implements the shadow service's Publisher.
 func (r *router) Publish(topic string, payload []byte) {
+	r.publishOwn(topic, payload, func(error) {})
+}
+
+// publishOwn is Publish with a call of done once the message is durable, or the
+// broker has it.
+func (r *router) publishOwn(topic string, payload []byte, done func(error)) {
 	if r.broker != nil {
-		r.broker.Queue(broker.Outgoing{Topic: topic, Payload: payload}, func(error) {})
+		r.broker.Queue(broker.Outgoing{Topic: topic, Payload: payload}, done)
 		return
 	}
-	r.ingest.Publish(&ingest.Message{Topic: topic, Payload: payload, QoS: 1, Protocol: "mqtt", Time: time.Now().UnixMilli()},
-		nil, func(error) {})
+	r.ingest.Publish(&ingest.Message{Topic: topic, Payload: payload, QoS: 1, Protocol: "mqtt", Time: time.Now().UnixMilli()}, nil, done)
 }
 
 // Deliver implements action.Republisher. A shadow request is done before

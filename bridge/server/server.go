@@ -58,6 +58,7 @@ type Server struct {
 	connectors *connectors
 	gateway    *gateway.Server
 	events     *events
+	teller     *teller
 	carrier    *carrier
 	authorizer *authorizer
 	broker     *joined // nil: none
@@ -181,6 +182,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.closers = append(s.closers, func() error { custom.Close(); return nil })
 	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, custom: custom, cfg: s.cfg, log: s.log, publish: s.router.Publish}
 	s.events = newEvents(s.cfg.MQTT.Events, s.router.Publish, s.log)
+	s.teller = newTeller(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
 	s.carrier = newCarrier(s.gateway)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
@@ -317,6 +319,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.devices(),
 		part{"declarations", s.watch},
 		part{"lifecycle events", s.events.run},
+		part{"registry events", s.teller.run},
 		part{"end of forbidden connections", s.endForbiddenOnes},
 		part{"MQTT by HTTPS", s.carrier.run},
 		part{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},

@@ -48,6 +48,8 @@ func (id *Identity) AffectedBy(e Event) bool {
 		return slices.Contains(id.Policies, e.Name)
 	case GroupChanged:
 		return slices.Contains(id.Groups, e.Name)
+	case ChangeStored:
+		return false
 	}
 	return true
 }

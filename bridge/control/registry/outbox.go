@@ -144,6 +144,7 @@ func (t *Tx) tell(c *Change) error {
 	if err != nil {
 		return err
 	}
+	t.changed(ChangeStored, "")
 	return b.Put(binary.BigEndian.AppendUint64(nil, n), raw)
 }
 

@@ -269,7 +269,8 @@ const (
 	ThingChanged       Kind = "thing"       // made, changed, deleted, or in other groups
 	CertificateChanged Kind = "certificate" // made, its status, deleted, or another policy or thing attached
 	PolicyChanged      Kind = "policy"      // another document is in effect, or none
-	GroupChanged       Kind = "group"       // made, deleted, or another policy attached
+	GroupChanged       Kind = "group"       // made, changed, deleted, or another policy attached
+	ChangeStored       Kind = "change"      // there is something Untold
 )
 
 // An Event says that the entry Name of a Kind is no longer what it was.

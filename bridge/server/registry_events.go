@@ -1,0 +1,161 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// Of a teller.
+const (
+	tellAtOnce = 100 // changes published in one go
+	tellAgain  = time.Second
+)
+
+// A teller publishes AWS IoT's registry events, which are off until
+// UpdateEventConfigurations asks for them. The registry keeps each change until
+// its message is durable, so that none is lost; after a crash one may come
+// twice, with the same eventId.
+type teller struct {
+	registry        *registry.Registry
+	account, region string
+	publish         func(topic string, payload []byte, done func(error))
+	log             *slog.Logger
+	woken           chan struct{} // of one
+}
+
+func newTeller(r *registry.Registry, account, region string, publish func(string, []byte, func(error)), log *slog.Logger) *teller {
+	return &teller{registry: r, account: account, region: region, publish: publish, log: log, woken: make(chan struct{}, 1)}
+}
+
+// wake says that there may be something to tell. It does not wait.
+func (t *teller) wake() {
+	select {
+	case t.woken <- struct{}{}:
+	default:
+	}
+}
+
+// run tells what there is, and then what comes, until ctx ends.
+func (t *teller) run(ctx context.Context) error {
+	for {
+		n, err := t.tell(ctx)
+		var again <-chan time.Time
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			t.log.Warn("registry events cannot be published", "again_in", tellAgain, "err", err)
+			again = time.After(tellAgain)
+		case n > 0:
+			continue
+		}
+		select {
+		case <-t.woken:
+		case <-again:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// tell publishes the oldest changes and, once their messages are durable,
+// forgets them.
+func (t *teller) tell(ctx context.Context) (n int, err error) {
+	var all []registry.Change
+	err = t.registry.View(func(tx *registry.Tx) (err error) {
+		all, err = tx.Untold(tellAtOnce)
+		return err
+	})
+	if err != nil || len(all) == 0 {
+		return 0, err
+	}
+	done := make(chan error, len(all))
+	for i := range all {
+		topic, text, err := t.message(&all[i])
+		if err != nil {
+			return 0, err
+		}
+		t.publish(topic, text, func(err error) { done <- err })
+	}
+	for range all {
+		select {
+		case e := <-done:
+			if e != nil {
+				err = e
+			}
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	return len(all), t.registry.Update(func(tx *registry.Tx) error { return tx.Told(all[len(all)-1].Sequence) })
+}
+
+// message is the topic and text of a change (developer guide, "Registry
+// events").
+func (t *teller) message(c *registry.Change) (topic string, text []byte, err error) {
+	m := map[string]any{
+		"eventType": string(c.Event) + "_EVENT", "eventId": c.ID, "timestamp": c.Time.UnixMilli(), "operation": c.Operation, "accountId": t.account,
+	}
+	op := "/" + strings.ToLower(string(c.Operation))
+	arn := func(kind, name string) string {
+		return "arn:aws:iot:" + t.region + ":" + t.account + ":" + kind + "/" + name
+	}
+	switch c.Event {
+	case registry.ThingEvent:
+		topic = "thing/" + c.Name + op
+		m["thingId"], m["thingName"], m["versionNumber"] = c.Thing.ID(), c.Name, c.Thing.Version
+		m["thingTypeName"], m["billingGroupName"], m["attributes"] = orNull(c.Thing.Type), orNull(c.Thing.BillingGroup), notNil(c.Thing.Attributes)
+	case registry.TypeEvent:
+		topic = "thingType/" + c.Name + op
+		m["thingTypeId"], m["thingTypeName"], m["description"] = c.Type.ID(), c.Name, c.Type.Description
+		m["searchableAttributes"], m["isDeprecated"], m["deprecationDate"] = append([]string{}, c.Type.Searchable...), !c.Type.Deprecated.IsZero(), nil
+		if !c.Type.Deprecated.IsZero() {
+			m["deprecationDate"] = c.Type.Deprecated.UnixMilli()
+		}
+	case registry.TypeAssociationEvent:
+		topic = "thingTypeAssociation/thing/" + c.Thing.Name + "/" + c.Name
+		m["thingId"], m["thingName"], m["thingTypeName"] = c.Thing.ID(), c.Thing.Name, c.Name
+	case registry.GroupEvent:
+		topic = "thingGroup/" + c.Name + op
+		m["thingGroupId"], m["thingGroupName"], m["versionNumber"], m["description"] = c.Group.ID(), c.Name, c.Group.Version, orNull(c.Group.Description)
+		m["parentGroupName"], m["parentGroupId"], m["attributes"], m["dynamicGroupMappingId"] = nil, nil, notNil(c.Group.Attributes), nil
+		above := []map[string]string{}
+		for _, g := range c.Above {
+			above = append(above, map[string]string{"groupArn": arn("thinggroup", g.Name), "groupId": g.ID})
+			m["parentGroupName"], m["parentGroupId"] = g.Name, g.ID
+		}
+		m["rootToParentThingGroups"] = above
+	case registry.MembershipEvent:
+		topic = "thingGroupMembership/thingGroup/" + c.Name + "/thing/" + c.Other + op
+		m["groupArn"], m["groupId"], m["thingArn"], m["thingId"] = arn("thinggroup", c.Name), c.Group.ID(), arn("thing", c.Other), c.OtherID
+		m["membershipId"] = c.Group.ID() + "_" + c.OtherID
+	case registry.HierarchyEvent:
+		topic = "thingGroupHierarchy/thingGroup/" + c.Name + "/childThingGroup/" + c.Other + op
+		m["thingGroupId"], m["thingGroupName"], m["childGroupId"], m["childGroupName"] = c.Group.ID(), c.Name, c.OtherID, c.Other
+	}
+	text, err = json.Marshal(m)
+	return eventsPrefix + topic, text, err
+}
+
+// orNull is text, or null for none.
+func orNull(text string) any {
+	if text == "" {
+		return nil
+	}
+	return text
+}
+
+func notNil(m map[string]string) map[string]string {
+	if m == nil {
+		return map[string]string{}
+	}
+	return m
+}
