@@ -45,6 +45,7 @@ func serve(ctx context.Context, c *call) error {
 	side, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	wg.Go(func() { reloads(side, hup, s, log) })
+	wg.Go(func() { paceCollector(side) })
 	err = s.Run(ctx)
 	cancel()
 	wg.Wait() // before the stores close
