@@ -55,10 +55,10 @@ func (t *Tx) countTokens(by int) error {
 func (t *Tx) Token(hash string) (Token, error) {
 	var k Token
 	if err := t.get(bTokens, "certificate ownership token", hash, &k); err != nil {
-		return k, fmt.Errorf("certificate ownership token: %w", ErrNotFound) // without its hash
+		return Token{}, fmt.Errorf("certificate ownership token: %w", ErrNotFound) // without its hash
 	}
 	if t.reg.now().After(k.Expires) {
-		return k, fmt.Errorf("certificate ownership token: expired: %w", ErrNotFound)
+		return Token{}, fmt.Errorf("certificate ownership token: expired: %w", ErrNotFound)
 	}
 	return k, nil
 }
@@ -73,10 +73,28 @@ func (t *Tx) EndToken(hash, asked string, outcome json.RawMessage) error {
 	return t.put(bTokens, hash, &k)
 }
 
+// TokensDue says whether there is something for SweepTokens, and when the next
+// token expires, zero for none.
+func (t *Tx) TokensDue() (due bool, next time.Time, err error) {
+	now := t.reg.now()
+	err = t.tx.Bucket(bTokens).ForEach(func(_, raw []byte) error {
+		var k Token
+		if err := json.Unmarshal(raw, &k); err != nil {
+			return fmt.Errorf("certificate ownership token: %w: %w", ErrCorrupt, err)
+		}
+		if now.After(k.Expires) {
+			due = true
+		} else if next.IsZero() || k.Expires.Before(next) {
+			next = k.Expires
+		}
+		return nil
+	})
+	return due, next, err
+}
+
 // SweepTokens forgets up to n tokens that have expired, with the certificates
-// that nobody was provisioned with. It returns how many it forgot, and when the
-// next of those it has seen expires, zero for none.
-func (t *Tx) SweepTokens(n int) (swept int, next time.Time, err error) {
+// that nobody was provisioned with, and returns how many.
+func (t *Tx) SweepTokens(n int) (swept int, err error) {
 	now := t.reg.now()
 	var old []string
 	dead := map[string]bool{}
@@ -84,12 +102,9 @@ func (t *Tx) SweepTokens(n int) (swept int, next time.Time, err error) {
 	for key, raw := c.First(); key != nil && len(old) < n; key, raw = c.Next() {
 		var k Token
 		if err := json.Unmarshal(raw, &k); err != nil {
-			return 0, next, fmt.Errorf("certificate ownership token: %w: %w", ErrCorrupt, err)
+			return 0, fmt.Errorf("certificate ownership token: %w: %w", ErrCorrupt, err)
 		}
 		if !now.After(k.Expires) {
-			if next.IsZero() || k.Expires.Before(next) {
-				next = k.Expires
-			}
 			continue
 		}
 		old = append(old, string(key))
@@ -99,18 +114,18 @@ func (t *Tx) SweepTokens(n int) (swept int, next time.Time, err error) {
 	}
 	for _, key := range old {
 		if err := t.tx.Bucket(bTokens).Delete([]byte(key)); err != nil {
-			return 0, next, err
+			return 0, err
 		}
 	}
 	if err := t.countTokens(-len(old)); err != nil {
-		return 0, next, err
+		return 0, err
 	}
 	for id, claim := range dead {
 		if err := t.discard(id, claim); err != nil {
-			return 0, next, err
+			return 0, err
 		}
 	}
-	return len(old), next, nil
+	return len(old), nil
 }
 
 // discard deletes a certificate that nobody was provisioned with, or a claim.

@@ -1,0 +1,98 @@
+package provision
+
+import (
+	"crypto/ecdsa"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// A TemporaryClaim is a claim certificate for one template that is deleted after
+// registry.ClaimLife, made for somebody who installs a device.
+type TemporaryClaim struct {
+	ID        string
+	PEM       string
+	Key       string // PEM
+	PublicKey string // PEM
+	Expires   time.Time
+}
+
+// CreateClaim makes a temporary claim. Its policy, made once for each template,
+// lets it do no more than be provisioned by it.
+func (s *Service) CreateClaim(template string) (*TemporaryClaim, error) {
+	var issued *pki.Issued
+	out := &TemporaryClaim{}
+	err := s.registry.Update(func(tx *registry.Tx) error {
+		tp, err := tx.Template(template)
+		if err != nil {
+			return err
+		}
+		if tp.Type != registry.FleetProvisioning {
+			return fmt.Errorf("provisioning template %s: %w: claims are for templates of type %s", template, registry.ErrInvalid, registry.FleetProvisioning)
+		}
+		name := "tidemill-claim-" + template
+		if _, err := tx.Policy(name); errors.Is(err, registry.ErrNotFound) {
+			err = tx.CreatePolicy(name, s.claimPolicy(template))
+			if err != nil {
+				return err
+			}
+		} else if err != nil {
+			return err
+		}
+		if issued, err = s.issuer.Issue("Tidemill claim of " + template); err != nil {
+			return err
+		}
+		if _, err := tx.RegisterCertificate(issued.CertPEM, registry.Active); err != nil {
+			return err
+		}
+		if err := tx.AttachPolicy(name, issued.ID); err != nil {
+			return err
+		}
+		k, err := tx.AddToken(hashOf("claim "+issued.ID), registry.Token{Certificate: issued.ID, Claim: true})
+		out.Expires = k.Expires
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	out.ID, out.PEM, out.Key = issued.ID, string(issued.CertPEM), string(issued.KeyPEM)
+	out.PublicKey, err = publicKey(issued.CertPEM)
+	return out, err
+}
+
+func publicKey(text []byte) (string, error) {
+	block, _ := pem.Decode(text)
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return "", err
+	}
+	der, err := x509.MarshalPKIXPublicKey(cert.PublicKey.(*ecdsa.PublicKey))
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), err
+}
+
+// claimPolicy allows what a device with a claim does.
+func (s *Service) claimPolicy(template string) []byte {
+	type statement struct {
+		Effect   string
+		Action   []string
+		Resource []string
+	}
+	var topics, filters []string
+	for _, t := range []string{createTopic, requestTopic, provisionTopic + template + "/provision"} {
+		topics = append(topics, s.o.ARN("topic/"+t+"/*"))
+		filters = append(filters, s.o.ARN("topicfilter/"+t+"/*"))
+	}
+	doc, _ := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []statement{ // cannot fail
+		{"Allow", []string{"iot:Connect"}, []string{s.o.ARN("client/*")}},
+		{"Allow", []string{"iot:Publish", "iot:Receive"}, topics},
+		{"Allow", []string{"iot:Subscribe"}, filters},
+	}})
+	return []byte(strings.TrimSpace(string(doc)))
+}

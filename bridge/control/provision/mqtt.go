@@ -1,0 +1,203 @@
+package provision
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// Topics of requests; behind each is the format, json or cbor, and behind that
+// the answer's /accepted or /rejected (developer guide, "Device provisioning
+// MQTT API"). The last is ours: the name of the certificate is between the two.
+const (
+	createTopic    = "$aws/certificates/create"
+	requestTopic   = "$aws/certificates/create-from-csr"
+	provisionTopic = "$aws/provisioning-templates/" // {template}/provision
+	retireTopic    = "$tidemill/certificates/"      // {certificateId}/retire
+)
+
+// A Request is a message of a client on a topic for which IsRequest is true.
+type Request struct {
+	Topic     string
+	Payload   []byte
+	ClientID  string
+	Principal string // id of the client's certificate
+}
+
+// A call is a topic in its parts.
+type call struct {
+	kind   string // create, create-from-csr, provision, retire
+	name   string // of the template, or of the certificate to be retired
+	format string
+}
+
+// parseTopic returns ok for the topics of requests.
+func parseTopic(topic string) (c call, ok bool) {
+	rest, c, ok := topic, call{}, true
+	i := strings.LastIndexByte(rest, '/')
+	if i < 0 {
+		return c, false
+	}
+	if rest, c.format = rest[:i], rest[i+1:]; c.format != "json" && c.format != "cbor" {
+		return c, false
+	}
+	switch rest {
+	case createTopic:
+		c.kind = "create"
+		return c, true
+	case requestTopic:
+		c.kind = "create-from-csr"
+		return c, true
+	}
+	for prefix, kind := range map[string]string{provisionTopic: "provision", retireTopic: "retire"} {
+		if name, found := strings.CutPrefix(rest, prefix); found {
+			c.kind = kind
+			c.name, ok = strings.CutSuffix(name, "/"+kind)
+			return c, ok && c.name != "" && !strings.Contains(c.name, "/")
+		}
+	}
+	return c, false
+}
+
+// IsRequest says whether a topic is one for Handle.
+func IsRequest(topic string) bool {
+	_, ok := parseTopic(topic)
+	return ok
+}
+
+// IsAnswer says whether a topic is one that Handle answers on. Its messages are
+// for the asking client alone.
+func IsAnswer(topic string) bool {
+	for _, end := range []string{"/accepted", "/rejected"} {
+		if t, ok := strings.CutSuffix(topic, end); ok {
+			return IsRequest(t)
+		}
+	}
+	return false
+}
+
+// A refusal is the answer on /rejected.
+type refusal struct {
+	Status  int    `json:"statusCode"`
+	Code    string `json:"errorCode"`
+	Message string `json:"errorMessage"`
+}
+
+// Handle answers a request; the topic must be one. What fails is in the answer,
+// and what fails by the bridge's fault in the log too. It may take as long as
+// the hook, 5 s, and writes to disk.
+func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload []byte) {
+	c, _ := parseTopic(q.Topic)
+	out, err := s.handle(ctx, c, q)
+	topic = q.Topic + "/accepted"
+	if err != nil {
+		r := refuse(err)
+		if r.Status == 500 {
+			s.log.Error("a provisioning request failed", "topic", q.Topic, "client", q.ClientID, "err", err)
+		} else {
+			s.log.Warn("a provisioning request was refused", "topic", q.Topic, "client", q.ClientID, "principal", q.Principal, "err", err)
+		}
+		topic, out = q.Topic+"/rejected", r
+	}
+	if payload, err = encode(c.format, out); err != nil { // a template's numbers are finite, so this is not seen
+		s.log.Error("a provisioning answer cannot be written", "topic", q.Topic, "err", err)
+		topic = q.Topic + "/rejected"
+		payload, _ = encode(c.format, refuse(err))
+	}
+	return topic, payload
+}
+
+func (s *Service) handle(ctx context.Context, c call, q *Request) (any, error) {
+	switch c.kind {
+	case "create", "create-from-csr":
+		var in struct {
+			Request string `json:"certificateSigningRequest"`
+		}
+		if c.kind == "create-from-csr" {
+			if err := decode(c.format, q.Payload, &in); err != nil {
+				return nil, err
+			}
+			if in.Request == "" {
+				return nil, fmt.Errorf("%w: no certificateSigningRequest", errFormat)
+			}
+		}
+		made, err := s.CreateCertificate([]byte(in.Request))
+		if err != nil {
+			return nil, err
+		}
+		return struct {
+			ID    string `json:"certificateId"`
+			PEM   string `json:"certificatePem"`
+			Key   string `json:"privateKey,omitempty"`
+			Token string `json:"certificateOwnershipToken"`
+		}{made.ID, made.PEM, made.Key, made.Token}, nil
+	case "provision":
+		var in struct {
+			Token      string            `json:"certificateOwnershipToken"`
+			Parameters map[string]string `json:"parameters"`
+		}
+		if err := decode(c.format, q.Payload, &in); err != nil {
+			return nil, err
+		}
+		return s.Provision(ctx, &Claim{Template: c.name, Token: in.Token, Parameters: in.Parameters, ClientID: q.ClientID, Principal: q.Principal})
+	}
+	return struct{}{}, s.Retire(q.Principal, c.name)
+}
+
+// strict is how CBOR is read: no key twice, and no deeper than a request is.
+var strict, _ = cbor.DecOptions{DupMapKey: cbor.DupMapKeyEnforcedAPF, MaxNestedLevels: 8}.DecMode()
+
+func decode(format string, payload []byte, v any) (err error) {
+	if format == "cbor" {
+		err = strict.Unmarshal(payload, v)
+	} else {
+		err = json.Unmarshal(payload, v)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: not the %s that is wanted here: %w", errFormat, strings.ToUpper(format), err)
+	}
+	return nil
+}
+
+func encode(format string, v any) ([]byte, error) {
+	if format == "cbor" {
+		return cbor.Marshal(v)
+	}
+	return json.Marshal(v)
+}
+
+// refuse says err as AWS does. Its texts name what the device has sent and not
+// what else there is.
+func refuse(err error) refusal {
+	for _, row := range []struct {
+		is     error
+		status int
+		code   string
+	}{
+		{ErrDenied, 403, "AccessDenied"},
+		{ErrToken, 400, "InvalidCertificateOwnershipToken"},
+		{ErrHook, 503, "ServiceUnavailable"},
+		{ErrTemplate, 400, "InvalidParameters"},
+		{ErrResource, 409, "ResourceConflict"},
+		{pki.ErrRequest, 400, "InvalidCertificateSigningRequest"},
+		{errFormat, 400, "InvalidPayload"},
+		{registry.ErrNotFound, 404, "ResourceNotFound"},
+		{registry.ErrLimit, 429, "TooManyRequests"},
+		{registry.ErrConflict, 409, "ResourceConflict"},
+		{registry.ErrExists, 409, "ResourceConflict"},
+		{registry.ErrInvalid, 400, "InvalidParameters"},
+		{context.Canceled, 503, "ServiceUnavailable"},
+	} {
+		if errors.Is(err, row.is) {
+			return refusal{row.status, row.code, err.Error()}
+		}
+	}
+	return refusal{500, "InternalFailure", "an unexpected error has occurred"}
+}

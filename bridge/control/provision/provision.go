@@ -1,0 +1,354 @@
+// Package provision makes a device a member of the fleet: it evaluates AWS IoT's
+// provisioning templates (Template) and makes of them a thing, its certificate
+// and its policies, all in one update of the registry or nothing (Service). It
+// is asked by RegisterThing, by a CA whose certificates provision themselves
+// (JITP), and by devices with a claim certificate over MQTT.
+//
+// A device with a claim asks first for a certificate and gets it with a token
+// that proves that it is the one who asked; then it asks to be provisioned with
+// both. The same request with the same token is answered the same for a day and
+// changes nothing, so a device that lost an answer asks again. A certificate
+// whose device does not come back is deleted after an hour.
+//
+// Its messages carry private keys and tokens: they are for the asking client
+// alone, and belong into no log.
+package provision
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// Errors beside those of the registry, of pki and ErrTemplate, ErrResource.
+var (
+	ErrDenied = errors.New("provisioning: denied")      // by the hook
+	ErrToken  = errors.New("provisioning: bad token")   // unknown, expired or used for something else
+	ErrHook   = errors.New("provisioning: hook failed") // it could not be asked; ask again later
+	errFormat = errors.New("provisioning: bad message") // of MQTT
+)
+
+// An Issuer makes device certificates. pki.PKI is one.
+type Issuer interface {
+	Issue(name string) (*pki.Issued, error)
+	IssueFromCSR(csr []byte, name string) (*pki.Issued, error)
+}
+
+// A HookRequest is what a pre-provisioning hook is asked (developer guide,
+// "Pre-provisioning hooks").
+type HookRequest struct {
+	ClaimCertificateID string            `json:"claimCertificateId"`
+	CertificateID      string            `json:"certificateId"`
+	CertificatePEM     string            `json:"certificatePem"`
+	TemplateARN        string            `json:"templateArn"`
+	ClientID           string            `json:"clientId"`
+	Parameters         map[string]string `json:"parameters"`
+}
+
+// A HookAnswer is what the hook says.
+type HookAnswer struct {
+	Allow              bool              `json:"allowProvisioning"`
+	ParameterOverrides map[string]string `json:"parameterOverrides"`
+}
+
+// Options of a Service.
+type Options struct {
+	Registry *registry.Registry
+	Issuer   Issuer
+	ARN      func(resource string) string // of what is called kind/name
+	// Hook asks the hook of an ARN; nil: there is none, so that templates with
+	// one provision nothing.
+	Hook func(ctx context.Context, target string, q *HookRequest) (*HookAnswer, error)
+	Log  *slog.Logger
+}
+
+// A Service provisions devices. Its methods may be called from several
+// goroutines.
+type Service struct {
+	registry *registry.Registry
+	issuer   Issuer
+	o        Options
+	log      *slog.Logger
+}
+
+// New returns a Service. It starts nothing.
+func New(o Options) *Service {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return &Service{registry: o.Registry, issuer: o.Issuer, o: o, log: o.Log}
+}
+
+// RegisterThing makes what a template's body has with the parameters given.
+func (s *Service) RegisterThing(body []byte, parameters map[string]string) (*Made, error) {
+	t, err := Parse(body)
+	if err != nil {
+		return nil, err
+	}
+	plan, err := t.Plan(parameters)
+	if err != nil {
+		return nil, err
+	}
+	var made *Made
+	err = s.registry.Update(func(tx *registry.Tx) (err error) {
+		made, err = s.apply(tx, plan)
+		return err
+	})
+	return made, err
+}
+
+// Owned is a new certificate with the token of who asked for it.
+type Owned struct {
+	ID    string
+	PEM   string
+	Key   string // PEM; "" if the device keeps its own
+	Token string
+}
+
+// CreateCertificate makes a certificate, of the PEM signing request if one is
+// given, that waits to be provisioned.
+func (s *Service) CreateCertificate(request []byte) (*Owned, error) {
+	var made *pki.Issued
+	var err error
+	if len(request) > 0 {
+		made, err = s.issuer.IssueFromCSR(request, "")
+	} else {
+		made, err = s.issuer.Issue("Tidemill device")
+	}
+	if err != nil {
+		return nil, err
+	}
+	secret := make([]byte, 32)
+	_, _ = rand.Read(secret) // never fails
+	out := &Owned{ID: made.ID, PEM: string(made.CertPEM), Key: string(made.KeyPEM), Token: base64.RawURLEncoding.EncodeToString(secret)}
+	return out, s.registry.Update(func(tx *registry.Tx) error {
+		if _, err := tx.RegisterPending(made.CertPEM); err != nil {
+			return err
+		}
+		_, err := tx.AddToken(hashOf(out.Token), registry.Token{Certificate: made.ID})
+		return err
+	})
+}
+
+func hashOf(token string) string {
+	sum := sha256.Sum256([]byte(token))
+	return hex.EncodeToString(sum[:])
+}
+
+// Provisioned is what a device is told.
+type Provisioned struct {
+	DeviceConfiguration map[string]any `json:"deviceConfiguration"`
+	Thing               string         `json:"thingName"`
+}
+
+// A Claim asks to be provisioned.
+type Claim struct {
+	Template   string
+	Token      string
+	Parameters map[string]string
+	ClientID   string
+	Principal  string // id of the claim certificate
+}
+
+// Provision makes what the template of a claim has. Asked again, with the same
+// token, template and parameters, it answers the same.
+func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error) {
+	hash, asked := hashOf(q.Token), askedOf(q)
+	var token registry.Token
+	var tp registry.Template
+	var body, text []byte
+	err := s.registry.View(func(tx *registry.Tx) (err error) {
+		if token, err = tx.Token(hash); err != nil {
+			return err
+		}
+		if tp, err = tx.Template(q.Template); err != nil {
+			return err
+		}
+		if body, err = tx.TemplateBody(q.Template, 0); err != nil {
+			return err
+		}
+		text, err = tx.CertificatePEM(token.Certificate)
+		return err
+	})
+	switch {
+	case errors.Is(err, registry.ErrNotFound) && token.Certificate == "", err == nil && token.Claim:
+		return nil, fmt.Errorf("%w: it is unknown, or older than %v", ErrToken, registry.TokenLife)
+	case err != nil:
+		return nil, err
+	}
+	if token.Outcome != nil {
+		return s.again(&token, asked)
+	}
+	if !tp.Enabled || tp.Type != registry.FleetProvisioning {
+		return nil, fmt.Errorf("%w: template %s is not enabled for claims", ErrDenied, q.Template)
+	}
+	parameters, err := s.ask(ctx, q, &tp, token.Certificate, string(text))
+	if err != nil {
+		return nil, err
+	}
+	t, err := Parse(body)
+	if err != nil {
+		return nil, err
+	}
+	parameters["AWS::IoT::Certificate::Id"] = token.Certificate
+	plan, err := t.Plan(parameters)
+	if err != nil {
+		return nil, err
+	}
+	if plan.Certificate.ID != token.Certificate {
+		return nil, fmt.Errorf("%w: %s: Resources: the certificate is not {\"Ref\": \"AWS::IoT::Certificate::Id\"}", ErrTemplate, q.Template)
+	}
+	out := &Provisioned{DeviceConfiguration: plan.DeviceConfiguration}
+	if out.DeviceConfiguration == nil {
+		out.DeviceConfiguration = map[string]any{}
+	}
+	err = s.registry.Update(func(tx *registry.Tx) (err error) {
+		if token, err = tx.Token(hash); err != nil || token.Outcome != nil {
+			return err // the same request came twice at once
+		}
+		made, err := s.apply(tx, plan)
+		if err != nil {
+			return err
+		}
+		out.Thing = made.Thing
+		outcome, err := json.Marshal(out)
+		if err != nil {
+			return err
+		}
+		return tx.EndToken(hash, asked, outcome)
+	})
+	if err == nil && token.Outcome != nil {
+		return s.again(&token, asked)
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("a device was provisioned", "thing", out.Thing, "certificate", token.Certificate, "template", q.Template, "client", q.ClientID)
+	return out, nil
+}
+
+// again answers as the first time.
+func (s *Service) again(token *registry.Token, asked string) (*Provisioned, error) {
+	if token.Asked != asked {
+		return nil, fmt.Errorf("%w: it was used for another request", ErrToken)
+	}
+	out := &Provisioned{}
+	return out, json.Unmarshal(token.Outcome, out)
+}
+
+// askedOf is a hash of what a claim asks for.
+func askedOf(q *Claim) string {
+	text, _ := json.Marshal([]any{q.Template, q.Parameters}) // maps are written in order; cannot fail
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// hookTime is how long a hook may take (developer guide: 5 s).
+const hookTime = 5 * time.Second
+
+// ask returns the parameters of a claim, as its template's hook will have them.
+func (s *Service) ask(ctx context.Context, q *Claim, tp *registry.Template, id, text string) (map[string]string, error) {
+	all := map[string]string{}
+	for k, v := range q.Parameters {
+		all[k] = v
+	}
+	if tp.Hook == nil {
+		return all, nil
+	}
+	if s.o.Hook == nil {
+		return nil, fmt.Errorf("%w: %s: no hooks are configured", ErrHook, tp.Hook.Target)
+	}
+	ctx, cancel := context.WithTimeout(ctx, hookTime)
+	defer cancel()
+	a, err := s.o.Hook(ctx, tp.Hook.Target, &HookRequest{ClaimCertificateID: q.Principal, CertificateID: id, CertificatePEM: text,
+		TemplateARN: s.o.ARN("provisioningtemplate/" + tp.Name), ClientID: q.ClientID, Parameters: all})
+	if err != nil {
+		return nil, fmt.Errorf("%w: %s: %w", ErrHook, tp.Hook.Target, err)
+	}
+	if !a.Allow {
+		return nil, fmt.Errorf("%w by the pre-provisioning hook", ErrDenied)
+	}
+	for k, v := range a.ParameterOverrides {
+		all[k] = v
+	}
+	return all, nil
+}
+
+// Retire makes a certificate INACTIVE for a device that is connected with
+// another one, by, of the same thing: the last step of a rotation. Again is no
+// error.
+func (s *Service) Retire(by, id string) error {
+	if by == id {
+		return fmt.Errorf("%w: a certificate does not retire itself", ErrDenied)
+	}
+	return s.registry.Update(func(tx *registry.Tx) error {
+		mine, err := tx.Certificate(by)
+		if err != nil || mine.Status != registry.Active {
+			return fmt.Errorf("%w: certificate %s is not active", ErrDenied, by)
+		}
+		shared := false
+		things := tx.CertificateThings(by)
+		for _, th := range tx.CertificateThings(id) {
+			for _, mine := range things {
+				shared = shared || th == mine
+			}
+		}
+		if !shared {
+			return fmt.Errorf("%w: certificates %s and %s are of no common thing", ErrDenied, by, id)
+		}
+		c, err := tx.Certificate(id)
+		if err != nil || c.Status == registry.Revoked {
+			return err // as good
+		}
+		return tx.SetCertificateStatus(id, registry.Inactive)
+	})
+}
+
+// sweepAtOnce is how many tokens one update forgets.
+const sweepAtOnce = 1000
+
+// Run forgets what has expired, until ctx ends.
+func (s *Service) Run(ctx context.Context) error {
+	for {
+		wait := time.Minute
+		if n, next, err := s.sweep(); err != nil {
+			s.log.Error("expired certificates of provisioning cannot be deleted", "err", err)
+		} else if n == sweepAtOnce {
+			wait = 0
+		} else if !next.IsZero() {
+			wait = min(wait, max(time.Second, time.Until(next)))
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// sweep writes only if something has expired.
+func (s *Service) sweep() (n int, next time.Time, err error) {
+	var due bool
+	err = s.registry.View(func(tx *registry.Tx) (err error) {
+		due, next, err = tx.TokensDue()
+		return err
+	})
+	if err != nil || !due {
+		return 0, next, err
+	}
+	err = s.registry.Update(func(tx *registry.Tx) (err error) {
+		n, err = tx.SweepTokens(sweepAtOnce)
+		return err
+	})
+	return n, next, err
+}

@@ -1,0 +1,307 @@
+package provision
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// ErrTemplate is in the chain of every error about a template or about the
+// parameters that it was given.
+var ErrTemplate = errors.New("provisioning template")
+
+// A Template says which thing, certificate and policies a device is made of,
+// and what it is told. It doesn't change.
+type Template struct {
+	parameters map[string]parameter
+	mappings   map[string]map[string]map[string]any
+	resources  []resource // in order of their names
+	device     any        // nil: none
+}
+
+type parameter struct {
+	Type    string
+	Default *string
+}
+
+type resource struct {
+	name       string
+	Type       string
+	Properties map[string]any
+	Override   map[string]Override `json:"OverrideSettings"`
+}
+
+// An Override says what becomes of a property that is there already.
+type Override string
+
+// The overrides. MERGE is for attributes and groups.
+const (
+	DoNothing Override = "DO_NOTHING" // also where the template says nothing
+	Replace   Override = "REPLACE"
+	Fail      Override = "FAIL"
+	Merge     Override = "MERGE"
+)
+
+// Types of resources.
+const (
+	thingResource       = "AWS::IoT::Thing"
+	certificateResource = "AWS::IoT::Certificate"
+	policyResource      = "AWS::IoT::Policy"
+)
+
+// properties of each type of resource, with those that may be overridden.
+var properties = map[string]map[string][]Override{
+	thingResource: {"ThingName": nil, "AttributePayload": {DoNothing, Replace, Fail, Merge}, "ThingTypeName": {DoNothing, Replace, Fail},
+		"ThingGroups": {DoNothing, Replace, Fail, Merge}, "BillingGroup": {DoNothing, Replace, Fail}},
+	certificateResource: {"CertificateId": nil, "CertificateSigningRequest": nil, "CertificatePem": nil, "CACertificatePem": nil,
+		"Status": {DoNothing, Replace, Fail}, "ThingPrincipalType": nil},
+	policyResource: {"PolicyName": nil, "PolicyDocument": nil},
+}
+
+// Parse reads a template's body, at most registry.MaxTemplateBody bytes, and
+// checks all that does not depend on parameters. Errors name the place.
+func Parse(body []byte) (*Template, error) {
+	if len(body) > registry.MaxTemplateBody {
+		return nil, fmt.Errorf("%w: %d bytes, want at most %d", ErrTemplate, len(body), registry.MaxTemplateBody)
+	}
+	var in struct {
+		Parameters          map[string]parameter
+		Mappings            map[string]map[string]map[string]any
+		Resources           map[string]resource
+		DeviceConfiguration any
+	}
+	if err := json.Unmarshal(body, &in); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrTemplate, err)
+	}
+	t := &Template{parameters: in.Parameters, mappings: in.Mappings, device: in.DeviceConfiguration}
+	for _, name := range slices.Sorted(maps.Keys(in.Parameters)) {
+		if ty := in.Parameters[name].Type; ty != "String" {
+			return nil, fmt.Errorf("%w: Parameters.%s: type %q, want String", ErrTemplate, name, ty)
+		}
+	}
+	count := map[string]int{}
+	for _, name := range slices.Sorted(maps.Keys(in.Resources)) {
+		r := in.Resources[name]
+		r.name = name
+		if err := r.check(); err != nil {
+			return nil, fmt.Errorf("%w: Resources.%s: %w", ErrTemplate, name, err)
+		}
+		count[r.Type]++
+		t.resources = append(t.resources, r)
+	}
+	if count[thingResource] > 1 || count[certificateResource] != 1 {
+		return nil, fmt.Errorf("%w: Resources: %d things and %d certificates, want at most one thing and one certificate",
+			ErrTemplate, count[thingResource], count[certificateResource])
+	}
+	if err := t.functions("", []any{in.DeviceConfiguration, resourceValues(t.resources)}); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func resourceValues(all []resource) any {
+	out := map[string]any{}
+	for _, r := range all {
+		out[r.name] = r.Properties
+	}
+	return out
+}
+
+func (r *resource) check() error {
+	known := properties[r.Type]
+	if known == nil {
+		return fmt.Errorf("type %q, want one of %s, %s, %s", r.Type, thingResource, certificateResource, policyResource)
+	}
+	for _, p := range slices.Sorted(maps.Keys(r.Properties)) {
+		if _, ok := known[p]; !ok {
+			return fmt.Errorf("%s has no property %q", r.Type, p)
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(r.Override)) {
+		if o := r.Override[p]; !slices.Contains(known[p], o) {
+			return fmt.Errorf("OverrideSettings.%s: %q, want one of %v", p, o, known[p])
+		}
+	}
+	need := map[string][]string{
+		thingResource:       {"ThingName"},
+		certificateResource: {"CertificateId", "CertificateSigningRequest", "CertificatePem"},
+		policyResource:      {"PolicyName", "PolicyDocument"},
+	}[r.Type]
+	if !slices.ContainsFunc(need, func(p string) bool { return r.Properties[p] != nil }) {
+		return fmt.Errorf("a %s needs %s", r.Type, strings.Join(need, " or "))
+	}
+	return nil
+}
+
+// A Plan is a template with its parameters filled in.
+type Plan struct {
+	Thing       *ThingPlan // nil: none
+	Certificate CertificatePlan
+	Policies    []PolicyPlan
+	// DeviceConfiguration is what the device is told; nil: nothing.
+	DeviceConfiguration map[string]any
+	names               map[string]string // of resources, by what they make: "thing", "certificate", policy's name
+}
+
+// A ThingPlan is a thing to be made, or changed as the overrides say.
+type ThingPlan struct {
+	resource     string
+	Name         string
+	Type         string
+	Attributes   map[string]string
+	Groups       []string
+	BillingGroup string
+	Override     map[string]Override
+}
+
+// A CertificatePlan is the device's certificate: one of ID, Request and PEM.
+type CertificatePlan struct {
+	resource string
+	ID       string
+	Request  string // PEM of a certificate signing request
+	PEM      string
+	CAPEM    string
+	Status   registry.Status
+	Override Override // of the status
+}
+
+// A PolicyPlan is a policy to be attached: one that is there, or with a
+// document one to be made.
+type PolicyPlan struct {
+	resource string
+	Name     string
+	Document string
+}
+
+// Plan fills in the parameters. A parameter that is not given and has no default
+// is an error, as is one that the template does not declare, unless it is one
+// that AWS gives (with "::" in its name).
+func (t *Template) Plan(parameters map[string]string) (*Plan, error) {
+	e := &evaluation{t: t, values: map[string]string{}}
+	for name, p := range t.parameters {
+		v, ok := parameters[name]
+		if !ok && p.Default == nil {
+			return nil, fmt.Errorf("%w: parameter %q is missing", ErrTemplate, name)
+		}
+		if !ok {
+			v = *p.Default
+		}
+		e.values[name] = v
+	}
+	for name, v := range parameters {
+		if _, ok := t.parameters[name]; ok {
+			continue
+		}
+		if !strings.Contains(name, "::") {
+			return nil, fmt.Errorf("%w: parameter %q is not declared", ErrTemplate, name)
+		}
+		e.values[name] = v
+	}
+	p := &Plan{}
+	for _, r := range t.resources {
+		if err := e.add(p, &r); err != nil {
+			return nil, fmt.Errorf("%w: Resources.%s: %w", ErrTemplate, r.name, err)
+		}
+	}
+	if t.device == nil {
+		return p, nil
+	}
+	v, err := e.value(t.device)
+	if err != nil {
+		return nil, fmt.Errorf("%w: DeviceConfiguration: %w", ErrTemplate, err)
+	}
+	config, ok := v.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("%w: DeviceConfiguration: is a %T, want an object", ErrTemplate, v)
+	}
+	p.DeviceConfiguration = config
+	return p, nil
+}
+
+// add fills in a resource's properties.
+func (e *evaluation) add(p *Plan, r *resource) error {
+	got := map[string]any{}
+	for name, raw := range r.Properties {
+		v, err := e.value(raw)
+		if err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		got[name] = v
+	}
+	var bad error
+	text := func(name string) string {
+		switch v := got[name].(type) {
+		case nil:
+			return ""
+		case string:
+			return v
+		case map[string]any: // a policy document need not be in quotes
+			if name == "PolicyDocument" {
+				b, err := json.Marshal(v)
+				bad = errors.Join(bad, err)
+				return string(b)
+			}
+		}
+		bad = errors.Join(bad, fmt.Errorf("%s: is a %T, want text", name, got[name]))
+		return ""
+	}
+	switch r.Type {
+	case thingResource:
+		th := &ThingPlan{resource: r.name, Name: text("ThingName"), Type: text("ThingTypeName"), BillingGroup: text("BillingGroup"),
+			Attributes: map[string]string{}, Override: r.Override}
+		if raw := got["AttributePayload"]; raw != nil {
+			attributes, ok := raw.(map[string]any)
+			if !ok {
+				return fmt.Errorf("AttributePayload: is a %T, want an object", raw)
+			}
+			for k, v := range attributes {
+				s, ok := v.(string)
+				if !ok {
+					return fmt.Errorf("AttributePayload.%s: is a %T, want text", k, v)
+				}
+				th.Attributes[k] = s
+			}
+		}
+		if raw := got["ThingGroups"]; raw != nil {
+			groups, ok := raw.([]any)
+			if !ok {
+				return fmt.Errorf("ThingGroups: is a %T, want an array", raw)
+			}
+			for i, v := range groups {
+				s, ok := v.(string)
+				if !ok {
+					return fmt.Errorf("ThingGroups[%d]: is a %T, want text", i, v)
+				}
+				th.Groups = append(th.Groups, s)
+			}
+		}
+		p.Thing = th
+	case certificateResource:
+		c := CertificatePlan{resource: r.name, ID: text("CertificateId"), Request: text("CertificateSigningRequest"), PEM: text("CertificatePem"),
+			CAPEM: text("CACertificatePem"), Override: r.Override["Status"], Status: registry.Status(strings.ToUpper(text("Status")))}
+		if c.Status == "" {
+			c.Status = registry.Active
+		}
+		if c.Status != registry.Active && c.Status != registry.Inactive {
+			return fmt.Errorf("Status: %q, want ACTIVE or INACTIVE", c.Status)
+		}
+		given := 0
+		for _, s := range []string{c.ID, c.Request, c.PEM} {
+			if s != "" {
+				given++
+			}
+		}
+		if given != 1 && bad == nil {
+			return errors.New("want one of CertificateId, CertificateSigningRequest and CertificatePem")
+		}
+		p.Certificate = c
+	case policyResource:
+		p.Policies = append(p.Policies, PolicyPlan{r.name, text("PolicyName"), text("PolicyDocument")})
+	}
+	return bad
+}
