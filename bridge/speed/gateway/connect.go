@@ -217,7 +217,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 		default:
 			return refuse(packet.Unavailable, err)
 		}
-		if w := req.Will; w != nil && (reservedName(w.Topic, w.Retain) || !session.MayPublish(w.Topic, w.Retain)) {
+		if w := req.Will; w != nil && (reservedName(w.Topic, w.Retain) || IsPrivate(w.Topic) || !session.MayPublish(w.Topic, w.Retain)) {
 			return refuse(packet.NotAuthorized, fmt.Errorf("will to %q not allowed", w.Topic))
 		}
 		s.mu.Lock()

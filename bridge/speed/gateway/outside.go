@@ -20,7 +20,7 @@ func (s *Server) Check(m *Message) error {
 		return fmt.Errorf("%w: a payload of %d bytes, at most %d", packet.ErrTooLarge, len(m.Payload), s.conf.MaxPayload)
 	case int(m.QoS) > s.conf.MaxQoS:
 		return fmt.Errorf("%w: quality of service %d, at most %d", packet.ErrMalformed, m.QoS, s.conf.MaxQoS)
-	case reservedName(m.Topic, m.Retain):
+	case reservedName(m.Topic, m.Retain), IsPrivate(m.Topic): // the latter needs a connection for its answer
 		return fmt.Errorf("%w: topic %s is reserved", ErrNotAuthorized, m.Topic)
 	}
 	return p.Parse(packet.PUBLISH, m.Properties)

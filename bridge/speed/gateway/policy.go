@@ -11,23 +11,59 @@ import (
 const BatchTopic = "$tidemill/batch"
 
 const (
-	rulesPrefix  = "$aws/rules/"
-	thingsPrefix = "$aws/things/"
+	rulesPrefix        = "$aws/rules/"
+	thingsPrefix       = "$aws/things/"
+	certificatesPrefix = "$tidemill/certificates/"
 )
 
 // reservedName says whether nobody may publish to t, whatever policy says.
-// Below $ clients have the topics of things, those of rules and the batches;
-// the rest of AWS's are for the service to publish ($aws/events/..) or have no
-// service here that would listen. None of them is retained.
+// Below $ clients have the topics of things, those of rules, the batches and the
+// requests of provisioning; the rest of AWS's are for the service to publish
+// ($aws/events/..) or have no service here that would listen. None of them is
+// retained.
 func reservedName(t string, retain bool) bool {
 	return strings.HasPrefix(t, "$") &&
-		(retain || !strings.HasPrefix(t, thingsPrefix) && !strings.HasPrefix(t, rulesPrefix) && t != BatchTopic)
+		(retain || !strings.HasPrefix(t, thingsPrefix) && !strings.HasPrefix(t, rulesPrefix) && t != BatchTopic && !IsPrivate(t))
+}
+
+// IsPrivate says whether t is the topic of a request that concerns the asking
+// client and the bridge alone, since it or its answer (see Server.Answer) holds
+// keys and tokens: those of AWS IoT's device provisioning MQTT API, in JSON or
+// CBOR, and $tidemill/certificates/{id}/retire/json. The topics of the answers
+// are no requests, and no client may publish to them.
+func IsPrivate(t string) bool {
+	rest, ok := strings.CutPrefix(t, "$aws/")
+	if !ok {
+		id, ok := strings.CutPrefix(t, certificatesPrefix)
+		id, ok2 := strings.CutSuffix(id, "/retire/json")
+		return ok && ok2 && !strings.Contains(id, "/")
+	}
+	rest, format, _ := cutLast(rest)
+	if format != "json" && format != "cbor" {
+		return false
+	}
+	if rest == "certificates/create" || rest == "certificates/create-from-csr" {
+		return true
+	}
+	name, ok := strings.CutPrefix(rest, "provisioning-templates/")
+	name, ok2 := strings.CutSuffix(name, "/provision")
+	return ok && ok2 && !strings.Contains(name, "/")
+}
+
+// cutLast cuts t at its last slash.
+func cutLast(t string) (before, after string, found bool) {
+	i := strings.LastIndexByte(t, '/')
+	if i < 0 {
+		return t, "", false
+	}
+	return t[:i], t[i+1:], true
 }
 
 // reservedFilter says whether nobody may subscribe to f: below $ there are only
-// AWS's topics, of which those of rules are for publishing alone.
+// AWS's topics, of which those of rules are for publishing alone, and the answers
+// about a client's certificates.
 func reservedFilter(f string) bool {
-	if !strings.HasPrefix(f, "$") {
+	if !strings.HasPrefix(f, "$") || strings.HasPrefix(f, certificatesPrefix) {
 		return false
 	}
 	rest, ok := strings.CutPrefix(f, "$aws/")
