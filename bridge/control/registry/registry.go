@@ -271,6 +271,7 @@ const (
 	PolicyChanged      Kind = "policy"      // another document is in effect, or none
 	GroupChanged       Kind = "group"       // made, changed, deleted, or another policy attached
 	ChangeStored       Kind = "change"      // there is something Untold
+	IndexingChanged    Kind = "indexing"    // of the fleet index
 )
 
 // An Event says that the entry Name of a Kind is no longer what it was.

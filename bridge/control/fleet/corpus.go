@@ -1,0 +1,407 @@
+package fleet
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"sort"
+	"strings"
+)
+
+// A kind is that of a term.
+type kind uint8
+
+const (
+	text   kind = iota // a string as a whole
+	part               // a word of one with several words
+	number             // text is as numberText writes it
+	boolean
+)
+
+// A cell is what a document has in a field.
+type cell struct {
+	field string
+	kind  kind
+	text  string // as it was given
+}
+
+// A term is what at least one document has in a field.
+type term struct {
+	field uint32
+	kind  kind
+	words bool    // a text of several words
+	text  string  // as it was given
+	lower string  // in small letters, with one space between words
+	num   float64 // NaN for none
+	docs  posting
+
+	at         uint32 // where it is among its field's
+	next, prev uint32 // with the same lower, other than text; 0: none
+}
+
+// numeric says whether num is the term's value.
+func (t *term) numeric() bool { return !math.IsNaN(t.num) }
+
+// A termKey finds a term by its text.
+type termKey struct {
+	field uint32
+	kind  kind
+	text  string
+}
+
+// A field has a name and terms. One without terms is forgotten.
+type field struct {
+	name   string
+	hidden bool     // from queries that name no field
+	terms  []uint32 // in no order
+}
+
+// A doc is what is indexed under a name. It has one with terms; the documents
+// themselves are with who gave them.
+type doc struct {
+	name  string
+	terms []uint32 // in order
+}
+
+// A corpus is an inverted index in memory: of each field the terms, of each
+// term the documents, and of each document its terms. What it takes grows with
+// what is in it, about 100 bytes for each term and 8 for each document that has
+// it, and not with how many fields or values there could be. It has no lock.
+type corpus struct {
+	docs  []doc
+	free  []uint32 // of docs
+	order []uint32 // docs by name
+	live  set      // docs in use
+
+	fields     []field
+	byName     map[string]uint32
+	freeFields []uint32
+
+	pages     [][]term // of pageTerms, so that a term stays where it is
+	freeTerms []uint32
+	byText    map[termKey]uint32
+	folded    map[termKey]uint32 // by lower, first of those whose text is another
+}
+
+const pageTerms = 1024
+
+func newCorpus() *corpus {
+	c := &corpus{byName: map[string]uint32{}, byText: map[termKey]uint32{}, folded: map[termKey]uint32{}}
+	c.pages = append(c.pages, make([]term, pageTerms))
+	for i := uint32(pageTerms - 1); i > 0; i-- { // 0 is none
+		c.freeTerms = append(c.freeTerms, i)
+	}
+	return c
+}
+
+func (c *corpus) term(id uint32) *term { return &c.pages[id/pageTerms][id%pageTerms] }
+
+// place returns where a name is in order, or would be.
+func (c *corpus) place(name string) (i int, found bool) {
+	if n := len(c.order); n == 0 || c.docs[c.order[n-1]].name < name {
+		return n, false
+	}
+	i = sort.Search(len(c.order), func(i int) bool { return c.docs[c.order[i]].name >= name })
+	return i, c.docs[c.order[i]].name == name
+}
+
+// find returns the number of a document.
+func (c *corpus) find(name string) (n uint32, ok bool) {
+	i, ok := c.place(name)
+	if !ok {
+		return 0, false
+	}
+	return c.order[i], true
+}
+
+// put gives a document its cells, and returns its number.
+func (c *corpus) put(name string, cells []cell) uint32 {
+	i, found := c.place(name)
+	var n uint32
+	switch {
+	case found:
+		n = c.order[i]
+	case len(c.free) > 0:
+		n = c.free[len(c.free)-1]
+		c.free = c.free[:len(c.free)-1]
+	default:
+		n = uint32(len(c.docs))
+		c.docs = append(c.docs, doc{})
+	}
+	if !found {
+		c.order = slices.Insert(c.order, i, n)
+		c.live.add(n)
+		c.docs[n] = doc{name: name}
+	}
+	terms := make([]uint32, 0, len(cells))
+	for i := range cells {
+		terms = append(terms, c.intern(&cells[i]))
+	}
+	slices.Sort(terms)
+	terms = slices.Clip(slices.Compact(terms))
+	old := c.docs[n].terms
+	c.docs[n].terms = terms
+	c.difference(terms, old, func(id uint32) { c.term(id).docs.add(n) })
+	c.difference(old, terms, func(id uint32) { c.drop(id, n) })
+	return n
+}
+
+// difference calls f with what is in a and not in b; both are in order.
+func (c *corpus) difference(a, b []uint32, f func(uint32)) {
+	for _, id := range a {
+		for len(b) > 0 && b[0] < id {
+			b = b[1:]
+		}
+		if len(b) == 0 || b[0] != id {
+			f(id)
+		}
+	}
+}
+
+// remove forgets a document.
+func (c *corpus) remove(name string) (n uint32, ok bool) {
+	i, ok := c.place(name)
+	if !ok {
+		return 0, false
+	}
+	n = c.order[i]
+	for _, id := range c.docs[n].terms {
+		c.drop(id, n)
+	}
+	c.docs[n] = doc{}
+	c.order = slices.Delete(c.order, i, i+1)
+	c.live.remove(n)
+	c.free = append(c.free, n)
+	return n, true
+}
+
+// intern returns the term of a cell, made if it is not there.
+func (c *corpus) intern(x *cell) uint32 {
+	f, ok := c.byName[x.field]
+	if !ok {
+		if n := len(c.freeFields); n > 0 {
+			f, c.freeFields = c.freeFields[n-1], c.freeFields[:n-1]
+		} else {
+			f = uint32(len(c.fields))
+			c.fields = append(c.fields, field{})
+		}
+		c.fields[f] = field{name: x.field, hidden: hidden(x.field)}
+		c.byName[x.field] = f
+	}
+	key := termKey{f, x.kind, x.text}
+	if id, ok := c.byText[key]; ok {
+		return id
+	}
+	if len(c.freeTerms) == 0 {
+		first := uint32(len(c.pages) * pageTerms)
+		c.pages = append(c.pages, make([]term, pageTerms))
+		for i := uint32(pageTerms); i > 0; i-- {
+			c.freeTerms = append(c.freeTerms, first+i-1)
+		}
+	}
+	id := c.freeTerms[len(c.freeTerms)-1]
+	c.freeTerms = c.freeTerms[:len(c.freeTerms)-1]
+	t := c.term(id)
+	*t = term{field: f, kind: x.kind, text: x.text, lower: x.text, num: math.NaN(), at: uint32(len(c.fields[f].terms))}
+	switch x.kind {
+	case text:
+		t.lower = strings.ToLower(x.text)
+		if strings.ContainsFunc(t.lower, isSpace) {
+			t.lower, t.words = strings.Join(strings.Fields(t.lower), " "), true
+		}
+		fallthrough
+	case number:
+		if n, ok := numberOf(x.text); ok {
+			t.num = n
+		}
+	}
+	c.fields[f].terms = append(c.fields[f].terms, id)
+	c.byText[key] = id
+	if t.lower != t.text {
+		key.text = t.lower
+		if next := c.folded[key]; next != 0 {
+			t.next, c.term(next).prev = next, id
+		}
+		c.folded[key] = id
+	}
+	return id
+}
+
+// drop says that a document no longer has a term, and forgets what is not used.
+func (c *corpus) drop(id, n uint32) {
+	t := c.term(id)
+	if t.docs.remove(n); t.docs.n > 0 {
+		return
+	}
+	key := termKey{t.field, t.kind, t.text}
+	delete(c.byText, key)
+	if t.lower != t.text {
+		key.text = t.lower
+		if t.next != 0 {
+			c.term(t.next).prev = t.prev
+		}
+		switch {
+		case t.prev != 0:
+			c.term(t.prev).next = t.next
+		case t.next != 0:
+			c.folded[key] = t.next
+		default:
+			delete(c.folded, key)
+		}
+	}
+	f := &c.fields[t.field]
+	last := len(f.terms) - 1
+	f.terms[t.at] = f.terms[last]
+	c.term(f.terms[t.at]).at = t.at
+	if f.terms = f.terms[:last]; last == 0 {
+		delete(c.byName, f.name)
+		c.freeFields = append(c.freeFields, t.field)
+		*f = field{}
+	}
+	*t = term{}
+	c.freeTerms = append(c.freeTerms, id)
+}
+
+// search returns the documents that q finds. They are the caller's.
+func (c *corpus) search(q *Query) set { return c.eval(q.root) }
+
+func (c *corpus) none() set { return make(set, len(c.live)) }
+
+func (c *corpus) eval(n node) set {
+	switch n := n.(type) {
+	case all:
+		return slices.Clone(c.live)
+	case not:
+		s := c.eval(n.of)
+		s.not(c.live)
+		return s
+	case and:
+		s := c.eval(n.of[0])
+		for _, x := range n.of[1:] {
+			if s.empty() {
+				break
+			}
+			s.and(c.eval(x))
+		}
+		return s
+	case or:
+		s := c.eval(n.of[0])
+		for _, x := range n.of[1:] {
+			s.or(c.eval(x))
+		}
+		return s
+	case match:
+		s := c.none()
+		if n.field != "" {
+			if f, ok := c.byName[canonical(n.field)]; ok {
+				c.collect(f, n.want, s)
+			}
+			return s
+		}
+		for f := range c.fields {
+			if !c.fields[f].hidden {
+				c.collect(uint32(f), n.want, s)
+			}
+		}
+		return s
+	}
+	panic("fleet: a node of another kind")
+}
+
+// collect adds to s the documents with a term of f that is wanted.
+func (c *corpus) collect(f uint32, w want, s set) {
+	w2, ok := w.(word)
+	if !ok {
+		for _, id := range c.fields[f].terms {
+			if t := c.term(id); w.of(t) {
+				t.docs.into(s)
+			}
+		}
+		return
+	}
+	for _, k := range []kind{text, part, boolean} {
+		key := termKey{f, k, w2.text}
+		if id, ok := c.byText[key]; ok && c.term(id).lower == w2.text {
+			c.term(id).docs.into(s)
+		}
+		for id := c.folded[key]; id != 0; id = c.term(id).next {
+			c.term(id).docs.into(s)
+		}
+	}
+	if w2.number != "" {
+		if id, ok := c.byText[termKey{f, number, w2.number}]; ok {
+			c.term(id).docs.into(s)
+		}
+	}
+}
+
+// fits says whether q finds document n; search would find it then.
+func (c *corpus) fits(q *Query, n uint32) bool { return c.holds(q.root, &c.docs[n]) }
+
+func (c *corpus) holds(n node, d *doc) bool {
+	switch n := n.(type) {
+	case all:
+		return true
+	case not:
+		return !c.holds(n.of, d)
+	case and:
+		return !slices.ContainsFunc(n.of, func(x node) bool { return !c.holds(x, d) })
+	case or:
+		return slices.ContainsFunc(n.of, func(x node) bool { return c.holds(x, d) })
+	case match:
+		f, ok := c.byName[canonical(n.field)]
+		if n.field != "" && !ok {
+			return false
+		}
+		return slices.ContainsFunc(d.terms, func(id uint32) bool {
+			t := c.term(id)
+			if n.field == "" && c.fields[t.field].hidden || n.field != "" && t.field != f {
+				return false
+			}
+			return n.want.of(t)
+		})
+	}
+	panic("fleet: a node of another kind")
+}
+
+// page lists the names of up to n documents of s behind after, in order. next
+// is the after of the next page, "" at the end.
+func (c *corpus) page(s set, after string, n int) (names []string, next string) {
+	i, found := c.place(after)
+	if found {
+		i++
+	}
+	for ; i < len(c.order); i++ {
+		if d := c.order[i]; s.has(d) {
+			if len(names) == n {
+				return names, names[n-1]
+			}
+			names = append(names, c.docs[d].name)
+		}
+	}
+	return names, ""
+}
+
+// values returns the values that the documents of s have in a field, and how
+// many have each, in the order of the text.
+func (c *corpus) values(name string, s set) (all []counted) {
+	f, ok := c.byName[canonical(name)]
+	if !ok {
+		return nil
+	}
+	for _, id := range c.fields[f].terms {
+		if t := c.term(id); t.kind != part {
+			if n := t.docs.within(s); n > 0 {
+				all = append(all, counted{t, n})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b counted) int { return cmp.Or(cmp.Compare(a.text, b.text), cmp.Compare(a.kind, b.kind)) })
+	return all
+}
+
+// A counted is a term, and how many documents of a set have it.
+type counted struct {
+	*term
+	n int
+}
