@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
@@ -202,6 +203,10 @@ func replaceFile(path string, text []byte) error {
 // if it is a request, its shadow.
 func (r *router) take(m *broker.Message, done func(error)) {
 	msg := &ingest.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Hops: m.Hops, Protocol: "mqtt", Time: time.Now().UnixMilli()}
+	if provision.IsRequest(m.Topic) || provision.IsAnswer(m.Topic) {
+		done(nil) // it holds keys and tokens; with a broker nobody here could answer the asking client alone
+		return
+	}
 	switch {
 	case !service.IsRequest(m.Topic):
 	case r.broker.shadows:

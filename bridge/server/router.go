@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -19,15 +20,20 @@ import (
 // the ingest log and, once accepted there, to subscribers and to the shadow
 // service. It implements gateway.Router and action.Republisher.
 type router struct {
-	store   *streams.Store
-	ingest  *ingest.Ingest
-	shadow  *service.Service
-	gateway *gateway.Server // set before the first message
-	broker  *joined         // nil: none
+	store     *streams.Store
+	ingest    *ingest.Ingest
+	shadow    *service.Service
+	provision *provision.Service
+	gateway   *gateway.Server // set before the first message
+	broker    *joined         // nil: none
 }
 
 // Route implements gateway.Router.
 func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) {
+	if provision.IsRequest(m.Topic) {
+		r.private(c, m, done)
+		return
+	}
 	session := c.Session()
 	msg := &ingest.Message{
 		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain,

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/action"
@@ -59,6 +60,7 @@ type Server struct {
 	gateway    *gateway.Server
 	events     *events
 	teller     *teller
+	provision  *provision.Service
 	carrier    *carrier
 	authorizer *authorizer
 	broker     *joined // nil: none
@@ -152,6 +154,9 @@ func (s *Server) wire(sh service.Options) error {
 		return err
 	}
 	s.connectors = newConnectors(s)
+	if s.provision, err = s.newProvision(); err != nil {
+		return err
+	}
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log,
 		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf,
@@ -186,6 +191,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
 	s.carrier = newCarrier(s.gateway)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
+	s.router.provision = s.provision
 	if err := s.openBroker(); err != nil {
 		return err
 	}
@@ -320,6 +326,7 @@ func (s *Server) Run(ctx context.Context) error {
 		part{"declarations", s.watch},
 		part{"lifecycle events", s.events.run},
 		part{"registry events", s.teller.run},
+		part{"provisioning", s.provision.Run},
 		part{"end of forbidden connections", s.endForbiddenOnes},
 		part{"MQTT by HTTPS", s.carrier.run},
 		part{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},

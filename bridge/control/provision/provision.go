@@ -314,6 +314,15 @@ func (s *Service) Retire(by, id string) error {
 	})
 }
 
+// Sweep forgets what has expired.
+func (s *Service) Sweep() error {
+	for {
+		if n, _, err := s.sweep(); err != nil || n < sweepAtOnce {
+			return err
+		}
+	}
+}
+
 // sweepAtOnce is how many tokens one update forgets.
 const sweepAtOnce = 1000
 

@@ -29,34 +29,30 @@ func reservedName(t string, retain bool) bool {
 // IsPrivate says whether t is the topic of a request that concerns the asking
 // client and the bridge alone, since it or its answer (see Server.Answer) holds
 // keys and tokens: those of AWS IoT's device provisioning MQTT API, in JSON or
-// CBOR, and $tidemill/certificates/{id}/retire/json. The topics of the answers
+// CBOR, and ours of $tidemill/certificates/{id}/retire. The topics of the answers
 // are no requests, and no client may publish to them.
 func IsPrivate(t string) bool {
-	rest, ok := strings.CutPrefix(t, "$aws/")
-	if !ok {
-		id, ok := strings.CutPrefix(t, certificatesPrefix)
-		id, ok2 := strings.CutSuffix(id, "/retire/json")
-		return ok && ok2 && !strings.Contains(id, "/")
-	}
-	rest, format, _ := cutLast(rest)
-	if format != "json" && format != "cbor" {
+	if !strings.HasPrefix(t, "$") {
 		return false
 	}
-	if rest == "certificates/create" || rest == "certificates/create-from-csr" {
+	rest, ok := strings.CutSuffix(t, "/json")
+	if !ok {
+		rest, ok = strings.CutSuffix(t, "/cbor")
+	}
+	switch {
+	case !ok:
+		return false
+	case rest == "$aws/certificates/create", rest == "$aws/certificates/create-from-csr":
 		return true
 	}
-	name, ok := strings.CutPrefix(rest, "provisioning-templates/")
-	name, ok2 := strings.CutSuffix(name, "/provision")
-	return ok && ok2 && !strings.Contains(name, "/")
-}
-
-// cutLast cuts t at its last slash.
-func cutLast(t string) (before, after string, found bool) {
-	i := strings.LastIndexByte(t, '/')
-	if i < 0 {
-		return t, "", false
+	name, ok := strings.CutPrefix(rest, "$aws/provisioning-templates/")
+	end := "/provision"
+	if !ok {
+		name, ok = strings.CutPrefix(rest, certificatesPrefix)
+		end = "/retire"
 	}
-	return t[:i], t[i+1:], true
+	name, ended := strings.CutSuffix(name, end)
+	return ok && ended && name != "" && !strings.Contains(name, "/")
 }
 
 // reservedFilter says whether nobody may subscribe to f: below $ there are only

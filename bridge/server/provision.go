@@ -1,0 +1,40 @@
+package server
+
+import (
+	"context"
+
+	"github.com/tidemill/tidemill/bridge/control/provision"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+)
+
+// newProvision makes the service that provisions devices. What expired while the
+// bridge was away is forgotten before anybody can connect with it.
+func (s *Server) newProvision() (*provision.Service, error) {
+	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Log: s.log, ARN: s.arn})
+	return p, p.Sweep()
+}
+
+// arn is the ARN of a resource of AWS IoT, which is called kind/name.
+func (s *Server) arn(resource string) string {
+	return "arn:aws:iot:" + s.cfg.Region + ":" + s.cfg.Account + ":" + resource
+}
+
+// private answers a message that concerns its client and the bridge alone: it
+// goes neither to the log nor to rules nor to other subscribers, since it, or its
+// answer, holds keys and tokens. It may take as long as a pre-provisioning hook,
+// for which that client is not read.
+func (r *router) private(c *gateway.Client, m *gateway.Message, done func(error)) {
+	q := &provision.Request{Topic: m.Topic, Payload: m.Payload, ClientID: c.ID()}
+	if s, ok := c.Session().(*session); ok { // others have no certificate
+		q.Principal = s.id
+	}
+	topic, payload := r.provision.Handle(context.Background(), q)
+	r.gateway.Answer(c, &gateway.Message{Topic: topic, Payload: payload})
+	if m.Stage == nil {
+		done(nil)
+		return
+	}
+	b := r.store.NewBatch()
+	m.Stage(b)
+	done(r.store.Commit(context.Background(), b))
+}

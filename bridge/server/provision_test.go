@@ -1,0 +1,219 @@
+package server
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/json"
+	"encoding/pem"
+	"strings"
+	"testing"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/tidemill/tidemill/bridge/control/provision"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+)
+
+const lineTemplate = `{
+"Parameters": {"SerialNumber": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},
+"Resources": {
+  "thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Fn::Join": ["", ["press-", {"Ref": "SerialNumber"}]]}, "AttributePayload": {"serial": {"Ref": "SerialNumber"}}}},
+  "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}},
+  "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "everything"}}
+},
+"DeviceConfiguration": {"hall": "3"}
+}`
+
+// fleet makes a template called line and an identity with a claim for it.
+func (b *bridge) fleet() Identity {
+	b.t.Helper()
+	b.must("PUT", "/v1/policies/everything", all("", ""), nil)
+	b.update(func(tx *registry.Tx) error {
+		_, err := tx.CreateTemplate(registry.Template{Name: "line", Enabled: true}, []byte(lineTemplate))
+		return err
+	})
+	claim, err := b.Server.provision.CreateClaim("line")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return Identity{CA: string(b.pki.CA()), Certificate: claim.PEM, Key: claim.Key, CertificateID: claim.ID}
+}
+
+// ask publishes a request and returns its answer, of which the end of the topic
+// is wanted.
+func (d *device) ask(topic string, payload any, end string) (out map[string]any) {
+	d.t.Helper()
+	text, isText := payload.(string)
+	unmarshal := json.Unmarshal
+	raw := []byte(text)
+	if !isText {
+		var err error
+		marshal := json.Marshal
+		if strings.HasSuffix(topic, "cbor") {
+			marshal, unmarshal = cbor.Marshal, cbor.Unmarshal
+		}
+		if raw, err = marshal(payload); err != nil {
+			d.t.Fatal(err)
+		}
+	}
+	d.ok(d.Publish(topic, 1, false, raw))
+	m := <-d.got
+	if m.Topic() != topic+end || m.Qos() != 0 {
+		d.t.Fatalf("%s: %s %q, quality of service %d", topic, m.Topic(), m.Payload(), m.Qos())
+	}
+	if err := unmarshal(m.Payload(), &out); err != nil {
+		d.t.Fatalf("%s: %v in %q", topic, err, m.Payload())
+	}
+	return out
+}
+
+// request is a PEM signing request and its key.
+func request(t *testing.T) (csr, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "press"}}, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	private, err := x509.MarshalECPrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}))
+}
+
+func text(v any) string { s, _ := v.(string); return s }
+
+// A device with a temporary claim becomes a thing, in JSON with a key of the
+// bridge's and in CBOR with its own, connects as what it is now, and rotates its
+// certificate. Nobody else hears of it, nor does the log.
+func TestClaimProvisioning(t *testing.T) {
+	cfg := configure(t)
+	cfg.Ingest.Shards = 1
+	b := start(t, cfg)
+	claim := b.fleet()
+	listener := b.connect(b.thing("listener", all("", "")), "listener")
+	for _, f := range []string{"#", "$aws/#", "$aws/certificates/#", "$aws/provisioning-templates/#", "$tidemill/certificates/#"} {
+		if q := listener.subscribe(f); q != 1 {
+			t.Fatalf("%s: %d", f, q)
+		}
+	}
+
+	d := b.connect(claim, "anything")
+	for _, f := range []string{"$aws/certificates/create/json/+", "$aws/certificates/create-from-csr/+/+", "$aws/provisioning-templates/line/provision/+/+"} {
+		if q := d.subscribe(f); q != 1 {
+			t.Fatalf("%s: %d", f, q)
+		}
+	}
+	if q := d.subscribe("dt/#"); q != 0x80 {
+		t.Errorf("a claim may subscribe to dt/#: %d", q)
+	}
+	made := d.ask("$aws/certificates/create/json", "", "/accepted")
+	identity := Identity{CA: claim.CA, Certificate: text(made["certificatePem"]), Key: text(made["privateKey"]), CertificateID: text(made["certificateId"])}
+	ask := map[string]any{"certificateOwnershipToken": made["certificateOwnershipToken"], "parameters": map[string]string{"SerialNumber": "1"}}
+	if err := b.dial(identity, "press-1", true).connects(); err == nil {
+		t.Error("it connects before it is provisioned")
+	}
+	for range 2 {
+		out := d.ask("$aws/provisioning-templates/line/provision/json", ask, "/accepted")
+		if out["thingName"] != "press-1" || text(out["deviceConfiguration"].(map[string]any)["hall"]) != "3" {
+			t.Errorf("%v", out)
+		}
+	}
+	press := b.connect(identity, "press-1")
+
+	// In CBOR, with a key of its own: the next certificate of the same thing.
+	csr, key := request(t)
+	made = d.ask("$aws/certificates/create-from-csr/cbor", map[string]string{"certificateSigningRequest": csr}, "/accepted")
+	if made["privateKey"] != nil {
+		t.Error("there is a private key for a signing request")
+	}
+	next := Identity{CA: claim.CA, Certificate: text(made["certificatePem"]), Key: key, CertificateID: text(made["certificateId"])}
+	ask["certificateOwnershipToken"] = made["certificateOwnershipToken"]
+	d.ask("$aws/provisioning-templates/line/provision/cbor", ask, "/accepted")
+
+	// It takes the place of the old certificate.
+	second := b.dial(next, "press-1b", true)
+	second.ok(second.Connect())
+	retire := "$tidemill/certificates/" + identity.CertificateID + "/retire/json"
+	if q := second.subscribe(retire + "/+"); q != 1 {
+		t.Fatalf("%d", q)
+	}
+	for range 2 {
+		second.ask(retire, "", "/accepted")
+	}
+	press.ends()
+	if err := b.dial(identity, "press-1", true).connects(); err == nil {
+		t.Error("the retired certificate connects")
+	}
+	for id, code := range map[string]string{next.CertificateID: "AccessDenied", claim.CertificateID: "AccessDenied", "x": "AccessDenied"} {
+		other := "$tidemill/certificates/" + id + "/retire/json"
+		second.subscribe(other + "/+")
+		if out := second.ask(other, "", "/rejected"); out["errorCode"] != code {
+			t.Errorf("%s: %v", id, out)
+		}
+	}
+
+	// What is wrong is refused, and the connection goes on.
+	for _, c := range []struct {
+		topic, payload string
+		status         float64
+		code           string
+	}{
+		{"$aws/certificates/create-from-csr/json", "", 400, "InvalidPayload"},
+		{"$aws/certificates/create-from-csr/json", `{"certificateSigningRequest":"x"}`, 400, "InvalidCertificateSigningRequest"},
+		{"$aws/provisioning-templates/line/provision/json", `{}`, 400, "InvalidCertificateOwnershipToken"},
+		{"$aws/provisioning-templates/line/provision/json", `{"certificateOwnershipToken":"x"}`, 400, "InvalidCertificateOwnershipToken"},
+		{"$aws/provisioning-templates/line/provision/json", `[`, 400, "InvalidPayload"},
+	} {
+		if out := d.ask(c.topic, c.payload, "/rejected"); out["statusCode"] != c.status || out["errorCode"] != c.code || text(out["errorMessage"]) == "" {
+			t.Errorf("%s %s: %v", c.topic, c.payload, out)
+		}
+	}
+
+	// Nobody has heard of it.
+	d.Disconnect(50)
+	listener.publish("x", "the end")
+	if got := listener.next(); got != "x the end" {
+		t.Errorf("the listener got %s", got)
+	}
+	records := b.records(ingest.Stream)
+	if len(records) != 1 {
+		t.Errorf("%d messages in the log", len(records))
+	}
+	for _, r := range records {
+		m, err := ingest.DecodeMessage(r.Data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(m.Topic, "$aws/") || strings.HasPrefix(m.Topic, "$tidemill/") {
+			t.Errorf("in the log: %s", m.Topic)
+		}
+	}
+	if log := b.log.String(); strings.Contains(log, "PRIVATE KEY") || strings.Contains(log, text(made["certificateOwnershipToken"])) {
+		t.Error("a secret is in what the bridge logs")
+	}
+}
+
+// The two packages that know the private topics agree.
+func TestPrivateTopicsAgree(t *testing.T) {
+	for _, name := range []string{"$aws/certificates/create/json", "$aws/certificates/create-from-csr/cbor", "$aws/provisioning-templates/a/provision/json",
+		"$aws/provisioning-templates//provision/json", "$aws/provisioning-templates/a/b/provision/json", "$tidemill/certificates/a/retire/json", "$tidemill/certificates/a/retire/cbor",
+		"$tidemill/certificates//retire/json", "$aws/certificates/create", "$aws/certificates/create/json/accepted", "$aws/certificates/create/xml", "a", "", "$tidemill/batch", "/json",
+		"$aws/provisioning-templates/provision/json", "$tidemill/certificates/retire/json", "$aws/provisioning-templates/a/retire/json", "$tidemill/certificates/a/provision/json"} {
+		if a, b := gateway.IsPrivate(name), provision.IsRequest(name); a != b {
+			t.Errorf("%q: gateway %v, provision %v", name, a, b)
+		}
+	}
+}
+
+// connects tries to connect and returns what the bridge says.
+func (d *device) connects() error { return d.wait(d.Connect()) }
