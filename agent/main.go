@@ -91,6 +91,23 @@ Examples:
   tidemill-agent status --json | jq .link.state
   tidemill-agent status --socket /var/lib/tidemill/agent.sock
 `, runStatus},
+	{"provision", "get this device's identity by a claim certificate, once", `Asks the bridge for a certificate and a thing by the template of
+[provision], tries them, and takes them up; repeats until that is done. It
+goes on where it was when it was ended or the power was cut. A device that is
+provisioned, or has no provision.template, is left as it is.
+
+Examples:
+  tidemill-agent provision --config /etc/tidemill/agent.toml
+  tidemill-agent provision --config agent.toml --once
+`, runProvision},
+	{"rotate", "get a new certificate, try it, and have the old one retired", `Asks for a new certificate as this device, tries it by connecting, takes it
+up, and has the old one made INACTIVE. A running agent goes over to it by
+itself. Meant to be run by a timer.
+
+Examples:
+  tidemill-agent rotate --config /etc/tidemill/agent.toml --older-than 2160h
+  tidemill-agent rotate --config agent.toml --once
+`, runRotate},
 	{"config", "check a configuration file, or print a sample", `config check reads the file as run would, and reports all that is wrong.
 config sample prints a commented file with every key.
 
@@ -154,7 +171,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 func usage(w io.Writer) {
 	fmt.Fprint(w, "tidemill-agent takes readings from sensors to a tidemill-bridge without losing one.\n\nUsage: tidemill-agent command [flags]\n\nCommands:\n")
 	for _, c := range commands {
-		fmt.Fprintf(w, "  %-8s %s\n", c.name, c.summary)
+		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
 	}
 	fmt.Fprint(w, "\nExamples:\n  tidemill-agent config sample > agent.toml\n  tidemill-agent run --config agent.toml\n\ntidemill-agent command --help tells more.\n")
 }

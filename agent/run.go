@@ -14,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/device"
 	"github.com/tidemill/tidemill/agent/health"
+	"github.com/tidemill/tidemill/agent/provision"
 	"github.com/tidemill/tidemill/hal/sensor"
 )
 
@@ -54,6 +55,9 @@ func runAgent(ctx context.Context, c *call) error {
 	cfg, err := load()
 	if err != nil {
 		return err
+	}
+	if cfg.Thing == "" {
+		return provision.ErrNotProvisioned
 	}
 	level := new(slog.LevelVar)
 	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // checked

@@ -6,6 +6,7 @@
 package config
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -19,6 +20,8 @@ import (
 	"time"
 
 	"github.com/BurntSushi/toml"
+
+	"github.com/tidemill/tidemill/agent/provision"
 )
 
 // Sample is a commented configuration file with every key.
@@ -33,13 +36,15 @@ type Config struct {
 	DataDir string `toml:"data_dir" env:"TIDEMILL_DATA_DIR" path:"yes"`
 	Socket  string `toml:"socket" env:"TIDEMILL_SOCKET" path:"yes"` // default: agent.sock in DataDir
 
-	Log     Log      `toml:"log"`
-	Board   Board    `toml:"board"`
-	Uplink  Uplink   `toml:"uplink"`
-	Spool   Spool    `toml:"spool"`
-	Health  Health   `toml:"health"`
-	Shadow  Shadow   `toml:"shadow"`
-	Sensors []Sensor `toml:"sensor"`
+	Log    Log    `toml:"log"`
+	Board  Board  `toml:"board"`
+	Uplink Uplink `toml:"uplink"`
+	Spool  Spool  `toml:"spool"`
+	Health Health `toml:"health"`
+	Shadow Shadow `toml:"shadow"`
+
+	Provision Provision `toml:"provision"`
+	Sensors   []Sensor  `toml:"sensor"`
 }
 
 // Log says what is logged and how.
@@ -97,6 +102,18 @@ type Shadow struct {
 	Reported string `toml:"reported_wins"`
 }
 
+// Provision says how the device gets its identity by a claim certificate. With a
+// template, the identity is in DataDir, and Uplink's Cert and Key are there.
+type Provision struct {
+	Template       string         `toml:"template" env:"TIDEMILL_TEMPLATE"` // "": no provisioning
+	RotateTemplate string         `toml:"rotate_template"`                  // default: Template
+	ClaimCert      string         `toml:"claim_cert" path:"yes"`
+	ClaimKey       string         `toml:"claim_key" path:"yes"`
+	ClientID       string         `toml:"client_id"`  // of the claim
+	Parameters     map[string]any `toml:"parameters"` // texts; {serial} and {hostname} are filled in
+	Retire         bool           `toml:"retire"`
+}
+
 // A Sensor is one source of readings.
 type Sensor struct {
 	Name    string         `toml:"name"`
@@ -123,6 +140,8 @@ func Default() Config {
 			BackoffMin: sec(1), BackoffMax: sec(120), StableAfter: sec(60), Drain: sec(5)},
 		Spool:  Spool{FlushEvery: sec(5), MaxBytes: 64 << 20, Overflow: "drop-oldest"},
 		Shadow: Shadow{Enabled: true, ReportEvery: sec(1), Desired: "cloud", Reported: "device"},
+
+		Provision: Provision{Retire: true},
 	}
 }
 
@@ -162,10 +181,52 @@ func Load(src Source) (Config, error) {
 		errs = append(errs, environment(&c, src.Lookup)...)
 	}
 	errs = append(errs, flags(&c, src.Flags)...)
+	errs = append(errs, c.identity()...)
 	c.derive()
 	errs = append(errs, c.check(errs, src.CheckOptions)...)
 	slices.SortStableFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return c, errors.Join(errs...)
+}
+
+// identity fills in what the device was provisioned as. If it was not yet, Thing
+// stays empty.
+func (c *Config) identity() (errs []error) {
+	if c.Provision.Template == "" {
+		return nil
+	}
+	p := &c.Provision
+	p.RotateTemplate = cmp.Or(p.RotateTemplate, p.Template)
+	host, _ := os.Hostname()
+	for k, v := range p.Parameters {
+		s, ok := v.(string)
+		if !ok {
+			errs = append(errs, fmt.Errorf("provision.parameters.%s: %v, want a string", k, v))
+			continue
+		}
+		if serial := provision.Serial(); serial != "" {
+			s = strings.ReplaceAll(s, "{serial}", serial)
+		}
+		if s = strings.ReplaceAll(s, "{hostname}", host); strings.Contains(s, "{serial}") {
+			errs = append(errs, fmt.Errorf("provision.parameters.%s: %q, want a text without {serial}: this machine shows no serial number", k, s))
+		}
+		p.Parameters[k] = s
+	}
+	p.ClientID = cmp.Or(p.ClientID, "claim-"+cmp.Or(provision.Serial(), host))
+	if c.Uplink.Cert != "" || c.Uplink.Key != "" {
+		errs = append(errs, fmt.Errorf("uplink.cert: %q, want none nor uplink.key beside provision.template: the identity is in data_dir", c.Uplink.Cert))
+	}
+	c.Uplink.Cert, c.Uplink.Key = provision.Paths(c.DataDir)
+	id, err := provision.Current(c.DataDir)
+	switch {
+	case errors.Is(err, provision.ErrNotProvisioned):
+	case err != nil:
+		errs = append(errs, fmt.Errorf("data_dir: %w", err))
+	case c.Thing == "":
+		c.Thing = id.Thing
+	case c.Thing != id.Thing:
+		errs = append(errs, fmt.Errorf("thing: %q, want none, or %q: as which this device was provisioned", c.Thing, id.Thing))
+	}
+	return errs
 }
 
 // derive fills in what follows from other values.
@@ -187,8 +248,9 @@ func (c *Config) derive() {
 
 // Names as AWS IoT has them for things; a sensor's is one level of a topic.
 var (
-	thingName  = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
-	sensorName = regexp.MustCompile(`^[A-Za-z0-9_:-]{1,64}$`)
+	thingName    = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+	templateName = regexp.MustCompile(`^[0-9A-Za-z_-]{1,36}$`)
+	sensorName   = regexp.MustCompile(`^[A-Za-z0-9_:-]{1,64}$`)
 )
 
 // maxSocket is the longest path of a Unix socket on Linux, without its end.
@@ -223,12 +285,27 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		hour = 3600 * s
 		day  = 24 * hour
 	)
-	if !thingName.MatchString(c.Thing) {
+	if !thingName.MatchString(c.Thing) && (c.Thing != "" || c.Provision.Template == "") {
 		bad("thing", strconv.Quote(c.Thing), "1 to 128 characters of a-z A-Z 0-9 : _ -")
 	}
 	for _, f := range []struct{ key, got string }{{"data_dir", c.DataDir}, {"uplink.ca", c.Uplink.CA}, {"uplink.cert", c.Uplink.Cert}, {"uplink.key", c.Uplink.Key}} {
 		if f.got == "" {
 			bad(f.key, `""`, "a path")
+		}
+	}
+	if p := &c.Provision; p.Template != "" {
+		for _, f := range []struct{ key, got string }{{"provision.claim_cert", p.ClaimCert}, {"provision.claim_key", p.ClaimKey}} {
+			if f.got == "" {
+				bad(f.key, `""`, "a path")
+			}
+		}
+		for _, f := range []struct{ key, got string }{{"provision.template", p.Template}, {"provision.rotate_template", p.RotateTemplate}} {
+			if !templateName.MatchString(f.got) {
+				bad(f.key, strconv.Quote(f.got), "1 to 36 characters of a-z A-Z 0-9 _ -")
+			}
+		}
+		if n := len(p.ClientID); n > 128 || strings.HasPrefix(p.ClientID, "$") {
+			bad("provision.client_id", strconv.Quote(p.ClientID), "at most 128 bytes that do not begin with $")
 		}
 	}
 	if len(c.Socket) > maxSocket {

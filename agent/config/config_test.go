@@ -39,6 +39,8 @@ func TestSample(t *testing.T) {
 	want.Uplink.Endpoint, want.Uplink.ClientID = "bridge.example.net:8883", "press-7"
 	want.Uplink.CA, want.Uplink.Cert, want.Uplink.Key = dir+"/certs/ca.pem", dir+"/certs/press-7.pem", dir+"/certs/press-7.key"
 	want.Uplink.Topic, want.Uplink.PresenceTopic = "dt/press-7/{sensor}", "presence/press-7"
+	want.Provision.ClaimCert, want.Provision.ClaimKey = dir+"/claim/cert.pem", dir+"/claim/key.pem"
+	want.Provision.Parameters = map[string]any{"SerialNumber": "{serial}"}
 	sensors := c.Sensors
 	c.Sensors = nil
 	if !reflect.DeepEqual(c, want) {
@@ -48,7 +50,7 @@ func TestSample(t *testing.T) {
 		t.Errorf("sensors %+v", sensors)
 	}
 	each(&c, func(key string, _ reflect.Value, tag reflect.StructTag) {
-		if name := tag.Get("toml"); !strings.Contains(Sample, "\n"+name+" ") && !strings.Contains(Sample, "\n# "+name+" ") {
+		if name := tag.Get("toml"); !strings.Contains(Sample, "\n"+name+" ") && !strings.Contains(Sample, "\n# "+name+" ") && !strings.Contains(Sample, "[provision."+name+"]") {
 			t.Errorf("the sample does not show %s", key)
 		}
 		if env := tag.Get("env"); env != "" && !strings.Contains(Sample, env) {
@@ -139,4 +141,50 @@ func FuzzLoad(f *testing.F) {
 			t.Fatalf("accepted %+v", c)
 		}
 	})
+}
+
+// With a template the identity is in data_dir; before there is one, the thing
+// has no name.
+func TestProvisioned(t *testing.T) {
+	path := write(t, `
+data_dir = "data"
+uplink = {endpoint = "h:8883", ca = "ca"}
+[provision]
+template = "fleet"
+claim_cert = "c"
+claim_key = "k"
+client_id = "x"
+[provision.parameters]
+Host = "at-{hostname}"
+`)
+	c, err := Load(Source{Path: path})
+	if err != nil || c.Thing != "" {
+		t.Fatalf("%q, %v", c.Thing, err)
+	}
+	dir := filepath.Join(filepath.Dir(path), "data")
+	if host, _ := os.Hostname(); c.Uplink.Cert != dir+"/identity/cert.pem" || c.Uplink.Key != dir+"/identity/key.pem" || c.Provision.Parameters["Host"] != "at-"+host || c.Provision.RotateTemplate != "fleet" {
+		t.Errorf("%+v", c)
+	}
+	if err := os.MkdirAll(dir+"/identity", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(dir+"/identity/identity.json", []byte(`{"thingName":"pump-7"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if c, err = Load(Source{Path: path}); err != nil || c.Thing != "pump-7" || c.Uplink.ClientID != "pump-7" {
+		t.Errorf("%q, %v", c.Thing, err)
+	}
+	_, err = Load(Source{Path: path, Flags: map[string]string{"thing": "other", "uplink.cert": "x", "provision.claim_cert": ""}})
+	for _, want := range []string{`thing: "other", want none, or "pump-7"`} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
+	bad := write(t, "data_dir = \"d\"\nuplink = {endpoint = \"h:1\", ca = \"ca\", cert = \"c\"}\n[provision]\ntemplate = \"a b\"\n[provision.parameters]\nx = 1\n")
+	_, err = Load(Source{Path: bad})
+	for _, want := range []string{"uplink.cert: ", `provision.template: "a b"`, "provision.claim_cert: ", "provision.claim_key: ", "provision.parameters.x: 1, want a string"} {
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %s", err, want)
+		}
+	}
 }

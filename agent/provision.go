@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/tidemill/tidemill/agent/config"
+	"github.com/tidemill/tidemill/agent/provision"
+)
+
+func runProvision(ctx context.Context, c *call) error {
+	return identityCommand(ctx, c, func(ctx context.Context, cfg *config.Config, o provision.Options) error {
+		o.Template = cfg.Provision.Template
+		id, made, err := provision.Provision(ctx, o)
+		if err != nil {
+			return err
+		}
+		return tell(c.stdout, id, made, "was provisioned before")
+	})
+}
+
+func runRotate(ctx context.Context, c *call) error {
+	age := c.flags.Duration("older-than", 0, "leave a younger certificate as it is")
+	return identityCommand(ctx, c, func(ctx context.Context, cfg *config.Config, o provision.Options) error {
+		o.Template = cfg.Provision.RotateTemplate
+		id, made, err := provision.Rotate(ctx, o, *age)
+		if errors.Is(err, provision.ErrNotProvisioned) {
+			return backoff.Permanent(err)
+		}
+		if err != nil {
+			return err
+		}
+		return tell(c.stdout, id, made, "keeps its certificate")
+	})
+}
+
+func tell(w io.Writer, id *provision.Identity, made bool, otherwise string) error {
+	what := otherwise
+	if made {
+		what = "is provisioned"
+	}
+	_, err := fmt.Fprintf(w, "thing %s %s, certificate %s\n", id.Thing, what, id.Certificate)
+	return err
+}
+
+// identityCommand reads the configuration and repeats try until it succeeds,
+// unless it is told once.
+func identityCommand(ctx context.Context, c *call, try func(context.Context, *config.Config, provision.Options) error) error {
+	load := configFlags(c)
+	once := c.flags.Bool("once", false, "try once; by default until it is done")
+	if err := c.parse(0); err != nil {
+		return err
+	}
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	if cfg.Provision.Template == "" {
+		_, err := fmt.Fprintln(c.stdout, "nothing to do: there is no provision.template")
+		return err
+	}
+	level := new(slog.LevelVar)
+	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // checked
+	log := newLog(c.stderr, cfg.Log.Format, level)
+	o := provisionOptions(&cfg, log)
+	if *once {
+		return try(ctx, &cfg, o)
+	}
+	b := backoff.NewExponentialBackOff(backoff.WithInitialInterval(time.Duration(cfg.Uplink.BackoffMin)),
+		backoff.WithMaxInterval(time.Duration(cfg.Uplink.BackoffMax)), backoff.WithMaxElapsedTime(0), backoff.WithRandomizationFactor(0.5))
+	return backoff.RetryNotify(func() error { return try(ctx, &cfg, o) }, backoff.WithContext(b, ctx), func(err error, again time.Duration) {
+		log.Warn("not done yet", "err", err, "again_in", again.Round(time.Millisecond))
+	})
+}
+
+func provisionOptions(cfg *config.Config, log *slog.Logger) provision.Options {
+	parameters := map[string]string{}
+	for k, v := range cfg.Provision.Parameters {
+		parameters[k], _ = v.(string) // checked
+	}
+	o := provision.Options{
+		Dir: cfg.DataDir, Endpoint: cfg.Uplink.Endpoint, ServerName: cfg.Uplink.ServerName, ClientID: cfg.Provision.ClientID,
+		Parameters: parameters, Retire: cfg.Provision.Retire, Timeout: time.Duration(cfg.Uplink.AckTimeout), Log: log,
+		Roots: func() (*x509.CertPool, error) {
+			text, err := os.ReadFile(cfg.Uplink.CA)
+			if err != nil {
+				return nil, err
+			}
+			pool := x509.NewCertPool()
+			if !pool.AppendCertsFromPEM(text) {
+				return nil, fmt.Errorf("%s: no certificate in PEM", cfg.Uplink.CA)
+			}
+			return pool, nil
+		},
+		Claim: func() (tls.Certificate, error) {
+			return tls.LoadX509KeyPair(cfg.Provision.ClaimCert, cfg.Provision.ClaimKey)
+		},
+	}
+	if cfg.Uplink.ClientID != cfg.Thing {
+		o.ThingClientID = cfg.Uplink.ClientID
+	}
+	return o
+}
