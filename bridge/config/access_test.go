@@ -28,6 +28,9 @@ func TestSampleTables(t *testing.T) {
 	if want := []Authorizer{{Name: "tokens", URL: "https://auth.example/iot", TokenKey: "x-token", PublicKeys: []string{"tokens.pem"}, Status: "ACTIVE"}}; !reflect.DeepEqual(c.Authorizers, want) {
 		t.Errorf("%+v", c.Authorizers)
 	}
+	if want := []Hook{{"arn:aws:lambda:eu-local-1:000000000000:function:vet", "https://vet.example/provision"}}; !reflect.DeepEqual(c.Hooks, want) {
+		t.Errorf("%+v", c.Hooks)
+	}
 }
 
 // What is wrong in tables is told for each, by number and key.
@@ -56,6 +59,12 @@ token_key = "x: y"
 public_keys = ["k.pem"]
 default = true
 cache = "yes"
+[[hooks]]
+arn = "a"
+url = "vet.example"
+[[hooks]]
+arn = "a"
+url = "http://vet.example"
 `)
 	want := []string{
 		`access[0].policies: empty name`,
@@ -71,6 +80,8 @@ cache = "yes"
 		`authorizers[2].token_key: "x: y"`,
 		`authorizers[2].default: another one is it already`,
 		`authorizers[2].cache: `,
+		`hooks[0].url: "vet.example"`,
+		`hooks[1].arn: "a"`,
 	}
 	if err == nil {
 		t.Fatal("no error")

@@ -44,6 +44,7 @@ type Config struct {
 
 	Access      []Access     `toml:"access"`
 	Authorizers []Authorizer `toml:"authorizers"`
+	Hooks       []Hook       `toml:"hooks"`
 }
 
 // MQTT is the device listener, always mutual TLS.
@@ -118,6 +119,12 @@ type Authorizer struct {
 	Status          string   `toml:"status"` // ACTIVE, or empty; INACTIVE
 	Default         bool     `toml:"default"`
 	Cache           bool     `toml:"cache"` // for HTTPS: a verdict holds for its connection
+}
+
+// Hook is a pre-provisioning hook, asked by HTTP.
+type Hook struct {
+	ARN string `toml:"arn"` // that templates name it with
+	URL string `toml:"url"`
 }
 
 // Admin is where the bridge is looked after.
@@ -479,6 +486,16 @@ func (c *Config) checkAccess() (errs []error) {
 			bad(i, table, "default: another one is it already")
 		}
 		def = def || a.Default
+	}
+	seen = map[string]bool{}
+	for i, h := range c.Hooks {
+		if len(h.ARN) == 0 || len(h.ARN) > 2048 || seen[h.ARN] {
+			bad(i, "hooks", "arn: %.100q, want what templates have as targetArn, at most 2048 bytes, once", h.ARN)
+		}
+		seen[h.ARN] = true
+		if u, err := url.Parse(h.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+			bad(i, "hooks", "url: %q, want https://host/path, or http", h.URL)
+		}
 	}
 	return errs
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authn"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
@@ -27,6 +28,8 @@ type authorizer struct {
 	cfg      *config.Config
 	log      *slog.Logger
 	publish  func(topic string, payload []byte) // tells of certificates that registered by themselves
+
+	provision *provision.Service
 }
 
 // Connect implements gateway.Authorizer.
@@ -59,16 +62,19 @@ func (a *authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.S
 		s.known.Will = c.Will.Topic
 	}
 	j, err := s.read()
-	switch {
-	case errors.Is(err, registry.ErrNotFound):
-		registered, err := a.autoRegister(cert)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
-		}
-		if registered {
+	if errors.Is(err, registry.ErrNotFound) {
+		registered, provisioned, failed := a.autoRegister(cert)
+		switch {
+		case failed != nil:
+			return nil, fmt.Errorf("%w: %w", gateway.ErrUnavailable, failed)
+		case !registered:
+			return nil, fmt.Errorf("%w: certificate %s is not registered", gateway.ErrBadCredentials, s.id)
+		case !provisioned:
 			return nil, fmt.Errorf("%w: certificate %s is registered now and waits to be activated", gateway.ErrBadCredentials, s.id)
 		}
-		return nil, fmt.Errorf("%w: certificate %s is not registered", gateway.ErrBadCredentials, s.id)
+		j, err = s.read()
+	}
+	switch {
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
 	case j.policy == nil:

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -21,20 +22,32 @@ type registeredEvent struct {
 	Registered  string `json:"certificateRegistrationTimestamp"` // ms since 1970
 }
 
-// autoRegister registers an unknown certificate as PENDING_ACTIVATION, if a
-// CA that registers by itself has signed it, and tells of it. The connection is
-// refused all the same: somebody has to activate the certificate. Most unknown
-// certificates are strangers', so nothing is written before the CA is found.
-func (a *authorizer) autoRegister(cert *x509.Certificate) (registered bool, err error) {
+// autoRegister registers an unknown certificate, if a CA that registers by itself
+// has signed it. If the CA has a template, the device is provisioned by it and may
+// connect at once. Otherwise the certificate is PENDING_ACTIVATION, which is told,
+// and the connection is refused all the same: somebody has to activate it. Most
+// unknown certificates are strangers', so nothing is written before the CA is
+// found.
+func (a *authorizer) autoRegister(cert *x509.Certificate) (registered, provisioned bool, err error) {
 	err = a.registry.View(func(tx *registry.Tx) error {
 		_, err := tx.AutoRegister(cert)
 		return err
 	})
 	if errors.Is(err, registry.ErrNotFound) {
-		return false, nil
+		return false, false, nil
 	}
 	if err != nil {
-		return false, err
+		return false, false, err
+	}
+	switch _, err := a.provision.FirstConnection(cert); {
+	case err == nil, errors.Is(err, registry.ErrExists): // by another connection
+		return true, true, nil
+	case errors.Is(err, provision.ErrNoTemplate):
+	default:
+		// Nothing has changed, so that the device comes in once somebody has
+		// mended the template, or what it refers to.
+		a.log.Warn("a device could not be provisioned by its first connection", "subject", cert.Subject.String(), "err", err)
+		return false, false, nil
 	}
 	var c registry.Certificate
 	err = a.registry.Update(func(tx *registry.Tx) (err error) {
@@ -43,19 +56,19 @@ func (a *authorizer) autoRegister(cert *x509.Certificate) (registered bool, err 
 	})
 	switch {
 	case errors.Is(err, registry.ErrExists): // by another connection
-		return true, nil
+		return true, false, nil
 	case errors.Is(err, registry.ErrConflict), errors.Is(err, registry.ErrNotFound): // revoked by its CA; or the CA is gone
-		return false, nil
+		return false, false, nil
 	case err != nil:
-		return false, fmt.Errorf("register by first connection: %w", err)
+		return false, false, fmt.Errorf("register by first connection: %w", err)
 	}
 	at := c.Created.UnixMilli()
 	text, err := json.Marshal(registeredEvent{Certificate: c.ID, CA: c.CA, Timestamp: at, Status: string(c.Status),
 		Account: a.cfg.Account, Registered: strconv.FormatInt(at, 10)})
 	if err != nil {
-		return true, err
+		return true, false, err
 	}
 	a.log.Info("a certificate was registered by its first connection", "certificate", c.ID, "ca", c.CA)
 	a.publish(eventsPrefix+"certificates/registered/"+c.CA, text)
-	return true, nil
+	return true, false, nil
 }

@@ -10,7 +10,13 @@ import (
 // newProvision makes the service that provisions devices. What expired while the
 // bridge was away is forgotten before anybody can connect with it.
 func (s *Server) newProvision() (*provision.Service, error) {
-	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Log: s.log, ARN: s.arn})
+	urls := map[string]string{}
+	for _, h := range s.cfg.Hooks {
+		urls[h.ARN] = h.URL
+	}
+	hooks := provision.NewHooks(urls)
+	s.closers = append(s.closers, func() error { hooks.Close(); return nil })
+	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Hooks: hooks, Log: s.log, ARN: s.arn})
 	return p, p.Sweep()
 }
 

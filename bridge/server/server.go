@@ -160,7 +160,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log,
 		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf,
-		Registry: s.registry, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }})
+		Registry: s.registry, Provision: s.provision, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
 	if errors.Is(err, streams.ErrExists) {
@@ -185,7 +185,7 @@ func (s *Server) wire(sh service.Options) error {
 		return err
 	}
 	s.closers = append(s.closers, func() error { custom.Close(); return nil })
-	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, custom: custom, cfg: s.cfg, log: s.log, publish: s.router.Publish}
+	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, custom: custom, cfg: s.cfg, log: s.log, publish: s.router.Publish, provision: s.provision}
 	s.events = newEvents(s.cfg.MQTT.Events, s.router.Publish, s.log)
 	s.teller = newTeller(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)

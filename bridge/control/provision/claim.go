@@ -37,7 +37,7 @@ func (s *Service) CreateClaim(template string) (*TemporaryClaim, error) {
 		if tp.Type != registry.FleetProvisioning {
 			return fmt.Errorf("provisioning template %s: %w: claims are for templates of type %s", template, registry.ErrInvalid, registry.FleetProvisioning)
 		}
-		name := "tidemill-claim-" + template
+		name := registry.ClaimPolicy + template
 		if _, err := tx.Policy(name); errors.Is(err, registry.ErrNotFound) {
 			err = tx.CreatePolicy(name, s.claimPolicy(template))
 			if err != nil {

@@ -1,11 +1,14 @@
 package provision
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // maxText bounds what a function makes, in bytes; a policy document has 2 KB.
@@ -14,8 +17,10 @@ const maxText = 64 << 10
 // An evaluation computes values of a template by the functions in them: an
 // object with one member, named Ref or Fn::something, stands for its result.
 type evaluation struct {
-	t      *Template
-	values map[string]string // of parameters
+	t        *Template
+	values   map[string]string // of parameters
+	foreign  map[string]bool   // those that the device gave
+	document bool              // within a policy document
 }
 
 // functions of templates (developer guide, "Provisioning templates").
@@ -67,10 +72,9 @@ func (t *Template) functions(at string, v any) error {
 		if name != "" && !slices.Contains(functions, name) {
 			return fmt.Errorf("%w: %s: no function %q, want one of %v", ErrTemplate, at, name, functions)
 		}
-		if name == "Ref" {
-			to, _ := arg.(string)
-			if _, ok := t.parameters[to]; !ok && !strings.Contains(to, "::") {
-				return fmt.Errorf("%w: %s: Ref to %v, which is no parameter", ErrTemplate, at, arg)
+		if name != "" {
+			if err := t.function(name, arg); err != nil {
+				return fmt.Errorf("%w: %s: %s: %w", ErrTemplate, at, name, err)
 			}
 		}
 		for _, k := range slices.Sorted(maps.Keys(v)) {
@@ -80,6 +84,34 @@ func (t *Template) functions(at string, v any) error {
 		}
 	}
 	return nil
+}
+
+// function checks what can be told of one function without parameters.
+func (t *Template) function(name string, arg any) error {
+	switch name {
+	case "Ref":
+		if to, _ := arg.(string); !t.known(to) {
+			return fmt.Errorf("there is no parameter %.100v", arg)
+		}
+		return nil
+	case "Fn::Sub":
+		text, own, err := substitution(arg)
+		if err != nil {
+			return err
+		}
+		_, err = substitute(text, func(name string) (string, error) {
+			if _, ok := own[name]; !ok && !t.known(name) {
+				return "", fmt.Errorf("there is no parameter %.100q", name)
+			}
+			return "", nil
+		})
+		return err
+	case "Fn::FindInMap":
+		_, err := arguments(arg, 3)
+		return err
+	}
+	_, err := arguments(arg, 2)
+	return err
 }
 
 // value is v with all functions in it computed.
@@ -149,12 +181,24 @@ func arguments(arg any, n int) ([]any, error) {
 	return args, nil
 }
 
+// special is what means something in policies: wildcards, those of MQTT,
+// variables, and the quotes and escapes of JSON.
+const special = `* ? + # $ " \`
+
+// plain says whether a device's text stands for nothing but itself in a policy.
+func plain(s string) bool {
+	return !strings.ContainsAny(s, strings.ReplaceAll(special, " ", "")) && !strings.ContainsFunc(s, unicode.IsControl) && utf8.ValidString(s)
+}
+
 // ref is {"Ref": parameter}.
 func (e *evaluation) ref(arg any) (any, error) {
 	name, _ := arg.(string)
 	v, ok := e.values[name]
 	if !ok {
 		return nil, fmt.Errorf("there is no parameter %.100v", arg)
+	}
+	if e.document && e.foreign[name] && !plain(v) {
+		return nil, fmt.Errorf("parameter %s: %.100q does not go into a policy: want none of %s", name, v, special)
 	}
 	return v, nil
 }
@@ -243,7 +287,7 @@ func (e *evaluation) split(arg any) (any, error) {
 		return nil, err
 	}
 	if delimiter == "" {
-		return nil, fmt.Errorf("no delimiter")
+		return nil, errors.New("no delimiter")
 	}
 	text, err := e.text(args[1])
 	if err != nil {
@@ -259,49 +303,67 @@ func (e *evaluation) split(arg any) (any, error) {
 // sub is {"Fn::Sub": text} or {"Fn::Sub": [text, {name: value}]}: ${name} is
 // replaced by the value of that name or the parameter, and ${!name} is ${name}.
 func (e *evaluation) sub(arg any) (any, error) {
-	own := map[string]any{}
-	if _, ok := arg.(string); !ok {
-		args, err := arguments(arg, 2)
-		if err != nil {
-			return nil, err
-		}
-		if arg = args[0]; args[1] != nil {
-			if own, ok = args[1].(map[string]any); !ok {
-				return nil, fmt.Errorf("%.100v is a %T, want an object", args[1], args[1])
-			}
-		}
+	text, own, err := substitution(arg)
+	if err != nil {
+		return nil, err
 	}
-	text, ok := arg.(string)
+	done := map[string]string{} // each is computed once, however often it is used
+	return substitute(text, func(name string) (string, error) {
+		if v, ok := done[name]; ok {
+			return v, nil
+		}
+		x, ok := own[name]
+		if !ok {
+			x = map[string]any{"Ref": name}
+		}
+		v, err := e.text(x)
+		done[name] = v
+		return v, err
+	})
+}
+
+// substitution takes the argument of Fn::Sub apart.
+func substitution(arg any) (text string, own map[string]any, err error) {
+	if text, ok := arg.(string); ok {
+		return text, nil, nil
+	}
+	args, err := arguments(arg, 2)
+	if err != nil {
+		return "", nil, err
+	}
+	text, ok := args[0].(string)
 	if !ok {
-		return nil, fmt.Errorf("%.100v is a %T, want text", arg, arg)
+		return "", nil, fmt.Errorf("%.100v is a %T, want text", args[0], args[0])
 	}
+	if own, ok = args[1].(map[string]any); !ok {
+		return "", nil, fmt.Errorf("%.100v is a %T, want an object", args[1], args[1])
+	}
+	return text, own, nil
+}
+
+// substitute replaces each ${name} of text by what value says.
+func substitute(text string, value func(name string) (string, error)) (string, error) {
 	var b strings.Builder
 	for {
 		before, rest, found := strings.Cut(text, "${")
 		b.WriteString(before)
 		if !found {
-			break
+			return b.String(), nil
 		}
 		name, after, found := strings.Cut(rest, "}")
 		if !found {
-			return nil, fmt.Errorf("a ${ without }")
+			return "", errors.New("a ${ without }")
 		}
-		var v string
-		var err error
-		if literal, ok := strings.CutPrefix(name, "!"); ok {
-			v = "${" + literal + "}"
-		} else if x, ok := own[name]; ok {
-			v, err = e.text(x)
-		} else {
-			v, err = e.text(map[string]any{"Ref": name})
-		}
-		if err != nil {
-			return nil, err
+		v := "${" + strings.TrimPrefix(name, "!") + "}"
+		if !strings.HasPrefix(name, "!") {
+			var err error
+			if v, err = value(name); err != nil {
+				return "", err
+			}
 		}
 		if b.WriteString(v); b.Len() > maxText {
-			return nil, fmt.Errorf("more than %d bytes", maxText)
+			return "", fmt.Errorf("more than %d bytes", maxText)
 		}
 		text = after
 	}
-	return b.String(), nil
 }

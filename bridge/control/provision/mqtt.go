@@ -176,6 +176,9 @@ func encode(format string, v any) ([]byte, error) {
 // refuse says err as AWS does. Its texts name what the device has sent and not
 // what else there is.
 func refuse(err error) refusal {
+	if errors.Is(err, ErrHook) { // its text names the operator's own machines
+		return refusal{503, "ServiceUnavailable", "the pre-provisioning hook cannot be asked, try again later"}
+	}
 	for _, row := range []struct {
 		is     error
 		status int
@@ -183,7 +186,6 @@ func refuse(err error) refusal {
 	}{
 		{ErrDenied, 403, "AccessDenied"},
 		{ErrToken, 400, "InvalidCertificateOwnershipToken"},
-		{ErrHook, 503, "ServiceUnavailable"},
 		{ErrTemplate, 400, "InvalidParameters"},
 		{ErrResource, 409, "ResourceConflict"},
 		{pki.ErrRequest, 400, "InvalidCertificateSigningRequest"},

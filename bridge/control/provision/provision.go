@@ -24,6 +24,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
@@ -36,6 +39,9 @@ var (
 	ErrToken  = errors.New("provisioning: bad token")   // unknown, expired or used for something else
 	ErrHook   = errors.New("provisioning: hook failed") // it could not be asked; ask again later
 	errFormat = errors.New("provisioning: bad message") // of MQTT
+
+	// A device is provisioned with its own certificate and no other.
+	errOtherCertificate = fmt.Errorf("%w: the certificate is not {\"Ref\": \"AWS::IoT::Certificate::Id\"}", ErrTemplate)
 )
 
 // An Issuer makes device certificates. pki.PKI is one.
@@ -44,32 +50,13 @@ type Issuer interface {
 	IssueFromCSR(csr []byte, name string) (*pki.Issued, error)
 }
 
-// A HookRequest is what a pre-provisioning hook is asked (developer guide,
-// "Pre-provisioning hooks").
-type HookRequest struct {
-	ClaimCertificateID string            `json:"claimCertificateId"`
-	CertificateID      string            `json:"certificateId"`
-	CertificatePEM     string            `json:"certificatePem"`
-	TemplateARN        string            `json:"templateArn"`
-	ClientID           string            `json:"clientId"`
-	Parameters         map[string]string `json:"parameters"`
-}
-
-// A HookAnswer is what the hook says.
-type HookAnswer struct {
-	Allow              bool              `json:"allowProvisioning"`
-	ParameterOverrides map[string]string `json:"parameterOverrides"`
-}
-
 // Options of a Service.
 type Options struct {
 	Registry *registry.Registry
 	Issuer   Issuer
 	ARN      func(resource string) string // of what is called kind/name
-	// Hook asks the hook of an ARN; nil: there is none, so that templates with
-	// one provision nothing.
-	Hook func(ctx context.Context, target string, q *HookRequest) (*HookAnswer, error)
-	Log  *slog.Logger
+	Hooks    *Hooks                       // nil: none, so that templates with one provision nothing
+	Log      *slog.Logger
 }
 
 // A Service provisions devices. Its methods may be called from several
@@ -86,6 +73,9 @@ func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
+	if o.Hooks == nil {
+		o.Hooks = NewHooks(nil)
+	}
 	return &Service{registry: o.Registry, issuer: o.Issuer, o: o, log: o.Log}
 }
 
@@ -95,7 +85,10 @@ func (s *Service) RegisterThing(body []byte, parameters map[string]string) (*Mad
 	if err != nil {
 		return nil, err
 	}
-	plan, err := t.Plan(parameters)
+	if err := t.undeclared(parameters); err != nil {
+		return nil, err
+	}
+	plan, err := t.Plan(parameters, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -160,16 +153,23 @@ type Claim struct {
 	Principal  string // id of the claim certificate
 }
 
+// Hooked says whether there is a hook of this ARN.
+func (s *Service) Hooked(target string) bool { _, ok := s.o.Hooks.urls[target]; return ok }
+
 // Provision makes what the template of a claim has. Asked again, with the same
-// token, template and parameters, it answers the same.
+// token, template and parameters, it answers the same, whatever became of the
+// template meanwhile.
 func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error) {
+	if q.Token == "" {
+		return nil, fmt.Errorf("%w: certificateOwnershipToken is empty", ErrToken)
+	}
 	hash, asked := hashOf(q.Token), askedOf(q)
 	var token registry.Token
 	var tp registry.Template
 	var body, text []byte
 	err := s.registry.View(func(tx *registry.Tx) (err error) {
-		if token, err = tx.Token(hash); err != nil {
-			return err
+		if token, err = tx.Token(hash); err != nil || token.Outcome != nil {
+			return tokenError(err)
 		}
 		if tp, err = tx.Template(q.Template); err != nil {
 			return err
@@ -181,32 +181,16 @@ func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error)
 		return err
 	})
 	switch {
-	case errors.Is(err, registry.ErrNotFound) && token.Certificate == "", err == nil && token.Claim:
-		return nil, fmt.Errorf("%w: it is unknown, or older than %v", ErrToken, registry.TokenLife)
 	case err != nil:
 		return nil, err
-	}
-	if token.Outcome != nil {
+	case token.Outcome != nil:
 		return s.again(&token, asked)
-	}
-	if !tp.Enabled || tp.Type != registry.FleetProvisioning {
+	case !tp.Enabled || tp.Type != registry.FleetProvisioning:
 		return nil, fmt.Errorf("%w: template %s is not enabled for claims", ErrDenied, q.Template)
 	}
-	parameters, err := s.ask(ctx, q, &tp, token.Certificate, string(text))
+	plan, err := s.planOf(ctx, q, &tp, body, token.Certificate, text)
 	if err != nil {
 		return nil, err
-	}
-	t, err := Parse(body)
-	if err != nil {
-		return nil, err
-	}
-	parameters["AWS::IoT::Certificate::Id"] = token.Certificate
-	plan, err := t.Plan(parameters)
-	if err != nil {
-		return nil, err
-	}
-	if plan.Certificate.ID != token.Certificate {
-		return nil, fmt.Errorf("%w: %s: Resources: the certificate is not {\"Ref\": \"AWS::IoT::Certificate::Id\"}", ErrTemplate, q.Template)
 	}
 	out := &Provisioned{DeviceConfiguration: plan.DeviceConfiguration}
 	if out.DeviceConfiguration == nil {
@@ -214,7 +198,7 @@ func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error)
 	}
 	err = s.registry.Update(func(tx *registry.Tx) (err error) {
 		if token, err = tx.Token(hash); err != nil || token.Outcome != nil {
-			return err // the same request came twice at once
+			return tokenError(err) // without one: the same request came twice at once
 		}
 		made, err := s.apply(tx, plan)
 		if err != nil {
@@ -227,14 +211,49 @@ func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error)
 		}
 		return tx.EndToken(hash, asked, outcome)
 	})
-	if err == nil && token.Outcome != nil {
-		return s.again(&token, asked)
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, err
+	case token.Outcome != nil:
+		return s.again(&token, asked)
 	}
 	s.log.Info("a device was provisioned", "thing", out.Thing, "certificate", token.Certificate, "template", q.Template, "client", q.ClientID)
 	return out, nil
+}
+
+// tokenError is ErrToken for a token that is not there.
+func tokenError(err error) error {
+	if errors.Is(err, registry.ErrNotFound) {
+		return fmt.Errorf("%w: it is unknown, or older than %v", ErrToken, registry.TokenLife)
+	}
+	return err
+}
+
+// planOf asks a template's hook and fills in the parameters.
+func (s *Service) planOf(ctx context.Context, q *Claim, tp *registry.Template, body []byte, id string, text []byte) (*Plan, error) {
+	t, err := Parse(body)
+	if err != nil {
+		return nil, err
+	}
+	for name := range q.Parameters {
+		if strings.HasPrefix(name, "AWS::") {
+			return nil, fmt.Errorf("%w: parameter %.100q is not the device's to give", ErrTemplate, name)
+		}
+	}
+	own := map[string]string{}
+	if tp.Hook != nil {
+		overrides, err := s.ask(ctx, q, tp.Hook.Target, s.o.ARN("provisioningtemplate/"+tp.Name), id, string(text))
+		if err != nil {
+			return nil, err
+		}
+		maps.Copy(own, overrides)
+	}
+	own[certificateParameter+"Id"] = id
+	plan, err := t.Plan(own, q.Parameters)
+	if err == nil && plan.Certificate.ID != id {
+		err = errOtherCertificate
+	}
+	return plan, err
 }
 
 // again answers as the first time.
@@ -253,40 +272,10 @@ func askedOf(q *Claim) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// hookTime is how long a hook may take (developer guide: 5 s).
-const hookTime = 5 * time.Second
-
-// ask returns the parameters of a claim, as its template's hook will have them.
-func (s *Service) ask(ctx context.Context, q *Claim, tp *registry.Template, id, text string) (map[string]string, error) {
-	all := map[string]string{}
-	for k, v := range q.Parameters {
-		all[k] = v
-	}
-	if tp.Hook == nil {
-		return all, nil
-	}
-	if s.o.Hook == nil {
-		return nil, fmt.Errorf("%w: %s: no hooks are configured", ErrHook, tp.Hook.Target)
-	}
-	ctx, cancel := context.WithTimeout(ctx, hookTime)
-	defer cancel()
-	a, err := s.o.Hook(ctx, tp.Hook.Target, &HookRequest{ClaimCertificateID: q.Principal, CertificateID: id, CertificatePEM: text,
-		TemplateARN: s.o.ARN("provisioningtemplate/" + tp.Name), ClientID: q.ClientID, Parameters: all})
-	if err != nil {
-		return nil, fmt.Errorf("%w: %s: %w", ErrHook, tp.Hook.Target, err)
-	}
-	if !a.Allow {
-		return nil, fmt.Errorf("%w by the pre-provisioning hook", ErrDenied)
-	}
-	for k, v := range a.ParameterOverrides {
-		all[k] = v
-	}
-	return all, nil
-}
-
 // Retire makes a certificate INACTIVE for a device that is connected with
-// another one, by, of the same thing: the last step of a rotation. Again is no
-// error.
+// another one, by, that is ACTIVE and of the same thing: the last step of a
+// rotation. Again is no error. A certificate that is of other things too is
+// theirs to keep.
 func (s *Service) Retire(by, id string) error {
 	if by == id {
 		return fmt.Errorf("%w: a certificate does not retire itself", ErrDenied)
@@ -294,17 +283,11 @@ func (s *Service) Retire(by, id string) error {
 	return s.registry.Update(func(tx *registry.Tx) error {
 		mine, err := tx.Certificate(by)
 		if err != nil || mine.Status != registry.Active {
-			return fmt.Errorf("%w: certificate %s is not active", ErrDenied, by)
+			return fmt.Errorf("%w: certificate %.64q is not active", ErrDenied, by)
 		}
-		shared := false
-		things := tx.CertificateThings(by)
-		for _, th := range tx.CertificateThings(id) {
-			for _, mine := range things {
-				shared = shared || th == mine
-			}
-		}
-		if !shared {
-			return fmt.Errorf("%w: certificates %s and %s are of no common thing", ErrDenied, by, id)
+		things, own := tx.CertificateThings(id), tx.CertificateThings(by)
+		if len(things) == 0 || slices.ContainsFunc(things, func(th string) bool { return !slices.Contains(own, th) }) {
+			return fmt.Errorf("%w: certificate %.64q is not of this device", ErrDenied, id)
 		}
 		c, err := tx.Certificate(id)
 		if err != nil || c.Status == registry.Revoked {
@@ -348,9 +331,9 @@ func (s *Service) Run(ctx context.Context) error {
 // sweep writes only if something has expired.
 func (s *Service) sweep() (n int, next time.Time, err error) {
 	var due bool
-	err = s.registry.View(func(tx *registry.Tx) (err error) {
-		due, next, err = tx.TokensDue()
-		return err
+	err = s.registry.View(func(tx *registry.Tx) error {
+		due, next = tx.TokensDue()
+		return nil
 	})
 	if err != nil || !due {
 		return 0, next, err

@@ -145,7 +145,6 @@ type Plan struct {
 	Policies    []PolicyPlan
 	// DeviceConfiguration is what the device is told; nil: nothing.
 	DeviceConfiguration map[string]any
-	names               map[string]string // of resources, by what they make: "thing", "certificate", policy's name
 }
 
 // A ThingPlan is a thing to be made, or changed as the overrides say.
@@ -178,29 +177,53 @@ type PolicyPlan struct {
 	Document string
 }
 
-// Plan fills in the parameters. A parameter that is not given and has no default
-// is an error, as is one that the template does not declare, unless it is one
-// that AWS gives (with "::" in its name).
-func (t *Template) Plan(parameters map[string]string) (*Plan, error) {
-	e := &evaluation{t: t, values: map[string]string{}}
-	for name, p := range t.parameters {
-		v, ok := parameters[name]
-		if !ok && p.Default == nil {
-			return nil, fmt.Errorf("%w: parameter %q is missing", ErrTemplate, name)
+// certificateParameter begins the names of the parameters that the bridge gives
+// and nobody else (developer guide, "Just-in-time provisioning").
+const certificateParameter = "AWS::IoT::Certificate::"
+
+// given are the parameters that the bridge gives.
+var given = []string{"Country", "Organization", "OrganizationalUnit", "DistinguishedNameQualifier", "StateName", "CommonName", "SerialNumber", "Id"}
+
+// known says whether a template may refer to a parameter.
+func (t *Template) known(name string) bool {
+	_, ok := t.parameters[name]
+	last, own := strings.CutPrefix(name, certificateParameter)
+	return ok || own && slices.Contains(given, last)
+}
+
+// undeclared returns an error if there are parameters that t does not know.
+func (t *Template) undeclared(parameters map[string]string) error {
+	for _, name := range slices.Sorted(maps.Keys(parameters)) {
+		if !t.known(name) {
+			return fmt.Errorf("%w: parameter %.100q is not declared", ErrTemplate, name)
 		}
-		if !ok {
-			v = *p.Default
-		}
-		e.values[name] = v
 	}
-	for name, v := range parameters {
-		if _, ok := t.parameters[name]; ok {
+	return nil
+}
+
+// Plan fills in the parameters: what the operator and the bridge give, own,
+// before what the device says, claimed. One that is not there and has no default
+// is an error; those that the template does not know are left alone, since they
+// may be for the hook. What a device says must not widen a policy: in a
+// document it has no wildcards, variables or quotes.
+func (t *Template) Plan(own, claimed map[string]string) (*Plan, error) {
+	e := &evaluation{t: t, values: map[string]string{}, foreign: map[string]bool{}}
+	for name, v := range claimed {
+		e.values[name], e.foreign[name] = v, true
+	}
+	for name, v := range own {
+		e.values[name] = v
+		delete(e.foreign, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.parameters)) {
+		if _, ok := e.values[name]; ok {
 			continue
 		}
-		if !strings.Contains(name, "::") {
-			return nil, fmt.Errorf("%w: parameter %q is not declared", ErrTemplate, name)
+		p := t.parameters[name]
+		if p.Default == nil {
+			return nil, fmt.Errorf("%w: parameter %q is missing", ErrTemplate, name)
 		}
-		e.values[name] = v
+		e.values[name] = *p.Default
 	}
 	p := &Plan{}
 	for _, r := range t.resources {
@@ -227,7 +250,9 @@ func (t *Template) Plan(parameters map[string]string) (*Plan, error) {
 func (e *evaluation) add(p *Plan, r *resource) error {
 	got := map[string]any{}
 	for name, raw := range r.Properties {
+		e.document = name == "PolicyDocument"
 		v, err := e.value(raw)
+		e.document = false
 		if err != nil {
 			return fmt.Errorf("%s: %w", name, err)
 		}

@@ -1,9 +1,11 @@
 package registry
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -14,9 +16,14 @@ const (
 	OutcomeLife = 24 * time.Hour // for which the same request gets the same answer
 	ClaimLife   = 5 * time.Minute
 	// maxTokens bounds what devices with a claim certificate can make the
-	// registry keep: beyond it they are refused until some have ended.
+	// registry keep: beyond it they are refused until some have ended or led to
+	// an outcome.
 	maxTokens = 100_000
 )
+
+// ClaimPolicy begins the names of the policies of claims. One goes with the last
+// claim that has it.
+const ClaimPolicy = "tidemill-claim-"
 
 // A Token is what a device shows that asked for a certificate and now asks to
 // be provisioned with it; or the end of a temporary claim certificate.
@@ -28,8 +35,31 @@ type Token struct {
 	Outcome     json.RawMessage `json:"outcome,omitempty"` // the answer, once the device is provisioned
 }
 
-// AddToken stores a token under the hash of its text, for TokenLife or, for a
-// claim, ClaimLife. Too many are ErrLimit.
+// Tokens are in order of their end by keys of a zero byte, the end and the
+// token's own key, which is a hash in hexadecimal and so behind them all.
+func endKey(hash string, k *Token) string {
+	key := binary.BigEndian.AppendUint64([]byte{0}, uint64(k.Expires.UnixNano()))
+	return string(append(key, hash...))
+}
+
+// firstEnd is the token that ends first; "" for none.
+func (t *Tx) firstEnd() (key, hash string, at time.Time) {
+	k, _ := t.tx.Bucket(bTokens).Cursor().First()
+	if len(k) < 9 || k[0] != 0 {
+		return "", "", time.Time{}
+	}
+	return string(k), string(k[9:]), time.Unix(0, int64(binary.BigEndian.Uint64(k[1:9])))
+}
+
+func (t *Tx) putToken(hash string, k *Token) error {
+	if err := t.tx.Bucket(bTokens).Put([]byte(endKey(hash, k)), nil); err != nil {
+		return err
+	}
+	return t.put(bTokens, hash, k)
+}
+
+// AddToken stores a token under the hash of its text in hexadecimal, for
+// TokenLife or, for a claim, ClaimLife. Too many are ErrLimit.
 func (t *Tx) AddToken(hash string, k Token) (Token, error) {
 	life := TokenLife
 	if k.Claim {
@@ -42,10 +72,11 @@ func (t *Tx) AddToken(hash string, k Token) (Token, error) {
 	if err := t.countTokens(1); err != nil {
 		return k, err
 	}
-	return k, t.put(bTokens, hash, &k)
+	return k, t.putToken(hash, &k)
 }
 
-// countTokens keeps the number of tokens in the bucket's sequence.
+// countTokens keeps the number of tokens without outcome in the bucket's
+// sequence.
 func (t *Tx) countTokens(by int) error {
 	b := t.tx.Bucket(bTokens)
 	return b.SetSequence(uint64(max(0, int(b.Sequence())+by)))
@@ -54,93 +85,95 @@ func (t *Tx) countTokens(by int) error {
 // Token returns a token that has not expired, else ErrNotFound.
 func (t *Tx) Token(hash string) (Token, error) {
 	var k Token
-	if err := t.get(bTokens, "certificate ownership token", hash, &k); err != nil {
+	err := t.get(bTokens, "certificate ownership token", hash, &k)
+	switch {
+	case errors.Is(err, ErrNotFound):
 		return Token{}, fmt.Errorf("certificate ownership token: %w", ErrNotFound) // without its hash
-	}
-	if t.reg.now().After(k.Expires) {
+	case err != nil:
+		return Token{}, err
+	case t.reg.now().After(k.Expires):
 		return Token{}, fmt.Errorf("certificate ownership token: expired: %w", ErrNotFound)
 	}
 	return k, nil
 }
 
-// EndToken stores the outcome of a token, which is then kept for OutcomeLife.
+// EndToken stores the outcome of a token that has none (else ErrConflict), which
+// is then kept for OutcomeLife.
 func (t *Tx) EndToken(hash, asked string, outcome json.RawMessage) error {
 	k, err := t.Token(hash)
 	if err != nil {
 		return err
 	}
+	if k.Outcome != nil {
+		return fmt.Errorf("certificate ownership token: used: %w", ErrConflict)
+	}
+	if err := errors.Join(t.countTokens(-1), t.tx.Bucket(bTokens).Delete([]byte(endKey(hash, &k)))); err != nil {
+		return err
+	}
 	k.Asked, k.Outcome, k.Expires = asked, outcome, t.reg.now().UTC().Add(OutcomeLife)
-	return t.put(bTokens, hash, &k)
+	return t.putToken(hash, &k)
 }
 
-// TokensDue says whether there is something for SweepTokens, and when the next
+// TokensDue says whether there is something for SweepTokens, and when the first
 // token expires, zero for none.
-func (t *Tx) TokensDue() (due bool, next time.Time, err error) {
-	now := t.reg.now()
-	err = t.tx.Bucket(bTokens).ForEach(func(_, raw []byte) error {
-		var k Token
-		if err := json.Unmarshal(raw, &k); err != nil {
-			return fmt.Errorf("certificate ownership token: %w: %w", ErrCorrupt, err)
-		}
-		if now.After(k.Expires) {
-			due = true
-		} else if next.IsZero() || k.Expires.Before(next) {
-			next = k.Expires
-		}
-		return nil
-	})
-	return due, next, err
+func (t *Tx) TokensDue() (due bool, next time.Time) {
+	key, _, at := t.firstEnd()
+	return key != "" && t.reg.now().After(at), at
 }
 
 // SweepTokens forgets up to n tokens that have expired, with the certificates
 // that nobody was provisioned with, and returns how many.
 func (t *Tx) SweepTokens(n int) (swept int, err error) {
 	now := t.reg.now()
-	var old []string
-	dead := map[string]bool{}
-	c := t.tx.Bucket(bTokens).Cursor()
-	for key, raw := c.First(); key != nil && len(old) < n; key, raw = c.Next() {
-		var k Token
-		if err := json.Unmarshal(raw, &k); err != nil {
-			return 0, fmt.Errorf("certificate ownership token: %w: %w", ErrCorrupt, err)
+	for ; swept < n; swept++ {
+		key, hash, at := t.firstEnd()
+		if key == "" || !now.After(at) {
+			break
 		}
-		if !now.After(k.Expires) {
+		var k Token
+		if err := t.get(bTokens, "certificate ownership token", hash, &k); err != nil {
+			return swept, err
+		}
+		b := t.tx.Bucket(bTokens)
+		if err := errors.Join(b.Delete([]byte(key)), b.Delete([]byte(hash))); err != nil {
+			return swept, err
+		}
+		if k.Outcome != nil {
 			continue
 		}
-		old = append(old, string(key))
-		if k.Outcome == nil {
-			dead[k.Certificate] = k.Claim
+		if err := errors.Join(t.countTokens(-1), t.discard(k.Certificate, k.Claim)); err != nil {
+			return swept, err
 		}
 	}
-	for _, key := range old {
-		if err := t.tx.Bucket(bTokens).Delete([]byte(key)); err != nil {
-			return 0, err
-		}
-	}
-	if err := t.countTokens(-len(old)); err != nil {
-		return 0, err
-	}
-	for id, claim := range dead {
-		if err := t.discard(id, claim); err != nil {
-			return 0, err
-		}
-	}
-	return len(old), nil
+	return swept, nil
 }
 
 // discard deletes a certificate that nobody was provisioned with, or a claim.
+// One that somebody has taken in hand meanwhile is left to him.
 func (t *Tx) discard(id string, claim bool) error {
 	c, err := t.Certificate(id)
-	if errors.Is(err, ErrNotFound) || err == nil && !claim && c.Status != PendingActivation {
-		return nil // somebody has taken it in hand
+	if errors.Is(err, ErrNotFound) || err == nil && !claim && (c.Status != PendingActivation || t.anyLink(bCertPolicies, id) || t.anyLink(bCertThings, id)) {
+		return nil
 	}
 	if err != nil {
 		return err
 	}
+	policies := t.CertificatePolicies(id)
 	if err := t.putStatus(&c, Inactive); err != nil {
 		return err
 	}
-	return t.DeleteCertificate(id, true)
+	if err := t.DeleteCertificate(id, true); err != nil {
+		return err
+	}
+	for _, p := range policies {
+		if !strings.HasPrefix(p, ClaimPolicy) || t.anyLink(bPolicyTargets, p) {
+			continue
+		}
+		if err := t.DeletePolicy(p); err != nil && !errors.Is(err, ErrConflict) { // it may have got versions
+			return err
+		}
+	}
+	return nil
 }
 
 // RegisterPending stores a certificate of the bridge's own that waits for its

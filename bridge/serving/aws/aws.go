@@ -28,6 +28,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
@@ -61,6 +62,8 @@ type Options struct {
 	Registry *registry.Registry
 	Issuer   Issuer
 	Endpoint func() (string, error)
+	// Provision makes things by templates.
+	Provision *provision.Service
 	// Data is AWS IoT's data plane; nil: none. Messages have at most MaxPayload
 	// bytes.
 	Data       Data
@@ -104,7 +107,7 @@ type Handler struct {
 func New(o Options) *Handler {
 	iot := (&topicRules{o.Account, o.Rules}).operations()
 	if o.Registry != nil {
-		iot = append(iot, (&controlPlane{account: o.Account, registry: o.Registry, issuer: o.Issuer, endpoint: o.Endpoint}).operations()...)
+		iot = append(iot, (&controlPlane{account: o.Account, registry: o.Registry, issuer: o.Issuer, endpoint: o.Endpoint, provision: o.Provision}).operations()...)
 	}
 	h := &Handler{
 		verifier: sigv4.Verifier{Secret: o.Secret, Permissive: o.Permissive, Now: o.Now},

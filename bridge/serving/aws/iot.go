@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -27,12 +28,15 @@ type controlPlane struct {
 	registry *registry.Registry
 	issuer   Issuer
 	endpoint func() (string, error) // host:port of devices
-	fleet    dynamicGroups          // nil: none
+
+	provision *provision.Service
+
+	fleet dynamicGroups // nil: none
 }
 
 func (c *controlPlane) operations() []operation {
 	var all []operation
-	for _, ops := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(), c.policies(), c.tags(), c.events()} {
+	for _, ops := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(), c.policies(), c.tags(), c.events(), c.provisioning()} {
 		all = append(all, ops...)
 	}
 	return append(all, operation{"DescribeEndpoint", "GET", "/endpoint", c.describeEndpoint})

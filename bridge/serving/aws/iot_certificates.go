@@ -273,6 +273,9 @@ func (c *controlPlane) registerCA(r *request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
+	if err := c.registration(in.Config); err != nil {
+		return nil, err
+	}
 	active, err := flag(r, "setAsActive")
 	if err != nil {
 		return nil, err
@@ -329,8 +332,12 @@ func (c *controlPlane) describeCA(r *request) (any, error) {
 func (c *controlPlane) updateCA(r *request) (any, error) {
 	var in struct {
 		Config json.RawMessage `json:"registrationConfig"`
+		Remove bool            `json:"removeAutoRegistration"`
 	}
 	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	if err := c.registration(in.Config); err != nil {
 		return nil, err
 	}
 	return nil, c.registry.Update(func(tx *registry.Tx) error {
@@ -343,6 +350,9 @@ func (c *controlPlane) updateCA(r *request) (any, error) {
 			}
 			if in.Config != nil {
 				ca.Registration = in.Config
+			}
+			if in.Remove {
+				ca.AutoRegister, ca.Registration = false, nil
 			}
 		})
 	})
