@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/fleet"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -47,6 +48,7 @@ type Server struct {
 	store    *streams.Store
 	objects  *sink.Dir
 	shadows  *boltstore.Store
+	fleet    *fleet.Index
 
 	shadow     *service.Service
 	ingest     *ingest.Ingest
@@ -157,10 +159,13 @@ func (s *Server) wire(sh service.Options) error {
 	if s.provision, err = s.newProvision(); err != nil {
 		return err
 	}
+	if err := s.openFleet(); err != nil {
+		return err
+	}
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log,
 		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf,
-		Registry: s.registry, Provision: s.provision, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }})
+		Registry: s.registry, Provision: s.provision, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }, Fleet: s.fleet})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
 	if errors.Is(err, streams.ErrExists) {
@@ -178,7 +183,7 @@ func (s *Server) wire(sh service.Options) error {
 	if err != nil {
 		return err
 	}
-	s.shadow = service.New(s.shadows, s.router, sh)
+	s.shadow = service.New(indexedShadows{s.shadows, s.fleet}, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
 	custom, err := openAuthorizers(s.cfg)
 	if err != nil {
@@ -225,7 +230,7 @@ func (s *Server) gatewayConfig() gateway.Config {
 		SessionExpiry: time.Duration(m.SessionExpiry), MaxSessionExpiry: time.Duration(m.MaxSessionExpiry),
 		MaxSessions: m.MaxSessions, MaxRetained: m.MaxRetained, MaxRetainedBytes: int(m.MaxRetainedBytes),
 		MaxPerAddress: m.MaxPerAddress, PublishRate: m.MaxPublishRate, PublishBytes: int(m.MaxPublishBytes),
-		Store: s.store, Events: s.events.hear, ConnectTimeout: time.Duration(m.ConnectTimeout), MaxPayload: int(m.MaxPayload), MaxConnections: m.MaxConnections,
+		Store: s.store, Events: s.heard, ConnectTimeout: time.Duration(m.ConnectTimeout), MaxPayload: int(m.MaxPayload), MaxConnections: m.MaxConnections,
 		InFlight: m.MaxInflight, OutBytes: int(m.MaxQueue), Log: s.log,
 		MaxTopic: maxTopic, MaxSlashes: maxSlashes, MaxFilters: maxFilters,
 		// A decision takes less than looking one up (30 to 220 ns), and a right
@@ -238,7 +243,7 @@ func (s *Server) gatewayConfig() gateway.Config {
 // is set.
 func (s *Server) awsConfig() gateway.Config {
 	m, c := s.cfg.MQTT, gateway.AWSConfig()
-	c.Store, c.Events, c.Log, c.PermissionCache = s.store, s.events.hear, s.log, -1
+	c.Store, c.Events, c.Log, c.PermissionCache = s.store, s.heard, s.log, -1
 	c.ConnectTimeout, c.MaxConnections, c.MaxPerAddress = time.Duration(m.ConnectTimeout), m.MaxConnections, m.MaxPerAddress
 	c.MaxPayload, c.InFlight, c.OutBytes = int(m.MaxPayload), m.MaxInflight, int(m.MaxQueue)
 	c.MaxSessions, c.MaxRetained, c.MaxRetainedBytes = m.MaxSessions, m.MaxRetained, int(m.MaxRetainedBytes)
@@ -326,6 +331,7 @@ func (s *Server) Run(ctx context.Context) error {
 		part{"declarations", s.watch},
 		part{"lifecycle events", s.events.run},
 		part{"registry events", s.teller.run},
+		part{"fleet index", s.fleet.Run},
 		part{"provisioning", s.provision.Run},
 		part{"end of forbidden connections", s.endForbiddenOnes},
 		part{"MQTT by HTTPS", s.carrier.run},

@@ -187,3 +187,5 @@ func (c *cells) group(g *registry.Group, above []string) {
 	}
 	c.count(fieldGroupVersion, g.Version)
 }
+
+func jsonNumber(n uint64) json.Number { return json.Number(strconv.FormatUint(n, 10)) }

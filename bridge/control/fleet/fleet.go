@@ -100,7 +100,7 @@ type Index struct {
 	dirtyMu     sync.Mutex // guards what follows; taken within others' locks, and none within it
 	dirty       map[string]struct{}
 	dirtyGroups map[string]struct{}
-	configured  bool // otherwise than index
+	wanted, had uint64 // configurations so far, and those that were taken up
 	presences   map[string]*presence
 
 	mu     sync.RWMutex // guards what follows; the registry is not read under it
@@ -150,7 +150,7 @@ func (x *Index) registryChanged(e registry.Event) {
 		}
 	case registry.IndexingChanged:
 		x.dirtyMu.Lock()
-		x.configured = true
+		x.wanted++
 		x.dirtyMu.Unlock()
 		x.wake()
 	}
@@ -200,15 +200,14 @@ func (x *Index) Run(ctx context.Context) error {
 // step does some of what is due; more says that there may be something left.
 func (x *Index) step() (more bool, err error) {
 	x.dirtyMu.Lock()
-	configured := x.configured
-	x.configured = false
+	wanted := x.wanted
+	configured := wanted != x.had
 	names := take(x.dirty, batch)
 	groups := take(x.dirtyGroups, batch)
 	x.dirtyMu.Unlock()
 	defer func() {
 		if err != nil { // another time, then
 			x.dirtyMu.Lock()
-			x.configured = x.configured || configured
 			for _, n := range names {
 				x.dirty[n] = struct{}{}
 			}
@@ -222,6 +221,9 @@ func (x *Index) step() (more bool, err error) {
 		if err := x.configure(); err != nil {
 			return false, err
 		}
+		x.dirtyMu.Lock()
+		x.had = wanted
+		x.dirtyMu.Unlock()
 	}
 	if x.allGroups {
 		err := x.indexAllGroups()
@@ -439,13 +441,29 @@ func (x *Index) apply(names []string, docs []cells) (changes []Membership) {
 func (x *Index) Status(index string) Status {
 	x.mu.RLock()
 	defer x.mu.RUnlock()
+	status := Off
 	switch {
 	case index == Things:
-		return x.status
+		status = x.status
 	case index == Groups && x.groups != nil:
-		return Active
+		status = Active
 	}
-	return Off
+	if x.outdated() && (index == Things || index == Groups) {
+		switch status {
+		case Off:
+			return Building
+		case Active:
+			return Rebuilding
+		}
+	}
+	return status
+}
+
+// outdated says that there is a configuration that is not taken up yet.
+func (x *Index) outdated() bool {
+	x.dirtyMu.Lock()
+	defer x.dirtyMu.Unlock()
+	return x.wanted != x.had
 }
 
 // corpus returns an index that answers queries. mu is held.
@@ -457,6 +475,8 @@ func (x *Index) corpus(index string) (*corpus, error) {
 		return x.things, nil
 	case index == Groups && x.groups != nil:
 		return x.groups, nil
+	case (index == Things || index == Groups) && x.outdated():
+		return nil, ErrNotReady
 	}
 	return nil, fmt.Errorf("%w: %.100q", ErrNoIndex, index)
 }

@@ -26,7 +26,18 @@ const (
 type Query struct{ root node }
 
 // A node is a part of a query: one of what follows.
-type node interface{ write(*strings.Builder) }
+type node interface {
+	// write writes it as an operand of what binds as tightly as level says.
+	write(b *strings.Builder, level int)
+}
+
+// How tightly operators bind.
+const (
+	loose = iota // a whole query
+	ofOr
+	ofAnd
+	ofNot
+)
 
 type (
 	all   struct{}            // any document
@@ -104,7 +115,7 @@ func ParseQuery(text string) (*Query, error) {
 // String writes the query so that it parses to the same.
 func (q *Query) String() string {
 	var b strings.Builder
-	q.root.write(&b)
+	q.root.write(&b, loose)
 	return b.String()
 }
 
@@ -600,29 +611,31 @@ func numberText(n float64) string {
 	return strconv.FormatFloat(n, 'g', -1, 64)
 }
 
-func (all) write(b *strings.Builder) { b.WriteByte('*') }
+func (all) write(b *strings.Builder, _ int) { b.WriteByte('*') }
 
-func (n and) write(b *strings.Builder) { writeAll(b, n.of, " AND ") }
+func (n and) write(b *strings.Builder, level int) { writeAll(b, n.of, level, ofAnd, " AND ") }
 
-func (n or) write(b *strings.Builder) { writeAll(b, n.of, " OR ") }
+func (n or) write(b *strings.Builder, level int) { writeAll(b, n.of, level, ofOr, " OR ") }
 
-func writeAll(b *strings.Builder, of []node, between string) {
-	b.WriteByte('(')
+func writeAll(b *strings.Builder, of []node, level, own int, between string) {
+	if level >= own {
+		b.WriteByte('(')
+		defer b.WriteByte(')')
+	}
 	for i, n := range of {
 		if i > 0 {
 			b.WriteString(between)
 		}
-		n.write(b)
+		n.write(b, own)
 	}
-	b.WriteByte(')')
 }
 
-func (n not) write(b *strings.Builder) {
+func (n not) write(b *strings.Builder, _ int) {
 	b.WriteString("NOT ")
-	n.of.write(b)
+	n.of.write(b, ofNot)
 }
 
-func (m match) write(b *strings.Builder) {
+func (m match) write(b *strings.Builder, _ int) {
 	if m.field != "" {
 		for _, r := range m.field {
 			if unicode.IsSpace(r) || strings.ContainsRune(`\:<>()"*?-+`, r) {

@@ -28,6 +28,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/fleet"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4"
@@ -62,6 +63,7 @@ type Options struct {
 	Registry *registry.Registry
 	Issuer   Issuer
 	Endpoint func() (string, error)
+	Fleet    *fleet.Index // of Registry; nil: none
 	// Provision makes things by templates.
 	Provision *provision.Service
 	// Data is AWS IoT's data plane; nil: none. Messages have at most MaxPayload
@@ -107,7 +109,11 @@ type Handler struct {
 func New(o Options) *Handler {
 	iot := (&topicRules{o.Account, o.Rules}).operations()
 	if o.Registry != nil {
-		iot = append(iot, (&controlPlane{account: o.Account, registry: o.Registry, issuer: o.Issuer, endpoint: o.Endpoint, provision: o.Provision}).operations()...)
+		c := &controlPlane{account: o.Account, registry: o.Registry, issuer: o.Issuer, endpoint: o.Endpoint, provision: o.Provision}
+		if o.Fleet != nil {
+			c.fleet, c.index = o.Fleet, o.Fleet
+		}
+		iot = append(iot, c.operations()...)
 	}
 	h := &Handler{
 		verifier: sigv4.Verifier{Secret: o.Secret, Permissive: o.Permissive, Now: o.Now},

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/fleet"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -32,11 +33,12 @@ type controlPlane struct {
 	provision *provision.Service
 
 	fleet dynamicGroups // nil: none
+	index *fleet.Index  // nil: none
 }
 
 func (c *controlPlane) operations() []operation {
 	var all []operation
-	for _, ops := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(), c.policies(), c.tags(), c.events(), c.provisioning()} {
+	for _, ops := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(), c.policies(), c.tags(), c.events(), c.provisioning(), c.fleetIndex()} {
 		all = append(all, ops...)
 	}
 	return append(all, operation{"DescribeEndpoint", "GET", "/endpoint", c.describeEndpoint})
