@@ -22,8 +22,9 @@ const fleetTemplate = `{
 "DeviceConfiguration": {"url": {"Fn::FindInMap": ["Sites", {"Ref": "Site"}, "url"]}, "name": {"Fn::Sub": "p-${SerialNumber}"}}
 }`
 
-// A device asks for a certificate and to be provisioned, and asks again.
-func TestClaim(t *testing.T) {
+// newService is a service over a new registry, with a template called fleet.
+func newService(t testing.TB, hooks *Hooks) (*Service, *registry.Registry) {
+	t.Helper()
 	dir := t.TempDir()
 	p, err := pki.Open(filepath.Join(dir, "pki"), pki.Options{})
 	if err != nil {
@@ -33,8 +34,11 @@ func TestClaim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer r.Close()
-	s := New(Options{Registry: r, Issuer: p, ARN: func(x string) string { return "arn:aws:iot:r:1:" + x }})
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	err = r.Update(func(tx *registry.Tx) error {
 		_, err := tx.CreateTemplate(registry.Template{Name: "fleet", Enabled: true}, []byte(fleetTemplate))
 		return err
@@ -42,6 +46,12 @@ func TestClaim(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return New(Options{Registry: r, Issuer: p, Hooks: hooks, ARN: func(x string) string { return "arn:aws:iot:r:1:" + x }}), r
+}
+
+// A device asks for a certificate and to be provisioned, and asks again.
+func TestClaim(t *testing.T) {
+	s, r := newService(t, nil)
 	ask := func(topic, payload, want string) (out map[string]any) {
 		t.Helper()
 		got, answer := s.Handle(t.Context(), &Request{Topic: topic, Payload: []byte(payload), ClientID: "c", Principal: "claim"})
@@ -67,7 +77,7 @@ func TestClaim(t *testing.T) {
 	if out := ask("$aws/provisioning-templates/fleet/provision/json", other, "/rejected"); out["errorCode"] != "InvalidCertificateOwnershipToken" {
 		t.Errorf("%v", out)
 	}
-	err = r.View(func(tx *registry.Tx) error {
+	err := r.View(func(tx *registry.Tx) error {
 		th, err := tx.Thing("pump-7")
 		c, err2 := tx.Certificate(made["certificateId"].(string))
 		if th.Attributes["site"] != "north" || c.Status != registry.Active || len(tx.ThingCertificates("pump-7")) != 1 || len(tx.CertificatePolicies(c.ID)) != 1 {

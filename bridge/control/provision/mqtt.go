@@ -9,6 +9,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -191,11 +192,11 @@ func refuse(err error) refusal {
 		{pki.ErrRequest, 400, "InvalidCertificateSigningRequest"},
 		{errFormat, 400, "InvalidPayload"},
 		{registry.ErrNotFound, 404, "ResourceNotFound"},
-		{registry.ErrLimit, 429, "TooManyRequests"},
+		{errBusy, 429, "TooManyRequests"},
 		{registry.ErrConflict, 409, "ResourceConflict"},
 		{registry.ErrExists, 409, "ResourceConflict"},
 		{registry.ErrInvalid, 400, "InvalidParameters"},
-		{context.Canceled, 503, "ServiceUnavailable"},
+		{authz.ErrMalformed, 400, "InvalidParameters"}, // by what a parameter made of a policy
 	} {
 		if errors.Is(err, row.is) {
 			return refusal{row.status, row.code, err.Error()}

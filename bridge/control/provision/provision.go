@@ -39,6 +39,7 @@ var (
 	ErrToken  = errors.New("provisioning: bad token")   // unknown, expired or used for something else
 	ErrHook   = errors.New("provisioning: hook failed") // it could not be asked; ask again later
 	errFormat = errors.New("provisioning: bad message") // of MQTT
+	errBusy   = errors.New("provisioning: too many certificates wait for their devices")
 
 	// A device is provisioned with its own certificate and no other.
 	errOtherCertificate = fmt.Errorf("%w: the certificate is not {\"Ref\": \"AWS::IoT::Certificate::Id\"}", ErrTemplate)
@@ -129,6 +130,9 @@ func (s *Service) CreateCertificate(request []byte) (*Owned, error) {
 			return err
 		}
 		_, err := tx.AddToken(hashOf(out.Token), registry.Token{Certificate: made.ID})
+		if errors.Is(err, registry.ErrLimit) {
+			return fmt.Errorf("%w: %w", errBusy, err)
+		}
 		return err
 	})
 }

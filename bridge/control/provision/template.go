@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,8 +26,9 @@ type Template struct {
 }
 
 type parameter struct {
-	Type    string
-	Default *string
+	Type        string
+	Default     *string
+	Description any // without meaning
 }
 
 type resource struct {
@@ -74,9 +76,17 @@ func Parse(body []byte) (*Template, error) {
 		Mappings            map[string]map[string]map[string]any
 		Resources           map[string]resource
 		DeviceConfiguration any
+		// As in CloudFormation, and without meaning.
+		Version     any `json:"AWSTemplateFormatVersion"`
+		Description any
 	}
-	if err := json.Unmarshal(body, &in); err != nil {
+	dec := json.NewDecoder(bytes.NewReader(body))
+	dec.DisallowUnknownFields() // an OverrideSettings that is not spelled so would be none
+	if err := dec.Decode(&in); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTemplate, err)
+	}
+	if dec.InputOffset() != int64(len(bytes.TrimRight(body, " \t\r\n"))) {
+		return nil, fmt.Errorf("%w: there is something behind it", ErrTemplate)
 	}
 	t := &Template{parameters: in.Parameters, mappings: in.Mappings, device: in.DeviceConfiguration}
 	for _, name := range slices.Sorted(maps.Keys(in.Parameters)) {
@@ -184,6 +194,9 @@ const certificateParameter = "AWS::IoT::Certificate::"
 // given are the parameters that the bridge gives.
 var given = []string{"Country", "Organization", "OrganizationalUnit", "DistinguishedNameQualifier", "StateName", "CommonName", "SerialNumber", "Id"}
 
+// maxParameter is how long a value may be (RegisterThing: 4096 characters).
+const maxParameter = 4096
+
 // known says whether a template may refer to a parameter.
 func (t *Template) known(name string) bool {
 	_, ok := t.parameters[name]
@@ -214,6 +227,11 @@ func (t *Template) Plan(own, claimed map[string]string) (*Plan, error) {
 	for name, v := range own {
 		e.values[name] = v
 		delete(e.foreign, name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(e.values)) {
+		if n := len(e.values[name]); n > maxParameter {
+			return nil, fmt.Errorf("%w: parameter %.100q: %d bytes, want at most %d", ErrTemplate, name, n, maxParameter)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.parameters)) {
 		if _, ok := e.values[name]; ok {
