@@ -2,6 +2,8 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -36,11 +38,12 @@ func TestAWSCLISearch(t *testing.T) {
 	need(t, "aws", "awscli")
 	f := newBridge(t, "", nil)
 	shell := &awsShell{f: f, service: "iot"}
-	data := &awsShell{f: f, service: "iot-data"}
+	options := filepath.Join(f.dir, "aws-config") // as in TestAWSCLIData
+	f.must(os.WriteFile(options, []byte("[default]\ncli_binary_format = raw-in-base64-out\n"), 0o600))
+	data := &awsShell{f: f, service: "iot-data", env: []string{"AWS_CONFIG_FILE=" + options}}
 	shadow := func(thing, doc string, more ...string) {
 		t.Helper()
-		data.says("", append([]string{"update-thing-shadow", "--thing-name", thing, "--cli-binary-format", "raw-in-base64-out", "--payload", doc,
-			filepath.Join(f.dir, "shadow")}, more...)...)
+		data.says("", append(append([]string{"update-thing-shadow", "--thing-name", thing, "--payload", doc}, more...), filepath.Join(f.dir, "shadow"))...)
 	}
 	search := func(query, want string) {
 		t.Helper()
@@ -86,8 +89,10 @@ func TestAWSCLISearch(t *testing.T) {
 			t.Errorf("no %s in %s", want, full)
 		}
 	}
-	// The command line asks for page after page by itself.
-	shell.says(`["press-1","press-2"]`, "search-index", "--query-string", "*", "--page-size", "1", "--query", "things[].thingName")
+	var page struct{ NextToken string }
+	f.must(json.Unmarshal([]byte(shell.says(`"thingName":"press-1"`, "search-index", "--query-string", "*", "--max-results", "1")), &page))
+	shell.says(`{"n":["press-2"],"t":null}`, "search-index", "--query-string", "*", "--max-results", "1", "--next-token", page.NextToken,
+		"--query", "{n:things[].thingName, t:nextToken}")
 
 	shell.says(`"average":40.5`, "get-statistics", "--query-string", "*", "--aggregation-field", "shadow.reported.temp")
 	shell.says(`{"statistics":{"count":2}}`, "get-statistics", "--query-string", "*", "--aggregation-field", "attributes.fw")
@@ -129,7 +134,7 @@ func TestAWSCLISearch(t *testing.T) {
 	c := f.connect(device)
 	search("connectivity.connected:true shadow.reported.temp>70", `["press-2"]`)
 	shell.says(`"connected":true`, "get-thing-connectivity-data", "--thing-name", "press-2")
-	c.Disconnect(0)
+	c.Disconnect(1000) // ms for its DISCONNECT to be sent
 	search("connectivity.disconnectReason:CLIENT_INITIATED_DISCONNECT", `["press-2"]`)
 
 	t.Log("# kill -9, and start again")
