@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +21,19 @@ var (
 // sdkChecks are what py/checks.py and js/checks.mjs say that they have seen.
 var sdkChecks = []string{"connect", "subscribe", "publish and receive", "will", "durable session"}
 
+// shadowChecks are those of py/shadow_checks.py and js/shadow_checks.mjs;
+// those of named shadows have "named " before them.
+var shadowChecks = []string{"update", "get", "delta", "version conflict", "offline edits", "delete"}
+
+// namedToo are the shadow checks of SDKs that know named shadows.
+func namedToo() []string {
+	all := slices.Clone(shadowChecks)
+	for _, c := range shadowChecks {
+		all = append(all, "named "+c)
+	}
+	return all
+}
+
 // TestPythonSDKs runs AWS's IoT device SDKs for Python, versions 1 and 2.
 func TestPythonSDKs(t *testing.T) {
 	needThat(t, func() bool { return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil }, "python3's ensurepip", "python3-venv")
@@ -29,10 +43,14 @@ func TestPythonSDKs(t *testing.T) {
 	op := f.newOperator()
 	python := filepath.Join(venv, "bin", "python")
 	for _, v := range []string{"v1-mtls", "v1-wss"} {
-		f.sdk(t, op, v, python, "py/sdk_v1.py")
+		f.sdk(t, op, v, python, "py/sdk_v1.py", sdkChecks)
 	}
 	for _, v := range []string{"v2-mqtt3-mtls", "v2-mqtt3-wss", "v2-mqtt5-mtls", "v2-mqtt5-wss"} {
-		f.sdk(t, op, v, python, "py/sdk_v2.py")
+		f.sdk(t, op, v, python, "py/sdk_v2.py", sdkChecks)
+	}
+	f.sdk(t, op, "shadow-v1", python, "py/shadow_v1.py", shadowChecks)
+	for _, v := range []string{"shadow-v2-mqtt3", "shadow-v2-mqtt5"} {
+		f.sdk(t, op, v, python, "py/shadow_v2.py", namedToo())
 	}
 }
 
@@ -50,15 +68,15 @@ func TestNodeSDKs(t *testing.T) {
 	f := newBridge(t, "", nil)
 	op := f.newOperator()
 	for _, v := range []string{"v1-mtls", "v1-wss"} {
-		f.sdk(t, op, v, "node", filepath.Join(dir, "sdk_v1.mjs"))
+		f.sdk(t, op, v, "node", filepath.Join(dir, "sdk_v1.mjs"), sdkChecks)
 	}
 	for _, v := range []string{"v2-mqtt3-mtls", "v2-mqtt3-wss", "v2-mqtt5-mtls", "v2-mqtt5-wss"} {
-		f.sdk(t, op, v, "node", filepath.Join(dir, "sdk_v2.mjs"))
+		f.sdk(t, op, v, "node", filepath.Join(dir, "sdk_v2.mjs"), sdkChecks)
 	}
 }
 
 // sdk runs one variant of a script and wants to see all checks passed.
-func (f *fleet) sdk(t *testing.T, op identity, variant, program, script string) {
+func (f *fleet) sdk(t *testing.T, op identity, variant, program, script string, checks []string) {
 	t.Run(variant, func(t *testing.T) {
 		t.Parallel()
 		ctx, cancel := context.WithTimeout(f.ctx, 2*time.Minute)
@@ -74,7 +92,7 @@ func (f *fleet) sdk(t *testing.T, op identity, variant, program, script string) 
 		if err != nil {
 			t.Errorf("%s %s: %v", filepath.Base(script), variant, err)
 		}
-		for _, what := range sdkChecks {
+		for _, what := range checks {
 			if !strings.Contains(string(out), "ok "+what+"\n") {
 				t.Errorf("not seen: %s", what)
 			}
