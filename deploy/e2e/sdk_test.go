@@ -59,7 +59,7 @@ func TestNodeSDKs(t *testing.T) {
 	need(t, "node", "nodejs")
 	need(t, "npm", "npm")
 	dir := t.TempDir()
-	for _, name := range []string{"checks.mjs", "sdk_v1.mjs", "sdk_v2.mjs"} {
+	for _, name := range []string{"checks.mjs", "sdk_v1.mjs", "sdk_v2.mjs", "shadow_checks.mjs", "shadow_v1.mjs", "shadow_v2.mjs"} {
 		if err := copyFile(filepath.Join("js", name), filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -72,6 +72,12 @@ func TestNodeSDKs(t *testing.T) {
 	}
 	for _, v := range []string{"v2-mqtt3-mtls", "v2-mqtt3-wss", "v2-mqtt5-mtls", "v2-mqtt5-wss"} {
 		f.sdk(t, op, v, "node", filepath.Join(dir, "sdk_v2.mjs"), sdkChecks)
+	}
+	// Version 1 sets the version by itself.
+	own := slices.DeleteFunc(slices.Clone(shadowChecks), func(c string) bool { return c == "version conflict" })
+	f.sdk(t, op, "shadow-v1", "node", filepath.Join(dir, "shadow_v1.mjs"), own)
+	for _, v := range []string{"shadow-v2-mqtt3", "shadow-v2-mqtt5"} {
+		f.sdk(t, op, v, "node", filepath.Join(dir, "shadow_v2.mjs"), namedToo())
 	}
 }
 
