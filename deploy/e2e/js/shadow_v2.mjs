@@ -19,11 +19,8 @@ function three(id, thing, heard) {
   const b = iot.AwsIotMqttConnectionConfigBuilder.new_mtls_builder_from_path(env.IOT_CERT, env.IOT_KEY)
   b.with_certificate_authority_from_path(undefined, env.AWS_CA_BUNDLE)
   b.with_clean_session(true).with_client_id(id).with_endpoint('localhost').with_port(port)
-  const c = new mqtt.MqttClient().new_connection(b.build())
-  c.on('error', err => console.error(err))
-  const shadow = new iotshadow.IotShadowClient(c)
   const waiting = new Map() // by token
-  let listens = new Set()
+  let c, shadow, listens
   const ask = async (op, name, more) => {
     const [kind, which] = of(thing, name)
     if (!listens.has(op + name)) {
@@ -43,7 +40,13 @@ function three(id, thing, heard) {
     return answer
   }
   return {
-    connect: () => { listens = new Set(); return c.connect() },
+    connect: () => { // a connection that was closed is not used again
+      c = new mqtt.MqttClient().new_connection(b.build())
+      c.on('error', err => console.error(err))
+      shadow = new iotshadow.IotShadowClient(c)
+      listens = new Set()
+      return c.connect()
+    },
     watch: name => {
       const [kind, which] = of(thing, name)
       return shadow[`subscribeTo${kind}ShadowDeltaUpdatedEvents`](which, mqtt.QoS.AtLeastOnce, (err, e) => err || heard(name, e.version, e.state))
