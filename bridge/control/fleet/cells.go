@@ -63,21 +63,21 @@ func (c *cells) text(field, s string) {
 	if s == "" {
 		return
 	}
-	*c = append(*c, cell{field, text, s})
+	*c = append(*c, cell{field: field, kind: text, text: s})
 	if !strings.ContainsFunc(s, isSpace) {
 		return
 	}
 	for w := range strings.FieldsSeq(strings.ToLower(s)) {
-		*c = append(*c, cell{field, part, strings.Clone(w)})
+		*c = append(*c, cell{field: field, kind: part, text: strings.Clone(w)})
 	}
 }
 
 func (c *cells) count(field string, n uint64) {
-	*c = append(*c, cell{field, number, numberText(float64(n))})
+	*c = append(*c, cell{field: field, kind: number, text: numberText(float64(n))})
 }
 
 func (c *cells) bool(field string, b bool) {
-	*c = append(*c, cell{field, boolean, strconv.FormatBool(b)})
+	*c = append(*c, cell{field: field, kind: boolean, text: strconv.FormatBool(b)})
 }
 
 // scalar adds a string, number or boolean; null is not indexed.
@@ -89,12 +89,12 @@ func (c *cells) scalar(field string, v any) {
 		c.bool(field, v)
 	case json.Number:
 		if n, ok := numberOf(string(v)); ok {
-			*c = append(*c, cell{field, number, numberText(n)})
+			*c = append(*c, cell{field: field, kind: number, text: numberText(n)})
 		} else {
 			c.text(field, string(v))
 		}
 	case shadow.Stamp:
-		c.count(field, uint64(max(v, 0)))
+		*c = append(*c, cell{field: field, kind: moment, seconds: int64(v)})
 	}
 }
 

@@ -16,6 +16,7 @@ const (
 	part               // a word of one with several words
 	number             // text is as numberText writes it
 	boolean
+	moment // a time, which is in no term
 )
 
 // A cell is what a document has in a field.
@@ -23,6 +24,8 @@ type cell struct {
 	field string
 	kind  kind
 	text  string // as it was given
+
+	seconds int64 // of a moment, since 1970
 }
 
 // A term is what at least one document has in a field.
@@ -49,24 +52,35 @@ type termKey struct {
 	text  string
 }
 
-// A field has a name and terms. One without terms is forgotten.
+// A field has a name and terms, or stamps. One without is forgotten.
 type field struct {
 	name   string
 	hidden bool     // from queries that name no field
 	terms  []uint32 // in no order
+	stamps int      // documents' with the field
+}
+
+// A stamp is a time, in seconds since 1970, that a document has in a field.
+// These are in no term: most times are there once, and there are as many as
+// members of shadows. A query of one looks at all documents.
+type stamp struct {
+	field   uint32
+	seconds int64
 }
 
 // A doc is what is indexed under a name. It has one with terms; the documents
 // themselves are with who gave them.
 type doc struct {
-	name  string
-	terms []uint32 // in order
+	name   string
+	terms  []uint32 // in order
+	stamps []stamp
 }
 
 // A corpus is an inverted index in memory: of each field the terms, of each
 // term the documents, and of each document its terms. What it takes grows with
-// what is in it, about 100 bytes for each term and 8 for each document that has
-// it, and not with how many fields or values there could be. It has no lock.
+// what is in it, about 200 bytes for each term, 8 for each document that has
+// it, and 16 for each time, and not with how many fields or values there could
+// be. It has no lock.
 type corpus struct {
 	docs  []doc
 	free  []uint32 // of docs
@@ -81,6 +95,7 @@ type corpus struct {
 	freeTerms []uint32
 	byText    map[termKey]uint32
 	folded    map[termKey]uint32 // by lower, first of those whose text is another
+	scratch   []uint32
 }
 
 const pageTerms = 1024
@@ -133,17 +148,49 @@ func (c *corpus) put(name string, cells []cell) uint32 {
 		c.live.add(n)
 		c.docs[n] = doc{name: name}
 	}
-	terms := make([]uint32, 0, len(cells))
+	c.stamp(n, cells)
+	terms := c.scratch[:0]
 	for i := range cells {
-		terms = append(terms, c.intern(&cells[i]))
+		if cells[i].kind != moment {
+			terms = append(terms, c.intern(&cells[i]))
+		}
 	}
+	c.scratch = terms
 	slices.Sort(terms)
-	terms = slices.Clip(slices.Compact(terms))
+	terms = slices.Clone(slices.Compact(terms))
 	old := c.docs[n].terms
 	c.docs[n].terms = terms
 	c.difference(terms, old, func(id uint32) { c.term(id).docs.add(n) })
 	c.difference(old, terms, func(id uint32) { c.drop(id, n) })
 	return n
+}
+
+// stamp gives document n the times among its cells.
+func (c *corpus) stamp(n uint32, cells []cell) {
+	count := 0
+	for i := range cells {
+		if cells[i].kind == moment {
+			count++
+		}
+	}
+	old := c.docs[n].stamps
+	c.docs[n].stamps = nil
+	if count > 0 {
+		all := make([]stamp, 0, count)
+		for i := range cells {
+			if x := &cells[i]; x.kind == moment {
+				f := c.fieldOf(x.field)
+				c.fields[f].stamps++
+				c.fields[f].hidden = true // or a query of all fields would look at all documents once for each
+				all = append(all, stamp{f, x.seconds})
+			}
+		}
+		c.docs[n].stamps = all
+	}
+	for _, s := range old {
+		c.fields[s.field].stamps--
+		c.release(s.field)
+	}
 }
 
 // difference calls f with what is in a and not in b; both are in order.
@@ -168,6 +215,7 @@ func (c *corpus) remove(name string) (n uint32, ok bool) {
 	for _, id := range c.docs[n].terms {
 		c.drop(id, n)
 	}
+	c.stamp(n, nil)
 	c.docs[n] = doc{}
 	c.order = slices.Delete(c.order, i, i+1)
 	c.live.remove(n)
@@ -175,19 +223,35 @@ func (c *corpus) remove(name string) (n uint32, ok bool) {
 	return n, true
 }
 
+// fieldOf returns a field by its name, made if it is not there.
+func (c *corpus) fieldOf(name string) uint32 {
+	f, ok := c.byName[name]
+	if ok {
+		return f
+	}
+	if n := len(c.freeFields); n > 0 {
+		f, c.freeFields = c.freeFields[n-1], c.freeFields[:n-1]
+	} else {
+		f = uint32(len(c.fields))
+		c.fields = append(c.fields, field{})
+	}
+	c.fields[f] = field{name: name, hidden: hidden(name)}
+	c.byName[name] = f
+	return f
+}
+
+// release forgets a field with nothing in it.
+func (c *corpus) release(f uint32) {
+	if x := &c.fields[f]; len(x.terms) == 0 && x.stamps == 0 {
+		delete(c.byName, x.name)
+		c.freeFields = append(c.freeFields, f)
+		*x = field{}
+	}
+}
+
 // intern returns the term of a cell, made if it is not there.
 func (c *corpus) intern(x *cell) uint32 {
-	f, ok := c.byName[x.field]
-	if !ok {
-		if n := len(c.freeFields); n > 0 {
-			f, c.freeFields = c.freeFields[n-1], c.freeFields[:n-1]
-		} else {
-			f = uint32(len(c.fields))
-			c.fields = append(c.fields, field{})
-		}
-		c.fields[f] = field{name: x.field, hidden: hidden(x.field)}
-		c.byName[x.field] = f
-	}
+	f := c.fieldOf(x.field)
 	key := termKey{f, x.kind, x.text}
 	if id, ok := c.byText[key]; ok {
 		return id
@@ -253,11 +317,8 @@ func (c *corpus) drop(id, n uint32) {
 	last := len(f.terms) - 1
 	f.terms[t.at] = f.terms[last]
 	c.term(f.terms[t.at]).at = t.at
-	if f.terms = f.terms[:last]; last == 0 {
-		delete(c.byName, f.name)
-		c.freeFields = append(c.freeFields, t.field)
-		*f = field{}
-	}
+	f.terms = f.terms[:last]
+	c.release(t.field)
 	*t = term{}
 	c.freeTerms = append(c.freeTerms, id)
 }
@@ -310,6 +371,15 @@ func (c *corpus) eval(n node) set {
 
 // collect adds to s the documents with a term of f that is wanted.
 func (c *corpus) collect(f uint32, w want, s set) {
+	if c.fields[f].stamps > 0 {
+		for n := range c.docs {
+			for _, x := range c.docs[n].stamps {
+				if x.field == f && w.number(float64(x.seconds)) {
+					s.add(uint32(n))
+				}
+			}
+		}
+	}
 	w2, ok := w.(word)
 	if !ok {
 		for _, id := range c.fields[f].terms {
@@ -328,8 +398,8 @@ func (c *corpus) collect(f uint32, w want, s set) {
 			c.term(id).docs.into(s)
 		}
 	}
-	if w2.number != "" {
-		if id, ok := c.byText[termKey{f, number, w2.number}]; ok {
+	if w2.digits != "" {
+		if id, ok := c.byText[termKey{f, number, w2.digits}]; ok {
 			c.term(id).docs.into(s)
 		}
 	}
@@ -353,13 +423,14 @@ func (c *corpus) holds(n node, d *doc) bool {
 		if n.field != "" && !ok {
 			return false
 		}
-		return slices.ContainsFunc(d.terms, func(id uint32) bool {
-			t := c.term(id)
-			if n.field == "" && c.fields[t.field].hidden || n.field != "" && t.field != f {
-				return false
+		of := func(g uint32) bool {
+			if n.field == "" {
+				return !c.fields[g].hidden
 			}
-			return n.want.of(t)
-		})
+			return g == f
+		}
+		return slices.ContainsFunc(d.terms, func(id uint32) bool { t := c.term(id); return of(t.field) && n.want.of(t) }) ||
+			slices.ContainsFunc(d.stamps, func(x stamp) bool { return of(x.field) && n.want.number(float64(x.seconds)) })
 	}
 	panic("fleet: a node of another kind")
 }
@@ -367,6 +438,18 @@ func (c *corpus) holds(n node, d *doc) bool {
 // page lists the names of up to n documents of s behind after, in order. next
 // is the after of the next page, "" at the end.
 func (c *corpus) page(s set, after string, n int) (names []string, next string) {
+	if s.len() < len(c.order)/64 { // sorting them is faster than looking for them
+		s.each(func(d uint32) bool {
+			if name := c.docs[d].name; name > after {
+				names = append(names, name)
+			}
+			return true
+		})
+		if slices.Sort(names); len(names) > n {
+			return names[:n:n], names[n-1]
+		}
+		return names, ""
+	}
 	i, found := c.place(after)
 	if found {
 		i++
@@ -396,7 +479,35 @@ func (c *corpus) values(name string, s set) (all []counted) {
 			}
 		}
 	}
+	if c.fields[f].stamps > 0 {
+		all = append(all, c.times(f, s)...)
+	}
 	slices.SortFunc(all, func(a, b counted) int { return cmp.Or(cmp.Compare(a.text, b.text), cmp.Compare(a.kind, b.kind)) })
+	return all
+}
+
+// times are values of a field of times, as terms.
+func (c *corpus) times(f uint32, s set) (all []counted) {
+	at := map[int64]int{} // in all
+	s.each(func(n uint32) bool {
+		for _, x := range c.docs[n].stamps {
+			if x.field != f {
+				continue
+			}
+			i, ok := at[x.seconds]
+			if !ok {
+				i = len(all)
+				at[x.seconds] = i
+				text := numberText(float64(x.seconds))
+				all = append(all, counted{&term{field: f, kind: number, text: text, lower: text, num: float64(x.seconds)}, 0})
+			}
+			if d := &all[i].docs; len(d.words) == 0 || d.words[len(d.words)-1] != n { // an array has it several times
+				all[i].n++
+				d.words, d.n = append(d.words, n), d.n+1
+			}
+		}
+		return true
+	})
 	return all
 }
 

@@ -28,6 +28,9 @@ func sampleCells(seed uint64) (c cells) {
 		c.scalar(f, r.IntN(2) == 0)
 	}
 	c.count(fieldVersion, uint64(r.IntN(3)))
+	for range r.IntN(3) {
+		c.scalar("shadow.metadata.reported.n.timestamp", shadow.Stamp(r.IntN(80)))
+	}
 	return c
 }
 
@@ -41,6 +44,7 @@ func TestCorpusModel(t *testing.T) {
 	for _, s := range []string{
 		"*", "red", "york", `"new york"`, "75", "attributes.a:75", "attributes.a:[2 TO 80]", "x:{n TO z}", "NOT attributes.b:*", "attributes.a:r*d OR x:true",
 		"shadow.reported.n:75 -x:york", "shadow.reported.n<0", "registry.version:1", "1.1", "attributes.a:1.10", "attributes.a:a\\*b", "shadow.reported.list:true",
+		"shadow.metadata.reported.n.timestamp:[5 TO 40]", "shadow.metadata.reported.n.timestamp:7?", "NOT shadow.metadata.reported.n.timestamp:75",
 	} {
 		q, err := ParseQuery(s)
 		if err != nil {

@@ -26,6 +26,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -312,7 +313,7 @@ func (x *Index) pass() error {
 	var next string
 	var names []string
 	err := x.registry.View(func(tx *registry.Tx) (err error) {
-		names, next, err = tx.ThingNames(x.passAfter, batch)
+		names, next, err = tx.ThingNames(x.passAfter, registry.MaxPage)
 		return err
 	})
 	if err != nil {
@@ -345,11 +346,34 @@ func (x *Index) index(names []string) error {
 		return nil
 	}
 	docs := make([]cells, len(names)) // nil: not registered
+	var readers sync.WaitGroup
+	share := max(64, (len(names)+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0))
+	errs := make([]error, len(names)/share+1)
+	for k := range errs {
+		from, to := k*share, min((k+1)*share, len(names))
+		readers.Go(func() { errs[k] = x.read(names[from:to], docs[from:to], &config) })
+	}
+	readers.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	for len(names) > 0 {
+		n := min(batch, len(names))
+		if changes := x.apply(names[:n], docs[:n]); len(changes) > 0 {
+			x.o.Members(changes)
+		}
+		names, docs = names[n:], docs[n:]
+	}
+	return nil
+}
+
+// read reads things into docs.
+func (x *Index) read(names []string, docs []cells, config *registry.Indexing) error {
 	err := x.registry.View(func(tx *registry.Tx) error {
 		for i, name := range names {
 			th, err := tx.Thing(name)
 			if err == nil {
-				docs[i] = make(cells, 0, 32)
+				docs[i] = make(cells, 0, 48)
 				docs[i].thing(&th)
 			} else if !errors.Is(err, registry.ErrNotFound) {
 				x.o.Log.Error("a thing cannot be indexed", "thing", name, "err", err)
@@ -363,12 +387,9 @@ func (x *Index) index(names []string) error {
 	for i, name := range names {
 		if docs[i] == nil {
 			x.forget(name)
-			continue
+		} else {
+			x.rest(&docs[i], name, config)
 		}
-		x.rest(&docs[i], name, &config)
-	}
-	if changes := x.apply(names, docs); len(changes) > 0 {
-		x.o.Members(changes)
 	}
 	return nil
 }

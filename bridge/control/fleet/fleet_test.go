@@ -22,6 +22,7 @@ type fleet struct {
 	registry *registry.Registry
 	shadows  *boltstore.Store
 	index    *Index
+	stop     func()
 	changes  []string
 }
 
@@ -42,15 +43,16 @@ func newFleet(t testing.TB) *fleet {
 
 // open makes the index anew, as a start does.
 func (f *fleet) open() {
-	var stop func()
+	if f.stop != nil {
+		f.stop()
+	}
 	var err error
-	f.index, stop, err = New(f.registry, f.shadows, Options{Connectivity: true, Members: func(all []Membership) {
+	f.index, f.stop, err = New(f.registry, f.shadows, Options{Connectivity: true, Members: func(all []Membership) {
 		for _, m := range all {
 			f.changes = append(f.changes, fmt.Sprint(m.Group, map[bool]string{true: "+", false: "-"}[m.Added], m.Thing))
 		}
 	}})
 	f.must(err)
-	f.Cleanup(stop)
 }
 
 func (f *fleet) must(err error) {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -54,15 +55,22 @@ type (
 type want interface {
 	// of says whether it is t.
 	of(t *term) bool
+	// number says whether it is a number that is not text.
+	number(n float64) bool
 	write(*strings.Builder)
 }
 
 type (
 	exists struct{}                      // anything
-	word   struct{ text, number string } // in small letters; number: as terms have it, "" for none
+	word   struct{ text, digits string } // in small letters; digits: as terms have the number that it is, "" for none
 	phrase struct{ text string }         // two words or more, with one space between
-	// glob is a pattern: any and one among characters in small letters.
-	glob struct{ pattern []rune }
+	// glob is a pattern: anyRunes and oneRune among characters in small letters.
+	// If there is no oneRune, parts are what is between those anyRunes, the first
+	// and the last at the ends.
+	glob struct {
+		pattern []rune
+		parts   []string
+	}
 	// between is a range of numbers if numeric, else of text. Where a bound is
 	// open, it is left out.
 	between struct {
@@ -376,7 +384,7 @@ func (p *parser) value(field string) (node, error) {
 				w.runes[i] = unicode.ToLower(r)
 			}
 		}
-		return match{field, glob{w.runes}}, nil
+		return match{field, newGlob(w.runes)}, nil
 	case w.text == "&&" || w.text == "||":
 		return nil, p.fail("%s is not known, write AND and OR", w.text)
 	case unsupported(w.text):
@@ -401,7 +409,7 @@ func (p *parser) literal(field, text string) (node, error) {
 	case 1:
 		w := word{text: words[0]}
 		if n, ok := numberOf(w.text); ok {
-			w.number = numberText(n)
+			w.digits = numberText(n)
 		}
 		return match{field, w}, nil
 	}
@@ -504,12 +512,16 @@ func newBetween(low, high bound) between {
 
 func (exists) of(*term) bool { return true }
 
+func (exists) number(float64) bool { return true }
+
 func (w word) of(t *term) bool {
 	if t.kind == number {
-		return t.lower == w.number
+		return t.lower == w.digits
 	}
 	return t.lower == w.text
 }
+
+func (w word) number(n float64) bool { return w.digits != "" && w.digits == numberText(n) }
 
 func (w phrase) of(t *term) bool {
 	if t.kind != text || len(t.lower) < len(w.text) {
@@ -530,10 +542,52 @@ func (w phrase) of(t *term) bool {
 	}
 }
 
+func (phrase) number(float64) bool { return false }
+
+func newGlob(pattern []rune) glob {
+	g := glob{pattern: pattern}
+	if slices.Contains(pattern, oneRune) {
+		return g
+	}
+	from := 0
+	for i, r := range pattern {
+		if r == anyRunes {
+			g.parts = append(g.parts, string(pattern[from:i]))
+			from = i + 1
+		}
+	}
+	g.parts = append(g.parts, string(pattern[from:]))
+	return g
+}
+
 func (g glob) of(t *term) bool { return !t.words && g.fits(t.lower) }
 
-// fits compares s to the pattern, going back to the last * where it must.
+func (g glob) number(n float64) bool { return g.fits(numberText(n)) }
+
 func (g glob) fits(s string) bool {
+	if g.parts == nil {
+		return g.walk(s)
+	}
+	last := len(g.parts) - 1 // at least 1
+	s, ok := strings.CutPrefix(s, g.parts[0])
+	if !ok {
+		return false
+	}
+	if s, ok = strings.CutSuffix(s, g.parts[last]); !ok {
+		return false
+	}
+	for _, p := range g.parts[1:last] {
+		i := strings.Index(s, p)
+		if i < 0 {
+			return false
+		}
+		s = s[i+len(p):]
+	}
+	return true
+}
+
+// walk compares s to the pattern, going back to the last * where it must.
+func (g glob) walk(s string) bool {
 	p, at := 0, 0       // in the pattern, in s
 	star, from := -1, 0 // the last *, and where what it takes ends
 	for at < len(s) {
@@ -563,8 +617,10 @@ func (r between) of(t *term) bool {
 	if !r.numeric {
 		return (t.kind == text || t.kind == part) && !t.words && inside(&r, t.lower, r.lowText, r.highText)
 	}
-	return t.numeric() && inside(&r, t.num, r.lowNum, r.highNum)
+	return t.numeric() && r.number(t.num)
 }
+
+func (r between) number(n float64) bool { return r.numeric && inside(&r, n, r.lowNum, r.highNum) }
 
 func inside[T cmp.Ordered](r *between, v, low, high T) bool {
 	return (r.low.open || v > low || r.low.inclusive && v == low) &&

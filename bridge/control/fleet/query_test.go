@@ -92,14 +92,15 @@ func TestGlob(t *testing.T) {
 		want          bool
 	}{
 		{"a*", "a", true}, {"a*", "abc", true}, {"a*", "b", false}, {"*c", "abc", true}, {"*c", "abcd", false}, {"*b*", "abc", true}, {"a?c", "abc", true},
-		{"a?c", "ac", false}, {"a?", "aä", true}, {"i*t", "it", true}, {"i*t", "input", true}, {"*a*a*a*b", strings.Repeat("a", 500), false}, {"?*", "", false},
+		{"a?c", "ac", false}, {"a?", "aä", true}, {"i*t", "it", true}, {"i*t", "input", true}, {"*a*a*a*b", strings.Repeat("a", 500), false}, {"?*", "", false}, {"ab*ba", "aba", false}, {"ab*ba", "abba", true}, {"a*b*c", "acb", false},
 		{"**", "", true}, {"a**b", "ab", true},
 	} {
 		q, err := ParseQuery("f:" + c.pattern)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got := q.root.(match).want.(glob).fits(c.text); got != c.want {
+		g := q.root.(match).want.(glob)
+		if got := g.fits(c.text); got != c.want || g.walk(c.text) != got {
 			t.Errorf("%s %s: %v", c.pattern, c.text, got)
 		}
 	}
