@@ -57,6 +57,24 @@ func function(v any) (name string, arg any) {
 	return "", nil
 }
 
+// computed says whether there is a function in v.
+func computed(v any) bool {
+	switch v := v.(type) {
+	case []any:
+		return slices.ContainsFunc(v, computed)
+	case map[string]any:
+		if name, _ := function(v); name != "" {
+			return true
+		}
+		for _, x := range v {
+			if computed(x) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // functions checks that all functions below v are known and refer to parameters
 // that are declared.
 func (t *Template) functions(at string, v any) error {

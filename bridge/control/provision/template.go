@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -111,7 +112,30 @@ func Parse(body []byte) (*Template, error) {
 	if err := t.functions("", []any{in.DeviceConfiguration, resourceValues(t.resources)}); err != nil {
 		return nil, err
 	}
+	for _, r := range t.resources {
+		if err := r.plainDocument(); err != nil {
+			return nil, fmt.Errorf("%w: Resources.%s: PolicyDocument: %w", ErrTemplate, r.name, err)
+		}
+	}
 	return t, nil
+}
+
+// plainDocument checks a policy document in which nothing is to be computed.
+func (r *resource) plainDocument() error {
+	var text []byte
+	switch v := r.Properties["PolicyDocument"].(type) {
+	case string:
+		text = []byte(v)
+	case map[string]any:
+		var err error
+		if text, err = json.Marshal(v); err != nil || computed(v) {
+			return err
+		}
+	default:
+		return nil
+	}
+	_, err := authz.Parse(text)
+	return err
 }
 
 func resourceValues(all []resource) any {

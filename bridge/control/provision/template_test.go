@@ -95,6 +95,8 @@ func TestParseErrors(t *testing.T) {
 		withResource("x", `{"Type":"AWS::IoT::Policy","Properties":{}}`):                                                            "needs PolicyName or PolicyDocument",
 		withResource("x", `{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":"1"}}`):                                    "0 things and 2 certificates",
 		`{"Parameters":{"P":{"Type":"Number"}}}`:                                                                                    `type "Number", want String`,
+		withResource("x", `{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":{"Version":"2012-10-17","Statement":[{}]}}}`):  "Resources.x: PolicyDocument",
+		withResource("x", `{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":"{}"}}`):                                       "Resources.x: PolicyDocument",
 		strings.Repeat(" ", registry.MaxTemplateBody+1):                                                                             "at most 10240",
 	} {
 		if _, err := Parse([]byte(in)); !errors.Is(err, ErrTemplate) || !strings.Contains(err.Error(), want) {
