@@ -359,9 +359,19 @@ func (c *corpus) eval(n node) set {
 			}
 			return s
 		}
-		for f := range c.fields {
-			if !c.fields[f].hidden {
-				c.collect(uint32(f), n.want, s)
+		if _, ok := n.want.(word); ok {
+			for f := range c.fields {
+				if !c.fields[f].hidden {
+					c.collect(uint32(f), n.want, s)
+				}
+			}
+			return s
+		}
+		for _, page := range c.pages { // in the order of memory, which is twice as fast
+			for i := range page {
+				if t := &page[i]; t.docs.n > 0 && !c.fields[t.field].hidden && n.want.of(t) {
+					t.docs.into(s)
+				}
 			}
 		}
 		return s

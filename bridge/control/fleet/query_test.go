@@ -65,7 +65,7 @@ func TestParseQueryRefuses(t *testing.T) {
 		"", " ", "(", ")", "a:", "a:1 AND", "AND a", "OR", "a OR", "NOT", "a AND AND b", "a:(", "a:()", "()", "a:[1 TO", "a:[1 2]", "a:[1 TO 2",
 		"a:[ TO 2]", "[1 TO 2]", "<5", "a<", "a<*", "a:[1* TO 2]", `"abc`, `a:""`, ":x", "a*:x", "- a", "a && b", "a || b", "a~", "a~2", "a^4", "a) b",
 		"a\xff", strings.Repeat("(", 40) + "a" + strings.Repeat(")", 40), strings.Repeat("NOT ", 100) + "a",
-		strings.Repeat("a ", maxTerms+1), strings.Repeat("a", maxQuery+1),
+		strings.Repeat("a ", maxTerms+1), "a* b* c* d* \"e f\"", strings.Repeat("a", maxQuery+1),
 	} {
 		if q, err := ParseQuery(in); !errors.Is(err, ErrQuery) {
 			t.Errorf("%.60q: %v, %v", in, q, err)

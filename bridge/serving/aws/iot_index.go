@@ -3,6 +3,7 @@ package aws
 import (
 	"encoding/base64"
 	"fmt"
+	"net/http"
 	"slices"
 
 	"github.com/tidemill/tidemill/bridge/control/fleet"
@@ -503,6 +504,10 @@ func (c *controlPlane) createDynamicGroup(r *request) (any, error) {
 	}
 	if c.index.Status(fleet.Things) == fleet.Off {
 		return nil, fmt.Errorf("%w: things are not indexed; see UpdateIndexingConfiguration", registry.ErrInvalid)
+	}
+	if c.index.DynamicGroups() >= fleet.MaxDynamicGroups {
+		return nil, &Error{Code: "LimitExceededException", Status: http.StatusGone, // as AWS has it
+			Message: fmt.Sprintf("there are %d dynamic thing groups already", fleet.MaxDynamicGroups)}
 	}
 	g, err := c.makeGroup(r, &in, registry.Group{Query: text})
 	if err != nil {
