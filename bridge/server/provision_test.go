@@ -8,11 +8,14 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"math/big"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -217,3 +220,67 @@ func TestPrivateTopicsAgree(t *testing.T) {
 
 // connects tries to connect and returns what the bridge says.
 func (d *device) connects() error { return d.wait(d.Connect()) }
+
+const jitpTemplate = `{
+"Parameters": {"AWS::IoT::Certificate::CommonName": {"Type": "String"}, "AWS::IoT::Certificate::Country": {"Type": "String"}, "AWS::IoT::Certificate::Id": {"Type": "String"}},
+"Resources": {
+  "thing": {"Type": "AWS::IoT::Thing", "Properties": {"ThingName": {"Ref": "AWS::IoT::Certificate::CommonName"}, "AttributePayload": {"country": {"Ref": "AWS::IoT::Certificate::Country"}}}},
+  "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "ACTIVE"}},
+  "policy": {"Type": "AWS::IoT::Policy", "Properties": {"PolicyName": "everything"}}
+}}`
+
+// A device with a certificate of a CA that has a template is a thing as soon as
+// it connects, and connected. What its template cannot make of it is not made.
+func TestJustInTimeProvisioning(t *testing.T) {
+	b := start(t, configure(t))
+	watcher := b.connect(b.thing("watcher", all("", "")), "watcher")
+	watcher.subscribe("$aws/events/certificates/registered/#")
+	f := newForeign(t)
+	subject := func(serial int64, name pkix.Name) *x509.Certificate {
+		return f.sign(&x509.Certificate{SerialNumber: big.NewInt(serial), Subject: name, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}, f.cert)
+	}
+	pump, nowhere := subject(2, pkix.Name{CommonName: "pump-1", Country: []string{"NZ"}}), subject(3, pkix.Name{CommonName: "pump-2"})
+	odd := subject(4, pkix.Name{CommonName: "pump 3", Country: []string{"NZ"}})
+	var ca registry.CA
+	b.update(func(tx *registry.Tx) (err error) {
+		ca, err = tx.RegisterCA(registry.NewCA{Certificate: []byte(pemOf(f.cert)), Mode: registry.SNIOnly, Active: true, AutoRegister: true, Registration: []byte(`{"templateName":"jitp"}`)})
+		return err
+	})
+	knock := func(leaf *x509.Certificate, want byte) {
+		t.Helper()
+		if got, _, err := b.knock(f.tls(b, leaf), leaf.Subject.CommonName); err != nil || got != want {
+			t.Errorf("%s: code %d, %v, want %d", leaf.Subject, got, err, want)
+		}
+	}
+	knock(pump, 4) // there is no template
+	b.update(func(tx *registry.Tx) error {
+		_, err := tx.CreateTemplate(registry.Template{Name: "jitp", Type: registry.JITP, Enabled: true}, []byte(jitpTemplate))
+		return err
+	})
+	knock(pump, 4) // there is no policy
+	b.must("PUT", "/v1/policies/everything", all("", ""), nil)
+	for range 2 {
+		knock(pump, 0)
+	}
+	knock(nowhere, 4) // it has no country
+	knock(odd, 4)     // things have no spaces
+	err := b.registry.View(func(tx *registry.Tx) error {
+		th, err := tx.Thing("pump-1")
+		if ids := tx.ThingCertificates("pump-1"); err != nil || th.Attributes["country"] != "NZ" || len(ids) != 1 || ids[0] != pki.Fingerprint(pump.Raw) {
+			t.Errorf("%+v %v %v", th, ids, err)
+		}
+		if all, _ := tx.CACertificates(ca.ID, "", 0); len(all) != 1 {
+			t.Errorf("%d certificates of the CA", len(all))
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	watcher.publish("x", "")
+	select {
+	case m := <-watcher.got:
+		t.Errorf("%s: somebody is asked to activate it", m.Topic())
+	default:
+	}
+}
