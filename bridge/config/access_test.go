@@ -22,7 +22,7 @@ func TestSampleTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []Access{{"AKIAIOSFODNN7EXAMPLE", []string{"readers"}}}; !reflect.DeepEqual(c.Access, want) {
+	if want := []Access{{Key: "AKIAIOSFODNN7EXAMPLE", Policies: []string{"readers"}}, {Role: "arn:aws:iam::000000000000:role/upload", Policies: []string{"readers"}}}; !reflect.DeepEqual(c.Access, want) {
 		t.Errorf("%+v", c.Access)
 	}
 	if want := []Authorizer{{Name: "tokens", URL: "https://auth.example/iot", TokenKey: "x-token", PublicKeys: []string{"tokens.pem"}, Status: "ACTIVE"}}; !reflect.DeepEqual(c.Authorizers, want) {
@@ -68,7 +68,7 @@ url = "http://vet.example"
 `)
 	want := []string{
 		`access[0].policies: empty name`,
-		`access[1].key: "A", want the id of an access key, once`,
+		`access[1].key: "A", want the id of an access key or, instead, the ARN of a role, once`,
 		`access[1].secret: unknown key`,
 		`authorizers[0].name: "a b"`,
 		`authorizers[0].url: "ftp://x/"`,

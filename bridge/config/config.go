@@ -103,10 +103,11 @@ type Kinesis struct {
 	SmallRequests bool     `toml:"small_requests"` // 5 MiB
 }
 
-// Access holds an access key to policies.
+// Access holds an access key, or the temporary keys of a role, to policies.
 type Access struct {
 	Key      string   `toml:"key"`      // id of a key
 	Policies []string `toml:"policies"` // names of policies in the registry
+	Role     string   `toml:"role"`     // ARN that role aliases have; instead of key
 }
 
 // Authorizer is a custom authorizer, asked by HTTP.
@@ -451,10 +452,10 @@ func (c *Config) checkAccess() (errs []error) {
 	}
 	seen := map[string]bool{}
 	for i, a := range c.Access {
-		if a.Key == "" || seen[a.Key] {
-			bad(i, "access", "key: %q, want the id of an access key, once", a.Key)
+		if (a.Key == "") == (a.Role == "") || seen[a.Key+a.Role] {
+			bad(i, "access", "key: %q, want the id of an access key or, instead, the ARN of a role, once", a.Key)
 		}
-		seen[a.Key] = true
+		seen[a.Key+a.Role] = true
 		if slices.Contains(a.Policies, "") {
 			bad(i, "access", "policies: empty name, want names of policies")
 		}

@@ -36,6 +36,12 @@ func (a *authorizer) key(id string, known authz.Context) *keySession {
 	if i := slices.IndexFunc(a.cfg.Access, func(c config.Access) bool { return c.Key == id }); i >= 0 {
 		s.policies = append([]string{}, a.cfg.Access[i].Policies...)
 	}
+	if a.isTemporary(id) {
+		s.policies, s.known.Thing = a.ofRole(id)
+		if s.known.ClientID == "" && s.known.Thing != nil { // by HTTPS
+			s.known.ClientID = s.known.Thing.Name
+		}
+	}
 	s.known.Account, s.known.Region = a.cfg.Account, a.cfg.Region
 	return s
 }
@@ -102,7 +108,7 @@ func (s *keySession) mayStay() bool {
 	if s.a.cfg.HTTPS.Permissive {
 		return true
 	}
-	_, _, ok := s.a.pki.Secret(s.id)
+	_, _, ok := s.a.secret(s.id)
 	return ok
 }
 

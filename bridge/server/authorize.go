@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"github.com/tidemill/tidemill/bridge/config"
-	"github.com/tidemill/tidemill/bridge/control/authn"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
@@ -24,7 +23,7 @@ import (
 type authorizer struct {
 	registry *registry.Registry
 	pki      *pki.PKI
-	custom   *authn.Authorizers
+	custom   *customAuthorizers
 	cfg      *config.Config
 	log      *slog.Logger
 	publish  func(topic string, payload []byte) // tells of certificates that registered by themselves
@@ -185,6 +184,10 @@ type staying interface {
 func (s *Server) registryChanged(e registry.Event) {
 	if e.Kind == registry.ChangeStored {
 		s.teller.wake()
+		return
+	}
+	if e.Kind == registry.AuthorizerChanged {
+		s.authorizer.custom.load()
 		return
 	}
 	select {

@@ -7,8 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -16,15 +19,116 @@ import (
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/authn"
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
-// openAuthorizers reads the custom authorizers of the configuration.
-func openAuthorizers(cfg *config.Config) (*authn.Authorizers, error) {
-	var all []authn.Authorizer
+// customAuthorizers are those of the configuration and those of the registry,
+// whose functions are named by the ARNs of the configuration's hooks. It
+// implements aws.Authorizers.
+type customAuthorizers struct {
+	*authn.Authorizers
+	registry *registry.Registry
+	fixed    []authn.Authorizer // of the configuration
+	urls     map[string]string  // of functions, by ARN
+	log      *slog.Logger
+}
+
+func openAuthorizers(cfg *config.Config, r *registry.Registry, log *slog.Logger) (*customAuthorizers, error) {
+	fixed, err := configured(cfg)
+	if err != nil {
+		return nil, err
+	}
+	c := &customAuthorizers{registry: r, fixed: fixed, urls: map[string]string{}, log: log}
+	for _, h := range cfg.Hooks {
+		c.urls[h.ARN] = h.URL
+	}
+	if c.Authorizers, err = authn.New(fixed); err != nil {
+		return nil, err
+	}
+	c.load()
+	return c, nil
+}
+
+// load takes up what the registry has. An authorizer that cannot be used, such
+// as one whose hook is not configured any more, is left out: its clients are
+// refused.
+func (c *customAuthorizers) load() {
+	all := slices.Clone(c.fixed)
+	standard := slices.ContainsFunc(all, func(a authn.Authorizer) bool { return a.Default })
+	err := c.registry.View(func(tx *registry.Tx) error {
+		for after := ""; ; {
+			page, next, err := tx.Authorizers(after, 0)
+			for i := range page {
+				if err := c.Usable(&page[i]); err != nil {
+					c.log.Warn("an authorizer is not used", "err", err)
+					continue
+				}
+				a := c.read(&page[i])
+				a.Default = !standard && tx.DefaultAuthorizer() == a.Name
+				all = append(all, a)
+			}
+			if after = next; err != nil || next == "" {
+				return err
+			}
+		}
+	})
+	if err == nil {
+		err = c.Set(all)
+	}
+	if err != nil {
+		c.log.Error("custom authorizers stay as they were", "err", err)
+	}
+}
+
+func (c *customAuthorizers) read(a *registry.Authorizer) authn.Authorizer {
+	out := authn.Authorizer{Name: a.Name, URL: c.urls[a.Function], TokenKey: a.TokenKey, Disabled: a.Status != registry.Active, Cache: a.Cache}
+	if !a.SigningDisabled {
+		for _, name := range slices.Sorted(maps.Keys(a.Keys)) {
+			out.PublicKeys = append(out.PublicKeys, []byte(a.Keys[name]))
+		}
+	}
+	return out
+}
+
+// Usable implements aws.Authorizers.
+func (c *customAuthorizers) Usable(a *registry.Authorizer) error {
+	if c.urls[a.Function] == "" {
+		return fmt.Errorf("authorizer %s: function %.200q: %w: no [[hooks]] of the configuration has this arn", a.Name, a.Function, registry.ErrInvalid)
+	}
+	if slices.ContainsFunc(c.fixed, func(f authn.Authorizer) bool { return f.Name == a.Name }) {
+		return fmt.Errorf("authorizer %s: %w: the configuration has one of this name", a.Name, registry.ErrInvalid)
+	}
+	if err := authn.Check(c.read(a)); err != nil {
+		return fmt.Errorf("%w: %w", registry.ErrInvalid, err)
+	}
+	return nil
+}
+
+// Test implements aws.Authorizers.
+func (c *customAuthorizers) Test(ctx context.Context, name, token, signature string, a *authn.Attempt) (*authn.Verdict, error) {
+	a.Shown = map[string]string{authn.NameKey: name}
+	err := c.registry.View(func(tx *registry.Tx) error {
+		stored, err := tx.Authorizer(name)
+		if token != "" && stored.TokenKey != "" {
+			a.Shown[strings.ToLower(stored.TokenKey)] = token
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if signature != "" {
+		a.Shown[authn.SignatureKey] = signature
+	}
+	return c.Ask(ctx, a)
+}
+
+// configured reads the custom authorizers of the configuration.
+func configured(cfg *config.Config) (all []authn.Authorizer, err error) {
 	for i, c := range cfg.Authorizers {
-		a := authn.Authorizer{Name: c.Name, URL: c.URL, TokenKey: c.TokenKey, Default: c.Default, Disabled: c.Status == "INACTIVE"}
+		a := authn.Authorizer{Name: c.Name, URL: c.URL, TokenKey: c.TokenKey, Default: c.Default, Disabled: c.Status == "INACTIVE", Cache: c.Cache}
 		for _, path := range c.PublicKeys {
 			key, err := os.ReadFile(path)
 			if err != nil {
@@ -34,7 +138,7 @@ func openAuthorizers(cfg *config.Config) (*authn.Authorizers, error) {
 		}
 		all = append(all, a)
 	}
-	return authn.New(all)
+	return all, nil
 }
 
 // A stranger is who asked for a WebSocket without saying who he is: an
@@ -202,10 +306,8 @@ func (s *Server) guestOf(r *http.Request) (aws.Caller, error) {
 		return nil, aws.ErrForbidden
 	}
 	g := newGuest(a, attempt, v, authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, SourceIP: addressOf(r.RemoteAddr), Insecure: !attempt.TLS})
-	for _, c := range a.cfg.Authorizers {
-		if c.Name == v.Authorizer && c.Cache {
-			p.remember(sum, g, min(v.Refresh, v.Disconnect))
-		}
+	if v.Cache {
+		p.remember(sum, g, min(v.Refresh, v.Disconnect))
 	}
 	return g, nil
 }

@@ -291,3 +291,55 @@ func TestKeyWithPolicies(t *testing.T) {
 	b.must("PUT", "/v1/policies/narrow", all("iot:Connect", "client/*"), nil)
 	app.ends()
 }
+
+// An authorizer that is made through the API is asked from then on, until it is
+// deactivated; its function must be one of the configuration's hooks.
+func TestAuthorizerOverREST(t *testing.T) {
+	d := newDoorman(t)
+	cfg := configure(t)
+	const function = "arn:aws:lambda:eu-local-1:000000000000:function:doors"
+	cfg.Hooks = []config.Hook{{ARN: function, URL: d.URL}}
+	b := start(t, cfg)
+	connect := func() error {
+		d := b.over("ssl://"+b.MQTTAddr().String(), nil, &tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"mqtt"}}, "visitor", as("me?x-amz-customauthorizer-name=doors", "open sesame"))
+		tok := d.Connect()
+		return d.wait(tok)
+	}
+	if err := connect(); err == nil {
+		t.Error("in without an authorizer")
+	}
+	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"arn:of:none","signingDisabled":true}`, 400)
+	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+`"}`, 400) // no keys
+	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+`","tokenKeyName":"x-token","tokenSigningPublicKeys":{"a":"no key"}}`, 400)
+	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+`","tokenKeyName":"x-token","signingDisabled":true}`, 200)
+	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+`","signingDisabled":true}`, 409)
+	if err := connect(); err == nil {
+		t.Error("in by an authorizer that is not active")
+	}
+	if text := b.control("POST", "/authorizer/doors/test", `{"token":"sesame"}`, 200); !strings.Contains(text, `"isAuthenticated":true,"principalId":"guest1"`) {
+		t.Error(text)
+	}
+	if text := b.control("POST", "/authorizer/doors/test", `{"mqttContext":{"username":"me","password":"bm8=","clientId":"c"}}`, 200); !strings.Contains(text, `"isAuthenticated":false`) {
+		t.Error(text)
+	}
+	b.control("PUT", "/authorizer/doors", `{"status":"ACTIVE","enableCachingForHttp":true}`, 200)
+	if err := connect(); err != nil {
+		t.Error(err)
+	}
+	if text := b.control("GET", "/authorizer/doors", "", 200); !strings.Contains(text, `"status":"ACTIVE"`) || !strings.Contains(text, `"enableCachingForHttp":true`) {
+		t.Error(text)
+	}
+	b.control("POST", "/default-authorizer", `{"authorizerName":"doors"}`, 200)
+	b.control("GET", "/default-authorizer", "", 200)
+	if text := b.control("GET", "/authorizers/?status=ACTIVE", "", 200); !strings.Contains(text, `"authorizerName":"doors"`) {
+		t.Error(text)
+	}
+	b.control("DELETE", "/authorizer/doors", "", 409)
+	b.control("DELETE", "/default-authorizer", "", 200)
+	b.control("PUT", "/authorizer/doors", `{"status":"INACTIVE"}`, 200)
+	if err := connect(); err == nil {
+		t.Error("in by an authorizer that was deactivated")
+	}
+	b.control("DELETE", "/authorizer/doors", "", 200)
+	b.control("GET", "/authorizer/doors", "", 404)
+}

@@ -197,7 +197,7 @@ func addressOf(remote string) string {
 // keyCaller is what an access key may do that is held to policies, nil for one
 // that is not.
 func (s *Server) keyCaller(r *http.Request, id string) aws.Caller {
-	if !slices.ContainsFunc(s.cfg.Access, func(c config.Access) bool { return c.Key == id }) {
+	if !s.authorizer.isTemporary(id) && !slices.ContainsFunc(s.cfg.Access, func(c config.Access) bool { return c.Key == id }) {
 		return nil
 	}
 	return s.authorizer.key(id, authz.Context{SourceIP: addressOf(r.RemoteAddr), Insecure: peerOf(r) == nil})

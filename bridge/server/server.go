@@ -162,7 +162,12 @@ func (s *Server) wire(sh service.Options) error {
 	if err := s.openFleet(); err != nil {
 		return err
 	}
-	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive,
+	custom, err := openAuthorizers(s.cfg, s.registry, s.log)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, func() error { custom.Close(); return nil })
+	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Authorizers: custom, Secret: func(id string) (string, string, bool) { return s.authorizer.secret(id) }, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log,
 		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf,
 		Registry: s.registry, Provision: s.provision, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }, Fleet: s.fleet})
@@ -185,11 +190,6 @@ func (s *Server) wire(sh service.Options) error {
 	}
 	s.shadow = service.New(indexedShadows{s.shadows, s.fleet}, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
-	custom, err := openAuthorizers(s.cfg)
-	if err != nil {
-		return err
-	}
-	s.closers = append(s.closers, func() error { custom.Close(); return nil })
 	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, custom: custom, cfg: s.cfg, log: s.log, publish: s.router.Publish, provision: s.provision}
 	s.events = newEvents(s.cfg.MQTT.Events, s.router.Publish, s.log)
 	s.teller = newTeller(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
@@ -275,7 +275,7 @@ func (s *Server) Listen(ctx context.Context) error {
 			return fmt.Errorf("mqtt.listen: %w", err)
 		}
 		conf := s.pki.MQTTConfig()
-		if s.authorizer.custom.Any() {
+		if s.authorizer.custom.Any() || len(s.cfg.Hooks) > 0 { // one may be made later
 			conf = s.pki.AuthorizerConfig()
 		}
 		s.mqtt = tls.NewListener(l, conf)

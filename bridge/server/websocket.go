@@ -35,6 +35,10 @@ func (s *Server) front() http.Handler {
 			s.serveWebSocket(w, r)
 			return
 		}
+		if alias, ok := credentialsAlias(r); ok {
+			s.serveCredentials(w, r, alias)
+			return
+		}
 		s.aws.ServeHTTP(w, r)
 	})
 }
@@ -89,7 +93,7 @@ func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
 	via := gateway.Via{Protocol: "wss"}
 	query := r.URL.Query()
 	if query.Has("X-Amz-Signature") || query.Has("X-Amz-Algorithm") {
-		v := sigv4.Verifier{Secret: s.pki.Secret, Permissive: s.cfg.HTTPS.Permissive}
+		v := sigv4.Verifier{Secret: s.authorizer.secret, Permissive: s.cfg.HTTPS.Permissive}
 		id, err := v.VerifyWebSocket(r)
 		if err != nil {
 			return via, err

@@ -33,6 +33,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
@@ -75,6 +76,7 @@ type Authorizer struct {
 	PublicKeys [][]byte
 	Default    bool // asked for clients that name none
 	Disabled   bool
+	Cache      bool // said of its verdicts
 }
 
 // A hook is an Authorizer that was read.
@@ -85,10 +87,9 @@ type hook struct {
 
 // Authorizers are those of a bridge. Several goroutines may use them.
 type Authorizers struct {
-	byName   map[string]*hook
-	standard *hook
-	client   *http.Client
-	slots    chan struct{}
+	now    atomic.Pointer[set]
+	client *http.Client
+	slots  chan struct{}
 
 	mu    sync.Mutex // guards stats
 	stats map[Outcome]Count
@@ -128,20 +129,42 @@ func (as *Authorizers) count(h *hook, took time.Duration, err error) {
 	as.stats[o] = Count{c.Clients + 1, c.Time + took}
 }
 
+// A set is the authorizers that there are at a time. It doesn't change.
+type set struct {
+	byName   map[string]*hook
+	standard *hook
+}
+
 // New reads the authorizers. Close lets their connections go.
 func New(all []Authorizer) (*Authorizers, error) {
 	as := &Authorizers{
-		byName: map[string]*hook{}, slots: make(chan struct{}, maxCalls), stats: map[Outcome]Count{},
+		slots: make(chan struct{}, maxCalls), stats: map[Outcome]Count{},
 		client: &http.Client{
 			Transport: &http.Transport{MaxIdleConnsPerHost: maxCalls, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
 			// A redirect would carry the client's secrets to where nobody said.
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 	}
+	as.now.Store(&set{})
+	return as, as.Set(all)
+}
+
+// Set puts other authorizers in the place of those that there are, all of them
+// or, with an error, none. Those that are being asked answer still.
+func (as *Authorizers) Set(all []Authorizer) error {
+	s, err := read(all)
+	if err == nil {
+		as.now.Store(s)
+	}
+	return err
+}
+
+func read(all []Authorizer) (*set, error) {
+	s := &set{byName: map[string]*hook{}}
 	var errs []error
 	for _, a := range all {
 		h := &hook{Authorizer: a}
-		if as.byName[a.Name] != nil {
+		if s.byName[a.Name] != nil {
 			errs = append(errs, fmt.Errorf("authorizer %s: is there twice", a.Name))
 		}
 		for i, text := range a.PublicKeys {
@@ -151,15 +174,15 @@ func New(all []Authorizer) (*Authorizers, error) {
 			}
 			h.keys = append(h.keys, key)
 		}
-		as.byName[a.Name] = h
-		if a.Default && as.standard != nil {
-			errs = append(errs, fmt.Errorf("authorizers %s and %s: both are the default", as.standard.Name, a.Name))
+		s.byName[a.Name] = h
+		if a.Default && s.standard != nil {
+			errs = append(errs, fmt.Errorf("authorizers %s and %s: both are the default", s.standard.Name, a.Name))
 		}
 		if a.Default {
-			as.standard = h
+			s.standard = h
 		}
 	}
-	return as, errors.Join(errs...)
+	return s, errors.Join(errs...)
 }
 
 func publicKey(text []byte) (*rsa.PublicKey, error) {
@@ -178,12 +201,18 @@ func publicKey(text []byte) (*rsa.PublicKey, error) {
 	return key, nil
 }
 
+// Check says what is wrong with an authorizer.
+func Check(a Authorizer) error {
+	_, err := read([]Authorizer{a})
+	return err
+}
+
 // Close lets idle connections go.
 func (as *Authorizers) Close() { as.client.CloseIdleConnections() }
 
 // Any says whether there is one that could be asked.
 func (as *Authorizers) Any() bool {
-	for _, h := range as.byName {
+	for _, h := range as.now.Load().byName {
 		if !h.Disabled {
 			return true
 		}
@@ -239,6 +268,9 @@ type Attempt struct {
 	HTTP       *HTTP
 	MQTT       *MQTT
 	ID         string // of the connection; "": a new one
+	// Shown are keys, in lower case, that come from elsewhere and before all
+	// others. Who has them tests an authorizer, which may be disabled.
+	Shown map[string]string
 }
 
 // value looks for a key: in the HTTP headers, the HTTP query, then the query
@@ -246,6 +278,9 @@ type Attempt struct {
 func (a *Attempt) value(key string) string {
 	if key == "" {
 		return ""
+	}
+	if v := a.Shown[strings.ToLower(key)]; v != "" {
+		return v
 	}
 	if a.HTTP != nil {
 		if v := a.HTTP.Headers[strings.ToLower(key)]; v != "" {
@@ -283,14 +318,15 @@ func (a *Attempt) Named() bool { return a.value(NameKey) != "" }
 
 // choose returns the authorizer that a is for, and whether the token was signed.
 func (as *Authorizers) choose(a *Attempt) (h *hook, verified bool, err error) {
-	h = as.standard
+	s := as.now.Load()
+	h = s.standard
 	if name := a.value(NameKey); name != "" {
-		h = as.byName[name]
+		h = s.byName[name]
 	}
 	switch {
 	case h == nil:
 		return nil, false, fmt.Errorf("%w: there is no such authorizer, or no default one", ErrRefused)
-	case h.Disabled:
+	case h.Disabled && a.Shown == nil:
 		return nil, false, fmt.Errorf("%w: authorizer %s is disabled", ErrRefused, h.Name)
 	case len(h.keys) == 0:
 		return h, false, nil
@@ -327,6 +363,8 @@ type Verdict struct {
 	Authorizer string
 	Principal  string
 	Policies   []*authz.Document
+	Documents  [][]byte      // the texts of Policies
+	Cache      bool          // for HTTPS: holds for the connection
 	Disconnect time.Duration // after this the connection ends
 	Refresh    time.Duration // after this the authorizer is asked again
 }
@@ -352,7 +390,7 @@ func (as *Authorizers) Ask(ctx context.Context, a *Attempt) (v *Verdict, err err
 	if err != nil {
 		return nil, fmt.Errorf("authorizer %s: %w", h.Name, err)
 	}
-	v.Authorizer = h.Name
+	v.Authorizer, v.Cache = h.Name, h.Cache
 	return v, nil
 }
 
@@ -423,11 +461,11 @@ func (as *Authorizers) call(ctx context.Context, h *hook, doc any) (*Verdict, er
 	case len(answer) > maxAnswer:
 		return nil, fmt.Errorf("%w: its answer has more than %d bytes", ErrFailed, maxAnswer)
 	}
-	return read(answer)
+	return readAnswer(answer)
 }
 
-// read reads an answer. Nothing in it is optional but the times.
-func read(answer []byte) (*Verdict, error) {
+// readAnswer reads an answer. Nothing in it is optional but the times.
+func readAnswer(answer []byte) (*Verdict, error) {
 	var doc struct {
 		IsAuthenticated          *bool             `json:"isAuthenticated"`
 		PrincipalID              string            `json:"principalId"`
@@ -462,7 +500,7 @@ func read(answer []byte) (*Verdict, error) {
 			return bad("policyDocuments: %d: %w", i+1, err)
 		}
 		p.Name = fmt.Sprintf("document %d of %s", i+1, v.Principal)
-		v.Policies = append(v.Policies, p)
+		v.Policies, v.Documents = append(v.Policies, p), append(v.Documents, text)
 	}
 	for _, t := range []struct {
 		name string

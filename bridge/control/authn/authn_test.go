@@ -284,7 +284,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte(`{"isAuthenticated":true,"principalId":"p","policyDocuments":[` + policy + `],"disconnectAfterInSeconds":300}`))
 	f.Add([]byte(`{"isAuthenticated":false}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		v, err := read(b)
+		v, err := readAnswer(b)
 		if err != nil {
 			return
 		}

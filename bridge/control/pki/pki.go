@@ -68,6 +68,8 @@ type PKI struct {
 	caPEM []byte
 	key   crypto.Signer
 
+	temporary []byte // secret of which temporary keys are derived
+
 	mu      sync.Mutex // guards what follows
 	server  *tls.Certificate
 	access  map[string]AccessKey // by id
@@ -93,6 +95,9 @@ func Open(dir string, o Options) (*PKI, error) {
 	}
 	if err := p.openAccessKeys(); err != nil {
 		return nil, fmt.Errorf("pki: access key: %w", err)
+	}
+	if err := p.openTemporarySecret(); err != nil {
+		return nil, fmt.Errorf("pki: temporary keys: %w", err)
 	}
 	if err := p.openTicketKeys(); err != nil {
 		return nil, fmt.Errorf("pki: session tickets: %w", err)

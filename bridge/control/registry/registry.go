@@ -129,15 +129,19 @@ var (
 	bTokens         = []byte("certificate-tokens")
 	bAuthorizers    = []byte("authorizers")
 	bRoleAliases    = []byte("role-aliases")
+	bKeys           = []byte("temporary-keys")
+	bKeyEnds        = []byte("temporary-key-ends")
 
 	keyRegistrationCode = []byte("registration-code")
 	keyEvents           = []byte("event-configurations")
 	keyIndexing         = []byte("indexing-configuration")
-	keyFormat           = []byte("format")
-	formatVersion       = []byte("1")
-	allBuckets          = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
+
+	keyDefaultAuthorizer = []byte("default-authorizer")
+	keyFormat            = []byte("format")
+	formatVersion        = []byte("1")
+	allBuckets           = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
 		bRules, bRuleDocuments, bMeta, bSerials, bCAs, bCAPEM, bCANames, bCACertificates, bCRLs, bCRLSerials,
-		bTypes, bTypeThings, bBillingGroups, bBillingThings, bTags, bOutbox, bTemplates, bTemplateBodies, bTokens, bAuthorizers, bRoleAliases}
+		bTypes, bTypeThings, bBillingGroups, bBillingThings, bTags, bOutbox, bTemplates, bTemplateBodies, bTokens, bAuthorizers, bRoleAliases, bKeys, bKeyEnds}
 	errOtherVersion = errors.New("written by another version of this software")
 )
 
@@ -270,6 +274,7 @@ const (
 	CertificateChanged Kind = "certificate" // made, its status, deleted, or another policy or thing attached
 	PolicyChanged      Kind = "policy"      // another document is in effect, or none
 	GroupChanged       Kind = "group"       // made, changed, deleted, or another policy attached
+	AuthorizerChanged  Kind = "authorizer"  // made, changed, deleted, or another is the default
 	ChangeStored       Kind = "change"      // there is something Untold
 	IndexingChanged    Kind = "indexing"    // of the fleet index
 )

@@ -66,6 +66,8 @@ type Options struct {
 	Fleet    *fleet.Index // of Registry; nil: none
 	// Provision makes things by templates.
 	Provision *provision.Service
+	// Authorizers are asked about clients.
+	Authorizers Authorizers
 	// Data is AWS IoT's data plane; nil: none. Messages have at most MaxPayload
 	// bytes.
 	Data       Data
@@ -109,7 +111,7 @@ type Handler struct {
 func New(o Options) *Handler {
 	iot := (&topicRules{o.Account, o.Rules}).operations()
 	if o.Registry != nil {
-		c := &controlPlane{account: o.Account, registry: o.Registry, issuer: o.Issuer, endpoint: o.Endpoint, provision: o.Provision}
+		c := &controlPlane{account: o.Account, registry: o.Registry, issuer: o.Issuer, authorizers: o.Authorizers, endpoint: o.Endpoint, provision: o.Provision}
 		if o.Fleet != nil {
 			c.fleet, c.index = o.Fleet, o.Fleet
 		}

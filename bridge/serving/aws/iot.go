@@ -30,7 +30,8 @@ type controlPlane struct {
 	issuer   Issuer
 	endpoint func() (string, error) // host:port of devices
 
-	provision *provision.Service
+	provision   *provision.Service
+	authorizers Authorizers
 
 	fleet dynamicGroups // nil: none
 	index *fleet.Index  // nil: none
@@ -38,7 +39,7 @@ type controlPlane struct {
 
 func (c *controlPlane) operations() []operation {
 	var all []operation
-	for _, ops := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(), c.policies(), c.tags(), c.events(), c.provisioning(), c.fleetIndex()} {
+	for _, ops := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(), c.policies(), c.tags(), c.events(), c.roleAliases(), c.customAuthorizers(), c.provisioning(), c.fleetIndex()} {
 		all = append(all, ops...)
 	}
 	return append(all, operation{"DescribeEndpoint", "GET", "/endpoint", c.describeEndpoint})

@@ -1,0 +1,164 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// credentialsAlias returns the role alias of a request to AWS IoT's credential
+// provider, which is known by its client certificate and not signed.
+func credentialsAlias(r *http.Request) (alias string, ok bool) {
+	rest, ok := strings.CutPrefix(r.URL.EscapedPath(), "/role-aliases/")
+	if !ok || r.Method != http.MethodGet {
+		return "", false
+	}
+	if rest, ok = strings.CutSuffix(rest, "/credentials"); !ok || strings.Contains(rest, "/") {
+		return "", false
+	}
+	alias, err := url.PathUnescape(rest)
+	return alias, err == nil
+}
+
+// serveCredentials gives a device a temporary access key for the role of an
+// alias (developer guide, "Authorizing direct calls to AWS services using the
+// credential provider").
+func (s *Server) serveCredentials(w http.ResponseWriter, r *http.Request, alias string) {
+	out, err := s.credentials(r, alias)
+	status, code := http.StatusOK, ""
+	switch {
+	case errors.Is(err, errNoCredentials):
+		status, code = http.StatusForbidden, "AccessDeniedException"
+	case errors.Is(err, registry.ErrNotFound):
+		status, code = http.StatusNotFound, "ResourceNotFoundException"
+	case err != nil:
+		s.log.Error("credentials cannot be given", "err", err)
+		status, code, err = http.StatusInternalServerError, "InternalFailureException", errors.New("an unexpected error has occurred")
+	}
+	if err != nil {
+		w.Header().Set("X-Amzn-Errortype", code)
+		out = map[string]string{"message": err.Error()}
+	}
+	text, err := json.Marshal(out)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // the client is gone if this fails
+}
+
+var errNoCredentials = errors.New("access denied")
+
+func (s *Server) credentials(r *http.Request, alias string) (any, error) {
+	cert := peerOf(r).certificate()
+	if cert == nil {
+		return nil, fmt.Errorf("%w: no client certificate", errNoCredentials)
+	}
+	thing := r.Header.Get("X-Amzn-Iot-Thingname")
+	who := &session{a: s.authorizer, id: pki.Fingerprint(cert.Raw), clientID: thing}
+	who.known = authz.Context{Account: s.cfg.Account, Region: s.cfg.Region, Certificate: authz.NewCertificate(who.id, cert), SourceIP: addressOf(r.RemoteAddr)}
+	j, err := who.read()
+	switch {
+	case errors.Is(err, registry.ErrNotFound):
+		return nil, fmt.Errorf("%w: the certificate is not registered", errNoCredentials)
+	case err != nil:
+		return nil, err
+	case j.policy == nil:
+		return nil, fmt.Errorf("%w: the certificate is not active", errNoCredentials)
+	case thing != "" && j.thing != thing:
+		return nil, fmt.Errorf("%w: the certificate is not attached to thing %.128q", errNoCredentials, thing)
+	case !who.may(authz.AssumeRole, alias):
+		return nil, fmt.Errorf("%w: no policy of the certificate allows %s for role alias %.128q", errNoCredentials, authz.AssumeRole, alias)
+	}
+	var key registry.TemporaryKey
+	err = s.registry.View(func(tx *registry.Tx) error {
+		a, err := tx.RoleAlias(alias)
+		if err != nil {
+			return err
+		}
+		// Within half of its life the same key is given again, so that who asks
+		// often does not fill the registry.
+		half := a.Life / 2
+		turn := time.Now().Truncate(half)
+		key = registry.TemporaryKey{Role: a.Role, Certificate: who.id, Thing: thing, Expires: turn.Add(2 * half).UTC()}
+		key.ID = s.pki.TemporaryID(key.Certificate, key.Role, key.Thing, key.Expires.Format(time.RFC3339))
+		if old, err := tx.TemporaryKey(key.ID); err == nil {
+			key.Expires = old.Expires
+			return nil
+		}
+		return errNewKey
+	})
+	if errors.Is(err, errNewKey) {
+		err = s.registry.Update(func(tx *registry.Tx) error { return tx.AddTemporaryKey(key) })
+	}
+	if err != nil {
+		return nil, err
+	}
+	secret := s.pki.Temporary(key.ID)
+	return map[string]any{"credentials": map[string]string{
+		"accessKeyId": key.ID, "secretAccessKey": secret.Secret, "sessionToken": secret.Token, "expiration": key.Expires.Format(time.RFC3339),
+	}}, nil
+}
+
+var errNewKey = errors.New("a key that is not stored yet")
+
+// secret returns the secret and session token of an access key, of a temporary
+// one as long as it holds.
+func (a *authorizer) secret(id string) (secret, token string, ok bool) {
+	if secret, token, ok = a.pki.Secret(id); ok || !pki.IsTemporary(id) {
+		return secret, token, ok
+	}
+	if _, err := a.temporaryKey(id); err != nil {
+		return "", "", false
+	}
+	k := a.pki.Temporary(id)
+	return k.Secret, k.Token, true
+}
+
+// isTemporary says whether a key is none of the file's, so that it never has
+// more rights than its role.
+func (a *authorizer) isTemporary(id string) bool {
+	_, _, ok := a.pki.Secret(id)
+	return !ok && pki.IsTemporary(id)
+}
+
+func (a *authorizer) temporaryKey(id string) (k registry.TemporaryKey, err error) {
+	err = a.registry.View(func(tx *registry.Tx) (err error) {
+		k, err = tx.TemporaryKey(id)
+		return err
+	})
+	return k, err
+}
+
+// ofRole returns the names of the policies that a temporary key is held to, not
+// nil, and the thing that it was given to.
+func (a *authorizer) ofRole(id string) ([]string, *authz.Thing) {
+	policies := []string{}
+	k, err := a.temporaryKey(id)
+	if err != nil {
+		return policies, nil
+	}
+	i := slices.IndexFunc(a.cfg.Access, func(c config.Access) bool { return c.Role == k.Role })
+	if i < 0 {
+		a.log.Warn("a temporary key may do nothing: no [[access]] names its role", "key", id, "role", k.Role)
+		return policies, nil
+	}
+	policies = append(policies, a.cfg.Access[i].Policies...)
+	if k.Thing == "" {
+		return policies, nil
+	}
+	return policies, &authz.Thing{Name: k.Thing, Attached: true}
+}
