@@ -505,7 +505,7 @@ func (c *controlPlane) createDynamicGroup(r *request) (any, error) {
 	if c.index.Status(fleet.Things) == fleet.Off {
 		return nil, fmt.Errorf("%w: things are not indexed; see UpdateIndexingConfiguration", registry.ErrInvalid)
 	}
-	if c.index.DynamicGroups() >= fleet.MaxDynamicGroups {
+	if c.index.Stats().DynamicGroups >= fleet.MaxDynamicGroups {
 		return nil, &Error{Code: "LimitExceededException", Status: http.StatusGone, // as AWS has it
 			Message: fmt.Sprintf("there are %d dynamic thing groups already", fleet.MaxDynamicGroups)}
 	}

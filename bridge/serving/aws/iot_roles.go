@@ -1,0 +1,114 @@
+package aws
+
+import (
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+func (c *controlPlane) roleAliases() []operation {
+	return []operation{
+		{"CreateRoleAlias", "POST", "/role-aliases/:roleAlias", c.createAlias},
+		{"DescribeRoleAlias", "GET", "/role-aliases/:roleAlias", c.describeAlias},
+		{"UpdateRoleAlias", "PUT", "/role-aliases/:roleAlias", c.updateAlias},
+		{"DeleteRoleAlias", "DELETE", "/role-aliases/:roleAlias", c.deleteAlias},
+		{"ListRoleAliases", "GET", "/role-aliases", c.listAliases},
+	}
+}
+
+type aliasRequest struct {
+	Role string `json:"roleArn"`
+	Life *int64 `json:"credentialDurationSeconds"`
+	Tags []tag  `json:"tags"`
+}
+
+// life is a duration that JSON has in seconds; so many are none of a role alias.
+func (in *aliasRequest) life() time.Duration {
+	if in.Life == nil {
+		return 0
+	}
+	return time.Duration(min(max(*in.Life, 1), 1<<20)) * time.Second
+}
+
+type aliasID struct {
+	Name string `json:"roleAlias"`
+	ARN  string `json:"roleAliasArn"`
+}
+
+func (c *controlPlane) aliasID(r *request) aliasID {
+	return aliasID{r.path["roleAlias"], c.arn(r, "rolealias", r.path["roleAlias"])}
+}
+
+func (c *controlPlane) createAlias(r *request) (any, error) {
+	var in aliasRequest
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	return c.aliasID(r), c.registry.Update(func(tx *registry.Tx) error {
+		name := r.path["roleAlias"]
+		if err := tx.CreateRoleAlias(registry.RoleAlias{Name: name, Role: in.Role, Life: in.life()}); err != nil {
+			return err
+		}
+		return tx.Tag("rolealias/"+name, tagMap(in.Tags))
+	})
+}
+
+func (c *controlPlane) describeAlias(r *request) (any, error) {
+	var a registry.RoleAlias
+	err := c.registry.View(func(tx *registry.Tx) (err error) {
+		a, err = tx.RoleAlias(r.path["roleAlias"])
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"roleAliasDescription": struct {
+		aliasID
+		Role     string  `json:"roleArn"`
+		Owner    string  `json:"owner"`
+		Life     int64   `json:"credentialDurationSeconds"`
+		Created  float64 `json:"creationDate"`
+		Modified float64 `json:"lastModifiedDate"`
+	}{c.aliasID(r), a.Role, c.account, int64(a.Life / time.Second), seconds(a.Created), seconds(a.Modified)}}, nil
+}
+
+func (c *controlPlane) updateAlias(r *request) (any, error) {
+	var in aliasRequest
+	if err := decode(r, &in); err != nil {
+		return nil, err
+	}
+	return c.aliasID(r), c.registry.Update(func(tx *registry.Tx) error {
+		return tx.UpdateRoleAlias(r.path["roleAlias"], func(a *registry.RoleAlias) {
+			if in.Role != "" {
+				a.Role = in.Role
+			}
+			if in.Life != nil {
+				a.Life = in.life()
+			}
+		})
+	})
+}
+
+func (c *controlPlane) deleteAlias(r *request) (any, error) {
+	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteRoleAlias(r.path["roleAlias"]) })
+}
+
+func (c *controlPlane) listAliases(r *request) (any, error) {
+	after, n, err := page(r)
+	if err != nil {
+		return nil, err
+	}
+	out := struct {
+		Names []string `json:"roleAliases"`
+		Next  string   `json:"nextMarker,omitempty"`
+	}{Names: []string{}}
+	err = c.registry.View(func(tx *registry.Tx) error {
+		all, next, err := tx.RoleAliases(after, n)
+		for _, a := range all {
+			out.Names = append(out.Names, a.Name)
+		}
+		out.Next = token(next)
+		return err
+	})
+	return out, err
+}
