@@ -101,3 +101,16 @@ func tellMembers(tx *registry.Tx, all []fleet.Membership) error {
 	}
 	return nil
 }
+
+func (x series) fleet(s *Server) {
+	i := s.fleet.Stats()
+	x.gauge("fleet_things", "Things in the fleet index.", float64(i.Things))
+	x.gauge("fleet_terms", "Different values of fields in the index of things.", float64(i.Terms))
+	x.gauge("fleet_waiting", "Changed things that the fleet index has not taken up yet.", float64(i.Waiting))
+	x.gauge("fleet_dynamic_groups", "Dynamic thing groups.", float64(i.DynamicGroups))
+	active := 0.0
+	if s.fleet.Status(fleet.Things) == fleet.Active {
+		active = 1
+	}
+	x.gauge("fleet_active", "1 while the index of things is complete.", active)
+}

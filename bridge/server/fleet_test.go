@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,9 @@ func TestFleetIndex(t *testing.T) {
 	}
 	first.publish("$aws/things/pump/shadow/update", `{"state":{"reported":{"t":7}}}`)
 	b.finds("shadow.reported.t>6", "pump")
+	if _, text := b.do("GET", "/metrics", ""); !strings.Contains(text, "tidemill_fleet_things 1\n") || !strings.Contains(text, "tidemill_fleet_active 1\n") {
+		t.Error("no metrics of the index")
+	}
 
 	second := b.connect(id, "pump")
 	first.ends()

@@ -146,6 +146,15 @@ func BenchmarkSearch100k(b *testing.B) {
 			b.ReportMetric(float64(f.index.things.search(q).len()), "found")
 		})
 	}
+	b.Run("page-with-documents", func(b *testing.B) {
+		q := mustParse(b, "shadow.reported.mode:fault")
+		for b.Loop() {
+			names, _, err := f.index.Search(Things, q, "press-05", 100)
+			if found, e := f.index.Things(names); err != nil || e != nil || len(found) != 100 {
+				b.Fatal(err, e)
+			}
+		}
+	})
 	b.Run("buckets", func(b *testing.B) {
 		q := mustParse(b, "attributes.model:A100")
 		for b.Loop() {

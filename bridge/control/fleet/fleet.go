@@ -487,6 +487,26 @@ func (x *Index) outdated() bool {
 	return x.wanted != x.had
 }
 
+// Stats are numbers of an index of things.
+type Stats struct {
+	Things, Terms, DynamicGroups int
+	Waiting                      int // changed things that are not indexed yet
+}
+
+// Stats returns numbers of the index as it is.
+func (x *Index) Stats() (s Stats) {
+	x.mu.RLock()
+	defer x.mu.RUnlock()
+	if x.things != nil {
+		s.Things, s.Terms = len(x.things.order), len(x.things.byText)
+	}
+	s.DynamicGroups = len(x.dynamic)
+	x.dirtyMu.Lock()
+	defer x.dirtyMu.Unlock()
+	s.Waiting = len(x.dirty)
+	return s
+}
+
 // corpus returns an index that answers queries. mu is held.
 func (x *Index) corpus(index string) (*corpus, error) {
 	switch {

@@ -121,13 +121,6 @@ func (x *Index) hold(name, text string) (changes []Membership) {
 // (AWS IoT Device Management quotas: 100).
 const MaxDynamicGroups = 100
 
-// DynamicGroups returns how many there are.
-func (x *Index) DynamicGroups() int {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return len(x.dynamic)
-}
-
 // Members lists the names of up to n things in a dynamic group behind after, in
 // order. next is the after of the next page, "" at the end. ok is false while
 // it is not known who is in it.
