@@ -1,7 +1,9 @@
 package fleet
 
 import (
+	"cmp"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -147,6 +149,28 @@ func (c *cells) shadow(prefix string, d *shadow.Document) {
 	}
 	c.bool(prefix+".hasDelta", delta != nil)
 	c.count(prefix+".version", d.Version)
+}
+
+// Bounds of what is indexed of one thing's shadows.
+const (
+	maxCells     = 1000
+	maxFieldName = 256 // bytes
+)
+
+// limit cuts what is behind the first own cells down to what is indexed, times
+// first: the same, however often it is done.
+func (c *cells) limit(own int) {
+	*c = append((*c)[:own], slices.DeleteFunc((*c)[own:], func(x cell) bool { return len(x.field) > maxFieldName })...)
+	if len(*c)-own <= maxCells {
+		return
+	}
+	slices.SortFunc((*c)[own:], func(a, b cell) int {
+		if (a.kind == moment) != (b.kind == moment) {
+			return cmp.Compare(a.kind, b.kind) // the last kind
+		}
+		return cmp.Or(strings.Compare(a.field, b.field), cmp.Compare(a.kind, b.kind), strings.Compare(a.text, b.text), cmp.Compare(a.seconds, b.seconds))
+	})
+	*c = (*c)[:own+maxCells]
 }
 
 // thing adds what the registry has of a thing.

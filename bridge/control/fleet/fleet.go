@@ -17,6 +17,9 @@
 //     things take a second or two, after a start as well. While it is rebuilt
 //     for another configuration it answers with what it has.
 //   - When a thing was last connected is forgotten with the process.
+//   - Of a thing's shadows at most 1,000 values are indexed, the first by the names
+//     of their fields and times last, and none whose field's name is longer than 256 bytes:
+//     else a document of 8 KB could take megabytes here.
 //   - Of Device Defender there is nothing, and there are no geographical queries.
 package fleet
 
@@ -109,6 +112,7 @@ type Index struct {
 	things *corpus // nil: off
 	groups *corpus
 	status Status // of things
+	listed bool   // all groups are in groups
 	// dynamic are the dynamic groups that have been asked for, by name.
 	dynamic map[string]*dynamic
 
@@ -234,6 +238,9 @@ func (x *Index) step() (more bool, err error) {
 			return false, err
 		}
 		x.allGroups = false
+		x.mu.Lock()
+		x.listed = true
+		x.mu.Unlock()
 	}
 	if len(groups) > 0 {
 		if err := x.indexGroups(groups); err != nil {
@@ -303,7 +310,7 @@ func (x *Index) configure() error {
 	if !config.Groups {
 		x.groups = nil
 	} else if x.groups == nil {
-		x.groups = newCorpus()
+		x.groups, x.listed = newCorpus(), false
 	}
 	return nil
 }
@@ -404,6 +411,11 @@ func (x *Index) rest(c *cells, thing string, config *registry.Indexing) {
 			c.shadow(prefix, d)
 		}
 	}
+	if config.Connectivity && x.o.Connectivity {
+		p := x.Presence(thing)
+		c.presence(&p)
+	}
+	own := len(*c)
 	if config.Shadows {
 		add("", "shadow")
 	}
@@ -412,10 +424,7 @@ func (x *Index) rest(c *cells, thing string, config *registry.Indexing) {
 			add(name, "shadow.name."+name)
 		}
 	}
-	if config.Connectivity && x.o.Connectivity {
-		p := x.Presence(thing)
-		c.presence(&p)
-	}
+	c.limit(own)
 }
 
 // apply changes the index, and returns who came into groups and left them.
@@ -466,8 +475,10 @@ func (x *Index) Status(index string) Status {
 	switch {
 	case index == Things:
 		status = x.status
-	case index == Groups && x.groups != nil:
+	case index == Groups && x.groups != nil && x.listed:
 		status = Active
+	case index == Groups && x.groups != nil:
+		status = Building
 	}
 	if x.outdated() && (index == Things || index == Groups) {
 		switch status {
@@ -514,8 +525,10 @@ func (x *Index) corpus(index string) (*corpus, error) {
 		return nil, ErrNotReady
 	case index == Things && x.things != nil:
 		return x.things, nil
-	case index == Groups && x.groups != nil:
+	case index == Groups && x.groups != nil && x.listed:
 		return x.groups, nil
+	case index == Groups && x.groups != nil:
+		return nil, ErrNotReady
 	case (index == Things || index == Groups) && x.outdated():
 		return nil, ErrNotReady
 	}

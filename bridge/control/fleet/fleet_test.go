@@ -234,6 +234,37 @@ func must(t testing.TB, err error) {
 	}
 }
 
+// A document is in the index with what it has itself, not with that times the
+// length of a path.
+func TestLargeShadows(t *testing.T) {
+	f := newFleet(t)
+	f.indexing(everything)
+	f.thing("wide")
+	f.thing("deep")
+	var members []string
+	for i := range 800 {
+		members = append(members, fmt.Sprintf(`"%04d":1`, i))
+	}
+	f.shadow("wide", "", `{"state":{"reported":{`+strings.Join(members, ",")+`}}}`)
+	f.shadow("deep", "", `{"state":{"reported":{"short":7,"`+strings.Repeat("x", 250)+`":{`+strings.Join(members, ",")+`}}}}`)
+	f.settle()
+	f.finds("thingName:*", "deep", "wide")
+	f.finds("shadow.reported.short:7", "deep")
+	f.finds("shadow.reported.0799:1", "wide")
+	f.finds("shadow.metadata.reported.0100.timestamp:*", "wide")
+	f.finds("shadow.metadata.reported.0799.timestamp:*") // the 1,602nd
+	if n := len(f.index.things.fields); n > 1100 {
+		t.Errorf("%d fields", n)
+	}
+	f.shadow("wide", "", `{"state":{"reported":null}}`)
+	f.shadow("deep", "", `{"state":{"reported":null}}`)
+	f.settle()
+	f.finds("shadow.reported.short:7")
+	if n := len(f.index.things.byName); n > 10 {
+		t.Errorf("%d fields are left", n)
+	}
+}
+
 func TestDynamicGroups(t *testing.T) {
 	f := newFleet(t)
 	f.indexing(everything)
