@@ -45,16 +45,10 @@ var (
 	errOtherCertificate = fmt.Errorf("%w: the certificate is not {\"Ref\": \"AWS::IoT::Certificate::Id\"}", ErrTemplate)
 )
 
-// An Issuer makes device certificates. pki.PKI is one.
-type Issuer interface {
-	Issue(name string) (*pki.Issued, error)
-	IssueFromCSR(csr []byte, name string) (*pki.Issued, error)
-}
-
 // Options of a Service.
 type Options struct {
 	Registry *registry.Registry
-	Issuer   Issuer
+	Issuer   *pki.PKI                     // makes device certificates
 	ARN      func(resource string) string // of what is called kind/name
 	Hooks    *Hooks                       // nil: none, so that templates with one provision nothing
 	Log      *slog.Logger
@@ -64,7 +58,7 @@ type Options struct {
 // goroutines.
 type Service struct {
 	registry *registry.Registry
-	issuer   Issuer
+	issuer   *pki.PKI
 	o        Options
 	log      *slog.Logger
 }

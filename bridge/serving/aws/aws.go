@@ -29,6 +29,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4"
@@ -61,7 +62,7 @@ type Options struct {
 	// Registry is what AWS IoT's control plane works on, with Issuer for the
 	// certificates that it makes and Endpoint, where devices connect; nil: none.
 	Registry *registry.Registry
-	Issuer   Issuer
+	Issuer   *pki.PKI
 	Endpoint func() (string, error)
 	Fleet    *fleet.Index // of Registry; nil: none
 	// Provision makes things by templates.

@@ -16,18 +16,12 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
-// Issuer makes device certificates. pki.PKI is one.
-type Issuer interface {
-	Issue(name string) (*pki.Issued, error)
-	IssueFromCSR(csr []byte, name string) (*pki.Issued, error)
-}
-
 // controlPlane are the operations of AWS IoT's registry: a table over
 // registry.Registry, which checks what it is given.
 type controlPlane struct {
 	account  string
 	registry *registry.Registry
-	issuer   Issuer
+	issuer   *pki.PKI
 	endpoint func() (string, error) // host:port of devices
 
 	provision   *provision.Service
