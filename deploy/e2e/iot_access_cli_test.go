@@ -14,9 +14,9 @@ import (
 	"time"
 )
 
-// TestAWSCLIAccess makes authorizers, role aliases, and things by templates with
-// AWS's command line; curl then gets a device's credentials, as in the developer
-// guide, and the command line publishes with them.
+// TestAWSCLIAccess makes authorizers and role aliases with AWS's command line;
+// curl then gets a device's credentials, as in the developer guide, and the
+// command line publishes with them.
 func TestAWSCLIAccess(t *testing.T) {
 	need(t, "aws", "awscli")
 	need(t, "curl", "curl")
@@ -56,18 +56,6 @@ func TestAWSCLIAccess(t *testing.T) {
 	shell.says(`"thing":"`+arn+`thing/pump-1"`, "register-thing", "--template-body", body, "--parameters", "Name=pump-1,Id="+f.certificate(pump))
 	shell.fails("InvalidRequestException", "register-thing", "--template-body", body, "--parameters", "Name=pump-1")
 	shell.says(`"kind":"pump"`, "describe-thing", "--thing-name", "pump-1")
-
-	const fleet = `{"Parameters":{"AWS::IoT::Certificate::Id":{"Type":"String"}},"Resources":{"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"AWS::IoT::Certificate::Id"}}}}}`
-	shell.says(`"defaultVersionId":1`, "create-provisioning-template", "--template-name", "fleet", "--template-body", fleet, "--enabled",
-		"--provisioning-role-arn", role, "--pre-provisioning-hook", "payloadVersion=2020-04-01,targetArn="+function)
-	shell.says(`"versionId":2`, "create-provisioning-template-version", "--template-name", "fleet", "--template-body", fleet, "--set-as-default")
-	shell.says(`"versionId":1`, "list-provisioning-template-versions", "--template-name", "fleet")
-	shell.says("", "update-provisioning-template", "--template-name", "fleet", "--no-enabled", "--remove-pre-provisioning-hook")
-	shell.says(`"enabled":false`, "describe-provisioning-template", "--template-name", "fleet")
-	shell.says(`"PrivateKey":"-----BEGIN`, "create-provisioning-claim", "--template-name", "fleet")
-	shell.says("", "delete-provisioning-template-version", "--template-name", "fleet", "--version-id", "1")
-	shell.says("", "delete-provisioning-template", "--template-name", "fleet")
-	shell.fails("ResourceNotFoundException", "describe-provisioning-template", "--template-name", "fleet")
 
 	shell.says(`"roleAliasArn":"`+arn+`rolealias/upload"`, "create-role-alias", "--role-alias", "upload", "--role-arn", role, "--credential-duration-seconds", "3600")
 	shell.says(`"credentialDurationSeconds":3600`, "describe-role-alias", "--role-alias", "upload")
