@@ -69,7 +69,7 @@ func TestFleetIndex(t *testing.T) {
 	second.Disconnect(1000)
 	b.finds("connectivity.disconnectReason:CLIENT_INITIATED_DISCONNECT", "pump")
 	next(topic + "removed ")
-	second = b.connect(id, "pump")
+	b.connect(id, "pump")
 	next(topic + "added ")
 }
 
