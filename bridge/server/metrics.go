@@ -77,6 +77,10 @@ func (x series) https(s *Server) {
 		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, refused (also without asking) or failed.", float64(c.Clients), "authorizer", o.Authorizer, "outcome", o.Verdict)
 		x.counter("authorizer_seconds", "Time spent on that.", c.Time.Seconds(), "authorizer", o.Authorizer, "outcome", o.Verdict)
 	}
+	for o, c := range s.provision.Stats() {
+		x.counter("provisioning_requests", "Requests of devices to be provisioned, to get or to retire a certificate, by the code of the answer.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
+		x.counter("provisioning_seconds", "Time spent on that.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)
+	}
 }
 
 func (x series) gateway(s *Server) {

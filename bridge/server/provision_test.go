@@ -8,7 +8,9 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"io"
 	"math/big"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -179,6 +181,19 @@ func TestClaimProvisioning(t *testing.T) {
 	} {
 		if out := d.ask(c.topic, c.payload, "/rejected"); out["statusCode"] != c.status || out["errorCode"] != c.code || text(out["errorMessage"]) == "" {
 			t.Errorf("%s %s: %v", c.topic, c.payload, out)
+		}
+	}
+
+	resp, err := http.Get("http://" + b.admin.Addr().String() + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	metrics, err := io.ReadAll(resp.Body)
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	for _, line := range []string{`{code="OK",operation="provision"} 3`, `{code="OK",operation="create-from-csr"} 1`, `{code="AccessDenied",operation="retire"} 3`} {
+		if err != nil || !strings.Contains(string(metrics), "tidemill_provisioning_requests_total"+line) {
+			t.Errorf("no %s, %v", line, err)
 		}
 	}
 

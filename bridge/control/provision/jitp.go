@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -47,6 +48,12 @@ func ParseRegistration(config []byte) (Registration, error) {
 // be one that registry.AutoRegister takes; its errors are as there. A CA without
 // a template is ErrNoTemplate.
 func (s *Service) FirstConnection(cert *x509.Certificate) (made *Made, err error) {
+	began := time.Now()
+	defer func() {
+		if !errors.Is(err, ErrNoTemplate) {
+			s.count("first-connection", began, err)
+		}
+	}()
 	var plan *Plan
 	err = s.registry.View(func(tx *registry.Tx) error { // where AutoRegister only looks
 		c, err := tx.AutoRegister(cert)

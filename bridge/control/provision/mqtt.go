@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -96,7 +97,9 @@ type refusal struct {
 // the hook, 5 s, and writes to disk.
 func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload []byte) {
 	c, _ := parseTopic(q.Topic)
+	began := time.Now()
 	out, err := s.handle(ctx, c, q)
+	s.count(c.kind, began, err)
 	topic = q.Topic + "/accepted"
 	if err != nil {
 		r := refuse(err)

@@ -27,6 +27,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
@@ -61,6 +62,38 @@ type Service struct {
 	issuer   *pki.PKI
 	o        Options
 	log      *slog.Logger
+
+	mu    sync.Mutex // guards stats
+	stats map[Outcome]Count
+}
+
+// An Outcome is what became of a request: Code is OK or the error code that it
+// was answered with. Operation is create, create-from-csr, provision or retire,
+// or first-connection.
+type Outcome struct{ Operation, Code string }
+
+// A Count is how often there was an outcome, and how long that took in all.
+type Count struct {
+	Requests uint64
+	Time     time.Duration
+}
+
+// Stats is what became of the requests of devices so far.
+func (s *Service) Stats() map[Outcome]Count {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.stats)
+}
+
+func (s *Service) count(operation string, began time.Time, err error) {
+	o := Outcome{operation, "OK"}
+	if err != nil {
+		o.Code = refuse(err).Code
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	c := s.stats[o]
+	s.stats[o] = Count{c.Requests + 1, c.Time + time.Since(began)}
 }
 
 // New returns a Service. It starts nothing.
@@ -71,7 +104,7 @@ func New(o Options) *Service {
 	if o.Hooks == nil {
 		o.Hooks = NewHooks(nil)
 	}
-	return &Service{registry: o.Registry, issuer: o.Issuer, o: o, log: o.Log}
+	return &Service{registry: o.Registry, issuer: o.Issuer, o: o, log: o.Log, stats: map[Outcome]Count{}}
 }
 
 // RegisterThing makes what a template's body has with the parameters given.

@@ -355,7 +355,7 @@ func (e *evaluation) add(p *Plan, r *resource) error {
 			c.Status = registry.Active
 		}
 		if c.Status != registry.Active && c.Status != registry.Inactive {
-			return fmt.Errorf("Status: %q, want ACTIVE or INACTIVE", c.Status)
+			return fmt.Errorf("property Status: %q, want ACTIVE or INACTIVE", c.Status)
 		}
 		given := 0
 		for _, s := range []string{c.ID, c.Request, c.PEM} {
