@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	"math/big"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
@@ -193,5 +195,60 @@ func TestPythonClaim(t *testing.T) {
 	f.must(os.WriteFile(filepath.Join(op.dir, "csr-key.pem"), key, 0o600))
 	for _, v := range []string{"claim-v2-mqtt3", "claim-v2-mqtt5"} {
 		f.sdk(t, op, v, filepath.Join(venv, "bin", "python"), "py/fleet_v2.py", fleetChecks)
+	}
+}
+
+// TestAWSCLIFirstConnection registers a CA with a template by AWS's command line:
+// what the CA has signed is provisioned as soon as it connects.
+func TestAWSCLIFirstConnection(t *testing.T) {
+	need(t, "aws", "awscli")
+	f := newBridge(t, "", nil)
+	shell := &awsShell{f: f, service: "iot"}
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	f.must(err)
+	sign := func(c, parent *x509.Certificate) *x509.Certificate {
+		t.Helper()
+		c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, k.Public(), k)
+		f.must(err)
+		made, err := x509.ParseCertificate(der)
+		f.must(err)
+		return made
+	}
+	text := func(c *x509.Certificate) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
+	}
+	tmpl := &x509.Certificate{Subject: pkix.Name{CommonName: "Factory"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	ca := sign(tmpl, tmpl)
+	register := func(config string) []string {
+		return []string{"register-ca-certificate", "--ca-certificate", text(ca), "--certificate-mode", "SNI_ONLY", "--set-as-active", "--allow-auto-registration", "--registration-config", config}
+	}
+	body := strings.NewReplacer(`"SerialNumber":{`, `"AWS::IoT::Certificate::CommonName":{`, `"Ref":"SerialNumber"`, `"Ref":"AWS::IoT::Certificate::CommonName"`).Replace(pressTemplate)
+
+	shell.fails("is no template of type JITP", register("templateName=first")...)
+	shell.says("", "create-provisioning-template", "--template-name", "fleet", "--provisioning-role-arn", "arn:aws:iam::000000000000:role/none", "--template-body", pressTemplate)
+	shell.fails("is no template of type JITP", register("templateName=fleet")...)
+	shell.fails("registrationConfig.templateBody", register(`{"templateBody":"{}"}`)...)
+	shell.says("", "create-provisioning-template", "--template-name", "first", "--type", "JITP", "--enabled", "--provisioning-role-arn", "arn:aws:iam::000000000000:role/none", "--template-body", body)
+	shell.says("", "create-policy", "--policy-name", "own", "--policy-document", ownPolicy)
+	var made struct{ CertificateId string }
+	f.must(json.Unmarshal([]byte(shell.says("certificateId", register("templateName=first")...)), &made))
+
+	private, err := x509.MarshalECPrivateKey(k)
+	f.must(err)
+	key := string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}))
+	press := sign(&x509.Certificate{Subject: pkix.Name{CommonName: "7"}}, ca)
+	f.connect(f.identityOf("press-7", text(press), key)).publish("dt/press-7/x", `{"n":1}`)
+	shell.says(`"serial":"7"`, "describe-thing", "--thing-name", "press-7")
+	shell.says(`"status":"ACTIVE"`, "list-certificates-by-ca", "--ca-certificate-id", made.CertificateId)
+
+	own, err := json.Marshal(map[string]string{"templateBody": body})
+	f.must(err)
+	shell.says("", "update-ca-certificate", "--certificate-id", made.CertificateId, "--registration-config", string(own))
+	press = sign(&x509.Certificate{Subject: pkix.Name{CommonName: "8"}}, ca)
+	f.connect(f.identityOf("press-8", text(press), key)).publish("dt/press-8/x", `{"n":1}`)
+	shell.says("", "update-ca-certificate", "--certificate-id", made.CertificateId, "--remove-auto-registration")
+	if out := shell.says(`"autoRegistrationStatus":"DISABLE"`, "describe-ca-certificate", "--certificate-id", made.CertificateId); strings.Contains(out, "templateBody") {
+		t.Errorf("the template is still there: %s", out)
 	}
 }

@@ -320,6 +320,7 @@ func (e *evaluation) split(arg any) (any, error) {
 
 // sub is {"Fn::Sub": text} or {"Fn::Sub": [text, {name: value}]}: ${name} is
 // replaced by the value of that name or the parameter, and ${!name} is ${name}.
+// Variables of policies, such as ${iot:ClientId}, stay, which is a guess.
 func (e *evaluation) sub(arg any) (any, error) {
 	text, own, err := substitution(arg)
 	if err != nil {
@@ -373,7 +374,7 @@ func substitute(text string, value func(name string) (string, error)) (string, e
 			return "", errors.New("a ${ without }")
 		}
 		v := "${" + strings.TrimPrefix(name, "!") + "}"
-		if !strings.HasPrefix(name, "!") {
+		if !strings.HasPrefix(name, "!") && !strings.HasPrefix(name, "iot:") && !strings.HasPrefix(name, "aws:") {
 			var err error
 			if v, err = value(name); err != nil {
 				return "", err

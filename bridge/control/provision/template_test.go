@@ -46,6 +46,7 @@ func TestFunctions(t *testing.T) {
 		{`{"Fn::Select":[1,{"Fn::FindInMap":["M","k","list"]}]}`, `"b"`},
 		{`{"Fn::FindInMap":["M",{"Fn::Join":["",["k"]]},"x"]}`, `"found"`},
 		{`{"Fn::Sub":"${P}/${!P}/$P/$"}`, `"p,q/${P}/$P/$"`},
+		{`{"Fn::Sub":"${D}/${iot:ClientId}"}`, `"d/${iot:ClientId}"`},
 		{`{"Fn::Sub":["${own}${own}${D}",{"own":{"Fn::Sub":"<${P}>"}}]}`, `"<p,q><p,q>d"`},
 	} {
 		tp, err := Parse([]byte(deviceOf(c.in)))
