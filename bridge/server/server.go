@@ -25,6 +25,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
@@ -139,7 +140,7 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 func (s *Server) wire(sh service.Options) error {
 	s.router = &router{store: s.store}
 	s.calls.log = s.log
-	s.firehose = firehose.New(s.store, s.objects, s.log)
+	s.firehose = firehose.New(s.store, func(stream string) connector.Source { return connector.InProcess(s.store, s.kinesis.In(""), stream) }, s.objects, s.log)
 	s.outboxes = action.NewOutboxes(s.store, action.Options{
 		Objects: s.objects, Republish: s.router, Log: s.log,
 		Failed: func(b *streams.Batch, d *action.Delivery, err error) { s.rules.Fail(b, d, err) },

@@ -273,7 +273,7 @@ func (t *toFirehose) resolve(ctx context.Context, in *Input) (name string, data 
 		return "", nil, err
 	}
 	if !t.catalog.HasDeliveryStream(name) {
-		return name, nil, fmt.Errorf("delivery stream %s does not exist", name)
+		return name, nil, fmt.Errorf("delivery stream %s does not exist, or has a data stream as its source", name)
 	}
 	if err := t.catalog.Room(firehose.StreamName(name)); err != nil {
 		return name, nil, err

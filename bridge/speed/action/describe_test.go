@@ -21,7 +21,7 @@ func TestDescribe(t *testing.T) {
 		`{"kinesis":{"streamName":"x${topic(2)}","partitionKey":"k"}}`:          "streamName=xpi-1 partitionKey=k: stream xpi-1 does not exist",
 		`{"kinesis":{"streamName":"readings","partitionKey":"${none}"}}`:        "streamName=readings partitionKey=: partition key of 0 bytes, want 1 to 256",
 		`{"firehose":{"deliveryStreamName":"archive"}}`:                         "deliveryStreamName=archive",
-		`{"firehose":{"deliveryStreamName":"${topic(1)}"}}`:                     "deliveryStreamName=dt: delivery stream dt does not exist",
+		`{"firehose":{"deliveryStreamName":"${topic(1)}"}}`:                     "deliveryStreamName=dt: delivery stream dt does not exist, or has a data stream as its source",
 		`{"s3":{"bucketName":"bucket","key":"${k}/${topic(2)}.json"}}`:          "bucketName=bucket key=a/b/pi-1.json",
 		`{"republish":{"topic":"$$aws/things/${topic(2)}/shadow/get","qos":1}}`: "topic=$aws/things/pi-1/shadow/get qos=1",
 		`{"republish":{"topic":"${topic()}/#"}}`:                                "topic=dt/pi-1/climate/# qos=0: ",

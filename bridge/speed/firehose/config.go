@@ -26,6 +26,7 @@ const (
 // A Config is what a delivery stream does, checked and ready to run.
 type Config struct {
 	Name     string
+	Source   string // data stream that records come from; empty: they are put
 	Bucket   string
 	Prefix   Prefix
 	Size     int64         // bytes buffered before compression that make an object due
@@ -40,8 +41,11 @@ type Config struct {
 type payload struct {
 	DeliveryStreamName                 string
 	DeliveryStreamType                 string
+	KinesisStreamSourceConfiguration   *source
 	ExtendedS3DestinationConfiguration *destination
 }
+
+type source struct{ KinesisStreamARN, RoleARN string }
 
 type destination struct {
 	RoleARN                 string
@@ -68,6 +72,8 @@ type processing struct {
 	}
 }
 
+var streamARN = regexp.MustCompile(`^arn:aws:kinesis:[a-z0-9-]+:\d{12}:stream/([a-zA-Z0-9_.-]{1,128})$`)
+
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
 
 // Parse reads a CreateDeliveryStream request in AWS's JSON form. It reports
@@ -86,8 +92,21 @@ func Parse(doc []byte) (*Config, error) {
 	if !nameForm.MatchString(r.c.Name) {
 		r.bad("DeliveryStreamName: %q, want 1 to 64 of a-z A-Z 0-9 _ . -", r.c.Name)
 	}
-	if t := p.DeliveryStreamType; t != "" && t != "DirectPut" {
-		r.bad("DeliveryStreamType: %q, want DirectPut", t)
+	switch src := p.KinesisStreamSourceConfiguration; p.DeliveryStreamType {
+	case "", "DirectPut":
+		if src != nil {
+			r.bad("KinesisStreamSourceConfiguration: goes with the DeliveryStreamType KinesisStreamAsSource")
+		}
+	case "KinesisStreamAsSource":
+		if src == nil {
+			r.bad("KinesisStreamSourceConfiguration: missing")
+		} else if m := streamARN.FindStringSubmatch(src.KinesisStreamARN); m == nil {
+			r.bad("KinesisStreamARN: %.200q, want arn:aws:kinesis:REGION:ACCOUNT:stream/NAME", src.KinesisStreamARN)
+		} else {
+			r.c.Source = m[1]
+		}
+	default:
+		r.bad("DeliveryStreamType: %q, want DirectPut or KinesisStreamAsSource", p.DeliveryStreamType)
 	}
 	if d := p.ExtendedS3DestinationConfiguration; d != nil {
 		r.destination(d)

@@ -57,6 +57,9 @@ func TestParseNamesEveryError(t *testing.T) {
 		"upward key":     strings.Replace(good, "year=", "../year=", 1),
 		"empty element":  strings.Replace(good, "year=", "a//year=", 1),
 		"machine's zone": strings.Replace(good, `"Prefix"`, `"CustomTimeZone": "Local", "Prefix"`, 1),
+		"source alone":   strings.Replace(good, `"DeliveryStreamName"`, `"KinesisStreamSourceConfiguration": {}, "DeliveryStreamName"`, 1),
+		"type alone":     strings.Replace(good, `"DeliveryStreamName"`, `"DeliveryStreamType": "KinesisStreamAsSource", "DeliveryStreamName"`, 1),
+		"source's name":  strings.Replace(good, `"DeliveryStreamName"`, `"DeliveryStreamType": "KinesisStreamAsSource", "KinesisStreamSourceConfiguration": {"KinesisStreamARN": "in"}, "DeliveryStreamName"`, 1),
 		"long element":   strings.Replace(good, "year=", strings.Repeat("y", 256), 1),
 	} {
 		if _, err := Parse([]byte(doc)); err == nil {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -48,6 +49,7 @@ type Stats struct {
 // A Service runs delivery streams.
 type Service struct {
 	store   *streams.Store
+	source  func(stream string) connector.Source
 	objects sink.Objects
 	log     *slog.Logger
 
@@ -56,17 +58,25 @@ type Service struct {
 	start   func(*delivery) // set while Run runs
 }
 
-// New returns a service over store. It starts nothing.
-func New(store *streams.Store, objects sink.Objects, log *slog.Logger) *Service {
-	return &Service{store: store, objects: objects, log: log, streams: map[string]*delivery{}}
+// New returns a service over store. source reads data streams of store, for
+// delivery streams that have one as their source. New starts nothing.
+func New(store *streams.Store, source func(stream string) connector.Source, objects sink.Objects, log *slog.Logger) *Service {
+	return &Service{store: store, source: source, objects: objects, log: log, streams: map[string]*delivery{}}
 }
 
+// ErrSource says that a delivery stream gets its records from a data stream, and
+// nowhere else (Firehose API, InvalidSourceException).
+var ErrSource = errors.New("delivery stream has another source")
+
 // Apply creates a delivery stream, or gives a running one a new configuration
-// from its next object on.
+// from its next object on. Its source stays what it was, else ErrSource.
 func (s *Service) Apply(c *Config) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if d := s.streams[c.Name]; d != nil {
+		if old := d.config.Load().Source; old != c.Source {
+			return fmt.Errorf("delivery stream %s: %w: %q, and that does not change", c.Name, ErrSource, old)
+		}
 		d.config.Store(c)
 		d.poke()
 		return nil
@@ -80,7 +90,7 @@ func (s *Service) Apply(c *Config) error {
 		return fmt.Errorf("delivery stream %s: %w", c.Name, err)
 	}
 	d := &delivery{
-		store: s.store, objects: s.objects, log: s.log.With("delivery_stream", c.Name),
+		store: s.store, source: s.source, objects: s.objects, log: s.log.With("delivery_stream", c.Name),
 		stream: StreamName(c.Name), state: []byte(fmt.Sprintf("firehose/%s/%d", c.Name, info.ID)),
 		changed: make(chan struct{}, 1),
 	}
@@ -92,11 +102,13 @@ func (s *Service) Apply(c *Config) error {
 	return nil
 }
 
-// Has says whether a delivery stream of that name exists.
+// Has says whether a delivery stream of that name exists that records are put
+// to.
 func (s *Service) Has(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.streams[name] != nil
+	d := s.streams[name]
+	return d != nil && d.config.Load().Source == ""
 }
 
 // Stats returns the counters of each delivery stream.
@@ -115,7 +127,12 @@ func (s *Service) Stats() map[string]Stats {
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	s.mu.Lock()
-	s.start = func(d *delivery) { wg.Go(func() { d.run(ctx) }) }
+	s.start = func(d *delivery) {
+		wg.Go(func() { d.run(ctx) })
+		if d.config.Load().Source != "" {
+			wg.Go(func() { d.feed(ctx) })
+		}
+	}
 	for _, d := range s.streams {
 		s.start(d)
 	}
@@ -132,6 +149,7 @@ func (s *Service) Run(ctx context.Context) error {
 // atomics.
 type delivery struct {
 	store   *streams.Store
+	source  func(stream string) connector.Source
 	objects sink.Objects
 	log     *slog.Logger
 	stream  string

@@ -86,7 +86,7 @@ func running(t *testing.T, fs vfs.FS, k *bucket, c *Config) (*streams.Store, *Se
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(store, k, quiet())
+	s := New(store, nil, k, quiet())
 	if err := s.Apply(c); err != nil {
 		t.Fatal(err)
 	}

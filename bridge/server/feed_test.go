@@ -1,0 +1,132 @@
+package server
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/kpl"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+const fedDelivery = `{"DeliveryStreamName":"fed","DeliveryStreamType":"KinesisStreamAsSource",
+	"KinesisStreamSourceConfiguration":{"KinesisStreamARN":"arn:aws:kinesis:eu-local-1:000000000000:stream/in","RoleARN":"arn:aws:iam::000000000000:role/any"},
+	"ExtendedS3DestinationConfiguration":{"BucketARN":"arn:aws:s3:::fed","BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":0},
+	"ProcessingConfiguration":{"Enabled":true,"Processors":[{"Type":"AppendDelimiterToRecord"}]}}}`
+
+// lines counts the lines of all objects of a bucket.
+func (b *bridge) lines(bucket string) map[string]int {
+	b.t.Helper()
+	all := map[string]int{}
+	root := filepath.Join(b.objects.Path(), bucket)
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return nil // it is being made
+		}
+		text, err := os.ReadFile(path)
+		for line := range strings.Lines(string(text)) {
+			all[strings.TrimSpace(line)]++
+		}
+		return err
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return all
+}
+
+// A delivery stream takes the records of its data stream over from when it was
+// made, those in containers one by one, through a split and starts of the
+// bridge: each once.
+func TestDeliveryFromStream(t *testing.T) {
+	cfg := configure(t)
+	declare(t, cfg, map[string]string{"streams/in.json": `{"StreamName":"in","ShardCount":2}`})
+	b := start(t, cfg)
+	commit := func(put func(*streams.Batch)) {
+		t.Helper()
+		batch := b.store.NewBatch()
+		put(batch)
+		if err := b.store.Commit(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plain := func(names ...string) {
+		t.Helper()
+		commit(func(batch *streams.Batch) {
+			for _, n := range names {
+				batch.Put("in", streams.HashOf(n), streams.Record{Key: n, Data: []byte(n)})
+			}
+		})
+	}
+	plain("before")
+	declare(t, cfg, map[string]string{"delivery-streams/fed.json": fedDelivery})
+	b.must("POST", "/v1/reload", "", nil)
+	want := map[string]int{}
+	some := func(round int) {
+		t.Helper()
+		lineage, err := b.store.Shards("in")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var open []streams.Range
+		for _, s := range lineage {
+			if s.Open() {
+				open = append(open, s.Range)
+			}
+		}
+		a := kpl.NewAggregator(open, 1<<20)
+		var puts []kpl.Put
+		for i := range 40 {
+			name := fmt.Sprintf("r%d-%d", round, i)
+			want[name] = 1
+			if i%2 == 0 {
+				plain(name)
+			} else {
+				puts = append(puts, a.Add(name, nil, []byte(name))...)
+			}
+		}
+		for _, p := range append(puts, a.Flush()...) {
+			commit(func(batch *streams.Batch) {
+				batch.Put("in", p.Hash, streams.Record{Key: p.Key, Data: p.Data})
+			})
+		}
+	}
+	again := func() {
+		t.Helper()
+		if err := b.stop(); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b = start(t, cfg)
+	}
+	some(0)
+	again()
+	some(1)
+	if _, err := b.store.Reshard("in", streams.Change{Parents: []int{0}, Ranges: streams.Even(4)[:2]}); err != nil {
+		t.Fatal(err)
+	}
+	some(2)
+	again()
+	some(3)
+	b.eventually("all in objects", func() bool { return len(b.lines("fed")) >= len(want) })
+	for line, n := range b.lines("fed") {
+		if want[line] != n {
+			t.Errorf("%q is there %d times", line, n)
+		}
+	}
+
+	// It is not put to, and its source stays.
+	if (catalog{b.Server}).HasDeliveryStream("fed") {
+		t.Error("rules may put to it")
+	}
+	declare(t, cfg, map[string]string{"delivery-streams/fed.json": strings.Replace(fedDelivery, "stream/in", "stream/other", 1)})
+	if code, text := b.do("POST", "/v1/reload", ""); code == 200 || !strings.Contains(text, firehose.ErrSource.Error()) {
+		t.Error(code, text)
+	}
+}

@@ -1,0 +1,119 @@
+package firehose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// A delivery stream may have a data stream as its source (KinesisStreamAsSource)
+// instead of being put to: a connector takes the data stream's records over into
+// the buffer, those in containers of the producer library one by one, in one
+// commit with how far it has read. So a record is in the buffer once, whenever
+// the bridge was killed. It begins with what came after the delivery stream was
+// made, and waits where the buffer is full: the records stay in the data stream
+// for its retention.
+
+// lookAgain is how often a source is looked for that is not there, or may have
+// been deleted and made again.
+const lookAgain = 5 * time.Second
+
+// minRoom is what a buffer that is fed holds at least, in bytes.
+const minRoom = 64 << 20
+
+// feed takes over the records of the source until ctx ends.
+func (d *delivery) feed(ctx context.Context) {
+	told := false
+	for ctx.Err() == nil {
+		name := d.config.Load().Source
+		info, err := d.store.Describe(name)
+		if err == nil {
+			told = false
+			err = d.feedFrom(ctx, name, info.ID)
+		}
+		if err != nil && !told {
+			told = true
+			d.log.Warn("the source of a delivery stream cannot be read, will retry", "stream", name, "err", err, "in", lookAgain)
+		}
+		pause(ctx, lookAgain)
+	}
+}
+
+func pause(ctx context.Context, t time.Duration) {
+	select {
+	case <-time.After(t):
+	case <-ctx.Done():
+	}
+}
+
+// feedFrom takes over records until ctx ends, or the source is another stream of
+// the same name.
+func (d *delivery) feedFrom(ctx context.Context, name string, id uint32) error {
+	buffer, err := d.store.Describe(d.stream)
+	if err != nil {
+		return err
+	}
+	leases, err := connector.InLog(d.store, fmt.Sprintf("%s/source/%s/%d/", d.state, url.PathEscape(name), id))
+	if err != nil {
+		return err
+	}
+	c := connector.New(connector.Config{
+		Name: buffer.Name, Source: roomy{d.source(name), d}, Emitter: connector.ToLog(d.store, d.stream), Leases: leases,
+		Start: connector.Position{Sequence: connector.AtTimestamp, Time: buffer.Created},
+		Age:   time.Second, Log: d.log, // as often as AWS reads
+	})
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.Run(ctx)
+	}()
+	defer func() { <-done }()
+	defer cancel()
+	for ctx.Err() == nil {
+		pause(ctx, lookAgain)
+		if info, err := d.store.Describe(name); errors.Is(err, streams.ErrNotFound) || err == nil && info.ID != id {
+			return fmt.Errorf("stream %s: %w: it was deleted", name, streams.ErrNotFound)
+		}
+	}
+	return nil
+}
+
+// A roomy source gives nothing while the buffer of its delivery stream is full.
+type roomy struct {
+	connector.Source
+	d *delivery
+}
+
+// Read implements connector.Source.
+func (r roomy) Read(shard string, from connector.Position) connector.Reader {
+	return &roomyReader{r.Source.Read(shard, from), r.d}
+}
+
+type roomyReader struct {
+	connector.Reader
+	d *delivery
+}
+
+// Next implements connector.Reader.
+func (r *roomyReader) Next(ctx context.Context) (connector.Page, error) {
+	for {
+		size, err := r.d.store.Size(r.d.stream)
+		if err != nil {
+			return connector.Page{}, err
+		}
+		if size.Bytes <= max(minRoom, 4*r.d.config.Load().Size) {
+			return r.Reader.Next(ctx)
+		}
+		pause(ctx, time.Second)
+		if ctx.Err() != nil {
+			return connector.Page{}, context.Cause(ctx)
+		}
+	}
+}
