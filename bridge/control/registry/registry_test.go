@@ -356,6 +356,26 @@ func TestPages(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("pages of %d: %v", n, got)
 		}
+		got = nil
+		for after := ""; ; {
+			var page []Thing
+			err := r.View(func(tx *Tx) (err error) {
+				page, after, err = tx.ThingsOfType("pump", after, n, func(th *Thing) bool { return th.Name != "t004" })
+				return err
+			})
+			if err != nil || n > 0 && len(page) > n {
+				t.Fatal(len(page), err)
+			}
+			for _, th := range page {
+				got = append(got, th.Name)
+			}
+			if after == "" {
+				break
+			}
+		}
+		if less := slices.DeleteFunc(slices.Clone(want), func(s string) bool { return s == "t004" }); !slices.Equal(got, less) {
+			t.Errorf("pages of %d of the type: %v", n, got)
+		}
 	}
 }
 

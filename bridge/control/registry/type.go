@@ -168,6 +168,26 @@ func makeTypes(tx *bolt.Tx) error {
 	})
 }
 
+// ThingsOfType is Things of a type, and reads no others.
+func (t *Tx) ThingsOfType(name, after string, n int, match func(*Thing) bool) (page []Thing, next string, err error) {
+	for n = pageSize(n); ; after = next {
+		var names []string
+		names, next = t.pageLinks(bTypeThings, name, after, n-len(page))
+		for _, thing := range names {
+			th, err := t.Thing(thing)
+			if err != nil {
+				return nil, "", err
+			}
+			if match == nil || match(&th) {
+				page = append(page, th)
+			}
+		}
+		if next == "" || len(page) == n {
+			return page, next, nil
+		}
+	}
+}
+
 // giveType checks that a thing may be given a type, and says that it is.
 func (t *Tx) giveType(th *Thing, from string) error {
 	if th.Type == from {

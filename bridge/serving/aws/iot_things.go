@@ -153,10 +153,18 @@ func (c *controlPlane) listThings(r *request) (any, error) {
 		Next   string  `json:"nextToken,omitempty"`
 	}{Things: []entry{}}
 	err = c.registry.View(func(tx *registry.Tx) error {
-		all, next, err := tx.Things(after, n, func(th *registry.Thing) bool {
+		wanted := func(th *registry.Thing) bool {
 			have, ok := th.Attributes[key]
-			return (kind == "" || th.Type == kind) && (key == "" || ok && (value == "" || have == value))
-		})
+			return key == "" || ok && (value == "" || have == value)
+		}
+		var all []registry.Thing
+		var next string
+		var err error
+		if kind != "" {
+			all, next, err = tx.ThingsOfType(kind, after, n, wanted)
+		} else {
+			all, next, err = tx.Things(after, n, wanted)
+		}
 		for _, th := range all {
 			out.Things = append(out.Things, entry{th.Name, c.arn(r, "thing", th.Name), th.Type, notNil(th.Attributes), th.Version})
 		}
