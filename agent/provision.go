@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"time"
 
@@ -30,16 +31,21 @@ func runProvision(ctx context.Context, c *call) error {
 
 func runRotate(ctx context.Context, c *call) error {
 	age := c.flags.Duration("older-than", 0, "leave a younger certificate as it is")
+	done := false
 	return identityCommand(ctx, c, func(ctx context.Context, cfg *config.Config, o provision.Options) error {
 		o.Template = cfg.Provision.RotateTemplate
+		if done { // what is left is to retire the old one
+			*age = math.MaxInt64
+		}
 		id, made, err := provision.Rotate(ctx, o, *age)
+		done = done || made
 		if errors.Is(err, provision.ErrNotProvisioned) {
 			return backoff.Permanent(err)
 		}
 		if err != nil {
 			return err
 		}
-		return tell(c.stdout, id, made, "keeps its certificate")
+		return tell(c.stdout, id, done, "keeps its certificate")
 	})
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -132,7 +133,7 @@ func runConfig(_ context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.stdout, "ok: thing %s, %d sensors, to %s\n", cfg.Thing, len(cfg.Sensors), cfg.Uplink.Endpoint)
+		_, err = fmt.Fprintf(c.stdout, "ok: thing %s, %d sensors, to %s\n", cmp.Or(cfg.Thing, "(not provisioned yet)"), len(cfg.Sensors), cfg.Uplink.Endpoint)
 		return err
 	case "-h", "-help", "--help":
 		return c.parse(0)

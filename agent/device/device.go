@@ -22,6 +22,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/health"
+	"github.com/tidemill/tidemill/agent/provision"
 	"github.com/tidemill/tidemill/agent/sampler"
 	"github.com/tidemill/tidemill/agent/spool"
 	"github.com/tidemill/tidemill/agent/telemetry"
@@ -171,11 +172,40 @@ func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Option
 	}
 	if o.TLS == nil {
 		o.TLS = func() (*tls.Config, error) { return identity(u) }
+		if cfg.Provision.Template != "" {
+			o.TLS = yielding(o.TLS, func() bool { return provision.Busy(cfg.DataDir) }, time.Now)
+		}
 	}
 	if u.Format == "json" {
 		o.Expand = expander(u.Topic)
 	}
 	return o
+}
+
+// yieldFor is how long the agent stays away for another process that connects as
+// this device. A rotation takes 24 s over a link with a round trip of 2 s
+// (measured); one that gets no answers does not keep the agent away for longer.
+const yieldFor = time.Minute
+
+// errYield is no fault: the uplink tries again soon.
+var errYield = errors.New("another process renews this device's certificate")
+
+// yielding returns conf that fails while busy says that another process connects
+// under this device's client id: the two would end each other's connections.
+func yielding(conf func() (*tls.Config, error), busy func() bool, now func() time.Time) func() (*tls.Config, error) {
+	var since time.Time // busy was first seen
+	return func() (*tls.Config, error) {
+		switch {
+		case !busy():
+			since = time.Time{}
+		case since.IsZero():
+			since = now()
+			return nil, errYield
+		case now().Sub(since) < yieldFor:
+			return nil, errYield
+		}
+		return conf()
+	}
 }
 
 // identity reads the files at each connection, so that a renewed certificate

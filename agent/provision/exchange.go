@@ -10,7 +10,12 @@ import (
 	"net/url"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
+
+// errRefused says that the broker, which answers, does not take this identity: it
+// said so, or ended the connection after TLS, as AWS IoT Core does.
+var errRefused = errors.New("refused")
 
 // invalidToken is the error code of a token that is not known any more.
 const invalidToken = "InvalidCertificateOwnershipToken"
@@ -72,9 +77,17 @@ func (x *exchange) connect(ctx context.Context) error {
 	client := mqtt.NewClient(o)
 	tok := client.Connect()
 	err = x.wait(ctx, tok)
-	// The client takes return codes that it does not know for success.
-	if c, ok := tok.(*mqtt.ConnectToken); err == nil && ok && c.ReturnCode() != 0 {
-		err = fmt.Errorf("the broker refuses the connection with code %d", c.ReturnCode())
+	code := byte(0)
+	if c, ok := tok.(*mqtt.ConnectToken); ok && ctx.Err() == nil {
+		code = c.ReturnCode()
+	}
+	switch {
+	case code == packets.ErrRefusedServerUnavailable || ctx.Err() != nil:
+	case code != 0 && code != packets.ErrNetworkError:
+		// The client takes return codes that it does not know for success.
+		err = fmt.Errorf("%w with code %d", errRefused, code)
+	case err != nil:
+		err = fmt.Errorf("%w: %w", errRefused, err)
 	}
 	if err != nil {
 		_ = conn.Close()
@@ -161,7 +174,7 @@ func (x *exchange) request(ctx context.Context, topic string, in, out any) error
 		}
 	}
 	if err := x.wait(ctx, x.client.Publish(topic, 1, false, text)); err != nil {
-		return fmt.Errorf("publish on %s: %w", topic, err)
+		return fmt.Errorf("publish on %s (the policy may not allow it): %w", topic, err)
 	}
 	for {
 		select {

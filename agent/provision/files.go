@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"syscall"
+	"time"
 )
 
 // Names in the data directory; FORMAT.md says what is in them.
@@ -20,6 +21,7 @@ const (
 	identityFile = "identity.json"
 	pendingFile  = "certificate.json"
 	outcomeFile  = "outcome"
+	oldEnd       = ".old" // of a folder that is being deleted
 	lockFile     = "provision.lock"
 	provisioning = "provisioning" // folders of what is not taken up yet
 	rotation     = "rotation"
@@ -62,12 +64,33 @@ func (w *work) commit(id *Identity, p *pending, key []byte) error {
 		return err
 	}
 	w.o.Step("taken up")
-	// What follows may be lost: it is done again, or does no harm.
-	return errors.Join(os.RemoveAll(w.dir), w.removeOthers(name))
+	// What follows may be lost: it is done again.
+	return errors.Join(w.discard(), w.tidy())
 }
 
-// removeOthers deletes the identities before the one that is taken up.
-func (w *work) removeOthers(name string) error {
+// discard takes away at once what was not taken up: of a folder that is half
+// deleted the key might be left, and be used for the next certificate too.
+func (w *work) discard() error {
+	err := os.RemoveAll(w.dir + oldEnd)
+	if err == nil {
+		err = os.Rename(w.dir, w.dir+oldEnd)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return errors.Join(err, syncDir(w.o.Dir))
+}
+
+// tidy deletes what was discarded, and the identities before the one that is
+// taken up.
+func (w *work) tidy() error {
+	if err := os.RemoveAll(w.dir + oldEnd); err != nil {
+		return err
+	}
+	name, err := os.Readlink(filepath.Join(w.o.Dir, link))
+	if err != nil {
+		return err
+	}
 	all, err := os.ReadDir(filepath.Join(w.o.Dir, identities))
 	if err != nil {
 		return err
@@ -78,6 +101,14 @@ func (w *work) removeOthers(name string) error {
 		}
 	}
 	return err
+}
+
+// left says whether there is something of a folder that tidy and discard would
+// take away.
+func left(dir, name string) bool {
+	_, no := os.Lstat(filepath.Join(dir, name))
+	_, old := os.Lstat(filepath.Join(dir, name+oldEnd))
+	return !errors.Is(no, fs.ErrNotExist) || !errors.Is(old, fs.ErrNotExist)
 }
 
 // write replaces a file, mode 0600, durably: there is the old one or the new
@@ -124,30 +155,62 @@ func readJSON(path string, v any) error {
 	return nil
 }
 
+// errBusy says that another process works on the data directory.
+var errBusy = errors.New("another process provisions this device")
+
 // lock keeps other processes away until the file is closed, or the process ends.
-func lock(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
+func lock(path string) (f *os.File, err error) {
+	if f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600); err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("%s: another process provisions this device: %w", path, err)
+	for range 5 { // Busy holds it for a moment
+		if err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
+			return f, nil
+		}
+		time.Sleep(20 * time.Millisecond)
 	}
-	return f, nil
+	_ = f.Close()
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		err = errBusy
+	}
+	return nil, fmt.Errorf("%s: %w", path, err)
 }
 
-// serialFiles say what this device is, the best first: a Raspberry Pi's serial
-// number, a PC's, the installation's id.
-var serialFiles = []string{"/proc/device-tree/serial-number", "/sys/class/dmi/id/product_serial", "/etc/machine-id"}
+// Busy says whether a process provisions the device now, or rotates its
+// certificate, and so may be connected as the device.
+func Busy(dir string) bool {
+	f, err := os.Open(filepath.Join(dir, lockFile))
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // which unlocks it
+	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
+// serialFiles say what this device is, the best first: a board's serial number in
+// the device tree, the installation's id. A PC's number is only for root to read,
+// and often a placeholder that many have.
+var serialFiles = []string{"/proc/device-tree/serial-number", "/etc/machine-id"}
 
 // Serial returns the device's serial number, or "".
 func Serial() string {
 	for _, path := range serialFiles {
-		text, err := os.ReadFile(path)
-		if s := strings.Trim(string(text), "\x00\n "); err == nil && s != "" && !strings.ContainsAny(s, " \t") {
-			return s
+		if text, err := os.ReadFile(path); err == nil {
+			if s := serial(text); s != "" {
+				return s
+			}
 		}
 	}
 	return ""
+}
+
+// serial returns the serial number in a file, or "" if it holds none: a board
+// without a number shows zeros, and machine-id(5) is "uninitialized" until the
+// end of the first boot.
+func serial(text []byte) string {
+	s := strings.Trim(string(text), "\x00\n ")
+	if s == "uninitialized" || strings.Trim(s, "0") == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return ""
+	}
+	return s
 }

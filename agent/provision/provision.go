@@ -11,11 +11,14 @@
 // again: a device whose power is cut at any time goes on where it was, and ends
 // provisioned once, with one active certificate. Where an answer was lost the
 // bridge gives it again; a certificate that was made and not heard of is deleted
-// by the bridge after an hour.
+// by the bridge after an hour. An identity that the bridge refuses for a day is
+// given up for another.
 //
 // Caveats:
 //   - One process at a time may work on a data directory; Provision and Rotate
-//     hold a lock, and the running agent only reads.
+//     hold a lock. The running agent only reads, and asks Busy before it connects:
+//     Rotate connects under the same client id, and one would end the other's
+//     connection.
 //   - AWS IoT Core itself does not know the request to retire a certificate:
 //     switch Options.Retire off, and deactivate it there.
 package provision
@@ -32,6 +35,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"time"
 )
@@ -90,24 +94,33 @@ func Current(dir string) (*Identity, error) {
 	return id, nil
 }
 
+// retireFor is how long Provision waits for certificates to be retired with an
+// identity in place: the agent starts after it, and reads no sensor before. What
+// is left is for Rotate.
+const retireFor = 5 * time.Second
+
 // Provision makes one try to provision the device, from where the last one came
-// to. With an identity in place it does nothing but finish a rotation. made says
-// that the identity is new.
+// to. With an identity in place it returns that, offline too; it takes at most
+// five seconds to end what a power cut left to be retired. made says that the
+// identity is new.
 func Provision(ctx context.Context, o Options) (id *Identity, made bool, err error) {
-	if id, err := Current(o.Dir); err == nil && len(id.Retire) == 0 {
-		if _, err := os.Stat(filepath.Join(o.Dir, provisioning)); errors.Is(err, fs.ErrNotExist) {
-			return id, false, nil
-		}
+	if id, err := Current(o.Dir); err == nil && len(id.Retire) == 0 && !left(o.Dir, provisioning) {
+		return id, false, nil
 	}
 	w, err := open(o, provisioning)
+	if id, no := Current(o.Dir); no == nil && errors.Is(err, errBusy) {
+		return id, false, nil
+	}
 	if err != nil {
 		return nil, false, err
 	}
 	defer w.close()
 	if id, err = Current(o.Dir); err == nil {
-		if err := os.RemoveAll(w.dir); err != nil { // its files are the identity's now
+		if err := errors.Join(w.discard(), w.tidy()); err != nil { // its files are the identity's now
 			return nil, false, err
 		}
+		ctx, cancel := context.WithTimeout(ctx, retireFor)
+		defer cancel()
 		if err := w.retire(ctx, id); err != nil {
 			w.o.Log.Warn("old certificates are not retired yet", "err", err)
 		}
@@ -128,7 +141,8 @@ func Provision(ctx context.Context, o Options) (id *Identity, made bool, err err
 
 // Rotate makes one try to give the device a new certificate, from where the last
 // one came to, and to have those before it retired. A certificate younger than
-// age is left as it is; made says whether there is a new one.
+// age is left as it is; made says whether there is a new one, which may be so
+// with an error too: then it is in use, and the one before is not retired.
 func Rotate(ctx context.Context, o Options, age time.Duration) (id *Identity, made bool, err error) {
 	w, err := open(o, rotation)
 	if err != nil {
@@ -139,21 +153,25 @@ func Rotate(ctx context.Context, o Options, age time.Duration) (id *Identity, ma
 	if err != nil {
 		return nil, false, err
 	}
-	if len(old.Retire) > 0 {
-		if err := w.retire(ctx, old); err != nil {
-			return old, false, err
-		}
+	if err := w.tidy(); err != nil {
+		return old, false, err
+	}
+	// One that is not retired yet stops the next rotation, so that tries that
+	// fail here never pile up certificates.
+	if err := w.retire(ctx, old); err != nil {
+		return old, false, err
 	}
 	if p, err := w.begun(); err != nil {
 		return old, false, err
 	} else if p.ID == old.Certificate { // it was taken up
-		if err := os.RemoveAll(w.dir); err != nil {
+		if err := w.discard(); err != nil {
 			return old, false, err
 		}
 	} else if p.ID != "" {
 		age = 0
 	}
-	if time.Since(old.Created) < age {
+	// By a clock that was far ahead a certificate is not young for ever.
+	if time.Since(old.Created).Abs() < age {
 		return old, false, nil
 	}
 	w.asker, w.clientID, w.old = w.own, w.thingClient(old.Thing), old
@@ -212,15 +230,33 @@ type pending struct {
 	ID        string   `json:"certificateId"`
 	PEM       string   `json:"certificatePem"`
 	Token     string   `json:"certificateOwnershipToken"`
-	Template  string   `json:"template"`
 	Abandoned []string `json:"abandoned,omitempty"` // certificates of tries that were given up
 }
+
+// maxAbandoned is how many certificates of tries that were given up are
+// remembered, the newest: a device that waits for weeks until somebody lets it in
+// gives one up in each hour. Retiring them takes two filters each, of the 50 that
+// AWS IoT Core lets a connection have.
+const maxAbandoned = 16
 
 // An outcome is what the device was provisioned as.
 type outcome struct {
 	Thing         string          `json:"thingName"`
 	Configuration json.RawMessage `json:"deviceConfiguration"`
+	Template      string          `json:"template"`
+	At            time.Time       `json:"at"` // when it was answered
 }
+
+// patience is for how long an identity that the bridge refuses is tried: as long
+// as the bridge repeats the outcome that it came from.
+const patience = 24 * time.Hour
+
+// What a thing may be called, and a certificate (service's API reference,
+// thingName and certificateId): the one is part of topics, the other of paths.
+var (
+	thingName     = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+	certificateID = regexp.MustCompile(`^[0-9a-fA-F]{64}$`)
+)
 
 // run does the steps that are left. thing is what must come of it, "" for
 // anything.
@@ -258,14 +294,18 @@ func (w *work) run(ctx context.Context, thing string) (*Identity, error) {
 		return nil, fmt.Errorf("template %s: %w", w.o.Template, err)
 	}
 	if thing != "" && out.Thing != thing {
-		return nil, fmt.Errorf("template %s: made the thing %q of this device, which is %q", w.o.Template, out.Thing, thing)
+		return nil, w.unusable(p, out, fmt.Errorf("template %s: made the thing %q of this device, which is %q", out.Template, out.Thing, thing))
 	}
 	x.close()
 	if err := w.try(ctx, p, key, out.Thing); err != nil {
-		return nil, fmt.Errorf("the new identity %s of thing %s cannot connect, and is not taken up: %w", p.ID, out.Thing, err)
+		err = fmt.Errorf("the new identity %s of thing %s cannot connect, and is not taken up: %w", p.ID, out.Thing, err)
+		if errors.Is(err, errRefused) {
+			err = w.unusable(p, out, err)
+		}
+		return nil, err
 	}
 	w.o.Step("tried")
-	id := &Identity{Thing: out.Thing, Certificate: p.ID, Template: p.Template, Configuration: out.Configuration, Created: time.Now().UTC(), Retire: p.Abandoned}
+	id := &Identity{Thing: out.Thing, Certificate: p.ID, Template: out.Template, Configuration: out.Configuration, Created: time.Now().UTC(), Retire: p.Abandoned}
 	if w.old != nil {
 		id.Retire = append(id.Retire, w.old.Certificate)
 	}
@@ -316,13 +356,13 @@ func (w *work) certificate(ctx context.Context, x *exchange, key []byte) (*pendi
 		return nil, err
 	}
 	w.o.Step("certificate answered")
-	if got.ID == "" || got.Token == "" {
-		return nil, errors.New("the answer has no certificate or no token")
+	if !certificateID.MatchString(got.ID) || got.Token == "" {
+		return nil, fmt.Errorf("the answer has no token, or no id of a certificate: %.80q", got.ID)
 	}
 	if _, err := tls.X509KeyPair([]byte(got.PEM), key); err != nil {
 		return nil, fmt.Errorf("the answer is not for this device's key: %w", err)
 	}
-	got.Template, got.Abandoned = w.o.Template, p.Abandoned
+	got.Abandoned = p.Abandoned
 	if err := writeJSON(filepath.Join(w.dir, pendingFile), got); err != nil {
 		return nil, err
 	}
@@ -332,7 +372,20 @@ func (w *work) certificate(ctx context.Context, x *exchange, key []byte) (*pendi
 
 // forget gives a certificate up, and remembers to have it retired.
 func (w *work) forget(p *pending) error {
-	return writeJSON(filepath.Join(w.dir, pendingFile), &pending{Abandoned: append(p.Abandoned, p.ID)})
+	all := append(p.Abandoned, p.ID)
+	return writeJSON(filepath.Join(w.dir, pendingFile), &pending{Abandoned: all[max(0, len(all)-maxAbandoned):]})
+}
+
+// unusable gives a certificate up if no use of it could be made for as long as
+// patience, for the reason why, which it returns. Else a certificate that was
+// deleted meanwhile, or that a wrong template made, would keep the device away
+// for ever.
+func (w *work) unusable(p *pending, out *outcome, why error) error {
+	if time.Since(out.At).Abs() < patience { // a clock that was set later counts as time
+		return why
+	}
+	w.o.Log.Warn("the certificate is of no use and is given up for a new one", "certificate", p.ID, "since", out.At)
+	return errors.Join(why, w.forget(p))
 }
 
 // outcome returns what the device is provisioned as, and asks for it if that is
@@ -344,18 +397,22 @@ func (w *work) outcome(ctx context.Context, x *exchange, p *pending) (*outcome, 
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return out, err
 	}
-	w.o.Log.Info("asking to be provisioned", "template", p.Template, "certificate", p.ID)
+	w.o.Log.Info("asking to be provisioned", "template", w.o.Template, "certificate", p.ID)
 	in := struct {
 		Token      string            `json:"certificateOwnershipToken"`
 		Parameters map[string]string `json:"parameters"`
 	}{p.Token, w.o.Parameters}
-	if err := x.ask(ctx, "$aws/provisioning-templates/"+p.Template+"/provision/json", in, out); err != nil {
+	if err := x.ask(ctx, "$aws/provisioning-templates/"+w.o.Template+"/provision/json", in, out); err != nil {
 		return nil, err
 	}
 	w.o.Step("outcome answered")
-	if out.Thing == "" {
-		return nil, errors.New("the template makes no thing")
+	if !thingName.MatchString(out.Thing) {
+		return nil, fmt.Errorf("the template makes no thing, or one called %.130q", out.Thing)
 	}
+	if string(out.Configuration) == "null" || len(out.Configuration) == 0 {
+		out.Configuration = json.RawMessage("{}")
+	}
+	out.Template, out.At = w.o.Template, time.Now().UTC()
 	if err := writeJSON(path, out); err != nil {
 		return nil, err
 	}
@@ -389,7 +446,7 @@ func (w *work) own() (tls.Certificate, error) {
 
 // retire has the certificates retired that came before an identity.
 func (w *work) retire(ctx context.Context, id *Identity) error {
-	if len(id.Retire) == 0 {
+	if len(id.Retire) == 0 || !w.o.Retire {
 		return nil
 	}
 	x := &exchange{w: &work{o: w.o, asker: w.own, clientID: w.thingClient(id.Thing)}}
