@@ -152,6 +152,15 @@ func start(t testing.TB, cfg *config.Config) *bridge {
 	return b
 }
 
+// again stops the bridge and returns one that goes on with what it left.
+func (b *bridge) again(cfg *config.Config) *bridge {
+	b.t.Helper()
+	if err := errors.Join(b.stop(), b.Close()); err != nil {
+		b.t.Fatal(err)
+	}
+	return start(b.t, cfg)
+}
+
 func (b *bridge) eventually(what string, ok func() bool) {
 	b.t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {

@@ -63,28 +63,18 @@ func TestConnector(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	again := func() {
-		t.Helper()
-		if err := b.stop(); err != nil {
-			t.Fatal(err)
-		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-		b = start(t, cfg)
-	}
 	b.put(0, 100)
 	halves := streams.Even(2)
 	quarters := streams.Even(4)
 	reshard(streams.Change{Parents: []int{0}, Ranges: quarters[:2]}) // 2 and 3
 	b.put(100, 200)
-	again()
+	b = b.again(cfg)
 	reshard(streams.Change{Parents: []int{3, 1}, Ranges: []streams.Range{{Start: quarters[1].Start, End: halves[1].End}}}) // 4
 	b.put(200, 300)
 	declare(t, cfg, map[string]string{"connectors/hot.json": strings.Replace(aConnector, `"Records":7`, `"Records":3`, 1)})
 	b.must("POST", "/v1/reload", "", nil)
 	b.put(300, 400)
-	again()
+	b = b.again(cfg)
 	b.put(400, 500)
 
 	var hot, bad int

@@ -95,24 +95,14 @@ func TestDeliveryFromStream(t *testing.T) {
 			})
 		}
 	}
-	again := func() {
-		t.Helper()
-		if err := b.stop(); err != nil {
-			t.Fatal(err)
-		}
-		if err := b.Close(); err != nil {
-			t.Fatal(err)
-		}
-		b = start(t, cfg)
-	}
 	some(0)
-	again()
+	b = b.again(cfg)
 	some(1)
 	if _, err := b.store.Reshard("in", streams.Change{Parents: []int{0}, Ranges: streams.Even(4)[:2]}); err != nil {
 		t.Fatal(err)
 	}
 	some(2)
-	again()
+	b = b.again(cfg)
 	some(3)
 	b.eventually("all in objects", func() bool { return len(b.lines("fed")) >= len(want) })
 	for line, n := range b.lines("fed") {
