@@ -26,7 +26,6 @@ type authorizer struct {
 	custom   *customAuthorizers
 	cfg      *config.Config
 	log      *slog.Logger
-	publish  func(topic string, payload []byte) // tells of certificates that registered by themselves
 
 	provision *provision.Service
 }

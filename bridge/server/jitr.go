@@ -2,25 +2,12 @@ package server
 
 import (
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strconv"
 
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
-
-// A registeredEvent tells that a certificate was registered by its first
-// connection (developer guide, "Just-in-time registration").
-type registeredEvent struct {
-	Certificate string `json:"certificateId"`
-	CA          string `json:"caCertificateId"`
-	Timestamp   int64  `json:"timestamp"` // ms since 1970
-	Status      string `json:"certificateStatus"`
-	Account     string `json:"awsAccountId"`
-	Registered  string `json:"certificateRegistrationTimestamp"` // ms since 1970
-}
 
 // autoRegister registers an unknown certificate, if a CA that registers by itself
 // has signed it. If the CA has a template, the device is provisioned by it and may
@@ -51,8 +38,10 @@ func (a *authorizer) autoRegister(cert *x509.Certificate) (registered, provision
 	}
 	var c registry.Certificate
 	err = a.registry.Update(func(tx *registry.Tx) (err error) {
-		c, err = tx.AutoRegister(cert)
-		return err
+		if c, err = tx.AutoRegister(cert); err != nil {
+			return err
+		}
+		return tx.TellRegistered(&c)
 	})
 	switch {
 	case errors.Is(err, registry.ErrExists): // by another connection
@@ -62,13 +51,6 @@ func (a *authorizer) autoRegister(cert *x509.Certificate) (registered, provision
 	case err != nil:
 		return false, false, fmt.Errorf("register by first connection: %w", err)
 	}
-	at := c.Created.UnixMilli()
-	text, err := json.Marshal(registeredEvent{Certificate: c.ID, CA: c.CA, Timestamp: at, Status: string(c.Status),
-		Account: a.cfg.Account, Registered: strconv.FormatInt(at, 10)})
-	if err != nil {
-		return true, false, err
-	}
 	a.log.Info("a certificate was registered by its first connection", "certificate", c.ID, "ca", c.CA)
-	a.publish(eventsPrefix+"certificates/registered/"+c.CA, text)
 	return true, false, nil
 }

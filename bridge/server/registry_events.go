@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"log/slog"
+	"strconv"
 	"strings"
 	"time"
 
@@ -101,6 +102,9 @@ func (t *teller) tell(ctx context.Context) (n int, err error) {
 // message is the topic and text of a change (developer guide, "Registry
 // events").
 func (t *teller) message(c *registry.Change) (topic string, text []byte, err error) {
+	if c.Event == registry.RegisteredEvent {
+		return t.registered(c.Certificate)
+	}
 	m := map[string]any{
 		"eventType": string(c.Event) + "_EVENT", "eventId": c.ID, "timestamp": c.Time.UnixMilli(), "operation": c.Operation, "accountId": t.account,
 	}
@@ -143,6 +147,21 @@ func (t *teller) message(c *registry.Change) (topic string, text []byte, err err
 	}
 	text, err = json.Marshal(m)
 	return eventsPrefix + topic, text, err
+}
+
+// registered tells that a certificate was registered by its first connection
+// (developer guide, "Just-in-time registration").
+func (t *teller) registered(c *registry.Certificate) (topic string, text []byte, err error) {
+	at := c.Created.UnixMilli()
+	text, err = json.Marshal(struct {
+		Certificate string `json:"certificateId"`
+		CA          string `json:"caCertificateId"`
+		Timestamp   int64  `json:"timestamp"` // ms since 1970
+		Status      string `json:"certificateStatus"`
+		Account     string `json:"awsAccountId"`
+		Registered  string `json:"certificateRegistrationTimestamp"` // ms since 1970
+	}{c.ID, c.CA, at, string(c.Status), t.account, strconv.FormatInt(at, 10)})
+	return eventsPrefix + "certificates/registered/" + c.CA, text, err
 }
 
 // orNull is text, or null for none.

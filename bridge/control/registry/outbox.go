@@ -22,6 +22,10 @@ const (
 	MembershipEvent      EventType = "THING_GROUP_MEMBERSHIP"
 	HierarchyEvent       EventType = "THING_GROUP_HIERARCHY"
 	TypeAssociationEvent EventType = "THING_TYPE_ASSOCIATION"
+
+	// RegisteredEvent tells of a certificate that its first connection has
+	// registered. It is always wanted.
+	RegisteredEvent EventType = "CERTIFICATE_REGISTERED"
 )
 
 // eventTypes are all that AWS IoT has; those of jobs, policies and
@@ -56,6 +60,8 @@ type Change struct {
 	Thing *Thing     `json:"thing,omitempty"` // ThingEvent, TypeAssociationEvent
 	Type  *ThingType `json:"type,omitempty"`  // TypeEvent
 	Group *Group     `json:"group,omitempty"` // GroupEvent, MembershipEvent, HierarchyEvent
+
+	Certificate *Certificate `json:"certificate,omitempty"` // RegisteredEvent, whose Name is the id
 	// Above are the groups above Group, from the root.
 	Above []GroupID `json:"above,omitempty"`
 	// ThingName is Thing's.
@@ -122,7 +128,7 @@ func (t *Tx) tell(c *Change) error {
 		}
 		t.wanted = config.Enabled
 	}
-	if !t.wanted[c.Event] {
+	if !t.wanted[c.Event] && c.Event != RegisteredEvent {
 		return nil
 	}
 	b := t.tx.Bucket(bOutbox)
@@ -148,6 +154,12 @@ func (t *Tx) tell(c *Change) error {
 	return b.Put(binary.BigEndian.AppendUint64(nil, n), raw)
 }
 
+// TellRegistered stores that a certificate was registered by its first
+// connection.
+func (t *Tx) TellRegistered(c *Certificate) error {
+	return t.tell(&Change{Event: RegisteredEvent, Operation: Created, Name: c.ID, Certificate: c})
+}
+
 // Untold returns the oldest n changes that have not been told.
 func (t *Tx) Untold(n int) ([]Change, error) {
 	var all []Change
@@ -164,6 +176,8 @@ func (t *Tx) Untold(n int) ([]Change, error) {
 			c.Type.Name = c.Name
 		case c.Group != nil:
 			c.Group.Name = c.Name
+		case c.Certificate != nil:
+			c.Certificate.ID = c.Name
 		}
 		all = append(all, c)
 	}
