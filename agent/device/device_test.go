@@ -348,3 +348,21 @@ func TestNewFailsWhole(t *testing.T) {
 	}
 	a.Close()
 }
+
+// While another process connects as this device the agent does not, but not for
+// ever.
+func TestYielding(t *testing.T) {
+	busy, now, read := false, time.Unix(0, 0), 0
+	conf := yielding(func() (*tls.Config, error) { read++; return nil, nil }, func() bool { return busy }, func() time.Time { return now })
+	for _, c := range []struct {
+		at    time.Duration
+		busy  bool
+		yield bool
+	}{{0, false, false}, {0, true, true}, {yieldFor - 1, true, true}, {yieldFor, true, false}, {2 * yieldFor, false, false}, {2 * yieldFor, true, true}} {
+		before := read
+		busy, now = c.busy, time.Unix(0, 0).Add(c.at)
+		if _, err := conf(); (err == errYield) != c.yield || (read == before) != c.yield {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}
