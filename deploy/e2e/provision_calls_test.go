@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +15,8 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/provision"
+	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/deploy/rig"
 )
 
 // diskCalls are the system calls by which the agent changes what is on the disk.
@@ -121,4 +125,51 @@ func TestProvisionCalls(t *testing.T) {
 		keys[key], before = at, id
 	})...)
 	t.Logf("%d kills -9, %d keys", len(killed), len(keys))
+}
+
+// A rotation whose old certificate cannot be retired makes one new certificate,
+// however often it tries, and ends when it can be.
+func TestRotateUnretired(t *testing.T) {
+	need(t, "aws", "awscli")
+	f := newBridge(t, "", nil)
+	d := f.newProvisioning(t)("u")
+	if out, err := d.command(f.ctx, "provision", "-once"); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	shell := &awsShell{f: f, service: "iot"}
+	const topic = "topic/$tidemill/*"
+	var policy struct{ PolicyDocument string }
+	f.must(json.Unmarshal([]byte(shell.says("policyDocument", "get-policy", "--policy-name", "press")), &policy))
+	if !strings.Contains(policy.PolicyDocument, topic) {
+		t.Fatal(policy.PolicyDocument)
+	}
+	shell.says("", "create-policy-version", "--policy-name", "press", "--set-as-default", "--policy-document", strings.ReplaceAll(policy.PolicyDocument, topic, "topic/none"))
+	bin, err := buildOnce()
+	f.must(err)
+	log := filepath.Join(f.dir, "rotate-u.log")
+	p := &rig.Process{Path: bin.Agent, Args: []string{"rotate", "-config", d.config}, LogFile: log}
+	f.must(p.Start())
+	t.Cleanup(p.Kill)
+	f.must(rig.Until(f.ctx, "tries to retire", func() (bool, error) {
+		text, err := os.ReadFile(log)
+		return strings.Count(string(text), "retire certificate") > 3, err
+	}))
+	certs := func(status string) (n int) {
+		var all []server.CertificateInfo
+		f.must(f.bridge.Get(f.ctx, "/v1/certificates", url.Values{"thing": {"press-u"}}, &all))
+		for _, c := range all {
+			if c.Status == status {
+				n++
+			}
+		}
+		return n
+	}
+	if n := certs("ACTIVE"); n != 2 {
+		t.Errorf("%d certificates are active, want the old one and the new one", n)
+	}
+	shell.says("", "set-default-policy-version", "--policy-name", "press", "--policy-version-id", "1")
+	f.must(rig.Until(f.ctx, "the end of the rotation", func() (bool, error) { return p.Exited() }))
+	if a, i := certs("ACTIVE"), certs("INACTIVE"); a != 1 || i != 1 {
+		t.Errorf("%d certificates are active and %d inactive, want one each", a, i)
+	}
 }
