@@ -62,6 +62,36 @@ func TestUnits(t *testing.T) {
 	}
 }
 
+// A timer starts a service of its name, and its times are ones that systemd reads.
+func TestTimers(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("systemd-analyze is missing: install Debian's package systemd") // TestUnits fails in CI
+	}
+	timers, err := filepath.Glob("*.timer")
+	if err != nil || len(timers) == 0 {
+		t.Fatalf("timers %v, %v", timers, err)
+	}
+	for _, timer := range timers {
+		dir := t.TempDir()
+		for _, name := range []string{timer, strings.TrimSuffix(timer, ".timer") + ".service"} {
+			text, err := os.ReadFile(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = command.ReplaceAll(text, []byte("ExecStart${1}=/bin/true"))
+			text = account.ReplaceAll(text, nil)
+			if err := os.WriteFile(filepath.Join(dir, name), text, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out, err := exec.Command(analyze, "verify", "--man=no", filepath.Join(dir, timer)).CombinedOutput()
+		if err != nil || strings.Contains(string(out), timer+":") {
+			t.Errorf("%s: %v\n%s", timer, err, out)
+		}
+	}
+}
+
 func TestAccountsExist(t *testing.T) {
 	users, err := os.ReadFile("tidemill.sysusers")
 	if err != nil {
