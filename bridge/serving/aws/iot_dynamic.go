@@ -1,0 +1,71 @@
+package aws
+
+import (
+	"fmt"
+	"net/http"
+
+	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// dynamicRequest reads the request of a dynamic group. text is its query, ""
+// where there is none.
+func (c *controlPlane) dynamicRequest(r *request) (in groupRequest, text string, err error) {
+	q := queryRequest{Index: fleet.Things}
+	if err := decode(r, &in); err != nil {
+		return in, "", err
+	}
+	if err := decode(r, &q); err != nil {
+		return in, "", err
+	}
+	if q.Index != fleet.Things {
+		return in, "", fmt.Errorf("%w: indexName %.100q, want %s", registry.ErrInvalid, q.Index, fleet.Things)
+	}
+	if q.Query != "" {
+		_, err = parseQuery(q.Query, q.Version)
+	}
+	return in, q.Query, err
+}
+
+func (c *controlPlane) createDynamicGroup(r *request) (any, error) {
+	in, text, err := c.dynamicRequest(r)
+	if err != nil {
+		return nil, err
+	}
+	if text == "" {
+		return nil, fmt.Errorf("%w: no queryString", registry.ErrInvalid)
+	}
+	if c.index.Status(fleet.Things) == fleet.Off {
+		return nil, fmt.Errorf("%w: things are not indexed; see UpdateIndexingConfiguration", registry.ErrInvalid)
+	}
+	if c.index.Stats().DynamicGroups >= fleet.MaxDynamicGroups {
+		return nil, &Error{Code: "LimitExceededException", Status: http.StatusGone, // as AWS has it
+			Message: fmt.Sprintf("there are %d dynamic thing groups already", fleet.MaxDynamicGroups)}
+	}
+	g, err := c.makeGroup(r, &in, registry.Group{Query: text})
+	if err != nil {
+		return nil, err
+	}
+	return struct {
+		groupAnswer
+		Index   string `json:"indexName"`
+		Query   string `json:"queryString"`
+		Version string `json:"queryVersion"`
+	}{c.groupAnswer(r, &g), fleet.Things, g.Query, queryVersion}, nil
+}
+
+func (c *controlPlane) updateDynamicGroup(r *request) (any, error) {
+	in, text, err := c.dynamicRequest(r)
+	if err != nil {
+		return nil, err
+	}
+	return c.changeGroup(r, &in, func(g *registry.Group) error {
+		if g.Query == "" {
+			return &Error{Code: "InvalidRequestException", Status: 400, Message: "thing group " + g.Name + " is not dynamic"}
+		}
+		if text != "" {
+			g.Query = text
+		}
+		return nil
+	})
+}
