@@ -19,6 +19,7 @@ type keySession struct {
 	a        *authorizer
 	id       string // of the key
 	policies []string
+	brief    bool // the key is temporary: without it the policies count for nothing
 	known    authz.Context
 	current  atomic.Pointer[keyJudgement] // if there are policies
 }
@@ -26,7 +27,7 @@ type keySession struct {
 // A keyJudgement is what the registry said.
 type keyJudgement struct {
 	revision uint64
-	policy   *authz.Evaluator // nil: the policies could not be read
+	policy   *authz.Evaluator // nil: the key is gone, or the policies could not be read
 }
 
 // key returns the rights of a key; of one that is held to policies they are not
@@ -36,7 +37,7 @@ func (a *authorizer) key(id string, known authz.Context) *keySession {
 	if i := slices.IndexFunc(a.cfg.Access, func(c config.Access) bool { return c.Key == id }); i >= 0 {
 		s.policies = append([]string{}, a.cfg.Access[i].Policies...)
 	}
-	if a.isTemporary(id) {
+	if s.brief = a.isTemporary(id); s.brief {
 		s.policies, s.known.Thing = a.ofRole(id)
 		if s.known.ClientID == "" && s.known.Thing != nil { // by HTTPS
 			s.known.ClientID = s.known.Thing.Name
@@ -72,9 +73,15 @@ func (s *keySession) May(action, resource string) bool {
 }
 
 // read compiles the policies. When one is not there, or cannot be read, nothing
-// is allowed: it may be the one that denies.
+// is allowed: it may be the one that denies. Nor is it by a temporary key that
+// holds no more.
 func (s *keySession) read() *keyJudgement {
 	j := &keyJudgement{revision: s.a.registry.Revision()}
+	if s.brief {
+		if _, err := s.a.temporaryKey(s.id); err != nil {
+			return j
+		}
+	}
 	var docs []*authz.Document
 	err := s.a.registry.View(func(tx *registry.Tx) error {
 		for _, name := range s.policies {

@@ -2,11 +2,13 @@ package server
 
 import (
 	"encoding/json"
+	"net"
 	"net/http"
 	"testing"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 )
@@ -102,5 +104,37 @@ func TestCredentials(t *testing.T) {
 	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(id.CertificateID, registry.Inactive) })
 	if got := publish(k, "up/pump-1/x"); got != 403 {
 		t.Errorf("the certificate is inactive: %d", got)
+	}
+}
+
+// What a temporary key may by WebSocket ends with the key: when it expires, and
+// at once when its certificate is not active any more.
+func TestCredentialsEndWebSockets(t *testing.T) {
+	cfg := configure(t)
+	const role = "arn:aws:iam::000000000000:role/upload"
+	cfg.Access = []config.Access{{Role: role, Policies: []string{"uploads"}}}
+	b := start(t, cfg)
+	b.must("PUT", "/v1/policies/uploads", all("", ""), nil)
+	id := b.thing("pump-1", all("", ""))
+	key := registry.TemporaryKey{ID: "ASIATEST", Role: role, Certificate: id.CertificateID, Thing: "pump-1", Expires: time.Now().Add(15 * time.Minute)}
+	b.update(func(tx *registry.Tx) error { return tx.AddTemporaryKey(key) })
+	secret := b.pki.Temporary(key.ID)
+	host, _, _ := net.SplitHostPort(b.https.Addr().String())
+	query := sigv4test.Python1.Query(host, sigv4test.Key{ID: key.ID, Secret: secret.Secret, Token: secret.Token}, "eu-local-1", time.Now())
+	r, err := http.NewRequest("GET", "https://"+host+"/mqtt?"+query, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.RequestURI = r.URL.RequestURI()
+	if via, err := b.upgrading(r); err != nil || via.Ends.After(key.Expires) {
+		t.Errorf("ends %v behind its key, %v", via.Ends.Sub(key.Expires), err)
+	}
+	s := b.authorizer.key(key.ID, authz.Context{ClientID: "pump-1"})
+	if !s.MayPublish("a", false) {
+		t.Fatal("the role allows it")
+	}
+	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(id.CertificateID, registry.Inactive) })
+	if s.MayPublish("a", false) {
+		t.Error("publishes after its certificate was made inactive")
 	}
 }

@@ -99,6 +99,11 @@ func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
 			return via, err
 		}
 		via.Identity, via.Ends, via.EndReason = keyHolder{id.KeyID, peerOf(r) == nil}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
+		if s.authorizer.isTemporary(id.KeyID) {
+			if k, err := s.authorizer.temporaryKey(id.KeyID); err == nil && k.Expires.Before(via.Ends) {
+				via.Ends = k.Expires
+			}
+		}
 		return via, nil
 	}
 	certificate, attempt := peerOf(r).certificate(), attemptOf(r)
