@@ -3,6 +3,7 @@ package aws
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -302,8 +303,11 @@ type memberRequest struct {
 
 // eitherName is a name that was given, or that of an ARN.
 func eitherName(name, arn, kind string) (string, error) {
-	if name != "" {
+	switch {
+	case name != "":
 		return name, nil
+	case arn == "":
+		return "", fmt.Errorf("%w: want the name or ARN of a %s", registry.ErrInvalid, kind)
 	}
 	_, name, err := nameOf(arn, kind)
 	return name, err

@@ -1,0 +1,89 @@
+package aws
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// A desk is a control plane over a registry of its own.
+type desk struct {
+	t *testing.T
+	*controlPlane
+}
+
+func newDesk(t *testing.T) desk {
+	t.Helper()
+	r, err := registry.Open(filepath.Join(t.TempDir(), "registry.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return desk{t, &controlPlane{account: "000000000000", registry: r}}
+}
+
+func (p desk) update(f func(*registry.Tx) error) {
+	p.t.Helper()
+	if err := p.registry.Update(f); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// ask runs an operation on a path with a query.
+func (p desk) ask(name, path, body string) (any, error) {
+	p.t.Helper()
+	all := p.operations()
+	i := slices.IndexFunc(all, func(op operation) bool { return op.name == name })
+	u, err := url.Parse(path)
+	if i < 0 || err != nil {
+		p.t.Fatal(name, err)
+	}
+	values, ok := match(all[i].path, u.EscapedPath())
+	if !ok {
+		p.t.Fatalf("%s is not at %s", name, path)
+	}
+	return all[i].run(&request{ctx: p.t.Context(), region: "eu-local-1", path: values, query: u.Query(), body: []byte(body)})
+}
+
+// code is the status and the name of an error, "200 " for none.
+func code(err error) string {
+	if err == nil {
+		return "200 "
+	}
+	e := errorOf(err)
+	return fmt.Sprint(e.Status, " ", e.Code)
+}
+
+// The errors of the registry's operations are those that AWS's model names for
+// them.
+func TestRegistryErrors(t *testing.T) {
+	p := newDesk(t)
+	p.update(func(tx *registry.Tx) error {
+		err := errors.Join(tx.CreateBillingGroup("b", ""), tx.CreateThing(registry.Thing{Name: "t", BillingGroup: "b"}))
+		return err
+	})
+	for _, c := range []struct{ name, path, body, want string }{
+		{"AddThingToBillingGroup", "/billing-groups/addThingToBillingGroup", `{"thingName":"t"}`, "400 InvalidRequestException"},
+		{"AddThingToBillingGroup", "/billing-groups/addThingToBillingGroup", `{"billingGroupName":"b"}`, "400 InvalidRequestException"},
+		{"AddThingToThingGroup", "/thing-groups/addThingToThingGroup", `{"thingName":"t"}`, "400 InvalidRequestException"},
+	} {
+		if _, err := p.ask(c.name, c.path, c.body); code(err) != c.want {
+			t.Errorf("%s %s: %s, want %s", c.name, c.body[:min(len(c.body), 100)], code(err), c.want)
+		}
+	}
+	p.update(func(tx *registry.Tx) error {
+		if th, err := tx.Thing("t"); err != nil || th.BillingGroup != "b" {
+			t.Errorf("%+v %v", th, err)
+		}
+		return nil
+	})
+}
