@@ -117,7 +117,7 @@ func (c *controlPlane) makeGroup(r *request, in *groupRequest, g registry.Group)
 		g, err = tx.Group(g.Name)
 		return err
 	})
-	return g, err
+	return g, instead(err, registry.ErrLimit, "InvalidRequestException", 400)
 }
 
 func (c *controlPlane) describeGroup(r *request) (any, error) {
@@ -332,7 +332,8 @@ func (c *controlPlane) linkGroup(f func(tx *registry.Tx, thing, group string) er
 		if err != nil {
 			return nil, err
 		}
-		return nil, c.registry.Update(func(tx *registry.Tx) error { return f(tx, thing, group) })
+		err = c.registry.Update(func(tx *registry.Tx) error { return f(tx, thing, group) })
+		return nil, instead(err, registry.ErrLimit, "InvalidRequestException", 400)
 	}
 }
 
@@ -345,7 +346,7 @@ func (c *controlPlane) updateGroupsOfThing(r *request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return nil, c.registry.Update(func(tx *registry.Tx) error {
+	err := c.registry.Update(func(tx *registry.Tx) error {
 		for _, g := range in.Remove {
 			if err := tx.RemoveFromGroup(in.Thing, g); err != nil {
 				return err
@@ -358,6 +359,7 @@ func (c *controlPlane) updateGroupsOfThing(r *request) (any, error) {
 		}
 		return nil
 	})
+	return nil, instead(err, registry.ErrLimit, "InvalidRequestException", 400)
 }
 
 func (c *controlPlane) listThingsInGroup(r *request) (any, error) {

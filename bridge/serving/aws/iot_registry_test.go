@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -69,12 +70,30 @@ func TestRegistryErrors(t *testing.T) {
 	p := newDesk(t)
 	p.update(func(tx *registry.Tx) error {
 		err := errors.Join(tx.CreateBillingGroup("b", ""), tx.CreateThing(registry.Thing{Name: "t", BillingGroup: "b"}))
+		parent := ""
+		for i := range registry.MaxGroupDepth {
+			name := fmt.Sprint("deep", i)
+			err = errors.Join(err, tx.CreateGroup(registry.Group{Name: name, Parent: parent}))
+			parent = name
+		}
+		for i := range registry.MaxThingGroups {
+			name := fmt.Sprint("wide", i)
+			err = errors.Join(err, tx.CreateGroup(registry.Group{Name: name}), tx.AddToGroup("t", name))
+		}
 		return err
 	})
+	many := make([]string, registry.MaxTags+1)
+	for i := range many {
+		many[i] = fmt.Sprintf(`{"Key":"k%d","Value":""}`, i)
+	}
 	for _, c := range []struct{ name, path, body, want string }{
 		{"AddThingToBillingGroup", "/billing-groups/addThingToBillingGroup", `{"thingName":"t"}`, "400 InvalidRequestException"},
 		{"AddThingToBillingGroup", "/billing-groups/addThingToBillingGroup", `{"billingGroupName":"b"}`, "400 InvalidRequestException"},
 		{"AddThingToThingGroup", "/thing-groups/addThingToThingGroup", `{"thingName":"t"}`, "400 InvalidRequestException"},
+		{"AddThingToThingGroup", "/thing-groups/addThingToThingGroup", `{"thingName":"t","thingGroupName":"deep0"}`, "400 InvalidRequestException"},
+		{"UpdateThingGroupsForThing", "/thing-groups/updateThingGroupsForThing", `{"thingName":"t","thingGroupsToAdd":["deep0"]}`, "400 InvalidRequestException"},
+		{"CreateThingGroup", "/thing-groups/deeper", `{"parentGroupName":"deep6"}`, "400 InvalidRequestException"},
+		{"TagResource", "/tags", `{"resourceArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/deep0","tags":[` + strings.Join(many, ",") + `]}`, "410 LimitExceededException"},
 	} {
 		if _, err := p.ask(c.name, c.path, c.body); code(err) != c.want {
 			t.Errorf("%s %s: %s, want %s", c.name, c.body[:min(len(c.body), 100)], code(err), c.want)

@@ -50,7 +50,8 @@ func (c *controlPlane) tagResource(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.Tag(resource, tagMap(in.Tags)) })
+	err = c.registry.Update(func(tx *registry.Tx) error { return tx.Tag(resource, tagMap(in.Tags)) })
+	return nil, instead(err, registry.ErrLimit, "LimitExceededException", 410)
 }
 
 func (c *controlPlane) untagResource(r *request) (any, error) {
