@@ -94,6 +94,7 @@ func TestRegistryErrors(t *testing.T) {
 		{"UpdateThingGroupsForThing", "/thing-groups/updateThingGroupsForThing", `{"thingName":"t","thingGroupsToAdd":["deep0"]}`, "400 InvalidRequestException"},
 		{"CreateThingGroup", "/thing-groups/deeper", `{"parentGroupName":"deep6"}`, "400 InvalidRequestException"},
 		{"TagResource", "/tags", `{"resourceArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/deep0","tags":[` + strings.Join(many, ",") + `]}`, "410 LimitExceededException"},
+		{"TagResource", "/tags", `{"resourceArn":"deep0","tags":[{"Key":"a","Value":"b"}]}`, "400 InvalidRequestException"},
 	} {
 		if _, err := p.ask(c.name, c.path, c.body); code(err) != c.want {
 			t.Errorf("%s %s: %s, want %s", c.name, c.body[:min(len(c.body), 100)], code(err), c.want)

@@ -1,8 +1,10 @@
 package aws
 
 import (
+	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -34,6 +36,9 @@ var taggedKinds = []string{"thinggroup", "thingtype", "billinggroup", "policy", 
 
 // resourceOf is the last part of the ARN of what may have tags.
 func resourceOf(arn string) (string, error) {
+	if !strings.HasPrefix(arn, "arn:") {
+		return "", fmt.Errorf("%w: resourceArn: %.200q is no ARN", registry.ErrInvalid, arn)
+	}
 	kind, name, err := nameOf(arn, taggedKinds...)
 	return kind + "/" + name, err
 }
