@@ -293,7 +293,7 @@ func (t *Tx) DeleteCA(id string) error {
 			return err
 		}
 	}
-	return nil
+	return t.DeleteTags("cacert/" + id)
 }
 
 // CAs lists certificate authorities by id; see Things.

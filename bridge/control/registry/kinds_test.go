@@ -171,6 +171,55 @@ func TestTags(t *testing.T) {
 	})
 }
 
+// Whatever is deleted takes its tags with it: another of its name has none.
+func TestTagsAreDeleted(t *testing.T) {
+	r := open(t)
+	authority := newAuthority(t, "Fleet", nil)
+	ca := fingerprint(authority.cert.Raw)
+	for kind, c := range map[string]struct {
+		name         string
+		make, delete func(*Tx) error
+	}{
+		"thinggroup":   {"x", func(tx *Tx) error { return tx.CreateGroup(Group{Name: "x"}) }, func(tx *Tx) error { return tx.DeleteGroup("x", 0) }},
+		"billinggroup": {"x", func(tx *Tx) error { return tx.CreateBillingGroup("x", "") }, func(tx *Tx) error { return tx.DeleteBillingGroup("x", 0) }},
+		"thingtype": {"x", func(tx *Tx) error { return tx.CreateThingType(ThingType{Name: "x"}) }, func(tx *Tx) error {
+			err := tx.DeprecateThingType("x", false)
+			r.now = func() time.Time { return time.Now().Add(deprecatedFor) }
+			return errors.Join(err, tx.DeleteThingType("x"))
+		}},
+		"policy": {"x", func(tx *Tx) error { return tx.CreatePolicy("x", allow("iot:Publish", "topic/a")) }, func(tx *Tx) error { return tx.DeletePolicy("x") }},
+		"rule": {"x", func(tx *Tx) error { _, err := tx.CreateRule(Rule{Name: "x", Document: []byte("{}")}); return err },
+			func(tx *Tx) error { return tx.DeleteRule("x") }},
+		"cacert": {ca, func(tx *Tx) error {
+			_, err := tx.RegisterCA(NewCA{Certificate: authority.pem(), Mode: SNIOnly})
+			return err
+		}, func(tx *Tx) error { return tx.DeleteCA(ca) }},
+		"rolealias": {"x", func(tx *Tx) error {
+			return tx.CreateRoleAlias(RoleAlias{Name: "x", Role: "arn:aws:iam::000000000000:role/x", Life: time.Hour})
+		}, func(tx *Tx) error { return tx.DeleteRoleAlias("x") }},
+		"authorizer": {"x", func(tx *Tx) error {
+			return tx.CreateAuthorizer(Authorizer{Name: "x", Function: "f", SigningDisabled: true})
+		}, func(tx *Tx) error { return tx.DeleteAuthorizer("x") }},
+	} {
+		resource := kind + "/" + c.name
+		try(t, r, "make "+kind, nil, func(tx *Tx) error {
+			return errors.Join(c.make(tx), tx.Tag(resource, map[string]string{"a": "1"}))
+		})
+		try(t, r, "delete "+kind, nil, c.delete)
+		r.now = time.Now
+		try(t, r, "make it again", nil, func(tx *Tx) error {
+			if err := c.make(tx); err != nil {
+				return err
+			}
+			tags, err := tx.Tags(resource)
+			if len(tags) > 0 {
+				t.Errorf("another %s has the tags %v", kind, tags)
+			}
+			return err
+		})
+	}
+}
+
 func TestDynamicGroups(t *testing.T) {
 	r := open(t)
 	steps(t, r, []step{

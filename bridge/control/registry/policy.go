@@ -183,6 +183,9 @@ func (t *Tx) DeletePolicy(name string) error {
 			return err
 		}
 	}
+	if err := t.DeleteTags("policy/" + name); err != nil {
+		return err
+	}
 	t.changed(PolicyChanged, name)
 	return t.tx.Bucket(bPolicies).Delete([]byte(name))
 }

@@ -103,6 +103,9 @@ func (t *Tx) DeleteRule(name string) error {
 	if err := t.tx.Bucket(bRuleDocuments).Delete([]byte(name)); err != nil {
 		return err
 	}
+	if err := t.DeleteTags("rule/" + name); err != nil {
+		return err
+	}
 	return b.Delete([]byte(name))
 }
 
