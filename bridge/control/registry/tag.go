@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"unicode/utf8"
 )
 
 // Limits of tags (AWS general reference, tagging).
 const (
 	MaxTags     = 50 // on one resource
-	MaxTagKey   = 128
+	MaxTagKey   = 128 // characters
 	MaxTagValue = 256
 )
 
@@ -56,7 +57,7 @@ func (t *Tx) Tag(resource string, add map[string]string) error {
 		return err
 	}
 	for k, v := range add {
-		if k == "" || len(k) > MaxTagKey || len(v) > MaxTagValue || strings.HasPrefix(strings.ToLower(k), "aws:") {
+		if k == "" || utf8.RuneCountInString(k) > MaxTagKey || utf8.RuneCountInString(v) > MaxTagValue || strings.HasPrefix(strings.ToLower(k), "aws:") {
 			return fmt.Errorf("%s: tag %.200q: %w: want a key of 1 to %d characters that does not begin with aws:, and a value of at most %d",
 				resource, k, ErrInvalid, MaxTagKey, MaxTagValue)
 		}
