@@ -168,8 +168,12 @@ func TestTags(t *testing.T) {
 			k := strings.Repeat("ü", MaxTagKey)
 			return errors.Join(tx.Tag("thinggroup/g", map[string]string{k: strings.Repeat("水", MaxTagValue)}), tx.Untag("thinggroup/g", []string{k}))
 		}, nil},
-		{"too long a key", func(tx *Tx) error { return tx.Tag("thinggroup/g", map[string]string{strings.Repeat("ü", MaxTagKey+1): ""}) }, ErrInvalid},
-		{"too long a value", func(tx *Tx) error { return tx.Tag("thinggroup/g", map[string]string{"a": strings.Repeat("ü", MaxTagValue+1)}) }, ErrInvalid},
+		{"too long a key", func(tx *Tx) error {
+			return tx.Tag("thinggroup/g", map[string]string{strings.Repeat("ü", MaxTagKey+1): ""})
+		}, ErrInvalid},
+		{"too long a value", func(tx *Tx) error {
+			return tx.Tag("thinggroup/g", map[string]string{"a": strings.Repeat("ü", MaxTagValue+1)})
+		}, ErrInvalid},
 		{"reserved", func(tx *Tx) error { return tx.Tag("thinggroup/g", map[string]string{"AWS:x": ""}) }, ErrInvalid},
 		{"delete", func(tx *Tx) error { return tx.DeleteGroup("g", 0) }, nil},
 		{"anew", func(tx *Tx) error { return tx.CreateGroup(Group{Name: "g"}) }, nil},

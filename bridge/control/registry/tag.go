@@ -10,7 +10,7 @@ import (
 
 // Limits of tags (AWS general reference, tagging).
 const (
-	MaxTags     = 50 // on one resource
+	MaxTags     = 50  // on one resource
 	MaxTagKey   = 128 // characters
 	MaxTagValue = 256
 )
