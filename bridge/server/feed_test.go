@@ -120,3 +120,25 @@ func TestDeliveryFromStream(t *testing.T) {
 		t.Error(code, text)
 	}
 }
+
+// A record in a container may have a longer partition key than the log takes:
+// the object has it, and what is behind it.
+func TestDeliveryOfLongKeys(t *testing.T) {
+	cfg := configure(t)
+	declare(t, cfg, map[string]string{"streams/in.json": `{"StreamName":"in","ShardCount":1}`, "delivery-streams/fed.json": fedDelivery})
+	b := start(t, cfg)
+	long := strings.Repeat("k", streams.MaxKey+1)
+	batch := b.store.NewBatch()
+	for _, data := range [][]byte{kpl.Pack([]kpl.Record{{Key: long, Data: []byte("packed")}}), []byte("behind")} {
+		batch.Put("in", streams.HashOf("k"), streams.Record{Key: "k", Data: data})
+	}
+	if err := b.store.Commit(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("both in objects", func() bool { return len(b.lines("fed")) == 2 })
+	for _, line := range []string{"packed", "behind"} {
+		if n := b.lines("fed")[line]; n != 1 {
+			t.Errorf("%q is there %d times", line, n)
+		}
+	}
+}

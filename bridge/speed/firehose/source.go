@@ -64,8 +64,9 @@ func (d *delivery) feedFrom(ctx context.Context, name string, id uint32) error {
 	}
 	c := connector.New(connector.Config{
 		Name: buffer.Name, Source: roomy{d.source(name), d}, Emitter: connector.ToLog(d.store, d.stream), Leases: leases,
-		Start: connector.Position{Sequence: connector.AtTimestamp, Time: buffer.Created},
-		Age:   time.Second, Log: d.log, // as often as AWS reads
+		Start:  connector.Position{Sequence: connector.AtTimestamp, Time: buffer.Created},
+		Stages: []connector.Stage{keyless},
+		Age:    time.Second, Log: d.log, // as often as AWS reads
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -83,6 +84,13 @@ func (d *delivery) feedFrom(ctx context.Context, name string, id uint32) error {
 		}
 	}
 	return nil
+}
+
+// keyless takes the partition key off an item, which no object has. In a
+// container it may be longer than the log takes.
+func keyless(_ context.Context, it *connector.Item) (bool, error) {
+	it.Key = ""
+	return true, nil
 }
 
 // A roomy source gives nothing while the buffer of its delivery stream is full.
