@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
-	"time"
 )
 
 // minHeap is how large the heap grows before it is collected, in bytes. By the
@@ -16,22 +16,25 @@ import (
 const minHeap = 128 << 20
 
 // paceCollector holds the collector to minHeap until ctx ends, and to Go's
-// default for more live data. A GOGC in the environment is left to have its way.
+// default for more live data, as of the last collection. A GOGC in the environment is left to have its way.
 func paceCollector(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
 	live := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
+	collected := make(chan struct{}, 1)
 	for set := 100; ; {
+		// A look now and then would come too late: with little live a heap may
+		// grow to 32 times of it, and it would when all of that is live. A
+		// pointer, for what has none may share its memory and stay.
+		runtime.AddCleanup(new(*byte), func(c chan<- struct{}) { c <- struct{}{} }, collected)
 		metrics.Read(live)
 		if p := percent(live[0].Value.Uint64()); p > set+set/8 || p < set-set/8 {
 			debug.SetGCPercent(p)
 			set = p
 		}
 		select {
-		case <-tick.C:
+		case <-collected:
 		case <-ctx.Done():
 			return
 		}

@@ -1,6 +1,12 @@
 package main
 
-import "testing"
+import (
+	"context"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
+	"testing"
+)
 
 func TestPercent(t *testing.T) {
 	for live, want := range map[uint64]int{0: 3100, 4 << 20: 3100, 16 << 20: 700, 64 << 20: 100, 65 << 20: 100, 1 << 40: 100} {
@@ -9,3 +15,41 @@ func TestPercent(t *testing.T) {
 		}
 	}
 }
+
+// What is live may grow by more than minHeap in a moment, such as when a large
+// registry is read: the heap does not grow to many times of it.
+func TestPaceFollows(t *testing.T) {
+	t.Setenv("GOGC", "")
+	defer debug.SetGCPercent(debug.SetGCPercent(100))
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		paceCollector(ctx)
+	}()
+	defer func() { stop(); <-done }()
+	heap := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}, {Name: "/gc/gogc:percent"}}
+	for metrics.Read(heap); heap[1].Value.Uint64() < 200; metrics.Read(heap) {
+		runtime.Gosched() // until it paces
+	}
+	const size = 64 << 10
+	var live [][]byte
+	for range 2 * minHeap / size {
+		live = append(live, make([]byte, size))
+	}
+	var most uint64
+	for i := range 2 << 30 / size {
+		last = make([]byte, size)
+		if i%100 == 0 {
+			metrics.Read(heap)
+			most = max(most, heap[0].Value.Uint64())
+		}
+	}
+	if most > 8*minHeap {
+		t.Errorf("the heap grew to %d MB with %d MB live", most>>20, len(live)*size>>20)
+	}
+	last = nil
+}
+
+// last is kept on the heap.
+var last []byte
