@@ -401,8 +401,15 @@ func (c *controlPlane) listThingsInGroup(r *request) (any, error) {
 }
 
 func (c *controlPlane) listGroupsOfThing(r *request) (any, error) {
-	out := map[string][]groupName{"thingGroups": {}}
-	err := c.registry.View(func(tx *registry.Tx) error {
+	after, n, err := page(r)
+	if err != nil {
+		return nil, err
+	}
+	out := struct {
+		Groups []groupName `json:"thingGroups"`
+		Next   string      `json:"nextToken,omitempty"`
+	}{Groups: []groupName{}}
+	err = c.registry.View(func(tx *registry.Tx) error {
 		th, err := tx.Thing(r.path["thingName"])
 		if err != nil {
 			return err
@@ -412,9 +419,11 @@ func (c *controlPlane) listGroupsOfThing(r *request) (any, error) {
 			names = append(names, c.fleet.GroupsOf(th.Name)...)
 			slices.Sort(names)
 		}
+		names, next := pageOf(names, after, n)
 		for _, g := range names {
-			out["thingGroups"] = append(out["thingGroups"], c.groupName(r, g))
+			out.Groups = append(out.Groups, c.groupName(r, g))
 		}
+		out.Next = token(next)
 		return nil
 	})
 	return out, err

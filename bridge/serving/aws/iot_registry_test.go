@@ -1,6 +1,7 @@
 package aws
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
@@ -106,4 +107,41 @@ func TestRegistryErrors(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// A thing's groups come in pages.
+func TestGroupsOfThingInPages(t *testing.T) {
+	p := newDesk(t)
+	var want, got []string
+	p.update(func(tx *registry.Tx) error {
+		err := tx.CreateThing(registry.Thing{Name: "t"})
+		for i := range registry.MaxThingGroups {
+			want = append(want, fmt.Sprint("g", i))
+			err = errors.Join(err, tx.CreateGroup(registry.Group{Name: want[i]}), tx.AddToGroup("t", want[i]))
+		}
+		return err
+	})
+	for query := "?maxResults=4"; query != ""; {
+		out, err := p.ask("ListThingGroupsForThing", "/things/t/thing-groups"+query, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := json.Marshal(out)
+		var page struct {
+			ThingGroups []struct{ GroupName string }
+			NextToken   string
+		}
+		if err := errors.Join(err, json.Unmarshal(text, &page)); err != nil || len(page.ThingGroups) > 4 {
+			t.Fatalf("%s %v", text, err)
+		}
+		for _, g := range page.ThingGroups {
+			got = append(got, g.GroupName)
+		}
+		if query = ""; page.NextToken != "" {
+			query = "?maxResults=4&nextToken=" + page.NextToken
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
 }
