@@ -145,3 +145,35 @@ func TestGroupsOfThingInPages(t *testing.T) {
 		t.Errorf("%v, want %v", got, want)
 	}
 }
+
+// Things are listed by a value of an attribute, or by how it begins.
+func TestThingsByAttribute(t *testing.T) {
+	p := newDesk(t)
+	p.update(func(tx *registry.Tx) error {
+		err := tx.CreateThing(registry.Thing{Name: "none"})
+		for _, v := range []string{"north", "north-2", "south"} {
+			err = errors.Join(err, tx.CreateThing(registry.Thing{Name: "at-" + v, Attributes: map[string]string{"site": v}}))
+		}
+		return err
+	})
+	for query, want := range map[string]string{
+		"attributeName=site":                                                    "at-north at-north-2 at-south",
+		"attributeName=site&attributeValue=north":                               "at-north",
+		"attributeName=site&attributeValue=north&usePrefixAttributeValue=false": "at-north",
+		"attributeName=site&attributeValue=north&usePrefixAttributeValue=true":  "at-north at-north-2",
+	} {
+		out, err := p.ask("ListThings", "/things?"+query, "")
+		text, _ := json.Marshal(out)
+		var page struct{ Things []struct{ ThingName string } }
+		if err := errors.Join(err, json.Unmarshal(text, &page)); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, th := range page.Things {
+			got = append(got, th.ThingName)
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: %v, want %s", query, got, want)
+		}
+	}
+}

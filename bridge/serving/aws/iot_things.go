@@ -3,6 +3,7 @@ package aws
 import (
 	"errors"
 	"maps"
+	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -148,6 +149,7 @@ func (c *controlPlane) listThings(r *request) (any, error) {
 		Version    uint64            `json:"version"`
 	}
 	key, value, kind := r.query.Get("attributeName"), r.query.Get("attributeValue"), r.query.Get("thingTypeName")
+	begins := r.query.Get("usePrefixAttributeValue") == "true"
 	out := struct {
 		Things []entry `json:"things"`
 		Next   string  `json:"nextToken,omitempty"`
@@ -155,7 +157,7 @@ func (c *controlPlane) listThings(r *request) (any, error) {
 	err = c.registry.View(func(tx *registry.Tx) error {
 		wanted := func(th *registry.Thing) bool {
 			have, ok := th.Attributes[key]
-			return key == "" || ok && (value == "" || have == value)
+			return key == "" || ok && (value == "" || have == value || begins && strings.HasPrefix(have, value))
 		}
 		var all []registry.Thing
 		var next string
