@@ -448,6 +448,9 @@ func (as *Authorizers) call(ctx context.Context, h *hook, doc any) (*Verdict, er
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := as.client.Do(req)
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err // the URL may have a key in its query
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFailed, err)
 	}

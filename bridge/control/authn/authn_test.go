@@ -265,6 +265,14 @@ func TestLate(t *testing.T) {
 	})
 }
 
+// The URL of a service may have a key in its query, which no error tells.
+func TestURLIsKept(t *testing.T) {
+	as := open(t, Authorizer{Name: "a", URL: "http://127.0.0.1:1/?code=hush", Default: true})
+	if _, err := as.Ask(t.Context(), &Attempt{}); !errors.Is(err, ErrFailed) || strings.Contains(err.Error(), "hush") {
+		t.Error(err)
+	}
+}
+
 // What cannot be an authorizer is told, all at once.
 func TestNew(t *testing.T) {
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
