@@ -121,6 +121,15 @@ func hooked(t *testing.T, answer http.HandlerFunc) (*Service, *registry.Registry
 	return s, r
 }
 
+// The URL of a hook may have a key in its query, which no error tells.
+func TestHookURLIsKept(t *testing.T) {
+	h := NewHooks(map[string]string{"arn:hook": "http://127.0.0.1:1/?code=hush"})
+	defer h.Close()
+	if _, err := h.Ask(t.Context(), "arn:hook", &HookRequest{}); err == nil || strings.Contains(err.Error(), "hush") {
+		t.Error(err)
+	}
+}
+
 // A hook sees the request, and what it answers is what happens.
 func TestHook(t *testing.T) {
 	var mu sync.Mutex

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"time"
 )
 
@@ -61,7 +62,7 @@ type HookAnswer struct {
 // Ask asks the hook of an ARN, for 5 s at most. Without an answer that can be
 // read it is an error: nobody is provisioned then.
 func (h *Hooks) Ask(ctx context.Context, arn string, q *HookRequest) (*HookAnswer, error) {
-	url, ok := h.urls[arn]
+	address, ok := h.urls[arn]
 	if !ok {
 		return nil, errors.New("it is not in the bridge's configuration")
 	}
@@ -77,12 +78,15 @@ func (h *Hooks) Ask(ctx context.Context, arn string, q *HookRequest) (*HookAnswe
 	if err != nil {
 		return nil, err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(text))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(text))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	resp, err := h.client.Do(req)
+	if e, ok := errors.AsType[*url.Error](err); ok {
+		err = e.Err // the URL may have a key in its query
+	}
 	if err != nil {
 		return nil, err
 	}
