@@ -327,3 +327,32 @@ func TestChanges(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A registry that has too much to tell refuses to change what is told, and
+// forgets nothing; it goes on when that was told, or is not wanted any more.
+func TestTooMuchToTell(t *testing.T) {
+	r := open(t)
+	thing := func(name string) func(*Tx) error {
+		return func(tx *Tx) error { return tx.CreateThing(Thing{Name: name}) }
+	}
+	steps(t, r, []step{
+		{"want", func(tx *Tx) error { return tx.SetEventConfig(map[EventType]bool{ThingEvent: true}) }, nil},
+		{"first", thing("a"), nil},
+		{"as if many came", func(tx *Tx) error { return tx.tx.Bucket(bOutbox).SetSequence(maxUntold) }, nil},
+		{"full", thing("b"), ErrLimit},
+		{"what is not told", func(tx *Tx) error { return tx.CreateThingType(ThingType{Name: "x"}) }, nil},
+		{"nothing is half done", func(tx *Tx) error { _, err := tx.Thing("b"); return err }, ErrNotFound},
+		{"unwanted", func(tx *Tx) error { return tx.SetEventConfig(map[EventType]bool{ThingEvent: false}) }, nil},
+		{"goes on", thing("b"), nil},
+		{"wanted again", func(tx *Tx) error { return tx.SetEventConfig(map[EventType]bool{ThingEvent: true}) }, nil},
+		{"still full", thing("c"), ErrLimit},
+		{"told", func(tx *Tx) error {
+			all, err := tx.Untold(10)
+			if err != nil || len(all) != 1 || all[0].Name != "a" {
+				return fmt.Errorf("%+v, %v", all, err)
+			}
+			return tx.Told(all[0].Sequence)
+		}, nil},
+		{"room", thing("c"), nil},
+	})
+}
