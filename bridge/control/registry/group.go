@@ -238,7 +238,7 @@ func (t *Tx) TellMember(g *Group, th *Thing, op Operation) error {
 	return t.tell(&Change{Event: MembershipEvent, Operation: op, Name: g.Name, Group: g, Other: th.Name, OtherID: th.ID()})
 }
 
-// RemoveFromGroup takes a thing out of a group; one that is not in it is
+// RemoveFromGroup takes a thing out of a static group; one that is not in it is
 // ErrNotFound.
 func (t *Tx) RemoveFromGroup(thing, group string) error {
 	th, err := t.Thing(thing)
@@ -247,6 +247,9 @@ func (t *Tx) RemoveFromGroup(thing, group string) error {
 	}
 	i := slices.Index(th.Groups, group)
 	if i < 0 {
+		if _, err := t.staticGroup(group); err != nil {
+			return err
+		}
 		return fmt.Errorf("thing %q in group %q: %w", thing, group, ErrNotFound)
 	}
 	th.Groups = slices.Delete(th.Groups, i, i+1)

@@ -238,6 +238,7 @@ func TestDynamicGroups(t *testing.T) {
 		{"under a dynamic one", func(tx *Tx) error { return tx.CreateGroup(Group{Name: "x", Parent: "hot"}) }, ErrInvalid},
 		{"thing", func(tx *Tx) error { return tx.CreateThing(Thing{Name: "a"}) }, nil},
 		{"put in", func(tx *Tx) error { return tx.AddToGroup("a", "hot") }, ErrInvalid},
+		{"take out", func(tx *Tx) error { return tx.RemoveFromGroup("a", "hot") }, ErrInvalid},
 		{"policy", func(tx *Tx) error { return tx.CreatePolicy("p", allow("iot:Publish", "topic/a")) }, nil},
 		{"rights by it", func(tx *Tx) error { return tx.AttachGroupPolicy("p", "hot") }, ErrInvalid},
 		{"becomes static", func(tx *Tx) error {
