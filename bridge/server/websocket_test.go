@@ -201,9 +201,7 @@ func TestWaysIn(t *testing.T) {
 		}
 		d.ends()
 	}
-	if got := b.router.gateway.Stats(); got.Connections != 1 {
-		t.Errorf("%d connections", got.Connections)
-	}
+	b.eventually("one connection", func() bool { return b.router.gateway.Stats().Connections == 1 })
 
 	held := b.over("wss://"+addr+"/mqtt", nil, id.tls(t), "held")
 	held.ok(held.Connect())
