@@ -56,7 +56,7 @@ func openAuthorizers(cfg *config.Config, r *registry.Registry, log *slog.Logger)
 // refused.
 func (c *customAuthorizers) load() {
 	all := slices.Clone(c.fixed)
-	standard := slices.ContainsFunc(all, func(a authn.Authorizer) bool { return a.Default })
+	standard := c.Standard() != ""
 	err := c.registry.View(func(tx *registry.Tx) error {
 		for after := ""; ; {
 			page, next, err := tx.Authorizers(after, 0)
@@ -80,6 +80,15 @@ func (c *customAuthorizers) load() {
 	if err != nil {
 		c.log.Error("custom authorizers stay as they were", "err", err)
 	}
+}
+
+// Standard implements aws.Authorizers.
+func (c *customAuthorizers) Standard() string {
+	i := slices.IndexFunc(c.fixed, func(a authn.Authorizer) bool { return a.Default })
+	if i < 0 {
+		return ""
+	}
+	return c.fixed[i].Name
 }
 
 func (c *customAuthorizers) read(a *registry.Authorizer) authn.Authorizer {

@@ -343,3 +343,18 @@ func TestAuthorizerOverREST(t *testing.T) {
 	b.control("DELETE", "/authorizer/doors", "", 200)
 	b.control("GET", "/authorizer/doors", "", 404)
 }
+
+// Where the configuration has a default authorizer the API sets none, which
+// would not be asked.
+func TestDefaultOfConfiguration(t *testing.T) {
+	d := newDoorman(t)
+	cfg := configure(t)
+	const function = "arn:aws:lambda:eu-local-1:000000000000:function:doors"
+	cfg.Hooks = []config.Hook{{ARN: function, URL: d.URL}}
+	cfg.Authorizers = []config.Authorizer{{Name: "fixed", URL: d.URL, Default: true, Status: "ACTIVE"}}
+	b := start(t, cfg)
+	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+`","signingDisabled":true,"status":"ACTIVE"}`, 200)
+	b.control("POST", "/default-authorizer", `{"authorizerName":"none"}`, 404)
+	b.control("POST", "/default-authorizer", `{"authorizerName":"doors"}`, 409)
+	b.control("GET", "/default-authorizer", "", 404)
+}

@@ -18,6 +18,9 @@ type Authorizers interface {
 	// Usable returns an error if an authorizer could not be asked: its function
 	// is none that is known, a key of it is none, its name is another's.
 	Usable(a *registry.Authorizer) error
+	// Standard is the default authorizer of those that the API doesn't show, ""
+	// for none. It is asked whatever the registry's default is.
+	Standard() string
 	// Test asks an authorizer about an attempt, with a token and its signature
 	// where they are given. The error is authn.ErrRefused or authn.ErrFailed.
 	Test(ctx context.Context, name, token, signature string, a *authn.Attempt) (*authn.Verdict, error)
@@ -181,7 +184,16 @@ func (c *controlPlane) setDefaultAuthorizer(r *request) (any, error) {
 	if in.Name == "" {
 		return nil, fmt.Errorf("%w: no authorizerName", registry.ErrInvalid)
 	}
-	return c.authorizerID(r, in.Name), c.registry.Update(func(tx *registry.Tx) error { return tx.SetDefaultAuthorizer(in.Name) })
+	return c.authorizerID(r, in.Name), c.registry.Update(func(tx *registry.Tx) error {
+		_, err := tx.Authorizer(in.Name)
+		if name := c.authorizers.Standard(); err == nil && name != "" {
+			err = fmt.Errorf("default authorizer: %s of the configuration is: %w", name, registry.ErrExists)
+		}
+		if err != nil {
+			return err
+		}
+		return tx.SetDefaultAuthorizer(in.Name)
+	})
 }
 
 func (c *controlPlane) clearDefaultAuthorizer(*request) (any, error) {
