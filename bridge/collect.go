@@ -16,7 +16,8 @@ import (
 const minHeap = 128 << 20
 
 // paceCollector holds the collector to minHeap until ctx ends, and to Go's
-// default for more live data, as of the last collection. A GOGC in the environment is left to have its way.
+// default for more live data, as of the last collection. A GOGC in the
+// environment is left to have its way.
 func paceCollector(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
