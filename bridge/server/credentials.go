@@ -153,7 +153,7 @@ func (a *authorizer) ofRole(id string) ([]string, *authz.Thing) {
 	}
 	i := slices.IndexFunc(a.cfg.Access, func(c config.Access) bool { return c.Role == k.Role })
 	if i < 0 {
-		a.log.Warn("a temporary key may do nothing: no [[access]] names its role", "key", id, "role", k.Role)
+		a.log.Debug("a temporary key may do nothing: no [[access]] names its role", "key", id, "role", k.Role)
 		return policies, nil
 	}
 	policies = append(policies, a.cfg.Access[i].Policies...)
