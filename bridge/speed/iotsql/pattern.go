@@ -27,6 +27,8 @@ const (
 	// backtrackTime bounds one search of the backtracking engine. All of an
 	// evaluation's together are bounded by maxWork, see workTime.
 	backtrackTime = 50 * time.Millisecond
+	// maxLate is how often in a row a search may take longer than that.
+	maxLate = 3
 	// workTime is what a unit of work takes, about; searches are charged by it.
 	workTime = 200 * time.Nanosecond
 )
@@ -138,17 +140,29 @@ func (p *pattern) findBacktracking(f *frame, s []byte, fn func(groups []int) boo
 	}
 	text, at := runes(s)
 	groups := make([]int, 2*(p.groups+1))
-	began := time.Now()
-	m, err := re.FindRunesMatch(text)
-	for {
-		now := time.Now()
-		// A stall of the machine is not held against the search.
-		took := min(now.Sub(began), backtrackTime)
-		if !f.work(1+int(took/workTime)) || err != nil {
+	var last *regexp2.Match
+	for late := 0; ; {
+		began := time.Now()
+		var m *regexp2.Match
+		var err error
+		if last == nil {
+			m, err = re.FindRunesMatch(text)
+		} else {
+			m, err = re.FindNextMatch(last)
+		}
+		// A stall of the machine is not held against the search: no more time
+		// counts than it may take, and one that was late is tried again.
+		took := min(time.Since(began), backtrackTime)
+		if err != nil {
+			late++
+		}
+		if !f.work(1+int(took/workTime)) || late == maxLate {
 			f.fail(ErrTooMuchWork)
 			return false
 		}
-		began = now
+		if err != nil {
+			continue
+		}
 		if m == nil {
 			return true
 		}
@@ -161,7 +175,7 @@ func (p *pattern) findBacktracking(f *frame, s []byte, fn func(groups []int) boo
 		if !fn(groups) {
 			return true
 		}
-		m, err = re.FindNextMatch(m)
+		last, late = m, 0
 	}
 }
 
