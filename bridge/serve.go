@@ -39,6 +39,7 @@ func serve(ctx context.Context, c *call) error {
 			log.Error("closing the stores failed", "err", err)
 		}
 	}()
+	s.AccessFrom(c.loadConfig)
 	if err := s.Listen(ctx); err != nil {
 		return err
 	}
@@ -76,7 +77,7 @@ func newLog(c *call, cfg *config.Config) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(c.stderr, o))
 }
 
-var reloadCommand = command{name: "reload", summary: "apply the files of bridge.d now (as SIGHUP does)",
+var reloadCommand = command{name: "reload", summary: "apply the files of bridge.d, the access keys and [[access]] now (as SIGHUP does)",
 	example: "tidemill-bridge reload",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {

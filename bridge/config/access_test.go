@@ -22,7 +22,7 @@ func TestSampleTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []Access{{Key: "AKIAIOSFODNN7EXAMPLE", Policies: []string{"readers"}}, {Role: "arn:aws:iam::000000000000:role/upload", Policies: []string{"readers"}}}; !reflect.DeepEqual(c.Access, want) {
+	if want := []Access{{Key: "AKIAIOSFODNN7EXAMPLE", Policies: []string{"readers"}}, {Key: "AKIAI44QH8DHBEXAMPLE", All: true}, {Role: "arn:aws:iam::000000000000:role/upload", Policies: []string{"readers"}}}; !reflect.DeepEqual(c.Access, want) {
 		t.Errorf("%+v", c.Access)
 	}
 	if want := []Authorizer{{Name: "tokens", URL: "https://auth.example/iot", TokenKey: "x-token", PublicKeys: []string{"tokens.pem"}, Status: "ACTIVE"}}; !reflect.DeepEqual(c.Authorizers, want) {
@@ -96,5 +96,23 @@ url = "http://vet.example"
 	}
 	if _, err := load(t, "access = 7"); err == nil || !strings.Contains(err.Error(), "access: want tables, [[access]]") {
 		t.Error(err)
+	}
+}
+
+func TestParseAccess(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                    "",
+		"[[access]]\nkey = \"A\"\nall = true": "",
+		"[[access]]\nkey = \"A\"\nall = true\npolicies = [\"x\"]": "access[0].all",
+		"[[access]]\nrole = \"A\"\nall = true":                    "access[0].all",
+		"[[access]]\nall = true":                                  "access[0].key",
+		"region = \"x\"":                                          "nothing else",
+		"[[acess]]\nkey = \"A\"":                                  "acess: unknown key",
+		"[[access]":                                               "expected",
+	} {
+		_, err := ParseAccess([]byte(text))
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,10 +104,12 @@ type Kinesis struct {
 	SmallRequests bool     `toml:"small_requests"` // 5 MiB
 }
 
-// Access holds an access key, or the temporary keys of a role, to policies.
+// Access says what an access key may do, or the temporary keys of a role: what
+// is not granted is denied.
 type Access struct {
 	Key      string   `toml:"key"`      // id of a key
-	Policies []string `toml:"policies"` // names of policies in the registry
+	All      bool     `toml:"all"`      // every operation of every service; keys only
+	Policies []string `toml:"policies"` // names of policies in the registry, for MQTT and the data plane; instead of all
 	Role     string   `toml:"role"`     // ARN that role aliases have; instead of key
 }
 
@@ -307,7 +310,8 @@ func (c *Config) check() (errs []error) {
 	if n := c.HTTPS.MaxMemory; n < 64<<20 {
 		bad("https.max_memory: %d, want at least 64 MiB", n)
 	}
-	errs = append(errs, c.checkAccess()...)
+	errs = append(errs, checkAccess(c.Access)...)
+	errs = append(errs, c.checkHooks()...)
 	if d := c.Kinesis.Delay; d > Duration(time.Hour) {
 		bad("kinesis.delay: %v, want 0s to 1h", d)
 	}
@@ -445,23 +449,47 @@ func (b *Broker) check() (errs []error) {
 	return errs
 }
 
-// checkAccess is check for what may be there several times.
-func (c *Config) checkAccess() (errs []error) {
-	bad := func(i int, table, format string, args ...any) {
-		errs = append(errs, fmt.Errorf("%s[%d]."+format, append([]any{table, i}, args...)...))
+// ParseAccess reads the [[access]] tables of a file that holds nothing else.
+func ParseAccess(text []byte) ([]Access, error) {
+	c := new(Config)
+	errs, err := decode(string(text), c)
+	if err != nil {
+		return nil, err
 	}
+	if all := c.Access; !reflect.DeepEqual(c, &Config{Access: all}) {
+		errs = append(errs, errors.New("want [[access]] and nothing else"))
+	}
+	return c.Access, errors.Join(append(errs, checkAccess(c.Access)...)...)
+}
+
+// badTable is an error of a table that may be there several times.
+func badTable(i int, table, format string, args ...any) error {
+	return fmt.Errorf("%s[%d]."+format, append([]any{table, i}, args...)...)
+}
+
+// checkAccess is check for [[access]].
+func checkAccess(all []Access) (errs []error) {
 	seen := map[string]bool{}
-	for i, a := range c.Access {
+	for i, a := range all {
+		bad := func(format string, args ...any) { errs = append(errs, badTable(i, "access", format, args...)) }
 		if (a.Key == "") == (a.Role == "") || seen[a.Key+a.Role] {
-			bad(i, "access", "key: %q, want the id of an access key or, instead, the ARN of a role, once", a.Key)
+			bad("key: %q, want the id of an access key or, instead, the ARN of a role, once", a.Key)
 		}
 		seen[a.Key+a.Role] = true
 		if slices.Contains(a.Policies, "") {
-			bad(i, "access", "policies: empty name, want names of policies")
+			bad("policies: empty name, want names of policies")
+		}
+		if a.All && (a.Role != "" || len(a.Policies) > 0) {
+			bad("all: want it for a key alone, and no policies beside it")
 		}
 	}
-	seen = map[string]bool{}
-	def := false
+	return errs
+}
+
+// checkHooks is check for the services that are asked by HTTP.
+func (c *Config) checkHooks() (errs []error) {
+	bad := func(i int, table, format string, args ...any) { errs = append(errs, badTable(i, table, format, args...)) }
+	seen, def := map[string]bool{}, false
 	for i, a := range c.Authorizers {
 		const table = "authorizers"
 		if a.Name == "" || len(a.Name) > 128 || strings.Trim(a.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=,@-") != "" || seen[a.Name] {

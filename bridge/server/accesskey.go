@@ -3,10 +3,8 @@ package server
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"sync/atomic"
 
-	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -14,32 +12,28 @@ import (
 
 // A keySession has the rights of an access key: by WebSocket all that the
 // gateway lets anybody have, as the key has for the APIs, or what its policies
-// allow. It ends with the key. It implements gateway.Session and aws.Caller.
+// allow. They follow the grants and the registry; the session ends with the
+// key. It implements gateway.Session and aws.Caller.
 type keySession struct {
-	a        *authorizer
-	id       string // of the key
-	policies []string
-	brief    bool // the key is temporary: without it the policies count for nothing
-	known    authz.Context
-	current  atomic.Pointer[keyJudgement] // if there are policies
+	a       *authorizer
+	id      string // of the key
+	known   authz.Context
+	current atomic.Pointer[keyJudgement]
 }
 
-// A keyJudgement is what the registry said.
+// A keyJudgement is what the grants and the registry said.
 type keyJudgement struct {
-	revision uint64
-	policy   *authz.Evaluator // nil: the key is gone, or the policies could not be read
+	grants   *grants
+	revision uint64 // of the registry
+	all      bool
+	policy   *authz.Evaluator // nil: nothing is allowed, or all
 }
 
-// key returns the rights of a key; of one that is held to policies they are not
-// nil.
+// key returns the rights of a key.
 func (a *authorizer) key(id string, known authz.Context) *keySession {
 	s := &keySession{a: a, id: id, known: known}
-	if i := slices.IndexFunc(a.cfg.Access, func(c config.Access) bool { return c.Key == id }); i >= 0 {
-		s.policies = append([]string{}, a.cfg.Access[i].Policies...)
-	}
-	if s.brief = a.isTemporary(id); s.brief {
-		s.policies, s.known.Thing = a.ofRole(id)
-		if s.known.ClientID == "" && s.known.Thing != nil { // by HTTPS
+	if a.isTemporary(id) {
+		if s.known.Thing = a.thingOf(id); s.known.ClientID == "" && s.known.Thing != nil { // by HTTPS
 			s.known.ClientID = s.known.Thing.Name
 		}
 	}
@@ -59,32 +53,45 @@ func (a *authorizer) connectKey(k keyHolder, c *gateway.Connect) (gateway.Sessio
 	return s, nil
 }
 
-// May implements aws.Caller. The rights follow the registry.
+// May implements aws.Caller.
 func (s *keySession) May(action, resource string) bool {
-	if s.policies == nil {
-		return true
-	}
+	j := s.judge()
+	return j.all || j.policy != nil && j.policy.Allows(action, resource)
+}
+
+// Whole implements aws.Caller.
+func (s *keySession) Whole() bool { return s.judge().all }
+
+// judge returns the judgement that holds now.
+func (s *keySession) judge() *keyJudgement {
 	j := s.current.Load()
-	if j == nil || j.revision != s.a.registry.Revision() {
+	if j == nil || j.revision != s.a.registry.Revision() || j.grants != s.a.keys.now.Load() {
 		j = s.read()
 		s.current.Store(j)
 	}
-	return j.policy != nil && j.policy.Allows(action, resource)
+	return j
 }
 
 // read compiles the policies. When one is not there, or cannot be read, nothing
 // is allowed: it may be the one that denies. Nor is it by a temporary key that
 // holds no more.
 func (s *keySession) read() *keyJudgement {
-	j := &keyJudgement{revision: s.a.registry.Revision()}
-	if s.brief {
-		if _, err := s.a.temporaryKey(s.id); err != nil {
+	j := &keyJudgement{revision: s.a.registry.Revision(), grants: s.a.keys.now.Load()}
+	granted := s.a.keys.of(j.grants, s.id)
+	if s.a.isTemporary(s.id) {
+		k, err := s.a.temporaryKey(s.id)
+		if err != nil {
 			return j
 		}
+		granted = j.grants.named[k.Role]
+		granted.All = false // it never has more than a role's policies
+	}
+	if j.all = granted.All; j.all {
+		return j
 	}
 	var docs []*authz.Document
 	err := s.a.registry.View(func(tx *registry.Tx) error {
-		for _, name := range s.policies {
+		for _, name := range granted.Policies {
 			text, err := tx.PolicyDocument(name, 0)
 			if err != nil {
 				return err

@@ -23,6 +23,7 @@ import (
 type authorizer struct {
 	registry *registry.Registry
 	pki      *pki.PKI
+	keys     *keyring
 	custom   *customAuthorizers
 	cfg      *config.Config
 	log      *slog.Logger

@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -118,7 +116,7 @@ var errNewKey = errors.New("a key that is not stored yet")
 // secret returns the secret and session token of an access key, of a temporary
 // one as long as it holds.
 func (a *authorizer) secret(id string) (secret, token string, ok bool) {
-	if secret, token, ok = a.pki.Secret(id); ok || !pki.IsTemporary(id) {
+	if secret, token, ok = a.keys.now.Load().secret(id); ok || !pki.IsTemporary(id) {
 		return secret, token, ok
 	}
 	if _, err := a.temporaryKey(id); err != nil {
@@ -131,7 +129,7 @@ func (a *authorizer) secret(id string) (secret, token string, ok bool) {
 // isTemporary says whether a key is none of the file's, so that it never has
 // more rights than its role.
 func (a *authorizer) isTemporary(id string) bool {
-	_, _, ok := a.pki.Secret(id)
+	_, _, ok := a.keys.now.Load().secret(id)
 	return !ok && pki.IsTemporary(id)
 }
 
@@ -143,22 +141,11 @@ func (a *authorizer) temporaryKey(id string) (k registry.TemporaryKey, err error
 	return k, err
 }
 
-// ofRole returns the names of the policies that a temporary key is held to, not
-// nil, and the thing that it was given to.
-func (a *authorizer) ofRole(id string) ([]string, *authz.Thing) {
-	policies := []string{}
+// thingOf returns the thing that a temporary key was given to, nil for none.
+func (a *authorizer) thingOf(id string) *authz.Thing {
 	k, err := a.temporaryKey(id)
-	if err != nil {
-		return policies, nil
+	if err != nil || k.Thing == "" {
+		return nil
 	}
-	i := slices.IndexFunc(a.cfg.Access, func(c config.Access) bool { return c.Role == k.Role })
-	if i < 0 {
-		a.log.Debug("a temporary key may do nothing: no [[access]] names its role", "key", id, "role", k.Role)
-		return policies, nil
-	}
-	policies = append(policies, a.cfg.Access[i].Policies...)
-	if k.Thing == "" {
-		return policies, nil
-	}
-	return policies, &authz.Thing{Name: k.Thing, Attached: true}
+	return &authz.Thing{Name: k.Thing, Attached: true}
 }

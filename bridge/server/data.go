@@ -7,11 +7,9 @@ import (
 	"errors"
 	"net"
 	"net/http"
-	"slices"
 	"sync"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -194,11 +192,7 @@ func addressOf(remote string) string {
 	return host
 }
 
-// keyCaller is what an access key may do that is held to policies, nil for one
-// that is not.
-func (s *Server) keyCaller(r *http.Request, id string) aws.Caller {
-	if !s.authorizer.isTemporary(id) && !slices.ContainsFunc(s.cfg.Access, func(c config.Access) bool { return c.Key == id }) {
-		return nil
-	}
+// keyCaller is what an access key may do.
+func (s *Server) keyCaller(r *http.Request, id string) aws.Key {
 	return s.authorizer.key(id, authz.Context{SourceIP: addressOf(r.RemoteAddr), Insecure: peerOf(r) == nil})
 }

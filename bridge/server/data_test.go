@@ -33,6 +33,12 @@ func (b *bridge) requester(service string, conf *tls.Config) *requester {
 
 func (r *requester) do(method, path, body string, headers ...string) (status int, code, text string) {
 	r.t.Helper()
+	return r.as(r.key(), method, path, body, headers...)
+}
+
+// as is do with a key of its own.
+func (r *requester) as(k sigv4test.Key, method, path, body string, headers ...string) (status int, code, text string) {
+	r.t.Helper()
 	req, err := http.NewRequestWithContext(r.t.Context(), method, "https://"+r.https.Addr().String()+path, strings.NewReader(body))
 	if err != nil {
 		r.t.Fatal(err)
@@ -42,7 +48,7 @@ func (r *requester) do(method, path, body string, headers ...string) (status int
 	}
 	req.Host = req.URL.Host
 	if r.service != "" {
-		sigv4test.Sign(req, []byte(body), r.key(), "eu-west-1", r.service, time.Now())
+		sigv4test.Sign(req, []byte(body), k, "eu-west-1", r.service, time.Now())
 	}
 	resp, err := r.client.Do(req)
 	if err != nil {

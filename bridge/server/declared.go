@@ -39,10 +39,11 @@ type declaredFile struct {
 // A file that is wrong changes nothing and is reported; what it declared
 // before stays in force. It returns how many declarations of files hold. What
 // was declared and is no longer there stays, data and all, except rules and
-// connectors: one without its file ends. Access keys are read again too.
+// connectors: one without its file ends. Access keys and what is granted to them
+// are read again too.
 func (s *Server) Reload() (holds int, err error) {
 	holds, err = s.applyDeclared(true)
-	err = errors.Join(err, s.pki.ReloadAccessKeys())
+	err = errors.Join(err, s.keys.load())
 	s.endForbidden()
 	return holds, err
 }

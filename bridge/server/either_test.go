@@ -21,6 +21,12 @@ import (
 // ask signs a request of Kinesis and sends it by tr.
 func (b *bridge) ask(tr *http.Transport, scheme, op, body string) (*http.Response, string, error) {
 	b.t.Helper()
+	return b.askAs(b.key(), tr, scheme, op, body)
+}
+
+// askAs is ask with another key.
+func (b *bridge) askAs(k sigv4test.Key, tr *http.Transport, scheme, op, body string) (*http.Response, string, error) {
+	b.t.Helper()
 	req, err := http.NewRequestWithContext(b.t.Context(), "POST", scheme+"://"+b.https.Addr().String()+"/", strings.NewReader(body))
 	if err != nil {
 		b.t.Fatal(err)
@@ -28,7 +34,7 @@ func (b *bridge) ask(tr *http.Transport, scheme, op, body string) (*http.Respons
 	req.Header.Set("Content-Type", "application/x-amz-json-1.1")
 	req.Header.Set("X-Amz-Target", "Kinesis_20131202."+op)
 	req.Host = req.URL.Host
-	sigv4test.Sign(req, []byte(body), b.key(), "eu-local-1", "kinesis", time.Now())
+	sigv4test.Sign(req, []byte(body), k, "eu-local-1", "kinesis", time.Now())
 	if tr.TLSClientConfig == nil {
 		tr.TLSClientConfig = &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}
 	}

@@ -45,6 +45,7 @@ type Server struct {
 	version string
 
 	pki      *pki.PKI
+	keys     *keyring
 	registry *registry.Registry
 	store    *streams.Store
 	objects  *sink.Dir
@@ -111,6 +112,9 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 	}
 	at := func(name string) string { return filepath.Join(cfg.DataDir, name) }
 	if s.pki, err = pki.Open(at("pki"), pki.Options{ServerNames: cfg.MQTT.ServerNames}); err != nil {
+		return nil, err
+	}
+	if err = s.openKeyring(); err != nil {
 		return nil, err
 	}
 	if s.registry, err = registry.Open(at("registry.db")); err != nil {
@@ -191,7 +195,7 @@ func (s *Server) wire(sh service.Options) error {
 	}
 	s.shadow = service.New(indexedShadows{s.shadows, s.fleet}, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
-	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, custom: custom, cfg: s.cfg, log: s.log, provision: s.provision}
+	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, keys: s.keys, custom: custom, cfg: s.cfg, log: s.log, provision: s.provision}
 	s.events = newEvents(s.cfg.MQTT.Events, s.router.Publish, s.log)
 	s.teller = newTeller(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)

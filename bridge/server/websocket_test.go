@@ -22,12 +22,16 @@ import (
 // signed is the URL and headers by which a client of the form asks for a
 // WebSocket.
 func (b *bridge) signed(f sigv4test.Form, at time.Time) (url string, h http.Header) {
+	return b.signedAs(b.key(), f, at)
+}
+
+func (b *bridge) signedAs(k sigv4test.Key, f sigv4test.Form, at time.Time) (url string, h http.Header) {
 	addr := b.https.Addr().String()
 	host := addr
 	if !f.Port {
 		host, _, _ = net.SplitHostPort(addr)
 	}
-	return "wss://" + addr + "/mqtt?" + f.Query(host, b.key(), "eu-local-1", at), http.Header{"Host": {host}}
+	return "wss://" + addr + "/mqtt?" + f.Query(host, k, "eu-local-1", at), http.Header{"Host": {host}}
 }
 
 // wss dials with gorilla's client and returns the connection, or the HTTP

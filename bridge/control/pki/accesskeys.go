@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
+	"os"
 	"path/filepath"
 	"strings"
 )
@@ -17,43 +17,80 @@ import (
 // AWS_SHARED_CREDENTIALS_FILE={data}/pki/access-keys.
 const accessKeysFile = "access-keys"
 
-// openAccessKeys reads the access keys, making one at the first start. An
-// operator may add profiles; each is a key of its own.
+// grantsFile says what the keys may do, in [[access]] tables.
+const grantsFile = "access.toml"
+
+// firstProfile is that of the key that the first start makes.
+const firstProfile = "default"
+
+// openAccessKeys makes a key at the first start, with a grant of all. The grant
+// is written before the key: one without the other does no harm, and a start
+// that was killed between them makes another key and grants that. An operator
+// may add profiles; each is a key of its own.
 func (p *PKI) openAccessKeys() error {
+	if _, err := os.Lstat(p.path(accessKeysFile)); !errors.Is(err, fs.ErrNotExist) {
+		_, err := p.ReadAccess()
+		return err
+	}
+	id, secret := newAccessKey()
+	if err := p.GrantAll(id); err != nil {
+		return err
+	}
+	return p.write(accessKeysFile, fmt.Appendf(nil, "[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n", firstProfile, id, secret), 0o600)
+}
+
+// An Access is what the files say of access keys.
+type Access struct {
+	Keys map[string]AccessKey // by id
+	// Grants are [[access]] tables, TOML; nil: there is no such file, which is
+	// so in a folder of a version before it.
+	Grants []byte
+	// First is the id of the key that the first start made, unless somebody put
+	// another in its place; "": none.
+	First string
+}
+
+// ReadAccess reads the files of access keys and of what they may do.
+func (p *PKI) ReadAccess() (a Access, err error) {
 	text, err := p.readSecret(accessKeysFile)
+	if err != nil {
+		return a, fmt.Errorf("access keys: %w", err)
+	}
+	if a.Keys, a.First, err = parseAccessKeys(text); err != nil {
+		return a, fmt.Errorf("%s: %w", accessKeysFile, err)
+	}
+	a.Grants, err = p.readSecret(grantsFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		id, secret := newAccessKey()
-		text = fmt.Appendf(nil, "[default]\naws_access_key_id = %s\naws_secret_access_key = %s\n", id, secret)
-		err = p.write(accessKeysFile, text, 0o600)
+		return a, nil
+	}
+	if err != nil {
+		return a, err
+	}
+	if a.Grants == nil {
+		a.Grants = []byte{} // an empty file
+	}
+	return a, nil
+}
+
+const aboutGrants = `# What access keys may do, in the form of the configuration's [[access]]. A key that is named in neither may do
+# nothing; of a key that is named in both, the configuration counts. To take a right away, take its lines out of
+# here and run "tidemill-bridge reload".
+`
+
+// GrantAll adds a grant of all to the file of what keys may do, or with id ""
+// makes that file without one.
+func (p *PKI) GrantAll(id string) error {
+	text, err := p.readSecret(grantsFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		text, err = []byte(aboutGrants), nil
 	}
 	if err != nil {
 		return err
 	}
-	return p.setAccessKeys(text)
-}
-
-func (p *PKI) setAccessKeys(text []byte) error {
-	keys, err := parseAccessKeys(text)
-	if err != nil {
-		return fmt.Errorf("%s: %w", accessKeysFile, err)
+	if id != "" {
+		text = fmt.Appendf(text, "\n[[access]]\nkey = %q\nall = true # the first start made it: every operation of every service\n", id)
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.access = keys
-	return nil
-}
-
-// ReloadAccessKeys reads the file of access keys again, so that keys are added
-// and taken away without a restart. If it cannot be read, the keys stay.
-func (p *PKI) ReloadAccessKeys() error {
-	text, err := p.readSecret(accessKeysFile)
-	if err == nil {
-		err = p.setAccessKeys(text)
-	}
-	if err != nil {
-		return fmt.Errorf("pki: access keys: %w", err)
-	}
-	return nil
+	return p.write(grantsFile, text, 0o600)
 }
 
 // newAccessKey returns a key in AWS's shape: AKIA and 16 of A-Z 2-7, and 40
@@ -68,14 +105,16 @@ func newAccessKey() (id, secret string) {
 
 // An AccessKey is what a client signs with.
 type AccessKey struct {
-	Secret string
-	Token  string // session token that requests carry; "" if none
+	Secret  string
+	Token   string // session token that requests carry; "" if none
+	Profile string // that names it in the file
 }
 
 // parseAccessKeys reads the shared-credentials format. Settings it doesn't
-// know are left to the SDKs.
-func parseAccessKeys(text []byte) (map[string]AccessKey, error) {
-	keys := map[string]AccessKey{}
+// know are left to the SDKs. first is the key of the first start's profile, ""
+// for none.
+func parseAccessKeys(text []byte) (keys map[string]AccessKey, first string, err error) {
+	keys = map[string]AccessKey{}
 	var profile, id string
 	var key AccessKey
 	finish := func() error {
@@ -85,10 +124,13 @@ func parseAccessKeys(text []byte) (map[string]AccessKey, error) {
 		if id == "" {
 			return nil
 		}
-		if other, ok := keys[id]; ok && other != key {
+		key.Profile = profile
+		if other, ok := keys[id]; ok && (other.Secret != key.Secret || other.Token != key.Token) {
 			return fmt.Errorf("profile %q: key %s is there twice with different secrets", profile, id)
 		}
-		keys[id] = key
+		if keys[id] = key; profile == firstProfile {
+			first = id
+		}
 		id, key = "", AccessKey{}
 		return nil
 	}
@@ -100,16 +142,16 @@ func parseAccessKeys(text []byte) (map[string]AccessKey, error) {
 		case s == "" || s[0] == '#' || s[0] == ';':
 		case s[0] == '[':
 			if err := finish(); err != nil {
-				return nil, err
+				return nil, "", err
 			}
 			if !strings.HasSuffix(s, "]") {
-				return nil, fmt.Errorf("line %d: want [profile]", n)
+				return nil, "", fmt.Errorf("line %d: want [profile]", n)
 			}
 			profile = strings.TrimSpace(s[1 : len(s)-1])
 		default:
 			name, value, ok := strings.Cut(s, "=")
 			if !ok {
-				return nil, fmt.Errorf("line %d: want name = value", n)
+				return nil, "", fmt.Errorf("line %d: want name = value", n)
 			}
 			value = strings.TrimSpace(value)
 			switch strings.ToLower(strings.TrimSpace(name)) {
@@ -122,22 +164,8 @@ func parseAccessKeys(text []byte) (map[string]AccessKey, error) {
 			}
 		}
 	}
-	return keys, finish()
-}
-
-// AccessKeys returns every access key by its id.
-func (p *PKI) AccessKeys() map[string]AccessKey {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return maps.Clone(p.access)
-}
-
-// Secret returns the secret and the session token of an access key.
-func (p *PKI) Secret(keyID string) (secret, sessionToken string, ok bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	k, ok := p.access[keyID]
-	return k.Secret, k.Token, ok
+	err = finish()
+	return keys, first, err
 }
 
 // AccessKeysFile is where the keys are, for AWS_SHARED_CREDENTIALS_FILE.
@@ -145,3 +173,6 @@ func AccessKeysFile(dir string) string { return filepath.Join(dir, accessKeysFil
 
 // CAFile is where the authority's certificate is, for AWS_CA_BUNDLE.
 func CAFile(dir string) string { return filepath.Join(dir, "ca.pem") }
+
+// GrantsFile is where it says what the keys may do.
+func GrantsFile(dir string) string { return filepath.Join(dir, grantsFile) }

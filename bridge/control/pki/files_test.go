@@ -2,26 +2,40 @@ package pki
 
 import (
 	"bytes"
-	"maps"
+	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 )
 
+// readAccess is what the files of dir say.
+func readAccess(t *testing.T, dir string) Access {
+	t.Helper()
+	a, err := open(t, dir, Options{}).ReadAccess()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a
+}
+
 func TestAccessKeys(t *testing.T) {
 	dir := t.TempDir()
-	keys := open(t, dir, Options{}).AccessKeys()
-	if len(keys) != 1 {
-		t.Fatalf("%d keys at the first start", len(keys))
+	first := readAccess(t, dir)
+	if len(first.Keys) != 1 {
+		t.Fatalf("%d keys at the first start", len(first.Keys))
 	}
-	for id, key := range keys {
-		if len(id) != 20 || !strings.HasPrefix(id, "AKIA") || len(key.Secret) != 40 || key.Token != "" {
-			t.Errorf("key of %d, secret of %d characters", len(id), len(key.Secret))
+	for id, key := range first.Keys {
+		if len(id) != 20 || !strings.HasPrefix(id, "AKIA") || len(key.Secret) != 40 || key.Token != "" || first.First != id {
+			t.Errorf("key of %d, secret of %d characters, first %s", len(id), len(key.Secret), first.First)
+		}
+		if n := strings.Count(string(first.Grants), id); n != 1 {
+			t.Errorf("granted %d times in\n%s", n, first.Grants)
 		}
 	}
-	if again := open(t, dir, Options{}).AccessKeys(); !maps.Equal(keys, again) {
-		t.Error("the second start has other keys")
+	if again := readAccess(t, dir); !reflect.DeepEqual(first, again) {
+		t.Error("the second start has others")
 	}
 	for _, c := range []struct {
 		text string
@@ -36,53 +50,29 @@ func TestAccessKeys(t *testing.T) {
 		{"[a\n", -1},
 		{"words\n", -1},
 	} {
-		got, err := parseAccessKeys([]byte(c.text))
+		got, _, err := parseAccessKeys([]byte(c.text))
 		if (err != nil) != (c.want < 0) || err == nil && len(got) != c.want {
 			t.Errorf("%q: %v, %v", c.text, got, err)
 		}
 	}
 }
 
-func TestAccessKeysAreReadAgain(t *testing.T) {
+// A start that was killed between the grant and its key makes another key with
+// a grant of its own, and leaves what somebody wrote.
+func TestGrantBeforeItsKey(t *testing.T) {
 	dir := t.TempDir()
-	p := open(t, dir, Options{})
-	write := func(text string) error {
-		if err := os.WriteFile(AccessKeysFile(dir), []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		return p.ReloadAccessKeys()
-	}
-	if err := write("[a]\naws_access_key_id=A\naws_secret_access_key=B\naws_session_token=C\n[d]\naws_access_key_id=D\naws_secret_access_key=E\n"); err != nil {
+	open(t, dir, Options{})
+	const mine = "# mine\n[[access]]\nkey = \"A\"\n"
+	if err := errors.Join(os.Remove(AccessKeysFile(dir)), os.WriteFile(GrantsFile(dir), []byte(mine), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	check := func() {
-		t.Helper()
-		if secret, token, ok := p.Secret("A"); !ok || secret != "B" || token != "C" {
-			t.Error(secret, token, ok)
-		}
-		if secret, token, ok := p.Secret("D"); !ok || secret != "E" || token != "" {
-			t.Error(secret, token, ok)
-		}
-		if _, _, ok := p.Secret(""); ok || len(p.AccessKeys()) != 2 {
-			t.Error("more keys than written")
-		}
+	if a := readAccess(t, dir); len(a.Keys) != 1 || !strings.HasPrefix(string(a.Grants), mine) || !strings.Contains(string(a.Grants), a.First) {
+		t.Errorf("%v\n%s", a.Keys, a.Grants)
 	}
-	check()
-	if err := write("words\n"); err == nil || !strings.Contains(err.Error(), "access-keys: line 1") {
-		t.Error(err)
-	}
-	check()
-	if err := os.Chmod(AccessKeysFile(dir), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	if err := p.ReloadAccessKeys(); err == nil || !strings.Contains(err.Error(), "access-keys: mode 0644") {
-		t.Error(err)
-	}
-	check()
 }
 
 func TestSecretsOfOthersAreRefused(t *testing.T) {
-	for _, name := range []string{"ca-key.pem", "server-key.pem", "access-keys"} {
+	for _, name := range []string{"ca-key.pem", "server-key.pem", "access-keys", "access.toml"} {
 		dir := t.TempDir()
 		open(t, dir, Options{})
 		if err := os.Chmod(filepath.Join(dir, name), 0o640); err != nil {

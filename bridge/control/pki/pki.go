@@ -7,9 +7,10 @@
 //	ca-key.pem, ca.pem          the authority, ECDSA P-256, self-signed
 //	server-key.pem, server.pem  the bridge's own, renewed when names change or the end is near
 //	access-keys                 keys for the APIs, AWS shared-credentials format
+//	access.toml                 what those keys may do
 //	ticket-keys                 keys of TLS session tickets, each with the time when it was made, the latest first
 //
-// The first of each pair, access-keys and ticket-keys are for their owner only,
+// The first of each pair, access-keys, access.toml and ticket-keys are for their owner only,
 // and refused when they are not. Each file is written beside, synced and renamed: a crash
 // leaves the old one or the new one.
 //
@@ -72,9 +73,8 @@ type PKI struct {
 
 	mu      sync.Mutex // guards what follows
 	server  *tls.Certificate
-	access  map[string]AccessKey // by id
-	tickets []ticketKey          // the latest first
-	configs []*tls.Config        // that were given out
+	tickets []ticketKey   // the latest first
+	configs []*tls.Config // that were given out
 }
 
 // Open reads the authority in dir; at the first start it makes it, together

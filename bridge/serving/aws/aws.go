@@ -8,8 +8,8 @@
 // and execute-api; AWS IoT's data plane (publish, retained messages, shadows),
 // rest-json, under iotdata, iotdevicegateway and execute-api; and Kinesis Data
 // Streams, whose operations are named by the header X-Amz-Target, in JSON or
-// CBOR. A key that is known may do all, unless it is held to policies: then it
-// has the data plane alone, as far as they allow. Requests of the data plane
+// CBOR. A key may do what is granted to it: all, or the data plane alone as far
+// as policies allow. Requests of the data plane
 // need no signature if Options.Unsigned knows who sends them.
 package aws
 
@@ -73,9 +73,8 @@ type Options struct {
 	// bytes.
 	Data       Data
 	MaxPayload int
-	// Key returns what an access key may do there; nil, and where it returns nil: all,
-	// and with it the other services.
-	Key func(r *http.Request, keyID string) Caller
+	// Key returns what an access key may do, which is not nil.
+	Key func(r *http.Request, keyID string) Key
 	// Unsigned says who sends a request of the data plane that is not signed.
 	// Without a Caller it is refused.
 	Unsigned func(r *http.Request) (Caller, error)
@@ -95,7 +94,7 @@ type Handler struct {
 	targets  map[string]*target     // by the prefix of X-Amz-Target
 	log      *slog.Logger
 	memory   *memory
-	key      func(r *http.Request, keyID string) Caller
+	key      func(r *http.Request, keyID string) Key
 	unsigned func(r *http.Request) (Caller, error)
 	maxData  int64         // bytes of a body of the data plane
 	slots    chan struct{} // one for each request under way by path
@@ -238,13 +237,13 @@ func (h *Handler) open(r *http.Request) (who sigv4.Identity, body []byte, err er
 	return who, body, err
 }
 
-// whole refuses a key that is held to policies.
+// whole refuses a key that may not do all.
 func (h *Handler) whole(r *http.Request, who sigv4.Identity) error {
-	if h.key != nil && h.key(r, who.KeyID) != nil {
-		return &Error{Code: "AccessDeniedException", Status: http.StatusForbidden,
-			Message: "the access key is held to policies, which are of AWS IoT's data plane alone"}
+	if h.key(r, who.KeyID).Whole() {
+		return nil
 	}
-	return nil
+	return &Error{Code: "AccessDeniedException", Status: http.StatusForbidden, Message: "this is not granted to the access key: " +
+		"[[access]] names it with policies, which are for AWS IoT's data plane alone, or not at all"}
 }
 
 // openData finds out who sent a request of the data plane, by its signature or
@@ -260,13 +259,7 @@ func (h *Handler) openData(w http.ResponseWriter, r *http.Request) (who sigv4.Id
 	} else {
 		var sig *sigv4.Signature
 		if sig, who, err = h.verifier.Begin(r); err == nil {
-			check = sig.Check
-			if h.key != nil {
-				caller = h.key(r, who.KeyID)
-			}
-			if caller == nil {
-				caller = anything(who.KeyID)
-			}
+			check, caller = sig.Check, h.key(r, who.KeyID)
 		}
 	}
 	if err != nil {
@@ -294,15 +287,6 @@ func (h *Handler) openData(w http.ResponseWriter, r *http.Request) (who sigv4.Id
 	}
 	return who, body, caller, done, err
 }
-
-// anything is a key that may do all.
-type anything string
-
-// Principal is the key's id.
-func (k anything) Principal() string { return string(k) }
-
-// May implements Caller.
-func (anything) May(string, string) bool { return true }
 
 // write sends out as JSON; nil is an empty body.
 func (h *Handler) write(w http.ResponseWriter, status int, out any) {

@@ -95,7 +95,7 @@ type bench struct {
 
 func newBench() *bench {
 	b := &bench{book: &book{all: map[string]*rules.Rule{}}}
-	b.Handler = New(Options{Account: "000000000000", Rules: b.book,
+	b.Handler = New(Options{Account: "000000000000", Key: anyKey, Rules: b.book,
 		Log:    slog.New(slog.NewTextHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Secret: func(id string) (string, string, bool) { return key.Secret, "", id == key.ID }})
 	return b

@@ -58,7 +58,7 @@ func newLoad(b *testing.B) *load {
 	if err != nil {
 		b.Fatal(err)
 	}
-	srv := &http.Server{Handler: New(Options{Account: account, Rules: &book{}, Kinesis: service, Log: log,
+	srv := &http.Server{Handler: New(Options{Account: account, Key: anyKey, Rules: &book{}, Kinesis: service, Log: log,
 		Secret: func(id string) (string, string, bool) { return key.Secret, "", id == key.ID }})}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()

@@ -43,6 +43,14 @@ type Caller interface {
 	May(action, resource string) bool
 }
 
+// A Key is what an access key may do.
+type Key interface {
+	Caller
+	// Whole says whether that is every operation of every service. Others have
+	// the data plane alone.
+	Whole() bool
+}
+
 // A Message is one to be published.
 type Message struct {
 	Topic   string

@@ -45,18 +45,27 @@ func (p *plane) ListShadows(string, string, int) ([]string, string, error) {
 type narrow string
 
 func (n narrow) Principal() string                { return "narrow" }
+func (n narrow) Whole() bool                      { return false }
 func (n narrow) May(action, resource string) bool { return string(n) == action+" "+resource }
+
+// anything is a key that may do all.
+type anything string
+
+func (k anything) Principal() string        { return string(k) }
+func (anything) May(string, string) bool    { return true }
+func (anything) Whole() bool                { return true }
+func anyKey(_ *http.Request, id string) Key { return anything(id) }
 
 // dataHandler serves p. Unsigned requests are whom the header Who names.
 func dataHandler(p *plane) *Handler {
 	return New(Options{
 		Account: "000000000000", Rules: &book{}, Data: p, Log: slog.New(slog.DiscardHandler),
 		Secret: func(id string) (string, string, bool) { return "secret", "", id == "AKIAALL" || id == "AKIANARROW" },
-		Key: func(_ *http.Request, id string) Caller {
+		Key: func(r *http.Request, id string) Key {
 			if id == "AKIANARROW" {
 				return narrow("iot:Publish open")
 			}
-			return nil
+			return anyKey(r, id)
 		},
 		Unsigned: func(r *http.Request) (Caller, error) {
 			switch who := r.Header.Get("Who"); who {

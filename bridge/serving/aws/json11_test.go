@@ -56,7 +56,7 @@ func newWire(t testing.TB, change func(*Options)) *wire {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Account: account, Rules: &book{}, Kinesis: service, Log: log, MaxMemory: 64 << 20,
+	o := Options{Account: account, Key: anyKey, Rules: &book{}, Kinesis: service, Log: log, MaxMemory: 64 << 20,
 		Secret: func(id string) (string, string, bool) { return key.Secret, "", id == key.ID }}
 	if change != nil {
 		change(&o)

@@ -49,7 +49,7 @@ func (b *beats) close() { b.closed = true }
 
 // pushing is a Handler whose SubscribeToShard gives b.
 func pushing(b *beats) *Handler {
-	h := New(Options{Rules: &book{}, Permissive: true, MaxMemory: 64 << 20, Log: slog.New(slog.DiscardHandler)})
+	h := New(Options{Rules: &book{}, Key: anyKey, Permissive: true, MaxMemory: 64 << 20, Log: slog.New(slog.DiscardHandler)})
 	h.targets["T"] = &target{service: "kinesis", prefix: "T", maxBody: 1 << 20, actions: map[string]action{"Sub": {name: "Sub", input: shape.Of[struct{}](nil),
 		subscribe: func(context.Context, string, any) (events, error) { return b, nil }}}}
 	return h
