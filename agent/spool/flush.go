@@ -15,47 +15,61 @@ import (
 
 // Flush writes what Append gathered and deletes what was acknowledged, in one
 // transaction, and returns when that is synced. With nothing to do it writes
-// nothing. After an error the readings are still in memory.
+// nothing. After an error the readings are still in memory. The log says when
+// failing begins, when its cause changes and when it ends, not each time.
 func (s *Spool) Flush() error {
 	s.flushing.Lock()
 	defer s.flushing.Unlock()
 	clock := s.o.Clock()
-	db, err := s.flush(clock)
-	if errors.Is(err, errDamaged) {
-		if err = s.replace(db, err); err == nil {
-			_, err = s.flush(clock) // to the new file
-		}
+	more, err := s.flushOnce(clock)
+	if more && err == nil { // what gathered while flushes failed
+		_, err = s.flushOnce(clock)
 	}
-	if err != nil && !errors.Is(err, ErrClosed) {
+	if errors.Is(err, ErrClosed) {
+		return err
+	}
+	s.note(err)
+	if err != nil {
 		return fmt.Errorf("spool %s: flush: %w", s.path, err)
 	}
-	return err
+	return nil
 }
 
-// flush is one try on the file that it returns. flushing is held.
-func (s *Spool) flush(clock telemetry.Clock) (*bbolt.DB, error) {
+func (s *Spool) flushOnce(clock telemetry.Clock) (more bool, err error) {
+	db, more, err := s.flush(clock)
+	if errors.Is(err, errDamaged) {
+		if err = s.replace(db, err); err == nil {
+			_, more, err = s.flush(clock) // to the new file
+		}
+	}
+	return more, err
+}
+
+// flush is one try on the file that it returns. more says that readings were
+// left for the next. flushing is held.
+func (s *Spool) flush(clock telemetry.Clock) (db *bbolt.DB, more bool, err error) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
-		return nil, ErrClosed
+		return nil, false, ErrClosed
 	}
 	if s.db == nil { // replace could make no new file: perhaps now
 		if err := s.open(s.st.seq); err != nil {
-			s.failed = true
 			s.mu.Unlock()
-			return nil, err
+			return nil, false, err
 		}
 	}
-	if s.cur.Readings() > 0 {
+	// While the file can't be written, a try repeats what the first one took,
+	// and cur goes on to fill. Else each try would add a batch to the memory.
+	if more = s.failure != nil && len(s.full) > 0; !more && s.cur.Readings() > 0 {
 		s.full = append(s.full, s.cur)
 		s.cur = s.builder()
 	}
-	db := s.db
+	db = s.db
 	f := flush{s: s, st: s.st, oldest: s.oldest, work: s.full, gone: maps.Clone(s.gone), clock: clock, now: s.now(clock)}
 	s.full, s.writing = nil, len(f.work)
 	s.mu.Unlock()
 
-	var err error
 	wrote := len(f.work) > 0 || len(f.gone) > 0 || f.aged(f.oldest)
 	if wrote {
 		err = update(db, f.run)
@@ -64,15 +78,39 @@ func (s *Spool) flush(clock telemetry.Clock) (*bbolt.DB, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writing = 0
-	s.failed = err != nil
 	if err != nil {
 		s.full = append(f.work, s.full...)
-		return db, err
+		return db, false, err
 	}
 	if wrote {
 		s.apply(&f)
 	}
-	return db, nil
+	return db, more, nil
+}
+
+// note takes over how a flush went. flushing is held.
+func (s *Spool) note(err error) {
+	s.mu.Lock()
+	before, refused, pending := s.failure, s.refused, s.pending
+	s.failure = nil
+	if err != nil {
+		s.failure = &failure{since: time.Now(), err: err.Error(), refused: refused}
+		if before != nil {
+			s.failure.since, s.failure.refused, s.failure.told = before.since, before.refused, before.told
+		}
+	}
+	s.mu.Unlock()
+	switch {
+	case err == nil && before != nil:
+		s.o.Log.Info("spool: readings are written again", "path", s.path,
+			"after", time.Since(before.since).Round(time.Millisecond), "refused", refused-before.refused)
+	case err != nil && before == nil:
+		s.o.Log.Error("spool: readings cannot be written: they wait in memory, and are lost with the power",
+			"path", s.path, "readings", pending, "err", err)
+	case err != nil && before.err != err.Error():
+		s.o.Log.Error("spool: readings still cannot be written, for another cause", "path", s.path,
+			"readings", pending, "err", err)
+	}
 }
 
 // apply takes over what f has committed. flushing and mu are held.

@@ -159,8 +159,18 @@ type Stats struct {
 	Corrupt  uint64 // batches dropped for a bad checksum
 	SetAside uint64 // damaged files set aside
 
-	FileBytes int64 // size of the file
-	Unflushed int   // readings in memory
+	FileBytes int64    // size of the file
+	Unflushed int      // readings in memory
+	Failure   *Failure // nil while the file can be written
+}
+
+// A Failure says that the file can't be written. Stats.Unflushed are at risk:
+// they are lost with the power, and once eight batches' worth are in memory new
+// readings are refused.
+type Failure struct {
+	Since   time.Time
+	Error   string // of the last try
+	Refused uint64 // readings refused since
 }
 
 func (st *state) stats(oldest int64) Stats {
@@ -181,6 +191,9 @@ func (s *Spool) Stats() Stats {
 	out := st.stats(s.oldest)
 	out.Refused, out.Flushes, out.Corrupt, out.SetAside = s.refused, s.flushes, s.corrupt, s.setAside
 	out.Unflushed = s.pending
+	if f := s.failure; f != nil {
+		out.Failure = &Failure{Since: f.since, Error: f.err, Refused: s.refused - f.refused}
+	}
 	s.mu.Unlock()
 	if info, err := os.Stat(s.path); err == nil {
 		out.FileBytes = info.Size()

@@ -163,7 +163,7 @@ type Spool struct {
 	idle     []*telemetry.Builder
 	changed  chan struct{} // closed and replaced when batches were written
 	every    time.Duration
-	failed   bool // the last flush failed
+	failure  *failure // of the last flush; nil: it succeeded
 	closed   bool
 	flushes  uint64
 	refused  uint64
@@ -172,6 +172,14 @@ type Spool struct {
 
 	kick   chan struct{} // Run: flush early
 	retime chan struct{} // Run: every has changed
+}
+
+// A failure is a time in which the file can't be written.
+type failure struct {
+	since   time.Time
+	err     string
+	refused uint64 // Spool.refused when it began
+	told    bool   // that the memory is full
 }
 
 // A departure is a batch that the next flush deletes.
@@ -324,10 +332,9 @@ func (s *Spool) Append(sensor string, chs []telemetry.Channel, t int64, vals []t
 // It is called with mu held and gives it up while it flushes.
 func (s *Spool) seal() error {
 	if 1+len(s.full)+s.writing >= maxBuilders {
-		failed := s.failed
-		if !failed {
+		if s.failure == nil {
 			s.mu.Unlock()
-			failed = s.Flush() != nil // Run will say so in the log
+			_ = s.Flush() // says itself in the log
 			s.mu.Lock()
 		}
 		switch {
@@ -335,8 +342,13 @@ func (s *Spool) seal() error {
 			return ErrClosed
 		case s.cur.Readings() == 0:
 			return nil // the flush took it
-		case failed || 1+len(s.full)+s.writing >= maxBuilders:
+		case s.failure != nil || 1+len(s.full)+s.writing >= maxBuilders:
 			s.refused++
+			if f := s.failure; f != nil && !f.told {
+				f.told = true
+				s.o.Log.Error("spool: memory is full too: new readings are refused until the file can be written",
+					"path", s.path, "readings", s.pending)
+			}
 			return fmt.Errorf("%w: %d readings in memory can't be written", ErrFull, s.pending)
 		}
 	}
@@ -362,8 +374,8 @@ func (s *Spool) builder() *telemetry.Builder {
 }
 
 // Run flushes every FlushEvery, and earlier when the memory fills, until ctx
-// ends. It then flushes once more and returns that flush's error. Other errors
-// are logged and tried again at the next interval.
+// ends. It then flushes once more and returns that flush's error. After other
+// errors it tries again at the next interval.
 func (s *Spool) Run(ctx context.Context) error {
 	timer := time.NewTimer(s.interval())
 	defer timer.Stop()
@@ -379,8 +391,6 @@ func (s *Spool) Run(ctx context.Context) error {
 		}
 		if err := s.Flush(); errors.Is(err, ErrClosed) {
 			return err
-		} else if err != nil {
-			s.o.Log.Warn("spool: flush failed, will retry", "err", err, "in", s.interval())
 		}
 		timer.Reset(s.interval())
 	}

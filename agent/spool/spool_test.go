@@ -286,12 +286,10 @@ func TestEarlyFlush(t *testing.T) {
 	}
 }
 
-// While the file can't be written, memory fills and then refuses.
-func TestFailingFile(t *testing.T) {
-	s := open(t, filepath.Join(t.TempDir(), "spool.db"), Options{})
-	add(t, s, -1)
-	flushed(t, s)
-	good := s.db
+// broken makes every commit fail, as a card does that is full or read-only,
+// until the function it returns is called.
+func broken(t *testing.T, s *Spool) (mend func()) {
+	t.Helper()
 	// A read-only handle on another file: Update fails, reads work.
 	other := filepath.Join(t.TempDir(), "other.db")
 	open(t, other, Options{}).Close()
@@ -300,25 +298,87 @@ func TestFailingFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	good := s.db
 	s.db = ro
-	s.mu.Unlock()
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.db = good
+		ro.Close()
+	}
+}
+
+// While the file can't be written, memory fills and then refuses.
+func TestFailingFile(t *testing.T) {
+	var log bytes.Buffer
+	s := open(t, filepath.Join(t.TempDir(), "spool.db"), Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	add(t, s, -1)
+	flushed(t, s)
+	mend := broken(t, s)
 	var n int64
-	for err = nil; err == nil && n < 5000; n++ {
+	var err error
+	for ; err == nil && n < 5000; n++ {
 		err = fat(t, s, n, 1000)
 	}
 	if !errors.Is(err, ErrFull) || s.Stats().Unflushed != int(n)-1 {
 		t.Fatalf("after %d: %v %+v", n, err, s.Stats())
 	}
-	if err := s.Flush(); err == nil {
-		t.Fatal("flush to a read-only file")
+	for range 3 {
+		if err := s.Flush(); err == nil {
+			t.Fatal("flush to a read-only file")
+		}
+		if err := fat(t, s, 0, 1000); !errors.Is(err, ErrFull) {
+			t.Fatal(err)
+		}
+	}
+	if f := s.Stats().Failure; f == nil || f.Since.IsZero() || f.Refused != 4 || !strings.Contains(f.Error, "read-only") {
+		t.Fatalf("%+v", f)
+	}
+	mend()
+	flushed(t, s)
+	if st := s.Stats(); st.Appended != uint64(n) || st.Unflushed != 0 || st.Refused != 4 || st.Failure != nil {
+		t.Fatalf("%+v", st)
+	}
+	for text, want := range map[string]int{"cannot be written": 1, "memory is full": 1, "written again": 1, "refused=4": 1} {
+		if got := strings.Count(log.String(), text); got != want {
+			t.Errorf("%q is %d times in the log, want %d:\n%s", text, got, want, &log)
+		}
+	}
+}
+
+// Flushes that fail take no memory of their own, however many they are, and
+// nothing is lost that fits: a full card and one reading between two flushes.
+func TestFailingFlushesAreBounded(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "spool.db"), Options{})
+	const n = 2000
+	mend := broken(t, s)
+	for i := range int64(n) {
+		add(t, s, i)
+		if err := s.Flush(); err == nil {
+			t.Fatal("flush to a read-only file")
+		}
 	}
 	s.mu.Lock()
-	s.db = good
+	builders := len(s.full) + 1
 	s.mu.Unlock()
-	ro.Close()
+	if builders > 2 {
+		t.Errorf("%d readings are in %d batches, though one holds them", n, builders)
+	}
+	mend()
 	flushed(t, s)
-	if st := s.Stats(); st.Appended != uint64(n) || st.Unflushed != 0 || st.Refused != 1 {
+	if st := s.Stats(); st.Appended != n || st.Refused != 0 || st.Unflushed != 0 || st.Batches > 2 {
 		t.Fatalf("%+v", st)
+	}
+	want := int64(0)
+	for seq, p := take(t, s, 0); seq != 0; seq, p = take(t, s, seq) {
+		_, got := numbers(t, p)
+		for _, g := range got {
+			if g != want {
+				t.Fatalf("reading %d, want %d", g, want)
+			}
+			want++
+		}
 	}
 }
 
