@@ -10,7 +10,6 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
-	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
 // Flush writes what Append gathered and deletes what was acknowledged, in one
@@ -49,16 +48,17 @@ func (s *Spool) flushOnce(clock telemetry.Clock) (more bool, err error) {
 // left for the next. flushing is held.
 func (s *Spool) flush(clock telemetry.Clock) (db *bbolt.DB, more bool, err error) {
 	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
+	closed, lost, known := s.closed, s.db == nil, s.st
+	s.mu.Unlock()
+	if closed {
 		return nil, false, ErrClosed
 	}
-	if s.db == nil { // replace could make no new file: perhaps now
-		if err := s.open(s.st.seq); err != nil {
-			s.mu.Unlock()
+	if lost { // replace could make no new file: perhaps now
+		if err := s.take(s.open(known, nil)); err != nil {
 			return nil, false, err
 		}
 	}
+	s.mu.Lock()
 	// While the file can't be written, a try repeats what the first one took,
 	// and cur goes on to fill. Else each try would add a batch to the memory.
 	if more = s.failure != nil && len(s.full) > 0; !more && s.cur.Readings() > 0 {
@@ -147,30 +147,40 @@ func (s *Spool) logDrop(readings uint64) {
 	}
 }
 
-// replace sets the file aside and opens a new one, whose sequence numbers
-// continue, so that late acknowledgements and Next(after) keep their meaning.
-// What is in memory stays there. flushing is held, mu is not.
+// replace sets the file aside and puts a new one into its place, with what can
+// be read of it. Its sequence numbers continue, so that late acknowledgements
+// and Next(after) keep their meaning. What is in memory stays there. flushing is
+// held, mu is not: readings are taken meanwhile.
 func (s *Spool) replace(db *bbolt.DB, cause error) error {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.db != db || s.closed {
+		s.mu.Unlock()
 		return nil
 	}
-	s.setAside++
+	known, gone := s.st, maps.Clone(s.gone)
+	s.db, s.oldest = nil, 0
+	clear(s.gone)
+	s.mu.Unlock()
+	s.setAside.Add(1)
 	if db != nil {
 		abandon(db, cause)
 	}
-	s.db, s.oldest, s.st = nil, 0, state{seq: s.st.seq}
-	clear(s.gone)
-	close(s.changed)
-	s.changed = make(chan struct{})
-	err := boltfile.SetAside(s.path, cause, s.o.Log)
-	if err == nil {
-		err = s.open(s.st.seq)
-	}
-	if err != nil {
+	if err := s.take(s.renew(cause, known, gone)); err != nil {
 		return fmt.Errorf("after damage (%v): %w", cause, err)
 	}
+	return nil
+}
+
+// take makes a file that was opened the spool's. flushing is held.
+func (s *Spool) take(o opened, err error) error {
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.db, s.st, s.oldest = o.db, o.st, o.oldest
+	close(s.changed)
+	s.changed = make(chan struct{})
 	return nil
 }
 

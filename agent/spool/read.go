@@ -154,10 +154,11 @@ type Stats struct {
 	Dropped  uint64 // deleted unacknowledged: by size or age, or damaged
 
 	// Since Open.
-	Refused  uint64 // readings that Append did not take, or that could not be encoded
-	Flushes  uint64 // commits
-	Corrupt  uint64 // batches dropped for a bad checksum
-	SetAside uint64 // damaged files set aside
+	Refused  uint64   // readings that Append did not take, or that could not be encoded
+	Flushes  uint64   // commits
+	Corrupt  uint64   // batches dropped for a bad checksum
+	SetAside uint64   // damaged files set aside
+	Salvage  *Salvage // what became of the last of them; nil for none
 
 	FileBytes int64    // size of the file
 	Unflushed int      // readings in memory
@@ -189,8 +190,8 @@ func (s *Spool) Stats() Stats {
 		st.remove(d.readings, d.bytes)
 	}
 	out := st.stats(s.oldest)
-	out.Refused, out.Flushes, out.Corrupt, out.SetAside = s.refused, s.flushes, s.corrupt, s.setAside
-	out.Unflushed = s.pending
+	out.Refused, out.Flushes, out.Corrupt, out.SetAside = s.refused, s.flushes, s.corrupt, s.setAside.Load()
+	out.Unflushed, out.Salvage = s.pending, s.salvaged.Load()
 	if f := s.failure; f != nil {
 		out.Failure = &Failure{Since: f.since, Error: f.err, Refused: s.refused - f.refused}
 	}

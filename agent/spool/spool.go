@@ -12,7 +12,9 @@
 // A full spool drops its oldest batches (or refuses new readings), and counts
 // them. A batch that fails its checksum is dropped, counted and logged. A file
 // that bbolt can't use is renamed to NAME.corrupt-TIME, of which two are kept,
-// with an Error in the log, and a new file takes its place.
+// with an Error in the log. A new file takes its place, with every batch of the
+// old one that passes its checksum, under the same spool id and numbers: the
+// bridge knows which of them it has already.
 //
 // The age limit never acts on a clock that is known to be wrong: see MaxAge.
 //
@@ -26,15 +28,17 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/bbolt"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
-	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
 // Errors of this package; match with errors.Is.
@@ -151,24 +155,26 @@ type Spool struct {
 		readings uint64
 	}
 
-	mu       sync.Mutex // guards all below
-	db       *bbolt.DB
-	st       state
-	oldest   int64 // head time of the oldest batch in the file, 0 for none
-	gone     map[uint64]departure
-	full     []*telemetry.Builder // oldest first, not yet written
-	cur      *telemetry.Builder   // takes new readings
-	writing  int                  // builders that a flush has taken
-	pending  int                  // readings in all of them
-	idle     []*telemetry.Builder
-	changed  chan struct{} // closed and replaced when batches were written
-	every    time.Duration
-	failure  *failure // of the last flush; nil: it succeeded
-	closed   bool
-	flushes  uint64
-	refused  uint64
-	corrupt  uint64
-	setAside uint64
+	mu      sync.Mutex // guards all below
+	db      *bbolt.DB
+	st      state
+	oldest  int64 // head time of the oldest batch in the file, 0 for none
+	gone    map[uint64]departure
+	full    []*telemetry.Builder // oldest first, not yet written
+	cur     *telemetry.Builder   // takes new readings
+	writing int                  // builders that a flush has taken
+	pending int                  // readings in all of them
+	idle    []*telemetry.Builder
+	changed chan struct{} // closed and replaced when batches were written
+	every   time.Duration
+	failure *failure // of the last flush; nil: it succeeded
+	closed  bool
+	flushes uint64
+	refused uint64
+	corrupt uint64
+
+	setAside atomic.Uint64
+	salvaged atomic.Pointer[Salvage] // of the last file set aside
 
 	kick   chan struct{} // Run: flush early
 	retime chan struct{} // Run: every has changed
@@ -189,7 +195,7 @@ type departure struct {
 }
 
 // Open opens or makes the spool file at path, mode 0600; its directory must
-// exist. A damaged file is set aside. Errors are those of Options, of the file
+// exist. A damaged file is set aside, and what can be read of it is kept. Errors are those of Options, of the file
 // system, and ErrLocked when another process has the file, after a second.
 // Open reads all that the file holds; it starts no goroutine.
 func Open(path string, o Options) (*Spool, error) {
@@ -205,36 +211,60 @@ func Open(path string, o Options) (*Spool, error) {
 		kick:    make(chan struct{}, 1),
 		retime:  make(chan struct{}, 1),
 	}
-	err := s.open(0)
-	if errors.Is(err, errDamaged) {
-		s.setAside++
-		if err = boltfile.SetAside(path, err, o.Log); err == nil {
-			err = s.open(0)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		// A salvage was at its last step when the power went, or there is none.
+		if err := adopt(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("spool %s: %w", path, err)
 		}
 	}
+	file, err := s.open(state{}, nil)
 	if err != nil {
 		return nil, fmt.Errorf("spool %s: %w", path, err)
 	}
+	s.db, s.st, s.oldest = file.db, file.st, file.oldest
 	return s, nil
 }
 
-// open opens the file and reads its state, or makes a new one whose sequence
-// numbers begin above seq.
-func (s *Spool) open(seq uint64) error {
-	db, lastLost, err := openFile(s.path, false)
-	if err != nil {
-		return err
+// opened is a file that is open, and what it says of itself.
+type opened struct {
+	db     *bbolt.DB
+	st     state
+	oldest int64 // head time of the oldest batch, 0 for none
+	older  bool  // it may be the commit before the last
+}
+
+// open opens the file, or makes a new one that begins with known. A damaged one
+// is set aside, and what can be read of it is in the new one.
+func (s *Spool) open(known state, gone map[uint64]departure) (opened, error) {
+	o, err := openAt(s.path, known)
+	if errors.Is(err, errDamaged) {
+		s.setAside.Add(1)
+		return s.renew(err, known, gone)
 	}
-	var st state
-	var oldest int64
+	if o.older {
+		o.st.seq += seqSkip
+		s.o.Log.Warn("spool: one of two meta pages is damaged; the last commit before the crash may be lost", "path", s.path)
+	}
+	return o, err
+}
+
+// openAt opens the file at path and reads its state, or makes a new one with
+// the state fresh; without an id it gets one.
+func openAt(path string, fresh state) (o opened, err error) {
+	o.db, o.older, err = openFile(path, false)
+	if err != nil {
+		return opened{}, err
+	}
 	err = guard(func() error {
-		st, oldest, err = load(db)
-		if err != nil || st.id != [16]byte{} {
+		o.st, o.oldest, err = load(o.db)
+		if err != nil || o.st.id != [16]byte{} {
 			return err
 		}
-		st.seq = seq
-		rand.Read(st.id[:]) // never fails (crypto/rand)
-		return db.Update(func(tx *bbolt.Tx) error {
+		o.st = fresh
+		if o.st.id == [16]byte{} {
+			rand.Read(o.st.id[:]) // never fails (crypto/rand)
+		}
+		return o.db.Update(func(tx *bbolt.Tx) error {
 			if _, err := tx.CreateBucket(bucketBatches); err != nil {
 				return err
 			}
@@ -242,19 +272,14 @@ func (s *Spool) open(seq uint64) error {
 			if err != nil {
 				return err
 			}
-			return b.Put(keyState, st.append(nil))
+			return b.Put(keyState, o.st.append(nil))
 		})
 	})
 	if err != nil {
-		abandon(db, err)
-		return err
+		abandon(o.db, err)
+		return opened{}, err
 	}
-	if lastLost {
-		st.seq += seqSkip
-		s.o.Log.Warn("spool: one of two meta pages is damaged; the last commit before the crash may be lost", "path", s.path)
-	}
-	s.db, s.st, s.oldest = db, st, oldest
-	return nil
+	return o, nil
 }
 
 // load reads the state; its id is zero in a new file.

@@ -1,6 +1,45 @@
 package boltfile
 
-import "bytes"
+import (
+	"bytes"
+	"io"
+)
+
+// Reach returns for each page of the bbolt file in, of size bytes, whether its
+// tree leads there, as far as that can be followed. It is for files that Check
+// found damaged, and nil if no meta page is valid.
+func Reach(in io.ReaderAt, size int64) []bool {
+	c := checker{in: in, size: size}
+	root, _, err := c.meta()
+	if err != nil {
+		return nil
+	}
+	c.seen = make([]bool, c.pages)
+	c.reach(root, 0)
+	return c.seen
+}
+
+func (c *checker) reach(id uint64, depth int) {
+	b, err := c.page(id)
+	if err != nil || depth > maxDepth {
+		if id < c.pages {
+			c.seen[id] = true // its parent says so
+		}
+		return
+	}
+	kind, n := order.Uint16(b[8:]), int(order.Uint16(b[10:]))
+	for at := pageHeader; n > 0 && at+element <= len(b); n, at = n-1, at+element {
+		start := uint64(at) + uint64(order.Uint32(b[at+4:])) + uint64(order.Uint32(b[at+8:]))
+		switch {
+		case kind == flagBranch:
+			c.reach(order.Uint64(b[at+8:]), depth+1)
+		case kind == flagLeaf && order.Uint32(b[at:]) == elementBucket && start+bucketHeader <= uint64(len(b)):
+			if root := order.Uint64(b[start:]); root != 0 {
+				c.reach(root, depth+1)
+			}
+		}
+	}
+}
 
 // walk checks the tree below page id. Its keys must lie above *last, which it
 // moves on, not below from, and below limit, where these are not nil: what

@@ -1,0 +1,315 @@
+package spool
+
+import (
+	"cmp"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"go.etcd.io/bbolt"
+
+	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/shadow/boltfile"
+)
+
+// renewed is the name's end of the file that a salvage writes. It takes the
+// damaged one's place when it is complete, so that a power cut at any time
+// loses nothing that could be read.
+const renewed = ".renewed"
+
+// salvagePerCommit is how many batches one commit of a salvage writes.
+const salvagePerCommit = 512
+
+// A Salvage is what became of a damaged file, in readings.
+type Salvage struct {
+	Saved uint64
+	Lost  uint64
+	Known bool // Lost; else what the file held cannot be told
+}
+
+// renew puts a file with what can be read of the damaged one into its place and
+// sets that one aside. known is the state, if the program has it, and gone are
+// batches that were acknowledged meanwhile.
+func (s *Spool) renew(cause error, known state, gone map[uint64]departure) (o opened, err error) {
+	to := s.path + renewed
+	found, st, told, err := s.search(known, gone)
+	if err == nil {
+		o, told, err = fill(s.path, to, found, st, told)
+	}
+	if err != nil {
+		s.o.Log.Error("spool: what the damaged file holds could not be saved", "path", s.path, "err", err)
+		_ = os.Remove(to) // there may be none
+		told.Saved, o.db = 0, nil
+	}
+	if err := boltfile.SetAside(s.path, cause, s.o.Log); err != nil {
+		if o.db != nil {
+			abandon(o.db, nil)
+		}
+		return opened{}, err
+	}
+	if o.db == nil {
+		if o, err = openAt(s.path, st); err != nil {
+			return opened{}, err
+		}
+	} else if err := adopt(s.path); err != nil {
+		abandon(o.db, nil)
+		return opened{}, err
+	}
+	lost := any("unknown")
+	if told.Known {
+		lost = told.Lost
+	}
+	s.o.Log.Error("spool: the damaged file is replaced by what could be read of it", "path", s.path,
+		"saved_batches", o.st.batches, "saved_readings", told.Saved, "lost_readings", lost)
+	s.salvaged.Store(&told)
+	return o, nil
+}
+
+// adopt puts the file that a salvage wrote into the place of path, which is free.
+func adopt(path string) error {
+	if err := os.Rename(path+renewed, path); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// A find is a sound batch somewhere in a damaged file.
+type find struct {
+	seq     uint64
+	at      int64 // where its value is
+	n       int   // the value's length
+	flushed int64
+	live    bool // it is in a page that the file's tree leads to
+}
+
+// search looks for sound batches in the damaged file, and for its state where
+// known has none. The sequence numbers of st are above all that were given out.
+func (s *Spool) search(known state, gone map[uint64]departure) (found []find, st state, told Salvage, err error) {
+	f, err := os.Open(s.path)
+	if errors.Is(err, fs.ErrNotExist) { // set aside before, when no new one could be made
+		return nil, known, told, nil
+	} else if err != nil {
+		return nil, known, told, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, known, told, err
+	}
+	found, st = scan(f, info.Size())
+	if known.id != [16]byte{} {
+		// What is above was never committed: its readings are in memory.
+		st, told.Known = known, true
+		found = slices.DeleteFunc(found, func(b find) bool { return b.seq > st.seq })
+	} else {
+		var last uint64
+		if len(found) > 0 {
+			last = found[len(found)-1].seq
+		}
+		told.Known = st.id != [16]byte{} && st.seq >= last
+	}
+	found = slices.DeleteFunc(current(found, &st), func(b find) bool {
+		d, left := gone[b.seq]
+		return left && !d.bad
+	})
+	for _, d := range gone {
+		if d.bad {
+			st.dropped += d.readings
+		} else {
+			st.acked += d.readings
+		}
+	}
+	if known.id == [16]byte{} {
+		if len(found) > 0 {
+			st.seq = max(st.seq, found[len(found)-1].seq)
+		}
+		if st.seq > 0 { // the file may have lost its last commits
+			st.seq += seqSkip
+		}
+	}
+	return found, st, told, nil
+}
+
+// current leaves out batches that were deleted: bbolt writes a page that changes
+// to another place, so the old one is found too. The batches that the tree leads
+// to stay, and of the others as many of the newest as the state says there are:
+// deleted are the oldest, since the uplink acknowledges in order. Without a
+// state all stay: what the bridge has already it knows by its number.
+func current(found []find, st *state) []find {
+	if st.id == [16]byte{} {
+		return found
+	}
+	missing := st.batches
+	for _, b := range found {
+		if b.seq > st.seq {
+			missing++
+		}
+	}
+	for _, b := range found {
+		if b.live {
+			missing -= min(missing, 1)
+		}
+	}
+	var keep []find
+	for _, b := range slices.Backward(found) {
+		if !b.live && missing == 0 {
+			continue
+		}
+		if !b.live {
+			missing--
+		}
+		keep = append(keep, b)
+	}
+	slices.Reverse(keep)
+	return keep
+}
+
+// scan returns the batches of a file whose sum is right, in order, each once,
+// and its newest state. It looks for the elements of leaf pages (see boltfile)
+// at every place, since nothing else of the file can be trusted.
+func scan(in io.ReaderAt, size int64) (found []find, newest state) {
+	const window, element = 1 << 20, 16
+	live := boltfile.Reach(in, size)
+	buf := make([]byte, window+element)
+	order := binary.NativeEndian
+	for base := int64(0); base < size; base += window {
+		part := buf[:min(window+element, size-base)]
+		if _, err := in.ReadAt(part, base); err != nil {
+			for at := 0; at < len(part); at += pageSize { // a medium with holes
+				page := part[at:min(at+pageSize, len(part))]
+				if _, err := in.ReadAt(page, base+int64(at)); err != nil {
+					clear(page)
+				}
+			}
+		}
+		for i := 0; i < window && i+element <= len(part); i++ {
+			e := part[i:]
+			flags, pos := order.Uint32(e), int64(order.Uint32(e[4:]))
+			ksize, vsize := int64(order.Uint32(e[8:])), int64(order.Uint32(e[12:]))
+			at := base + int64(i) + pos
+			isBatch := ksize == 8 && vsize > headBytes && vsize <= headBytes+telemetry.MaxBytes
+			isState := ksize == int64(len(keyState)) && vsize == stateBytes
+			if flags != 0 || pos < element || !isBatch && !isState || at+ksize+vsize > size {
+				continue
+			}
+			b := make([]byte, ksize+vsize)
+			if _, err := in.ReadAt(b, at); err != nil {
+				continue
+			}
+			if isBatch {
+				if seq, _, ok := openBatch(b[:ksize], b[ksize:]); ok {
+					page := (base + int64(i)) / pageSize
+					found = append(found, find{seq: seq, at: at + ksize, n: int(vsize), flushed: headOf(b[ksize:]).at,
+						live: page < int64(len(live)) && live[page]})
+				}
+				continue
+			}
+			var st state
+			if string(b[:ksize]) == string(keyState) && st.read(b[ksize:]) == nil && st.after(&newest) {
+				newest = st
+			}
+		}
+	}
+	// A commit that a crash cut off may have left other readings under a number
+	// that was given out again.
+	slices.SortFunc(found, func(a, b find) int {
+		switch {
+		case a.seq != b.seq:
+			return cmp.Compare(a.seq, b.seq)
+		case a.live != b.live && a.live:
+			return -1
+		case a.live != b.live:
+			return 1
+		}
+		return cmp.Compare(b.flushed, a.flushed)
+	})
+	return slices.CompactFunc(found, func(a, b find) bool { return a.seq == b.seq }), newest
+}
+
+// after says whether st was written after o.
+func (st *state) after(o *state) bool {
+	if st.seq != o.seq {
+		return st.seq > o.seq
+	}
+	return st.acked+st.dropped >= o.acked+o.dropped
+}
+
+// fill makes a new file at to, of what was found in the one at from. Without a
+// state of that one the batches say which spool they are of.
+func fill(from, to string, found []find, st state, told Salvage) (o opened, _ Salvage, err error) {
+	in, err := os.Open(from)
+	if errors.Is(err, fs.ErrNotExist) && len(found) == 0 {
+		return o, told, nil
+	} else if err != nil {
+		return o, told, err
+	}
+	defer in.Close()
+	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return o, told, err
+	}
+	value := func(b find) ([]byte, error) {
+		v := make([]byte, b.n)
+		_, err := in.ReadAt(v, b.at)
+		return v, err
+	}
+	if len(found) > 0 && st.id == [16]byte{} {
+		v, err := value(found[0])
+		if err != nil {
+			return o, told, err
+		}
+		if b, err := telemetry.Decode(v[headBytes:]); err == nil {
+			st.id = b.Spool
+		}
+	}
+	held := st.appended - min(st.appended, st.acked+st.dropped)
+	st.batches, st.readings, st.bytes = 0, 0, 0
+	if o, err = openAt(to, st); err != nil {
+		return o, told, err
+	}
+	defer func() {
+		if err != nil {
+			abandon(o.db, err)
+		}
+	}()
+	for part := range slices.Chunk(found, salvagePerCommit) {
+		err := update(o.db, func(tx *bbolt.Tx) error {
+			batches := tx.Bucket(bucketBatches)
+			batches.FillPercent = 1
+			for _, b := range part {
+				v, err := value(b)
+				if err != nil {
+					return err
+				}
+				e := headOf(v)
+				o.st.batches++
+				o.st.readings += e.readings
+				o.st.bytes += e.bytes
+				if err := batches.Put(batchKey(b.seq), v); err != nil {
+					return err
+				}
+			}
+			o.oldest = oldestOf(batches)
+			return tx.Bucket(bucketMeta).Put(keyState, o.st.append(nil))
+		})
+		if err != nil {
+			return o, told, fmt.Errorf("write %s: %w", to, err)
+		}
+	}
+	told.Saved = o.st.readings
+	told.Lost = held - min(held, told.Saved)
+	// The sums of the file keep their meaning: what is lost is dropped.
+	o.st.dropped += told.Lost
+	o.st.appended = max(o.st.appended, o.st.acked+o.st.dropped+o.st.readings)
+	o.st.acked = o.st.appended - o.st.dropped - o.st.readings
+	err = update(o.db, func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyState, o.st.append(nil)) })
+	return o, told, err
+}
