@@ -36,14 +36,6 @@ func configFlags(c *call) func() (config.Config, error) {
 	}
 }
 
-func newLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
-	o := &slog.HandlerOptions{Level: level}
-	if format == "text" {
-		return slog.New(slog.NewTextHandler(w, o))
-	}
-	return slog.New(slog.NewJSONHandler(w, o))
-}
-
 func runAgent(ctx context.Context, c *call) error {
 	load := configFlags(c)
 	if err := c.parse(0); err != nil {

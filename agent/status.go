@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -54,25 +55,58 @@ func since(t time.Time) string {
 	return time.Since(t).Round(time.Second).String() + " ago"
 }
 
+// stamp prints a time, or "never".
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.Local().Format(time.RFC3339)
+}
+
 func printStatus(c *call, st *device.Status) error {
 	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintf(w, "thing\t%s\n", st.Thing)
-	fmt.Fprintf(w, "agent\t%s, started %s, clock %s\n", st.Version, since(st.Started), st.Clock)
+	line := func(name, format string, args ...any) {
+		fmt.Fprintf(w, "%s\t%s\n", name, printable(fmt.Sprintf(format, args...)))
+	}
+	line("thing", "%s", st.Thing)
+	line("agent", "%s, started %s, clock %s", st.Version, since(st.Started), st.Clock)
 	l := &st.Link
-	fmt.Fprintf(w, "link\t%s since %s, to %s\n", l.State, l.Since.Format(time.RFC3339), l.Endpoint)
-	fmt.Fprintf(w, "last ack\t%s, %d batches acknowledged, %d messages in flight\n", since(l.LastAck), l.Acked, l.Inflight)
+	line("link", "%s since %s, to %s", l.State, stamp(l.Since), l.Endpoint)
+	line("", "%d batches acknowledged since the start, the last %s; %d messages on their way", l.Acked, since(l.LastAck), l.Inflight)
 	if l.Error != "" {
-		fmt.Fprintf(w, "last error\t%s, %s: %s\n", since(l.ErrorAt), l.ErrorKind, l.Error)
+		line("last error", "%s, %s: %s", since(l.ErrorAt), l.ErrorKind, l.Error)
 	}
 	s := &st.Spool
-	oldest := "none"
-	if !s.Oldest.IsZero() && s.Batches > 0 {
-		oldest = since(s.Oldest)
+	oldest := ""
+	switch {
+	case s.Batches == 0:
+	case s.Oldest.IsZero():
+		oldest = ", the oldest of a time when the clock was not set"
+	default:
+		oldest = ", the oldest written " + since(s.Oldest)
 	}
-	fmt.Fprintf(w, "spool\t%d readings in %d batches, %d bytes, oldest %s\n", s.Readings, s.Batches, s.Bytes, oldest)
-	fmt.Fprintf(w, "\t%d durable in all, %d acknowledged, %d dropped, %d refused, %d in memory\n", s.Appended, s.Acked, s.Dropped, s.Refused, s.Unflushed)
-	if st.Shadow != nil {
-		fmt.Fprintf(w, "shadow\tcloud version %d, local version %d\n", st.Shadow.Cloud, st.Shadow.Local)
+	line("spool", "%d readings in %d batches wait (%d bytes)%s; %d readings in memory", s.Readings, s.Batches, s.Bytes, oldest, s.Unflushed)
+	line("", "since it was made: %d readings written, %d acknowledged, %d dropped; %d refused since the start", s.Appended, s.Acked, s.Dropped, s.Refused)
+	if f := s.Failing; f != nil {
+		d := &st.Disk
+		line("DISK", "cannot be written since %s (%s): %s", stamp(f.Since), since(f.Since), f.Error)
+		line("", "it is %s at %s, for %s, with %d bytes free", cmp.Or(d.Device, "the disk"), cmp.Or(d.Mount, d.Path), d.Path, d.Free)
+		line("", "at risk: %d readings in memory, lost if the power goes; %d refused for want of memory", s.Unflushed, f.Refused)
+	}
+	for _, loss := range st.Losses {
+		line("LOST", "%s, %s %s", stamp(loss.At), loss.File, loss.Text)
+	}
+	if sh := st.Shadow; sh != nil {
+		line("shadow", "cloud version %d, local version %d", sh.Cloud, sh.Local)
+		if sh.Error != "" {
+			line("", "not on the disk since %s: %s", stamp(sh.Since), sh.Error)
+		}
+		if sh.LeftOut > 0 {
+			line("", "%d of %d sensors are not in it since %s: a shadow holds 8 KB", sh.LeftOut, len(st.Sensors), stamp(sh.Since))
+		}
+		if sh.Refused != "" {
+			line("", "the cloud refuses what is reported: %s", sh.Refused)
+		}
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -93,7 +127,7 @@ func printStatus(c *call, st *device.Status) error {
 		case s.Level != nil:
 			state = fmt.Sprintf("ok, level %v", *s.Level)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%s\n", s.Name, s.Driver, s.Every, s.Readings, since(s.Last), s.Errors, state)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%s\n", printable(s.Name), printable(s.Driver), s.Every, s.Readings, since(s.Last), s.Errors, printable(state))
 	}
 	return w.Flush()
 }

@@ -64,6 +64,9 @@ type Agent struct {
 	store   *boltstore.Store     // nil: no shadow
 	shadow  *shadowdevice.Device // nil: no shadow
 	sockets []net.Listener
+
+	inventory *inventory // not changed after New
+
 	changed chan struct{} // there is something to report
 	flushed atomic.Int64  // unix ns of the last flush tried
 
@@ -71,6 +74,7 @@ type Agent struct {
 	cfg       config.Config
 	intervals map[string]time.Duration // desired by the shadow, over the configuration's
 	reported  map[string]bool          // sensors that reported holds
+	unkept    unkept                   // why the reported state is not kept, or not whole
 }
 
 // New opens the files in cfg.DataDir, which it makes if need be, and the
@@ -103,18 +107,24 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	if cfg.Spool.Overflow == "refuse-new" {
 		overflow = spool.RefuseNew
 	}
-	a.spool, err = spool.Open(filepath.Join(cfg.DataDir, "spool.db"), spool.Options{
+	a.inventory = readInventory(cfg.DataDir, a.log)
+	defer a.inventory.save()
+	path := filepath.Join(cfg.DataDir, "spool.db")
+	a.spool, err = spool.Open(path, spool.Options{
 		FlushEvery: time.Duration(cfg.Spool.FlushEvery), MaxBytes: int64(cfg.Spool.MaxBytes), MaxAge: time.Duration(cfg.Spool.MaxAge),
 		Overflow: overflow, Boot: a.boot, Clock: a.clock, Log: a.log})
 	if err != nil {
 		return a, err
 	}
+	a.inventory.spool(path, a.spool.Stats())
 	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: sink{a.spool}, Changed: func(string) { a.poke() }, Log: a.log})
 	var peer uplink.Peer
 	if cfg.Shadow.Enabled {
-		if a.store, err = boltstore.Open(filepath.Join(cfg.DataDir, "shadow.db"), boltstore.Options{SetAside: true, Log: a.log}); err != nil {
+		path := filepath.Join(cfg.DataDir, "shadow.db")
+		if a.store, err = boltstore.Open(path, boltstore.Options{SetAside: true, Log: a.log}); err != nil {
 			return a, err
 		}
+		a.inventory.shadow(path, a.store.Fresh())
 		a.shadow, err = shadowdevice.New(a.store, cfg.Thing, "", shadowdevice.Options{
 			Log: a.log, Every: time.Duration(cfg.Shadow.ReportEvery),
 			LocalDesired: cfg.Shadow.Desired == "device", CloudReported: cfg.Shadow.Reported == "cloud",

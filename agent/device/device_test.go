@@ -38,7 +38,8 @@ type cloud struct {
 	seen chan struct{} // something came in
 
 	mu      sync.Mutex
-	doc     string // the classic shadow's desired, JSON
+	conn    net.Conn // the last
+	doc     string   // the classic shadow's desired, JSON
 	version int
 	updates []map[string]any // reported, as sent
 	batches map[uint64]*telemetry.Batch
@@ -70,6 +71,9 @@ func (c *cloud) dial(context.Context, string, string) (net.Conn, error) {
 
 func (c *cloud) serve(conn net.Conn) {
 	defer conn.Close()
+	c.mu.Lock()
+	c.conn = conn
+	c.mu.Unlock()
 	for {
 		p, err := packets.ReadPacket(conn)
 		if err != nil {

@@ -19,6 +19,8 @@ type Status struct {
 	Clock   string         `json:"clock"` // synced, unsynced, unknown
 	Link    LinkStatus     `json:"link"`
 	Spool   SpoolStatus    `json:"spool"`
+	Disk    DiskStatus     `json:"disk"`
+	Losses  []Loss         `json:"losses,omitempty"` // of data_dir's files, the newest last
 	Shadow  *ShadowStatus  `json:"shadow,omitempty"`
 	Sensors []SensorStatus `json:"sensors"`
 }
@@ -52,12 +54,26 @@ type SpoolStatus struct {
 	Dropped   uint64    `json:"dropped"`
 	Refused   uint64    `json:"refused"`
 	FileBytes int64     `json:"file_bytes"`
+
+	Failing *SpoolFailure `json:"failing,omitempty"` // absent while the file can be written
+}
+
+// SpoolFailure says that readings can't be written: Unflushed are at risk.
+type SpoolFailure struct {
+	Since   time.Time `json:"since"`
+	Error   string    `json:"error"`
+	Refused uint64    `json:"refused"` // lost since then, for want of memory
 }
 
 // ShadowStatus is the shadow's part.
 type ShadowStatus struct {
 	Local uint64 `json:"local_version"` // changes made on the device
 	Cloud uint64 `json:"cloud_version"` // last seen
+
+	Refused string    `json:"refused,omitempty"`  // why the cloud does not take what is reported
+	Error   string    `json:"error,omitempty"`    // why it is not on the disk
+	LeftOut int       `json:"left_out,omitempty"` // sensors that a shadow has no room for
+	Since   time.Time `json:"since,omitzero"`     // of Error or LeftOut
 }
 
 // SensorStatus is one sensor's part.
@@ -87,14 +103,21 @@ func (a *Agent) Status() Status {
 			LastAck: u.LastAck, Attempts: u.Attempts, Connects: u.Connects, Sent: u.Sent, Acked: u.Acked, Damaged: u.Damaged, Inflight: u.Inflight},
 		Spool: SpoolStatus{Batches: sp.Batches, Readings: sp.Readings, Bytes: sp.Bytes, Oldest: sp.Oldest, Unflushed: sp.Unflushed,
 			Appended: sp.Appended, Acked: sp.Acked, Dropped: sp.Dropped, Refused: sp.Refused, FileBytes: sp.FileBytes},
+		Disk: disk(cfg.DataDir), Losses: a.inventory.Losses,
 		Sensors: []SensorStatus{},
+	}
+	if f := sp.Failure; f != nil {
+		st.Spool.Failing = &SpoolFailure{Since: f.Since, Error: f.Error, Refused: f.Refused}
 	}
 	if st.Clock == "" {
 		st.Clock = "unknown"
 	}
 	if a.shadow != nil {
-		local, cloud := a.shadow.Versions()
-		st.Shadow = &ShadowStatus{Local: local, Cloud: cloud}
+		s := a.shadow.Status()
+		a.mu.Lock()
+		u := a.unkept
+		a.mu.Unlock()
+		st.Shadow = &ShadowStatus{Local: s.LocalVersion, Cloud: s.CloudVersion, Refused: s.Parked, Error: u.err, LeftOut: u.leftOut, Since: u.since}
 	}
 	for _, s := range a.sampler.Status() {
 		st.Sensors = append(st.Sensors, SensorStatus{Name: s.Name, Driver: s.Driver, Every: s.Every.String(), Open: s.Open, Readings: s.Readings,
@@ -129,6 +152,8 @@ func (a *Agent) metrics(m *health.Metrics) {
 	if !st.Spool.Oldest.IsZero() {
 		m.One("tidemill_agent_spool_oldest_timestamp_seconds", "gauge", "Unix time when the oldest waiting batch was written.", float64(st.Spool.Oldest.UnixMilli())/1000)
 	}
+	m.One("tidemill_agent_spool_failing", "gauge", "1 while the spool's file cannot be written.", flag(st.Spool.Failing != nil))
+	m.One("tidemill_agent_disk_free_bytes", "gauge", "Room on the disk of data_dir.", float64(st.Disk.Free))
 	m.One("tidemill_agent_readings_unflushed", "gauge", "Readings in memory only.", float64(st.Spool.Unflushed))
 	m.One("tidemill_agent_readings_appended_total", "counter", "Readings made durable since the spool was made.", float64(st.Spool.Appended))
 	m.One("tidemill_agent_readings_dropped_total", "counter", "Readings dropped unsent since the spool was made.", float64(st.Spool.Dropped))

@@ -109,7 +109,9 @@ func TestModel(t *testing.T) {
 			got, want := s.Stats(), m.stats
 			want.Unflushed = len(m.memory)
 			for seq, b := range m.batches {
-				if !m.acked[seq] {
+				if m.acked[seq] {
+					want.Acked += uint64(len(b))
+				} else {
 					want.Batches++
 					want.Readings += uint64(len(b))
 				}

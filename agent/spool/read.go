@@ -140,7 +140,7 @@ func (s *Spool) Ack(seq uint64) {
 }
 
 // Stats are the spool's sums. What waits is durable and neither acknowledged
-// nor given up. Appended = Acked + Dropped + what is in the file.
+// nor given up. Appended = Acked + Dropped + Readings.
 type Stats struct {
 	ID       [16]byte  // random, made with the file
 	Batches  uint64    // waiting
@@ -150,8 +150,8 @@ type Stats struct {
 
 	// Since the file was made, in readings, persisted.
 	Appended uint64 // durable
-	Acked    uint64 // acknowledged, and deleted by a flush
-	Dropped  uint64 // deleted unacknowledged: by size or age, or damaged
+	Acked    uint64 // acknowledged; persisted with the next flush
+	Dropped  uint64 // given up unacknowledged: by size or age, or damaged
 
 	// Since Open.
 	Refused  uint64   // readings that Append did not take, or that could not be encoded
@@ -188,6 +188,11 @@ func (s *Spool) Stats() Stats {
 	st := s.st
 	for _, d := range s.gone {
 		st.remove(d.readings, d.bytes)
+		if d.bad {
+			st.dropped += d.readings
+		} else {
+			st.acked += d.readings
+		}
 	}
 	out := st.stats(s.oldest)
 	out.Refused, out.Flushes, out.Corrupt, out.SetAside = s.refused, s.flushes, s.corrupt, s.setAside.Load()

@@ -6,9 +6,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// diskSpace returns the bytes used and the bytes free for users without
+// DiskSpace returns the bytes used and the bytes free for users without
 // privileges of the file system that path is in.
-func diskSpace(path string) (used, free int64, err error) {
+func DiskSpace(path string) (used, free int64, err error) {
 	var s unix.Statfs_t
 	for {
 		if err = unix.Statfs(path, &s); err != unix.EINTR {

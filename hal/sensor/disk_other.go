@@ -4,4 +4,4 @@ package sensor
 
 import "errors"
 
-func diskSpace(string) (used, free int64, err error) { return 0, 0, errors.ErrUnsupported }
+func DiskSpace(string) (used, free int64, err error) { return 0, 0, errors.ErrUnsupported }

@@ -252,7 +252,7 @@ func (h *host) readDisk(ctx context.Context, v []hal.Value) error {
 		h.diskBusy = true
 		go func() {
 			var r diskResult
-			r.used, r.free, r.err = diskSpace(h.path)
+			r.used, r.free, r.err = DiskSpace(h.path)
 			h.disk <- r
 		}()
 		select {

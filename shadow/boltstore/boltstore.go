@@ -33,6 +33,7 @@ var ErrClosed = errors.New("boltstore: store is closed")
 type Store struct {
 	db     *bbolt.DB
 	own    bool // Open opened db
+	fresh  bool // New made the buckets
 	writes group
 }
 
@@ -92,7 +93,9 @@ func open(path string, o Options) (s *Store, err error) {
 
 // New uses two buckets of db, which may have others. Close leaves db open.
 func New(db *bbolt.DB) (*Store, error) {
+	fresh := false
 	err := db.Update(func(tx *bbolt.Tx) error {
+		fresh = tx.Bucket(documents) == nil && tx.Bucket(records) == nil
 		for _, b := range [][]byte{documents, records} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
@@ -103,8 +106,12 @@ func New(db *bbolt.DB) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("boltstore: make buckets: %w", err)
 	}
-	return &Store{db: db}, nil
+	return &Store{db: db, fresh: fresh}, nil
 }
+
+// Fresh says whether the store was made now, and held nothing: there was no
+// file, or one without shadows, or it was set aside.
+func (s *Store) Fresh() bool { return s.fresh }
 
 // Close waits for the commits under way and closes the file if Open opened it.
 func (s *Store) Close() error {

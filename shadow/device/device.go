@@ -50,6 +50,14 @@ type Handler interface {
 	Apply(ctx context.Context, path []string, desired any) (reported any, err error)
 }
 
+// A Clearer is a Handler that is told when desired has no value at path any
+// more, for which Apply was called in this run: the device's own setting holds
+// again. An error is logged. Clear is called from Run, like Apply.
+type Clearer interface {
+	Handler
+	Clear(ctx context.Context, path []string) error
+}
+
 // HandlerFunc is a function that is a Handler.
 type HandlerFunc func(ctx context.Context, path []string, desired any) (any, error)
 
@@ -64,7 +72,7 @@ type Publish func(ctx context.Context, topic string, payload []byte) error
 
 // Options of a Device. The zero value is good.
 type Options struct {
-	Log      *slog.Logger
+	Log      *slog.Logger  // says already which thing it is
 	Every    time.Duration // least time between two updates; default 1 s
 	Timeout  time.Duration // wait for an answer; default 10 s
 	MaxSize  int           // of the document, bytes; default shadow.DefaultMaxSize

@@ -237,6 +237,62 @@ func TestDesiredIsAppliedAndReported(t *testing.T) {
 	}, agentLike(&calls))
 }
 
+// own is a handler of a setting that the device has a value of its own for.
+type own struct {
+	HandlerFunc
+	clear func(path []string) error
+}
+
+func (o own) Clear(_ context.Context, path []string) error { return o.clear(path) }
+
+// A setting that is not desired any more is told to its handler at once, however
+// it went: alone, with what it is in, with the shadow, or while offline.
+func TestCleared(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		op   shadow.Op
+		text string
+	}{
+		{"alone", shadow.OpUpdate, `{"state":{"desired":{"sensors":{"t1":{"every":null}}}}}`},
+		{"its sensor", shadow.OpUpdate, `{"state":{"desired":{"sensors":{"t1":null}}}}`},
+		{"all", shadow.OpUpdate, `{"state":{"desired":null}}`},
+		{"the shadow", shadow.OpDelete, ``},
+	} {
+		for _, offline := range []bool{false, true} {
+			t.Run(c.name, func(t *testing.T) {
+				var cleared []string
+				run(t, func(t *testing.T, w *world) {
+					w.connect()
+					w.must(shadow.OpUpdate, `{"state":{"desired":{"sensors":{"t1":{"every":5},"t2":{"every":6}}}}}`)
+					w.quiet()
+					if len(cleared) > 0 {
+						t.Errorf("cleared at first: %v", cleared)
+					}
+					if offline {
+						w.d.Disconnected()
+						w.quiet()
+					}
+					w.must(c.op, c.text)
+					if offline {
+						w.connect()
+					}
+					w.quiet()
+					want := "sensors.t1.every"
+					if strings.HasPrefix(c.name, "a") && c.name != "alone" || c.op == shadow.OpDelete {
+						want += " sensors.t2.every"
+					}
+					if got := strings.Join(cleared, " "); got != want {
+						t.Errorf("cleared %q, want %q", got, want)
+					}
+				}, func(d *Device) {
+					d.Handle("sensors.*.every", own{func(context.Context, []string, any) (any, error) { return nil, nil },
+						func(path []string) error { cleared = append(cleared, strings.Join(path, ".")); return nil }})
+				})
+			})
+		}
+	}
+}
+
 func TestChangedWhileOffline(t *testing.T) {
 	var calls []string
 	run(t, func(t *testing.T, w *world) {

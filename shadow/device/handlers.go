@@ -120,6 +120,7 @@ func (l *link) apply(ctx context.Context, all bool) {
 	var patch map[string]any
 	refused := make(map[string]bool)
 	places := d.places(nil, s.desired, nil)
+	l.clear(ctx, places)
 	for _, p := range places {
 		key := p.key()
 		tried, ok := l.tried[key]
@@ -184,6 +185,21 @@ func (l *link) apply(ctx context.Context, all bool) {
 	if err := d.Report(patch); err != nil {
 		d.o.Log.Error("report of applied values failed", "err", err)
 	}
+}
+
+// clear tells the handlers of places that are not desired any more.
+func (l *link) clear(ctx context.Context, now []place) {
+	for _, p := range l.asked {
+		c, ok := p.h.(Clearer)
+		if !ok || slices.ContainsFunc(now, func(n place) bool { return slices.Equal(n.path, p.path) }) {
+			continue
+		}
+		delete(l.tried, p.key())
+		if err := c.Clear(ctx, p.path); err != nil {
+			l.d.o.Log.Warn("a setting that is not desired any more could not be taken back", "property", p.key(), "err", err)
+		}
+	}
+	l.asked = now
 }
 
 // setting returns the patch that makes the value at path in reported v and

@@ -49,6 +49,7 @@ type link struct {
 	again   bool               // apply all, as at the start
 	applied *state             // that apply last worked on
 	tried   map[string]attempt // by place
+	asked   []place            // whose handlers may have to be told that they are cleared
 }
 
 type waiting struct {

@@ -66,7 +66,7 @@ func New(store Store, thing, name string, o Options) (*Device, error) {
 	if d.limits.MaxSize == 0 {
 		d.limits.MaxSize = shadow.DefaultMaxSize
 	}
-	d.o.Log = o.Log.With("thing", thing, "shadow", name)
+	d.o.Log = o.Log.With("shadow", name)
 	records, err := store.Load(thing, name)
 	if err != nil {
 		return nil, fmt.Errorf("shadow device %s/%s: %w", thing, name, err)
