@@ -3,7 +3,7 @@ SHELL       := /bin/bash
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-GOTEST      := go test -race -timeout 20m
+GOTEST      := go test -race -timeout 40m
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
 N           ?= 200

@@ -29,7 +29,7 @@ func TestDemo(t *testing.T) {
 	if _, err := rig.Build(t.Context(), "../..", bin); err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, stop := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer stop()
 	out := &screen{enough: stop}
 	// A socket's path is short: at most 107 bytes.

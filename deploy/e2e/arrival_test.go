@@ -136,7 +136,7 @@ func TestPresence(t *testing.T) {
 	late("offline")
 	f.must(agent.Start())
 	early.next(f.ctx, "online again", is("online", false))
-	f.must(agent.Stop(20 * time.Second))
+	f.must(agent.Stop(patience))
 	early.next(f.ctx, "offline at the end", is("offline", false))
 	late("offline")
 }

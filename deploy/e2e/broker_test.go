@@ -226,7 +226,7 @@ func TestMosquittoBroker(t *testing.T) {
 	// The broker restarts, and a message waits in it for the bridge.
 	f.bridge.Kill()
 	b.publish("dt/shop/climate", `{"temp":50,"n":5}`)
-	if err := b.Stop(10 * time.Second); err != nil {
+	if err := b.Stop(patience); err != nil {
 		t.Fatal(err)
 	}
 	b.start()
@@ -235,7 +235,7 @@ func TestMosquittoBroker(t *testing.T) {
 	f.streamHas("hot", `{"temp":31.5,"thing":"shop"}`, `{"temp":50,"thing":"shop"}`)
 
 	// And while the bridge runs.
-	if err := b.Stop(10 * time.Second); err != nil {
+	if err := b.Stop(patience); err != nil {
 		t.Fatal(err)
 	}
 	b.start()
@@ -245,7 +245,7 @@ func TestMosquittoBroker(t *testing.T) {
 	change(2)
 	b.publish("dt/shop/climate", `{"temp":60,"n":6}`)
 	f.streamHas("hot", `{"temp":31.5,"thing":"shop"}`, `{"temp":50,"thing":"shop"}`, `{"temp":60,"thing":"shop"}`)
-	f.must(f.bridge.Stop(30 * time.Second))
+	f.must(f.bridge.Stop(patience))
 }
 
 // TestBridgesSideBySide shares a load between two bridges, of which one is
@@ -271,7 +271,7 @@ func TestBridgesSideBySide(t *testing.T) {
 			toks = append(toks, c.Publish(fmt.Sprintf("load/%d", n%7), 1, false, fmt.Sprintf(`{"n":%d}`, n)))
 		}
 		for i, tok := range toks {
-			if tok.WaitTimeout(30*time.Second) && tok.Error() == nil {
+			if tok.WaitTimeout(patience) && tok.Error() == nil {
 				mu.Lock()
 				acked[fmt.Sprintf(`{"n":%d}`, from+i)] = true
 				mu.Unlock()
@@ -306,6 +306,10 @@ func TestBridgesSideBySide(t *testing.T) {
 	c.publish("loop/a", `{"n":0}`)
 	last := 0
 	for quiet := false; !quiet; {
+		wait := 2 * time.Second // no more comes
+		if last < 10 {
+			wait = patience
+		}
 		select {
 		case m := <-c.messages:
 			var doc struct{ N int }
@@ -313,7 +317,7 @@ func TestBridgesSideBySide(t *testing.T) {
 			if last = doc.N; last > 30 {
 				t.Fatal("the loop goes on")
 			}
-		case <-time.After(2 * time.Second):
+		case <-time.After(wait):
 			quiet = true
 		}
 	}
@@ -357,7 +361,7 @@ func TestBridgesSideBySide(t *testing.T) {
 	}
 
 	// The second leaves for good, and the first takes all.
-	two.must(two.bridge.Stop(30 * time.Second))
+	two.must(two.bridge.Stop(patience))
 	path := two.bridge.Process.Args[2]
 	text, err := os.ReadFile(path)
 	two.must(err)
@@ -392,7 +396,7 @@ func TestAgentByMosquitto(t *testing.T) {
 	f.bridge = authority
 	f.must(authority.Start())
 	f.must(authority.Ready(f.ctx))
-	f.must(authority.Stop(20 * time.Second))
+	f.must(authority.Stop(patience))
 	own := f.thing("the-bridge")
 	agentAt, err := rig.FreePort() // of Mosquitto
 	f.must(err)
@@ -437,8 +441,8 @@ func TestAgentByMosquitto(t *testing.T) {
 		}
 		return len(st.Sensors) == 2, nil
 	}))
-	f.must(agent.Stop(20 * time.Second))
-	f.must(joined.bridge.Stop(20 * time.Second))
+	f.must(agent.Stop(patience))
+	f.must(joined.bridge.Stop(patience))
 }
 
 // BenchmarkBroker measures how fast a bridge takes what 50 publishers of 200

@@ -34,7 +34,7 @@ func TestMosquittoClients(t *testing.T) {
 	f := newFleet(t, 0, "", map[string]string{"rules/hot.json": hotRule, "streams/hot.json": `{"StreamName": "hot"}`})
 	shop, viewer, thief := f.thing("shop"), f.thing("viewer"), f.thing("thief")
 
-	ctx, cancel := context.WithTimeout(f.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(f.ctx, 5*patience)
 	defer cancel()
 	sub := f.mosquitto(ctx, "mosquitto_sub", viewer, "-t", "cmd/viewer/#", "-q", "1", "-v", "-d")
 	lines := follow(t, sub)
@@ -128,7 +128,7 @@ func (f *fleet) mosquitto(ctx context.Context, program string, i identity, args 
 
 func (f *fleet) publish(i identity, topic, payload string) {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(f.ctx, patience)
 	defer cancel()
 	if out, err := f.mosquitto(ctx, "mosquitto_pub", i, "-q", "1", "-t", topic, "-m", payload).CombinedOutput(); err != nil {
 		f.t.Fatalf("publish on %s: %v\n%s", topic, err, out)
@@ -151,7 +151,7 @@ func (f *fleet) refused(t *testing.T, i identity, topic, payload string) {
 func (f *fleet) streamHas(name string, want ...string) {
 	f.t.Helper()
 	var got []string
-	ctx, cancel := context.WithTimeout(f.ctx, 20*time.Second)
+	ctx, cancel := context.WithTimeout(f.ctx, patience)
 	defer cancel()
 	err := rig.Until(ctx, "records of "+name, func() (bool, error) {
 		body, err := f.bridge.Open(ctx, "/v1/streams/records", url.Values{"name": {name}, "from": {"oldest"}})
@@ -201,7 +201,7 @@ func follow(t *testing.T, cmd *exec.Cmd) <-chan string {
 // await reads lines until one holds want; an empty want waits for the end.
 func await(t *testing.T, lines <-chan string, want string) {
 	t.Helper()
-	limit := time.After(30 * time.Second)
+	limit := time.After(patience)
 	for {
 		select {
 		case l, ok := <-lines:
@@ -214,7 +214,7 @@ func await(t *testing.T, lines <-chan string, want string) {
 				return
 			}
 		case <-limit:
-			t.Fatalf("no %q in 30 s", want)
+			t.Fatalf("no %q in %v", want, patience)
 		}
 	}
 }

@@ -102,7 +102,7 @@ func (j javaApps) dynamoDB(t *testing.T) string {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait() // it was killed
 	})
-	for range 300 {
+	for range int(patience / (100 * time.Millisecond)) {
 		if c, err := net.Dial("tcp", addr); err == nil {
 			c.Close()
 			return "http://" + addr
@@ -114,7 +114,7 @@ func (j javaApps) dynamoDB(t *testing.T) string {
 }
 
 func (j javaApps) follow(t *testing.T, f *fleet, tables, retrieval string) {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*patience)
 	defer cancel()
 	s := newStream(t, ctx, f.aws().client(t, "http/1.1"), "java-"+retrieval, 4)
 	c := j.consume(t, ctx, f, tables, s.name, retrieval)

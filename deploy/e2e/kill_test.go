@@ -115,6 +115,11 @@ func TestKillEverything(t *testing.T) {
 		}
 	}
 	f.must(f.bridge.Ready(ctx))
+	enough, cancel := context.WithTimeout(ctx, 3*patience)
+	defer cancel()
+	f.must(rig.Until(enough, "enough readings", func() (bool, error) {
+		return len(f.streamReadings("readings")) >= events, nil
+	}))
 
 	// No new readings; then everything must arrive by itself.
 	for _, a := range f.agents {
@@ -128,7 +133,7 @@ func TestKillEverything(t *testing.T) {
 	}
 	f.drained()
 	for _, a := range f.agents {
-		f.must(a.Stop(20 * time.Second))
+		f.must(a.Stop(patience))
 	}
 	var durable uint64
 	perThing := map[string]uint64{}
@@ -159,10 +164,7 @@ func TestKillEverything(t *testing.T) {
 	t.Logf("kills: %d of agents, %d of the bridge; link cuts: %d", killedAgents, killedBridge, cuts)
 	t.Logf("readings: %d durable in spools, %d in the stream, %d in objects", durable, len(inStream), len(inObjects))
 	t.Logf("missing: %d in the stream, %d in objects; duplicates: %d in the stream, %d in objects", missS, missO, dupS, dupO)
-	if durable < uint64(events) {
-		t.Errorf("only %d readings were made; the test shows little", durable)
-	}
-	f.must(f.bridge.Stop(30 * time.Second))
+	f.must(f.bridge.Stop(patience))
 }
 
 // account compares what arrived with what was durable: each thing's readings
@@ -328,7 +330,7 @@ func (f *fleet) showLogs() {
 // drained waits until no agent has anything left to send.
 func (f *fleet) drained() {
 	f.t.Helper()
-	ctx, cancel := context.WithTimeout(f.ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(f.ctx, 5*patience)
 	defer cancel()
 	for _, a := range f.agents {
 		empty := 0

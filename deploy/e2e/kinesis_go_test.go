@@ -20,7 +20,7 @@ import (
 // does by itself and over HTTP/2.
 func TestGoSDK(t *testing.T) {
 	f := newBridge(t, streamsConfig, nil)
-	ctx, cancel := context.WithTimeout(f.ctx, 3*time.Minute)
+	ctx, cancel := context.WithTimeout(f.ctx, 5*patience)
 	t.Cleanup(cancel)
 	for name, protocol := range map[string]string{"http1": "http/1.1", "http2": "h2"} {
 		t.Run(name, func(t *testing.T) {
@@ -34,7 +34,7 @@ func TestGoSDK(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		if !t.Failed() {
-			f.must(f.bridge.Stop(30 * time.Second))
+			f.must(f.bridge.Stop(patience))
 		}
 	})
 }
@@ -89,7 +89,7 @@ func (s *stream) puts() {
 			if i > 0 && number(t, p.number).Cmp(number(t, *records[i-1].SequenceNumber)) <= 0 {
 				t.Errorf("%v comes after %s", p, *records[i-1].SequenceNumber)
 			}
-			if age := time.Since(*r.ApproximateArrivalTimestamp); age < -time.Second || age > time.Minute {
+			if age := time.Since(*r.ApproximateArrivalTimestamp); age < -time.Second || age > 5*patience {
 				t.Errorf("%v arrived %v ago", p, age)
 			}
 		}
@@ -190,8 +190,8 @@ func (s *stream) fansOut() {
 				}
 				last = e.(*types.SubscribeToShardEventStreamMemberSubscribeToShardEvent).Value
 				got = append(got, last.Records...)
-			case <-time.After(20 * time.Second):
-				t.Fatalf("%s: nothing more for 20s after %d records", what, len(got))
+			case <-time.After(patience):
+				t.Fatalf("%s: nothing more for %v after %d records", what, patience, len(got))
 			}
 		}
 	}
@@ -251,7 +251,7 @@ func (s *stream) refuses() {
 	gone := kinesis.NewStreamNotExistsWaiter(c, func(o *kinesis.StreamNotExistsWaiterOptions) {
 		o.MinDelay, o.MaxDelay = 50*time.Millisecond, 100*time.Millisecond
 	})
-	if err := gone.Wait(s.ctx, &kinesis.DescribeStreamInput{StreamName: &s.name}, 20*time.Second); err != nil {
+	if err := gone.Wait(s.ctx, &kinesis.DescribeStreamInput{StreamName: &s.name}, patience); err != nil {
 		t.Error(err)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"math/big"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,6 +16,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go/logging"
+
+	"github.com/tidemill/tidemill/deploy/rig"
 )
 
 const (
@@ -91,7 +94,15 @@ func TestKillStreams(t *testing.T) {
 		}
 	}
 	f.must(f.bridge.Ready(f.ctx))
-	time.Sleep(300 * time.Millisecond)
+	enough, cancel := context.WithTimeout(f.ctx, 3*patience)
+	defer cancel()
+	f.must(rig.Until(enough, "enough records, splits and merges", func() (bool, error) {
+		records := int64(0)
+		for _, p := range all {
+			records += p.stored.Load()
+		}
+		return records >= int64(kills*100) && r.changed.Load() >= int64(kills/2), nil
+	}))
 	stop()
 	working.Wait()
 
@@ -125,10 +136,7 @@ func TestKillStreams(t *testing.T) {
 	splits, merges := r.check(t)
 	t.Logf("records: %d acknowledged, %d seen, of those %d twice; requests put again: %d", len(acked), late.records, late.twice, retried)
 	t.Logf("splits: %d there, %d acknowledged; merges: %d there, %d acknowledged; without an answer: %d", splits, r.splits, merges, r.merges, r.unknown)
-	if len(acked) < kills*100 || splits+merges < kills/2 {
-		t.Error("the test shows little")
-	}
-	f.must(f.bridge.Stop(30 * time.Second))
+	f.must(f.bridge.Stop(patience))
 }
 
 // A key is a partition key with the places of its records 1, 2, 3, …
@@ -143,6 +151,7 @@ type producer struct {
 	*stream
 	keys    []key
 	rnd     *rand.Rand
+	stored  atomic.Int64 // records
 	retried int
 	wrong   []error
 }
@@ -173,6 +182,7 @@ func (p *producer) run(ctx context.Context) {
 					k := &p.keys[of[i]]
 					k.acked = append(k.acked, place{*r.ShardId, *r.SequenceNumber})
 				}
+				p.stored.Add(int64(len(of)))
 				break
 			}
 			if answered(err) {
@@ -197,6 +207,7 @@ type resharder struct {
 	rnd    *rand.Rand
 	begins chan struct{} // when a request is about to be sent
 
+	changed                 atomic.Int64 // splits and merges
 	splits, merges, unknown int
 	acked, asked            []change
 }
@@ -251,6 +262,7 @@ func (r *resharder) once() {
 	case err != nil:
 		r.unknown++
 	default:
+		r.changed.Add(1)
 		if r.acked = append(r.acked, ch); split {
 			r.splits++
 		} else {

@@ -95,7 +95,7 @@ func newStream(t testing.TB, ctx context.Context, c *kinesis.Client, name string
 func (s *stream) active() {
 	s.t.Helper()
 	w := kinesis.NewStreamExistsWaiter(s.c)
-	d, err := w.WaitForOutput(s.ctx, &kinesis.DescribeStreamInput{StreamName: &s.name}, 30*time.Second, func(o *kinesis.StreamExistsWaiterOptions) {
+	d, err := w.WaitForOutput(s.ctx, &kinesis.DescribeStreamInput{StreamName: &s.name}, patience, func(o *kinesis.StreamExistsWaiterOptions) {
 		o.MinDelay, o.MaxDelay = 50*time.Millisecond, 100*time.Millisecond
 	})
 	if err != nil {

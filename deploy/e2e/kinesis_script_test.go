@@ -78,7 +78,7 @@ func install(t *testing.T, dir string, program string, args ...string) {
 // the first thing that is wrong.
 func (f *fleet) script(t *testing.T, program string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(f.ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(f.ctx, 5*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = f.aws().env()

@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/tidemill/tidemill/agent/device"
 	"github.com/tidemill/tidemill/agent/spool"
@@ -60,7 +59,7 @@ func TestLinkErrors(t *testing.T) {
 		}
 		f.must(a.Start())
 	}
-	ctx, cancel := context.WithTimeout(f.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(f.ctx, 5*patience)
 	defer cancel()
 	for i, c := range cases {
 		f.must(rig.Until(ctx, "the state of "+c.thing, func() (bool, error) {
@@ -85,7 +84,7 @@ func TestLinkErrors(t *testing.T) {
 	// One of them is put right, and sends all it has.
 	fixed := f.agents[4]
 	f.must(fixed.Configure(countPause))
-	f.must(fixed.Stop(20 * time.Second))
+	f.must(fixed.Stop(patience))
 	f.must(fixed.Start())
 	f.agents = []*rig.Agent{fixed}
 	f.drained()
@@ -105,7 +104,7 @@ func TestOutage(t *testing.T) {
 	f := newFleet(t, 1, countSensor, map[string]string{"rules/count.json": countRule, "streams/readings.json": countStream,
 		"delivery-streams/archive.json": countDelivery})
 	a := f.agents[0]
-	ctx, cancel := context.WithTimeout(f.ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(f.ctx, 5*patience)
 	defer cancel()
 	until := func(what string, cond func(st *device.Status) bool) {
 		t.Helper()
@@ -116,13 +115,13 @@ func TestOutage(t *testing.T) {
 		}))
 	}
 	until("readings at the bridge", func(st *device.Status) bool { return st.Link.Acked > 0 })
-	f.must(f.bridge.Stop(20 * time.Second))
+	f.must(f.bridge.Stop(patience))
 	var waiting uint64
 	for range 3 {
 		until("more in the spool", func(st *device.Status) bool {
 			return st.Link.State != "online" && st.Spool.Readings >= waiting+50 && st.Link.ErrorKind != ""
 		})
-		f.must(a.Stop(20 * time.Second))
+		f.must(a.Stop(patience))
 		st, err := spool.Inspect(a.SpoolFile())
 		f.must(err)
 		waiting = st.Readings
@@ -134,10 +133,10 @@ func TestOutage(t *testing.T) {
 	f.must(f.bridge.Start())
 	f.must(f.bridge.Ready(ctx))
 	f.must(a.Configure(countPause))
-	f.must(a.Stop(20 * time.Second))
+	f.must(a.Stop(patience))
 	f.must(a.Start())
 	f.drained()
-	f.must(a.Stop(20 * time.Second))
+	f.must(a.Stop(patience))
 	st, err := spool.Inspect(a.SpoolFile())
 	f.must(err)
 	f.must(rig.Until(ctx, "the rule", func() (bool, error) {

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // The clients of the tests of the protocol, with their versions.
@@ -76,7 +75,7 @@ func statements(t *testing.T, program, script string) {
 // seen runs a script, which says "ok" and what it has seen.
 func (f *fleet) seen(t *testing.T, op identity, want []string, program string, args ...string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(f.ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(f.ctx, 5*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	_, port, _ := net.SplitHostPort(f.bridge.MQTT)
@@ -102,7 +101,7 @@ func TestMosquittoStatements(t *testing.T) {
 	for _, v := range []string{"mqttv311", "mqttv5"} {
 		t.Run(v, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(f.ctx, time.Minute)
+			ctx, cancel := context.WithTimeout(f.ctx, 5*patience)
 			defer cancel()
 			five := v == "mqttv5"
 			command := func(program, id string, args ...string) *exec.Cmd {

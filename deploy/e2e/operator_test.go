@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
@@ -62,7 +61,7 @@ func (f *fleet) connect(i identity) *client {
 
 func (c *client) wait(what string, token mqtt.Token) {
 	c.t.Helper()
-	if !token.WaitTimeout(30 * time.Second) {
+	if !token.WaitTimeout(patience) {
 		c.t.Fatalf("%s: no answer", what)
 	}
 	if err := token.Error(); err != nil {
@@ -89,7 +88,7 @@ func (c *client) publish(topic, payload string) {
 // next returns the next message that want accepts; others are passed over.
 func (c *client) next(ctx context.Context, what string, want func(mqtt.Message) bool) mqtt.Message {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	var last string
 	for {

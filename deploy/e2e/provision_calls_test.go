@@ -12,7 +12,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/tidemill/tidemill/agent/provision"
 	"github.com/tidemill/tidemill/bridge/server"
@@ -28,7 +27,7 @@ func (d *provisioned) killedIn(kind string, n int, args ...string) string {
 	d.f.t.Helper()
 	bin, err := buildOnce()
 	d.f.must(err)
-	ctx, cancel := context.WithTimeout(d.f.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(d.f.ctx, 3*patience)
 	defer cancel()
 	log := filepath.Join(d.dir, "strace.log")
 	cmd := exec.CommandContext(ctx, "strace", append([]string{"-f", "-qq", "-y", "-s", "200", "-o", log, "-e", "trace=" + kind,

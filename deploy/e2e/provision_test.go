@@ -115,7 +115,7 @@ func (d *provisioned) command(ctx context.Context, args ...string) (string, erro
 	d.f.t.Helper()
 	bin, err := buildOnce()
 	d.f.must(err)
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*patience)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, bin.Agent, append(args, "-config", d.config)...).CombinedOutput()
 	return string(out), err
@@ -125,7 +125,7 @@ func (d *provisioned) command(ctx context.Context, args ...string) (string, erro
 // with kill -9.
 func (d *provisioned) killedAt(what, step string) {
 	d.f.t.Helper()
-	ctx, cancel := context.WithTimeout(d.f.ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(d.f.ctx, 3*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestProvisionChild$")
 	cmd.Env = append(os.Environ(), "TIDEMILL_CHILD="+what, "TIDEMILL_STEP="+step, "TIDEMILL_DIR="+d.dir, "TIDEMILL_SERIAL="+d.serial, "TIDEMILL_AT="+d.f.bridge.MQTT)
@@ -296,7 +296,7 @@ func TestProvision(t *testing.T) {
 		t.Error("the certificate is the old one")
 	}
 	more("readings after the rotation")
-	f.must(run.Stop(20 * time.Second))
+	f.must(run.Stop(patience))
 
 	var things struct{ Things []struct{ ThingName string } }
 	f.must(json.Unmarshal([]byte((&awsShell{f: f, service: "iot"}).says("press", "list-things", "--thing-type-name", "press")), &things))

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // The SDKs of the tests of devices, with their versions.
@@ -85,7 +84,7 @@ func TestNodeSDKs(t *testing.T) {
 func (f *fleet) sdk(t *testing.T, op identity, variant, program, script string, checks []string) {
 	t.Run(variant, func(t *testing.T) {
 		t.Parallel()
-		ctx, cancel := context.WithTimeout(f.ctx, 2*time.Minute)
+		ctx, cancel := context.WithTimeout(f.ctx, 5*patience) // nine at once
 		defer cancel()
 		cmd := exec.CommandContext(ctx, program, script, variant)
 		_, mqttPort, _ := net.SplitHostPort(f.bridge.MQTT)

@@ -16,7 +16,7 @@ import (
 // follows what it indexes within milliseconds, and a command line takes longer.
 func (s *awsShell) until(want string, args ...string) string {
 	s.f.t.Helper()
-	ctx, cancel := context.WithTimeout(s.f.ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(s.f.ctx, patience)
 	defer cancel()
 	for {
 		out, err := s.run(args...)

@@ -59,7 +59,7 @@ func TestShadow(t *testing.T) {
 	operator := f.newOperator()
 	agent := f.agents[0]
 	const topic = "$aws/things/pi-1/shadow"
-	ctx, cancel := context.WithTimeout(f.ctx, 2*time.Minute)
+	ctx, cancel := context.WithTimeout(f.ctx, 5*patience)
 	defer cancel()
 
 	var c *client

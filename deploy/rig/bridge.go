@@ -89,10 +89,10 @@ func lastLine(log string) string {
 	return string(text[bytes.LastIndexByte(text, '\n')+1:])
 }
 
-// Ready waits, for a minute at most, until the bridge says that it takes data
+// Ready waits, for three minutes at most, until the bridge says that it takes data
 // or has ended.
 func (b *Bridge) Ready(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 60*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	var ended error
 	err := Until(ctx, "the bridge", func() (bool, error) {

@@ -152,17 +152,24 @@ func (p *Process) ended() <-chan struct{} {
 
 // FreePort returns a loopback address that was free a moment ago. It is below
 // the ports that systems give to those who ask for none, so that no connection
-// and no listener on port 0 takes it in the meantime.
+// and no listener on port 0 takes it in the meantime. No address is returned
+// twice: a program that was killed comes back to its own.
 func FreePort() (string, error) {
 	var err error
 	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))
+		if _, given := givenPorts.LoadOrStore(addr, true); given {
+			continue
+		}
 		var l net.Listener
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 12000+rand.IntN(20000))); err == nil {
-			return l.Addr().String(), l.Close()
+		if l, err = net.Listen("tcp", addr); err == nil {
+			return addr, l.Close()
 		}
 	}
-	return "", err
+	return "", fmt.Errorf("no free port: %w", err)
 }
+
+var givenPorts sync.Map // addresses that FreePort has returned or tried
 
 // Until polls cond every 50 ms until it returns true or ctx ends; then the last
 // error of cond is part of its own.

@@ -17,7 +17,7 @@ function make(clientId, thing, heard) {
       c = awsIot.thingShadow({
         clientId, host: 'localhost', protocol: 'mqtts', port: Number(env.IOT_MQTT_PORT),
         caPath: env.AWS_CA_BUNDLE, keyPath: env.IOT_KEY, certPath: env.IOT_CERT
-      })
+      }, { operationTimeout: 60000 })
       c.on('error', reject)
       c.on('status', (_, status, token, doc) => {
         const w = waiting.get(token)

@@ -80,7 +80,7 @@ function five(id, thing, heard) {
       c.start()
       await up
       streams = []
-      shadow = iotshadow.IotShadowClientv2.newFromMqtt5(c, { maxRequestResponseSubscriptions: 6, maxStreamingSubscriptions: 4, operationTimeoutInSeconds: 20 })
+      shadow = iotshadow.IotShadowClientv2.newFromMqtt5(c, { maxRequestResponseSubscriptions: 6, maxStreamingSubscriptions: 4, operationTimeoutInSeconds: 60 })
     },
     watch: async name => {
       const [kind, which] = of(thing, name)

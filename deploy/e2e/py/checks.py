@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 
-PATIENCE = 20
+PATIENCE = 60  # seconds; what is waited for comes in milliseconds, but on a busy machine
 
 
 class Inbox:

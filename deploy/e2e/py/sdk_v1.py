@@ -29,7 +29,8 @@ class Client:
         else:
             self.c.configureEndpoint("localhost", int(env["IOT_MQTT_PORT"]))
             self.c.configureCredentials(env["AWS_CA_BUNDLE"], env["IOT_KEY"], env["IOT_CERT"])
-        self.c.configureMQTTOperationTimeout(10)
+        self.c.configureConnectDisconnectTimeout(checks.PATIENCE)
+        self.c.configureMQTTOperationTimeout(checks.PATIENCE)
         if will:
             self.c.configureLastWill(will[0], will[1], 1)
 

@@ -2,7 +2,7 @@
 import os
 import queue
 
-PATIENCE = 20
+PATIENCE = 60  # as in checks.py
 
 
 class Refused(Exception):

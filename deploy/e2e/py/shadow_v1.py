@@ -3,7 +3,9 @@ import json
 import os
 import queue
 import sys
+import time
 
+from AWSIoTPythonSDK.exception.AWSIoTExceptions import publishQueueDisabledException
 from AWSIoTPythonSDK.MQTTLib import AWSIoTMQTTShadowClient
 
 import shadow_checks as checks
@@ -17,11 +19,25 @@ class Client:
         self.c = AWSIoTMQTTShadowClient(client_id)
         self.c.configureEndpoint("localhost", int(env["IOT_MQTT_PORT"]))
         self.c.configureCredentials(env["AWS_CA_BUNDLE"], env["IOT_KEY"], env["IOT_CERT"])
-        self.c.configureMQTTOperationTimeout(10)
+        self.c.configureConnectDisconnectTimeout(checks.PATIENCE)
+        self.c.configureMQTTOperationTimeout(checks.PATIENCE)
 
     def connect(self):
         assert self.c.connect()
+        self.settle()
         self.shadow = self.c.createShadowHandlerWithName(self.thing, True)
+
+    def settle(self):
+        """After a reconnect the SDK subscribes again in the background, and refuses
+        requests until it has done so. Nobody listens to what is published here."""
+        end = time.monotonic() + checks.PATIENCE
+        while time.monotonic() < end:
+            try:
+                assert self.c.getMQTTConnection().publish(f"py/{self.thing}/settled", "", 0)
+                return
+            except publishQueueDisabledException:
+                time.sleep(0.02)
+        raise SystemExit(f"the client is not stable {checks.PATIENCE} s after its connection")
 
     def watch(self, _):
         def heard(payload, *_):
