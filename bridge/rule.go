@@ -111,7 +111,7 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 				return err
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "RULE\tSOURCE\tSTATE\tMATCHED\tFIRED\tERRORS\tACTIONS\tACTION ERRORS\tRETRIES\tLATENCY\tSQL")
+			fmt.Fprintln(w, "RULE\tSOURCE\tSTATE\tMATCHED\tFIRED\tUNMERGED\tERRORS\tACTIONS\tACTION ERRORS\tRETRIES\tLATENCY\tSQL")
 			var trouble []string
 			for _, r := range all {
 				source := "API"
@@ -130,7 +130,7 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 					state = "broken"
 					trouble = append(trouble, fmt.Sprintf("%s: not in force: %s", r.Name, r.Trouble))
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s\n", r.Name, source, state, r.Matched, r.Fired, r.Errors, r.Actions, r.ActionErrors,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s\n", r.Name, source, state, r.Matched, r.Fired, r.Unmerged, r.Errors, r.Actions, r.ActionErrors,
 					r.Retries, meanText(r.Durable),
 					strings.Join(strings.Fields(r.SQL), " "))
 			}

@@ -152,7 +152,7 @@ func (x series) log(s *Server) {
 }
 
 func (x series) rules(s *Server) {
-	// A rule with one action has 9 series, 12 if the action has an outbox: so
+	// A rule with one action has 10 series, 13 if the action has an outbox: so
 	// 10,000 rules stay within what a Prometheus server reads at once. Their
 	// latencies are a sum and a count each; the histogram is one for all.
 	latency := func(r rules.Metrics, until string, l rules.Latency) {
@@ -163,6 +163,7 @@ func (x series) rules(s *Server) {
 		x.counter("rule_matched", "Messages that FROM matched, or that Basic Ingest brought.", float64(r.Matched), "rule", r.Rule)
 		x.counter("rule_unmet", "Messages that WHERE held back.", float64(r.Unmet), "rule", r.Rule)
 		x.counter("rule_fired", "Messages that WHERE let through.", float64(r.Fired), "rule", r.Rule)
+		x.counter("rule_unmerged", "Messages that fired with nothing of their payload, as it is no JSON object for * to merge.", float64(r.Unmerged), "rule", r.Rule)
 		x.counter("rule_errors", "Messages whose evaluation failed.", float64(r.Errors), "rule", r.Rule)
 		x.counter("rule_error_actions", "Runs of the error action.", float64(r.ErrorActions), "rule", r.Rule)
 		latency(r, "durable", r.Durable)

@@ -21,9 +21,25 @@ type assignment struct {
 
 // An item is one member of a SELECT list.
 type item struct {
-	expr *node // opStar for *
+	expr *node
 	end  int
-	name []string // the alias, split at its dots, or the name it goes by without one; nil for * and VALUE
+	name []string // the alias, split at its dots, or the name it goes by without one; nil for VALUE and what is spread
+}
+
+// spread reports whether the item of a list stands for the members of an
+// object: * and path.* without an alias.
+func (it *item) spread() bool {
+	return it.name == nil && (it.expr.op == opStar || it.expr.op == opSpread)
+}
+
+// lone reports whether SELECT has nothing but *.
+func (q *query) lone() bool {
+	for _, it := range q.items {
+		if it.expr.op != opStar || it.name != nil {
+			return false
+		}
+	}
+	return true
 }
 
 type op uint8
@@ -43,7 +59,9 @@ const (
 	opNeg              // - kids[0]
 	opNot              // NOT kids[0]
 	opBinary           // kids[0] text kids[1]
-	opStar             // the whole payload
+	opStar             // the whole payload, or the element of a nested query
+	opSpread           // kids[0].*: an Object
+	opBytes            // * as the payload's bytes, for encode and decode of protobuf
 )
 
 type node struct {

@@ -123,9 +123,7 @@ func (c *checker) query(q *query) {
 		}
 	}
 	for _, it := range q.items {
-		if it.expr.op != opStar {
-			c.infer(it.expr)
-		}
+		c.infer(it.expr)
 	}
 }
 
@@ -134,7 +132,7 @@ func (c *checker) infer(n *node) guess {
 	switch n.op {
 	case opLit:
 		return guess{c.kindsOf(n.val), n}
-	case opStar, opAttr:
+	case opStar, opBytes, opAttr:
 		return unknown
 	case opVar:
 		if g, ok := c.vars[n.text]; ok {
@@ -190,7 +188,7 @@ var wants = []struct {
 func (c *checker) need(n *node, what string, kids []guess, takes ...kinds) (g guess, wrong bool) {
 	for i, k := range kids {
 		take := takes[min(i, len(takes)-1)]
-		if k.kinds&take != 0 || n.kids[i].op == opStar {
+		if k.kinds&take != 0 {
 			continue
 		}
 		want := ""
@@ -215,6 +213,8 @@ func (c *checker) combine(n *node, kids []guess) guess {
 	switch n.op {
 	case opMember:
 		return yield(anything, "."+n.text, isObject)
+	case opSpread:
+		return yield(isObject, ".*", isObject)
 	case opNeg:
 		return yield(isNumber, "-", takesNumber)
 	case opNot:

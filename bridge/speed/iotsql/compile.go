@@ -1,6 +1,9 @@
 package iotsql
 
-import "context"
+import (
+	"bytes"
+	"context"
+)
 
 // An eval computes an expression. It doesn't fail: wrong types yield
 // Undefined, and a limit run into is noted in the frame.
@@ -68,19 +71,25 @@ func (f *frame) start() {
 	total := 0
 	for _, set := range f.prog.sets {
 		v := set(f)
-		if total += f.size(v); total > MaxOutput {
+		if total += f.size(v); total > f.limit {
 			f.fail(ErrTooLarge)
 		}
 		f.vars = append(f.vars, v)
 	}
 }
 
-// size is what a value takes as JSON, nearly.
+// size is what a value takes as JSON with a comma, nearly: characters to be
+// escaped are not counted.
 func (f *frame) size(v value) int {
-	if v.d != nil {
-		return maxDigits
+	switch {
+	case v.d != nil, v.kind == kindNumber && (v.form&formWire == 0 || bytes.ContainsAny(v.b, "eE")):
+		return maxDigits + 8 // a sign, a point, an exponent
+	case v.kind == kindText:
+		return 3 + len(v.b)
+	case v.b == nil:
+		return 6
 	}
-	return 8 + len(v.b)
+	return 1 + len(v.b)
 }
 
 // condition computes WHERE.
@@ -128,7 +137,11 @@ func (c *compiler) compile(n *node) eval {
 	case opLit:
 		return constant(n.val)
 	case opStar:
+		return c.star()
+	case opBytes:
 		return func(f *frame) value { return textValue(f.m.Payload) }
+	case opSpread:
+		return objectOnly(c.expr(n.kids[0]))
 	case opAttr:
 		return c.attribute(n.text)
 	case opVar:
@@ -215,9 +228,9 @@ func (c *compiler) binary(n *node) eval {
 	l, r := c.expr(n.kids[0]), c.expr(n.kids[1])
 	switch n.text {
 	case "AND":
-		return logic(l, r, func(a, b bool) bool { return a && b })
+		return logic(l, r, "AND", func(a, b bool) bool { return a && b })
 	case "OR":
-		return logic(l, r, func(a, b bool) bool { return a || b })
+		return logic(l, r, "OR", func(a, b bool) bool { return a || b })
 	case "=":
 		return equality(l, r, true)
 	case "<>":
@@ -246,16 +259,18 @@ func (c *compiler) binary(n *node) eval {
 	}
 }
 
-// logic is AND or OR. The guide documents no short circuit: false AND
-// Undefined is Undefined.
-func logic(l, r eval, op func(a, b bool) bool) eval {
+// logic is AND or OR. The guide's table wants two Booleans and has no short
+// circuit: false AND Undefined, true OR Undefined are Undefined.
+func logic(l, r eval, name string, op func(a, b bool) bool) eval {
 	return func(f *frame) value {
 		a, ok := f.truth(l(f))
-		if !ok {
-			return value{} // whatever r is
+		if !ok { // whatever r is
+			f.trace.notBoolean(name, "left")
+			return value{}
 		}
 		b, ok := f.truth(r(f))
 		if !ok {
+			f.trace.notBoolean(name, "right")
 			return value{}
 		}
 		return boolValue(op(a, b))

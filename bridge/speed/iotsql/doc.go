@@ -13,9 +13,12 @@
 // # The dialect
 //
 //	[SET @name = expr, ...]
-//	SELECT expr [AS name], ... | * | VALUE expr
+//	SELECT expr [AS name], ... | VALUE expr
 //	[FROM 'topic/filter']
 //	[WHERE expr]
+//
+// * is an expression: the payload, or in a nested query its element. In a list
+// * and path.* without a name stand for the members of an object.
 //
 // Expressions have, tightest first: paths (a.b.c), unary minus, * / %, + -,
 // comparisons (= <> != < <= > >= IN), NOT, AND, OR; CASE v WHEN t THEN r ELSE e
@@ -46,7 +49,11 @@
 //   - A lone * hands on the payload's very bytes. * with other items copies
 //     the members' text, members that occur twice included, without the ones
 //     that an alias replaces. It stands for nothing when the payload is no
-//     object; * AS name of a payload that isn't JSON is its base64 text.
+//     object, which Result.Unmerged tells: the guide lists SELECT *, principal()
+//     for binary payloads, but says of empty and JSON payloads only that data
+//     is added to them. * AS name keeps such a payload; of one that isn't JSON
+//     it is the base64 text, as is * within any expression.
+//   - encode(*, ...) and decode(*, 'proto', ...) take the payload's bytes.
 //   - An empty payload has no attributes.
 //
 // # Numbers
@@ -62,12 +69,19 @@
 //   - Int / Int is cut towards zero; % has the dividend's sign; a zero divisor
 //     gives Undefined; halves round away from zero; the bit functions take
 //     negative Ints in two's complement.
-//   - false AND Undefined, true OR Undefined: Undefined. Null = Null: true.
+//   - false AND Undefined, true OR Undefined: Undefined, as the guide's table
+//     has it, though rules are deployed that count on a short circuit. Explain
+//     notes it; isUndefined and get_or_default ask first. Null = Null: true.
 //     A String "true" fires a WHERE.
 //   - A path without alias goes by its last name, a call by the function's
 //     name as written, any other expression needs AS. A dotted alias makes
 //     nested objects. Of items with the same name the last that isn't Undefined
 //     wins.
+//   - Of *, path.* and names that have the same member the last wins.
+//   - SELECT value - 1 AS v has the member called value, SELECT VALUE -1 the
+//     keyword: what stands for a product, a comparison or gets a name is the
+//     member. AS behind SELECT VALUE names nothing. An Array or an Object may
+//     have a comma behind its last element.
 //   - A doubled quote within a string in the same quotes stands for one; a
 //     backslash stands for itself. FROM takes either kind of quotes.
 //   - In a nested query names are the element's members or the aliases around,
@@ -127,8 +141,8 @@
 // # Limits
 //
 // MaxStatement, MaxNesting, MaxOperators, MaxVariables and MaxVariableName
-// bound the text; MaxOutput, MaxPayloadNesting and an amount of work the
-// evaluation, which then fails with ErrTooLarge, ErrTooDeep or ErrTooMuchWork.
+// bound the text; MaxOutput, which grows with the payload, MaxPayloadNesting and an
+// amount of work the evaluation, which then fails with ErrTooLarge, ErrTooDeep or ErrTooMuchWork.
 // The work is some 0.1 s of one core. No statement over any payload of 128 KiB
 // allocates more than 48 MiB, compiling included; TestHostile has what was
 // tried.

@@ -13,6 +13,8 @@ type Explanation struct {
 	Output  []byte // the action document when Fired
 	Err     error  // evaluation failed at a limit
 	Steps   []Step // in order of evaluation; an operand follows its operator
+
+	Unmerged bool // see Result
 }
 
 // A Step is one clause, or one operand of a clause, with its value.
@@ -84,6 +86,14 @@ func (t *trace) tell(why string) {
 	}
 }
 
+// notBoolean notes why AND or OR is Undefined: rules are written that count on
+// a short circuit, such as isUndefined(b) OR b > 1.
+func (t *trace) notBoolean(op, side string) {
+	if t != nil {
+		t.told = "the " + side + " side is no Boolean, and " + op + " then is Undefined whatever the other side is"
+	}
+}
+
 // show writes a value for people.
 func (f *frame) show(v value) string {
 	switch v.kind {
@@ -128,7 +138,7 @@ func (s *Statement) Explain(ctx context.Context, m *Message) Explanation {
 	q := s.query
 	f := newFrame(ctx, newCompiler(s.prog.version, s.services, true).statement(q), m)
 	defer f.release()
-	f.trace, f.limit = &trace{text: s.text}, s.output
+	f.trace = &trace{text: s.text}
 	if m.binary(s.prog) {
 		e.Steps = append(e.Steps, Step{Clause: "PAYLOAD", Value: "not JSON: its attributes are Undefined"})
 	}
@@ -156,14 +166,18 @@ func (s *Statement) Explain(ctx context.Context, m *Message) Explanation {
 	if e.Fired && f.err == nil {
 		f.trace.clause = "SELECT"
 		e.Output = f.project(nil)
-		if len(e.Output) > s.output {
+		if len(e.Output) > f.limit {
 			f.fail(ErrTooLarge)
 		}
 		e.Steps = append(e.Steps, Step{Clause: "SELECT", Text: selectText(s.text, q), Value: fmt.Sprintf("%d bytes", len(e.Output))})
 		e.take(f.trace)
+		if e.Unmerged = f.unmerged; e.Unmerged {
+			e.Steps = append(e.Steps, Step{Clause: "SELECT", Depth: 1, Text: "*", Value: "Undefined",
+				Note: "the payload is no JSON object, so the document has nothing of it; * AS name would"})
+		}
 	}
 	if e.Err = f.err; e.Err != nil {
-		e.Fired, e.Output = false, nil
+		e.Fired, e.Output, e.Unmerged = false, nil, false
 	}
 	return e
 }

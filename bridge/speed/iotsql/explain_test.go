@@ -115,3 +115,60 @@ type descriptorFunc func() ([]byte, string, error)
 func (f descriptorFunc) DescriptorSet(context.Context, string, string, string) ([]byte, string, error) {
 	return f()
 }
+
+// AND and OR of what is no Boolean do not fire, and the explanation says so.
+func TestExplainNamesTheOperandThatIsNoBoolean(t *testing.T) {
+	for where, want := range map[string]string{
+		"a = 1 OR gone > 1":               "the right side is no Boolean, and OR then is Undefined whatever the other side is",
+		"gone > 1 OR a = 1":               "the left side is no Boolean, and OR then is Undefined whatever the other side is",
+		"a = 2 AND gone":                  "the right side is no Boolean, and AND then is Undefined whatever the other side is",
+		"NOT (a = 1 OR gone)":             "the right side is no Boolean, and OR then is Undefined whatever the other side is",
+		"isUndefined(gone) OR gone = 'x'": "the right side is no Boolean, and OR then is Undefined whatever the other side is",
+	} {
+		s := mustCompile(t, "SELECT a FROM 't' WHERE "+where, Version2016)
+		e := s.Explain(t.Context(), &Message{Topic: "t", Payload: []byte(`{"a":1}`)})
+		noted := ""
+		for _, step := range e.Steps {
+			noted += step.Note
+		}
+		if e.Fired || noted != want || !strings.Contains(e.String(), want) {
+			t.Errorf("%s: fired %v\n%s", where, e.Fired, e)
+		}
+	}
+}
+
+// A document with nothing of the payload is told of, by the evaluation and by
+// the explanation; one that holds it, or never asked for it, is not.
+func TestUnmerged(t *testing.T) {
+	for _, c := range []struct {
+		sel, payload string
+		want         bool
+	}{
+		{"*, topic() AS d", `{"t":nan}`, true},
+		{"*, topic() AS d", `Online`, true},
+		{"*, topic() AS d", `[{"n":"temp","v":1}]`, true},
+		{"*, topic() AS d", `80`, true},
+		{"1 AS a, *, *", `null`, true},
+		{"*, a.*", `[]`, true},
+		{"*, topic() AS d", `{"t":1}`, false},
+		{"*, topic() AS d", ``, false},
+		{"*", `Online`, false},
+		{"* AS m, topic() AS d", `Online`, false},
+		{"topic() AS d", `Online`, false},
+		{"a.*, topic() AS d", `{}`, false},
+		{"(SELECT *, 1 AS x FROM a) AS d", `{"a":[1]}`, false},
+	} {
+		s := mustCompile(t, "SELECT "+c.sel+" FROM 't'", Version2016)
+		m := &Message{Topic: "t", Payload: []byte(c.payload)}
+		for range 2 { // a frame that is used again remembers nothing
+			r, err := s.Evaluate(t.Context(), nil, m)
+			if err != nil || !r.Fired || r.Unmerged != c.want {
+				t.Errorf("%s over %s: %+v, %v", c.sel, c.payload, r, err)
+			}
+		}
+		e := s.Explain(t.Context(), m)
+		if told := strings.Contains(e.String(), "the payload is no JSON object, so the document has nothing of it"); e.Unmerged != c.want || told != c.want {
+			t.Errorf("%s over %s: %v\n%s", c.sel, c.payload, e.Unmerged, e)
+		}
+	}
+}

@@ -11,19 +11,22 @@ import (
 // Limits of an evaluation.
 const (
 	// MaxOutput is the largest document or text an evaluation yields, in
-	// bytes, unless WithMaxOutput says otherwise: the largest MQTT message
-	// AWS IoT Core takes. SET variables together have the same limit.
+	// bytes: the largest MQTT message AWS IoT Core takes. Over a payload of more
+	// than half of that it is twice the payload, so that * has room for other
+	// items beside it, and for its base64. SET variables together have the same limit.
 	MaxOutput = 128 << 10
-	// maxArena bounds everything built on the way to the result.
+	// maxArena bounds everything built on the way to the result; over a large
+	// payload it is four times the limit of the document.
 	maxArena = 8 * MaxOutput
 	// maxWork bounds the elements and members that nested queries, IN and
-	// comparisons of documents may visit; our choice, some 0.1 s.
+	// comparisons of documents may visit; our choice, some 0.1 s. It grows with a
+	// payload of more than MaxOutput.
 	maxWork = 1 << 19
 )
 
 // Errors of an evaluation. Wrong types are none: they yield Undefined.
 var (
-	// ErrTooLarge says that a result is over MaxOutput.
+	// ErrTooLarge says that a result is over the limit, see MaxOutput.
 	ErrTooLarge = errors.New("iotsql: the result is over the size limit")
 	// ErrTooDeep says that the payload is nested deeper than MaxPayloadNesting.
 	ErrTooDeep = errors.New("iotsql: the payload is nested too deeply")
@@ -60,6 +63,8 @@ type frame struct {
 	arena                  []byte  // what is built: only appended to, so slices of it stay valid
 	left                   int     // work left
 	limit                  int     // bytes a document may have
+	room                   int     // bytes of the arena
+	unmerged               bool    // see Result
 	err                    error   // first limit run into
 	trace                  *trace  // for Explain
 }
@@ -69,7 +74,12 @@ var frames = sync.Pool{New: func() any { return new(frame) }}
 func newFrame(ctx context.Context, p *program, m *Message) *frame {
 	f := frames.Get().(*frame)
 	f.ctx = ctx
-	f.prog, f.m, f.left, f.limit = p, m, maxWork, MaxOutput
+	f.prog, f.m, f.left, f.limit, f.room = p, m, maxWork, MaxOutput, maxArena
+	if n := len(m.Payload); n > MaxOutput/2 {
+		f.limit = 2 * n
+		f.room = max(maxArena, 4*f.limit)
+		f.left = max(maxWork, maxWork/MaxOutput*n)
+	}
 	return f
 }
 
@@ -86,7 +96,7 @@ func (f *frame) release() {
 	f.stack, f.items, f.arena = f.stack[:0], f.items[:0], f.arena[:0]
 	f.ctx = nil
 	f.prog, f.m, f.body, f.doc, f.err, f.trace, f.draws = nil, nil, nil, docUnknown, nil, nil, 0
-	f.tableCalls, f.protoCalls = 0, 0
+	f.tableCalls, f.protoCalls, f.unmerged = 0, 0, false
 	frames.Put(f)
 }
 
@@ -107,7 +117,7 @@ func (f *frame) fail(err error) {
 
 // checkArena stops an evaluation that builds too much.
 func (f *frame) checkArena() {
-	if len(f.arena) > maxArena {
+	if len(f.arena) > f.room {
 		f.fail(ErrTooLarge)
 	}
 }
@@ -115,7 +125,7 @@ func (f *frame) checkArena() {
 // fits says whether n more bytes may be built; not if the evaluation has
 // failed already.
 func (f *frame) fits(n int) bool {
-	if n > MaxOutput || len(f.arena)+n > maxArena {
+	if n > f.limit || len(f.arena)+n > f.room {
 		f.fail(ErrTooLarge)
 	}
 	return f.err == nil

@@ -67,6 +67,20 @@ func getOrDefault(_ *node, args []eval) eval {
 	}
 }
 
+// checkEncode makes * of the payload its bytes.
+func checkEncode(p *parser, n *node) {
+	fixed(1)(p, n)
+	p.payloadBytes(n)
+}
+
+// payloadBytes makes * as the first argument mean the payload's bytes and not
+// its value, except in a nested query, where it is an element.
+func (p *parser) payloadBytes(n *node) {
+	if n.kids[0].op == opStar && p.nested == 0 {
+		n.kids[0].op = opBytes
+	}
+}
+
 // encode(x, 'base64') takes the string form, or of * the payload's bytes.
 func encode(n *node, args []eval) eval {
 	return func(f *frame) value {

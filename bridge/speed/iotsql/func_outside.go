@@ -170,47 +170,33 @@ func getSecret(f *frame, args []value) value {
 	return f.string(string(secret))
 }
 
-// documentArg is an argument that may be *, the whole payload.
-func documentArg(n *node, arg eval) eval {
-	if n.op == opStar {
-		return (*frame).payload
+// awsLambda is aws_lambda(arn, input), often with * for the input.
+func awsLambda(f *frame, args []value) value {
+	arn, ok := f.name(args[0])
+	v := args[1]
+	if !ok || v.kind == kindUndefined || !f.fits(f.size(v)) {
+		return value{}
 	}
-	return arg
+	doc := f.appendJSON(nil, v)
+	return f.document("aws_lambda", lambdaLimit, func(ctx context.Context, x *Services) ([]byte, error) {
+		return x.Lambdas.Invoke(ctx, arn, doc)
+	})
 }
 
-// awsLambda is aws_lambda(arn, input or *).
-func awsLambda(n *node, args []eval) eval {
-	input := documentArg(n.kids[1], args[1])
-	return func(f *frame) value {
-		arn, ok := f.name(args[0](f))
-		v := input(f)
-		if !ok || v.kind == kindUndefined || !f.fits(f.size(v)) {
-			return value{}
-		}
-		doc := f.appendJSON(nil, v)
-		return f.document("aws_lambda", lambdaLimit, func(ctx context.Context, x *Services) ([]byte, error) {
-			return x.Lambdas.Invoke(ctx, arn, doc)
-		})
+// predict is machinelearning_predict(model, role, record), often with * for the record.
+func predict(f *frame, args []value) value {
+	model, ok := f.name(args[0])
+	v := args[2]
+	if !ok || v.kind != kindObject {
+		return value{}
 	}
-}
-
-// predict is machinelearning_predict(model, role, record or *).
-func predict(n *node, args []eval) eval {
-	record := documentArg(n.kids[2], args[2])
-	return func(f *frame) value {
-		model, ok := f.name(args[0](f))
-		v := record(f)
-		if !ok || v.kind != kindObject {
-			return value{}
-		}
-		flat := f.flatten(v.b)
-		if f.err != nil {
-			return value{}
-		}
-		return f.document("machinelearning_predict", callLimit, func(ctx context.Context, x *Services) ([]byte, error) {
-			return x.Models.Predict(ctx, model, flat)
-		})
+	flat := f.flatten(v.b)
+	if f.err != nil {
+		return value{}
 	}
+	return f.document("machinelearning_predict", callLimit, func(ctx context.Context, x *Services) ([]byte, error) {
+		return x.Models.Predict(ctx, model, flat)
+	})
 }
 
 // flatten makes an object of one layer: members that are documents become

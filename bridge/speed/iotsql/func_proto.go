@@ -35,8 +35,7 @@ func checkDecode(p *parser, n *node) {
 		p.fail(n.pos, "protobuf can't be decoded in a template", "a variable that SET decodes it into")
 	case six:
 		p.need(n, "stored descriptor sets", func(x *Services) bool { return x.Protobuf != nil })
-	case len(n.kids) > 0 && n.kids[0].op == opStar:
-		p.fail(n.kids[0].pos, `unexpected "*"`, "an expression, such as encode(*, 'base64')")
+		p.payloadBytes(n)
 	}
 }
 
@@ -46,7 +45,7 @@ func decodeProto(n *node, args []eval) eval {
 	if len(args) != 6 {
 		return undefined
 	}
-	raw := n.kids[0].op == opStar
+	raw := n.kids[0].op == opBytes
 	return func(f *frame) value {
 		if scheme, ok := f.text(args[1](f)); !ok || string(scheme) != "proto" {
 			return value{}

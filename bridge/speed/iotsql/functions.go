@@ -13,7 +13,6 @@ type function struct {
 	min, max int   // arguments; max < 0: any number
 	not      []int // counts between min and max that it does not take
 	modern   bool  // came with 2016-03-23
-	star     int   // which argument may be *, from 1; 0: none
 	run      func(f *frame, args []value) value
 	build    func(n *node, args []eval) eval // instead of run, to prepare at compile time
 	check    func(p *parser, n *node)        // further refusals, may be nil
@@ -143,8 +142,8 @@ var functions = map[string]*function{
 	"sha256":         {min: 1, max: 1, run: hashFunc(sha256Sum, 1)},
 	"sha384":         {min: 1, max: 1, run: hashFunc(sha384Sum, 1)},
 	"sha512":         {min: 1, max: 1, run: hashFunc(sha512Sum, 1)},
-	"encode":         {min: 2, max: 2, modern: true, star: 1, build: encode, check: fixed(1)},
-	"decode":         {min: 2, max: 6, not: []int{3, 4, 5}, modern: true, star: 1, build: decode, check: checkDecode},
+	"encode":         {min: 2, max: 2, modern: true, build: encode, check: checkEncode},
+	"decode":         {min: 2, max: 6, not: []int{3, 4, 5}, modern: true, build: decode, check: checkDecode},
 
 	// documents
 	"get":            {min: 2, max: 2, run: get},
@@ -177,9 +176,9 @@ var functions = map[string]*function{
 		check: needs("DynamoDB tables", func(x *Services) bool { return x.Tables != nil }, -1)},
 	"get_secret": {min: 3, max: 4, run: getSecret,
 		check: needs("secrets", func(x *Services) bool { return x.Secrets != nil }, 1, -1)},
-	"aws_lambda": {min: 2, max: 2, star: 2, build: awsLambda,
+	"aws_lambda": {min: 2, max: 2, run: awsLambda,
 		check: needs("Lambda functions", func(x *Services) bool { return x.Lambdas != nil })},
-	"machinelearning_predict": {min: 3, max: 3, star: 3, build: predict,
+	"machinelearning_predict": {min: 3, max: 3, run: predict,
 		check: needs("prediction models", func(x *Services) bool { return x.Models != nil }, 1)},
 }
 

@@ -28,7 +28,7 @@ func pick[T any](c *chooser, from []T) T { return from[c.n(len(from))] }
 // Names that generated statements use, by what generated payloads mostly
 // have under them; elements of nested queries have the same.
 var namesOf = map[byte][]string{
-	'n': {"n", "m", "k"}, 's': {"s", "t"}, 'b': {"b"}, 'a': {"a", "l"}, 'o': {"o"}, 'v': {"z", "gone", "n", "s", "a", "o"},
+	'n': {"n", "m", "k", "value"}, 's': {"s", "t"}, 'b': {"b"}, 'a': {"a", "l"}, 'o': {"o"}, 'v': {"z", "gone", "n", "s", "a", "o"},
 }
 
 // signatures are the functions that yield the same each time: arguments, then
@@ -80,6 +80,7 @@ type generator struct {
 	modern  bool
 	vars    []string
 	aliases []string // of nested queries around
+	nested  int      // nested queries around
 	depth   int
 }
 
@@ -109,12 +110,16 @@ func (g *generator) list(q *query) {
 	}
 	for range 1 + g.n(4) {
 		var it item
-		if g.one(5) {
+		switch {
+		case g.one(5):
 			it.expr = &node{op: opStar, text: "*"}
+			if g.one(3) {
+				it.expr = &node{op: opSpread, text: "*", kids: []*node{g.leaf('o')}}
+			}
 			if g.one(4) {
 				it.name = pick(g.chooser, aliasNames)
 			}
-		} else {
+		default:
 			it.expr = g.expr('v')
 			it.name = pick(g.chooser, aliasNames)
 			if implied := impliedName(it.expr); implied != "" && g.one(2) {
@@ -158,6 +163,9 @@ func (g *generator) leaf(want byte) *node {
 	}
 	switch g.n(3) {
 	case 1:
+		if g.one(6) {
+			return &node{op: opStar, text: "*"}
+		}
 		return g.constant(want)
 	case 2:
 		base := &node{op: opAttr, text: pick(g.chooser, namesOf['o'])}
@@ -245,6 +253,9 @@ func (g *generator) call(want byte) *node {
 				n.kids = append(n.kids, g.expr(a))
 			}
 		}
+		if s.name == "encode" && n.kids[0].op == opStar && g.nested == 0 {
+			n.kids[0].op = opBytes
+		}
 		return n
 	}
 	return g.leaf(want)
@@ -309,9 +320,11 @@ func (g *generator) subquery(want byte) *query {
 	case 3:
 		q.from = g.leaf(want)
 	}
-	if q.from == nil || q.from.op != opAttr && q.from.op != opMember && q.from.op != opVar && q.from.op != opArray {
+	if q.from == nil || q.from.op != opAttr && q.from.op != opMember && q.from.op != opVar && q.from.op != opArray && q.from.op != opStar {
 		q.from = &node{op: opAttr, text: pick(g.chooser, namesOf[want])}
 	}
+	g.nested++
+	defer func() { g.nested-- }()
 	if g.one(2) {
 		q.alias = pick(g.chooser, []string{"e", "f", "n"})
 	}

@@ -28,6 +28,13 @@ func (n *naive) eval(x *node) any {
 	case opLit:
 		return n.literal(x)
 	case opStar:
+		return n.star()
+	case opSpread:
+		if o, ok := n.eval(x.kids[0]).(naiveObject); ok {
+			return o
+		}
+		return nothing{}
+	case opBytes:
 		return naiveText{s: string(n.m.Payload)}
 	case opAttr:
 		return n.attribute(x.text)

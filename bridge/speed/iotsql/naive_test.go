@@ -44,14 +44,10 @@ func (n *naive) run(q *query) (doc string, fired bool) {
 	if q.where != nil && !n.holds(n.eval(q.where)) {
 		return "", false
 	}
-	lone := true
-	for _, it := range q.items {
-		lone = lone && it.expr.op == opStar && it.name == nil
-	}
-	if lone {
+	if q.lone() {
 		return string(n.m.Payload), true
 	}
-	return naiveJSON(naiveItem(n.selected(q, n.star()))), true
+	return naiveJSON(naiveItem(n.selected(q))), true
 }
 
 func (n *naive) assign(sets []assignment) {
@@ -60,47 +56,33 @@ func (n *naive) assign(sets []assignment) {
 	}
 }
 
-// star is * as an item: what isn't JSON becomes base64.
+// star is *: the innermost element, or the payload, of which what isn't JSON
+// becomes base64.
 func (n *naive) star() any {
+	if len(n.scopes) > 0 {
+		return n.scopes[len(n.scopes)-1].element
+	}
 	if n.binary {
 		return naiveText{s: naiveBase64(string(n.m.Payload))}
 	}
 	return n.doc
 }
 
-// selected is what a SELECT list makes; star is what * stands for.
-func (n *naive) selected(q *query, star any) any {
+// selected is what a SELECT list makes.
+func (n *naive) selected(q *query) any {
 	if q.value {
-		if q.items[0].expr.op == opStar {
-			return star
-		}
 		return n.eval(q.items[0].expr)
 	}
-	lone := true
-	for _, it := range q.items {
-		lone = lone && it.expr.op == opStar && it.name == nil
-	}
-	if lone {
-		return star
-	}
-	// The last of several * is the one that counts.
-	last := -1
-	for i, it := range q.items {
-		if it.expr.op == opStar && it.name == nil {
-			last = i
-		}
+	if q.lone() {
+		return n.star()
 	}
 	out := &naiveOut{}
-	for i, it := range q.items {
-		switch {
-		case it.expr.op != opStar:
-			out.put(it.name, n.inside(n.eval(it.expr)))
-		case it.name != nil:
-			out.put(it.name, naiveItem(star))
-		case i == last:
-			if obj, ok := star.(naiveObject); ok {
-				out.merge(obj)
-			}
+	for _, it := range q.items {
+		v := n.eval(it.expr)
+		if !it.spread() {
+			out.put(it.name, n.inside(v))
+		} else if obj, ok := v.(naiveObject); ok {
+			out.merge(obj)
 		}
 	}
 	return out.object()
@@ -141,7 +123,10 @@ func (o *naiveOut) put(path []string, v any) {
 }
 
 func (o *naiveOut) merge(obj naiveObject) {
-	o.copied = obj
+	for _, m := range obj {
+		o.copied = o.copied.without(m.name)
+	}
+	o.copied = append(o.copied, obj...)
 	for _, m := range obj {
 		if _, ok := o.made[m.name]; ok {
 			o.made[m.name] = nothing{}
@@ -188,7 +173,7 @@ func (n *naive) rows(q *query) (rows []any, one, ok bool) {
 	for _, e := range elements {
 		n.scopes = append(n.scopes, naiveScope{q.alias, e})
 		if q.where == nil || n.holds(n.eval(q.where)) {
-			rows = append(rows, n.selected(q, e))
+			rows = append(rows, n.selected(q))
 		}
 		n.scopes = n.scopes[:len(n.scopes)-1]
 	}

@@ -32,7 +32,7 @@ type parser struct {
 	tok     token
 	depth   int
 	vars    map[string]bool // SET variables assigned so far
-	nested  bool            // inside a nested query
+	nested  int             // nested queries around
 
 	services *Services // what functions may ask; nil: nothing
 	template bool      // not a statement
@@ -220,12 +220,12 @@ func (p *parser) query() *query {
 	case p.tok.is("FROM"):
 		p.advance()
 		q.hasFrom = true
-		if p.nested {
+		if p.nested > 0 {
 			p.source(q)
 		} else {
 			p.filter(q)
 		}
-	case p.nested:
+	case p.nested > 0:
 		p.unexpected(`",", AS or FROM`)
 	}
 	if p.accept("WHERE") {
@@ -237,13 +237,57 @@ func (p *parser) query() *query {
 
 // valueIsName tells an attribute called value from the keyword, by what follows.
 func (p *parser) valueIsName() bool {
-	next := p.peek()
+	l := p.lex
+	next, _ := l.next()
+	switch _, bind := binding(next); {
+	case next.is("*"):
+		// value * 2 is a product, VALUE * FROM the whole payload.
+		after, _ := l.next()
+		begins := after.is("(") || after.is("[") || after.is("{") || after.is("-")
+		return after.kind != tokEOF && !reserved(after) && (begins || after.kind != tokPunct)
+	case next.is("-"):
+		// value - 1 AS v or VALUE -1: the attribute's is the reading with a name.
+		end := p.itemEnd()
+		return end.is("AS") || end.is(",")
+	case next.kind == tokEOF, bind > 0:
+		return true
+	}
 	for _, s := range []string{",", ".", "AS", "FROM", "WHERE", ")"} {
 		if next.is(s) {
 			return true
 		}
 	}
-	return next.kind == tokEOF
+	return false
+}
+
+// itemEnd returns the token that ends the item of a list at hand.
+func (p *parser) itemEnd() (end token) {
+	p.scan(func(t token) bool {
+		end = t
+		return !t.is(",") && !t.is("AS") && !t.is("FROM") && !t.is("WHERE")
+	})
+	return end
+}
+
+// scan calls fn for the tokens that follow and are in no brackets of their
+// own, until it returns false, the bracket around closes or the text ends.
+func (p *parser) scan(fn func(t token) bool) {
+	l := p.lex
+	for depth := 0; ; {
+		t, err := l.next()
+		switch {
+		case err != nil || t.kind == tokEOF:
+			return
+		case t.is("(") || t.is("[") || t.is("{"):
+			depth++
+		case t.is(")") || t.is("]") || t.is("}"):
+			if depth--; depth < 0 {
+				return
+			}
+		case depth == 0 && !fn(t):
+			return
+		}
+	}
 }
 
 // filter parses the topic filter of a statement's FROM.
@@ -276,10 +320,12 @@ func wildcard(filter string) int {
 
 // source parses FROM path [AS name] of a nested query.
 func (p *parser) source(q *query) {
-	if p.tok.kind != tokName && p.tok.kind != tokVar && !p.tok.is("(") && !p.tok.is("[") {
+	if p.tok.kind != tokName && p.tok.kind != tokVar && !p.tok.is("(") && !p.tok.is("[") && !p.tok.is("*") {
 		p.unexpected("the member to query")
 	}
+	p.nested-- // names and * are those around
 	q.from = p.path()
+	p.nested++
 	if p.accept("AS") {
 		if p.tok.kind != tokName {
 			p.unexpected("a name for the element")
@@ -290,19 +336,10 @@ func (p *parser) source(q *query) {
 
 // item parses one member of a SELECT list.
 func (p *parser) item(value bool) item {
-	var it item
-	if p.tok.is("*") {
-		t := p.advance()
-		it.expr = &node{op: opStar, pos: t.pos, end: t.end, text: "*"}
-	} else {
-		it.expr = p.expr()
-	}
+	it := item{expr: p.expr()}
 	it.end = it.expr.end
 	if p.tok.is("AS") {
-		as := p.advance()
-		if value {
-			p.fail(as.pos, "SELECT VALUE has no name", "FROM")
-		}
+		p.advance()
 		for {
 			if p.tok.kind != tokName || p.tok.is("FROM") && p.peek().kind == tokString {
 				p.unexpected("a name")
@@ -313,11 +350,14 @@ func (p *parser) item(value bool) item {
 			it.end = p.tok.end
 			it.name = append(it.name, p.advance().text)
 			if !p.accept(".") {
-				return it
+				break
 			}
 		}
 	}
-	if !value && it.expr.op != opStar {
+	switch {
+	case value:
+		it.name = nil // AS after VALUE is taken, and names nothing
+	case it.name == nil && !it.spread():
 		name := impliedName(it.expr)
 		if name == "" {
 			p.openQuote(it.expr)

@@ -120,23 +120,12 @@ func (p *parser) foreign(left *node) {
 
 // inList refuses IN (a, b), which other dialects have, with a hint. IN (expr) is fine.
 func (p *parser) inList() {
-	l := p.lex
-	depth := 1
-	for {
-		t, err := l.next()
-		switch {
-		case err != nil || t.kind == tokEOF:
-			return
-		case t.is("(") || t.is("[") || t.is("{"):
-			depth++
-		case t.is(")") || t.is("]") || t.is("}"):
-			if depth--; depth == 0 {
-				return
-			}
-		case t.is(",") && depth == 1:
+	p.scan(func(t token) bool {
+		if t.is(",") {
 			p.fail(p.tok.pos, "IN takes an array", "IN [a, b]")
 		}
-	}
+		return true
+	})
 }
 
 func (p *parser) unary() *node {
@@ -155,7 +144,7 @@ func (p *parser) unary() *node {
 	return &node{op: opNeg, pos: t.pos, end: x.end, kids: []*node{x}}
 }
 
-// path parses primary { "." name }.
+// path parses primary { "." name } [ ".*" ].
 func (p *parser) path() *node {
 	n := p.primary()
 	for links := 0; ; links++ {
@@ -165,8 +154,11 @@ func (p *parser) path() *node {
 				p.fail(p.tok.pos, fmt.Sprintf("more than %d names in a path", MaxOperators), "")
 			}
 			p.advance()
+			if p.tok.is("*") {
+				return &node{op: opSpread, pos: n.pos, end: p.advance().end, text: "*", kids: []*node{n}}
+			}
 			if p.tok.kind != tokName {
-				p.unexpected(`a member's name (for others use get(object, "name"))`)
+				p.unexpected(`a member's name or * (for other names use get(object, "name"))`)
 			}
 			t := p.advance()
 			n = &node{op: opMember, pos: n.pos, end: t.end, text: t.text, kids: []*node{n}}
@@ -217,6 +209,9 @@ func (p *parser) primary() *node {
 			return p.array()
 		case "{":
 			return p.object()
+		case "*":
+			p.advance()
+			return &node{op: opStar, pos: t.pos, end: t.end, text: "*"}
 		}
 	case tokName:
 		return p.named()
@@ -244,8 +239,8 @@ func (p *parser) parens() *node {
 func (p *parser) subquery(pos int) *node {
 	p.needModern(p.tok.pos, "a nested query")
 	p.deeper()
-	defer func(was bool) { p.depth--; p.nested = was }(p.nested)
-	p.nested = true
+	defer func() { p.depth--; p.nested-- }()
+	p.nested++
 	q := p.query()
 	return &node{op: opQuery, pos: pos, end: p.tok.pos, sub: q}
 }
@@ -256,13 +251,8 @@ func (p *parser) array() *node {
 	p.advance()
 	n := &node{op: opArray, pos: t.pos}
 	for !p.tok.is("]") {
-		if len(n.kids) > 0 {
-			if !p.tok.is(",") {
-				p.unclosed(t.pos, `"," or "]"`)
-			}
-			p.advance()
-		}
 		n.kids = append(n.kids, p.expr())
+		p.comma(t.pos, "]")
 	}
 	n.end = p.advance().end
 	return n
@@ -274,21 +264,24 @@ func (p *parser) object() *node {
 	p.advance()
 	n := &node{op: opObject, pos: t.pos}
 	for !p.tok.is("}") {
-		if len(n.kids) > 0 {
-			if !p.tok.is(",") {
-				p.unclosed(t.pos, `"," or "}"`)
-			}
-			p.advance()
-		}
 		if p.tok.kind != tokString {
 			p.unexpected("a member's name in quotes")
 		}
 		n.names = append(n.names, p.advance().text)
 		p.expect(":")
 		n.kids = append(n.kids, p.expr())
+		p.comma(t.pos, "}")
 	}
 	n.end = p.advance().end
 	return n
+}
+
+// comma takes the comma after a member of the literal that begins at open. The
+// last may have one, too: deployed rules do.
+func (p *parser) comma(open int, closing string) {
+	if !p.accept(",") && !p.tok.is(closing) {
+		p.unclosed(open, `"," or "`+closing+`"`)
+	}
 }
 
 // named parses what begins with a name: a literal, CASE, CAST, EXISTS, a call or an attribute.
@@ -392,7 +385,7 @@ func (p *parser) call() *node {
 			}
 			p.advance()
 		}
-		n.kids = append(n.kids, p.argument(fn, len(n.kids)))
+		n.kids = append(n.kids, p.argument())
 	}
 	n.end = p.advance().end
 	if !fn.takes(len(n.kids)) {
@@ -404,15 +397,9 @@ func (p *parser) call() *node {
 	return n
 }
 
-func (p *parser) argument(fn *function, i int) *node {
-	switch {
-	case p.tok.is("*"):
-		if fn.star != i+1 {
-			p.unexpected(wantExpr)
-		}
-		t := p.advance()
-		return &node{op: opStar, pos: t.pos, end: t.end, text: "*"}
-	case p.tok.is("SELECT"):
+// argument parses an argument, which may be a nested query without parentheses of its own.
+func (p *parser) argument() *node {
+	if p.tok.is("SELECT") {
 		return p.subquery(p.tok.pos)
 	}
 	return p.expr()

@@ -86,7 +86,7 @@ func power(n *node) int {
 		return bind
 	case opNot:
 		return bindNot
-	case opNeg:
+	case opNeg, opSpread:
 		return bindUnary
 	case opLit:
 		if n.val.kind == kindNumber {
@@ -99,7 +99,7 @@ func power(n *node) int {
 // expr writes n where only what binds at least as tightly as least needs no
 // parentheses.
 func (p *printer) expr(n *node, least int) {
-	if power(n) < least || n.op != opStar && p.one(16) {
+	if power(n) < least || n.op != opStar && n.op != opSpread && n.op != opBytes && p.one(16) {
 		p.WriteString("(")
 		defer p.WriteString(")")
 	}
@@ -113,11 +113,11 @@ func (p *printer) expr(n *node, least int) {
 			p.WriteString("-")
 		}
 		p.WriteString(n.text)
-	case opAttr, opStar:
+	case opAttr, opStar, opBytes:
 		p.WriteString(n.text)
 	case opVar:
 		p.WriteString("@" + n.text)
-	case opMember:
+	case opMember, opSpread:
 		p.expr(n.kids[0], bindPath)
 		p.WriteString("." + n.text)
 	case opNeg:
@@ -144,6 +144,7 @@ func (p *printer) expr(n *node, least int) {
 	case opArray:
 		p.WriteString("[")
 		p.exprs(n.kids)
+		p.trailing(n)
 		p.WriteString("]")
 	case opObject:
 		p.WriteString("{")
@@ -155,6 +156,7 @@ func (p *printer) expr(n *node, least int) {
 			p.WriteString(":")
 			p.expr(k, 0)
 		}
+		p.trailing(n)
 		p.WriteString("}")
 	case opQuery, opExists:
 		if n.op == opExists {
@@ -176,6 +178,13 @@ func (p *printer) exprs(nodes []*node) {
 			p.WriteString(",")
 		}
 		p.expr(k, 0)
+	}
+}
+
+// trailing writes a comma behind the last member of a literal, as some do.
+func (p *printer) trailing(n *node) {
+	if len(n.kids) > 0 && p.one(6) {
+		p.WriteString(",")
 	}
 }
 

@@ -1,16 +1,20 @@
 package iotsql
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // A selection is a compiled SELECT list.
 type selection struct {
 	value  bool // SELECT VALUE
 	items  []eval
-	star   int       // index of the last * among the items, -1 without one
+	spread []int     // items that stand for the members of an object, * and path.*; of several * the last
+	whole  bool      // spread is the payload's * alone
 	lone   bool      // nothing but *
 	nested bool      // of a nested query: * is the innermost element
 	out    []*member // the object to write
-	clash  []int     // slots of the payload's members that out may replace, where there is a *
+	clash  []int     // slots of the payload's members that out may replace, where whole
 }
 
 // A member is a member of the output. It takes its value from items, or is an
@@ -26,28 +30,50 @@ type member struct {
 
 // selection compiles q's SELECT list.
 func (c *compiler) selection(q *query) *selection {
-	s := &selection{value: q.value, star: -1, lone: true, nested: len(c.aliases) > 0}
-	for i, it := range q.items {
+	s := &selection{value: q.value, lone: q.lone(), nested: len(c.aliases) > 0}
+	star := -1 // the last * that is spread
+	for i := range q.items {
+		it := &q.items[i]
+		var ev eval
 		if it.expr.op == opStar {
-			s.items = append(s.items, c.star(it.expr))
-			if it.name == nil {
-				s.star = i
-				continue
-			}
+			ev = c.star() // no step of Explain's: the outcome shows it
 		} else {
-			s.items = append(s.items, c.expr(it.expr))
+			ev = c.expr(it.expr)
 		}
-		s.lone = false
-		if !q.value {
+		switch {
+		case q.value || s.lone:
+		case !it.spread():
 			s.out = place(s.out, it.name, i)
+		default:
+			if it.expr.op == opStar {
+				if star >= 0 {
+					s.spread = slices.DeleteFunc(s.spread, func(k int) bool { return k == star })
+				}
+				star = i
+			}
+			s.spread = append(s.spread, i)
+			if ev = objectOnly(ev); it.expr.op == opStar && !s.nested {
+				ev = (*frame).merged
+			}
 		}
+		s.items = append(s.items, ev)
 	}
-	if s.star >= 0 && !s.nested {
+	if s.whole = len(s.spread) == 1 && star >= 0 && !s.nested; s.whole {
 		for _, m := range s.out {
 			s.clash = append(s.clash, c.slot(m.name))
 		}
 	}
 	return s
+}
+
+// objectOnly makes what is no Object Undefined: it has no members to spread.
+func objectOnly(ev eval) eval {
+	return func(f *frame) value {
+		if v := ev(f); v.kind == kindObject {
+			return v
+		}
+		return value{}
+	}
 }
 
 // place enters item i under the alias in a list of members.
@@ -70,10 +96,10 @@ func place(list []*member, name []string, i int) []*member {
 	return list
 }
 
-// star compiles * as an item: the payload or the element. A payload that
+// star compiles *: the payload, or the element of a nested query. A payload that
 // isn't JSON becomes its base64 text, as the guide says of binary payloads
 // within a document; an empty one an empty object.
-func (c *compiler) star(n *node) eval {
+func (c *compiler) star() eval {
 	if level := len(c.aliases) - 1; level >= 0 {
 		return func(f *frame) value { return f.elems[level] }
 	}
@@ -93,6 +119,16 @@ func (f *frame) payload() value {
 	return f.base64(f.m.Payload)
 }
 
+// merged is the payload where its members are those of the document.
+func (f *frame) merged() value {
+	v := f.payload()
+	if v.kind != kindObject {
+		f.unmerged = true
+		return value{}
+	}
+	return v
+}
+
 // project appends the action document. A lone * hands the payload's bytes
 // through unread, JSON or not.
 func (f *frame) project(dst []byte) []byte {
@@ -109,14 +145,8 @@ func (f *frame) project(dst []byte) []byte {
 // compute evaluates the items onto f.items from the index returned on.
 func (f *frame) compute(s *selection) (base int) {
 	base = len(f.items)
-	for i, ev := range s.items {
-		var v value
-		if i != s.star || s.lone || s.value {
-			v = ev(f)
-		} else if v = ev(f); v.kind != kindObject {
-			v = value{} // there is nothing to merge with
-		}
-		f.items = append(f.items, v)
+	for _, ev := range s.items {
+		f.items = append(f.items, ev(f))
 	}
 	return base
 }
@@ -131,16 +161,19 @@ func (f *frame) write(dst []byte, s *selection, base int) (_ []byte, defined boo
 	}
 	dst = append(dst, '{')
 	from := len(dst)
-	var replaced []bool // members of s.out that * replaces
-	if s.star >= 0 && items[s.star].kind == kindObject {
-		dst, replaced = f.writeStar(dst, s, items)
+	var after []int // by member of s.out, the last spread object that has it too
+	if s.whole && items[s.spread[0]].kind == kindObject && !f.clashes(s) {
+		p := items[s.spread[0]].b
+		dst = append(dst, bytes.TrimSpace(p[1:len(p)-1])...)
+	} else if len(s.spread) > 0 {
+		dst, after = f.writeSpread(dst, s, items)
 	}
 	for k, m := range s.out {
-		after := -1
-		if replaced != nil && replaced[k] {
-			after = s.star
+		last := -1
+		if after != nil {
+			last = after[k]
 		}
-		dst = f.writeMember(dst, m, items, after, len(dst) > from)
+		dst = f.writeMember(dst, m, items, last, len(dst) > from)
 		if len(dst)-from > f.limit {
 			f.fail(ErrTooLarge) // before a long list of long members is written out
 			break
@@ -149,38 +182,56 @@ func (f *frame) write(dst []byte, s *selection, base int) (_ []byte, defined boo
 	return append(dst, '}'), true
 }
 
-// writeStar copies the members of *'s object, text unchanged, except those
-// that a later item replaces. replaced tells those that had an item before *.
-func (f *frame) writeStar(dst []byte, s *selection, items []value) (_ []byte, replaced []bool) {
-	if !s.nested && !f.clashes(s) {
-		p := items[s.star].b
-		return append(dst, bytes.TrimSpace(p[1:len(p)-1])...), nil
+// writeSpread copies the members of the objects that are spread, text
+// unchanged, except those that a later item replaces.
+func (f *frame) writeSpread(dst []byte, s *selection, items []value) (_ []byte, after []int) {
+	after = make([]int, len(s.out))
+	for k := range after {
+		after[k] = -1
 	}
-	it := members(items[s.star].b)
-	first := true
-next:
-	for it.next() {
-		for k, m := range s.out {
-			if !it.is(m.name) {
-				continue
-			}
-			if m.first < s.star {
-				if replaced == nil {
-					replaced = make([]bool, len(s.out))
+	later := make([]map[string][]byte, len(s.spread)) // members of the objects behind the first
+	for n, i := range s.spread {
+		if n > 0 && items[i].kind == kindObject {
+			later[n] = f.memberMap(items[i].b)
+		}
+	}
+	first, from := true, len(dst)
+	for n, i := range s.spread {
+		if items[i].kind != kindObject || f.err != nil {
+			continue
+		}
+	next:
+		for it := members(items[i].b); it.next(); {
+			for k, m := range s.out {
+				if it.is(m.name) {
+					after[k] = i
+					if m.last(items, i) > i {
+						continue next
+					}
 				}
-				replaced[k] = true
 			}
-			if m.last(items, s.star) > s.star {
-				continue next
+			for _, other := range later[n+1:] {
+				if !f.work(1) || other != nil && has(other, it.name(f)) {
+					continue next
+				}
+			}
+			if !first {
+				dst = append(dst, ',')
+			}
+			first = false
+			dst = append(dst, it.p[it.start:it.end]...)
+			if len(dst)-from > f.limit {
+				f.fail(ErrTooLarge)
+				break
 			}
 		}
-		if !first {
-			dst = append(dst, ',')
-		}
-		first = false
-		dst = append(dst, it.p[it.start:it.end]...)
 	}
-	return dst, replaced
+	return dst, after
+}
+
+func has(m map[string][]byte, name []byte) bool {
+	_, ok := m[string(name)]
+	return ok
 }
 
 // clashes reports whether the payload has members that items replace.

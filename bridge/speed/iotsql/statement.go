@@ -37,7 +37,6 @@ type Statement struct {
 	query    *query
 	prog     *program
 	asks     []string // functions that ask services, each once, sorted
-	output   int      // bytes
 }
 
 // Compile is Services.Compile without services: functions that reach outside
@@ -56,7 +55,7 @@ func (x *Services) Compile(sql, version string) (*Statement, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Statement{text: sql, services: x, output: MaxOutput}
+	s := &Statement{text: sql, services: x}
 	p := newParser(sql, version, 0, nil)
 	p.services = x
 	if err := p.parse(func() { s.query = p.statement() }); err != nil {
@@ -66,14 +65,6 @@ func (x *Services) Compile(sql, version string) (*Statement, error) {
 	s.asks = slices.Compact(p.asks)
 	s.prog = newCompiler(version, x, false).statement(s.query)
 	return s, nil
-}
-
-// WithMaxOutput returns the statement with another limit of the output than
-// MaxOutput, in bytes.
-func (s *Statement) WithMaxOutput(bytes int) *Statement {
-	t := *s
-	t.output = bytes
-	return &t
 }
 
 // String returns the statement's text.
@@ -97,7 +88,22 @@ func (s *Statement) Matches(name string) bool {
 	return s.query.hasFrom && topic.MatchRule(s.query.filter, name)
 }
 
-// Eval appends the document that the rule's actions receive to dst. fired is
+// A Result is what an evaluation made.
+type Result struct {
+	Doc   []byte // what was passed as dst, and after it the document, if the statement fired
+	Fired bool   // WHERE held
+	// Unmerged tells that SELECT has * beside other items and the payload is no
+	// JSON object: nothing of it is in the document.
+	Unmerged bool
+}
+
+// Eval is Evaluate for who only asks for the document.
+func (s *Statement) Eval(ctx context.Context, dst []byte, m *Message) (out []byte, fired bool, err error) {
+	r, err := s.Evaluate(ctx, dst, m)
+	return r.Doc, r.Fired, err
+}
+
+// Evaluate appends the document that the rule's actions receive to dst. Fired is
 // false when WHERE did not hold; dst then comes back unchanged, and so it does
 // with an error: ErrTooLarge, ErrTooDeep, ErrTooMuchWork, ErrTooManyCalls,
 // ErrSecretKey, or the cause of ctx's end when that came during a call. FROM is
@@ -107,23 +113,22 @@ func (s *Statement) Matches(name string) bool {
 // hands on the payload's bytes whatever they are, and that SELECT VALUE of
 // Undefined yields no bytes.
 //
-// Eval keeps no reference to dst or m. Several goroutines may call it. It
+// Evaluate keeps no reference to dst or m. Several goroutines may call it. It
 // blocks only in functions that reach outside, until ctx ends or the
 // function's time limit.
-func (s *Statement) Eval(ctx context.Context, dst []byte, m *Message) (out []byte, fired bool, err error) {
+func (s *Statement) Evaluate(ctx context.Context, dst []byte, m *Message) (Result, error) {
 	f := newFrame(ctx, s.prog, m)
 	defer f.release()
-	f.limit = s.output
 	f.start()
-	if fired = s.prog.where == nil || f.holds(s.prog.where(f)); !fired || f.err != nil {
-		return dst, false, f.err
+	if s.prog.where != nil && !f.holds(s.prog.where(f)) || f.err != nil {
+		return Result{Doc: dst}, f.err
 	}
-	out = f.project(dst)
-	if len(out)-len(dst) > s.output {
+	out := f.project(dst)
+	if len(out)-len(dst) > f.limit {
 		f.fail(ErrTooLarge)
 	}
 	if f.err != nil {
-		return dst, false, f.err
+		return Result{Doc: dst}, f.err
 	}
-	return out, true, nil
+	return Result{out, true, f.unmerged}, nil
 }

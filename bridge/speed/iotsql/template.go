@@ -105,7 +105,7 @@ func (t *Template) Append(ctx context.Context, dst []byte, m *Message) ([]byte, 
 		if p.expr != nil {
 			out = f.appendText(out, p.expr(f))
 		}
-		if len(out)-len(dst) > MaxOutput {
+		if len(out)-len(dst) > f.limit {
 			f.fail(ErrTooLarge)
 		}
 		if f.err != nil {

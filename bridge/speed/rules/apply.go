@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"runtime/debug"
+	"slices"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
@@ -112,8 +113,8 @@ func (w *worker) apply(ctx context.Context, g *group, r *Rule) {
 	if r.tracing && m.TraceID == "" {
 		m.TraceID = traceID(w.record.Trace)
 	}
-	doc, fired, err := r.statement.Eval(ctx, w.doc[:0], m)
-	if err == nil && !fired {
+	made, err := r.statement.Evaluate(ctx, w.doc[:0], m)
+	if err == nil && !made.Fired {
 		t.unmet++
 		t.keep(resultUnmet, w, "", nil)
 		return
@@ -132,8 +133,11 @@ func (w *worker) apply(ctx context.Context, g *group, r *Rule) {
 		return
 	}
 	t.fired++
-	w.doc = doc // actions copy it
-	w.input.Doc = doc[:len(doc):len(doc)]
+	if made.Unmerged {
+		t.unmerged++
+	}
+	w.doc = made.Doc // actions copy it
+	w.input.Doc = slices.Clip(made.Doc)
 	before := g.batch.Len()
 	var failures []failure
 	for i, a := range r.actions {

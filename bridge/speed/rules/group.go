@@ -24,6 +24,7 @@ type group struct {
 type tally struct {
 	rule                                        *Rule
 	matched, unmet, fired, errors, errorActions int64
+	unmerged                                    int64
 	made, arrived                               int64     // firings that made something, and the sum of their arrivals
 	slots                                       []outcome // by slot
 	kept                                        [results]int
@@ -122,6 +123,7 @@ func (g *group) took() {
 		c.unmet.Add(t.unmet)
 		if t.matched > t.unmet {
 			c.fired.Add(t.fired)
+			c.unmerged.Add(t.unmerged)
 			c.errors.Add(t.errors)
 			c.errorActions.Add(t.errorActions)
 			c.durable.add(t.made, max(0, t.made*now-t.arrived))

@@ -169,6 +169,41 @@ func TestRulesFire(t *testing.T) {
 	r.stats("hot", Stats{Matched: 3, Unmet: 1, Fired: 2, Actions: 2})
 }
 
+// A message that fires with nothing of its payload is counted, and Why says so.
+func TestPayloadThatIsNoObjectIsCounted(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	r.run()
+	defer r.stop()
+	r.rules(map[string]string{"all": toOut("SELECT *, topic(2) AS d FROM 'dt/+'")})
+	for _, payload := range []string{`{"v":1}`, `{"v":nan}`, `Online`, `[{"n":"v"}]`} {
+		r.publish("dt/a", payload)
+	}
+	want := []string{`{"v":1,"d":"a"}`, `{"d":"a"}`, `{"d":"a"}`, `{"d":"a"}`}
+	if got := r.records("out", 4); !slices.Equal(got, want) {
+		t.Errorf("out holds %q, want %q", got, want)
+	}
+	r.stats("all", Stats{Matched: 4, Fired: 4, Unmerged: 3, Actions: 4})
+	all, err := r.e.Recent(t.Context(), r.e.Rule("all"), false, time.Hour)
+	if err != nil || len(all) != 4 {
+		t.Fatalf("%v, %v", all, err)
+	}
+	told := 0
+	for _, m := range all {
+		w, err := r.e.Why(t.Context(), r.e.Rule("all"), m.ID, time.Hour, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, step := range w.Steps {
+			if strings.Contains(step.Note, "no JSON object") {
+				told++
+			}
+		}
+	}
+	if told != 3 {
+		t.Errorf("%d of 3 explanations name the payload that is gone", told)
+	}
+}
+
 func TestErrorAction(t *testing.T) {
 	r := newRig(t, vfs.NewMem())
 	r.run()

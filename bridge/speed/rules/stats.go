@@ -11,7 +11,7 @@ import (
 // counters are a rule's metrics, and what is kept of its newest messages.
 // They outlive the Rule when another of its name takes its place.
 type counters struct {
-	matched, unmet, fired, errors, errorActions atomic.Int64
+	matched, unmet, fired, unmerged, errors, errorActions atomic.Int64
 	durable, delivered                          latency
 
 	told    atomic.Int64 // unix ns when a failure was logged last
@@ -41,6 +41,7 @@ type Stats struct {
 	Matched      int64 // messages whose topic FROM matched, or that came by Basic Ingest
 	Unmet        int64 // of those, WHERE did not hold
 	Fired        int64 // of those, WHERE held and a document was made
+	Unmerged     int64 // of those that fired, * beside other items had no object to merge: nothing of the payload is in the document
 	Errors       int64 // of those, evaluation failed
 	Actions      int64 // actions that were done: committed to a stream, or delivered
 	ActionErrors int64 // actions that could not be had or were given up, error actions included
@@ -101,7 +102,7 @@ func (r *Rule) targets() []action.Target {
 func (r *Rule) metrics() Metrics {
 	c := r.count
 	m := Metrics{Rule: r.Name, Durable: c.durable.load(), Delivered: c.delivered.load(),
-		Stats: Stats{Matched: c.matched.Load(), Unmet: c.unmet.Load(), Fired: c.fired.Load(), Errors: c.errors.Load(), ErrorActions: c.errorActions.Load()}}
+		Stats: Stats{Matched: c.matched.Load(), Unmet: c.unmet.Load(), Fired: c.fired.Load(), Unmerged: c.unmerged.Load(), Errors: c.errors.Load(), ErrorActions: c.errorActions.Load()}}
 	for i, a := range r.targets() {
 		n := r.slots[i]
 		s := SlotStats{slotName(r, i), a.Kind(), a.Outbox() != "", n.success.Load(), n.failure.Load(), n.retries.Load()}
