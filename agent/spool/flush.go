@@ -224,7 +224,7 @@ func (f *flush) run(tx *bbolt.Tx) error {
 		}
 	}
 	for _, b := range f.work {
-		if err := f.put(batches, b); err != nil {
+		if err := f.put(batches, b.Batch(telemetry.Header{Spool: f.st.id, Boot: f.s.o.Boot, Clock: f.clock})); err != nil {
 			return err
 		}
 	}
@@ -238,26 +238,36 @@ func (f *flush) run(tx *bbolt.Tx) error {
 	return meta.Put(keyState, f.st.append(nil))
 }
 
-// put encodes and stores one batch. bbolt keeps the value until the commit, so
-// each has its own memory.
-func (f *flush) put(batches *bbolt.Bucket, b *telemetry.Builder) error {
-	batch := b.Batch(telemetry.Header{Spool: f.st.id, Seq: f.st.seq + 1, Boot: f.s.o.Boot, Clock: f.clock})
+// put encodes and stores one batch, or its halves when it says too much in too
+// few bytes for a bridge to take. bbolt keeps the value until the commit, so each
+// has its own memory.
+func (f *flush) put(batches *bbolt.Bucket, batch *telemetry.Batch) error {
+	batch.Seq = f.st.seq + 1
+	n := batch.Readings()
 	var err error
 	f.s.value, err = telemetry.Append(append(f.s.value[:0], make([]byte, headBytes)...), batch)
+	if errors.Is(err, telemetry.ErrTooLarge) {
+		if first, second, ok := batch.Halves(); ok {
+			if err := f.put(batches, first); err != nil {
+				return err
+			}
+			return f.put(batches, second)
+		}
+	}
 	if err != nil {
 		// The builder has checked all there is to check: a fault of ours. The
 		// readings must not hold up all that follow.
-		f.lost += uint64(b.Readings())
-		f.s.o.Log.Error("spool: batch can't be encoded, its readings are lost", "readings", b.Readings(), "err", err)
+		f.lost += uint64(n)
+		f.s.o.Log.Error("spool: batch can't be encoded, its readings are lost", "readings", n, "err", err)
 		return nil
 	}
 	value := append([]byte(nil), f.s.value...)
 	f.st.seq++
 	f.st.batches++
-	f.st.appended += uint64(b.Readings())
-	f.st.readings += uint64(b.Readings())
+	f.st.appended += uint64(n)
+	f.st.readings += uint64(n)
 	f.st.bytes += uint64(len(value) - headBytes)
-	sealBatch(value, f.st.seq, f.now, b.Readings())
+	sealBatch(value, f.st.seq, f.now, n)
 	return batches.Put(batchKey(f.st.seq), value)
 }
 

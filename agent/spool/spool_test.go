@@ -526,3 +526,31 @@ func TestConcurrent(t *testing.T) {
 		t.Fatalf("%+v", st)
 	}
 }
+
+// A sensor that says the same for long makes more batches, not one that no bridge
+// takes, and nothing is lost or counted twice.
+func TestDenseReadingsAreSplit(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "spool.db"), Options{})
+	const n = 3000
+	for i := range int64(n) {
+		if err := s.Append("count", counts, i, []telemetry.Value{telemetry.IntValue(7)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	flushed(t, s)
+	got := 0
+	for after := uint64(0); ; {
+		seq, payload := take(t, s, after)
+		if seq == 0 {
+			break
+		}
+		h, values := numbers(t, payload)
+		if h.Seq != seq {
+			t.Errorf("batch %d says that it is %d", seq, h.Seq)
+		}
+		after, got = seq, got+len(values)
+	}
+	if st := s.Stats(); got != n || st.Readings != n || st.Appended != n || st.Batches < 3 || st.Unflushed != 0 {
+		t.Fatalf("%d readings, %+v", got, st)
+	}
+}

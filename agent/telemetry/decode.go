@@ -62,7 +62,8 @@ var decoders = sync.Pool{New: func() any { return new(decoder) }}
 //
 // Every limit is checked before the memory it bounds is allocated. Whatever
 // Decode accepts, Append writes and Decode reads again as an equal batch,
-// except where only a better compressor than ours fits it into MaxBytes.
+// except where only a better compressor than ours fits it into MaxBytes, or a
+// worse one leaves room for its weight.
 //
 // The errors are ErrCorrupt, ErrVersion and ErrTooLarge; none is worth a retry
 // with the same bytes.
@@ -90,6 +91,9 @@ func Decode(src []byte) (*Batch, error) {
 	if err != nil {
 		return nil, err
 	}
+	if total.room = allowance(len(src)) - total.weight; total.room < 0 {
+		return nil, tooDense(total.weight, len(src))
+	}
 	if err := d.data(body, b, &total); err != nil {
 		return nil, err
 	}
@@ -100,6 +104,8 @@ func Decode(src []byte) (*Batch, error) {
 type totals struct {
 	readings, columns, values          int
 	floats, ints, bools, texts, absent int
+	weight                             int // without that of texts
+	room                               int // weight that is left for texts
 	text                               int // bytes, counted while reading
 }
 
@@ -176,6 +182,7 @@ func (d *decoder) schema(in []byte, b *Batch) (rest []byte, t totals, err error)
 			d.mask = append(d.mask, mask)
 			all = append(all, c)
 		}
+		t.weight += int(rows) * rowWeight(all[start:])
 		if columns > 0 {
 			s.Columns = all[start:len(all):len(all)]
 		}
@@ -413,5 +420,5 @@ func (d *decoder) readTexts(in []byte, mode byte, dst []string, t *totals) (rest
 	for _, s := range dst {
 		t.text += len(s)
 	}
-	return in, t.text <= MaxTexts
+	return in, t.text <= min(MaxTexts, t.room)
 }

@@ -60,9 +60,12 @@ var encoders = sync.Pool{New: func() any {
 //
 // A b that breaks the rules of its fields is ErrInvalid, one beyond MaxBytes or
 // the limits on what a batch holds ErrTooLarge; dst then comes back unchanged.
+// One that packs too well is ErrTooLarge too (see FreeWeight): its Halves, or
+// theirs, are not, for one reading always has room.
 // What absent values hold is not kept.
 func Append(dst []byte, b *Batch) ([]byte, error) {
-	if err := b.check(); err != nil {
+	weight, err := b.check()
+	if err != nil {
 		return dst, err
 	}
 	e := encoders.Get().(*encoder)
@@ -81,10 +84,14 @@ func Append(dst []byte, b *Batch) ([]byte, error) {
 		return dst, fmt.Errorf("%w: body of %d bytes, at most %d", ErrTooLarge, len(e.body), maxBody)
 	}
 	flags, body := byte(b.Clock)<<clockShift, e.body
-	if packed, ok := e.compress(); ok {
+	around := fixedBytes + varintLen(b.Seq) + crcBytes
+	if packed, ok := e.compress(); ok && weight <= allowance(around+len(packed)) {
 		flags, body = flags|flagZstd, packed
 	}
-	size := fixedBytes + varintLen(b.Seq) + len(body) + crcBytes
+	size := around + len(body)
+	if weight > allowance(size) {
+		return dst, tooDense(weight, size)
+	}
 	if size > MaxBytes {
 		return dst, fmt.Errorf("%w: %d bytes, at most %d", ErrTooLarge, size, MaxBytes)
 	}
@@ -106,19 +113,19 @@ func (e *encoder) free() {
 	encoders.Put(e)
 }
 
-// check reports what Decode would refuse.
-func (b *Batch) check() error {
+// check reports what Decode would refuse, or returns the batch's weight.
+func (b *Batch) check() (weight int, err error) {
 	if b.Clock > ClockUnsynced {
-		return fmt.Errorf("%w: clock state %d", ErrInvalid, b.Clock)
+		return 0, fmt.Errorf("%w: clock state %d", ErrInvalid, b.Clock)
 	}
 	var readings, columns, values, texts int
 	for i := range b.Series {
 		s := &b.Series[i]
 		if !validSensor(s.Sensor) {
-			return fmt.Errorf("%w: sensor name %.70q", ErrInvalid, s.Sensor)
+			return 0, fmt.Errorf("%w: sensor name %.70q", ErrInvalid, s.Sensor)
 		}
 		if len(s.Times) == 0 {
-			return fmt.Errorf("%w: sensor %s: no readings", ErrInvalid, s.Sensor)
+			return 0, fmt.Errorf("%w: sensor %s: no readings", ErrInvalid, s.Sensor)
 		}
 		readings += len(s.Times)
 		columns += len(s.Columns)
@@ -126,14 +133,14 @@ func (b *Batch) check() error {
 		for j := range s.Columns {
 			c := &s.Columns[j]
 			if err := c.definition().valid(); err != nil {
-				return fmt.Errorf("%w: sensor %s: %w", ErrInvalid, s.Sensor, err)
+				return 0, fmt.Errorf("%w: sensor %s: %w", ErrInvalid, s.Sensor, err)
 			}
 			if c.rows() != len(s.Times) || c.Present != nil && len(c.Present) != len(s.Times) {
-				return fmt.Errorf("%w: sensor %s: column %s: %d values for %d times", ErrInvalid, s.Sensor, c.Name, c.rows(), len(s.Times))
+				return 0, fmt.Errorf("%w: sensor %s: column %s: %d values for %d times", ErrInvalid, s.Sensor, c.Name, c.rows(), len(s.Times))
 			}
 			for k := range j {
 				if s.Columns[k].Name == c.Name {
-					return fmt.Errorf("%w: sensor %s: column %s twice", ErrInvalid, s.Sensor, c.Name)
+					return 0, fmt.Errorf("%w: sensor %s: column %s twice", ErrInvalid, s.Sensor, c.Name)
 				}
 			}
 			if c.Kind == Text {
@@ -143,19 +150,19 @@ func (b *Batch) check() error {
 					}
 					texts += len(t)
 					if len(t) > MaxText {
-						return fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", ErrInvalid, s.Sensor, c.Name, len(t), MaxText)
+						return 0, fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", ErrInvalid, s.Sensor, c.Name, len(t), MaxText)
 					}
 				}
 			}
 		}
 		if len(s.Columns) > MaxPerSeries {
-			return fmt.Errorf("%w: sensor %s: %d columns, at most %d", ErrTooLarge, s.Sensor, len(s.Columns), MaxPerSeries)
+			return 0, fmt.Errorf("%w: sensor %s: %d columns, at most %d", ErrTooLarge, s.Sensor, len(s.Columns), MaxPerSeries)
 		}
 	}
 	if len(b.Series) > MaxSeries || columns > MaxColumns || readings > MaxReadings || values > MaxValues || texts > MaxTexts {
-		return fmt.Errorf("%w: %d series, %d columns, %d readings, %d values, %d bytes of text", ErrTooLarge, len(b.Series), columns, readings, values, texts)
+		return 0, fmt.Errorf("%w: %d series, %d columns, %d readings, %d values, %d bytes of text", ErrTooLarge, len(b.Series), columns, readings, values, texts)
 	}
-	return nil
+	return b.weight(texts), nil
 }
 
 // appendSchema writes what there is to know before the data: so a reader can
