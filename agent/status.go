@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -95,6 +96,9 @@ func printStatus(c *call, st *device.Status) error {
 	}
 	for _, loss := range st.Losses {
 		line("LOST", "%s, %s %s", stamp(loss.At), loss.File, loss.Text)
+	}
+	if r := st.Refused; r != nil {
+		line("REFUSED", "%d readings by the bridge's policy, lost, the last %s, on %s", r.Readings, since(r.Last), strings.Join(r.Topics, ", "))
 	}
 	if sh := st.Shadow; sh != nil {
 		line("shadow", "cloud version %d, local version %d", sh.Cloud, sh.Local)

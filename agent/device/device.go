@@ -70,6 +70,8 @@ type Agent struct {
 	changed chan struct{} // there is something to report
 	flushed atomic.Int64  // unix ns of the last flush tried
 
+	refusals refusals
+
 	mu        sync.Mutex // guards the rest
 	cfg       config.Config
 	intervals map[string]time.Duration // desired by the shadow, over the configuration's
@@ -89,6 +91,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	a = &Agent{deps: d, cfg: cfg, log: d.Log.With("thing", cfg.Thing), started: time.Now(), board: d.Board,
 		changed: make(chan struct{}, 1), intervals: map[string]time.Duration{}, reported: map[string]bool{}}
 	_, _ = rand.Read(a.boot[:]) // never fails
+	a.refusals.log = a.log
 	defer func() {
 		if err != nil {
 			a.Close()
@@ -175,7 +178,7 @@ func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Option
 	u := cfg.Uplink
 	o := uplink.Options{
 		Endpoint: u.Endpoint, ServerName: u.ServerName, ClientID: u.ClientID, TLS: a.deps.TLS, Dial: a.deps.Dial,
-		Topic: telemetry.Topic, PresenceTopic: u.PresenceTopic, Presence: a.presence, Peer: peer,
+		Topic: telemetry.Topic, NoticeTopic: telemetry.RefusedTopic, Notice: a.refusals.notice, PresenceTopic: u.PresenceTopic, Presence: a.presence, Peer: peer,
 		KeepAlive: time.Duration(u.KeepAlive), ConnectTimeout: time.Duration(u.ConnectTimeout), AckTimeout: time.Duration(u.AckTimeout),
 		Inflight: int(u.Inflight), BackoffMin: time.Duration(u.BackoffMin), BackoffMax: time.Duration(u.BackoffMax),
 		StableAfter: time.Duration(u.StableAfter), Drain: time.Duration(u.Drain), Log: a.log,
@@ -187,7 +190,7 @@ func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Option
 		}
 	}
 	if u.Format == "json" {
-		o.Expand = expander(u.Topic)
+		o.Expand, o.NoticeTopic = expander(u.Topic), ""
 	}
 	return o
 }

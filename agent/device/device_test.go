@@ -1,6 +1,7 @@
 package device
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -8,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"log/slog"
 	"math/big"
 	"net"
 	"path/filepath"
@@ -39,6 +41,7 @@ type cloud struct {
 
 	mu      sync.Mutex
 	conn    net.Conn // the last
+	refuse  bool     // two readings of each batch
 	doc     string   // the classic shadow's desired, JSON
 	version int
 	updates []map[string]any // reported, as sent
@@ -120,6 +123,12 @@ func (c *cloud) take(conn net.Conn, p *packets.PublishPacket) {
 			return
 		}
 		c.batches[b.Seq] = b
+		if c.refuse {
+			m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+			m.TopicName = telemetry.RefusedTopic
+			m.Payload = []byte(`{"readings":2,"topics":[{"topic":"dt/press-7/n","readings":2}]}`)
+			_ = m.Write(conn)
+		}
 	case strings.HasSuffix(p.TopicName, "/shadow/get"):
 		_ = json.Unmarshal(p.Payload, &req)
 		answer("get/accepted", map[string]any{"state": map[string]any{"desired": json.RawMessage(c.doc), "delta": json.RawMessage(c.doc)},
@@ -311,6 +320,43 @@ func TestWholeAgent(t *testing.T) {
 		return pin.Level() && sensors[3].Every == "20ms"
 	})
 	stop()
+}
+
+// What the bridge's policy refuses shows in the status, and in the log once.
+func TestRefusedReadings(t *testing.T) {
+	c := newCloud(t, `{}`)
+	c.refuse = true
+	cfg := testConfig(t)
+	cfg.Shadow.Enabled = false
+	var log bytes.Buffer
+	d := c.deps(sim.New(sim.Options{}))
+	d.Log = slog.New(slog.NewTextHandler(&log, nil))
+	a, err := New(cfg, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.Status().Refused != nil {
+		t.Error("refused at the start")
+	}
+	stop := start(t, a)
+	c.until("several batches were refused", func() bool {
+		st := a.Status().Refused
+		return st != nil && st.Readings >= 6
+	})
+	stop()
+	st := a.Status().Refused
+	if st.Readings%2 != 0 || !slices.Equal(st.Topics, []string{"dt/press-7/n"}) || time.Since(st.Last) > time.Minute {
+		t.Errorf("%+v", st)
+	}
+	if n := strings.Count(log.String(), "policy refuses readings of this device"); n != 1 {
+		t.Errorf("logged %d times:\n%s", n, log.String())
+	}
+	a.refusals.notice([]byte(`{"readings":-1}`))
+	a.refusals.notice([]byte(`no JSON`))
+	if got := a.refusals.status().Readings; got != st.Readings {
+		t.Errorf("nonsense counts: %d", got)
+	}
+	c.wg.Wait()
 }
 
 func TestPlainJSON(t *testing.T) {

@@ -22,6 +22,7 @@ type Status struct {
 	Disk    DiskStatus     `json:"disk"`
 	Losses  []Loss         `json:"losses,omitempty"` // of data_dir's files, the newest last
 	Shadow  *ShadowStatus  `json:"shadow,omitempty"`
+	Refused *RefusedStatus `json:"refused,omitempty"` // since the start; nil: nothing
 	Sensors []SensorStatus `json:"sensors"`
 }
 
@@ -76,6 +77,14 @@ type ShadowStatus struct {
 	Since   time.Time `json:"since,omitzero"`     // of Error or LeftOut
 }
 
+// RefusedStatus is what the bridge's policy refused of this device's readings.
+// They were acknowledged and are lost.
+type RefusedStatus struct {
+	Readings uint64    `json:"readings"`
+	Topics   []string  `json:"topics"` // of the last batch that had some
+	Last     time.Time `json:"last"`
+}
+
 // SensorStatus is one sensor's part.
 type SensorStatus struct {
 	Name     string    `json:"name"`
@@ -119,6 +128,7 @@ func (a *Agent) Status() Status {
 		a.mu.Unlock()
 		st.Shadow = &ShadowStatus{Local: s.LocalVersion, Cloud: s.CloudVersion, Refused: s.Parked, Error: u.err, LeftOut: u.leftOut, Since: u.since}
 	}
+	st.Refused = a.refusals.status()
 	for _, s := range a.sampler.Status() {
 		st.Sensors = append(st.Sensors, SensorStatus{Name: s.Name, Driver: s.Driver, Every: s.Every.String(), Open: s.Open, Readings: s.Readings,
 			Missed: s.Missed, Errors: s.Errors, Error: s.Error, ErrorAt: s.ErrorAt, Last: s.Last, Level: s.Level, Stuck: s.Stuck})
@@ -158,6 +168,9 @@ func (a *Agent) metrics(m *health.Metrics) {
 	m.One("tidemill_agent_readings_appended_total", "counter", "Readings made durable since the spool was made.", float64(st.Spool.Appended))
 	m.One("tidemill_agent_readings_dropped_total", "counter", "Readings dropped unsent since the spool was made.", float64(st.Spool.Dropped))
 	m.One("tidemill_agent_readings_refused_total", "counter", "Readings that the spool did not take.", float64(st.Spool.Refused))
+	if st.Refused != nil {
+		m.One("tidemill_agent_readings_refused_by_policy_total", "counter", "Readings that the bridge's policy refused since the start.", float64(st.Refused.Readings))
+	}
 	type family struct {
 		name, kind, help string
 		value            func(SensorStatus) float64

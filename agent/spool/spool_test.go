@@ -367,7 +367,7 @@ func TestFailingFlushesAreBounded(t *testing.T) {
 	}
 	mend()
 	flushed(t, s)
-	if st := s.Stats(); st.Appended != n || st.Refused != 0 || st.Unflushed != 0 || st.Batches > 2 {
+	if st := s.Stats(); st.Appended != n || st.Refused != 0 || st.Unflushed != 0 || st.Batches > 8 { // numbers that only rise are split, for their weight
 		t.Fatalf("%+v", st)
 	}
 	want := int64(0)

@@ -8,11 +8,62 @@
 // included; only NaN loses its payload.
 package telemetry
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // Topic is where an agent publishes encoded batches. The bridge expands them
 // to records on their own topics before policy and rules see them.
 const Topic = "$tidemill/batch"
+
+// RefusedTopic is where the bridge tells an agent, which speaks MQTT 3.1.1 and so
+// gets no reason in a PUBACK, of readings that policy refused: a Refused as JSON.
+// It is for the connection that sent the batch alone and needs no right; bridges
+// of before refuse the subscription.
+const RefusedTopic = "$tidemill/batch/refused"
+
+// A Refused is what the bridge did not take of a batch. The rest is stored, so
+// sending it again does not help.
+type Refused struct {
+	Readings int          `json:"readings"`
+	Topics   []TopicCount `json:"topics"` // in the batch's order, at most MaxRefused
+}
+
+// A TopicCount is the number of readings for a topic.
+type TopicCount struct {
+	Topic    string `json:"topic"`
+	Readings int    `json:"readings"`
+}
+
+// MaxRefused is how many topics a Refused names. Its Readings count all.
+const MaxRefused = 20
+
+// Error says it as an error, which is not for a retry.
+func (r *Refused) Error() string {
+	text := fmt.Sprintf("policy refuses %d readings", r.Readings)
+	for i, t := range r.Topics {
+		if i == 3 {
+			return text + ", ..."
+		}
+		text += fmt.Sprintf(", %d on %s", t.Readings, t.Topic)
+	}
+	return text
+}
+
+// Add counts readings that were refused on a topic.
+func (r *Refused) Add(topic string, readings int) {
+	r.Readings += readings
+	for i := range r.Topics {
+		if t := &r.Topics[i]; t.Topic == topic { // a sensor whose channels changed is in a batch twice
+			t.Readings += readings
+			return
+		}
+	}
+	if len(r.Topics) < MaxRefused {
+		r.Topics = append(r.Topics, TopicCount{topic, readings})
+	}
+}
 
 // MaxBytes is the largest encoded batch: 128 KiB, the largest PUBLISH payload
 // AWS IoT Core takes (service quotas, message broker).

@@ -122,7 +122,10 @@ func (s *session) handshake(ctx context.Context) error {
 		SetWriteTimeout(handOver).
 		SetConnectionLostHandler(func(mqtt.Client, error) { s.gone() }).
 		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
-			if u.o.Peer != nil {
+			switch {
+			case u.o.NoticeTopic != "" && m.Topic() == u.o.NoticeTopic:
+				u.o.Notice(m.Payload())
+			case u.o.Peer != nil:
 				u.o.Peer.Receive(m.Topic(), m.Payload())
 			}
 		})
@@ -240,6 +243,9 @@ func (s *session) greet() error {
 			}
 		}
 	}
+	if err := s.askForNotices(); err != nil {
+		return err
+	}
 	if u.o.PresenceTopic == "" {
 		return nil
 	}
@@ -248,6 +254,26 @@ func (s *session) greet() error {
 		return err
 	}
 	return s.wait(context.Background(), tok, "PUBLISH to "+u.o.PresenceTopic)
+}
+
+// deafAfter is how many connections in a row may end in place of an answer to the
+// subscription for notices, before it is left out: a broker that is not ours may
+// close for a topic that it does not allow.
+const deafAfter = 3
+
+// askForNotices subscribes to Options.NoticeTopic. A refusal, such as an older
+// bridge's, is no fault.
+func (s *session) askForNotices() error {
+	u := s.u
+	if u.o.NoticeTopic == "" || u.unheard >= deafAfter {
+		return nil
+	}
+	u.unheard++
+	if err := s.wait(context.Background(), s.client.Subscribe(u.o.NoticeTopic, 1, nil), "SUBSCRIBE"); err != nil {
+		return err
+	}
+	u.unheard = 0
+	return nil
 }
 
 // goodbye tells the broker that the device goes on purpose.

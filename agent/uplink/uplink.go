@@ -71,6 +71,11 @@ type Options struct {
 	Topic  string // where batches go
 	Expand Expand // if set, messages of its making go instead
 
+	// NoticeTopic is where the broker tells what it did not take of a batch, and
+	// Notice hears of it. A broker that refuses the subscription tells nothing.
+	NoticeTopic string // "" for none
+	Notice      func(payload []byte)
+
 	PresenceTopic string                   // "" for none
 	Presence      func(online bool) []byte // payload, retained; the last will when false
 
@@ -121,6 +126,8 @@ type Uplink struct {
 	o     Options
 	queue Queue
 	log   *slog.Logger
+
+	unheard int // connections in a row that ended at the subscription for notices; of Run
 
 	mu     sync.Mutex // guards status and logged
 	status Status

@@ -484,6 +484,62 @@ func TestPeerAndPresence(t *testing.T) {
 	})
 }
 
+// Notices reach their function, a bridge that does not know them is none the
+// worse, and one that closes for them is asked no more.
+func TestNotices(t *testing.T) {
+	for name, code := range map[string]int{"granted": 0, "refused": 0x80, "closed": -1} {
+		synctest.Test(t, func(t *testing.T) {
+			asked, acked := 0, 0
+			b, ca := newBroker(t, func(c *conn) {
+				c.accept(0)
+				for {
+					p, err := packets.ReadPacket(c)
+					if err != nil {
+						return
+					}
+					switch p := p.(type) {
+					case *packets.SubscribePacket:
+						if asked++; code < 0 {
+							return
+						}
+						a := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
+						a.MessageID, a.ReturnCodes = p.MessageID, []byte{byte(code)}
+						c.write(a)
+						m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+						m.TopicName, m.Payload = "notices", []byte("no")
+						c.write(m)
+					case *packets.PublishPacket:
+						acked++
+						c.puback(p.MessageID)
+					case *packets.PingreqPacket:
+						c.write(packets.NewControlPacket(packets.Pingresp))
+					}
+				}
+			})
+			var heard []string
+			var log lines
+			o := b.options(t, ca)
+			o.NoticeTopic, o.Notice = "notices", func(p []byte) { heard = append(heard, string(p)) }
+			o.Log = slog.New(slog.NewTextHandler(&log, nil))
+			_, stop := start(t, b, newFifo(1), o)
+			time.Sleep(5 * time.Minute)
+			synctest.Wait()
+			stop()
+			if acked != 1 {
+				t.Errorf("%s: %d batches came", name, acked)
+			}
+			switch want := map[string]int{"granted": 1, "refused": 1, "closed": deafAfter}[name]; {
+			case asked != want:
+				t.Errorf("%s: asked %d times", name, asked)
+			case name != "closed" && !slices.Equal(heard, []string{"no"}):
+				t.Errorf("%s: heard %q", name, heard)
+			case name != "closed" && strings.Contains(log.String(), "WARN"):
+				t.Errorf("%s: %s", name, log.String())
+			}
+		})
+	}
+}
+
 func TestExpand(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string

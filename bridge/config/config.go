@@ -68,6 +68,8 @@ type MQTT struct {
 	MaxPerAddress    int      `toml:"max_per_address"`   // connections; 0: no limit
 	MaxPublishRate   int      `toml:"max_publish_rate"`  // of a connection, per second; 0: the profile's
 	MaxPublishBytes  Size     `toml:"max_publish_bytes"` // likewise
+	MaxThingRate     int      `toml:"max_thing_rate"`    // messages a second of one thing, each reading of a batch one; 0: no limit
+	MaxThingBytes    Size     `toml:"max_thing_bytes"`   // likewise
 }
 
 // Broker is a foreign MQTT broker, joined in place of the device listener.
@@ -189,7 +191,7 @@ func Default() *Config {
 		DataDir: "tidemill-data", Account: "000000000000", Region: "eu-local-1",
 		MQTT: MQTT{Listen: devicePort, ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100,
 			MaxQueue: 4 << 20, Profile: "mqtt", Events: true, MaxSessionExpiry: Duration(7 * 24 * time.Hour), MaxSessions: 100_000,
-			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20},
+			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, MaxThingRate: 10_000, MaxThingBytes: 8 << 20},
 		Broker:  Broker{Share: "tidemill", Connections: 1, Subscribe: []string{"#"}, Shadows: true, MaxInflight: 1000, KeepAlive: Duration(30 * time.Second)},
 		HTTPS:   HTTPS{Listen: ":8443", Plaintext: "off", MaxConnections: 1024, MaxMemory: 256 << 20},
 		Admin:   Admin{Listen: "127.0.0.1:8081"},
@@ -367,6 +369,12 @@ func (c *Config) check() (errs []error) {
 	}
 	if n := c.MQTT.MaxPublishBytes; n != 0 && n < 1<<10 {
 		bad("mqtt.max_publish_bytes: %d, want 0 for the profile's, or at least 1 KiB", n)
+	}
+	if n := c.MQTT.MaxThingRate; n < 0 {
+		bad("mqtt.max_thing_rate: %d, want 0 for no limit, or more", n)
+	}
+	if n := c.MQTT.MaxThingBytes; n != 0 && n < 64<<10 {
+		bad("mqtt.max_thing_bytes: %d, want 0 for no limit, or at least 64 KiB", n)
 	}
 	if n := c.Ingest.Shards; n < 1 || n > 256 {
 		bad("ingest.shards: %d, want 1 to 256", n)

@@ -5,11 +5,13 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -47,14 +49,53 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 	if m.Expiry > 0 {
 		msg.Expires = now.Add(m.Expiry).UnixMilli()
 	}
+	may := func(topic string) bool { return who.May(authz.Publish, topic) }
+	if m.Topic == telemetry.Topic {
+		thing, err := thingOf(who)
+		if err != nil {
+			return err
+		}
+		msg.Thing, may = thing.clientID, func(topic string) bool { return thing.MayPublish(topic, false) }
+		if wait := d.r.ingest.Wait(msg.Thing); wait > 0 {
+			return &aws.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests,
+				Message: fmt.Sprintf("thing %s is over mqtt.max_thing_rate or max_thing_bytes for %v more", msg.Thing, wait.Round(time.Millisecond))}
+		}
+	}
 	answer := make(chan error, 1)
-	d.r.publish(msg, func(topic string) bool { return who.May(authz.Publish, topic) }, func(err error) { answer <- err })
+	d.r.publish(msg, may, func(err error) { answer <- err })
 	select {
 	case err := <-answer:
+		if refused, ok := errors.AsType[*telemetry.Refused](err); ok {
+			return &aws.Error{Code: aws.ErrForbidden.Code, Status: aws.ErrForbidden.Status, Message: refused.Error() + "; the rest is stored, do not send it again"}
+		}
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// thingOf returns the rights of the one thing that a batch's certificate is
+// attached to, as if the thing was connected: by HTTPS there is no client id that
+// would name it.
+func thingOf(who aws.Caller) (*session, error) {
+	h, ok := who.(holder)
+	var things []string
+	if ok {
+		err := h.a.registry.View(func(tx *registry.Tx) error {
+			things = tx.CertificateThings(h.id)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if len(things) != 1 {
+		return nil, &aws.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest,
+			Message: "a batch does not say whose it is: send it with a client certificate that is attached to one thing, or by MQTT"}
+	}
+	thing := &session{a: h.a, id: h.id, clientID: things[0], known: h.known}
+	_, err := thing.read()
+	return thing, err
 }
 
 // properties are those of MQTT 5, as on the wire.

@@ -3,10 +3,13 @@ package server
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"net"
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
@@ -44,18 +47,34 @@ func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) 
 	if !m.Expires.IsZero() {
 		msg.Expires = m.Expires.UnixMilli()
 	}
-	r.publish(msg, func(topic string) bool { return session.MayPublish(topic, false) }, done)
+	cost := r.publish(msg, func(topic string) bool { return session.MayPublish(topic, false) }, func(err error) {
+		if refused, ok := errors.AsType[*telemetry.Refused](err); ok {
+			r.tellRefused(c, refused)
+			err = gateway.ErrNotAuthorized
+		}
+		done(err)
+	})
+	if cost.Messages > 1 || cost.Wait > 0 { // the packet itself has been counted
+		c.Charge(cost.Messages-1, max(0, cost.Bytes-len(msg.Payload)), cost.Wait)
+	}
+}
+
+// tellRefused tells a client which readings of its batch policy refused.
+func (r *router) tellRefused(c *gateway.Client, refused *telemetry.Refused) {
+	if text, err := json.Marshal(refused); err == nil { // it has texts and numbers alone
+		r.gateway.Answer(c, &gateway.Message{Topic: telemetry.RefusedTopic, Payload: text})
+	}
 }
 
 // publish hands a client's message to the log and, if it is a request for one,
 // to its shadow.
-func (r *router) publish(m *ingest.Message, may func(topic string) bool, done func(error)) {
+func (r *router) publish(m *ingest.Message, may func(topic string) bool, done func(error)) ingest.Cost {
 	if service.IsRequest(m.Topic) {
 		// Acknowledged when both the log and the shadow have it.
 		done = join(2, done)
 		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
 	}
-	r.ingest.Publish(m, may, done)
+	return r.ingest.Publish(m, may, done)
 }
 
 // deliver is what ingest calls for each accepted message.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/quota"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
 
@@ -46,7 +47,8 @@ type Client struct {
 	deadline             time.Time // of reading, as set on nc
 	topics               topics
 	aliases              map[uint16]*published // that the client has set
-	publishes, published bucket
+	publishes, published quota.Bucket
+	held                 time.Time // no publish is taken before
 	tally                tally
 	code                 byte // for the DISCONNECT, if the reason's own is not meant
 	withWill             bool // the client's DISCONNECT asks for its will

@@ -126,8 +126,10 @@ var (
 // of a client id is called after the previous one returned, across takeovers
 // too. Route may block, which stops reading from that client. It must see to it
 // that done is called exactly once, from any goroutine, maybe before Route
-// returns: with nil when the message is safe, which acknowledges it, or with an
-// error, which closes the connection without. done does not block.
+// returns: with nil when the message is safe, which acknowledges it; with
+// ErrNotAuthorized when policy refused some of what is in it and the rest is safe,
+// which acknowledges it too, to a client of version 5 with that reason; or with
+// another error, which closes the connection without. done does not block.
 type Router interface {
 	Route(c *Client, m *Message, done func(error))
 }

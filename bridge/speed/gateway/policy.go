@@ -10,6 +10,12 @@ import (
 // BatchTopic is where agents publish their batches; nobody can subscribe to it.
 const BatchTopic = "$tidemill/batch"
 
+// RefusedTopic is where a client hears which readings of its batches policy
+// refused; nobody can publish to it. Whoever may send batches may subscribe to it
+// and receive from it, since what is there is the answer to its own (Server.Answer),
+// as the reason code of a PUBACK is in MQTT 5.
+const RefusedTopic = "$tidemill/batch/refused"
+
 const (
 	rulesPrefix        = "$aws/rules/"
 	thingsPrefix       = "$aws/things/"
@@ -59,7 +65,7 @@ func IsPrivate(t string) bool {
 // AWS's topics, of which those of rules are for publishing alone, and the answers
 // about a client's certificates.
 func reservedFilter(f string) bool {
-	if !strings.HasPrefix(f, "$") || strings.HasPrefix(f, certificatesPrefix) {
+	if !strings.HasPrefix(f, "$") || strings.HasPrefix(f, certificatesPrefix) || f == RefusedTopic {
 		return false
 	}
 	rest, ok := strings.CutPrefix(f, "$aws/")

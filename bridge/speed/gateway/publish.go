@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"bytes"
+	"errors"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
@@ -142,11 +143,11 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 // while.
 func (c *Client) throttle(bytes int) string {
 	conf := &c.srv.conf
-	if conf.PublishRate == 0 && conf.PublishBytes == 0 {
+	if conf.PublishRate == 0 && conf.PublishBytes == 0 && c.held.IsZero() {
 		return ""
 	}
 	now := time.Now()
-	wait := max(c.publishes.take(now, 1, conf.PublishRate), c.published.take(now, bytes, conf.PublishBytes))
+	wait := max(c.publishes.Take(now, 1, conf.PublishRate), c.published.Take(now, bytes, conf.PublishBytes), c.held.Sub(now))
 	if wait <= 0 {
 		return ""
 	}
@@ -163,26 +164,16 @@ func (c *Client) throttle(bytes int) string {
 	return ""
 }
 
-// A bucket holds what may come at once, a second's worth at most.
-type bucket struct {
-	left float64
-	at   time.Time
-}
-
-// take takes n out of a bucket that is filled at rate a second, and returns how
-// long to wait until it is not overdrawn. A rate of 0 is none.
-func (b *bucket) take(now time.Time, n, rate int) time.Duration {
-	if rate == 0 {
-		return 0
+// Charge is for the Router, within Route: it counts messages and bytes that were
+// in a publish, beside the packet itself, against the client's rate, and keeps the
+// next publish from being taken for at least wait.
+func (c *Client) Charge(messages, bytes int, wait time.Duration) {
+	now := time.Now()
+	c.publishes.Take(now, messages, c.srv.conf.PublishRate)
+	c.published.Take(now, bytes, c.srv.conf.PublishBytes)
+	if wait > 0 {
+		c.held = now.Add(wait)
 	}
-	if b.at.IsZero() {
-		b.left = float64(rate)
-	} else {
-		b.left = min(float64(rate), b.left+now.Sub(b.at).Seconds()*float64(rate))
-	}
-	b.at = now
-	b.left -= float64(n)
-	return time.Duration(-b.left / float64(rate) * float64(time.Second))
 }
 
 // repeated says whether p is a copy of a message that was accepted when policy
@@ -284,6 +275,12 @@ func (c *Client) routed(seq uint64, err error) {
 	a := c.acks.at(seq)
 	c.acks.bytes -= a.size
 	a.size = 0
+	if errors.Is(err, ErrNotAuthorized) {
+		err = nil
+		if a.kind == packet.PUBACK { // a PUBREC with a reason would end the exchange
+			a.reason = codeNotAuthorized
+		}
+	}
 	if a.kind == packet.PUBREC {
 		c.routedQoS2(a.id, err)
 	}

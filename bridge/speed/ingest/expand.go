@@ -4,19 +4,21 @@ import (
 	"github.com/tidemill/tidemill/agent/telemetry"
 )
 
-// publishBatch takes a batch of readings.
-func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done func(error)) {
+// publishBatch takes a batch of readings. One that is not expanded costs what any
+// message does.
+func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done func(error)) Cost {
+	plain := plainCost(m)
 	h, err := telemetry.DecodeHeader(m.Payload)
 	switch {
 	case err != nil:
 		in.quarantine(m, err.Error(), done)
-		return
+		return plain
 	case m.Thing == "":
 		in.quarantine(m, "the client is no thing", done)
-		return
+		return plain
 	case h.Seq == 0:
 		in.quarantine(m, "sequence 0", done)
-		return
+		return plain
 	}
 	l := in.lanes.get(laneKey{m.Thing, h.Spool, h.Boot})
 	l.order.Lock()
@@ -33,13 +35,14 @@ func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done fun
 		default:
 			in.counts.duplicates.Add(1)
 		}
-		return
+		return plain
 	}
 
 	w := in.work(done)
 	w.lane, w.flight = l, f // finish gives them back
 	w.stage(m)
 	var msgs []Message
+	cost := plain
 	b, err := telemetry.Decode(m.Payload)
 	if err != nil {
 		// The mark moves on with it, so that it is kept aside once.
@@ -47,11 +50,11 @@ func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done fun
 	} else {
 		in.counts.batches.Add(1)
 		in.counts.batchBytes.Add(uint64(len(m.Payload)))
-		msgs = in.expand(w, m, b, may)
+		msgs, cost = in.expand(w, m, b, may)
 	}
 	if !l.listed {
 		if err := makeRoom(in.store, w.batch, m.Thing); err != nil {
-			in.warn.say("old marks were not removed", m.Thing, m.Topic, "err", err)
+			in.warn.say("old marks were not removed", m.Thing, m.Topic, 1, "err", err)
 		}
 		l.listed = true
 	}
@@ -61,11 +64,12 @@ func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done fun
 	}
 	w.commit()
 	l.order.Unlock()
+	return cost
 }
 
 // expand adds a record for each reading that policy allows, and returns the
-// messages to deliver.
-func (in *Ingest) expand(w *work, m *Message, b *telemetry.Batch, may func(topic string) bool) []Message {
+// messages to deliver, and what all of them cost, refused ones too.
+func (in *Ingest) expand(w *work, m *Message, b *telemetry.Batch, may func(topic string) bool) ([]Message, Cost) {
 	shard, key := in.shardOf(m), m.key()
 	n := b.Readings()
 	var msgs []Message
@@ -74,13 +78,17 @@ func (in *Ingest) expand(w *work, m *Message, b *telemetry.Batch, may func(topic
 		msgs = make([]Message, 0, n)
 		text = make([]byte, 0, 4*len(m.Payload)+32*n)
 	}
+	cost := Cost{Messages: n}
 	taken := 0
 	for i := range b.Series {
 		s := &b.Series[i]
 		topic := "dt/" + m.Thing + "/" + s.Sensor
+		cost.Bytes += len(topic) * len(s.Times)
 		if may != nil && !may(topic) {
-			in.counts.refused.Add(uint64(len(s.Times)))
-			in.warn.say("policy refuses readings, they are dropped", m.Thing, topic, "principal", m.Principal)
+			if w.refused == nil {
+				w.refused = &telemetry.Refused{}
+			}
+			w.refused.Add(topic, len(s.Times))
 			continue
 		}
 		taken += len(s.Times)
@@ -94,6 +102,7 @@ func (in *Ingest) expand(w *work, m *Message, b *telemetry.Batch, may func(topic
 			from := len(text)
 			text = s.AppendJSON(text, j)
 			r.Payload = text[from:len(text):len(text)]
+			cost.Bytes += len(r.Payload)
 			if stores {
 				w.add(Stream, shard, key, &r)
 			}
@@ -106,7 +115,13 @@ func (in *Ingest) expand(w *work, m *Message, b *telemetry.Batch, may func(topic
 	}
 	in.counts.messages.Add(uint64(taken))
 	in.counts.readings.Add(uint64(taken))
-	return msgs
+	if r := w.refused; r != nil {
+		in.counts.refused.Add(uint64(r.Readings))
+		for _, t := range r.Topics {
+			in.warn.say("policy refuses readings, they are dropped", m.Thing, t.Topic, t.Readings, "principal", m.Principal)
+		}
+	}
+	return msgs, cost
 }
 
 // quarantine keeps a batch aside that has no usable sequence.
@@ -119,6 +134,6 @@ func (in *Ingest) quarantine(m *Message, why string, done func(error)) {
 
 func (in *Ingest) setAside(w *work, m *Message, why string) {
 	in.counts.quarantined.Add(1)
-	in.warn.say("batch is unreadable, kept aside in "+Quarantine, m.key(), m.Topic, "client", m.ClientID, "why", why)
+	in.warn.say("batch is unreadable, kept aside in "+Quarantine, m.key(), m.Topic, 1, "client", m.ClientID, "why", why)
 	w.add(Quarantine, 0, m.key(), m)
 }

@@ -19,7 +19,7 @@
 // Two things are acknowledged though they are not in the log, since sending
 // them again can't help, and the device would do so for ever, behind it
 // everything else:
-//   - readings on a topic that policy refuses: counted and logged;
+//   - readings on a topic that policy refuses: counted, logged and told to done;
 //   - batches that can't be read, or that come from a client that is no thing:
 //     counted, logged, and kept as they came in the stream $quarantine.
 //
@@ -39,6 +39,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/bridge/quota"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -67,6 +68,11 @@ type Options struct {
 	// are acknowledged at once and delivered.
 	Store func(topic string) bool
 
+	// ThingRate and ThingBytes are how many messages a second a thing may
+	// publish, and how many bytes of topics and payloads; each reading of a batch
+	// is a message. Publish takes them all the same: see Cost.Wait. 0: no limit.
+	ThingRate, ThingBytes int
+
 	// Lanes is how many boots' marks are kept in memory, about 250 bytes
 	// each; others are read from the store. 0: 100,000.
 	Lanes int
@@ -82,6 +88,7 @@ type Ingest struct {
 	opts   Options
 	shards int
 	lanes  lanes
+	rate   *quota.Each // by thing
 	warn   warnings
 	counts counts
 	spare  sync.Pool // *work
@@ -117,20 +124,31 @@ func New(store *streams.Store, o Options) (*Ingest, error) {
 		return nil, fmt.Errorf("ingest: %w", err)
 	}
 	in := &Ingest{
-		store: store, opts: o, shards: info.Shards,
+		store: store, opts: o, shards: info.Shards, rate: quota.NewEach(o.ThingRate, o.ThingBytes),
 		lanes: lanes{max: o.Lanes, hot: map[laneKey]*lane{}, cold: map[laneKey]*lane{}},
-		warn:  warnings{log: o.Log, now: o.Now, seen: map[string]time.Time{}},
+		warn:  warnings{log: o.Log, now: o.Now, seen: map[string]said{}},
 	}
 	in.spare.New = func() any { return newWork(in) }
 	return in, nil
 }
 
+// A Cost is what a publish came to: of a batch its readings, each with its own
+// topic, of anything else one message.
+type Cost struct {
+	Messages int
+	Bytes    int           // of topics and payloads
+	Wait     time.Duration // until its thing is not over its rate any more
+}
+
+func plainCost(m *Message) Cost { return Cost{Messages: 1, Bytes: len(m.Topic) + len(m.Payload)} }
+
 // Publish takes one publish of a client whose policy allowed its topic. may is
 // asked for the topics inside a batch; nil allows all. done is called once,
-// with nil when the message is durable, or needs no storing; it is called by
-// the committer or before Publish returns, and must not block. Publish blocks
-// while the store's queue is full. m and its payload must not change after.
-func (in *Ingest) Publish(m *Message, may func(topic string) bool, done func(error)) {
+// with nil when the message is durable, or needs no storing, and with a
+// *telemetry.Refused if that is so but for readings that policy refused; it is
+// called by the committer or before Publish returns, and must not block. Publish
+// blocks while the store's queue is full. m and its payload must not change after.
+func (in *Ingest) Publish(m *Message, may func(topic string) bool, done func(error)) Cost {
 	if m.Time == 0 {
 		m.Time = in.opts.Now().UnixMilli()
 	}
@@ -138,8 +156,7 @@ func (in *Ingest) Publish(m *Message, may func(topic string) bool, done func(err
 		m.Trace = newTrace()
 	}
 	if m.Topic == telemetry.Topic {
-		in.publishBatch(m, may, done)
-		return
+		return in.charge(m, in.publishBatch(m, may, done))
 	}
 	in.counts.messages.Add(1)
 	w := in.work(done)
@@ -149,6 +166,20 @@ func (in *Ingest) Publish(m *Message, may func(topic string) bool, done func(err
 	w.stage(m)
 	w.deliver(m)
 	w.commit()
+	return in.charge(m, plainCost(m))
+}
+
+// Wait says how long a thing is over its rate, 0 if it is not.
+func (in *Ingest) Wait(thing string) time.Duration {
+	return in.rate.Take(thing, in.opts.Now(), 0, 0)
+}
+
+// charge counts what a publish came to against its thing's rate.
+func (in *Ingest) charge(m *Message, c Cost) Cost {
+	if m.Thing != "" {
+		c.Wait = in.rate.Take(m.Thing, in.opts.Now(), c.Messages, c.Bytes)
+	}
+	return c
 }
 
 // Stage adds m to b, so that it is committed with b: for a rule that

@@ -162,7 +162,13 @@ func TestPublish(t *testing.T) {
 	m.Topic, m.Retain, m.Hops, m.Time = "plant/x", true, 3, 77
 	b.must(m, nil)
 	b.must(&Message{Topic: "chat", Payload: []byte("hi"), ClientID: "c"}, nil)
-	b.must(send("pump", batch(t, 1, 1, "temp", "secret", "noise", "hum")), func(topic string) bool { return topic != "dt/pump/secret" })
+	one := batch(t, 1, 1, "temp", "secret", "noise", "hum")
+	notSecret := func(topic string) bool { return topic != "dt/pump/secret" }
+	var refused *telemetry.Refused
+	if err := b.publish(send("pump", one), notSecret); !errors.As(err, &refused) || refused.Readings != 1 || len(refused.Topics) != 1 || refused.Topics[0] != (telemetry.TopicCount{Topic: "dt/pump/secret", Readings: 1}) {
+		t.Errorf("refused: %+v, %v", refused, err)
+	}
+	b.must(send("pump", one), notSecret) // a copy is stored, and nothing of it is new
 	same(t, "log", b.texts(), strings.Join([]string{`plant/x {"a":1}`, reading("pump", "temp", 1), reading("pump", "hum", 1)}, "\n"))
 	same(t, "delivered", strings.Join(b.delivered, "\n"), strings.Join([]string{
 		`plant/x {"a":1}`, "chat hi", reading("pump", "temp", 1), reading("pump", "noise", 1), reading("pump", "hum", 1)}, "\n"))
@@ -182,7 +188,7 @@ func TestPublish(t *testing.T) {
 		t.Errorf("stats %+v", st)
 	}
 	for range 3 {
-		b.must(send("pump", batch(t, 1, 2, "secret")), func(string) bool { return false })
+		_ = b.publish(send("pump", batch(t, 1, 2, "secret")), func(string) bool { return false })
 	}
 	if n := strings.Count(b.log.String(), "policy refuses"); n != 1 {
 		t.Errorf("%d warnings:\n%s", n, b.log.String())
@@ -455,19 +461,19 @@ func TestNewWhenClosed(t *testing.T) {
 func TestWarningsAreBounded(t *testing.T) {
 	var log strings.Builder
 	now := time.Unix(0, 0)
-	w := warnings{log: slog.New(slog.NewTextHandler(&log, nil)), now: func() time.Time { return now }, seen: map[string]time.Time{}}
+	w := warnings{log: slog.New(slog.NewTextHandler(&log, nil)), now: func() time.Time { return now }, seen: map[string]said{}}
 	lines := func() int { return strings.Count(log.String(), "\n") }
 	for i := range 100 {
-		w.say("x", "t", fmt.Sprint(i))
+		w.say("x", "t", fmt.Sprint(i), 1)
 	}
 	same(t, "in one second", lines(), 10)
 	now = now.Add(time.Second)
-	w.say("x", "t", "0")
+	w.say("x", "t", "0", 1)
 	same(t, "said before", lines(), 10)
-	w.say("x", "t", "50")
+	w.say("x", "t", "50", 1)
 	same(t, "new", lines(), 11)
 	now = now.Add(time.Hour)
-	w.say("x", "t", "0")
+	w.say("x", "t", "0", 1)
 	same(t, "an hour later", lines(), 12)
 }
 
@@ -481,5 +487,38 @@ func TestTopicsOfHex(t *testing.T) {
 	}
 	if n := len((&Message{Principal: hex.EncodeToString(make([]byte, 32))}).AppendRecord(nil)); n > 60 {
 		t.Errorf("a certificate id costs %d bytes", n)
+	}
+}
+
+// What is in a batch counts against its thing's rate, and one thing's readings are
+// not another's.
+func TestThingRate(t *testing.T) {
+	now := time.Unix(1_790_000_000, 0)
+	b := open(t, vfs.NewMem(), Options{ThingRate: 10, ThingBytes: 1 << 20, Now: func() time.Time { return now }})
+	b.run()
+	sensors := make([]string, 30)
+	for i := range sensors {
+		sensors[i] = fmt.Sprint("s", i)
+	}
+	m := send("pump", batch(t, 1, 1, sensors...))
+	done := make(chan error, 1)
+	cost := b.in.Publish(m, nil, func(err error) { done <- err })
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	want := 0
+	for _, s := range sensors {
+		want += len(reading("pump", s, 1)) - 1 // without the space
+	}
+	if cost != (Cost{30, want, 2 * time.Second}) || b.in.Wait("pump") != 2*time.Second || b.in.Wait("lift") != 0 {
+		t.Errorf("%+v, want %d bytes; waits %v, %v", cost, want, b.in.Wait("pump"), b.in.Wait("lift"))
+	}
+	copied := b.in.Publish(m, func(string) bool { panic("a copy is expanded") }, func(err error) { done <- err })
+	if err := <-done; err != nil || copied.Messages != 1 {
+		t.Errorf("a copy costs %+v: %v", copied, err)
+	}
+	now = now.Add(2100 * time.Millisecond)
+	if w := b.in.Wait("pump"); w != 0 {
+		t.Errorf("after that %v", w)
 	}
 }

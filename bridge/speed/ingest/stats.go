@@ -39,40 +39,51 @@ func (in *Ingest) Stats() Stats {
 }
 
 // warnings logs each (thing, topic) once an hour, and ten in a second at most:
-// a fleet with a wrong policy must not fill the disk with log lines.
+// a fleet with a wrong policy must not fill the disk with log lines. Each line has
+// the number of what it tells of since the one before.
 type warnings struct {
 	log *slog.Logger
 	now func() time.Time
 
 	mu     sync.Mutex
-	seen   map[string]time.Time // by thing and topic: last logged
+	seen   map[string]said // by thing and topic
 	second time.Time
 	inIt   int
+}
+
+// said is what became of one (thing, topic): when it was logged last, and what
+// came since.
+type said struct {
+	at    time.Time
+	count int
 }
 
 // maxSeen bounds warnings.seen; beyond it all is forgotten.
 const maxSeen = 10_000
 
-func (w *warnings) say(msg, thing, topic string, args ...any) {
+func (w *warnings) say(msg, thing, topic string, n int, args ...any) {
 	now := w.now()
 	k := thing + "\x00" + topic
 	w.mu.Lock()
-	if t, ok := w.seen[k]; ok && now.Sub(t) < time.Hour {
-		w.mu.Unlock()
-		return
-	}
+	before, known := w.seen[k]
+	n += before.count
 	if now.Sub(w.second).Abs() >= time.Second {
 		w.second, w.inIt = now, 0
 	}
-	w.inIt++
-	if w.inIt > 10 {
+	quiet := known && now.Sub(before.at).Abs() < time.Hour && !before.at.IsZero()
+	if !quiet {
+		w.inIt++
+		quiet = w.inIt > 10
+	}
+	if !known && len(w.seen) >= maxSeen {
+		clear(w.seen)
+	}
+	if quiet {
+		w.seen[k] = said{before.at, n}
 		w.mu.Unlock()
 		return
 	}
-	if len(w.seen) >= maxSeen {
-		clear(w.seen)
-	}
-	w.seen[k] = now
+	w.seen[k] = said{at: now}
 	w.mu.Unlock()
-	w.log.Warn(msg, append([]any{"thing", thing, "topic", topic}, args...)...)
+	w.log.Warn(msg, append([]any{"thing", thing, "topic", topic, "count", n}, args...)...)
 }

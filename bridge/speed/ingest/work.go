@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -19,8 +20,10 @@ type work struct {
 	later  []func() // when the batch is durable
 	lane   *lane    // nil unless a batch
 	flight *flight
-	began  time.Time
-	holds  atomic.Int32 // commit's and finish's
+	// refused is what policy kept out of a batch; nil: nothing. done gets it.
+	refused *telemetry.Refused
+	began   time.Time
+	holds   atomic.Int32 // commit's and finish's
 }
 
 func newWork(in *Ingest) *work {
@@ -98,6 +101,9 @@ func (w *work) end(err error) {
 		copies = w.lane.land(w.flight, err)
 		w.in.lanes.put(w.lane)
 	}
+	if err == nil && w.refused != nil {
+		err = w.refused
+	}
 	w.done(err)
 	for _, done := range copies {
 		done(err)
@@ -117,6 +123,6 @@ func (w *work) release() {
 	}
 	w.batch.Reset()
 	clear(w.later)
-	w.done, w.later, w.lane, w.flight = nil, w.later[:0], nil, nil
+	w.done, w.later, w.lane, w.flight, w.refused = nil, w.later[:0], nil, nil, nil
 	w.in.spare.Put(w)
 }
