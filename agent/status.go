@@ -130,6 +130,8 @@ func printStatus(c *call, st *device.Status) error {
 			state = "not open"
 		case s.Level != nil:
 			state = fmt.Sprintf("ok, level %v", *s.Level)
+		case s.Note != "":
+			state = "ok; " + s.Note
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%s\n", printable(s.Name), printable(s.Driver), s.Every, s.Readings, since(s.Last), s.Errors, printable(state))
 	}

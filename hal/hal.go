@@ -97,6 +97,12 @@ type Actuator interface {
 	Set(ctx context.Context, channel string, v Value) error
 }
 
+// A Noter is a Sensor with something to say to whoever set it up, such as that
+// it is another chip than it was sold as; "" for nothing.
+type Noter interface {
+	Note() string
+}
+
 // A DigitalInput is one input line.
 type DigitalInput interface {
 	Read() (bool, error)

@@ -99,6 +99,7 @@ type SensorStatus struct {
 	Last     time.Time `json:"last,omitzero"`
 	Level    *bool     `json:"level,omitempty"`
 	Stuck    bool      `json:"stuck,omitempty"`
+	Note     string    `json:"note,omitempty"`
 }
 
 // Status may be called from any goroutine until Run returns.
@@ -131,7 +132,7 @@ func (a *Agent) Status() Status {
 	st.Refused = a.refusals.status()
 	for _, s := range a.sampler.Status() {
 		st.Sensors = append(st.Sensors, SensorStatus{Name: s.Name, Driver: s.Driver, Every: s.Every.String(), Open: s.Open, Readings: s.Readings,
-			Missed: s.Missed, Errors: s.Errors, Error: s.Error, ErrorAt: s.ErrorAt, Last: s.Last, Level: s.Level, Stuck: s.Stuck})
+			Missed: s.Missed, Errors: s.Errors, Error: s.Error, ErrorAt: s.ErrorAt, Last: s.Last, Level: s.Level, Stuck: s.Stuck, Note: s.Note})
 	}
 	return st
 }

@@ -194,9 +194,16 @@ func (r *runner) run(ctx context.Context) {
 
 func (r *runner) opened(sn hal.Sensor, open bool) {
 	_, output := sn.(hal.Actuator)
+	note := ""
+	if n, ok := sn.(hal.Noter); ok {
+		note = n.Note()
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.st.Open, r.st.Output = open, output
+	if note != "" && note != r.st.Note {
+		r.s.o.Log.Warn("a word about a sensor", "sensor", r.spec.Name, "driver", r.spec.Driver, "note", note)
+	}
+	r.st.Open, r.st.Output, r.st.Note = open, output, note
 }
 
 // nextTick is the first multiple of every after now. A timer that fires a

@@ -62,6 +62,7 @@ type Status struct {
 	Output   bool      // it can be set
 	Level    *bool     // an output's level as last read
 	Stuck    bool      // the driver does not return though its time is over
+	Note     string    // what the sensor has to say since it was opened; see hal.Noter
 }
 
 // Errors of SetEvery and SetOutput.

@@ -5,20 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"os"
+	"slices"
 	"sync"
+	"time"
 
 	"periph.io/x/conn/v3/i2c"
-	"periph.io/x/conn/v3/physic"
-	"periph.io/x/devices/v3/bmxx80"
 
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/sensor/bmx280"
 )
 
 var bme280Driver = driver{
 	Driver: Driver{
 		Name:    "bme280",
-		Summary: "Bosch BME280: temperature, humidity and pressure over I2C",
+		Summary: "Bosch BME280: temperature, humidity and pressure over I2C; BMP280: without humidity",
 		Options: []Option{
 			{"bus", "string", "", "I2C bus, such as /dev/i2c-1; the board's first if left out"},
 			{"address", "integer", "0x76", "0x76, or 0x77 with SDO high"},
@@ -35,9 +37,7 @@ var bme280Driver = driver{
 		}
 		switch n := o.whole("oversampling", 1); n {
 		case 1, 2, 4, 8, 16:
-			s.over = map[int64]bmxx80.Oversampling{
-				1: bmxx80.O1x, 2: bmxx80.O2x, 4: bmxx80.O4x, 8: bmxx80.O8x, 16: bmxx80.O16x,
-			}[n]
+			s.over, s.osrs = int(n), byte(bits.Len(uint(n))) // table 20
 		default:
 			o.fail("oversampling", "%d, want 1, 2, 4, 8 or 16", n)
 		}
@@ -45,20 +45,27 @@ var bme280Driver = driver{
 	},
 }
 
-// bme280 is the driver of the same name over periph's bmxx80, whose Sense can
-// hang with the bus. So each reading runs in a goroutine of its own, and Read
-// leaves it behind at ctx's end. There is never more than one: until it ends,
-// Read says ErrBusy.
+// bme280 is the driver of the same name, for the BMP280 too, which is sold as
+// one. It talks to the chip itself: periph's bmxx80 (v3.7.4) reads H4 and H5
+// without their sign, takes a value that was not measured for one, and waits for
+// an idle chip without limit.
+//
+// A transfer can hang in the bus. So each reading runs in a goroutine of its own,
+// and Read leaves it behind at ctx's end. There is never more than one: until it
+// ends, Read says ErrBusy.
 type bme280 struct {
 	bus  string
 	addr uint16
-	over bmxx80.Oversampling
+	osrs byte // the field of oversampling in force for all quantities
+	over int  // conversions that it stands for
 	gate gate
 
-	// dev is nil until the chip is set up, and again after each fault: a chip
-	// that lost its power came back with other settings. It belongs to the
-	// goroutine that measures.
-	dev *bmxx80.Dev
+	// id is 0 until the chip is set up, and again after each fault: another
+	// chip may be there. It and cal belong to the goroutine that measures.
+	id  byte
+	cal bmx280.Calibration
+
+	channels []hal.Channel // by the chip that Open found
 
 	mu      sync.Mutex // guards all below
 	running bool       // a goroutine measures
@@ -86,16 +93,25 @@ func (s *bme280) open(ctx context.Context, b hal.Board) (hal.Sensor, error) {
 	return s, nil
 }
 
+var (
+	temperature = hal.Channel{Name: "temperature", Unit: "°C", Kind: hal.Float}
+	humidity    = hal.Channel{Name: "humidity", Unit: "%RH", Kind: hal.Float}
+	pressure    = hal.Channel{Name: "pressure", Unit: "Pa", Kind: hal.Float}
+)
+
 // Channels: temperature to 0.01 °C, humidity to 0.001 %RH, pressure to 0.01 Pa.
-func (s *bme280) Channels() []hal.Channel {
-	return []hal.Channel{
-		{Name: "temperature", Unit: "°C", Kind: hal.Float},
-		{Name: "humidity", Unit: "%RH", Kind: hal.Float},
-		{Name: "pressure", Unit: "Pa", Kind: hal.Float},
+// A BMP280 has no humidity.
+func (s *bme280) Channels() []hal.Channel { return s.channels }
+
+// Note says what the chip is, if it is not what its driver is named after.
+func (s *bme280) Note() string {
+	if len(s.channels) == 2 {
+		return "the chip is a BMP280, often sold as BME280: it has no humidity"
 	}
+	return ""
 }
 
-// Read makes the chip measure once, 8 ms at oversampling 1, 100 ms at 16. A
+// Read makes the chip measure once, 10 ms at oversampling 1, 115 ms at 16. A
 // temperature outside of the chip's range (-40 to 85 °C) is an error, since all
 // three values hang on it; a pressure outside of its range (300 to 1100 hPa) is
 // absent.
@@ -145,70 +161,176 @@ func (s *bme280) read(ctx context.Context) ([]hal.Value, error) {
 	}
 }
 
+// A quantity that was not measured shows as one value of its register that it
+// can also have. So a measurement that seems left out is done again.
+const bme280Tries = 3
+
+var errNotMeasured = errors.New("the chip has measured no temperature")
+
 // measure reads the chip, setting it up first if need be.
-func (s *bme280) measure(ctx context.Context) ([]hal.Value, error) {
+func (s *bme280) measure(ctx context.Context) (vals []hal.Value, err error) {
 	s.gate.begin(ctx)
-	for try := 0; ; try++ {
-		var e physic.Env
-		fresh := s.dev == nil
-		err := s.sense(&e)
-		if err == nil && fresh || err == nil && s.configured() {
-			return bme280Values(&e)
+	for range bme280Tries {
+		if s.id == 0 {
+			err = s.setUp()
 		}
-		s.dev = nil
-		if cause := s.gate.err; cause != nil {
-			return nil, cause // periph keeps only its text
+		if s.id != 0 {
+			if vals, err = s.once(ctx); err == nil {
+				return vals, nil
+			}
 		}
-		if err != nil {
+		s.id = 0
+		if !errors.Is(err, errNotMeasured) {
 			return nil, err
 		}
-		if try > 0 {
-			return nil, errors.New("the chip loses its settings")
+	}
+	return nil, err
+}
+
+// get reads registers from reg on.
+func (s *bme280) get(reg byte, into []byte) error { return s.gate.Tx(s.addr, []byte{reg}, into) }
+
+// setUp finds out which chip it is and reads its calibration.
+func (s *bme280) setUp() error {
+	var id [1]byte
+	if err := s.get(bmx280.RegID, id[:]); err != nil {
+		return err
+	}
+	if err := knownChip(id[0]); err != nil {
+		return err
+	}
+	var tp [bmx280.CalibBytes]byte
+	var hum [bmx280.CalibHumBytes]byte
+	if err := s.get(bmx280.RegCalib, tp[:]); err != nil {
+		return err
+	}
+	ofHum := &hum
+	if bmx280.IsBMP280(id[0]) {
+		ofHum = nil
+	} else if err := s.get(bmx280.RegCalibHum, hum[:]); err != nil {
+		return err
+	}
+	cal := bmx280.Parse(&tp, ofHum)
+	if cal.T1 == 0 || cal.P1 == 0 || cal.T2 == 0 || uniform(tp[:24]) || ofHum != nil && uniform(hum[:]) {
+		return errors.New("the chip's calibration is all zeros or ones: it did not start well, or is broken")
+	}
+	channels := []hal.Channel{temperature, humidity, pressure}
+	if ofHum == nil {
+		channels = []hal.Channel{temperature, pressure}
+	}
+	if s.channels == nil {
+		s.channels = channels
+	} else if len(s.channels) != len(channels) {
+		return errors.New("another kind of chip is there than at the start")
+	}
+	s.id, s.cal = id[0], cal
+	return nil
+}
+
+func uniform(b []byte) bool {
+	return (b[0] == 0 || b[0] == 0xFF) && !slices.ContainsFunc(b, func(x byte) bool { return x != b[0] })
+}
+
+// knownChip returns nil for a BME280 or BMP280, else what is likely there.
+func knownChip(id byte) error {
+	switch {
+	case id == bmx280.IDBME280 || bmx280.IsBMP280(id):
+		return nil
+	case id == 0 || id == 0xFF:
+		// All lines low or high: nothing drives them, or something holds them.
+		return fmt.Errorf("%w: it reads only %#02x: is the wiring right?", hal.ErrNoDevice, id)
+	}
+	what := map[byte]string{0x55: " (a BMP180)", 0x61: " (a BME680)"}[id] // the datasheets' register 0xD0
+	return fmt.Errorf("chip id %#x%s, want 0x60 (BME280) or 0x58 (BMP280)", id, what)
+}
+
+// once makes the chip, which is set up, measure once.
+func (s *bme280) once(ctx context.Context) ([]hal.Value, error) {
+	isBMP := bmx280.IsBMP280(s.id)
+	// All settings each time: a brown-out between two readings loses them, and
+	// shows in no error. The chip sleeps, or else RegConfig may not be written.
+	set := []byte{bmx280.RegCtrlMeas, bmx280.ModeSleep, bmx280.RegConfig, 0, bmx280.RegCtrlHum, s.osrs,
+		bmx280.RegCtrlMeas, s.osrs<<5 | s.osrs<<2 | bmx280.ModeForced}
+	if isBMP {
+		set = append(set[:4], set[6:]...)
+	}
+	if err := s.gate.Tx(s.addr, set, nil); err != nil {
+		return nil, err
+	}
+	// The longest measurement time (section 9.1).
+	if err := pause(ctx, time.Duration(1250+3*(2300*s.over+575))*time.Microsecond); err != nil {
+		return nil, err
+	}
+	var status [1]byte
+	for tries := 0; ; tries++ {
+		if err := s.get(bmx280.RegStatus, status[:]); err != nil {
+			return nil, err
+		}
+		if status[0]&bmx280.Measuring == 0 {
+			break
+		}
+		if tries == 100 {
+			return nil, errors.New("the chip does not end its measurement")
+		}
+		if err := pause(ctx, time.Millisecond); err != nil {
+			return nil, err
 		}
 	}
-}
-
-func (s *bme280) sense(e *physic.Env) error {
-	if s.dev == nil {
-		dev, err := bmxx80.NewI2C(&s.gate, s.addr, &bmxx80.Opts{Temperature: s.over, Pressure: s.over, Humidity: s.over})
-		if err != nil {
-			return err
-		}
-		// periph takes a BMP280 or BMP180 too; those have no humidity.
-		var id [1]byte
-		if err := s.gate.Tx(s.addr, []byte{0xD0}, id[:]); err != nil {
-			return err
-		}
-		if id[0] != 0x60 {
-			return fmt.Errorf("chip id %#x, want 0x60", id[0])
-		}
-		s.dev = dev
+	var d [8]byte
+	data := d[:]
+	if isBMP {
+		data = d[:6]
 	}
-	return s.dev.Sense(e)
-}
-
-// configured says whether the chip still has the humidity setting, which
-// periph writes only once. After a brown-out between two readings it would be
-// off, and the data register's 0x8000 would pass for a measurement.
-func (s *bme280) configured() bool {
-	var v [1]byte
-	return s.gate.Tx(s.addr, []byte{0xF2}, v[:]) == nil && v[0]&7 == byte(s.over)
-}
-
-func bme280Values(e *physic.Env) ([]hal.Value, error) {
-	// periph counts in nK, 10^-5 %RH and nPa. We cut to the decimals that the
-	// chip's arithmetic has, so that a record reads 21.5 and not 21.499999999.
-	temp := math.Round(float64(e.Temperature-physic.ZeroCelsius)/1e7) / 100
-	hum := math.Round(float64(e.Humidity)/100) / 1000
-	pres := math.Round(float64(e.Pressure)/1e7) / 100
-	if temp < -40 || temp > 85 {
+	if err := s.get(bmx280.RegData, data); err != nil {
+		return nil, err
+	}
+	rawP := int(d[0])<<12 | int(d[1])<<4 | int(d[2])>>4
+	rawT := int(d[3])<<12 | int(d[4])<<4 | int(d[5])>>4
+	rawH := int(d[6])<<8 | int(d[7])
+	if rawT == bmx280.SkippedPT {
+		return nil, errNotMeasured
+	}
+	fine := s.cal.Fine(float64(rawT))
+	temp := round(bmx280.Celsius(fine), 100)
+	if !(temp >= -40 && temp <= 85) {
 		return nil, fmt.Errorf("%.2f °C, want -40 to 85 °C", temp)
 	}
-	vals := []hal.Value{hal.FloatValue(temp), hal.FloatValue(hum), {}}
-	if pres >= 30000 && pres <= 110000 {
-		vals[2] = hal.FloatValue(pres)
+	vals := []hal.Value{hal.FloatValue(temp)}
+	if !isBMP {
+		v := hal.Value{}
+		if rawH != bmx280.SkippedHum || s.humidityOn() {
+			v = hal.FloatValue(round(min(max(s.cal.Humidity(float64(rawH), fine), 0), 100), 1000))
+		}
+		vals = append(vals, v)
 	}
-	return vals, nil
+	v := hal.Value{}
+	if p := round(s.cal.Pressure(float64(rawP), fine), 100); rawP != bmx280.SkippedPT && p >= 30000 && p <= 110000 {
+		v = hal.FloatValue(p)
+	}
+	return append(vals, v), nil
+}
+
+// humidityOn says whether the chip has the setting that was written, so that
+// what looks left out was measured.
+func (s *bme280) humidityOn() bool {
+	var v [1]byte
+	return s.get(bmx280.RegCtrlHum, v[:]) == nil && v[0]&7 == s.osrs
+}
+
+// round cuts to the decimals that the chip's arithmetic has, so that a record
+// reads 21.5 and not 21.499999999.
+func round(v, to float64) float64 { return math.Round(v*to) / to }
+
+// pause waits; it ends with ctx.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // Close gives the bus back, or leaves that to a reading that still hangs in it.
@@ -227,27 +349,17 @@ func (s *bme280) Close() error {
 }
 
 // gate is the bus as one reading sees it. It refuses transfers after the
-// reading's end, so that a driver that loops over the bus (bmxx80 waits for an
-// idle chip without limit) ends too, and it keeps the first error as it was.
+// reading's end.
 type gate struct {
 	bus i2c.BusCloser
 	ctx context.Context // of the reading that runs; set by begin
-	err error
 }
 
-func (g *gate) begin(ctx context.Context) { g.ctx, g.err = ctx, nil }
-
-func (g *gate) String() string { return g.bus.String() }
+func (g *gate) begin(ctx context.Context) { g.ctx = ctx }
 
 func (g *gate) Tx(addr uint16, w, r []byte) error {
-	err := g.ctx.Err()
-	if err == nil {
-		err = g.bus.Tx(addr, w, r)
+	if err := g.ctx.Err(); err != nil {
+		return err
 	}
-	if g.err == nil {
-		g.err = err
-	}
-	return err
+	return g.bus.Tx(addr, w, r)
 }
-
-func (g *gate) SetSpeed(f physic.Frequency) error { return g.bus.SetSpeed(f) }

@@ -4,25 +4,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
-)
 
-// Registers of the BME280 (BST-BME280-DS002, section 5.3).
-const (
-	regID       = 0xD0
-	regReset    = 0xE0
-	regCtrlHum  = 0xF2
-	regStatus   = 0xF3
-	regCtrlMeas = 0xF4
-	regConfig   = 0xF5
-	regData     = 0xF7 // press msb lsb xlsb, temp msb lsb xlsb, hum msb lsb
-
-	chipID     = 0x60
-	resetWord  = 0xB6
-	measuring  = 1 << 3 // in regStatus
-	skippedPT  = 0x80000
-	skippedHum = 0x8000
-	modeSleep  = 0
-	modeNormal = 3 // 1 and 2 are both forced
+	"github.com/tidemill/tidemill/hal/sensor/bmx280"
 )
 
 // A BME280 is a simulated Bosch BME280 at register level: a driver that works
@@ -33,14 +16,14 @@ const (
 //
 // Several goroutines may use it.
 type BME280 struct {
-	cal calibration
+	cal bmx280.Calibration
 	now func() time.Time
 
 	mu      sync.Mutex // guards all below
 	air     Waveform
 	regs    [256]byte
 	pointer byte
-	osrsHum byte // in force; regCtrlHum takes effect at a write of regCtrlMeas
+	osrsHum byte // in force; bmx280.RegCtrlHum takes effect at a write of bmx280.RegCtrlMeas
 	filter  iir
 
 	busy   bool      // a forced measurement runs
@@ -76,10 +59,10 @@ func (c *BME280) PowerCycle() {
 }
 
 func (c *BME280) reset() {
-	c.regs = [256]byte{regID: chipID}
-	c.cal.registers(&c.regs)
+	c.regs = [256]byte{bmx280.RegID: bmx280.IDBME280}
+	c.cal.Put(&c.regs)
 	c.osrsHum, c.busy, c.cycles, c.filter, c.pointer = 0, false, 0, iir{}, 0
-	c.store(skippedPT, skippedPT, skippedHum)
+	c.store(bmx280.SkippedPT, bmx280.SkippedPT, bmx280.SkippedHum)
 }
 
 // Tx is one I2C transfer: the bytes of w, then a read of len(r) bytes with a
@@ -106,13 +89,13 @@ func (c *BME280) Tx(w, r []byte) error {
 }
 
 func (c *BME280) read(reg byte) byte {
-	if reg == regStatus && c.busy {
+	if reg == bmx280.RegStatus && c.busy {
 		// A clock that stands still must not hold a driver for ever: the
 		// fourth look finds the measurement done.
 		if c.polls++; c.polls > 3 {
 			c.finish()
 		} else {
-			return c.regs[regStatus] | measuring
+			return c.regs[bmx280.RegStatus] | bmx280.Measuring
 		}
 	}
 	return c.regs[reg]
@@ -120,20 +103,20 @@ func (c *BME280) read(reg byte) byte {
 
 func (c *BME280) write(reg, v byte) {
 	switch reg {
-	case regReset:
-		if v == resetWord {
+	case bmx280.RegReset:
+		if v == bmx280.ResetWord {
 			c.reset()
 		}
-	case regCtrlHum:
+	case bmx280.RegCtrlHum:
 		c.regs[reg] = v & 7
-	case regConfig:
-		if c.regs[regCtrlMeas]&3 == modeNormal {
+	case bmx280.RegConfig:
+		if c.regs[bmx280.RegCtrlMeas]&3 == bmx280.ModeNormal {
 			return // section 5.4.6: may be ignored in normal mode; ours does
 		}
 		c.regs[reg] = v
-	case regCtrlMeas:
+	case bmx280.RegCtrlMeas:
 		c.regs[reg] = v
-		c.osrsHum = c.regs[regCtrlHum]
+		c.osrsHum = c.regs[bmx280.RegCtrlHum]
 		c.busy, c.polls, c.since, c.cycles = v&3 == 1 || v&3 == 2, 0, c.now(), 0
 	}
 	// All others can't be written.
@@ -145,21 +128,21 @@ func (c *BME280) advance() {
 	if c.busy && now.Sub(c.since) >= c.duration() {
 		c.finish()
 	}
-	if c.regs[regCtrlMeas]&3 != modeNormal {
+	if c.regs[bmx280.RegCtrlMeas]&3 != bmx280.ModeNormal {
 		return
 	}
-	period := c.duration() + standby[c.regs[regConfig]>>5]
-	done := int64((now.Sub(c.since) + standby[c.regs[regConfig]>>5]) / period)
+	period := c.duration() + standby[c.regs[bmx280.RegConfig]>>5]
+	done := int64((now.Sub(c.since) + standby[c.regs[bmx280.RegConfig]>>5]) / period)
 	// The filter forgets what is 160 measurements back: (15/16)^160 < 2^-14.
 	for i := max(c.cycles, done-160) + 1; i <= done; i++ {
-		c.convert(c.since.Add(time.Duration(i)*period - standby[c.regs[regConfig]>>5]))
+		c.convert(c.since.Add(time.Duration(i)*period - standby[c.regs[bmx280.RegConfig]>>5]))
 	}
 	c.cycles = max(c.cycles, done)
 }
 
 func (c *BME280) finish() {
 	c.busy = false
-	c.regs[regCtrlMeas] &^= 3
+	c.regs[bmx280.RegCtrlMeas] &^= 3
 	c.convert(c.since)
 }
 
@@ -179,8 +162,8 @@ func samples(osrs byte) int {
 
 // duration is the typical measurement time (section 9.1).
 func (c *BME280) duration() time.Duration {
-	us := 1000 + 2000*samples(c.regs[regCtrlMeas]>>5)
-	if n := samples(c.regs[regCtrlMeas] >> 2 & 7); n > 0 {
+	us := 1000 + 2000*samples(c.regs[bmx280.RegCtrlMeas]>>5)
+	if n := samples(c.regs[bmx280.RegCtrlMeas] >> 2 & 7); n > 0 {
 		us += 2000*n + 500
 	}
 	if n := samples(c.osrsHum); n > 0 {
@@ -192,27 +175,27 @@ func (c *BME280) duration() time.Duration {
 // convert measures the air of a time into the data registers.
 func (c *BME280) convert(at time.Time) {
 	air := c.air(at)
-	osrsT, osrsP := c.regs[regCtrlMeas]>>5, c.regs[regCtrlMeas]>>2&7
-	coef := c.regs[regConfig] >> 2 & 7
+	osrsT, osrsP := c.regs[bmx280.RegCtrlMeas]>>5, c.regs[bmx280.RegCtrlMeas]>>2&7
+	coef := c.regs[bmx280.RegConfig] >> 2 & 7
 
-	t := c.filter.next(0, coef, inverse(1<<20-1, air.Temperature*5120, false, c.cal.temperature))
+	t := c.filter.next(0, coef, inverse(1<<20-1, air.Temperature*5120, false, c.cal.Fine))
 	t = quantize(t, osrsT, coef)
-	fine := c.cal.fine(t)
+	fine := c.cal.Fine(float64(t))
 	p := c.filter.next(1, coef, inverse(1<<20-1, air.Pressure, true, func(adc float64) float64 {
-		return c.cal.pressure(adc, fine)
+		return c.cal.Pressure(adc, fine)
 	}))
 	p = quantize(p, osrsP, coef)
 	h := inverse(1<<16-1, air.Humidity, false, func(adc float64) float64 {
-		return c.cal.humidity(adc, fine)
+		return c.cal.Humidity(adc, fine)
 	})
 	if osrsT == 0 {
-		t = skippedPT
+		t = bmx280.SkippedPT
 	}
 	if osrsP == 0 {
-		p = skippedPT
+		p = bmx280.SkippedPT
 	}
 	if c.osrsHum == 0 {
-		h = skippedHum
+		h = bmx280.SkippedHum
 	}
 	c.store(p, t, h)
 }
@@ -228,14 +211,14 @@ func quantize(v int, osrs, coef byte) int {
 }
 
 func (c *BME280) store(p, t, h int) {
-	d := c.regs[regData:]
+	d := c.regs[bmx280.RegData:]
 	d[0], d[1], d[2] = byte(p>>12), byte(p>>4), byte(p<<4)
 	d[3], d[4], d[5] = byte(t>>12), byte(t>>4), byte(t<<4)
 	d[6], d[7] = byte(h>>8), byte(h)
 }
 
 // String names the chip and its serial-like part: its first calibration value.
-func (c *BME280) String() string { return fmt.Sprintf("BME280(t1=%d)", c.cal.t1) }
+func (c *BME280) String() string { return fmt.Sprintf("BME280(t1=%d)", c.cal.T1) }
 
 // iir is the chip's low-pass filter of temperature [0] and pressure [1]
 // (section 3.4.4); the zero iir takes its first value as it is.

@@ -10,18 +10,8 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/hal"
+	"github.com/tidemill/tidemill/hal/sensor/bmx280"
 )
-
-// The worked example of the BMP280 datasheet, section 3.12.
-func TestDatasheetExample(t *testing.T) {
-	fine := typical.temperature(519888)
-	if got := fine / 5120; math.Abs(got-25.08) > 0.005 {
-		t.Errorf("temperature %.3f, want 25.08", got)
-	}
-	if got := typical.pressure(415148, fine); math.Abs(got-100653.27) > 0.1 {
-		t.Errorf("pressure %.2f, want 100653.27", got)
-	}
-}
 
 // For chips of many seeds the physical range lies within the converters' one,
 // and the inverse finds the value again.
@@ -29,24 +19,45 @@ func TestInverse(t *testing.T) {
 	for seed := range uint64(200) {
 		c := newCalibration(seed)
 		for _, temp := range []float64{-40, -7.3, 0, 21.5, 60, 85} {
-			adc := inverse(1<<20-1, temp*5120, false, c.temperature)
-			fine := c.temperature(float64(adc))
+			adc := inverse(1<<20-1, temp*5120, false, c.Fine)
+			fine := c.Fine(float64(adc))
 			if math.Abs(fine/5120-temp) > 0.001 {
 				t.Fatalf("seed %d: %v °C came back as %v", seed, temp, fine/5120)
 			}
 			for _, want := range []float64{30000, 87654, 101325, 110000} {
-				adc := inverse(1<<20-1, want, true, func(a float64) float64 { return c.pressure(a, fine) })
-				if got := c.pressure(float64(adc), fine); math.Abs(got-want) > 0.1 {
+				adc := inverse(1<<20-1, want, true, func(a float64) float64 { return c.Pressure(a, fine) })
+				if got := c.Pressure(float64(adc), fine); math.Abs(got-want) > 0.1 {
 					t.Fatalf("seed %d, %v °C: %v Pa came back as %v", seed, temp, want, got)
 				}
 			}
-			for _, want := range []float64{0, 33.3, 100} {
-				adc := inverse(1<<16-1, want, false, func(a float64) float64 { return c.humidity(a, fine) })
-				if got := c.humidity(float64(adc), fine); math.Abs(got-want) > 0.005 {
+			for _, want := range []float64{driest, 33.3, wettest} {
+				adc := inverse(1<<16-1, want, false, func(a float64) float64 { return c.Humidity(a, fine) })
+				if got := c.Humidity(float64(adc), fine); math.Abs(got-want) > 0.01 {
 					t.Fatalf("seed %d, %v °C: %v %%RH came back as %v", seed, temp, want, got)
 				}
 			}
 		}
+	}
+}
+
+// Chips have all signs that the datasheet allows.
+func TestCalibrationSigns(t *testing.T) {
+	var negative, large [3]int
+	const chips = 3000
+	for seed := range uint64(chips) {
+		c := newCalibration(seed)
+		for i, h := range []int{int(c.H4), int(c.H5), int(c.H6)} {
+			if h < 0 {
+				negative[i]++
+			}
+			if max(h, -h) > 100 {
+				large[i]++
+			}
+		}
+	}
+	t.Logf("of %d chips H4, H5, H6 are negative in %v, beyond 100 in %v", chips, negative, large)
+	if negative[0] == 0 || min(negative[1], negative[2]) < chips/4 || min(large[0], large[1]) < chips/4 {
+		t.Error("the range is not drawn whole")
 	}
 }
 
@@ -103,43 +114,43 @@ var skippedAll = []byte{0x80, 0, 0, 0x80, 0, 0, 0x80, 0}
 func TestForcedMode(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := NewBME280(1, Constant(Env{20, 50, 100000}), nil)
-		if id := get(t, c, regID, 1); id[0] != 0x60 {
+		if id := get(t, c, bmx280.RegID, 1); id[0] != 0x60 {
 			t.Fatalf("id %x", id)
 		}
-		if d := get(t, c, regData, 8); !bytes.Equal(d, skippedAll) {
+		if d := get(t, c, bmx280.RegData, 8); !bytes.Equal(d, skippedAll) {
 			t.Fatalf("data after power-on %x", d)
 		}
-		put(t, c, regCtrlHum, 1, regCtrlMeas, 1<<5|1<<2|1)
-		if s := get(t, c, regStatus, 1); s[0]&measuring == 0 {
-			t.Error("not measuring after the start")
+		put(t, c, bmx280.RegCtrlHum, 1, bmx280.RegCtrlMeas, 1<<5|1<<2|1)
+		if s := get(t, c, bmx280.RegStatus, 1); s[0]&bmx280.Measuring == 0 {
+			t.Error("not bmx280.Measuring after the start")
 		}
-		if d := get(t, c, regData, 8); !bytes.Equal(d, skippedAll) {
+		if d := get(t, c, bmx280.RegData, 8); !bytes.Equal(d, skippedAll) {
 			t.Errorf("data while it measures %x", d)
 		}
 		time.Sleep(8 * time.Millisecond) // 1 + 2 + 2.5 + 2.5 ms
-		if s := get(t, c, regStatus, 1); s[0]&measuring != 0 {
-			t.Error("still measuring after 8 ms")
+		if s := get(t, c, bmx280.RegStatus, 1); s[0]&bmx280.Measuring != 0 {
+			t.Error("still bmx280.Measuring after 8 ms")
 		}
-		d := get(t, c, regData, 8)
+		d := get(t, c, bmx280.RegData, 8)
 		if d[2] != 0 || d[5] != 0 {
 			t.Errorf("16-bit data %x has more bits", d)
 		}
-		if m := get(t, c, regCtrlMeas, 1); m[0] != 1<<5|1<<2 {
+		if m := get(t, c, bmx280.RegCtrlMeas, 1); m[0] != 1<<5|1<<2 {
 			t.Errorf("ctrl_meas %x, want sleep", m)
 		}
 		// A humidity setting alone takes no effect (section 5.4.3).
-		put(t, c, regCtrlHum, 0)
-		put(t, c, regCtrlMeas, 1<<5|1)
+		put(t, c, bmx280.RegCtrlHum, 0)
+		put(t, c, bmx280.RegCtrlMeas, 1<<5|1)
 		time.Sleep(time.Second)
-		if d := get(t, c, regData, 8); !bytes.Equal(d[:3], skippedAll[:3]) || !bytes.Equal(d[6:], skippedAll[6:]) || bytes.Equal(d[3:6], skippedAll[3:6]) {
+		if d := get(t, c, bmx280.RegData, 8); !bytes.Equal(d[:3], skippedAll[:3]) || !bytes.Equal(d[6:], skippedAll[6:]) || bytes.Equal(d[3:6], skippedAll[3:6]) {
 			t.Errorf("temperature alone: %x", d)
 		}
-		put(t, c, regReset, resetWord)
-		if d := get(t, c, regData, 8); !bytes.Equal(d, skippedAll) {
+		put(t, c, bmx280.RegReset, bmx280.ResetWord)
+		if d := get(t, c, bmx280.RegData, 8); !bytes.Equal(d, skippedAll) {
 			t.Errorf("data after reset %x", d)
 		}
-		put(t, c, regID, 0) // can't be written
-		if id := get(t, c, regID, 1); id[0] != 0x60 {
+		put(t, c, bmx280.RegID, 0) // can't be written
+		if id := get(t, c, bmx280.RegID, 1); id[0] != 0x60 {
 			t.Errorf("id %x after a write", id)
 		}
 	})
@@ -149,9 +160,9 @@ func TestForcedMode(t *testing.T) {
 func TestStoppedClock(t *testing.T) {
 	now := time.Unix(1e9, 0)
 	c := NewBME280(1, Weather(1), func() time.Time { return now })
-	put(t, c, regCtrlMeas, 1<<5|1)
+	put(t, c, bmx280.RegCtrlMeas, 1<<5|1)
 	looks := 0
-	for get(t, c, regStatus, 1)[0]&measuring != 0 {
+	for get(t, c, bmx280.RegStatus, 1)[0]&bmx280.Measuring != 0 {
 		if looks++; looks > 10 {
 			t.Fatal("measures for ever")
 		}
@@ -168,18 +179,18 @@ func TestNormalModeAndFilter(t *testing.T) {
 			return Env{30, 50, 100000}
 		}
 		temp := func(c *BME280) float64 {
-			d := get(t, c, regData, 8)
-			return c.cal.temperature(float64(int(d[3])<<12|int(d[4])<<4|int(d[5])>>4)) / 5120
+			d := get(t, c, bmx280.RegData, 8)
+			return c.cal.Fine(float64(int(d[3])<<12|int(d[4])<<4|int(d[5])>>4)) / 5120
 		}
 		plain, slow := NewBME280(1, air, nil), NewBME280(1, air, nil)
-		put(t, plain, regConfig, 5<<5, regCtrlMeas, 1<<5|3)     // 1 s pause
-		put(t, slow, regConfig, 5<<5|4<<2, regCtrlMeas, 1<<5|3) // filter 16
+		put(t, plain, bmx280.RegConfig, 5<<5, bmx280.RegCtrlMeas, 1<<5|3)     // 1 s pause
+		put(t, slow, bmx280.RegConfig, 5<<5|4<<2, bmx280.RegCtrlMeas, 1<<5|3) // filter 16
 		time.Sleep(9 * time.Second)
 		if a, b := temp(plain), temp(slow); math.Abs(a-10) > 0.01 || math.Abs(b-10) > 0.01 {
 			t.Fatalf("%v and %v, want 10", a, b)
 		}
-		put(t, plain, regConfig, 0) // ignored in normal mode
-		if v := get(t, plain, regConfig, 1); v[0] != 5<<5 {
+		put(t, plain, bmx280.RegConfig, 0) // ignored in normal mode
+		if v := get(t, plain, bmx280.RegConfig, 1); v[0] != 5<<5 {
 			t.Errorf("config %x changed in normal mode", v)
 		}
 		time.Sleep(3 * time.Second)
@@ -195,11 +206,11 @@ func TestNormalModeAndFilter(t *testing.T) {
 
 func TestSaturation(t *testing.T) {
 	c := NewBME280(3, Constant(Env{Temperature: 900, Humidity: -50, Pressure: 1e9}), nil)
-	put(t, c, regCtrlHum, 5, regCtrlMeas, 5<<5|5<<2|1)
+	put(t, c, bmx280.RegCtrlHum, 5, bmx280.RegCtrlMeas, 5<<5|5<<2|1)
 	for range 5 {
-		get(t, c, regStatus, 1)
+		get(t, c, bmx280.RegStatus, 1)
 	}
-	d := get(t, c, regData, 8)
+	d := get(t, c, bmx280.RegData, 8)
 	if !bytes.Equal(d[3:6], []byte{0xff, 0xff, 0xf0}) || !bytes.Equal(d[:3], []byte{0, 0, 0}) {
 		t.Errorf("data %x, want the converters' ends", d)
 	}
@@ -220,7 +231,7 @@ func TestBusFaults(t *testing.T) {
 		}
 		other, _ := b.I2C(DefaultBus)
 		bus := b.Bus(DefaultBus)
-		id := func() error { return h.Tx(DefaultAddress, []byte{regID}, make([]byte, 1)) }
+		id := func() error { return h.Tx(DefaultAddress, []byte{bmx280.RegID}, make([]byte, 1)) }
 
 		bus.NACK(DefaultAddress, 2)
 		for i, want := range []bool{true, true, false} {
@@ -237,7 +248,7 @@ func TestBusFaults(t *testing.T) {
 		bus.Stick()
 		done := make(chan error, 2)
 		go func() { done <- id() }()
-		go func() { done <- other.Tx(DefaultAddress, []byte{regID}, make([]byte, 1)) }()
+		go func() { done <- other.Tx(DefaultAddress, []byte{bmx280.RegID}, make([]byte, 1)) }()
 		time.Sleep(time.Hour)
 		select {
 		case err := <-done:
@@ -256,7 +267,7 @@ func TestBusFaults(t *testing.T) {
 		if err := id(); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("closed handle: %v", err)
 		}
-		if err := other.Tx(DefaultAddress, []byte{regID}, make([]byte, 1)); err != nil {
+		if err := other.Tx(DefaultAddress, []byte{bmx280.RegID}, make([]byte, 1)); err != nil {
 			t.Errorf("the other handle: %v", err)
 		}
 	})
