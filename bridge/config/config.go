@@ -57,6 +57,9 @@ type MQTT struct {
 	MaxInflight    int      `toml:"max_inflight"`
 	MaxQueue       Size     `toml:"max_queue"`
 	MaxConnections int      `toml:"max_connections"`
+	// MaxUnauthenticated is of connections that policy has not let in yet, three
+	// quarters of one address.
+	MaxUnauthenticated int `toml:"max_unauthenticated"`
 
 	Profile          string   `toml:"profile"`            // mqtt, aws
 	Events           bool     `toml:"events"`             // lifecycle events are published
@@ -95,7 +98,13 @@ type HTTPS struct {
 	Plaintext      string `toml:"plaintext"`       // off, loopback, on
 	Permissive     bool   `toml:"permissive"`      // signatures are not verified
 	MaxConnections int    `toml:"max_connections"` // more wait to be accepted
-	MaxMemory      Size   `toml:"max_memory"`      // of requests' bodies and large answers together
+	MaxPerAddress  int    `toml:"max_per_address"` // 0: no limit
+	// MaxUnauthenticated connections are open at once of clients that nothing
+	// has authenticated, three quarters of one address; idle ones end after
+	// UnauthenticatedIdle.
+	MaxUnauthenticated  int      `toml:"max_unauthenticated"`
+	UnauthenticatedIdle Duration `toml:"unauthenticated_idle"`
+	MaxMemory           Size     `toml:"max_memory"` // of requests' bodies and large answers together
 }
 
 // Kinesis is the data streams of the AWS APIs.
@@ -189,11 +198,12 @@ const unset = "\x00"
 func Default() *Config {
 	return &Config{
 		DataDir: "tidemill-data", Account: "000000000000", Region: "eu-local-1",
-		MQTT: MQTT{Listen: devicePort, ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100,
+		MQTT: MQTT{Listen: devicePort, ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100, MaxUnauthenticated: 4096,
 			MaxQueue: 4 << 20, Profile: "mqtt", Events: true, MaxSessionExpiry: Duration(7 * 24 * time.Hour), MaxSessions: 100_000,
 			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, MaxThingRate: 10_000, MaxThingBytes: 8 << 20},
-		Broker:  Broker{Share: "tidemill", Connections: 1, Subscribe: []string{"#"}, Shadows: true, MaxInflight: 1000, KeepAlive: Duration(30 * time.Second)},
-		HTTPS:   HTTPS{Listen: ":8443", Plaintext: "off", MaxConnections: 1024, MaxMemory: 256 << 20},
+		Broker: Broker{Share: "tidemill", Connections: 1, Subscribe: []string{"#"}, Shadows: true, MaxInflight: 1000, KeepAlive: Duration(30 * time.Second)},
+		HTTPS: HTTPS{Listen: ":8443", Plaintext: "off", MaxConnections: 1024, MaxPerAddress: 512,
+			MaxUnauthenticated: 512, UnauthenticatedIdle: Duration(10 * time.Second), MaxMemory: 256 << 20},
 		Admin:   Admin{Listen: "127.0.0.1:8081"},
 		Ingest:  Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}},
 		Rules:   Rules{MaxBacklog: 4 << 30},
@@ -309,6 +319,15 @@ func (c *Config) check() (errs []error) {
 	if n := c.HTTPS.MaxConnections; n < 1 || n > 65536 {
 		bad("https.max_connections: %d, want 1 to 65536", n)
 	}
+	if n := c.HTTPS.MaxPerAddress; n < 0 {
+		bad("https.max_per_address: %d, want 0 for no limit, or more", n)
+	}
+	if n := c.HTTPS.MaxUnauthenticated; n < 4 || n > 65536 {
+		bad("https.max_unauthenticated: %d, want 4 to 65536", n)
+	}
+	if d := c.HTTPS.UnauthenticatedIdle; d < Duration(time.Second) || d > Duration(10*time.Minute) {
+		bad("https.unauthenticated_idle: %v, want 1s to 10m", d)
+	}
 	if n := c.HTTPS.MaxMemory; n < 64<<20 {
 		bad("https.max_memory: %d, want at least 64 MiB", n)
 	}
@@ -342,6 +361,9 @@ func (c *Config) check() (errs []error) {
 	}
 	if n := c.MQTT.MaxConnections; n < 0 {
 		bad("mqtt.max_connections: %d, want 0 for no limit, or more", n)
+	}
+	if n := c.MQTT.MaxUnauthenticated; n < 4 || n > 1<<20 {
+		bad("mqtt.max_unauthenticated: %d, want 4 to 1048576", n)
 	}
 	if p := c.MQTT.Profile; p != "mqtt" && p != "aws" {
 		bad("mqtt.profile: %q, want mqtt or aws", p)
@@ -496,7 +518,9 @@ func checkAccess(all []Access) (errs []error) {
 
 // checkHooks is check for the services that are asked by HTTP.
 func (c *Config) checkHooks() (errs []error) {
-	bad := func(i int, table, format string, args ...any) { errs = append(errs, badTable(i, table, format, args...)) }
+	bad := func(i int, table, format string, args ...any) {
+		errs = append(errs, badTable(i, table, format, args...))
+	}
 	seen, def := map[string]bool{}, false
 	for i, a := range c.Authorizers {
 		const table = "authorizers"

@@ -48,7 +48,7 @@ func (c *carrier) refusals() map[int]uint64 {
 
 // carry hands nc over. When the bridge stops, it is closed.
 func (c *carrier) carry(nc net.Conn, via gateway.Via) {
-	unlimit(nc)
+	leavePlace(nc)
 	select {
 	case c.calls <- call{nc, via}:
 	case <-c.ended:

@@ -76,6 +76,11 @@ func (s *Server) credentials(r *http.Request, alias string) (any, error) {
 		return nil, err
 	case j.policy == nil:
 		return nil, fmt.Errorf("%w: the certificate is not active", errNoCredentials)
+	}
+	if p := placeOf(r); p != nil {
+		p.Known()
+	}
+	switch {
 	case thing != "" && j.thing != thing:
 		return nil, fmt.Errorf("%w: the certificate is not attached to thing %.128q", errNoCredentials, thing)
 	case !who.may(authz.AssumeRole, alias):

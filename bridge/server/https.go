@@ -8,7 +8,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -36,7 +35,7 @@ func (s *Server) listenHTTPS(ctx context.Context, lc *net.ListenConfig) error {
 	if s.broker != nil {
 		mqtt = nil
 	}
-	s.https = newEither(newLimited(l, c.MaxConnections), s.pki.HTTPSConfig(), plain, mqtt, s.log)
+	s.https = newEither(newPlaces(l, c), s.pki.HTTPSConfig(), plain, mqtt, s.log)
 	if c.Permissive {
 		s.log.Warn("https.permissive is on: signatures are not verified, whoever reaches the port may do all", "https", l.Addr().String())
 	}
@@ -51,9 +50,9 @@ func fromLoopback(a net.Addr) bool {
 
 // awsServer is the server of the AWS APIs: HTTP/1.1 and HTTP/2, also without TLS
 // where the listener lets it through. A client without a key may leave no more
-// than its streams' windows in memory.
+// than its streams' windows in memory, and has its place until others want it.
 func awsServer() *http.Server {
-	srv := &http.Server{ReadTimeout: httpsTimeout, WriteTimeout: httpsTimeout, Protocols: new(http.Protocols), ConnContext: withPeer,
+	srv := &http.Server{ReadTimeout: httpsTimeout, WriteTimeout: httpsTimeout, Protocols: new(http.Protocols), ConnContext: withPeer, ConnState: idling,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          128,
 			MaxReceiveBufferPerConnection: 1 << 20,
@@ -74,8 +73,11 @@ type peerKey struct{}
 // withPeer puts what net/http is not told of a connection into the context of
 // its requests.
 func withPeer(ctx context.Context, c net.Conn) context.Context {
+	if p := placedOf(c); p != nil {
+		ctx = context.WithValue(ctx, placeKey{}, p.place)
+	}
 	if s, ok := c.(secured); ok {
-		return context.WithValue(ctx, peerKey{}, &peer{state: s.state})
+		ctx = context.WithValue(ctx, peerKey{}, &peer{state: s.state})
 	}
 	return ctx
 }
@@ -84,69 +86,6 @@ func withPeer(ctx context.Context, c net.Conn) context.Context {
 func peerOf(r *http.Request) *peer {
 	p, _ := r.Context().Value(peerKey{}).(*peer)
 	return p
-}
-
-// A limited listener has no more connections open than there are slots. Those
-// beyond stay in the kernel's queue.
-type limited struct {
-	net.Listener
-	slots  chan struct{}
-	closed chan struct{}
-	close  func() error
-}
-
-func newLimited(l net.Listener, most int) *limited {
-	c := &limited{Listener: l, slots: make(chan struct{}, most), closed: make(chan struct{})}
-	c.close = sync.OnceValue(func() error {
-		close(c.closed)
-		return l.Close()
-	})
-	return c
-}
-
-// Accept implements net.Listener.
-func (l *limited) Accept() (net.Conn, error) {
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.slots
-		return nil, err
-	}
-	return &limitedConn{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
-}
-
-// Close implements net.Listener; it may be called again.
-func (l *limited) Close() error { return l.close() }
-
-// A limitedConn gives its slot back when it is closed.
-type limitedConn struct {
-	net.Conn
-	release func()
-}
-
-func (c *limitedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
-}
-
-// unlimit gives the slot of c back while it is open: the gateway bounds its own
-// connections, and devices that stay must not keep requests out.
-func unlimit(c net.Conn) {
-	for {
-		switch x := c.(type) {
-		case *limitedConn:
-			x.release()
-			return
-		case interface{ NetConn() net.Conn }:
-			c = x.NetConn()
-		default:
-			return
-		}
-	}
 }
 
 // httpLog takes what net/http has to say. Whoever may connect can cause failed

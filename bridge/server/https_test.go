@@ -176,61 +176,6 @@ func TestNoHTTPS(t *testing.T) {
 	}
 }
 
-// Connections beyond the limit wait until another has gone.
-func TestLimitedListener(t *testing.T) {
-	inner, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l := newLimited(inner, 2)
-	accepted := make(chan net.Conn)
-	ended := make(chan error)
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				ended <- err
-				return
-			}
-			accepted <- c
-		}
-	}()
-	var servers []net.Conn
-	for range 3 {
-		c, err := net.Dial("tcp", l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-	}
-	for range 2 {
-		servers = append(servers, <-accepted)
-	}
-	if len(l.slots) != 2 {
-		t.Errorf("%d places taken", len(l.slots))
-	}
-	select {
-	case <-accepted:
-		t.Error("a third was accepted")
-	default:
-	}
-	servers[0].Close()
-	servers[0].Close() // gives one place back, not two
-	third := <-accepted
-	if err := errors.Join(l.Close(), l.Close()); err != nil {
-		t.Error(err)
-	}
-	if err := <-ended; !errors.Is(err, net.ErrClosed) {
-		t.Error(err)
-	}
-	for _, c := range []net.Conn{servers[1], third} {
-		c.Close()
-	}
-	if len(l.slots) != 0 {
-		t.Errorf("%d places are still taken", len(l.slots))
-	}
-}
-
 // A pipes listener accepts the connections that are sent to it.
 type pipes struct {
 	net.Listener

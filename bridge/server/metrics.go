@@ -63,8 +63,12 @@ func (x series) gauge(name, help string, v float64, labels ...string) {
 func (x series) https(s *Server) {
 	if e, ok := s.https.(*either); ok {
 		x.counter("https_failed_handshakes", "TLS handshakes that failed on the HTTPS listener.", float64(e.broken.Load()))
-		if l, ok := e.Listener.(*limited); ok {
-			x.gauge("https_connections", "Open connections of the HTTPS listener, those that carry MQTT not counted.", float64(len(l.slots)))
+		if l, ok := e.Listener.(*places); ok {
+			st := l.door.Stats()
+			x.gauge("https_connections", "Open connections of the HTTPS listener, those that carry MQTT not counted.", float64(st.Open))
+			x.gauge("https_unauthenticated_connections", "Those of which nobody is authenticated yet.", float64(st.Unknown))
+			x.counter("https_refused_connections", "Connections closed since there were too many, of all or of their address.", float64(st.Refused))
+			x.counter("https_evicted_connections", "Unauthenticated connections closed to make room for new ones.", float64(st.Evicted))
 		}
 	}
 	const help = "MQTT connections of the HTTPS listener, as WebSockets or chosen in the TLS handshake."
@@ -90,7 +94,9 @@ func (x series) gateway(s *Server) {
 	x.gauge("gateway_queue_bytes", "Bytes waiting to be sent to clients or acknowledged by them.", float64(g.QueueBytes))
 	x.gauge("gateway_unacknowledged_bytes", "Bytes of publishes that are not durable yet.", float64(g.UnackedBytes))
 	x.counter("gateway_accepted", "Connections accepted.", float64(g.Accepted))
-	x.counter("gateway_over_limit", "Connections closed since there were too many.", float64(g.OverLimit))
+	x.gauge("gateway_unauthenticated_connections", "Open connections that policy has not let in yet.", float64(g.Unknown))
+	x.counter("gateway_over_limit", "Connections closed since there were too many, of all or of their address.", float64(g.OverLimit))
+	x.counter("gateway_evicted", "Connections that policy had not let in, closed to make room for new ones.", float64(g.Evicted))
 	for code, n := range g.Refused {
 		why := "none" // no CONNACK was sent
 		if code != 255 {

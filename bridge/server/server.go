@@ -174,7 +174,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.closers = append(s.closers, func() error { custom.Close(); return nil })
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Authorizers: custom, Secret: func(id string) (string, string, bool) { return s.authorizer.secret(id) }, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log,
-		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf,
+		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf, Place: placeOf,
 		Registry: s.registry, Provision: s.provision, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }, Fleet: s.fleet})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
@@ -235,7 +235,7 @@ func (s *Server) gatewayConfig() gateway.Config {
 	return gateway.Config{
 		SessionExpiry: time.Duration(m.SessionExpiry), MaxSessionExpiry: time.Duration(m.MaxSessionExpiry),
 		MaxSessions: m.MaxSessions, MaxRetained: m.MaxRetained, MaxRetainedBytes: int(m.MaxRetainedBytes),
-		MaxPerAddress: m.MaxPerAddress, PublishRate: m.MaxPublishRate, PublishBytes: int(m.MaxPublishBytes),
+		MaxPerAddress: m.MaxPerAddress, MaxPending: m.MaxUnauthenticated, PublishRate: m.MaxPublishRate, PublishBytes: int(m.MaxPublishBytes),
 		Store: s.store, Events: s.heard, ConnectTimeout: time.Duration(m.ConnectTimeout), MaxPayload: int(m.MaxPayload), MaxConnections: m.MaxConnections,
 		InFlight: m.MaxInflight, OutBytes: int(m.MaxQueue), Log: s.log,
 		MaxTopic: maxTopic, MaxSlashes: maxSlashes, MaxFilters: maxFilters,
@@ -250,7 +250,7 @@ func (s *Server) gatewayConfig() gateway.Config {
 func (s *Server) awsConfig() gateway.Config {
 	m, c := s.cfg.MQTT, gateway.AWSConfig()
 	c.Store, c.Events, c.Log, c.PermissionCache = s.store, s.heard, s.log, -1
-	c.ConnectTimeout, c.MaxConnections, c.MaxPerAddress = time.Duration(m.ConnectTimeout), m.MaxConnections, m.MaxPerAddress
+	c.ConnectTimeout, c.MaxConnections, c.MaxPerAddress, c.MaxPending = time.Duration(m.ConnectTimeout), m.MaxConnections, m.MaxPerAddress, m.MaxUnauthenticated
 	c.MaxPayload, c.InFlight, c.OutBytes = int(m.MaxPayload), m.MaxInflight, int(m.MaxQueue)
 	c.MaxSessions, c.MaxRetained, c.MaxRetainedBytes = m.MaxSessions, m.MaxRetained, int(m.MaxRetainedBytes)
 	c.MaxSessionExpiry = time.Duration(m.MaxSessionExpiry)

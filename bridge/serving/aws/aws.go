@@ -33,6 +33,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4"
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 
@@ -78,6 +79,9 @@ type Options struct {
 	// Unsigned says who sends a request of the data plane that is not signed.
 	// Without a Caller it is refused.
 	Unsigned func(r *http.Request) (Caller, error)
+	// Place is that of a request's connection among those that are open, nil for
+	// none: it learns that the sender is known.
+	Place func(r *http.Request) *admission.Place
 	// Permissive takes any signature by any key.
 	Permissive bool
 	// MaxMemory is what requests' bodies and large answers may have together,
@@ -96,6 +100,7 @@ type Handler struct {
 	memory   *memory
 	key      func(r *http.Request, keyID string) Key
 	unsigned func(r *http.Request) (Caller, error)
+	place    func(r *http.Request) *admission.Place
 	maxData  int64         // bytes of a body of the data plane
 	slots    chan struct{} // one for each request under way by path
 	data     chan struct{} // one for each to the data plane
@@ -125,6 +130,7 @@ func New(o Options) *Handler {
 		memory:   newMemory(cmp.Or(o.MaxMemory, 256<<20)),
 		key:      o.Key,
 		unsigned: o.Unsigned,
+		place:    o.Place,
 		maxData:  int64(max(o.MaxPayload, 128<<10)),
 		data:     make(chan struct{}, maxData),
 		slots:    make(chan struct{}, maxRequests),
@@ -232,9 +238,20 @@ func (h *Handler) open(r *http.Request) (who sigv4.Identity, body []byte, err er
 		err = h.whole(r, who)
 	}
 	if err == nil {
+		h.known(r)
 		body, err = io.ReadAll(r.Body) // bounded by Verify
 	}
 	return who, body, err
+}
+
+// known says that the sender of r is who it says.
+func (h *Handler) known(r *http.Request) {
+	if h.place == nil {
+		return
+	}
+	if p := h.place(r); p != nil {
+		p.Known()
+	}
 }
 
 // whole refuses a key that may not do all.
@@ -284,6 +301,9 @@ func (h *Handler) openData(w http.ResponseWriter, r *http.Request) (who sigv4.Id
 	}
 	if err == nil {
 		err = check(body)
+	}
+	if err == nil {
+		h.known(r)
 	}
 	return who, body, caller, done, err
 }

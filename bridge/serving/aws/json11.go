@@ -223,7 +223,11 @@ func (x *exchange) verify() error {
 			return err
 		}
 	}
-	return sig.Check(x.body)
+	if err := sig.Check(x.body); err != nil {
+		return err
+	}
+	x.h.known(x.r)
+	return nil
 }
 
 // read reads a body of n bytes, or if n is negative one of a length that is not

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/quota"
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
 
@@ -22,7 +22,7 @@ type Client struct {
 	rd  *packet.Reader
 	via Via
 
-	address netip.Addr // that it counts against
+	place *admission.Place // among the open connections
 
 	// Set while connecting, before any other goroutine sees them.
 	id        string
@@ -72,7 +72,7 @@ type Client struct {
 }
 
 func newClient(s *Server, nc net.Conn, via Via) *Client {
-	return &Client{srv: s, nc: nc, via: via, address: addressOf(nc), version: packet.V311,
+	return &Client{srv: s, nc: nc, via: via, version: packet.V311,
 		gone: make(chan struct{}), done: make(chan struct{}), room4more: make(chan struct{}, 1)}
 }
 

@@ -40,9 +40,10 @@ type Config struct {
 	// while. 0 leaves them unbounded.
 	PublishRate, PublishBytes int
 	// MaxPending bounds the connections that policy has not let in yet (4096):
-	// in their TLS handshake, or with no CONNECT so far. Beyond it new ones are
-	// closed at once, so that strangers cost a bounded amount of memory. One
-	// address has three quarters of them at most.
+	// in their TLS handshake, or with no CONNECT so far, so that strangers cost a
+	// bounded amount of memory. One address has three quarters of them at most.
+	// Beyond it, as beyond MaxConnections and MaxPerAddress, those that have had
+	// admission.Grace are closed for new ones; if none has, the new one is.
 	MaxPending int
 	// MaxPayload bounds a message's payload (128 KiB). A packet may have 64 KiB
 	// more, for its topic; what is larger is refused before it is read.

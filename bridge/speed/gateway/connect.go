@@ -51,12 +51,7 @@ func (c *Client) leave() {
 	s := c.srv
 	s.mu.Lock()
 	delete(s.conns, c)
-	pending := 0
-	if !c.authorized {
-		s.pending--
-		pending = -1
-	}
-	s.countAddress(c.address, -1, pending)
+	c.place.Leave()
 	if s.clients[c.id] == c {
 		delete(s.clients, c.id)
 	}
@@ -226,8 +221,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 			c.id, c.session, c.will, c.since = req.ClientID, session, req.Will, time.Now()
 			c.authorized = true
 			c.polite.Store(c.version == packet.V5)
-			s.pending--
-			s.countAddress(c.address, 0, -1)
+			c.place.Known()
 		}
 		s.mu.Unlock()
 		if current {

@@ -2,11 +2,11 @@ package gateway
 
 import (
 	"net"
-	"net/netip"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
 
@@ -80,39 +80,26 @@ func TestPendingOfAddress(t *testing.T) {
 	}
 	eventually(t, "they are gone", func() bool { return f.Stats().Connections == 1 })
 	f.connect(t, "one")
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if len(f.addresses) != 2 || f.pending != 0 {
-		t.Errorf("%v, %d pending", f.addresses, f.pending)
-	}
+	eventually(t, "all who are there are known", func() bool { st := f.Stats(); return st.Connections == 2 && st.Unknown == 0 })
 }
 
-func TestAddressOf(t *testing.T) {
-	for in, want := range map[string]string{
-		"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1",
-		"[2001:db8:1:2:3:4:5:6]:5": "2001:db8:1:2::", "[fe80::1%eth0]:5": "fe80::",
-	} {
-		a := net.TCPAddrFromAddrPort(netip.MustParseAddrPort(in))
-		if got := addressOf(remote{a}); got.String() != want {
-			t.Errorf("%s counts as %s, want %s", in, got, want)
+// When all are taken by those that say nothing, they make room.
+func TestSilentOnesMakeRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := startPipes(t, Config{MaxPending: 2, MaxConnections: 3}, nil)
+		f.connect(t, "first")
+		silent := []*wire{f.dial(t), f.dial(t)}
+		synctest.Wait()
+		f.dial(t).wantEnd() // they have a moment
+		time.Sleep(admission.Grace)
+		f.connect(t, "second") // in the place of one
+		silent[0].wantEnd()
+		f.dial(t)
+		synctest.Wait()
+		if st := f.Stats(); st.OverLimit != 1 || st.Evicted != 2 || st.Clients != 2 {
+			t.Errorf("%+v", st)
 		}
-	}
-	a, b := net.Pipe()
-	defer a.Close()
-	defer b.Close()
-	if addressOf(a).IsValid() {
-		t.Error("a pipe has an address")
-	}
+		silent[1].wantEnd()
+		f.stop()
+	})
 }
-
-// remote is a connection of which only the address is known.
-type remote struct{ a net.Addr }
-
-func (r remote) RemoteAddr() net.Addr             { return r.a }
-func (r remote) LocalAddr() net.Addr              { return r.a }
-func (r remote) Read([]byte) (int, error)         { return 0, net.ErrClosed }
-func (r remote) Write([]byte) (int, error)        { return 0, net.ErrClosed }
-func (r remote) Close() error                     { return nil }
-func (r remote) SetDeadline(time.Time) error      { return nil }
-func (r remote) SetReadDeadline(time.Time) error  { return nil }
-func (r remote) SetWriteDeadline(time.Time) error { return nil }

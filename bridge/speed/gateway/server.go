@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -24,6 +24,7 @@ type Server struct {
 	auth     Authorizer
 	router   Router
 	count    counters
+	door     *admission.Door
 	subs     topic.Tree[*subscription]
 	fans     sync.Pool    // of *fanout
 	queued   atomic.Int64 // bytes of all sessions
@@ -45,21 +46,22 @@ type Server struct {
 	sessions    map[string]*session // by client id, of clients connected and away
 	due         dues                // sessions of clients that are away
 	stopped     bool                // Run has ended
-	addresses   map[netip.Addr]connections
-	serial      uint64 // of the latest session
-	disconnects uint64 // calls of Disconnect
-	pending     int    // connections that are not authorized
+	serial      uint64              // of the latest session
+	disconnects uint64              // calls of Disconnect
 }
 
 // New returns a server; nothing runs before Serve and Run.
 func New(c Config, a Authorizer, r Router) *Server {
+	conf := c.withDefaults()
 	s := &Server{
-		conf: c.withDefaults(), auth: a, router: r,
-		conns:     make(map[*Client]bool),
-		clients:   make(map[string]*Client),
-		sessions:  make(map[string]*session),
-		groups:    make(map[string]*group),
-		addresses: make(map[netip.Addr]connections),
+		conf: conf, auth: a, router: r,
+		conns:    make(map[*Client]bool),
+		clients:  make(map[string]*Client),
+		sessions: make(map[string]*session),
+		groups:   make(map[string]*group),
+		// A quarter of MaxPending is left to others than one address.
+		door: admission.NewDoor(admission.Limits{Open: conf.MaxConnections, PerAddress: conf.MaxPerAddress,
+			Unknown: conf.MaxPending, UnknownPerAddress: conf.MaxPending - conf.MaxPending/4}),
 	}
 	s.retained = newRetained(s.conf.MaxRetained, s.conf.MaxRetainedBytes)
 	s.settled.wake = make(chan struct{}, 1)
@@ -121,58 +123,23 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn, via Via) {
 	c.serve(ctx)
 }
 
-// open registers a connection. When there are too many, of all or of those that
-// nobody knows yet, it closes nc and returns nil.
+// open registers a connection. When there are too many it closes nc and returns
+// nil.
 func (s *Server) open(nc net.Conn, via Via) *Client {
 	c := newClient(s, nc, via)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	from := s.addresses[c.address]
-	// A quarter of MaxPending is left to others than one address.
-	if s.conf.MaxConnections > 0 && len(s.conns) >= s.conf.MaxConnections || s.pending >= s.conf.MaxPending ||
-		s.conf.MaxPerAddress > 0 && from.open >= s.conf.MaxPerAddress || from.pending >= s.conf.MaxPending-s.conf.MaxPending/4 {
-		s.count.overLimit.Add(1)
+	var err error
+	if c.place, err = s.door.Enter(admission.AddressOf(nc.RemoteAddr()), raw(nc).Close); err != nil {
+		if errors.Is(err, admission.ErrFull) {
+			s.door.Refuse()
+		}
 		raw(nc).Close() // without a goodbye that could wait
 		return nil
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.conns[c] = true
-	s.pending++
-	s.countAddress(c.address, 1, 1)
 	s.count.accepted.Add(1)
 	return c
-}
-
-// connections are those of one address.
-type connections struct{ open, pending int }
-
-// addressOf is what a connection counts against: the client's address, of which
-// with IPv6 everybody has a /64 full; the zero Addr for none.
-func addressOf(nc net.Conn) netip.Addr {
-	a, ok := nc.RemoteAddr().(*net.TCPAddr)
-	if !ok {
-		return netip.Addr{}
-	}
-	ip := a.AddrPort().Addr().Unmap().WithZone("")
-	if ip.Is6() {
-		p, _ := ip.Prefix(64) // 64 bits are in every IPv6 address
-		return p.Addr()
-	}
-	return ip
-}
-
-// countAddress adds to the connections of an address. s.mu is held.
-func (s *Server) countAddress(a netip.Addr, open, pending int) {
-	if !a.IsValid() {
-		return
-	}
-	n := s.addresses[a]
-	n.open += open
-	n.pending += pending
-	if n.open == 0 {
-		delete(s.addresses, a)
-		return
-	}
-	s.addresses[a] = n
 }
 
 // Disconnect ends the connections for which match returns true and returns how

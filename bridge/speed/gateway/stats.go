@@ -26,7 +26,9 @@ type Stats struct {
 	UnackedBytes  int // now: publishes from connected clients that the router has not done
 
 	Accepted  uint64 // connections
+	Unknown   int    // connections now that policy has not let in yet
 	OverLimit uint64 // connections closed because of MaxConnections, MaxPending or MaxPerAddress
+	Evicted   uint64 // connections that policy had not let in, closed for newer ones when there were too many
 	Takeovers uint64
 	// Refused counts connections that did not become clients, by CONNACK code;
 	// 255 stands for those that got none.
@@ -55,7 +57,7 @@ type Stats struct {
 }
 
 type counters struct {
-	accepted, overLimit, takeovers                                           atomic.Uint64
+	accepted, takeovers                                                      atomic.Uint64
 	packetsIn, packetsOut                                                    [16]atomic.Uint64
 	bytesIn, bytesOut                                                        atomic.Uint64
 	refusedPublish, held, routeErrors, throttled                             atomic.Uint64
@@ -115,7 +117,7 @@ func (s *Server) Stats() Stats {
 	c := &s.count
 	st := Stats{
 		Subscriptions: s.subs.Len(),
-		Accepted:      c.accepted.Load(), OverLimit: c.overLimit.Load(), Takeovers: c.takeovers.Load(),
+		Accepted:      c.accepted.Load(), Takeovers: c.takeovers.Load(),
 		Refused: make(map[byte]uint64), Disconnects: make(map[string]uint64),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
 		RefusedPublish: c.refusedPublish.Load(), Held: c.held.Load(), Throttled: c.throttled.Load(), RouteErrors: c.routeErrors.Load(),
@@ -137,6 +139,8 @@ func (s *Server) Stats() Stats {
 	}
 	c.mu.Unlock()
 
+	door := s.door.Stats()
+	st.Unknown, st.OverLimit, st.Evicted = door.Unknown, door.Refused, door.Evicted
 	s.mu.Lock()
 	st.Connections = len(s.conns)
 	sessions := make([]*session, 0, len(s.sessions))

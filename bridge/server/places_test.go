@@ -1,0 +1,188 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/config"
+)
+
+// knocks opens n connections to the HTTPS listener and says nothing. It returns
+// those whom the bridge does not close.
+func (b *bridge) knocks(n int, handshake bool) (open []net.Conn) {
+	b.t.Helper()
+	for range n {
+		c, err := net.Dial("tcp", b.https.Addr().String())
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		b.t.Cleanup(func() { c.Close() })
+		if handshake {
+			t := tls.Client(c, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"})
+			if t.Handshake() != nil {
+				continue // closed
+			}
+			c = t
+		}
+		open = append(open, c)
+	}
+	return open
+}
+
+// One address that says nothing does not close the port: neither for others nor
+// for who comes from there with a key, as soon as the silent ones have had their
+// time.
+func TestStrangersDoNotCloseHTTPS(t *testing.T) {
+	for _, handshake := range []bool{true, false} {
+		cfg := configure(t)
+		cfg.HTTPS.MaxConnections, cfg.HTTPS.MaxUnauthenticated, cfg.HTTPS.MaxPerAddress = 16, 8, 12
+		b := start(t, cfg)
+		r := b.requester("iot", nil)
+		if status, _, text := r.do("GET", "/rules", ""); status != 200 {
+			t.Fatalf("%d %s", status, text)
+		}
+		b.knocks(40, handshake)
+		metric := func(line string) func() bool {
+			return func() bool {
+				_, text := b.do("GET", "/metrics", "")
+				return strings.Contains(text, line)
+			}
+		}
+		// Three quarters of those that nobody knows, and the one with a key.
+		b.eventually("full", metric("tidemill_https_unauthenticated_connections 6\n"))
+		b.eventually("the others were closed", metric("tidemill_https_refused_connections_total 34\n"))
+		if status, _, text := r.do("GET", "/rules", ""); status != 200 {
+			t.Errorf("who was there: %d %s", status, text)
+		}
+		b.eventually("who comes from the same address gets in", func() bool {
+			tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}}
+			defer tr.CloseIdleConnections()
+			resp, err := (&http.Client{Transport: tr}).Get("https://" + b.https.Addr().String() + "/rules")
+			if err != nil {
+				return false
+			}
+			resp.Body.Close()
+			return resp.StatusCode == 403
+		})
+	}
+}
+
+// MQTT by ALPN and WebSocket counts as the gateway's own listener does.
+func TestStrangersByALPN(t *testing.T) {
+	cfg := configure(t)
+	cfg.MQTT.MaxUnauthenticated = 8
+	b := start(t, cfg)
+	for range 20 {
+		c, err := tls.Dial("tcp", b.https.Addr().String(), &tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"x-amzn-mqtt-ca"}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	b.eventually("some closed, some wait", func() bool {
+		st := b.gateway.Stats()
+		return st.Unknown == 6 && st.OverLimit == 14
+	})
+	if st := b.https.(*either).Listener.(*places).door.Stats(); st.Open != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
+// Who did not show a key may be idle for less long.
+func TestUnauthenticatedIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, stop := context.WithCancel(t.Context())
+		conns := pipes{conns: make(chan net.Conn)}
+		c := config.Default().HTTPS
+		c.UnauthenticatedIdle = config.Duration(10 * time.Second)
+		l := newPlaces(conns, c)
+		served := make(chan error, 1)
+		answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/known" {
+				placeOf(r).Known()
+			}
+		})
+		go func() { served <- (&Server{log: slog.New(slog.DiscardHandler)}).serveHTTP(ctx, l, answer, awsServer()) }()
+		for path, want := range map[string]time.Duration{"/": 10 * time.Second, "/known": 2 * time.Minute} {
+			here, there := net.Pipe()
+			conns.conns <- there
+			go io.WriteString(here, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n")
+			began := time.Now()
+			_, _ = io.Copy(io.Discard, here)
+			if took := time.Since(began); took != want {
+				t.Errorf("%s: let go after %v, want %v", path, took, want)
+			}
+			here.Close()
+		}
+		if st := l.door.Stats(); st.Open != 0 {
+			t.Errorf("%+v", st)
+		}
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// When all places are taken, connections wait; a place is given back once.
+func TestPlaces(t *testing.T) {
+	inner, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newPlaces(inner, config.HTTPS{MaxConnections: 2})
+	accepted, ended := make(chan net.Conn), make(chan error)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				ended <- err
+				return
+			}
+			accepted <- c
+		}
+	}()
+	for range 4 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	servers := []net.Conn{<-accepted, <-accepted}
+	for _, c := range servers {
+		placedOf(c).place.Known()
+	}
+	select {
+	case <-accepted:
+		t.Error("a third was accepted")
+	default:
+	}
+	servers[0].Close()
+	servers[0].Close() // gives one place back, not two
+	third := <-accepted
+	if st := l.door.Stats(); st.Open != 2 || st.Refused != 0 {
+		t.Errorf("%+v", st)
+	}
+	if err := errors.Join(l.Close(), l.Close()); err != nil {
+		t.Error(err)
+	}
+	if err := <-ended; !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+	leavePlace(servers[1])
+	servers[1].Close()
+	third.Close()
+	if st := l.door.Stats(); st.Open != 0 {
+		t.Errorf("%+v", st)
+	}
+}

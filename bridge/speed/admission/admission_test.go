@@ -1,0 +1,174 @@
+package admission
+
+import (
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+var (
+	a = netip.MustParseAddr("192.0.2.1")
+	b = netip.MustParseAddr("192.0.2.2")
+	c = netip.MustParseAddr("2001:db8::")
+)
+
+// A crowd enters a door and remembers who was closed.
+type crowd struct {
+	t *testing.T
+	*Door
+}
+
+func (x crowd) enter(from netip.Addr) (p *Place, closed *atomic.Bool) {
+	closed = new(atomic.Bool)
+	p, err := x.Enter(from, func() error { closed.Store(true); return nil })
+	if err == ErrFull {
+		x.Refuse()
+	}
+	return p, closed
+}
+
+func (x crowd) want(open, unknown int, refused, evicted uint64) {
+	x.t.Helper()
+	synctest.Wait()
+	if got := (Stats{open, unknown, refused, evicted}); x.Stats() != got {
+		x.t.Errorf("%+v, want %+v", x.Stats(), got)
+	}
+}
+
+// One address that says nothing has its part of the places, and no more; when
+// all are taken by such, those of the address with most of them go first.
+func TestStrangersKeepNobodyOut(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := crowd{t, NewDoor(Limits{Open: 8, UnknownPerAddress: 4})}
+		var oldest *atomic.Bool
+		for i := range 4 {
+			p, closed := x.enter(a)
+			if p == nil {
+				t.Fatal(i)
+			}
+			if i == 0 {
+				oldest = closed
+			}
+		}
+		if p, _ := x.enter(a); p != nil {
+			t.Error("a fifth of one address, before the others had their time")
+		}
+		known, _ := x.enter(b)
+		known.Known()
+		for range 3 {
+			x.enter(c)
+		}
+		x.want(8, 7, 1, 0)
+		if p, _ := x.enter(b); p != nil {
+			t.Error("a ninth")
+		}
+		time.Sleep(Grace)
+		if p, _ := x.enter(b); p == nil {
+			t.Error("refused for those who say nothing")
+		}
+		x.want(8, 7, 2, 1)
+		if !oldest.Load() {
+			t.Error("another was closed")
+		}
+	})
+}
+
+// Those that are known are not closed for others, and leave room for nobody.
+func TestKnownStay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := crowd{t, NewDoor(Limits{Open: 3, PerAddress: 2})}
+		var places []*Place
+		for _, from := range []netip.Addr{a, a, b} {
+			p, _ := x.enter(from)
+			p.Known()
+			places = append(places, p)
+		}
+		time.Sleep(time.Hour)
+		if p, _ := x.enter(c); p != nil {
+			t.Error("a fourth")
+		}
+		room := x.Room()
+		places[2].Leave()
+		places[2].Leave()
+		<-room
+		if p, _ := x.enter(a); p != nil {
+			t.Error("a third of one address")
+		}
+		p, _ := x.enter(b)
+		p.Leave()
+		places[0].Leave()
+		places[1].Leave()
+		x.want(0, 0, 2, 0)
+		if len(x.addresses)+len(x.strangers) != 0 {
+			t.Errorf("%v %v", x.addresses, x.strangers)
+		}
+	})
+}
+
+// Whatever comes and goes, the counts are those of who is there.
+func TestCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		seed := uint64(time.Now().UnixNano())
+		r := rand.New(rand.NewPCG(seed, 0))
+		x := crowd{t, NewDoor(Limits{Open: 20, PerAddress: 12, Unknown: 12, UnknownPerAddress: 6})}
+		type one struct {
+			p      *Place
+			closed *atomic.Bool
+			known  bool
+		}
+		var all []one
+		for step := range 20000 {
+			switch n := r.IntN(10); {
+			case n < 6:
+				if p, closed := x.enter([]netip.Addr{a, b, c, {}}[r.IntN(4)]); p != nil {
+					all = append(all, one{p, closed, false})
+				}
+			case n < 8 && len(all) > 0:
+				i := r.IntN(len(all))
+				all[i].p.Known()
+				all[i].known = true
+			case len(all) > 0:
+				i := r.IntN(len(all))
+				all[i].p.Leave()
+				all = append(all[:i], all[i+1:]...)
+			}
+			time.Sleep(time.Duration(r.IntN(1000)) * time.Millisecond)
+			synctest.Wait()
+			open, unknown, of := 0, 0, map[netip.Addr]int{}
+			for _, o := range all {
+				if o.closed.Load() {
+					continue
+				}
+				open++
+				of[o.p.address]++
+				if !o.known {
+					unknown++
+				}
+				if o.known != o.p.IsKnown() {
+					t.Fatalf("seed %d step %d: known %v", seed, step, o.known)
+				}
+			}
+			if s := x.Stats(); s.Open != open || s.Unknown != unknown || open > 20 || unknown > 12 || of[a] > 12 {
+				t.Fatalf("seed %d step %d: %+v, want %d and %d; %v", seed, step, s, open, unknown, of)
+			}
+		}
+	})
+}
+
+func TestAddressOf(t *testing.T) {
+	for in, want := range map[string]string{
+		"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1",
+		"[2001:db8:1:2:3:4:5:6]:5": "2001:db8:1:2::", "[fe80::1%eth0]:5": "fe80::",
+	} {
+		if got := AddressOf(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(in))); got.String() != want || AddressIn(in) != got {
+			t.Errorf("%s counts as %s, want %s", in, got, want)
+		}
+	}
+	if x, _ := net.Pipe(); AddressOf(x.RemoteAddr()).IsValid() || AddressIn("pipe").IsValid() {
+		t.Error("a pipe has an address")
+	}
+}
