@@ -31,7 +31,7 @@ const lazyCommit = 5 * time.Second
 // lastCommit bounds how long the last one takes, when the engine stops.
 const lastCommit = 5 * time.Second
 
-// pace is the least time between two groups that did not fill up. A message
+// pace is the least time between two groups when a worker keeps up. A message
 // that comes alone is taken at once; those that follow are gathered, so that
 // a worker that keeps up does not read and commit for each sync of the log.
 const pace = 4 * time.Millisecond
@@ -53,6 +53,9 @@ func (e *Engine) work(ctx context.Context, stream uint32, shard int) {
 
 // sleep returns after d, or earlier when ctx ends.
 func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
@@ -141,6 +144,7 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			_ = w.save(last) // else the messages are met again
 		}
 	}()
+	var began time.Time // of the last group
 	for ctx.Err() == nil {
 		recs, err := e.store.Read(ingest.Stream, w.shard, pos, groupRecords, groupBytes)
 		if err != nil {
@@ -154,6 +158,7 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			if err := w.wait(ctx, pos); err != nil {
 				return err
 			}
+			sleep(ctx, pace-time.Since(began))
 			continue
 		}
 		if gap := recs[0].Offset - pos; gap > 0 {
@@ -161,7 +166,7 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			e.skipped.Add(int64(gap))
 			w.log.Error("messages left the log before rules saw them", "messages", gap)
 		}
-		began := time.Now()
+		began = time.Now()
 		pos = w.evaluate(ctx, filling, recs)
 		if ctx.Err() != nil { // which calls of services may have failed for
 			return ctx.Err()
@@ -188,7 +193,6 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			if err := land(); err != nil {
 				return err
 			}
-			sleep(ctx, pace-time.Since(began))
 		}
 	}
 	return ctx.Err()

@@ -131,23 +131,17 @@ func (s *Store) Delete(name string) error {
 	s.mu.Lock()
 	delete(s.streams, name)
 	s.mu.Unlock()
-	st.end()
+	st.end(s)
 	return nil
 }
 
 // end wakes all who wait for records of a stream that was deleted.
-func (st *stream) end() {
+func (st *stream) end(s *Store) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.gone = true
 	for _, sh := range st.shards {
-		sh.mu.Lock()
-		sh.gone = true
-		if sh.tip != nil {
-			close(sh.tip)
-			sh.tip = nil
-		}
-		sh.mu.Unlock()
+		sh.remove(s)
 	}
 }
 

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 )
@@ -97,9 +98,11 @@ func nextRecord(b []byte) (r rawRecord, err error) {
 // appendBlock decodes records of a block whose first offset is first, those
 // with Offset >= from, to dst: at most maxRecords, and while keys and data
 // stay within maxBytes, but always one when dst is empty. used is the bytes
-// of keys and data taken; more is false when a limit ended it. The block is
-// copied: v may be used again after the call.
-func appendBlock(dst []Record, v []byte, first, from uint64, maxRecords, maxBytes int) (out []Record, used int, more bool, err error) {
+// of keys and data taken; more is false when a limit ended it. The records
+// refer to v if it is kept, that is never written again; else to a copy.
+func appendBlock(dst []Record, v []byte, kept bool, first, from uint64, maxRecords, maxBytes int) (
+	out []Record, used int, more bool, err error,
+) {
 	h, err := parseHeader(v)
 	if err != nil {
 		return dst, 0, false, err
@@ -142,7 +145,10 @@ func appendBlock(dst []Record, v []byte, first, from uint64, maxRecords, maxByte
 	if more && len(rest) != 0 {
 		return dst, 0, false, fmt.Errorf("%w: %d bytes after the last record", ErrCorrupt, len(rest))
 	}
-	own := append([]byte(nil), b[:len(b)-len(rest)]...)
+	own := b[:len(b)-len(rest)]
+	if !kept {
+		own = bytes.Clone(own)
+	}
 	k := string(key)
 	for ; n > 0; n, i = n-1, i+1 {
 		r, err := nextRecord(own)

@@ -21,14 +21,14 @@ func encode(h header, rs ...Record) []byte {
 
 func TestDamagedBlocks(t *testing.T) {
 	good := encode(header{time: 7, cum: 9}, Record{Key: "a", Data: []byte("xyz")}, Record{Key: "a", Time: -3}, Record{Key: "", Data: []byte{0}})
-	rs, used, more, err := appendBlock(nil, good, 100, 0, 99, 1<<20)
+	rs, used, more, err := appendBlock(nil, good, false, 100, 0, 99, 1<<20)
 	if err != nil || used != 6 || !more {
 		t.Fatalf("%v, %d, %v", err, used, more)
 	}
 	same(t, "records", texts(rs), "[100 a=xyz 101 a= 102 =\x00]")
 	same(t, "times", []int64{rs[0].Time, rs[1].Time, rs[2].Time}, "[7 -3 7]")
 	for n := range len(good) {
-		if _, _, _, err := appendBlock(nil, good[:n], 0, 0, 99, 1<<20); !errors.Is(err, ErrCorrupt) {
+		if _, _, _, err := appendBlock(nil, good[:n], false, 0, 0, 99, 1<<20); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%d bytes of %d: %v", n, len(good), err)
 		}
 	}
@@ -39,7 +39,7 @@ func TestDamagedBlocks(t *testing.T) {
 		"key length":    append(bytes.Clone(good[:headerLen]), 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
 		"data length":   append(bytes.Clone(good[:headerLen]), 1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f),
 	} {
-		if _, _, _, err := appendBlock(nil, b, 0, 0, 99, 1<<20); !errors.Is(err, ErrCorrupt) {
+		if _, _, _, err := appendBlock(nil, b, false, 0, 0, 99, 1<<20); !errors.Is(err, ErrCorrupt) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -52,7 +52,7 @@ func FuzzBlock(f *testing.F) {
 	f.Add(encode(header{}), uint16(0), uint16(0))
 	f.Fuzz(func(t *testing.T, in []byte, from, maxBytes uint16) {
 		const first = 1000
-		all, _, _, err := appendBlock(nil, in, first, 0, 1<<30, 1<<30)
+		all, _, _, err := appendBlock(nil, in, false, first, 0, 1<<30, 1<<30)
 		if err != nil {
 			return
 		}
@@ -63,13 +63,13 @@ func FuzzBlock(f *testing.F) {
 		if int(h.count) != len(all) {
 			t.Fatalf("%d records, header says %d", len(all), h.count)
 		}
-		again, _, _, err := appendBlock(nil, encode(h, all...), first, 0, 1<<30, 1<<30)
+		again, _, _, err := appendBlock(nil, encode(h, all...), false, first, 0, 1<<30, 1<<30)
 		if err != nil || fmt.Sprint(again) != fmt.Sprint(all) {
 			t.Fatalf("%x: again %v, %v", in, again, err)
 		}
 		var pieces []Record
 		for at := uint64(first) + uint64(from)%uint64(len(all)+1); at < first+uint64(len(all)); {
-			rs, used, _, err := appendBlock(nil, in, first, at, 3, int(maxBytes))
+			rs, used, _, err := appendBlock(nil, in, false, first, at, 3, int(maxBytes))
 			if err != nil || len(rs) == 0 || len(rs) > 3 || len(rs) > 1 && used > int(maxBytes) {
 				t.Fatalf("%x: from %d: %v, %d, %v", in, at, rs, used, err)
 			}

@@ -1,6 +1,7 @@
 package streams
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type touch struct {
 	bytes int
 	next  uint64 // offset after the group's last record
 	cum   uint64 // of the shard after the group
+	tail  []tailBlock
 }
 
 // Counters of a Store since it was opened.
@@ -159,7 +161,7 @@ func (s *Store) finish(g *group) {
 	}
 	if err == nil {
 		for i := range g.touched {
-			g.touched[i].sh.advance(&g.touched[i])
+			g.touched[i].sh.advance(s, &g.touched[i])
 		}
 		s.count(g)
 	}
@@ -293,6 +295,7 @@ func (g *group) touch(p *part) {
 // write adds the shard's blocks to db and returns the number of records.
 func (t *touch) write(db *pebble.Batch, now int64) (records int) {
 	sh := t.sh
+	followed := sh.followed.Load()
 	for i := 0; i < len(t.parts); {
 		h := header{time: now, cum: sh.written}
 		first, size := t.parts[i].first, headerLen
@@ -307,6 +310,9 @@ func (t *touch) write(db *pebble.Batch, now int64) (records int) {
 		at := headerLen
 		for ; i < j; i++ {
 			at += copy(op.Value[at:], t.parts[i].buf)
+		}
+		if followed {
+			t.tail = append(t.tail, tailBlock{first, bytes.Clone(op.Value)})
 		}
 		_ = op.Finish() // fails only for an indexed batch
 		sh.written += uint64(size)

@@ -43,12 +43,28 @@ func (sh *shard) read(s *Store, from uint64, maxRecords, maxBytes int) (recs []R
 	if from >= next {
 		return nil, nil
 	}
+	recs = make([]Record, 0, min(uint64(maxRecords), next-from, 1024))
+	var few [8]tailBlock
+	if blocks := sh.recent(few[:0], from, maxRecords); len(blocks) > 0 {
+		for _, bl := range blocks {
+			var used int
+			var more bool
+			recs, used, more, err = appendBlock(recs, bl.value, true, bl.first, from, maxRecords-len(recs), maxBytes)
+			if err != nil {
+				return nil, err
+			}
+			maxBytes -= used
+			if !more || len(recs) >= maxRecords || maxBytes <= 0 {
+				break
+			}
+		}
+		return recs, nil
+	}
 	it, err := sh.iter(s, next)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, it.Close()) }()
-	recs = make([]Record, 0, min(uint64(maxRecords), next-from, 1024))
 	// The block that holds from begins at it or before; retention may have
 	// taken it a moment ago.
 	for ok := it.SeekLT(blockKey(sh.stream.id, sh.index, from+1)) || it.First(); ok; ok = it.Next() {
@@ -58,7 +74,7 @@ func (sh *shard) read(s *Store, from uint64, maxRecords, maxBytes int) (recs []R
 		}
 		var used int
 		var more bool
-		recs, used, more, err = appendBlock(recs, v, blockFirst(it.Key()), from, maxRecords-len(recs), maxBytes)
+		recs, used, more, err = appendBlock(recs, v, false, blockFirst(it.Key()), from, maxRecords-len(recs), maxBytes)
 		if err != nil {
 			return nil, err
 		}
@@ -121,20 +137,29 @@ func (s *Store) Wait(ctx context.Context, stream string, shard int, from uint64)
 			sh.mu.Unlock()
 			return fmt.Errorf("%w: %s shard %d", ErrShardClosed, stream, shard)
 		}
+		sh.follow(s)
 		if sh.tip == nil {
 			sh.tip = make(chan struct{})
 		}
 		tip := sh.tip
 		sh.mu.Unlock()
-		select {
-		case <-tip:
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-s.stopped:
-			return ErrClosed
-		case <-s.failed:
-			return s.Err()
+		if err := s.await(ctx, tip); err != nil {
+			return err
 		}
+	}
+}
+
+// await returns nil when tip is closed, or why it will not be looked for longer.
+func (s *Store) await(ctx context.Context, tip <-chan struct{}) error {
+	select {
+	case <-tip:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-s.stopped:
+		return ErrClosed
+	case <-s.failed:
+		return s.Err()
 	}
 }
 

@@ -381,13 +381,7 @@ func (s *Store) dropShards(st *stream, retention time.Duration) error {
 	defer st.mu.Unlock()
 	for _, sh := range gone {
 		delete(st.shards, sh.index)
-		sh.mu.Lock()
-		sh.gone = true
-		if sh.tip != nil {
-			close(sh.tip)
-			sh.tip = nil
-		}
-		sh.mu.Unlock()
+		sh.remove(s)
 	}
 	return nil
 }

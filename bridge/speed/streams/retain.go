@@ -119,6 +119,9 @@ func (s *Store) retain(ctx context.Context) error {
 func (s *Store) retainStream(st *stream) error {
 	info := st.describe()
 	st.grown.Store(0)
+	for _, sh := range st.loaded() {
+		sh.idle(s)
+	}
 	if info.Retention == 0 && info.MaxBytes == 0 {
 		return nil
 	}

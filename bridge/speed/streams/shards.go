@@ -4,7 +4,10 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -20,9 +23,12 @@ type shard struct {
 	next   uint64        // offset of the next record; those below are synced
 	cum    uint64        // bytes of all blocks ever, synced
 	tip    chan struct{} // made by who waits; closed when next grows
+	tail   tail
 	gone   bool
 	closed bool   // written with writes held too
 	end    uint64 // of a closed shard: next when all is synced
+
+	followed atomic.Bool // the committer keeps blocks for tail; written with mu held
 
 	// Of the committer, guarded by Store.writes: as above, but not yet synced.
 	assigned uint64 // next
@@ -75,6 +81,13 @@ func (st *stream) shard(s *Store, index int) (*shard, error) {
 	return sh, nil
 }
 
+// loaded returns the shards that were used since the store was opened.
+func (st *stream) loaded() []*shard {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return slices.Collect(maps.Values(st.shards))
+}
+
 // load reads where the shard begins and ends. Nobody has appended to it yet
 // since the store was opened, or it would be loaded.
 func (sh *shard) load(s *Store) (err error) {
@@ -117,14 +130,28 @@ func (sh *shard) load(s *Store) (err error) {
 }
 
 // advance shows a synced group to readers.
-func (sh *shard) advance(t *touch) {
+func (sh *shard) advance(s *Store, t *touch) {
 	sh.mu.Lock()
 	sh.next, sh.cum = t.next, t.cum
+	sh.keep(s, t)
 	tip := sh.tip
 	sh.tip = nil
 	sh.mu.Unlock()
 	if tip != nil {
 		close(tip)
+	}
+}
+
+// remove marks the shard of a deleted stream, or one that retention has emptied
+// after its end, and wakes all who wait for its records.
+func (sh *shard) remove(s *Store) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	sh.gone = true
+	sh.unfollow(s)
+	if sh.tip != nil {
+		close(sh.tip)
+		sh.tip = nil
 	}
 }
 

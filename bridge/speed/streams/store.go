@@ -59,8 +59,9 @@ type Store struct {
 	failOnce sync.Once
 	failure  error
 
-	counts counters
-	said   atomic.Int64 // unix ns when a failure of background work was logged
+	followed atomic.Int64 // shards whose newest blocks are kept in memory
+	counts   counters
+	said     atomic.Int64 // unix ns when a failure of background work was logged
 }
 
 // A stream is one stream in memory; its shards are loaded at first use.
