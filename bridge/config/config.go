@@ -154,6 +154,7 @@ type Ingest struct {
 	Retention Duration `toml:"retention"`
 	MaxBytes  Size     `toml:"max_bytes"`
 	Store     []string `toml:"store"`
+	Gather    Duration `toml:"gather"` // how long a message may wait for others to share its sync
 }
 
 // Rules bounds what rules leave behind.
@@ -205,7 +206,7 @@ func Default() *Config {
 		HTTPS: HTTPS{Listen: ":8443", Plaintext: "off", MaxConnections: 1024, MaxPerAddress: 512,
 			MaxUnauthenticated: 512, UnauthenticatedIdle: Duration(10 * time.Second), MaxMemory: 256 << 20},
 		Admin:   Admin{Listen: "127.0.0.1:8081"},
-		Ingest:  Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}},
+		Ingest:  Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}, Gather: Duration(2 * time.Millisecond)},
 		Rules:   Rules{MaxBacklog: 4 << 30},
 		BridgeD: BridgeD{Watch: true},
 		Log:     Log{Level: "info", Format: "json"},
@@ -406,6 +407,9 @@ func (c *Config) check() (errs []error) {
 	}
 	if n := c.Ingest.MaxBytes; n != 0 && n < 64<<20 {
 		bad("ingest.max_bytes: %d, want at least 64 MiB, or 0 for no limit", n)
+	}
+	if d := c.Ingest.Gather; d < 0 || d > Duration(50*time.Millisecond) {
+		bad("ingest.gather: %v, want 0 to 50ms", d)
 	}
 	if slices.Contains(c.Ingest.Store, "") {
 		bad("ingest.store: empty filter, want topic filters such as \"#\"")

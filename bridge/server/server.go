@@ -89,7 +89,7 @@ type Server struct {
 // New opens, and at the first start makes, everything in the data directory.
 // It listens to nothing and starts nothing; the caller must Close it.
 func New(cfg *config.Config, log *slog.Logger, version string) (*Server, error) {
-	return open(cfg, version, streams.Options{Log: log}, service.Options{Log: log})
+	return open(cfg, version, streams.Options{Log: log, Gather: time.Duration(cfg.Ingest.Gather)}, service.Options{Log: log})
 }
 
 // open is New with the options of the parts that touch the disk and the clock.

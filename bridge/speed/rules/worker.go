@@ -179,7 +179,10 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			filling, flying = flying, filling
 			flight = make(chan error, 1)
 			go func() {
-				err := e.store.Commit(ctx, flying.batch)
+				// Not by Commit: the outputs share a sync with what comes in.
+				stored := make(chan error, 1)
+				e.store.CommitAsync(flying.batch, func(err error) { stored <- err })
+				err := <-stored
 				if err == nil {
 					flying.took() // at once, as outboxes begin to tell of what it holds
 				}

@@ -92,7 +92,7 @@ func (s *Store) Commit(ctx context.Context, b *Batch) error {
 }
 
 // CommitAsync queues b and returns; it blocks while more than
-// Options.QueueBytes are queued. done is called once, with what Commit would
+// Options.QueueBytes are queued. b may wait for Options.Gather. done is called once, with what Commit would
 // return, in the order of the calls, from the committer, so it must not block
 // nor commit. When the store is closed, done is called before CommitAsync
 // returns.
@@ -120,6 +120,7 @@ func (s *Store) commitLoop(ctx context.Context) {
 		if !stopping {
 			select {
 			case <-s.queue.wake:
+			case <-s.queue.timer.C:
 			case <-ctx.Done():
 				stopping = true
 				s.queue.shut()

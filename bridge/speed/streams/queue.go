@@ -4,13 +4,14 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"time"
 )
 
 // A pending is a batch on its way to the disk.
 type pending struct {
 	b    *Batch
 	size int64
-	done func(error) // nil: ch is used
+	done func(error) // nil: ch is used, and the committer is woken at once
 	ch   chan error
 	err  error // why this batch was not written, the others of its group were
 }
@@ -26,16 +27,47 @@ func (p *pending) answer(err error) {
 // A queue holds the batches that wait for the committer, in the order they
 // came, and those it is writing: together about limit bytes, after which
 // callers wait for room, also in order.
+//
+// Batches with a done may be gathered: when they come so fast that more are
+// expected within the time gather, the committer is woken when a goal of them
+// is there, or when the first has waited for that time. A sync costs about as
+// much processor time as ten messages, whatever it writes.
 type queue struct {
-	limit int64
-	wake  chan struct{} // cap 1: there is something to take
+	limit  int64
+	gather time.Duration // 0: batches are not gathered
+	wake   chan struct{} // cap 1: there is something to take
+	timer  *time.Timer   // the first has waited for gather
 
 	mu      sync.Mutex
 	waiting []*pending
 	bytes   int64 // of waiting and of what was taken and isn't released
 	room    []*roomWaiter
 	ended   bool
+	armed   bool // timer runs, or has fired for those that wait
+	pace    pace
 }
+
+// gatherMost is how many batches share a sync, at the least, when they come
+// fast: more would save little and let the first wait.
+const gatherMost = 16
+
+// maxBetween bounds what one silence tells about the pace.
+const maxBetween = 100 * time.Millisecond
+
+// A pace is how fast batches come.
+type pace struct {
+	last    time.Time
+	between time.Duration // of one and the next, a moving mean
+}
+
+// take notes that one came now.
+func (p *pace) take(now time.Time) {
+	p.between += (min(now.Sub(p.last), maxBetween) - p.between) / 16
+	p.last = now
+}
+
+// within is how many are expected to come in d.
+func (p *pace) within(d time.Duration) int { return int(d / max(p.between, 1)) }
 
 type roomWaiter struct {
 	p     *pending
@@ -81,6 +113,21 @@ func (q *queue) put(ctx context.Context, p *pending) error {
 func (q *queue) add(p *pending) {
 	q.waiting = append(q.waiting, p)
 	q.bytes += p.size
+	if p.done != nil && q.gather > 0 {
+		q.pace.take(time.Now())
+		if goal := min(q.pace.within(q.gather), gatherMost); len(q.waiting) < goal {
+			if !q.armed {
+				q.armed = true
+				q.timer.Reset(q.gather)
+			}
+			return
+		}
+	}
+	q.rouse()
+}
+
+// rouse wakes the committer.
+func (q *queue) rouse() {
 	select {
 	case q.wake <- struct{}{}:
 	default:
@@ -113,11 +160,12 @@ func (q *queue) take(dst []*pending, maxBytes int64) []*pending {
 	rest := copy(q.waiting, q.waiting[n:])
 	clear(q.waiting[rest:])
 	q.waiting = q.waiting[:rest]
+	if q.armed {
+		q.armed = false
+		q.timer.Stop()
+	}
 	if rest > 0 {
-		select {
-		case q.wake <- struct{}{}:
-		default:
-		}
+		q.rouse()
 	}
 	return dst
 }

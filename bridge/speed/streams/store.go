@@ -22,6 +22,7 @@ type Options struct {
 	MemTableSize uint64           // bytes; 0: 32 MiB. Up to four may be held while the disk is behind
 	CacheSize    int64            // bytes of Pebble's block cache; 0: 32 MiB
 	QueueBytes   int64            // batches that wait for the disk, after which commits block; 0: 32 MiB
+	Gather       time.Duration    // how long CommitAsync may put off a sync for more to come; 0: not
 	RetainEvery  time.Duration    // how often retention looks; 0: 30 s
 }
 
@@ -124,6 +125,9 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.queue.limit = o.QueueBytes
 	s.queue.wake = make(chan struct{}, 1)
+	s.queue.gather = o.Gather
+	s.queue.timer = time.NewTimer(time.Hour)
+	s.queue.timer.Stop()
 	s.inflight.keys = map[string]uint64{}
 	s.inflight.cond.L = &s.inflight.mu
 	db, err := pebble.Open(dir, s.pebbleOptions())
