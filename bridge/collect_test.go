@@ -9,9 +9,29 @@ import (
 )
 
 func TestPercent(t *testing.T) {
-	for live, want := range map[uint64]int{0: 3100, 4 << 20: 3100, 16 << 20: 700, 64 << 20: 100, 65 << 20: 100, 1 << 40: 100} {
+	for live, want := range map[uint64]int{0: 380, 4 << 20: 380, 16 << 20: 200, 24 << 20: 100, 65 << 20: 100, 1 << 40: 100} {
 		if got := percent(live); got != want {
 			t.Errorf("%d live bytes: %d, want %d", live, got, want)
+		}
+	}
+}
+
+// A burst's memory is spare once it is over: not while much is allocated, not
+// when there is little to be had, and not again after it was given back.
+func TestSpare(t *testing.T) {
+	const mb = 1 << 20
+	for name, c := range map[string]struct {
+		h    heap
+		want bool
+	}{
+		"after a burst":  {heap{live: 10 * mb, held: 48 * mb, allocated: 101 * mb}, true},
+		"under load":     {heap{live: 10 * mb, held: 48 * mb, allocated: 105 * mb}, false},
+		"given back":     {heap{live: 10 * mb, held: 13 * mb, allocated: 101 * mb}, false},
+		"much is live":   {heap{live: 400 * mb, held: 500 * mb, allocated: 101 * mb}, false},
+		"much was freed": {heap{live: 400 * mb, held: 600 * mb, allocated: 101 * mb}, true},
+	} {
+		if got := c.h.isSpare(heap{allocated: 100 * mb}); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
 }

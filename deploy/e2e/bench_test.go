@@ -108,6 +108,31 @@ func BenchmarkDurableRate(b *testing.B) {
 	}
 }
 
+// BenchmarkIdleBridge measures what 3,000 clients with a certificate and a
+// subscription each cost a whole bridge while nothing happens, in resident
+// memory fifteen seconds after the last came, beside mosquitto.
+//
+//	go test ./deploy/e2e -run '^$' -bench IdleBridge -benchtime 1x
+func BenchmarkIdleBridge(b *testing.B) {
+	const clients = 3000
+	for b.Loop() {
+		for _, p := range benchPeers(b) {
+			if p.name == "unstored" {
+				continue
+			}
+			crowd := load.NewCrowd(p.addr, clients, p.tls)
+			before := resident(b, p.pid)
+			if _, err := crowd.Connect(); err != nil {
+				b.Fatal(p.name, err)
+			}
+			time.Sleep(15 * time.Second)
+			b.ReportMetric((resident(b, p.pid)-before)*1e6/1024/clients, p.name+"-KiB/connection")
+			crowd.Cut()
+		}
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
 // median of xs, which are not empty.
 func median(xs []float64) float64 {
 	xs = slices.Sorted(slices.Values(xs))

@@ -18,7 +18,8 @@ const maxCertificateValues = 5
 
 // A Certificate is what policies may ask of the client's certificate. The maps
 // go by attribute as in the variables (CommonName, DNSName), and hold the
-// values in the certificate's order.
+// values in the certificate's order; those of NewCertificate are filled when a
+// policy first asks, since few do and each connection holds one of these.
 type Certificate struct {
 	ID                 string // lower-case hex SHA-256 of the DER certificate
 	Serial             string // iot:Certificate.SerialNumber
@@ -26,6 +27,7 @@ type Certificate struct {
 	SubjectAlternative map[string][]string
 	IssuerAlternative  map[string][]string
 
+	from *x509.Certificate // nil: the maps are the caller's
 	once sync.Once
 	keys map[string][]string // by normal key without the iot:certificate. part
 }
@@ -41,12 +43,12 @@ var attributeNames = map[int]string{
 // certificate's id in the registry. The serial number is written in decimal,
 // which is a guess: AWS does not say.
 func NewCertificate(id string, cert *x509.Certificate) *Certificate {
-	c := &Certificate{
-		ID:      id,
-		Serial:  cert.SerialNumber.String(),
-		Subject: names(cert.Subject),
-		Issuer:  names(cert.Issuer),
-	}
+	return &Certificate{ID: id, Serial: cert.SerialNumber.String(), from: cert}
+}
+
+// read fills the maps.
+func (c *Certificate) read(cert *x509.Certificate) {
+	c.Subject, c.Issuer = names(cert.Subject), names(cert.Issuer)
 	for _, e := range cert.Extensions {
 		switch {
 		case e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17}):
@@ -55,7 +57,6 @@ func NewCertificate(id string, cert *x509.Certificate) *Certificate {
 			c.IssuerAlternative = alternativeNames(e.Value)
 		}
 	}
-	return c
 }
 
 func names(n pkix.Name) map[string][]string {
@@ -118,6 +119,10 @@ func (c *Certificate) lookup(key string) []string {
 // index lists every key the certificate has. The bare attribute is the first
 // value, .1 the second, .List all of them.
 func (c *Certificate) index() {
+	if c.from != nil {
+		c.read(c.from)
+		c.from = nil
+	}
 	c.keys = map[string][]string{}
 	var available []string
 	set := func(name string, v ...string) {
