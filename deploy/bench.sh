@@ -70,6 +70,9 @@ section 'gateway: CPU of a message at a fixed rate beside mosquitto'
 bench ./bridge/speed/gateway 'LowRate' -benchtime 3x
 section 'bridge: the same over mutual TLS, stored with a sync before PUBACK, not stored, and mosquitto'
 bench ./deploy/e2e 'DurablePublish' -benchtime 3x
+section 'bridge: processor time of a message at a fixed rate, stored, not stored, and mosquitto; memory of 3,000 idle clients'
+bench ./deploy/e2e 'DurableRate' -benchtime 4x
+bench ./deploy/e2e 'IdleBridge' -benchtime 1x
 section 'bridge: the same with a subscriber of QoS 1, beside nats-server that syncs each message; and with a rule that writes each message to a file'
 bench ./deploy/e2e 'DurableDelivery|RuleToFile' -benchtime 3x
 section 'fleet index: 100,000 things with shadows: start of a bridge, the index built, and searches of it'
