@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -24,7 +25,8 @@ type keySession struct {
 // A keyJudgement is what the grants and the registry said.
 type keyJudgement struct {
 	grants   *grants
-	revision uint64 // of the registry
+	revision uint64    // of the registry
+	until    time.Time // that a temporary key holds; zero: it does not end by itself
 	all      bool
 	policy   *authz.Evaluator // nil: nothing is allowed, or all
 }
@@ -69,12 +71,15 @@ func (s *keySession) judge() *keyJudgement {
 		j = s.read()
 		s.current.Store(j)
 	}
+	if !j.until.IsZero() && time.Now().After(j.until) {
+		return &keyJudgement{}
+	}
 	return j
 }
 
 // read compiles the policies. When one is not there, or cannot be read, nothing
-// is allowed: it may be the one that denies. Nor is it by a temporary key that
-// holds no more.
+// is allowed: it may be the one that denies. Nor is it by a key that is gone, or
+// by a temporary one that holds no more: the will of its client may still wait.
 func (s *keySession) read() *keyJudgement {
 	j := &keyJudgement{revision: s.a.registry.Revision(), grants: s.a.keys.now.Load()}
 	granted := s.a.keys.of(j.grants, s.id)
@@ -83,8 +88,11 @@ func (s *keySession) read() *keyJudgement {
 		if err != nil {
 			return j
 		}
+		j.until = k.Expires
 		granted = j.grants.named[k.Role]
 		granted.All = false // it never has more than a role's policies
+	} else if _, there := j.grants.keys[s.id]; !there && !s.a.cfg.HTTPS.Permissive {
+		return j
 	}
 	if j.all = granted.All; j.all {
 		return j

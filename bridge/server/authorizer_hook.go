@@ -211,14 +211,34 @@ type guest struct {
 	principal string
 	ends      time.Time
 
-	policy  atomic.Pointer[authz.Evaluator]
+	word    atomic.Pointer[word]
 	refresh time.Duration // of Begin's goroutine
 }
 
+// A word is what an authorizer said last of a guest.
+type word struct {
+	policy *authz.Evaluator
+	until  time.Time // it counts: the authorizer is asked again before, while the guest is connected
+}
+
+// askingTime is added to how long a word counts: the authorizer takes its time to
+// be asked again, and a connection to end.
+const askingTime = 10 * time.Second
+
 func newGuest(a *authorizer, attempt *authn.Attempt, v *authn.Verdict, known authz.Context) *guest {
-	g := &guest{a: a, attempt: attempt, known: known, principal: v.Principal, ends: time.Now().Add(v.Disconnect), refresh: v.Refresh}
-	g.policy.Store(authz.Compile(v.Policies, known))
+	g := &guest{a: a, attempt: attempt, known: known, principal: v.Principal, ends: time.Now().Add(v.Disconnect)}
+	g.said(v)
 	return g
+}
+
+// said takes the authorizer's word.
+func (g *guest) said(v *authn.Verdict) {
+	g.refresh = v.Refresh
+	until := time.Now().Add(v.Refresh)
+	if until.After(g.ends) {
+		until = g.ends
+	}
+	g.word.Store(&word{authz.Compile(v.Policies, g.known), until.Add(askingTime)})
 }
 
 // Begin implements gateway.Lasting: the connection ends when the authorizer
@@ -251,23 +271,29 @@ func (g *guest) Begin(end func(reason string)) (ended func()) {
 }
 
 // again asks the authorizer anew. Without its word, or with one for somebody
-// else, the client may not stay.
+// else, the client may do nothing any more and not stay.
 func (g *guest) again(ctx context.Context) bool {
 	v, err := g.a.custom.Ask(ctx, g.attempt)
-	if err != nil {
-		_ = g.a.unknown(err) // logs
+	if ctx.Err() != nil { // the client left meanwhile
 		return false
 	}
-	if v.Principal != g.principal {
+	if err != nil || v.Principal != g.principal {
+		g.word.Store(&word{})
+		if err != nil {
+			_ = g.a.unknown(err) // logs
+		}
 		return false
 	}
-	g.refresh = v.Refresh
-	g.policy.Store(authz.Compile(v.Policies, g.known))
+	g.said(v)
 	return g.mayStay()
 }
 
-// May implements aws.Caller.
-func (g *guest) May(action, resource string) bool { return g.policy.Load().Allows(action, resource) }
+// May implements aws.Caller. The will of a guest who has left may still ask, when
+// nobody asks the authorizer for him any more.
+func (g *guest) May(action, resource string) bool {
+	w := g.word.Load()
+	return time.Now().Before(w.until) && w.policy.Allows(action, resource)
+}
 
 func (g *guest) mayStay() bool { return g.May(authz.Connect, g.known.ClientID) }
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // encoded is a batch with one reading of each sensor.
@@ -51,7 +51,8 @@ func (b *bridge) connect5(id Identity, clientID string) *paho.Client {
 // PUBACK in MQTT 5, by a message that needs no right in 3.1.1. The others are
 // stored once.
 func TestRefusedReadingsAreTold(t *testing.T) {
-	if telemetry.Topic != gateway.BatchTopic || telemetry.RefusedTopic != gateway.RefusedTopic {
+	takes, _ := topic.Lookup(telemetry.Topic)
+	if tells, _ := topic.Lookup(telemetry.RefusedTopic); takes.Service != topic.Batches || !takes.Takes || tells.Service != topic.Batches || !tells.Unasked {
 		t.Fatal("the programs use different topics")
 	}
 	b := start(t, configure(t))

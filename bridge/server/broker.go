@@ -19,13 +19,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
-	"github.com/tidemill/tidemill/shadow/service"
 )
 
 // A joined broker takes the place of the gateway: what is published goes to it,
@@ -39,6 +37,7 @@ type joined struct {
 	shadows bool // requests are answered here
 
 	unanswered atomic.Uint64 // shadow requests that came here all the same
+	reserved   atomic.Uint64 // messages on topics of no service here, which are not taken
 }
 
 // brokerState is what is kept of a broker from start to start, in broker.json:
@@ -203,12 +202,20 @@ func replaceFile(path string, text []byte) error {
 // if it is a request, its shadow.
 func (r *router) take(m *broker.Message, done func(error)) {
 	msg := &ingest.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Hops: m.Hops, Protocol: "mqtt", Time: time.Now().UnixMilli()}
-	if provision.IsRequest(m.Topic) || provision.IsAnswer(m.Topic) {
+	of, ok := topic.Lookup(m.Topic)
+	switch {
+	case of.Private:
 		done(nil) // it holds keys and tokens; with a broker nobody here could answer the asking client alone
 		return
+	case m.Topic != "" && m.Topic[0] == '$' && (!ok || !of.Service.Here()):
+		r.broker.reserved.Add(1)
+		done(nil)
+		return
 	}
+	// What services answer comes here as well, and may be a device's: the broker
+	// does not say who published it, and its access rules have to.
 	switch {
-	case !service.IsRequest(m.Topic):
+	case of.Service != topic.Shadows || !of.Takes:
 	case r.broker.shadows:
 		done = join(2, done)
 		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
@@ -256,5 +263,6 @@ func (x series) broker(s *Server) {
 	x.counter("broker_overflowed", "Messages not published since too many waited.", float64(b.Overflowed))
 	x.gauge("broker_queued", "Messages that wait to be published or acknowledged by the broker.", float64(b.Queued))
 	x.gauge("broker_queued_bytes", "Bytes of them.", float64(b.QueueBytes))
+	x.counter("broker_refused_reserved", "Messages on reserved topics of which this bridge has no service, acknowledged and not taken.", float64(s.broker.reserved.Load()))
 	x.counter("broker_unanswered_requests", "Shadow requests that came to this bridge, which does not answer any.", float64(s.broker.unanswered.Load()))
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/shadow"
 )
 
@@ -106,6 +107,16 @@ func TestBrokerIsABridge(t *testing.T) {
 		s := b.broker.Stats()
 		return s.Acked == 2 && s.Published == 1 && b.ingest.Stats().Messages == 2
 	})
+	for _, name := range []string{"$aws/things/t/jobs/notify", "$aws/things/t/defender/metrics/json", "$SYS/x", "$aws/certificates/create/json/accepted"} {
+		b.router.take(&broker.Message{Topic: name, Payload: []byte("x"), QoS: 1}, func(err error) {
+			if err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+		})
+	}
+	if n := b.broker.reserved.Load(); n != 3 || b.ingest.Stats().Messages != 2 {
+		t.Errorf("%d messages on topics of no service, %d in the log", n, b.ingest.Stats().Messages)
+	}
 	if _, err := (dataPlane{b.router}).Shadow(t.Context(), "press", "", shadow.OpGet, nil); !errors.Is(err, errOtherShadows) {
 		t.Errorf("shadow of a bridge that has none: %v", err)
 	}

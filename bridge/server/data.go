@@ -19,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/shadow"
 	"github.com/tidemill/tidemill/shadow/service"
 )
@@ -62,7 +63,8 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 		}
 	}
 	answer := make(chan error, 1)
-	d.r.publish(msg, may, func(err error) { answer <- err })
+	of, _ := topic.Lookup(m.Topic)
+	d.r.publish(msg, of, may, func(err error) { answer <- err })
 	select {
 	case err := <-answer:
 		if refused, ok := errors.AsType[*telemetry.Refused](err); ok {

@@ -111,7 +111,9 @@ func (x series) gateway(s *Server) {
 	}
 	x.counter("gateway_received_bytes", "MQTT bytes from clients.", float64(g.BytesIn))
 	x.counter("gateway_sent_bytes", "MQTT bytes to clients.", float64(g.BytesOut))
-	x.counter("gateway_refused_publishes", "Publishes that policy refused.", float64(g.RefusedPublish))
+	x.counter("gateway_refused_publishes", "Publishes that were refused, by policy or for a reserved topic.", float64(g.RefusedPublish))
+	x.counter("gateway_refused_reserved", "Publishes of them on reserved topics that are not for devices, or of which this bridge has no service.", float64(g.RefusedReserved))
+	x.counter("gateway_refused_wills", "Wills that were not published since their clients might not any more.", float64(g.RefusedWills))
 	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQoS0), "why", "slow_qos0")
 	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQueue), "why", "queue_full")
 	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedPolicy), "why", "policy")

@@ -18,9 +18,7 @@ import (
 	"github.com/fxamacker/cbor/v2"
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
-	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 )
 
@@ -218,18 +216,6 @@ func TestClaimProvisioning(t *testing.T) {
 	}
 	if log := b.log.String(); strings.Contains(log, "PRIVATE KEY") || strings.Contains(log, text(made["certificateOwnershipToken"])) {
 		t.Error("a secret is in what the bridge logs")
-	}
-}
-
-// The two packages that know the private topics agree.
-func TestPrivateTopicsAgree(t *testing.T) {
-	for _, name := range []string{"$aws/certificates/create/json", "$aws/certificates/create-from-csr/cbor", "$aws/provisioning-templates/a/provision/json",
-		"$aws/provisioning-templates//provision/json", "$aws/provisioning-templates/a/b/provision/json", "$tidemill/certificates/a/retire/json", "$tidemill/certificates/a/retire/cbor",
-		"$tidemill/certificates//retire/json", "$aws/certificates/create", "$aws/certificates/create/json/accepted", "$aws/certificates/create/xml", "a", "", "$tidemill/batch", "/json",
-		"$aws/provisioning-templates/provision/json", "$tidemill/certificates/retire/json", "$aws/provisioning-templates/a/retire/json", "$tidemill/certificates/a/provision/json"} {
-		if a, b := gateway.IsPrivate(name), provision.IsRequest(name); a != b {
-			t.Errorf("%q: gateway %v, provision %v", name, a, b)
-		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
@@ -239,10 +241,22 @@ func TestReservedTopics(t *testing.T) {
 	for topic, retain := range map[string]bool{
 		"$aws/events/presence/connected/dev": false, "$aws/certificates/create/json/accepted": false, "$SYS/x": false,
 		"$aws/things/dev/shadow/update": true, "$tidemill/other": false,
+		"$aws/things/dev/shadow/update/accepted": false, "$aws/things/dev/shadow/update/delta": false, "$aws/things/dev/shadow/name/n/update/documents": false,
+		"$aws/things/dev/jobs/$next/get": false, "$aws/things/dev/jobs/notify": false, "$aws/things/dev/defender/metrics/json": false,
+		"$tidemill/certificates/x/retire/json/accepted": false,
 	} {
 		d := b.connect(id, "dev")
 		_ = d.wait(d.Publish(topic, 1, retain, "{}"))
 		d.ends()
+		if err := (dataPlane{b.router}).Publish(t.Context(), nil, &aws.Message{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: retain}); !errors.Is(err, aws.ErrForbidden) {
+			t.Errorf("%s by HTTPS: %v", topic, err)
+		}
+	}
+	if n := b.ingest.Stats().Messages; n != 0 {
+		t.Errorf("%d messages are in the log", n)
+	}
+	if st := b.gateway.Stats(); st.RefusedReserved != st.RefusedPublish || st.RefusedReserved < 10 {
+		t.Errorf("%d of %d publishes were refused for their topics", st.RefusedReserved, st.RefusedPublish)
 	}
 	d := b.connect(id, "dev")
 	for filter, want := range map[string]byte{"$aws/events/#": 1, "$aws/rules/#": 0x80, "$SYS/#": 0x80, "$aws/things/dev/shadow/#": 1} {

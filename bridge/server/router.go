@@ -16,6 +16,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/shadow/service"
 )
 
@@ -33,7 +34,8 @@ type router struct {
 
 // Route implements gateway.Router.
 func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) {
-	if provision.IsRequest(m.Topic) {
+	of, _ := topic.Lookup(m.Topic)
+	if of.Private {
 		r.private(c, m, done)
 		return
 	}
@@ -47,7 +49,10 @@ func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) 
 	if !m.Expires.IsZero() {
 		msg.Expires = m.Expires.UnixMilli()
 	}
-	cost := r.publish(msg, func(topic string) bool { return session.MayPublish(topic, false) }, func(err error) {
+	if m.Will {
+		of = topic.Reserved{} // no service acts on a will: who sent it is not there
+	}
+	cost := r.publish(msg, of, func(topic string) bool { return session.MayPublish(topic, false) }, func(err error) {
 		if refused, ok := errors.AsType[*telemetry.Refused](err); ok {
 			r.tellRefused(c, refused)
 			err = gateway.ErrNotAuthorized
@@ -67,9 +72,9 @@ func (r *router) tellRefused(c *gateway.Client, refused *telemetry.Refused) {
 }
 
 // publish hands a client's message to the log and, if it is a request for one,
-// to its shadow.
-func (r *router) publish(m *ingest.Message, may func(topic string) bool, done func(error)) ingest.Cost {
-	if service.IsRequest(m.Topic) {
+// to its shadow; of is the table's row for its topic.
+func (r *router) publish(m *ingest.Message, of topic.Reserved, may func(topic string) bool, done func(error)) ingest.Cost {
+	if of.Service == topic.Shadows && of.Takes {
 		// Acknowledged when both the log and the shadow have it.
 		done = join(2, done)
 		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
@@ -111,7 +116,7 @@ func (r *router) Deliver(ctx context.Context, d *action.Delivery) error {
 	if r.broker != nil {
 		return r.broker.republish(ctx, d)
 	}
-	if service.IsRequest(d.Name) {
+	if of, _ := topic.Lookup(d.Name); of.Service == topic.Shadows && of.Takes {
 		done := make(chan error, 1)
 		r.shadow.Handle(ctx, d.Name, d.Data, func(err error) { done <- err })
 		select {

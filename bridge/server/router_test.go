@@ -10,6 +10,8 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+	"github.com/tidemill/tidemill/shadow"
 )
 
 func TestJoinCallsOnceWithTheFirstError(t *testing.T) {
@@ -65,4 +67,22 @@ func TestNothingIsDoneBeforeTheLogHasIt(t *testing.T) {
 	if err := store.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// The table of reserved topics has for the shadow service what it takes and tells.
+func FuzzShadowTopics(f *testing.F) {
+	for _, name := range []string{"$aws/things/t/shadow/get", "$aws/things/t/shadow/name/n/update/delta", "$aws/things/t/shadow/name/get", "$aws/things//shadow/get",
+		"$aws/things/t/shadow/name//get", "$aws/things/t/shadow/get/delta", "$aws/things/t/shadow/update/", "$aws/things/t/jobs/get", "a"} {
+		f.Add(name)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		if topic.ValidName(name) != nil {
+			return
+		}
+		of, _ := topic.Lookup(name)
+		s, ok := shadow.ParseTopic(name)
+		if ok != (of.Service == topic.Shadows) || ok && of.Takes != (s.Kind == shadow.Request) {
+			t.Fatalf("%s: %+v, %v; in the table %+v", name, s, ok, of)
+		}
+	})
 }

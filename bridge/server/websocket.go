@@ -100,8 +100,10 @@ func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
 		}
 		via.Identity, via.Ends, via.EndReason = keyHolder{id.KeyID, peerOf(r) == nil}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
 		if s.authorizer.isTemporary(id.KeyID) {
-			if k, err := s.authorizer.temporaryKey(id.KeyID); err == nil && k.Expires.Before(via.Ends) {
-				via.Ends = k.Expires
+			// A second before its key, so that the will of the client still has
+			// the key's rights.
+			if k, err := s.authorizer.temporaryKey(id.KeyID); err == nil && k.Expires.Add(-time.Second).Before(via.Ends) {
+				via.Ends = k.Expires.Add(-time.Second)
 			}
 		}
 		return via, nil

@@ -101,12 +101,6 @@ func New(store Store, pub Publisher, o Options) *Service {
 	return &Service{store: store, pub: pub, o: o, lanes: make(map[lane][]request), things: make(map[string]int)}
 }
 
-// IsRequest tells whether topic is for Handle.
-func IsRequest(topic string) bool {
-	t, ok := shadow.ParseTopic(topic)
-	return ok && t.Kind == shadow.Request
-}
-
 // Handle takes a message published on a request topic and returns at once;
 // it keeps payload until done. done is called once, from any goroutine, when
 // the request is answered: the change is on the disk and accepted, delta and

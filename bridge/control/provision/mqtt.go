@@ -25,7 +25,8 @@ const (
 	retireTopic    = "$tidemill/certificates/"      // {certificateId}/retire
 )
 
-// A Request is a message of a client on a topic for which IsRequest is true.
+// A Request is a message of a client on a topic that is private in topic's table
+// of reserved topics.
 type Request struct {
 	Topic     string
 	Payload   []byte
@@ -66,23 +67,6 @@ func parseTopic(topic string) (c call, ok bool) {
 		}
 	}
 	return c, false
-}
-
-// IsRequest says whether a topic is one for Handle.
-func IsRequest(topic string) bool {
-	_, ok := parseTopic(topic)
-	return ok
-}
-
-// IsAnswer says whether a topic is one that Handle answers on. Its messages are
-// for the asking client alone.
-func IsAnswer(topic string) bool {
-	for _, end := range []string{"/accepted", "/rejected"} {
-		if t, ok := strings.CutSuffix(topic, end); ok {
-			return IsRequest(t)
-		}
-	}
-	return false
 }
 
 // A refusal is the answer on /rejected.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // withResource is a template with a certificate and one more resource.
@@ -248,23 +249,31 @@ func FuzzHandle(f *testing.F) {
 	f.Add("$aws/provisioning-templates/fleet/provision/json", []byte(`{"certificateOwnershipToken":"x","parameters":{"a":"b"}}`))
 	f.Add("$aws/provisioning-templates/fleet/provision/cbor", []byte("\xa1\x78\x19certificateOwnershipToken\x61x"))
 	f.Add("$aws/certificates/create-from-csr/cbor", []byte("\xa1\x78\x19certificateSigningRequest\x61x"))
-	f.Add("$tidemill/certificates/aa/retire/json", []byte(``))
+	for _, name := range []string{"$tidemill/certificates/aa/retire/json", "$aws/provisioning-templates//provision/json", "$aws/provisioning-templates/a/b/provision/json",
+		"$tidemill/certificates/a/retire/cbor", "$tidemill/certificates//retire/json", "$aws/certificates/create", "$aws/certificates/create/json/accepted",
+		"$aws/certificates/create/xml", "a", "", "$tidemill/batch", "/json", "$aws/provisioning-templates/provision/json", "$tidemill/certificates/retire/json",
+		"$aws/provisioning-templates/a/retire/json", "$tidemill/certificates/a/provision/json"} {
+		f.Add(name, []byte(``))
+	}
 	s, _ := newService(f, nil)
-	f.Fuzz(func(t *testing.T, topic string, payload []byte) {
-		c, ok := parseTopic(topic)
-		if ok != IsRequest(topic) || ok && IsAnswer(topic) {
-			t.Fatalf("%s: %v", topic, ok)
+	f.Fuzz(func(t *testing.T, name string, payload []byte) {
+		c, ok := parseTopic(name)
+		r, _ := topic.Lookup(name)
+		if ok != (r.Private && r.Takes) {
+			t.Fatalf("%s: %v, and in the table %+v", name, ok, r)
 		}
 		if !ok || c.kind == "create" {
 			return
 		}
-		if !IsAnswer(topic+"/accepted") || !IsAnswer(topic+"/rejected") || IsRequest(topic+"/accepted") {
-			t.Fatalf("%s: answers", topic)
+		for _, answer := range []string{"/accepted", "/rejected"} {
+			if r, _ := topic.Lookup(name + answer); !r.Private || r.Takes {
+				t.Fatalf("%s%s: %+v", name, answer, r)
+			}
 		}
-		to, answer := s.Handle(t.Context(), &Request{Topic: topic, Payload: payload, Principal: "claim"})
+		to, answer := s.Handle(t.Context(), &Request{Topic: name, Payload: payload, Principal: "claim"})
 		var out refusal
-		if to != topic+"/rejected" || decode(c.format, answer, &out) != nil || out.Status < 400 || out.Code == "" || out.Message == "" || out.Status == 500 {
-			t.Fatalf("%s %q: %s %q", topic, payload, to, answer)
+		if to != name+"/rejected" || decode(c.format, answer, &out) != nil || out.Status < 400 || out.Code == "" || out.Message == "" || out.Status == 500 {
+			t.Fatalf("%s %q: %s %q", name, payload, to, answer)
 		}
 	})
 }

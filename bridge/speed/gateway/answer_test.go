@@ -1,55 +1,10 @@
 package gateway
 
 import (
-	"strings"
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
-
-// What concerns one client alone may be asked, and only as a request.
-func TestPrivateTopics(t *testing.T) {
-	for name, want := range map[string]bool{
-		"$aws/certificates/create/json":                                 true,
-		"$aws/certificates/create/cbor":                                 true,
-		"$aws/certificates/create-from-csr/json":                        true,
-		"$aws/provisioning-templates/line-1/provision/json":             true,
-		"$aws/provisioning-templates/line-1/provision/cbor":             true,
-		"$tidemill/certificates/aa/retire/json":                         true,
-		"$aws/certificates/create":                                      false,
-		"$aws/certificates/create/xml":                                  false,
-		"$aws/certificates/create/json/":                                false,
-		"$aws/certificates/create/json/accepted":                        false,
-		"$aws/certificates/create/json/json":                            false,
-		"$aws/provisioning-templates/provision/json":                    false,
-		"$aws/provisioning-templates/a/b/provision/json":                false,
-		"$aws/provisioning-templates/line-1/provision/json/accepted":    false,
-		"$aws/provisioning-templates/line-1/provision/accepted/json":    false,
-		"$tidemill/certificates/aa/retire/cbor":                         true,
-		"$aws/provisioning-templates//provision/json":                   false,
-		"$tidemill/certificates/aa/bb/retire/json":                      false,
-		"$tidemill/certificates/aa/retire/json/accepted":                false,
-		"$tidemill/certificates/retire/json":                            false,
-		"$tidemill/batch":                                               false,
-		"certificates/create/json":                                      false,
-		"x/$aws/certificates/create/json":                               false,
-		"$aws/things/certificates/create/json":                          false,
-		"$aws/provisioning-templates/line-1/provision/json/rejected":    false,
-		"$aws/certificates/create-from-csr/json/accepted/retire/json":   false,
-		"$tidemill/certificates/$aws/certificates/create/json":          false,
-		"$aws/provisioning-templates/x/provision/json/provision/json/x": false,
-	} {
-		if got := IsPrivate(name); got != want {
-			t.Errorf("%s: %v", name, got)
-		}
-		if reservedName(name, false) == want && strings.HasPrefix(name, "$") && !strings.HasPrefix(name, "$aws/things/") && name != BatchTopic {
-			t.Errorf("%s: reserved %v", name, !want)
-		}
-		if strings.HasPrefix(name, "$") && !reservedName(name, true) {
-			t.Errorf("%s: may be retained", name)
-		}
-	}
-}
 
 // An answer reaches the connection that asked, once, and no other subscriber;
 // not by a shared subscription, and not where policy says no.

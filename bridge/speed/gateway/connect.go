@@ -175,7 +175,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 	}
 	if p.HasWill {
 		req.Will = &Message{Topic: p.WillTopic, Payload: append([]byte(nil), p.WillPayload...),
-			QoS: p.WillQoS, Retain: p.WillRetain, ClientID: p.ClientID}
+			QoS: p.WillQoS, Retain: p.WillRetain, ClientID: p.ClientID, Will: true}
 		var code byte
 		switch {
 		case topic.ValidName(p.WillTopic) != nil || !conf.withinLimits(p.WillTopic):
@@ -212,8 +212,10 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 		default:
 			return refuse(packet.Unavailable, err)
 		}
-		if w := req.Will; w != nil && (reservedName(w.Topic, w.Retain) || IsPrivate(w.Topic) || !session.MayPublish(w.Topic, w.Retain)) {
-			return refuse(packet.NotAuthorized, fmt.Errorf("will to %q not allowed", w.Topic))
+		if w := req.Will; w != nil {
+			if err := mayLeave(session, w); err != nil {
+				return refuse(packet.NotAuthorized, err)
+			}
 		}
 		s.mu.Lock()
 		current := s.disconnects == before
@@ -435,10 +437,28 @@ func (c *Client) linger() {
 	_, _ = io.CopyN(io.Discard, c.nc, most) // its end is the connection's
 }
 
-// route hands the will to the router; a router that panics ends nothing more.
+// mayLeave says whether a client may have will published: when it connects, and
+// again when the will goes out, since its rights may have ended between.
+func mayLeave(s Session, will *Message) error {
+	if err := checkUnasked(will); err != nil {
+		return fmt.Errorf("will: %w", err)
+	}
+	if !s.MayPublish(will.Topic, will.Retain) {
+		return fmt.Errorf("will: policy does not let %s publish to %q, retained %t", s.Principal(), will.Topic, will.Retain)
+	}
+	return nil
+}
+
+// route hands the will to the router, if the client may still publish it; a
+// router that panics ends nothing more.
 func (c *Client) route(will *Message) {
 	reason := ""
 	defer c.recovered(&reason)
+	if err := mayLeave(c.session, will); err != nil {
+		c.srv.count.refusedWills.Add(1)
+		c.srv.conf.Log.Warn("will is not published", "client", c.id, "principal", c.Principal(), "err", err)
+		return
+	}
 	if c.v5.willExpiry > 0 {
 		m := *will // shared with nobody yet, but Connect has it
 		m.Expires = time.Now().Add(c.v5.willExpiry)

@@ -49,6 +49,8 @@ type Message struct {
 	Properties []byte
 	// Expires is when the message is of no more use to anybody; zero: never.
 	Expires time.Time
+	// Will: the client did not publish it itself, its connection has ended.
+	Will bool
 	// ClientID is the publisher's, empty for a message of the bridge's own.
 	ClientID string
 	// Stage, unless nil, adds what the gateway has to remember of this publish:
@@ -98,6 +100,9 @@ type Session interface {
 	Principal() string
 	// Thing is the thing's name, empty if the client is none.
 	Thing() string
+	// MayPublish is also asked when the client's will is published, which may
+	// be long after its connection has ended: a principal that is no more, or
+	// no more active, may publish nothing.
 	MayPublish(topic string, retain bool) bool
 	MaySubscribe(filter string) bool
 	MayReceive(topic string) bool

@@ -77,6 +77,9 @@ func TestReservedTopics(t *testing.T) {
 		"$tidemill/x": false, "$SYS/x": false, "$aws": false, "$": false,
 		"$aws/x": false, "$aws/events/presence/connected/t": false, "$aws/certificates/create/json/accepted": false,
 		"$aws/provisioning-templates/x/provision/json/accepted": false,
+		"$aws/things/t/shadow/update/accepted":                  false, "$aws/things/t/shadow/update/delta": false,
+		"$aws/things/t/shadow/name/n/update/documents": false, "$aws/things/t/shadow/get/rejected": false,
+		"$aws/things/t/jobs/$next/get": false, "$aws/things/t/jobs/notify": false, "$aws/things/t/defender/metrics/json": false, "$aws/things/t/x": false,
 	} {
 		for _, retain := range []bool{false, true} {
 			w := f.connect(t, "p")
@@ -90,13 +93,16 @@ func TestReservedTopics(t *testing.T) {
 			}
 		}
 	}
+	if n := f.Stats().RefusedReserved; n != f.Stats().RefusedPublish || n < 30 {
+		t.Errorf("%d publishes were refused for their topics, of %d refused", n, f.Stats().RefusedPublish)
+	}
 	// Nobody sees what goes to a rule or is a batch, nor $ with a wildcard.
 	w, p := f.connect(t, "w"), f.connect(t, "p")
-	for _, filter := range []string{"#", "+/#", "$aws/#", "$aws/+/+/x"} {
+	for _, filter := range []string{"#", "+/#", "$aws/#", "$aws/+/+/shadow/get"} {
 		w.subscribe(filter, 0)
 	}
-	p.send(pub("$aws/rules/r/x", "1", 0, 0), pub("$tidemill/batch", "2", 0, 0), pub("$aws/things/t/x", "3", 0, 0), pub("a", "4", 0, 0))
-	w.want(pub("$aws/things/t/x", "3", 0, 0))
+	p.send(pub("$aws/rules/r/x", "1", 0, 0), pub("$tidemill/batch", "2", 0, 0), pub("$aws/things/t/shadow/get", "3", 0, 0), pub("a", "4", 0, 0))
+	w.want(pub("$aws/things/t/shadow/get", "3", 0, 0))
 	w.want(pub("a", "4", 0, 0))
 }
 

@@ -20,10 +20,20 @@ func (s *Server) Check(m *Message) error {
 		return fmt.Errorf("%w: a payload of %d bytes, at most %d", packet.ErrTooLarge, len(m.Payload), s.conf.MaxPayload)
 	case int(m.QoS) > s.conf.MaxQoS:
 		return fmt.Errorf("%w: quality of service %d, at most %d", packet.ErrMalformed, m.QoS, s.conf.MaxQoS)
-	case reservedName(m.Topic, m.Retain), IsPrivate(m.Topic): // the latter needs a connection for its answer
-		return fmt.Errorf("%w: topic %s is reserved", ErrNotAuthorized, m.Topic)
+	}
+	if err := checkUnasked(m); err != nil {
+		return fmt.Errorf("%w: %w", ErrNotAuthorized, err)
 	}
 	return p.Parse(packet.PUBLISH, m.Properties)
+}
+
+// checkUnasked says whether a message that nobody waits to be answered, such as a
+// will, may be published, if policy lets it.
+func checkUnasked(m *Message) error {
+	if r, ok := topic.Lookup(m.Topic); ok && r.Private {
+		return fmt.Errorf("%w %s: who asks there has to be connected by MQTT to be answered", topic.ErrReserved, m.Topic)
+	}
+	return topic.CheckPublish(m.Topic, m.Retain)
 }
 
 // A Lasting session has something to do while its client is connected, such as

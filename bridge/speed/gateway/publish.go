@@ -77,8 +77,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	// a verdict may so live a little longer, never more than the packets of
 	// one read.
 	if !t.mayPublish(c.session, p.Retain, c.heard, conf.PermissionCache) && !c.repeated(&p) {
-		c.srv.count.refusedPublish.Add(1)
-		c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish not allowed", attr("client", c.id), attr("topic", t.name))
+		c.notAllowed(t, p.Retain)
 		if c.version == packet.V5 && p.QoS > 0 {
 			return c.refusePublish(&p)
 		}
@@ -138,6 +137,20 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	}
 	return ""
 }
+
+// notAllowed counts a publish that is refused, and says why.
+func (c *Client) notAllowed(t *published, retain bool) {
+	c.srv.count.refusedPublish.Add(1)
+	why := t.unfit(retain)
+	if why != nil {
+		c.srv.count.refusedReserved.Add(1)
+	} else {
+		why = errPolicy
+	}
+	c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish not allowed", attr("client", c.id), attr("topic", t.name), attr("err", why))
+}
+
+var errPolicy = errors.New("no policy allows it")
 
 // throttle keeps a client whose publishes come too fast from being read for a
 // while.

@@ -173,7 +173,8 @@ func (s *Server) Each(f func(*Client)) {
 // Deliver sends m to the clients with a matching subscription, if they may
 // receive it, and keeps it if it is retained. A client whose subscriptions
 // overlap gets it once, with the highest quality of service they grant. What is
-// addressed to the bridge itself ($aws/rules/.., $tidemill/..) reaches nobody.
+// addressed to the bridge itself (Basic Ingest, batches, provisioning) reaches
+// nobody.
 //
 // What has to be durable before the publisher of m is told is added to b, and
 // goes out when the caller, having committed b, calls later; that is nil if
@@ -182,7 +183,7 @@ func (s *Server) Each(f func(*Client)) {
 // Deliver never waits for a client, nor does later. Calls from one goroutine
 // reach each client in their order.
 func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) {
-	if strings.HasPrefix(m.Topic, "$aws/rules/") || strings.HasPrefix(m.Topic, "$tidemill/") {
+	if r, ok := topic.Lookup(m.Topic); ok && (!r.Tells || r.Private) {
 		return nil
 	}
 	if m.Retain {

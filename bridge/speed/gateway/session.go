@@ -109,7 +109,7 @@ func (s *session) judge() Session {
 
 // mayReceive asks policy whether the client may receive from topic t.
 func (s *session) mayReceive(t string, now time.Time) bool {
-	if t == RefusedTopic {
+	if unasked(t) {
 		return true
 	}
 	s.recvMu.Lock()

@@ -40,6 +40,8 @@ type Stats struct {
 	BytesIn, BytesOut     uint64     // of MQTT, without TLS
 
 	RefusedPublish  uint64 // not allowed
+	RefusedReserved uint64 // of them, to topics that are not for clients, or have no service here
+	RefusedWills    uint64 // not published, since their clients might not any more
 	Throttled       uint64 // times that a client was not read because of its rate
 	Held            uint64 // times that a client was not read because of what is not done
 	RouteErrors     uint64 // publishes that the router did not take
@@ -60,7 +62,8 @@ type counters struct {
 	accepted, takeovers                                                      atomic.Uint64
 	packetsIn, packetsOut                                                    [16]atomic.Uint64
 	bytesIn, bytesOut                                                        atomic.Uint64
-	refusedPublish, held, routeErrors, throttled                             atomic.Uint64
+	refusedPublish, refusedReserved, refusedWills                            atomic.Uint64
+	held, routeErrors, throttled                                             atomic.Uint64
 	droppedQoS0, droppedQueue, droppedPolicy, droppedRetained                atomic.Uint64
 	droppedExpired, droppedTooLarge, droppedShared, expiredSessions, corrupt atomic.Uint64
 	panics, doneTwice                                                        atomic.Uint64
@@ -120,7 +123,8 @@ func (s *Server) Stats() Stats {
 		Accepted:      c.accepted.Load(), Takeovers: c.takeovers.Load(),
 		Refused: make(map[byte]uint64), Disconnects: make(map[string]uint64),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
-		RefusedPublish: c.refusedPublish.Load(), Held: c.held.Load(), Throttled: c.throttled.Load(), RouteErrors: c.routeErrors.Load(),
+		RefusedPublish: c.refusedPublish.Load(), RefusedReserved: c.refusedReserved.Load(), RefusedWills: c.refusedWills.Load(),
+		Held: c.held.Load(), Throttled: c.throttled.Load(), RouteErrors: c.routeErrors.Load(),
 		DroppedQoS0: c.droppedQoS0.Load(), DroppedQueue: c.droppedQueue.Load(),
 		DroppedPolicy: c.droppedPolicy.Load(), DroppedRetained: c.droppedRetained.Load(),
 		DroppedExpired: c.droppedExpired.Load(), DroppedTooLarge: c.droppedTooLarge.Load(),

@@ -87,7 +87,7 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 			no(i, codeFilter)
 		case conf.MaxFilters > 0 && i >= conf.MaxFilters, !conf.withinLimits(f.Filter):
 			no(i, codeQuota)
-		case reservedFilter(filter), f.Filter != RefusedTopic && !c.session.MaySubscribe(f.Filter):
+		case topic.CheckSubscribe(filter) != nil, !unasked(f.Filter) && !c.session.MaySubscribe(f.Filter):
 			no(i, codeNotAuthorized)
 		default:
 			codes[i] = min(f.QoS(), byte(conf.MaxQoS))

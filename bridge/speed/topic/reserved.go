@@ -45,6 +45,10 @@ type Reserved struct {
 	// Private: what is published there concerns one client and the bridge alone,
 	// since it holds keys and tokens. No other client, log or rule sees it.
 	Private bool
+	// Unasked: policy is not asked whether a device may subscribe to it and
+	// receive, since it is the answer to what the device was let send, as the
+	// reason code of a PUBACK is in MQTT 5.
+	Unasked bool
 }
 
 // ErrReserved is wrapped by the errors of CheckPublish and CheckSubscribe.
@@ -147,6 +151,7 @@ func rows() (all []row) {
 	}
 	add(Reserved{Service: BasicIngest, Takes: true}, "$aws/rules/+", "$aws/rules/+/#")
 	add(Reserved{Service: Batches, Takes: true}, "$tidemill/batch")
+	add(Reserved{Service: Batches, Tells: true, Private: true, Unasked: true}, "$tidemill/batch/refused")
 	for _, format := range []string{"/json", "/cbor"} {
 		asked(Reserved{Service: Provisioning, Private: true}, "$aws/certificates/create"+format, "$aws/certificates/create-from-csr"+format,
 			"$aws/provisioning-templates/+/provision"+format, "$tidemill/certificates/+/retire"+format)
