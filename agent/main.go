@@ -51,21 +51,29 @@ type command struct {
 type call struct {
 	flags          *flag.FlagSet
 	args           []string
+	words          []string // of args, what is no flag; set by parse
 	stdout, stderr io.Writer
 }
 
-// parse reads the flags and checks that at most most words are left.
+// parse reads the flags, which may stand before and after words, and checks that
+// there are at most most words.
 func (c *call) parse(most int) error {
-	if err := c.flags.Parse(c.args); err != nil {
-		if errors.Is(err, flag.ErrHelp) {
-			return err
+	for rest := c.args; ; {
+		if err := c.flags.Parse(rest); err != nil {
+			if errors.Is(err, flag.ErrHelp) {
+				return err
+			}
+			return &usageError{err.Error()}
 		}
-		return &usageError{err.Error()}
+		if c.flags.NArg() == 0 {
+			return nil
+		}
+		if len(c.words) == most {
+			return &usageError{fmt.Sprintf("unexpected argument %q", c.flags.Arg(0))}
+		}
+		c.words = append(c.words, c.flags.Arg(0))
+		rest = c.flags.Args()[1:]
 	}
-	if c.flags.NArg() > most {
-		return &usageError{fmt.Sprintf("unexpected argument %q", c.flags.Arg(most))}
-	}
-	return nil
 }
 
 var commands = []command{
@@ -76,9 +84,18 @@ last flush, then what the connection can still take.
 Examples:
   tidemill-agent run --config /etc/tidemill/agent.toml
   tidemill-agent run --config agent.toml --log-level debug --log-format text
+  tidemill-agent run --config agent.toml --once
 `, runAgent},
-	{"sensors", "list drivers, scan buses, read each configured sensor once", `Lists the drivers with their options, scans the I2C buses, and takes one
-reading of each configured sensor. Outputs are read, never set.
+	{"watch", "show readings as they are taken", `Shows each reading of the running agent as it is taken, until Ctrl-C. Where no
+agent runs it reads the sensors of the configuration itself; nothing is kept
+or sent then.
+
+Examples:
+  tidemill-agent watch
+  tidemill-agent watch --config agent.toml
+`, runWatch},
+	{"sensors", "list drivers, scan buses, read each configured sensor once", `Lists the drivers with their options, scans the I2C buses, lists the GPIO
+chips with their lines, and takes one reading of each configured sensor. Outputs are read, never set.
 
 Examples:
   tidemill-agent sensors
@@ -108,11 +125,11 @@ Examples:
   tidemill-agent rotate --config /etc/tidemill/agent.toml --older-than 2160h
   tidemill-agent rotate --config agent.toml --once
 `, runRotate},
-	{"config", "check a configuration file, or print a sample", `config check reads the file as run would, and reports all that is wrong.
+	{"config", "check a configuration file, or print a sample", `config check FILE reads the file as run would, and reports all that is wrong.
 config sample prints a commented file with every key.
 
 Examples:
-  tidemill-agent config check --config agent.toml
+  tidemill-agent config check agent.toml
   tidemill-agent config sample > agent.toml
 `, runConfig},
 	{"version", "print the version", `Examples:
@@ -169,11 +186,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, "tidemill-agent takes readings from sensors to a tidemill-bridge without losing one.\n\nUsage: tidemill-agent command [flags]\n\nCommands:\n")
+	fmt.Fprint(w, "tidemill-agent takes readings from sensors to a tidemill-bridge without losing one.\n\nUsage: tidemill-agent command [words] [flags]\n\nCommands:\n")
 	for _, c := range commands {
 		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
 	}
-	fmt.Fprint(w, "\nExamples:\n  tidemill-agent config sample > agent.toml\n  tidemill-agent run --config agent.toml\n\ntidemill-agent command --help tells more.\n")
+	fmt.Fprint(w, "\nExamples:\n  tidemill-agent config sample > agent.toml\n  tidemill-agent run --config agent.toml\n  tidemill-agent watch --config agent.toml\n\ntidemill-agent command --help tells more.\n")
 }
 
 func runVersion(_ context.Context, c *call) error {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +72,11 @@ func TestCommandLine(t *testing.T) {
 		{"config x", []string{"config", "x"}, 2, "", `unknown word "x"`},
 		{"config sample", []string{"config", "sample"}, 0, "[uplink]", ""},
 		{"config check", []string{"config", "check", "--config", good}, 0, "ok: thing press-7, 1 sensors", ""},
+		{"config check FILE", []string{"config", "check", good}, 0, "ok: thing press-7, 1 sensors", ""},
+		{"config check FILE and flags", []string{"config", "check", good, "--endpoint", "x:9"}, 0, "to x:9", ""},
+		{"config check of two", []string{"config", "check", good, bad}, 2, "", "unexpected argument"},
+		{"lines are listed", []string{"sensors", "--config", good}, 0, "17=GPIO17", ""},
+		{"watch help", []string{"watch", "--help"}, 0, "tidemill-agent watch --config", ""},
 		{"config check bad", []string{"config", "check", "--config", bad}, 1, "", "spool.max_bytes: 1, want at least 1 MiB\n  spool.x: unknown key"},
 		{"driver options are checked", []string{"config", "check", "--config", bad}, 1, "", "address"},
 		{"no file", []string{"run", "--config", "/nowhere/x.toml"}, 1, "", "/nowhere/x.toml"},
@@ -118,6 +125,91 @@ func TestRunAndStatus(t *testing.T) {
 	stop()
 	if code := <-done; code != 0 || !strings.Contains(log.String(), "agent stopped") {
 		t.Errorf("exit %d\n%s", code, &log)
+	}
+}
+
+// watch shows the running agent's readings, or reads the sensors itself.
+func TestWatch(t *testing.T) {
+	path := writeConfig(t, strings.Replace(simulated, `"1s"`, `"50ms"`, 1))
+	watch := func() (out, errs *lines, stop func() int) {
+		ctx, cancel := context.WithCancel(t.Context())
+		out, errs = &lines{}, &lines{}
+		done := make(chan int, 1)
+		go func() { done <- run(ctx, []string{"watch", "--config", path}, out, errs) }()
+		return out, errs, func() int { cancel(); return <-done }
+	}
+	out, errs, stop := watch()
+	out.until(t, "hall  temperature ", 3)
+	if code := stop(); code != 0 || !strings.Contains(errs.String(), "no agent runs here") || !strings.Contains(out.String(), " °C, humidity ") {
+		t.Errorf("exit %d\n%s\n%s", code, out, errs)
+	}
+	if _, err := os.Stat(filepath.Join(filepath.Dir(path), "data")); err == nil {
+		t.Error("watching made a data directory")
+	}
+
+	ctx, end := context.WithCancel(t.Context())
+	done := make(chan int, 1)
+	log := &lines{}
+	go func() { done <- run(ctx, []string{"run", "--config", path}, log, log) }()
+	log.until(t, "agent started", 1)
+	out, errs, stop = watch()
+	out.until(t, "hall  temperature ", 3)
+	if code := stop(); code != 0 || errs.String() != "" {
+		t.Errorf("exit %d\n%s\n%s", code, out, errs)
+	}
+	out, errs, stop = watch()
+	out.until(t, "hall", 1)
+	end() // the agent ends before its watcher
+	errs.until(t, "the agent has stopped", 1)
+	if code := stop(); code != 1 {
+		t.Errorf("exit %d when the agent ended", code)
+	}
+	if code := <-done; code != 0 {
+		t.Errorf("exit %d\n%s", code, log)
+	}
+	for line := range strings.Lines(log.String()) {
+		var l struct{ Time string }
+		if err := json.Unmarshal([]byte(line), &l); err != nil || len(l.Time) > len("2026-01-01T00:00:00.000+00:00") {
+			t.Errorf("time %q, %v in %s", l.Time, err, line)
+		}
+	}
+}
+
+// run --once takes one reading of each sensor; what could not be sent waits.
+func TestRunOnce(t *testing.T) {
+	path := writeConfig(t, strings.Replace(simulated, `"1s"`, `"50ms"`, 1)+"[[sensor]]\nname = \"none\"\ndriver = \"gpio-in\"\nevery = \"1s\"\noptions.line = \"nowhere\"\n")
+	text, _ := os.ReadFile(path)
+	text = bytes.Replace(text, []byte("uplink = {"), []byte(`uplink = {connect_timeout = "1s", `), 1)
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := runText(t.Context(), "run", "--config", path, "--once")
+	if code != 1 || strings.Count(out, "hall  temperature ") != 1 || !strings.Contains(errs, "1 readings wait in the spool") || !strings.Contains(errs, `sensor none: open`) {
+		t.Errorf("exit %d\n%s\n%s", code, out, errs)
+	}
+}
+
+// What others chose comes to a terminal and to the log without control characters.
+func TestPrintable(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain 21 °C, 日本": "plain 21 °C, 日本",
+		"\x1b[31mred\a":   `\x1b[31mred\a`,
+		"a\nb\tc":         `a\nb\tc`,
+		"\u202eabc":       `\u202eabc`,
+		"\u009b0m":        `\u009b0m`,
+		"bad \xff\xfe":    `bad \xff\xfe`,
+		"\u200bzero":      `\u200bzero`,
+	} {
+		if got := printable(in); got != want {
+			t.Errorf("%q: %q, want %q", in, got, want)
+		}
+		for _, format := range []string{"json", "text"} {
+			var log bytes.Buffer
+			newLog(&log, format, slog.LevelInfo).Info("x", "err", errors.New(in), "topic", in, "in", 1500*time.Millisecond)
+			if strings.ContainsFunc(strings.TrimSuffix(log.String(), "\n"), unprintable) || !strings.Contains(log.String(), "1.5s") {
+				t.Errorf("%s: %q", format, log.String())
+			}
+		}
 	}
 }
 

@@ -74,9 +74,7 @@ func identityCommand(ctx context.Context, c *call, try func(context.Context, *co
 		_, err := fmt.Fprintln(c.stdout, "nothing to do: there is no provision.template")
 		return err
 	}
-	level := new(slog.LevelVar)
-	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // checked
-	log := newLog(c.stderr, cfg.Log.Format, level)
+	log := newLog(c.stderr, cfg.Log.Format, levelOf(cfg))
 	o := provisionOptions(&cfg, log)
 	if *once {
 		return try(ctx, &cfg, o)

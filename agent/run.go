@@ -36,8 +36,15 @@ func configFlags(c *call) func() (config.Config, error) {
 	}
 }
 
+func levelOf(cfg config.Config) *slog.LevelVar {
+	level := new(slog.LevelVar)
+	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // checked
+	return level
+}
+
 func runAgent(ctx context.Context, c *call) error {
 	load := configFlags(c)
+	once := c.flags.Bool("once", false, "read each sensor once, send it with what waits in the spool, and end")
 	if err := c.parse(0); err != nil {
 		return err
 	}
@@ -52,8 +59,10 @@ func runAgent(ctx context.Context, c *call) error {
 	if cfg.Thing == "" {
 		return provision.ErrNotProvisioned
 	}
-	level := new(slog.LevelVar)
-	_ = level.UnmarshalText([]byte(cfg.Log.Level)) // checked
+	if *once {
+		cfg = onlyOnce(cfg)
+	}
+	level := levelOf(cfg)
 	log := newLog(c.stderr, cfg.Log.Format, level)
 	ready := func() {
 		if err := health.Notify("READY=1"); err != nil {
@@ -63,6 +72,9 @@ func runAgent(ctx context.Context, c *call) error {
 	a, err := device.New(cfg, device.Deps{Version: version, Log: log, Level: level, Ready: ready})
 	if err != nil {
 		return err
+	}
+	if *once {
+		return runOnce(ctx, c, a, cfg)
 	}
 	side, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var wg sync.WaitGroup
@@ -108,6 +120,7 @@ func runConfig(_ context.Context, c *call) error {
 		return &usageError{"want check or sample"}
 	}
 	load := configFlags(c)
+	file := c.flags.Lookup("config")
 	switch c.args[0] {
 	case "sample":
 		c.args = c.args[1:]
@@ -118,8 +131,13 @@ func runConfig(_ context.Context, c *call) error {
 		return err
 	case "check":
 		c.args = c.args[1:]
-		if err := c.parse(0); err != nil {
+		if err := c.parse(1); err != nil {
 			return err
+		}
+		if len(c.words) == 1 {
+			if err := file.Value.Set(c.words[0]); err != nil {
+				return err
+			}
 		}
 		cfg, err := load()
 		if err != nil {

@@ -1,12 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
-	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -62,8 +63,12 @@ func runSensors(ctx context.Context, c *call) error {
 		fmt.Fprintln(w)
 	}
 	if len(board.Buses()) == 0 {
-		fmt.Fprintln(w, "  none")
+		fmt.Fprintln(w, "  none; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0; elsewhere: sudo modprobe i2c-dev")
 	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	printLines(c.stdout, board)
 	fmt.Fprintln(w, "\nREADINGS")
 	if missing {
 		fmt.Fprintln(w, "  none: there is no configuration file; --config names one")
@@ -73,23 +78,17 @@ func runSensors(ctx context.Context, c *call) error {
 		if ctx.Err() != nil {
 			break
 		}
-		chs, vals, err := readOnce(ctx, board, s)
+		r, err := readOnce(ctx, board, s)
 		fmt.Fprintf(w, "  %s\t%s\t", s.Name, s.Driver)
 		if err != nil {
 			failed++
-			fmt.Fprintf(w, "%v\n", err)
+			fmt.Fprintln(w, printable(err.Error()))
 			continue
 		}
-		for i, ch := range chs {
-			if i > 0 {
-				fmt.Fprint(w, ", ")
-			}
-			fmt.Fprintf(w, "%s %s", ch.Name, show(vals[i]))
-			if ch.Unit != "" && vals[i].Kind() != hal.Absent {
-				fmt.Fprint(w, " "+ch.Unit)
-			}
+		fmt.Fprintln(w, printable(device.NewReading(s.Name, r.chs, 0, r.vals).String()))
+		if r.note != "" {
+			fmt.Fprintf(w, "\t\t%s\n", printable(r.note))
 		}
-		fmt.Fprintln(w)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -100,29 +99,57 @@ func runSensors(ctx context.Context, c *call) error {
 	return nil
 }
 
+// printLines lists the chips with their lines, eight in a row.
+func printLines(w io.Writer, board hal.Board) {
+	lister, ok := board.(hal.LineLister)
+	if !ok {
+		return
+	}
+	fmt.Fprintln(w, "\nGPIO CHIPS (a line's name or LABEL:NUMBER is the option line; * is in use)")
+	chips, err := lister.LineChips()
+	for _, c := range chips {
+		fmt.Fprintf(w, "  %s, label %s, %d lines\n", printable(c.Name), printable(c.Label), len(c.Lines))
+		for i, l := range c.Lines {
+			if i%8 == 0 {
+				fmt.Fprint(w, "   ")
+			}
+			used := ""
+			if l.User != "" {
+				used = "*"
+			}
+			fmt.Fprintf(w, " %d=%s%s", i, printable(cmp.Or(l.Name, "-")), used)
+			if i%8 == 7 || i == len(c.Lines)-1 {
+				fmt.Fprintln(w)
+			}
+		}
+	}
+	if err != nil {
+		fmt.Fprintf(w, "  %s\n", printable(err.Error()))
+	} else if len(chips) == 0 {
+		fmt.Fprintln(w, "  none")
+	}
+}
+
+// A look is what a sensor gave once.
+type look struct {
+	chs  []hal.Channel
+	vals []hal.Value
+	note string
+}
+
 // readOnce opens a sensor and reads it.
-func readOnce(ctx context.Context, board hal.Board, s config.Sensor) ([]hal.Channel, []hal.Value, error) {
+func readOnce(ctx context.Context, board hal.Board, s config.Sensor) (look, error) {
 	ctx, cancel := context.WithTimeout(ctx, max(time.Duration(s.Timeout), 2*time.Second))
 	defer cancel()
 	sn, err := sensor.Open(ctx, s.Driver, board, s.Options)
 	if err != nil {
-		return nil, nil, err
+		return look{}, err
 	}
 	defer sn.Close()
 	vals, err := sn.Read(ctx)
-	return sn.Channels(), vals, err
-}
-
-func show(v hal.Value) string {
-	switch v.Kind() {
-	case hal.Float:
-		return strconv.FormatFloat(v.Float(), 'g', 7, 64)
-	case hal.Int:
-		return strconv.FormatInt(v.Int(), 10)
-	case hal.Bool:
-		return strconv.FormatBool(v.Bool())
-	case hal.Text:
-		return strconv.Quote(v.Text())
+	l := look{chs: sn.Channels(), vals: vals}
+	if n, ok := sn.(hal.Noter); ok {
+		l.note = n.Note()
 	}
-	return "-"
+	return l, err
 }

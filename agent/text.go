@@ -39,6 +39,8 @@ func newLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 		switch v := a.Value.Resolve(); {
 		case a.Key == slog.TimeKey && len(groups) == 0 && v.Kind() == slog.KindTime:
 			a.Value = slog.StringValue(v.Time().Format(logTime))
+		case v.Kind() == slog.KindDuration:
+			a.Value = slog.StringValue(v.Duration().String()) // not nanoseconds
 		case v.Kind() == slog.KindString:
 			a.Value = slog.StringValue(printable(v.String()))
 		case v.Kind() == slog.KindAny:

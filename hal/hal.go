@@ -127,7 +127,7 @@ type DigitalOutput interface {
 type Board interface {
 	Buses() []string                           // I2C bus names that can be opened, e.g. "/dev/i2c-1"
 	I2C(bus string) (i2c.BusCloser, error)     // shared handles: safe for several chips on one bus
-	Input(line string) (DigitalInput, error)   // line is "chip:offset", e.g. "pinctrl-bcm2835:17"
+	Input(line string) (DigitalInput, error)   // line is a name, "GPIO17", or "chip:offset", "pinctrl-rp1:17"
 	Output(line string) (DigitalOutput, error) // keeps the level that the line has
 	Close() error
 }
@@ -161,4 +161,24 @@ type InputOpener interface {
 // moment of the other level between.
 type OutputOpener interface {
 	OpenOutput(line string, high bool) (DigitalOutput, error)
+}
+
+// A LineLister is a Board that can tell which lines it has.
+type LineLister interface {
+	// LineChips lists what can be opened now. Chips that cannot be looked at
+	// are left out, and the error names them.
+	LineChips() ([]LineChip, error)
+}
+
+// A LineChip is a controller of lines.
+type LineChip struct {
+	Name  string // "gpiochip0"; may be another after a reboot
+	Label string // "pinctrl-bcm2711": what the controller is, the same on every start
+	Lines []Line // by offset
+}
+
+// A Line is one line of a LineChip.
+type Line struct {
+	Name string // "GPIO17", as the board's description has it; "" for none
+	User string // who holds it, "" for nobody
 }

@@ -16,6 +16,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,6 +67,7 @@ type Agent struct {
 	sockets []net.Listener
 
 	inventory *inventory // not changed after New
+	feed      feed
 
 	changed chan struct{} // there is something to report
 	flushed atomic.Int64  // unix ns of the last flush tried
@@ -120,7 +122,7 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 		return a, err
 	}
 	a.inventory.spool(path, a.spool.Stats())
-	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: sink{a.spool}, Changed: func(string) { a.poke() }, Log: a.log})
+	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: sink{a.spool, &a.feed}, Changed: func(string) { a.poke() }, Log: a.log})
 	var peer uplink.Peer
 	if cfg.Shadow.Enabled {
 		path := filepath.Join(cfg.DataDir, "shadow.db")
@@ -156,7 +158,8 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 
 func openBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) {
 	if cfg.Board.Kind == "sim" {
-		return sim.New(sim.Options{Seed: uint64(cfg.Board.Seed)}), nil
+		seed := uint64(cfg.Board.Seed)
+		return sim.New(sim.Options{Seed: seed, Air: sim.Room(seed)}), nil
 	}
 	return board.Open(log)
 }
@@ -307,7 +310,10 @@ func (a *Agent) Run(ctx context.Context) error {
 	if a.shadow != nil {
 		parts = append(parts, &part{name: "report", run: a.report}, &part{name: "shadow", run: a.shadow.Run})
 	}
-	server := &health.Server{Status: func() any { return a.Status() }, Metrics: a.metrics, Alive: a.alive}
+	server := &health.Server{Status: func() any { return a.Status() }, Metrics: a.metrics, Alive: a.alive,
+		Watch: func(ctx context.Context, show func(any) error) error {
+			return a.Watch(ctx, func(r Reading) error { return show(r) })
+		}}
 	parts = append(parts, &part{name: "health", run: func(ctx context.Context) error {
 		if len(a.sockets) == 0 {
 			<-ctx.Done()
@@ -374,6 +380,14 @@ func (a *Agent) Reload(cfg config.Config) (restart []string) {
 	a.poke()
 	return restart
 }
+
+// ReadOnce says whether each sensor was read at least once, or could not be.
+func (a *Agent) ReadOnce() bool {
+	return !slices.ContainsFunc(a.sampler.Status(), func(s sampler.Status) bool { return s.Readings == 0 && s.Error == "" })
+}
+
+// Online says whether there is a connection to the broker.
+func (a *Agent) Online() bool { return a.uplink.Status().State == uplink.Online }
 
 // aliveFor is how long a flush may take before the spool counts as stuck.
 const aliveFor = time.Minute

@@ -43,12 +43,20 @@ func (p shadowPeer) Connected(pub uplink.Publish) { p.Device.Connected(shadowdev
 func (a *Agent) specs(cfg config.Config) []sampler.Spec {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	out := Specs(cfg)
+	for i := range out {
+		if every, ok := a.intervals[out[i].Name]; ok {
+			out[i].Every = every
+		}
+	}
+	return out
+}
+
+// Specs are the configured sensors as the sampler wants them.
+func Specs(cfg config.Config) []sampler.Spec {
 	out := make([]sampler.Spec, len(cfg.Sensors))
 	for i, s := range cfg.Sensors {
 		out[i] = sampler.Spec{Name: s.Name, Driver: s.Driver, Every: time.Duration(s.Every), Timeout: time.Duration(s.Timeout), Options: s.Options}
-		if every, ok := a.intervals[s.Name]; ok {
-			out[i].Every = every
-		}
 	}
 	return out
 }

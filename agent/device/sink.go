@@ -10,11 +10,14 @@ import (
 )
 
 // A sink turns hal's values into telemetry's: neither package knows the other.
-type sink struct{ spool *spool.Spool }
+type sink struct {
+	spool *spool.Spool
+	feed  *feed
+}
 
 var kinds = [...]telemetry.Kind{hal.Float: telemetry.Float, hal.Int: telemetry.Int, hal.Bool: telemetry.Bool, hal.Text: telemetry.Text}
 
-// Append puts one reading into the spool.
+// Append puts one reading into the spool, and shows it to those who watch.
 func (s sink) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error {
 	out := make([]telemetry.Channel, len(chs))
 	for i, c := range chs {
@@ -33,6 +36,7 @@ func (s sink) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value
 			values[i] = telemetry.TextValue(v.Text())
 		}
 	}
+	s.feed.put(sensor, chs, t, vals)
 	return s.spool.Append(sensor, out, t, values)
 }
 

@@ -3,11 +3,13 @@
 package health
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"os"
@@ -15,15 +17,26 @@ import (
 	"time"
 )
 
-// A Server answers /status (JSON), /metrics (Prometheus text) and /healthz.
+// A Server answers /status (JSON), /metrics (Prometheus text), /healthz and
+// /watch (JSON, a line each time something is shown).
 type Server struct {
 	Status  func() any     // marshals to JSON
 	Metrics func(*Metrics) // fills the page
 	Alive   func() bool    // 503 on /healthz when false
+	// Watch calls show with what is to be seen until ctx is done or show
+	// fails; nil for nothing to watch.
+	Watch func(ctx context.Context, show func(any) error) error
 }
 
 // maxStatus bounds what Query reads: 1,000 sensors come to 300 KB.
 const maxStatus = 16 << 20
+
+// writeTimeout is how long a reader of the socket may take for an answer, or for
+// one line of /watch.
+const writeTimeout = 10 * time.Second
+
+// ErrNoAgent means that no agent answers at a socket.
+var ErrNoAgent = errors.New("no agent answers")
 
 // Listen opens a Unix socket with mode 0600. One left behind by a process
 // that is gone is replaced; if somebody answers there, that is an error.
@@ -76,7 +89,30 @@ func (s *Server) Serve(ctx context.Context, ls ...net.Listener) error {
 		}
 		_, _ = io.WriteString(w, "ok\n")
 	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 10 * time.Second, IdleTimeout: time.Minute}
+	mux.HandleFunc("GET /watch", func(w http.ResponseWriter, r *http.Request) {
+		if s.Watch == nil {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		rc := http.NewResponseController(w)
+		_ = rc.Flush() // the watcher sees that there is an agent
+		_ = s.Watch(r.Context(), func(v any) error {
+			line, err := json.Marshal(v)
+			if err != nil {
+				return err
+			}
+			// Else all of the answer would have to be written in WriteTimeout.
+			if err := rc.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+				return err
+			}
+			if _, err := w.Write(append(line, '\n')); err != nil {
+				return err
+			}
+			return rc.Flush()
+		})
+	})
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: writeTimeout, IdleTimeout: time.Minute}
 	errs := make(chan error, len(ls))
 	var wg sync.WaitGroup
 	for _, l := range ls {
@@ -95,8 +131,8 @@ func (s *Server) Serve(ctx context.Context, ls ...net.Listener) error {
 	return err
 }
 
-// Query asks the agent behind the socket at path for page, such as "/status".
-func Query(ctx context.Context, path, page string) ([]byte, error) {
+// ask opens page of the agent behind the socket at path.
+func ask(ctx context.Context, path, page string) (*http.Response, error) {
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, "unix", path)
@@ -106,8 +142,20 @@ func Query(ctx context.Context, path, page string) ([]byte, error) {
 		return nil, err
 	}
 	resp, err := client.Do(req)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("health: %s is another user's; try sudo: %w", path, err)
+	case err != nil:
+		return nil, fmt.Errorf("health: %w at %s; does it run? (systemctl status tidemill-agent): %w", ErrNoAgent, path, err)
+	}
+	return resp, nil
+}
+
+// Query asks the agent behind the socket at path for page, such as "/status".
+func Query(ctx context.Context, path, page string) ([]byte, error) {
+	resp, err := ask(ctx, path, page)
 	if err != nil {
-		return nil, fmt.Errorf("health: no agent answers at %s: %w", path, err)
+		return nil, err
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxStatus))
@@ -118,4 +166,28 @@ func Query(ctx context.Context, path, page string) ([]byte, error) {
 		return body, fmt.Errorf("health: %s: %s", page, resp.Status)
 	}
 	return body, nil
+}
+
+// Follow calls show with each line of page, such as "/watch", until the agent or
+// ctx ends, which is no error, or show fails.
+func Follow(ctx context.Context, path, page string, show func(line []byte) error) error {
+	resp, err := ask(ctx, path, page)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("health: %s: %s", page, resp.Status)
+	}
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, maxStatus)
+	for lines.Scan() {
+		if err := show(lines.Bytes()); err != nil {
+			return err
+		}
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return fmt.Errorf("health: %w", err)
+	}
+	return nil
 }

@@ -76,7 +76,7 @@ name = "climate"
 driver = "bme280"
 every = "200ms"
 [sensor.options]
-bus = "sim-i2c-1"
+bus = "/dev/i2c-1"
 address = 0x76
 `, seed)
 }

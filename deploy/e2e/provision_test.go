@@ -101,7 +101,7 @@ name = "climate"
 driver = "bme280"
 every = "200ms"
 [sensor.options]
-bus = "sim-i2c-1"
+bus = "/dev/i2c-1"
 address = 0x76
 `, f.bridge.MQTT, serial)} {
 			f.must(os.WriteFile(filepath.Join(d.dir, name), []byte(text), 0o600))

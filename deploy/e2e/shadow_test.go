@@ -29,7 +29,7 @@ name = "climate"
 driver = "bme280"
 every = "1s"
 [sensor.options]
-bus = "sim-i2c-1"
+bus = "/dev/i2c-1"
 address = 0x76
 [[sensor]]
 name = "lamp"

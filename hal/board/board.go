@@ -1,6 +1,6 @@
 // Package board is the real Linux board: I2C buses by their device files, such
-// as /dev/i2c-1, and lines by chip and offset, such as pinctrl-bcm2835:17 or
-// gpiochip0:17.
+// as /dev/i2c-1, and lines by their names, such as GPIO17, or by chip and offset,
+// such as pinctrl-bcm2711:17 or gpiochip0:17.
 //
 // I2C goes through periph's sysfs driver. periph's registries and host.Init
 // stay out of it, as does its gpioioctl: on a Raspberry Pi ioctl-gpio and
@@ -46,6 +46,7 @@ var (
 	_ hal.Board        = (*Board)(nil)
 	_ hal.InputOpener  = (*Board)(nil)
 	_ hal.OutputOpener = (*Board)(nil)
+	_ hal.LineLister   = (*Board)(nil)
 )
 
 // Open returns the board of this machine. It opens nothing yet and never fails
@@ -65,6 +66,9 @@ func Open(log *slog.Logger) (hal.Board, error) {
 }
 
 const busPrefix = "i2c-"
+
+// enableI2C is what to do where a bus is missing.
+const enableI2C = "is I2C enabled? On a Raspberry Pi: sudo raspi-config nonint do_i2c 0; elsewhere: sudo modprobe i2c-dev"
 
 // Buses lists the I2C device files that are there now, by number.
 func (b *Board) Buses() []string {
@@ -100,10 +104,16 @@ func (b *Board) I2C(name string) (i2c.BusCloser, error) {
 	shared := b.buses[n]
 	if shared == nil {
 		if _, err := os.Stat(name); errors.Is(err, os.ErrNotExist) {
-			return nil, fmt.Errorf("bus %q: %w", name, hal.ErrNoDevice)
+			have := "no bus at all"
+			if buses := b.Buses(); len(buses) > 0 {
+				have = strings.Join(buses, ", ")
+			}
+			return nil, fmt.Errorf("bus %q: %w: there is %s; %s", name, hal.ErrNoDevice, have, enableI2C)
 		}
 		opened, err := b.open(n)
-		if err != nil {
+		if errors.Is(err, os.ErrPermission) || err != nil && strings.HasSuffix(err.Error(), syscall.EACCES.Error()) {
+			return nil, fmt.Errorf("bus %q: %w: add the user to the group of the file (i2c on Debian)", name, err)
+		} else if err != nil {
 			return nil, fmt.Errorf("bus %q: %w", name, err)
 		}
 		shared = &bus{board: b, number: n, name: name, bus: opened}
@@ -190,6 +200,7 @@ func (b *Board) Close() error {
 // A request is a line to be opened.
 type request struct {
 	name   string // as configured
+	line   string // its name, or "":
 	chip   string // label or name
 	offset uint32
 	in     hal.InputOptions
@@ -198,15 +209,19 @@ type request struct {
 	high   bool // output, not keep
 }
 
-// parseLine reads "chip:offset". Labels may hold colons; the last one counts.
+// parseLine reads "chip:offset" or a line's name. Labels may hold colons; the
+// last one counts.
 func parseLine(name string) (request, error) {
 	i := strings.LastIndexByte(name, ':')
+	if i < 0 && name != "" {
+		return request{name: name, line: name}, nil
+	}
 	if i > 0 {
 		if n, err := strconv.ParseUint(name[i+1:], 10, 16); err == nil && name[i+1] != '+' {
 			return request{name: name, chip: name[:i], offset: uint32(n)}, nil
 		}
 	}
-	return request{}, fmt.Errorf("line %q: %w: want chip:offset, such as pinctrl-bcm2835:17", name, hal.ErrNoDevice)
+	return request{}, fmt.Errorf("line %q: %w: want a name such as GPIO17, or chip:offset such as pinctrl-bcm2711:17", name, hal.ErrNoDevice)
 }
 
 // A bus is one open device file.

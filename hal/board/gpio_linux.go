@@ -2,11 +2,13 @@ package board
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -24,11 +26,13 @@ const eremoteio = unix.EREMOTEIO
 // layouts are checked by a test against the C header where there is a compiler.
 const (
 	ioctlChipInfo  = 0x8044B401 // GPIO_GET_CHIPINFO_IOCTL
+	ioctlLineInfo  = 0xC100B405 // GPIO_V2_GET_LINEINFO_IOCTL
 	ioctlLine      = 0xC250B407 // GPIO_V2_GET_LINE_IOCTL
 	ioctlSetConfig = 0xC110B40D // GPIO_V2_LINE_SET_CONFIG_IOCTL
 	ioctlGetValues = 0xC010B40E // GPIO_V2_LINE_GET_VALUES_IOCTL
 	ioctlSetValues = 0xC010B40F // GPIO_V2_LINE_SET_VALUES_IOCTL
 
+	flagUsed     = 1 << 0
 	flagInput    = 1 << 2
 	flagOutput   = 1 << 3
 	flagRising   = 1 << 4
@@ -48,6 +52,14 @@ const (
 type chipInfo struct {
 	name, label [32]byte
 	lines       uint32
+}
+
+type lineInfo struct {
+	name, consumer   [32]byte
+	offset, numAttrs uint32
+	flags            uint64
+	attrs            [10][2]uint64
+	padding          [4]uint32
 }
 
 type lineAttr struct {
@@ -81,7 +93,8 @@ type lineEvent struct {
 	padding                      [6]uint32
 }
 
-func ioctl(fd int, op uintptr, arg unsafe.Pointer) error {
+// ioctl is replaced by tests, which have no controllers.
+var ioctl = func(fd int, op uintptr, arg unsafe.Pointer) error {
 	for {
 		_, _, no := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), op, uintptr(arg))
 		switch no {
@@ -108,34 +121,151 @@ type line struct {
 	missed uint32 // events that the kernel's buffer had no room for
 }
 
-// openChip finds a chip by label or name among the device files.
-func openChip(dev, want string) (fd int, err error) {
+// A chip is an open device file of a controller.
+type chip struct {
+	fd          int
+	name, label string
+	lines       int
+}
+
+// eachChip opens the controllers below dev in order, those that have two device
+// files once, and calls f with each until that returns false: the file is then
+// f's to close. The error names what could not be looked at.
+func eachChip(dev string, f func(c *chip) bool) error {
 	files, _ := filepath.Glob(filepath.Join(dev, "gpiochip*")) // the pattern is well formed
-	slices.Sort(files)
-	var have []string
+	slices.SortFunc(files, func(a, b string) int {             // gpiochip10 after gpiochip2
+		return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b))
+	})
+	var errs []error
+	var seen []string
 	for _, path := range files {
-		fd, oerr := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
-		if oerr != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w", path, oerr))
+		fd, err := unix.Open(path, unix.O_RDWR|unix.O_CLOEXEC, 0)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", path, err))
 			continue
 		}
 		var info chipInfo
-		if ierr := ioctl(fd, ioctlChipInfo, unsafe.Pointer(&info)); ierr != nil {
-			err = errors.Join(err, fmt.Errorf("%s: %w", path, ierr))
+		if err := ioctl(fd, ioctlChipInfo, unsafe.Pointer(&info)); err != nil {
+			errs = append(errs, fmt.Errorf("%s: %w", path, err))
 			unix.Close(fd)
 			continue
 		}
-		label, name := cString(info.label[:]), cString(info.name[:])
-		if want == label || want == name {
-			return fd, nil
+		c := &chip{fd: fd, name: cString(info.name[:]), label: cString(info.label[:]), lines: int(info.lines)}
+		if slices.Contains(seen, c.name) {
+			unix.Close(fd)
+			continue
+		}
+		seen = append(seen, c.name)
+		if !f(c) {
+			return nil
 		}
 		unix.Close(fd)
-		have = append(have, label)
 	}
-	if err != nil {
+	return errors.Join(errs...)
+}
+
+// line asks what a line is called and who holds it.
+func (c *chip) line(offset int) (hal.Line, error) {
+	info := lineInfo{offset: uint32(offset)}
+	if err := ioctl(c.fd, ioctlLineInfo, unsafe.Pointer(&info)); err != nil {
+		return hal.Line{}, fmt.Errorf("%s: line %d: %w", c.name, offset, err)
+	}
+	l := hal.Line{Name: cString(info.name[:])}
+	if info.flags&flagUsed != 0 {
+		l.User = cmp.Or(cString(info.consumer[:]), "the kernel")
+	}
+	return l, nil
+}
+
+// LineChips lists the controllers with their lines.
+func (b *Board) LineChips() ([]hal.LineChip, error) {
+	var out []hal.LineChip
+	var errs []error
+	err := eachChip(b.dev, func(c *chip) bool {
+		lc := hal.LineChip{Name: c.name, Label: c.label, Lines: make([]hal.Line, c.lines)}
+		for i := range lc.Lines {
+			var err error
+			if lc.Lines[i], err = c.line(i); err != nil {
+				errs = append(errs, err)
+				break
+			}
+		}
+		out = append(out, lc)
+		return true
+	})
+	return out, errors.Join(append(errs, err)...)
+}
+
+// headers are the controllers of a Raspberry Pi's header, whose offsets are the
+// numbers of its GPIOs: Pi 0 to 3, Pi 4, Pi 5 (the labels are the kernel's).
+var headers = []string{"pinctrl-bcm2835", "pinctrl-bcm2711", "pinctrl-rp1"}
+
+// openChip opens the controller that r is on, and fills in r's offset if it has a
+// line's name.
+func openChip(dev string, r *request) (fd int, err error) {
+	fd = -1
+	var have []string // labels
+	var named []string
+	keep := func(c *chip, offset int) bool {
+		if named = append(named, fmt.Sprintf("%s:%d", c.label, offset)); len(named) > 1 {
+			return true
+		}
+		if r.offset = uint32(offset); fd >= 0 {
+			unix.Close(fd)
+		}
+		fd, _ = unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
+		return true
+	}
+	number, isGPIO := gpioNumber(r.line)
+	header := -1
+	err = eachChip(dev, func(c *chip) bool {
+		have = append(have, c.label)
+		if r.line == "" {
+			if r.chip == c.label || r.chip == c.name {
+				fd = c.fd
+			}
+			return fd < 0
+		}
+		found := false
+		for i := range c.lines {
+			if l, err := c.line(i); err == nil && l.Name == r.line {
+				keep(c, i)
+				found = true
+			}
+		}
+		if !found && isGPIO && header < 0 && number < c.lines && slices.Contains(headers, c.label) {
+			header, _ = unix.FcntlInt(uintptr(c.fd), unix.F_DUPFD_CLOEXEC, 0)
+		}
+		return true
+	})
+	if fd < 0 && header >= 0 { // a description without names
+		r.offset = uint32(number)
+		return header, nil
+	}
+	if header >= 0 {
+		unix.Close(header)
+	}
+	switch {
+	case len(named) > 1:
+		unix.Close(fd)
+		return -1, fmt.Errorf("several lines have this name: %s; name one of these", strings.Join(named, ", "))
+	case fd >= 0:
+		return fd, nil
+	case err != nil:
 		return -1, err
+	case r.line != "":
+		return -1, fmt.Errorf("%w: no line has this name (tidemill-agent sensors lists them)", hal.ErrNoDevice)
+	case len(have) == 0:
+		return -1, fmt.Errorf("%w: this machine has no GPIO chips", hal.ErrNoDevice)
 	}
-	return -1, fmt.Errorf("%w: no such chip, there are: %s", hal.ErrNoDevice, strings.Join(have, ", "))
+	return -1, fmt.Errorf("%w: no such chip, there are: %s; a name such as GPIO17 serves any Raspberry Pi", hal.ErrNoDevice, strings.Join(have, ", "))
+}
+
+// gpioNumber returns the number of a name such as GPIO17.
+func gpioNumber(name string) (n int, ok bool) {
+	digits, ok := strings.CutPrefix(name, "GPIO")
+	n, err := strconv.Atoi(digits)
+	return n, ok && err == nil && n >= 0 && strconv.Itoa(n) == digits
 }
 
 func cString(b []byte) string {
@@ -145,7 +275,7 @@ func cString(b []byte) string {
 
 // openLine opens a line as r says.
 func openLine(dev string, r request) (*line, error) {
-	chip, err := openChip(dev, r.chip)
+	chip, err := openChip(dev, &r)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package board
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/tidemill/tidemill/hal"
 )
 
 // Sizes, offsets and numbers are those of the C header, asked of a compiler
@@ -21,6 +24,7 @@ func TestKernelLayout(t *testing.T) {
 		size uintptr
 	}{
 		{ioctlChipInfo, unsafe.Sizeof(chipInfo{})},
+		{ioctlLineInfo, unsafe.Sizeof(lineInfo{})},
 		{ioctlLine, unsafe.Sizeof(lineRequest{})},
 		{ioctlSetConfig, unsafe.Sizeof(lineConfig{})},
 		{ioctlGetValues, unsafe.Sizeof(lineValues{})},
@@ -37,6 +41,10 @@ func TestKernelLayout(t *testing.T) {
 		ours uint64
 	}{
 		{"GPIO_GET_CHIPINFO_IOCTL", ioctlChipInfo},
+		{"GPIO_V2_GET_LINEINFO_IOCTL", ioctlLineInfo},
+		{"GPIO_V2_LINE_FLAG_USED", flagUsed},
+		{"offsetof(struct gpio_v2_line_info, offset)", uint64(unsafe.Offsetof(lineInfo{}.offset))},
+		{"offsetof(struct gpio_v2_line_info, flags)", uint64(unsafe.Offsetof(lineInfo{}.flags))},
 		{"GPIO_V2_GET_LINE_IOCTL", ioctlLine},
 		{"GPIO_V2_LINE_SET_CONFIG_IOCTL", ioctlSetConfig},
 		{"GPIO_V2_LINE_GET_VALUES_IOCTL", ioctlGetValues},
@@ -157,5 +165,127 @@ func TestNoChips(t *testing.T) {
 	b, _ := fake(t, "gpiochip0")
 	if _, err := b.Input("x:1"); err == nil || !strings.Contains(err.Error(), "gpiochip0") {
 		t.Errorf("a file that is no chip: %v", err)
+	}
+}
+
+// controllers stand in for the kernel: what the device files are of.
+func controllers(t *testing.T, files map[string]hal.LineChip) (b *Board, asked *lineRequest) {
+	t.Helper()
+	var names []string
+	for f := range files {
+		names = append(names, f)
+	}
+	b, _ = fake(t, names...)
+	asked = &lineRequest{}
+	real := ioctl
+	t.Cleanup(func() { ioctl = real })
+	ioctl = func(fd int, op uintptr, arg unsafe.Pointer) error {
+		path, err := os.Readlink(fmt.Sprintf("/proc/self/fd/%d", fd))
+		if err != nil {
+			return err
+		}
+		c, ok := files[filepath.Base(path)]
+		switch {
+		case !ok:
+			return unix.ENOTTY
+		case op == ioctlChipInfo:
+			info := (*chipInfo)(arg)
+			copy(info.name[:], c.Name)
+			copy(info.label[:], c.Label)
+			info.lines = uint32(len(c.Lines))
+		case op == ioctlLineInfo:
+			info := (*lineInfo)(arg)
+			copy(info.name[:], c.Lines[info.offset].Name)
+			if user := c.Lines[info.offset].User; user != "" {
+				info.flags |= flagUsed
+				copy(info.consumer[:], user)
+			}
+		case op == ioctlLine:
+			*asked = *(*lineRequest)(arg)
+			copy(asked.consumer[:], c.Label+"\x00") // for the test to see
+			return unix.EBUSY
+		}
+		return nil
+	}
+	return b, asked
+}
+
+func pins(n int, names map[int]string) []hal.Line {
+	out := make([]hal.Line, n)
+	for i, name := range names {
+		out[i].Name = name
+	}
+	return out
+}
+
+// GPIO17 is the same pin of the header on every Raspberry Pi, by its name or, if
+// the board's description has none, by the controller that is known.
+func TestLineNames(t *testing.T) {
+	header := func(label string, n int) hal.LineChip {
+		c := hal.LineChip{Name: "gpiochip0", Label: label, Lines: make([]hal.Line, n)}
+		for i := range 28 {
+			c.Lines[i].Name = fmt.Sprintf("GPIO%d", i)
+		}
+		return c
+	}
+	expander := hal.LineChip{Name: "gpiochip1", Label: "raspberrypi-exp-gpio", Lines: pins(8, map[int]string{2: "PWR_LED_OFF"})}
+	for _, c := range []struct {
+		name  string
+		files map[string]hal.LineChip
+		line  string
+		label string // "" for an error
+		at    uint32
+		err   string
+	}{
+		{"Pi 3", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2835", 54), "gpiochip1": expander}, "GPIO17", "pinctrl-bcm2835", 17, ""},
+		{"Pi 4", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58), "gpiochip1": expander}, "GPIO17", "pinctrl-bcm2711", 17, ""},
+		{"Pi 4 by chip", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58)}, "pinctrl-bcm2711:5", "pinctrl-bcm2711", 5, ""},
+		{"Pi 5, whose header is one of several, with two files", map[string]hal.LineChip{
+			"gpiochip0": {Name: "gpiochip0", Label: "gpio-brcmstb@107d508500", Lines: pins(32, map[int]string{3: "2712_G", 20: "GPIO_X"})},
+			"gpiochip4": {Name: "gpiochip4", Label: "pinctrl-rp1", Lines: header("", 54).Lines},
+			"gpiochip5": {Name: "gpiochip4", Label: "pinctrl-rp1", Lines: header("", 54).Lines}}, "GPIO17", "pinctrl-rp1", 17, ""},
+		{"no names", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "pinctrl-rp1", Lines: make([]hal.Line, 54)}}, "GPIO9", "pinctrl-rp1", 9, ""},
+		{"another name", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58), "gpiochip1": expander}, "PWR_LED_OFF", "raspberrypi-exp-gpio", 2, ""},
+		{"another board's own", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "soc", Lines: pins(40, map[int]string{33: "GPIO17"})}}, "GPIO17", "soc", 33, ""},
+		{"beyond", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "pinctrl-rp1", Lines: make([]hal.Line, 54)}}, "GPIO54", "", 0, "no line has this name"},
+		{"unknown board", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "soc", Lines: make([]hal.Line, 54)}}, "GPIO17", "", 0, "no line has this name"},
+		{"twice", map[string]hal.LineChip{"gpiochip0": header("a", 40), "gpiochip1": {Name: "gpiochip1", Label: "b", Lines: header("", 30).Lines}},
+			"GPIO17", "", 0, "a:17, b:17"},
+		{"the chip of another board", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58)}, "pinctrl-bcm2835:17", "", 0, "there are: pinctrl-bcm2711; a name such as GPIO17"},
+		{"no chips", nil, "GPIO17", "", 0, "no line has this name"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			open := func() int { fds, _ := os.ReadDir("/proc/self/fd"); return len(fds) }
+			b, asked := controllers(t, c.files)
+			before := open()
+			_, err := b.Input(c.line)
+			if after := open(); after != before {
+				t.Errorf("%d files are left open", after-before)
+			}
+			if c.label == "" {
+				if err == nil || !strings.Contains(err.Error(), c.err) {
+					t.Errorf("%v, want %s", err, c.err)
+				}
+				return
+			}
+			if !errors.Is(err, unix.EBUSY) || cString(asked.consumer[:]) != c.label || asked.offsets[0] != c.at {
+				t.Errorf("asked %s for line %d: %v; want %s:%d", cString(asked.consumer[:]), asked.offsets[0], err, c.label, c.at)
+			}
+		})
+	}
+}
+
+func TestLineChips(t *testing.T) {
+	lines := pins(3, map[int]string{1: "GPIO1"})
+	lines[2].User = "led0"
+	want := []hal.LineChip{{Name: "gpiochip2", Label: "x", Lines: lines}, {Name: "gpiochip10", Label: "y", Lines: pins(1, nil)}}
+	b, _ := controllers(t, map[string]hal.LineChip{"gpiochip2": want[0], "gpiochip10": want[1]})
+	got, err := b.LineChips()
+	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%+v, %v, want %+v", got, err, want)
+	}
+	b, _ = fake(t, "gpiochip0") // no chip
+	if got, err := b.LineChips(); len(got) != 0 || err == nil || !strings.Contains(err.Error(), "gpiochip0") {
+		t.Errorf("%v, %v", got, err)
 	}
 }

@@ -6,9 +6,14 @@ import (
 	"errors"
 	"syscall"
 	"time"
+
+	"github.com/tidemill/tidemill/hal"
 )
 
 const eremoteio = syscall.ENXIO
+
+// LineChips needs Linux.
+func (b *Board) LineChips() ([]hal.LineChip, error) { return nil, errors.ErrUnsupported }
 
 // A line needs Linux.
 type line struct{ poll time.Duration }

@@ -76,7 +76,7 @@ func (s *bme280) open(ctx context.Context, b hal.Board) (hal.Sensor, error) {
 	if s.bus == "" {
 		buses := b.Buses()
 		if len(buses) == 0 {
-			return nil, fmt.Errorf("%w: the board has no I2C bus", hal.ErrNoDevice)
+			return nil, fmt.Errorf("%w: the board has no I2C bus; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0", hal.ErrNoDevice)
 		}
 		s.bus = buses[0]
 	}
@@ -87,10 +87,24 @@ func (s *bme280) open(ctx context.Context, b hal.Board) (hal.Sensor, error) {
 	s.gate.bus = bus
 	// The first reading shows that the chip is there.
 	if _, err := s.Read(ctx); err != nil {
+		if errors.Is(err, hal.ErrNoDevice) && ctx.Err() == nil {
+			err = fmt.Errorf("%w; %s", err, s.elsewhere())
+		}
 		_ = s.Close() // the reading's error says more
 		return nil, err
 	}
 	return s, nil
+}
+
+// elsewhere says what to do when no chip answers: the board's SDO pin may give it
+// the other address.
+func (s *bme280) elsewhere() string {
+	var id [1]byte
+	other := s.addr ^ 1 // 0x76 and 0x77
+	if s.gate.Tx(other, []byte{bmx280.RegID}, id[:]) == nil && knownChip(id[0]) == nil {
+		return fmt.Sprintf("address found by the scan: %#x instead", other)
+	}
+	return fmt.Sprintf("nothing answers at %#x either: is the wiring right? `tidemill-agent sensors` scans the bus", other)
 }
 
 var (

@@ -30,7 +30,7 @@ func open(t testing.TB, driver string, b hal.Board, opts map[string]any) hal.Sen
 
 func TestBME280Suite(t *testing.T) {
 	haltest.Sensor(t, func(t testing.TB) hal.Sensor {
-		return open(t, "bme280", sim.New(sim.Options{Seed: 5}), map[string]any{"bus": "sim-i2c-1", "address": int64(0x76)})
+		return open(t, "bme280", sim.New(sim.Options{Seed: 5}), map[string]any{"bus": sim.DefaultBus, "address": int64(0x76)})
 	})
 }
 
@@ -90,6 +90,11 @@ func TestBME280Faults(t *testing.T) {
 		if _, err := sensor.Open(t.Context(), "bme280", sim.New(sim.Options{NoBus: true}), nil); !errors.Is(err, hal.ErrNoDevice) {
 			t.Fatalf("no bus: %v, want ErrNoDevice", err)
 		}
+		wire.Attach(0x77, b.BME280())
+		if _, err := sensor.Open(t.Context(), "bme280", b, nil); !errors.Is(err, hal.ErrNoDevice) || !strings.Contains(err.Error(), "found by the scan: 0x77") {
+			t.Fatalf("at the other address: %v", err)
+		}
+		wire.Attach(0x77, nil)
 		wire.Attach(addr, b.BME280())
 		s := open(t, "bme280", b, nil)
 		good := func(when string) {

@@ -15,7 +15,7 @@ var gpioInDriver = driver{
 		Name:    "gpio-in",
 		Summary: "level of an input line and the number of its changes",
 		Options: []Option{
-			{"line", "string", "", "required: chip label and offset, such as pinctrl-bcm2835:17"},
+			{"line", "string", "", "required: name, such as GPIO17, or chip label and offset, such as pinctrl-rp1:17"},
 			{"pull", "string", "as-is", "as-is, none, up or down"},
 			{"debounce", "duration", "0s", "a level counts once it has lasted this long; at most 10s"},
 			{"poll", "duration", "0s", "look this often in place of using interrupts; 100us to 1m"},
@@ -151,7 +151,7 @@ var gpioOutDriver = driver{
 		Name:    "gpio-out",
 		Summary: "output line that can be set, with read-back",
 		Options: []Option{
-			{"line", "string", "", "required: chip label and offset, such as pinctrl-bcm2835:18"},
+			{"line", "string", "", "required: name, such as GPIO18, or chip label and offset, such as pinctrl-rp1:18"},
 			{"initial", "bool", "", "level to start at; the line keeps the level it has if left out"},
 		},
 	},

@@ -193,7 +193,7 @@ func FuzzCheck(f *testing.F) {
 		}
 	}
 	f.Add("gpio-in", `{"line":"sim:3","pull":"down","debounce":"1ms","poll":"1m","a":1}`)
-	f.Add("bme280", `{"bus":"sim-i2c-1","address":118,"oversampling":2}`)
+	f.Add("bme280", `{"bus":"/dev/i2c-1","address":118,"oversampling":2}`)
 	board := sim.New(sim.Options{Seed: 1})
 	f.Fuzz(func(t *testing.T, driver, doc string) {
 		var opts map[string]any

@@ -22,9 +22,9 @@ import (
 
 // What a Board is made of unless Options say otherwise.
 const (
-	DefaultBus     = "sim-i2c-1"
-	DefaultAddress = 0x76 // of the BME280, its SDO pin low
-	DefaultPins    = 32   // "sim:0" to "sim:31"
+	DefaultBus     = "/dev/i2c-1" // as on a Raspberry Pi, so that a configuration serves both
+	DefaultAddress = 0x76         // of the BME280, its SDO pin low
+	DefaultPins    = 32           // "sim:0" to "sim:31"
 )
 
 // Options say what a Board has; the zero Options are a board with the defaults
@@ -51,6 +51,7 @@ var (
 	_ hal.Board        = (*Board)(nil)
 	_ hal.InputOpener  = (*Board)(nil)
 	_ hal.OutputOpener = (*Board)(nil)
+	_ hal.LineLister   = (*Board)(nil)
 )
 
 // New returns a board with a BME280 at DefaultAddress of DefaultBus.
@@ -105,14 +106,29 @@ func (b *Board) I2C(bus string) (i2c.BusCloser, error) {
 	if found := b.Bus(bus); found != nil {
 		return found.Open(), nil
 	}
-	return nil, fmt.Errorf("bus %q: %w", bus, hal.ErrNoDevice)
+	return nil, fmt.Errorf("bus %q: %w: the simulated board has: %s", bus, hal.ErrNoDevice, strings.Join(b.Buses(), ", "))
 }
 
-// Pin returns the line "sim:N", N in 0..31; an error wraps hal.ErrNoDevice.
+// LineChips lists the one chip.
+func (b *Board) LineChips() ([]hal.LineChip, error) {
+	c := hal.LineChip{Name: "gpiochip0", Label: "sim", Lines: make([]hal.Line, DefaultPins)}
+	for i := range c.Lines {
+		c.Lines[i].Name = fmt.Sprintf("GPIO%d", i)
+	}
+	return []hal.LineChip{c}, nil
+}
+
+// Pin returns the line "sim:N" or "GPION", N in 0..31; an error wraps
+// hal.ErrNoDevice.
 func (b *Board) Pin(line string) (*Pin, error) {
 	n, ok := strings.CutPrefix(line, "sim:")
+	if !ok {
+		if n, ok = strings.CutPrefix(line, "GPIO"); ok {
+			line = "sim:" + n
+		}
+	}
 	if i, err := strconv.Atoi(n); !ok || err != nil || i < 0 || i >= DefaultPins || strconv.Itoa(i) != n {
-		return nil, fmt.Errorf("line %q: %w: want sim:0 to sim:%d", line, hal.ErrNoDevice, DefaultPins-1)
+		return nil, fmt.Errorf("line %q: %w: want GPIO0 to GPIO%d, or sim:0 to sim:%d", line, hal.ErrNoDevice, DefaultPins-1, DefaultPins-1)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

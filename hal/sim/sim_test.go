@@ -93,6 +93,31 @@ func TestWeather(t *testing.T) {
 	}
 }
 
+// In each two minutes a room gets warmer and colder than 26 °C, the README's rule.
+func TestRoom(t *testing.T) {
+	for seed := range uint64(20) {
+		air := Room(seed)
+		start := time.Date(2026, 1, 1, 23, 50, 0, 0, time.UTC)
+		for at := start; at.Before(start.Add(20 * time.Minute)); at = at.Add(2 * time.Minute) {
+			warm, cold := 0, 0
+			for s := range 120 {
+				e := air(at.Add(time.Duration(s) * time.Second))
+				if e.Temperature > 26 {
+					warm++
+				} else {
+					cold++
+				}
+				if e.Temperature < 20 || e.Temperature > 30 || e.Humidity < 35 || e.Humidity > 55 || e.Pressure < 95000 || e.Pressure > 106000 {
+					t.Fatalf("seed %d: no room: %+v", seed, e)
+				}
+			}
+			if warm < 20 || cold < 20 {
+				t.Errorf("seed %d, %v: %d s above 26 °C, %d below", seed, at, warm, cold)
+			}
+		}
+	}
+}
+
 func get(t *testing.T, c Chip, reg byte, n int) []byte {
 	t.Helper()
 	b := make([]byte, n)
@@ -222,7 +247,7 @@ func TestBusFaults(t *testing.T) {
 		if got := b.Buses(); len(got) != 1 || got[0] != DefaultBus {
 			t.Fatalf("buses %v", got)
 		}
-		if _, err := b.I2C("/dev/i2c-1"); !errors.Is(err, hal.ErrNoDevice) {
+		if _, err := b.I2C("/dev/i2c-9"); !errors.Is(err, hal.ErrNoDevice) {
 			t.Errorf("unknown bus: %v", err)
 		}
 		h, err := b.I2C(DefaultBus)

@@ -59,6 +59,23 @@ func Weather(seed uint64) Waveform {
 	}
 }
 
+// Room is the air of a heated room: 25 °C and 3.5 °C up and down in two minutes,
+// so that whoever tries a rule sees it begin and end, 45 %RH and the pressure of
+// Weather. The same seed gives the same air at the same time.
+func Room(seed uint64) Waveform {
+	outside := Weather(seed)
+	phase := unit(seed, 5, 0)
+	return func(t time.Time) Env {
+		s := float64(t.Unix()%86400) + float64(t.Nanosecond())/1e9
+		heater := math.Sin(math.Pi * (s/60 + phase))
+		return Env{
+			Temperature: 25 + 3.5*heater + 0.1*smooth(seed, 20, s/3),
+			Humidity:    45 - 4*heater + 2*smooth(seed, 21, s/40),
+			Pressure:    outside(t).Pressure,
+		}
+	}
+}
+
 // smooth is value noise in [-1, 1]: random values at whole x, joined by a cubic
 // with level ends, so that it has no steps.
 func smooth(seed, lane uint64, x float64) float64 {
