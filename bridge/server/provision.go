@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -17,7 +18,7 @@ func (s *Server) newProvision() (*provision.Service, error) {
 	hooks := provision.NewHooks(urls)
 	s.closers = append(s.closers, func() error { hooks.Close(); return nil })
 	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Hooks: hooks, Log: s.log, ARN: s.arn})
-	return p, p.Sweep()
+	return p, errors.Join(p.Sweep(), p.TightenClaims())
 }
 
 // arn is the ARN of a resource of AWS IoT, which is called kind/name.

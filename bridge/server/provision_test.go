@@ -110,7 +110,11 @@ func TestClaimProvisioning(t *testing.T) {
 		}
 	}
 
-	d := b.connect(claim, "anything")
+	thief := b.dial(claim, "listener", true)
+	if err := thief.wait(thief.Connect()); err == nil {
+		t.Error("a claim takes the place of a thing")
+	}
+	d := b.connect(claim, "claim-anything")
 	for _, f := range []string{"$aws/certificates/create/json/+", "$aws/certificates/create-from-csr/+/+", "$aws/provisioning-templates/line/provision/+/+"} {
 		if q := d.subscribe(f); q != 1 {
 			t.Fatalf("%s: %d", f, q)

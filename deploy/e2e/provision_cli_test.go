@@ -111,7 +111,7 @@ func TestAWSCLITemplates(t *testing.T) {
 		KeyPair        struct{ PrivateKey string }
 	}
 	f.must(json.Unmarshal([]byte(shell.says("expiration", with("create-provisioning-claim")...)), &claim))
-	d := f.connect(f.identityOf("installer", claim.CertificatePem, claim.KeyPair.PrivateKey))
+	d := f.connect(f.identityOf("claim-installer", claim.CertificatePem, claim.KeyPair.PrivateKey))
 	const create, register = "$aws/certificates/create/json", "$aws/provisioning-templates/line/provision/json"
 	d.subscribe(create+"/+", register+"/+")
 	var made struct{ CertificateOwnershipToken, CertificatePem, PrivateKey string }
@@ -135,7 +135,7 @@ func TestAWSCLITemplates(t *testing.T) {
 	d.Disconnect(50)
 	f.connect(f.identityOf("press-7", made.CertificatePem, made.PrivateKey)).publish("dt/press-7/x", `{"n":1}`)
 	mu.Lock()
-	if len(asked) != 2 || !strings.Contains(asked[1], `"clientId":"installer"`) {
+	if len(asked) != 2 || !strings.Contains(asked[1], `"clientId":"claim-installer"`) {
 		t.Errorf("the hook was asked %d times: %q", len(asked), asked)
 	}
 	mu.Unlock()
@@ -163,7 +163,7 @@ func TestAWSCLITemplates(t *testing.T) {
 	f.must(f.bridge.Start())
 	f.must(f.bridge.Ready(f.ctx))
 	shell.says(`"defaultVersionId":2`, with("describe-provisioning-template")...)
-	d = f.connect(f.identityOf("installer", claim.CertificatePem, claim.KeyPair.PrivateKey))
+	d = f.connect(f.identityOf("claim-installer", claim.CertificatePem, claim.KeyPair.PrivateKey))
 	d.subscribe(create+"/+", register+"/+")
 	ask(register, press, `"thingName":"press-7"`) // as before
 	shell.says("", with("delete-provisioning-template")...)

@@ -148,7 +148,7 @@ func TestHook(t *testing.T) {
 	if !s.Hooked("arn:hook") || s.Hooked("arn:other") {
 		t.Error("Hooked")
 	}
-	made, err := s.CreateCertificate(nil)
+	made, err := s.CreateCertificate("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -217,7 +217,7 @@ func TestHookIsLate(t *testing.T) {
 		_, _ = io.Copy(io.Discard, q.Body) // the server only then sees that the client has left
 		<-q.Context().Done()
 	})
-	made, err := s.CreateCertificate(nil)
+	made, err := s.CreateCertificate("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -232,7 +232,7 @@ func TestHookIsLate(t *testing.T) {
 // The same request many times at once makes one thing and gets one answer.
 func TestProvisionAtOnce(t *testing.T) {
 	s, r := newService(t, nil)
-	made, err := s.CreateCertificate(nil)
+	made, err := s.CreateCertificate("", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -270,7 +270,7 @@ func TestRetire(t *testing.T) {
 	s, r := newService(t, nil)
 	var ids []string
 	for range 5 {
-		made, err := s.CreateCertificate(nil)
+		made, err := s.CreateCertificate("", nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -39,7 +39,7 @@ func (s *Service) CreateClaim(template string) (*TemporaryClaim, error) {
 		}
 		name := registry.ClaimPolicy + template
 		if _, err := tx.Policy(name); errors.Is(err, registry.ErrNotFound) {
-			err = tx.CreatePolicy(name, s.claimPolicy(template))
+			err = tx.CreatePolicy(name, s.claimPolicy(template, claimClients))
 			if err != nil {
 				return err
 			}
@@ -77,8 +77,61 @@ func publicKey(text []byte) (string, error) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), err
 }
 
+// claimClients are the client ids of connections with a claim: whoever holds one
+// of many devices' certificate must not be able to take the place of a thing.
+const claimClients = "client/claim-*"
+
+// TightenClaims gives the policies of claims that a bridge of before has made, by
+// which any client id would do, the document that they would have now. Others, and
+// those that somebody has changed, stay as they are.
+func (s *Service) TightenClaims() error {
+	var tightened []string
+	find := func(tx *registry.Tx) error {
+		tightened = nil
+		for after, more := registry.ClaimPolicy, true; more; {
+			page, next, err := tx.Policies(after, 100)
+			if err != nil {
+				return err
+			}
+			for _, p := range page {
+				template, ok := strings.CutPrefix(p.Name, registry.ClaimPolicy)
+				if !ok {
+					return nil // they are in order
+				}
+				doc, err := tx.PolicyDocument(p.Name, 0)
+				if err != nil {
+					return err
+				}
+				if string(doc) == string(s.claimPolicy(template, "client/*")) {
+					tightened = append(tightened, p.Name)
+				}
+			}
+			after, more = next, next != ""
+		}
+		return nil
+	}
+	if err := s.registry.View(find); err != nil || len(tightened) == 0 {
+		return err
+	}
+	err := s.registry.Update(func(tx *registry.Tx) error {
+		if err := find(tx); err != nil {
+			return err
+		}
+		for _, name := range tightened {
+			if err := tx.PutPolicy(name, s.claimPolicy(strings.TrimPrefix(name, registry.ClaimPolicy), claimClients)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err == nil {
+		s.log.Warn("claims may connect with client ids that begin with claim- alone now", "policies", tightened)
+	}
+	return err
+}
+
 // claimPolicy allows what a device with a claim does.
-func (s *Service) claimPolicy(template string) []byte {
+func (s *Service) claimPolicy(template, clients string) []byte {
 	type statement struct {
 		Effect   string
 		Action   []string
@@ -90,7 +143,7 @@ func (s *Service) claimPolicy(template string) []byte {
 		filters = append(filters, s.o.ARN("topicfilter/"+t+"/*"))
 	}
 	doc, _ := json.Marshal(map[string]any{"Version": "2012-10-17", "Statement": []statement{ // cannot fail
-		{"Allow", []string{"iot:Connect"}, []string{s.o.ARN("client/*")}},
+		{"Allow", []string{"iot:Connect"}, []string{s.o.ARN(clients)}},
 		{"Allow", []string{"iot:Publish", "iot:Receive"}, topics},
 		{"Allow", []string{"iot:Subscribe"}, filters},
 	}})

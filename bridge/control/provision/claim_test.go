@@ -4,8 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -88,4 +92,87 @@ func TestClaim(t *testing.T) {
 	if err != nil {
 		t.Error(err)
 	}
+}
+
+// The policy of a claim is for client ids of claims alone, also where a bridge of
+// before has made it, but not where somebody has.
+func TestClaimPolicies(t *testing.T) {
+	s, r := newService(t, nil)
+	claim, err := s.CreateClaim("fleet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = r.Update(func(tx *registry.Tx) error {
+		return errors.Join(tx.CreatePolicy("tidemill-claim-old", s.claimPolicy("old", "client/*")),
+			tx.CreatePolicy("tidemill-claim-own", s.claimPolicy("other", "client/*")),
+			tx.CreatePolicy("tidemill-claim", s.claimPolicy("", "client/*")), tx.CreatePolicy("zz", s.claimPolicy("old", "client/*")),
+			tx.AttachPolicy("tidemill-claim-old", claim.ID), tx.DetachPolicy("tidemill-claim-fleet", claim.ID))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	may := func(clientID string) bool {
+		t.Helper()
+		id, err := r.Identity(claim.ID, clientID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return id.Evaluator(authz.Context{Account: "1", Region: "r"}).Allows(authz.Connect, clientID)
+	}
+	if !may("pump-1") {
+		t.Fatal("the old policy does not allow what it did")
+	}
+	for range 2 {
+		if err := s.TightenClaims(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if may("pump-1") || may("claim") || !may("claim-1") || !may("claim-") {
+		t.Error("the old policy is not the new one")
+	}
+	err = r.View(func(tx *registry.Tx) error {
+		for name, versions := range map[string]int{"tidemill-claim-fleet": 1, "tidemill-claim-old": 2, "tidemill-claim-own": 1, "tidemill-claim": 1, "zz": 1} {
+			if p, err := tx.Policy(name); err != nil || len(p.Versions) != versions {
+				t.Errorf("%s: %+v, %v", name, p, err)
+			}
+		}
+		doc, err := tx.PolicyDocument("tidemill-claim-fleet", 0)
+		if !strings.Contains(string(doc), `:client/claim-*"`) || strings.Contains(string(doc), ":client/*") {
+			t.Errorf("%s", doc)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// One claim that asks too often is refused for a while, and another is not.
+func TestCreatesAreLimited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := newService(t, nil)
+		refused := func(by string) bool {
+			t.Helper()
+			topic, answer := s.Handle(t.Context(), &Request{Topic: "$aws/certificates/create/json", Principal: by})
+			if strings.HasSuffix(topic, "/accepted") {
+				return false
+			}
+			if !strings.Contains(string(answer), `"errorCode":"TooManyRequests"`) {
+				t.Fatalf("%s", answer)
+			}
+			return true
+		}
+		for i := range DefaultCreateRate + 1 {
+			if refused("one") {
+				t.Fatalf("the %dth is refused", i)
+			}
+		}
+		if !refused("one") || refused("two") {
+			t.Error("not one claim alone is refused")
+		}
+		time.Sleep(time.Second)
+		if refused("one") {
+			t.Error("still refused a second later")
+		}
+	})
 }

@@ -105,6 +105,10 @@ func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload
 func (s *Service) handle(ctx context.Context, c call, q *Request) (any, error) {
 	switch c.kind {
 	case "create", "create-from-csr":
+		if wait := s.creates.Take(q.Principal, time.Now(), 0, 0); wait > 0 {
+			return nil, fmt.Errorf("%w: more than %d a second by one claim, try again in %v", errBusy, s.o.CreateRate, wait.Round(time.Millisecond))
+		}
+		s.creates.Take(q.Principal, time.Now(), 1, 0)
 		var in struct {
 			Request string `json:"certificateSigningRequest"`
 		}
@@ -116,7 +120,7 @@ func (s *Service) handle(ctx context.Context, c call, q *Request) (any, error) {
 				return nil, fmt.Errorf("%w: no certificateSigningRequest", errFormat)
 			}
 		}
-		made, err := s.CreateCertificate([]byte(in.Request))
+		made, err := s.CreateCertificate(q.Principal, []byte(in.Request))
 		if err != nil {
 			return nil, err
 		}

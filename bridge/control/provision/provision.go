@@ -32,6 +32,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/quota"
 )
 
 // Errors beside those of the registry, of pki and ErrTemplate, ErrResource.
@@ -53,7 +54,14 @@ type Options struct {
 	ARN      func(resource string) string // of what is called kind/name
 	Hooks    *Hooks                       // nil: none, so that templates with one provision nothing
 	Log      *slog.Logger
+	// CreateRate is how many certificates a second one claim may ask for; 0:
+	// DefaultCreateRate.
+	CreateRate int
 }
+
+// DefaultCreateRate is more than AWS IoT Core lets an account have (10 a second),
+// and a tenth of what a bridge can do.
+const DefaultCreateRate = 50
 
 // A Service provisions devices. Its methods may be called from several
 // goroutines.
@@ -62,6 +70,7 @@ type Service struct {
 	issuer   *pki.PKI
 	o        Options
 	log      *slog.Logger
+	creates  *quota.Each // by certificate
 
 	mu    sync.Mutex // guards stats
 	stats map[Outcome]Count
@@ -104,7 +113,10 @@ func New(o Options) *Service {
 	if o.Hooks == nil {
 		o.Hooks = NewHooks(nil)
 	}
-	return &Service{registry: o.Registry, issuer: o.Issuer, o: o, log: o.Log, stats: map[Outcome]Count{}}
+	if o.CreateRate == 0 {
+		o.CreateRate = DefaultCreateRate
+	}
+	return &Service{registry: o.Registry, issuer: o.Issuer, o: o, log: o.Log, creates: quota.NewEach(o.CreateRate, 0), stats: map[Outcome]Count{}}
 }
 
 // RegisterThing makes what a template's body has with the parameters given.
@@ -137,8 +149,8 @@ type Owned struct {
 }
 
 // CreateCertificate makes a certificate, of the PEM signing request if one is
-// given, that waits to be provisioned.
-func (s *Service) CreateCertificate(request []byte) (*Owned, error) {
+// given, that waits to be provisioned; by is the certificate of who asks.
+func (s *Service) CreateCertificate(by string, request []byte) (*Owned, error) {
 	var made *pki.Issued
 	var err error
 	if len(request) > 0 {
@@ -156,7 +168,7 @@ func (s *Service) CreateCertificate(request []byte) (*Owned, error) {
 		if _, err := tx.RegisterPending(made.CertPEM); err != nil {
 			return err
 		}
-		_, err := tx.AddToken(hashOf(out.Token), registry.Token{Certificate: made.ID})
+		_, err := tx.AddToken(hashOf(out.Token), registry.Token{Certificate: made.ID, By: by})
 		if errors.Is(err, registry.ErrLimit) {
 			return fmt.Errorf("%w: %w", errBusy, err)
 		}

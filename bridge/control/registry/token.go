@@ -15,10 +15,10 @@ const (
 	TokenLife   = time.Hour
 	OutcomeLife = 24 * time.Hour // for which the same request gets the same answer
 	ClaimLife   = 5 * time.Minute
-	// maxTokens bounds what devices with a claim certificate can make the
+	// maxTokens bounds what the devices with one claim certificate can make the
 	// registry keep: beyond it they are refused until some have ended or led to
-	// an outcome.
-	maxTokens = 100_000
+	// an outcome, and those with another claim are not.
+	maxTokens = 10_000
 )
 
 // ClaimPolicy begins the names of the policies of claims. One goes with the last
@@ -31,6 +31,7 @@ type Token struct {
 	Certificate string          `json:"certificate"` // PENDING_ACTIVATION until there is an outcome
 	Expires     time.Time       `json:"expires"`
 	Claim       bool            `json:"claim,omitempty"`   // the certificate is a claim, and ends with the token
+	By          string          `json:"by,omitempty"`      // the certificate of who asked; "" for a claim
 	Asked       string          `json:"asked,omitempty"`   // what the outcome answers: a hash of template and parameters
 	Outcome     json.RawMessage `json:"outcome,omitempty"` // the answer, once the device is provisioned
 }
@@ -59,27 +60,35 @@ func (t *Tx) putToken(hash string, k *Token) error {
 }
 
 // AddToken stores a token under the hash of its text in hexadecimal, for
-// TokenLife or, for a claim, ClaimLife. Too many are ErrLimit.
+// TokenLife or, for a claim, ClaimLife. Too many By one are ErrLimit.
 func (t *Tx) AddToken(hash string, k Token) (Token, error) {
 	life := TokenLife
 	if k.Claim {
 		life = ClaimLife
 	}
 	k.Expires = t.reg.now().UTC().Add(life)
-	if n := t.tx.Bucket(bTokens).Sequence(); n >= maxTokens {
-		return k, fmt.Errorf("%d certificates wait to be provisioned: %w", n, ErrLimit)
-	}
-	if err := t.countTokens(1); err != nil {
+	n, err := t.countTokens(k.By, 1)
+	if err != nil {
 		return k, err
+	}
+	if n > maxTokens {
+		return k, fmt.Errorf("%d certificates that one claim asked for wait to be provisioned: %w", maxTokens, ErrLimit)
 	}
 	return k, t.putToken(hash, &k)
 }
 
-// countTokens keeps the number of tokens without outcome in the bucket's
-// sequence.
-func (t *Tx) countTokens(by int) error {
-	b := t.tx.Bucket(bTokens)
-	return b.SetSequence(uint64(max(0, int(b.Sequence())+by)))
+// countTokens keeps the number of tokens without outcome that one has asked for,
+// under a key of a byte 1 and who that is, and returns it. Tokens of before the
+// count are not in it.
+func (t *Tx) countTokens(by string, add int) (n int, err error) {
+	b, key := t.tx.Bucket(bTokens), []byte("\x01"+by)
+	if v := b.Get(key); len(v) == 8 {
+		n = int(binary.BigEndian.Uint64(v))
+	}
+	if n = max(0, n+add); n == 0 {
+		return 0, b.Delete(key)
+	}
+	return n, b.Put(key, binary.BigEndian.AppendUint64(nil, uint64(n)))
 }
 
 // Token returns a token that has not expired, else ErrNotFound.
@@ -107,7 +116,8 @@ func (t *Tx) EndToken(hash, asked string, outcome json.RawMessage) error {
 	if k.Outcome != nil {
 		return fmt.Errorf("certificate ownership token: used: %w", ErrConflict)
 	}
-	if err := errors.Join(t.countTokens(-1), t.tx.Bucket(bTokens).Delete([]byte(endKey(hash, &k)))); err != nil {
+	_, err = t.countTokens(k.By, -1)
+	if err := errors.Join(err, t.tx.Bucket(bTokens).Delete([]byte(endKey(hash, &k)))); err != nil {
 		return err
 	}
 	k.Asked, k.Outcome, k.Expires = asked, outcome, t.reg.now().UTC().Add(OutcomeLife)
@@ -141,7 +151,8 @@ func (t *Tx) SweepTokens(n int) (swept int, err error) {
 		if k.Outcome != nil {
 			continue
 		}
-		if err := errors.Join(t.countTokens(-1), t.discard(k.Certificate, k.Claim)); err != nil {
+		_, err := t.countTokens(k.By, -1)
+		if err := errors.Join(err, t.discard(k.Certificate, k.Claim)); err != nil {
 			return swept, err
 		}
 	}
