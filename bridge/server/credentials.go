@@ -78,7 +78,7 @@ func (s *Server) credentials(r *http.Request, alias string) (any, error) {
 		return nil, fmt.Errorf("%w: the certificate is not active", errNoCredentials)
 	}
 	if p := placeOf(r); p != nil {
-		p.Known()
+		p.Known(who.id)
 	}
 	switch {
 	case thing != "" && j.thing != thing:

@@ -108,7 +108,7 @@ func TestUnauthenticatedIdle(t *testing.T) {
 		served := make(chan error, 1)
 		answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/known" {
-				placeOf(r).Known()
+				placeOf(r).Known("x")
 			}
 		})
 		go func() { served <- (&Server{log: slog.New(slog.DiscardHandler)}).serveHTTP(ctx, l, answer, awsServer()) }()
@@ -160,7 +160,7 @@ func TestPlaces(t *testing.T) {
 	}
 	servers := []net.Conn{<-accepted, <-accepted}
 	for _, c := range servers {
-		placedOf(c).place.Known()
+		placedOf(c).place.Known("x")
 	}
 	select {
 	case <-accepted:

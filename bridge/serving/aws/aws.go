@@ -20,7 +20,6 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -41,10 +40,10 @@ const (
 	// maxBody bounds what a request may send. A topic rule's SQL has at most
 	// 64 KB (AWS IoT Core quotas, rules engine), and its actions as much again.
 	maxBody = 256 << 10
-	// maxRequests are under way at once; each may hold a body.
+	// maxRequests are under way at once, as are the others here: their bodies
+	// have come and memory bounds those.
 	maxRequests = 64
-	// maxData are under way at once to the data plane; memory bounds their
-	// bodies.
+	// maxData are under way at once to the data plane.
 	maxData = 1024
 	// maxCalls are under way at once by target.
 	maxCalls = 2048
@@ -97,16 +96,16 @@ type Handler struct {
 	services map[string][]operation // by signing name
 	targets  map[string]*target     // by the prefix of X-Amz-Target
 	log      *slog.Logger
-	memory   *memory
+	memory   *pool
 	key      func(r *http.Request, keyID string) Key
 	unsigned func(r *http.Request) (Caller, error)
 	place    func(r *http.Request) *admission.Place
-	maxData  int64         // bytes of a body of the data plane
-	slots    chan struct{} // one for each request under way by path
-	data     chan struct{} // one for each to the data plane
-	peeks    chan struct{} // one for each by target whose key is not known yet
-	calls    chan struct{} // one for each by target, whose bodies memory bounds
-	pushes   chan struct{} // one for each subscription
+	maxData  int64 // bytes of a body of the data plane
+	slots    *pool // one for each request under way by path
+	data     *pool // one for each to the data plane
+	peeks    *pool // one for each by target whose key is not known yet
+	calls    *pool // one for each by target
+	pushes   *pool // one for each subscription
 
 	mu    sync.Mutex // guards stats
 	stats map[Outcome]Count
@@ -127,16 +126,16 @@ func New(o Options) *Handler {
 		services: map[string][]operation{"iot": iot, "execute-api": iot},
 		targets:  map[string]*target{},
 		log:      o.Log,
-		memory:   newMemory(cmp.Or(o.MaxMemory, 256<<20)),
+		memory:   newPool(cmp.Or(o.MaxMemory, 256<<20)),
 		key:      o.Key,
 		unsigned: o.Unsigned,
 		place:    o.Place,
 		maxData:  int64(max(o.MaxPayload, 128<<10)),
-		data:     make(chan struct{}, maxData),
-		slots:    make(chan struct{}, maxRequests),
-		peeks:    make(chan struct{}, maxPeeks),
-		calls:    make(chan struct{}, maxCalls),
-		pushes:   make(chan struct{}, maxSubscriptions),
+		data:     newPool(maxData),
+		slots:    newPool(maxRequests),
+		peeks:    newPool(maxPeeks),
+		calls:    newPool(maxCalls),
+		pushes:   newPool(maxSubscriptions),
 		stats:    map[Outcome]Count{},
 	}
 	if o.Data != nil {
@@ -197,25 +196,22 @@ func (h *Handler) servePath(w http.ResponseWriter, r *http.Request, id string) (
 // answer finds out who sent r, finds its operation and runs it.
 func (h *Handler) answer(w http.ResponseWriter, r *http.Request, id string) (who sigv4.Identity, name string, out any, err error) {
 	data := ofData(r.URL.EscapedPath())
-	slots := h.slots
-	if data {
-		slots = h.data
-	}
-	select {
-	case slots <- struct{}{}:
-		defer func() { <-slots }()
-	default:
-		return who, "", nil, errBusy
-	}
+	from := h.begin(w, r)
+	defer from.done()
 	in := &request{ctx: r.Context(), id: id, header: r.Header, remote: r.RemoteAddr}
-	var done func()
 	if data {
-		who, in.body, in.caller, done, err = h.openData(w, r)
-		defer done()
+		who, in.caller, in.body, err = h.openData(from)
 	} else {
-		who, in.body, err = h.open(r)
+		who, in.body, err = h.open(from)
 	}
 	if err != nil {
+		return who, "", nil, err
+	}
+	places := h.slots
+	if data {
+		places = h.data
+	}
+	if err := from.enter(places); err != nil {
 		return who, "", nil, err
 	}
 	op, values, err := h.route(cmp.Or(who.Service, dataServices[0]), r)
@@ -232,26 +228,24 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, id string) (who
 	return who, op.name, out, err
 }
 
-// open verifies a request that must be signed, and reads its body.
-func (h *Handler) open(r *http.Request) (who sigv4.Identity, body []byte, err error) {
-	if who, err = h.verifier.Verify(r, maxBody); err == nil {
-		err = h.whole(r, who)
+// open verifies a request that must be signed, and reads its body, of a key that
+// may do all.
+func (h *Handler) open(in *intake) (who sigv4.Identity, body []byte, err error) {
+	sig, who, err := h.verifier.Begin(in.r)
+	if err == nil {
+		err = h.whole(in.r, who)
 	}
 	if err == nil {
-		h.known(r)
-		body, err = io.ReadAll(r.Body) // bounded by Verify
+		in.claimed(who.KeyID)
+		body, err = in.body(maxBody)
+	}
+	if err == nil {
+		err = sig.Check(body)
+	}
+	if err == nil {
+		in.proven(who.KeyID)
 	}
 	return who, body, err
-}
-
-// known says that the sender of r is who it says.
-func (h *Handler) known(r *http.Request) {
-	if h.place == nil {
-		return
-	}
-	if p := h.place(r); p != nil {
-		p.Known()
-	}
 }
 
 // whole refuses a key that may not do all.
@@ -264,48 +258,34 @@ func (h *Handler) whole(r *http.Request, who sigv4.Identity) error {
 }
 
 // openData finds out who sent a request of the data plane, by its signature or
-// as the listener knows, and reads its body, which has memory of the handler's
-// until done is called. Who is nobody comes no further than the header.
-func (h *Handler) openData(w http.ResponseWriter, r *http.Request) (who sigv4.Identity, body []byte, caller Caller, done func(), err error) {
-	done = func() {}
+// as the listener knows, and reads its body. Who is nobody comes no further than
+// the header.
+func (h *Handler) openData(in *intake) (who sigv4.Identity, caller Caller, body []byte, err error) {
 	check := func([]byte) error { return nil }
-	if h.unsigned != nil && unsigned(r) {
-		if caller, err = h.unsigned(r); err == nil && caller == nil {
+	if h.unsigned != nil && unsigned(in.r) {
+		if caller, err = h.unsigned(in.r); err == nil && caller == nil {
 			err = sigv4.ErrMissing
+		}
+		if err == nil {
+			in.proven(caller.Principal())
 		}
 	} else {
 		var sig *sigv4.Signature
-		if sig, who, err = h.verifier.Begin(r); err == nil {
-			check, caller = sig.Check, h.key(r, who.KeyID)
+		if sig, who, err = h.verifier.Begin(in.r); err == nil {
+			check, caller = sig.Check, h.key(in.r, who.KeyID)
+			in.claimed(who.KeyID)
 		}
 	}
-	if err != nil {
-		return who, nil, nil, done, err
-	}
-	n := r.ContentLength
-	if n > h.maxData {
-		return who, nil, nil, done, fmt.Errorf("%w: %d bytes, want at most %d", sigv4.ErrTooLarge, n, h.maxData)
-	}
-	if n < 0 {
-		n = h.maxData
-	}
-	x := &exchange{h: h, w: w, r: r}
-	done = func() { x.free(x.held) }
-	if err := x.hold(n); err != nil {
-		return who, nil, nil, done, err
-	}
-	if body, err = io.ReadAll(io.LimitReader(r.Body, n+1)); err == nil && int64(len(body)) > n {
-		err = fmt.Errorf("%w: more than %d bytes", sigv4.ErrTooLarge, n)
-	} else if err != nil {
-		err = fmt.Errorf("%w: reading the body: %w", sigv4.ErrIncomplete, err)
+	if err == nil {
+		body, err = in.body(h.maxData)
 	}
 	if err == nil {
 		err = check(body)
 	}
 	if err == nil {
-		h.known(r)
+		in.proven(caller.Principal())
 	}
-	return who, body, caller, done, err
+	return who, caller, body, err
 }
 
 // write sends out as JSON; nil is an empty body.
@@ -366,4 +346,4 @@ func (h *Handler) Stats() map[Outcome]Count {
 }
 
 // Subscriptions is how many there are now.
-func (h *Handler) Subscriptions() int { return len(h.pushes) }
+func (h *Handler) Subscriptions() int { return int(h.pushes.inUse()) }

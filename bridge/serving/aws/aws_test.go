@@ -326,16 +326,16 @@ func TestRequestID(t *testing.T) {
 func TestBusy(t *testing.T) {
 	b := newBench()
 	for range maxRequests {
-		b.slots <- struct{}{}
+		b.slots.try(1, nil)
 	}
 	if resp := b.ask("GET", "/rules", ""); resp.StatusCode != 429 || resp.Header.Get("X-Amzn-Errortype") != "ThrottlingException" {
 		t.Error(resp.Status)
 	}
-	<-b.slots
+	b.slots.release(1, nil)
 	if resp := b.ask("GET", "/rules", ""); resp.StatusCode != 200 {
 		t.Error(resp.Status)
 	}
-	if len(b.slots) != maxRequests-1 {
+	if b.slots.inUse() != maxRequests-1 {
 		t.Error("a place was not given back")
 	}
 }

@@ -203,8 +203,8 @@ func TestDataBodies(t *testing.T) {
 	if h.ServeHTTP(w, r); w.Code != 403 || len(p.got) != 0 {
 		t.Errorf("changed: %d %s", w.Code, w.Body)
 	}
-	if h.memory.left != 256<<20 {
-		t.Errorf("%d bytes of memory are left", h.memory.left)
+	if n := h.memory.inUse() + h.data.inUse(); n != 0 || len(h.memory.shares) != 0 {
+		t.Errorf("%d are held still, %v", n, h.memory.shares)
 	}
 }
 

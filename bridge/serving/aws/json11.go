@@ -1,11 +1,8 @@
 package aws
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"strconv"
@@ -33,12 +30,6 @@ const (
 	maxPeeks = 256
 	// maxAnswer is what GetRecords may answer: 10 MiB of records.
 	maxAnswer = 10 << 20
-	// waitForMemory is how long a request waits for others' bodies to go.
-	waitForMemory = 5 * time.Second
-	// slowest is what a body or answer may take: a second for so many bytes,
-	// besides patience.
-	slowest  = 64 << 10
-	patience = 30 * time.Second
 )
 
 var (
@@ -54,16 +45,13 @@ func byTarget(r *http.Request) bool {
 
 // An exchange is one request of the JSON 1.1 protocol and its answer.
 type exchange struct {
-	h      *Handler
-	w      http.ResponseWriter
-	r      *http.Request
+	*intake
 	codec  shape.Codec
 	target *target
 	action action // known if it has a name
 	who    sigv4.Identity
-	body   []byte
-	held   int64 // bytes of the memory
-	leave  func()
+	sent   []byte // the body
+	read   bool   // it was
 }
 
 // serveTarget answers r and returns who asked, for what, and what was wrong.
@@ -85,9 +73,8 @@ func (h *Handler) serveTarget(w http.ResponseWriter, r *http.Request) (who sigv4
 		_, _ = io.WriteString(w, text)
 		return who, "", http.StatusForbidden, &Error{Code: "AccessDeniedException"}
 	}
-	x := &exchange{h: h, w: w, r: r, leave: func() {}}
-	defer func() { x.free(x.held) }()
-	defer func() { x.leave() }()
+	x := &exchange{intake: h.begin(w, r)}
+	defer x.done()
 	out, err := x.run()
 	status = http.StatusOK
 	switch {
@@ -101,19 +88,6 @@ func (h *Handler) serveTarget(w http.ResponseWriter, r *http.Request) (who sigv4
 		x.answer(out)
 	}
 	return x.who, x.action.name, status, err
-}
-
-// enter takes a place among those under way, in the stead of the one it has.
-func (x *exchange) enter(places chan struct{}) error {
-	x.leave()
-	x.leave = func() {}
-	select {
-	case places <- struct{}{}:
-		x.leave = func() { <-places }
-		return nil
-	default:
-		return errBusy
-	}
 }
 
 func preflight(header, asked http.Header) {
@@ -149,10 +123,10 @@ func (x *exchange) run() (any, error) {
 		return nil, errNoOperation
 	}
 	if n := x.r.ContentLength; n > 0 && n <= peeked && x.enter(x.h.peeks) == nil {
-		if err := x.read(n); err != nil {
+		if err := x.readBody(peeked); err != nil {
 			return nil, err
 		}
-		if !shape.Valid(x.codec, x.body) {
+		if !shape.Valid(x.codec, x.sent) {
 			return nil, errSerialization
 		}
 	}
@@ -162,7 +136,7 @@ func (x *exchange) run() (any, error) {
 	if err := x.verify(); err != nil {
 		return nil, err
 	}
-	in, err := x.action.input.Decode(x.codec, x.body)
+	in, err := x.action.input.Decode(x.codec, x.sent)
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +157,7 @@ func (x *exchange) run() (any, error) {
 	}
 	out, err := x.action.run(x.r.Context(), x.who.Region, in)
 	if err == nil {
-		x.free(maxAnswer - x.action.size(out)) // while a slow client reads it
+		x.shrink(x.action.size(out)) // while a slow client reads it
 	}
 	return out, err
 }
@@ -211,73 +185,22 @@ func (x *exchange) verify() error {
 		return &Error{Code: "InvalidSignatureException", Status: http.StatusBadRequest,
 			Message: "Credential should be scoped to correct service: '" + x.target.service + "'. "}
 	}
-	if err := x.enter(x.h.calls); err != nil {
-		return err
-	}
-	if x.body == nil {
-		n := x.r.ContentLength
-		if n > x.target.maxBody {
-			return fmt.Errorf("%w: %d bytes, want at most %d", sigv4.ErrTooLarge, n, x.target.maxBody)
-		}
-		if err := x.read(n); err != nil {
+	if x.claimed(who.KeyID); !x.read {
+		if err := x.readBody(x.target.maxBody); err != nil {
 			return err
 		}
 	}
-	if err := sig.Check(x.body); err != nil {
+	if err := sig.Check(x.sent); err != nil {
 		return err
 	}
-	x.h.known(x.r)
-	return nil
+	x.proven(who.KeyID)
+	return x.enter(x.h.calls)
 }
 
-// read reads a body of n bytes, or if n is negative one of a length that is not
-// said. A slow client has time in proportion.
-func (x *exchange) read(n int64) error {
-	most := n
-	if n < 0 {
-		most = x.target.maxBody
-	}
-	if err := x.hold(most); err != nil {
-		return err
-	}
-	if most > slowest { // the server's own timeouts began with the header
-		until, server := time.Now().Add(patience+time.Duration(most/slowest)*time.Second), http.NewResponseController(x.w)
-		_ = server.SetReadDeadline(until) // a recorder of tests has none
-		_ = server.SetWriteDeadline(until.Add(patience))
-	}
-	var err error
-	if n >= 0 {
-		x.body = make([]byte, n)
-		_, err = io.ReadFull(x.r.Body, x.body)
-	} else if x.body, err = io.ReadAll(io.LimitReader(x.r.Body, most+1)); int64(len(x.body)) > most {
-		return fmt.Errorf("%w: more than %d bytes", sigv4.ErrTooLarge, most)
-	}
-	if err != nil {
-		return fmt.Errorf("%w: reading the body: %w", sigv4.ErrIncomplete, err)
-	}
-	return nil
-}
-
-// hold takes n bytes of the memory that bodies and large answers share.
-func (x *exchange) hold(n int64) error {
-	ctx, cancel := context.WithTimeout(x.r.Context(), waitForMemory)
-	defer cancel()
-	if err := x.h.memory.acquire(ctx, n); err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = errBusy
-		}
-		return err
-	}
-	x.held += n
-	return nil
-}
-
-// free gives n bytes of those back.
-func (x *exchange) free(n int64) {
-	if n > 0 {
-		x.h.memory.release(n)
-		x.held -= n
-	}
+func (x *exchange) readBody(limit int64) (err error) {
+	x.sent, err = x.body(limit)
+	x.read = true
+	return err
 }
 
 // answer writes what an operation returned.

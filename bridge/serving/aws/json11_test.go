@@ -224,8 +224,8 @@ func TestBodies(t *testing.T) {
 			t.Errorf("%d bytes: %s %s", size, resp.Status, text)
 		}
 	}
-	if w.memory.left != 64<<20 || len(w.calls) != 0 {
-		t.Errorf("%d bytes left, %d places taken", w.memory.left, len(w.calls))
+	if w.memory.inUse() != 0 || w.calls.inUse() != 0 || w.peeks.inUse() != 0 {
+		t.Errorf("%d bytes held, %d places taken", w.memory.inUse(), w.calls.inUse())
 	}
 }
 
@@ -241,16 +241,16 @@ func (unread) Close() error { return nil }
 func TestBusyTargets(t *testing.T) {
 	w := newWire(t, nil)
 	for range maxCalls {
-		w.calls <- struct{}{}
+		w.calls.try(1, nil)
 	}
 	if resp, body := w.do(w.request("ListStreams", jsonType, []byte("{}"))); resp.StatusCode != 400 || !strings.Contains(body, `"ThrottlingException"`) {
 		t.Error(resp.Status, body)
 	}
 	for range maxCalls {
-		<-w.calls
+		w.calls.release(1, nil)
 	}
 	w.ask("GetShardIterator", latest, nil)
-	if len(w.calls) != 0 {
+	if w.calls.inUse() != 0 {
 		t.Error("a place was not given back")
 	}
 }

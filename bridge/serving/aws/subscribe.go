@@ -75,8 +75,8 @@ func (s shardEvents) next(ctx context.Context, w *shape.Writer) (string, error) 
 // SDK waits for the initial response.
 func (x *exchange) push(all events) error {
 	defer all.close()
-	x.free(x.held) // the body is read
-	x.body = nil
+	x.free() // the body is read
+	x.sent = nil
 	// A read that waits for the client to hang up would end with the server's
 	// timeout, and the request with it.
 	_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})

@@ -106,8 +106,8 @@ func TestSubscriptionsLive(t *testing.T) {
 		here.Close()
 		srv.Close()
 		<-served
-		if !b.closed || len(h.pushes) != 0 || len(h.calls) != 0 || h.memory.left != 64<<20 {
-			t.Errorf("closed %v, %d and %d places taken, %d bytes left", b.closed, len(h.pushes), len(h.calls), h.memory.left)
+		if !b.closed || h.pushes.inUse() != 0 || h.calls.inUse() != 0 || h.memory.inUse() != 0 {
+			t.Errorf("closed %v, %d and %d places taken, %d bytes held", b.closed, h.pushes.inUse(), h.calls.inUse(), h.memory.inUse())
 		}
 	})
 }
@@ -222,7 +222,7 @@ func TestSubscriptionsStop(t *testing.T) {
 func TestSubscriptionsBusy(t *testing.T) {
 	h := pushing(&beats{end: io.EOF})
 	for range maxSubscriptions {
-		h.pushes <- struct{}{}
+		h.pushes.try(1, nil)
 	}
 	srv := httptest.NewServer(h)
 	defer srv.Close()

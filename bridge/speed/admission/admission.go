@@ -55,9 +55,9 @@ type Place struct {
 	address netip.Addr
 	close   func() error
 	since   time.Time
-	known   atomic.Bool
-	waits   *list.Element // of strangers; nil: known, or gone
-	gone    bool          // guarded by door.mu, as waits
+	known   atomic.Pointer[string] // as whom; nil: not yet
+	waits   *list.Element          // of strangers; nil: known, or gone
+	gone    bool                   // guarded by door.mu, as waits
 }
 
 // What Enter says when there is no place.
@@ -152,19 +152,26 @@ func (d *Door) evict(a netip.Addr, now time.Time) bool {
 	return true
 }
 
-// Known says that the connection's client is authenticated from now on. Saying
-// it again costs nothing.
-func (p *Place) Known() {
-	if p.known.Swap(true) {
-		return
+// Known says that the connection's client is authenticated from now on, and as
+// whom. Saying it again costs nothing.
+func (p *Place) Known(as string) {
+	if last := p.known.Load(); last == nil || *last != as {
+		if p.known.Swap(&as) == nil {
+			p.door.mu.Lock()
+			defer p.door.mu.Unlock()
+			p.know()
+		}
 	}
-	p.door.mu.Lock()
-	defer p.door.mu.Unlock()
-	p.know()
 }
 
 // IsKnown says whether Known was called.
-func (p *Place) IsKnown() bool { return p.known.Load() }
+func (p *Place) IsKnown() bool { return p.known.Load() != nil }
+
+// IsKnownAs says whether that is so of the last call of Known.
+func (p *Place) IsKnownAs(principal string) bool {
+	last := p.known.Load()
+	return last != nil && *last == principal
+}
 
 // know takes the place out of those of strangers.
 func (p *Place) know() {

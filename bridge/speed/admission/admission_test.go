@@ -58,7 +58,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 			t.Error("a fifth of one address, before the others had their time")
 		}
 		known, _ := x.enter(b)
-		known.Known()
+		known.Known("x")
 		for range 3 {
 			x.enter(c)
 		}
@@ -84,7 +84,7 @@ func TestKnownStay(t *testing.T) {
 		var places []*Place
 		for _, from := range []netip.Addr{a, a, b} {
 			p, _ := x.enter(from)
-			p.Known()
+			p.Known("x")
 			places = append(places, p)
 		}
 		time.Sleep(time.Hour)
@@ -129,7 +129,7 @@ func TestCounts(t *testing.T) {
 				}
 			case n < 8 && len(all) > 0:
 				i := r.IntN(len(all))
-				all[i].p.Known()
+				all[i].p.Known("x")
 				all[i].known = true
 			case len(all) > 0:
 				i := r.IntN(len(all))

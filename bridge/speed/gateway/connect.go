@@ -223,7 +223,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 			c.id, c.session, c.will, c.since = req.ClientID, session, req.Will, time.Now()
 			c.authorized = true
 			c.polite.Store(c.version == packet.V5)
-			c.place.Known()
+			c.place.Known(session.Principal())
 		}
 		s.mu.Unlock()
 		if current {
