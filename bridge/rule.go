@@ -18,66 +18,58 @@ import (
 )
 
 var ruleTest = command{name: "rule test", alone: true, summary: "evaluate a statement on one message, and say why it fires or not",
-	example: `tidemill-bridge rule test -sql "SELECT temp FROM 'dt/#' WHERE temp > 30" -topic dt/pi-1/climate -payload '{"temp":31.5}'`,
+	example: `tidemill-bridge rule test -sql "SELECT temp FROM 'dt/#' WHERE temp > 30" -topic dt/pi-1/climate -payload '{"temp":31.5}'
+tidemill-bridge rule test -sql "SELECT *, topic(1) AS t" -topic '$aws/rules/hot/pi-1' -payload '{}'     # Basic Ingest
+tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -shadow pi-1=@shadow.json`,
 	run: func(ctx context.Context, c *call) error {
 		sql := c.flags.String("sql", "", "the statement, or @FILE")
 		version := c.flags.String("sql-version", iotsql.Version2016, "awsIotSqlVersion")
-		name := c.flags.String("topic", "", "topic the message is published on")
 		payload := c.flags.String("payload", "", "payload, @FILE, or - for standard input")
-		client := c.flags.String("client", "test", "client id of the publisher")
 		quiet := c.flags.Bool("quiet", false, "print the document only, no explanation")
+		sample := newSample(c.flags)
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		if *sql == "" || *name == "" {
+		m := &sample.message
+		if *sql == "" || m.Topic == "" {
 			return usagef("rule test: -sql and -topic are needed; see -h")
 		}
-		if err := topic.ValidName(*name); err != nil {
+		if err := topic.ValidName(m.Topic); err != nil {
 			return usagef("rule test: -topic: %w", err)
 		}
 		text, err := argument(*sql)
 		if err != nil {
 			return err
 		}
-		body, err := argument(*payload)
+		if m.Payload, err = argument(*payload); err != nil {
+			return err
+		}
+		s, err := (&iotsql.Services{Shadows: sample, Things: sample, Protobuf: sample}).Compile(string(text), *version)
 		if err != nil {
 			return err
 		}
-		s, err := iotsql.Compile(string(text), *version)
-		if err != nil {
-			if asksBridge(string(text), *version) {
-				err = fmt.Errorf("%w\n(rule test has no bridge to ask; tidemill-bridge rule why -rule … -payload … asks the one that runs)", err)
-			}
+		if err := s.Check(); err != nil { // as when the rule is made
 			return err
 		}
-		m := &iotsql.Message{Topic: *name, Payload: body, ClientID: *client, Time: time.Now().UnixMilli(), RuleName: "test"}
+		if m.RuleName == "" {
+			m.RuleName, _, _ = iotsql.BasicIngest(m.Topic)
+		}
+		e := s.Explain(ctx, m)
 		if !*quiet {
-			fmt.Fprintln(c.stderr, strings.TrimRight(s.Explain(ctx, m).String(), "\n"))
+			fmt.Fprintln(c.stderr, strings.TrimRight(e.String(), "\n"))
 		}
-		if !s.Matches(*name) {
+		if sample.missing != nil {
+			fmt.Fprintf(c.stderr, "give %s, or ask a bridge with rule why -rule … -payload …\n", strings.Join(sample.missing, ", "))
+		}
+		switch {
+		case e.Err != nil:
+			return e.Err
+		case !e.Fired:
 			return errDoesNotFire
 		}
-		out, fired, err := s.Eval(ctx, nil, m)
-		if err != nil {
-			return err
-		}
-		if !fired {
-			return errDoesNotFire
-		}
-		_, err = fmt.Fprintf(c.stdout, "%s\n", out)
+		_, err = fmt.Fprintf(c.stdout, "%s\n", e.Output)
 		return err
 	}}
-
-// asksBridge says whether a statement is good but for what it asks a bridge.
-func asksBridge(sql, version string) bool {
-	var all struct { // stand-ins, which compiling does not call
-		iotsql.Shadows
-		iotsql.Things
-		iotsql.Descriptors
-	}
-	_, err := (&iotsql.Services{Shadows: all, Things: all, Protobuf: all}).Compile(sql, version)
-	return err == nil
-}
 
 var errDoesNotFire = errors.New("the rule does not fire")
 

@@ -97,7 +97,7 @@ func TestPrefix(t *testing.T) {
 		t.Errorf("random strings %q, %q", a, b)
 	}
 	for _, bad := range []string{"!{timestamp:}", "!{timestamp:yyyy", "!{timestamp:qq}", "!{firehose:error-output-type}",
-		"!{timestamp:'open}", "!{timestamp:YYYY}", "!{timestamp:HHH}", "!{timestamp:yyyy[MM]}", strings.Repeat("x", 513)} {
+		"!{timestamp:'open}", "!{timestamp:QQ}", "!{timestamp:HHH}", "!{timestamp:yyyy]MM}", strings.Repeat("x", 513)} {
 		if _, err := ParsePrefix(bad, zone); err == nil {
 			t.Errorf("%q: accepted", bad)
 		}

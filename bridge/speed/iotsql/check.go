@@ -391,8 +391,7 @@ func (c *checker) slip(name string, n *node, kids []guess) (at *node, msg, expec
 		}
 	case "time_to_epoch":
 		if s, ok := text(1); ok {
-			// Java refuses zzzz, a zone's long name, which can be read.
-			if _, err := timepattern.Java(s); err != nil && !strings.Contains(s, "zzzz") {
+			if err := timepattern.CheckRead(s); err != nil {
 				return n.kids[1], strings.TrimPrefix(err.Error(), "timepattern: "), "a pattern such as 'yyyy-MM-dd'"
 			}
 		}

@@ -12,7 +12,7 @@ import (
 // They outlive the Rule when another of its name takes its place.
 type counters struct {
 	matched, unmet, fired, unmerged, errors, errorActions atomic.Int64
-	durable, delivered                          latency
+	durable, delivered                                    latency
 
 	told    atomic.Int64 // unix ns when a failure was logged last
 	untold  atomic.Int64 // failures since

@@ -85,6 +85,32 @@ func (fd field) append(dst []byte, t time.Time) []byte {
 	return append(dst, t.Location().String()...)
 }
 
+// appendWeek writes java.time's Y, w, W, e and c, of weeks that begin on Sunday
+// and belong to the year, or the month, of their Saturday: Locale.US.
+func (fd field) appendWeek(dst []byte, t time.Time) []byte {
+	saturday := t.AddDate(0, 0, int(time.Saturday-t.Weekday()))
+	n := 0
+	switch fd.letter {
+	case 'Y':
+		fd.letter = 'y'
+		return fd.append(dst, saturday)
+	case 'w':
+		n = (saturday.YearDay()-1)/7 + 1
+	case 'W': // the first week of a month is that of its first day
+		first := t.AddDate(0, 0, 1-t.Day())
+		n = (t.Day()+int(first.Weekday())-1)/7 + 1
+	default:
+		if fd.count > 2 {
+			return append(dst, named(t.Weekday().String(), fd.count)...)
+		}
+		n = int(t.Weekday()) + 1
+	}
+	for range fd.count - len(strconv.Itoa(n)) {
+		dst = append(dst, '0')
+	}
+	return strconv.AppendInt(dst, int64(n), 10)
+}
+
 // named shortens a day's or month's English name to three letters below four pattern letters.
 func named(name string, count int) string {
 	if count < 4 {

@@ -15,15 +15,47 @@ func Read(text, pattern string) (t time.Time, ok bool) {
 	if len(text) > 4*maxPattern {
 		return time.Time{}, false
 	}
-	fields, err := split(pattern, javaTakes)
+	fields, err := split(pattern, true, javaTakes)
 	if err != nil {
 		return time.Time{}, false
 	}
-	r := reader{s: text, ok: true, month: -1, day: -1, yearDay: -1, pm: -1, weekday: -1, loc: time.UTC}
-	for i, fd := range fields {
-		r.field(fd, reserved(fields[i+1:]))
-	}
+	r := reader{s: text, ok: true, month: -1, day: -1, yearDay: -1, pm: -1, weekday: -1, week: -1, monthWeek: -1, loc: time.UTC}
+	r.fields(fields)
 	return r.time()
+}
+
+// fields reads fields. An optional part that the text does not have leaves no trace.
+func (r *reader) fields(fields []field) {
+	for i := 0; i < len(fields) && r.ok; i++ {
+		switch fields[i].letter {
+		case '[':
+			n := section(fields[i+1:])
+			part := *r
+			if part.fields(fields[i+1 : i+1+n]); part.ok {
+				*r = part
+			}
+			i += n
+		case ']':
+		default:
+			r.field(fields[i], reserved(fields[i+1:]))
+		}
+	}
+}
+
+// section returns how many fields the optional part has that they begin with.
+func section(fields []field) int {
+	depth := 1
+	for i, fd := range fields {
+		switch fd.letter {
+		case '[':
+			depth++
+		case ']':
+			if depth--; depth == 0 {
+				return i
+			}
+		}
+	}
+	return len(fields)
 }
 
 // reserved counts the digits that the fields which follow at once take for
@@ -36,7 +68,12 @@ func reserved(fields []field) (digits int) {
 			if fd.count < 2 || fd.letter == 'D' && fd.count != 3 || fd.count > 2 && fd.letter != 'D' {
 				return digits
 			}
-		case 'u', 'y':
+		case 'W':
+		case 'w', 'e', 'c':
+			if fd.count > 2 || fd.letter == 'w' && fd.count != 2 {
+				return digits
+			}
+		case 'u', 'y', 'Y':
 			if fd.count != 2 {
 				return digits
 			}
@@ -53,6 +90,8 @@ type reader struct {
 	s                         string // what is left
 	ok                        bool
 	hasYear, hasHalf          bool
+	hasWeekYear               bool
+	weekYear, week, monthWeek int // -1: not given
 	year, month, day, yearDay int // -1: not given
 	hour, minute, second, ns  int
 	pm                        int // -1: no half of the day
@@ -120,10 +159,30 @@ func (r *reader) field(fd field, keep int) {
 		case fd.count == 2:
 			r.year = 2000 + r.number(2, 2, 0)
 		case fd.count > 3: // more digits want a sign, which is refused
-			r.year = r.number(fd.count, fd.count, 0)
+			before := len(r.s)
+			r.year = r.number(fd.count, 19, keep)
+			r.ok = r.ok && before-len(r.s) == fd.count
 		default:
 			r.year = r.number(fd.count, 9, keep)
 		}
+	case 'Y':
+		y, has := r.year, r.hasYear
+		r.field(field{letter: 'y', count: fd.count}, keep)
+		r.weekYear, r.hasWeekYear = r.year, true
+		r.year, r.hasYear = y, has
+	case 'w':
+		r.week = two()
+		r.ok = r.ok && r.week >= 1 && r.week <= 53
+	case 'W':
+		r.monthWeek = r.number(1, 1, 0)
+		r.ok = r.ok && r.monthWeek <= 6
+	case 'e', 'c':
+		if fd.count > 2 {
+			r.field(field{letter: 'E', count: fd.count}, keep)
+			return
+		}
+		n := r.number(fd.count, fd.count, 0)
+		r.weekday, r.ok = n-1, r.ok && n >= 1 && n <= 7
 	case 'M', 'L':
 		if fd.count >= 3 {
 			r.month = 1 + r.name(func(i int) string { return time.Month(i + 1).String() }, 12, short)
@@ -266,10 +325,24 @@ func (r *reader) time() (time.Time, bool) {
 	if r.hasHalf && r.pm == 1 {
 		r.hour += 12
 	}
-	if !r.ok || r.s != "" || !r.hasYear || r.hour > 23 || r.minute > 59 || r.second > 59 {
+	// 24:00 is the end of the day.
+	midnight := r.hour == 24 && !r.hasHalf && r.minute == 0 && r.second == 0 && r.ns == 0
+	if !r.ok || r.s != "" || r.hour > 23 && !midnight || r.minute > 59 || r.second > 59 {
 		return time.Time{}, false
 	}
 	switch {
+	case r.hasWeekYear && r.week > 0 && r.weekday >= 0:
+		first := time.Date(r.weekYear, 1, 1, 0, 0, 0, 0, time.UTC)
+		weeks := r.week - 1
+		if last := time.Date(r.weekYear, 12, 31, 0, 0, 0, 0, time.UTC); weeks > 0 {
+			weeks = min(weeks, (last.YearDay()+int(first.Weekday()))/7-1)
+		}
+		return r.at(first.AddDate(0, 0, 7*weeks+r.weekday-int(first.Weekday())))
+	case !r.hasYear:
+		return time.Time{}, false
+	case r.month >= 1 && r.month <= 12 && r.day == -1 && r.monthWeek >= 0 && r.weekday >= 0:
+		first := time.Date(r.year, time.Month(r.month), 1, 0, 0, 0, 0, time.UTC)
+		return r.at(first.AddDate(0, 0, 7*(r.monthWeek-1)+r.weekday-int(first.Weekday())))
 	case r.month >= 1 && r.month <= 12 && r.day >= 1 && r.day <= 31:
 		r.day = min(r.day, time.Date(r.year, time.Month(r.month)+1, 0, 0, 0, 0, 0, time.UTC).Day())
 	case r.month == -1 && r.day == -1 && r.yearDay >= 1 && r.yearDay <= 366:
@@ -277,6 +350,11 @@ func (r *reader) time() (time.Time, bool) {
 	default:
 		return time.Time{}, false
 	}
-	t := time.Date(r.year, time.Month(r.month), r.day, r.hour, r.minute, r.second, r.ns, r.loc)
-	return t, r.weekday < 0 || r.weekday == int(time.Date(r.year, time.Month(r.month), r.day, 0, 0, 0, 0, time.UTC).Weekday())
+	return r.at(time.Date(r.year, time.Month(r.month), r.day, 0, 0, 0, 0, time.UTC))
+}
+
+// at is the time of the day read, on a date that must fit the day of the week read.
+func (r *reader) at(date time.Time) (time.Time, bool) {
+	y, m, d := date.Date()
+	return time.Date(y, m, d, r.hour, r.minute, r.second, r.ns, r.loc), r.weekday < 0 || r.weekday == int(date.Weekday())
 }

@@ -1,6 +1,8 @@
 package timepattern
 
 import (
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -142,6 +144,45 @@ func TestRead(t *testing.T) {
 		got, ok := Read(c.text, c.pattern)
 		if ok != (c.want != "") || ok && got.UTC().Format(time.RFC3339Nano) != c.want {
 			t.Errorf("%q by %q: %v, %v, want %q", c.text, c.pattern, got, ok, c.want)
+		}
+	}
+}
+
+// As OpenJDK 17.0.15 does with Locale.US: R rows read a text, W rows write a time.
+func TestOpenJDK(t *testing.T) {
+	table, err := os.ReadFile("testdata/openjdk.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(table)) {
+		col := strings.Split(strings.TrimSuffix(line, "\n"), "\t")
+		if len(col) != 4 {
+			t.Fatalf("%q", line)
+		}
+		pattern, in, want := col[1], col[2], col[3]
+		got := "-"
+		if col[0] == "R" {
+			if at, ok := Read(in, pattern); ok {
+				got = strconv.FormatInt(at.UnixMilli(), 10)
+			}
+		} else {
+			at, errTime := time.Parse(time.RFC3339, in)
+			p, err := Java(pattern)
+			if err != nil || errTime != nil {
+				t.Errorf("%q: %v, %v", pattern, err, errTime)
+			}
+			got = string(p.Append(nil, at))
+		}
+		if got != want {
+			t.Errorf("%s %q by %q: %s, OpenJDK has %s", col[0], in, pattern, got, want)
+		}
+		if err := CheckRead(pattern); want != "-" && err != nil {
+			t.Errorf("%q: %v", pattern, err)
+		}
+	}
+	for _, bad := range []string{"yyyy]", "[yyyy]]", "yyyy[Q]", "[", "cc", "WW"} {
+		if err := CheckRead(bad); (err == nil) != (bad == "[") {
+			t.Errorf("%q: %v", bad, err)
 		}
 	}
 }
