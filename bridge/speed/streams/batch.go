@@ -40,7 +40,13 @@ type place struct{ part, index uint32 }
 type meta struct {
 	key, value []byte // key with its tag
 	unset      bool
+	from       Source // says value and unset when the batch is written; nil: they are known
 }
+
+// A Source says what a metadata key holds, nil for nothing. Value is called by
+// the committer as it writes the key, so it must neither block nor use the
+// store; the key has no tag and may not be kept.
+type Source interface{ Value(key []byte) []byte }
 
 // lookBack is how many parts Append searches for one of the same shard. A
 // batch over many shards that misses only stores a few more bytes.
@@ -136,6 +142,15 @@ func (b *Batch) Set(key, value []byte) {
 func (b *Batch) Unset(key []byte) {
 	b.metas = append(b.metas, meta{key: metaKey(key), unset: true})
 	b.bytes += 1 + len(key)
+}
+
+// SetFrom sets a metadata key to what src says when the batch is written, or
+// removes it. So, in whatever order batches reach the log that change the key of
+// one and the same thing, none puts an older state of it over a newer one. size
+// is about the value's, in bytes.
+func (b *Batch) SetFrom(key []byte, src Source, size int) {
+	b.metas = append(b.metas, meta{key: metaKey(key), from: src})
+	b.bytes += 1 + len(key) + size
 }
 
 // Bytes is about what the batch will add to the log.

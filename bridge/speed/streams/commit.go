@@ -231,6 +231,10 @@ func (s *Store) write(g *group) {
 		p.b.time = s.lastTime
 		for _, m := range p.b.metas {
 			g.keys = append(g.keys, string(m.key))
+			if m.from != nil {
+				m.value = m.from.Value(m.key[1:])
+				m.unset = m.value == nil
+			}
 			if m.unset {
 				err = errors.Join(err, db.Delete(m.key, nil))
 			} else {

@@ -411,3 +411,41 @@ func TestBeforeRun(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// latest says what a key holds now.
+type latest map[string]string
+
+func (l latest) Value(key []byte) []byte {
+	if v, ok := l[string(key)]; ok {
+		return []byte(v)
+	}
+	return nil
+}
+
+// A value from a source is the one that the source has when the batch is
+// written, so a batch that comes late brings no older one back.
+func TestSetFrom(t *testing.T) {
+	s, _ := start(t, "", Options{FS: vfs.NewMem()})
+	src := latest{"a": "1"}
+	early, late := s.NewBatch(), s.NewBatch()
+	early.SetFrom([]byte("a"), src, 1)
+	src["a"] = "2"
+	late.SetFrom([]byte("a"), src, 1)
+	for _, b := range []*Batch{late, early} {
+		if err := s.Commit(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := s.Get([]byte("a")); string(v) != "2" || err != nil {
+			t.Errorf("%q %v", v, err)
+		}
+	}
+	delete(src, "a")
+	early.Reset()
+	early.SetFrom([]byte("a"), src, 1)
+	if err := s.Commit(t.Context(), early); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := s.Get([]byte("a")); v != nil || err != nil {
+		t.Errorf("%q %v", v, err)
+	}
+}
