@@ -61,6 +61,10 @@ type Config struct {
 	// MaxSessions bounds the sessions, of clients that are there and of those
 	// that are away with CleanSession 0 (100000). Beyond it CONNECT is refused.
 	MaxSessions int
+	// SharedSessions: whoever connects with a client id resumes its session, as
+	// in AWS. Otherwise a session is its owner's (see Owned): another principal
+	// with the same client id ends it and gets a new one, with nothing of it.
+	SharedSessions bool
 	// MaxQoS is the highest quality of service: a SUBSCRIBE is granted at most
 	// this, a PUBLISH with more ends the connection. 0 is taken as 2, and -1 as 0.
 	MaxQoS int

@@ -267,37 +267,43 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 		}
 	}
 
+	owner := ownerOf(c.session)
 	s.mu.Lock()
 	found := s.sessions[c.id]
 	var ended *session
-	if clean && found != nil {
+	if found != nil && (clean || found.expired(time.Now()) || !s.mayResume(found, owner)) {
 		ended, found = found, nil
-		delete(s.sessions, c.id)
-	}
-	var will *delayedWill
-	if ended != nil {
-		s.unschedule(ended)
-		will = ended.takeWill()
-	} else if found != nil {
-		s.unschedule(found)
-		found.takeWill() // its client is back in time
 	}
 	present := found != nil
-	if !present {
-		if len(s.sessions) >= s.conf.MaxSessions {
-			s.mu.Unlock()
-			return refuse(packet.Unavailable, errors.New("too many sessions"))
+	if !present && ended == nil && len(s.sessions) >= s.conf.MaxSessions {
+		s.mu.Unlock()
+		return refuse(packet.Unavailable, errors.New("too many sessions"))
+	}
+	var will *delayedWill
+	if present {
+		s.unschedule(found)
+		found.takeWill() // its client is back in time
+		found.owner = owner
+	} else {
+		if ended != nil {
+			s.unschedule(ended)
+			will = ended.takeWill()
+			s.remove(ended)
 		}
-		found = s.newSession(c.id)
-		s.sessions[c.id] = found
+		found = s.newSession(c.id, owner)
+		s.enter(found)
+	}
+	found.expiry = c.v5.expiry
+	if s.store != nil && found.expiry > 0 {
+		found.durable.Store(true)
 	}
 	s.mu.Unlock()
 	will.publish()
-	if err := s.keep(ctx, found, present, ended, c.v5.expiry); err != nil {
+	if err := s.keep(ctx, found, ended); err != nil {
 		if !present {
 			s.left(found, 0)
 		} else {
-			s.left(found, s.conf.SessionExpiry)
+			s.left(found, c.v5.expiry)
 		}
 		return refuse(packet.Unavailable, err)
 	}
@@ -307,37 +313,42 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 }
 
 // newSession makes a session; s.mu is held, or nobody else has s.
-func (s *Server) newSession(id string) *session {
+func (s *Server) newSession(id, owner string) *session {
 	s.serial++
-	return &session{srv: s, id: id, serial: s.serial, life: newLife(), subs: make(map[string]*subscription)}
+	return &session{srv: s, id: id, owner: owner, serial: s.serial, life: newLife(), subs: make(map[string]*subscription)}
+}
+
+// mayResume says whether the session is the owner's. One that was stored before
+// sessions had owners is whose that comes first. s.mu is held.
+func (s *Server) mayResume(x *session, owner string) bool {
+	return x.owner == owner || x.owner == "" || s.conf.SharedSessions
+}
+
+// ownerOf is who owns what outlives the connection of a client.
+func ownerOf(s Session) string {
+	if o, ok := s.(Owned); ok {
+		return o.Owner()
+	}
+	return s.Principal()
 }
 
 // keep discards the session that ended, if any, and makes the client's durable
-// if it is to outlive the connection; both before CONNACK says so.
-func (s *Server) keep(ctx context.Context, x *session, present bool, ended *session, expiry time.Duration) error {
-	if s.conf.Store == nil {
-		if ended != nil {
-			ended.discard(nil)
-		}
-		return nil
-	}
-	b := s.conf.Store.NewBatch()
+// if it is to outlive the connection; both before CONNACK says so. A session
+// that is resumed has a record, but that would let it expire as if its client
+// had not come back.
+func (s *Server) keep(ctx context.Context, x, ended *session) error {
+	b, then := s.batch(), func() {}
 	if ended != nil {
-		ended.discard(b)
+		then = ended.discard(b)
 	}
-	if expiry > 0 {
-		x.durable.Store(true)
+	if b != nil && x.durable.Load() {
+		s.store.Session(b, x.id)
 	}
-	if !x.durable.Load() {
-		return s.commit(ctx, b)
-	}
-	r := x.record(expiry, time.Time{})
-	if present { // it has a record: this one only says that the client is there
-		s.settled.put(r, nil)
+	if b == nil || b.Bytes() == 0 {
+		then()
 		return nil
 	}
-	b.Set(r.key, r.value)
-	return s.commit(ctx, b)
+	return s.store.CommitWait(ctx, b, then)
 }
 
 // end closes the connection, publishes its will and parts it from its session.

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -15,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -23,8 +25,9 @@ var (
 	powerCuts = flag.Int("powercuts", 12, "how many power cuts TestPowerCuts makes")
 )
 
-// startDurable runs a server over a store in fs, and stops both.
-func startDurable(t *testing.T, conf Config, fs vfs.FS) *fixture {
+// startDurable runs a server over a store in fs, and stops both; on is start or
+// startPipes.
+func startDurable(t *testing.T, conf Config, fs vfs.FS, on func(*testing.T, Config, Router) *fixture) *fixture {
 	t.Helper()
 	store, err := streams.Open("", streams.Options{FS: fs, MemTableSize: 1 << 20})
 	if err != nil {
@@ -35,12 +38,15 @@ func startDurable(t *testing.T, conf Config, fs vfs.FS) *fixture {
 	go func() { ran <- store.Run(ctx) }()
 	var f *fixture
 	conf.Store = store
-	f = start(t, conf, routerFunc(func(_ *Client, m *Message, done func(error)) {
+	f = on(t, conf, routerFunc(func(_ *Client, m *Message, done func(error)) {
 		b := store.NewBatch()
 		if m.Stage != nil {
 			m.Stage(b)
 		}
 		later := f.Deliver(m, b)
+		if f.staged != nil {
+			f.staged()
+		}
 		store.CommitAsync(b, func(err error) {
 			if err == nil && later != nil {
 				later()
@@ -230,7 +236,7 @@ func TestPowerCuts(t *testing.T) {
 	fs := vfs.NewCrashableMem()
 	var f *fixture
 	for cut := range *powerCuts + 1 {
-		f = startDurable(t, Config{OutInFlight: 4}, fs)
+		f = startDurable(t, Config{OutInFlight: 4}, fs, start)
 		var wg sync.WaitGroup
 		for _, s := range subs {
 			s.connect(f.addr, &wg)
@@ -321,7 +327,7 @@ func TestPowerCuts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	for _, prefix := range []string{queuePrefix, exchangePrefix} {
+	for _, prefix := range []string{"gw/q/", "gw/x/"} {
 		if err := store.Scan([]byte(prefix), func(key, _ []byte) bool { t.Logf("left: %q", key); left++; return true }); err != nil {
 			t.Fatal(err)
 		}
@@ -331,10 +337,22 @@ func TestPowerCuts(t *testing.T) {
 	}
 }
 
+// devices are sessions with a subscription each.
+type devices struct{}
+
+func (devices) id(i int) string { return fmt.Sprintf("device-%06d", i) }
+
+func (devices) Session(id string) *sessions.Record {
+	n, _ := strconv.Atoi(strings.TrimPrefix(id, "device-"))
+	return &sessions.Record{Life: uint64(n), Expiry: time.Hour, Away: time.Now(), Subs: map[string]uint64{"cmd/" + id + "/#": 1}}
+}
+
+func (devices) Retained(string) *sessions.Retained { return nil }
+
 // BenchmarkLoad starts a server that has 100,000 sessions with a subscription
 // and a queued message each.
 func BenchmarkLoad(b *testing.B) {
-	const sessions = 100_000
+	const many = 100_000
 	fs := vfs.NewMem()
 	store, err := streams.Open("", streams.Options{FS: fs})
 	if err != nil {
@@ -345,13 +363,14 @@ func BenchmarkLoad(b *testing.B) {
 	ran := make(chan error, 1)
 	go func() { ran <- store.Run(ctx) }()
 	batch := store.NewBatch()
-	for i := range sessions {
-		id := fmt.Sprintf("device-%06d", i)
-		r := sessionRecord{life: uint64(i), expiry: time.Hour, away: time.Now(), subs: map[string]options{"cmd/" + id + "/#": 1}}
-		batch.Set(sessionKey(id), r.append(nil))
+	var m devices
+	st := sessions.New(store, m)
+	for i := range many {
+		id := m.id(i)
+		st.Session(batch, id)
 		o := outbound{m: &Message{Topic: "cmd/" + id + "/x", Payload: make([]byte, 200)}, qos: 1}
-		batch.Set(queueKey(id, uint64(i), 1), appendQueued(nil, &o, 0))
-		if batch.Bytes() > 1<<20 || i == sessions-1 {
+		sessions.Life{ID: id, Number: uint64(i)}.Queue(batch, 1, o.stored(0))
+		if batch.Bytes() > 1<<20 || i == many-1 {
 			if err := store.Commit(ctx, batch); err != nil {
 				b.Fatal(err)
 			}
@@ -367,7 +386,7 @@ func BenchmarkLoad(b *testing.B) {
 		if err := s.Load(); err != nil {
 			b.Fatal(err)
 		}
-		if st := s.Stats(); st.Sessions != sessions || st.Subscriptions != sessions || st.CorruptRecords != 0 {
+		if st := s.Stats(); st.Sessions != many || st.Subscriptions != many || st.CorruptRecords != 0 {
 			b.Fatalf("%+v", st)
 		}
 	}

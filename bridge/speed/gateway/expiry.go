@@ -46,23 +46,60 @@ func (srv *Server) delay(s *session, c *Client, will *Message) bool {
 	return true
 }
 
-// left notes that the client of s is away, or ends s.
+// left notes that the client of s is away, or ends s; then it returns when that
+// is durable, so that who connects next is not told that there is no session of
+// which there is one again after a crash.
 func (srv *Server) left(s *session, expiry time.Duration) {
-	now := time.Now()
 	if expiry == 0 {
 		srv.mu.Lock()
-		delete(srv.sessions, s.id)
+		srv.remove(s)
 		srv.mu.Unlock()
-		s.discard(&srv.settled)
+		<-srv.discard(s)
 		return
 	}
-	if s.durable.Load() {
-		srv.settled.put(s.record(expiry, now), nil)
-	}
 	srv.mu.Lock()
-	defer srv.mu.Unlock()
-	s.away, s.expiry = now, expiry
+	s.away, s.expiry = time.Now(), expiry
 	srv.schedule(s)
+	srv.mu.Unlock()
+	if s.durable.Load() {
+		srv.store.Session(srv.store, s.id)
+	}
+}
+
+// enter makes s the session of its client id. Server.mu is held.
+func (srv *Server) enter(s *session) { srv.sessions[s.id] = s }
+
+// remove takes s away from its client id. Server.mu is held.
+func (srv *Server) remove(s *session) {
+	if srv.sessions[s.id] == s {
+		delete(srv.sessions, s.id)
+	}
+}
+
+// discard ends a session that was removed. done is closed when that is durable,
+// or the store has failed.
+func (srv *Server) discard(s *session) (done chan struct{}) {
+	done = make(chan struct{})
+	b := srv.batch()
+	then := s.discard(b)
+	if b == nil || b.Bytes() == 0 {
+		then()
+		close(done)
+		return done
+	}
+	srv.store.Commit(b, func(err error) {
+		if err == nil { // else the bridge ends
+			then()
+		}
+		close(done)
+	})
+	return done
+}
+
+// expired says whether the client of s has been away for too long. Server.mu is
+// held.
+func (s *session) expired(now time.Time) bool {
+	return !s.away.IsZero() && !s.away.Add(s.expiry).After(now)
 }
 
 // schedule sets when a session whose client is away has to be looked at.
@@ -121,8 +158,8 @@ func (d *dues) Pop() any {
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	if s.conf.Store != nil {
-		wg.Go(func() { s.runStore(ctx) })
+	if s.store != nil {
+		wg.Go(func() { s.store.Run(ctx) })
 	}
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -144,7 +181,7 @@ func (s *Server) sweep(now time.Time) {
 	s.mu.Lock()
 	for len(s.due) > 0 && !s.due[0].due.After(now) {
 		x := s.due[0]
-		expired := !x.away.Add(x.expiry).After(now)
+		expired := x.expired(now)
 		if x.will != nil && (expired || !x.will.at.After(now)) {
 			wills = append(wills, x.takeWill())
 		}
@@ -153,15 +190,15 @@ func (s *Server) sweep(now time.Time) {
 			continue
 		}
 		s.unschedule(x)
-		delete(s.sessions, x.id)
+		s.remove(x)
 		over = append(over, x)
 	}
 	s.mu.Unlock()
 	if minute := now.Truncate(time.Minute); minute.After(s.swept) {
 		s.swept = minute
 		for _, t := range s.retained.sweep(now) {
-			if s.conf.Store != nil {
-				s.settled.Unset(retainedKey(t))
+			if s.store != nil {
+				s.store.Retained(s.store, t, 0)
 			}
 		}
 	}
@@ -170,7 +207,7 @@ func (s *Server) sweep(now time.Time) {
 	}
 	for _, x := range over {
 		s.count.expiredSessions.Add(1)
-		x.discard(&s.settled)
+		s.discard(x)
 	}
 }
 

@@ -29,8 +29,10 @@ func TestMain(m *testing.M) {
 type policy struct {
 	mu      sync.Mutex
 	connect func(*Connect) error
-	deny    map[string]bool // "publish a", "retain a", "subscribe a", "receive a"
-	asked   map[string]int
+	// principal names who connects; nil: cert/{client id}.
+	principal func(*Connect) string
+	deny      map[string]bool // "publish a", "retain a", "subscribe a", "receive a"
+	asked     map[string]int
 }
 
 func (p *policy) Connect(_ context.Context, c *Connect) (Session, error) {
@@ -39,7 +41,11 @@ func (p *policy) Connect(_ context.Context, c *Connect) (Session, error) {
 			return nil, err
 		}
 	}
-	return granted{p, c.ClientID}, nil
+	principal := "cert/" + c.ClientID
+	if p.principal != nil {
+		principal = p.principal(c)
+	}
+	return granted{p, c.ClientID, principal}, nil
 }
 
 func (p *policy) may(what string) bool {
@@ -53,11 +59,11 @@ func (p *policy) may(what string) bool {
 }
 
 type granted struct {
-	p  *policy
-	id string
+	p             *policy
+	id, principal string
 }
 
-func (g granted) Principal() string { return "cert/" + g.id }
+func (g granted) Principal() string { return g.principal }
 func (g granted) Thing() string     { return g.id }
 func (g granted) MayPublish(t string, retain bool) bool {
 	return g.p.may("publish "+t) && (!retain || g.p.may("retain "+t))
@@ -108,6 +114,7 @@ type fixture struct {
 	addr   string
 	pipes  *pipes
 	stop   func()
+	staged func() // called between the staging of a message and its commit
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }

@@ -36,6 +36,14 @@ func checkUnasked(m *Message) error {
 	return topic.CheckPublish(m.Topic, m.Retain)
 }
 
+// An Owned session says who owns what outlives the connection, where that is not
+// the principal itself: a client with a temporary key is who it was with the one
+// before.
+type Owned interface {
+	Session
+	Owner() string
+}
+
 // A Lasting session has something to do while its client is connected, such as
 // to end that in time. Begin is called once, after the connected event; end closes
 // the connection with one of the Reason constants and does not wait. The

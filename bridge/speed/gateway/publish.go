@@ -123,7 +123,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	m := &Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: props.Forward, ClientID: c.id}
 	if p.QoS == 2 && s.durable.Load() {
 		id := p.ID
-		m.Stage = func(b *streams.Batch) { b.Set(exchangeKey(s.id, s.life, id), []byte{recordVersion}) }
+		m.Stage = func(b *streams.Batch) { s.stored().Accept(b, id) }
 	}
 	if props.Has(packet.MessageExpiry) {
 		m.Expires = time.Now().Add(time.Duration(props.Number(packet.MessageExpiry, 0)) * time.Second)
@@ -397,7 +397,8 @@ func (s *session) forgetExchange(id uint16) {
 // may use its packet id for another message. s.mu is held.
 func (c *Client) endExchange(id uint16) {
 	s := c.s
-	s.srv.settled.put(change{exchangeKey(s.id, s.life, id), nil}, func() {
+	s.stored().Release(s.srv.store, id)
+	s.srv.store.After(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		s.forgetExchange(id)

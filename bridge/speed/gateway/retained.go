@@ -79,6 +79,20 @@ func (r *Retained) match(filter string, found func(*Message) bool) {
 	})
 }
 
+// is says whether m is what its topic has.
+func (r *Retained) is(m *Message) bool {
+	k, _ := r.get(m.Topic)
+	return k.m == m
+}
+
+// get returns what is kept for a topic, if it has expired too.
+func (r *Retained) get(name string) (kept, bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	k, ok := r.byTopic[name]
+	return k, ok
+}
+
 // Get returns the message of a topic and when it came.
 func (r *Retained) Get(name string) (m *Message, at time.Time, ok bool) {
 	r.mu.RLock()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/admission"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -29,8 +30,8 @@ type Server struct {
 	fans     sync.Pool    // of *fanout
 	queued   atomic.Int64 // bytes of all sessions
 	retained *Retained
-	settled  settled
-	swept    time.Time // of Run: when expired retained messages were forgotten
+	store    *sessions.Store // nil without Config.Store
+	swept    time.Time       // of Run: when expired retained messages were forgotten
 
 	// retainMu makes a SUBSCRIBE and a retained message happen one after the
 	// other, so that no subscriber sees an older retained message after a
@@ -64,7 +65,9 @@ func New(c Config, a Authorizer, r Router) *Server {
 			Unknown: conf.MaxPending, UnknownPerAddress: conf.MaxPending - conf.MaxPending/4}),
 	}
 	s.retained = newRetained(s.conf.MaxRetained, s.conf.MaxRetainedBytes)
-	s.settled.wake = make(chan struct{}, 1)
+	if s.conf.Store != nil {
+		s.store = sessions.New(s.conf.Store, memory{s})
+	}
 	s.fans.New = func() any { return newFanout() }
 	return s
 }
@@ -182,7 +185,18 @@ func (s *Server) Each(f func(*Client)) {
 //
 // Deliver never waits for a client, nor does later. Calls from one goroutine
 // reach each client in their order.
-func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) {
+func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) { return s.deliver(m, b, false) }
+
+// Stage is Deliver for a caller who has more to commit with the message, such as
+// how far it has come: it adds to b what sessions and retained messages have to
+// keep of m, and nothing goes out to anybody before the caller, having committed
+// b, calls later (nil: nobody gets m). If b is not committed, later must not be
+// called. What may be a repeat, since it is not known what came of an earlier
+// attempt, has m.Repeat set.
+func (s *Server) Stage(m *Message, b *streams.Batch) (later func()) { return s.deliver(m, b, true) }
+
+// deliver is Deliver, or Stage if all is put off.
+func (s *Server) deliver(m *Message, b *streams.Batch, all bool) (later func()) {
 	if r, ok := topic.Lookup(m.Topic); ok && (!r.Tells || r.Private) {
 		return nil
 	}
@@ -200,7 +214,7 @@ func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) {
 		s.subs.Match(m.Topic, f.add)
 	}
 	if len(f.to)+len(f.groups) > 0 {
-		later = s.fan(m, f, b)
+		later = s.fan(m, f, b, all)
 	}
 	f.reset()
 	s.fans.Put(f)
@@ -215,11 +229,11 @@ func (s *Server) retain(m *Message, b *streams.Batch) {
 		s.count.droppedRetained.Add(1)
 	}
 	switch {
-	case s.conf.Store == nil || b == nil:
-	case kept && len(m.Payload) > 0:
-		b.Set(retainedKey(m.Topic), appendRetained(nil, m, now))
+	case s.store == nil:
+	case b == nil:
+		s.store.Retained(s.store, m.Topic, m.retainedSize())
 	default:
-		b.Unset(retainedKey(m.Topic))
+		s.store.Retained(b, m.Topic, m.retainedSize())
 	}
 }
 

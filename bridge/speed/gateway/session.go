@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
 )
 
 // overhead is what a queued message costs beside its topic and payload, about.
@@ -22,11 +22,12 @@ type session struct {
 	id     string
 	serial uint64
 	life   uint64 // in its keys in the store
-	// durable: it has a record in the store. It changes only before the
-	// session is anybody else's, and when it is discarded.
+	// durable: it is kept in the store. It changes only before the session is
+	// anybody else's.
 	durable atomic.Bool
 
-	// Server.mu guards what follows, of a session whose client is away.
+	// Server.mu guards what follows.
+	owner  string    // principal; empty: that of whoever resumes it first
 	away   time.Time // since then; zero while the client is there
 	expiry time.Duration
 	will   *delayedWill
@@ -60,10 +61,10 @@ type outbound struct {
 	qos    byte
 	retain bool     // as the client sees it
 	first  bool     // because of a new subscription
-	group  *group   // that it came by, if any
+	group  string   // whole filter of the shared subscription that it came by, if any
 	ids    []uint32 // of the subscriptions that it came by
 	seq    uint64   // in the store; 0: not there
-	again  bool     // may have been sent before a restart
+	again  bool     // may have been sent before
 }
 
 // expired says whether the message is of no more use.
@@ -143,17 +144,18 @@ func (s *session) send(o outbound) {
 }
 
 // stage is send up to where o has to be durable: it finds room for o, and adds
-// it to b if the session is. It returns false if o is not sent.
-func (s *session) stage(o *outbound, b *streams.Batch) bool {
+// it to b, which there is for a session that is. It returns false if o is not
+// sent.
+func (s *session) stage(o *outbound, b sessions.Changes) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.admits(o) {
 		return false
 	}
-	if b != nil && o.qos > 0 && s.durable.Load() {
+	if o.qos > 0 && s.durable.Load() {
 		s.seq++
 		o.seq = s.seq
-		b.Set(queueKey(s.id, s.life, o.seq), appendQueued(nil, o, 0))
+		s.stored().Queue(b, o.seq, o.stored(0))
 	}
 	return true
 }
@@ -172,18 +174,34 @@ func (s *session) sendStaged(o outbound) {
 		}
 		s.mu.Unlock()
 	}
-	defer s.mu.Unlock()
+	over := s.over
 	switch {
-	case s.over:
-		s.forget(&o, &s.srv.settled)
+	case over:
 	case !allowed:
 		s.srv.count.droppedPolicy.Add(1)
-		s.forget(&o, &s.srv.settled)
-		if o.qos > 0 {
-			s.grow(-o.size())
-		}
+		s.unstage(&o)
 	default:
 		s.put(o)
+	}
+	s.mu.Unlock()
+	if over {
+		s.srv.handOver(&o)
+		s.forget(&o, s.srv.store)
+	}
+}
+
+// withdraw ends what was staged and is not sent.
+func (s *session) withdraw(o outbound) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unstage(&o)
+}
+
+// unstage undoes stage. s.mu is held.
+func (s *session) unstage(o *outbound) {
+	s.forget(o, s.srv.store)
+	if o.qos > 0 && !s.over {
+		s.grow(-o.size())
 	}
 }
 
@@ -273,7 +291,8 @@ func (s *session) hold(i uint16) {
 	f := &s.flights[i]
 	f.held = true
 	order := f.order
-	s.srv.settled.put(change{queueKey(s.id, s.life, f.seq), appendQueued(nil, &f.outbound, i+1)}, func() {
+	s.stored().Queue(s.srv.store, f.seq, f.stored(i+1))
+	s.srv.store.After(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if int(i) >= len(s.flights) || s.flights[i].order != order || !s.flights[i].held {
@@ -283,7 +302,7 @@ func (s *session) hold(i uint16) {
 		if s.c == nil {
 			return // attach will send it
 		}
-		s.resend(i, false)
+		s.resend(i, s.flights[i].again)
 		s.c.startWriter()
 	})
 }
@@ -306,15 +325,15 @@ func (c *Client) window() int {
 }
 
 // takes says whether the client is there, and then whether it has room for so
-// many bytes more.
-func (s *session) takes(size int) (there, room bool) {
+// many bytes more; and whether the session has ended.
+func (s *session) takes(size int) (there, room, over bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.c == nil {
-		return false, false
+		return false, false, s.over
 	}
 	queued := s.bytes + len(s.c.out) + s.c.writingBytes
-	return true, queued == 0 || queued+size <= s.srv.conf.OutBytes/2
+	return true, queued == 0 || queued+size <= s.srv.conf.OutBytes/2, s.over
 }
 
 // acked handles PUBACK, PUBREC and PUBCOMP from the client. It returns false if
@@ -379,7 +398,7 @@ func (s *session) acked(kind packet.Type, id uint16, reason byte) bool {
 func (s *session) land(i uint16) {
 	s.ground(i)
 	f := &s.flights[i]
-	s.forget(&f.outbound, &s.srv.settled)
+	s.forget(&f.outbound, s.srv.store)
 	s.grow(-f.size())
 	*f = flight{}
 	s.free = append(s.free, i)
@@ -422,7 +441,7 @@ func (s *session) sendPending() {
 			s.fly(o)
 			continue
 		}
-		s.forget(&o, &s.srv.settled)
+		s.forget(&o, s.srv.store)
 		s.grow(-o.size())
 	}
 	if n == len(s.pending) {
@@ -473,7 +492,7 @@ func (s *session) attach(c *Client, present bool) {
 		if c.session.MayReceive(o.m.Topic) {
 			kept = append(kept, o)
 		} else {
-			s.forget(&o, &s.srv.settled)
+			s.forget(&o, s.srv.store)
 			s.grow(-o.size())
 			s.srv.count.droppedPolicy.Add(1)
 		}
@@ -492,20 +511,22 @@ func (s *session) detach() {
 }
 
 // discard takes the subscriptions of a session that ended out of the tree, and
-// what it has in the store from there.
-func (s *session) discard(from unsetter) {
+// what it has in the store from there by b, which is nil without a store. What
+// others of its groups take on is in b, too, and goes out with then, once b is
+// durable.
+func (s *session) discard(b sessions.Changes) (then func()) {
 	s.mu.Lock()
 	subs, flights, pending := s.subs, s.flights, s.pending
 	if s.durable.Load() {
-		from.Unset(sessionKey(s.id))
+		s.srv.store.Session(b, s.id)
 		for id := range s.qos2 {
-			from.Unset(exchangeKey(s.id, s.life, id))
+			s.stored().Release(b, id)
 		}
 		for i := range flights {
-			s.forget(&flights[i].outbound, from)
+			s.forget(&flights[i].outbound, b)
 		}
 		for i := range pending {
-			s.forget(&pending[i], from)
+			s.forget(&pending[i], b)
 		}
 	}
 	s.subs, s.pending, s.flights, s.free, s.again, s.flying = nil, nil, nil, nil, nil, 0
@@ -515,14 +536,24 @@ func (s *session) discard(from unsetter) {
 	for filter, sub := range subs {
 		s.srv.drop(s, filter, sub)
 	}
-	for _, f := range flights {
-		if f.m != nil && f.group != nil {
-			f.group.another(f.outbound)
+	var taken []delivery
+	take := func(o *outbound) {
+		if d, ok := s.srv.another(o, b); ok {
+			taken = append(taken, d)
 		}
 	}
-	for _, o := range pending {
-		if o.group != nil {
-			o.group.another(o)
+	for i := range flights {
+		// QoS 2 that was sent may go to nobody else [MQTT-4.8.2-5].
+		if f := &flights[i]; f.m != nil && f.qos == 1 {
+			take(&f.outbound)
+		}
+	}
+	for i := range pending {
+		take(&pending[i])
+	}
+	return func() {
+		for _, d := range taken {
+			d.s.sendStaged(d.o)
 		}
 	}
 }

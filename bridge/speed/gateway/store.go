@@ -1,140 +1,70 @@
 package gateway
 
 import (
-	"bytes"
-	"context"
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// settleEvery is how long what is only to be cleared away may wait for company.
-const settleEvery = 20 * time.Millisecond
+// memory is the Server as package sessions sees it.
+type memory struct{ *Server }
 
-// settled gathers small changes to the store that nobody commits otherwise: what
-// clients have acknowledged, packet ids, who left. Run commits them. They are
-// put here also by the log's committer, which must not wait for itself.
-type settled struct {
-	wake chan struct{} // one token: there is something
-
-	mu      sync.Mutex // guards what follows
-	changes []change
-	after   []func() // when the changes are durable
-}
-
-// A change sets a key, or removes it when value is nil.
-type change struct{ key, value []byte }
-
-// Unset removes key some time soon.
-func (w *settled) Unset(key []byte) { w.put(change{key, nil}, nil) }
-
-// put makes a change; after, unless nil, is called when it is durable, soon.
-func (w *settled) put(c change, after func()) {
-	w.mu.Lock()
-	w.changes = append(w.changes, c)
-	if after != nil {
-		w.after = append(w.after, after)
-	}
-	w.mu.Unlock()
-	select {
-	case w.wake <- struct{}{}:
-	default:
-	}
-}
-
-// urgent says whether somebody waits for a change.
-func (w *settled) urgent() bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(w.after) > 0
-}
-
-// take moves the changes into b and returns what to call afterwards.
-func (w *settled) take(b *streams.Batch) (after []func()) {
-	w.mu.Lock()
-	changes, after := w.changes, w.after
-	w.changes, w.after = nil, nil
-	w.mu.Unlock()
-	for _, c := range changes {
-		if c.value == nil {
-			b.Unset(c.key)
-		} else {
-			b.Set(c.key, c.value)
-		}
-	}
-	return after
-}
-
-// settle commits what was gathered.
-func (s *Server) settle() {
-	b := s.conf.Store.NewBatch()
-	after := s.settled.take(b)
-	if b.Bytes() == 0 {
-		return
-	}
-	s.conf.Store.CommitAsync(b, func(err error) {
-		if err != nil {
-			return // the store has failed, and the bridge ends
-		}
-		for _, f := range after {
-			f()
-		}
-	})
-}
-
-// runStore commits what is gathered until ctx ends.
-func (s *Server) runStore(ctx context.Context) {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	for {
-		select {
-		case <-s.settled.wake:
-		case <-ctx.Done():
-			s.settle()
-			return
-		}
-		if !s.settled.urgent() {
-			pause.Reset(settleEvery)
-			select {
-			case <-pause.C:
-			case <-ctx.Done():
-			}
-		}
-		s.settle()
-	}
-}
-
-// commit makes b durable.
-func (s *Server) commit(ctx context.Context, b *streams.Batch) error {
-	if b.Bytes() == 0 {
+// Session implements sessions.Memory.
+func (s memory) Session(id string) *sessions.Record {
+	s.mu.Lock()
+	x := s.sessions[id]
+	if x == nil || !x.durable.Load() {
+		s.mu.Unlock()
 		return nil
 	}
-	return s.conf.Store.Commit(ctx, b)
-}
-
-// record is what the session is made anew of. The caller sees to it that away
-// and expiry do not change.
-func (s *session) record(expiry time.Duration, away time.Time) change {
-	r := sessionRecord{life: s.life, expiry: expiry, away: away, subs: make(map[string]options)}
-	s.mu.Lock()
-	for f, sub := range s.subs {
-		r.subs[f] = options(sub.opts.Load())
-	}
+	r := &sessions.Record{Life: x.life, Expiry: x.expiry, Away: x.away, Owner: x.owner, Subs: make(map[string]uint64)}
 	s.mu.Unlock()
-	return change{sessionKey(s.id), r.append(nil)}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.over { // its end is to be written, too
+		return nil
+	}
+	for f, sub := range x.subs {
+		r.Subs[f] = sub.opts.Load()
+	}
+	return r
 }
 
-// An unsetter takes keys out of the store: a batch, or what is gathered.
-type unsetter interface{ Unset(key []byte) }
+// Retained implements sessions.Memory.
+func (s memory) Retained(topic string) *sessions.Retained {
+	k, ok := s.retained.get(topic)
+	if !ok {
+		return nil
+	}
+	return &sessions.Retained{Topic: topic, QoS: k.m.QoS, At: k.at, Expires: k.m.Expires, Owner: k.m.Owner,
+		Properties: k.m.Properties, Payload: k.m.Payload}
+}
+
+// batch returns an empty one, nil without a store.
+func (s *Server) batch() *streams.Batch {
+	if s.store == nil {
+		return nil
+	}
+	return s.store.NewBatch()
+}
+
+// stored is the session's name in the store.
+func (s *session) stored() sessions.Life { return sessions.Life{ID: s.id, Number: s.life} }
+
+// stored is o as it is kept; packetID is 0 as long as it has none.
+func (o *outbound) stored(packetID uint16) *sessions.Queued {
+	return &sessions.Queued{QoS: o.qos, Retain: o.retain, Released: o.m == &released, PacketID: packetID, Expires: o.m.Expires,
+		Topic: o.m.Topic, Properties: o.m.Properties, Group: o.group, IDs: o.ids, Payload: o.m.Payload}
+}
 
 // forget removes the stored form of o. s.mu may be held.
-func (s *session) forget(o *outbound, from unsetter) {
+func (s *session) forget(o *outbound, from sessions.Changes) {
 	if o.seq > 0 {
-		from.Unset(queueKey(s.id, s.life, o.seq))
+		s.stored().Unqueue(from, o.seq)
 	}
 }
 
@@ -146,112 +76,99 @@ func newLife() uint64 { return rand.Uint64() }
 // connected count as gone since now. What cannot be read is left out, said in
 // the log, and counted.
 func (s *Server) Load() error {
-	if s.conf.Store == nil {
+	if s.store == nil {
 		return nil
 	}
-	now := time.Now()
-	bad := func(key []byte, err error) {
-		s.count.corrupt.Add(1)
-		s.conf.Log.Warn("a session's record cannot be read, it is left out", "key", string(key), "err", err)
-	}
-	scan := func(prefix string, f func(key, value []byte) error) error {
-		return s.conf.Store.Scan([]byte(prefix), func(key, value []byte) bool {
-			if err := f(key, value); err != nil {
-				bad(bytes.Clone(key), err)
-			}
-			return true
-		})
-	}
-	err := scan(retainedPrefix, func(key, value []byte) error {
-		m, at, err := parseRetained(string(key[len(retainedPrefix):]), value)
-		if err != nil {
-			return err
-		}
-		if m.expired(now) || !s.retained.set(m, at) {
-			s.settled.Unset(bytes.Clone(key))
-		}
-		return nil
-	})
-	if err != nil {
+	l := &loader{Server: s, now: time.Now()}
+	if err := s.store.Load(l); err != nil {
 		return err
 	}
-	expiries := make(map[*session]time.Duration)
-	err = scan(sessionPrefix, func(key, value []byte) error {
-		r, err := parseSession(value)
-		if err != nil {
-			return err
+	for _, o := range l.orphans {
+		if d, ok := s.another(&o.outbound, s.store); ok {
+			d.s.sendStaged(d.o) // it is durable where it was
 		}
-		x := s.newSession(string(key[len(sessionPrefix):]))
-		x.life, x.away = r.life, r.away
-		if x.away.IsZero() || x.away.After(now) {
-			x.away = now
-		}
-		x.durable.Store(true)
-		s.sessions[x.id] = x
-		for _, f := range slices.Sorted(maps.Keys(r.subs)) {
-			s.subscribe(x, f, r.subs[f])
-		}
-		expiries[x] = r.expiry
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	owner := func(id string, life uint64) *session {
-		if x := s.sessions[id]; x != nil && x.life == life {
-			return x
-		}
-		return nil
-	}
-	err = scan(exchangePrefix, func(key, _ []byte) error {
-		id, life, rest, err := parseOwned(key, exchangePrefix, 2)
-		if err != nil {
-			return err
-		}
-		x := owner(id, life)
-		if x == nil {
-			s.settled.Unset(bytes.Clone(key))
-			return nil
-		}
-		if x.qos2 == nil {
-			x.qos2 = make(map[uint16]*exchange)
-		}
-		x.qos2[uint16(rest[0])<<8|uint16(rest[1])] = &exchange{durable: true}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	err = scan(queuePrefix, func(key, value []byte) error {
-		id, life, rest, err := parseOwned(key, queuePrefix, 8)
-		if err != nil {
-			return err
-		}
-		x := owner(id, life)
-		if x == nil {
-			s.settled.Unset(bytes.Clone(key))
-			return nil
-		}
-		o, packetID, group, err := parseQueued(value)
-		if err != nil {
-			return err
-		}
-		r := reader{b: rest}
-		o.seq = r.uint64()
-		o.group = s.groups[group]
-		x.restore(o, packetID)
-		return nil
-	})
-	if err != nil {
-		return err
+		o.of.Unqueue(s.store, o.seq)
 	}
 	s.mu.Lock()
-	for x, expiry := range expiries {
-		x.expiry = expiry
+	defer s.mu.Unlock()
+	for _, x := range s.sessions {
 		s.schedule(x)
 	}
-	s.mu.Unlock()
 	return nil
+}
+
+// A loader fills a Server that does nothing yet. It implements sessions.Loader.
+type loader struct {
+	*Server
+	now     time.Time
+	orphans []orphan
+}
+
+// An orphan is a message of a shared subscription whose session had ended and
+// which no other member had yet.
+type orphan struct {
+	of sessions.Life
+	outbound
+}
+
+func (l *loader) Corrupt(key []byte, err error) {
+	l.count.corrupt.Add(1)
+	l.conf.Log.Warn("a session's record cannot be read, it is left out", "key", string(key), "err", err)
+}
+
+func (l *loader) LoadRetained(r *sessions.Retained) bool {
+	m := &Message{Topic: r.Topic, Payload: r.Payload, QoS: r.QoS, Retain: true, Properties: r.Properties, Expires: r.Expires, Owner: r.Owner}
+	return !m.expired(l.now) && l.retained.set(m, r.At)
+}
+
+func (l *loader) LoadSession(id string, r *sessions.Record) {
+	x := l.newSession(id, r.Owner)
+	x.life, x.away, x.expiry = r.Life, r.Away, r.Expiry
+	if x.away.IsZero() || x.away.After(l.now) {
+		x.away = l.now
+	}
+	x.durable.Store(true)
+	l.enter(x)
+	for _, f := range slices.Sorted(maps.Keys(r.Subs)) {
+		l.subscribe(x, f, options(r.Subs[f]))
+	}
+}
+
+// life returns the session that a life is of, if that is not over.
+func (l *loader) life(life sessions.Life) *session {
+	if x := l.sessions[life.ID]; x != nil && x.life == life.Number {
+		return x
+	}
+	return nil
+}
+
+func (l *loader) LoadAccepted(life sessions.Life, packetID uint16) bool {
+	x := l.life(life)
+	if x == nil {
+		return false
+	}
+	if x.qos2 == nil {
+		x.qos2 = make(map[uint16]*exchange)
+	}
+	x.qos2[packetID] = &exchange{durable: true}
+	return true
+}
+
+func (l *loader) LoadQueued(life sessions.Life, seq uint64, q *sessions.Queued) bool {
+	o := outbound{qos: q.QoS, retain: q.Retain, ids: q.IDs, seq: seq, group: q.Group,
+		m: &Message{Topic: q.Topic, Payload: q.Payload, QoS: q.QoS, Properties: q.Properties, Expires: q.Expires}}
+	if q.Released {
+		o.m = &released
+	}
+	x := l.life(life)
+	if x == nil && q.Group != "" && q.PacketID == 0 {
+		l.orphans = append(l.orphans, orphan{life, o})
+		return true
+	} else if x == nil {
+		return false
+	}
+	x.restore(o, q.PacketID)
+	return true
 }
 
 // restore puts back what was queued; packetID is that of a QoS 2 message which

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -93,6 +94,9 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 			codes[i] = min(f.QoS(), byte(conf.MaxQoS))
 		}
 	}
+	// Nobody who publishes a retained message waits for the commit below: one
+	// that comes meanwhile is delivered by the new subscription, and takes the
+	// place of the one that was found.
 	c.srv.retainMu.RLock()
 	unlock := sync.OnceFunc(c.srv.retainMu.RUnlock)
 	defer unlock()
@@ -106,23 +110,16 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 			no(i, codeQuota)
 		}
 	}
-	var b *streams.Batch // of what has to be durable before SUBACK
-	if s.durable.Load() {
-		b = c.srv.conf.Store.NewBatch()
-		r := s.record(c.v5.expiry, time.Time{})
-		b.Set(r.key, r.value)
-	}
+	b := c.changed() // what has to be durable before SUBACK
 	retained, took := c.retainedFor(p.Filters, codes, known, id, b)
+	unlock()
 	if reason := c.save(b); reason != "" {
 		return reason
 	}
 	s.mu.Lock()
 	c.appendPacket(&packet.Suback{ID: p.ID, Codes: codes})
 	s.mu.Unlock()
-	for _, o := range retained {
-		s.sendStaged(o)
-	}
-	unlock()
+	c.sendRetained(retained)
 	if c.srv.conf.Events != nil {
 		var granted []string
 		for i, f := range p.Filters {
@@ -185,6 +182,20 @@ func (c *Client) retainedFor(filters []packet.Filter, codes []byte, known []bool
 	return all, time.Since(now)
 }
 
+// sendRetained sends what was found for a SUBSCRIBE, but for what is not the
+// last of its topic any more.
+func (c *Client) sendRetained(all []outbound) {
+	c.srv.retainMu.RLock()
+	defer c.srv.retainMu.RUnlock()
+	for _, o := range all {
+		if c.srv.retained.is(o.m) {
+			c.s.sendStaged(o)
+		} else {
+			c.s.withdraw(o)
+		}
+	}
+}
+
 // rest keeps a client that made much work from being read for as long as that
 // took.
 func (c *Client) rest(took time.Duration) string {
@@ -203,12 +214,23 @@ func (c *Client) rest(took time.Duration) string {
 	return ""
 }
 
+// changed returns a batch with the session as it is now, nil if it is not
+// durable.
+func (c *Client) changed() *streams.Batch {
+	if !c.s.durable.Load() {
+		return nil
+	}
+	b := c.srv.batch()
+	c.srv.store.Session(b, c.s.id)
+	return b
+}
+
 // save makes b durable, if there is one.
 func (c *Client) save(b *streams.Batch) (reason string) {
 	if b == nil {
 		return ""
 	}
-	if err := c.srv.commit(context.Background(), b); err != nil {
+	if err := c.srv.store.CommitWait(context.Background(), b, nil); err != nil {
 		c.debug("session was not stored", err)
 		return ReasonServer
 	}
@@ -225,13 +247,8 @@ func (c *Client) unsubscribe(p *packet.Unsubscribe) string {
 			codes[i] = codeNoSubscription
 		}
 	}
-	if s.durable.Load() {
-		b := c.srv.conf.Store.NewBatch()
-		r := s.record(c.v5.expiry, time.Time{})
-		b.Set(r.key, r.value)
-		if reason := c.save(b); reason != "" {
-			return reason
-		}
+	if reason := c.save(c.changed()); reason != "" {
+		return reason
 	}
 	s.mu.Lock()
 	c.appendPacket(&packet.Unsuback{ID: p.ID, Codes: codes})
@@ -339,9 +356,9 @@ func (g *group) pick(m *Message, now time.Time) (*session, options) {
 	for i := range members {
 		i = (from + i) % len(members)
 		s := members[i]
-		there, room := s.takes(outbound{m: m}.size())
+		there, room, over := s.takes(outbound{m: m}.size())
 		switch {
-		case !there && (second >= 0 || min(opts[i].qos(), m.QoS) == 0), !s.mayReceive(m.Topic, now):
+		case over, !there && (second >= 0 || min(opts[i].qos(), m.QoS) == 0), !s.mayReceive(m.Topic, now):
 		case there && room:
 			return s, opts[i]
 		default:
@@ -386,13 +403,14 @@ func (f *fanout) reset() {
 
 // fan sends m to the targets: to a client with several matching subscriptions
 // once, with the highest quality of service that they grant. What is to be
-// durable first goes into b, and out with later.
-func (s *Server) fan(m *Message, f *fanout, b *streams.Batch) (later func()) {
+// durable first goes into b, and out with later; if all is put off, everything
+// goes out with later.
+func (s *Server) fan(m *Message, f *fanout, b *streams.Batch, all bool) (later func()) {
 	var waiting []delivery
 	send := func(to *session, o outbound) {
 		// QoS 2 goes out when it is durable: its publisher sends it again after
 		// a crash, as a new message.
-		if b == nil || m.QoS < 2 && (o.qos == 0 || !to.durable.Load()) {
+		if !all && (b == nil || m.QoS < 2 && (o.qos == 0 || !to.durable.Load())) {
 			to.send(o)
 		} else if to.stage(&o, b) {
 			waiting = append(waiting, delivery{to, o})
@@ -409,7 +427,7 @@ func (s *Server) fan(m *Message, f *fanout, b *streams.Batch) (later func()) {
 	}
 	for i := 0; i < len(f.to); {
 		t := f.to[i]
-		o, any := outbound{m: m}, false
+		o, any := outbound{m: m, again: m.Repeat}, false
 		for ; i < len(f.to) && f.to[i].s == t.s; i++ {
 			opts := f.to[i].o
 			if opts.noLocal() && m.ClientID == t.s.id && m.ClientID != "" { // [MQTT-3.8.3-3]
@@ -456,20 +474,48 @@ type delivery struct {
 
 // outbound is m for a member with these options.
 func (g *group) outbound(m *Message, opts options) outbound {
-	o := outbound{m: m, qos: min(opts.qos(), m.QoS), retain: m.Retain && opts.retainAsPublished(), group: g}
+	o := outbound{m: m, again: m.Repeat, qos: min(opts.qos(), m.QoS), retain: m.Retain && opts.retainAsPublished(), group: g.filter}
 	if id := opts.id(); id != 0 {
 		o.ids = []uint32{id}
 	}
 	return o
 }
 
-// another sends what a member took and did not acknowledge before its session
-// ended to another one (MQTT 5, 4.8.2; of QoS 2 it may not be).
-func (g *group) another(o outbound) {
-	if o.qos != 1 || o.m == &released {
-		return
+// another stages for another member what one of its group took and did not
+// acknowledge before its session ended (MQTT 5, 4.8.2). ok is false if nobody
+// takes it.
+func (srv *Server) another(o *outbound, b sessions.Changes) (d delivery, ok bool) {
+	if o.group == "" {
+		return d, false
 	}
-	if to, opts := g.pick(o.m, time.Now()); to != nil {
-		to.send(g.outbound(o.m, opts))
+	srv.groupMu.Lock()
+	g := srv.groups[o.group]
+	srv.groupMu.Unlock()
+	if g != nil {
+		var opts options
+		if d.s, opts = g.pick(o.m, time.Now()); d.s != nil {
+			d.o = g.outbound(o.m, opts)
+			ok = d.s.stage(&d.o, b)
+		}
+	}
+	if !ok {
+		srv.count.droppedShared.Add(1)
+	}
+	return d, ok
+}
+
+// handOver gives o, which is of a session that ended meanwhile, to another member
+// of its group. It goes out when it is durable; until then o has to be.
+func (srv *Server) handOver(o *outbound) {
+	var to sessions.Changes
+	if srv.store != nil {
+		to = srv.store
+	}
+	switch d, ok := srv.another(o, to); {
+	case !ok:
+	case srv.store == nil:
+		d.s.sendStaged(d.o)
+	default:
+		srv.store.After(func() { d.s.sendStaged(d.o) })
 	}
 }

@@ -1,0 +1,262 @@
+package gateway
+
+import (
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+)
+
+// A gate is a disk whose syncs can be held up.
+type gate struct {
+	mu    sync.Mutex
+	shut  chan struct{} // closed when syncs go on; nil: they do
+	tried int           // syncs that were held up
+}
+
+func (g *gate) disk(fs vfs.FS) vfs.FS {
+	return errorfs.Wrap(fs, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		if op.Kind != errorfs.OpFileSync && op.Kind != errorfs.OpFileSyncData && op.Kind != errorfs.OpFileSyncTo {
+			return nil
+		}
+		g.mu.Lock()
+		shut := g.shut
+		if shut != nil {
+			g.tried++
+		}
+		g.mu.Unlock()
+		if shut != nil {
+			<-shut
+		}
+		return nil
+	}))
+}
+
+// hold holds syncs up until the function that it returns is called.
+func (g *gate) hold() (open func()) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	shut := make(chan struct{})
+	g.shut, g.tried = shut, 0
+	return sync.OnceFunc(func() {
+		g.mu.Lock()
+		g.shut = nil
+		g.mu.Unlock()
+		close(shut)
+	})
+}
+
+func (g *gate) waiting() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.tried > 0
+}
+
+// Who publishes a retained message does not wait for the disk because somebody
+// subscribes, and who subscribes does not get what was retained before it after
+// it.
+func TestRetainedDoesNotWaitForSubscribe(t *testing.T) {
+	var g gate
+	f := startDurable(t, Config{}, g.disk(vfs.NewMem()), start)
+	f.Deliver(&Message{Topic: "r/1", Payload: []byte("old"), QoS: 1, Retain: true}, nil)
+	f.Deliver(&Message{Topic: "r/2", Payload: []byte("kept"), QoS: 1, Retain: true}, nil)
+	w := f.resume(t, "w", false)
+	open := g.hold()
+	defer open()
+	w.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{filter("r/#", 1)}})
+	eventually(t, "SUBSCRIBE waits for the disk", g.waiting)
+	done := make(chan struct{})
+	go func() {
+		f.Deliver(&Message{Topic: "r/1", Payload: []byte("new"), QoS: 0, Retain: true}, nil)
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(patience):
+		t.Fatal("a retained publish waits for another client's sync")
+	}
+	open()
+	w.want(pub("r/1", "new", 0, 0))
+	w.want(&packet.Suback{ID: 1, Codes: []byte{1}})
+	kept := pub("r/2", "kept", 1, 1)
+	kept.Retain = true
+	w.want(kept)
+	w.ping()
+	w.send(ackOf(packet.PUBACK, 1))
+	w.ping()
+	eventually(t, "nothing is queued", func() bool { return f.queued.Load() == 0 })
+}
+
+// What Stage adds to a batch is on disk when the batch is, and goes out to nobody
+// before later is called, then as a possible repeat if it is one.
+func TestStage(t *testing.T) {
+	f := startDurable(t, Config{}, vfs.NewMem(), start)
+	kept, live := f.resume(t, "kept", false), f.clean5(t, "live")
+	kept.subscribe("a", 1)
+	live.subscribe5("a", 1)
+	b := f.store.NewBatch()
+	later := f.Stage(&Message{Topic: "a", Payload: []byte("x"), QoS: 1, Repeat: true}, b)
+	kept.ping()
+	live.ping()
+	if err := f.store.CommitWait(t.Context(), b, nil); err != nil {
+		t.Fatal(err)
+	}
+	live.ping()
+	stored := 0
+	if err := f.conf.Store.Scan([]byte("gw/q/kept\x00"), func(_, _ []byte) bool { stored++; return true }); err != nil || stored != 1 {
+		t.Fatalf("%d stored, %v", stored, err)
+	}
+	later()
+	m := pub("a", "x", 1, 1)
+	m.Dup = true
+	kept.want(m)
+	live.want(m)
+	if f.Stage(&Message{Topic: "b", QoS: 1}, b) != nil {
+		t.Error("there is something to do for nobody")
+	}
+}
+
+// Of two principals with one client id neither gets anything of the other's
+// session, unless that is wanted. A session without an owner is the first one's.
+func TestSessionHasAnOwner(t *testing.T) {
+	for _, shared := range []bool{false, true} {
+		t.Run(fmt.Sprint("shared=", shared), func(t *testing.T) {
+			fs := vfs.NewMem()
+			f := startDurable(t, Config{SharedSessions: shared}, fs, start)
+			who := func(principal string) { f.policy.principal = func(*Connect) string { return principal } }
+			who("a")
+			w := f.resume(t, "dev", false)
+			w.subscribe("t", 1)
+			w.nc.Close()
+			f.store.CommitWait(t.Context(), f.store.NewBatch(), nil)
+			p := f.connect(t, "p")
+			p.send(pub("t", "secret", 1, 1))
+			p.want(ackOf(packet.PUBACK, 1))
+			f.stop()
+
+			f = startDurable(t, Config{SharedSessions: shared}, fs, start)
+			who("b")
+			w = f.resume(t, "dev", shared)
+			if shared {
+				m := pub("t", "secret", 1, 1)
+				m.Dup = true
+				w.want(m)
+			}
+			w.ping()
+			p = f.connect(t, "p")
+			p.send(pub("t", "more", 1, 1))
+			p.want(ackOf(packet.PUBACK, 1))
+			if shared {
+				w.want(pub("t", "more", 1, 2))
+			}
+			w.ping()
+			f.leaves(t, w, "dev")
+			who("a")
+			w = f.resume(t, "dev", shared) // nor does the first one get it back
+			f.leaves(t, w, "dev")
+
+			f.mu.Lock()
+			f.sessions["dev"].owner = "" // as an earlier release stored it
+			f.mu.Unlock()
+			who("c")
+			w = f.resume(t, "dev", true)
+			f.leaves(t, w, "dev")
+			who("d")
+			f.resume(t, "dev", shared)
+		})
+	}
+}
+
+// A keyed session belongs to who it says, not to its principal.
+type keyed struct{ granted }
+
+func (keyed) Owner() string { return "certificate" }
+
+func TestOwner(t *testing.T) {
+	if got := ownerOf(keyed{granted{principal: "key"}}); got != "certificate" {
+		t.Error(got)
+	}
+	if got := ownerOf(granted{principal: "key"}); got != "key" {
+		t.Error(got)
+	}
+}
+
+// A session whose time is over is not resumed, though nobody has looked yet.
+func TestExpiredSessionIsNotResumed(t *testing.T) {
+	f := start(t, Config{}, nil)
+	w := f.resume(t, "w", false)
+	f.leaves(t, w, "w")
+	f.mu.Lock()
+	f.sessions["w"].expiry = 0
+	f.mu.Unlock()
+	f.resume(t, "w", false)
+}
+
+// What a member of a group was not sent goes to another one when its session
+// ends, of QoS 2 too, and what it was sent and did not acknowledge of QoS 1; all
+// in the commit that ends the session. A message that is on its way to a member
+// whose session ends, too.
+func TestHandedOverIsDurable(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	f := startDurable(t, Config{OutInFlight: 2}, fs, start)
+	a := f.resume(t, "a", false)
+	a.subscribe("$share/g/t", 2)
+	p := f.connect(t, "p")
+	for i, qos := range []byte{1, 2, 2, 1} {
+		p.send(pub("t", fmt.Sprint(i), qos, uint16(i+1)))
+	}
+	p.ping5(t)
+	a.want(pub("t", "0", 1, 1))
+	a.want(pub("t", "1", 2, 2)) // sent, and may go to nobody else; the rest waits
+	b := f.resume(t, "b", false)
+	b.subscribe("$share/g/t", 2)
+	f.leaves(t, b, "b")
+	f.staged = func() {
+		f.staged = nil
+		f.connect(t, "a") // between the staging for a and the commit
+	}
+	p.send(pub("t", "4", 1, 9))
+	p.ping5(t)
+	eventually(t, "b has it all", func() bool {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		return len(f.sessions["b"].pending) == 4
+	})
+	f.store.CommitWait(t.Context(), f.store.NewBatch(), nil)
+	cut := fs.CrashClone(vfs.CrashCloneCfg{})
+	f.stop()
+
+	f = startDurable(t, Config{}, cut, start)
+	b = f.resume(t, "b", true)
+	got := make(map[string]bool)
+	for range 4 {
+		q, err := b.next()
+		m, ok := q.(*packet.Publish)
+		if err != nil || !ok {
+			t.Fatal(q, err)
+		}
+		got[string(m.Payload)] = true
+	}
+	if got["1"] || len(got) != 4 {
+		t.Errorf("b got %v", got)
+	}
+}
+
+// The parts of a subscription's options.
+func TestOptions(t *testing.T) {
+	if o := newOptions(0x2f, 1, 1<<28-1); o.qos() != 1 || !o.noLocal() || !o.retainAsPublished() || o.retainHandling() != 2 || o.id() != 1<<28-1 {
+		t.Errorf("%x", uint64(o))
+	}
+	o := outbound{m: &Message{Topic: "t"}, qos: 1, group: "$share/g/t", ids: []uint32{1}}
+	if q := o.stored(7); q.Group != o.group || q.PacketID != 7 || q.Released {
+		t.Errorf("%+v", q)
+	}
+	if q := (&outbound{m: &released, qos: 2}).stored(7); !q.Released {
+		t.Errorf("%+v", q)
+	}
+}

@@ -1,0 +1,72 @@
+package sessions
+
+import "bytes"
+
+// A Loader takes what Load finds. Sessions come before what belongs to them.
+type Loader interface {
+	// LoadRetained returns false if the message is not kept.
+	LoadRetained(r *Retained) bool
+	LoadSession(id string, r *Record)
+	// LoadAccepted and LoadQueued return false if there is no such life.
+	LoadAccepted(l Life, packetID uint16) bool
+	LoadQueued(l Life, seq uint64, q *Queued) bool
+	// Corrupt is told of what cannot be read. It is left out, and stays.
+	Corrupt(key []byte, err error)
+}
+
+// Load reads what is stored. It comes before Run and before the log's first
+// commit; what is not kept is removed by Run.
+func (st *Store) Load(l Loader) error {
+	for _, part := range []struct {
+		prefix string
+		load   func(key, value []byte) (kept bool, err error)
+	}{
+		{retainedPrefix, func(key, value []byte) (bool, error) {
+			r, err := parseRetained(string(key[len(retainedPrefix):]), value)
+			if err != nil {
+				return false, err
+			}
+			if !l.LoadRetained(r) {
+				st.Retained(st, r.Topic, len(value)) // somebody may publish it again meanwhile
+			}
+			return true, nil
+		}},
+		{sessionPrefix, func(key, value []byte) (bool, error) {
+			r, err := parseRecord(value)
+			if err == nil {
+				l.LoadSession(string(key[len(sessionPrefix):]), r)
+			}
+			return true, err
+		}},
+		{acceptedPrefix, func(key, _ []byte) (bool, error) {
+			life, rest, err := parseOwned(key, acceptedPrefix, 2)
+			return err == nil && l.LoadAccepted(life, uint16(rest[0])<<8|uint16(rest[1])), err
+		}},
+		{queuePrefix, func(key, value []byte) (bool, error) {
+			life, rest, err := parseOwned(key, queuePrefix, 8)
+			if err != nil {
+				return false, err
+			}
+			q, err := parseQueued(value)
+			if err != nil {
+				return false, err
+			}
+			r := reader{b: rest}
+			return l.LoadQueued(life, r.uint64(), q), nil
+		}},
+	} {
+		err := st.log.Scan([]byte(part.prefix), func(key, value []byte) bool {
+			switch kept, err := part.load(key, value); {
+			case err != nil:
+				l.Corrupt(bytes.Clone(key), err)
+			case !kept:
+				st.Unset(bytes.Clone(key))
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
