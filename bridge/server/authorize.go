@@ -64,6 +64,8 @@ func (a *authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.S
 	if errors.Is(err, registry.ErrNotFound) {
 		registered, provisioned, failed := a.autoRegister(cert)
 		switch {
+		case errors.Is(failed, registry.ErrInvalid):
+			return nil, fmt.Errorf("%w: certificate %s cannot be registered: %w", gateway.ErrBadCredentials, s.id, failed)
 		case failed != nil:
 			return nil, fmt.Errorf("%w: %w", gateway.ErrUnavailable, failed)
 		case !registered:

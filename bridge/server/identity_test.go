@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"strconv"
@@ -249,5 +250,39 @@ func TestAskAboutPolicies(t *testing.T) {
 		if code, text := b.do(c.method, c.path, c.body); code != c.code {
 			t.Errorf("%s %s: %d %s, want %d", c.method, c.path, code, text, c.code)
 		}
+	}
+}
+
+// A certificate of a registered CA that is another CA's, or for servers, is not
+// registered by its connection, nor provisioned by a template.
+func TestFirstConnectionOfNoDevice(t *testing.T) {
+	b := start(t, configure(t))
+	b.must("PUT", "/v1/policies/everything", all("", ""), nil)
+	template := strings.NewReplacer(`"SerialNumber"`, `"AWS::IoT::Certificate::CommonName"`).Replace(lineTemplate)
+	for way, registration := range map[string]string{"JITR": "", "JITP": asJSON(t, map[string]string{"templateBody": template})} {
+		f := newForeign(t)
+		b.update(func(tx *registry.Tx) error {
+			_, err := tx.RegisterCA(registry.NewCA{Certificate: []byte(pemOf(f.cert)), Mode: registry.SNIOnly, Active: true, AutoRegister: true, Registration: json.RawMessage(registration)})
+			return err
+		})
+		for i, leaf := range []*x509.Certificate{
+			{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign},
+			{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}},
+		} {
+			leaf.SerialNumber, leaf.Subject, leaf.NotBefore, leaf.NotAfter = big.NewInt(int64(i+10)), pkix.Name{CommonName: way}, time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+			signed := f.sign(leaf, f.cert)
+			if got, _, err := b.knock(f.tls(b, signed), "press-"+way); err != nil || got != 4 {
+				t.Errorf("%s %d: code %d, %v", way, i, got, err)
+			}
+			if err := b.registry.View(func(tx *registry.Tx) error { _, err := tx.Certificate(pki.Fingerprint(signed.Raw)); return err }); !errors.Is(err, registry.ErrNotFound) {
+				t.Errorf("%s %d: it is registered: %v", way, i, err)
+			}
+		}
+		if got, _, err := b.knock(f.tls(b, f.leaf(30, way)), "press-"+way); err != nil || way == "JITP" && got != 0 {
+			t.Errorf("%s: a device's: code %d, %v", way, got, err)
+		}
+	}
+	if log := b.log.String(); !strings.Contains(log, "is no device's: is a CA's") {
+		t.Error("the log does not say why")
 	}
 }

@@ -59,6 +59,10 @@ func (c *Certificate) read(cert *x509.Certificate) {
 	}
 }
 
+// SubjectNames returns the attributes of a certificate's subject, as they are in
+// Certificate.Subject.
+func SubjectNames(cert *x509.Certificate) map[string][]string { return names(cert.Subject) }
+
 func names(n pkix.Name) map[string][]string {
 	m := map[string][]string{}
 	for _, a := range n.Names {

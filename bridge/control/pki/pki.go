@@ -49,6 +49,9 @@ var deviceEnd = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
 const (
 	serverLife  = 825 * 24 * time.Hour // what Apple's clients accept at most
 	renewBefore = 30 * 24 * time.Hour
+	// clockBehind is how far a device's clock may be behind when a certificate is
+	// new: one without a battery goes on where it stopped.
+	clockBehind = 24 * time.Hour
 )
 
 // Options of a PKI.
@@ -140,7 +143,7 @@ func (p *PKI) makeCA() error {
 	now := p.opts.Now()
 	cert := &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Tidemill CA", Organization: []string{"Tidemill"}},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(30, 0, 0),
+		NotBefore: now.Add(-clockBehind), NotAfter: now.AddDate(30, 0, 0),
 		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
 		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
 	}
@@ -244,7 +247,7 @@ func (p *PKI) makeServer() error {
 	dns, ips := p.names()
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "tidemill-bridge", Organization: []string{"Tidemill"}},
-		NotBefore: now.Add(-time.Hour), NotAfter: now.Add(serverLife), DNSNames: dns, IPAddresses: ips,
+		NotBefore: now.Add(-clockBehind), NotAfter: now.Add(serverLife), DNSNames: dns, IPAddresses: ips,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	}, p.ca, key.Public(), p.key)
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"net"
 	"os"
 	"path/filepath"
@@ -52,6 +53,33 @@ func TestFirstStartAndSecond(t *testing.T) {
 	}
 	if err := third.server.Leaf.VerifyHostname("192.0.2.7"); err != nil {
 		t.Error(err)
+	}
+}
+
+// What the bridge signs is good for a device whose clock is nearly a day behind,
+// and its CA signs no other CA.
+func TestNewCertificatesBeginADayBefore(t *testing.T) {
+	p := open(t, t.TempDir(), Options{})
+	id, err := p.Issue("pi-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(id.CertPEM)
+	device, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(p.ca)
+	behind := time.Now().Add(-23 * time.Hour)
+	if _, err := p.server.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "localhost", CurrentTime: behind}); err != nil {
+		t.Error(err)
+	}
+	if _, err := device.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: behind, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		t.Error(err)
+	}
+	if !p.ca.MaxPathLenZero || p.ca.MaxPathLen != 0 {
+		t.Errorf("path length %d", p.ca.MaxPathLen)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -105,6 +107,36 @@ func TestHTTPSConfig(t *testing.T) {
 		client := &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: c.offered, MaxVersion: c.max, MinVersion: tls.VersionTLS10}
 		if _, err := dial(t, p.HTTPSConfig(), client); (err == nil) != c.ok {
 			t.Errorf("%v, at most %x: %v", c.offered, c.max, err)
+		}
+	}
+}
+
+// Suites of TLS 1.2 with CBC are off on every listener.
+func TestNoCBC(t *testing.T) {
+	p := open(t, t.TempDir(), Options{})
+	id, err := p.Issue("pi-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := tls.X509KeyPair(id.CertPEM, id.KeyPEM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(p.CA())
+	for name, server := range map[string]*tls.Config{"MQTT": p.MQTTConfig(), "authorizers": p.AuthorizerConfig(), "HTTPS": p.HTTPSConfig()} {
+		for _, protocol := range [][]string{nil, {"mqtt"}} {
+			for _, suite := range tls.CipherSuites() {
+				if !slices.Contains(suite.SupportedVersions, tls.VersionTLS12) {
+					continue
+				}
+				client := &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{pair}, NextProtos: protocol,
+					MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID}}
+				_, err := dial(t, server, client)
+				if want := strings.Contains(suite.Name, "_ECDSA_") && !strings.Contains(suite.Name, "_CBC_"); want != (err == nil) {
+					t.Errorf("%s, %v, %s: %v", name, protocol, suite.Name, err)
+				}
+			}
 		}
 	}
 }

@@ -19,7 +19,7 @@ var ErrResource = errors.New("provisioning: resource")
 // Made is what a plan has made, or found.
 type Made struct {
 	Thing       string // "": none
-	Certificate string // id
+	Certificate string // id; "": none
 	PEM         []byte // the certificate's
 	Policies    []string
 	// Resources are kind and name, such as thing/pump-1, by the names that the
@@ -31,6 +31,10 @@ type Made struct {
 // already, its overrides say what becomes of them.
 func (s *Service) apply(tx *registry.Tx, p *Plan) (*Made, error) {
 	out := &Made{Resources: map[string]string{}}
+	if p.Certificate == (CertificatePlan{}) {
+		out.Thing, out.Resources[p.Thing.resource] = p.Thing.Name, "thing/"+p.Thing.Name
+		return out, thing(tx, p.Thing)
+	}
 	c, err := s.certificate(tx, &p.Certificate)
 	if err != nil {
 		return nil, err

@@ -318,3 +318,35 @@ func TestRetire(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A thing may be registered without a certificate; a template for devices may not
+// be without.
+func TestThingAlone(t *testing.T) {
+	s, r := newService(t, nil)
+	const body = `{"Parameters":{"N":{"Type":"String"}},"Resources":{"pump":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"N"},"AttributePayload":{"a":"1"}}}}}`
+	for range 2 { // again changes nothing
+		made, err := s.RegisterThing([]byte(body), map[string]string{"N": "pump-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if made.Thing != "pump-1" || made.Certificate != "" || made.PEM != nil || len(made.Resources) != 1 || made.Resources["pump"] != "thing/pump-1" {
+			t.Errorf("%+v", made)
+		}
+	}
+	if err := r.View(func(tx *registry.Tx) error {
+		th, err := tx.Thing("pump-1")
+		if th.Attributes["a"] != "1" || len(tx.ThingCertificates("pump-1")) != 0 {
+			t.Errorf("%+v", th)
+		}
+		return err
+	}); err != nil {
+		t.Error(err)
+	}
+	if _, err := Parse([]byte(body)); !errors.Is(err, ErrTemplate) {
+		t.Errorf("a template for devices: %v", err)
+	}
+	policy := strings.Replace(body, `"Resources":{`, `"Resources":{"p":{"Type":"AWS::IoT::Policy","Properties":{"PolicyName":"x"}},`, 1)
+	if _, err := s.RegisterThing([]byte(policy), map[string]string{"N": "pump-2"}); !errors.Is(err, ErrTemplate) {
+		t.Errorf("a policy without a certificate: %v", err)
+	}
+}

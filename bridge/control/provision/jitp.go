@@ -68,7 +68,7 @@ func (s *Service) FirstConnection(cert *x509.Certificate) (made *Made, err error
 		if err != nil {
 			return err
 		}
-		plan, err = t.Plan(map[string]string{certificateParameter + "Id": c.ID}, subject(c.ID, cert))
+		plan, err = t.Plan(map[string]string{certificateParameter + "Id": c.ID}, subject(cert))
 		if err == nil && plan.Certificate.ID != c.ID {
 			err = errOtherCertificate
 		}
@@ -120,8 +120,8 @@ func templateOf(tx *registry.Tx, id string) ([]byte, error) {
 
 // subject are the parameters that a certificate's subject gives, of each name
 // the first value.
-func subject(id string, cert *x509.Certificate) map[string]string {
-	names := authz.NewCertificate(id, cert).Subject
+func subject(cert *x509.Certificate) map[string]string {
+	names := authz.SubjectNames(cert)
 	out := map[string]string{}
 	for _, name := range given {
 		from := name

@@ -119,9 +119,10 @@ func New(o Options) *Service {
 	return &Service{registry: o.Registry, issuer: o.Issuer, o: o, log: o.Log, creates: quota.NewEach(o.CreateRate, 0), stats: map[Outcome]Count{}}
 }
 
-// RegisterThing makes what a template's body has with the parameters given.
+// RegisterThing makes what a template's body has with the parameters given: a
+// device, or a thing alone.
 func (s *Service) RegisterThing(body []byte, parameters map[string]string) (*Made, error) {
-	t, err := Parse(body)
+	t, err := parse(body)
 	if err != nil {
 		return nil, err
 	}

@@ -24,6 +24,8 @@ type Template struct {
 	mappings   map[string]map[string]map[string]any
 	resources  []resource // in order of their names
 	device     any        // nil: none
+
+	certificate bool // there is one
 }
 
 type parameter struct {
@@ -67,8 +69,18 @@ var properties = map[string]map[string][]Override{
 }
 
 // Parse reads a template's body, at most registry.MaxTemplateBody bytes, and
-// checks all that does not depend on parameters. Errors name the place.
+// checks all that does not depend on parameters. Errors name the place. It is for
+// devices, so there is a certificate.
 func Parse(body []byte) (*Template, error) {
+	t, err := parse(body)
+	if err == nil && !t.certificate {
+		err = fmt.Errorf("%w: Resources: no certificate, want one", ErrTemplate)
+	}
+	return t, err
+}
+
+// parse is Parse for templates that may have a thing alone.
+func parse(body []byte) (*Template, error) {
 	if len(body) > registry.MaxTemplateBody {
 		return nil, fmt.Errorf("%w: %d bytes, want at most %d", ErrTemplate, len(body), registry.MaxTemplateBody)
 	}
@@ -105,9 +117,13 @@ func Parse(body []byte) (*Template, error) {
 		count[r.Type]++
 		t.resources = append(t.resources, r)
 	}
-	if count[thingResource] > 1 || count[certificateResource] != 1 {
+	if count[thingResource] > 1 || count[certificateResource] > 1 {
 		return nil, fmt.Errorf("%w: Resources: %d things and %d certificates, want at most one thing and one certificate",
 			ErrTemplate, count[thingResource], count[certificateResource])
+	}
+	t.certificate = count[certificateResource] == 1
+	if !t.certificate && (count[thingResource] == 0 || count[policyResource] > 0) {
+		return nil, fmt.Errorf("%w: Resources: no certificate, want one, or one thing without policies", ErrTemplate)
 	}
 	if err := t.functions("", []any{in.DeviceConfiguration, resourceValues(t.resources)}); err != nil {
 		return nil, err
@@ -174,8 +190,8 @@ func (r *resource) check() error {
 
 // A Plan is a template with its parameters filled in.
 type Plan struct {
-	Thing       *ThingPlan // nil: none
-	Certificate CertificatePlan
+	Thing       *ThingPlan      // nil: none
+	Certificate CertificatePlan // of RegisterThing it may be zero: none
 	Policies    []PolicyPlan
 	// DeviceConfiguration is what the device is told; nil: nothing.
 	DeviceConfiguration map[string]any

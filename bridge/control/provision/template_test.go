@@ -76,7 +76,7 @@ func TestParseErrors(t *testing.T) {
 	for in, want := range map[string]string{
 		``:                                      "EOF",
 		`[]`:                                    "cannot unmarshal",
-		`{}`:                                    "one certificate",
+		`{}`:                                    "no certificate",
 		`{"Resource":{}}`:                       `unknown field "Resource"`,
 		deviceOf(`1`) + `x`:                     "behind it",
 		deviceOf(`{"Ref":"None"}`):              "there is no parameter None",

@@ -143,6 +143,8 @@ func checkCA(cert *x509.Certificate, now time.Time) error {
 		return errors.New("is not the certificate of a CA")
 	case cert.KeyUsage != 0 && cert.KeyUsage&x509.KeyUsageCertSign == 0:
 		return errors.New("its key may not sign certificates")
+	case len(cert.UnhandledCriticalExtensions) > 0:
+		return fmt.Errorf("it has a critical extension that is not understood: %v", cert.UnhandledCriticalExtensions[0])
 	case now.Before(cert.NotBefore) || now.After(cert.NotAfter):
 		return fmt.Errorf("valid from %s to %s", cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
 	}
@@ -211,8 +213,9 @@ func (t *Tx) parsedCA(id string) (CA, *x509.Certificate, error) {
 
 // AutoRegister registers the certificate of a first connection as
 // PENDING_ACTIVATION, if a CA that is active, in its time and registers by
-// itself has signed it; else it is ErrNotFound. A View, where nothing can be
-// written, does for a look whether there is such a CA.
+// itself has signed it; else it is ErrNotFound. One that is no device's is
+// ErrInvalid. A View, where nothing can be written, does for a look whether there
+// is such a CA.
 func (t *Tx) AutoRegister(cert *x509.Certificate) (Certificate, error) {
 	none := fmt.Errorf("CA %q: none of this name registers by itself: %w", cert.Issuer, ErrNotFound)
 	if len(cert.Raw) > maxCertificatePEM/2 || checkKey(cert) != nil {
@@ -228,7 +231,11 @@ func (t *Tx) AutoRegister(cert *x509.Certificate) (Certificate, error) {
 			continue
 		}
 		if !t.tx.Writable() {
-			return Certificate{ID: fingerprint(cert.Raw), CA: ca.ID}, nil
+			_, parsed, err := t.parsedCA(ca.ID)
+			if err == nil {
+				err = checkDevice(cert, parsed)
+			}
+			return Certificate{ID: fingerprint(cert.Raw), CA: ca.ID}, err
 		}
 		return t.register(cert, PendingActivation, ca.ID)
 	}

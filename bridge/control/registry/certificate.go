@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -125,6 +126,33 @@ func checkKey(cert *x509.Certificate) error {
 	return nil
 }
 
+// checkDevice says why a certificate that ca has signed is none for a device, as
+// ErrInvalid: it is a CA's, or its key may sign others; its uses, or those of its
+// CA, are given and clientAuth is not among them; the CA's constraints do not
+// allow its names; or it has a critical extension that is not understood. Its time
+// is for the handshake.
+func checkDevice(cert, ca *x509.Certificate) error {
+	roots := x509.NewCertPool()
+	roots.AddCert(ca)
+	at := cert.NotBefore
+	if ca.NotBefore.After(at) {
+		at = ca.NotBefore
+	}
+	var err error
+	switch {
+	case cert.IsCA:
+		err = errors.New("is a CA's")
+	case cert.KeyUsage&x509.KeyUsageCertSign != 0:
+		err = errors.New("its key may sign certificates")
+	default:
+		_, err = cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+	}
+	if err != nil {
+		return fmt.Errorf("certificate %q is no device's: %w: %w", cert.Subject, err, ErrInvalid)
+	}
+	return nil
+}
+
 func fingerprint(der []byte) string {
 	sum := sha256.Sum256(der)
 	return hex.EncodeToString(sum[:])
@@ -134,6 +162,15 @@ func fingerprint(der []byte) string {
 func (t *Tx) register(cert *x509.Certificate, status Status, by string) (Certificate, error) {
 	if !status.settable() && status != PendingActivation {
 		return Certificate{}, fmt.Errorf("certificate status %q: %w", status, ErrInvalid)
+	}
+	if by != "" {
+		_, ca, err := t.parsedCA(by)
+		if err != nil {
+			return Certificate{}, err
+		}
+		if err := checkDevice(cert, ca); err != nil {
+			return Certificate{}, err
+		}
 	}
 	now := t.reg.now().UTC()
 	c := Certificate{ID: fingerprint(cert.Raw), Status: status, Created: now, Changed: now, CA: by,

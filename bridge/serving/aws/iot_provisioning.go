@@ -327,7 +327,7 @@ func (c *controlPlane) registerThing(r *request) (any, error) {
 		return nil, err
 	}
 	out := struct {
-		PEM       string            `json:"certificatePem"`
+		PEM       string            `json:"certificatePem,omitempty"`
 		Resources map[string]string `json:"resourceArns"`
 	}{string(made.PEM), map[string]string{}}
 	for name, resource := range made.Resources {
