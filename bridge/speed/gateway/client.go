@@ -61,6 +61,7 @@ type Client struct {
 	draining     bool          // the reading goroutine waits until all is done
 	room4more    chan struct{} // wakes it in both cases
 	out          []byte
+	greeting     int               // bytes of the CONNACK that out begins with
 	outAliases   map[string]uint16 // that the client knows
 	outPackets   [16]uint32        // in out, by type
 	writing      bool              // somebody writes, and will look at out again

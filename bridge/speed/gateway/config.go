@@ -46,8 +46,12 @@ type Config struct {
 	// admission.Grace are closed for new ones; if none has, the new one is.
 	MaxPending int
 	// MaxPayload bounds a message's payload (128 KiB). A packet may have 64 KiB
-	// more, for its topic; what is larger is refused before it is read.
-	MaxPayload int
+	// more, for its topic and properties; what is larger is refused before it is
+	// read. That sum is the Maximum Packet Size that clients of version 5 are
+	// told, and whatever fits it is taken of them, unless StrictPayload has
+	// their payloads bounded as those of others, as in AWS.
+	MaxPayload    int
+	StrictPayload bool
 	// MaxConnect bounds a CONNECT packet (64 KiB), also before it is read.
 	MaxConnect int
 	// MaxClientID is in bytes (128).
@@ -68,6 +72,10 @@ type Config struct {
 	// MaxQoS is the highest quality of service: a SUBSCRIBE is granted at most
 	// this, a PUBLISH with more ends the connection. 0 is taken as 2, and -1 as 0.
 	MaxQoS int
+
+	// MaxUnreleased bounds the QoS 2 messages that a client has sent and not
+	// released (4096). One of version 5 is told InFlight as its Receive Maximum.
+	MaxUnreleased int
 
 	// InFlight and InFlightBytes bound a client's publishes that the router has
 	// not done yet (100, 1 MiB), and then the client is not read.
@@ -124,6 +132,7 @@ func AWSConfig() Config {
 		KeepAliveMin:     30 * time.Second,
 		KeepAliveMax:     1200 * time.Second,
 		MaxPayload:       128 << 10,
+		StrictPayload:    true,
 		MaxClientID:      128,
 		MaxTopic:         256,
 		MaxSlashes:       7,
@@ -171,6 +180,7 @@ func (c Config) withDefaults() Config {
 	orInt(&c.MaxSubscriptions, 1000)
 	orInt(&c.MaxSessions, 100000)
 	orInt(&c.MaxQoS, 2)
+	orInt(&c.MaxUnreleased, 4096)
 	orInt(&c.InFlight, 100)
 	orInt(&c.InFlightBytes, 1<<20)
 	orInt(&c.OutInFlight, 100)

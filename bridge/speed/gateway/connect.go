@@ -111,6 +111,9 @@ func (c *Client) connect(ctx context.Context) (err error) {
 	}
 	c.rd = packet.NewReader(countingReader{c}, readBytes, conf.MaxConnect)
 	first, body, _, err := c.rd.Next()
+	if errors.Is(err, packet.ErrTooLarge) {
+		return c.tooLarge(err)
+	}
 	if err != nil {
 		return err
 	}
@@ -140,6 +143,28 @@ func (c *Client) connect(ctx context.Context) (err error) {
 	c.rd.SetMax(conf.MaxPayload + packetRoom)
 	c.nc.SetReadDeadline(time.Time{}) // reading will tell if it is closed
 	return nil
+}
+
+// tooLarge answers a CONNECT of more than MaxConnect bytes, of which no more is
+// read than who is to be answered. Version 3.1.1 has no return code for it: the
+// server is "unavailable".
+func (c *Client) tooLarge(err error) error {
+	const opening = "\x00\x04MQTT"
+	b := string(c.rd.Front(len(opening) + 1))
+	level, ok := strings.CutPrefix(b, opening)
+	switch {
+	case !ok || level == "" || !c.rd.Opens(packet.CONNECT):
+		return err
+	case level[0] == byte(packet.V5):
+		c.version = packet.V5
+		err = c.answer(refuse(codeTooLarge, err))
+	case level[0] == byte(packet.V311):
+		err = c.answer(refuse(packet.Unavailable, err))
+	default:
+		err = c.answer(refuse(packet.BadVersion, err))
+	}
+	c.linger()
+	return err
 }
 
 // answer sends the CONNACK of a refusal and returns it.
@@ -361,9 +386,14 @@ func (c *Client) end(reason string) {
 	case kicked == nil || reason == ReasonShutdown || code != 0:
 		if kicked != nil && reason != ReasonShutdown {
 			// Its rights may have ended: it hears why, and no more messages.
+			// A CONNACK that has not been written yet comes before it: there is
+			// no DISCONNECT without one [MQTT-3.14.0-1].
 			s.mu.Lock()
-			c.out = c.out[:0]
+			c.out = c.out[:c.greeting]
 			clear(c.outPackets[:])
+			if c.greeting > 0 {
+				c.outPackets[packet.CONNACK] = 1
+			}
 			s.mu.Unlock()
 		}
 		c.finish(reason == ReasonShutdown, code)

@@ -33,6 +33,7 @@ type policy struct {
 	principal func(*Connect) string
 	deny      map[string]bool // "publish a", "retain a", "subscribe a", "receive a"
 	asked     map[string]int
+	hook      func(what string) // unless nil, called when it is asked
 }
 
 func (p *policy) Connect(_ context.Context, c *Connect) (Session, error) {
@@ -51,6 +52,9 @@ func (p *policy) Connect(_ context.Context, c *Connect) (Session, error) {
 func (p *policy) may(what string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.hook != nil {
+		p.hook(what)
+	}
 	if p.asked == nil {
 		p.asked = make(map[string]int)
 	}

@@ -59,7 +59,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	switch {
 	case int(p.QoS) > conf.MaxQoS:
 		return c.refused(codeQoS, nil)
-	case len(p.Payload) > conf.MaxPayload:
+	case len(p.Payload) > conf.MaxPayload && (c.version == packet.V311 || conf.StrictPayload):
 		return c.refused(codeTooLarge, nil)
 	}
 	props, err := c.properties(packet.PUBLISH, p.Properties)
@@ -105,7 +105,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 			x.echoes = append(x.echoes, echo{c, c.acks.push(a)})
 			s.mu.Unlock()
 			return c.awaitRoom()
-		case len(s.qos2) >= maxExchanges, c.version == packet.V5 && c.exchanges >= conf.InFlight: // more than CONNACK allowed
+		case len(s.qos2) >= conf.MaxUnreleased, c.version == packet.V5 && c.exchanges >= conf.InFlight: // more than CONNACK allowed
 			s.mu.Unlock()
 			return c.refused(codeReceiveMaximum, nil)
 		}
@@ -247,9 +247,6 @@ func (c *Client) refusePublish(p *packet.Publish) string {
 	c.s.mu.Unlock()
 	return c.awaitRoom()
 }
-
-// maxExchanges bounds the QoS 2 messages that a client does not release.
-const maxExchanges = 4096
 
 func (c *Client) acksFull() bool {
 	return c.acks.len() >= c.srv.conf.InFlight || c.acks.bytes >= c.srv.conf.InFlightBytes

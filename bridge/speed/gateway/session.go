@@ -180,6 +180,9 @@ func (s *session) sendStaged(o outbound) {
 	case !allowed:
 		s.srv.count.droppedPolicy.Add(1)
 		s.unstage(&o)
+	case s.c != nil && !s.c.fits(&o): // likewise
+		s.srv.count.droppedTooLarge.Add(1)
+		s.unstage(&o)
 	default:
 		s.put(o)
 	}
@@ -301,6 +304,11 @@ func (s *session) hold(i uint16) {
 		s.flights[i].held = false
 		if s.c == nil {
 			return // attach will send it
+		}
+		if f := &s.flights[i]; !f.released && !s.c.fits(&f.outbound) { // this client takes less
+			s.land(i)
+			s.srv.count.droppedTooLarge.Add(1)
+			return
 		}
 		s.resend(i, s.flights[i].again)
 		s.c.startWriter()
@@ -462,6 +470,7 @@ func (s *session) attach(c *Client, present bool) {
 	defer s.mu.Unlock()
 	s.c, c.s = c, s
 	c.appendPacket(c.connack(present))
+	c.greeting = len(c.out)
 	s.again = nil
 	all := make([]uint16, 0, s.flying)
 	for i := range s.flights {

@@ -138,15 +138,29 @@ func (c *Client) publishProperties(b []byte, o *outbound, now time.Time) []byte 
 	return b
 }
 
-// fits says whether o is no larger than what the client takes [MQTT-3.1.2-24].
-// An alias could make it smaller; that is not looked at.
+// fits says whether o is no larger than what the client takes [MQTT-3.1.2-24], in
+// one of the forms that it may be sent in now.
 func (c *Client) fits(o *outbound) bool {
-	if c.v5.maxPacket == 0 {
+	most := c.v5.maxPacket
+	if most == 0 || c.size(o, 0, false) <= most {
 		return true
 	}
-	// Header, topic, packet id, properties with their length, and the three
-	// bytes that setting an alias takes.
-	const most = 5 + 2 + 2 + 4 + 3
+	alias, known := c.outAliases[o.m.Topic]
+	return known && c.size(o, alias, true) <= most
+}
+
+// size is that of the PUBLISH of o: with a topic alias unless that is 0, and then
+// without the topic if the alias is known to the client.
+func (c *Client) size(o *outbound, alias uint16, known bool) int {
 	var few [128]byte
-	return most+len(o.m.Topic)+len(o.m.Payload)+len(c.publishProperties(few[:0], o, time.Now())) <= c.v5.maxPacket
+	p := packet.Publish{QoS: o.qos, Payload: o.m.Payload, Properties: few[:0]}
+	if alias > 0 {
+		p.Properties = packet.AppendNumber(p.Properties, packet.TopicAlias, uint32(alias))
+	}
+	p.Properties = c.publishProperties(p.Properties, o, time.Now())
+	n := 0
+	if !known {
+		n = len(o.m.Topic)
+	}
+	return p.SizeWith(n, packet.V5)
 }

@@ -192,7 +192,7 @@ func TestTopicAliases(t *testing.T) {
 }
 
 func TestOffences5(t *testing.T) {
-	f := start(t, Config{MaxPayload: 100, MaxQoS: 1, NoSubscriptionIDs: true}, nil)
+	f := start(t, Config{MaxPayload: 100, MaxQoS: 1, NoSubscriptionIDs: true, StrictPayload: true}, nil)
 	big := pub("a", strings.Repeat("x", 101), 0, 0)
 	withID := pub("a", "", 0, 0)
 	withID.Properties = number(packet.SubscriptionID, 1)
@@ -216,6 +216,11 @@ func TestOffences5(t *testing.T) {
 		"reserved option":          {&packet.Subscribe{ID: 1, Filters: []packet.Filter{filter("a", 0x40)}}, 0x81}, // [MQTT-3.8.3-5]
 		"expiry at the end":        {&packet.Disconnect{Kind: packet.DISCONNECT, Properties: number(packet.SessionExpiry, 1)}, 0x82},
 		"packet over the limit":    {pub("a", strings.Repeat("x", 100+packetRoom), 0, 0), 0x95},
+		"reason of PUBACK":         {&packet.Ack{Kind: packet.PUBACK, ID: 1, Reason: 0x01}, 0x82}, // [MQTT-3.4.2-1]
+		"reason of PUBREC":         {&packet.Ack{Kind: packet.PUBREC, ID: 1, Reason: 0x92}, 0x82},
+		"reason of PUBREL":         {&packet.Ack{Kind: packet.PUBREL, ID: 1, Reason: 0x10}, 0x82},
+		"reason of PUBCOMP":        {&packet.Ack{Kind: packet.PUBCOMP, ID: 1, Reason: 0x80}, 0x82},
+		"reason of DISCONNECT":     {&packet.Disconnect{Kind: packet.DISCONNECT, Reason: 0x05}, 0x82},
 		"a property of DISCONNECT": {&packet.Disconnect{Kind: packet.DISCONNECT, Properties: number(packet.ReceiveMaximum, 1)}, 0x81},
 	} {
 		w := f.clean5(t, "x")

@@ -108,17 +108,24 @@ func (c *Client) appendPublish(o outbound, id uint16, dup bool) {
 func (c *Client) appendPublish5(first byte, o *outbound, id uint16) {
 	var few [128]byte
 	props := few[:0]
-	name, alias, known := o.m.Topic, uint16(0), false
+	name, alias := o.m.Topic, uint16(0)
 	if c.v5.aliasMax > 0 {
-		if alias, known = c.outAliases[name]; !known && len(c.outAliases) < c.v5.aliasMax {
+		known := false
+		alias, known = c.outAliases[name]
+		if !known && len(c.outAliases) < c.v5.aliasMax {
+			alias = uint16(len(c.outAliases) + 1)
+		}
+		if alias > 0 && c.v5.maxPacket > 0 && c.size(o, alias, known) > c.v5.maxPacket {
+			alias, known = 0, false // it fits without one
+		}
+		switch {
+		case known:
+			name = ""
+		case alias > 0:
 			if c.outAliases == nil {
 				c.outAliases = make(map[string]uint16)
 			}
-			alias = uint16(len(c.outAliases) + 1)
 			c.outAliases[name] = alias
-		}
-		if known {
-			name = ""
 		}
 		if alias > 0 {
 			props = packet.AppendNumber(props, packet.TopicAlias, uint32(alias))
@@ -143,7 +150,7 @@ func (c *Client) startWriter() {
 // take hands the output buffer over for writing. s.mu is held.
 func (c *Client) take() []byte {
 	b := c.out
-	c.out, c.writingBytes = nil, len(b)
+	c.out, c.greeting, c.writingBytes = nil, 0, len(b)
 	for t, n := range c.outPackets {
 		if n > 0 {
 			c.srv.count.packetsOut[t].Add(uint64(n))

@@ -169,7 +169,10 @@ func (p *Disconnect) Decode(first byte, b []byte, v Version) error {
 		r.fail("flags or length")
 	}
 	p.Reason, p.Properties = r.tail(v)
-	return r.end(p.Kind)
+	if err := r.end(p.Kind); err != nil {
+		return err
+	}
+	return knownReason(p.Kind, p.Reason)
 }
 
 // Append writes the packet after dst.

@@ -202,8 +202,14 @@ func TestMalformed(t *testing.T) {
 		}
 	}
 	for name, in := range map[string][]byte{
-		"retain handling 3": []byte("\x82\x07\x00\x01\x00\x00\x01a\x30"),
-		"QoS 3":             []byte("\x82\x07\x00\x01\x00\x00\x01a\x03"),
+		"puback with a reason of none":  []byte("\x40\x03\x00\x01\x01"),
+		"pubrec with one of suback":     []byte("\x50\x03\x00\x01\x11"),
+		"pubrel with one of puback":     []byte("\x62\x04\x00\x01\x10\x00"),
+		"pubcomp with one of pubrec":    []byte("\x70\x03\x00\x01\x80"),
+		"disconnect with one of puback": []byte("\xe0\x01\x10"),
+		"disconnect with one of none":   []byte("\xe0\x01\xff"),
+		"retain handling 3":             []byte("\x82\x07\x00\x01\x00\x00\x01a\x30"),
+		"QoS 3":                         []byte("\x82\x07\x00\x01\x00\x00\x01a\x03"),
 	} {
 		if _, err := Decode(in[0], in[2:], V5); !errors.Is(err, ErrProtocol) {
 			t.Errorf("%s: %v, want ErrProtocol", name, err)
@@ -221,14 +227,18 @@ func TestReaderLimits(t *testing.T) {
 		in   string
 		want error
 	}{
-		"remaining length of 5 bytes": {"\x30\xff\xff\xff\xff\x01", ErrMalformed},
-		"over the limit":              {"\x30\x80\x80\x80\x01", ErrTooLarge},
-		"one over the limit":          {"\x30\x7f", ErrTooLarge},
-		"nothing":                     {"", io.EOF},
-		"half a header":               {"\x30", io.ErrUnexpectedEOF},
-		"half a length":               {"\x30\xff", io.ErrUnexpectedEOF},
-		"half a packet":               {"\x30\x0a\x00\x01a", io.ErrUnexpectedEOF},
-		"half a large packet":         {"\x30\x7e" + string(make([]byte, 100)), io.ErrUnexpectedEOF},
+		"remaining length of 5 bytes":          {"\x30\xff\xff\xff\xff\x01", ErrMalformed},
+		"remaining length of 0 in two bytes":   {"\xc0\x80\x00", ErrMalformed},
+		"remaining length of 2 in four bytes":  {"\x40\x82\x80\x80\x00\x00\x01", ErrMalformed},
+		"remaining length of 127 in two bytes": {"\x30\xff\x00", ErrMalformed},
+		"remaining length of 2^14-1 in three":  {"\x30\xff\xff\x00", ErrMalformed},
+		"over the limit":                       {"\x30\x80\x80\x80\x01", ErrTooLarge},
+		"one over the limit":                   {"\x30\x7f", ErrTooLarge},
+		"nothing":                              {"", io.EOF},
+		"half a header":                        {"\x30", io.ErrUnexpectedEOF},
+		"half a length":                        {"\x30\xff", io.ErrUnexpectedEOF},
+		"half a packet":                        {"\x30\x0a\x00\x01a", io.ErrUnexpectedEOF},
+		"half a large packet":                  {"\x30\x7e" + string(make([]byte, 100)), io.ErrUnexpectedEOF},
 	} {
 		_, _, _, err := NewReader(bytes.NewReader([]byte(c.in)), 16, 128).Next()
 		if !errors.Is(err, c.want) {

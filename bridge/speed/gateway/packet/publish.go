@@ -36,6 +36,22 @@ func (p *Publish) Decode(first byte, b []byte, v Version) error {
 	return r.end(PUBLISH)
 }
 
+// remaining is the packet's remaining length.
+func (p *Publish) remaining(v Version) int {
+	n := 2 + len(p.Topic) + propertiesLen(p.Properties, v) + len(p.Payload)
+	if p.QoS > 0 {
+		n += 2
+	}
+	return n
+}
+
+// SizeWith is how many bytes Append adds if the topic, which is not looked at, has
+// so many.
+func (p *Publish) SizeWith(topic int, v Version) int {
+	n := p.remaining(v) - len(p.Topic) + topic
+	return 1 + varintLen(n) + n
+}
+
 // Append writes the packet after dst.
 func (p *Publish) Append(dst []byte, v Version) []byte {
 	first := byte(PUBLISH)<<4 | p.QoS<<1
@@ -45,11 +61,7 @@ func (p *Publish) Append(dst []byte, v Version) []byte {
 	if p.Retain {
 		first |= 1
 	}
-	n := 2 + len(p.Topic) + propertiesLen(p.Properties, v) + len(p.Payload)
-	if p.QoS > 0 {
-		n += 2
-	}
-	dst = AppendHeader(dst, first, n)
+	dst = AppendHeader(dst, first, p.remaining(v))
 	dst = appendString(dst, p.Topic)
 	if p.QoS > 0 {
 		dst = binary.BigEndian.AppendUint16(dst, p.ID)
@@ -78,7 +90,10 @@ func (p *Ack) Decode(first byte, b []byte, v Version) error {
 	}
 	p.ID = r.id()
 	p.Reason, p.Properties = r.tail(v)
-	return r.end(p.Kind)
+	if err := r.end(p.Kind); err != nil {
+		return err
+	}
+	return knownReason(p.Kind, p.Reason)
 }
 
 // Append writes the packet after dst.

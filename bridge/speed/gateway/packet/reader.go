@@ -52,7 +52,7 @@ func (r *Reader) header() (first byte, remaining, n int, err error) {
 	}
 	remaining, n = varint(r.buf[r.r+1 : r.w])
 	switch {
-	case n < 0:
+	case n < 0 || n > varintLen(remaining): // [MQTT-1.5.5-1] of version 5; 2.2.3 of 3.1.1: one byte up to 127
 		return 0, 0, 0, fmt.Errorf("%w: remaining length", ErrMalformed)
 	case n == 0:
 		return 0, 0, 0, nil
@@ -60,6 +60,28 @@ func (r *Reader) header() (first byte, remaining, n int, err error) {
 		return 0, 0, 0, fmt.Errorf("%w: %s of %d bytes, at most %d", ErrTooLarge, Type(r.buf[r.r]>>4), 1+n+remaining, r.max)
 	}
 	return r.buf[r.r], remaining, 1 + n, nil
+}
+
+// Opens says whether the next packet, of which a byte must be there, is of type t
+// with no flags set.
+func (r *Reader) Opens(t Type) bool { return r.buf[r.r] == byte(t)<<4 }
+
+// Front returns what is there, n bytes at most, of the body of the packet that
+// Next refused with ErrTooLarge, reading until there is so much or the stream
+// fails. n must not be more than the buffer's size less the 5 bytes of a header.
+func (r *Reader) Front(n int) []byte {
+	_, at := varint(r.buf[r.r+1 : r.w])
+	for r.w-r.r < 1+at+n {
+		if r.w == len(r.buf) {
+			r.r, r.w = 0, copy(r.buf, r.buf[r.r:r.w])
+		}
+		got, err := r.src.Read(r.buf[r.w:])
+		if r.w += got; err != nil {
+			break
+		}
+	}
+	body := r.buf[r.r+1+at : r.w]
+	return body[:min(n, len(body))]
 }
 
 // Buffered reports whether Next will return without reading from the stream.
