@@ -1,6 +1,7 @@
 package server
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -244,5 +245,51 @@ func TestHTTPLog(t *testing.T) {
 		if !strings.Contains(b.String(), "level="+level) || !strings.Contains(b.String(), strings.TrimSpace(said)) {
 			t.Errorf("%q: %s", said, &b)
 		}
+	}
+}
+
+// After a request in chunks, which may have had a length as well, the connection
+// ends (RFC 9112, 6.1), and chunks that are none are the client's fault.
+func TestChunks(t *testing.T) {
+	b := start(t, configure(t))
+	id := b.thing("dev", all("", ""))
+	for name, c := range map[string]struct {
+		head, body string
+		status     int
+		ends       bool
+	}{
+		"a length":            {"Content-Length: 2", "{}", 200, false},
+		"chunks":              {"Transfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n", 200, true},
+		"both":                {"Content-Length: 3\r\nTransfer-Encoding: chunked", "2\r\n{}\r\n0\r\n\r\n", 200, true},
+		"both, in this order": {"Transfer-Encoding: chunked\r\nContent-Length: 3", "2\r\n{}\r\n0\r\n\r\n", 200, true},
+		"a chunk of no size":  {"Transfer-Encoding: chunked", "zz\r\n{}\r\n0\r\n\r\n", 400, true},
+		"a chunk too long":    {"Transfer-Encoding: chunked", "1\r\n{}\r\n0\r\n\r\n", 400, true},
+		"a size too large":    {"Transfer-Encoding: chunked", "fffffffffffffffff\r\n{}\r\n0\r\n\r\n", 400, true},
+	} {
+		conf := id.tls(t)
+		conf.NextProtos = []string{"http/1.1"}
+		nc, err := tls.Dial("tcp", b.https.Addr().String(), conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(nc, "POST /topics/a?qos=1 HTTP/1.1\r\nHost: localhost\r\n%s\r\n\r\n%s", c.head, c.body)
+		in := bufio.NewReader(nc)
+		resp, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != c.status || resp.Close != c.ends {
+			t.Errorf("%s: %s %s, closes %v, %v", name, resp.Status, text, resp.Close, err)
+		}
+		if c.ends {
+			if _, err := in.ReadByte(); err != io.EOF {
+				t.Errorf("%s: the connection goes on: %v", name, err)
+			}
+		}
+		nc.Close()
 	}
 }

@@ -31,6 +31,12 @@ const websocketPath = "/mqtt"
 // the AWS APIs.
 func (s *Server) front() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
+			// It may have had a Content-Length as well, which net/http does not
+			// tell: then nobody but the client knows where the next request
+			// begins, and the connection has to end (RFC 9112, 6.1).
+			w.Header().Set("Connection", "close")
+		}
 		if r.URL.Path == websocketPath && s.broker == nil {
 			s.serveWebSocket(w, r)
 			return

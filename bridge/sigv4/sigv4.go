@@ -41,6 +41,7 @@ var (
 	ErrMismatch   = errors.New("the signature does not match the request")
 	ErrTime       = errors.New("the request is not of this time")
 	ErrTooLarge   = errors.New("the request's body is too large")
+	ErrBody       = errors.New("the request's body could not be read") // malformed chunks, or it ends early
 )
 
 const (
@@ -172,7 +173,7 @@ func readBody(r *http.Request, limit int64) ([]byte, error) {
 	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("%w: reading the body: %w", ErrIncomplete, err)
+		return nil, fmt.Errorf("%w: %w", ErrBody, err)
 	}
 	if int64(len(body)) > limit {
 		return nil, fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)

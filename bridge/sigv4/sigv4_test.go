@@ -144,7 +144,7 @@ func TestChanged(t *testing.T) {
 			r.ContentLength = -1
 			r.Body = io.NopCloser(strings.NewReader(strings.Repeat("x", 101)))
 		}, ErrTooLarge},
-		"body torn":           {func(r *http.Request) { r.Body = io.NopCloser(torn{}) }, ErrIncomplete},
+		"body torn":           {func(r *http.Request) { r.Body = io.NopCloser(torn{}) }, ErrBody},
 		"wrong hash":          {func(r *http.Request) { r.Header.Set("X-Amz-Content-Sha256", "e3b0") }, ErrMismatch},
 		"not signed":          {func(r *http.Request) { r.Header.Del("Authorization") }, ErrMissing},
 		"signed twice":        {func(r *http.Request) { r.Header.Add("Authorization", "AWS4-HMAC-SHA256 x") }, ErrIncomplete},

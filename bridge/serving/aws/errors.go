@@ -63,6 +63,7 @@ var table = []struct {
 	{sigv4.ErrMismatch, "InvalidSignatureException", 403, ""},
 	{sigv4.ErrTime, "InvalidSignatureException", 403, ""},
 	{sigv4.ErrTooLarge, "RequestEntityTooLargeException", 413, ""},
+	{sigv4.ErrBody, errSerialization.Code, 400, ""},
 	{shape.ErrSyntax, errSerialization.Code, 400, ""},
 	{errBusy, "ThrottlingException", 429, ""},
 	{errUnknownOperation, "UnknownOperationException", 404, ""},

@@ -183,7 +183,7 @@ func (in *intake) body(limit int64) ([]byte, error) {
 		case n < 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
 			return body, nil
 		case err != nil:
-			return nil, fmt.Errorf("%w: reading the body: %w", sigv4.ErrIncomplete, err)
+			return nil, fmt.Errorf("%w: %w", sigv4.ErrBody, err)
 		case int64(len(body)) == n:
 			return body, nil
 		}

@@ -36,7 +36,7 @@ type Handshake struct {
 
 // Parse reads the request of a client. All errors are *Error.
 func Parse(r *http.Request) (*Handshake, error) {
-	keys := r.Header["Sec-Websocket-Key"]
+	keys, versions := r.Header["Sec-Websocket-Key"], r.Header["Sec-Websocket-Version"]
 	switch {
 	case r.ProtoMajor != 1 || r.ProtoMinor < 1:
 		return nil, &Error{http.StatusUpgradeRequired, "want a WebSocket over HTTP/1.1, not " + r.Proto}
@@ -44,10 +44,10 @@ func Parse(r *http.Request) (*Handshake, error) {
 		return nil, &Error{http.StatusMethodNotAllowed, "want GET"}
 	case !has(r.Header["Upgrade"], "websocket") || !has(r.Header["Connection"], "upgrade"):
 		return nil, &Error{http.StatusUpgradeRequired, "want the headers Upgrade: websocket and Connection: Upgrade"}
-	case r.Header.Get("Sec-Websocket-Version") != "13":
+	case len(versions) != 1 || versions[0] != "13":
 		return nil, &Error{http.StatusUpgradeRequired, "want Sec-WebSocket-Version: 13"}
-	case len(keys) != 1 || keys[0] == "":
-		return nil, &Error{http.StatusBadRequest, "want one Sec-WebSocket-Key"}
+	case len(keys) != 1 || !validKey(keys[0]):
+		return nil, &Error{http.StatusBadRequest, "want one Sec-WebSocket-Key, 16 bytes in base64"}
 	case r.ContentLength != 0:
 		return nil, &Error{http.StatusBadRequest, "want no body"}
 	}
@@ -61,6 +61,14 @@ func Parse(r *http.Request) (*Handshake, error) {
 		}
 	}
 	return nil, &Error{http.StatusBadRequest, "want the subprotocol mqtt or mqttv3.1"}
+}
+
+// validKey says whether a key is one: 16 bytes in base64 (RFC 6455, 4.2.1), or 128
+// as AWSIoTPythonSDK 1.5.4 sends them (core/protocol/connection/cores.py), which
+// AWS lets in.
+func validKey(key string) bool {
+	b, err := base64.StdEncoding.Strict().DecodeString(key)
+	return err == nil && (len(b) == 16 || len(b) == 128) && !strings.ContainsAny(key, "\r\n")
 }
 
 // has says whether one of the lines of a list has the token, in any case.

@@ -89,7 +89,7 @@ func TestHandshakeAnswer(t *testing.T) {
 
 // What is no handshake is told so and stays HTTP.
 func TestNoHandshake(t *testing.T) {
-	const good = "GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+	const good = "GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
 	for _, c := range []struct {
 		old, new string
 		status   string
@@ -100,9 +100,18 @@ func TestNoHandshake(t *testing.T) {
 		{"Upgrade: websocket\r\n", "Upgrade: websockets\r\n", "426"},
 		{"Connection: Upgrade\r\n", "Connection: close\r\n", "426"},
 		{"Version: 13", "Version: 8", "426"},
-		{"Sec-WebSocket-Key: eA==\r\n", "", "400"},
-		{"Sec-WebSocket-Key: eA==\r\n", "Sec-WebSocket-Key:\r\n", "400"},
-		{"Sec-WebSocket-Key: eA==\r\n", "Sec-WebSocket-Key: eA==\r\nSec-WebSocket-Key: eB==\r\n", "400"},
+		{"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "", "400"},
+		{"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "Sec-WebSocket-Key:\r\n", "400"},
+		{"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n", "400"},
+		{"dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZQ", "400"},   // no padding
+		{"dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZR==", "400"}, // bits left over
+		{"dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25j", "400"},     // 15 bytes
+		{"dGhlIHNhbXBsZSBub25jZQ==", "dGhlIHNhbXBsZSBub25jZTE=", "400"}, // 17 bytes
+		{"dGhlIHNhbXBsZSBub25jZQ==", "the sample nonce", "400"},
+		{"Version: 13", "Version: 13, 8", "426"},
+		{"Version: 13", "Version: 013", "426"},
+		{"Version: 13", "Version: 13\r\nSec-WebSocket-Version: 8", "426"},
+		{"Sec-WebSocket-Version: 13\r\n", "", "426"},
 		{"Protocol: mqtt\r\n", "Protocol: mqttx\r\n", "400"},
 		{"Sec-WebSocket-Protocol: mqtt\r\n", "", "400"},
 		{"Host: x\r\n", "Host: x\r\nContent-Length: 1\r\n", "400"},
