@@ -65,6 +65,11 @@ type MQTT struct {
 	Events           bool     `toml:"events"`             // lifecycle events are published
 	SessionExpiry    Duration `toml:"session_expiry"`     // of MQTT 3.1.1; 0: the profile's
 	MaxSessionExpiry Duration `toml:"max_session_expiry"` // of MQTT 5
+	MaxTopic         int      `toml:"max_topic"`          // bytes of a topic or filter; 0: the profile's, as with the four below
+	MaxSlashes       int      `toml:"max_slashes"`        // in it
+	MaxFilters       int      `toml:"max_filters"`        // of a SUBSCRIBE
+	MaxSubscriptions int      `toml:"max_subscriptions"`  // of a session
+	MaxUnreleased    int      `toml:"max_unreleased"`     // QoS 2 messages of a session without PUBREL
 	MaxSessions      int      `toml:"max_sessions"`
 	MaxRetained      int      `toml:"max_retained"`
 	MaxRetainedBytes Size     `toml:"max_retained_bytes"`
@@ -374,6 +379,17 @@ func (c *Config) check() (errs []error) {
 	}
 	if d := c.MQTT.SessionExpiry; d < 0 || d > c.MQTT.MaxSessionExpiry {
 		bad("mqtt.session_expiry: %v, want 0s for the profile's, up to mqtt.max_session_expiry", d)
+	}
+	for _, limit := range []struct {
+		key     string
+		n, most int
+	}{
+		{"max_topic", c.MQTT.MaxTopic, 65535}, {"max_slashes", c.MQTT.MaxSlashes, 255}, {"max_filters", c.MQTT.MaxFilters, 10_000},
+		{"max_subscriptions", c.MQTT.MaxSubscriptions, 100_000}, {"max_unreleased", c.MQTT.MaxUnreleased, 65535},
+	} {
+		if limit.n < 0 || limit.n > limit.most {
+			bad("mqtt.%s: %d, want 0 for the profile's, up to %d", limit.key, limit.n, limit.most)
+		}
 	}
 	if n := c.MQTT.MaxSessions; n < 1 {
 		bad("mqtt.max_sessions: %d, want at least 1", n)

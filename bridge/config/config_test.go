@@ -49,6 +49,11 @@ max_payload = 5
 max_inflight = 0
 max_queue = 1
 max_connections = -1
+max_topic = 65536
+max_slashes = 256
+max_filters = -1
+max_subscriptions = 100001
+max_unreleased = 65536
 tls = false
 [https]
 listen = "y"
@@ -74,7 +79,7 @@ format = "xml"
 		t.Fatal("accepted")
 	}
 	for _, key := range []string{"data_dir", "account", "region", "colour: unknown key", "mqtt.tls: unknown key", "mqtt.listen",
-		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections", "https.listen", "https.plaintext", "https.max_connections", "https.max_memory", "kinesis.delay", "kinesis.max_shards", "admin.listen",
+		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections", "mqtt.max_topic", "mqtt.max_slashes", "mqtt.max_filters", "mqtt.max_subscriptions", "mqtt.max_unreleased", "https.listen", "https.plaintext", "https.max_connections", "https.max_memory", "kinesis.delay", "kinesis.max_shards", "admin.listen",
 		"ingest.shards", "ingest.retention", "ingest.max_bytes: 4096, want at least 64 MiB", "rules.max_backlog", "log.level", "log.format"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no word of %s in:\n%v", key, err)

@@ -8,8 +8,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"testing"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
@@ -273,6 +276,48 @@ func TestReservedTopics(t *testing.T) {
 	}
 	if got := d.subscribe(deep + "/x"); got != 0x80 {
 		t.Errorf("more levels: %d", got)
+	}
+}
+
+// The limits of MQTT's text can be lifted, in either profile.
+func TestLimitsAreSettings(t *testing.T) {
+	for _, profile := range []string{"mqtt", "aws"} {
+		cfg := configure(t)
+		cfg.MQTT.Profile, cfg.MQTT.MaxTopic, cfg.MQTT.MaxSlashes, cfg.MQTT.MaxFilters, cfg.MQTT.MaxSubscriptions = profile, 5000, 200, 150, 1500
+		b := start(t, cfg)
+		d := b.connect(b.thing("dev", all("", "")), "dev")
+		deep, long := strings.Repeat("x/", 200)+"x", strings.Repeat("x", 5000)
+		for _, name := range []string{deep, long} {
+			if got := d.subscribe(name); got != 1 {
+				t.Errorf("%s: %.20q: %#x", profile, name, got)
+			}
+			d.publish(name, "y")
+			if got := d.next(); got != name+" y" {
+				t.Errorf("%s: %.20q", profile, got)
+			}
+		}
+		for _, name := range []string{deep + "/x", long + "x"} {
+			if got := d.subscribe(name); got != 0x80 {
+				t.Errorf("%s: %.20q: %#x", profile, name, got)
+			}
+		}
+		for part := range 11 { // 1,650 filters, of which two are there
+			filters := map[string]byte{}
+			for i := range 150 {
+				filters[fmt.Sprint("many/", part, "/", i)] = 1
+			}
+			tok := d.SubscribeMultiple(filters, nil)
+			_ = d.wait(tok)
+			refused := 0
+			for _, code := range tok.(*mqtt.SubscribeToken).Result() {
+				if code == 0x80 {
+					refused++
+				}
+			}
+			if want := map[int]int{9: 2, 10: 150}[part]; refused != want {
+				t.Errorf("%s: %d filters of part %d refused, want %d", profile, refused, part, want)
+			}
+		}
 	}
 }
 

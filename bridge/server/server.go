@@ -218,43 +218,33 @@ func (s *Server) wire(sh service.Options) error {
 // reserved topics too, so that rules see shadows.
 func stored(filter, name string) bool { return filter == "#" || topic.Match(filter, name) }
 
-// Bounds that AWS has far lower (256 bytes, 7 slashes, 8 filters). Without
-// them a client could make a subscription of 65,000 levels, each with memory of
-// its own, and have every retained message compared with 65,000 filters.
+// Bounds of profile mqtt that AWS has far lower (256 bytes, 7 slashes, 8 filters).
+// Without them a client could make a subscription of 65,000 levels, each with
+// memory of its own, and have every retained message compared with 65,000 filters.
 const (
 	maxTopic   = 1024
 	maxSlashes = 31
 	maxFilters = 100
 )
 
+// gatewayConfig is the gateway's with the limits and ways of the profile, but for
+// what is set.
 func (s *Server) gatewayConfig() gateway.Config {
-	m := s.cfg.MQTT
+	m, c := s.cfg.MQTT, gateway.Config{MaxTopic: maxTopic, MaxSlashes: maxSlashes, MaxFilters: maxFilters}
 	if m.Profile == "aws" {
-		return s.awsConfig()
+		c = gateway.AWSConfig()
 	}
-	return gateway.Config{
-		SessionExpiry: time.Duration(m.SessionExpiry), MaxSessionExpiry: time.Duration(m.MaxSessionExpiry),
-		MaxSessions: m.MaxSessions, MaxRetained: m.MaxRetained, MaxRetainedBytes: int(m.MaxRetainedBytes),
-		MaxPerAddress: m.MaxPerAddress, MaxPending: m.MaxUnauthenticated, PublishRate: m.MaxPublishRate, PublishBytes: int(m.MaxPublishBytes),
-		Store: s.store, Events: s.heard, ConnectTimeout: time.Duration(m.ConnectTimeout), MaxPayload: int(m.MaxPayload), MaxConnections: m.MaxConnections,
-		InFlight: m.MaxInflight, OutBytes: int(m.MaxQueue), Log: s.log,
-		MaxTopic: maxTopic, MaxSlashes: maxSlashes, MaxFilters: maxFilters,
-		// A decision takes less than looking one up (30 to 220 ns), and a right
-		// that is withdrawn ends with the next packet.
-		PermissionCache: -1,
-	}
-}
-
-// awsConfig is the gateway's with the service's limits and ways, but for what
-// is set.
-func (s *Server) awsConfig() gateway.Config {
-	m, c := s.cfg.MQTT, gateway.AWSConfig()
-	c.Store, c.Events, c.Log, c.PermissionCache = s.store, s.heard, s.log, -1
+	c.Store, c.Events, c.Log = s.store, s.heard, s.log
+	// A decision takes less than looking one up (30 to 220 ns), and a right that is
+	// withdrawn ends with the next packet.
+	c.PermissionCache = -1
 	c.ConnectTimeout, c.MaxConnections, c.MaxPerAddress, c.MaxPending = time.Duration(m.ConnectTimeout), m.MaxConnections, m.MaxPerAddress, m.MaxUnauthenticated
 	c.MaxPayload, c.InFlight, c.OutBytes = int(m.MaxPayload), m.MaxInflight, int(m.MaxQueue)
 	c.MaxSessions, c.MaxRetained, c.MaxRetainedBytes = m.MaxSessions, m.MaxRetained, int(m.MaxRetainedBytes)
 	c.MaxSessionExpiry = time.Duration(m.MaxSessionExpiry)
 	c.SessionExpiry = cmp.Or(time.Duration(m.SessionExpiry), c.SessionExpiry)
+	c.MaxTopic, c.MaxSlashes, c.MaxFilters = cmp.Or(m.MaxTopic, c.MaxTopic), cmp.Or(m.MaxSlashes, c.MaxSlashes), cmp.Or(m.MaxFilters, c.MaxFilters)
+	c.MaxSubscriptions, c.MaxUnreleased = cmp.Or(m.MaxSubscriptions, c.MaxSubscriptions), m.MaxUnreleased
 	c.PublishRate = cmp.Or(m.MaxPublishRate, c.PublishRate)
 	c.PublishBytes = cmp.Or(int(m.MaxPublishBytes), c.PublishBytes)
 	return c
