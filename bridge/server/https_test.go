@@ -253,6 +253,10 @@ func TestHTTPLog(t *testing.T) {
 func TestChunks(t *testing.T) {
 	b := start(t, configure(t))
 	id := b.thing("dev", all("", ""))
+	watcher := b.connect(b.thing("watcher", all("", "")), "watcher")
+	if got := watcher.subscribe("torn"); got != 1 {
+		t.Fatalf("%#x", got)
+	}
 	for name, c := range map[string]struct {
 		head, body string
 		status     int
@@ -291,5 +295,27 @@ func TestChunks(t *testing.T) {
 			}
 		}
 		nc.Close()
+	}
+	// Chunks that stop are no message.
+	for _, body := range []string{"5\r\nab", "2\r\nab\r\n", "2\r\nab", "2\r\nab\r\n0\r\n"} {
+		conf := id.tls(t)
+		conf.NextProtos = []string{"http/1.1"}
+		nc, err := tls.Dial("tcp", b.https.Addr().String(), conf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(nc, "POST /topics/torn?qos=1 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%s", body)
+		if err := errors.Join(nc.CloseWrite(), nc.SetDeadline(time.Now().Add(patience))); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(nc) // none, or that it is bad
+		if len(answer) > 0 && !strings.Contains(string(answer), " 400 ") {
+			t.Errorf("%q: %s %v", body, answer, err)
+		}
+		nc.Close()
+	}
+	watcher.publish("torn", "whole")
+	if got := watcher.next(); got != "torn whole" {
+		t.Errorf("a torn message was published: %s", got)
 	}
 }

@@ -177,10 +177,16 @@ func (in *intake) body(limit int64) ([]byte, error) {
 	}
 	body := make([]byte, 0, first)
 	for {
-		got, err := io.ReadFull(in.r.Body, body[len(body):cap(body)])
-		body = body[:len(body)+got]
+		// Not by io.ReadFull, whose ErrUnexpectedEOF may be the end, or chunks that
+		// stop in the middle, which are no body.
+		var err error
+		for err == nil && len(body) < cap(body) {
+			var got int
+			got, err = in.r.Body.Read(body[len(body):cap(body)])
+			body = body[:len(body)+got]
+		}
 		switch {
-		case n < 0 && (errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)):
+		case err == io.EOF && (n < 0 || int64(len(body)) == n):
 			return body, nil
 		case err != nil:
 			return nil, fmt.Errorf("%w: %w", sigv4.ErrBody, err)
