@@ -13,8 +13,8 @@ const (
 
 	maxToken = 64 // bytes of a clientToken
 
-	// remembered is how long a deleted shadow's version is kept.
-	remembered = 48 * time.Hour
+	// Remembered is how long a deleted shadow's version is kept.
+	Remembered = 48 * time.Hour
 )
 
 // Limits of one shadow. A zero field means its default.
@@ -109,7 +109,7 @@ func (d *Document) Update(u *Update, now time.Time, l Limits) (*Document, error)
 		next.Version++
 	case u.Version != nil && *u.Version > 1:
 		return nil, ErrVersionConflict
-	case d != nil && now.Sub(time.Unix(d.Deleted, 0)) < remembered:
+	case d != nil && now.Sub(time.Unix(d.Deleted, 0)) < Remembered:
 		next.Version = d.Version + 2
 	}
 	desired, reported := u.Desired, u.Reported

@@ -39,6 +39,7 @@ type Config struct {
 	Admin   Admin   `toml:"admin"`
 	Ingest  Ingest  `toml:"ingest"`
 	Rules   Rules   `toml:"rules"`
+	Shadow  Shadow  `toml:"shadow"`
 	BridgeD BridgeD `toml:"bridge_d"`
 	Objects Objects `toml:"objects"`
 	Log     Log     `toml:"log"`
@@ -147,6 +148,12 @@ type Hook struct {
 	URL string `toml:"url"`
 }
 
+// Shadow bounds the shadows of one thing; 0: no limit.
+type Shadow struct {
+	MaxNamed int  `toml:"max_named"`
+	MaxBytes Size `toml:"max_bytes"` // of all of them as stored, with their times
+}
+
 // Admin is where the bridge is looked after.
 type Admin struct {
 	Listen string `toml:"listen"` // metrics and health; "" for none
@@ -213,6 +220,7 @@ func Default() *Config {
 		Admin:   Admin{Listen: "127.0.0.1:8081"},
 		Ingest:  Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}, Gather: Duration(2 * time.Millisecond)},
 		Rules:   Rules{MaxBacklog: 4 << 30},
+		Shadow:  Shadow{MaxNamed: 100, MaxBytes: 1 << 20},
 		BridgeD: BridgeD{Watch: true},
 		Log:     Log{Level: "info", Format: "json"},
 	}
@@ -414,6 +422,12 @@ func (c *Config) check() (errs []error) {
 	}
 	if n := c.MQTT.MaxThingBytes; n != 0 && n < 64<<10 {
 		bad("mqtt.max_thing_bytes: %d, want 0 for no limit, or at least 64 KiB", n)
+	}
+	if n := c.Shadow.MaxNamed; n < 0 {
+		bad("shadow.max_named: %d, want 0 for no limit, or more", n)
+	}
+	if n := c.Shadow.MaxBytes; n != 0 && n < 64<<10 {
+		bad("shadow.max_bytes: %d, want 0 for no limit, or at least 64 KiB", n)
 	}
 	if n := c.Ingest.Shards; n < 1 || n > 256 {
 		bad("ingest.shards: %d, want 1 to 256", n)

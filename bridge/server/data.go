@@ -154,11 +154,27 @@ func (d dataPlane) Shadow(ctx context.Context, thing, name string, op shadow.Op,
 	if d.r.broker != nil && !d.r.broker.shadows {
 		return nil, errOtherShadows
 	}
+	if err := d.thingIsThere(thing); err != nil {
+		return nil, err
+	}
 	doc, err := d.r.shadow.Do(ctx, thing, name, op, payload)
 	if errors.Is(err, service.ErrClosed) {
 		return nil, context.Canceled // the bridge stops
 	}
 	return doc, err
+}
+
+// thingIsThere returns shadow.ErrThing if the registry does not have the thing.
+// With a broker it need not have those of devices.
+func (d dataPlane) thingIsThere(thing string) error {
+	if d.r.broker != nil {
+		return nil
+	}
+	err := d.r.registry.View(func(tx *registry.Tx) error { _, err := tx.Thing(thing); return err })
+	if errors.Is(err, registry.ErrNotFound) {
+		return shadow.ErrThing
+	}
+	return err
 }
 
 // ListShadows implements aws.Data.

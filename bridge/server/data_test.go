@@ -4,6 +4,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -109,7 +110,12 @@ func TestDataPlane(t *testing.T) {
 		want(200, `{"retainedTopics":[]}`, "GET", "/retainedMessage", "")
 
 		shadow := fmt.Sprint("/things/t", i, "/shadow")
-		want(404, "ResourceNotFoundException", "GET", shadow, "")
+		for _, method := range []string{"GET", "POST", "DELETE"} {
+			want(404, `{"message":"Thing not found"`, method, shadow, `{"state":{"desired":{"a":1}}}`)
+		}
+		want(200, `{"results":[],`, "GET", fmt.Sprint("/api/things/shadow/ListNamedShadowsForThing/t", i), "")
+		b.update(func(tx *registry.Tx) error { return tx.CreateThing(registry.Thing{Name: fmt.Sprint("t", i)}) })
+		want(404, "No shadow exists with name: 't", "GET", shadow, "")
 		want(200, `"version":1`, "POST", shadow, `{"state":{"desired":{"a":1}}}`)
 		if got := d.next(); !strings.HasPrefix(got, fmt.Sprint("$aws/things/t", i, "/shadow/update/delta {")) {
 			t.Error(got)
@@ -183,6 +189,9 @@ func TestDataPlanePolicies(t *testing.T) {
 		{"Effect":"Allow","Action":"iot:GetThingShadow","Resource":["`+arn+`thing/t1","`+arn+`thing/t2/config"]},
 		{"Effect":"Allow","Action":"iot:UpdateThingShadow","Resource":"`+arn+`thing/t1/*"}]}`)
 	r := b.requester("", id.tls(t))
+	b.update(func(tx *registry.Tx) error {
+		return errors.Join(tx.CreateThing(registry.Thing{Name: "t1"}), tx.CreateThing(registry.Thing{Name: "t2"}))
+	})
 	for _, c := range []struct {
 		method, path string
 		want         int

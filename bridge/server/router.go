@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/control/provision"
+	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -29,7 +30,8 @@ type router struct {
 	shadow    *service.Service
 	provision *provision.Service
 	gateway   *gateway.Server // set before the first message
-	broker    *joined         // nil: none
+	registry  *registry.Registry
+	broker    *joined // nil: none
 }
 
 // Route implements gateway.Router.

@@ -194,6 +194,7 @@ func (s *Server) wire(sh service.Options) error {
 	if err != nil {
 		return err
 	}
+	sh.MaxNamed, sh.MaxBytes = s.cfg.Shadow.MaxNamed, int(s.cfg.Shadow.MaxBytes)
 	s.shadow = service.New(indexedShadows{s.shadows, s.fleet}, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
 	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, keys: s.keys, custom: custom, cfg: s.cfg, log: s.log, provision: s.provision}
@@ -202,7 +203,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
 	s.carrier = newCarrier(s.gateway)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
-	s.router.provision = s.provision
+	s.router.provision, s.router.registry = s.provision, s.registry
 	if err := s.openBroker(); err != nil {
 		return err
 	}

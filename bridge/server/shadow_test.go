@@ -9,7 +9,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/shadow/shadowtest"
+
 )
 
 // overMQTT is a System at the other end of a connection. Each has things of
@@ -84,6 +86,8 @@ func (o *overREST) Request(thing, name, op string, payload []byte) ([]shadowtest
 		path += "?name=" + url.QueryEscape(name)
 		topic += "name/" + name + "/"
 	}
+	// By HTTPS a thing has to be there; those that cannot be are refused first.
+	_ = o.b.registry.Update(func(tx *registry.Tx) error { return tx.CreateThing(registry.Thing{Name: thing + o.suffix}) })
 	method := map[string]string{"get": "GET", "update": "POST", "delete": "DELETE"}[op]
 	status, _, body := o.r.do(method, path, string(payload))
 	body = strings.ReplaceAll(body, o.suffix, "")

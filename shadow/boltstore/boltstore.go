@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"syscall"
 	"time"
 
@@ -177,6 +178,57 @@ func (s *Store) Names(thing, after string, most int) (names []string, err error)
 		return nil, fmt.Errorf("boltstore: names of %s: %w", thing, err)
 	}
 	return names, nil
+}
+
+// Usage returns how many named shadows a thing has but for one, deleted ones that
+// are not forgotten included, and the bytes of all its shadows but that one. It
+// reads all of them.
+func (s *Store) Usage(thing, but string) (named, bytes int, err error) {
+	prefix := key(thing, "")
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		c := tx.Bucket(documents).Cursor()
+		for k, v := c.Seek(prefix); k != nil && strings.HasPrefix(string(k), string(prefix)); k, v = c.Next() {
+			name := string(k[len(prefix):])
+			if name == but {
+				continue
+			}
+			if bytes += len(v); name != "" {
+				named++
+			}
+		}
+		return nil
+	})
+	return named, bytes, err
+}
+
+// Forget takes away what is left of a thing's shadows that were deleted at the
+// given time or before.
+func (s *Store) Forget(thing string, deleted time.Time) error {
+	prefix := key(thing, "")
+	err := s.writes.commit(s.db, func(tx *bbolt.Tx) error {
+		b := tx.Bucket(documents)
+		var gone [][]byte
+		c := b.Cursor()
+		for k, v := c.Seek(prefix); k != nil && strings.HasPrefix(string(k), string(prefix)); k, v = c.Next() {
+			d, err := shadow.DecodeRecord(v)
+			if err != nil {
+				return err
+			}
+			if !d.Alive() && d.Deleted <= deleted.Unix() {
+				gone = append(gone, k)
+			}
+		}
+		for _, k := range gone { // a cursor does not survive deletions
+			if err := b.Delete(k); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("boltstore: forget deleted shadows of %s: %w", thing, err)
+	}
+	return nil
 }
 
 // Load returns the records of the device's half of a shadow by key, empty

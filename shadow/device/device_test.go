@@ -43,6 +43,9 @@ func (m *memory) Put(thing, name string, d *shadow.Document) error {
 
 func (m *memory) Names(string, string, int) ([]string, error) { return nil, nil }
 
+func (m *memory) Usage(string, string) (int, int, error) { return 0, 0, nil }
+func (m *memory) Forget(string, time.Time) error         { return nil }
+
 func (m *memory) Load(thing, name string) (map[string][]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

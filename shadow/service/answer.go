@@ -66,6 +66,9 @@ func (s *Service) update(r request, now time.Time) (answer []byte, token string,
 	if err != nil {
 		return nil, token, err
 	}
+	if err := s.room(r.topic, before, after, now); err != nil {
+		return nil, token, err
+	}
 	if err := s.store.Put(r.topic.Thing, r.topic.Name, after); err != nil {
 		return nil, token, err
 	}
@@ -76,6 +79,36 @@ func (s *Service) update(r request, now time.Time) (answer []byte, token string,
 	}
 	s.publish(r.topic.As(shadow.Documents), shadow.AppendDocuments(nil, before, after, token, now))
 	return answer, token, nil
+}
+
+// room says whether a thing may have one more shadow, or a larger one. What makes
+// it smaller always may. Requests for different shadows of a thing do not wait for
+// each other, so that as many as may be in flight may go beyond a limit.
+func (s *Service) room(t shadow.Topic, before, after *shadow.Document, now time.Time) error {
+	if s.o.MaxNamed == 0 && s.o.MaxBytes == 0 {
+		return nil
+	}
+	size := len(after.AppendRecord(nil))
+	for again := false; ; again = true {
+		named, bytes, err := s.store.Usage(t.Thing, t.Name)
+		if err != nil {
+			return err
+		}
+		var full error
+		switch {
+		case s.o.MaxNamed > 0 && t.Name != "" && before == nil && named >= s.o.MaxNamed:
+			full = shadow.ErrTooManyNamed(s.o.MaxNamed)
+		case s.o.MaxBytes > 0 && bytes+size > s.o.MaxBytes && (before == nil || size > len(before.AppendRecord(nil))):
+			full = shadow.ErrThingTooLarge(s.o.MaxBytes)
+		}
+		if full == nil || again {
+			return full
+		}
+		// Perhaps what is in the way is over.
+		if err := s.store.Forget(t.Thing, now.Add(-shadow.Remembered)); err != nil {
+			return err
+		}
+	}
 }
 
 // load returns the document r is about, which lives, and the request's token.

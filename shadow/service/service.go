@@ -28,6 +28,13 @@ type Store interface {
 	// Names returns up to most names of the named shadows that exist, in
 	// order, from the first that sorts after the given one.
 	Names(thing, after string, most int) ([]string, error)
+	// Usage returns how many named shadows a thing has but for the one named,
+	// and the bytes of all its shadows but that one. Deleted ones count, until
+	// they are forgotten.
+	Usage(thing, but string) (named, bytes int, err error)
+	// Forget takes away what is left of a thing's shadows that were deleted at
+	// the given time or before.
+	Forget(thing string, deleted time.Time) error
 }
 
 // A Publisher sends a message to the subscribers of topic and to the rules,
@@ -48,6 +55,8 @@ type Options struct {
 	Limits   shadow.Limits    // of each document
 	PerThing int              // requests in flight per thing; beyond it 429. Negative: no limit
 	Pending  int              // requests in flight in all; beyond it 429
+	MaxNamed int              // named shadows of a thing; beyond it 400. 0: no limit
+	MaxBytes int              // of a thing's shadows as stored, with their times; beyond it 413. 0: no limit
 	Now      func() time.Time // default time.Now
 }
 

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/tidemill/tidemill/shadow"
 	"github.com/tidemill/tidemill/shadow/boltstore"
@@ -39,6 +40,9 @@ func (m *memory) Put(thing, name string, d *shadow.Document) error {
 	m.docs[thing+"/"+name] = d
 	return nil
 }
+
+func (m *memory) Usage(string, string) (int, int, error) { return 0, 0, m.fail }
+func (m *memory) Forget(string, time.Time) error         { return m.fail }
 
 func (m *memory) Names(thing, after string, most int) (names []string, err error) {
 	for c := 'a'; c <= 'z' && len(names) < most; c++ {
@@ -314,5 +318,62 @@ func BenchmarkHandle(b *testing.B) {
 			}
 			b.ReportMetric(float64(i)/b.Elapsed().Seconds(), "updates/s")
 		})
+	}
+}
+
+// A thing has so many shadows and bytes of them as are allowed, whatever their
+// names; others have theirs, and what makes room is let through.
+func TestQuotas(t *testing.T) {
+	store, err := boltstore.Open(filepath.Join(t.TempDir(), "shadow.db"), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	now := time.Unix(1_790_000_000, 0)
+	s := New(store, nowhere{}, Options{MaxNamed: 3, MaxBytes: 2000, Now: func() time.Time { return now }})
+	defer s.Close()
+	code := func(thing, name string, op shadow.Op, doc string) int {
+		t.Helper()
+		_, err := s.Do(t.Context(), thing, name, op, []byte(doc))
+		if e := (*shadow.Error)(nil); errors.As(err, &e) {
+			return e.Code
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		return 200
+	}
+	small, large := `{"state":{"reported":{"a":1}}}`, `{"state":{"reported":{"b":"`+strings.Repeat("x", 1500)+`"}}}`
+	for i, step := range []struct {
+		thing, name string
+		op          shadow.Op
+		doc         string
+		want        int
+	}{
+		{"t", "", shadow.OpUpdate, small, 200},
+		{"t", "a", shadow.OpUpdate, small, 200},
+		{"t", "b", shadow.OpUpdate, small, 200},
+		{"t", "c", shadow.OpUpdate, small, 200},
+		{"t", "d", shadow.OpUpdate, small, 400},
+		{"t", "c", shadow.OpUpdate, small, 200},
+		{"t2", "d", shadow.OpUpdate, small, 200},
+		{"t-2", "d", shadow.OpUpdate, small, 200},
+		{"t", "", shadow.OpUpdate, large, 200},
+		{"t", "a", shadow.OpUpdate, large, 413},
+		{"t", "", shadow.OpUpdate, `{"state":{"reported":{"b":"xx"}}}`, 200},
+		{"t", "a", shadow.OpUpdate, large, 200},
+		{"t", "", shadow.OpUpdate, large, 413},
+		{"t", "a", shadow.OpUpdate, `{"state":null}`, 200},
+		{"t", "b", shadow.OpDelete, ``, 200},
+		{"t", "d", shadow.OpUpdate, small, 400}, // its version is remembered
+		{"t", "b", shadow.OpUpdate, small, 200},
+		{"t", "b", shadow.OpDelete, ``, 200},
+	} {
+		if got := code(step.thing, step.name, step.op, step.doc); got != step.want {
+			t.Errorf("step %d, %s %s: %d, want %d", i, step.thing, step.name, got, step.want)
+		}
+	}
+	now = now.Add(shadow.Remembered)
+	if got := code("t", "d", shadow.OpUpdate, small); got != 200 {
+		t.Errorf("what was deleted two days ago is in the way: %d", got)
 	}
 }
