@@ -112,11 +112,13 @@ func (r *router) publishOwn(topic string, payload []byte, done func(error)) {
 	r.ingest.Publish(&ingest.Message{Topic: topic, Payload: payload, QoS: 1, Protocol: "mqtt", Time: time.Now().UnixMilli()}, nil, done)
 }
 
-// Deliver implements action.Republisher. A shadow request is done before
-// subscribers see it, so that a retry does not show it to them again.
-func (r *router) Deliver(ctx context.Context, d *action.Delivery) error {
+// Republish implements action.Republisher. A shadow request is done before
+// subscribers see it, so that a retry does not show it to them again; the request
+// itself may be done twice. A broker has what it is sent before the outbox's
+// position is durable, so a kill makes it get the latest again.
+func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Delivery) (later func(), err error) {
 	if r.broker != nil {
-		return r.broker.republish(ctx, d)
+		return nil, r.broker.republish(ctx, d) // and it comes back
 	}
 	if of, _ := topic.Lookup(d.Name); of.Service == topic.Shadows && of.Takes {
 		done := make(chan error, 1)
@@ -124,33 +126,22 @@ func (r *router) Deliver(ctx context.Context, d *action.Delivery) error {
 		select {
 		case err := <-done:
 			if err != nil {
-				return err
+				return nil, err
 			}
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
-	b := r.store.NewBatch()
-	later := r.gateway.Deliver(&gateway.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS}, b)
-	if later == nil {
-		return nil
+	now := time.Now()
+	m := &gateway.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Properties: d.Properties, Repeat: d.Repeat}
+	stored := &ingest.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID,
+		Properties: d.Properties, Protocol: "mqtt", Time: now.UnixMilli()}
+	if d.Expiry > 0 {
+		m.Expires = now.Add(time.Duration(d.Expiry) * time.Second)
+		stored.Expires = m.Expires.UnixMilli()
 	}
-	if err := r.store.Commit(ctx, b); err != nil {
-		return err
-	}
-	later()
-	return nil
-}
-
-// Stage implements action.Republisher.
-func (r *router) Stage(b *streams.Batch, d *action.Delivery) {
-	if r.broker != nil {
-		return // it comes back
-	}
-	r.ingest.Stage(b, &ingest.Message{
-		Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID,
-		Protocol: "mqtt", Time: time.Now().UnixMilli(),
-	})
+	r.ingest.Stage(b, stored)
+	return r.gateway.Stage(m, b), nil
 }
 
 // join returns a function that calls done at its n-th call, with the first

@@ -105,8 +105,8 @@ func Compile(doc json.RawMessage, rule, slot string, template Templates, c Catal
 			}
 			t = &toObject{outbox: out, bucket: bucket, key: p.template("key", ""), resource: bucket}
 		case "republish":
-			p.read(params, "topic", "qos", "roleArn")
-			t = &toTopic{outbox: out, topic: p.topicTemplate("topic"), qos: p.number("qos", 0, 1), resource: p.raw("topic")}
+			p.read(params, "topic", "qos", "headers", "roleArn")
+			t = &toTopic{outbox: out, topic: p.topicTemplate("topic"), qos: p.number("qos", 0, 1), headers: p.headers(), resource: p.raw("topic")}
 		default:
 			return nil, fmt.Errorf("action %q is not served; known are firehose, kinesis, republish, s3", kind)
 		}

@@ -36,18 +36,28 @@ func templates(text string) (*iotsql.Template, error) {
 
 func TestCompileRefuses(t *testing.T) {
 	for doc, want := range map[string]string{
-		`{}`:                                                      "exactly one member",
-		`{"kinesis":{},"s3":{}}`:                                  "exactly one member",
-		`{"lambda":{"functionArn":"x"}}`:                          `"lambda" is not served`,
-		`{"kinesis":{"partitionKey":"x"}}`:                        "streamName: missing",
-		`{"kinesis":{"streamName":"${("}}`:                        "streamName",
-		`{"s3":{"bucketName":"B","key":"k"}}`:                     "bucketName",
-		`{"s3":{"bucketName":"ok-bucket"}}`:                       "key: missing",
-		`{"firehose":{"deliveryStreamName":"a","separator":"|"}}`: "separator",
-		`{"firehose":{"deliveryStreamName":"a","color":"red"}}`:   "color: unknown member",
-		`{"republish":{"topic":"a","qos":2}}`:                     "qos: want 0 to 1",
-		`{"republish":{"topic":7}}`:                               "topic: want a text",
-		`[]`:                                                      "",
+		`{}`:                                                                       "exactly one member",
+		`{"kinesis":{},"s3":{}}`:                                                   "exactly one member",
+		`{"lambda":{"functionArn":"x"}}`:                                           `"lambda" is not served`,
+		`{"kinesis":{"partitionKey":"x"}}`:                                         "streamName: missing",
+		`{"kinesis":{"streamName":"${("}}`:                                         "streamName",
+		`{"s3":{"bucketName":"B","key":"k"}}`:                                      "bucketName",
+		`{"s3":{"bucketName":"ok-bucket"}}`:                                        "key: missing",
+		`{"firehose":{"deliveryStreamName":"a","separator":"|"}}`:                  "separator",
+		`{"firehose":{"deliveryStreamName":"a","color":"red"}}`:                    "color: unknown member",
+		`{"republish":{"topic":"a","qos":2}}`:                                      "qos: want 0 to 1",
+		`{"republish":{"topic":7}}`:                                                "topic: want a text",
+		`{"republish":{"topic":"a","headers":{"x":"y"}}}`:                          "headers.x: unknown member",
+		`{"republish":{"topic":"a","headers":{"contentType":7}}}`:                  "headers.contentType: want a text",
+		`{"republish":{"topic":"a","headers":{"payloadFormatIndicator":"UTF-8"}}}`: "headers.payloadFormatIndicator: \"UTF-8\", want",
+		`{"republish":{"topic":"a","headers":{"messageExpiry":"soon"}}}`:           "headers.messageExpiry: \"soon\", want seconds",
+		`{"republish":{"topic":"a","headers":{"correlationData":"?"}}}`:            "headers.correlationData: illegal base64",
+		`{"republish":{"topic":"a","headers":{"responseTopic":"a/#"}}}`:            "headers.responseTopic",
+		`{"republish":{"topic":"a","headers":{"userProperties":[]}}}`:              "headers.userProperties: want a list of 1 to 100",
+		`{"republish":{"topic":"a","headers":{"userProperties":[{"key":"k"}]}}}`:   "headers.userProperties[0].value: missing",
+		`{"republish":{"topic":"a","headers":{"contentType":"${("}}}`:              "headers.contentType",
+		`{"republish":{"topic":"a","headers":[]}}`:                                 "headers.",
+		`[]`: "",
 	} {
 		if _, err := Compile([]byte(doc), "r", "0", templates, targets{}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want word of %q", doc, err, want)
@@ -143,8 +153,7 @@ func (o *objects) Put(_ context.Context, bucket, key string, write func(io.Write
 
 type nobody struct{}
 
-func (nobody) Deliver(context.Context, *Delivery) error { return nil }
-func (nobody) Stage(*streams.Batch, *Delivery)          {}
+func (nobody) Republish(context.Context, *streams.Batch, *Delivery) (func(), error) { return nil, nil }
 
 // tried is what drained's Options.Tried is.
 var tried func(Attempt)

@@ -5,13 +5,13 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"strconv"
+	"math"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
-	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // ErrorSlot is the slot of a rule's error action.
@@ -35,15 +35,24 @@ type Delivery struct {
 	QoS    byte   // republish
 	Hops   uint8  // republish: the new message's
 	Data   []byte
+	// Of republish, the new message's headers: properties of MQTT 5 as on the wire
+	// without their length, and how long it is of use, from its publishing on.
+	Properties []byte
+	Expiry     uint32 // seconds; 0: for ever
+
+	// Repeat tells a Republisher that an earlier attempt may have been durable.
+	// It is not stored.
+	Repeat bool
+
 	// Of the message that fired the rule, for the error action.
 	Topic, ClientID, TraceID string
 	Time                     int64 // arrival, epoch ms; 0: not known
 	Payload                  []byte
 }
 
-// deliveryVersion is the first byte of a stored Delivery. Version 1, which may
-// wait in outboxes of an earlier release, has no time.
-const deliveryVersion = 2
+// deliveryVersion is the first byte of a stored Delivery. Versions 1 and 2 may
+// wait in outboxes of earlier releases: 1 has no time, neither has headers.
+const deliveryVersion = 3
 
 // errDelivery means that stored bytes are no Delivery.
 var errDelivery = errors.New("action: corrupt delivery")
@@ -58,10 +67,13 @@ func (d *Delivery) append(dst []byte) []byte {
 	dst = binary.AppendVarint(dst, d.Time)
 	dst = binary.AppendUvarint(dst, uint64(len(d.Payload)))
 	dst = append(dst, d.Payload...)
+	dst = binary.AppendUvarint(dst, uint64(d.Expiry))
+	dst = binary.AppendUvarint(dst, uint64(len(d.Properties)))
+	dst = append(dst, d.Properties...)
 	return append(dst, d.Data...)
 }
 
-// ParseDelivery reads what append wrote. Data and Payload alias src.
+// ParseDelivery reads what append wrote. Data, Payload and Properties alias src.
 func ParseDelivery(src []byte) (*Delivery, error) {
 	if len(src) < 3 || src[0] < 1 || src[0] > deliveryVersion {
 		return nil, errDelivery
@@ -94,6 +106,19 @@ func ParseDelivery(src []byte) (*Delivery, error) {
 	var ok bool
 	if d.Payload, ok = take(); !ok {
 		return nil, errDelivery
+	}
+	if src[0] > 2 {
+		n, used := binary.Uvarint(rest)
+		if used <= 0 || n > math.MaxUint32 {
+			return nil, errDelivery
+		}
+		d.Expiry, rest = uint32(n), rest[used:]
+		if d.Properties, ok = take(); !ok || new(packet.Properties).Parse(packet.PUBLISH, d.Properties) != nil {
+			return nil, errDelivery
+		}
+		if len(d.Properties) == 0 {
+			d.Properties = nil
+		}
 	}
 	d.Data = rest
 	return d, nil
@@ -178,41 +203,4 @@ func (t *toObject) Stage(ctx context.Context, b *streams.Batch, in *Input) error
 func (t *toObject) Describe(ctx context.Context, in *Input) ([]Parameter, error) {
 	d, err := t.resolve(ctx, in)
 	return t.describe(d, err, Parameter{"bucketName", d.Bucket}, Parameter{"key", d.Name})
-}
-
-// maxHops bounds rules that republish into themselves or each other. AWS
-// states no such limit; without one a wrong rule fills the log by itself.
-const maxHops = 10
-
-// toTopic is the republish action.
-type toTopic struct {
-	outbox
-	topic    *iotsql.Template
-	qos      int
-	resource string
-}
-
-func (t *toTopic) Kind() string     { return "republish" }
-func (t *toTopic) Resource() string { return t.resource }
-
-func (t *toTopic) resolve(ctx context.Context, in *Input) (*Delivery, error) {
-	name, err := t.topic.Text(ctx, in.Message)
-	d := t.fill(in, &Delivery{Kind: "republish", Name: name, QoS: byte(t.qos), Hops: in.Hops + 1})
-	if err == nil {
-		err = topic.ValidName(d.Name)
-	}
-	if err == nil && in.Hops >= maxHops {
-		err = fmt.Errorf("topic %s: the message was republished %d times already", name, in.Hops)
-	}
-	return d, err
-}
-
-func (t *toTopic) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
-	d, err := t.resolve(ctx, in)
-	return t.stage(b, d, err)
-}
-
-func (t *toTopic) Describe(ctx context.Context, in *Input) ([]Parameter, error) {
-	d, err := t.resolve(ctx, in)
-	return t.describe(d, err, Parameter{"topic", d.Name}, Parameter{"qos", strconv.Itoa(t.qos)})
 }

@@ -20,11 +20,12 @@ import (
 
 // A Republisher is what the republish action needs of the message path.
 type Republisher interface {
-	// Deliver hands a message to live subscribers and services. When it fails
-	// the delivery is tried again.
-	Deliver(ctx context.Context, d *Delivery) error
-	// Stage adds the message's record, if its topic is stored, to b.
-	Stage(b *streams.Batch, d *Delivery)
+	// Republish hands a message to the services it is for, and adds to b what has
+	// to be durable of it: its record, if its topic is stored, and what sessions
+	// keep of it. The outbox commits b with its position, and calls later, if that
+	// is not nil, once that is durable: then it goes out to who is connected. When
+	// Republish fails it has added nothing, and the delivery is tried again.
+	Republish(ctx context.Context, b *streams.Batch, d *Delivery) (later func(), err error)
 }
 
 // Options of an Outboxes.
@@ -127,8 +128,13 @@ func (x *Outboxes) Run(ctx context.Context) error {
 	return nil
 }
 
-// drainRecords bounds how many deliveries share one commit of the position.
-const drainRecords = 256
+// drainRecords bounds how many deliveries share one commit of the position, and
+// drainBytes what they add to it: a republished message is added once for each
+// session that keeps it.
+const (
+	drainRecords = 256
+	drainBytes   = 4 << 20
+)
 
 // patience is how long a target has failed at least before what is older than
 // GiveUp is given up. So a bridge that comes back after days, perhaps before
@@ -143,6 +149,8 @@ type box struct {
 	head    uint64    // the delivery that failed last, and since when
 	since   time.Time // it was tried
 	ended   []Attempt // not durable yet
+	later   []func()  // of what was republished and is not durable yet
+	unsure  uint64    // before it, it is not known what came of an earlier commit
 }
 
 func (x *Outboxes) drain(ctx context.Context, stream string) {
@@ -198,9 +206,12 @@ func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error)
 		return 0, err
 	}
 	b := x.store.NewBatch()
-	bx.ended = bx.ended[:0]
+	bx.ended, bx.later = bx.ended[:0], bx.later[:0]
 	var failed error
 	for i := range recs {
+		if b.Bytes() >= drainBytes {
+			break
+		}
 		if failed = x.deliver(ctx, b, bx, &recs[i]); failed != nil {
 			break
 		}
@@ -212,8 +223,13 @@ func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error)
 	next := recs[done-1].Offset + 1
 	b.Set(posKey, binary.BigEndian.AppendUint64(nil, next))
 	if err := x.store.Commit(ctx, b); err != nil {
+		bx.unsure = max(bx.unsure, next)
 		return 0, err
 	}
+	for _, send := range bx.later {
+		send()
+	}
+	clear(bx.later)
 	for _, a := range bx.ended {
 		x.opts.Tried(a)
 	}
@@ -230,9 +246,13 @@ func (x *Outboxes) deliver(ctx context.Context, b *streams.Batch, bx *box, r *st
 		x.failed.Add(1)
 		return nil
 	}
-	err = x.attempt(ctx, b, d)
+	d.Repeat = r.Offset < bx.unsure
+	later, err := x.attempt(ctx, b, d)
 	a := Attempt{Delivery: d, Slot: bx.slot(d), At: time.Now(), Err: err, Final: true}
 	if err == nil {
+		if later != nil {
+			bx.later = append(bx.later, later)
+		}
 		bx.ended = append(bx.ended, a)
 		bx.failing = time.Time{}
 		x.delivered.Add(1)
@@ -276,21 +296,17 @@ func (x *Outboxes) old(bx *box, r *streams.Record) bool {
 	return aged || now.Sub(bx.since) > x.opts.GiveUp
 }
 
-func (x *Outboxes) attempt(ctx context.Context, b *streams.Batch, d *Delivery) error {
+func (x *Outboxes) attempt(ctx context.Context, b *streams.Batch, d *Delivery) (later func(), err error) {
 	switch d.Kind {
 	case "s3":
-		return x.opts.Objects.Put(ctx, d.Bucket, d.Name, func(w io.Writer) error {
+		return nil, x.opts.Objects.Put(ctx, d.Bucket, d.Name, func(w io.Writer) error {
 			_, err := w.Write(d.Data)
 			return err
 		})
 	case "republish":
-		if err := x.opts.Republish.Deliver(ctx, d); err != nil {
-			return err
-		}
-		x.opts.Republish.Stage(b, d)
-		return nil
+		return x.opts.Republish.Republish(ctx, b, d)
 	}
-	return fmt.Errorf("%w: unknown action %q", ErrPermanent, d.Kind)
+	return nil, fmt.Errorf("%w: unknown action %q", ErrPermanent, d.Kind)
 }
 
 func newBackoff() *backoff.ExponentialBackOff {

@@ -42,8 +42,9 @@ func (o *objects) Put(_ context.Context, _, key string, _ func(io.Writer) error)
 
 type nobody struct{}
 
-func (nobody) Deliver(context.Context, *action.Delivery) error { return nil }
-func (nobody) Stage(*streams.Batch, *action.Delivery)          {}
+func (nobody) Republish(context.Context, *streams.Batch, *action.Delivery) (func(), error) {
+	return nil, nil
+}
 
 // What outboxes tell is shown with the message, and counted.
 func TestWhyOfDeliveries(t *testing.T) {
