@@ -74,11 +74,17 @@ type MQTT struct {
 	MaxSessions      int      `toml:"max_sessions"`
 	MaxRetained      int      `toml:"max_retained"`
 	MaxRetainedBytes Size     `toml:"max_retained_bytes"`
-	MaxPerAddress    int      `toml:"max_per_address"`   // connections; 0: no limit
-	MaxPublishRate   int      `toml:"max_publish_rate"`  // of a connection, per second; 0: the profile's
-	MaxPublishBytes  Size     `toml:"max_publish_bytes"` // likewise
-	MaxThingRate     int      `toml:"max_thing_rate"`    // messages a second of one thing, each reading of a batch one; 0: no limit
-	MaxThingBytes    Size     `toml:"max_thing_bytes"`   // likewise
+	MaxPerAddress    int      `toml:"max_per_address"` // connections; 0: no limit
+	SessionOwner     string   `toml:"session_owner"`   // "principal" or "client": who may resume one
+	// Of one principal; 0: no limit. Sessions are those that outlive their connection.
+	MaxPrincipalSessions      int  `toml:"max_principal_sessions"`
+	MaxPrincipalRetained      int  `toml:"max_principal_retained"`
+	MaxPrincipalRetainedBytes Size `toml:"max_principal_retained_bytes"`
+
+	MaxPublishRate  int  `toml:"max_publish_rate"`  // of a connection, per second; 0: the profile's
+	MaxPublishBytes Size `toml:"max_publish_bytes"` // likewise
+	MaxThingRate    int  `toml:"max_thing_rate"`    // messages a second of one thing, each reading of a batch one; 0: no limit
+	MaxThingBytes   Size `toml:"max_thing_bytes"`   // likewise
 }
 
 // Broker is a foreign MQTT broker, joined in place of the device listener.
@@ -213,7 +219,8 @@ func Default() *Config {
 		DataDir: "tidemill-data", Account: "000000000000", Region: "eu-local-1",
 		MQTT: MQTT{Listen: devicePort, ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100, MaxUnauthenticated: 4096,
 			MaxQueue: 4 << 20, Profile: "mqtt", Events: true, MaxSessionExpiry: Duration(7 * 24 * time.Hour), MaxSessions: 100_000,
-			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, MaxThingRate: 10_000, MaxThingBytes: 8 << 20},
+			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, SessionOwner: "principal",
+			MaxPrincipalSessions: 1000, MaxPrincipalRetained: 1000, MaxPrincipalRetainedBytes: 8 << 20, MaxThingRate: 10_000, MaxThingBytes: 8 << 20},
 		Broker: Broker{Share: "tidemill", Connections: 1, Subscribe: []string{"#"}, Shadows: true, MaxInflight: 1000, KeepAlive: Duration(30 * time.Second)},
 		HTTPS: HTTPS{Listen: ":8443", Plaintext: "off", MaxConnections: 1024, MaxPerAddress: 512,
 			MaxUnauthenticated: 512, UnauthenticatedIdle: Duration(10 * time.Second), MaxMemory: 256 << 20},
@@ -407,6 +414,18 @@ func (c *Config) check() (errs []error) {
 	}
 	if n := c.MQTT.MaxRetainedBytes; n < 1<<10 {
 		bad("mqtt.max_retained_bytes: %d, want at least 1 KiB", n)
+	}
+	if o := c.MQTT.SessionOwner; o != "principal" && o != "client" {
+		bad("mqtt.session_owner: %q, want principal or client", o)
+	}
+	if n := c.MQTT.MaxPrincipalSessions; n < 0 {
+		bad("mqtt.max_principal_sessions: %d, want 0 for no limit, or more", n)
+	}
+	if n := c.MQTT.MaxPrincipalRetained; n < 0 {
+		bad("mqtt.max_principal_retained: %d, want 0 for no limit, or more", n)
+	}
+	if n := c.MQTT.MaxPrincipalRetainedBytes; n != 0 && n < 1<<10 {
+		bad("mqtt.max_principal_retained_bytes: %d, want 0 for no limit, or at least 1 KiB", n)
 	}
 	if n := c.MQTT.MaxPerAddress; n < 0 {
 		bad("mqtt.max_per_address: %d, want 0 for no limit, or more", n)

@@ -27,14 +27,24 @@ import (
 // dataPlane is AWS IoT's, over HTTPS. It implements aws.Data.
 type dataPlane struct{ r *router }
 
+// ownerOf is who owns what a caller leaves behind, as in gateway.Owned.
+func ownerOf(who aws.Caller) string {
+	if o, ok := who.(interface{ Owner() string }); ok {
+		return o.Owner()
+	}
+	return who.Principal()
+}
+
 // Publish implements aws.Data: the message takes the way of those that come by
 // MQTT.
 func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) error {
 	now := time.Now()
-	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties(m)}
+	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties(m), Owner: ownerOf(who)}
 	switch err := d.r.gateway.Check(out); {
 	case errors.Is(err, gateway.ErrNotAuthorized):
 		return aws.ErrForbidden
+	case errors.Is(err, gateway.ErrQuota):
+		return &aws.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests, Message: err.Error()}
 	case errors.Is(err, packet.ErrTooLarge):
 		return &aws.Error{Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge, Message: err.Error()}
 	case err != nil:
@@ -44,7 +54,7 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 		return d.r.broker.publishByHTTPS(ctx, m)
 	}
 	msg := &ingest.Message{
-		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: out.Properties,
+		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: out.Properties, Owner: out.Owner,
 		Principal: who.Principal(), SourceIP: addressOf(m.Remote), Protocol: "http", Time: now.UnixMilli(),
 	}
 	if m.Expiry > 0 {

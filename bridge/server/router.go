@@ -46,7 +46,7 @@ func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) 
 		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain,
 		ClientID: c.ID(), Thing: session.Thing(), Principal: session.Principal(),
 		SourceIP: hostOf(c.Remote()), Protocol: cmp.Or(c.Via().Protocol, "mqtt"), Time: time.Now().UnixMilli(),
-		Properties: m.Properties, Stage: m.Stage,
+		Properties: m.Properties, Owner: m.Owner, Stage: m.Stage,
 	}
 	if !m.Expires.IsZero() {
 		msg.Expires = m.Expires.UnixMilli()
@@ -89,7 +89,7 @@ func (r *router) deliver(m *ingest.Message, b *streams.Batch) (later func()) {
 	if r.broker != nil {
 		return nil // they are the broker's
 	}
-	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: m.Properties, ClientID: m.ClientID}
+	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: m.Properties, ClientID: m.ClientID, Owner: m.Owner}
 	if m.Expires != 0 {
 		out.Expires = time.UnixMilli(m.Expires)
 	}

@@ -242,6 +242,8 @@ func (s *Server) gatewayConfig() gateway.Config {
 	c.ConnectTimeout, c.MaxConnections, c.MaxPerAddress, c.MaxPending = time.Duration(m.ConnectTimeout), m.MaxConnections, m.MaxPerAddress, m.MaxUnauthenticated
 	c.MaxPayload, c.InFlight, c.OutBytes = int(m.MaxPayload), m.MaxInflight, int(m.MaxQueue)
 	c.MaxSessions, c.MaxRetained, c.MaxRetainedBytes = m.MaxSessions, m.MaxRetained, int(m.MaxRetainedBytes)
+	c.SharedSessions, c.MaxSessionsPerOwner = m.SessionOwner == "client", m.MaxPrincipalSessions
+	c.MaxRetainedPerOwner, c.MaxRetainedBytesPerOwner = m.MaxPrincipalRetained, int(m.MaxPrincipalRetainedBytes)
 	c.MaxSessionExpiry = time.Duration(m.MaxSessionExpiry)
 	c.SessionExpiry = cmp.Or(time.Duration(m.SessionExpiry), c.SessionExpiry)
 	c.MaxTopic, c.MaxSlashes, c.MaxFilters = cmp.Or(m.MaxTopic, c.MaxTopic), cmp.Or(m.MaxSlashes, c.MaxSlashes), cmp.Or(m.MaxFilters, c.MaxFilters)

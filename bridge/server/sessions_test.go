@@ -9,6 +9,8 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
@@ -110,6 +112,57 @@ func TestSessionsAfterRestart(t *testing.T) {
 	fresh.subscribe("t/2")
 	if got := fresh.next(); got != "t/2 kept" {
 		t.Error(got)
+	}
+}
+
+// A session is its principal's, or with mqtt.session_owner the client id's, and
+// one principal has so many of them and of retained messages.
+func TestWhatAPrincipalMayHave(t *testing.T) {
+	for _, owner := range []string{"principal", "client"} {
+		cfg := configure(t)
+		cfg.MQTT.SessionOwner, cfg.MQTT.MaxPrincipalSessions, cfg.MQTT.MaxPrincipalRetained = owner, 1, 1
+		b := start(t, cfg)
+		mine, other := b.thing("mine", all("", "")), b.thing("other", all("", ""))
+		resume := func(id Identity, present bool) *device {
+			t.Helper()
+			d := b.dial(id, "dev", false)
+			tok := d.Connect()
+			d.ok(tok)
+			if got := tok.(*mqtt.ConnectToken).SessionPresent(); got != present {
+				t.Errorf("%s: session present: %v", owner, got)
+			}
+			return d
+		}
+		resume(mine, false).Disconnect(100)
+		if err := b.dial(mine, "dev-2", false).Connect(); !err.WaitTimeout(patience) || err.Error() == nil {
+			t.Error("a second session")
+		}
+		resume(mine, true).Disconnect(100)
+		resume(other, owner == "client").Disconnect(100)
+
+		own := b.requester("", mine.tls(t))
+		if status, code, text := own.do("POST", "/topics/a?retain=true", "x"); status != 200 {
+			t.Error(status, code, text)
+		}
+		if status, code, text := own.do("POST", "/topics/b?retain=true", "x"); status != 429 || code != "ThrottlingException" {
+			t.Error(status, code, text)
+		}
+		if status, code, text := b.requester("", other.tls(t)).do("POST", "/topics/b?retain=true", "x"); status != 200 {
+			t.Error(status, code, text)
+		}
+	}
+}
+
+// A temporary key's sessions are those of the certificate that it was given to.
+func TestOwnerOfKeys(t *testing.T) {
+	b := start(t, configure(t))
+	id := b.thing("dev", "")
+	key := registry.TemporaryKey{ID: "ASIATEST", Role: "r", Certificate: id.CertificateID, Thing: "dev", Expires: time.Now().Add(time.Hour)}
+	b.update(func(tx *registry.Tx) error { return tx.AddTemporaryKey(key) })
+	for key, want := range map[string]string{key.ID: id.CertificateID, "AKIAOTHER": "AKIAOTHER"} {
+		if got := b.authorizer.key(key, authz.Context{}).Owner(); got != want {
+			t.Errorf("%s: %s", key, got)
+		}
 	}
 }
 

@@ -27,7 +27,7 @@ func TestRetainedMatch(t *testing.T) {
 		}
 		return s
 	}
-	kept := newRetained(1000, 1<<20)
+	kept := newRetained(usage{1000, 1 << 20}, usage{})
 	model := make(map[string]bool)
 	for i := range 20000 {
 		name := path("a", "b", "c", "")
@@ -85,7 +85,7 @@ func TestRetainedMatch(t *testing.T) {
 // BenchmarkRetainedMatch measures what a SUBSCRIBE of one device looks through,
 // beside 100,000 retained messages of others.
 func BenchmarkRetainedMatch(b *testing.B) {
-	r := newRetained(200000, 1<<30)
+	r := newRetained(usage{200000, 1 << 30}, usage{})
 	for i := range 100000 {
 		r.set(&Message{Topic: fmt.Sprintf("dev/%d/state", i), Payload: []byte("x")}, time.Now())
 	}

@@ -27,6 +27,7 @@ type Client struct {
 	// Set while connecting, before any other goroutine sees them.
 	id        string
 	session   Session
+	owner     string // of what outlives the connection
 	since     time.Time
 	version   packet.Version
 	keepAlive time.Duration // in force; 0 is none

@@ -112,6 +112,12 @@ type Config struct {
 	// MaxRetained and MaxRetainedBytes bound the retained messages (10000,
 	// 16 MiB of topics, payloads and properties).
 	MaxRetained, MaxRetainedBytes int
+	// MaxRetainedPerOwner and MaxRetainedBytesPerOwner bound those of one owner
+	// (see Owned), MaxSessionsPerOwner its sessions that outlive their
+	// connection; 0 leaves them unbounded. A CONNECT too many is refused. So is
+	// a retained publish with quality of service 1 or 2 of version 5, and
+	// otherwise it is delivered and not kept, since it cannot be answered.
+	MaxRetainedPerOwner, MaxRetainedBytesPerOwner, MaxSessionsPerOwner int
 	// Store makes retained messages durable, and sessions that outlive their
 	// connection with all that waits in them; nil: they live as long as the
 	// Server.

@@ -173,6 +173,8 @@ func (c *Client) answer(err error) error {
 		ack := packet.Connack{Code: r.code}
 		if c.version == packet.V5 && int(r.code) < len(returnCodes) {
 			ack.Code = returnCodes[r.code]
+		} else if c.version == packet.V311 && int(r.code) >= len(returnCodes) {
+			ack.Code = packet.Unavailable // it has no word for it
 		}
 		c.writeBy = time.Now().Add(5 * time.Second)
 		c.nc.SetWriteDeadline(c.writeBy)
@@ -293,6 +295,7 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 	}
 
 	owner := ownerOf(c.session)
+	c.owner = owner
 	s.mu.Lock()
 	found := s.sessions[c.id]
 	var ended *session
@@ -304,11 +307,16 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 		s.mu.Unlock()
 		return refuse(packet.Unavailable, errors.New("too many sessions"))
 	}
+	if !present && c.v5.expiry > 0 && !s.roomForSession(owner, ended) {
+		s.mu.Unlock()
+		return refuse(codeQuota, errSessions(owner))
+	}
 	var will *delayedWill
 	if present {
 		s.unschedule(found)
 		found.takeWill() // its client is back in time
-		found.owner = owner
+		s.own(found, owner, true)
+		found.expiry = c.v5.expiry
 	} else {
 		if ended != nil {
 			s.unschedule(ended)
@@ -316,9 +324,9 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 			s.remove(ended)
 		}
 		found = s.newSession(c.id, owner)
+		found.expiry = c.v5.expiry
 		s.enter(found)
 	}
-	found.expiry = c.v5.expiry
 	if s.store != nil && found.expiry > 0 {
 		found.durable.Store(true)
 	}
@@ -500,11 +508,12 @@ func (c *Client) route(will *Message) {
 		c.srv.conf.Log.Warn("will is not published", "client", c.id, "principal", c.Principal(), "err", err)
 		return
 	}
+	m := *will // shared with nobody yet, but Connect has it
+	m.Owner = c.owner
 	if c.v5.willExpiry > 0 {
-		m := *will // shared with nobody yet, but Connect has it
 		m.Expires = time.Now().Add(c.v5.willExpiry)
-		will = &m
 	}
+	will = &m
 	c.srv.router.Route(c, will, func(err error) {
 		if err != nil {
 			c.srv.count.routeErrors.Add(1)

@@ -557,19 +557,19 @@ func (x *crashTest) verify() {
 func (x *crashTest) life() {
 	x.conns = make(map[string]*party)
 	x.f = startDurable(x.t, Config{MaxSessionExpiry: time.Hour}, errorfs.Wrap(x.fs, errorfs.InjectorFunc(x.cut)), startPipes)
-	x.f.staged = func() {
+	staged := func() {
 		x.mu.Lock()
 		d := time.Duration(x.disk.IntN(3)) * time.Millisecond
 		x.mu.Unlock()
 		time.Sleep(d) // several publishers reach the log in any order
 	}
+	x.f.staged.Store(&staged)
 	x.f.policy.principal = func(c *Connect) string { return c.Username }
 	x.began = time.Now()
 	x.verify()
 	x.steps = nil
-	x.left, x.then = nil, nil
 	x.mu.Lock()
-	x.writes = -1
+	x.left, x.then, x.writes = nil, nil, -1
 	steps := 5 + x.r.IntN(40)
 	if x.r.IntN(2) == 0 {
 		x.writes = 1 + x.r.IntN(60)

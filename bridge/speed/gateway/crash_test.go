@@ -44,8 +44,8 @@ func startDurable(t *testing.T, conf Config, fs vfs.FS, on func(*testing.T, Conf
 			m.Stage(b)
 		}
 		later := f.Deliver(m, b)
-		if f.staged != nil {
-			f.staged()
+		if staged := f.staged.Load(); staged != nil {
+			(*staged)()
 		}
 		store.CommitAsync(b, func(err error) {
 			if err == nil && later != nil {

@@ -66,13 +66,18 @@ func (srv *Server) left(s *session, expiry time.Duration) {
 	}
 }
 
-// enter makes s the session of its client id. Server.mu is held.
-func (srv *Server) enter(s *session) { srv.sessions[s.id] = s }
+// enter makes s the session of its client id, counted among its owner's if it
+// outlives its connection. Server.mu is held.
+func (srv *Server) enter(s *session) {
+	srv.sessions[s.id] = s
+	srv.own(s, s.owner, s.expiry > 0)
+}
 
 // remove takes s away from its client id. Server.mu is held.
 func (srv *Server) remove(s *session) {
 	if srv.sessions[s.id] == s {
 		delete(srv.sessions, s.id)
+		srv.own(s, s.owner, false)
 	}
 }
 

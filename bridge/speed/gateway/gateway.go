@@ -130,6 +130,9 @@ var (
 	ErrNotAuthorized  = errors.New("gateway: not authorized")       // 5
 )
 
+// ErrQuota means that there is no room to keep a retained message.
+var ErrQuota = errors.New("gateway: over a quota")
+
 // A Router takes each message that policy allowed: publishes and wills.
 //
 // Route is called from the client's reading goroutine, so in the order of its

@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -118,7 +119,7 @@ type fixture struct {
 	addr   string
 	pipes  *pipes
 	stop   func()
-	staged func() // called between the staging of a message and its commit
+	staged atomic.Pointer[func()] // called between the staging of a message and its commit
 }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }

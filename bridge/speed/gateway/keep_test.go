@@ -216,16 +216,20 @@ func TestHandedOverIsDurable(t *testing.T) {
 	b := f.resume(t, "b", false)
 	b.subscribe("$share/g/t", 2)
 	f.leaves(t, b, "b")
-	f.staged = func() {
-		f.staged = nil
+	ended := func() {
+		f.staged.Store(nil)
 		f.connect(t, "a") // between the staging for a and the commit
 	}
+	f.staged.Store(&ended)
 	p.send(pub("t", "4", 1, 9))
 	p.ping5(t)
 	eventually(t, "b has it all", func() bool {
 		f.mu.Lock()
-		defer f.mu.Unlock()
-		return len(f.sessions["b"].pending) == 4
+		b := f.sessions["b"]
+		f.mu.Unlock()
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return len(b.pending) == 4
 	})
 	f.store.CommitWait(t.Context(), f.store.NewBatch(), nil)
 	cut := fs.CrashClone(vfs.CrashCloneCfg{})

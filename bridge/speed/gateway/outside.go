@@ -24,6 +24,9 @@ func (s *Server) Check(m *Message) error {
 	if err := checkUnasked(m); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotAuthorized, err)
 	}
+	if !s.roomToRetain(m) {
+		return fmt.Errorf("%w: principal %s has too many retained messages, or all have", ErrQuota, m.Owner)
+	}
 	return p.Parse(packet.PUBLISH, m.Properties)
 }
 

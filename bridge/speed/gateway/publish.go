@@ -79,9 +79,13 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	if !t.mayPublish(c.session, p.Retain, c.heard, conf.PermissionCache) && !c.repeated(&p) {
 		c.notAllowed(t, p.Retain)
 		if c.version == packet.V5 && p.QoS > 0 {
-			return c.refusePublish(&p)
+			return c.refusePublish(&p, codeNotAuthorized)
 		}
 		return ReasonAuth
+	}
+	if p.Retain && p.QoS > 0 && c.version == packet.V5 && !c.repeated(&p) &&
+		!c.srv.roomToRetain(&Message{Topic: t.name, Payload: p.Payload, Retain: true, Properties: props.Forward, Owner: c.owner}) {
+		return c.refusePublish(&p, codeQuota)
 	}
 	a := ack{id: p.ID, size: len(t.name) + len(p.Payload) + len(props.Forward) + overhead}
 	switch p.QoS {
@@ -120,7 +124,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	full := c.acksFull()
 	s.mu.Unlock()
 
-	m := &Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: props.Forward, ClientID: c.id}
+	m := &Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: props.Forward, ClientID: c.id, Owner: c.owner}
 	if p.QoS == 2 && s.durable.Load() {
 		id := p.ID
 		m.Stage = func(b *streams.Batch) { s.stored().Accept(b, id) }
@@ -234,15 +238,15 @@ func (c *Client) topicOf(p *packet.Publish, props *packet.Properties) (t *publis
 	return t, 0
 }
 
-// refusePublish answers a message that policy does not let through; with
-// version 5 the connection goes on.
-func (c *Client) refusePublish(p *packet.Publish) string {
+// refusePublish answers a message that is not let through; with version 5 the
+// connection goes on.
+func (c *Client) refusePublish(p *packet.Publish, code byte) string {
 	kind := packet.PUBACK
 	if p.QoS == 2 {
 		kind = packet.PUBREC
 	}
 	c.s.mu.Lock()
-	c.acks.push(ack{kind: kind, id: p.ID, reason: codeNotAuthorized, done: true})
+	c.acks.push(ack{kind: kind, id: p.ID, reason: code, done: true})
 	c.release()
 	c.s.mu.Unlock()
 	return c.awaitRoom()

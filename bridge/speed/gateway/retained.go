@@ -12,12 +12,13 @@ import (
 // Retained keeps the last retained message of each topic. Its methods may be
 // called from several goroutines.
 type Retained struct {
-	maxMessages, maxBytes int
+	most, each usage // of all, and of one owner
 
 	mu      sync.RWMutex // guards what follows
 	byTopic map[string]kept
 	tree    branch // the same messages
-	bytes   int
+	all     usage
+	owners  map[string]usage
 }
 
 // A kept message, and when it came.
@@ -26,8 +27,8 @@ type kept struct {
 	at time.Time
 }
 
-func newRetained(messages, bytes int) *Retained {
-	return &Retained{byTopic: make(map[string]kept), maxMessages: messages, maxBytes: bytes}
+func newRetained(most, each usage) *Retained {
+	return &Retained{byTopic: make(map[string]kept), owners: make(map[string]usage), most: most, each: each}
 }
 
 // retainedSize counts the branches of unusually deep topics, too: they can take
@@ -38,28 +39,72 @@ func (m *Message) retainedSize() int {
 }
 
 // set keeps m in place of what its topic had; an empty payload forgets the topic
-// [MQTT-3.3.1-10]. It returns false if there is no room. Beyond the limits new
+// [MQTT-3.3.1-10]. It returns false if there is no room. Beyond the limits, those
+// of all and of m's owner, new
 // topics are refused, and a topic whose new message does not fit is forgotten,
 // since the old one is no longer true.
 func (r *Retained) set(m *Message, at time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	old, known := r.byTopic[m.Topic]
-	n, bytes := len(r.byTopic)+1, r.bytes
-	if known {
-		bytes -= old.m.retainedSize()
-		n--
-	}
-	room := n <= r.maxMessages && bytes+m.retainedSize() <= r.maxBytes
+	room := r.fits(m)
+	r.forget(m.Topic)
 	if len(m.Payload) == 0 || !room {
-		delete(r.byTopic, m.Topic)
-		r.tree.remove(m.Topic, 0)
-		r.bytes = bytes
-		return len(m.Payload) == 0
+		return room
 	}
-	r.byTopic[m.Topic], r.bytes = kept{m, at}, bytes+m.retainedSize()
+	r.byTopic[m.Topic] = kept{m, at}
 	r.tree.set(m)
+	r.count(m, 1)
 	return true
+}
+
+// room says whether set would keep m.
+func (r *Retained) room(m *Message) bool {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.fits(m)
+}
+
+// fits is room; mu is held.
+func (r *Retained) fits(m *Message) bool {
+	if len(m.Payload) == 0 {
+		return true
+	}
+	all, own := r.all, r.owners[m.Owner]
+	if old, ok := r.byTopic[m.Topic]; ok {
+		all.add(old.m, -1)
+		if old.m.Owner == m.Owner {
+			own.add(old.m, -1)
+		}
+	}
+	all.add(m, 1)
+	own.add(m, 1)
+	return all.within(r.most) && (m.Owner == "" || own.within(r.each))
+}
+
+// add counts m n times.
+func (u *usage) add(m *Message, n int) {
+	u.messages += n
+	u.bytes += n * m.retainedSize()
+}
+
+// count counts m n times among all and its owner's. mu is held.
+func (r *Retained) count(m *Message, n int) {
+	r.all.add(m, n)
+	own := r.owners[m.Owner]
+	if own.add(m, n); own.messages == 0 {
+		delete(r.owners, m.Owner)
+	} else {
+		r.owners[m.Owner] = own
+	}
+}
+
+// forget takes what a topic has away. mu is held.
+func (r *Retained) forget(name string) {
+	if k, ok := r.byTopic[name]; ok {
+		delete(r.byTopic, name)
+		r.tree.remove(name, 0)
+		r.count(k.m, -1)
+	}
 }
 
 // match calls found for the messages whose topic matches filter, which may have
@@ -128,7 +173,7 @@ func (r *Retained) List(after string, f func(m *Message, at time.Time) bool) {
 func (r *Retained) Count() (n, bytes int) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	return len(r.byTopic), r.bytes
+	return r.all.messages, r.all.bytes
 }
 
 // sweep forgets what has expired and returns the topics.
@@ -137,9 +182,7 @@ func (r *Retained) sweep(now time.Time) (topics []string) {
 	defer r.mu.Unlock()
 	for t, k := range r.byTopic {
 		if k.m.expired(now) {
-			delete(r.byTopic, t)
-			r.tree.remove(t, 0)
-			r.bytes -= k.m.retainedSize()
+			r.forget(t)
 			topics = append(topics, t)
 		}
 	}

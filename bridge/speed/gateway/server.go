@@ -30,8 +30,10 @@ type Server struct {
 	fans     sync.Pool    // of *fanout
 	queued   atomic.Int64 // bytes of all sessions
 	retained *Retained
-	store    *sessions.Store // nil without Config.Store
-	swept    time.Time       // of Run: when expired retained messages were forgotten
+
+	fullRetained, fullSessions hush
+	store                      *sessions.Store // nil without Config.Store
+	swept                      time.Time       // of Run: when expired retained messages were forgotten
 
 	// retainMu makes a SUBSCRIBE and a retained message happen one after the
 	// other, so that no subscriber sees an older retained message after a
@@ -45,6 +47,7 @@ type Server struct {
 	conns       map[*Client]bool    // every open connection
 	clients     map[string]*Client  // the latest to claim each client id
 	sessions    map[string]*session // by client id, of clients connected and away
+	owned       map[string]int      // sessions that are counted, by owner
 	due         dues                // sessions of clients that are away
 	stopped     bool                // Run has ended
 	serial      uint64              // of the latest session
@@ -59,12 +62,13 @@ func New(c Config, a Authorizer, r Router) *Server {
 		conns:    make(map[*Client]bool),
 		clients:  make(map[string]*Client),
 		sessions: make(map[string]*session),
+		owned:    make(map[string]int),
 		groups:   make(map[string]*group),
 		// A quarter of MaxPending is left to others than one address.
 		door: admission.NewDoor(admission.Limits{Open: conf.MaxConnections, PerAddress: conf.MaxPerAddress,
 			Unknown: conf.MaxPending, UnknownPerAddress: conf.MaxPending - conf.MaxPending/4}),
 	}
-	s.retained = newRetained(s.conf.MaxRetained, s.conf.MaxRetainedBytes)
+	s.retained = newRetained(usage{conf.MaxRetained, conf.MaxRetainedBytes}, usage{conf.MaxRetainedPerOwner, conf.MaxRetainedBytesPerOwner})
 	if s.conf.Store != nil {
 		s.store = sessions.New(s.conf.Store, memory{s})
 	}
@@ -227,6 +231,7 @@ func (s *Server) retain(m *Message, b *streams.Batch) {
 	kept := s.retained.set(m, now)
 	if !kept {
 		s.count.droppedRetained.Add(1)
+		s.fullRetained.say(s, "there is no room for retained messages, they are delivered and not kept", m.Owner)
 	}
 	switch {
 	case s.store == nil:

@@ -27,12 +27,13 @@ type session struct {
 	durable atomic.Bool
 
 	// Server.mu guards what follows.
-	owner  string    // principal; empty: that of whoever resumes it first
-	away   time.Time // since then; zero while the client is there
-	expiry time.Duration
-	will   *delayedWill
-	due    time.Time // when Run has to look
-	place  int       // in Server.due, from 1; 0: not there
+	owner   string    // principal; empty: that of whoever resumes it first
+	counted bool      // among its owner's: it outlives its connection
+	away    time.Time // since then; zero while the client is there
+	expiry  time.Duration
+	will    *delayedWill
+	due     time.Time // when Run has to look
+	place   int       // in Server.due, from 1; 0: not there
 
 	// mu guards what follows, and the connection's acknowledgements and
 	// output buffer.

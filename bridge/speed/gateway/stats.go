@@ -49,6 +49,8 @@ type Stats struct {
 	DroppedQueue    uint64 // QoS 1 and 2, over a client's limit
 	DroppedPolicy   uint64 // not to be received
 	DroppedRetained uint64 // no room to keep them; they were delivered
+	RefusedRetained uint64 // no room to keep them; their publishers were told
+	RefusedSessions uint64 // CONNECTs of owners that have too many
 	DroppedExpired  uint64 // before they could be sent
 	DroppedTooLarge uint64 // for the client, by its own word
 	DroppedShared   uint64 // no member of the group to send it to
@@ -67,6 +69,7 @@ type counters struct {
 	droppedQoS0, droppedQueue, droppedPolicy, droppedRetained                atomic.Uint64
 	droppedExpired, droppedTooLarge, droppedShared, expiredSessions, corrupt atomic.Uint64
 	panics, doneTwice                                                        atomic.Uint64
+	refusedRetained, refusedSessions                                         atomic.Uint64
 
 	mu          sync.Mutex // guards what follows
 	refusals    map[byte]uint64
@@ -127,6 +130,7 @@ func (s *Server) Stats() Stats {
 		Held: c.held.Load(), Throttled: c.throttled.Load(), RouteErrors: c.routeErrors.Load(),
 		DroppedQoS0: c.droppedQoS0.Load(), DroppedQueue: c.droppedQueue.Load(),
 		DroppedPolicy: c.droppedPolicy.Load(), DroppedRetained: c.droppedRetained.Load(),
+		RefusedRetained: c.refusedRetained.Load(), RefusedSessions: c.refusedSessions.Load(),
 		DroppedExpired: c.droppedExpired.Load(), DroppedTooLarge: c.droppedTooLarge.Load(),
 		DroppedShared: c.droppedShared.Load(), ExpiredSessions: c.expiredSessions.Load(), CorruptRecords: c.corrupt.Load(),
 		Panics: c.panics.Load(), DoneTwice: c.doneTwice.Load(),

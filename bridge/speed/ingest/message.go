@@ -31,6 +31,10 @@ type Message struct {
 	Properties []byte
 	Expires    int64
 
+	// Owner is who the message counts for if it is retained; it is not part of
+	// the record.
+	Owner string
+
 	// Stage, unless nil, adds what is to be durable with the message. It is
 	// not part of the record.
 	Stage func(*streams.Batch)

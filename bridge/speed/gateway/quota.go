@@ -1,0 +1,83 @@
+package gateway
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// What one owner may have of what is kept beyond connections: sessions and
+// retained messages. One of a thousand things that does as it likes leaves room
+// for the others.
+
+// usage is what an owner has, or may have, of retained messages.
+type usage struct{ messages, bytes int }
+
+// within says whether u is not more than most, of which 0 is no limit.
+func (u usage) within(most usage) bool {
+	return (most.messages == 0 || u.messages <= most.messages) && (most.bytes == 0 || u.bytes <= most.bytes)
+}
+
+// roomToRetain says whether m, if it is to be retained, is within the limits of
+// all and of its owner.
+func (s *Server) roomToRetain(m *Message) bool {
+	if !m.Retain || s.retained.room(m) {
+		return true
+	}
+	s.count.refusedRetained.Add(1)
+	s.fullRetained.say(s, "there is no room for retained messages, they are refused", m.Owner)
+	return false
+}
+
+// roomForSession says whether one more session that outlives its connection is
+// within the limit of its owner; ended, which may be nil, makes room. s.mu is
+// held.
+func (s *Server) roomForSession(owner string, ended *session) bool {
+	n := s.owned[owner] + 1
+	if ended != nil && ended.counted && ended.owner == owner {
+		n--
+	}
+	if most := s.conf.MaxSessionsPerOwner; most == 0 || n <= most {
+		return true
+	}
+	s.count.refusedSessions.Add(1)
+	s.fullSessions.say(s, "a principal has too many sessions, its clients are refused", owner)
+	return false
+}
+
+// own counts x among the sessions of an owner, whom it then has. s.mu is held.
+func (s *Server) own(x *session, owner string, counted bool) {
+	if x.counted {
+		if s.owned[x.owner]--; s.owned[x.owner] == 0 {
+			delete(s.owned, x.owner)
+		}
+	}
+	x.owner, x.counted = owner, counted
+	if counted {
+		s.owned[owner]++
+	}
+}
+
+// errSessions is why a CONNECT is refused.
+func errSessions(owner string) error { return fmt.Errorf("principal %s has too many sessions", owner) }
+
+// A hush lets a warning through once a minute.
+type hush struct {
+	mu    sync.Mutex
+	next  time.Time
+	since int // warnings that were kept back
+}
+
+func (h *hush) say(s *Server, what, owner string) {
+	h.mu.Lock()
+	now := time.Now()
+	if now.Before(h.next) {
+		h.since++
+		h.mu.Unlock()
+		return
+	}
+	n := h.since + 1
+	h.next, h.since = now.Add(time.Minute), 0
+	h.mu.Unlock()
+	s.conf.Log.Warn(what, "principal", owner, "times", n)
+}
