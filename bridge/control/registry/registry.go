@@ -76,7 +76,8 @@ var (
 type Registry struct {
 	db       *bolt.DB
 	now      func() time.Time
-	revision atomic.Uint64 // id of the last transaction committed; written under recent.mu
+	expiry   func() time.Time // nil: now
+	revision atomic.Uint64    // id of the last transaction committed; written under recent.mu
 	recent   recent
 
 	// commitMu is held over a commit and its events, so that watchers hear them
@@ -165,6 +166,19 @@ func Open(path string) (*Registry, error) {
 		r.recent.after = uint64(tx.ID())
 		return nil
 	})
+}
+
+// SetExpiry gives the time by which what has expired is deleted; until then it
+// is the wall clock's. It comes before any use. Whether something is still
+// valid is asked of the wall clock alone.
+func (r *Registry) SetExpiry(expiry func() time.Time) { r.expiry = expiry }
+
+// deletes is the time by which what has expired is deleted.
+func (r *Registry) deletes() time.Time {
+	if r.expiry == nil {
+		return r.now()
+	}
+	return r.expiry()
 }
 
 // prepare makes the buckets, writing only if one is missing.

@@ -121,7 +121,7 @@ func (t *Tx) AddTemporaryKey(k TemporaryKey) error {
 	ends := t.tx.Bucket(bKeyEnds)
 	var old [][]byte
 	c := ends.Cursor()
-	now := uint64(t.reg.now().UnixMilli())
+	now := uint64(t.reg.deletes().UnixMilli())
 	for e, _ := c.First(); e != nil && binary.BigEndian.Uint64(e) < now && len(old) < forgetKeys; e, _ = c.Next() {
 		old = append(old, append([]byte(nil), e...))
 	}

@@ -223,3 +223,51 @@ func TestTokens(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// What has expired by the wall clock, of a clock that jumped, is no longer good
+// but stays until it has expired by the time that is trusted.
+func TestExpiryKeeps(t *testing.T) {
+	r := open(t)
+	now := time.Now()
+	r.now = func() time.Time { return now.Add(72 * time.Hour) }
+	trusted := now
+	r.SetExpiry(func() time.Time { return trusted })
+	hash := strings.Repeat("ab", 32)
+	var id string
+	update(t, r, func(tx *Tx) error {
+		r.now = func() time.Time { return now }
+		defer func() { r.now = func() time.Time { return now.Add(72 * time.Hour) } }()
+		c, err := tx.RegisterCertificate(testPEM(t, 1), Active)
+		if id = c.ID; err != nil {
+			return err
+		}
+		_, err = tx.AddToken(hash, Token{Certificate: id})
+		return errors.Join(err, tx.AddTemporaryKey(TemporaryKey{ID: "ASIAOLD", Certificate: id, Expires: now.Add(time.Hour)}))
+	})
+	look := func() (tokens, keys int) {
+		t.Helper()
+		update(t, r, func(tx *Tx) error {
+			n, err := tx.SweepTokens(100)
+			tokens = n
+			return errors.Join(err, tx.AddTemporaryKey(TemporaryKey{ID: "ASIANEW", Certificate: id, Expires: now.Add(1000 * time.Hour)}))
+		})
+		if err := r.View(func(tx *Tx) error {
+			if tx.tx.Bucket(bKeys).Get([]byte("ASIAOLD")) != nil {
+				keys++
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return tokens, keys
+	}
+	try(t, r, "token", ErrNotFound, func(tx *Tx) error { _, err := tx.Token(hash); return err })
+	try(t, r, "key", ErrNotFound, func(tx *Tx) error { _, err := tx.TemporaryKey("ASIAOLD"); return err })
+	if swept, keys := look(); swept != 0 || keys != 1 {
+		t.Errorf("%d tokens swept, %d keys kept; want 0, 1", swept, keys)
+	}
+	trusted = now.Add(72 * time.Hour)
+	if swept, keys := look(); swept != 1 || keys != 0 {
+		t.Errorf("%d tokens swept, %d keys kept; want 1, 0", swept, keys)
+	}
+}

@@ -128,13 +128,13 @@ func (t *Tx) EndToken(hash, asked string, outcome json.RawMessage) error {
 // token expires, zero for none.
 func (t *Tx) TokensDue() (due bool, next time.Time) {
 	key, _, at := t.firstEnd()
-	return key != "" && t.reg.now().After(at), at
+	return key != "" && t.reg.deletes().After(at), at
 }
 
 // SweepTokens forgets up to n tokens that have expired, with the certificates
 // that nobody was provisioned with, and returns how many.
 func (t *Tx) SweepTokens(n int) (swept int, err error) {
-	now := t.reg.now()
+	now := t.reg.deletes()
 	for ; swept < n; swept++ {
 		key, hash, at := t.firstEnd()
 		if key == "" || !now.After(at) {

@@ -283,16 +283,16 @@ func (bx *box) slot(d *Delivery) string {
 }
 
 // old notes that r failed and says whether it was retried for long enough: by
-// its age, or by our own count where the clock was set back.
+// its age, by a clock that did not jump, or by our own count.
 func (x *Outboxes) old(bx *box, r *streams.Record) bool {
-	now := time.Now()
+	now, expiry := time.Now(), x.store.Expiry()
 	if bx.failing.IsZero() {
 		bx.failing = now
 	}
 	if bx.since.IsZero() || bx.head != r.Offset {
 		bx.head, bx.since = r.Offset, now
 	}
-	aged := now.Sub(time.UnixMilli(r.Time)) > x.opts.GiveUp && now.Sub(bx.failing) >= min(patience, x.opts.GiveUp)
+	aged := expiry.Sub(time.UnixMilli(r.Time)) > x.opts.GiveUp && now.Sub(bx.failing) >= min(patience, x.opts.GiveUp)
 	return aged || now.Sub(bx.since) > x.opts.GiveUp
 }
 

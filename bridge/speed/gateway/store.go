@@ -79,7 +79,7 @@ func (s *Server) Load() error {
 	if s.store == nil {
 		return nil
 	}
-	l := &loader{Server: s, now: time.Now()}
+	l := &loader{Server: s, now: time.Now(), expiry: s.conf.Store.Expiry()}
 	if err := s.store.Load(l); err != nil {
 		return err
 	}
@@ -101,7 +101,17 @@ func (s *Server) Load() error {
 type loader struct {
 	*Server
 	now     time.Time
+	expiry  time.Time // now, as far as the clock is trusted
 	orphans []orphan
+}
+
+// here gives a stored time a monotonic reading, so that a jump of the clock, in
+// the past or to come, ends nothing before its time.
+func (l *loader) here(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return l.now.Add(t.Sub(l.expiry))
 }
 
 // An orphan is a message of a shared subscription whose session had ended and
@@ -117,13 +127,13 @@ func (l *loader) Corrupt(key []byte, err error) {
 }
 
 func (l *loader) LoadRetained(r *sessions.Retained) bool {
-	m := &Message{Topic: r.Topic, Payload: r.Payload, QoS: r.QoS, Retain: true, Properties: r.Properties, Expires: r.Expires, Owner: r.Owner}
+	m := &Message{Topic: r.Topic, Payload: r.Payload, QoS: r.QoS, Retain: true, Properties: r.Properties, Expires: l.here(r.Expires), Owner: r.Owner}
 	return !m.expired(l.now) && l.retained.set(m, r.At)
 }
 
 func (l *loader) LoadSession(id string, r *sessions.Record) {
 	x := l.newSession(id, r.Owner)
-	x.life, x.away, x.expiry = r.Life, r.Away, r.Expiry
+	x.life, x.away, x.expiry = r.Life, l.here(r.Away), r.Expiry
 	if x.away.IsZero() || x.away.After(l.now) {
 		x.away = l.now
 	}
@@ -156,7 +166,7 @@ func (l *loader) LoadAccepted(life sessions.Life, packetID uint16) bool {
 
 func (l *loader) LoadQueued(life sessions.Life, seq uint64, q *sessions.Queued) bool {
 	o := outbound{qos: q.QoS, retain: q.Retain, ids: q.IDs, seq: seq, group: q.Group,
-		m: &Message{Topic: q.Topic, Payload: q.Payload, QoS: q.QoS, Properties: q.Properties, Expires: q.Expires}}
+		m: &Message{Topic: q.Topic, Payload: q.Payload, QoS: q.QoS, Properties: q.Properties, Expires: l.here(q.Expires)}}
 	if q.Released {
 		o.m = &released
 	}

@@ -54,7 +54,7 @@ func (a API) horizon(st *stream) time.Time {
 	if st.Retention == 0 {
 		return time.Time{}
 	}
-	return a.s.now().Add(-st.Retention)
+	return a.s.store.Expiry().Add(-st.Retention)
 }
 
 // afterShard reads an ExclusiveStartShardId.

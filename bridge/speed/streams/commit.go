@@ -24,6 +24,7 @@ type group struct {
 	db      *pebble.Batch // nil: nothing to write
 	touched []touch
 	keys    []string // metadata
+	end     Position // of the store after the group
 	records int
 	began   time.Time
 }
@@ -164,6 +165,9 @@ func (s *Store) finish(g *group) {
 		for i := range g.touched {
 			g.touched[i].sh.advance(s, &g.touched[i])
 		}
+		if g.db != nil {
+			s.position.Store(&g.end)
+		}
 		s.count(g)
 	}
 	s.inflight.end(g.seq, g.keys, err != nil)
@@ -223,7 +227,10 @@ func (s *Store) write(g *group) {
 		g.records += g.touched[i].write(db, s.lastTime)
 		s.grew(g.touched[i].sh, g.touched[i].bytes)
 	}
-	var err error
+	s.written.Commits++
+	s.written.Records += uint64(g.records)
+	g.end = s.written
+	err := db.Set([]byte{tagPosition}, g.end.bytes(), nil)
 	for _, p := range g.batches {
 		if p.err != nil {
 			continue

@@ -352,7 +352,7 @@ func (s *Store) dropShards(st *stream, retention time.Duration) error {
 	s.writes.Lock()
 	defer s.writes.Unlock()
 	old := st.lineage.Load()
-	before := s.now().Add(-retention)
+	before := s.Expiry().Add(-retention)
 	var gone []*shard
 	var all []Shard
 	for i := range old.all {

@@ -133,7 +133,7 @@ func (s *Store) retainStream(st *stream) error {
 			return err
 		}
 		if info.Retention > 0 {
-			before := s.now().Add(-info.Retention).UnixMilli()
+			before := s.Expiry().Add(-info.Retention).UnixMilli()
 			if err := s.trimTime(sh, before); err != nil {
 				return err
 			}

@@ -19,6 +19,7 @@ type Options struct {
 	FS           vfs.FS           // nil: the operating system's
 	Log          *slog.Logger     // nil: nothing is logged
 	Now          func() time.Time // nil: time.Now
+	Expiry       func() time.Time // by which retention by time goes, see bridge/clock; nil: Now
 	MemTableSize uint64           // bytes; 0: 32 MiB. Up to four may be held while the disk is behind
 	CacheSize    int64            // bytes of Pebble's block cache; 0: 32 MiB
 	QueueBytes   int64            // batches that wait for the disk, after which commits block; 0: 32 MiB
@@ -43,6 +44,9 @@ type Store struct {
 	writes   sync.Mutex
 	nextID   uint32
 	lastTime int64 // of the last group; block times don't go back
+	written  Position
+
+	position atomic.Pointer[Position] // of what is synced
 
 	mu      sync.RWMutex
 	streams map[string]*stream
@@ -101,6 +105,9 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Expiry == nil {
+		o.Expiry = o.Now
 	}
 	if o.MemTableSize == 0 {
 		o.MemTableSize = 32 << 20
@@ -224,6 +231,10 @@ func (s *Store) enter() error {
 
 func (s *Store) leave() { s.use.RUnlock() }
 
+// Expiry returns the time by which retention goes: what is older than that by
+// more than its stream's retention is deleted.
+func (s *Store) Expiry() time.Time { return s.opts.Expiry() }
+
 // Ready says whether the store can take commits: Run runs and no sync failed.
 func (s *Store) Ready() bool { return s.running.Load() && s.Err() == nil }
 
@@ -300,8 +311,20 @@ func (i Info) doc() ([]byte, error) {
 }
 
 func (s *Store) loadStreams() error {
+	v, err := s.getRaw([]byte{tagPosition})
+	if err != nil {
+		return err
+	}
+	if v != nil {
+		if len(v) != positionLen {
+			return fmt.Errorf("%w: position", ErrCorrupt)
+		}
+		s.written = parsePosition(v)
+	}
+	at := s.written
+	s.position.Store(&at)
 	s.nextID = 1
-	v, err := s.getRaw([]byte{tagNextID})
+	v, err = s.getRaw([]byte{tagNextID})
 	if err != nil {
 		return err
 	}
