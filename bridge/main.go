@@ -65,7 +65,7 @@ type call struct {
 var commands = []command{serveCommand, configSample, thingCreate, thingList, certCreate, certRegister, certList, certShow, certStatus, certActivate, certDeactivate, certRevoke, certDelete, certImportCRL,
 	certCARegister, certCACode, certCAList, certCAShow, certCAActivate, certCADeactivate, certCADelete,
 	policyShow, policyPut, policyVersions, policyDefault, policyDelete, policyAttach, policyDetach, policyEffective, policyTest, policyWhoCan,
-	ruleTest, ruleList, ruleWhy, ruleReplay, objectPut, streamCreate, streamList, streamTail, connectorList, connectorShow, connectorCheck, connectorRun, reloadCommand, awsEnv, versionCommand}
+	ruleTest, ruleList, ruleWhy, ruleReplay, objectPut, streamCreate, streamList, streamTail, connectorList, connectorShow, connectorCheck, connectorRun, clockShow, clockAccept, reloadCommand, awsEnv, versionCommand}
 
 var versionCommand = command{name: "version", summary: "print the version", example: "tidemill-bridge version", alone: true,
 	run: func(_ context.Context, c *call) error {

@@ -18,6 +18,7 @@ var serveCommand = command{name: "serve", summary: "run the bridge: MQTT on :888
 	run:     serve}
 
 func serve(ctx context.Context, c *call) error {
+	accept := c.flags.Bool("accept-loss", false, "go on without parts of the data directory that were there once and are lost, which is logged")
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
@@ -29,6 +30,7 @@ func serve(ctx context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
+	cfg.AcceptLoss = *accept
 	log := newLog(c, cfg)
 	s, err := server.New(cfg, log, version)
 	if err != nil {

@@ -42,7 +42,10 @@ type Config struct {
 	Shadow  Shadow  `toml:"shadow"`
 	BridgeD BridgeD `toml:"bridge_d"`
 	Objects Objects `toml:"objects"`
+	Clock   Clock   `toml:"clock"`
 	Log     Log     `toml:"log"`
+
+	AcceptLoss bool // of parts of the data directory; a flag of serve, no key
 
 	Access      []Access     `toml:"access"`
 	Authorizers []Authorizer `toml:"authorizers"`
@@ -191,6 +194,14 @@ type Objects struct {
 	Dir string `toml:"dir"` // "" for DataDir/objects
 }
 
+// Clock bounds jumps of the machine's clock, beyond which nothing is deleted for
+// its age by the new time.
+type Clock struct {
+	MaxStep     Duration `toml:"max_step"`     // while the bridge runs
+	MaxGap      Duration `toml:"max_gap"`      // since it last ran
+	AcceptAfter Duration `toml:"accept_after"` // 0: never by itself
+}
+
 // Log is how the bridge logs.
 type Log struct {
 	Level  string `toml:"level"`
@@ -229,6 +240,7 @@ func Default() *Config {
 		Rules:   Rules{MaxBacklog: 4 << 30},
 		Shadow:  Shadow{MaxNamed: 100, MaxBytes: 1 << 20},
 		BridgeD: BridgeD{Watch: true},
+		Clock:   Clock{MaxStep: Duration(5 * time.Minute), MaxGap: Duration(24 * time.Hour), AcceptAfter: Duration(24 * time.Hour)},
 		Log:     Log{Level: "info", Format: "json"},
 	}
 }
@@ -359,6 +371,15 @@ func (c *Config) check() (errs []error) {
 	}
 	if n := c.Kinesis.MaxShards; n < 0 {
 		bad("kinesis.max_shards: %d, want 0 for the log's own bound, or more", n)
+	}
+	if d := c.Clock.MaxStep; d < Duration(time.Second) {
+		bad("clock.max_step: %v, want at least 1s", d)
+	}
+	if d := c.Clock.MaxGap; d < Duration(time.Minute) {
+		bad("clock.max_gap: %v, want at least 1m", d)
+	}
+	if d := c.Clock.AcceptAfter; d < 0 {
+		bad("clock.accept_after: %v, want 0s for never by itself, or more", d)
 	}
 	if c.Admin.Listen != "" && !address(c.Admin.Listen) {
 		bad("admin.listen: %q, want host:port, or empty for none", c.Admin.Listen)

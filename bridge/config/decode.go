@@ -67,10 +67,11 @@ func decodeTable(meta toml.MetaData, path string, table map[string]toml.Primitiv
 	return errs
 }
 
-// fieldOf returns the field whose toml tag is name. Keys count with case.
+// fieldOf returns the field whose toml tag is name. Keys count with case; a
+// field without a tag is no key.
 func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 	for i := range v.NumField() {
-		if v.Type().Field(i).Tag.Get("toml") == name {
+		if name != "" && v.Type().Field(i).Tag.Get("toml") == name {
 			return v.Field(i), true
 		}
 	}

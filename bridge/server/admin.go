@@ -33,6 +33,8 @@ func (s *Server) Handler() http.Handler {
 	for pattern, h := range map[string]func(http.ResponseWriter, *http.Request) error{
 		"GET /v1/info":                                     s.getInfo,
 		"POST /v1/reload":                                  s.postReload,
+		"GET /v1/clock":                                    s.getClock,
+		"POST /v1/clock/accept":                            s.acceptClock,
 		"GET /v1/refused":                                  s.listRefused,
 		"GET /v1/streams":                                  s.listStreams,
 		"POST /v1/streams":                                 s.postStream,

@@ -45,6 +45,7 @@ type bridge struct {
 
 	sick    atomic.Bool  // every sync of the log fails
 	advance atomic.Int64 // ns that the shadows' clock is ahead
+	oldest  uint64       // of looked
 }
 
 // disk is the machine's, which fails when sick is set.
@@ -116,7 +117,13 @@ func idle(t testing.TB, cfg *config.Config) *bridge {
 // start runs a bridge until the test ends.
 func start(t testing.TB, cfg *config.Config) *bridge {
 	t.Helper()
-	b := idle(t, cfg)
+	return idle(t, cfg).run(cfg)
+}
+
+// run runs a bridge that is open until the test ends.
+func (b *bridge) run(cfg *config.Config) *bridge {
+	t := b.t
+	t.Helper()
 	if err := b.Listen(t.Context()); err != nil {
 		t.Fatal(err)
 	}

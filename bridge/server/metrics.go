@@ -26,6 +26,7 @@ const latencyHelp = "Time from a message's arrival until what a rule made of it 
 // Collect implements prometheus.Collector.
 func (m metrics) Collect(out chan<- prometheus.Metric) {
 	x := series(out)
+	x.clock(m.s)
 	x.gateway(m.s)
 	x.log(m.s)
 	x.rules(m.s)
@@ -58,6 +59,16 @@ func (x series) counter(name, help string, v float64, labels ...string) {
 
 func (x series) gauge(name, help string, v float64, labels ...string) {
 	x.send(prometheus.GaugeValue, name, help, v, labels)
+}
+
+func (x series) clock(s *Server) {
+	st := s.clock.Status()
+	held := 0.0
+	if st.Held {
+		held = 1
+	}
+	x.gauge("clock_held", "1 while the clock is not trusted after a jump: nothing is deleted for its age by the new time.", held)
+	x.gauge("clock_ahead_seconds", "The clock before the time that is expected, while it is not trusted.", st.Ahead.Seconds())
 }
 
 func (x series) https(s *Server) {

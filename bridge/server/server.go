@@ -18,11 +18,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/fleet"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
@@ -49,6 +51,8 @@ type Server struct {
 	registry *registry.Registry
 	store    *streams.Store
 	objects  *sink.Dir
+	dir      *datadir.Dir
+	clock    *clock.Clock
 	shadows  *boltstore.Store
 	fleet    *fleet.Index
 
@@ -100,11 +104,21 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	release, err := claim(cfg.DataDir)
-	if err != nil {
-		return nil, fmt.Errorf("data_dir: %w", err)
+	if s.dir, err = datadir.Open(cfg.DataDir, datadir.Parts(cfg.DataDir, cfg.Objects.Dir), s.log); err != nil {
+		return nil, err
 	}
-	s.closers = append(s.closers, release)
+	s.closers = append(s.closers, s.dir.Close)
+	if cfg.AcceptLoss {
+		if err := s.dir.Accept(); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.dir.Check(); err != nil {
+		return nil, err
+	}
+	s.clock = clock.New(clock.Options{MaxStep: time.Duration(cfg.Clock.MaxStep), MaxGap: time.Duration(cfg.Clock.MaxGap),
+		AcceptAfter: acceptAfter(cfg.Clock), Wall: so.Now, Log: s.log})
+	so.Expiry = s.clock.Expiry
 	for _, folder := range s.declaredIn() {
 		if err := os.MkdirAll(folder, 0o700); err != nil {
 			return nil, fmt.Errorf("bridge_d.dir: %w", err)
@@ -121,14 +135,18 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 		return nil, err
 	}
 	s.closers = append(s.closers, s.registry.Close)
+	s.registry.SetExpiry(s.clock.Expiry)
 	// The log's files have the mode that the umask leaves them.
-	if err := private(at("log")); err != nil {
+	if err := datadir.Private(at("log")); err != nil {
 		return nil, err
 	}
 	if s.store, err = streams.Open(at("log"), so); err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, s.store.Close)
+	if err := s.dir.CheckLog(s.store.Position()); err != nil {
+		return nil, err
+	}
 	if s.objects, err = sink.OpenDir(cfg.Objects.Dir); err != nil {
 		return nil, err
 	}
@@ -137,6 +155,13 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 		return nil, err
 	}
 	s.closers = append(s.closers, s.shadows.Close)
+	if err := s.dir.Complete(); err != nil {
+		return nil, err
+	}
+	if err := s.resumeClock(); err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, s.note)
 	return s, s.wire(sh)
 }
 
@@ -320,7 +345,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return errors.Join(err, s.closeListeners())
 	}
 	// From the last to stop to the first.
-	log := s.stage(part{"log", s.store.Run})
+	log := s.stage(part{"log", s.store.Run}, part{"clock", s.clock.Run}, part{"notes", s.notes})
 	sinks := s.stage(part{"outboxes", s.outboxes.Run}, part{"delivery streams", s.firehose.Run}, part{"data streams", s.kinesis.Run}, part{"connectors", s.connectors.run})
 	out := s.stage(s.publishing()...)
 	engine := s.stage(part{"rules", s.rules.Run})

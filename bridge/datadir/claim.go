@@ -1,4 +1,4 @@
-package server
+package datadir
 
 import (
 	"errors"
@@ -45,8 +45,8 @@ func claim(dir string) (release func() error, err error) {
 	}
 }
 
-// private makes a folder that only its owner may look into, or makes one so.
-func private(dir string) error {
+// Private makes a folder that only its owner may look into, or makes one so.
+func Private(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}

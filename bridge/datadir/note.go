@@ -1,0 +1,120 @@
+package datadir
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"sync"
+
+	"github.com/tidemill/tidemill/bridge/clock"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// A Note is what the bridge remembers of itself beside its parts.
+type Note struct {
+	Number uint64           `json:"number"` // grows by one
+	Clock  clock.State      `json:"clock"`
+	Log    streams.Position `json:"log"` // the log is at least so far
+}
+
+// slot is the size of one of two places of the file, which are written in turns: a
+// torn one leaves the other. 512 bytes is the smallest sector of disks.
+const slot = 512
+
+// notes is the file note. Each slot is "CRC-32 JSON", filled up with spaces.
+type notes struct {
+	f *os.File
+
+	mu   sync.Mutex // guards last, and one write at a time
+	last Note
+}
+
+func openNotes(path string) (*notes, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	n := &notes{f: f}
+	for i := range int64(2) {
+		b := make([]byte, slot)
+		if _, err := f.ReadAt(b, i*slot); err != nil && err != io.EOF {
+			return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+		}
+		var m Note
+		sum, text, ok := bytes.Cut(bytes.TrimRight(b, " \n\x00"), []byte(" "))
+		if ok && string(sum) == checksum(text) && json.Unmarshal(text, &m) == nil && m.Number > n.last.Number {
+			n.last = m
+		}
+	}
+	return n, nil
+}
+
+func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) }
+
+// write notes m. Without sync it survives the end of the process, not of the
+// machine.
+func (n *notes) write(m Note, sync bool) error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m.Number = n.last.Number + 1
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	b := append(append([]byte(checksum(text)), ' '), text...)
+	if len(b) > slot-1 {
+		return fmt.Errorf("note of %d bytes, want at most %d", len(b), slot-1)
+	}
+	b = append(b, bytes.Repeat([]byte{' '}, slot-1-len(b))...)
+	if _, err := n.f.WriteAt(append(b, '\n'), int64(m.Number%2)*slot); err != nil {
+		return err
+	}
+	n.last = m
+	if sync {
+		return n.f.Sync()
+	}
+	return nil
+}
+
+func (n *notes) close() error { return n.f.Close() }
+
+// Note returns the last note; ok is false if there is none.
+func (d *Dir) Note() (n Note, ok bool) {
+	d.notes.mu.Lock()
+	defer d.notes.mu.Unlock()
+	return d.notes.last, d.notes.last.Number > 0
+}
+
+// WriteNote notes n, synced if sync is set.
+func (d *Dir) WriteNote(n Note, sync bool) error {
+	if err := d.notes.write(n, sync); err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	return nil
+}
+
+// CheckLog returns an error if the log has got less far than was noted: its end
+// is missing, which was acknowledged.
+func (d *Dir) CheckLog(now streams.Position) error {
+	n, ok := d.Note()
+	if !ok {
+		if d.is.State == complete {
+			d.log.Warn("there is no note of how far the log has got: it is taken as it is", "file", d.notes.f.Name())
+		}
+		return nil
+	}
+	if now.Commits >= n.Log.Commits {
+		return nil
+	}
+	commits, records := n.Log.Commits-now.Commits, int64(n.Log.Records-now.Records)
+	if d.is.State != complete {
+		d.log.Error("the end of the log is lost, the bridge goes on without it, as accepted", "commits", commits, "records", records, "noted", n.Clock.Wall)
+		return nil
+	}
+	return fmt.Errorf("data_dir: %s/log ends early: %d commits and %d records that were acknowledged are missing at its end%s",
+		d.path, commits, records, howOn)
+}

@@ -1,0 +1,123 @@
+package datadir
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/tidemill/tidemill/shadow/boltfile"
+)
+
+// there says whether something is at the part's path that holds anything.
+func (p Part) there() (bool, error) {
+	if p.Kind == Folder {
+		entries, err := os.ReadDir(p.Path)
+		if errors.Is(err, fs.ErrNotExist) {
+			return false, nil
+		}
+		for _, e := range entries {
+			if e.Name() != stampFile && e.Name() != stampFile+".new" {
+				return true, nil
+			}
+		}
+		return false, err
+	}
+	info, err := os.Stat(p.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && info.Size() > 0, err
+}
+
+// Buckets and keys of the identity in bbolt files.
+var (
+	bucket = []byte("identity")
+	key    = []byte("id")
+)
+
+// boltNesting is how deep buckets lie in the bridge's files, or deeper.
+const boltNesting = 3
+
+// stamped returns the identity that the part carries, "" for none. A bbolt file
+// is checked before it is opened: damage is an error that names it.
+func (p Part) stamped() (id string, err error) {
+	switch p.Kind {
+	case Folder:
+		raw, err := os.ReadFile(filepath.Join(p.Path, stampFile))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("data_dir: %w", err)
+		}
+		return strings.TrimSpace(string(raw)), nil
+	case Bolt:
+		if err := CheckBolt(p.Path); err != nil {
+			return "", err
+		}
+		if there, err := p.there(); !there {
+			return "", err
+		}
+		db, err := bolt.Open(p.Path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
+		if err != nil {
+			return "", fmt.Errorf("data_dir: %s: %w", p.Path, err)
+		}
+		err = db.View(func(tx *bolt.Tx) error {
+			if b := tx.Bucket(bucket); b != nil {
+				id = string(b.Get(key))
+			}
+			return nil
+		})
+		return id, errors.Join(err, db.Close())
+	}
+	return "", nil
+}
+
+// CheckBolt returns an error that names the bbolt file at path and says what to
+// do, if bbolt could not use it. A file that is not there is sound.
+func CheckBolt(path string) error {
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || info.Size() == 0 {
+		return err
+	}
+	if _, err := boltfile.Check(f, info.Size(), boltNesting); err != nil {
+		return fmt.Errorf("data_dir: %s: %w", path, err)
+	}
+	return nil
+}
+
+// stamp has the part carry id.
+func (p Part) stamp(id string) error {
+	switch p.Kind {
+	case Folder:
+		if have, err := p.stamped(); err != nil || have == id {
+			return err
+		}
+		return writeFile(p.Path, stampFile, []byte(id+"\n"))
+	case Bolt:
+		db, err := bolt.Open(p.Path, 0o600, &bolt.Options{Timeout: time.Second})
+		if err != nil {
+			return err
+		}
+		err = db.Update(func(tx *bolt.Tx) error {
+			b, err := tx.CreateBucketIfNotExists(bucket)
+			if err != nil {
+				return err
+			}
+			return b.Put(key, []byte(id))
+		})
+		return errors.Join(err, db.Close())
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/shadow/service"
+)
+
+// used returns the configuration of a bridge that was used and stopped; as far
+// as its note tells killed, if kill is set.
+func used(t *testing.T, kill bool) *config.Config {
+	t.Helper()
+	cfg := configure(t)
+	b := start(t, cfg)
+	d := b.connect(b.thing("pump-1", all("", "")), "pump-1")
+	for range 20 {
+		d.publish("dt/x", strings.Repeat("21.5 ", 20))
+	}
+	b.eventually("the note", func() bool { n, _ := b.dir.Note(); return n.Log == b.store.Position() })
+	note, err := os.ReadFile(filepath.Join(cfg.DataDir, "note"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop(t, b)
+	if kill {
+		if err := os.WriteFile(filepath.Join(cfg.DataDir, "note"), note, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cfg
+}
+
+// reopen opens a bridge without running it, and says what it logged.
+func reopen(t *testing.T, cfg *config.Config) (*bridge, error) {
+	t.Helper()
+	b := &bridge{t: t, log: &lines{}}
+	log := slog.New(slog.NewJSONHandler(b.log, nil))
+	var err error
+	b.Server, err = open(cfg, "test", streams.Options{Log: log}, service.Options{Log: log})
+	return b, err
+}
+
+// copied returns the configuration of a copy of a data directory.
+func copied(t *testing.T, was *config.Config) *config.Config {
+	t.Helper()
+	cfg := configure(t)
+	err := filepath.WalkDir(was.DataDir, func(path string, e os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := cfg.DataDir + strings.TrimPrefix(path, was.DataDir)
+		if e.IsDir() {
+			return os.Mkdir(to, 0o700)
+		}
+		if !e.Type().IsRegular() {
+			return nil
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(to, raw, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+// tree lists the files below dir; there are none if it is not there.
+func tree(t *testing.T, dir string) []string {
+	t.Helper()
+	var all []string
+	err := filepath.WalkDir(dir, func(path string, e os.DirEntry, err error) error {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		all = append(all, path)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// A part of the data directory that is lost is not replaced: the start is
+// refused with its name and the way to go on, and nothing is made meanwhile. Who
+// accepts it gets a new one, and the log says what was lost.
+func TestLostParts(t *testing.T) {
+	remove := func(names ...string) func(string) error {
+		return func(dir string) error {
+			var errs []error
+			for _, n := range names {
+				errs = append(errs, os.RemoveAll(filepath.Join(dir, n)))
+			}
+			return errors.Join(errs...)
+		}
+	}
+	empty := func(name string) func(string) error {
+		return func(dir string) error { return os.Truncate(filepath.Join(dir, name), 0) }
+	}
+	walBy := func(change func(path string) error) func(string) error {
+		return func(dir string) error {
+			logs, err := filepath.Glob(filepath.Join(dir, "log", "*.log"))
+			if err != nil || len(logs) == 0 {
+				return errors.Join(err, errors.New("no WAL"))
+			}
+			slices.Sort(logs)
+			for _, l := range logs {
+				if err := change(l); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+	}
+	was := used(t, true)
+	for _, tc := range []struct {
+		name string
+		lose func(dir string) error
+		want string // in the error: which part
+	}{
+		{"log", remove("log"), "/log is missing"},
+		{"log emptied", func(dir string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(dir, "log")), os.Mkdir(filepath.Join(dir, "log"), 0o700))
+		}, "/log is missing or empty"},
+		{"registry", remove("registry.db"), "/registry.db is missing"},
+		{"registry emptied", empty("registry.db"), "/registry.db is missing or empty"},
+		{"shadows", remove("shadow.db"), "/shadow.db is missing"},
+		{"pki", remove("pki"), "/pki is missing"},
+		{"CA certificate", remove("pki/ca.pem"), "/pki/ca.pem is missing"},
+		{"access keys", empty("pki/access-keys"), "/pki/access-keys is missing or empty"},
+		{"objects", remove("objects"), "/objects is missing"},
+		{"log and its mark", remove("identity", "log"), "/log is missing"},
+		{"all but the registry", remove("identity", "note", "log", "pki", "objects", "shadow.db"), "/pki is missing"},
+		{"WAL gone", walBy(os.Remove), "/log ends early"},
+		{"WAL cut off", walBy(func(path string) error { return os.Truncate(path, 2000) }), "/log ends early"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := copied(t, was)
+			if err := tc.lose(cfg.DataDir); err != nil {
+				t.Fatal(err)
+			}
+			before := tree(t, filepath.Join(cfg.DataDir, "pki"))
+			for range 2 { // the first refusal must not mend it
+				_, err := reopen(t, cfg)
+				if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "-accept-loss") {
+					t.Fatalf("started: %v; want %q", err, tc.want)
+				}
+			}
+			if after := tree(t, filepath.Join(cfg.DataDir, "pki")); !slices.Equal(before, after) {
+				t.Errorf("made meanwhile: %q, was %q", after, before)
+			}
+			cfg.AcceptLoss = true
+			b, err := reopen(t, cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if text := b.log.String(); !strings.Contains(text, `"level":"ERROR"`) || !strings.Contains(text, "as accepted") {
+				t.Errorf("not told:\n%s", text)
+			}
+			cfg.AcceptLoss = false
+			if b, err = reopen(t, cfg); err != nil {
+				t.Fatal(err)
+			}
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// Parts of two data directories do not make one.
+func TestForeignPart(t *testing.T) {
+	cfg := used(t, false)
+	other := used(t, false)
+	for _, part := range []string{"shadow.db", "pki"} {
+		at := filepath.Join(cfg.DataDir, part)
+		if err := errors.Join(os.Rename(at, at+".mine"), os.Rename(filepath.Join(other.DataDir, part), at)); err != nil {
+			t.Fatal(err)
+		}
+		_, err := reopen(t, cfg)
+		if err == nil || !strings.Contains(err.Error(), at+" belongs to another data directory") {
+			t.Fatalf("started: %v", err)
+		}
+		if err := errors.Join(os.RemoveAll(at), os.Rename(at+".mine", at)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := reopen(t, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A data directory of an earlier version gets its identity, and from then on
+// misses its parts.
+func TestIdentityOfOldDirectory(t *testing.T) {
+	cfg := used(t, false)
+	forget(t, cfg)
+	for _, lose := range []bool{false, true} {
+		if lose {
+			if err := os.RemoveAll(filepath.Join(cfg.DataDir, "log")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		b, err := reopen(t, cfg)
+		if (err != nil) != lose {
+			t.Fatal(err)
+		}
+		if err == nil {
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// A first start that was killed half way goes on at the next.
+func TestFirstStartKilled(t *testing.T) {
+	for _, there := range [][]string{{}, {"pki"}, {"pki", "registry.db"}, {"pki", "registry.db", "log"}} {
+		cfg := configure(t)
+		b, err := reopen(t, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		entries, err := os.ReadDir(cfg.DataDir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range entries {
+			if !slices.Contains(there, e.Name()) && e.Name() != "identity" {
+				if err := os.RemoveAll(filepath.Join(cfg.DataDir, e.Name())); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		raw, err := os.ReadFile(filepath.Join(cfg.DataDir, "identity"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		raw = []byte(strings.Replace(string(raw), "complete", "making", 1))
+		if err := os.WriteFile(filepath.Join(cfg.DataDir, "identity"), raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if b, err = reopen(t, cfg); err != nil {
+			t.Fatalf("with %q: %v", there, err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/clock"
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/datadir"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// How often is noted how far log and clock are, outside of the log. What is
+// missing at the log's end after a kill is found but for the last noteEvery. A
+// note is a write of 512 bytes; each commit waits for nothing.
+const (
+	noteEvery = time.Second      // while the log grows
+	syncEvery = 30 * time.Second // and synced, whether or not it does
+)
+
+// notes writes notes until ctx ends; Close writes the last.
+func (s *Server) notes(ctx context.Context) error {
+	tick := time.NewTicker(noteEvery)
+	defer tick.Stop()
+	synced, failed := time.Now(), false
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		at, sync := s.store.Position(), time.Since(synced) >= syncEvery
+		if last, _ := s.dir.Note(); last.Log == at && !sync {
+			continue
+		}
+		err := s.dir.WriteNote(datadir.Note{Clock: s.clock.State(), Log: at}, sync)
+		if err != nil && !failed {
+			s.log.Warn("how far the log is cannot be noted, will retry", "err", err)
+		}
+		if failed = err != nil; sync && err == nil {
+			synced = time.Now()
+		}
+	}
+}
+
+// note writes the note of a clean stop.
+func (s *Server) note() error {
+	return s.dir.WriteNote(datadir.Note{Clock: s.clock.State(), Log: s.store.Position()}, true)
+}
+
+// resumeClock has the clock go on from the last run, of which the newest record
+// tells if nothing else does.
+func (s *Server) resumeClock() error {
+	if n, ok := s.dir.Note(); ok {
+		s.clock.Resume(n.Clock)
+		return nil
+	}
+	newest, err := s.store.Newest(ingest.Stream)
+	if errors.Is(err, streams.ErrNotFound) || err == nil && newest.IsZero() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	s.clock.Resume(clock.State{Wall: newest, Expiry: newest})
+	return nil
+}
+
+// acceptAfter is clock.accept_after in the clock's terms.
+func acceptAfter(c config.Clock) time.Duration {
+	if c.AcceptAfter == 0 {
+		return -1
+	}
+	return time.Duration(c.AcceptAfter)
+}
+
+func (s *Server) getClock(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, s.clock.Status())
+}
+
+// acceptClock trusts the clock as it is, durably when it answers.
+func (s *Server) acceptClock(w http.ResponseWriter, _ *http.Request) error {
+	s.clock.Accept()
+	if err := s.note(); err != nil {
+		return err
+	}
+	return s.getClock(w, nil)
+}
