@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -97,6 +98,10 @@ func (s *Server) publicHandler() http.Handler {
 				why = err.Error()
 			}
 			http.Error(w, "the log takes no data: "+why, http.StatusServiceUnavailable)
+			return
+		}
+		if missing := s.missing.Load(); missing != nil && len(*missing) > 0 {
+			http.Error(w, "declarations are wrong, and there are none of before; mend or remove: "+strings.Join(*missing, ", "), http.StatusServiceUnavailable)
 			return
 		}
 		if s.broker != nil {

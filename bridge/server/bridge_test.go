@@ -122,6 +122,12 @@ func start(t testing.TB, cfg *config.Config) *bridge {
 
 // run runs a bridge that is open until the test ends.
 func (b *bridge) run(cfg *config.Config) *bridge {
+	b.t.Helper()
+	return b.answers(cfg, 200)
+}
+
+// answers runs a bridge until the test ends, once /readyz answers so.
+func (b *bridge) answers(cfg *config.Config, code int) *bridge {
 	t := b.t
 	t.Helper()
 	if err := b.Listen(t.Context()); err != nil {
@@ -154,7 +160,7 @@ func (b *bridge) run(cfg *config.Config) *bridge {
 		resp.Body.Close()
 		http.DefaultClient.CloseIdleConnections()
 		_, err = os.Stat(cfg.Admin.Socket)
-		return resp.StatusCode == 200 && err == nil
+		return resp.StatusCode == code && err == nil
 	})
 	return b
 }

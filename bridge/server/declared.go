@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"slices"
 	"time"
@@ -27,17 +28,34 @@ func (s *Server) declaredIn() []string {
 	return dirs
 }
 
+// makeDeclared makes the folders, but for those that are gone with what was
+// declared in them.
+func (s *Server) makeDeclared() error {
+	if err := s.kept.load(); err != nil {
+		return err
+	}
+	for _, dir := range s.declaredIn() {
+		if s.kept.of(dir) {
+			continue
+		}
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // A declaredFile is what was made of a file of bridge.d.
 type declaredFile struct {
 	sum   [sha256.Size]byte
 	name  string // of the stream that it declares; "" for rules
-	holds int    // declarations in force
+	holds int    // declarations in force, perhaps of an earlier content
 	err   error  // why the file, as it is now, is not in force
 }
 
 // Reload applies the files of bridge.d: streams, delivery streams, rules and connectors.
 // A file that is wrong changes nothing and is reported; what it declared
-// before stays in force. It returns how many declarations of files hold. What
+// before stays in force, over restarts too. It returns how many declarations of files hold. What
 // was declared and is no longer there stays, data and all, except rules and
 // connectors: one without its file ends. Access keys and what is granted to them
 // are read again too.
@@ -48,49 +66,44 @@ func (s *Server) Reload() (holds int, err error) {
 	return holds, err
 }
 
+// A folder is what was found in a folder of bridge.d.
+type folder struct {
+	dir   string
+	files []file
+	err   error // why it cannot be seen
+}
+
 // applyDeclared is Reload. Unless all is set, streams whose file did not change
 // are left as they are, perhaps changed by hand since.
 func (s *Server) applyDeclared(all bool) (holds int, err error) {
 	s.declaredMu.Lock()
 	defer s.declaredMu.Unlock()
-	dirs := s.declaredIn()
-	now := map[string]declaredFile{}
-	read := func(dir string) ([]file, bool) {
-		files, err := readFolder(dir)
-		if err == nil {
-			return files, true
-		}
-		for path, d := range s.declared { // what cannot be seen is not gone
-			if filepath.Dir(path) == dir {
-				now[path] = d
-			}
-		}
-		now[dir] = declaredFile{err: err}
-		return nil, false
+	if err := s.kept.load(); err != nil {
+		return 0, fmt.Errorf("bridge_d.dir: what was declared before: %w", err)
 	}
-	for i, parse := range []func([]byte) (declaration, error){s.parseStream, s.parseDelivery} {
-		if files, ok := read(dirs[i]); ok {
-			s.applyStreams(files, parse, all, now)
+	var found []folder
+	for _, dir := range s.declaredIn() {
+		found = append(found, s.kept.look(dir))
+	}
+	first, before := s.declared == nil, s.declared
+	now, failed := s.applyFolders(found, all)
+	if first {
+		// What is wrong at a start has its last good version, as if it had become
+		// wrong while the bridge ran.
+		if good, some := s.kept.instead(found, now); some {
+			s.declared, _ = s.applyFolders(good, true)
+			now, failed = s.applyFolders(found, true)
 		}
 	}
-	var failed error
-	if files, ok := read(dirs[2]); ok {
-		var held map[string]*ruleFile
-		held, failed = s.book.apply(files)
-		for path, f := range held {
-			now[path] = declaredFile{sum: f.sum, holds: len(f.held), err: f.err}
-		}
-	} else {
-		failed = s.book.keep()
-	}
-	if files, ok := read(dirs[3]); ok {
-		maps.Copy(now, s.connectors.apply(files))
-	}
-	s.tellDeclared(now)
+	s.tellDeclared(before, now)
 	if failed != nil {
 		s.log.Error("rules could not be put in force", "err", failed)
 	}
 	s.declared = now
+	s.noteMissing(first)
+	if err := s.kept.keep(found, now); err != nil {
+		s.log.Error("what is declared cannot be kept for the next start, will retry", "err", err)
+	}
 	var errs []error
 	for _, path := range slices.Sorted(maps.Keys(now)) {
 		holds += now[path].holds
@@ -102,21 +115,89 @@ func (s *Server) applyDeclared(all bool) (holds int, err error) {
 	return holds, errors.Join(append(errs, failed)...)
 }
 
+// applyFolders applies what was found, in the place of s.declared, and returns
+// what became of each file, and why rules could not be put in force.
+func (s *Server) applyFolders(found []folder, all bool) (now map[string]declaredFile, failed error) {
+	now = map[string]declaredFile{}
+	for _, f := range found {
+		if f.err == nil {
+			continue
+		}
+		for path, d := range s.declared { // what cannot be seen is not gone
+			if filepath.Dir(path) == f.dir {
+				now[path] = d
+			}
+		}
+		now[f.dir] = declaredFile{err: f.err}
+	}
+	for i, parse := range []func([]byte) (declaration, error){s.parseStream, s.parseDelivery} {
+		if found[i].err == nil {
+			s.applyStreams(found[i].files, parse, all, now)
+		}
+	}
+	if found[2].err == nil {
+		var held map[string]*ruleFile
+		held, failed = s.book.apply(found[2].files)
+		for path, f := range held {
+			now[path] = declaredFile{sum: f.sum, holds: len(f.held), err: f.err}
+		}
+	} else {
+		failed = s.book.keep()
+	}
+	if found[3].err == nil {
+		maps.Copy(now, s.connectors.apply(found[3].files))
+	}
+	return now, failed
+}
+
+// stays says whether something is in force of the file at path, or of a file of
+// the folder there.
+func stays(all map[string]declaredFile, path string) bool {
+	if all[path].holds > 0 {
+		return true
+	}
+	for other, d := range all {
+		if filepath.Dir(other) == path && d.holds > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// noteMissing notes the files of a start that are wrong and have no earlier
+// version: the bridge is not ready until each is mended or gone. One that comes
+// while the bridge runs takes nothing away and is only refused.
+func (s *Server) noteMissing(first bool) {
+	var missing []string
+	for path, d := range s.declared {
+		if d.err == nil || stays(s.declared, path) {
+			continue
+		}
+		if was := s.missing.Load(); first || was != nil && slices.Contains(*was, path) {
+			missing = append(missing, path)
+		}
+	}
+	slices.Sort(missing)
+	s.missing.Store(&missing)
+}
+
 // tellDeclared logs what differs from the last time.
-func (s *Server) tellDeclared(now map[string]declaredFile) {
+func (s *Server) tellDeclared(before, now map[string]declaredFile) {
 	var applied, gone []string
 	for _, path := range slices.Sorted(maps.Keys(now)) {
-		d, old := now[path], s.declared[path]
+		d, old := now[path], before[path]
 		same := d.sum == old.sum && fmt.Sprint(d.err) == fmt.Sprint(old.err)
 		switch {
 		case same:
+		case d.err != nil && !stays(now, path):
+			s.log.Error("a declaration is refused, and there is none of before", "file", path, "err", d.err)
 		case d.err != nil:
 			s.log.Error("a declaration is refused; what it declared before stays", "file", path, "err", d.err)
 		default:
 			applied = append(applied, path)
 		}
 	}
-	for path := range s.declared {
+	for path := range before {
 		if _, there := now[path]; !there {
 			gone = append(gone, path)
 		}
@@ -161,6 +242,8 @@ func (s *Server) applyStreams(files []file, parse func([]byte) (declaration, err
 		}
 		if n.err == nil {
 			n.holds = 1
+		} else {
+			n.name, n.holds = old.name, old.holds
 		}
 		now[f.path] = n
 	}

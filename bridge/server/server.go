@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -82,9 +81,11 @@ type Server struct {
 	https   net.Listener // nil: none
 	admin   net.Listener // likewise
 
-	declaredMu sync.Mutex              // one reload at a time; guards declared
+	declaredMu sync.Mutex              // one reload at a time; guards declared and kept
 	declared   map[string]declaredFile // by path
-	refused    atomic.Int64            // of declared, those with an error
+	kept       kept
+	refused    atomic.Int64             // of declared, those with an error
+	missing    atomic.Pointer[[]string] // of declared, those wrong since the start of which nothing is in force
 
 	changed chan struct{} // of one: the registry has changed since endForbiddenOnes looked
 	closers []func() error
@@ -119,11 +120,6 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 	s.clock = clock.New(clock.Options{MaxStep: time.Duration(cfg.Clock.MaxStep), MaxGap: time.Duration(cfg.Clock.MaxGap),
 		AcceptAfter: acceptAfter(cfg.Clock), Wall: so.Now, Log: s.log})
 	so.Expiry = s.clock.Expiry
-	for _, folder := range s.declaredIn() {
-		if err := os.MkdirAll(folder, 0o700); err != nil {
-			return nil, fmt.Errorf("bridge_d.dir: %w", err)
-		}
-	}
 	at := func(name string) string { return filepath.Join(cfg.DataDir, name) }
 	if s.pki, err = pki.Open(at("pki"), pki.Options{ServerNames: cfg.MQTT.ServerNames}); err != nil {
 		return nil, err
@@ -136,6 +132,10 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 	}
 	s.closers = append(s.closers, s.registry.Close)
 	s.registry.SetExpiry(s.clock.Expiry)
+	s.kept.registry = s.registry
+	if err := s.makeDeclared(); err != nil {
+		return nil, fmt.Errorf("bridge_d.dir: %w", err)
+	}
 	// The log's files have the mode that the umask leaves them.
 	if err := datadir.Private(at("log")); err != nil {
 		return nil, err

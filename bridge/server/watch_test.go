@@ -243,14 +243,21 @@ func TestWatch(t *testing.T) {
 	write(at("bad.json"), doc(5))
 	in("a4 bad5")
 
+	gone := func() {
+		t.Helper()
+		b.eventually("the folder is gone", func() bool { return b.refused.Load() == 1 })
+	}
 	must(os.Rename(dir, dir+"-away"))
-	in("")
+	gone() // and all stays
+	in("a4 bad5")
 	must(os.Rename(dir+"-away", dir))
 	in("a4 bad5")
 	root := cfg.BridgeD.Dir
 	must(os.RemoveAll(root))
-	in("")
+	gone()
+	in("a4 bad5")
 	must(os.MkdirAll(dir, 0o700))
+	in("")
 	write(at("late.json"), doc(1))
 	in("late1")
 	write(at("late.json"), doc(2))

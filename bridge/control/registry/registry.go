@@ -132,6 +132,7 @@ var (
 	bRoleAliases    = []byte("role-aliases")
 	bKeys           = []byte("temporary-keys")
 	bKeyEnds        = []byte("temporary-key-ends")
+	bDeclarations   = []byte("declarations")
 
 	keyRegistrationCode = []byte("registration-code")
 	keyEvents           = []byte("event-configurations")
@@ -142,7 +143,7 @@ var (
 	formatVersion        = []byte("1")
 	allBuckets           = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
 		bRules, bRuleDocuments, bMeta, bSerials, bCAs, bCAPEM, bCANames, bCACertificates, bCRLs, bCRLSerials,
-		bTypes, bTypeThings, bBillingGroups, bBillingThings, bTags, bOutbox, bTemplates, bTemplateBodies, bTokens, bAuthorizers, bRoleAliases, bKeys, bKeyEnds}
+		bTypes, bTypeThings, bBillingGroups, bBillingThings, bTags, bOutbox, bTemplates, bTemplateBodies, bTokens, bAuthorizers, bRoleAliases, bKeys, bKeyEnds, bDeclarations}
 	errOtherVersion = errors.New("written by another version of this software")
 )
 

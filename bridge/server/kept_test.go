@@ -1,0 +1,136 @@
+package server
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// ready asks /readyz.
+func (b *bridge) ready() (code int, text string) {
+	b.t.Helper()
+	resp, err := http.Get("http://" + b.admin.Addr().String() + "/readyz")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	raw, err := io.ReadAll(resp.Body)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return resp.StatusCode, string(raw)
+}
+
+// What a file of bridge.d declared stays over a restart, though the file is
+// damaged, was never synced, is a folder, or lies in a folder that is gone.
+func TestDeclarationsOutliveDamage(t *testing.T) {
+	names := []string{"streams/s.json", "delivery-streams/d.json", "rules/r.json", "connectors/c.json"}
+	damage := map[string]func(path string) error{
+		"emptied": func(path string) error { return os.Truncate(path, 0) },
+		"torn": func(path string) error {
+			raw, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path, raw[:len(raw)/2], 0o600))
+		},
+		"zeroed": func(path string) error {
+			raw, err := os.ReadFile(path)
+			return errors.Join(err, os.WriteFile(path, make([]byte, len(raw)), 0o600))
+		},
+		"a folder":    func(path string) error { return errors.Join(os.Remove(path), os.Mkdir(path, 0o700)) },
+		"folder gone": func(path string) error { return os.RemoveAll(filepath.Dir(path)) },
+	}
+	for what, do := range damage {
+		t.Run(what, func(t *testing.T) {
+			cfg := configure(t)
+			declare(t, cfg, map[string]string{
+				"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "delivery-streams/d.json": aDelivery, "rules/r.json": payload(sql(1), "s"),
+				"connectors/c.json": aConnector,
+			})
+			b := start(t, cfg)
+			want := b.inDeclared()
+			if len(want) != len(names) {
+				t.Fatalf("in force: %q\n%s", want, b.log)
+			}
+			if err := errors.Join(b.stop(), b.Close()); err != nil {
+				t.Fatal(err)
+			}
+			for _, n := range names {
+				if err := do(filepath.Join(cfg.BridgeD.Dir, n)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for range 2 { // the damage must not take its place
+				b = start(t, cfg)
+				if got := b.inDeclared(); !slices.Equal(got, want) {
+					t.Fatalf("in force: %q, want %q\n%s", got, want, b.log)
+				}
+				if code, text := b.ready(); code != 200 {
+					t.Errorf("not ready: %s", text)
+				}
+				var refused []RefusedInfo
+				if b.must("GET", "/v1/refused", "", &refused); len(refused) != len(names) {
+					t.Errorf("refused: %v", refused)
+				}
+				if !strings.Contains(b.log.String(), "what it declared before stays") {
+					t.Errorf("not told:\n%s", b.log)
+				}
+				if err := errors.Join(b.stop(), b.Close()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// inDeclared lists what files declared and is in force.
+func (b *bridge) inDeclared() []string {
+	b.t.Helper()
+	var all []string
+	if _, err := b.store.Describe("s"); err == nil {
+		all = append(all, "stream s")
+	}
+	for name := range b.firehose.Stats() {
+		all = append(all, "delivery "+name)
+	}
+	for _, r := range b.book.Rules() {
+		all = append(all, "rule "+r.Name+" "+r.Payload.SQL)
+	}
+	b.connectors.mu.Lock()
+	defer b.connectors.mu.Unlock()
+	for name, r := range b.connectors.running {
+		if r.file != nil {
+			all = append(all, "connector "+name)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// A file that is wrong at a start, and never was right, makes the bridge not
+// ready until it is mended; one that comes later does not.
+func TestNotReadyWithoutDeclarations(t *testing.T) {
+	cfg := configure(t)
+	declare(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "rules/good.json": payload(sql(1), "s"), "rules/bad.json": "{"})
+	b := idle(t, cfg).answers(cfg, 503)
+	if code, text := b.ready(); code != 503 || !strings.Contains(text, filepath.Join(cfg.RulesDir(), "bad.json")) {
+		t.Fatalf("%d %s", code, text)
+	}
+	declare(t, cfg, map[string]string{"rules/bad.json": payload(sql(2), "s")})
+	b.eventually("mended", func() bool { code, _ := b.ready(); return code == 200 })
+	declare(t, cfg, map[string]string{"rules/late.json": "{"})
+	b.eventually("refused", func() bool { return b.refused.Load() == 1 })
+	if code, text := b.ready(); code != 200 {
+		t.Errorf("%d %s", code, text)
+	}
+	// A file that is gone is not kept.
+	if err := errors.Join(os.Remove(filepath.Join(cfg.RulesDir(), "good.json")), os.Remove(filepath.Join(cfg.RulesDir(), "late.json"))); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("gone", func() bool { return len(b.book.Rules()) == 1 })
+	b = b.again(cfg)
+	b.inForce("bad " + sql(2))
+}
