@@ -28,6 +28,11 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
 // A Part is a file or folder that a data directory does not do without.
@@ -151,6 +156,16 @@ func (d *Dir) Accept() error {
 	return d.save()
 }
 
+// HowOn adds to an error about a damaged file what to do.
+func HowOn(err error) error {
+	for _, damage := range []error{streams.ErrCorrupt, boltfile.ErrDamaged, registry.ErrCorrupt, pki.ErrDamaged} {
+		if errors.Is(err, damage) {
+			return fmt.Errorf("%w\nRestore it from a backup, or take what can be read into a new directory: tidemill-bridge salvage -data DIR NEW", err)
+		}
+	}
+	return err
+}
+
 // howOn ends the errors about something that is lost.
 const howOn = "\nPut back what is missing, or start with serve -accept-loss to go on without it"
 
@@ -177,9 +192,9 @@ func (d *Dir) Check() error {
 		case p.Kind == File || id == d.is.ID:
 			continue
 		case id == "":
-			why = "is not the one that was there: it carries no identity"
+			why = "is not the one that was there: it carries no identity" + p.carriedIn()
 		default:
-			why = "belongs to another data directory"
+			why = "belongs to another data directory" + p.carriedIn()
 		}
 		mark := there && p.Kind == Folder || p.Kind == Bolt // a bbolt file is made here
 		if d.is.State == making && id == "" {
@@ -207,7 +222,7 @@ func (d *Dir) Check() error {
 		}
 	}
 	if len(lost) > 0 && d.is.State != accepting {
-		return fmt.Errorf("data_dir: %s is not complete:\n%s%s", d.path, strings.Join(lost, "\n"), howOn)
+		return fmt.Errorf("data_dir: not all that %s tells of is there:\n%s%s", filepath.Join(d.path, identityFile), strings.Join(lost, "\n"), howOn)
 	}
 	return nil
 }

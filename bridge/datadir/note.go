@@ -97,9 +97,19 @@ func (d *Dir) WriteNote(n Note, sync bool) error {
 	return nil
 }
 
-// CheckLog returns an error if the log has got less far than was noted: its end
-// is missing, which was acknowledged.
-func (d *Dir) CheckLog(now streams.Position) error {
+// CheckLog returns an error if the log has got less far than was noted, or has a
+// hole: what is missing was acknowledged.
+func (d *Dir) CheckLog(log *streams.Store) error {
+	if n := log.Missing(); n > 0 {
+		if d.is.State == complete {
+			return fmt.Errorf("data_dir: %s/log has a hole: about %d commits that were acknowledged are missing, a file *.log is gone%s", d.path, n, howOn)
+		}
+		d.log.Error("a part of the log is lost, the bridge goes on without it, as accepted", "commits", n)
+		if err := log.ForgetMissing(); err != nil {
+			return err
+		}
+	}
+	now := log.Position()
 	n, ok := d.Note()
 	if !ok {
 		if d.is.State == complete {

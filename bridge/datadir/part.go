@@ -14,6 +14,14 @@ import (
 	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
+// carriedIn names the file that carries the identity, if that is not the part.
+func (p Part) carriedIn() string {
+	if p.Kind == Folder {
+		return " in " + stampFile
+	}
+	return ""
+}
+
 // there says whether something is at the part's path that holds anything.
 func (p Part) there() (bool, error) {
 	if p.Kind == Folder {

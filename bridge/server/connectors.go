@@ -95,7 +95,7 @@ func (c *connectors) apply(files []file) map[string]declaredFile {
 		}
 		name := n.doc.ConnectorName
 		if other := by[name]; other != "" && other != path {
-			n.err = fmt.Errorf("connector %s is in %s already", name, other)
+			n.err = takenError{fmt.Errorf("connector %s is in %s already", name, other)}
 			if n.name = c.files[path].name; by[n.name] != "" {
 				n.name = ""
 			}

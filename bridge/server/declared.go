@@ -164,13 +164,17 @@ func stays(all map[string]declaredFile, path string) bool {
 	return false
 }
 
+// A takenError says that what a file declares is declared elsewhere already, so
+// that nothing is missing.
+type takenError struct{ error }
+
 // noteMissing notes the files of a start that are wrong and have no earlier
 // version: the bridge is not ready until each is mended or gone. One that comes
 // while the bridge runs takes nothing away and is only refused.
 func (s *Server) noteMissing(first bool) {
 	var missing []string
 	for path, d := range s.declared {
-		if d.err == nil || stays(s.declared, path) {
+		if d.err == nil || stays(s.declared, path) || errors.As(d.err, new(takenError)) {
 			continue
 		}
 		if was := s.missing.Load(); first || was != nil && slices.Contains(*was, path) {
@@ -234,7 +238,7 @@ func (s *Server) applyStreams(files []file, parse func([]byte) (declaration, err
 			d, n.err = parse(f.doc)
 		}
 		if other := from[d.name]; n.err == nil && other != "" {
-			n.err = fmt.Errorf("%s is in %s already", d.name, other)
+			n.err = takenError{fmt.Errorf("%s is in %s already", d.name, other)}
 		}
 		if n.err == nil {
 			n.name, from[d.name] = d.name, f.path

@@ -63,9 +63,9 @@ func (b *rulebook) apply(files []file) (map[string]*ruleFile, error) {
 		for _, r := range n.good {
 			switch other := inFile[r.Name]; {
 			case b.made[r.Name].rule != nil:
-				n.err = fmt.Errorf("rule %s was made through the API; delete it there, or give this one another name", r.Name)
+				n.err = takenError{fmt.Errorf("rule %s was made through the API; delete it there, or give this one another name", r.Name)}
 			case other != "":
-				n.err = fmt.Errorf("rule %s is in %s already", r.Name, other)
+				n.err = takenError{fmt.Errorf("rule %s is in %s already", r.Name, other)}
 			}
 		}
 		if n.err == nil {

@@ -102,7 +102,7 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 	s := &Server{cfg: cfg, log: so.Log, version: version, changed: make(chan struct{}, 1)}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.Close())
+			err = errors.Join(datadir.HowOn(err), s.Close())
 		}
 	}()
 	if s.dir, err = datadir.Open(cfg.DataDir, datadir.Parts(cfg.DataDir, cfg.Objects.Dir), s.log); err != nil {
@@ -144,7 +144,7 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 		return nil, err
 	}
 	s.closers = append(s.closers, s.store.Close)
-	if err := s.dir.CheckLog(s.store.Position()); err != nil {
+	if err := s.dir.CheckLog(s.store); err != nil {
 		return nil, err
 	}
 	if s.objects, err = sink.OpenDir(cfg.Objects.Dir); err != nil {

@@ -54,6 +54,9 @@ const (
 	clockBehind = 24 * time.Hour
 )
 
+// ErrDamaged marks a file that does not hold what it should.
+var ErrDamaged = errors.New("damaged")
+
 // Options of a PKI.
 type Options struct {
 	// ServerNames are host names and IP addresses of the server's certificate
@@ -128,7 +131,7 @@ func (p *PKI) openCA() error {
 	}
 	pair, err := tls.X509KeyPair(raw, keyPEM)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %s or %s: %w", ErrDamaged, p.path("ca.pem"), p.path("ca-key.pem"), err)
 	}
 	p.ca, p.caPEM = pair.Leaf, raw
 	p.key = pair.PrivateKey.(crypto.Signer)

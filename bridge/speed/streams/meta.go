@@ -120,7 +120,7 @@ func (s *Store) getRaw(key []byte) ([]byte, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, s.named(err)
 	}
 	out := append([]byte{}, v...)
 	return out, closer.Close()
@@ -131,7 +131,7 @@ func (s *Store) scanRaw(prefix []byte, f func(k, v []byte) error) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer func() { err = s.named(errors.Join(err, it.Close())) }()
 	for ok := it.First(); ok; ok = it.Next() {
 		v, err := it.ValueAndErr()
 		if err != nil {

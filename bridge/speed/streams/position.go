@@ -2,7 +2,11 @@ package streams
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"time"
+
+	"github.com/cockroachdb/pebble/v2"
 )
 
 // A Position says how far a store has got: it only grows, and all before it is
@@ -18,15 +22,75 @@ type Position struct {
 // be found further on, never less far.
 func (s *Store) Position() Position { return *s.position.Load() }
 
-const positionLen = 16
+// Each group commit writes its position under the slot of its number. So the
+// last of them are a tally in which a file of Pebble's write-ahead log that is
+// gone from the middle leaves a hole, if it held perSlot*2-1 commits.
+const (
+	perSlot     = 8       // commits share a slot
+	slots       = 1 << 16 // then the first is used again: half a million commits, more than memory holds unflushed
+	positionLen = 16
+)
+
+func positionKey(commit uint64) []byte {
+	return binary.BigEndian.AppendUint16([]byte{tagPosition}, uint16(commit/perSlot%slots))
+}
 
 func (p Position) bytes() []byte {
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, positionLen), p.Commits)
 	return binary.BigEndian.AppendUint64(b, p.Records)
 }
 
-func parsePosition(b []byte) Position {
-	return Position{binary.BigEndian.Uint64(b), binary.BigEndian.Uint64(b[8:])}
+// loadPosition reads the tally.
+func (s *Store) loadPosition() error {
+	found := map[uint64]bool{}
+	at := Position{}
+	err := s.scanRaw([]byte{tagPosition}, func(_, v []byte) error {
+		if len(v) != positionLen {
+			return fmt.Errorf("%w: position", ErrCorrupt)
+		}
+		p := Position{binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])}
+		found[p.Commits] = true
+		if p.Commits > at.Commits {
+			at = p
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	s.missing = nil
+	for last := at.Commits/perSlot*perSlot - 1; at.Commits >= perSlot && last+slots*perSlot > at.Commits+perSlot; last -= perSlot {
+		if !found[last] {
+			s.missing = append(s.missing, last)
+		}
+		if last < perSlot {
+			break
+		}
+	}
+	s.written = at
+	s.position.Store(&at)
+	return nil
+}
+
+// Missing returns how many commits, about, are missing before the position: a
+// file of the write-ahead log is gone.
+func (s *Store) Missing() int { return len(s.missing) * perSlot }
+
+// ForgetMissing has Missing be 0 from now on, durably.
+func (s *Store) ForgetMissing() error {
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	s.writes.Lock()
+	defer s.writes.Unlock()
+	b := s.db.NewBatch()
+	var errs []error
+	for _, last := range s.missing {
+		errs = append(errs, b.Set(positionKey(last), Position{Commits: last}.bytes(), nil))
+	}
+	s.missing = nil
+	return errors.Join(append(errs, s.apply(b, pebble.Sync))...)
 }
 
 // Newest returns the time of the newest block of a stream, zero if it never had

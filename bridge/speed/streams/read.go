@@ -64,7 +64,7 @@ func (sh *shard) read(s *Store, from uint64, maxRecords, maxBytes int) (recs []R
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer func() { err = s.named(errors.Join(err, it.Close())) }()
 	// The block that holds from begins at it or before; retention may have
 	// taken it a moment ago.
 	for ok := it.SeekLT(blockKey(sh.stream.id, sh.index, from+1)) || it.First(); ok; ok = it.Next() {
@@ -196,7 +196,7 @@ func (sh *shard) offsetAt(s *Store, t int64) (off uint64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer func() { err = s.named(errors.Join(err, it.Close())) }()
 	c := cursor{it: it, sh: sh}
 	if err := c.seekTime(oldest, next, t); err != nil {
 		return 0, err

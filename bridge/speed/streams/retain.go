@@ -163,7 +163,7 @@ func (s *Store) trimTime(sh *shard, t int64) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer func() { err = s.named(errors.Join(err, it.Close())) }()
 	// Mostly nothing is due: one look at the oldest block says so.
 	c := cursor{it: it, sh: sh}
 	if err := c.load(it.SeekGE(blockKey(sh.stream.id, sh.index, oldest))); err != nil || !c.ok || c.head.time >= t {

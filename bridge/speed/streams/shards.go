@@ -111,7 +111,7 @@ func (sh *shard) load(s *Store) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, it.Close()) }()
+	defer func() { err = s.named(errors.Join(err, it.Close())) }()
 	if it.Last() {
 		v, err := it.ValueAndErr()
 		if err != nil {

@@ -30,6 +30,7 @@ type Options struct {
 // A Store holds streams. Its methods may be called from several goroutines.
 type Store struct {
 	opts Options
+	dir  string
 	log  *slog.Logger
 	now  func() time.Time
 	db   *pebble.DB
@@ -45,6 +46,7 @@ type Store struct {
 	nextID   uint32
 	lastTime int64 // of the last group; block times don't go back
 	written  Position
+	missing  []uint64 // commits whose slots are
 
 	position atomic.Pointer[Position] // of what is synced
 
@@ -66,6 +68,7 @@ type Store struct {
 
 	followed atomic.Int64 // shards whose newest blocks are kept in memory
 	counts   counters
+	damages  damages
 	said     atomic.Int64 // unix ns when a failure of background work was logged
 }
 
@@ -123,6 +126,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s := &Store{
 		opts:    o,
+		dir:     dir,
 		log:     o.Log,
 		now:     o.Now,
 		streams: map[string]*stream{},
@@ -137,7 +141,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s.queue.timer.Stop()
 	s.inflight.keys = map[string]uint64{}
 	s.inflight.cond.L = &s.inflight.mu
-	db, err := pebble.Open(dir, s.pebbleOptions())
+	db, err := s.openDB(s.pebbleOptions())
 	if err != nil {
 		return nil, fmt.Errorf("streams: open %s: %w", dir, err)
 	}
@@ -163,6 +167,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 		Logger:                      pebbleLog{s},
 		EventListener: &pebble.EventListener{
 			BackgroundError: s.background,
+			DataCorruption:  s.damaged,
 			WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
 				s.log.Warn("writes wait for the disk", "reason", i.Reason)
 			},
@@ -311,20 +316,11 @@ func (i Info) doc() ([]byte, error) {
 }
 
 func (s *Store) loadStreams() error {
-	v, err := s.getRaw([]byte{tagPosition})
-	if err != nil {
+	if err := s.loadPosition(); err != nil {
 		return err
 	}
-	if v != nil {
-		if len(v) != positionLen {
-			return fmt.Errorf("%w: position", ErrCorrupt)
-		}
-		s.written = parsePosition(v)
-	}
-	at := s.written
-	s.position.Store(&at)
 	s.nextID = 1
-	v, err = s.getRaw([]byte{tagNextID})
+	v, err := s.getRaw([]byte{tagNextID})
 	if err != nil {
 		return err
 	}
