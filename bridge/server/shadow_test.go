@@ -11,7 +11,6 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/shadow/shadowtest"
-
 )
 
 // overMQTT is a System at the other end of a connection. Each has things of

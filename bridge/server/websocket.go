@@ -99,7 +99,7 @@ func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
 	via := gateway.Via{Protocol: "wss"}
 	query := r.URL.Query()
 	if query.Has("X-Amz-Signature") || query.Has("X-Amz-Algorithm") {
-		v := sigv4.Verifier{Secret: s.authorizer.secret, Permissive: s.cfg.HTTPS.Permissive}
+		v := sigv4.Verifier{Secret: s.authorizer.secret, Region: s.cfg.Region, Permissive: s.cfg.HTTPS.Permissive}
 		id, err := v.VerifyWebSocket(r)
 		if err != nil {
 			return via, err

@@ -311,3 +311,54 @@ func TestWebSocketBreach(t *testing.T) {
 	}
 	b.eventually("client error", func() bool { return bytes.Contains([]byte(b.log.String()), []byte("CLIENT_ERROR")) })
 }
+
+// What is signed for another region is refused by every service, and the error
+// says what to do. A permissive bridge takes it as its own.
+func TestRegions(t *testing.T) {
+	ask := func(b *bridge, region, service, method, path, target, body string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, "https://"+b.https.Addr().String()+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = req.URL.Host
+		if target != "" {
+			req.Header.Set("X-Amz-Target", target)
+			req.Header.Set("Content-Type", "application/x-amz-json-1.1")
+		}
+		sigv4test.Sign(req, []byte(body), b.key(), region, service, time.Now())
+		resp, err := b.requester("", nil).client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	b := start(t, configure(t))
+	for _, c := range []struct{ service, method, path, target, body string }{
+		{"iot", "GET", "/things", "", ""},
+		{"iot", "GET", "/rules", "", ""},
+		{"iotdata", "POST", "/topics/a", "", "x"},
+		{"kinesis", "POST", "/", "Kinesis_20131202.ListStreams", "{}"},
+	} {
+		if status, text := ask(b, "eu-local-1", c.service, c.method, c.path, c.target, c.body); status != 200 {
+			t.Errorf("%s: %d %s", c.service, status, text)
+		}
+		if status, text := ask(b, "us-east-1", c.service, c.method, c.path, c.target, c.body); status < 400 || !strings.Contains(text, "not 'us-east-1'") && !strings.Contains(text, `not \"us-east-1\"`) || !strings.Contains(text, "AWS_REGION") {
+			t.Errorf("%s: %d %s", c.service, status, text)
+		}
+	}
+	cfg := configure(t)
+	cfg.HTTPS.Permissive = true
+	free := start(t, cfg)
+	if status, text := ask(free, "us-east-1", "kinesis", "POST", "/", "Kinesis_20131202.CreateStream", `{"StreamName":"s","ShardCount":1}`); status != 200 {
+		t.Fatal(status, text)
+	}
+	if status, text := ask(free, "us-east-1", "kinesis", "POST", "/", "Kinesis_20131202.DescribeStreamSummary", `{"StreamName":"s"}`); status != 200 || !strings.Contains(text, "arn:aws:kinesis:eu-local-1:") {
+		t.Error(status, text)
+	}
+}

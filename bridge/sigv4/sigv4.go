@@ -65,8 +65,11 @@ type Verifier struct {
 	// Unsigned says which services take requests whose body is not signed;
 	// nil: none.
 	Unsigned func(service string) bool
+	// Region is the one that requests must be signed for; "": any.
+	Region string
 	// Permissive takes any signature by any key, at any time: what a request
-	// says of its region and service is read, and nothing is verified.
+	// says of its service is read, and nothing is verified. It is taken as if
+	// it was signed for Region.
 	Permissive bool
 	Now        func() time.Time // nil: time.Now
 }
@@ -101,7 +104,14 @@ func (v *Verifier) Begin(r *http.Request) (*Signature, Identity, error) {
 	id := Identity{s.keyID, s.region, s.service}
 	sig := &Signature{v: v, r: r, said: s}
 	if v.Permissive {
+		if v.Region != "" {
+			id.Region = v.Region
+		}
 		return sig, id, nil
+	}
+	if v.Region != "" && s.region != v.Region {
+		return nil, id, fmt.Errorf("%w: Credential should be scoped to a valid region, not %.40q: this bridge's is %q, so set AWS_REGION to that, or region in its configuration",
+			ErrMismatch, s.region, v.Region)
 	}
 	now := time.Now
 	if v.Now != nil {

@@ -49,6 +49,7 @@ func TestAWSCLIData(t *testing.T) {
 		return string(text)
 	}
 	on := func(args ...string) []string { return append(args, "--thing-name", "press-1") }
+	(&awsShell{f: f, service: "iot"}).says("", "create-thing", "--thing-name", "press-1")
 	shell.fails("ResourceNotFoundException", append(on("get-thing-shadow"), filepath.Join(f.dir, "blob"))...)
 	blob(`"version":1`, on("update-thing-shadow", "--payload", `{"state":{"desired":{"speed":3}}}`)...)
 	heard.next(f.ctx, "delta", func(m mqtt.Message) bool { return strings.HasSuffix(m.Topic(), "/delta") })

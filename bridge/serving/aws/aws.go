@@ -65,6 +65,9 @@ type Options struct {
 	Issuer   *pki.PKI
 	Endpoint func() (string, error)
 	Fleet    *fleet.Index // of Registry; nil: none
+	// Region is the one that requests must be signed for; "": any. What the
+	// services have is of that region alone.
+	Region string
 	// Provision makes things by templates.
 	Provision *provision.Service
 	// Authorizers are asked about clients.
@@ -122,7 +125,7 @@ func New(o Options) *Handler {
 		iot = append(iot, c.operations()...)
 	}
 	h := &Handler{
-		verifier: sigv4.Verifier{Secret: o.Secret, Permissive: o.Permissive, Now: o.Now},
+		verifier: sigv4.Verifier{Secret: o.Secret, Region: o.Region, Permissive: o.Permissive, Now: o.Now},
 		services: map[string][]operation{"iot": iot, "execute-api": iot},
 		targets:  map[string]*target{},
 		log:      o.Log,
