@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -25,7 +27,10 @@ func runProvision(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		return tell(c.stdout, id, made, "was provisioned before")
+		if err := tell(c.stdout, id, made, "was provisioned before"); err != nil || !cfg.Provision.RemoveClaim {
+			return err
+		}
+		return removeClaim(c.stdout, cfg.Provision.ClaimKey)
 	})
 }
 
@@ -47,6 +52,26 @@ func runRotate(ctx context.Context, c *call) error {
 		}
 		return tell(c.stdout, id, done, "keeps its certificate")
 	})
+}
+
+// removeClaim deletes the claim's key, which may be done before. The identity is
+// in place and durable.
+func removeClaim(w io.Writer, path string) error {
+	err := os.Remove(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		var d *os.File
+		if d, err = os.Open(filepath.Dir(path)); err == nil {
+			err = errors.Join(d.Sync(), d.Close())
+		}
+	}
+	if err != nil {
+		return backoff.Permanent(fmt.Errorf("provision.remove_claim: %w", err))
+	}
+	_, err = fmt.Fprintf(w, "the claim's key %s is deleted\n", path)
+	return err
 }
 
 func tell(w io.Writer, id *provision.Identity, made bool, otherwise string) error {
@@ -94,17 +119,7 @@ func provisionOptions(cfg *config.Config, log *slog.Logger) provision.Options {
 	o := provision.Options{
 		Dir: cfg.DataDir, Endpoint: cfg.Uplink.Endpoint, ServerName: cfg.Uplink.ServerName, ClientID: cfg.Provision.ClientID,
 		Parameters: parameters, Retire: cfg.Provision.Retire, Timeout: time.Duration(cfg.Uplink.AckTimeout), Log: log,
-		Roots: func() (*x509.CertPool, error) {
-			text, err := os.ReadFile(cfg.Uplink.CA)
-			if err != nil {
-				return nil, err
-			}
-			pool := x509.NewCertPool()
-			if !pool.AppendCertsFromPEM(text) {
-				return nil, fmt.Errorf("%s: no certificate in PEM", cfg.Uplink.CA)
-			}
-			return pool, nil
-		},
+		Roots: func() (*x509.CertPool, error) { return provision.Roots(cfg.Uplink.CA) },
 		Claim: func() (tls.Certificate, error) {
 			return tls.LoadX509KeyPair(cfg.Provision.ClaimCert, cfg.Provision.ClaimKey)
 		},

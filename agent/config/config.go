@@ -62,9 +62,12 @@ type Board struct {
 // Uplink says where the readings go.
 type Uplink struct {
 	Endpoint       string   `toml:"endpoint" env:"TIDEMILL_ENDPOINT"` // host:port
-	CA             string   `toml:"ca" env:"TIDEMILL_CA" path:"yes"`
+	Security       string   `toml:"security"`                         // see the constants below
+	CA             string   `toml:"ca" env:"TIDEMILL_CA" path:"yes"`  // or SystemRoots
 	Cert           string   `toml:"cert" env:"TIDEMILL_CERT" path:"yes"`
 	Key            string   `toml:"key" env:"TIDEMILL_KEY" path:"yes"`
+	User           string   `toml:"user" env:"TIDEMILL_USER"`
+	PasswordFile   string   `toml:"password_file" env:"TIDEMILL_PASSWORD_FILE" path:"yes"`
 	ServerName     string   `toml:"tls_server_name"` // default: the endpoint's host
 	ClientID       string   `toml:"client_id"`       // default: the thing's name
 	KeepAlive      Duration `toml:"keepalive"`
@@ -79,6 +82,16 @@ type Uplink struct {
 	StableAfter    Duration `toml:"stable_after"`
 	Drain          Duration `toml:"drain"`
 }
+
+// The values of Uplink.Security.
+const (
+	MutualTLS = "mutual-tls" // both ends have a certificate
+	ServerTLS = "tls"        // only the broker has
+	Plaintext = "plaintext"  // neither: everybody on the way can read and change what is sent
+)
+
+// SystemRoots in place of a path takes the CAs that the system trusts.
+const SystemRoots = "system"
 
 // Spool says how much is kept while there is no connection.
 type Spool struct {
@@ -112,6 +125,7 @@ type Provision struct {
 	ClientID       string         `toml:"client_id"`  // of the claim
 	Parameters     map[string]any `toml:"parameters"` // texts; {serial} and {hostname} are filled in
 	Retire         bool           `toml:"retire"`
+	RemoveClaim    bool           `toml:"remove_claim"` // its key, when the device is provisioned
 }
 
 // A Sensor is one source of readings.
@@ -135,7 +149,7 @@ func Default() Config {
 	return Config{
 		Log:   Log{Level: "info", Format: "json"},
 		Board: Board{Kind: "linux"},
-		Uplink: Uplink{KeepAlive: sec(60), Inflight: 16, Format: "batch", Topic: "dt/{thing}/{sensor}",
+		Uplink: Uplink{Security: MutualTLS, KeepAlive: sec(60), Inflight: 16, Format: "batch", Topic: "dt/{thing}/{sensor}",
 			PresenceTopic: "presence/{thing}", ConnectTimeout: sec(20), AckTimeout: sec(30),
 			BackoffMin: sec(1), BackoffMax: sec(120), StableAfter: sec(60), Drain: sec(5)},
 		Spool:  Spool{FlushEvery: sec(5), MaxBytes: 64 << 20, Overflow: "drop-oldest"},
@@ -212,6 +226,10 @@ func (c *Config) identity() (errs []error) {
 		p.Parameters[k] = s
 	}
 	p.ClientID = cmp.Or(p.ClientID, "claim-"+cmp.Or(provision.Serial(), host))
+	if c.Uplink.Security != MutualTLS {
+		errs = append(errs, fmt.Errorf("uplink.security: %q, want %q beside provision.template", c.Uplink.Security, MutualTLS))
+		return errs
+	}
 	if c.Uplink.Cert != "" || c.Uplink.Key != "" {
 		errs = append(errs, fmt.Errorf("uplink.cert: %q, want none nor uplink.key beside provision.template: the identity is in data_dir", c.Uplink.Cert))
 	}
@@ -288,11 +306,10 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 	if !thingName.MatchString(c.Thing) && (c.Thing != "" || c.Provision.Template == "") {
 		bad("thing", strconv.Quote(c.Thing), "1 to 128 characters of a-z A-Z 0-9 : _ -")
 	}
-	for _, f := range []struct{ key, got string }{{"data_dir", c.DataDir}, {"uplink.ca", c.Uplink.CA}, {"uplink.cert", c.Uplink.Cert}, {"uplink.key", c.Uplink.Key}} {
-		if f.got == "" {
-			bad(f.key, `""`, "a path")
-		}
+	if c.DataDir == "" {
+		bad("data_dir", `""`, "a path")
 	}
+	c.Uplink.checkSecurity(text, bad)
 	if p := &c.Provision; p.Template != "" {
 		for _, f := range []struct{ key, got string }{{"provision.claim_cert", p.ClaimCert}, {"provision.claim_key", p.ClaimKey}} {
 			if f.got == "" {
@@ -379,6 +396,33 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		}
 	}
 	return errs
+}
+
+// checkSecurity checks what depends on Security.
+func (u *Uplink) checkSecurity(text func(key, got string, want ...string), bad func(key string, got any, want string)) {
+	text("uplink.security", u.Security, MutualTLS, ServerTLS, Plaintext)
+	const mutual, server, plain = 1, 2, 4
+	is := map[string]int{MutualTLS: mutual, ServerTLS: server, Plaintext: plain}[u.Security]
+	for _, f := range []struct {
+		key, got     string
+		needed, none int // by Security
+		want         string
+	}{
+		{"uplink.ca", u.CA, mutual | server, plain, `a path, or "system" for the CAs that the system trusts`},
+		{"uplink.cert", u.Cert, mutual, server | plain, `a path; for a broker that takes a user and password: security = "tls"`},
+		{"uplink.key", u.Key, mutual, server | plain, "a path"},
+	} {
+		if f.got == "" && is&f.needed != 0 {
+			bad(f.key, `""`, f.want)
+		} else if f.got != "" && is&f.none != 0 {
+			bad(f.key, strconv.Quote(f.got), fmt.Sprintf("none with security = %q", u.Security))
+		}
+	}
+	if u.User == "" && u.PasswordFile != "" {
+		bad("uplink.user", `""`, "a name beside uplink.password_file")
+	} else if u.User != "" && u.PasswordFile == "" {
+		bad("uplink.password_file", `""`, "a path beside uplink.user")
+	}
 }
 
 // The bounds of a sensor's interval, also for what the shadow desires.

@@ -79,6 +79,16 @@ func TestLoad(t *testing.T) {
 		{name: "syntax", text: "thing = \n", errs: []string{"agent.toml:1: "}},
 		{name: "json without sensor", text: strings.Replace(least, "}", `, format = "json", topic = "dt/x"}`, 1), errs: []string{`uplink.topic: "dt/x"`}},
 		{name: "bad flag value", text: least, flags: map[string]string{"log.level": "x"}, errs: []string{"log.level"}},
+		{name: "plaintext", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`, `security = "plaintext", user = "u", password_file = "p"`, 1)},
+		{name: "plaintext with a certificate", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", security = "plaintext"`, 1),
+			errs: []string{`uplink.ca: "`, `uplink.cert: "`, `uplink.key: "`}},
+		{name: "tls without a CA", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`, `security = "tls"`, 1), errs: []string{`uplink.ca: "", want a path, or "system"`}},
+		{name: "system roots", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`, `ca = "system", security = "tls"`, 1)},
+		{name: "a user without a password", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", user = "u"`, 1), errs: []string{`uplink.password_file: ""`}},
+		{name: "a password without a user", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", password_file = "u"`, 1), errs: []string{`uplink.user: ""`}},
+		{name: "unknown security", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", security = "none"`, 1), errs: []string{`uplink.security: "none", want mutual-tls or tls or plaintext`}},
+		{name: "provisioning without certificates", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`, `security = "plaintext"`, 1) + "[provision]\ntemplate = \"t\"\nclaim_cert = \"c\"\nclaim_key = \"k\"\n",
+			errs: []string{`uplink.security: "plaintext", want "mutual-tls" beside provision.template`}},
 		{name: "environment completes", text: "", env: map[string]string{"TIDEMILL_THING": "t", "TIDEMILL_DATA_DIR": "d", "TIDEMILL_ENDPOINT": "h:1", "TIDEMILL_CA": "a", "TIDEMILL_CERT": "b", "TIDEMILL_KEY": "c"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -7,7 +7,6 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -17,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -186,6 +186,9 @@ func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Option
 		Inflight: int(u.Inflight), BackoffMin: time.Duration(u.BackoffMin), BackoffMax: time.Duration(u.BackoffMax),
 		StableAfter: time.Duration(u.StableAfter), Drain: time.Duration(u.Drain), Log: a.log,
 	}
+	if u.User != "" {
+		o.User, o.Password = u.User, func() (string, error) { return password(u.PasswordFile) }
+	}
 	if o.TLS == nil {
 		o.TLS = func() (*tls.Config, error) { return identity(u) }
 		if cfg.Provision.Template != "" {
@@ -225,21 +228,44 @@ func yielding(conf func() (*tls.Config, error), busy func() bool, now func() tim
 }
 
 // identity reads the files at each connection, so that a renewed certificate
-// needs no restart.
+// needs no restart. It is nil for plain TCP.
 func identity(u config.Uplink) (*tls.Config, error) {
-	pem, err := os.ReadFile(u.CA)
+	if u.Security == config.Plaintext {
+		return nil, nil
+	}
+	roots, err := provision.Roots(u.CA)
 	if err != nil {
 		return nil, fmt.Errorf("uplink.ca: %w", err)
 	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("uplink.ca: no certificate in %s", u.CA)
+	conf := &tls.Config{RootCAs: roots}
+	if u.Security == config.MutualTLS {
+		cert, err := tls.LoadX509KeyPair(u.Cert, u.Key)
+		if err != nil {
+			return nil, fmt.Errorf("uplink.cert, uplink.key: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{cert}
 	}
-	cert, err := tls.LoadX509KeyPair(u.Cert, u.Key)
+	return conf, nil
+}
+
+// password is the first line of a file that nobody but its owner may read.
+func password(path string) (string, error) {
+	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("uplink.cert, uplink.key: %w", err)
+		return "", fmt.Errorf("uplink.password_file: %w", err)
 	}
-	return &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{cert}}, nil
+	if info.Mode().Perm()&0o077 != 0 {
+		return "", fmt.Errorf("uplink.password_file: %s can be read or written by others (%v): chmod 600 %[1]s", path, info.Mode().Perm())
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("uplink.password_file: %w", err)
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	if line = strings.TrimSuffix(line, "\r"); line == "" {
+		return "", fmt.Errorf("uplink.password_file: the first line of %s is empty", path)
+	}
+	return line, nil
 }
 
 // presence is the retained message that says whether the device is there. The

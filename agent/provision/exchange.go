@@ -11,6 +11,8 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"github.com/tidemill/tidemill/agent/uplink"
 )
 
 // errRefused says that the broker, which answers, does not take this identity: it
@@ -126,7 +128,7 @@ func (x *exchange) dial(ctx context.Context) (net.Conn, error) {
 		_ = raw.Close()
 		return nil, err
 	}
-	return conn, nil
+	return uplink.Bound(conn, uplink.MaxPacket), nil
 }
 
 // wait waits for a token, which may never be done when the connection is lost.

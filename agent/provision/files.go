@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -185,6 +186,23 @@ func Busy(dir string) bool {
 	}
 	defer func() { _ = f.Close() }() // which unlocks it
 	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
+// Roots are the CAs in the file at path, in PEM, or those that the system trusts
+// for "system".
+func Roots(path string) (*x509.CertPool, error) {
+	if path == "system" {
+		return x509.SystemCertPool()
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, fmt.Errorf("no certificate in %s", path)
+	}
+	return pool, nil
 }
 
 // serialFiles say what this device is, the best first: a board's serial number in

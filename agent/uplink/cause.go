@@ -112,7 +112,8 @@ func classify(err error, endpoint, name string) *Error {
 
 // refused gives the CONNACK return codes of MQTT 3.1.1, table 3.1, their
 // kinds. 7 is what AWS IoT Core sends for a refused policy.
-func refused(code byte, endpoint, clientID string) *Error {
+func refused(code byte, o *Options) *Error {
+	endpoint, clientID := o.Endpoint, o.ClientID
 	switch code {
 	case 1:
 		return &Error{Kind: KindProtocol, Text: endpoint + " does not take MQTT 3.1.1 (CONNACK 1)"}
@@ -120,6 +121,13 @@ func refused(code byte, endpoint, clientID string) *Error {
 		return &Error{Kind: KindClientID, Text: fmt.Sprintf("%s refused the client id %q (CONNACK 2)", endpoint, clientID)}
 	case 3:
 		return &Error{Kind: KindUnavailable, Text: endpoint + " is not available (CONNACK 3)"}
+	case 4, 5:
+		if o.User != "" { // brokers say either for a wrong password
+			kind := map[byte]Kind{4: KindCredentials, 5: KindNotAuthorized}[code]
+			return &Error{Kind: kind, Text: fmt.Sprintf("%s refused user %q as client id %q: uplink.user, password_file, or a right is wrong (CONNACK %d)", endpoint, o.User, clientID, code)}
+		}
+	}
+	switch code {
 	case 4:
 		return &Error{Kind: KindCredentials, Text: endpoint + " does not accept this certificate: it is not registered there, not active, or revoked (CONNACK 4)"}
 	case 5, 7:

@@ -73,13 +73,20 @@ func (u *Uplink) session(ctx context.Context) (connected time.Time, err error) {
 	return connected, s.serve(ctx)
 }
 
-// connect dials and shakes hands up to TLS.
+// connect dials and shakes hands up to TLS, if there is any.
 func (u *Uplink) connect(ctx context.Context) (*link, error) {
 	ctx, cancel := context.WithTimeout(ctx, u.o.ConnectTimeout)
 	defer cancel()
 	conf, err := u.o.TLS()
 	if err != nil {
 		return nil, &Error{Kind: KindIdentity, Text: "the files of this device's identity cannot be used", Err: err}
+	}
+	if conf == nil { // plain TCP was asked for
+		raw, err := u.o.Dial(ctx, "tcp", u.o.Endpoint)
+		if err != nil {
+			return nil, err
+		}
+		return newLink(Bound(raw, MaxPacket), raw, u.o.AckTimeout), nil
 	}
 	conf = conf.Clone()
 	if conf.ServerName == "" {
@@ -101,7 +108,7 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 		_ = raw.Close()
 		return nil, err
 	}
-	return newLink(conn, raw, u.o.AckTimeout), nil
+	return newLink(Bound(conn, MaxPacket), raw, u.o.AckTimeout), nil
 }
 
 // handshake does CONNECT and CONNACK.
@@ -133,6 +140,13 @@ func (s *session) handshake(ctx context.Context) error {
 	if u.o.PresenceTopic != "" {
 		o.SetBinaryWill(u.o.PresenceTopic, u.o.Presence(false), 1, true)
 	}
+	if u.o.User != "" {
+		password, err := u.o.Password()
+		if err != nil {
+			return &Error{Kind: KindIdentity, Text: "the password of this device cannot be used", Err: err}
+		}
+		o.SetUsername(u.o.User).SetPassword(password)
+	}
 	s.client = mqtt.NewClient(o)
 	tok := s.client.Connect()
 	timer := time.NewTimer(u.o.ConnectTimeout)
@@ -148,7 +162,7 @@ func (s *session) handshake(ctx context.Context) error {
 	// The client takes return codes it does not know for success.
 	code, ok, alien := l.connack()
 	if ok && code != packets.Accepted {
-		return refused(code, u.o.Endpoint, u.o.ClientID)
+		return refused(code, &u.o)
 	}
 	if err := tok.Error(); err != nil {
 		if why := l.why(); !alien && why != nil && why != errClosed {

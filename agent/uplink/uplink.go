@@ -1,5 +1,5 @@
 // Package uplink takes batches from the spool to the broker: MQTT 3.1.1 over
-// TLS with a client certificate. An Uplink keeps one connection, reconnects
+// TLS with a client certificate, or as far as Options say otherwise. An Uplink keeps one connection, reconnects
 // by itself, and acknowledges a batch to its Queue only when the broker's
 // PUBACK for it has arrived, in the order of the queue.
 //
@@ -63,8 +63,12 @@ type Options struct {
 
 	// TLS is called for each connection, so that a renewed certificate is
 	// taken up. The server name and the least version are set here if they
-	// are not.
+	// are not. nil without an error is plain TCP.
 	TLS func() (*tls.Config, error)
+	// User and what Password returns, which is called for each connection, are
+	// sent in CONNECT. "" for brokers that know a device by its certificate.
+	User     string
+	Password func() (string, error)
 	// Dial opens the TCP connection; default net.Dialer's.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 

@@ -1,0 +1,168 @@
+package e2e
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tidemill/tidemill/deploy/rig"
+)
+
+// localhostCert writes a certificate for localhost with its key.
+func localhostCert(t *testing.T, cert, key string) {
+	t.Helper()
+	k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// An agent sends plain JSON to a Mosquitto that asks for user and password, as
+// Home Assistant's does: without TLS where that is asked for in so many words,
+// and over TLS with a CA of its own or the system's. A real client reads it.
+func TestAgentToMosquitto(t *testing.T) {
+	dir := t.TempDir()
+	agent := filepath.Join(dir, "tidemill-agent")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", agent, "../../agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	secure, err := rig.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, securePort, _ := net.SplitHostPort(secure)
+	cert, key, passwords := filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"), filepath.Join(dir, "passwords")
+	localhostCert(t, cert, key)
+	needThat(t, func() bool {
+		return exec.Command("mosquitto_passwd", "-b", "-c", passwords, "pi", "tide mill").Run() == nil
+	}, "mosquitto_passwd", "mosquitto")
+	broker := newMosquitto(t, "password_file "+passwords, fmt.Sprintf("listener %s 127.0.0.1\ncertfile %s\nkeyfile %s\n", securePort, cert, key))
+	_, plainPort, _ := net.SplitHostPort(broker.addr)
+	if err := os.WriteFile(filepath.Join(dir, "password"), []byte("tide mill\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "wrong"), []byte("ebb mill\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "open"), []byte("tide mill\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for i, c := range []struct{ name, port, uplink, env, err string }{
+		{"plaintext", plainPort, "security = \"plaintext\"\nuser = \"pi\"\npassword_file = \"password\"", "", ""},
+		{"TLS with a CA", securePort, "security = \"tls\"\nca = \"server.pem\"\nuser = \"pi\"\npassword_file = \"password\"", "", ""},
+		{"TLS with the system's CAs", securePort, "security = \"tls\"\nca = \"system\"\nuser = \"pi\"\npassword_file = \"password\"", "SSL_CERT_FILE=" + cert, ""},
+		{"TLS with CAs that do not know it", securePort, "security = \"tls\"\nca = \"system\"\nuser = \"pi\"\npassword_file = \"password\"", "", "is not from the CA in uplink.ca"},
+		{"wrong password", plainPort, "security = \"plaintext\"\nuser = \"pi\"\npassword_file = \"wrong\"", "", `refused user "pi"`},
+		{"a password for all to read", plainPort, "security = \"plaintext\"\nuser = \"pi\"\npassword_file = \"open\"", "", "chmod 600"},
+		{"not asked for in so many words", plainPort, "user = \"pi\"\npassword_file = \"password\"", "", `uplink.cert: "", want a path; for a broker that takes a user and password: security = "tls"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			thing := fmt.Sprintf("pi-%d", i)
+			conf := filepath.Join(dir, thing+".toml")
+			text := fmt.Sprintf(`thing = %q
+data_dir = %q
+[board]
+kind = "sim"
+[shadow]
+enabled = false
+[uplink]
+endpoint = "localhost:%s"
+format = "json"
+topic = "home/{thing}/{sensor}"
+connect_timeout = "2s"
+%s
+[[sensor]]
+name = "climate"
+driver = "bme280"
+every = "10s"
+`, thing, thing+"-data", c.port, c.uplink)
+			if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			heard := make(chan [2]string, 16) // topic, payload
+			if c.err == "" {
+				o := mqtt.NewClientOptions().AddBroker("tcp://" + broker.addr).SetClientID("reader").SetUsername("pi").SetPassword("tide mill")
+				reader := mqtt.NewClient(o)
+				defer reader.Disconnect(0)
+				hear := func(_ mqtt.Client, m mqtt.Message) { heard <- [2]string{m.Topic(), string(m.Payload())} }
+				for _, tok := range []func() mqtt.Token{reader.Connect,
+					func() mqtt.Token {
+						return reader.SubscribeMultiple(map[string]byte{"home/" + thing + "/#": 1, "presence/" + thing: 1}, hear)
+					}} {
+					if tok := tok(); !tok.WaitTimeout(20*time.Second) || tok.Error() != nil {
+						t.Fatal(tok.Error())
+					}
+				}
+			}
+			run := exec.CommandContext(ctx, agent, "run", "--once", "--config", conf)
+			run.Env = append(os.Environ(), "SSL_CERT_DIR=/nonexistent")
+			if c.env != "" {
+				run.Env = append(run.Env, c.env)
+			}
+			said, err := run.CombinedOutput()
+			if c.err != "" {
+				if err == nil || !strings.Contains(string(said), c.err) && !strings.Contains(string(said), strings.ReplaceAll(c.err, `"`, `\"`)) {
+					t.Fatalf("%v, want %s:\n%s", err, c.err, said)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatalf("%v\n%s", err, said)
+			}
+			got := map[string]string{}
+			for range 3 {
+				select {
+				case m := <-heard:
+					got[m[0]] += m[1]
+				case <-ctx.Done():
+					t.Fatalf("heard only %v\n%s", got, said)
+				}
+			}
+			var r struct {
+				TS                              int64
+				Temperature, Humidity, Pressure float64
+			}
+			record := got["home/"+thing+"/climate"]
+			if err := json.Unmarshal([]byte(record), &r); err != nil || r.TS == 0 || r.Temperature < 20 || r.Humidity < 30 || r.Pressure < 9e4 {
+				t.Errorf("%q, %v", record, err)
+			}
+			if p := got["presence/"+thing]; !strings.Contains(p, `"state":"online"`) || !strings.Contains(p, `"state":"offline"`) {
+				t.Errorf("presence %q", p)
+			}
+		})
+	}
+}
