@@ -201,7 +201,7 @@ func replaceFile(path string, text []byte) error {
 // take is what a broker's message comes to. It is done when the log has it and,
 // if it is a request, its shadow.
 func (r *router) take(m *broker.Message, done func(error)) {
-	msg := &ingest.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Hops: m.Hops, Protocol: "mqtt", Time: time.Now().UnixMilli()}
+	msg := &ingest.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Hops: m.Hops, Protocol: "mqtt", Time: time.Now().UnixMilli()}
 	of, ok := topic.Lookup(m.Topic)
 	switch {
 	case of.Private:
@@ -257,6 +257,7 @@ func (x series) broker(s *Server) {
 	x.counter("broker_received", "Messages from the broker.", float64(b.Received))
 	x.counter("broker_acknowledged", "Messages that were acknowledged to the broker.", float64(b.Acked))
 	x.counter("broker_not_taken", "Messages that were not acknowledged since they could not be stored.", float64(b.NotTaken))
+	x.counter("broker_retained_copies", "Retained messages that were acknowledged and dropped since they came to a new subscription: they are no new data.", float64(b.Copies))
 	x.counter("broker_too_large", "Messages that were acknowledged and dropped since they are larger than mqtt.max_payload.", float64(b.TooLarge))
 	x.gauge("broker_unacknowledged", "Messages from the broker that are not durable yet.", float64(b.Unacked))
 	x.counter("broker_published", "Messages published and acknowledged by the broker.", float64(b.Published))

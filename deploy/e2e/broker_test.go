@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -245,6 +246,55 @@ func TestMosquittoBroker(t *testing.T) {
 	change(2)
 	b.publish("dt/shop/climate", `{"temp":60,"n":6}`)
 	f.streamHas("hot", `{"temp":31.5,"thing":"shop"}`, `{"temp":50,"thing":"shop"}`, `{"temp":60,"thing":"shop"}`)
+	f.must(f.bridge.Stop(patience))
+}
+
+// TestRetainedOnceByMosquitto publishes a retained message, of which Mosquitto
+// sends a copy at each subscription: rules see it once, over restarts of the
+// bridge and cuts of its link, and one that was there before not at all.
+func TestRetainedOnceByMosquitto(t *testing.T) {
+	b := newMosquitto(t)
+	retain := func(topic, payload string) {
+		t.Helper()
+		if out, err := b.command("mosquitto_pub", "-q", "1", "-r", "-t", topic, "-m", payload).CombinedOutput(); err != nil {
+			t.Fatalf("publish on %s: %v\n%s", topic, err, out)
+		}
+	}
+	retain("dt/before", `{"n":"before"}`)
+	f := b.join("", map[string]string{"streams/seen.json": `{"StreamName": "seen"}`,
+		"rules/seen.json": `{"sql": "SELECT n FROM 'dt/#'", "awsIotSqlVersion": "2016-03-23",
+			"actions": [{"kinesis": {"streamName": "seen", "partitionKey": "x"}}]}`})
+	retain("dt/state", `{"n":"retained"}`)
+	want := map[string]int{`{"n":"retained"}`: 1}
+	passes := func(round int) { // what comes after a copy has come
+		t.Helper()
+		marker := fmt.Sprintf(`{"n":%d}`, round)
+		want[marker] = 1
+		b.publish("dt/marker", marker)
+		f.must(rig.Until(f.ctx, marker, func() (bool, error) { return f.records("seen")[marker] > 0, nil }))
+	}
+	passes(0)
+	copies := 0.0
+	for round := 1; round <= 4; round++ {
+		if round < 4 {
+			f.bridge.Kill()
+			f.must(f.bridge.Start())
+		} else { // the link is cut
+			if err := b.Stop(patience); err != nil {
+				t.Fatal(err)
+			}
+			b.start()
+		}
+		f.must(f.bridge.Ready(f.ctx))
+		passes(round)
+		m, err := f.bridge.Metrics(f.ctx)
+		f.must(err)
+		copies += m["tidemill_broker_retained_copies_total"]
+	}
+	if got := f.records("seen"); !maps.Equal(got, want) {
+		t.Errorf("rules saw %v, want %v", got, want)
+	}
+	t.Logf("%v copies were dropped", copies)
 	f.must(f.bridge.Stop(patience))
 }
 

@@ -67,7 +67,6 @@ type Message struct {
 	Topic   string
 	Payload []byte
 	QoS     byte
-	Retain  bool
 	Hops    uint8 // rules that republished it, as far as known
 }
 
@@ -124,6 +123,7 @@ type Stats struct {
 	Received   uint64
 	Acked      uint64 // received and acknowledged
 	TooLarge   uint64 // received, acknowledged and dropped
+	Copies     uint64 // of retained messages, which came to a new subscription: acknowledged and dropped
 	NotTaken   uint64 // received and not taken; they come again
 	Unacked    int64  // received and not acknowledged now
 	Published  uint64 // and acknowledged by the broker
@@ -138,8 +138,8 @@ type Broker struct {
 	out  queue
 	hops hops
 
-	connects, failures, received, acked, tooLarge, notTaken, published, overflowed atomic.Uint64
-	unacked                                                                        atomic.Int64
+	connects, failures, received, acked, tooLarge, copies, notTaken, published, overflowed atomic.Uint64
+	unacked                                                                                atomic.Int64
 
 	alone atomic.Bool // the broker does not let bridges tell each other of hops
 
@@ -181,7 +181,7 @@ func New(o Options) *Broker {
 // Stats may be called at any time.
 func (b *Broker) Stats() Stats {
 	s := Stats{Connects: b.connects.Load(), Failures: b.failures.Load(), Received: b.received.Load(),
-		Acked: b.acked.Load(), TooLarge: b.tooLarge.Load(), NotTaken: b.notTaken.Load(), Unacked: b.unacked.Load(),
+		Acked: b.acked.Load(), TooLarge: b.tooLarge.Load(), Copies: b.copies.Load(), NotTaken: b.notTaken.Load(), Unacked: b.unacked.Load(),
 		Published: b.published.Load(), Overflowed: b.overflowed.Load()}
 	s.Queued, s.QueueBytes = b.out.size()
 	b.mu.Lock()

@@ -440,25 +440,26 @@ func TestHopsAreForgotten(t *testing.T) {
 	}
 }
 
-// A retained message is taken when it is published, not at each subscription.
+// A retained message is taken when it is published, and not when a subscription
+// gets a copy, own or shared.
 func TestRetainedCopies(t *testing.T) {
 	url := peers(t, map[string][]func(*peer){"b-out": {idle}, "b-0": {func(p *peer) {
 		p.connack(0)
-		for i, topic := range []string{"$aws/a", "b"} {
+		for i, topic := range []string{"$aws/a", "b", "b", "$aws/b"} {
 			m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
-			m.Qos, m.MessageID, m.TopicName, m.Retain = 1, uint16(i+1), topic, true
+			m.Qos, m.MessageID, m.TopicName, m.Retain = 1, uint16(i+1), topic, i < 2
 			_ = m.Write(p)
 		}
 		for p.next() != nil {
 		}
 	}}})
-	topics := make(chan string, 2)
+	topics := make(chan string, 4)
 	b := run(t, Options{URL: url, Filters: []string{"#"}, Own: []string{"$aws/#"}, Connections: 1, Take: func(m *Message, done func(error)) {
 		topics <- m.Topic
 		done(nil)
 	}})
-	eventually(t, "acknowledgements", func() bool { return b.Stats().Acked == 2 })
-	if got := <-topics; got != "b" || len(topics) != 0 {
-		t.Errorf("took %s and %d others", got, len(topics))
+	eventually(t, "acknowledgements", func() bool { return b.Stats().Acked == 4 })
+	if x, y := <-topics, <-topics; x != "b" || y != "$aws/b" || len(topics) != 0 || b.Stats().Copies != 2 {
+		t.Errorf("took %s, %s and %d others; %+v", x, y, len(topics), b.Stats())
 	}
 }

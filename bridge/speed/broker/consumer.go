@@ -9,8 +9,6 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
-
-	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // subscribeAt is how many filters go into one packet: AWS IoT takes no more.
@@ -162,9 +160,11 @@ func (in *intake) take(m mqtt.Message) {
 	in.mu.Lock()
 	in.queue = append(in.queue, a)
 	in.mu.Unlock()
-	if m.Retained() && slices.ContainsFunc(b.o.Own, func(f string) bool { return topic.Match(f, m.Topic()) }) {
-		// A copy that every new subscription gets; the message itself came when
-		// it was published. Shared subscriptions get none.
+	if m.Retained() {
+		// RETAIN is set on the copy that a new subscription gets [MQTT-3.3.1-8],
+		// and not on the message itself [MQTT-3.3.1-9]. So it is no new data, and
+		// comes at each reconnect: also to shared subscriptions, of Mosquitto 2.0.11.
+		b.copies.Add(1)
 		in.settle(a, nil)
 		return
 	}
@@ -175,7 +175,7 @@ func (in *intake) take(m mqtt.Message) {
 		in.settle(a, nil)
 		return
 	}
-	b.o.Take(&Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Retain: m.Retained(), Hops: b.hops.of(m.Topic(), m.Payload())},
+	b.o.Take(&Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Hops: b.hops.of(m.Topic(), m.Payload())},
 		func(err error) { in.settle(a, err) })
 }
 
