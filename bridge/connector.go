@@ -40,7 +40,7 @@ var connectorList = command{name: "connector list", summary: "list the connector
 				}
 			}
 			if i.Trouble != "" {
-				state = i.Trouble
+				state = printable(i.Trouble)
 			}
 			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%v\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", i.Name, i.Stream, i.To, open, behind.Round(time.Millisecond),
 				i.Records, i.Filtered, i.Emitted, i.Batches, i.Retries, i.Dead, state)
@@ -77,11 +77,11 @@ func showConnector(c *call, i *server.ConnectorInfo) error {
 		fmt.Fprintf(w, "lost\t%d shards went before they were read to the end\n", i.Lost)
 	}
 	if i.Trouble != "" {
-		fmt.Fprintf(w, "trouble\t%s\n", i.Trouble)
+		fmt.Fprintf(w, "trouble\t%s\n", printable(i.Trouble))
 	}
 	fmt.Fprintln(w, "\nSHARD\tOWNER\tBEHIND\tBUFFERED\tCHECKPOINT\tUNDER WAY\tTROUBLE")
 	for _, s := range i.Shards {
-		fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%s\t%s\n", s.Shard, s.Owner, s.Behind.Round(time.Millisecond), s.Buffered, s.Checkpoint, s.Pending, s.Trouble)
+		fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%s\t%s\n", s.Shard, s.Owner, s.Behind.Round(time.Millisecond), s.Buffered, s.Checkpoint, s.Pending, printable(s.Trouble))
 	}
 	return w.Flush()
 }

@@ -29,7 +29,7 @@ func main() {
 		os.Exit(130)
 	}()
 	if err := run(ctx, os.Args[1:], os.Stdout, os.Stderr); err != nil {
-		fmt.Fprintln(os.Stderr, "tidemill-bridge:", strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		fmt.Fprintln(newScreen(os.Stderr), "tidemill-bridge:", strings.ReplaceAll(err.Error(), "\n", "\n  "))
 		if errors.As(err, new(usageError)) {
 			os.Exit(2)
 		}
@@ -57,9 +57,10 @@ type call struct {
 	flags          *flag.FlagSet
 	want           string // the arguments, as the usage line names them
 	args           []string
-	stdout, stderr io.Writer
-	config         string // -config
-	data           string // -data
+	stdout, stderr io.Writer // screens
+	out, errs      io.Writer // what is behind them
+	config         string    // -config
+	data           string    // -data
 }
 
 var commands = []command{serveCommand, configSample, thingCreate, thingList, certCreate, certRegister, certList, certShow, certStatus, certActivate, certDeactivate, certRevoke, certDelete, certImportCRL,
@@ -97,7 +98,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		if len(args) < len(words) || strings.Join(args[:len(words)], " ") != cmd.name {
 			continue
 		}
-		c := &call{flags: flag.NewFlagSet(cmd.name, flag.ContinueOnError), want: cmd.args, stdout: stdout, stderr: stderr}
+		c := &call{flags: flag.NewFlagSet(cmd.name, flag.ContinueOnError), want: cmd.args,
+			stdout: newScreen(stdout), stderr: newScreen(stderr), out: stdout, errs: stderr}
 		c.flags.SetOutput(io.Discard) // errors are returned
 		if !cmd.alone {
 			c.flags.StringVar(&c.config, "config", "", "configuration `file` (TOML); without one the defaults hold")

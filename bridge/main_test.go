@@ -153,6 +153,9 @@ func TestRuleTest(t *testing.T) {
 			`{"c":"x","u":["1","2"]}` + "\n", "fires with"},
 		{"rule test -topic a -sql SELECT·a·FROM·'a' -property colour=x", 2, "", "want content_type"},
 		{"rule test -topic a -sql SELECT·a·FROM·'a' -shadow t", 2, "", "want THING"},
+		// The document is for a pipe, byte for byte; what explains it is for people.
+		{"rule test -topic a -sql SELECT·*·FROM·'a' -payload x\x1b[2J\x9b", 0, "x\x1b[2J\x9b\n", `fires with x\u001b[2J\x9b` + "\n"},
+		{"rule test -topic a\u202e -sql SELECT·a·FROM·'a'·WHERE·a='\u009b'", 1, "", `does not match "a\u202e"`},
 		// What is refused when a rule is made is refused here.
 		{"rule test -topic a -sql SELECT·time_to_epoch(s,'Q')·AS·t·FROM·'a'", 1, "", `field "Q" is not known`},
 		{`rule test -topic a -sql SELECT·time_to_epoch(s,"yyyy-MM-dd'T'HH:mm:ss[.SSS]X")·AS·t·FROM·'a' -payload {"s":"2026-02-12T15:15:45Z"}`, 0, `{"t":1770909345000}` + "\n", "fires with"},

@@ -56,7 +56,9 @@ tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -
 		}
 		e := s.Explain(ctx, m)
 		if !*quiet {
-			fmt.Fprintln(c.stderr, strings.TrimRight(e.String(), "\n"))
+			shown := e
+			shown.Output = []byte(printable(string(e.Output)))
+			fmt.Fprintln(c.stderr, strings.TrimRight(shown.String(), "\n"))
 		}
 		if sample.missing != nil {
 			fmt.Fprintf(c.stderr, "give %s, or ask a bridge with rule why -rule … -payload …\n", strings.Join(sample.missing, ", "))
@@ -67,7 +69,7 @@ tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -
 		case !e.Fired:
 			return errDoesNotFire
 		}
-		_, err = fmt.Fprintf(c.stdout, "%s\n", e.Output)
+		_, err = fmt.Fprintf(c.bytes(false), "%s\n", e.Output)
 		return err
 	}}
 

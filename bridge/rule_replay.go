@@ -166,7 +166,7 @@ func shardList(s string) (all []int, err error) {
 func (c *call) replay(ctx context.Context, a *admin, in *server.ReplayRequest) (*rules.ReplayReport, error) {
 	asking, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
-	show := newMeter(c.stderr)
+	show := newMeter(c.errs)
 	keep, ended := func() bool { return true }, make(chan struct{})
 	var last server.ReplayLine
 	err := a.do(asking, "POST", "/v1/replays", nil, in, lines(func(line server.ReplayLine) bool {
@@ -204,12 +204,7 @@ type meter struct {
 const meterEvery = 5 * time.Second
 
 func newMeter(w io.Writer) *meter {
-	m := &meter{w: w, shown: time.Now()}
-	if f, ok := w.(*os.File); ok {
-		info, err := f.Stat()
-		m.terminal = err == nil && info.Mode()&os.ModeCharDevice != 0
-	}
-	return m
+	return &meter{w: w, shown: time.Now(), terminal: isTerminal(w)}
 }
 
 func (m *meter) progress(l *server.ReplayLine, now time.Time) {

@@ -67,7 +67,7 @@ func reportText(r *rules.ReplayReport) string {
 		}
 		fmt.Fprintf(&b, "\n%s: %d of %s\n", d.Kind, len(d.Examples), grouped(d.Count))
 		for _, x := range d.Examples {
-			fmt.Fprintf(&b, "  %s  %s  %s  %s\n", stamp(x.Time), x.Topic, x.ID, x.Position)
+			fmt.Fprintf(&b, "  %s  %s  %s  %s\n", stamp(x.Time), printable(x.Topic), x.ID, x.Position)
 			fmt.Fprintf(&b, "    payload  %s\n    old      %s\n    new      %s\n", excerptText(x.Payload), endText(&x.Old), endText(&x.New))
 		}
 	}
@@ -75,7 +75,7 @@ func reportText(r *rules.ReplayReport) string {
 		b.WriteByte('\n')
 	}
 	for _, note := range r.Notes {
-		fmt.Fprintf(&b, "note: %s\n", note)
+		fmt.Fprintf(&b, "note: %s\n", printable(note))
 	}
 	return b.String()
 }
@@ -108,7 +108,7 @@ func reportTables(b *strings.Builder, r *rules.ReplayReport) {
 				kinds = append(kinds, grouped(n)+" "+d.Kind)
 			}
 		}
-		fmt.Fprintf(w, "  %s\t%s\t%s\n", t.Topic, grouped(t.Count), strings.Join(kinds, ", "))
+		fmt.Fprintf(w, "  %s\t%s\t%s\n", printable(t.Topic), grouped(t.Count), strings.Join(kinds, ", "))
 	}
 	_ = w.Flush()
 }
@@ -130,7 +130,7 @@ func endText(e *rules.ReplayEnd) string {
 	case e.Document != nil:
 		return excerptText(e.Document)
 	case e.Error != "":
-		return "fails: " + e.Error
+		return "fails: " + printable(e.Error)
 	}
 	return "does not fire: " + e.Result
 }

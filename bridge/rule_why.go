@@ -122,7 +122,7 @@ func (c *call) printRecent(all []rules.Recent, failed, asJSON bool) error {
 		if m.Reason != "" {
 			result += ": " + m.Reason
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", m.ID, m.Position, stamp(m.Time), name, result)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", m.ID, m.Position, stamp(m.Time), printable(name), printable(result))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -146,7 +146,7 @@ func (c *call) printWhy(w *rules.Why, asJSON bool) error {
 		whySteps(&b, w.Today)
 	}
 	for _, note := range w.Notes {
-		fmt.Fprintf(&b, "\nnote: %s", note)
+		fmt.Fprintf(&b, "\nnote: %s", printable(note))
 	}
 	if len(w.Notes) > 0 {
 		b.WriteByte('\n')
@@ -158,7 +158,7 @@ func (c *call) printWhy(w *rules.Why, asJSON bool) error {
 func whyText(b *strings.Builder, w *rules.Why) {
 	line := func(name, value string) {
 		if value != "" {
-			fmt.Fprintf(b, "%-8s %s\n", name, value)
+			fmt.Fprintf(b, "%-8s %s\n", name, printable(value))
 		}
 	}
 	m := w.Message
@@ -179,9 +179,9 @@ func whyText(b *strings.Builder, w *rules.Why) {
 			fmt.Fprintf(b, "\naction %s: %s\n", a.Slot, a.Kind)
 		}
 		for _, p := range a.Parameters {
-			fmt.Fprintf(b, "  %-18s %s\n", p.Name, p.Value)
+			fmt.Fprintf(b, "  %-18s %s\n", printable(p.Name), printable(p.Value))
 		}
-		fmt.Fprintf(b, "  %s\n", outcomeText(w, &a))
+		fmt.Fprintf(b, "  %s\n", printable(outcomeText(w, &a)))
 	}
 }
 
@@ -190,7 +190,7 @@ func whySteps(b *strings.Builder, w *rules.Why) {
 	fmt.Fprintf(b, "%s\n", strings.Join(strings.Fields(w.SQL), " "))
 	x := iotsql.Explanation{Matched: w.Matched, Fired: w.Fired, Steps: w.Steps, Output: []byte(dataText(w.Document))}
 	if w.Error != "" {
-		x.Err = errors.New(w.Error)
+		x.Err = errors.New(printable(w.Error))
 	}
 	if w.Steps == nil {
 		x.Output = []byte("what is not known any more")
@@ -204,7 +204,7 @@ func dataText(d *rules.Data) string {
 	case d == nil:
 		return ""
 	case d.JSON != nil:
-		return string(d.JSON)
+		return printable(string(d.JSON)) // line ends between its tokens, too
 	}
 	return strconv.Quote(string(d.Bytes))
 }

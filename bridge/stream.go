@@ -60,6 +60,7 @@ var streamTail = command{name: "stream tail", args: "NAME", summary: "print the 
 	run: func(ctx context.Context, c *call) error {
 		from := c.flags.String("from", "latest", "where to begin: `oldest or latest`")
 		follow := c.flags.Bool("follow", true, "go on at the end until interrupted")
+		raw := c.flags.Bool("raw", false, "byte for byte, also on a terminal; elsewhere it always is")
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
@@ -71,7 +72,7 @@ var streamTail = command{name: "stream tail", args: "NAME", summary: "print the 
 			if !a.live { // nobody writes, so there is nothing to wait for
 				q.Set("follow", "false")
 			}
-			err := a.do(ctx, "GET", "/v1/streams/records", q, nil, c.stdout)
+			err := a.do(ctx, "GET", "/v1/streams/records", q, nil, c.bytes(*raw))
 			switch {
 			case ctx.Err() != nil: // interrupted, as it is meant to be
 				return nil
