@@ -349,6 +349,9 @@ func (c *Config) check() (errs []error) {
 	if !slices.Contains([]string{"off", "loopback", "on"}, c.HTTPS.Plaintext) {
 		bad("https.plaintext: %q, want off, loopback or on", c.HTTPS.Plaintext)
 	}
+	if c.HTTPS.Permissive && c.HTTPS.Listen != "" && !loopback(c.HTTPS.Listen) {
+		bad("https.permissive: %q listens to others, who could then do all without a key: want https.listen on loopback, such as \"127.0.0.1:8443\"", c.HTTPS.Listen)
+	}
 	if n := c.HTTPS.MaxConnections; n < 1 || n > 65536 {
 		bad("https.max_connections: %d, want 1 to 65536", n)
 	}
@@ -644,6 +647,13 @@ func address(s string) bool {
 	}
 	_, err = strconv.ParseUint(port, 10, 16)
 	return err == nil
+}
+
+// loopback says whether what listens on address s is reached from this machine
+// alone.
+func loopback(s string) bool {
+	host, _, err := net.SplitHostPort(s)
+	return err == nil && (host == "localhost" || net.ParseIP(host).IsLoopback())
 }
 
 // serverName says whether n can stand in a certificate as a host name; the

@@ -58,6 +58,7 @@ tls = false
 [https]
 listen = "y"
 plaintext = "yes"
+permissive = true
 max_connections = 0
 max_memory = "1 MiB"
 [kinesis]
@@ -79,7 +80,7 @@ format = "xml"
 		t.Fatal("accepted")
 	}
 	for _, key := range []string{"data_dir", "account", "region", "colour: unknown key", "mqtt.tls: unknown key", "mqtt.listen",
-		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections", "mqtt.max_topic", "mqtt.max_slashes", "mqtt.max_filters", "mqtt.max_subscriptions", "mqtt.max_unreleased", "https.listen", "https.plaintext", "https.max_connections", "https.max_memory", "kinesis.delay", "kinesis.max_shards", "admin.listen",
+		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections", "mqtt.max_topic", "mqtt.max_slashes", "mqtt.max_filters", "mqtt.max_subscriptions", "mqtt.max_unreleased", "https.listen", "https.plaintext", "https.permissive", "https.max_connections", "https.max_memory", "kinesis.delay", "kinesis.max_shards", "admin.listen",
 		"ingest.shards", "ingest.retention", "ingest.max_bytes: 4096, want at least 64 MiB", "rules.max_backlog", "log.level", "log.format"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no word of %s in:\n%v", key, err)

@@ -84,7 +84,8 @@ func (s *Server) Handler() http.Handler {
 }
 
 // publicHandler serves what the admin listener shows: nothing that changes
-// anything or tells of data.
+// anything or tells of data, and to no page that had its own name resolve to
+// this machine.
 func (s *Server) publicHandler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", s.metricsHandler())
@@ -112,7 +113,7 @@ func (s *Server) publicHandler() http.Handler {
 		}
 		_, _ = io.WriteString(w, "ready\n")
 	})
-	return mux
+	return newHosts(s.cfg.MQTT.ServerNames).onlyKnown(mux)
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {

@@ -65,6 +65,9 @@ func (s *Server) credentials(r *http.Request, alias string) (any, error) {
 	if cert == nil {
 		return nil, fmt.Errorf("%w: no client certificate", errNoCredentials)
 	}
+	if !sameOrigin(r) {
+		return nil, fmt.Errorf("%w: %w", errNoCredentials, errOrigin)
+	}
 	thing := r.Header.Get("X-Amzn-Iot-Thingname")
 	who := &session{a: s.authorizer, id: pki.Fingerprint(cert.Raw), clientID: thing}
 	who.known = authz.Context{Account: s.cfg.Account, Region: s.cfg.Region, Certificate: authz.NewCertificate(who.id, cert), SourceIP: addressOf(r.RemoteAddr)}

@@ -249,6 +249,9 @@ func (s *Server) callerOf(r *http.Request) (aws.Caller, error) {
 	if s.authorizer.custom.Any() && (p.certificate() == nil || attemptOf(r).Named()) {
 		return s.guestOf(r)
 	}
+	if p.certificate() != nil && !sameOrigin(r) {
+		return nil, fmt.Errorf("%w: %w", aws.ErrForbidden, errOrigin)
+	}
 	return p.caller(s.authorizer, r.RemoteAddr)
 }
 

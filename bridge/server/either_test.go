@@ -198,6 +198,83 @@ func TestPermissiveHTTPS(t *testing.T) {
 	if !strings.Contains(b.log.String(), "signatures are not verified") {
 		t.Error("no warning")
 	}
+	// Pages of other sites have the browser of who looks at them ask.
+	addr := b.https.Addr().String()
+	for _, c := range []struct {
+		host, origin string
+		want         int
+		allow        string
+	}{
+		{addr, "", 200, ""},
+		{"localhost:1", "http://localhost:3000", 200, "http://localhost:3000"},
+		{"localhost", "http://127.0.0.1", 200, "http://127.0.0.1"},
+		{addr, "https://" + addr, 200, "https://" + addr},
+		{addr, "https://evil.example", 403, ""},
+		{addr, "null", 403, ""},
+		{"evil.example", "", 421, ""},
+		{"evil.example:8443", "https://evil.example:8443", 421, ""},
+	} {
+		for _, method := range []string{"POST", "OPTIONS"} {
+			req, err := http.NewRequest(method, "https://"+addr+"/", strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Content-Type", "application/x-amz-json-1.1")
+			req.Header.Set("X-Amz-Target", "Kinesis_20131202.ListStreams")
+			if req.Host = c.host; c.origin != "" {
+				req.Header.Set("Origin", c.origin)
+			}
+			sigv4test.Sign(req, []byte("{}"), sigv4test.Key{ID: "x", Secret: "y"}, "eu-local-1", "kinesis", time.Now())
+			resp, err := b.requester("", nil).client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if got := resp.Header.Get("Access-Control-Allow-Origin"); method == "POST" && resp.StatusCode != c.want || got != c.allow || got == "*" {
+				t.Errorf("%s to %s from %q: %d, allows %q", method, c.host, c.origin, resp.StatusCode, got)
+			}
+		}
+	}
+	if _, status := b.wss("wss://"+addr+"/mqtt", http.Header{"Origin": {"https://evil.example"}}, nil, "mqtt"); status != 403 {
+		t.Errorf("a WebSocket of another site: %d", status)
+	}
+}
+
+// What the admin listener shows is for no page that has its own name resolve to
+// this machine, and a browser's certificate works for no page of another site.
+func TestDNSRebinding(t *testing.T) {
+	cfg := configure(t)
+	cfg.MQTT.ServerNames = []string{"bridge.example.org", "*.plant.example"}
+	b := start(t, cfg)
+	for host, want := range map[string]int{
+		b.admin.Addr().String(): 200, "[::1]:8081": 200, "localhost:8081": 200, "bridge.example.org": 200, "Bridge.Example.org.": 200, "a.plant.example:1": 200,
+		"evil.example": 421, "a.b.plant.example": 421, "plant.example": 421, "127.0.0.1.evil.example": 421, "localhost.evil.example": 421,
+	} {
+		for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
+			req, err := http.NewRequest("GET", "http://"+b.admin.Addr().String()+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Host = host
+			resp, err := http.DefaultClient.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("%s asked as %s: %d, want %d", path, host, resp.StatusCode, want)
+			}
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+
+	id := b.thing("pump-1", all("", ""))
+	r := b.requester("", id.tls(t))
+	for origin, want := range map[string]int{"https://evil.example": 403, "null": 403, "https://" + b.https.Addr().String(): 200} {
+		if status, _, text := r.do("POST", "/topics/a", "x", "Origin", origin); status != want {
+			t.Errorf("%s: %d %s, want %d", origin, status, text, want)
+		}
+	}
 }
 
 // What goes through data streams is counted.

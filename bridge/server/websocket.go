@@ -28,9 +28,10 @@ type (
 const websocketPath = "/mqtt"
 
 // front is the handler of the HTTPS listener: MQTT over WebSocket, and beside it
-// the AWS APIs.
+// the AWS APIs. Where signatures are not verified, pages of other sites are kept
+// away: they could do all by the browser of whoever looks at them.
 func (s *Server) front() http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	all := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ProtoMajor == 1 && len(r.TransferEncoding) > 0 {
 			// It may have had a Content-Length as well, which net/http does not
 			// tell: then nobody but the client knows where the next request
@@ -47,6 +48,10 @@ func (s *Server) front() http.Handler {
 		}
 		s.aws.ServeHTTP(w, r)
 	})
+	if s.cfg.HTTPS.Permissive {
+		return newHosts(s.cfg.MQTT.ServerNames).onlyKnown(all)
+	}
+	return all
 }
 
 // serveWebSocket makes an MQTT connection of a request. The policies are asked

@@ -58,7 +58,11 @@ type exchange struct {
 func (h *Handler) serveTarget(w http.ResponseWriter, r *http.Request) (who sigv4.Identity, name string, status int, err error) {
 	header := w.Header()
 	if origin := r.Header.Get("Origin"); origin != "" {
-		header.Set("Access-Control-Allow-Origin", "*")
+		header.Set("Access-Control-Allow-Origin", "*") // as AWS: who asks has to have a key
+		if h.verifier.Permissive {
+			header.Set("Access-Control-Allow-Origin", origin) // whom the listener has let in
+			header.Set("Vary", "Origin")
+		}
 		if r.Method == http.MethodOptions {
 			preflight(header, r.Header)
 			return who, "", http.StatusOK, nil

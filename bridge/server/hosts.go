@@ -1,0 +1,66 @@
+package server
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+)
+
+// hosts are the names by which the bridge is asked. A page of a browser can have
+// its own name resolve to this machine (DNS rebinding) and then ask what only
+// this machine may reach; its requests have that name as their Host.
+type hosts struct{ names []string }
+
+// newHosts returns a hosts with the names of the configuration beside those of
+// this machine.
+func newHosts(names []string) hosts {
+	h := hosts{append([]string{"localhost", "*.localhost"}, names...)}
+	if name, err := os.Hostname(); err == nil {
+		h.names = append(h.names, name)
+	}
+	return h
+}
+
+// has says whether host, perhaps with a port, is an address or one of the names.
+func (h hosts) has(host string) bool {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.TrimSuffix(strings.Trim(host, "[]"), ".")
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	for _, n := range h.names {
+		if _, rest, _ := strings.Cut(host, "."); strings.EqualFold(n, host) || strings.HasPrefix(n, "*.") && strings.EqualFold(n[2:], rest) {
+			return true
+		}
+	}
+	return false
+}
+
+// onlyKnown passes on what is asked by a name that is known, and from no page of
+// another site.
+func (h hosts) onlyKnown(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !h.has(r.Host) {
+			http.Error(w, "Host: ask by an address, localhost, or a name of mqtt.server_names", http.StatusMisdirectedRequest)
+			return
+		}
+		for _, origin := range r.Header["Origin"] {
+			if u, err := url.Parse(origin); err != nil || u.Host != r.Host && !localhost(u.Hostname()) {
+				http.Error(w, "Origin: pages of other sites may not ask", http.StatusForbidden)
+				return
+			}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// localhost says whether a name or address is this machine's alone.
+func localhost(name string) bool {
+	ip, err := netip.ParseAddr(name)
+	return err == nil && ip.IsLoopback() || name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
