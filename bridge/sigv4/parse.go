@@ -33,9 +33,8 @@ func parse(r *http.Request) (*signed, error) {
 		return nil, err
 	}
 	s := &signed{query: query}
-	_, signature := lookup(query, "X-Amz-Signature")
-	_, named := lookup(query, "X-Amz-Algorithm")
-	s.presigned = signature || named
+	// As AWS: other members of the query by themselves are no signature.
+	_, s.presigned = lookup(query, "X-Amz-Algorithm")
 	auth := r.Header["Authorization"]
 	switch {
 	case s.presigned && len(auth) > 0:
@@ -44,10 +43,8 @@ func parse(r *http.Request) (*signed, error) {
 		return nil, fmt.Errorf("%w: want one header Authorization", ErrIncomplete)
 	case s.presigned:
 		err = s.fromQuery()
-	case len(auth) == 1 && strings.HasPrefix(auth[0], algorithm+" "):
-		err = s.fromHeaders(auth[0], r.Header)
 	case len(auth) == 1:
-		err = fmt.Errorf("%w: Authorization: want %s", ErrIncomplete, algorithm)
+		err = s.fromHeaders(auth[0], r.Header)
 	default:
 		err = ErrMissing
 	}
@@ -57,16 +54,24 @@ func parse(r *http.Request) (*signed, error) {
 	return s, nil
 }
 
+// lacking is ErrIncomplete with AWS's text, which lists all that is not there.
+type lacking string
+
+func (l lacking) Error() string { return string(l) }
+
+// Is makes it an ErrIncomplete.
+func (lacking) Is(target error) bool { return target == ErrIncomplete }
+
 func (s *signed) fromHeaders(auth string, h http.Header) error {
 	if len(auth) > maxAuthorization {
 		return fmt.Errorf("%w: Authorization: %d bytes, want at most %d", ErrIncomplete, len(auth), maxAuthorization)
 	}
-	parts := map[string]string{}
-	for part := range strings.SplitSeq(auth[len(algorithm):], ",") {
-		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
-		if _, twice := parts[name]; !ok || twice || !slices.Contains([]string{"Credential", "SignedHeaders", "Signature"}, name) {
-			return fmt.Errorf("%w: Authorization: want Credential=…, SignedHeaders=…, Signature=…", ErrIncomplete)
-		}
+	parts, twice := map[string]string{}, false
+	scheme, rest, _ := strings.Cut(auth, " ")
+	for _, part := range strings.FieldsFunc(rest, func(r rune) bool { return r == ',' || r == ' ' }) {
+		name, value, _ := strings.Cut(part, "=")
+		_, again := parts[name]
+		twice = twice || again
 		parts[name] = value
 	}
 	var lacks string // in AWS's words, all at once
@@ -78,8 +83,11 @@ func (s *signed) fromHeaders(auth string, h http.Header) error {
 	if h["X-Amz-Date"] == nil && h["Date"] == nil {
 		lacks += "Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. "
 	}
-	if lacks != "" {
-		return fmt.Errorf("%w: %sAuthorization=%s", ErrIncomplete, lacks, auth)
+	switch {
+	case lacks != "":
+		return lacking(lacks + "Authorization=" + auth)
+	case scheme != algorithm || twice || len(parts) > 3:
+		return fmt.Errorf("%w: Authorization: want %s Credential=…, SignedHeaders=…, Signature=…", ErrIncomplete, algorithm)
 	}
 	date, err := requestTime(h)
 	if err != nil {
@@ -130,8 +138,7 @@ func (s *signed) fromQuery() error {
 		}
 	}
 	if lacks != "" {
-		//lint:ignore ST1005 AWS's text
-		return fmt.Errorf("%w: %sRe-examine the query-string parameters.", ErrIncomplete, lacks)
+		return lacking(lacks + "Re-examine the query-string parameters.")
 	}
 	if get["X-Amz-Algorithm"] != algorithm {
 		return fmt.Errorf("%w: X-Amz-Algorithm: want %s", ErrIncomplete, algorithm)

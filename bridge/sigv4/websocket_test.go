@@ -115,7 +115,7 @@ func TestWebSocketBypass(t *testing.T) {
 			{name: "no signature", old: "X-Amz-Signature=" + signature, new: "", want: ErrIncomplete},
 			{name: "empty signature", old: signature, new: "", want: ErrIncomplete},
 			{name: "signature in capitals", old: signature, new: strings.ToUpper(signature), want: nil},
-			{name: "no algorithm", old: "X-Amz-Algorithm=AWS4-HMAC-SHA256", new: "", want: ErrIncomplete},
+			{name: "no algorithm", old: "X-Amz-Algorithm=AWS4-HMAC-SHA256", new: "", want: ErrMissing},
 			{name: "other algorithm", old: "HMAC-SHA256", new: "HMAC-SHA1", want: ErrIncomplete},
 			{name: "less is signed", old: "X-Amz-SignedHeaders=", new: "X-Amz-SignedHeaders=x&x=", want: ErrMismatch},
 			{name: "without host", old: "host", new: "connection", want: nil},

@@ -157,7 +157,7 @@ func TestDataCallers(t *testing.T) {
 		{"nobody, for rules", "GET", "/rules", "", "", "iot:Publish a", 403, "MissingAuthenticationTokenException"},
 		{"unsigned", "POST", "/topics/a", "", "", "iot:Publish a", 200, ""},
 		{"unsigned, not allowed", "POST", "/topics/b", "", "", "iot:Publish a", 403, "ForbiddenException"},
-		{"signed wrongly is not unsigned", "POST", "/topics/a?X-Amz-Signature=x", "", "", "iot:Publish a", 403, "IncompleteSignatureException"},
+		{"signed wrongly is not unsigned", "POST", "/topics/a?X-Amz-Signature=x", "", "", "iot:Publish a", 403, "MissingAuthenticationTokenException"},
 		{"the registry fails", "POST", "/topics/a", "", "", "error", 500, "InternalException"},
 		{"retained message", "GET", "/retainedMessage/a", "", "", "iot:GetRetainedMessage a", 404, "ResourceNotFoundException"},
 		{"retained messages", "GET", "/retainedMessage", "", "", "iot:ListRetainedMessages *", 200, ""},

@@ -143,12 +143,21 @@ func TestOrderOfChecks(t *testing.T) {
 			`{"__type":"InvalidSignatureException","message":"Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header."}`},
 		{"not signed", jsonType, `{"Limit":"x"}`, unsigned, 400, `{"__type":"MissingAuthenticationTokenException","message":"Missing Authentication Token"}`},
 		{"half signed", jsonType, `{"Limit":"x"}`, header("Authorization", "AWS4-HMAC-SHA256 Signature=b"), 400,
-			`{"__type":"IncompleteSignatureException","message":"the signature is not complete: Authorization header requires 'Credential' parameter. Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4-HMAC-SHA256 Signature=b"}`},
+			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'Credential' parameter. Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4-HMAC-SHA256 Signature=b"}`},
+		{"no scheme", jsonType, `{"Limit":"x"}`, func(r *http.Request) { r.Header.Set("Authorization", "AWS4-"); r.Header.Del("X-Amz-Date") }, 400,
+			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'Credential' parameter. Authorization header requires 'Signature' parameter. ` +
+				`Authorization header requires 'SignedHeaders' parameter. Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=AWS4-"}`},
+		{"parts with spaces", jsonType, `{"Limit":"x"}`, header("Authorization", "AWS4-HMAC-SHA256 Signature=b Credential=a"), 400,
+			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4-HMAC-SHA256 Signature=b Credential=a"}`},
+		{"bare members of the query", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
+			unsigned(r)
+			r.URL.RawQuery = "X-Amz-Date=x&X-Amz-Signature=x&X-Amz-Credential=x&X-Amz-SignedHeaders=x"
+		}, 400, `{"__type":"MissingAuthenticationTokenException","message":"Missing Authentication Token"}`},
 		{"half presigned", cborType, "\xa0", func(r *http.Request) {
 			unsigned(r)
 			r.URL.RawQuery = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=x&X-Amz-Credential=x"
 		}, 400,
-			`{"__type":"IncompleteSignatureException","message":"the signature is not complete: AWS query-string parameters must include 'X-Amz-Signature'. ` +
+			`{"__type":"IncompleteSignatureException","message":"AWS query-string parameters must include 'X-Amz-Signature'. ` +
 				`AWS query-string parameters must include 'X-Amz-SignedHeaders'. Re-examine the query-string parameters."}`},
 		{"another key", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
 			sigv4test.Sign(r, []byte(`{"Limit":"x"}`), sigv4test.Key{ID: "AKIAOTHER", Secret: "x"}, "r", "kinesis", time.Now())

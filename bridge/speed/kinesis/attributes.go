@@ -20,6 +20,7 @@ type attributes struct {
 	Metrics   []string          `json:"metrics,omitempty"`   // of shards, sorted
 	Policy    string            `json:"policy,omitempty"`
 	Warm      int32             `json:"warm_mibps,omitempty"` // throughput asked for, of an on-demand stream
+	Auto      bool              `json:"auto,omitempty"`       // records go to any shard, whatever their keys
 	Declared  int               `json:"declared,omitempty"`   // shards that a file asked for last
 	Deleting  bool              `json:"deleting,omitempty"`
 	Scaled    []int64           `json:"scaled_ms,omitempty"` // when the shard count was updated
@@ -80,6 +81,24 @@ func (at *attributes) mode() *StreamModeDetails {
 		m = provisioned
 	}
 	return &StreamModeDetails{&m}
+}
+
+// What a RecordDistributionStrategy may be.
+const (
+	distributeAuto   = "AUTO"
+	distributeByUser = "USER_PARTITION_KEY"
+)
+
+// distribution is the strategy of an on-demand stream, nil for others.
+func (at *attributes) distribution() *string {
+	s := distributeByUser
+	switch {
+	case at.Mode != onDemand:
+		return nil
+	case at.Auto:
+		s = distributeAuto
+	}
+	return &s
 }
 
 // maxRecord is the most bytes that data and key of a record may have.

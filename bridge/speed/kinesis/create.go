@@ -26,12 +26,14 @@ func (a API) CreateStream(ctx context.Context, in *CreateStreamInput) error {
 	if in.MaxRecordSizeInKiB != nil {
 		c.doc.MaxRecord = *in.MaxRecordSizeInKiB
 	}
+	auto := in.RecordDistributionStrategy != nil && *in.RecordDistributionStrategy == distributeAuto
 	switch m := in.StreamModeDetails; {
-	case m != nil && *m.StreamMode == onDemand:
+	// A stream of which only the name is given is on-demand.
+	case m != nil && *m.StreamMode == onDemand, m == nil && in.ShardCount == nil:
 		if in.ShardCount != nil {
 			return errorf(Validation, "ShardCount cannot be given for a stream in On-Demand mode.")
 		}
-		c.doc.Mode, c.shards = onDemand, onDemandShards
+		c.doc.Mode, c.shards, c.doc.Auto = onDemand, onDemandShards, auto
 		if in.WarmThroughputMiBps != nil {
 			if *in.WarmThroughputMiBps < 0 {
 				return errorf(InvalidArgument, "WarmThroughputMiBps must not be negative.")
@@ -39,6 +41,8 @@ func (a API) CreateStream(ctx context.Context, in *CreateStreamInput) error {
 			c.doc.Warm = *in.WarmThroughputMiBps
 			c.shards = max(c.shards, int(c.doc.Warm)) // a shard takes 1 MiB/s
 		}
+	case auto:
+		return errorf(InvalidArgument, "RecordDistributionStrategy AUTO can only be given for a stream in On-Demand mode.")
 	case in.ShardCount == nil:
 		return errorf(Validation, "ShardCount must be given for a stream in Provisioned mode.")
 	case in.WarmThroughputMiBps != nil:

@@ -73,9 +73,9 @@ func (a API) DescribeStreamSummary(ctx context.Context, in *DescribeStreamSummar
 		StreamName: st.Name, StreamARN: a.streamARN(st.Name), StreamStatus: st.status, StreamModeDetails: st.mode(),
 		RetentionPeriodHours: hours(st.Retention), StreamCreationTimestamp: st.Created,
 		EnhancedMonitoring: []EnhancedMetrics{{st.Metrics}}, EncryptionType: st.encryptionType(), KeyId: st.key(),
-		ConsumerCount: &consumers, MaxRecordSizeInKiB: &size,
+		ConsumerCount: &consumers, MaxRecordSizeInKiB: &size, RecordDistributionStrategy: st.distribution(),
 	}
-	if st.status != creating {
+	if a.s.hasShards(st) {
 		d.OpenShardCount = int32(len(a.s.open(st.Name)))
 	}
 	if st.Warm > 0 {

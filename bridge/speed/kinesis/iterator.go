@@ -111,14 +111,13 @@ func (it *iterator) check(now time.Time) error {
 
 // GetShardIterator says where in a shard to read.
 func (a API) GetShardIterator(ctx context.Context, in *GetShardIteratorInput) (*GetShardIteratorOutput, error) {
-	index, ok := shardIndex(*in.ShardId)
-	if !ok {
-		name, _ := a.name(in.StreamRef)
-		return nil, errorf(ResourceNotFound, "Could not find shard %s in stream %s under account %s.", *in.ShardId, name, a.s.opts.Account)
-	}
 	src, err := a.source(in.StreamRef)
 	if err != nil {
 		return nil, err
+	}
+	index, ok := shardIndex(*in.ShardId)
+	if !ok {
+		return nil, errorf(ResourceNotFound, "Could not find shard %s in stream %s under account %s.", *in.ShardId, src.name, a.s.opts.Account)
 	}
 	position, err := a.position(src, index, start{*in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp, "GetShardIterator"})
 	if err != nil {
@@ -126,6 +125,11 @@ func (a API) GetShardIterator(ctx context.Context, in *GetShardIteratorInput) (*
 	}
 	if dry(in.DryRun) {
 		return nil, errDryRun
+	}
+	if src.emulate {
+		if sh, err := src.shard(a.s.store, index); err == nil && sh != nil && !sh.limit.iterate(a.s.now()) {
+			return nil, a.rateExceeded(src, sh.id)
+		}
 	}
 	it := iterator{a.s.now().UnixMilli(), src.flow.id, index, position, src.name}
 	s := it.String()

@@ -12,13 +12,14 @@ const (
 	putRecords  = 1000
 	getBytes    = 2 << 20
 	getCalls    = 5
+	newIterator = 5
 	fanOutBytes = 2 << 20
 )
 
 // limits of one shard where they are enforced.
 type limits struct {
-	mu       sync.Mutex
-	put, get window
+	mu                  sync.Mutex
+	put, get, iterators window
 }
 
 // A window is the second in which things are counted. It begins with the first
@@ -64,6 +65,19 @@ func (l *limits) ask(now time.Time) bool {
 	w := &l.get
 	w.roll(now, getCalls, getBytes)
 	if w.count >= getCalls || w.bytes >= getBytes {
+		return false
+	}
+	w.count++
+	return true
+}
+
+// iterate says whether a shard gives an iterator now, and counts the call.
+func (l *limits) iterate(now time.Time) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	w := &l.iterators
+	w.roll(now, newIterator, 1)
+	if w.count >= newIterator {
 		return false
 	}
 	w.count++

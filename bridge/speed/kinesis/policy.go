@@ -15,15 +15,24 @@ func (a API) PutResourcePolicy(ctx context.Context, in *PutResourcePolicyInput) 
 	if len(*in.Policy) > maxPolicy || json.Unmarshal([]byte(*in.Policy), &doc) != nil || doc == nil {
 		return errorf(InvalidArgument, "Policy must be a JSON object of at most %d bytes.", maxPolicy)
 	}
-	return a.setPolicy(*in.ResourceARN, *in.Policy)
+	return a.setPolicy(*in.ResourceARN, func(policy *string) error {
+		*policy = *in.Policy
+		return nil
+	})
 }
 
-// DeleteResourcePolicy removes a policy.
+// DeleteResourcePolicy removes a policy that is there.
 func (a API) DeleteResourcePolicy(ctx context.Context, in *DeleteResourcePolicyInput) error {
-	return a.setPolicy(*in.ResourceARN, "")
+	return a.setPolicy(*in.ResourceARN, func(policy *string) error {
+		if *policy == "" {
+			return errorf(ResourceNotFound, "No resource policy found for resource ARN %s.", *in.ResourceARN)
+		}
+		*policy = ""
+		return nil
+	})
 }
 
-func (a API) setPolicy(resource, policy string) error {
+func (a API) setPolicy(resource string, set func(policy *string) error) error {
 	if err := a.rate("ResourcePolicy", 5); err != nil {
 		return err
 	}
@@ -33,12 +42,11 @@ func (a API) setPolicy(resource, policy string) error {
 	}
 	return a.edit(ref, func(st *stream, at *attributes) error {
 		if consumer == "" {
-			at.Policy = policy
-			return nil
+			return set(&at.Policy)
 		}
 		c, err := a.consumerOf(st, at, consumer)
 		if err == nil {
-			c.Policy = policy
+			err = set(&c.Policy)
 		}
 		return err
 	})

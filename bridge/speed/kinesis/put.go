@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -41,10 +42,15 @@ func (a API) PutRecord(ctx context.Context, in *PutRecordInput) (*PutRecordOutpu
 	if err != nil {
 		return nil, err
 	}
-	if len(in.Data)+len(*in.PartitionKey) > src.maxRecord {
+	key, err := src.key(in.PartitionKey, "partitionKey")
+	if err != nil {
+		return nil, err
+	}
+	size := len(in.Data) + len(key)
+	if size > src.maxRecord {
 		return nil, tooLong("data", src.maxRecord)
 	}
-	hash, err := hashKey(in.ExplicitHashKey, *in.PartitionKey)
+	hash, err := src.hash(in.ExplicitHashKey, key)
 	if err != nil {
 		return nil, err
 	}
@@ -56,13 +62,13 @@ func (a API) PutRecord(ctx context.Context, in *PutRecordInput) (*PutRecordOutpu
 		return nil, errDryRun
 	}
 	if src.emulate {
-		if err := a.admit(src, hash, len(in.Data)+len(*in.PartitionKey)); err != nil {
+		if err := a.admit(src, hash, size); err != nil {
 			return nil, err
 		}
 	}
 	b := a.s.batches.get(a.s.store)
 	defer a.s.batches.put(b)
-	b.Put(src.name, hash, streams.Record{Key: *in.PartitionKey, Data: in.Data})
+	b.Put(src.name, hash, streams.Record{Key: key, Data: in.Data})
 	if err := a.s.store.Commit(ctx, b); err != nil {
 		return nil, a.noStream(src.name, err)
 	}
@@ -71,7 +77,7 @@ func (a API) PutRecord(ctx context.Context, in *PutRecordInput) (*PutRecordOutpu
 		return nil, err
 	}
 	sh.count.inRecords.Add(1)
-	sh.count.inBytes.Add(int64(len(in.Data) + len(*in.PartitionKey)))
+	sh.count.inBytes.Add(int64(size))
 	return &PutRecordOutput{ShardId: sh.id, SequenceNumber: q, EncryptionType: src.encryption}, nil
 }
 
@@ -82,7 +88,13 @@ func (a API) PutRecords(ctx context.Context, in *PutRecordsInput) (*PutRecordsOu
 	if err != nil {
 		return nil, err
 	}
-	if err := a.checkSizes(in.Records, src.maxRecord); err != nil {
+	keys := make([]string, len(in.Records))
+	for i := range in.Records {
+		if keys[i], err = src.key(in.Records[i].PartitionKey, fmt.Sprintf("records.%d.member.partitionKey", i+1)); err != nil {
+			return nil, err
+		}
+	}
+	if err := a.checkSizes(in.Records, keys, src.maxRecord); err != nil {
 		return nil, err
 	}
 	b := a.s.batches.get(a.s.store)
@@ -96,7 +108,7 @@ func (a API) PutRecords(ctx context.Context, in *PutRecordsInput) (*PutRecordsOu
 	hashes := make([]streams.Hash, len(in.Records))
 	for i := range in.Records {
 		r := &in.Records[i]
-		if hashes[i], err = hashKey(r.ExplicitHashKey, *r.PartitionKey); err != nil {
+		if hashes[i], err = src.hash(r.ExplicitHashKey, keys[i]); err != nil {
 			return nil, err
 		}
 	}
@@ -106,7 +118,7 @@ func (a API) PutRecords(ctx context.Context, in *PutRecordsInput) (*PutRecordsOu
 	for i := range in.Records {
 		r := &in.Records[i]
 		if src.emulate {
-			err := a.admit(src, hashes[i], len(r.Data)+len(*r.PartitionKey))
+			err := a.admit(src, hashes[i], len(r.Data)+len(keys[i]))
 			var refused *Error
 			switch {
 			case errors.As(err, &refused) && refused.Code == ThroughputExceeded:
@@ -117,7 +129,7 @@ func (a API) PutRecords(ctx context.Context, in *PutRecordsInput) (*PutRecordsOu
 				return nil, err
 			}
 		}
-		b.Put(src.name, hashes[i], streams.Record{Key: *r.PartitionKey, Data: r.Data})
+		b.Put(src.name, hashes[i], streams.Record{Key: keys[i], Data: r.Data})
 	}
 	if b.Len() == 0 {
 		return out, nil
@@ -138,20 +150,20 @@ func (a API) PutRecords(ctx context.Context, in *PutRecordsInput) (*PutRecordsOu
 		at++
 		e.ShardId, e.SequenceNumber = &sh.id, q
 		sh.count.inRecords.Add(1)
-		sh.count.inBytes.Add(int64(len(in.Records[i].Data) + len(*in.Records[i].PartitionKey)))
+		sh.count.inBytes.Add(int64(len(in.Records[i].Data) + len(keys[i])))
 	}
 	return out, nil
 }
 
 // checkSizes holds a request to its limits.
-func (a API) checkSizes(rs []PutRecordsRequestEntry, maxRecord int) error {
+func (a API) checkSizes(rs []PutRecordsRequestEntry, keys []string, maxRecord int) error {
 	limit := maxRequest
 	if a.s.opts.SmallRequests {
 		limit = smallRequest
 	}
 	sum := 0
 	for i := range rs {
-		n := len(rs[i].Data) + len(*rs[i].PartitionKey)
+		n := len(rs[i].Data) + len(keys[i])
 		if n > maxRecord {
 			return tooLong(fmt.Sprintf("records.%d.member.data", i+1), maxRecord)
 		}
@@ -168,15 +180,31 @@ func tooLong(member string, limit int) *Error {
 		"Member must have length less than or equal to %d", member, limit)
 }
 
-// hashKey is where a record belongs.
-func hashKey(explicit *string, key string) (streams.Hash, error) {
-	if explicit == nil {
+// key is a record's partition key, which it may lack where the stream distributes
+// records by itself.
+func (src *source) key(key *string, member string) (string, error) {
+	switch {
+	case key != nil:
+		return *key, nil
+	case src.auto:
+		return "", nil
+	}
+	return "", errorf(Validation, "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null", member)
+}
+
+// hash is where a record belongs.
+func (src *source) hash(explicit *string, key string) (h streams.Hash, err error) {
+	switch {
+	case explicit != nil:
+		if h, err = streams.ParseHash(*explicit); err != nil {
+			return h, errorf(InvalidArgument, "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. "+
+				"Specified value was %s", *explicit)
+		}
+	case !src.auto:
 		return streams.HashOf(key), nil
 	}
-	h, err := streams.ParseHash(*explicit)
-	if err != nil {
-		return h, errorf(InvalidArgument, "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. "+
-			"Specified value was %s", *explicit)
+	if src.auto {
+		h = streams.Hash{Hi: rand.Uint64(), Lo: rand.Uint64()}
 	}
 	return h, nil
 }

@@ -44,6 +44,9 @@ func (a API) retain(ref StreamRef, want int32, never, other string) error {
 			return errorf(InvalidArgument, "Requested retention period (%d hours) for stream %s can not be %s than existing retention period (%d hours). Use %s API.",
 				want, st.Name, never, have, other)
 		}
+		if want == have && st.Retention != 0 {
+			return nil
+		}
 		if err := a.s.store.Update(st.Name, time.Duration(want)*time.Hour, st.MaxBytes); err != nil {
 			return err
 		}
@@ -86,6 +89,7 @@ func (a API) UpdateStreamMode(ctx context.Context, in *UpdateStreamModeInput) er
 			at.Moded = append(at.Moded, now.UnixMilli())
 		}
 		at.Mode, at.Warm = strings.TrimPrefix(mode, provisioned), warm
+		at.Auto = at.Auto && at.Mode == onDemand
 		var changes []streams.Change
 		if int(warm) > len(a.s.open(st.Name)) {
 			var err error

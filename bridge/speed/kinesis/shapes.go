@@ -49,6 +49,8 @@ type CreateStreamInput struct {
 	Tags                map[string]string `aws:"min=1,max=200" key:"min=1,max=128" each:"max=256"`
 	WarmThroughputMiBps *int32
 	MaxRecordSizeInKiB  *int32 `aws:"min=1024,max=10240"`
+
+	RecordDistributionStrategy *string `aws:"enum=AUTO|USER_PARTITION_KEY"`
 }
 
 type DecreaseStreamRetentionPeriodInput struct {
@@ -171,6 +173,8 @@ type StreamDescriptionSummary struct {
 	ConsumerCount           *int32
 	WarmThroughput          *WarmThroughputObject
 	MaxRecordSizeInKiB      *int32
+
+	RecordDistributionStrategy *string
 }
 
 type DescribeStreamSummaryOutput struct {
@@ -345,7 +349,7 @@ type MergeShardsInput struct {
 type PutRecordInput struct {
 	StreamRef
 	Data                      []byte  `aws:"required,max=10485760"`
-	PartitionKey              *string `aws:"required,min=1,max=256"`
+	PartitionKey              *string `aws:"min=1,max=256"` // required unless the stream distributes by itself
 	ExplicitHashKey           *string `aws:"pattern=hash"`
 	SequenceNumberForOrdering *string `aws:"pattern=sequence"`
 	DryRun                    *bool
@@ -360,7 +364,7 @@ type PutRecordOutput struct {
 type PutRecordsRequestEntry struct {
 	Data            []byte  `aws:"required,max=10485760"`
 	ExplicitHashKey *string `aws:"pattern=hash"`
-	PartitionKey    *string `aws:"required,min=1,max=256"`
+	PartitionKey    *string `aws:"min=1,max=256"` // likewise
 }
 
 type PutRecordsInput struct {

@@ -28,10 +28,13 @@ func shapeOf(sh *streams.Shard) Shard {
 	return out
 }
 
-// listed returns the shards of a stream that can be seen, by index: none while
-// it is CREATING, and no closed one of which retention has left nothing.
+// hasShards says whether a stream shows its shards: not while it is CREATING,
+// nor when it is deleted then.
+func (s *Service) hasShards(st *stream) bool { return !s.fresh(st, s.now()) }
+
+// listed returns the shards of a stream that can be seen, by index: no closed one of which retention has left nothing.
 func (a API) listed(st *stream) ([]streams.Shard, error) {
-	if st.status == creating {
+	if !a.s.hasShards(st) {
 		return nil, nil
 	}
 	all, err := a.s.store.Shards(st.Name)

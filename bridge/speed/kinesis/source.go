@@ -14,6 +14,7 @@ type source struct {
 	maxRecord  int     // bytes of data and key
 	encryption *string // what answers say about it
 	emulate    bool    // limits are enforced
+	auto       bool    // records go to any shard
 }
 
 // source finds a stream that takes records: ACTIVE or UPDATING.
@@ -35,6 +36,7 @@ func (a API) sourceOf(st *stream) (*source, error) {
 		maxRecord:  st.maxRecord(),
 		encryption: st.encryption(),
 		emulate:    a.s.opts.Emulate,
+		auto:       st.Auto,
 	}, nil
 }
 

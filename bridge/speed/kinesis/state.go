@@ -134,15 +134,21 @@ func (s *Service) look(name string) (*stream, error) {
 }
 
 func (s *Service) statusOf(st *stream, now time.Time) string {
-	switch age := now.Sub(st.Created); {
+	switch {
 	case st.Deleting:
 		return deleting
-	case age >= 0 && age < s.opts.Delay:
+	case s.fresh(st, now):
 		return creating
 	case now.UnixNano() < st.ctl.until.Load():
 		return updating
 	}
 	return active
+}
+
+// fresh says whether a stream has just been made.
+func (s *Service) fresh(st *stream, now time.Time) bool {
+	age := now.Sub(st.Created)
+	return age >= 0 && age < s.opts.Delay
 }
 
 // control returns that of a stream, making it at first use.

@@ -35,7 +35,7 @@ func (a API) checkTags(have, add map[string]string, what string) error {
 
 func taggable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !unicode.In(r, unicode.L, unicode.M, unicode.N) && !unicode.IsSpace(r) && !strings.ContainsRune("_./=+-:@", r) || r == unicode.ReplacementChar
+		return !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.Z) && !strings.ContainsRune("_./=+-:@", r) || r == unicode.ReplacementChar
 	})
 }
 
@@ -81,6 +81,9 @@ func (a API) editTags(ref StreamRef, consumerARN string, add map[string]string, 
 		return err
 	}
 	return a.edit(ref, func(st *stream, at *attributes) error {
+		if st.status == creating {
+			return a.requireActive(st)
+		}
 		tags, what := &at.Tags, "stream "+st.Name
 		if consumerARN != "" {
 			c, err := a.consumerOf(st, at, consumerARN)
