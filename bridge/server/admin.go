@@ -80,6 +80,7 @@ func (s *Server) Handler() http.Handler {
 	handle("PUT /v1/objects", maxObject, s.putObject)
 	handle("POST /v1/crls", registry.MaxCRL, s.postCRL)
 	mux.Handle("GET /metrics", s.metricsHandler())
+	mux.Handle("GET /v1/watch", &s.onlookers)
 	return mux
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -32,6 +33,7 @@ type router struct {
 	gateway   *gateway.Server // set before the first message
 	registry  *registry.Registry
 	broker    *joined // nil: none
+	onlookers *watch.Hub
 }
 
 // Route implements gateway.Router.
@@ -86,6 +88,7 @@ func (r *router) publish(m *ingest.Message, of topic.Reserved, may func(topic st
 
 // deliver is what ingest calls for each accepted message.
 func (r *router) deliver(m *ingest.Message, b *streams.Batch) (later func()) {
+	r.onlookers.Show(m)
 	if r.broker != nil {
 		return nil // they are the broker's
 	}
@@ -141,6 +144,7 @@ func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Deli
 		stored.Expires = m.Expires.UnixMilli()
 	}
 	r.ingest.Stage(b, stored)
+	r.onlookers.Show(stored)
 	return r.gateway.Stage(m, b), nil
 }
 

@@ -25,6 +25,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
@@ -75,6 +76,7 @@ type Server struct {
 	aws        *aws.Handler
 	calls      failedCalls
 	replays    replays
+	onlookers  watch.Hub
 
 	listens bool         // Listen returned
 	mqtt    net.Listener // set by Listen; nil: a broker takes the devices
@@ -167,7 +169,7 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 
 // wire makes the parts and ties them together.
 func (s *Server) wire(sh service.Options) error {
-	s.router = &router{store: s.store}
+	s.router = &router{store: s.store, onlookers: &s.onlookers}
 	s.calls.log = s.log
 	s.firehose = firehose.New(s.store, func(stream string) connector.Source { return connector.InProcess(s.store, s.kinesis.In(""), stream) }, s.objects, s.log)
 	s.outboxes = action.NewOutboxes(s.store, action.Options{
