@@ -26,7 +26,13 @@ func (c *call) loadConfig() (*config.Config, error) {
 	if c.data != "" {
 		overrides["data_dir"] = c.data
 	}
-	return config.Load(c.config, os.Getenv, overrides)
+	path := c.config
+	if path == "" && os.Geteuid() == 0 {
+		if _, err := os.Stat(config.SystemFile); err == nil {
+			path = config.SystemFile
+		}
+	}
+	return config.Load(path, os.Getenv, overrides)
 }
 
 // An admin is a way to a bridge: the one that runs over the data directory, or
@@ -55,8 +61,10 @@ func (c *call) admin(ctx context.Context) (*admin, error) {
 		conn.Close()
 		t := &http.Transport{DialContext: dial}
 		return &admin{&http.Client{Transport: t}, true, cfg.DataDir, func() error { t.CloseIdleConnections(); return nil }}, nil
-	case errors.Is(err, fs.ErrPermission), ctx.Err() != nil:
+	case ctx.Err() != nil:
 		return nil, fmt.Errorf("admin.socket: %w", err)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, fmt.Errorf("admin.socket: %w: only the bridge's own user and root may ask it, such as by sudo", err)
 	}
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, "registry.db")); err != nil {
 		return nil, fmt.Errorf("data_dir: no bridge runs at %s, and it is no bridge's data directory (%w); serve makes one, -config or -data names another",

@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	"github.com/tidemill/tidemill/bridge/config"
 )
 
 // version is stamped by the build.
@@ -63,7 +65,7 @@ type call struct {
 	data           string    // -data
 }
 
-var commands = []command{serveCommand, configSample, thingCreate, thingList, certCreate, certRegister, certList, certShow, certStatus, certActivate, certDeactivate, certRevoke, certDelete, certImportCRL,
+var commands = []command{serveCommand, configSample, configCheck, watchCommand, thingCreate, thingKit, thingList, thingDelete, certCreate, certRegister, certList, certShow, certStatus, certActivate, certDeactivate, certRevoke, certDelete, certImportCRL,
 	certCARegister, certCACode, certCAList, certCAShow, certCAActivate, certCADeactivate, certCADelete,
 	policyShow, policyPut, policyVersions, policyDefault, policyDelete, policyAttach, policyDetach, policyEffective, policyTest, policyWhoCan,
 	ruleTest, ruleList, ruleWhy, ruleReplay, objectPut, streamCreate, streamList, streamTail, connectorList, connectorShow, connectorCheck, connectorRun, clockShow, clockAccept, reloadCommand, awsEnv, versionCommand}
@@ -102,8 +104,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 			stdout: newScreen(stdout), stderr: newScreen(stderr), out: stdout, errs: stderr}
 		c.flags.SetOutput(io.Discard) // errors are returned
 		if !cmd.alone {
-			c.flags.StringVar(&c.config, "config", "", "configuration `file` (TOML); without one the defaults hold")
-			c.flags.StringVar(&c.data, "data", "", "data `directory`; overrides data_dir")
+			c.flags.StringVar(&c.config, "config", "", "configuration `file` (TOML); default: "+config.SystemFile+", for root and where it is there; else the defaults hold")
+			c.flags.StringVar(&c.data, "data", "", "data `directory`; overrides data_dir, whose default is in config sample")
 		}
 		c.args = args[len(words):]
 		err := cmd.run(ctx, c)

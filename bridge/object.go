@@ -17,11 +17,7 @@ var objectPut = command{name: "object put", args: "BUCKET/KEY FILE", summary: "s
 		if !ok {
 			return usagef("object put: %q is no BUCKET/KEY; see -h", c.args[0])
 		}
-		path := c.args[1]
-		if path != "-" {
-			path = "@" + path
-		}
-		data, err := argument(path)
+		data, err := argument(fileArgument(c.args[1]))
 		if err != nil {
 			return err
 		}

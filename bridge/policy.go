@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/url"
 
@@ -33,22 +32,25 @@ var policyShow = command{name: "policy show", args: "[NAME]", summary: "list the
 		})
 	}}
 
-var policyPut = command{name: "policy put", args: "NAME", summary: "create a policy or give it a new default version",
-	example: "tidemill-bridge policy put sensors -document @policy.json",
+var policyPut = command{name: "policy put", args: "NAME FILE", summary: "create a policy or give it a new default version",
+	example: "tidemill-bridge policy put sensors policy.json\ntidemill-bridge policy put sensors - < policy.json",
 	run: func(ctx context.Context, c *call) error {
-		doc := c.flags.String("document", "", "the AWS IoT policy document, @FILE, or - for standard input")
-		if err := c.parse(1, 1); err != nil {
+		doc := c.flags.String("document", "", "in place of FILE: the AWS IoT policy document, @FILE, or - for standard input")
+		if err := c.parse(1, 2); err != nil {
 			return err
 		}
+		if (*doc == "") == (len(c.args) == 1) {
+			return usagef("policy put: want NAME FILE, FILE being an AWS IoT policy document; see -h")
+		}
 		if *doc == "" {
-			return usagef("policy put: -document is needed; see -h")
+			*doc = fileArgument(c.args[1])
 		}
 		text, err := argument(*doc)
 		if err != nil {
 			return err
 		}
 		if !json.Valid(text) {
-			return errors.New("policy put: -document is not JSON")
+			return fmt.Errorf("policy put: %.60s: not JSON", *doc)
 		}
 		return c.with(ctx, func(a *admin) error {
 			return a.do(ctx, "PUT", "/v1/policies/"+url.PathEscape(c.args[0]), nil, json.RawMessage(text), nil)

@@ -75,6 +75,15 @@ tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -
 
 var errDoesNotFire = errors.New("the rule does not fire")
 
+// fileArgument is what argument takes for a FILE of the command line, which
+// may be - for standard input.
+func fileArgument(path string) string {
+	if path == "-" {
+		return path
+	}
+	return "@" + path
+}
+
 // argument returns a flag's text, or the file that @FILE or - names.
 func argument(v string) ([]byte, error) {
 	if v == "-" {

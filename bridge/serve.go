@@ -14,7 +14,7 @@ import (
 )
 
 var serveCommand = command{name: "serve", summary: "run the bridge: MQTT on :8883, the AWS APIs on :8443, health on 127.0.0.1:8081, unless configured otherwise",
-	example: "tidemill-bridge serve -data /var/lib/tidemill\ntidemill-bridge serve -config /etc/tidemill/bridge.toml",
+	example: "tidemill-bridge serve                                     # data in ~/.local/state/tidemill-bridge, root's in /var/lib/tidemill-bridge\ntidemill-bridge serve -config /etc/tidemill/bridge.toml",
 	run:     serve}
 
 func serve(ctx context.Context, c *call) error {
@@ -106,5 +106,25 @@ var configSample = command{name: "config sample", summary: "print a commented co
 			return err
 		}
 		_, err := fmt.Fprint(c.stdout, config.Sample)
+		return err
+	}}
+
+var configCheck = command{name: "config check", args: "[FILE]", summary: "check a configuration file, or the one that serve would use",
+	example: "tidemill-bridge config check bridge.toml",
+	run: func(_ context.Context, c *call) error {
+		if err := c.parse(0, 1); err != nil {
+			return err
+		}
+		if len(c.args) > 0 {
+			if c.config != "" {
+				return usagef("config check: a FILE and -config exclude each other")
+			}
+			c.config = c.args[0]
+		}
+		cfg, err := c.loadConfig()
+		if err != nil {
+			return err
+		}
+		_, err = fmt.Fprintf(c.stdout, "it is right; data in %s\n", cfg.DataDir)
 		return err
 	}}

@@ -14,15 +14,15 @@ import (
 )
 
 var thingCreate = command{name: "thing create", args: "NAME", summary: "create a thing, or a further certificate for it: key, certificate, CA, agent configuration",
-	example: "tidemill-bridge thing create pi-1 -out ./pi-1 -endpoint bridge.example.org:8883\nscp -r pi-1 pi@pi-1:/etc/tidemill",
+	example: "tidemill-bridge thing create pi-1                 # writes the folder pi-1\ntidemill-bridge thing create try -sensor sim       # a simulated Pi; then: tidemill-agent run -config try/agent.toml\ntidemill-bridge thing create pi-1 -out ./id -endpoint bridge.example.org:8883",
 	run: func(ctx context.Context, c *call) error {
-		out := c.flags.String("out", "", "`folder` to write to; it is made, and must hold no identity yet")
-		endpoint := c.flags.String("endpoint", "", "`host:port` where the device will find the bridge (default: this host's name and the MQTT port)")
+		out := c.flags.String("out", "", "`folder` to write to; it is made, and must hold no identity yet (default: one of the thing's name)")
+		in := newThing(c)
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		if *out == "" {
-			return usagef("thing create: -out is needed: the private key is shown to nobody else, and only once")
+		if in.Name = c.args[0]; *out == "" {
+			*out = folderOf(in.Name)
 		}
 		// Before a certificate is issued that nobody would have the key of.
 		for _, name := range identityFiles {
@@ -35,7 +35,6 @@ var thingCreate = command{name: "thing create", args: "NAME", summary: "create a
 		}
 		return c.with(ctx, func(a *admin) error {
 			var id server.Identity
-			in := server.NewThing{Name: c.args[0], Endpoint: *endpoint}
 			if err := a.do(ctx, "POST", "/v1/things", nil, in, &id); err != nil {
 				return err
 			}
@@ -44,11 +43,29 @@ var thingCreate = command{name: "thing create", args: "NAME", summary: "create a
 					return err
 				}
 			}
-			_, err := fmt.Fprintf(c.stdout, "thing        %s\ncertificate  %s\nwritten      %s/{key,cert,ca}.pem, agent.toml\nnext         tidemill-agent run -config %s\n",
-				in.Name, id.CertificateID, *out, filepath.Join(*out, "agent.toml"))
+			_, err := fmt.Fprintf(c.stdout, "thing        %s\ncertificate  %s\nendpoint     %s\nwritten      %s/{key,cert,ca}.pem, agent.toml\n%snext         tidemill-agent run -config %s\n",
+				in.Name, id.CertificateID, id.Endpoint, *out, noteLine(id.Note), filepath.Join(*out, "agent.toml"))
 			return err
 		})
 	}}
+
+// newThing adds the flags of those commands that make one.
+func newThing(c *call) *server.NewThing {
+	in := &server.NewThing{}
+	c.flags.StringVar(&in.Endpoint, "endpoint", "", "`host:port` where the device will find the bridge (default: the first of mqtt.server_names, else this host's name, and the MQTT port)")
+	c.flags.StringVar(&in.Sensor, "sensor", "host", "what the agent's configuration begins with: `"+strings.Join(server.Sensors, ", ")+"`")
+	return in
+}
+
+// folderOf is a folder's name for a thing, whose own may hold colons.
+func folderOf(thing string) string { return strings.ReplaceAll(thing, ":", "_") }
+
+func noteLine(note string) string {
+	if note == "" {
+		return ""
+	}
+	return "NOTE         " + note + "\n"
+}
 
 // identityFiles are what thing create writes.
 var identityFiles = [...]string{"key.pem", "cert.pem", "ca.pem", "agent.toml"}
@@ -88,6 +105,38 @@ var thingList = command{name: "thing list", summary: "list the things and whethe
 				fmt.Fprintf(w, "%s\t%d\t%s\n", t.Name, len(t.Certificates), connected)
 			}
 			return w.Flush()
+		})
+	}}
+
+var thingDelete = command{name: "thing delete", args: "NAME", summary: "delete a thing and its certificates; its shadows stay",
+	example: "tidemill-bridge thing delete pi-1 -yes\ntidemill-bridge thing delete pi-1 -yes -keep-certificates",
+	run: func(ctx context.Context, c *call) error {
+		yes := c.flags.Bool("yes", false, "really do it")
+		keep := c.flags.Bool("keep-certificates", false, "only take the thing from its certificates, which stay as they are")
+		if err := c.parse(1, 1); err != nil {
+			return err
+		}
+		name := c.args[0]
+		return c.with(ctx, func(a *admin) error {
+			query := url.Values{"certificates": {"delete"}}
+			if *keep {
+				query.Set("certificates", "keep")
+			}
+			var certs []server.CertificateInfo
+			if !*yes {
+				if err := a.do(ctx, "GET", "/v1/certificates", url.Values{"thing": {name}}, nil, &certs); err != nil {
+					return err
+				}
+				return fmt.Errorf("thing delete %s would end its connections and %s %d certificates of it for good; say -yes to do so", name, query.Get("certificates"), len(certs))
+			}
+			if err := a.do(ctx, "DELETE", "/v1/things/"+url.PathEscape(name), query, nil, &certs); err != nil {
+				return err
+			}
+			fmt.Fprintf(c.stdout, "thing        %s  DELETED\n", name)
+			for _, i := range certs {
+				fmt.Fprintf(c.stdout, "certificate  %s  %s\n", i.ID, i.Status)
+			}
+			return nil
 		})
 	}}
 

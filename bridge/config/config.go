@@ -218,16 +218,46 @@ func (l Log) SlogLevel() slog.Level {
 // RulesDir is where topic rules are declared.
 func (c *Config) RulesDir() string { return filepath.Join(c.BridgeD.Dir, "rules") }
 
+// SystemFile is the configuration of the bridge that the system starts: the
+// command line's default for root, where there is one.
+const SystemFile = "/etc/tidemill/bridge.toml"
+
+// dataDir is where the bridge keeps its data if nobody says: in the folder
+// tidemill-data where a bridge has its data there already, as earlier versions
+// did; in the folder that systemd gives to the unit (StateDirectory=,
+// systemd.exec(5)); else in the system's for root, and in the user's own for
+// anybody else (XDG Base Directory Specification 0.8, XDG_STATE_HOME).
+func dataDir(env func(string) string, uid int) string {
+	const earlier = "tidemill-data"
+	if _, err := os.Stat(filepath.Join(earlier, "registry.db")); err == nil {
+		return earlier
+	}
+	if dir, _, _ := strings.Cut(env("STATE_DIRECTORY"), ":"); dir != "" {
+		return dir
+	}
+	if uid == 0 {
+		return "/var/lib/tidemill-bridge"
+	}
+	if dir := env("XDG_STATE_HOME"); filepath.IsAbs(dir) { // a relative one is to be ignored
+		return filepath.Join(dir, "tidemill-bridge")
+	}
+	if home := env("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local", "state", "tidemill-bridge")
+	}
+	return earlier
+}
+
 // devicePort is where devices connect, unless a broker takes them.
 const devicePort = ":8883"
 
 // unset stands for a value that nobody wrote: no file can.
 const unset = "\x00"
 
-// Default returns the configuration without a file.
+// Default returns the configuration without a file; Load puts the data
+// directory where dataDir says.
 func Default() *Config {
 	return &Config{
-		DataDir: "tidemill-data", Account: "000000000000", Region: "eu-local-1",
+		Account: "000000000000", Region: "eu-local-1",
 		MQTT: MQTT{Listen: devicePort, ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100, MaxUnauthenticated: 4096,
 			MaxQueue: 4 << 20, Profile: "mqtt", Events: true, MaxSessionExpiry: Duration(7 * 24 * time.Hour), MaxSessions: 100_000,
 			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, SessionOwner: "principal",
@@ -267,7 +297,7 @@ var settings = []setting{
 // returned together, each beginning with its key.
 func Load(path string, env func(string) string, overrides map[string]string) (*Config, error) {
 	c := Default()
-	c.MQTT.Listen = unset
+	c.DataDir, c.MQTT.Listen = unset, unset
 	var errs []error
 	if path != "" {
 		text, err := os.ReadFile(path)
@@ -290,6 +320,9 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 		if v, ok := overrides[s.key]; ok {
 			*s.at(c) = v
 		}
+	}
+	if c.DataDir == unset {
+		c.DataDir = dataDir(env, os.Geteuid())
 	}
 	if c.MQTT.Listen == unset {
 		if c.MQTT.Listen = ""; c.Broker.URL == "" {

@@ -187,3 +187,41 @@ func TestOrderOfSources(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+func TestDataDir(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, c := range []struct {
+		name string
+		uid  int
+		env  map[string]string
+		want string
+	}{
+		{"unit", 990, map[string]string{"STATE_DIRECTORY": "/var/lib/tidemill-bridge", "HOME": "/var/lib/tidemill-bridge"}, "/var/lib/tidemill-bridge"},
+		{"unit with two", 990, map[string]string{"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a"},
+		{"root", 0, map[string]string{"HOME": "/root", "XDG_STATE_HOME": "/root/state"}, "/var/lib/tidemill-bridge"},
+		{"user", 1000, map[string]string{"HOME": "/home/u"}, "/home/u/.local/state/tidemill-bridge"},
+		{"user's own place", 1000, map[string]string{"HOME": "/home/u", "XDG_STATE_HOME": "/s"}, "/s/tidemill-bridge"},
+		{"relative place", 1000, map[string]string{"HOME": "/home/u", "XDG_STATE_HOME": "s"}, "/home/u/.local/state/tidemill-bridge"},
+		{"nobody", 1000, nil, "tidemill-data"},
+	} {
+		if got := dataDir(func(k string) string { return c.env[k] }, c.uid); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+	// An earlier version's stays where it is: another would have another CA.
+	if err := os.Mkdir("tidemill-data", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if got := dataDir(none, 0); got != "/var/lib/tidemill-bridge" {
+		t.Errorf("an empty folder is taken: %s", got)
+	}
+	if err := os.WriteFile("tidemill-data/registry.db", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := dataDir(none, 0); got != "tidemill-data" {
+		t.Errorf("%s, want the earlier one", got)
+	}
+	if c, err := Load("", none, map[string]string{"data_dir": "/x"}); err != nil || c.DataDir != "/x" || c.Admin.Socket != "/x/admin.sock" {
+		t.Errorf("%+v, %v", c, err)
+	}
+}

@@ -50,6 +50,7 @@ func (s *Server) Handler() http.Handler {
 		"DELETE /v1/replays/{id}":                          s.deleteReplay,
 		"GET /v1/things":                                   s.listThings,
 		"POST /v1/things":                                  s.postThing,
+		"DELETE /v1/things/{name}":                         s.deleteThing,
 		"GET /v1/certificates":                             s.listCertificates,
 		"POST /v1/certificates/{id}":                       s.postCertificate,
 		"POST /v1/certificates":                            s.createCertificate,

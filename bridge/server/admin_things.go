@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -22,17 +23,25 @@ import (
 // NewThing asks for a thing with an identity.
 type NewThing struct {
 	Name     string `json:"name"`
-	Endpoint string `json:"endpoint,omitempty"` // host:port for the device; "" is this host's name
+	Endpoint string `json:"endpoint,omitempty"` // host:port for the device; "": the first of mqtt.server_names, else this host's name
+	Sensor   string `json:"sensor,omitempty"`   // that the agent's configuration begins with, of Sensors; "" is none
+	Data     string `json:"data,omitempty"`     // the agent's data_dir; "" is data
 }
+
+// Sensors are those that NewThing knows: what the device tells of itself, a
+// BME280 on the bus of a Raspberry Pi's header, and one on a simulated board.
+var Sensors = []string{"none", "host", "bme280", "sim"}
 
 // An Identity is what a device needs to connect. The key is shown here once
 // and kept nowhere.
 type Identity struct {
 	CertificateID string `json:"certificate_id"`
-	Key           string `json:"key"`          // PEM, PKCS #8
-	Certificate   string `json:"certificate"`  // PEM
-	CA            string `json:"ca"`           // PEM
-	AgentConfig   string `json:"agent_config"` // TOML, for files named key.pem, cert.pem and ca.pem beside it
+	Endpoint      string `json:"endpoint,omitempty"` // where the device will look for the bridge
+	Note          string `json:"note,omitempty"`     // what keeps it from connecting there
+	Key           string `json:"key"`                // PEM, PKCS #8
+	Certificate   string `json:"certificate"`        // PEM
+	CA            string `json:"ca"`                 // PEM
+	AgentConfig   string `json:"agent_config"`       // TOML, for files named key.pem, cert.pem and ca.pem beside it
 }
 
 // ThingInfo describes one thing.
@@ -71,6 +80,9 @@ func (s *Server) postThing(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return badRequest{err}
 	}
+	if in.Sensor = cmp.Or(in.Sensor, "none"); !slices.Contains(Sensors, in.Sensor) {
+		return badRequest{fmt.Errorf("sensor %q: want one of %s", in.Sensor, strings.Join(Sensors, ", "))}
+	}
 	issued, err := s.pki.Issue(in.Name)
 	if err != nil {
 		return err
@@ -91,18 +103,40 @@ func (s *Server) postThing(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var conf bytes.Buffer
-	if err := agentConfig.Execute(&conf, map[string]any{"Thing": in.Name, "Endpoint": endpoint, "JSON": s.broker != nil}); err != nil {
+	if err := agentConfig.Execute(&conf, map[string]any{"Thing": in.Name, "Endpoint": endpoint, "JSON": s.broker != nil,
+		"Sensor": in.Sensor, "Data": cmp.Or(in.Data, "data")}); err != nil {
 		return err
 	}
-	return writeJSON(w, Identity{CertificateID: issued.ID, Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM),
+	note := ""
+	if host, _, _ := net.SplitHostPort(endpoint); s.broker == nil && !s.pki.Serves(host) {
+		note = fmt.Sprintf("the bridge's certificate is not for %s, so the device will refuse it: add %q to mqtt.server_names and restart the bridge", host, host)
+	}
+	return writeJSON(w, Identity{CertificateID: issued.ID, Endpoint: endpoint, Note: note, Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM),
 		CA: string(s.pki.CA()), AgentConfig: conf.String()})
 }
 
-// agentConfig is a configuration that connects at once; sensors follow it.
+// agentConfig is a configuration that connects at once. It ends in the table
+// uplink; what is appended may begin with keys of it.
 var agentConfig = template.Must(template.New("agent.toml").Parse(`# tidemill-agent of {{.Thing}}. "tidemill-agent config sample" shows every key.
 thing = {{printf "%q" .Thing}}
-data_dir = "data"
-
+data_dir = {{printf "%q" .Data}}
+{{if eq .Sensor "sim"}}
+[board]                  # a simulated Raspberry Pi: try everything without hardware
+kind = "sim"
+{{end}}{{if eq .Sensor "host"}}
+[[sensor]]               # the device itself: load, memory, disk, temperature of its processor
+name = "vitals"
+driver = "host"
+every = "10s"
+{{end}}{{if or (eq .Sensor "bme280") (eq .Sensor "sim")}}
+[[sensor]]               # temperature, humidity and pressure
+name = "climate"
+driver = "bme280"
+every = "{{if eq .Sensor "sim"}}2s{{else}}10s{{end}}"
+[sensor.options]
+bus = "/dev/i2c-1"
+address = 0x76
+{{end}}
 [uplink]
 endpoint = {{printf "%q" .Endpoint}}
 ca = "ca.pem"
@@ -128,6 +162,9 @@ func (s *Server) endpoint(given string) (string, error) {
 		host, port = cmp.Or(host, h), cmp.Or(port, p)
 	}
 	if host == "" {
+		host = s.reachedAs()
+	}
+	if host == "" {
 		var err error
 		if host, err = os.Hostname(); err != nil {
 			return "", err
@@ -144,6 +181,65 @@ func (s *Server) endpoint(given string) (string, error) {
 		}
 	}
 	return net.JoinHostPort(host, port), nil
+}
+
+// reachedAs is the name by which devices find the bridge as far as the
+// configuration tells, "" where it does not.
+func (s *Server) reachedAs() string {
+	for _, n := range s.cfg.MQTT.ServerNames {
+		if !strings.HasPrefix(n, "*") {
+			return n
+		}
+	}
+	host, _, _ := net.SplitHostPort(s.cfg.MQTT.Listen)
+	switch ip := net.ParseIP(host); {
+	case ip.IsLoopback():
+		return "localhost"
+	case ip.IsUnspecified():
+		return ""
+	}
+	return host
+}
+
+// deleteThing deletes a thing and takes it from its certificates; of
+// ?certificates=delete also those certificates that are of no other thing.
+// Rights that came from either are gone at once. Its shadows stay.
+func (s *Server) deleteThing(w http.ResponseWriter, r *http.Request) error {
+	name, with := r.PathValue("name"), r.URL.Query().Get("certificates") == "delete"
+	out := []CertificateInfo{}
+	err := s.registry.Update(func(tx *registry.Tx) error {
+		out = out[:0]
+		if _, err := tx.Thing(name); err != nil {
+			return err
+		}
+		for _, id := range tx.ThingCertificates(name) {
+			if err := tx.DetachThing(name, id); err != nil {
+				return err
+			}
+			c, err := tx.Certificate(id)
+			if err != nil {
+				return err
+			}
+			info := CertificateInfo{id, string(c.Status), tx.CertificateThings(id), tx.CertificatePolicies(id)}
+			if with && len(info.Things) == 0 {
+				if c.Status == registry.Active {
+					if err := tx.SetCertificateStatus(id, registry.Inactive); err != nil {
+						return err
+					}
+				}
+				if err := tx.DeleteCertificate(id, true); err != nil {
+					return err
+				}
+				info.Status = "DELETED"
+			}
+			out = append(out, info)
+		}
+		return tx.DeleteThing(name, 0)
+	})
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, out)
 }
 
 func (s *Server) listThings(w http.ResponseWriter, _ *http.Request) error {

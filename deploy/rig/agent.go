@@ -25,7 +25,7 @@ type Agent struct {
 // configuration that the bridge wrote.
 func NewAgent(ctx context.Context, b *Bridge, thing, dir, endpoint, extra string) (*Agent, error) {
 	a := &Agent{Thing: thing, Dir: filepath.Join(dir, thing), Log: filepath.Join(dir, thing+".log"), bin: b.bin}
-	if _, err := b.Command(ctx, "thing", "create", thing, "-out", a.Dir, "-endpoint", endpoint); err != nil {
+	if _, err := b.Command(ctx, "thing", "create", thing, "-out", a.Dir, "-endpoint", endpoint, "-sensor", "none"); err != nil {
 		return nil, err
 	}
 	if err := a.Configure(extra); err != nil {

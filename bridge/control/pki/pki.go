@@ -229,6 +229,10 @@ func (p *PKI) names() (dns []string, ips []net.IP) {
 	return dns, ips
 }
 
+// Serves says whether the server's certificate is for host, a name or an
+// address: else no client that asks for it connects.
+func (p *PKI) Serves(host string) bool { return p.server.Leaf.VerifyHostname(host) == nil }
+
 // validHost keeps a host name out of the certificate that no client could ask
 // for, and that would make no valid certificate.
 func validHost(h string) bool {
