@@ -2,13 +2,18 @@
 SHELL       := /bin/bash
 VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS     := -s -w -X main.version=$(VERSION)
+GOVULNCHECK := golang.org/x/vuln/cmd/govulncheck@v1.9.0
+CYCLONEDX   := github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.10.0
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTEST      := go test -race -timeout 40m
 FUZZTIME    ?= 20s
 BENCHTIME   ?= 1s
 N           ?= 200
+PREFIX      ?= /usr/local
+# Of the gate: no look-up of the network holds it for longer.
+NETWORK     ?= 180
 
-.PHONY: help build cross demo test arm lint bench fuzz torture clean
+.PHONY: help build cross install demo test arm lint vuln sbom bench fuzz torture clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,11 +29,22 @@ cross: ## the agent for arm64 and ARMv6, with sizes
 	GOOS=linux GOARCH=arm GOARM=6 CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/tidemill-agent-linux-armv6 ./agent
 	@stat -c '%s bytes  %n' bin/tidemill-agent-linux-arm64 bin/tidemill-agent-linux-armv6
 
+# What make cross has built is for the kits of devices. A unit starts the programs of this PREFIX.
+install: ## programs and units below PREFIX (/usr/local), with DESTDIR before it
+	@test -x bin/tidemill-bridge -a -x bin/tidemill-agent || $(MAKE) build
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/tidemill
+	install -m 755 bin/tidemill-agent bin/tidemill-bridge $(DESTDIR)$(PREFIX)/bin
+	for f in bin/tidemill-agent-linux-*; do if [ -f $$f ]; then install -m 755 $$f $(DESTDIR)$(PREFIX)/lib/tidemill; fi; done
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)$(PREFIX)/lib/sysusers.d
+	for f in deploy/systemd/*.service deploy/systemd/*.timer; do \
+	  sed 's|/usr/bin/tidemill|$(PREFIX)/bin/tidemill|' $$f > $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/} || exit 1; done
+	install -m 644 deploy/systemd/tidemill.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/tidemill.conf
+
 demo: build ## bridge and three agents on this machine; DEMO_SECONDS=30 ends it by itself
 	@go build -o bin/demo ./deploy/demo
 	@exec bin/demo -bin bin -seconds '$(or $(DEMO_SECONDS),0)'
 
-test: lint ## vet, staticcheck and every test under the race detector
+test: lint vuln ## vet, staticcheck and every test under the race detector
 	$(GOTEST) ./...
 
 # Tests that start themselves again as a child cannot, without binfmt.
@@ -40,6 +56,13 @@ lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l agent bridge deploy hal shadow); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	go run $(STATICCHECK) ./...
+
+vuln: ## known vulnerabilities in what is linked (govulncheck), where their database can be reached
+	@bash deploy/vuln.sh $(GOVULNCHECK) $(NETWORK)
+
+sbom: build ## bin/*.cdx.json: what is linked into each program, in CycloneDX
+	for p in tidemill-agent tidemill-bridge; do \
+	  go run $(CYCLONEDX) bin -json -licenses -version '$(VERSION)' -output bin/$$p.cdx.json bin/$$p || exit 1; done
 
 bench: build ## the benchmarks behind the README's figures
 	@BENCHTIME=$(BENCHTIME) bash deploy/bench.sh

@@ -133,3 +133,21 @@ func TestUnitsStayUp(t *testing.T) {
 		}
 	}
 }
+
+// A core dump would hold keys; a program that grows takes itself down and not
+// the machine; and what every service may do without, each does without.
+func TestHardened(t *testing.T) {
+	units, _ := filepath.Glob("*.service")
+	for _, unit := range units {
+		text, err := os.ReadFile(unit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, want := range []string{"LimitCORE=0", "MemoryMax=", "UMask=0077", "NoNewPrivileges=yes", "CapabilityBoundingSet=\n", "ProtectSystem=strict", "ProtectHome=yes",
+			"PrivateTmp=yes", "PrivateMounts=yes", "RemoveIPC=yes", "RestrictNamespaces=yes", "MemoryDenyWriteExecute=yes", "SystemCallFilter=@system-service", "StateDirectoryMode=0700"} {
+			if !strings.Contains(string(text), "\n"+want) {
+				t.Errorf("%s: no %s", unit, strings.TrimSpace(want))
+			}
+		}
+	}
+}
