@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/notice"
 )
 
 // Bounds of events.
@@ -18,6 +20,7 @@ const (
 	maxEvents    = 4096      // that wait to be published
 	maxEventText = 16 << 20  // bytes of the filters in them
 	forgetAfter  = time.Hour // a client's count of connections, once it is away
+	maxAway      = 65_536    // clients that are away whose counts are kept, about 150 bytes and the id each
 	eventsPrefix = "$aws/events/"
 )
 
@@ -26,25 +29,37 @@ const (
 type events struct {
 	on      bool
 	publish func(topic string, payload []byte)
+	each    func(func(*gateway.Client)) // the clients that are connected
 	log     *slog.Logger
 	queue   chan gateway.Event
 	text    atomic.Int64 // bytes of filters in queue
 	dropped atomic.Uint64
+	notices notice.Log
 
 	// Of run's goroutine.
-	clients map[string]*connections // by client id
+	clients map[string]*connection // by client id, of those connected
+	away    map[string]departure   // by client id
+	order   []departure            // of away, the oldest first, and some that came back
+	known   uint64                 // dropped, when it was last seen to
 }
 
-// connections counts those of one client id.
-type connections struct {
+// A connection is the latest of its client id.
+type connection struct {
+	serial  uint64
+	version uint64 // counts those of the client id
+	session string // its identifier in events
+}
+
+// A departure is the end of a client's latest connection.
+type departure struct {
+	id      string
 	version uint64
-	session string // identifier of the latest
-	client  *gateway.Client
-	left    time.Time // zero while it is connected
+	at      time.Time
 }
 
-func newEvents(on bool, publish func(string, []byte), log *slog.Logger) *events {
-	return &events{on: on, publish: publish, log: log, queue: make(chan gateway.Event, maxEvents), clients: make(map[string]*connections)}
+func newEvents(on bool, publish func(string, []byte), each func(func(*gateway.Client)), log *slog.Logger) *events {
+	return &events{on: on, publish: publish, each: each, log: log, queue: make(chan gateway.Event, maxEvents),
+		clients: make(map[string]*connection), away: make(map[string]departure)}
 }
 
 // hear is the gateway's hook: it does not wait.
@@ -68,9 +83,10 @@ func (e *events) hear(v gateway.Event) {
 
 // drop counts an event that is not published.
 func (e *events) drop() {
-	if e.dropped.Add(1) == 1 {
-		e.log.Warn("lifecycle events are dropped, more come than can be published")
-	}
+	e.dropped.Add(1)
+	e.notices.Happened("", func(n uint64) {
+		e.log.Warn("lifecycle events are dropped, more come than can be published", "count", n)
+	})
 }
 
 func filterBytes(v gateway.Event) (n int64) {
@@ -81,18 +97,17 @@ func filterBytes(v gateway.Event) (n int64) {
 }
 
 func (e *events) run(ctx context.Context) error {
-	tick := time.NewTicker(forgetAfter / 4)
+	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
+	defer e.notices.Close()
 	for {
 		select {
 		case v := <-e.queue:
 			e.tell(v)
 		case now := <-tick.C:
-			for id, c := range e.clients {
-				if !c.left.IsZero() && now.Sub(c.left) > forgetAfter {
-					delete(e.clients, id)
-				}
-			}
+			e.notices.Flush()
+			e.reconcile(now)
+			e.forget(now)
 		case <-ctx.Done():
 			for {
 				select {
@@ -104,6 +119,68 @@ func (e *events) run(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// reconcile lets those go whose end was among the events that were dropped.
+func (e *events) reconcile(now time.Time) {
+	dropped := e.dropped.Load()
+	if dropped == e.known {
+		return
+	}
+	there := make(map[uint64]bool)
+	e.each(func(c *gateway.Client) { there[c.Serial()] = true })
+	// Who was not there has told of its end before, and what waits may be that.
+	if len(e.queue) > 0 {
+		return
+	}
+	e.known = dropped
+	for id, c := range e.clients {
+		if !there[c.serial] {
+			e.leave(id, c, now)
+		}
+	}
+}
+
+// leave keeps the count of a client that has gone, for a while.
+func (e *events) leave(id string, c *connection, at time.Time) {
+	delete(e.clients, id)
+	d := departure{id, c.version, at}
+	e.away[id] = d
+	e.order = append(e.order, d)
+	e.forget(at)
+}
+
+// forget drops the counts of those who have been away for long, and the oldest of
+// too many.
+func (e *events) forget(now time.Time) {
+	n := 0
+	for ; n < len(e.order) && (len(e.away) > maxAway || now.Sub(e.order[n].at) > forgetAfter); n++ {
+		if d := e.order[n]; e.away[d.id] == d {
+			delete(e.away, d.id)
+		}
+	}
+	e.order = e.order[n:]
+	if len(e.order) > 2*maxAway { // half of them and more came back
+		e.order = slices.DeleteFunc(e.order, func(d departure) bool { return e.away[d.id] != d })
+	}
+}
+
+// latest returns what is known of a client's connection, of which there is an
+// event.
+func (e *events) latest(id string, serial uint64, at time.Time) *connection {
+	c := e.clients[id]
+	if c != nil && c.serial == serial {
+		return c
+	}
+	next := &connection{serial: serial, session: uuid()}
+	if c != nil {
+		next.version = c.version + 1
+	} else if d, ok := e.away[id]; ok && at.Sub(d.at) <= forgetAfter {
+		next.version = d.version + 1
+	}
+	delete(e.away, id)
+	e.clients[id] = next
+	return next
 }
 
 // A lifecycleEvent is the message of one (developer guide, "Lifecycle events").
@@ -124,16 +201,7 @@ type lifecycleEvent struct {
 func (e *events) tell(v gateway.Event) {
 	e.text.Add(-filterBytes(v))
 	id := v.Client.ID()
-	c := e.clients[id]
-	if c == nil {
-		c = &connections{}
-		e.clients[id] = c
-	} else if c.client != v.Client {
-		c.version++
-	}
-	if c.client != v.Client {
-		c.client, c.session, c.left = v.Client, uuid(), time.Time{}
-	}
+	c := e.latest(id, v.Client.Serial(), v.Time)
 	m := lifecycleEvent{ClientID: id, Timestamp: v.Time.UnixMilli(), Session: c.session, Principal: v.Client.Principal()}
 	kind := "subscriptions/"
 	switch v.Kind {
@@ -142,7 +210,7 @@ func (e *events) tell(v gateway.Event) {
 	case gateway.Disconnected:
 		byClient := v.Reason == gateway.ReasonClient
 		kind, m.EventType, m.Reason, m.ByClient, m.Version = "presence/", "disconnected", v.Reason, &byClient, &c.version
-		c.left = v.Time
+		e.leave(id, c, v.Time)
 	case gateway.Subscribed:
 		m.EventType, m.Topics = "subscribed", v.Filters
 	case gateway.Unsubscribed:

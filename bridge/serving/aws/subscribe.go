@@ -80,7 +80,7 @@ func (x *exchange) push(all events) error {
 	// A read that waits for the client to hang up would end with the server's
 	// timeout, and the request with it.
 	_ = http.NewResponseController(x.w).SetReadDeadline(time.Time{})
-	time.Sleep(beforeAnswer)
+	wait(x.r.Context(), beforeAnswer)
 	x.w.Header().Set("Content-Type", eventsType)
 	x.w.WriteHeader(http.StatusOK)
 	if err := x.event("initial-response", []byte("{}")); err != nil {
@@ -123,9 +123,16 @@ func (x *exchange) exception(err error) {
 		eventstream.Header{Name: ":exception-type", Value: code}, eventstream.Header{Name: ":content-type", Value: "application/json"}) != nil {
 		return
 	}
+	wait(x.r.Context(), beforeHangup)
+}
+
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
 	select {
-	case <-time.After(beforeHangup):
-	case <-x.r.Context().Done():
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 

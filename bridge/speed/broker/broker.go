@@ -60,6 +60,8 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+
+	"github.com/tidemill/tidemill/bridge/speed/notice"
 )
 
 // A Message came from the broker.
@@ -140,6 +142,8 @@ type Broker struct {
 
 	connects, failures, received, acked, tooLarge, copies, notTaken, published, overflowed atomic.Uint64
 	unacked                                                                                atomic.Int64
+
+	notices notice.Log // of what is dropped
 
 	alone atomic.Bool // the broker does not let bridges tell each other of hops
 
@@ -259,9 +263,9 @@ func (b *Broker) Consume(ctx context.Context) error {
 		}
 		wg.Go(func() { b.keep(ctx, c.id, c.session) })
 	}
-	<-ctx.Done()
+	err := b.notices.Run(ctx)
 	wg.Wait()
-	return nil
+	return err
 }
 
 // Send publishes until ctx ends, then what waits, for at most Options.Drain.

@@ -169,9 +169,11 @@ func (in *intake) take(m mqtt.Message) {
 		return
 	}
 	if n := len(m.Payload()); n > b.o.MaxPayload {
-		if b.tooLarge.Add(1) == 1 {
-			b.o.Log.Warn("a message is too large and dropped, as are others of its kind", "topic", m.Topic(), "bytes", n, "max", b.o.MaxPayload)
-		}
+		b.tooLarge.Add(1)
+		name := m.Topic()
+		b.notices.Happened("too large", func(count uint64) {
+			b.o.Log.Warn("messages are too large and dropped", "count", count, "topic", name, "bytes", n, "max", b.o.MaxPayload)
+		})
 		in.settle(a, nil)
 		return
 	}

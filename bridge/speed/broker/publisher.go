@@ -35,8 +35,12 @@ func (it *item) bytes() int { return len(it.Topic) + len(it.Payload) + 64 }
 func (b *Broker) Queue(m Outgoing, done func(error)) {
 	it := &item{Outgoing: m, done: done}
 	if err := b.out.put(it); err != nil {
-		if errors.Is(err, ErrFull) && b.overflowed.Add(1) == 1 {
-			b.o.Log.Error("messages are not published since too many wait for the broker", "topic", m.Topic)
+		if errors.Is(err, ErrFull) {
+			b.overflowed.Add(1)
+			name := m.Topic // the payload is not kept for the log
+			b.notices.Happened("full", func(count uint64) {
+				b.o.Log.Error("messages are not published since too many wait for the broker", "count", count, "topic", name)
+			})
 		}
 		it.end(err)
 	}

@@ -24,6 +24,8 @@ type Client struct {
 
 	place *admission.Place // among the open connections
 
+	serial uint64 // of the connection, from 1
+
 	// Set while connecting, before any other goroutine sees them.
 	id        string
 	session   Session
@@ -80,6 +82,9 @@ func newClient(s *Server, nc net.Conn, via Via) *Client {
 
 // ID is the client id.
 func (c *Client) ID() string { return c.id }
+
+// Serial tells the connection from all others of its Server.
+func (c *Client) Serial() uint64 { return c.serial }
 
 // Via is what was known before the CONNECT.
 func (c *Client) Via() Via { return c.via }

@@ -145,7 +145,7 @@ func (s *Server) open(nc net.Conn, via Via) *Client {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = true
-	s.count.accepted.Add(1)
+	c.serial = s.count.accepted.Add(1)
 	return c
 }
 
