@@ -251,7 +251,7 @@ func TestReservedTopics(t *testing.T) {
 		d := b.connect(id, "dev")
 		_ = d.wait(d.Publish(topic, 1, retain, "{}"))
 		d.ends()
-		if err := (dataPlane{b.router}).Publish(t.Context(), nil, &aws.Message{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: retain}); !errors.Is(err, aws.ErrForbidden) {
+		if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.key(b.key().ID, authz.Context{}), &aws.Message{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: retain}); !errors.Is(err, aws.ErrForbidden) {
 			t.Errorf("%s by HTTPS: %v", topic, err)
 		}
 	}
