@@ -70,7 +70,7 @@ func (c *call) admin(ctx context.Context) (*admin, error) {
 		return nil, fmt.Errorf("data_dir: no bridge runs at %s, and it is no bridge's data directory (%w); serve makes one, -config or -data names another",
 			cfg.DataDir, err)
 	}
-	s, err := server.New(cfg, slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), version)
+	s, err := server.Open(ctx, cfg, slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), version)
 	if err != nil {
 		return nil, err
 	}

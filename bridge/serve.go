@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/server"
@@ -32,11 +34,15 @@ func serve(ctx context.Context, c *call) error {
 	}
 	cfg.AcceptLoss = *accept
 	log := newLog(c, cfg)
-	s, err := server.New(cfg, log, version)
+	s, err := server.Start(ctx, cfg, log, version)
 	if err != nil {
 		return err
 	}
+	stuck := false
 	defer func() {
+		if stuck { // the stores do not close either
+			return
+		}
 		if err := s.Close(); err != nil {
 			log.Error("closing the stores failed", "err", err)
 		}
@@ -49,10 +55,36 @@ func serve(ctx context.Context, c *call) error {
 	var wg sync.WaitGroup
 	wg.Go(func() { reloads(side, hup, s, log) })
 	wg.Go(func() { paceCollector(side) })
-	err = s.Run(ctx)
+	err = ends(ctx, stopWithin, s.Run)
 	cancel()
+	if stuck = errors.Is(err, errStuck); stuck {
+		return err
+	}
 	wg.Wait() // before the stores close
 	return err
+}
+
+// stopWithin is how long a bridge takes to stop at most, our choice: below the
+// 90 s after which systemd kills.
+const stopWithin = 30 * time.Second
+
+var errStuck = errors.New("the bridge does not stop by itself, is its disk full or away? It ends as by kill -9; what was acknowledged is safe")
+
+// ends runs f until it returns, or for as long as within after ctx has ended.
+func ends(ctx context.Context, within time.Duration, f func(context.Context) error) error {
+	done := make(chan error, 1)
+	go func() { done <- f(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(within):
+		return errStuck
+	}
 }
 
 // reloads applies the declarations at each SIGHUP until ctx ends.

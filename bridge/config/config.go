@@ -31,6 +31,7 @@ type Config struct {
 	DataDir string `toml:"data_dir"`
 	Account string `toml:"account"`
 	Region  string `toml:"region"`
+	MinFree Size   `toml:"min_free"` // of the disk of data_dir, at the start
 
 	MQTT    MQTT    `toml:"mqtt"`
 	Broker  Broker  `toml:"broker"`
@@ -257,7 +258,7 @@ const unset = "\x00"
 // directory where dataDir says.
 func Default() *Config {
 	return &Config{
-		Account: "000000000000", Region: "eu-local-1",
+		Account: "000000000000", Region: "eu-local-1", MinFree: 220 << 20,
 		MQTT: MQTT{Listen: devicePort, ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100, MaxUnauthenticated: 4096,
 			MaxQueue: 4 << 20, Profile: "mqtt", Events: true, MaxSessionExpiry: Duration(7 * 24 * time.Hour), MaxSessions: 100_000,
 			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, SessionOwner: "principal",

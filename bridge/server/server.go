@@ -107,6 +107,9 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 			err = errors.Join(datadir.HowOn(err), s.Close())
 		}
 	}()
+	if err := checkRoom(cfg.DataDir, int64(cfg.MinFree)); err != nil {
+		return nil, err
+	}
 	if s.dir, err = datadir.Open(cfg.DataDir, datadir.Parts(cfg.DataDir, cfg.Objects.Dir), s.log); err != nil {
 		return nil, err
 	}
@@ -309,7 +312,7 @@ func (s *Server) Listen(ctx context.Context) error {
 	if err := s.listenHTTPS(ctx, &lc); err != nil {
 		return errors.Join(err, s.closeListeners())
 	}
-	if s.cfg.Admin.Listen != "" {
+	if s.cfg.Admin.Listen != "" && s.admin == nil { // else it is Start's
 		if s.admin, err = lc.Listen(ctx, "tcp", s.cfg.Admin.Listen); err != nil {
 			return errors.Join(fmt.Errorf("admin.listen: %w", err), s.closeListeners())
 		}
