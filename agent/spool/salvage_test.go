@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"go.etcd.io/bbolt"
@@ -29,6 +30,19 @@ func contents(t *testing.T, s *Spool) map[uint64]string {
 // outage makes a spool as an outage leaves it: 704 batches of one reading each,
 // of 900 written, the others acknowledged before.
 func outage(t *testing.T) (file []byte, want map[uint64]string, id [16]byte) {
+	t.Helper()
+	outageOnce.Do(func() { outageFile, outageWant, outageID = makeOutage(t) })
+	return outageFile, outageWant, outageID
+}
+
+var (
+	outageOnce sync.Once
+	outageFile []byte
+	outageWant map[uint64]string
+	outageID   [16]byte
+)
+
+func makeOutage(t *testing.T) (file []byte, want map[uint64]string, id [16]byte) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "spool.db")
 	s := open(t, path, Options{})
@@ -64,6 +78,9 @@ func TestSalvage(t *testing.T) {
 			"whole": func(b []byte) { clear(b[page*pageSize : (page+1)*pageSize]) },
 			"metas": func(b []byte) { clear(b[:2*pageSize]); b[page*pageSize+9] ^= 0x40 },
 		} {
+			if kind != "whole" && page%4 != 0 {
+				continue
+			}
 			b := bytes.Clone(file)
 			spoil(b)
 			path := filepath.Join(t.TempDir(), "spool.db")
@@ -156,7 +173,7 @@ func TestSalvageTorn(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 2))
-	for range 30 {
+	for range 15 {
 		b := bytes.Clone(file)
 		for range 1 + r.IntN(6) {
 			at, n := r.IntN(len(b)), r.IntN(2*pageSize)
