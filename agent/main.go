@@ -178,7 +178,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			fmt.Fprintf(stderr, "tidemill-agent %s: %s\nTry: tidemill-agent %s --help\n", cmd.name, bad.text, cmd.name)
 			return exitUsage
 		}
-		fmt.Fprintf(stderr, "tidemill-agent %s: %s\n", cmd.name, strings.ReplaceAll(err.Error(), "\n", "\n  "))
+		lines := strings.Split(err.Error(), "\n") // of errors.Join
+		for i := range lines {
+			lines[i] = printable(lines[i])
+		}
+		fmt.Fprintf(stderr, "tidemill-agent %s: %s\n", cmd.name, strings.Join(lines, "\n  "))
 		return exitError
 	}
 	fmt.Fprintf(stderr, "tidemill-agent: unknown command %q\nTry: tidemill-agent --help\n", args[0])

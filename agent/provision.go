@@ -27,10 +27,10 @@ func runProvision(ctx context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		if err := tell(c.stdout, id, made, "was provisioned before"); err != nil || !cfg.Provision.RemoveClaim {
-			return err
+		if cfg.Provision.RemoveClaim {
+			removeClaim(o.Log, cfg.Provision.ClaimKey)
 		}
-		return removeClaim(c.stdout, cfg.Provision.ClaimKey)
+		return tell(c.stdout, id, made, "was provisioned before")
 	})
 }
 
@@ -55,11 +55,12 @@ func runRotate(ctx context.Context, c *call) error {
 }
 
 // removeClaim deletes the claim's key, which may be done before. The identity is
-// in place and durable.
-func removeClaim(w io.Writer, path string) error {
+// in place and durable, so that failing is told and holds nothing up; the next
+// start tries again.
+func removeClaim(log *slog.Logger, path string) {
 	err := os.Remove(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return
 	}
 	if err == nil {
 		var d *os.File
@@ -68,10 +69,10 @@ func removeClaim(w io.Writer, path string) error {
 		}
 	}
 	if err != nil {
-		return backoff.Permanent(fmt.Errorf("provision.remove_claim: %w", err))
+		log.Error("the claim's key is not deleted; is it in a folder that this user may write, such as data_dir?", "path", path, "err", err)
+		return
 	}
-	_, err = fmt.Fprintf(w, "the claim's key %s is deleted\n", path)
-	return err
+	log.Info("the claim's key is deleted", "path", path)
 }
 
 func tell(w io.Writer, id *provision.Identity, made bool, otherwise string) error {
@@ -79,7 +80,7 @@ func tell(w io.Writer, id *provision.Identity, made bool, otherwise string) erro
 	if made {
 		what = "is provisioned"
 	}
-	_, err := fmt.Fprintf(w, "thing %s %s, certificate %s\n", id.Thing, what, id.Certificate)
+	_, err := fmt.Fprintf(w, "thing %s %s, certificate %s\n", printable(id.Thing), what, printable(id.Certificate))
 	return err
 }
 

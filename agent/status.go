@@ -87,7 +87,8 @@ func printStatus(c *call, st *device.Status) error {
 		oldest = ", the oldest written " + since(s.Oldest)
 	}
 	line("spool", "%d readings in %d batches wait (%d bytes)%s; %d readings in memory", s.Readings, s.Batches, s.Bytes, oldest, s.Unflushed)
-	line("", "since it was made: %d readings written, %d acknowledged, %d dropped; %d refused since the start", s.Appended, s.Acked, s.Dropped, s.Refused)
+	line("", "since it was made: %d readings written, %d acknowledged, %d dropped; %d refused since the start",
+		s.Appended, s.Acked, s.Dropped, s.Refused)
 	if f := s.Failing; f != nil {
 		d := &st.Disk
 		line("DISK", "cannot be written since %s (%s): %s", stamp(f.Since), since(f.Since), f.Error)
@@ -133,7 +134,8 @@ func printStatus(c *call, st *device.Status) error {
 		case s.Note != "":
 			state = "ok; " + s.Note
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%s\n", printable(s.Name), printable(s.Driver), s.Every, s.Readings, since(s.Last), s.Errors, printable(state))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%s\n", printable(s.Name), printable(s.Driver),
+			s.Every, s.Readings, since(s.Last), s.Errors, printable(state))
 	}
 	return w.Flush()
 }

@@ -44,8 +44,11 @@ func newLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 		case v.Kind() == slog.KindString:
 			a.Value = slog.StringValue(printable(v.String()))
 		case v.Kind() == slog.KindAny:
-			if err, ok := v.Any().(error); ok {
-				a.Value = slog.StringValue(printable(err.Error()))
+			switch x := v.Any().(type) {
+			case error:
+				a.Value = slog.StringValue(printable(x.Error()))
+			case []string:
+				a.Value = slog.StringValue(printable(strings.Join(x, ", ")))
 			}
 		}
 		return a

@@ -90,7 +90,8 @@ func (p *readingPrinter) Append(sensor string, chs []hal.Channel, t int64, vals 
 func (p *readingPrinter) print(r device.Reading) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, err := fmt.Fprintf(p.w, "%s  %s  %s\n", time.UnixMilli(r.TS).Format("2006-01-02 15:04:05.000"), printable(r.Sensor), printable(r.String()))
+	_, err := fmt.Fprintf(p.w, "%s  %s  %s\n", time.UnixMilli(r.TS).Format("2006-01-02 15:04:05.000"),
+		printable(r.Sensor), printable(r.String()))
 	return err
 }
 

@@ -127,7 +127,8 @@ func (a *Agent) Status() Status {
 		a.mu.Lock()
 		u := a.unkept
 		a.mu.Unlock()
-		st.Shadow = &ShadowStatus{Local: s.LocalVersion, Cloud: s.CloudVersion, Refused: s.Parked, Error: u.err, LeftOut: u.leftOut, Since: u.since}
+		st.Shadow = &ShadowStatus{Local: s.LocalVersion, Cloud: s.CloudVersion,
+			Refused: s.Parked, Error: u.err, LeftOut: u.leftOut, Since: u.since}
 	}
 	st.Refused = a.refusals.status()
 	for _, s := range a.sampler.Status() {

@@ -124,7 +124,8 @@ func refused(code byte, o *Options) *Error {
 	case 4, 5:
 		if o.User != "" { // brokers say either for a wrong password
 			kind := map[byte]Kind{4: KindCredentials, 5: KindNotAuthorized}[code]
-			return &Error{Kind: kind, Text: fmt.Sprintf("%s refused user %q as client id %q: uplink.user, password_file, or a right is wrong (CONNACK %d)", endpoint, o.User, clientID, code)}
+			return &Error{Kind: kind, Text: fmt.Sprintf("%s refused user %q as client id %q: uplink.user, password_file, or a right is wrong (CONNACK %d)",
+				endpoint, o.User, clientID, code)}
 		}
 	}
 	switch code {
