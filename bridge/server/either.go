@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"sync"
@@ -26,6 +27,7 @@ type either struct {
 	plain  func(net.Addr) bool
 	mqtt   func(*tls.Conn) // nil: they are closed
 	log    *slog.Logger
+	denied func(remote net.Addr, clientID string, err error) // hears of handshakes that failed; nil: nobody does
 
 	broken atomic.Int64  // handshakes that failed
 	ready  chan net.Conn // connections of which it is known
@@ -146,6 +148,9 @@ func (e *either) introduce(c net.Conn) func() {
 	if err := t.Handshake(); err != nil {
 		e.broken.Add(1)
 		e.log.Debug("TLS handshake failed", "remote", c.RemoteAddr(), "err", err)
+		if e.denied != nil {
+			e.denied(c.RemoteAddr(), "", fmt.Errorf("TLS handshake: %w", err))
+		}
 		return nil
 	}
 	_ = t.SetDeadline(time.Time{})

@@ -35,7 +35,9 @@ func (s *Server) listenHTTPS(ctx context.Context, lc *net.ListenConfig) error {
 	if s.broker != nil {
 		mqtt = nil
 	}
-	s.https = newEither(newPlaces(l, c), s.pki.HTTPSConfig(), plain, mqtt, s.log)
+	e := newEither(newPlaces(l, c), s.pki.HTTPSConfig(), plain, mqtt, s.log)
+	e.denied = s.refusals.denied
+	s.https = e
 	if c.Permissive {
 		s.log.Warn("https.permissive is on: signatures are not verified, whoever reaches the port may do all", "https", l.Addr().String())
 	}

@@ -67,6 +67,7 @@ type Server struct {
 	connectors *connectors
 	gateway    *gateway.Server
 	events     *events
+	refusals   refusals
 	teller     *teller
 	provision  *provision.Service
 	carrier    *carrier
@@ -173,7 +174,7 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 // wire makes the parts and ties them together.
 func (s *Server) wire(sh service.Options) error {
 	s.router = &router{store: s.store, onlookers: &s.onlookers}
-	s.calls.log = s.log
+	s.calls.log, s.refusals.log = s.log, s.log
 	s.firehose = firehose.New(s.store, func(stream string) connector.Source { return connector.InProcess(s.store, s.kinesis.In(""), stream) }, s.objects, s.log)
 	s.outboxes = action.NewOutboxes(s.store, action.Options{
 		Objects: s.objects, Republish: s.router, Log: s.log,
@@ -265,7 +266,7 @@ func (s *Server) gatewayConfig() gateway.Config {
 	if m.Profile == "aws" {
 		c = gateway.AWSConfig()
 	}
-	c.Store, c.Events, c.Log = s.store, s.heard, s.log
+	c.Store, c.Events, c.Log, c.Denied = s.store, s.heard, s.log, s.refusals.denied
 	// A decision takes less than looking one up (30 to 220 ns), and a right that is
 	// withdrawn ends with the next packet.
 	c.PermissionCache = -1
@@ -359,6 +360,7 @@ func (s *Server) Run(ctx context.Context) error {
 		s.devices(),
 		part{"declarations", s.watch},
 		part{"lifecycle events", s.events.run},
+		part{"refusals", s.refusals.notices.Run},
 		part{"registry events", s.teller.run},
 		part{"fleet index", s.fleet.Run},
 		part{"provisioning", s.provision.Run},

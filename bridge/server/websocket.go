@@ -4,6 +4,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"time"
@@ -71,6 +72,7 @@ func (s *Server) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	}
 	via, err := s.upgrading(r)
 	if err != nil {
+		s.refusals.tell(r.RemoteAddr, "", fmt.Errorf("%w: %w", errUpgrade, err))
 		s.refuseUpgrade(w, r, http.StatusForbidden, "ForbiddenException", err.Error())
 		return
 	}

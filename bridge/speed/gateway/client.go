@@ -25,6 +25,7 @@ type Client struct {
 	place *admission.Place // among the open connections
 
 	serial uint64 // of the connection, from 1
+	asked  string // the client id of its CONNECT
 
 	// Set while connecting, before any other goroutine sees them.
 	id        string
@@ -279,6 +280,13 @@ func (c *Client) recovered(reason *string) {
 		*reason = ReasonServer
 		c.srv.count.panics.Add(1)
 		c.srv.conf.Log.Error("panic while serving a client", "client", c.id, "panic", p, "stack", string(debug.Stack()))
+	}
+}
+
+// denied tells why the client is refused something, or altogether.
+func (c *Client) denied(err error) {
+	if hook := c.srv.conf.Denied; hook != nil {
+		hook(c.nc.RemoteAddr(), c.asked, err)
 	}
 }
 

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"log/slog"
+	"net"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
@@ -125,6 +126,11 @@ type Config struct {
 
 	// Events, if set, hears of connections.
 	Events func(Event)
+	// Denied, if set, hears why a connection did not become a client's, and of
+	// what a client may not publish or subscribe to. clientID is "" if it has not
+	// been said. It is called from the connection's goroutine, as often as clients
+	// like, and must be quick.
+	Denied func(remote net.Addr, clientID string, err error)
 	// Log is where refusals and ends go (Debug) and what needs an operator
 	// (Warn, Error); nil is slog.Default.
 	Log *slog.Logger

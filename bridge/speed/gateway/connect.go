@@ -23,6 +23,7 @@ func (c *Client) serve(ctx context.Context) {
 	defer context.AfterFunc(ctx, c.stop)()
 	if err := c.connect(ctx); err != nil {
 		c.debug("connection refused", err)
+		c.denied(err)
 		if c.s != nil { // a panic after the client was admitted
 			c.event(Event{Kind: Connected})
 			c.end(ReasonServer)
@@ -64,6 +65,8 @@ type refusal struct {
 	code  byte // return code, or of version 5 alone a reason code
 	cause error
 }
+
+func (r *refusal) Unwrap() error { return r.cause }
 
 func (r *refusal) Error() string { return fmt.Sprintf("return code %d: %v", r.code, r.cause) }
 
@@ -129,7 +132,7 @@ func (c *Client) connect(ctx context.Context) (err error) {
 		}
 		return err
 	}
-	c.version = p.Version
+	c.version, c.asked = p.Version, p.ClientID
 	err = c.negotiate(&p)
 	if err == nil {
 		err = c.authorize(ctx, &p, state)

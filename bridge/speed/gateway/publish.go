@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
@@ -149,12 +150,11 @@ func (c *Client) notAllowed(t *published, retain bool) {
 	if why != nil {
 		c.srv.count.refusedReserved.Add(1)
 	} else {
-		why = errPolicy
+		why = fmt.Errorf("%w: no policy lets %s publish to %.256q, retained %t", ErrNotAuthorized, c.Principal(), t.name, retain)
 	}
+	c.denied(why)
 	c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish not allowed", attr("client", c.id), attr("topic", t.name), attr("err", why))
 }
-
-var errPolicy = errors.New("no policy allows it")
 
 // throttle keeps a client whose publishes come too fast from being read for a
 // while.

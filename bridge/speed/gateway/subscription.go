@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -59,6 +60,18 @@ func shared(f string) (name, filter string, ok bool) {
 	return name, filter, found && name != "" && filter != "" && !strings.ContainsAny(name, "+#")
 }
 
+// maySubscribe says why the client may not subscribe to a filter, of which filter
+// is the part that names match.
+func (c *Client) maySubscribe(whole, filter string) error {
+	if err := topic.CheckSubscribe(filter); err != nil {
+		return err
+	}
+	if !unasked(whole) && !c.session.MaySubscribe(whole) {
+		return fmt.Errorf("%w: no policy lets %s subscribe to %.256q", ErrNotAuthorized, c.Principal(), whole)
+	}
+	return nil
+}
+
 func (c *Client) subscribe(p *packet.Subscribe) string {
 	conf, s := &c.srv.conf, c.s
 	props, err := c.properties(packet.SUBSCRIBE, p.Properties)
@@ -88,10 +101,12 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 			no(i, codeFilter)
 		case conf.MaxFilters > 0 && i >= conf.MaxFilters, !conf.withinLimits(f.Filter):
 			no(i, codeQuota)
-		case topic.CheckSubscribe(filter) != nil, !unasked(f.Filter) && !c.session.MaySubscribe(f.Filter):
-			no(i, codeNotAuthorized)
 		default:
 			codes[i] = min(f.QoS(), byte(conf.MaxQoS))
+			if err := c.maySubscribe(f.Filter, filter); err != nil {
+				no(i, codeNotAuthorized)
+				c.denied(err)
+			}
 		}
 	}
 	// Nobody who publishes a retained message waits for the commit below: one

@@ -1,0 +1,112 @@
+package server
+
+import (
+	"crypto/tls"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/sigv4"
+	"github.com/tidemill/tidemill/bridge/speed/admission"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/notice"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+)
+
+// refusals logs who is refused, why, and what to do: one line a minute for each
+// address and kind of reason.
+type refusals struct {
+	notices notice.Log
+	log     *slog.Logger
+}
+
+// errUpgrade is wrapped by the reasons for which a WebSocket is refused.
+var errUpgrade = errors.New("WebSocket refused")
+
+// A remedy is what an operator may do about a refusal.
+type remedy struct {
+	is   func(error) bool
+	text string
+}
+
+func is(target error) func(error) bool { return func(err error) bool { return errors.Is(err, target) } }
+
+func says(words ...string) func(error) bool {
+	return func(err error) bool {
+		for _, w := range words {
+			if strings.Contains(err.Error(), w) {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+// remedies has a row for each kind of reason; the first that applies counts. What
+// has none, such as a client that went away, is no refusal. The texts looked for
+// are crypto/tls's, which has no values for them (Go 1.26).
+var remedies = []remedy{
+	{says("no client certificate", "tls: client didn't provide a certificate"), "give the client a certificate and its key; tidemill-bridge thing create makes both"},
+	{is(gateway.ErrBadCredentials), "tidemill-bridge cert list shows what is registered; cert register and cert activate let a certificate in"},
+	{is(topic.ErrReserved), "devices use what services take and tell; README, Limits, lists it"},
+	{says(" publish to ", " subscribe to "), "tidemill-bridge policy effective shows what the client may; policy put changes it"},
+	{is(gateway.ErrNotAuthorized), "tidemill-bridge policy test says which statement decides; policy attach gives a policy"},
+	{is(gateway.ErrIdentifier), "give the client another id"},
+	{says("client id"), "give the client an id of 1 to 128 bytes that does not begin with $"},
+	{says("too many sessions"), "raise mqtt.max_sessions, or find out who leaves sessions behind"},
+	{is(gateway.ErrUnavailable), "see what the log says at this time; the client will try again"},
+	{is(gateway.ErrQuota), "raise the limit of the configuration that is named"},
+	{is(packet.ErrVersion), "set the client to MQTT 3.1.1 or 5"},
+	{is(packet.ErrTooLarge), "have the client send less: a CONNECT has at most 64 KiB, with its will"},
+	{is(packet.ErrMalformed), "the client does not speak MQTT as the standard says, or not MQTT at all"},
+	{is(packet.ErrProtocol), "the client does not speak MQTT as the standard says"},
+	{plaintext, "the client does not use TLS: switch it on, with pki/ca.pem of the data directory as its CA"},
+	{remote, "the client does not accept the bridge: give it pki/ca.pem of the data directory, reach it by a name of mqtt.server_names, and check its clock"},
+	{says("application protocol"), "have the client offer the ALPN name mqtt or x-amzn-mqtt-ca, or none"},
+	{says("unsupported versions", "no cipher suite", "protocol version"), "the client has to speak TLS 1.2 or 1.3"},
+	{is(sigv4.ErrTime), "set the clock of the client, or of the bridge"},
+	{is(errUpgrade), "sign /mqtt with an access key to which [[access]] grants iot:Connect, or show a client certificate"},
+	{is(os.ErrDeadlineExceeded), "the client was silent for too long: something that is no MQTT client, or a link that loses much"},
+	{says("TLS handshake"), "the client and the bridge do not agree on TLS; openssl s_client -connect shows more"},
+}
+
+func plaintext(err error) bool {
+	_, ok := errors.AsType[tls.RecordHeaderError](err)
+	return ok
+}
+
+// remote says whether the other end broke a TLS handshake off.
+func remote(err error) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error"
+}
+
+// tell logs a refusal. address has a port.
+func (r *refusals) tell(address, clientID string, err error) {
+	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
+		return // it went away by itself: a look whether the port is open, such as a load balancer's
+	}
+	for i := range remedies {
+		if !remedies[i].is(err) {
+			continue
+		}
+		key := admission.AddressIn(address).String() + " " + strconv.Itoa(i)
+		clientID = clientID[:min(len(clientID), 128)]
+		r.notices.Happened(key, func(count uint64) {
+			r.log.Info("client refused", "remote", address, "client", clientID, "err", err, "do", remedies[i].text, "count", count)
+		})
+		return
+	}
+}
+
+// denied is tell for the gateway and the listener.
+func (r *refusals) denied(a net.Addr, clientID string, err error) {
+	if a != nil {
+		r.tell(a.String(), clientID, err)
+	}
+}

@@ -1,0 +1,92 @@
+package server
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+)
+
+// Whoever is refused, and whatever is refused to a client, leaves a line with the
+// reason in words and what to do.
+func TestRefusalsAreTold(t *testing.T) {
+	b := start(t, configure(t))
+	id, revoked, narrow := b.thing("dev", all("", "")), b.thing("gone", all("", "")), b.thing("narrow", all("iot:Publish", "topic/secret"))
+	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(revoked.CertificateID, registry.Revoked) })
+	told := func(name string, words ...string) {
+		t.Helper()
+		b.eventually(name+" is told", func() bool {
+			for line := range strings.Lines(b.log.String()) {
+				ok := strings.Contains(line, `"level":"INFO","msg":"client refused","remote":"127.0.0.1:`) && strings.Contains(line, `"do":"`)
+				for _, w := range words {
+					ok = ok && strings.Contains(line, w)
+				}
+				if ok {
+					return true
+				}
+			}
+			return false
+		})
+	}
+	addr := b.MQTTAddr().String()
+	shake := func(addr string, conf *tls.Config) {
+		nc, err := tls.Dial("tcp", addr, conf)
+		if err != nil {
+			return
+		}
+		_ = nc.SetDeadline(time.Now().Add(patience))
+		_, _ = nc.Read(make([]byte, 1))
+		nc.Close()
+	}
+	shake(addr, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"})
+	told("no certificate", "give the client a certificate")
+	shake(addr, &tls.Config{ServerName: "localhost"}) // does not know our CA
+	told("another CA", "pki/ca.pem of the data directory, reach it by a name")
+	shake(b.https.Addr().String(), &tls.Config{RootCAs: b.roots(), ServerName: "localhost", MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
+	told("an old TLS", "the client has to speak TLS 1.2 or 1.3")
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	fmt.Fprint(nc, string((&packet.Connect{Version: packet.V311, ClientID: "plain"}).Append(nil, packet.V311)))
+	told("no TLS", "the client does not use TLS")
+
+	_ = b.dial(revoked, "gone", true).Connect().WaitTimeout(patience)
+	told("a revoked certificate", `"client":"gone"`, "is not active", "cert activate")
+	_ = b.dial(b.thing("own", ""), "other", true).Connect().WaitTimeout(patience)
+	told("another client id", `"client":"other"`, "lets it connect as", "policy test")
+	d := b.connect(narrow, "narrow")
+	_ = d.wait(d.Publish("secret", 1, false, "x"))
+	told("a publish", "policy put", `"client":"narrow"`, "to \\\"secret\\\"")
+	e := b.connect(id, "dev")
+	e.subscribe("$aws/things/dev/jobs/notify")
+	told("a topic of no service", `"client":"dev"`, "this bridge has no jobs service")
+	if c, status := b.wss("wss://"+b.https.Addr().String()+"/mqtt", nil, nil, "mqtt"); c != nil || status != 403 {
+		t.Errorf("status %d", status)
+	}
+	told("a WebSocket", "WebSocket refused", "sign /mqtt")
+
+	// A look at the port is none.
+	n := strings.Count(b.log.String(), "client refused")
+	for range 3 {
+		nc, err := net.Dial("tcp", addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		nc.Close()
+	}
+	b.eventually("the looks are over", func() bool { return b.gateway.Stats().Connections == 1 })
+	for range 20 { // of the same kind within a minute
+		d := b.dial(revoked, "gone", true)
+		_ = d.Connect().WaitTimeout(patience)
+	}
+	if got := strings.Count(b.log.String(), "client refused"); got != n {
+		t.Errorf("%d lines more", got-n)
+	}
+}
