@@ -175,3 +175,16 @@ func (c *call) parse(least, most int) error {
 	c.args = plain
 	return nil
 }
+
+// argumentOr lets the one argument stand for a flag. What a command is about is
+// an argument; older versions had a flag for it, which stays.
+func (c *call) argumentOr(value *string, flag string) error {
+	switch {
+	case len(c.args) == 0:
+		return nil
+	case *value != "":
+		return usagef("%s: an argument and %s exclude each other; see -h", c.flags.Name(), flag)
+	}
+	*value = c.args[0]
+	return nil
+}

@@ -61,7 +61,7 @@ tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -
 			fmt.Fprintln(c.stderr, strings.TrimRight(shown.String(), "\n"))
 		}
 		if sample.missing != nil {
-			fmt.Fprintf(c.stderr, "give %s, or ask a bridge with rule why -rule … -payload …\n", strings.Join(sample.missing, ", "))
+			fmt.Fprintf(c.stderr, "give %s, or ask a bridge with rule why NAME -payload …\n", strings.Join(sample.missing, ", "))
 		}
 		switch {
 		case e.Err != nil:

@@ -18,13 +18,13 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
 
-var ruleReplay = command{name: "rule replay", summary: "evaluate a changed rule over the messages in the log, next to the one in force",
-	example: `tidemill-bridge rule replay -rule new.json -against hot -from 3d   # the last three days
-tidemill-bridge rule replay -rule hot.json -from 2026-03-01 -to 2026-03-02T06:00:00Z -examples 10
+var ruleReplay = command{name: "rule replay", args: "[FILE]", summary: "evaluate a changed rule over the messages in the log, next to the one in force",
+	example: `tidemill-bridge rule replay new.json -against hot -from 3d   # the last three days
+tidemill-bridge rule replay hot.json -from 2026-03-01 -to 2026-03-02T06:00:00Z -examples 10
 tidemill-bridge rule replay -against hot -sql "SELECT temp FROM 'dt/#' WHERE temp > 35"`,
 	run: func(ctx context.Context, c *call) error {
-		file := c.flags.String("rule", "", "`file` of the changed rule, a topic rule payload")
-		sql := c.flags.String("sql", "", "the changed statement, or @FILE, instead of -rule")
+		file := c.flags.String("rule", "", "in place of FILE: `file` of the changed rule, a topic rule payload")
+		sql := c.flags.String("sql", "", "the changed statement, or @FILE, instead of FILE")
 		version := c.flags.String("sql-version", iotsql.Version2016, "awsIotSqlVersion of -sql")
 		against := c.flags.String("against", "", "`name` of the rule in force (default: the changed rule's; if there is none, whatever fires is new)")
 		from := c.flags.String("from", "oldest", "arrival of the first messages: a `time` as 2026-03-01T06:00:00Z, a date (UTC), how long ago (2h, 3d), or oldest")
@@ -33,11 +33,14 @@ tidemill-bridge rule replay -against hot -sql "SELECT temp FROM 'dt/#' WHERE tem
 		examples := c.flags.Int("examples", 3, "how many messages of each kind of difference are shown")
 		jobs := c.flags.Int("jobs", 1, "goroutines that evaluate, at most one for each processor")
 		asJSON := c.flags.Bool("json", false, "print JSON")
-		if err := c.parse(0, 0); err != nil {
+		if err := c.parse(0, 1); err != nil {
+			return err
+		}
+		if err := c.argumentOr(file, "-rule"); err != nil {
 			return err
 		}
 		if (*file == "") == (*sql == "") {
-			return usagef("rule replay: want -rule or -sql; see -h")
+			return usagef("rule replay: want FILE or -sql; see -h")
 		}
 		in := &server.ReplayRequest{Against: *against, Examples: *examples, Jobs: *jobs}
 		now := time.Now()

@@ -68,8 +68,9 @@ func TestRuleReplay(t *testing.T) {
 	on := func(args string) string { return "rule replay -data " + data + " " + args }
 	const sql = "-sql SELECT·v·FROM·'dt/#' "
 	for _, s := range []step{
-		{on(""), 2, "", "want -rule or -sql"},
-		{on(sql + "-rule " + changed), 2, "", "want -rule or -sql"},
+		{on(""), 2, "", "want FILE or -sql"},
+		{on(sql + "-rule " + changed), 2, "", "want FILE or -sql"},
+		{on("x.json -rule " + changed), 2, "", "an argument and -rule exclude each other"},
 		{on(sql + "-from yesterday"), 2, "", `-from "yesterday": want a time`},
 		{on(sql + "-to 3x"), 2, "", `-to "3x": want a time`},
 		{on(sql + "-to oldest"), 2, "", "-to oldest leaves nothing"},
@@ -80,6 +81,7 @@ func TestRuleReplay(t *testing.T) {
 		{on(sql + "-shard 1,x"), 2, "", `-shard "1,x": want numbers`},
 		{on(sql + "-shard 16"), 1, "", "shard 16; the ingest log has 0 to 3"},
 		{on(sql + "-against nosuch"), 1, "", "rule nosuch: "},
+		{on("/nowhere/x.json"), 1, "", "/nowhere/x.json"},
 		{on("-rule /nowhere/x.json"), 1, "", "/nowhere/x.json"},
 		{on("-rule " + noJSON), 1, "", "no.json: it is no JSON"},
 		{on("-rule " + odd), 1, "", "rule new-rule: name: want 1 to 128"},

@@ -18,14 +18,14 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-var ruleWhy = command{name: "rule why", summary: "say step by step what a rule made of a message, or would make of a sample",
-	example: `tidemill-bridge rule why -rule hot                     # the newest messages that the rule met
-tidemill-bridge rule why -rule hot -failed
-tidemill-bridge rule why -rule hot -message 7e146a2c-95b5-4caf-98b9-50e3969734c7
-tidemill-bridge rule why -rule hot -message 3/1207      # SHARD/OFFSET of the ingest log
-tidemill-bridge rule why -rule hot -topic dt/pi-1/climate -payload '{"temp":31.5}'`,
+var ruleWhy = command{name: "rule why", args: "NAME", summary: "say step by step what a rule made of a message, or would make of a sample",
+	example: `tidemill-bridge rule why hot                     # the newest messages that the rule met
+tidemill-bridge rule why hot -failed
+tidemill-bridge rule why hot -message 7e146a2c-95b5-4caf-98b9-50e3969734c7
+tidemill-bridge rule why hot -message 3/1207      # SHARD/OFFSET of the ingest log
+tidemill-bridge rule why hot -topic dt/pi-1/climate -payload '{"temp":31.5}'`,
 	run: func(ctx context.Context, c *call) error {
-		rule := c.flags.String("rule", "", "`name` of the rule")
+		rule := c.flags.String("rule", "", "in place of NAME: `name` of the rule")
 		message := c.flags.String("message", "", "trace `id` of a message, or SHARD/OFFSET")
 		failed := c.flags.Bool("failed", false, "list those messages only that failed")
 		since := c.flags.Duration("since", time.Hour, "how far back the log is searched for what is not kept")
@@ -33,12 +33,15 @@ tidemill-bridge rule why -rule hot -topic dt/pi-1/climate -payload '{"temp":31.5
 		payload := c.flags.String("payload", "", "payload of a sample, @FILE, or - for standard input")
 		client := c.flags.String("client", "test", "client id of a sample's publisher")
 		asJSON := c.flags.Bool("json", false, "print JSON")
-		if err := c.parse(0, 0); err != nil {
+		if err := c.parse(0, 1); err != nil {
+			return err
+		}
+		if err := c.argumentOr(rule, "-rule"); err != nil {
 			return err
 		}
 		switch {
 		case *rule == "":
-			return usagef("rule why: -rule is needed; see -h")
+			return usagef("rule why: want NAME; see -h")
 		case *message != "" && *name != "":
 			return usagef("rule why: -message and -topic exclude each other; see -h")
 		case *name == "" && *payload != "":

@@ -25,7 +25,7 @@ func TestRuleWhyCommand(t *testing.T) {
 	}
 	on := func(args string) string { return "rule why -data " + data + " " + args }
 	for _, s := range []step{
-		{on(""), 2, "", "-rule is needed"},
+		{on(""), 2, "", "want NAME"},
 		{on("-rule hot -message 0/0 -topic a"), 2, "", "exclude each other"},
 		{on("-rule hot -payload {}"), 2, "", "a sample needs -topic"},
 		{on("-rule hot -topic a/#"), 2, "", "-topic"},

@@ -147,11 +147,8 @@ var configCheck = command{name: "config check", args: "[FILE]", summary: "check 
 		if err := c.parse(0, 1); err != nil {
 			return err
 		}
-		if len(c.args) > 0 {
-			if c.config != "" {
-				return usagef("config check: a FILE and -config exclude each other")
-			}
-			c.config = c.args[0]
+		if err := c.argumentOr(&c.config, "-config"); err != nil {
+			return err
 		}
 		cfg, err := c.loadConfig()
 		if err != nil {
