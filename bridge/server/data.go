@@ -39,7 +39,10 @@ func ownerOf(who aws.Caller) string {
 // MQTT.
 func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) error {
 	now := time.Now()
-	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties(m), Owner: ownerOf(who)}
+	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties(m)}
+	if m.Retain {
+		out.Owner = ownerOf(who)
+	}
 	switch err := d.r.gateway.Check(out); {
 	case errors.Is(err, gateway.ErrNotAuthorized):
 		return aws.ErrForbidden
