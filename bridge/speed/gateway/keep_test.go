@@ -10,6 +10,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
 )
 
 // A gate is a disk whose syncs can be held up.
@@ -262,5 +263,49 @@ func TestOptions(t *testing.T) {
 	}
 	if q := (&outbound{m: &released, qos: 2}).stored(7); !q.Released {
 		t.Errorf("%+v", q)
+	}
+}
+
+// members are sessions that share a subscription.
+type members struct{}
+
+func (members) Session(string) *sessions.Record {
+	return &sessions.Record{Life: 1, Expiry: time.Hour, Subs: map[string]uint64{"$share/g/t": 1}}
+}
+
+func (members) Retained(string) *sessions.Retained { return nil }
+
+// What a kill left of a session that had ended goes to another member of its
+// group at the next start, and what has no group nowhere.
+func TestOrphansAreHandedOver(t *testing.T) {
+	fs := vfs.NewMem()
+	f := startDurable(t, Config{}, fs, start)
+	st := sessions.New(f.conf.Store, members{})
+	b := st.NewBatch()
+	st.Session(b, "b")
+	gone := sessions.Life{ID: "a", Number: 9}
+	gone.Queue(b, 1, &sessions.Queued{QoS: 1, Topic: "t", Group: "$share/g/t", Payload: []byte("shared")})
+	gone.Queue(b, 2, &sessions.Queued{QoS: 1, Topic: "t", Payload: []byte("its own")})
+	if err := st.CommitWait(t.Context(), b, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.stop()
+
+	for range 2 { // it is where it belongs for good
+		f = startDurable(t, Config{}, fs, start)
+		if err := f.store.CommitWait(t.Context(), f.store.NewBatch(), nil); err != nil {
+			t.Fatal(err)
+		}
+		left := 0
+		if err := f.conf.Store.Scan([]byte("gw/q/a"), func(_, _ []byte) bool { left++; return true }); err != nil || left != 0 {
+			t.Errorf("%d left, %v", left, err)
+		}
+		w := f.resume(t, "b", true)
+		m := pub("t", "shared", 1, 1)
+		if got, err := w.next(); err != nil || got.Type() != packet.PUBLISH || string(got.(*packet.Publish).Payload) != string(m.Payload) {
+			t.Fatal(got, err)
+		}
+		w.ping()
+		f.stop()
 	}
 }
