@@ -194,3 +194,63 @@ func copyOf(t *testing.T, dir string) string {
 	}
 	return to
 }
+
+// Salvage keeps what can be read of a store with a damaged file, and tells what
+// it cannot; Verify tells the same and changes nothing.
+func TestSalvage(t *testing.T) {
+	from := whole(t)
+	want, _, _, err := use(copyOf(t, from), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	seed := uint64(time.Now().UnixNano())
+	rnd := rand.New(rand.NewPCG(seed, 0))
+	files, err := filepath.Glob(filepath.Join(from, "*.[sb]*"))
+	if err != nil || len(files) < 3 {
+		t.Fatal(files, err)
+	}
+	damaged, kept, all := 0, 0, 0
+	for i := range 3 * len(files) {
+		dir, to := copyOf(t, from), filepath.Join(t.TempDir(), "new")
+		what := "sound"
+		if i > 0 {
+			path := filepath.Join(dir, filepath.Base(files[i%len(files)]))
+			info, err := os.Stat(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			what = filepath.Base(path) + " " + damage(t, rnd, path, info.Size(), 3)
+		}
+		var told, lost []string
+		if err := Verify(dir, func(int) {}, func(err error) { told = append(told, err.Error()) }); err != nil {
+			t.Fatalf("seed %d: %s: %v", seed, what, err)
+		}
+		if err := Salvage(dir, to, func(int) {}, func(err error) { lost = append(lost, err.Error()) }); err != nil {
+			t.Fatalf("seed %d: %s: %v", seed, what, err)
+		}
+		if len(told) != len(lost) {
+			t.Errorf("seed %d: %s: Verify tells %q, Salvage %q", seed, what, told, lost)
+		}
+		got, _, _, err := use(to, slog.New(slog.DiscardHandler))
+		if err != nil && len(lost) == 0 {
+			t.Errorf("seed %d: %s: what was salvaged: %v", seed, what, err)
+		}
+		if len(lost) == 0 && got != want {
+			t.Errorf("seed %d: %s: %d of %d records, and nothing is lost", seed, what, got, want)
+		}
+		for _, l := range lost {
+			if name, _, _ := strings.Cut(what, " "); !strings.Contains(l, name) {
+				t.Errorf("seed %d: %s: told of as %s", seed, what, l)
+			}
+		}
+		if len(lost) > 0 {
+			damaged++
+			kept, all = kept+got, all+want
+		}
+		os.RemoveAll(dir)
+	}
+	if damaged == 0 || kept < all/2 {
+		t.Errorf("seed %d: %d of %d records kept of %d damaged stores", seed, kept, all, damaged)
+	}
+	t.Logf("%d of %d records kept of %d damaged stores", kept, all, damaged)
+}
