@@ -97,7 +97,7 @@ error republish [{topic errors/dev} {qos 0}] delivered 1 `
 
 	// Metrics count the deliveries when they are done.
 	rec := httptest.NewRecorder()
-	b.publicHandler().ServeHTTP(rec, httptest.NewRequest("GET", "/metrics", nil))
+	b.publicHandler().ServeHTTP(rec, httptest.NewRequest("GET", "http://localhost/metrics", nil))
 	for _, line := range []string{
 		`tidemill_rule_matched_total{rule="hot"} 2`, `tidemill_rule_unmet_total{rule="hot"} 1`, `tidemill_rule_fired_total{rule="hot"} 1`,
 		`tidemill_rule_error_actions_total{rule="hot"} 1`,

@@ -132,7 +132,7 @@ func TestBrokerIsABridge(t *testing.T) {
 	}
 	b.eventually("not ready", func() bool {
 		w := httptest.NewRecorder()
-		b.publicHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+		b.publicHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/readyz", nil))
 		return w.Code == http.StatusServiceUnavailable && strings.Contains(w.Body.String(), "no connection to the broker")
 	})
 }

@@ -178,7 +178,7 @@ func TestFailedLogEndsTheBridge(t *testing.T) {
 		t.Fatal("the bridge runs on")
 	}
 	w := httptest.NewRecorder()
-	b.publicHandler().ServeHTTP(w, httptest.NewRequest("GET", "/readyz", nil))
+	b.publicHandler().ServeHTTP(w, httptest.NewRequest("GET", "http://localhost/readyz", nil))
 	if w.Code != http.StatusServiceUnavailable || !strings.Contains(w.Body.String(), errSick.Error()) {
 		t.Errorf("readyz: %d %s", w.Code, w.Body)
 	}
@@ -188,7 +188,7 @@ func TestReadyOnlyWhileTheLogRuns(t *testing.T) {
 	b := idle(t, configure(t))
 	for path, want := range map[string]int{"/readyz": 503, "/healthz": 200} {
 		w := httptest.NewRecorder()
-		b.publicHandler().ServeHTTP(w, httptest.NewRequest("GET", path, nil))
+		b.publicHandler().ServeHTTP(w, httptest.NewRequest("GET", "http://localhost"+path, nil))
 		if w.Code != want || strings.Contains(w.Body.String(), "nil") {
 			t.Errorf("%s: %d %s", path, w.Code, w.Body)
 		}
