@@ -171,7 +171,7 @@ func (r *reader) field(fd field, keep int) {
 		r.weekYear, r.hasWeekYear = r.year, true
 		r.year, r.hasYear = y, has
 	case 'w':
-		r.week = two()
+		r.week = r.number(fd.count, 2, keep)
 		r.ok = r.ok && r.week >= 1 && r.week <= 53
 	case 'W':
 		r.monthWeek = r.number(1, 1, 0)
