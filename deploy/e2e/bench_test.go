@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -131,6 +133,58 @@ func BenchmarkIdleBridge(b *testing.B) {
 		}
 	}
 	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkSlowReader measures by how much subscribers that take nothing raise
+// the bridge's resident memory: ten of them, of all messages of a load of
+// 5,000/s, each as long as the bridge bears with it, and back at once. The load
+// runs for six seconds without them and for six with them; the highest of each
+// is taken.
+//
+//	go test ./deploy/e2e -run '^$' -bench SlowReader -benchtime 3x
+func BenchmarkSlowReader(b *testing.B) {
+	p := benchPeers(b)[0]
+	run := func() (most float64) {
+		b.Helper()
+		done := make(chan error, 1)
+		go func() {
+			_, err := load.Run(b.Context(), load.Options{Addr: p.addr, TLS: p.tls, Rate: 5000, InFlight: 20, Duration: 6 * time.Second})
+			done <- err
+		}()
+		for {
+			select {
+			case err := <-done:
+				if err != nil {
+					b.Fatal(err)
+				}
+				return most
+			case <-time.After(50 * time.Millisecond):
+				most = max(most, resident(b, p.pid))
+			}
+		}
+	}
+	var without, with []float64
+	for b.Loop() {
+		without = append(without, run())
+		ctx, stop := context.WithCancel(b.Context())
+		var wg sync.WaitGroup
+		for i := range 10 {
+			wg.Go(func() {
+				for ctx.Err() == nil {
+					if err := load.Sleep(ctx, p.addr, fmt.Sprint("slow-", i), "load/#", p.tls); err != nil && ctx.Err() == nil {
+						b.Error(err)
+						return
+					}
+				}
+			})
+		}
+		with = append(with, run())
+		stop()
+		wg.Wait()
+	}
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(median(without), "without-MB")
+	b.ReportMetric(median(with)-median(without), "raised-MB")
 }
 
 // median of xs, which are not empty.

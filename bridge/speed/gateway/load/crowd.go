@@ -1,6 +1,7 @@
 package load
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -53,23 +54,56 @@ func (c *Crowd) Connect() (time.Duration, error) {
 }
 
 func (c *Crowd) dial(i int) (net.Conn, error) {
-	nc, err := net.DialTimeout("tcp", c.addr, 20*time.Second)
+	var conf *tls.Config
+	if c.tls != nil {
+		conf = c.tls[i]
+	}
+	return subscribed(c.addr, fmt.Sprint("c", i), fmt.Sprint("c/", i), conf)
+}
+
+// subscribed connects a client that subscribes to filter with QoS 1.
+func subscribed(addr, id, filter string, conf *tls.Config) (net.Conn, error) {
+	nc, err := net.DialTimeout("tcp", addr, 20*time.Second)
 	if err != nil {
 		return nil, err
 	}
 	if err := nc.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
 		return nil, err
 	}
-	if c.tls != nil {
-		nc = tls.Client(nc, c.tls[i])
+	if conf != nil {
+		nc = tls.Client(nc, conf)
 	}
-	out := (&packet.Connect{Version: packet.V311, Clean: true, ClientID: fmt.Sprint("c", i)}).Append(nil, packet.V311)
-	out = (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: fmt.Sprint("c/", i), Options: 1}}}).Append(out, packet.V311)
+	out := (&packet.Connect{Version: packet.V311, Clean: true, ClientID: id}).Append(nil, packet.V311)
+	out = (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: filter, Options: 1}}}).Append(out, packet.V311)
 	if _, err := nc.Write(out); err != nil {
 		return nil, err
 	}
 	_, err = io.ReadFull(nc, make([]byte, 9)) // CONNACK and SUBACK
 	return nc, err
+}
+
+// Sleep connects a client that subscribes to filter with QoS 1 and then reads
+// nothing, until ctx ends or the server closes the connection, which it looks
+// for now and then.
+func Sleep(ctx context.Context, addr, id, filter string, conf *tls.Config) error {
+	nc, err := subscribed(addr, id, filter, conf)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			// PINGREQ: a connection that the server closed refuses it.
+			if _, err := nc.Write([]byte{0xc0, 0}); err != nil {
+				return nil
+			}
+		}
+	}
 }
 
 // Cut ends all connections without a word.
