@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/config"
 	"github.com/tidemill/tidemill/agent/provision"
+	"github.com/tidemill/tidemill/agent/secretfile"
 )
 
 func runProvision(ctx context.Context, c *call) error {
@@ -122,7 +123,11 @@ func provisionOptions(cfg *config.Config, log *slog.Logger) provision.Options {
 		Parameters: parameters, Retire: cfg.Provision.Retire, Timeout: time.Duration(cfg.Uplink.AckTimeout), Log: log,
 		Roots: func() (*x509.CertPool, error) { return provision.Roots(cfg.Uplink.CA) },
 		Claim: func() (tls.Certificate, error) {
-			return tls.LoadX509KeyPair(cfg.Provision.ClaimCert, cfg.Provision.ClaimKey)
+			pair, err := secretfile.KeyPair(cfg.Provision.ClaimCert, cfg.Provision.ClaimKey)
+			if err != nil {
+				err = fmt.Errorf("provision.claim_cert, claim_key: %w", err)
+			}
+			return pair, err
 		},
 	}
 	if cfg.Uplink.ClientID != cfg.Thing {

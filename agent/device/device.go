@@ -25,6 +25,7 @@ import (
 	"github.com/tidemill/tidemill/agent/health"
 	"github.com/tidemill/tidemill/agent/provision"
 	"github.com/tidemill/tidemill/agent/sampler"
+	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/agent/spool"
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/agent/uplink"
@@ -239,7 +240,7 @@ func identity(u config.Uplink) (*tls.Config, error) {
 	}
 	conf := &tls.Config{RootCAs: roots}
 	if u.Security == config.MutualTLS {
-		cert, err := tls.LoadX509KeyPair(u.Cert, u.Key)
+		cert, err := secretfile.KeyPair(u.Cert, u.Key)
 		if err != nil {
 			return nil, fmt.Errorf("uplink.cert, uplink.key: %w", err)
 		}
@@ -250,14 +251,7 @@ func identity(u config.Uplink) (*tls.Config, error) {
 
 // password is the first line of a file that nobody but its owner may read.
 func password(path string) (string, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", fmt.Errorf("uplink.password_file: %w", err)
-	}
-	if info.Mode().Perm()&0o077 != 0 {
-		return "", fmt.Errorf("uplink.password_file: %s can be read or written by others (%v): chmod 600 %[1]s", path, info.Mode().Perm())
-	}
-	text, err := os.ReadFile(path)
+	text, err := secretfile.Read(path)
 	if err != nil {
 		return "", fmt.Errorf("uplink.password_file: %w", err)
 	}

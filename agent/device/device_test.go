@@ -9,9 +9,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"log/slog"
 	"math/big"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -320,6 +322,46 @@ func TestWholeAgent(t *testing.T) {
 		return pin.Level() && sensors[3].Every == "20ms"
 	})
 	stop()
+}
+
+// A private key that others may read, or replace, is not used, and the error says
+// what to do.
+func TestKeyOfOthersIsRefused(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "certs")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := newCloud(t, `{}`)
+	cert := c.conf.Certificates[0]
+	der, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := config.Uplink{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), Security: config.MutualTLS}
+	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})
+	for path, text := range map[string][]byte{u.CA: public, u.Cert: public, u.Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})} {
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := identity(u); err != nil {
+		t.Fatal(err)
+	}
+	for path, mode := range map[string]os.FileMode{u.Key: 0o640, dir: 0o770} {
+		before, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := identity(u); err == nil || !strings.Contains(err.Error(), "run: chmod ") || !strings.Contains(err.Error(), path) {
+			t.Errorf("%s with %o: %v", path, mode, err)
+		}
+		if err := os.Chmod(path, before.Mode()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // What the bridge's policy refuses shows in the status, and in the log once.

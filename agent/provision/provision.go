@@ -38,6 +38,8 @@ import (
 	"regexp"
 	"slices"
 	"time"
+
+	"github.com/tidemill/tidemill/agent/secretfile"
 )
 
 // Options say where and as what a device is provisioned.
@@ -441,7 +443,7 @@ func (w *work) try(ctx context.Context, p *pending, key []byte, thing string) er
 
 // own is the identity that is taken up.
 func (w *work) own() (tls.Certificate, error) {
-	return tls.LoadX509KeyPair(Paths(w.o.Dir))
+	return secretfile.KeyPair(Paths(w.o.Dir))
 }
 
 // retire has the certificates retired that came before an identity.

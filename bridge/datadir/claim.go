@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/tidemill/tidemill/agent/secretfile"
 )
 
 // claimWait is for a command that works on the directory just now.
@@ -14,18 +16,14 @@ const claimWait = time.Second
 
 // claim makes the data directory, if it is not there, and holds it for this
 // process until release is called or the process dies. A directory that
-// another process holds for longer than claimWait, or that anybody may write
+// another process holds for longer than claimWait, or that others may write
 // to, is an error.
 func claim(dir string) (release func() error, err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	info, err := os.Stat(dir)
-	if err != nil {
+	if err := secretfile.Folder(dir); err != nil {
 		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o002 != 0 {
-		return nil, fmt.Errorf("%s: mode %04o lets everybody write, want 0700", dir, mode)
 	}
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {

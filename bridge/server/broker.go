@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
@@ -126,38 +127,20 @@ func (s *Server) brokerIdentity() (conf *tls.Config, password string, err error)
 		}
 	}
 	if c.Cert != "" {
-		if err := secret(c.Key); err != nil {
-			return nil, "", fmt.Errorf("broker.key: %w", err)
-		}
-		own, err := tls.LoadX509KeyPair(c.Cert, c.Key)
+		own, err := secretfile.KeyPair(c.Cert, c.Key)
 		if err != nil {
-			return nil, "", fmt.Errorf("broker.cert: %w", err)
+			return nil, "", fmt.Errorf("broker.cert, broker.key: %w", err)
 		}
 		conf.Certificates = []tls.Certificate{own}
 	}
 	if c.PasswordFile != "" {
-		if err := secret(c.PasswordFile); err != nil {
-			return nil, "", fmt.Errorf("broker.password_file: %w", err)
-		}
-		text, err := os.ReadFile(c.PasswordFile)
+		text, err := secretfile.Read(c.PasswordFile)
 		if err != nil {
 			return nil, "", fmt.Errorf("broker.password_file: %w", err)
 		}
 		password = strings.TrimRight(string(text), "\r\n")
 	}
 	return conf, password, nil
-}
-
-// secret refuses a file that others may read.
-func secret(name string) error {
-	info, err := os.Stat(name)
-	if err != nil {
-		return err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return fmt.Errorf("%s: mode %04o lets others read it, want 0600", name, mode)
-	}
-	return nil
 }
 
 // newBrokerID is tidemill-HOST-RANDOM.

@@ -7,8 +7,14 @@ import (
 	"path/filepath"
 	"reflect"
 	"strings"
+	"syscall"
 	"testing"
+
+	"github.com/tidemill/tidemill/agent/secretfile"
 )
+
+// Temporary folders that the group may write to are none for secrets.
+func init() { syscall.Umask(0o022) }
 
 // readAccess is what the files of dir say.
 func readAccess(t *testing.T, dir string) Access {
@@ -78,7 +84,7 @@ func TestSecretsOfOthersAreRefused(t *testing.T) {
 		if err := os.Chmod(filepath.Join(dir, name), 0o640); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), name+": mode 0640") {
+		if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), name+": mode 0640") || !errors.Is(err, secretfile.ErrExposed) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -41,6 +41,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tidemill/tidemill/agent/secretfile"
 )
 
 // deviceEnd is when device certificates end, as AWS IoT's do.
@@ -294,16 +296,7 @@ func (p *PKI) write(name string, data []byte, mode fs.FileMode) error {
 }
 
 // readSecret reads a file that must be its owner's alone.
-func (p *PKI) readSecret(name string) ([]byte, error) {
-	info, err := os.Stat(p.path(name))
-	if err != nil {
-		return nil, err
-	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%s: mode %04o lets others read it, want 0600", name, mode)
-	}
-	return os.ReadFile(p.path(name))
-}
+func (p *PKI) readSecret(name string) ([]byte, error) { return secretfile.Read(p.path(name)) }
 
 // CA returns the authority's certificate, PEM.
 func (p *PKI) CA() []byte { return slices.Clone(p.caPEM) }

@@ -102,7 +102,7 @@ func TestTicketKeysFile(t *testing.T) {
 		mode os.FileMode
 		want string
 	}{
-		"mode":   {"", 0o640, "want 0600"},
+		"mode":   {"", 0o640, "run: chmod 600"},
 		"time":   {"now 00\n", 0o600, "line 1: want a time"},
 		"short":  {"2026-01-01T00:00:00Z 00\n", 0o600, "line 1: want a time"},
 		"digits": {"2026-01-01T00:00:00Z " + strings.Repeat("zz", 32) + "\n", 0o600, "line 1: want a time"},

@@ -18,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/smithy-go/logging"
 
+	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 )
@@ -135,7 +136,7 @@ func (p *parse) secret(member string, s secret) string {
 	case s.File != "" && s.Env != "":
 		p.bad("%s: File and Env, want one of them", member)
 	case s.File != "":
-		text, err := os.ReadFile(s.File)
+		text, err := secretfile.Read(s.File)
 		if err != nil {
 			p.bad("%s.File: %w", member, err)
 		}

@@ -205,7 +205,7 @@ func postgres(t *testing.T) (url, passwordFile string) {
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	passwordFile = filepath.Join(dir, "password")
-	if err := os.WriteFile(passwordFile, []byte("tide'mill \\ 7\n"), 0o644); err != nil {
+	if err := os.WriteFile(passwordFile, []byte("tide'mill \\ 7\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	as := &syscall.SysProcAttr{}
@@ -216,7 +216,7 @@ func postgres(t *testing.T) (url, passwordFile string) {
 		}
 		uid, err1 := strconv.Atoi(u.Uid)
 		gid, err2 := strconv.Atoi(u.Gid)
-		if err := errors.Join(err1, err2, os.Chown(dir, uid, gid)); err != nil {
+		if err := errors.Join(err1, err2, os.Chown(dir, uid, gid), os.Chown(passwordFile, uid, gid)); err != nil {
 			t.Fatal(err)
 		}
 		as.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
