@@ -222,6 +222,9 @@ type DeliveryInfo struct {
 	Objects int64  `json:"objects"` // written since the start, as the two below
 	Records int64  `json:"records"`
 	Bytes   int64  `json:"bytes"`
+	Failed  int64  `json:"failed"` // records that could not be taken apart
+	// Kept are members of the configuration that have no effect here.
+	Kept map[string]json.RawMessage `json:"kept,omitempty"`
 }
 
 func (s *Server) listDeliveries(w http.ResponseWriter, _ *http.Request) error {
@@ -231,7 +234,7 @@ func (s *Server) listDeliveries(w http.ResponseWriter, _ *http.Request) error {
 		if err != nil {
 			return err
 		}
-		all = append(all, DeliveryInfo{name, waiting, st.Objects, st.Records, st.Bytes})
+		all = append(all, DeliveryInfo{name, waiting, st.Objects, st.Records, st.Bytes, st.Failed, s.firehose.Kept(name)})
 	}
 	return writeJSON(w, all)
 }

@@ -226,6 +226,7 @@ func (x series) sinks(s *Server) {
 		x.counter("delivery_records", "Records in them.", float64(d.Records), "delivery_stream", name)
 		x.counter("delivery_bytes", "Bytes in them, before compression.", float64(d.Bytes), "delivery_stream", name)
 		x.counter("delivery_lost_records", "Records gone from the log before they were delivered.", float64(d.Lost), "delivery_stream", name)
+		x.counter("delivery_failed_records", "Records that could not be taken apart, written under ErrorOutputPrefix.", float64(d.Failed), "delivery_stream", name)
 		x.counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream", name)
 	}
 }

@@ -34,18 +34,53 @@ type Config struct {
 	Gzip     bool
 	Suffix   string // of object keys, such as ".gz"
 	Delim    []byte // written after each record; empty: nothing
+
+	split       *splitter // takes records apart; nil: they stay whole
+	errorPrefix Prefix    // of what it cannot
+
+	// Kept are the members that have no effect here, as they were given, such
+	// as CloudWatchLoggingOptions.
+	Kept map[string]json.RawMessage
 }
 
-// payload is the part of CreateDeliveryStream that is served today. Every
-// other member is refused by name rather than passed over.
+// payload is the part of CreateDeliveryStream that is served today, and what of
+// it has no effect here. Every other member is refused by name rather than
+// passed over.
 type payload struct {
 	DeliveryStreamName                 string
 	DeliveryStreamType                 string
 	KinesisStreamSourceConfiguration   *source
 	ExtendedS3DestinationConfiguration *destination
+	S3DestinationConfiguration         *destination
+
+	DeliveryStreamEncryptionConfigurationInput json.RawMessage
+	Tags                                       json.RawMessage
+
+	DeliveryStreamDescription *description // instead of all others: what DescribeDeliveryStream answers
 }
 
-type source struct{ KinesisStreamARN, RoleARN string }
+// A description is an exported delivery stream. What tells of its state is
+// passed over.
+type description struct {
+	DeliveryStreamName string
+	DeliveryStreamType string
+	Source             struct {
+		KinesisStreamSourceDescription *source
+		MSKSourceDescription           json.RawMessage
+		DatabaseSourceDescription      json.RawMessage
+	}
+	Destinations []map[string]json.RawMessage
+
+	DeliveryStreamEncryptionConfiguration json.RawMessage
+
+	DeliveryStreamARN, DeliveryStreamStatus, VersionId, FailureDescription json.RawMessage
+	CreateTimestamp, LastUpdateTimestamp, HasMoreDestinations              json.RawMessage
+}
+
+type source struct {
+	KinesisStreamARN, RoleARN string
+	DeliveryStartTimestamp    json.RawMessage // of a description
+}
 
 type destination struct {
 	RoleARN                 string
@@ -57,6 +92,25 @@ type destination struct {
 	FileExtension           string
 	CustomTimeZone          string
 	ProcessingConfiguration *processing
+
+	S3BackupMode                      string
+	CloudWatchLoggingOptions          json.RawMessage
+	EncryptionConfiguration           json.RawMessage
+	DataFormatConversionConfiguration *option
+	DynamicPartitioningConfiguration  *option
+}
+
+// An option is something that is not served; it may be there and off.
+type option struct {
+	Enabled *bool // nil is on
+	raw     json.RawMessage
+}
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (o *option) UnmarshalJSON(raw []byte) error {
+	type plain option
+	o.raw = bytes.Clone(raw)
+	return json.Unmarshal(raw, (*plain)(o))
 }
 
 type hints struct {
@@ -72,21 +126,64 @@ type processing struct {
 	}
 }
 
+// exported returns the request that would make a described delivery stream.
+func (d *description) exported() (p payload, err error) {
+	p = payload{DeliveryStreamName: d.DeliveryStreamName, DeliveryStreamType: d.DeliveryStreamType,
+		KinesisStreamSourceConfiguration:           d.Source.KinesisStreamSourceDescription,
+		DeliveryStreamEncryptionConfigurationInput: d.DeliveryStreamEncryptionConfiguration}
+	if len(d.Destinations) != 1 {
+		return p, fmt.Errorf("Destinations: %d, want one", len(d.Destinations)) //lint:ignore ST1005 the member's name
+	}
+	to := d.Destinations[0]
+	delete(to, "DestinationId")
+	if to["ExtendedS3DestinationDescription"] != nil {
+		delete(to, "S3DestinationDescription") // the same with less
+	}
+	for name, raw := range to {
+		var at **destination
+		switch name {
+		case "ExtendedS3DestinationDescription":
+			at = &p.ExtendedS3DestinationConfiguration
+		case "S3DestinationDescription":
+			at = &p.S3DestinationConfiguration
+		default:
+			return p, fmt.Errorf("%s: ExtendedS3DestinationDescription is the one destination served", name)
+		}
+		if err := strict(raw, at); err != nil {
+			return p, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return p, nil
+}
+
+// strict decodes one JSON value of members that are known.
+func strict(doc []byte, into any) error {
+	dec := json.NewDecoder(bytes.NewReader(doc))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return errors.New("more than one JSON value")
+	}
+	return nil
+}
+
 var streamARN = regexp.MustCompile(`^arn:aws:kinesis:[a-z0-9-]+:\d{12}:stream/([a-zA-Z0-9_.-]{1,128})$`)
 
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
 
-// Parse reads a CreateDeliveryStream request in AWS's JSON form. It reports
-// all errors at once, each by its member.
+// Parse reads a CreateDeliveryStream request in AWS's JSON form, or what
+// DescribeDeliveryStream answers. It reports all errors at once, each by its
+// member.
 func Parse(doc []byte) (*Config, error) {
 	var p payload
-	dec := json.NewDecoder(bytes.NewReader(doc))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&p); err != nil {
-		return nil, fmt.Errorf("delivery stream: %w", err)
+	err := strict(doc, &p)
+	if d := p.DeliveryStreamDescription; err == nil && d != nil {
+		p, err = d.exported()
 	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("delivery stream: more than one JSON value")
+	if err != nil {
+		return nil, fmt.Errorf("delivery stream: %w", err)
 	}
 	r := reader{c: &Config{Name: p.DeliveryStreamName, Size: defaultSizeMB << 20, Interval: defaultInterval * time.Second}}
 	if !nameForm.MatchString(r.c.Name) {
@@ -108,9 +205,16 @@ func Parse(doc []byte) (*Config, error) {
 	default:
 		r.bad("DeliveryStreamType: %q, want DirectPut or KinesisStreamAsSource", p.DeliveryStreamType)
 	}
-	if d := p.ExtendedS3DestinationConfiguration; d != nil {
+	r.keep("DeliveryStreamEncryptionConfigurationInput", p.DeliveryStreamEncryptionConfigurationInput)
+	r.keep("Tags", p.Tags)
+	switch d, plain := p.ExtendedS3DestinationConfiguration, p.S3DestinationConfiguration; {
+	case d != nil && plain != nil:
+		r.bad("S3DestinationConfiguration: there is ExtendedS3DestinationConfiguration, want one of them")
+	case d != nil:
 		r.destination(d)
-	} else {
+	case plain != nil:
+		r.destination(plain)
+	default:
 		r.bad("ExtendedS3DestinationConfiguration: missing; it is the one destination served")
 	}
 	if len(r.errs) > 0 {
@@ -129,7 +233,45 @@ func (r *reader) bad(format string, args ...any) {
 	r.errs = append(r.errs, fmt.Errorf(format, args...))
 }
 
+// keep notes a member that has no effect.
+func (r *reader) keep(name string, raw json.RawMessage) {
+	if raw == nil || string(raw) == "null" {
+		return
+	}
+	if r.c.Kept == nil {
+		r.c.Kept = map[string]json.RawMessage{}
+	}
+	r.c.Kept[name] = raw
+}
+
+// off keeps what is there and off; what is on cannot be served.
+func (r *reader) off(name string, o *option) {
+	switch {
+	case o == nil:
+	case o.Enabled == nil || *o.Enabled:
+		r.bad("%s: is not served; want Enabled false", name)
+	default:
+		r.keep(name, o.raw)
+	}
+}
+
+func (r *reader) text(name, value string) {
+	if value != "" {
+		raw, _ := json.Marshal(value) // of a text
+		r.keep(name, raw)
+	}
+}
+
 func (r *reader) destination(d *destination) {
+	r.text("RoleARN", d.RoleARN)
+	r.text("S3BackupMode", d.S3BackupMode)
+	if d.S3BackupMode != "" && d.S3BackupMode != "Disabled" {
+		r.bad("S3BackupMode: %q, want Disabled: no copies are served", d.S3BackupMode)
+	}
+	r.keep("CloudWatchLoggingOptions", d.CloudWatchLoggingOptions)
+	r.keep("EncryptionConfiguration", d.EncryptionConfiguration)
+	r.off("DataFormatConversionConfiguration", d.DataFormatConversionConfiguration)
+	r.off("DynamicPartitioningConfiguration", d.DynamicPartitioningConfiguration)
 	r.c.Bucket = strings.TrimPrefix(d.BucketARN, "arn:aws:s3:::")
 	if r.c.Bucket == d.BucketARN {
 		r.bad("BucketARN: %q, want arn:aws:s3:::NAME", d.BucketARN)
@@ -153,9 +295,6 @@ func (r *reader) destination(d *destination) {
 		r.c.Suffix = e
 	}
 	r.prefix(d)
-	if d.ErrorOutputPrefix != "" {
-		r.bad("ErrorOutputPrefix: nothing that could write there is served yet")
-	}
 	if p := d.ProcessingConfiguration; p != nil && p.Enabled {
 		r.processing(p)
 	}
@@ -193,13 +332,30 @@ func (r *reader) prefix(d *destination) {
 	} else if err := sink.CheckKey(r.c.key(time.UnixMilli(0), "")); err != nil {
 		r.bad("Prefix: %w", err)
 	}
+	if r.c.errorPrefix, err = ParseErrorPrefix(d.ErrorOutputPrefix, zone); err != nil {
+		r.bad("ErrorOutputPrefix: %w", err)
+	} else if err := sink.CheckKey(r.c.errorKey(time.UnixMilli(0), "")); err != nil {
+		r.bad("ErrorOutputPrefix: %w", err)
+	}
 }
 
-// processing reads the one processor served, which ends each record.
+// processing reads the processors served: one takes records apart, one ends
+// each.
 func (r *reader) processing(p *processing) {
 	for _, pr := range p.Processors {
+		if pr.Type == "RecordDeAggregation" {
+			parameters := map[string]string{}
+			for _, a := range pr.Parameters {
+				parameters[a.ParameterName] = a.ParameterValue
+			}
+			var err error
+			if r.c.split, err = parseSplit(parameters); err != nil {
+				r.bad("RecordDeAggregation: %w", err)
+			}
+			continue
+		}
 		if pr.Type != "AppendDelimiterToRecord" {
-			r.bad("Processors: %q, want AppendDelimiterToRecord", pr.Type)
+			r.bad("Processors: %q, want RecordDeAggregation or AppendDelimiterToRecord", pr.Type)
 			continue
 		}
 		r.c.Delim = []byte("\n")

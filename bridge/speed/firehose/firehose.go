@@ -44,6 +44,7 @@ func StreamName(name string) string { return "$firehose/" + name }
 type Stats struct {
 	Objects, Records, Bytes, Failures int64 // Bytes before compression
 	Lost                              int64 // records that left the log undelivered, see skip
+	Failed                            int64 // records that could not be taken apart, under ErrorOutputPrefix
 }
 
 // A Service runs delivery streams.
@@ -117,7 +118,7 @@ func (s *Service) Stats() map[string]Stats {
 	defer s.mu.Unlock()
 	all := make(map[string]Stats, len(s.streams))
 	for name, d := range s.streams {
-		all[name] = Stats{d.nObjects.Load(), d.nRecords.Load(), d.nBytes.Load(), d.nFailures.Load(), d.nLost.Load()}
+		all[name] = Stats{d.nObjects.Load(), d.nRecords.Load(), d.nBytes.Load(), d.nFailures.Load(), d.nLost.Load(), d.nFailed.Load()}
 	}
 	return all
 }
@@ -157,7 +158,7 @@ type delivery struct {
 	config  atomic.Pointer[Config]
 	changed chan struct{} // the configuration changed
 
-	nObjects, nRecords, nBytes, nFailures, nLost atomic.Int64
+	nObjects, nRecords, nBytes, nFailures, nLost, nFailed atomic.Int64
 }
 
 // A position is what is durable of a delivery stream: records below Next are
@@ -175,6 +176,10 @@ type plan struct {
 	Key    string `json:"key"`
 	Gzip   bool   `json:"gzip,omitempty"`
 	Delim  []byte `json:"delim,omitempty"`
+
+	Split    *splitter `json:"split,omitempty"`     // takes records apart
+	ErrorKey string    `json:"error_key,omitempty"` // of the object of those that it cannot
+	At       int64     `json:"at_ms,omitempty"`     // when the plan was made, with Split
 }
 
 func (d *delivery) poke() {
@@ -226,11 +231,7 @@ func (d *delivery) deliverNext(ctx context.Context, progress func()) error {
 		}
 	}
 	p := pos.Plan
-	var records, size int64
-	err = d.objects.Put(ctx, p.Bucket, p.Key, func(w io.Writer) (err error) {
-		records, size, err = d.write(ctx, w, p)
-		return err
-	})
+	n, err := d.put(ctx, p)
 	if errors.Is(err, sink.ErrName) {
 		// No retry mends the name, and nothing can be seen under it: plan
 		// again, with the configuration that is in force then.
@@ -245,10 +246,16 @@ func (d *delivery) deliverNext(ctx context.Context, progress func()) error {
 	if err := d.store.Trim(d.stream, 0, p.To); err != nil {
 		return err
 	}
-	d.nObjects.Add(1)
-	d.nRecords.Add(records)
-	d.nBytes.Add(size)
-	d.log.Info("object delivered", "bucket", p.Bucket, "key", p.Key, "records", records, "bytes", size)
+	d.nObjects.Add(n.objects)
+	d.nRecords.Add(n.records)
+	d.nBytes.Add(n.bytes)
+	d.nFailed.Add(n.failed)
+	if n.records > 0 {
+		d.log.Info("object delivered", "bucket", p.Bucket, "key", p.Key, "records", n.records, "bytes", n.bytes)
+	}
+	if n.failed > 0 {
+		d.log.Warn("records could not be taken apart", "bucket", p.Bucket, "key", p.ErrorKey, "records", n.failed)
+	}
 	progress()
 	return nil
 }
@@ -381,7 +388,16 @@ func (d *delivery) plan(c *Config, from, to uint64, oldest time.Time) *plan {
 	sum[6], sum[8] = sum[6]&0x0f|0x50, sum[8]&0x3f|0x80 // a version 5 UUID
 	h := hex.EncodeToString(sum[:16])
 	id := h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
-	return &plan{From: from, To: to, Bucket: c.Bucket, Key: c.key(oldest, id), Gzip: c.Gzip, Delim: c.Delim}
+	p := &plan{From: from, To: to, Bucket: c.Bucket, Key: c.key(oldest, id), Gzip: c.Gzip, Delim: c.Delim}
+	if c.split != nil {
+		p.Split, p.ErrorKey, p.At = c.split, c.errorKey(oldest, id), time.Now().UnixMilli()
+	}
+	return p
+}
+
+// errorKey is key for the records that could not be taken apart.
+func (c *Config) errorKey(oldest time.Time, id string) string {
+	return fmt.Sprintf("%s%s-1-%s-%s", c.errorPrefix.Eval(oldest), c.Name, oldest.In(c.errorPrefix.zone).Format("2006-01-02-15-04-05"), id)
 }
 
 func (c *Config) key(oldest time.Time, id string) string {
@@ -389,8 +405,41 @@ func (c *Config) key(oldest time.Time, id string) string {
 		oldest.In(c.Prefix.zone).Format("2006-01-02-15-04-05"), id, c.Suffix)
 }
 
-// write puts the planned records into w, read from the log piece by piece.
-func (d *delivery) write(ctx context.Context, w io.Writer, p *plan) (records, size int64, err error) {
+// Counts are what an object has, or a plan.
+type counts struct{ objects, records, bytes, failed int64 }
+
+// put writes the objects of a plan: that of its records, and one of those that
+// could not be taken apart, if there are any.
+func (d *delivery) put(ctx context.Context, p *plan) (n counts, err error) {
+	if p.Split != nil { // what is written has to be known first: no object is empty
+		if n, err = d.write(ctx, io.Discard, io.Discard, p); err != nil {
+			return n, err
+		}
+	}
+	if p.Split == nil || n.records > 0 {
+		if err := d.objects.Put(ctx, p.Bucket, p.Key, func(w io.Writer) (err error) {
+			n, err = d.write(ctx, w, io.Discard, p)
+			return err
+		}); err != nil {
+			return n, err
+		}
+		n.objects++
+	}
+	if n.failed > 0 {
+		if err := d.objects.Put(ctx, p.Bucket, p.ErrorKey, func(w io.Writer) error {
+			_, err := d.write(ctx, io.Discard, w, p)
+			return err
+		}); err != nil {
+			return n, err
+		}
+		n.objects++
+	}
+	return n, nil
+}
+
+// write puts the planned records into w, read from the log piece by piece, and
+// those that could not be taken apart into failed.
+func (d *delivery) write(ctx context.Context, w, failed io.Writer, p *plan) (n counts, err error) {
 	out := w
 	var zw *gzip.Writer
 	if p.Gzip {
@@ -399,34 +448,54 @@ func (d *delivery) write(ctx context.Context, w io.Writer, p *plan) (records, si
 	}
 	for at := p.From; at < p.To; {
 		if err := ctx.Err(); err != nil {
-			return 0, 0, err
+			return n, err
 		}
 		recs, err := d.store.Read(d.stream, 0, at, 1000, readBytes)
 		if err != nil {
-			return 0, 0, err
+			return n, err
 		}
 		if len(recs) == 0 || recs[0].Offset != at {
-			return 0, 0, fmt.Errorf("%s: record %d of a planned object is gone", d.stream, at)
+			return n, fmt.Errorf("%s: record %d of a planned object is gone", d.stream, at)
 		}
 		for _, r := range recs {
 			if r.Offset >= p.To {
 				break
 			}
-			if _, err := out.Write(r.Data); err != nil {
-				return 0, 0, err
+			parts, why := p.Split.split(r.Data)
+			if why != nil {
+				n.failed++
+				if err := writeFailure(failed, r.Data, r.Time, p.At, why); err != nil {
+					return n, err
+				}
 			}
-			if _, err := out.Write(p.Delim); err != nil {
-				return 0, 0, err
+			for _, part := range parts {
+				if _, err := out.Write(part); err != nil {
+					return n, err
+				}
+				if _, err := out.Write(p.Delim); err != nil {
+					return n, err
+				}
+				n.records++
+				n.bytes += int64(len(part) + len(p.Delim))
 			}
-			records++
-			size += int64(len(r.Data) + len(p.Delim))
 		}
 		at = recs[len(recs)-1].Offset + 1
 	}
 	if zw != nil {
 		err = zw.Close()
 	}
-	return records, size, err
+	return n, err
+}
+
+// Kept returns the members of a delivery stream's configuration that have no
+// effect, as they were given.
+func (s *Service) Kept(name string) map[string]json.RawMessage {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.streams[name]; d != nil {
+		return d.config.Load().Kept
+	}
+	return nil
 }
 
 // Waiting returns how many records of a delivery stream are put and not yet in

@@ -14,6 +14,7 @@ import (
 type Prefix struct {
 	parts []func(t time.Time) string
 	zone  *time.Location
+	timed bool // there is a time expression
 }
 
 // defaultTime is what a Prefix without a time expression is followed by.
@@ -24,8 +25,14 @@ const defaultTime = "yyyy/MM/dd/HH/"
 // Without a time expression yyyy/MM/dd/HH/ follows the text as it stands, with
 // no slash put between.
 func ParsePrefix(text string, zone *time.Location) (Prefix, error) {
+	return parsePrefix(text, zone, "")
+}
+
+// parsePrefix is ParsePrefix with the type that !{firehose:error-output-type}
+// stands for, "" where that may not be.
+func parsePrefix(text string, zone *time.Location, failed string) (Prefix, error) {
 	p := Prefix{zone: zone}
-	timed, rest := false, text
+	rest := text
 	for rest != "" {
 		lit, expr, found := strings.Cut(rest, "!{")
 		if lit != "" {
@@ -47,14 +54,16 @@ func ParsePrefix(text string, zone *time.Location) (Prefix, error) {
 				return p, err
 			}
 			p.parts = append(p.parts, f)
-			timed = true
+			p.timed = true
 		case space == "firehose" && value == "random-string":
 			p.parts = append(p.parts, func(time.Time) string { return rand.Text()[:11] })
+		case failed != "" && space == "firehose" && value == "error-output-type":
+			p.parts = append(p.parts, func(time.Time) string { return failed })
 		default:
 			return p, fmt.Errorf("!{%s}: want !{timestamp:…} or !{firehose:random-string}", body)
 		}
 	}
-	if !timed {
+	if !p.timed {
 		f, err := timeFormat(defaultTime)
 		if err != nil {
 			return p, err
