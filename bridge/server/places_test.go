@@ -123,6 +123,7 @@ func TestUnauthenticatedIdle(t *testing.T) {
 			}
 			here.Close()
 		}
+		synctest.Wait() // the server lets go a moment after the client sees it
 		if st := l.door.Stats(); st.Open != 0 {
 			t.Errorf("%+v", st)
 		}
