@@ -30,6 +30,7 @@ type Log struct {
 type episode struct {
 	told  time.Time // last; zero: never
 	count uint64    // since then
+	ended bool      // and that was not logged
 	words func(count uint64)
 }
 
@@ -38,11 +39,23 @@ type episode struct {
 // once if key was not logged for a minute, otherwise with the next that comes a
 // minute later, or by Flush. The latest words of a key count. words must not call
 // the Log.
-func (l *Log) Happened(key string, words func(count uint64)) {
+func (l *Log) Happened(key string, words func(count uint64)) { l.note(key, 1, words) }
+
+// Ended notes that what key names has stopped. words logs that when those of
+// Happened would log, unless it happens again before, and for the count of what was
+// not logged yet, which may be 0. Who does not call it has only the count logged.
+func (l *Log) Ended(key string, words func(count uint64)) { l.note(key, 0, words) }
+
+// note is Happened for a count of 1, and Ended for 0.
+func (l *Log) note(key string, count uint64, words func(count uint64)) {
 	now := time.Now()
 	l.mu.Lock()
 	e := l.seen[key]
 	if e == nil && len(l.seen) >= maxKeys {
+		if count == 0 {
+			l.mu.Unlock()
+			return // it happened with the rest, which goes on
+		}
 		e = &l.rest
 	}
 	if e == nil {
@@ -52,22 +65,23 @@ func (l *Log) Happened(key string, words func(count uint64)) {
 		e = new(episode)
 		l.seen[key] = e
 	}
-	e.count++
+	e.count += count
+	e.ended = count == 0
 	e.words = words
-	n := e.due(now)
+	n, ok := e.due(now)
 	l.mu.Unlock()
-	if n > 0 {
+	if ok {
 		words(n)
 	}
 }
 
-// due returns the count if it is time to log it.
-func (e *episode) due(now time.Time) (n uint64) {
-	if e.count == 0 || !e.told.IsZero() && now.Sub(e.told) < every {
-		return 0
+// due returns the count, and whether it is time to log it.
+func (e *episode) due(now time.Time) (n uint64, ok bool) {
+	if e.count == 0 && !e.ended || !e.told.IsZero() && now.Sub(e.told) < every {
+		return 0, false
 	}
-	n, e.told, e.count = e.count, now, 0
-	return n
+	n, e.told, e.count, e.ended = e.count, now, 0, false
+	return n, true
 }
 
 // Flush logs what was counted and not logged for a minute, and forgets what did
@@ -96,13 +110,13 @@ func (l *Log) flush(now time.Time) {
 	var all []func()
 	l.mu.Lock()
 	tell := func(e *episode) {
-		if n := e.due(now); n > 0 {
+		if n, ok := e.due(now); ok {
 			words := e.words
 			all = append(all, func() { words(n) })
 		}
 	}
 	for key, e := range l.seen {
-		if e.count == 0 && now.Sub(e.told) >= every {
+		if e.count == 0 && !e.ended && now.Sub(e.told) >= every {
 			delete(l.seen, key)
 			continue
 		}

@@ -42,6 +42,49 @@ func TestEpisodes(t *testing.T) {
 	})
 }
 
+// The end of what happened is logged once, with what was not counted before, a minute
+// after the last line; what goes on and off is one episode.
+func TestEnded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var l Log
+		var got []string
+		begin := time.Now()
+		line := func(what string) func(uint64) {
+			return func(n uint64) { got = append(got, fmt.Sprint(time.Since(begin).Round(time.Second), " ", what, " ", n)) }
+		}
+		for range 3 {
+			l.Happened("a", line("fails"))
+		}
+		time.Sleep(time.Second)
+		l.Ended("a", line("ended"))
+		time.Sleep(time.Minute)
+		l.Flush()
+		for range 60 { // on and off, for ten minutes
+			l.Happened("a", line("fails"))
+			time.Sleep(5 * time.Second)
+			l.Ended("a", line("ended"))
+			time.Sleep(5 * time.Second)
+		}
+		for range 5 {
+			time.Sleep(time.Minute)
+			l.Flush()
+		}
+		if len(l.seen) != 0 {
+			t.Errorf("%d keys are remembered", len(l.seen))
+		}
+		if len(got) > 15 || !slices.Equal(got[:3], []string{"0s fails 1", "1m1s ended 2", "2m1s fails 7"}) {
+			t.Errorf("told\n%q", got)
+		}
+		// One that was forgotten meanwhile, since nobody asked, ends at once.
+		got, begin = nil, time.Now()
+		l.Ended("a", line("ended"))
+		l.Close()
+		if want := []string{"0s ended 0"}; !slices.Equal(got, want) {
+			t.Errorf("told\n%q, want\n%q", got, want)
+		}
+	})
+}
+
 // However many keys there are, the memory is bounded, and none goes uncounted.
 func TestManyKeys(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
