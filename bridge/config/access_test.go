@@ -25,10 +25,10 @@ func TestSampleTables(t *testing.T) {
 	if want := []Access{{Key: "AKIAIOSFODNN7EXAMPLE", Policies: []string{"readers"}}, {Key: "AKIAI44QH8DHBEXAMPLE", All: true}, {Role: "arn:aws:iam::000000000000:role/upload", Policies: []string{"readers"}}}; !reflect.DeepEqual(c.Access, want) {
 		t.Errorf("%+v", c.Access)
 	}
-	if want := []Authorizer{{Name: "tokens", URL: "https://auth.example/iot", TokenKey: "x-token", PublicKeys: []string{"tokens.pem"}, Status: "ACTIVE"}}; !reflect.DeepEqual(c.Authorizers, want) {
+	if want := []Authorizer{{Name: "tokens", URL: "https://auth.example/iot", TokenKey: "x-token", PublicKeys: []string{"tokens.pem"}, Status: "ACTIVE", MaxCalls: 64}}; !reflect.DeepEqual(c.Authorizers, want) {
 		t.Errorf("%+v", c.Authorizers)
 	}
-	if want := []Hook{{"arn:aws:lambda:eu-local-1:000000000000:function:vet", "https://vet.example/provision"}}; !reflect.DeepEqual(c.Hooks, want) {
+	if want := []Hook{{"arn:aws:lambda:eu-local-1:000000000000:function:vet", "https://vet.example/provision", 64}}; !reflect.DeepEqual(c.Hooks, want) {
 		t.Errorf("%+v", c.Hooks)
 	}
 }
@@ -59,9 +59,11 @@ token_key = "x: y"
 public_keys = ["k.pem"]
 default = true
 cache = "yes"
+max_calls = -1
 [[hooks]]
 arn = "a"
 url = "vet.example"
+max_calls = 5000
 [[hooks]]
 arn = "a"
 url = "http://vet.example"
@@ -80,7 +82,9 @@ url = "http://vet.example"
 		`authorizers[2].token_key: "x: y"`,
 		`authorizers[2].default: another one is it already`,
 		`authorizers[2].cache: `,
+		`authorizers[2].max_calls: -1, want 1 to 4096, or 0 for 64`,
 		`hooks[0].url: "vet.example"`,
+		`hooks[0].max_calls: 5000, want`,
 		`hooks[1].arn: "a"`,
 	}
 	if err == nil {

@@ -149,13 +149,16 @@ type Authorizer struct {
 	SigningDisabled bool     `toml:"signing_disabled"`
 	Status          string   `toml:"status"` // ACTIVE, or empty; INACTIVE
 	Default         bool     `toml:"default"`
-	Cache           bool     `toml:"cache"` // for HTTPS: a verdict holds for its connection
+	Cache           bool     `toml:"cache"`     // for HTTPS: a verdict holds for its connection
+	MaxCalls        int      `toml:"max_calls"` // under way at once; 0: 64
 }
 
-// Hook is a pre-provisioning hook, asked by HTTP.
+// Hook is where a pre-provisioning hook or the function of an authorizer is, asked
+// by HTTP.
 type Hook struct {
-	ARN string `toml:"arn"` // that templates name it with
-	URL string `toml:"url"`
+	ARN      string `toml:"arn"` // that templates and authorizers name it with
+	URL      string `toml:"url"`
+	MaxCalls int    `toml:"max_calls"` // under way at once, of the hook and of each authorizer; 0: 64
 }
 
 // Shadow bounds the shadows of one thing; 0: no limit.
@@ -632,6 +635,14 @@ func (c *Config) checkHooks() (errs []error) {
 	bad := func(i int, table, format string, args ...any) {
 		errs = append(errs, badTable(i, table, format, args...))
 	}
+	checkService := func(i int, table, address string, maxCalls int) {
+		if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+			bad(i, table, "url: %q, want https://host/path, or http", address)
+		}
+		if maxCalls < 0 || maxCalls > 4096 {
+			bad(i, table, "max_calls: %d, want 1 to 4096, or 0 for 64", maxCalls)
+		}
+	}
 	seen, def := map[string]bool{}, false
 	for i, a := range c.Authorizers {
 		const table = "authorizers"
@@ -639,9 +650,7 @@ func (c *Config) checkHooks() (errs []error) {
 			bad(i, table, "name: %q, want 1 to 128 of A-Z a-z 0-9 _=,@-, once", a.Name)
 		}
 		seen[a.Name] = true
-		if u, err := url.Parse(a.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-			bad(i, table, "url: %q, want https://host/path, or http", a.URL)
-		}
+		checkService(i, table, a.URL, a.MaxCalls)
 		if len(a.TokenKey) > 128 || strings.ContainsAny(a.TokenKey, " &=?:\r\n") {
 			bad(i, table, "token_key: %q, want the name of a header, at most 128 bytes", a.TokenKey)
 		}
@@ -665,9 +674,7 @@ func (c *Config) checkHooks() (errs []error) {
 			bad(i, "hooks", "arn: %.100q, want what templates have as targetArn, at most 2048 bytes, once", h.ARN)
 		}
 		seen[h.ARN] = true
-		if u, err := url.Parse(h.URL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-			bad(i, "hooks", "url: %q, want https://host/path, or http", h.URL)
-		}
+		checkService(i, "hooks", h.URL, h.MaxCalls)
 	}
 	return errs
 }

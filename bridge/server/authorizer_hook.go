@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -20,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authn"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/webhook"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
@@ -30,21 +30,21 @@ import (
 type customAuthorizers struct {
 	*authn.Authorizers
 	registry *registry.Registry
-	fixed    []authn.Authorizer // of the configuration
-	urls     map[string]string  // of functions, by ARN
+	fixed    []authn.Authorizer     // of the configuration
+	hooks    map[string]config.Hook // where functions are, by ARN
 	log      *slog.Logger
 }
 
-func openAuthorizers(cfg *config.Config, r *registry.Registry, log *slog.Logger) (*customAuthorizers, error) {
+func openAuthorizers(cfg *config.Config, r *registry.Registry, heard webhook.Heard, log *slog.Logger) (*customAuthorizers, error) {
 	fixed, err := configured(cfg)
 	if err != nil {
 		return nil, err
 	}
-	c := &customAuthorizers{registry: r, fixed: fixed, urls: map[string]string{}, log: log}
+	c := &customAuthorizers{registry: r, fixed: fixed, hooks: map[string]config.Hook{}, log: log}
 	for _, h := range cfg.Hooks {
-		c.urls[h.ARN] = h.URL
+		c.hooks[h.ARN] = h
 	}
-	if c.Authorizers, err = authn.New(fixed); err != nil {
+	if c.Authorizers, err = authn.New(fixed, heard); err != nil {
 		return nil, err
 	}
 	c.load()
@@ -92,7 +92,8 @@ func (c *customAuthorizers) Standard() string {
 }
 
 func (c *customAuthorizers) read(a *registry.Authorizer) authn.Authorizer {
-	out := authn.Authorizer{Name: a.Name, URL: c.urls[a.Function], TokenKey: a.TokenKey, Disabled: a.Status != registry.Active, Cache: a.Cache}
+	h := c.hooks[a.Function]
+	out := authn.Authorizer{Name: a.Name, URL: h.URL, MaxCalls: h.MaxCalls, TokenKey: a.TokenKey, Disabled: a.Status != registry.Active, Cache: a.Cache}
 	if !a.SigningDisabled {
 		for _, name := range slices.Sorted(maps.Keys(a.Keys)) {
 			out.PublicKeys = append(out.PublicKeys, []byte(a.Keys[name]))
@@ -103,7 +104,7 @@ func (c *customAuthorizers) read(a *registry.Authorizer) authn.Authorizer {
 
 // Usable implements aws.Authorizers.
 func (c *customAuthorizers) Usable(a *registry.Authorizer) error {
-	if c.urls[a.Function] == "" {
+	if c.hooks[a.Function].URL == "" {
 		return fmt.Errorf("authorizer %s: function %.200q: %w: no [[hooks]] of the configuration has this arn", a.Name, a.Function, registry.ErrInvalid)
 	}
 	if slices.ContainsFunc(c.fixed, func(f authn.Authorizer) bool { return f.Name == a.Name }) {
@@ -137,7 +138,7 @@ func (c *customAuthorizers) Test(ctx context.Context, name, token, signature str
 // configured reads the custom authorizers of the configuration.
 func configured(cfg *config.Config) (all []authn.Authorizer, err error) {
 	for i, c := range cfg.Authorizers {
-		a := authn.Authorizer{Name: c.Name, URL: c.URL, TokenKey: c.TokenKey, Default: c.Default, Disabled: c.Status == "INACTIVE", Cache: c.Cache}
+		a := authn.Authorizer{Name: c.Name, URL: c.URL, TokenKey: c.TokenKey, Default: c.Default, Disabled: c.Status == "INACTIVE", Cache: c.Cache, MaxCalls: c.MaxCalls}
 		for _, path := range c.PublicKeys {
 			key, err := os.ReadFile(path)
 			if err != nil {
@@ -179,7 +180,7 @@ func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, be
 	attempt.MQTT = &authn.MQTT{Username: c.Username, Password: c.Password, ClientID: c.ClientID}
 	v, err := a.custom.Ask(ctx, attempt)
 	if err != nil {
-		return nil, a.unknown(err)
+		return nil, fmt.Errorf("%w: %w", gateway.ErrNotAuthorized, err)
 	}
 	known := authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, ClientID: c.ClientID, SourceIP: hostOf(c.Remote), Insecure: !attempt.TLS, Persistent: !c.CleanSession}
 	if c.Will != nil {
@@ -191,15 +192,6 @@ func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, be
 	}
 	c.Memo = s
 	return s, nil
-}
-
-// unknown is the gateway's error for one of authn's. That an authorizer failed
-// is logged: somebody has to look after it.
-func (a *authorizer) unknown(err error) error {
-	if errors.Is(err, authn.ErrFailed) {
-		a.log.Warn("a custom authorizer failed, its client is refused", "err", err)
-	}
-	return fmt.Errorf("%w: %w", gateway.ErrNotAuthorized, err)
 }
 
 // A guest is a client for whom a custom authorizer vouched. It implements
@@ -279,9 +271,6 @@ func (g *guest) again(ctx context.Context) bool {
 	}
 	if err != nil || v.Principal != g.principal {
 		g.word.Store(&word{})
-		if err != nil {
-			_ = g.a.unknown(err) // logs
-		}
 		return false
 	}
 	g.said(v)
@@ -337,7 +326,6 @@ func (s *Server) guestOf(r *http.Request) (aws.Caller, error) {
 	v, err := a.custom.Ask(r.Context(), attempt)
 	if err != nil {
 		s.log.LogAttrs(r.Context(), slog.LevelDebug, "request refused", slog.String("remote", r.RemoteAddr), slog.Any("err", err))
-		_ = a.unknown(err) // logs what an operator should know
 		return nil, aws.ErrForbidden
 	}
 	g := newGuest(a, attempt, v, authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, SourceIP: addressOf(r.RemoteAddr), Insecure: !attempt.TLS})

@@ -89,8 +89,11 @@ func (x series) https(s *Server) {
 		x.counter("websockets_refused", "WebSockets refused, by HTTP status.", float64(n), "status", strconv.Itoa(status))
 	}
 	for o, c := range s.authorizer.custom.Stats() {
-		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, refused (also without asking) or failed.", float64(c.Clients), "authorizer", o.Authorizer, "outcome", o.Verdict)
+		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, refused (also without asking), failed, or busy: all its calls were under way.", float64(c.Clients), "authorizer", o.Authorizer, "outcome", o.Verdict)
 		x.counter("authorizer_seconds", "Time spent on that.", c.Time.Seconds(), "authorizer", o.Authorizer, "outcome", o.Verdict)
+	}
+	for o, n := range s.provision.HookStats() {
+		x.counter("hook_calls", "Calls of pre-provisioning hooks, by outcome: answered, failed, or busy: all its calls were under way.", float64(n), "hook", o.ARN, "outcome", o.Outcome)
 	}
 	for o, c := range s.provision.Stats() {
 		x.counter("provisioning_requests", "Requests of devices to be provisioned, to get or to retire a certificate, by the code of the answer.", float64(c.Requests), "operation", o.Operation, "code", o.Code)

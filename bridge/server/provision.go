@@ -11,11 +11,11 @@ import (
 // newProvision makes the service that provisions devices. What expired while the
 // bridge was away is forgotten before anybody can connect with it.
 func (s *Server) newProvision() (*provision.Service, error) {
-	urls := map[string]string{}
+	var all []provision.Hook
 	for _, h := range s.cfg.Hooks {
-		urls[h.ARN] = h.URL
+		all = append(all, provision.Hook(h))
 	}
-	hooks := provision.NewHooks(urls)
+	hooks := provision.NewHooks(all, s.webhooks.heard("hook"))
 	s.closers = append(s.closers, func() error { hooks.Close(); return nil })
 	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Hooks: hooks, Log: s.log, ARN: s.arn})
 	return p, errors.Join(p.Sweep(), p.TightenClaims())

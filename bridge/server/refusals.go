@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/control/authn"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -88,6 +89,9 @@ func remote(err error) bool {
 
 // tell logs a refusal. address has a port.
 func (r *refusals) tell(address, clientID string, err error) {
+	if errors.Is(err, authn.ErrFailed) {
+		return // by no fault of the client: webhooks logs its authorizer
+	}
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {
 		return // it went away by itself: a look whether the port is open, such as a load balancer's
 	}

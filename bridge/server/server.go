@@ -68,6 +68,7 @@ type Server struct {
 	gateway    *gateway.Server
 	events     *events
 	refusals   refusals
+	webhooks   webhooks
 	teller     *teller
 	provision  *provision.Service
 	carrier    *carrier
@@ -174,7 +175,7 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 // wire makes the parts and ties them together.
 func (s *Server) wire(sh service.Options) error {
 	s.router = &router{store: s.store, onlookers: &s.onlookers}
-	s.calls.log, s.refusals.log = s.log, s.log
+	s.calls.log, s.refusals.log, s.webhooks.log = s.log, s.log, s.log
 	s.firehose = firehose.New(s.store, func(stream string) connector.Source { return connector.InProcess(s.store, s.kinesis.In(""), stream) }, s.objects, s.log)
 	s.outboxes = action.NewOutboxes(s.store, action.Options{
 		Objects: s.objects, Republish: s.router, Log: s.log,
@@ -198,7 +199,7 @@ func (s *Server) wire(sh service.Options) error {
 	if err := s.openFleet(); err != nil {
 		return err
 	}
-	custom, err := openAuthorizers(s.cfg, s.registry, s.log)
+	custom, err := openAuthorizers(s.cfg, s.registry, s.webhooks.heard("authorizer"), s.log)
 	if err != nil {
 		return err
 	}
@@ -361,6 +362,7 @@ func (s *Server) Run(ctx context.Context) error {
 		part{"declarations", s.watch},
 		part{"lifecycle events", s.events.run},
 		part{"refusals", s.refusals.notices.Run},
+		part{"services that fail", s.webhooks.notices.Run},
 		part{"registry events", s.teller.run},
 		part{"fleet index", s.fleet.Run},
 		part{"provisioning", s.provision.Run},

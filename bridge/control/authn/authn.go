@@ -7,7 +7,8 @@
 // a signature, a user name and password, or both. The token's signature is
 // checked before anybody is asked, so that strangers cost nobody a call. What
 // goes wrong refuses the client: a service that is late, or away, or that does
-// not answer as it should.
+// not answer as it should. Each authorizer has its own calls (webhook.Service), so
+// that one that hangs refuses its own clients and nobody else's.
 //
 // Caveats: the names of HTTP headers are given in lower case; the user name is
 // given as it came, with the query that names the authorizer. Both are guesses
@@ -15,7 +16,6 @@
 package authn
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/rand"
@@ -27,7 +27,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -37,18 +36,15 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/webhook"
 )
 
-// Limits of AWS (AWS IoT Core quotas, custom authentication), and of ours.
+// Limits of AWS (AWS IoT Core quotas, custom authentication).
 const (
-	timeout      = 5 * time.Second
 	maxPolicies  = 10
 	maxPrincipal = 128
 	leastTime    = 300 * time.Second
 	mostTime     = 86400 * time.Second
-
-	maxAnswer = 64 << 10 // bytes: ten documents, escaped, and what is around
-	maxCalls  = 64       // under way at once; others wait within their time
 )
 
 // Keys of HTTP headers, queries and MQTT user names.
@@ -77,26 +73,28 @@ type Authorizer struct {
 	Default    bool // asked for clients that name none
 	Disabled   bool
 	Cache      bool // said of its verdicts
+	MaxCalls   int  // under way at once; 0: webhook.DefaultCalls
 }
 
 // A hook is an Authorizer that was read.
 type hook struct {
 	Authorizer
-	keys []*rsa.PublicKey
+	keys    []*rsa.PublicKey
+	service *webhook.Service
 }
 
 // Authorizers are those of a bridge. Several goroutines may use them.
 type Authorizers struct {
 	now    atomic.Pointer[set]
-	client *http.Client
-	slots  chan struct{}
+	client *webhook.Client
 
 	mu    sync.Mutex // guards stats
 	stats map[Outcome]Count
 }
 
-// An Outcome is what became of an attempt: "allowed", "refused" or "failed".
-// Authorizer is empty where there was none to ask.
+// An Outcome is what became of an attempt: "allowed", "refused", "failed", or
+// "busy" if too many calls of the authorizer were under way. Authorizer is empty
+// where there was none to ask.
 type Outcome struct{ Authorizer, Verdict string }
 
 // A Count is how often there was an outcome, and how long that took in all.
@@ -120,6 +118,8 @@ func (as *Authorizers) count(h *hook, took time.Duration, err error) {
 	switch {
 	case errors.Is(err, ErrRefused):
 		o.Verdict = "refused"
+	case errors.Is(err, webhook.ErrBusy):
+		o.Verdict = "busy"
 	case err != nil:
 		o.Verdict = "failed"
 	}
@@ -135,35 +135,37 @@ type set struct {
 	standard *hook
 }
 
-// New reads the authorizers. Close lets their connections go.
-func New(all []Authorizer) (*Authorizers, error) {
-	as := &Authorizers{
-		slots: make(chan struct{}, maxCalls), stats: map[Outcome]Count{},
-		client: &http.Client{
-			Transport: &http.Transport{MaxIdleConnsPerHost: maxCalls, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
-			// A redirect would carry the client's secrets to where nobody said.
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}
+// New reads the authorizers; heard is told of those that fail, by their names, and
+// may be nil. Close lets their connections go.
+func New(all []Authorizer, heard webhook.Heard) (*Authorizers, error) {
+	as := &Authorizers{stats: map[Outcome]Count{}, client: webhook.NewClient(heard)}
 	as.now.Store(&set{})
 	return as, as.Set(all)
 }
 
 // Set puts other authorizers in the place of those that there are, all of them
-// or, with an error, none. Those that are being asked answer still.
+// or, with an error, none. Those that are being asked answer still, and those that
+// stay at their URL have no more calls for it.
 func (as *Authorizers) Set(all []Authorizer) error {
 	s, err := read(all)
-	if err == nil {
-		as.now.Store(s)
+	if err != nil {
+		return err
 	}
-	return err
+	before := as.now.Load()
+	for name, h := range s.byName {
+		if old := before.byName[name]; old != nil && old.service.Same(h.service) {
+			h.service = old.service
+		}
+	}
+	as.now.Store(s)
+	return nil
 }
 
 func read(all []Authorizer) (*set, error) {
 	s := &set{byName: map[string]*hook{}}
 	var errs []error
 	for _, a := range all {
-		h := &hook{Authorizer: a}
+		h := &hook{Authorizer: a, service: webhook.NewService(a.Name, a.URL, a.MaxCalls)}
 		if s.byName[a.Name] != nil {
 			errs = append(errs, fmt.Errorf("authorizer %s: is there twice", a.Name))
 		}
@@ -208,7 +210,7 @@ func Check(a Authorizer) error {
 }
 
 // Close lets idle connections go.
-func (as *Authorizers) Close() { as.client.CloseIdleConnections() }
+func (as *Authorizers) Close() { as.client.Close() }
 
 // Any says whether there is one that could be asked.
 func (as *Authorizers) Any() bool {
@@ -378,17 +380,15 @@ func (as *Authorizers) Ask(ctx context.Context, a *Attempt) (v *Verdict, err err
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	select {
-	case as.slots <- struct{}{}:
-		defer func() { <-as.slots }()
-	case <-ctx.Done():
-		return nil, fmt.Errorf("%w: too many calls are under way", ErrFailed)
-	}
-	v, err = as.call(ctx, h, question(a, h, verified))
-	if err != nil {
-		return nil, fmt.Errorf("authorizer %s: %w", h.Name, err)
+	err = as.client.Ask(ctx, h.service, question(a, h, verified), func(answer []byte) (err error) {
+		v, err = readAnswer(answer)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("%w: authorizer %s: %w", ErrFailed, h.Name, err)
+	case v == nil:
+		return nil, fmt.Errorf("%w by authorizer %s", ErrRefused, h.Name)
 	}
 	v.Authorizer, v.Cache = h.Name, h.Cache
 	return v, nil
@@ -436,38 +436,8 @@ func newID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// call posts a question and reads the answer.
-func (as *Authorizers) call(ctx context.Context, h *hook, doc any) (*Verdict, error) {
-	text, err := json.Marshal(doc)
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFailed, err)
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, h.URL, bytes.NewReader(text))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFailed, err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := as.client.Do(req)
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err // the URL may have a key in its query
-	}
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrFailed, err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	switch {
-	case err != nil:
-		return nil, fmt.Errorf("%w: %w", ErrFailed, err)
-	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("%w: it answers %s", ErrFailed, resp.Status)
-	case len(answer) > maxAnswer:
-		return nil, fmt.Errorf("%w: its answer has more than %d bytes", ErrFailed, maxAnswer)
-	}
-	return readAnswer(answer)
-}
-
-// readAnswer reads an answer. Nothing in it is optional but the times.
+// readAnswer reads an answer; the verdict is nil if it refuses the client. Nothing
+// in it is optional but the times.
 func readAnswer(answer []byte) (*Verdict, error) {
 	var doc struct {
 		IsAuthenticated          *bool             `json:"isAuthenticated"`
@@ -476,17 +446,15 @@ func readAnswer(answer []byte) (*Verdict, error) {
 		DisconnectAfterInSeconds *int64            `json:"disconnectAfterInSeconds"`
 		RefreshAfterInSeconds    *int64            `json:"refreshAfterInSeconds"`
 	}
-	bad := func(format string, args ...any) (*Verdict, error) {
-		return nil, fmt.Errorf("%w: its answer: "+format, append([]any{ErrFailed}, args...)...)
-	}
+	bad := func(format string, args ...any) (*Verdict, error) { return nil, fmt.Errorf(format, args...) }
 	if err := json.Unmarshal(answer, &doc); err != nil {
-		return bad("%w", err)
+		return nil, err
 	}
 	switch {
 	case doc.IsAuthenticated == nil:
 		return bad("isAuthenticated is not there")
 	case !*doc.IsAuthenticated:
-		return nil, ErrRefused
+		return nil, nil
 	case doc.PrincipalID == "" || len(doc.PrincipalID) > maxPrincipal || strings.Trim(doc.PrincipalID, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "":
 		return bad("principalId: want 1 to %d letters and digits", maxPrincipal)
 	case len(doc.PolicyDocuments) > maxPolicies:

@@ -1,11 +1,13 @@
 package provision
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/webhook"
 )
 
 // What is there already becomes what the overrides say, and a template that
@@ -106,7 +109,7 @@ func hooked(t *testing.T, answer http.HandlerFunc) (*Service, *registry.Registry
 	t.Helper()
 	web := httptest.NewServer(answer)
 	t.Cleanup(web.Close)
-	hooks := NewHooks(map[string]string{"arn:hook": web.URL})
+	hooks := NewHooks([]Hook{{ARN: "arn:hook", URL: web.URL}}, nil)
 	t.Cleanup(hooks.Close)
 	s, r := newService(t, hooks)
 	err := r.Update(func(tx *registry.Tx) error {
@@ -121,12 +124,55 @@ func hooked(t *testing.T, answer http.HandlerFunc) (*Service, *registry.Registry
 	return s, r
 }
 
-// The URL of a hook may have a key in its query, which no error tells.
-func TestHookURLIsKept(t *testing.T) {
-	h := NewHooks(map[string]string{"arn:hook": "http://127.0.0.1:1/?code=hush"})
+// A hook that hangs, with more devices than it has calls, holds up nobody of
+// another one. Its failures are heard of and counted, and leave no line each.
+func TestOneHookHangs(t *testing.T) {
+	came, release := make(chan struct{}, 1000), make(chan struct{})
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		came <- struct{}{}
+		<-release
+		w.WriteHeader(http.StatusInternalServerError)
+	}))
+	defer slow.Close()
+	prompt := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allowProvisioning":true}`) }))
+	defer prompt.Close()
+	var mu sync.Mutex
+	heard := map[string]int{}
+	h := NewHooks([]Hook{{ARN: "slow", URL: slow.URL}, {ARN: "prompt", URL: prompt.URL}}, func(arn string, err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if err == nil {
+			t.Errorf("%s: answered", arn)
+		}
+		heard[arn]++
+	})
 	defer h.Close()
-	if _, err := h.Ask(t.Context(), "arn:hook", &HookRequest{}); err == nil || strings.Contains(err.Error(), "hush") {
-		t.Error(err)
+	const n = 2 * webhook.DefaultCalls
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			if _, err := h.Ask(t.Context(), "slow", &HookRequest{}); err == nil {
+				t.Error("no error")
+			}
+		})
+	}
+	for range webhook.DefaultCalls {
+		<-came
+	}
+	if a, err := h.Ask(t.Context(), "prompt", &HookRequest{}); err != nil || !a.Allow {
+		t.Errorf("the prompt hook: %+v, %v", a, err)
+	}
+	close(release)
+	wg.Wait()
+	if _, err := h.Ask(t.Context(), "none", &HookRequest{}); err == nil {
+		t.Error("asked what is not there")
+	}
+	st := h.Stats()
+	if got := st[HookOutcome{"slow", "failed"}] + st[HookOutcome{"slow", "busy"}]; got != n || st[HookOutcome{"prompt", "answered"}] != 1 {
+		t.Errorf("%v", st)
+	}
+	if want := map[string]int{"slow": n, "none": 1}; !reflect.DeepEqual(heard, want) {
+		t.Errorf("heard %v", heard)
 	}
 }
 
@@ -163,7 +209,7 @@ func TestHook(t *testing.T) {
 		{`{"allowProvisioning":true}`, 500, ErrHook},
 		{`{"allowProvisioning":true}`, 302, ErrHook},
 		{`{"allowProvisioning":"true"}`, 200, ErrHook},
-		{`{"allowProvisioning":true,"x":"` + strings.Repeat("x", maxHookAnswer) + `"}`, 200, ErrHook},
+		{`{"allowProvisioning":true`, 200, ErrHook},
 		{`{"allowProvisioning":true,"parameterOverrides":{"Site":"moon"}}`, 200, ErrTemplate}, // no Mappings.Sites.moon
 	} {
 		mu.Lock()
@@ -173,8 +219,16 @@ func TestHook(t *testing.T) {
 			t.Errorf("%.60s: %v, want %v", c.answer, err, c.want)
 		}
 	}
+	log := new(bytes.Buffer)
+	s.log = slog.New(slog.NewTextHandler(log, nil))
+	mu.Lock()
+	status = 500
+	mu.Unlock()
 	_, refused := s.Handle(t.Context(), &Request{Topic: "$aws/provisioning-templates/fleet/provision/json",
 		Payload: []byte(`{"certificateOwnershipToken":"` + made.Token + `","parameters":{"SerialNumber":"1"}}`)})
+	if !strings.Contains(string(refused), "ServiceUnavailable") || log.Len() != 0 {
+		t.Errorf("%s, log %s", refused, log)
+	}
 	if strings.Contains(string(refused), "http") {
 		t.Errorf("the device is told where the hook is: %s", refused)
 	}

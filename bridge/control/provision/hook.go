@@ -1,46 +1,77 @@
 package provision
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/url"
-	"time"
+	"maps"
+	"sync"
+
+	"github.com/tidemill/tidemill/bridge/control/webhook"
 )
 
-const (
-	// hookTime is how long a hook may take (developer guide: 5 s).
-	hookTime = 5 * time.Second
-	// maxHooks are asked at once; others wait within their time.
-	maxHooks      = 64
-	maxHookAnswer = 64 << 10 // bytes
-)
+// A Hook is where a pre-provisioning hook is asked.
+type Hook struct {
+	ARN      string // that templates name it with
+	URL      string // gets POST with a JSON document
+	MaxCalls int    // under way at once; 0: webhook.DefaultCalls
+}
 
 // Hooks are the pre-provisioning hooks of a bridge: HTTP services that get, by
 // POST, what AWS IoT gives to a Lambda function (HookRequest), and answer 200 with
 // what the function returns (HookAnswer). Several goroutines may use them.
 type Hooks struct {
-	urls   map[string]string // by ARN
-	client *http.Client
-	slots  chan struct{}
+	services map[string]*webhook.Service // by ARN
+	client   *webhook.Client
+	heard    webhook.Heard
+
+	mu    sync.Mutex // guards stats
+	stats map[HookOutcome]uint64
 }
 
-// NewHooks returns the hooks of the URLs given, by the ARNs that templates name
-// them with. Close lets their connections go.
-func NewHooks(urls map[string]string) *Hooks {
-	return &Hooks{urls: urls, slots: make(chan struct{}, maxHooks), client: &http.Client{
-		Transport: &http.Transport{MaxIdleConnsPerHost: maxHooks, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
-		// A redirect would carry what a device says to where nobody said.
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+// A HookOutcome is what became of a call: "answered", "failed", or "busy" if too
+// many of the hook were under way.
+type HookOutcome struct{ ARN, Outcome string }
+
+// NewHooks returns the hooks given; heard is told of those that fail or are not
+// there, by their ARNs, and may be nil. Close lets their connections go.
+func NewHooks(all []Hook, heard webhook.Heard) *Hooks {
+	if heard == nil {
+		heard = func(string, error) {}
+	}
+	h := &Hooks{services: map[string]*webhook.Service{}, client: webhook.NewClient(heard), heard: heard, stats: map[HookOutcome]uint64{}}
+	for _, o := range all {
+		h.services[o.ARN] = webhook.NewService(o.ARN, o.URL, o.MaxCalls)
+	}
+	return h
 }
 
 // Close lets idle connections go.
-func (h *Hooks) Close() { h.client.CloseIdleConnections() }
+func (h *Hooks) Close() { h.client.Close() }
+
+// HookStats is what became of the calls of hooks so far.
+func (s *Service) HookStats() map[HookOutcome]uint64 { return s.o.Hooks.Stats() }
+
+// Stats is what became of the calls so far.
+func (h *Hooks) Stats() map[HookOutcome]uint64 {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return maps.Clone(h.stats)
+}
+
+func (h *Hooks) count(arn string, err error) {
+	o := HookOutcome{arn, "answered"}
+	switch {
+	case errors.Is(err, webhook.ErrBusy):
+		o.Outcome = "busy"
+	case err != nil:
+		o.Outcome = "failed"
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stats[o]++
+}
 
 // A HookRequest is what a pre-provisioning hook is asked (developer guide,
 // "Pre-provisioning hooks").
@@ -62,47 +93,17 @@ type HookAnswer struct {
 // Ask asks the hook of an ARN, for 5 s at most. Without an answer that can be
 // read it is an error: nobody is provisioned then.
 func (h *Hooks) Ask(ctx context.Context, arn string, q *HookRequest) (*HookAnswer, error) {
-	address, ok := h.urls[arn]
+	service, ok := h.services[arn]
 	if !ok {
-		return nil, errors.New("it is not in the bridge's configuration")
-	}
-	ctx, cancel := context.WithTimeout(ctx, hookTime)
-	defer cancel()
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	case <-ctx.Done():
-		return nil, errors.New("too many calls are under way")
-	}
-	text, err := json.Marshal(q)
-	if err != nil {
+		err := errors.New("it is not in the bridge's configuration: give it a table [[hooks]]")
+		h.heard(arn, err)
 		return nil, err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, bytes.NewReader(text))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := h.client.Do(req)
-	if e, ok := errors.AsType[*url.Error](err); ok {
-		err = e.Err // the URL may have a key in its query
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxHookAnswer+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case resp.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("it answers %s", resp.Status)
-	case len(answer) > maxHookAnswer:
-		return nil, fmt.Errorf("its answer has more than %d bytes", maxHookAnswer)
 	}
 	out := &HookAnswer{}
-	if err := json.Unmarshal(answer, out); err != nil {
-		return nil, fmt.Errorf("its answer: %w", err)
+	err := h.client.Ask(ctx, service, q, func(answer []byte) error { return json.Unmarshal(answer, out) })
+	h.count(arn, err)
+	if err != nil {
+		return nil, err
 	}
 	return out, nil
 }

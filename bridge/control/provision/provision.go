@@ -111,7 +111,7 @@ func New(o Options) *Service {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Hooks == nil {
-		o.Hooks = NewHooks(nil)
+		o.Hooks = NewHooks(nil, nil)
 	}
 	if o.CreateRate == 0 {
 		o.CreateRate = DefaultCreateRate
@@ -198,7 +198,7 @@ type Claim struct {
 }
 
 // Hooked says whether there is a hook of this ARN.
-func (s *Service) Hooked(target string) bool { _, ok := s.o.Hooks.urls[target]; return ok }
+func (s *Service) Hooked(target string) bool { _, ok := s.o.Hooks.services[target]; return ok }
 
 // Provision makes what the template of a claim has. Asked again, with the same
 // token, template and parameters, it answers the same, whatever became of the
