@@ -1,9 +1,14 @@
 package config
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/agent/secretfile"
 )
 
 // The sample's tables that are commented out can be used as they are.
@@ -62,7 +67,7 @@ cache = "yes"
 max_calls = -1
 [[hooks]]
 arn = "a"
-url = "vet.example"
+url = "user:hush@vet.example?code=hush"
 max_calls = 5000
 [[hooks]]
 arn = "a"
@@ -83,7 +88,7 @@ url = "http://vet.example"
 		`authorizers[2].default: another one is it already`,
 		`authorizers[2].cache: `,
 		`authorizers[2].max_calls: -1, want 1 to 4096, or 0 for 64`,
-		`hooks[0].url: "vet.example"`,
+		`hooks[0].url: "…@vet.example"`,
 		`hooks[0].max_calls: 5000, want`,
 		`hooks[1].arn: "a"`,
 	}
@@ -95,11 +100,48 @@ url = "http://vet.example"
 			t.Errorf("no %q in\n%v", w, err)
 		}
 	}
+	if strings.Contains(err.Error(), "hush") {
+		t.Errorf("a key is told: %v", err)
+	}
 	if n := strings.Count(err.Error(), "\n"); n != len(want) {
 		t.Errorf("%d errors, want %d:\n%v", n, len(want), err)
 	}
 	if _, err := load(t, "access = 7"); err == nil || !strings.Contains(err.Error(), "access: want tables, [[access]]") {
 		t.Error(err)
+	}
+}
+
+// A file with a service's URL that has a user or a query, which may be a key, is
+// the owner's alone, as other files with secrets are.
+func TestKeysInURLs(t *testing.T) {
+	const authorizer = "[[authorizers]]\nname = \"a\"\nsigning_disabled = true\nurl = "
+	const hook = "[[hooks]]\narn = \"a\"\nurl = "
+	for _, c := range []struct {
+		text   string
+		mode   os.FileMode
+		folder os.FileMode
+		want   string
+	}{
+		{authorizer + `"https://x/iot"`, 0o644, 0o755, ""},
+		{hook + `"https://x/iot"`, 0o644, 0o755, ""},
+		{authorizer + `"https://x/iot?code=hush"`, 0o600, 0o755, ""},
+		{hook + `"https://user:hush@x/iot"`, 0o400, 0o755, ""},
+		{authorizer + `"https://x/iot?code=hush"`, 0o644, 0o755, "\nauthorizers[0].url: "},
+		{authorizer + `"https://hush@x/iot"`, 0o640, 0o755, "\nauthorizers[0].url: "},
+		{hook + `"https://x/iot?code=hush"`, 0o604, 0o755, "\nhooks[0].url: "},
+		{hook + `"https://user:hush@x/iot"`, 0o600, 0o777, "\nhooks[0].url: "},
+	} {
+		folder := t.TempDir()
+		path := filepath.Join(folder, "bridge.toml")
+		err := errors.Join(os.WriteFile(path, []byte(c.text), 0o600), os.Chmod(path, c.mode), os.Chmod(folder, c.folder))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = Load(path, none, nil)
+		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "run: chmod") ||
+			!errors.Is(err, secretfile.ErrExposed) || strings.Contains(err.Error(), "hush")) {
+			t.Errorf("%s, %o in %o: %v", c.text, c.mode, c.folder, err)
+		}
 	}
 }
 

@@ -18,6 +18,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/agent/secretfile"
 )
 
 // Sample is a commented configuration file that says the same as the defaults.
@@ -310,6 +312,11 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 		}
 		if errs, err = decode(string(text), c); err != nil {
 			return nil, fmt.Errorf("config %s: %w", path, err)
+		}
+		if at := c.secretURL(); at != "" {
+			if _, err := secretfile.Read(path); err != nil {
+				errs = append(errs, fmt.Errorf("%s: its user or query may be a key: give the file to the bridge's user alone: %w", at, err))
+			}
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(overrides)) {
@@ -637,7 +644,7 @@ func (c *Config) checkHooks() (errs []error) {
 	}
 	checkService := func(i int, table, address string, maxCalls int) {
 		if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-			bad(i, table, "url: %q, want https://host/path, or http", address)
+			bad(i, table, "url: %q, want https://host/path, or http", withoutSecret(address))
 		}
 		if maxCalls < 0 || maxCalls > 4096 {
 			bad(i, table, "max_calls: %d, want 1 to 4096, or 0 for 64", maxCalls)
@@ -677,6 +684,32 @@ func (c *Config) checkHooks() (errs []error) {
 		checkService(i, "hooks", h.URL, h.MaxCalls)
 	}
 	return errs
+}
+
+// secretURL is the key of the first URL of a service that has a user or a query,
+// which may be a key; "" for none.
+func (c *Config) secretURL() string {
+	secret := func(s string) bool { return strings.ContainsAny(s, "@?") }
+	for i, a := range c.Authorizers {
+		if secret(a.URL) {
+			return fmt.Sprintf("authorizers[%d].url", i)
+		}
+	}
+	for i, h := range c.Hooks {
+		if secret(h.URL) {
+			return fmt.Sprintf("hooks[%d].url", i)
+		}
+	}
+	return ""
+}
+
+// withoutSecret is a URL without user and query.
+func withoutSecret(s string) string {
+	s, _, _ = strings.Cut(s, "?")
+	if i := strings.LastIndexByte(s, '@'); i >= 0 {
+		return "…" + s[i:]
+	}
+	return s
 }
 
 // address says whether s is host:port with a port of 0 to 65535; the host may

@@ -51,7 +51,7 @@ var rules = []rule{
 	{"bridge/batch", []string{"bridge/speed/sink"}},
 	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "shadow", "bridge/sigv4"}},
 	{"bridge/store", []string{"bridge/speed", "bridge/control", "shadow", "firmware"}},
-	{"bridge/config", nil},
+	{"bridge/config", []string{"agent/secretfile"}},
 	{"bridge/sigv4", nil},
 	{"bridge/quota", nil},
 	{"bridge", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile"}},
