@@ -22,7 +22,7 @@ func newClock(o Options) (*Clock, *wallClock, *bytes.Buffer) {
 }
 
 // ahead is how far expiry is ahead of the bubble's time, which nobody sets wrong.
-func ahead(c *Clock) time.Duration { return c.Expiry().Sub(time.Now()).Round(time.Second) }
+func ahead(c *Clock) time.Duration { return time.Until(c.Expiry()).Round(time.Second) }
 
 func TestJumpAheadAndBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

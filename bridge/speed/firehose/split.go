@@ -60,7 +60,7 @@ func parseSplit(parameters map[string]string) (*splitter, error) {
 		}
 		return &splitter{Delimiter: d}, nil
 	default:
-		return nil, fmt.Errorf("SubRecordType: %q, want JSON, or DELIMITED with a Delimiter", kind) //lint:ignore ST1005 likewise
+		return nil, fmt.Errorf("SubRecordType: %q, want JSON, or DELIMITED with a Delimiter", kind)
 	}
 }
 

@@ -61,12 +61,6 @@ func (l *listener) listen(w *wire) {
 	}
 }
 
-func (l *listener) len() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return len(l.got)
-}
-
 // Whenever the power goes, a session that is away has each republished message
 // once and in order, and one that is connected gets what it may have had already
 // with DUP.

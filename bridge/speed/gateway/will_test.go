@@ -44,8 +44,7 @@ func TestWillsFollowPolicy(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
 				var wills []string
-				var f *fixture
-				f = startPipes(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, routerFunc(func(_ *Client, m *Message, done func(error)) {
+				f := startPipes(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, routerFunc(func(_ *Client, m *Message, done func(error)) {
 					if !m.Will {
 						t.Error("the will is not said to be one")
 					}

@@ -120,21 +120,6 @@ func valuesThere(db *pebble.DB, fs vfs.FS, dir string) error {
 	return nil
 }
 
-// named marks an error of damage with ErrCorrupt and gives it the name of the
-// file, if Pebble knows it.
-func named(err error) error {
-	if err == nil || errors.Is(err, ErrCorrupt) {
-		return err
-	}
-	if info := pebble.ExtractDataCorruptionInfo(err); info != nil {
-		return fmt.Errorf("%w: %s: %w", ErrCorrupt, info.Path, err)
-	}
-	if pebble.IsCorruptionError(err) {
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
-	}
-	return err
-}
-
 // A sound file system looks at the frame of each file of values that is opened.
 // Pebble v2.1.7 panics where that is damaged (file_cache.go, findOrCreateBlob,
 // reports the corruption of no file), unless the file cannot be opened at all.
