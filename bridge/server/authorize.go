@@ -28,6 +28,7 @@ type authorizer struct {
 	cfg      *config.Config
 	log      *slog.Logger
 
+	refusals  *refusals
 	provision *provision.Service
 }
 

@@ -33,7 +33,7 @@ func (a *authorizer) autoRegister(cert *x509.Certificate) (registered, provision
 	default:
 		// Nothing has changed, so that the device comes in once somebody has
 		// mended the template, or what it refers to.
-		a.log.Warn("a device could not be provisioned by its first connection", "subject", cert.Subject.String(), "err", err)
+		a.refusals.firstConnection(cert, err)
 		return false, false, nil
 	}
 	var c registry.Certificate

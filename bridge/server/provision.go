@@ -17,7 +17,7 @@ func (s *Server) newProvision() (*provision.Service, error) {
 	}
 	hooks := provision.NewHooks(all, s.webhooks.heard("hook"))
 	s.closers = append(s.closers, func() error { hooks.Close(); return nil })
-	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Hooks: hooks, Log: s.log, ARN: s.arn})
+	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Hooks: hooks, Log: s.log, ARN: s.arn, Refused: s.refusals.provisioning})
 	return p, errors.Join(p.Sweep(), p.TightenClaims())
 }
 

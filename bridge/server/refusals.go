@@ -2,6 +2,7 @@ package server
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/authn"
+	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -20,7 +22,8 @@ import (
 )
 
 // refusals logs who is refused, why, and what to do: one line a minute for each
-// address and kind of reason.
+// address and kind of reason, or for each claim and error code, or for each CA whose
+// devices cannot be provisioned.
 type refusals struct {
 	notices notice.Log
 	log     *slog.Logger
@@ -106,6 +109,23 @@ func (r *refusals) tell(address, clientID string, err error) {
 		})
 		return
 	}
+}
+
+// provisioning logs a provisioning request that was refused.
+func (r *refusals) provisioning(q *provision.Request, code string, err error) {
+	r.notices.Happened("provisioning "+q.Principal+" "+code, func(count uint64) {
+		r.log.Warn("a provisioning request was refused", "topic", q.Topic, "client", q.ClientID, "principal", q.Principal,
+			"err", err, "count", count)
+	})
+}
+
+// firstConnection logs a device that could not be provisioned by its first
+// connection.
+func (r *refusals) firstConnection(cert *x509.Certificate, err error) {
+	r.notices.Happened("first connection "+string(cert.RawIssuer), func(count uint64) {
+		r.log.Warn("a device could not be provisioned by its first connection", "subject", cert.Subject.String(),
+			"err", err, "count", count)
+	})
 }
 
 // denied is tell for the gateway and the listener.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
@@ -88,5 +89,32 @@ func TestRefusalsAreTold(t *testing.T) {
 	}
 	if got := strings.Count(b.log.String(), "client refused"); got != n {
 		t.Errorf("%d lines more", got-n)
+	}
+}
+
+// Devices that ask in vain to be provisioned, however often, leave a line for each
+// claim and reason, or for their CA, and the next a minute later.
+func TestProvisioningRefusalsAreBounded(t *testing.T) {
+	b := start(t, configure(t))
+	f := newForeign(t)
+	leaf := f.leaf(2, "dev")
+	const n = 300
+	for i := range n {
+		for _, claim := range []string{"a", "b"} {
+			_, answer := b.Server.provision.Handle(t.Context(), &provision.Request{Topic: "$aws/provisioning-templates/none/provision/json",
+				Payload: fmt.Appendf(nil, `{"certificateOwnershipToken":"%d"}`, i), Principal: claim})
+			if !strings.Contains(string(answer), "InvalidCertificateOwnershipToken") {
+				t.Fatalf("%s", answer)
+			}
+		}
+		b.refusals.firstConnection(leaf, registry.ErrNotFound)
+	}
+	b.refusals.notices.Close()
+	// The machine may be slow: a line a minute.
+	if got := strings.Count(b.log.String(), `"a provisioning request was refused"`); got < 4 || got > 12 {
+		t.Errorf("%d lines of %d requests", got, 2*n)
+	}
+	if got := strings.Count(b.log.String(), `"a device could not be provisioned by its first connection"`); got < 2 || got > 6 {
+		t.Errorf("%d lines of %d connections", got, n)
 	}
 }

@@ -229,7 +229,7 @@ func (s *Server) wire(sh service.Options) error {
 	sh.MaxNamed, sh.MaxBytes = s.cfg.Shadow.MaxNamed, int(s.cfg.Shadow.MaxBytes)
 	s.shadow = service.New(indexedShadows{s.shadows, s.fleet}, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
-	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, keys: s.keys, custom: custom, cfg: s.cfg, log: s.log, provision: s.provision}
+	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, keys: s.keys, custom: custom, cfg: s.cfg, log: s.log, refusals: &s.refusals, provision: s.provision}
 	s.events = newEvents(s.cfg.MQTT.Events, s.router.Publish, func(f func(*gateway.Client)) { s.gateway.Each(f) }, s.log)
 	s.teller = newTeller(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)

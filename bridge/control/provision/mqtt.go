@@ -76,8 +76,8 @@ type refusal struct {
 	Message string `json:"errorMessage"`
 }
 
-// Handle answers a request; the topic must be one. What fails is in the answer
-// and in the log; of a hook's failure its Heard is told. It may take as long as
+// Handle answers a request; the topic must be one. What fails is in the answer;
+// what fails by the bridge's fault is in the log too. It may take as long as
 // the hook, 5 s, and writes to disk.
 func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload []byte) {
 	c, _ := parseTopic(q.Topic)
@@ -90,8 +90,8 @@ func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload
 		switch {
 		case r.Status == 500:
 			s.log.Error("a provisioning request failed", "topic", q.Topic, "client", q.ClientID, "err", err)
-		case !errors.Is(err, ErrHook): // else the hook is logged, once for all who ask while it is away
-			s.log.Warn("a provisioning request was refused", "topic", q.Topic, "client", q.ClientID, "principal", q.Principal, "err", err)
+		case !errors.Is(err, ErrHook): // of that Heard is told
+			s.o.Refused(q, r.Code, err)
 		}
 		topic, out = q.Topic+"/rejected", r
 	}

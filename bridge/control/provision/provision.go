@@ -54,6 +54,9 @@ type Options struct {
 	ARN      func(resource string) string // of what is called kind/name
 	Hooks    *Hooks                       // nil: none, so that templates with one provision nothing
 	Log      *slog.Logger
+	// Refused is told of requests of devices that were refused, by no fault of the
+	// bridge or of a hook, with the error code of the answer; nil: nobody.
+	Refused func(q *Request, code string, err error)
 	// CreateRate is how many certificates a second one claim may ask for; 0:
 	// DefaultCreateRate.
 	CreateRate int
@@ -109,6 +112,9 @@ func (s *Service) count(operation string, began time.Time, err error) {
 func New(o Options) *Service {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Refused == nil {
+		o.Refused = func(*Request, string, error) {}
 	}
 	if o.Hooks == nil {
 		o.Hooks = NewHooks(nil, nil)
