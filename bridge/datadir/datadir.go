@@ -227,6 +227,10 @@ func (d *Dir) Check() error {
 	return nil
 }
 
+// New says that Complete never came: the directory is new, or of an earlier
+// version.
+func (d *Dir) New() bool { return d.is.State == making }
+
 // Complete comes when all parts are there, after CheckLog: from now on none may
 // be missing.
 func (d *Dir) Complete() error {

@@ -27,6 +27,10 @@ type keyring struct {
 
 	mu  sync.Mutex // one load at a time
 	now atomic.Pointer[grants]
+
+	// older says that the data directory is of a version before there were grants,
+	// until migrate.
+	older bool
 }
 
 // grants are what holds at a time. They do not change.
@@ -44,11 +48,14 @@ func (k *keyring) load() error {
 		return err
 	}
 	files, err := k.pki.ReadAccess()
-	if err == nil && files.Grants == nil {
-		files, err = k.migrate(files, configured)
-	}
 	if err != nil {
 		return fmt.Errorf("pki: %w", err)
+	}
+	switch {
+	case files.Grants != nil:
+		k.older = false
+	case !k.older:
+		k.log.Warn("the file of what access keys may do is missing: it grants nothing; put it back, or use [[access]]", "file", pki.GrantsFile(k.dir))
 	}
 	g := &grants{keys: files.Keys, named: map[string]config.Access{}}
 	beside, err := config.ParseAccess(files.Grants)
@@ -58,25 +65,37 @@ func (k *keyring) load() error {
 	for _, a := range append(beside, configured...) { // the configuration's count
 		g.named[a.Key+a.Role] = a
 	}
-	k.tell(g)
+	if !k.older {
+		k.tell(g)
+	}
 	k.now.Store(g)
 	return nil
 }
 
 // migrate makes the file of grants for a folder of a version before it, where a
 // key that [[access]] did not name could do all. The key of the first start
-// keeps that, in so many words; other keys have to be granted what they may.
-func (k *keyring) migrate(a pki.Access, configured []config.Access) (pki.Access, error) {
+// keeps that, in so many words; other keys have to be granted what they may. It
+// comes once in the life of a data directory: where a file was taken away, so
+// were the rights.
+func (k *keyring) migrate() error {
+	configured, err := k.configured()
+	if err != nil {
+		return err
+	}
+	a, err := k.pki.ReadAccess()
+	if err != nil {
+		return fmt.Errorf("pki: %w", err)
+	}
 	first, file := a.First, pki.GrantsFile(k.dir)
 	if slices.ContainsFunc(configured, func(c config.Access) bool { return c.Key == first }) {
 		first = ""
 	}
 	if err := k.pki.GrantAll(first); err != nil {
-		return a, err
+		return fmt.Errorf("pki: %w", err)
 	}
 	k.log.Warn("access keys may do from now on what is granted to them; the key of the first start was granted all, as it could before",
 		"key", first, "file", file)
-	return k.pki.ReadAccess()
+	return k.load()
 }
 
 // tell warns of keys without grants and grants without keys.
@@ -112,7 +131,7 @@ func (k *keyring) of(g *grants, id string) config.Access {
 // openKeyring reads the keys of the data directory. Until AccessFrom was called
 // the configuration stays as it is.
 func (s *Server) openKeyring() error {
-	s.keys = &keyring{pki: s.pki, dir: filepath.Join(s.cfg.DataDir, "pki"), permissive: s.cfg.HTTPS.Permissive, log: s.log,
+	s.keys = &keyring{pki: s.pki, dir: filepath.Join(s.cfg.DataDir, "pki"), permissive: s.cfg.HTTPS.Permissive, log: s.log, older: s.dir.New(),
 		configured: func() ([]config.Access, error) { return s.cfg.Access, nil }}
 	return s.keys.load()
 }

@@ -133,6 +133,7 @@ func TestGrantsOfOlderDataDirectories(t *testing.T) {
 			if err := errors.Join(b.stop(), b.Close(), os.Remove(pki.GrantsFile(dir))); err != nil {
 				t.Fatal(err)
 			}
+			forget(t, cfg)
 			if c.keys != "" {
 				old, err := os.ReadFile(pki.AccessKeysFile(dir))
 				if err != nil {
@@ -146,6 +147,14 @@ func TestGrantsOfOlderDataDirectories(t *testing.T) {
 			may := func(b *bridge, id string) bool {
 				g := b.keys.now.Load()
 				return b.keys.of(g, id).All
+			}
+			b = idle(t, cfg) // a query
+			_, err := os.Stat(pki.GrantsFile(dir))
+			if may(b, first.ID) || err == nil || strings.Contains(b.log.String(), "may do") {
+				t.Errorf("a query has granted: %v\n%s", err, b.log)
+			}
+			if err := b.Close(); err != nil {
+				t.Fatal(err)
 			}
 			b = start(t, cfg)
 			if may(b, first.ID) != c.wantFirst || may(b, "AKIAMALLORY") {
@@ -169,4 +178,36 @@ func TestGrantsOfOlderDataDirectories(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A file of grants that was taken away grants nothing, and no reload, start or
+// query writes it again.
+func TestGrantsTakenAwayStayAway(t *testing.T) {
+	cfg := configure(t)
+	b := start(t, cfg)
+	first, file := b.key(), pki.GrantsFile(b.keys.dir)
+	without := func(how string) {
+		t.Helper()
+		if b.keys.of(b.keys.now.Load(), first.ID).All {
+			t.Errorf("%s: granted again", how)
+		}
+		if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: the file is there again: %v", how, err)
+		}
+		if !strings.Contains(b.log.String(), "the file of what access keys may do is missing") {
+			t.Errorf("%s: not told", how)
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	b.must("POST", "/v1/reload", "", nil)
+	without("reload")
+	b = b.again(cfg)
+	without("restart")
+	if err := errors.Join(b.stop(), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b = idle(t, cfg)
+	without("query")
 }

@@ -162,8 +162,12 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 		return nil, err
 	}
 	s.closers = append(s.closers, s.shadows.Close)
-	if err := s.dir.Complete(); err != nil {
-		return nil, err
+	// A directory of before there were grants is complete when Listen has made
+	// them, so that a query that comes first does not take the rights away.
+	if !s.keys.older {
+		if err := s.dir.Complete(); err != nil {
+			return nil, err
+		}
 	}
 	if err := s.resumeClock(); err != nil {
 		return nil, err
@@ -300,6 +304,14 @@ func (s *Server) Close() error {
 func (s *Server) Listen(ctx context.Context) error {
 	var lc net.ListenConfig
 	var err error
+	if s.keys.older {
+		if err := s.keys.migrate(); err != nil {
+			return err
+		}
+		if err := s.dir.Complete(); err != nil {
+			return err
+		}
+	}
 	if s.broker == nil {
 		l, err := lc.Listen(ctx, "tcp", s.cfg.MQTT.Listen)
 		if err != nil {
