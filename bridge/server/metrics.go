@@ -187,7 +187,7 @@ func (x series) rules(s *Server) {
 		x.counter("rule_matched", "Messages that FROM matched, or that Basic Ingest brought.", float64(r.Matched), "rule", r.Rule)
 		x.counter("rule_unmet", "Messages that WHERE held back.", float64(r.Unmet), "rule", r.Rule)
 		x.counter("rule_fired", "Messages that WHERE let through.", float64(r.Fired), "rule", r.Rule)
-		x.counter("rule_unmerged", "Messages that fired with nothing of their payload, as it is no JSON object for * to merge.", float64(r.Unmerged), "rule", r.Rule)
+		x.counter("rule_unmerged", "Messages that fired without what * or path.* stands for, as it is no JSON object to merge.", float64(r.Unmerged), "rule", r.Rule)
 		x.counter("rule_errors", "Messages whose evaluation failed.", float64(r.Errors), "rule", r.Rule)
 		x.counter("rule_error_actions", "Runs of the error action.", float64(r.ErrorActions), "rule", r.Rule)
 		latency(r, "durable", r.Durable)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strconv"
 
@@ -106,7 +107,12 @@ func (p *parser) headers() (all []header) {
 	}
 	// What is the same for every message is judged when the rule is made.
 	for _, x := range all {
-		if _, same := x.value.Const(); same && x.key == nil {
+		_, same := x.value.Const()
+		if x.key != nil {
+			_, key := x.key.Const()
+			same = same && key
+		}
+		if same {
 			if err := x.set(context.Background(), &iotsql.Message{}, &Delivery{}); err != nil {
 				p.bad("%w", err)
 			}
@@ -115,10 +121,20 @@ func (p *parser) headers() (all []header) {
 	return all
 }
 
-// set adds the header to d.
+// errNoText fails the action: a header says something or is not in the rule.
+// MQTT takes an empty content type or key, whose receiver learns nothing.
+var errNoText = errors.New("the template gives no text, such as of an Undefined value; give it one by a function, or take the header away")
+
+// set adds the header to d. What comes out empty or not as its property wants
+// it fails the action, as an empty topic does; only a user property's value may
+// be empty.
 func (h *header) set(ctx context.Context, m *iotsql.Message, d *Delivery) error {
 	value, err := h.value.Text(ctx, m)
-	if err == nil && len(value) > maxHeader {
+	switch {
+	case err != nil:
+	case value == "" && h.key == nil:
+		err = errNoText
+	case len(value) > maxHeader:
 		err = fmt.Errorf("%d bytes, want at most %d", len(value), maxHeader)
 	}
 	if err == nil {
@@ -151,10 +167,16 @@ func (h *header) set(ctx context.Context, m *iotsql.Message, d *Delivery) error 
 			d.Expiry = uint32(n)
 		case "userProperties":
 			var key string
-			if key, err = h.key.Text(ctx, m); err == nil && len(key) > maxHeader {
+			switch key, err = h.key.Text(ctx, m); {
+			case err != nil:
+			case key == "":
+				err = fmt.Errorf("key: %w", errNoText)
+			case len(key) > maxHeader:
 				err = fmt.Errorf("a key of %d bytes, want at most %d", len(key), maxHeader)
 			}
-			d.Properties = packet.AppendUser(d.Properties, key, value)
+			if err == nil {
+				d.Properties = packet.AppendUser(d.Properties, key, value)
+			}
 		}
 	}
 	if err != nil {

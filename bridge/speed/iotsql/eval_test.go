@@ -365,3 +365,22 @@ func TestSeed(t *testing.T) {
 		t.Errorf("%s: %v", first, err)
 	}
 }
+
+// A document has MaxOutput bytes or, where that is more, twice those of its
+// payload, and not one more, however often * stands in it.
+func TestDocumentKeepsItsLimit(t *testing.T) {
+	for sel, copies := range map[string]int{"*, * AS w": 2, "*, * AS w, * AS w2": 3, "* AS w, * AS w2, * AS w3": 3, "*, a AS w, a AS w2": 3, "*, *, * AS w": 2} {
+		s := mustCompile(t, "SELECT "+sel+" FROM 't'", Version2016)
+		for _, size := range []int{MaxOutput / 3, MaxOutput / 2, MaxOutput, 3 * MaxOutput} {
+			for n := size - 40; n <= size+8; n++ { // the names of the members are among the bytes
+				payload := `{"a":"` + strings.Repeat("x", n-len(`{"a":""}`)) + `"}`
+				m := &Message{Topic: "t", Payload: []byte(payload)}
+				limit := max(MaxOutput, 2*len(payload))
+				out, fired, err := s.Eval(t.Context(), nil, m)
+				if err == nil && (!fired || len(out) > limit) || err != nil && (!errors.Is(err, ErrTooLarge) || copies*(n+12) < limit) {
+					t.Fatalf("%s over %d bytes: %d bytes, limit %d, fired %v, %v", sel, n, len(out), limit, fired, err)
+				}
+			}
+		}
+	}
+}

@@ -171,9 +171,15 @@ func (s *Statement) Explain(ctx context.Context, m *Message) Explanation {
 		}
 		e.Steps = append(e.Steps, Step{Clause: "SELECT", Text: selectText(s.text, q), Value: fmt.Sprintf("%d bytes", len(e.Output))})
 		e.take(f.trace)
-		if e.Unmerged = f.unmerged; e.Unmerged {
-			e.Steps = append(e.Steps, Step{Clause: "SELECT", Depth: 1, Text: "*", Value: "Undefined",
-				Note: "the payload is no JSON object, so the document has nothing of it; * AS name would"})
+		for _, i := range f.unmerged {
+			e.Unmerged = true
+			step := Step{Clause: "SELECT", Depth: 1, Text: "*", Value: "Undefined", Note: "the payload"}
+			if of := q.items[i].expr; of.op == opSpread {
+				step.Text = oneLine(s.text[of.pos:of.end])
+				step.Note = strings.TrimSuffix(step.Text, ".*")
+			}
+			step.Note += " is no JSON object, so the document has nothing of it; " + strings.TrimSuffix(step.Text, ".*") + " AS name would"
+			e.Steps = append(e.Steps, step)
 		}
 	}
 	if e.Err = f.err; e.Err != nil {

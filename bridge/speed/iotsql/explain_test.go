@@ -155,7 +155,20 @@ func TestUnmerged(t *testing.T) {
 		{"*", `Online`, false},
 		{"* AS m, topic() AS d", `Online`, false},
 		{"topic() AS d", `Online`, false},
-		{"a.*, topic() AS d", `{}`, false},
+		{"a.*, topic() AS d", `{}`, true},
+		{"a.*, topic() AS d", `nan`, true},
+		{"a.*, topic() AS d", `Online`, true},
+		{"a.*, topic() AS d", `[{"a":1}]`, true},
+		{"a.*, topic() AS d", `"str"`, true},
+		{"a.*, topic() AS d", `{"a":5}`, true},
+		{"a.*, topic() AS d", `{"a":[1]}`, true},
+		{"a.*", `{"a":null}`, true},
+		{"a.b.*, c.*", `{"a":{"b":{"x":1}},"c":"lost"}`, true},
+		{"a.*, topic() AS d", `{"a":{}}`, false},
+		{"a.*, topic() AS d", `{"a":{"b":1}}`, false},
+		{"a.*, *", `{"a":5}`, false},
+		{"*, a.*", `{"a":5}`, false},
+		{"(SELECT a.*, 1 AS x FROM b) AS d", `{"b":[{"a":1}]}`, false},
 		{"(SELECT *, 1 AS x FROM a) AS d", `{"a":[1]}`, false},
 	} {
 		s := mustCompile(t, "SELECT "+c.sel+" FROM 't'", Version2016)
@@ -167,7 +180,7 @@ func TestUnmerged(t *testing.T) {
 			}
 		}
 		e := s.Explain(t.Context(), m)
-		if told := strings.Contains(e.String(), "the payload is no JSON object, so the document has nothing of it"); e.Unmerged != c.want || told != c.want {
+		if told := strings.Contains(e.String(), " is no JSON object, so the document has nothing of it"); e.Unmerged != c.want || told != c.want {
 			t.Errorf("%s over %s: %v\n%s", c.sel, c.payload, e.Unmerged, e)
 		}
 	}

@@ -13,7 +13,8 @@ const (
 	// MaxOutput is the largest document or text an evaluation yields, in
 	// bytes: the largest MQTT message AWS IoT Core takes. Over a payload of more
 	// than half of that it is twice the payload, so that * has room for other
-	// items beside it, and for its base64. SET variables together have the same limit.
+	// items beside it, and for its base64. What holds the payload three times fits
+	// for payloads of up to a third of MaxOutput. SET variables together have the same limit.
 	MaxOutput = 128 << 10
 	// maxArena bounds everything built on the way to the result; over a large
 	// payload it is four times the limit of the document.
@@ -64,7 +65,7 @@ type frame struct {
 	left                   int     // work left
 	limit                  int     // bytes a document may have
 	room                   int     // bytes of the arena
-	unmerged               bool    // see Result
+	unmerged               []int   // items of the SELECT list, see Result
 	err                    error   // first limit run into
 	trace                  *trace  // for Explain
 }
@@ -96,7 +97,7 @@ func (f *frame) release() {
 	f.stack, f.items, f.arena = f.stack[:0], f.items[:0], f.arena[:0]
 	f.ctx = nil
 	f.prog, f.m, f.body, f.doc, f.err, f.trace, f.draws = nil, nil, nil, docUnknown, nil, nil, 0
-	f.tableCalls, f.protoCalls, f.unmerged = 0, 0, false
+	f.tableCalls, f.protoCalls, f.unmerged = 0, 0, f.unmerged[:0]
 	frames.Put(f)
 }
 

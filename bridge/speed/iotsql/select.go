@@ -10,6 +10,7 @@ type selection struct {
 	value  bool // SELECT VALUE
 	items  []eval
 	spread []int     // items that stand for the members of an object, * and path.*; of several * the last
+	star   int       // of spread, that which is *; -1: none
 	whole  bool      // spread is the payload's * alone
 	lone   bool      // nothing but *
 	nested bool      // of a nested query: * is the innermost element
@@ -30,8 +31,7 @@ type member struct {
 
 // selection compiles q's SELECT list.
 func (c *compiler) selection(q *query) *selection {
-	s := &selection{value: q.value, lone: q.lone(), nested: len(c.aliases) > 0}
-	star := -1 // the last * that is spread
+	s := &selection{value: q.value, lone: q.lone(), nested: len(c.aliases) > 0, star: -1}
 	for i := range q.items {
 		it := &q.items[i]
 		var ev eval
@@ -46,19 +46,15 @@ func (c *compiler) selection(q *query) *selection {
 			s.out = place(s.out, it.name, i)
 		default:
 			if it.expr.op == opStar {
-				if star >= 0 {
-					s.spread = slices.DeleteFunc(s.spread, func(k int) bool { return k == star })
-				}
-				star = i
+				s.spread = slices.DeleteFunc(s.spread, func(k int) bool { return k == s.star })
+				s.star = i
 			}
 			s.spread = append(s.spread, i)
-			if ev = objectOnly(ev); it.expr.op == opStar && !s.nested {
-				ev = (*frame).merged
-			}
+			ev = objectOnly(ev)
 		}
 		s.items = append(s.items, ev)
 	}
-	if s.whole = len(s.spread) == 1 && star >= 0 && !s.nested; s.whole {
+	if s.whole = len(s.spread) == 1 && s.star >= 0 && !s.nested; s.whole {
 		for _, m := range s.out {
 			s.clash = append(s.clash, c.slot(m.name))
 		}
@@ -119,16 +115,6 @@ func (f *frame) payload() value {
 	return f.base64(f.m.Payload)
 }
 
-// merged is the payload where its members are those of the document.
-func (f *frame) merged() value {
-	v := f.payload()
-	if v.kind != kindObject {
-		f.unmerged = true
-		return value{}
-	}
-	return v
-}
-
 // project appends the action document. A lone * hands the payload's bytes
 // through unread, JSON or not.
 func (f *frame) project(dst []byte) []byte {
@@ -137,6 +123,7 @@ func (f *frame) project(dst []byte) []byte {
 		return append(dst, f.m.Payload...)
 	}
 	base := f.compute(s)
+	f.unmerged = s.unmerged(f.unmerged[:0], f.items[base:])
 	dst, _ = f.write(dst, s, base)
 	f.items = f.items[:base]
 	return dst
@@ -149,6 +136,19 @@ func (f *frame) compute(s *selection) (base int) {
 		f.items = append(f.items, ev(f))
 	}
 	return base
+}
+
+// unmerged appends the items whose members are missing in the document, since
+// they are no Object. With the whole payload nothing of it is.
+func (s *selection) unmerged(dst []int, items []value) []int {
+	for _, i := range s.spread {
+		if items[i].kind != kindObject {
+			dst = append(dst, i)
+		} else if i == s.star {
+			return dst[:0]
+		}
+	}
+	return dst
 }
 
 // write appends what the computed items make. defined is false for a

@@ -92,8 +92,8 @@ func (s *Statement) Matches(name string) bool {
 type Result struct {
 	Doc   []byte // what was passed as dst, and after it the document, if the statement fired
 	Fired bool   // WHERE held
-	// Unmerged tells that SELECT has * beside other items and the payload is no
-	// JSON object: nothing of it is in the document.
+	// Unmerged tells that SELECT has * beside other items, or path.*, and what that
+	// stands for is no JSON object: nothing of it is in the document.
 	Unmerged bool
 }
 
@@ -130,5 +130,5 @@ func (s *Statement) Evaluate(ctx context.Context, dst []byte, m *Message) (Resul
 	if f.err != nil {
 		return Result{Doc: dst}, f.err
 	}
-	return Result{out, true, f.unmerged}, nil
+	return Result{out, true, len(f.unmerged) > 0}, nil
 }
