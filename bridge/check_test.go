@@ -44,12 +44,38 @@ func TestCheckAndSalvage(t *testing.T) {
 	for _, lost := range []string{object, filepath.Join(data, "shadow.db")} {
 		step{"check -data " + data, 1, "LOST " + lost, "2 pieces of"}.run(t)
 	}
+	state := filepath.Join(data, "broker.json")
+	if err := os.WriteFile(state, []byte(`{"id":"tidemill-press"}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	to := filepath.Join(t.TempDir(), "new")
 	step{"salvage -data " + data + " " + to, 1, "LOST " + object, "2 pieces of"}.run(t)
 	step{"salvage -data " + data + " " + to, 1, "", "file exists"}.run(t)
+	if text, err := os.ReadFile(filepath.Join(to, "broker.json")); err != nil || string(text) != `{"id":"tidemill-press"}` {
+		t.Errorf("the client id at the broker: %q, %v", text, err)
+	}
+	// The copy does without what was reported, and without nothing else.
+	log := filepath.Join(to, "log")
+	if err := os.Rename(log, log+".away"); err != nil {
+		t.Fatal(err)
+	}
+	step{"stream list -data " + to, 1, "", log + " is missing"}.run(t)
+	if err := os.Rename(log+".away", log); err != nil {
+		t.Fatal(err)
+	}
 	out, errs, err := runText(t, "stream", "list", "-data", to)
 	if err != nil || !strings.Contains(out, "s ") || !strings.Contains(errs, "shadow.db") {
 		t.Errorf("%v\n%s\n%s", err, out, errs)
 	}
 	step{"check -data " + to, 0, "sound: ", ""}.run(t)
+
+	for _, lose := range []func() error{
+		func() error { return os.WriteFile(filepath.Join(to, "broker.json"), []byte(`{"id":"tide`), 0o600) },
+		func() error { return os.Remove(filepath.Join(to, "broker.json")) },
+	} {
+		if err := lose(); err != nil {
+			t.Fatal(err)
+		}
+		step{"check -data " + to, 1, "LOST " + filepath.Join(to, "broker.json"), "1 pieces of"}.run(t)
+	}
 }

@@ -2,13 +2,13 @@ package datadir
 
 import (
 	"compress/gzip"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -30,11 +30,13 @@ func Check(dir, objects string, r Report) error {
 		return err
 	}
 	defer release()
-	return look(dir, Parts(dir, objects), r, nil)
+	look(dir, Parts(dir, objects), r, nil)
+	return nil
 }
 
 // Salvage is Check that copies what can be read into the new directory to,
-// objects included. The first start of the copy logs the parts that are lost.
+// objects included. The copy does without the parts that were reported lost, and
+// its first start logs them.
 func Salvage(dir, objects, to string, r Report) error {
 	release, err := hold(dir)
 	if err != nil {
@@ -44,29 +46,40 @@ func Salvage(dir, objects, to string, r Report) error {
 	if err := os.Mkdir(to, 0o700); err != nil {
 		return fmt.Errorf("the new directory: %w", err)
 	}
-	if err := look(dir, Parts(dir, objects), r, &to); err != nil {
-		return err
-	}
-	d := Dir{path: to}
-	raw, err := os.ReadFile(filepath.Join(dir, identityFile))
-	if err == nil && json.Unmarshal(raw, &d.is) == nil && d.is.ID != "" {
-		d.is.State = accepting
-		if err := d.save(); err != nil {
+	part, logLost := "", false
+	told := r
+	told.Part = func(name string) { part = name; r.Part(name) }
+	told.Lost = func(err error) { logLost = logLost || part == "log"; r.Lost(err) }
+	look(dir, Parts(dir, objects), told, &to)
+	from := filepath.Join(dir, "bridge.d")
+	if _, err := os.Stat(from); err == nil {
+		r.Part("bridge.d")
+		if err := readTree(from, filepath.Join(to, "bridge.d"), r); err != nil {
 			return err
 		}
-		log := Part{Path: filepath.Join(to, "log"), Kind: Folder}
-		if there, _ := log.there(); there {
-			if err := log.stamp(d.is.ID); err != nil {
+	}
+	d := Dir{path: dir}
+	if ok, err := d.load(); !ok {
+		return err
+	}
+	d.path = to
+	for _, p := range Parts(to, filepath.Join(to, "objects")) {
+		there, err := p.there()
+		switch {
+		case err != nil:
+			return err
+		case !there:
+			d.is.Lost = append(d.is.Lost, p.Name)
+		case p.Name == "log":
+			if err := p.stamp(d.is.ID); err != nil {
 				return err
 			}
 		}
 	}
-	from := filepath.Join(dir, "bridge.d")
-	if _, err := os.Stat(from); errors.Is(err, fs.ErrNotExist) {
-		return nil
+	if logLost {
+		d.is.Lost = append(d.is.Lost, logPieces)
 	}
-	r.Part("bridge.d")
-	return readTree(from, filepath.Join(to, "bridge.d"), r)
+	return d.save()
 }
 
 // hold claims a data directory without writing to it.
@@ -84,29 +97,39 @@ func hold(dir string) (release func() error, err error) {
 }
 
 // look reads the parts, and copies them where to is set.
-func look(dir string, parts []Part, r Report, to *string) error {
+func look(dir string, parts []Part, r Report, to *string) {
+	d := Dir{path: dir}
+	_, _ = d.load() // without it nobody knows of parts that came late
 	for _, p := range parts {
-		if p.Kind == File {
-			if there, err := p.there(); !there || err != nil {
-				r.Lost(errors.Join(fmt.Errorf("%s is missing or empty", p.Path), err))
+		if p.Kind != File {
+			r.Part(p.Name)
+		}
+		there, err := p.there()
+		why := "is missing or empty"
+		if p.Kind == Late && err == nil {
+			if why, err = p.wrong(slices.Contains(d.is.Late, p.Name)); why == "" && !there && err == nil {
+				continue
 			}
+			there = why == ""
+		}
+		if !there || err != nil {
+			r.Lost(errors.Join(fmt.Errorf("%s %s", p.Path, why), err))
 			continue
 		}
-		r.Part(p.Name)
-		if there, err := p.there(); !there || err != nil {
-			r.Lost(errors.Join(fmt.Errorf("%s is missing or empty", p.Path), err))
+		if p.Kind == File { // it is read with its folder
 			continue
 		}
 		into := ""
 		if to != nil {
 			into = filepath.Join(*to, p.Name)
 		}
-		var err error
 		switch {
 		case p.Kind == Bolt:
 			if err = CheckBolt(p.Path); err == nil {
 				err = readFile(p.Path, into, r)
 			}
+		case p.Kind == Late:
+			err = readFile(p.Path, into, r)
 		case p.Name == "log" && into == "":
 			err = streams.Verify(p.Path, r.Read, r.Lost)
 		case p.Name == "log":
@@ -118,7 +141,6 @@ func look(dir string, parts []Part, r Report, to *string) error {
 			r.Lost(fmt.Errorf("%s: %w", p.Path, err))
 		}
 	}
-	return nil
 }
 
 // readTree reads the files of a folder, and copies them where into is not
@@ -135,6 +157,11 @@ func readTree(from, into string, r Report) error {
 		}
 		switch {
 		case e.IsDir() && e.Name() == ".tmp":
+			if to != "" { // objects that hold nothing yet are no lost part
+				if err := os.MkdirAll(to, 0o700); err != nil {
+					return err
+				}
+			}
 			return fs.SkipDir
 		case e.IsDir() && to != "":
 			return os.MkdirAll(to, 0o700)

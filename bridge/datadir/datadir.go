@@ -5,15 +5,10 @@
 // anew beside things that are known, or a certificate authority that no device
 // has heard of. So each part carries the identity of the directory (Dir.Check), and how
 // far the log has got is noted outside of it (Note). What was there once and
-// is not, or ends early, is an error that names it, until Accept.
+// is not, or ends early, is an error that names it, unless this run accepts the
+// loss. A directory of an earlier version gets an identity when it is first opened.
 //
-//	identity   JSON: the identity, and whether all parts carry it
-//	note       two slots of 512 bytes: how far log and clock are, see Note
-//	lock       held while a program uses the directory
-//
-// A folder carries the identity in .identity, a bbolt file in its bucket
-// "identity". A directory of an earlier version gets one when it is first
-// opened.
+// FORMAT.md has the files that are of this package.
 package datadir
 
 import (
@@ -26,6 +21,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -51,6 +47,7 @@ const (
 	Folder Kind = iota // with at least one file that is not ours
 	Bolt               // a bbolt file
 	File               // of a folder that is a part; it carries no identity itself, and is not empty
+	Late               // a file of JSON that is a part from when Dir.Write first wrote it
 )
 
 // Parts lists the parts of the data directory dir, whose objects may be elsewhere.
@@ -64,6 +61,7 @@ func Parts(dir, objects string) []Part {
 		at("registry.db", "things, certificates, policies and the rules made through the API", Bolt),
 		at("log", "messages, streams, sessions and positions", Folder),
 		at("shadow.db", "shadows", Bolt),
+		at("broker.json", "the client id at the broker, which keeps a session with messages for it, and the subscriptions there", Late),
 		{"objects", objects, "objects that were delivered", Folder},
 	}
 }
@@ -73,19 +71,23 @@ type identity struct {
 	ID    string    `json:"id"`
 	Made  time.Time `json:"made"`
 	State state     `json:"state"`
+	Late  []string  `json:"late,omitempty"` // parts of kind Late that there are
+	Lost  []string  `json:"lost,omitempty"` // parts that Salvage reported lost: the first start goes on without
 }
 
 type state string
 
+// An earlier version left a third state after a start with -accept-loss that
+// failed; it is read as complete, since that start accepted nothing.
 const (
-	making    state = "making"    // parts may not be there yet
-	accepting state = "accepting" // parts may be lost, somebody said so
-	complete  state = "complete"
+	making   state = "making" // parts may not be there yet
+	complete state = "complete"
 )
 
 const (
 	identityFile = "identity"
 	stampFile    = ".identity"
+	logPieces    = "pieces of log" // in identity.Lost: the log is there, but for those
 )
 
 // A Dir is a data directory that this process holds.
@@ -96,16 +98,19 @@ type Dir struct {
 	parts   []Part
 	is      identity
 	notes   *notes
+	accept  bool // what this run finds missing is accepted
 }
 
 // Open claims the data directory dir, making it if it is not there, and finds
-// out whose it is. parts are those of Parts.
-func Open(dir string, parts []Part, log *slog.Logger) (_ *Dir, err error) {
+// out whose it is. parts are those of Parts. With acceptLoss, Check and CheckLog
+// log what they find missing and go on without it; what a later run finds
+// missing is not accepted by that.
+func Open(dir string, parts []Part, acceptLoss bool, log *slog.Logger) (_ *Dir, err error) {
 	release, err := claim(dir)
 	if err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	d := &Dir{path: dir, log: log, release: release, parts: parts}
+	d := &Dir{path: dir, log: log, release: release, parts: parts, accept: acceptLoss}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, d.Close())
@@ -114,12 +119,8 @@ func Open(dir string, parts []Part, log *slog.Logger) (_ *Dir, err error) {
 	if d.notes, err = openNotes(filepath.Join(dir, "note")); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	raw, err := os.ReadFile(filepath.Join(dir, identityFile))
-	if err == nil && json.Unmarshal(raw, &d.is) == nil && d.is.ID != "" {
-		return d, nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("data_dir: %w", err)
+	if ok, err := d.load(); ok || err != nil {
+		return d, err
 	}
 	// The file is missing or damaged: what the parts carry counts.
 	for _, p := range parts {
@@ -148,16 +149,14 @@ func (d *Dir) Close() error {
 	return errors.Join(err, d.release())
 }
 
-// Accept has the next Check and CheckLog of dir accept what is lost, and tell it.
-func (d *Dir) Accept() error {
-	if d.is.State == complete {
-		d.is.State = accepting
-	}
-	return d.save()
-}
+// A lossError tells what is missing that was there once.
+type lossError struct{ error }
 
-// HowOn adds to an error about a damaged file what to do.
+// HowOn adds to an error about what is damaged or missing what to do.
 func HowOn(err error) error {
+	if errors.As(err, &lossError{}) {
+		return fmt.Errorf("%w\nPut back what is missing, or start with serve -accept-loss to go on without it", err)
+	}
 	for _, damage := range []error{streams.ErrCorrupt, boltfile.ErrDamaged, registry.ErrCorrupt, pki.ErrDamaged} {
 		if errors.Is(err, damage) {
 			return fmt.Errorf("%w\nRestore it from a backup, or take what can be read into a new directory: tidemill-bridge salvage -data DIR NEW", err)
@@ -166,63 +165,82 @@ func HowOn(err error) error {
 	return err
 }
 
-// howOn ends the errors about something that is lost.
-const howOn = "\nPut back what is missing, or start with serve -accept-loss to go on without it"
+// A finding is a part that is not as it was, or carries no identity yet.
+type finding struct {
+	Part
+	why  string
+	mark bool // it is to carry the identity now; a bbolt file is made with it
+	lost bool
+}
 
-// Check returns an error that lists the parts that were there once and are not,
-// or are of another data directory. It comes before any of them is opened, and
-// marks those that carry no identity yet.
-func (d *Dir) Check() error {
-	var lost []string
+// find looks at the parts and changes nothing.
+func (d *Dir) find() (all []finding, err error) {
 	for _, p := range d.parts {
 		there, err := p.there()
 		if err != nil {
-			return fmt.Errorf("data_dir: %s: %w", p.Path, err)
+			return nil, fmt.Errorf("data_dir: %s: %w", p.Path, err)
 		}
 		id := ""
 		if there {
 			if id, err = p.stamped(); err != nil {
-				return err
+				return nil, err
 			}
 		}
-		why := ""
+		f := finding{Part: p, mark: there && p.Kind == Folder || p.Kind == Bolt, lost: d.is.State == complete || id != ""}
 		switch {
+		case p.Kind == Late:
+			if f.why, err = p.wrong(slices.Contains(d.is.Late, p.Name)); err != nil {
+				return nil, fmt.Errorf("data_dir: %w", err)
+			}
+			if f.why == "" {
+				continue
+			}
+			f.lost = true
 		case !there:
-			why = "is missing or empty"
+			f.why = "is missing or empty"
 		case p.Kind == File || id == d.is.ID:
 			continue
 		case id == "":
-			why = "is not the one that was there: it carries no identity" + p.carriedIn()
+			f.why = "is not the one that was there: it carries no identity" + p.carriedIn()
 		default:
-			why = "belongs to another data directory" + p.carriedIn()
+			f.why = "belongs to another data directory" + p.carriedIn()
 		}
-		mark := there && p.Kind == Folder || p.Kind == Bolt // a bbolt file is made here
-		if d.is.State == making && id == "" {
-			if mark {
-				if err := p.stamp(d.is.ID); err != nil {
-					return fmt.Errorf("data_dir: %s: %w", p.Path, err)
-				}
-			}
-			continue
-		}
-		lost = append(lost, fmt.Sprintf("%s %s; it held %s", p.Path, why, p.Holds))
-		if d.is.State != accepting {
-			continue
-		}
-		d.log.Error("a part of the data directory is lost, the bridge goes on without it, as accepted", "part", p.Path, "why", why, "held", p.Holds)
-		if p.Kind == File { // an empty one is made anew only when it is not there
-			if err := os.Remove(p.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return fmt.Errorf("data_dir: %w", err)
-			}
-		}
-		if mark {
-			if err := p.stamp(d.is.ID); err != nil {
-				return fmt.Errorf("data_dir: %s: %w", p.Path, err)
-			}
+		all = append(all, f)
+	}
+	return all, nil
+}
+
+// Check returns an error that lists the parts that were there once and are not,
+// or are of another data directory. It comes before any of them is opened, and
+// marks those that carry no identity yet. With an error nothing has changed.
+func (d *Dir) Check() error {
+	found, err := d.find()
+	if err != nil {
+		return err
+	}
+	var lost []string
+	for _, f := range found {
+		if f.lost && !d.accepts(f.Name) {
+			lost = append(lost, fmt.Sprintf("%s %s; it held %s", f.Path, f.why, f.Holds))
 		}
 	}
-	if len(lost) > 0 && d.is.State != accepting {
-		return fmt.Errorf("data_dir: not all that %s tells of is there:\n%s%s", filepath.Join(d.path, identityFile), strings.Join(lost, "\n"), howOn)
+	if len(lost) > 0 {
+		return lossError{fmt.Errorf("data_dir: not all that %s tells of is there:\n%s", filepath.Join(d.path, identityFile), strings.Join(lost, "\n"))}
+	}
+	for _, f := range found {
+		if f.lost {
+			d.log.Error("a part of the data directory is lost, the bridge goes on without it, as accepted", "part", f.Path, "why", f.why, "held", f.Holds)
+			if f.Kind == File || f.Kind == Late { // it is made anew only when it is not there
+				if err := os.Remove(f.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+					return fmt.Errorf("data_dir: %w", err)
+				}
+			}
+		}
+		if f.mark {
+			if err := f.stamp(d.is.ID); err != nil {
+				return fmt.Errorf("data_dir: %s: %w", f.Path, err)
+			}
+		}
 	}
 	return nil
 }
@@ -231,22 +249,61 @@ func (d *Dir) Check() error {
 // version.
 func (d *Dir) New() bool { return d.is.State == making }
 
+// accepts says whether the bridge goes on without a part.
+func (d *Dir) accepts(name string) bool { return d.accept || slices.Contains(d.is.Lost, name) }
+
+// Write makes the content of a part of kind Late durable as a whole.
+func (d *Dir) Write(name string, data []byte) error {
+	if err := writeFile(d.path, name, data); err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	if slices.Contains(d.is.Late, name) {
+		return nil
+	}
+	d.is.Late = append(d.is.Late, name)
+	return d.save()
+}
+
 // Complete comes when all parts are there, after CheckLog: from now on none may
 // be missing.
 func (d *Dir) Complete() error {
+	var late []string
 	for _, p := range d.parts {
-		if p.Kind != Folder {
-			continue
-		}
-		if err := p.stamp(d.is.ID); err != nil {
-			return fmt.Errorf("data_dir: %s: %w", p.Path, err)
+		switch p.Kind {
+		case Folder:
+			if err := p.stamp(d.is.ID); err != nil {
+				return fmt.Errorf("data_dir: %s: %w", p.Path, err)
+			}
+		case Late:
+			there, err := p.there()
+			if err != nil {
+				return fmt.Errorf("data_dir: %s: %w", p.Path, err)
+			}
+			if there {
+				late = append(late, p.Name)
+			}
 		}
 	}
-	if d.is.State == complete {
+	if d.is.State == complete && d.is.Lost == nil && slices.Equal(late, d.is.Late) {
 		return nil
 	}
-	d.is.State = complete
+	d.is.State, d.is.Late, d.is.Lost = complete, late, nil
 	return d.save()
+}
+
+// load reads the file identity; ok is false if it is missing or damaged.
+func (d *Dir) load() (ok bool, err error) {
+	raw, err := os.ReadFile(filepath.Join(d.path, identityFile))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return false, fmt.Errorf("data_dir: %w", err)
+	}
+	if err != nil || json.Unmarshal(raw, &d.is) != nil || d.is.ID == "" {
+		return false, nil
+	}
+	if d.is.State != making {
+		d.is.State = complete
+	}
+	return true, nil
 }
 
 func (d *Dir) save() error {

@@ -100,9 +100,10 @@ func (d *Dir) WriteNote(n Note, sync bool) error {
 // CheckLog returns an error if the log has got less far than was noted, or has a
 // hole: what is missing was acknowledged.
 func (d *Dir) CheckLog(log *streams.Store) error {
+	accepts := d.is.State == making || d.accepts(logPieces)
 	if n := log.Missing(); n > 0 {
-		if d.is.State == complete {
-			return fmt.Errorf("data_dir: %s/log has a hole: about %d commits that were acknowledged are missing, a file *.log is gone%s", d.path, n, howOn)
+		if !accepts {
+			return lossError{fmt.Errorf("data_dir: %s/log has a hole: about %d commits that were acknowledged are missing, a file *.log is gone", d.path, n)}
 		}
 		d.log.Error("a part of the log is lost, the bridge goes on without it, as accepted", "commits", n)
 		if err := log.ForgetMissing(); err != nil {
@@ -121,10 +122,10 @@ func (d *Dir) CheckLog(log *streams.Store) error {
 		return nil
 	}
 	commits, records := n.Log.Commits-now.Commits, int64(n.Log.Records-now.Records)
-	if d.is.State != complete {
-		d.log.Error("the end of the log is lost, the bridge goes on without it, as accepted", "commits", commits, "records", records, "noted", n.Clock.Wall)
-		return nil
+	if !accepts {
+		return lossError{fmt.Errorf("data_dir: %s/log ends early: %d commits and %d records that were acknowledged are missing at its end",
+			d.path, commits, records)}
 	}
-	return fmt.Errorf("data_dir: %s/log ends early: %d commits and %d records that were acknowledged are missing at its end%s",
-		d.path, commits, records, howOn)
+	d.log.Error("the end of the log is lost, the bridge goes on without it, as accepted", "commits", commits, "records", records, "noted", n.Clock.Wall)
+	return nil
 }

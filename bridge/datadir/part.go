@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,6 +42,21 @@ func (p Part) there() (bool, error) {
 		return false, nil
 	}
 	return err == nil && info.Size() > 0, err
+}
+
+// wrong says what is wrong with a part of kind Late, "" for nothing. One that is
+// not known to have been there may be missing.
+func (p Part) wrong(known bool) (why string, err error) {
+	text, err := os.ReadFile(p.Path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && !known:
+		return "", nil
+	case errors.Is(err, fs.ErrNotExist) || err == nil && len(text) == 0:
+		return "is missing or empty", nil
+	case err == nil && !json.Valid(text):
+		return "is damaged: no JSON", nil
+	}
+	return "", err
 }
 
 // Buckets and keys of the identity in bbolt files.

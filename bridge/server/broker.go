@@ -106,7 +106,7 @@ func (s *Server) openBroker() error {
 	if err != nil {
 		return err
 	}
-	if err := replaceFile(path, text); err != nil { // before the broker knows
+	if err := s.dir.Write("broker.json", text); err != nil { // before the broker knows
 		return err
 	}
 	s.broker, s.router.broker = j, j
@@ -158,27 +158,6 @@ func newBrokerID() string {
 	var b [6]byte
 	rand.Read(b[:]) // never fails
 	return "tidemill-" + host[:min(len(host), 40)] + "-" + hex.EncodeToString(b[:])
-}
-
-// replaceFile puts a private file in the place of the one before, which stays
-// whole after a crash.
-func replaceFile(path string, text []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
 }
 
 // take is what a broker's message comes to. It is done when the log has it and,

@@ -182,6 +182,90 @@ func TestLostParts(t *testing.T) {
 	}
 }
 
+// What is accepted is what that start found missing: one that is refused for
+// something else accepts nothing, and leaves all as it was.
+func TestRefusedStartAcceptsNothing(t *testing.T) {
+	was := used(t, true)
+	for name, damage := range map[string]func(dir string) error{
+		"damage that Check sees": func(dir string) error {
+			return errors.Join(os.RemoveAll(filepath.Join(dir, "log")), os.WriteFile(filepath.Join(dir, "shadow.db"), make([]byte, 8<<10), 0o600))
+		},
+		"damage that comes later": func(dir string) error {
+			return os.WriteFile(filepath.Join(dir, "pki", "ca.pem"), []byte("no PEM"), 0o600)
+		},
+	} {
+		cfg := copied(t, was)
+		if err := damage(cfg.DataDir); err != nil {
+			t.Fatal(err)
+		}
+		cfg.AcceptLoss = true
+		before := tree(t, cfg.DataDir)
+		if _, err := reopen(t, cfg); err == nil || strings.Contains(err.Error(), "-accept-loss") {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if after := tree(t, cfg.DataDir); !slices.Equal(before, after) {
+			t.Errorf("%s: made meanwhile: %q, was %q", name, after, before)
+		}
+		cfg.AcceptLoss = false
+		for _, part := range []string{"shadow.db", "pki/ca.pem"} { // they are put back
+			raw, err := os.ReadFile(filepath.Join(was.DataDir, part))
+			if err := errors.Join(err, os.WriteFile(filepath.Join(cfg.DataDir, part), raw, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.RemoveAll(filepath.Join(cfg.DataDir, "log")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := reopen(t, cfg); err == nil || !strings.Contains(err.Error(), "/log is missing") {
+			t.Errorf("%s: started without a log that nobody accepted to lose: %v", name, err)
+		}
+	}
+}
+
+// The client id at a broker, which keeps a session for it, is missed like any
+// other part, once there was one.
+func TestLostBrokerState(t *testing.T) {
+	cfg := joining(t, "tcp://127.0.0.1:1")
+	path := filepath.Join(cfg.DataDir, "broker.json")
+	opened := func() string {
+		t.Helper()
+		b, err := reopen(t, cfg)
+		if err == nil {
+			err = b.Close()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	first := opened()
+	for what, lose := range map[string]func() error{
+		"is missing or empty": func() error { return os.Remove(path) },
+		"is damaged":          func() error { return os.Truncate(path, int64(len(first)/2)) },
+	} {
+		if err := lose(); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := reopen(t, cfg); err == nil || !strings.Contains(err.Error(), path+" "+what) || !strings.Contains(err.Error(), "-accept-loss") {
+				t.Fatalf("%s: started: %v", what, err)
+			}
+		}
+		cfg.AcceptLoss = true
+		if again := opened(); again == first {
+			t.Errorf("%s: the same id: %s", what, again)
+		}
+		cfg.AcceptLoss = false
+		first = opened()
+	}
+	cfg.Broker.URL = ""
+	opened() // it stays a part, for a broker that is joined again
+}
+
 // Parts of two data directories do not make one.
 func TestForeignPart(t *testing.T) {
 	cfg := used(t, false)

@@ -112,15 +112,10 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 	if err := checkRoom(cfg.DataDir, int64(cfg.MinFree)); err != nil {
 		return nil, err
 	}
-	if s.dir, err = datadir.Open(cfg.DataDir, datadir.Parts(cfg.DataDir, cfg.Objects.Dir), s.log); err != nil {
+	if s.dir, err = datadir.Open(cfg.DataDir, datadir.Parts(cfg.DataDir, cfg.Objects.Dir), cfg.AcceptLoss, s.log); err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, s.dir.Close)
-	if cfg.AcceptLoss {
-		if err := s.dir.Accept(); err != nil {
-			return nil, err
-		}
-	}
 	if err := s.dir.Check(); err != nil {
 		return nil, err
 	}
