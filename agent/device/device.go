@@ -67,7 +67,7 @@ type Agent struct {
 	shadow  *shadowdevice.Device // nil: no shadow
 	sockets []net.Listener
 
-	inventory *inventory // not changed after New
+	inventory *inventory
 	feed      feed
 
 	changed chan struct{} // there is something to report
@@ -118,7 +118,8 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	path := filepath.Join(cfg.DataDir, "spool.db")
 	a.spool, err = spool.Open(path, spool.Options{
 		FlushEvery: time.Duration(cfg.Spool.FlushEvery), MaxBytes: int64(cfg.Spool.MaxBytes), MaxAge: time.Duration(cfg.Spool.MaxAge),
-		Overflow: overflow, Boot: a.boot, Clock: a.clock, Log: a.log})
+		Overflow: overflow, Boot: a.boot, Clock: a.clock, Log: a.log,
+		Salvaged: func(id [16]byte, s spool.Salvage) { a.inventory.salvaged(path, id, s) }})
 	if err != nil {
 		return a, err
 	}

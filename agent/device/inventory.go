@@ -9,6 +9,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/tidemill/tidemill/agent/spool"
@@ -37,6 +39,7 @@ type inventory struct {
 
 	path    string
 	log     *slog.Logger
+	mu      sync.Mutex // guards all above but for readInventory
 	changed bool
 }
 
@@ -51,13 +54,20 @@ func readInventory(dir string, log *slog.Logger) *inventory {
 	case errors.Is(err, fs.ErrNotExist):
 		v.changed = true
 	case err != nil:
-		*v = inventory{path: v.path, log: log}
+		v = &inventory{path: v.path, log: log}
 		v.lose(v.path, "is damaged: whether a store is missing cannot be told this time")
 	}
 	return v
 }
 
-// lose notes a loss and tells it.
+// losses returns what was lost, the newest last.
+func (v *inventory) losses() []Loss {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.Clone(v.Losses)
+}
+
+// lose notes a loss and tells it. mu is held.
 func (v *inventory) lose(file, text string) {
 	v.log.Error("something of data_dir is lost, the device goes on", "path", file, "what", text)
 	v.Losses = append(v.Losses, Loss{At: time.Now().UTC().Round(time.Second), File: filepath.Base(file), Text: text})
@@ -65,23 +75,38 @@ func (v *inventory) lose(file, text string) {
 	v.changed = true
 }
 
-// spool compares the spool that was opened with the one there was.
+// salvaged notes what became of a damaged spool, whose id is now id.
+func (v *inventory) salvaged(path string, id [16]byte, s spool.Salvage) {
+	v.mu.Lock()
+	lost := "how many were lost cannot be told"
+	if s.Known {
+		lost = fmt.Sprintf("%d lost", s.Lost)
+	}
+	v.lose(path, fmt.Sprintf("was damaged: %d readings in it were saved, %s", s.Saved, lost))
+	v.Spool = hex.EncodeToString(id[:])
+	v.mu.Unlock()
+	v.save()
+}
+
+// spool compares the spool that was opened with the one there was. One without
+// an id is damaged and waits for room: salvaged follows.
 func (v *inventory) spool(path string, st spool.Stats) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	id := hex.EncodeToString(st.ID[:])
-	switch s := st.Salvage; {
-	case s != nil && s.Known:
-		v.lose(path, fmt.Sprintf("was damaged: %d readings in it were saved, %d lost", s.Saved, s.Lost))
-	case s != nil:
-		v.lose(path, fmt.Sprintf("was damaged: %d readings in it were saved, how many were lost cannot be told", s.Saved))
-	case v.Spool != "" && v.Spool != id:
+	if st.ID == [16]byte{} || v.Spool == id {
+		return
+	}
+	if v.Spool != "" {
 		v.lose(path, "was missing, empty or another's: what waited in it is lost; a new spool with an id of its own is begun")
 	}
-	v.changed = v.changed || v.Spool != id
-	v.Spool = id
+	v.Spool, v.changed = id, true
 }
 
 // shadow notes that there is a shadow.db; fresh says that it was made now.
 func (v *inventory) shadow(path string, fresh bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if v.Shadow && fresh {
 		v.lose(path, "was missing, empty or damaged: desired comes from the cloud again, changes made here and not sent are lost")
 	}
@@ -92,6 +117,8 @@ func (v *inventory) shadow(path string, fresh bool) {
 // save writes the file if there is something new. Failing is no reason to stop:
 // the next start tries again.
 func (v *inventory) save() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	if !v.changed {
 		return
 	}

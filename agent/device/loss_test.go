@@ -176,6 +176,69 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// A damaged spool on a disk without room for a salvage is no loss, not yet: what
+// could be saved is told when there is room.
+func TestDamagedSpoolWaitsForRoom(t *testing.T) {
+	cfg := testConfig(t)
+	cfg.Spool.FlushEvery = config.Duration(20 * time.Millisecond)
+	cfg.DataDir = filepath.Join(cfg.DataDir, "card")
+	if err := os.Mkdir(cfg.DataDir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tidemill-test", cfg.DataDir, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skipf("no file system of a known size can be mounted here: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(cfg.DataDir, unix.MNT_DETACH) })
+	a, err := New(cfg, away(&lockedLog{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := start(t, a)
+	eventually(t, "readings on the disk", func() bool { return a.Status().Spool.Readings > 0 })
+	stop()
+	id, readings := a.spool.Stats().ID, a.Status().Spool.Readings
+	f, err := os.OpenFile(filepath.Join(cfg.DataDir, "spool.db"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = f.WriteAt(make([]byte, 8192), 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	ballast := filepath.Join(cfg.DataDir, "ballast")
+	if f, err = os.Create(ballast); err != nil {
+		t.Fatal(err)
+	}
+	for block := make([]byte, 1024); err == nil; {
+		_, err = f.Write(block)
+	}
+	f.Close()
+	if a, err = New(cfg, away(&lockedLog{})); err != nil {
+		t.Fatal(err)
+	}
+	stop = start(t, a)
+	eventually(t, "readings at risk", func() bool { return a.Status().Spool.Unflushed > 0 })
+	if st := a.Status(); len(st.Losses) > 0 || st.Spool.Dropped > 0 || st.Spool.Failing == nil || !strings.Contains(st.Spool.Failing.Error, "damaged") {
+		t.Errorf("%+v, %+v", st.Losses, st.Spool)
+	}
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "saved", func() bool { st := a.Status(); return st.Spool.Failing == nil && st.Spool.Readings > readings })
+	stop()
+	losses := a.Status().Losses
+	if len(losses) != 1 || !strings.Contains(losses[0].Text, fmt.Sprintf("%d readings in it were saved, 0 lost", readings)) || a.spool.Stats().ID != id {
+		t.Errorf("%+v, want %d readings", losses, readings)
+	}
+	if a, err = New(cfg, away(&lockedLog{})); err != nil {
+		t.Fatal(err)
+	}
+	start(t, a)()
+	if again := a.Status().Losses; len(again) != 1 {
+		t.Errorf("at the next start: %+v", again)
+	}
+}
+
 // What the shadow desires holds until it is not desired any more; then it is the
 // file's again, at once.
 func TestDesiredCleared(t *testing.T) {

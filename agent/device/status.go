@@ -113,7 +113,7 @@ func (a *Agent) Status() Status {
 			LastAck: u.LastAck, Attempts: u.Attempts, Connects: u.Connects, Sent: u.Sent, Acked: u.Acked, Damaged: u.Damaged, Inflight: u.Inflight},
 		Spool: SpoolStatus{Batches: sp.Batches, Readings: sp.Readings, Bytes: sp.Bytes, Oldest: sp.Oldest, Unflushed: sp.Unflushed,
 			Appended: sp.Appended, Acked: sp.Acked, Dropped: sp.Dropped, Refused: sp.Refused, FileBytes: sp.FileBytes},
-		Disk: disk(cfg.DataDir), Losses: a.inventory.Losses,
+		Disk: disk(cfg.DataDir), Losses: a.inventory.losses(),
 		Sensors: []SensorStatus{},
 	}
 	if f := sp.Failure; f != nil {

@@ -36,7 +36,7 @@ func (s *Spool) Flush() error {
 
 func (s *Spool) flushOnce(clock telemetry.Clock) (more bool, err error) {
 	db, more, err := s.flush(clock)
-	if errors.Is(err, errDamaged) {
+	if db != nil && errors.Is(err, errDamaged) {
 		if err = s.replace(db, err); err == nil {
 			_, more, err = s.flush(clock) // to the new file
 		}
@@ -48,13 +48,13 @@ func (s *Spool) flushOnce(clock telemetry.Clock) (more bool, err error) {
 // left for the next. flushing is held.
 func (s *Spool) flush(clock telemetry.Clock) (db *bbolt.DB, more bool, err error) {
 	s.mu.Lock()
-	closed, lost, known := s.closed, s.db == nil, s.st
+	closed, lost, known, gone := s.closed, s.db == nil, s.st, maps.Clone(s.gone)
 	s.mu.Unlock()
 	if closed {
 		return nil, false, ErrClosed
 	}
-	if lost { // replace could make no new file: perhaps now
-		if err := s.take(s.open(known, nil)); err != nil {
+	if lost { // there was no room for a salvage: perhaps now
+		if err := s.take(s.open(known, gone)); err != nil {
 			return nil, false, err
 		}
 	}
@@ -158,20 +158,15 @@ func (s *Spool) replace(db *bbolt.DB, cause error) error {
 		return nil
 	}
 	known, gone := s.st, maps.Clone(s.gone)
-	s.db, s.oldest = nil, 0
-	clear(s.gone)
+	s.db = nil
 	s.mu.Unlock()
-	s.setAside.Add(1)
 	if db != nil {
 		abandon(db, cause)
 	}
-	if err := s.take(s.renew(cause, known, gone)); err != nil {
-		return fmt.Errorf("after damage (%v): %w", cause, err)
-	}
-	return nil
+	return s.take(s.renew(cause, known, gone))
 }
 
-// take makes a file that was opened the spool's. flushing is held.
+// take makes a file that was opened the spool's: it lacks what was gone. flushing is held.
 func (s *Spool) take(o opened, err error) error {
 	if err != nil {
 		return err
@@ -179,6 +174,7 @@ func (s *Spool) take(o opened, err error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.db, s.st, s.oldest = o.db, o.st, o.oldest
+	clear(s.gone)
 	close(s.changed)
 	s.changed = make(chan struct{})
 	return nil

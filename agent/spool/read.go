@@ -88,7 +88,7 @@ func (s *Spool) find(db *bbolt.DB, after, durable uint64) (seq uint64, payload [
 		s.flushing.Lock()
 		defer s.flushing.Unlock()
 		if err := s.replace(db, err); err != nil {
-			return 0, nil, fmt.Errorf("spool %s: %w", s.path, err)
+			s.note(err) // a flush tries again
 		}
 		return 0, nil, nil
 	}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"syscall"
+	"time"
 
 	"go.etcd.io/bbolt"
 
@@ -22,8 +24,10 @@ import (
 // loses nothing that could be read.
 const renewed = ".renewed"
 
-// salvagePerCommit is how many batches one commit of a salvage writes.
-const salvagePerCommit = 512
+const (
+	salvagePerCommit = 512         // batches that one commit of a salvage writes
+	salvageEvery     = time.Minute // between tries that fail, but not for room
+)
 
 // A Salvage is what became of a damaged file, in readings.
 type Salvage struct {
@@ -32,34 +36,60 @@ type Salvage struct {
 	Known bool // Lost; else what the file held cannot be told
 }
 
+// A wait is for a damaged file that could not be salvaged: it stays in its place,
+// untouched, and readings gather in memory as while a disk is full.
+type wait struct {
+	cause error     // what is wrong with the file
+	err   error     // of the last try
+	free  uint64    // the most bytes that were free when a try found no room
+	next  time.Time // of the next try, where it was not for room
+}
+
+// over says whether another try may do better. For room it needs more than was
+// free before: else a card that stays full would be written over and over.
+func (w *wait) over(path string) bool {
+	if errors.Is(w.err, syscall.ENOSPC) {
+		return free(path) > w.free
+	}
+	return !time.Now().Before(w.next)
+}
+
+// free returns the bytes that are free where path is, 0 when that is unknown.
+func free(path string) uint64 {
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(filepath.Dir(path), &st); err != nil {
+		return 0
+	}
+	return uint64(st.Bfree) * uint64(st.Bsize)
+}
+
 // renew puts a file with what can be read of the damaged one into its place and
 // sets that one aside. known is the state, if the program has it, and gone are
-// batches that were acknowledged meanwhile.
+// batches that were acknowledged meanwhile. When that fails nothing has changed:
+// the damaged file is where it was, and s.waits says when to try again.
 func (s *Spool) renew(cause error, known state, gone map[uint64]departure) (o opened, err error) {
 	to := s.path + renewed
 	found, st, told, err := s.search(known, gone)
 	if err == nil {
 		o, told, err = fill(s.path, to, found, st, told)
 	}
-	if err != nil {
-		s.o.Log.Error("spool: what the damaged file holds could not be saved", "path", s.path, "err", err)
-		_ = os.Remove(to) // there may be none
-		told.Saved, o.db = 0, nil
-	}
-	if err := boltfile.SetAside(s.path, cause, s.o.Log); err != nil {
-		if o.db != nil {
+	if err == nil {
+		if err = boltfile.SetAside(s.path, cause, s.o.Log); err != nil {
 			abandon(o.db, nil)
 		}
-		return opened{}, err
 	}
-	if o.db == nil {
-		if o, err = openAt(s.path, st); err != nil {
-			return opened{}, err
+	if err != nil {
+		_ = os.Truncate(to, 0) // there may be none; its room is free though a mapping stays
+		_ = os.Remove(to)
+		w := &wait{cause: cause, err: err, next: time.Now().Add(salvageEvery), free: free(s.path)}
+		if s.waits != nil {
+			w.free = max(w.free, s.waits.free)
 		}
-	} else if err := adopt(s.path); err != nil {
-		abandon(o.db, nil)
-		return opened{}, err
+		s.waits = w
+		return opened{}, w.failure()
 	}
+	s.waits = nil
+	s.setAside.Add(1)
 	lost := any("unknown")
 	if told.Known {
 		lost = told.Lost
@@ -67,7 +97,18 @@ func (s *Spool) renew(cause error, known state, gone map[uint64]departure) (o op
 	s.o.Log.Error("spool: the damaged file is replaced by what could be read of it", "path", s.path,
 		"saved_batches", o.st.batches, "saved_readings", told.Saved, "lost_readings", lost)
 	s.salvaged.Store(&told)
+	if s.o.Salvaged != nil {
+		s.o.Salvaged(o.st.id, told)
+	}
+	if err := adopt(s.path); err != nil { // open will
+		abandon(o.db, nil)
+		return opened{}, err
+	}
 	return o, nil
+}
+
+func (w *wait) failure() error {
+	return fmt.Errorf("the file is damaged (%v) and stays as it is until there is room beside it to save what it holds: %w", w.cause, w.err)
 }
 
 // adopt puts the file that a salvage wrote into the place of path, which is free.
@@ -95,17 +136,16 @@ type find struct {
 // known has none. The sequence numbers of st are above all that were given out.
 func (s *Spool) search(known state, gone map[uint64]departure) (found []find, st state, told Salvage, err error) {
 	f, err := os.Open(s.path)
-	if errors.Is(err, fs.ErrNotExist) { // set aside before, when no new one could be made
-		return nil, known, told, nil
-	} else if err != nil {
+	if err == nil {
+		defer f.Close()
+		var info fs.FileInfo
+		if info, err = f.Stat(); err == nil {
+			found, st = scan(f, info.Size())
+		}
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // somebody removed it: all is lost
 		return nil, known, told, err
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, known, told, err
-	}
-	found, st = scan(f, info.Size())
 	if known.id != [16]byte{} {
 		// What is above was never committed: its readings are in memory.
 		st, told.Known = known, true
@@ -246,13 +286,13 @@ func (st *state) after(o *state) bool {
 // fill makes a new file at to, of what was found in the one at from. Without a
 // state of that one the batches say which spool they are of.
 func fill(from, to string, found []find, st state, told Salvage) (o opened, _ Salvage, err error) {
-	in, err := os.Open(from)
-	if errors.Is(err, fs.ErrNotExist) && len(found) == 0 {
-		return o, told, nil
-	} else if err != nil {
-		return o, told, err
+	var in *os.File
+	if len(found) > 0 { // else it need not be there
+		if in, err = os.Open(from); err != nil {
+			return o, told, err
+		}
+		defer in.Close()
 	}
-	defer in.Close()
 	if err := os.Remove(to); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return o, told, err
 	}

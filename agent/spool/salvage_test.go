@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -132,6 +134,40 @@ func TestSalvage(t *testing.T) {
 				t.Fatalf("%s of page %d: set aside again", kind, page)
 			}
 		}
+	}
+}
+
+// bbolt leaves the page as it was that a deletion changed, so what was
+// acknowledged can still be read there. It does not come back.
+func TestSalvageLeavesOutWhatWasAcknowledged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.db")
+	s := open(t, path, Options{})
+	for i := range int64(10) {
+		add(t, s, i)
+		flushed(t, s)
+	}
+	for seq := range uint64(4) {
+		s.Ack(seq + 1)
+	}
+	flushed(t, s)
+	want := contents(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, _ := scan(bytes.NewReader(file), int64(len(file))); len(found) != 10 {
+		t.Fatalf("%d batches can be found in the file, want all 10", len(found))
+	}
+	clear(file[:2*pageSize]) // both metas: nothing leads to the tree
+	if err := os.WriteFile(path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s = open(t, path, Options{})
+	if got, st := contents(t, s), s.Stats(); !maps.Equal(got, want) || len(got) != 6 || st.Acked != 4 || *st.Salvage != (Salvage{6, 0, true}) {
+		t.Fatalf("batches %v of 5 to 10; %+v, salvage %+v", slices.Sorted(maps.Keys(got)), st, st.Salvage)
 	}
 }
 

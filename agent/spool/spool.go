@@ -14,7 +14,8 @@
 // that bbolt can't use is renamed to NAME.corrupt-TIME, of which two are kept,
 // with an Error in the log. A new file takes its place, with every batch of the
 // old one that passes its checksum, under the same spool id and numbers: the
-// bridge knows which of them it has already.
+// bridge knows which of them it has already. Without room for it the damaged file
+// stays where it is, and readings wait in memory until there is room.
 //
 // The age limit never acts on a clock that is known to be wrong: see MaxAge.
 //
@@ -106,6 +107,10 @@ type Options struct {
 	Boot     [16]byte               // for the batches' headers
 	Clock    func() telemetry.Clock // nil: always ClockUnknown; called at each flush
 	Log      *slog.Logger           // nil: slog.Default
+	// Salvaged is called for each damaged file that was replaced, with the id of
+	// the new one, in Open or in a call that found the damage. It must not call
+	// the Spool. nil: nobody is told.
+	Salvaged func(id [16]byte, s Salvage)
 }
 
 // check fills in the defaults and reports all that is wrong.
@@ -150,6 +155,7 @@ type Spool struct {
 	// mu, and mu never while a transaction is being opened.
 	flushing sync.Mutex
 	value    []byte // scratch of flush
+	waits    *wait  // the file is damaged and not yet salvaged; db is nil
 	dropLog  struct {
 		next     time.Time
 		readings uint64
@@ -195,7 +201,9 @@ type departure struct {
 }
 
 // Open opens or makes the spool file at path, mode 0600; its directory must
-// exist. A damaged file is set aside, and what can be read of it is kept. Errors are those of Options, of the file
+// exist. A damaged file is set aside, and what can be read of it is kept; where
+// that has no room the file stays as it is, Stats has a Failure, and each flush
+// looks whether there is room now. Errors are those of Options, of the file
 // system, and ErrLocked when another process has the file, after a second.
 // Open reads all that the file holds; it starts no goroutine.
 func Open(path string, o Options) (*Spool, error) {
@@ -211,13 +219,11 @@ func Open(path string, o Options) (*Spool, error) {
 		kick:    make(chan struct{}, 1),
 		retime:  make(chan struct{}, 1),
 	}
-	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
-		// A salvage was at its last step when the power went, or there is none.
-		if err := adopt(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("spool %s: %w", path, err)
-		}
-	}
 	file, err := s.open(state{}, nil)
+	if s.waits != nil {
+		s.note(err)
+		return s, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("spool %s: %w", path, err)
 	}
@@ -233,12 +239,28 @@ type opened struct {
 	older  bool  // it may be the commit before the last
 }
 
-// open opens the file, or makes a new one that begins with known. A damaged one
-// is set aside, and what can be read of it is in the new one.
+// open opens the file, or makes a new one. A damaged one is set aside, and what
+// can be read of it is in the new one. known is the state, if the program has it,
+// and gone are batches to be deleted. s.db is nil, and flushing is held.
 func (s *Spool) open(known state, gone map[uint64]departure) (opened, error) {
+	if w := s.waits; w != nil {
+		if !w.over(s.path) {
+			return opened{}, w.failure()
+		}
+		return s.renew(w.cause, known, gone)
+	}
+	if _, err := os.Lstat(s.path); errors.Is(err, fs.ErrNotExist) {
+		// A salvage was at its last step when the power went, or there is none.
+		err := adopt(s.path)
+		switch none := errors.Is(err, fs.ErrNotExist); {
+		case none && known.id != [16]byte{}: // somebody removed it
+			return s.renew(err, known, gone)
+		case err != nil && !none:
+			return opened{}, err
+		}
+	}
 	o, err := openAt(s.path, known)
 	if errors.Is(err, errDamaged) {
-		s.setAside.Add(1)
 		return s.renew(err, known, gone)
 	}
 	if o.older {
