@@ -6,14 +6,20 @@ import (
 	"github.com/tidemill/tidemill/shadow"
 )
 
-// maxInbox bounds what waits for Run. What does not fit is dropped and the
-// document got anew, which says all the dropped messages said.
-const maxInbox = 256
+// What waits for Run is bounded in messages and bytes: documents have 8 KB (AWS
+// IoT Device Shadow, service quotas), messages up to some times of it with
+// their metadata. What does not fit is dropped and the document got anew, which
+// says all the dropped messages said.
+const (
+	maxInbox      = 256
+	maxInboxBytes = 512 << 10
+)
 
 // An inbox is what callers leave for Run: messages and the connection.
 type inbox struct {
 	mu       sync.Mutex
 	messages []message
+	bytes    int
 	lost     bool    // some were dropped
 	pub      Publish // nil: not connected
 	session  uint64  // counts Connected and Disconnected
@@ -66,7 +72,8 @@ func (d *Device) Receive(topic string, payload []byte) {
 		return
 	}
 	d.box.mu.Lock()
-	if len(d.box.messages) < maxInbox {
+	if len(d.box.messages) < maxInbox && d.box.bytes+len(payload) <= maxInboxBytes {
+		d.box.bytes += len(payload)
 		d.box.messages = append(d.box.messages, message{t, append([]byte(nil), payload...)})
 	} else {
 		d.box.lost = true

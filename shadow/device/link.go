@@ -71,7 +71,7 @@ func (l *link) step(ctx context.Context) time.Duration {
 	d.box.mu.Lock()
 	messages, lost := d.box.messages, d.box.lost
 	pub, session := d.box.pub, d.box.session
-	d.box.messages, d.box.lost = nil, false
+	d.box.messages, d.box.bytes, d.box.lost = nil, 0, false
 	d.box.mu.Unlock()
 
 	if session != l.session { // all that was under way is lost or will be got again
