@@ -66,13 +66,20 @@ type Document struct {
 	DesiredTimes, ReportedTimes map[string]any // same shape, a Stamp at each leaf
 	Version                     uint64         // of the last update, from 1
 
-	// Deleted is when the shadow was deleted, in seconds since 1970, and 0
-	// for one that lives. A deleted one has nothing but its last version.
+	// Deleted is when the shadow was deleted, in seconds of a clock that does not
+	// jump, and 0 for one that lives. A deleted one has nothing but its last
+	// version, which Over ends.
 	Deleted int64
 }
 
 // Alive tells whether there is a shadow: d is neither nil nor deleted.
 func (d *Document) Alive() bool { return d != nil && d.Deleted == 0 }
+
+// Over tells whether a shadow was deleted for so long at now that its version is
+// not remembered any more. now is by the clock that Delete was given.
+func (d *Document) Over(now time.Time) bool {
+	return d != nil && d.Deleted != 0 && now.Sub(time.Unix(d.Deleted, 0)) >= Remembered
+}
 
 // Delta returns desired minus reported and the times of those desired leaves,
 // both nil when nothing differs.
@@ -95,7 +102,7 @@ func Size(sections ...map[string]any) int {
 }
 
 // Update returns the document after u, which happened at now. d is nil or
-// deleted when there is no shadow yet. The error is always an *Error:
+// deleted, but not Over, when there is no shadow yet. The error is always an *Error:
 // ErrVersionConflict or ErrTooLarge. Limits of the request itself are checked
 // by ParseUpdate.
 func (d *Document) Update(u *Update, now time.Time, l Limits) (*Document, error) {
@@ -109,7 +116,7 @@ func (d *Document) Update(u *Update, now time.Time, l Limits) (*Document, error)
 		next.Version++
 	case u.Version != nil && *u.Version > 1:
 		return nil, ErrVersionConflict
-	case d != nil && now.Sub(time.Unix(d.Deleted, 0)) < Remembered:
+	case d != nil:
 		next.Version = d.Version + 2
 	}
 	desired, reported := u.Desired, u.Reported
@@ -139,7 +146,8 @@ func (s Section) onto(state, times map[string]any, now Stamp) (newState, newTime
 	return newState, newTimes
 }
 
-// Delete returns what remains of d when it is deleted at now.
+// Delete returns what remains of d when it is deleted at now, by a clock that does
+// not jump.
 func (d *Document) Delete(now time.Time) *Document {
 	return &Document{Version: d.Version, Deleted: now.Unix()}
 }

@@ -188,7 +188,11 @@ func TestVersionAfterDelete(t *testing.T) {
 	u := &Update{Reported: Section{Set: true, Patch: object(t, `{"a":1}`)}}
 	gone := (&Document{Version: 7}).Delete(now)
 	for after, want := range map[time.Duration]uint64{0: 9, 47 * time.Hour: 9, 49 * time.Hour: 1} {
-		d, err := gone.Update(u, now.Add(after), Limits{})
+		before := gone
+		if before.Over(now.Add(after)) {
+			before = nil
+		}
+		d, err := before.Update(u, now, Limits{})
 		if err != nil || d.Version != want || d.Deleted != 0 {
 			t.Errorf("after %v: %+v, %v; want version %d", after, d, err, want)
 		}

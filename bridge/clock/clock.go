@@ -12,6 +12,10 @@
 // time, and for longer those that were written under the wrong time. Size
 // limits work as ever. Decisions about rights, such as whether a key is still
 // valid, are no expiry in this sense; they go by the wall clock.
+//
+// What is stored for nothing but to expire, such as since when a client is away,
+// has no use for the wall clock's time at all, which may be wrong when it is
+// stored and right when it is judged. It is stored and judged by Clock.Steady.
 package clock
 
 import (
@@ -51,6 +55,7 @@ type Clock struct {
 	mu     sync.Mutex
 	mono   time.Time     // of the last look; only its monotonic reading is used
 	trust  time.Time     // wall time then, as far as it is trusted
+	steady time.Time     // what Steady returned then
 	gap    time.Duration // by which the wall clock may differ at the next look
 	held   bool
 	heldAt time.Duration // for how long it has been held, over all runs
@@ -77,6 +82,7 @@ func New(o Options) *Clock {
 	}
 	c := &Clock{opts: o, mono: time.Now(), gap: o.MaxStep}
 	c.trust = c.wall()
+	c.steady = c.trust
 	return c
 }
 
@@ -93,6 +99,18 @@ func (c *Clock) Expiry() time.Time {
 		return c.trust
 	}
 	return wall
+}
+
+// Steady returns a time that moves by what has really passed and never jumps: that
+// of the wall clock when the bridge first ran, and then by the monotonic clock;
+// from one run of the program to the next by the wall clock, if that moved ahead by
+// MaxGap at most, otherwise not at all. So it may fall behind the wall clock, and
+// only its differences mean something.
+func (c *Clock) Steady() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.look()
+	return c.steady
 }
 
 // Run looks at the clocks until ctx ends, so that jumps are told when they happen.
@@ -114,7 +132,7 @@ func (c *Clock) look() time.Time {
 	now, wall := time.Now(), c.wall()
 	passed := now.Sub(c.mono)
 	c.mono = now
-	c.trust = c.trust.Add(passed)
+	c.trust, c.steady = c.trust.Add(passed), c.steady.Add(passed)
 	c.offset = wall.Sub(c.trust)
 	within := c.offset.Abs() <= c.gap
 	if !c.held {
@@ -187,6 +205,7 @@ type State struct {
 	Wall   time.Time     `json:"wall"`   // the wall clock
 	Expiry time.Time     `json:"expiry"` // the time that was trusted; Wall unless held
 	Held   time.Duration `json:"held"`   // ns for which it has been held, 0: it is not
+	Steady time.Time     `json:"steady"` // Clock.Steady; zero, from an earlier release: Expiry
 }
 
 // State returns the state as of now.
@@ -194,7 +213,7 @@ func (c *Clock) State() State {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	wall := c.look()
-	s := State{Wall: wall.UTC(), Expiry: c.trust.UTC()}
+	s := State{Wall: wall.UTC(), Expiry: c.trust.UTC(), Steady: c.steady.UTC()}
 	if c.held {
 		s.Held = max(c.heldAt, 1)
 	}
@@ -209,6 +228,12 @@ func (c *Clock) Resume(s State) {
 	defer c.mu.Unlock()
 	wall := c.wall()
 	c.mono = time.Now()
+	if c.steady = s.Steady; c.steady.IsZero() {
+		c.steady = s.Expiry
+	}
+	if off := wall.Sub(s.Wall); off > 0 && off <= c.opts.MaxGap {
+		c.steady = c.steady.Add(off)
+	}
 	sinceWall, sinceExpiry := wall.Sub(s.Wall).Abs(), wall.Sub(s.Expiry).Abs()
 	switch {
 	case s.Held > 0 && sinceWall <= c.opts.MaxGap && sinceWall < sinceExpiry: // it is still wrong

@@ -174,3 +174,45 @@ func TestNeverEarly(t *testing.T) {
 		}
 	})
 }
+
+// Steady moves by what passes, whatever the wall clock does and whoever accepts
+// it, and from run to run by a wall clock that moved ahead by a gap at most.
+func TestSteady(t *testing.T) {
+	const day = 24 * time.Hour
+	synctest.Test(t, func(t *testing.T) {
+		c, w, _ := newClock(Options{})
+		begin, passed := c.Steady(), time.Duration(0)
+		check := func(what string) {
+			t.Helper()
+			if got := c.Steady().Sub(begin); got != passed {
+				t.Errorf("%s: %v, want %v", what, got, passed)
+			}
+		}
+		for _, ahead := range []time.Duration{0, 26 * 365 * day, time.Minute, -10 * 365 * day, 3 * day} {
+			w.ahead = ahead
+			time.Sleep(time.Hour)
+			passed += time.Hour
+			check("jumped to " + ahead.String())
+			c.Accept()
+			check("accepted")
+		}
+		for moved, counted := range map[time.Duration]time.Duration{14 * time.Hour: 14 * time.Hour, 3 * day: 0, -time.Hour: 0, 0: 0} {
+			state := c.State()
+			ahead := w.ahead + moved
+			c, w, _ = newClock(Options{})
+			w.ahead = ahead
+			c.Resume(state)
+			passed += counted
+			check("off while the clock moved by " + moved.String())
+			c.Accept()
+			check("and accepted")
+		}
+		old := c.State()
+		old.Steady = time.Time{}
+		c, _, _ = newClock(Options{})
+		c.Resume(old)
+		if got := c.Steady(); !got.Equal(old.Expiry) {
+			t.Errorf("after an earlier release: %v, want %v", got, old.Expiry)
+		}
+	})
+}

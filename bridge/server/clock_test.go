@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/shadow/service"
 )
@@ -134,6 +135,21 @@ func TestClockJump(t *testing.T) {
 	}
 	b.eventually("the old records go", func() bool { return b.held("day") == 0 })
 	stop(t, b)
+}
+
+// A message published under a clock that is years behind is of use for as long as
+// its publisher said, whatever the clock does.
+func TestExpiryUnderWrongClock(t *testing.T) {
+	b := start(t, configure(t))
+	then := time.Now().AddDate(-26, 0, 0).UnixMilli()
+	b.router.deliver(&ingest.Message{Topic: "t", Payload: []byte("x"), Retain: true, Time: then, Expires: then + time.Hour.Milliseconds()}, nil)
+	m, _, ok := b.gateway.Retained().Get("t")
+	if !ok {
+		t.Fatal("it has expired")
+	}
+	if left := time.Until(m.Expires); left > time.Hour || left < 50*time.Minute {
+		t.Errorf("%v left, want an hour", left)
+	}
 }
 
 // A directory without a note, of an earlier version, has its newest record.

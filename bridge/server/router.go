@@ -94,7 +94,8 @@ func (r *router) deliver(m *ingest.Message, b *streams.Batch) (later func()) {
 	}
 	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: m.Properties, ClientID: m.ClientID, Owner: m.Owner}
 	if m.Expires != 0 {
-		out.Expires = time.UnixMilli(m.Expires)
+		// By what passes from now on, whatever the clock does.
+		out.Expires = time.Now().Add(time.Duration(m.Expires-m.Time) * time.Millisecond)
 	}
 	return r.gateway.Deliver(out, b)
 }

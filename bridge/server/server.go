@@ -226,6 +226,7 @@ func (s *Server) wire(sh service.Options) error {
 		return err
 	}
 	sh.MaxNamed, sh.MaxBytes = s.cfg.Shadow.MaxNamed, int(s.cfg.Shadow.MaxBytes)
+	sh.Steady = s.clock.Steady
 	s.shadow = service.New(indexedShadows{s.shadows, s.fleet}, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
 	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, keys: s.keys, custom: custom, cfg: s.cfg, log: s.log, refusals: &s.refusals, provision: s.provision}
@@ -266,7 +267,7 @@ func (s *Server) gatewayConfig() gateway.Config {
 	if m.Profile == "aws" {
 		c = gateway.AWSConfig()
 	}
-	c.Store, c.Events, c.Log, c.Denied = s.store, s.heard, s.log, s.refusals.denied
+	c.Store, c.Steady, c.Events, c.Log, c.Denied = s.store, s.clock.Steady, s.heard, s.log, s.refusals.denied
 	// A decision takes less than looking one up (30 to 220 ns), and a right that is
 	// withdrawn ends with the next packet.
 	c.PermissionCache = -1

@@ -62,11 +62,14 @@ func (s *Service) update(r request, now time.Time) (answer []byte, token string,
 	if err != nil {
 		return nil, token, err
 	}
+	if before.Over(s.o.Steady()) {
+		before = nil
+	}
 	after, err := before.Update(u, now, s.o.Limits)
 	if err != nil {
 		return nil, token, err
 	}
-	if err := s.room(r.topic, before, after, now); err != nil {
+	if err := s.room(r.topic, before, after); err != nil {
 		return nil, token, err
 	}
 	if err := s.store.Put(r.topic.Thing, r.topic.Name, after); err != nil {
@@ -84,7 +87,7 @@ func (s *Service) update(r request, now time.Time) (answer []byte, token string,
 // room says whether a thing may have one more shadow, or a larger one. What makes
 // it smaller always may. Requests for different shadows of a thing do not wait for
 // each other, so that as many as may be in flight may go beyond a limit.
-func (s *Service) room(t shadow.Topic, before, after *shadow.Document, now time.Time) error {
+func (s *Service) room(t shadow.Topic, before, after *shadow.Document) error {
 	if s.o.MaxNamed == 0 && s.o.MaxBytes == 0 {
 		return nil
 	}
@@ -105,7 +108,7 @@ func (s *Service) room(t shadow.Topic, before, after *shadow.Document, now time.
 			return full
 		}
 		// Perhaps what is in the way is over.
-		if err := s.store.Forget(t.Thing, now.Add(-shadow.Remembered)); err != nil {
+		if err := s.store.Forget(t.Thing, s.o.Steady().Add(-shadow.Remembered)); err != nil {
 			return err
 		}
 	}
@@ -140,7 +143,7 @@ func (s *Service) delete(r request, now time.Time) (answer []byte, token string,
 	if err != nil {
 		return nil, token, err
 	}
-	if err := s.store.Put(r.topic.Thing, r.topic.Name, d.Delete(now)); err != nil {
+	if err := s.store.Put(r.topic.Thing, r.topic.Name, d.Delete(s.o.Steady())); err != nil {
 		return nil, token, err
 	}
 	answer = shadow.AppendDeleteAccepted(nil, d.Version, token, now)

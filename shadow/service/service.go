@@ -57,7 +57,10 @@ type Options struct {
 	Pending  int              // requests in flight in all; beyond it 429
 	MaxNamed int              // named shadows of a thing; beyond it 400. 0: no limit
 	MaxBytes int              // of a thing's shadows as stored, with their times; beyond it 413. 0: no limit
-	Now      func() time.Time // default time.Now
+	Now      func() time.Time // of answers and metadata; default time.Now
+	// Steady is by what clock the versions of deleted shadows are forgotten, one
+	// that does not jump, over restarts too; default time.Now.
+	Steady func() time.Time
 }
 
 // Errors of Handle and Do beside those of the store.
@@ -106,6 +109,9 @@ func New(store Store, pub Publisher, o Options) *Service {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Steady == nil {
+		o.Steady = time.Now
 	}
 	return &Service{store: store, pub: pub, o: o, lanes: make(map[lane][]request), things: make(map[string]int)}
 }

@@ -2,6 +2,7 @@ package service
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -330,7 +331,7 @@ func TestQuotas(t *testing.T) {
 	}
 	defer store.Close()
 	now := time.Unix(1_790_000_000, 0)
-	s := New(store, nowhere{}, Options{MaxNamed: 3, MaxBytes: 2000, Now: func() time.Time { return now }})
+	s := New(store, nowhere{}, Options{MaxNamed: 3, MaxBytes: 2000, Steady: func() time.Time { return now }})
 	defer s.Close()
 	code := func(thing, name string, op shadow.Op, doc string) int {
 		t.Helper()
@@ -376,4 +377,53 @@ func TestQuotas(t *testing.T) {
 	if got := code("t", "d", shadow.OpUpdate, small); got != 200 {
 		t.Errorf("what was deleted two days ago is in the way: %d", got)
 	}
+}
+
+// A wall clock that jumps forgets no version of a deleted shadow; the time that
+// passes does. What answers tell is the wall clock's.
+func TestForgottenByWhatPasses(t *testing.T) {
+	store, err := boltstore.Open(filepath.Join(t.TempDir(), "shadow.db"), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	wall, steady := time.Unix(946_684_800, 0), time.Unix(1_790_000_000, 0)
+	s := New(store, nowhere{}, Options{MaxNamed: 1,
+		Now: func() time.Time { return wall }, Steady: func() time.Time { return steady }})
+	defer s.Close()
+	do := func(name string, op shadow.Op, doc string) (version uint64, code int) {
+		t.Helper()
+		answer, err := s.Do(t.Context(), "t", name, op, []byte(doc))
+		if e := (*shadow.Error)(nil); errors.As(err, &e) {
+			return 0, e.Code
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		var a struct {
+			Version   uint64
+			Timestamp int64
+		}
+		if err := json.Unmarshal(answer, &a); err != nil || a.Timestamp != wall.Unix() {
+			t.Errorf("%s at %v, %v", answer, wall, err)
+		}
+		return a.Version, 200
+	}
+	const doc = `{"state":{"reported":{"a":1}}}`
+	update := func(name string, wantVersion uint64, wantCode int) {
+		t.Helper()
+		if v, code := do(name, shadow.OpUpdate, doc); v != wantVersion || code != wantCode {
+			t.Errorf("version %d, code %d; want %d, %d", v, code, wantVersion, wantCode)
+		}
+	}
+	update("a", 1, 200)
+	do("a", shadow.OpDelete, ``)
+	wall, steady = wall.AddDate(26, 0, 0), steady.Add(time.Hour)
+	update("b", 0, 400) // a's version is remembered
+	update("a", 3, 200)
+	do("a", shadow.OpDelete, ``)
+	wall, steady = wall.AddDate(-26, 0, 0), steady.Add(shadow.Remembered)
+	update("a", 1, 200)
+	do("a", shadow.OpDelete, ``)
+	steady = steady.Add(shadow.Remembered)
+	update("b", 1, 200)
 }

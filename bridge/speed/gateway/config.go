@@ -123,6 +123,9 @@ type Config struct {
 	// connection with all that waits in them; nil: they live as long as the
 	// Server.
 	Store *streams.Store
+	// Steady is the time by which Store has what is to expire, from one run to the
+	// next: clock.Clock.Steady; nil: time.Now.
+	Steady func() time.Time
 
 	// Events, if set, hears of connections.
 	Events func(Event)
@@ -207,6 +210,9 @@ func (c Config) withDefaults() Config {
 	orInt(&c.MaxRetainedBytes, 16<<20)
 	if c.Log == nil {
 		c.Log = slog.Default()
+	}
+	if c.Steady == nil {
+		c.Steady = time.Now
 	}
 	return c
 }

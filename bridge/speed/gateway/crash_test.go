@@ -369,7 +369,7 @@ func BenchmarkLoad(b *testing.B) {
 		id := m.id(i)
 		st.Session(batch, id)
 		o := outbound{m: &Message{Topic: "cmd/" + id + "/x", Payload: make([]byte, 200)}, qos: 1}
-		sessions.Life{ID: id, Number: uint64(i)}.Queue(batch, 1, o.stored(0))
+		sessions.Life{ID: id, Number: uint64(i)}.Queue(batch, 1, o.stored(nil, 0))
 		if batch.Bytes() > 1<<20 || i == many-1 {
 			if err := store.Commit(ctx, batch); err != nil {
 				b.Fatal(err)

@@ -199,8 +199,8 @@ func (s *Server) sweep(now time.Time) {
 		over = append(over, x)
 	}
 	s.mu.Unlock()
-	if minute := now.Truncate(time.Minute); minute.After(s.swept) {
-		s.swept = minute
+	if now.Sub(s.swept) >= time.Minute {
+		s.swept = now
 		for _, t := range s.retained.sweep(now) {
 			if s.store != nil {
 				s.store.Retained(s.store, t, 0)

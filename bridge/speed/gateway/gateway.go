@@ -47,7 +47,8 @@ type Message struct {
 	// on the wire without their length (packet.Properties.Forward); nil for a
 	// message from MQTT 3.1.1.
 	Properties []byte
-	// Expires is when the message is of no more use to anybody; zero: never.
+	// Expires is when the message is of no more use to anybody; zero: never. It has a
+	// monotonic reading, so that no jump of the clock makes it earlier.
 	Expires time.Time
 	// Will: the client did not publish it itself, its connection has ended.
 	Will bool

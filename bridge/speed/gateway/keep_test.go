@@ -258,10 +258,10 @@ func TestOptions(t *testing.T) {
 		t.Errorf("%x", uint64(o))
 	}
 	o := outbound{m: &Message{Topic: "t"}, qos: 1, group: "$share/g/t", ids: []uint32{1}}
-	if q := o.stored(7); q.Group != o.group || q.PacketID != 7 || q.Released {
+	if q := o.stored(nil, 7); q.Group != o.group || q.PacketID != 7 || q.Released {
 		t.Errorf("%+v", q)
 	}
-	if q := (&outbound{m: &released, qos: 2}).stored(7); !q.Released {
+	if q := (&outbound{m: &released, qos: 2}).stored(nil, 7); !q.Released {
 		t.Errorf("%+v", q)
 	}
 }

@@ -156,7 +156,7 @@ func (s *session) stage(o *outbound, b sessions.Changes) bool {
 	if o.qos > 0 && s.durable.Load() {
 		s.seq++
 		o.seq = s.seq
-		s.stored().Queue(b, o.seq, o.stored(0))
+		s.stored().Queue(b, o.seq, o.stored(s.srv, 0))
 	}
 	return true
 }
@@ -295,7 +295,7 @@ func (s *session) hold(i uint16) {
 	f := &s.flights[i]
 	f.held = true
 	order := f.order
-	s.stored().Queue(s.srv.store, f.seq, f.stored(i+1))
+	s.stored().Queue(s.srv.store, f.seq, f.stored(s.srv, i+1))
 	s.srv.store.After(func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -21,7 +21,7 @@ func (s memory) Session(id string) *sessions.Record {
 		s.mu.Unlock()
 		return nil
 	}
-	r := &sessions.Record{Life: x.life, Expiry: x.expiry, Away: x.away, Owner: x.owner, Subs: make(map[string]uint64)}
+	r := &sessions.Record{Life: x.life, Expiry: x.expiry, Away: s.steady(x.away), Owner: x.owner, Subs: make(map[string]uint64)}
 	s.mu.Unlock()
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -40,8 +40,17 @@ func (s memory) Retained(topic string) *sessions.Retained {
 	if !ok {
 		return nil
 	}
-	return &sessions.Retained{Topic: topic, QoS: k.m.QoS, At: k.at, Expires: k.m.Expires, Owner: k.m.Owner,
+	return &sessions.Retained{Topic: topic, QoS: k.m.QoS, At: k.at, Expires: s.steady(k.m.Expires), Owner: k.m.Owner,
 		Properties: k.m.Properties, Payload: k.m.Payload}
+}
+
+// steady is t, which has a monotonic reading, as it is stored: by a clock that does
+// not jump from here to the start that reads it.
+func (s *Server) steady(t time.Time) time.Time {
+	if t.IsZero() {
+		return t
+	}
+	return s.conf.Steady().Add(time.Until(t))
 }
 
 // batch returns an empty one, nil without a store.
@@ -55,9 +64,9 @@ func (s *Server) batch() *streams.Batch {
 // stored is the session's name in the store.
 func (s *session) stored() sessions.Life { return sessions.Life{ID: s.id, Number: s.life} }
 
-// stored is o as it is kept; packetID is 0 as long as it has none.
-func (o *outbound) stored(packetID uint16) *sessions.Queued {
-	return &sessions.Queued{QoS: o.qos, Retain: o.retain, Released: o.m == &released, PacketID: packetID, Expires: o.m.Expires,
+// stored is o as srv keeps it; packetID is 0 as long as it has none.
+func (o *outbound) stored(srv *Server, packetID uint16) *sessions.Queued {
+	return &sessions.Queued{QoS: o.qos, Retain: o.retain, Released: o.m == &released, PacketID: packetID, Expires: srv.steady(o.m.Expires),
 		Topic: o.m.Topic, Properties: o.m.Properties, Group: o.group, IDs: o.ids, Payload: o.m.Payload}
 }
 
@@ -79,7 +88,7 @@ func (s *Server) Load() error {
 	if s.store == nil {
 		return nil
 	}
-	l := &loader{Server: s, now: time.Now(), expiry: s.conf.Store.Expiry()}
+	l := &loader{Server: s, now: time.Now(), steady: s.conf.Steady()}
 	if err := s.store.Load(l); err != nil {
 		return err
 	}
@@ -101,17 +110,16 @@ func (s *Server) Load() error {
 type loader struct {
 	*Server
 	now     time.Time
-	expiry  time.Time // now, as far as the clock is trusted
+	steady  time.Time // now, by the clock of what is stored
 	orphans []orphan
 }
 
-// here gives a stored time a monotonic reading, so that a jump of the clock, in
-// the past or to come, ends nothing before its time.
+// here undoes Server.steady: it gives a stored time a monotonic reading.
 func (l *loader) here(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
 	}
-	return l.now.Add(t.Sub(l.expiry))
+	return l.now.Add(t.Sub(l.steady))
 }
 
 // An orphan is a message of a shared subscription whose session had ended and
