@@ -120,15 +120,15 @@ func (r *router) publishOwn(topic string, payload []byte, done func(error)) {
 // subscribers see it, so that a retry does not show it to them again; the request
 // itself may be done twice. A broker has what it is sent before the outbox's
 // position is durable, so a kill makes it get the latest again.
-func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Delivery) (later func(), err error) {
+func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Delivery) (done func(error), err error) {
 	if r.broker != nil {
 		return nil, r.broker.republish(ctx, d) // and it comes back
 	}
 	if of, _ := topic.Lookup(d.Name); of.Service == topic.Shadows && of.Takes {
-		done := make(chan error, 1)
-		r.shadow.Handle(ctx, d.Name, d.Data, func(err error) { done <- err })
+		answered := make(chan error, 1)
+		r.shadow.Handle(ctx, d.Name, d.Data, func(err error) { answered <- err })
 		select {
-		case err := <-done:
+		case err := <-answered:
 			if err != nil {
 				return nil, err
 			}
@@ -137,7 +137,7 @@ func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Deli
 		}
 	}
 	now := time.Now()
-	m := &gateway.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Properties: d.Properties, Repeat: d.Repeat}
+	m := &gateway.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Properties: d.Properties}
 	stored := &ingest.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID,
 		Properties: d.Properties, Protocol: "mqtt", Time: now.UnixMilli()}
 	if d.Expiry > 0 {

@@ -40,10 +40,6 @@ type Delivery struct {
 	Properties []byte
 	Expiry     uint32 // seconds; 0: for ever
 
-	// Repeat tells a Republisher that an earlier attempt may have been durable.
-	// It is not stored.
-	Repeat bool
-
 	// Of the message that fired the rule, for the error action.
 	Topic, ClientID, TraceID string
 	Time                     int64 // arrival, epoch ms; 0: not known

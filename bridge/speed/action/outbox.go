@@ -22,10 +22,11 @@ import (
 type Republisher interface {
 	// Republish hands a message to the services it is for, and adds to b what has
 	// to be durable of it: its record, if its topic is stored, and what sessions
-	// keep of it. The outbox commits b with its position, and calls later, if that
-	// is not nil, once that is durable: then it goes out to who is connected. When
-	// Republish fails it has added nothing, and the delivery is tried again.
-	Republish(ctx context.Context, b *streams.Batch, d *Delivery) (later func(), err error)
+	// keep of it. The outbox commits b with its position, and calls done, if that
+	// is not nil, with what came of it: nil, and it goes out to who is connected, or
+	// why b is not durable, and what it took is given back, for the delivery is tried
+	// again. When Republish fails it has added nothing, and that is tried again, too.
+	Republish(ctx context.Context, b *streams.Batch, d *Delivery) (done func(error), err error)
 }
 
 // Options of an Outboxes.
@@ -145,12 +146,11 @@ const patience = time.Hour
 type box struct {
 	stream  string
 	log     *slog.Logger
-	failing time.Time // since when every attempt failed; zero: the last one did not
-	head    uint64    // the delivery that failed last, and since when
-	since   time.Time // it was tried
-	ended   []Attempt // not durable yet
-	later   []func()  // of what was republished and is not durable yet
-	unsure  uint64    // before it, it is not known what came of an earlier commit
+	failing time.Time     // since when every attempt failed; zero: the last one did not
+	head    uint64        // the delivery that failed last, and since when
+	since   time.Time     // it was tried
+	ended   []Attempt     // not durable yet
+	staged  []func(error) // of what was republished and is not durable yet
 }
 
 func (x *Outboxes) drain(ctx context.Context, stream string) {
@@ -206,7 +206,7 @@ func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error)
 		return 0, err
 	}
 	b := x.store.NewBatch()
-	bx.ended, bx.later = bx.ended[:0], bx.later[:0]
+	bx.ended, bx.staged = bx.ended[:0], bx.staged[:0]
 	var failed error
 	for i := range recs {
 		if b.Bytes() >= drainBytes {
@@ -222,14 +222,14 @@ func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error)
 	}
 	next := recs[done-1].Offset + 1
 	b.Set(posKey, binary.BigEndian.AppendUint64(nil, next))
-	if err := x.store.Commit(ctx, b); err != nil {
-		bx.unsure = max(bx.unsure, next)
+	err = x.store.Commit(ctx, b)
+	for _, done := range bx.staged {
+		done(err)
+	}
+	clear(bx.staged)
+	if err != nil {
 		return 0, err
 	}
-	for _, send := range bx.later {
-		send()
-	}
-	clear(bx.later)
 	for _, a := range bx.ended {
 		x.opts.Tried(a)
 	}
@@ -246,12 +246,11 @@ func (x *Outboxes) deliver(ctx context.Context, b *streams.Batch, bx *box, r *st
 		x.failed.Add(1)
 		return nil
 	}
-	d.Repeat = r.Offset < bx.unsure
-	later, err := x.attempt(ctx, b, d)
+	staged, err := x.attempt(ctx, b, d)
 	a := Attempt{Delivery: d, Slot: bx.slot(d), At: time.Now(), Err: err, Final: true}
 	if err == nil {
-		if later != nil {
-			bx.later = append(bx.later, later)
+		if staged != nil {
+			bx.staged = append(bx.staged, staged)
 		}
 		bx.ended = append(bx.ended, a)
 		bx.failing = time.Time{}
@@ -296,7 +295,7 @@ func (x *Outboxes) old(bx *box, r *streams.Record) bool {
 	return aged || now.Sub(bx.since) > x.opts.GiveUp
 }
 
-func (x *Outboxes) attempt(ctx context.Context, b *streams.Batch, d *Delivery) (later func(), err error) {
+func (x *Outboxes) attempt(ctx context.Context, b *streams.Batch, d *Delivery) (staged func(error), err error) {
 	switch d.Kind {
 	case "s3":
 		return nil, x.opts.Objects.Put(ctx, d.Bucket, d.Name, func(w io.Writer) error {

@@ -57,9 +57,6 @@ type Message struct {
 	// Owner is who a retained message counts for, the publisher's principal;
 	// empty: nobody.
 	Owner string
-	// Repeat: it may have been delivered before, so receivers of QoS 1 and 2 get
-	// it with DUP.
-	Repeat bool
 	// Stage, unless nil, adds what the gateway has to remember of this publish:
 	// the Router calls it with the batch that makes the message durable, or
 	// with one of its own.

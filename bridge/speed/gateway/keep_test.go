@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
@@ -94,32 +95,56 @@ func TestRetainedDoesNotWaitForSubscribe(t *testing.T) {
 }
 
 // What Stage adds to a batch is on disk when the batch is, and goes out to nobody
-// before later is called, then as a possible repeat if it is one.
+// before done is called, whatever the session.
 func TestStage(t *testing.T) {
 	f := startDurable(t, Config{}, vfs.NewMem(), start)
-	kept, live := f.resume(t, "kept", false), f.clean5(t, "live")
-	kept.subscribe("a", 1)
-	live.subscribe5("a", 1)
+	all := []*wire{f.resume(t, "kept", false), f.clean5(t, "live"), f.clean5(t, "sharing")}
+	all[0].subscribe("a", 1)
+	all[1].subscribe5("a", 1)
+	all[2].subscribe5("$share/g/a", 1)
 	b := f.store.NewBatch()
-	later := f.Stage(&Message{Topic: "a", Payload: []byte("x"), QoS: 1, Repeat: true}, b)
-	kept.ping()
-	live.ping()
+	done := f.Stage(&Message{Topic: "a", Payload: []byte("x"), QoS: 1}, b)
 	if err := f.store.CommitWait(t.Context(), b, nil); err != nil {
 		t.Fatal(err)
 	}
-	live.ping()
+	for _, w := range all { // pings are answered behind what went out before
+		w.ping()
+	}
 	stored := 0
 	if err := f.conf.Store.Scan([]byte("gw/q/kept\x00"), func(_, _ []byte) bool { stored++; return true }); err != nil || stored != 1 {
 		t.Fatalf("%d stored, %v", stored, err)
 	}
-	later()
-	m := pub("a", "x", 1, 1)
-	m.Dup = true
-	kept.want(m)
-	live.want(m)
+	done(nil)
+	for _, w := range all {
+		w.want(pub("a", "x", 1, 1))
+	}
 	if f.Stage(&Message{Topic: "b", QoS: 1}, b) != nil {
 		t.Error("there is something to do for nobody")
 	}
+}
+
+// What was staged in a batch that failed takes no room, however often it is tried
+// again, and goes out as a new message.
+func TestStageFails(t *testing.T) {
+	f := startDurable(t, Config{OutBytes: 300}, vfs.NewMem(), start)
+	w := f.resume(t, "kept", false)
+	w.subscribe("a", 1)
+	for range 10 {
+		f.Stage(&Message{Topic: "a", Payload: make([]byte, 100), QoS: 1}, f.store.NewBatch())(errors.New("a failure"))
+	}
+	if n := f.queued.Load(); n != 0 {
+		t.Errorf("%d bytes are queued", n)
+	}
+	b := f.store.NewBatch()
+	done := f.Stage(&Message{Topic: "a", Payload: []byte("x"), QoS: 1}, b)
+	if done == nil {
+		t.Fatal("there is no room")
+	}
+	if err := f.store.CommitWait(t.Context(), b, nil); err != nil {
+		t.Fatal(err)
+	}
+	done(nil)
+	w.want(pub("a", "x", 1, 1))
 }
 
 // Of two principals with one client id neither gets anything of the other's

@@ -27,8 +27,8 @@ func (nowhere) Room(string) error                      { return nil }
 // republisher is what the bridge's router does with the republish action.
 type republisher struct{ f *fixture }
 
-func (r republisher) Republish(_ context.Context, b *streams.Batch, d *action.Delivery) (func(), error) {
-	return r.f.Stage(&Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Repeat: d.Repeat}, b), nil
+func (r republisher) Republish(_ context.Context, b *streams.Batch, d *action.Delivery) (func(error), error) {
+	return r.f.Stage(&Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS}, b), nil
 }
 
 // A listener is a client that acknowledges what it gets and remembers it, until
@@ -165,36 +165,4 @@ func TestRepublishOverPowerCuts(t *testing.T) {
 		t.Errorf("the connected client had %d of %d messages", len(seen), staged)
 	}
 	t.Logf("%d messages over %d power cuts; %d came to the connected client again", staged, *powerCuts, again)
-}
-
-// What is staged goes out to nobody before the caller says so, and what may be
-// a repeat has DUP, whatever the session.
-func TestStageHoldsBackAndMarksRepeats(t *testing.T) {
-	f := startDurable(t, Config{}, vfs.NewMem(), start)
-	var all []*wire
-	for _, w := range []*wire{f.connect(t, "fleeting"), f.resume(t, "lasting", false)} {
-		w.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "out/#", Options: 1}}})
-		w.want(&packet.Suback{ID: 1, Codes: []byte{1}})
-		all = append(all, w)
-	}
-	shared := f.connect(t, "sharing")
-	shared.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "$share/g/out/#", Options: 1}}})
-	shared.want(&packet.Suback{ID: 1, Codes: []byte{1}})
-	all = append(all, shared)
-	for i, repeat := range []bool{false, true} {
-		b := f.conf.Store.NewBatch()
-		later := f.Stage(&Message{Topic: "out/x", Payload: []byte("staged"), QoS: 1, Repeat: repeat}, b)
-		// Pings are answered behind whatever went out before.
-		for _, w := range all {
-			w.send(&packet.Ping{Kind: packet.PINGREQ})
-			w.want(&packet.Ping{Kind: packet.PINGRESP})
-		}
-		if err := f.conf.Store.Commit(t.Context(), b); err != nil {
-			t.Fatal(err)
-		}
-		later()
-		for _, w := range all {
-			w.want(&packet.Publish{Topic: []byte("out/x"), Payload: []byte("staged"), QoS: 1, ID: uint16(i + 1), Dup: repeat})
-		}
-	}
 }

@@ -189,18 +189,34 @@ func (s *Server) Each(f func(*Client)) {
 //
 // Deliver never waits for a client, nor does later. Calls from one goroutine
 // reach each client in their order.
-func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) { return s.deliver(m, b, false) }
+func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) {
+	if waiting := s.deliver(m, b, false); waiting != nil {
+		return waiting.send
+	}
+	return nil
+}
 
 // Stage is Deliver for a caller who has more to commit with the message, such as
 // how far it has come: it adds to b what sessions and retained messages have to
-// keep of m, and nothing goes out to anybody before the caller, having committed
-// b, calls later (nil: nobody gets m). If b is not committed, later must not be
-// called. What may be a repeat, since it is not known what came of an earlier
-// attempt, has m.Repeat set.
-func (s *Server) Stage(m *Message, b *streams.Batch) (later func()) { return s.deliver(m, b, true) }
+// keep of m, and takes room for it in their queues. Nothing goes out to anybody
+// before the caller, having committed b, calls done (nil: nobody gets m) with what
+// came of it; after an error nothing does, and the room is given back.
+func (s *Server) Stage(m *Message, b *streams.Batch) (done func(error)) {
+	waiting := s.deliver(m, b, true)
+	if waiting == nil {
+		return nil
+	}
+	return func(err error) {
+		if err != nil {
+			waiting.giveBack()
+		} else {
+			waiting.send()
+		}
+	}
+}
 
 // deliver is Deliver, or Stage if all is put off.
-func (s *Server) deliver(m *Message, b *streams.Batch, all bool) (later func()) {
+func (s *Server) deliver(m *Message, b *streams.Batch, all bool) (waiting staged) {
 	if r, ok := topic.Lookup(m.Topic); ok && (!r.Tells || r.Private) {
 		return nil
 	}
@@ -218,11 +234,11 @@ func (s *Server) deliver(m *Message, b *streams.Batch, all bool) (later func()) 
 		s.subs.Match(m.Topic, f.add)
 	}
 	if len(f.to)+len(f.groups) > 0 {
-		later = s.fan(m, f, b, all)
+		waiting = s.fan(m, f, b, all)
 	}
 	f.reset()
 	s.fans.Put(f)
-	return later
+	return waiting
 }
 
 // retain keeps m, or forgets what its topic had, in b too if things are durable.

@@ -204,9 +204,21 @@ func (s *session) withdraw(o outbound) {
 // unstage undoes stage. s.mu is held.
 func (s *session) unstage(o *outbound) {
 	s.forget(o, s.srv.store)
+	s.unadmit(o)
+}
+
+// unadmit gives back the room that admits took. s.mu is held.
+func (s *session) unadmit(o *outbound) {
 	if o.qos > 0 && !s.over {
 		s.grow(-o.size())
 	}
+}
+
+// release is unadmit, for what is not durable.
+func (s *session) release(o *outbound) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.unadmit(o)
 }
 
 // admits says whether there is room for o, which it then takes. Too much of what
@@ -546,7 +558,7 @@ func (s *session) discard(b sessions.Changes) (then func()) {
 	for filter, sub := range subs {
 		s.srv.drop(s, filter, sub)
 	}
-	var taken []delivery
+	var taken staged
 	take := func(o *outbound) {
 		if d, ok := s.srv.another(o, b); ok {
 			taken = append(taken, d)
@@ -561,9 +573,5 @@ func (s *session) discard(b sessions.Changes) (then func()) {
 	for i := range pending {
 		take(&pending[i])
 	}
-	return func() {
-		for _, d := range taken {
-			d.s.sendStaged(d.o)
-		}
-	}
+	return taken.send
 }

@@ -418,10 +418,8 @@ func (f *fanout) reset() {
 
 // fan sends m to the targets: to a client with several matching subscriptions
 // once, with the highest quality of service that they grant. What is to be
-// durable first goes into b, and out with later; if all is put off, everything
-// goes out with later.
-func (s *Server) fan(m *Message, f *fanout, b *streams.Batch, all bool) (later func()) {
-	var waiting []delivery
+// durable first goes into b, and is returned, or everything if all is put off.
+func (s *Server) fan(m *Message, f *fanout, b *streams.Batch, all bool) (waiting staged) {
 	send := func(to *session, o outbound) {
 		// QoS 2 goes out when it is durable: its publisher sends it again after
 		// a crash, as a new message.
@@ -442,7 +440,7 @@ func (s *Server) fan(m *Message, f *fanout, b *streams.Batch, all bool) (later f
 	}
 	for i := 0; i < len(f.to); {
 		t := f.to[i]
-		o, any := outbound{m: m, again: m.Repeat}, false
+		o, any := outbound{m: m}, false
 		for ; i < len(f.to) && f.to[i].s == t.s; i++ {
 			opts := f.to[i].o
 			if opts.noLocal() && m.ClientID == t.s.id && m.ClientID != "" { // [MQTT-3.8.3-3]
@@ -471,13 +469,23 @@ func (s *Server) fan(m *Message, f *fanout, b *streams.Batch, all bool) (later f
 			s.count.droppedShared.Add(1)
 		}
 	}
-	if waiting == nil {
-		return nil
+	return waiting
+}
+
+// staged is what waits for its batch.
+type staged []delivery
+
+func (all staged) send() {
+	for _, d := range all {
+		d.s.sendStaged(d.o)
 	}
-	return func() {
-		for _, d := range waiting {
-			d.s.sendStaged(d.o)
-		}
+}
+
+// giveBack ends what its batch did not make durable, but for what is in the batch:
+// if the store failed, that may be there at the next start.
+func (all staged) giveBack() {
+	for _, d := range all {
+		d.s.release(&d.o)
 	}
 }
 
@@ -489,7 +497,7 @@ type delivery struct {
 
 // outbound is m for a member with these options.
 func (g *group) outbound(m *Message, opts options) outbound {
-	o := outbound{m: m, again: m.Repeat, qos: min(opts.qos(), m.QoS), retain: m.Retain && opts.retainAsPublished(), group: g.filter}
+	o := outbound{m: m, qos: min(opts.qos(), m.QoS), retain: m.Retain && opts.retainAsPublished(), group: g.filter}
 	if id := opts.id(); id != 0 {
 		o.ids = []uint32{id}
 	}

@@ -42,7 +42,7 @@ func (o *objects) Put(_ context.Context, _, key string, _ func(io.Writer) error)
 
 type nobody struct{}
 
-func (nobody) Republish(context.Context, *streams.Batch, *action.Delivery) (func(), error) {
+func (nobody) Republish(context.Context, *streams.Batch, *action.Delivery) (func(error), error) {
 	return nil, nil
 }
 
