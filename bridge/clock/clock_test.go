@@ -53,6 +53,27 @@ func TestJumpAheadAndBack(t *testing.T) {
 	})
 }
 
+// A clock that is back for a moment only stays held.
+func TestSettle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, w, _ := newClock(Options{})
+		for range 3 {
+			w.ahead = 72 * time.Hour
+			c.Status()
+			w.ahead = 0
+			c.Status()
+			time.Sleep(settle - time.Second)
+			if s := c.Status(); !s.Held {
+				t.Fatalf("trusted after %v: %+v", settle-time.Second, s)
+			}
+		}
+		time.Sleep(time.Second)
+		if s := c.Status(); s.Held {
+			t.Errorf("back for %v: %+v", settle, s)
+		}
+	})
+}
+
 // A clock that goes back deletes nothing early, neither while it is back nor
 // when it returns.
 func TestJumpBack(t *testing.T) {

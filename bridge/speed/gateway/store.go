@@ -25,7 +25,7 @@ func (s memory) Session(id string) *sessions.Record {
 	s.mu.Unlock()
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.over { // its end is to be written, too
+	if x.over { // it ended since it was looked up: half a record, without its subscriptions, would outlive a crash
 		return nil
 	}
 	for f, sub := range x.subs {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -98,6 +99,7 @@ func (w *walker) run(from []byte) (next []byte, err error) {
 		}
 		if err := w.check(it.Key(), v); err != nil {
 			w.lost(fmt.Errorf("%s: %w", keyName(it.Key()), err))
+			continue
 		}
 		if err := w.f(it.Key(), v); err != nil {
 			return nil, err
@@ -110,12 +112,12 @@ func (w *walker) run(from []byte) (next []byte, err error) {
 	return nil, nil
 }
 
-// check looks into a block.
+// check reads a block as readers do.
 func (w *walker) check(k, v []byte) error {
 	if len(k) != blockKeyLen || k[0] != tagBlock {
 		return nil
 	}
-	_, err := parseHeader(v)
+	_, _, _, err := appendBlock(nil, v, true, blockFirst(k), 0, math.MaxInt, math.MaxInt)
 	return err
 }
 

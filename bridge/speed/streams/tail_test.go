@@ -2,6 +2,7 @@ package streams
 
 import (
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"strconv"
@@ -135,5 +136,39 @@ func TestTailEnds(t *testing.T) {
 	}
 	if n, _ := held(); n != 0 || s.followed.Load() != 0 {
 		t.Fatalf("%d blocks are kept of %d shards after the delete", n, s.followed.Load())
+	}
+}
+
+// A group that was written while nobody followed is not in memory: what came
+// before it is not either then, or a reader would go from there past the group.
+func TestTailHasNoGap(t *testing.T) {
+	s, _ := start(t, "", Options{})
+	create(t, s, "a", Config{Shards: 1})
+	sh, err := s.shard("a", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	put := func(text string) {
+		commit(t, s, func(b *Batch) { b.Append("a", 0, rec("k", text)) })
+	}
+	locked := func(f func()) {
+		sh.mu.Lock()
+		defer sh.mu.Unlock()
+		f()
+	}
+	locked(func() { sh.follow(s) })
+	put("before")
+	locked(func() { // its group was written, and is shown after nobody follows any more
+		group := &touch{tail: append([]tailBlock(nil), sh.tail.blocks...)}
+		sh.unfollow(s)
+		sh.keep(s, group)
+	})
+	put("unfollowed")
+	locked(func() { sh.follow(s) })
+	put("after")
+	for from, want := range []string{"[0 k=before 1 k=unfollowed 2 k=after]", "[1 k=unfollowed 2 k=after]", "[2 k=after]"} {
+		if got := fmt.Sprint(texts(read(t, s, "a", 0, uint64(from), 10, 1000))); got != want {
+			t.Errorf("from %d: %s, want %s", from, got, want)
+		}
 	}
 }
