@@ -40,6 +40,13 @@ type remedy struct {
 
 func is(target error) func(error) bool { return func(err error) bool { return errors.Is(err, target) } }
 
+func over(limit string) func(error) bool {
+	return func(err error) bool {
+		e, ok := errors.AsType[*gateway.LimitError](err)
+		return ok && e.Limit == limit
+	}
+}
+
 func says(words ...string) func(error) bool {
 	return func(err error) bool {
 		for _, w := range words {
@@ -55,6 +62,15 @@ func says(words ...string) func(error) bool {
 // has none, such as a client that went away, is no refusal. The texts looked for
 // are crypto/tls's, which has no values for them (Go 1.26).
 var remedies = []remedy{
+	{over("MaxPayload"), "have the client send less, or raise mqtt.max_payload"},
+	{over("MaxTopic"), "have the client use shorter topics, or raise mqtt.max_topic"},
+	{over("MaxSlashes"), "have the client use topics with fewer levels, or raise mqtt.max_slashes"},
+	{over("MaxFilters"), "have the client subscribe to fewer filters at once, or raise mqtt.max_filters"},
+	{over("MaxSubscriptions"), "have the client unsubscribe, or raise mqtt.max_subscriptions"},
+	{over("MaxUnreleased"), "have the client end its QoS 2 exchanges, or raise mqtt.max_unreleased"},
+	{over("InFlight"), "have the client keep to the Receive Maximum of CONNACK, or raise mqtt.max_inflight"},
+	{over("MaxQoS"), "have the client use QoS 0 or 1: mqtt.profile = \"aws\" has no QoS 2, as AWS"},
+	{is(gateway.ErrQuota), "delete retained messages, or raise mqtt.max_retained, or max_principal_retained for one principal"},
 	{says("no client certificate", "tls: client didn't provide a certificate"), "give the client a certificate and its key; tidemill-bridge thing create makes both"},
 	{is(gateway.ErrBadCredentials), "tidemill-bridge cert list shows what is registered; cert register and cert activate let a certificate in"},
 	{is(topic.ErrReserved), "devices use what services take and tell; README, Limits, lists it"},
@@ -64,7 +80,6 @@ var remedies = []remedy{
 	{says("client id"), "give the client an id of 1 to 128 bytes that does not begin with $"},
 	{says("too many sessions"), "raise mqtt.max_sessions, or find out who leaves sessions behind"},
 	{is(gateway.ErrUnavailable), "see what the log says at this time; the client will try again"},
-	{is(gateway.ErrQuota), "raise the limit of the configuration that is named"},
 	{is(packet.ErrVersion), "set the client to MQTT 3.1.1 or 5"},
 	{is(packet.ErrTooLarge), "have the client send less: a CONNECT has at most 64 KiB, with its will"},
 	{is(packet.ErrMalformed), "the client does not speak MQTT as the standard says, or not MQTT at all"},

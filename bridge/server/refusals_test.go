@@ -1,9 +1,11 @@
 package server
 
 import (
+	"bytes"
 	"crypto/tls"
 	"fmt"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,27 +15,30 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 )
 
+// told waits for the line of a refusal, with these words.
+func (b *bridge) told(name string, words ...string) {
+	b.t.Helper()
+	b.eventually(name+" is told", func() bool {
+		for line := range strings.Lines(b.log.String()) {
+			ok := strings.Contains(line, `"level":"INFO","msg":"client refused","remote":"127.0.0.1:`) && strings.Contains(line, `"do":"`)
+			for _, w := range words {
+				ok = ok && strings.Contains(line, w)
+			}
+			if ok {
+				return true
+			}
+		}
+		return false
+	})
+}
+
 // Whoever is refused, and whatever is refused to a client, leaves a line with the
 // reason in words and what to do.
 func TestRefusalsAreTold(t *testing.T) {
 	b := start(t, configure(t))
 	id, revoked, narrow := b.thing("dev", all("", "")), b.thing("gone", all("", "")), b.thing("narrow", all("iot:Publish", "topic/secret"))
 	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(revoked.CertificateID, registry.Revoked) })
-	told := func(name string, words ...string) {
-		t.Helper()
-		b.eventually(name+" is told", func() bool {
-			for line := range strings.Lines(b.log.String()) {
-				ok := strings.Contains(line, `"level":"INFO","msg":"client refused","remote":"127.0.0.1:`) && strings.Contains(line, `"do":"`)
-				for _, w := range words {
-					ok = ok && strings.Contains(line, w)
-				}
-				if ok {
-					return true
-				}
-			}
-			return false
-		})
-	}
+	told := b.told
 	addr := b.MQTTAddr().String()
 	shake := func(addr string, conf *tls.Config) {
 		nc, err := tls.Dial("tcp", addr, conf)
@@ -68,6 +73,7 @@ func TestRefusalsAreTold(t *testing.T) {
 	e := b.connect(id, "dev")
 	e.subscribe("$aws/things/dev/jobs/notify")
 	told("a topic of no service", `"client":"dev"`, "this bridge has no jobs service")
+
 	if c, status := b.wss("wss://"+b.https.Addr().String()+"/mqtt", nil, nil, "mqtt"); c != nil || status != 403 {
 		t.Errorf("status %d", status)
 	}
@@ -89,6 +95,40 @@ func TestRefusalsAreTold(t *testing.T) {
 	}
 	if got := strings.Count(b.log.String(), "client refused"); got != n {
 		t.Errorf("%d lines more", got-n)
+	}
+}
+
+// What a client sends that ends its connection, or is refused in SUBACK, leaves a
+// line with the limit and the setting to change.
+func TestRefusedPacketsAreTold(t *testing.T) {
+	b := start(t, configure(t))
+	id := b.thing("dev", all("", ""))
+	for _, c := range []struct {
+		name  string
+		p     packet.Packet
+		words []string
+	}{
+		{"a large payload", &packet.Publish{Topic: []byte("a"), Payload: make([]byte, 130<<10)}, []string{"a payload of 133120 bytes, at most 131072", "raise mqtt.max_payload"}},
+		{"a packet too large", &packet.Publish{Topic: []byte("a"), Payload: make([]byte, 300<<10)}, []string{"PUBLISH of 307207 bytes, at most 196624; of which the payload, at most 131072", "raise mqtt.max_payload"}},
+		{"a long topic", &packet.Publish{Topic: bytes.Repeat([]byte("a"), 1025)}, []string{"of 1025 bytes, at most 1024", "raise mqtt.max_topic"}},
+		{"a deep topic", &packet.Publish{Topic: bytes.Repeat([]byte("a/"), 40)}, []string{"with 40 slashes, at most 31", "raise mqtt.max_slashes"}},
+		{"a wildcard", &packet.Publish{Topic: []byte("a/#")}, []string{`wildcard in a topic name`, "as the standard says"}},
+		{"a deep filter", &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: strings.Repeat("b/", 50)}}}, []string{"with 50 slashes", "raise mqtt.max_slashes"}},
+		{"many filters", &packet.Subscribe{ID: 1, Filters: slices.Repeat([]packet.Filter{{Filter: "c"}}, 101)}, []string{"a SUBSCRIBE with 101 filters, at most 100", "raise mqtt.max_filters"}},
+		{"no filter", &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "d#"}}}, []string{`is no filter`, "as the standard says"}},
+		{"a packet of servers", &packet.Suback{ID: 1, Codes: []byte{0}}, []string{"SUBACK after CONNECT", "as the standard says"}},
+	} {
+		b.refusals.notices.Close() // forgets what was told: the kinds are fewer than the cases
+		nc, err := tls.Dial("tcp", b.MQTTAddr().String(), id.tls(t))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = nc.Write(c.p.Append((&packet.Connect{Version: packet.V311, ClientID: "dev", Clean: true}).Append(nil, packet.V311), packet.V311))
+		if err != nil && len(c.p.Append(nil, packet.V311)) < 1<<16 { // what is too large is not read
+			t.Error(err)
+		}
+		b.told(c.name, append(c.words, `"client":"dev"`)...)
+		nc.Close()
 	}
 }
 

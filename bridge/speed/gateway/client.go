@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"os"
@@ -199,8 +200,10 @@ func (c *Client) readError(err error) string {
 			return ReasonLost
 		}
 		return ""
-	case errors.Is(err, packet.ErrMalformed), errors.Is(err, packet.ErrTooLarge):
-		return c.refused(codeOf(err), err)
+	case errors.Is(err, packet.ErrTooLarge):
+		return c.refused(codeTooLarge, fmt.Errorf("%w; %w", err, over("MaxPayload", c.srv.conf.MaxPayload, "of which the payload")))
+	case errors.Is(err, packet.ErrMalformed):
+		return c.refused(codeMalformed, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
 		return ReasonLost
 	}
@@ -227,7 +230,7 @@ func (c *Client) handle(first byte, body []byte, owned bool) string {
 			return c.pubrel(p.ID)
 		}
 		if !c.s.acked(p.Kind, p.ID, p.Reason) {
-			return c.refused(codeProtocol, nil)
+			return c.refused(codeProtocol, fmt.Errorf("%w: %s %d for a message that was not sent so", packet.ErrProtocol, p.Kind, p.ID))
 		}
 		return ""
 	case *packet.Subscribe:
@@ -246,7 +249,8 @@ func (c *Client) handle(first byte, body []byte, owned bool) string {
 			return c.disconnect(p)
 		}
 	}
-	return c.refused(codeProtocol, nil) // a second CONNECT [MQTT-3.1.0-2], or what only servers send
+	// A second CONNECT [MQTT-3.1.0-2], or what only servers send.
+	return c.refused(codeProtocol, fmt.Errorf("%w: %s after CONNECT", packet.ErrProtocol, kind))
 }
 
 // properties reads the properties of a packet; before version 5 there are none.
@@ -266,7 +270,7 @@ func (c *Client) disconnect(p *packet.Disconnect) string {
 	if props.Has(packet.SessionExpiry) {
 		expiry := c.srv.expiry(props.Number(packet.SessionExpiry, 0))
 		if c.v5.expiry == 0 && expiry > 0 { // [MQTT-3.14.2-2] is of servers; 3.14.2.2.2 of clients
-			return c.refused(codeProtocol, errors.New("session expiry set at the end"))
+			return c.refused(codeProtocol, fmt.Errorf("%w: session expiry set at the end", packet.ErrProtocol))
 		}
 		c.v5.expiry = expiry
 	}

@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
-	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 const readBytes = 1 << 10 // of a connection's read buffer at first
@@ -206,19 +205,18 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 	if p.HasWill {
 		req.Will = &Message{Topic: p.WillTopic, Payload: append([]byte(nil), p.WillPayload...),
 			QoS: p.WillQoS, Retain: p.WillRetain, ClientID: p.ClientID, Will: true}
-		var code byte
+		code, why := codeTopic, conf.validName(p.WillTopic)
 		switch {
-		case topic.ValidName(p.WillTopic) != nil || !conf.withinLimits(p.WillTopic):
-			code = codeTopic
+		case why != nil:
 		case int(p.WillQoS) > conf.MaxQoS:
-			code = codeQoS
+			code, why = codeQoS, over("MaxQoS", conf.MaxQoS, "QoS %d", p.WillQoS)
 		case len(p.WillPayload) > conf.MaxPayload:
-			code = codeTooLarge
+			code, why = codeTooLarge, over("MaxPayload", conf.MaxPayload, "a payload of %d bytes", len(p.WillPayload))
 		}
-		if code != 0 && c.version == packet.V311 {
-			return fmt.Errorf("%w: will", packet.ErrMalformed)
-		} else if code != 0 {
-			return refuse(code, errors.New("will"))
+		if why != nil && c.version == packet.V311 {
+			return fmt.Errorf("%w: will: %w", packet.ErrMalformed, why)
+		} else if why != nil {
+			return refuse(code, fmt.Errorf("will: %w", why))
 		}
 		if err := c.willProperties(req.Will, p.WillProperties); err != nil {
 			return err

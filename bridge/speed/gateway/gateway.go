@@ -29,6 +29,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"time"
 
@@ -130,6 +131,10 @@ var (
 
 // ErrQuota means that there is no room to keep a retained message.
 var ErrQuota = errors.New("gateway: over a quota")
+
+func errRetained(owner string) error {
+	return fmt.Errorf("%w: principal %s has too many retained messages, or all have", ErrQuota, owner)
+}
 
 // A Router takes each message that policy allowed: publishes and wills.
 //

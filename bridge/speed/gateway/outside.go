@@ -13,9 +13,10 @@ import (
 // MQTT; what comes by MQTT has been checked.
 func (s *Server) Check(m *Message) error {
 	var p packet.Properties
+	if err := s.conf.validName(m.Topic); err != nil {
+		return err
+	}
 	switch {
-	case topic.ValidName(m.Topic) != nil, !s.conf.withinLimits(m.Topic):
-		return fmt.Errorf("%w: topic", packet.ErrMalformed)
 	case len(m.Payload) > s.conf.MaxPayload:
 		return fmt.Errorf("%w: a payload of %d bytes, at most %d", packet.ErrTooLarge, len(m.Payload), s.conf.MaxPayload)
 	case int(m.QoS) > s.conf.MaxQoS:
@@ -25,7 +26,7 @@ func (s *Server) Check(m *Message) error {
 		return fmt.Errorf("%w: %w", ErrNotAuthorized, err)
 	}
 	if !s.roomToRetain(m) {
-		return fmt.Errorf("%w: principal %s has too many retained messages, or all have", ErrQuota, m.Owner)
+		return errRetained(m.Owner)
 	}
 	return p.Parse(packet.PUBLISH, m.Properties)
 }

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -14,17 +13,6 @@ const rulesPrefix = "$aws/rules/"
 func unasked(t string) bool {
 	r, _ := topic.Lookup(t)
 	return r.Unasked
-}
-
-// withinLimits checks the configured size of a name or filter, without the
-// prefix $aws/rules/{rule}/.
-func (c *Config) withinLimits(t string) bool {
-	if rest, ok := strings.CutPrefix(t, rulesPrefix); ok {
-		if _, after, ok := strings.Cut(rest, "/"); ok {
-			t = after
-		}
-	}
-	return (c.MaxTopic == 0 || len(t) <= c.MaxTopic) && (c.MaxSlashes == 0 || topic.Levels(t)-1 <= c.MaxSlashes)
 }
 
 // verdicts remembers answers of a Session by topic. Its size is bounded: topics
@@ -73,15 +61,14 @@ type published struct {
 	until [2]time.Time // by retain
 }
 
-// lookup returns what is known of the topic, or nil if it cannot be published to
-// by anybody.
-func (t *topics) lookup(conf *Config, b []byte) *published {
+// lookup returns what is known of the topic, or why nobody may publish to it.
+func (t *topics) lookup(conf *Config, b []byte) (*published, error) {
 	if p := t.m[string(b)]; p != nil {
-		return p
+		return p, nil
 	}
 	name := string(b)
-	if topic.ValidName(name) != nil || !conf.withinLimits(name) {
-		return nil
+	if err := conf.validName(name); err != nil {
+		return nil, err
 	}
 	p := &published{name: name}
 	if len(name) <= maxVerdictTopic {
@@ -90,7 +77,7 @@ func (t *topics) lookup(conf *Config, b []byte) *published {
 		}
 		t.m[name] = p
 	}
-	return p
+	return p, nil
 }
 
 // unfit says why no client may publish to the topic, nil if one may.

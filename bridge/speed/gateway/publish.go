@@ -59,9 +59,9 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	conf, s := &c.srv.conf, c.s
 	switch {
 	case int(p.QoS) > conf.MaxQoS:
-		return c.refused(codeQoS, nil)
+		return c.refused(codeQoS, over("MaxQoS", conf.MaxQoS, "QoS %d", p.QoS))
 	case len(p.Payload) > conf.MaxPayload && (c.version == packet.V311 || conf.StrictPayload):
-		return c.refused(codeTooLarge, nil)
+		return c.refused(codeTooLarge, over("MaxPayload", conf.MaxPayload, "a payload of %d bytes", len(p.Payload)))
 	}
 	props, err := c.properties(packet.PUBLISH, p.Properties)
 	if err != nil {
@@ -70,9 +70,9 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	if reason := c.throttle(len(body)); reason != "" {
 		return reason
 	}
-	t, code := c.topicOf(&p, &props)
-	if code != 0 {
-		return c.refused(code, nil)
+	t, code, err := c.topicOf(&p, &props)
+	if err != nil {
+		return c.refused(code, err)
 	}
 	// heard is when this packet was waited for, or a little before it came;
 	// a verdict may so live a little longer, never more than the packets of
@@ -86,6 +86,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	}
 	if p.Retain && p.QoS > 0 && c.version == packet.V5 && !c.repeated(&p) &&
 		!c.srv.roomToRetain(&Message{Topic: t.name, Payload: p.Payload, Retain: true, Properties: props.Forward, Owner: c.owner}) {
+		c.denied(errRetained(c.owner))
 		return c.refusePublish(&p, codeQuota)
 	}
 	a := ack{id: p.ID, size: len(t.name) + len(p.Payload) + len(props.Forward) + overhead}
@@ -110,9 +111,12 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 			x.echoes = append(x.echoes, echo{c, c.acks.push(a)})
 			s.mu.Unlock()
 			return c.awaitRoom()
-		case len(s.qos2) >= conf.MaxUnreleased, c.version == packet.V5 && c.exchanges >= conf.InFlight: // more than CONNACK allowed
+		case len(s.qos2) >= conf.MaxUnreleased:
 			s.mu.Unlock()
-			return c.refused(codeReceiveMaximum, nil)
+			return c.refused(codeReceiveMaximum, over("MaxUnreleased", conf.MaxUnreleased, "another QoS 2 message without PUBREL"))
+		case c.version == packet.V5 && c.exchanges >= conf.InFlight: // more than CONNACK allowed
+			s.mu.Unlock()
+			return c.refused(codeReceiveMaximum, over("InFlight", conf.InFlight, "another QoS 2 message in flight"))
 		}
 		if s.qos2 == nil {
 			s.qos2 = make(map[uint16]*exchange)
@@ -207,27 +211,27 @@ func (c *Client) repeated(p *packet.Publish) bool {
 
 // topicOf returns the topic of a PUBLISH, which an alias may stand for, or the
 // reason code why there is none.
-func (c *Client) topicOf(p *packet.Publish, props *packet.Properties) (t *published, code byte) {
+func (c *Client) topicOf(p *packet.Publish, props *packet.Properties) (t *published, code byte, err error) {
 	conf := &c.srv.conf
 	alias := uint16(props.Number(packet.TopicAlias, 0))
 	switch {
 	case props.Has(packet.TopicAlias) && (alias == 0 || int(alias) > conf.TopicAliases): // [MQTT-3.3.2-8, -9]
-		return nil, codeAlias
+		return nil, codeAlias, fmt.Errorf("%w: topic alias %d, at most %d", packet.ErrProtocol, alias, conf.TopicAliases)
 	case props.Has(packet.SubscriptionID): // [MQTT-3.3.4-6]
-		return nil, codeProtocol
+		return nil, codeProtocol, fmt.Errorf("%w: PUBLISH with a subscription identifier", packet.ErrProtocol)
 	case props.Has(packet.ResponseTopic) && topic.ValidName(string(props.ResponseTopic)) != nil: // [MQTT-3.3.2-14]
-		return nil, codeProtocol
+		return nil, codeProtocol, fmt.Errorf("%w: response topic %.64q", packet.ErrProtocol, props.ResponseTopic)
 	case alias > 0 && len(p.Topic) == 0:
 		if t = c.aliases[alias]; t == nil {
-			return nil, codeProtocol
+			return nil, codeProtocol, fmt.Errorf("%w: topic alias %d stands for nothing", packet.ErrProtocol, alias)
 		}
-		return t, 0
+		return t, 0, nil
 	}
 	if len(p.Topic) == 0 { // MQTT 5, 3.3.2.1
-		return nil, codeProtocol
+		return nil, codeProtocol, fmt.Errorf("%w: PUBLISH without a topic", packet.ErrProtocol)
 	}
-	if t = c.topics.lookup(conf, p.Topic); t == nil {
-		return nil, codeTopic
+	if t, err = c.topics.lookup(conf, p.Topic); err != nil {
+		return nil, codeTopic, err
 	}
 	if alias > 0 {
 		if c.aliases == nil {
@@ -235,7 +239,7 @@ func (c *Client) topicOf(p *packet.Publish, props *packet.Properties) (t *publis
 		}
 		c.aliases[alias] = t
 	}
-	return t, 0
+	return t, 0, nil
 }
 
 // refusePublish answers a message that is not let through; with version 5 the
@@ -362,14 +366,15 @@ func (c *Client) release() {
 func (c *Client) pubrel(id uint16) string {
 	s := c.s
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	x := s.qos2[id]
-	switch {
-	case x == nil:
+	if x != nil && !x.durable {
+		s.mu.Unlock()
+		return c.refused(codeProtocol, fmt.Errorf("%w: PUBREL before PUBREC", packet.ErrProtocol))
+	}
+	defer s.mu.Unlock()
+	if x == nil {
 		c.appendAck(packet.PUBCOMP, id, codeUnknownID)
 		return ""
-	case !x.durable:
-		return c.refused(codeProtocol, nil) // it has no PUBREC yet
 	}
 	if s.durable.Load() {
 		if !x.ending {

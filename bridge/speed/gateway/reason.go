@@ -69,11 +69,10 @@ func codeOf(err error) byte {
 }
 
 // refused ends the connection for what the client sent; a client of version 5 is
-// told code.
+// told code, and the operator why.
 func (c *Client) refused(code byte, err error) string {
 	c.code = code
-	if err != nil {
-		c.debug("refused packet", err)
-	}
+	c.debug("refused packet", err)
+	c.denied(err)
 	return ReasonProtocol
 }

@@ -80,10 +80,11 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 	}
 	id := props.Number(packet.SubscriptionID, 0)
 	if id != 0 && conf.NoSubscriptionIDs {
-		return c.refused(codeNoIdentifiers, nil)
+		return c.refused(codeNoIdentifiers, fmt.Errorf("%w: a subscription identifier, of which CONNACK says that there are none", packet.ErrProtocol))
 	}
 	codes := make([]byte, len(p.Filters))
-	no := func(i int, code byte) {
+	no := func(i int, code byte, why error) {
+		c.denied(why)
 		codes[i] = packet.SubFailure
 		if c.version == packet.V5 {
 			codes[i] = code
@@ -93,19 +94,21 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 		name, filter, ok := shared(f.Filter)
 		switch {
 		case name != "" && newOptions(f.Options, 0, 0).noLocal(): // [MQTT-3.8.3-4]
-			return c.refused(codeProtocol, nil)
+			return c.refused(codeProtocol, fmt.Errorf("%w: a shared subscription with No Local", packet.ErrProtocol))
 		case !ok || topic.ValidFilter(filter) != nil: // [MQTT-4.7.3-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1, -2]
+			err := fmt.Errorf("%w: %.64q is no filter", packet.ErrMalformed, f.Filter)
 			if c.version == packet.V311 {
-				return c.refused(codeFilter, nil)
+				return c.refused(codeFilter, err)
 			}
-			no(i, codeFilter)
-		case conf.MaxFilters > 0 && i >= conf.MaxFilters, !conf.withinLimits(f.Filter):
-			no(i, codeQuota)
+			no(i, codeFilter, err)
+		case conf.MaxFilters > 0 && i >= conf.MaxFilters:
+			no(i, codeQuota, over("MaxFilters", conf.MaxFilters, "a SUBSCRIBE with %d filters", len(p.Filters)))
 		default:
 			codes[i] = min(f.QoS(), byte(conf.MaxQoS))
-			if err := c.maySubscribe(f.Filter, filter); err != nil {
-				no(i, codeNotAuthorized)
-				c.denied(err)
+			if err := conf.withinLimits(f.Filter); err != nil {
+				no(i, codeQuota, err)
+			} else if err := c.maySubscribe(f.Filter, filter); err != nil {
+				no(i, codeNotAuthorized, err)
 			}
 		}
 	}
@@ -122,7 +125,7 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 		}
 		var room bool
 		if known[i], room = c.srv.subscribe(s, f.Filter, newOptions(f.Options, codes[i], id)); !room {
-			no(i, codeQuota)
+			no(i, codeQuota, over("MaxSubscriptions", c.srv.conf.MaxSubscriptions, "another subscription of the session"))
 		}
 	}
 	b := c.changed() // what has to be durable before SUBACK

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"math"
 	"time"
@@ -53,7 +52,7 @@ func (c *Client) negotiate(p *packet.Connect) error {
 	case props.Has(packet.AuthMethod): // 4.12: none is known here
 		return refuse(codeAuthMethod, fmt.Errorf("authentication method %.40q", props.AuthMethod))
 	case props.Has(packet.AuthData): // [MQTT-3.1.2-...]: data without a method
-		return refuse(codeProtocol, errors.New("authentication data without a method"))
+		return refuse(codeProtocol, fmt.Errorf("%w: authentication data without a method", packet.ErrProtocol))
 	}
 	c.v5 = version5{
 		expiry:    c.srv.expiry(props.Number(packet.SessionExpiry, 0)),
@@ -72,7 +71,7 @@ func (c *Client) willProperties(w *Message, b []byte) error {
 		return refuse(codeOf(err), err)
 	}
 	if p.Has(packet.ResponseTopic) && topic.ValidName(string(p.ResponseTopic)) != nil {
-		return refuse(codeProtocol, errors.New("will's response topic"))
+		return refuse(codeProtocol, fmt.Errorf("%w: the will's response topic %.64q", packet.ErrProtocol, p.ResponseTopic))
 	}
 	w.Properties = bytes.Clone(p.Forward)
 	c.v5.willDelay = seconds(p.Number(packet.WillDelay, 0))
