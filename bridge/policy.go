@@ -10,7 +10,7 @@ import (
 )
 
 var policyShow = command{name: "policy show", args: "[NAME]", summary: "list the policies, or print one",
-	example: "tidemill-bridge policy show\ntidemill-bridge policy show thing",
+	example: "tidemill-bridge policy show\ntidemill-bridge policy show tidemill-thing",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 1); err != nil {
 			return err
@@ -38,6 +38,9 @@ var policyPut = command{name: "policy put", args: "NAME FILE", summary: "create 
 		doc := c.flags.String("document", "", "in place of FILE: the AWS IoT policy document, @FILE, or - for standard input")
 		if err := c.parse(1, 2); err != nil {
 			return err
+		}
+		if *doc != "" && len(c.args) == 2 {
+			return usagef("policy put: both FILE and -document are given; want one of them")
 		}
 		if (*doc == "") == (len(c.args) == 1) {
 			return usagef("policy put: want NAME FILE, FILE being an AWS IoT policy document; see -h")

@@ -155,7 +155,9 @@ func (o *objects) Put(_ context.Context, bucket, key string, write func(io.Write
 
 type nobody struct{}
 
-func (nobody) Republish(context.Context, *streams.Batch, *Delivery) (func(error), error) { return nil, nil }
+func (nobody) Republish(context.Context, *streams.Batch, *Delivery) (func(error), error) {
+	return nil, nil
+}
 
 // tried is what drained's Options.Tried is.
 var tried func(Attempt)

@@ -150,7 +150,23 @@ func decodePayload(doc []byte, p *Payload) error {
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
 		return fmt.Errorf("it is no JSON: line %d: %w", 1+bytes.Count(doc[:syntax.Offset], []byte("\n")), err)
 	}
+	var members map[string]json.RawMessage
+	if json.Unmarshal(raw, &members) != nil {
+		return errors.New(`want one object, {"sql": …, "actions": …}`)
+	}
+	for _, name := range []string{"Sql", "Actions", "RuleDisabled", "AwsIotSqlVersion", "TopicRulePayload"} {
+		if _, ok := members[name]; ok {
+			return fmt.Errorf("%s: this is CloudFormation's spelling; want that of aws iot create-topic-rule, with every name in lower case at first, such as sql, actions and kinesis, and true or false without quotes", name)
+		}
+	}
+	if _, ok := members["ruleArn"]; ok {
+		return errors.New("ruleArn: this is what aws iot get-topic-rule answers; want the members sql, description, actions, ruleDisabled, awsIotSqlVersion and errorAction of its rule")
+	}
 	dec := json.NewDecoder(bytes.NewReader(doc))
 	dec.DisallowUnknownFields()
-	return dec.Decode(p)
+	err = dec.Decode(p)
+	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return fmt.Errorf("%s: %s is not what it takes; want sql, description and awsIotSqlVersion as texts, actions as a list, ruleDisabled as true or false", t.Field, t.Value)
+	}
+	return err
 }
