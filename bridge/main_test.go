@@ -97,7 +97,7 @@ func TestCommandLine(t *testing.T) {
 		{"cert status 3f1a", 2, "", "want ID ACTIVE|INACTIVE|REVOKED"},
 		{"policy attach p", 2, "", "want NAME CERTIFICATE-ID"},
 		{"policy put p", 2, "", "want NAME FILE"},
-		{"policy put p f -document {}", 2, "", "want NAME FILE"},
+		{"policy put p f -document {}", 2, "", "both FILE and -document are given"},
 		{"policy put p /nowhere/x", 1, "", "/nowhere/x"},
 		{"policy put p " + broken, 1, "", "broken.toml: not JSON"},
 		{"policy put p -document {", 1, "", "not JSON"},
