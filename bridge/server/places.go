@@ -12,8 +12,8 @@ import (
 )
 
 // A places listener gives each connection a place. Those beyond the limits of
-// their address are closed; when all places are taken, connections wait, the
-// others behind the first in the kernel's queue.
+// their address, or their share when there is none, are closed; when all places
+// are taken, the others wait, behind the first in the kernel's queue.
 type places struct {
 	net.Listener
 	door   *admission.Door
@@ -46,7 +46,7 @@ func (l *places) Accept() (net.Conn, error) {
 		}
 		place, err := l.enter(c)
 		if err == nil {
-			return &placed{Conn: c, place: place, idle: l.idle}, nil
+			return &placed{Conn: admission.Listening(c, place), place: place, idle: l.idle}, nil
 		}
 		c.Close()
 		if errors.Is(err, net.ErrClosed) {
@@ -65,7 +65,7 @@ func (l *places) enter(c net.Conn) (*admission.Place, error) {
 		}
 		select {
 		case <-room:
-		case <-time.After(time.Second): // somebody's grace may be over
+		case <-time.After(admission.Moment / 10): // somebody's may be over
 		case <-l.closed:
 			return nil, net.ErrClosed
 		}

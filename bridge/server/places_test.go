@@ -9,11 +9,13 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 )
 
 // knocks opens n connections to the HTTPS listener and says nothing. It returns
@@ -185,5 +187,75 @@ func TestPlaces(t *testing.T) {
 	third.Close()
 	if st := l.door.Stats(); st.Open != 0 {
 		t.Errorf("%+v", st)
+	}
+}
+
+// from is a connection of a client that has an address.
+type from struct {
+	net.Conn
+	address *net.TCPAddr
+}
+
+func (c from) RemoteAddr() net.Addr { return c.address }
+
+// Two addresses that open connections without end make nobody of a third wait,
+// whether they say nothing or begin a handshake that they never finish.
+func TestFloodOfTwoAddresses(t *testing.T) {
+	for _, hello := range [][]byte{nil, {recordHandshake, 3, 1, 0, 200, 1, 0, 0, 196}} {
+		synctest.Test(t, func(t *testing.T) {
+			conns := pipes{conns: make(chan net.Conn)}
+			c := config.Default().HTTPS
+			c.MaxUnauthenticated = 32
+			l := newPlaces(conns, c)
+			e := newEither(l, &tls.Config{}, fromLoopback, nil, slog.New(slog.DiscardHandler))
+			go func() { // who is served says so
+				for {
+					c, err := e.Accept()
+					if err != nil {
+						return
+					}
+					placedOf(c).place.Known("x")
+					go io.WriteString(c, "served")
+				}
+			}()
+			over := make(chan struct{})
+			var opening, flood sync.WaitGroup
+			opening.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-over:
+						return
+					default:
+					}
+					here, there := net.Pipe()
+					conns.conns <- from{there, &net.TCPAddr{IP: net.IPv4(192, 0, 2, byte(1+n%2))}}
+					flood.Go(func() {
+						if len(hello) > 0 {
+							_, _ = here.Write(hello)
+						}
+						_, _ = io.Copy(io.Discard, here)
+					})
+					time.Sleep(time.Millisecond)
+				}
+			})
+			for n := range 20 {
+				time.Sleep(time.Second)
+				here, there := net.Pipe()
+				began := time.Now()
+				conns.conns <- from{there, &net.TCPAddr{IP: net.IPv4(127, 0, 0, byte(1+n%20))}}
+				go here.Write([]byte{'G'})
+				said, _ := io.ReadAll(io.LimitReader(here, 6))
+				if took := time.Since(began); string(said) != "served" || took > admission.Grace/5 {
+					t.Errorf("%d: %q after %v", n, said, took)
+				}
+				here.Close()
+			}
+			close(over)
+			opening.Wait()
+			if err := e.Close(); err != nil {
+				t.Error(err)
+			}
+			flood.Wait()
+		})
 	}
 }

@@ -27,6 +27,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -317,7 +318,7 @@ func (s *Server) Listen(ctx context.Context) error {
 		if s.authorizer.custom.Any() || len(s.cfg.Hooks) > 0 { // one may be made later
 			conf = s.pki.AuthorizerConfig()
 		}
-		s.mqtt = tls.NewListener(l, conf)
+		s.mqtt = tls.NewListener(admission.Listener{Listener: l}, conf)
 	}
 	if err := s.listenHTTPS(ctx, &lc); err != nil {
 		return errors.Join(err, s.closeListeners())

@@ -3,7 +3,7 @@
 // reach a port can open connections to it, so those that were not authenticated
 // must never keep out others: when there are too many, the ones that have had
 // time enough are closed for newcomers, beginning with the address that has
-// most of them.
+// most of them, and there with those that have said nothing.
 package admission
 
 import (
@@ -16,11 +16,20 @@ import (
 	"time"
 )
 
-// Grace is how long a connection that is not authenticated is not closed for
-// another. A TLS handshake and the first packet or request take far less, also
-// when thousands of devices come back at once (790 handshakes a second on two
-// cores).
-const Grace = 5 * time.Second
+// How long a connection that is not authenticated is not closed for another.
+// The time is a tenth where its address has more such connections than the
+// newcomer's would have: so many addresses as there are places are needed to
+// keep out another.
+const (
+	// Grace is for who has said something. A TLS handshake and the first packet
+	// or request take far less, also when thousands of devices come back at once
+	// (790 handshakes a second on two cores).
+	Grace = 5 * time.Second
+	// Moment is for who has not: a client's first bytes come with the end of
+	// TCP's handshake, or when they are lost once, a second later at most
+	// (RFC 6298, section 2).
+	Moment = time.Second
+)
 
 // Limits of a Door. Each 0 is none.
 type Limits struct {
@@ -40,13 +49,35 @@ type Door struct {
 	open      int
 	unknown   int
 	addresses map[netip.Addr]int        // connections of each
-	strangers map[netip.Addr]*list.List // *Place, those not known, the oldest first; none is empty
+	strangers map[netip.Addr]*strangers // those not known; none is empty
 	left      chan struct{}             // closed when a place is given back; nil: nobody waits for that
+}
+
+// The strangers of an address are *Place, the oldest first.
+type strangers struct{ silent, spoke list.List }
+
+// of is the list in which p is to be.
+func (s *strangers) of(p *Place) *list.List {
+	if p.spoke {
+		return &s.spoke
+	}
+	return &s.silent
+}
+
+func (s *strangers) number() int { return s.silent.Len() + s.spoke.Len() }
+
+// first is whose turn it is to be closed.
+func (s *strangers) first() *Place {
+	l := &s.silent
+	if l.Len() == 0 {
+		l = &s.spoke
+	}
+	return l.Front().Value.(*Place)
 }
 
 // NewDoor returns a Door through which nobody has come.
 func NewDoor(l Limits) *Door {
-	return &Door{limits: l, addresses: map[netip.Addr]int{}, strangers: map[netip.Addr]*list.List{}}
+	return &Door{limits: l, addresses: map[netip.Addr]int{}, strangers: map[netip.Addr]*strangers{}}
 }
 
 // A Place is that of one connection. Its client is not known at first.
@@ -54,10 +85,11 @@ type Place struct {
 	door    *Door
 	address netip.Addr
 	close   func() error
-	since   time.Time
+	since   time.Time              // it was taken, or its client said something
 	known   atomic.Pointer[string] // as whom; nil: not yet
 	waits   *list.Element          // of strangers; nil: known, or gone
-	gone    bool                   // guarded by door.mu, as waits
+	spoke   bool                   // guarded by door.mu, as waits and gone
+	gone    bool
 }
 
 // What Enter says when there is no place.
@@ -66,7 +98,7 @@ var (
 	ErrFull    = errors.New("admission: too many connections")
 )
 
-// Enter takes a place for a connection. When that is wanted for another, close
+// Enter takes a place for a connection, which has said nothing yet. When that is wanted for another, close
 // is called, once and in a goroutine of its own; the connection has left then.
 // With an error the connection is to be closed, or with ErrFull to wait for
 // Room.
@@ -76,13 +108,22 @@ func (d *Door) Enter(a netip.Addr, closeConn func() error) (*Place, error) {
 	defer d.mu.Unlock()
 	l := d.limits
 	if full(d.addresses[a], l.PerAddress) && a.IsValid() || full(d.strangersOf(a), l.UnknownPerAddress) {
-		if !d.evict(a, now) {
+		if !d.evict(a, now, 1) {
 			d.refused.Add(1)
 			return nil, ErrAddress
 		}
 	}
 	if full(d.open, l.Open) || full(d.unknown, l.Unknown) {
-		if !d.evict(d.crowded(), now) {
+		crowd, most := d.crowded()
+		own, share := d.strangersOf(a), time.Duration(1)
+		if a.IsValid() && most > own+1 {
+			share = 10
+		}
+		if !d.evict(crowd, now, share) {
+			if full(d.unknown, l.Unknown) && own > 0 && most <= own+1 { // others wait behind it
+				d.refused.Add(1)
+				return nil, ErrAddress
+			}
 			return nil, ErrFull
 		}
 	}
@@ -93,9 +134,9 @@ func (d *Door) Enter(a netip.Addr, closeConn func() error) (*Place, error) {
 		d.addresses[a]++
 	}
 	if d.strangers[a] == nil {
-		d.strangers[a] = list.New()
+		d.strangers[a] = new(strangers)
 	}
-	p.waits = d.strangers[a].PushBack(p)
+	p.waits = d.strangers[a].silent.PushBack(p)
 	return p, nil
 }
 
@@ -117,39 +158,64 @@ func full(n, limit int) bool { return limit > 0 && n >= limit }
 
 func (d *Door) strangersOf(a netip.Addr) int {
 	if l := d.strangers[a]; l != nil && a.IsValid() {
-		return l.Len()
+		return l.number()
 	}
 	return 0
 }
 
-// crowded is the address with most connections of clients that are not known;
-// of several the one with the oldest. There are no more addresses than such
-// connections.
-func (d *Door) crowded() (most netip.Addr) {
-	n, since := 0, time.Time{}
-	for a, l := range d.strangers {
-		if first := l.Front().Value.(*Place).since; l.Len() > n || l.Len() == n && first.Before(since) {
-			most, n, since = a, l.Len(), first
+// crowded is the address with most connections of clients that are not known,
+// and how many these are; of several one with a silent one, the oldest. There
+// are no more addresses than such connections.
+func (d *Door) crowded() (crowd netip.Addr, most int) {
+	var turn *Place
+	for a, s := range d.strangers {
+		p, n := s.first(), s.number()
+		if n > most || n == most && (p.spoke == turn.spoke && p.since.Before(turn.since) || turn.spoke && !p.spoke) {
+			crowd, most, turn = a, n, p
 		}
 	}
-	return most
+	return crowd, most
 }
 
-// evict closes the oldest connection of an address that is not known, if it has
-// had its time.
-func (d *Door) evict(a netip.Addr, now time.Time) bool {
-	l := d.strangers[a]
-	if l == nil {
+// evict closes a connection of an address that is not known, if it has had its
+// time, divided by share.
+func (d *Door) evict(a netip.Addr, now time.Time, share time.Duration) bool {
+	s := d.strangers[a]
+	if s == nil {
 		return false
 	}
-	p := l.Front().Value.(*Place)
-	if now.Sub(p.since) < Grace {
+	p := oldest(&s.silent, now.Add(-Moment/share))
+	if p == nil {
+		p = oldest(&s.spoke, now.Add(-Grace/share))
+	}
+	if p == nil {
 		return false
 	}
 	d.evicted.Add(1)
 	p.leave()
 	go p.close() //nolint:errcheck // closing TLS may wait for the client
 	return true
+}
+
+// oldest is the first place of a list, nil if it came after by.
+func oldest(l *list.List, by time.Time) *Place {
+	if l.Len() == 0 || l.Front().Value.(*Place).since.After(by) {
+		return nil
+	}
+	return l.Front().Value.(*Place)
+}
+
+// Spoke says that the client has sent something. It may be called again.
+func (p *Place) Spoke() {
+	p.door.mu.Lock()
+	defer p.door.mu.Unlock()
+	if p.waits == nil || p.spoke {
+		return
+	}
+	s := p.door.strangers[p.address]
+	s.silent.Remove(p.waits)
+	p.spoke, p.since = true, time.Now()
+	p.waits = s.spoke.PushBack(p)
 }
 
 // Known says that the connection's client is authenticated from now on, and as
@@ -178,9 +244,9 @@ func (p *Place) know() {
 	if p.waits == nil {
 		return
 	}
-	d, l := p.door, p.door.strangers[p.address]
-	l.Remove(p.waits)
-	if l.Len() == 0 {
+	d, s := p.door, p.door.strangers[p.address]
+	s.of(p).Remove(p.waits)
+	if s.number() == 0 {
 		delete(d.strangers, p.address)
 	}
 	p.waits = nil

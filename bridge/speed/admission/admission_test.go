@@ -172,3 +172,71 @@ func TestAddressOf(t *testing.T) {
 		t.Error("a pipe has an address")
 	}
 }
+
+// Few addresses keep out nobody of another one, however many connections they
+// open and whether they say something: their places are taken for it, and their
+// newcomers do not wait in front of it.
+func TestShareOfAddress(t *testing.T) {
+	for spoken, patience := range map[bool]time.Duration{false: Moment / 10, true: Grace / 10} {
+		synctest.Test(t, func(t *testing.T) {
+			x := crowd{t, NewDoor(Limits{Unknown: 8, UnknownPerAddress: 6})}
+			for range 4 {
+				for _, from := range []netip.Addr{a, c} {
+					if p, _ := x.enter(from); spoken {
+						p.Spoke()
+					}
+				}
+			}
+			time.Sleep(patience)
+			for _, from := range []netip.Addr{a, c} {
+				if _, err := x.Enter(from, nil); err != ErrAddress {
+					t.Errorf("of the crowd: %v", err)
+				}
+			}
+			for range 2 { // of three addresses: 3, 3 and 2
+				p, closed := x.enter(b)
+				if p == nil {
+					t.Fatal("another is kept out")
+				}
+				if synctest.Wait(); closed.Load() {
+					t.Error("another was closed")
+				}
+			}
+			x.want(8, 8, 2, 2)
+			if p, _ := x.enter(b); p != nil {
+				t.Error("more than its share")
+			}
+		})
+	}
+}
+
+// Who has said nothing goes before who has, and sooner.
+func TestSilentFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := crowd{t, NewDoor(Limits{Unknown: 3})}
+		speaking, _ := x.enter(a)
+		_, silent := x.enter(b)
+		other, _ := x.enter(c)
+		speaking.Spoke()
+		speaking.Spoke()
+		other.Known("x")
+		other.Spoke()
+		time.Sleep(1)
+		x.enter(c)
+		time.Sleep(Moment - 2)
+		newcomer := netip.MustParseAddr("192.0.2.3")
+		if p, _ := x.enter(newcomer); p != nil {
+			t.Error("before its moment was over")
+		}
+		time.Sleep(1)
+		last, _ := x.enter(newcomer)
+		if synctest.Wait(); last == nil || !silent.Load() {
+			t.Fatal("the silent one stayed")
+		}
+		x.want(4, 3, 1, 1)
+		speaking.Known("y")
+		speaking.Leave()
+		last.Leave()
+		x.want(2, 1, 1, 1)
+	})
+}

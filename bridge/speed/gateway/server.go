@@ -142,6 +142,11 @@ func (s *Server) open(nc net.Conn, via Via) *Client {
 		raw(nc).Close() // without a goodbye that could wait
 		return nil
 	}
+	if l, ok := raw(nc).(*admission.Conn); ok {
+		l.Take(c.place)
+	} else {
+		c.place.Spoke() // or did below: TLS of the HTTPS listener, a WebSocket
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.conns[c] = true
