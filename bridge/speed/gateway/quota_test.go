@@ -65,6 +65,13 @@ func TestRetainedPerOwner(t *testing.T) {
 	if err := f.Check(&Message{Topic: "a/7", Payload: []byte("x"), Retain: true, Owner: "cert/a"}); !strings.Contains(fmt.Sprint(err), ErrQuota.Error()) {
 		t.Errorf("by HTTPS: %v", err)
 	}
+	for topic, want := range map[string]string{"a/1": "theirs", "a/4": ""} { // another's stays, one's own is not true any more
+		old.send(retain(topic, strings.Repeat("y", 200), 1))
+		old.want(ackOf(packet.PUBACK, 1))
+		if m, _, ok := f.Retained().Get(topic); ok != (want != "") || ok && string(m.Payload) != want {
+			t.Errorf("%s: %v %v, want %q", topic, m, ok, want)
+		}
+	}
 	f.stop()
 	if n := strings.Count(log.String(), "no room for retained"); n != 2 || !strings.Contains(log.String(), "principal=cert/a") {
 		t.Errorf("%d warnings, want one of each server:\n%s", n, &log)

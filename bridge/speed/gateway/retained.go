@@ -42,11 +42,15 @@ func (m *Message) retainedSize() int {
 // [MQTT-3.3.1-10]. It returns false if there is no room. Beyond the limits, those
 // of all and of m's owner, new
 // topics are refused, and a topic whose new message does not fit is forgotten,
-// since the old one is no longer true.
+// since the old one is no longer true; but what another owner retained stays,
+// whatever somebody without room says there.
 func (r *Retained) set(m *Message, at time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	room := r.fits(m)
+	if old, ok := r.byTopic[m.Topic]; ok && !room && old.m.Owner != m.Owner {
+		return false
+	}
 	r.forget(m.Topic)
 	if len(m.Payload) == 0 || !room {
 		return room
