@@ -137,15 +137,15 @@ func (s *keySession) mayStay() bool {
 // Principal is the key's id.
 func (s *keySession) Principal() string { return s.id }
 
-// Owner is the certificate that a temporary key was given to: the next one's
-// sessions are those of this one. It implements gateway.Owned.
+// Owner is the key's, or the certificate's that a temporary key was given to:
+// the next one's sessions are those of this one. It implements aws.Caller.
 func (s *keySession) Owner() string {
 	if s.a.isTemporary(s.id) {
 		if k, err := s.a.temporaryKey(s.id); err == nil {
 			return k.Certificate
 		}
 	}
-	return s.id
+	return "key/" + s.id
 }
 
 // Thing is empty: a key is no thing's.

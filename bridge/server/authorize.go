@@ -163,6 +163,10 @@ func (s *session) mayStay() bool { return s.may(authz.Connect, s.clientID) }
 // Principal is the certificate's id.
 func (s *session) Principal() string { return s.id }
 
+// Owner is the certificate's id alone: what earlier releases stored of other
+// kinds of owners, without their kind, is nobody's then.
+func (s *session) Owner() string { return s.id }
+
 func (s *session) Thing() string { return s.judge().thing }
 
 func (s *session) MayPublish(topic string, retain bool) bool {

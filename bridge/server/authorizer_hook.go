@@ -200,7 +200,8 @@ type guest struct {
 	a         *authorizer
 	attempt   *authn.Attempt
 	known     authz.Context
-	principal string
+	name      string // of the authorizer
+	principal string // as the authorizer calls him
 	ends      time.Time
 
 	word    atomic.Pointer[word]
@@ -218,7 +219,7 @@ type word struct {
 const askingTime = 10 * time.Second
 
 func newGuest(a *authorizer, attempt *authn.Attempt, v *authn.Verdict, known authz.Context) *guest {
-	g := &guest{a: a, attempt: attempt, known: known, principal: v.Principal, ends: time.Now().Add(v.Disconnect)}
+	g := &guest{a: a, attempt: attempt, known: known, name: v.Authorizer, principal: v.Principal, ends: time.Now().Add(v.Disconnect)}
 	g.said(v)
 	return g
 }
@@ -263,13 +264,13 @@ func (g *guest) Begin(end func(reason string)) (ended func()) {
 }
 
 // again asks the authorizer anew. Without its word, or with one for somebody
-// else, the client may do nothing any more and not stay.
+// else or another authorizer's, the client may do nothing any more and not stay.
 func (g *guest) again(ctx context.Context) bool {
 	v, err := g.a.custom.Ask(ctx, g.attempt)
 	if ctx.Err() != nil { // the client left meanwhile
 		return false
 	}
-	if err != nil || v.Principal != g.principal {
+	if err != nil || v.Principal != g.principal || v.Authorizer != g.name {
 		g.word.Store(&word{})
 		return false
 	}
@@ -288,6 +289,10 @@ func (g *guest) mayStay() bool { return g.May(authz.Connect, g.known.ClientID) }
 
 // Principal is what the authorizer calls the client.
 func (g *guest) Principal() string { return g.principal }
+
+// Owner implements aws.Caller: two authorizers may know two by one name, which
+// has no slash.
+func (g *guest) Owner() string { return "authorizer/" + g.name + "/" + g.principal }
 
 // Thing is empty: who has no certificate is no thing.
 func (g *guest) Thing() string { return "" }

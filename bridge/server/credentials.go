@@ -81,7 +81,7 @@ func (s *Server) credentials(r *http.Request, alias string) (any, error) {
 		return nil, fmt.Errorf("%w: the certificate is not active", errNoCredentials)
 	}
 	if p := placeOf(r); p != nil {
-		p.Known(who.id)
+		p.Known(who.Owner())
 	}
 	switch {
 	case thing != "" && j.thing != thing:

@@ -27,21 +27,13 @@ import (
 // dataPlane is AWS IoT's, over HTTPS. It implements aws.Data.
 type dataPlane struct{ r *router }
 
-// ownerOf is who owns what a caller leaves behind, as in gateway.Owned.
-func ownerOf(who aws.Caller) string {
-	if o, ok := who.(interface{ Owner() string }); ok {
-		return o.Owner()
-	}
-	return who.Principal()
-}
-
 // Publish implements aws.Data: the message takes the way of those that come by
 // MQTT.
 func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) error {
 	now := time.Now()
 	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties(m)}
 	if m.Retain {
-		out.Owner = ownerOf(who)
+		out.Owner = who.Owner()
 	}
 	switch err := d.r.gateway.Check(out); {
 	case errors.Is(err, gateway.ErrNotAuthorized):

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"log/slog"
@@ -10,6 +11,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -160,10 +162,61 @@ func TestOwnerOfKeys(t *testing.T) {
 	id := b.thing("dev", "")
 	key := registry.TemporaryKey{ID: "ASIATEST", Role: "r", Certificate: id.CertificateID, Thing: "dev", Expires: time.Now().Add(time.Hour)}
 	b.update(func(tx *registry.Tx) error { return tx.AddTemporaryKey(key) })
-	for key, want := range map[string]string{key.ID: id.CertificateID, "AKIAOTHER": "AKIAOTHER"} {
+	for key, want := range map[string]string{key.ID: id.CertificateID, "AKIAOTHER": "key/AKIAOTHER"} {
 		if got := b.authorizer.key(key, authz.Context{}).Owner(); got != want {
 			t.Errorf("%s: %s", key, got)
 		}
+	}
+}
+
+// Whom an authorizer calls by a name is nobody that others know by it: not the
+// certificate with this fingerprint, nor the guest of another authorizer.
+func TestOwnersOfAKind(t *testing.T) {
+	doors, gates := newDoorman(t), newDoorman(t)
+	doors.policy, gates.policy = all("", ""), all("", "")
+	cfg := configure(t)
+	cfg.MQTT.MaxPrincipalRetained = 1
+	cfg.Authorizers = []config.Authorizer{{Name: "doors", URL: doors.URL, TokenKey: "x-token", SigningDisabled: true}, {Name: "gates", URL: gates.URL, SigningDisabled: true}}
+	b := start(t, cfg)
+	id := b.thing("mine", all("", ""))
+	by := func(d *device, present bool) {
+		t.Helper()
+		tok := d.Connect()
+		d.ok(tok)
+		if got := tok.(*mqtt.ConnectToken).SessionPresent(); got != present {
+			t.Errorf("session present: %v", got)
+		}
+		d.ok(d.Publish("kept/"+t.Name(), 1, true, "x"))
+		d.Disconnect(100)
+	}
+	guest := func(d *doorman, of, name string) *device {
+		d.mu.Lock()
+		d.name = name
+		d.mu.Unlock()
+		return b.over("ssl://"+b.MQTTAddr().String(), nil, &tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"mqtt"}}, "dev",
+			as("me?x-amz-customauthorizer-name="+of, "open sesame"), func(o *mqtt.ClientOptions) { o.SetCleanSession(false) })
+	}
+	for _, present := range []bool{false, true} {
+		by(b.dial(id, "dev", false), present)
+	}
+	by(guest(doors, "doors", id.CertificateID), false)
+	by(guest(doors, "doors", id.CertificateID), true)
+	by(b.dial(id, "dev", false), false)
+	by(guest(doors, "doors", "user1"), false)
+	by(guest(gates, "gates", "user1"), false)
+	by(guest(gates, "gates", "user1"), true)
+
+	// Nor do they share what each may keep.
+	own := b.requester("", id.tls(t))
+	if status, code, text := own.do("POST", "/topics/a?retain=true", "x"); status != 200 {
+		t.Error(status, code, text)
+	}
+	doors.mu.Lock()
+	doors.name = id.CertificateID
+	doors.mu.Unlock()
+	r := b.requester("", nil)
+	if status, code, text := r.do("POST", "/topics/b?retain=true&x-amz-customauthorizer-name=doors", "x", "x-token", "sesame"); status != 200 {
+		t.Error(status, code, text)
 	}
 }
 

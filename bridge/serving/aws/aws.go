@@ -235,28 +235,30 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, id string) (who
 // may do all.
 func (h *Handler) open(in *intake) (who sigv4.Identity, body []byte, err error) {
 	sig, who, err := h.verifier.Begin(in.r)
+	var key Key
 	if err == nil {
-		err = h.whole(in.r, who)
+		key, err = h.whole(in.r, who)
 	}
 	if err == nil {
-		in.claimed(who.KeyID)
+		in.claimed(key.Owner())
 		body, err = in.body(maxBody)
 	}
 	if err == nil {
 		err = sig.Check(body)
 	}
 	if err == nil {
-		in.proven(who.KeyID)
+		in.proven(key.Owner())
 	}
 	return who, body, err
 }
 
-// whole refuses a key that may not do all.
-func (h *Handler) whole(r *http.Request, who sigv4.Identity) error {
-	if h.key(r, who.KeyID).Whole() {
-		return nil
+// whole returns the key of a request, and refuses one that may not do all.
+func (h *Handler) whole(r *http.Request, who sigv4.Identity) (Key, error) {
+	key := h.key(r, who.KeyID)
+	if key.Whole() {
+		return key, nil
 	}
-	return &Error{Code: "AccessDeniedException", Status: http.StatusForbidden, Message: "this is not granted to the access key: " +
+	return nil, &Error{Code: "AccessDeniedException", Status: http.StatusForbidden, Message: "this is not granted to the access key: " +
 		"[[access]] names it with policies, which are for AWS IoT's data plane alone, or not at all"}
 }
 
@@ -270,13 +272,13 @@ func (h *Handler) openData(in *intake) (who sigv4.Identity, caller Caller, body 
 			err = sigv4.ErrMissing
 		}
 		if err == nil {
-			in.proven(caller.Principal())
+			in.proven(caller.Owner())
 		}
 	} else {
 		var sig *sigv4.Signature
 		if sig, who, err = h.verifier.Begin(in.r); err == nil {
 			check, caller = sig.Check, h.key(in.r, who.KeyID)
-			in.claimed(who.KeyID)
+			in.claimed(caller.Owner())
 		}
 	}
 	if err == nil {
@@ -286,7 +288,7 @@ func (h *Handler) openData(in *intake) (who sigv4.Identity, caller Caller, body 
 		err = check(body)
 	}
 	if err == nil {
-		in.proven(caller.Principal())
+		in.proven(caller.Owner())
 	}
 	return who, caller, body, err
 }

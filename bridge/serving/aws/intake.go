@@ -65,7 +65,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *intake {
 		{"address " + address, partOfAddress}, {"unknown", partOfUnknown}, {"unknown " + address, partOfStranger}}}
 }
 
-// claimed says of which principal the request claims to be. That is believed of
+// claimed says of which principal, an owner of any kind, the request claims to be. That is believed of
 // a connection whose last request was that principal's, and then what it takes
 // counts against it.
 func (in *intake) claimed(principal string) {

@@ -39,6 +39,9 @@ type Data interface {
 // authorizer let in. Its methods may be called from several goroutines.
 type Caller interface {
 	Principal() string
+	// Owner names the caller among those of all kinds: a principal's name is
+	// its own among those of its kind and authorizer alone.
+	Owner() string
 	// May says whether policy allows an action of package authz.
 	May(action, resource string) bool
 }

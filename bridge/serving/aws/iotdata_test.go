@@ -45,6 +45,7 @@ func (p *plane) ListShadows(string, string, int) ([]string, string, error) {
 type narrow string
 
 func (n narrow) Principal() string                { return "narrow" }
+func (n narrow) Owner() string                    { return "key/narrow" }
 func (n narrow) Whole() bool                      { return false }
 func (n narrow) May(action, resource string) bool { return string(n) == action+" "+resource }
 
@@ -52,6 +53,7 @@ func (n narrow) May(action, resource string) bool { return string(n) == action+"
 type anything string
 
 func (k anything) Principal() string        { return string(k) }
+func (k anything) Owner() string            { return "key/" + string(k) }
 func (anything) May(string, string) bool    { return true }
 func (anything) Whole() bool                { return true }
 func anyKey(_ *http.Request, id string) Key { return anything(id) }

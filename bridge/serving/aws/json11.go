@@ -182,14 +182,15 @@ func (x *exchange) verify() error {
 	if err != nil {
 		return err
 	}
-	if err := x.h.whole(x.r, who); err != nil {
+	key, err := x.h.whole(x.r, who)
+	if err != nil {
 		return err
 	}
 	if who.Service != x.target.service && !x.h.verifier.Permissive {
 		return &Error{Code: "InvalidSignatureException", Status: http.StatusBadRequest,
 			Message: "Credential should be scoped to correct service: '" + x.target.service + "'. "}
 	}
-	if x.claimed(who.KeyID); !x.read {
+	if x.claimed(key.Owner()); !x.read {
 		if err := x.readBody(x.target.maxBody); err != nil {
 			return err
 		}
@@ -197,7 +198,7 @@ func (x *exchange) verify() error {
 	if err := sig.Check(x.sent); err != nil {
 		return err
 	}
-	x.proven(who.KeyID)
+	x.proven(key.Owner())
 	return x.enter(x.h.calls)
 }
 
