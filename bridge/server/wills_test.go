@@ -9,6 +9,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
@@ -154,6 +155,15 @@ func TestWillsAreNoRequests(t *testing.T) {
 	}
 	if doc, err := b.shadow.Do(t.Context(), "dev", "", "get", nil); err == nil {
 		t.Errorf("a will changed a shadow: %s", doc)
+	}
+	for _, own := range []string{telemetry.Topic, "$aws/certificates/create/json"} { // who is gone can't be answered
+		d := b.over("ssl://"+b.MQTTAddr().String(), nil, id.tls(t), "dev", func(o *mqtt.ClientOptions) { o.SetWill(own, encoded(t, 1, "temp"), 1, false) })
+		if err := d.wait(d.Connect()); err == nil || err.Error() != "not Authorized" {
+			t.Errorf("a will for %s: %v", own, err)
+		}
+	}
+	if st := b.ingest.Stats(); st.Readings != 0 {
+		t.Errorf("%+v", st)
 	}
 	leave("gone", 1)
 	b.must("POST", "/v1/certificates/"+id.CertificateID, `{"status":"REVOKED"}`, nil)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 const readBytes = 1 << 10 // of a connection's read buffer at first
@@ -492,6 +493,9 @@ func (c *Client) linger() {
 func mayLeave(s Session, will *Message) error {
 	if err := checkUnasked(will); err != nil {
 		return fmt.Errorf("will: %w", err)
+	}
+	if r, _ := topic.Lookup(will.Topic); r.Service == topic.Batches {
+		return fmt.Errorf("will: %w %s: what is there is a request, and no service acts on a will", topic.ErrReserved, will.Topic)
 	}
 	if !s.MayPublish(will.Topic, will.Retain) {
 		return fmt.Errorf("will: policy does not let %s publish to %q, retained %t", s.Principal(), will.Topic, will.Retain)
