@@ -187,8 +187,12 @@ func TestThingsRate(t *testing.T) {
 	if status, code, text := own.do("POST", "/topics/$tidemill%2Fbatch?qos=1", encoded(t, 2, "a")); status != 429 || !strings.Contains(text, "max_thing_rate") {
 		t.Error(status, code, text)
 	}
-	d := b.connect(id, "pump-1")
-	d.publish("dt/pump-1/x", "taken")
-	d.Publish("dt/pump-1/x", 1, false, "held") // the answer comes when the test is over
-	b.eventually("the second publish is held", func() bool { return b.gateway.Stats().Throttled > 0 })
+	for n := uint64(1); n <= 2; n++ { // a new connection is not a new beginning
+		d := b.connect(id, "pump-1")
+		d.Publish(telemetry.Topic, 1, false, encoded(t, 2, "a")) // the answer comes when the test is over
+		b.eventually("its batch is held", func() bool { return b.gateway.Stats().Throttled == n })
+	}
+	if st := b.ingest.Stats(); st.Batches != 1 {
+		t.Errorf("%+v", st)
+	}
 }

@@ -63,8 +63,8 @@ func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) 
 		}
 		done(err)
 	})
-	if cost.Messages > 1 || cost.Wait > 0 { // the packet itself has been counted
-		c.Charge(cost.Messages-1, max(0, cost.Bytes-len(msg.Payload)), cost.Wait)
+	if cost.Messages > 1 { // the packet itself has been counted
+		c.Charge(cost.Messages-1, max(0, cost.Bytes-len(msg.Payload)))
 	}
 }
 

@@ -269,6 +269,7 @@ func (s *Server) gatewayConfig() gateway.Config {
 		c = gateway.AWSConfig()
 	}
 	c.Store, c.Steady, c.Events, c.Log, c.Denied = s.store, s.clock.Steady, s.heard, s.log, s.refusals.denied
+	c.Wait = func(x gateway.Session) time.Duration { return s.ingest.Wait(x.Thing()) }
 	// A decision takes less than looking one up (30 to 220 ns), and a right that is
 	// withdrawn ends with the next packet.
 	c.PermissionCache = -1

@@ -53,7 +53,6 @@ type Client struct {
 	topics               topics
 	aliases              map[uint16]*published // that the client has set
 	publishes, published quota.Bucket
-	held                 time.Time // no publish is taken before
 	tally                tally
 	code                 byte // for the DISCONNECT, if the reason's own is not meant
 	withWill             bool // the client's DISCONNECT asks for its will

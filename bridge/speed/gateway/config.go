@@ -127,6 +127,9 @@ type Config struct {
 	// next: clock.Clock.Steady; nil: time.Now.
 	Steady func() time.Time
 
+	// Wait, if set, says before each publish for how long it is not taken yet,
+	// by a rate that does not end with the connection. It must be quick.
+	Wait func(Session) time.Duration
 	// Events, if set, hears of connections.
 	Events func(Event)
 	// Denied, if set, hears why a connection did not become a client's, and of

@@ -164,11 +164,14 @@ func (c *Client) notAllowed(t *published, retain bool) {
 // while.
 func (c *Client) throttle(bytes int) string {
 	conf := &c.srv.conf
-	if conf.PublishRate == 0 && conf.PublishBytes == 0 && c.held.IsZero() {
+	if conf.PublishRate == 0 && conf.PublishBytes == 0 && conf.Wait == nil {
 		return ""
 	}
 	now := time.Now()
-	wait := max(c.publishes.Take(now, 1, conf.PublishRate), c.published.Take(now, bytes, conf.PublishBytes), c.held.Sub(now))
+	wait := max(c.publishes.Take(now, 1, conf.PublishRate), c.published.Take(now, bytes, conf.PublishBytes))
+	if conf.Wait != nil {
+		wait = max(wait, conf.Wait(c.session))
+	}
 	if wait <= 0 {
 		return ""
 	}
@@ -186,15 +189,11 @@ func (c *Client) throttle(bytes int) string {
 }
 
 // Charge is for the Router, within Route: it counts messages and bytes that were
-// in a publish, beside the packet itself, against the client's rate, and keeps the
-// next publish from being taken for at least wait.
-func (c *Client) Charge(messages, bytes int, wait time.Duration) {
+// in a publish, beside the packet itself, against the client's rate.
+func (c *Client) Charge(messages, bytes int) {
 	now := time.Now()
 	c.publishes.Take(now, messages, c.srv.conf.PublishRate)
 	c.published.Take(now, bytes, c.srv.conf.PublishBytes)
-	if wait > 0 {
-		c.held = now.Add(wait)
-	}
 }
 
 // repeated says whether p is a copy of a message that was accepted when policy

@@ -70,7 +70,7 @@ type Options struct {
 
 	// ThingRate and ThingBytes are how many messages a second a thing may
 	// publish, and how many bytes of topics and payloads; each reading of a batch
-	// is a message. Publish takes them all the same: see Cost.Wait. 0: no limit.
+	// is a message. Publish takes them all the same: see Wait. 0: no limit.
 	ThingRate, ThingBytes int
 
 	// Lanes is how many boots' marks are kept in memory, about 250 bytes
@@ -136,8 +136,7 @@ func New(store *streams.Store, o Options) (*Ingest, error) {
 // topic, of anything else one message.
 type Cost struct {
 	Messages int
-	Bytes    int           // of topics and payloads
-	Wait     time.Duration // until its thing is not over its rate any more
+	Bytes    int // of topics and payloads
 }
 
 func plainCost(m *Message) Cost { return Cost{Messages: 1, Bytes: len(m.Topic) + len(m.Payload)} }
@@ -171,13 +170,16 @@ func (in *Ingest) Publish(m *Message, may func(topic string) bool, done func(err
 
 // Wait says how long a thing is over its rate, 0 if it is not.
 func (in *Ingest) Wait(thing string) time.Duration {
+	if thing == "" {
+		return 0
+	}
 	return in.rate.Take(thing, in.opts.Now(), 0, 0)
 }
 
 // charge counts what a publish came to against its thing's rate.
 func (in *Ingest) charge(m *Message, c Cost) Cost {
 	if m.Thing != "" {
-		c.Wait = in.rate.Take(m.Thing, in.opts.Now(), c.Messages, c.Bytes)
+		in.rate.Take(m.Thing, in.opts.Now(), c.Messages, c.Bytes)
 	}
 	return c
 }

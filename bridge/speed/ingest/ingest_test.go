@@ -510,7 +510,7 @@ func TestThingRate(t *testing.T) {
 	for _, s := range sensors {
 		want += len(reading("pump", s, 1)) - 1 // without the space
 	}
-	if cost != (Cost{30, want, 2 * time.Second}) || b.in.Wait("pump") != 2*time.Second || b.in.Wait("lift") != 0 {
+	if cost != (Cost{30, want}) || b.in.Wait("pump") != 2*time.Second || b.in.Wait("lift") != 0 {
 		t.Errorf("%+v, want %d bytes; waits %v, %v", cost, want, b.in.Wait("pump"), b.in.Wait("lift"))
 	}
 	copied := b.in.Publish(m, func(string) bool { panic("a copy is expanded") }, func(err error) { done <- err })
