@@ -71,3 +71,116 @@ func TestReadOddFiles(t *testing.T) {
 		t.Errorf("the command is not for a shell: %v", err)
 	}
 }
+
+// What is another user's is not read, nor what is on a way that others can change.
+func TestOwnersAndWays(t *testing.T) {
+	top := t.TempDir()
+	uid := uint32(os.Geteuid())
+	path := filepath.Join(top, "above", "folder", "key")
+	restore := func() {
+		t.Helper()
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("secret"), 0o600),
+			os.Chmod(top, 0o755), os.Chmod(filepath.Join(top, "above"), 0o755)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	restore()
+	own, system := reader{uid: uid, owner: uid}, reader{uid: 0, owner: uid, root: uid} // to whom this user's links are root's
+	other := reader{uid: uid + 1, owner: uid + 1}
+	if uid == 0 { // whose files are anybody's to trust
+		other.root = uid + 1
+	}
+	refused := func(r reader, path, want string) {
+		t.Helper()
+		if text, err := r.read(path); !errors.Is(err, ErrExposed) || !strings.Contains(err.Error(), want) || len(text) > 0 {
+			t.Errorf("%q, %v, want %s", text, err, want)
+		}
+	}
+	taken := func(r reader, path string) {
+		t.Helper()
+		if text, err := r.read(path); err != nil || string(text) != "secret" {
+			t.Errorf("%q, %v", text, err)
+		}
+	}
+	taken(own, path)
+	refused(other, path, "belongs to user ")
+	if own.trusts(uid+1) || !own.trusts(0) || !(reader{uid: uid + 1, owner: uid + 1, root: uid + 1}).forOwnerOf(path).trusts(uid) {
+		t.Error("wrong users are trusted")
+	}
+
+	above := filepath.Join(top, "above")
+	for mode, want := range map[fs.FileMode]string{0o777: "mode 0777", 0o775: "mode 0775", 0o777 | fs.ModeSticky: ""} {
+		if err := os.Chmod(above, mode); err != nil {
+			t.Fatal(err)
+		}
+		if want != "" {
+			refused(own, path, "folder "+above+": "+want+" lets others put another file in its place, run: chmod go-w "+above)
+		} else {
+			taken(own, path)
+		}
+	}
+	restore()
+
+	links := map[string]string{"absolute": above, "relative": "above", "around": "above/../above/", "through": "relative", "loop": "loop"}
+	for name, to := range links {
+		if err := os.Symlink(to, filepath.Join(top, name)); err != nil {
+			t.Fatal(err)
+		}
+		by := filepath.Join(top, name, "folder", "key")
+		if name == "loop" {
+			refused(system, by, "is a symbolic link")
+			continue
+		}
+		if uid != 0 { // who made it is not root
+			refused(own, by, "folder "+filepath.Join(top, name)+" is a symbolic link: name the folder that it leads to")
+		}
+	}
+	for name := range links {
+		if name != "loop" {
+			taken(system, filepath.Join(top, name, "folder", "key")) // the system's
+		}
+	}
+	if err := os.Chmod(above, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	refused(system, filepath.Join(top, "through", "folder", "key"), "mode 0777") // where it leads
+}
+
+// With the rights of root, files are really given away.
+func TestGivenAway(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a file away")
+	}
+	const nobody = 65534
+	dir := filepath.Join(t.TempDir(), "d")
+	path := filepath.Join(dir, "key")
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(path, []byte("secret"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, given := range []string{path, dir} {
+		if err := os.Chown(given, nobody, nobody); err != nil {
+			t.Fatal(err)
+		}
+		if text, err := Read(path); !errors.Is(err, ErrExposed) || !strings.Contains(err.Error(), given+" belongs to user 65534") && given == path || len(text) > 0 {
+			t.Errorf("%s: %q, %v", given, text, err)
+		}
+		if given == path {
+			if text, err := ReadConfig(path); err != nil || string(text) != "secret" {
+				t.Errorf("%q, %v", text, err)
+			}
+			if err := os.Chown(given, 0, 0); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := Folder(dir); err != nil {
+		t.Error(err)
+	}
+	link := dir + "-link"
+	if err := errors.Join(os.Chown(dir, 0, 0), os.Symlink(dir, link), os.Lchown(link, nobody, nobody)); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := Read(filepath.Join(link, "key")); !errors.Is(err, ErrExposed) || len(text) > 0 {
+		t.Errorf("by another's link: %q, %v", text, err)
+	}
+}

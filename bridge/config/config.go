@@ -314,7 +314,7 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 			return nil, fmt.Errorf("config %s: %w", path, err)
 		}
 		if at := c.secretURL(); at != "" {
-			if _, err := secretfile.Read(path); err != nil {
+			if _, err := secretfile.ReadConfig(path); err != nil {
 				errs = append(errs, fmt.Errorf("%s: its user or query may be a key: give the file to the bridge's user alone: %w", at, err))
 			}
 		}

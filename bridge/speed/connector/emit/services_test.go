@@ -204,8 +204,10 @@ func postgres(t *testing.T) (url, passwordFile string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	passwordFile = filepath.Join(dir, "password")
-	if err := os.WriteFile(passwordFile, []byte("tide'mill \\ 7\n"), 0o600); err != nil {
+	const password = "tide'mill \\ 7\n"
+	servers := filepath.Join(dir, "password")
+	passwordFile = filepath.Join(t.TempDir(), "password") // ours, who may be another user
+	if err := errors.Join(os.WriteFile(servers, []byte(password), 0o600), os.WriteFile(passwordFile, []byte(password), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	as := &syscall.SysProcAttr{}
@@ -216,13 +218,13 @@ func postgres(t *testing.T) (url, passwordFile string) {
 		}
 		uid, err1 := strconv.Atoi(u.Uid)
 		gid, err2 := strconv.Atoi(u.Gid)
-		if err := errors.Join(err1, err2, os.Chown(dir, uid, gid), os.Chown(passwordFile, uid, gid)); err != nil {
+		if err := errors.Join(err1, err2, os.Chown(dir, uid, gid), os.Chown(servers, uid, gid)); err != nil {
 			t.Fatal(err)
 		}
 		as.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
 	data := filepath.Join(dir, "data")
-	init := exec.Command(initdb, "-D", data, "-U", "tide", "-A", "scram-sha-256", "--pwfile", passwordFile, "-E", "UTF8", "--no-locale", "-N")
+	init := exec.Command(initdb, "-D", data, "-U", "tide", "-A", "scram-sha-256", "--pwfile", servers, "-E", "UTF8", "--no-locale", "-N")
 	init.Dir, init.SysProcAttr = dir, as
 	if out, err := init.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
