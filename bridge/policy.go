@@ -28,7 +28,7 @@ var policyShow = command{name: "policy show", args: "[NAME]", summary: "list the
 			})
 		}
 		return c.with(ctx, func(a *admin) error {
-			return a.do(ctx, "GET", "/v1/policies/"+url.PathEscape(c.args[0]), nil, nil, c.stdout)
+			return a.do(ctx, "GET", "/v1/policies/"+url.PathEscape(c.args[0]), nil, nil, c.json())
 		})
 	}}
 

@@ -79,7 +79,7 @@ var policyEffective = command{name: "policy effective", args: "[CERTIFICATE-ID]"
 		}
 		return c.with(ctx, func(a *admin) error {
 			if *asJSON {
-				return a.do(ctx, "GET", "/v1/effective-policies", query, nil, c.stdout)
+				return a.do(ctx, "GET", "/v1/effective-policies", query, nil, c.json())
 			}
 			var all []server.EffectivePolicy
 			if err := a.do(ctx, "GET", "/v1/effective-policies", query, nil, &all); err != nil {
@@ -133,7 +133,7 @@ var policyTest = command{name: "policy test", args: "CERTIFICATE-ID publish|subs
 				}
 			}
 			if *asJSON {
-				return errors.Join(json.NewEncoder(c.stdout).Encode(all), refused)
+				return errors.Join(json.NewEncoder(c.json()).Encode(all), refused)
 			}
 			return refused
 		})
@@ -174,7 +174,7 @@ var policyWhoCan = command{name: "policy who-can", args: "publish|subscribe|rece
 				}
 				n++
 				if *asJSON {
-					failed = json.NewEncoder(c.stdout).Encode(l.Access)
+					failed = json.NewEncoder(c.json()).Encode(l.Access)
 				} else {
 					failed = printAccess(c, l.Access)
 				}

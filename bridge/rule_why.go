@@ -97,7 +97,7 @@ func (c *call) askWhy(ctx context.Context, a *admin, path string, q url.Values) 
 }
 
 func (c *call) printJSON(v any) error {
-	enc := json.NewEncoder(c.stdout)
+	enc := json.NewEncoder(c.json())
 	enc.SetEscapeHTML(false)
 	enc.SetIndent("", "  ")
 	return enc.Encode(v)

@@ -72,7 +72,11 @@ var streamTail = command{name: "stream tail", args: "NAME", summary: "print the 
 			if !a.live { // nobody writes, so there is nothing to wait for
 				q.Set("follow", "false")
 			}
-			err := a.do(ctx, "GET", "/v1/streams/records", q, nil, c.bytes(*raw))
+			records := c.bytes(*raw)
+			if records == c.stdout {
+				records = c.json()
+			}
+			err := a.do(ctx, "GET", "/v1/streams/records", q, nil, records)
 			switch {
 			case ctx.Err() != nil: // interrupted, as it is meant to be
 				return nil

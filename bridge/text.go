@@ -15,7 +15,7 @@ import (
 // the cursor, colours, begins a line of its own or turns what follows around.
 func printable(s string) string {
 	if strings.ContainsFunc(s, hidden) {
-		return string(appendShown(nil, []byte(s), ""))
+		return string(appendShown(nil, []byte(s), "", false))
 	}
 	return s
 }
@@ -26,17 +26,24 @@ func printable(s string) string {
 func hidden(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 
 // appendShown appends p with what is hidden escaped, but for the characters of keep.
-func appendShown(dst, p []byte, keep string) []byte {
+// With asJSON p is JSON, and so is what is appended: a byte that is no UTF-8 becomes
+// \ufffd, as which readers of JSON take it, and a carriage return, which stands
+// between tokens, a space.
+func appendShown(dst, p []byte, keep string, asJSON bool) []byte {
 	const hex = "0123456789abcdef"
 	for len(p) > 0 {
 		r, n := utf8.DecodeRune(p)
 		switch {
+		case r == utf8.RuneError && n == 1 && asJSON:
+			dst = appendUnicode(dst, r)
 		case r == utf8.RuneError && n == 1:
 			dst = append(dst, '\\', 'x', hex[p[0]>>4], hex[p[0]&15])
 		case r == utf8.RuneError || !hidden(r) || strings.ContainsRune(keep, r):
 			dst = append(dst, p[:n]...)
 		case r == '\n':
 			dst = append(dst, `\n`...)
+		case r == '\r' && asJSON:
+			dst = append(dst, ' ')
 		case r == '\r':
 			dst = append(dst, `\r`...)
 		case r == '\t':
@@ -61,11 +68,12 @@ func appendUnicode(dst []byte, r rune) []byte {
 
 // A screen writes to w what printable leaves of it, line ends and tabs as they
 // are. Whatever a command or the log prints goes through one, so what was missed
-// elsewhere does no harm; JSON stays the same JSON. It may be used by several
-// goroutines.
+// elsewhere does no harm. JSON goes through one that is made for it, see call.json,
+// and stays the same JSON. A screen may be used by several goroutines.
 type screen struct {
 	mu   sync.Mutex
 	w    io.Writer
+	json bool   // only JSON comes
 	tail []byte // the begin of a character
 	buf  []byte
 }
@@ -86,13 +94,16 @@ func (s *screen) Write(p []byte) (int, error) {
 			break
 		}
 	}
-	s.buf = appendShown(s.buf[:0], all[:whole], "\n\t")
+	s.buf = appendShown(s.buf[:0], all[:whole], "\n\t", s.json)
 	s.tail = append([]byte(nil), all[whole:]...)
 	if _, err := s.w.Write(s.buf); err != nil {
 		return 0, err
 	}
 	return len(p), nil
 }
+
+// json is where a command's output goes that is JSON, one value or many.
+func (c *call) json() io.Writer { return &screen{w: c.out, json: true} }
 
 // isTerminal says whether somebody reads what is written to w.
 func isTerminal(w io.Writer) bool {

@@ -2,10 +2,12 @@ package main
 
 import (
 	"encoding/json"
+	"io"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
@@ -51,6 +53,49 @@ func TestScreen(t *testing.T) {
 	}
 }
 
+// JSON stays JSON and means the same, with bytes in it that are no UTF-8, too.
+func TestJSONScreen(t *testing.T) {
+	for in, want := range map[string]string{
+		"{\"a\":\"\x9b\"}":             `{"a":"\ufffd"}`,
+		"{\"a\":\"\u009b\u202e\x7f\"}": `{"a":"\u009b\u202e\u007f"}`,
+		"{\r\n\t\"a\":\r1}\r\n":        "{ \n\t\"a\": 1} \n",
+	} {
+		for cut := range len(in) + 1 {
+			var b strings.Builder
+			c := &call{out: &b}
+			s := c.json()
+			_, _ = io.WriteString(s, in[:cut])
+			_, _ = io.WriteString(s, in[cut:])
+			if b.String() != want {
+				t.Fatalf("%q cut at %d became %q, want %q", in, cut, &b, want)
+			}
+		}
+	}
+}
+
+// Every JSON output is JSON, whatever a device chose.
+func TestWatchJSONOfNoUTF8(t *testing.T) {
+	raw, err := json.Marshal(watch.Line{Topic: "t", JSON: []byte("{\"a\":\"\x9b\"}")}) // a bridge of before sends it
+	if err != nil {
+		t.Fatal(err)
+	}
+	var l watch.Line
+	if err := json.Unmarshal(raw, &l); err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	c := &call{out: &out}
+	v := &viewer{out: c.json(), json: true}
+	v.line(&l)
+	if !strings.Contains(out.String(), `"json":{"a":"\ufffd"}`) || !json.Valid([]byte(out.String())) {
+		t.Error(out.String())
+	}
+	out.Reset()
+	if err := c.printJSON(&l); err != nil || !json.Valid([]byte(out.String())) {
+		t.Errorf("%v: %s", err, &out)
+	}
+}
+
 // What a device chose begins no line of its own in a table or an explanation.
 func TestTablesAreOfPrintableCells(t *testing.T) {
 	const topic, shown = "dt/x\nforged  0/0  row\x1b[1A", `dt/x\nforged  0/0  row\u001b[1A`
@@ -84,6 +129,7 @@ func FuzzScreen(f *testing.F) {
 		f.Add([]byte(c.text), uint(1))
 	}
 	f.Add([]byte(`{"a":"`+"\u009b\u202e"+`"}`), uint(3))
+	f.Add([]byte("{\"a\":\r\"\x9b\"}"), uint(8))
 	f.Fuzz(func(t *testing.T, in []byte, cut uint) {
 		var b strings.Builder
 		s := newScreen(&b)
@@ -98,7 +144,12 @@ func FuzzScreen(f *testing.F) {
 			}
 		}
 		var was, is any
-		if utf8.Valid(in) && json.Unmarshal(in, &was) == nil && !strings.Contains(string(in), "\r") {
+		if json.Unmarshal(in, &was) == nil {
+			b.Reset()
+			s := &screen{w: &b, json: true}
+			_, _ = s.Write(in[:at])
+			_, _ = s.Write(in[at:])
+			out = b.String()
 			if err := json.Unmarshal([]byte(out), &is); err != nil {
 				t.Fatalf("%q is no JSON any more: %s", in, out)
 			}

@@ -33,7 +33,11 @@ var watchCommand = command{name: "watch", args: "[FILTER...]", summary: "show me
 			if !a.live {
 				return fmt.Errorf("no bridge runs over %s, so nothing comes: tidemill-bridge serve starts one", a.data)
 			}
-			v := &viewer{out: c.stdout, notes: c.stderr, json: *asJSON, left: *n, rates: rates{}}
+			out := c.stdout
+			if *asJSON {
+				out = c.json()
+			}
+			v := &viewer{out: out, notes: c.stderr, json: *asJSON, left: *n, rates: rates{}}
 			var hint sync.WaitGroup
 			defer hint.Wait()
 			quiet, heard := context.WithCancel(ctx)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/kpl"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -226,7 +227,7 @@ func (t *tail) write(shard int, recs []streams.Record) error {
 		}
 		for i, u := range inner {
 			line := StreamRecord{Shard: shard, Offset: r.Offset, Sub: i, Time: r.Time, Key: u.Key}
-			if json.Valid(u.Data) {
+			if ingest.IsJSON(u.Data) {
 				line.JSON = u.Data
 			} else {
 				line.Data = u.Data

@@ -185,7 +185,7 @@ func (w *watcher) take(m message) Line {
 	line := m.Line
 	line.Skipped = w.skipped.Swap(0)
 	switch {
-	case json.Valid(m.payload):
+	case ingest.IsJSON(m.payload):
 		line.JSON = m.payload
 	case utf8.Valid(m.payload):
 		line.Text = string(m.payload)

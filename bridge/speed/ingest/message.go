@@ -3,9 +3,11 @@ package ingest
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/netip"
+	"unicode/utf8"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -39,6 +41,10 @@ type Message struct {
 	// not part of the record.
 	Stage func(*streams.Batch)
 }
+
+// IsJSON says whether a payload is JSON as programs exchange it: in UTF-8 (RFC 8259,
+// section 8.1). json.Valid alone takes any bytes inside strings.
+func IsJSON(payload []byte) bool { return utf8.Valid(payload) && json.Valid(payload) }
 
 // ErrRecord is returned for bytes that are no message record.
 var ErrRecord = errors.New("ingest: corrupt message record")

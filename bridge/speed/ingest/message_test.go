@@ -102,3 +102,13 @@ func FuzzDecodeMessage(f *testing.F) {
 		}
 	})
 }
+
+func TestIsJSON(t *testing.T) {
+	for payload, want := range map[string]bool{
+		`{"a":"°"}`: true, "21.5": true, "": false, "Online": false, "{\"a\":\"\x9b\"}": false, "\xff": false,
+	} {
+		if got := IsJSON([]byte(payload)); got != want {
+			t.Errorf("%q: %t", payload, got)
+		}
+	}
+}

@@ -45,14 +45,14 @@ type Seen struct {
 	Payload  *Data     `json:"payload,omitempty"` // nil: retention has dropped it
 }
 
-// Data is a payload or a document: JSON, or else bytes.
+// Data is a payload or a document: JSON (see ingest.IsJSON), or else bytes.
 type Data struct {
 	JSON  json.RawMessage `json:"json,omitempty"`
 	Bytes []byte          `json:"bytes,omitempty"`
 }
 
 func newData(b []byte) *Data {
-	if json.Valid(b) {
+	if ingest.IsJSON(b) {
 		return &Data{JSON: b}
 	}
 	return &Data{Bytes: b}
