@@ -246,6 +246,56 @@ func TestGiveUpByAge(t *testing.T) {
 	})
 }
 
+// A staging republisher adds to the first batch what fails to be committed, and
+// remembers what it is told.
+type staging struct{ told []error }
+
+func (s *staging) Republish(_ context.Context, b *streams.Batch, _ *Delivery) (func(error), error) {
+	if len(s.told) == 0 {
+		b.Append("no stream", 0, streams.Record{})
+	}
+	return func(err error) { s.told = append(s.told, err) }, nil
+}
+
+// Who staged something is told when its commit failed, and then of the next one.
+func TestFailedCommitIsTold(t *testing.T) {
+	store, err := streams.Open("log", streams.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var log sync.WaitGroup
+	log.Go(func() { _ = store.Run(ctx) })
+	defer func() {
+		cancel()
+		log.Wait()
+		store.Close()
+	}()
+	s := new(staging)
+	x := NewOutboxes(store, Options{Republish: s, Log: slog.New(slog.DiscardHandler)})
+	name := OutboxStream("r", "0")
+	if err := x.Ensure(name); err != nil {
+		t.Fatal(err)
+	}
+	b := store.NewBatch()
+	b.Append(name, 0, streams.Record{Data: (&Delivery{Kind: "republish", Rule: "r", Name: "t"}).append(nil)})
+	if err := store.Commit(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	bx := &box{stream: name, log: slog.New(slog.DiscardHandler)}
+	for _, want := range []error{streams.ErrNotFound, nil} {
+		if _, err := x.drainOnce(ctx, bx); !errors.Is(err, want) {
+			t.Fatal(err)
+		}
+		if got := s.told[len(s.told)-1]; !errors.Is(got, want) {
+			t.Errorf("told %v, want %v", s.told, want)
+		}
+	}
+	if len(s.told) != 2 {
+		t.Errorf("told %v", s.told)
+	}
+}
+
 // What is done stays done while the next delivery is retried for hours.
 func TestDoneBeforeAFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

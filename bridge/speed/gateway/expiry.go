@@ -163,6 +163,7 @@ func (d *dues) Pop() any {
 func (s *Server) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	wg.Go(func() { s.refusals.Run(ctx) })
 	if s.store != nil {
 		wg.Go(func() { s.store.Run(ctx) })
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -145,6 +146,45 @@ func TestStageFails(t *testing.T) {
 	}
 	done(nil)
 	w.want(pub("a", "x", 1, 1))
+}
+
+// Who leaves and ends its session is gone only when that is durable: until then
+// nobody takes its client id.
+func TestLeavingWaitsForTheDisk(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var g gate
+		f := startDurable(t, Config{}, g.disk(vfs.NewMem()), startPipes)
+		w := f.resume(t, "w", false)
+		w.subscribe("t", 1)
+		f.leaves(t, w, "w")
+		f.mu.Lock()
+		s := f.sessions["w"]
+		f.mu.Unlock()
+		open := g.hold()
+		defer open()
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			f.left(s, 0)
+		}()
+		over := func() bool {
+			synctest.Wait()
+			select {
+			case <-left:
+				return true
+			default:
+				return false
+			}
+		}
+		if over() {
+			t.Error("it is over before its end is durable")
+		}
+		open()
+		if !over() {
+			t.Error("its end is durable, and it waits")
+		}
+		f.stop()
+	})
 }
 
 // Of two principals with one client id neither gets anything of the other's

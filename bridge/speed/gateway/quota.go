@@ -1,10 +1,6 @@
 package gateway
 
-import (
-	"fmt"
-	"sync"
-	"time"
-)
+import "fmt"
 
 // What one owner may have of what is kept beyond connections: sessions and
 // retained messages. One of a thousand things that does as it likes leaves room
@@ -25,7 +21,7 @@ func (s *Server) roomToRetain(m *Message) bool {
 		return true
 	}
 	s.count.refusedRetained.Add(1)
-	s.fullRetained.say(s, "there is no room for retained messages, they are refused", m.Owner)
+	s.refusedTo(m.Owner, "there is no room for retained messages, they are refused")
 	return false
 }
 
@@ -41,7 +37,7 @@ func (s *Server) roomForSession(owner string, ended *session) bool {
 		return true
 	}
 	s.count.refusedSessions.Add(1)
-	s.fullSessions.say(s, "a principal has too many sessions, its clients are refused", owner)
+	s.refusedTo(owner, "a principal has too many sessions, its clients are refused")
 	return false
 }
 
@@ -61,23 +57,7 @@ func (s *Server) own(x *session, owner string, counted bool) {
 // errSessions is why a CONNECT is refused.
 func errSessions(owner string) error { return fmt.Errorf("principal %s has too many sessions", owner) }
 
-// A hush lets a warning through once a minute.
-type hush struct {
-	mu    sync.Mutex
-	next  time.Time
-	since int // warnings that were kept back
-}
-
-func (h *hush) say(s *Server, what, owner string) {
-	h.mu.Lock()
-	now := time.Now()
-	if now.Before(h.next) {
-		h.since++
-		h.mu.Unlock()
-		return
-	}
-	n := h.since + 1
-	h.next, h.since = now.Add(time.Minute), 0
-	h.mu.Unlock()
-	s.conf.Log.Warn(what, "principal", owner, "times", n)
+// refusedTo has it logged, seldom, that an owner is refused something.
+func (s *Server) refusedTo(owner, what string) {
+	s.refusals.Happened(what+" "+owner, func(n uint64) { s.conf.Log.Warn(what, "principal", owner, "times", n) })
 }

@@ -73,8 +73,8 @@ func TestRetainedPerOwner(t *testing.T) {
 		}
 	}
 	f.stop()
-	if n := strings.Count(log.String(), "no room for retained"); n != 2 || !strings.Contains(log.String(), "principal=cert/a") {
-		t.Errorf("%d warnings, want one of each server:\n%s", n, &log)
+	if n := strings.Count(log.String(), "no room for retained"); n != 4 || !strings.Contains(log.String(), "principal=cert/a") {
+		t.Errorf("%d warnings, want one at once of each kind and server, and what came since when it ends:\n%s", n, &log)
 	}
 }
 
@@ -124,5 +124,28 @@ func TestSessionsPerOwner(t *testing.T) {
 	defer f.mu.Unlock()
 	if n, m := f.owned["a"], f.owned["c"]; n != 2 || m != 1 || len(f.owned) != 3 {
 		t.Errorf("%v", f.owned)
+	}
+}
+
+// Each principal that is refused something is named at once, though another one
+// was just before.
+func TestEveryRefusedOwnerIsNamed(t *testing.T) {
+	var log strings.Builder
+	s := New(Config{Log: slog.New(slog.NewTextHandler(&log, nil)), MaxSessionsPerOwner: 1}, &policy{}, routerFunc(func(*Client, *Message, func(error)) {}))
+	for range 3 {
+		for _, owner := range []string{"a", "b"} {
+			s.owned[owner] = 1
+			s.mu.Lock()
+			if s.roomForSession(owner, nil) {
+				t.Errorf("%s has room", owner)
+			}
+			s.mu.Unlock()
+		}
+	}
+	s.refusals.Close()
+	for _, want := range []string{"principal=a times=1\n", "principal=b times=1\n", "principal=a times=2\n", "principal=b times=2\n"} {
+		if strings.Count(log.String(), want) != 1 {
+			t.Errorf("want one of %q:\n%s", want, log.String())
+		}
 	}
 }

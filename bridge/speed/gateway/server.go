@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/notice"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -31,9 +32,9 @@ type Server struct {
 	queued   atomic.Int64 // bytes of all sessions
 	retained *Retained
 
-	fullRetained, fullSessions hush
-	store                      *sessions.Store // nil without Config.Store
-	swept                      time.Time       // of Run: when expired retained messages were forgotten
+	refusals notice.Log      // of what an owner has too much of
+	store    *sessions.Store // nil without Config.Store
+	swept    time.Time       // of Run: when expired retained messages were forgotten
 
 	// retainMu makes a SUBSCRIBE and a retained message happen one after the
 	// other, so that no subscriber sees an older retained message after a
@@ -252,7 +253,7 @@ func (s *Server) retain(m *Message, b *streams.Batch) {
 	kept := s.retained.set(m, now)
 	if !kept {
 		s.count.droppedRetained.Add(1)
-		s.fullRetained.say(s, "there is no room for retained messages, they are delivered and not kept", m.Owner)
+		s.refusedTo(m.Owner, "there is no room for retained messages, they are delivered and not kept")
 	}
 	switch {
 	case s.store == nil:
