@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/datadir"
 )
 
@@ -14,7 +15,9 @@ var checkCommand = command{name: "check", summary: "read all of a data directory
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.look(func(dir, objects string, r datadir.Report) error { return datadir.Check(dir, objects, r) })
+		return c.look(func(cfg *config.Config, r datadir.Report) error {
+			return datadir.Check(cfg.DataDir, cfg.Objects.Dir, cfg.BridgeD.Dir, r)
+		})
 	}}
 
 var salvageCommand = command{name: "salvage", args: "NEW", summary: "copy what can be read of a damaged data directory into a new one",
@@ -23,17 +26,19 @@ var salvageCommand = command{name: "salvage", args: "NEW", summary: "copy what c
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		return c.look(func(dir, objects string, r datadir.Report) error { return datadir.Salvage(dir, objects, c.args[0], r) })
+		return c.look(func(cfg *config.Config, r datadir.Report) error {
+			return datadir.Salvage(cfg.DataDir, cfg.Objects.Dir, cfg.BridgeD.Dir, c.args[0], r)
+		})
 	}}
 
 // look runs f, says how far it is, and fails if something is lost.
-func (c *call) look(f func(dir, objects string, r datadir.Report) error) error {
+func (c *call) look(f func(cfg *config.Config, r datadir.Report) error) error {
 	cfg, err := c.loadConfig()
 	if err != nil {
 		return err
 	}
 	part, read, lost, told := "", 0, 0, time.Now()
-	err = f(cfg.DataDir, cfg.Objects.Dir, datadir.Report{
+	err = f(cfg, datadir.Report{
 		Part: func(name string) {
 			if part = name; name != "" {
 				fmt.Fprintln(c.stdout, name)

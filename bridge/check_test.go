@@ -50,7 +50,6 @@ func TestCheckAndSalvage(t *testing.T) {
 	}
 	to := filepath.Join(t.TempDir(), "new")
 	step{"salvage -data " + data + " " + to, 1, "LOST " + object, "2 pieces of"}.run(t)
-	step{"salvage -data " + data + " " + to, 1, "", "file exists"}.run(t)
 	if text, err := os.ReadFile(filepath.Join(to, "broker.json")); err != nil || string(text) != `{"id":"tidemill-press"}` {
 		t.Errorf("the client id at the broker: %q, %v", text, err)
 	}
@@ -63,6 +62,8 @@ func TestCheckAndSalvage(t *testing.T) {
 	if err := os.Rename(log+".away", log); err != nil {
 		t.Fatal(err)
 	}
+	step{"salvage -data " + data + " " + to, 1, "", to + " is there already: name one that is not"}.run(t)
+	step{"salvage -data " + data + " " + to + "/a/b", 1, "", to + "/a, in which b is to be, is not there"}.run(t)
 	out, errs, err := runText(t, "stream", "list", "-data", to)
 	if err != nil || !strings.Contains(out, "s ") || !strings.Contains(errs, "shadow.db") {
 		t.Errorf("%v\n%s\n%s", err, out, errs)

@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"bytes"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -8,9 +9,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -22,35 +23,42 @@ type Report struct {
 }
 
 // Check reads all parts of a data directory that no program uses and changes
-// nothing. What is wrong goes to r.Lost; the error is that of a directory that
-// cannot be looked at.
-func Check(dir, objects string, r Report) error {
+// nothing. It asks all that a start asks. What is wrong goes to r.Lost; the error is
+// that of a directory that cannot be looked at. objects and declared are where the
+// objects and the declarations (bridge.d) are.
+func Check(dir, objects, declared string, r Report) error {
 	release, err := hold(dir)
 	if err != nil {
 		return err
 	}
 	defer release()
-	look(dir, Parts(dir, objects), r, nil)
+	look(dir, objects, declared, "", r)
 	return nil
 }
 
 // Salvage is Check that copies what can be read into the new directory to,
 // objects included. The copy does without the parts that were reported lost, and
 // its first start logs them.
-func Salvage(dir, objects, to string, r Report) error {
+func Salvage(dir, objects, declared, to string, r Report) error {
 	release, err := hold(dir)
 	if err != nil {
 		return err
 	}
 	defer release()
-	if err := os.Mkdir(to, 0o700); err != nil {
+	switch err := os.Mkdir(to, 0o700); {
+	case errors.Is(err, fs.ErrExist):
+		return fmt.Errorf("the new directory: %s is there already: name one that is not, or remove it", to)
+	case errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("the new directory: %s, in which %s is to be, is not there: make it first",
+			filepath.Dir(to), filepath.Base(to))
+	case err != nil:
 		return fmt.Errorf("the new directory: %w", err)
 	}
 	part, logLost := "", false
 	told := r
 	told.Part = func(name string) { part = name; r.Part(name) }
 	told.Lost = func(err error) { logLost = logLost || part == "log"; r.Lost(err) }
-	look(dir, Parts(dir, objects), told, &to)
+	look(dir, objects, declared, to, told)
 	from := filepath.Join(dir, "bridge.d")
 	if _, err := os.Stat(from); err == nil {
 		r.Part("bridge.d")
@@ -64,16 +72,18 @@ func Salvage(dir, objects, to string, r Report) error {
 	}
 	d.path = to
 	for _, p := range Parts(to, filepath.Join(to, "objects")) {
-		there, err := p.there()
-		switch {
-		case err != nil:
+		f, err := p.find(d.is)
+		if err != nil {
 			return err
-		case !there:
-			d.is.Lost = append(d.is.Lost, p.Name)
-		case p.Name == "log":
+		}
+		if f.there && p.Name == "log" {
 			if err := p.stamp(d.is.ID); err != nil {
 				return err
 			}
+			continue
+		}
+		if f.why != "" {
+			d.is.Lost = append(d.is.Lost, p.Name)
 		}
 	}
 	if logLost {
@@ -84,6 +94,9 @@ func Salvage(dir, objects, to string, r Report) error {
 
 // hold claims a data directory without writing to it.
 func hold(dir string) (release func() error, err error) {
+	if err := folder(dir); err != nil {
+		return nil, fmt.Errorf("data_dir: %w", err)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "registry.db")); err != nil {
 		if _, other := os.Stat(filepath.Join(dir, "log")); other != nil {
 			return nil, fmt.Errorf("data_dir: %s is no bridge's data directory: %w", dir, err)
@@ -96,49 +109,95 @@ func hold(dir string) (release func() error, err error) {
 	return release, nil
 }
 
-// look reads the parts, and copies them where to is set.
-func look(dir string, parts []Part, r Report, to *string) {
-	d := Dir{path: dir}
-	_, _ = d.load() // without it nobody knows of parts that came late
-	for _, p := range parts {
+// look asks all that is asked of a data directory and reads the parts, and copies
+// them into the directory to, if that is not "".
+func look(dir, objects, declared, to string, r Report) {
+	d := Dir{path: dir, parts: Parts(dir, objects), is: identity{State: making}}
+	if ok, _ := d.load(); !ok {
+		_, _ = d.inherit() // what cannot be read is told below
+	}
+	for _, p := range d.parts {
 		if p.Kind != File {
 			r.Part(p.Name)
 		}
-		there, err := p.there()
-		why := "is missing or empty"
-		if p.Kind == Late && err == nil {
-			if why, err = p.wrong(slices.Contains(d.is.Late, p.Name)); why == "" && !there && err == nil {
-				continue
-			}
-			there = why == ""
-		}
-		if !there || err != nil {
-			r.Lost(errors.Join(fmt.Errorf("%s %s", p.Path, why), err))
+		f, err := p.find(d.is)
+		if err != nil {
+			r.Lost(err)
 			continue
 		}
-		if p.Kind == File { // it is read with its folder
+		if f.lost || f.why != "" && !f.there {
+			r.Lost(errors.New(f.told()))
+		}
+		if !f.there || p.Kind == File || p.Kind == Late && f.why != "" {
 			continue
 		}
 		into := ""
-		if to != nil {
-			into = filepath.Join(*to, p.Name)
+		if to != "" {
+			into = filepath.Join(to, p.Name)
 		}
 		switch {
-		case p.Kind == Bolt:
-			if err = CheckBolt(p.Path); err == nil {
-				err = readFile(p.Path, into, r)
-			}
-		case p.Kind == Late:
+		case p.Kind == Bolt, p.Kind == Late:
 			err = readFile(p.Path, into, r)
-		case p.Name == "log" && into == "":
-			err = streams.Verify(p.Path, r.Read, r.Lost)
 		case p.Name == "log":
-			err = streams.Salvage(p.Path, into, r.Read, r.Lost)
+			err = readLog(dir, into, d.is, r)
 		default:
 			err = readTree(p.Path, into, r)
 		}
 		if err != nil {
 			r.Lost(fmt.Errorf("%s: %w", p.Path, err))
+		}
+	}
+	lookDeclared(filepath.Join(dir, "registry.db"), declared, r)
+}
+
+// readLog reads the log, and compares how far it has got with what was noted.
+func readLog(dir, into string, is identity, r Report) (err error) {
+	path, note := filepath.Join(dir, "log"), filepath.Join(dir, "note")
+	var at streams.Position
+	missing := 0
+	if into == "" {
+		at, missing, err = streams.Verify(path, r.Read, r.Lost)
+	} else {
+		at, missing, err = streams.Salvage(path, into, r.Read, r.Lost)
+	}
+	if err != nil || is.State != complete {
+		return err
+	}
+	raw, err := os.ReadFile(note)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	last, err := lastNote(bytes.NewReader(raw))
+	if err != nil {
+		return err
+	}
+	if last.Number == 0 {
+		r.Lost(fmt.Errorf("%s is missing, empty or damaged; it held how far log and clock had got: the log's end cannot be checked",
+			note))
+	}
+	for _, why := range logLost(path, last, at, missing) {
+		r.Lost(errors.New(why))
+	}
+	return nil
+}
+
+// lookDeclared tells of the folders of bridge.d that are gone with what was declared
+// in them.
+func lookDeclared(registryFile, declared string, r Report) {
+	if there, err := (Part{Path: registryFile, Kind: Bolt}).there(); !there || err != nil {
+		return
+	}
+	if _, err := checkBolt(registryFile); err != nil {
+		return
+	}
+	folders, err := registry.DeclaredIn(registryFile)
+	if err != nil {
+		r.Lost(fmt.Errorf("%s: %w", registryFile, err))
+	}
+	for _, name := range folders {
+		gone := filepath.Join(declared, name)
+		if _, err := os.Stat(gone); err != nil {
+			r.Lost(fmt.Errorf("%s is gone; it held declarations, which stay in force as they were", gone))
 		}
 	}
 }

@@ -3,6 +3,7 @@ package datadir
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -19,16 +20,61 @@ const claimWait = time.Second
 // another process holds for longer than claimWait, or that others may write
 // to, is an error.
 func claim(dir string) (release func() error, err error) {
+	if err := folder(dir); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	if err := secretfile.Folder(dir); err != nil {
 		return nil, err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	f, err := os.OpenFile(filepath.Join(dir, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
+	return lock(dir, f)
+}
+
+const lockFile = "lock"
+
+// Free returns an error if dir is no folder or another process holds it for longer
+// than claimWait. It makes nothing; one that is not there is free.
+func Free(dir string) error {
+	err := folder(dir)
+	if err == nil {
+		var f *os.File
+		if f, err = os.OpenFile(filepath.Join(dir, lockFile), os.O_RDWR, 0); errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			var release func() error
+			if release, err = lock(dir, f); err == nil {
+				err = release()
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	return nil
+}
+
+// folder returns an error if something else than a folder is at the path dir or
+// above it.
+func folder(dir string) error {
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, syscall.ENOTDIR), err == nil && !info.IsDir():
+		return fmt.Errorf("%s is, or is in, a file: name a folder, which need not be there", dir)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return err
+}
+
+// lock waits for the lock of dir in f, for claimWait at most; release closes f.
+func lock(dir string, f *os.File) (release func() error, err error) {
 	for by := time.Now().Add(claimWait); ; time.Sleep(20 * time.Millisecond) {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
 		switch {
@@ -38,7 +84,8 @@ func claim(dir string) (release func() error, err error) {
 		case !errors.Is(err, syscall.EWOULDBLOCK):
 			return nil, errors.Join(fmt.Errorf("lock %s: %w", f.Name(), err), f.Close())
 		case time.Now().After(by):
-			return nil, errors.Join(fmt.Errorf("%s: another tidemill-bridge uses it", dir), f.Close())
+			err = fmt.Errorf("%s: another tidemill-bridge uses it; a data directory is for one", dir)
+			return nil, errors.Join(err, f.Close())
 		}
 	}
 }

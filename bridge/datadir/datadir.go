@@ -122,17 +122,14 @@ func Open(dir string, parts []Part, acceptLoss bool, log *slog.Logger) (_ *Dir, 
 	if ok, err := d.load(); ok || err != nil {
 		return d, err
 	}
-	// The file is missing or damaged: what the parts carry counts.
-	for _, p := range parts {
-		id, err := p.stamped()
-		if err != nil {
-			return nil, err
-		}
-		if id != "" {
-			d.log.Warn("the data directory's identity was missing, its parts still carry it", "file", filepath.Join(dir, identityFile), "part", p.Name)
-			d.is = identity{ID: id, Made: time.Now().UTC(), State: complete}
-			return d, d.save()
-		}
+	part, err := d.inherit()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("data_dir: %w", err)
+	case part != "":
+		d.log.Warn("the data directory's identity was missing, its parts still carry it",
+			"file", filepath.Join(dir, identityFile), "part", part)
+		return d, d.save()
 	}
 	var id [16]byte
 	rand.Read(id[:])
@@ -165,47 +162,61 @@ func HowOn(err error) error {
 	return err
 }
 
-// A finding is a part that is not as it was, or carries no identity yet.
+// A finding is what a look at a part tells.
 type finding struct {
 	Part
-	why  string
-	mark bool // it is to carry the identity now; a bbolt file is made with it
-	lost bool
+	there bool
+	why   string // it is not as it was, or carries no identity yet; "" for all is well
+	mark  bool   // it is to carry the identity now; a bbolt file is made with it
+	lost  bool
 }
+
+// find asks of a part all that is asked, and changes nothing.
+func (p Part) find(is identity) (f finding, err error) {
+	f.Part = p
+	if f.there, err = p.there(); err != nil {
+		return f, fmt.Errorf("%s: %w", p.Path, err)
+	}
+	if p.Kind == Late {
+		f.why, err = p.wrong(slices.Contains(is.Late, p.Name))
+		f.lost = f.why != ""
+		return f, err
+	}
+	id, torn := "", false
+	if f.there {
+		if id, torn, err = p.stamped(); err != nil {
+			return f, err
+		}
+	}
+	switch {
+	case !f.there:
+		f.why = "is missing or empty"
+	case p.Kind != File && id != "" && id != is.ID:
+		f.why = "belongs to another data directory" + p.carriedIn()
+	case torn:
+		f.why = "has one good meta page of two, so its last commit may be taken back"
+	case p.Kind == File || id == is.ID:
+		return f, nil
+	default:
+		f.why = "is not the one that was there: it carries no identity" + p.carriedIn()
+	}
+	f.mark, f.lost = f.there && p.Kind == Folder || p.Kind == Bolt, is.State == complete || id != "" || torn
+	return f, nil
+}
+
+// told is the finding in words.
+func (f finding) told() string { return fmt.Sprintf("%s %s; it held %s", f.Path, f.why, f.Holds) }
 
 // find looks at the parts and changes nothing.
 func (d *Dir) find() (all []finding, err error) {
 	for _, p := range d.parts {
-		there, err := p.there()
+		f, err := p.find(d.is)
 		if err != nil {
-			return nil, fmt.Errorf("data_dir: %s: %w", p.Path, err)
+			return nil, fmt.Errorf("data_dir: %w", err)
 		}
-		id := ""
-		if there {
-			if id, err = p.stamped(); err != nil {
-				return nil, err
-			}
+		if f.why != "" {
+			all = append(all, f)
 		}
-		f := finding{Part: p, mark: there && p.Kind == Folder || p.Kind == Bolt, lost: d.is.State == complete || id != ""}
-		switch {
-		case p.Kind == Late:
-			if f.why, err = p.wrong(slices.Contains(d.is.Late, p.Name)); err != nil {
-				return nil, fmt.Errorf("data_dir: %w", err)
-			}
-			if f.why == "" {
-				continue
-			}
-			f.lost = true
-		case !there:
-			f.why = "is missing or empty"
-		case p.Kind == File || id == d.is.ID:
-			continue
-		case id == "":
-			f.why = "is not the one that was there: it carries no identity" + p.carriedIn()
-		default:
-			f.why = "belongs to another data directory" + p.carriedIn()
-		}
-		all = append(all, f)
 	}
 	return all, nil
 }
@@ -221,7 +232,7 @@ func (d *Dir) Check() error {
 	var lost []string
 	for _, f := range found {
 		if f.lost && !d.accepts(f.Name) {
-			lost = append(lost, fmt.Sprintf("%s %s; it held %s", f.Path, f.why, f.Holds))
+			lost = append(lost, f.told())
 		}
 	}
 	if len(lost) > 0 {
@@ -289,6 +300,22 @@ func (d *Dir) Complete() error {
 	}
 	d.is.State, d.is.Late, d.is.Lost = complete, late, nil
 	return d.save()
+}
+
+// inherit takes the identity that the first of the parts carries, and names that
+// part, "" for none.
+func (d *Dir) inherit() (part string, err error) {
+	for _, p := range d.parts {
+		id, _, err := p.stamped()
+		if err != nil {
+			return "", err
+		}
+		if id != "" {
+			d.is = identity{ID: id, Made: time.Now().UTC(), State: complete}
+			return p.Name, nil
+		}
+	}
+	return "", nil
 }
 
 // load reads the file identity; ok is false if it is missing or damaged.

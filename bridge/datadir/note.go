@@ -8,6 +8,8 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 
 	"github.com/tidemill/tidemill/bridge/clock"
@@ -38,19 +40,27 @@ func openNotes(path string) (*notes, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := &notes{f: f}
+	last, err := lastNote(f)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+	}
+	return &notes{f: f, last: last}, nil
+}
+
+// lastNote reads the newest note, whose Number is 0 if there is none.
+func lastNote(in io.ReaderAt) (last Note, err error) {
 	for i := range int64(2) {
 		b := make([]byte, slot)
-		if _, err := f.ReadAt(b, i*slot); err != nil && err != io.EOF {
-			return nil, errors.Join(fmt.Errorf("%s: %w", path, err), f.Close())
+		if _, err := in.ReadAt(b, i*slot); err != nil && err != io.EOF {
+			return last, err
 		}
 		var m Note
 		sum, text, ok := bytes.Cut(bytes.TrimRight(b, " \n\x00"), []byte(" "))
-		if ok && string(sum) == checksum(text) && json.Unmarshal(text, &m) == nil && m.Number > n.last.Number {
-			n.last = m
+		if ok && string(sum) == checksum(text) && json.Unmarshal(text, &m) == nil && m.Number > last.Number {
+			last = m
 		}
 	}
-	return n, nil
+	return last, nil
 }
 
 func checksum(text []byte) string { return fmt.Sprintf("%08x", crc32.ChecksumIEEE(text)) }
@@ -100,32 +110,34 @@ func (d *Dir) WriteNote(n Note, sync bool) error {
 // CheckLog returns an error if the log has got less far than was noted, or has a
 // hole: what is missing was acknowledged.
 func (d *Dir) CheckLog(log *streams.Store) error {
-	accepts := d.is.State == making || d.accepts(logPieces)
-	if n := log.Missing(); n > 0 {
-		if !accepts {
-			return lossError{fmt.Errorf("data_dir: %s/log has a hole: about %d commits that were acknowledged are missing, a file *.log is gone", d.path, n)}
-		}
-		d.log.Error("a part of the log is lost, the bridge goes on without it, as accepted", "commits", n)
-		if err := log.ForgetMissing(); err != nil {
-			return err
-		}
-	}
-	now := log.Position()
 	n, ok := d.Note()
-	if !ok {
-		if d.is.State == complete {
-			d.log.Warn("there is no note of how far the log has got: it is taken as it is", "file", d.notes.f.Name())
-		}
-		return nil
+	lost := logLost(filepath.Join(d.path, "log"), n, log.Position(), log.Missing())
+	switch {
+	case len(lost) > 0 && d.is.State == complete && !d.accepts(logPieces):
+		return lossError{fmt.Errorf("data_dir: %s", strings.Join(lost, "\n"))}
+	case !ok && d.is.State == complete:
+		d.log.Warn("there is no note of how far the log has got: it is taken as it is", "file", d.notes.f.Name())
 	}
-	if now.Commits >= n.Log.Commits {
-		return nil
+	for _, why := range lost {
+		d.log.Error("a part of the log is lost, the bridge goes on without it, as accepted",
+			"why", why, "noted", n.Clock.Wall)
 	}
-	commits, records := n.Log.Commits-now.Commits, int64(n.Log.Records-now.Records)
-	if !accepts {
-		return lossError{fmt.Errorf("data_dir: %s/log ends early: %d commits and %d records that were acknowledged are missing at its end",
-			d.path, commits, records)}
+	if log.Missing() > 0 {
+		return log.ForgetMissing()
 	}
-	d.log.Error("the end of the log is lost, the bridge goes on without it, as accepted", "commits", commits, "records", records, "noted", n.Clock.Wall)
 	return nil
+}
+
+// logLost tells what is missing of the log at path, of which n was noted: it is at
+// now and misses so many commits before that.
+func logLost(path string, n Note, now streams.Position, missing int) (lost []string) {
+	if missing > 0 {
+		lost = append(lost, fmt.Sprintf("%s has a hole: about %d commits that were acknowledged are missing, a file *.log is gone",
+			path, missing))
+	}
+	if now.Commits < n.Log.Commits {
+		lost = append(lost, fmt.Sprintf("%s ends early: %d commits and %d records that were acknowledged are missing at its end",
+			path, n.Log.Commits-now.Commits, int64(n.Log.Records-now.Records)))
+	}
+	return lost
 }

@@ -68,26 +68,27 @@ var (
 // boltNesting is how deep buckets lie in the bridge's files, or deeper.
 const boltNesting = 3
 
-// stamped returns the identity that the part carries, "" for none. A bbolt file
-// is checked before it is opened: damage is an error that names it.
-func (p Part) stamped() (id string, err error) {
+// stamped returns the identity that the part carries, "" for none, and whether it
+// is a bbolt file whose last commit may be lost. Such a file is checked before it is
+// opened: damage is an error that names it.
+func (p Part) stamped() (id string, torn bool, err error) {
 	switch p.Kind {
 	case Folder:
 		raw, err := os.ReadFile(filepath.Join(p.Path, stampFile))
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("data_dir: %w", err)
+			return "", false, err
 		}
-		return strings.TrimSpace(string(raw)), nil
+		return strings.TrimSpace(string(raw)), false, nil
 	case Bolt:
-		if err := CheckBolt(p.Path); err != nil {
-			return "", err
+		if torn, err = checkBolt(p.Path); err != nil {
+			return "", torn, err
 		}
 		if there, err := p.there(); !there {
-			return "", err
+			return "", torn, err
 		}
 		db, err := bolt.Open(p.Path, 0o600, &bolt.Options{ReadOnly: true, Timeout: time.Second})
 		if err != nil {
-			return "", fmt.Errorf("data_dir: %s: %w", p.Path, err)
+			return "", torn, fmt.Errorf("%s: %w", p.Path, err)
 		}
 		err = db.View(func(tx *bolt.Tx) error {
 			if b := tx.Bucket(bucket); b != nil {
@@ -95,37 +96,41 @@ func (p Part) stamped() (id string, err error) {
 			}
 			return nil
 		})
-		return id, errors.Join(err, db.Close())
+		return id, torn, errors.Join(err, db.Close())
 	}
-	return "", nil
+	return "", false, nil
 }
 
-// CheckBolt returns an error that names the bbolt file at path and says what to
-// do, if bbolt could not use it. A file that is not there is sound.
-func CheckBolt(path string) error {
+// checkBolt returns an error that names the bbolt file at path, if bbolt could not
+// use it. torn says that one of its meta pages is damaged: bbolt would fall back to
+// the commit before, if that page was the newer one, and say nothing. A file that is
+// not there is sound.
+func checkBolt(path string) (torn bool, err error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("data_dir: %w", err)
+		return false, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil || info.Size() == 0 {
-		return err
+		return false, err
 	}
-	if _, err := boltfile.Check(f, info.Size(), boltNesting); err != nil {
-		return fmt.Errorf("data_dir: %s: %w", path, err)
+	found, err := boltfile.Check(f, info.Size(), boltNesting)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", path, err)
 	}
-	return nil
+	return found.OneMeta, nil
 }
 
-// stamp has the part carry id.
+// stamp has the part carry id. In a bbolt file that is a commit, which replaces a
+// damaged meta page.
 func (p Part) stamp(id string) error {
 	switch p.Kind {
 	case Folder:
-		if have, err := p.stamped(); err != nil || have == id {
+		if have, _, err := p.stamped(); err != nil || have == id {
 			return err
 		}
 		return writeFile(p.Path, stampFile, []byte(id+"\n"))

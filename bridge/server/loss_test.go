@@ -1,6 +1,7 @@
 package server
 
 import (
+	"encoding/binary"
 	"errors"
 	"log/slog"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/shadow/service"
 )
@@ -92,6 +94,37 @@ func tree(t *testing.T, dir string) []string {
 	return all
 }
 
+// tearNewest damages the newer meta page of a bbolt file.
+func tearNewest(path string) error {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	txid := func(page int) uint64 { return binary.NativeEndian.Uint64(raw[page*os.Getpagesize()+64:]) }
+	newest := 0
+	if txid(1) > txid(0) {
+		newest = 1
+	}
+	copy(raw[newest*os.Getpagesize()+40:], "damaged!")
+	return os.WriteFile(path, raw, 0o600)
+}
+
+// checked returns what Check says is lost, and that Check wrote nothing.
+func checked(t *testing.T, cfg *config.Config) string {
+	t.Helper()
+	before := tree(t, cfg.DataDir)
+	var lost []string
+	err := datadir.Check(cfg.DataDir, cfg.Objects.Dir, cfg.BridgeD.Dir, datadir.Report{
+		Part: func(string) {}, Read: func(int) {}, Lost: func(err error) { lost = append(lost, err.Error()) }})
+	if err != nil {
+		lost = append(lost, err.Error())
+	}
+	if after := tree(t, cfg.DataDir); !slices.Equal(before, after) {
+		t.Errorf("check made of %q %q", before, after)
+	}
+	return strings.Join(lost, "\n")
+}
+
 // A part of the data directory that is lost is not replaced: the start is
 // refused with its name and the way to go on, and nothing is made meanwhile. Who
 // accepts it gets a new one, and the log says what was lost.
@@ -142,6 +175,11 @@ func TestLostParts(t *testing.T) {
 		{"objects", remove("objects"), "/objects is missing"},
 		{"log and its mark", remove("identity", "log"), "/log is missing"},
 		{"all but the registry", remove("identity", "note", "log", "pki", "objects", "shadow.db"), "/pki is missing"},
+		{"last commit of the registry", func(dir string) error { return tearNewest(filepath.Join(dir, "registry.db")) },
+			"/registry.db has one good meta page of two"},
+		{"last commit of the shadows", func(dir string) error { return tearNewest(filepath.Join(dir, "shadow.db")) },
+			"/shadow.db has one good meta page of two"},
+		{"mark of the pki", remove("pki/.identity"), "/pki is not the one that was there"},
 		{"WAL gone", walBy(os.Remove), "/log ends early"},
 		{"WAL cut off", walBy(func(path string) error { return os.Truncate(path, 2000) }), "/log ends early"},
 	} {
@@ -149,6 +187,9 @@ func TestLostParts(t *testing.T) {
 			cfg := copied(t, was)
 			if err := tc.lose(cfg.DataDir); err != nil {
 				t.Fatal(err)
+			}
+			if lost := checked(t, cfg); !strings.Contains(lost, tc.want) {
+				t.Errorf("check says %q, want %q", lost, tc.want)
 			}
 			before := tree(t, filepath.Join(cfg.DataDir, "pki"))
 			for range 2 { // the first refusal must not mend it
@@ -178,7 +219,37 @@ func TestLostParts(t *testing.T) {
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}
+			if lost := checked(t, cfg); lost != "" {
+				t.Errorf("accepted, and check says %q", lost)
+			}
 		})
+	}
+}
+
+// What a start goes on without, check tells all the same: the note, and a folder of
+// bridge.d with what was declared in it.
+func TestCheckTellsMore(t *testing.T) {
+	cfg := configure(t)
+	declare(t, cfg, map[string]string{"delivery-streams/a.json": aDelivery})
+	b, err := reopen(t, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = b.Reload()
+	if err = errors.Join(err, b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if lost := checked(t, cfg); lost != "" {
+		t.Fatalf("sound, and check says %q", lost)
+	}
+	if err := errors.Join(os.RemoveAll(cfg.BridgeD.Dir), os.Truncate(filepath.Join(cfg.DataDir, "note"), 0)); err != nil {
+		t.Fatal(err)
+	}
+	lost := checked(t, cfg)
+	for _, want := range []string{"bridge.d/delivery-streams is gone", "note is missing, empty or damaged"} {
+		if !strings.Contains(lost, want) {
+			t.Errorf("check says %q, want %q", lost, want)
+		}
 	}
 }
 
@@ -278,6 +349,9 @@ func TestForeignPart(t *testing.T) {
 		_, err := reopen(t, cfg)
 		if err == nil || !strings.Contains(err.Error(), at+" belongs to another data directory") {
 			t.Fatalf("started: %v", err)
+		}
+		if lost := checked(t, cfg); !strings.Contains(lost, at+" belongs to another data directory") {
+			t.Errorf("check says %q", lost)
 		}
 		if err := errors.Join(os.RemoveAll(at), os.Rename(at+".mine", at)); err != nil {
 			t.Fatal(err)

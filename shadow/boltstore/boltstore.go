@@ -70,7 +70,7 @@ func Open(path string, o Options) (*Store, error) {
 
 func open(path string, o Options) (s *Store, err error) {
 	if o.SetAside {
-		if err := verify(path); err != nil {
+		if err := verify(path, o.Log); err != nil {
 			return nil, fmt.Errorf("boltstore: open %s: %w", path, err)
 		}
 	}

@@ -3,6 +3,7 @@ package boltstore
 import (
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"syscall"
 
@@ -16,7 +17,7 @@ const nesting = 2
 // file that is not there or empty is sound, and one that another process has
 // open is not looked at. The whole file is read, a device's being some hundred
 // KB.
-func verify(path string) error {
+func verify(path string, log *slog.Logger) error {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -34,6 +35,9 @@ func verify(path string) error {
 	if err != nil || info.Size() == 0 {
 		return err
 	}
-	_, err = boltfile.Check(f, info.Size(), nesting)
+	found, err := boltfile.Check(f, info.Size(), nesting)
+	if err == nil && found.OneMeta {
+		log.Warn("one of two meta pages is damaged: the last shadow that was written may be lost", "path", path)
+	}
 	return err
 }

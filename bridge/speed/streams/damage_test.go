@@ -222,10 +222,10 @@ func TestSalvage(t *testing.T) {
 			what = filepath.Base(path) + " " + damage(t, rnd, path, info.Size(), 3)
 		}
 		var told, lost []string
-		if err := Verify(dir, func(int) {}, func(err error) { told = append(told, err.Error()) }); err != nil {
+		if _, _, err := Verify(dir, func(int) {}, func(err error) { told = append(told, err.Error()) }); err != nil {
 			t.Fatalf("seed %d: %s: %v", seed, what, err)
 		}
-		if err := Salvage(dir, to, func(int) {}, func(err error) { lost = append(lost, err.Error()) }); err != nil {
+		if _, _, err := Salvage(dir, to, func(int) {}, func(err error) { lost = append(lost, err.Error()) }); err != nil {
 			t.Fatalf("seed %d: %s: %v", seed, what, err)
 		}
 		if len(told) != len(lost) {

@@ -40,35 +40,48 @@ func (p Position) bytes() []byte {
 	return binary.BigEndian.AppendUint64(b, p.Records)
 }
 
-// loadPosition reads the tally.
-func (s *Store) loadPosition() error {
-	found := map[uint64]bool{}
-	at := Position{}
-	err := s.scanRaw([]byte{tagPosition}, func(_, v []byte) error {
-		if len(v) != positionLen {
-			return fmt.Errorf("%w: position", ErrCorrupt)
-		}
-		p := Position{binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])}
-		found[p.Commits] = true
-		if p.Commits > at.Commits {
-			at = p
-		}
-		return nil
-	})
-	if err != nil {
-		return err
+// A tally is what the keys of positions tell together.
+type tally struct {
+	found map[uint64]bool
+	at    Position
+}
+
+// add takes the value of one key.
+func (t *tally) add(v []byte) error {
+	if len(v) != positionLen {
+		return fmt.Errorf("%w: position", ErrCorrupt)
 	}
-	s.missing = nil
-	for last := at.Commits/perSlot*perSlot - 1; at.Commits >= perSlot && last+slots*perSlot > at.Commits+perSlot; last -= perSlot {
-		if !found[last] {
-			s.missing = append(s.missing, last)
+	p := Position{binary.BigEndian.Uint64(v), binary.BigEndian.Uint64(v[8:])}
+	t.found[p.Commits] = true
+	if p.Commits > t.at.Commits {
+		t.at = p
+	}
+	return nil
+}
+
+// missing lists the last commits of the slots that should be there and are not.
+func (t *tally) missing() (lasts []uint64) {
+	at := t.at.Commits
+	for last := at/perSlot*perSlot - 1; at >= perSlot && last+slots*perSlot > at+perSlot; last -= perSlot {
+		if !t.found[last] {
+			lasts = append(lasts, last)
 		}
 		if last < perSlot {
 			break
 		}
 	}
-	s.written = at
-	s.position.Store(&at)
+	return lasts
+}
+
+// loadPosition reads the tally.
+func (s *Store) loadPosition() error {
+	t := tally{found: map[uint64]bool{}}
+	if err := s.scanRaw([]byte{tagPosition}, func(_, v []byte) error { return t.add(v) }); err != nil {
+		return err
+	}
+	s.missing = t.missing()
+	s.written = t.at
+	s.position.Store(&t.at)
 	return nil
 }
 

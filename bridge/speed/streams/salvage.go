@@ -14,20 +14,21 @@ import (
 
 // Verify reads all that the store in dir holds and changes nothing. It calls
 // lost for each piece that cannot be read, whose error names the file, and read
-// with the bytes of each that can. The error is that of a store that cannot be
-// opened at all. No other process may have it open.
-func Verify(dir string, read func(bytes int), lost func(error)) error {
+// with the bytes of each that can. It returns how far the store has got and how
+// many commits, about, are missing before that. The error is that of a store that
+// cannot be opened at all. No other process may have it open.
+func Verify(dir string, read func(bytes int), lost func(error)) (at Position, missing int, err error) {
 	return walkStore(dir, func(_, v []byte) error { read(len(v)); return nil }, lost)
 }
 
 // Salvage is Verify that writes what can be read into a new store in the
 // directory to. Shards keep their offsets, so positions of readers stay good;
 // what is lost is missing between them.
-func Salvage(dir, to string, read func(bytes int), lost func(error)) (err error) {
+func Salvage(dir, to string, read func(bytes int), lost func(error)) (at Position, missing int, err error) {
 	s := &Store{opts: Options{FS: vfs.Default}, dir: to, log: slog.New(slog.DiscardHandler)}
 	db, err := s.openDB(s.pebbleOptions())
 	if err != nil {
-		return err
+		return at, 0, err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	b := db.NewBatch()
@@ -36,7 +37,7 @@ func Salvage(dir, to string, read func(bytes int), lost func(error)) (err error)
 		b = db.NewBatch()
 		return err
 	}
-	err = walkStore(dir, func(k, v []byte) error {
+	at, missing, err = walkStore(dir, func(k, v []byte) error {
 		read(len(v))
 		if err := b.Set(k, v, nil); err != nil {
 			return err
@@ -46,21 +47,22 @@ func Salvage(dir, to string, read func(bytes int), lost func(error)) (err error)
 		}
 		return nil
 	}, lost)
-	return errors.Join(err, flush(), db.Flush())
+	return at, missing, errors.Join(err, flush(), db.Flush())
 }
 
 // walkStore calls f for each key of the store in dir that can be read, and lost
 // for what cannot.
-func walkStore(dir string, f func(k, v []byte) error, lost func(error)) error {
+func walkStore(dir string, f func(k, v []byte) error, lost func(error)) (at Position, missing int, err error) {
 	s := &Store{opts: Options{FS: vfs.Default, MemTableSize: 32 << 20}, dir: dir, log: slog.New(slog.DiscardHandler)}
 	o := s.pebbleOptions()
 	o.ReadOnly = true
 	db, err := s.openDB(o)
 	if err != nil {
-		return err
+		return at, 0, err
 	}
-	w := walker{s: s, db: db, f: f, lost: lost}
-	return errors.Join(w.walk(), db.Close())
+	w := walker{s: s, db: db, f: f, lost: lost, tally: tally{found: map[uint64]bool{}}}
+	err = errors.Join(w.walk(), db.Close())
+	return w.tally.at, len(w.tally.missing()) * perSlot, err
 }
 
 // A walker reads a database around its damage.
@@ -69,6 +71,8 @@ type walker struct {
 	db   *pebble.DB
 	f    func(k, v []byte) error
 	lost func(error)
+
+	tally tally
 }
 
 func (w *walker) walk() error {
@@ -112,13 +116,16 @@ func (w *walker) run(from []byte) (next []byte, err error) {
 	return nil, nil
 }
 
-// check reads a block as readers do.
+// check reads a block as readers do, and takes down a position.
 func (w *walker) check(k, v []byte) error {
-	if len(k) != blockKeyLen || k[0] != tagBlock {
-		return nil
+	switch {
+	case k[0] == tagPosition:
+		return w.tally.add(v)
+	case len(k) == blockKeyLen && k[0] == tagBlock:
+		_, _, _, err := appendBlock(nil, v, true, blockFirst(k), 0, math.MaxInt, math.MaxInt)
+		return err
 	}
-	_, _, _, err := appendBlock(nil, v, true, blockFirst(k), 0, math.MaxInt, math.MaxInt)
-	return err
+	return nil
 }
 
 // readable says whether the first key from k on can be found.
