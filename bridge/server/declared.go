@@ -62,6 +62,7 @@ type declaredFile struct {
 func (s *Server) Reload() (holds int, err error) {
 	holds, err = s.applyDeclared(true)
 	err = errors.Join(err, s.keys.load())
+	s.keys.tell()
 	s.endForbidden()
 	return holds, err
 }

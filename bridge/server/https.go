@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -18,14 +17,14 @@ const httpsTimeout = 30 * time.Second
 
 // listenHTTPS opens the listener of the AWS APIs and of MQTT beside them, if
 // there is to be one.
-func (s *Server) listenHTTPS(ctx context.Context, lc *net.ListenConfig) error {
+func (s *Server) listenHTTPS(ctx context.Context) error {
 	c := s.cfg.HTTPS
 	if c.Listen == "" {
 		return nil
 	}
-	l, err := lc.Listen(ctx, "tcp", c.Listen)
+	l, err := listenTCP(ctx, "https.listen", c.Listen)
 	if err != nil {
-		return fmt.Errorf("https.listen: %w", err)
+		return err
 	}
 	plain := func(net.Addr) bool { return c.Plaintext == "on" }
 	if c.Plaintext == "loopback" {

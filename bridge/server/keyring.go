@@ -35,8 +35,9 @@ type keyring struct {
 
 // grants are what holds at a time. They do not change.
 type grants struct {
-	keys  map[string]pki.AccessKey
-	named map[string]config.Access // by the id of a key or the ARN of a role
+	keys    map[string]pki.AccessKey
+	named   map[string]config.Access // by the id of a key or the ARN of a role
+	missing bool                     // the file beside the keys
 }
 
 // load reads all anew. With an error nothing changes.
@@ -51,22 +52,16 @@ func (k *keyring) load() error {
 	if err != nil {
 		return fmt.Errorf("pki: %w", err)
 	}
-	switch {
-	case files.Grants != nil:
+	if files.Grants != nil {
 		k.older = false
-	case !k.older:
-		k.log.Warn("the file of what access keys may do is missing: it grants nothing; put it back, or use [[access]]", "file", pki.GrantsFile(k.dir))
 	}
-	g := &grants{keys: files.Keys, named: map[string]config.Access{}}
+	g := &grants{keys: files.Keys, missing: files.Grants == nil, named: map[string]config.Access{}}
 	beside, err := config.ParseAccess(files.Grants)
 	if err != nil {
 		return fmt.Errorf("%s: %w", pki.GrantsFile(k.dir), err)
 	}
 	for _, a := range append(beside, configured...) { // the configuration's count
 		g.named[a.Key+a.Role] = a
-	}
-	if !k.older {
-		k.tell(g)
 	}
 	k.now.Store(g)
 	return nil
@@ -98,8 +93,19 @@ func (k *keyring) migrate() error {
 	return k.load()
 }
 
-// tell warns of keys without grants and grants without keys.
-func (k *keyring) tell(g *grants) {
+// tell warns of a file of grants that is missing, keys without grants and grants
+// without keys. In an older data directory the file is still to be made.
+func (k *keyring) tell() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.older {
+		return
+	}
+	g := k.now.Load()
+	if g.missing {
+		k.log.Warn("the file of what access keys may do is missing: it grants nothing; put it back, or use [[access]]",
+			"file", pki.GrantsFile(k.dir))
+	}
 	for _, id := range slices.Sorted(maps.Keys(g.keys)) {
 		if _, ok := g.named[id]; !ok {
 			k.log.Warn("an access key may do nothing: nothing is granted to it; name it in [[access]]", "key", id,

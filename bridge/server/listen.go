@@ -26,6 +26,25 @@ func (s *Server) closeListeners() error {
 	return errors.Join(errs...)
 }
 
+// listenTCP listens at the address of a setting, which its error names with what
+// to do.
+func listenTCP(ctx context.Context, setting, address string) (net.Listener, error) {
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", address)
+	hint := ""
+	switch {
+	case err == nil:
+		return l, nil
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = fmt.Sprintf(": another program has this port: end it, or set %s to another", setting)
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		hint = fmt.Sprintf(": this machine does not have that address: set %s to one that it has, or to :PORT for all", setting)
+	case errors.Is(err, syscall.EACCES):
+		hint = fmt.Sprintf(": this user may not: set %s to a port of 1024 or more, or grant CAP_NET_BIND_SERVICE", setting)
+	}
+	return nil, fmt.Errorf("%s: %w%s", setting, err, hint)
+}
+
 // listenSocket opens the admin socket, replacing one that a killed process
 // left. Only its owner may use it.
 func listenSocket(path string) (net.Listener, error) {

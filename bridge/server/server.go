@@ -300,7 +300,6 @@ func (s *Server) Close() error {
 
 // Listen opens the listeners, so that addresses are known before Run.
 func (s *Server) Listen(ctx context.Context) error {
-	var lc net.ListenConfig
 	var err error
 	if s.keys.older {
 		if err := s.keys.migrate(); err != nil {
@@ -311,9 +310,9 @@ func (s *Server) Listen(ctx context.Context) error {
 		}
 	}
 	if s.broker == nil {
-		l, err := lc.Listen(ctx, "tcp", s.cfg.MQTT.Listen)
+		l, err := listenTCP(ctx, "mqtt.listen", s.cfg.MQTT.Listen)
 		if err != nil {
-			return fmt.Errorf("mqtt.listen: %w", err)
+			return err
 		}
 		conf := s.pki.MQTTConfig()
 		if s.authorizer.custom.Any() || len(s.cfg.Hooks) > 0 { // one may be made later
@@ -321,12 +320,12 @@ func (s *Server) Listen(ctx context.Context) error {
 		}
 		s.mqtt = tls.NewListener(admission.Listener{Listener: l}, conf)
 	}
-	if err := s.listenHTTPS(ctx, &lc); err != nil {
+	if err := s.listenHTTPS(ctx); err != nil {
 		return errors.Join(err, s.closeListeners())
 	}
 	if s.cfg.Admin.Listen != "" && s.admin == nil { // else it is Start's
-		if s.admin, err = lc.Listen(ctx, "tcp", s.cfg.Admin.Listen); err != nil {
-			return errors.Join(fmt.Errorf("admin.listen: %w", err), s.closeListeners())
+		if s.admin, err = listenTCP(ctx, "admin.listen", s.cfg.Admin.Listen); err != nil {
+			return errors.Join(err, s.closeListeners())
 		}
 	}
 	s.listens = true

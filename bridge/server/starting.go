@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/datadir"
 )
 
 // ErrNoRoom is the error of New on a disk with less than min_free.
@@ -59,14 +60,17 @@ func opening(ctx context.Context, grace time.Duration, open func() (*Server, err
 
 // Start is Open for a bridge that is to run: it waits for room on the disk, and
 // answers on the admin listener meanwhile, alive and not ready. Run goes on
-// with that listener.
+// with that listener. A data directory that another bridge uses, or that cannot be
+// one, is the error even where a port is taken too.
 func Start(ctx context.Context, cfg *config.Config, log *slog.Logger, version string) (*Server, error) {
+	if err := datadir.Free(cfg.DataDir); err != nil {
+		return nil, err
+	}
 	var admin *net.TCPListener
 	if cfg.Admin.Listen != "" {
-		var lc net.ListenConfig
-		l, err := lc.Listen(ctx, "tcp", cfg.Admin.Listen)
+		l, err := listenTCP(ctx, "admin.listen", cfg.Admin.Listen)
 		if err != nil {
-			return nil, fmt.Errorf("admin.listen: %w", err)
+			return nil, err
 		}
 		admin = l.(*net.TCPListener)
 	}
@@ -136,7 +140,8 @@ type lent struct{ *net.TCPListener }
 func (l lent) Close() error { return l.SetDeadline(time.Now()) }
 
 // checkRoom returns ErrNoRoom if the disk of dir has less room than a bridge
-// needs to start: without it Pebble waits for room, and with it everybody.
+// needs to start: without it Pebble waits for room, and with it everybody. A disk
+// that will never have as much, or is none, such as /proc, is another error.
 func checkRoom(dir string, want int64) error {
 	at := dir
 	var st syscall.Statfs_t
@@ -150,6 +155,10 @@ func checkRoom(dir string, want int64) error {
 			continue
 		}
 		return fmt.Errorf("data_dir: %s: %w", at, err)
+	}
+	if all := int64(st.Blocks) * int64(st.Bsize); all < want {
+		return fmt.Errorf("data_dir: the file system of %s holds %d MiB in all, want %d at least: name another data_dir, or set min_free",
+			dir, all>>20, want>>20)
 	}
 	if free := int64(st.Bavail) * int64(st.Bsize); free < want {
 		return fmt.Errorf("data_dir: %w: the disk of %s has %d MiB free, want %d at least: make room, or set min_free", ErrNoRoom, dir, free>>20, want>>20)
