@@ -283,6 +283,8 @@ func TestDesiredCleared(t *testing.T) {
 func TestManySensors(t *testing.T) {
 	c := newCloud(t, `{}`)
 	cfg := testConfig(t)
+	earlier := cfg
+	earlier.Sensors = cfg.Sensors[1:2] // not counted later
 	cfg.Sensors = nil
 	for i := range 200 {
 		cfg.Sensors = append(cfg.Sensors, config.Sensor{Name: fmt.Sprintf("hall-%03d-%s", i, strings.Repeat("x", 50)), Driver: "count",
@@ -291,11 +293,13 @@ func TestManySensors(t *testing.T) {
 	log := &lockedLog{}
 	d := c.deps(sim.New(sim.Options{}))
 	d.Log = slog.New(slog.NewTextHandler(log, nil))
-	a, err := New(cfg, d)
+	a, err := New(earlier, d)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stop := start(t, a)
+	c.until("the earlier sensor reported", func() bool { return c.reportedAt(3600.0, "sensors", "n", "every") })
+	a.Reload(cfg)
 	c.until("sensors reported", func() bool { return c.reportedAt(3600.0, "sensors", cfg.Sensors[0].Name, "every") })
 	eventually(t, "said in status", func() bool { return a.Status().Shadow.LeftOut > 0 })
 	st := a.Status().Shadow
@@ -308,7 +312,7 @@ func TestManySensors(t *testing.T) {
 	eventually(t, "all have room again", func() bool { return a.Status().Shadow.LeftOut == 0 })
 	stop()
 	c.wg.Wait()
-	for text, want := range map[string]int{"no room for all sensors": 1, "and whole": 1, " thing=press-7 thing=": 0} {
+	for text, want := range map[string]int{"no room for all sensors": 1, " sensors=200 ": 1, "and whole": 1, " thing=press-7 thing=": 0} {
 		if n := strings.Count(log.String(), text); n != want {
 			t.Errorf("%q is %d times in the log, want %d", text, n, want)
 		}

@@ -200,6 +200,7 @@ func (a *Agent) keep() {
 	outputs, _ := state["outputs"].(map[string]any)
 	kept, _ := a.shadow.Reported()["sensors"].(map[string]any)
 	names := slices.Sorted(maps.Keys(sensors))
+	names = slices.DeleteFunc(names, func(name string) bool { return sensors[name] == nil }) // of an earlier configuration
 	err := a.shadow.Report(state)
 	leftOut := 0
 	for errors.Is(err, shadow.ErrTooLarge) && leftOut < len(names) {
