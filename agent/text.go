@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"strconv"
@@ -49,6 +50,8 @@ func newLog(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 				a.Value = slog.StringValue(printable(x.Error()))
 			case []string:
 				a.Value = slog.StringValue(printable(strings.Join(x, ", ")))
+			case fmt.Stringer: // a duration of the configuration
+				a.Value = slog.StringValue(printable(x.String()))
 			}
 		}
 		return a

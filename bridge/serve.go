@@ -104,7 +104,7 @@ func reloads(ctx context.Context, hup <-chan os.Signal, s *server.Server, log *s
 }
 
 func newLog(c *call, cfg *config.Config) *slog.Logger {
-	o := &slog.HandlerOptions{Level: cfg.Log.SlogLevel(), ReplaceAttr: shortTime}
+	o := &slog.HandlerOptions{Level: cfg.Log.SlogLevel(), ReplaceAttr: logValue}
 	if cfg.Log.Format == "text" {
 		return slog.New(slog.NewTextHandler(c.stderr, o))
 	}
