@@ -125,7 +125,8 @@ Examples:
   tidemill-agent rotate --config /etc/tidemill/agent.toml --older-than 2160h
   tidemill-agent rotate --config agent.toml --once
 `, runRotate},
-	{"config", "check a configuration file, or print a sample", `config check FILE reads the file as run would, and reports all that is wrong.
+	{"config", "check a configuration file, or print a sample", `config check FILE reads the file as run would, and reports all that is wrong,
+also with the certificates, keys and password that it names.
 config sample prints a commented file with every key.
 
 Examples:

@@ -3,9 +3,15 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"log/slog"
+	"math/big"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,7 +52,9 @@ func writeConfig(t *testing.T, text string) string {
 }
 
 func TestCommandLine(t *testing.T) {
-	good, bad := writeConfig(t, simulated), writeConfig(t, simulated+"[spool]\nmax_bytes = 1\nx = 2\n[[sensor]]\nname=\"b\"\ndriver=\"bme280\"\nevery=\"1s\"\noptions.address = 7\n")
+	good := writeConfig(t, simulated)
+	writeFiles(t, filepath.Dir(good))
+	bad := writeConfig(t, simulated+"[spool]\nmax_bytes = 1\nx = 2\n[[sensor]]\nname=\"b\"\ndriver=\"bme280\"\nevery=\"1s\"\noptions.address = 7\n")
 	for _, c := range []struct {
 		name     string
 		args     []string
@@ -80,6 +88,7 @@ func TestCommandLine(t *testing.T) {
 		{"config check bad", []string{"config", "check", "--config", bad}, 1, "", "spool.max_bytes: 1, want at least 1 MiB\n  spool.x: unknown key"},
 		{"driver options are checked", []string{"config", "check", "--config", bad}, 1, "", "address"},
 		{"no file", []string{"run", "--config", "/nowhere/x.toml"}, 1, "", "/nowhere/x.toml"},
+		{"no file: what to do", []string{"run", "--config", "/nowhere/x.toml"}, 1, "", "with -config, or make one: tidemill-agent config sample >"},
 		{"sensors", []string{"sensors", "--config", good}, 0, "°C", ""},
 		{"sensors lists", []string{"sensors", "--config", good}, 0, "0x76", ""},
 		{"no agent", []string{"status", "--config", good}, 1, "", "no agent answers"},
@@ -90,6 +99,100 @@ func TestCommandLine(t *testing.T) {
 				t.Errorf("exit %d, want %d\nstdout: %s\nstderr: %s\nwant %q, %q", code, c.code, out, errs, c.out, c.err)
 			}
 		})
+	}
+}
+
+// writeFiles writes what simulated names: a CA, and a certificate with its key.
+func writeFiles(t *testing.T, dir string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	cert, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, block := range map[string]pem.Block{"ca.pem": {Type: "CERTIFICATE", Bytes: cert}, "c.pem": {Type: "CERTIFICATE", Bytes: cert},
+		"k.pem": {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := errors.Join(os.Chmod(dir, 0o700), os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&block), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A check tells all that is wrong with the files that are named, each by its key.
+func TestCheckFiles(t *testing.T) {
+	claim := "data_dir = \"data\"\nuplink = {endpoint = \"127.0.0.1:1\", ca = \"ca.pem\"}\n[provision]\ntemplate = \"press\"\n" +
+		"claim_cert = \"c.pem\"\nclaim_key = \"k.pem\"\n"
+	user := strings.Replace(simulated, `cert = "c.pem", key = "k.pem"`, `security = "tls", user = "pi", password_file = "word"`, 1)
+	remove := func(names ...string) func(string) error {
+		return func(dir string) (err error) {
+			for _, name := range names {
+				err = errors.Join(err, os.Remove(filepath.Join(dir, name)))
+			}
+			return err
+		}
+	}
+	put := func(name, text string) func(string) error {
+		return func(dir string) error { return os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600) }
+	}
+	for name, c := range map[string]struct {
+		conf   string
+		change func(dir string) error
+		want   []string // one a line; none: it is well
+	}{
+		"all is well":   {simulated, put("x", ""), nil},
+		"none is there": {simulated, remove("ca.pem", "c.pem", "k.pem"), []string{"uplink.ca: open ", "uplink.cert: open ", "uplink.key: open "}},
+		"beside what else is wrong": {simulated + "[spool]\nmax_bytes = 1\n", remove("k.pem"),
+			[]string{"spool.max_bytes: 1", "uplink.key: open "}},
+		"a key for all to read":     {simulated, func(dir string) error { return os.Chmod(filepath.Join(dir, "k.pem"), 0o644) }, []string{"run: chmod 600 "}},
+		"a folder for all to write": {simulated, func(dir string) error { return os.Chmod(dir, 0o777) }, []string{"run: chmod go-w "}},
+		"another's key": {simulated, func(dir string) error {
+			key, err := os.ReadFile(filepath.Join(dir, "k.pem"))
+			writeFiles(t, dir)
+			return errors.Join(err, put("k.pem", string(key))(dir))
+		}, []string{"uplink.cert: "}},
+		"no certificate in it": {simulated, put("ca.pem", "x"), []string{"uplink.ca: no certificate in "}},
+		"a password":           {user, put("word", "tide mill\n"), nil},
+		"no password":          {user, put("x", ""), []string{"uplink.password_file: open "}},
+		"an empty password":    {user, put("word", "\n"), []string{"uplink.password_file: the first line of "}},
+		"a claim":              {claim, put("x", ""), nil},
+		"no claim":             {claim, remove("c.pem", "k.pem"), []string{"provision.claim_cert: open ", "provision.claim_key: open "}},
+		"provisioned, the claim is gone": {claim, func(dir string) error {
+			to := filepath.Join(dir, "data", "identity")
+			return errors.Join(os.MkdirAll(to, 0o700), put("data/identity/identity.json", `{"thingName": "press-7"}`)(dir),
+				os.Rename(filepath.Join(dir, "c.pem"), filepath.Join(to, "cert.pem")), os.Rename(filepath.Join(dir, "k.pem"), filepath.Join(to, "key.pem")))
+		}, nil},
+		"provisioned, the identity is gone": {claim, func(dir string) error {
+			return errors.Join(os.MkdirAll(filepath.Join(dir, "data", "identity"), 0o700), put("data/identity/identity.json", `{"thingName": "press-7"}`)(dir))
+		}, []string{"uplink.cert: open ", "uplink.key: open "}},
+	} {
+		path := writeConfig(t, c.conf)
+		writeFiles(t, filepath.Dir(path))
+		if err := c.change(filepath.Dir(path)); err != nil {
+			t.Fatal(err)
+		}
+		code, out, errs := runText(t.Context(), "config", "check", path)
+		said := strings.Split(strings.TrimSpace(errs), "\n")
+		if len(c.want) == 0 {
+			if code != 0 || !strings.HasPrefix(out, "ok: ") {
+				t.Errorf("%s: exit %d\n%s%s", name, code, out, errs)
+			}
+			continue
+		}
+		ok := code == 1 && len(said) == len(c.want)
+		for i := range c.want {
+			ok = ok && strings.Contains(said[i], c.want[i])
+		}
+		if !ok {
+			t.Errorf("%s: exit %d\n%s, want %q", name, code, errs, c.want)
+		}
 	}
 }
 
@@ -212,8 +315,8 @@ func TestPrintable(t *testing.T) {
 		}
 		for _, format := range []string{"json", "text"} {
 			var log bytes.Buffer
-			newLog(&log, format, slog.LevelInfo).Info("x", "err", errors.New(in), "topic", in, "in", 1500*time.Millisecond)
-			if strings.ContainsFunc(strings.TrimSuffix(log.String(), "\n"), unprintable) || !strings.Contains(log.String(), "1.5s") {
+			newLog(&log, format, slog.LevelInfo).Info("x", "err", errors.New(in), "topic", in, "in", 1500*time.Millisecond, "every", config.Duration(time.Minute))
+			if strings.ContainsFunc(strings.TrimSuffix(log.String(), "\n"), unprintable) || !strings.Contains(log.String(), "1.5s") || !strings.Contains(log.String(), "1m0s") {
 				t.Errorf("%s: %q", format, log.String())
 			}
 		}

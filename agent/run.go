@@ -23,6 +23,12 @@ import (
 // configFlags adds the flags that say what the configuration is made of, and
 // returns how to load it once they are parsed.
 func configFlags(c *call) func() (config.Config, error) {
+	source := configSource(c)
+	return func() (config.Config, error) { return config.Load(source()) }
+}
+
+// configSource is configFlags for who loads it by itself.
+func configSource(c *call) func() config.Source {
 	path := c.flags.String("config", defaultConfig, "configuration `file`")
 	set := map[string]string{}
 	add := func(name, key, help string) {
@@ -32,8 +38,8 @@ func configFlags(c *call) func() (config.Config, error) {
 	add("endpoint", "uplink.endpoint", "`host:port` of the broker")
 	add("log-level", "log.level", "`level`: debug, info, warn, error")
 	add("log-format", "log.format", "`format`: json, text")
-	return func() (config.Config, error) {
-		return config.Load(config.Source{Path: *path, Lookup: os.LookupEnv, Flags: set, CheckOptions: sensor.Check})
+	return func() config.Source {
+		return config.Source{Path: *path, Lookup: os.LookupEnv, Flags: set, CheckOptions: sensor.Check}
 	}
 }
 
@@ -129,7 +135,7 @@ func runConfig(_ context.Context, c *call) error {
 	if len(c.args) == 0 {
 		return &usageError{"want check or sample"}
 	}
-	load := configFlags(c)
+	source := configSource(c)
 	file := c.flags.Lookup("config")
 	switch c.args[0] {
 	case "sample":
@@ -149,7 +155,9 @@ func runConfig(_ context.Context, c *call) error {
 				return err
 			}
 		}
-		cfg, err := load()
+		src := source()
+		src.Files = true
+		cfg, err := config.Load(src)
 		if err != nil {
 			return err
 		}

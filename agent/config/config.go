@@ -10,6 +10,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
@@ -164,6 +165,7 @@ type Source struct {
 	Path   string                      // "" for no file
 	Lookup func(string) (string, bool) // of the environment, os.LookupEnv; nil for none
 	Flags  map[string]string           // key, such as "log.level", to value
+	Files  bool                        // also tell what is wrong with the files that are named
 	// CheckOptions returns what is wrong with a driver's options, each error
 	// beginning with its key; nil checks nothing.
 	CheckOptions func(driver string, opts map[string]any) []error
@@ -177,7 +179,9 @@ func Load(src Source) (Config, error) {
 	dir := ""
 	if src.Path != "" {
 		text, err := os.ReadFile(src.Path)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return c, fmt.Errorf("config: %w: name one with -config, or make one: tidemill-agent config sample > agent.toml", err)
+		} else if err != nil {
 			return c, fmt.Errorf("config: %w", err)
 		}
 		var file map[string]any
@@ -198,6 +202,9 @@ func Load(src Source) (Config, error) {
 	errs = append(errs, c.identity()...)
 	c.derive()
 	errs = append(errs, c.check(errs, src.CheckOptions)...)
+	if src.Files {
+		errs = append(errs, c.Files()...)
+	}
 	slices.SortStableFunc(errs, func(a, b error) int { return strings.Compare(a.Error(), b.Error()) })
 	return c, errors.Join(errs...)
 }
@@ -417,6 +424,9 @@ func (u *Uplink) checkSecurity(text func(key, got string, want ...string), bad f
 		} else if f.got != "" && is&f.none != 0 {
 			bad(f.key, strconv.Quote(f.got), fmt.Sprintf("none with security = %q", u.Security))
 		}
+	}
+	if u.Security == Plaintext && u.Format == "batch" {
+		bad("uplink.format", strconv.Quote(u.Format), `"json" with security = "plaintext": batches are for a tidemill-bridge, which takes devices over TLS`)
 	}
 	if u.User == "" && u.PasswordFile != "" {
 		bad("uplink.user", `""`, "a name beside uplink.password_file")

@@ -16,7 +16,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -250,15 +249,11 @@ func identity(u config.Uplink) (*tls.Config, error) {
 	return conf, nil
 }
 
-// password is the first line of a file that nobody but its owner may read.
+// password is what uplink.password_file holds.
 func password(path string) (string, error) {
-	text, err := secretfile.Read(path)
+	line, err := secretfile.Line(path)
 	if err != nil {
 		return "", fmt.Errorf("uplink.password_file: %w", err)
-	}
-	line, _, _ := strings.Cut(string(text), "\n")
-	if line = strings.TrimSuffix(line, "\r"); line == "" {
-		return "", fmt.Errorf("uplink.password_file: the first line of %s is empty", path)
 	}
 	return line, nil
 }

@@ -95,6 +95,20 @@ func (r reader) read(path string) ([]byte, error) {
 	return text, err
 }
 
+// Line returns the first line of a file that Read lets through, such as a password.
+// It is not empty.
+func Line(path string) (string, error) {
+	text, err := Read(path)
+	if err != nil {
+		return "", err
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	if line = strings.TrimSuffix(line, "\r"); line == "" {
+		return "", fmt.Errorf("the first line of %s is empty", path)
+	}
+	return line, nil
+}
+
 // KeyPair is tls.LoadX509KeyPair with a private key that Read lets through.
 func KeyPair(certificate, key string) (tls.Certificate, error) {
 	private, err := Read(key)
