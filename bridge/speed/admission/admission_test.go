@@ -221,14 +221,14 @@ func TestSilentFirst(t *testing.T) {
 		speaking.Spoke()
 		other.Known("x")
 		other.Spoke()
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		x.enter(c)
 		time.Sleep(Moment - 2)
 		newcomer := netip.MustParseAddr("192.0.2.3")
 		if p, _ := x.enter(newcomer); p != nil {
 			t.Error("before its moment was over")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		last, _ := x.enter(newcomer)
 		if synctest.Wait(); last == nil || !silent.Load() {
 			t.Fatal("the silent one stayed")
