@@ -241,7 +241,7 @@ func TestPartialReport(t *testing.T) {
 	for _, asJSON := range []bool{false, true} {
 		for _, partial := range []bool{false, true} {
 			var b strings.Builder
-			err := (&call{stdout: &b}).printReport(&rules.ReplayReport{Rule: "hot", Partial: partial}, asJSON)
+			err := (&call{stdout: &b, out: &b}).printReport(&rules.ReplayReport{Rule: "hot", Partial: partial}, asJSON)
 			if errors.Is(err, errPartial) != partial || !partial && err != nil || !strings.Contains(b.String(), "hot") {
 				t.Errorf("JSON %v, partial %v: %v\n%s", asJSON, partial, err, b.String())
 			}
