@@ -73,7 +73,7 @@ func TestRetainedPerOwner(t *testing.T) {
 		}
 	}
 	f.stop()
-	if n := strings.Count(log.String(), "no room for retained"); n != 4 || !strings.Contains(log.String(), "principal=cert/a") {
+	if n := strings.Count(log.String(), "no room for retained"); n != 5 || !strings.Contains(log.String(), "principal=cert/a") {
 		t.Errorf("%d warnings, want one at once of each kind and server, and what came since when it ends:\n%s", n, &log)
 	}
 }
