@@ -77,8 +77,8 @@ section 'bridge: the same with a subscriber of QoS 1, beside nats-server that sy
 bench ./deploy/e2e 'DurableDelivery|RuleToFile' -benchtime 3x
 section 'fleet index: 100,000 things with shadows: start of a bridge, the index built, and searches of it'
 bench ./bridge/server 'Start100k' -benchtime 3x
-bench ./bridge/control/fleet 'Build100k' -benchtime 3x
-bench ./bridge/control/fleet 'Search100k' -benchtime "$t"
+bench ./bridge/control/index 'Build100k' -benchtime 3x
+bench ./bridge/control/index 'Search100k' -benchtime "$t"
 section 'data streams: over HTTP, durable, beside kinesalite in memory (npm; the same client)'
 peer=build/kinesalite
 if command -v node npm >/dev/null && why=$(npm install --prefix "$peer" --no-audit --no-fund --ignore-scripts kinesalite@3.3.3 2>&1); then

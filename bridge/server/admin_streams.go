@@ -12,7 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
-	"github.com/tidemill/tidemill/bridge/speed/kpl"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis/kpl"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 

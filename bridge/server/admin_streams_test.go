@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tidemill/tidemill/bridge/speed/kpl"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis/kpl"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 

@@ -16,8 +16,8 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
-	"github.com/tidemill/tidemill/bridge/control/authn"
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/customauth"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/webhook"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
@@ -28,10 +28,10 @@ import (
 // whose functions are named by the ARNs of the configuration's hooks. It
 // implements aws.Authorizers.
 type customAuthorizers struct {
-	*authn.Authorizers
+	*customauth.Authorizers
 	registry *registry.Registry
-	fixed    []authn.Authorizer     // of the configuration
-	hooks    map[string]config.Hook // where functions are, by ARN
+	fixed    []customauth.Authorizer // of the configuration
+	hooks    map[string]config.Hook  // where functions are, by ARN
 	log      *slog.Logger
 }
 
@@ -44,7 +44,7 @@ func openAuthorizers(cfg *config.Config, r *registry.Registry, heard webhook.Hea
 	for _, h := range cfg.Hooks {
 		c.hooks[h.ARN] = h
 	}
-	if c.Authorizers, err = authn.New(fixed, heard); err != nil {
+	if c.Authorizers, err = customauth.New(fixed, heard); err != nil {
 		return nil, err
 	}
 	c.load()
@@ -84,16 +84,16 @@ func (c *customAuthorizers) load() {
 
 // Standard implements aws.Authorizers.
 func (c *customAuthorizers) Standard() string {
-	i := slices.IndexFunc(c.fixed, func(a authn.Authorizer) bool { return a.Default })
+	i := slices.IndexFunc(c.fixed, func(a customauth.Authorizer) bool { return a.Default })
 	if i < 0 {
 		return ""
 	}
 	return c.fixed[i].Name
 }
 
-func (c *customAuthorizers) read(a *registry.Authorizer) authn.Authorizer {
+func (c *customAuthorizers) read(a *registry.Authorizer) customauth.Authorizer {
 	h := c.hooks[a.Function]
-	out := authn.Authorizer{Name: a.Name, URL: h.URL, MaxCalls: h.MaxCalls, TokenKey: a.TokenKey, Disabled: a.Status != registry.Active, Cache: a.Cache}
+	out := customauth.Authorizer{Name: a.Name, URL: h.URL, MaxCalls: h.MaxCalls, TokenKey: a.TokenKey, Disabled: a.Status != registry.Active, Cache: a.Cache}
 	if !a.SigningDisabled {
 		for _, name := range slices.Sorted(maps.Keys(a.Keys)) {
 			out.PublicKeys = append(out.PublicKeys, []byte(a.Keys[name]))
@@ -107,18 +107,18 @@ func (c *customAuthorizers) Usable(a *registry.Authorizer) error {
 	if c.hooks[a.Function].URL == "" {
 		return fmt.Errorf("authorizer %s: function %.200q: %w: no [[hooks]] of the configuration has this arn", a.Name, a.Function, registry.ErrInvalid)
 	}
-	if slices.ContainsFunc(c.fixed, func(f authn.Authorizer) bool { return f.Name == a.Name }) {
+	if slices.ContainsFunc(c.fixed, func(f customauth.Authorizer) bool { return f.Name == a.Name }) {
 		return fmt.Errorf("authorizer %s: %w: the configuration has one of this name", a.Name, registry.ErrInvalid)
 	}
-	if err := authn.Check(c.read(a)); err != nil {
+	if err := customauth.Check(c.read(a)); err != nil {
 		return fmt.Errorf("%w: %w", registry.ErrInvalid, err)
 	}
 	return nil
 }
 
 // Test implements aws.Authorizers.
-func (c *customAuthorizers) Test(ctx context.Context, name, token, signature string, a *authn.Attempt) (*authn.Verdict, error) {
-	a.Shown = map[string]string{authn.NameKey: name}
+func (c *customAuthorizers) Test(ctx context.Context, name, token, signature string, a *customauth.Attempt) (*customauth.Verdict, error) {
+	a.Shown = map[string]string{customauth.NameKey: name}
 	err := c.registry.View(func(tx *registry.Tx) error {
 		stored, err := tx.Authorizer(name)
 		if token != "" && stored.TokenKey != "" {
@@ -130,15 +130,15 @@ func (c *customAuthorizers) Test(ctx context.Context, name, token, signature str
 		return nil, err
 	}
 	if signature != "" {
-		a.Shown[authn.SignatureKey] = signature
+		a.Shown[customauth.SignatureKey] = signature
 	}
 	return c.Ask(ctx, a)
 }
 
 // configured reads the custom authorizers of the configuration.
-func configured(cfg *config.Config) (all []authn.Authorizer, err error) {
+func configured(cfg *config.Config) (all []customauth.Authorizer, err error) {
 	for i, c := range cfg.Authorizers {
-		a := authn.Authorizer{Name: c.Name, URL: c.URL, TokenKey: c.TokenKey, Default: c.Default, Disabled: c.Status == "INACTIVE", Cache: c.Cache, MaxCalls: c.MaxCalls}
+		a := customauth.Authorizer{Name: c.Name, URL: c.URL, TokenKey: c.TokenKey, Default: c.Default, Disabled: c.Status == "INACTIVE", Cache: c.Cache, MaxCalls: c.MaxCalls}
 		for _, path := range c.PublicKeys {
 			key, err := os.ReadFile(path)
 			if err != nil {
@@ -153,11 +153,11 @@ func configured(cfg *config.Config) (all []authn.Authorizer, err error) {
 
 // A stranger is who asked for a WebSocket without saying who he is: an
 // authorizer is asked when his CONNECT has come.
-type stranger struct{ attempt *authn.Attempt }
+type stranger struct{ attempt *customauth.Attempt }
 
 // attemptOf is what an HTTP request shows to authorizers.
-func attemptOf(r *http.Request) *authn.Attempt {
-	a := &authn.Attempt{HTTP: authn.FromRequest(r)}
+func attemptOf(r *http.Request) *customauth.Attempt {
+	a := &customauth.Attempt{HTTP: customauth.FromRequest(r)}
 	if p := peerOf(r); p != nil {
 		a.TLS, a.ServerName = true, p.state.ServerName
 	}
@@ -166,18 +166,18 @@ func attemptOf(r *http.Request) *authn.Attempt {
 
 // connectStranger asks an authorizer about a client of MQTT; a is what it said
 // before its CONNECT, if anything.
-func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, before *authn.Attempt) (gateway.Session, error) {
+func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, before *customauth.Attempt) (gateway.Session, error) {
 	if g, ok := c.Memo.(*guest); ok && g.mayStay() {
 		return g, nil // what made the gateway ask again is none of the authorizer's
 	}
-	attempt := &authn.Attempt{}
+	attempt := &customauth.Attempt{}
 	if before != nil {
 		*attempt = *before
 	}
 	if c.TLS != nil {
 		attempt.TLS, attempt.ServerName = true, c.TLS.ServerName
 	}
-	attempt.MQTT = &authn.MQTT{Username: c.Username, Password: c.Password, ClientID: c.ClientID}
+	attempt.MQTT = &customauth.MQTT{Username: c.Username, Password: c.Password, ClientID: c.ClientID}
 	v, err := a.custom.Ask(ctx, attempt)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", gateway.ErrNotAuthorized, err)
@@ -198,7 +198,7 @@ func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, be
 // gateway.Lasting and aws.Caller.
 type guest struct {
 	a         *authorizer
-	attempt   *authn.Attempt
+	attempt   *customauth.Attempt
 	known     authz.Context
 	name      string // of the authorizer
 	principal string // as the authorizer calls him
@@ -218,14 +218,14 @@ type word struct {
 // be asked again, and a connection to end.
 const askingTime = 10 * time.Second
 
-func newGuest(a *authorizer, attempt *authn.Attempt, v *authn.Verdict, known authz.Context) *guest {
+func newGuest(a *authorizer, attempt *customauth.Attempt, v *customauth.Verdict, known authz.Context) *guest {
 	g := &guest{a: a, attempt: attempt, known: known, name: v.Authorizer, principal: v.Principal, ends: time.Now().Add(v.Disconnect)}
 	g.said(v)
 	return g
 }
 
 // said takes the authorizer's word.
-func (g *guest) said(v *authn.Verdict) {
+func (g *guest) said(v *customauth.Verdict) {
 	g.refresh = v.Refresh
 	until := time.Now().Add(v.Refresh)
 	if until.After(g.ends) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
-	"github.com/tidemill/tidemill/bridge/speed/kpl"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis/kpl"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 

@@ -3,7 +3,7 @@ package server
 import (
 	"errors"
 
-	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/shadow"
@@ -12,7 +12,7 @@ import (
 
 // openFleet makes the fleet index.
 func (s *Server) openFleet() error {
-	index, stop, err := fleet.New(s.registry, s.shadows, fleet.Options{
+	index, stop, err := index.New(s.registry, s.shadows, index.Options{
 		Connectivity: s.cfg.Broker.URL == "", // else devices connect elsewhere
 		Members:      s.membersChanged,
 		Log:          s.log,
@@ -42,7 +42,7 @@ func (s *Server) heard(v gateway.Event) {
 // hears once they are durable.
 type indexedShadows struct {
 	*boltstore.Store
-	index *fleet.Index
+	index *index.Index
 }
 
 func (x indexedShadows) Put(thing, name string, d *shadow.Document) error {
@@ -58,7 +58,7 @@ const atOnce = 1000
 
 // membersChanged stores the changes of dynamic groups' membership that messages
 // have to be published of, if any are wanted.
-func (s *Server) membersChanged(all []fleet.Membership) {
+func (s *Server) membersChanged(all []index.Membership) {
 	wanted := false
 	err := s.registry.View(func(tx *registry.Tx) error {
 		c, err := tx.EventConfig()
@@ -77,7 +77,7 @@ func (s *Server) membersChanged(all []fleet.Membership) {
 
 // tellMembers stores changes of what is still there: that a thing or group is
 // gone is told as that.
-func tellMembers(tx *registry.Tx, all []fleet.Membership) error {
+func tellMembers(tx *registry.Tx, all []index.Membership) error {
 	for _, m := range all {
 		g, err := tx.Group(m.Group)
 		if errors.Is(err, registry.ErrNotFound) {
@@ -109,7 +109,7 @@ func (x series) fleet(s *Server) {
 	x.gauge("fleet_waiting", "Changed things that the fleet index has not taken up yet.", float64(i.Waiting))
 	x.gauge("fleet_dynamic_groups", "Dynamic thing groups.", float64(i.DynamicGroups))
 	active := 0.0
-	if s.fleet.Status(fleet.Things) == fleet.Active {
+	if s.fleet.Status(index.Things) == index.Active {
 		active = 1
 	}
 	x.gauge("fleet_active", "1 while the index of things is complete.", active)

@@ -12,19 +12,19 @@ import (
 
 	"go.etcd.io/bbolt"
 
-	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
 // finds waits until a query finds just these things.
 func (b *bridge) finds(query string, want ...string) {
 	b.t.Helper()
-	q, err := fleet.ParseQuery(query)
+	q, err := index.ParseQuery(query)
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	b.eventually(fmt.Sprintf("%s finds %v", query, want), func() bool {
-		got, _, err := b.Server.fleet.Search(fleet.Things, q, "", 100)
+		got, _, err := b.Server.fleet.Search(index.Things, q, "", 100)
 		return err == nil && slices.Equal(got, want)
 	})
 }
@@ -120,7 +120,7 @@ func BenchmarkStart100k(b *testing.B) {
 		began := time.Now()
 		s := start(b, cfg)
 		b.StopTimer()
-		s.eventually("index is active", func() bool { return s.Server.fleet.Status(fleet.Things) == fleet.Active })
+		s.eventually("index is active", func() bool { return s.Server.fleet.Status(index.Things) == index.Active })
 		indexed += time.Since(began)
 		n++
 		must(s.stop())

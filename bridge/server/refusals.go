@@ -11,12 +11,12 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tidemill/tidemill/bridge/control/authn"
+	"github.com/tidemill/tidemill/bridge/control/customauth"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/notice"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -107,7 +107,7 @@ func remote(err error) bool {
 
 // tell logs a refusal. address has a port.
 func (r *refusals) tell(address, clientID string, err error) {
-	if errors.Is(err, authn.ErrFailed) {
+	if errors.Is(err, customauth.ErrFailed) {
 		return // by no fault of the client: webhooks logs its authorizer
 	}
 	if errors.Is(err, io.EOF) || errors.Is(err, net.ErrClosed) {

@@ -12,7 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // told waits for the line of a refusal, with these words.

@@ -19,7 +19,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/config"
-	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -55,7 +55,7 @@ type Server struct {
 	dir      *datadir.Dir
 	clock    *clock.Clock
 	shadows  *boltstore.Store
-	fleet    *fleet.Index
+	fleet    *index.Index
 
 	shadow     *service.Service
 	ingest     *ingest.Ingest

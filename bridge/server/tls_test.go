@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // knock does a TLS handshake and a CONNECT and returns the CONNACK code, or the

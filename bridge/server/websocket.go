@@ -11,7 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
-	"github.com/tidemill/tidemill/bridge/speed/websocket"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/websocket"
 )
 
 // Who a client is known to be before its CONNECT, as gateway.Via's Identity.

@@ -14,7 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // A client whose rights end has no will published by the kick that this brings,

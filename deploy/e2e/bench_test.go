@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/mqtttest"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -43,7 +43,7 @@ func BenchmarkDurablePublish(b *testing.B) {
 			rate, n, behind := map[string]float64{}, 0.0, time.Duration(0)
 			for b.Loop() {
 				for _, p := range peers {
-					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, TLS: p.tls, InFlight: inFlight, Duration: time.Second})
+					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: p.tls, InFlight: inFlight, Duration: time.Second})
 					if err != nil {
 						b.Fatal(p.name, err)
 					}
@@ -88,7 +88,7 @@ func BenchmarkDurableRate(b *testing.B) {
 			for b.Loop() {
 				for _, p := range peers {
 					before, _ := used(b, p.pid)
-					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, TLS: p.tls, Rate: rate, InFlight: 20, Duration: 2 * time.Second})
+					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: p.tls, Rate: rate, InFlight: 20, Duration: 2 * time.Second})
 					if err != nil {
 						b.Fatal(p.name, err)
 					}
@@ -122,7 +122,7 @@ func BenchmarkIdleBridge(b *testing.B) {
 			if p.name == "unstored" {
 				continue
 			}
-			crowd := load.NewCrowd(p.addr, clients, p.tls)
+			crowd := mqtttest.NewCrowd(p.addr, clients, p.tls)
 			before := resident(b, p.pid)
 			if _, err := crowd.Connect(); err != nil {
 				b.Fatal(p.name, err)
@@ -148,7 +148,7 @@ func BenchmarkSlowReader(b *testing.B) {
 		b.Helper()
 		done := make(chan error, 1)
 		go func() {
-			_, err := load.Run(b.Context(), load.Options{Addr: p.addr, TLS: p.tls, Rate: 5000, InFlight: 20, Duration: 6 * time.Second})
+			_, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: p.tls, Rate: 5000, InFlight: 20, Duration: 6 * time.Second})
 			done <- err
 		}()
 		for {
@@ -171,7 +171,7 @@ func BenchmarkSlowReader(b *testing.B) {
 		for i := range 10 {
 			wg.Go(func() {
 				for ctx.Err() == nil {
-					if err := load.Sleep(ctx, p.addr, fmt.Sprint("slow-", i), "load/#", p.tls); err != nil && ctx.Err() == nil {
+					if err := mqtttest.Sleep(ctx, p.addr, fmt.Sprint("slow-", i), "load/#", p.tls); err != nil && ctx.Err() == nil {
 						b.Error(err)
 						return
 					}

@@ -21,7 +21,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/device"
 	"github.com/tidemill/tidemill/bridge/server"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/mqtttest"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -507,7 +507,7 @@ func BenchmarkBroker(b *testing.B) {
 	}
 	for b.Loop() {
 		before, began := taken(), time.Now()
-		r, err := load.Run(b.Context(), load.Options{Addr: m.addr, InFlight: 20, Duration: 3 * time.Second})
+		r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: m.addr, InFlight: 20, Duration: 3 * time.Second})
 		f.must(err)
 		f.must(rig.Until(b.Context(), "all messages", func() (bool, error) { return taken()-before >= float64(r.Acked), nil }))
 		rate := float64(r.Acked) / time.Since(began).Seconds()

@@ -24,7 +24,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/control/pki"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // secretWord is in whatever the attempts publish; nobody may ever receive it.

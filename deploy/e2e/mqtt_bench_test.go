@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/mqtttest"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -41,7 +41,7 @@ func BenchmarkDurableDelivery(b *testing.B) {
 				for _, p := range []struct {
 					name, addr string
 				}{{"bridge", br.MQTT}, {"nats", nats.addr}} {
-					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, TLS: conf, InFlight: inFlight, Duration: 2 * time.Second, Subscribers: 1, QoS: 1,
+					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: conf, InFlight: inFlight, Duration: 2 * time.Second, Subscribers: 1, QoS: 1,
 						Topic: fmt.Sprint("load/", inFlight)})
 					if err != nil {
 						b.Fatal(p.name, err)
@@ -118,9 +118,9 @@ func BenchmarkRuleToFile(b *testing.B) {
 		"delivery-streams/file.json": fileDelivery, "rules/file.json": fileRule})
 	conf := benchIdentity(b, br)
 	mosquitto := startMosquitto(b, dir, filepath.Join(br.Dir, "pki"))
-	run := func(addr string) load.Result {
+	run := func(addr string) mqtttest.Result {
 		b.Helper()
-		r, err := load.Run(b.Context(), load.Options{Addr: addr, TLS: conf, InFlight: 20, Duration: 2 * time.Second})
+		r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: addr, TLS: conf, InFlight: 20, Duration: 2 * time.Second})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -10,7 +10,7 @@ import (
 
 // A Group is a thing group. The policies of a static one are in effect for the
 // things in it and in the groups below it. In a dynamic one are the things that
-// its query finds in the fleet index (bridge/control/fleet), and the registry
+// its query finds in the fleet index (bridge/control/index), and the registry
 // doesn't know which these are.
 type Group struct {
 	Name        string            `json:"-"`

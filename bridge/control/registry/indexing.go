@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Indexing says what the fleet index (bridge/control/fleet) holds. At first it
+// Indexing says what the fleet index (bridge/control/index) holds. At first it
 // is nothing, as at AWS IoT.
 type Indexing struct {
 	Things       bool     `json:"things,omitempty"`       // what the registry has of things

@@ -27,7 +27,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -64,7 +64,7 @@ type Options struct {
 	Registry *registry.Registry
 	Issuer   *pki.PKI
 	Endpoint func() (string, error)
-	Fleet    *fleet.Index // of Registry; nil: none
+	Fleet    *index.Index // of Registry; nil: none
 	// Region is the one that requests must be signed for; "": any. What the
 	// services have is of that region alone.
 	Region string

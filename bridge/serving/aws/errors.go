@@ -6,7 +6,7 @@ import (
 	"net/http"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
-	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
 	"github.com/tidemill/tidemill/bridge/sigv4"
@@ -72,10 +72,10 @@ var table = []struct {
 	{registry.ErrConflict, "ConflictingResourceUpdateException", 409, ""},
 	{authz.ErrMalformed, "MalformedPolicyException", 400, ""},
 	{registry.ErrInvalid, "InvalidRequestException", 400, ""},
-	{fleet.ErrQuery, "InvalidQueryException", 400, ""},
-	{fleet.ErrNotReady, "IndexNotReadyException", 400, ""},
-	{fleet.ErrNoIndex, "ResourceNotFoundException", 404, ""},
-	{fleet.ErrAggregation, "InvalidAggregationException", 400, ""},
+	{index.ErrQuery, "InvalidQueryException", 400, ""},
+	{index.ErrNotReady, "IndexNotReadyException", 400, ""},
+	{index.ErrNoIndex, "ResourceNotFoundException", 404, ""},
+	{index.ErrAggregation, "InvalidAggregationException", 400, ""},
 	{context.Canceled, "ServiceUnavailableException", 503, "the bridge is stopping"},
 	{context.DeadlineExceeded, "ServiceUnavailableException", 503, "it took too long"},
 }

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -28,7 +28,7 @@ type controlPlane struct {
 	authorizers Authorizers
 
 	fleet dynamicGroups // nil: none
-	index *fleet.Index  // nil: none
+	index *index.Index  // nil: none
 }
 
 func (c *controlPlane) operations() []operation {

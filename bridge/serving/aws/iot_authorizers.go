@@ -8,7 +8,7 @@ import (
 	"maps"
 	"strings"
 
-	"github.com/tidemill/tidemill/bridge/control/authn"
+	"github.com/tidemill/tidemill/bridge/control/customauth"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -22,8 +22,8 @@ type Authorizers interface {
 	// for none. It is asked whatever the registry's default is.
 	Standard() string
 	// Test asks an authorizer about an attempt, with a token and its signature
-	// where they are given. The error is authn.ErrRefused or authn.ErrFailed.
-	Test(ctx context.Context, name, token, signature string, a *authn.Attempt) (*authn.Verdict, error)
+	// where they are given. The error is customauth.ErrRefused or customauth.ErrFailed.
+	Test(ctx context.Context, name, token, signature string, a *customauth.Attempt) (*customauth.Verdict, error)
 }
 
 func (c *controlPlane) customAuthorizers() []operation {
@@ -220,15 +220,15 @@ func (c *controlPlane) testAuthorizer(r *request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	a := &authn.Attempt{}
+	a := &customauth.Attempt{}
 	if in.HTTP != nil {
-		a.HTTP = &authn.HTTP{Headers: map[string]string{}, QueryString: in.HTTP.Query}
+		a.HTTP = &customauth.HTTP{Headers: map[string]string{}, QueryString: in.HTTP.Query}
 		for k, v := range in.HTTP.Headers {
 			a.HTTP.Headers[strings.ToLower(k)] = v
 		}
 	}
 	if in.MQTT != nil {
-		a.MQTT = &authn.MQTT{Username: in.MQTT.Username, Password: in.MQTT.Password, ClientID: in.MQTT.ClientID}
+		a.MQTT = &customauth.MQTT{Username: in.MQTT.Username, Password: in.MQTT.Password, ClientID: in.MQTT.ClientID}
 	}
 	if in.TLS != nil {
 		a.TLS, a.ServerName = true, in.TLS.ServerName
@@ -239,7 +239,7 @@ func (c *controlPlane) testAuthorizer(r *request) (any, error) {
 	}
 	v, err := c.authorizers.Test(r.ctx, name, in.Token, in.Signature, a)
 	switch {
-	case errors.Is(err, authn.ErrRefused):
+	case errors.Is(err, customauth.ErrRefused):
 		return map[string]any{"isAuthenticated": false}, nil
 	case err != nil:
 		return nil, &Error{Code: "InvalidResponseException", Status: 400, Message: err.Error()}

@@ -4,22 +4,22 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
 // dynamicRequest reads the request of a dynamic group. text is its query, ""
 // where there is none.
 func (c *controlPlane) dynamicRequest(r *request) (in groupRequest, text string, err error) {
-	q := queryRequest{Index: fleet.Things}
+	q := queryRequest{Index: index.Things}
 	if err := decode(r, &in); err != nil {
 		return in, "", err
 	}
 	if err := decode(r, &q); err != nil {
 		return in, "", err
 	}
-	if q.Index != fleet.Things {
-		return in, "", fmt.Errorf("%w: indexName %.100q, want %s", registry.ErrInvalid, q.Index, fleet.Things)
+	if q.Index != index.Things {
+		return in, "", fmt.Errorf("%w: indexName %.100q, want %s", registry.ErrInvalid, q.Index, index.Things)
 	}
 	if q.Query != "" {
 		_, err = parseQuery(q.Query, q.Version)
@@ -35,12 +35,12 @@ func (c *controlPlane) createDynamicGroup(r *request) (any, error) {
 	if text == "" {
 		return nil, fmt.Errorf("%w: no queryString", registry.ErrInvalid)
 	}
-	if c.index.Status(fleet.Things) == fleet.Off {
+	if c.index.Status(index.Things) == index.Off {
 		return nil, fmt.Errorf("%w: things are not indexed; see UpdateIndexingConfiguration", registry.ErrInvalid)
 	}
-	if c.index.Stats().DynamicGroups >= fleet.MaxDynamicGroups {
+	if c.index.Stats().DynamicGroups >= index.MaxDynamicGroups {
 		return nil, &Error{Code: "LimitExceededException", Status: http.StatusGone, // as AWS has it
-			Message: fmt.Sprintf("there are %d dynamic thing groups already", fleet.MaxDynamicGroups)}
+			Message: fmt.Sprintf("there are %d dynamic thing groups already", index.MaxDynamicGroups)}
 	}
 	g, err := c.makeGroup(r, &in, registry.Group{Query: text})
 	if err != nil {
@@ -51,7 +51,7 @@ func (c *controlPlane) createDynamicGroup(r *request) (any, error) {
 		Index   string `json:"indexName"`
 		Query   string `json:"queryString"`
 		Version string `json:"queryVersion"`
-	}{c.groupAnswer(r, &g), fleet.Things, g.Query, queryVersion}, nil
+	}{c.groupAnswer(r, &g), index.Things, g.Query, queryVersion}, nil
 }
 
 func (c *controlPlane) updateDynamicGroup(r *request) (any, error) {

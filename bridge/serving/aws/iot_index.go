@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -60,8 +60,8 @@ type queryRequest struct {
 }
 
 // queryOf reads the request of one, with AWS's defaults.
-func queryOf(r *request) (in queryRequest, q *fleet.Query, err error) {
-	in.Index = fleet.Things
+func queryOf(r *request) (in queryRequest, q *index.Query, err error) {
+	in.Index = index.Things
 	if err := decode(r, &in); err != nil {
 		return in, nil, err
 	}
@@ -69,11 +69,11 @@ func queryOf(r *request) (in queryRequest, q *fleet.Query, err error) {
 	return in, q, err
 }
 
-func parseQuery(text, version string) (*fleet.Query, error) {
+func parseQuery(text, version string) (*index.Query, error) {
 	if version != "" && version != queryVersion {
 		return nil, fmt.Errorf("%w: queryVersion %.20q, want %s", registry.ErrInvalid, version, queryVersion)
 	}
-	return fleet.ParseQuery(text)
+	return index.ParseQuery(text)
 }
 
 // bounded is a number of a request, or its default.
@@ -110,7 +110,7 @@ func (c *controlPlane) searchIndex(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.Index == fleet.Groups {
+	if in.Index == index.Groups {
 		return c.foundGroups(names, next)
 	}
 	found, err := c.index.Things(names)
@@ -275,7 +275,7 @@ func (c *controlPlane) thingConnectivity(r *request) (any, error) {
 		return nil, err
 	}
 	if !x.Connectivity {
-		return nil, fmt.Errorf("%w: connectivity is not indexed", fleet.ErrNoIndex)
+		return nil, fmt.Errorf("%w: connectivity is not indexed", index.ErrNoIndex)
 	}
 	found, err := c.index.Things([]string{name})
 	if err != nil {

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/tidemill/tidemill/bridge/control/fleet"
+	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -136,8 +136,8 @@ func (c *controlPlane) getIndexing(*request) (any, error) {
 		return out
 	}
 	out := indexing{&thingIndexing{Mode: choose(x.Things, "REGISTRY"), Connectivity: choose(x.Connectivity, "STATUS"), Named: choose(x.Named, "ON"),
-		Defender: "OFF", Managed: fields(fleet.ManagedFields(fleet.Things, &x)), Custom: fields(x.Fields)},
-		&groupIndexing{choose(x.Groups, "ON"), fields(fleet.ManagedFields(fleet.Groups, &x)), fields(x.GroupFields)}}
+		Defender: "OFF", Managed: fields(index.ManagedFields(index.Things, &x)), Custom: fields(x.Fields)},
+		&groupIndexing{choose(x.Groups, "ON"), fields(index.ManagedFields(index.Groups, &x)), fields(x.GroupFields)}}
 	if x.Shadows {
 		out.Things.Mode = "REGISTRY_AND_SHADOW"
 	}
@@ -149,8 +149,8 @@ func (c *controlPlane) getIndexing(*request) (any, error) {
 
 func (c *controlPlane) listIndices(*request) (any, error) {
 	names := []string{}
-	for _, name := range []string{fleet.Groups, fleet.Things} {
-		if c.index.Status(name) != fleet.Off {
+	for _, name := range []string{index.Groups, index.Things} {
+		if c.index.Status(name) != index.Off {
 			names = append(names, name)
 		}
 	}
@@ -160,8 +160,8 @@ func (c *controlPlane) listIndices(*request) (any, error) {
 func (c *controlPlane) describeIndex(r *request) (any, error) {
 	name := r.path["indexName"]
 	status := c.index.Status(name)
-	if status == fleet.Off {
-		return nil, fmt.Errorf("%w: %.100q", fleet.ErrNoIndex, name)
+	if status == index.Off {
+		return nil, fmt.Errorf("%w: %.100q", index.ErrNoIndex, name)
 	}
 	x, err := c.indexing()
 	if err != nil {
@@ -169,7 +169,7 @@ func (c *controlPlane) describeIndex(r *request) (any, error) {
 	}
 	schema := "REGISTRY"
 	switch {
-	case name == fleet.Groups:
+	case name == index.Groups:
 		schema = "THING_GROUPS"
 	case x.Named:
 		schema = "MULTI_INDEXING_MODE"

@@ -8,8 +8,8 @@ import (
 	"math"
 	"strings"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )

@@ -13,7 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/kpl"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis/kpl"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 

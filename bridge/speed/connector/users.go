@@ -1,7 +1,7 @@
 package connector
 
 import (
-	"github.com/tidemill/tidemill/bridge/speed/kpl"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis/kpl"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/javatime"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
-	"github.com/tidemill/tidemill/bridge/speed/timepattern"
 )
 
 // Buffering hints: bounds and defaults of the S3 destination (Firehose
@@ -319,7 +319,7 @@ func (r *reader) hints(h *hints) {
 func (r *reader) prefix(d *destination) {
 	zone := time.UTC
 	if z := d.CustomTimeZone; z != "" {
-		loc, ok := timepattern.Zone(z)
+		loc, ok := javatime.Zone(z)
 		if !ok {
 			r.bad("CustomTimeZone: %q, want UTC or a name such as Europe/Paris", z)
 		} else {

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/timepattern"
+	"github.com/tidemill/tidemill/bridge/speed/javatime"
 )
 
 // A Prefix is the evaluated-later beginning of object keys.
@@ -91,7 +91,7 @@ func timeFormat(pattern string) (func(time.Time) string, error) {
 	if pattern == "" {
 		return nil, errors.New("timestamp: empty pattern")
 	}
-	p, err := timepattern.Java(pattern)
+	p, err := javatime.Java(pattern)
 	if err != nil {
 		return nil, fmt.Errorf("timestamp: %w", err)
 	}

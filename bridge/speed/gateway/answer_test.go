@@ -3,7 +3,7 @@ package gateway
 import (
 	"testing"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // An answer reaches the connection that asked, once, and no other subscriber;

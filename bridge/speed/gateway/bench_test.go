@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/mqtttest"
 )
 
 // serveEnv makes the test binary a server of its own, so that a benchmark can
@@ -220,7 +220,7 @@ func BenchmarkPublishAck(b *testing.B) {
 				for _, name := range names {
 					p := peers[name]
 					before, wrote := p.cpu(), p.writes()
-					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, TLS: conf, InFlight: c.inFlight, Duration: time.Second, Subscribers: c.subs})
+					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: conf, InFlight: c.inFlight, Duration: time.Second, Subscribers: c.subs})
 					if err != nil {
 						b.Fatal(name, err)
 					}
@@ -260,7 +260,7 @@ func BenchmarkLowRate(b *testing.B) {
 			for b.Loop() {
 				for name, p := range peers {
 					before := p.cpu()
-					r, err := load.Run(b.Context(), load.Options{Addr: p.addr, Rate: rate, InFlight: 20, Duration: 2 * time.Second})
+					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, Rate: rate, InFlight: 20, Duration: 2 * time.Second})
 					if err != nil {
 						b.Fatal(name, err)
 					}

@@ -13,7 +13,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/quota"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // A Client is one connection of a client.

@@ -23,8 +23,8 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/mqtttest"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // authority signs certificates for one test.
@@ -281,7 +281,7 @@ func TestMosquittoClients(t *testing.T) {
 func TestLoad(t *testing.T) {
 	a := newAuthority(t)
 	f := startTLS(t, Config{Log: slog.New(slog.DiscardHandler), OutBytes: 64 << 20}, a)
-	r, err := load.Run(t.Context(), load.Options{Addr: f.addr, TLS: &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{a.leaf("load")}},
+	r, err := mqtttest.Run(t.Context(), mqtttest.Options{Addr: f.addr, TLS: &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{a.leaf("load")}},
 		Clients: 5, InFlight: 10, Duration: 200 * time.Millisecond, Subscribers: 1, QoS: 1})
 	if err != nil || r.Acked == 0 || r.Acked != r.Sent {
 		t.Fatalf("%+v, %v", r, err)

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/load"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/mqtttest"
 )
 
 // BenchmarkIdleConnections measures what 5,000 clients with a subscription each
@@ -31,9 +31,9 @@ func BenchmarkIdleConnections(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			for b.Loop() {
 				p := c.start(b)
-				crowd := load.NewCrowd(p.addr, idleClients, nil)
+				crowd := mqtttest.NewCrowd(p.addr, idleClients, nil)
 				if c.secure {
-					crowd = load.NewCrowd(p.addr, idleClients, &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{leaf}, ServerName: "127.0.0.1"})
+					crowd = mqtttest.NewCrowd(p.addr, idleClients, &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{leaf}, ServerName: "127.0.0.1"})
 				}
 				connect := func() time.Duration {
 					took, err := crowd.Connect()

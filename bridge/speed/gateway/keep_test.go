@@ -11,8 +11,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // A gate is a disk whose syncs can be held up.

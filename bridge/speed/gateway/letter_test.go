@@ -6,7 +6,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // The standard to the letter, where it was not.

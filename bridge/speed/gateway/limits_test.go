@@ -6,7 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 func TestLimits(t *testing.T) {

@@ -8,7 +8,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // held is a router whose messages are done when the test says so.

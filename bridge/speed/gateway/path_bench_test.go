@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // A tap is a connection from which packets run for as long as they are wanted.

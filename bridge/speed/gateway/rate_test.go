@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/admission"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // Publishes beyond the rate are read more slowly, and lose nothing.

@@ -3,7 +3,7 @@ package gateway
 import (
 	"errors"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // Reason codes of MQTT 5 (2.4). A refusal that 3.1.1 has a return code for is

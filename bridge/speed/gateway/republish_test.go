@@ -12,8 +12,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 

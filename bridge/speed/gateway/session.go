@@ -7,8 +7,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // overhead is what a queued message costs beside its topic and payload, about.

@@ -10,8 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )

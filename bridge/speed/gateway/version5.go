@@ -6,7 +6,7 @@ import (
 	"math"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 

@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tidemill/tidemill/bridge/speed/timepattern"
+	"github.com/tidemill/tidemill/bridge/speed/javatime"
 )
 
 // Check looks for mistakes that are certain whatever the message: expressions
@@ -380,18 +380,18 @@ func (c *checker) slip(name string, n *node, kids []guess) (at *node, msg, expec
 		}
 	case "parse_time":
 		if s, ok := text(0); ok {
-			if _, err := timepattern.Joda(s); err != nil {
+			if _, err := javatime.Joda(s); err != nil {
 				return n.kids[0], strings.TrimPrefix(err.Error(), "timepattern: "), "a pattern such as 'yyyy-MM-dd'"
 			}
 		}
 		if s, ok := text(2); ok {
-			if _, ok := timepattern.Zone(s); !ok {
+			if _, ok := javatime.Zone(s); !ok {
 				return n.kids[2], fmt.Sprintf("there is no time zone %q", s), "a name such as 'Europe/Oslo' or an offset such as '+01:00'"
 			}
 		}
 	case "time_to_epoch":
 		if s, ok := text(1); ok {
-			if err := timepattern.CheckRead(s); err != nil {
+			if err := javatime.CheckRead(s); err != nil {
 				return n.kids[1], strings.TrimPrefix(err.Error(), "timepattern: "), "a pattern such as 'yyyy-MM-dd'"
 			}
 		}

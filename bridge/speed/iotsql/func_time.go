@@ -3,7 +3,7 @@ package iotsql
 import (
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/timepattern"
+	"github.com/tidemill/tidemill/bridge/speed/javatime"
 )
 
 // parseTime is parse_time(pattern, ms [, zone]): it writes a time by a
@@ -25,11 +25,11 @@ func parseTime(f *frame, args []value) value {
 		if !ok {
 			return value{}
 		}
-		if loc, ok = timepattern.Zone(string(name)); !ok {
+		if loc, ok = javatime.Zone(string(name)); !ok {
 			return value{}
 		}
 	}
-	pattern, err := timepattern.Joda(string(text))
+	pattern, err := javatime.Joda(string(text))
 	if err != nil || n.c < -62167219200000+86400000 || n.c > 253402300799999 {
 		return value{}
 	}
@@ -51,7 +51,7 @@ func timeToEpoch(f *frame, args []value) value {
 	if !ok1 || !ok2 {
 		return value{}
 	}
-	t, ok := timepattern.Read(string(s), string(pattern))
+	t, ok := javatime.Read(string(s), string(pattern))
 	if !ok {
 		return value{}
 	}

@@ -18,7 +18,7 @@ import (
 
 	"github.com/cockroachdb/apd/v3"
 
-	"github.com/tidemill/tidemill/bridge/speed/timepattern"
+	"github.com/tidemill/tidemill/bridge/speed/javatime"
 )
 
 func naiveBase64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
@@ -262,7 +262,7 @@ var naiveTexts = map[string]func(t []string) any{
 		return text(naiveBase64(t[0]))
 	},
 	"time_to_epoch": func(t []string) any {
-		at, ok := timepattern.Read(t[0], t[1])
+		at, ok := javatime.Read(t[0], t[1])
 		if !ok {
 			return nothing{}
 		}
@@ -438,8 +438,8 @@ var naiveOthers = map[string]func(n *naive, args []any) any{
 		}
 		const limit = 1e18
 		at := time.UnixMilli(int64(ms.clamped(-limit, limit)))
-		loc, ok := timepattern.Zone(zone)
-		p, err := timepattern.Joda(pattern)
+		loc, ok := javatime.Zone(zone)
+		p, err := javatime.Joda(pattern)
 		if !ok || err != nil || at.UTC().Year() < 0 || at.UTC().Year() > 9999 || at.In(loc).Year() > 9999 {
 			return nothing{}
 		}

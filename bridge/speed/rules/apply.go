@@ -8,9 +8,9 @@ import (
 	"slices"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/packet"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 

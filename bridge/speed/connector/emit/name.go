@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
-	"github.com/tidemill/tidemill/bridge/speed/timepattern"
+	"github.com/tidemill/tidemill/bridge/speed/javatime"
 )
 
 // A name is text with expressions !{timestamp:PATTERN} (letters of Java's
@@ -29,7 +29,7 @@ func parseName(text string) (n name, err error) {
 		what, pattern, _ := strings.Cut(body, ":")
 		switch {
 		case what == "timestamp" && pattern != "":
-			p, err := timepattern.Java(pattern)
+			p, err := javatime.Java(pattern)
 			if err != nil {
 				return nil, fmt.Errorf("!{%s}: %w", body, err)
 			}
