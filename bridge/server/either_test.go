@@ -210,7 +210,10 @@ func TestPermissiveHTTPS(t *testing.T) {
 		{"localhost", "http://127.0.0.1", 200, "http://127.0.0.1"},
 		{addr, "https://" + addr, 200, "https://" + addr},
 		{addr, "https://evil.example", 403, ""},
+		{addr, "http://" + addr, 200, "http://" + addr}, // this machine's, by another port
 		{addr, "null", 403, ""},
+		{addr, "https://evil@" + addr, 403, ""},
+		{"localhost", "https://evil@localhost", 403, ""},
 		{"evil.example", "", 421, ""},
 		{"evil.example:8443", "https://evil.example:8443", 421, ""},
 	} {
@@ -270,7 +273,8 @@ func TestDNSRebinding(t *testing.T) {
 
 	id := b.thing("pump-1", all("", ""))
 	r := b.requester("", id.tls(t))
-	for origin, want := range map[string]int{"https://evil.example": 403, "null": 403, "https://" + b.https.Addr().String(): 200} {
+	for origin, want := range map[string]int{"https://evil.example": 403, "null": 403, "https://" + b.https.Addr().String(): 200,
+		"http://" + b.https.Addr().String(): 403, "https://evil@" + b.https.Addr().String(): 403} {
 		if status, _, text := r.do("POST", "/topics/a", "x", "Origin", origin); status != want {
 			t.Errorf("%s: %d %s, want %d", origin, status, text, want)
 		}

@@ -50,13 +50,20 @@ func (h hosts) onlyKnown(next http.Handler) http.Handler {
 			return
 		}
 		for _, origin := range r.Header["Origin"] {
-			if u, err := url.Parse(origin); err != nil || u.Host != r.Host && !localhost(u.Hostname()) {
+			if !ownOrigin(r, origin) && !localPage(origin) {
 				http.Error(w, "Origin: pages of other sites may not ask", http.StatusForbidden)
 				return
 			}
 		}
 		next.ServeHTTP(w, r)
 	})
+}
+
+// localPage says whether origin is of a page that this machine serves, on
+// whatever port.
+func localPage(origin string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.User == nil && localhost(u.Hostname())
 }
 
 // localhost says whether a name or address is this machine's alone.

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"net/url"
+	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/sigv4"
@@ -136,12 +136,19 @@ func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
 }
 
 // sameOrigin says whether r is of no browser, or of one whose page is from this
-// host: a certificate is shown whatever page asks for it.
+// listener: a certificate is shown whatever page asks for it.
 func sameOrigin(r *http.Request) bool {
 	origins := r.Header["Origin"]
-	if len(origins) == 0 {
-		return true
+	return len(origins) == 0 || len(origins) == 1 && ownOrigin(r, origins[0])
+}
+
+// ownOrigin says whether origin is where r was sent to. A browser sends scheme,
+// host and port and nothing else (RFC 6454, 6.2), so the texts are compared: a
+// page over plain HTTP may be anybody's on the way, and is another origin.
+func ownOrigin(r *http.Request, origin string) bool {
+	scheme := "https://"
+	if peerOf(r) == nil {
+		scheme = "http://"
 	}
-	u, err := url.Parse(origins[0])
-	return err == nil && len(origins) == 1 && u.Host == r.Host
+	return strings.EqualFold(origin, scheme+r.Host)
 }

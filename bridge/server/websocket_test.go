@@ -233,7 +233,8 @@ func TestWebSocketOrigin(t *testing.T) {
 	b := start(t, configure(t))
 	id := b.thing("pump-1", "")
 	addr := b.https.Addr().String()
-	for origin, want := range map[string]int{"https://evil.example": 403, "null": 403, "https://" + addr: 0} {
+	for origin, want := range map[string]int{"https://evil.example": 403, "null": 403, "https://" + addr: 0,
+		"http://" + addr: 403, "https://evil@" + addr: 403, "https://" + addr + "/evil": 403, "": 403} {
 		if _, status := b.wss("wss://"+addr+"/mqtt", http.Header{"Origin": {origin}}, id.tls(t), "mqtt"); status != want {
 			t.Errorf("%s: %d, want %d", origin, status, want)
 		}
