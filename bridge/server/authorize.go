@@ -190,7 +190,7 @@ type staying interface {
 // endForbiddenOnes.
 func (s *Server) registryChanged(e registry.Event) {
 	if e.Kind == registry.ChangeStored {
-		s.teller.wake()
+		s.registryEvents.Wake()
 		return
 	}
 	if e.Kind == registry.AuthorizerChanged {

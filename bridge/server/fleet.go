@@ -35,7 +35,7 @@ func (s *Server) heard(v gateway.Event) {
 	case gateway.Disconnected:
 		s.fleet.Disconnected(v.Client.ID(), v.Client, v.Reason, v.Time)
 	}
-	s.events.hear(v)
+	s.lifecycle.Hear(v)
 }
 
 // indexedShadows is the shadow service's store, of whose changes the fleet index

@@ -144,7 +144,7 @@ func (x series) gateway(s *Server) {
 	n, bytes := s.gateway.Retained().Count()
 	x.gauge("gateway_retained_messages", "Retained messages.", float64(n))
 	x.gauge("gateway_retained_bytes", "Bytes of retained messages.", float64(bytes))
-	x.counter("gateway_dropped_events", "Lifecycle events that were not published since too many waited.", float64(s.events.dropped.Load()))
+	x.counter("gateway_dropped_events", "Lifecycle events that were not published since too many waited.", float64(s.lifecycle.Dropped()))
 	x.counter("gateway_panics", "Connections ended by a fault of ours.", float64(g.Panics))
 }
 

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"encoding/json"
 	"errors"
 	"regexp"
 	"strings"
@@ -51,35 +50,5 @@ func TestRegistryEvents(t *testing.T) {
 		if want = "$aws/events/" + want; !strings.HasPrefix(got, want) {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
-	}
-}
-
-// Messages that could not be made durable, or published before a crash, come
-// again with the same id.
-func TestRegistryEventsAgain(t *testing.T) {
-	b := idle(t, configure(t))
-	b.update(func(tx *registry.Tx) error {
-		return errors.Join(tx.SetEventConfig(map[registry.EventType]bool{registry.ThingEvent: true}),
-			tx.CreateThing(registry.Thing{Name: "a"}), tx.CreateThing(registry.Thing{Name: "b"}))
-	})
-	var ids [2][]string
-	for i, answer := range []error{errSick, nil} {
-		tell := newTeller(b.registry, "1", "r", func(_ string, text []byte, done func(error)) {
-			var m struct{ EventID string }
-			if err := json.Unmarshal(text, &m); err != nil {
-				t.Error(err)
-			}
-			ids[i] = append(ids[i], m.EventID)
-			done(answer)
-		}, b.Server.log)
-		if n, err := tell.tell(t.Context()); !errors.Is(err, answer) || answer == nil && n != 2 {
-			t.Errorf("%d, %v", n, err)
-		}
-		if n, err := tell.tell(t.Context()); answer == nil && (n != 0 || err != nil) {
-			t.Errorf("told again: %d, %v", n, err)
-		}
-	}
-	if len(ids[1]) != 2 || ids[0][0] != ids[1][0] || ids[0][1] != ids[1][1] || ids[0][0] == ids[0][1] {
-		t.Error(ids)
 	}
 }

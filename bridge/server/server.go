@@ -25,6 +25,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/serving/events"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
@@ -67,10 +68,9 @@ type Server struct {
 	kinesis    *kinesis.Service
 	connectors *connectors
 	gateway    *gateway.Server
-	events     *events
+	lifecycle  *events.Lifecycle
 	refusals   refusals
 	webhooks   webhooks
-	teller     *teller
 	provision  *provision.Service
 	carrier    *carrier
 	authorizer *authorizer
@@ -80,6 +80,8 @@ type Server struct {
 	calls      failedCalls
 	replays    replays
 	onlookers  watch.Hub
+
+	registryEvents *events.Registry
 
 	listens bool         // Listen returned
 	mqtt    net.Listener // set by Listen; nil: a broker takes the devices
@@ -231,8 +233,8 @@ func (s *Server) wire(sh service.Options) error {
 	s.shadow = service.New(indexedShadows{s.shadows, s.fleet}, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
 	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, keys: s.keys, custom: custom, cfg: s.cfg, log: s.log, refusals: &s.refusals, provision: s.provision}
-	s.events = newEvents(s.cfg.MQTT.Events, s.router.Publish, func(f func(*gateway.Client)) { s.gateway.Each(f) }, s.log)
-	s.teller = newTeller(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
+	s.lifecycle = events.NewLifecycle(s.cfg.MQTT.Events, s.router.Publish, func(f func(*gateway.Client)) { s.gateway.Each(f) }, s.log)
+	s.registryEvents = events.NewRegistry(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
 	s.carrier = newCarrier(s.gateway)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
@@ -369,10 +371,10 @@ func (s *Server) Run(ctx context.Context) error {
 	front := s.stage(
 		s.devices(),
 		part{"declarations", s.watch},
-		part{"lifecycle events", s.events.run},
+		part{"lifecycle events", s.lifecycle.Run},
 		part{"refusals", s.refusals.notices.Run},
 		part{"services that fail", s.webhooks.notices.Run},
-		part{"registry events", s.teller.run},
+		part{"registry events", s.registryEvents.Run},
 		part{"fleet index", s.fleet.Run},
 		part{"provisioning", s.provision.Run},
 		part{"end of forbidden connections", s.endForbiddenOnes},

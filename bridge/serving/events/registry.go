@@ -1,4 +1,4 @@
-package server
+package events
 
 import (
 	"context"
@@ -11,17 +11,17 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
-// Of a teller.
+// Of a Registry.
 const (
 	tellAtOnce = 100 // changes published in one go
 	tellAgain  = time.Second
 )
 
-// A teller publishes AWS IoT's registry events, which are off until
+// A Registry publishes AWS IoT's registry events, which are off until
 // UpdateEventConfigurations asks for them. The registry keeps each change until
 // its message is durable, so that none is lost; after a crash one may come
 // twice, with the same eventId.
-type teller struct {
+type Registry struct {
 	registry        *registry.Registry
 	account, region string
 	publish         func(topic string, payload []byte, done func(error))
@@ -29,20 +29,22 @@ type teller struct {
 	woken           chan struct{} // of one
 }
 
-func newTeller(r *registry.Registry, account, region string, publish func(string, []byte, func(error)), log *slog.Logger) *teller {
-	return &teller{registry: r, account: account, region: region, publish: publish, log: log, woken: make(chan struct{}, 1)}
+// NewRegistry returns a Registry that publishes what r keeps by publish, which
+// calls done once the message is durable.
+func NewRegistry(r *registry.Registry, account, region string, publish func(string, []byte, func(error)), log *slog.Logger) *Registry {
+	return &Registry{registry: r, account: account, region: region, publish: publish, log: log, woken: make(chan struct{}, 1)}
 }
 
-// wake says that there may be something to tell. It does not wait.
-func (t *teller) wake() {
+// Wake says that there may be something to tell. It does not wait.
+func (t *Registry) Wake() {
 	select {
 	case t.woken <- struct{}{}:
 	default:
 	}
 }
 
-// run tells what there is, and then what comes, until ctx ends.
-func (t *teller) run(ctx context.Context) error {
+// Run tells what there is, and then what comes, until ctx ends.
+func (t *Registry) Run(ctx context.Context) error {
 	for {
 		n, err := t.tell(ctx)
 		var again <-chan time.Time
@@ -66,7 +68,7 @@ func (t *teller) run(ctx context.Context) error {
 
 // tell publishes the oldest changes and, once their messages are durable,
 // forgets them.
-func (t *teller) tell(ctx context.Context) (n int, err error) {
+func (t *Registry) tell(ctx context.Context) (n int, err error) {
 	var all []registry.Change
 	err = t.registry.View(func(tx *registry.Tx) (err error) {
 		all, err = tx.Untold(tellAtOnce)
@@ -101,7 +103,7 @@ func (t *teller) tell(ctx context.Context) (n int, err error) {
 
 // message is the topic and text of a change (developer guide, "Registry
 // events").
-func (t *teller) message(c *registry.Change) (topic string, text []byte, err error) {
+func (t *Registry) message(c *registry.Change) (topic string, text []byte, err error) {
 	if c.Event == registry.RegisteredEvent {
 		return t.registered(c.Certificate)
 	}
@@ -146,12 +148,12 @@ func (t *teller) message(c *registry.Change) (topic string, text []byte, err err
 		m["thingGroupId"], m["thingGroupName"], m["childGroupId"], m["childGroupName"] = c.Group.ID(), c.Name, c.OtherID, c.Other
 	}
 	text, err = json.Marshal(m)
-	return eventsPrefix + topic, text, err
+	return prefix + topic, text, err
 }
 
 // registered tells that a certificate was registered by its first connection
 // (developer guide, "Just-in-time registration").
-func (t *teller) registered(c *registry.Certificate) (topic string, text []byte, err error) {
+func (t *Registry) registered(c *registry.Certificate) (topic string, text []byte, err error) {
 	at := c.Created.UnixMilli()
 	text, err = json.Marshal(struct {
 		Certificate string `json:"certificateId"`
@@ -161,7 +163,7 @@ func (t *teller) registered(c *registry.Certificate) (topic string, text []byte,
 		Account     string `json:"awsAccountId"`
 		Registered  string `json:"certificateRegistrationTimestamp"` // ms since 1970
 	}{c.ID, c.CA, at, string(c.Status), t.account, strconv.FormatInt(at, 10)})
-	return eventsPrefix + "certificates/registered/" + c.CA, text, err
+	return prefix + "certificates/registered/" + c.CA, text, err
 }
 
 // orNull is text, or null for none.

@@ -1,4 +1,4 @@
-package server
+package events
 
 import (
 	"context"
@@ -21,12 +21,11 @@ const (
 	maxEventText = 16 << 20  // bytes of the filters in them
 	forgetAfter  = time.Hour // a client's count of connections, once it is away
 	maxAway      = 65_536    // clients that are away whose counts are kept, about 150 bytes and the id each
-	eventsPrefix = "$aws/events/"
 )
 
-// events publishes AWS IoT's lifecycle events: clients that come and go, and
+// Lifecycle publishes AWS IoT's lifecycle events: clients that come and go, and
 // their subscriptions, on topics below $aws/events/.
-type events struct {
+type Lifecycle struct {
 	on      bool
 	publish func(topic string, payload []byte)
 	each    func(func(*gateway.Client)) // the clients that are connected
@@ -36,7 +35,7 @@ type events struct {
 	dropped atomic.Uint64
 	notices notice.Log
 
-	// Of run's goroutine.
+	// Of Run's goroutine.
 	clients map[string]*connection // by client id, of those connected
 	away    map[string]departure   // by client id
 	order   []departure            // of away, the oldest first, and some that came back
@@ -57,13 +56,16 @@ type departure struct {
 	at      time.Time
 }
 
-func newEvents(on bool, publish func(string, []byte), each func(func(*gateway.Client)), log *slog.Logger) *events {
-	return &events{on: on, publish: publish, each: each, log: log, queue: make(chan gateway.Event, maxEvents),
+// NewLifecycle returns a Lifecycle that publishes by publish, which must not
+// block for long, if on says so. each calls its argument for each connected
+// client.
+func NewLifecycle(on bool, publish func(string, []byte), each func(func(*gateway.Client)), log *slog.Logger) *Lifecycle {
+	return &Lifecycle{on: on, publish: publish, each: each, log: log, queue: make(chan gateway.Event, maxEvents),
 		clients: make(map[string]*connection), away: make(map[string]departure)}
 }
 
-// hear is the gateway's hook: it does not wait.
-func (e *events) hear(v gateway.Event) {
+// Hear is the gateway's hook: it does not wait.
+func (e *Lifecycle) Hear(v gateway.Event) {
 	if !e.on || strings.ContainsAny(v.Client.ID(), "+#") {
 		return // there is no such topic
 	}
@@ -82,7 +84,7 @@ func (e *events) hear(v gateway.Event) {
 }
 
 // drop counts an event that is not published.
-func (e *events) drop() {
+func (e *Lifecycle) drop() {
 	e.dropped.Add(1)
 	e.notices.Happened("", func(n uint64) {
 		e.log.Warn("lifecycle events are dropped, more come than can be published", "count", n)
@@ -96,7 +98,11 @@ func filterBytes(v gateway.Event) (n int64) {
 	return n
 }
 
-func (e *events) run(ctx context.Context) error {
+// Dropped returns how many events were not published since too many waited.
+func (e *Lifecycle) Dropped() uint64 { return e.dropped.Load() }
+
+// Run publishes what Hear was told of until ctx ends, and then what still waits.
+func (e *Lifecycle) Run(ctx context.Context) error {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	defer e.notices.Close()
@@ -122,7 +128,7 @@ func (e *events) run(ctx context.Context) error {
 }
 
 // reconcile lets those go whose end was among the events that were dropped.
-func (e *events) reconcile(now time.Time) {
+func (e *Lifecycle) reconcile(now time.Time) {
 	dropped := e.dropped.Load()
 	if dropped == e.known {
 		return
@@ -142,7 +148,7 @@ func (e *events) reconcile(now time.Time) {
 }
 
 // leave keeps the count of a client that has gone, for a while.
-func (e *events) leave(id string, c *connection, at time.Time) {
+func (e *Lifecycle) leave(id string, c *connection, at time.Time) {
 	delete(e.clients, id)
 	d := departure{id, c.version, at}
 	e.away[id] = d
@@ -152,7 +158,7 @@ func (e *events) leave(id string, c *connection, at time.Time) {
 
 // forget drops the counts of those who have been away for long, and the oldest of
 // too many.
-func (e *events) forget(now time.Time) {
+func (e *Lifecycle) forget(now time.Time) {
 	n := 0
 	for ; n < len(e.order) && (len(e.away) > maxAway || now.Sub(e.order[n].at) > forgetAfter); n++ {
 		if d := e.order[n]; e.away[d.id] == d {
@@ -167,7 +173,7 @@ func (e *events) forget(now time.Time) {
 
 // latest returns what is known of a client's connection, of which there is an
 // event.
-func (e *events) latest(id string, serial uint64, at time.Time) *connection {
+func (e *Lifecycle) latest(id string, serial uint64, at time.Time) *connection {
 	c := e.clients[id]
 	if c != nil && c.serial == serial {
 		return c
@@ -198,7 +204,7 @@ type lifecycleEvent struct {
 	Version *uint64  `json:"versionNumber,omitempty"`
 }
 
-func (e *events) tell(v gateway.Event) {
+func (e *Lifecycle) tell(v gateway.Event) {
 	e.text.Add(-filterBytes(v))
 	id := v.Client.ID()
 	c := e.latest(id, v.Client.Serial(), v.Time)
@@ -221,7 +227,7 @@ func (e *events) tell(v gateway.Event) {
 		e.log.Error("lifecycle event", "client", id, "err", err)
 		return
 	}
-	e.publish(eventsPrefix+kind+m.EventType+"/"+id, text)
+	e.publish(prefix+kind+m.EventType+"/"+id, text)
 }
 
 // uuid is a random UUID, version 4.

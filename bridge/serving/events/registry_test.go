@@ -1,0 +1,53 @@
+package events
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"path/filepath"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// Messages that could not be made durable, or published before a crash, come
+// again with the same id.
+func TestRegistryTellsAgain(t *testing.T) {
+	errSick := errors.New("the disk is sick")
+	r, err := registry.Open(filepath.Join(t.TempDir(), "registry.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	err = r.Update(func(tx *registry.Tx) error {
+		return errors.Join(tx.SetEventConfig(map[registry.EventType]bool{registry.ThingEvent: true}),
+			tx.CreateThing(registry.Thing{Name: "a"}), tx.CreateThing(registry.Thing{Name: "b"}))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids [2][]string
+	for i, answer := range []error{errSick, nil} {
+		tell := NewRegistry(r, "1", "r", func(_ string, text []byte, done func(error)) {
+			var m struct{ EventID string }
+			if err := json.Unmarshal(text, &m); err != nil {
+				t.Error(err)
+			}
+			ids[i] = append(ids[i], m.EventID)
+			done(answer)
+		}, slog.New(slog.DiscardHandler))
+		if n, err := tell.tell(t.Context()); !errors.Is(err, answer) || answer == nil && n != 2 {
+			t.Errorf("%d, %v", n, err)
+		}
+		if n, err := tell.tell(t.Context()); answer == nil && (n != 0 || err != nil) {
+			t.Errorf("told again: %d, %v", n, err)
+		}
+	}
+	if len(ids[1]) != 2 || ids[0][0] != ids[1][0] || ids[0][1] != ids[1][1] || ids[0][0] == ids[0][1] {
+		t.Error(ids)
+	}
+}
