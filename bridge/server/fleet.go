@@ -1,10 +1,8 @@
 package server
 
 import (
-	"errors"
-
 	"github.com/tidemill/tidemill/bridge/control/index"
-	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/events"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/shadow"
 	"github.com/tidemill/tidemill/shadow/boltstore"
@@ -14,7 +12,7 @@ import (
 func (s *Server) openFleet() error {
 	index, stop, err := index.New(s.registry, s.shadows, index.Options{
 		Connectivity: s.cfg.Broker.URL == "", // else devices connect elsewhere
-		Members:      s.membersChanged,
+		Members:      events.Members{Registry: s.registry, Log: s.log}.Changed,
 		Log:          s.log,
 	})
 	if err != nil {
@@ -35,7 +33,9 @@ func (s *Server) heard(v gateway.Event) {
 	case gateway.Disconnected:
 		s.fleet.Disconnected(v.Client.ID(), v.Client, v.Reason, v.Time)
 	}
-	s.lifecycle.Hear(v)
+	if s.cfg.MQTT.Events {
+		s.lifecycle.Hear(v)
+	}
 }
 
 // indexedShadows is the shadow service's store, of whose changes the fleet index
@@ -51,55 +51,6 @@ func (x indexedShadows) Put(thing, name string, d *shadow.Document) error {
 		x.index.Changed(thing)
 	}
 	return err
-}
-
-// atOnce is how many changes of membership are stored with one sync.
-const atOnce = 1000
-
-// membersChanged stores the changes of dynamic groups' membership that messages
-// have to be published of, if any are wanted.
-func (s *Server) membersChanged(all []index.Membership) {
-	wanted := false
-	err := s.registry.View(func(tx *registry.Tx) error {
-		c, err := tx.EventConfig()
-		wanted = c.Enabled[registry.MembershipEvent]
-		return err
-	})
-	for len(all) > 0 && err == nil && wanted {
-		some := all[:min(atOnce, len(all))]
-		all = all[len(some):]
-		err = s.registry.Update(func(tx *registry.Tx) error { return tellMembers(tx, some) })
-	}
-	if err != nil {
-		s.log.Error("messages about members of dynamic thing groups are lost", "changes", len(all), "err", err)
-	}
-}
-
-// tellMembers stores changes of what is still there: that a thing or group is
-// gone is told as that.
-func tellMembers(tx *registry.Tx, all []index.Membership) error {
-	for _, m := range all {
-		g, err := tx.Group(m.Group)
-		if errors.Is(err, registry.ErrNotFound) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		th, err := tx.Thing(m.Thing)
-		if errors.Is(err, registry.ErrNotFound) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		op := registry.Removed
-		if m.Added {
-			op = registry.Added
-		}
-		if err := tx.TellMember(&g, &th, op); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (x series) fleet(s *Server) {

@@ -233,7 +233,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.shadow = service.New(indexedShadows{s.shadows, s.fleet}, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
 	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, keys: s.keys, custom: custom, cfg: s.cfg, log: s.log, refusals: &s.refusals, provision: s.provision}
-	s.lifecycle = events.NewLifecycle(s.cfg.MQTT.Events, s.router.Publish, func(f func(*gateway.Client)) { s.gateway.Each(f) }, s.log)
+	s.lifecycle = events.NewLifecycle(s.router.Publish, s.log)
 	s.registryEvents = events.NewRegistry(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
 	s.carrier = newCarrier(s.gateway)
@@ -371,7 +371,7 @@ func (s *Server) Run(ctx context.Context) error {
 	front := s.stage(
 		s.devices(),
 		part{"declarations", s.watch},
-		part{"lifecycle events", s.lifecycle.Run},
+		part{"lifecycle events", func(ctx context.Context) error { return s.lifecycle.Run(ctx, s.gateway) }},
 		part{"refusals", s.refusals.notices.Run},
 		part{"services that fail", s.webhooks.notices.Run},
 		part{"registry events", s.registryEvents.Run},

@@ -26,9 +26,7 @@ const (
 // Lifecycle publishes AWS IoT's lifecycle events: clients that come and go, and
 // their subscriptions, on topics below $aws/events/.
 type Lifecycle struct {
-	on      bool
 	publish func(topic string, payload []byte)
-	each    func(func(*gateway.Client)) // the clients that are connected
 	log     *slog.Logger
 	queue   chan gateway.Event
 	text    atomic.Int64 // bytes of filters in queue
@@ -40,6 +38,12 @@ type Lifecycle struct {
 	away    map[string]departure   // by client id
 	order   []departure            // of away, the oldest first, and some that came back
 	known   uint64                 // dropped, when it was last seen to
+}
+
+// Clients are those that are connected; a gateway.Server has them.
+type Clients interface {
+	// Each calls f for each of them.
+	Each(f func(*gateway.Client))
 }
 
 // A connection is the latest of its client id.
@@ -56,17 +60,15 @@ type departure struct {
 	at      time.Time
 }
 
-// NewLifecycle returns a Lifecycle that publishes by publish, which must not
-// block for long, if on says so. each calls its argument for each connected
-// client.
-func NewLifecycle(on bool, publish func(string, []byte), each func(func(*gateway.Client)), log *slog.Logger) *Lifecycle {
-	return &Lifecycle{on: on, publish: publish, each: each, log: log, queue: make(chan gateway.Event, maxEvents),
+// NewLifecycle returns a Lifecycle that publishes by publish.
+func NewLifecycle(publish func(topic string, payload []byte), log *slog.Logger) *Lifecycle {
+	return &Lifecycle{publish: publish, log: log, queue: make(chan gateway.Event, maxEvents),
 		clients: make(map[string]*connection), away: make(map[string]departure)}
 }
 
 // Hear is the gateway's hook: it does not wait.
 func (e *Lifecycle) Hear(v gateway.Event) {
-	if !e.on || strings.ContainsAny(v.Client.ID(), "+#") {
+	if strings.ContainsAny(v.Client.ID(), "+#") {
 		return // there is no such topic
 	}
 	n := filterBytes(v)
@@ -102,7 +104,8 @@ func filterBytes(v gateway.Event) (n int64) {
 func (e *Lifecycle) Dropped() uint64 { return e.dropped.Load() }
 
 // Run publishes what Hear was told of until ctx ends, and then what still waits.
-func (e *Lifecycle) Run(ctx context.Context) error {
+// It asks which clients are connected after events were dropped.
+func (e *Lifecycle) Run(ctx context.Context, connected Clients) error {
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	defer e.notices.Close()
@@ -112,7 +115,7 @@ func (e *Lifecycle) Run(ctx context.Context) error {
 			e.tell(v)
 		case now := <-tick.C:
 			e.notices.Flush()
-			e.reconcile(now)
+			e.reconcile(connected, now)
 			e.forget(now)
 		case <-ctx.Done():
 			for {
@@ -128,13 +131,13 @@ func (e *Lifecycle) Run(ctx context.Context) error {
 }
 
 // reconcile lets those go whose end was among the events that were dropped.
-func (e *Lifecycle) reconcile(now time.Time) {
+func (e *Lifecycle) reconcile(connected Clients, now time.Time) {
 	dropped := e.dropped.Load()
 	if dropped == e.known {
 		return
 	}
 	there := make(map[uint64]bool)
-	e.each(func(c *gateway.Client) { there[c.Serial()] = true })
+	connected.Each(func(c *gateway.Client) { there[c.Serial()] = true })
 	// Who was not there has told of its end before, and what waits may be that.
 	if len(e.queue) > 0 {
 		return

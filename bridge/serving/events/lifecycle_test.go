@@ -13,7 +13,7 @@ import (
 // What waits to be told is bounded in number and in bytes.
 func TestLifecycleIsBounded(t *testing.T) {
 	var published int
-	e := NewLifecycle(true, func(string, []byte) { published++ }, func(func(*gateway.Client)) {}, slog.New(slog.DiscardHandler))
+	e := NewLifecycle(func(string, []byte) { published++ }, slog.New(slog.DiscardHandler))
 	filters := []string{strings.Repeat("x", 1<<20)}
 	for range 20 {
 		e.Hear(gateway.Event{Client: new(gateway.Client), Kind: gateway.Subscribed, Filters: filters})
@@ -29,15 +29,18 @@ func TestLifecycleIsBounded(t *testing.T) {
 	}
 }
 
+type clients []*gateway.Client
+
+func (all clients) Each(f func(*gateway.Client)) {
+	for _, c := range all {
+		f(c)
+	}
+}
+
 // What is kept of clients that have gone is small and bounded, however many come
 // and however often; the count of one that is back within the hour goes on.
 func TestLifecycleForgets(t *testing.T) {
-	var there []*gateway.Client
-	e := NewLifecycle(true, func(string, []byte) {}, func(f func(*gateway.Client)) {
-		for _, c := range there {
-			f(c)
-		}
-	}, slog.New(slog.DiscardHandler))
+	e := NewLifecycle(func(string, []byte) {}, slog.New(slog.DiscardHandler))
 	now, serial := time.Now(), uint64(0)
 	visit := func(id string) uint64 {
 		serial++
@@ -72,17 +75,17 @@ func TestLifecycleForgets(t *testing.T) {
 	}
 
 	// One whose end was dropped is not kept as if it were there.
-	there = []*gateway.Client{new(gateway.Client)}
+	there := clients{new(gateway.Client)}
 	e.latest("there", 0, now)
 	e.latest("gone", 7, now)
 	e.queue <- gateway.Event{}
 	e.dropped.Add(1)
-	e.reconcile(now) // its end may wait
+	e.reconcile(there, now) // its end may wait
 	if len(e.clients) != 2 {
 		t.Errorf("%d connected", len(e.clients))
 	}
 	<-e.queue
-	e.reconcile(now)
+	e.reconcile(there, now)
 	if e.clients["there"] == nil || len(e.clients) != 1 || e.latest("gone", 8, now).version != 1 {
 		t.Errorf("%v connected", e.clients)
 	}
