@@ -12,12 +12,16 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
@@ -33,8 +37,9 @@ const (
 // A load is the handler over a log on disk, behind plain HTTP/1.1 on loopback,
 // and what to send. Clients share the process and its processors.
 type load struct {
-	addr   string
-	client *http.Client
+	addr    string
+	client  *http.Client
+	handler http.Handler
 }
 
 func newLoad(b *testing.B) *load {
@@ -72,7 +77,7 @@ func newLoad(b *testing.B) *load {
 			b.Error(err)
 		}
 	})
-	return &load{l.Addr().String(), client}
+	return &load{l.Addr().String(), client, srv.Handler}
 }
 
 // prepared is a signed request that can be sent again.
@@ -166,6 +171,41 @@ func BenchmarkPutRecords(b *testing.B) {
 	records := float64(b.N * benchCall)
 	b.ReportMetric(records/b.Elapsed().Seconds(), "records/s")
 	b.ReportMetric((cpu()-before).Seconds()*1e6/records, "cpu-µs/record")
+}
+
+// BenchmarkPutRecord is one record of 200 bytes a call, in JSON and in CBOR,
+// durable; the handler alone, without a connection.
+func BenchmarkPutRecord(b *testing.B) {
+	l := newLoad(b)
+	data := bytes.Repeat([]byte("x"), benchRecord)
+	asCBOR, err := cbor.Marshal(map[string]any{"StreamName": "s", "PartitionKey": "k", "Data": data})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, c := range []struct {
+		name, kind string
+		body       []byte
+	}{
+		{"json", jsonType, []byte(`{"StreamName":"s","PartitionKey":"k","Data":"` + base64.StdEncoding.EncodeToString(data) + `"}`)},
+		{"cbor", cborType, asCBOR},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			r := l.prepared("PutRecord", c.kind, c.body)
+			r.RemoteAddr, r.URL, r.RequestURI = "192.0.2.1:1234", &url.URL{Path: "/"}, "/"
+			body := bytes.NewReader(c.body)
+			w := httptest.NewRecorder()
+			b.ReportAllocs()
+			for b.Loop() {
+				body.Reset(c.body)
+				r.Body = io.NopCloser(body)
+				clear(w.Header())
+				w.Body.Reset()
+				if l.handler.ServeHTTP(w, r); w.Code != 200 {
+					b.Fatal(w.Code, w.Body)
+				}
+			}
+		})
+	}
 }
 
 // BenchmarkGetRecords reads pages of 10,000 records, in JSON and in CBOR.

@@ -9,9 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream"
 	"github.com/fxamacker/cbor/v2"
 
-	"github.com/tidemill/tidemill/bridge/serving/aws/eventstream"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 
@@ -30,8 +30,8 @@ func (w *wire) inCBOR(op string, in any) (int, string) {
 	if text == "" {
 		return resp.StatusCode, ""
 	}
-	if m, _, err := eventstream.Decode([]byte(text)); err == nil {
-		return resp.StatusCode, m.Get(":event-type")
+	if m, err := eventstream.NewDecoder().Decode(strings.NewReader(text), nil); err == nil {
+		return resp.StatusCode, header(m, ":event-type")
 	}
 	var out any
 	if err := cbor.Unmarshal([]byte(text), &out); err != nil {

@@ -7,7 +7,8 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/serving/aws/eventstream"
+	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream"
+
 	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
@@ -104,8 +105,7 @@ func (x *exchange) push(all events) error {
 }
 
 func (x *exchange) event(kind string, payload []byte) error {
-	return x.message(payload, eventstream.Header{Name: ":message-type", Value: "event"},
-		eventstream.Header{Name: ":event-type", Value: kind}, eventstream.Header{Name: ":content-type", Value: "application/json"})
+	return x.message("event", ":event-type", kind, payload)
 }
 
 func (x *exchange) exception(err error) {
@@ -119,8 +119,7 @@ func (x *exchange) exception(err error) {
 	if e.internal() {
 		code = kinesis.InternalFailure
 	}
-	if x.message(w.Bytes(), eventstream.Header{Name: ":message-type", Value: "exception"},
-		eventstream.Header{Name: ":exception-type", Value: code}, eventstream.Header{Name: ":content-type", Value: "application/json"}) != nil {
+	if x.message("exception", ":exception-type", code, w.Bytes()) != nil {
 		return
 	}
 	wait(x.r.Context(), beforeHangup)
@@ -137,11 +136,16 @@ func wait(ctx context.Context, d time.Duration) {
 }
 
 // message sends one message at once, to a client that takes it within
-// patience.
-func (x *exchange) message(payload []byte, headers ...eventstream.Header) error {
+// patience. An encoder keeps as much memory as its largest message had, so none
+// is kept.
+func (x *exchange) message(kind, nameOfType, typ string, payload []byte) error {
 	out := http.NewResponseController(x.w)
 	_ = out.SetWriteDeadline(time.Now().Add(patience))
-	if _, err := x.w.Write(eventstream.Encode(eventstream.Message{Headers: headers, Payload: payload})); err != nil {
+	err := eventstream.NewEncoder().Encode(x.w, eventstream.Message{Payload: payload, Headers: eventstream.Headers{
+		{Name: ":message-type", Value: eventstream.StringValue(kind)},
+		{Name: nameOfType, Value: eventstream.StringValue(typ)},
+		{Name: ":content-type", Value: eventstream.StringValue("application/json")}}})
+	if err != nil {
 		return err
 	}
 	if err := out.Flush(); err != nil {

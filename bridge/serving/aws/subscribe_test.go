@@ -15,7 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/serving/aws/eventstream"
+	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream"
+
 	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
@@ -66,18 +67,22 @@ func subscribing(url string) *http.Request {
 // messages reads a stream of events to its end and says what was in it.
 func messages(t *testing.T, r io.Reader) (all []string) {
 	t.Helper()
-	raw, err := io.ReadAll(r)
-	if err != nil {
-		t.Error(err)
-	}
-	for len(raw) > 0 {
-		var m eventstream.Message
-		if m, raw, err = eventstream.Decode(raw); err != nil {
-			t.Fatal(err)
+	for dec := eventstream.NewDecoder(); ; {
+		m, err := dec.Decode(r, nil)
+		if err != nil {
+			if err != io.EOF {
+				t.Error(err)
+			}
+			return all
 		}
-		all = append(all, m.Get(":message-type")+" "+m.Get(":event-type")+m.Get(":exception-type")+" "+string(m.Payload))
+		all = append(all, header(m, ":message-type")+" "+header(m, ":event-type")+header(m, ":exception-type")+" "+string(m.Payload))
 	}
-	return all
+}
+
+// header is the text of a header, "" for none.
+func header(m eventstream.Message, name string) string {
+	v, _ := m.Headers.Get(name).(eventstream.StringValue)
+	return string(v)
 }
 
 // A subscription outlives the server's timeouts, which are for requests, and
