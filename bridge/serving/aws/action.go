@@ -3,7 +3,7 @@ package aws
 import (
 	"context"
 
-	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
 )
 
 // A target is a service of AWS's JSON 1.1 protocol: its operations are named by

@@ -12,7 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 )
 

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 )
 

@@ -1,7 +1,7 @@
 package aws
 
 import (
-	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 

@@ -17,7 +17,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream"
 
-	"github.com/tidemill/tidemill/bridge/serving/aws/shape"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
