@@ -8,9 +8,11 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -103,8 +105,8 @@ func (s *Server) publicHandler() http.Handler {
 			http.Error(w, "the log takes no data: "+why, http.StatusServiceUnavailable)
 			return
 		}
-		if missing := s.missing.Load(); missing != nil && len(*missing) > 0 {
-			http.Error(w, "declarations are wrong, and there are none of before; mend or remove: "+strings.Join(*missing, ", "), http.StatusServiceUnavailable)
+		if missing := s.declared.Missing(); len(missing) > 0 {
+			http.Error(w, "declarations are wrong, and there are none of before; mend or remove: "+strings.Join(missing, ", "), http.StatusServiceUnavailable)
 			return
 		}
 		if s.broker != nil {
@@ -196,14 +198,10 @@ type RefusedInfo struct {
 }
 
 func (s *Server) listRefused(w http.ResponseWriter, _ *http.Request) error {
-	s.declaredMu.Lock()
-	all := []RefusedInfo{}
-	for _, path := range slices.Sorted(maps.Keys(s.declared)) {
-		if err := s.declared[path].err; err != nil {
-			all = append(all, RefusedInfo{path, err.Error()})
-		}
+	all, refused := []RefusedInfo{}, s.declared.Refused()
+	for _, path := range slices.Sorted(maps.Keys(refused)) {
+		all = append(all, RefusedInfo{path, refused[path].Error()})
 	}
-	s.declaredMu.Unlock()
 	return writeJSON(w, all)
 }
 
@@ -255,13 +253,33 @@ func (s *Server) listRules(w http.ResponseWriter, _ *http.Request) error {
 	for _, m := range s.rules.Metrics() {
 		counted[m.Rule] = m
 	}
-	for _, r := range s.book.Rules() {
+	for _, r := range s.topicRules.Rules() {
 		info := RuleInfo{Name: r.Name, SQL: r.Payload.SQL, Disabled: r.Disabled, File: r.File,
 			Stats: counted[r.Name].Stats, Durable: counted[r.Name].Durable}
-		if err := s.book.Trouble(r.Name); err != nil {
+		if err := s.topicRules.Trouble(r.Name); err != nil {
 			info.Trouble = err.Error()
 		}
 		all = append(all, info)
 	}
 	return writeJSON(w, all)
+}
+
+// createStream makes a user's stream; one that exists gets the shards and the
+// retention.
+func (s *Server) createStream(name string, shards int, retention time.Duration) error {
+	n := int32(min(max(shards, 0), streams.MaxShards+1))
+	return s.declareStream(kinesis.Declaration{StreamName: name, ShardCount: &n, Retention: &retention})
+}
+
+// declareStream tells a mistake of the caller from a failure.
+func (s *Server) declareStream(d kinesis.Declaration) error {
+	err := s.kinesis.Declare(d)
+	if e := new(kinesis.Error); errors.As(err, &e) {
+		return badRequest{errors.New(e.Message)}
+	}
+	return err
+}
+
+func (s *Server) listConnectors(w http.ResponseWriter, _ *http.Request) error {
+	return writeJSON(w, s.connectors.List())
 }

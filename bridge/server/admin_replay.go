@@ -146,7 +146,7 @@ func (s *Server) replay(in *ReplayRequest) (x *rules.Replay, note string, err er
 	if name == "" {
 		name = new.Name
 	}
-	x.Old, err = s.ruleNamed(name)
+	x.Old, err = s.topicRules.Named(name)
 	if err != nil && in.Against == "" { // none, or one that is not in force
 		x.Old = nil
 		if errors.Is(err, registry.ErrNotFound) {

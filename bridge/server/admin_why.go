@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -36,25 +35,10 @@ const whySince = time.Hour
 // tellSearch is how often a search tells of its progress.
 const tellSearch = 500 * time.Millisecond
 
-// ruleNamed returns a rule in force. When the bridge does not run it is the
-// one that would come into force.
-func (s *Server) ruleNamed(name string) (*rules.Rule, error) {
-	if rule := s.rules.Rule(name); rule != nil {
-		return rule, nil
-	}
-	if s.store.Ready() {
-		if _, err := s.book.Rule(name); err != nil {
-			return nil, err
-		}
-		return nil, fmt.Errorf("rule %s is not in force: %w", name, errors.Join(registry.ErrNotFound, s.book.Trouble(name)))
-	}
-	return s.book.stored(name, s.cfg.RulesDir())
-}
-
 // asked reads what a request asks of: the rule in force that it names, and
 // ?since=DURATION.
 func (s *Server) asked(r *http.Request) (rule *rules.Rule, since time.Duration, err error) {
-	if rule, err = s.ruleNamed(r.PathValue("name")); err != nil {
+	if rule, err = s.topicRules.Named(r.PathValue("name")); err != nil {
 		return nil, 0, err
 	}
 	text := r.URL.Query().Get("since")
@@ -112,7 +96,7 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
 
 // tryRule says what a rule would make of a Sample. Nothing is done with it.
 func (s *Server) tryRule(w http.ResponseWriter, r *http.Request) error {
-	rule, err := s.ruleNamed(r.PathValue("name"))
+	rule, err := s.topicRules.Named(r.PathValue("name"))
 	if err != nil {
 		return err
 	}

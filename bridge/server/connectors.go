@@ -2,23 +2,19 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
-	"net/http"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
-	"github.com/tidemill/tidemill/bridge/speed/connector/emit"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// connectors runs those that files of bridge.d declare, each in a goroutine of
-// its own.
-type connectors struct {
+// Connectors runs the connectors that files of bridge.d declare, each in a
+// goroutine of its own.
+type Connectors struct {
 	env connector.Env
 	log *slog.Logger
 
@@ -30,7 +26,7 @@ type connectors struct {
 
 // A connectorFile is what was made of a file.
 type connectorFile struct {
-	declaredFile
+	outcome
 	doc *connector.File // of the content; nil if that is wrong
 }
 
@@ -45,35 +41,23 @@ type running struct {
 	trouble error                // why there is none
 }
 
-func newConnectors(s *Server) *connectors {
-	return &connectors{
-		env: connector.Env{Store: s.store, API: s.kinesis.In(""), Emit: s.newEmitter, Log: s.log},
-		log: s.log, files: map[string]connectorFile{}, running: map[string]*running{},
-	}
-}
-
-// newEmitter makes the emitters of connectors, which find the bridge's objects
-// and streams.
-func (s *Server) newEmitter(kind string, doc json.RawMessage) (connector.Emitter, error) {
-	return emit.New(kind, doc, emit.Env{Objects: s.objects, Append: func(ctx context.Context, stream, key string, data []byte) error {
-		b := s.store.NewBatch()
-		b.Put(stream, streams.HashOf(key), streams.Record{Key: key, Data: data})
-		return s.store.Commit(ctx, b)
-	}})
+// NewConnectors returns a Connectors without any. The log is env's.
+func NewConnectors(env connector.Env) *Connectors {
+	return &Connectors{env: env, log: env.Log, files: map[string]connectorFile{}, running: map[string]*running{}}
 }
 
 // apply puts the connectors of the files in force, in the place of those that
 // files declared before. A file that is wrong leaves what it declared; without
 // its file a connector ends, and what is durable of it stays. Where two files
 // declare the same, the one that had it before has it, else the first by name.
-func (c *connectors) apply(files []file) map[string]declaredFile {
+func (c *Connectors) apply(files []file) map[string]outcome {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	next, by := map[string]connectorFile{}, map[string]string{}
 	var changed []string
 	for _, f := range files {
 		old := c.files[f.path]
-		n := connectorFile{declaredFile{sum: f.sum, err: f.err}, nil}
+		n := connectorFile{outcome{sum: f.sum, err: f.err}, nil}
 		switch {
 		case f.err != nil:
 		case old.sum == f.sum && old.err == nil && old.doc != nil:
@@ -112,18 +96,18 @@ func (c *connectors) apply(files []file) map[string]declaredFile {
 		}
 	}
 	c.files = next
-	told := map[string]declaredFile{}
+	told := map[string]outcome{}
 	for path, n := range next {
 		if n.name != "" {
 			n.holds = 1
 		}
-		told[path] = n.declaredFile
+		told[path] = n.outcome
 	}
 	return told
 }
 
 // set gives a connector another file, making it if there is none; nil ends it.
-func (c *connectors) set(name, path string, f *connector.File) {
+func (c *Connectors) set(name, path string, f *connector.File) {
 	r := c.running[name]
 	if r == nil {
 		r = &running{name: name, changed: make(chan struct{}, 1)}
@@ -139,8 +123,8 @@ func (c *connectors) set(name, path string, f *connector.File) {
 	}
 }
 
-// run runs connectors until ctx ends and all have stopped.
-func (c *connectors) run(ctx context.Context) error {
+// Run runs the connectors until ctx ends and all have stopped.
+func (c *Connectors) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	c.mu.Lock()
 	c.start = func(r *running) { wg.Go(func() { c.keep(ctx, r) }) }
@@ -161,7 +145,7 @@ func (c *connectors) run(ctx context.Context) error {
 const openAgain = 5 * time.Second
 
 // keep runs a connector as its file says, until it has none or ctx ends.
-func (c *connectors) keep(ctx context.Context, r *running) {
+func (c *Connectors) keep(ctx context.Context, r *running) {
 	for ctx.Err() == nil {
 		select {
 		case <-r.changed:
@@ -193,7 +177,7 @@ func (c *connectors) keep(ctx context.Context, r *running) {
 }
 
 // once runs a connector until its file changes or ctx ends.
-func (c *connectors) once(ctx context.Context, r *running, conn *connector.Connector) {
+func (c *Connectors) once(ctx context.Context, r *running, conn *connector.Connector) {
 	ctx, cancel := context.WithCancel(ctx)
 	done := make(chan struct{})
 	go func() {
@@ -218,7 +202,8 @@ type ConnectorInfo struct {
 	File string `json:"file"`
 }
 
-func (c *connectors) list() []ConnectorInfo {
+// List describes the connectors that are in force, by name.
+func (c *Connectors) List() []ConnectorInfo {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	all := []ConnectorInfo{}
@@ -237,44 +222,4 @@ func (c *connectors) list() []ConnectorInfo {
 	}
 	slices.SortFunc(all, func(a, b ConnectorInfo) int { return strings.Compare(a.Name, b.Name) })
 	return all
-}
-
-func (s *Server) listConnectors(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, s.connectors.list())
-}
-
-func (x series) connectors(s *Server) {
-	for _, c := range s.connectors.list() {
-		for _, n := range []struct {
-			name, help string
-			value      int64
-		}{
-			{"records", "User records read.", c.Records},
-			{"filtered", "Records that a filter passed over.", c.Filtered},
-			{"emitted", "Items written.", c.Emitted},
-			{"emitted_bytes", "Bytes in them.", c.Bytes},
-			{"batches", "Batches done.", c.Batches},
-			{"refused", "Items refused, each time they were.", c.Failed},
-			{"retries", "Attempts after the first, for items that were refused.", c.Retries},
-			{"outages", "Attempts that failed as a whole and are repeated.", c.Outages},
-			{"dead_letters", "Items that went to the dead letters.", c.Dead},
-			{"read_failures", "Reads that failed and are repeated.", c.ReadFails},
-			{"lost_shards", "Shards that went before they were read to the end.", c.Lost},
-		} {
-			x.counter("connector_"+n.name, n.help, float64(n.value), "connector", c.Name)
-		}
-		for _, sh := range c.Shards {
-			if sh.Checkpoint == connector.ShardEnd {
-				continue
-			}
-			labels := []string{"connector", c.Name, "shard", sh.Shard}
-			x.gauge("connector_behind_seconds", "How far the shard is behind its tip, when last read.", sh.Behind.Seconds(), labels...)
-			x.gauge("connector_buffered", "Items that wait for a batch.", float64(sh.Buffered), labels...)
-			held := 0.0
-			if sh.Trouble != "" {
-				held = 1
-			}
-			x.gauge("connector_held", "1 while the shard stands still since something fails.", held, labels...)
-		}
-	}
 }

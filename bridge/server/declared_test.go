@@ -8,7 +8,7 @@ func TestDeliveryStreamWithoutABridge(t *testing.T) {
 	cfg := configure(t)
 	declare(t, cfg, map[string]string{"delivery-streams/a.json": aDelivery})
 	b := start(t, cfg)
-	if c := (catalog{b.Server}); !c.HasDeliveryStream("lake") || c.HasDeliveryStream("other") {
+	if c := b.compiler.Catalog.(catalog); !c.HasDeliveryStream("lake") || c.HasDeliveryStream("other") {
 		t.Error("the running bridge does not know what is declared")
 	}
 	if err := b.stop(); err != nil {
@@ -17,7 +17,7 @@ func TestDeliveryStreamWithoutABridge(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if c := (catalog{idle(t, cfg).Server}); !c.HasDeliveryStream("lake") || c.HasDeliveryStream("other") {
+	if c := idle(t, cfg).compiler.Catalog.(catalog); !c.HasDeliveryStream("lake") || c.HasDeliveryStream("other") {
 		t.Error("without a bridge it is not known what was declared")
 	}
 }

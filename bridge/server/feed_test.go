@@ -112,7 +112,7 @@ func TestDeliveryFromStream(t *testing.T) {
 	}
 
 	// It is not put to, and its source stays.
-	if (catalog{b.Server}).HasDeliveryStream("fed") {
+	if b.compiler.Catalog.(catalog).HasDeliveryStream("fed") {
 		t.Error("rules may put to it")
 	}
 	declare(t, cfg, map[string]string{"delivery-streams/fed.json": strings.Replace(fedDelivery, "stream/in", "stream/other", 1)})

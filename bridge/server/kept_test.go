@@ -96,7 +96,7 @@ func (b *bridge) inDeclared() []string {
 	for name := range b.firehose.Stats() {
 		all = append(all, "delivery "+name)
 	}
-	for _, r := range b.book.Rules() {
+	for _, r := range b.topicRules.Rules() {
 		all = append(all, "rule "+r.Name+" "+r.Payload.SQL)
 	}
 	b.connectors.mu.Lock()
@@ -122,7 +122,7 @@ func TestNotReadyWithoutDeclarations(t *testing.T) {
 	declare(t, cfg, map[string]string{"rules/bad.json": payload(sql(2), "s")})
 	b.eventually("mended", func() bool { code, _ := b.ready(); return code == 200 })
 	declare(t, cfg, map[string]string{"rules/late.json": "{"})
-	b.eventually("refused", func() bool { return b.refused.Load() == 1 })
+	b.eventually("refused", func() bool { return b.declared.NumRefused() == 1 })
 	if code, text := b.ready(); code != 200 {
 		t.Errorf("%d %s", code, text)
 	}
@@ -130,7 +130,7 @@ func TestNotReadyWithoutDeclarations(t *testing.T) {
 	if err := errors.Join(os.Remove(filepath.Join(cfg.RulesDir(), "good.json")), os.Remove(filepath.Join(cfg.RulesDir(), "late.json"))); err != nil {
 		t.Fatal(err)
 	}
-	b.eventually("gone", func() bool { return len(b.book.Rules()) == 1 })
+	b.eventually("gone", func() bool { return len(b.topicRules.Rules()) == 1 })
 	b = b.again(cfg)
 	b.inForce("bad " + sql(2))
 }

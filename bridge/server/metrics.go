@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
@@ -214,7 +215,7 @@ func (x series) rules(s *Server) {
 	for function, n := range s.calls.Counts() {
 		x.counter("rule_calls_failed", "Calls of rules' functions that failed or took too long.", float64(n), "function", function)
 	}
-	x.gauge("declarations_refused", "Files of bridge.d that are wrong now.", float64(s.refused.Load()))
+	x.gauge("declarations_refused", "Files of bridge.d that are wrong now.", float64(s.declared.NumRefused()))
 	x.counter("rules_skipped_messages", "Messages that left the ingest log before rules saw them.", float64(s.rules.Skipped()))
 }
 
@@ -231,6 +232,42 @@ func (x series) sinks(s *Server) {
 		x.counter("delivery_lost_records", "Records gone from the log before they were delivered.", float64(d.Lost), "delivery_stream", name)
 		x.counter("delivery_failed_records", "Records that could not be taken apart, written under ErrorOutputPrefix.", float64(d.Failed), "delivery_stream", name)
 		x.counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream", name)
+	}
+}
+
+func (x series) connectors(s *Server) {
+	for _, c := range s.connectors.List() {
+		for _, n := range []struct {
+			name, help string
+			value      int64
+		}{
+			{"records", "User records read.", c.Records},
+			{"filtered", "Records that a filter passed over.", c.Filtered},
+			{"emitted", "Items written.", c.Emitted},
+			{"emitted_bytes", "Bytes in them.", c.Bytes},
+			{"batches", "Batches done.", c.Batches},
+			{"refused", "Items refused, each time they were.", c.Failed},
+			{"retries", "Attempts after the first, for items that were refused.", c.Retries},
+			{"outages", "Attempts that failed as a whole and are repeated.", c.Outages},
+			{"dead_letters", "Items that went to the dead letters.", c.Dead},
+			{"read_failures", "Reads that failed and are repeated.", c.ReadFails},
+			{"lost_shards", "Shards that went before they were read to the end.", c.Lost},
+		} {
+			x.counter("connector_"+n.name, n.help, float64(n.value), "connector", c.Name)
+		}
+		for _, sh := range c.Shards {
+			if sh.Checkpoint == connector.ShardEnd {
+				continue
+			}
+			labels := []string{"connector", c.Name, "shard", sh.Shard}
+			x.gauge("connector_behind_seconds", "How far the shard is behind its tip, when last read.", sh.Behind.Seconds(), labels...)
+			x.gauge("connector_buffered", "Items that wait for a batch.", float64(sh.Buffered), labels...)
+			held := 0.0
+			if sh.Trouble != "" {
+				held = 1
+			}
+			x.gauge("connector_held", "1 while the shard stands still since something fails.", held, labels...)
+		}
 	}
 }
 

@@ -14,18 +14,24 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
 
-// A rulebook is the one owner of which topic rules are in force: those that
-// files of bridge.d declare, and those that were made through the API and are
-// kept in the registry. A name is in one of the two places only.
+// RulesOptions are what Rules needs.
+type RulesOptions struct {
+	Dir      string // of the files of rules
+	Compiler *rules.Compiler
+	Registry *registry.Registry
+	Engine   *rules.Engine
+	Log      *slog.Logger
+}
+
+// Rules is the one owner of which topic rules are in force: those that files of
+// bridge.d declare, and those that were made through the API and are kept in the
+// registry. A name is in one of the two places only.
 //
 // What the API changes is on the disk before it is in force, and in force
 // before the call returns. Its methods may be called from several goroutines;
 // changes wait for each other, which takes a sync of the registry, reads do not.
-type rulebook struct {
-	compiler *rules.Compiler
-	registry *registry.Registry
-	engine   *rules.Engine
-	log      *slog.Logger
+type Rules struct {
+	opts RulesOptions
 
 	mu     sync.Mutex           // held over a change; guards what follows
 	made   map[string]madeRule  // through the API, by name; nil: not read yet
@@ -43,6 +49,9 @@ type madeRule struct {
 	broken error
 }
 
+// NewRules returns the owner of the rules of an engine, which has none yet.
+func NewRules(o RulesOptions) *Rules { return &Rules{opts: o} }
+
 // A refused error is the caller's fault, of one of the registry's kinds.
 type refused struct {
 	error
@@ -53,18 +62,18 @@ func (r refused) Unwrap() []error { return []error{r.error, r.kind} }
 
 // Rules returns all rules by name, those included that are disabled and those
 // that no longer compile.
-func (b *rulebook) Rules() []*rules.Rule {
+func (b *Rules) Rules() []*rules.Rule {
 	if all := b.all.Load(); all != nil {
 		return *all
 	}
 	return nil
 }
 
-// known says whether the rules were ever put in force.
-func (b *rulebook) known() bool { return b.all.Load() != nil }
+// Loaded says whether the rules were ever put in force.
+func (b *Rules) Loaded() bool { return b.all.Load() != nil }
 
 // Rule returns a rule; one that is not there is registry.ErrNotFound.
-func (b *rulebook) Rule(name string) (*rules.Rule, error) {
+func (b *Rules) Rule(name string) (*rules.Rule, error) {
 	all := b.Rules()
 	i, ok := slices.BinarySearchFunc(all, name, func(r *rules.Rule, name string) int { return strings.Compare(r.Name, name) })
 	if !ok {
@@ -73,9 +82,24 @@ func (b *rulebook) Rule(name string) (*rules.Rule, error) {
 	return all[i], nil
 }
 
+// Named returns a rule in force; one that is not is registry.ErrNotFound. Where
+// no rules were put in force, since no bridge runs, it is the one that would be.
+func (b *Rules) Named(name string) (*rules.Rule, error) {
+	if r := b.opts.Engine.Rule(name); r != nil {
+		return r, nil
+	}
+	if !b.Loaded() {
+		return b.stored(name)
+	}
+	if _, err := b.Rule(name); err != nil {
+		return nil, err
+	}
+	return nil, fmt.Errorf("rule %s is not in force: %w", name, errors.Join(registry.ErrNotFound, b.Trouble(name)))
+}
+
 // Trouble returns what is wrong with a rule: why it no longer compiles, or why
 // the file that it came from is refused as it is now; nil if nothing is.
-func (b *rulebook) Trouble(name string) error {
+func (b *Rules) Trouble(name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if m, ok := b.made[name]; ok {
@@ -89,7 +113,7 @@ func (b *rulebook) Trouble(name string) error {
 
 // Create makes a rule of a topic rule payload. A name that is taken is
 // registry.ErrExists, a document that is wrong registry.ErrInvalid.
-func (b *rulebook) Create(name string, doc []byte) error {
+func (b *Rules) Create(name string, doc []byte) error {
 	return b.change(name, registry.ErrExists, func() error {
 		if _, ok := b.made[name]; ok {
 			return refused{fmt.Errorf("rule %s exists already", name), registry.ErrExists}
@@ -100,14 +124,14 @@ func (b *rulebook) Create(name string, doc []byte) error {
 
 // Replace gives a rule another document. No such rule is registry.ErrNotFound,
 // one of a file registry.ErrConflict, a wrong document registry.ErrInvalid.
-func (b *rulebook) Replace(name string, doc []byte) error {
+func (b *Rules) Replace(name string, doc []byte) error {
 	return b.change(name, registry.ErrConflict, func() error { return b.put(name, doc, (*registry.Tx).ReplaceRule) })
 }
 
 // Delete deletes a rule; errors are as of Replace.
-func (b *rulebook) Delete(name string) error {
+func (b *Rules) Delete(name string) error {
 	return b.change(name, registry.ErrConflict, func() error {
-		if err := b.registry.Update(func(tx *registry.Tx) error { return tx.DeleteRule(name) }); err != nil {
+		if err := b.opts.Registry.Update(func(tx *registry.Tx) error { return tx.DeleteRule(name) }); err != nil {
 			return err
 		}
 		delete(b.made, name)
@@ -117,13 +141,13 @@ func (b *rulebook) Delete(name string) error {
 
 // SetDisabled disables or enables a rule; errors are as of Replace, and a rule
 // that no longer compiles cannot be enabled.
-func (b *rulebook) SetDisabled(name string, disabled bool) error {
+func (b *Rules) SetDisabled(name string, disabled bool) error {
 	return b.change(name, registry.ErrConflict, func() error {
 		if why := b.made[name].broken; why != nil && !disabled {
 			return refused{why, registry.ErrInvalid}
 		}
 		var stored registry.Rule
-		err := b.registry.Update(func(tx *registry.Tx) (err error) {
+		err := b.opts.Registry.Update(func(tx *registry.Tx) (err error) {
 			stored, err = tx.SetRuleDisabled(name, disabled)
 			return err
 		})
@@ -136,7 +160,7 @@ func (b *rulebook) SetDisabled(name string, disabled bool) error {
 
 // change runs f, which changes what is made, and puts that in force. A rule of
 // a file is refused with kind.
-func (b *rulebook) change(name string, kind error, f func() error) error {
+func (b *Rules) change(name string, kind error, f func() error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.open(); err != nil {
@@ -151,13 +175,13 @@ func (b *rulebook) change(name string, kind error, f func() error) error {
 	return b.set()
 }
 
-func (b *rulebook) put(name string, doc []byte, store func(*registry.Tx, registry.Rule) (registry.Rule, error)) error {
+func (b *Rules) put(name string, doc []byte, store func(*registry.Tx, registry.Rule) (registry.Rule, error)) error {
 	r, err := b.parse(name, doc)
 	if err != nil {
 		return refused{err, registry.ErrInvalid}
 	}
 	stored := registry.Rule{Name: name, Document: doc, Disabled: r.Disabled}
-	err = b.registry.Update(func(tx *registry.Tx) (err error) {
+	err = b.opts.Registry.Update(func(tx *registry.Tx) (err error) {
 		stored, err = store(tx, stored)
 		return err
 	})
@@ -169,8 +193,8 @@ func (b *rulebook) put(name string, doc []byte, store func(*registry.Tx, registr
 }
 
 // parse compiles a document that is to make the rule name and no other.
-func (b *rulebook) parse(name string, doc []byte) (*rules.Rule, error) {
-	r, err := b.compiler.Parse(name, doc)
+func (b *Rules) parse(name string, doc []byte) (*rules.Rule, error) {
+	r, err := b.opts.Compiler.Parse(name, doc)
 	if err == nil && r.Name != name {
 		err = fmt.Errorf("rule %s: the document is of rule %s", name, r.Name)
 	}
@@ -178,7 +202,7 @@ func (b *rulebook) parse(name string, doc []byte) (*rules.Rule, error) {
 }
 
 // compile makes a stored rule, as well as it can be.
-func (b *rulebook) compile(stored registry.Rule) madeRule {
+func (b *Rules) compile(stored registry.Rule) madeRule {
 	m := madeRule{}
 	if m.rule, m.broken = b.parse(stored.Name, stored.Document); m.broken != nil {
 		m.rule = &rules.Rule{Name: stored.Name}
@@ -189,23 +213,25 @@ func (b *rulebook) compile(stored registry.Rule) madeRule {
 }
 
 // open reads the rules of the registry, once. mu is held.
-func (b *rulebook) open() error {
+func (b *Rules) open() error {
 	if b.made != nil {
 		return nil
 	}
 	made := map[string]madeRule{}
-	err := b.registry.View(func(tx *registry.Tx) error {
-		return pages(func(after string) (string, error) {
+	err := b.opts.Registry.View(func(tx *registry.Tx) error {
+		for after := ""; ; {
 			page, next, err := tx.Rules(after, registry.MaxPage)
 			for _, stored := range page {
 				m := b.compile(stored)
 				if m.broken != nil {
-					b.log.Error("a rule does not compile any more and is not in force", "rule", stored.Name, "err", m.broken)
+					b.opts.Log.Error("a rule does not compile any more and is not in force", "rule", stored.Name, "err", m.broken)
 				}
 				made[stored.Name] = m
 			}
-			return next, err
-		})
+			if after = next; err != nil || next == "" {
+				return err
+			}
+		}
 	})
 	if err != nil {
 		return err
@@ -216,7 +242,7 @@ func (b *rulebook) open() error {
 
 // set puts in force what is made and what files hold. mu is held. If it fails,
 // which the log's disk can make it do, the next change or start tries again.
-func (b *rulebook) set() error {
+func (b *Rules) set() error {
 	var live, broken []*rules.Rule
 	for _, m := range b.made {
 		if m.broken == nil {
@@ -228,7 +254,7 @@ func (b *rulebook) set() error {
 	for _, f := range b.files {
 		live = append(live, f.held...)
 	}
-	if err := b.engine.Set(live); err != nil {
+	if err := b.opts.Engine.Set(live); err != nil {
 		return errors.Join(errors.New("the rules in force are those of before"), err)
 	}
 	all := slices.Concat(live, broken)

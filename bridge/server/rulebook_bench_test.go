@@ -33,7 +33,7 @@ func BenchmarkRulebook(b *testing.B) {
 	b.Run("files", func(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
-			s.book.files = nil // as at the start
+			s.topicRules.files = nil // as at the start
 			b.StartTimer()
 			load(b)
 		}
@@ -45,11 +45,11 @@ func BenchmarkRulebook(b *testing.B) {
 		}
 	})
 	b.Run("replace", func(b *testing.B) {
-		if err := s.book.Create("made", []byte(doc(n, 30))); err != nil {
+		if err := s.topicRules.Create("made", []byte(doc(n, 30))); err != nil {
 			b.Fatal(err)
 		}
 		for i := 0; b.Loop(); i++ {
-			if err := s.book.Replace("made", []byte(doc(n, 100+i))); err != nil {
+			if err := s.topicRules.Replace("made", []byte(doc(n, 100+i))); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -51,11 +51,11 @@ func TestRulebookChanges(t *testing.T) {
 	}
 	publish()
 	for _, change := range []func() error{
-		func() error { return b.book.Create("hot", []byte(payload("SELECT n AS a FROM 'dt/#'", "out"))) },
-		func() error { return b.book.SetDisabled("hot", true) },
-		func() error { return b.book.SetDisabled("hot", false) },
-		func() error { return b.book.Replace("hot", []byte(payload("SELECT n AS b FROM 'dt/#'", "out"))) },
-		func() error { return b.book.Delete("hot") },
+		func() error { return b.topicRules.Create("hot", []byte(payload("SELECT n AS a FROM 'dt/#'", "out"))) },
+		func() error { return b.topicRules.SetDisabled("hot", true) },
+		func() error { return b.topicRules.SetDisabled("hot", false) },
+		func() error { return b.topicRules.Replace("hot", []byte(payload("SELECT n AS b FROM 'dt/#'", "out"))) },
+		func() error { return b.topicRules.Delete("hot") },
 	} {
 		if err := change(); err != nil {
 			t.Fatal(err)
@@ -65,7 +65,7 @@ func TestRulebookChanges(t *testing.T) {
 	if got, want := b.documents("out"), []string{`{"a":2}`, `{"a":4}`, `{"b":5}`}; !slices.Equal(got, want) {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if _, err := b.book.Rule("hot"); !errors.Is(err, registry.ErrNotFound) {
+	if _, err := b.topicRules.Rule("hot"); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("deleted: %v", err)
 	}
 }
@@ -78,7 +78,7 @@ func TestRulebookRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := payload("SELECT * FROM 'a'", "s")
-	if err := b.book.Create("made", []byte(good)); err != nil {
+	if err := b.topicRules.Create("made", []byte(good)); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(cfg.BridgeD.Dir, "rules/filed.json")
@@ -89,19 +89,19 @@ func TestRulebookRefuses(t *testing.T) {
 		is   error
 		says string
 	}{
-		{"create again", b.book.Create("made", []byte(good)), registry.ErrExists, "made"},
-		{"create one of a file", b.book.Create("filed", []byte(good)), registry.ErrExists, file},
-		{"replace one of a file", b.book.Replace("filed", []byte(good)), registry.ErrConflict, file},
-		{"delete one of a file", b.book.Delete("filed"), registry.ErrConflict, file},
-		{"disable one of a file", b.book.SetDisabled("filed", true), registry.ErrConflict, file},
-		{"replace none", b.book.Replace("none", []byte(good)), registry.ErrNotFound, "none"},
-		{"delete none", b.book.Delete("none"), registry.ErrNotFound, "none"},
-		{"enable none", b.book.SetDisabled("none", false), registry.ErrNotFound, "none"},
-		{"no JSON", b.book.Create("x", []byte("{")), registry.ErrInvalid, "rule x"},
-		{"bad name", b.book.Create("a-b", []byte(good)), registry.ErrInvalid, "a-b"},
-		{"another's document", b.book.Create("x", []byte(`{"ruleName":"y","topicRulePayload":`+good+`}`)), registry.ErrInvalid, "of rule y"},
-		{"no service", b.book.Create("x", []byte(payload("SELECT aws_lambda('arn:aws:lambda:eu-local-1:000000000000:function:f', *) FROM 'a'", "s"))), registry.ErrInvalid, "aws_lambda"},
-		{"bad SQL", b.book.Replace("made", []byte(payload("SELECT FROM FROM", "s"))), registry.ErrInvalid, "line 1, column 8"},
+		{"create again", b.topicRules.Create("made", []byte(good)), registry.ErrExists, "made"},
+		{"create one of a file", b.topicRules.Create("filed", []byte(good)), registry.ErrExists, file},
+		{"replace one of a file", b.topicRules.Replace("filed", []byte(good)), registry.ErrConflict, file},
+		{"delete one of a file", b.topicRules.Delete("filed"), registry.ErrConflict, file},
+		{"disable one of a file", b.topicRules.SetDisabled("filed", true), registry.ErrConflict, file},
+		{"replace none", b.topicRules.Replace("none", []byte(good)), registry.ErrNotFound, "none"},
+		{"delete none", b.topicRules.Delete("none"), registry.ErrNotFound, "none"},
+		{"enable none", b.topicRules.SetDisabled("none", false), registry.ErrNotFound, "none"},
+		{"no JSON", b.topicRules.Create("x", []byte("{")), registry.ErrInvalid, "rule x"},
+		{"bad name", b.topicRules.Create("a-b", []byte(good)), registry.ErrInvalid, "a-b"},
+		{"another's document", b.topicRules.Create("x", []byte(`{"ruleName":"y","topicRulePayload":`+good+`}`)), registry.ErrInvalid, "of rule y"},
+		{"no service", b.topicRules.Create("x", []byte(payload("SELECT aws_lambda('arn:aws:lambda:eu-local-1:000000000000:function:f', *) FROM 'a'", "s"))), registry.ErrInvalid, "aws_lambda"},
+		{"bad SQL", b.topicRules.Replace("made", []byte(payload("SELECT FROM FROM", "s"))), registry.ErrInvalid, "line 1, column 8"},
 	} {
 		if !errors.Is(c.err, c.is) || !strings.Contains(c.err.Error(), c.says) {
 			t.Errorf("%s: %v, want %v and %q", c.what, c.err, c.is, c.says)
@@ -127,7 +127,7 @@ func (b *bridge) inForce(want ...string) {
 	if got := names(b.rules.Rules()); !slices.Equal(got, want) {
 		b.t.Errorf("in force %q, want %q", got, want)
 	}
-	listed := slices.DeleteFunc(slices.Clone(b.book.Rules()), func(r *rules.Rule) bool { return r.File == "" && b.book.Trouble(r.Name) != nil })
+	listed := slices.DeleteFunc(slices.Clone(b.topicRules.Rules()), func(r *rules.Rule) bool { return r.File == "" && b.topicRules.Trouble(r.Name) != nil })
 	if got := names(listed); !slices.Equal(got, want) {
 		b.t.Errorf("listed %q, want %q", got, want)
 	}
@@ -156,11 +156,11 @@ func TestRulebookStart(t *testing.T) {
 	if n := strings.Count(b.log.String(), "does not compile any more"); n != 1 || !strings.Contains(b.log.String(), `"rule":"bad"`) {
 		t.Errorf("told %d times:\n%s", n, b.log)
 	}
-	r, err := b.book.Rule("bad")
+	r, err := b.topicRules.Rule("bad")
 	if err != nil || r.Payload.SQL != "SELECT newer(1) FROM 'a'" || r.Created.IsZero() || r.Filter() != "" {
 		t.Errorf("bad: %+v, %v", r, err)
 	}
-	if off, err := b.book.Rule("off"); err != nil || !off.Disabled || !off.Payload.RuleDisabled {
+	if off, err := b.topicRules.Rule("off"); err != nil || !off.Disabled || !off.Payload.RuleDisabled {
 		t.Errorf("off: %+v, %v", off, err)
 	}
 	var all []RuleInfo
@@ -168,30 +168,30 @@ func TestRulebookStart(t *testing.T) {
 	if len(all) != 3 || all[0].Name != "bad" || !strings.Contains(all[0].Trouble, "newer") || all[1].Trouble != "" {
 		t.Errorf("listed: %+v", all)
 	}
-	if err := b.book.Create("bad", []byte(good)); !errors.Is(err, registry.ErrExists) {
+	if err := b.topicRules.Create("bad", []byte(good)); !errors.Is(err, registry.ErrExists) {
 		t.Errorf("create in its place: %v", err)
 	}
-	if err := b.book.SetDisabled("bad", false); !errors.Is(err, registry.ErrInvalid) {
+	if err := b.topicRules.SetDisabled("bad", false); !errors.Is(err, registry.ErrInvalid) {
 		t.Errorf("enabled: %v", err)
 	}
-	if err := b.book.SetDisabled("bad", true); err != nil {
+	if err := b.topicRules.SetDisabled("bad", true); err != nil {
 		t.Error(err)
 	}
-	if r, err := b.book.Rule("bad"); err != nil || !r.Disabled || b.book.Trouble("bad") == nil {
+	if r, err := b.topicRules.Rule("bad"); err != nil || !r.Disabled || b.topicRules.Trouble("bad") == nil {
 		t.Errorf("disabled: %+v, %v", r, err)
 	}
 	before := r.Created
-	if err := b.book.Replace("bad", []byte(payload("SELECT 2 AS v FROM 'a'", "s"))); err != nil {
+	if err := b.topicRules.Replace("bad", []byte(payload("SELECT 2 AS v FROM 'a'", "s"))); err != nil {
 		t.Fatal(err)
 	}
 	b.inForce("bad SELECT 2 AS v FROM 'a'", "good SELECT 1 AS v FROM 'a'", "off SELECT 1 AS v FROM 'a'")
-	if r, err := b.book.Rule("bad"); err != nil || !r.Created.Equal(before) || r.Disabled {
+	if r, err := b.topicRules.Rule("bad"); err != nil || !r.Created.Equal(before) || r.Disabled {
 		t.Errorf("mended: %+v, %v", r, err)
 	}
 	if _, err := b.Reload(); err == nil || !strings.Contains(err.Error(), "rule bad was made through the API") {
 		t.Errorf("a file of a name that is taken: %v", err)
 	}
-	if err := b.book.Delete("bad"); err != nil {
+	if err := b.topicRules.Delete("bad"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Reload(); err != nil {
@@ -216,8 +216,8 @@ func TestRulebookOrder(t *testing.T) {
 		}
 		return err
 	}})
-	b.book.engine = b.rules
-	if err := b.book.Create("first", []byte(toObject)); !errors.Is(err, errSick) {
+	b.topicRules.opts.Engine = b.rules
+	if err := b.topicRules.Create("first", []byte(toObject)); !errors.Is(err, errSick) {
 		t.Errorf("create: %v", err)
 	}
 	b.inForce()
@@ -227,7 +227,7 @@ func TestRulebookOrder(t *testing.T) {
 	}
 	b.inForce()
 	sick = false
-	if err := b.book.Create("second", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))); err != nil {
+	if err := b.topicRules.Create("second", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))); err != nil {
 		t.Fatal(err)
 	}
 	b.inForce("filed SELECT 2 AS v FROM 'a'", "first SELECT * FROM 'a'", "second SELECT 1 AS v FROM 'a'")
@@ -235,15 +235,15 @@ func TestRulebookOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, err := range map[string]error{
-		"create": b.book.Create("third", []byte(toObject)), "replace": b.book.Replace("first", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))),
-		"delete": b.book.Delete("first"), "disable": b.book.SetDisabled("first", true),
+		"create": b.topicRules.Create("third", []byte(toObject)), "replace": b.topicRules.Replace("first", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))),
+		"delete": b.topicRules.Delete("first"), "disable": b.topicRules.SetDisabled("first", true),
 	} {
 		if err == nil {
 			t.Errorf("%s: done without a registry", what)
 		}
 	}
 	b.inForce("filed SELECT 2 AS v FROM 'a'", "first SELECT * FROM 'a'", "second SELECT 1 AS v FROM 'a'")
-	if r, err := b.book.Rule("first"); err != nil || r.Disabled {
+	if r, err := b.topicRules.Rule("first"); err != nil || r.Disabled {
 		t.Errorf("first: %+v, %v", r, err)
 	}
 }
@@ -256,7 +256,7 @@ func TestNoStartWithoutRules(t *testing.T) {
 		return err
 	})
 	b.rules = rules.New(b.store, rules.Options{Log: b.Server.log, Outbox: func(string) error { return errSick }})
-	b.book.engine = b.rules
+	b.topicRules.opts.Engine = b.rules
 	if err := b.Listen(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -277,7 +277,7 @@ func wrapped(name string, n int) string {
 func TestRuleFiles(t *testing.T) {
 	cfg := configure(t)
 	b := idle(t, cfg)
-	if err := b.book.Create("made", []byte(payload(sql(0), "s"))); err != nil {
+	if err := b.topicRules.Create("made", []byte(payload(sql(0), "s"))); err != nil {
 		t.Fatal(err)
 	}
 	plain := func(n int) string { return payload(sql(n), "s") }
@@ -332,7 +332,7 @@ func TestRuleFiles(t *testing.T) {
 		if lines := strings.Count(said, cfg.BridgeD.Dir+"/rules/") - strings.Count(said, " is in "+cfg.BridgeD.Dir); lines != len(step.refused) {
 			t.Errorf("step %d: %d files refused, want %d: %s", i, lines, len(step.refused), said)
 		}
-		if got := b.refused.Load(); got != int64(len(step.refused)) {
+		if got := b.declared.NumRefused(); got != int64(len(step.refused)) {
 			t.Errorf("step %d: the metric says %d", i, got)
 		}
 		var want []string
@@ -428,7 +428,7 @@ func TestOddFiles(t *testing.T) {
 func TestUnreadableFolderAtStart(t *testing.T) {
 	cfg := configure(t)
 	b := idle(t, cfg)
-	if err := b.book.Create("made", []byte(payload(sql(0), "s"))); err != nil {
+	if err := b.topicRules.Create("made", []byte(payload(sql(0), "s"))); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Close(); err != nil {
@@ -461,7 +461,7 @@ func TestDeliveriesOutliveTheirRule(t *testing.T) {
 	if err := os.Symlink("/none", inTheWay); err != nil { // a failure that may pass
 		t.Fatal(err)
 	}
-	if err := errors.Join(b.book.Create("gone", []byte(object("a"))), b.book.Create("less", []byte(object("b", "c")))); err != nil {
+	if err := errors.Join(b.topicRules.Create("gone", []byte(object("a"))), b.topicRules.Create("less", []byte(object("b", "c")))); err != nil {
 		t.Fatal(err)
 	}
 	b.connect(b.thing("dev", ""), "dev").publish("dt/dev/x", `{"n":1}`)
@@ -470,7 +470,7 @@ func TestDeliveriesOutliveTheirRule(t *testing.T) {
 		less, _ := b.store.Size("$outbox/less/1")
 		return gone.Records == 1 && less.Records == 1
 	})
-	if err := errors.Join(b.book.Delete("gone"), b.book.Replace("less", []byte(object("d")))); err != nil {
+	if err := errors.Join(b.topicRules.Delete("gone"), b.topicRules.Replace("less", []byte(object("d")))); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(b.stop(), b.Close(), os.Remove(inTheWay)); err != nil {

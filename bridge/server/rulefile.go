@@ -13,7 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
 
-// A ruleFile is what the rulebook knows of a file of rules.
+// A ruleFile is what Rules knows of a file of rules.
 type ruleFile struct {
 	sum  [sha256.Size]byte
 	good []*rules.Rule // of the content whose sum it is; nil if that is wrong
@@ -26,7 +26,7 @@ type ruleFile struct {
 // rule that is declared elsewhere, has its err, and what it held before stays.
 // Where two files declare the same rule, the one that held it before has it,
 // else the first by name; a rule that was made through the API stays.
-func (b *rulebook) apply(files []file) (map[string]*ruleFile, error) {
+func (b *Rules) apply(files []file) (map[string]*ruleFile, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.open(); err != nil {
@@ -80,15 +80,15 @@ func (b *rulebook) apply(files []file) (map[string]*ruleFile, error) {
 
 // keep leaves the rules of files as they are. At the start those that were
 // made through the API come into force.
-func (b *rulebook) keep() error {
+func (b *Rules) keep() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return errors.Join(b.open(), b.set())
 }
 
-// stored returns a rule of the registry, or one of the files in dir, without
-// putting anything in force.
-func (b *rulebook) stored(name, dir string) (*rules.Rule, error) {
+// stored returns a rule of the registry or of the files, without putting
+// anything in force.
+func (b *Rules) stored(name string) (*rules.Rule, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if err := b.open(); err != nil {
@@ -97,7 +97,7 @@ func (b *rulebook) stored(name, dir string) (*rules.Rule, error) {
 	if m, ok := b.made[name]; ok {
 		return m.rule, m.broken
 	}
-	files, err := readFolder(dir)
+	files, err := readFolder(b.opts.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +107,7 @@ func (b *rulebook) stored(name, dir string) (*rules.Rule, error) {
 		}
 		all, err := b.parseFile(f)
 		if err != nil {
-			b.log.Warn("a file of rules is refused", "file", f.path, "err", err)
+			b.opts.Log.Warn("a file of rules is refused", "file", f.path, "err", err)
 			continue
 		}
 		for _, r := range all {
@@ -121,7 +121,7 @@ func (b *rulebook) stored(name, dir string) (*rules.Rule, error) {
 
 // read compiles what a file says. Content that is known to be good is not
 // compiled again, so that its rules stay the same ones.
-func (b *rulebook) read(f file, old *ruleFile) *ruleFile {
+func (b *Rules) read(f file, old *ruleFile) *ruleFile {
 	n := &ruleFile{sum: f.sum, err: f.err}
 	if n.err != nil {
 		return n
@@ -136,10 +136,10 @@ func (b *rulebook) read(f file, old *ruleFile) *ruleFile {
 
 // parseFile reads one rule, which is named after its file unless the document
 // names it, or an array of documents that each name theirs.
-func (b *rulebook) parseFile(f file) ([]*rules.Rule, error) {
+func (b *Rules) parseFile(f file) ([]*rules.Rule, error) {
 	all, names := []*rules.Rule{}, map[string]bool{}
 	add := func(name string, doc []byte) error {
-		r, err := b.compiler.Parse(name, doc)
+		r, err := b.opts.Compiler.Parse(name, doc)
 		if err != nil {
 			return err
 		}

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/clock"
@@ -62,11 +61,11 @@ type Server struct {
 	ingest     *ingest.Ingest
 	compiler   *rules.Compiler
 	rules      *rules.Engine
-	book       *rulebook
+	topicRules *Rules
 	outboxes   *action.Outboxes
 	firehose   *firehose.Service
 	kinesis    *kinesis.Service
-	connectors *connectors
+	connectors *Connectors
 	gateway    *gateway.Server
 	lifecycle  *events.Lifecycle
 	refusals   refusals
@@ -88,11 +87,7 @@ type Server struct {
 	https   net.Listener // nil: none
 	admin   net.Listener // likewise
 
-	declaredMu sync.Mutex              // one reload at a time; guards declared and kept
-	declared   map[string]declaredFile // by path
-	kept       kept
-	refused    atomic.Int64             // of declared, those with an error
-	missing    atomic.Pointer[[]string] // of declared, those wrong since the start of which nothing is in force
+	declared *Dir
 
 	changed chan struct{} // of one: the registry has changed since endForbiddenOnes looked
 	closers []func() error
@@ -137,10 +132,6 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 	}
 	s.closers = append(s.closers, s.registry.Close)
 	s.registry.SetExpiry(s.clock.Expiry)
-	s.kept.registry = s.registry
-	if err := s.makeDeclared(); err != nil {
-		return nil, fmt.Errorf("bridge_d.dir: %w", err)
-	}
 	// The log's files have the mode that the umask leaves them.
 	if err := datadir.Private(at("log")); err != nil {
 		return nil, err
@@ -178,15 +169,12 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 func (s *Server) wire(sh service.Options) error {
 	s.router = &router{store: s.store, onlookers: &s.onlookers}
 	s.calls.log, s.refusals.log, s.webhooks.log = s.log, s.log, s.log
-	s.firehose = firehose.New(s.store, func(stream string) connector.Source { return connector.InProcess(s.store, s.kinesis.In(""), stream) }, s.objects, s.log)
 	s.outboxes = action.NewOutboxes(s.store, action.Options{
 		Objects: s.objects, Republish: s.router, Log: s.log,
 		Failed: func(b *streams.Batch, d *action.Delivery, err error) { s.rules.Fail(b, d, err) },
 		Tried:  func(a action.Attempt) { s.rules.Tried(a) },
 	})
-	s.compiler = &rules.Compiler{Catalog: catalog{s}, Services: s.services(sh.Now)}
 	s.rules = rules.New(s.store, rules.Options{Account: s.cfg.Account, Outbox: s.outboxes.Ensure, Log: s.log})
-	s.book = &rulebook{compiler: s.compiler, registry: s.registry, engine: s.rules, log: s.log}
 	var err error
 	s.kinesis, err = kinesis.Open(s.store, kinesis.Options{
 		Account: s.cfg.Account, Region: s.cfg.Region, Log: s.log, Delay: time.Duration(s.cfg.Kinesis.Delay),
@@ -194,7 +182,10 @@ func (s *Server) wire(sh service.Options) error {
 	if err != nil {
 		return err
 	}
-	s.connectors = newConnectors(s)
+	s.firehose = firehose.New(s.store, func(stream string) connector.Source { return connector.InProcess(s.store, s.kinesis.In(""), stream) }, s.objects, s.log)
+	if err := s.openDeclared(sh.Now); err != nil {
+		return err
+	}
 	if s.provision, err = s.newProvision(); err != nil {
 		return err
 	}
@@ -207,7 +198,7 @@ func (s *Server) wire(sh service.Options) error {
 	}
 	s.closers = append(s.closers, func() error { custom.Close(); return nil })
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Region: s.cfg.Region, Authorizers: custom, Secret: func(id string) (string, string, bool) { return s.authorizer.secret(id) }, Permissive: s.cfg.HTTPS.Permissive,
-		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.book, Kinesis: s.kinesis, Log: s.log,
+		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.topicRules, Kinesis: s.kinesis, Log: s.log,
 		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf, Place: placeOf,
 		Registry: s.registry, Provision: s.provision, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }, Fleet: s.fleet})
 	err = s.store.Create(ingest.Stream, streams.Config{
@@ -355,7 +346,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// What Reload refuses is logged. But without any rules the workers would
 	// pass over what the log holds for them.
-	if _, err := s.Reload(); !s.book.known() {
+	if _, err := s.Reload(); !s.topicRules.Loaded() {
 		return errors.Join(err, s.closeListeners())
 	}
 	socket, err := listenSocket(s.cfg.Admin.Socket)
@@ -364,13 +355,13 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// From the last to stop to the first.
 	log := s.stage(part{"log", s.store.Run}, part{"clock", s.clock.Run}, part{"notes", s.notes})
-	sinks := s.stage(part{"outboxes", s.outboxes.Run}, part{"delivery streams", s.firehose.Run}, part{"data streams", s.kinesis.Run}, part{"connectors", s.connectors.run})
+	sinks := s.stage(part{"outboxes", s.outboxes.Run}, part{"delivery streams", s.firehose.Run}, part{"data streams", s.kinesis.Run}, part{"connectors", s.connectors.Run})
 	out := s.stage(s.publishing()...)
 	engine := s.stage(part{"rules", s.rules.Run})
 	sessions := s.stage(part{"sessions", s.gateway.Run}) // acknowledgements come until the last connection has ended
 	front := s.stage(
 		s.devices(),
-		part{"declarations", s.watch},
+		part{"declarations", s.declared.Run},
 		part{"lifecycle events", func(ctx context.Context) error { return s.lifecycle.Run(ctx, s.gateway) }},
 		part{"refusals", s.refusals.notices.Run},
 		part{"services that fail", s.webhooks.notices.Run},

@@ -42,20 +42,6 @@ type listener struct {
 	close  func() error
 }
 
-func (s *Server) watch(ctx context.Context) error {
-	if !s.cfg.BridgeD.Watch {
-		<-ctx.Done()
-		return nil
-	}
-	w := &watcher{
-		root: s.cfg.BridgeD.Dir, dirs: s.declaredIn(), listen: listen, log: s.log,
-		apply:   func() { _, _ = s.applyDeclared(false) }, // what it refuses is logged
-		refused: func() bool { return s.refused.Load() > 0 },
-	}
-	w.run(ctx)
-	return nil
-}
-
 // run watches until ctx ends. It listens anew after each change, since
 // folders may be others than before under the same name, and reads after it
 // began to listen, so that it misses nothing.

@@ -215,12 +215,12 @@ func TestWatch(t *testing.T) {
 	must(err)
 	_, err = f.WriteString(doc(3)[:20])
 	must(err)
-	b.eventually("the half is refused", func() bool { return b.refused.Load() == 1 })
+	b.eventually("the half is refused", func() bool { return b.declared.NumRefused() == 1 })
 	in("a2")
 	_, err = f.WriteString(doc(3)[20:])
 	must(err, f.Close())
 	in("a3")
-	b.eventually("nothing is refused", func() bool { return b.refused.Load() == 0 })
+	b.eventually("nothing is refused", func() bool { return b.declared.NumRefused() == 0 })
 
 	// A ConfigMap: names are links to ..data, which is a link that is swapped.
 	must(os.Mkdir(at("..1"), 0o700), os.Mkdir(at("..2"), 0o700))
@@ -232,7 +232,7 @@ func TestWatch(t *testing.T) {
 	in("a3 map2")
 
 	write(at("bad.json"), "{")
-	b.eventually("a bad one is refused", func() bool { return b.refused.Load() == 1 })
+	b.eventually("a bad one is refused", func() bool { return b.declared.NumRefused() == 1 })
 	write(at("a.json"), doc(4))
 	in("a4 map2")
 	must(os.Remove(at("map.json")))
@@ -245,7 +245,7 @@ func TestWatch(t *testing.T) {
 
 	gone := func() {
 		t.Helper()
-		b.eventually("the folder is gone", func() bool { return b.refused.Load() == 1 })
+		b.eventually("the folder is gone", func() bool { return b.declared.NumRefused() == 1 })
 	}
 	must(os.Rename(dir, dir+"-away"))
 	gone() // and all stays
@@ -284,8 +284,8 @@ func TestNoWatch(t *testing.T) {
 		watch bool
 		force []string
 	}{{false, nil}, {true, []string{"a " + sql(1)}}} {
-		cfg.BridgeD.Watch = c.watch
-		if err := b.watch(ended); err != nil { // it applies at first
+		b.declared.opts.Watch = c.watch
+		if err := b.declared.Run(ended); err != nil { // it applies at first
 			t.Error(err)
 		}
 		b.inForce(c.force...)
@@ -310,7 +310,7 @@ func TestWatchLeavesUnchangedStreams(t *testing.T) {
 		t.Fatal(err)
 	}
 	declare(t, cfg, map[string]string{"rules/a.json": payload(sql(1), "s"), "streams/b.json": `{"StreamName":"s","RetentionPeriodHours":24}`})
-	if n, err := b.applyDeclared(false); err == nil || !strings.Contains(err.Error(), "streams/b.json: s is in ") || n != 2 {
+	if n, err := b.declared.Apply(false); err == nil || !strings.Contains(err.Error(), "streams/b.json: s is in ") || n != 2 {
 		t.Errorf("%d, %v", n, err)
 	}
 	retention(time.Hour)
