@@ -90,6 +90,9 @@ func (c *cloud) serve(conn net.Conn) {
 		case *packets.SubscribePacket:
 			a := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
 			a.MessageID, a.ReturnCodes = p.MessageID, slices.Clone(p.Qoss)
+			if i := slices.Index(p.Topics, telemetry.Topic); i >= 0 {
+				a.ReturnCodes[i] = 0x80 // as a bridge, which only takes it
+			}
 			_ = a.Write(conn)
 		case *packets.PublishPacket:
 			a := packets.NewControlPacket(packets.Puback).(*packets.PubackPacket)

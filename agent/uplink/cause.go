@@ -34,6 +34,7 @@ const (
 	KindCredentials   Kind = "bad_credentials"     // CONNACK 4
 	KindNotAuthorized Kind = "not_authorized"      // CONNACK 5, and AWS's 7: the policy does not allow it
 	KindProtocol      Kind = "protocol"            // what answers does not speak MQTT 3.1.1
+	KindNotBridge     Kind = "not_a_bridge"        // a broker that takes batches for messages like any other
 	KindTakenOver     Kind = "taken_over"          // another client uses the same client id, as far as can be told
 	KindStalled       Kind = "stalled"             // no acknowledgement in time
 	KindClosed        Kind = "closed"              // the broker closed the connection
@@ -59,8 +60,8 @@ func (e *Error) Error() string {
 func (e *Error) Unwrap() error { return e.Err }
 
 // classify gives err a kind. endpoint and name are what was dialled and what
-// the certificate was checked for.
-func classify(err error, endpoint, name string) *Error {
+// the certificate was checked for; certified says that this device has one to show.
+func classify(err error, endpoint, name string, certified bool) *Error {
 	var done *Error
 	if errors.As(err, &done) {
 		return done
@@ -92,6 +93,9 @@ func classify(err error, endpoint, name string) *Error {
 		// certificate all say so, in crypto/tls's words too.
 		if strings.Contains(op.Err.Error(), "certificate") || strings.Contains(op.Err.Error(), "access denied") ||
 			strings.Contains(op.Err.Error(), "unknown certificate authority") {
+			if !certified {
+				return wrap(KindClientCert, `%s wants a certificate of this device: set uplink.security = "mutual-tls", cert and key`, endpoint)
+			}
 			return wrap(KindClientCert, "%s refused the certificate in uplink.cert", endpoint)
 		}
 		return wrap(KindTLS, "%s ended the TLS handshake", endpoint)
@@ -111,28 +115,37 @@ func classify(err error, endpoint, name string) *Error {
 }
 
 // refused gives the CONNACK return codes of MQTT 3.1.1, table 3.1, their
-// kinds. 7 is what AWS IoT Core sends for a refused policy.
-func refused(code byte, o *Options) *Error {
-	endpoint, clientID := o.Endpoint, o.ClientID
+// kinds. 7 is what AWS IoT Core sends for a refused policy. certified says that
+// this device showed a certificate.
+func refused(code byte, o *Options, certified bool) *Error {
+	fail := func(k Kind, format string, a ...any) *Error {
+		return &Error{Kind: k, Text: fmt.Sprintf("%s %s (CONNACK %d)", o.Endpoint, fmt.Sprintf(format, a...), code)}
+	}
+	denied := KindNotAuthorized
+	if code == 4 {
+		denied = KindCredentials
+	}
 	switch code {
 	case 1:
-		return &Error{Kind: KindProtocol, Text: endpoint + " does not take MQTT 3.1.1 (CONNACK 1)"}
+		return fail(KindProtocol, "does not take MQTT 3.1.1")
 	case 2:
-		return &Error{Kind: KindClientID, Text: fmt.Sprintf("%s refused the client id %q (CONNACK 2)", endpoint, clientID)}
+		return fail(KindClientID, "refused the client id %q", o.ClientID)
 	case 3:
-		return &Error{Kind: KindUnavailable, Text: endpoint + " is not available (CONNACK 3)"}
-	case 4, 5:
-		if o.User != "" { // brokers say either for a wrong password
-			kind := map[byte]Kind{4: KindCredentials, 5: KindNotAuthorized}[code]
-			return &Error{Kind: kind, Text: fmt.Sprintf("%s refused user %q as client id %q: uplink.user, password_file, or a right is wrong (CONNACK %d)",
-				endpoint, o.User, clientID, code)}
+		return fail(KindUnavailable, "is not available")
+	case 4, 5, 7: // brokers say any of them for a wrong password
+		switch {
+		case o.User != "" && certified:
+			return fail(denied, "refused user %q with the certificate in uplink.cert as client id %q: uplink.user, password_file, cert, or a right is wrong",
+				o.User, o.ClientID)
+		case o.User != "":
+			return fail(denied, "refused user %q as client id %q: uplink.user, password_file, or a right is wrong", o.User, o.ClientID)
+		case !certified:
+			return fail(denied, "refused client id %q, which showed neither password nor certificate: set uplink.user and password_file, "+
+				`or security = "mutual-tls", cert and key`, o.ClientID)
+		case code == 4:
+			return fail(denied, "does not accept this certificate: it is not registered there, not active, or revoked")
 		}
+		return fail(denied, "refuses this certificate: its policy does not allow client id %q to connect", o.ClientID)
 	}
-	switch code {
-	case 4:
-		return &Error{Kind: KindCredentials, Text: endpoint + " does not accept this certificate: it is not registered there, not active, or revoked (CONNACK 4)"}
-	case 5, 7:
-		return &Error{Kind: KindNotAuthorized, Text: fmt.Sprintf("%s: the policy of this certificate does not allow client id %q to connect (CONNACK %d)", endpoint, clientID, code)}
-	}
-	return &Error{Kind: KindProtocol, Text: fmt.Sprintf("%s refused the connection (CONNACK %d)", endpoint, code)}
+	return fail(KindProtocol, "refused the connection")
 }

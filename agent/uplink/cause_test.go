@@ -26,6 +26,15 @@ func TestKindsOfFailure(t *testing.T) {
 	serverCert := func(c tls.Certificate) func(*Options, *broker) {
 		return func(_ *Options, b *broker) { b.conf.Certificates = []tls.Certificate{c} }
 	}
+	// bare is a device without a certificate, at a broker that wants none.
+	bare := func(user string) func(*Options, *broker) {
+		return func(o *Options, b *broker) {
+			b.conf.ClientAuth = tls.NoClientCert
+			f := o.TLS
+			o.TLS = func() (*tls.Config, error) { c, err := f(); c.Certificates = nil; return c, err }
+			o.User, o.Password = user, func() (string, error) { return "x", nil }
+		}
+	}
 	for _, c := range []struct {
 		name   string
 		script func(*conn)
@@ -60,14 +69,23 @@ func TestKindsOfFailure(t *testing.T) {
 		{name: "no certificate of ours", set: func(o *Options, _ *broker) {
 			f := o.TLS
 			o.TLS = func() (*tls.Config, error) { c, err := f(); c.Certificates = nil; return c, err }
-		}, kind: KindClientCert},
+		}, kind: KindClientCert, text: `set uplink.security = "mutual-tls"`},
 		{name: "no TLS 1.2", set: func(_ *Options, b *broker) { b.conf.MinVersion, b.conf.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 }, kind: KindTLS},
 		{name: "CONNACK 1", script: connack(1), kind: KindProtocol},
 		{name: "CONNACK 2", script: connack(2), kind: KindClientID, text: "press-7"},
 		{name: "CONNACK 3", script: connack(3), kind: KindUnavailable},
-		{name: "CONNACK 4", script: connack(4), kind: KindCredentials},
+		{name: "CONNACK 4", script: connack(4), kind: KindCredentials, text: "does not accept this certificate"},
 		{name: "CONNACK 5", script: connack(5), kind: KindNotAuthorized, text: "policy"},
 		{name: "CONNACK 7", script: connack(7), kind: KindNotAuthorized, text: "policy"},
+		{name: "CONNACK 4 to a user", script: connack(4), set: bare("pi"), kind: KindCredentials,
+			text: `user "pi" as client id "press-7": uplink.user, password_file, or a right is wrong (CONNACK 4)`},
+		{name: "CONNACK 5 to a user", script: connack(5), set: bare("pi"), kind: KindNotAuthorized, text: "password_file, or a right is wrong (CONNACK 5)"},
+		{name: "CONNACK 7 to a user", script: connack(7), set: bare("pi"), kind: KindNotAuthorized, text: "password_file, or a right is wrong (CONNACK 7)"},
+		{name: "CONNACK 4 to nobody", script: connack(4), set: bare(""), kind: KindCredentials, text: "set uplink.user and password_file"},
+		{name: "CONNACK 5 to nobody", script: connack(5), set: bare(""), kind: KindNotAuthorized, text: "set uplink.user and password_file"},
+		{name: "CONNACK 5 to a user with a certificate", script: connack(5), set: func(o *Options, _ *broker) {
+			o.User, o.Password = "pi", func() (string, error) { return "x", nil }
+		}, kind: KindNotAuthorized, text: `user "pi" with the certificate in uplink.cert`},
 		{name: "CONNACK 200", script: connack(200), kind: KindProtocol},
 		{name: "not MQTT", script: func(c *conn) { _, _ = c.Write([]byte("HTTP/1.1 400 Bad Request\r\n\r\n")) }, kind: KindProtocol},
 		{name: "no CONNACK", script: func(c *conn) { _, _ = c.Read(make([]byte, 1)) }, kind: KindTimeout},

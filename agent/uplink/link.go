@@ -27,12 +27,13 @@ var errClosed = errors.New("connection ended by this side")
 // queues, so that no client goroutine is ever stuck behind a dead network, and
 // it remembers what ended it, which the client forgets.
 type link struct {
-	net.Conn               // over TLS, or raw itself
-	raw      net.Conn      // closed when the link fails: waits for nothing
-	limit    time.Duration // for one chunk to be written
-	down     chan struct{} // closed with the first cause
-	wake     chan struct{} // there is something to write, or to close
-	room     chan struct{} // something was written
+	net.Conn                // over TLS, or raw itself
+	raw       net.Conn      // closed when the link fails: waits for nothing
+	certified bool          // this device had a certificate to show
+	limit     time.Duration // for one chunk to be written
+	down      chan struct{} // closed with the first cause
+	wake      chan struct{} // there is something to write, or to close
+	room      chan struct{} // something was written
 
 	mu      sync.Mutex // guards the rest
 	buf     []byte

@@ -81,6 +81,7 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 	if err != nil {
 		return nil, &Error{Kind: KindIdentity, Text: "the files of this device's identity cannot be used", Err: err}
 	}
+	u.certified = false
 	if conf == nil { // plain TCP was asked for
 		raw, err := u.o.Dial(ctx, "tcp", u.o.Endpoint)
 		if err != nil {
@@ -98,6 +99,7 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 		own := &conf.Certificates[0]
 		conf.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { return own, nil }
 	}
+	u.certified = conf.GetClientCertificate != nil || len(conf.Certificates) > 0
 	conf.MinVersion = max(conf.MinVersion, tls.VersionTLS12)
 	raw, err := u.o.Dial(ctx, "tcp", u.o.Endpoint)
 	if err != nil {
@@ -108,7 +110,9 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 		_ = raw.Close()
 		return nil, err
 	}
-	return newLink(Bound(conn, MaxPacket), raw, u.o.AckTimeout), nil
+	l := newLink(Bound(conn, MaxPacket), raw, u.o.AckTimeout)
+	l.certified = u.certified
+	return l, nil
 }
 
 // handshake does CONNECT and CONNACK.
@@ -162,7 +166,7 @@ func (s *session) handshake(ctx context.Context) error {
 	// The client takes return codes it does not know for success.
 	code, ok, alien := l.connack()
 	if ok && code != packets.Accepted {
-		return refused(code, &u.o)
+		return refused(code, &u.o, l.certified)
 	}
 	if err := tok.Error(); err != nil {
 		if why := l.why(); !alien && why != nil && why != errClosed {
@@ -234,6 +238,9 @@ func (s *session) serve(ctx context.Context) error {
 // greet subscribes and says that the device is online.
 func (s *session) greet() error {
 	u := s.u
+	if err := s.meetBridge(); err != nil {
+		return err
+	}
 	var filters []string
 	if u.o.Peer != nil {
 		filters = u.o.Peer.Topics()
@@ -251,14 +258,11 @@ func (s *session) greet() error {
 		}
 		if st, ok := tok.(*mqtt.SubscribeToken); ok {
 			for f, code := range st.Result() {
-				if code == 0x80 {
+				if code == refusedFilter {
 					u.log.Warn("subscription refused by the broker's policy", "topic", f)
 				}
 			}
 		}
-	}
-	if err := s.askForNotices(); err != nil {
-		return err
 	}
 	if u.o.PresenceTopic == "" {
 		return nil
@@ -268,26 +272,6 @@ func (s *session) greet() error {
 		return err
 	}
 	return s.wait(context.Background(), tok, "PUBLISH to "+u.o.PresenceTopic)
-}
-
-// deafAfter is how many connections in a row may end in place of an answer to the
-// subscription for notices, before it is left out: a broker that is not ours may
-// close for a topic that it does not allow.
-const deafAfter = 3
-
-// askForNotices subscribes to Options.NoticeTopic. A refusal, such as an older
-// bridge's, is no fault.
-func (s *session) askForNotices() error {
-	u := s.u
-	if u.o.NoticeTopic == "" || u.unheard >= deafAfter {
-		return nil
-	}
-	u.unheard++
-	if err := s.wait(context.Background(), s.client.Subscribe(u.o.NoticeTopic, 1, nil), "SUBSCRIBE"); err != nil {
-		return err
-	}
-	u.unheard = 0
-	return nil
 }
 
 // goodbye tells the broker that the device goes on purpose.
@@ -340,11 +324,13 @@ func (s *session) result(tok mqtt.Token) error {
 }
 
 // why says what ended the link.
-func (s *session) why() error { return classify(s.link.why(), s.u.o.Endpoint, s.u.o.ServerName) }
+func (s *session) why() error {
+	return classify(s.link.why(), s.u.o.Endpoint, s.u.o.ServerName, s.link.certified)
+}
 
 // ended says what ended the link; what is a packet that was not answered.
 func (s *session) ended(what string) error {
-	e := classify(s.link.why(), s.u.o.Endpoint, s.u.o.ServerName)
+	e := classify(s.link.why(), s.u.o.Endpoint, s.u.o.ServerName, s.link.certified)
 	if e.Kind != KindClosed {
 		return e
 	}

@@ -75,9 +75,10 @@ type Options struct {
 	Topic  string // where batches go
 	Expand Expand // if set, messages of its making go instead
 
-	// NoticeTopic is where the broker tells what it did not take of a batch, and
-	// Notice hears of it. A broker that refuses the subscription tells nothing.
-	NoticeTopic string // "" for none
+	// NoticeTopic is where a bridge tells what it did not take of a batch, and
+	// Notice hears of it. If it is set, batches go to no peer that is not known for
+	// a bridge: see meetBridge. "" for a broker that Expand makes messages for.
+	NoticeTopic string
 	Notice      func(payload []byte)
 
 	PresenceTopic string                   // "" for none
@@ -131,7 +132,8 @@ type Uplink struct {
 	queue Queue
 	log   *slog.Logger
 
-	unheard int // connections in a row that ended at the subscription for notices; of Run
+	unanswered int  // connections in a row that ended in place of an answer to meetBridge; of Run
+	certified  bool // this device had a certificate to show at the last connection; of Run
 
 	mu     sync.Mutex // guards status and logged
 	status Status
@@ -208,7 +210,7 @@ func (u *Uplink) Run(ctx context.Context) error {
 		} else if errors.As(err, &queue) {
 			return fmt.Errorf("uplink: queue: %w", queue.err)
 		}
-		failure := classify(err, u.o.Endpoint, u.o.ServerName)
+		failure := classify(err, u.o.Endpoint, u.o.ServerName, u.certified)
 		if !connected.IsZero() {
 			if time.Since(connected) >= u.o.StableAfter {
 				pause.Reset()

@@ -484,58 +484,96 @@ func TestPeerAndPresence(t *testing.T) {
 	})
 }
 
-// Notices reach their function, a bridge that does not know them is none the
-// worse, and one that closes for them is asked no more.
-func TestNotices(t *testing.T) {
-	for name, code := range map[string]int{"granted": 0, "refused": 0x80, "closed": -1} {
-		synctest.Test(t, func(t *testing.T) {
-			asked, acked := 0, 0
-			b, ca := newBroker(t, func(c *conn) {
-				c.accept(0)
-				for {
-					p, err := packets.ReadPacket(c)
-					if err != nil {
-						return
-					}
-					switch p := p.(type) {
-					case *packets.SubscribePacket:
-						if asked++; code < 0 {
+// Batches go only to a peer that grants the subscription to notices and refuses
+// the one to batches, as bridges do. All others get nothing: not a batch, not the
+// presence, not the will; and the status says what to do.
+func TestBatchesGoToABridgeAlone(t *testing.T) {
+	const granted, refused = 1, 0x80
+	for name, c := range map[string]struct {
+		codes []byte // of notices and batches; nil: the connection is closed
+		kind  Kind
+	}{
+		"bridge":               {[]byte{granted, refused}, ""},
+		"grants all":           {[]byte{granted, granted}, KindNotBridge},
+		"grants all, QoS 0":    {[]byte{0, 0}, KindNotBridge},
+		"refuses all":          {[]byte{refused, refused}, KindNotBridge},
+		"the other way round":  {[]byte{refused, granted}, KindNotBridge},
+		"answers by one code":  {[]byte{granted}, KindNotBridge},
+		"answers by no code":   {[]byte{}, KindNotBridge},
+		"closes when asked so": {nil, KindNotBridge},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var came []string
+				closed := 0
+				b, ca := newBroker(t, func(k *conn) {
+					k.accept(0)
+					goodbye := false
+					for {
+						p, err := packets.ReadPacket(k)
+						if err != nil {
+							if !goodbye && c.codes != nil {
+								came = append(came, "will")
+							}
 							return
 						}
-						a := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
-						a.MessageID, a.ReturnCodes = p.MessageID, []byte{byte(code)}
-						c.write(a)
-						m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
-						m.TopicName, m.Payload = "notices", []byte("no")
-						c.write(m)
-					case *packets.PublishPacket:
-						acked++
-						c.puback(p.MessageID)
-					case *packets.PingreqPacket:
-						c.write(packets.NewControlPacket(packets.Pingresp))
+						switch p := p.(type) {
+						case *packets.SubscribePacket:
+							if c.codes == nil {
+								closed++
+								return
+							}
+							a := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
+							a.MessageID = p.MessageID
+							of := map[string]int{"notices": 0, "$tidemill/batch": 1}
+							for _, topic := range p.Topics {
+								if i := of[topic]; i < len(c.codes) {
+									a.ReturnCodes = append(a.ReturnCodes, c.codes[i])
+								}
+							}
+							k.write(a)
+							m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+							m.TopicName, m.Payload = "notices", []byte("no")
+							k.write(m)
+						case *packets.PublishPacket:
+							came = append(came, p.TopicName)
+							k.puback(p.MessageID)
+						case *packets.PingreqPacket:
+							k.write(packets.NewControlPacket(packets.Pingresp))
+						case *packets.DisconnectPacket:
+							goodbye = true
+						}
 					}
+				})
+				var heard []string
+				var log lines
+				o := b.options(t, ca)
+				o.NoticeTopic, o.Notice = "notices", func(p []byte) { heard = append(heard, string(p)) }
+				o.PresenceTopic, o.Presence = "presence", func(bool) []byte { return []byte("{}") }
+				o.Log = slog.New(slog.NewTextHandler(&log, nil))
+				q := newFifo(1)
+				u, stop := start(t, b, q, o)
+				time.Sleep(10 * time.Minute)
+				synctest.Wait()
+				st := u.Status()
+				stop()
+				if c.kind == "" {
+					if st.State != Online || q.left() != 0 || !slices.Equal(came, []string{"presence", "$tidemill/batch", "presence"}) ||
+						!slices.Equal(heard, []string{"no"}) || strings.Contains(log.String(), "WARN") {
+						t.Errorf("%+v, %d left, came %q, heard %q\n%s", st, q.left(), came, heard, log.String())
+					}
+					return
+				}
+				if st.State == Online || st.ErrorKind != c.kind || !strings.Contains(st.Error, `set uplink.format = "json"`) || q.left() != 1 || len(came) != 0 {
+					t.Errorf("%+v, %d left, came %q", st, q.left(), came)
+				}
+				if n := strings.Count(log.String(), "kind=not_a_bridge"); n != 1 {
+					t.Errorf("logged %d times\n%s", n, log.String())
+				}
+				if c.codes == nil && closed < closedAfter+1 {
+					t.Errorf("asked %d times", closed)
 				}
 			})
-			var heard []string
-			var log lines
-			o := b.options(t, ca)
-			o.NoticeTopic, o.Notice = "notices", func(p []byte) { heard = append(heard, string(p)) }
-			o.Log = slog.New(slog.NewTextHandler(&log, nil))
-			_, stop := start(t, b, newFifo(1), o)
-			time.Sleep(5 * time.Minute)
-			synctest.Wait()
-			stop()
-			if acked != 1 {
-				t.Errorf("%s: %d batches came", name, acked)
-			}
-			switch want := map[string]int{"granted": 1, "refused": 1, "closed": deafAfter}[name]; {
-			case asked != want:
-				t.Errorf("%s: asked %d times", name, asked)
-			case name != "closed" && !slices.Equal(heard, []string{"no"}):
-				t.Errorf("%s: heard %q", name, heard)
-			case name != "closed" && strings.Contains(log.String(), "WARN"):
-				t.Errorf("%s: %s", name, log.String())
-			}
 		})
 	}
 }

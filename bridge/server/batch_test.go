@@ -117,7 +117,14 @@ func TestRefusedTopicIsTheBridges(t *testing.T) {
 	if got := d.subscribe(telemetry.RefusedTopic); got != 1 {
 		t.Errorf("%#x", got)
 	}
-	for _, filter := range []string{"$tidemill/batch", "$tidemill/#", "$tidemill/batch/+"} {
+	// Agents know a bridge by this refusal, so it is nobody's fault.
+	if got := d.subscribe(telemetry.Topic); got != 0x80 {
+		t.Errorf("%#x", got)
+	}
+	if log := b.log.String(); strings.Contains(log, "refused") {
+		t.Errorf("logged:\n%s", log)
+	}
+	for _, filter := range []string{"$tidemill/#", "$tidemill/batch/+"} {
 		if got := d.subscribe(filter); got != 0x80 {
 			t.Errorf("%s: %#x", filter, got)
 		}

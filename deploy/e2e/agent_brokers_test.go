@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"maps"
 	"math/big"
 	"net"
 	"os"
@@ -47,17 +48,52 @@ func localhostCert(t *testing.T, cert, key string) {
 	}
 }
 
-// An agent sends plain JSON to a Mosquitto that asks for user and password, as
-// Home Assistant's does: without TLS where that is asked for in so many words,
-// and over TLS with a CA of its own or the system's. A real client reads it.
-func TestAgentToMosquitto(t *testing.T) {
-	dir := t.TempDir()
+// buildAgent returns the path of the agent, built into dir.
+func buildAgent(t *testing.T, dir string) string {
+	t.Helper()
 	agent := filepath.Join(dir, "tidemill-agent")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", agent, "../../agent")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
+	return agent
+}
+
+// simDevice writes the configuration of an agent with a simulated sensor into dir,
+// where its data go too. uplink are more lines of [uplink].
+func simDevice(t *testing.T, dir, thing, format, port, uplink string) (conf string) {
+	t.Helper()
+	conf = filepath.Join(dir, thing+".toml")
+	text := fmt.Sprintf(`thing = %q
+data_dir = %q
+[board]
+kind = "sim"
+[shadow]
+enabled = false
+[uplink]
+endpoint = "localhost:%s"
+format = %q
+topic = "home/{thing}/{sensor}"
+connect_timeout = "2s"
+%s
+[[sensor]]
+name = "climate"
+driver = "bme280"
+every = "10s"
+`, thing, thing+"-data", port, format, uplink)
+	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return conf
+}
+
+// An agent sends plain JSON to a Mosquitto that asks for user and password, as
+// Home Assistant's does: without TLS where that is asked for in so many words,
+// and over TLS with a CA of its own or the system's. A real client reads it.
+func TestAgentToMosquitto(t *testing.T) {
+	dir := t.TempDir()
+	agent := buildAgent(t, dir)
 	secure, err := rig.FreePort()
 	if err != nil {
 		t.Fatal(err)
@@ -90,27 +126,7 @@ func TestAgentToMosquitto(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			thing := fmt.Sprintf("pi-%d", i)
-			conf := filepath.Join(dir, thing+".toml")
-			text := fmt.Sprintf(`thing = %q
-data_dir = %q
-[board]
-kind = "sim"
-[shadow]
-enabled = false
-[uplink]
-endpoint = "localhost:%s"
-format = "json"
-topic = "home/{thing}/{sensor}"
-connect_timeout = "2s"
-%s
-[[sensor]]
-name = "climate"
-driver = "bme280"
-every = "10s"
-`, thing, thing+"-data", c.port, c.uplink)
-			if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
+			conf := simDevice(t, dir, thing, "json", c.port, c.uplink)
 			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			heard := make(chan [2]string, 16) // topic, payload
@@ -164,5 +180,64 @@ every = "10s"
 				t.Errorf("presence %q", p)
 			}
 		})
+	}
+}
+
+// An agent whose configuration says batches, as it does by default, loses none to
+// a broker that only acknowledges them: it says what to set, and then sends what
+// it has kept.
+func TestAgentBatchesToMosquitto(t *testing.T) {
+	dir := t.TempDir()
+	agent := buildAgent(t, dir)
+	addr, err := rig.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, port, _ := net.SplitHostPort(addr)
+	cert, key := filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key")
+	localhostCert(t, cert, key)
+	broker := newMosquitto(t, fmt.Sprintf("listener %s 127.0.0.1\ncertfile %s\nkeyfile %s\n", port, cert, key))
+	if err := os.WriteFile(filepath.Join(dir, "password"), []byte("tide mill\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := func(format string) (string, error) {
+		t.Helper()
+		conf := simDevice(t, dir, "pi", format, port, "security = \"tls\"\nca = \"server.pem\"\nuser = \"pi\"\npassword_file = \"password\"")
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		said, err := exec.CommandContext(ctx, agent, "run", "--once", "--config", conf).CombinedOutput()
+		return string(said), err
+	}
+	heard := make(chan string, 64)
+	reader := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + broker.addr).SetClientID("reader"))
+	defer reader.Disconnect(0)
+	for _, ask := range []func() mqtt.Token{reader.Connect, func() mqtt.Token {
+		return reader.SubscribeMultiple(map[string]byte{"#": 1, "$tidemill/#": 1}, func(_ mqtt.Client, m mqtt.Message) { heard <- m.Topic() })
+	}} {
+		if tok := ask(); !tok.WaitTimeout(20*time.Second) || tok.Error() != nil {
+			t.Fatal(tok.Error())
+		}
+	}
+	said, err := run("batch")
+	if err == nil || !strings.Contains(said, "not_a_bridge") || !strings.Contains(said, `1 readings wait in the spool`) || !strings.Contains(said, `set uplink.format = "json"`) {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	// What is kept goes with what is read now, and it is all that ever came.
+	if said, err = run("json"); err != nil {
+		t.Fatalf("%v\n%s", err, said)
+	}
+	if tok := reader.Publish("end", 1, false, "end"); !tok.WaitTimeout(20*time.Second) || tok.Error() != nil {
+		t.Fatal(tok.Error())
+	}
+	got := map[string]int{}
+	for topic := ""; topic != "end"; got[topic]++ {
+		select {
+		case topic = <-heard:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("heard only %v\n%s", got, said)
+		}
+	}
+	if want := map[string]int{"home/pi/climate": 2, "presence/pi": 2, "end": 1}; !maps.Equal(got, want) {
+		t.Errorf("heard %v, want %v", got, want)
 	}
 }

@@ -84,7 +84,9 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 	}
 	codes := make([]byte, len(p.Filters))
 	no := func(i int, code byte, why error) {
-		c.denied(why)
+		if of, _ := topic.Lookup(p.Filters[i].Filter); !of.Probed {
+			c.denied(why)
+		}
 		codes[i] = packet.SubFailure
 		if c.version == packet.V5 {
 			codes[i] = code

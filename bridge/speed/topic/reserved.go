@@ -49,6 +49,9 @@ type Reserved struct {
 	// receive, since it is the answer to what the device was let send, as the
 	// reason code of a PUBACK is in MQTT 5.
 	Unasked bool
+	// Probed: agents ask to subscribe to it, and know a bridge by the refusal. They
+	// are at no fault, so the refusal is not logged.
+	Probed bool
 }
 
 // ErrReserved is wrapped by the errors of CheckPublish and CheckSubscribe.
@@ -150,7 +153,9 @@ func rows() (all []row) {
 		told(Shadows, shadow+"/update/delta", shadow+"/update/documents")
 	}
 	add(Reserved{Service: BasicIngest, Takes: true}, "$aws/rules/+", "$aws/rules/+/#")
-	add(Reserved{Service: Batches, Takes: true}, "$tidemill/batch")
+	// Agents rely on the two rows as they are: the first is never told, the second
+	// always. See meetBridge in agent/uplink.
+	add(Reserved{Service: Batches, Takes: true, Probed: true}, "$tidemill/batch")
 	add(Reserved{Service: Batches, Tells: true, Private: true, Unasked: true}, "$tidemill/batch/refused")
 	for _, format := range []string{"/json", "/cbor"} {
 		asked(Reserved{Service: Provisioning, Private: true}, "$aws/certificates/create"+format, "$aws/certificates/create-from-csr"+format,
