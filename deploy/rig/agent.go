@@ -24,15 +24,21 @@ type Agent struct {
 // It connects to endpoint, which may be a Proxy's. extra is appended to the
 // configuration that the bridge wrote.
 func NewAgent(ctx context.Context, b *Bridge, thing, dir, endpoint, extra string) (*Agent, error) {
-	a := &Agent{Thing: thing, Dir: filepath.Join(dir, thing), Log: filepath.Join(dir, thing+".log"), bin: b.bin}
+	a := OpenAgent(b.bin, thing, dir)
 	if _, err := b.Command(ctx, "thing", "create", thing, "-out", a.Dir, "-endpoint", endpoint, "-sensor", "none"); err != nil {
 		return nil, err
 	}
 	if err := a.Configure(extra); err != nil {
 		return nil, err
 	}
-	a.Process = Process{Path: a.bin.Agent, Args: []string{"run", "-config", a.config()}, LogFile: a.Log}
 	return a, nil
+}
+
+// OpenAgent is the agent of a thing that NewAgent once prepared under dir.
+func OpenAgent(bin Bin, thing, dir string) *Agent {
+	a := &Agent{Thing: thing, Dir: filepath.Join(dir, thing), Log: filepath.Join(dir, thing+".log"), bin: bin}
+	a.Process = Process{Path: bin.Agent, Args: []string{"run", "-config", a.config()}, LogFile: a.Log}
+	return a
 }
 
 func (a *Agent) config() string { return filepath.Join(a.Dir, "agent-rig.toml") }
