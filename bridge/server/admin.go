@@ -117,7 +117,7 @@ func (s *Server) publicHandler() http.Handler {
 		}
 		_, _ = io.WriteString(w, "ready\n")
 	})
-	return newHosts(s.cfg.MQTT.ServerNames).onlyKnown(mux)
+	return OnlyKnownHosts(s.cfg.MQTT.ServerNames, mux)
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {
@@ -179,7 +179,7 @@ type Info struct {
 }
 
 func (s *Server) getInfo(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, Info{s.version, s.cfg.DataDir, address(s.mqtt), address(s.https), address(s.admin)})
+	return writeJSON(w, Info{s.version, s.cfg.DataDir, address(s.mqtt), s.httpsAddr(), address(s.admin)})
 }
 
 func (s *Server) postReload(w http.ResponseWriter, _ *http.Request) error {

@@ -158,8 +158,8 @@ type stranger struct{ attempt *customauth.Attempt }
 // attemptOf is what an HTTP request shows to authorizers.
 func attemptOf(r *http.Request) *customauth.Attempt {
 	a := &customauth.Attempt{HTTP: customauth.FromRequest(r)}
-	if p := peerOf(r); p != nil {
-		a.TLS, a.ServerName = true, p.state.ServerName
+	if r.TLS != nil {
+		a.TLS, a.ServerName = true, r.TLS.ServerName
 	}
 	return a
 }
@@ -342,9 +342,6 @@ func (s *Server) guestOf(r *http.Request) (aws.Caller, error) {
 
 // recall returns the guest who showed the same before, nil for none.
 func (p *peer) recall(sum [sha256.Size]byte) *guest {
-	if p == nil {
-		return nil
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.last == nil || p.last.of != sum || !time.Now().Before(p.last.until) {
@@ -355,9 +352,6 @@ func (p *peer) recall(sum [sha256.Size]byte) *guest {
 
 // remember keeps one guest of the connection.
 func (p *peer) remember(sum [sha256.Size]byte, g *guest, life time.Duration) {
-	if p == nil {
-		return
-	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = &remembered{sum, g, time.Now().Add(life)}

@@ -122,7 +122,7 @@ func TestBrokerIsABridge(t *testing.T) {
 		t.Errorf("shadow of a bridge that has none: %v", err)
 	}
 	w := httptest.NewRecorder()
-	b.front().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/mqtt", nil))
+	b.https.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/mqtt", nil))
 	if w.Code < 400 || w.Code == http.StatusUpgradeRequired {
 		t.Errorf("/mqtt answers %d", w.Code)
 	}

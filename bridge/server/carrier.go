@@ -10,11 +10,17 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
+// A connServer serves MQTT connections, as the gateway does.
+type connServer interface {
+	// ServeConn returns when the connection has ended, which it does with ctx.
+	ServeConn(ctx context.Context, nc net.Conn, via gateway.Via)
+}
+
 // A carrier owns the MQTT connections that came by the HTTPS listener: those
 // chosen in the TLS handshake, and WebSockets, of which net/http does not know
 // any more.
 type carrier struct {
-	gateway *gateway.Server
+	gateway connServer
 	calls   chan call
 	ended   chan struct{} // closed when run ends
 
@@ -28,7 +34,7 @@ type call struct {
 	via gateway.Via
 }
 
-func newCarrier(g *gateway.Server) *carrier {
+func newCarrier(g connServer) *carrier {
 	return &carrier{gateway: g, calls: make(chan call), ended: make(chan struct{}), refused: map[int]uint64{}}
 }
 
@@ -58,7 +64,7 @@ func (c *carrier) carry(nc net.Conn, via gateway.Via) {
 
 // run serves what is handed over until ctx ends, and then waits for the end of
 // all.
-func (c *carrier) run(ctx context.Context) error {
+func (c *carrier) run(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer close(c.ended)
@@ -75,7 +81,7 @@ func (c *carrier) run(ctx context.Context) error {
 				c.gateway.ServeConn(ctx, x.nc, x.via)
 			})
 		case <-ctx.Done():
-			return nil
+			return
 		}
 	}
 }

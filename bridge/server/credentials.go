@@ -28,6 +28,18 @@ func credentialsAlias(r *http.Request) (alias string, ok bool) {
 	return alias, err == nil
 }
 
+// withCredentials answers requests to the credential provider, and has next
+// answer the others.
+func (s *Server) withCredentials(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if alias, ok := credentialsAlias(r); ok {
+			s.serveCredentials(w, r, alias)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // serveCredentials gives a device a temporary access key for the role of an
 // alias (developer guide, "Authorizing direct calls to AWS services using the
 // credential provider").
@@ -61,11 +73,11 @@ func (s *Server) serveCredentials(w http.ResponseWriter, r *http.Request, alias 
 var errNoCredentials = errors.New("access denied")
 
 func (s *Server) credentials(r *http.Request, alias string) (any, error) {
-	cert := peerOf(r).certificate()
+	cert := certificate(r)
 	if cert == nil {
 		return nil, fmt.Errorf("%w: no client certificate", errNoCredentials)
 	}
-	if !sameOrigin(r) {
+	if !SameOrigin(r) {
 		return nil, fmt.Errorf("%w: %w", errNoCredentials, errOrigin)
 	}
 	thing := r.Header.Get("X-Amzn-Iot-Thingname")
@@ -80,7 +92,7 @@ func (s *Server) credentials(r *http.Request, alias string) (any, error) {
 	case j.policy == nil:
 		return nil, fmt.Errorf("%w: the certificate is not active", errNoCredentials)
 	}
-	if p := placeOf(r); p != nil {
+	if p := PlaceOf(r); p != nil {
 		p.Known(who.Owner())
 	}
 	switch {

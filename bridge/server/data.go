@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -190,35 +189,49 @@ func (d dataPlane) ListShadows(thing, token string, size int) ([]string, string,
 	return d.r.shadow.List(thing, token, size)
 }
 
-// A peer is the other end of a TLS connection that carries HTTP.
+// A peer is the other end of a connection that carries HTTP.
 type peer struct {
-	state *tls.ConnectionState
-
 	mu     sync.Mutex  // guards what follows
 	holder *session    // by its certificate; nil: not asked for yet
 	last   *remembered // that an authorizer let in; nil: none
 }
 
-// certificate is what was shown in the handshake, nil for none.
-func (p *peer) certificate() *x509.Certificate {
-	if p == nil || len(p.state.PeerCertificates) == 0 {
+// peerKey is that of a connection's *peer in the context of its requests.
+type peerKey struct{}
+
+// withPeer makes the context of a connection's requests.
+func withPeer(ctx context.Context, _ net.Conn) context.Context {
+	return context.WithValue(ctx, peerKey{}, new(peer))
+}
+
+// peerOf is the other end of a request's connection.
+func peerOf(r *http.Request) *peer {
+	if p, ok := r.Context().Value(peerKey{}).(*peer); ok {
+		return p
+	}
+	return new(peer)
+}
+
+// certificate is what a client showed in the TLS handshake, nil for none.
+func certificate(r *http.Request) *x509.Certificate {
+	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
 		return nil
 	}
-	return p.state.PeerCertificates[0]
+	return r.TLS.PeerCertificates[0]
 }
 
 // caller is the holder of the connection's certificate, nil for none. Its
 // rights follow the registry, as those of MQTT connections do.
-func (p *peer) caller(a *authorizer, remote string) (aws.Caller, error) {
-	certificate := p.certificate()
-	if certificate == nil {
+func (p *peer) caller(a *authorizer, r *http.Request) (aws.Caller, error) {
+	cert := certificate(r)
+	if cert == nil {
 		return nil, nil
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.holder == nil {
-		s := &session{a: a, id: pki.Fingerprint(certificate.Raw)}
-		s.known = authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, Certificate: authz.NewCertificate(s.id, certificate), SourceIP: addressOf(remote)}
+		s := &session{a: a, id: pki.Fingerprint(cert.Raw)}
+		s.known = authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, Certificate: authz.NewCertificate(s.id, cert), SourceIP: addressOf(r.RemoteAddr)}
 		if _, err := s.read(); err != nil && !errors.Is(err, registry.ErrNotFound) {
 			return nil, err
 		}
@@ -240,14 +253,13 @@ func (h holder) May(action, resource string) bool { return h.may(action, resourc
 // authorizer knows that the client names, the holder of a certificate, or whom
 // the default authorizer knows.
 func (s *Server) callerOf(r *http.Request) (aws.Caller, error) {
-	p := peerOf(r)
-	if s.authorizer.custom.Any() && (p.certificate() == nil || attemptOf(r).Named()) {
+	if s.authorizer.custom.Any() && (certificate(r) == nil || attemptOf(r).Named()) {
 		return s.guestOf(r)
 	}
-	if p.certificate() != nil && !sameOrigin(r) {
+	if certificate(r) != nil && !SameOrigin(r) {
 		return nil, fmt.Errorf("%w: %w", aws.ErrForbidden, errOrigin)
 	}
-	return p.caller(s.authorizer, r.RemoteAddr)
+	return peerOf(r).caller(s.authorizer, r)
 }
 
 // addressOf is a remote address without its port, "" if it is none.
@@ -261,5 +273,5 @@ func addressOf(remote string) string {
 
 // keyCaller is what an access key may do.
 func (s *Server) keyCaller(r *http.Request, id string) aws.Key {
-	return s.authorizer.key(id, authz.Context{SourceIP: addressOf(r.RemoteAddr), Insecure: peerOf(r) == nil})
+	return s.authorizer.key(id, authz.Context{SourceIP: addressOf(r.RemoteAddr), Insecure: r.TLS == nil})
 }

@@ -40,8 +40,8 @@ type either struct {
 	wg    sync.WaitGroup // accept, and a meet for each connection
 }
 
-func newEither(l net.Listener, c *tls.Config, plain func(net.Addr) bool, mqtt func(*tls.Conn), log *slog.Logger) *either {
-	e := &either{Listener: l, config: c, plain: plain, mqtt: mqtt, log: log, ready: make(chan net.Conn), failed: make(chan error), closed: make(chan struct{})}
+func newEither(l net.Listener, c *tls.Config, plain func(net.Addr) bool, mqtt func(*tls.Conn), denied func(net.Addr, string, error), log *slog.Logger) *either {
+	e := &either{Listener: l, config: c, plain: plain, mqtt: mqtt, denied: denied, log: log, ready: make(chan net.Conn), failed: make(chan error), closed: make(chan struct{})}
 	e.close = sync.OnceValue(func() error {
 		e.mu.Lock()
 		close(e.closed)

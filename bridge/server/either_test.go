@@ -103,11 +103,11 @@ func TestProtocols(t *testing.T) {
 // Only this machine's own addresses count as loopback.
 func TestLoopback(t *testing.T) {
 	for ip, want := range map[string]bool{"127.0.0.1": true, "127.9.9.9": true, "::1": true, "::ffff:127.0.0.1": true, "192.0.2.1": false, "10.0.0.1": false, "::": false} {
-		if got := fromLoopback(&net.TCPAddr{IP: net.ParseIP(ip)}); got != want {
+		if got := FromLoopback(&net.TCPAddr{IP: net.ParseIP(ip)}); got != want {
 			t.Errorf("%s: %v", ip, got)
 		}
 	}
-	if fromLoopback(&net.UnixAddr{Name: "x"}) {
+	if FromLoopback(&net.UnixAddr{Name: "x"}) {
 		t.Error("a socket")
 	}
 }
@@ -119,7 +119,7 @@ func TestPlaintextRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEither(l, &tls.Config{}, func(net.Addr) bool { return false }, nil, slog.New(slog.DiscardHandler))
+	e := newEither(l, &tls.Config{}, func(net.Addr) bool { return false }, nil, nil, slog.New(slog.DiscardHandler))
 	defer e.Close()
 	accepted := make(chan net.Conn, 1)
 	go func() {
@@ -149,7 +149,7 @@ func TestPlaintextRefused(t *testing.T) {
 func TestSilentClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := pipes{conns: make(chan net.Conn)}
-		e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return true }, nil, slog.New(slog.DiscardHandler))
+		e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return true }, nil, nil, slog.New(slog.DiscardHandler))
 		accepted := make(chan net.Conn)
 		ended := make(chan struct{})
 		go func() {

@@ -36,7 +36,7 @@ func TestSlowHandshakes(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			inner := pipes{conns: make(chan net.Conn)}
-			e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return c.plain }, nil, slog.New(slog.DiscardHandler))
+			e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return c.plain }, nil, nil, slog.New(slog.DiscardHandler))
 			accepted := make(chan net.Conn, 100)
 			ended := make(chan struct{})
 			go func() {

@@ -41,9 +41,11 @@ func (h hosts) has(host string) bool {
 	return false
 }
 
-// onlyKnown passes on what is asked by a name that is known, and from no page of
+// OnlyKnownHosts passes on what is asked by an address, one of names, which are
+// those of the configuration, or one of this machine's, and from no page of
 // another site.
-func (h hosts) onlyKnown(next http.Handler) http.Handler {
+func OnlyKnownHosts(names []string, next http.Handler) http.Handler {
+	h := newHosts(names)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.has(r.Host) {
 			http.Error(w, "Host: ask by an address, localhost, or a name of mqtt.server_names", http.StatusMisdirectedRequest)
@@ -70,4 +72,22 @@ func localPage(origin string) bool {
 func localhost(name string) bool {
 	ip, err := netip.ParseAddr(name)
 	return err == nil && ip.IsLoopback() || name == "localhost" || strings.HasSuffix(name, ".localhost")
+}
+
+// SameOrigin says whether r is of no browser, or of one whose page is from this
+// listener: a certificate is shown whatever page asks for it.
+func SameOrigin(r *http.Request) bool {
+	origins := r.Header["Origin"]
+	return len(origins) == 0 || len(origins) == 1 && ownOrigin(r, origins[0])
+}
+
+// ownOrigin says whether origin is where r was sent to. A browser sends scheme,
+// host and port and nothing else (RFC 6454, 6.2), so the texts are compared: a
+// page over plain HTTP may be anybody's on the way, and is another origin.
+func ownOrigin(r *http.Request, origin string) bool {
+	scheme := "https://"
+	if r.TLS == nil {
+		scheme = "http://"
+	}
+	return strings.EqualFold(origin, scheme+r.Host)
 }

@@ -209,7 +209,8 @@ func TestSlowClients(t *testing.T) {
 			l := pipes{conns: make(chan net.Conn)}
 			served := make(chan error, 1)
 			read := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
-			go func() { served <- (&Server{log: slog.New(slog.DiscardHandler)}).serveHTTP(ctx, l, read, awsServer()) }()
+			h := newHTTPS(l, HTTPSOptions{Plaintext: func(net.Addr) bool { return true }, Idle: time.Hour, Handler: read, Log: slog.New(slog.DiscardHandler)})
+			go func() { served <- h.Run(ctx) }()
 			here, there := net.Pipe()
 			l.conns <- there
 			began := time.Now()

@@ -5,30 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log"
 	"net"
-	"net/http"
 	"os"
 	"syscall"
-	"time"
 )
 
-func (s *Server) closeListeners() error {
-	var errs []error
-	for _, l := range []net.Listener{s.mqtt, s.https, s.admin} {
-		if l == nil {
-			continue
-		}
-		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// listenTCP listens at the address of a setting, which its error names with what
+// TCP listens at the address of a setting, which its error names with what
 // to do.
-func listenTCP(ctx context.Context, setting, address string) (net.Listener, error) {
+func TCP(ctx context.Context, setting, address string) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", address)
 	hint := ""
@@ -45,9 +29,9 @@ func listenTCP(ctx context.Context, setting, address string) (net.Listener, erro
 	return nil, fmt.Errorf("%s: %w%s", setting, err, hint)
 }
 
-// listenSocket opens the admin socket, replacing one that a killed process
+// Socket opens the admin socket, replacing one that a killed process
 // left. Only its owner may use it.
-func listenSocket(path string) (net.Listener, error) {
+func Socket(path string) (net.Listener, error) {
 	if c, err := net.Dial("unix", path); err == nil {
 		return nil, errors.Join(fmt.Errorf("admin.socket: %s: another bridge answers there", path), c.Close())
 	}
@@ -79,45 +63,4 @@ func listenSocket(path string) (net.Listener, error) {
 // connect (net/unix/af_unix.c, unix_bind_bsd).
 func ownerOnly(_, _ string, c syscall.RawConn) error {
 	return c.Control(func(fd uintptr) { _ = syscall.Fchmod(int(fd), 0o600) })
-}
-
-// serve is a part that serves h on l by srv, or if l is nil nothing.
-func (s *Server) serve(name string, l net.Listener, h http.Handler, srv *http.Server) part {
-	return part{name, func(ctx context.Context) error {
-		if l == nil {
-			<-ctx.Done()
-			return nil
-		}
-		return s.serveHTTP(ctx, l, h, srv)
-	}}
-}
-
-// within is a server that bounds reading a request and writing its answer; 0
-// does not.
-func within(timeout time.Duration) *http.Server {
-	return &http.Server{ReadTimeout: timeout, WriteTimeout: timeout}
-}
-
-// serveHTTP serves h on l by srv until ctx ends.
-func (s *Server) serveHTTP(ctx context.Context, l net.Listener, h http.Handler, srv *http.Server) error {
-	srv.Handler, srv.ReadHeaderTimeout, srv.IdleTimeout, srv.MaxHeaderBytes = h, 10*time.Second, 2*time.Minute, 16<<10
-	srv.ErrorLog = log.New(httpLog{s.log}, "", 0)
-	srv.BaseContext = func(net.Listener) context.Context { return ctx }
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		last, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		defer cancel()
-		if srv.Shutdown(last) != nil {
-			srv.Close()
-		}
-	})
-	err := srv.Serve(l)
-	if !stop() {
-		<-stopped // requests under way have ended
-	}
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
 }

@@ -73,20 +73,20 @@ func (x series) clock(s *Server) {
 }
 
 func (x series) https(s *Server) {
-	if e, ok := s.https.(*either); ok {
-		x.counter("https_failed_handshakes", "TLS handshakes that failed on the HTTPS listener.", float64(e.broken.Load()))
-		if l, ok := e.Listener.(*places); ok {
-			st := l.door.Stats()
-			x.gauge("https_connections", "Open connections of the HTTPS listener, those that carry MQTT not counted.", float64(st.Open))
-			x.gauge("https_unauthenticated_connections", "Those of which nobody is authenticated yet.", float64(st.Unknown))
-			x.counter("https_refused_connections", "Connections closed since there were too many, of all or of their address.", float64(st.Refused))
-			x.counter("https_evicted_connections", "Unauthenticated connections closed to make room for new ones.", float64(st.Evicted))
-		}
+	var st HTTPSStats
+	if s.https != nil {
+		st = s.https.Stats()
+		x.counter("https_failed_handshakes", "TLS handshakes that failed on the HTTPS listener.", float64(st.FailedHandshakes))
+		c := st.Connections
+		x.gauge("https_connections", "Open connections of the HTTPS listener, those that carry MQTT not counted.", float64(c.Open))
+		x.gauge("https_unauthenticated_connections", "Those of which nobody is authenticated yet.", float64(c.Unknown))
+		x.counter("https_refused_connections", "Connections closed since there were too many, of all or of their address.", float64(c.Refused))
+		x.counter("https_evicted_connections", "Unauthenticated connections closed to make room for new ones.", float64(c.Evicted))
 	}
 	const help = "MQTT connections of the HTTPS listener, as WebSockets or chosen in the TLS handshake."
-	x.gauge("https_mqtt_connections", help, float64(s.carrier.websockets.Load()), "by", "websocket")
-	x.gauge("https_mqtt_connections", help, float64(s.carrier.direct.Load()), "by", "alpn")
-	for status, n := range s.carrier.refusals() {
+	x.gauge("https_mqtt_connections", help, float64(st.WebSockets), "by", "websocket")
+	x.gauge("https_mqtt_connections", help, float64(st.ALPN), "by", "alpn")
+	for status, n := range st.Refused {
 		x.counter("websockets_refused", "WebSockets refused, by HTTP status.", float64(n), "status", strconv.Itoa(status))
 	}
 	for o, c := range s.authorizer.custom.Stats() {

@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 )
 
@@ -22,11 +21,8 @@ type places struct {
 	close  func() error
 }
 
-func newPlaces(l net.Listener, c config.HTTPS) *places {
-	p := &places{Listener: l, idle: time.Duration(c.UnauthenticatedIdle), closed: make(chan struct{}), door: admission.NewDoor(admission.Limits{
-		Open: c.MaxConnections, PerAddress: c.MaxPerAddress,
-		// A quarter is left to others than one address.
-		Unknown: c.MaxUnauthenticated, UnknownPerAddress: c.MaxUnauthenticated - c.MaxUnauthenticated/4})}
+func newPlaces(l net.Listener, limits admission.Limits, idle time.Duration) *places {
+	p := &places{Listener: l, idle: idle, closed: make(chan struct{}), door: admission.NewDoor(limits)}
 	p.close = sync.OnceValue(func() error {
 		close(p.closed)
 		return l.Close()
@@ -148,8 +144,8 @@ func idling(c net.Conn, s http.ConnState) {
 // placeKey is that of the place of a request's connection in its context.
 type placeKey struct{}
 
-// placeOf is the place of a request's connection, nil for none.
-func placeOf(r *http.Request) *admission.Place {
+// PlaceOf is the place of a request's connection, nil for none.
+func PlaceOf(r *http.Request) *admission.Place {
 	p, _ := r.Context().Value(placeKey{}).(*admission.Place)
 	return p
 }

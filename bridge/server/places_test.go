@@ -14,7 +14,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 )
 
@@ -94,7 +93,7 @@ func TestStrangersByALPN(t *testing.T) {
 		st := b.gateway.Stats()
 		return st.Unknown == 6 && st.OverLimit == 14
 	})
-	if st := b.https.(*either).Listener.(*places).door.Stats(); st.Open != 0 {
+	if st := b.https.Stats().Connections; st.Open != 0 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -104,16 +103,14 @@ func TestUnauthenticatedIdle(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		conns := pipes{conns: make(chan net.Conn)}
-		c := config.Default().HTTPS
-		c.UnauthenticatedIdle = config.Duration(10 * time.Second)
-		l := newPlaces(conns, c)
 		served := make(chan error, 1)
 		answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/known" {
-				placeOf(r).Known("x")
+				PlaceOf(r).Known("x")
 			}
 		})
-		go func() { served <- (&Server{log: slog.New(slog.DiscardHandler)}).serveHTTP(ctx, l, answer, awsServer()) }()
+		h := newHTTPS(conns, HTTPSOptions{Plaintext: func(net.Addr) bool { return true }, Idle: 10 * time.Second, Handler: answer, Log: slog.New(slog.DiscardHandler)})
+		go func() { served <- h.Run(ctx) }()
 		for path, want := range map[string]time.Duration{"/": 10 * time.Second, "/known": 2 * time.Minute} {
 			here, there := net.Pipe()
 			conns.conns <- there
@@ -126,7 +123,7 @@ func TestUnauthenticatedIdle(t *testing.T) {
 			here.Close()
 		}
 		synctest.Wait() // the server lets go a moment after the client sees it
-		if st := l.door.Stats(); st.Open != 0 {
+		if st := h.Stats().Connections; st.Open != 0 {
 			t.Errorf("%+v", st)
 		}
 		stop()
@@ -142,7 +139,7 @@ func TestPlaces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newPlaces(inner, config.HTTPS{MaxConnections: 2})
+	l := newPlaces(inner, admission.Limits{Open: 2}, time.Minute)
 	accepted, ended := make(chan net.Conn), make(chan error)
 	go func() {
 		for {
@@ -204,10 +201,8 @@ func TestFloodOfTwoAddresses(t *testing.T) {
 	for _, hello := range [][]byte{nil, {recordHandshake, 3, 1, 0, 200, 1, 0, 0, 196}} {
 		synctest.Test(t, func(t *testing.T) {
 			conns := pipes{conns: make(chan net.Conn)}
-			c := config.Default().HTTPS
-			c.MaxUnauthenticated = 32
-			l := newPlaces(conns, c)
-			e := newEither(l, &tls.Config{}, fromLoopback, nil, slog.New(slog.DiscardHandler))
+			l := newPlaces(conns, admission.Limits{Open: 1024, PerAddress: 512, Unknown: 32, UnknownPerAddress: 24}, time.Minute)
+			e := newEither(l, &tls.Config{}, FromLoopback, nil, nil, slog.New(slog.DiscardHandler))
 			go func() { // who is served says so
 				for {
 					c, err := e.Accept()

@@ -71,7 +71,6 @@ type Server struct {
 	refusals   refusals
 	webhooks   webhooks
 	provision  *provision.Service
-	carrier    *carrier
 	authorizer *authorizer
 	broker     *joined // nil: none
 	router     *router
@@ -84,7 +83,7 @@ type Server struct {
 
 	listens bool         // Listen returned
 	mqtt    net.Listener // set by Listen; nil: a broker takes the devices
-	https   net.Listener // nil: none
+	https   *HTTPS       // nil: none
 	admin   net.Listener // likewise
 
 	declared *Dir
@@ -199,7 +198,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.closers = append(s.closers, func() error { custom.Close(); return nil })
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Region: s.cfg.Region, Authorizers: custom, Secret: func(id string) (string, string, bool) { return s.authorizer.secret(id) }, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.topicRules, Kinesis: s.kinesis, Log: s.log,
-		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf, Place: placeOf,
+		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf, Place: PlaceOf,
 		Registry: s.registry, Provision: s.provision, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }, Fleet: s.fleet})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
@@ -227,7 +226,6 @@ func (s *Server) wire(sh service.Options) error {
 	s.lifecycle = events.NewLifecycle(s.router.Publish, s.log)
 	s.registryEvents = events.NewRegistry(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
-	s.carrier = newCarrier(s.gateway)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
 	s.router.provision, s.router.registry = s.provision, s.registry
 	if err := s.openBroker(); err != nil {
@@ -303,7 +301,7 @@ func (s *Server) Listen(ctx context.Context) error {
 		}
 	}
 	if s.broker == nil {
-		l, err := listenTCP(ctx, "mqtt.listen", s.cfg.MQTT.Listen)
+		l, err := TCP(ctx, "mqtt.listen", s.cfg.MQTT.Listen)
 		if err != nil {
 			return err
 		}
@@ -317,7 +315,7 @@ func (s *Server) Listen(ctx context.Context) error {
 		return errors.Join(err, s.closeListeners())
 	}
 	if s.cfg.Admin.Listen != "" && s.admin == nil { // else it is Start's
-		if s.admin, err = listenTCP(ctx, "admin.listen", s.cfg.Admin.Listen); err != nil {
+		if s.admin, err = TCP(ctx, "admin.listen", s.cfg.Admin.Listen); err != nil {
 			return errors.Join(err, s.closeListeners())
 		}
 	}
@@ -349,7 +347,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if _, err := s.Reload(); !s.topicRules.Loaded() {
 		return errors.Join(err, s.closeListeners())
 	}
-	socket, err := listenSocket(s.cfg.Admin.Socket)
+	socket, err := Socket(s.cfg.Admin.Socket)
 	if err != nil {
 		return errors.Join(err, s.closeListeners())
 	}
@@ -369,13 +367,12 @@ func (s *Server) Run(ctx context.Context) error {
 		part{"fleet index", s.fleet.Run},
 		part{"provisioning", s.provision.Run},
 		part{"end of forbidden connections", s.endForbiddenOnes},
-		part{"MQTT by HTTPS", s.carrier.run},
 		part{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
-		s.serve("HTTPS listener", s.https, s.front(), awsServer()),
-		s.serve("admin socket", socket, s.Handler(), within(0)),
-		s.serve("admin listener", s.admin, s.publicHandler(), within(time.Minute)),
+		s.serveHTTPS(),
+		s.serve("admin socket", socket, s.Handler(), Within(0)),
+		s.serve("admin listener", s.admin, s.publicHandler(), Within(time.Minute)),
 	)
-	s.log.Info("bridge is up", "version", s.version, "mqtt", address(s.mqtt), "broker", s.cfg.Broker.URL, "https", address(s.https), "admin", address(s.admin), "data", s.cfg.DataDir)
+	s.log.Info("bridge is up", "version", s.version, "mqtt", address(s.mqtt), "broker", s.cfg.Broker.URL, "https", s.httpsAddr(), "admin", address(s.admin), "data", s.cfg.DataDir)
 	select {
 	case <-ctx.Done():
 	case <-front.failed:

@@ -1,0 +1,93 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/admission"
+)
+
+// closeListeners closes those that are open; it may be called again.
+func (s *Server) closeListeners() error {
+	open := []io.Closer{}
+	for _, l := range []net.Listener{s.mqtt, s.admin} {
+		if l != nil {
+			open = append(open, l)
+		}
+	}
+	if s.https != nil {
+		open = append(open, s.https)
+	}
+	var errs []error
+	for _, l := range open {
+		if err := l.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// listenHTTPS opens the listener of the AWS APIs and of MQTT beside them, if
+// there is to be one.
+func (s *Server) listenHTTPS(ctx context.Context) (err error) {
+	c := s.cfg.HTTPS
+	if c.Listen == "" {
+		return nil
+	}
+	o := HTTPSOptions{Address: c.Listen, TLS: s.pki.HTTPSConfig(), Idle: time.Duration(c.UnauthenticatedIdle),
+		Limits: admission.Limits{Open: c.MaxConnections, PerAddress: c.MaxPerAddress,
+			// A quarter is left to others than one address.
+			Unknown: c.MaxUnauthenticated, UnknownPerAddress: c.MaxUnauthenticated - c.MaxUnauthenticated/4},
+		// Where signatures are not verified, pages of other sites are kept away: they
+		// could do all by the browser of whoever looks at them.
+		OnlyKnownHosts: c.Permissive, Hosts: s.cfg.MQTT.ServerNames,
+		Upgrade: s.upgrade, Handler: s.withCredentials(s.aws), ConnContext: withPeer,
+		Denied: s.refusals.denied, Log: s.log}
+	switch c.Plaintext {
+	case "on":
+		o.Plaintext = func(net.Addr) bool { return true }
+	case "loopback":
+		o.Plaintext = FromLoopback
+	}
+	if s.broker == nil {
+		o.Gateway = s.gateway
+	}
+	if s.https, err = OpenHTTPS(ctx, o); err == nil && c.Permissive {
+		s.log.Warn("https.permissive is on: signatures are not verified, whoever reaches the port may do all", "https", s.httpsAddr())
+	}
+	return err
+}
+
+// serveHTTPS is the part that serves the HTTPS listener, if there is one.
+func (s *Server) serveHTTPS() part {
+	return part{"HTTPS listener", func(ctx context.Context) error {
+		if s.https == nil {
+			<-ctx.Done()
+			return nil
+		}
+		return s.https.Run(ctx)
+	}}
+}
+
+// httpsAddr is where the HTTPS listener is, "" for none.
+func (s *Server) httpsAddr() string {
+	if s.https == nil {
+		return ""
+	}
+	return s.https.Addr().String()
+}
+
+// serve is a part that serves h on l by srv, or if l is nil nothing.
+func (s *Server) serve(name string, l net.Listener, h http.Handler, srv *http.Server) part {
+	return part{name, func(ctx context.Context) error {
+		if l == nil {
+			<-ctx.Done()
+			return nil
+		}
+		return ServeHTTP(ctx, l, h, srv, s.log)
+	}}
+}

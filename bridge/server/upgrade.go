@@ -1,0 +1,73 @@
+package server
+
+import (
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/sigv4"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+)
+
+// Who a client is known to be before its CONNECT, as gateway.Via's Identity.
+type (
+	// A keyHolder signed the request of its WebSocket with an access key.
+	keyHolder struct {
+		id       string
+		insecure bool // there is no TLS
+	}
+	// A certHolder showed a certificate in the TLS handshake below HTTP.
+	certHolder struct{ certificate *x509.Certificate }
+)
+
+var (
+	errAnonymous = errors.New("want a signature in the query or a client certificate")
+	errOrigin    = errors.New("a page of another site may not use the browser's certificate")
+)
+
+// upgrade is upgrading, and logs who is refused.
+func (s *Server) upgrade(r *http.Request) (gateway.Via, error) {
+	via, err := s.upgrading(r)
+	if err != nil {
+		s.refusals.tell(r.RemoteAddr, "", fmt.Errorf("%w: %w", errUpgrade, err))
+	}
+	return via, err
+}
+
+// upgrading says who asks for a WebSocket: a signature counts first, then a
+// custom authorizer that is named, then the certificate of the TLS connection,
+// and then the default authorizer, or the one that the CONNECT will name.
+func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
+	via := gateway.Via{Protocol: "wss"}
+	query := r.URL.Query()
+	if query.Has("X-Amz-Signature") || query.Has("X-Amz-Algorithm") {
+		v := sigv4.Verifier{Secret: s.authorizer.secret, Region: s.cfg.Region, Permissive: s.cfg.HTTPS.Permissive}
+		id, err := v.VerifyWebSocket(r)
+		if err != nil {
+			return via, err
+		}
+		via.Identity, via.Ends, via.EndReason = keyHolder{id.KeyID, r.TLS == nil}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
+		if s.authorizer.isTemporary(id.KeyID) {
+			// A second before its key, so that the will of the client still has
+			// the key's rights.
+			if k, err := s.authorizer.temporaryKey(id.KeyID); err == nil && k.Expires.Add(-time.Second).Before(via.Ends) {
+				via.Ends = k.Expires.Add(-time.Second)
+			}
+		}
+		return via, nil
+	}
+	cert, attempt := certificate(r), attemptOf(r)
+	switch {
+	case s.authorizer.custom.Any() && (cert == nil || attempt.Named()):
+		via.Identity = stranger{attempt}
+		return via, s.authorizer.custom.Check(attempt)
+	case cert == nil:
+		return via, errAnonymous
+	case !SameOrigin(r):
+		return via, errOrigin
+	}
+	via.Identity = certHolder{cert}
+	return via, nil
+}
