@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -117,7 +118,7 @@ func (s *Server) publicHandler() http.Handler {
 		}
 		_, _ = io.WriteString(w, "ready\n")
 	})
-	return OnlyKnownHosts(s.cfg.MQTT.ServerNames, mux)
+	return listen.OnlyKnownHosts(s.cfg.MQTT.ServerNames, mux)
 }
 
 func writeJSON(w http.ResponseWriter, v any) error {

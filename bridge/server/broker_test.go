@@ -121,10 +121,8 @@ func TestBrokerIsABridge(t *testing.T) {
 	if _, err := (dataPlane{b.router}).Shadow(t.Context(), "press", "", shadow.OpGet, nil); !errors.Is(err, errOtherShadows) {
 		t.Errorf("shadow of a bridge that has none: %v", err)
 	}
-	w := httptest.NewRecorder()
-	b.https.handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/mqtt", nil))
-	if w.Code < 400 || w.Code == http.StatusUpgradeRequired {
-		t.Errorf("/mqtt answers %d", w.Code)
+	if status, _, text := b.requester("iot", nil).do("GET", "/mqtt", ""); status < 400 || status == http.StatusUpgradeRequired {
+		t.Errorf("/mqtt answers %d %s", status, text)
 	}
 	// Without its broker it is not ready.
 	if err := other.stop(); err != nil {

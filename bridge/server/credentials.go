@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/listen"
 )
 
 // credentialsAlias returns the role alias of a request to AWS IoT's credential
@@ -77,7 +78,7 @@ func (s *Server) credentials(r *http.Request, alias string) (any, error) {
 	if cert == nil {
 		return nil, fmt.Errorf("%w: no client certificate", errNoCredentials)
 	}
-	if !SameOrigin(r) {
+	if !listen.SameOrigin(r) {
 		return nil, fmt.Errorf("%w: %w", errNoCredentials, errOrigin)
 	}
 	thing := r.Header.Get("X-Amzn-Iot-Thingname")
@@ -92,7 +93,7 @@ func (s *Server) credentials(r *http.Request, alias string) (any, error) {
 	case j.policy == nil:
 		return nil, fmt.Errorf("%w: the certificate is not active", errNoCredentials)
 	}
-	if p := PlaceOf(r); p != nil {
+	if p := listen.PlaceOf(r); p != nil {
 		p.Known(who.Owner())
 	}
 	switch {

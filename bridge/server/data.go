@@ -14,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
@@ -256,7 +257,7 @@ func (s *Server) callerOf(r *http.Request) (aws.Caller, error) {
 	if s.authorizer.custom.Any() && (certificate(r) == nil || attemptOf(r).Named()) {
 		return s.guestOf(r)
 	}
-	if certificate(r) != nil && !SameOrigin(r) {
+	if certificate(r) != nil && !listen.SameOrigin(r) {
 		return nil, fmt.Errorf("%w: %w", aws.ErrForbidden, errOrigin)
 	}
 	return peerOf(r).caller(s.authorizer, r)

@@ -87,7 +87,7 @@ func (d *Dir) Run(ctx context.Context) error {
 		return nil
 	}
 	w := &watcher{
-		root: d.opts.Path, dirs: d.folders(), listen: listen, log: d.opts.Log,
+		root: d.opts.Path, dirs: d.folders(), listen: openListener, log: d.opts.Log,
 		apply:   func() { _, _ = d.Apply(false) }, // what it refuses is logged
 		refused: func() bool { return d.NumRefused() > 0 },
 	}

@@ -1,18 +1,15 @@
 package server
 
 import (
-	"bufio"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
@@ -98,93 +95,6 @@ func TestProtocols(t *testing.T) {
 			t.Error(err)
 		}
 	}
-}
-
-// Only this machine's own addresses count as loopback.
-func TestLoopback(t *testing.T) {
-	for ip, want := range map[string]bool{"127.0.0.1": true, "127.9.9.9": true, "::1": true, "::ffff:127.0.0.1": true, "192.0.2.1": false, "10.0.0.1": false, "::": false} {
-		if got := FromLoopback(&net.TCPAddr{IP: net.ParseIP(ip)}); got != want {
-			t.Errorf("%s: %v", ip, got)
-		}
-	}
-	if FromLoopback(&net.UnixAddr{Name: "x"}) {
-		t.Error("a socket")
-	}
-}
-
-// With others than those who may, TLS is spoken: what they send comes to no
-// handler.
-func TestPlaintextRefused(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := newEither(l, &tls.Config{}, func(net.Addr) bool { return false }, nil, nil, slog.New(slog.DiscardHandler))
-	defer e.Close()
-	accepted := make(chan net.Conn, 1)
-	go func() {
-		if c, err := e.Accept(); err == nil {
-			accepted <- c
-		}
-	}()
-	c, err := net.Dial("tcp", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	answer, _ := io.ReadAll(c)
-	select {
-	case c := <-accepted:
-		t.Errorf("accepted %T", c)
-	default:
-	}
-	if strings.Contains(string(answer), "HTTP") {
-		t.Errorf("%q", answer)
-	}
-}
-
-// Who says nothing is let go, does not keep others from being accepted, and not
-// the listener from being closed.
-func TestSilentClients(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		inner := pipes{conns: make(chan net.Conn)}
-		e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return true }, nil, nil, slog.New(slog.DiscardHandler))
-		accepted := make(chan net.Conn)
-		ended := make(chan struct{})
-		go func() {
-			defer close(ended)
-			for {
-				c, err := e.Accept()
-				if err != nil {
-					return
-				}
-				accepted <- c
-			}
-		}()
-		silent, a := net.Pipe()
-		inner.conns <- a
-		loud, b := net.Pipe()
-		inner.conns <- b
-		go func() { _, _ = io.WriteString(loud, "POST /") }()
-		c := <-accepted
-		if text, err := bufio.NewReader(c).Peek(6); string(text) != "POST /" {
-			t.Errorf("%q %v", text, err)
-		}
-		began := time.Now()
-		if _, err := silent.Read(make([]byte, 1)); err == nil || time.Since(began) != firstByte {
-			t.Errorf("let go after %v, %v", time.Since(began), err)
-		}
-		_, last := net.Pipe()
-		inner.conns <- last
-		if err := errors.Join(e.Close(), e.Close()); err != nil {
-			t.Error(err)
-		}
-		<-ended
-		if _, err := e.Accept(); !errors.Is(err, net.ErrClosed) {
-			t.Error(err)
-		}
-	})
 }
 
 // A test setup may take any key, and the log says so.

@@ -3,13 +3,9 @@ package server
 import (
 	"crypto/tls"
 	"errors"
-	"io"
-	"log/slog"
-	"net"
 	"net/http"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -17,72 +13,6 @@ import (
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 )
-
-// Who is slow to shake hands, or stops in the middle, is let go in time, and
-// holds up nobody.
-func TestSlowHandshakes(t *testing.T) {
-	hello := []byte{recordHandshake, 3, 1, 0, 200, 1, 0, 0, 196} // the beginning of a ClientHello
-	for name, c := range map[string]struct {
-		plain bool
-		first []byte
-		drip  bool
-	}{
-		"silent":           {false, nil, false},
-		"silent, either":   {true, nil, false},
-		"stops":            {false, hello, false},
-		"stops, either":    {true, hello, false},
-		"byte by byte":     {false, hello, true},
-		"byte, either way": {true, hello, true},
-	} {
-		synctest.Test(t, func(t *testing.T) {
-			inner := pipes{conns: make(chan net.Conn)}
-			e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return c.plain }, nil, nil, slog.New(slog.DiscardHandler))
-			accepted := make(chan net.Conn, 100)
-			ended := make(chan struct{})
-			go func() {
-				defer close(ended)
-				for {
-					conn, err := e.Accept()
-					if err != nil {
-						return
-					}
-					accepted <- conn
-				}
-			}()
-			var wg sync.WaitGroup
-			began := time.Now()
-			for range 20 {
-				client, server := net.Pipe()
-				inner.conns <- server
-				wg.Go(func() {
-					if len(c.first) > 0 { // a pipe hands on a write of nothing
-						if _, err := client.Write(c.first); err != nil {
-							t.Errorf("%s: %v", name, err)
-						}
-					}
-					for c.drip {
-						time.Sleep(time.Second)
-						if _, err := client.Write([]byte{0}); err != nil {
-							break
-						}
-					}
-					_, _ = io.Copy(io.Discard, client)
-					if took := time.Since(began); took < firstByte || took > firstByte+time.Second { // noticed by the next drip
-						t.Errorf("%s: let go after %v", name, took)
-					}
-				})
-			}
-			wg.Wait()
-			if err := e.Close(); err != nil {
-				t.Error(err)
-			}
-			<-ended
-			if len(accepted) > 0 {
-				t.Errorf("%s: %d accepted", name, len(accepted))
-			}
-		})
-	}
-}
 
 // WebSockets that say nothing, and more than there may be, end; meanwhile others
 // are served.

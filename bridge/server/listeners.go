@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 )
 
@@ -38,7 +39,7 @@ func (s *Server) listenHTTPS(ctx context.Context) (err error) {
 	if c.Listen == "" {
 		return nil
 	}
-	o := HTTPSOptions{Address: c.Listen, TLS: s.pki.HTTPSConfig(), Idle: time.Duration(c.UnauthenticatedIdle),
+	o := listen.HTTPSOptions{Address: c.Listen, TLS: s.pki.HTTPSConfig(), Idle: time.Duration(c.UnauthenticatedIdle),
 		Limits: admission.Limits{Open: c.MaxConnections, PerAddress: c.MaxPerAddress,
 			// A quarter is left to others than one address.
 			Unknown: c.MaxUnauthenticated, UnknownPerAddress: c.MaxUnauthenticated - c.MaxUnauthenticated/4},
@@ -51,12 +52,12 @@ func (s *Server) listenHTTPS(ctx context.Context) (err error) {
 	case "on":
 		o.Plaintext = func(net.Addr) bool { return true }
 	case "loopback":
-		o.Plaintext = FromLoopback
+		o.Plaintext = listen.FromLoopback
 	}
 	if s.broker == nil {
 		o.Gateway = s.gateway
 	}
-	if s.https, err = OpenHTTPS(ctx, o); err == nil && c.Permissive {
+	if s.https, err = listen.OpenHTTPS(ctx, o); err == nil && c.Permissive {
 		s.log.Warn("https.permissive is on: signatures are not verified, whoever reaches the port may do all", "https", s.httpsAddr())
 	}
 	return err
@@ -88,6 +89,6 @@ func (s *Server) serve(name string, l net.Listener, h http.Handler, srv *http.Se
 			<-ctx.Done()
 			return nil
 		}
-		return ServeHTTP(ctx, l, h, srv, s.log)
+		return listen.ServeHTTP(ctx, l, h, srv, s.log)
 	}}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
@@ -73,7 +74,7 @@ func (x series) clock(s *Server) {
 }
 
 func (x series) https(s *Server) {
-	var st HTTPSStats
+	var st listen.HTTPSStats
 	if s.https != nil {
 		st = s.https.Stats()
 		x.counter("https_failed_handshakes", "TLS handshakes that failed on the HTTPS listener.", float64(st.FailedHandshakes))

@@ -23,6 +23,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/datadir"
+	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/serving/events"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
@@ -81,10 +82,10 @@ type Server struct {
 
 	registryEvents *events.Registry
 
-	listens bool         // Listen returned
-	mqtt    net.Listener // set by Listen; nil: a broker takes the devices
-	https   *HTTPS       // nil: none
-	admin   net.Listener // likewise
+	listens bool          // Listen returned
+	mqtt    net.Listener  // set by Listen; nil: a broker takes the devices
+	https   *listen.HTTPS // nil: none
+	admin   net.Listener  // likewise
 
 	declared *Dir
 
@@ -198,7 +199,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.closers = append(s.closers, func() error { custom.Close(); return nil })
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Region: s.cfg.Region, Authorizers: custom, Secret: func(id string) (string, string, bool) { return s.authorizer.secret(id) }, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.topicRules, Kinesis: s.kinesis, Log: s.log,
-		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf, Place: PlaceOf,
+		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf, Place: listen.PlaceOf,
 		Registry: s.registry, Provision: s.provision, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }, Fleet: s.fleet})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
@@ -301,7 +302,7 @@ func (s *Server) Listen(ctx context.Context) error {
 		}
 	}
 	if s.broker == nil {
-		l, err := TCP(ctx, "mqtt.listen", s.cfg.MQTT.Listen)
+		l, err := listen.TCP(ctx, "mqtt.listen", s.cfg.MQTT.Listen)
 		if err != nil {
 			return err
 		}
@@ -315,7 +316,7 @@ func (s *Server) Listen(ctx context.Context) error {
 		return errors.Join(err, s.closeListeners())
 	}
 	if s.cfg.Admin.Listen != "" && s.admin == nil { // else it is Start's
-		if s.admin, err = TCP(ctx, "admin.listen", s.cfg.Admin.Listen); err != nil {
+		if s.admin, err = listen.TCP(ctx, "admin.listen", s.cfg.Admin.Listen); err != nil {
 			return errors.Join(err, s.closeListeners())
 		}
 	}
@@ -347,7 +348,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if _, err := s.Reload(); !s.topicRules.Loaded() {
 		return errors.Join(err, s.closeListeners())
 	}
-	socket, err := Socket(s.cfg.Admin.Socket)
+	socket, err := listen.Socket(s.cfg.Admin.Socket)
 	if err != nil {
 		return errors.Join(err, s.closeListeners())
 	}
@@ -369,8 +370,8 @@ func (s *Server) Run(ctx context.Context) error {
 		part{"end of forbidden connections", s.endForbiddenOnes},
 		part{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
 		s.serveHTTPS(),
-		s.serve("admin socket", socket, s.Handler(), Within(0)),
-		s.serve("admin listener", s.admin, s.publicHandler(), Within(time.Minute)),
+		s.serve("admin socket", socket, s.Handler(), listen.Within(0)),
+		s.serve("admin listener", s.admin, s.publicHandler(), listen.Within(time.Minute)),
 	)
 	s.log.Info("bridge is up", "version", s.version, "mqtt", address(s.mqtt), "broker", s.cfg.Broker.URL, "https", s.httpsAddr(), "admin", address(s.admin), "data", s.cfg.DataDir)
 	select {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/datadir"
+	"github.com/tidemill/tidemill/bridge/listen"
 )
 
 // ErrNoRoom is the error of New on a disk with less than min_free.
@@ -68,7 +69,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger, version st
 	}
 	var admin *net.TCPListener
 	if cfg.Admin.Listen != "" {
-		l, err := TCP(ctx, "admin.listen", cfg.Admin.Listen)
+		l, err := listen.TCP(ctx, "admin.listen", cfg.Admin.Listen)
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +123,7 @@ func answerStarting(l *net.TCPListener, why *atomic.Pointer[string]) (stop func(
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "the bridge starts: "+*why.Load(), http.StatusServiceUnavailable)
 	})
-	srv := Within(time.Minute)
+	srv := listen.Within(time.Minute)
 	srv.Handler, srv.ReadHeaderTimeout = mux, 10*time.Second
 	srv.SetKeepAlivesEnabled(false) // the next request is the bridge's
 	served := make(chan struct{})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
@@ -65,7 +66,7 @@ func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
 		return via, s.authorizer.custom.Check(attempt)
 	case cert == nil:
 		return via, errAnonymous
-	case !SameOrigin(r):
+	case !listen.SameOrigin(r):
 		return via, errOrigin
 	}
 	via.Identity = certHolder{cert}

@@ -114,10 +114,10 @@ func (w *watcher) concerns(path string) bool {
 	return within(path, root) || within(root, path)
 }
 
-// listen makes a listener to the folders; where one is missing, to what is
+// openListener makes a listener to the folders; where one is missing, to what is
 // above it, and where one is a link, to where that is as well. With an error
 // it listens to as much as could be had.
-func listen(dirs []string) (*listener, error) {
+func openListener(dirs []string) (*listener, error) {
 	w, err := fsnotify.NewWatcher()
 	if err != nil {
 		return &listener{close: func() error { return nil }}, err
