@@ -1,3 +1,13 @@
+// Package listen opens the bridge's sockets and finds out what comes in by them:
+// the first byte, the TLS handshake and its ALPN, the way into MQTT by WebSocket,
+// and how many connections there may be, of all and of each address. It does not
+// judge who a client is, and answers no request: it is handed who does.
+//
+// An [HTTPS] is the listener of the AWS APIs and of MQTT beside them, with its
+// server. [TCP] and [Socket] open what needs none of that.
+//
+// net/http is not told that a connection has TLS (see secured); a handler finds
+// it in Request.TLS all the same.
 package listen
 
 import (

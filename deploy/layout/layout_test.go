@@ -51,12 +51,17 @@ var rules = []rule{
 	{"bridge/batch", []string{"bridge/speed/sink"}},
 	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "shadow", "bridge/sigv4"}},
 	{"bridge/store", []string{"bridge/speed", "bridge/control", "shadow", "firmware"}},
+	{"bridge/listen", []string{"bridge/speed"}},
+	{"bridge/access", []string{"bridge/control", "bridge/speed", "bridge/config", "bridge/sigv4"}},
 	{"bridge/config", []string{"agent/secretfile"}},
 	{"bridge/sigv4", nil},
 	{"bridge/quota", nil},
 	{"bridge", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile"}},
 	{"deploy", []string{"agent", "bridge", "hal", "shadow", "firmware"}},
 }
+
+// parts are handed what they need by bridge/server, which alone imports them.
+var parts = []string{"bridge/listen", "bridge/access", "bridge/declare"}
 
 func within(pkg, folder string) bool {
 	return pkg == folder || strings.HasPrefix(pkg, folder+"/")
@@ -70,6 +75,11 @@ func judge(from, to string) error {
 	}
 	if within(to, "deploy") && !within(from, "deploy") {
 		return fmt.Errorf("%s imports %s: nothing imports deploy", from, to)
+	}
+	for _, part := range parts {
+		if within(to, part) && !within(from, part) && from != "bridge/server" {
+			return fmt.Errorf("%s imports %s: only bridge/server imports %v", from, to, parts)
+		}
 	}
 	for _, r := range rules {
 		if !within(from, r.folder) {
@@ -99,6 +109,17 @@ func TestJudge(t *testing.T) {
 		{"bridge/server", "bridge/control/authz", true},
 		{"bridge/server", "hal", false},
 		{"bridge", "bridge/server", true},
+		{"bridge/server", "bridge/listen", true},
+		{"bridge/server", "bridge/access", true},
+		{"bridge/listen", "bridge/speed/gateway", true},
+		{"bridge/listen", "bridge/access", false},
+		{"bridge/listen", "bridge/server", false},
+		{"bridge/access", "bridge/control/registry", true},
+		{"bridge/access", "bridge/serving/aws", false},
+		{"bridge/access", "bridge/listen", false},
+		{"bridge/cli", "bridge/listen", false},
+		{"bridge/serving/aws", "bridge/access", false},
+		{"deploy/e2e", "bridge/declare", false},
 		{"shadow/device", "agent/spool", false},
 		{"hal/sim", "deploy/fleet", false},
 		{"deploy/e2e", "bridge/server", true},
