@@ -54,11 +54,11 @@ const (
 )
 
 // ErrRefused says that the client may not in: nobody vouches for it.
-var ErrRefused = errors.New("authn: not authenticated")
+var ErrRefused = errors.New("customauth: not authenticated")
 
 // ErrFailed says that the authorizer could not be asked or did not answer as it
 // should; the client may not in either.
-var ErrFailed = errors.New("authn: authorizer failed")
+var ErrFailed = errors.New("customauth: authorizer failed")
 
 // An Authorizer is one that may be asked.
 type Authorizer struct {

@@ -15,7 +15,7 @@ var authorizerName = regexp.MustCompile(`^[\w=,@-]{1,128}$`)
 const maxSigningKeys = 10
 
 // An Authorizer is a custom authorizer that was made through the API. The
-// registry checks its form; what its keys are is for control/authn.
+// registry checks its form; what its keys are is for control/customauth.
 type Authorizer struct {
 	Name            string            `json:"-"`
 	Function        string            `json:"function"` // an ARN

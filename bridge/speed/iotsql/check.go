@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/speed/iotsql/javaregexp"
 	"github.com/tidemill/tidemill/bridge/speed/javatime"
 )
 
@@ -375,13 +376,13 @@ func (c *checker) slip(name string, n *node, kids []guess) (at *node, msg, expec
 	case "get_secret":
 		return oneOf(1, "SecretString", "SecretBinary")
 	case "regexp_matches", "regexp_replace", "regexp_substr":
-		if s, ok := text(1); ok && compilePattern([]byte(s)) == nil {
+		if s, ok := text(1); ok && javaregexp.Compile(s) == nil {
 			return n.kids[1], "a malformed regular expression, or one that uses what is not supported", ""
 		}
 	case "parse_time":
 		if s, ok := text(0); ok {
 			if _, err := javatime.Joda(s); err != nil {
-				return n.kids[0], strings.TrimPrefix(err.Error(), "timepattern: "), "a pattern such as 'yyyy-MM-dd'"
+				return n.kids[0], strings.TrimPrefix(err.Error(), "javatime: "), "a pattern such as 'yyyy-MM-dd'"
 			}
 		}
 		if s, ok := text(2); ok {
@@ -392,7 +393,7 @@ func (c *checker) slip(name string, n *node, kids []guess) (at *node, msg, expec
 	case "time_to_epoch":
 		if s, ok := text(1); ok {
 			if err := javatime.CheckRead(s); err != nil {
-				return n.kids[1], strings.TrimPrefix(err.Error(), "timepattern: "), "a pattern such as 'yyyy-MM-dd'"
+				return n.kids[1], strings.TrimPrefix(err.Error(), "javatime: "), "a pattern such as 'yyyy-MM-dd'"
 			}
 		}
 	case "mod", "remainder":

@@ -114,29 +114,15 @@
 // # Regular expressions
 //
 // Patterns and replacements have the meaning of java.util.regex (Java 17): the
-// reference service is Java-based. testdata/regexp.jsonl is what OpenJDK makes
-// of some 270 patterns. Where Java and Go differ silently, Java wins:
-//   - \d, \w, \s and the POSIX classes are ASCII, \s has the vertical tab; (?i)
-//     folds ASCII, (?iu) all.
-//   - $ and \Z match before a line terminator at the end, too; line terminators
-//     are \n, \r\n, \r, U+0085, U+2028 and U+2029, and the dot is none of them.
-//   - \b looks for letters and digits of all scripts.
-//   - Where a match ends another of nothing may begin: 'xab' with '-' for 'x*'
-//     is '--a-b-'.
-//   - $n and ${name} stand for groups, a backslash makes the next character
-//     plain. A group that doesn't exist gives Undefined, if anything matches.
+// reference service is Java-based. Package javaregexp says what that is, and
+// what is left out. A group that doesn't exist in a replacement gives Undefined,
+// if anything matches; so does a malformed pattern.
 //
-// (?U), \X, \N{...}, \b{g}, blocks (\p{In...}) and \p{java...} are refused, that
-// is Undefined like malformed patterns. \G by itself, and what the group of
-// (a*)* holds, differ from Java.
-//
-// Package regexp matches what it can, in time linear in the text. Lookaround,
-// backreferences, possessive quantifiers and atomic groups take a backtracking
-// engine, which sees texts of up to 32 KiB and works for 50 ms at most. A search
-// that runs out of that fails the evaluation with ErrTooMuchWork: had it counted
-// as no match, whoever sends the text could choose what a rule lets pass. That
-// time is by the clock, so the same search may end one way on an idle machine
-// and the other on a busy one.
+// A search that takes more than its bounds fails the evaluation with
+// ErrTooMuchWork: had it counted as no match, whoever sends the text could
+// choose what a rule lets pass. The time of a backtracking search is by the
+// clock, so the same search may end one way on an idle machine and the other on
+// a busy one.
 //
 // # Limits
 //

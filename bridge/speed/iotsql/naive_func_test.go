@@ -240,20 +240,17 @@ var naiveTexts = map[string]func(t []string) any{
 		return text(t[0][groups[1][0]:groups[1][1]])
 	},
 	"regexp_replace": func(t []string) any {
-		groups := naiveFind(t[1], t[0])
-		if groups == nil {
+		f := newFrame(context.Background(), &program{}, &Message{})
+		defer f.release()
+		p := patterns.Get(f, []byte(t[1]))
+		if p == nil {
 			return nothing{}
 		}
-		out, last := "", 0
-		for _, g := range groups[1:] {
-			with, ok := compilePattern([]byte(t[1])).expand(nil, []byte(t[2]), []byte(t[0]), g)
-			if !ok {
-				return nothing{}
-			}
-			out += t[0][last:g[0]] + string(with)
-			last = g[1]
+		out, err := p.ReplaceAll(f, []byte(t[0]), []byte(t[2]))
+		if err != nil {
+			return nothing{}
 		}
-		return text(out + t[0][last:])
+		return text(string(out))
 	},
 	"encode": func(t []string) any {
 		if t[1] != "base64" {
@@ -559,17 +556,16 @@ func (n *naive) cast(typ string, v any) any {
 	return text(s)
 }
 
-// naiveFind finds all matches with the backtracking engine, whatever the
-// pattern; the first entry is none. nil is for a malformed pattern.
+// naiveFind finds all matches; the first entry is none. nil is for a malformed pattern.
 func naiveFind(pattern, s string) [][]int {
 	f := newFrame(context.Background(), &program{}, &Message{})
 	defer f.release()
-	p := patterns.get(f, []byte(pattern))
+	p := patterns.Get(f, []byte(pattern))
 	if p == nil {
 		return nil
 	}
 	all := [][]int{nil}
-	p.findBacktracking(f, []byte(s), func(groups []int) bool {
+	p.Find(f, []byte(s), true, func(groups []int) bool {
 		all = append(all, slices.Clone(groups))
 		return true
 	})

@@ -1,4 +1,4 @@
-package iotsql
+package javaregexp
 
 import (
 	"slices"
@@ -176,7 +176,7 @@ func quoteRune(r rune) string {
 
 // class reads a class after its bracket: a union, or an intersection of unions.
 func (t *translator) class() runeSet {
-	if t.depth++; t.depth > maxPatternNesting {
+	if t.depth++; t.depth > maxNesting {
 		t.bad = true
 		return nil
 	}

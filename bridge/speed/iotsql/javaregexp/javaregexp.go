@@ -1,4 +1,28 @@
-package iotsql
+// Package javaregexp matches regular expressions of Java's dialect
+// (java.util.regex, Java 17) within bounds of time and memory, whoever wrote
+// the pattern and the text. testdata/java.jsonl is what OpenJDK makes of some
+// 270 patterns.
+//
+// A Pattern is compiled for two engines. Package regexp takes time linear in the
+// text, and most patterns mean the same to it once they are spelled its way.
+// Patterns with lookaround, backreferences, possessive quantifiers and atomic
+// groups are for a backtracking engine (github.com/dlclark/regexp2), and so are
+// the few texts over which a pattern means something else to package regexp.
+// The backtracking engine takes texts of up to 32 KiB and 50 ms a search.
+//
+// Where Java and Go differ silently, Java wins:
+//   - \d, \w, \s and the POSIX classes are ASCII, \s has the vertical tab; (?i)
+//     folds ASCII, (?iu) all.
+//   - $ and \Z match before a line terminator at the end, too; line terminators
+//     are \n, \r\n, \r, U+0085, U+2028 and U+2029, and the dot is none of them.
+//   - \b looks for letters and digits of all scripts.
+//   - Where a match ends another of nothing may begin: x* replaced by - makes
+//     --a-b- of xab.
+//
+// (?U), \X, \N{...}, \b{g}, blocks (\p{In...}) and \p{java...} are refused like
+// malformed patterns. \G by itself, and what the group of (a*)* holds, differ
+// from Java.
+package javaregexp
 
 import (
 	"regexp"
@@ -9,11 +33,19 @@ import (
 	"github.com/dlclark/regexp2"
 )
 
+// A Budget is what the caller lets searches cost.
+type Budget interface {
+	// Work takes n units of about 200 ns. It returns false when nothing is
+	// left, which ends the search.
+	Work(n int) bool
+	// Fits says whether a result of n bytes may be made.
+	Fits(n int) bool
+}
+
 // Limits of regular expressions, our choice.
 const (
-	// maxPattern is the longest pattern, in bytes; longer ones yield Undefined
-	// like malformed ones.
-	maxPattern = 4096
+	// MaxPattern is the longest pattern, in bytes; longer ones are malformed.
+	MaxPattern = 4096
 	// maxProgram is how many states package regexp may make of a pattern,
 	// about: the time that it takes grows with them times the text. Larger
 	// ones are for the backtracking engine, which doesn't write repetitions out.
@@ -24,12 +56,11 @@ const (
 	// maxBacktrackText is the longest text the backtracking engine sees, in
 	// bytes: its memory grows with the text, to some 100 bytes for each.
 	maxBacktrackText = 32 << 10
-	// backtrackTime bounds one search of the backtracking engine. All of an
-	// evaluation's together are bounded by maxWork, see workTime.
+	// backtrackTime bounds one search of the backtracking engine.
 	backtrackTime = 50 * time.Millisecond
 	// maxLate is how often in a row a search may take longer than that.
 	maxLate = 3
-	// workTime is what a unit of work takes, about; searches are charged by it.
+	// workTime is what a unit of work takes, about; see Budget.
 	workTime = 200 * time.Nanosecond
 )
 
@@ -40,31 +71,24 @@ func init() {
 	regexp2.SetTimeoutCheckPeriod(10 * time.Millisecond)
 }
 
-// A pattern is a compiled regular expression of Java's dialect. Several
-// goroutines may use it.
-//
-// There are two engines. Package regexp takes time linear in the text, and most
-// patterns mean the same to it once they are spelled its way. Patterns with
-// lookaround, backreferences, possessive quantifiers and the like are for a
-// backtracking engine, and so are the few texts over which a pattern means
-// something else to package regexp: see translation.
-type pattern struct {
+// A Pattern is a compiled regular expression. Several goroutines may use it.
+type Pattern struct {
 	translation
 	re        *regexp.Regexp // nil: for the backtracking engine only
 	backtrack func() *regexp2.Regexp
 }
 
-// compilePattern returns nil for a pattern that is malformed, too long, or
-// uses what neither engine has.
-func compilePattern(text []byte) *pattern {
-	if t, ok := translate(string(text)); ok {
+// Compile returns nil for a pattern that is malformed, longer than MaxPattern,
+// or uses what neither engine has.
+func Compile(text string) *Pattern {
+	if t, ok := translate(text); ok {
 		return t.compile()
 	}
 	return nil
 }
 
-func (t translation) compile() *pattern {
-	p := &pattern{translation: t}
+func (t translation) compile() *Pattern {
+	p := &Pattern{translation: t}
 	p.backtrack = sync.OnceValue(func() *regexp2.Regexp {
 		re, err := regexp2.Compile(t.exact, regexp2.None)
 		if err != nil {
@@ -83,7 +107,7 @@ func (t translation) compile() *pattern {
 }
 
 // fits says whether package regexp finds what Java would find in s.
-func (p *pattern) fits(s []byte) bool {
+func (p *Pattern) fits(s []byte) bool {
 	return p.re != nil && !(p.endOfLine && endsLine(s)) && !(p.ascii && !isASCII(s))
 }
 
@@ -102,17 +126,18 @@ func isASCII(s []byte) bool {
 	return true
 }
 
-// find calls fn with the groups of each match in s, as regexp's
-// FindAllSubmatchIndex has them, until fn returns false. ok is false, and the
-// evaluation fails, if that takes too much time.
+// Find calls fn with the groups of the first match in s, or of all, as
+// regexp's FindAllSubmatchIndex has them, until fn returns false. fn may not
+// keep them. ok is false if the search was given up: it takes more than b has,
+// or more time than a search may.
 //
 // As in Java, and other than in package regexp, a match of nothing may follow
 // a match right away.
-func (p *pattern) find(f *frame, s []byte, all bool, fn func(groups []int) bool) (ok bool) {
+func (p *Pattern) Find(b Budget, s []byte, all bool, fn func(groups []int) bool) (ok bool) {
 	if !p.fits(s) || all && (p.empty || p.groups > maxFastGroups) {
-		return p.findBacktracking(f, s, fn)
+		return p.backtracking(b, s, fn)
 	}
-	if !f.work(1 + len(s)*p.size/64) {
+	if !b.Work(1 + len(s)*p.size/64) {
 		return false
 	}
 	if !all {
@@ -129,13 +154,12 @@ func (p *pattern) find(f *frame, s []byte, all bool, fn func(groups []int) bool)
 	return true
 }
 
-func (p *pattern) findBacktracking(f *frame, s []byte, fn func(groups []int) bool) (ok bool) {
+func (p *Pattern) backtracking(b Budget, s []byte, fn func(groups []int) bool) (ok bool) {
 	re := p.backtrack()
 	if re == nil || len(s) > maxBacktrackText {
-		f.fail(ErrTooMuchWork)
 		return false
 	}
-	if !f.work(1 + len(s)/16) {
+	if !b.Work(1 + len(s)/16) {
 		return false
 	}
 	text, at := runes(s)
@@ -156,8 +180,7 @@ func (p *pattern) findBacktracking(f *frame, s []byte, fn func(groups []int) boo
 		if err != nil {
 			late++
 		}
-		if !f.work(1+int(took/workTime)) || late == maxLate {
-			f.fail(ErrTooMuchWork)
+		if !b.Work(1+int(took/workTime)) || late == maxLate {
 			return false
 		}
 		if err != nil {
@@ -189,62 +212,12 @@ func runes(s []byte) (text []rune, at []int) {
 	return text, append(at, len(s))
 }
 
-// matches reports whether p matches somewhere in s.
-func (p *pattern) matches(f *frame, s []byte) (is, ok bool) {
+// Match reports whether p matches somewhere in s. ok is false as in Find.
+func (p *Pattern) Match(b Budget, s []byte) (is, ok bool) {
 	if p.fits(s) {
-		ok = f.work(1 + len(s)*p.size/64)
+		ok = b.Work(1 + len(s)*p.size/64)
 		return ok && p.re.Match(s), ok
 	}
-	ok = p.findBacktracking(f, s, func([]int) bool { is = true; return false })
+	ok = p.backtracking(b, s, func([]int) bool { is = true; return false })
 	return is, ok
-}
-
-// A patternCache keeps patterns that came with payloads. A sender who varies
-// them makes others compile theirs again, and no more: it holds at most
-// twice patternCacheSize of them, those used last for certain.
-type patternCache struct {
-	mu       sync.Mutex
-	new, old map[string]*pattern // nil: malformed
-}
-
-const patternCacheSize = 64
-
-var patterns patternCache
-
-// get returns nil for a pattern that is malformed.
-func (c *patternCache) get(f *frame, text []byte) *pattern {
-	if len(text) > maxPattern {
-		return nil
-	}
-	c.mu.Lock()
-	p, ok := c.new[string(text)]
-	if !ok {
-		if p, ok = c.old[string(text)]; ok {
-			c.put(string(text), p)
-		}
-	}
-	c.mu.Unlock()
-	if ok {
-		return p
-	}
-	// Compiling costs some 200 ns a byte and an end of a range 400 ns.
-	t, ok := translate(string(text))
-	if !f.work(len(text) + 2*t.cost) {
-		return nil
-	}
-	if ok {
-		p = t.compile()
-	}
-	c.mu.Lock()
-	c.put(string(text), p)
-	c.mu.Unlock()
-	return p
-}
-
-// put wants c.mu held.
-func (c *patternCache) put(text string, p *pattern) {
-	if c.new == nil || len(c.new) == patternCacheSize {
-		c.new, c.old = make(map[string]*pattern, patternCacheSize), c.new
-	}
-	c.new[text] = p
 }

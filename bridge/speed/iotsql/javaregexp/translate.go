@@ -1,4 +1,4 @@
-package iotsql
+package javaregexp
 
 import (
 	"strconv"
@@ -27,10 +27,10 @@ type translation struct {
 // and we don't: \X, \N{name}, \b{g}, blocks, (?U), and \p of other properties
 // than those of property.
 func translate(text string) (t translation, ok bool) {
-	if len(text) > maxPattern || !utf8.ValidString(text) {
+	if len(text) > MaxPattern || !utf8.ValidString(text) {
 		return t, false
 	}
-	tr := &translator{text: []rune(unquote(text)), known: maxPattern}
+	tr := &translator{text: []rune(unquote(text)), known: MaxPattern}
 	body, ok := tr.all()
 	if ok && tr.refs > tr.groups {
 		// Now that it is known how many groups there are, references to others
@@ -83,8 +83,8 @@ var inlineFlags = map[rune]int{'i': flagFold, 'd': flagUnix, 'm': flagLines, 's'
 
 // Limits of what a translator takes.
 const (
-	// maxPatternNesting bounds its recursion.
-	maxPatternNesting = 200
+	// maxNesting bounds its recursion.
+	maxNesting = 200
 	// maxClasses bounds the ends of ranges in classes such as \p{L}, which has
 	// some 1300.
 	maxClasses = 1 << 15
@@ -176,7 +176,7 @@ func (t *translator) pad() {
 }
 
 func (t *translator) alternatives() part {
-	if t.depth++; t.depth > maxPatternNesting {
+	if t.depth++; t.depth > maxNesting {
 		t.bad = true
 		return part{}
 	}

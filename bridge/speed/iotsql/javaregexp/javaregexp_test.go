@@ -1,9 +1,10 @@
-package iotsql
+package javaregexp
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"math"
 	"os"
 	"slices"
 	"strings"
@@ -11,7 +12,37 @@ import (
 	"unicode/utf8"
 )
 
-// javaDiffers are the patterns of testdata/regexp.jsonl where we differ from Java.
+// unbounded is a budget without an end: a machine that stalls takes nothing
+// from the test.
+type unbounded struct{}
+
+func (unbounded) Work(int) bool { return true }
+func (unbounded) Fits(int) bool { return true }
+
+// bounded has so much work left, and room for 1 MB.
+type bounded struct{ left int }
+
+func (b *bounded) Work(n int) bool { b.left -= n; return b.left >= 0 }
+func (b *bounded) Fits(n int) bool { return n <= 1<<20 }
+
+// A search ends with what its budget has, and says so.
+func TestBudgetEndsSearch(t *testing.T) {
+	text := bytes.Repeat([]byte("a"), 10_000)
+	for _, pattern := range []string{"a", "(?=a)a"} {
+		p := Compile(pattern)
+		if _, err := p.ReplaceAll(&bounded{left: 10}, text, []byte("b")); !errors.Is(err, ErrTooMuchWork) {
+			t.Errorf("%s: %v, want ErrTooMuchWork", pattern, err)
+		}
+		if _, err := p.ReplaceAll(&bounded{left: 1 << 30}, text, bytes.Repeat([]byte("b"), 200)); !errors.Is(err, ErrTooLarge) {
+			t.Errorf("%s: %v, want ErrTooLarge", pattern, err)
+		}
+		if _, ok := p.Match(&bounded{}, text); ok {
+			t.Errorf("%s: matched without a budget", pattern)
+		}
+	}
+}
+
+// javaDiffers are the patterns of testdata/java.jsonl where we differ from Java.
 var javaDiffers = []string{
 	`(?U)\w+`, `\p{javaLowerCase}`, `(?i)\p{javaLowerCase}`, // refused
 	`(a*)*`, `(a*)+`, // a group that matches nothing at last: we have what it matched before
@@ -23,7 +54,7 @@ var javaDiffers = []string{
 // match, null without one or "malformed"; then the text after replaceAll, null
 // where that throws. Both engines are tried where both are right.
 func TestJavaPatterns(t *testing.T) {
-	table, err := os.ReadFile("testdata/regexp.jsonl")
+	table, err := os.ReadFile("testdata/java.jsonl")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,14 +69,14 @@ func TestJavaPatterns(t *testing.T) {
 			continue
 		}
 		rows++
-		p := compilePattern([]byte(text))
+		p := Compile(text)
 		if malformed := row[3] == "malformed"; malformed || p == nil {
 			if malformed != (p == nil) {
 				t.Errorf("%q: we take it: %v, Java: %v", text, p != nil, !malformed)
 			}
 			continue
 		}
-		engines := []*pattern{p}
+		engines := []*Pattern{p}
 		if p.fits(s) {
 			slow := *p
 			slow.re = nil
@@ -53,10 +84,8 @@ func TestJavaPatterns(t *testing.T) {
 			fast++
 		}
 		for _, p := range engines {
-			f := newFrame(t.Context(), &program{}, &Message{})
-			f.left = math.MaxInt // a machine that stalls takes nothing from the test
 			var got []any
-			p.find(f, s, false, func(groups []int) bool {
+			p.Find(unbounded{}, s, false, func(groups []int) bool {
 				for i := 0; i < len(groups); i += 2 {
 					if groups[i] < 0 {
 						got = append(got, nil)
@@ -70,19 +99,15 @@ func TestJavaPatterns(t *testing.T) {
 			if fmt.Sprint(got) != fmt.Sprint(want) {
 				t.Errorf("%q in %q: %q, Java %q (fast %v: %q %q)", text, s, got, want, p.re != nil, p.fast, p.exact)
 			}
-			if is, ok := p.matches(f, s); is != (want != nil) || !ok {
+			if is, ok := p.Match(unbounded{}, s); is != (want != nil) || !ok {
 				t.Errorf("%q matches %q: %v, %v", text, s, is, ok)
 			}
-			replaced := regexpReplace(f, p, []value{textValue(s), {}, textValue(with)})
+			replaced, err := p.ReplaceAll(unbounded{}, s, with)
 			switch w, ok := row[4].(string); {
 			case p.empty && strings.Contains(string(s), "😀"): // Java sees two characters in one, and nothing between
-			case ok != (replaced.kind == kindText), string(replaced.b) != w:
-				t.Errorf("%q in %q replaced by %q: %q %v, Java %q %v (fast %v)", text, s, with, replaced.b, replaced.kind, w, ok, p.re != nil)
+			case ok != (err == nil), string(replaced) != w, err != nil && !errors.Is(err, ErrReplacement):
+				t.Errorf("%q in %q replaced by %q: %q %v, Java %q %v (fast %v)", text, s, with, replaced, err, w, ok, p.re != nil)
 			}
-			if f.err != nil {
-				t.Errorf("%q over %q: %v", text, s, f.err)
-			}
-			f.release()
 		}
 	}
 	t.Logf("%d rows, %d with both engines", rows, fast)
@@ -91,20 +116,18 @@ func TestJavaPatterns(t *testing.T) {
 	}
 }
 
-func TestPatternCacheBounded(t *testing.T) {
-	var c patternCache
-	f := newFrame(t.Context(), &program{}, &Message{})
-	defer f.release()
-	kept := c.get(f, []byte("kept"))
-	for i := range 10 * patternCacheSize {
-		if p := c.get(f, fmt.Appendf(nil, "x%d(", i)); p != nil {
+func TestCacheIsBounded(t *testing.T) {
+	var c Cache
+	kept := c.Get(unbounded{}, []byte("kept"))
+	for i := range 10 * cacheSize {
+		if p := c.Get(unbounded{}, fmt.Appendf(nil, "x%d(", i)); p != nil {
 			t.Fatalf("x%d( is well-formed", i)
 		}
-		c.get(f, fmt.Appendf(nil, "x{%d}", i))
-		if c.get(f, []byte("kept")) != kept {
+		c.Get(unbounded{}, fmt.Appendf(nil, "x{%d}", i))
+		if c.Get(unbounded{}, []byte("kept")) != kept {
 			t.Fatalf("a pattern in use was dropped after %d others", i)
 		}
-		if n := len(c.new) + len(c.old); n > 2*patternCacheSize {
+		if n := len(c.new) + len(c.old); n > 2*cacheSize {
 			t.Fatalf("%d patterns are kept", n)
 		}
 	}
@@ -116,21 +139,20 @@ func FuzzPattern(f *testing.F) {
 		f.Add(p, "aab\né x", "<$0>")
 	}
 	f.Fuzz(func(t *testing.T, text, s, with string) {
-		p := compilePattern([]byte(text))
+		p := Compile(text)
 		if p == nil || len(s) > 200 || !utf8.ValidString(s) {
 			return
 		}
-		fr := newFrame(t.Context(), &program{}, &Message{})
-		defer fr.release()
-		replace := func(p *pattern) string {
-			v := regexpReplace(fr, p, []value{textValue([]byte(s)), {}, textValue([]byte(with))})
-			return fmt.Sprintf("%d %s", v.kind, v.b)
+		b := &bounded{left: 500_000}
+		replace := func(p *Pattern) string {
+			out, err := p.ReplaceAll(b, []byte(s), []byte(with))
+			return fmt.Sprintf("%s %v", out, err)
 		}
 		fast := replace(p)
 		slow := *p
 		slow.re = nil
 		if p.fits([]byte(s)) && slow.backtrack() != nil {
-			if got := replace(&slow); got != fast && fr.err == nil {
+			if got := replace(&slow); got != fast && b.left >= 0 {
 				t.Fatalf("%q over %q: %q, backtracking %q\n%q %q", text, s, fast, got, p.fast, p.exact)
 			}
 		}
