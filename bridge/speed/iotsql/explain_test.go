@@ -8,6 +8,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/iotsql/protojson/protojsontest"
 )
 
 // Functions of which an earlier evaluation may have had another value are
@@ -80,7 +82,7 @@ func TestGate(t *testing.T) {
 // used on while it is closed.
 func TestGateOfDescriptors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		calls, set := 0, meterSet(t)
+		calls, set := 0, protojsontest.Set(t)
 		x := &Services{Protobuf: descriptorFunc(func() ([]byte, string, error) {
 			calls++
 			time.Sleep(100 * time.Millisecond)

@@ -6,20 +6,14 @@ import (
 	"errors"
 	"fmt"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/dynamicpb"
+
+	"github.com/tidemill/tidemill/bridge/speed/iotsql/protojson"
 )
 
-// Limits of decode of protobuf (guide, Decoding protobuf message payloads).
-const (
-	maxProtoCalls = 2
-	maxSchema     = 32 << 10
-	// maxProtoNesting is how deep messages may be nested, google.protobuf.Any
-	// included: what the C++ and Java libraries allow by default.
-	maxProtoNesting = 100
-)
+// maxProtoCalls is how often a statement may decode protobuf (guide, Decoding
+// protobuf message payloads).
+const maxProtoCalls = 2
 
 const decodeProtoName = "decode of protobuf"
 
@@ -74,7 +68,7 @@ func decodeProto(n *node, args []eval) eval {
 		}
 		var md protoreflect.MessageDescriptor
 		if err == nil {
-			md, err = s.message(at[2], at[3])
+			md, err = s.types.Message(at[2], at[3])
 		}
 		if err != nil {
 			f.failed(decodeProtoName, err)
@@ -122,46 +116,20 @@ func (f *frame) proto64(v value) ([]byte, error) {
 	return f.arena[from:len(f.arena):len(f.arena)], nil
 }
 
-// noExtensions resolves none: fields of extensions are left out like unknown ones.
-var noExtensions = new(protoregistry.Types)
-
 // fromProto decodes a message into JSON.
 func (f *frame) fromProto(s *schema, md protoreflect.MessageDescriptor, b []byte) value {
-	if len(b) > MaxOutput {
+	from := len(f.arena)
+	out, err := s.types.Append(f.arena, md, b, MaxOutput)
+	switch {
+	case errors.Is(err, protojson.ErrTooLarge):
 		f.fail(ErrTooLarge)
 		return value{}
+	case err != nil:
+		f.failed(decodeProtoName, err)
+		return value{kind: kindNull}
 	}
-	m, err := unmarshalProto(md, b, maxProtoNesting)
-	if err == nil {
-		w := protoWriter{schema: s, max: MaxOutput}
-		from := len(f.arena)
-		w.dst, w.from = f.arena, from
-		w.message(m, maxProtoNesting)
-		if w.err == ErrTooLarge {
-			f.fail(ErrTooLarge)
-			return value{}
-		}
-		if err = w.err; err == nil {
-			f.arena = w.dst
-			v := f.built(kindObject, from)
-			return wireValue(v.b)
-		}
-	}
-	f.failed(decodeProtoName, err)
-	return value{kind: kindNull}
-}
-
-// unmarshalProto decodes foreign bytes. The library (v1.36.12) panics at a map
-// entry whose key comes twice, the second time with a wrong wire type.
-func unmarshalProto(md protoreflect.MessageDescriptor, b []byte, depth int) (_ protoreflect.Message, err error) {
-	defer func() {
-		if fault := recover(); fault != nil {
-			err = fmt.Errorf("the message is malformed: %v", fault)
-		}
-	}()
-	m := dynamicpb.NewMessage(md)
-	err = proto.UnmarshalOptions{DiscardUnknown: true, Resolver: noExtensions, RecursionLimit: depth}.Unmarshal(b, m)
-	return m, err
+	f.arena = out
+	return wireValue(f.built(kindObject, from).b)
 }
 
 // schema returns the descriptor set of an object, nil when there is none.

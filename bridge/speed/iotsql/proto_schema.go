@@ -8,11 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/reflect/protoregistry"
-	"google.golang.org/protobuf/types/descriptorpb"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql/protojson"
 )
 
 const (
@@ -40,7 +36,7 @@ type storedSchema struct {
 
 // A schema is one version of a descriptor set.
 type schema struct {
-	files *protoregistry.Files // nil if there is no such object, or a broken one
+	types *protojson.Schema // nil if there is no such object, or a broken one
 	tag   string
 	err   error     // what is wrong with it
 	until time.Time // when to ask again
@@ -143,42 +139,10 @@ func (x *Services) fetchSchema(ctx context.Context, bucket, key string, old *sch
 	if set == nil {
 		s.err = errNoSchema
 	} else {
-		s.files, s.err = parseSchema(set)
+		s.types, s.err = protojson.Parse(set)
 	}
 	if s.err != nil {
 		s.err = fmt.Errorf("%s of bucket %s: %w", key, bucket, s.err)
 	}
 	return s, nil
-}
-
-// parseSchema reads a serialized FileDescriptorSet.
-func parseSchema(b []byte) (*protoregistry.Files, error) {
-	if len(b) > maxSchema {
-		return nil, fmt.Errorf("the descriptor set has %d bytes, %d are the limit", len(b), maxSchema)
-	}
-	var set descriptorpb.FileDescriptorSet
-	if err := (proto.UnmarshalOptions{RecursionLimit: maxProtoNesting}).Unmarshal(b, &set); err != nil {
-		return nil, err
-	}
-	return protodesc.NewFiles(&set)
-}
-
-// message finds a message type by the name of its file, with or without
-// ".proto", and its own, with or without the package.
-func (s *schema) message(file, name string) (protoreflect.MessageDescriptor, error) {
-	fd, err := s.files.FindFileByPath(file)
-	if err != nil {
-		fd, err = s.files.FindFileByPath(file + ".proto")
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the descriptor set has no file %q", file)
-	}
-	for _, full := range []protoreflect.FullName{fd.Package().Append(protoreflect.Name(name)), protoreflect.FullName(name)} {
-		if d, err := s.files.FindDescriptorByName(full); err == nil && d.ParentFile() == fd {
-			if md, ok := d.(protoreflect.MessageDescriptor); ok {
-				return md, nil
-			}
-		}
-	}
-	return nil, fmt.Errorf("%s has no message %q", fd.Path(), name)
 }

@@ -12,132 +12,22 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/protobuf/encoding/protojson"
-	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protodesc"
-	"google.golang.org/protobuf/reflect/protoreflect"
-	"google.golang.org/protobuf/types/descriptorpb"
-	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
-	"google.golang.org/protobuf/types/known/structpb"
-	"google.golang.org/protobuf/types/known/timestamppb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/tidemill/tidemill/bridge/speed/iotsql/protojson"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql/protojson/protojsontest"
 )
-
-// meterProto is a file with a field of each kind.
-const meterProto = `
-name: "site/meter.proto" package: "site.v1" syntax: "proto3"
-dependency: ["google/protobuf/any.proto", "google/protobuf/timestamp.proto", "google/protobuf/duration.proto", "google/protobuf/struct.proto", "google/protobuf/wrappers.proto"]
-enum_type { name: "Mode" value { name: "OFF" number: 0 } value { name: "ON" number: 1 } }
-message_type { name: "Reading"
-	field { name: "sensor_id" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
-	field { name: "temp" number: 2 type: TYPE_DOUBLE label: LABEL_OPTIONAL }
-	field { name: "hum" number: 3 type: TYPE_FLOAT label: LABEL_OPTIONAL }
-	field { name: "count" number: 4 type: TYPE_INT64 label: LABEL_OPTIONAL }
-	field { name: "total" number: 5 type: TYPE_UINT64 label: LABEL_OPTIONAL }
-	field { name: "small" number: 6 type: TYPE_SINT32 label: LABEL_OPTIONAL }
-	field { name: "flags" number: 7 type: TYPE_FIXED32 label: LABEL_OPTIONAL }
-	field { name: "alarm" number: 8 type: TYPE_BOOL label: LABEL_OPTIONAL }
-	field { name: "raw" number: 9 type: TYPE_BYTES label: LABEL_OPTIONAL }
-	field { name: "mode" number: 10 type: TYPE_ENUM type_name: ".site.v1.Mode" label: LABEL_OPTIONAL }
-	field { name: "modes" number: 11 type: TYPE_ENUM type_name: ".site.v1.Mode" label: LABEL_REPEATED }
-	field { name: "tags" number: 12 type: TYPE_STRING label: LABEL_REPEATED }
-	field { name: "inner" number: 13 type: TYPE_MESSAGE type_name: ".site.v1.Reading" label: LABEL_OPTIONAL }
-	field { name: "list" number: 14 type: TYPE_MESSAGE type_name: ".site.v1.Reading" label: LABEL_REPEATED }
-	field { name: "by_name" number: 15 type: TYPE_MESSAGE type_name: ".site.v1.Reading.ByNameEntry" label: LABEL_REPEATED }
-	field { name: "by_id" number: 16 type: TYPE_MESSAGE type_name: ".site.v1.Reading.ByIdEntry" label: LABEL_REPEATED }
-	field { name: "text" number: 17 type: TYPE_STRING oneof_index: 0 label: LABEL_OPTIONAL }
-	field { name: "number" number: 18 type: TYPE_INT32 oneof_index: 0 label: LABEL_OPTIONAL }
-	field { name: "maybe" number: 19 type: TYPE_INT32 oneof_index: 1 proto3_optional: true label: LABEL_OPTIONAL }
-	field { name: "any" number: 20 type: TYPE_MESSAGE type_name: ".google.protobuf.Any" label: LABEL_OPTIONAL }
-	field { name: "at" number: 21 type: TYPE_MESSAGE type_name: ".google.protobuf.Timestamp" label: LABEL_OPTIONAL }
-	field { name: "took" number: 22 type: TYPE_MESSAGE type_name: ".google.protobuf.Duration" label: LABEL_OPTIONAL }
-	field { name: "doc" number: 23 type: TYPE_MESSAGE type_name: ".google.protobuf.Struct" label: LABEL_OPTIONAL }
-	field { name: "wrapped" number: 24 type: TYPE_MESSAGE type_name: ".google.protobuf.Int64Value" label: LABEL_OPTIONAL }
-	nested_type { name: "ByNameEntry" options { map_entry: true }
-		field { name: "key" number: 1 type: TYPE_STRING label: LABEL_OPTIONAL }
-		field { name: "value" number: 2 type: TYPE_MESSAGE type_name: ".site.v1.Reading" label: LABEL_OPTIONAL } }
-	nested_type { name: "ByIdEntry" options { map_entry: true }
-		field { name: "key" number: 1 type: TYPE_INT32 label: LABEL_OPTIONAL }
-		field { name: "value" number: 2 type: TYPE_STRING label: LABEL_OPTIONAL } }
-	oneof_decl { name: "choice" } oneof_decl { name: "_maybe" } }`
-
-func meterSet(t testing.TB) []byte {
-	var file descriptorpb.FileDescriptorProto
-	if err := prototext.Unmarshal([]byte(meterProto), &file); err != nil {
-		t.Fatal(err)
-	}
-	set := &descriptorpb.FileDescriptorSet{}
-	for _, fd := range []protoreflect.FileDescriptor{
-		anypb.File_google_protobuf_any_proto, timestamppb.File_google_protobuf_timestamp_proto, durationpb.File_google_protobuf_duration_proto,
-		structpb.File_google_protobuf_struct_proto, wrapperspb.File_google_protobuf_wrappers_proto,
-	} {
-		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))
-	}
-	set.File = append(set.File, &file)
-	b, err := proto.MarshalOptions{Deterministic: true}.Marshal(set)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
 
 const decodeReading = `decode(*, 'proto', 'schemas', 'meter.desc', 'site/meter.proto', 'Reading')`
 
-// readings are messages as text.
-var readings = []string{
-	``,
-	`sensor_id: "s1" temp: 21.5 hum: 0.1 count: 9007199254740993 total: 18446744073709551615 small: -1 flags: 7 alarm: true raw: "\x00\xff" mode: ON`,
-	`modes: [ON, OFF, ON] tags: ["a", "", "\"\\\n\t\001é"]`,
-	`inner { sensor_id: "i" inner {} } list { temp: 1 } list {}`,
-	`by_name { key: "b" value { temp: 2 } } by_name { key: "a" value {} } by_id { key: 10 value: "ten" } by_id { key: -2 value: "" }`,
-	`text: "" maybe: 0`, `number: 0`,
-	`temp: nan hum: inf list { temp: -inf } list { temp: 1e300 } list { temp: 1e-300 } list { hum: 16777216 } list { temp: 1e20 }`,
-	`at { seconds: 1481825251 nanos: 155000000 } took { seconds: -3 nanos: -500000000 } wrapped { value: 0 }`,
-	`doc { fields { key: "k" value { list_value { values { number_value: 1 } values { null_value: NULL_VALUE } values { struct_value {} } } } } }`,
-	`any { [type.googleapis.com/site.v1.Reading] { sensor_id: "in" any { [type.googleapis.com/google.protobuf.Duration] { seconds: 1 } } } }`,
-	`any {}`,
-}
-
-func encodeReading(t testing.TB, text string) (*schema, *dynamicpb.Message, []byte) {
-	files, err := parseSchema(meterSet(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &schema{files: files}
-	md, err := s.message("site/meter.proto", "Reading")
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := dynamicpb.NewMessage(md)
-	if err := (prototext.UnmarshalOptions{Resolver: dynamicpb.NewTypes(files)}).Unmarshal([]byte(text), m); err != nil {
-		t.Fatalf("%s: %v", text, err)
-	}
-	b, err := proto.Marshal(m)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s, m, b
-}
-
-// oracle is what package protojson makes of a message.
-func oracle(s *schema, m proto.Message) ([]byte, error) {
-	return protojson.MarshalOptions{UseProtoNames: true, Resolver: dynamicpb.NewTypes(s.files)}.Marshal(m)
-}
-
 func TestDecodeProto(t *testing.T) {
-	set := meterSet(t)
+	set := protojsontest.Set(t)
 	x := stub{answer: set}.services(&failures{})
 	s := mustCompileWith(t, x, "SELECT VALUE "+decodeReading)
 	s64 := mustCompileWith(t, x, "SELECT VALUE decode(encode(*, 'base64'), 'proto', 'schemas', 'meter.desc', 'site/meter', 'site.v1.Reading')")
-	for _, text := range readings {
-		schema, m, b := encodeReading(t, text)
-		want, err := oracle(schema, m)
-		if err != nil {
-			t.Fatal(err)
-		}
+	for _, text := range protojsontest.Readings {
+		b, want := protojsontest.Encode(t, text)
 		quoted, _ := json.Marshal(b)
 		for name, got := range map[string]func() ([]byte, bool, error){
 			"raw":         func() ([]byte, bool, error) { return s.Eval(t.Context(), nil, &Message{Payload: b}) },
@@ -151,14 +41,14 @@ func TestDecodeProto(t *testing.T) {
 		}
 	}
 	s = mustCompileWith(t, x, "SELECT "+decodeReading+".sensor_id AS id, 1 AS ok WHERE "+decodeReading+".count > 9007199254740992")
-	_, _, b := encodeReading(t, readings[1])
+	b, _ := protojsontest.Encode(t, protojsontest.Readings[1])
 	if out, _, err := s.Eval(t.Context(), nil, &Message{Payload: b}); string(out) != `{"id":"s1","ok":1}` {
 		t.Errorf("%s, %v", out, err)
 	}
 }
 
 func TestDecodeProtoFaults(t *testing.T) {
-	set := meterSet(t)
+	set := protojsontest.Set(t)
 	deep := []byte{}
 	for range 200 {
 		deep = append([]byte{0x6a}, append(protoLen(len(deep)), deep...)...) // inner
@@ -268,7 +158,7 @@ func TestSchemaRefresh(t *testing.T) {
 			}
 		}
 		step("nothing there", `"none"`, 1, errNoSchema.Error())
-		at.put(meterSet(t), "1", nil)
+		at.put(protojsontest.Set(t), "1", nil)
 		step("too early", `"none"`, 0, errNoSchema.Error())
 		time.Sleep(schemaRefresh)
 		step("there", `{"count":"5"}`, 1, "")
@@ -280,12 +170,12 @@ func TestSchemaRefresh(t *testing.T) {
 		at.put([]byte{0xff}, "2", nil)
 		time.Sleep(schemaRefresh)
 		step("broken", `"none"`, 1, "meter.desc of bucket schemas")
-		at.put(make([]byte, maxSchema+1), "3", nil)
+		at.put(make([]byte, protojson.MaxSchema+1), "3", nil)
 		time.Sleep(schemaRefresh)
 		step("too long", `"none"`, 1, "limit")
 		at.put(nil, "", errors.New("disk"))
 		time.Sleep(schemaRefresh)
-		at.put(meterSet(t), "4", nil)
+		at.put(protojsontest.Set(t), "4", nil)
 		step("back", `{"count":"5"}`, 1, "")
 		if got, want := fmt.Sprint(at.known), "[  1 1 1 2 3]"; got != want {
 			t.Errorf("known %s, want %s", got, want)
@@ -297,7 +187,7 @@ func TestSchemaRefresh(t *testing.T) {
 // with what there is.
 func TestSchemaShared(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		at := &shelf{set: meterSet(t), tag: "1", wait: callLimit / 2}
+		at := &shelf{set: protojsontest.Set(t), tag: "1", wait: callLimit / 2}
 		x := &Services{Protobuf: at}
 		s := mustCompileWith(t, x, "SELECT VALUE "+decodeReading)
 		all := func() (longest time.Duration, waited int) {
@@ -333,7 +223,7 @@ func TestSchemaShared(t *testing.T) {
 
 // What statements name is bounded by the cache, not by the messages.
 func TestSchemasBounded(t *testing.T) {
-	x := stub{answer: meterSet(t)}.services(&failures{})
+	x := stub{answer: protojsontest.Set(t)}.services(&failures{})
 	s := mustCompileWith(t, x, "SELECT VALUE decode('', 'proto', 'b', k, 'site/meter.proto', 'Reading')")
 	for i := range 3 * maxSchemas {
 		if out, _, err := s.Eval(t.Context(), nil, &Message{Payload: fmt.Appendf(nil, `{"k": %d}`, i)}); string(out) != "{}" || err != nil {
@@ -345,63 +235,9 @@ func TestSchemasBounded(t *testing.T) {
 	}
 }
 
-// FuzzProto gives decode any descriptor set and message. With the set of the
-// tests the result is protojson's.
-func FuzzProto(f *testing.F) {
-	set := meterSet(f)
-	for _, text := range readings {
-		_, _, b := encodeReading(f, text)
-		f.Add([]byte(nil), b, "site/meter.proto", "Reading")
-		f.Add(set, b, "site/meter.proto", "Reading")
-	}
-	files, err := parseSchema(set)
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Fuzz(func(t *testing.T, foreign, b []byte, file, name string) {
-		mine := &schema{files: files}
-		if len(foreign) > 0 {
-			files, err := parseSchema(foreign)
-			if err != nil {
-				return
-			}
-			mine = &schema{files: files}
-		}
-		md, err := mine.message(file, name)
-		if err != nil {
-			return
-		}
-		var told failures
-		fr := newFrame(t.Context(), &program{services: &Services{Failed: told.add}}, &Message{})
-		defer fr.release()
-		v := fr.fromProto(mine, md, b)
-		out := fr.appendJSON(nil, v)
-		if fr.err == nil && !json.Valid(out) {
-			t.Fatalf("%q of %x", out, b)
-		}
-		if len(out) > MaxOutput {
-			t.Fatalf("%d bytes", len(out))
-		}
-		if len(foreign) > 0 || len(told.all) > 0 || fr.err != nil {
-			return
-		}
-		m, err := unmarshalProto(md, b, maxProtoNesting)
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := oracle(mine, m.Interface())
-		if err != nil {
-			t.Fatalf("%s, protojson: %v", out, err)
-		}
-		if !alike(out, want) {
-			t.Fatalf("%s, protojson has %s", out, want)
-		}
-	})
-}
-
 func BenchmarkDecodeProto(b *testing.B) {
-	_, _, payload := encodeReading(b, readings[1])
-	s := mustCompileWith(b, stub{answer: meterSet(b)}.services(&failures{}), "SELECT "+decodeReading+" AS r, topic() AS t")
+	payload, _ := protojsontest.Encode(b, protojsontest.Readings[1])
+	s := mustCompileWith(b, stub{answer: protojsontest.Set(b)}.services(&failures{}), "SELECT "+decodeReading+" AS r, topic() AS t")
 	m := &Message{Topic: "dt/1", Payload: payload}
 	b.ReportAllocs()
 	b.SetBytes(int64(len(payload)))

@@ -1,7 +1,20 @@
-package iotsql
+// Package protojson writes protobuf messages as ProtoJSON (protobuf.dev,
+// ProtoJSON Format) by a descriptor set that, like the messages, may come from
+// foreign hands. It has the same answers as the library's package of this name
+// (google.golang.org/protobuf/encoding/protojson, UseProtoNames), by which it is
+// tested, but a limit as well: a few bytes of packed enums can stand for a name
+// each, and it never panics.
+//
+// 64-bit integers are strings, enums their names, bytes base64, maps objects,
+// timestamps and the other well-known types their own forms. A field without
+// presence that has its default is left out, and so are unknown fields and
+// extensions. Members have the names that the file spells.
+package protojson
 
 import (
+	"bytes"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -9,9 +22,11 @@ import (
 	"strconv"
 	"strings"
 
-	"google.golang.org/protobuf/encoding/protojson"
+	library "google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/reflect/protoregistry"
+	"google.golang.org/protobuf/types/dynamicpb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
@@ -20,36 +35,74 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 )
 
-// A protoWriter writes messages as ProtoJSON (protobuf.dev, ProtoJSON Format),
-// with the names that fields have in their file. Package protojson does so
-// too, but without a limit: a few bytes of packed enums can stand for a name
-// each.
-type protoWriter struct {
-	schema    *schema
+// MaxNesting is how deep messages may be nested, google.protobuf.Any included:
+// what the C++ and Java libraries allow by default.
+const MaxNesting = 100
+
+// ErrTooLarge says that the JSON would be longer than the caller takes.
+var ErrTooLarge = errors.New("protojson: the message is too large")
+
+// Append decodes b, a message of type md of this schema, and appends it to dst
+// as JSON of at most max bytes. After an error dst comes back as it was:
+// ErrTooLarge, or what is wrong with b.
+func (s *Schema) Append(dst []byte, md protoreflect.MessageDescriptor, b []byte, max int) ([]byte, error) {
+	if len(b) > max {
+		return dst, ErrTooLarge
+	}
+	m, err := unmarshal(md, b, MaxNesting)
+	if err != nil {
+		return dst, err
+	}
+	w := writer{schema: s, dst: dst, from: len(dst), max: max}
+	if w.message(m, MaxNesting); w.err != nil {
+		return dst, w.err
+	}
+	return w.dst, nil
+}
+
+// noExtensions resolves none: fields of extensions are left out like unknown ones.
+var noExtensions = new(protoregistry.Types)
+
+// unmarshal decodes foreign bytes. The library (v1.36.12) panics at a map entry
+// whose key comes twice, the second time with a wrong wire type.
+func unmarshal(md protoreflect.MessageDescriptor, b []byte, depth int) (_ protoreflect.Message, err error) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			err = fmt.Errorf("the message is malformed: %v", fault)
+		}
+	}()
+	m := dynamicpb.NewMessage(md)
+	err = proto.UnmarshalOptions{DiscardUnknown: true, Resolver: noExtensions, RecursionLimit: depth}.Unmarshal(b, m)
+	return m, err
+}
+
+// A writer writes messages.
+type writer struct {
+	schema    *Schema
 	dst       []byte
 	from, max int
 	err       error
 }
 
-var errProtoDepth = fmt.Errorf("messages are nested deeper than %d levels", maxProtoNesting)
+var errDepth = fmt.Errorf("messages are nested deeper than %d levels", MaxNesting)
 
-func (w *protoWriter) fail(err error) {
+func (w *writer) fail(err error) {
 	if w.err == nil {
 		w.err = err
 	}
 }
 
 // full checks the limits; nothing more is written then.
-func (w *protoWriter) full() bool {
+func (w *writer) full() bool {
 	if len(w.dst)-w.from > w.max {
 		w.fail(ErrTooLarge)
 	}
 	return w.err != nil
 }
 
-func (w *protoWriter) message(m protoreflect.Message, depth int) {
+func (w *writer) message(m protoreflect.Message, depth int) {
 	if depth <= 0 {
-		w.fail(errProtoDepth)
+		w.fail(errDepth)
 	}
 	if w.full() {
 		return
@@ -68,7 +121,7 @@ func (w *protoWriter) message(m protoreflect.Message, depth int) {
 
 // fields writes the members for the fields that are set, in the order of the
 // file. Where a field has no presence, its default counts as not set.
-func (w *protoWriter) fields(m protoreflect.Message, depth int) {
+func (w *writer) fields(m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()
 	for i := range fields.Len() {
 		fd := fields.Get(i)
@@ -99,15 +152,15 @@ func (w *protoWriter) fields(m protoreflect.Message, depth int) {
 }
 
 // key writes a member's name, after a comma if it is not the first.
-func (w *protoWriter) key(name string) {
+func (w *writer) key(name string) {
 	if w.dst[len(w.dst)-1] != '{' {
 		w.dst = append(w.dst, ',')
 	}
-	w.dst = append(appendQuoted(w.dst, []byte(name)), ':')
+	w.dst = append(appendQuoted(w.dst, name), ':')
 }
 
 // mapOf writes the entries of a map in the order of their keys.
-func (w *protoWriter) mapOf(fd protoreflect.FieldDescriptor, m protoreflect.Map, depth int) {
+func (w *writer) mapOf(fd protoreflect.FieldDescriptor, m protoreflect.Map, depth int) {
 	keys := make([]protoreflect.MapKey, 0, m.Len())
 	m.Range(func(k protoreflect.MapKey, _ protoreflect.Value) bool {
 		keys = append(keys, k)
@@ -126,7 +179,7 @@ func (w *protoWriter) mapOf(fd protoreflect.FieldDescriptor, m protoreflect.Map,
 }
 
 // value writes one value of a field.
-func (w *protoWriter) value(fd protoreflect.FieldDescriptor, v protoreflect.Value, depth int) {
+func (w *writer) value(fd protoreflect.FieldDescriptor, v protoreflect.Value, depth int) {
 	switch fd.Kind() {
 	case protoreflect.BoolKind:
 		w.dst = strconv.AppendBool(w.dst, v.Bool())
@@ -143,12 +196,12 @@ func (w *protoWriter) value(fd protoreflect.FieldDescriptor, v protoreflect.Valu
 	case protoreflect.DoubleKind:
 		w.float(v.Float(), 64)
 	case protoreflect.StringKind:
-		w.dst = appendQuoted(w.dst, []byte(strings.ToValidUTF8(v.String(), "\uFFFD")))
+		w.dst = appendQuoted(w.dst, strings.ToValidUTF8(v.String(), "\uFFFD"))
 	case protoreflect.BytesKind:
 		w.dst = append(base64.StdEncoding.AppendEncode(append(w.dst, '"'), v.Bytes()), '"')
 	case protoreflect.EnumKind:
 		if e := fd.Enum().Values().ByNumber(v.Enum()); e != nil && fd.Enum().FullName() != "google.protobuf.NullValue" {
-			w.dst = appendQuoted(w.dst, []byte(e.Name()))
+			w.dst = appendQuoted(w.dst, string(e.Name()))
 		} else if e != nil {
 			w.dst = append(w.dst, "null"...)
 		} else {
@@ -159,7 +212,7 @@ func (w *protoWriter) value(fd protoreflect.FieldDescriptor, v protoreflect.Valu
 	}
 }
 
-func (w *protoWriter) float(x float64, bits int) {
+func (w *writer) float(x float64, bits int) {
 	switch {
 	case math.IsNaN(x):
 		w.dst = append(w.dst, `"NaN"`...)
@@ -197,26 +250,31 @@ var wellKnown = map[protoreflect.FullName]func() proto.Message{
 }
 
 // known writes m by way of the type that the library has for it: what a
-// descriptor set says of such a message is foreign, and protojson trusts it.
-func (w *protoWriter) known(m protoreflect.Message, as proto.Message) {
+// descriptor set says of such a message is foreign, and the library trusts it.
+func (w *writer) known(m protoreflect.Message, as proto.Message) {
 	b, err := proto.Marshal(m.Interface())
 	if err == nil {
-		err = proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: maxProtoNesting}.Unmarshal(b, as)
+		err = proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: MaxNesting}.Unmarshal(b, as)
 	}
 	if err == nil {
-		b, err = protojson.Marshal(as)
+		b, err = library.Marshal(as)
 	}
 	if err != nil {
 		w.fail(err)
 		return
 	}
-	w.dst = appendCompact(w.dst, b)
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, b); err != nil {
+		w.fail(err)
+		return
+	}
+	w.dst = append(w.dst, compact.Bytes()...)
 }
 
 var errAny = errors.New("google.protobuf.Any has a type that the descriptor set lacks")
 
 // any writes the message within an Any, and its type as the member @type.
-func (w *protoWriter) any(m protoreflect.Message, depth int) {
+func (w *writer) any(m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()
 	typ, val := fields.ByNumber(1), fields.ByNumber(2)
 	if typ == nil || val == nil || typ.Kind() != protoreflect.StringKind || val.Kind() != protoreflect.BytesKind || typ.IsList() || val.IsList() {
@@ -235,20 +293,37 @@ func (w *protoWriter) any(m protoreflect.Message, depth int) {
 		w.fail(errAny)
 		return
 	}
-	inner, err := unmarshalProto(md, m.Get(val).Bytes(), depth)
+	inner, err := unmarshal(md, m.Get(val).Bytes(), depth)
 	if err != nil {
 		w.fail(err)
 		return
 	}
 	w.key("@type")
-	w.dst = appendQuoted(w.dst, []byte(url))
+	w.dst = appendQuoted(w.dst, url)
 	if wellKnown[md.FullName()] != nil || md.FullName() == "google.protobuf.Any" {
 		w.key("value")
 		w.message(inner, depth-1)
 	} else if depth > 1 {
 		w.fields(inner, depth-1)
 	} else {
-		w.fail(errProtoDepth)
+		w.fail(errDepth)
 	}
 	w.dst = append(w.dst, '}')
+}
+
+// appendQuoted appends s, which is valid UTF-8, as a JSON string.
+func appendQuoted(dst []byte, s string) []byte {
+	const hex = "0123456789abcdef"
+	dst = append(dst, '"')
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '"' || c == '\\':
+			dst = append(dst, '\\', c)
+		case c < ' ':
+			dst = append(dst, '\\', 'u', '0', '0', hex[c>>4], hex[c&15])
+		default:
+			dst = append(dst, c)
+		}
+	}
+	return append(dst, '"')
 }
