@@ -49,6 +49,7 @@ var rules = []rule{
 	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile", "bridge/quota"}},
 	{"bridge/control", []string{"bridge/speed/topic", "shadow", "firmware", "agent/secretfile", "bridge/quota"}},
 	{"bridge/batch", []string{"bridge/speed/sink"}},
+	{"bridge/serving/aws/wire", []string{"bridge/sigv4", "bridge/speed/admission"}}, // no service's meaning
 	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "shadow", "bridge/sigv4"}},
 	{"bridge/store", []string{"bridge/speed", "bridge/control", "shadow", "firmware"}},
 	{"bridge/listen", []string{"bridge/speed"}},
@@ -106,6 +107,8 @@ func TestJudge(t *testing.T) {
 		{"bridge/speed/rules", "bridge/control/authz", false},
 		{"bridge/control/jobs", "bridge/speed/topic", true},
 		{"bridge/control/jobs", "bridge/speed/gateway", false},
+		{"bridge/serving/aws/wire", "bridge/sigv4", true},
+		{"bridge/serving/aws/wire/shape", "bridge/speed/kinesis", false},
 		{"bridge/server", "bridge/control/authz", true},
 		{"bridge/server", "hal", false},
 		{"bridge", "bridge/server", true},

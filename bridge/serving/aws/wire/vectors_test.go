@@ -1,4 +1,4 @@
-package aws
+package wire
 
 import (
 	"bufio"
@@ -16,7 +16,7 @@ import (
 // TestEventVectors holds frames that another program made against the encoder
 // that subscriptions use.
 func TestEventVectors(t *testing.T) {
-	dir := cmp.Or(os.Getenv("TIDEMILL_VECTORS"), "../../../../shared/conformance")
+	dir := cmp.Or(os.Getenv("TIDEMILL_VECTORS"), "../../../../../shared/conformance")
 	f, err := os.Open(filepath.Join(dir, "streams-hash.jsonl"))
 	if err != nil {
 		t.Skipf("no vectors: %v (set TIDEMILL_VECTORS to their folder)", err)

@@ -1,0 +1,122 @@
+package wire
+
+import (
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/sigv4"
+)
+
+// A Verifier finds out who signed a request. *sigv4.Verifier is one.
+type Verifier interface {
+	Begin(*http.Request) (*sigv4.Signature, sigv4.Identity, error)
+}
+
+// A Caller is who sent a request: an access key, a certificate, or whom a custom
+// authorizer let in.
+type Caller interface {
+	// Principal is the caller's name, for policies and logs.
+	Principal() string
+	// Owner names the caller among those of all kinds: a principal's name is its
+	// own among those of its kind and authorizer alone. What a request takes is
+	// counted by it.
+	Owner() string
+}
+
+// An Authorizer decides what callers may do. It is asked twice about a request.
+// Several goroutines ask at once.
+type Authorizer interface {
+	// Admit is asked before the body is read, with no Resource: it returns an
+	// error if the caller may not do the action to anything. all says that the
+	// caller may do it to everything, and then Authorize is not asked.
+	Admit(Question) (all bool, err error)
+	// Authorize is asked when the request has been read and its resource is
+	// known. The error is ErrDenied, for the service's words of that, or an
+	// *Error.
+	Authorize(Question) error
+}
+
+// A Question is whether a caller may do something.
+type Question struct {
+	Caller     Caller
+	Action     string // the service's name and the operation's, "kinesis:PutRecord"
+	Resource   string // an ARN; "*" for none in particular
+	Conditions Conditions
+}
+
+// Conditions are what a policy's conditions may ask of a request, by the global
+// keys of IAM.
+type Conditions struct {
+	SourceIP  string // aws:SourceIp; "" if it is not known
+	Secure    bool   // aws:SecureTransport
+	UserAgent string // aws:UserAgent
+	Region    string // aws:RequestedRegion
+}
+
+// identify finds out who sends the request, by its signature or as the listener
+// knows. Of the signature it returns what is to be checked over the body, nil
+// for none.
+func (x *exchange) identify() (*sigv4.Signature, error) {
+	s := x.service
+	if s.Unsigned != nil && x.h.unsigned != nil && s.Unsigned(x.r.URL.EscapedPath()) && unsigned(x.r) {
+		caller, err := x.h.unsigned(x.r)
+		if err == nil && caller == nil {
+			err = sigv4.ErrMissing
+		}
+		if err != nil {
+			return nil, err
+		}
+		x.Caller = caller
+		x.proven(caller.Owner())
+		return nil, nil
+	}
+	sig, who, err := x.h.verifier.Begin(x.r)
+	if x.who = who; err != nil {
+		return nil, err
+	}
+	x.Region, x.Caller = who.Region, x.h.key(x.r, who.KeyID)
+	return sig, nil
+}
+
+// admit refuses what the caller may not do to anything.
+func (x *exchange) admit() (err error) {
+	if x.op == nil { // whoever is known learns that there is none
+		return nil
+	}
+	x.mayAll, err = x.h.authorizer.Admit(x.question(x.op.action, ""))
+	return err
+}
+
+// authorize asks about the resource.
+func (x *exchange) authorize() error {
+	if x.mayAll {
+		return nil
+	}
+	resource := "*"
+	if x.op.Resource != nil {
+		resource = x.op.Resource(&x.Request)
+	}
+	return x.h.authorizer.Authorize(x.question(x.op.action, resource))
+}
+
+func (x *exchange) question(action, resource string) Question {
+	host, _, err := net.SplitHostPort(x.r.RemoteAddr)
+	if err != nil {
+		host = ""
+	}
+	secure := x.r.TLS != nil
+	if x.h.secure != nil {
+		secure = x.h.secure(x.r)
+	}
+	return Question{x.Caller, action, resource,
+		Conditions{SourceIP: host, Secure: secure, UserAgent: x.r.UserAgent(), Region: x.Region}}
+}
+
+// unsigned says whether r does not even try to be signed.
+func unsigned(r *http.Request) bool {
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	return err == nil && !query.Has("X-Amz-Algorithm") && !query.Has("X-Amz-Signature") &&
+		!strings.HasPrefix(r.Header.Get("Authorization"), "AWS4-")
+}

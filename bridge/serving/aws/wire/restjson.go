@@ -1,0 +1,126 @@
+package wire
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	// maxUnknownBody and maxUnknown are the limits of requests for no service.
+	maxUnknownBody = 256 << 10
+	maxUnknown     = 64
+)
+
+// restJSON is the protocol of RESTJSON services.
+type restJSON struct {
+	routes   routes
+	services []*service
+	standard *service            // whose limits hold where there is no operation
+	names    map[string][]string // of operations, by the service that is signed for
+}
+
+func newRESTJSON() *restJSON { return &restJSON{names: map[string][]string{}} }
+
+func (p *restJSON) add(s *service, all []*operation) {
+	p.services = append(p.services, s)
+	p.standard = cmp.Or(p.standard, s)
+	for _, op := range all {
+		p.routes.add(op)
+		for _, name := range s.Signing {
+			p.names[name] = append(p.names[name], op.Name)
+		}
+	}
+}
+
+// claimed is the service that takes a path, still escaped, also without a
+// signature; nil for none.
+func (p *restJSON) claimed(path string) *service {
+	for _, s := range p.services {
+		if s.Unsigned != nil && s.Unsigned(path) {
+			return s
+		}
+	}
+	return nil
+}
+
+func (p *restJSON) takes(*http.Request) bool { return true }
+
+func (p *restJSON) greet(*exchange) (bool, error) { return false, nil }
+
+// find never fails: that there is no operation is told to those who are known.
+func (p *restJSON) find(x *exchange) error {
+	path := x.r.URL.EscapedPath()
+	if x.route, x.values = p.routes.find(x.r.Method, path); x.route != nil {
+		x.op = x.route.op
+		x.service = x.op.service
+		return nil
+	}
+	x.service = cmp.Or(p.claimed(path), p.standard)
+	return nil
+}
+
+func (p *restJSON) scope(*exchange) error { return nil }
+
+func (p *restJSON) read(x *exchange) error {
+	// A request that is not signed is for the service that takes it.
+	name := x.who.Service
+	if name == "" {
+		name = x.service.Signing[0]
+	}
+	served, ok := p.names[name]
+	switch {
+	case !ok:
+		x.op = nil
+		return fmt.Errorf("%w: the service %s is not served here, want one of %s", errUnknownOperation,
+			name, strings.Join(slices.Sorted(maps.Keys(p.names)), ", "))
+	case x.op == nil || !slices.Contains(x.service.Signing, name):
+		x.op = nil
+		return fmt.Errorf("%w: %s %.200s is none that is served here; of %s there are %s", errUnknownOperation,
+			x.r.Method, x.r.URL.EscapedPath(), name, strings.Join(served, ", "))
+	}
+	x.Query = x.r.URL.Query()
+	for name, values := range x.Query {
+		if len(values) > 1 { // the signature is the same whichever comes first
+			return &Error{Code: invalidRequest, Status: http.StatusBadRequest,
+				Message: fmt.Sprintf("%.60q is given twice in the query", name)}
+		}
+	}
+	return nil
+}
+
+func (p *restJSON) fail(x *exchange, e *Error) {
+	x.w.Header().Set("X-Amzn-Errortype", e.Code)
+	p.write(x, e.Status, e)
+}
+
+func (p *restJSON) answer(x *exchange, out any) { p.write(x, http.StatusOK, out) }
+
+// write sends out as JSON; nil is an empty body. Who reads it slowly has no place
+// meanwhile, and no memory of bodies.
+func (p *restJSON) write(x *exchange, status int, out any) {
+	var body bytes.Buffer
+	if doc, ok := out.(json.RawMessage); ok {
+		body.Write(doc)
+	} else if out != nil {
+		enc := json.NewEncoder(&body)
+		enc.SetEscapeHTML(false) // SQL has < and >
+		if err := enc.Encode(out); err != nil {
+			x.h.log.Error("an answer cannot be written as JSON", "err", err)
+			status = http.StatusInternalServerError
+			body.Reset()
+		}
+	}
+	x.done()
+	x.status = status
+	x.w.Header().Set("Content-Type", "application/json")
+	x.w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
+	x.w.WriteHeader(status)
+	_, _ = x.w.Write(body.Bytes()) // the client is gone if this fails
+}

@@ -1,0 +1,137 @@
+package wire
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
+)
+
+// A Service is one of AWS's: how its requests are written, what they may take,
+// its errors and its operations. New reads it once; it must not change then.
+type Service struct {
+	// Name is what actions of policies begin with, "kinesis".
+	Name string
+	// Signing are the names that its requests may be signed for, Name among them
+	// or not.
+	Signing []string
+	// Protocol is RESTJSON or a JSON.
+	Protocol Protocol
+	// MaxBody bounds a request's body, in bytes.
+	MaxBody int64
+	// Concurrent is how many requests may be under way at once. They have their
+	// place once their body has come and the signature holds, so that who is slow
+	// or has no right keeps nobody out.
+	Concurrent int
+	// Unsigned says whether a path, still escaped, is one of the service's that
+	// may be asked for without a signature: Options.Unsigned says then who asks.
+	// nil: every request must be signed.
+	Unsigned func(path string) bool
+	// Errors give errors their names in AWS's words. The first that knows an error
+	// counts; those that all services have come after them.
+	Errors []Rule
+	// Operations by their names or paths.
+	Operations []Operation
+}
+
+// An Operation answers one kind of request. Run or Stream is set.
+type Operation struct {
+	// Name is AWS's, "CreateTopicRule".
+	Name string
+	// Method and Path find the operation in a REST protocol. A segment of Path
+	// that begins with ":" takes any text, which Request.Path gives; with "+"
+	// behind it, the rest of the path. "/topics/:topic+".
+	Method, Path string
+	// Run does it. What it returns is written by Output.
+	Run func(*Request) (any, error)
+	// Resource is the ARN of what the request is about, for policies; "*" for
+	// nothing in particular, as is nil. It is asked of callers alone that may not
+	// do it to everything.
+	Resource func(*Request) string
+
+	// The rest is of JSON protocols.
+
+	// Input is what the body is read into, checked as AWS does: Request.Input.
+	Input *shape.Type
+	// Output writes what Run returned; nil: the answer is empty. RESTJSON takes
+	// what encoding/json takes.
+	Output func(w *shape.Writer, out any)
+	// Weigh is how many bytes an answer has that may be as large as maxAnswer. It
+	// is counted against the memory of bodies. nil: an answer is small.
+	Weigh func(out any) int64
+	// Stream is in the place of Run where the answer is a stream of events.
+	Stream func(*Request) (Events, error)
+	// Concurrent is how many may be under way at once; 0: the service's, shared
+	// with its other operations.
+	Concurrent int
+}
+
+// A Request is what an operation sees of a request that was verified and is
+// allowed. It is the operation's until that returns.
+type Request struct {
+	ID     string // of the request, told in the answer
+	Region string // that it is signed for, or else Options.Region
+	Caller Caller
+	Header http.Header
+	Query  url.Values // RESTJSON; no name is there twice
+	Body   []byte
+	Input  any    // a pointer to the struct that Operation.Input was made of
+	Remote string // address of the client, with its port
+
+	x      *exchange
+	route  *route   // RESTJSON
+	values []string // what the segments of its path took
+}
+
+// Context ends when the client is gone or the bridge stops.
+func (r *Request) Context() context.Context { return r.x.r.Context() }
+
+// Path is what the segment ":name" of the operation's path took, "" for none.
+func (r *Request) Path(name string) string {
+	for i, n := range r.route.names {
+		if n == name {
+			return r.values[i]
+		}
+	}
+	return ""
+}
+
+// Authorize asks whether the caller may do more than the operation's own action
+// to its own resource. It returns nil, or the error to answer with.
+func (r *Request) Authorize(action, resource string) error {
+	return r.x.h.authorizer.Authorize(r.x.question(action, resource))
+}
+
+// Query is an operation of a JSON protocol that answers. In and Out are structs
+// as package shape has them; their tags name patterns.
+func Query[In, Out any](name string, patterns map[string]string, f func(*Request, *In) (*Out, error)) Operation {
+	output := shape.Of[Out](nil)
+	return Operation{
+		Name:   name,
+		Input:  shape.Of[In](patterns),
+		Run:    func(r *Request) (any, error) { return f(r, r.Input.(*In)) },
+		Output: func(w *shape.Writer, out any) { output.Encode(w, out) },
+	}
+}
+
+// Command is an operation of a JSON protocol whose answer is empty.
+func Command[In any](name string, patterns map[string]string, f func(*Request, *In) error) Operation {
+	return Operation{
+		Name:  name,
+		Input: shape.Of[In](patterns),
+		Run:   func(r *Request) (any, error) { return nil, f(r, r.Input.(*In)) },
+	}
+}
+
+// Subscription is an operation of a JSON protocol that answers with a stream of
+// events, of which so many may be under way at once.
+func Subscription[In any](name string, concurrent int, patterns map[string]string,
+	f func(*Request, *In) (Events, error)) Operation {
+	return Operation{
+		Name:       name,
+		Input:      shape.Of[In](patterns),
+		Stream:     func(r *Request) (Events, error) { return f(r, r.Input.(*In)) },
+		Concurrent: concurrent,
+	}
+}
