@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/server"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/connector/emit"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -66,7 +65,7 @@ var connectorShow = command{name: "connector show", args: "NAME", summary: "show
 		return fmt.Errorf("no connector %s is in force; connector list shows those that are", c.args[0])
 	}}
 
-func showConnector(c *call, i *server.ConnectorInfo) error {
+func showConnector(c *call, i *connector.Info) error {
 	w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "file\t%s\nfrom\t%s\nto\t%s\n", i.File, i.Stream, i.To)
 	fmt.Fprintf(w, "read\t%d records, %d filtered out, %d reads failed\n", i.Records, i.Filtered, i.ReadFails)
@@ -87,7 +86,7 @@ func showConnector(c *call, i *server.ConnectorInfo) error {
 }
 
 // connectors asks the bridge that runs.
-func (c *call) connectors(ctx context.Context) (all []server.ConnectorInfo, err error) {
+func (c *call) connectors(ctx context.Context) (all []connector.Info, err error) {
 	err = c.with(ctx, func(a *admin) error {
 		if !a.live {
 			return fmt.Errorf("no bridge runs over %s, so no connector does", a.data)

@@ -14,7 +14,7 @@ import (
 // container by themselves.
 func TestTailFollowsShards(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"s"}`})
+	declareFiles(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"s"}`})
 	b := start(t, cfg)
 	put := func(data []byte) {
 		t.Helper()

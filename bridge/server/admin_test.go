@@ -13,7 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/config"
 )
 
-func declare(t testing.TB, cfg *config.Config, files map[string]string) {
+func declareFiles(t testing.TB, cfg *config.Config, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
 		path := filepath.Join(cfg.BridgeD.Dir, name)
@@ -34,7 +34,7 @@ const (
 
 func TestAdmin(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{"streams/a.json": aStream, "delivery-streams/a.json": aDelivery, "rules/hot.json": aRule})
+	declareFiles(t, cfg, map[string]string{"streams/a.json": aStream, "delivery-streams/a.json": aDelivery, "rules/hot.json": aRule})
 	b := start(t, cfg)
 	id := b.thing("dev", "")
 	if id.Key == "" || id.CA == "" || !strings.Contains(id.AgentConfig, `thing = "dev"`) {
@@ -128,14 +128,14 @@ func TestAdmin(t *testing.T) {
 // Files that are wrong are all named, and change nothing; the others hold.
 func TestReload(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{"streams/a.json": aStream, "delivery-streams/a.json": aDelivery, "rules/hot.json": aRule})
+	declareFiles(t, cfg, map[string]string{"streams/a.json": aStream, "delivery-streams/a.json": aDelivery, "rules/hot.json": aRule})
 	b := start(t, cfg)
 	var n struct{ Declarations int }
 	b.must("POST", "/v1/reload", "", &n)
 	if n.Declarations != 3 {
 		t.Errorf("%d declarations, want 3", n.Declarations)
 	}
-	declare(t, cfg, map[string]string{
+	declareFiles(t, cfg, map[string]string{
 		"streams/b.json":          `{"StreamName":"more"`,
 		"streams/c.json":          `{"StreamName":"readings","ShardCount":2,"RetentionPeriodHours":48}`,
 		"streams/d.json":          `{"StreamName":"good"}`,

@@ -34,7 +34,7 @@ func steps(w *rules.Why) string {
 
 func TestWhy(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{"streams/a.json": aStream, "rules/hot.json": whyRule})
+	declareFiles(t, cfg, map[string]string{"streams/a.json": aStream, "rules/hot.json": whyRule})
 	b := start(t, cfg)
 	d := b.connect(b.thing("dev", ""), "dev")
 	d.publish("dt/dev/x", `{"temp":29}`)
@@ -139,7 +139,7 @@ error republish [{topic errors/dev} {qos 0}] delivered 1 `
 	}
 
 	// Replaced, the rule is shown as it was.
-	declare(t, cfg, map[string]string{"rules/hot.json": strings.Replace(whyRule, "> 30", "> 35", 1)})
+	declareFiles(t, cfg, map[string]string{"rules/hot.json": strings.Replace(whyRule, "> 30", "> 35", 1)})
 	b.must("POST", "/v1/reload", "", nil)
 	if w = why(hot.ID); !w.Fired || w.Today == nil || w.Today.Fired || !strings.Contains(strings.Join(w.Notes, ""), "replaced since") {
 		t.Errorf("after the rule was replaced: %+v", w)

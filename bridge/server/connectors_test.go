@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -50,7 +51,7 @@ func (b *bridge) records(stream string) []streams.Record {
 // file and starts of the bridge.
 func TestConnector(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{
+	declareFiles(t, cfg, map[string]string{
 		"streams/in.json":     `{"StreamName":"in","ShardCount":2}`,
 		"streams/out.json":    `{"StreamName":"out"}`,
 		"streams/dead.json":   `{"StreamName":"dead"}`,
@@ -71,7 +72,7 @@ func TestConnector(t *testing.T) {
 	b = b.again(cfg)
 	reshard(streams.Change{Parents: []int{3, 1}, Ranges: []streams.Range{{Start: quarters[1].Start, End: halves[1].End}}}) // 4
 	b.put(200, 300)
-	declare(t, cfg, map[string]string{"connectors/hot.json": strings.Replace(aConnector, `"Records":7`, `"Records":3`, 1)})
+	declareFiles(t, cfg, map[string]string{"connectors/hot.json": strings.Replace(aConnector, `"Records":7`, `"Records":3`, 1)})
 	b.must("POST", "/v1/reload", "", nil)
 	b.put(300, 400)
 	b = b.again(cfg)
@@ -120,14 +121,14 @@ func TestConnector(t *testing.T) {
 // What is wrong with files is told, and what they declared before stays.
 func TestConnectorFiles(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{
+	declareFiles(t, cfg, map[string]string{
 		"streams/in.json":   `{"StreamName":"in"}`,
 		"streams/out.json":  `{"StreamName":"out"}`,
 		"connectors/a.json": aConnector,
 	})
 	b := start(t, cfg)
 	names := func() string {
-		var all []ConnectorInfo
+		var all []connector.Info
 		b.must("GET", "/v1/connectors", "", &all)
 		var s []string
 		for _, c := range all {
@@ -144,9 +145,9 @@ func TestConnectorFiles(t *testing.T) {
 	if got := names(); got != "hot of a.json" {
 		t.Errorf("connectors: %s", got)
 	}
-	declare(t, cfg, map[string]string{"connectors/b.json": aConnector})
+	declareFiles(t, cfg, map[string]string{"connectors/b.json": aConnector})
 	reload("connector hot is in")
-	declare(t, cfg, map[string]string{"connectors/b.json": strings.Replace(aConnector, `"hot"`, `"cold"`, 1), "connectors/a.json": "{}"})
+	declareFiles(t, cfg, map[string]string{"connectors/b.json": strings.Replace(aConnector, `"hot"`, `"cold"`, 1), "connectors/a.json": "{}"})
 	reload("ConnectorName")
 	if got := names(); got != "cold of b.json, hot of a.json" {
 		t.Errorf("connectors: %s", got)

@@ -1,172 +1,49 @@
 package server
 
 import (
-	"crypto/sha256"
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
-	"path/filepath"
-	"slices"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/declare"
+	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/connector/emit"
+	"github.com/tidemill/tidemill/bridge/speed/rules"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// An outcome is what became of a file.
-type outcome struct {
-	sum   [sha256.Size]byte
-	name  string // of the stream that it declares; "" for rules
-	holds int    // declarations in force, perhaps of an earlier content
-	err   error  // why the file, as it is now, is not in force
+// openDeclared makes what bridge.d declares things in.
+func (s *Server) openDeclared(now func() time.Time) (err error) {
+	s.compiler = &rules.Compiler{Catalog: catalog{s.store, s.firehose, int64(s.cfg.Rules.MaxBacklog)}, Services: s.services(now)}
+	s.topicRules = declare.NewRules(declare.RulesOptions{Dir: s.cfg.RulesDir(), Compiler: s.compiler, Registry: s.registry, Engine: s.rules, Log: s.log})
+	s.connectors = declare.NewConnectors(connector.Env{Store: s.store, API: s.kinesis.In(""), Emit: s.newEmitter, Log: s.log})
+	s.declared, err = declare.OpenDir(declare.DirOptions{Path: s.cfg.BridgeD.Dir, Watch: s.cfg.BridgeD.Watch, Registry: s.registry,
+		Streams: s.kinesis, DeliveryStreams: s.firehose, Rules: s.topicRules, Connectors: s.connectors, Log: s.log})
+	if err != nil {
+		err = fmt.Errorf("bridge_d.dir: %w", err)
+	}
+	return err
 }
 
-// A folder is what was found in a folder of bridge.d.
-type folder struct {
-	dir   string
-	files []file
-	err   error // why it cannot be seen
+// Reload applies the files of bridge.d, all of them, as declare.Dir's Apply, and
+// reads access keys and what is granted to them again. Connections end that might
+// not be made any more. It returns how many declarations of files hold.
+func (s *Server) Reload() (holds int, err error) {
+	holds, err = s.declared.Apply(true)
+	err = errors.Join(err, s.keys.load())
+	s.keys.tell()
+	s.endForbidden()
+	return holds, err
 }
 
-// Apply applies the files: streams, delivery streams, rules and connectors. A
-// file that is wrong changes nothing and is reported; what it declared before
-// stays in force, over restarts too. It returns how many declarations of files
-// hold. What was declared and is no longer there stays, data and all, except
-// rules and connectors: one without its file ends. Unless all is set, streams
-// whose file did not change are left as they are, perhaps changed by hand since.
-func (d *Dir) Apply(all bool) (holds int, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if err := d.lastGood.load(); err != nil {
-		return 0, fmt.Errorf("bridge_d.dir: what was declared before: %w", err)
-	}
-	var found []folder
-	for _, dir := range d.folders() {
-		found = append(found, d.lastGood.read(dir))
-	}
-	first, before := d.applied == nil, d.applied
-	now, failed := d.applyFolders(found, all)
-	if first {
-		// What is wrong at a start has its last good version, as if it had become
-		// wrong while the bridge ran.
-		if good, some := d.lastGood.substitute(found, now); some {
-			d.applied, _ = d.applyFolders(good, true)
-			now, failed = d.applyFolders(found, true)
-		}
-	}
-	d.tell(before, now)
-	if failed != nil {
-		d.opts.Log.Error("rules could not be put in force", "err", failed)
-	}
-	d.applied = now
-	d.noteMissing(first)
-	if err := d.lastGood.keep(found, now); err != nil {
-		d.opts.Log.Error("what is declared cannot be kept for the next start, will retry", "err", err)
-	}
-	var errs []error
-	for _, path := range slices.Sorted(maps.Keys(now)) {
-		holds += now[path].holds
-		if err := now[path].err; err != nil {
-			errs = append(errs, fmt.Errorf("%s: %w", path, err))
-		}
-	}
-	d.refused.Store(int64(len(errs)))
-	return holds, errors.Join(append(errs, failed)...)
-}
-
-// applyFolders applies what was found, in the place of d.applied, and returns
-// what became of each file, and why rules could not be put in force.
-func (d *Dir) applyFolders(found []folder, all bool) (now map[string]outcome, failed error) {
-	now = map[string]outcome{}
-	for _, f := range found {
-		if f.err == nil {
-			continue
-		}
-		for path, was := range d.applied { // what cannot be seen is not gone
-			if filepath.Dir(path) == f.dir {
-				now[path] = was
-			}
-		}
-		now[f.dir] = outcome{err: f.err}
-	}
-	for i, parse := range []func([]byte) (declaration, error){d.parseStream, d.parseDelivery} {
-		if found[i].err == nil {
-			d.applyStreams(found[i].files, parse, all, now)
-		}
-	}
-	if found[2].err == nil {
-		var held map[string]*ruleFile
-		held, failed = d.opts.Rules.apply(found[2].files)
-		for path, f := range held {
-			now[path] = outcome{sum: f.sum, holds: len(f.held), err: f.err}
-		}
-	} else {
-		failed = d.opts.Rules.keep()
-	}
-	if found[3].err == nil {
-		maps.Copy(now, d.opts.Connectors.apply(found[3].files))
-	}
-	return now, failed
-}
-
-// stays says whether something is in force of the file at path, or of a file of
-// the folder there.
-func stays(all map[string]outcome, path string) bool {
-	if all[path].holds > 0 {
-		return true
-	}
-	for other, o := range all {
-		if filepath.Dir(other) == path && o.holds > 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// A takenError says that what a file declares is declared elsewhere already, so
-// that nothing is missing.
-type takenError struct{ error }
-
-// noteMissing notes the files of a start that are wrong and have no earlier
-// version: the bridge is not ready until each is mended or gone. One that comes
-// while the bridge runs takes nothing away and is only refused.
-func (d *Dir) noteMissing(first bool) {
-	var missing []string
-	for path, o := range d.applied {
-		if o.err == nil || stays(d.applied, path) || errors.As(o.err, new(takenError)) {
-			continue
-		}
-		if was := d.missing.Load(); first || was != nil && slices.Contains(*was, path) {
-			missing = append(missing, path)
-		}
-	}
-	slices.Sort(missing)
-	d.missing.Store(&missing)
-}
-
-// tell logs what differs from the last time.
-func (d *Dir) tell(before, now map[string]outcome) {
-	var applied, gone []string
-	for _, path := range slices.Sorted(maps.Keys(now)) {
-		o, old := now[path], before[path]
-		same := o.sum == old.sum && fmt.Sprint(o.err) == fmt.Sprint(old.err)
-		switch {
-		case same:
-		case o.err != nil && !stays(now, path):
-			d.opts.Log.Error("a declaration is refused, and there is none of before", "file", path, "err", o.err)
-		case o.err != nil:
-			d.opts.Log.Error("a declaration is refused; what it declared before stays", "file", path, "err", o.err)
-		default:
-			applied = append(applied, path)
-		}
-	}
-	for path := range before {
-		if _, there := now[path]; !there {
-			gone = append(gone, path)
-		}
-	}
-	slices.Sort(gone)
-	const shown = 10 // of perhaps thousands
-	if len(applied) > 0 {
-		d.opts.Log.Info("declarations applied", "number", len(applied), "files", applied[:min(shown, len(applied))])
-	}
-	if len(gone) > 0 {
-		d.opts.Log.Info("declarations gone", "number", len(gone), "files", gone[:min(shown, len(gone))])
-	}
+// newEmitter makes the emitters of connectors, which find the bridge's objects
+// and streams.
+func (s *Server) newEmitter(kind string, doc json.RawMessage) (connector.Emitter, error) {
+	return emit.New(kind, doc, emit.Env{Objects: s.objects, Append: func(ctx context.Context, stream, key string, data []byte) error {
+		b := s.store.NewBatch()
+		b.Put(stream, streams.HashOf(key), streams.Record{Key: key, Data: data})
+		return s.store.Commit(ctx, b)
+	}})
 }

@@ -6,7 +6,7 @@ import "testing"
 // buffer, so that rule why does not call it missing.
 func TestDeliveryStreamWithoutABridge(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{"delivery-streams/a.json": aDelivery})
+	declareFiles(t, cfg, map[string]string{"delivery-streams/a.json": aDelivery})
 	b := start(t, cfg)
 	if c := b.compiler.Catalog.(catalog); !c.HasDeliveryStream("lake") || c.HasDeliveryStream("other") {
 		t.Error("the running bridge does not know what is declared")

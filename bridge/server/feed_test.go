@@ -44,7 +44,7 @@ func (b *bridge) lines(bucket string) map[string]int {
 // bridge: each once.
 func TestDeliveryFromStream(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{"streams/in.json": `{"StreamName":"in","ShardCount":2}`})
+	declareFiles(t, cfg, map[string]string{"streams/in.json": `{"StreamName":"in","ShardCount":2}`})
 	b := start(t, cfg)
 	commit := func(put func(*streams.Batch)) {
 		t.Helper()
@@ -63,7 +63,7 @@ func TestDeliveryFromStream(t *testing.T) {
 		})
 	}
 	plain("before")
-	declare(t, cfg, map[string]string{"delivery-streams/fed.json": fedDelivery})
+	declareFiles(t, cfg, map[string]string{"delivery-streams/fed.json": fedDelivery})
 	b.must("POST", "/v1/reload", "", nil)
 	want := map[string]int{}
 	some := func(round int) {
@@ -115,7 +115,7 @@ func TestDeliveryFromStream(t *testing.T) {
 	if b.compiler.Catalog.(catalog).HasDeliveryStream("fed") {
 		t.Error("rules may put to it")
 	}
-	declare(t, cfg, map[string]string{"delivery-streams/fed.json": strings.Replace(fedDelivery, "stream/in", "stream/other", 1)})
+	declareFiles(t, cfg, map[string]string{"delivery-streams/fed.json": strings.Replace(fedDelivery, "stream/in", "stream/other", 1)})
 	if code, text := b.do("POST", "/v1/reload", ""); code == 200 || !strings.Contains(text, firehose.ErrSource.Error()) {
 		t.Error(code, text)
 	}
@@ -125,7 +125,7 @@ func TestDeliveryFromStream(t *testing.T) {
 // the object has it, and what is behind it.
 func TestDeliveryOfLongKeys(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{"streams/in.json": `{"StreamName":"in","ShardCount":1}`, "delivery-streams/fed.json": fedDelivery})
+	declareFiles(t, cfg, map[string]string{"streams/in.json": `{"StreamName":"in","ShardCount":1}`, "delivery-streams/fed.json": fedDelivery})
 	b := start(t, cfg)
 	long := strings.Repeat("k", streams.MaxKey+1)
 	batch := b.store.NewBatch()

@@ -46,7 +46,7 @@ func TestDeclarationsOutliveDamage(t *testing.T) {
 	for what, do := range damage {
 		t.Run(what, func(t *testing.T) {
 			cfg := configure(t)
-			declare(t, cfg, map[string]string{
+			declareFiles(t, cfg, map[string]string{
 				"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "delivery-streams/d.json": aDelivery, "rules/r.json": payload(sql(1), "s"),
 				"connectors/c.json": aConnector,
 			})
@@ -99,12 +99,8 @@ func (b *bridge) inDeclared() []string {
 	for _, r := range b.topicRules.Rules() {
 		all = append(all, "rule "+r.Name+" "+r.Payload.SQL)
 	}
-	b.connectors.mu.Lock()
-	defer b.connectors.mu.Unlock()
-	for name, r := range b.connectors.running {
-		if r.file != nil {
-			all = append(all, "connector "+name)
-		}
+	for _, c := range b.connectors.List() {
+		all = append(all, "connector "+c.Name)
 	}
 	slices.Sort(all)
 	return all
@@ -114,14 +110,14 @@ func (b *bridge) inDeclared() []string {
 // ready until it is mended; one that comes later does not.
 func TestNotReadyWithoutDeclarations(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "rules/good.json": payload(sql(1), "s"), "rules/bad.json": "{"})
+	declareFiles(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "rules/good.json": payload(sql(1), "s"), "rules/bad.json": "{"})
 	b := idle(t, cfg).answers(cfg, 503)
 	if code, text := b.ready(); code != 503 || !strings.Contains(text, filepath.Join(cfg.RulesDir(), "bad.json")) {
 		t.Fatalf("%d %s", code, text)
 	}
-	declare(t, cfg, map[string]string{"rules/bad.json": payload(sql(2), "s")})
+	declareFiles(t, cfg, map[string]string{"rules/bad.json": payload(sql(2), "s")})
 	b.eventually("mended", func() bool { code, _ := b.ready(); return code == 200 })
-	declare(t, cfg, map[string]string{"rules/late.json": "{"})
+	declareFiles(t, cfg, map[string]string{"rules/late.json": "{"})
 	b.eventually("refused", func() bool { return b.declared.NumRefused() == 1 })
 	if code, text := b.ready(); code != 200 {
 		t.Errorf("%d %s", code, text)

@@ -230,7 +230,7 @@ func TestLostParts(t *testing.T) {
 // bridge.d with what was declared in it.
 func TestCheckTellsMore(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{"delivery-streams/a.json": aDelivery})
+	declareFiles(t, cfg, map[string]string{"delivery-streams/a.json": aDelivery})
 	b, err := reopen(t, cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -6,7 +6,7 @@ import "testing"
 // read them.
 func TestRepublishSetsHeaders(t *testing.T) {
 	cfg := configure(t)
-	declare(t, cfg, map[string]string{
+	declareFiles(t, cfg, map[string]string{
 		"streams/a.json": aStream,
 		"rules/out.json": `{"sql":"SELECT * FROM 'dt/#'","awsIotSqlVersion":"2016-03-23","actions":[{"republish":{"topic":"out/x","qos":1,"headers":{
 		  "payloadFormatIndicator":"UTF8_DATA","contentType":"${ct}","responseTopic":"r/${topic(2)}","correlationData":"AQI=","messageExpiry":"600",

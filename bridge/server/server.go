@@ -23,6 +23,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/datadir"
+	"github.com/tidemill/tidemill/bridge/declare"
 	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/serving/events"
@@ -62,11 +63,11 @@ type Server struct {
 	ingest     *ingest.Ingest
 	compiler   *rules.Compiler
 	rules      *rules.Engine
-	topicRules *Rules
+	topicRules *declare.Rules
 	outboxes   *action.Outboxes
 	firehose   *firehose.Service
 	kinesis    *kinesis.Service
-	connectors *Connectors
+	connectors *declare.Connectors
 	gateway    *gateway.Server
 	lifecycle  *events.Lifecycle
 	refusals   refusals
@@ -87,7 +88,7 @@ type Server struct {
 	https   *listen.HTTPS // nil: none
 	admin   net.Listener  // likewise
 
-	declared *Dir
+	declared *declare.Dir
 
 	changed chan struct{} // of one: the registry has changed since endForbiddenOnes looked
 	closers []func() error

@@ -45,6 +45,13 @@ type Status struct {
 	Trouble string        `json:"trouble,omitempty"` // why shards or leases cannot be had
 }
 
+// Info describes a connector of a file.
+type Info struct {
+	Status
+	To   string `json:"to"` // the emitter
+	File string `json:"file"`
+}
+
 // A board is where all parts of a connector write how they go.
 type board struct {
 	mu      sync.Mutex // guards what follows

@@ -1,4 +1,15 @@
-package server
+// Package declare keeps the bridge as the files of bridge.d say: data streams,
+// delivery streams, topic rules and connectors.
+//
+// A Dir reads the files, applies them and watches them. Rules owns which topic
+// rules are in force, those of files and those that were made through the API.
+// Connectors runs the connectors that files declare.
+//
+// A file counts as a whole. One that is wrong changes nothing: what it declared
+// before stays in force, over restarts too, since the registry keeps the last good
+// content of each. A stream or delivery stream whose file is gone stays with its
+// data; a rule or a connector ends. Only bridge/server imports this package.
+package declare
 
 import (
 	"context"

@@ -1,55 +1,55 @@
-package server
+package declare
 
 import (
 	"fmt"
 	"testing"
 )
 
-// BenchmarkRulebook is what it takes to have 10,000 rules: to read them from as
+// BenchmarkRules is what it takes to have 10,000 rules: to read them from as
 // many files, to read those again of which one has changed, and to replace one
 // through the API, which is a sync of the registry and the engine's new table.
 //
-//	go test ./bridge/server -run '^$' -bench Rulebook -benchtime 10x
-func BenchmarkRulebook(b *testing.B) {
+//	go test ./bridge/declare -run '^$' -bench Rules -benchtime 10x
+func BenchmarkRules(b *testing.B) {
 	const n = 10_000
 	doc := func(i, above int) string {
 		return payload(fmt.Sprintf("SELECT temp, hum, topic() AS t FROM 'dt/thing-%d/+' WHERE temp > %d", i, above), "out")
 	}
-	cfg := configure(b)
+	data := b.TempDir()
 	docs := map[string]string{}
 	for i := range n {
 		docs[fmt.Sprintf("rules/rule_%d.json", i)] = doc(i, 30)
 	}
-	declare(b, cfg, docs)
-	s := idle(b, cfg)
+	write(b, data, docs)
+	s := open(b, data)
 	load := func(b *testing.B) {
-		if _, err := s.Reload(); err != nil {
+		if _, err := s.dir.Apply(true); err != nil {
 			b.Fatal(err)
 		}
-		if got := len(s.rules.Rules()); got < n {
+		if got := len(s.engine.Rules()); got < n {
 			b.Fatalf("%d rules are in force, want %d", got, n)
 		}
 	}
 	b.Run("files", func(b *testing.B) {
 		for b.Loop() {
 			b.StopTimer()
-			s.topicRules.files = nil // as at the start
+			s.rules.files = nil // as at the start
 			b.StartTimer()
 			load(b)
 		}
 	})
 	b.Run("one-file", func(b *testing.B) {
 		for i := 0; b.Loop(); i++ {
-			declare(b, cfg, map[string]string{"rules/rule_0.json": doc(0, 100+i)})
+			write(b, data, map[string]string{"rules/rule_0.json": doc(0, 100+i)})
 			load(b)
 		}
 	})
 	b.Run("replace", func(b *testing.B) {
-		if err := s.topicRules.Create("made", []byte(doc(n, 30))); err != nil {
+		if err := s.rules.Create("made", []byte(doc(n, 30))); err != nil {
 			b.Fatal(err)
 		}
 		for i := 0; b.Loop(); i++ {
-			if err := s.topicRules.Replace("made", []byte(doc(n, 100+i))); err != nil {
+			if err := s.rules.Replace("made", []byte(doc(n, 100+i))); err != nil {
 				b.Fatal(err)
 			}
 		}

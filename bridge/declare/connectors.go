@@ -1,4 +1,4 @@
-package server
+package declare
 
 import (
 	"context"
@@ -195,24 +195,17 @@ func (c *Connectors) once(ctx context.Context, r *running, conn *connector.Conne
 	}
 }
 
-// ConnectorInfo describes a connector of the bridge.
-type ConnectorInfo struct {
-	connector.Status
-	To   string `json:"to"` // the emitter
-	File string `json:"file"`
-}
-
 // List describes the connectors that are in force, by name.
-func (c *Connectors) List() []ConnectorInfo {
+func (c *Connectors) List() []connector.Info {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	all := []ConnectorInfo{}
+	all := []connector.Info{}
 	for _, r := range c.running {
 		if r.file == nil {
 			continue // it is about to end
 		}
 		from, to := r.file.Describe()
-		info := ConnectorInfo{Status: connector.Status{Name: r.name, Stream: from, Shards: []connector.ShardStatus{}}, To: to, File: r.path}
+		info := connector.Info{Status: connector.Status{Name: r.name, Stream: from, Shards: []connector.ShardStatus{}}, To: to, File: r.path}
 		if r.conn != nil {
 			info.Status = r.conn.Status()
 		} else if r.trouble != nil {
@@ -220,6 +213,6 @@ func (c *Connectors) List() []ConnectorInfo {
 		}
 		all = append(all, info)
 	}
-	slices.SortFunc(all, func(a, b ConnectorInfo) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(all, func(a, b connector.Info) int { return strings.Compare(a.Name, b.Name) })
 	return all
 }

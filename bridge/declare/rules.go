@@ -1,4 +1,4 @@
-package server
+package declare
 
 import (
 	"encoding/json"

@@ -1,4 +1,4 @@
-package server
+package declare
 
 import (
 	"crypto/sha256"

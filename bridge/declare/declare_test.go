@@ -1,0 +1,155 @@
+package declare
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/rules"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+const patience = 20 * time.Second // for what must come; no test waits so long
+
+var errSick = errors.New("the disk is sick")
+
+// A bridge has what files declare things in: real parts over a data directory.
+// None of them runs.
+type bridge struct {
+	t        testing.TB
+	path     string // of bridge.d
+	registry *registry.Registry
+	store    *streams.Store
+	kinesis  *kinesis.Service
+	engine   *rules.Engine
+	rules    *Rules
+	dir      *Dir
+	closers  []func() error
+}
+
+// open returns a bridge over the data directory.
+func open(t testing.TB, data string) *bridge {
+	t.Helper()
+	return openWith(t, data, func(string) error { return nil })
+}
+
+// openWith is open with another way to make outboxes.
+func openWith(t testing.TB, data string, outbox func(string) error) *bridge {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	b := &bridge{t: t, path: filepath.Join(data, "bridge.d")}
+	t.Cleanup(b.close)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	b.registry, err = registry.Open(filepath.Join(data, "registry.db"))
+	must(err)
+	b.closers = append(b.closers, b.registry.Close)
+	b.store, err = streams.Open(filepath.Join(data, "log"), streams.Options{Log: log})
+	must(err)
+	b.closers = append(b.closers, b.store.Close)
+	objects, err := sink.OpenDir(filepath.Join(data, "objects"))
+	must(err)
+	b.closers = append(b.closers, objects.Close)
+	b.kinesis, err = kinesis.Open(b.store, kinesis.Options{Account: "000000000000", Region: "eu-local-1", Log: log, MaxShards: 500})
+	must(err)
+	deliveries := firehose.New(b.store, func(stream string) connector.Source { return connector.InProcess(b.store, b.kinesis.In(""), stream) }, objects, log)
+	b.engine = rules.New(b.store, rules.Options{Account: "000000000000", Outbox: outbox, Log: log})
+	b.rules = NewRules(RulesOptions{Dir: filepath.Join(b.path, "rules"), Compiler: &rules.Compiler{Catalog: catalog{b.store}, Services: &iotsql.Services{}},
+		Registry: b.registry, Engine: b.engine, Log: log})
+	b.dir = b.openDir(true, deliveries)
+	return b
+}
+
+// openDir opens bridge.d.
+func (b *bridge) openDir(watch bool, deliveries DeliveryStreams) *Dir {
+	b.t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	d, err := OpenDir(DirOptions{Path: b.path, Watch: watch, Registry: b.registry, Streams: b.kinesis, DeliveryStreams: deliveries,
+		Rules: b.rules, Connectors: NewConnectors(connector.Env{Store: b.store, Log: log}), Log: log})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return d
+}
+
+// close closes the stores, once.
+func (b *bridge) close() {
+	b.t.Helper()
+	for _, c := range slices.Backward(b.closers) {
+		if err := c(); err != nil {
+			b.t.Error(err)
+		}
+	}
+	b.closers = nil
+}
+
+// catalog knows the streams of a store.
+type catalog struct{ store *streams.Store }
+
+func (c catalog) Shard(stream string, h streams.Hash) (int, bool) {
+	shard, err := c.store.Route(stream, h)
+	return shard, err == nil
+}
+
+func (catalog) HasDeliveryStream(string) bool { return false }
+
+func (catalog) Room(string) error { return nil }
+
+// write writes files of bridge.d.
+func write(t testing.TB, data string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		path := filepath.Join(data, "bridge.d", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// sql is a statement whose results are told apart by n.
+func sql(n int) string { return fmt.Sprintf("SELECT %d AS v FROM 'a'", n) }
+
+// payload is a topic rule that sends what it selects to a stream.
+func payload(sql, stream string) string {
+	return fmt.Sprintf(`{"sql":%q,"awsIotSqlVersion":"2016-03-23","actions":[{"kinesis":{"streamName":%q,"partitionKey":"k"}}]}`, sql, stream)
+}
+
+func wrapped(name string, n int) string {
+	return fmt.Sprintf(`{"ruleName":%q,"topicRulePayload":%s}`, name, payload(sql(n), "s"))
+}
+
+// inForce wants what the engine has, as "name SQL", in order, and that Rules
+// lists the same.
+func (b *bridge) inForce(want ...string) {
+	b.t.Helper()
+	names := func(all []*rules.Rule) []string {
+		got := []string{}
+		for _, r := range all {
+			got = append(got, r.Name+" "+r.Payload.SQL)
+		}
+		return got
+	}
+	if got := names(b.engine.Rules()); !slices.Equal(got, want) {
+		b.t.Errorf("in force %q, want %q", got, want)
+	}
+	listed := slices.DeleteFunc(slices.Clone(b.rules.Rules()), func(r *rules.Rule) bool { return r.File == "" && b.rules.Trouble(r.Name) != nil })
+	if got := names(listed); !slices.Equal(got, want) {
+		b.t.Errorf("listed %q, want %q", got, want)
+	}
+}
