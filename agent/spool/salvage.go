@@ -1,8 +1,8 @@
 package spool
 
 import (
+	"bytes"
 	"cmp"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -214,15 +214,15 @@ func current(found []find, st *state) []find {
 }
 
 // scan returns the batches of a file whose sum is right, in order, each once,
-// and its newest state. It looks for the elements of leaf pages (see boltfile)
-// at every place, since nothing else of the file can be trusted.
+// and its newest state. It knows them by their own bytes, since nothing else of
+// the file can be trusted: a page whose head is torn has whole batches still.
 func scan(in io.ReaderAt, size int64) (found []find, newest state) {
-	const window, element = 1 << 20, 16
+	const window = 1 << 20
 	live := boltfile.Reach(in, size)
-	buf := make([]byte, window+element)
-	order := binary.NativeEndian
+	buf := make([]byte, window+ahead)
+	var b begun
 	for base := int64(0); base < size; base += window {
-		part := buf[:min(window+element, size-base)]
+		part := buf[:min(window+ahead, size-base)]
 		if _, err := in.ReadAt(part, base); err != nil {
 			for at := 0; at < len(part); at += pageSize { // a medium with holes
 				page := part[at:min(at+pageSize, len(part))]
@@ -231,31 +231,25 @@ func scan(in io.ReaderAt, size int64) (found []find, newest state) {
 				}
 			}
 		}
-		for i := 0; i < window && i+element <= len(part); i++ {
-			e := part[i:]
-			flags, pos := order.Uint32(e), int64(order.Uint32(e[4:]))
-			ksize, vsize := int64(order.Uint32(e[8:])), int64(order.Uint32(e[12:]))
-			at := base + int64(i) + pos
-			isBatch := ksize == 8 && vsize > headBytes && vsize <= headBytes+telemetry.MaxBytes
-			isState := ksize == int64(len(keyState)) && vsize == stateBytes
-			if flags != 0 || pos < element || !isBatch && !isState || at+ksize+vsize > size {
-				continue
-			}
-			b := make([]byte, ksize+vsize)
-			if _, err := in.ReadAt(b, at); err != nil {
-				continue
-			}
-			if isBatch {
-				if seq, _, ok := openBatch(b[:ksize], b[ksize:]); ok {
-					page := (base + int64(i)) / pageSize
-					found = append(found, find{seq: seq, at: at + ksize, n: int(vsize), flushed: headOf(b[ksize:]).at,
-						live: page < int64(len(live)) && live[page]})
+		for i := range min(window, len(part)) {
+			at, c := base+int64(i), part[i]
+			if c == 0 { // the first of a number's eight bytes
+				if seq, ok := beginsBatch(part[i:]); ok {
+					b = begin(part[i:], seq, at)
 				}
-				continue
 			}
-			var st state
-			if string(b[:ksize]) == string(keyState) && st.read(b[ksize:]) == nil && st.after(&newest) {
-				newest = st
+			if b.at != 0 && b.ends(c, at) {
+				if f, ok := b.whole(in, at); ok {
+					page := b.at / pageSize
+					f.live = page < int64(len(live)) && live[page]
+					found, b = append(found, f), begun{}
+				}
+			}
+			if n := i + len(keyState); c == keyState[0] && bytes.HasPrefix(part[i:], keyState) && len(part) >= n+stateBytes {
+				var st state
+				if st.read(part[n:n+stateBytes]) == nil && st.after(&newest) {
+					newest = st
+				}
 			}
 		}
 	}

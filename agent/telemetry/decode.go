@@ -15,6 +15,20 @@ func DecodeHeader(src []byte) (Header, error) {
 	return h, err
 }
 
+// BeginBytes is what Begins wants to see.
+const BeginBytes = fixedBytes + binary.MaxVarintLen64
+
+// Begins returns the sequence number of what looks like the begin of an encoded
+// batch. It is for finding one in damaged bytes: no sum is checked, so most of
+// what it accepts by chance is none.
+func Begins(b []byte) (seq uint64, ok bool) {
+	if len(b) <= fixedBytes || b[0] != version || b[1]>>(clockShift+2) != 0 {
+		return 0, false
+	}
+	seq, n := binary.Uvarint(b[fixedBytes:])
+	return seq, n > 0
+}
+
 // envelope checks what surrounds the body.
 func envelope(src []byte) (h Header, flags byte, body []byte, err error) {
 	if len(src) > MaxBytes {
