@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 // allow. They follow the grants and the registry; the session ends with the
 // key. It implements gateway.Session and aws.Caller.
 type keySession struct {
-	a       *authorizer
+	a       *Authorizer
 	id      string // of the key
 	known   authz.Context
 	current atomic.Pointer[keyJudgement]
@@ -31,20 +32,25 @@ type keyJudgement struct {
 	policy   *authz.Evaluator // nil: nothing is allowed, or all
 }
 
+// Key is what an access key may do by a signed request.
+func (a *Authorizer) Key(r *http.Request, id string) KeyCaller {
+	return a.key(id, authz.Context{SourceIP: addressOf(r.RemoteAddr), Insecure: r.TLS == nil})
+}
+
 // key returns the rights of a key.
-func (a *authorizer) key(id string, known authz.Context) *keySession {
+func (a *Authorizer) key(id string, known authz.Context) *keySession {
 	s := &keySession{a: a, id: id, known: known}
 	if a.isTemporary(id) {
 		if s.known.Thing = a.thingOf(id); s.known.ClientID == "" && s.known.Thing != nil { // by HTTPS
 			s.known.ClientID = s.known.Thing.Name
 		}
 	}
-	s.known.Account, s.known.Region = a.cfg.Account, a.cfg.Region
+	s.known.Account, s.known.Region = a.o.Account, a.o.Region
 	return s
 }
 
-func (a *authorizer) connectKey(k keyHolder, c *gateway.Connect) (gateway.Session, error) {
-	known := authz.Context{ClientID: c.ClientID, SourceIP: hostOf(c.Remote), Insecure: k.insecure, Persistent: !c.CleanSession}
+func (a *Authorizer) connectKey(k keyHolder, c *gateway.Connect) (gateway.Session, error) {
+	known := authz.Context{ClientID: c.ClientID, SourceIP: sourceIP(c), Insecure: k.insecure, Persistent: !c.CleanSession}
 	if c.Will != nil {
 		known.Will = c.Will.Topic
 	}
@@ -67,7 +73,7 @@ func (s *keySession) Whole() bool { return s.judge().all }
 // judge returns the judgement that holds now.
 func (s *keySession) judge() *keyJudgement {
 	j := s.current.Load()
-	if j == nil || j.revision != s.a.registry.Revision() || j.grants != s.a.keys.now.Load() {
+	if j == nil || j.revision != s.a.o.Registry.Revision() || j.grants != s.a.o.Keys.now.Load() {
 		j = s.read()
 		s.current.Store(j)
 	}
@@ -81,8 +87,8 @@ func (s *keySession) judge() *keyJudgement {
 // is allowed: it may be the one that denies. Nor is it by a key that is gone, or
 // by a temporary one that holds no more: the will of its client may still wait.
 func (s *keySession) read() *keyJudgement {
-	j := &keyJudgement{revision: s.a.registry.Revision(), grants: s.a.keys.now.Load()}
-	granted := s.a.keys.of(j.grants, s.id)
+	j := &keyJudgement{revision: s.a.o.Registry.Revision(), grants: s.a.o.Keys.now.Load()}
+	granted := s.a.o.Keys.of(j.grants, s.id)
 	if s.a.isTemporary(s.id) {
 		k, err := s.a.temporaryKey(s.id)
 		if err != nil {
@@ -91,14 +97,14 @@ func (s *keySession) read() *keyJudgement {
 		j.until = k.Expires
 		granted = j.grants.named[k.Role]
 		granted.All = false // it never has more than a role's policies
-	} else if _, there := j.grants.keys[s.id]; !there && !s.a.cfg.HTTPS.Permissive {
+	} else if _, there := j.grants.keys[s.id]; !there && !s.a.o.Permissive {
 		return j
 	}
 	if j.all = granted.All; j.all {
 		return j
 	}
 	var docs []*authz.Document
-	err := s.a.registry.View(func(tx *registry.Tx) error {
+	err := s.a.o.Registry.View(func(tx *registry.Tx) error {
 		for _, name := range granted.Policies {
 			text, err := tx.PolicyDocument(name, 0)
 			if err != nil {
@@ -116,9 +122,9 @@ func (s *keySession) read() *keyJudgement {
 	case err == nil:
 		j.policy = authz.Compile(docs, s.known)
 	case errors.Is(err, registry.ErrNotFound):
-		s.a.log.Warn("an access key is held to a policy that is not there, so it may do nothing", "key", s.id, "err", err)
+		s.a.o.Log.Warn("an access key is held to a policy that is not there, so it may do nothing", "key", s.id, "err", err)
 	default:
-		s.a.log.Error("registry cannot be read, an access key is refused", "key", s.id, "err", err)
+		s.a.o.Log.Error("registry cannot be read, an access key is refused", "key", s.id, "err", err)
 	}
 	return j
 }
@@ -127,10 +133,10 @@ func (s *keySession) mayStay() bool {
 	if !s.May(authz.Connect, s.known.ClientID) {
 		return false
 	}
-	if s.a.cfg.HTTPS.Permissive {
+	if s.a.o.Permissive {
 		return true
 	}
-	_, _, ok := s.a.secret(s.id)
+	_, _, ok := s.a.Secret(s.id)
 	return ok
 }
 

@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"sync/atomic"
 
-	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
@@ -17,23 +17,46 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
-// An authorizer judges MQTT connections by the registry: the certificate by
-// its fingerprint and state, then the policies in effect for it. It implements
-// gateway.Authorizer.
-type authorizer struct {
-	registry *registry.Registry
-	pki      *pki.PKI
-	keys     *keyring
-	custom   *customAuthorizers
-	cfg      *config.Config
-	log      *slog.Logger
-
-	refusals  *refusals
-	provision *provision.Service
+// Options are those of an Authorizer.
+type Options struct {
+	Account, Region string // of ARNs in policies
+	Permissive      bool   // any signature by any key is taken
+	Registry        *registry.Registry
+	Issuer          temporaryKeys
+	Keys            *Keyring
+	Custom          *CustomAuthorizers
+	Provision       firstConnections
+	Refusals        *Refusals
+	// SameOrigin says whether a request is of no browser, or of one whose page is
+	// from this bridge.
+	SameOrigin func(r *http.Request) bool
+	// Known is told as whom the sender of a request is authenticated.
+	Known func(r *http.Request, owner string)
+	Log   *slog.Logger
 }
 
+// temporaryKeys derives the keys of the credential provider from their ids.
+type temporaryKeys interface {
+	TemporaryID(parts ...string) string
+	Temporary(id string) pki.AccessKey
+}
+
+// firstConnections provisions a device by the template of its CA;
+// provision.ErrNoTemplate if there is none.
+type firstConnections interface {
+	FirstConnection(cert *x509.Certificate) (*provision.Made, error)
+}
+
+// An Authorizer judges clients by the registry: MQTT connections, requests for a
+// WebSocket, and requests that are signed or not. It implements
+// gateway.Authorizer. Several goroutines may use it.
+type Authorizer struct{ o Options }
+
+// newAuthorizer returns an Authorizer.
+func newAuthorizer(o Options) *Authorizer { return &Authorizer{o} }
+
 // Connect implements gateway.Authorizer.
-func (a *authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.Session, error) {
+func (a *Authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.Session, error) {
 	var cert *x509.Certificate
 	switch who := c.Via.Identity.(type) {
 	case keyHolder:
@@ -47,7 +70,7 @@ func (a *authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.S
 			cert = c.TLS.PeerCertificates[0]
 		}
 	}
-	if cert == nil && a.custom.Any() {
+	if cert == nil && a.o.Custom.Any() {
 		return a.connectStranger(ctx, c, nil)
 	}
 	if cert == nil {
@@ -55,8 +78,8 @@ func (a *authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.S
 	}
 	s := &session{a: a, id: pki.Fingerprint(cert.Raw), clientID: c.ClientID}
 	s.known = authz.Context{
-		Account: a.cfg.Account, Region: a.cfg.Region, Certificate: authz.NewCertificate(s.id, cert),
-		SourceIP: hostOf(c.Remote), Persistent: !c.CleanSession,
+		Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(s.id, cert),
+		SourceIP: sourceIP(c), Persistent: !c.CleanSession,
 	}
 	if c.Will != nil {
 		s.known.Will = c.Will.Topic
@@ -90,7 +113,7 @@ func (a *authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.S
 // A session is one connection's rights. They follow the registry: once an
 // update has returned, every answer is by what it left.
 type session struct {
-	a        *authorizer
+	a        *Authorizer
 	id       string // of the certificate
 	clientID string
 	known    authz.Context // what the registry does not know
@@ -110,8 +133,8 @@ type judgement struct {
 // read makes the judgement anew. When the registry does not answer, the
 // judgement is to refuse all until the registry changes.
 func (s *session) read() (*judgement, error) {
-	j := &judgement{revision: s.a.registry.Revision()} // from before the read: what changes during it shows later
-	who, err := s.a.registry.Identity(s.id, s.clientID)
+	j := &judgement{revision: s.a.o.Registry.Revision()} // from before the read: what changes during it shows later
+	who, err := s.a.o.Registry.Identity(s.id, s.clientID)
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
 		j.who = &registry.Identity{Certificate: registry.Certificate{ID: s.id}, ClientID: s.clientID}
@@ -131,14 +154,14 @@ func (s *session) read() (*judgement, error) {
 // judge returns the judgement that holds now. It reads the registry only after
 // changes that concern the session.
 func (s *session) judge() *judgement {
-	if j := s.current.Load(); j.revision == s.a.registry.Revision() {
+	if j := s.current.Load(); j.revision == s.a.o.Registry.Revision() {
 		return j
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	j := s.current.Load()
 	if j.who != nil {
-		if revision, ok := s.a.registry.Unchanged(j.who, j.revision); ok {
+		if revision, ok := s.a.o.Registry.Unchanged(j.who, j.revision); ok {
 			same := *j
 			same.revision = revision
 			s.current.Store(&same)
@@ -147,18 +170,22 @@ func (s *session) judge() *judgement {
 	}
 	j, err := s.read()
 	if err != nil && !errors.Is(err, registry.ErrNotFound) {
-		s.a.log.Error("registry cannot be read, client is refused", "client", s.clientID, "principal", s.id, "err", err)
+		s.a.o.Log.Error("registry cannot be read, client is refused", "client", s.clientID, "principal", s.id, "err", err)
 	}
 	return j
 }
 
-func (s *session) may(action, resource string) bool {
+// May implements aws.Caller.
+func (s *session) May(action, resource string) bool {
 	j := s.judge()
 	return j.policy != nil && j.policy.Allows(action, resource)
 }
 
 // mayStay says whether the client might still connect.
-func (s *session) mayStay() bool { return s.may(authz.Connect, s.clientID) }
+func (s *session) mayStay() bool { return s.May(authz.Connect, s.clientID) }
+
+// Certificate is the id of the certificate.
+func (s *session) Certificate() string { return s.id }
 
 // Principal is the certificate's id.
 func (s *session) Principal() string { return s.id }
@@ -170,67 +197,9 @@ func (s *session) Owner() string { return s.id }
 func (s *session) Thing() string { return s.judge().thing }
 
 func (s *session) MayPublish(topic string, retain bool) bool {
-	return s.may(authz.Publish, topic) && (!retain || s.may(authz.RetainPublish, topic))
+	return s.May(authz.Publish, topic) && (!retain || s.May(authz.RetainPublish, topic))
 }
 
-func (s *session) MaySubscribe(filter string) bool { return s.may(authz.Subscribe, filter) }
+func (s *session) MaySubscribe(filter string) bool { return s.May(authz.Subscribe, filter) }
 
-func (s *session) MayReceive(topic string) bool { return s.may(authz.Receive, topic) }
-
-// A staying session says whether its client might still connect.
-type staying interface {
-	gateway.Session
-	mayStay() bool
-}
-
-// registryChanged has the connections ended that might not be made any more,
-// such as those of a revoked certificate. All rights end with the update: the
-// sessions look them up when they are used. It is called within
-// registry.Update, once for each event, so what may take long is left to
-// endForbiddenOnes.
-func (s *Server) registryChanged(e registry.Event) {
-	if e.Kind == registry.ChangeStored {
-		s.registryEvents.Wake()
-		return
-	}
-	if e.Kind == registry.AuthorizerChanged {
-		s.authorizer.custom.load()
-		return
-	}
-	select {
-	case s.changed <- struct{}{}:
-	default: // a look is due that will see this too
-	}
-}
-
-// endForbiddenOnes looks at all connections after changes of the registry.
-func (s *Server) endForbiddenOnes(ctx context.Context) error {
-	for {
-		select {
-		case <-s.changed:
-			s.endForbidden()
-		case <-ctx.Done():
-			return nil
-		}
-	}
-}
-
-// endForbidden ends the connections of clients that may not be connected.
-func (s *Server) endForbidden() {
-	var sessions []staying
-	s.gateway.Each(func(c *gateway.Client) { sessions = append(sessions, c.Session().(staying)) })
-	stay := make(map[staying]bool, len(sessions))
-	for _, x := range sessions { // outside of the gateway's lock: it may take a while
-		stay[x] = x.mayStay()
-	}
-	// Called even if all may stay, since it makes the gateway ask again about
-	// connections that are just being set up.
-	n := s.gateway.Disconnect(func(c *gateway.Client) bool {
-		x := c.Session().(staying)
-		ok, known := stay[x]
-		return !ok && (known || !x.mayStay())
-	}, gateway.ReasonForbidden)
-	if n > 0 {
-		s.log.Info("clients may not be connected any more", "disconnected", n)
-	}
-}
+func (s *session) MayReceive(topic string) bool { return s.May(authz.Receive, topic) }

@@ -20,14 +20,13 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/customauth"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/webhook"
-	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
-// customAuthorizers are those of the configuration and those of the registry,
+// CustomAuthorizers are those of the configuration and those of the registry,
 // whose functions are named by the ARNs of the configuration's hooks. It
 // implements aws.Authorizers.
-type customAuthorizers struct {
+type CustomAuthorizers struct {
 	*customauth.Authorizers
 	registry *registry.Registry
 	fixed    []customauth.Authorizer // of the configuration
@@ -35,26 +34,29 @@ type customAuthorizers struct {
 	log      *slog.Logger
 }
 
-func openAuthorizers(cfg *config.Config, r *registry.Registry, heard webhook.Heard, log *slog.Logger) (*customAuthorizers, error) {
-	fixed, err := configured(cfg)
-	if err != nil {
+// OpenCustomAuthorizers reads the custom authorizers of the configuration and of
+// the registry. heard is told of each call of their functions. The caller must
+// Close it.
+func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r *registry.Registry, heard webhook.Heard, log *slog.Logger) (*CustomAuthorizers, error) {
+	c := &CustomAuthorizers{registry: r, hooks: map[string]config.Hook{}, log: log}
+	var err error
+	if c.fixed, err = configured(fixed); err != nil {
 		return nil, err
 	}
-	c := &customAuthorizers{registry: r, fixed: fixed, hooks: map[string]config.Hook{}, log: log}
-	for _, h := range cfg.Hooks {
+	for _, h := range hooks {
 		c.hooks[h.ARN] = h
 	}
-	if c.Authorizers, err = customauth.New(fixed, heard); err != nil {
+	if c.Authorizers, err = customauth.New(c.fixed, heard); err != nil {
 		return nil, err
 	}
-	c.load()
+	c.Load()
 	return c, nil
 }
 
-// load takes up what the registry has. An authorizer that cannot be used, such
+// Load takes up what the registry has. An authorizer that cannot be used, such
 // as one whose hook is not configured any more, is left out: its clients are
 // refused.
-func (c *customAuthorizers) load() {
+func (c *CustomAuthorizers) Load() {
 	all := slices.Clone(c.fixed)
 	standard := c.Standard() != ""
 	err := c.registry.View(func(tx *registry.Tx) error {
@@ -83,7 +85,7 @@ func (c *customAuthorizers) load() {
 }
 
 // Standard implements aws.Authorizers.
-func (c *customAuthorizers) Standard() string {
+func (c *CustomAuthorizers) Standard() string {
 	i := slices.IndexFunc(c.fixed, func(a customauth.Authorizer) bool { return a.Default })
 	if i < 0 {
 		return ""
@@ -91,7 +93,7 @@ func (c *customAuthorizers) Standard() string {
 	return c.fixed[i].Name
 }
 
-func (c *customAuthorizers) read(a *registry.Authorizer) customauth.Authorizer {
+func (c *CustomAuthorizers) read(a *registry.Authorizer) customauth.Authorizer {
 	h := c.hooks[a.Function]
 	out := customauth.Authorizer{Name: a.Name, URL: h.URL, MaxCalls: h.MaxCalls, TokenKey: a.TokenKey, Disabled: a.Status != registry.Active, Cache: a.Cache}
 	if !a.SigningDisabled {
@@ -103,7 +105,7 @@ func (c *customAuthorizers) read(a *registry.Authorizer) customauth.Authorizer {
 }
 
 // Usable implements aws.Authorizers.
-func (c *customAuthorizers) Usable(a *registry.Authorizer) error {
+func (c *CustomAuthorizers) Usable(a *registry.Authorizer) error {
 	if c.hooks[a.Function].URL == "" {
 		return fmt.Errorf("authorizer %s: function %.200q: %w: no [[hooks]] of the configuration has this arn", a.Name, a.Function, registry.ErrInvalid)
 	}
@@ -117,7 +119,7 @@ func (c *customAuthorizers) Usable(a *registry.Authorizer) error {
 }
 
 // Test implements aws.Authorizers.
-func (c *customAuthorizers) Test(ctx context.Context, name, token, signature string, a *customauth.Attempt) (*customauth.Verdict, error) {
+func (c *CustomAuthorizers) Test(ctx context.Context, name, token, signature string, a *customauth.Attempt) (*customauth.Verdict, error) {
 	a.Shown = map[string]string{customauth.NameKey: name}
 	err := c.registry.View(func(tx *registry.Tx) error {
 		stored, err := tx.Authorizer(name)
@@ -136,8 +138,8 @@ func (c *customAuthorizers) Test(ctx context.Context, name, token, signature str
 }
 
 // configured reads the custom authorizers of the configuration.
-func configured(cfg *config.Config) (all []customauth.Authorizer, err error) {
-	for i, c := range cfg.Authorizers {
+func configured(of []config.Authorizer) (all []customauth.Authorizer, err error) {
+	for i, c := range of {
 		a := customauth.Authorizer{Name: c.Name, URL: c.URL, TokenKey: c.TokenKey, Default: c.Default, Disabled: c.Status == "INACTIVE", Cache: c.Cache, MaxCalls: c.MaxCalls}
 		for _, path := range c.PublicKeys {
 			key, err := os.ReadFile(path)
@@ -166,7 +168,7 @@ func attemptOf(r *http.Request) *customauth.Attempt {
 
 // connectStranger asks an authorizer about a client of MQTT; a is what it said
 // before its CONNECT, if anything.
-func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, before *customauth.Attempt) (gateway.Session, error) {
+func (a *Authorizer) connectStranger(ctx context.Context, c *gateway.Connect, before *customauth.Attempt) (gateway.Session, error) {
 	if g, ok := c.Memo.(*guest); ok && g.mayStay() {
 		return g, nil // what made the gateway ask again is none of the authorizer's
 	}
@@ -178,11 +180,11 @@ func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, be
 		attempt.TLS, attempt.ServerName = true, c.TLS.ServerName
 	}
 	attempt.MQTT = &customauth.MQTT{Username: c.Username, Password: c.Password, ClientID: c.ClientID}
-	v, err := a.custom.Ask(ctx, attempt)
+	v, err := a.o.Custom.Ask(ctx, attempt)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", gateway.ErrNotAuthorized, err)
 	}
-	known := authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, ClientID: c.ClientID, SourceIP: hostOf(c.Remote), Insecure: !attempt.TLS, Persistent: !c.CleanSession}
+	known := authz.Context{Account: a.o.Account, Region: a.o.Region, ClientID: c.ClientID, SourceIP: sourceIP(c), Insecure: !attempt.TLS, Persistent: !c.CleanSession}
 	if c.Will != nil {
 		known.Will = c.Will.Topic
 	}
@@ -197,7 +199,7 @@ func (a *authorizer) connectStranger(ctx context.Context, c *gateway.Connect, be
 // A guest is a client for whom a custom authorizer vouched. It implements
 // gateway.Lasting and aws.Caller.
 type guest struct {
-	a         *authorizer
+	a         *Authorizer
 	attempt   *customauth.Attempt
 	known     authz.Context
 	name      string // of the authorizer
@@ -218,7 +220,7 @@ type word struct {
 // be asked again, and a connection to end.
 const askingTime = 10 * time.Second
 
-func newGuest(a *authorizer, attempt *customauth.Attempt, v *customauth.Verdict, known authz.Context) *guest {
+func newGuest(a *Authorizer, attempt *customauth.Attempt, v *customauth.Verdict, known authz.Context) *guest {
 	g := &guest{a: a, attempt: attempt, known: known, name: v.Authorizer, principal: v.Principal, ends: time.Now().Add(v.Disconnect)}
 	g.said(v)
 	return g
@@ -266,7 +268,7 @@ func (g *guest) Begin(end func(reason string)) (ended func()) {
 // again asks the authorizer anew. Without its word, or with one for somebody
 // else or another authorizer's, the client may do nothing any more and not stay.
 func (g *guest) again(ctx context.Context) bool {
-	v, err := g.a.custom.Ask(ctx, g.attempt)
+	v, err := g.a.o.Custom.Ask(ctx, g.attempt)
 	if ctx.Err() != nil { // the client left meanwhile
 		return false
 	}
@@ -317,8 +319,8 @@ type remembered struct {
 
 // guestOf asks an authorizer about an HTTPS request, or remembers what it said
 // of the same on this connection.
-func (s *Server) guestOf(r *http.Request) (aws.Caller, error) {
-	a, attempt := s.authorizer, attemptOf(r)
+func (a *Authorizer) guestOf(r *http.Request) (Caller, error) {
+	attempt := attemptOf(r)
 	p := peerOf(r)
 	key, err := json.Marshal(attempt.HTTP.Same())
 	if err != nil {
@@ -328,12 +330,12 @@ func (s *Server) guestOf(r *http.Request) (aws.Caller, error) {
 	if g := p.recall(sum); g != nil {
 		return g, nil
 	}
-	v, err := a.custom.Ask(r.Context(), attempt)
+	v, err := a.o.Custom.Ask(r.Context(), attempt)
 	if err != nil {
-		s.log.LogAttrs(r.Context(), slog.LevelDebug, "request refused", slog.String("remote", r.RemoteAddr), slog.Any("err", err))
-		return nil, aws.ErrForbidden
+		a.o.Log.LogAttrs(r.Context(), slog.LevelDebug, "request refused", slog.String("remote", r.RemoteAddr), slog.Any("err", err))
+		return nil, ErrForbidden
 	}
-	g := newGuest(a, attempt, v, authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, SourceIP: addressOf(r.RemoteAddr), Insecure: !attempt.TLS})
+	g := newGuest(a, attempt, v, authz.Context{Account: a.o.Account, Region: a.o.Region, SourceIP: addressOf(r.RemoteAddr), Insecure: !attempt.TLS})
 	if v.Cache {
 		p.remember(sum, g, min(v.Refresh, v.Disconnect))
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/listen"
 )
 
 // credentialsAlias returns the role alias of a request to AWS IoT's credential
@@ -29,12 +28,12 @@ func credentialsAlias(r *http.Request) (alias string, ok bool) {
 	return alias, err == nil
 }
 
-// withCredentials answers requests to the credential provider, and has next
+// Credentials answers requests to the credential provider, and has next
 // answer the others.
-func (s *Server) withCredentials(next http.Handler) http.Handler {
+func (a *Authorizer) Credentials(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if alias, ok := credentialsAlias(r); ok {
-			s.serveCredentials(w, r, alias)
+			a.serveCredentials(w, r, alias)
 			return
 		}
 		next.ServeHTTP(w, r)
@@ -44,8 +43,8 @@ func (s *Server) withCredentials(next http.Handler) http.Handler {
 // serveCredentials gives a device a temporary access key for the role of an
 // alias (developer guide, "Authorizing direct calls to AWS services using the
 // credential provider").
-func (s *Server) serveCredentials(w http.ResponseWriter, r *http.Request, alias string) {
-	out, err := s.credentials(r, alias)
+func (a *Authorizer) serveCredentials(w http.ResponseWriter, r *http.Request, alias string) {
+	out, err := a.credentials(r, alias)
 	status, code := http.StatusOK, ""
 	switch {
 	case errors.Is(err, errNoCredentials):
@@ -53,7 +52,7 @@ func (s *Server) serveCredentials(w http.ResponseWriter, r *http.Request, alias 
 	case errors.Is(err, registry.ErrNotFound):
 		status, code = http.StatusNotFound, "ResourceNotFoundException"
 	case err != nil:
-		s.log.Error("credentials cannot be given", "err", err)
+		a.o.Log.Error("credentials cannot be given", "err", err)
 		status, code, err = http.StatusInternalServerError, "InternalFailureException", errors.New("an unexpected error has occurred")
 	}
 	if err != nil {
@@ -73,17 +72,17 @@ func (s *Server) serveCredentials(w http.ResponseWriter, r *http.Request, alias 
 
 var errNoCredentials = errors.New("access denied")
 
-func (s *Server) credentials(r *http.Request, alias string) (any, error) {
+func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 	cert := certificate(r)
 	if cert == nil {
 		return nil, fmt.Errorf("%w: no client certificate", errNoCredentials)
 	}
-	if !listen.SameOrigin(r) {
+	if !a.o.SameOrigin(r) {
 		return nil, fmt.Errorf("%w: %w", errNoCredentials, errOrigin)
 	}
 	thing := r.Header.Get("X-Amzn-Iot-Thingname")
-	who := &session{a: s.authorizer, id: pki.Fingerprint(cert.Raw), clientID: thing}
-	who.known = authz.Context{Account: s.cfg.Account, Region: s.cfg.Region, Certificate: authz.NewCertificate(who.id, cert), SourceIP: addressOf(r.RemoteAddr)}
+	who := &session{a: a, id: pki.Fingerprint(cert.Raw), clientID: thing}
+	who.known = authz.Context{Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(who.id, cert), SourceIP: addressOf(r.RemoteAddr)}
 	j, err := who.read()
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
@@ -93,27 +92,25 @@ func (s *Server) credentials(r *http.Request, alias string) (any, error) {
 	case j.policy == nil:
 		return nil, fmt.Errorf("%w: the certificate is not active", errNoCredentials)
 	}
-	if p := listen.PlaceOf(r); p != nil {
-		p.Known(who.Owner())
-	}
+	a.o.Known(r, who.Owner())
 	switch {
 	case thing != "" && j.thing != thing:
 		return nil, fmt.Errorf("%w: the certificate is not attached to thing %.128q", errNoCredentials, thing)
-	case !who.may(authz.AssumeRole, alias):
+	case !who.May(authz.AssumeRole, alias):
 		return nil, fmt.Errorf("%w: no policy of the certificate allows %s for role alias %.128q", errNoCredentials, authz.AssumeRole, alias)
 	}
 	var key registry.TemporaryKey
-	err = s.registry.View(func(tx *registry.Tx) error {
-		a, err := tx.RoleAlias(alias)
+	err = a.o.Registry.View(func(tx *registry.Tx) error {
+		of, err := tx.RoleAlias(alias)
 		if err != nil {
 			return err
 		}
 		// Within half of its life the same key is given again, so that who asks
 		// often does not fill the registry.
-		half := a.Life / 2
+		half := of.Life / 2
 		turn := time.Now().Truncate(half)
-		key = registry.TemporaryKey{Role: a.Role, Certificate: who.id, Thing: thing, Expires: turn.Add(2 * half).UTC()}
-		key.ID = s.pki.TemporaryID(key.Certificate, key.Role, key.Thing, key.Expires.Format(time.RFC3339))
+		key = registry.TemporaryKey{Role: of.Role, Certificate: who.id, Thing: thing, Expires: turn.Add(2 * half).UTC()}
+		key.ID = a.o.Issuer.TemporaryID(key.Certificate, key.Role, key.Thing, key.Expires.Format(time.RFC3339))
 		if old, err := tx.TemporaryKey(key.ID); err == nil {
 			key.Expires = old.Expires
 			return nil
@@ -121,12 +118,12 @@ func (s *Server) credentials(r *http.Request, alias string) (any, error) {
 		return errNewKey
 	})
 	if errors.Is(err, errNewKey) {
-		err = s.registry.Update(func(tx *registry.Tx) error { return tx.AddTemporaryKey(key) })
+		err = a.o.Registry.Update(func(tx *registry.Tx) error { return tx.AddTemporaryKey(key) })
 	}
 	if err != nil {
 		return nil, err
 	}
-	secret := s.pki.Temporary(key.ID)
+	secret := a.o.Issuer.Temporary(key.ID)
 	return map[string]any{"credentials": map[string]string{
 		"accessKeyId": key.ID, "secretAccessKey": secret.Secret, "sessionToken": secret.Token, "expiration": key.Expires.Format(time.RFC3339),
 	}}, nil
@@ -134,28 +131,28 @@ func (s *Server) credentials(r *http.Request, alias string) (any, error) {
 
 var errNewKey = errors.New("a key that is not stored yet")
 
-// secret returns the secret and session token of an access key, of a temporary
+// Secret returns the secret and session token of an access key, of a temporary
 // one as long as it holds.
-func (a *authorizer) secret(id string) (secret, token string, ok bool) {
-	if secret, token, ok = a.keys.now.Load().secret(id); ok || !pki.IsTemporary(id) {
+func (a *Authorizer) Secret(id string) (secret, token string, ok bool) {
+	if secret, token, ok = a.o.Keys.now.Load().secret(id); ok || !pki.IsTemporary(id) {
 		return secret, token, ok
 	}
 	if _, err := a.temporaryKey(id); err != nil {
 		return "", "", false
 	}
-	k := a.pki.Temporary(id)
+	k := a.o.Issuer.Temporary(id)
 	return k.Secret, k.Token, true
 }
 
 // isTemporary says whether a key is none of the file's, so that it never has
 // more rights than its role.
-func (a *authorizer) isTemporary(id string) bool {
-	_, _, ok := a.keys.now.Load().secret(id)
+func (a *Authorizer) isTemporary(id string) bool {
+	_, _, ok := a.o.Keys.now.Load().secret(id)
 	return !ok && pki.IsTemporary(id)
 }
 
-func (a *authorizer) temporaryKey(id string) (k registry.TemporaryKey, err error) {
-	err = a.registry.View(func(tx *registry.Tx) (err error) {
+func (a *Authorizer) temporaryKey(id string) (k registry.TemporaryKey, err error) {
+	err = a.o.Registry.View(func(tx *registry.Tx) (err error) {
 		k, err = tx.TemporaryKey(id)
 		return err
 	})
@@ -163,7 +160,7 @@ func (a *authorizer) temporaryKey(id string) (k registry.TemporaryKey, err error
 }
 
 // thingOf returns the thing that a temporary key was given to, nil for none.
-func (a *authorizer) thingOf(id string) *authz.Thing {
+func (a *Authorizer) thingOf(id string) *authz.Thing {
 	k, err := a.temporaryKey(id)
 	if err != nil || k.Thing == "" {
 		return nil

@@ -126,15 +126,15 @@ func TestCredentialsEndWebSockets(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.RequestURI = r.URL.RequestURI()
-	if via, err := b.upgrading(r); err != nil || via.Ends.After(key.Expires) {
+	if via, err := b.authorizer.Upgrade(r); err != nil || via.Ends.After(key.Expires) {
 		t.Errorf("ends %v behind its key, %v", via.Ends.Sub(key.Expires), err)
 	}
-	s := b.authorizer.key(key.ID, authz.Context{ClientID: "pump-1"})
-	if !s.MayPublish("a", false) {
+	s := b.authorizer.Key(r, key.ID)
+	if !s.May(authz.Publish, "a") {
 		t.Fatal("the role allows it")
 	}
 	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(id.CertificateID, registry.Inactive) })
-	if s.MayPublish("a", false) {
+	if s.May(authz.Publish, "a") {
 		t.Error("publishes after its certificate was made inactive")
 	}
 }

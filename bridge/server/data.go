@@ -2,19 +2,14 @@ package server
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/control/authz"
-	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
@@ -57,11 +52,11 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 	}
 	may := func(topic string) bool { return who.May(authz.Publish, topic) }
 	if m.Topic == telemetry.Topic {
-		thing, err := thingOf(who)
+		thing, rights, err := thingOf(who)
 		if err != nil {
 			return err
 		}
-		msg.Thing, may = thing.clientID, func(topic string) bool { return thing.MayPublish(topic, false) }
+		msg.Thing, may = thing, func(topic string) bool { return rights.MayPublish(topic, false) }
 		if wait := d.r.ingest.Wait(msg.Thing); wait > 0 {
 			return &aws.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests,
 				Message: fmt.Sprintf("thing %s is over mqtt.max_thing_rate or max_thing_bytes for %v more", msg.Thing, wait.Round(time.Millisecond))}
@@ -81,28 +76,19 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 	}
 }
 
-// thingOf returns the rights of the one thing that a batch's certificate is
-// attached to, as if the thing was connected: by HTTPS there is no client id that
-// would name it.
-func thingOf(who aws.Caller) (*session, error) {
-	h, ok := who.(holder)
-	var things []string
-	if ok {
-		err := h.a.registry.View(func(tx *registry.Tx) error {
-			things = tx.CertificateThings(h.id)
-			return nil
-		})
-		if err != nil {
-			return nil, err
-		}
+// thingOf returns the one thing that a batch's sender is, and its rights: by HTTPS
+// there is no client id that would name it.
+func thingOf(who aws.Caller) (thing string, rights gateway.Session, err error) {
+	if c, ok := who.(interface {
+		AsThing() (string, gateway.Session, error)
+	}); ok {
+		thing, rights, err = c.AsThing()
 	}
-	if len(things) != 1 {
-		return nil, &aws.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest,
+	if err == nil && rights == nil {
+		err = &aws.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest,
 			Message: "a batch does not say whose it is: send it with a client certificate that is attached to one thing, or by MQTT"}
 	}
-	thing := &session{a: h.a, id: h.id, clientID: things[0], known: h.known}
-	_, err := thing.read()
-	return thing, err
+	return thing, rights, err
 }
 
 // properties are those of MQTT 5, as on the wire.
@@ -188,91 +174,4 @@ func (d dataPlane) ListShadows(thing, token string, size int) ([]string, string,
 		return nil, "", errOtherShadows
 	}
 	return d.r.shadow.List(thing, token, size)
-}
-
-// A peer is the other end of a connection that carries HTTP.
-type peer struct {
-	mu     sync.Mutex  // guards what follows
-	holder *session    // by its certificate; nil: not asked for yet
-	last   *remembered // that an authorizer let in; nil: none
-}
-
-// peerKey is that of a connection's *peer in the context of its requests.
-type peerKey struct{}
-
-// withPeer makes the context of a connection's requests.
-func withPeer(ctx context.Context, _ net.Conn) context.Context {
-	return context.WithValue(ctx, peerKey{}, new(peer))
-}
-
-// peerOf is the other end of a request's connection.
-func peerOf(r *http.Request) *peer {
-	if p, ok := r.Context().Value(peerKey{}).(*peer); ok {
-		return p
-	}
-	return new(peer)
-}
-
-// certificate is what a client showed in the TLS handshake, nil for none.
-func certificate(r *http.Request) *x509.Certificate {
-	if r.TLS == nil || len(r.TLS.PeerCertificates) == 0 {
-		return nil
-	}
-	return r.TLS.PeerCertificates[0]
-}
-
-// caller is the holder of the connection's certificate, nil for none. Its
-// rights follow the registry, as those of MQTT connections do.
-func (p *peer) caller(a *authorizer, r *http.Request) (aws.Caller, error) {
-	cert := certificate(r)
-	if cert == nil {
-		return nil, nil
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.holder == nil {
-		s := &session{a: a, id: pki.Fingerprint(cert.Raw)}
-		s.known = authz.Context{Account: a.cfg.Account, Region: a.cfg.Region, Certificate: authz.NewCertificate(s.id, cert), SourceIP: addressOf(r.RemoteAddr)}
-		if _, err := s.read(); err != nil && !errors.Is(err, registry.ErrNotFound) {
-			return nil, err
-		}
-		p.holder = s
-	}
-	if p.holder.judge().policy == nil {
-		return nil, aws.ErrForbidden
-	}
-	return holder{p.holder}, nil
-}
-
-// A holder of a certificate asks by HTTPS. It implements aws.Caller.
-type holder struct{ *session }
-
-// May implements aws.Caller.
-func (h holder) May(action, resource string) bool { return h.may(action, resource) }
-
-// callerOf says who sent a request that is not signed, nil for nobody: whom an
-// authorizer knows that the client names, the holder of a certificate, or whom
-// the default authorizer knows.
-func (s *Server) callerOf(r *http.Request) (aws.Caller, error) {
-	if s.authorizer.custom.Any() && (certificate(r) == nil || attemptOf(r).Named()) {
-		return s.guestOf(r)
-	}
-	if certificate(r) != nil && !listen.SameOrigin(r) {
-		return nil, fmt.Errorf("%w: %w", aws.ErrForbidden, errOrigin)
-	}
-	return peerOf(r).caller(s.authorizer, r)
-}
-
-// addressOf is a remote address without its port, "" if it is none.
-func addressOf(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return ""
-	}
-	return host
-}
-
-// keyCaller is what an access key may do.
-func (s *Server) keyCaller(r *http.Request, id string) aws.Key {
-	return s.authorizer.key(id, authz.Context{SourceIP: addressOf(r.RemoteAddr), Insecure: r.TLS == nil})
 }

@@ -32,9 +32,9 @@ func (s *Server) openDeclared(now func() time.Time) (err error) {
 // not be made any more. It returns how many declarations of files hold.
 func (s *Server) Reload() (holds int, err error) {
 	holds, err = s.declared.Apply(true)
-	err = errors.Join(err, s.keys.load())
-	s.keys.tell()
-	s.endForbidden()
+	err = errors.Join(err, s.keys.Load())
+	s.keys.Warn()
+	s.revoker.Revoke()
 	return holds, err
 }
 

@@ -73,7 +73,7 @@ func TestWebSocketLife(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.RequestURI, r.Host = r.URL.RequestURI(), h.Get("Host")
-	via, err := b.upgrading(r)
+	via, err := b.authorizer.Upgrade(r)
 	if life := time.Until(via.Ends); err != nil || life < 24*time.Hour-patience || life > 24*time.Hour || via.EndReason != "WEBSOCKET_TTL_EXPIRATION" || via.Protocol != "wss" {
 		t.Errorf("%+v %v", via, err)
 	}

@@ -15,8 +15,8 @@ import (
 // and the connection is refused all the same: somebody has to activate it. Most
 // unknown certificates are strangers', so nothing is written before the CA is
 // found.
-func (a *authorizer) autoRegister(cert *x509.Certificate) (registered, provisioned bool, err error) {
-	err = a.registry.View(func(tx *registry.Tx) error {
+func (a *Authorizer) autoRegister(cert *x509.Certificate) (registered, provisioned bool, err error) {
+	err = a.o.Registry.View(func(tx *registry.Tx) error {
 		_, err := tx.AutoRegister(cert)
 		return err
 	})
@@ -26,18 +26,18 @@ func (a *authorizer) autoRegister(cert *x509.Certificate) (registered, provision
 	if err != nil {
 		return false, false, err
 	}
-	switch _, err := a.provision.FirstConnection(cert); {
+	switch _, err := a.o.Provision.FirstConnection(cert); {
 	case err == nil, errors.Is(err, registry.ErrExists): // by another connection
 		return true, true, nil
 	case errors.Is(err, provision.ErrNoTemplate):
 	default:
 		// Nothing has changed, so that the device comes in once somebody has
 		// mended the template, or what it refers to.
-		a.refusals.firstConnection(cert, err)
+		a.o.Refusals.FirstConnection(cert, err)
 		return false, false, nil
 	}
 	var c registry.Certificate
-	err = a.registry.Update(func(tx *registry.Tx) (err error) {
+	err = a.o.Registry.Update(func(tx *registry.Tx) (err error) {
 		if c, err = tx.AutoRegister(cert); err != nil {
 			return err
 		}
@@ -51,6 +51,6 @@ func (a *authorizer) autoRegister(cert *x509.Certificate) (registered, provision
 	case err != nil:
 		return false, false, fmt.Errorf("register by first connection: %w", err)
 	}
-	a.log.Info("a certificate was registered by its first connection", "certificate", c.ID, "ca", c.CA)
+	a.o.Log.Info("a certificate was registered by its first connection", "certificate", c.ID, "ca", c.CA)
 	return true, false, nil
 }

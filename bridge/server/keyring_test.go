@@ -64,7 +64,7 @@ func TestKeysAreDeniedUnlessGranted(t *testing.T) {
 		}
 	}
 	want(first, allDoors...)
-	keys, err := os.ReadFile(pki.AccessKeysFile(b.keys.dir))
+	keys, err := os.ReadFile(pki.AccessKeysFile(filepath.Join(cfg.DataDir, "pki")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,8 +145,7 @@ func TestGrantsOfOlderDataDirectories(t *testing.T) {
 				cfg.Access = []config.Access{{Key: first.ID}}
 			}
 			may := func(b *bridge, id string) bool {
-				g := b.keys.now.Load()
-				return b.keys.of(g, id).All
+				return b.keys.Granted(id).All
 			}
 			b = idle(t, cfg) // a query
 			_, err := os.Stat(pki.GrantsFile(dir))
@@ -185,10 +184,10 @@ func TestGrantsOfOlderDataDirectories(t *testing.T) {
 func TestGrantsTakenAwayStayAway(t *testing.T) {
 	cfg := configure(t)
 	b := start(t, cfg)
-	first, file := b.key(), pki.GrantsFile(b.keys.dir)
+	first, file := b.key(), pki.GrantsFile(filepath.Join(cfg.DataDir, "pki"))
 	without := func(how string) {
 		t.Helper()
-		if b.keys.of(b.keys.now.Load(), first.ID).All {
+		if b.keys.Granted(first.ID).All {
 			t.Errorf("%s: granted again", how)
 		}
 		if _, err := os.Stat(file); !errors.Is(err, os.ErrNotExist) {

@@ -46,8 +46,8 @@ func (s *Server) listenHTTPS(ctx context.Context) (err error) {
 		// Where signatures are not verified, pages of other sites are kept away: they
 		// could do all by the browser of whoever looks at them.
 		OnlyKnownHosts: c.Permissive, Hosts: s.cfg.MQTT.ServerNames,
-		Upgrade: s.upgrade, Handler: s.withCredentials(s.aws), ConnContext: withPeer,
-		Denied: s.refusals.denied, Log: s.log}
+		Upgrade: s.authorizer.Upgrade, Handler: s.authorizer.Credentials(s.aws), ConnContext: WithPeer,
+		Denied: s.refusals.Denied, Log: s.log}
 	switch c.Plaintext {
 	case "on":
 		o.Plaintext = func(net.Addr) bool { return true }

@@ -90,7 +90,7 @@ func (x series) https(s *Server) {
 	for status, n := range st.Refused {
 		x.counter("websockets_refused", "WebSockets refused, by HTTP status.", float64(n), "status", strconv.Itoa(status))
 	}
-	for o, c := range s.authorizer.custom.Stats() {
+	for o, c := range s.custom.Stats() {
 		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, refused (also without asking), failed, or busy: all its calls were under way.", float64(c.Clients), "authorizer", o.Authorizer, "outcome", o.Verdict)
 		x.counter("authorizer_seconds", "Time spent on that.", c.Time.Seconds(), "authorizer", o.Authorizer, "outcome", o.Verdict)
 	}

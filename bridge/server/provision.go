@@ -17,7 +17,7 @@ func (s *Server) newProvision() (*provision.Service, error) {
 	}
 	hooks := provision.NewHooks(all, s.webhooks.heard("hook"))
 	s.closers = append(s.closers, func() error { hooks.Close(); return nil })
-	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Hooks: hooks, Log: s.log, ARN: s.arn, Refused: s.refusals.provisioning})
+	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Hooks: hooks, Log: s.log, ARN: s.arn, Refused: s.refusals.Provisioning})
 	return p, errors.Join(p.Sweep(), p.TightenClaims())
 }
 
@@ -32,8 +32,8 @@ func (s *Server) arn(resource string) string {
 // for which that client is not read.
 func (r *router) private(c *gateway.Client, m *gateway.Message, done func(error)) {
 	q := &provision.Request{Topic: m.Topic, Payload: m.Payload, ClientID: c.ID()}
-	if s, ok := c.Session().(*session); ok { // others have no certificate
-		q.Principal = s.id
+	if s, ok := c.Session().(interface{ Certificate() string }); ok { // others have none
+		q.Principal = s.Certificate()
 	}
 	topic, payload := r.provision.Handle(context.Background(), q)
 	r.gateway.Answer(c, &gateway.Message{Topic: topic, Payload: payload})

@@ -1,6 +1,7 @@
 package server
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -21,13 +22,20 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-// refusals logs who is refused, why, and what to do: one line a minute for each
+// Refusals logs who is refused, why, and what to do: one line a minute for each
 // address and kind of reason, or for each claim and error code, or for each CA whose
 // devices cannot be provisioned.
-type refusals struct {
+type Refusals struct {
 	notices notice.Log
 	log     *slog.Logger
 }
+
+// NewRefusals returns a Refusals. Run has to be called for those that are counted.
+func NewRefusals(log *slog.Logger) *Refusals { return &Refusals{log: log} }
+
+// Run logs once a minute what was counted meanwhile, until ctx ends, and then the
+// rest.
+func (r *Refusals) Run(ctx context.Context) error { return r.notices.Run(ctx) }
 
 // errUpgrade is wrapped by the reasons for which a WebSocket is refused.
 var errUpgrade = errors.New("WebSocket refused")
@@ -106,7 +114,7 @@ func remote(err error) bool {
 }
 
 // tell logs a refusal. address has a port.
-func (r *refusals) tell(address, clientID string, err error) {
+func (r *Refusals) tell(address, clientID string, err error) {
 	if errors.Is(err, customauth.ErrFailed) {
 		return // by no fault of the client: webhooks logs its authorizer
 	}
@@ -126,25 +134,25 @@ func (r *refusals) tell(address, clientID string, err error) {
 	}
 }
 
-// provisioning logs a provisioning request that was refused.
-func (r *refusals) provisioning(q *provision.Request, code string, err error) {
+// Provisioning logs a provisioning request that was refused.
+func (r *Refusals) Provisioning(q *provision.Request, code string, err error) {
 	r.notices.Happened("provisioning "+q.Principal+" "+code, func(count uint64) {
 		r.log.Warn("a provisioning request was refused", "topic", q.Topic, "client", q.ClientID, "principal", q.Principal,
 			"err", err, "count", count)
 	})
 }
 
-// firstConnection logs a device that could not be provisioned by its first
+// FirstConnection logs a device that could not be provisioned by its first
 // connection.
-func (r *refusals) firstConnection(cert *x509.Certificate, err error) {
+func (r *Refusals) FirstConnection(cert *x509.Certificate, err error) {
 	r.notices.Happened("first connection "+string(cert.RawIssuer), func(count uint64) {
 		r.log.Warn("a device could not be provisioned by its first connection", "subject", cert.Subject.String(),
 			"err", err, "count", count)
 	})
 }
 
-// denied is tell for the gateway and the listener.
-func (r *refusals) denied(a net.Addr, clientID string, err error) {
+// Denied is tell for the gateway and the listener.
+func (r *Refusals) Denied(a net.Addr, clientID string, err error) {
 	if a != nil {
 		r.tell(a.String(), clientID, err)
 	}

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"crypto/tls"
 	"fmt"
 	"net"
@@ -30,6 +31,13 @@ func (b *bridge) told(name string, words ...string) {
 		}
 		return false
 	})
+}
+
+// flushRefusals logs what was counted, and forgets what was told.
+func (b *bridge) flushRefusals() {
+	ctx, end := context.WithCancel(b.t.Context())
+	end()
+	_ = b.refusals.Run(ctx)
 }
 
 // Whoever is refused, and whatever is refused to a client, leaves a line with the
@@ -118,7 +126,7 @@ func TestRefusedPacketsAreTold(t *testing.T) {
 		{"no filter", &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "d#"}}}, []string{`is no filter`, "as the standard says"}},
 		{"a packet of servers", &packet.Suback{ID: 1, Codes: []byte{0}}, []string{"SUBACK after CONNECT", "as the standard says"}},
 	} {
-		b.refusals.notices.Close() // forgets what was told: the kinds are fewer than the cases
+		b.flushRefusals() // forgets what was told: the kinds are fewer than the cases
 		nc, err := tls.Dial("tcp", b.MQTTAddr().String(), id.tls(t))
 		if err != nil {
 			t.Fatal(err)
@@ -147,9 +155,9 @@ func TestProvisioningRefusalsAreBounded(t *testing.T) {
 				t.Fatalf("%s", answer)
 			}
 		}
-		b.refusals.firstConnection(leaf, registry.ErrNotFound)
+		b.refusals.FirstConnection(leaf, registry.ErrNotFound)
 	}
-	b.refusals.notices.Close()
+	b.flushRefusals()
 	// The machine may be slow: a line a minute.
 	if got := strings.Count(b.log.String(), `"a provisioning request was refused"`); got < 4 || got > 12 {
 		t.Errorf("%d lines of %d requests", got, 2*n)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -251,7 +252,7 @@ func TestReservedTopics(t *testing.T) {
 		d := b.connect(id, "dev")
 		_ = d.wait(d.Publish(topic, 1, retain, "{}"))
 		d.ends()
-		if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.key(b.key().ID, authz.Context{}), &aws.Message{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: retain}); !errors.Is(err, aws.ErrForbidden) {
+		if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil), b.key().ID), &aws.Message{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: retain}); !errors.Is(err, aws.ErrForbidden) {
 			t.Errorf("%s by HTTPS: %v", topic, err)
 		}
 	}
@@ -330,7 +331,7 @@ func (b *bridge) session(t testing.TB, name string) *session {
 		t.Fatal(err)
 	}
 	cert := b.provision(t, name, issued.CertPEM)
-	a := &authorizer{registry: b.registry, cfg: b.cfg, log: b.Server.log}
+	a := newAuthorizer(Options{Account: b.cfg.Account, Region: b.cfg.Region, Registry: b.registry, Custom: b.custom, Log: b.Server.log})
 	s, err := a.Connect(context.Background(), &gateway.Connect{ClientID: name, CleanSession: true,
 		TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}, Remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}})
 	if err != nil {

@@ -50,7 +50,8 @@ type Server struct {
 	version string
 
 	pki      *pki.PKI
-	keys     *keyring
+	keys     *Keyring
+	access   func() ([]config.Access, error)
 	registry *registry.Registry
 	store    *streams.Store
 	objects  *sink.Dir
@@ -70,10 +71,12 @@ type Server struct {
 	connectors *declare.Connectors
 	gateway    *gateway.Server
 	lifecycle  *events.Lifecycle
-	refusals   refusals
+	refusals   *Refusals
 	webhooks   webhooks
 	provision  *provision.Service
-	authorizer *authorizer
+	custom     *CustomAuthorizers
+	authorizer *Authorizer
+	revoker    *Revoker
 	broker     *joined // nil: none
 	router     *router
 	aws        *aws.Handler
@@ -90,7 +93,6 @@ type Server struct {
 
 	declared *declare.Dir
 
-	changed chan struct{} // of one: the registry has changed since endForbiddenOnes looked
 	closers []func() error
 }
 
@@ -102,7 +104,7 @@ func New(cfg *config.Config, log *slog.Logger, version string) (*Server, error) 
 
 // open is New with the options of the parts that touch the disk and the clock.
 func open(cfg *config.Config, version string, so streams.Options, sh service.Options) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: so.Log, version: version, changed: make(chan struct{}, 1)}
+	s := &Server{cfg: cfg, log: so.Log, version: version}
 	defer func() {
 		if err != nil {
 			err = errors.Join(datadir.HowOn(err), s.Close())
@@ -154,7 +156,7 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 	s.closers = append(s.closers, s.shadows.Close)
 	// A directory of before there were grants is complete when Listen has made
 	// them, so that a query that comes first does not take the rights away.
-	if !s.keys.older {
+	if !s.keys.NeedsMigration() {
 		if err := s.dir.Complete(); err != nil {
 			return nil, err
 		}
@@ -169,7 +171,8 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 // wire makes the parts and ties them together.
 func (s *Server) wire(sh service.Options) error {
 	s.router = &router{store: s.store, onlookers: &s.onlookers}
-	s.calls.log, s.refusals.log, s.webhooks.log = s.log, s.log, s.log
+	s.calls.log, s.webhooks.log = s.log, s.log
+	s.refusals = NewRefusals(s.log)
 	s.outboxes = action.NewOutboxes(s.store, action.Options{
 		Objects: s.objects, Republish: s.router, Log: s.log,
 		Failed: func(b *streams.Batch, d *action.Delivery, err error) { s.rules.Fail(b, d, err) },
@@ -193,14 +196,12 @@ func (s *Server) wire(sh service.Options) error {
 	if err := s.openFleet(); err != nil {
 		return err
 	}
-	custom, err := openAuthorizers(s.cfg, s.registry, s.webhooks.heard("authorizer"), s.log)
-	if err != nil {
+	if err := s.openAccess(); err != nil {
 		return err
 	}
-	s.closers = append(s.closers, func() error { custom.Close(); return nil })
-	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Region: s.cfg.Region, Authorizers: custom, Secret: func(id string) (string, string, bool) { return s.authorizer.secret(id) }, Permissive: s.cfg.HTTPS.Permissive,
+	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Region: s.cfg.Region, Authorizers: s.custom, Secret: s.authorizer.Secret, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.topicRules, Kinesis: s.kinesis, Log: s.log,
-		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.callerOf, Place: listen.PlaceOf,
+		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.unsigned, Place: listen.PlaceOf,
 		Registry: s.registry, Provision: s.provision, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }, Fleet: s.fleet})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
@@ -224,10 +225,10 @@ func (s *Server) wire(sh service.Options) error {
 	sh.Steady = s.clock.Steady
 	s.shadow = service.New(indexedShadows{s.shadows, s.fleet}, s.router, sh)
 	s.closers = append(s.closers, func() error { s.shadow.Close(); return nil })
-	s.authorizer = &authorizer{registry: s.registry, pki: s.pki, keys: s.keys, custom: custom, cfg: s.cfg, log: s.log, refusals: &s.refusals, provision: s.provision}
 	s.lifecycle = events.NewLifecycle(s.router.Publish, s.log)
 	s.registryEvents = events.NewRegistry(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
+	s.revoker = NewRevoker(s.gateway, s.log)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
 	s.router.provision, s.router.registry = s.provision, s.registry
 	if err := s.openBroker(); err != nil {
@@ -261,7 +262,7 @@ func (s *Server) gatewayConfig() gateway.Config {
 	if m.Profile == "aws" {
 		c = gateway.AWSConfig()
 	}
-	c.Store, c.Steady, c.Events, c.Log, c.Denied = s.store, s.clock.Steady, s.heard, s.log, s.refusals.denied
+	c.Store, c.Steady, c.Events, c.Log, c.Denied = s.store, s.clock.Steady, s.heard, s.log, s.refusals.Denied
 	c.Wait = func(x gateway.Session) time.Duration { return s.ingest.Wait(x.Thing()) }
 	// A decision takes less than looking one up (30 to 220 ns), and a right that is
 	// withdrawn ends with the next packet.
@@ -294,8 +295,8 @@ func (s *Server) Close() error {
 // Listen opens the listeners, so that addresses are known before Run.
 func (s *Server) Listen(ctx context.Context) error {
 	var err error
-	if s.keys.older {
-		if err := s.keys.migrate(); err != nil {
+	if s.keys.NeedsMigration() {
+		if err := s.keys.Migrate(); err != nil {
 			return err
 		}
 		if err := s.dir.Complete(); err != nil {
@@ -308,7 +309,7 @@ func (s *Server) Listen(ctx context.Context) error {
 			return err
 		}
 		conf := s.pki.MQTTConfig()
-		if s.authorizer.custom.Any() || len(s.cfg.Hooks) > 0 { // one may be made later
+		if s.custom.Any() || len(s.cfg.Hooks) > 0 { // one may be made later
 			conf = s.pki.AuthorizerConfig()
 		}
 		s.mqtt = tls.NewListener(admission.Listener{Listener: l}, conf)
@@ -363,12 +364,12 @@ func (s *Server) Run(ctx context.Context) error {
 		s.devices(),
 		part{"declarations", s.declared.Run},
 		part{"lifecycle events", func(ctx context.Context) error { return s.lifecycle.Run(ctx, s.gateway) }},
-		part{"refusals", s.refusals.notices.Run},
+		part{"refusals", s.refusals.Run},
 		part{"services that fail", s.webhooks.notices.Run},
 		part{"registry events", s.registryEvents.Run},
 		part{"fleet index", s.fleet.Run},
 		part{"provisioning", s.provision.Run},
-		part{"end of forbidden connections", s.endForbiddenOnes},
+		part{"end of forbidden connections", s.revoker.Run},
 		part{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
 		s.serveHTTPS(),
 		s.serve("admin socket", socket, s.Handler(), listen.Within(0)),

@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
@@ -28,11 +27,12 @@ var (
 	errOrigin    = errors.New("a page of another site may not use the browser's certificate")
 )
 
-// upgrade is upgrading, and logs who is refused.
-func (s *Server) upgrade(r *http.Request) (gateway.Via, error) {
-	via, err := s.upgrading(r)
+// Upgrade says who asks for a WebSocket, and logs who is refused. The error is for
+// the client.
+func (a *Authorizer) Upgrade(r *http.Request) (gateway.Via, error) {
+	via, err := a.upgrading(r)
 	if err != nil {
-		s.refusals.tell(r.RemoteAddr, "", fmt.Errorf("%w: %w", errUpgrade, err))
+		a.o.Refusals.tell(r.RemoteAddr, "", fmt.Errorf("%w: %w", errUpgrade, err))
 	}
 	return via, err
 }
@@ -40,20 +40,20 @@ func (s *Server) upgrade(r *http.Request) (gateway.Via, error) {
 // upgrading says who asks for a WebSocket: a signature counts first, then a
 // custom authorizer that is named, then the certificate of the TLS connection,
 // and then the default authorizer, or the one that the CONNECT will name.
-func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
+func (a *Authorizer) upgrading(r *http.Request) (gateway.Via, error) {
 	via := gateway.Via{Protocol: "wss"}
 	query := r.URL.Query()
 	if query.Has("X-Amz-Signature") || query.Has("X-Amz-Algorithm") {
-		v := sigv4.Verifier{Secret: s.authorizer.secret, Region: s.cfg.Region, Permissive: s.cfg.HTTPS.Permissive}
+		v := sigv4.Verifier{Secret: a.Secret, Region: a.o.Region, Permissive: a.o.Permissive}
 		id, err := v.VerifyWebSocket(r)
 		if err != nil {
 			return via, err
 		}
 		via.Identity, via.Ends, via.EndReason = keyHolder{id.KeyID, r.TLS == nil}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
-		if s.authorizer.isTemporary(id.KeyID) {
+		if a.isTemporary(id.KeyID) {
 			// A second before its key, so that the will of the client still has
 			// the key's rights.
-			if k, err := s.authorizer.temporaryKey(id.KeyID); err == nil && k.Expires.Add(-time.Second).Before(via.Ends) {
+			if k, err := a.temporaryKey(id.KeyID); err == nil && k.Expires.Add(-time.Second).Before(via.Ends) {
 				via.Ends = k.Expires.Add(-time.Second)
 			}
 		}
@@ -61,12 +61,12 @@ func (s *Server) upgrading(r *http.Request) (gateway.Via, error) {
 	}
 	cert, attempt := certificate(r), attemptOf(r)
 	switch {
-	case s.authorizer.custom.Any() && (cert == nil || attempt.Named()):
+	case a.o.Custom.Any() && (cert == nil || attempt.Named()):
 		via.Identity = stranger{attempt}
-		return via, s.authorizer.custom.Check(attempt)
+		return via, a.o.Custom.Check(attempt)
 	case cert == nil:
 		return via, errAnonymous
-	case !listen.SameOrigin(r):
+	case !a.o.SameOrigin(r):
 		return via, errOrigin
 	}
 	via.Identity = certHolder{cert}

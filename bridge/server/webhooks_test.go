@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -91,7 +92,7 @@ func TestRefusalsWhileServicesAreAway(t *testing.T) {
 		if err == nil {
 			t.Fatal("let in")
 		}
-		b.refusals.tell(fmt.Sprintf("10.0.%d.%d:1", i/250, i%250), "x", err)
+		b.refusals.Denied(&net.TCPAddr{IP: net.IPv4(10, 0, byte(i/250), byte(i%250)), Port: 1}, "x", err)
 		_, answer := b.Server.provision.Handle(t.Context(), &provision.Request{Topic: "$aws/provisioning-templates/fleet/provision/json",
 			Payload: []byte(`{"certificateOwnershipToken":"` + made.Token + `"}`)})
 		if !strings.Contains(string(answer), "ServiceUnavailable") {

@@ -1,0 +1,76 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/listen"
+	"github.com/tidemill/tidemill/bridge/serving/aws"
+)
+
+// openAccess makes what knows who a client is and what it may do.
+func (s *Server) openAccess() (err error) {
+	s.custom, err = OpenCustomAuthorizers(s.cfg.Authorizers, s.cfg.Hooks, s.registry, s.webhooks.heard("authorizer"), s.log)
+	if err != nil {
+		return err
+	}
+	s.closers = append(s.closers, func() error { s.custom.Close(); return nil })
+	s.authorizer = newAuthorizer(Options{Account: s.cfg.Account, Region: s.cfg.Region, Permissive: s.cfg.HTTPS.Permissive, Registry: s.registry,
+		Issuer: s.pki, Keys: s.keys, Custom: s.custom, Provision: s.provision, Refusals: s.refusals, SameOrigin: listen.SameOrigin,
+		Known: func(r *http.Request, owner string) {
+			if p := listen.PlaceOf(r); p != nil {
+				p.Known(owner)
+			}
+		}, Log: s.log})
+	return nil
+}
+
+// openKeyring reads the keys of the data directory. Until AccessFrom was called
+// the configuration stays as it is.
+func (s *Server) openKeyring() (err error) {
+	s.access = func() ([]config.Access, error) { return s.cfg.Access, nil }
+	s.keys, err = OpenKeyring(KeyringOptions{PKI: s.pki, Dir: filepath.Join(s.cfg.DataDir, "pki"), Permissive: s.cfg.HTTPS.Permissive, Older: s.dir.New(),
+		Configured: func() ([]config.Access, error) { return s.access() }, Log: s.log})
+	return err
+}
+
+// AccessFrom has Reload read [[access]] anew, by read. It must be called before
+// Run.
+func (s *Server) AccessFrom(read func() (*config.Config, error)) {
+	s.access = func() ([]config.Access, error) {
+		c, err := read()
+		if err != nil {
+			return nil, errors.Join(errors.New("keys and [[access]] stay as they are"), err)
+		}
+		return c.Access, nil
+	}
+}
+
+// keyCaller is what an access key may do, for the AWS APIs.
+func (s *Server) keyCaller(r *http.Request, id string) aws.Key { return s.authorizer.Key(r, id) }
+
+// unsigned says who sent a request that is not signed, for the AWS APIs.
+func (s *Server) unsigned(r *http.Request) (aws.Caller, error) {
+	c, err := s.authorizer.Unsigned(r)
+	if errors.Is(err, ErrForbidden) {
+		err = fmt.Errorf("%w: %w", aws.ErrForbidden, err)
+	}
+	return c, err
+}
+
+// registryChanged is called within registry.Update, once for each event, so what
+// may take long is left to others.
+func (s *Server) registryChanged(e registry.Event) {
+	switch e.Kind {
+	case registry.ChangeStored:
+		s.registryEvents.Wake()
+	case registry.AuthorizerChanged:
+		s.custom.Load()
+	default:
+		s.revoker.Changed()
+	}
+}
