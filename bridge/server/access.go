@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"path/filepath"
 
+	"github.com/tidemill/tidemill/bridge/access"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/listen"
@@ -14,12 +15,12 @@ import (
 
 // openAccess makes what knows who a client is and what it may do.
 func (s *Server) openAccess() (err error) {
-	s.custom, err = OpenCustomAuthorizers(s.cfg.Authorizers, s.cfg.Hooks, s.registry, s.webhooks.heard("authorizer"), s.log)
+	s.custom, err = access.OpenCustomAuthorizers(s.cfg.Authorizers, s.cfg.Hooks, s.registry, s.webhooks.heard("authorizer"), s.log)
 	if err != nil {
 		return err
 	}
 	s.closers = append(s.closers, func() error { s.custom.Close(); return nil })
-	s.authorizer = newAuthorizer(Options{Account: s.cfg.Account, Region: s.cfg.Region, Permissive: s.cfg.HTTPS.Permissive, Registry: s.registry,
+	s.authorizer = access.New(access.Options{Account: s.cfg.Account, Region: s.cfg.Region, Permissive: s.cfg.HTTPS.Permissive, Registry: s.registry,
 		Issuer: s.pki, Keys: s.keys, Custom: s.custom, Provision: s.provision, Refusals: s.refusals, SameOrigin: listen.SameOrigin,
 		Known: func(r *http.Request, owner string) {
 			if p := listen.PlaceOf(r); p != nil {
@@ -33,7 +34,7 @@ func (s *Server) openAccess() (err error) {
 // the configuration stays as it is.
 func (s *Server) openKeyring() (err error) {
 	s.access = func() ([]config.Access, error) { return s.cfg.Access, nil }
-	s.keys, err = OpenKeyring(KeyringOptions{PKI: s.pki, Dir: filepath.Join(s.cfg.DataDir, "pki"), Permissive: s.cfg.HTTPS.Permissive, Older: s.dir.New(),
+	s.keys, err = access.OpenKeyring(access.KeyringOptions{PKI: s.pki, Dir: filepath.Join(s.cfg.DataDir, "pki"), Permissive: s.cfg.HTTPS.Permissive, Older: s.dir.New(),
 		Configured: func() ([]config.Access, error) { return s.access() }, Log: s.log})
 	return err
 }
@@ -56,7 +57,7 @@ func (s *Server) keyCaller(r *http.Request, id string) aws.Key { return s.author
 // unsigned says who sent a request that is not signed, for the AWS APIs.
 func (s *Server) unsigned(r *http.Request) (aws.Caller, error) {
 	c, err := s.authorizer.Unsigned(r)
-	if errors.Is(err, ErrForbidden) {
+	if errors.Is(err, access.ErrForbidden) {
 		err = fmt.Errorf("%w: %w", aws.ErrForbidden, err)
 	}
 	return c, err

@@ -16,7 +16,6 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
-	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
 // A doorman is a custom authorizer: who knows the password is who he says.
@@ -186,65 +185,6 @@ func TestNoAuthorizer(t *testing.T) {
 	}
 	if c, status := b.wss("wss://"+addr+"/mqtt", http.Header{"X-Amz-Customauthorizer-Name": {"x"}}, nil, "mqtt"); c != nil || status != 403 {
 		t.Errorf("%d", status)
-	}
-}
-
-// The authorizer is asked again when it said, and the connection ends when it
-// said, or when its word is no longer to be had.
-func TestAuthorizerIsAskedAgain(t *testing.T) {
-	d := newDoorman(t)
-	cfg := configure(t)
-	cfg.Authorizers = []config.Authorizer{{Name: "doors", URL: d.URL, SigningDisabled: true, Default: true}}
-	b := start(t, cfg)
-	ends := func(end, refresh time.Duration) (*guest, chan string) {
-		session, err := b.authorizer.Connect(t.Context(), &gateway.Connect{ClientID: "x", Password: []byte("open sesame"), Via: gateway.Via{}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		g := session.(*guest)
-		g.ends, g.refresh = time.Now().Add(end), refresh
-		reasons := make(chan string, 10)
-		ended := g.Begin(func(reason string) { reasons <- reason })
-		t.Cleanup(ended)
-		return g, reasons
-	}
-	again := &gateway.Connect{ClientID: "x", Password: []byte("open sesame")}
-	for range 3 { // as the gateway does while the registry changes
-		if _, err := b.authorizer.Connect(t.Context(), again); err != nil || d.calls() != 1 {
-			t.Errorf("asked %d times, %v", d.calls(), err)
-		}
-	}
-	_, reasons := ends(10*time.Millisecond, time.Hour)
-	if got := <-reasons; got != gateway.ReasonCustomAuth {
-		t.Error(got)
-	}
-	g, reasons := ends(time.Hour, 10*time.Millisecond)
-	if g.May("iot:Publish", "secret") || !g.May("iot:Publish", "open") {
-		t.Error("not as the authorizer said")
-	}
-	d.mu.Lock()
-	d.policy = all("iot:Publish", "topic/open")
-	d.mu.Unlock()
-	// The next one comes after the five minutes that the answer says.
-	b.eventually("asked again", func() bool { return g.May("iot:Publish", "secret") && !g.May("iot:Publish", "open") })
-	select {
-	case got := <-reasons:
-		t.Error(got)
-	default:
-	}
-	for _, change := range []func(){func() { d.name = "guest2" }, func() { d.deny = true }} {
-		_, reasons = ends(time.Hour, 50*time.Millisecond)
-		d.mu.Lock()
-		change()
-		d.mu.Unlock()
-		select {
-		case got := <-reasons:
-			if got != gateway.ReasonForbidden {
-				t.Error(got)
-			}
-		case <-time.After(patience):
-			t.Error("still connected")
-		}
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/access"
 	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 )
@@ -46,7 +47,7 @@ func (s *Server) listenHTTPS(ctx context.Context) (err error) {
 		// Where signatures are not verified, pages of other sites are kept away: they
 		// could do all by the browser of whoever looks at them.
 		OnlyKnownHosts: c.Permissive, Hosts: s.cfg.MQTT.ServerNames,
-		Upgrade: s.authorizer.Upgrade, Handler: s.authorizer.Credentials(s.aws), ConnContext: WithPeer,
+		Upgrade: s.authorizer.Upgrade, Handler: s.authorizer.Credentials(s.aws), ConnContext: access.WithPeer,
 		Denied: s.refusals.Denied, Log: s.log}
 	switch c.Plaintext {
 	case "on":

@@ -1,13 +1,10 @@
 package server
 
 import (
-	"context"
-	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"net"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -19,7 +16,6 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
-	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
 // Whatever right ends, it ends with the update that ends it.
@@ -122,83 +118,6 @@ func TestAwayAndRevoked(t *testing.T) {
 	d.publish("a", "not kept")
 	if n := b.gateway.Stats().DroppedPolicy; n != 1 {
 		t.Error("it is kept for a revoked certificate")
-	}
-}
-
-// Things that are made do not cost other sessions a new look at their policies.
-func TestSessionsFollowOnlyWhatConcernsThem(t *testing.T) {
-	b := idle(t, configure(t))
-	s := b.session(t, "dev")
-	before := s.judge()
-	b.update(func(tx *registry.Tx) error { return tx.CreateThing(registry.Thing{Name: "other"}) })
-	after := s.judge()
-	if after.policy != before.policy || after.revision != b.registry.Revision() {
-		t.Errorf("read anew: %+v, was %+v", after, before)
-	}
-	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Inactive) })
-	if s.judge().policy != nil {
-		t.Error("an inactive certificate has rights")
-	}
-	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Active) })
-	if s.judge().policy == nil || s.Thing() != "dev" {
-		t.Error("an active certificate has none")
-	}
-}
-
-// A registry that cannot be read allows nothing.
-func TestFailClosed(t *testing.T) {
-	b := idle(t, configure(t))
-	s := b.session(t, "dev")
-	if !s.MayPublish("dt/dev/x", false) {
-		t.Fatal("may not publish")
-	}
-	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Active) }) // only the revision grows
-	if !s.MayPublish("dt/dev/x", false) {
-		t.Fatal("may not publish after nothing changed")
-	}
-	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Inactive) })
-	if err := b.registry.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if s.MayPublish("dt/dev/x", false) || s.MayReceive("cmd/dev/x") || s.MaySubscribe("cmd/dev/x") || s.mayStay() {
-		t.Error("allowed without a registry")
-	}
-}
-
-// Rights are judged while they change, from several goroutines: no answer is
-// older than the update that returned before it was asked for.
-func TestRightsRace(t *testing.T) {
-	b := idle(t, configure(t))
-	s := b.session(t, "dev")
-	set := func(status registry.Status) {
-		b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, status) })
-	}
-	for round := range 10 {
-		stop := make(chan struct{})
-		var wg sync.WaitGroup
-		for range 4 {
-			wg.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-						s.MayReceive("cmd/dev/x")
-					}
-				}
-			})
-		}
-		for _, status := range []registry.Status{registry.Inactive, registry.Active} {
-			b.update(func(tx *registry.Tx) error {
-				return tx.CreateThing(registry.Thing{Name: fmt.Sprint("t-", round, "-", status)})
-			})
-			set(status)
-			if got := s.MayPublish("dt/dev/x", false); got != (status == registry.Active) {
-				t.Errorf("round %d, %s: may publish: %v", round, status, got)
-			}
-		}
-		close(stop)
-		wg.Wait()
 	}
 }
 
@@ -322,24 +241,6 @@ func TestLimitsAreSettings(t *testing.T) {
 	}
 }
 
-// session makes a thing with the standard policy and returns its rights,
-// without a connection.
-func (b *bridge) session(t testing.TB, name string) *session {
-	t.Helper()
-	issued, err := b.pki.Issue(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cert := b.provision(t, name, issued.CertPEM)
-	a := newAuthorizer(Options{Account: b.cfg.Account, Region: b.cfg.Region, Registry: b.registry, Custom: b.custom, Log: b.Server.log})
-	s, err := a.Connect(context.Background(), &gateway.Connect{ClientID: name, CleanSession: true,
-		TLS: &tls.ConnectionState{PeerCertificates: []*x509.Certificate{cert}}, Remote: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s.(*session)
-}
-
 // provision registers a certificate for a thing of that name.
 func (b *bridge) provision(t testing.TB, name string, text []byte) *x509.Certificate {
 	t.Helper()
@@ -371,30 +272,4 @@ func elsewhere(t *testing.T) *pki.Issued {
 		t.Fatal(err)
 	}
 	return issued
-}
-
-// BenchmarkJudge is what the next message of a session costs after a change
-// that does not concern it, and after one that does.
-func BenchmarkJudge(b *testing.B) {
-	br := idle(b, configure(b))
-	s := br.session(b, "dev")
-	since := s.current.Load().revision
-	br.update(func(tx *registry.Tx) error { return tx.CreateThing(registry.Thing{Name: "other"}) })
-	b.Run("unrelated", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			j := *s.current.Load()
-			j.revision = since
-			s.current.Store(&j)
-			s.judge()
-		}
-	})
-	b.Run("concerned", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if _, err := s.read(); err != nil {
-				b.Fatal(err)
-			}
-		}
-	})
 }

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/access"
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/index"
@@ -50,7 +51,7 @@ type Server struct {
 	version string
 
 	pki      *pki.PKI
-	keys     *Keyring
+	keys     *access.Keyring
 	access   func() ([]config.Access, error)
 	registry *registry.Registry
 	store    *streams.Store
@@ -71,12 +72,12 @@ type Server struct {
 	connectors *declare.Connectors
 	gateway    *gateway.Server
 	lifecycle  *events.Lifecycle
-	refusals   *Refusals
+	refusals   *access.Refusals
 	webhooks   webhooks
 	provision  *provision.Service
-	custom     *CustomAuthorizers
-	authorizer *Authorizer
-	revoker    *Revoker
+	custom     *access.CustomAuthorizers
+	authorizer *access.Authorizer
+	revoker    *access.Revoker
 	broker     *joined // nil: none
 	router     *router
 	aws        *aws.Handler
@@ -172,7 +173,7 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 func (s *Server) wire(sh service.Options) error {
 	s.router = &router{store: s.store, onlookers: &s.onlookers}
 	s.calls.log, s.webhooks.log = s.log, s.log
-	s.refusals = NewRefusals(s.log)
+	s.refusals = access.NewRefusals(s.log)
 	s.outboxes = action.NewOutboxes(s.store, action.Options{
 		Objects: s.objects, Republish: s.router, Log: s.log,
 		Failed: func(b *streams.Batch, d *action.Delivery, err error) { s.rules.Fail(b, d, err) },
@@ -228,7 +229,7 @@ func (s *Server) wire(sh service.Options) error {
 	s.lifecycle = events.NewLifecycle(s.router.Publish, s.log)
 	s.registryEvents = events.NewRegistry(s.registry, s.cfg.Account, s.cfg.Region, s.router.publishOwn, s.log)
 	s.gateway = gateway.New(s.gatewayConfig(), s.authorizer, s.router)
-	s.revoker = NewRevoker(s.gateway, s.log)
+	s.revoker = access.NewRevoker(s.gateway, s.log)
 	s.router.ingest, s.router.shadow, s.router.gateway = s.ingest, s.shadow, s.gateway
 	s.router.provision, s.router.registry = s.provision, s.registry
 	if err := s.openBroker(); err != nil {

@@ -1,4 +1,4 @@
-package server
+package access
 
 import (
 	"context"
@@ -253,7 +253,7 @@ func (g *guest) Begin(end func(reason string)) (ended func()) {
 				return
 			case <-time.After(g.refresh):
 			}
-			if !g.again(ctx) {
+			if !g.Refresh(ctx) {
 				end(gateway.ReasonForbidden)
 				return
 			}
@@ -265,9 +265,9 @@ func (g *guest) Begin(end func(reason string)) (ended func()) {
 	}
 }
 
-// again asks the authorizer anew. Without its word, or with one for somebody
+// Refresh asks the authorizer anew. Without its word, or with one for somebody
 // else or another authorizer's, the client may do nothing any more and not stay.
-func (g *guest) again(ctx context.Context) bool {
+func (g *guest) Refresh(ctx context.Context) bool {
 	v, err := g.a.o.Custom.Ask(ctx, g.attempt)
 	if ctx.Err() != nil { // the client left meanwhile
 		return false

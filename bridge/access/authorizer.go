@@ -1,4 +1,4 @@
-package server
+package access
 
 import (
 	"context"
@@ -52,8 +52,8 @@ type firstConnections interface {
 // gateway.Authorizer. Several goroutines may use it.
 type Authorizer struct{ o Options }
 
-// newAuthorizer returns an Authorizer.
-func newAuthorizer(o Options) *Authorizer { return &Authorizer{o} }
+// New returns an Authorizer.
+func New(o Options) *Authorizer { return &Authorizer{o} }
 
 // Connect implements gateway.Authorizer.
 func (a *Authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.Session, error) {
