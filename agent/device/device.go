@@ -18,6 +18,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/tidemill/tidemill/agent/config"
@@ -127,19 +128,24 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	var peer uplink.Peer
 	if cfg.Shadow.Enabled {
 		path := filepath.Join(cfg.DataDir, "shadow.db")
-		if a.store, err = boltstore.Open(path, boltstore.Options{SetAside: true, Log: a.log}); err != nil {
+		a.store, err = boltstore.Open(path, boltstore.Options{SetAside: true, Log: a.log})
+		switch {
+		case errors.Is(err, syscall.ENOSPC): // readings matter more, and the spool holds them in memory
+			a.log.Error("the disk has no room for the shadow's file: the agent works without a shadow until it is started again", "path", path, "err", err)
+		case err != nil:
 			return a, err
+		default:
+			a.inventory.shadow(path, a.store.Fresh())
+			a.shadow, err = shadowdevice.New(a.store, cfg.Thing, "", shadowdevice.Options{
+				Log: a.log, Every: time.Duration(cfg.Shadow.ReportEvery),
+				LocalDesired: cfg.Shadow.Desired == "device", CloudReported: cfg.Shadow.Reported == "cloud",
+			})
+			if err != nil {
+				return a, err
+			}
+			a.handle()
+			peer = shadowPeer{a.shadow}
 		}
-		a.inventory.shadow(path, a.store.Fresh())
-		a.shadow, err = shadowdevice.New(a.store, cfg.Thing, "", shadowdevice.Options{
-			Log: a.log, Every: time.Duration(cfg.Shadow.ReportEvery),
-			LocalDesired: cfg.Shadow.Desired == "device", CloudReported: cfg.Shadow.Reported == "cloud",
-		})
-		if err != nil {
-			return a, err
-		}
-		a.handle()
-		peer = shadowPeer{a.shadow}
 	}
 	a.uplink = uplink.New(a.spool, a.uplinkOptions(cfg, peer))
 	if !d.NoSocket {

@@ -3,6 +3,7 @@ package device
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -321,5 +322,68 @@ func TestManySensors(t *testing.T) {
 		if strings.Count(line, "thing=") != 1 {
 			t.Errorf("the thing is not once in %s", line)
 		}
+	}
+}
+
+// A damaged shadow on a full disk does not keep the agent from starting: a new file
+// takes the damaged one's room, and where there is none at all the agent works
+// without a shadow.
+func TestDamagedShadowOnAFullDisk(t *testing.T) {
+	for name, spoil := range map[string]func(path string) error{
+		"sound": func(string) error { return nil },
+		"damaged": func(path string) error {
+			f, err := os.OpenFile(path, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			_, err = f.WriteAt(make([]byte, 8192), 0)
+			return errors.Join(err, f.Close())
+		},
+		"gone": os.Remove,
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := testConfig(t)
+			cfg.DataDir = filepath.Join(cfg.DataDir, "card")
+			if err := os.Mkdir(cfg.DataDir, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := unix.Mount("tidemill-test", cfg.DataDir, "tmpfs", 0, "size=4m"); err != nil {
+				t.Skipf("no file system of a known size can be mounted here: %v", err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(cfg.DataDir, unix.MNT_DETACH) })
+			a, err := New(cfg, away(&lockedLog{}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			stop := start(t, a)
+			eventually(t, "readings on the disk", func() bool { return a.Status().Spool.Readings > 0 })
+			stop()
+			path := filepath.Join(cfg.DataDir, "shadow.db")
+			if err := spoil(path); err != nil {
+				t.Fatal(err)
+			}
+			f, err := os.Create(filepath.Join(cfg.DataDir, "ballast"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for block := make([]byte, 1024); err == nil; {
+				_, err = f.Write(block)
+			}
+			f.Close()
+			log := &lockedLog{}
+			if a, err = New(cfg, away(log)); err != nil {
+				t.Fatal(err)
+			}
+			stop = start(t, a)
+			eventually(t, "readings", func() bool { return a.Status().Spool.Unflushed > 0 })
+			st := a.Status()
+			stop()
+			if (st.Shadow == nil) != (name == "gone") {
+				t.Errorf("shadow %+v\n%s", st.Shadow, log)
+			}
+			if said := map[string]string{"damaged": "there is no room to keep it", "gone": "works without a shadow"}[name]; !strings.Contains(log.String(), said) {
+				t.Errorf("log:\n%s", log)
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -42,7 +43,8 @@ type Store struct {
 type Options struct {
 	// SetAside renames a file that is no sound bbolt file to
 	// path.corrupt-<time> and starts anew, as a device has to: the cloud has
-	// a copy. See boltfile.SetAside. The default is an error.
+	// a copy. See boltfile.SetAside. Where there is no room for both, the damaged
+	// one is removed. The default is an error.
 	SetAside bool
 	Log      *slog.Logger // tells of a file set aside; nil is slog.Default
 
@@ -58,14 +60,14 @@ func Open(path string, o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = slog.Default()
 	}
+	if o.SetAside {
+		_ = os.Remove(path + renewed) // of a start that was cut off; there is none as a rule
+	}
 	s, err := open(path, o)
 	if err == nil || !o.SetAside || !errors.Is(err, boltfile.ErrDamaged) {
 		return s, err
 	}
-	if err := boltfile.SetAside(path, err, o.Log); err != nil {
-		return nil, fmt.Errorf("boltstore: %w", err)
-	}
-	return open(path, o)
+	return replace(path, err, o)
 }
 
 func open(path string, o Options) (s *Store, err error) {
@@ -94,8 +96,17 @@ func open(path string, o Options) (s *Store, err error) {
 
 // New uses two buckets of db, which may have others. Close leaves db open.
 func New(db *bbolt.DB) (*Store, error) {
+	// What is there needs no commit, for which a full disk may have no room.
+	known := false
+	err := db.View(func(tx *bbolt.Tx) error {
+		known = tx.Bucket(documents) != nil && tx.Bucket(records) != nil
+		return nil
+	})
+	if known && err == nil {
+		return &Store{db: db}, nil
+	}
 	fresh := false
-	err := db.Update(func(tx *bbolt.Tx) error {
+	err = db.Update(func(tx *bbolt.Tx) error {
 		fresh = tx.Bucket(documents) == nil && tx.Bucket(records) == nil
 		for _, b := range [][]byte{documents, records} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
