@@ -24,6 +24,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -31,9 +32,11 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/kinesis"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
-	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	streams "github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 
 const (
@@ -45,8 +48,6 @@ const (
 	maxRequests = 64
 	// maxData are under way at once to the data plane.
 	maxData = 1024
-	// maxCalls are under way at once by target.
-	maxCalls = 2048
 )
 
 // requestIDHeader is spelled as AWS does; http.Header would write Requestid.
@@ -58,7 +59,7 @@ type Options struct {
 	// Secret finds the secret and session token of an access key.
 	Secret  func(keyID string) (secret, sessionToken string, ok bool)
 	Rules   TopicRules
-	Kinesis *kinesis.Service
+	Kinesis *streams.Service
 	// Registry is what AWS IoT's control plane works on, with Issuer for the
 	// certificates that it makes and Endpoint, where devices connect; nil: none.
 	Registry *registry.Registry
@@ -97,7 +98,7 @@ type Options struct {
 type Handler struct {
 	verifier sigv4.Verifier
 	services map[string][]operation // by signing name
-	targets  map[string]*target     // by the prefix of X-Amz-Target
+	wire     *wire.Handler          // of services that have moved to it
 	log      *slog.Logger
 	memory   *pool
 	key      func(r *http.Request, keyID string) Key
@@ -106,9 +107,6 @@ type Handler struct {
 	maxData  int64 // bytes of a body of the data plane
 	slots    *pool // one for each request under way by path
 	data     *pool // one for each to the data plane
-	peeks    *pool // one for each by target whose key is not known yet
-	calls    *pool // one for each by target
-	pushes   *pool // one for each subscription
 
 	mu    sync.Mutex // guards stats
 	stats map[Outcome]Count
@@ -127,7 +125,6 @@ func New(o Options) *Handler {
 	h := &Handler{
 		verifier: sigv4.Verifier{Secret: o.Secret, Region: o.Region, Permissive: o.Permissive, Now: o.Now},
 		services: map[string][]operation{"iot": iot, "execute-api": iot},
-		targets:  map[string]*target{},
 		log:      o.Log,
 		memory:   newPool(cmp.Or(o.MaxMemory, 256<<20)),
 		key:      o.Key,
@@ -136,9 +133,6 @@ func New(o Options) *Handler {
 		maxData:  int64(max(o.MaxPayload, 128<<10)),
 		data:     newPool(maxData),
 		slots:    newPool(maxRequests),
-		peeks:    newPool(maxPeeks),
-		calls:    newPool(maxCalls),
-		pushes:   newPool(maxSubscriptions),
 		stats:    map[Outcome]Count{},
 	}
 	if o.Data != nil {
@@ -150,28 +144,31 @@ func New(o Options) *Handler {
 			h.services[name] = append(slices.Clone(h.services[name]), d.operations()...)
 		}
 	}
-	if o.Kinesis != nil {
-		t := kinesisTarget(o.Kinesis)
-		h.targets[t.prefix] = t
+	moved := wire.Options{
+		Verifier: &h.verifier, Authorizer: grants{}, Place: o.Place, Region: o.Region,
+		Key:        func(r *http.Request, id string) wire.Caller { return o.Key(r, id) },
+		Permissive: o.Permissive, MaxMemory: o.MaxMemory, Log: o.Log,
 	}
+	if o.Kinesis != nil {
+		moved.Services = append(moved.Services, kinesis.Service(o.Kinesis))
+	}
+	h.wire = wire.New(moved)
 	return h
 }
 
 // ServeHTTP implements http.Handler. The request must be as it was received.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if byTarget(r) && !ofData(r.URL.EscapedPath()) {
+		h.wire.ServeHTTP(w, r)
+		return
+	}
 	start, id := time.Now(), requestID()
 	w.Header()[requestIDHeader] = []string{id}
-	serve := func(w http.ResponseWriter, r *http.Request) (sigv4.Identity, string, int, error) {
-		return h.servePath(w, r, id)
-	}
-	if byTarget(r) && !ofData(r.URL.EscapedPath()) {
-		serve = h.serveTarget
-	}
-	who, name, status, err := serve(w, r)
-	outcome := Outcome{name, "OK"}
+	who, name, status, err := h.servePath(w, r, id)
+	outcome := Outcome{Operation: name, Code: "OK"}
 	if err != nil {
 		e := errorOf(err)
-		if outcome.Code = e.Code; e.internal() {
+		if outcome.Code = e.Code; e.Status == http.StatusInternalServerError {
 			h.log.Error("a request failed", "request_id", id, "operation", name, "err", err)
 		}
 	}
@@ -321,21 +318,17 @@ func requestID() string {
 	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
-// An Outcome is an operation, "" where a request came to none, and the error
-// code it was answered with, or OK.
-type Outcome struct{ Operation, Code string }
+// An Outcome is what an operation came to.
+type Outcome = wire.Outcome
 
 // A Count is how often there was an outcome, and how long that took in all.
-type Count struct {
-	Requests uint64
-	Time     time.Duration
-}
+type Count = wire.Count
 
 func (h *Handler) count(o Outcome, took time.Duration) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	c := h.stats[o]
-	h.stats[o] = Count{c.Requests + 1, c.Time + took}
+	h.stats[o] = Count{Requests: c.Requests + 1, Time: c.Time + took}
 }
 
 // Stats returns what has been answered. There are no more outcomes than
@@ -343,12 +336,19 @@ func (h *Handler) count(o Outcome, took time.Duration) {
 func (h *Handler) Stats() map[Outcome]Count {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	all := make(map[Outcome]Count, len(h.stats))
+	all := h.wire.Stats()
 	for o, c := range h.stats {
-		all[o] = c
+		was := all[o]
+		all[o] = Count{Requests: was.Requests + c.Requests, Time: was.Time + c.Time}
 	}
 	return all
 }
 
 // Subscriptions is how many there are now.
-func (h *Handler) Subscriptions() int { return int(h.pushes.inUse()) }
+func (h *Handler) Subscriptions() int { return h.wire.Subscriptions() }
+
+// byTarget says whether r is of the JSON protocols, which ignore the path; of a
+// request without their headers the path decides.
+func byTarget(r *http.Request) bool {
+	return r.Header.Get("X-Amz-Target") != "" || r.URL.Path == "/" || strings.HasPrefix(r.Header.Get("Content-Type"), "application/x-amz-")
+}

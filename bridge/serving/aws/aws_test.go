@@ -258,7 +258,7 @@ func TestSignatures(t *testing.T) {
 		if w.Code != 403 || w.Header().Get("X-Amzn-Errortype") != c.code {
 			t.Errorf("%s: %d %v %s", c.name, w.Code, w.Header(), w.Body)
 		}
-		if n := b.Stats()[Outcome{"", c.code}].Requests; n != 1 {
+		if n := b.Stats()[Outcome{Code: c.code}].Requests; n != 1 {
 			t.Errorf("%s: counted %v", c.name, b.Stats())
 		}
 	}
@@ -314,7 +314,7 @@ func TestRequestID(t *testing.T) {
 			t.Errorf("not in the log:\n%s", &b.log)
 		}
 	}
-	if c := b.Stats()[Outcome{"ListTopicRules", "OK"}]; c.Requests != 3 || c.Time <= 0 {
+	if c := b.Stats()[Outcome{Operation: "ListTopicRules", Code: "OK"}]; c.Requests != 3 || c.Time <= 0 {
 		t.Errorf("counted %+v", c)
 	}
 	if strings.Contains(b.log.String(), key.Secret) {

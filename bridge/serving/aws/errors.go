@@ -3,15 +3,13 @@ package aws
 import (
 	"context"
 	"errors"
-	"net/http"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
-	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 
 // Errors of this package's own.
@@ -20,30 +18,8 @@ var (
 	errUnknownOperation = errors.New("unknown operation")
 )
 
-// An Error is an error as AWS says it: its name in the header X-Amzn-Errortype,
-// the rest as the body.
-type Error struct {
-	Code    string `json:"-"`
-	Status  int    `json:"-"`
-	Message string `json:"message"`
-	// Of ResourceAlreadyExistsException.
-	ResourceID  string `json:"resourceId,omitempty"`
-	ResourceARN string `json:"resourceArn,omitempty"`
-}
-
-func (e *Error) Error() string { return e.Code + ": " + e.Message }
-
-// status is that of the JSON 1.1 protocol, where all that is the caller's fault
-// is 400.
-func (e *Error) status() int {
-	if e.Status >= 500 || e.Status == http.StatusRequestEntityTooLarge {
-		return e.Status
-	}
-	return http.StatusBadRequest
-}
-
-// internal says whether the fault is the bridge's.
-func (e *Error) internal() bool { return e.Status == http.StatusInternalServerError }
+// An Error is an error as AWS says it.
+type Error = wire.Error
 
 // table has the names and codes of all errors; the first row that applies
 // counts. Where message is empty the error's own text is told. Signatures: the
@@ -63,8 +39,7 @@ var table = []struct {
 	{sigv4.ErrMismatch, "InvalidSignatureException", 403, ""},
 	{sigv4.ErrTime, "InvalidSignatureException", 403, ""},
 	{sigv4.ErrTooLarge, "RequestEntityTooLargeException", 413, ""},
-	{sigv4.ErrBody, errSerialization.Code, 400, ""},
-	{shape.ErrSyntax, errSerialization.Code, 400, ""},
+	{sigv4.ErrBody, "SerializationException", 400, ""},
 	{errBusy, "ThrottlingException", 429, ""},
 	{errUnknownOperation, "UnknownOperationException", 404, ""},
 	{registry.ErrExists, "ResourceAlreadyExistsException", 409, ""},
@@ -88,15 +63,6 @@ func errorOf(err error) *Error {
 	}
 	if _, ok := errors.AsType[*iotsql.SyntaxError](err); ok {
 		return &Error{Code: "SqlParseException", Status: 400, Message: err.Error()}
-	}
-	if e, ok := errors.AsType[*kinesis.Error](err); ok && e.Code != kinesis.InternalFailure {
-		return &Error{Code: e.Code, Status: 400, Message: e.Message}
-	}
-	if e, ok := errors.AsType[shape.TypeError](err); ok {
-		return &Error{Code: errSerialization.Code, Status: 400, Message: string(e)}
-	}
-	if e, ok := errors.AsType[shape.ValidationError](err); ok {
-		return &Error{Code: kinesis.Validation, Status: 400, Message: string(e)}
 	}
 	for _, row := range table {
 		if errors.Is(err, row.is) {

@@ -35,25 +35,6 @@ type Data interface {
 	ListShadows(thing, token string, size int) (names []string, next string, err error)
 }
 
-// A Caller is who asks the data plane: an access key, a certificate, or whom an
-// authorizer let in. Its methods may be called from several goroutines.
-type Caller interface {
-	Principal() string
-	// Owner names the caller among those of all kinds: a principal's name is
-	// its own among those of its kind and authorizer alone.
-	Owner() string
-	// May says whether policy allows an action of package authz.
-	May(action, resource string) bool
-}
-
-// A Key is what an access key may do.
-type Key interface {
-	Caller
-	// Whole says whether that is every operation of every service. Others have
-	// the data plane alone.
-	Whole() bool
-}
-
 // A Message is one to be published.
 type Message struct {
 	Topic   string

@@ -6,12 +6,6 @@ import (
 	"sync"
 )
 
-// maxBuffer is how large one may be to be kept, in bytes.
-const maxBuffer = 1 << 20
-
-// buffers are for answers.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
 // maxWaiting is how many may wait for a pool; more are refused at once. Owners
 // have their parts of this too.
 const maxWaiting = 1024

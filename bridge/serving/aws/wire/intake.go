@@ -67,8 +67,8 @@ func (in *intake) begin(h *Handler, w http.ResponseWriter, r *http.Request) {
 	if h.place != nil {
 		in.conn = h.place(r)
 	}
-	in.unknown = [3]owner{{"address", in.address, partOfAddress},
-		{"unknown", "", partOfUnknown}, {"unknown", in.address, partOfStranger}}
+	in.unknown = [3]owner{{in.address, anAddress, partOfAddress},
+		{"", allUnknown, partOfUnknown}, {in.address, aStranger, partOfStranger}}
 	in.owners = in.unknown[:]
 }
 
@@ -85,7 +85,7 @@ func (in *intake) claimed(principal string) {
 func (in *intake) believe(principal string) {
 	if !in.known {
 		in.known = true
-		in.sender = [2]owner{{"address", in.address, partOfAddress}, {"principal", principal, partOfPrincipal}}
+		in.sender = [2]owner{{in.address, anAddress, partOfAddress}, {principal, aPrincipal, partOfPrincipal}}
 		in.owners = in.sender[:]
 	}
 }
@@ -115,15 +115,18 @@ func (in *intake) leave() {
 	}
 }
 
-// hold takes n bytes of the memory that bodies and large answers share.
+// hold takes n bytes of the memory that bodies and large answers share, waiting
+// a while for them.
 func (in *intake) hold(n int64) error {
-	ctx, cancel := context.WithTimeout(in.r.Context(), waitForMemory)
-	defer cancel()
-	if err := in.memory.acquire(ctx, n, in.owners); err != nil {
-		if errors.Is(err, context.DeadlineExceeded) {
-			err = errBusy
+	if !in.memory.try(n, in.owners) {
+		ctx, cancel := context.WithTimeout(in.r.Context(), waitForMemory)
+		defer cancel()
+		if err := in.memory.acquire(ctx, n, in.owners); err != nil {
+			if errors.Is(err, context.DeadlineExceeded) {
+				err = errBusy
+			}
+			return err
 		}
-		return err
 	}
 	in.held = append(in.held, holding{n, in.owners})
 	return nil

@@ -19,20 +19,26 @@ type pool struct {
 
 	mu      sync.Mutex // guards what follows
 	used    int64
-	shares  map[share]int64 // that owners have
+	shares  map[owner]int64 // that owners have
 	waiting []*waiter
 }
 
 // An owner is whom something is for: an address, a principal, or all of a kind.
 type owner struct {
-	kind, name string
-	part       float64 // of the pool that it may have
+	name string
+	kind kind
+	part float32 // of the pool that it may have; one kind has one part
 }
 
-// A share is an owner without its part.
-type share struct{ kind, name string }
+// A kind is what an owner's name is one of.
+type kind byte
 
-func (o owner) share() share { return share{o.kind, o.name} }
+const (
+	anAddress kind = iota
+	aPrincipal
+	allUnknown // its name is empty
+	aStranger  // an address, of those that are unknown
+)
 
 // A waiter wants n; ready is closed when it has that.
 type waiter struct {
@@ -42,13 +48,13 @@ type waiter struct {
 	ready  chan struct{}
 }
 
-func newPool(size int64) *pool { return &pool{size: size, shares: map[share]int64{}} }
+func newPool(size int64) *pool { return &pool{size: size, shares: map[owner]int64{}} }
 
 // allowed says whether the owners may have n more; p.mu is held. Whoever has
 // nothing may have something that is more than its part, but not than all.
 func (p *pool) allowed(n int64, owners []owner) bool {
 	for _, o := range owners {
-		if have := p.shares[o.share()]; have > 0 && have+n > int64(o.part*float64(p.size)) {
+		if have := p.shares[o]; have > 0 && have+n > int64(float64(o.part)*float64(p.size)) {
 			return false
 		}
 	}
@@ -58,7 +64,7 @@ func (p *pool) allowed(n int64, owners []owner) bool {
 func (p *pool) take(n int64, owners []owner) {
 	p.used += n
 	for _, o := range owners {
-		p.shares[o.share()] += n
+		p.shares[o] += n
 	}
 }
 
@@ -110,7 +116,7 @@ func (p *pool) crowded(owners []owner) bool {
 	for _, o := range owners {
 		n := 0
 		for _, w := range p.waiting {
-			if slices.ContainsFunc(w.owners, func(x owner) bool { return x.share() == o.share() }) {
+			if slices.Contains(w.owners, o) {
 				n++
 			}
 		}
@@ -141,8 +147,8 @@ func (p *pool) release(n int64, owners []owner) {
 func (p *pool) give(n int64, owners []owner) {
 	p.used -= n
 	for _, o := range owners {
-		if p.shares[o.share()] -= n; p.shares[o.share()] == 0 {
-			delete(p.shares, o.share())
+		if p.shares[o] -= n; p.shares[o] == 0 {
+			delete(p.shares, o)
 		}
 	}
 }

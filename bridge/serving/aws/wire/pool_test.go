@@ -87,7 +87,7 @@ func TestPoolGivingUp(t *testing.T) {
 func TestPoolParts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, ctx := newPool(100), t.Context()
-		a, b, all := owner{"", "a", 0.75}, owner{"", "b", 0.75}, owner{"all", "", 0.9}
+		a, b, all := owner{"a", aPrincipal, 0.75}, owner{"b", aPrincipal, 0.75}, owner{"", allUnknown, 29. / 32}
 		came(t, p.asks(ctx, 70, a, all), true)
 		more := p.asks(ctx, 10, a, all)
 		came(t, more, false)
@@ -107,7 +107,7 @@ func TestPoolCounts(t *testing.T) {
 		p := newPool(1000)
 		for range 300 {
 			n := 1 + r.Int64N(600)
-			owners := []owner{{"", fmt.Sprint(r.IntN(4)), 0.5}, {"all", "", 0.9}}
+			owners := []owner{{fmt.Sprint(r.IntN(4)), aPrincipal, 0.5}, {"", allUnknown, 29. / 32}}
 			wait, stay := time.Duration(r.IntN(5000))*time.Millisecond, time.Duration(r.IntN(5000))*time.Millisecond
 			go func() {
 				ctx, cancel := context.WithTimeout(t.Context(), wait)

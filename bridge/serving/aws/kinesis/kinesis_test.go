@@ -1,4 +1,4 @@
-package aws
+package kinesis
 
 import (
 	"encoding/json"
@@ -17,7 +17,7 @@ import (
 
 // inCBOR asks with a request that another encoder wrote, and gives the answer
 // as JSON would have it.
-func (w *wire) inCBOR(op string, in any) (int, string) {
+func (w *served) inCBOR(op string, in any) (int, string) {
 	w.t.Helper()
 	body, err := cbor.Marshal(in)
 	if err != nil {
@@ -40,12 +40,18 @@ func (w *wire) inCBOR(op string, in any) (int, string) {
 	return resp.StatusCode, fmt.Sprint(out)
 }
 
+// header is the text of a header, "" for none.
+func header(m eventstream.Message, name string) string {
+	v, _ := m.Headers.Get(name).(eventstream.StringValue)
+	return string(v)
+}
+
 type object map[string]any
 
 // TestEveryOperation asks each in CBOR, with all that it needs; what comes must
 // have what is wanted. The life of a stream u.
 func TestEveryOperation(t *testing.T) {
-	w := newWire(t, nil)
+	w := newServed(t, nil)
 	arn := "arn:aws:kinesis:eu-test-7:" + account + ":stream/u"
 	u := func(more object) object {
 		if more == nil {
@@ -133,9 +139,9 @@ func TestEveryOperation(t *testing.T) {
 	ask("UpdateShardCount", u(object{"TargetShardCount": 3, "ScalingType": "UNIFORM_SCALING"}), "TargetShardCount:3")
 	ask("UpdateStreamMode", object{"StreamARN": arn, "StreamModeDetails": object{"StreamMode": "ON_DEMAND"}})
 	ask("DeleteStream", u(nil))
-	for op := range w.targets["Kinesis_20131202"].actions {
-		if !asked[op] {
-			t.Errorf("%s was not asked", op)
+	for _, op := range Service(nil).Operations {
+		if !asked[op.Name] {
+			t.Errorf("%s was not asked", op.Name)
 		}
 	}
 }
@@ -143,9 +149,12 @@ func TestEveryOperation(t *testing.T) {
 // The table has every operation of the API, by its name.
 func TestTableIsComplete(t *testing.T) {
 	api := reflect.TypeFor[kinesis.API]()
-	table := kinesisTarget(nil).actions
+	table := map[string]bool{}
+	for _, op := range Service(nil).Operations {
+		table[op.Name] = true
+	}
 	for m := range api.Methods() {
-		if _, ok := table[m.Name]; !ok && m.Type.NumIn() == 3 {
+		if !table[m.Name] && m.Type.NumIn() == 3 {
 			t.Errorf("%s is not served", m.Name)
 		}
 	}
@@ -156,7 +165,7 @@ func TestTableIsComplete(t *testing.T) {
 
 // JSON and CBOR say the same: a record goes in by the one and out by the other.
 func TestBothWays(t *testing.T) {
-	w := newWire(t, nil)
+	w := newServed(t, nil)
 	w.ask("PutRecords", `{"StreamName":"s","Records":[{"Data":"AP8=","PartitionKey":"ä\ud83d\ude00","ExplicitHashKey":"0"}]}`, nil)
 	var from struct{ ShardIterator string }
 	w.ask("GetShardIterator", strings.Replace(latest, "LATEST", "TRIM_HORIZON", 1), &from)

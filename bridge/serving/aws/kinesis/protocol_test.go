@@ -1,4 +1,4 @@
-package aws
+package kinesis
 
 import (
 	"bytes"
@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,26 +18,35 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/wiretest"
+	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-const account = "123456789012"
+const (
+	account = "123456789012"
+
+	jsonType   = "application/x-amz-json-1.1"
+	cborType   = "application/x-amz-cbor-1.1"
+	eventsType = "application/vnd.amazon.eventstream"
+)
 
 // latest is a request of GetShardIterator.
 const latest = `{"StreamName":"s","ShardId":"shardId-000000000000","ShardIteratorType":"LATEST"}`
 
-// A wire is the handler over data streams, behind a real listener. There is a
+// A served is the handler over data streams, behind a real listener. There is a
 // stream s of two shards.
-type wire struct {
-	*Handler
+type served struct {
+	*wire.Handler
 	t   testing.TB
 	srv *httptest.Server
 	log bytes.Buffer // read it when nothing is under way
 }
 
-func newWire(t testing.TB, change func(*Options)) *wire {
+func newServed(t testing.TB, change func(*wire.Options)) *served {
 	t.Helper()
 	store, err := streams.Open("db", streams.Options{FS: vfs.NewMem()})
 	if err != nil {
@@ -50,18 +58,18 @@ func newWire(t testing.TB, change func(*Options)) *wire {
 	if err := store.Create("s", streams.Config{Shards: 2, Retention: 24 * time.Hour}); err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{t: t}
+	w := &served{t: t}
 	log := slog.New(slog.NewTextHandler(&w.log, nil))
 	service, err := kinesis.Open(store, kinesis.Options{Account: account, Region: "eu-test-7", Log: log, Now: time.Now})
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := Options{Account: account, Key: anyKey, Rules: &book{}, Kinesis: service, Log: log, MaxMemory: 64 << 20,
-		Secret: func(id string) (string, string, bool) { return key.Secret, "", id == key.ID }}
+	o := wiretest.Options(Service(service))
+	o.Log = log
 	if change != nil {
 		change(&o)
 	}
-	w.Handler = New(o)
+	w.Handler = wire.New(o)
 	w.srv = httptest.NewUnstartedServer(w.Handler)
 	w.srv.EnableHTTP2 = true
 	w.srv.StartTLS()
@@ -76,7 +84,7 @@ func newWire(t testing.TB, change func(*Options)) *wire {
 }
 
 // request makes a signed request of an operation.
-func (w *wire) request(op, kind string, body []byte) *http.Request {
+func (w *served) request(op, kind string, body []byte) *http.Request {
 	w.t.Helper()
 	r, err := http.NewRequestWithContext(w.t.Context(), "POST", w.srv.URL+"/", bytes.NewReader(body))
 	if err != nil {
@@ -85,12 +93,12 @@ func (w *wire) request(op, kind string, body []byte) *http.Request {
 	r.Header.Set("Content-Type", kind)
 	r.Header.Set("X-Amz-Target", "Kinesis_20131202."+op)
 	r.Host = r.URL.Host
-	sigv4test.Sign(r, body, key, "eu-test-7", "kinesis", time.Now())
+	sigv4test.Sign(r, body, wiretest.Key, "eu-test-7", "kinesis", time.Now())
 	return r
 }
 
 // do sends r and returns the answer with its body read.
-func (w *wire) do(r *http.Request) (*http.Response, string) {
+func (w *served) do(r *http.Request) (*http.Response, string) {
 	w.t.Helper()
 	resp, err := w.srv.Client().Do(r)
 	if err != nil {
@@ -105,7 +113,7 @@ func (w *wire) do(r *http.Request) (*http.Response, string) {
 }
 
 // ask asks in JSON and wants 200.
-func (w *wire) ask(op, body string, out any) {
+func (w *served) ask(op, body string, out any) {
 	w.t.Helper()
 	resp, text := w.do(w.request(op, jsonType, []byte(body)))
 	if resp.StatusCode != 200 || out != nil && json.Unmarshal([]byte(text), out) != nil {
@@ -116,7 +124,7 @@ func (w *wire) ask(op, body string, out any) {
 // TestOrderOfChecks: of all that is wrong with a request AWS tells the first of
 // these.
 func TestOrderOfChecks(t *testing.T) {
-	w := newWire(t, nil)
+	w := newServed(t, nil)
 	header := func(name, value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set(name, value) }
 	}
@@ -164,7 +172,7 @@ func TestOrderOfChecks(t *testing.T) {
 		}, 400, `{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}`},
 		{"another service", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
 			r.Header.Del("Authorization")
-			sigv4test.Sign(r, []byte(`{"Limit":"x"}`), key, "r", "iot", time.Now())
+			sigv4test.Sign(r, []byte(`{"Limit":"x"}`), wiretest.Key, "r", "iot", time.Now())
 		}, 400, `{"__type":"InvalidSignatureException","message":"Credential should be scoped to correct service: 'kinesis'. "}`},
 		{"another body", jsonType, `{"Limit":"x"}`, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`{"Limit":"y"}`)) }, 400,
 			`{"__type":"InvalidSignatureException","message":"the signature does not match the request"}`},
@@ -204,14 +212,14 @@ func TestOrderOfChecks(t *testing.T) {
 // A body over the limit is refused before it is read, and one of an unknown key
 // is not read at all.
 func TestBodies(t *testing.T) {
-	w := newWire(t, nil)
+	w := newServed(t, nil)
 	for _, c := range []struct {
 		size int64
 		id   string
 		code string
 	}{
-		{maxKinesisBody + 1, key.ID, "RequestEntityTooLargeException"},
-		{maxKinesisBody, "AKIAOTHER", "UnrecognizedClientException"},
+		{maxBody + 1, wiretest.Key.ID, "RequestEntityTooLargeException"},
+		{maxBody, "AKIAOTHER", "UnrecognizedClientException"},
 	} {
 		r := httptest.NewRequest("POST", "/", nil)
 		r.ContentLength, r.Body = c.size, unread{t}
@@ -225,16 +233,13 @@ func TestBodies(t *testing.T) {
 		}
 	}
 	// A body of a length that is not said is read up to the limit.
-	for size, code := range map[int]int{1 << 20: 200, maxKinesisBody + 1: 413} {
+	for size, code := range map[int]int{1 << 20: 200, maxBody + 1: 413} {
 		body := []byte(latest[:len(latest)-1] + `,"x":"` + strings.Repeat("x", size-len(latest)-7) + `"}`)
 		r := w.request("GetShardIterator", jsonType, body)
 		r.ContentLength, r.Body = -1, io.NopCloser(struct{ io.Reader }{bytes.NewReader(body)})
 		if resp, text := w.do(r); resp.StatusCode != code {
 			t.Errorf("%d bytes: %s %s", size, resp.Status, text)
 		}
-	}
-	if w.memory.inUse() != 0 || w.calls.inUse() != 0 || w.peeks.inUse() != 0 {
-		t.Errorf("%d bytes held, %d places taken", w.memory.inUse(), w.calls.inUse())
 	}
 }
 
@@ -246,47 +251,11 @@ func (u unread) Read([]byte) (int, error) {
 }
 func (unread) Close() error { return nil }
 
-// With all places taken, or the memory, a request is told to come again.
-func TestBusyTargets(t *testing.T) {
-	w := newWire(t, nil)
-	for range maxCalls {
-		w.calls.try(1, nil)
-	}
-	if resp, body := w.do(w.request("ListStreams", jsonType, []byte("{}"))); resp.StatusCode != 400 || !strings.Contains(body, `"ThrottlingException"`) {
-		t.Error(resp.Status, body)
-	}
-	for range maxCalls {
-		w.calls.release(1, nil)
-	}
-	w.ask("GetShardIterator", latest, nil)
-	if w.calls.inUse() != 0 {
-		t.Error("a place was not given back")
-	}
-}
-
-// Pages of browsers may ask.
-func TestCORS(t *testing.T) {
-	w := newWire(t, nil)
-	r, _ := http.NewRequestWithContext(t.Context(), "OPTIONS", w.srv.URL, nil)
-	r.Header.Set("Origin", "https://example.com")
-	r.Header.Set("Access-Control-Request-Headers", "x-amz-target")
-	r.Header.Set("Access-Control-Request-Method", "POST")
-	resp, body := w.do(r)
-	h := resp.Header
-	if resp.StatusCode != 200 || body != "" || h.Get("Access-Control-Allow-Origin") != "*" || h.Get("Access-Control-Allow-Headers") != "x-amz-target" ||
-		h.Get("Access-Control-Allow-Methods") != "POST" || h.Get("Access-Control-Max-Age") != "172800" || h.Get("x-amz-id-2") != "" || h.Get("x-amzn-RequestId") == "" {
-		t.Errorf("%s %v %s", resp.Status, h, body)
-	}
-	q := w.request("GetShardIterator", jsonType, []byte(latest))
-	q.Header.Set("Origin", "https://example.com")
-	if resp, _ := w.do(q); resp.StatusCode != 200 || resp.Header.Get("Access-Control-Allow-Origin") != "*" {
-		t.Errorf("%s %v", resp.Status, resp.Header)
-	}
-}
-
 // Where it is switched on, any key will do, at any time.
 func TestPermissive(t *testing.T) {
-	w := newWire(t, func(o *Options) { o.Permissive = true })
+	w := newServed(t, func(o *wire.Options) {
+		o.Verifier, o.Permissive = &sigv4.Verifier{Permissive: true}, true
+	})
 	body := []byte(latest)
 	r := w.request("GetShardIterator", jsonType, body)
 	sigv4test.Sign(r, body, sigv4test.Key{ID: "test", Secret: "test"}, "us-east-1", "kinesis", time.Unix(0, 0))
@@ -297,21 +266,5 @@ func TestPermissive(t *testing.T) {
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	if resp, text := w.do(r); resp.StatusCode != 400 || !strings.Contains(text, "MissingAuthenticationToken") {
 		t.Error(resp.Status, text)
-	}
-}
-
-// The bridge's own faults stay in its log.
-func TestInternalFailure(t *testing.T) {
-	w := newWire(t, nil)
-	a := w.targets["Kinesis_20131202"].actions["ListStreams"]
-	a.run = func(context.Context, string, any) (any, error) { return nil, errors.New("the disk is sick") }
-	w.targets["Kinesis_20131202"].actions["ListStreams"] = a
-	resp, body := w.do(w.request("ListStreams", jsonType, []byte("{}")))
-	if resp.StatusCode != 500 || body != `{"__type":"InternalFailure"}` || resp.Header.Get("Content-Length") != strconv.Itoa(len(body)) {
-		t.Error(resp.Status, body)
-	}
-	w.srv.Close()
-	if !strings.Contains(w.log.String(), "the disk is sick") {
-		t.Error(w.log.String())
 	}
 }

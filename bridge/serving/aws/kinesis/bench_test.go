@@ -1,4 +1,4 @@
-package aws
+package kinesis
 
 import (
 	"bytes"
@@ -23,6 +23,8 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/wiretest"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -63,8 +65,7 @@ func newLoad(b *testing.B) *load {
 	if err != nil {
 		b.Fatal(err)
 	}
-	srv := &http.Server{Handler: New(Options{Account: account, Key: anyKey, Rules: &book{}, Kinesis: service, Log: log,
-		Secret: func(id string) (string, string, bool) { return key.Secret, "", id == key.ID }})}
+	srv := &http.Server{Handler: wire.New(wiretest.Options(Service(service)))}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(l) }()
 	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: benchConns, DisableCompression: true}}
@@ -86,7 +87,7 @@ func (l *load) prepared(op, kind string, body []byte) *http.Request {
 	r.Header.Set("Content-Type", kind)
 	r.Header.Set("X-Amz-Target", "Kinesis_20131202."+op)
 	r.Host = r.URL.Host
-	sigv4test.Sign(r, body, key, "eu-test-7", "kinesis", time.Now())
+	sigv4test.Sign(r, body, wiretest.Key, "eu-test-7", "kinesis", time.Now())
 	return r
 }
 
