@@ -151,6 +151,14 @@ func (r *Refusals) FirstConnection(cert *x509.Certificate, err error) {
 	})
 }
 
+// Full logs a connection that was closed since known clients have as many as the
+// setting allows.
+func (r *Refusals) Full(setting string, most int) {
+	r.notices.Happened("full "+setting, func(count uint64) {
+		r.log.Warn("all connections are of known clients, newcomers are closed", "setting", setting, "max_connections", most, "closed", count)
+	})
+}
+
 // Denied is tell for the gateway and the listener.
 func (r *Refusals) Denied(a net.Addr, clientID string, err error) {
 	if a != nil {

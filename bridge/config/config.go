@@ -115,7 +115,7 @@ type HTTPS struct {
 	Listen         string `toml:"listen"`          // "" for none
 	Plaintext      string `toml:"plaintext"`       // off, loopback, on
 	Permissive     bool   `toml:"permissive"`      // signatures are not verified
-	MaxConnections int    `toml:"max_connections"` // more wait to be accepted
+	MaxConnections int    `toml:"max_connections"` // more are closed
 	MaxPerAddress  int    `toml:"max_per_address"` // 0: no limit
 	// MaxUnauthenticated connections are open at once of clients that nothing
 	// has authenticated, three quarters of one address; idle ones end after

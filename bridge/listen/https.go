@@ -46,7 +46,10 @@ type HTTPSOptions struct {
 
 	// Denied hears of TLS handshakes that failed. It must not block.
 	Denied func(remote net.Addr, clientID string, err error)
-	Log    *slog.Logger
+	// Full hears of each connection that is closed because known clients have all
+	// of Limits.Open. It must not block.
+	Full func()
+	Log  *slog.Logger
 }
 
 // An HTTPS is the listener of the AWS APIs, and of MQTT beside them: by ALPN and
@@ -79,7 +82,7 @@ func newHTTPS(l net.Listener, o HTTPSOptions) *HTTPS {
 	if o.Plaintext == nil {
 		o.Plaintext = func(net.Addr) bool { return false }
 	}
-	h := &HTTPS{o: o, limited: newPlaces(l, o.Limits, o.Idle)}
+	h := &HTTPS{o: o, limited: newPlaces(l, o.Limits, o.Idle, o.Full)}
 	var mqtt func(*tls.Conn)
 	if o.Gateway != nil {
 		h.mqtt = newCarrier(o.Gateway)

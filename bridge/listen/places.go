@@ -11,18 +11,20 @@ import (
 )
 
 // A places listener gives each connection a place. Those beyond the limits of
-// their address, or their share when there is none, are closed; when all places
-// are taken, the others wait, behind the first in the kernel's queue.
+// their address, or their share when there is none, are closed, and so are all
+// when known clients have every place. Otherwise those for whom there is none wait,
+// behind the first in the kernel's queue: one of a stranger is soon to be had.
 type places struct {
 	net.Listener
+	full   func() // told of each that is closed because known clients have every place
 	door   *admission.Door
 	idle   time.Duration // a client that is not known may be idle for so long
 	closed chan struct{}
 	close  func() error
 }
 
-func newPlaces(l net.Listener, limits admission.Limits, idle time.Duration) *places {
-	p := &places{Listener: l, idle: idle, closed: make(chan struct{}), door: admission.NewDoor(limits)}
+func newPlaces(l net.Listener, limits admission.Limits, idle time.Duration, full func()) *places {
+	p := &places{Listener: l, full: full, idle: idle, closed: make(chan struct{}), door: admission.NewDoor(limits)}
 	p.close = sync.OnceValue(func() error {
 		close(p.closed)
 		return l.Close()
@@ -45,7 +47,10 @@ func (l *places) Accept() (net.Conn, error) {
 			return &placed{Conn: admission.Listening(c, place), place: place, idle: l.idle}, nil
 		}
 		c.Close()
-		if errors.Is(err, net.ErrClosed) {
+		switch {
+		case errors.Is(err, admission.ErrTaken):
+			l.full()
+		case errors.Is(err, net.ErrClosed):
 			return nil, err
 		}
 	}

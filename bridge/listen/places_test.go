@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,13 +52,15 @@ func TestUnauthenticatedIdle(t *testing.T) {
 	})
 }
 
-// When all places are taken, connections wait; a place is given back once.
+// While places are of strangers, connections wait; when they are of known clients
+// they are closed at once. A place is given back once.
 func TestPlaces(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newPlaces(inner, admission.Limits{Open: 2}, time.Minute)
+	var full atomic.Int32
+	l := newPlaces(inner, admission.Limits{Open: 2}, time.Minute, func() { full.Add(1) })
 	accepted, ended := make(chan net.Conn), make(chan error)
 	go func() {
 		for {
@@ -69,26 +72,39 @@ func TestPlaces(t *testing.T) {
 			accepted <- c
 		}
 	}()
-	for range 4 {
+	knock := func() net.Conn {
 		c, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { c.Close() })
+		return c
 	}
+	knock()
+	knock()
 	servers := []net.Conn{<-accepted, <-accepted}
-	for _, c := range servers {
-		placedOf(c).place.Known("x")
-	}
+	waits := knock()
 	select {
 	case <-accepted:
 		t.Error("a third was accepted")
 	default:
 	}
+	for _, c := range servers {
+		placedOf(c).place.Known("x")
+	}
+	for _, c := range []net.Conn{waits, knock(), knock()} {
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("it is open")
+		}
+	}
+	if n := full.Load(); n != 3 {
+		t.Errorf("%d of 3 are told", n)
+	}
 	servers[0].Close()
 	servers[0].Close() // gives one place back, not two
+	knock()
 	third := <-accepted
-	if st := l.door.Stats(); st.Open != 2 || st.Refused != 0 {
+	if st := l.door.Stats(); st.Open != 2 || st.Refused != 3 {
 		t.Errorf("%+v", st)
 	}
 	if err := errors.Join(l.Close(), l.Close()); err != nil {
@@ -119,7 +135,7 @@ func TestFloodOfTwoAddresses(t *testing.T) {
 	for _, hello := range [][]byte{nil, {recordHandshake, 3, 1, 0, 200, 1, 0, 0, 196}} {
 		synctest.Test(t, func(t *testing.T) {
 			conns := pipes{conns: make(chan net.Conn)}
-			l := newPlaces(conns, admission.Limits{Open: 1024, PerAddress: 512, Unknown: 32, UnknownPerAddress: 24}, time.Minute)
+			l := newPlaces(conns, admission.Limits{Open: 1024, PerAddress: 512, Unknown: 32, UnknownPerAddress: 24}, time.Minute, func() {})
 			e := newEither(l, &tls.Config{}, FromLoopback, nil, nil, slog.New(slog.DiscardHandler))
 			go func() { // who is served says so
 				for {

@@ -48,7 +48,7 @@ func (s *Server) listenHTTPS(ctx context.Context) (err error) {
 		// could do all by the browser of whoever looks at them.
 		OnlyKnownHosts: c.Permissive, Hosts: s.cfg.MQTT.ServerNames,
 		Upgrade: s.authorizer.Upgrade, Handler: s.authorizer.Credentials(s.aws), ConnContext: access.WithPeer,
-		Denied: s.refusals.Denied, Log: s.log}
+		Denied: s.refusals.Denied, Full: func() { s.refusals.Full("https.max_connections", c.MaxConnections) }, Log: s.log}
 	switch c.Plaintext {
 	case "on":
 		o.Plaintext = func(net.Addr) bool { return true }

@@ -96,6 +96,8 @@ type Place struct {
 var (
 	ErrAddress = errors.New("admission: too many connections of one address")
 	ErrFull    = errors.New("admission: too many connections")
+	// ErrTaken is for when all of them are of known clients, so that waiting has no end.
+	ErrTaken = errors.New("admission: known clients have all connections")
 )
 
 // Enter takes a place for a connection, which has said nothing yet. When that is wanted for another, close
@@ -112,6 +114,10 @@ func (d *Door) Enter(a netip.Addr, closeConn func() error) (*Place, error) {
 			d.refused.Add(1)
 			return nil, ErrAddress
 		}
+	}
+	if full(d.open, l.Open) && d.unknown == 0 {
+		d.refused.Add(1)
+		return nil, ErrTaken
 	}
 	if full(d.open, l.Open) || full(d.unknown, l.Unknown) {
 		crowd, most := d.crowded()

@@ -1,6 +1,7 @@
 package admission
 
 import (
+	"errors"
 	"math/rand/v2"
 	"net"
 	"net/netip"
@@ -88,8 +89,8 @@ func TestKnownStay(t *testing.T) {
 			places = append(places, p)
 		}
 		time.Sleep(time.Hour)
-		if p, _ := x.enter(c); p != nil {
-			t.Error("a fourth")
+		if _, err := x.Enter(c, func() error { return nil }); !errors.Is(err, ErrTaken) {
+			t.Errorf("a fourth: %v", err)
 		}
 		room := x.Room()
 		places[2].Leave()

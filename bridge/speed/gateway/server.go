@@ -140,6 +140,12 @@ func (s *Server) open(nc net.Conn, via Via) *Client {
 		if errors.Is(err, admission.ErrFull) {
 			s.door.Refuse()
 		}
+		if errors.Is(err, admission.ErrTaken) {
+			s.refusals.Happened("full", func(n uint64) {
+				s.conf.Log.Warn("all connections are of known clients, newcomers are closed", "closed", n,
+					"max_connections", s.conf.MaxConnections, "setting", "mqtt.max_connections")
+			})
+		}
 		raw(nc).Close() // without a goodbye that could wait
 		return nil
 	}
