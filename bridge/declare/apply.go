@@ -56,9 +56,11 @@ func (d *Dir) Apply(all bool) (holds int, err error) {
 	}
 	d.applied = now
 	d.noteMissing(first)
-	if err := d.lastGood.keep(found, now); err != nil {
+	gone, err := d.lastGood.keep(found, now)
+	if err != nil {
 		d.opts.Log.Error("what is declared cannot be kept for the next start, will retry", "err", err)
 	}
+	d.tellGone(gone, now, first)
 	var errs []error
 	for _, path := range slices.Sorted(maps.Keys(now)) {
 		holds += now[path].holds
@@ -142,7 +144,7 @@ func (d *Dir) noteMissing(first bool) {
 
 // tell logs what differs from the last time.
 func (d *Dir) tell(before, now map[string]outcome) {
-	var applied, gone []string
+	var applied, gone []string // of gone, those that were refused: tellGone has the others
 	for _, path := range slices.Sorted(maps.Keys(now)) {
 		o, old := now[path], before[path]
 		same := o.sum == old.sum && fmt.Sprint(o.err) == fmt.Sprint(old.err)
@@ -156,8 +158,8 @@ func (d *Dir) tell(before, now map[string]outcome) {
 			applied = append(applied, path)
 		}
 	}
-	for path := range before {
-		if _, there := now[path]; !there {
+	for path, o := range before {
+		if _, there := now[path]; !there && o.holds == 0 {
 			gone = append(gone, path)
 		}
 	}
@@ -167,6 +169,6 @@ func (d *Dir) tell(before, now map[string]outcome) {
 		d.opts.Log.Info("declarations applied", "number", len(applied), "files", applied[:min(shown, len(applied))])
 	}
 	if len(gone) > 0 {
-		d.opts.Log.Info("declarations gone", "number", len(gone), "files", gone[:min(shown, len(gone))])
+		d.opts.Log.Info("refused declarations are gone", "number", len(gone), "files", gone[:min(shown, len(gone))])
 	}
 }

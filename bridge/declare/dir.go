@@ -66,7 +66,7 @@ type Dir struct {
 // OpenDir makes the folders of bridge.d, but for those that are gone with what
 // was declared in them. It applies nothing.
 func OpenDir(o DirOptions) (*Dir, error) {
-	d := &Dir{opts: o, lastGood: lastGood{registry: o.Registry}}
+	d := &Dir{opts: o, lastGood: lastGood{registry: o.Registry, sync: syncPath}}
 	if err := d.lastGood.load(); err != nil {
 		return nil, err
 	}

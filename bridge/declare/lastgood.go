@@ -1,12 +1,14 @@
 package declare
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -17,6 +19,16 @@ import (
 type lastGood struct {
 	registry *registry.Registry
 	sums     map[string][sha256.Size]byte // by name; nil: not loaded
+	sync     func(path string) error      // makes a file or folder durable
+}
+
+// syncPath makes a file's content, or the names in a folder, durable.
+func syncPath(path string) error {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
 }
 
 // goodName is a file's name in the registry: its folder and its own.
@@ -94,8 +106,8 @@ func (g *lastGood) substitute(found []folder, now map[string]outcome) (good []fo
 }
 
 // keep makes durable what was found and is good, the files themselves too, and
-// forgets what is gone.
-func (g *lastGood) keep(found []folder, now map[string]outcome) error {
+// forgets what is gone, which it returns by path as it was last in force.
+func (g *lastGood) keep(found []folder, now map[string]outcome) (gone []file, err error) {
 	there, changed, folders := map[string]bool{}, map[string]file{}, map[string]bool{}
 	for _, f := range found {
 		if f.err != nil {
@@ -114,41 +126,49 @@ func (g *lastGood) keep(found []folder, now map[string]outcome) error {
 			}
 		}
 	}
-	var gone []string
+	forget := false
 	for name := range g.sums {
-		if !there[name] {
-			gone = append(gone, name)
-		}
+		forget = forget || !there[name]
 	}
-	if len(changed)+len(gone) == 0 {
-		return nil
+	if len(changed) == 0 && !forget {
+		return nil, nil
 	}
-	err := g.registry.Update(func(tx *registry.Tx) error {
+	// First the files, by their names too: a new file that is gone after a power
+	// cut cannot be told from one that was deleted, nor an old content that is back
+	// from one that was written. What cannot be opened or synced, such as a
+	// read-only folder, is its owner's to keep.
+	for _, x := range changed {
+		_ = g.sync(x.path)
+	}
+	for dir := range folders {
+		_ = g.sync(dir)
+	}
+	err = g.registry.Update(func(tx *registry.Tx) error {
+		gone = nil
 		var errs []error
+		for _, f := range found {
+			errs = append(errs, tx.Declarations(filepath.Base(f.dir)+"/", func(name string, doc []byte) {
+				if !there[name] {
+					gone = append(gone, file{path: filepath.Join(f.dir, filepath.Base(name)), doc: bytes.Clone(doc)})
+				}
+			}))
+		}
 		for name, x := range changed {
 			errs = append(errs, tx.KeepDeclaration(name, x.doc))
 		}
-		for _, name := range gone {
-			errs = append(errs, tx.ForgetDeclaration(name))
+		for _, f := range gone {
+			errs = append(errs, tx.ForgetDeclaration(goodName(f.path)))
 		}
 		return errors.Join(errs...)
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for name, x := range changed {
 		g.sums[name] = x.sum
 	}
-	for _, name := range gone {
-		delete(g.sums, name)
+	for _, f := range gone {
+		delete(g.sums, goodName(f.path))
 	}
-	// Where it may be, the names too: a new file that is gone after a power cut
-	// cannot be told from one that was deleted. A folder that cannot be opened
-	// or synced, such as a read-only one, is its owner's to keep.
-	for dir := range folders {
-		if d, err := os.Open(dir); err == nil {
-			_ = errors.Join(d.Sync(), d.Close())
-		}
-	}
-	return nil
+	return gone, nil
 }

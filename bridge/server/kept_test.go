@@ -1,7 +1,9 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -129,4 +131,65 @@ func TestNotReadyWithoutDeclarations(t *testing.T) {
 	b.eventually("gone", func() bool { return len(b.topicRules.Rules()) == 1 })
 	b = b.again(cfg)
 	b.inForce("bad " + sql(2))
+}
+
+// A file that went while the bridge did not run is named once, with what ended
+// with it. What another file declares now, and a stream, stay.
+func TestGoneDeclarationsAreTold(t *testing.T) {
+	cfg := configure(t)
+	declareFiles(t, cfg, map[string]string{
+		"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "delivery-streams/d.json": aDelivery, "connectors/c.json": aConnector,
+		"rules/r.json": payload(sql(1), "s"), "rules/moved.json": `[{"ruleName":"m","topicRulePayload":` + payload(sql(2), "s") + `}]`,
+		"rules/bad.json": "{",
+	})
+	b := idle(t, cfg).answers(cfg, 503)
+	if err := errors.Join(b.stop(), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	rules := cfg.RulesDir()
+	if err := os.Rename(filepath.Join(rules, "moved.json"), filepath.Join(rules, "n.json")); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"streams/s.json", "delivery-streams/d.json", "connectors/c.json", "rules/r.json", "rules/bad.json"} {
+		if err := os.Remove(filepath.Join(cfg.BridgeD.Dir, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	told := func(log string) (all []string) {
+		for line := range strings.Lines(log) {
+			var l struct {
+				Level, Msg, File string
+				Ended, Stays     []string
+			}
+			if err := json.Unmarshal([]byte(line), &l); err != nil {
+				t.Fatal(err)
+			}
+			if l.Msg == "a declaration is gone" {
+				all = append(all, fmt.Sprint(l.Level, " ", strings.TrimPrefix(l.File, cfg.BridgeD.Dir+"/"), " ", l.Ended, " ", l.Stays))
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	b = start(t, cfg)
+	want := []string{
+		"INFO rules/moved.json [] [rule m]",
+		"INFO streams/s.json [] [stream s]",
+		"WARN connectors/c.json [connector hot] []",
+		"WARN delivery-streams/d.json [delivery stream lake] []",
+		"WARN rules/r.json [rule r] []",
+	}
+	if got := told(b.log.String()); !slices.Equal(got, want) {
+		t.Errorf("%q\nwant %q", got, want)
+	}
+	if b = b.again(cfg); len(told(b.log.String())) > 0 {
+		t.Errorf("told again: %q", told(b.log.String()))
+	}
+	if err := os.Remove(filepath.Join(rules, "n.json")); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("gone", func() bool { return len(told(b.log.String())) > 0 })
+	if got := told(b.log.String()); !slices.Equal(got, []string{"INFO rules/n.json [rule m] []"}) {
+		t.Errorf("%q", got)
+	}
 }
