@@ -10,7 +10,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -66,9 +69,14 @@ func Salvage(dir, objects, declared, to string, r Report) error {
 			return err
 		}
 	}
-	d := Dir{path: dir}
-	if ok, err := d.load(); !ok {
+	d := Dir{path: dir, parts: Parts(dir, objects)}
+	if is, err := d.load(); err != nil {
 		return err
+	} else if is != sound {
+		// Without one in any part the copy is what its first start finds.
+		if part, err := d.inherit(); part == "" || err != nil {
+			return err
+		}
 	}
 	d.path = to
 	for _, p := range Parts(to, filepath.Join(to, "objects")) {
@@ -113,8 +121,13 @@ func hold(dir string) (release func() error, err error) {
 // them into the directory to, if that is not "".
 func look(dir, objects, declared, to string, r Report) {
 	d := Dir{path: dir, parts: Parts(dir, objects), is: identity{State: making}}
-	if ok, _ := d.load(); !ok {
-		_, _ = d.inherit() // what cannot be read is told below
+	if is, err := d.load(); err != nil {
+		r.Lost(err)
+	} else if is != sound {
+		part, _ := d.inherit() // what cannot be read is told below
+		if is == spoilt || part != "" {
+			r.Lost(d.noIdentity(is, part))
+		}
 	}
 	for _, p := range d.parts {
 		if p.Kind != File {
@@ -146,8 +159,21 @@ func look(dir, objects, declared, to string, r Report) {
 		if err != nil {
 			r.Lost(fmt.Errorf("%s: %w", p.Path, err))
 		}
+		if p.Name == "pki" {
+			lookPKI(p.Path, r)
+		}
 	}
 	lookDeclared(filepath.Join(dir, "registry.db"), declared, r)
+}
+
+// noIdentity tells that the file identity is missing or damaged, and what a start
+// makes of that.
+func (d *Dir) noIdentity(is condition, part string) error {
+	next := "a start is refused: put it back"
+	if part != "" {
+		next = "a start writes it anew, as " + part + " carries it"
+	}
+	return fmt.Errorf("%s is %s; it held the identity of the data directory: %s", filepath.Join(d.path, identityFile), is, next)
 }
 
 // readLog reads the log, and compares how far it has got with what was noted.
@@ -179,6 +205,17 @@ func readLog(dir, into string, is identity, r Report) (err error) {
 		r.Lost(errors.New(why))
 	}
 	return nil
+}
+
+// lookPKI tells of keys, certificates and grants that do not hold what they should.
+func lookPKI(dir string, r Report) {
+	grants, errs := pki.Verify(dir, time.Now())
+	for _, err := range errs {
+		r.Lost(err)
+	}
+	if _, err := config.ParseAccess(grants); err != nil {
+		r.Lost(fmt.Errorf("%s is damaged, mend it or restore it from a backup: %w", pki.GrantsFile(dir), err))
+	}
 }
 
 // lookDeclared tells of the folders of bridge.d that are gone with what was declared

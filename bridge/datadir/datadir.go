@@ -119,7 +119,8 @@ func Open(dir string, parts []Part, acceptLoss bool, log *slog.Logger) (_ *Dir, 
 	if d.notes, err = openNotes(filepath.Join(dir, "note")); err != nil {
 		return nil, fmt.Errorf("data_dir: %w", err)
 	}
-	if ok, err := d.load(); ok || err != nil {
+	state, err := d.load()
+	if state == sound || err != nil {
 		return d, err
 	}
 	part, err := d.inherit()
@@ -127,9 +128,12 @@ func Open(dir string, parts []Part, acceptLoss bool, log *slog.Logger) (_ *Dir, 
 	case err != nil:
 		return nil, fmt.Errorf("data_dir: %w", err)
 	case part != "":
-		d.log.Warn("the data directory's identity was missing, its parts still carry it",
+		d.log.Warn("the data directory's identity was "+string(state)+"; it is written anew as a part carries it: tidemill-bridge check, once the bridge is stopped, says whether more is lost",
 			"file", filepath.Join(dir, identityFile), "part", part)
 		return d, d.save()
+	case state == spoilt && !acceptLoss: // it was made with the directory, and synced
+		return nil, lossError{fmt.Errorf("data_dir: %s is damaged, and no part is there that carries the identity: all that the bridge held is lost",
+			filepath.Join(dir, identityFile))}
 	}
 	var id [16]byte
 	rand.Read(id[:])
@@ -303,34 +307,48 @@ func (d *Dir) Complete() error {
 }
 
 // inherit takes the identity that the first of the parts carries, and names that
-// part, "" for none.
+// part, "" for none. The error is that of parts that cannot be read, where none
+// carries one.
 func (d *Dir) inherit() (part string, err error) {
+	var errs []error
 	for _, p := range d.parts {
 		id, _, err := p.stamped()
-		if err != nil {
-			return "", err
-		}
-		if id != "" {
+		if id != "" && err == nil {
 			d.is = identity{ID: id, Made: time.Now().UTC(), State: complete}
 			return p.Name, nil
 		}
+		errs = append(errs, err)
 	}
-	return "", nil
+	return "", errors.Join(errs...)
 }
 
-// load reads the file identity; ok is false if it is missing or damaged.
-func (d *Dir) load() (ok bool, err error) {
+// condition is what load finds of the file identity, as messages say it.
+type condition string
+
+const (
+	sound  condition = "sound"
+	absent condition = "missing"
+	spoilt condition = "damaged"
+)
+
+// load reads the file identity.
+func (d *Dir) load() (condition, error) {
 	raw, err := os.ReadFile(filepath.Join(d.path, identityFile))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return false, fmt.Errorf("data_dir: %w", err)
+	if errors.Is(err, fs.ErrNotExist) {
+		return absent, nil
 	}
-	if err != nil || json.Unmarshal(raw, &d.is) != nil || d.is.ID == "" {
-		return false, nil
+	if err != nil {
+		return "", fmt.Errorf("data_dir: %w", err)
 	}
-	if d.is.State != making {
-		d.is.State = complete
+	var is identity
+	if json.Unmarshal(raw, &is) != nil || is.ID == "" {
+		return spoilt, nil
 	}
-	return true, nil
+	if is.State != making {
+		is.State = complete
+	}
+	d.is = is
+	return sound, nil
 }
 
 func (d *Dir) save() error {

@@ -427,3 +427,101 @@ func TestFirstStartKilled(t *testing.T) {
 		}
 	}
 }
+
+// An identity that is damaged or gone is named as what it is, and made anew of
+// what a part carries. Where none does, the directory is not taken for a new one.
+func TestLostIdentity(t *testing.T) {
+	was := used(t, false)
+	id := func(cfg *config.Config) string { return filepath.Join(cfg.DataDir, "identity") }
+	good, err := os.ReadFile(id(was))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		is   string
+		lose func(path string) error
+	}{
+		{"missing", os.Remove},
+		{"damaged", func(path string) error { return os.Truncate(path, int64(len(good)/2)) }},
+		{"damaged", func(path string) error { return os.Truncate(path, 0) }},
+		{"damaged", func(path string) error { return os.WriteFile(path, make([]byte, len(good)), 0o600) }},
+	} {
+		cfg := copied(t, was)
+		if err := tc.lose(id(cfg)); err != nil {
+			t.Fatal(err)
+		}
+		if lost := checked(t, cfg); !strings.Contains(lost, id(cfg)+" is "+tc.is) || !strings.Contains(lost, "a start writes it anew, as pki carries it") {
+			t.Errorf("%s: check says %q", tc.is, lost)
+		}
+		b, err := reopen(t, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if text := b.log.String(); !strings.Contains(text, "identity was "+tc.is) || !strings.Contains(text, id(cfg)) {
+			t.Errorf("%s: not told:\n%s", tc.is, text)
+		}
+		now, err := os.ReadFile(id(cfg))
+		if err != nil || string(now[:40]) != string(good[:40]) { // the id and no time
+			t.Errorf("%s, %v; was %s", now, err, good)
+		}
+		if lost := checked(t, cfg); lost != "" {
+			t.Errorf("check says %q", lost)
+		}
+		for _, part := range []string{"pki", "registry.db", "log", "shadow.db", "objects"} {
+			if err := os.RemoveAll(filepath.Join(cfg.DataDir, part)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if tc.is == "missing" {
+			continue // as before the first start
+		}
+		if err := tc.lose(id(cfg)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if _, err := reopen(t, cfg); err == nil || !strings.Contains(err.Error(), id(cfg)+" is damaged") || !strings.Contains(err.Error(), "-accept-loss") {
+				t.Fatalf("started: %v", err)
+			}
+		}
+		cfg.AcceptLoss = true
+		if b, err = reopen(t, cfg); err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What salvage makes of a directory without its identity starts as well.
+func TestSalvageWithoutIdentity(t *testing.T) {
+	cfg := used(t, false)
+	if err := errors.Join(os.Truncate(filepath.Join(cfg.DataDir, "identity"), 7), os.RemoveAll(filepath.Join(cfg.DataDir, "objects"))); err != nil {
+		t.Fatal(err)
+	}
+	b, _ := salvaged(t, cfg)
+	if err := b.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// salvaged opens a bridge over what Salvage makes of a data directory, and
+// returns what was lost.
+func salvaged(t *testing.T, was *config.Config) (b *bridge, lost string) {
+	t.Helper()
+	cfg := configure(t)
+	var all []string
+	err := datadir.Salvage(was.DataDir, was.Objects.Dir, was.BridgeD.Dir, cfg.DataDir, datadir.Report{
+		Part: func(string) {}, Read: func(int) {}, Lost: func(err error) { all = append(all, err.Error()) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost = strings.Join(all, "\n")
+	if b, err = reopen(t, cfg); err != nil {
+		t.Fatalf("the copy does not start: %v; lost was\n%s", err, lost)
+	}
+	return b, lost
+}

@@ -1,0 +1,84 @@
+package pki
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+)
+
+// Verify reads the files in dir as Open and ReadAccess do, and changes nothing.
+// Each error names a file that does not hold what it should and says what to do.
+// A file that is not there is none: Open makes it, or its folder's owner misses it.
+// grants are those of ReadAccess.
+func Verify(dir string, now time.Time) (grants []byte, errs []error) {
+	p := &PKI{dir: dir}
+	wrong := func(name, what, next string) {
+		errs = append(errs, fmt.Errorf("%s %s: %s", p.path(name), what, next))
+	}
+	read := func(name string, secret bool) (text []byte, ok bool) {
+		var err error
+		if secret {
+			text, err = p.readSecret(name)
+		} else {
+			text, err = os.ReadFile(p.path(name))
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err) // it names the file, and what to do
+		}
+		return text, err == nil
+	}
+
+	const restore = "restore both from a backup; devices trust no other authority"
+	cert, certThere := read("ca.pem", false)
+	key, keyThere := read("ca-key.pem", true)
+	if certThere && keyThere {
+		pair, err := tls.X509KeyPair(cert, key)
+		switch {
+		case err != nil:
+			wrong("ca.pem", fmt.Sprintf("or ca-key.pem is damaged, or they do not belong together (%v)", err), restore)
+		case !pair.Leaf.IsCA:
+			wrong("ca.pem", "is the certificate of no authority", restore)
+		case now.After(pair.Leaf.NotAfter):
+			wrong("ca.pem", "has expired on "+pair.Leaf.NotAfter.Format(time.DateOnly),
+				"set the clock, or give devices the certificate of a new authority")
+		case p.ca == nil:
+			p.ca = pair.Leaf
+		}
+	}
+
+	const another = "take both away; a start makes another pair"
+	cert, certThere = read("server.pem", false)
+	key, keyThere = read("server-key.pem", true)
+	if certThere && keyThere { // else a start makes both
+		pair, err := tls.X509KeyPair(cert, key)
+		switch {
+		case err != nil:
+			wrong("server.pem", fmt.Sprintf("or server-key.pem is damaged, or they do not belong together (%v)", err), another)
+		case p.ca != nil && pair.Leaf.CheckSignatureFrom(p.ca) != nil:
+			wrong("server.pem", "is not signed by the authority in ca.pem", another)
+		}
+	}
+
+	if text, ok := read(accessKeysFile, true); ok && len(text) > 0 { // an empty one is told as a lost part
+		keys, _, err := parseAccessKeys(text)
+		switch {
+		case err != nil:
+			wrong(accessKeysFile, fmt.Sprintf("is damaged (%v)", err), "mend it, or restore it from a backup")
+		case len(keys) == 0:
+			wrong(accessKeysFile, "has no key", "restore it from a backup")
+		}
+	}
+	if text, ok := read(temporarySecretFile, true); ok && len(text) < 32 {
+		wrong(temporarySecretFile, "is too short", "take it away; a start makes another one, and temporary keys end")
+	}
+	if text, ok := read(ticketKeysFile, true); ok {
+		if _, err := parseTicketKeys(string(text)); err != nil {
+			wrong(ticketKeysFile, fmt.Sprintf("is damaged (%v)", err), "take it away; a start makes another one")
+		}
+	}
+	grants, _ = read(grantsFile, true)
+	return grants, errs
+}
