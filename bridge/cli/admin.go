@@ -15,6 +15,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/server"
@@ -168,14 +169,32 @@ func (a *admin) do(ctx context.Context, method, path string, query url.Values, i
 	case nil:
 		return nil
 	case io.Writer:
-		_, err := io.Copy(w, resp.Body)
-		return err
+		_, err = io.Copy(w, resp.Body)
 	case readLines:
-		return w(json.NewDecoder(resp.Body))
+		err = w(json.NewDecoder(resp.Body))
 	default:
-		return json.NewDecoder(resp.Body).Decode(out)
+		err = json.NewDecoder(resp.Body).Decode(out)
 	}
+	if why := resp.Trailer.Get(server.ErrorTrailer); why != "" { // there once the body has been read to its end
+		return errors.New(why)
+	}
+	return err
 }
+
+// ended says why an answer ended that was to go on: the bridge has stopped,
+// unless it still answers.
+func (a *admin) ended(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, askAgain)
+	defer cancel()
+	if err := a.do(ctx, "GET", "/v1/info", nil, nil, nil); err != nil {
+		return errors.New("the bridge has stopped")
+	}
+	return errors.New("the bridge runs, but ended its answer; its log may say why")
+}
+
+// askAgain bounds the question whether the bridge still runs. It answers from
+// memory.
+const askAgain = 2 * time.Second
 
 // readLines reads an answer that comes as one JSON value after the other.
 type readLines func(*json.Decoder) error

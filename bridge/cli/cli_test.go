@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -421,21 +422,31 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// Interrupted, tail ends well; when the bridge stops or dies, it says so.
+// Interrupted, tail ends well; when the bridge stops or dies, it says so, and
+// when an answer breaks off for another reason, it says that.
 func TestTailEnds(t *testing.T) {
 	dir := shortDir(t)
 	l, err := net.Listen("unix", filepath.Join(dir, "admin.sock"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	stop, die := make(chan struct{}, 1), make(chan struct{}, 1)
+	stop, die, fail := make(chan struct{}, 1), make(chan struct{}, 1), make(chan struct{}, 1)
+	var runs atomic.Bool
 	bridge := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/info" {
+			if !runs.Load() {
+				panic(http.ErrAbortHandler)
+			}
+			return
+		}
 		fmt.Fprintln(w, "{}")
 		_ = http.NewResponseController(w).Flush()
 		select {
 		case <-stop:
 		case <-die:
 			panic(http.ErrAbortHandler)
+		case <-fail:
+			w.Header().Set(http.TrailerPrefix+server.ErrorTrailer, "000012.sst is damaged")
 		case <-r.Context().Done():
 		}
 	})}
@@ -444,17 +455,23 @@ func TestTailEnds(t *testing.T) {
 	interrupted, interrupt := context.WithCancel(t.Context())
 	for _, c := range []struct {
 		name string
+		runs bool // after the end of the answer
 		ctx  context.Context
 		args []string
 		do   func()
 		want string
 	}{
-		{"stopped", t.Context(), nil, func() { stop <- struct{}{} }, "the bridge has stopped"},
-		{"died", t.Context(), nil, func() { die <- struct{}{} }, "the bridge has stopped"},
-		{"complete", t.Context(), []string{"-follow=false"}, func() { stop <- struct{}{} }, "<nil>"},
-		{"torn", t.Context(), []string{"-follow=false"}, func() { die <- struct{}{} }, "the bridge has stopped"},
-		{"interrupted", interrupted, nil, interrupt, "<nil>"},
+		{"stopped", false, t.Context(), nil, func() { stop <- struct{}{} }, "the bridge has stopped"},
+		{"died", false, t.Context(), nil, func() { die <- struct{}{} }, "the bridge has stopped"},
+		{"complete", true, t.Context(), []string{"-follow=false"}, func() { stop <- struct{}{} }, "<nil>"},
+		{"torn", false, t.Context(), []string{"-follow=false"}, func() { die <- struct{}{} }, "the bridge has stopped"},
+		{"failed", true, t.Context(), nil, func() { fail <- struct{}{} }, "000012.sst is damaged"},
+		{"failed, to the end", true, t.Context(), []string{"-follow=false"}, func() { fail <- struct{}{} }, "000012.sst is damaged"},
+		{"ended", true, t.Context(), nil, func() { stop <- struct{}{} }, "the bridge runs, but ended its answer; its log may say why"},
+		{"broke off", true, t.Context(), nil, func() { die <- struct{}{} }, "the bridge runs, but ended its answer; its log may say why"},
+		{"interrupted", true, interrupted, nil, interrupt, "<nil>"},
 	} {
+		runs.Store(c.runs)
 		out, done := make(chunks), make(chan error, 1)
 		go func() {
 			done <- run(c.ctx, "test", append([]string{"stream", "tail", "s", "-data", dir}, c.args...), out, out)

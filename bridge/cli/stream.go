@@ -81,7 +81,7 @@ var streamTail = command{name: "stream tail", args: "NAME", summary: "print the 
 			case ctx.Err() != nil: // interrupted, as it is meant to be
 				return nil
 			case errors.Is(err, io.ErrUnexpectedEOF), err == nil && *follow && a.live:
-				return errors.New("the bridge has stopped")
+				return a.ended(ctx)
 			}
 			return err
 		})

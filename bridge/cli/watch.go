@@ -60,7 +60,7 @@ var watchCommand = command{name: "watch", args: "[FILTER...]", summary: "show me
 			case ctx.Err() != nil: // interrupted, as it is meant to be
 				return nil
 			case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-				return errors.New("the bridge has stopped")
+				return a.ended(ctx)
 			}
 			return err
 		})

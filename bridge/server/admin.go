@@ -29,8 +29,9 @@ func (s *Server) Handler() http.Handler {
 	handle := func(pattern string, mostBody int64, h func(http.ResponseWriter, *http.Request) error) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, mostBody)
-			if err := h(w, r); err != nil {
-				s.writeError(w, r, err)
+			a := &answer{ResponseWriter: w}
+			if err := h(a, r); err != nil {
+				s.writeError(a, r, err)
 			}
 		})
 	}
@@ -151,7 +152,7 @@ type badRequest struct{ error }
 
 func (b badRequest) Unwrap() error { return b.error }
 
-func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
+func (s *Server) writeError(w *answer, r *http.Request, err error) {
 	code := http.StatusInternalServerError
 	switch {
 	case errors.As(err, new(*http.MaxBytesError)):
@@ -164,6 +165,10 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 		code = http.StatusConflict
 	default:
 		s.log.Error("admin request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	}
+	if w.begun {
+		w.broke(err)
+		return
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)

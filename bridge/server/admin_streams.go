@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -91,9 +92,9 @@ func (s *Server) tailStream(w http.ResponseWriter, r *http.Request) error {
 	oldest := q.Get("from") == "oldest"
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
 	t := &tail{store: s.store, stream: name, follow: follow, cancel: cancel, begun: map[int]bool{}, ended: map[int]bool{},
 		w: w, rc: http.NewResponseController(w)}
+	defer func() { cancel(nil); t.wg.Wait() }() // none writes to w after this
 	if t.flush() != nil {
 		return nil // nobody is there any more
 	}
@@ -116,11 +117,14 @@ func (s *Server) tailStream(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	t.wg.Wait()
-	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
-		s.log.Debug("tail ended", "stream", name, "err", err)
+	if err := context.Cause(ctx); err != nil && r.Context().Err() == nil && !errors.Is(err, errUnread) {
+		return fmt.Errorf("stream %s: %w", name, err)
 	}
-	return nil // the answer has begun; an error could not be told any more
+	return nil
 }
+
+// errUnread ends a tail whose client has left.
+var errUnread = errors.New("nobody reads the answer")
 
 // A tail writes the records of several shards to one response.
 type tail struct {
@@ -233,9 +237,12 @@ func (t *tail) write(shard int, recs []streams.Record) error {
 				line.Data = u.Data
 			}
 			if err := enc.Encode(line); err != nil {
-				return err
+				return errors.Join(errUnread, err)
 			}
 		}
 	}
-	return t.flush()
+	if err := t.flush(); err != nil {
+		return errors.Join(errUnread, err)
+	}
+	return nil
 }

@@ -2,7 +2,14 @@ package server
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -44,5 +51,63 @@ func TestTailFollowsShards(t *testing.T) {
 	}
 	if info, err := b.streamInfo("s"); err != nil || info.Shards != 2 || info.Records != 3 {
 		t.Errorf("%+v, %v", info, err)
+	}
+}
+
+// A tail that comes to damage in the log says so after what it could read.
+func TestTailTellsOfDamage(t *testing.T) {
+	cfg := configure(t)
+	declareFiles(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"s","ShardCount":1}`})
+	b := start(t, cfg)
+	rnd := rand.NewChaCha8([32]byte{1})
+	const records = 4000
+	for range records / 100 {
+		batch := b.store.NewBatch()
+		for range 100 {
+			data := make([]byte, 1000) // none of it can be packed
+			_, _ = rnd.Read(data)
+			batch.Put("s", streams.HashOf("k"), streams.Record{Key: "k", Data: data})
+		}
+		if err := b.store.Commit(t.Context(), batch); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b = b.again(cfg) // which moves the records out of the WAL
+	if err := errors.Join(b.stop(), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	largest, size := "", int64(0)
+	for _, kind := range []string{"*.sst", "*.blob"} {
+		paths, _ := filepath.Glob(filepath.Join(cfg.DataDir, "log", kind))
+		for _, p := range paths {
+			if info, err := os.Stat(p); err == nil && info.Size() > size {
+				largest, size = p, info.Size()
+			}
+		}
+	}
+	raw, err := os.ReadFile(largest)
+	if err != nil || size < 1<<20 {
+		t.Fatal(largest, size, err)
+	}
+	clear(raw[size/2 : size/2+size/8])
+	if err := os.WriteFile(largest, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	web := httptest.NewServer(idle(t, cfg).Handler())
+	defer web.Close()
+	resp, err := http.Get(web.URL + "/v1/streams/records?name=s&from=oldest")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 200 {
+		t.Fatal(resp.Status, err)
+	}
+	if n := strings.Count(string(body), "\n"); n == 0 || n == records {
+		t.Errorf("%d of %d records", n, records)
+	}
+	if why := resp.Trailer.Get(ErrorTrailer); !strings.Contains(why, "stream s: ") || !strings.Contains(why, filepath.Base(largest)) {
+		t.Errorf("%s is damaged, told is %q", largest, why)
 	}
 }
