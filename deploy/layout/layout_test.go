@@ -46,8 +46,9 @@ var rules = []rule{
 	{"agent/secretfile", nil},
 	{"agent", []string{"hal", "shadow", "firmware"}},
 	{"bridge/speed/topic", nil},
+	{"bridge/speed/message", nil},
 	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile", "bridge/quota"}},
-	{"bridge/control", []string{"bridge/speed/topic", "shadow", "firmware", "agent/secretfile", "bridge/quota"}},
+	{"bridge/control", []string{"bridge/speed/topic", "bridge/speed/message", "shadow", "firmware", "agent/secretfile", "bridge/quota"}},
 	{"bridge/batch", []string{"bridge/speed/sink"}},
 	{"bridge/serving/aws/wire", []string{"bridge/sigv4", "bridge/speed/admission"}}, // no service's meaning
 	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "bridge/lambda", "shadow", "firmware", "bridge/sigv4", "bridge/clock"}},

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/message/field"
 )
 
 // The records of sessions and retained messages; FORMAT.md has the layout.
@@ -93,28 +95,28 @@ func (r *Record) append(b []byte) []byte {
 	b = append(b, recordVersion)
 	b = binary.BigEndian.AppendUint64(b, r.Life)
 	b = binary.AppendUvarint(b, uint64(r.Expiry.Milliseconds()))
-	b = appendTime(b, r.Away)
+	b = field.AppendTime(b, r.Away)
 	b = binary.AppendUvarint(b, uint64(len(r.Subs)))
 	for f, o := range r.Subs {
-		b = binary.AppendUvarint(appendText(b, f), o)
+		b = binary.AppendUvarint(field.AppendText(b, f), o)
 	}
-	return appendText(b, r.Owner)
+	return field.AppendText(b, r.Owner)
 }
 
 func parseRecord(b []byte) (*Record, error) {
-	r := reader{b: b}
-	if r.byte() != recordVersion {
+	r := field.NewReader(b)
+	if r.Byte() != recordVersion {
 		return nil, fmt.Errorf("%w: version", ErrRecord)
 	}
-	s := &Record{Life: r.uint64(), Expiry: time.Duration(r.uvarint()) * time.Millisecond, Away: r.time(), Subs: make(map[string]uint64)}
-	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		f := r.text()
-		s.Subs[f] = r.uvarint()
+	s := &Record{Life: r.Uint64(), Expiry: time.Duration(r.Uvarint()) * time.Millisecond, Away: r.Time(), Subs: make(map[string]uint64)}
+	for n := r.Uvarint(); n > 0 && !r.Bad(); n-- {
+		f := string(r.Text())
+		s.Subs[f] = r.Uvarint()
 	}
-	if len(r.b) > 0 {
-		s.Owner = r.text()
+	if r.Left() > 0 {
+		s.Owner = string(r.Text())
 	}
-	return s, r.end()
+	return s, end(&r)
 }
 
 // Flags of a queued message.
@@ -148,10 +150,10 @@ func (q *Queued) append(b []byte) []byte {
 	}
 	b = append(b, recordVersion, flags)
 	b = binary.BigEndian.AppendUint16(b, q.PacketID)
-	b = appendTime(b, q.Expires)
-	b = appendText(b, q.Topic)
-	b = appendText(b, q.Properties)
-	b = appendText(b, q.Group)
+	b = field.AppendTime(b, q.Expires)
+	b = field.AppendText(b, q.Topic)
+	b = field.AppendText(b, q.Properties)
+	b = field.AppendText(b, q.Group)
 	b = binary.AppendUvarint(b, uint64(len(q.IDs)))
 	for _, id := range q.IDs {
 		b = binary.AppendUvarint(b, uint64(id))
@@ -161,17 +163,17 @@ func (q *Queued) append(b []byte) []byte {
 
 // parseQueued keeps no reference to b.
 func parseQueued(b []byte) (*Queued, error) {
-	r := reader{b: append([]byte(nil), b...)}
-	version, flags := r.byte(), r.byte()
+	r := field.NewReader(append([]byte(nil), b...))
+	version, flags := r.Byte(), r.Byte()
 	q := &Queued{QoS: flags & queuedQoS, Retain: flags&queuedRetain != 0, Released: flags&queuedReleased != 0,
-		PacketID: r.uint16(), Expires: r.time(), Topic: r.text()}
-	q.Properties = r.bytes()
-	q.Group = r.text()
-	for n := r.uvarint(); n > 0 && !r.bad; n-- {
-		q.IDs = append(q.IDs, uint32(r.uvarint()))
+		PacketID: r.Uint16(), Expires: r.Time(), Topic: string(r.Text())}
+	q.Properties = r.Text()
+	q.Group = string(r.Text())
+	for n := r.Uvarint(); n > 0 && !r.Bad(); n-- {
+		q.IDs = append(q.IDs, uint32(r.Uvarint()))
 	}
-	q.Payload, r.b = r.b, nil
-	err := r.end()
+	q.Payload = r.Rest()
+	err := end(&r)
 	if err == nil && (version != recordVersion || q.QoS == 0 || q.QoS == 3 || q.Released && (q.QoS != 2 || q.PacketID == 0)) {
 		err = fmt.Errorf("%w: flags", ErrRecord)
 	}
@@ -191,114 +193,33 @@ type Retained struct {
 
 func (m *Retained) append(b []byte) []byte {
 	b = append(b, retainedOwned, m.QoS)
-	b = appendTime(b, m.At)
-	b = appendTime(b, m.Expires)
-	b = appendText(b, m.Owner)
-	b = appendText(b, m.Properties)
+	b = field.AppendTime(b, m.At)
+	b = field.AppendTime(b, m.Expires)
+	b = field.AppendText(b, m.Owner)
+	b = field.AppendText(b, m.Properties)
 	return append(b, m.Payload...)
 }
 
 // parseRetained keeps no reference to b.
 func parseRetained(topic string, b []byte) (*Retained, error) {
-	r := reader{b: append([]byte(nil), b...)}
-	version := r.byte()
-	m := &Retained{Topic: topic, QoS: r.byte(), At: r.time(), Expires: r.time()}
+	r := field.NewReader(append([]byte(nil), b...))
+	version := r.Byte()
+	m := &Retained{Topic: topic, QoS: r.Byte(), At: r.Time(), Expires: r.Time()}
 	if version == retainedOwned {
-		m.Owner = r.text()
+		m.Owner = string(r.Text())
 	}
-	m.Properties = r.bytes()
-	m.Payload, r.b = r.b, nil
-	err := r.end()
+	m.Properties = r.Text()
+	m.Payload = r.Rest()
+	err := end(&r)
 	if err == nil && (version < recordVersion || version > retainedOwned || m.QoS > 2 || len(m.Payload) == 0) {
 		err = fmt.Errorf("%w: retained message", ErrRecord)
 	}
 	return m, err
 }
 
-func appendText[S string | []byte](b []byte, s S) []byte {
-	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
-}
-
-// appendTime writes epoch ms, 0 for the zero time.
-func appendTime(b []byte, t time.Time) []byte {
-	if t.IsZero() {
-		return binary.AppendVarint(b, 0)
-	}
-	return binary.AppendVarint(b, t.UnixMilli())
-}
-
-// A reader takes fields off the front of b; bad says that one was missing.
-type reader struct {
-	b   []byte
-	bad bool
-}
-
-func (r *reader) take(n uint64) []byte {
-	if n > uint64(len(r.b)) {
-		r.bad, r.b = true, nil
-		return nil
-	}
-	p := r.b[:n]
-	r.b = r.b[n:]
-	return p
-}
-
-func (r *reader) byte() byte {
-	if p := r.take(1); p != nil {
-		return p[0]
-	}
-	return 0
-}
-
-func (r *reader) uint16() uint16 {
-	if p := r.take(2); p != nil {
-		return binary.BigEndian.Uint16(p)
-	}
-	return 0
-}
-
-func (r *reader) uint64() uint64 {
-	if p := r.take(8); p != nil {
-		return binary.BigEndian.Uint64(p)
-	}
-	return 0
-}
-
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return 0
-	}
-	r.b = r.b[n:]
-	return v
-}
-
-func (r *reader) time() time.Time {
-	v, n := binary.Varint(r.b)
-	if n <= 0 {
-		r.bad, r.b = true, nil
-		return time.Time{}
-	}
-	r.b = r.b[n:]
-	if v == 0 {
-		return time.Time{}
-	}
-	return time.UnixMilli(v)
-}
-
-func (r *reader) text() string { return string(r.take(r.uvarint())) }
-
-// bytes is text, nil if empty.
-func (r *reader) bytes() []byte {
-	if p := r.take(r.uvarint()); len(p) > 0 {
-		return p[:len(p):len(p)]
-	}
-	return nil
-}
-
-func (r *reader) end() error {
-	if r.bad || len(r.b) > 0 {
+// end says whether the record was read and had nothing more.
+func end(r *field.Reader) error {
+	if r.Bad() || r.Left() > 0 {
 		return fmt.Errorf("%w: length", ErrRecord)
 	}
 	return nil

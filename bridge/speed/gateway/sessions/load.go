@@ -1,6 +1,9 @@
 package sessions
 
-import "bytes"
+import (
+	"bytes"
+	"encoding/binary"
+)
 
 // A Loader takes what Load finds. Sessions come before what belongs to them.
 type Loader interface {
@@ -51,8 +54,7 @@ func (st *Store) Load(l Loader) error {
 			if err != nil {
 				return false, err
 			}
-			r := reader{b: rest}
-			return l.LoadQueued(life, r.uint64(), q), nil
+			return l.LoadQueued(life, binary.BigEndian.Uint64(rest), q), nil
 		}},
 	} {
 		err := st.log.Scan([]byte(part.prefix), func(key, value []byte) bool {
