@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/server"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -34,7 +35,7 @@ func fill(t *testing.T, data string, payloads ...string) {
 	ended, done := make(chan error, 1), make(chan error, len(payloads))
 	go func() { ended <- store.Run(ctx) }()
 	for _, p := range payloads {
-		in.Publish(&ingest.Message{Topic: "dt/a", Payload: []byte(p), ClientID: "dev", Protocol: "mqtt"}, nil, func(err error) { done <- err })
+		in.Publish(&message.Message{Topic: "dt/a", Payload: []byte(p), ClientID: "dev", Protocol: "mqtt"}, nil, func(err error) { done <- err })
 	}
 	for range payloads {
 		if err := <-done; err != nil {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/serving/watch"
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 func TestRates(t *testing.T) {
@@ -64,7 +64,7 @@ func TestWatch(t *testing.T) {
 	}
 	show := func(done <-chan error, topic, payload string) error {
 		for {
-			hub.Show(&ingest.Message{Topic: topic, Payload: []byte(payload), Time: time.Now().UnixMilli(), Thing: "pi-1"})
+			hub.Show(&message.Message{Topic: topic, Payload: []byte(payload), Time: time.Now().UnixMilli(), Thing: "pi-1"})
 			select {
 			case err := <-done:
 				return err

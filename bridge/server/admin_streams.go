@@ -11,9 +11,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis/kpl"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -231,7 +231,7 @@ func (t *tail) write(shard int, recs []streams.Record) error {
 		}
 		for i, u := range inner {
 			line := StreamRecord{Shard: shard, Offset: r.Offset, Sub: i, Time: r.Time, Key: u.Key}
-			if ingest.IsJSON(u.Data) {
+			if message.IsJSON(u.Data) {
 				line.JSON = u.Data
 			} else {
 				line.Data = u.Data

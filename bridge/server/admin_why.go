@@ -8,7 +8,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -107,5 +107,5 @@ func (s *Server) tryRule(w http.ResponseWriter, r *http.Request) error {
 	if err := topic.ValidName(in.Topic); err != nil {
 		return badRequest{err}
 	}
-	return writeJSON(w, s.rules.Try(r.Context(), rule, &ingest.Message{Topic: in.Topic, Payload: in.Payload, ClientID: in.ClientID}))
+	return writeJSON(w, s.rules.Try(r.Context(), rule, &message.Message{Topic: in.Topic, Payload: in.Payload, ClientID: in.ClientID}))
 }

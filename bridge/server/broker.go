@@ -23,7 +23,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
@@ -163,7 +163,7 @@ func newBrokerID() string {
 // take is what a broker's message comes to. It is done when the log has it and,
 // if it is a request, its shadow.
 func (r *router) take(m *broker.Message, done func(error)) {
-	msg := &ingest.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Hops: m.Hops, Protocol: "mqtt", Time: time.Now().UnixMilli()}
+	msg := &message.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Hops: m.Hops, Protocol: "mqtt"}
 	of, ok := topic.Lookup(m.Topic)
 	switch {
 	case of.Private:
@@ -184,7 +184,7 @@ func (r *router) take(m *broker.Message, done func(error)) {
 	default: // of a subscription that this bridge had before
 		r.broker.unanswered.Add(1)
 	}
-	r.ingest.Publish(msg, nil, done)
+	r.publish(msg, topic.Reserved{}, nil, nil, done)
 }
 
 // address is where the broker is for the bridge, which devices may share.

@@ -13,9 +13,10 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/eclipse/paho.golang/paho"
+
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/config"
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/shadow/service"
 )
@@ -137,18 +138,25 @@ func TestClockJump(t *testing.T) {
 	stop(t, b)
 }
 
-// A message published under a clock that is years behind is of use for as long as
-// its publisher said, whatever the clock does.
+// A message is of use for as long as its publisher said, whatever the clock does
+// meanwhile: its end is known by the monotonic clock all the way to subscribers.
 func TestExpiryUnderWrongClock(t *testing.T) {
 	b := start(t, configure(t))
-	then := time.Now().AddDate(-26, 0, 0).UnixMilli()
-	b.router.deliver(&ingest.Message{Topic: "t", Payload: []byte("x"), Retain: true, Time: then, Expires: then + time.Hour.Milliseconds()}, nil)
+	c := b.connect5(b.thing("pump-1", all("", "")), "pump-1")
+	hour := uint32(3600)
+	_, err := c.Publish(t.Context(), &paho.Publish{Topic: "t", Payload: []byte("x"), QoS: 1, Retain: true, Properties: &paho.PublishProperties{MessageExpiry: &hour}})
+	if err != nil {
+		t.Fatal(err)
+	}
 	m, _, ok := b.gateway.Retained().Get("t")
 	if !ok {
 		t.Fatal("it has expired")
 	}
 	if left := time.Until(m.Expires); left > time.Hour || left < 50*time.Minute {
 		t.Errorf("%v left, want an hour", left)
+	}
+	if !strings.Contains(m.Expires.String(), "m=") { // as package time shows a monotonic reading
+		t.Errorf("expires at %v by the wall clock", m.Expires)
 	}
 }
 

@@ -13,7 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/shadow"
@@ -27,11 +27,15 @@ type dataPlane struct{ r *router }
 // MQTT.
 func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) error {
 	now := time.Now()
-	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties(m)}
+	msg := &message.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties(m),
+		Principal: who.Principal(), SourceIP: addressOf(m.Remote), Protocol: "http", Time: now.UnixMilli()}
 	if m.Retain {
-		out.Owner = who.Owner()
+		msg.Owner = who.Owner()
 	}
-	switch err := d.r.gateway.Check(out); {
+	if m.Expiry > 0 {
+		msg.Expires = now.Add(m.Expiry)
+	}
+	switch err := d.r.gateway.Check(msg); {
 	case errors.Is(err, gateway.ErrNotAuthorized):
 		return aws.ErrForbidden
 	case errors.Is(err, gateway.ErrQuota):
@@ -43,13 +47,6 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 	}
 	if d.r.broker != nil {
 		return d.r.broker.publishByHTTPS(ctx, m)
-	}
-	msg := &ingest.Message{
-		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: out.Properties, Owner: out.Owner,
-		Principal: who.Principal(), SourceIP: addressOf(m.Remote), Protocol: "http", Time: now.UnixMilli(),
-	}
-	if m.Expiry > 0 {
-		msg.Expires = now.Add(m.Expiry).UnixMilli()
 	}
 	may := func(topic string) bool { return who.May(authz.Publish, topic) }
 	if m.Topic == telemetry.Topic {
@@ -65,7 +62,7 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 	}
 	answer := make(chan error, 1)
 	of, _ := topic.Lookup(m.Topic)
-	d.r.publish(msg, of, may, func(err error) { answer <- err })
+	d.r.publish(msg, of, nil, may, func(err error) { answer <- err })
 	select {
 	case err := <-answer:
 		if refused, ok := errors.AsType[*telemetry.Refused](err); ok {
@@ -130,7 +127,7 @@ func (d dataPlane) Retained(topic string) (*aws.Retained, error) {
 
 // ListRetained implements aws.Data.
 func (d dataPlane) ListRetained(after string, n int) (page []aws.Retained, next string, err error) {
-	d.r.gateway.Retained().List(after, func(m *gateway.Message, at time.Time) bool {
+	d.r.gateway.Retained().List(after, func(m *message.Message, at time.Time) bool {
 		if len(page) == n {
 			next = page[n-1].Topic
 			return false

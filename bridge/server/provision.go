@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // newProvision makes the service that provisions devices. What expired while the
@@ -30,18 +31,18 @@ func (s *Server) arn(resource string) string {
 // goes neither to the log nor to rules nor to other subscribers, since it, or its
 // answer, holds keys and tokens. It may take as long as a pre-provisioning hook,
 // for which that client is not read.
-func (r *router) private(c *gateway.Client, m *gateway.Message, done func(error)) {
+func (r *router) private(p *gateway.Publish) {
+	m, c := p.Message, p.Client
 	q := &provision.Request{Topic: m.Topic, Payload: m.Payload, ClientID: c.ID()}
 	if s, ok := c.Session().(interface{ Certificate() string }); ok { // others have none
 		q.Principal = s.Certificate()
 	}
 	topic, payload := r.provision.Handle(context.Background(), q)
-	r.gateway.Answer(c, &gateway.Message{Topic: topic, Payload: payload})
-	if m.Stage == nil {
-		done(nil)
+	r.gateway.Answer(c, &message.Message{Topic: topic, Payload: payload})
+	b := r.store.NewBatch()
+	if p.Stage(b); b.Bytes() == 0 {
+		p.Done(nil)
 		return
 	}
-	b := r.store.NewBatch()
-	m.Stage(b)
-	done(r.store.Commit(context.Background(), b))
+	p.Done(r.store.Commit(context.Background(), b))
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 const lineTemplate = `{
@@ -210,7 +211,7 @@ func TestClaimProvisioning(t *testing.T) {
 		t.Errorf("%d messages in the log", len(records))
 	}
 	for _, r := range records {
-		m, err := ingest.DecodeMessage(r.Data)
+		m, err := message.Decode(r.Data)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -17,6 +16,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/shadow/service"
@@ -37,67 +37,66 @@ type router struct {
 }
 
 // Route implements gateway.Router.
-func (r *router) Route(c *gateway.Client, m *gateway.Message, done func(error)) {
+func (r *router) Route(p gateway.Publish) {
+	m, c := p.Message, p.Client
 	of, _ := topic.Lookup(m.Topic)
 	if of.Private {
-		r.private(c, m, done)
+		r.private(&p)
 		return
 	}
-	session := c.Session()
-	msg := &ingest.Message{
-		Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain,
-		ClientID: c.ID(), Thing: session.Thing(), Principal: session.Principal(),
-		SourceIP: hostOf(c.Remote()), Protocol: cmp.Or(c.Via().Protocol, "mqtt"), Time: time.Now().UnixMilli(),
-		Properties: m.Properties, Owner: m.Owner, Stage: m.Stage,
-	}
-	if !m.Expires.IsZero() {
-		msg.Expires = m.Expires.UnixMilli()
-	}
-	if m.Will {
+	batch := of.Service == topic.Batches
+	if p.Will {
 		of = topic.Reserved{} // no service acts on a will: who sent it is not there
 	}
-	cost := r.publish(msg, of, func(topic string) bool { return session.MayPublish(topic, false) }, func(err error) {
+	if !batch {
+		r.publish(m, of, p.Stage, nil, p.Done)
+		return
+	}
+	may := func(topic string) bool { return c.Session().MayPublish(topic, false) }
+	cost := r.publish(m, of, p.Stage, may, func(err error) {
 		if refused, ok := errors.AsType[*telemetry.Refused](err); ok {
 			r.tellRefused(c, refused)
 			err = gateway.ErrNotAuthorized
 		}
-		done(err)
+		p.Done(err)
 	})
 	if cost.Messages > 1 { // the packet itself has been counted
-		c.Charge(cost.Messages-1, max(0, cost.Bytes-len(msg.Payload)))
+		c.Charge(cost.Messages-1, max(0, cost.Bytes-len(m.Payload)))
 	}
 }
 
 // tellRefused tells a client which readings of its batch policy refused.
 func (r *router) tellRefused(c *gateway.Client, refused *telemetry.Refused) {
 	if text, err := json.Marshal(refused); err == nil { // it has texts and numbers alone
-		r.gateway.Answer(c, &gateway.Message{Topic: telemetry.RefusedTopic, Payload: text})
+		r.gateway.Answer(c, &message.Message{Topic: telemetry.RefusedTopic, Payload: text})
 	}
 }
 
-// publish hands a client's message to the log and, if it is a request for one,
-// to its shadow; of is the table's row for its topic.
-func (r *router) publish(m *ingest.Message, of topic.Reserved, may func(topic string) bool, done func(error)) ingest.Cost {
+// publish hands a client's message to its shadow, if it is a request for one, and
+// to the log and subscribers; of is the table's row for its topic. stage, unless
+// nil, adds what is to be durable with it.
+func (r *router) publish(m *message.Message, of topic.Reserved, stage func(*streams.Batch), may func(topic string) bool, done func(error)) (cost ingest.Cost) {
 	if of.Service == topic.Shadows && of.Takes {
 		// Acknowledged when both the log and the shadow have it.
 		done = join(2, done)
 		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
 	}
-	return r.ingest.Publish(m, may, done)
-}
-
-// deliver is what ingest calls for each accepted message.
-func (r *router) deliver(m *ingest.Message, b *streams.Batch) (later func()) {
-	r.onlookers.Show(m)
-	if r.broker != nil {
-		return nil // they are the broker's
+	e := r.ingest.Begin(m, may, done)
+	if e == nil {
+		return cost
 	}
-	out := &gateway.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: m.Properties, ClientID: m.ClientID, Owner: m.Owner}
-	if m.Expires != 0 {
-		// By what passes from now on, whatever the clock does.
-		out.Expires = time.Now().Add(time.Duration(m.Expires-m.Time) * time.Millisecond)
+	cost = e.Cost()
+	if stage != nil {
+		stage(e.Batch())
 	}
-	return r.gateway.Deliver(out, b)
+	for m := range e.Messages {
+		r.onlookers.Show(m)
+		if r.broker == nil { // else subscribers are the broker's
+			e.Then(r.gateway.Deliver(m, e.Batch()))
+		}
+	}
+	e.Commit()
+	return cost
 }
 
 // Publish is how the bridge's own services publish: to the log, so that rules
@@ -108,12 +107,12 @@ func (r *router) Publish(topic string, payload []byte) {
 
 // publishOwn is Publish with a call of done once the message is durable, or the
 // broker has it.
-func (r *router) publishOwn(topic string, payload []byte, done func(error)) {
+func (r *router) publishOwn(name string, payload []byte, done func(error)) {
 	if r.broker != nil {
-		r.broker.Queue(broker.Outgoing{Topic: topic, Payload: payload}, done)
+		r.broker.Queue(broker.Outgoing{Topic: name, Payload: payload}, done)
 		return
 	}
-	r.ingest.Publish(&ingest.Message{Topic: topic, Payload: payload, QoS: 1, Protocol: "mqtt", Time: time.Now().UnixMilli()}, nil, done)
+	r.publish(&message.Message{Topic: name, Payload: payload, QoS: 1, Protocol: "mqtt"}, topic.Reserved{}, nil, nil, done)
 }
 
 // Republish implements action.Republisher. A shadow request is done before
@@ -136,16 +135,12 @@ func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Deli
 			return nil, ctx.Err()
 		}
 	}
-	now := time.Now()
-	m := &gateway.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Properties: d.Properties}
-	stored := &ingest.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID,
-		Properties: d.Properties, Protocol: "mqtt", Time: now.UnixMilli()}
+	m := &message.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID, Properties: d.Properties, Protocol: "mqtt"}
 	if d.Expiry > 0 {
-		m.Expires = now.Add(time.Duration(d.Expiry) * time.Second)
-		stored.Expires = m.Expires.UnixMilli()
+		m.Expires = time.Now().Add(time.Duration(d.Expiry) * time.Second)
 	}
-	r.ingest.Stage(b, stored)
-	r.onlookers.Show(stored)
+	r.ingest.Stage(b, m)
+	r.onlookers.Show(m)
 	return r.gateway.Stage(m, b), nil
 }
 
@@ -169,6 +164,7 @@ func join(n int32, done func(error)) func(error) {
 	}
 }
 
+// hostOf is an address without its port.
 func hostOf(a net.Addr) string {
 	if a == nil {
 		return ""

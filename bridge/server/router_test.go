@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/shadow"
@@ -50,7 +51,7 @@ func TestNothingIsDoneBeforeTheLogHasIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	in.Publish(&ingest.Message{Topic: "dt/x", Payload: []byte("{}"), QoS: 1, ClientID: "x"}, nil, func(err error) { done <- err })
+	in.Publish(&message.Message{Topic: "dt/x", Payload: []byte("{}"), QoS: 1, ClientID: "x"}, nil, func(err error) { done <- err })
 	select {
 	case err := <-done:
 		t.Errorf("done (%v) with the log at rest", err)

@@ -213,7 +213,7 @@ func (s *Server) wire(sh service.Options) error {
 		return err
 	}
 	s.ingest, err = ingest.New(s.store, ingest.Options{
-		Deliver: s.router.deliver, Log: s.log,
+		Log:       s.log,
 		ThingRate: s.cfg.MQTT.MaxThingRate, ThingBytes: int(s.cfg.MQTT.MaxThingBytes),
 		Store: func(t string) bool {
 			return slices.ContainsFunc(s.cfg.Ingest.Store, func(f string) bool { return stored(f, t) })

@@ -8,19 +8,5 @@
 // durable, so after a crash a message may come twice, with the same eventId.
 package events
 
-import "net"
-
 // prefix is what the topics of all events begin with.
 const prefix = "$aws/events/"
-
-// hostOf is the address without its port, "" for none.
-func hostOf(a net.Addr) string {
-	if a == nil {
-		return ""
-	}
-	host, _, err := net.SplitHostPort(a.String())
-	if err != nil {
-		return a.String()
-	}
-	return host
-}

@@ -215,7 +215,7 @@ func (e *Lifecycle) tell(v gateway.Event) {
 	kind := "subscriptions/"
 	switch v.Kind {
 	case gateway.Connected:
-		kind, m.EventType, m.Address, m.Version = "presence/", "connected", hostOf(v.Client.Remote()), &c.version
+		kind, m.EventType, m.Address, m.Version = "presence/", "connected", v.Client.Address(), &c.version
 	case gateway.Disconnected:
 		byClient := v.Reason == gateway.ReasonClient
 		kind, m.EventType, m.Reason, m.ByClient, m.Version = "presence/", "disconnected", v.Reason, &byClient, &c.version

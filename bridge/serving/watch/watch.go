@@ -18,7 +18,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
@@ -53,7 +53,7 @@ type Hub struct {
 
 // Show shows a message to those who watch its topic. It does not block, and
 // keeps nothing of m.
-func (h *Hub) Show(m *ingest.Message) {
+func (h *Hub) Show(m *message.Message) {
 	all := h.all.Load()
 	if all == nil {
 		return
@@ -138,13 +138,13 @@ func (h *Hub) remove(w *watcher) {
 // A watcher is one client and what waits for it.
 type watcher struct {
 	filters []string
-	waiting chan message
+	waiting chan pending
 	bytes   atomic.Int64 // of waiting
 	skipped atomic.Uint64
 }
 
-// A message is what is kept of one until it is written.
-type message struct {
+// A pending message is what is kept of one until it is written.
+type pending struct {
 	Line
 	payload []byte
 }
@@ -161,16 +161,16 @@ func newWatcher(filters []string) (*watcher, error) {
 			return nil, fmt.Errorf("filter %q: %w", f, err)
 		}
 	}
-	return &watcher{filters: filters, waiting: make(chan message, maxLines)}, nil
+	return &watcher{filters: filters, waiting: make(chan pending, maxLines)}, nil
 }
 
-func (w *watcher) offer(m *ingest.Message) {
+func (w *watcher) offer(m *message.Message) {
 	size := int64(len(m.Topic) + len(m.Payload))
 	if w.bytes.Add(size) <= maxBytes {
 		line := Line{Time: m.Time, Topic: m.Topic, QoS: m.QoS, Retain: m.Retain, Client: m.ClientID, Thing: m.Thing}
 		select {
 		// A copy: the payload's memory is the connection's or the batch's.
-		case w.waiting <- message{line, slices.Clone(m.Payload)}:
+		case w.waiting <- pending{line, slices.Clone(m.Payload)}:
 			return
 		default:
 		}
@@ -180,12 +180,12 @@ func (w *watcher) offer(m *ingest.Message) {
 }
 
 // take makes the line of a message that no longer waits.
-func (w *watcher) take(m message) Line {
+func (w *watcher) take(m pending) Line {
 	w.bytes.Add(-int64(len(m.Topic) + len(m.payload)))
 	line := m.Line
 	line.Skipped = w.skipped.Swap(0)
 	switch {
-	case ingest.IsJSON(m.payload):
+	case message.IsJSON(m.payload):
 		line.JSON = m.payload
 	case utf8.Valid(m.payload):
 		line.Text = string(m.payload)

@@ -12,7 +12,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // A reader is a client of a hub.
@@ -70,7 +70,7 @@ func serve(t *testing.T) (h *Hub, base string, gone *sync.WaitGroup) {
 func TestWatch(t *testing.T) {
 	h, base, gone := serve(t)
 	show := func(topic, payload string) {
-		h.Show(&ingest.Message{Topic: topic, Payload: []byte(payload), Time: 5, ClientID: "c", Thing: "pi-1", QoS: 1, Retain: true})
+		h.Show(&message.Message{Topic: topic, Payload: []byte(payload), Time: 5, ClientID: "c", Thing: "pi-1", QoS: 1, Retain: true})
 	}
 	show("dt/pi-1/early", "{}") // to nobody
 	all, some := follow(t, base), follow(t, base, "dt/+/climate", "$aws/#")
@@ -116,7 +116,7 @@ func TestSlowWatcher(t *testing.T) {
 			r := follow(t, base, "a")
 			payload := []byte(strings.Repeat("x", c.size))
 			for range c.messages { // returns, though nobody reads
-				h.Show(&ingest.Message{Topic: "a", Payload: payload})
+				h.Show(&message.Message{Topic: "a", Payload: payload})
 			}
 			for _, w := range *h.all.Load() {
 				if n := w.bytes.Load(); n > maxBytes {
@@ -173,7 +173,7 @@ func TestRefuses(t *testing.T) {
 // BenchmarkShow is what a message costs that nobody watches, and one that a
 // watcher of another topic does not see.
 func BenchmarkShow(b *testing.B) {
-	m := &ingest.Message{Topic: "dt/pi-1/climate", Payload: []byte(`{"temperature":21.5}`)}
+	m := &message.Message{Topic: "dt/pi-1/climate", Payload: []byte(`{"temperature":21.5}`)}
 	for _, filters := range [][]string{nil, {"cmd/#"}} {
 		b.Run(fmt.Sprint(len(filters)), func(b *testing.B) {
 			h := &Hub{}

@@ -3,6 +3,7 @@ package gateway
 import (
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
@@ -14,7 +15,7 @@ import (
 // neither stored nor sent to a later connection of the same client id, which may
 // be another device that shares a claim certificate with this one. A client that
 // loses its connection meanwhile asks again.
-func (s *Server) Answer(c *Client, m *Message) bool {
+func (s *Server) Answer(c *Client, m *message.Message) bool {
 	to := c.s
 	if to == nil || !to.mayReceive(m.Topic, time.Now()) {
 		return false

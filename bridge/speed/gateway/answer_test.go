@@ -3,6 +3,7 @@ package gateway
 import (
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -11,8 +12,8 @@ import (
 func TestAnswer(t *testing.T) {
 	sent := make(chan bool, 10)
 	var f *fixture
-	f = start(t, Config{}, routerFunc(func(c *Client, m *Message, done func(error)) {
-		sent <- f.Answer(c, &Message{Topic: m.Topic + "/accepted", Payload: []byte("secret"), QoS: 1})
+	f = start(t, Config{}, routerFunc(func(c *Client, m *message.Message, done func(error)) {
+		sent <- f.Answer(c, &message.Message{Topic: m.Topic + "/accepted", Payload: []byte("secret"), QoS: 1})
 		done(nil)
 	}))
 	const request = "$aws/certificates/create/json"
@@ -43,7 +44,7 @@ func TestAnswer(t *testing.T) {
 	last := f.dial(t) // nobody would be there for the answer to a will
 	last.send(&packet.Connect{Version: packet.V311, Clean: true, ClientID: "will", HasWill: true, WillTopic: request})
 	last.want(&packet.Connack{Code: packet.NotAuthorized})
-	if err := f.Check(&Message{Topic: request}); err == nil {
+	if err := f.Check(&message.Message{Topic: request}); err == nil {
 		t.Error("may be published by HTTPS")
 	}
 
@@ -63,10 +64,10 @@ func TestAnswerToTheLatest(t *testing.T) {
 	asked, goOn := make(chan bool), make(chan bool)
 	sent := make(chan bool, 1)
 	var f *fixture
-	f = start(t, Config{}, routerFunc(func(c *Client, m *Message, done func(error)) {
+	f = start(t, Config{}, routerFunc(func(c *Client, m *message.Message, done func(error)) {
 		asked <- true
 		<-goOn
-		sent <- f.Answer(c, &Message{Topic: m.Topic + "/accepted"})
+		sent <- f.Answer(c, &message.Message{Topic: m.Topic + "/accepted"})
 		done(nil)
 	}))
 	const request = "$aws/certificates/create/json"

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/mqtttest"
 )
 
@@ -49,7 +50,7 @@ func serveAlone(kind string) {
 		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
 	}
 	var s *Server
-	var r Router = routerFunc(func(_ *Client, m *Message, done func(error)) { s.Deliver(m, nil); done(nil) })
+	var r Router = routerFunc(func(_ *Client, m *message.Message, done func(error)) { s.Deliver(m, nil); done(nil) })
 	if kind == "1ms" {
 		q := make(chan func(error), 1<<16)
 		go func() {
@@ -60,7 +61,7 @@ func serveAlone(kind string) {
 				}
 			}
 		}()
-		r = routerFunc(func(_ *Client, m *Message, done func(error)) { s.Deliver(m, nil); q <- done })
+		r = routerFunc(func(_ *Client, m *message.Message, done func(error)) { s.Deliver(m, nil); q <- done })
 	}
 	s = New(Config{Log: quiet(), OutInFlight: 1000}, &policy{}, r)
 	fmt.Println(addr)

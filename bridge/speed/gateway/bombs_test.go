@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -15,7 +16,7 @@ func TestRetainedBomb(t *testing.T) {
 	const limit = 1 << 20
 	f := start(t, Config{OutBytes: limit}, nil)
 	for i := range 2000 {
-		f.Deliver(&Message{Topic: fmt.Sprintf("r/%d/x", i), Payload: []byte(strings.Repeat("x", 1000)), QoS: 1, Retain: true}, nil)
+		f.Deliver(&message.Message{Topic: fmt.Sprintf("r/%d/x", i), Payload: []byte(strings.Repeat("x", 1000)), QoS: 1, Retain: true}, nil)
 	}
 	for _, qos := range []byte{0, 1} {
 		w := f.clean5(t, "bomb")

@@ -1,13 +1,17 @@
 package gateway
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
+)
 
 // A branch is a level of the topics that have a retained message: a filter with
 // wildcards visits those that it may match instead of all topics, of which a
 // thousand clients that come back would each try a hundred thousand.
 type branch struct {
-	m    *Message // of the topic that ends here; nil if none does
-	name string   // of the only child
+	m    *message.Message // of the topic that ends here; nil if none does
+	name string           // of the only child
 	only *branch
 	more map[string]*branch // children by level, if there are several
 }
@@ -32,7 +36,7 @@ func (b *branch) child(level string) *branch {
 }
 
 // set puts m in place of what its topic had.
-func (b *branch) set(m *Message) {
+func (b *branch) set(m *message.Message) {
 	rest, more := m.Topic, true
 	for depth := 0; more; depth++ {
 		var level string
@@ -79,7 +83,7 @@ func (b *branch) remove(t string, depth int) {
 
 // match calls found for the messages that filter may match, and some that it
 // does not, until found returns false, which it then does, too.
-func (b *branch) match(filter string, depth int, found func(*Message) bool) bool {
+func (b *branch) match(filter string, depth int, found func(*message.Message) bool) bool {
 	level, rest, more := cut(filter, depth)
 	switch {
 	case depth == deepest, level == "#":
@@ -99,7 +103,7 @@ func (b *branch) match(filter string, depth int, found func(*Message) bool) bool
 }
 
 // follow is match for the child that the first level of a filter led to.
-func (b *branch) follow(rest string, more bool, depth int, found func(*Message) bool) bool {
+func (b *branch) follow(rest string, more bool, depth int, found func(*message.Message) bool) bool {
 	if more {
 		return b.match(rest, depth+1, found)
 	}
@@ -107,7 +111,7 @@ func (b *branch) follow(rest string, more bool, depth int, found func(*Message) 
 }
 
 // each calls found for the messages of b and below.
-func (b *branch) each(found func(*Message) bool) bool {
+func (b *branch) each(found func(*message.Message) bool) bool {
 	if b.m != nil && !found(b.m) || b.only != nil && !b.only.each(found) {
 		return false
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
@@ -38,7 +39,7 @@ func TestRetainedMatch(t *testing.T) {
 		if r.IntN(2) == 0 {
 			payload = nil
 		}
-		kept.set(&Message{Topic: name, Payload: payload}, time.Now())
+		kept.set(&message.Message{Topic: name, Payload: payload}, time.Now())
 		delete(model, name)
 		if payload != nil {
 			model[name] = true
@@ -54,7 +55,7 @@ func TestRetainedMatch(t *testing.T) {
 			continue
 		}
 		var got, want []string
-		kept.match(filter, func(m *Message) bool { got = append(got, m.Topic); return true })
+		kept.match(filter, func(m *message.Message) bool { got = append(got, m.Topic); return true })
 		for name := range model {
 			if topic.Match(filter, name) {
 				want = append(want, name)
@@ -67,16 +68,16 @@ func TestRetainedMatch(t *testing.T) {
 		}
 	}
 	for name := range model {
-		kept.set(&Message{Topic: name}, time.Now())
+		kept.set(&message.Message{Topic: name}, time.Now())
 	}
 	if n, bytes := kept.Count(); n != 0 || bytes != 0 || kept.tree.only != nil || len(kept.tree.more) != 0 {
 		t.Errorf("%d messages, %d bytes, %+v are left", n, bytes, kept.tree)
 	}
 	n := 0
 	for i := range 100 {
-		kept.set(&Message{Topic: fmt.Sprint("s/", i), Payload: []byte("x")}, time.Now())
+		kept.set(&message.Message{Topic: fmt.Sprint("s/", i), Payload: []byte("x")}, time.Now())
 	}
-	kept.match("s/+", func(*Message) bool { n++; return n < 3 })
+	kept.match("s/+", func(*message.Message) bool { n++; return n < 3 })
 	if n != 3 {
 		t.Errorf("%d messages after a stop at the third", n)
 	}
@@ -87,13 +88,13 @@ func TestRetainedMatch(t *testing.T) {
 func BenchmarkRetainedMatch(b *testing.B) {
 	r := newRetained(usage{200000, 1 << 30}, usage{})
 	for i := range 100000 {
-		r.set(&Message{Topic: fmt.Sprintf("dev/%d/state", i), Payload: []byte("x")}, time.Now())
+		r.set(&message.Message{Topic: fmt.Sprintf("dev/%d/state", i), Payload: []byte("x")}, time.Now())
 	}
 	for _, filter := range []string{"dev/5/#", "dev/5/state", "cmd/+", "+/5/+", "+/+/x"} {
 		b.Run(strings.ReplaceAll(filter, "/", "_"), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
-				r.match(filter, func(*Message) bool { return true })
+				r.match(filter, func(*message.Message) bool { return true })
 			}
 		})
 	}

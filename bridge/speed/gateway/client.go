@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/quota"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -20,8 +21,10 @@ import (
 type Client struct {
 	srv *Server
 	nc  net.Conn
-	rd  *packet.Reader
-	via Via
+	// address is the other end's, without its port.
+	address string
+	rd      *packet.Reader
+	via     Via
 
 	place *admission.Place // among the open connections
 
@@ -35,7 +38,7 @@ type Client struct {
 	since     time.Time
 	version   packet.Version
 	keepAlive time.Duration // in force; 0 is none
-	will      *Message
+	will      *message.Message
 	s         *session
 	v5        version5
 
@@ -77,7 +80,7 @@ type Client struct {
 }
 
 func newClient(s *Server, nc net.Conn, via Via) *Client {
-	return &Client{srv: s, nc: nc, via: via, version: packet.V311,
+	return &Client{srv: s, nc: nc, address: addressOf(nc.RemoteAddr()), via: via, version: packet.V311,
 		gone: make(chan struct{}), done: make(chan struct{}), room4more: make(chan struct{}, 1)}
 }
 
@@ -92,6 +95,9 @@ func (c *Client) Via() Via { return c.via }
 
 // Session is what the Authorizer returned.
 func (c *Client) Session() Session { return c.session }
+
+// Address is the client's address, without its port.
+func (c *Client) Address() string { return c.address }
 
 // Remote is the client's address.
 func (c *Client) Remote() net.Addr { return c.nc.RemoteAddr() }

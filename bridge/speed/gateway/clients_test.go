@@ -23,6 +23,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/mqtttest"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
@@ -251,7 +252,7 @@ func TestMosquittoClients(t *testing.T) {
 		if err != nil || string(got) != "1 kept\n" {
 			t.Errorf("retained: %q, %v", got, err)
 		}
-		f.Deliver(&Message{Topic: "m/2", Retain: true}, nil)
+		f.Deliver(&message.Message{Topic: "m/2", Retain: true}, nil)
 	}
 	// Many lines through one connection.
 	sub := run(subPath, "-i", "m-sub", "-q", "1", "-t", "lines", "-C", "2000", "-W", "60")

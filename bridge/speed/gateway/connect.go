@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -204,8 +205,8 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 		Protocol: byte(p.Version), TLS: state, Remote: c.nc.RemoteAddr(), Via: c.via,
 	}
 	if p.HasWill {
-		req.Will = &Message{Topic: p.WillTopic, Payload: append([]byte(nil), p.WillPayload...),
-			QoS: p.WillQoS, Retain: p.WillRetain, ClientID: p.ClientID, Will: true}
+		req.Will = &message.Message{Topic: p.WillTopic, Payload: append([]byte(nil), p.WillPayload...),
+			QoS: p.WillQoS, Retain: p.WillRetain}
 		code, why := codeTopic, conf.validName(p.WillTopic)
 		switch {
 		case why != nil:
@@ -490,7 +491,7 @@ func (c *Client) linger() {
 
 // mayLeave says whether a client may have will published: when it connects, and
 // again when the will goes out, since its rights may have ended between.
-func mayLeave(s Session, will *Message) error {
+func mayLeave(s Session, will *message.Message) error {
 	if err := checkUnasked(will); err != nil {
 		return fmt.Errorf("will: %w", err)
 	}
@@ -505,7 +506,7 @@ func mayLeave(s Session, will *Message) error {
 
 // route hands the will to the router, if the client may still publish it; a
 // router that panics ends nothing more.
-func (c *Client) route(will *Message) {
+func (c *Client) route(will *message.Message) {
 	reason := ""
 	defer c.recovered(&reason)
 	if err := mayLeave(c.session, will); err != nil {
@@ -514,17 +515,16 @@ func (c *Client) route(will *Message) {
 		return
 	}
 	m := *will // shared with nobody yet, but Connect has it
-	m.Owner = c.owner
+	c.sign(&m)
 	if c.v5.willExpiry > 0 {
 		m.Expires = time.Now().Add(c.v5.willExpiry)
 	}
-	will = &m
-	c.srv.router.Route(c, will, func(err error) {
+	c.srv.router.Route(Publish{Message: &m, Client: c, Will: true, Done: func(err error) {
 		if err != nil {
 			c.srv.count.routeErrors.Add(1)
 			c.srv.conf.Log.Warn("will was not taken", "client", c.id, "err", err)
 		}
-	})
+	}})
 }
 
 func (c *Client) event(e Event) {

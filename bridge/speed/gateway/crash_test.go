@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -38,12 +39,10 @@ func startDurable(t *testing.T, conf Config, fs vfs.FS, on func(*testing.T, Conf
 	go func() { ran <- store.Run(ctx) }()
 	var f *fixture
 	conf.Store = store
-	f = on(t, conf, routerFunc(func(_ *Client, m *Message, done func(error)) {
+	f = on(t, conf, publishFunc(func(p Publish) {
 		b := store.NewBatch()
-		if m.Stage != nil {
-			m.Stage(b)
-		}
-		later := f.Deliver(m, b)
+		p.Stage(b)
+		later := f.Deliver(p.Message, b)
 		if staged := f.staged.Load(); staged != nil {
 			(*staged)()
 		}
@@ -51,7 +50,7 @@ func startDurable(t *testing.T, conf Config, fs vfs.FS, on func(*testing.T, Conf
 			if err == nil && later != nil {
 				later()
 			}
-			done(err)
+			p.Done(err)
 		})
 	}))
 	stop := f.stop
@@ -368,7 +367,7 @@ func BenchmarkLoad(b *testing.B) {
 	for i := range many {
 		id := m.id(i)
 		st.Session(batch, id)
-		o := outbound{m: &Message{Topic: "cmd/" + id + "/x", Payload: make([]byte, 200)}, qos: 1}
+		o := outbound{m: &message.Message{Topic: "cmd/" + id + "/x", Payload: make([]byte, 200)}, qos: 1}
 		sessions.Life{ID: id, Number: uint64(i)}.Queue(batch, 1, o.stored(nil, 0))
 		if batch.Bytes() > 1<<20 || i == many-1 {
 			if err := store.Commit(ctx, batch); err != nil {

@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // What happens to sessions whose clients are away: their wills with a delay go
@@ -13,7 +15,7 @@ import (
 // A delayedWill is a will that waits for its delay or the end of its session.
 type delayedWill struct {
 	c  *Client
-	m  *Message
+	m  *message.Message
 	at time.Time
 }
 
@@ -33,7 +35,7 @@ func (s *session) takeWill() *delayedWill {
 
 // delay keeps the will of c until its delay is over. It returns false if it is
 // to go out now.
-func (srv *Server) delay(s *session, c *Client, will *Message) bool {
+func (srv *Server) delay(s *session, c *Client, will *message.Message) bool {
 	if c.v5.willDelay == 0 || c.v5.expiry == 0 {
 		return false
 	}

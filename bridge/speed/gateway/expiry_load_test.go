@@ -8,6 +8,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // What is left of a session's and a message's time at a start is counted by the
@@ -25,7 +26,7 @@ func TestLoadBySteadyTime(t *testing.T) {
 		{"really three days later", now, false, -71 * time.Hour},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := New(Config{Log: quiet()}, &policy{}, routerFunc(func(*Client, *Message, func(error)) {}))
+			s := New(Config{Log: quiet()}, &policy{}, routerFunc(func(*Client, *message.Message, func(error)) {}))
 			l := &loader{Server: s, now: now, steady: tc.steady}
 			if kept := l.LoadRetained(&sessions.Retained{Topic: "a", Payload: []byte("x"), QoS: 1, At: made, Expires: made.Add(time.Hour)}); kept != tc.kept {
 				t.Errorf("retained message kept: %v, want %v", kept, tc.kept)
@@ -33,7 +34,7 @@ func TestLoadBySteadyTime(t *testing.T) {
 			l.LoadSession("s", &sessions.Record{Life: 1, Expiry: time.Hour, Away: made})
 			l.LoadQueued(sessions.Life{ID: "s", Number: 1}, 1, &sessions.Queued{QoS: 1, Topic: "a", Expires: made.Add(time.Hour)})
 			x := s.sessions["s"]
-			if got := x.pending[0].m.expired(now); got == tc.kept {
+			if got := x.pending[0].m.Expired(now); got == tc.kept {
 				t.Errorf("queued message expired: %v, want %v", got, !tc.kept)
 			}
 			s.mu.Lock()
@@ -63,7 +64,7 @@ func TestStoredUnderWrongClock(t *testing.T) {
 		w.subscribe("t", 1)
 		f.leaves(t, w, "w")
 		for _, retain := range []bool{false, true} {
-			m := &Message{Topic: "t", Payload: []byte("x"), QoS: 1, Retain: retain, Expires: time.Now().Add(time.Hour)}
+			m := &message.Message{Topic: "t", Payload: []byte("x"), QoS: 1, Retain: retain, Expires: time.Now().Add(time.Hour)}
 			b := f.store.NewBatch()
 			later := f.Deliver(m, b)
 			if err := f.store.CommitWait(t.Context(), b, nil); err != nil {

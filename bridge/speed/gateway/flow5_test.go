@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -227,7 +228,7 @@ func TestThrownOut(t *testing.T) {
 		w := f.clean5(t, "x")
 		w.subscribe5("#", 1)
 		for i := range 5 {
-			f.Deliver(&Message{Topic: "a", Payload: fmt.Append(nil, i), QoS: 1}, nil)
+			f.Deliver(&message.Message{Topic: "a", Payload: fmt.Append(nil, i), QoS: 1}, nil)
 			synctest.Wait() // the first is being written, and not read
 		}
 		if n := f.Disconnect(func(*Client) bool { return true }, ReasonForbidden); n != 1 {

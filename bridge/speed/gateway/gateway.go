@@ -33,36 +33,8 @@ import (
 	"net"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
-
-// A Message is an application message on its way in or out. Once handed to the
-// Router or to Deliver neither it nor what it points to may be changed.
-type Message struct {
-	Topic   string
-	Payload []byte
-	QoS     byte // 0, 1 or 2, as the publisher chose
-	Retain  bool // as the publisher chose
-
-	// Properties are those of MQTT 5 that receivers get as they are, encoded as
-	// on the wire without their length (packet.Properties.Forward); nil for a
-	// message from MQTT 3.1.1.
-	Properties []byte
-	// Expires is when the message is of no more use to anybody; zero: never. It has a
-	// monotonic reading, so that no jump of the clock makes it earlier.
-	Expires time.Time
-	// Will: the client did not publish it itself, its connection has ended.
-	Will bool
-	// ClientID is the publisher's, empty for a message of the bridge's own.
-	ClientID string
-	// Owner is who a retained message counts for, the publisher's principal;
-	// empty: nobody.
-	Owner string
-	// Stage, unless nil, adds what the gateway has to remember of this publish:
-	// the Router calls it with the batch that makes the message durable, or
-	// with one of its own.
-	Stage func(b *streams.Batch)
-}
 
 // Connect is what a client says of itself when it connects.
 type Connect struct {
@@ -71,7 +43,7 @@ type Connect struct {
 	Password     []byte               // nil if absent
 	CleanSession bool                 // the session ends with the connection
 	KeepAlive    time.Duration        // as sent; 0 means none
-	Will         *Message             // nil if none
+	Will         *message.Message     // nil if none
 	Protocol     byte                 // protocol level: 4 is MQTT 3.1.1, 5 is MQTT 5
 	TLS          *tls.ConnectionState // nil when Via says who it is, or without TLS
 	Remote       net.Addr
@@ -134,21 +106,6 @@ var ErrQuota = errors.New("gateway: over a quota")
 
 func errRetained(owner string) error {
 	return fmt.Errorf("%w: principal %s has too many retained messages, or all have", ErrQuota, owner)
-}
-
-// A Router takes each message that policy allowed: publishes and wills.
-//
-// Route is called from the client's reading goroutine, so in the order of its
-// packets, and from different goroutines for different clients; the next Route
-// of a client id is called after the previous one returned, across takeovers
-// too. Route may block, which stops reading from that client. It must see to it
-// that done is called exactly once, from any goroutine, maybe before Route
-// returns: with nil when the message is safe, which acknowledges it; with
-// ErrNotAuthorized when policy refused some of what is in it and the rest is safe,
-// which acknowledges it too, to a client of version 5 with that reason; or with
-// another error, which closes the connection without. done does not block.
-type Router interface {
-	Route(c *Client, m *Message, done func(error))
 }
 
 // Reasons for the end of a connection, as in AWS IoT's lifecycle events. A will

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -243,7 +244,7 @@ func TestRetained(t *testing.T) {
 	set("t", "t")
 	set("u", "no room for a fourth")
 	set("t", strings.Repeat("x", 100)) // does not fit, and the old one is not true any more
-	f.Deliver(&Message{Topic: "$aws/events/x", Payload: []byte("never kept"), Retain: true}, nil)
+	f.Deliver(&message.Message{Topic: "$aws/events/x", Payload: []byte("never kept"), Retain: true}, nil)
 
 	w := f.connect(t, "w")
 	w.subscribe("r/+", 1)

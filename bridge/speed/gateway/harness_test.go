@@ -15,6 +15,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -77,9 +78,16 @@ func (g granted) MaySubscribe(f string) bool { return g.p.may("subscribe " + f) 
 func (g granted) MayReceive(t string) bool   { return g.p.may("receive " + t) }
 
 // routerFunc is a Router.
-type routerFunc func(c *Client, m *Message, done func(error))
+//
+// Its m is the message of the Publish, which has what a test seldom looks at.
+type routerFunc func(c *Client, m *message.Message, done func(error))
 
-func (f routerFunc) Route(c *Client, m *Message, done func(error)) { f(c, m, done) }
+func (f routerFunc) Route(p Publish) { f(p.Client, p.Message, p.Done) }
+
+// publishFunc is a Router.
+type publishFunc func(p Publish)
+
+func (f publishFunc) Route(p Publish) { f(p) }
 
 // pipes is a listener within the process, fit for synctest.
 type pipes struct {
@@ -153,7 +161,7 @@ func startOn(t *testing.T, conf Config, r Router, l net.Listener) *fixture {
 	}
 	f := &fixture{policy: &policy{deny: make(map[string]bool)}}
 	if r == nil {
-		r = routerFunc(func(_ *Client, m *Message, done func(error)) { f.Deliver(m, nil); done(nil) })
+		r = routerFunc(func(_ *Client, m *message.Message, done func(error)) { f.Deliver(m, nil); done(nil) })
 	}
 	f.Server = New(conf, f.policy, r)
 	if err := f.Load(); err != nil {

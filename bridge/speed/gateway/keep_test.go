@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -66,8 +67,8 @@ func (g *gate) waiting() bool {
 func TestRetainedDoesNotWaitForSubscribe(t *testing.T) {
 	var g gate
 	f := startDurable(t, Config{}, g.disk(vfs.NewMem()), start)
-	f.Deliver(&Message{Topic: "r/1", Payload: []byte("old"), QoS: 1, Retain: true}, nil)
-	f.Deliver(&Message{Topic: "r/2", Payload: []byte("kept"), QoS: 1, Retain: true}, nil)
+	f.Deliver(&message.Message{Topic: "r/1", Payload: []byte("old"), QoS: 1, Retain: true}, nil)
+	f.Deliver(&message.Message{Topic: "r/2", Payload: []byte("kept"), QoS: 1, Retain: true}, nil)
 	w := f.resume(t, "w", false)
 	open := g.hold()
 	defer open()
@@ -75,7 +76,7 @@ func TestRetainedDoesNotWaitForSubscribe(t *testing.T) {
 	eventually(t, "SUBSCRIBE waits for the disk", g.waiting)
 	done := make(chan struct{})
 	go func() {
-		f.Deliver(&Message{Topic: "r/1", Payload: []byte("new"), QoS: 0, Retain: true}, nil)
+		f.Deliver(&message.Message{Topic: "r/1", Payload: []byte("new"), QoS: 0, Retain: true}, nil)
 		close(done)
 	}()
 	select {
@@ -104,7 +105,7 @@ func TestStage(t *testing.T) {
 	all[1].subscribe5("a", 1)
 	all[2].subscribe5("$share/g/a", 1)
 	b := f.store.NewBatch()
-	done := f.Stage(&Message{Topic: "a", Payload: []byte("x"), QoS: 1}, b)
+	done := f.Stage(&message.Message{Topic: "a", Payload: []byte("x"), QoS: 1}, b)
 	if err := f.store.CommitWait(t.Context(), b, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +120,7 @@ func TestStage(t *testing.T) {
 	for _, w := range all {
 		w.want(pub("a", "x", 1, 1))
 	}
-	if f.Stage(&Message{Topic: "b", QoS: 1}, b) != nil {
+	if f.Stage(&message.Message{Topic: "b", QoS: 1}, b) != nil {
 		t.Error("there is something to do for nobody")
 	}
 }
@@ -131,13 +132,13 @@ func TestStageFails(t *testing.T) {
 	w := f.resume(t, "kept", false)
 	w.subscribe("a", 1)
 	for range 10 {
-		f.Stage(&Message{Topic: "a", Payload: make([]byte, 100), QoS: 1}, f.store.NewBatch())(errors.New("a failure"))
+		f.Stage(&message.Message{Topic: "a", Payload: make([]byte, 100), QoS: 1}, f.store.NewBatch())(errors.New("a failure"))
 	}
 	if n := f.queued.Load(); n != 0 {
 		t.Errorf("%d bytes are queued", n)
 	}
 	b := f.store.NewBatch()
-	done := f.Stage(&Message{Topic: "a", Payload: []byte("x"), QoS: 1}, b)
+	done := f.Stage(&message.Message{Topic: "a", Payload: []byte("x"), QoS: 1}, b)
 	if done == nil {
 		t.Fatal("there is no room")
 	}
@@ -322,7 +323,7 @@ func TestOptions(t *testing.T) {
 	if o := newOptions(0x2f, 1, 1<<28-1); o.qos() != 1 || !o.noLocal() || !o.retainAsPublished() || o.retainHandling() != 2 || o.id() != 1<<28-1 {
 		t.Errorf("%x", uint64(o))
 	}
-	o := outbound{m: &Message{Topic: "t"}, qos: 1, group: "$share/g/t", ids: []uint32{1}}
+	o := outbound{m: &message.Message{Topic: "t"}, qos: 1, group: "$share/g/t", ids: []uint32{1}}
 	if q := o.stored(nil, 7); q.Group != o.group || q.PacketID != 7 || q.Released {
 		t.Errorf("%+v", q)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -143,7 +144,7 @@ func BenchmarkDeliver(b *testing.B) {
 				sub := &subscription{s: x}
 				s.subs.Add("dt/+/bme280", sub)
 			}
-			m := &Message{Topic: "dt/thing-17/bme280", Payload: make([]byte, 200)}
+			m := &message.Message{Topic: "dt/thing-17/bme280", Payload: make([]byte, 200)}
 			b.ReportAllocs()
 			for b.Loop() {
 				s.Deliver(m, nil)

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -18,11 +19,11 @@ type held struct {
 	done []func(error)
 }
 
-func (h *held) Route(c *Client, m *Message, done func(error)) {
+func (h *held) Route(p Publish) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.got = append(h.got, string(m.Payload))
-	h.done = append(h.done, done)
+	h.got = append(h.got, string(p.Message.Payload))
+	h.done = append(h.done, p.Done)
 }
 
 func (h *held) len() int {
@@ -151,7 +152,7 @@ func TestTakeoverOrder(t *testing.T) {
 	var j journal
 	release := make(chan struct{})
 	entered := make(chan struct{}, 10)
-	r := routerFunc(func(c *Client, m *Message, done func(error)) {
+	r := routerFunc(func(c *Client, m *message.Message, done func(error)) {
 		if string(m.Payload) == "slow" {
 			entered <- struct{}{}
 			<-release
@@ -207,7 +208,7 @@ func TestTakeoverStorm(t *testing.T) {
 		if now < 0 || now > 1 {
 			t.Errorf("%d connections of one client", now)
 		}
-	}}, routerFunc(func(_ *Client, m *Message, done func(error)) {
+	}}, routerFunc(func(_ *Client, m *message.Message, done func(error)) {
 		mu.Lock()
 		defer mu.Unlock()
 		got = append(got, string(m.Payload))

@@ -3,6 +3,7 @@ package gateway
 import (
 	"fmt"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -11,7 +12,7 @@ import (
 // has the server's limits and no topic that is kept from clients. Properties
 // must be such as are forwarded. It is for messages that come otherwise than by
 // MQTT; what comes by MQTT has been checked.
-func (s *Server) Check(m *Message) error {
+func (s *Server) Check(m *message.Message) error {
 	var p packet.Properties
 	if err := s.conf.validName(m.Topic); err != nil {
 		return err
@@ -33,7 +34,7 @@ func (s *Server) Check(m *Message) error {
 
 // checkUnasked says whether a message that nobody waits to be answered, such as a
 // will, may be published, if policy lets it.
-func checkUnasked(m *Message) error {
+func checkUnasked(m *message.Message) error {
 	if r, ok := topic.Lookup(m.Topic); ok && r.Private {
 		return fmt.Errorf("%w %s: who asks there has to be connected by MQTT to be answered", topic.ErrReserved, m.Topic)
 	}

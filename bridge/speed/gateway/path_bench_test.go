@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -73,7 +74,7 @@ func BenchmarkPath(b *testing.B) {
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			var s *Server
-			s = New(Config{Log: quiet(), OutBytes: 1 << 30}, &policy{}, routerFunc(func(_ *Client, m *Message, done func(error)) {
+			s = New(Config{Log: quiet(), OutBytes: 1 << 30}, &policy{}, routerFunc(func(_ *Client, m *message.Message, done func(error)) {
 				s.Deliver(m, nil)
 				done(nil)
 			}))

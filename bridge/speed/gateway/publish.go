@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
@@ -85,7 +85,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 		return ReasonAuth
 	}
 	if p.Retain && p.QoS > 0 && c.version == packet.V5 && !c.repeated(&p) &&
-		!c.srv.roomToRetain(&Message{Topic: t.name, Payload: p.Payload, Retain: true, Properties: props.Forward, Owner: c.owner}) {
+		!c.srv.roomToRetain(&message.Message{Topic: t.name, Payload: p.Payload, Retain: true, Properties: props.Forward, Owner: c.owner}) {
 		c.denied(errRetained(c.owner))
 		return c.refusePublish(&p, codeQuota)
 	}
@@ -129,10 +129,11 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	full := c.acksFull()
 	s.mu.Unlock()
 
-	m := &Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: props.Forward, ClientID: c.id, Owner: c.owner}
+	m := &message.Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: props.Forward}
+	c.sign(m)
+	out := Publish{Message: m, Client: c, Done: func(err error) { c.routed(seq, err) }}
 	if p.QoS == 2 && s.durable.Load() {
-		id := p.ID
-		m.Stage = func(b *streams.Batch) { s.stored().Accept(b, id) }
+		out.packetID = p.ID
 	}
 	if props.Has(packet.MessageExpiry) {
 		m.Expires = time.Now().Add(time.Duration(props.Number(packet.MessageExpiry, 0)) * time.Second)
@@ -140,7 +141,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	if !owned {
 		m.Payload, m.Properties = bytes.Clone(m.Payload), bytes.Clone(m.Properties)
 	}
-	c.srv.router.Route(c, m, func(err error) { c.routed(seq, err) })
+	c.srv.router.Route(out)
 	if full {
 		return c.awaitRoom()
 	}

@@ -1,6 +1,10 @@
 package gateway
 
-import "fmt"
+import (
+	"fmt"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
+)
 
 // What one owner may have of what is kept beyond connections: sessions and
 // retained messages. One of a thousand things that does as it likes leaves room
@@ -16,7 +20,7 @@ func (u usage) within(most usage) bool {
 
 // roomToRetain says whether m, if it is to be retained, is within the limits of
 // all and of its owner.
-func (s *Server) roomToRetain(m *Message) bool {
+func (s *Server) roomToRetain(m *message.Message) bool {
 	if !m.Retain || s.retained.room(m) {
 		return true
 	}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -62,7 +63,7 @@ func TestRetainedPerOwner(t *testing.T) {
 	if _, _, ok := f.Retained().Get("a/6"); ok {
 		t.Error("it is kept")
 	}
-	if err := f.Check(&Message{Topic: "a/7", Payload: []byte("x"), Retain: true, Owner: "cert/a"}); !strings.Contains(fmt.Sprint(err), ErrQuota.Error()) {
+	if err := f.Check(&message.Message{Topic: "a/7", Payload: []byte("x"), Retain: true, Owner: "cert/a"}); !strings.Contains(fmt.Sprint(err), ErrQuota.Error()) {
 		t.Errorf("by HTTPS: %v", err)
 	}
 	for topic, want := range map[string]string{"a/1": "theirs", "a/4": ""} { // another's stays, one's own is not true any more
@@ -131,7 +132,7 @@ func TestSessionsPerOwner(t *testing.T) {
 // was just before.
 func TestEveryRefusedOwnerIsNamed(t *testing.T) {
 	var log strings.Builder
-	s := New(Config{Log: slog.New(slog.NewTextHandler(&log, nil)), MaxSessionsPerOwner: 1}, &policy{}, routerFunc(func(*Client, *Message, func(error)) {}))
+	s := New(Config{Log: slog.New(slog.NewTextHandler(&log, nil)), MaxSessionsPerOwner: 1}, &policy{}, routerFunc(func(*Client, *message.Message, func(error)) {}))
 	for range 3 {
 		for _, owner := range []string{"a", "b"} {
 			s.owned[owner] = 1

@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -28,7 +29,7 @@ func (nowhere) Room(string) error                      { return nil }
 type republisher struct{ f *fixture }
 
 func (r republisher) Republish(_ context.Context, b *streams.Batch, d *action.Delivery) (func(error), error) {
-	return r.f.Stage(&Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS}, b), nil
+	return r.f.Stage(&message.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS}, b), nil
 }
 
 // A listener is a client that acknowledges what it gets and remembers it, until

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
@@ -23,7 +24,7 @@ type Retained struct {
 
 // A kept message, and when it came.
 type kept struct {
-	m  *Message
+	m  *message.Message
 	at time.Time
 }
 
@@ -33,7 +34,7 @@ func newRetained(most, each usage) *Retained {
 
 // retainedSize counts the branches of unusually deep topics, too: they can take
 // far more memory than the text.
-func (m *Message) retainedSize() int {
+func retainedSize(m *message.Message) int {
 	deep := max(0, min(topic.Levels(m.Topic), deepest+1)-4)
 	return len(m.Topic) + len(m.Payload) + len(m.Properties) + 64*deep
 }
@@ -44,7 +45,7 @@ func (m *Message) retainedSize() int {
 // topics are refused, and a topic whose new message does not fit is forgotten,
 // since the old one is no longer true; but what another owner retained stays,
 // whatever somebody without room says there.
-func (r *Retained) set(m *Message, at time.Time) bool {
+func (r *Retained) set(m *message.Message, at time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	room := r.fits(m)
@@ -62,14 +63,14 @@ func (r *Retained) set(m *Message, at time.Time) bool {
 }
 
 // room says whether set would keep m.
-func (r *Retained) room(m *Message) bool {
+func (r *Retained) room(m *message.Message) bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return r.fits(m)
 }
 
 // fits is room; mu is held.
-func (r *Retained) fits(m *Message) bool {
+func (r *Retained) fits(m *message.Message) bool {
 	if len(m.Payload) == 0 {
 		return true
 	}
@@ -86,13 +87,13 @@ func (r *Retained) fits(m *Message) bool {
 }
 
 // add counts m n times.
-func (u *usage) add(m *Message, n int) {
+func (u *usage) add(m *message.Message, n int) {
 	u.messages += n
-	u.bytes += n * m.retainedSize()
+	u.bytes += n * retainedSize(m)
 }
 
 // count counts m n times among all and its owner's. mu is held.
-func (r *Retained) count(m *Message, n int) {
+func (r *Retained) count(m *message.Message, n int) {
 	r.all.add(m, n)
 	own := r.owners[m.Owner]
 	if own.add(m, n); own.messages == 0 {
@@ -113,23 +114,23 @@ func (r *Retained) forget(name string) {
 
 // match calls found for the messages whose topic matches filter, which may have
 // wildcards, until it returns false.
-func (r *Retained) match(filter string, found func(*Message) bool) {
+func (r *Retained) match(filter string, found func(*message.Message) bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	now := time.Now()
 	if topic.ValidName(filter) == nil {
-		if k, ok := r.byTopic[filter]; ok && !k.m.expired(now) {
+		if k, ok := r.byTopic[filter]; ok && !k.m.Expired(now) {
 			found(k.m)
 		}
 		return
 	}
-	r.tree.match(filter, 0, func(m *Message) bool {
-		return m.expired(now) || !topic.Match(filter, m.Topic) || found(m)
+	r.tree.match(filter, 0, func(m *message.Message) bool {
+		return m.Expired(now) || !topic.Match(filter, m.Topic) || found(m)
 	})
 }
 
 // is says whether m is what its topic has.
-func (r *Retained) is(m *Message) bool {
+func (r *Retained) is(m *message.Message) bool {
 	k, _ := r.get(m.Topic)
 	return k.m == m
 }
@@ -143,11 +144,11 @@ func (r *Retained) get(name string) (kept, bool) {
 }
 
 // Get returns the message of a topic and when it came.
-func (r *Retained) Get(name string) (m *Message, at time.Time, ok bool) {
+func (r *Retained) Get(name string) (m *message.Message, at time.Time, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	k, ok := r.byTopic[name]
-	if !ok || k.m.expired(time.Now()) {
+	if !ok || k.m.Expired(time.Now()) {
 		return nil, time.Time{}, false
 	}
 	return k.m, k.at, true
@@ -155,12 +156,12 @@ func (r *Retained) Get(name string) (m *Message, at time.Time, ok bool) {
 
 // List calls f for the messages in the order of their topics, from the first
 // topic after the given one, until f returns false.
-func (r *Retained) List(after string, f func(m *Message, at time.Time) bool) {
+func (r *Retained) List(after string, f func(m *message.Message, at time.Time) bool) {
 	r.mu.RLock()
 	var all []kept
 	now := time.Now()
 	for t, k := range r.byTopic {
-		if t > after && !k.m.expired(now) {
+		if t > after && !k.m.Expired(now) {
 			all = append(all, k)
 		}
 	}
@@ -185,7 +186,7 @@ func (r *Retained) sweep(now time.Time) (topics []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for t, k := range r.byTopic {
-		if k.m.expired(now) {
+		if k.m.Expired(now) {
 			r.forget(t)
 			topics = append(topics, t)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/notice"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -201,7 +202,7 @@ func (s *Server) Each(f func(*Client)) {
 //
 // Deliver never waits for a client, nor does later. Calls from one goroutine
 // reach each client in their order.
-func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) {
+func (s *Server) Deliver(m *message.Message, b *streams.Batch) (later func()) {
 	if waiting := s.deliver(m, b, false); waiting != nil {
 		return waiting.send
 	}
@@ -213,7 +214,7 @@ func (s *Server) Deliver(m *Message, b *streams.Batch) (later func()) {
 // keep of m, and takes room for it in their queues. Nothing goes out to anybody
 // before the caller, having committed b, calls done (nil: nobody gets m) with what
 // came of it; after an error nothing does, and the room is given back.
-func (s *Server) Stage(m *Message, b *streams.Batch) (done func(error)) {
+func (s *Server) Stage(m *message.Message, b *streams.Batch) (done func(error)) {
 	waiting := s.deliver(m, b, true)
 	if waiting == nil {
 		return nil
@@ -228,7 +229,7 @@ func (s *Server) Stage(m *Message, b *streams.Batch) (done func(error)) {
 }
 
 // deliver is Deliver, or Stage if all is put off.
-func (s *Server) deliver(m *Message, b *streams.Batch, all bool) (waiting staged) {
+func (s *Server) deliver(m *message.Message, b *streams.Batch, all bool) (waiting staged) {
 	if r, ok := topic.Lookup(m.Topic); ok && (!r.Tells || r.Private) {
 		return nil
 	}
@@ -254,7 +255,7 @@ func (s *Server) deliver(m *Message, b *streams.Batch, all bool) (waiting staged
 }
 
 // retain keeps m, or forgets what its topic had, in b too if things are durable.
-func (s *Server) retain(m *Message, b *streams.Batch) {
+func (s *Server) retain(m *message.Message, b *streams.Batch) {
 	now := time.Now()
 	kept := s.retained.set(m, now)
 	if !kept {
@@ -264,9 +265,9 @@ func (s *Server) retain(m *Message, b *streams.Batch) {
 	switch {
 	case s.store == nil:
 	case b == nil:
-		s.store.Retained(s.store, m.Topic, m.retainedSize())
+		s.store.Retained(s.store, m.Topic, retainedSize(m))
 	default:
-		s.store.Retained(b, m.Topic, m.retainedSize())
+		s.store.Retained(b, m.Topic, retainedSize(m))
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -58,7 +59,7 @@ type session struct {
 
 // An outbound is a message on its way to a client.
 type outbound struct {
-	m      *Message
+	m      *message.Message
 	qos    byte
 	retain bool     // as the client sees it
 	first  bool     // because of a new subscription
@@ -67,9 +68,6 @@ type outbound struct {
 	seq    uint64   // in the store; 0: not there
 	again  bool     // may have been sent before
 }
-
-// expired says whether the message is of no more use.
-func (m *Message) expired(now time.Time) bool { return !m.Expires.IsZero() && !m.Expires.After(now) }
 
 func (o outbound) size() int {
 	return len(o.m.Topic) + len(o.m.Payload) + len(o.m.Properties) + overhead
@@ -85,7 +83,7 @@ type flight struct {
 }
 
 // released stands in for the message of a flight that has only its PUBREL left.
-var released Message
+var released message.Message
 
 // An exchange is a QoS 2 message from its PUBLISH to its PUBREL.
 type exchange struct {
@@ -454,7 +452,7 @@ func (s *session) sendPending() {
 	for ; n < len(s.pending) && len(s.again) == 0 && s.room(); n++ {
 		o := s.pending[n]
 		switch {
-		case o.m.expired(now):
+		case o.m.Expired(now):
 			s.srv.count.droppedExpired.Add(1)
 		case !s.c.fits(&o):
 			s.srv.count.droppedTooLarge.Add(1)

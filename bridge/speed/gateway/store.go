@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -135,8 +136,8 @@ func (l *loader) Corrupt(key []byte, err error) {
 }
 
 func (l *loader) LoadRetained(r *sessions.Retained) bool {
-	m := &Message{Topic: r.Topic, Payload: r.Payload, QoS: r.QoS, Retain: true, Properties: r.Properties, Expires: l.here(r.Expires), Owner: r.Owner}
-	return !m.expired(l.now) && l.retained.set(m, r.At)
+	m := &message.Message{Topic: r.Topic, Payload: r.Payload, QoS: r.QoS, Retain: true, Properties: r.Properties, Expires: l.here(r.Expires), Owner: r.Owner}
+	return !m.Expired(l.now) && l.retained.set(m, r.At)
 }
 
 func (l *loader) LoadSession(id string, r *sessions.Record) {
@@ -174,7 +175,7 @@ func (l *loader) LoadAccepted(life sessions.Life, packetID uint16) bool {
 
 func (l *loader) LoadQueued(life sessions.Life, seq uint64, q *sessions.Queued) bool {
 	o := outbound{qos: q.QoS, retain: q.Retain, ids: q.IDs, seq: seq, group: q.Group,
-		m: &Message{Topic: q.Topic, Payload: q.Payload, QoS: q.QoS, Properties: q.Properties, Expires: l.here(q.Expires)}}
+		m: &message.Message{Topic: q.Topic, Payload: q.Payload, QoS: q.QoS, Properties: q.Properties, Expires: l.here(q.Expires)}}
 	if q.Released {
 		o.m = &released
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -175,7 +176,7 @@ func (c *Client) retainedFor(filters []packet.Filter, codes []byte, known []bool
 			conf.ExactRetained && topic.ValidName(f.Filter) != nil {
 			continue
 		}
-		c.srv.retained.match(f.Filter, func(m *Message) bool {
+		c.srv.retained.match(f.Filter, func(m *message.Message) bool {
 			if conf.StrictHash && !topic.MatchRule(f.Filter, m.Topic) {
 				return true
 			}
@@ -367,7 +368,7 @@ func (srv *Server) leave(s *session, filter, inner string) {
 // pick returns the member that a message goes to: the next of those that are
 // connected and have room, else the next that is away and kept; nil if nobody
 // may have it.
-func (g *group) pick(m *Message, now time.Time) (*session, options) {
+func (g *group) pick(m *message.Message, now time.Time) (*session, options) {
 	g.mu.Lock()
 	members, opts, from := slices.Clone(g.members), slices.Clone(g.opts), g.next
 	g.next++
@@ -424,7 +425,7 @@ func (f *fanout) reset() {
 // fan sends m to the targets: to a client with several matching subscriptions
 // once, with the highest quality of service that they grant. What is to be
 // durable first goes into b, and is returned, or everything if all is put off.
-func (s *Server) fan(m *Message, f *fanout, b *streams.Batch, all bool) (waiting staged) {
+func (s *Server) fan(m *message.Message, f *fanout, b *streams.Batch, all bool) (waiting staged) {
 	send := func(to *session, o outbound) {
 		// QoS 2 goes out when it is durable: its publisher sends it again after
 		// a crash, as a new message.
@@ -448,7 +449,7 @@ func (s *Server) fan(m *Message, f *fanout, b *streams.Batch, all bool) (waiting
 		o, any := outbound{m: m}, false
 		for ; i < len(f.to) && f.to[i].s == t.s; i++ {
 			opts := f.to[i].o
-			if opts.noLocal() && m.ClientID == t.s.id && m.ClientID != "" { // [MQTT-3.8.3-3]
+			if opts.noLocal() && m.ClientID == t.s.id && m.ClientID != "" && m.Hops == 0 { // [MQTT-3.8.3-3]; a rule is another publisher
 				continue
 			}
 			any = true
@@ -501,7 +502,7 @@ type delivery struct {
 }
 
 // outbound is m for a member with these options.
-func (g *group) outbound(m *Message, opts options) outbound {
+func (g *group) outbound(m *message.Message, opts options) outbound {
 	o := outbound{m: m, qos: min(opts.qos(), m.QoS), retain: m.Retain && opts.retainAsPublished(), group: g.filter}
 	if id := opts.id(); id != 0 {
 		o.ids = []uint32{id}

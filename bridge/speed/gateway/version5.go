@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -65,7 +66,7 @@ func (c *Client) negotiate(p *packet.Connect) error {
 }
 
 // willProperties reads those of the will into w.
-func (c *Client) willProperties(w *Message, b []byte) error {
+func (c *Client) willProperties(w *message.Message, b []byte) error {
 	p, err := c.properties(packet.Will, b)
 	if err != nil {
 		return refuse(codeOf(err), err)

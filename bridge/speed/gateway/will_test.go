@@ -44,12 +44,12 @@ func TestWillsFollowPolicy(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var log bytes.Buffer
 				var wills []string
-				f := startPipes(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, routerFunc(func(_ *Client, m *Message, done func(error)) {
-					if !m.Will {
+				f := startPipes(t, Config{Log: slog.New(slog.NewTextHandler(&log, nil))}, publishFunc(func(p Publish) {
+					if !p.Will {
 						t.Error("the will is not said to be one")
 					}
-					wills = append(wills, m.Topic)
-					done(nil)
+					wills = append(wills, p.Message.Topic)
+					p.Done(nil)
 				}))
 				w, _ := f.connect5(t, &packet.Connect{ClientID: "x", Properties: number(packet.SessionExpiry, 3600), HasWill: true,
 					WillTopic: "w", WillRetain: c.retain, WillPayload: []byte("gone"), WillProperties: number(packet.WillDelay, c.delay)})

@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -83,7 +84,7 @@ func TestHostileInput(t *testing.T) {
 
 // A router or policy that panics ends one connection.
 func TestPanics(t *testing.T) {
-	f := start(t, Config{}, routerFunc(func(_ *Client, m *Message, done func(error)) { panic("router") }))
+	f := start(t, Config{}, routerFunc(func(_ *Client, m *message.Message, done func(error)) { panic("router") }))
 	good := f.connect(t, "good")
 	w := f.dial(t)
 	w.send(&packet.Connect{Version: packet.V311, Clean: true, ClientID: "w", HasWill: true, WillTopic: "w"}, pub("a", "", 1, 1))
@@ -146,7 +147,7 @@ func TestDeafClient(t *testing.T) {
 	f := startPipes(t, Config{OutBytes: 10000}, nil)
 	w := f.connect(t, "w")
 	w.subscribe("a", 0)
-	f.Deliver(&Message{Topic: "a"}, nil) // a writer that waits for the client
+	f.Deliver(&message.Message{Topic: "a"}, nil) // a writer that waits for the client
 	pings := bytes.Repeat([]byte("\xc0\x00"), 500)
 	w.nc.SetWriteDeadline(time.Now().Add(patience))
 	n := 0
@@ -267,7 +268,7 @@ func TestTimeLimits(t *testing.T) {
 		// A write that does not get through.
 		w = f.connect(t, "slow")
 		w.subscribe("a", 0)
-		f.Deliver(&Message{Topic: "a"}, nil)
+		f.Deliver(&message.Message{Topic: "a"}, nil)
 		time.Sleep(30*time.Second + time.Millisecond)
 		synctest.Wait()
 		if st := f.Stats(); st.Disconnects[ReasonThrottled] != 1 || st.Clients != 0 {
@@ -276,7 +277,7 @@ func TestTimeLimits(t *testing.T) {
 		// Nor does the end of the server wait for one.
 		w = f.connect(t, "slow")
 		w.subscribe("a", 0)
-		f.Deliver(&Message{Topic: "a"}, nil)
+		f.Deliver(&message.Message{Topic: "a"}, nil)
 		synctest.Wait()
 		begin := time.Now()
 		f.stop()

@@ -7,7 +7,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // BenchmarkPublish takes batches of 100 readings of 4 sensors, on a store in
@@ -17,10 +16,6 @@ func BenchmarkPublish(b *testing.B) {
 		b.Run(fmt.Sprint("deliver=", deliver), func(b *testing.B) {
 			t := open(b, vfs.NewMem(), Options{})
 			t.run()
-			t.in.opts.Deliver = nil
-			if deliver {
-				t.in.opts.Deliver = func(*Message, *streams.Batch) func() { return nil }
-			}
 			// Memory only holds so much: the sequence goes on, old records go.
 			if err := t.store.Update(Stream, 0, 64<<20); err != nil {
 				b.Fatal(err)
@@ -43,6 +38,7 @@ func BenchmarkPublish(b *testing.B) {
 			const ahead = 64 // publishes that wait for the disk
 			room := make(chan struct{}, ahead)
 			var payload []byte
+			shown := 0
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
@@ -54,12 +50,21 @@ func BenchmarkPublish(b *testing.B) {
 				m := send("pump", payload)
 				b.StartTimer()
 				room <- struct{}{}
-				t.in.Publish(m, func(string) bool { return true }, func(err error) {
+				e := t.in.Begin(m, func(string) bool { return true }, func(err error) {
 					if err != nil {
 						b.Error(err)
 					}
 					<-room
 				})
+				if deliver {
+					for m := range e.Messages {
+						shown += len(m.Payload)
+					}
+				}
+				e.Commit()
+			}
+			if deliver && shown == 0 {
+				b.Error("nothing was shown")
 			}
 			for range ahead {
 				room <- struct{}{}

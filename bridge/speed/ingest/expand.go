@@ -1,24 +1,25 @@
 package ingest
 
 import (
+	"time"
+
 	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
-// publishBatch takes a batch of readings. One that is not expanded costs what any
+// beginBatch takes a batch of readings. One that is not expanded costs what any
 // message does.
-func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done func(error)) Cost {
-	plain := plainCost(m)
+func (in *Ingest) beginBatch(m *message.Message, may func(topic string) bool, done func(error)) (e *Entry) {
+	cost := plainCost(m)
+	defer func() { in.charge(m, e, cost) }()
 	h, err := telemetry.DecodeHeader(m.Payload)
 	switch {
 	case err != nil:
-		in.quarantine(m, err.Error(), done)
-		return plain
+		return in.quarantine(m, err.Error(), done)
 	case m.Thing == "":
-		in.quarantine(m, "the client is no thing", done)
-		return plain
+		return in.quarantine(m, "the client is no thing", done)
 	case h.Seq == 0:
-		in.quarantine(m, "sequence 0", done)
-		return plain
+		return in.quarantine(m, "sequence 0", done)
 	}
 	l := in.lanes.get(laneKey{m.Thing, h.Spool, h.Boot})
 	l.order.Lock()
@@ -35,105 +36,85 @@ func (in *Ingest) publishBatch(m *Message, may func(topic string) bool, done fun
 		default:
 			in.counts.duplicates.Add(1)
 		}
-		return plain
+		return nil
 	}
 
-	w := in.work(done)
-	w.lane, w.flight = l, f // finish gives them back
-	w.stage(m)
-	var msgs []Message
-	cost := plain
+	e = in.entry(done)
+	e.lane, e.flight = l, f // Commit and end give them back
 	b, err := telemetry.Decode(m.Payload)
 	if err != nil {
 		// The mark moves on with it, so that it is kept aside once.
-		in.setAside(w, m, err.Error())
+		in.setAside(e, m, err.Error())
 	} else {
 		in.counts.batches.Add(1)
 		in.counts.batchBytes.Add(uint64(len(m.Payload)))
-		msgs, cost = in.expand(w, m, b, may)
+		cost = in.expand(e, m, b, may)
 	}
 	if !l.listed {
-		if err := makeRoom(in.store, w.batch, m.Thing); err != nil {
+		if err := makeRoom(in.store, e.batch, m.Thing); err != nil {
 			in.warn.say("old marks were not removed", m.Thing, m.Topic, 1, "err", err)
 		}
 		l.listed = true
 	}
-	w.batch.Set(l.key.markKey(), appendMark(nil, mark, m.Time))
-	for i := range msgs {
-		w.deliver(&msgs[i])
-	}
-	w.commit()
-	l.order.Unlock()
-	return cost
+	e.batch.Set(l.key.markKey(), appendMark(nil, mark, m.Time))
+	return e
 }
 
-// expand adds a record for each reading that policy allows, and returns the
-// messages to deliver, and what all of them cost, refused ones too.
-func (in *Ingest) expand(w *work, m *Message, b *telemetry.Batch, may func(topic string) bool) ([]Message, Cost) {
-	shard, key := in.shardOf(m), m.key()
-	n := b.Readings()
-	var msgs []Message
-	var text []byte // of all payloads: subscribers may keep them, so it isn't used again
-	if in.opts.Deliver != nil {
-		msgs = make([]Message, 0, n)
-		text = make([]byte, 0, 4*len(m.Payload)+32*n)
-	}
-	cost := Cost{Messages: n}
-	taken := 0
+// expand adds a message and its record for each reading that policy allows, and
+// returns what all of them cost, refused ones too.
+func (in *Ingest) expand(e *Entry, m *message.Message, b *telemetry.Batch, may func(topic string) bool) Cost {
+	shard, key := in.shardOf(m), keyOf(m)
+	cost := Cost{Messages: b.Readings()}
+	e.parts = make([]message.Message, 0, cost.Messages)
+	text := make([]byte, 0, 4*len(m.Payload)+32*cost.Messages) // of all payloads: subscribers may keep them, so it isn't used again
 	for i := range b.Series {
 		s := &b.Series[i]
 		topic := "dt/" + m.Thing + "/" + s.Sensor
 		cost.Bytes += len(topic) * len(s.Times)
 		if may != nil && !may(topic) {
-			if w.refused == nil {
-				w.refused = &telemetry.Refused{}
+			if e.refused == nil {
+				e.refused = &telemetry.Refused{}
 			}
-			w.refused.Add(topic, len(s.Times))
+			e.refused.Add(topic, len(s.Times))
 			continue
 		}
-		taken += len(s.Times)
 		stores := in.stores(topic)
 		for j := range s.Times {
-			r := *m
+			e.parts = append(e.parts, *m)
+			r := &e.parts[len(e.parts)-1]
 			r.Topic = topic
-			r.Retain = false                 // policy was not asked for a retained message on this topic
-			r.Properties, r.Expires = nil, 0 // of the batch
-			r.Trace = newTrace()
+			r.Retain = false                           // policy was not asked for a retained message on this topic
+			r.Properties, r.Expires = nil, time.Time{} // of the batch
+			r.Trace = message.NewTrace()
 			from := len(text)
 			text = s.AppendJSON(text, j)
 			r.Payload = text[from:len(text):len(text)]
 			cost.Bytes += len(r.Payload)
 			if stores {
-				w.add(Stream, shard, key, &r)
-			}
-			if in.opts.Deliver != nil {
-				msgs = append(msgs, r)
-			} else {
-				text = text[:0]
+				e.add(Stream, shard, key, r)
 			}
 		}
 	}
-	in.counts.messages.Add(uint64(taken))
-	in.counts.readings.Add(uint64(taken))
-	if r := w.refused; r != nil {
+	in.counts.messages.Add(uint64(len(e.parts)))
+	in.counts.readings.Add(uint64(len(e.parts)))
+	if r := e.refused; r != nil {
 		in.counts.refused.Add(uint64(r.Readings))
 		for _, t := range r.Topics {
 			in.warn.say("policy refuses readings, they are dropped", m.Thing, t.Topic, t.Readings, "principal", m.Principal)
 		}
 	}
-	return msgs, cost
+	return cost
 }
 
 // quarantine keeps a batch aside that has no usable sequence.
-func (in *Ingest) quarantine(m *Message, why string, done func(error)) {
-	w := in.work(done)
-	w.stage(m)
-	in.setAside(w, m, why)
-	w.commit()
+func (in *Ingest) quarantine(m *message.Message, why string, done func(error)) *Entry {
+	e := in.entry(done)
+	in.setAside(e, m, why)
+	return e
 }
 
-func (in *Ingest) setAside(w *work, m *Message, why string) {
+func (in *Ingest) setAside(e *Entry, m *message.Message, why string) {
 	in.counts.quarantined.Add(1)
-	in.warn.say("batch is unreadable, kept aside in "+Quarantine, m.key(), m.Topic, 1, "client", m.ClientID, "why", why)
-	w.add(Quarantine, 0, m.key(), m)
+	in.warn.say("batch is unreadable, kept aside in "+Quarantine, keyOf(m), m.Topic, 1, "client", m.ClientID, "why", why)
+	e.add(Quarantine, 0, keyOf(m), m)
 }

@@ -23,23 +23,22 @@
 //   - batches that can't be read, or that come from a client that is no thing:
 //     counted, logged, and kept as they came in the stream $quarantine.
 //
-// Messages are delivered to subscribers when they are queued, not when they
-// are synced, but for what Options.Deliver puts off. After a crash in between,
-// a device sends its message again and subscribers see it twice, as QoS 1
-// allows.
+// A publish is an Entry from Begin to Commit. Between the two its messages are
+// shown to subscribers, in the order of the log, and what has to be durable with
+// them joins its batch. So subscribers see a message when it is queued, not when
+// it is synced, but for what they put off by Then. After a crash in between, a
+// device sends its message again and subscribers see it twice, as QoS 1 allows.
 package ingest
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
-	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/quota"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -57,20 +56,13 @@ type Options struct {
 	// Shards of the ingest log if it has to be made; 0: 16.
 	Shards int
 
-	// Deliver is called for each accepted message, by Publish, in the order of
-	// its calls for a client. It isn't called for copies. It may keep the
-	// message, but not change it. What has to be durable before the publisher
-	// is told it adds to b, which is committed with the message; later, unless
-	// nil, is then called by the committer, before done, and must not block.
-	Deliver func(m *Message, b *streams.Batch) (later func())
-
 	// Store says whether messages on topic are logged; nil: all. The others
-	// are acknowledged at once and delivered.
+	// are acknowledged at once.
 	Store func(topic string) bool
 
 	// ThingRate and ThingBytes are how many messages a second a thing may
 	// publish, and how many bytes of topics and payloads; each reading of a batch
-	// is a message. Publish takes them all the same: see Wait. 0: no limit.
+	// is a message. Begin takes them all the same: see Wait. 0: no limit.
 	ThingRate, ThingBytes int
 
 	// Lanes is how many boots' marks are kept in memory, about 250 bytes
@@ -91,7 +83,7 @@ type Ingest struct {
 	rate   *quota.Each // by thing
 	warn   warnings
 	counts counts
-	spare  sync.Pool // *work
+	spare  sync.Pool // *Entry
 }
 
 // New returns an Ingest that writes to store, and makes the streams it needs.
@@ -128,44 +120,8 @@ func New(store *streams.Store, o Options) (*Ingest, error) {
 		lanes: lanes{max: o.Lanes, hot: map[laneKey]*lane{}, cold: map[laneKey]*lane{}},
 		warn:  warnings{log: o.Log, now: o.Now, seen: map[string]said{}},
 	}
-	in.spare.New = func() any { return newWork(in) }
+	in.spare.New = func() any { return newEntry(in) }
 	return in, nil
-}
-
-// A Cost is what a publish came to: of a batch its readings, each with its own
-// topic, of anything else one message.
-type Cost struct {
-	Messages int
-	Bytes    int // of topics and payloads
-}
-
-func plainCost(m *Message) Cost { return Cost{Messages: 1, Bytes: len(m.Topic) + len(m.Payload)} }
-
-// Publish takes one publish of a client whose policy allowed its topic. may is
-// asked for the topics inside a batch; nil allows all. done is called once,
-// with nil when the message is durable, or needs no storing, and with a
-// *telemetry.Refused if that is so but for readings that policy refused; it is
-// called by the committer or before Publish returns, and must not block. Publish
-// blocks while the store's queue is full. m and its payload must not change after.
-func (in *Ingest) Publish(m *Message, may func(topic string) bool, done func(error)) Cost {
-	if m.Time == 0 {
-		m.Time = in.opts.Now().UnixMilli()
-	}
-	if m.Trace == [16]byte{} {
-		m.Trace = newTrace()
-	}
-	if m.Topic == telemetry.Topic {
-		return in.charge(m, in.publishBatch(m, may, done))
-	}
-	in.counts.messages.Add(1)
-	w := in.work(done)
-	if in.stores(m.Topic) {
-		w.add(Stream, in.shardOf(m), m.key(), m)
-	}
-	w.stage(m)
-	w.deliver(m)
-	w.commit()
-	return in.charge(m, plainCost(m))
 }
 
 // Wait says how long a thing is over its rate, 0 if it is not.
@@ -176,50 +132,34 @@ func (in *Ingest) Wait(thing string) time.Duration {
 	return in.rate.Take(thing, in.opts.Now(), 0, 0)
 }
 
-// charge counts what a publish came to against its thing's rate.
-func (in *Ingest) charge(m *Message, c Cost) Cost {
-	if m.Thing != "" {
-		in.rate.Take(m.Thing, in.opts.Now(), c.Messages, c.Bytes)
-	}
-	return c
-}
-
 // Stage adds m to b, so that it is committed with b: for a rule that
 // republishes, whose read position is in the same batch. It isn't delivered;
 // that is for the caller to do. Without a Time or Trace it gets one.
-func (in *Ingest) Stage(b *streams.Batch, m *Message) {
-	if m.Time == 0 {
-		m.Time = in.opts.Now().UnixMilli()
-	}
-	if m.Trace == [16]byte{} {
-		m.Trace = newTrace()
-	}
+func (in *Ingest) Stage(b *streams.Batch, m *message.Message) {
+	in.complete(m)
 	if !in.stores(m.Topic) {
 		return
 	}
 	in.counts.messages.Add(1)
-	b.Append(Stream, in.shardOf(m), streams.Record{Time: m.Time, Key: m.key(), Data: m.AppendRecord(nil)})
+	b.Append(Stream, in.shardOf(m), streams.Record{Time: m.Time, Key: keyOf(m), Data: m.AppendRecord(nil)})
+}
+
+// complete gives m what it needs to be stored.
+func (in *Ingest) complete(m *message.Message) {
+	if m.Time == 0 {
+		m.Time = in.opts.Now().UnixMilli()
+	}
+	if m.Trace == (message.Trace{}) {
+		m.Trace = message.NewTrace()
+	}
 }
 
 func (in *Ingest) stores(topic string) bool { return in.opts.Store == nil || in.opts.Store(topic) }
 
-func (in *Ingest) shardOf(m *Message) int { return streams.ShardOf(m.key(), in.shards) }
+func (in *Ingest) shardOf(m *message.Message) int { return streams.ShardOf(keyOf(m), in.shards) }
 
-// key is what order is kept for: the thing, else the client, else the topic
-// (the bridge's own messages have no client).
-func (m *Message) key() string {
-	k := m.Topic
-	switch {
-	case m.Thing != "":
-		k = m.Thing
-	case m.ClientID != "":
-		k = m.ClientID
-	}
+// keyOf is what the order of m is kept for, cut to what a stream takes.
+func keyOf(m *message.Message) string {
+	k := m.Key()
 	return k[:min(len(k), streams.MaxKey)]
-}
-
-func newTrace() (t [16]byte) {
-	binary.LittleEndian.PutUint64(t[:], rand.Uint64())
-	binary.LittleEndian.PutUint64(t[8:], rand.Uint64())
-	return t
 }

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -32,7 +32,7 @@ type bench struct {
 	log   strings.Builder
 
 	mu        sync.Mutex
-	delivered []string
+	delivered []string // what the entries came to
 }
 
 func open(t testing.TB, fs vfs.FS, o Options) *bench {
@@ -45,14 +45,6 @@ func open(t testing.TB, fs vfs.FS, o Options) *bench {
 	b.store = store
 	if o.Shards == 0 {
 		o.Shards = 4
-	}
-	if o.Deliver == nil {
-		o.Deliver = func(m *Message, _ *streams.Batch) func() {
-			b.mu.Lock()
-			defer b.mu.Unlock()
-			b.delivered = append(b.delivered, m.Topic+" "+string(m.Payload))
-			return nil
-		}
 	}
 	o.Log = slog.New(slog.NewTextHandler(&b.log, nil))
 	if b.in, err = New(store, o); err != nil {
@@ -79,20 +71,20 @@ func open(t testing.TB, fs vfs.FS, o Options) *bench {
 }
 
 // log returns the messages of the ingest log, shard after shard.
-func (b *bench) all(stream string) []*Message {
+func (b *bench) all(stream string) []*message.Message {
 	b.t.Helper()
 	info, err := b.store.Describe(stream)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	var all []*Message
+	var all []*message.Message
 	for shard := range info.Shards {
 		rs, err := b.store.Read(stream, shard, 0, 0, 0)
 		if err != nil {
 			b.t.Fatal(err)
 		}
 		for _, r := range rs {
-			m, err := DecodeMessage(r.Data)
+			m, err := message.Decode(r.Data)
 			if err != nil {
 				b.t.Fatal(err)
 			}
@@ -129,19 +121,35 @@ func reading(thing, sensor string, seq uint64) string {
 	return fmt.Sprintf(`dt/%s/%s {"ts":%d,"v":%d}`, thing, sensor, seq, seq)
 }
 
-func send(thing string, payload []byte) *Message {
-	return &Message{Topic: telemetry.Topic, Payload: payload, QoS: 1, ClientID: thing, Thing: thing,
+func send(thing string, payload []byte) *message.Message {
+	return &message.Message{Topic: telemetry.Topic, Payload: payload, QoS: 1, ClientID: thing, Thing: thing,
 		Principal: strings.Repeat("ab", 32), SourceIP: "10.1.2.3", Protocol: "mqtt"}
 }
 
+// begin does what a router does with an entry.
+func (b *bench) begin(m *message.Message, may func(string) bool, done func(error)) Cost {
+	e := b.in.Begin(m, may, done)
+	if e == nil {
+		return Cost{}
+	}
+	cost := e.Cost()
+	b.mu.Lock()
+	for m := range e.Messages {
+		b.delivered = append(b.delivered, m.Topic+" "+string(m.Payload))
+	}
+	b.mu.Unlock()
+	e.Commit()
+	return cost
+}
+
 // publish waits for done.
-func (b *bench) publish(m *Message, may func(string) bool) error {
+func (b *bench) publish(m *message.Message, may func(string) bool) error {
 	done := make(chan error, 2)
-	b.in.Publish(m, may, func(err error) { done <- err })
+	b.begin(m, may, func(err error) { done <- err })
 	return <-done
 }
 
-func (b *bench) must(m *Message, may func(string) bool) {
+func (b *bench) must(m *message.Message, may func(string) bool) {
 	b.t.Helper()
 	if err := b.publish(m, may); err != nil {
 		b.t.Fatal(err)
@@ -161,7 +169,7 @@ func TestPublish(t *testing.T) {
 	m := send("pump", []byte(`{"a":1}`))
 	m.Topic, m.Retain, m.Hops, m.Time = "plant/x", true, 3, 77
 	b.must(m, nil)
-	b.must(&Message{Topic: "chat", Payload: []byte("hi"), ClientID: "c"}, nil)
+	b.must(&message.Message{Topic: "chat", Payload: []byte("hi"), ClientID: "c"}, nil)
 	one := batch(t, 1, 1, "temp", "secret", "noise", "hum")
 	notSecret := func(topic string) bool { return topic != "dt/pump/secret" }
 	var refused *telemetry.Refused
@@ -174,7 +182,7 @@ func TestPublish(t *testing.T) {
 		`plant/x {"a":1}`, "chat hi", reading("pump", "temp", 1), reading("pump", "noise", 1), reading("pump", "hum", 1)}, "\n"))
 	all := b.all(Stream)
 	got := *all[0]
-	if got.Trace == [16]byte{} {
+	if got.Trace == (message.Trace{}) {
 		t.Error("no trace")
 	}
 	got.Trace = m.Trace
@@ -194,8 +202,8 @@ func TestPublish(t *testing.T) {
 		t.Errorf("%d warnings:\n%s", n, b.log.String())
 	}
 	staged := b.store.NewBatch()
-	b.in.Stage(staged, &Message{Topic: "again", Payload: []byte("x"), Hops: 1})
-	b.in.Stage(staged, &Message{Topic: "chat"})
+	b.in.Stage(staged, &message.Message{Topic: "again", Payload: []byte("x"), Hops: 1})
+	b.in.Stage(staged, &message.Message{Topic: "chat"})
 	if err := b.store.Commit(t.Context(), staged); err != nil || staged.Len() != 1 {
 		t.Fatal(err, staged.Len())
 	}
@@ -220,9 +228,9 @@ func TestDuplicates(t *testing.T) {
 			wg.Done()
 		}
 	}
-	b.in.Publish(send("pump", batch(t, 1, 1, "s")), nil, note("first"))
-	b.in.Publish(send("pump", batch(t, 1, 1, "s")), nil, note("copy"))
-	b.in.Publish(send("pump", batch(t, 1, 2, "s")), nil, note("second"))
+	b.begin(send("pump", batch(t, 1, 1, "s")), nil, note("first"))
+	b.begin(send("pump", batch(t, 1, 1, "s")), nil, note("copy"))
+	b.begin(send("pump", batch(t, 1, 2, "s")), nil, note("second"))
 	mu.Lock()
 	same(t, "answers before durable", len(order), 0)
 	mu.Unlock()
@@ -300,7 +308,7 @@ func TestQuarantine(t *testing.T) {
 	stranger.ClientID = "laptop"
 	tests := []struct {
 		name string
-		m    *Message
+		m    *message.Message
 	}{
 		{"empty", send("pump", nil)},
 		{"cut off", send("pump", good[:len(good)-1])},
@@ -403,7 +411,7 @@ func TestFailedDisk(t *testing.T) {
 			t.Fatal("acknowledged")
 		}
 	}
-	if err := b.publish(&Message{Topic: "x", ClientID: "c"}, nil); err == nil {
+	if err := b.publish(&message.Message{Topic: "x", ClientID: "c"}, nil); err == nil {
 		t.Fatal("acknowledged")
 	}
 }
@@ -477,19 +485,6 @@ func TestWarningsAreBounded(t *testing.T) {
 	same(t, "an hour later", lines(), 12)
 }
 
-func TestTopicsOfHex(t *testing.T) {
-	for _, s := range []string{"", "ab", strings.Repeat("AB", 32), strings.Repeat("0f", 32), strings.Repeat("g", 64)} {
-		m := &Message{Principal: s}
-		got, err := DecodeMessage(m.AppendRecord(nil))
-		if err != nil || got.Principal != s {
-			t.Errorf("%q: %+v, %v", s, got, err)
-		}
-	}
-	if n := len((&Message{Principal: hex.EncodeToString(make([]byte, 32))}).AppendRecord(nil)); n > 60 {
-		t.Errorf("a certificate id costs %d bytes", n)
-	}
-}
-
 // What is in a batch counts against its thing's rate, and one thing's readings are
 // not another's.
 func TestThingRate(t *testing.T) {
@@ -502,7 +497,7 @@ func TestThingRate(t *testing.T) {
 	}
 	m := send("pump", batch(t, 1, 1, sensors...))
 	done := make(chan error, 1)
-	cost := b.in.Publish(m, nil, func(err error) { done <- err })
+	cost := b.begin(m, nil, func(err error) { done <- err })
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}
@@ -513,9 +508,9 @@ func TestThingRate(t *testing.T) {
 	if cost != (Cost{30, want}) || b.in.Wait("pump") != 2*time.Second || b.in.Wait("lift") != 0 {
 		t.Errorf("%+v, want %d bytes; waits %v, %v", cost, want, b.in.Wait("pump"), b.in.Wait("lift"))
 	}
-	copied := b.in.Publish(m, func(string) bool { panic("a copy is expanded") }, func(err error) { done <- err })
-	if err := <-done; err != nil || copied.Messages != 1 {
-		t.Errorf("a copy costs %+v: %v", copied, err)
+	e := b.in.Begin(m, func(string) bool { panic("a copy is expanded") }, func(err error) { done <- err })
+	if err := <-done; err != nil || e != nil || b.in.Wait("pump") != 2100*time.Millisecond {
+		t.Errorf("a copy has an entry: %t; it costs one message, and the thing waits %v: %v", e != nil, b.in.Wait("pump"), err)
 	}
 	now = now.Add(2100 * time.Millisecond)
 	if w := b.in.Wait("pump"); w != 0 {

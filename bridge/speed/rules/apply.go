@@ -8,8 +8,8 @@ import (
 	"slices"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -61,7 +61,7 @@ func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.R
 
 // message is a message of the log as statements see it, but for RuleName and
 // TraceID, which costs memory.
-func (e *Engine) message(m *ingest.Message) iotsql.Message {
+func (e *Engine) message(m *message.Message) iotsql.Message {
 	return iotsql.Message{
 		Topic: m.Topic, Payload: m.Payload, Time: m.Time, ClientID: m.ClientID, Principal: m.Principal,
 		SourceIP: m.SourceIP, AccountID: e.opts.Account, Protocol: m.Protocol, Properties: properties(m.Properties),

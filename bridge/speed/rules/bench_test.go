@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -69,7 +70,7 @@ func benchmarkWorker(b *testing.B, dir string, fs vfs.FS, messages, expect int, 
 		if i == messages-1 {
 			temp = 2000
 		}
-		m := ingest.Message{
+		m := message.Message{
 			Topic: fmt.Sprint("load/", i%50), QoS: 1, ClientID: fmt.Sprint("load-", i%50), Protocol: "mqtt", SourceIP: "192.168.1.77",
 			Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000, Trace: [16]byte{1},
 			Payload: fmt.Appendf(nil, `{"ts":1700000000000,"temp":%d,"hum":48.25,"pad":"%0146d"}`, temp, i),
@@ -125,7 +126,7 @@ func BenchmarkRules(b *testing.B) {
 			}
 			recs := make([]streams.Record, groupRecords)
 			for i := range recs {
-				m := ingest.Message{
+				m := message.Message{
 					Topic: fmt.Sprintf("dt/boiler-%d/room", i%50), QoS: 1, ClientID: fmt.Sprint("boiler-", i%50), Protocol: "mqtt", SourceIP: "192.168.1.77",
 					Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000, Trace: [16]byte{1},
 					Payload: fmt.Appendf(nil, `{"ts":1700000000000,"temp":%d,"hum":48.25,"pad":"%0146d"}`, 29+i%2*2, i),

@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 var (
@@ -44,7 +45,7 @@ func TestOutputsOnceAcrossPowerCuts(t *testing.T) {
 					last, _ := published.LoadOrStore(c, 0)
 					for range 1 + from.IntN(5) {
 						last = last.(int) + 1
-						r.in.Publish(&ingest.Message{Topic: "dt/x", Payload: fmt.Appendf(nil, `{"n":%d}`, last), ClientID: c, Protocol: "mqtt",
+						r.in.Publish(&message.Message{Topic: "dt/x", Payload: fmt.Appendf(nil, `{"n":%d}`, last), ClientID: c, Protocol: "mqtt",
 							Time: time.Now().UnixMilli()}, nil, func(error) {})
 					}
 					published.Store(c, last)
@@ -71,7 +72,7 @@ func TestOutputsOnceAcrossPowerCuts(t *testing.T) {
 		}
 		total += len(recs)
 		for _, rec := range recs {
-			m, err := ingest.DecodeMessage(rec.Data)
+			m, err := message.Decode(rec.Data)
 			if err != nil {
 				t.Fatal(err)
 			}

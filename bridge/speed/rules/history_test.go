@@ -12,7 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -95,7 +95,7 @@ func TestGroupsAreSampled(t *testing.T) {
 	g := &w.groups[0]
 	var recs []streams.Record
 	for i := range 100 {
-		m := ingest.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i), Time: time.Now().Add(-time.Minute).UnixMilli()}
+		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i), Time: time.Now().Add(-time.Minute).UnixMilli()}
 		recs = append(recs, streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)})
 	}
 	w.evaluate(t.Context(), g, recs)

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -72,7 +73,7 @@ func replayLog(b *testing.B, messages int) *streams.Store {
 	var record []byte
 	for i := range messages {
 		client := fmt.Sprintf("boiler-%d", i/group%1000)
-		m := ingest.Message{
+		m := message.Message{
 			Topic: "dt/" + client + "/room", QoS: 1, ClientID: client, Thing: client, Protocol: "mqtt", SourceIP: "192.168.1.77",
 			Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000 + int64(i), Trace: [16]byte{1, byte(i)},
 			Payload: fmt.Appendf(nil, `{"ts":%d,"id":"boiler-room-0017","temp":%d.5,"hum":48.2,"pressure":101325,`+

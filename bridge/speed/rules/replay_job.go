@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -27,8 +27,8 @@ type replayJob struct {
 
 	// Scratch.
 	matches map[string]reach
-	decoder ingest.Decoder
-	record  ingest.Message
+	decoder message.Decoder
+	record  message.Message
 	message iotsql.Message
 	docs    [2][]byte
 }
@@ -66,7 +66,7 @@ func (j *replayJob) one(ctx context.Context, shard int, rec *streams.Record) boo
 	if rec.Time < j.from || rec.Time >= j.to {
 		return true
 	}
-	topic, err := ingest.RecordTopic(rec.Data)
+	topic, err := message.RecordTopic(rec.Data)
 	if err != nil {
 		j.unreadable++
 		return true

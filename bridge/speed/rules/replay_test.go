@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -79,7 +80,7 @@ func newPast(t *testing.T, shards int) *past {
 // add puts a message that arrives now into the block that commit writes.
 func (p *past) add(shard int, topic, payload string) {
 	p.n++
-	m := ingest.Message{Topic: topic, Payload: []byte(payload), ClientID: "dev", Protocol: "mqtt", Time: p.now.UnixMilli(), Trace: [16]byte{byte(p.n >> 8), byte(p.n), 1}}
+	m := message.Message{Topic: topic, Payload: []byte(payload), ClientID: "dev", Protocol: "mqtt", Time: p.now.UnixMilli(), Trace: [16]byte{byte(p.n >> 8), byte(p.n), 1}}
 	p.batch.Append(ingest.Stream, shard, streams.Record{Time: m.Time, Data: m.AppendRecord(nil)})
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -51,7 +52,7 @@ func newRig(t *testing.T, fs vfs.FS) *rig {
 			t.Fatal(err)
 		}
 	}
-	in, err := ingest.New(store, ingest.Options{Deliver: func(*ingest.Message, *streams.Batch) func() { return nil }, Log: log})
+	in, err := ingest.New(store, ingest.Options{Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +97,7 @@ func (r *rig) rules(docs map[string]string) {
 func (r *rig) publish(topic, payload string) {
 	r.t.Helper()
 	done := make(chan error, 1)
-	r.in.Publish(&ingest.Message{Topic: topic, Payload: []byte(payload), QoS: 1, ClientID: "dev-1", Protocol: "mqtt",
+	r.in.Publish(&message.Message{Topic: topic, Payload: []byte(payload), QoS: 1, ClientID: "dev-1", Protocol: "mqtt",
 		Time: time.Now().UnixMilli()}, nil, func(err error) { done <- err })
 	if err := <-done; err != nil {
 		r.t.Fatal(err)
@@ -285,7 +286,7 @@ func TestFailedCommitHoldsBackWhatFollows(t *testing.T) {
 	for n := range 7000 {
 		doc := fmt.Sprintf(`{"n":%d}`, n)
 		want = append(want, doc)
-		m := ingest.Message{Topic: "dt/a", Payload: []byte(doc), ClientID: "dev-1", Protocol: "mqtt"}
+		m := message.Message{Topic: "dt/a", Payload: []byte(doc), ClientID: "dev-1", Protocol: "mqtt"}
 		b.Append(ingest.Stream, 0, streams.Record{Key: "dev-1", Data: m.AppendRecord(nil)})
 	}
 	if err := r.store.Commit(ctx, b); err != nil {
@@ -432,7 +433,7 @@ func TestCountedWithoutMore(t *testing.T) {
 	go func() { ended <- r.store.Run(ctx) }()
 	b := r.store.NewBatch()
 	for n := range 2010 {
-		m := ingest.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, n), ClientID: "dev-1", Protocol: "mqtt"}
+		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, n), ClientID: "dev-1", Protocol: "mqtt"}
 		b.Append(ingest.Stream, 0, streams.Record{Key: "dev-1", Data: m.AppendRecord(nil)})
 	}
 	if err := r.store.Commit(ctx, b); err != nil {
@@ -466,7 +467,7 @@ func TestLargeOutputsAreSplit(t *testing.T) {
 	b := r.store.NewBatch()
 	const messages = 40
 	for n := range messages {
-		m := ingest.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d,"pad":"%040000d"}`, n, n), ClientID: "dev-1"}
+		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d,"pad":"%040000d"}`, n, n), ClientID: "dev-1"}
 		b.Append(ingest.Stream, 0, streams.Record{Key: "dev-1", Data: m.AppendRecord(nil)})
 	}
 	if err := r.store.Commit(t.Context(), b); err != nil {
@@ -495,7 +496,7 @@ func TestNoMemoryForWhatDoesNotMatch(t *testing.T) {
 	g := &w.groups[0]
 	var recs []streams.Record
 	for i := range 100 {
-		m := ingest.Message{Topic: fmt.Sprint("dt/", i), Payload: []byte(`{"temp":31,"hum":48.5}`), QoS: 1, ClientID: fmt.Sprint("dev-", i),
+		m := message.Message{Topic: fmt.Sprint("dt/", i), Payload: []byte(`{"temp":31,"hum":48.5}`), QoS: 1, ClientID: fmt.Sprint("dev-", i),
 			Principal: strings.Repeat("0a", 32), SourceIP: "10.0.0.9", Protocol: "mqtt", Time: 1700000000000, Trace: [16]byte{1}}
 		recs = append(recs, streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)})
 	}

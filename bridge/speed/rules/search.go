@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -24,13 +25,13 @@ var ErrNoMessage = errors.New("rules: no such message")
 func gone(err error) bool { return errors.Is(err, ErrNoMessage) || errors.Is(err, streams.ErrNotFound) }
 
 // at reads one message of the ingest log.
-func (e *Engine) at(shard int, offset uint64) (*ingest.Message, error) {
+func (e *Engine) at(shard int, offset uint64) (*message.Message, error) {
 	recs, err := e.store.Read(ingest.Stream, shard, offset, 1, 0)
 	if err != nil {
 		return nil, err
 	}
 	if len(recs) == 1 && recs[0].Offset == offset {
-		return ingest.DecodeMessage(recs[0].Data)
+		return message.Decode(recs[0].Data)
 	}
 	oldest, next, err := e.store.Bounds(ingest.Stream, shard)
 	if err != nil {
@@ -115,14 +116,14 @@ func (e *Engine) back(ctx context.Context, since time.Duration, progress func(se
 }
 
 // search finds a message by its trace.
-func (e *Engine) search(ctx context.Context, trace [16]byte, since time.Duration, progress func(searched, of uint64)) (shard int, offset uint64, m *ingest.Message, err error) {
-	var d ingest.Decoder
-	var found *ingest.Message
+func (e *Engine) search(ctx context.Context, trace [16]byte, since time.Duration, progress func(searched, of uint64)) (shard int, offset uint64, m *message.Message, err error) {
+	var d message.Decoder
+	var found *message.Message
 	err = e.back(ctx, since, progress, func(in int, rec *streams.Record) (bool, error) {
 		if !bytes.Contains(rec.Data, trace[:]) { // far quicker than to decode all
 			return false, nil
 		}
-		m := new(ingest.Message)
+		m := new(message.Message)
 		if err := d.Decode(m, rec.Data); err != nil || m.Trace != trace {
 			return false, nil
 		}
@@ -221,8 +222,8 @@ func (e *Engine) recentInLog(ctx context.Context, r *Rule, want []result, since 
 	if err != nil {
 		return nil, err
 	}
-	var d ingest.Decoder
-	var m ingest.Message
+	var d message.Decoder
+	var m message.Message
 	all, steps, enough := []Recent{}, 0, false
 	stepped := func(uint64, uint64) {
 		steps++

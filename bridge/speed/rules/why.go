@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // A Why says step by step what a rule made of a message, or would make.
@@ -45,14 +45,14 @@ type Seen struct {
 	Payload  *Data     `json:"payload,omitempty"` // nil: retention has dropped it
 }
 
-// Data is a payload or a document: JSON (see ingest.IsJSON), or else bytes.
+// Data is a payload or a document: JSON (see message.IsJSON), or else bytes.
 type Data struct {
 	JSON  json.RawMessage `json:"json,omitempty"`
 	Bytes []byte          `json:"bytes,omitempty"`
 }
 
 func newData(b []byte) *Data {
-	if ingest.IsJSON(b) {
+	if message.IsJSON(b) {
 		return &Data{JSON: b}
 	}
 	return &Data{Bytes: b}
@@ -96,7 +96,7 @@ const askLimit = 10 * time.Second
 
 // Try says what r would make of a message, without any effect. Only its Topic,
 // Payload and ClientID need be given.
-func (e *Engine) Try(ctx context.Context, r *Rule, m *ingest.Message) *Why {
+func (e *Engine) Try(ctx context.Context, r *Rule, m *message.Message) *Why {
 	if m.Time == 0 {
 		m.Time = time.Now().UnixMilli()
 	}
@@ -110,7 +110,7 @@ func (e *Engine) Try(ctx context.Context, r *Rule, m *ingest.Message) *Why {
 }
 
 // explain evaluates r on m.
-func (e *Engine) explain(ctx context.Context, r *Rule, m *ingest.Message) *Why {
+func (e *Engine) explain(ctx context.Context, r *Rule, m *message.Message) *Why {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
 	message := e.message(m)
@@ -162,7 +162,7 @@ func (e *Engine) Why(ctx context.Context, r *Rule, id string, since time.Duratio
 	}
 	var shard int
 	var offset uint64
-	m := new(ingest.Message)
+	m := new(message.Message)
 	if want.position {
 		shard, offset = want.shard, want.offset
 		m, err = e.at(shard, offset)
@@ -189,7 +189,7 @@ func (w *Why) note(format string, args ...any) {
 
 // whyNotKept adds what the log tells of a message that is not kept: whether
 // the rules have come to it, and which deliveries still wait.
-func (e *Engine) whyNotKept(w *Why, r *Rule, m *ingest.Message, shard int, offset uint64) {
+func (e *Engine) whyNotKept(w *Why, r *Rule, m *message.Message, shard int, offset uint64) {
 	next, err := e.position(shard)
 	switch {
 	case err != nil:

@@ -6,7 +6,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -24,7 +24,7 @@ func BenchmarkWhy(b *testing.B) {
 	for name, size := range map[string]int{"full": groupRecords, "light": 20} {
 		var recs []streams.Record
 		for i := range size {
-			m := ingest.Message{
+			m := message.Message{
 				Topic: fmt.Sprint("load/", i%50), QoS: 1, ClientID: fmt.Sprint("load-", i%50), Protocol: "mqtt", SourceIP: "192.168.1.77",
 				Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000, Trace: [16]byte{1},
 				Payload: fmt.Appendf(nil, `{"ts":1700000000000,"temp":%d,"hum":48.25,"pad":"%0146d"}`, 29+i%2*2, i),

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -145,10 +146,10 @@ func TestWhySearchesTheLog(t *testing.T) {
 	b := r.store.NewBatch()
 	const messages = 3 * searchRecords
 	for i := range messages {
-		m := ingest.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i), Time: time.Now().UnixMilli(), Trace: [16]byte{1, byte(i >> 8), byte(i)}}
+		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i), Time: time.Now().UnixMilli(), Trace: [16]byte{1, byte(i >> 8), byte(i)}}
 		b.Append(ingest.Stream, i%2, streams.Record{Key: "dev", Data: m.AppendRecord(nil)})
 	}
-	decoy := ingest.Message{Topic: "dt/a", Payload: append([]byte{1, 0, 1}, make([]byte, 13)...), Trace: [16]byte{2}} // names another in its payload
+	decoy := message.Message{Topic: "dt/a", Payload: append([]byte{1, 0, 1}, make([]byte, 13)...), Trace: [16]byte{2}} // names another in its payload
 	b.Append(ingest.Stream, 1, streams.Record{Data: decoy.AppendRecord(nil)})
 	if err := r.store.Commit(ctx, b); err != nil {
 		t.Fatal(err)

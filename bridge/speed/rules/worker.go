@@ -13,6 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // Bounds of one group of messages: those share one commit. A worker holds two
@@ -78,8 +79,8 @@ type worker struct {
 	durable time.Time // when it last became so
 
 	// Scratch, of one message.
-	decoder ingest.Decoder
-	record  ingest.Message
+	decoder message.Decoder
+	record  message.Message
 	message iotsql.Message
 	input   action.Input
 	matched []*Rule
