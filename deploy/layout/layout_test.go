@@ -21,7 +21,7 @@ const root = "../.."
 // topLevel lists all that may stand in the root besides dot files.
 var topLevel = []string{
 	"agent", "bridge", "hal", "shadow", "firmware", "deploy",
-	"go.mod", "go.sum", "Makefile", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md",
+	"go.mod", "go.sum", "Makefile", "README.md", "LICENSE", "CHANGELOG.md", "SECURITY.md", "CONTRIBUTING.md",
 }
 
 // unitFiles is a folder of deploy that the bridge's command line may import:
