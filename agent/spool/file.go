@@ -13,6 +13,8 @@ import (
 
 	"go.etcd.io/bbolt"
 	berrors "go.etcd.io/bbolt/errors"
+
+	"github.com/tidemill/tidemill/shadow/format"
 )
 
 const (
@@ -23,9 +25,9 @@ const (
 
 	lockTimeout = time.Second
 
-	format     = 1
-	stateBytes = 1 + 16 + 7*8 + 4
-	headBytes  = 8 + 4 + 4
+	formatNumber = 1
+	stateBytes   = 1 + 16 + 7*8 + 4
+	headBytes    = 8 + 4 + 4
 )
 
 var (
@@ -50,7 +52,7 @@ type state struct {
 
 func (st *state) append(b []byte) []byte {
 	start := len(b)
-	b = append(append(b, format), st.id[:]...)
+	b = append(append(b, formatNumber), st.id[:]...)
 	for _, v := range []uint64{st.seq, st.appended, st.acked, st.dropped, st.batches, st.readings, st.bytes} {
 		b = binary.BigEndian.AppendUint64(b, v)
 	}
@@ -58,11 +60,15 @@ func (st *state) append(b []byte) []byte {
 }
 
 func (st *state) read(b []byte) error {
-	if len(b) == 0 || b[0] != format {
-		return damaged("no state of format %d", format)
-	}
-	if n := len(b) - 4; len(b) != stateBytes || crc32.Checksum(b[:n], castagnoli) != binary.BigEndian.Uint32(b[n:]) {
+	n := len(b) - 4
+	if n < 1 || crc32.Checksum(b[:n], castagnoli) != binary.BigEndian.Uint32(b[n:]) {
 		return damaged("state of %d bytes", len(b))
+	}
+	if err := format.Check(uint64(b[0]), formatNumber); err != nil {
+		return err
+	}
+	if b[0] != formatNumber || len(b) != stateBytes {
+		return damaged("state of %d bytes and format %d", len(b), b[0])
 	}
 	copy(st.id[:], b[1:])
 	for i, v := range []*uint64{&st.seq, &st.appended, &st.acked, &st.dropped, &st.batches, &st.readings, &st.bytes} {

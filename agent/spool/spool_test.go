@@ -3,8 +3,10 @@ package spool
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"log/slog"
 	"os"
@@ -19,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
+	"github.com/tidemill/tidemill/shadow/format"
 )
 
 func TestMain(m *testing.M) {
@@ -552,5 +555,46 @@ func TestDenseReadingsAreSplit(t *testing.T) {
 	}
 	if st := s.Stats(); got != n || st.Readings != n || st.Appended != n || st.Batches < 3 || st.Unflushed != 0 {
 		t.Fatalf("%d readings, %+v", got, st)
+	}
+}
+
+// A spool of a newer version is refused and stays as it is; one whose number is
+// damaged is salvaged.
+func TestNewerFormat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "spool.db")
+	s := open(t, path, Options{})
+	add(t, s, 1)
+	flushed(t, s)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	put := func(state []byte) {
+		t.Helper()
+		db, err := bbolt.Open(path, 0o600, &bbolt.Options{PageSize: pageSize, NoFreelistSync: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = db.Update(func(tx *bbolt.Tx) error { return tx.Bucket(bucketMeta).Put(keyState, state) })
+		if err := errors.Join(err, db.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	newer := append([]byte{formatNumber + 1}, "a state of another length"...)
+	newer = binary.BigEndian.AppendUint32(newer, crc32.Checksum(newer, castagnoli))
+	put(newer)
+	again, err := Open(path, Options{Log: quiet})
+	if !errors.Is(err, format.ErrNewer) || !strings.Contains(err.Error(), "format 2, this program knows up to 1") {
+		t.Errorf("%v", err)
+	}
+	if err == nil {
+		again.Close()
+	}
+	if names, _ := filepath.Glob(path + "*"); len(names) != 1 {
+		t.Errorf("files: %v", names)
+	}
+	newer[len(newer)-1]++
+	put(newer)
+	if st := open(t, path, Options{}).Stats(); st.Batches != 1 || st.Readings != 1 {
+		t.Errorf("salvaged: %+v", st)
 	}
 }

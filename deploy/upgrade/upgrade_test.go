@@ -47,7 +47,7 @@ func TestUpgrade(t *testing.T) {
 	}
 }
 
-// A heir runs the programs of today over the data of an earlier version.
+// An heir runs the programs of today over the data of an earlier version.
 type heir struct {
 	t      *testing.T
 	ctx    context.Context
@@ -200,12 +200,13 @@ func (h *heir) end(topic string) func(mqtt.Client) string {
 // session resumes the one for which messages waited. What a rule sends again
 // comes at least once, the rest once.
 func (h *heir) session() {
-	// The rule's outbox is drained in its order: its last message comes last.
 	got, present := h.collect(Subscriber, false, "", h.end("q/end"))
 	if !present {
 		h.t.Errorf("the session of %s is lost", Subscriber)
 	}
-	h.must(rig.Until(h.ctx, "what rules sent", func() (bool, error) {
+	ctx, cancel := context.WithTimeout(h.ctx, patience)
+	defer cancel()
+	h.must(rig.Until(ctx, "what rules sent", func() (bool, error) {
 		more, _ := h.collect(Subscriber, false, "", h.end("q/end"))
 		for m, n := range more {
 			got[m] += n

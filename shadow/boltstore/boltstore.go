@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -20,13 +21,20 @@ import (
 
 	"github.com/tidemill/tidemill/shadow"
 	"github.com/tidemill/tidemill/shadow/boltfile"
+	"github.com/tidemill/tidemill/shadow/format"
 )
 
 // Buckets of the root.
 var (
 	documents = []byte("shadows")
 	records   = []byte("shadow-device")
+	meta      = []byte("shadow-meta")
 )
+
+// formatNumber is that of FORMAT.md.
+const formatNumber = 1
+
+var keyFormat = []byte("format")
 
 // ErrClosed is the error of a Store after Close.
 var ErrClosed = errors.New("boltstore: store is closed")
@@ -94,31 +102,49 @@ func open(path string, o Options) (s *Store, err error) {
 	return s, nil
 }
 
-// New uses two buckets of db, which may have others. Close leaves db open.
+// New uses three buckets of db, which may have others. Close leaves db open. Data
+// of a newer version are format.ErrNewer.
 func New(db *bbolt.DB) (*Store, error) {
 	// What is there needs no commit, for which a full disk may have no room.
 	known := false
 	err := db.View(func(tx *bbolt.Tx) error {
 		known = tx.Bucket(documents) != nil && tx.Bucket(records) != nil
-		return nil
+		return checkFormat(tx)
 	})
-	if known && err == nil {
+	if err != nil {
+		return nil, fmt.Errorf("boltstore: %s: %w", db.Path(), err)
+	}
+	if known {
 		return &Store{db: db}, nil
 	}
 	fresh := false
 	err = db.Update(func(tx *bbolt.Tx) error {
 		fresh = tx.Bucket(documents) == nil && tx.Bucket(records) == nil
-		for _, b := range [][]byte{documents, records} {
+		for _, b := range [][]byte{documents, records, meta} {
 			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
 				return err
 			}
 		}
-		return nil
+		return tx.Bucket(meta).Put(keyFormat, strconv.AppendUint(nil, formatNumber, 10))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("boltstore: make buckets: %w", err)
 	}
 	return &Store{db: db, fresh: fresh}, nil
+}
+
+// checkFormat compares the number that the file has. One of before there was a
+// number is of format 1, the first.
+func checkFormat(tx *bbolt.Tx) error {
+	b := tx.Bucket(meta)
+	if b == nil || b.Get(keyFormat) == nil {
+		return nil
+	}
+	has, err := strconv.ParseUint(string(b.Get(keyFormat)), 10, 32)
+	if err != nil {
+		return fmt.Errorf("%w: format %q", boltfile.ErrDamaged, b.Get(keyFormat))
+	}
+	return format.Check(has, formatNumber)
 }
 
 // Fresh says whether the store was made now, and held nothing: there was no

@@ -21,6 +21,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/tidemill/tidemill/shadow"
+	"github.com/tidemill/tidemill/shadow/format"
 )
 
 func document(t testing.TB, before *shadow.Document, text string) *shadow.Document {
@@ -412,4 +413,35 @@ func TestDamaged(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %d of 60 damaged files set aside, the others were sound where it counts", seed, aside)
+}
+
+// A file of a newer version is refused, also by a device, which must not take it
+// for damaged.
+func TestNewerFormat(t *testing.T) {
+	s, path := open1(t)
+	err := s.db.Update(func(tx *bbolt.Tx) error {
+		if got := tx.Bucket(meta).Get(keyFormat); string(got) != "1" {
+			t.Errorf("format %q", got)
+		}
+		return tx.Bucket(meta).Put(keyFormat, []byte("2"))
+	})
+	if err := errors.Join(err, s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, aside := range []bool{false, true} {
+		again, err := Open(path, Options{SetAside: aside})
+		if !errors.Is(err, format.ErrNewer) || !strings.Contains(err.Error(), "format 2, this program knows up to 1") {
+			t.Errorf("set aside %v: %v", aside, err)
+		}
+		if err == nil {
+			again.Close()
+		}
+	}
+	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+		t.Errorf("the file has changed: %v", err)
+	}
 }

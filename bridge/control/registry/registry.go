@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"os"
 	"regexp"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,6 +40,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/shadow/format"
 )
 
 // Errors that callers branch on; match with errors.Is.
@@ -140,15 +142,17 @@ var (
 
 	keyDefaultAuthorizer = []byte("default-authorizer")
 	keyFormat            = []byte("format")
-	formatVersion        = []byte("1")
 	allBuckets           = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
 		bRules, bRuleDocuments, bMeta, bSerials, bCAs, bCAPEM, bCANames, bCACertificates, bCRLs, bCRLSerials,
 		bTypes, bTypeThings, bBillingGroups, bBillingThings, bTags, bOutbox, bTemplates, bTemplateBodies, bTokens, bAuthorizers, bRoleAliases, bKeys, bKeyEnds, bDeclarations}
-	errOtherVersion = errors.New("written by another version of this software")
 )
 
+// formatNumber is that of FORMAT.md.
+const formatNumber = 1
+
 // Open opens the file at path, made with mode 0600 if it is not there. A file
-// that another process has open is an error after a second.
+// that another process has open is an error after a second; one of a newer version
+// is format.ErrNewer.
 func Open(path string) (*Registry, error) {
 	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
 	if err != nil {
@@ -186,13 +190,17 @@ func (r *Registry) deletes() time.Time {
 func prepare(db *bolt.DB) error {
 	complete := false
 	err := db.View(func(tx *bolt.Tx) error {
+		has, err := formatOf(tx)
+		if err == nil {
+			err = format.Check(has, formatNumber)
+		}
+		if err != nil || has < formatNumber {
+			return err
+		}
 		for _, b := range allBuckets {
 			if tx.Bucket(b) == nil {
 				return nil
 			}
-		}
-		if v := tx.Bucket(bMeta).Get(keyFormat); string(v) != string(formatVersion) {
-			return fmt.Errorf("format %q: %w", v, errOtherVersion)
 		}
 		complete = true
 		return nil
@@ -217,8 +225,21 @@ func prepare(db *bolt.DB) error {
 				return err
 			}
 		}
-		return tx.Bucket(bMeta).Put(keyFormat, formatVersion)
+		return tx.Bucket(bMeta).Put(keyFormat, strconv.AppendUint(nil, formatNumber, 10))
 	})
+}
+
+// formatOf reads the file's number, 0 of a new file.
+func formatOf(tx *bolt.Tx) (uint64, error) {
+	meta := tx.Bucket(bMeta)
+	if meta == nil || meta.Get(keyFormat) == nil {
+		return 0, nil
+	}
+	n, err := strconv.ParseUint(string(meta.Get(keyFormat)), 10, 32)
+	if err != nil {
+		return 0, fmt.Errorf("%w: format %q", ErrCorrupt, meta.Get(keyFormat))
+	}
+	return n, nil
 }
 
 // Close waits for transactions under way and closes the file.

@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -16,7 +17,10 @@ import (
 	"testing"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/shadow/format"
 )
 
 func open(t testing.TB) *Registry {
@@ -445,4 +449,48 @@ func TestConcurrent(t *testing.T) {
 	}
 	close(stop)
 	wg.Wait()
+}
+
+// A file of a newer version is refused and stays as it is.
+func TestNewerFormat(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "registry.db")
+	r, err := Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]error{"2": format.ErrNewer, "x": ErrCorrupt} {
+		err = r.db.Update(func(tx *bolt.Tx) error {
+			if _, err := tx.CreateBucketIfNotExists([]byte("of a newer version")); err != nil {
+				return err
+			}
+			_ = tx.DeleteBucket(bTags) // a newer version may do without it
+			return tx.Bucket(bMeta).Put(keyFormat, []byte(text))
+		})
+		if err := errors.Join(err, r.Close()); err != nil {
+			t.Fatal(err)
+		}
+		before, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := Open(path)
+		if !errors.Is(err, want) {
+			t.Errorf("format %s: %v", text, err)
+		}
+		if want == format.ErrNewer && !strings.Contains(err.Error(), "format 2, this program knows up to 1") {
+			t.Error(err)
+		}
+		if err == nil {
+			again.Close()
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
+			t.Errorf("the file has changed: %v", err)
+		}
+		if r.db, err = bolt.Open(path, 0o600, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -33,6 +33,9 @@ func (s *Store) openDB(o *pebble.Options) (db *pebble.DB, err error) {
 	if has("MANIFEST-") && !has("marker.manifest.") {
 		return nil, fmt.Errorf("%w: %s: marker.manifest.* is missing", ErrCorrupt, s.dir)
 	}
+	if err := pebbleFormat(names); err != nil {
+		return nil, err
+	}
 	db, err = pebble.Open(s.dir, o)
 	var system syscall.Errno
 	switch {

@@ -7,6 +7,7 @@ const (
 	tagNextID   = 0x01 // id the next stream gets
 	tagStream   = 0x02 // + name: the stream's id and configuration
 	tagPosition = 0x03 // + slot: how much was ever committed
+	tagFormat   = 0x04 // the layout's number
 	tagMeta     = 0x08 // + the caller's key
 	tagShard    = 0x09 // + id, shard: its range and lineage, of streams that were resharded
 	tagTrim     = 0x10 // + id, shard: where the shard now begins

@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tidemill/tidemill/shadow/format"
 )
 
 // Verify reads all that the store in dir holds and changes nothing. It calls
@@ -59,6 +61,9 @@ func walkStore(dir string, f func(k, v []byte) error, lost func(error)) (at Posi
 	db, err := s.openDB(o)
 	if err != nil {
 		return at, 0, err
+	}
+	if err := s.checkFormat(db); errors.Is(err, format.ErrNewer) { // what cannot be read is told by the walk
+		return at, 0, errors.Join(err, db.Close())
 	}
 	w := walker{s: s, db: db, f: f, lost: lost, tally: tally{found: map[uint64]bool{}}}
 	err = errors.Join(w.walk(), db.Close())

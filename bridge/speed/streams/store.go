@@ -46,6 +46,7 @@ type Store struct {
 	nextID   uint32
 	lastTime int64 // of the last group; block times don't go back
 	written  Position
+	stamped  bool     // the format's number is written
 	missing  []uint64 // commits whose slots are
 
 	position atomic.Pointer[Position] // of what is synced
@@ -146,7 +147,10 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("streams: open %s: %w", dir, err)
 	}
 	s.db = db
-	if err := s.loadStreams(); err != nil {
+	if err = s.checkFormat(db); err == nil {
+		err = s.loadStreams()
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("streams: open %s: %w", dir, err), db.Close())
 	}
 	return s, nil

@@ -17,6 +17,11 @@ const (
 	queuePrefix    = "gw/q/"
 	acceptedPrefix = "gw/x/"
 	retainedPrefix = "gw/r/"
+
+	formatKey = "gw/format"
+	// formatNumber is that of FORMAT.md. It is raised when an earlier version would
+	// leave out a record, or take it for another.
+	formatNumber = 1
 )
 
 // ErrRecord means that stored bytes are no record.

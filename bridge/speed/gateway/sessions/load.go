@@ -3,6 +3,9 @@ package sessions
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
+
+	"github.com/tidemill/tidemill/shadow/format"
 )
 
 // A Loader takes what Load finds. Sessions come before what belongs to them.
@@ -18,8 +21,12 @@ type Loader interface {
 }
 
 // Load reads what is stored. It comes before Run and before the log's first
-// commit; what is not kept is removed by Run.
+// commit; what is not kept is removed by Run. Records of a newer version are
+// format.ErrNewer.
 func (st *Store) Load(l Loader) error {
+	if err := st.checkFormat(); err != nil {
+		return fmt.Errorf("sessions: %w", err)
+	}
 	for _, part := range []struct {
 		prefix string
 		load   func(key, value []byte) (kept bool, err error)
@@ -69,6 +76,29 @@ func (st *Store) Load(l Loader) error {
 		if err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// checkFormat compares the number that is stored, and has Run store this
+// version's.
+func (st *Store) checkFormat() error {
+	v, err := st.log.Get([]byte(formatKey))
+	if err != nil {
+		return err
+	}
+	has := uint64(0)
+	if v != nil {
+		if len(v) != 4 {
+			return fmt.Errorf("%w: %s", ErrRecord, formatKey)
+		}
+		has = uint64(binary.BigEndian.Uint32(v))
+	}
+	if err := format.Check(has, formatNumber); err != nil {
+		return err
+	}
+	if has < formatNumber {
+		st.Set([]byte(formatKey), binary.BigEndian.AppendUint32(nil, formatNumber))
 	}
 	return nil
 }

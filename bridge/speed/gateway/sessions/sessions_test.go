@@ -1,8 +1,10 @@
 package sessions
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/shadow/format"
 )
 
 // A table is a Memory that a test changes.
@@ -159,6 +162,32 @@ func TestGatheredComesFirst(t *testing.T) {
 		time.Sleep(time.Second)
 		if v, err := st.log.Get(l.acceptedKey(1)); v != nil || err != nil {
 			t.Errorf("%x %v", v, err)
+		}
+	})
+}
+
+// A nobody takes nothing.
+type nobody struct{ Loader }
+
+// Sessions of a newer version are refused.
+func TestNewerFormat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st, _, end := open(t)
+		defer end()
+		if err := st.Load(nobody{}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // it is gathered
+		synctest.Wait()
+		if v, err := st.log.Get([]byte(formatKey)); err != nil || !bytes.Equal(v, []byte{0, 0, 0, 1}) {
+			t.Fatalf("the number is %x, %v", v, err)
+		}
+		st.Set([]byte(formatKey), []byte{0, 0, 0, 2})
+		time.Sleep(time.Second)
+		synctest.Wait()
+		err := st.Load(nobody{})
+		if !errors.Is(err, format.ErrNewer) || !strings.Contains(err.Error(), "format 2, this program knows up to 1") {
+			t.Errorf("%v", err)
 		}
 	})
 }

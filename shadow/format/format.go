@@ -1,0 +1,25 @@
+// Package format is the number of a store's layout on the disk.
+//
+// Each store (the log, the sessions in it, the registry, shadows, a spool) keeps
+// one number. It is raised when the layout changes so that an earlier version
+// could not read it, or would read it wrongly. A program upgrades what is older
+// and refuses what is newer than itself: it must neither write to it nor set it
+// aside as damaged.
+package format
+
+import (
+	"errors"
+	"fmt"
+)
+
+// ErrNewer marks data that a newer version wrote.
+var ErrNewer = errors.New("a newer version wrote it; start that version, or restore what was there before it")
+
+// Check returns an error with ErrNewer, which names both numbers, if data have a
+// higher number than the program knows.
+func Check(has, knows uint64) error {
+	if has > knows {
+		return fmt.Errorf("format %d, this program knows up to %d: %w", has, knows, ErrNewer)
+	}
+	return nil
+}
