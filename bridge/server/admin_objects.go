@@ -1,25 +1,27 @@
 package server
 
 import (
-	"errors"
+	"context"
 	"io"
 	"net/http"
-
-	"github.com/tidemill/tidemill/bridge/speed/sink"
 )
 
 // maxObject bounds an object that is put through the admin socket, our choice.
 const maxObject = 64 << 20
 
-// putObject stores the body as ?bucket=…&key=…, as a whole or not at all.
-func (s *Server) putObject(_ http.ResponseWriter, r *http.Request) error {
+// Objects are the bridge's; a sink.Dir has them.
+type Objects interface {
+	// Put stores an object as write writes it, as a whole or not at all.
+	Put(ctx context.Context, bucket, key string, write func(io.Writer) error) error
+}
+
+type objects struct{ store Objects }
+
+// put stores the body as ?bucket=…&key=…, as a whole or not at all.
+func (h *objects) put(_ http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	err := s.objects.Put(r.Context(), q.Get("bucket"), q.Get("key"), func(w io.Writer) error {
+	return h.store.Put(r.Context(), q.Get("bucket"), q.Get("key"), func(w io.Writer) error {
 		_, err := io.Copy(w, r.Body)
 		return err
 	})
-	if errors.Is(err, sink.ErrName) {
-		return badRequest{err}
-	}
-	return err
 }

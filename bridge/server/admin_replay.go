@@ -46,37 +46,41 @@ const maxReplays = 4
 
 var errReplays = fmt.Errorf("%d replays run already, which is the most; wait until one ends: %w", maxReplays, registry.ErrConflict)
 
-// replays are those that run, by id.
+// replays are those that run.
 type replays struct {
-	mu   sync.Mutex
-	stop map[string]context.CancelFunc
+	rules    TopicRules
+	engine   *rules.Engine
+	compiler *rules.Compiler
+
+	mu    sync.Mutex
+	stops map[string]context.CancelFunc // by id
 }
 
 func (x *replays) add(stop context.CancelFunc) (id string, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if len(x.stop) >= maxReplays {
+	if len(x.stops) >= maxReplays {
 		return "", errReplays
 	}
-	if x.stop == nil {
-		x.stop = map[string]context.CancelFunc{}
+	if x.stops == nil {
+		x.stops = map[string]context.CancelFunc{}
 	}
 	id = rand.Text()
-	x.stop[id] = stop
+	x.stops[id] = stop
 	return id, nil
 }
 
 func (x *replays) remove(id string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.stop, id)
+	delete(x.stops, id)
 }
 
-// deleteReplay ends a replay, which then reports what it found so far.
-func (s *Server) deleteReplay(_ http.ResponseWriter, r *http.Request) error {
-	s.replays.mu.Lock()
-	defer s.replays.mu.Unlock()
-	stop := s.replays.stop[r.PathValue("id")]
+// stopOne ends a replay, which then reports what it found so far.
+func (h *replays) stopOne(_ http.ResponseWriter, r *http.Request) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	stop := h.stops[r.PathValue("id")]
 	if stop == nil {
 		return fmt.Errorf("replay %s: %w", r.PathValue("id"), registry.ErrNotFound)
 	}
@@ -84,29 +88,29 @@ func (s *Server) deleteReplay(_ http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// postReplay answers a ReplayRequest with ReplayLines. It ends when the client
-// leaves, and with a report when it is told to by deleteReplay.
-func (s *Server) postReplay(w http.ResponseWriter, r *http.Request) error {
+// run answers a ReplayRequest with ReplayLines. It ends when the client
+// leaves, and with a report when it is told to by stopOne.
+func (h *replays) run(w http.ResponseWriter, r *http.Request) error {
 	var in ReplayRequest
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
-	x, note, err := s.replay(&in)
+	x, note, err := h.parse(&in)
 	if err != nil {
 		return err
 	}
 	ctx, stop := context.WithCancel(r.Context())
 	defer stop()
-	id, err := s.replays.add(stop)
+	id, err := h.add(stop)
 	if err != nil {
 		return err
 	}
-	defer s.replays.remove(id)
+	defer h.remove(id)
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	enc, rc := json.NewEncoder(w), http.NewResponseController(w)
 	began, told := time.Now(), time.Time{}
 	answered := false
-	report, err := s.rules.Replay(ctx, x, func(read, of uint64) {
+	report, err := h.engine.Replay(ctx, x, func(read, of uint64) {
 		now := time.Now()
 		if answered && now.Sub(told) < tellReplay && read < of {
 			return
@@ -125,28 +129,26 @@ func (s *Server) postReplay(w http.ResponseWriter, r *http.Request) error {
 			report.Notes = append([]string{note}, report.Notes...)
 		}
 		return enc.Encode(ReplayLine{ID: id, Read: report.Read, Of: report.Records, Report: report})
-	case !answered && errors.Is(err, rules.ErrReplay):
-		return badRequest{err}
 	case !answered:
 		return err
 	}
 	return enc.Encode(ReplayLine{ID: id, Error: err.Error()})
 }
 
-// replay compiles what a request asks for. note says why there is no rule to
+// parse compiles what a request asks for. note says why there is no rule to
 // compare with, where that needs saying.
-func (s *Server) replay(in *ReplayRequest) (x *rules.Replay, note string, err error) {
-	new, err := s.compiler.Parse(in.Name, in.Document)
+func (h *replays) parse(in *ReplayRequest) (x *rules.Replay, note string, err error) {
+	new, err := h.compiler.Parse(in.Name, in.Document)
 	if err != nil {
 		return nil, "", badRequest{err}
 	}
-	x = &rules.Replay{New: new, Services: s.compiler.Services, From: in.From, To: in.To, Shards: in.Shards, Examples: in.Examples,
+	x = &rules.Replay{New: new, Services: h.compiler.Services, From: in.From, To: in.To, Shards: in.Shards, Examples: in.Examples,
 		Jobs: min(in.Jobs, runtime.GOMAXPROCS(0))}
 	name := in.Against
 	if name == "" {
 		name = new.Name
 	}
-	x.Old, err = s.topicRules.Named(name)
+	x.Old, err = h.rules.Named(name)
 	if err != nil && in.Against == "" { // none, or one that is not in force
 		x.Old = nil
 		if errors.Is(err, registry.ErrNotFound) {

@@ -115,7 +115,7 @@ func TestReplay(t *testing.T) {
 	if all, err := b.rules.Recent(t.Context(), b.rules.Rule("hot"), false, patience); err != nil || len(all) != 7 {
 		t.Errorf("kept: %+v, %v", all, err)
 	}
-	if info, err := b.streamInfo("readings"); err != nil || info.Records != 4 {
+	if info, err := describeStream(b.store, "readings"); err != nil || info.Records != 4 {
 		t.Errorf("%+v, %v", info, err)
 	}
 
@@ -154,14 +154,6 @@ func TestReplayStops(t *testing.T) {
 	var line ReplayLine
 	if err := json.Unmarshal(lines.Bytes(), &line); err != nil || line.ID == "" || line.Of != 30 || line.Read != 0 || line.Report != nil {
 		t.Fatalf("%v, %s", err, lines.Bytes())
-	}
-	for range maxReplays - 1 {
-		if _, err := b.replays.add(func() {}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if code, text := b.do("POST", "/v1/replays", replayRequest("SELECT n FROM 'dt/#'", "")); code != http.StatusConflict || !strings.Contains(text, "replays run already") {
-		t.Errorf("one too many: %d %s", code, text)
 	}
 	b.must("DELETE", "/v1/replays/"+line.ID, "", nil)
 	for lines.Scan() && err == nil {

@@ -49,7 +49,7 @@ func TestTailFollowsShards(t *testing.T) {
 	if want := "0/0.0=1 0/1.0=2 0/1.1=3 1/0.0=4 "; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if info, err := b.streamInfo("s"); err != nil || info.Shards != 2 || info.Records != 3 {
+	if info, err := describeStream(b.store, "s"); err != nil || info.Shards != 2 || info.Records != 3 {
 		t.Errorf("%+v, %v", info, err)
 	}
 }

@@ -97,7 +97,7 @@ func TestAdmin(t *testing.T) {
 		{"POST", "/v1/things", `{"name":"x"} {"name":"y"}`, 400, "no more"},
 		{"POST", "/v1/things", `{"name":"x","endpoint":"nowhere"}`, 400, "endpoint"},
 		{"POST", "/v1/things", `{"name":"x","endpoint":"a\u0001b:1"}`, 400, "endpoint"},
-		{"POST", "/v1/things", `{"name":"` + strings.Repeat("x", maxAdminBody) + `"}`, 413, "too large"},
+		{"POST", "/v1/things", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413, "too large"},
 		{"POST", "/v1/certificates/none", `{"status":"ACTIVE"}`, 404, "none"},
 		{"POST", "/v1/certificates/" + id.CertificateID, `{"status":"MAYBE"}`, 400, "MAYBE"},
 		{"GET", "/v1/policies/none", "", 404, "none"},
@@ -172,7 +172,7 @@ func TestReload(t *testing.T) {
 	if want := []string{"good SELECT * FROM 'x'", "hot SELECT n FROM 'dt/#'"}; !slices.Equal(names, want) {
 		t.Errorf("rules %q, want %q", names, want)
 	}
-	if s, err := b.streamInfo("readings"); err != nil || s.Retention != 24*time.Hour {
+	if s, err := describeStream(b.store, "readings"); err != nil || s.Retention != 24*time.Hour {
 		t.Errorf("readings: %+v, %v", s, err)
 	}
 }

@@ -37,8 +37,8 @@ const tellSearch = 500 * time.Millisecond
 
 // asked reads what a request asks of: the rule in force that it names, and
 // ?since=DURATION.
-func (s *Server) asked(r *http.Request) (rule *rules.Rule, since time.Duration, err error) {
-	if rule, err = s.topicRules.Named(r.PathValue("name")); err != nil {
+func (h *topicRules) asked(r *http.Request) (rule *rules.Rule, since time.Duration, err error) {
+	if rule, err = h.rules.Named(r.PathValue("name")); err != nil {
 		return nil, 0, err
 	}
 	text := r.URL.Query().Get("since")
@@ -52,15 +52,15 @@ func (s *Server) asked(r *http.Request) (rule *rules.Rule, since time.Duration, 
 	return rule, since, nil
 }
 
-// recentMessages lists the newest messages of a rule: ?failed=true for those
+// recent lists the newest messages of a rule: ?failed=true for those
 // that failed, &since=DURATION as of why.
-func (s *Server) recentMessages(w http.ResponseWriter, r *http.Request) error {
-	rule, since, err := s.asked(r)
+func (h *topicRules) recent(w http.ResponseWriter, r *http.Request) error {
+	rule, since, err := h.asked(r)
 	if err != nil {
 		return err
 	}
 	failed, _ := strconv.ParseBool(r.URL.Query().Get("failed"))
-	all, err := s.rules.Recent(r.Context(), rule, failed, since)
+	all, err := h.engine.Recent(r.Context(), rule, failed, since)
 	if err != nil {
 		return err
 	}
@@ -69,14 +69,14 @@ func (s *Server) recentMessages(w http.ResponseWriter, r *http.Request) error {
 
 // why answers with WhyLines: ?message=ID, &since=DURATION for how far back the
 // log is searched. The search ends when the client leaves.
-func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
-	rule, since, err := s.asked(r)
+func (h *topicRules) why(w http.ResponseWriter, r *http.Request) error {
+	rule, since, err := h.asked(r)
 	if err != nil {
 		return err
 	}
 	told := time.Now()
 	enc, rc := json.NewEncoder(w), http.NewResponseController(w)
-	x, err := s.rules.Why(r.Context(), rule, r.URL.Query().Get("message"), since, func(searched, of uint64) {
+	x, err := h.engine.Why(r.Context(), rule, r.URL.Query().Get("message"), since, func(searched, of uint64) {
 		if time.Since(told) < tellSearch {
 			return
 		}
@@ -86,7 +86,7 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
 	})
 	line := WhyLine{Why: x}
 	if errors.Is(err, rules.ErrID) {
-		return badRequest{err}
+		return err
 	}
 	if err != nil {
 		line.Error = err.Error()
@@ -94,9 +94,9 @@ func (s *Server) why(w http.ResponseWriter, r *http.Request) error {
 	return enc.Encode(line)
 }
 
-// tryRule says what a rule would make of a Sample. Nothing is done with it.
-func (s *Server) tryRule(w http.ResponseWriter, r *http.Request) error {
-	rule, err := s.topicRules.Named(r.PathValue("name"))
+// try says what a rule would make of a Sample. Nothing is done with it.
+func (h *topicRules) try(w http.ResponseWriter, r *http.Request) error {
+	rule, err := h.rules.Named(r.PathValue("name"))
 	if err != nil {
 		return err
 	}
@@ -107,5 +107,5 @@ func (s *Server) tryRule(w http.ResponseWriter, r *http.Request) error {
 	if err := topic.ValidName(in.Topic); err != nil {
 		return badRequest{err}
 	}
-	return writeJSON(w, s.rules.Try(r.Context(), rule, &message.Message{Topic: in.Topic, Payload: in.Payload, ClientID: in.ClientID}))
+	return writeJSON(w, h.engine.Try(r.Context(), rule, &message.Message{Topic: in.Topic, Payload: in.Payload, ClientID: in.ClientID}))
 }

@@ -167,7 +167,7 @@ func (x series) log(s *Server) {
 	x.counter("log_bytes", "Bytes appended to the log.", float64(c.Bytes))
 	x.counter("log_sync_seconds", "Time spent in writes and syncs of the log.", c.Waited.Seconds())
 	for _, d := range s.store.List() {
-		info, err := s.streamInfo(d.Name)
+		info, err := describeStream(s.store, d.Name)
 		if err != nil {
 			continue // deleted since
 		}

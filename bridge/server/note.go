@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"errors"
-	"net/http"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/clock"
@@ -77,15 +76,13 @@ func acceptAfter(c config.Clock) time.Duration {
 	return time.Duration(c.AcceptAfter)
 }
 
-func (s *Server) getClock(w http.ResponseWriter, _ *http.Request) error {
-	return writeJSON(w, s.clock.Status())
+// A notedClock is the clock whose acceptance is durable when it returns.
+type notedClock struct {
+	*clock.Clock
+	note func() error
 }
 
-// acceptClock trusts the clock as it is, durably when it answers.
-func (s *Server) acceptClock(w http.ResponseWriter, _ *http.Request) error {
-	s.clock.Accept()
-	if err := s.note(); err != nil {
-		return err
-	}
-	return s.getClock(w, nil)
+func (c notedClock) Accept() error {
+	c.Clock.Accept()
+	return c.note()
 }

@@ -82,7 +82,6 @@ type Server struct {
 	router     *router
 	aws        *aws.Handler
 	calls      failedCalls
-	replays    replays
 	onlookers  watch.Hub
 
 	registryEvents *events.Registry

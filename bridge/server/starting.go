@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net"
-	"net/http"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
@@ -118,13 +116,8 @@ func answerStarting(l *net.TCPListener, why *atomic.Pointer[string]) (stop func(
 	if l == nil {
 		return func() {}
 	}
-	mux := http.NewServeMux()
-	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "alive\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "the bridge starts: "+*why.Load(), http.StatusServiceUnavailable)
-	})
 	srv := listen.Within(time.Minute)
-	srv.Handler, srv.ReadHeaderTimeout = mux, 10*time.Second
+	srv.Handler, srv.ReadHeaderTimeout = Health(func() error { return errors.New("the bridge starts: " + *why.Load()) }), 10*time.Second
 	srv.SetKeepAlivesEnabled(false) // the next request is the bridge's
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(lent{l}) }()

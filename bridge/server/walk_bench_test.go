@@ -140,10 +140,12 @@ func (c *spring) Read(b []byte) (n int, err error) {
 	}
 	return n, nil
 }
-func (c *spring) Write(b []byte) (int, error)      { return len(b), nil }
-func (c *spring) Close() error                     { return nil }
-func (c *spring) LocalAddr() net.Addr              { return &net.TCPAddr{} }
-func (c *spring) RemoteAddr() net.Addr             { return &net.TCPAddr{IP: net.IPv4(192, 168, 1, 77), Port: 50123} }
+func (c *spring) Write(b []byte) (int, error) { return len(b), nil }
+func (c *spring) Close() error                { return nil }
+func (c *spring) LocalAddr() net.Addr         { return &net.TCPAddr{} }
+func (c *spring) RemoteAddr() net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(192, 168, 1, 77), Port: 50123}
+}
 func (c *spring) SetDeadline(time.Time) error      { return nil }
 func (c *spring) SetReadDeadline(time.Time) error  { return nil }
 func (c *spring) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,77 @@
+package server
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/rules"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// An Error is the form in which every error is answered.
+type Error struct {
+	Message string `json:"message"`
+}
+
+// badRequest marks errors of the caller.
+type badRequest struct{ error }
+
+func (b badRequest) Unwrap() error { return b.error }
+
+// statuses has a row for each kind of error that is the caller's; the first that
+// applies counts. What has none is the bridge's.
+var statuses = []struct {
+	is     func(error) bool
+	status int
+}{
+	{isA[*http.MaxBytesError], http.StatusRequestEntityTooLarge},
+	{isA[badRequest], http.StatusBadRequest},
+	{wraps(registry.ErrInvalid), http.StatusBadRequest},
+	{wraps(authz.ErrMalformed), http.StatusBadRequest},
+	{wraps(pki.ErrRequest), http.StatusBadRequest},
+	{wraps(sink.ErrName), http.StatusBadRequest},
+	{wraps(rules.ErrID), http.StatusBadRequest},
+	{wraps(rules.ErrReplay), http.StatusBadRequest},
+	{wraps(registry.ErrNotFound), http.StatusNotFound},
+	{wraps(streams.ErrNotFound), http.StatusNotFound},
+	{wraps(registry.ErrExists), http.StatusConflict},
+	{wraps(registry.ErrConflict), http.StatusConflict},
+	{wraps(streams.ErrExists), http.StatusConflict},
+}
+
+func wraps(target error) func(error) bool {
+	return func(err error) bool { return errors.Is(err, target) }
+}
+
+func isA[T error](err error) bool {
+	_, ok := errors.AsType[T](err)
+	return ok
+}
+
+// writeError answers with an error, or breaks off the answer that has begun, and
+// logs what is the bridge's.
+func writeError(w *answer, r *http.Request, log *slog.Logger, err error) {
+	status := http.StatusInternalServerError
+	for _, s := range statuses {
+		if s.is(err) {
+			status = s.status
+			break
+		}
+	}
+	if status == http.StatusInternalServerError {
+		log.Error("admin request failed", "method", r.Method, "path", r.URL.Path, "err", err)
+	}
+	if w.begun {
+		w.broke(err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(Error{err.Error()})
+}

@@ -1,0 +1,53 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/listen"
+)
+
+// Handler returns the administration API, which also works before Run, for what
+// only the stores are needed for. It tells the addresses of now.
+func (s *Server) Handler() http.Handler {
+	return newAPI(Options{
+		Info:    Info{s.version, s.cfg.DataDir, address(s.mqtt), s.httpsAddr(), address(s.admin)},
+		Account: s.cfg.Account, Region: s.cfg.Region,
+		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Broker: s.broker != nil,
+		Store: s.store, DataStreams: s.kinesis, DeliveryStreams: s.firehose, Connectors: s.connectors, Objects: s.objects,
+		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
+		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note},
+		Metrics: s.metricsHandler(), Watch: &s.onlookers, Log: s.log,
+	})
+}
+
+// publicHandler serves what the admin listener shows: nothing that changes
+// anything or tells of data, and to no page that had its own name resolve to
+// this machine.
+func (s *Server) publicHandler() http.Handler {
+	mux := Health(s.ready)
+	mux.Handle("GET /metrics", s.metricsHandler())
+	return listen.OnlyKnownHosts(s.cfg.MQTT.ServerNames, mux)
+}
+
+// ready returns why the bridge cannot take data, nil if it can.
+func (s *Server) ready() error {
+	if !s.store.Ready() {
+		err := s.store.Err()
+		if err == nil {
+			err = errors.New("it does not run")
+		}
+		return fmt.Errorf("the log takes no data: %w", err)
+	}
+	if missing := s.declared.Missing(); len(missing) > 0 {
+		return errors.New("declarations are wrong, and there are none of before; mend or remove: " + strings.Join(missing, ", "))
+	}
+	if s.broker != nil {
+		if err := s.broker.Ready(); err != nil {
+			return fmt.Errorf("no connection to the broker: %w", err)
+		}
+	}
+	return nil
+}
