@@ -161,7 +161,7 @@ func (a *admin) do(ctx context.Context, method, path string, query url.Values, i
 		var said struct{ Message string }
 		raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 		if json.Unmarshal(raw, &said) == nil && said.Message != "" {
-			return fmt.Errorf("%s", said.Message)
+			return errors.New(worded(said.Message))
 		}
 		return fmt.Errorf("%s: %s", resp.Status, raw)
 	}

@@ -115,7 +115,7 @@ func TestCommandLine(t *testing.T) {
 		{"config check a -config b", 2, "", "exclude each other"},
 		{"config check " + write("good.toml", "data_dir = \"/x\"\n"), 0, "it is right; data in /x\n", ""},
 		{"config sample", 0, "[mqtt]", ""},
-		{"serve -config /nowhere/x.toml", 1, "", "/nowhere/x.toml"},
+		{"serve -config /nowhere/x.toml", 1, "", "/nowhere/x.toml: no such file or directory: name one with -config, or make one: tidemill-bridge config sample > "},
 		{"serve -config " + bad, 1, "", "mqtt.lsten: unknown key"},
 		{"serve -config " + bad, 1, "", `mqtt.listen: "nonsense"`},
 		{"thing list -config " + broken, 1, "", "broken.toml"},
@@ -278,8 +278,14 @@ func TestOffline(t *testing.T) {
 		{on("cert status " + id + " GONE"), 1, "", "want ACTIVE, INACTIVE or REVOKED"},
 		{on("cert status " + id + " REVOKED"), 0, "", ""},
 		{on("cert list"), 0, id + "  REVOKED  pi-1    p,tidemill-thing\n", ""},
+		{on("policy delete p"), 1, "", "policy p: conflict: still attached: cert/" + id + "; tidemill-bridge policy detach NAME CERTIFICATE-ID"},
 		{on("policy detach p " + id), 0, "", ""},
-		{on("policy detach p " + id), 1, "", "not found"},
+		{on("policy detach p " + id), 1, "", `policy "p" at cert/` + id + ": not found; it is not attached there; tidemill-bridge cert show CERTIFICATE-ID"},
+		{on("policy delete nosuch"), 1, "", `policy "nosuch": not found; tidemill-bridge policy show`},
+		{on("cert status nosuch ACTIVE"), 1, "", `certificate "nosuch": not found; tidemill-bridge cert list`},
+		{on("thing delete nosuch"), 1, "", `thing "nosuch": not found; tidemill-bridge thing list`},
+		{on("stream tail nosuch"), 1, "", `no such stream: "nosuch"; tidemill-bridge stream list`},
+		{on("cert delete " + id), 1, "", "still attached: policy tidemill-thing, thing pi-1; tidemill-bridge cert delete ID -force"},
 	} {
 		s.run(t)
 	}

@@ -7,6 +7,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"net"
@@ -308,6 +309,9 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 	if path != "" {
 		text, err := os.ReadFile(path)
 		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				err = fmt.Errorf("%w: name one with -config, or make one: tidemill-bridge config sample > bridge.toml", err)
+			}
 			return nil, fmt.Errorf("config: %w", err)
 		}
 		if errs, err = decode(string(text), c); err != nil {

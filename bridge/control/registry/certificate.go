@@ -248,7 +248,7 @@ func (t *Tx) TransferCertificate(id string) error {
 	case c.Status != Inactive:
 		return fmt.Errorf("certificate %s is %s, want INACTIVE: %w", id, c.Status, ErrConflict)
 	case t.anyLink(bCertPolicies, id) || t.anyLink(bCertThings, id):
-		return fmt.Errorf("certificate %s: %w", id, ErrInUse)
+		return inUse("certificate "+id, append(each("policy ", t.links(bCertPolicies, id)), each("thing ", t.links(bCertThings, id))...))
 	}
 	return t.putStatus(&c, PendingTransfer)
 }
@@ -283,7 +283,7 @@ func (t *Tx) DeleteCertificate(id string, force bool) error {
 	}
 	policies, things := t.links(bCertPolicies, id), t.links(bCertThings, id)
 	if !force && len(policies)+len(things) > 0 {
-		return fmt.Errorf("certificate %s: %w", id, ErrInUse)
+		return inUse("certificate "+id, append(each("policy ", policies), each("thing ", things)...))
 	}
 	for _, p := range policies {
 		if err := t.DetachPolicy(p, id); err != nil {

@@ -3,6 +3,7 @@ package registry
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -102,4 +103,23 @@ func seekAfter(c *bolt.Cursor, prefix []byte, after string) (k, v []byte) {
 		return c.Next()
 	}
 	return k, v
+}
+
+// inUse says what is attached to what, at most three by name.
+func inUse(what string, attached []string) error {
+	const most = 3
+	text := strings.Join(attached[:min(most, len(attached))], ", ")
+	if more := len(attached) - most; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return fmt.Errorf("%s: %w: %s", what, ErrInUse, text)
+}
+
+// each puts a word before each name.
+func each(word string, names []string) []string {
+	out := make([]string, len(names))
+	for i, n := range names {
+		out[i] = word + n
+	}
+	return out
 }

@@ -173,7 +173,7 @@ func (t *Tx) DeletePolicy(name string) error {
 		return err
 	}
 	if t.anyLink(bPolicyTargets, name) {
-		return fmt.Errorf("policy %s: %w", name, ErrInUse)
+		return inUse("policy "+name, t.links(bPolicyTargets, name))
 	}
 	if len(p.Versions) > 1 {
 		return fmt.Errorf("policy %s has %d versions: %w", name, len(p.Versions), ErrConflict)

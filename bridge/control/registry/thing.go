@@ -125,7 +125,7 @@ func (t *Tx) DeleteThing(name string, expected uint64) error {
 		return fmt.Errorf("thing %s: version %d, not %d: %w", name, th.Version, expected, ErrConflict)
 	}
 	if t.anyLink(bThingCerts, name) {
-		return fmt.Errorf("thing %s: %w", name, ErrInUse)
+		return inUse("thing "+name, each("certificate ", t.links(bThingCerts, name)))
 	}
 	for _, g := range th.Groups {
 		if err := t.leave(&th, g); err != nil {
