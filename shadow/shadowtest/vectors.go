@@ -3,17 +3,15 @@
 package shadowtest
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
 // A Scenario is one line of shadow.jsonl: steps on shadows that do not exist
@@ -57,63 +55,8 @@ type System interface {
 	Advance(d time.Duration)
 }
 
-// File returns the path of a vector file in $TIDEMILL_VECTORS, by default
-// shared/conformance beside the project, and skips the test if there is none.
-func File(t testing.TB, name string) string {
-	dir := os.Getenv("TIDEMILL_VECTORS")
-	if dir == "" {
-		dir = filepath.Join(root(t), "..", "shared", "conformance")
-	}
-	path := filepath.Join(dir, name)
-	if _, err := os.Stat(path); err != nil {
-		t.Skipf("no vectors: %v (set TIDEMILL_VECTORS to their folder)", err)
-	}
-	return path
-}
-
-// root returns the nearest folder above that has a go.mod.
-func root(t testing.TB) string {
-	dir, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for {
-		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
-			return dir
-		}
-		up := filepath.Dir(dir)
-		if up == dir {
-			t.Fatal("no go.mod above the test")
-		}
-		dir = up
-	}
-}
-
 // Load reads shadow.jsonl.
-func Load(t testing.TB) []Scenario {
-	f, err := os.Open(File(t, "shadow.jsonl"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	var out []Scenario
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 16<<20)
-	for lines.Scan() {
-		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
-			continue
-		}
-		var s Scenario
-		if err := json.Unmarshal(lines.Bytes(), &s); err != nil {
-			t.Fatalf("shadow.jsonl: %v", err)
-		}
-		out = append(out, s)
-	}
-	if err := lines.Err(); err != nil {
-		t.Fatal(err)
-	}
-	return out
-}
+func Load(t testing.TB) []Scenario { return conformance.All[Scenario](t, "shadow.jsonl") }
 
 // OverREST returns the scenarios as they hold over REST: a get or delete has no
 // body there, and so no client token, and an error tells none.

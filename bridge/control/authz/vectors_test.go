@@ -1,17 +1,16 @@
 package authz
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
 type vector struct {
@@ -55,31 +54,6 @@ type vectorContext struct {
 	}
 	Time *time.Time
 	Keys map[string]any
-}
-
-// readVectors reads a file of the directory TIDEMILL_VECTORS, or
-// ../shared/conformance as seen from the project's root.
-func readVectors(t testing.TB, name string) []vector {
-	t.Helper()
-	dir := os.Getenv("TIDEMILL_VECTORS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "conformance")
-	}
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Skipf("no vectors (set TIDEMILL_VECTORS): %v", err)
-	}
-	var out []vector
-	lines := bufio.NewScanner(bytes.NewReader(data))
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		var v vector
-		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		out = append(out, v)
-	}
-	return out
 }
 
 // outcome returns what the package makes of a vector: VALID or MALFORMED, or
@@ -180,7 +154,7 @@ func (v *vector) want() []string {
 func TestVectors(t *testing.T) {
 	type total struct{ pass, all int }
 	totals := map[string]total{}
-	for _, v := range readVectors(t, "policy.jsonl") {
+	for _, v := range conformance.All[vector](t, "policy.jsonl") {
 		n := totals[v.Group]
 		n.all++
 		if got := v.outcome(t); slices.Equal(got, v.want()) {
@@ -214,7 +188,7 @@ func TestDecisions(t *testing.T) {
 		}
 	}
 	agree, all := 0, 0
-	for _, v := range readVectors(t, "policy-doubtful.jsonl") {
+	for _, v := range conformance.All[vector](t, "policy-doubtful.jsonl") {
 		short := func(list []string) string {
 			var out []string
 			for _, s := range list {

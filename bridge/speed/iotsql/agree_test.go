@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
 // agreement generates a statement, a template and a message out of data, and
@@ -142,7 +144,7 @@ func TestAgree(t *testing.T) {
 // it means something.
 func TestNaive(t *testing.T) {
 	ran := 0
-	for _, v := range readVectors(t, "iotsql.jsonl") {
+	for _, v := range conformance.All[vector](t, "iotsql.jsonl") {
 		s, err := Compile(v.SQL, v.Version)
 		if err != nil || !knownAll(s.query) {
 			continue // refused, or random, or asks services

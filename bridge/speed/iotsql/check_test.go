@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
 // certainMistakes compile, and Check refuses them.
@@ -129,7 +131,7 @@ func TestCheckIsCertain(t *testing.T) {
 		provesMistakes(t, mustCompile(t, sql, Version2016), messages)
 	}
 	for _, file := range []string{"iotsql.jsonl", "iotsql-doubtful.jsonl"} {
-		for _, v := range readVectors(t, file) {
+		for _, v := range conformance.All[vector](t, file) {
 			if s, err := v.Externals.services(t).Compile(v.SQL, v.Version); err == nil {
 				provesMistakes(t, s, append(messages, v.message(t)))
 			}

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
 const doubtfulFile = "testdata/doubtful.txt"
@@ -30,7 +32,7 @@ func TestDoubtful(t *testing.T) {
 	}
 	var b strings.Builder
 	lean, n := 0, 0
-	for _, v := range readVectors(t, "iotsql-doubtful.jsonl") {
+	for _, v := range conformance.All[vector](t, "iotsql-doubtful.jsonl") {
 		n++
 		if v.run(t) == nil {
 			lean++

@@ -1,23 +1,22 @@
 package iotsql
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"testing"
 
 	"github.com/cockroachdb/apd/v3"
+
+	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
-// A vector is a case of the conformance vectors; README.md beside them
+// A vector is a case of the conformance vectors; README-iotsql.md beside them
 // describes the members.
 type vector struct {
 	ID, Group     string
@@ -50,32 +49,6 @@ type outcome struct {
 	Error                               bool
 	ExpectTemplate, ExpectTemplateRegex *string
 	Approx                              float64
-}
-
-func vectorDir() string {
-	if d := os.Getenv("TIDEMILL_VECTORS"); d != "" {
-		return d
-	}
-	return filepath.Join("..", "..", "..", "..", "shared", "conformance")
-}
-
-func readVectors(t testing.TB, name string) []vector {
-	file, err := os.Open(filepath.Join(vectorDir(), name))
-	if err != nil {
-		t.Skipf("no vectors; set TIDEMILL_VECTORS to their directory: %v", err)
-	}
-	defer file.Close()
-	var vs []vector
-	in := bufio.NewScanner(file)
-	in.Buffer(nil, 1<<20)
-	for in.Scan() {
-		var v vector
-		if err := json.Unmarshal(in.Bytes(), &v); err != nil {
-			t.Fatalf("%s: %v", name, err)
-		}
-		vs = append(vs, v)
-	}
-	return vs
 }
 
 // message is the incoming message of the vector, with the README's defaults.
@@ -278,7 +251,7 @@ func sameJSON(a, b any, approx float64) bool {
 // TestVectors runs the conformance vectors; each group passes in full.
 func TestVectors(t *testing.T) {
 	passed, total := map[string]int{}, map[string]int{}
-	for _, v := range readVectors(t, "iotsql.jsonl") {
+	for _, v := range conformance.All[vector](t, "iotsql.jsonl") {
 		total[v.Group]++
 		if err := v.run(t); err != nil {
 			t.Errorf("%s: %s\n\t%s: %v", v.ID, v.SQL, v.payload(), err)

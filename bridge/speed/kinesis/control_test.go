@@ -1,14 +1,11 @@
 package kinesis
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -21,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
 var bg = context.Background()
@@ -54,32 +52,14 @@ func ids(all []Shard) string {
 
 // Split and merge answer as the vectors say.
 func TestReshardVectors(t *testing.T) {
-	dir := os.Getenv("TIDEMILL_VECTORS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "conformance")
-	}
-	f, err := os.Open(filepath.Join(dir, "streams-hash.jsonl"))
-	if err != nil {
-		t.Skipf("no vectors: %v (set TIDEMILL_VECTORS to their folder)", err)
-	}
-	defer f.Close()
 	count := map[string]int{}
-	lines := bufio.NewScanner(f)
-	lines.Buffer(nil, 1<<24)
-	for lines.Scan() {
+	for _, line := range conformance.Kind(t, "streams-hash.jsonl", "split", "merge") {
 		var v struct {
 			Kind, NewStartingHashKey, Error       string
 			Parent, ShardToMerge, Adjacent, Child []string
 			Children                              [][]string
 		}
-		var head struct{ Kind string }
-		if err := json.Unmarshal(lines.Bytes(), &head); err != nil {
-			t.Fatal(err)
-		}
-		if head.Kind != "split" && head.Kind != "merge" {
-			continue
-		}
-		if err := json.Unmarshal(lines.Bytes(), &v); err != nil {
+		if err := json.Unmarshal(line, &v); err != nil {
 			t.Fatal(err)
 		}
 		count[v.Kind]++

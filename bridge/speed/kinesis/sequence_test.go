@@ -1,49 +1,19 @@
 package kinesis
 
 import (
-	"bytes"
 	"encoding/json"
 	"math/big"
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
-// vectors returns the lines of a kind of the conformance vectors, or skips the
-// test.
-func vectors(t *testing.T, kind string) [][]byte {
-	t.Helper()
-	dir := os.Getenv("TIDEMILL_VECTORS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "conformance")
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "streams-hash.jsonl"))
-	if err != nil {
-		t.Skipf("no vectors, set TIDEMILL_VECTORS to their folder: %v", err)
-	}
-	var lines [][]byte
-	for line := range bytes.Lines(data) { // some are long
-		var v struct{ Kind string }
-		if err := json.Unmarshal(line, &v); err != nil {
-			t.Fatal(err)
-		}
-		if v.Kind == kind {
-			lines = append(lines, line)
-		}
-	}
-	if len(lines) == 0 {
-		t.Fatalf("no vectors of kind %s", kind)
-	}
-	return lines
-}
-
 func TestSequenceVectors(t *testing.T) {
-	lines := vectors(t, "sequence-v2")
+	lines := conformance.Kind(t, "streams-hash.jsonl", "sequence-v2")
 	for _, line := range lines {
 		var v struct {
 			ShardCreateSecs, SeqIndex, SeqSecs uint64

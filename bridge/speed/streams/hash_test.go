@@ -1,39 +1,20 @@
 package streams
 
 import (
-	"bytes"
 	"crypto/md5"
 	"encoding/json"
 	"math/big"
-	"os"
-	"path/filepath"
 	"strconv"
 	"testing"
 
 	"pgregory.net/rapid"
-)
 
-// vectors opens a file of conformance vectors, or skips the test.
-func vectors(t *testing.T, name string) [][]byte {
-	t.Helper()
-	dir := os.Getenv("TIDEMILL_VECTORS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "conformance")
-	}
-	data, err := os.ReadFile(filepath.Join(dir, name))
-	if err != nil {
-		t.Skipf("no vectors, set TIDEMILL_VECTORS to their folder: %v", err)
-	}
-	var lines [][]byte
-	for line := range bytes.Lines(data) {
-		lines = append(lines, line)
-	}
-	return lines
-}
+	"github.com/tidemill/tidemill/deploy/conformance"
+)
 
 func TestShardOfVectors(t *testing.T) {
 	total := map[string]int{}
-	for i, line := range vectors(t, "streams-hash.jsonl") {
+	for i, line := range conformance.Kind(t, "streams-hash.jsonl", "hash", "ranges") {
 		var v struct {
 			Kind   string
 			Key    string
@@ -42,13 +23,6 @@ func TestShardOfVectors(t *testing.T) {
 			Ranges [][2]string
 			Shards map[string]int
 			Shard  map[string]int
-		}
-		var kind struct{ Kind string }
-		if err := json.Unmarshal(line, &kind); err != nil {
-			t.Fatalf("line %d: %v", i+1, err)
-		}
-		if kind.Kind != "hash" && kind.Kind != "ranges" {
-			continue
 		}
 		if err := json.Unmarshal(line, &v); err != nil {
 			t.Fatalf("line %d: %v", i+1, err)

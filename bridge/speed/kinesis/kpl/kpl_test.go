@@ -5,27 +5,18 @@ import (
 	"crypto/md5"
 	"encoding/hex"
 	"encoding/json"
-	"os"
-	"path/filepath"
 	"reflect"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
 func TestVectors(t *testing.T) {
-	dir := os.Getenv("TIDEMILL_VECTORS")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "conformance")
-	}
-	data, err := os.ReadFile(filepath.Join(dir, "streams-hash.jsonl"))
-	if err != nil {
-		t.Skipf("no vectors, set TIDEMILL_VECTORS to their folder: %v", err)
-	}
 	total := map[string]int{}
-	for line := range bytes.Lines(data) { // some are long
+	for _, line := range conformance.Kind(t, "streams-hash.jsonl", "kpl", "kpl-shard-filter") {
 		var v struct {
 			Kind, Name, Hex string
 			Aggregated      *bool
@@ -35,9 +26,8 @@ func TestVectors(t *testing.T) {
 				SubSequenceNumber                      int
 			}
 		}
-		// Other kinds have other shapes.
-		if err := json.Unmarshal(line, &v); err != nil || v.Kind != "kpl" && v.Kind != "kpl-shard-filter" {
-			continue
+		if err := json.Unmarshal(line, &v); err != nil {
+			t.Fatal(err)
 		}
 		total[v.Kind]++
 		in, err := hex.DecodeString(v.Hex)
