@@ -1,3 +1,16 @@
+// Package access knows who a connection is and what it may do: by a client
+// certificate, an access key, a temporary key, or a custom authorizer. It says so
+// to the gateway for MQTT, to the listener for a request for a WebSocket, and to
+// the AWS APIs.
+//
+// An [Authorizer] judges clients, with the keys and grants of a [Keyring] and the
+// authorizers of a [CustomAuthorizers]. A [Revoker] ends the connections whose
+// right to be there has gone, and [Refusals] logs who was refused, why, and what
+// to do about it.
+//
+// Nothing that an Authorizer has allowed is kept beyond the change that takes it
+// away: each session asks the registry, the grants or its authorizer's last
+// verdict when it is used. Where one of these cannot be read, nothing is allowed.
 package access
 
 import (
@@ -7,8 +20,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"sync"
-	"sync/atomic"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
@@ -30,9 +41,9 @@ type Options struct {
 	// SameOrigin says whether a request is of no browser, or of one whose page is
 	// from this bridge.
 	SameOrigin func(r *http.Request) bool
-	// Known is told as whom the sender of a request is authenticated.
-	Known func(r *http.Request, owner string)
-	Log   *slog.Logger
+	// Authenticated is told as whom the sender of a request is authenticated.
+	Authenticated func(r *http.Request, owner string)
+	Log           *slog.Logger
 }
 
 // temporaryKeys derives the keys of the credential provider from their ids.
@@ -59,11 +70,11 @@ func New(o Options) *Authorizer { return &Authorizer{o} }
 func (a *Authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.Session, error) {
 	var cert *x509.Certificate
 	switch who := c.Via.Identity.(type) {
-	case keyHolder:
+	case keyIdentity:
 		return a.connectKey(who, c)
-	case stranger:
-		return a.connectStranger(ctx, c, who.attempt)
-	case certHolder:
+	case unauthenticated:
+		return a.connectUnauthenticated(ctx, c, who.attempt)
+	case certIdentity:
 		cert = who.certificate
 	case nil:
 		if c.TLS != nil && len(c.TLS.PeerCertificates) > 0 {
@@ -71,12 +82,18 @@ func (a *Authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.S
 		}
 	}
 	if cert == nil && a.o.Custom.Any() {
-		return a.connectStranger(ctx, c, nil)
+		return a.connectUnauthenticated(ctx, c, nil)
 	}
 	if cert == nil {
 		return nil, fmt.Errorf("%w: no client certificate", gateway.ErrNotAuthorized)
 	}
-	s := &session{a: a, id: pki.Fingerprint(cert.Raw), clientID: c.ClientID}
+	return a.connectCertificate(cert, c)
+}
+
+// connectCertificate is Connect for a client with a certificate, which may be
+// registered by this.
+func (a *Authorizer) connectCertificate(cert *x509.Certificate, c *gateway.Connect) (gateway.Session, error) {
+	s := &certSession{a: a, id: pki.Fingerprint(cert.Raw), clientID: c.ClientID}
 	s.known = authz.Context{
 		Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(s.id, cert),
 		SourceIP: sourceIP(c), Persistent: !c.CleanSession,
@@ -104,102 +121,8 @@ func (a *Authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.S
 		return nil, fmt.Errorf("%w: %w", gateway.ErrUnavailable, err)
 	case j.policy == nil:
 		return nil, fmt.Errorf("%w: certificate %s is not active", gateway.ErrBadCredentials, s.id)
-	case !s.mayStay():
+	case !s.mayConnect():
 		return nil, fmt.Errorf("%w: no policy of certificate %s lets it connect as %q", gateway.ErrNotAuthorized, s.id, c.ClientID)
 	}
 	return s, nil
 }
-
-// A session is one connection's rights. They follow the registry: once an
-// update has returned, every answer is by what it left.
-type session struct {
-	a        *Authorizer
-	id       string // of the certificate
-	clientID string
-	known    authz.Context // what the registry does not know
-
-	mu      sync.Mutex // one reads the registry at a time
-	current atomic.Pointer[judgement]
-}
-
-// A judgement is what the registry said. It does not change.
-type judgement struct {
-	who      *registry.Identity // nil: it could not be read
-	revision uint64             // of the registry, up to which this is known to hold
-	thing    string
-	policy   *authz.Evaluator // nil: nothing is allowed
-}
-
-// read makes the judgement anew. When the registry does not answer, the
-// judgement is to refuse all until the registry changes.
-func (s *session) read() (*judgement, error) {
-	j := &judgement{revision: s.a.o.Registry.Revision()} // from before the read: what changes during it shows later
-	who, err := s.a.o.Registry.Identity(s.id, s.clientID)
-	switch {
-	case errors.Is(err, registry.ErrNotFound):
-		j.who = &registry.Identity{Certificate: registry.Certificate{ID: s.id}, ClientID: s.clientID}
-	case err == nil:
-		j.who, j.revision = who, who.Revision
-		if who.Thing != nil {
-			j.thing = who.Thing.Name
-		}
-		if who.Certificate.Status == registry.Active {
-			j.policy = who.Evaluator(s.known)
-		}
-	}
-	s.current.Store(j)
-	return j, err
-}
-
-// judge returns the judgement that holds now. It reads the registry only after
-// changes that concern the session.
-func (s *session) judge() *judgement {
-	if j := s.current.Load(); j.revision == s.a.o.Registry.Revision() {
-		return j
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	j := s.current.Load()
-	if j.who != nil {
-		if revision, ok := s.a.o.Registry.Unchanged(j.who, j.revision); ok {
-			same := *j
-			same.revision = revision
-			s.current.Store(&same)
-			return &same
-		}
-	}
-	j, err := s.read()
-	if err != nil && !errors.Is(err, registry.ErrNotFound) {
-		s.a.o.Log.Error("registry cannot be read, client is refused", "client", s.clientID, "principal", s.id, "err", err)
-	}
-	return j
-}
-
-// May implements aws.Caller.
-func (s *session) May(action, resource string) bool {
-	j := s.judge()
-	return j.policy != nil && j.policy.Allows(action, resource)
-}
-
-// mayStay says whether the client might still connect.
-func (s *session) mayStay() bool { return s.May(authz.Connect, s.clientID) }
-
-// Certificate is the id of the certificate.
-func (s *session) Certificate() string { return s.id }
-
-// Principal is the certificate's id.
-func (s *session) Principal() string { return s.id }
-
-// Owner is the certificate's id alone: what earlier releases stored of other
-// kinds of owners, without their kind, is nobody's then.
-func (s *session) Owner() string { return s.id }
-
-func (s *session) Thing() string { return s.judge().thing }
-
-func (s *session) MayPublish(topic string, retain bool) bool {
-	return s.May(authz.Publish, topic) && (!retain || s.May(authz.RetainPublish, topic))
-}
-
-func (s *session) MaySubscribe(filter string) bool { return s.May(authz.Subscribe, filter) }
-
-func (s *session) MayReceive(topic string) bool { return s.May(authz.Receive, topic) }

@@ -11,19 +11,19 @@ import (
 // Things that are made do not cost other sessions a new look at their policies.
 func TestSessionsFollowOnlyWhatConcernsThem(t *testing.T) {
 	b := newSite(t)
-	s := b.session("dev")
-	before := s.judge()
+	s := b.certSession("dev")
+	before := s.rights()
 	b.update(func(tx *registry.Tx) error { return tx.CreateThing(registry.Thing{Name: "other"}) })
-	after := s.judge()
+	after := s.rights()
 	if after.policy != before.policy || after.revision != b.registry.Revision() {
 		t.Errorf("read anew: %+v, was %+v", after, before)
 	}
 	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Inactive) })
-	if s.judge().policy != nil {
+	if s.rights().policy != nil {
 		t.Error("an inactive certificate has rights")
 	}
 	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Active) })
-	if s.judge().policy == nil || s.Thing() != "dev" {
+	if s.rights().policy == nil || s.Thing() != "dev" {
 		t.Error("an active certificate has none")
 	}
 }
@@ -31,7 +31,7 @@ func TestSessionsFollowOnlyWhatConcernsThem(t *testing.T) {
 // A registry that cannot be read allows nothing.
 func TestFailClosed(t *testing.T) {
 	b := newSite(t)
-	s := b.session("dev")
+	s := b.certSession("dev")
 	if !s.MayPublish("dt/dev/x", false) {
 		t.Fatal("may not publish")
 	}
@@ -43,7 +43,7 @@ func TestFailClosed(t *testing.T) {
 	if err := b.registry.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if s.MayPublish("dt/dev/x", false) || s.MayReceive("cmd/dev/x") || s.MaySubscribe("cmd/dev/x") || s.mayStay() {
+	if s.MayPublish("dt/dev/x", false) || s.MayReceive("cmd/dev/x") || s.MaySubscribe("cmd/dev/x") || s.mayConnect() {
 		t.Error("allowed without a registry")
 	}
 }
@@ -52,7 +52,7 @@ func TestFailClosed(t *testing.T) {
 // older than the update that returned before it was asked for.
 func TestRightsRace(t *testing.T) {
 	b := newSite(t)
-	s := b.session("dev")
+	s := b.certSession("dev")
 	set := func(status registry.Status) {
 		b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, status) })
 	}
@@ -89,7 +89,7 @@ func TestRightsRace(t *testing.T) {
 // that does not concern it, and after one that does.
 func BenchmarkJudge(b *testing.B) {
 	br := newSite(b)
-	s := br.session("dev")
+	s := br.certSession("dev")
 	since := s.current.Load().revision
 	br.update(func(tx *registry.Tx) error { return tx.CreateThing(registry.Thing{Name: "other"}) })
 	b.Run("unrelated", func(b *testing.B) {
@@ -98,7 +98,7 @@ func BenchmarkJudge(b *testing.B) {
 			j := *s.current.Load()
 			j.revision = since
 			s.current.Store(&j)
-			s.judge()
+			s.rights()
 		}
 	})
 	b.Run("concerned", func(b *testing.B) {

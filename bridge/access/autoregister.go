@@ -13,7 +13,7 @@ import (
 // has signed it. If the CA has a template, the device is provisioned by it and may
 // connect at once. Otherwise the certificate is PENDING_ACTIVATION, which is told,
 // and the connection is refused all the same: somebody has to activate it. Most
-// unknown certificates are strangers', so nothing is written before the CA is
+// unknown certificates are nobody's device, so nothing is written before the CA is
 // found.
 func (a *Authorizer) autoRegister(cert *x509.Certificate) (registered, provisioned bool, err error) {
 	err = a.o.Registry.View(func(tx *registry.Tx) error {

@@ -2,12 +2,16 @@ package access
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
@@ -34,22 +38,23 @@ type KeyCaller interface {
 // ErrForbidden is what an unsigned request is refused with.
 var ErrForbidden = errors.New("forbidden")
 
-// A peer is the other end of a connection that carries HTTP.
+// A peer is what is cached for a connection that carries HTTP.
 type peer struct {
-	mu     sync.Mutex  // guards what follows
-	holder *session    // by its certificate; nil: not asked for yet
-	last   *remembered // that an authorizer let in; nil: none
+	mu      sync.Mutex     // guards what follows
+	session *certSession   // of its certificate; nil: not read yet
+	last    *cachedSession // of a custom authorizer; nil: none
 }
 
 // peerKey is that of a connection's *peer in the context of its requests.
 type peerKey struct{}
 
-// WithPeer makes the context of a connection's requests.
+// WithPeer makes the context of a connection's requests, in which what is found
+// out about its client is cached. It is an http.Server's ConnContext.
 func WithPeer(ctx context.Context, _ net.Conn) context.Context {
 	return context.WithValue(ctx, peerKey{}, new(peer))
 }
 
-// peerOf is the other end of a request's connection.
+// peerOf is the cache of a request's connection.
 func peerOf(r *http.Request) *peer {
 	if p, ok := r.Context().Value(peerKey{}).(*peer); ok {
 		return p
@@ -65,7 +70,7 @@ func certificate(r *http.Request) *x509.Certificate {
 	return r.TLS.PeerCertificates[0]
 }
 
-// caller is the holder of the connection's certificate, nil for none. Its
+// caller has the rights of the connection's certificate, nil for none. Its
 // rights follow the registry, as those of MQTT connections do.
 func (p *peer) caller(a *Authorizer, r *http.Request) (Caller, error) {
 	cert := certificate(r)
@@ -74,36 +79,18 @@ func (p *peer) caller(a *Authorizer, r *http.Request) (Caller, error) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.holder == nil {
-		s := &session{a: a, id: pki.Fingerprint(cert.Raw)}
+	if p.session == nil {
+		s := &certSession{a: a, id: pki.Fingerprint(cert.Raw)}
 		s.known = authz.Context{Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(s.id, cert), SourceIP: addressOf(r.RemoteAddr)}
 		if _, err := s.read(); err != nil && !errors.Is(err, registry.ErrNotFound) {
 			return nil, err
 		}
-		p.holder = s
+		p.session = s
 	}
-	if p.holder.judge().policy == nil {
+	if p.session.rights().policy == nil {
 		return nil, ErrForbidden
 	}
-	return p.holder, nil
-}
-
-// AsThing returns the one thing that the certificate is attached to, and its rights
-// as if the thing was connected; no rights if there is not one.
-func (s *session) AsThing() (name string, rights gateway.Session, err error) {
-	var things []string
-	err = s.a.o.Registry.View(func(tx *registry.Tx) error {
-		things = tx.CertificateThings(s.id)
-		return nil
-	})
-	if err != nil || len(things) != 1 {
-		return "", nil, err
-	}
-	thing := &session{a: s.a, id: s.id, clientID: things[0], known: s.known}
-	if _, err := thing.read(); err != nil {
-		return "", nil, err
-	}
-	return thing.clientID, thing, nil
+	return p.session, nil
 }
 
 // Unsigned says who sent a request that is not signed, nil for nobody: whom an
@@ -111,12 +98,62 @@ func (s *session) AsThing() (name string, rights gateway.Session, err error) {
 // the default authorizer knows.
 func (a *Authorizer) Unsigned(r *http.Request) (Caller, error) {
 	if a.o.Custom.Any() && (certificate(r) == nil || attemptOf(r).Named()) {
-		return a.guestOf(r)
+		return a.customCaller(r)
 	}
 	if certificate(r) != nil && !a.o.SameOrigin(r) {
 		return nil, fmt.Errorf("%w: %w", ErrForbidden, errOrigin)
 	}
 	return peerOf(r).caller(a, r)
+}
+
+// A cachedSession is the verdict on what one HTTPS connection showed last.
+type cachedSession struct {
+	of      [sha256.Size]byte // what the client showed
+	session *customSession
+	until   time.Time
+}
+
+// customCaller asks a custom authorizer about an HTTPS request, or takes its
+// cached answer about the same on this connection.
+func (a *Authorizer) customCaller(r *http.Request) (Caller, error) {
+	attempt := attemptOf(r)
+	p := peerOf(r)
+	key, err := json.Marshal(attempt.HTTP.Same())
+	if err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(key)
+	if g := p.cached(sum); g != nil {
+		return g, nil
+	}
+	v, err := a.o.Custom.Ask(r.Context(), attempt)
+	if err != nil {
+		a.o.Log.LogAttrs(r.Context(), slog.LevelDebug, "request refused", slog.String("remote", r.RemoteAddr), slog.Any("err", err))
+		return nil, ErrForbidden
+	}
+	g := newCustomSession(a, attempt, v, authz.Context{Account: a.o.Account, Region: a.o.Region, SourceIP: addressOf(r.RemoteAddr), Insecure: !attempt.TLS})
+	if v.Cache {
+		p.cache(sum, g, min(v.Refresh, v.Disconnect))
+	}
+	return g, nil
+}
+
+// cached returns the session of a client that showed the same before, nil for
+// none.
+func (p *peer) cached(sum [sha256.Size]byte) *customSession {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.last == nil || p.last.of != sum || !time.Now().Before(p.last.until) {
+		return nil
+	}
+	return p.last.session
+}
+
+// cache keeps the session for the connection; it replaces the one before.
+func (p *peer) cache(sum [sha256.Size]byte, g *customSession, life time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.last = &cachedSession{sum, g, time.Now().Add(life)}
 }
 
 // addressOf is a remote address without its port, "" if it is none.

@@ -81,7 +81,7 @@ func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 		return nil, fmt.Errorf("%w: %w", errNoCredentials, errOrigin)
 	}
 	thing := r.Header.Get("X-Amzn-Iot-Thingname")
-	who := &session{a: a, id: pki.Fingerprint(cert.Raw), clientID: thing}
+	who := &certSession{a: a, id: pki.Fingerprint(cert.Raw), clientID: thing}
 	who.known = authz.Context{Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(who.id, cert), SourceIP: addressOf(r.RemoteAddr)}
 	j, err := who.read()
 	switch {
@@ -92,7 +92,7 @@ func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 	case j.policy == nil:
 		return nil, fmt.Errorf("%w: the certificate is not active", errNoCredentials)
 	}
-	a.o.Known(r, who.Owner())
+	a.o.Authenticated(r, who.Owner())
 	switch {
 	case thing != "" && j.thing != thing:
 		return nil, fmt.Errorf("%w: the certificate is not attached to thing %.128q", errNoCredentials, thing)

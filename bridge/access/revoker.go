@@ -7,10 +7,10 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
-// A staying session says whether its client might still connect.
-type staying interface {
+// A connectable session says whether its client might still connect.
+type connectable interface {
 	gateway.Session
-	mayStay() bool
+	mayConnect() bool
 }
 
 // connections are those of the gateway.
@@ -53,20 +53,20 @@ func (r *Revoker) Run(ctx context.Context) error {
 	}
 }
 
-// Revoke ends the connections of clients that may not be connected.
+// Revoke ends the connections of clients that may not be connected, at once.
 func (r *Revoker) Revoke() {
-	var sessions []staying
-	r.connections.Each(func(c *gateway.Client) { sessions = append(sessions, c.Session().(staying)) })
-	stay := make(map[staying]bool, len(sessions))
+	var sessions []connectable
+	r.connections.Each(func(c *gateway.Client) { sessions = append(sessions, c.Session().(connectable)) })
+	stay := make(map[connectable]bool, len(sessions))
 	for _, x := range sessions { // outside of the gateway's lock: it may take a while
-		stay[x] = x.mayStay()
+		stay[x] = x.mayConnect()
 	}
 	// Called even if all may stay, since it makes the gateway ask again about
 	// connections that are just being set up.
 	n := r.connections.Disconnect(func(c *gateway.Client) bool {
-		x := c.Session().(staying)
+		x := c.Session().(connectable)
 		ok, known := stay[x]
-		return !ok && (known || !x.mayStay())
+		return !ok && (known || !x.mayConnect())
 	}, gateway.ReasonForbidden)
 	if n > 0 {
 		r.log.Info("clients may not be connected any more", "disconnected", n)

@@ -83,7 +83,7 @@ func newSite(t testing.TB, authorizers ...config.Authorizer) *site {
 	t.Cleanup(custom.Close)
 	s.Authorizer = New(Options{Account: account, Region: region, Registry: s.registry, Issuer: s.pki, Keys: keys, Custom: custom,
 		Refusals: NewRefusals(log), SameOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
-		Known: func(_ *http.Request, owner string) { s.known = append(s.known, owner) }, Log: log})
+		Authenticated: func(_ *http.Request, owner string) { s.known = append(s.known, owner) }, Log: log})
 	return s
 }
 
@@ -125,13 +125,13 @@ func (s *site) connect(cert *x509.Certificate, clientID string) (gateway.Session
 }
 
 // session returns the rights of a new thing with the standard policy.
-func (s *site) session(name string) *session {
+func (s *site) certSession(name string) *certSession {
 	s.t.Helper()
 	x, err := s.connect(s.thing(name, ""), name)
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return x.(*session)
+	return x.(*certSession)
 }
 
 // all allows everything but what is denied, if that is not "".

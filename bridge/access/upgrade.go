@@ -13,13 +13,13 @@ import (
 
 // Who a client is known to be before its CONNECT, as gateway.Via's Identity.
 type (
-	// A keyHolder signed the request of its WebSocket with an access key.
-	keyHolder struct {
+	// A keyIdentity signed the request of its WebSocket with an access key.
+	keyIdentity struct {
 		id       string
 		insecure bool // there is no TLS
 	}
-	// A certHolder showed a certificate in the TLS handshake below HTTP.
-	certHolder struct{ certificate *x509.Certificate }
+	// A certIdentity showed a certificate in the TLS handshake below HTTP.
+	certIdentity struct{ certificate *x509.Certificate }
 )
 
 var (
@@ -49,7 +49,7 @@ func (a *Authorizer) upgrading(r *http.Request) (gateway.Via, error) {
 		if err != nil {
 			return via, err
 		}
-		via.Identity, via.Ends, via.EndReason = keyHolder{id.KeyID, r.TLS == nil}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
+		via.Identity, via.Ends, via.EndReason = keyIdentity{id.KeyID, r.TLS == nil}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
 		if a.isTemporary(id.KeyID) {
 			// A second before its key, so that the will of the client still has
 			// the key's rights.
@@ -62,13 +62,13 @@ func (a *Authorizer) upgrading(r *http.Request) (gateway.Via, error) {
 	cert, attempt := certificate(r), attemptOf(r)
 	switch {
 	case a.o.Custom.Any() && (cert == nil || attempt.Named()):
-		via.Identity = stranger{attempt}
+		via.Identity = unauthenticated{attempt}
 		return via, a.o.Custom.Check(attempt)
 	case cert == nil:
 		return via, errAnonymous
 	case !a.o.SameOrigin(r):
 		return via, errOrigin
 	}
-	via.Identity = certHolder{cert}
+	via.Identity = certIdentity{cert}
 	return via, nil
 }

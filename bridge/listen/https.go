@@ -46,8 +46,8 @@ type HTTPSOptions struct {
 
 	// Denied hears of TLS handshakes that failed. It must not block.
 	Denied func(remote net.Addr, clientID string, err error)
-	// Full hears of each connection that is closed because known clients have all
-	// of Limits.Open. It must not block.
+	// Full is called for each connection that is closed because authenticated
+	// clients have all of Limits.Open. It must not block.
 	Full func()
 	Log  *slog.Logger
 }
@@ -56,9 +56,9 @@ type HTTPSOptions struct {
 // by WebSocket.
 type HTTPS struct {
 	o       HTTPSOptions
-	limited *places
-	demux   *either
-	mqtt    *carrier
+	limited *limitListener
+	demux   *demuxListener
+	mqtt    *alpnConns
 }
 
 // HTTPSStats are counts since OpenHTTPS, except where "now" is said.
@@ -82,13 +82,13 @@ func newHTTPS(l net.Listener, o HTTPSOptions) *HTTPS {
 	if o.Plaintext == nil {
 		o.Plaintext = func(net.Addr) bool { return false }
 	}
-	h := &HTTPS{o: o, limited: newPlaces(l, o.Limits, o.Idle, o.Full)}
+	h := &HTTPS{o: o, limited: newLimitListener(l, o.Limits, o.Idle, o.Full)}
 	var mqtt func(*tls.Conn)
 	if o.Gateway != nil {
-		h.mqtt = newCarrier(o.Gateway)
-		mqtt = func(t *tls.Conn) { h.mqtt.carry(t, gateway.Via{}) }
+		h.mqtt = newALPNConns(o.Gateway)
+		mqtt = func(t *tls.Conn) { h.mqtt.take(t, gateway.Via{}) }
 	}
-	h.demux = newEither(h.limited, o.TLS, o.Plaintext, mqtt, o.Denied, o.Log)
+	h.demux = newDemuxListener(h.limited, o.TLS, o.Plaintext, mqtt, o.Denied, o.Log)
 	return h
 }
 
@@ -116,9 +116,9 @@ func (h *HTTPS) Run(ctx context.Context) error {
 
 // Stats returns what has come to pass.
 func (h *HTTPS) Stats() HTTPSStats {
-	st := HTTPSStats{Connections: h.limited.door.Stats(), FailedHandshakes: h.demux.broken.Load()}
+	st := HTTPSStats{Connections: h.limited.limiter.Stats(), FailedHandshakes: h.demux.failedHandshakes.Load()}
 	if h.mqtt != nil {
-		st.WebSockets, st.ALPN, st.Refused = h.mqtt.websockets.Load(), h.mqtt.direct.Load(), h.mqtt.refusals()
+		st.WebSockets, st.ALPN, st.Refused = h.mqtt.websockets.Load(), h.mqtt.direct.Load(), h.mqtt.refusedByStatus()
 	}
 	return st
 }
@@ -152,8 +152,8 @@ func (h *HTTPS) handler() http.Handler {
 }
 
 // server is HTTP/1.1 and HTTP/2, also without TLS where the listener lets it
-// through. A client without a key may leave no more than its streams' windows in
-// memory, and has its place until others want it.
+// through. A client that is not authenticated may leave no more than its streams'
+// windows in memory, and keeps its slot until others want it.
 func (h *HTTPS) server() *http.Server {
 	srv := &http.Server{ReadTimeout: httpsTimeout, WriteTimeout: httpsTimeout, Protocols: new(http.Protocols), ConnContext: h.withConn, ConnState: idling,
 		HTTP2: &http.HTTP2Config{
@@ -173,10 +173,10 @@ func (h *HTTPS) server() *http.Server {
 // withConn puts what net/http is not told of a connection into the context of
 // its requests.
 func (h *HTTPS) withConn(ctx context.Context, c net.Conn) context.Context {
-	if p := placedOf(c); p != nil {
-		ctx = context.WithValue(ctx, placeKey{}, p.place)
+	if p := limitedConnOf(c); p != nil {
+		ctx = context.WithValue(ctx, slotKey{}, p.slot)
 	}
-	if s, ok := c.(secured); ok {
+	if s, ok := c.(tlsConn); ok {
 		ctx = context.WithValue(ctx, tlsKey{}, s.state)
 	}
 	if h.o.ConnContext != nil {
@@ -186,7 +186,7 @@ func (h *HTTPS) withConn(ctx context.Context, c net.Conn) context.Context {
 }
 
 // tlsKey is that of the *tls.ConnectionState of a request's connection in its
-// context: net/http does not know it, see secured.
+// context: net/http does not know it, see tlsConn.
 type tlsKey struct{}
 
 // ServeHTTP serves h on l by srv until ctx ends, and logs what net/http has to

@@ -6,7 +6,7 @@
 // An [HTTPS] is the listener of the AWS APIs and of MQTT beside them, with its
 // server. [TCP] and [Socket] open what needs none of that.
 //
-// net/http is not told that a connection has TLS (see secured); a handler finds
+// net/http is not told that a connection has TLS (see tlsConn); a handler finds
 // it in Request.TLS all the same.
 package listen
 

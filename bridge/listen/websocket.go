@@ -36,12 +36,12 @@ func (h *HTTPS) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		h.o.Log.Debug("a WebSocket was not made", "remote", r.RemoteAddr, "err", err)
 		return
 	}
-	h.mqtt.carry(c, via)
+	h.mqtt.take(c, via)
 }
 
 // refuseUpgrade answers in the form of AWS's errors.
 func (h *HTTPS) refuseUpgrade(w http.ResponseWriter, r *http.Request, status int, code, text string) {
-	h.mqtt.refuse(status)
+	h.mqtt.countRefused(status)
 	h.o.Log.Debug("WebSocket refused", "remote", r.RemoteAddr, "status", status, "err", text)
 	w.Header().Set("X-Amzn-Errortype", code)
 	w.Header().Set("Content-Type", "application/json")

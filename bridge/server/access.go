@@ -22,9 +22,9 @@ func (s *Server) openAccess() (err error) {
 	s.closers = append(s.closers, func() error { s.custom.Close(); return nil })
 	s.authorizer = access.New(access.Options{Account: s.cfg.Account, Region: s.cfg.Region, Permissive: s.cfg.HTTPS.Permissive, Registry: s.registry,
 		Issuer: s.pki, Keys: s.keys, Custom: s.custom, Provision: s.provision, Refusals: s.refusals, SameOrigin: listen.SameOrigin,
-		Known: func(r *http.Request, owner string) {
-			if p := listen.PlaceOf(r); p != nil {
-				p.Known(owner)
+		Authenticated: func(r *http.Request, owner string) {
+			if p := listen.SlotOf(r); p != nil {
+				p.Authenticated(owner)
 			}
 		}, Log: s.log})
 	return nil

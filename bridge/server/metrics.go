@@ -80,7 +80,7 @@ func (x series) https(s *Server) {
 		x.counter("https_failed_handshakes", "TLS handshakes that failed on the HTTPS listener.", float64(st.FailedHandshakes))
 		c := st.Connections
 		x.gauge("https_connections", "Open connections of the HTTPS listener, those that carry MQTT not counted.", float64(c.Open))
-		x.gauge("https_unauthenticated_connections", "Those of which nobody is authenticated yet.", float64(c.Unknown))
+		x.gauge("https_unauthenticated_connections", "Those of which nobody is authenticated yet.", float64(c.Unauthenticated))
 		x.counter("https_refused_connections", "Connections closed since there were too many, of all or of their address.", float64(c.Refused))
 		x.counter("https_evicted_connections", "Unauthenticated connections closed to make room for new ones.", float64(c.Evicted))
 	}
@@ -110,7 +110,7 @@ func (x series) gateway(s *Server) {
 	x.gauge("gateway_queue_bytes", "Bytes waiting to be sent to clients or acknowledged by them.", float64(g.QueueBytes))
 	x.gauge("gateway_unacknowledged_bytes", "Bytes of publishes that are not durable yet.", float64(g.UnackedBytes))
 	x.counter("gateway_accepted", "Connections accepted.", float64(g.Accepted))
-	x.gauge("gateway_unauthenticated_connections", "Open connections that policy has not let in yet.", float64(g.Unknown))
+	x.gauge("gateway_unauthenticated_connections", "Open connections that policy has not let in yet.", float64(g.Unauthenticated))
 	x.counter("gateway_over_limit", "Connections closed since there were too many, of all or of their address.", float64(g.OverLimit))
 	x.counter("gateway_evicted", "Connections that policy had not let in, closed to make room for new ones.", float64(g.Evicted))
 	for code, n := range g.Refused {

@@ -201,7 +201,7 @@ func (s *Server) wire(sh service.Options) error {
 	}
 	s.aws = aws.New(aws.Options{Account: s.cfg.Account, Region: s.cfg.Region, Authorizers: s.custom, Secret: s.authorizer.Secret, Permissive: s.cfg.HTTPS.Permissive,
 		MaxMemory: int64(s.cfg.HTTPS.MaxMemory), Rules: s.topicRules, Kinesis: s.kinesis, Log: s.log,
-		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.unsigned, Place: listen.PlaceOf,
+		Data: dataPlane{s.router}, MaxPayload: int(s.cfg.MQTT.MaxPayload), Key: s.keyCaller, Unsigned: s.unsigned, Place: listen.SlotOf,
 		Registry: s.registry, Provision: s.provision, Issuer: s.pki, Endpoint: func() (string, error) { return s.endpoint("") }, Fleet: s.fleet})
 	err = s.store.Create(ingest.Stream, streams.Config{
 		Shards: s.cfg.Ingest.Shards, Retention: time.Duration(s.cfg.Ingest.Retention), MaxBytes: int64(s.cfg.Ingest.MaxBytes)})
@@ -267,7 +267,7 @@ func (s *Server) gatewayConfig() gateway.Config {
 	// A decision takes less than looking one up (30 to 220 ns), and a right that is
 	// withdrawn ends with the next packet.
 	c.PermissionCache = -1
-	c.ConnectTimeout, c.MaxConnections, c.MaxPerAddress, c.MaxPending = time.Duration(m.ConnectTimeout), m.MaxConnections, m.MaxPerAddress, m.MaxUnauthenticated
+	c.ConnectTimeout, c.MaxConnections, c.MaxPerAddress, c.MaxUnauthenticated = time.Duration(m.ConnectTimeout), m.MaxConnections, m.MaxPerAddress, m.MaxUnauthenticated
 	c.MaxPayload, c.InFlight, c.OutBytes = int(m.MaxPayload), m.MaxInflight, int(m.MaxQueue)
 	c.MaxSessions, c.MaxRetained, c.MaxRetainedBytes = m.MaxSessions, m.MaxRetained, int(m.MaxRetainedBytes)
 	c.SharedSessions, c.MaxSessionsPerOwner = m.SessionOwner == "client", m.MaxPrincipalSessions

@@ -84,7 +84,7 @@ type Options struct {
 	Unsigned func(r *http.Request) (Caller, error)
 	// Place is that of a request's connection among those that are open, nil for
 	// none: it learns that the sender is known.
-	Place func(r *http.Request) *admission.Place
+	Place func(r *http.Request) *admission.Slot
 	// Permissive takes any signature by any key.
 	Permissive bool
 	// MaxMemory is what requests' bodies and large answers may have together,
@@ -103,7 +103,7 @@ type Handler struct {
 	memory   *pool
 	key      func(r *http.Request, keyID string) Key
 	unsigned func(r *http.Request) (Caller, error)
-	place    func(r *http.Request) *admission.Place
+	place    func(r *http.Request) *admission.Slot
 	maxData  int64 // bytes of a body of the data plane
 	slots    *pool // one for each request under way by path
 	data     *pool // one for each to the data plane

@@ -69,7 +69,7 @@ func (h *Handler) begin(w http.ResponseWriter, r *http.Request) *intake {
 // a connection whose last request was that principal's, and then what it takes
 // counts against it.
 func (in *intake) claimed(principal string) {
-	if p := in.h.placed(in.r); p != nil && p.IsKnownAs(principal) {
+	if p := in.h.placed(in.r); p != nil && p.IsAuthenticatedAs(principal) {
 		in.believe(principal)
 	}
 }
@@ -83,12 +83,12 @@ func (in *intake) believe(principal string) {
 func (in *intake) proven(principal string) {
 	in.believe(principal)
 	if p := in.h.placed(in.r); p != nil {
-		p.Known(principal)
+		p.Authenticated(principal)
 	}
 }
 
 // placed is the place of a request's connection, nil for none.
-func (h *Handler) placed(r *http.Request) *admission.Place {
+func (h *Handler) placed(r *http.Request) *admission.Slot {
 	if h.place == nil {
 		return nil
 	}

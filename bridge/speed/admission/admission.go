@@ -1,5 +1,5 @@
 // Package admission bounds the open connections of a listener: all of them,
-// those of one address, and those of clients that nobody knows yet. Whoever may
+// those of one address, and those of clients that are not authenticated yet. Whoever may
 // reach a port can open connections to it, so those that were not authenticated
 // must never keep out others: when there are too many, the ones that have had
 // time enough are closed for newcomers, beginning with the address that has
@@ -18,163 +18,166 @@ import (
 
 // How long a connection that is not authenticated is not closed for another.
 // The time is a tenth where its address has more such connections than the
-// newcomer's would have: so many addresses as there are places are needed to
-// keep out another.
+// newcomer's would have: it takes as many addresses as there are slots to
+// keep another out.
 const (
 	// Grace is for who has said something. A TLS handshake and the first packet
 	// or request take far less, also when thousands of devices come back at once
 	// (790 handshakes a second on two cores).
 	Grace = 5 * time.Second
-	// Moment is for who has not: a client's first bytes come with the end of
+	// SilentGrace is for who has not: a client's first bytes come with the end of
 	// TCP's handshake, or when they are lost once, a second later at most
 	// (RFC 6298, section 2).
-	Moment = time.Second
+	SilentGrace = time.Second
 )
 
-// Limits of a Door. Each 0 is none.
+// Limits of a Limiter. Each 0 is none.
 type Limits struct {
-	Open       int // connections
-	PerAddress int // of one address, see AddressOf
-	Unknown    int // of clients that nobody knows yet
-	// UnknownPerAddress are those of one address.
-	UnknownPerAddress int
+	Open            int // connections
+	PerAddress      int // of one address, see AddressOf
+	Unauthenticated int // of clients that are not authenticated yet
+	// UnauthenticatedPerAddress are those of one address.
+	UnauthenticatedPerAddress int
 }
 
-// A Door counts connections in and out. Several goroutines may use it.
-type Door struct {
+// A Limiter counts connections in and out. Several goroutines may use it.
+type Limiter struct {
 	limits           Limits
 	refused, evicted atomic.Uint64
 
-	mu        sync.Mutex // guards what follows
-	open      int
-	unknown   int
-	addresses map[netip.Addr]int        // connections of each
-	strangers map[netip.Addr]*strangers // those not known; none is empty
-	left      chan struct{}             // closed when a place is given back; nil: nobody waits for that
+	mu              sync.Mutex // guards what follows
+	open            int
+	pending         int
+	addresses       map[netip.Addr]int              // connections of each
+	unauthenticated map[netip.Addr]*unauthenticated // by address; none is empty
+	freed           chan struct{}                   // closed when a slot is released; nil: nobody waits for one
 }
 
-// The strangers of an address are *Place, the oldest first.
-type strangers struct{ silent, spoke list.List }
+// An unauthenticated holds the slots of one address whose clients are not
+// authenticated, as *Slot, the oldest first.
+type unauthenticated struct{ silent, spoke list.List }
 
-// of is the list in which p is to be.
-func (s *strangers) of(p *Place) *list.List {
+// of is the list that p belongs to.
+func (s *unauthenticated) of(p *Slot) *list.List {
 	if p.spoke {
 		return &s.spoke
 	}
 	return &s.silent
 }
 
-func (s *strangers) number() int { return s.silent.Len() + s.spoke.Len() }
+func (s *unauthenticated) number() int { return s.silent.Len() + s.spoke.Len() }
 
-// first is whose turn it is to be closed.
-func (s *strangers) first() *Place {
+// first is the slot whose connection is closed first.
+func (s *unauthenticated) first() *Slot {
 	l := &s.silent
 	if l.Len() == 0 {
 		l = &s.spoke
 	}
-	return l.Front().Value.(*Place)
+	return l.Front().Value.(*Slot)
 }
 
-// NewDoor returns a Door through which nobody has come.
-func NewDoor(l Limits) *Door {
-	return &Door{limits: l, addresses: map[netip.Addr]int{}, strangers: map[netip.Addr]*strangers{}}
+// NewLimiter returns a Limiter that counts no connection yet.
+func NewLimiter(l Limits) *Limiter {
+	return &Limiter{limits: l, addresses: map[netip.Addr]int{}, unauthenticated: map[netip.Addr]*unauthenticated{}}
 }
 
-// A Place is that of one connection. Its client is not known at first.
-type Place struct {
-	door    *Door
-	address netip.Addr
-	close   func() error
-	since   time.Time              // it was taken, or its client said something
-	known   atomic.Pointer[string] // as whom; nil: not yet
-	waits   *list.Element          // of strangers; nil: known, or gone
-	spoke   bool                   // guarded by door.mu, as waits and gone
-	gone    bool
+// A Slot is what one open connection takes up. Its client is not authenticated at
+// first.
+type Slot struct {
+	limiter  *Limiter
+	address  netip.Addr
+	close    func() error
+	since    time.Time              // it was acquired, or its client said something
+	as       atomic.Pointer[string] // the authenticated client; nil: not yet
+	element  *list.Element          // of unauthenticated; nil: authenticated, or released
+	spoke    bool                   // guarded by limiter.mu, as element and released
+	released bool
 }
 
-// What Enter says when there is no place.
+// Errors of Acquire.
 var (
 	ErrAddress = errors.New("admission: too many connections of one address")
 	ErrFull    = errors.New("admission: too many connections")
-	// ErrTaken is for when all of them are of known clients, so that waiting has no end.
+	// ErrTaken is for when authenticated clients have all connections, so that
+	// waiting has no end.
 	ErrTaken = errors.New("admission: known clients have all connections")
 )
 
-// Enter takes a place for a connection, which has said nothing yet. When that is wanted for another, close
-// is called, once and in a goroutine of its own; the connection has left then.
-// With an error the connection is to be closed, or with ErrFull to wait for
-// Room.
-func (d *Door) Enter(a netip.Addr, closeConn func() error) (*Place, error) {
+// Acquire takes a slot for a connection that has said nothing yet. When the slot
+// is wanted for another connection, it is released and closeConn is called, once
+// and in a goroutine of its own. After an error the caller closes the connection,
+// or after ErrFull waits for Freed.
+func (d *Limiter) Acquire(a netip.Addr, closeConn func() error) (*Slot, error) {
 	now := time.Now()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	l := d.limits
-	if full(d.addresses[a], l.PerAddress) && a.IsValid() || full(d.strangersOf(a), l.UnknownPerAddress) {
+	if full(d.addresses[a], l.PerAddress) && a.IsValid() || full(d.unauthenticatedOf(a), l.UnauthenticatedPerAddress) {
 		if !d.evict(a, now, 1) {
 			d.refused.Add(1)
 			return nil, ErrAddress
 		}
 	}
-	if full(d.open, l.Open) && d.unknown == 0 {
+	if full(d.open, l.Open) && d.pending == 0 {
 		d.refused.Add(1)
 		return nil, ErrTaken
 	}
-	if full(d.open, l.Open) || full(d.unknown, l.Unknown) {
+	if full(d.open, l.Open) || full(d.pending, l.Unauthenticated) {
 		crowd, most := d.crowded()
-		own, share := d.strangersOf(a), time.Duration(1)
+		own, share := d.unauthenticatedOf(a), time.Duration(1)
 		if a.IsValid() && most > own+1 {
 			share = 10
 		}
 		if !d.evict(crowd, now, share) {
-			if full(d.unknown, l.Unknown) && own > 0 && most <= own+1 { // others wait behind it
+			if full(d.pending, l.Unauthenticated) && own > 0 && most <= own+1 { // others wait behind it
 				d.refused.Add(1)
 				return nil, ErrAddress
 			}
 			return nil, ErrFull
 		}
 	}
-	p := &Place{door: d, address: a, close: closeConn, since: now}
+	p := &Slot{limiter: d, address: a, close: closeConn, since: now}
 	d.open++
-	d.unknown++
+	d.pending++
 	if a.IsValid() {
 		d.addresses[a]++
 	}
-	if d.strangers[a] == nil {
-		d.strangers[a] = new(strangers)
+	if d.unauthenticated[a] == nil {
+		d.unauthenticated[a] = new(unauthenticated)
 	}
-	p.waits = d.strangers[a].silent.PushBack(p)
+	p.element = d.unauthenticated[a].silent.PushBack(p)
 	return p, nil
 }
 
 // Refuse counts a connection that is closed because of ErrFull.
-func (d *Door) Refuse() { d.refused.Add(1) }
+func (d *Limiter) Refuse() { d.refused.Add(1) }
 
-// Room is closed when a place is given back or its client is known. Without
-// that, there may be one after Grace.
-func (d *Door) Room() <-chan struct{} {
+// Freed is closed when a slot is released or its client is authenticated. Without
+// that, there may be a slot after Grace.
+func (d *Limiter) Freed() <-chan struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.left == nil {
-		d.left = make(chan struct{})
+	if d.freed == nil {
+		d.freed = make(chan struct{})
 	}
-	return d.left
+	return d.freed
 }
 
 func full(n, limit int) bool { return limit > 0 && n >= limit }
 
-func (d *Door) strangersOf(a netip.Addr) int {
-	if l := d.strangers[a]; l != nil && a.IsValid() {
+func (d *Limiter) unauthenticatedOf(a netip.Addr) int {
+	if l := d.unauthenticated[a]; l != nil && a.IsValid() {
 		return l.number()
 	}
 	return 0
 }
 
-// crowded is the address with most connections of clients that are not known,
-// and how many these are; of several one with a silent one, the oldest. There
-// are no more addresses than such connections.
-func (d *Door) crowded() (crowd netip.Addr, most int) {
-	var turn *Place
-	for a, s := range d.strangers {
+// crowded is the address with most unauthenticated connections, and how many
+// these are; of several addresses, one with a silent connection, the oldest.
+// There are no more addresses than such connections.
+func (d *Limiter) crowded() (crowd netip.Addr, most int) {
+	var turn *Slot
+	for a, s := range d.unauthenticated {
 		p, n := s.first(), s.number()
 		if n > most || n == most && (p.spoke == turn.spoke && p.since.Before(turn.since) || turn.spoke && !p.spoke) {
 			crowd, most, turn = a, n, p
@@ -183,14 +186,14 @@ func (d *Door) crowded() (crowd netip.Addr, most int) {
 	return crowd, most
 }
 
-// evict closes a connection of an address that is not known, if it has had its
+// evict closes an unauthenticated connection of an address, if it has had its
 // time, divided by share.
-func (d *Door) evict(a netip.Addr, now time.Time, share time.Duration) bool {
-	s := d.strangers[a]
+func (d *Limiter) evict(a netip.Addr, now time.Time, share time.Duration) bool {
+	s := d.unauthenticated[a]
 	if s == nil {
 		return false
 	}
-	p := oldest(&s.silent, now.Add(-Moment/share))
+	p := oldest(&s.silent, now.Add(-SilentGrace/share))
 	if p == nil {
 		p = oldest(&s.spoke, now.Add(-Grace/share))
 	}
@@ -198,84 +201,84 @@ func (d *Door) evict(a netip.Addr, now time.Time, share time.Duration) bool {
 		return false
 	}
 	d.evicted.Add(1)
-	p.leave()
+	p.release()
 	go p.close() //nolint:errcheck // closing TLS may wait for the client
 	return true
 }
 
-// oldest is the first place of a list, nil if it came after by.
-func oldest(l *list.List, by time.Time) *Place {
-	if l.Len() == 0 || l.Front().Value.(*Place).since.After(by) {
+// oldest is the first slot of a list, nil if it came after by.
+func oldest(l *list.List, by time.Time) *Slot {
+	if l.Len() == 0 || l.Front().Value.(*Slot).since.After(by) {
 		return nil
 	}
-	return l.Front().Value.(*Place)
+	return l.Front().Value.(*Slot)
 }
 
 // Spoke says that the client has sent something. It may be called again.
-func (p *Place) Spoke() {
-	p.door.mu.Lock()
-	defer p.door.mu.Unlock()
-	if p.waits == nil || p.spoke {
+func (p *Slot) Spoke() {
+	p.limiter.mu.Lock()
+	defer p.limiter.mu.Unlock()
+	if p.element == nil || p.spoke {
 		return
 	}
-	s := p.door.strangers[p.address]
-	s.silent.Remove(p.waits)
+	s := p.limiter.unauthenticated[p.address]
+	s.silent.Remove(p.element)
 	p.spoke, p.since = true, time.Now()
-	p.waits = s.spoke.PushBack(p)
+	p.element = s.spoke.PushBack(p)
 }
 
-// Known says that the connection's client is authenticated from now on, and as
-// whom. Saying it again costs nothing.
-func (p *Place) Known(as string) {
-	if last := p.known.Load(); last == nil || *last != as {
-		if p.known.Swap(&as) == nil {
-			p.door.mu.Lock()
-			defer p.door.mu.Unlock()
-			p.know()
+// Authenticated says that the client is authenticated from now on, and as whom.
+// It costs nothing when called again.
+func (p *Slot) Authenticated(as string) {
+	if last := p.as.Load(); last == nil || *last != as {
+		if p.as.Swap(&as) == nil {
+			p.limiter.mu.Lock()
+			defer p.limiter.mu.Unlock()
+			p.authenticate()
 		}
 	}
 }
 
-// IsKnown says whether Known was called.
-func (p *Place) IsKnown() bool { return p.known.Load() != nil }
+// IsAuthenticated says whether Authenticated was called.
+func (p *Slot) IsAuthenticated() bool { return p.as.Load() != nil }
 
-// IsKnownAs says whether that is so of the last call of Known.
-func (p *Place) IsKnownAs(principal string) bool {
-	last := p.known.Load()
+// IsAuthenticatedAs says whether that is so of the last call of Authenticated.
+func (p *Slot) IsAuthenticatedAs(principal string) bool {
+	last := p.as.Load()
 	return last != nil && *last == principal
 }
 
-// know takes the place out of those of strangers.
-func (p *Place) know() {
-	if p.waits == nil {
+// authenticate takes the slot out of the unauthenticated ones.
+func (p *Slot) authenticate() {
+	if p.element == nil {
 		return
 	}
-	d, s := p.door, p.door.strangers[p.address]
-	s.of(p).Remove(p.waits)
+	d, s := p.limiter, p.limiter.unauthenticated[p.address]
+	s.of(p).Remove(p.element)
 	if s.number() == 0 {
-		delete(d.strangers, p.address)
+		delete(d.unauthenticated, p.address)
 	}
-	p.waits = nil
-	d.unknown--
-	d.room()
+	p.element = nil
+	d.pending--
+	d.signalFreed()
 }
 
-// Leave gives the place back. It may be called again.
-func (p *Place) Leave() {
-	p.door.mu.Lock()
-	defer p.door.mu.Unlock()
-	p.leave()
+// Release frees the slot. It may be called again.
+func (p *Slot) Release() {
+	p.limiter.mu.Lock()
+	defer p.limiter.mu.Unlock()
+	p.release()
 }
 
-func (p *Place) leave() {
-	if p.gone {
+func (p *Slot) release() {
+	if p.released {
 		return
 	}
-	p.know()
-	p.gone = true
-	d := p.door
+	p.authenticate()
+	p.released = true
+	d := p.limiter
 	d.open--
-	d.room()
+	d.signalFreed()
 	if !p.address.IsValid() {
 		return
 	}
@@ -284,26 +287,26 @@ func (p *Place) leave() {
 	}
 }
 
-// room tells those who wait.
-func (d *Door) room() {
-	if d.left != nil {
-		close(d.left)
-		d.left = nil
+// signalFreed wakes those who wait for Freed.
+func (d *Limiter) signalFreed() {
+	if d.freed != nil {
+		close(d.freed)
+		d.freed = nil
 	}
 }
 
-// Stats are counts since NewDoor, except where "now" is said.
+// Stats are counts since NewLimiter, except where "now" is said.
 type Stats struct {
-	Open, Unknown int    // now; Unknown are part of Open
-	Refused       uint64 // connections that found no place
-	Evicted       uint64 // that were closed for another
+	Open, Unauthenticated int    // now; Unauthenticated are part of Open
+	Refused               uint64 // connections that found no slot
+	Evicted               uint64 // that were closed for another
 }
 
 // Stats returns what has come to pass.
-func (d *Door) Stats() Stats {
+func (d *Limiter) Stats() Stats {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return Stats{d.open, d.unknown, d.refused.Load(), d.evicted.Load()}
+	return Stats{d.open, d.pending, d.refused.Load(), d.evicted.Load()}
 }
 
 // AddressOf is what a connection counts against: the client's address, of which

@@ -17,25 +17,25 @@ var (
 	c = netip.MustParseAddr("2001:db8::")
 )
 
-// A crowd enters a door and remembers who was closed.
+// A crowd enters a limiter and remembers who was closed.
 type crowd struct {
 	t *testing.T
-	*Door
+	*Limiter
 }
 
-func (x crowd) enter(from netip.Addr) (p *Place, closed *atomic.Bool) {
+func (x crowd) enter(from netip.Addr) (p *Slot, closed *atomic.Bool) {
 	closed = new(atomic.Bool)
-	p, err := x.Enter(from, func() error { closed.Store(true); return nil })
+	p, err := x.Acquire(from, func() error { closed.Store(true); return nil })
 	if err == ErrFull {
 		x.Refuse()
 	}
 	return p, closed
 }
 
-func (x crowd) want(open, unknown int, refused, evicted uint64) {
+func (x crowd) want(open, pending int, refused, evicted uint64) {
 	x.t.Helper()
 	synctest.Wait()
-	if got := (Stats{open, unknown, refused, evicted}); x.Stats() != got {
+	if got := (Stats{open, pending, refused, evicted}); x.Stats() != got {
 		x.t.Errorf("%+v, want %+v", x.Stats(), got)
 	}
 }
@@ -44,7 +44,7 @@ func (x crowd) want(open, unknown int, refused, evicted uint64) {
 // all are taken by such, those of the address with most of them go first.
 func TestStrangersKeepNobodyOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := crowd{t, NewDoor(Limits{Open: 8, UnknownPerAddress: 4})}
+		x := crowd{t, NewLimiter(Limits{Open: 8, UnauthenticatedPerAddress: 4})}
 		var oldest *atomic.Bool
 		for i := range 4 {
 			p, closed := x.enter(a)
@@ -59,7 +59,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 			t.Error("a fifth of one address, before the others had their time")
 		}
 		known, _ := x.enter(b)
-		known.Known("x")
+		known.Authenticated("x")
 		for range 3 {
 			x.enter(c)
 		}
@@ -78,34 +78,34 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 	})
 }
 
-// Those that are known are not closed for others, and leave room for nobody.
+// Those that are known are not closed for others, and release signalFreed for nobody.
 func TestKnownStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := crowd{t, NewDoor(Limits{Open: 3, PerAddress: 2})}
-		var places []*Place
+		x := crowd{t, NewLimiter(Limits{Open: 3, PerAddress: 2})}
+		var places []*Slot
 		for _, from := range []netip.Addr{a, a, b} {
 			p, _ := x.enter(from)
-			p.Known("x")
+			p.Authenticated("x")
 			places = append(places, p)
 		}
 		time.Sleep(time.Hour)
-		if _, err := x.Enter(c, func() error { return nil }); !errors.Is(err, ErrTaken) {
+		if _, err := x.Acquire(c, func() error { return nil }); !errors.Is(err, ErrTaken) {
 			t.Errorf("a fourth: %v", err)
 		}
-		room := x.Room()
-		places[2].Leave()
-		places[2].Leave()
-		<-room
+		signalFreed := x.Freed()
+		places[2].Release()
+		places[2].Release()
+		<-signalFreed
 		if p, _ := x.enter(a); p != nil {
 			t.Error("a third of one address")
 		}
 		p, _ := x.enter(b)
-		p.Leave()
-		places[0].Leave()
-		places[1].Leave()
+		p.Release()
+		places[0].Release()
+		places[1].Release()
 		x.want(0, 0, 2, 0)
-		if len(x.addresses)+len(x.strangers) != 0 {
-			t.Errorf("%v %v", x.addresses, x.strangers)
+		if len(x.addresses)+len(x.unauthenticated) != 0 {
+			t.Errorf("%v %v", x.addresses, x.unauthenticated)
 		}
 	})
 }
@@ -115,9 +115,9 @@ func TestCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		seed := uint64(time.Now().UnixNano())
 		r := rand.New(rand.NewPCG(seed, 0))
-		x := crowd{t, NewDoor(Limits{Open: 20, PerAddress: 12, Unknown: 12, UnknownPerAddress: 6})}
+		x := crowd{t, NewLimiter(Limits{Open: 20, PerAddress: 12, Unauthenticated: 12, UnauthenticatedPerAddress: 6})}
 		type one struct {
-			p      *Place
+			p      *Slot
 			closed *atomic.Bool
 			known  bool
 		}
@@ -130,16 +130,16 @@ func TestCounts(t *testing.T) {
 				}
 			case n < 8 && len(all) > 0:
 				i := r.IntN(len(all))
-				all[i].p.Known("x")
+				all[i].p.Authenticated("x")
 				all[i].known = true
 			case len(all) > 0:
 				i := r.IntN(len(all))
-				all[i].p.Leave()
+				all[i].p.Release()
 				all = append(all[:i], all[i+1:]...)
 			}
 			time.Sleep(time.Duration(r.IntN(1000)) * time.Millisecond)
 			synctest.Wait()
-			open, unknown, of := 0, 0, map[netip.Addr]int{}
+			open, pending, of := 0, 0, map[netip.Addr]int{}
 			for _, o := range all {
 				if o.closed.Load() {
 					continue
@@ -147,14 +147,14 @@ func TestCounts(t *testing.T) {
 				open++
 				of[o.p.address]++
 				if !o.known {
-					unknown++
+					pending++
 				}
-				if o.known != o.p.IsKnown() {
+				if o.known != o.p.IsAuthenticated() {
 					t.Fatalf("seed %d step %d: known %v", seed, step, o.known)
 				}
 			}
-			if s := x.Stats(); s.Open != open || s.Unknown != unknown || open > 20 || unknown > 12 || of[a] > 12 {
-				t.Fatalf("seed %d step %d: %+v, want %d and %d; %v", seed, step, s, open, unknown, of)
+			if s := x.Stats(); s.Open != open || s.Unauthenticated != pending || open > 20 || pending > 12 || of[a] > 12 {
+				t.Fatalf("seed %d step %d: %+v, want %d and %d; %v", seed, step, s, open, pending, of)
 			}
 		}
 	})
@@ -178,9 +178,9 @@ func TestAddressOf(t *testing.T) {
 // open and whether they say something: their places are taken for it, and their
 // newcomers do not wait in front of it.
 func TestShareOfAddress(t *testing.T) {
-	for spoken, patience := range map[bool]time.Duration{false: Moment / 10, true: Grace / 10} {
+	for spoken, patience := range map[bool]time.Duration{false: SilentGrace / 10, true: Grace / 10} {
 		synctest.Test(t, func(t *testing.T) {
-			x := crowd{t, NewDoor(Limits{Unknown: 8, UnknownPerAddress: 6})}
+			x := crowd{t, NewLimiter(Limits{Unauthenticated: 8, UnauthenticatedPerAddress: 6})}
 			for range 4 {
 				for _, from := range []netip.Addr{a, c} {
 					if p, _ := x.enter(from); spoken {
@@ -190,7 +190,7 @@ func TestShareOfAddress(t *testing.T) {
 			}
 			time.Sleep(patience)
 			for _, from := range []netip.Addr{a, c} {
-				if _, err := x.Enter(from, nil); err != ErrAddress {
+				if _, err := x.Acquire(from, nil); err != ErrAddress {
 					t.Errorf("of the crowd: %v", err)
 				}
 			}
@@ -214,17 +214,17 @@ func TestShareOfAddress(t *testing.T) {
 // Who has said nothing goes before who has, and sooner.
 func TestSilentFirst(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		x := crowd{t, NewDoor(Limits{Unknown: 3})}
+		x := crowd{t, NewLimiter(Limits{Unauthenticated: 3})}
 		speaking, _ := x.enter(a)
 		_, silent := x.enter(b)
 		other, _ := x.enter(c)
 		speaking.Spoke()
 		speaking.Spoke()
-		other.Known("x")
+		other.Authenticated("x")
 		other.Spoke()
 		time.Sleep(time.Nanosecond)
 		x.enter(c)
-		time.Sleep(Moment - 2)
+		time.Sleep(SilentGrace - 2)
 		newcomer := netip.MustParseAddr("192.0.2.3")
 		if p, _ := x.enter(newcomer); p != nil {
 			t.Error("before its moment was over")
@@ -235,9 +235,9 @@ func TestSilentFirst(t *testing.T) {
 			t.Fatal("the silent one stayed")
 		}
 		x.want(4, 3, 1, 1)
-		speaking.Known("y")
-		speaking.Leave()
-		last.Leave()
+		speaking.Authenticated("y")
+		speaking.Release()
+		last.Release()
 		x.want(2, 1, 1, 1)
 	})
 }

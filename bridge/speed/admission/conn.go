@@ -5,28 +5,28 @@ import (
 	"sync/atomic"
 )
 
-// A Conn tells the place of a connection when its client says something. One of
-// a Listener gets its place later, by Take.
+// A Conn tells the slot of a connection when its client says something. One of
+// a Listener gets its slot later, by SetSlot.
 type Conn struct {
 	net.Conn
-	place atomic.Pointer[Place] // nil: none yet, or it was told
+	slot atomic.Pointer[Slot] // nil: none yet, or it was told
 }
 
-// Listening returns c with its place.
-func Listening(c net.Conn, p *Place) *Conn {
+// NewConn returns c with its slot.
+func NewConn(c net.Conn, p *Slot) *Conn {
 	x := &Conn{Conn: c}
-	x.Take(p)
+	x.SetSlot(p)
 	return x
 }
 
-// Take sets the place, before anything is read.
-func (c *Conn) Take(p *Place) { c.place.Store(p) }
+// SetSlot sets the slot, before anything is read.
+func (c *Conn) SetSlot(p *Slot) { c.slot.Store(p) }
 
 // Read implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
-	if n > 0 && c.place.Load() != nil {
-		if p := c.place.Swap(nil); p != nil {
+	if n > 0 && c.slot.Load() != nil {
+		if p := c.slot.Swap(nil); p != nil {
 			p.Spoke()
 		}
 	}

@@ -26,7 +26,7 @@ type Client struct {
 	rd      *packet.Reader
 	via     Via
 
-	place *admission.Place // among the open connections
+	slot *admission.Slot // among the open connections
 
 	serial uint64 // of the connection, from 1
 	asked  string // the client id of its CONNECT

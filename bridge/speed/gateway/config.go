@@ -40,12 +40,12 @@ type Config struct {
 	// bytes per second, over bursts of a second: beyond it is not read for a
 	// while. 0 leaves them unbounded.
 	PublishRate, PublishBytes int
-	// MaxPending bounds the connections that policy has not let in yet (4096):
+	// MaxUnauthenticated bounds the connections that policy has not let in yet (4096):
 	// in their TLS handshake, or with no CONNECT so far, so that strangers cost a
 	// bounded amount of memory. One address has three quarters of them at most.
 	// Beyond it, as beyond MaxConnections and MaxPerAddress, those that have had
 	// admission.Grace are closed for new ones; if none has, the new one is.
-	MaxPending int
+	MaxUnauthenticated int
 	// MaxPayload bounds a message's payload (128 KiB). A packet may have 64 KiB
 	// more, for its topic and properties; what is larger is refused before it is
 	// read. That sum is the Maximum Packet Size that clients of version 5 are
@@ -191,7 +191,7 @@ func (c Config) withDefaults() Config {
 	orDur(&c.SessionExpiry, 7*24*time.Hour)
 	orDur(&c.MaxSessionExpiry, 7*24*time.Hour)
 	orInt(&c.TopicAliases, 8)
-	orInt(&c.MaxPending, 4096)
+	orInt(&c.MaxUnauthenticated, 4096)
 	orInt(&c.MaxPayload, 128<<10)
 	orInt(&c.MaxConnect, 64<<10)
 	orInt(&c.MaxClientID, 128)

@@ -53,7 +53,7 @@ func (c *Client) leave() {
 	s := c.srv
 	s.mu.Lock()
 	delete(s.conns, c)
-	c.place.Leave()
+	c.slot.Release()
 	if s.clients[c.id] == c {
 		delete(s.clients, c.id)
 	}
@@ -253,7 +253,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 			c.id, c.session, c.will, c.since = req.ClientID, session, req.Will, time.Now()
 			c.authorized = true
 			c.polite.Store(c.version == packet.V5)
-			c.place.Known(session.Principal())
+			c.slot.Authenticated(session.Principal())
 		}
 		s.mu.Unlock()
 		if current {

@@ -60,7 +60,7 @@ func TestLimits(t *testing.T) {
 
 // Connections that say nothing are bounded apart from clients.
 func TestPending(t *testing.T) {
-	f := start(t, Config{MaxPending: 2}, nil)
+	f := start(t, Config{MaxUnauthenticated: 2}, nil)
 	a, b := f.connect(t, "a"), f.connect(t, "b") // they do not count
 	idle := f.dial(t)
 	f.dial(t)

@@ -59,7 +59,7 @@ func TestMaxPerAddress(t *testing.T) {
 
 // Nor all places of those that say nothing: others still come in.
 func TestPendingOfAddress(t *testing.T) {
-	f := start(t, Config{MaxPending: 4}, nil)
+	f := start(t, Config{MaxUnauthenticated: 4}, nil)
 	var silent []*wire
 	for range 3 {
 		silent = append(silent, f.dial(t))
@@ -80,13 +80,13 @@ func TestPendingOfAddress(t *testing.T) {
 	}
 	eventually(t, "they are gone", func() bool { return f.Stats().Connections == 1 })
 	f.connect(t, "one")
-	eventually(t, "all who are there are known", func() bool { st := f.Stats(); return st.Connections == 2 && st.Unknown == 0 })
+	eventually(t, "all who are there are known", func() bool { st := f.Stats(); return st.Connections == 2 && st.Unauthenticated == 0 })
 }
 
 // When all are taken by those that say nothing, they make room.
 func TestSilentOnesMakeRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		f := startPipes(t, Config{MaxPending: 2, MaxConnections: 3}, nil)
+		f := startPipes(t, Config{MaxUnauthenticated: 2, MaxConnections: 3}, nil)
 		f.connect(t, "first")
 		silent := []*wire{f.dial(t), f.dial(t)}
 		synctest.Wait()

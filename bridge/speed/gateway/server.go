@@ -27,7 +27,7 @@ type Server struct {
 	auth     Authorizer
 	router   Router
 	count    counters
-	door     *admission.Door
+	limiter  *admission.Limiter
 	subs     topic.Tree[*subscription]
 	fans     sync.Pool    // of *fanout
 	queued   atomic.Int64 // bytes of all sessions
@@ -66,9 +66,9 @@ func New(c Config, a Authorizer, r Router) *Server {
 		sessions: make(map[string]*session),
 		owned:    make(map[string]int),
 		groups:   make(map[string]*group),
-		// A quarter of MaxPending is left to others than one address.
-		door: admission.NewDoor(admission.Limits{Open: conf.MaxConnections, PerAddress: conf.MaxPerAddress,
-			Unknown: conf.MaxPending, UnknownPerAddress: conf.MaxPending - conf.MaxPending/4}),
+		// A quarter of MaxUnauthenticated is left to others than one address.
+		limiter: admission.NewLimiter(admission.Limits{Open: conf.MaxConnections, PerAddress: conf.MaxPerAddress,
+			Unauthenticated: conf.MaxUnauthenticated, UnauthenticatedPerAddress: conf.MaxUnauthenticated - conf.MaxUnauthenticated/4}),
 	}
 	s.retained = newRetained(usage{conf.MaxRetained, conf.MaxRetainedBytes}, usage{conf.MaxRetainedPerOwner, conf.MaxRetainedBytesPerOwner})
 	if s.conf.Store != nil {
@@ -137,9 +137,9 @@ func (s *Server) ServeConn(ctx context.Context, nc net.Conn, via Via) {
 func (s *Server) open(nc net.Conn, via Via) *Client {
 	c := newClient(s, nc, via)
 	var err error
-	if c.place, err = s.door.Enter(admission.AddressOf(nc.RemoteAddr()), raw(nc).Close); err != nil {
+	if c.slot, err = s.limiter.Acquire(admission.AddressOf(nc.RemoteAddr()), raw(nc).Close); err != nil {
 		if errors.Is(err, admission.ErrFull) {
-			s.door.Refuse()
+			s.limiter.Refuse()
 		}
 		if errors.Is(err, admission.ErrTaken) {
 			s.refusals.Happened("full", func(n uint64) {
@@ -151,9 +151,9 @@ func (s *Server) open(nc net.Conn, via Via) *Client {
 		return nil
 	}
 	if l, ok := raw(nc).(*admission.Conn); ok {
-		l.Take(c.place)
+		l.SetSlot(c.slot)
 	} else {
-		c.place.Spoke() // or did below: TLS of the HTTPS listener, a WebSocket
+		c.slot.Spoke() // or did below: TLS of the HTTPS listener, a WebSocket
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -25,11 +25,11 @@ type Stats struct {
 	QueueBytes    int // now: waiting to be sent to clients or acknowledged by them
 	UnackedBytes  int // now: publishes from connected clients that the router has not done
 
-	Accepted  uint64 // connections
-	Unknown   int    // connections now that policy has not let in yet
-	OverLimit uint64 // connections closed because of MaxConnections, MaxPending or MaxPerAddress
-	Evicted   uint64 // connections that policy had not let in, closed for newer ones when there were too many
-	Takeovers uint64
+	Accepted        uint64 // connections
+	Unauthenticated int    // connections now that policy has not let in yet
+	OverLimit       uint64 // connections closed because of MaxConnections, MaxUnauthenticated or MaxPerAddress
+	Evicted         uint64 // connections that policy had not let in, closed for newer ones when there were too many
+	Takeovers       uint64
 	// Refused counts connections that did not become clients, by CONNACK code;
 	// 255 stands for those that got none.
 	Refused map[byte]uint64
@@ -147,8 +147,8 @@ func (s *Server) Stats() Stats {
 	}
 	c.mu.Unlock()
 
-	door := s.door.Stats()
-	st.Unknown, st.OverLimit, st.Evicted = door.Unknown, door.Refused, door.Evicted
+	limiter := s.limiter.Stats()
+	st.Unauthenticated, st.OverLimit, st.Evicted = limiter.Unauthenticated, limiter.Refused, limiter.Evicted
 	s.mu.Lock()
 	st.Connections = len(s.conns)
 	sessions := make([]*session, 0, len(s.sessions))

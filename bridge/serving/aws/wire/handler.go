@@ -34,7 +34,7 @@ type Options struct {
 	Secure func(r *http.Request) bool
 	// Place is that of a request's connection among those that are open, nil for
 	// none: it learns that the sender is known.
-	Place func(r *http.Request) *admission.Place
+	Place func(r *http.Request) *admission.Slot
 	// Region is that of requests that are not signed.
 	Region string
 	// Permissive takes a signature for any service, as Verifier takes any by any
@@ -54,7 +54,7 @@ type Handler struct {
 	unsigned   func(r *http.Request) (Caller, error)
 	authorizer Authorizer
 	secure     func(r *http.Request) bool
-	place      func(r *http.Request) *admission.Place
+	place      func(r *http.Request) *admission.Slot
 	region     string
 	permissive bool
 	log        *slog.Logger

@@ -44,7 +44,7 @@ type intake struct {
 	w       http.ResponseWriter
 	r       *http.Request
 	memory  *pool
-	conn    *admission.Place // of the connection; nil: none
+	conn    *admission.Slot // of the connection; nil: none
 	address string
 	unknown [3]owner // of what it takes while its sender is not known
 	sender  [2]owner // and then
@@ -76,7 +76,7 @@ func (in *intake) begin(h *Handler, w http.ResponseWriter, r *http.Request) {
 // be. That is believed of a connection whose last request was that principal's,
 // and then what it takes counts against it.
 func (in *intake) claimed(principal string) {
-	if in.conn != nil && in.conn.IsKnownAs(principal) {
+	if in.conn != nil && in.conn.IsAuthenticatedAs(principal) {
 		in.believe(principal)
 	}
 }
@@ -94,7 +94,7 @@ func (in *intake) believe(principal string) {
 func (in *intake) proven(principal string) {
 	in.believe(principal)
 	if in.conn != nil {
-		in.conn.Known(principal)
+		in.conn.Authenticated(principal)
 	}
 }
 

@@ -82,7 +82,7 @@ func TestStrangersByALPN(t *testing.T) {
 	}
 	b.eventually("some closed, some wait", func() bool {
 		st := b.gateway.Stats()
-		return st.Unknown == 6 && st.OverLimit == 14
+		return st.Unauthenticated == 6 && st.OverLimit == 14
 	})
 	if st := b.https.Stats().Connections; st.Open != 0 {
 		t.Errorf("%+v", st)

@@ -25,7 +25,7 @@ func TestUnauthenticatedIdle(t *testing.T) {
 		served := make(chan error, 1)
 		answer := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if r.URL.Path == "/known" {
-				PlaceOf(r).Known("x")
+				SlotOf(r).Authenticated("x")
 			}
 		})
 		h := newHTTPS(conns, HTTPSOptions{Plaintext: func(net.Addr) bool { return true }, Idle: 10 * time.Second, Handler: answer, Log: slog.New(slog.DiscardHandler)})
@@ -52,15 +52,15 @@ func TestUnauthenticatedIdle(t *testing.T) {
 	})
 }
 
-// While places are of strangers, connections wait; when they are of known clients
-// they are closed at once. A place is given back once.
-func TestPlaces(t *testing.T) {
+// While unauthenticated clients have slots, connections wait; when authenticated
+// ones have all, connections are closed at once. A slot is released once.
+func TestSlots(t *testing.T) {
 	inner, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var full atomic.Int32
-	l := newPlaces(inner, admission.Limits{Open: 2}, time.Minute, func() { full.Add(1) })
+	l := newLimitListener(inner, admission.Limits{Open: 2}, time.Minute, func() { full.Add(1) })
 	accepted, ended := make(chan net.Conn), make(chan error)
 	go func() {
 		for {
@@ -90,7 +90,7 @@ func TestPlaces(t *testing.T) {
 	default:
 	}
 	for _, c := range servers {
-		placedOf(c).place.Known("x")
+		limitedConnOf(c).slot.Authenticated("x")
 	}
 	for _, c := range []net.Conn{waits, knock(), knock()} {
 		if _, err := c.Read(make([]byte, 1)); err == nil {
@@ -101,10 +101,10 @@ func TestPlaces(t *testing.T) {
 		t.Errorf("%d of 3 are told", n)
 	}
 	servers[0].Close()
-	servers[0].Close() // gives one place back, not two
+	servers[0].Close() // releases one slot, not two
 	knock()
 	third := <-accepted
-	if st := l.door.Stats(); st.Open != 2 || st.Refused != 3 {
+	if st := l.limiter.Stats(); st.Open != 2 || st.Refused != 3 {
 		t.Errorf("%+v", st)
 	}
 	if err := errors.Join(l.Close(), l.Close()); err != nil {
@@ -113,10 +113,10 @@ func TestPlaces(t *testing.T) {
 	if err := <-ended; !errors.Is(err, net.ErrClosed) {
 		t.Error(err)
 	}
-	leavePlace(servers[1])
+	releaseSlot(servers[1])
 	servers[1].Close()
 	third.Close()
-	if st := l.door.Stats(); st.Open != 0 {
+	if st := l.limiter.Stats(); st.Open != 0 {
 		t.Errorf("%+v", st)
 	}
 }
@@ -135,15 +135,15 @@ func TestFloodOfTwoAddresses(t *testing.T) {
 	for _, hello := range [][]byte{nil, {recordHandshake, 3, 1, 0, 200, 1, 0, 0, 196}} {
 		synctest.Test(t, func(t *testing.T) {
 			conns := pipes{conns: make(chan net.Conn)}
-			l := newPlaces(conns, admission.Limits{Open: 1024, PerAddress: 512, Unknown: 32, UnknownPerAddress: 24}, time.Minute, func() {})
-			e := newEither(l, &tls.Config{}, FromLoopback, nil, nil, slog.New(slog.DiscardHandler))
+			l := newLimitListener(conns, admission.Limits{Open: 1024, PerAddress: 512, Unauthenticated: 32, UnauthenticatedPerAddress: 24}, time.Minute, func() {})
+			e := newDemuxListener(l, &tls.Config{}, FromLoopback, nil, nil, slog.New(slog.DiscardHandler))
 			go func() { // who is served says so
 				for {
 					c, err := e.Accept()
 					if err != nil {
 						return
 					}
-					placedOf(c).place.Known("x")
+					limitedConnOf(c).slot.Authenticated("x")
 					go io.WriteString(c, "served")
 				}
 			}()

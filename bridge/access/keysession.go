@@ -15,16 +15,17 @@ import (
 // A keySession has the rights of an access key: by WebSocket all that the
 // gateway lets anybody have, as the key has for the APIs, or what its policies
 // allow. They follow the grants and the registry; the session ends with the
-// key. It implements gateway.Session and aws.Caller.
+// key. It implements gateway.Session and KeyCaller.
 type keySession struct {
 	a       *Authorizer
 	id      string // of the key
 	known   authz.Context
-	current atomic.Pointer[keyJudgement]
+	current atomic.Pointer[keyRights]
 }
 
-// A keyJudgement is what the grants and the registry said.
-type keyJudgement struct {
+// keyRights are what the grants and the registry said at a revision. They do not
+// change.
+type keyRights struct {
 	grants   *grants
 	revision uint64    // of the registry
 	until    time.Time // that a temporary key holds; zero: it does not end by itself
@@ -49,36 +50,36 @@ func (a *Authorizer) key(id string, known authz.Context) *keySession {
 	return s
 }
 
-func (a *Authorizer) connectKey(k keyHolder, c *gateway.Connect) (gateway.Session, error) {
+func (a *Authorizer) connectKey(k keyIdentity, c *gateway.Connect) (gateway.Session, error) {
 	known := authz.Context{ClientID: c.ClientID, SourceIP: sourceIP(c), Insecure: k.insecure, Persistent: !c.CleanSession}
 	if c.Will != nil {
 		known.Will = c.Will.Topic
 	}
 	s := a.key(k.id, known)
-	if !s.mayStay() {
+	if !s.mayConnect() {
 		return nil, fmt.Errorf("%w: access key %s may not connect as %q, or is not there any more", gateway.ErrNotAuthorized, k.id, c.ClientID)
 	}
 	return s, nil
 }
 
-// May implements aws.Caller.
+// May implements Caller.
 func (s *keySession) May(action, resource string) bool {
-	j := s.judge()
+	j := s.rights()
 	return j.all || j.policy != nil && j.policy.Allows(action, resource)
 }
 
-// Whole implements aws.Caller.
-func (s *keySession) Whole() bool { return s.judge().all }
+// Whole implements KeyCaller.
+func (s *keySession) Whole() bool { return s.rights().all }
 
-// judge returns the judgement that holds now.
-func (s *keySession) judge() *keyJudgement {
+// rights returns the rights that hold now.
+func (s *keySession) rights() *keyRights {
 	j := s.current.Load()
 	if j == nil || j.revision != s.a.o.Registry.Revision() || j.grants != s.a.o.Keys.now.Load() {
 		j = s.read()
 		s.current.Store(j)
 	}
 	if !j.until.IsZero() && time.Now().After(j.until) {
-		return &keyJudgement{}
+		return &keyRights{}
 	}
 	return j
 }
@@ -86,8 +87,8 @@ func (s *keySession) judge() *keyJudgement {
 // read compiles the policies. When one is not there, or cannot be read, nothing
 // is allowed: it may be the one that denies. Nor is it by a key that is gone, or
 // by a temporary one that holds no more: the will of its client may still wait.
-func (s *keySession) read() *keyJudgement {
-	j := &keyJudgement{revision: s.a.o.Registry.Revision(), grants: s.a.o.Keys.now.Load()}
+func (s *keySession) read() *keyRights {
+	j := &keyRights{revision: s.a.o.Registry.Revision(), grants: s.a.o.Keys.now.Load()}
 	granted := s.a.o.Keys.of(j.grants, s.id)
 	if s.a.isTemporary(s.id) {
 		k, err := s.a.temporaryKey(s.id)
@@ -129,7 +130,7 @@ func (s *keySession) read() *keyJudgement {
 	return j
 }
 
-func (s *keySession) mayStay() bool {
+func (s *keySession) mayConnect() bool {
 	if !s.May(authz.Connect, s.known.ClientID) {
 		return false
 	}
@@ -144,7 +145,7 @@ func (s *keySession) mayStay() bool {
 func (s *keySession) Principal() string { return s.id }
 
 // Owner is the key's, or the certificate's that a temporary key was given to:
-// the next one's sessions are those of this one. It implements aws.Caller.
+// the next one's sessions are those of this one. It implements Caller.
 func (s *keySession) Owner() string {
 	if s.a.isTemporary(s.id) {
 		if k, err := s.a.temporaryKey(s.id); err == nil {

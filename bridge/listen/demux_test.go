@@ -33,7 +33,7 @@ func TestPlaintextRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newEither(l, &tls.Config{}, func(net.Addr) bool { return false }, nil, nil, slog.New(slog.DiscardHandler))
+	e := newDemuxListener(l, &tls.Config{}, func(net.Addr) bool { return false }, nil, nil, slog.New(slog.DiscardHandler))
 	defer e.Close()
 	accepted := make(chan net.Conn, 1)
 	go func() {
@@ -63,7 +63,7 @@ func TestPlaintextRefused(t *testing.T) {
 func TestSilentClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := pipes{conns: make(chan net.Conn)}
-		e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return true }, nil, nil, slog.New(slog.DiscardHandler))
+		e := newDemuxListener(inner, &tls.Config{}, func(net.Addr) bool { return true }, nil, nil, slog.New(slog.DiscardHandler))
 		accepted := make(chan net.Conn)
 		ended := make(chan struct{})
 		go func() {
@@ -86,7 +86,7 @@ func TestSilentClients(t *testing.T) {
 			t.Errorf("%q %v", text, err)
 		}
 		began := time.Now()
-		if _, err := silent.Read(make([]byte, 1)); err == nil || time.Since(began) != firstByte {
+		if _, err := silent.Read(make([]byte, 1)); err == nil || time.Since(began) != firstByteTimeout {
 			t.Errorf("let go after %v, %v", time.Since(began), err)
 		}
 		_, last := net.Pipe()
@@ -119,7 +119,7 @@ func TestSlowHandshakes(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			inner := pipes{conns: make(chan net.Conn)}
-			e := newEither(inner, &tls.Config{}, func(net.Addr) bool { return c.plain }, nil, nil, slog.New(slog.DiscardHandler))
+			e := newDemuxListener(inner, &tls.Config{}, func(net.Addr) bool { return c.plain }, nil, nil, slog.New(slog.DiscardHandler))
 			accepted := make(chan net.Conn, 100)
 			ended := make(chan struct{})
 			go func() {
@@ -150,7 +150,7 @@ func TestSlowHandshakes(t *testing.T) {
 						}
 					}
 					_, _ = io.Copy(io.Discard, client)
-					if took := time.Since(began); took < firstByte || took > firstByte+time.Second { // noticed by the next drip
+					if took := time.Since(began); took < firstByteTimeout || took > firstByteTimeout+time.Second { // noticed by the next drip
 						t.Errorf("%s: let go after %v", name, took)
 					}
 				})

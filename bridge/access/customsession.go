@@ -1,0 +1,172 @@
+package access
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/customauth"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+)
+
+// An unauthenticated client asked for a WebSocket without a signature or
+// certificate: a custom authorizer is asked when its CONNECT has come.
+type unauthenticated struct{ attempt *customauth.Attempt }
+
+// attemptOf is what an HTTP request shows to authorizers.
+func attemptOf(r *http.Request) *customauth.Attempt {
+	a := &customauth.Attempt{HTTP: customauth.FromRequest(r)}
+	if r.TLS != nil {
+		a.TLS, a.ServerName = true, r.TLS.ServerName
+	}
+	return a
+}
+
+// connectUnauthenticated asks a custom authorizer about an MQTT client; before is
+// what the client showed before its CONNECT, nil for nothing.
+func (a *Authorizer) connectUnauthenticated(ctx context.Context, c *gateway.Connect, before *customauth.Attempt) (gateway.Session, error) {
+	if g, ok := c.Memo.(*customSession); ok && g.mayConnect() {
+		return g, nil // the gateway asks again because of the registry, which does not concern the authorizer
+	}
+	attempt := &customauth.Attempt{}
+	if before != nil {
+		*attempt = *before
+	}
+	if c.TLS != nil {
+		attempt.TLS, attempt.ServerName = true, c.TLS.ServerName
+	}
+	attempt.MQTT = &customauth.MQTT{Username: c.Username, Password: c.Password, ClientID: c.ClientID}
+	v, err := a.o.Custom.Ask(ctx, attempt)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", gateway.ErrNotAuthorized, err)
+	}
+	known := authz.Context{Account: a.o.Account, Region: a.o.Region, ClientID: c.ClientID, SourceIP: sourceIP(c), Insecure: !attempt.TLS, Persistent: !c.CleanSession}
+	if c.Will != nil {
+		known.Will = c.Will.Topic
+	}
+	s := newCustomSession(a, attempt, v, known)
+	if !s.mayConnect() {
+		return nil, fmt.Errorf("%w: authorizer %s does not let %s connect as %q", gateway.ErrNotAuthorized, v.Authorizer, v.Principal, c.ClientID)
+	}
+	c.Memo = s
+	return s, nil
+}
+
+// A customSession has the rights that a custom authorizer gave a client. It
+// implements gateway.Session, gateway.Lasting and Caller.
+type customSession struct {
+	a         *Authorizer
+	attempt   *customauth.Attempt
+	known     authz.Context
+	name      string // of the authorizer
+	principal string // as the authorizer calls the client
+	ends      time.Time
+
+	verdict atomic.Pointer[verdict]
+	refresh time.Duration // of Begin's goroutine
+}
+
+// A verdict is the last answer of an authorizer about a client.
+type verdict struct {
+	policy *authz.Evaluator
+	until  time.Time // that it counts: while the client is connected, the authorizer is asked again before
+}
+
+// refreshGrace is added to how long a verdict counts: it takes time to ask the
+// authorizer again, and to end a connection.
+const refreshGrace = 10 * time.Second
+
+func newCustomSession(a *Authorizer, attempt *customauth.Attempt, v *customauth.Verdict, known authz.Context) *customSession {
+	g := &customSession{a: a, attempt: attempt, known: known, name: v.Authorizer, principal: v.Principal, ends: time.Now().Add(v.Disconnect)}
+	g.setVerdict(v)
+	return g
+}
+
+// setVerdict stores the authorizer's answer.
+func (g *customSession) setVerdict(v *customauth.Verdict) {
+	g.refresh = v.Refresh
+	until := time.Now().Add(v.Refresh)
+	if until.After(g.ends) {
+		until = g.ends
+	}
+	g.verdict.Store(&verdict{authz.Compile(v.Policies, g.known), until.Add(refreshGrace)})
+}
+
+// Begin implements gateway.Lasting: the connection ends when the authorizer
+// said, and the authorizer is asked again when it said that.
+func (g *customSession) Begin(end func(reason string)) (ended func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		last := time.NewTimer(time.Until(g.ends))
+		defer last.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-last.C:
+				end(gateway.ReasonCustomAuth)
+				return
+			case <-time.After(g.refresh):
+			}
+			if !g.Refresh(ctx) {
+				end(gateway.ReasonForbidden)
+				return
+			}
+		}
+	})
+	return func() {
+		cancel()
+		wg.Wait()
+	}
+}
+
+// Refresh asks the authorizer again, and says whether the client may stay. If the
+// authorizer does not answer, or answers for another principal, the client may do
+// nothing any more.
+func (g *customSession) Refresh(ctx context.Context) bool {
+	v, err := g.a.o.Custom.Ask(ctx, g.attempt)
+	if ctx.Err() != nil { // the client left meanwhile
+		return false
+	}
+	if err != nil || v.Principal != g.principal || v.Authorizer != g.name {
+		g.verdict.Store(&verdict{})
+		return false
+	}
+	g.setVerdict(v)
+	return g.mayConnect()
+}
+
+// May implements Caller. The will of a client that has left may still ask, when
+// the authorizer is not asked about the client any more.
+func (g *customSession) May(action, resource string) bool {
+	w := g.verdict.Load()
+	return time.Now().Before(w.until) && w.policy.Allows(action, resource)
+}
+
+func (g *customSession) mayConnect() bool { return g.May(authz.Connect, g.known.ClientID) }
+
+// Principal is what the authorizer calls the client.
+func (g *customSession) Principal() string { return g.principal }
+
+// Owner implements Caller. Two authorizers may give two clients one name, which
+// has no slash.
+func (g *customSession) Owner() string { return "authorizer/" + g.name + "/" + g.principal }
+
+// Thing is empty: a client without a certificate is no thing.
+func (g *customSession) Thing() string { return "" }
+
+// MayPublish implements gateway.Session.
+func (g *customSession) MayPublish(topic string, retain bool) bool {
+	return g.May(authz.Publish, topic) && (!retain || g.May(authz.RetainPublish, topic))
+}
+
+// MaySubscribe implements gateway.Session.
+func (g *customSession) MaySubscribe(filter string) bool { return g.May(authz.Subscribe, filter) }
+
+// MayReceive implements gateway.Session.
+func (g *customSession) MayReceive(topic string) bool { return g.May(authz.Receive, topic) }
