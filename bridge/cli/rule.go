@@ -52,7 +52,7 @@ tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -
 			return err
 		}
 		if m.RuleName == "" {
-			m.RuleName, _, _ = iotsql.BasicIngest(m.Topic)
+			m.RuleName, _, _ = topic.CutRule(m.Topic)
 		}
 		e := s.Explain(ctx, m)
 		if !*quiet {

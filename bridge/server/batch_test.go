@@ -52,7 +52,7 @@ func (b *bridge) connect5(id Identity, clientID string) *paho.Client {
 // stored once.
 func TestRefusedReadingsAreTold(t *testing.T) {
 	takes, _ := topic.Lookup(telemetry.Topic)
-	if tells, _ := topic.Lookup(telemetry.RefusedTopic); takes.Service != topic.Batches || !takes.Takes || tells.Service != topic.Batches || !tells.Unasked {
+	if tells, _ := topic.Lookup(telemetry.RefusedTopic); takes.Service != topic.Batches || takes.Takes == 0 || tells.Service != topic.Batches || !tells.Unasked {
 		t.Fatal("the programs use different topics")
 	}
 	b := start(t, configure(t))

@@ -38,7 +38,7 @@ type joined struct {
 	shadows bool // requests are answered here
 
 	unanswered atomic.Uint64 // shadow requests that came here all the same
-	reserved   atomic.Uint64 // messages on topics of no service here, which are not taken
+	reserved   atomic.Uint64 // messages on reserved topics that no service here takes from a broker
 }
 
 // brokerState is what is kept of a broker from start to start, in broker.json:
@@ -164,20 +164,16 @@ func newBrokerID() string {
 // if it is a request, its shadow.
 func (r *router) take(m *broker.Message, done func(error)) {
 	msg := &message.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Hops: m.Hops, Protocol: "mqtt"}
-	of, ok := topic.Lookup(m.Topic)
-	switch {
-	case of.Private:
-		done(nil) // it holds keys and tokens; with a broker nobody here could answer the asking client alone
-		return
-	case m.Topic != "" && m.Topic[0] == '$' && (!ok || !of.Service.Here()):
+	if topic.CheckPublish(m.Topic, topic.ByBroker, false) != nil {
 		r.broker.reserved.Add(1)
 		done(nil)
 		return
 	}
+	of, _ := topic.Lookup(m.Topic)
 	// What services answer comes here as well, and may be a device's: the broker
 	// does not say who published it, and its access rules have to.
 	switch {
-	case of.Service != topic.Shadows || !of.Takes:
+	case of.Service != topic.Shadows || of.Takes == 0:
 	case r.broker.shadows:
 		done = join(2, done)
 		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
@@ -226,6 +222,6 @@ func (x series) broker(s *Server) {
 	x.counter("broker_overflowed", "Messages not published since too many waited.", float64(b.Overflowed))
 	x.gauge("broker_queued", "Messages that wait to be published or acknowledged by the broker.", float64(b.Queued))
 	x.gauge("broker_queued_bytes", "Bytes of them.", float64(b.QueueBytes))
-	x.counter("broker_refused_reserved", "Messages on reserved topics of which this bridge has no service, acknowledged and not taken.", float64(s.broker.reserved.Load()))
+	x.counter("broker_refused_reserved", "Messages on reserved topics that no service here takes from a broker, acknowledged and not taken.", float64(s.broker.reserved.Load()))
 	x.counter("broker_unanswered_requests", "Shadow requests that came to this bridge, which does not answer any.", float64(s.broker.unanswered.Load()))
 }

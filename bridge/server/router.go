@@ -76,7 +76,7 @@ func (r *router) tellRefused(c *gateway.Client, refused *telemetry.Refused) {
 // to the log and subscribers; of is the table's row for its topic. stage, unless
 // nil, adds what is to be durable with it.
 func (r *router) publish(m *message.Message, of topic.Reserved, stage func(*streams.Batch), may func(topic string) bool, done func(error)) (cost ingest.Cost) {
-	if of.Service == topic.Shadows && of.Takes {
+	if of.Service == topic.Shadows && of.Takes != 0 {
 		// Acknowledged when both the log and the shadow have it.
 		done = join(2, done)
 		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
@@ -123,7 +123,7 @@ func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Deli
 	if r.broker != nil {
 		return nil, r.broker.republish(ctx, d) // and it comes back
 	}
-	if of, _ := topic.Lookup(d.Name); of.Service == topic.Shadows && of.Takes {
+	if of, _ := topic.Lookup(d.Name); of.Service == topic.Shadows && of.Takes != 0 {
 		answered := make(chan error, 1)
 		r.shadow.Handle(ctx, d.Name, d.Data, func(err error) { answered <- err })
 		select {

@@ -82,7 +82,7 @@ func FuzzShadowTopics(f *testing.F) {
 		}
 		of, _ := topic.Lookup(name)
 		s, ok := shadow.ParseTopic(name)
-		if ok != (of.Service == topic.Shadows) || ok && of.Takes != (s.Kind == shadow.Request) {
+		if ok != (of.Service == topic.Shadows) || ok && (of.Takes != 0) != (s.Kind == shadow.Request) {
 			t.Fatalf("%s: %+v, %v; in the table %+v", name, s, ok, of)
 		}
 	})

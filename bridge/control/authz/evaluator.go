@@ -2,7 +2,8 @@ package authz
 
 import (
 	"slices"
-	"strings"
+
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // An Evaluator holds the policies of one connection, ready to decide. It
@@ -212,10 +213,9 @@ func (e *Evaluator) now(r *rule) bool {
 
 // sharedFilter returns the filter of $share/group/filter, empty for any other text.
 func sharedFilter(filter string) string {
-	rest, ok := strings.CutPrefix(filter, "$share/")
-	if !ok {
+	group, bare, ok := topic.CutShare(filter)
+	if ok && group == "" {
 		return ""
 	}
-	_, bare, _ := strings.Cut(rest, "/")
 	return bare
 }

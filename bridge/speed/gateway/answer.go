@@ -38,7 +38,7 @@ func (s *session) wants(t string, o *outbound) (any bool) {
 		match = topic.MatchRule
 	}
 	for filter, sub := range s.subs {
-		if name, _, _ := shared(filter); name != "" || !match(filter, t) {
+		if name, _, _ := topic.CutShare(filter); name != "" || !match(filter, t) {
 			continue
 		}
 		any = true

@@ -492,11 +492,8 @@ func (c *Client) linger() {
 // mayLeave says whether a client may have will published: when it connects, and
 // again when the will goes out, since its rights may have ended between.
 func mayLeave(s Session, will *message.Message) error {
-	if err := checkUnasked(will); err != nil {
+	if err := topic.CheckPublish(will.Topic, topic.ByWill, will.Retain); err != nil {
 		return fmt.Errorf("will: %w", err)
-	}
-	if r, _ := topic.Lookup(will.Topic); r.Service == topic.Batches {
-		return fmt.Errorf("will: %w %s: what is there is a request, and no service acts on a will", topic.ErrReserved, will.Topic)
 	}
 	if !s.MayPublish(will.Topic, will.Retain) {
 		return fmt.Errorf("will: policy does not let %s publish to %q, retained %t", s.Principal(), will.Topic, will.Retain)

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -24,10 +23,8 @@ func over(limit string, most int, got string, args ...any) error {
 // withinLimits checks the configured size of a name or filter, without the
 // prefix $aws/rules/{rule}/. The error is a LimitError.
 func (c *Config) withinLimits(t string) error {
-	if rest, ok := strings.CutPrefix(t, rulesPrefix); ok {
-		if _, after, ok := strings.Cut(rest, "/"); ok {
-			t = after
-		}
+	if _, rest, ok := topic.CutRule(t); ok && rest != "" {
+		t = rest
 	}
 	if c.MaxTopic > 0 && len(t) > c.MaxTopic {
 		return over("MaxTopic", c.MaxTopic, "a topic or filter of %d bytes", len(t))

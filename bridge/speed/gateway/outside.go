@@ -8,10 +8,9 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-// Check says whether a message may be published at all, whoever it is from: it
-// has the server's limits and no topic that is kept from clients. Properties
-// must be such as are forwarded. It is for messages that come otherwise than by
-// MQTT; what comes by MQTT has been checked.
+// Check says whether a message of the data plane may be published at all, whoever
+// it is from: it has the server's limits and no topic that is kept from those who
+// come by HTTPS. Properties must be such as are forwarded.
 func (s *Server) Check(m *message.Message) error {
 	var p packet.Properties
 	if err := s.conf.validName(m.Topic); err != nil {
@@ -23,22 +22,13 @@ func (s *Server) Check(m *message.Message) error {
 	case int(m.QoS) > s.conf.MaxQoS:
 		return fmt.Errorf("%w: quality of service %d, at most %d", packet.ErrMalformed, m.QoS, s.conf.MaxQoS)
 	}
-	if err := checkUnasked(m); err != nil {
+	if err := topic.CheckPublish(m.Topic, topic.ByHTTPS, m.Retain); err != nil {
 		return fmt.Errorf("%w: %w", ErrNotAuthorized, err)
 	}
 	if !s.roomToRetain(m) {
 		return errRetained(m.Owner)
 	}
 	return p.Parse(packet.PUBLISH, m.Properties)
-}
-
-// checkUnasked says whether a message that nobody waits to be answered, such as a
-// will, may be published, if policy lets it.
-func checkUnasked(m *message.Message) error {
-	if r, ok := topic.Lookup(m.Topic); ok && r.Private {
-		return fmt.Errorf("%w %s: who asks there has to be connected by MQTT to be answered", topic.ErrReserved, m.Topic)
-	}
-	return topic.CheckPublish(m.Topic, m.Retain)
 }
 
 // An Owned session says who owns what outlives the connection, where that is not

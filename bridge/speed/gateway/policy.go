@@ -6,8 +6,6 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-const rulesPrefix = "$aws/rules/"
-
 // unasked says whether t is the topic of answers that a client may hear without a
 // policy that says so.
 func unasked(t string) bool {
@@ -82,10 +80,7 @@ func (t *topics) lookup(conf *Config, b []byte) (*published, error) {
 
 // unfit says why no client may publish to the topic, nil if one may.
 func (p *published) unfit(retain bool) error {
-	if p.name[0] != '$' {
-		return nil
-	}
-	return topic.CheckPublish(p.name, retain)
+	return topic.CheckPublish(p.name, topic.ByPublish, retain)
 }
 
 // mayPublish asks policy, or remembers its answer.

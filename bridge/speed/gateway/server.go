@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -230,13 +229,13 @@ func (s *Server) Stage(m *message.Message, b *streams.Batch) (done func(error)) 
 
 // deliver is Deliver, or Stage if all is put off.
 func (s *Server) deliver(m *message.Message, b *streams.Batch, all bool) (waiting staged) {
-	if r, ok := topic.Lookup(m.Topic); ok && (!r.Tells || r.Private) {
+	if !topic.ForSubscribers(m.Topic) {
 		return nil
 	}
 	if m.Retain {
 		s.retainMu.Lock()
 		defer s.retainMu.Unlock()
-		if !strings.HasPrefix(m.Topic, "$") {
+		if !topic.IsReserved(m.Topic) {
 			s.retain(m, b)
 		}
 	}

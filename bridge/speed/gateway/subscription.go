@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -50,17 +49,6 @@ type group struct {
 	next    int
 }
 
-// shared takes the filter of a shared subscription apart. ok is false if f is
-// one and malformed (MQTT 5, 4.8.2).
-func shared(f string) (name, filter string, ok bool) {
-	rest, is := strings.CutPrefix(f, "$share/")
-	if !is {
-		return "", f, true
-	}
-	name, filter, found := strings.Cut(rest, "/")
-	return name, filter, found && name != "" && filter != "" && !strings.ContainsAny(name, "+#")
-}
-
 // maySubscribe says why the client may not subscribe to a filter, of which filter
 // is the part that names match.
 func (c *Client) maySubscribe(whole, filter string) error {
@@ -94,7 +82,7 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 		}
 	}
 	for i, f := range p.Filters {
-		name, filter, ok := shared(f.Filter)
+		name, filter, ok := topic.CutShare(f.Filter)
 		switch {
 		case name != "" && newOptions(f.Options, 0, 0).noLocal(): // [MQTT-3.8.3-4]
 			return c.refused(codeProtocol, fmt.Errorf("%w: a shared subscription with No Local", packet.ErrProtocol))
@@ -171,7 +159,7 @@ func (c *Client) retainedFor(filters []packet.Filter, codes []byte, known []bool
 		if full {
 			break
 		}
-		if codes[i] >= packet.SubFailure || strings.HasPrefix(f.Filter, "$share/") ||
+		if group, _, _ := topic.CutShare(f.Filter); codes[i] >= packet.SubFailure || group != "" ||
 			o.retainHandling() == 2 || o.retainHandling() == 1 && known[i] ||
 			conf.ExactRetained && topic.ValidName(f.Filter) != nil {
 			continue
@@ -294,7 +282,7 @@ func (srv *Server) subscribe(s *session, filter string, o options) (known, room 
 	}
 	sub.opts.Store(uint64(o))
 	s.mu.Unlock()
-	name, inner, _ := shared(filter)
+	name, inner, _ := topic.CutShare(filter)
 	switch {
 	case name != "":
 		srv.join(s, filter, inner, o)
@@ -319,7 +307,7 @@ func (srv *Server) unsubscribe(s *session, filter string) bool {
 
 // drop takes a subscription out of the tree or its group.
 func (srv *Server) drop(s *session, filter string, sub *subscription) {
-	if name, inner, _ := shared(filter); name != "" {
+	if name, inner, _ := topic.CutShare(filter); name != "" {
 		srv.leave(s, filter, inner)
 		return
 	}

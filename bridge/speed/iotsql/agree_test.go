@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
@@ -150,7 +151,7 @@ func TestNaive(t *testing.T) {
 			continue // refused, or random, or asks services
 		}
 		m := v.message(t)
-		rule, _, basic := BasicIngest(m.Topic)
+		rule, _, basic := topic.CutRule(m.Topic)
 		if !s.Matches(m.Topic) && !(basic && rule == m.RuleName) {
 			continue
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"strings"
+
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // An Explanation says step by step why a statement fires on a message or not.
@@ -116,7 +118,7 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 // statement. It is for people trying a rule, not for the hot path.
 func (s *Statement) Explain(ctx context.Context, m *Message) Explanation {
 	var e Explanation
-	rule, rest, basic := BasicIngest(m.Topic)
+	rule, rest, basic := topic.CutRule(m.Topic)
 	from := Step{Clause: "FROM", Text: s.query.filter}
 	switch {
 	case basic && m.RuleName != "" && rule == m.RuleName:

@@ -7,25 +7,13 @@ import (
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
-
-// basicIngest is what the topics that reach one rule directly begin with.
-const basicIngest = "$aws/rules/"
-
-// BasicIngest takes a topic such as $aws/rules/<rule>/<rest> apart. ok is
-// false for other topics. The rule sees rest as its topic, which may be empty.
-func BasicIngest(topic string) (rule, rest string, ok bool) {
-	after, ok := strings.CutPrefix(topic, basicIngest)
-	if !ok {
-		return "", "", false
-	}
-	rule, rest, _ = strings.Cut(after, "/")
-	return rule, rest, rule != ""
-}
 
 // topic is the topic as the rule sees it, without a Basic Ingest prefix of its own.
 func (m *Message) topic() string {
-	if rule, rest, ok := BasicIngest(m.Topic); ok && rule == m.RuleName {
+	if rule, rest, ok := topic.CutRule(m.Topic); ok && rule == m.RuleName {
 		return rest
 	}
 	return m.Topic

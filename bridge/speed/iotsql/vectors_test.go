@@ -13,6 +13,7 @@ import (
 
 	"github.com/cockroachdb/apd/v3"
 
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
@@ -126,7 +127,7 @@ func (v *vector) matches(t *testing.T, o *outcome) error {
 		return fmt.Errorf("refused: %w", err)
 	}
 	m := v.message(t)
-	rule, _, basic := BasicIngest(m.Topic)
+	rule, _, basic := topic.CutRule(m.Topic)
 	var out []byte
 	fired := false
 	if s.Matches(m.Topic) || basic && rule == m.RuleName {

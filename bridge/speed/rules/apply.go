@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // evaluate puts into g what recs make, or the first of them if that is much,
@@ -38,7 +39,7 @@ func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.R
 		return
 	}
 	w.matched = w.matched[:0]
-	if name, _, ok := iotsql.BasicIngest(m.Topic); ok {
+	if name, _, ok := topic.CutRule(m.Topic); ok {
 		if r := rules.byName[name]; r != nil && !r.Disabled {
 			w.matched = append(w.matched, r)
 		} else {

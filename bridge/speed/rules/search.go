@@ -11,9 +11,9 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
-	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // ErrID is returned for what names no message.
@@ -254,9 +254,9 @@ func (e *Engine) recentInLog(ctx context.Context, r *Rule, want []result, since 
 }
 
 // meets says whether a message on topic reaches r.
-func (r *Rule) meets(topic string) bool {
-	if name, _, ok := iotsql.BasicIngest(topic); ok {
-		return name == r.Name
+func (r *Rule) meets(name string) bool {
+	if rule, _, ok := topic.CutRule(name); ok {
+		return rule == r.Name
 	}
-	return r.statement.Matches(topic)
+	return r.statement.Matches(name)
 }

@@ -25,10 +25,27 @@ const (
 	Tunnels  Service = "secure tunneling"
 )
 
+// Bridges that share a broker tell each other of hops by it (package broker).
+const Bridges Service = "bridge group"
+
+// A Way is how a message of a device comes to the bridge. Several are a set.
+type Way uint8
+
+// The ways.
+const (
+	ByPublish Way = 1 << iota // a PUBLISH of a client that is connected, and can be answered
+	ByHTTPS                   // a request of the data plane
+	ByWill                    // the will of a client, whose connection has ended
+	// ByBroker: a broker that the bridge has joined sends it. Who published it
+	// the broker's own access rules have judged, and what services of other
+	// bridges tell comes this way, too.
+	ByBroker
+)
+
 // Here says whether the bridge has the service.
 func (s Service) Here() bool {
 	switch s {
-	case Shadows, BasicIngest, Batches, Provisioning, Events:
+	case Shadows, BasicIngest, Batches, Provisioning, Events, Bridges:
 		return true
 	}
 	return false
@@ -37,13 +54,14 @@ func (s Service) Here() bool {
 // A Reserved topic is one below '$' that belongs to a service.
 type Reserved struct {
 	Service Service
-	// Takes: the service takes what devices publish there, as a request or as
-	// data. Otherwise the service alone publishes there.
-	Takes bool
+	// Takes is the set of ways by which the service takes what devices publish
+	// there, as a request or as data. 0: the service alone publishes there.
+	Takes Way
 	// Tells: devices may subscribe to it.
 	Tells bool
 	// Private: what is published there concerns one client and the bridge alone,
-	// since it holds keys and tokens. No other client, log or rule sees it.
+	// such as keys and tokens. No other client, log or rule sees it, and no broker
+	// is to carry it.
 	Private bool
 	// Unasked: policy is not asked whether a device may subscribe to it and
 	// receive, since it is the answer to what the device was let send, as the
@@ -67,11 +85,22 @@ func Lookup(name string) (r Reserved, ok bool) {
 	return find(&reserved.root, name, true)
 }
 
-// CheckPublish says whether a device may publish to name, if policy lets it:
-// below '$' only what a service here takes, and that not retained. It returns nil
-// or an error that wraps ErrReserved and says why not.
-func CheckPublish(name string, retain bool) error {
-	if name == "" || name[0] != '$' {
+// IsReserved says whether a topic name or filter is below '$'.
+func IsReserved(name string) bool { return name != "" && name[0] == '$' }
+
+// ForSubscribers says whether a message goes to those with a subscription: below
+// '$' what a service tells everybody who may hear it. What devices address to the
+// bridge itself reaches nobody.
+func ForSubscribers(name string) bool {
+	r, ok := Lookup(name)
+	return !ok || r.Tells && !r.Private
+}
+
+// CheckPublish says whether a device may publish to name in this way, if policy
+// lets it: below '$' only what a service here takes so, and that not retained. It
+// returns nil or an error that wraps ErrReserved and says why not.
+func CheckPublish(name string, way Way, retain bool) error {
+	if !IsReserved(name) {
 		return nil
 	}
 	switch r, ok := Lookup(name); {
@@ -79,8 +108,16 @@ func CheckPublish(name string, retain bool) error {
 		return fmt.Errorf("%w %s: no service takes it", ErrReserved, name)
 	case !r.Service.Here():
 		return fmt.Errorf("%w %s: this bridge has no %s service", ErrReserved, name, r.Service)
-	case !r.Takes:
+	case way == ByBroker && r.Private:
+		return fmt.Errorf("%w %s: no broker is to carry what concerns one client and the %s service", ErrReserved, name, r.Service)
+	case way == ByBroker:
+		return nil
+	case r.Takes == 0:
 		return fmt.Errorf("%w %s: only the %s service publishes there", ErrReserved, name, r.Service)
+	case r.Takes&way == 0 && r.Private:
+		return fmt.Errorf("%w %s: who asks there has to be connected by MQTT to be answered", ErrReserved, name)
+	case r.Takes&way == 0:
+		return fmt.Errorf("%w %s: what is there is a request, and no service acts on a will", ErrReserved, name)
 	case retain:
 		return fmt.Errorf("%w %s: the %s service takes nothing with RETAIN set", ErrReserved, name, r.Service)
 	}
@@ -91,7 +128,7 @@ func CheckPublish(name string, retain bool) error {
 // it: below '$' to what may match a topic on which a service here tells something.
 // It returns nil or an error that wraps ErrReserved and says why not.
 func CheckSubscribe(filter string) error {
-	if filter == "" || filter[0] != '$' {
+	if !IsReserved(filter) {
 		return nil
 	}
 	for _, row := range table {
@@ -140,34 +177,37 @@ func rows() (all []row) {
 	// which it answers on /accepted and /rejected.
 	told := func(s Service, patterns ...string) { add(Reserved{Service: s, Tells: true}, patterns...) }
 	asked := func(r Reserved, patterns ...string) {
-		r.Takes, r.Tells = true, true
+		r.Tells = true
 		add(r, patterns...)
-		r.Takes = false
+		r.Takes = 0
 		for _, p := range patterns {
 			add(r, p+"/accepted", p+"/rejected")
 		}
 	}
 
+	const anyWay = ByPublish | ByHTTPS | ByWill
 	for _, shadow := range []string{"$aws/things/+/shadow", "$aws/things/+/shadow/name/+"} {
-		asked(Reserved{Service: Shadows}, shadow+"/get", shadow+"/update", shadow+"/delete")
+		asked(Reserved{Service: Shadows, Takes: anyWay}, shadow+"/get", shadow+"/update", shadow+"/delete")
 		told(Shadows, shadow+"/update/delta", shadow+"/update/documents")
 	}
-	add(Reserved{Service: BasicIngest, Takes: true}, "$aws/rules/+", "$aws/rules/+/#")
+	add(Reserved{Service: BasicIngest, Takes: anyWay}, rulesPrefix+"+", rulesPrefix+"+/#")
 	// Agents rely on the two rows as they are: the first is never told, the second
 	// always. See meetBridge in agent/uplink.
-	add(Reserved{Service: Batches, Takes: true, Probed: true}, "$tidemill/batch")
+	add(Reserved{Service: Batches, Takes: ByPublish | ByHTTPS, Probed: true}, "$tidemill/batch")
 	add(Reserved{Service: Batches, Tells: true, Private: true, Unasked: true}, "$tidemill/batch/refused")
 	for _, format := range []string{"/json", "/cbor"} {
-		asked(Reserved{Service: Provisioning, Private: true}, "$aws/certificates/create"+format, "$aws/certificates/create-from-csr"+format,
+		asked(Reserved{Service: Provisioning, Takes: ByPublish, Private: true},
+			"$aws/certificates/create"+format, "$aws/certificates/create-from-csr"+format,
 			"$aws/provisioning-templates/+/provision"+format, "$tidemill/certificates/+/retire"+format)
-		asked(Reserved{Service: Defender}, "$aws/things/+/defender/metrics"+format)
+		asked(Reserved{Service: Defender, Takes: anyWay}, "$aws/things/+/defender/metrics"+format)
 		const stream = "$aws/things/+/streams/+"
-		add(Reserved{Service: Streams, Takes: true, Tells: true}, stream+"/describe"+format, stream+"/get"+format)
+		add(Reserved{Service: Streams, Takes: anyWay, Tells: true}, stream+"/describe"+format, stream+"/get"+format)
 		told(Streams, stream+"/description"+format, stream+"/data"+format, stream+"/rejected"+format)
 	}
+	add(Reserved{Service: Bridges, Private: true}, "$tidemill/hops/+")
 	told(Events, "$aws/events/+/#")
 	const jobs = "$aws/things/+/jobs"
-	asked(Reserved{Service: Jobs}, jobs+"/get", jobs+"/start-next", jobs+"/+/get", jobs+"/+/update")
+	asked(Reserved{Service: Jobs, Takes: anyWay}, jobs+"/get", jobs+"/start-next", jobs+"/+/get", jobs+"/+/update")
 	told(Jobs, jobs+"/notify", jobs+"/notify-next")
 	told(Tunnels, "$aws/things/+/tunnels/notify")
 	return all

@@ -77,12 +77,12 @@ func TestReserved(t *testing.T) {
 		"$SYS/broker/load":                     nothing,
 		"$":                                    nothing, "$aws": nothing, "$aws/x": nothing,
 	} {
-		if got := CheckPublish(name, false); (got == nil) != (want&publish != 0) {
+		if got := CheckPublish(name, ByPublish, false); (got == nil) != (want&publish != 0) {
 			t.Errorf("CheckPublish(%q) = %v", name, got)
 		} else if got != nil && !errors.Is(got, ErrReserved) {
 			t.Errorf("CheckPublish(%q) = %v, which is not ErrReserved", name, got)
 		}
-		if got := CheckPublish(name, true); (got == nil) != (!strings.HasPrefix(name, "$")) {
+		if got := CheckPublish(name, ByPublish, true); (got == nil) != (!strings.HasPrefix(name, "$")) {
 			t.Errorf("CheckPublish(%q), retained = %v", name, got)
 		}
 		if got := CheckSubscribe(name); (got == nil) != (want&subscribe != 0) {
@@ -94,7 +94,7 @@ func TestReserved(t *testing.T) {
 	// An empty level is no name of a thing, rule, template or certificate.
 	for _, name := range []string{"$aws/things//shadow/get", "$aws/things/t/shadow/name//get", "$aws/rules//x", "$aws/rules/",
 		"$aws/provisioning-templates//provision/json", "$tidemill/certificates//retire/json"} {
-		if CheckPublish(name, false) == nil {
+		if CheckPublish(name, ByPublish, false) == nil {
 			t.Errorf("CheckPublish(%q) lets it through", name)
 		}
 	}
@@ -114,8 +114,39 @@ func TestReserved(t *testing.T) {
 		"$aws/things/t/defender/metrics/json": "reserved topic $aws/things/t/defender/metrics/json: this bridge has no device defender service",
 		"$SYS/x":                              "reserved topic $SYS/x: no service takes it",
 	} {
-		if err := CheckPublish(name, false); err == nil || err.Error() != want {
+		if err := CheckPublish(name, ByPublish, false); err == nil || err.Error() != want {
 			t.Errorf("CheckPublish(%q) = %v", name, err)
+		}
+	}
+}
+
+// What comes by HTTPS, as a will and from a broker is judged by the same table.
+func TestWays(t *testing.T) {
+	const p, h, w, b = ByPublish, ByHTTPS, ByWill, ByBroker
+	for name, want := range map[string]Way{
+		"a":                                      p | h | w | b,
+		"$aws/things/t/shadow/update":            p | h | w | b,
+		"$aws/things/t/shadow/update/delta":      b, // of another bridge's service
+		"$aws/rules/r/x":                         p | h | w | b,
+		"$tidemill/batch":                        p | h | b,
+		"$tidemill/batch/refused":                0,
+		"$aws/certificates/create/json":          p,
+		"$aws/certificates/create/json/accepted": 0,
+		"$aws/events/presence/connected/t":       b,
+		"$aws/things/t/jobs/get":                 0, // no service here
+		"$tidemill/hops/g":                       0,
+		"$SYS/x":                                 0,
+	} {
+		for _, way := range []Way{p, h, w, b} {
+			if err := CheckPublish(name, way, false); (err == nil) != (want&way != 0) || err != nil && !errors.Is(err, ErrReserved) {
+				t.Errorf("CheckPublish(%q, %b) = %v", name, way, err)
+			}
+		}
+	}
+	for name, want := range map[string]bool{"a": true, "$SYS/x": true, "$aws/things/t/shadow/update": true, "$aws/events/thing/t/created": true,
+		"$aws/rules/r/x": false, "$tidemill/batch": false, "$tidemill/batch/refused": false, "$aws/certificates/create/json": false} {
+		if ForSubscribers(name) != want {
+			t.Errorf("ForSubscribers(%q) = %v", name, !want)
 		}
 	}
 }
@@ -131,7 +162,7 @@ func TestLookup(t *testing.T) {
 		if err := ValidFilter(row.pattern); err != nil {
 			t.Errorf("%q: %v", row.pattern, err)
 		}
-		if row.Private && row.Service != Provisioning && row.Service != Batches {
+		if row.Private && row.Service != Provisioning && row.Service != Batches && row.Service != Bridges {
 			t.Errorf("%q is private", row.pattern)
 		}
 	}
