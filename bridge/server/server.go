@@ -273,12 +273,29 @@ func (s *Server) gatewayConfig() gateway.Config {
 	c.SharedSessions, c.MaxSessionsPerOwner = m.SessionOwner == "client", m.MaxPrincipalSessions
 	c.MaxRetainedPerOwner, c.MaxRetainedBytesPerOwner = m.MaxPrincipalRetained, int(m.MaxPrincipalRetainedBytes)
 	c.MaxSessionExpiry = time.Duration(m.MaxSessionExpiry)
+	c.Adopts = s.adopts
 	c.SessionExpiry = cmp.Or(time.Duration(m.SessionExpiry), c.SessionExpiry)
 	c.MaxTopic, c.MaxSlashes, c.MaxFilters = cmp.Or(m.MaxTopic, c.MaxTopic), cmp.Or(m.MaxSlashes, c.MaxSlashes), cmp.Or(m.MaxFilters, c.MaxFilters)
 	c.MaxSubscriptions, c.MaxUnreleased = cmp.Or(m.MaxSubscriptions, c.MaxSubscriptions), m.MaxUnreleased
 	c.PublishRate = cmp.Or(m.MaxPublishRate, c.PublishRate)
 	c.PublishBytes = cmp.Or(int(m.MaxPublishBytes), c.PublishBytes)
 	return c
+}
+
+// adopts says whether a client may have the session of its client id that was
+// stored before sessions had owners. Where that id is a thing with certificates it
+// is the thing's alone: others whose policies allow the id, such as a claim of that
+// time, would get what waits for it, or end it.
+func (s *Server) adopts(x gateway.Session, clientID string) bool {
+	if x.Thing() == clientID {
+		return true
+	}
+	others := true
+	err := s.registry.View(func(tx *registry.Tx) error {
+		others = len(tx.ThingCertificates(clientID)) > 0
+		return nil
+	})
+	return err == nil && !others
 }
 
 // Close closes the listeners, if Run did not, and the stores, the last opened

@@ -217,3 +217,33 @@ func TestOwnersOfAKind(t *testing.T) {
 		t.Error(status, code, text)
 	}
 }
+
+// A session that was stored before sessions had owners is the thing's whose name
+// its client id is, else the first client's.
+func TestWhoAdoptsOlderSessions(t *testing.T) {
+	b := start(t, configure(t))
+	pump, lamp := b.thing("pump-1", all("", "")), b.thing("lamp-1", all("", ""))
+	b.must("POST", "/v1/things", `{"name":"bare"}`, nil)
+	if err := b.registry.Update(func(tx *registry.Tx) error {
+		for _, c := range tx.ThingCertificates("bare") {
+			if err := tx.DetachThing("bare", c); err != nil {
+				return err
+			}
+		}
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	b.connect(pump, "pump-1")
+	b.connect(lamp, "lamp-1")
+	sessions := map[string]gateway.Session{}
+	b.gateway.Each(func(c *gateway.Client) { sessions[c.ID()] = c.Session() })
+	for _, c := range []struct {
+		client, id string
+		want       bool
+	}{{"pump-1", "pump-1", true}, {"lamp-1", "pump-1", false}, {"lamp-1", "no-thing", true}, {"lamp-1", "bare", true}} {
+		if got := b.adopts(sessions[c.client], c.id); got != c.want {
+			t.Errorf("%s adopts %s: %v", c.client, c.id, got)
+		}
+	}
+}

@@ -70,6 +70,10 @@ type Config struct {
 	// in AWS. Otherwise a session is its owner's (see Owned): another principal
 	// with the same client id ends it and gets a new one, with nothing of it.
 	SharedSessions bool
+	// Adopts says whether a client may have the session of its client id that was
+	// stored before sessions had owners; else its CONNECT is refused, so that what
+	// waits there stays. Nil: the first that comes may. It must not block for long.
+	Adopts func(s Session, clientID string) bool
 	// MaxQoS is the highest quality of service: a SUBSCRIBE is granted at most
 	// this, a PUBLISH with more ends the connection. 0 is taken as 2, and -1 as 0.
 	MaxQoS int

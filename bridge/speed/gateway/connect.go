@@ -301,6 +301,15 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 	c.owner = owner
 	s.mu.Lock()
 	found := s.sessions[c.id]
+	if found != nil && found.owner == "" && !found.expired(time.Now()) && !s.conf.SharedSessions {
+		if s.conf.Adopts != nil && !s.conf.Adopts(c.session, c.id) {
+			s.mu.Unlock()
+			return refuse(packet.NotAuthorized, errOlderSession)
+		}
+		if !clean {
+			s.conf.Log.Info("a session that was stored before sessions had owners is its first client's now", "client", c.id, "principal", owner)
+		}
+	}
 	var ended *session
 	if found != nil && (clean || found.expired(time.Now()) || !s.mayResume(found, owner)) {
 		ended, found = found, nil
@@ -354,8 +363,13 @@ func (s *Server) newSession(id, owner string) *session {
 	return &session{srv: s, id: id, owner: owner, serial: s.serial, life: newLife(), subs: make(map[string]*subscription)}
 }
 
+// errOlderSession keeps what waits for a thing from all others with its client id.
+var errOlderSession = fmt.Errorf("%w: the session of this client id was stored before sessions had owners, and is that of the thing of this name",
+	ErrNotAuthorized)
+
 // mayResume says whether the session is the owner's. One that was stored before
-// sessions had owners is whose that comes first. s.mu is held.
+// sessions had owners is whose that comes first, of those that Config.Adopts lets.
+// s.mu is held.
 func (s *Server) mayResume(x *session, owner string) bool {
 	return x.owner == owner || x.owner == "" || s.conf.SharedSessions
 }

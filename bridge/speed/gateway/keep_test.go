@@ -230,6 +230,15 @@ func TestSessionHasAnOwner(t *testing.T) {
 			f.mu.Lock()
 			f.sessions["dev"].owner = "" // as an earlier release stored it
 			f.mu.Unlock()
+			f.conf.Adopts = func(s Session, id string) bool { return id == "dev" && s.Principal() == "c" }
+			if !shared { // what waits there is kept from others, who cannot end it either
+				for _, clean := range []bool{false, true} {
+					who("x")
+					w := f.dial(t)
+					w.send(&packet.Connect{Version: packet.V311, ClientID: "dev", Clean: clean})
+					w.want(&packet.Connack{Code: packet.NotAuthorized})
+				}
+			}
 			who("c")
 			w = f.resume(t, "dev", true)
 			f.leaves(t, w, "dev")
