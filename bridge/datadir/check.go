@@ -16,6 +16,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/shadow/boltfile"
+	"github.com/tidemill/tidemill/shadow/boltstore"
 )
 
 // A Report is told what Check and Salvage find.
@@ -134,6 +136,12 @@ func look(dir, objects, declared, to string, r Report) {
 			r.Part(p.Name)
 		}
 		f, err := p.find(d.is)
+		if into := filepath.Join(to, p.Name); to != "" && p.Kind == Bolt && (f.torn || errors.Is(err, boltfile.ErrDamaged)) {
+			if err := salvageBolt(p, into, r); err != nil {
+				r.Lost(errors.Join(err, os.Remove(into)))
+			}
+			continue
+		}
 		if err != nil {
 			r.Lost(err)
 			continue
@@ -174,6 +182,14 @@ func (d *Dir) noIdentity(is condition, part string) error {
 		next = "a start writes it anew, as " + part + " carries it"
 	}
 	return fmt.Errorf("%s is %s; it held the identity of the data directory: %s", filepath.Join(d.path, identityFile), is, next)
+}
+
+// salvageBolt writes what can be read of a damaged bbolt file into a new one.
+func salvageBolt(p Part, into string, r Report) error {
+	if p.Name == "registry.db" {
+		return registry.Salvage(p.Path, into, r.Lost)
+	}
+	return boltstore.Salvage(p.Path, into, r.Lost)
 }
 
 // readLog reads the log, and compares how far it has got with what was noted.

@@ -173,6 +173,7 @@ type finding struct {
 	why   string // it is not as it was, or carries no identity yet; "" for all is well
 	mark  bool   // it is to carry the identity now; a bbolt file is made with it
 	lost  bool
+	torn  bool // a bbolt file whose last commit may be taken back
 }
 
 // find asks of a part all that is asked, and changes nothing.
@@ -187,6 +188,7 @@ func (p Part) find(is identity) (f finding, err error) {
 		return f, err
 	}
 	id, torn := "", false
+	defer func() { f.torn = torn }()
 	if f.there {
 		if id, torn, err = p.stamped(); err != nil {
 			return f, err

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -117,6 +118,9 @@ func (d *Dir) CheckLog(log *streams.Store) error {
 		return lossError{fmt.Errorf("data_dir: %s", strings.Join(lost, "\n"))}
 	case !ok && d.is.State == complete:
 		d.log.Warn("there is no note of how far the log has got: it is taken as it is", "file", d.notes.f.Name())
+	}
+	if len(lost) == 0 && slices.Contains(d.is.Lost, logPieces) {
+		lost = []string{filepath.Join(d.path, "log") + " is what could be read of a damaged one"}
 	}
 	for _, why := range lost {
 		d.log.Error("a part of the log is lost, the bridge goes on without it, as accepted",

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/shadow/service"
@@ -21,8 +22,15 @@ import (
 func used(t *testing.T, kill bool) *config.Config {
 	t.Helper()
 	cfg := configure(t)
+	use(t, cfg, "pump-1", kill)
+	return cfg
+}
+
+// use is used for a data directory that may be there.
+func use(t *testing.T, cfg *config.Config, thing string, kill bool) {
+	t.Helper()
 	b := start(t, cfg)
-	d := b.connect(b.thing("pump-1", all("", "")), "pump-1")
+	d := b.connect(b.thing(thing, all("", "")), thing)
 	for range 20 {
 		d.publish("dt/x", strings.Repeat("21.5 ", 20))
 	}
@@ -37,7 +45,6 @@ func used(t *testing.T, kill bool) *config.Config {
 			t.Fatal(err)
 		}
 	}
-	return cfg
 }
 
 // reopen opens a bridge without running it, and says what it logged.
@@ -524,4 +531,129 @@ func salvaged(t *testing.T, was *config.Config) (b *bridge, lost string) {
 		t.Fatalf("the copy does not start: %v; lost was\n%s", err, lost)
 	}
 	return b, lost
+}
+
+// A log that lost its end, a piece of its middle or a table is salvaged to a
+// directory that starts; what was lost is said, and the start says it again.
+func TestSalvageLostLog(t *testing.T) {
+	was := used(t, false)
+	use(t, was, "pump-2", true) // after a start that made tables of the first WAL
+	files := func(cfg *config.Config, kind string) []string {
+		all, err := filepath.Glob(filepath.Join(cfg.DataDir, "log", kind))
+		if err != nil || len(all) == 0 {
+			t.Fatalf("no %s: %v", kind, err)
+		}
+		slices.Sort(all)
+		return all
+	}
+	last := func(all []string) string { return all[len(all)-1] }
+	zero := func(path string, from int64) error {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			return err
+		}
+		info, err := f.Stat()
+		if err != nil {
+			return err
+		}
+		at := min(from, info.Size())
+		_, err = f.WriteAt(make([]byte, min(4096, info.Size()-at)), at)
+		return errors.Join(err, f.Close())
+	}
+	for name, lose := range map[string]func(*config.Config) error{
+		"WAL truncated":      func(cfg *config.Config) error { return os.Truncate(last(files(cfg, "*.log")), 2000) },
+		"WAL emptied":        func(cfg *config.Config) error { return os.Truncate(last(files(cfg, "*.log")), 0) },
+		"WAL gone":           func(cfg *config.Config) error { return os.Remove(last(files(cfg, "*.log"))) },
+		"WAL's middle zero":  func(cfg *config.Config) error { return zero(last(files(cfg, "*.log")), 1000) },
+		"last table gone":    func(cfg *config.Config) error { return os.Remove(last(files(cfg, "*.sst"))) },
+		"last table emptied": func(cfg *config.Config) error { return os.Truncate(last(files(cfg, "*.sst")), 0) },
+		"all tables gone": func(cfg *config.Config) error {
+			var errs []error
+			for _, path := range files(cfg, "*.sst") {
+				errs = append(errs, os.Remove(path))
+			}
+			return errors.Join(errs...)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := copied(t, was)
+			if err := lose(cfg); err != nil {
+				t.Fatal(err)
+			}
+			b, lost := salvaged(t, cfg)
+			defer b.Close()
+			t.Log(lost)
+			if !strings.Contains(lost, filepath.Join(cfg.DataDir, "log")) {
+				t.Errorf("lost: %q", lost)
+			}
+			if text := b.log.String(); !strings.Contains(text, `"level":"ERROR"`) || !strings.Contains(text, "as accepted") {
+				t.Errorf("the start says nothing:\n%s", text)
+			}
+			things := 0
+			if err := b.registry.View(func(tx *registry.Tx) error {
+				all, _, err := tx.Things("", 100, nil)
+				things = len(all)
+				return err
+			}); err != nil || things != 2 {
+				t.Errorf("%d things, %v", things, err)
+			}
+		})
+	}
+}
+
+// Of registry.db and shadow.db with damage all is taken back that can be read, and
+// who may connect is asked of the operator again.
+func TestSalvageDamagedBolt(t *testing.T) {
+	was := used(t, false)
+	page := int64(os.Getpagesize())
+	status := func(b *bridge) (all []registry.Status) {
+		t.Helper()
+		if err := b.registry.View(func(tx *registry.Tx) error {
+			page, _, err := tx.Certificates("", 100)
+			for _, c := range page {
+				all = append(all, c.Status)
+			}
+			return err
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+	for _, tc := range []struct {
+		name, file string
+		damage     func(path string) error
+		want       string // in what is lost
+		status     registry.Status
+	}{
+		{"last commit", "registry.db", tearNewest, "what was written last may be undone", registry.Inactive},
+		{"free list", "registry.db", func(path string) error {
+			raw, err := os.ReadFile(path)
+			if err != nil {
+				return err
+			}
+			newest := int64(0)
+			if binary.NativeEndian.Uint64(raw[page+64:]) > binary.NativeEndian.Uint64(raw[64:]) {
+				newest = page
+			}
+			free := int64(binary.NativeEndian.Uint64(raw[newest+48:])) * page
+			clear(raw[free : free+page])
+			return os.WriteFile(path, raw, 0o600)
+		}, "are INACTIVE in the new file", registry.Inactive},
+		{"shadows' last commit", "shadow.db", tearNewest, "shadow.db: what was written last may be undone", registry.Active},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			cfg := copied(t, was)
+			if err := tc.damage(filepath.Join(cfg.DataDir, tc.file)); err != nil {
+				t.Fatal(err)
+			}
+			b, lost := salvaged(t, cfg)
+			defer b.Close()
+			if !strings.Contains(lost, tc.want) {
+				t.Errorf("lost: %s", lost)
+			}
+			if got := status(b); !slices.Equal(got, []registry.Status{tc.status}) {
+				t.Errorf("certificates are %v, want one %s\n%s", got, tc.status, lost)
+			}
+		})
+	}
 }
