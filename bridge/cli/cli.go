@@ -55,10 +55,23 @@ type call struct {
 	data           string    // -data
 }
 
-var commands = []command{serveCommand, configSample, configCheck, watchCommand, thingCreate, thingKit, thingList, thingDelete, certCreate, certRegister, certList, certShow, certStatus, certActivate, certDeactivate, certRevoke, certDelete, certImportCRL,
+// commands are in the order in which help and COMMANDS.md list them.
+var commands = []command{
+	serveCommand, configSample, configCheck,
+	watchCommand,
+	thingCreate, thingKit, thingList, thingDelete,
+	certCreate, certRegister, certList, certShow, certStatus, certActivate, certDeactivate, certRevoke,
+	certDelete, certImportCRL,
 	certCARegister, certCACode, certCAList, certCAShow, certCAActivate, certCADeactivate, certCADelete,
-	policyShow, policyPut, policyVersions, policyDefault, policyDelete, policyAttach, policyDetach, policyEffective, policyTest, policyWhoCan,
-	ruleTest, ruleList, ruleWhy, ruleReplay, objectPut, streamCreate, streamList, streamTail, deliveryList, connectorList, connectorShow, connectorCheck, connectorRun, clockShow, clockAccept, checkCommand, salvageCommand, reloadCommand, awsEnv, versionCommand}
+	policyShow, policyPut, policyVersions, policyDefault, policyDelete, policyAttach, policyDetach,
+	policyEffective, policyTest, policyWhoCan,
+	ruleTest, ruleList, ruleWhy, ruleReplay,
+	objectPut, streamCreate, streamList, streamTail, deliveryList,
+	connectorList, connectorShow, connectorCheck, connectorRun,
+	clockShow, clockAccept, checkCommand, salvageCommand, reloadCommand,
+	awsEnv,
+	versionCommand,
+}
 
 var versionCommand = command{name: "version", summary: "print the version", example: "tidemill-bridge version", alone: true,
 	run: func(_ context.Context, c *call) error {
