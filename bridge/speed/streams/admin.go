@@ -15,14 +15,8 @@ import (
 // Create makes a stream; it is durable when Create returns. It returns
 // ErrExists if there is one of that name.
 func (s *Store) Create(name string, c Config) error {
-	if err := checkName(name); err != nil {
+	if err := c.Check(name); err != nil {
 		return err
-	}
-	if c.Shards < 1 || c.Shards > MaxShards {
-		return fmt.Errorf("streams: create %s: %d shards, want 1 to %d", name, c.Shards, MaxShards)
-	}
-	if c.Retention < 0 || c.MaxBytes < 0 {
-		return fmt.Errorf("streams: create %s: negative limit", name)
 	}
 	if err := s.enter(); err != nil {
 		return err
@@ -35,8 +29,8 @@ func (s *Store) Create(name string, c Config) error {
 	}
 	id := s.nextID
 	c.Attributes = bytes.Clone(c.Attributes)
-	info := Info{Name: name, ID: id, Config: c, Created: time.UnixMilli(s.now().UnixMilli())}
-	st := newStream(info, evenly(info))
+	info := streamInfo{Info: Info{Name: name, ID: id, Config: c, Created: time.UnixMilli(s.now().UnixMilli())}}
+	st := newStream(info, EvenLineage(c.Shards, info.Created))
 	doc, err := st.info.doc()
 	if err != nil {
 		return err
@@ -53,13 +47,6 @@ func (s *Store) Create(name string, c Config) error {
 	s.mu.Lock()
 	s.streams[name] = st
 	s.mu.Unlock()
-	return nil
-}
-
-func checkName(name string) error {
-	if name == "" || len(name) > MaxName || strings.ContainsFunc(name, func(r rune) bool { return r < 0x21 || r > 0x7e }) {
-		return fmt.Errorf("streams: name %.40q, want 1 to %d printable ASCII characters", name, MaxName)
-	}
 	return nil
 }
 
@@ -88,7 +75,7 @@ func (s *Store) update(name string, change func(*Config)) error {
 	if err != nil {
 		return err
 	}
-	info := st.describe()
+	info := st.state()
 	change(&info.Config)
 	doc, err := info.doc()
 	if err != nil {
@@ -145,11 +132,15 @@ func (st *stream) end(s *Store) {
 	}
 }
 
-func (st *stream) describe() Info {
+func (st *stream) state() streamInfo {
 	st.mu.Lock()
 	defer st.mu.Unlock()
-	info := st.info
-	info.Open = len(st.lineage.Load().open)
+	return st.info
+}
+
+func (st *stream) describe() Info {
+	info := st.state().Info
+	info.Open = len(st.lineage.Load().Open())
 	return info
 }
 
@@ -195,7 +186,7 @@ func (s *Store) Size(name string) (Size, error) {
 		return Size{}, err
 	}
 	var sum Size
-	for _, d := range st.lineage.Load().all {
+	for _, d := range st.lineage.Load().All() {
 		sh, err := st.shard(s, d.Index)
 		if errors.Is(err, ErrShard) {
 			continue // dropped just now

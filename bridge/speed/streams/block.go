@@ -14,7 +14,7 @@ const (
 
 	// maxBlock bounds a block unless a single record is larger: a read of one
 	// record costs reading its block.
-	maxBlock = 1 << 20
+	maxBlock = MaxRun
 )
 
 // A header is the front of a block.
@@ -42,59 +42,6 @@ func parseHeader(v []byte) (header, error) {
 	}, nil
 }
 
-// appendRecord encodes r. first says that the record begins a run whose
-// neighbours before it are not known, so the key is written; otherwise a key
-// equal to prev costs one byte.
-func appendRecord(dst []byte, r *Record, first bool, prev string) []byte {
-	if !first && r.Key == prev {
-		dst = append(dst, 0)
-	} else {
-		dst = binary.AppendUvarint(dst, uint64(len(r.Key))+1)
-		dst = append(dst, r.Key...)
-	}
-	dst = binary.AppendVarint(dst, r.Time)
-	dst = binary.AppendUvarint(dst, uint64(len(r.Data)))
-	return append(dst, r.Data...)
-}
-
-// A rawRecord is a record inside a block's bytes.
-type rawRecord struct {
-	key  []byte // of this record or, when same is set, nil
-	same bool   // the key is that of the record before
-	time int64  // 0: the block's
-	data []byte
-	rest []byte // what follows
-}
-
-// next splits the first record off b.
-func nextRecord(b []byte) (r rawRecord, err error) {
-	n, w := binary.Uvarint(b)
-	if w <= 0 || n > MaxKey+1 {
-		return r, fmt.Errorf("%w: key length", ErrCorrupt)
-	}
-	b = b[w:]
-	if n == 0 {
-		r.same = true
-	} else {
-		if uint64(len(b)) < n-1 {
-			return r, fmt.Errorf("%w: key", ErrCorrupt)
-		}
-		r.key, b = b[:n-1], b[n-1:]
-	}
-	r.time, w = binary.Varint(b)
-	if w <= 0 {
-		return r, fmt.Errorf("%w: time", ErrCorrupt)
-	}
-	b = b[w:]
-	n, w = binary.Uvarint(b)
-	if w <= 0 || n > MaxData || uint64(len(b)-w) < n {
-		return r, fmt.Errorf("%w: data", ErrCorrupt)
-	}
-	b = b[w:]
-	r.data, r.rest = b[:n:n], b[n:]
-	return r, nil
-}
-
 // appendBlock decodes records of a block whose first offset is first, those
 // with Offset >= from, to dst: at most maxRecords, and while keys and data
 // stay within maxBytes, but always one when dst is empty. used is the bytes
@@ -111,36 +58,36 @@ func appendBlock(dst []Record, v []byte, kept bool, first, from uint64, maxRecor
 	var key []byte // of the record before the wanted ones, in v
 	i := uint32(0)
 	for ; i < h.count && first+uint64(i) < from; i++ {
-		r, err := nextRecord(b)
+		r, err := CutRecord(b)
 		if err != nil {
 			return dst, 0, false, err
 		}
-		if !r.same {
-			key = r.key
+		if !r.Same {
+			key = r.Key
 		} else if i == 0 {
 			return dst, 0, false, fmt.Errorf("%w: first key", ErrCorrupt)
 		}
-		b = r.rest
+		b = r.Rest
 	}
 	// Which bytes are wanted?
 	more = true
 	rest, klen, n := b, len(key), 0
 	for j := i; j < h.count; j++ {
-		r, err := nextRecord(rest)
+		r, err := CutRecord(rest)
 		if err != nil {
 			return dst, 0, false, err
 		}
-		if !r.same {
-			klen = len(r.key)
+		if !r.Same {
+			klen = len(r.Key)
 		} else if j == 0 {
 			return dst, 0, false, fmt.Errorf("%w: first key", ErrCorrupt)
 		}
-		size := klen + len(r.data)
+		size := klen + len(r.Data)
 		if n >= maxRecords || used+size > maxBytes && len(dst)+n > 0 {
 			more = false
 			break
 		}
-		used, rest, n = used+size, r.rest, n+1
+		used, rest, n = used+size, r.Rest, n+1
 	}
 	if more && len(rest) != 0 {
 		return dst, 0, false, fmt.Errorf("%w: %d bytes after the last record", ErrCorrupt, len(rest))
@@ -151,18 +98,18 @@ func appendBlock(dst []Record, v []byte, kept bool, first, from uint64, maxRecor
 	}
 	k := string(key)
 	for ; n > 0; n, i = n-1, i+1 {
-		r, err := nextRecord(own)
+		r, err := CutRecord(own)
 		if err != nil {
 			return dst, 0, false, err
 		}
-		if !r.same && k != string(r.key) {
-			k = string(r.key)
+		if !r.Same && k != string(r.Key) {
+			k = string(r.Key)
 		}
-		if r.time == 0 {
-			r.time = h.time
+		if r.Time == 0 {
+			r.Time = h.time
 		}
-		dst = append(dst, Record{Offset: first + uint64(i), Time: r.time, Key: k, Data: r.data})
-		own = r.rest
+		dst = append(dst, Record{Offset: first + uint64(i), Time: r.Time, Key: k, Data: r.Data})
+		own = r.Rest
 	}
 	return dst, used, more, nil
 }

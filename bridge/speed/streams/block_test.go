@@ -13,7 +13,7 @@ func encode(h header, rs ...Record) []byte {
 	h.put(b)
 	prev := ""
 	for i := range rs {
-		b = appendRecord(b, &rs[i], i == 0, prev)
+		b = AppendRecord(b, &rs[i], i == 0, prev)
 		prev = rs[i].Key
 	}
 	return b

@@ -32,7 +32,7 @@ type group struct {
 // A touch is what a group appends to one shard.
 type touch struct {
 	sh    *shard
-	parts []*part
+	runs  []*Run
 	bytes int
 	next  uint64 // offset after the group's last record
 	cum   uint64 // of the shard after the group
@@ -212,10 +212,11 @@ func (s *Store) write(g *group) {
 		if p.err = s.resolve(p.b); p.err != nil {
 			continue
 		}
-		size += p.b.bytes
-		content = content || len(p.b.parts)+len(p.b.metas) > 0
-		for i := range p.b.parts {
-			g.touch(&p.b.parts[i])
+		size += p.b.Bytes()
+		runs := p.b.Runs()
+		content = content || len(runs)+len(p.b.KeyChanges()) > 0
+		for i := range runs {
+			g.touch(&runs[i])
 		}
 	}
 	if !content {
@@ -235,18 +236,11 @@ func (s *Store) write(g *group) {
 		if p.err != nil {
 			continue
 		}
-		p.b.time = s.lastTime
-		for _, m := range p.b.metas {
-			g.keys = append(g.keys, string(m.key))
-			if m.from != nil {
-				m.value = m.from.Value(m.key[1:])
-				m.unset = m.value == nil
-			}
-			if m.unset {
-				err = errors.Join(err, db.Delete(m.key, nil))
-			} else {
-				err = errors.Join(err, db.Set(m.key, m.value, nil))
-			}
+		p.b.Committed(s.lastTime)
+		changes := p.b.KeyChanges()
+		for i := range changes {
+			g.keys = append(g.keys, string(changes[i].Key))
+			err = errors.Join(err, writeKey(db, &changes[i]))
 		}
 	}
 	s.inflight.begin(g.seq, g.keys)
@@ -264,64 +258,79 @@ func (s *Store) write(g *group) {
 	}
 }
 
-// resolve finds the shards of b's parts; writes is held.
-func (s *Store) resolve(b *Batch) error {
-	if b.err != nil {
-		return b.err
+// writeKey adds the change of a key to db.
+func writeKey(db *pebble.Batch, c *KeyChange) error {
+	value, ok := c.Value()
+	if !ok {
+		op := db.DeleteDeferred(1 + len(c.Key))
+		putMetaKey(op.Key, c.Key)
+		return op.Finish()
 	}
-	if err := b.reroute(s); err != nil {
+	op := db.SetDeferred(1+len(c.Key), len(value))
+	putMetaKey(op.Key, c.Key)
+	copy(op.Value, value)
+	return op.Finish()
+}
+
+// resolve finds the shards of b's runs; writes is held.
+func (s *Store) resolve(b *Batch) error {
+	if err := b.Err(); err != nil {
 		return err
 	}
-	for i := range b.parts {
-		p := &b.parts[i]
-		if i > 0 && b.parts[i-1].stream == p.stream && b.parts[i-1].shard == p.shard {
-			p.sh = b.parts[i-1].sh
+	if err := b.Reroute(s); err != nil {
+		return err
+	}
+	runs := b.Runs()
+	for i := range runs {
+		r := &runs[i]
+		if i > 0 && runs[i-1].Stream == r.Stream && runs[i-1].Shard == r.Shard {
+			r.Engine = runs[i-1].Engine
 			continue
 		}
-		sh, err := s.shard(p.stream, p.shard)
+		sh, err := s.shard(r.Stream, r.Shard)
 		if err != nil {
 			return err
 		}
 		if sh.closed {
-			return fmt.Errorf("%w: %s shard %d", ErrShardClosed, p.stream, p.shard)
+			return fmt.Errorf("%w: %s shard %d", ErrShardClosed, r.Stream, r.Shard)
 		}
-		p.sh = sh
+		r.Engine = sh
 		s.lastTime = max(s.lastTime, sh.lastTime)
 	}
 	return nil
 }
 
-// touch adds a part to what the group appends to its shard.
-func (g *group) touch(p *part) {
-	sh := p.sh
+// touch adds a run to what the group appends to its shard.
+func (g *group) touch(r *Run) {
+	sh := r.Engine.(*shard)
 	if sh.group != g.seq {
 		sh.group, sh.touched = g.seq, len(g.touched)
 		g.touched = append(g.touched, touch{sh: sh})
 	}
 	t := &g.touched[sh.touched]
-	t.parts = append(t.parts, p)
-	p.first = sh.assigned
-	sh.assigned += uint64(p.count)
+	t.runs = append(t.runs, r)
+	r.First = sh.assigned
+	sh.assigned += uint64(r.Count)
 }
 
 // write adds the shard's blocks to db and returns the number of records.
 func (t *touch) write(db *pebble.Batch, now int64) (records int) {
 	sh := t.sh
 	followed := sh.followed.Load()
-	for i := 0; i < len(t.parts); {
+	for i := 0; i < len(t.runs); {
 		h := header{time: now, cum: sh.written}
-		first, size := t.parts[i].first, headerLen
+		first, size := t.runs[i].First, headerLen
 		j := i
-		for ; j < len(t.parts) && (j == i || size+len(t.parts[j].buf) <= maxBlock); j++ {
-			size += len(t.parts[j].buf)
-			h.count += t.parts[j].count
+		for ; j < len(t.runs) && (j == i || size+len(t.runs[j].Records) <= maxBlock); j++ {
+			size += len(t.runs[j].Records)
+			h.count += t.runs[j].Count
 		}
 		op := db.SetDeferred(blockKeyLen, size)
 		putBlockKey(op.Key, sh.stream.id, sh.index, first)
 		h.put(op.Value)
 		at := headerLen
 		for ; i < j; i++ {
-			at += copy(op.Value[at:], t.parts[i].buf)
+			at += copy(op.Value[at:], t.runs[i].Records)
 		}
 		if followed {
 			t.tail = append(t.tail, tailBlock{first, bytes.Clone(op.Value)})

@@ -21,7 +21,16 @@ const (
 
 func streamKey(name string) []byte { return append([]byte{tagStream}, name...) }
 
-func metaKey(key []byte) []byte { return append([]byte{tagMeta}, key...) }
+func metaKey(key []byte) []byte {
+	k := make([]byte, 1+len(key))
+	putMetaKey(k, key)
+	return k
+}
+
+func putMetaKey(k, key []byte) {
+	k[0] = tagMeta
+	copy(k[1:], key)
+}
 
 func shardPrefix(tag byte, id uint32, shard int) []byte {
 	k := make([]byte, trimKeyLen, blockKeyLen)

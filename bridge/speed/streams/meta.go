@@ -15,7 +15,7 @@ func be32(b []byte) uint32 { return binary.BigEndian.Uint32(b) }
 type inflight struct {
 	mu     sync.Mutex
 	cond   sync.Cond
-	keys   map[string]uint64 // tagged key: the last group that writes it
+	keys   map[string]uint64 // the last group that writes it
 	failed bool
 }
 
@@ -67,6 +67,9 @@ func (f *inflight) wait(key []byte) (waited, ok bool) {
 	}
 }
 
+// NewBatch returns an empty batch.
+func (s *Store) NewBatch() *Batch { return NewBatch(s) }
+
 // Get returns the value of a metadata key, or nil, nil when there is none.
 // It returns only what is synced; when a commit of the key is under way, it
 // waits for that.
@@ -83,7 +86,7 @@ func (s *Store) Get(key []byte) ([]byte, error) {
 		}
 		// The group was noted before it was written, so if it isn't there now,
 		// what we read was synced.
-		waited, ok := s.inflight.wait(k)
+		waited, ok := s.inflight.wait(key)
 		if !ok {
 			return nil, s.Err()
 		}

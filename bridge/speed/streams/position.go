@@ -118,7 +118,7 @@ func (s *Store) Newest(stream string) (time.Time, error) {
 		return time.Time{}, err
 	}
 	newest := int64(0)
-	for _, d := range st.lineage.Load().all {
+	for _, d := range st.lineage.Load().All() {
 		sh, err := st.shard(s, d.Index)
 		if err != nil {
 			return time.Time{}, err

@@ -80,7 +80,7 @@ type roomWaiter struct {
 // put appends p, waiting for room. It returns ErrClosed when the queue has
 // ended and ctx's error if that ends first; p is then not in the queue.
 func (q *queue) put(ctx context.Context, p *pending) error {
-	p.size = int64(p.b.bytes) + 64 // an empty batch isn't free
+	p.size = int64(p.b.Bytes()) + 64 // an empty batch isn't free
 	q.mu.Lock()
 	if q.ended {
 		q.mu.Unlock()

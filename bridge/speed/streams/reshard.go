@@ -12,103 +12,44 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// A Shard of a stream. A shard that is closed stays until retention has taken
-// its last record and it has been closed for as long as retention is; without
-// retention by time it stays for good.
-type Shard struct {
-	Index   int // never given twice
-	Range   Range
-	Parents []int     // none; one, of a split; or two, of a merge, the lower range first
-	Created time.Time // to the millisecond; of a child, in a later second than its parents'
-	Closed  time.Time // when its children were created; zero while the shard is open
-	End     uint64    // of a closed shard: the offset after its last record
-}
-
-// Open says whether the shard takes records.
-func (s *Shard) Open() bool { return s.Closed.IsZero() }
-
-// A Change makes new shards out of old ones, which it closes: one into two, a
-// split, or two into one, a merge. The new ones' ranges are in order and cover
-// what the old ones' did.
-type Change struct {
-	Parents []int
-	Ranges  []Range
-}
-
 // Shards returns the shards of a stream by index, those that are closed too.
 // The slice is shared: it must not be changed.
 func (s *Store) Shards(stream string) ([]Shard, error) {
+	l, err := s.Lineage(stream)
+	if err != nil {
+		return nil, err
+	}
+	return l.All(), nil
+}
+
+// Lineage returns the shards that a stream has now.
+func (s *Store) Lineage(stream string) (*Lineage, error) {
 	st, err := s.stream(stream)
 	if err != nil {
 		return nil, err
 	}
-	return st.lineage.Load().all, nil
+	return st.lineage.Load(), nil
 }
 
 // Shard returns one shard of a stream, or ErrShard if it has none of that index.
 func (s *Store) Shard(stream string, index int) (Shard, error) {
-	st, err := s.stream(stream)
+	l, err := s.Lineage(stream)
 	if err != nil {
 		return Shard{}, err
 	}
-	l := st.lineage.Load()
-	if i, ok := l.find(index); ok {
-		return l.all[i], nil
+	if i, ok := l.Find(index); ok {
+		return l.All()[i], nil
 	}
 	return Shard{}, fmt.Errorf("%w: %s has no shard %d", ErrShard, stream, index)
 }
 
 // Route returns the index of the shard that is open for a hash key.
 func (s *Store) Route(stream string, h Hash) (int, error) {
-	st, err := s.stream(stream)
+	l, err := s.Lineage(stream)
 	if err != nil {
 		return 0, err
 	}
-	return st.lineage.Load().route(h), nil
-}
-
-// A lineage is the shards of a stream at one time. It is never changed.
-type lineage struct {
-	all  []Shard // by index
-	open []int   // places in all of the open ones, by range
-}
-
-func newLineage(all []Shard) *lineage {
-	l := &lineage{all: all}
-	for i := range all {
-		if all[i].Open() {
-			l.open = append(l.open, i)
-		}
-	}
-	slices.SortFunc(l.open, func(a, b int) int { return all[a].Range.Start.Compare(all[b].Range.Start) })
-	return l
-}
-
-// evenly is the lineage of a stream that was never resharded.
-func evenly(info Info) *lineage {
-	all := make([]Shard, info.Shards)
-	for i, r := range Even(info.Shards) {
-		all[i] = Shard{Index: i, Range: r, Created: info.Created}
-	}
-	return newLineage(all)
-}
-
-// find returns the place of a shard in all.
-func (l *lineage) find(index int) (int, bool) {
-	return slices.BinarySearchFunc(l.all, index, func(sh Shard, index int) int { return cmp.Compare(sh.Index, index) })
-}
-
-// route returns the index of the open shard of a hash key.
-func (l *lineage) route(h Hash) int {
-	lo, hi := 0, len(l.open)-1
-	for lo < hi {
-		if mid := (lo + hi + 1) / 2; l.all[l.open[mid]].Range.Start.Compare(h) <= 0 {
-			lo = mid
-		} else {
-			hi = mid - 1
-		}
-	}
-	return l.all[l.open[lo]].Index
+	return l.Route(h), nil
 }
 
 // Reshard makes changes to a stream's shards, all or none, durable when it
@@ -136,7 +77,7 @@ func (s *Store) reshard(stream string, change func(*Config), changes []Change) (
 		return nil, err
 	}
 	old := st.lineage.Load()
-	all := slices.Clone(old.all)
+	all := slices.Clone(old.All())
 	now := s.now().Truncate(time.Millisecond)
 	var closed []*shard
 	for _, c := range changes {
@@ -149,12 +90,12 @@ func (s *Store) reshard(stream string, change func(*Config), changes []Change) (
 			}
 			parents = append(parents, &all[i])
 		}
-		if err := c.check(parents); err != nil {
+		if err := c.Check(parents); err != nil {
 			return nil, fmt.Errorf("streams: reshard %s: %w", stream, err)
 		}
 		for _, p := range parents {
 			// One that is as old as this call has no records.
-			if _, ok := old.find(p.Index); ok {
+			if _, ok := old.Find(p.Index); ok {
 				sh, err := st.shard(s, p.Index)
 				if err != nil {
 					return nil, err
@@ -175,9 +116,9 @@ func (s *Store) reshard(stream string, change func(*Config), changes []Change) (
 			all = append(all, Shard{Index: all[len(all)-1].Index + 1, Range: r, Parents: slices.Clone(c.Parents), Created: made})
 		}
 	}
-	l := newLineage(all)
-	if len(l.open) > MaxShards {
-		return nil, fmt.Errorf("streams: reshard %s: %d open shards, want at most %d", stream, len(l.open), MaxShards)
+	l := NewLineage(all)
+	if len(l.Open()) > MaxShards {
+		return nil, fmt.Errorf("streams: reshard %s: %d open shards, want at most %d", stream, len(l.Open()), MaxShards)
 	}
 	if err := s.storeLineage(st, old, l, change); err != nil {
 		return nil, fmt.Errorf("streams: reshard %s: %w", stream, err)
@@ -186,40 +127,7 @@ func (s *Store) reshard(stream string, change func(*Config), changes []Change) (
 	for _, sh := range closed {
 		sh.close()
 	}
-	return all[len(old.all):], nil
-}
-
-// check says whether the change can be made of its parents.
-func (c *Change) check(parents []*Shard) error {
-	split := len(parents) == 1 && len(c.Ranges) == 2
-	merge := len(parents) == 2 && len(c.Ranges) == 1
-	if !split && !merge {
-		return fmt.Errorf("%d shards into %d, want one into two or two into one", len(parents), len(c.Ranges))
-	}
-	was := make([]Range, len(parents))
-	for i, p := range parents {
-		if !p.Open() {
-			return fmt.Errorf("%w: %d", ErrShardClosed, p.Index)
-		}
-		was[i] = p.Range
-	}
-	before, ok := join(was)
-	after, fits := join(c.Ranges)
-	if !ok || !fits || before != after {
-		return errors.New("the new ranges are not those of the old shards, in order")
-	}
-	return nil
-}
-
-// join returns the range that rs make together, if they are in order and leave
-// no hole.
-func join(rs []Range) (Range, bool) {
-	for i, r := range rs {
-		if r.Start.Compare(r.End) > 0 || i > 0 && (rs[i-1].End == MaxHash || rs[i-1].End.next() != r.Start) {
-			return Range{}, false
-		}
-	}
-	return Range{rs[0].Start, rs[len(rs)-1].End}, true
+	return all[len(old.All()):], nil
 }
 
 // close tells the readers of a shard that nothing more will come; writes is
@@ -271,9 +179,9 @@ func parseShard(index int, v []byte) (Shard, error) {
 
 // storeLineage writes what differs between two lineages, and the settings if
 // change is not nil, synced; writes is held.
-func (s *Store) storeLineage(st *stream, old, l *lineage, change func(*Config)) error {
+func (s *Store) storeLineage(st *stream, old, l *Lineage, change func(*Config)) error {
 	b := s.db.NewBatch()
-	info := st.describe()
+	info := st.state()
 	first := !info.resharded
 	var errs []error
 	if change != nil {
@@ -284,15 +192,15 @@ func (s *Store) storeLineage(st *stream, old, l *lineage, change func(*Config)) 
 		doc, err := info.doc()
 		errs = append(errs, err, b.Set(streamKey(st.name), doc, nil))
 	}
-	for i := range old.all {
-		if _, ok := l.find(old.all[i].Index); !ok {
-			index := old.all[i].Index
+	for i := range old.All() {
+		if _, ok := l.Find(old.All()[i].Index); !ok {
+			index := old.All()[i].Index
 			errs = append(errs, b.Delete(shardPrefix(tagShard, st.id, index), nil), b.Delete(trimKey(st.id, index), nil))
 		}
 	}
-	for i := range l.all {
-		sh := &l.all[i]
-		if at, ok := old.find(sh.Index); ok && !first && old.all[at].Open() == sh.Open() {
+	for i := range l.All() {
+		sh := &l.All()[i]
+		if at, ok := old.Find(sh.Index); ok && !first && old.All()[at].Open() == sh.Open() {
 			continue
 		}
 		doc, err := sh.doc()
@@ -311,9 +219,9 @@ func (s *Store) storeLineage(st *stream, old, l *lineage, change func(*Config)) 
 }
 
 // loadLineage reads the shards of a stream.
-func (s *Store) loadLineage(info Info) (*lineage, error) {
+func (s *Store) loadLineage(info streamInfo) (*Lineage, error) {
 	if !info.resharded {
-		return evenly(info), nil
+		return EvenLineage(info.Shards, info.Created), nil
 	}
 	var all []Shard
 	err := s.scanRaw(streamPrefix(tagShard, info.ID), func(k, v []byte) error {
@@ -327,21 +235,8 @@ func (s *Store) loadLineage(info Info) (*lineage, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := newLineage(all)
-	if len(l.open) == 0 {
-		return nil, fmt.Errorf("%w: no open shard", ErrCorrupt)
-	}
-	at := l.all[l.open[0]].Range.Start
-	for _, i := range l.open {
-		if l.all[i].Range.Start != at {
-			return nil, fmt.Errorf("%w: no shard for hash key %s", ErrCorrupt, at)
-		}
-		at = l.all[i].Range.End.next()
-	}
-	if at != (Hash{}) { // next after MaxHash is 0 again
-		return nil, fmt.Errorf("%w: no shard for hash key %s", ErrCorrupt, at)
-	}
-	return l, nil
+	l := NewLineage(all)
+	return l, l.Check()
 }
 
 // dropShards forgets the closed shards of which nothing is left.
@@ -355,8 +250,8 @@ func (s *Store) dropShards(st *stream, retention time.Duration) error {
 	before := s.Expiry().Add(-retention)
 	var gone []*shard
 	var all []Shard
-	for i := range old.all {
-		d := &old.all[i]
+	for i := range old.All() {
+		d := &old.All()[i]
 		if !d.Open() && d.Closed.Before(before) {
 			sh, err := st.shard(s, d.Index)
 			if err != nil {
@@ -372,7 +267,7 @@ func (s *Store) dropShards(st *stream, retention time.Duration) error {
 	if len(gone) == 0 {
 		return nil
 	}
-	l := newLineage(all)
+	l := NewLineage(all)
 	if err := s.storeLineage(st, old, l, nil); err != nil {
 		return fmt.Errorf("streams: drop shards of %s: %w", st.name, err)
 	}

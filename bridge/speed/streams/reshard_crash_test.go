@@ -59,7 +59,7 @@ func (m *cutModel) reshard(s *Store, stop <-chan struct{}, r *rand.Rand) error {
 		if err != nil {
 			return err
 		}
-		open := newLineage(all).open
+		open := NewLineage(all).Open()
 		at := r.IntN(len(open))
 		sh := all[open[at]]
 		c := Change{[]int{sh.Index}, halves(sh.Range)}

@@ -127,7 +127,7 @@ func (m *shardModel) check(rt *rapid.T, t *testing.T, s *Store) {
 		rt.Fatalf("%d shards, want %d, %v", len(all), len(m.shards), err)
 	}
 	var at Hash
-	for _, i := range newLineage(all).open {
+	for _, i := range NewLineage(all).Open() {
 		if all[i].Range.Start != at {
 			rt.Fatalf("shards open at %v, want %v", all[i].Range.Start, at)
 		}

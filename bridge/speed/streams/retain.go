@@ -127,7 +127,7 @@ func (s *Store) retainStream(st *stream) error {
 	}
 	var shards []*shard
 	var bytes int64
-	for _, d := range st.lineage.Load().all {
+	for _, d := range st.lineage.Load().All() {
 		sh, err := st.shard(s, d.Index)
 		if err != nil {
 			return err

@@ -68,7 +68,7 @@ func (st *stream) shard(s *Store, index int) (*shard, error) {
 		return nil, fmt.Errorf("%w: %q", ErrNotFound, st.name)
 	}
 	l := st.lineage.Load()
-	at, ok := l.find(index)
+	at, ok := l.Find(index)
 	if !ok {
 		return nil, fmt.Errorf("%w: %s has no shard %d", ErrShard, st.name, index)
 	}
@@ -76,7 +76,7 @@ func (st *stream) shard(s *Store, index int) (*shard, error) {
 	if err := sh.load(s); err != nil {
 		return nil, fmt.Errorf("streams: load %s shard %d: %w", st.name, index, err)
 	}
-	sh.closed, sh.end = !l.all[at].Open(), l.all[at].End
+	sh.closed, sh.end = !l.All()[at].Open(), l.All()[at].End
 	st.shards[index] = sh
 	return sh, nil
 }

@@ -79,17 +79,23 @@ type stream struct {
 	name string
 
 	mu     sync.Mutex
-	info   Info
+	info   streamInfo
 	shards map[int]*shard
 	gone   bool
 
-	lineage atomic.Pointer[lineage] // written with writes held
+	lineage atomic.Pointer[Lineage] // written with writes held
 
 	maxBytes atomic.Int64 // info.MaxBytes
 	grown    atomic.Int64 // bytes written since retention last looked
 }
 
-func newStream(info Info, l *lineage) *stream {
+// A streamInfo is what is stored of a stream.
+type streamInfo struct {
+	Info           // Open is not
+	resharded bool // its shards have entries of their own
+}
+
+func newStream(info streamInfo, l *Lineage) *stream {
 	st := &stream{id: info.ID, name: info.Name, info: info, shards: map[int]*shard{}}
 	st.lineage.Store(l)
 	st.maxBytes.Store(info.MaxBytes)
@@ -312,7 +318,7 @@ type streamDoc struct {
 	Attributes []byte `json:"attributes,omitempty"`
 }
 
-func (i Info) doc() ([]byte, error) {
+func (i streamInfo) doc() ([]byte, error) {
 	return json.Marshal(streamDoc{
 		ID: i.ID, Created: i.Created.UnixMilli(), Shards: i.Shards,
 		Retention: i.Retention.Milliseconds(), MaxBytes: i.MaxBytes, Resharded: i.resharded, Attributes: i.Attributes,
@@ -340,12 +346,12 @@ func (s *Store) loadStreams() error {
 			return fmt.Errorf("stream %q: %w", k[1:], err)
 		}
 		name := string(k[1:])
-		info := Info{
-			Name: name, ID: d.ID, Created: time.UnixMilli(d.Created), resharded: d.Resharded,
+		info := streamInfo{resharded: d.Resharded, Info: Info{
+			Name: name, ID: d.ID, Created: time.UnixMilli(d.Created),
 			Config: Config{
 				Shards: d.Shards, Retention: time.Duration(d.Retention) * time.Millisecond, MaxBytes: d.MaxBytes, Attributes: d.Attributes,
 			},
-		}
+		}}
 		l, err := s.loadLineage(info)
 		if err != nil {
 			return fmt.Errorf("stream %q: %w", name, err)

@@ -21,6 +21,8 @@ package streams
 
 import (
 	"errors"
+	"fmt"
+	"strings"
 	"time"
 )
 
@@ -53,14 +55,6 @@ const (
 	MaxName = 255
 )
 
-// A Record is one entry of a shard.
-type Record struct {
-	Offset uint64 // dense per shard, from 0; given by the commit
-	Time   int64  // arrival, epoch ms; given by the commit if zero
-	Key    string // partition key, at most MaxKey bytes
-	Data   []byte // at most MaxData bytes
-}
-
 // Config is what a stream is created with.
 type Config struct {
 	Shards    int           // that it begins with, 1 to MaxShards
@@ -72,6 +66,19 @@ type Config struct {
 	Attributes []byte
 }
 
+// Check says whether a stream of that name can be created with c.
+func (c *Config) Check(name string) error {
+	switch {
+	case name == "" || len(name) > MaxName || strings.ContainsFunc(name, func(r rune) bool { return r < 0x21 || r > 0x7e }):
+		return fmt.Errorf("streams: name %.40q, want 1 to %d printable ASCII characters", name, MaxName)
+	case c.Shards < 1 || c.Shards > MaxShards:
+		return fmt.Errorf("streams: create %s: %d shards, want 1 to %d", name, c.Shards, MaxShards)
+	case c.Retention < 0 || c.MaxBytes < 0:
+		return fmt.Errorf("streams: create %s: negative limit", name)
+	}
+	return nil
+}
+
 // Info describes a stream.
 type Info struct {
 	Name    string
@@ -79,8 +86,6 @@ type Info struct {
 	Created time.Time // to the millisecond
 	Open    int       // shards that are open
 	Config
-
-	resharded bool // its shards have entries of their own
 }
 
 // Size says how much a stream or shard holds.
