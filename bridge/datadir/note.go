@@ -108,9 +108,16 @@ func (d *Dir) WriteNote(n Note, sync bool) error {
 	return nil
 }
 
+// A Log is what a note is compared with.
+type Log interface {
+	Position() streams.Position
+	Missing() int         // commits, about, of a hole before the position
+	ForgetMissing() error // makes Missing 0, durably
+}
+
 // CheckLog returns an error if the log has got less far than was noted, or has a
 // hole: what is missing was acknowledged.
-func (d *Dir) CheckLog(log *streams.Store) error {
+func (d *Dir) CheckLog(log Log) error {
 	n, ok := d.Note()
 	lost := logLost(filepath.Join(d.path, "log"), n, log.Position(), log.Missing())
 	switch {

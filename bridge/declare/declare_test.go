@@ -103,7 +103,7 @@ func (b *bridge) close() {
 type catalog struct{ store *streams.Store }
 
 func (c catalog) Shard(stream string, h streams.Hash) (int, bool) {
-	shard, err := c.store.Route(stream, h)
+	shard, err := streams.Route(c.store, stream, h)
 	return shard, err == nil
 }
 

@@ -36,12 +36,12 @@ type StreamRecord struct {
 }
 
 // describeStream describes a stream of the log.
-func describeStream(s *streams.Store, name string) (StreamInfo, error) {
+func describeStream(s streams.Log, name string) (StreamInfo, error) {
 	d, err := s.Describe(name)
 	if err != nil {
 		return StreamInfo{}, err
 	}
-	shards, err := s.Shards(name)
+	shards, err := streams.Shards(s, name)
 	if err != nil {
 		return StreamInfo{}, err
 	}
@@ -64,7 +64,7 @@ func describeStream(s *streams.Store, name string) (StreamInfo, error) {
 
 // dataStreams are the streams of the log, those of users and the bridge's own.
 type dataStreams struct {
-	store   *streams.Store
+	store   streams.Log
 	kinesis DataStreams
 }
 
@@ -87,7 +87,7 @@ func (h *dataStreams) list(w http.ResponseWriter, _ *http.Request) error {
 func (h *dataStreams) tail(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	name := q.Get("name")
-	shards, err := h.store.Shards(name)
+	shards, err := streams.Shards(h.store, name)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,10 @@ import (
 
 // A tail writes the records of several shards to one response.
 type tail struct {
-	store  *streams.Store
+	store interface {
+		streams.Router
+		streams.Reader
+	}
 	stream string
 	follow bool
 	cancel context.CancelCauseFunc
@@ -47,7 +50,7 @@ func (t *tail) begin(ctx context.Context, shard int, from uint64) {
 
 // ready begins those shards all of whose parents have been read or are gone.
 func (t *tail) ready(ctx context.Context) error {
-	all, err := t.store.Shards(t.stream)
+	all, err := streams.Shards(t.store, t.stream)
 	if err != nil {
 		return err
 	}
@@ -97,7 +100,7 @@ func (t *tail) shard(ctx context.Context, shard int, from uint64) error {
 
 // atEnd says with ErrShardClosed whether a shard that is read can get no more.
 func (t *tail) atEnd(shard int) error {
-	sh, err := t.store.Shard(t.stream, shard)
+	sh, err := streams.ShardAt(t.store, t.stream, shard)
 	if err == nil && !sh.Open() {
 		return streams.ErrShardClosed
 	}
@@ -105,7 +108,7 @@ func (t *tail) atEnd(shard int) error {
 }
 
 func (t *tail) write(shard int, recs []streams.Record) error {
-	sh, err := t.store.Shard(t.stream, shard)
+	sh, err := streams.ShardAt(t.store, t.stream, shard)
 	if err != nil {
 		return err
 	}

@@ -20,7 +20,7 @@ func (c catalog) Shard(stream string, h streams.Hash) (shard int, ok bool) {
 	if !kinesis.IsName(stream) {
 		return 0, false
 	}
-	shard, err := c.store.Route(stream, h)
+	shard, err := streams.Route(c.store, stream, h)
 	return shard, err == nil
 }
 

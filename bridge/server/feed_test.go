@@ -68,7 +68,7 @@ func TestDeliveryFromStream(t *testing.T) {
 	want := map[string]int{}
 	some := func(round int) {
 		t.Helper()
-		lineage, err := b.store.Shards("in")
+		lineage, err := streams.Shards(b.store, "in")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,7 @@ import (
 // the ingest log and, once accepted there, to subscribers and to the shadow
 // service. It implements gateway.Router and action.Republisher.
 type router struct {
-	store     *streams.Store
+	store     streams.Writer
 	ingest    *ingest.Ingest
 	shadow    *service.Service
 	provision *provision.Service

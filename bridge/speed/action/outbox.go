@@ -56,9 +56,27 @@ type Attempt struct {
 	Final bool  // done or given up; else it is tried again
 }
 
+// A Log is what outboxes need of the bridge's log: a stream each to read and trim,
+// and their positions that are stored with what a delivery writes.
+type Log interface {
+	streams.Writer
+	streams.Trimmer
+	positions
+	List() []streams.Info
+	Create(name string, c streams.Config) error
+	Read(stream string, shard int, from uint64, maxRecords, maxBytes int) ([]streams.Record, error)
+	Wait(ctx context.Context, stream string, shard int, from uint64) error
+}
+
+// positions is where an outbox's position is.
+type positions interface {
+	Describe(name string) (streams.Info, error)
+	Get(key []byte) ([]byte, error)
+}
+
 // Outboxes drains all outboxes of a store, one goroutine for each.
 type Outboxes struct {
-	store *streams.Store
+	store Log
 	opts  Options
 
 	mu    sync.Mutex // guards what follows
@@ -73,7 +91,7 @@ type OutboxStats struct{ Delivered, Retried, Failed int64 }
 
 // NewOutboxes returns the drainer of store's outboxes, those included that an
 // earlier run of the process left behind. It starts nothing.
-func NewOutboxes(store *streams.Store, o Options) *Outboxes {
+func NewOutboxes(store Log, o Options) *Outboxes {
 	if o.GiveUp == 0 {
 		o.GiveUp = 24 * time.Hour
 	}
@@ -171,7 +189,7 @@ func (x *Outboxes) drain(ctx context.Context, stream string) {
 }
 
 // position returns an outbox's position, and the metadata key it is kept at.
-func position(store *streams.Store, stream string) (key []byte, pos uint64, err error) {
+func position(store positions, stream string) (key []byte, pos uint64, err error) {
 	info, err := store.Describe(stream)
 	if err != nil {
 		return nil, 0, err
@@ -186,7 +204,7 @@ func position(store *streams.Store, stream string) (key []byte, pos uint64, err 
 
 // Waiting returns the offset of the first delivery of an outbox that is
 // neither done nor given up.
-func Waiting(store *streams.Store, outbox string) (uint64, error) {
+func Waiting(store positions, outbox string) (uint64, error) {
 	_, pos, err := position(store, outbox)
 	return pos, err
 }

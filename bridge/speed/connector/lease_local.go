@@ -37,9 +37,15 @@ func InMemory() *Local {
 	}
 }
 
+// A leaseLog has keys that commit together with records.
+type leaseLog interface {
+	streams.Writer
+	Scan(prefix []byte, f func(key, value []byte) bool) error
+}
+
 // InLog returns leases that are metadata of a log, under keys that begin with
 // prefix. It reads those that are there.
-func InLog(store *streams.Store, prefix string) (*LogLeases, error) {
+func InLog(store leaseLog, prefix string) (*LogLeases, error) {
 	l := &LogLeases{Local: Local{all: map[string]*entry{}}, store: store}
 	key := func(shard string) []byte { return []byte(prefix + shard) }
 	l.save = func(ctx context.Context, lease *Lease, b *streams.Batch) error {
@@ -75,7 +81,7 @@ func InLog(store *streams.Store, prefix string) (*LogLeases, error) {
 // LogLeases are Local ones in a log. They commit with what is emitted there.
 type LogLeases struct {
 	Local
-	store *streams.Store
+	store leaseLog
 }
 
 // UpdateWith is Update, in one commit with b.

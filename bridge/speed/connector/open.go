@@ -13,10 +13,18 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
+// A Log is what a connector needs of the bridge's log: shards as a source, streams
+// as a target, and leases that are stored with what was delivered.
+type Log interface {
+	sourceLog
+	leaseLog
+	Describe(name string) (streams.Info, error)
+}
+
 // An Env is what a connector of a file runs in.
 type Env struct {
-	Store *streams.Store // nil: there is no bridge in this process
-	API   kinesis.API    // over Store
+	Store Log         // nil: there is no bridge in this process
+	API   kinesis.API // over Store
 	Emit  NewEmitter
 	Log   *slog.Logger
 }

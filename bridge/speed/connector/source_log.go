@@ -12,13 +12,20 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
+// A sourceLog has the shards that a source is of.
+type sourceLog interface {
+	streams.Router
+	Bounds(stream string, shard int) (oldest, next uint64, err error)
+	Wait(ctx context.Context, stream string, shard int, from uint64) error
+}
+
 // InProcess returns a stream of the log of this process as a source.
-func InProcess(store *streams.Store, api kinesis.API, stream string) Source {
+func InProcess(store sourceLog, api kinesis.API, stream string) Source {
 	return &polling{&local{store, api, stream}, stream}
 }
 
 type local struct {
-	store  *streams.Store
+	store  sourceLog
 	api    kinesis.API
 	stream string
 }
@@ -27,7 +34,7 @@ func (l *local) ref() kinesis.StreamRef { return kinesis.StreamRef{StreamName: &
 
 // shards asks the log, which knows of new shards as soon as they are there.
 func (l *local) shards(context.Context) ([]Shard, error) {
-	lineage, err := l.store.Shards(l.stream)
+	lineage, err := streams.Shards(l.store, l.stream)
 	if err != nil {
 		return nil, localError(err)
 	}

@@ -15,15 +15,15 @@ import (
 // Where the leases are there too, it takes them in one commit with the lease:
 // exactly once.
 type localStream struct {
-	store  *streams.Store
+	store  streams.Writer
 	stream string
 }
 
 // ToLog returns an emitter into a stream of the log.
-func ToLog(store *streams.Store, stream string) Emitter { return &localStream{store, stream} }
+func ToLog(store streams.Writer, stream string) Emitter { return &localStream{store, stream} }
 
 // LocalDeadLetters puts dead letters into a stream of the log.
-func LocalDeadLetters(store *streams.Store, stream string) DeadLetters {
+func LocalDeadLetters(store streams.Writer, stream string) DeadLetters {
 	return &localStream{store, stream}
 }
 

@@ -47,9 +47,21 @@ type Stats struct {
 	Failed                            int64 // records that could not be taken apart, under ErrorOutputPrefix
 }
 
+// A Log is what delivery streams need of the bridge's log: a stream each to read
+// and trim, and their state that is stored with it.
+type Log interface {
+	streams.Reader
+	streams.Writer
+	Create(name string, c streams.Config) error
+	Describe(name string) (streams.Info, error)
+	Size(name string) (streams.Size, error)
+	Trim(stream string, shard int, before uint64) error
+	streams.Keys
+}
+
 // A Service runs delivery streams.
 type Service struct {
-	store   *streams.Store
+	store   Log
 	source  func(stream string) connector.Source
 	objects sink.Objects
 	log     *slog.Logger
@@ -61,7 +73,7 @@ type Service struct {
 
 // New returns a service over store. source reads data streams of store, for
 // delivery streams that have one as their source. New starts nothing.
-func New(store *streams.Store, source func(stream string) connector.Source, objects sink.Objects, log *slog.Logger) *Service {
+func New(store Log, source func(stream string) connector.Source, objects sink.Objects, log *slog.Logger) *Service {
 	return &Service{store: store, source: source, objects: objects, log: log, streams: map[string]*delivery{}}
 }
 
@@ -149,7 +161,7 @@ func (s *Service) Run(ctx context.Context) error {
 // A delivery is one running delivery stream; its goroutine owns all but the
 // atomics.
 type delivery struct {
-	store   *streams.Store
+	store   Log
 	source  func(stream string) connector.Source
 	objects sink.Objects
 	log     *slog.Logger

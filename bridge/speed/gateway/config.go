@@ -5,8 +5,8 @@ import (
 	"net"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // packetRoom is for the topic and the rest of a PUBLISH beside its payload.
@@ -126,7 +126,7 @@ type Config struct {
 	// Store makes retained messages durable, and sessions that outlive their
 	// connection with all that waits in them; nil: they live as long as the
 	// Server.
-	Store *streams.Store
+	Store sessions.Log
 	// Steady is the time by which Store has what is to expire, from one run to the
 	// next: clock.Clock.Steady; nil: time.Now.
 	Steady func() time.Time

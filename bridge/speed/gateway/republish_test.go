@@ -81,7 +81,7 @@ func TestRepublishOverPowerCuts(t *testing.T) {
 	live := &listener{}
 	for cut := range *powerCuts + 1 {
 		f := startDurable(t, Config{OutInFlight: 8}, fs, start)
-		store := f.conf.Store
+		store := f.conf.Store.(*streams.Store)
 		if cut == 0 {
 			for _, id := range []string{"away", "live"} {
 				w := f.resume(t, id, false)

@@ -73,10 +73,20 @@ type Options struct {
 	Now func() time.Time // nil: time.Now
 }
 
+// A Log is what an Ingest needs of the bridge's log: its streams, and marks that
+// are stored together with the batches they are of.
+type Log interface {
+	streams.Keys
+	Create(name string, c streams.Config) error
+	Describe(name string) (streams.Info, error)
+	NewBatch() *streams.Batch
+	CommitAsync(b *streams.Batch, done func(error))
+}
+
 // An Ingest is the way into the log. Its methods may be called from several
 // goroutines.
 type Ingest struct {
-	store  *streams.Store
+	store  Log
 	opts   Options
 	shards int
 	lanes  lanes
@@ -88,7 +98,7 @@ type Ingest struct {
 
 // New returns an Ingest that writes to store, and makes the streams it needs.
 // The store need not run yet.
-func New(store *streams.Store, o Options) (*Ingest, error) {
+func New(store Log, o Options) (*Ingest, error) {
 	if o.Shards == 0 {
 		o.Shards = 16
 	}

@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"sync"
-
-	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // A laneKey names a sequence of batches. Sequence numbers are counted per
@@ -53,7 +51,7 @@ const (
 // decide says what to do with sequence seq; order is held. When it is new, mark is the
 // high-water mark to store with it and the flight must be ended by land. When
 // it is a copy of one in flight, done is called with that one's outcome.
-func (l *lane) decide(store *streams.Store, seq uint64, done func(error)) (v verdict, f *flight, mark uint64, err error) {
+func (l *lane) decide(store Log, seq uint64, done func(error)) (v verdict, f *flight, mark uint64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.loaded {

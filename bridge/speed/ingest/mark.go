@@ -32,7 +32,7 @@ func appendMark(dst []byte, seq uint64, at int64) []byte {
 const maxMarks = 64
 
 // makeRoom has b forget marks of the thing, so that one more is not too many.
-func makeRoom(store *streams.Store, b *streams.Batch, thing string) error {
+func makeRoom(store Log, b *streams.Batch, thing string) error {
 	type old struct {
 		key []byte
 		at  int64

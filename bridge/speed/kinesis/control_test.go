@@ -79,8 +79,8 @@ func TestReshardVectors(t *testing.T) {
 						}
 						h = plus(h, 1)
 					}
-					at, _ := b.store.Route("s", h)
-					all, _ := b.store.Shards("s")
+					at, _ := streams.Route(b.store, "s", h)
+					all, _ := streams.Shards(b.store, "s")
 					if r := all[at].Range; r.Start != h {
 						if _, err := b.store.Reshard("s", split(at, r, h)); err != nil {
 							t.Fatal(err)
@@ -437,7 +437,7 @@ func lineage(t *testing.T, b *bench) {
 			}
 		}
 	}
-	inner, _ := b.store.Shards("s")
+	inner, _ := streams.Shards(b.store, "s")
 	for i := range all {
 		closed := all[i].SequenceNumberRange.EndingSequenceNumber != nil
 		if closed != (kids[all[i].ShardId] > 0) {

@@ -146,7 +146,7 @@ func (s *Service) openShards() (n int) {
 
 // open returns the open shards of a stream by range; none if it is gone.
 func (s *Service) open(name string) []streams.Shard {
-	all, _ := s.store.Shards(name)
+	all, _ := streams.Shards(s.store, name)
 	var open []streams.Shard
 	for i := range all {
 		if all[i].Open() {

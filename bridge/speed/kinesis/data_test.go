@@ -217,7 +217,7 @@ func TestGetShardIterator(t *testing.T) {
 	out := b.put("k#0:a", "k#0:b", "k#0:c", "k#"+max128+":d")
 	seq := func(i int) *string { return p(out.Records[i].SequenceNumber.String()) }
 	foreign := Sequence{created: 1, counter: 1, seconds: 1}.String()
-	shards, err := b.store.Shards("s")
+	shards, err := streams.Shards(b.store, "s")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // split splits a shard of the stream in the middle.
@@ -62,7 +64,7 @@ func TestShardEnd(t *testing.T) {
 		if got := b.get(b.from("3", "TRIM_HORIZON"), 10); texts(got.Records) != "k:e k:f" || got.NextShardIterator == nil || len(got.ChildShards) != 0 {
 			t.Errorf("open: %+v", got)
 		}
-		shards, err := b.store.Shards("s")
+		shards, err := streams.Shards(b.store, "s")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -33,7 +33,7 @@ type shardFlow struct {
 type flows struct{ byID sync.Map }
 
 // of returns the flow of a stream, making it at first use.
-func (f *flows) of(store *streams.Store, name string, id uint32) *flow {
+func (f *flows) of(store streams.Log, name string, id uint32) *flow {
 	if v, ok := f.byID.Load(id); ok {
 		return v.(*flow)
 	}
@@ -58,13 +58,13 @@ func (f *flow) list() []*shardFlow {
 
 // shard returns the flow of a shard, or nil if the stream has none of that
 // index.
-func (f *flow) shard(store *streams.Store, index int) (*shardFlow, error) {
+func (f *flow) shard(store streams.Log, index int) (*shardFlow, error) {
 	if all := f.list(); index < len(all) && all[index] != nil {
 		return all[index], nil
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	shards, err := store.Shards(f.name)
+	shards, err := streams.Shards(store, f.name)
 	if err != nil {
 		return nil, err
 	}

@@ -147,7 +147,7 @@ func (a API) finish(src *source, index int, p *page) error {
 
 // children returns the shards that were made of one.
 func (a API) children(src *source, index int) ([]ChildShard, error) {
-	all, err := a.s.store.Shards(src.name)
+	all, err := streams.Shards(a.s.store, src.name)
 	if err != nil {
 		return nil, a.gone(src.name, index, err)
 	}

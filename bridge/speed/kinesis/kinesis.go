@@ -71,7 +71,7 @@ type Options struct {
 // several goroutines. It works once Open returned; Run does what has to be done
 // in the background.
 type Service struct {
-	store *streams.Store
+	store streams.Log
 	opts  Options
 	log   *slog.Logger
 	now   func() time.Time

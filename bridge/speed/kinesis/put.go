@@ -22,7 +22,7 @@ const keepBatch = 2 << 20
 // batches of the puts of one Service.
 type batches struct{ pool sync.Pool }
 
-func (p *batches) get(store *streams.Store) *streams.Batch {
+func (p *batches) get(store streams.Log) *streams.Batch {
 	if b, ok := p.pool.Get().(*streams.Batch); ok {
 		return b
 	}
@@ -212,7 +212,7 @@ func (src *source) hash(explicit *string, key string) (h streams.Hash, err error
 // admit says why the shard that is open for hash refuses a record of size
 // bytes, where limits are enforced; or nil.
 func (a API) admit(src *source, hash streams.Hash, size int) error {
-	index, err := a.s.store.Route(src.name, hash)
+	index, err := streams.Route(a.s.store, src.name, hash)
 	if err != nil {
 		return a.noStream(src.name, err)
 	}

@@ -50,7 +50,7 @@ func (a API) reshardAs(st *stream, at *attributes, changes ...streams.Change) er
 func (a API) shardToChange(st *stream, id string) (*streams.Shard, error) {
 	if index, ok := shardIndex(id); ok {
 		id = shardID(index)
-		all, err := a.s.store.Shards(st.Name)
+		all, err := streams.Shards(a.s.store, st.Name)
 		if err != nil {
 			return nil, err
 		}
@@ -179,7 +179,7 @@ func (a API) plan(st *stream, target int) ([]streams.Change, error) {
 			return nil, err
 		}
 	}
-	all, err := a.s.store.Shards(st.Name)
+	all, err := streams.Shards(a.s.store, st.Name)
 	if err != nil {
 		return nil, err
 	}

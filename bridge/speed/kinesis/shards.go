@@ -37,7 +37,7 @@ func (a API) listed(st *stream) ([]streams.Shard, error) {
 	if !a.s.hasShards(st) {
 		return nil, nil
 	}
-	all, err := a.s.store.Shards(st.Name)
+	all, err := streams.Shards(a.s.store, st.Name)
 	if err != nil {
 		return nil, a.noStream(st.Name, err)
 	}

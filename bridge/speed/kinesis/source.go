@@ -73,7 +73,7 @@ func (a API) gone(name string, index int, err error) error {
 
 // shardNow returns a shard as it is now.
 func (a API) shardNow(src *source, index int) (streams.Shard, error) {
-	sh, err := a.s.store.Shard(src.name, index)
+	sh, err := streams.ShardAt(a.s.store, src.name, index)
 	if err != nil {
 		return sh, a.gone(src.name, index, err)
 	}

@@ -64,7 +64,7 @@ type registry struct {
 
 // Open takes over the streams of store that the API knows, and ends what a
 // crash interrupted.
-func Open(store *streams.Store, o Options) (*Service, error) {
+func Open(store streams.Log, o Options) (*Service, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}

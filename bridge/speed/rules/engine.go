@@ -21,10 +21,19 @@ type Options struct {
 	Log     *slog.Logger
 }
 
+// A Log is what rules need of the bridge's log: they read the ingest log, and write
+// streams together with their position in it.
+type Log interface {
+	streams.Reader
+	streams.Writer
+	Describe(name string) (streams.Info, error)
+	Get(key []byte) ([]byte, error)
+}
+
 // An Engine evaluates rules over the ingest log. Set may be called at any
 // time.
 type Engine struct {
-	store *streams.Store
+	store Log
 	opts  Options
 	rules atomic.Pointer[table]
 	setMu sync.Mutex // one Set at a time
@@ -44,7 +53,7 @@ type table struct {
 }
 
 // New returns an engine without rules. It starts nothing.
-func New(store *streams.Store, o Options) *Engine {
+func New(store Log, o Options) *Engine {
 	e := &Engine{store: store, opts: o, perTurn: keepPerTurn}
 	e.rules.Store(&table{byName: map[string]*Rule{}})
 	return e

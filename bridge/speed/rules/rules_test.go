@@ -33,7 +33,7 @@ type rig struct {
 
 // Shard and HasDeliveryStream make the rig the rules' catalog.
 func (r *rig) Shard(name string, h streams.Hash) (int, bool) {
-	shard, err := r.store.Route(name, h)
+	shard, err := streams.Route(r.store, name, h)
 	return shard, err == nil
 }
 

@@ -231,7 +231,7 @@ func (s *Store) write(g *group) {
 	s.written.Commits++
 	s.written.Records += uint64(g.records)
 	g.end = s.written
-	err := errors.Join(s.stamp(db), db.Set(positionKey(g.end.Commits), g.end.bytes(), nil))
+	err := errors.Join(s.stamp(db), db.Set(positionKey(g.end.Commits), positionValue(g.end), nil))
 	for _, p := range g.batches {
 		if p.err != nil {
 			continue

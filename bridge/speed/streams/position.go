@@ -9,15 +9,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// A Position says how far a store has got: it only grows, and all before it is
-// on the disk. Kept elsewhere, it tells later whether the end of the store is
-// missing, of which the store itself knows nothing: to Pebble, a log that was
-// cut off ended there.
-type Position struct {
-	Commits uint64 `json:"commits"` // group commits
-	Records uint64 `json:"records"` // of all streams together, trimmed ones too
-}
-
 // Position returns the position of what is synced. After a kill the store may
 // be found further on, never less far.
 func (s *Store) Position() Position { return *s.position.Load() }
@@ -35,7 +26,7 @@ func positionKey(commit uint64) []byte {
 	return binary.BigEndian.AppendUint16([]byte{tagPosition}, uint16(commit/perSlot%slots))
 }
 
-func (p Position) bytes() []byte {
+func positionValue(p Position) []byte {
 	b := binary.BigEndian.AppendUint64(make([]byte, 0, positionLen), p.Commits)
 	return binary.BigEndian.AppendUint64(b, p.Records)
 }
@@ -100,7 +91,7 @@ func (s *Store) ForgetMissing() error {
 	b := s.db.NewBatch()
 	var errs []error
 	for _, last := range s.missing {
-		errs = append(errs, b.Set(positionKey(last), Position{Commits: last}.bytes(), nil))
+		errs = append(errs, b.Set(positionKey(last), positionValue(Position{Commits: last}), nil))
 	}
 	s.missing = nil
 	return errors.Join(append(errs, s.apply(b, pebble.Sync))...)

@@ -12,16 +12,6 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Shards returns the shards of a stream by index, those that are closed too.
-// The slice is shared: it must not be changed.
-func (s *Store) Shards(stream string) ([]Shard, error) {
-	l, err := s.Lineage(stream)
-	if err != nil {
-		return nil, err
-	}
-	return l.All(), nil
-}
-
 // Lineage returns the shards that a stream has now.
 func (s *Store) Lineage(stream string) (*Lineage, error) {
 	st, err := s.stream(stream)
@@ -29,27 +19,6 @@ func (s *Store) Lineage(stream string) (*Lineage, error) {
 		return nil, err
 	}
 	return st.lineage.Load(), nil
-}
-
-// Shard returns one shard of a stream, or ErrShard if it has none of that index.
-func (s *Store) Shard(stream string, index int) (Shard, error) {
-	l, err := s.Lineage(stream)
-	if err != nil {
-		return Shard{}, err
-	}
-	if i, ok := l.Find(index); ok {
-		return l.All()[i], nil
-	}
-	return Shard{}, fmt.Errorf("%w: %s has no shard %d", ErrShard, stream, index)
-}
-
-// Route returns the index of the shard that is open for a hash key.
-func (s *Store) Route(stream string, h Hash) (int, error) {
-	l, err := s.Lineage(stream)
-	if err != nil {
-		return 0, err
-	}
-	return l.Route(h), nil
 }
 
 // Reshard makes changes to a stream's shards, all or none, durable when it

@@ -55,7 +55,7 @@ func (m *cutModel) reshard(s *Store, stop <-chan struct{}, r *rand.Rand) error {
 			return nil
 		default:
 		}
-		all, err := s.Shards("a")
+		all, err := Shards(s, "a")
 		if err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func (m *cutModel) reshard(s *Store, stop <-chan struct{}, r *rand.Rand) error {
 		if _, err := s.ReshardAs("a", binary.BigEndian.AppendUint32(nil, uint32(n)), c); err != nil {
 			return err
 		}
-		all, err = s.Shards("a")
+		all, err = Shards(s, "a")
 		m.mu.Lock()
 		m.made, m.done = n, all
 		m.mu.Unlock()
@@ -97,7 +97,7 @@ func (m *cutModel) check(t *testing.T, s *Store) {
 	if len(info.Attributes) == 4 {
 		made = int(be32(info.Attributes))
 	}
-	all, err := s.Shards("a")
+	all, err := Shards(s, "a")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -154,7 +154,7 @@ func TestPowerCutWhileResharding(t *testing.T) {
 		s, stop := start(t, "", Options{FS: fs, MemTableSize: 256 << 10})
 		if cut == 0 {
 			create(t, s, "a", Config{Shards: 3})
-			m.done, _ = s.Shards("a")
+			m.done, _ = Shards(s, "a")
 		}
 		m.check(t, s)
 		if t.Failed() {

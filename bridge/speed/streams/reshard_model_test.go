@@ -35,7 +35,7 @@ func TestReshardModel(t *testing.T) {
 		s, stop := start(t, "", Options{FS: fs})
 		defer func() { stop() }()
 		create(t, s, "a", Config{Shards: rapid.IntRange(1, 5).Draw(rt, "shards")})
-		all, err := s.Shards("a")
+		all, err := Shards(s, "a")
 		if err != nil {
 			rt.Fatal(err)
 		}
@@ -122,7 +122,7 @@ func (m *shardModel) reshard(rt *rapid.T, s *Store, c Change) {
 }
 
 func (m *shardModel) check(rt *rapid.T, t *testing.T, s *Store) {
-	all, err := s.Shards("a")
+	all, err := Shards(s, "a")
 	if err != nil || len(all) != len(m.shards) {
 		rt.Fatalf("%d shards, want %d, %v", len(all), len(m.shards), err)
 	}

@@ -38,7 +38,7 @@ func TestSplitUnderBatch(t *testing.T) {
 	commit(t, s, func(b *Batch) { put(b, 10) })
 	late := s.NewBatch()
 	put(late, 100)
-	whole, err := s.Shards("a")
+	whole, err := Shards(s, "a")
 	if err != nil || len(whole) != 1 {
 		t.Fatal(whole, err)
 	}
@@ -70,7 +70,7 @@ func TestSplitUnderBatch(t *testing.T) {
 		t.Errorf("wait at the end of a closed shard: %v", err)
 	}
 	check := func(when string) {
-		all, err := s.Shards("a")
+		all, err := Shards(s, "a")
 		if err != nil || len(all) != 3 || all[0].Open() || all[0].End != 10 || !all[1].Open() || all[2].Parents[0] != 0 {
 			t.Errorf("%s: %+v, %v", when, all, err)
 		}
@@ -86,7 +86,7 @@ func TestSplitUnderBatch(t *testing.T) {
 		t.Errorf("second split: %v", err)
 	}
 	// Out and back in one go: the shards between are closed and empty.
-	all, _ := s.Shards("a")
+	all, _ := Shards(s, "a")
 	if _, err := s.Reshard("a", Change{[]int{1}, halves(all[1].Range)}, Change{[]int{4, 2}, nil}); err == nil {
 		t.Error("a change of two into none")
 	}

@@ -360,3 +360,8 @@ func (s *Store) loadStreams() error {
 		return nil
 	})
 }
+
+var _ interface {
+	Log
+	Keys
+} = (*Store)(nil)

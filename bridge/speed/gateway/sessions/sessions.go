@@ -44,13 +44,21 @@ type Changes interface {
 	Unset(key []byte)
 }
 
+// A Log is what a Store needs of the bridge's log: keys that change together, and
+// with records of others.
+type Log interface {
+	streams.Keys
+	NewBatch() *streams.Batch
+	CommitAsync(b *streams.Batch, done func(error))
+}
+
 // A Store is the stored form of sessions and retained messages. It gathers
 // changes that nobody commits otherwise, such as what clients have acknowledged
 // and who has left, and Run commits them; they are put there also by the log's
 // committer, which must not wait for itself. Its methods may be called from
 // several goroutines.
 type Store struct {
-	log    *streams.Store
+	log    Log
 	memory Memory
 	wake   chan struct{} // one token: there is something
 
@@ -64,7 +72,7 @@ type Store struct {
 }
 
 // New returns a Store; changes are not committed before Run.
-func New(log *streams.Store, m Memory) *Store {
+func New(log Log, m Memory) *Store {
 	return &Store{log: log, memory: m, wake: make(chan struct{}, 1), gathered: log.NewBatch()}
 }
 
@@ -157,7 +165,7 @@ func (st *Store) settle() {
 }
 
 // Commit queues b, behind what was gathered, and returns. done is called as that
-// of streams.Store.CommitAsync, which may block as this may.
+// of streams.Writer.CommitAsync, which may block as this may.
 func (st *Store) Commit(b *streams.Batch, done func(error)) {
 	st.order.Lock()
 	defer st.order.Unlock()
