@@ -17,13 +17,13 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // fill publishes to a data directory while no bridge runs.
 func fill(t *testing.T, data string, payloads ...string) {
 	t.Helper()
-	store, err := streams.Open(filepath.Join(data, "log"), streams.Options{})
+	store, err := pebble.Open(filepath.Join(data, "log"), pebble.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/shadow/boltfile"
 	"github.com/tidemill/tidemill/shadow/boltstore"
 )
@@ -198,9 +199,9 @@ func readLog(dir, into string, is identity, r Report) (err error) {
 	var at streams.Position
 	missing := 0
 	if into == "" {
-		at, missing, err = streams.Verify(path, r.Read, r.Lost)
+		at, missing, err = pebble.Verify(path, r.Read, r.Lost)
 	} else {
-		at, missing, err = streams.Salvage(path, into, r.Read, r.Lost)
+		at, missing, err = pebble.Salvage(path, into, r.Read, r.Lost)
 	}
 	if err != nil || is.State != complete {
 		return err

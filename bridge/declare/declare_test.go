@@ -18,6 +18,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 const patience = 20 * time.Second // for what must come; no test waits so long
@@ -30,7 +31,7 @@ type bridge struct {
 	t        testing.TB
 	path     string // of bridge.d
 	registry *registry.Registry
-	store    *streams.Store
+	store    *pebble.Store
 	kinesis  *kinesis.Service
 	engine   *rules.Engine
 	rules    *Rules
@@ -60,7 +61,7 @@ func openWith(t testing.TB, data string, outbox func(string) error) *bridge {
 	b.registry, err = registry.Open(filepath.Join(data, "registry.db"))
 	must(err)
 	b.closers = append(b.closers, b.registry.Close)
-	b.store, err = streams.Open(filepath.Join(data, "log"), streams.Options{Log: log})
+	b.store, err = pebble.Open(filepath.Join(data, "log"), pebble.Options{Log: log})
 	must(err)
 	b.closers = append(b.closers, b.store.Close)
 	objects, err := sink.OpenDir(filepath.Join(data, "objects"))
@@ -100,7 +101,7 @@ func (b *bridge) close() {
 }
 
 // catalog knows the streams of a store.
-type catalog struct{ store *streams.Store }
+type catalog struct{ store *pebble.Store }
 
 func (c catalog) Shard(stream string, h streams.Hash) (int, bool) {
 	shard, err := streams.Route(c.store, stream, h)

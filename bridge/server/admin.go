@@ -15,7 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // maxBody bounds requests, but for those whose row in the table says more.
@@ -81,7 +81,7 @@ type Options struct {
 	Endpoint func(given string) (string, error) // where devices find the bridge: host:port, given or what is missing of it
 	Broker   bool                               // devices connect to a broker instead of the bridge
 
-	Store           *streams.Store
+	Store           *pebble.Store
 	DataStreams     DataStreams
 	DeliveryStreams DeliveryStreams
 	Connectors      Connectors

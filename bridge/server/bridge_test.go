@@ -26,7 +26,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/shadow/service"
 )
 
@@ -103,7 +103,7 @@ func idle(t testing.TB, cfg *config.Config) *bridge {
 	b := &bridge{t: t, log: &lines{}}
 	log := slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if b.Server, err = open(cfg, "test", streams.Options{Log: log, FS: b.disk()}, service.Options{Log: log, Now: b.now}); err != nil {
+	if b.Server, err = open(cfg, "test", pebble.Options{Log: log, FS: b.disk()}, service.Options{Log: log, Now: b.now}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

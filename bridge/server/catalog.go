@@ -6,11 +6,12 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // A catalog tells rule actions of what there is to send to.
 type catalog struct {
-	store      *streams.Store
+	store      *pebble.Store
 	firehose   *firehose.Service
 	maxBacklog int64 // bytes that may wait in one stream
 }

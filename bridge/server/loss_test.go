@@ -13,7 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/datadir"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/shadow/service"
 )
 
@@ -53,7 +53,7 @@ func reopen(t *testing.T, cfg *config.Config) (*bridge, error) {
 	b := &bridge{t: t, log: &lines{}}
 	log := slog.New(slog.NewJSONHandler(b.log, nil))
 	var err error
-	b.Server, err = open(cfg, "test", streams.Options{Log: log}, service.Options{Log: log})
+	b.Server, err = open(cfg, "test", pebble.Options{Log: log}, service.Options{Log: log})
 	return b, err
 }
 

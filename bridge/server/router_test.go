@@ -10,7 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/message"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/shadow"
 )
@@ -42,7 +42,7 @@ func TestJoinCallsOnceWithTheFirstError(t *testing.T) {
 // A publish is done by the committer alone, so it
 // cannot be done while that does not run.
 func TestNothingIsDoneBeforeTheLogHasIt(t *testing.T) {
-	store, err := streams.Open("log", streams.Options{FS: vfs.NewMem()})
+	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem()})
 	if err != nil {
 		t.Fatal(err)
 	}

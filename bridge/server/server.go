@@ -39,6 +39,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/shadow/boltstore"
 	"github.com/tidemill/tidemill/shadow/service"
@@ -54,7 +55,7 @@ type Server struct {
 	keys     *access.Keyring
 	access   func() ([]config.Access, error)
 	registry *registry.Registry
-	store    *streams.Store
+	store    *pebble.Store
 	objects  *sink.Dir
 	dir      *datadir.Dir
 	clock    *clock.Clock
@@ -99,11 +100,11 @@ type Server struct {
 // New opens, and at the first start makes, everything in the data directory.
 // It listens to nothing and starts nothing; the caller must Close it.
 func New(cfg *config.Config, log *slog.Logger, version string) (*Server, error) {
-	return open(cfg, version, streams.Options{Log: log, Gather: time.Duration(cfg.Ingest.Gather)}, service.Options{Log: log})
+	return open(cfg, version, pebble.Options{Log: log, Gather: time.Duration(cfg.Ingest.Gather)}, service.Options{Log: log})
 }
 
 // open is New with the options of the parts that touch the disk and the clock.
-func open(cfg *config.Config, version string, so streams.Options, sh service.Options) (_ *Server, err error) {
+func open(cfg *config.Config, version string, so pebble.Options, sh service.Options) (_ *Server, err error) {
 	s := &Server{cfg: cfg, log: so.Log, version: version}
 	defer func() {
 		if err != nil {
@@ -139,7 +140,7 @@ func open(cfg *config.Config, version string, so streams.Options, sh service.Opt
 	if err := datadir.Private(at("log")); err != nil {
 		return nil, err
 	}
-	if s.store, err = streams.Open(at("log"), so); err != nil {
+	if s.store, err = pebble.Open(at("log"), so); err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, s.store.Close)

@@ -16,7 +16,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // BenchmarkWalk is the way of a message of 200 bytes, from the bytes of its
@@ -42,7 +42,7 @@ func BenchmarkWalk(b *testing.B) {
 }
 
 func benchmarkWalk(b *testing.B, v packet.Version, props []byte, qos int) {
-	store, err := streams.Open("log", streams.Options{FS: vfs.NewMem()})
+	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem()})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -165,7 +165,7 @@ func (everything) MaySubscribe(string) bool     { return true }
 func (everything) MayReceive(string) bool       { return true }
 
 // newWalk wires what a message meets on its way.
-func newWalk(b *testing.B, store *streams.Store) *router {
+func newWalk(b *testing.B, store *pebble.Store) *router {
 	r := &router{store: store, onlookers: new(watch.Hub)}
 	var err error
 	if r.ingest, err = ingest.New(store, ingest.Options{}); err != nil {

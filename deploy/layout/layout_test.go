@@ -70,6 +70,22 @@ var parts = []string{"bridge/listen", "bridge/access", "bridge/declare"}
 // names end in "test", and nothing else.
 var testOnly = []string{"deploy/conformance"}
 
+// engines are packages under a contract of ours, with all that may import them:
+// everyone else is given the contract. Tests may name any engine.
+var engines = map[string][]string{
+	// The program that opens the log, and what works on its files.
+	"bridge/speed/streams/pebble": {"bridge/server", "bridge/cli", "bridge/datadir"},
+}
+
+// judgeEngine returns an error if from may not name the engine to.
+func judgeEngine(from, to string) error {
+	users, ok := engines[to]
+	if !ok || within(from, to) || within(from, "deploy") || slices.ContainsFunc(users, func(u string) bool { return within(from, u) }) {
+		return nil
+	}
+	return fmt.Errorf("%s imports %s: only %v name that engine, others take the contract", from, to, users)
+}
+
 func within(pkg, folder string) bool {
 	return pkg == folder || strings.HasPrefix(pkg, folder+"/")
 }
@@ -164,6 +180,25 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+func TestJudgeEngine(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"bridge/server", "bridge/speed/streams/pebble", true},
+		{"bridge/datadir", "bridge/speed/streams/pebble", true},
+		{"deploy/fleet", "bridge/speed/streams/pebble", true},
+		{"bridge/speed/rules", "bridge/speed/streams", true},
+		{"bridge/speed/rules", "bridge/speed/streams/pebble", false},
+		{"bridge/speed/streams", "bridge/speed/streams/pebble", false},
+		{"bridge/serving/aws", "bridge/speed/streams/pebble", false},
+	} {
+		if err := judgeEngine(c.from, c.to); (err == nil) != c.ok {
+			t.Errorf("judgeEngine(%s, %s) = %v, want ok %v", c.from, c.to, err, c.ok)
+		}
+	}
+}
+
 func TestImports(t *testing.T) {
 	cmd := exec.Command("go", "list", "-e", "-json=ImportPath,Imports,TestImports,XTestImports", "./...")
 	cmd.Dir = root
@@ -189,7 +224,12 @@ func TestImports(t *testing.T) {
 			if !ours || to == from {
 				continue
 			}
-			if err := judge(from, to, k >= len(p.Imports)); err != nil {
+			test := k >= len(p.Imports)
+			err := judge(from, to, test)
+			if err == nil && !test {
+				err = judgeEngine(from, to)
+			}
+			if err != nil {
 				t.Error(err)
 			}
 		}

@@ -19,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // targets is a catalog of one stream with two shards and one delivery stream.
@@ -67,9 +68,9 @@ func TestCompileRefuses(t *testing.T) {
 	}
 }
 
-func stage(t *testing.T, doc string, in *Input) (*streams.Batch, *streams.Store, error) {
+func stage(t *testing.T, doc string, in *Input) (*streams.Batch, *pebble.Store, error) {
 	t.Helper()
-	store, err := streams.Open("log", streams.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,9 +165,9 @@ var tried func(Attempt)
 
 // drained runs deliveries of these names and ages, in an outbox of rule r,
 // against o for as long as said, and returns the drainer and whom it gave up.
-func drained(t *testing.T, box string, o *objects, age, length time.Duration, names ...string) (*streams.Store, OutboxStats, string) {
+func drained(t *testing.T, box string, o *objects, age, length time.Duration, names ...string) (*pebble.Store, OutboxStats, string) {
 	t.Helper()
-	store, err := streams.Open("log", streams.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -259,7 +260,7 @@ func (s *staging) Republish(_ context.Context, b *streams.Batch, _ *Delivery) (f
 
 // Who staged something is told when its commit failed, and then of the next one.
 func TestFailedCommitIsTold(t *testing.T) {
-	store, err := streams.Open("log", streams.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +322,7 @@ func TestDoneBeforeAFailure(t *testing.T) {
 
 func TestOutboxRetriesAndGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, err := streams.Open("log", streams.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+		store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			t.Fatal(err)
 		}

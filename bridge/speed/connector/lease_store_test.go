@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // All lease stores do the same.
@@ -140,7 +141,7 @@ func TestFileLeases(t *testing.T) {
 }
 
 func TestLogLeases(t *testing.T) {
-	store, err := streams.Open(t.TempDir(), streams.Options{})
+	store, err := pebble.Open(t.TempDir(), pebble.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

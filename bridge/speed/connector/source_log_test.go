@@ -6,12 +6,13 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // Who waits at the tip of a shard is told at once when it is split, also if
 // it never had a record.
 func TestIdleEndsWithTheShard(t *testing.T) {
-	store, err := streams.Open(t.TempDir(), streams.Options{})
+	store, err := pebble.Open(t.TempDir(), pebble.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

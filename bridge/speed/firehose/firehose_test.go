@@ -20,6 +20,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // bucket is an object store in memory that can fail.
@@ -80,9 +81,9 @@ func config(t *testing.T, name string, size int64, every time.Duration) *Config 
 
 // running starts a store and a service over fs and returns them with a
 // function that stops both.
-func running(t *testing.T, fs vfs.FS, k *bucket, c *Config) (*streams.Store, *Service, func()) {
+func running(t *testing.T, fs vfs.FS, k *bucket, c *Config) (*pebble.Store, *Service, func()) {
 	t.Helper()
-	store, err := streams.Open("log", streams.Options{FS: fs, Log: quiet()})
+	store, err := pebble.Open("log", pebble.Options{FS: fs, Log: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func running(t *testing.T, fs vfs.FS, k *bucket, c *Config) (*streams.Store, *Se
 	}
 }
 
-func put(t *testing.T, store *streams.Store, name string, records ...string) {
+func put(t *testing.T, store *pebble.Store, name string, records ...string) {
 	t.Helper()
 	b := store.NewBatch()
 	for _, r := range records {

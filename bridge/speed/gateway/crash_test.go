@@ -18,7 +18,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 var (
@@ -30,7 +30,7 @@ var (
 // startPipes.
 func startDurable(t *testing.T, conf Config, fs vfs.FS, on func(*testing.T, Config, Router) *fixture) *fixture {
 	t.Helper()
-	store, err := streams.Open("", streams.Options{FS: fs, MemTableSize: 1 << 20})
+	store, err := pebble.Open("", pebble.Options{FS: fs, MemTableSize: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func TestPowerCuts(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 	left := 0
-	store, err := streams.Open("", streams.Options{FS: fs})
+	store, err := pebble.Open("", pebble.Options{FS: fs})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -353,7 +353,7 @@ func (devices) Retained(string) *sessions.Retained { return nil }
 func BenchmarkLoad(b *testing.B) {
 	const many = 100_000
 	fs := vfs.NewMem()
-	store, err := streams.Open("", streams.Options{FS: fs})
+	store, err := pebble.Open("", pebble.Options{FS: fs})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // nowhere is a catalog for rules that only republish.
@@ -81,7 +82,7 @@ func TestRepublishOverPowerCuts(t *testing.T) {
 	live := &listener{}
 	for cut := range *powerCuts + 1 {
 		f := startDurable(t, Config{OutInFlight: 8}, fs, start)
-		store := f.conf.Store.(*streams.Store)
+		store := f.conf.Store.(*pebble.Store)
 		if cut == 0 {
 			for _, id := range []string{"away", "live"} {
 				w := f.resume(t, id, false)

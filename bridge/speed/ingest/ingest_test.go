@@ -18,6 +18,7 @@ import (
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -25,7 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // A bench is an Ingest on a store in memory.
 type bench struct {
 	t     testing.TB
-	store *streams.Store
+	store *pebble.Store
 	in    *Ingest
 	run   func() // starts the store
 	stop  func() // ends and closes it
@@ -38,7 +39,7 @@ type bench struct {
 func open(t testing.TB, fs vfs.FS, o Options) *bench {
 	t.Helper()
 	b := &bench{t: t}
-	store, err := streams.Open("", streams.Options{FS: fs, MemTableSize: 1 << 20})
+	store, err := pebble.Open("", pebble.Options{FS: fs, MemTableSize: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +357,7 @@ func TestFailingCommit(t *testing.T) {
 // A batch that fails while a later one of its spool succeeds is still taken
 // when it comes again; copies get the outcome of what they wait for.
 func TestLaneOutcomes(t *testing.T) {
-	store, err := streams.Open("", streams.Options{FS: vfs.NewMem()})
+	store, err := pebble.Open("", pebble.Options{FS: vfs.NewMem()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -454,7 +455,7 @@ func TestOrder(t *testing.T) {
 }
 
 func TestNewWhenClosed(t *testing.T) {
-	store, err := streams.Open("", streams.Options{FS: vfs.NewMem()})
+	store, err := pebble.Open("", pebble.Options{FS: vfs.NewMem()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // onDisk is a service over a log in a folder, with a stream "s".
 func onDisk(b *testing.B, shards int) API {
-	store, err := streams.Open(b.TempDir(), streams.Options{})
+	store, err := pebble.Open(b.TempDir(), pebble.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

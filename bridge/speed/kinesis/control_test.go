@@ -18,6 +18,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
@@ -500,8 +501,8 @@ func TestControlPowerCut(t *testing.T) {
 		tags, _ := a.ListTagsForStream(bg, &ListTagsForStreamInput{StreamRef: ref("x")})
 		return fmt.Sprint(d.OpenShardCount, d.RetentionPeriodHours, *d.ConsumerCount, *d.EncryptionType, *d.StreamModeDetails.StreamMode, len(tags.Tags), ids(a.shardsOf(t, "x", nil)))
 	}
-	start := func(fs vfs.FS) (API, *streams.Store, error) {
-		store, err := streams.Open("db", streams.Options{FS: fs})
+	start := func(fs vfs.FS) (API, *pebble.Store, error) {
+		store, err := pebble.Open("db", pebble.Options{FS: fs})
 		if err != nil {
 			return API{}, nil, err
 		}

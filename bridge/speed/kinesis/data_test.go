@@ -11,6 +11,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // A bench is a service over a log in memory, with a stream "s".
@@ -18,7 +19,7 @@ type bench struct {
 	API
 	t     testing.TB
 	fs    vfs.FS
-	store *streams.Store
+	store *pebble.Store
 	stop  func()
 	opts  Options
 }
@@ -38,7 +39,7 @@ func newBench(t testing.TB, shards int, o Options) *bench {
 func (b *bench) open(dir string) {
 	b.t.Helper()
 	// Retention's own turns are far apart: reads must keep to the period.
-	store, err := streams.Open(dir, streams.Options{FS: b.fs, Now: b.opts.Now, RetainEvery: 1000 * time.Hour})
+	store, err := pebble.Open(dir, pebble.Options{FS: b.fs, Now: b.opts.Now, RetainEvery: 1000 * time.Hour})
 	if err != nil {
 		b.t.Fatal(err)
 	}

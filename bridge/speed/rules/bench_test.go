@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // BenchmarkWorker is the rate at which one worker reads its partition of the
@@ -50,7 +51,7 @@ func benchmarkWorker(b *testing.B, dir string, fs vfs.FS, messages, expect int, 
 			b.Fatal(err)
 		}
 	}
-	store, err := streams.Open(dir, streams.Options{FS: fs})
+	store, err := pebble.Open(dir, pebble.Options{FS: fs})
 	must(err)
 	for _, name := range []string{ingest.Stream, "out"} {
 		must(store.Create(name, streams.Config{Shards: 1}))
@@ -170,9 +171,9 @@ func BenchmarkSet(b *testing.B) {
 	}
 }
 
-func memoryStore(b *testing.B) *streams.Store {
+func memoryStore(b *testing.B) *pebble.Store {
 	b.Helper()
-	store, err := streams.Open("log", streams.Options{FS: vfs.NewMem()})
+	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem()})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // BenchmarkReplay is the rate at which one goroutine replays the reference
@@ -50,7 +51,7 @@ func BenchmarkReplay(b *testing.B) {
 
 // replayLog makes an ingest log on disk, as a bridge with 16 shards and group
 // commits of 400 messages would.
-func replayLog(b *testing.B, messages int) *streams.Store {
+func replayLog(b *testing.B, messages int) *pebble.Store {
 	must := func(err error) {
 		b.Helper()
 		if err != nil {
@@ -58,7 +59,7 @@ func replayLog(b *testing.B, messages int) *streams.Store {
 		}
 	}
 	const shards, group = 16, 400
-	store, err := streams.Open(b.TempDir(), streams.Options{})
+	store, err := pebble.Open(b.TempDir(), pebble.Options{})
 	must(err)
 	must(store.Create(ingest.Stream, streams.Config{Shards: shards}))
 	ctx, stop := context.WithCancel(context.Background())

@@ -18,6 +18,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // replayed compiles a rule of a statement.
@@ -43,7 +44,7 @@ func replayedWith(t testing.TB, x *iotsql.Services, name, sql, members string) *
 type past struct {
 	t     *testing.T
 	e     *Engine
-	store *streams.Store
+	store *pebble.Store
 	now   time.Time
 	batch *streams.Batch
 	n     int
@@ -56,7 +57,7 @@ func newPast(t *testing.T, shards int) *past {
 	t.Helper()
 	p := &past{t: t, now: dawn}
 	var err error
-	p.store, err = streams.Open("log", streams.Options{FS: vfs.NewMem(), Now: func() time.Time { return p.now }})
+	p.store, err = pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Now: func() time.Time { return p.now }})
 	if err != nil {
 		t.Fatal(err)
 	}

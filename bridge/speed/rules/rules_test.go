@@ -19,13 +19,14 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // rig is a store with an ingest log and two user streams, and an engine over
 // it.
 type rig struct {
 	t     *testing.T
-	store *streams.Store
+	store *pebble.Store
 	in    *ingest.Ingest
 	e     *Engine
 	stop  func()
@@ -43,7 +44,7 @@ func (r *rig) Room(string) error             { return nil }
 func newRig(t *testing.T, fs vfs.FS) *rig {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	store, err := streams.Open("log", streams.Options{FS: fs, Log: log})
+	store, err := pebble.Open("log", pebble.Options{FS: fs, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 // BenchmarkWhy is what a worker does with a group of messages but for reading
@@ -16,7 +17,7 @@ import (
 //
 //	go test ./bridge/speed/rules -run '^$' -bench Why -count 10
 func BenchmarkWhy(b *testing.B) {
-	store, err := streams.Open("log", streams.Options{FS: vfs.NewMem()})
+	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem()})
 	if err != nil {
 		b.Fatal(err)
 	}

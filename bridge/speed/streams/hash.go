@@ -25,8 +25,8 @@ func (h Hash) Compare(o Hash) int {
 	return cmp.Or(cmp.Compare(h.Hi, o.Hi), cmp.Compare(h.Lo, o.Lo))
 }
 
-// next is the hash key after h; after MaxHash it is 0.
-func (h Hash) next() Hash {
+// Next is the hash key after h; after MaxHash it is 0.
+func (h Hash) Next() Hash {
 	lo, c := bits.Add64(h.Lo, 1, 0)
 	return Hash{h.Hi + c, lo}
 }

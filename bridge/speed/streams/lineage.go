@@ -89,7 +89,7 @@ func (l *Lineage) Check() error {
 		if l.all[i].Range.Start != at {
 			return fmt.Errorf("%w: no shard for hash key %s", ErrCorrupt, at)
 		}
-		at = l.all[i].Range.End.next()
+		at = l.all[i].Range.End.Next()
 	}
 	if at != (Hash{}) { // next after MaxHash is 0 again
 		return fmt.Errorf("%w: no shard for hash key %s", ErrCorrupt, at)
@@ -132,7 +132,7 @@ func (c *Change) Check(parents []*Shard) error {
 // no hole.
 func join(rs []Range) (Range, bool) {
 	for i, r := range rs {
-		if r.Start.Compare(r.End) > 0 || i > 0 && (rs[i-1].End == MaxHash || rs[i-1].End.next() != r.Start) {
+		if r.Start.Compare(r.End) > 0 || i > 0 && (rs[i-1].End == MaxHash || rs[i-1].End.Next() != r.Start) {
 			return Range{}, false
 		}
 	}

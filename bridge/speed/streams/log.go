@@ -13,8 +13,6 @@ import (
 // All methods may be called from several goroutines. Names are of 1 to MaxName
 // printable ASCII characters. Slices that go in may be used again when the call
 // returns; slices that come out are the caller's, unless said otherwise.
-//
-// Streamstest is the suite that each engine passes.
 type Log interface {
 	Router
 	Writer

@@ -1,22 +1,16 @@
-// Package streams is the bridge's one durable, sharded, replayable log. The
-// ingest log, the user's data streams, the buffers of delivery streams and the
-// action outboxes are all streams of one Store, so one Batch can commit
-// records to several of them, together with a reader's position, in one
+// Package streams is the contract of the bridge's one durable, sharded,
+// replayable log. The ingest log, the user's data streams, the buffers of delivery
+// streams and the action outboxes are all streams of one Log, so one Batch can
+// commit records to several of them, together with a reader's position, in one
 // atomic durable write.
 //
-// A Store is a Pebble database. Writers put records into a Batch and Commit
-// it; one committer goroutine, in Run, takes every batch that waits, writes
-// them together and syncs once (group commit), so the cost of a sync is
-// shared by all who wait for it. Readers see only what is synced. FORMAT.md
-// has the layout of keys and blocks.
+// An engine implements Log, and Keys if it can; package streams/pebble is the one
+// inside the bridge. Users state which parts of Log they need.
 //
 // Caveats:
-//   - A failed sync is fatal: what the disk then holds is unknown, and asking
-//     again may falsely succeed. Every later commit fails with the same error,
-//     Ready is false, Run returns it, and the program has to start again. A
-//     disk without room is such a failure; Open then waits until there is some.
-//   - Retention works on whole blocks, a block being what one group commit
-//     wrote to one shard.
+//   - Readers see only what is durable.
+//   - Retention and Trim may leave records that are due to go: an engine takes
+//     whole blocks, a block being what it wrote to one shard at once.
 package streams
 
 import (
@@ -91,5 +85,5 @@ type Info struct {
 // Size says how much a stream or shard holds.
 type Size struct {
 	Records uint64
-	Bytes   int64 // as stored, before Pebble's compression
+	Bytes   int64 // as stored, before compression
 }

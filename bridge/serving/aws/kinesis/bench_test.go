@@ -28,6 +28,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 const (
@@ -46,7 +47,7 @@ type load struct {
 
 func newLoad(b *testing.B) *load {
 	b.Helper()
-	store, err := streams.Open(b.TempDir(), streams.Options{})
+	store, err := pebble.Open(b.TempDir(), pebble.Options{})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
 const (
@@ -48,7 +49,7 @@ type served struct {
 
 func newServed(t testing.TB, change func(*wire.Options)) *served {
 	t.Helper()
-	store, err := streams.Open("db", streams.Options{FS: vfs.NewMem()})
+	store, err := pebble.Open("db", pebble.Options{FS: vfs.NewMem()})
 	if err != nil {
 		t.Fatal(err)
 	}

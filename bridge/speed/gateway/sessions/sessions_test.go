@@ -12,6 +12,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/shadow/format"
 )
 
@@ -33,7 +34,7 @@ func (m *table) retain(topic string, payload string) {
 // open runs a Store over a log in memory until the function that it returns is
 // called.
 func open(t *testing.T) (*Store, *table, func()) {
-	log, err := streams.Open("", streams.Options{FS: vfs.NewMem(), MemTableSize: 1 << 20})
+	log, err := pebble.Open("", pebble.Options{FS: vfs.NewMem(), MemTableSize: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

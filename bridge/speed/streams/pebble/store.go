@@ -1,0 +1,384 @@
+// Package pebble is the log inside the bridge: a Store is a streams.Log, and has
+// Keys, in one Pebble database.
+//
+// Writers put records into a Batch and Commit it; one committer goroutine, in
+// Run, takes every batch that waits, writes them together and syncs once (group
+// commit), so the cost of a sync is shared by all who wait for it. FORMAT.md has
+// the layout of keys and blocks.
+//
+// Caveats:
+//   - A failed sync is fatal: what the disk then holds is unknown, and asking
+//     again may falsely succeed. Every later commit fails with the same error,
+//     Ready is false, Run returns it, and the program has to start again. A
+//     disk without room is such a failure; Open then waits until there is some.
+//   - Retention works on whole blocks, a block being what one group commit
+//     wrote to one shard.
+package pebble
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// Options of a Store. The zero value is good for use.
+type Options struct {
+	FS           vfs.FS           // nil: the operating system's
+	Log          *slog.Logger     // nil: nothing is logged
+	Now          func() time.Time // nil: time.Now
+	Expiry       func() time.Time // by which retention by time goes, see bridge/clock; nil: Now
+	MemTableSize uint64           // bytes; 0: 32 MiB. Up to four may be held while the disk is behind
+	CacheSize    int64            // bytes of Pebble's block cache; 0: 32 MiB
+	QueueBytes   int64            // batches that wait for the disk, after which commits block; 0: 32 MiB
+	Gather       time.Duration    // how long CommitAsync may put off a sync for more to come; 0: not
+	RetainEvery  time.Duration    // how often retention looks; 0: 30 s
+}
+
+// A Store holds streams. Its methods may be called from several goroutines.
+type Store struct {
+	opts Options
+	dir  string
+	log  *slog.Logger
+	now  func() time.Time
+	db   *pebble.DB
+
+	// Locks, in the order they may be taken: use, writes, mu, stream.mu,
+	// shard.mu. queue.mu and inflight.mu are taken alone.
+
+	use    sync.RWMutex // held for reading while db is used; Close writes closed
+	closed bool
+
+	// writes is held while something is written to db, not while it is synced.
+	writes   sync.Mutex
+	nextID   uint32
+	lastTime int64 // of the last group; block times don't go back
+	written  streams.Position
+	stamped  bool     // the format's number is written
+	missing  []uint64 // commits whose slots are
+
+	position atomic.Pointer[streams.Position] // of what is synced
+
+	mu      sync.RWMutex
+	streams map[string]*stream
+
+	queue    queue
+	inflight inflight
+
+	ran     atomic.Bool   // Run was called
+	running atomic.Bool   // Run is at work
+	stopped chan struct{} // closed when Run has ended or Close was called
+	stop    sync.Once
+	kick    chan struct{} // asks retention to look now
+
+	failed   chan struct{} // closed after failure is set
+	failOnce sync.Once
+	failure  error
+
+	followed atomic.Int64 // shards whose newest blocks are kept in memory
+	counts   counters
+	damages  damages
+	said     atomic.Int64 // unix ns when a failure of background work was logged
+}
+
+// A stream is one stream in memory; its shards are loaded at first use.
+type stream struct {
+	id   uint32
+	name string
+
+	mu     sync.Mutex
+	info   streamInfo
+	shards map[int]*shard
+	gone   bool
+
+	lineage atomic.Pointer[streams.Lineage] // written with writes held
+
+	maxBytes atomic.Int64 // info.MaxBytes
+	grown    atomic.Int64 // bytes written since retention last looked
+}
+
+// A streamInfo is what is stored of a stream.
+type streamInfo struct {
+	streams.Info      // Open is not
+	resharded    bool // its shards have entries of their own
+}
+
+func newStream(info streamInfo, l *streams.Lineage) *stream {
+	st := &stream{id: info.ID, name: info.Name, info: info, shards: map[int]*shard{}}
+	st.lineage.Store(l)
+	st.maxBytes.Store(info.MaxBytes)
+	return st
+}
+
+// Open opens the store in dir, making it when absent. On a disk without room it
+// waits for room, saying so in the log. It starts nothing but
+// Pebble's own flushes: commits wait until Run runs, while Create, Delete,
+// Update and reads work.
+func Open(dir string, o Options) (*Store, error) {
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Expiry == nil {
+		o.Expiry = o.Now
+	}
+	if o.MemTableSize == 0 {
+		o.MemTableSize = 32 << 20
+	}
+	if o.CacheSize == 0 {
+		o.CacheSize = 32 << 20
+	}
+	if o.QueueBytes == 0 {
+		o.QueueBytes = 32 << 20
+	}
+	if o.RetainEvery == 0 {
+		o.RetainEvery = 30 * time.Second
+	}
+	s := &Store{
+		opts:    o,
+		dir:     dir,
+		log:     o.Log,
+		now:     o.Now,
+		streams: map[string]*stream{},
+		stopped: make(chan struct{}),
+		kick:    make(chan struct{}, 1),
+		failed:  make(chan struct{}),
+	}
+	s.queue.limit = o.QueueBytes
+	s.queue.wake = make(chan struct{}, 1)
+	s.queue.gather = o.Gather
+	s.queue.timer = time.NewTimer(time.Hour)
+	s.queue.timer.Stop()
+	s.inflight.keys = map[string]uint64{}
+	s.inflight.cond.L = &s.inflight.mu
+	db, err := s.openDB(s.pebbleOptions())
+	if err != nil {
+		return nil, fmt.Errorf("streams: open %s: %w", dir, err)
+	}
+	s.db = db
+	if err = s.checkFormat(db); err == nil {
+		err = s.loadStreams()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("streams: open %s: %w", dir, err), db.Close())
+	}
+	return s, nil
+}
+
+func (s *Store) pebbleOptions() *pebble.Options {
+	po := &pebble.Options{
+		FS:                 s.opts.FS,
+		FormatMajorVersion: pebble.FormatNewest,
+		MemTableSize:       s.opts.MemTableSize,
+		CacheSize:          s.opts.CacheSize,
+		// A log is written in bursts: rather more files wait for compaction
+		// than writers wait for it. Pebble's defaults (2 and 12) suit many
+		// point reads, of which we have few.
+		MemTableStopWritesThreshold: 4,
+		L0CompactionThreshold:       4,
+		L0StopWritesThreshold:       64,
+		Logger:                      pebbleLog{s},
+		EventListener: &pebble.EventListener{
+			BackgroundError: s.background,
+			DataCorruption:  s.damaged,
+			WriteStallBegin: func(i pebble.WriteStallBeginInfo) {
+				s.log.Warn("writes wait for the disk", "reason", i.Reason)
+			},
+		},
+	}
+	// Values in files of their own are not written again by most compactions:
+	// for each byte of records 1.9 bytes are written in all, of which 1.03 are
+	// the log's, instead of 2.9 (TestCost, 5.2 GB over 16 shards, as the kernel
+	// counts them).
+	po.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
+		return pebble.ValueSeparationPolicy{
+			Enabled: true, MinimumSize: 256, MaxBlobReferenceDepth: 1000, RewriteMinimumAge: time.Minute, TargetGarbageRatio: 0.5,
+		}
+	}
+	return po
+}
+
+// Bounds of what is logged of Pebble's background work, and of how often that
+// is repeated: on a full disk it fails and is tried again thousands of times in
+// a second.
+const (
+	sayEvery    = 10 * time.Second
+	repeatAfter = 20 * time.Millisecond
+)
+
+// background is told of Pebble's failed flushes and compactions, which it
+// repeats by itself. Commits go on as long as memory has room, and then wait.
+func (s *Store) background(err error) {
+	// Pebble tries again at once. It holds a lock of its own meanwhile, which
+	// only those need who wait for this work anyway, and now and then others.
+	time.Sleep(repeatAfter)
+	now := time.Now().UnixNano()
+	if last := s.said.Load(); now-last >= int64(sayEvery) && s.said.CompareAndSwap(last, now) {
+		s.log.Error("the log cannot tidy up its disk, will retry", "err", err)
+	}
+}
+
+// Close answers what is still queued with ErrClosed and closes the files.
+// Call it after Run has returned.
+func (s *Store) Close() error {
+	if s.running.Load() {
+		return errors.New("streams: Close while Run is running")
+	}
+	s.end()
+	s.use.Lock()
+	defer s.use.Unlock()
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("streams: close: %w", err)
+	}
+	return nil
+}
+
+// enter holds the store open; the caller must call leave if it returns nil.
+func (s *Store) enter() error {
+	s.use.RLock()
+	if s.closed {
+		s.use.RUnlock()
+		return streams.ErrClosed
+	}
+	return nil
+}
+
+func (s *Store) leave() { s.use.RUnlock() }
+
+// Expiry returns the time by which retention goes: what is older than that by
+// more than its stream's retention is deleted.
+func (s *Store) Expiry() time.Time { return s.opts.Expiry() }
+
+// Ready says whether the store can take commits: Run runs and no sync failed.
+func (s *Store) Ready() bool { return s.running.Load() && s.Err() == nil }
+
+// Err is the error that stopped the store, or nil.
+func (s *Store) Err() error {
+	select {
+	case <-s.failed:
+		return s.failure
+	default:
+		return nil
+	}
+}
+
+// Failed returns a channel that is closed when the store has failed; Err then
+// says why.
+func (s *Store) Failed() <-chan struct{} { return s.failed }
+
+// fail makes the store refuse all further writes.
+func (s *Store) fail(err error) {
+	s.failOnce.Do(func() {
+		s.failure = fmt.Errorf("streams: the disk failed, nothing more is stored: %w", err)
+		close(s.failed)
+		s.log.Error("the log's disk failed; nothing more is stored until a restart", "err", err)
+	})
+}
+
+// end stops the queue; all who wait for room or for records are told.
+func (s *Store) end() {
+	s.stop.Do(func() { close(s.stopped) })
+	for _, p := range s.queue.end() {
+		p.answer(s.ended(streams.ErrClosed))
+	}
+}
+
+// Run commits batches and applies retention until ctx ends or the store fails.
+// It then commits what was queued, answers everyone and returns; later commits
+// get ErrClosed, or the failure. It returns nil, or that failure. It can be
+// called once.
+func (s *Store) Run(ctx context.Context) error {
+	if !s.ran.CompareAndSwap(false, true) {
+		return errors.New("streams: Run was called before")
+	}
+	if err := s.enter(); err != nil {
+		return err
+	}
+	defer s.leave()
+	s.running.Store(true)
+	defer s.running.Store(false)
+
+	var wg sync.WaitGroup
+	wg.Go(func() { s.commitLoop(ctx) })
+	wg.Go(func() { s.retainLoop(ctx) })
+	wg.Wait()
+	s.end()
+	return s.Err()
+}
+
+// streamDoc is a stream's entry in the database.
+type streamDoc struct {
+	ID         uint32 `json:"id"`
+	Created    int64  `json:"created_ms"`
+	Shards     int    `json:"shards"`
+	Retention  int64  `json:"retention_ms"`
+	MaxBytes   int64  `json:"max_bytes"`
+	Resharded  bool   `json:"resharded,omitempty"`
+	Attributes []byte `json:"attributes,omitempty"`
+}
+
+func (i streamInfo) doc() ([]byte, error) {
+	return json.Marshal(streamDoc{
+		ID: i.ID, Created: i.Created.UnixMilli(), Shards: i.Shards,
+		Retention: i.Retention.Milliseconds(), MaxBytes: i.MaxBytes, Resharded: i.resharded, Attributes: i.Attributes,
+	})
+}
+
+func (s *Store) loadStreams() error {
+	if err := s.loadPosition(); err != nil {
+		return err
+	}
+	s.nextID = 1
+	v, err := s.getRaw([]byte{tagNextID})
+	if err != nil {
+		return err
+	}
+	if v != nil {
+		if len(v) != 4 {
+			return fmt.Errorf("%w: next id", streams.ErrCorrupt)
+		}
+		s.nextID = be32(v)
+	}
+	return s.scanRaw([]byte{tagStream}, func(k, v []byte) error {
+		var d streamDoc
+		if err := json.Unmarshal(v, &d); err != nil {
+			return fmt.Errorf("stream %q: %w", k[1:], err)
+		}
+		name := string(k[1:])
+		info := streamInfo{resharded: d.Resharded, Info: streams.Info{
+			Name: name, ID: d.ID, Created: time.UnixMilli(d.Created),
+			Config: streams.Config{
+				Shards: d.Shards, Retention: time.Duration(d.Retention) * time.Millisecond, MaxBytes: d.MaxBytes, Attributes: d.Attributes,
+			},
+		}}
+		l, err := s.loadLineage(info)
+		if err != nil {
+			return fmt.Errorf("stream %q: %w", name, err)
+		}
+		s.streams[name] = newStream(info, l)
+		return nil
+	})
+}
+
+var _ interface {
+	streams.Log
+	streams.Keys
+} = (*Store)(nil)
