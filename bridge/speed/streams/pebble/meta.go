@@ -113,7 +113,7 @@ func (s *Store) Scan(prefix []byte, f func(key, value []byte) bool) error {
 		}
 		return nil
 	})
-	if err != nil && err != errStop {
+	if err != nil && !errors.Is(err, errStop) {
 		return fmt.Errorf("streams: scan: %w", err)
 	}
 	return nil
