@@ -35,7 +35,8 @@ type Writer interface {
 	//
 	// A batch is stored as a whole or not at all, over all its streams and keys.
 	// Readers see records of it only once it is durable. Batches of one caller,
-	// each committed after the one before was queued, are stored in that order.
+	// each committed after the one before was queued, are stored in that order: after
+	// a crash those that are there are the first of them.
 	//
 	// Commit blocks while the queue is full. If ctx ends while b is queued, b is
 	// withdrawn and ctx's error returned. Once b is being written Commit waits for

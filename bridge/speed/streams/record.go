@@ -7,7 +7,7 @@ import (
 
 // A Record is one entry of a shard.
 type Record struct {
-	Offset uint64 // dense per shard, from 0; given by the commit
+	Offset uint64 // grows within a shard; given by the commit
 	Time   int64  // arrival, epoch ms; given by the commit if zero
 	Key    string // partition key, at most MaxKey bytes
 	Data   []byte // at most MaxData bytes

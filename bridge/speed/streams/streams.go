@@ -5,7 +5,8 @@
 // atomic durable write.
 //
 // An engine implements Log, and Keys if it can; package streams/pebble is the one
-// inside the bridge. Users state which parts of Log they need.
+// inside the bridge. Users state which parts of Log they need. Package streamstest
+// is the suite that each engine passes; ENGINES.md has what others can promise.
 //
 // Caveats:
 //   - Readers see only what is durable.
