@@ -1,0 +1,122 @@
+package config
+
+import "log/slog"
+
+// MQTT is the device listener, always mutual TLS.
+type MQTT struct {
+	Listen         string   `toml:"listen"`
+	ServerNames    []string `toml:"server_names"`
+	ConnectTimeout Duration `toml:"connect_timeout"`
+	MaxPayload     Size     `toml:"max_payload"`
+	MaxInflight    int      `toml:"max_inflight"`
+	MaxQueue       Size     `toml:"max_queue"`
+	MaxConnections int      `toml:"max_connections"`
+	// MaxUnauthenticated is of connections that policy has not let in yet, three
+	// quarters of one address.
+	MaxUnauthenticated int `toml:"max_unauthenticated"`
+
+	Profile          string   `toml:"profile"`            // mqtt, aws
+	Events           bool     `toml:"events"`             // lifecycle events are published
+	SessionExpiry    Duration `toml:"session_expiry"`     // of MQTT 3.1.1; 0: the profile's
+	MaxSessionExpiry Duration `toml:"max_session_expiry"` // of MQTT 5
+	MaxTopic         int      `toml:"max_topic"`          // bytes of a topic or filter; 0: the profile's, as with the four below
+	MaxSlashes       int      `toml:"max_slashes"`        // in it
+	MaxFilters       int      `toml:"max_filters"`        // of a SUBSCRIBE
+	MaxSubscriptions int      `toml:"max_subscriptions"`  // of a session
+	MaxUnreleased    int      `toml:"max_unreleased"`     // QoS 2 messages of a session without PUBREL
+	MaxSessions      int      `toml:"max_sessions"`
+	MaxRetained      int      `toml:"max_retained"`
+	MaxRetainedBytes Size     `toml:"max_retained_bytes"`
+	MaxPerAddress    int      `toml:"max_per_address"` // connections; 0: no limit
+	SessionOwner     string   `toml:"session_owner"`   // "principal" or "client": who may resume one
+	// Of one principal; 0: no limit. Sessions are those that outlive their connection.
+	MaxPrincipalSessions      int  `toml:"max_principal_sessions"`
+	MaxPrincipalRetained      int  `toml:"max_principal_retained"`
+	MaxPrincipalRetainedBytes Size `toml:"max_principal_retained_bytes"`
+
+	MaxPublishRate  int  `toml:"max_publish_rate"`  // of a connection, per second; 0: the profile's
+	MaxPublishBytes Size `toml:"max_publish_bytes"` // likewise
+	MaxThingRate    int  `toml:"max_thing_rate"`    // messages a second of one thing, each reading of a batch one; 0: no limit
+	MaxThingBytes   Size `toml:"max_thing_bytes"`   // likewise
+}
+
+// HTTPS is the listener of the AWS APIs.
+type HTTPS struct {
+	Listen         string `toml:"listen"`          // "" for none
+	Plaintext      string `toml:"plaintext"`       // off, loopback, on
+	Permissive     bool   `toml:"permissive"`      // signatures are not verified
+	MaxConnections int    `toml:"max_connections"` // more are closed
+	MaxPerAddress  int    `toml:"max_per_address"` // 0: no limit
+	// MaxUnauthenticated connections are open at once of clients that nothing
+	// has authenticated, three quarters of one address; idle ones end after
+	// UnauthenticatedIdle.
+	MaxUnauthenticated  int      `toml:"max_unauthenticated"`
+	UnauthenticatedIdle Duration `toml:"unauthenticated_idle"`
+	MaxMemory           Size     `toml:"max_memory"` // of requests' bodies and large answers together
+}
+
+// Kinesis is the data streams of the AWS APIs.
+type Kinesis struct {
+	Emulate       bool     `toml:"emulate"` // the limits of the service
+	Delay         Duration `toml:"delay"`   // how long CREATING, UPDATING and DELETING are seen
+	MaxShards     int      `toml:"max_shards"`
+	SmallRequests bool     `toml:"small_requests"` // 5 MiB
+}
+
+// Shadow bounds the shadows of one thing; 0: no limit.
+type Shadow struct {
+	MaxNamed int  `toml:"max_named"`
+	MaxBytes Size `toml:"max_bytes"` // of all of them as stored, with their times
+}
+
+// Admin is where the bridge is looked after.
+type Admin struct {
+	Listen string `toml:"listen"` // metrics and health; "" for none
+	Socket string `toml:"socket"` // "" for DataDir/admin.sock
+}
+
+// Ingest is the log of everything that came in.
+type Ingest struct {
+	Shards    int      `toml:"shards"`
+	Retention Duration `toml:"retention"`
+	MaxBytes  Size     `toml:"max_bytes"`
+	Store     []string `toml:"store"`
+	Gather    Duration `toml:"gather"` // how long a message may wait for others to share its sync
+}
+
+// Rules bounds what rules leave behind.
+type Rules struct {
+	MaxBacklog Size `toml:"max_backlog"` // of each outbox and delivery stream
+}
+
+// BridgeD is the folder of declarations.
+type BridgeD struct {
+	Dir   string `toml:"dir"`   // "" for DataDir/bridge.d
+	Watch bool   `toml:"watch"` // apply what changes by itself
+}
+
+// Objects is the embedded object store.
+type Objects struct {
+	Dir string `toml:"dir"` // "" for DataDir/objects
+}
+
+// Clock bounds jumps of the machine's clock, beyond which nothing is deleted for
+// its age by the new time.
+type Clock struct {
+	MaxStep     Duration `toml:"max_step"`     // while the bridge runs
+	MaxGap      Duration `toml:"max_gap"`      // since it last ran
+	AcceptAfter Duration `toml:"accept_after"` // 0: never by itself
+}
+
+// Log is how the bridge logs.
+type Log struct {
+	Level  string `toml:"level"`
+	Format string `toml:"format"`
+}
+
+// SlogLevel returns the level in slog's terms.
+func (l Log) SlogLevel() slog.Level {
+	var v slog.Level
+	_ = v.UnmarshalText([]byte(l.Level)) // checked by Load
+	return v
+}
