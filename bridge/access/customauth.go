@@ -17,7 +17,7 @@ import (
 
 // CustomAuthorizers are those of the configuration and those of the registry,
 // whose functions are named by the ARNs of the configuration's hooks. It
-// implements aws.Authorizers.
+// implements iot.Authorizers.
 type CustomAuthorizers struct {
 	*customauth.Authorizers
 	registry *registry.Registry
@@ -76,7 +76,7 @@ func (c *CustomAuthorizers) Load() {
 	}
 }
 
-// Standard implements aws.Authorizers.
+// Standard implements iot.Authorizers.
 func (c *CustomAuthorizers) Standard() string {
 	i := slices.IndexFunc(c.fixed, func(a customauth.Authorizer) bool { return a.Default })
 	if i < 0 {
@@ -96,7 +96,7 @@ func (c *CustomAuthorizers) read(a *registry.Authorizer) customauth.Authorizer {
 	return out
 }
 
-// Usable implements aws.Authorizers.
+// Usable implements iot.Authorizers.
 func (c *CustomAuthorizers) Usable(a *registry.Authorizer) error {
 	if c.hooks[a.Function].URL == "" {
 		return fmt.Errorf("authorizer %s: function %.200q: %w: no [[hooks]] of the configuration has this arn", a.Name, a.Function, registry.ErrInvalid)
@@ -110,7 +110,7 @@ func (c *CustomAuthorizers) Usable(a *registry.Authorizer) error {
 	return nil
 }
 
-// Test implements aws.Authorizers.
+// Test implements iot.Authorizers.
 func (c *CustomAuthorizers) Test(ctx context.Context, name, token, signature string, a *customauth.Attempt) (*customauth.Verdict, error) {
 	a.Shown = map[string]string{customauth.NameKey: name}
 	err := c.registry.View(func(tx *registry.Tx) error {

@@ -11,6 +11,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 // openAccess makes what knows who a client is and what it may do.
@@ -58,7 +59,7 @@ func (s *Server) keyCaller(r *http.Request, id string) aws.Key { return s.author
 func (s *Server) unsigned(r *http.Request) (aws.Caller, error) {
 	c, err := s.authorizer.Unsigned(r)
 	if errors.Is(err, access.ErrForbidden) {
-		err = fmt.Errorf("%w: %w", aws.ErrForbidden, err)
+		err = fmt.Errorf("%w: %w", wire.ErrDenied, err)
 	}
 	return c, err
 }

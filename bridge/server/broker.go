@@ -20,7 +20,8 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/secretfile"
-	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/message"
@@ -192,15 +193,15 @@ func (j *joined) republish(ctx context.Context, d *action.Delivery) error {
 }
 
 // publishByHTTPS publishes for a client of the data plane.
-func (j *joined) publishByHTTPS(ctx context.Context, m *aws.Message) error {
+func (j *joined) publishByHTTPS(ctx context.Context, m *iotdata.Message) error {
 	err := j.Publish(ctx, broker.Outgoing{Topic: m.Topic, Payload: m.Payload, Retain: m.Retain})
 	if errors.Is(err, broker.ErrFull) {
-		return &aws.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests, Message: err.Error()}
+		return &wire.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests, Message: err.Error()}
 	}
 	return err
 }
 
-var errOtherShadows = &aws.Error{Code: "ServiceUnavailableException", Status: http.StatusServiceUnavailable,
+var errOtherShadows = &wire.Error{Code: "ServiceUnavailableException", Status: http.StatusServiceUnavailable,
 	Message: "another bridge has the shadows: broker.shadows is false here"}
 
 func (x series) broker(s *Server) {

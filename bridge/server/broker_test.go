@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/config"
-	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/shadow"
 )
@@ -96,7 +96,7 @@ func TestBrokerIsABridge(t *testing.T) {
 	if code := app.subscribe("from/#"); code != 1 {
 		t.Fatalf("SUBACK %d", code)
 	}
-	if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil), b.key().ID), &aws.Message{Topic: "from/https", Payload: []byte("x"), QoS: 1}); err != nil {
+	if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil), b.key().ID), func(string) bool { return true }, &iotdata.Message{Topic: "from/https", Payload: []byte("x"), QoS: 1}); err != nil {
 		t.Error(err)
 	}
 	if got := app.next(); got != "from/https x" {

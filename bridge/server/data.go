@@ -9,9 +9,9 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/telemetry"
-	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
@@ -20,12 +20,12 @@ import (
 	"github.com/tidemill/tidemill/shadow/service"
 )
 
-// dataPlane is AWS IoT's, over HTTPS. It implements aws.Data.
+// dataPlane is AWS IoT's, over HTTPS. It implements iotdata.Data.
 type dataPlane struct{ r *router }
 
-// Publish implements aws.Data: the message takes the way of those that come by
+// Publish implements iotdata.Data: the message takes the way of those that come by
 // MQTT.
-func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) error {
+func (d dataPlane) Publish(ctx context.Context, who wire.Caller, may func(topic string) bool, m *iotdata.Message) error {
 	now := time.Now()
 	msg := &message.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties(m),
 		Principal: who.Principal(), SourceIP: addressOf(m.Remote), Protocol: "http", Time: now.UnixMilli()}
@@ -37,18 +37,17 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 	}
 	switch err := d.r.gateway.Check(msg); {
 	case errors.Is(err, gateway.ErrNotAuthorized):
-		return aws.ErrForbidden
+		return wire.ErrDenied
 	case errors.Is(err, gateway.ErrQuota):
-		return &aws.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests, Message: err.Error()}
+		return &wire.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests, Message: err.Error()}
 	case errors.Is(err, packet.ErrTooLarge):
-		return &aws.Error{Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge, Message: err.Error()}
+		return &wire.Error{Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge, Message: err.Error()}
 	case err != nil:
-		return &aws.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest, Message: err.Error()}
+		return &wire.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest, Message: err.Error()}
 	}
 	if d.r.broker != nil {
 		return d.r.broker.publishByHTTPS(ctx, m)
 	}
-	may := func(topic string) bool { return who.May(authz.Publish, topic) }
 	if m.Topic == telemetry.Topic {
 		thing, rights, err := thingOf(who)
 		if err != nil {
@@ -56,7 +55,7 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 		}
 		msg.Thing, may = thing, func(topic string) bool { return rights.MayPublish(topic, false) }
 		if wait := d.r.ingest.Wait(msg.Thing); wait > 0 {
-			return &aws.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests,
+			return &wire.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests,
 				Message: fmt.Sprintf("thing %s is over mqtt.max_thing_rate or max_thing_bytes for %v more", msg.Thing, wait.Round(time.Millisecond))}
 		}
 	}
@@ -66,7 +65,7 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 	select {
 	case err := <-answer:
 		if refused, ok := errors.AsType[*telemetry.Refused](err); ok {
-			return &aws.Error{Code: aws.ErrForbidden.Code, Status: aws.ErrForbidden.Status, Message: refused.Error() + "; the rest is stored, do not send it again"}
+			return &wire.Error{Code: "ForbiddenException", Status: http.StatusForbidden, Message: refused.Error() + "; the rest is stored, do not send it again"}
 		}
 		return err
 	case <-ctx.Done():
@@ -76,21 +75,21 @@ func (d dataPlane) Publish(ctx context.Context, who aws.Caller, m *aws.Message) 
 
 // thingOf returns the one thing that a batch's sender is, and its rights: by HTTPS
 // there is no client id that would name it.
-func thingOf(who aws.Caller) (thing string, rights gateway.Session, err error) {
+func thingOf(who wire.Caller) (thing string, rights gateway.Session, err error) {
 	if c, ok := who.(interface {
 		AsThing() (string, gateway.Session, error)
 	}); ok {
 		thing, rights, err = c.AsThing()
 	}
 	if err == nil && rights == nil {
-		err = &aws.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest,
+		err = &wire.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest,
 			Message: "a batch does not say whose it is: send it with a client certificate that is attached to one thing, or by MQTT"}
 	}
 	return thing, rights, err
 }
 
 // properties are those of MQTT 5, as on the wire.
-func properties(m *aws.Message) (b []byte) {
+func properties(m *iotdata.Message) (b []byte) {
 	if m.UTF8 {
 		b = packet.AppendNumber(b, packet.PayloadFormat, 1)
 	}
@@ -109,13 +108,13 @@ func properties(m *aws.Message) (b []byte) {
 	return b
 }
 
-// Retained implements aws.Data.
-func (d dataPlane) Retained(topic string) (*aws.Retained, error) {
+// Retained implements iotdata.Data.
+func (d dataPlane) Retained(topic string) (*iotdata.Retained, error) {
 	m, at, ok := d.r.gateway.Retained().Get(topic)
 	if !ok {
 		return nil, nil
 	}
-	r := &aws.Retained{Topic: m.Topic, Payload: m.Payload, Size: len(m.Payload), QoS: m.QoS, At: at}
+	r := &iotdata.Retained{Topic: m.Topic, Payload: m.Payload, Size: len(m.Payload), QoS: m.QoS, At: at}
 	packet.Each(m.Properties, func(id packet.Property, name, value []byte) bool {
 		if id == packet.UserProperty {
 			r.User = append(r.User, [2]string{string(name), string(value)})
@@ -125,20 +124,20 @@ func (d dataPlane) Retained(topic string) (*aws.Retained, error) {
 	return r, nil
 }
 
-// ListRetained implements aws.Data.
-func (d dataPlane) ListRetained(after string, n int) (page []aws.Retained, next string, err error) {
+// ListRetained implements iotdata.Data.
+func (d dataPlane) ListRetained(after string, n int) (page []iotdata.Retained, next string, err error) {
 	d.r.gateway.Retained().List(after, func(m *message.Message, at time.Time) bool {
 		if len(page) == n {
 			next = page[n-1].Topic
 			return false
 		}
-		page = append(page, aws.Retained{Topic: m.Topic, Size: len(m.Payload), QoS: m.QoS, At: at})
+		page = append(page, iotdata.Retained{Topic: m.Topic, Size: len(m.Payload), QoS: m.QoS, At: at})
 		return true
 	})
 	return page, next, nil
 }
 
-// Shadow implements aws.Data.
+// Shadow implements iotdata.Data.
 func (d dataPlane) Shadow(ctx context.Context, thing, name string, op shadow.Op, payload []byte) ([]byte, error) {
 	if d.r.broker != nil && !d.r.broker.shadows {
 		return nil, errOtherShadows
@@ -166,7 +165,7 @@ func (d dataPlane) thingIsThere(thing string) error {
 	return err
 }
 
-// ListShadows implements aws.Data.
+// ListShadows implements iotdata.Data.
 func (d dataPlane) ListShadows(thing, token string, size int) ([]string, string, error) {
 	if d.r.broker != nil && !d.r.broker.shadows {
 		return nil, "", errOtherShadows

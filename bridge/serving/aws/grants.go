@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
@@ -30,8 +31,17 @@ type grants struct {
 	data map[string]bool // actions of the data plane
 }
 
-var errNotGranted = &wire.Error{Code: "AccessDeniedException", Status: http.StatusForbidden, Message: "this is not granted to the access key: " +
-	"[[access]] names it with policies, which are for AWS IoT's data plane alone, or not at all"}
+// add makes the operations of s some of the data plane.
+func (g grants) add(s *wire.Service) {
+	g.data[authz.RetainPublish] = true // asked besides by Publish
+	for _, op := range s.Operations {
+		g.data[s.Name+":"+op.Name] = true
+	}
+}
+
+var errNotGranted = &wire.Error{Code: "AccessDeniedException", Status: http.StatusForbidden,
+	Message: "this is not granted to the access key: [[access]] names it with policies, " +
+		"which are for AWS IoT's data plane alone, or not at all"}
 
 func whole(c wire.Caller) bool {
 	k, ok := c.(Key)

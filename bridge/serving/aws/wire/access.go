@@ -106,12 +106,8 @@ func (x *exchange) question(action, resource string) Question {
 	if err != nil {
 		host = ""
 	}
-	secure := x.r.TLS != nil
-	if x.h.secure != nil {
-		secure = x.h.secure(x.r)
-	}
 	return Question{x.Caller, action, resource,
-		Conditions{SourceIP: host, Secure: secure, UserAgent: x.r.UserAgent(), Region: x.Region}}
+		Conditions{SourceIP: host, Secure: x.r.TLS != nil, UserAgent: x.r.UserAgent(), Region: x.Region}}
 }
 
 // unsigned says whether r does not even try to be signed.

@@ -29,12 +29,9 @@ type Options struct {
 	Unsigned func(r *http.Request) (Caller, error)
 	// Authorizer decides what callers may do.
 	Authorizer Authorizer
-	// Secure says whether a request came over TLS; nil: net/http's word counts,
-	// which knows no TLS of a listener's own.
-	Secure func(r *http.Request) bool
-	// Place is that of a request's connection among those that are open, nil for
+	// Slot is that of a request's connection among those that are open, nil for
 	// none: it learns that the sender is known.
-	Place func(r *http.Request) *admission.Slot
+	Slot func(r *http.Request) *admission.Slot
 	// Region is that of requests that are not signed.
 	Region string
 	// Permissive takes a signature for any service, as Verifier takes any by any
@@ -53,8 +50,7 @@ type Handler struct {
 	key        func(r *http.Request, keyID string) Caller
 	unsigned   func(r *http.Request) (Caller, error)
 	authorizer Authorizer
-	secure     func(r *http.Request) bool
-	place      func(r *http.Request) *admission.Slot
+	slot       func(r *http.Request) *admission.Slot
 	region     string
 	permissive bool
 	log        *slog.Logger
@@ -89,8 +85,7 @@ func New(o Options) *Handler {
 		key:        o.Key,
 		unsigned:   o.Unsigned,
 		authorizer: o.Authorizer,
-		secure:     o.Secure,
-		place:      o.Place,
+		slot:       o.Slot,
 		region:     o.Region,
 		permissive: o.Permissive,
 		log:        o.Log,

@@ -64,8 +64,8 @@ type holding struct {
 // begin makes the intake that of a request whose sender is not known.
 func (in *intake) begin(h *Handler, w http.ResponseWriter, r *http.Request) {
 	in.w, in.r, in.memory, in.address = w, r, h.memory, admission.AddressIn(r.RemoteAddr).String()
-	if h.place != nil {
-		in.conn = h.place(r)
+	if h.slot != nil {
+		in.conn = h.slot(r)
 	}
 	in.unknown = [3]owner{{in.address, anAddress, partOfAddress},
 		{"", allUnknown, partOfUnknown}, {in.address, aStranger, partOfStranger}}

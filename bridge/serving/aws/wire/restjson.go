@@ -68,7 +68,7 @@ func (p *restJSON) find(x *exchange) error {
 
 func (p *restJSON) scope(*exchange) error { return nil }
 
-func (p *restJSON) read(x *exchange) error {
+func (p *restJSON) read(x *exchange) (err error) {
 	// A request that is not signed is for the service that takes it.
 	name := x.who.Service
 	if name == "" {
@@ -92,7 +92,10 @@ func (p *restJSON) read(x *exchange) error {
 				Message: fmt.Sprintf("%.60q is given twice in the query", name)}
 		}
 	}
-	return nil
+	if x.op.Read != nil {
+		x.Input, err = x.op.Read(&x.Request)
+	}
+	return err
 }
 
 func (p *restJSON) fail(x *exchange, e *Error) {

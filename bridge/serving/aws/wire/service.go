@@ -43,6 +43,9 @@ type Operation struct {
 	// that begins with ":" takes any text, which Request.Path gives; with "+"
 	// behind it, the rest of the path. "/topics/:topic+".
 	Method, Path string
+	// Read reads and checks what the request says, before it is asked whether the
+	// caller may: it becomes Request.Input. nil: Run does it.
+	Read func(*Request) (any, error)
 	// Run does it. What it returns is written by Output.
 	Run func(*Request) (any, error)
 	// Resource is the ARN of what the request is about, for policies; "*" for
@@ -76,7 +79,7 @@ type Request struct {
 	Header http.Header
 	Query  url.Values // RESTJSON; no name is there twice
 	Body   []byte
-	Input  any    // a pointer to the struct that Operation.Input was made of
+	Input  any    // what Operation.Read returned, or a pointer to the struct that Operation.Input was made of
 	Remote string // address of the client, with its port
 
 	x      *exchange

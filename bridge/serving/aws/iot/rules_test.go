@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"bytes"
@@ -7,17 +7,17 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/wiretest"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
@@ -84,35 +84,29 @@ func (b *book) Rules() []*rules.Rule {
 	return all
 }
 
-var key = sigv4test.Key{ID: "AKIATEST", Secret: "secret"}
-
-// A bench is a Handler over a book, and what it logs.
+// A bench is a handler of the rules of a book, and what it logs.
 type bench struct {
-	*Handler
+	*wire.Handler
 	book *book
 	log  bytes.Buffer
 }
 
 func newBench() *bench {
 	b := &bench{book: &book{all: map[string]*rules.Rule{}}}
-	b.Handler = New(Options{Account: "000000000000", Key: anyKey, Rules: b.book,
-		Log:    slog.New(slog.NewTextHandler(&b.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
-		Secret: func(id string) (string, string, bool) { return key.Secret, "", id == key.ID }})
+	o := wiretest.Options(Service(Options{Account: "000000000000", Rules: b.book}))
+	o.Log = slog.New(slog.NewTextHandler(&b.log, nil))
+	b.Handler = wire.New(o)
 	return b
 }
 
 // ask signs and sends one request, for service "iot" or the one before a colon
 // in the target.
-func (b *bench) ask(method, target, body string) *http.Response {
+func (b *bench) ask(method, target, body string) wiretest.Answer {
 	service, path, ok := strings.Cut(target, ":")
 	if !ok {
 		service, path = "iot", target
 	}
-	r := httptest.NewRequest(method, path, strings.NewReader(body))
-	sigv4test.Sign(r, []byte(body), key, "eu-test-7", service, time.Now())
-	w := httptest.NewRecorder()
-	b.ServeHTTP(w, r)
-	return w.Result()
+	return wiretest.Ask(b, service, method, path, body)
 }
 
 const hot = `{"sql":"SELECT temp FROM 'dt/#' WHERE temp > 30","actions":[],"description":"d","errorAction":null}`
@@ -161,7 +155,7 @@ func TestTopicRules(t *testing.T) {
 		{"GET", "/rules?maxResults=10001", "", 400, "InvalidRequestException", ""},
 		{"GET", "/rules?nextToken=!", "", 400, "InvalidRequestException", ""},
 		{"GET", "/rules?ruleDisabled=yes", "", 400, "InvalidRequestException", ""},
-		{"GET", "/rules?topic=a&topic=b", "", 400, "InvalidRequestException", `{"message":"registry: invalid: \"topic\" is given twice in the query"}`},
+		{"GET", "/rules?topic=a&topic=b", "", 400, "InvalidRequestException", `{"message":"\"topic\" is given twice in the query"}`},
 		{"POST", "/rules/bad", `{"sql":"SELECT FROM FROM","actions":[]}`, 400, "SqlParseException", ""},
 		{"POST", "/rules/bad", `{"sql":"SELECT * FROM 'a'","actions":[],"colour":1}`, 400, "InvalidRequestException", ""},
 		{"POST", "/rules/bad", `{"sql":`, 400, "InvalidRequestException", ""},
@@ -177,21 +171,19 @@ func TestTopicRules(t *testing.T) {
 		{"GET", "s3:/bucket", "", 404, "UnknownOperationException", ""},
 		{"POST", "/rules/big", strings.Repeat(" ", maxBody+1), 413, "RequestEntityTooLargeException", ""},
 	} {
-		resp := b.ask(c.method, c.target, c.body)
-		body, _ := io.ReadAll(resp.Body)
-		code := resp.Header.Get("X-Amzn-Errortype")
-		if resp.StatusCode != c.status || code != c.code || c.want != "" && strings.TrimSpace(string(body)) != c.want || (c.code == "" && c.want == "") != (len(body) == 0) {
-			t.Errorf("%s %s: %d %s %s", c.method, c.target, resp.StatusCode, code, body)
+		got := b.ask(c.method, c.target, c.body)
+		if got.Status != c.status || got.Code != c.code || c.want != "" && strings.TrimSpace(got.Body) != c.want || (c.code == "" && c.want == "") != (got.Body == "") {
+			t.Errorf("%s %s: %d %s %s", c.method, c.target, got.Status, got.Code, got.Body)
 		}
 		if c.code != "" {
 			var said struct{ Message string }
-			if err := json.Unmarshal(body, &said); err != nil || said.Message == "" {
-				t.Errorf("%s %s: %v in %s", c.method, c.target, err, body)
+			if err := json.Unmarshal([]byte(got.Body), &said); err != nil || said.Message == "" {
+				t.Errorf("%s %s: %v in %s", c.method, c.target, err, got.Body)
 			}
 		}
 	}
-	body, _ := io.ReadAll(b.ask("GET", "/things", "").Body)
-	if !strings.Contains(string(body), "GET /things is none that is served here; of iot there are CreateTopicRule, ") {
+	body := b.ask("GET", "/things", "").Body
+	if !strings.Contains(body, "GET /things is none that is served here; of iot there are CreateTopicRule, ") {
 		t.Errorf("%s", body)
 	}
 }
@@ -200,8 +192,8 @@ func TestTopicRules(t *testing.T) {
 // in its log.
 func TestErrors(t *testing.T) {
 	b := newBench()
-	if resp := b.ask("POST", "/rules/hot", hot); resp.StatusCode != 200 {
-		t.Fatal(resp.Status)
+	if got := b.ask("POST", "/rules/hot", hot); got.Status != 200 {
+		t.Fatal(got)
 	}
 	for _, c := range []struct {
 		err    error
@@ -212,24 +204,17 @@ func TestErrors(t *testing.T) {
 		{fmt.Errorf("rule hot is declared in a file: %w", registry.ErrConflict), 409, "ConflictingResourceUpdateException"},
 		{registry.ErrLimit, 409, "ConflictingResourceUpdateException"},
 		{fmt.Errorf("put: %w", registry.ErrInvalid), 400, "InvalidRequestException"},
+		// Of a bridge that is stopping clients learn that they may ask again.
+		{fmt.Errorf("put: %w", context.Canceled), 503, "ServiceUnavailableException"},
+		{fmt.Errorf("put: %w", context.DeadlineExceeded), 503, "ServiceUnavailableException"},
 	} {
 		b.book.fail = c.err
 		b.log.Reset()
-		resp := b.ask("POST", "/rules/hot/disable", "")
-		body, _ := io.ReadAll(resp.Body)
-		internal := c.status == 500
-		if resp.StatusCode != c.status || resp.Header.Get("X-Amzn-Errortype") != c.code || strings.Contains(string(body), c.err.Error()) == internal ||
-			strings.Contains(b.log.String(), "level=ERROR") != internal {
-			t.Errorf("%v: %s %s\n%s", c.err, resp.Status, body, &b.log)
-		}
-	}
-}
-
-// Of a bridge that is stopping clients learn that they may ask again.
-func TestStopping(t *testing.T) {
-	for _, err := range []error{context.Canceled, context.DeadlineExceeded} {
-		if e := errorOf(fmt.Errorf("put: %w", err)); e.Code != "ServiceUnavailableException" || e.Status != 503 {
-			t.Errorf("%v: %v", err, e)
+		got := b.ask("POST", "/rules/hot/disable", "")
+		told := c.status < 500
+		if got.Status != c.status || got.Code != c.code || strings.Contains(got.Body, c.err.Error()) != told ||
+			strings.Contains(b.log.String(), "level=ERROR") != (c.status == 500) {
+			t.Errorf("%v: %d %s\n%s", c.err, got.Status, got.Body, &b.log)
 		}
 	}
 }
@@ -244,21 +229,25 @@ func TestSignatures(t *testing.T) {
 		{"none", func(r *http.Request) { r.Header.Del("Authorization") }, "MissingAuthenticationTokenException"},
 		{"torn", func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 x") }, "IncompleteSignatureException"},
 		{"key", func(r *http.Request) {
-			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), key.ID, "AKIAOTHER", 1))
+			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), wiretest.Key.ID, "AKIAOTHER", 1))
 		}, "UnrecognizedClientException"},
 		{"method", func(r *http.Request) { r.Method = "DELETE" }, "InvalidSignatureException"},
-		{"time", func(r *http.Request) { sigv4test.Sign(r, nil, key, "r", "iot", time.Now().Add(-time.Hour)) }, "InvalidSignatureException"},
+		{"time", func(r *http.Request) { sigv4test.Sign(r, nil, wiretest.Key, "r", "iot", time.Now().Add(-time.Hour)) }, "InvalidSignatureException"},
 	} {
 		b := newBench()
 		r := httptest.NewRequest("GET", "/rules", nil)
-		sigv4test.Sign(r, nil, key, "r", "iot", time.Now())
+		sigv4test.Sign(r, nil, wiretest.Key, "r", "iot", time.Now())
 		c.change(r)
 		w := httptest.NewRecorder()
 		b.ServeHTTP(w, r)
 		if w.Code != 403 || w.Header().Get("X-Amzn-Errortype") != c.code {
 			t.Errorf("%s: %d %v %s", c.name, w.Code, w.Header(), w.Body)
 		}
-		if n := b.Stats()[Outcome{Code: c.code}].Requests; n != 1 {
+		name := "ListTopicRules"
+		if r.Method != "GET" {
+			name = ""
+		}
+		if n := b.Stats()[wire.Outcome{Operation: name, Code: c.code}].Requests; n != 1 {
 			t.Errorf("%s: counted %v", c.name, b.Stats())
 		}
 	}
@@ -284,7 +273,7 @@ func TestOneMeaning(t *testing.T) {
 	} {
 		b := newBench()
 		first := httptest.NewRequest(c.method, c.signed, nil)
-		sigv4test.Sign(first, []byte(hot), key, "r", "iot", time.Now())
+		sigv4test.Sign(first, []byte(hot), wiretest.Key, "r", "iot", time.Now())
 		r := httptest.NewRequest(c.method, c.sent, strings.NewReader(hot))
 		r.Header, r.Host = first.Header, first.Host
 		w := httptest.NewRecorder()
@@ -293,70 +282,4 @@ func TestOneMeaning(t *testing.T) {
 			t.Errorf("%s, signed as %s: %d %s %v", c.sent, c.signed, w.Code, got, b.book.all)
 		}
 	}
-}
-
-// Each answer has an id of its own, which the log has too.
-func TestRequestID(t *testing.T) {
-	b := newBench()
-	seen := map[string]bool{}
-	for range 3 {
-		var id string
-		for name, values := range b.ask("GET", "/rules", "").Header {
-			if name == requestIDHeader { // Header.Get would look for another spelling
-				id = values[0]
-			}
-		}
-		if !regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`).MatchString(id) || seen[id] {
-			t.Errorf("id %q", id)
-		}
-		seen[id] = true
-		if !strings.Contains(b.log.String(), "request_id="+id+" key=AKIATEST service=iot operation=ListTopicRules status=200 code=OK") {
-			t.Errorf("not in the log:\n%s", &b.log)
-		}
-	}
-	if c := b.Stats()[Outcome{Operation: "ListTopicRules", Code: "OK"}]; c.Requests != 3 || c.Time <= 0 {
-		t.Errorf("counted %+v", c)
-	}
-	if strings.Contains(b.log.String(), key.Secret) {
-		t.Error("the log has the secret")
-	}
-}
-
-// More requests than maxRequests are refused, not queued: each holds a body.
-func TestBusy(t *testing.T) {
-	b := newBench()
-	for range maxRequests {
-		b.slots.try(1, nil)
-	}
-	if resp := b.ask("GET", "/rules", ""); resp.StatusCode != 429 || resp.Header.Get("X-Amzn-Errortype") != "ThrottlingException" {
-		t.Error(resp.Status)
-	}
-	b.slots.release(1, nil)
-	if resp := b.ask("GET", "/rules", ""); resp.StatusCode != 200 {
-		t.Error(resp.Status)
-	}
-	if b.slots.inUse() != maxRequests-1 {
-		t.Error("a place was not given back")
-	}
-}
-
-// Whatever the path, match takes as many values as the pattern has, and none
-// that the signature would understand otherwise.
-func FuzzMatch(f *testing.F) {
-	f.Add("/rules/:a/enable", "/rules/%2e%2E/enable")
-	f.Add("/:a/:b", "/x/%zz")
-	f.Fuzz(func(t *testing.T, pattern, path string) {
-		values, ok := match(pattern, path)
-		if !ok {
-			return
-		}
-		if strings.Count(pattern, "/") != strings.Count(path, "/") {
-			t.Fatal(values)
-		}
-		for _, v := range values {
-			if v == "" || v == "." || v == ".." {
-				t.Fatal(values)
-			}
-		}
-	})
 }

@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"context"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/customauth"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 // Authorizers are the custom authorizers as they are asked. The registry has
@@ -75,16 +76,16 @@ type authorizerID struct {
 	ARN  string `json:"authorizerArn"`
 }
 
-func (c *controlPlane) authorizerID(r *request, name string) authorizerID {
+func (c *controlPlane) authorizerID(r *wire.Request, name string) authorizerID {
 	return authorizerID{name, c.arn(r, "authorizer", name)}
 }
 
-func (c *controlPlane) createAuthorizer(r *request) (any, error) {
+func (c *controlPlane) createAuthorizer(r *wire.Request) (any, error) {
 	var in authorizerRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	a := registry.Authorizer{Name: r.path["authorizerName"], SigningDisabled: in.SigningDisabled}
+	a := registry.Authorizer{Name: r.Path("authorizerName"), SigningDisabled: in.SigningDisabled}
 	in.change(&a)
 	if err := c.authorizers.Usable(&a); err != nil {
 		return nil, err
@@ -97,12 +98,12 @@ func (c *controlPlane) createAuthorizer(r *request) (any, error) {
 	})
 }
 
-func (c *controlPlane) updateAuthorizer(r *request) (any, error) {
+func (c *controlPlane) updateAuthorizer(r *wire.Request) (any, error) {
 	var in authorizerRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	name := r.path["authorizerName"]
+	name := r.Path("authorizerName")
 	return c.authorizerID(r, name), c.registry.Update(func(tx *registry.Tx) error {
 		if err := tx.UpdateAuthorizer(name, in.change); err != nil {
 			return err
@@ -115,21 +116,21 @@ func (c *controlPlane) updateAuthorizer(r *request) (any, error) {
 	})
 }
 
-func (c *controlPlane) deleteAuthorizer(r *request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteAuthorizer(r.path["authorizerName"]) })
+func (c *controlPlane) deleteAuthorizer(r *wire.Request) (any, error) {
+	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteAuthorizer(r.Path("authorizerName")) })
 	return nil, instead(err, registry.ErrInUse, "DeleteConflictException", 409)
 }
 
-func (c *controlPlane) describeAuthorizer(r *request) (any, error) {
-	return c.describe(r, func(*registry.Tx) string { return r.path["authorizerName"] })
+func (c *controlPlane) describeAuthorizer(r *wire.Request) (any, error) {
+	return c.describe(r, func(*registry.Tx) string { return r.Path("authorizerName") })
 }
 
-func (c *controlPlane) describeDefaultAuthorizer(r *request) (any, error) {
+func (c *controlPlane) describeDefaultAuthorizer(r *wire.Request) (any, error) {
 	return c.describe(r, (*registry.Tx).DefaultAuthorizer)
 }
 
 // describe tells of the authorizer that which names.
-func (c *controlPlane) describe(r *request, which func(*registry.Tx) string) (any, error) {
+func (c *controlPlane) describe(r *wire.Request, which func(*registry.Tx) string) (any, error) {
 	var a registry.Authorizer
 	err := c.registry.View(func(tx *registry.Tx) (err error) {
 		a, err = tx.Authorizer(which(tx))
@@ -151,7 +152,7 @@ func (c *controlPlane) describe(r *request, which func(*registry.Tx) string) (an
 	}{c.authorizerID(r, a.Name), a.Function, a.TokenKey, notNil(a.Keys), a.Status, seconds(a.Created), seconds(a.Modified), a.SigningDisabled, a.Cache}}, nil
 }
 
-func (c *controlPlane) listAuthorizers(r *request) (any, error) {
+func (c *controlPlane) listAuthorizers(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -160,7 +161,7 @@ func (c *controlPlane) listAuthorizers(r *request) (any, error) {
 		All  []authorizerID `json:"authorizers"`
 		Next string         `json:"nextMarker,omitempty"`
 	}{All: []authorizerID{}}
-	status := registry.Status(r.query.Get("status"))
+	status := registry.Status(r.Query.Get("status"))
 	err = c.registry.View(func(tx *registry.Tx) error {
 		all, next, err := tx.Authorizers(after, n)
 		for _, a := range all {
@@ -174,7 +175,7 @@ func (c *controlPlane) listAuthorizers(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) setDefaultAuthorizer(r *request) (any, error) {
+func (c *controlPlane) setDefaultAuthorizer(r *wire.Request) (any, error) {
 	var in struct {
 		Name string `json:"authorizerName"`
 	}
@@ -196,11 +197,11 @@ func (c *controlPlane) setDefaultAuthorizer(r *request) (any, error) {
 	})
 }
 
-func (c *controlPlane) clearDefaultAuthorizer(*request) (any, error) {
+func (c *controlPlane) clearDefaultAuthorizer(*wire.Request) (any, error) {
 	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.SetDefaultAuthorizer("") })
 }
 
-func (c *controlPlane) testAuthorizer(r *request) (any, error) {
+func (c *controlPlane) testAuthorizer(r *wire.Request) (any, error) {
 	var in struct {
 		Token     string `json:"token"`
 		Signature string `json:"tokenSignature"`
@@ -233,16 +234,16 @@ func (c *controlPlane) testAuthorizer(r *request) (any, error) {
 	if in.TLS != nil {
 		a.TLS, a.ServerName = true, in.TLS.ServerName
 	}
-	name := r.path["authorizerName"]
+	name := r.Path("authorizerName")
 	if err := c.registry.View(func(tx *registry.Tx) error { _, err := tx.Authorizer(name); return err }); err != nil {
 		return nil, err
 	}
-	v, err := c.authorizers.Test(r.ctx, name, in.Token, in.Signature, a)
+	v, err := c.authorizers.Test(r.Context(), name, in.Token, in.Signature, a)
 	switch {
 	case errors.Is(err, customauth.ErrRefused):
 		return map[string]any{"isAuthenticated": false}, nil
 	case err != nil:
-		return nil, &Error{Code: "InvalidResponseException", Status: 400, Message: err.Error()}
+		return nil, &wire.Error{Code: "InvalidResponseException", Status: 400, Message: err.Error()}
 	}
 	documents := []string{}
 	for _, d := range v.Documents {

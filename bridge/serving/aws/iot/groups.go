@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"cmp"
@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 // dynamicGroups know which things are in dynamic groups, which the registry
@@ -77,7 +78,7 @@ type groupAnswer struct {
 	ID   string `json:"thingGroupId"`
 }
 
-func (c *controlPlane) groupAnswer(r *request, g *registry.Group) groupAnswer {
+func (c *controlPlane) groupAnswer(r *wire.Request, g *registry.Group) groupAnswer {
 	return groupAnswer{g.Name, c.arn(r, "thinggroup", g.Name), g.ID()}
 }
 
@@ -87,11 +88,11 @@ type groupName struct {
 	ARN  string `json:"groupArn"`
 }
 
-func (c *controlPlane) groupName(r *request, name string) groupName {
+func (c *controlPlane) groupName(r *wire.Request, name string) groupName {
 	return groupName{name, c.arn(r, "thinggroup", name)}
 }
 
-func (c *controlPlane) createGroup(r *request) (any, error) {
+func (c *controlPlane) createGroup(r *wire.Request) (any, error) {
 	var in groupRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
@@ -104,8 +105,8 @@ func (c *controlPlane) createGroup(r *request) (any, error) {
 }
 
 // makeGroup makes a group of the request's name.
-func (c *controlPlane) makeGroup(r *request, in *groupRequest, g registry.Group) (registry.Group, error) {
-	g.Name = r.path["thingGroupName"]
+func (c *controlPlane) makeGroup(r *wire.Request, in *groupRequest, g registry.Group) (registry.Group, error) {
+	g.Name = r.Path("thingGroupName")
 	in.Properties.change(&g)
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
 		if err := tx.CreateGroup(g); err != nil {
@@ -120,7 +121,7 @@ func (c *controlPlane) makeGroup(r *request, in *groupRequest, g registry.Group)
 	return g, instead(err, registry.ErrLimit, "InvalidRequestException", 400)
 }
 
-func (c *controlPlane) describeGroup(r *request) (any, error) {
+func (c *controlPlane) describeGroup(r *wire.Request) (any, error) {
 	type metadata struct {
 		Parent  string      `json:"parentGroupName,omitempty"`
 		Root    []groupName `json:"rootToParentThingGroups"`
@@ -138,7 +139,7 @@ func (c *controlPlane) describeGroup(r *request) (any, error) {
 		Status  string `json:"status,omitempty"`
 	}{}
 	err := c.registry.View(func(tx *registry.Tx) error {
-		g, err := tx.Group(r.path["thingGroupName"])
+		g, err := tx.Group(r.Path("thingGroupName"))
 		if err != nil {
 			return err
 		}
@@ -167,7 +168,7 @@ func (c *controlPlane) describeGroup(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) updateGroup(r *request) (any, error) {
+func (c *controlPlane) updateGroup(r *wire.Request) (any, error) {
 	var in groupRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
@@ -181,10 +182,10 @@ func (c *controlPlane) updateGroup(r *request) (any, error) {
 }
 
 // changeGroup gives a group the properties of a request, and what more does.
-func (c *controlPlane) changeGroup(r *request, in *groupRequest, more func(*registry.Group) error) (any, error) {
+func (c *controlPlane) changeGroup(r *wire.Request, in *groupRequest, more func(*registry.Group) error) (any, error) {
 	out := map[string]uint64{}
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
-		out["version"], err = tx.UpdateGroup(r.path["thingGroupName"], in.Expected, func(g *registry.Group) error {
+		out["version"], err = tx.UpdateGroup(r.Path("thingGroupName"), in.Expected, func(g *registry.Group) error {
 			if err := more(g); err != nil {
 				return err
 			}
@@ -198,17 +199,17 @@ func (c *controlPlane) changeGroup(r *request, in *groupRequest, more func(*regi
 
 // notDynamic refuses an operation of static groups.
 func notDynamic(name string) error {
-	return &Error{Code: "InvalidRequestException", Status: 400, Message: "thing group " + name + " is dynamic"}
+	return &wire.Error{Code: "InvalidRequestException", Status: 400, Message: "thing group " + name + " is dynamic"}
 }
 
 // deleteGroup deletes a static group, or a dynamic one.
-func (c *controlPlane) deleteGroup(dynamic bool) func(*request) (any, error) {
-	return func(r *request) (any, error) {
+func (c *controlPlane) deleteGroup(dynamic bool) func(*wire.Request) (any, error) {
+	return func(r *wire.Request) (any, error) {
 		expected, err := version(r, "expectedVersion")
 		if err != nil {
 			return nil, err
 		}
-		name := r.path["thingGroupName"]
+		name := r.Path("thingGroupName")
 		err = c.registry.Update(func(tx *registry.Tx) error {
 			g, err := tx.Group(name)
 			switch {
@@ -217,7 +218,7 @@ func (c *controlPlane) deleteGroup(dynamic bool) func(*request) (any, error) {
 			case err != nil:
 				return err
 			case dynamic && g.Query == "":
-				return &Error{Code: "InvalidRequestException", Status: 400, Message: "thing group " + name + " is not dynamic"}
+				return &wire.Error{Code: "InvalidRequestException", Status: 400, Message: "thing group " + name + " is not dynamic"}
 			case !dynamic && g.Query != "":
 				return notDynamic(name)
 			}
@@ -228,7 +229,7 @@ func (c *controlPlane) deleteGroup(dynamic bool) func(*request) (any, error) {
 	}
 }
 
-func (c *controlPlane) listGroups(r *request) (any, error) {
+func (c *controlPlane) listGroups(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -237,8 +238,8 @@ func (c *controlPlane) listGroups(r *request) (any, error) {
 		Groups []groupName `json:"thingGroups"`
 		Next   string      `json:"nextToken,omitempty"`
 	}{Groups: []groupName{}}
-	parent, prefix := r.query.Get("parentGroup"), r.query.Get("namePrefixFilter")
-	recursive := r.query.Get("recursive") != "false"
+	parent, prefix := r.Query.Get("parentGroup"), r.Query.Get("namePrefixFilter")
+	recursive := r.Query.Get("recursive") != "false"
 	err = c.registry.View(func(tx *registry.Tx) error {
 		var names []string
 		if parent != "" {
@@ -314,8 +315,8 @@ func eitherName(name, arn, kind string) (string, error) {
 }
 
 // linkGroup puts a thing into a group, or takes it out.
-func (c *controlPlane) linkGroup(f func(tx *registry.Tx, thing, group string) error) func(*request) (any, error) {
-	return func(r *request) (any, error) {
+func (c *controlPlane) linkGroup(f func(tx *registry.Tx, thing, group string) error) func(*wire.Request) (any, error) {
+	return func(r *wire.Request) (any, error) {
 		var in struct {
 			memberRequest
 			Group    string `json:"thingGroupName"`
@@ -337,7 +338,7 @@ func (c *controlPlane) linkGroup(f func(tx *registry.Tx, thing, group string) er
 	}
 }
 
-func (c *controlPlane) updateGroupsOfThing(r *request) (any, error) {
+func (c *controlPlane) updateGroupsOfThing(r *wire.Request) (any, error) {
 	var in struct {
 		Thing  string   `json:"thingName"`
 		Add    []string `json:"thingGroupsToAdd"`
@@ -362,8 +363,8 @@ func (c *controlPlane) updateGroupsOfThing(r *request) (any, error) {
 	return nil, instead(err, registry.ErrLimit, "InvalidRequestException", 400)
 }
 
-func (c *controlPlane) listThingsInGroup(r *request) (any, error) {
-	group := r.path["thingGroupName"]
+func (c *controlPlane) listThingsInGroup(r *wire.Request) (any, error) {
+	group := r.Path("thingGroupName")
 	return c.members(r, func(tx *registry.Tx, after string, n int) ([]string, string, error) {
 		g, err := tx.Group(group)
 		if err != nil {
@@ -375,10 +376,10 @@ func (c *controlPlane) listThingsInGroup(r *request) (any, error) {
 					return all, next, nil
 				}
 			}
-			return nil, "", &Error{Code: "IndexNotReadyException", Status: 400, Message: "the fleet index that the group's query asks is being built"}
+			return nil, "", &wire.Error{Code: "IndexNotReadyException", Status: 400, Message: "the fleet index that the group's query asks is being built"}
 		}
 		lower := below(tx, group, true)
-		if r.query.Get("recursive") != "true" || len(lower) == 0 {
+		if r.Query.Get("recursive") != "true" || len(lower) == 0 {
 			all, next := tx.GroupThings(group, after, n)
 			return all, next, nil
 		}
@@ -400,7 +401,7 @@ func (c *controlPlane) listThingsInGroup(r *request) (any, error) {
 	})
 }
 
-func (c *controlPlane) listGroupsOfThing(r *request) (any, error) {
+func (c *controlPlane) listGroupsOfThing(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -410,7 +411,7 @@ func (c *controlPlane) listGroupsOfThing(r *request) (any, error) {
 		Next   string      `json:"nextToken,omitempty"`
 	}{Groups: []groupName{}}
 	err = c.registry.View(func(tx *registry.Tx) error {
-		th, err := tx.Thing(r.path["thingName"])
+		th, err := tx.Thing(r.Path("thingName"))
 		if err != nil {
 			return err
 		}

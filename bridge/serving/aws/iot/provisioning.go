@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"cmp"
@@ -11,6 +11,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 func (c *controlPlane) provisioning() []operation {
@@ -106,11 +107,11 @@ type templateAnswer struct {
 	Default int    `json:"defaultVersionId,omitempty"`
 }
 
-func (c *controlPlane) templateARN(r *request, name string) string {
+func (c *controlPlane) templateARN(r *wire.Request, name string) string {
 	return c.arn(r, "provisioningtemplate", name)
 }
 
-func (c *controlPlane) createTemplate(r *request) (any, error) {
+func (c *controlPlane) createTemplate(r *wire.Request) (any, error) {
 	var in templateRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
@@ -133,7 +134,7 @@ func (c *controlPlane) createTemplate(r *request) (any, error) {
 	return templateAnswer{c.templateARN(r, in.Name), in.Name, tp.Default}, err
 }
 
-func (c *controlPlane) describeTemplate(r *request) (any, error) {
+func (c *controlPlane) describeTemplate(r *wire.Request) (any, error) {
 	out := struct {
 		templateAnswer
 		Description string                `json:"description,omitempty"`
@@ -146,7 +147,7 @@ func (c *controlPlane) describeTemplate(r *request) (any, error) {
 		Type        registry.TemplateType `json:"type"`
 	}{}
 	err := c.registry.View(func(tx *registry.Tx) error {
-		tp, err := tx.Template(r.path["templateName"])
+		tp, err := tx.Template(r.Path("templateName"))
 		if err != nil {
 			return err
 		}
@@ -162,23 +163,23 @@ func (c *controlPlane) describeTemplate(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) updateTemplate(r *request) (any, error) {
+func (c *controlPlane) updateTemplate(r *wire.Request) (any, error) {
 	var in templateRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
 	err := c.registry.Update(func(tx *registry.Tx) error {
-		return tx.UpdateTemplate(r.path["templateName"], func(tp *registry.Template) error { return c.set(tp, &in) })
+		return tx.UpdateTemplate(r.Path("templateName"), func(tp *registry.Template) error { return c.set(tp, &in) })
 	})
 	return struct{}{}, err
 }
 
-func (c *controlPlane) deleteTemplate(r *request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteTemplate(r.path["templateName"]) })
+func (c *controlPlane) deleteTemplate(r *wire.Request) (any, error) {
+	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteTemplate(r.Path("templateName")) })
 	return struct{}{}, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 }
 
-func (c *controlPlane) listTemplates(r *request) (any, error) {
+func (c *controlPlane) listTemplates(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -207,7 +208,7 @@ func (c *controlPlane) listTemplates(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) createTemplateVersion(r *request) (any, error) {
+func (c *controlPlane) createTemplateVersion(r *wire.Request) (any, error) {
 	var in templateRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
@@ -220,7 +221,7 @@ func (c *controlPlane) createTemplateVersion(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, n := r.path["templateName"], 0
+	name, n := r.Path("templateName"), 0
 	err = c.registry.Update(func(tx *registry.Tx) (err error) {
 		n, err = tx.CreateTemplateVersion(name, body, isDefault)
 		return err
@@ -239,10 +240,10 @@ type templateVersion struct {
 }
 
 // listTemplateVersions answers with all of them: there are few.
-func (c *controlPlane) listTemplateVersions(r *request) (any, error) {
+func (c *controlPlane) listTemplateVersions(r *wire.Request) (any, error) {
 	out := map[string][]templateVersion{"versions": {}}
 	err := c.registry.View(func(tx *registry.Tx) error {
-		tp, err := tx.Template(r.path["templateName"])
+		tp, err := tx.Template(r.Path("templateName"))
 		for _, v := range tp.Versions {
 			out["versions"] = append(out["versions"], templateVersion{v.Number, seconds(v.Created), v.Number == tp.Default})
 		}
@@ -252,15 +253,15 @@ func (c *controlPlane) listTemplateVersions(r *request) (any, error) {
 }
 
 // templateVersionID is the number of a template's version in the path.
-func templateVersionID(r *request) (int, error) {
-	n, err := strconv.Atoi(r.path["versionId"])
+func templateVersionID(r *wire.Request) (int, error) {
+	n, err := strconv.Atoi(r.Path("versionId"))
 	if err != nil || n < 1 {
-		return 0, fmt.Errorf("%w: versionId: %.20q, want a number", registry.ErrInvalid, r.path["versionId"])
+		return 0, fmt.Errorf("%w: versionId: %.20q, want a number", registry.ErrInvalid, r.Path("versionId"))
 	}
 	return n, nil
 }
 
-func (c *controlPlane) describeTemplateVersion(r *request) (any, error) {
+func (c *controlPlane) describeTemplateVersion(r *wire.Request) (any, error) {
 	n, err := templateVersionID(r)
 	if err != nil {
 		return nil, err
@@ -270,7 +271,7 @@ func (c *controlPlane) describeTemplateVersion(r *request) (any, error) {
 		Body string `json:"templateBody"`
 	}{}
 	err = c.registry.View(func(tx *registry.Tx) error {
-		tp, err := tx.Template(r.path["templateName"])
+		tp, err := tx.Template(r.Path("templateName"))
 		if err != nil {
 			return err
 		}
@@ -286,17 +287,17 @@ func (c *controlPlane) describeTemplateVersion(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) deleteTemplateVersion(r *request) (any, error) {
+func (c *controlPlane) deleteTemplateVersion(r *wire.Request) (any, error) {
 	n, err := templateVersionID(r)
 	if err != nil {
 		return nil, err
 	}
-	err = c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteTemplateVersion(r.path["templateName"], n) })
+	err = c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteTemplateVersion(r.Path("templateName"), n) })
 	return struct{}{}, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 }
 
-func (c *controlPlane) createClaim(r *request) (any, error) {
-	claim, err := c.provision.CreateClaim(r.path["templateName"])
+func (c *controlPlane) createClaim(r *wire.Request) (any, error) {
+	claim, err := c.provision.CreateClaim(r.Path("templateName"))
 	if err != nil {
 		return nil, instead(err, registry.ErrLimit, "ThrottlingException", 429)
 	}
@@ -308,7 +309,7 @@ func (c *controlPlane) createClaim(r *request) (any, error) {
 	}{claim.ID, claim.PEM, map[string]string{"PublicKey": claim.PublicKey, "PrivateKey": claim.Key}, seconds(claim.Expires)}, nil
 }
 
-func (c *controlPlane) registerThing(r *request) (any, error) {
+func (c *controlPlane) registerThing(r *wire.Request) (any, error) {
 	var in struct {
 		Body       string            `json:"templateBody"`
 		Parameters map[string]string `json:"parameters"`
@@ -331,7 +332,7 @@ func (c *controlPlane) registerThing(r *request) (any, error) {
 		Resources map[string]string `json:"resourceArns"`
 	}{string(made.PEM), map[string]string{}}
 	for name, resource := range made.Resources {
-		out.Resources[name] = "arn:aws:iot:" + r.region + ":" + c.account + ":" + resource
+		out.Resources[name] = "arn:aws:iot:" + r.Region + ":" + c.account + ":" + resource
 	}
 	return out, nil
 }

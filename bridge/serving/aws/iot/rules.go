@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"encoding/base64"
@@ -8,6 +8,7 @@ import (
 	"strconv"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -45,8 +46,8 @@ func (t *topicRules) operations() []operation {
 	}
 }
 
-func (t *topicRules) arn(r *request, name string) string {
-	return "arn:aws:iot:" + r.region + ":" + t.account + ":rule/" + name
+func (t *topicRules) arn(r *wire.Request, name string) string {
+	return arn(r, t.account, "rule", name)
 }
 
 // denied puts AWS's answer for a rule that is not there, which has no error of
@@ -56,35 +57,33 @@ func (t *topicRules) arn(r *request, name string) string {
 // operations say the same is a guess.
 func denied(name string, err error) error {
 	if errors.Is(err, registry.ErrNotFound) {
-		return &Error{Code: "UnauthorizedException", Status: 401, Message: "Access to topic rule '" + name + "' was denied"}
+		return &wire.Error{Code: "UnauthorizedException", Status: 401, Message: "Access to topic rule '" + name + "' was denied"}
 	}
 	return err
 }
 
-func (t *topicRules) create(r *request) (any, error) {
-	name := r.path["ruleName"]
-	err := t.rules.Create(name, r.body)
+func (t *topicRules) create(r *wire.Request) (any, error) {
+	name := r.Path("ruleName")
+	err := t.rules.Create(name, r.Body)
 	if errors.Is(err, registry.ErrExists) {
-		e := errorOf(err)
-		e.ResourceID, e.ResourceARN = name, t.arn(r, name)
-		return nil, e
+		return nil, exists(err, name, t.arn(r, name))
 	}
 	return nil, err
 }
 
-func (t *topicRules) replace(r *request) (any, error) {
-	name := r.path["ruleName"]
-	return nil, denied(name, t.rules.Replace(name, r.body))
+func (t *topicRules) replace(r *wire.Request) (any, error) {
+	name := r.Path("ruleName")
+	return nil, denied(name, t.rules.Replace(name, r.Body))
 }
 
-func (t *topicRules) delete(r *request) (any, error) {
-	name := r.path["ruleName"]
+func (t *topicRules) delete(r *wire.Request) (any, error) {
+	name := r.Path("ruleName")
 	return nil, denied(name, t.rules.Delete(name))
 }
 
-func (t *topicRules) setDisabled(disabled bool) func(*request) (any, error) {
-	return func(r *request) (any, error) {
-		name := r.path["ruleName"]
+func (t *topicRules) setDisabled(disabled bool) func(*wire.Request) (any, error) {
+	return func(r *wire.Request) (any, error) {
+		name := r.Path("ruleName")
 		return nil, denied(name, t.rules.SetDisabled(name, disabled))
 	}
 }
@@ -101,8 +100,8 @@ type topicRule struct {
 	ErrorAction      json.RawMessage   `json:"errorAction,omitempty"`
 }
 
-func (t *topicRules) get(r *request) (any, error) {
-	name := r.path["ruleName"]
+func (t *topicRules) get(r *wire.Request) (any, error) {
+	name := r.Path("ruleName")
 	rule, err := t.rules.Rule(name)
 	if err != nil {
 		return nil, denied(name, err)
@@ -141,16 +140,16 @@ type listedRule struct {
 // list gives the rules by name. The guide says of the parameter topic that the
 // rules are listed "for the specific topic"; taken are those whose FROM is that
 // text, or matches it.
-func (t *topicRules) list(r *request) (any, error) {
-	most, err := number(r.query.Get("maxResults"))
+func (t *topicRules) list(r *wire.Request) (any, error) {
+	most, err := number(r.Query.Get("maxResults"))
 	if err != nil {
 		return nil, err
 	}
-	after, err := base64.RawURLEncoding.DecodeString(r.query.Get("nextToken"))
+	after, err := base64.RawURLEncoding.DecodeString(r.Query.Get("nextToken"))
 	if err != nil {
 		return nil, fmt.Errorf("%w: nextToken: not one that a list ended with", registry.ErrInvalid)
 	}
-	onlyTopic, disabled := r.query.Get("topic"), r.query.Get("ruleDisabled")
+	onlyTopic, disabled := r.Query.Get("topic"), r.Query.Get("ruleDisabled")
 	if disabled != "" && disabled != "true" && disabled != "false" {
 		return nil, fmt.Errorf("%w: ruleDisabled: %.20q, want true or false", registry.ErrInvalid, disabled)
 	}

@@ -1,10 +1,11 @@
-package aws
+package iot
 
 import (
 	"errors"
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 func (c *controlPlane) types() []operation {
@@ -44,7 +45,7 @@ type typeAnswer struct {
 	} `json:"thingTypeMetadata"`
 }
 
-func (c *controlPlane) typeAnswer(r *request, ty *registry.ThingType) typeAnswer {
+func (c *controlPlane) typeAnswer(r *wire.Request, ty *registry.ThingType) typeAnswer {
 	out := typeAnswer{typeID: typeID{Name: ty.Name, ARN: c.arn(r, "thingtype", ty.Name)}, Properties: typeProperties{ty.Description, ty.Searchable}}
 	if out.Properties.Searchable == nil {
 		out.Properties.Searchable = []string{}
@@ -56,14 +57,14 @@ func (c *controlPlane) typeAnswer(r *request, ty *registry.ThingType) typeAnswer
 	return out
 }
 
-func (c *controlPlane) createType(r *request) (any, error) {
+func (c *controlPlane) createType(r *wire.Request) (any, error) {
 	var in typeRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
 	var ty registry.ThingType
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
-		name := r.path["thingTypeName"]
+		name := r.Path("thingTypeName")
 		if err := tx.CreateThingType(registry.ThingType{Name: name, Description: in.Properties.Description, Searchable: in.Properties.Searchable}); err != nil {
 			return err
 		}
@@ -79,10 +80,10 @@ func (c *controlPlane) createType(r *request) (any, error) {
 	return typeID{ty.Name, c.arn(r, "thingtype", ty.Name), ty.ID()}, nil
 }
 
-func (c *controlPlane) describeType(r *request) (any, error) {
+func (c *controlPlane) describeType(r *wire.Request) (any, error) {
 	var ty registry.ThingType
 	err := c.registry.View(func(tx *registry.Tx) (err error) {
-		ty, err = tx.ThingType(r.path["thingTypeName"])
+		ty, err = tx.ThingType(r.Path("thingTypeName"))
 		return err
 	})
 	if err != nil {
@@ -93,32 +94,32 @@ func (c *controlPlane) describeType(r *request) (any, error) {
 	return out, nil
 }
 
-func (c *controlPlane) updateType(r *request) (any, error) {
+func (c *controlPlane) updateType(r *wire.Request) (any, error) {
 	var in typeRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
 	return nil, c.registry.Update(func(tx *registry.Tx) error {
-		return tx.UpdateThingType(r.path["thingTypeName"], in.Properties.Description, in.Properties.Searchable)
+		return tx.UpdateThingType(r.Path("thingTypeName"), in.Properties.Description, in.Properties.Searchable)
 	})
 }
 
-func (c *controlPlane) deprecateType(r *request) (any, error) {
+func (c *controlPlane) deprecateType(r *wire.Request) (any, error) {
 	var in struct {
 		Undo bool `json:"undoDeprecate"`
 	}
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.DeprecateThingType(r.path["thingTypeName"], in.Undo) })
+	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.DeprecateThingType(r.Path("thingTypeName"), in.Undo) })
 }
 
-func (c *controlPlane) deleteType(r *request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteThingType(r.path["thingTypeName"]) })
+func (c *controlPlane) deleteType(r *wire.Request) (any, error) {
+	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteThingType(r.Path("thingTypeName")) })
 	return nil, instead(err, registry.ErrConflict, "InvalidRequestException", 400)
 }
 
-func (c *controlPlane) listTypes(r *request) (any, error) {
+func (c *controlPlane) listTypes(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -128,7 +129,7 @@ func (c *controlPlane) listTypes(r *request) (any, error) {
 		Next  string       `json:"nextToken,omitempty"`
 	}{Types: []typeAnswer{}}
 	err = c.registry.View(func(tx *registry.Tx) error {
-		if name := r.query.Get("thingTypeName"); name != "" {
+		if name := r.Query.Get("thingTypeName"); name != "" {
 			ty, err := tx.ThingType(name)
 			if err == nil {
 				out.Types = append(out.Types, c.typeAnswer(r, &ty))
@@ -177,18 +178,18 @@ type billingID struct {
 	ID   string `json:"billingGroupId"`
 }
 
-func (c *controlPlane) billingID(r *request, g *registry.BillingGroup) billingID {
+func (c *controlPlane) billingID(r *wire.Request, g *registry.BillingGroup) billingID {
 	return billingID{g.Name, c.arn(r, "billinggroup", g.Name), g.ID()}
 }
 
-func (c *controlPlane) createBilling(r *request) (any, error) {
+func (c *controlPlane) createBilling(r *wire.Request) (any, error) {
 	var in billingRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
 	var g registry.BillingGroup
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
-		name := r.path["billingGroupName"]
+		name := r.Path("billingGroupName")
 		if err := tx.CreateBillingGroup(name, in.Properties.Description); err != nil {
 			return err
 		}
@@ -204,10 +205,10 @@ func (c *controlPlane) createBilling(r *request) (any, error) {
 	return c.billingID(r, &g), nil
 }
 
-func (c *controlPlane) describeBilling(r *request) (any, error) {
+func (c *controlPlane) describeBilling(r *wire.Request) (any, error) {
 	var g registry.BillingGroup
 	err := c.registry.View(func(tx *registry.Tx) (err error) {
-		g, err = tx.BillingGroup(r.path["billingGroupName"])
+		g, err = tx.BillingGroup(r.Path("billingGroupName"))
 		return err
 	})
 	if err != nil {
@@ -221,26 +222,26 @@ func (c *controlPlane) describeBilling(r *request) (any, error) {
 	}{c.billingID(r, &g), g.Version, billingProperties{g.Description}, map[string]float64{"creationDate": seconds(g.Created)}}, nil
 }
 
-func (c *controlPlane) updateBilling(r *request) (any, error) {
+func (c *controlPlane) updateBilling(r *wire.Request) (any, error) {
 	var in billingRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
 	out := map[string]uint64{}
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
-		out["version"], err = tx.UpdateBillingGroup(r.path["billingGroupName"], in.Expected, in.Properties.Description)
+		out["version"], err = tx.UpdateBillingGroup(r.Path("billingGroupName"), in.Expected, in.Properties.Description)
 		return err
 	})
 	return out, instead(err, registry.ErrConflict, "VersionConflictException", 409)
 }
 
-func (c *controlPlane) deleteBilling(r *request) (any, error) {
+func (c *controlPlane) deleteBilling(r *wire.Request) (any, error) {
 	expected, err := version(r, "expectedVersion")
 	if err != nil {
 		return nil, err
 	}
 	err = c.registry.Update(func(tx *registry.Tx) error {
-		err := tx.DeleteBillingGroup(r.path["billingGroupName"], expected)
+		err := tx.DeleteBillingGroup(r.Path("billingGroupName"), expected)
 		if errors.Is(err, registry.ErrNotFound) {
 			return nil // as AWS: there is none
 		}
@@ -250,7 +251,7 @@ func (c *controlPlane) deleteBilling(r *request) (any, error) {
 	return nil, instead(err, registry.ErrConflict, "VersionConflictException", 409)
 }
 
-func (c *controlPlane) listBilling(r *request) (any, error) {
+func (c *controlPlane) listBilling(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -259,7 +260,7 @@ func (c *controlPlane) listBilling(r *request) (any, error) {
 		Groups []groupName `json:"billingGroups"`
 		Next   string      `json:"nextToken,omitempty"`
 	}{Groups: []groupName{}}
-	prefix := r.query.Get("namePrefixFilter")
+	prefix := r.Query.Get("namePrefixFilter")
 	err = c.registry.View(func(tx *registry.Tx) error {
 		all, next, err := tx.BillingGroups(after, n)
 		for _, g := range all {
@@ -274,8 +275,8 @@ func (c *controlPlane) listBilling(r *request) (any, error) {
 }
 
 // linkBilling puts a thing into a billing group, or takes it out.
-func (c *controlPlane) linkBilling(in bool) func(*request) (any, error) {
-	return func(r *request) (any, error) {
+func (c *controlPlane) linkBilling(in bool) func(*wire.Request) (any, error) {
+	return func(r *wire.Request) (any, error) {
 		var body struct {
 			memberRequest
 			Group    string `json:"billingGroupName"`
@@ -305,18 +306,18 @@ func (c *controlPlane) linkBilling(in bool) func(*request) (any, error) {
 	}
 }
 
-func (c *controlPlane) listThingsInBilling(r *request) (any, error) {
+func (c *controlPlane) listThingsInBilling(r *wire.Request) (any, error) {
 	return c.members(r, func(tx *registry.Tx, after string, n int) ([]string, string, error) {
-		if _, err := tx.BillingGroup(r.path["billingGroupName"]); err != nil {
+		if _, err := tx.BillingGroup(r.Path("billingGroupName")); err != nil {
 			return nil, "", err
 		}
-		all, next := tx.BillingThings(r.path["billingGroupName"], after, n)
+		all, next := tx.BillingThings(r.Path("billingGroupName"), after, n)
 		return all, next, nil
 	})
 }
 
 // members answers with a page of names of things.
-func (c *controlPlane) members(r *request, list func(tx *registry.Tx, after string, n int) ([]string, string, error)) (any, error) {
+func (c *controlPlane) members(r *wire.Request, list func(tx *registry.Tx, after string, n int) ([]string, string, error)) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"crypto/x509"
@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 func (c *controlPlane) certificates() []operation {
@@ -36,8 +37,8 @@ func (c *controlPlane) certificates() []operation {
 const commonName = "AWS IoT Certificate"
 
 // flag reads a boolean of the query.
-func flag(r *request, name string) (bool, error) {
-	text := r.query.Get(name)
+func flag(r *wire.Request, name string) (bool, error) {
+	text := r.Query.Get(name)
 	if text == "" {
 		return false, nil
 	}
@@ -49,8 +50,8 @@ func flag(r *request, name string) (bool, error) {
 }
 
 // version reads a version number of the query, 0 for none.
-func version(r *request, name string) (uint64, error) {
-	text := r.query.Get(name)
+func version(r *wire.Request, name string) (uint64, error) {
+	text := r.Query.Get(name)
 	if text == "" {
 		return 0, nil
 	}
@@ -74,7 +75,7 @@ type certificateAnswer struct {
 	PEM string `json:"certificatePem,omitempty"`
 }
 
-func (c *controlPlane) createKeys(r *request) (any, error) {
+func (c *controlPlane) createKeys(r *wire.Request) (any, error) {
 	issued, err := c.issuer.Issue(commonName)
 	if err != nil {
 		return nil, err
@@ -110,7 +111,7 @@ func publicKey(text []byte) (string, error) {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
 }
 
-func (c *controlPlane) createFromCSR(r *request) (any, error) {
+func (c *controlPlane) createFromCSR(r *wire.Request) (any, error) {
 	var in struct {
 		CSR string `json:"certificateSigningRequest"`
 	}
@@ -125,7 +126,7 @@ func (c *controlPlane) createFromCSR(r *request) (any, error) {
 }
 
 // store registers what was issued.
-func (c *controlPlane) store(r *request, issued *pki.Issued) (certificateAnswer, error) {
+func (c *controlPlane) store(r *wire.Request, issued *pki.Issued) (certificateAnswer, error) {
 	active, err := flag(r, "setAsActive")
 	if err != nil {
 		return certificateAnswer{}, err
@@ -137,8 +138,8 @@ func (c *controlPlane) store(r *request, issued *pki.Issued) (certificateAnswer,
 	return certificateAnswer{issued.ID, c.arn(r, "cert", issued.ID), string(issued.CertPEM)}, err
 }
 
-func (c *controlPlane) registerCertificate(pinned bool) func(*request) (any, error) {
-	return func(r *request) (any, error) {
+func (c *controlPlane) registerCertificate(pinned bool) func(*wire.Request) (any, error) {
+	return func(r *wire.Request) (any, error) {
 		var in struct {
 			PEM    string          `json:"certificatePem"`
 			CA     string          `json:"caCertificatePem"`
@@ -183,7 +184,7 @@ type certificateList struct {
 	Next         string              `json:"nextMarker,omitempty"`
 }
 
-func (c *controlPlane) listCertificates(r *request) (any, error) {
+func (c *controlPlane) listCertificates(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -200,14 +201,14 @@ func (c *controlPlane) listCertificates(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) listByCA(r *request) (any, error) {
+func (c *controlPlane) listByCA(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
 	}
 	out := certificateList{Certificates: []listedCertificate{}}
 	err = c.registry.View(func(tx *registry.Tx) error {
-		ids, next := tx.CACertificates(r.path["caCertificateId"], after, n)
+		ids, next := tx.CACertificates(r.Path("caCertificateId"), after, n)
 		for _, id := range ids {
 			x, err := tx.Certificate(id)
 			if err != nil {
@@ -221,8 +222,8 @@ func (c *controlPlane) listByCA(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) describeCertificate(r *request) (any, error) {
-	id := r.path["certificateId"]
+func (c *controlPlane) describeCertificate(r *wire.Request) (any, error) {
+	id := r.Path("certificateId")
 	out := map[string]any{}
 	err := c.registry.View(func(tx *registry.Tx) error {
 		x, err := tx.Certificate(id)
@@ -247,23 +248,23 @@ func (c *controlPlane) describeCertificate(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) updateCertificate(r *request) (any, error) {
-	status := registry.Status(r.query.Get("newStatus"))
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(r.path["certificateId"], status) })
+func (c *controlPlane) updateCertificate(r *wire.Request) (any, error) {
+	status := registry.Status(r.Query.Get("newStatus"))
+	err := c.registry.Update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(r.Path("certificateId"), status) })
 	return nil, instead(err, registry.ErrConflict, "CertificateStateException", 406)
 }
 
-func (c *controlPlane) deleteCertificate(r *request) (any, error) {
+func (c *controlPlane) deleteCertificate(r *wire.Request) (any, error) {
 	force, err := flag(r, "forceDelete")
 	if err != nil {
 		return nil, err
 	}
-	err = c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteCertificate(r.path["certificateId"], force) })
+	err = c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteCertificate(r.Path("certificateId"), force) })
 	err = instead(err, registry.ErrInUse, "DeleteConflictException", 409)
 	return nil, instead(err, registry.ErrConflict, "CertificateStateException", 406)
 }
 
-func (c *controlPlane) registerCA(r *request) (any, error) {
+func (c *controlPlane) registerCA(r *wire.Request) (any, error) {
 	var in struct {
 		CA           string          `json:"caCertificate"`
 		Verification string          `json:"verificationCertificate"`
@@ -303,8 +304,8 @@ func autoRegistration(on bool) string {
 	return "DISABLE"
 }
 
-func (c *controlPlane) describeCA(r *request) (any, error) {
-	id := r.path["caCertificateId"]
+func (c *controlPlane) describeCA(r *wire.Request) (any, error) {
+	id := r.Path("caCertificateId")
 	out := map[string]any{}
 	err := c.registry.View(func(tx *registry.Tx) error {
 		ca, err := tx.CA(id)
@@ -329,7 +330,7 @@ func (c *controlPlane) describeCA(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) updateCA(r *request) (any, error) {
+func (c *controlPlane) updateCA(r *wire.Request) (any, error) {
 	var in struct {
 		Config json.RawMessage `json:"registrationConfig"`
 		Remove bool            `json:"removeAutoRegistration"`
@@ -341,11 +342,11 @@ func (c *controlPlane) updateCA(r *request) (any, error) {
 		return nil, err
 	}
 	return nil, c.registry.Update(func(tx *registry.Tx) error {
-		return tx.UpdateCA(r.path["caCertificateId"], func(ca *registry.CA) {
-			if s := r.query.Get("newStatus"); s != "" {
+		return tx.UpdateCA(r.Path("caCertificateId"), func(ca *registry.CA) {
+			if s := r.Query.Get("newStatus"); s != "" {
 				ca.Status = registry.Status(s)
 			}
-			if s := r.query.Get("newAutoRegistrationStatus"); s != "" {
+			if s := r.Query.Get("newAutoRegistrationStatus"); s != "" {
 				ca.AutoRegister = s == "ENABLE"
 			}
 			if in.Config != nil {
@@ -358,12 +359,12 @@ func (c *controlPlane) updateCA(r *request) (any, error) {
 	})
 }
 
-func (c *controlPlane) deleteCA(r *request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteCA(r.path["caCertificateId"]) })
+func (c *controlPlane) deleteCA(r *wire.Request) (any, error) {
+	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteCA(r.Path("caCertificateId")) })
 	return nil, instead(err, registry.ErrConflict, "CertificateStateException", 406)
 }
 
-func (c *controlPlane) listCAs(r *request) (any, error) {
+func (c *controlPlane) listCAs(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -380,7 +381,7 @@ func (c *controlPlane) listCAs(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) registrationCode(*request) (any, error) {
+func (c *controlPlane) registrationCode(*wire.Request) (any, error) {
 	var code string
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
 		code, err = tx.RegistrationCode()

@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"encoding/base64"
@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 // Fleet indexing's one dialect.
@@ -60,7 +61,7 @@ type queryRequest struct {
 }
 
 // queryOf reads the request of one, with AWS's defaults.
-func queryOf(r *request) (in queryRequest, q *index.Query, err error) {
+func queryOf(r *wire.Request) (in queryRequest, q *index.Query, err error) {
 	in.Index = index.Things
 	if err := decode(r, &in); err != nil {
 		return in, nil, err
@@ -93,7 +94,7 @@ type connectivity struct {
 	Reason    string `json:"disconnectReason,omitempty"`
 }
 
-func (c *controlPlane) searchIndex(r *request) (any, error) {
+func (c *controlPlane) searchIndex(r *wire.Request) (any, error) {
 	in, q, err := queryOf(r)
 	if err != nil {
 		return nil, err
@@ -179,7 +180,7 @@ func (c *controlPlane) foundGroups(names []string, next string) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) getStatistics(r *request) (any, error) {
+func (c *controlPlane) getStatistics(r *wire.Request) (any, error) {
 	in, q, err := queryOf(r)
 	if err != nil {
 		return nil, err
@@ -200,7 +201,7 @@ func (c *controlPlane) getStatistics(r *request) (any, error) {
 	}(s)}, nil
 }
 
-func (c *controlPlane) getCardinality(r *request) (any, error) {
+func (c *controlPlane) getCardinality(r *wire.Request) (any, error) {
 	in, q, err := queryOf(r)
 	if err != nil {
 		return nil, err
@@ -209,7 +210,7 @@ func (c *controlPlane) getCardinality(r *request) (any, error) {
 	return map[string]int{"cardinality": n}, err
 }
 
-func (c *controlPlane) getPercentiles(r *request) (any, error) {
+func (c *controlPlane) getPercentiles(r *wire.Request) (any, error) {
 	in, q, err := queryOf(r)
 	if err != nil {
 		return nil, err
@@ -241,7 +242,7 @@ func (c *controlPlane) getPercentiles(r *request) (any, error) {
 	return map[string]any{"percentiles": out}, nil
 }
 
-func (c *controlPlane) getBuckets(r *request) (any, error) {
+func (c *controlPlane) getBuckets(r *wire.Request) (any, error) {
 	in, q, err := queryOf(r)
 	if err != nil {
 		return nil, err
@@ -268,8 +269,8 @@ func (c *controlPlane) getBuckets(r *request) (any, error) {
 	return map[string]any{"totalCount": total, "buckets": out}, nil
 }
 
-func (c *controlPlane) thingConnectivity(r *request) (any, error) {
-	name := r.path["thingName"]
+func (c *controlPlane) thingConnectivity(r *wire.Request) (any, error) {
+	name := r.Path("thingName")
 	x, err := c.indexing()
 	if err != nil {
 		return nil, err

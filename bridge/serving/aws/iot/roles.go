@@ -1,9 +1,10 @@
-package aws
+package iot
 
 import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 func (c *controlPlane) roleAliases() []operation {
@@ -35,17 +36,17 @@ type aliasID struct {
 	ARN  string `json:"roleAliasArn"`
 }
 
-func (c *controlPlane) aliasID(r *request) aliasID {
-	return aliasID{r.path["roleAlias"], c.arn(r, "rolealias", r.path["roleAlias"])}
+func (c *controlPlane) aliasID(r *wire.Request) aliasID {
+	return aliasID{r.Path("roleAlias"), c.arn(r, "rolealias", r.Path("roleAlias"))}
 }
 
-func (c *controlPlane) createAlias(r *request) (any, error) {
+func (c *controlPlane) createAlias(r *wire.Request) (any, error) {
 	var in aliasRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
 	return c.aliasID(r), c.registry.Update(func(tx *registry.Tx) error {
-		name := r.path["roleAlias"]
+		name := r.Path("roleAlias")
 		if err := tx.CreateRoleAlias(registry.RoleAlias{Name: name, Role: in.Role, Life: in.life()}); err != nil {
 			return err
 		}
@@ -53,10 +54,10 @@ func (c *controlPlane) createAlias(r *request) (any, error) {
 	})
 }
 
-func (c *controlPlane) describeAlias(r *request) (any, error) {
+func (c *controlPlane) describeAlias(r *wire.Request) (any, error) {
 	var a registry.RoleAlias
 	err := c.registry.View(func(tx *registry.Tx) (err error) {
-		a, err = tx.RoleAlias(r.path["roleAlias"])
+		a, err = tx.RoleAlias(r.Path("roleAlias"))
 		return err
 	})
 	if err != nil {
@@ -72,13 +73,13 @@ func (c *controlPlane) describeAlias(r *request) (any, error) {
 	}{c.aliasID(r), a.Role, c.account, int64(a.Life / time.Second), seconds(a.Created), seconds(a.Modified)}}, nil
 }
 
-func (c *controlPlane) updateAlias(r *request) (any, error) {
+func (c *controlPlane) updateAlias(r *wire.Request) (any, error) {
 	var in aliasRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
 	return c.aliasID(r), c.registry.Update(func(tx *registry.Tx) error {
-		return tx.UpdateRoleAlias(r.path["roleAlias"], func(a *registry.RoleAlias) {
+		return tx.UpdateRoleAlias(r.Path("roleAlias"), func(a *registry.RoleAlias) {
 			if in.Role != "" {
 				a.Role = in.Role
 			}
@@ -89,11 +90,11 @@ func (c *controlPlane) updateAlias(r *request) (any, error) {
 	})
 }
 
-func (c *controlPlane) deleteAlias(r *request) (any, error) {
-	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteRoleAlias(r.path["roleAlias"]) })
+func (c *controlPlane) deleteAlias(r *wire.Request) (any, error) {
+	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteRoleAlias(r.Path("roleAlias")) })
 }
 
-func (c *controlPlane) listAliases(r *request) (any, error) {
+func (c *controlPlane) listAliases(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err

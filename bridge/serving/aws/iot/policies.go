@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 func (c *controlPlane) policies() []operation {
@@ -49,12 +50,12 @@ type policyDocument struct {
 	Document string `json:"policyDocument"`
 }
 
-func (c *controlPlane) createPolicy(r *request) (any, error) {
+func (c *controlPlane) createPolicy(r *wire.Request) (any, error) {
 	var in policyDocument
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	name := r.path["policyName"]
+	name := r.Path("policyName")
 	err := c.registry.Update(func(tx *registry.Tx) error { return tx.CreatePolicy(name, []byte(in.Document)) })
 	if err != nil {
 		return nil, err
@@ -62,10 +63,10 @@ func (c *controlPlane) createPolicy(r *request) (any, error) {
 	return policyAnswer{Name: name, ARN: c.arn(r, "policy", name), Document: in.Document, Version: "1"}, nil
 }
 
-func (c *controlPlane) getPolicy(r *request) (any, error) {
+func (c *controlPlane) getPolicy(r *wire.Request) (any, error) {
 	var out policyAnswer
 	err := c.registry.View(func(tx *registry.Tx) error {
-		p, err := tx.Policy(r.path["policyName"])
+		p, err := tx.Policy(r.Path("policyName"))
 		if err != nil {
 			return err
 		}
@@ -79,8 +80,8 @@ func (c *controlPlane) getPolicy(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) deletePolicy(r *request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeletePolicy(r.path["policyName"]) })
+func (c *controlPlane) deletePolicy(r *wire.Request) (any, error) {
+	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeletePolicy(r.Path("policyName")) })
 	return nil, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 }
 
@@ -90,7 +91,7 @@ type policyName struct {
 	ARN  string `json:"policyArn"`
 }
 
-func (c *controlPlane) policyName(r *request, name string) policyName {
+func (c *controlPlane) policyName(r *wire.Request, name string) policyName {
 	return policyName{name, c.arn(r, "policy", name)}
 }
 
@@ -99,7 +100,7 @@ type policyList struct {
 	Next     string       `json:"nextMarker,omitempty"`
 }
 
-func (c *controlPlane) listPolicies(r *request) (any, error) {
+func (c *controlPlane) listPolicies(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -116,7 +117,7 @@ func (c *controlPlane) listPolicies(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) createPolicyVersion(r *request) (any, error) {
+func (c *controlPlane) createPolicyVersion(r *wire.Request) (any, error) {
 	var in policyDocument
 	if err := decode(r, &in); err != nil {
 		return nil, err
@@ -125,7 +126,7 @@ func (c *controlPlane) createPolicyVersion(r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	name, n := r.path["policyName"], 0
+	name, n := r.Path("policyName"), 0
 	err = c.registry.Update(func(tx *registry.Tx) (err error) {
 		n, err = tx.CreatePolicyVersion(name, []byte(in.Document), isDefault)
 		return err
@@ -136,7 +137,7 @@ func (c *controlPlane) createPolicyVersion(r *request) (any, error) {
 	return policyAnswer{ARN: c.arn(r, "policy", name), Document: in.Document, Version: strconv.Itoa(n), Default: &isDefault}, nil
 }
 
-func (c *controlPlane) listPolicyVersions(r *request) (any, error) {
+func (c *controlPlane) listPolicyVersions(r *wire.Request) (any, error) {
 	type entry struct {
 		Version string  `json:"versionId"`
 		Default bool    `json:"isDefaultVersion"`
@@ -144,7 +145,7 @@ func (c *controlPlane) listPolicyVersions(r *request) (any, error) {
 	}
 	out := map[string][]entry{"policyVersions": {}}
 	err := c.registry.View(func(tx *registry.Tx) error {
-		p, err := tx.Policy(r.path["policyName"])
+		p, err := tx.Policy(r.Path("policyName"))
 		for _, v := range p.Versions {
 			out["policyVersions"] = append(out["policyVersions"], entry{strconv.Itoa(v.Number), v.Number == p.Default, seconds(v.Created)})
 		}
@@ -154,22 +155,22 @@ func (c *controlPlane) listPolicyVersions(r *request) (any, error) {
 }
 
 // versionID is the number of a policy's version in the path.
-func versionID(r *request) (int, error) {
-	n, err := strconv.Atoi(r.path["policyVersionId"])
+func versionID(r *wire.Request) (int, error) {
+	n, err := strconv.Atoi(r.Path("policyVersionId"))
 	if err != nil || n < 1 {
-		return 0, fmt.Errorf("%w: policyVersionId: %.20q, want a number", registry.ErrInvalid, r.path["policyVersionId"])
+		return 0, fmt.Errorf("%w: policyVersionId: %.20q, want a number", registry.ErrInvalid, r.Path("policyVersionId"))
 	}
 	return n, nil
 }
 
-func (c *controlPlane) getPolicyVersion(r *request) (any, error) {
+func (c *controlPlane) getPolicyVersion(r *wire.Request) (any, error) {
 	n, err := versionID(r)
 	if err != nil {
 		return nil, err
 	}
 	var out policyAnswer
 	err = c.registry.View(func(tx *registry.Tx) error {
-		p, err := tx.Policy(r.path["policyName"])
+		p, err := tx.Policy(r.Path("policyName"))
 		if err != nil {
 			return err
 		}
@@ -182,21 +183,21 @@ func (c *controlPlane) getPolicyVersion(r *request) (any, error) {
 }
 
 // onVersion does f to a version of a policy.
-func (c *controlPlane) onVersion(f func(tx *registry.Tx, name string, number int) error) func(*request) (any, error) {
-	return func(r *request) (any, error) {
+func (c *controlPlane) onVersion(f func(tx *registry.Tx, name string, number int) error) func(*wire.Request) (any, error) {
+	return func(r *wire.Request) (any, error) {
 		n, err := versionID(r)
 		if err != nil {
 			return nil, err
 		}
-		err = c.registry.Update(func(tx *registry.Tx) error { return f(tx, r.path["policyName"], n) })
+		err = c.registry.Update(func(tx *registry.Tx) error { return f(tx, r.Path("policyName"), n) })
 		return nil, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 	}
 }
 
 // linkPolicy attaches a policy to a certificate or a thing group, or detaches
 // it.
-func (c *controlPlane) linkPolicy(certificate, group func(tx *registry.Tx, policy, target string) error) func(*request) (any, error) {
-	return func(r *request) (any, error) {
+func (c *controlPlane) linkPolicy(certificate, group func(tx *registry.Tx, policy, target string) error) func(*wire.Request) (any, error) {
+	return func(r *wire.Request) (any, error) {
 		var in struct {
 			Target string `json:"target"`
 		}
@@ -209,28 +210,28 @@ func (c *controlPlane) linkPolicy(certificate, group func(tx *registry.Tx, polic
 		}
 		err = c.registry.Update(func(tx *registry.Tx) error {
 			if kind == "thinggroup" {
-				return group(tx, r.path["policyName"], name)
+				return group(tx, r.Path("policyName"), name)
 			}
-			return certificate(tx, r.path["policyName"], name)
+			return certificate(tx, r.Path("policyName"), name)
 		})
 		return nil, instead(err, registry.ErrLimit, "LimitExceededException", 410)
 	}
 }
 
 // linkPrincipal is linkPolicy of the older operations.
-func (c *controlPlane) linkPrincipal(f func(tx *registry.Tx, policy, certificate string) error) func(*request) (any, error) {
-	return func(r *request) (any, error) {
-		id, err := certificateOf(r.header.Get("x-amzn-iot-principal"))
+func (c *controlPlane) linkPrincipal(f func(tx *registry.Tx, policy, certificate string) error) func(*wire.Request) (any, error) {
+	return func(r *wire.Request) (any, error) {
+		id, err := certificateOf(r.Header.Get("x-amzn-iot-principal"))
 		if err != nil {
 			return nil, err
 		}
-		err = c.registry.Update(func(tx *registry.Tx) error { return f(tx, r.path["policyName"], id) })
+		err = c.registry.Update(func(tx *registry.Tx) error { return f(tx, r.Path("policyName"), id) })
 		return nil, instead(err, registry.ErrLimit, "LimitExceededException", 410)
 	}
 }
 
-func (c *controlPlane) listAttached(r *request) (any, error) {
-	kind, name, err := nameOf(r.path["target"], "cert", "thinggroup")
+func (c *controlPlane) listAttached(r *wire.Request) (any, error) {
+	kind, name, err := nameOf(r.Path("target"), "cert", "thinggroup")
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +267,7 @@ func (c *controlPlane) listAttached(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) listTargets(r *request) (any, error) {
+func (c *controlPlane) listTargets(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -276,10 +277,10 @@ func (c *controlPlane) listTargets(r *request) (any, error) {
 		Next    string   `json:"nextMarker,omitempty"`
 	}{Targets: []string{}}
 	err = c.registry.View(func(tx *registry.Tx) error {
-		if _, err := tx.Policy(r.path["policyName"]); err != nil {
+		if _, err := tx.Policy(r.Path("policyName")); err != nil {
 			return err
 		}
-		all, next := tx.PolicyTargets(r.path["policyName"], after, n)
+		all, next := tx.PolicyTargets(r.Path("policyName"), after, n)
 		for _, target := range all {
 			kind, name, _ := strings.Cut(target, "/")
 			out.Targets = append(out.Targets, c.arn(r, kind, name))
@@ -290,7 +291,7 @@ func (c *controlPlane) listTargets(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) testAuthorization(r *request) (any, error) {
+func (c *controlPlane) testAuthorization(r *wire.Request) (any, error) {
 	var in struct {
 		Principal string              `json:"principal"`
 		Infos     []registry.AuthInfo `json:"authInfos"`
@@ -329,8 +330,8 @@ func (c *controlPlane) testAuthorization(r *request) (any, error) {
 	}
 	out := map[string][]result{"authResults": {}}
 	err := c.registry.View(func(tx *registry.Tx) error {
-		all, err := tx.TestAuthorization(registry.AuthTest{Certificate: id, ClientID: r.query.Get("clientId"), Add: in.Add, Skip: in.Skip, Infos: in.Infos,
-			Known: authz.Context{Account: c.account, Region: r.region}})
+		all, err := tx.TestAuthorization(registry.AuthTest{Certificate: id, ClientID: r.Query.Get("clientId"), Add: in.Add, Skip: in.Skip, Infos: in.Infos,
+			Known: authz.Context{Account: c.account, Region: r.Region}})
 		for _, a := range all {
 			x := result{Info: a.Info, Allowed: named(a.Allowed), Decision: a.Decision.String(), Missing: append([]string{}, a.Missing...)}
 			x.Denied.Implicit, x.Denied.Explicit = named(a.Implicit), named(a.Denied)
@@ -341,14 +342,14 @@ func (c *controlPlane) testAuthorization(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) effectivePolicies(r *request) (any, error) {
+func (c *controlPlane) effectivePolicies(r *wire.Request) (any, error) {
 	var in struct {
 		Principal string `json:"principal"`
 	}
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	thing := r.query.Get("thingName")
+	thing := r.Query.Get("thingName")
 	if in.Principal == "" && thing == "" {
 		return nil, errors.Join(registry.ErrInvalid, errors.New("neither principal nor thingName"))
 	}

@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"fmt"
@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 // An indexing is the configuration as AWS writes it.
@@ -92,7 +93,7 @@ func (in *indexing) change(x *registry.Indexing) error {
 	return nil
 }
 
-func (c *controlPlane) updateIndexing(r *request) (any, error) {
+func (c *controlPlane) updateIndexing(r *wire.Request) (any, error) {
 	var in indexing
 	if err := decode(r, &in); err != nil {
 		return nil, err
@@ -118,7 +119,7 @@ func (c *controlPlane) indexing() (x registry.Indexing, err error) {
 	return x, err
 }
 
-func (c *controlPlane) getIndexing(*request) (any, error) {
+func (c *controlPlane) getIndexing(*wire.Request) (any, error) {
 	x, err := c.indexing()
 	if err != nil {
 		return nil, err
@@ -147,7 +148,7 @@ func (c *controlPlane) getIndexing(*request) (any, error) {
 	return out, nil
 }
 
-func (c *controlPlane) listIndices(*request) (any, error) {
+func (c *controlPlane) listIndices(*wire.Request) (any, error) {
 	names := []string{}
 	for _, name := range []string{index.Groups, index.Things} {
 		if c.index.Status(name) != index.Off {
@@ -157,8 +158,8 @@ func (c *controlPlane) listIndices(*request) (any, error) {
 	return map[string]any{"indexNames": names}, nil
 }
 
-func (c *controlPlane) describeIndex(r *request) (any, error) {
-	name := r.path["indexName"]
+func (c *controlPlane) describeIndex(r *wire.Request) (any, error) {
+	name := r.Path("indexName")
 	status := c.index.Status(name)
 	if status == index.Off {
 		return nil, fmt.Errorf("%w: %.100q", index.ErrNoIndex, name)

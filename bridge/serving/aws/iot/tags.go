@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 // A tag of a resource.
@@ -43,7 +44,7 @@ func resourceOf(arn string) (string, error) {
 	return kind + "/" + name, err
 }
 
-func (c *controlPlane) tagResource(r *request) (any, error) {
+func (c *controlPlane) tagResource(r *wire.Request) (any, error) {
 	var in struct {
 		ARN  string `json:"resourceArn"`
 		Tags []tag  `json:"tags"`
@@ -59,7 +60,7 @@ func (c *controlPlane) tagResource(r *request) (any, error) {
 	return nil, instead(err, registry.ErrLimit, "LimitExceededException", 410)
 }
 
-func (c *controlPlane) untagResource(r *request) (any, error) {
+func (c *controlPlane) untagResource(r *wire.Request) (any, error) {
 	var in struct {
 		ARN  string   `json:"resourceArn"`
 		Keys []string `json:"tagKeys"`
@@ -74,8 +75,8 @@ func (c *controlPlane) untagResource(r *request) (any, error) {
 	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.Untag(resource, in.Keys) })
 }
 
-func (c *controlPlane) listTags(r *request) (any, error) {
-	resource, err := resourceOf(r.query.Get("resourceArn"))
+func (c *controlPlane) listTags(r *wire.Request) (any, error) {
+	resource, err := resourceOf(r.Query.Get("resourceArn"))
 	if err != nil {
 		return nil, err
 	}
@@ -101,7 +102,7 @@ type eventSwitch struct {
 	Enabled bool `json:"Enabled"`
 }
 
-func (c *controlPlane) describeEvents(*request) (any, error) {
+func (c *controlPlane) describeEvents(*wire.Request) (any, error) {
 	out := struct {
 		Configurations map[registry.EventType]eventSwitch `json:"eventConfigurations"`
 		Created        float64                            `json:"creationDate,omitempty"`
@@ -120,7 +121,7 @@ func (c *controlPlane) describeEvents(*request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) updateEvents(r *request) (any, error) {
+func (c *controlPlane) updateEvents(r *wire.Request) (any, error) {
 	var in struct {
 		Configurations map[registry.EventType]eventSwitch `json:"eventConfigurations"`
 	}

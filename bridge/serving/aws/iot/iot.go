@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"bytes"
@@ -14,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 // controlPlane are the operations of AWS IoT's registry: a table over
@@ -33,21 +34,22 @@ type controlPlane struct {
 
 func (c *controlPlane) operations() []operation {
 	var all []operation
-	for _, ops := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(), c.policies(), c.tags(), c.events(), c.roleAliases(), c.customAuthorizers(), c.provisioning(), c.fleetIndex()} {
-		all = append(all, ops...)
+	for _, rows := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(), c.policies(), c.tags(),
+		c.events(), c.roleAliases(), c.customAuthorizers(), c.provisioning(), c.fleetIndex()} {
+		all = append(all, rows...)
 	}
 	return append(all, operation{"DescribeEndpoint", "GET", "/endpoint", c.describeEndpoint})
 }
 
 // describeEndpoint tells where devices connect, with the port unless it is
 // MQTT's; all of AWS's types are one here.
-func (c *controlPlane) describeEndpoint(*request) (any, error) {
+func (c *controlPlane) describeEndpoint(*wire.Request) (any, error) {
 	address, err := c.endpoint()
 	return map[string]string{"endpointAddress": strings.TrimSuffix(address, ":8883")}, err
 }
 
-func (c *controlPlane) arn(r *request, kind, name string) string {
-	return "arn:aws:iot:" + r.region + ":" + c.account + ":" + kind + "/" + name
+func (c *controlPlane) arn(r *wire.Request, kind, name string) string {
+	return arn(r, c.account, kind, name)
 }
 
 // nameOf takes the name out of an ARN of one of kinds; what is no ARN is a name.
@@ -75,29 +77,29 @@ func certificateOf(arn string) (string, error) {
 
 // decode reads the body of a request; members that are not known are AWS's to
 // have, and ignored.
-func decode(r *request, in any) error {
-	if len(r.body) == 0 {
+func decode(r *wire.Request, in any) error {
+	if len(r.Body) == 0 {
 		return nil
 	}
-	if err := json.Unmarshal(r.body, in); err != nil {
+	if err := json.Unmarshal(r.Body, in); err != nil {
 		return fmt.Errorf("%w: body: %w", registry.ErrInvalid, err)
 	}
 	return nil
 }
 
 // page reads where a list goes on, and how long a page may be.
-func page(r *request) (after string, n int, err error) {
+func page(r *wire.Request) (after string, n int, err error) {
 	n = 25
 	for _, name := range []string{"maxResults", "pageSize"} {
-		if text := r.query.Get(name); text != "" {
+		if text := r.Query.Get(name); text != "" {
 			if n, err = strconv.Atoi(text); err != nil || n < 1 || n > registry.MaxPage {
 				return "", 0, fmt.Errorf("%w: %s: %.20q, want 1 to %d", registry.ErrInvalid, name, text, registry.MaxPage)
 			}
 		}
 	}
-	token := r.query.Get("nextToken")
+	token := r.Query.Get("nextToken")
 	if token == "" {
-		token = r.query.Get("marker")
+		token = r.Query.Get("marker")
 	}
 	b, err := base64.RawURLEncoding.DecodeString(token)
 	if err != nil {
@@ -113,7 +115,7 @@ func token(next string) string { return base64.RawURLEncoding.EncodeToString([]b
 // has one.
 func instead(err, is error, code string, status int) error {
 	if errors.Is(err, is) {
-		return &Error{Code: code, Status: status, Message: err.Error()}
+		return &wire.Error{Code: code, Status: status, Message: err.Error()}
 	}
 	return err
 }

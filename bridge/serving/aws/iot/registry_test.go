@@ -1,22 +1,26 @@
-package aws
+package iot
 
 import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/wiretest"
 )
 
-// A desk is a control plane over a registry of its own.
+// A desk is a handler of a registry of its own.
 type desk struct {
-	t *testing.T
-	*controlPlane
+	t        *testing.T
+	registry *registry.Registry
+	service  *wire.Service
+	handler  http.Handler
 }
 
 func newDesk(t *testing.T) desk {
@@ -30,7 +34,8 @@ func newDesk(t *testing.T) desk {
 			t.Error(err)
 		}
 	})
-	return desk{t, &controlPlane{account: "000000000000", registry: r}}
+	s := Service(Options{Account: "000000000000", Registry: r})
+	return desk{t, r, s, wire.New(wiretest.Options(s))}
 }
 
 func (p desk) update(f func(*registry.Tx) error) {
@@ -40,29 +45,14 @@ func (p desk) update(f func(*registry.Tx) error) {
 	}
 }
 
-// ask runs an operation on a path with a query.
-func (p desk) ask(name, path, body string) (any, error) {
+// ask asks for an operation at a path with a query.
+func (p desk) ask(name, path, body string) wiretest.Answer {
 	p.t.Helper()
-	all := p.operations()
-	i := slices.IndexFunc(all, func(op operation) bool { return op.name == name })
-	u, err := url.Parse(path)
-	if i < 0 || err != nil {
-		p.t.Fatal(name, err)
+	i := slices.IndexFunc(p.service.Operations, func(op wire.Operation) bool { return op.Name == name })
+	if i < 0 {
+		p.t.Fatal(name)
 	}
-	values, ok := match(all[i].path, u.EscapedPath())
-	if !ok {
-		p.t.Fatalf("%s is not at %s", name, path)
-	}
-	return all[i].run(&request{ctx: p.t.Context(), region: "eu-local-1", path: values, query: u.Query(), body: []byte(body)})
-}
-
-// code is the status and the name of an error, "200 " for none.
-func code(err error) string {
-	if err == nil {
-		return "200 "
-	}
-	e := errorOf(err)
-	return fmt.Sprint(e.Status, " ", e.Code)
+	return wiretest.Ask(p.handler, "iot", p.service.Operations[i].Method, path, body)
 }
 
 // The errors of the registry's operations are those that AWS's model names for
@@ -97,8 +87,9 @@ func TestRegistryErrors(t *testing.T) {
 		{"TagResource", "/tags", `{"resourceArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/deep0","tags":[` + strings.Join(many, ",") + `]}`, "410 LimitExceededException"},
 		{"TagResource", "/tags", `{"resourceArn":"deep0","tags":[{"Key":"a","Value":"b"}]}`, "400 InvalidRequestException"},
 	} {
-		if _, err := p.ask(c.name, c.path, c.body); code(err) != c.want {
-			t.Errorf("%s %s: %s, want %s", c.name, c.body[:min(len(c.body), 100)], code(err), c.want)
+		got := p.ask(c.name, c.path, c.body)
+		if said := fmt.Sprint(got.Status, " ", got.Code); said != c.want {
+			t.Errorf("%s %s: %s, want %s", c.name, c.body[:min(len(c.body), 100)], said, c.want)
 		}
 	}
 	p.update(func(tx *registry.Tx) error {
@@ -122,17 +113,13 @@ func TestGroupsOfThingInPages(t *testing.T) {
 		return err
 	})
 	for query := "?maxResults=4"; query != ""; {
-		out, err := p.ask("ListThingGroupsForThing", "/things/t/thing-groups"+query, "")
-		if err != nil {
-			t.Fatal(err)
-		}
-		text, err := json.Marshal(out)
+		out := p.ask("ListThingGroupsForThing", "/things/t/thing-groups"+query, "")
 		var page struct {
 			ThingGroups []struct{ GroupName string }
 			NextToken   string
 		}
-		if err := errors.Join(err, json.Unmarshal(text, &page)); err != nil || len(page.ThingGroups) > 4 {
-			t.Fatalf("%s %v", text, err)
+		if err := json.Unmarshal([]byte(out.Body), &page); err != nil || len(page.ThingGroups) > 4 {
+			t.Fatalf("%s %v", out.Body, err)
 		}
 		for _, g := range page.ThingGroups {
 			got = append(got, g.GroupName)
@@ -162,10 +149,9 @@ func TestThingsByAttribute(t *testing.T) {
 		"attributeName=site&attributeValue=north&usePrefixAttributeValue=false": "at-north",
 		"attributeName=site&attributeValue=north&usePrefixAttributeValue=true":  "at-north at-north-2",
 	} {
-		out, err := p.ask("ListThings", "/things?"+query, "")
-		text, _ := json.Marshal(out)
+		out := p.ask("ListThings", "/things?"+query, "")
 		var page struct{ Things []struct{ ThingName string } }
-		if err := errors.Join(err, json.Unmarshal(text, &page)); err != nil {
+		if err := json.Unmarshal([]byte(out.Body), &page); err != nil {
 			t.Fatal(err)
 		}
 		var got []string

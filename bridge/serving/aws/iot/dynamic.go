@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"fmt"
@@ -6,11 +6,12 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 // dynamicRequest reads the request of a dynamic group. text is its query, ""
 // where there is none.
-func (c *controlPlane) dynamicRequest(r *request) (in groupRequest, text string, err error) {
+func (c *controlPlane) dynamicRequest(r *wire.Request) (in groupRequest, text string, err error) {
 	q := queryRequest{Index: index.Things}
 	if err := decode(r, &in); err != nil {
 		return in, "", err
@@ -27,7 +28,7 @@ func (c *controlPlane) dynamicRequest(r *request) (in groupRequest, text string,
 	return in, q.Query, err
 }
 
-func (c *controlPlane) createDynamicGroup(r *request) (any, error) {
+func (c *controlPlane) createDynamicGroup(r *wire.Request) (any, error) {
 	in, text, err := c.dynamicRequest(r)
 	if err != nil {
 		return nil, err
@@ -39,7 +40,7 @@ func (c *controlPlane) createDynamicGroup(r *request) (any, error) {
 		return nil, fmt.Errorf("%w: things are not indexed; see UpdateIndexingConfiguration", registry.ErrInvalid)
 	}
 	if c.index.Stats().DynamicGroups >= index.MaxDynamicGroups {
-		return nil, &Error{Code: "LimitExceededException", Status: http.StatusGone, // as AWS has it
+		return nil, &wire.Error{Code: "LimitExceededException", Status: http.StatusGone, // as AWS has it
 			Message: fmt.Sprintf("there are %d dynamic thing groups already", index.MaxDynamicGroups)}
 	}
 	g, err := c.makeGroup(r, &in, registry.Group{Query: text})
@@ -54,14 +55,14 @@ func (c *controlPlane) createDynamicGroup(r *request) (any, error) {
 	}{c.groupAnswer(r, &g), index.Things, g.Query, queryVersion}, nil
 }
 
-func (c *controlPlane) updateDynamicGroup(r *request) (any, error) {
+func (c *controlPlane) updateDynamicGroup(r *wire.Request) (any, error) {
 	in, text, err := c.dynamicRequest(r)
 	if err != nil {
 		return nil, err
 	}
 	return c.changeGroup(r, &in, func(g *registry.Group) error {
 		if g.Query == "" {
-			return &Error{Code: "InvalidRequestException", Status: 400, Message: "thing group " + g.Name + " is not dynamic"}
+			return &wire.Error{Code: "InvalidRequestException", Status: 400, Message: "thing group " + g.Name + " is not dynamic"}
 		}
 		if text != "" {
 			g.Query = text

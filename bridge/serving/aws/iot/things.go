@@ -1,4 +1,4 @@
-package aws
+package iot
 
 import (
 	"errors"
@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
 func (c *controlPlane) things() []operation {
@@ -40,12 +41,12 @@ type thingAnswer struct {
 	ID   string `json:"thingId"`
 }
 
-func (c *controlPlane) createThing(r *request) (any, error) {
+func (c *controlPlane) createThing(r *wire.Request) (any, error) {
 	var in thingRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	name := r.path["thingName"]
+	name := r.Path("thingName")
 	var th registry.Thing
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
 		if err := tx.CreateThing(registry.Thing{Name: name, Type: in.Type, Attributes: in.Attributes.Attributes, BillingGroup: in.Billing}); err != nil {
@@ -55,9 +56,7 @@ func (c *controlPlane) createThing(r *request) (any, error) {
 		return err
 	})
 	if errors.Is(err, registry.ErrExists) {
-		e := errorOf(err)
-		e.ResourceID, e.ResourceARN = name, c.arn(r, "thing", name)
-		return nil, e
+		return nil, exists(err, name, c.arn(r, "thing", name))
 	}
 	if err != nil {
 		return nil, err
@@ -65,10 +64,10 @@ func (c *controlPlane) createThing(r *request) (any, error) {
 	return thingAnswer{name, c.arn(r, "thing", name), th.ID()}, nil
 }
 
-func (c *controlPlane) describeThing(r *request) (any, error) {
+func (c *controlPlane) describeThing(r *wire.Request) (any, error) {
 	var th registry.Thing
 	err := c.registry.View(func(tx *registry.Tx) (err error) {
-		th, err = tx.Thing(r.path["thingName"])
+		th, err = tx.Thing(r.Path("thingName"))
 		return err
 	})
 	if err != nil {
@@ -91,13 +90,13 @@ func notNil(m map[string]string) map[string]string {
 	return m
 }
 
-func (c *controlPlane) updateThing(r *request) (any, error) {
+func (c *controlPlane) updateThing(r *wire.Request) (any, error) {
 	var in thingRequest
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
 	err := c.registry.Update(func(tx *registry.Tx) error {
-		return tx.UpdateThing(r.path["thingName"], in.Expected, func(th *registry.Thing) error {
+		return tx.UpdateThing(r.Path("thingName"), in.Expected, func(th *registry.Thing) error {
 			if in.Type != "" {
 				th.Type = in.Type
 			}
@@ -120,13 +119,13 @@ func (c *controlPlane) updateThing(r *request) (any, error) {
 	return nil, instead(err, registry.ErrConflict, "VersionConflictException", 409)
 }
 
-func (c *controlPlane) deleteThing(r *request) (any, error) {
+func (c *controlPlane) deleteThing(r *wire.Request) (any, error) {
 	expected, err := version(r, "expectedVersion")
 	if err != nil {
 		return nil, err
 	}
 	err = c.registry.Update(func(tx *registry.Tx) error {
-		err := tx.DeleteThing(r.path["thingName"], expected)
+		err := tx.DeleteThing(r.Path("thingName"), expected)
 		if errors.Is(err, registry.ErrNotFound) {
 			return nil // as AWS: there is none
 		}
@@ -136,7 +135,7 @@ func (c *controlPlane) deleteThing(r *request) (any, error) {
 	return nil, instead(err, registry.ErrConflict, "VersionConflictException", 409)
 }
 
-func (c *controlPlane) listThings(r *request) (any, error) {
+func (c *controlPlane) listThings(r *wire.Request) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -148,8 +147,8 @@ func (c *controlPlane) listThings(r *request) (any, error) {
 		Attributes map[string]string `json:"attributes"`
 		Version    uint64            `json:"version"`
 	}
-	key, value, kind := r.query.Get("attributeName"), r.query.Get("attributeValue"), r.query.Get("thingTypeName")
-	begins := r.query.Get("usePrefixAttributeValue") == "true"
+	key, value, kind := r.Query.Get("attributeName"), r.Query.Get("attributeValue"), r.Query.Get("thingTypeName")
+	begins := r.Query.Get("usePrefixAttributeValue") == "true"
 	out := struct {
 		Things []entry `json:"things"`
 		Next   string  `json:"nextToken,omitempty"`
@@ -177,23 +176,23 @@ func (c *controlPlane) listThings(r *request) (any, error) {
 }
 
 // linkThing attaches a certificate to a thing, or detaches it.
-func (c *controlPlane) linkThing(f func(tx *registry.Tx, thing, certificate string) error) func(*request) (any, error) {
-	return func(r *request) (any, error) {
-		id, err := certificateOf(r.header.Get("x-amzn-principal"))
+func (c *controlPlane) linkThing(f func(tx *registry.Tx, thing, certificate string) error) func(*wire.Request) (any, error) {
+	return func(r *wire.Request) (any, error) {
+		id, err := certificateOf(r.Header.Get("x-amzn-principal"))
 		if err != nil {
 			return nil, err
 		}
-		return nil, c.registry.Update(func(tx *registry.Tx) error { return f(tx, r.path["thingName"], id) })
+		return nil, c.registry.Update(func(tx *registry.Tx) error { return f(tx, r.Path("thingName"), id) })
 	}
 }
 
-func (c *controlPlane) listThingPrincipals(r *request) (any, error) {
+func (c *controlPlane) listThingPrincipals(r *wire.Request) (any, error) {
 	out := map[string][]string{"principals": {}}
 	err := c.registry.View(func(tx *registry.Tx) error {
-		if _, err := tx.Thing(r.path["thingName"]); err != nil {
+		if _, err := tx.Thing(r.Path("thingName")); err != nil {
 			return err
 		}
-		for _, id := range tx.ThingCertificates(r.path["thingName"]) {
+		for _, id := range tx.ThingCertificates(r.Path("thingName")) {
 			out["principals"] = append(out["principals"], c.arn(r, "cert", id))
 		}
 		return nil
@@ -201,8 +200,8 @@ func (c *controlPlane) listThingPrincipals(r *request) (any, error) {
 	return out, err
 }
 
-func (c *controlPlane) listPrincipalThings(r *request) (any, error) {
-	id, err := certificateOf(r.header.Get("x-amzn-principal"))
+func (c *controlPlane) listPrincipalThings(r *wire.Request) (any, error) {
+	id, err := certificateOf(r.Header.Get("x-amzn-principal"))
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,141 @@
+// Package iot is AWS IoT's control plane as AWS's SDKs speak it, in rest-json:
+// the registry of things, groups, types, certificates and policies, provisioning,
+// authorizers, fleet indexing, and topic rules. Each file has a kind of resource:
+// the rows of its operations, and a function for each. What they do is
+// control/registry and the packages beside it, which check what they are given.
+package iot
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/index"
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/provision"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+)
+
+const (
+	// maxBody bounds what a request may send. A topic rule's SQL has at most
+	// 64 KB (AWS IoT Core quotas, rules engine), and its actions as much again.
+	maxBody = 256 << 10
+	// maxRequests are under way at once. Their bodies have come, and memory bounds
+	// those.
+	maxRequests = 64
+)
+
+// Options of the service.
+type Options struct {
+	Account string // 12 digits: part of ARNs
+	Rules   TopicRules
+	// Registry is what all but the rules work on, with Issuer for the certificates
+	// that it makes and Endpoint, host:port, where devices connect; nil: rules
+	// alone.
+	Registry *registry.Registry
+	Issuer   *pki.PKI
+	Endpoint func() (string, error)
+	Fleet    *index.Index // of Registry; nil: none
+	// Provision makes things by templates.
+	Provision *provision.Service
+	// Authorizers are asked about clients.
+	Authorizers Authorizers
+}
+
+// Service serves what o has.
+func Service(o Options) *wire.Service {
+	rows := (&topicRules{o.Account, o.Rules}).operations()
+	if o.Registry != nil {
+		c := &controlPlane{account: o.Account, registry: o.Registry, issuer: o.Issuer, authorizers: o.Authorizers,
+			endpoint: o.Endpoint, provision: o.Provision}
+		if o.Fleet != nil {
+			c.fleet, c.index = o.Fleet, o.Fleet
+		}
+		rows = append(rows, c.operations()...)
+	}
+	s := &wire.Service{
+		Name:       "iot",
+		Signing:    []string{"iot", "execute-api"},
+		Protocol:   wire.RESTJSON{},
+		MaxBody:    maxBody,
+		Concurrent: maxRequests,
+		Errors:     names,
+	}
+	for _, row := range rows {
+		s.Operations = append(s.Operations, wire.Operation{Name: row.name, Method: row.method, Path: row.path,
+			Run: row.run, Resource: resource(o.Account, row)})
+	}
+	return s
+}
+
+// An operation is a row of the table.
+type operation struct {
+	name, method, path string // as wire.Operation has them
+	// run returns what is written as JSON, nil for nothing.
+	run func(*wire.Request) (any, error)
+}
+
+// names are the names of errors: those of AWS IoT's API reference.
+var names = []wire.Rule{
+	wire.As(func(e *iotsql.SyntaxError) *wire.Error {
+		return &wire.Error{Code: "SqlParseException", Status: http.StatusBadRequest, Message: e.Error()}
+	}),
+	wire.Is(registry.ErrExists, "ResourceAlreadyExistsException", 409),
+	wire.Is(registry.ErrNotFound, "ResourceNotFoundException", 404),
+	wire.Is(registry.ErrConflict, "ConflictingResourceUpdateException", 409),
+	wire.Is(authz.ErrMalformed, "MalformedPolicyException", 400),
+	wire.Is(registry.ErrInvalid, "InvalidRequestException", 400),
+	wire.Is(index.ErrQuery, "InvalidQueryException", 400),
+	wire.Is(index.ErrNotReady, "IndexNotReadyException", 400),
+	wire.Is(index.ErrNoIndex, "ResourceNotFoundException", 404),
+	wire.Is(index.ErrAggregation, "InvalidAggregationException", 400),
+}
+
+// exists is registry.ErrExists with what there is.
+func exists(err error, id, arn string) *wire.Error {
+	return &wire.Error{Code: "ResourceAlreadyExistsException", Status: http.StatusConflict, Message: err.Error(), ResourceID: id, ResourceARN: arn}
+}
+
+// kinds are those of resources in ARNs, by the names of what paths take.
+var kinds = map[string]string{
+	"authorizerName":   "authorizer",
+	"billingGroupName": "billinggroup",
+	"caCertificateId":  "cacert",
+	"certificateId":    "cert",
+	"indexName":        "index",
+	"policyName":       "policy",
+	"roleAlias":        "rolealias",
+	"ruleName":         "rule",
+	"templateName":     "provisioningtemplate",
+	"thingGroupName":   "thinggroup",
+	"thingName":        "thing",
+	"thingTypeName":    "thingtype",
+}
+
+// elsewhere are operations that are about something else than their path names:
+// who gets the policy or loses it (service authorization reference, AWS IoT).
+var elsewhere = map[string]bool{
+	"AttachPolicy": true, "DetachPolicy": true, "AttachPrincipalPolicy": true, "DetachPrincipalPolicy": true,
+}
+
+// resource finds the ARN of what a row's requests are about: the first that the
+// path names. nil is "*": what is named in the body alone is not looked for, and
+// only a policy for all resources allows it.
+func resource(account string, row operation) func(*wire.Request) string {
+	if elsewhere[row.name] {
+		return nil
+	}
+	for segment := range strings.SplitSeq(row.path, "/") {
+		name, free := strings.CutPrefix(segment, ":")
+		if kind := kinds[name]; free && kind != "" {
+			return func(r *wire.Request) string { return arn(r, account, kind, r.Path(name)) }
+		}
+	}
+	return nil
+}
+
+func arn(r *wire.Request, account, kind, name string) string {
+	return "arn:aws:iot:" + r.Region + ":" + account + ":" + kind + "/" + name
+}
