@@ -7,61 +7,28 @@ import (
 )
 
 func (fd field) append(dst []byte, t time.Time) []byte {
-	num := func(n int) []byte {
-		s := strconv.Itoa(n)
-		for i := len(s); i < fd.count; i++ {
-			dst = append(dst, '0')
-		}
-		return append(dst, s...)
-	}
-	year := func(y int) []byte {
-		if fd.count == 2 {
-			y %= 100
-		}
-		return num(y)
+	if n := numbers[fd.letter]; n != nil {
+		return fd.appendNumber(dst, n(t))
 	}
 	switch fd.letter {
 	case 0:
 		return append(dst, fd.text...)
 	case 'G':
 		return append(dst, era(fd.count)...)
-	case 'C':
-		return num(t.Year() / 100)
 	case 'u', 'y', 'Y':
-		return year(t.Year())
+		return fd.appendYear(dst, t.Year())
 	case 'x':
 		y, _ := t.ISOWeek()
-		return year(y)
-	case 'w':
-		_, w := t.ISOWeek()
-		return num(w)
-	case 'e':
-		return num((int(t.Weekday())+6)%7 + 1)
+		return fd.appendYear(dst, y)
 	case 'E':
 		return append(dst, named(t.Weekday().String(), fd.count)...)
-	case 'D':
-		return num(t.YearDay())
 	case 'M', 'L':
 		if fd.count >= 3 {
 			return append(dst, named(t.Month().String(), fd.count)...)
 		}
-		return num(int(t.Month()))
-	case 'd':
-		return num(t.Day())
+		return fd.appendNumber(dst, int(t.Month()))
 	case 'a':
 		return append(dst, t.Format("PM")...)
-	case 'K':
-		return num(t.Hour() % 12)
-	case 'h':
-		return num((t.Hour()+11)%12 + 1)
-	case 'H':
-		return num(t.Hour())
-	case 'k':
-		return num((t.Hour()+23)%24 + 1)
-	case 'm':
-		return num(t.Minute())
-	case 's':
-		return num(t.Second())
 	case 'S': // the fraction's first digits
 		digits := strconv.Itoa(1e9 + t.Nanosecond())[1:]
 		dst = append(dst, digits[:min(fd.count, len(digits))]...)
@@ -69,8 +36,6 @@ func (fd field) append(dst []byte, t time.Time) []byte {
 			dst = append(dst, '0')
 		}
 		return dst
-	case 'n':
-		return num(t.Nanosecond())
 	case 'V':
 		return append(dst, t.Location().String()...)
 	case 'z':
@@ -83,6 +48,38 @@ func (fd field) append(dst []byte, t time.Time) []byte {
 		return t.AppendFormat(dst, "-07:00")
 	}
 	return append(dst, t.Location().String()...)
+}
+
+// numbers are the letters that stand for a number and nothing else.
+var numbers = map[byte]func(time.Time) int{
+	'C': func(t time.Time) int { return t.Year() / 100 },
+	'w': func(t time.Time) int { _, w := t.ISOWeek(); return w },
+	'e': func(t time.Time) int { return (int(t.Weekday())+6)%7 + 1 },
+	'D': time.Time.YearDay,
+	'd': time.Time.Day,
+	'K': func(t time.Time) int { return t.Hour() % 12 },
+	'h': func(t time.Time) int { return (t.Hour()+11)%12 + 1 },
+	'H': time.Time.Hour,
+	'k': func(t time.Time) int { return (t.Hour()+23)%24 + 1 },
+	'm': time.Time.Minute,
+	's': time.Time.Second,
+	'n': time.Time.Nanosecond,
+}
+
+// appendNumber appends n with as many digits as the field has letters, or more.
+func (fd field) appendNumber(dst []byte, n int) []byte {
+	for range fd.count - len(strconv.Itoa(n)) {
+		dst = append(dst, '0')
+	}
+	return strconv.AppendInt(dst, int64(n), 10)
+}
+
+// appendYear appends a year, its last two digits where the field has two letters.
+func (fd field) appendYear(dst []byte, y int) []byte {
+	if fd.count == 2 {
+		y %= 100
+	}
+	return fd.appendNumber(dst, y)
 }
 
 // appendWeek writes java.time's Y, w, W, e and c, of weeks that begin on Sunday
@@ -105,10 +102,7 @@ func (fd field) appendWeek(dst []byte, t time.Time) []byte {
 		}
 		n = int(t.Weekday()) + 1
 	}
-	for range fd.count - len(strconv.Itoa(n)) {
-		dst = append(dst, '0')
-	}
-	return strconv.AppendInt(dst, int64(n), 10)
+	return fd.appendNumber(dst, n)
 }
 
 // named shortens a day's or month's English name to three letters below four pattern letters.

@@ -130,110 +130,142 @@ func (r *reader) name(names func(i int) string, count, short int) int {
 	return 0
 }
 
+// readers read the field of a letter, the text between fields as letter 0. Zones
+// and offsets are not in the table: see reader.field.
+var readers = map[byte]func(r *reader, fd field, keep int){
+	0:   (*reader).literal,
+	'G': func(r *reader, fd field, _ int) { r.name(func(int) string { return era(fd.count) }, 1, 0) },
+	'u': (*reader).yearOfEra,
+	'y': (*reader).yearOfEra,
+	'Y': (*reader).yearOfWeeks,
+	'w': func(r *reader, fd field, keep int) { r.week = r.within(r.number(fd.count, 2, keep), 1, 53) },
+	'W': func(r *reader, _ field, _ int) { r.monthWeek = r.within(r.number(1, 1, 0), 0, 6) },
+	'e': (*reader).dayOfWeek,
+	'c': (*reader).dayOfWeek,
+	'E': (*reader).dayName,
+	'M': (*reader).monthOfYear,
+	'L': (*reader).monthOfYear,
+	'd': func(r *reader, fd field, keep int) { r.day = r.digits(fd, keep) },
+	'D': func(r *reader, fd field, keep int) { r.yearDay = r.number(fd.count, max(3, fd.most()), keep) },
+	'a': (*reader).halfDay,
+	'H': func(r *reader, fd field, keep int) { r.hour = r.digits(fd, keep) },
+	'k': func(r *reader, fd field, keep int) { r.hour = from0(r.digits(fd, keep), 24) },
+	'K': func(r *reader, fd field, keep int) { r.hasHalf, r.hour = true, r.within(r.digits(fd, keep), 0, 11) },
+	'h': func(r *reader, fd field, keep int) {
+		r.hasHalf, r.hour = true, r.within(from0(r.digits(fd, keep), 12), 0, 11)
+	},
+	'm': func(r *reader, fd field, keep int) { r.minute = r.digits(fd, keep) },
+	's': func(r *reader, fd field, keep int) { r.second = r.digits(fd, keep) },
+	'S': (*reader).fraction,
+	'n': func(r *reader, _ field, keep int) { r.ns = r.number(1, 9, keep) },
+}
+
 // field reads one field and leaves the last keep digits to those after it.
 func (r *reader) field(fd field, keep int) {
-	if fd.count == 5 && narrow(fd.letter) {
+	switch read := readers[fd.letter]; {
+	case fd.count == 5 && narrow(fd.letter):
 		r.ok = false // J is January, June and July
-		return
-	}
-	short := 3
-	if fd.count >= 4 {
-		short = 0
-	}
-	most := fd.count
-	if most == 1 {
-		most = 19 // java.time's bound
-	}
-	two := func() int {
-		return r.number(fd.count, most, keep)
-	}
-	switch fd.letter {
-	case 0:
-		rest, ok := strings.CutPrefix(r.s, fd.text)
-		r.s, r.ok = rest, r.ok && ok
-	case 'G':
-		r.name(func(int) string { return era(fd.count) }, 1, 0)
-	case 'u', 'y':
-		r.hasYear = true
-		switch {
-		case fd.count == 2:
-			r.year = 2000 + r.number(2, 2, 0)
-		case fd.count > 3: // more digits want a sign, which is refused
-			before := len(r.s)
-			r.year = r.number(fd.count, 19, keep)
-			r.ok = r.ok && before-len(r.s) == fd.count
-		default:
-			r.year = r.number(fd.count, 9, keep)
-		}
-	case 'Y':
-		y, has := r.year, r.hasYear
-		r.field(field{letter: 'y', count: fd.count}, keep)
-		r.weekYear, r.hasWeekYear = r.year, true
-		r.year, r.hasYear = y, has
-	case 'w':
-		r.week = r.number(fd.count, 2, keep)
-		r.ok = r.ok && r.week >= 1 && r.week <= 53
-	case 'W':
-		r.monthWeek = r.number(1, 1, 0)
-		r.ok = r.ok && r.monthWeek <= 6
-	case 'e', 'c':
-		if fd.count > 2 {
-			r.field(field{letter: 'E', count: fd.count}, keep)
-			return
-		}
-		n := r.number(fd.count, fd.count, 0)
-		r.weekday, r.ok = n-1, r.ok && n >= 1 && n <= 7
-	case 'M', 'L':
-		if fd.count >= 3 {
-			r.month = 1 + r.name(func(i int) string { return time.Month(i + 1).String() }, 12, short)
-		} else {
-			r.month = two()
-		}
-	case 'd':
-		r.day = two()
-	case 'D':
-		r.yearDay = r.number(fd.count, max(3, most), keep)
-	case 'E':
-		r.weekday = r.name(func(i int) string { return time.Weekday(i).String() }, 7, short)
-	case 'a':
-		if r.pm = r.name(func(i int) string { return []string{"AM", "PM", "am", "pm"}[i] }, 4, 0) % 2; !r.ok {
-			return
-		}
-	case 'H', 'k':
-		r.hour = two()
-		if fd.letter == 'k' {
-			if r.hour == 24 {
-				r.hour = 0
-			}
-		}
-	case 'h', 'K':
-		r.hasHalf = true
-		r.hour = two()
-		if fd.letter == 'h' {
-			if r.hour == 12 {
-				r.hour = 0
-			}
-		}
-		r.ok = r.ok && r.hour < 12
-	case 'm':
-		r.minute = two()
-	case 's':
-		r.second = two()
-	case 'S':
-		if fd.count > 9 {
-			r.ok = false
-			return
-		}
-		r.ns = r.number(fd.count, fd.count, 0)
-		for range 9 - fd.count {
-			r.ns *= 10
-		}
-	case 'n':
-		r.ns = r.number(1, 9, keep)
-	case 'V', 'z':
+	case read != nil:
+		read(r, fd, keep)
+	case fd.letter == 'V' || fd.letter == 'z':
 		r.zone(fd)
 	default:
 		r.offset(fd)
+	}
+}
+
+// most is how many digits a number has at most: as many as its letters, but of
+// one letter any number, up to java.time's bound.
+func (fd field) most() int {
+	if fd.count == 1 {
+		return 19
+	}
+	return fd.count
+}
+
+// short is how much of a name stands for it: three letters, or 0 for all.
+func (fd field) short() int {
+	if fd.count >= 4 {
+		return 0
+	}
+	return 3
+}
+
+// digits reads a number as long as its field.
+func (r *reader) digits(fd field, keep int) int { return r.number(fd.count, fd.most(), keep) }
+
+// within ends the reading if n is not from lo to hi.
+func (r *reader) within(n, lo, hi int) int {
+	r.ok = r.ok && n >= lo && n <= hi
+	return n
+}
+
+// from0 is an hour that is counted from 1 to last, counted from 0.
+func from0(hour, last int) int {
+	if hour == last {
+		return 0
+	}
+	return hour
+}
+
+func (r *reader) literal(fd field, _ int) {
+	rest, ok := strings.CutPrefix(r.s, fd.text)
+	r.s, r.ok = rest, r.ok && ok
+}
+
+func (r *reader) yearOfEra(fd field, keep int) {
+	r.hasYear = true
+	switch {
+	case fd.count == 2:
+		r.year = 2000 + r.number(2, 2, 0)
+	case fd.count > 3: // more digits want a sign, which is refused
+		before := len(r.s)
+		r.year = r.number(fd.count, 19, keep)
+		r.ok = r.ok && before-len(r.s) == fd.count
+	default:
+		r.year = r.number(fd.count, 9, keep)
+	}
+}
+
+func (r *reader) yearOfWeeks(fd field, keep int) {
+	y, has := r.year, r.hasYear
+	r.yearOfEra(fd, keep)
+	r.weekYear, r.hasWeekYear = r.year, true
+	r.year, r.hasYear = y, has
+}
+
+func (r *reader) dayOfWeek(fd field, keep int) {
+	if fd.count > 2 {
+		r.dayName(fd, keep)
+		return
+	}
+	r.weekday = r.within(r.number(fd.count, fd.count, 0), 1, 7) - 1
+}
+
+func (r *reader) dayName(fd field, _ int) {
+	r.weekday = r.name(func(i int) string { return time.Weekday(i).String() }, 7, fd.short())
+}
+
+func (r *reader) monthOfYear(fd field, keep int) {
+	if fd.count < 3 {
+		r.month = r.digits(fd, keep)
+		return
+	}
+	r.month = 1 + r.name(func(i int) string { return time.Month(i + 1).String() }, 12, fd.short())
+}
+
+func (r *reader) halfDay(field, int) {
+	r.pm = r.name(func(i int) string { return []string{"AM", "PM", "am", "pm"}[i] }, 4, 0) % 2
+}
+
+func (r *reader) fraction(fd field, _ int) {
+	if fd.count > 9 {
+		r.ok = false
+		return
+	}
+	r.ns = r.number(fd.count, fd.count, 0)
+	for range 9 - fd.count {
+		r.ns *= 10
 	}
 }
 
