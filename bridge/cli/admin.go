@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 // loadConfig reads the configuration that the flags name.
@@ -36,9 +37,9 @@ func (c *call) loadConfig() (*config.Config, error) {
 	return config.Load(path, os.Getenv, overrides)
 }
 
-// An admin is a way to a bridge: the one that runs over the data directory, or
+// A client asks a bridge: the one that runs over the data directory, or
 // when none does, the directory itself.
-type admin struct {
+type client struct {
 	client *http.Client
 	live   bool   // a bridge runs
 	data   string // its data directory
@@ -47,7 +48,7 @@ type admin struct {
 
 // admin connects to the bridge of this call. A data directory is not made: a
 // slip in -data would make a second bridge with a CA of its own.
-func (c *call) admin(ctx context.Context) (*admin, error) {
+func (c *call) admin(ctx context.Context) (*client, error) {
 	cfg, err := c.loadConfig()
 	if err != nil {
 		return nil, err
@@ -61,7 +62,7 @@ func (c *call) admin(ctx context.Context) (*admin, error) {
 	case err == nil:
 		conn.Close()
 		t := &http.Transport{DialContext: dial}
-		return &admin{&http.Client{Transport: t}, true, cfg.DataDir, func() error { t.CloseIdleConnections(); return nil }}, nil
+		return &client{&http.Client{Transport: t}, true, cfg.DataDir, func() error { t.CloseIdleConnections(); return nil }}, nil
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("admin.socket: %w", err)
 	case errors.Is(err, fs.ErrPermission):
@@ -76,7 +77,7 @@ func (c *call) admin(ctx context.Context) (*admin, error) {
 		return nil, err
 	}
 	in := serveInside(s.Handler())
-	return &admin{&http.Client{Transport: in.transport}, false, cfg.DataDir, func() error { return errors.Join(in.stop(), s.Close()) }}, nil
+	return &client{&http.Client{Transport: in.transport}, false, cfg.DataDir, func() error { return errors.Join(in.stop(), s.Close()) }}, nil
 }
 
 // An inside is an HTTP server and its client in one process. What is answered
@@ -134,7 +135,7 @@ func (in *inside) stop() error {
 // do sends in as JSON, if it is not nil, or an io.Reader as it is, and decodes
 // the answer into out, copies it where out is an io.Writer, or leaves it to out
 // where that reads lines.
-func (a *admin) do(ctx context.Context, method, path string, query url.Values, in, out any) error {
+func (a *client) do(ctx context.Context, method, path string, query url.Values, in, out any) error {
 	var body io.Reader
 	switch in := in.(type) {
 	case nil:
@@ -175,7 +176,7 @@ func (a *admin) do(ctx context.Context, method, path string, query url.Values, i
 	default:
 		err = json.NewDecoder(resp.Body).Decode(out)
 	}
-	if why := resp.Trailer.Get(server.ErrorTrailer); why != "" { // there once the body has been read to its end
+	if why := resp.Trailer.Get(admin.ErrorTrailer); why != "" { // there once the body has been read to its end
 		return errors.New(why)
 	}
 	return err
@@ -183,7 +184,7 @@ func (a *admin) do(ctx context.Context, method, path string, query url.Values, i
 
 // ended says why an answer ended that was to go on: the bridge has stopped,
 // unless it still answers.
-func (a *admin) ended(ctx context.Context) error {
+func (a *client) ended(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, askAgain)
 	defer cancel()
 	if err := a.do(ctx, "GET", "/v1/info", nil, nil, nil); err != nil {
@@ -215,8 +216,8 @@ func lines[T any](next func(T) (enough bool)) readLines {
 	}
 }
 
-// with runs f on an admin and closes it.
-func (c *call) with(ctx context.Context, f func(a *admin) error) error {
+// with runs f on a client and closes it.
+func (c *call) with(ctx context.Context, f func(a *client) error) error {
 	a, err := c.admin(ctx)
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 var awsEnv = command{name: "aws-env", summary: "print what the shell needs for the AWS command line to use this bridge",
@@ -23,11 +23,11 @@ var awsEnv = command{name: "aws-env", summary: "print what the shell needs for t
 			return err
 		}
 		listens := cfg.HTTPS.Listen
-		if err := c.with(ctx, func(a *admin) error {
+		if err := c.with(ctx, func(a *client) error {
 			if !a.live {
 				return nil
 			}
-			var info server.Info
+			var info admin.Info
 			err := a.do(ctx, "GET", "/v1/info", nil, nil, &info)
 			listens = info.HTTPS
 			return err

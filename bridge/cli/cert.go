@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 // readLimited reads a file of at most most bytes.
@@ -63,7 +63,7 @@ var certCreate = command{name: "cert create", args: "[NAME]", summary: "issue a 
 		if *out == "" {
 			return usagef("cert create: -out is needed: the private key is shown to nobody else, and only once")
 		}
-		in := server.NewCertificate{Status: state(*inactive)}
+		in := admin.NewCertificate{Status: state(*inactive)}
 		if len(c.args) > 0 {
 			in.Name = c.args[0]
 		} else if *csr == "" {
@@ -85,8 +85,8 @@ var certCreate = command{name: "cert create", args: "[NAME]", summary: "issue a 
 		if err := os.MkdirAll(*out, 0o700); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var id server.Identity
+		return c.with(ctx, func(a *client) error {
+			var id admin.Identity
 			if err := a.do(ctx, "POST", "/v1/certificates", nil, in, &id); err != nil {
 				return err
 			}
@@ -114,7 +114,7 @@ var certRegister = command{name: "cert register", args: "FILE", summary: "regist
 		if *pinned && *ca != "" {
 			return usagef("cert register: -ca and -pinned exclude each other")
 		}
-		in := server.ForeignCertificate{Pinned: *pinned, Status: state(*inactive)}
+		in := admin.ForeignCertificate{Pinned: *pinned, Status: state(*inactive)}
 		var err error
 		if in.Certificate, err = readPEM(c.args[0]); err != nil {
 			return err
@@ -122,8 +122,8 @@ var certRegister = command{name: "cert register", args: "FILE", summary: "regist
 		if in.CA, err = readPEM(*ca); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var info server.CertificateInfo
+		return c.with(ctx, func(a *client) error {
+			var info admin.CertificateInfo
 			if err := a.do(ctx, "PUT", "/v1/certificates", nil, in, &info); err != nil {
 				return err
 			}
@@ -138,8 +138,8 @@ var certShow = command{name: "cert show", args: "ID", summary: "print all about 
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var d server.CertificateDetail
+		return c.with(ctx, func(a *client) error {
+			var d admin.CertificateDetail
 			if err := a.do(ctx, "GET", "/v1/certificates/"+url.PathEscape(c.args[0]), nil, nil, &d); err != nil {
 				return err
 			}
@@ -168,8 +168,8 @@ func certTo(verb string, to registry.Status, summary string) command {
 			if err := c.parse(1, 1); err != nil {
 				return err
 			}
-			return c.with(ctx, func(a *admin) error {
-				return a.do(ctx, "POST", "/v1/certificates/"+url.PathEscape(c.args[0]), nil, server.CertificateStatus{Status: string(to)}, nil)
+			return c.with(ctx, func(a *client) error {
+				return a.do(ctx, "POST", "/v1/certificates/"+url.PathEscape(c.args[0]), nil, admin.CertificateStatus{Status: string(to)}, nil)
 			})
 		}}
 }
@@ -187,7 +187,7 @@ var certDelete = command{name: "cert delete", args: "ID", summary: "forget a cer
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			return a.do(ctx, "DELETE", "/v1/certificates/"+url.PathEscape(c.args[0]), url.Values{"force": {fmt.Sprint(*force)}}, nil, nil)
 		})
 	}}
@@ -202,7 +202,7 @@ var certImportCRL = command{name: "cert import-crl", args: "FILE", summary: "rev
 		if err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			var r registry.CRLImport
 			if err := a.do(ctx, "POST", "/v1/crls", nil, bytes.NewReader(raw), &r); err != nil {
 				return err
@@ -230,7 +230,7 @@ var certCARegister = command{name: "cert ca register", args: "FILE", summary: "r
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		in := server.NewCA{Mode: *mode, Active: *active, AutoRegister: *auto}
+		in := admin.NewCA{Mode: *mode, Active: *active, AutoRegister: *auto}
 		var err error
 		if in.Certificate, err = readPEM(c.args[0]); err != nil {
 			return err
@@ -238,8 +238,8 @@ var certCARegister = command{name: "cert ca register", args: "FILE", summary: "r
 		if in.Verification, err = readPEM(*verification); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var info server.CAInfo
+		return c.with(ctx, func(a *client) error {
+			var info admin.CAInfo
 			if err := a.do(ctx, "POST", "/v1/cas", nil, in, &info); err != nil {
 				return err
 			}
@@ -253,7 +253,7 @@ var certCACode = command{name: "cert ca code", summary: "print the registration 
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			var out struct{ Code string }
 			if err := a.do(ctx, "GET", "/v1/registration-code", nil, nil, &out); err != nil {
 				return err
@@ -269,8 +269,8 @@ var certCAList = command{name: "cert ca list", summary: "list the registered CAs
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var all []server.CAInfo
+		return c.with(ctx, func(a *client) error {
+			var all []admin.CAInfo
 			if err := a.do(ctx, "GET", "/v1/cas", nil, nil, &all); err != nil {
 				return err
 			}
@@ -289,8 +289,8 @@ var certCAShow = command{name: "cert ca show", args: "ID", summary: "print all a
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var info server.CAInfo
+		return c.with(ctx, func(a *client) error {
+			var info admin.CAInfo
 			if err := a.do(ctx, "GET", "/v1/cas/"+url.PathEscape(c.args[0]), nil, nil, &info); err != nil {
 				return err
 			}
@@ -298,7 +298,7 @@ var certCAShow = command{name: "cert ca show", args: "ID", summary: "print all a
 		})
 	}}
 
-func printCA(out io.Writer, i *server.CAInfo) error {
+func printCA(out io.Writer, i *admin.CAInfo) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintf(w, "ca\t%s\nstatus\t%s\nmode\t%s\nauto-register\t%v\nsubject\t%q\nvalid\t%s to %s\n", i.ID, i.Status, i.Mode, i.AutoRegister, i.Subject, when(i.NotBefore), when(i.NotAfter))
 	if i.CRL != nil {
@@ -317,7 +317,7 @@ func certCATo(verb string, to registry.Status, summary string) command {
 			if err := c.parse(1, 1); err != nil {
 				return err
 			}
-			in := server.CAChange{Status: string(to)}
+			in := admin.CAChange{Status: string(to)}
 			switch *auto {
 			case "":
 			case "on", "off":
@@ -326,7 +326,7 @@ func certCATo(verb string, to registry.Status, summary string) command {
 			default:
 				return usagef("cert ca %s: -auto-register: want on or off", verb)
 			}
-			return c.with(ctx, func(a *admin) error {
+			return c.with(ctx, func(a *client) error {
 				return a.do(ctx, "POST", "/v1/cas/"+url.PathEscape(c.args[0]), nil, in, nil)
 			})
 		}}
@@ -343,7 +343,7 @@ var certCADelete = command{name: "cert ca delete", args: "ID", summary: "forget 
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			return a.do(ctx, "DELETE", "/v1/cas/"+url.PathEscape(c.args[0]), nil, nil, nil)
 		})
 	}}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 func runText(t *testing.T, args ...string) (out, errs string, err error) {
@@ -320,7 +321,7 @@ func TestInsideStreams(t *testing.T) {
 		<-more
 		fmt.Fprint(w, "second")
 	}))
-	a := admin{client: &http.Client{Transport: in.transport}}
+	a := client{client: &http.Client{Transport: in.transport}}
 	w := make(chunks)
 	done := make(chan error, 1)
 	go func() { done <- a.do(t.Context(), "GET", "/", nil, nil, w) }()
@@ -452,7 +453,7 @@ func TestTailEnds(t *testing.T) {
 		case <-die:
 			panic(http.ErrAbortHandler)
 		case <-fail:
-			w.Header().Set(http.TrailerPrefix+server.ErrorTrailer, "000012.sst is damaged")
+			w.Header().Set(http.TrailerPrefix+admin.ErrorTrailer, "000012.sst is damaged")
 		case <-r.Context().Done():
 		}
 	})}

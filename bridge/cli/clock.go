@@ -24,7 +24,7 @@ func (c *call) clock(ctx context.Context, method, path string) error {
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
-	return c.with(ctx, func(a *admin) error {
+	return c.with(ctx, func(a *client) error {
 		var s clock.Status
 		if err := a.do(ctx, method, path, nil, nil, &s); err != nil {
 			return err

@@ -87,7 +87,7 @@ func showConnector(c *call, i *connector.Info) error {
 
 // connectors asks the bridge that runs.
 func (c *call) connectors(ctx context.Context) (all []connector.Info, err error) {
-	err = c.with(ctx, func(a *admin) error {
+	err = c.with(ctx, func(a *client) error {
 		if !a.live {
 			return fmt.Errorf("no bridge runs over %s, so no connector does", a.data)
 		}

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"text/tabwriter"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 var deliveryList = command{name: "delivery list", summary: "list the delivery streams, with counts since their start, and what of their configurations has no effect here",
@@ -18,15 +18,15 @@ var deliveryList = command{name: "delivery list", summary: "list the delivery st
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			if !a.live {
 				return errors.New("no bridge runs over this data directory: its delivery streams are what it makes of bridge.d/delivery-streams")
 			}
-			var all []server.DeliveryInfo
+			var all []admin.DeliveryInfo
 			if err := a.do(ctx, "GET", "/v1/delivery-streams", nil, nil, &all); err != nil {
 				return err
 			}
-			slices.SortFunc(all, func(a, b server.DeliveryInfo) int { return cmp.Compare(a.Name, b.Name) })
+			slices.SortFunc(all, func(a, b admin.DeliveryInfo) int { return cmp.Compare(a.Name, b.Name) })
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "DELIVERY STREAM\tWAITING\tOBJECTS\tRECORDS\tBYTES\tFAILED")
 			for _, d := range all {

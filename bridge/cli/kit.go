@@ -16,7 +16,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/deploy/systemd"
 )
 
@@ -65,8 +65,8 @@ scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/ins
 			files = append(files, kitFile{"systemd/" + name, 0o644, text})
 		}
 		files = append(files, kitFile{"install", 0o755, []byte(installScript)})
-		return c.with(ctx, func(a *admin) error {
-			var id server.Identity
+		return c.with(ctx, func(a *client) error {
+			var id admin.Identity
 			if err := a.do(ctx, "POST", "/v1/things", nil, in, &id); err != nil {
 				return err
 			}

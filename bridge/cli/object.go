@@ -21,7 +21,7 @@ var objectPut = command{name: "object put", args: "BUCKET/KEY FILE", summary: "s
 		if err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			return a.do(ctx, "PUT", "/v1/objects", url.Values{"bucket": {bucket}, "key": {key}}, bytes.NewReader(data), nil)
 		})
 	}}

@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"net/url"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 var policyShow = command{name: "policy show", args: "[NAME]", summary: "list the policies, or print one",
@@ -16,7 +16,7 @@ var policyShow = command{name: "policy show", args: "[NAME]", summary: "list the
 			return err
 		}
 		if len(c.args) == 0 {
-			return c.with(ctx, func(a *admin) error {
+			return c.with(ctx, func(a *client) error {
 				var names []string
 				if err := a.do(ctx, "GET", "/v1/policies", nil, nil, &names); err != nil {
 					return err
@@ -27,7 +27,7 @@ var policyShow = command{name: "policy show", args: "[NAME]", summary: "list the
 				return nil
 			})
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			return a.do(ctx, "GET", "/v1/policies/"+url.PathEscape(c.args[0]), nil, nil, c.json())
 		})
 	}}
@@ -55,7 +55,7 @@ var policyPut = command{name: "policy put", args: "NAME FILE", summary: "create 
 		if !json.Valid(text) {
 			return fmt.Errorf("policy put: %.60s: not JSON", *doc)
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			return a.do(ctx, "PUT", "/v1/policies/"+url.PathEscape(c.args[0]), nil, json.RawMessage(text), nil)
 		})
 	}}
@@ -66,8 +66,8 @@ var policyAttach = command{name: "policy attach", args: "NAME CERTIFICATE-ID", s
 		if err := c.parse(2, 2); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			in := server.PolicyTarget{Certificate: c.args[1]}
+		return c.with(ctx, func(a *client) error {
+			in := admin.PolicyTarget{Certificate: c.args[1]}
 			return a.do(ctx, "POST", "/v1/policies/"+url.PathEscape(c.args[0])+"/targets", nil, in, nil)
 		})
 	}}
@@ -78,7 +78,7 @@ var policyDetach = command{name: "policy detach", args: "NAME CERTIFICATE-ID", s
 		if err := c.parse(2, 2); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			return a.do(ctx, "DELETE", "/v1/policies/"+url.PathEscape(c.args[0])+"/targets/"+url.PathEscape(c.args[1]), nil, nil, nil)
 		})
 	}}

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 var policyVersions = command{name: "policy versions", args: "NAME", summary: "list the versions of a policy",
@@ -18,8 +18,8 @@ var policyVersions = command{name: "policy versions", args: "NAME", summary: "li
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var all []server.PolicyVersionInfo
+		return c.with(ctx, func(a *client) error {
+			var all []admin.PolicyVersionInfo
 			if err := a.do(ctx, "GET", "/v1/policies/"+url.PathEscape(c.args[0])+"/versions", nil, nil, &all); err != nil {
 				return err
 			}
@@ -40,11 +40,11 @@ var policyDefault = command{name: "policy default", args: "NAME VERSION", summar
 		if err := c.parse(2, 2); err != nil {
 			return err
 		}
-		var in server.PolicyVersion
+		var in admin.PolicyVersion
 		if _, err := fmt.Sscan(c.args[1], &in.Version); err != nil {
 			return usagef("policy default: %q is no version; see -h", c.args[1])
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			return a.do(ctx, "POST", "/v1/policies/"+url.PathEscape(c.args[0])+"/default", nil, in, nil)
 		})
 	}}
@@ -60,7 +60,7 @@ var policyDelete = command{name: "policy delete", args: "NAME", summary: "delete
 		if *version != 0 {
 			path += "/versions/" + fmt.Sprint(*version)
 		}
-		return c.with(ctx, func(a *admin) error { return a.do(ctx, "DELETE", path, nil, nil, nil) })
+		return c.with(ctx, func(a *client) error { return a.do(ctx, "DELETE", path, nil, nil, nil) })
 	}}
 
 var policyEffective = command{name: "policy effective", args: "[CERTIFICATE-ID]", summary: "print the policies in effect for a certificate, a thing, or both, with where they are attached",
@@ -77,11 +77,11 @@ var policyEffective = command{name: "policy effective", args: "[CERTIFICATE-ID]"
 		} else if *thing == "" {
 			return usagef("policy effective: want a CERTIFICATE-ID, -thing, or both; see -h")
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			if *asJSON {
 				return a.do(ctx, "GET", "/v1/effective-policies", query, nil, c.json())
 			}
-			var all []server.EffectivePolicy
+			var all []admin.EffectivePolicy
 			if err := a.do(ctx, "GET", "/v1/effective-policies", query, nil, &all); err != nil {
 				return err
 			}
@@ -101,7 +101,7 @@ var errRefused = errors.New("not allowed")
 var policyTest = command{name: "policy test", args: "CERTIFICATE-ID publish|subscribe|receive|connect RESOURCE...", summary: "say what a certificate may do and which statement decides",
 	example: "tidemill-bridge policy test 3f1a… publish dt/pi-1/temp -client pi-1\ntidemill-bridge policy test 3f1a… subscribe 'cmd/#' -client pi-1 -add new-policy -skip old-policy",
 	run: func(ctx context.Context, c *call) error {
-		client := c.flags.String("client", "", "the client `id` that it connects with")
+		clientID := c.flags.String("client", "", "the client `id` that it connects with")
 		source := c.flags.String("source-ip", "", "the `address` that it connects from")
 		add := c.flags.String("add", "", "`policies`, with commas between them, as if they were attached")
 		skip := c.flags.String("skip", "", "`policies` as if they were not")
@@ -113,10 +113,10 @@ var policyTest = command{name: "policy test", args: "CERTIFICATE-ID publish|subs
 		if action == "" {
 			return usagef("policy test: %q: want publish, subscribe, receive or connect; see -h", c.args[1])
 		}
-		in := server.PolicyTest{Certificate: c.args[0], ClientID: *client, SourceIP: *source, Add: list(*add), Skip: list(*skip),
+		in := admin.PolicyTest{Certificate: c.args[0], ClientID: *clientID, SourceIP: *source, Add: list(*add), Skip: list(*skip),
 			Infos: []registry.AuthInfo{{Action: action, Resources: c.args[2:]}}}
-		return c.with(ctx, func(a *admin) error {
-			var all []server.PolicyTestResult
+		return c.with(ctx, func(a *client) error {
+			var all []admin.PolicyTestResult
 			if err := a.do(ctx, "POST", "/v1/policy-tests", nil, in, &all); err != nil {
 				return err
 			}
@@ -158,10 +158,10 @@ var policyWhoCan = command{name: "policy who-can", args: "publish|subscribe|rece
 			return usagef("policy who-can: %q: want publish, subscribe, receive or connect; see -h", c.args[0])
 		}
 		query := url.Values{"action": {c.args[0]}, "resource": {c.args[1]}, "source_ip": {*source}}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			n := 0
 			var failed error
-			err := a.do(ctx, "GET", "/v1/who-can", query, nil, lines(func(l server.WhoCanLine) bool {
+			err := a.do(ctx, "GET", "/v1/who-can", query, nil, lines(func(l admin.WhoCanLine) bool {
 				if l.End {
 					if l.Error != "" {
 						failed = errors.New(l.Error)

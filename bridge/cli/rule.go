@@ -11,7 +11,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -101,15 +101,15 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			if !a.live {
 				return fmt.Errorf("no bridge runs over %s, so no rule is in force", a.data)
 			}
-			var all []server.RuleInfo
+			var all []admin.RuleInfo
 			if err := a.do(ctx, "GET", "/v1/rules", nil, nil, &all); err != nil {
 				return err
 			}
-			var refused []server.RefusedInfo
+			var refused []admin.RefusedInfo
 			if err := a.do(ctx, "GET", "/v1/refused", nil, nil, &refused); err != nil {
 				return err
 			}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
@@ -42,7 +42,7 @@ tidemill-bridge rule replay -against hot -sql "SELECT temp FROM 'dt/#' WHERE tem
 		if (*file == "") == (*sql == "") {
 			return usagef("rule replay: want FILE or -sql; see -h")
 		}
-		in := &server.ReplayRequest{Against: *against, Examples: *examples, Jobs: *jobs}
+		in := &admin.ReplayRequest{Against: *against, Examples: *examples, Jobs: *jobs}
 		now := time.Now()
 		var err error
 		if in.From, err = moment(*from, now); err != nil {
@@ -69,7 +69,7 @@ tidemill-bridge rule replay -against hot -sql "SELECT temp FROM 'dt/#' WHERE tem
 		if err := changedRule(in, *file, *sql, *version); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			report, err := c.replay(ctx, a, in)
 			if err != nil {
 				return err
@@ -96,7 +96,7 @@ func (c *call) printReport(r *rules.ReplayReport, asJSON bool) (err error) {
 // changedRule puts the rule of -rule or -sql into the request. Unless its
 // document names it, it goes by the name of the rule it is compared with, or
 // else by its file's.
-func changedRule(in *server.ReplayRequest, file, sql, version string) error {
+func changedRule(in *admin.ReplayRequest, file, sql, version string) error {
 	if in.Name = in.Against; in.Name == "" {
 		in.Name = strings.TrimSuffix(filepath.Base(file), ".json")
 	}
@@ -166,13 +166,13 @@ func shardList(s string) (all []int, err error) {
 
 // replay asks for a replay and tells how it goes on. When ctx ends it has the
 // bridge end it too, and returns what was found until then.
-func (c *call) replay(ctx context.Context, a *admin, in *server.ReplayRequest) (*rules.ReplayReport, error) {
+func (c *call) replay(ctx context.Context, a *client, in *admin.ReplayRequest) (*rules.ReplayReport, error) {
 	asking, leave := context.WithCancel(context.WithoutCancel(ctx))
 	defer leave()
 	show := newMeter(c.errs)
 	keep, ended := func() bool { return true }, make(chan struct{})
-	var last server.ReplayLine
-	err := a.do(asking, "POST", "/v1/replays", nil, in, lines(func(line server.ReplayLine) bool {
+	var last admin.ReplayLine
+	err := a.do(asking, "POST", "/v1/replays", nil, in, lines(func(line admin.ReplayLine) bool {
 		if last.ID == "" {
 			path := "/v1/replays/" + url.PathEscape(line.ID)
 			keep = context.AfterFunc(ctx, func() {
@@ -210,7 +210,7 @@ func newMeter(w io.Writer) *meter {
 	return &meter{w: w, shown: time.Now(), terminal: isTerminal(w)}
 }
 
-func (m *meter) progress(l *server.ReplayLine, now time.Time) {
+func (m *meter) progress(l *admin.ReplayLine, now time.Time) {
 	if l.Report != nil || l.Error != "" || !m.terminal && now.Sub(m.shown) < meterEvery {
 		return
 	}

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
@@ -168,9 +168,9 @@ func TestMeter(t *testing.T) {
 		var b strings.Builder
 		m := &meter{w: &b, terminal: terminal, shown: began}
 		for i := range 13 {
-			m.progress(&server.ReplayLine{Read: uint64(i) * 100_000, Of: 1_200_000, Rate: 100_000}, began.Add(time.Duration(i)*time.Second))
+			m.progress(&admin.ReplayLine{Read: uint64(i) * 100_000, Of: 1_200_000, Rate: 100_000}, began.Add(time.Duration(i)*time.Second))
 		}
-		m.progress(&server.ReplayLine{Report: &rules.ReplayReport{}}, began.Add(time.Hour))
+		m.progress(&admin.ReplayLine{Report: &rules.ReplayReport{}}, began.Add(time.Hour))
 		m.end()
 		return b.String()
 	}
@@ -198,12 +198,12 @@ func TestReplayEnds(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/replays", func(w http.ResponseWriter, r *http.Request) {
 		enc := json.NewEncoder(w)
-		_ = enc.Encode(server.ReplayLine{ID: "some", Of: 10})
+		_ = enc.Encode(admin.ReplayLine{ID: "some", Of: 10})
 		_ = http.NewResponseController(w).Flush()
 		begun <- struct{}{}
 		select {
 		case id := <-end:
-			_ = enc.Encode(server.ReplayLine{ID: id, Report: &rules.ReplayReport{Rule: id, Partial: true, Read: 4, Records: 10}})
+			_ = enc.Encode(admin.ReplayLine{ID: id, Report: &rules.ReplayReport{Rule: id, Partial: true, Read: 4, Records: 10}})
 		case <-die:
 			panic(http.ErrAbortHandler)
 		case <-r.Context().Done():

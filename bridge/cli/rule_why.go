@@ -12,7 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -31,7 +31,7 @@ tidemill-bridge rule why hot -topic dt/pi-1/climate -payload '{"temp":31.5}'`,
 		since := c.flags.Duration("since", time.Hour, "how far back the log is searched for what is not kept")
 		name := c.flags.String("topic", "", "topic of a sample")
 		payload := c.flags.String("payload", "", "payload of a sample, @FILE, or - for standard input")
-		client := c.flags.String("client", "test", "client id of a sample's publisher")
+		clientID := c.flags.String("client", "test", "client id of a sample's publisher")
 		asJSON := c.flags.Bool("json", false, "print JSON")
 		if err := c.parse(0, 1); err != nil {
 			return err
@@ -49,7 +49,7 @@ tidemill-bridge rule why hot -topic dt/pi-1/climate -payload '{"temp":31.5}'`,
 		}
 		path := "/v1/rules/" + url.PathEscape(*rule)
 		q := url.Values{"since": {since.String()}, "failed": {strconv.FormatBool(*failed)}}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			switch {
 			case *name != "":
 				if err := topic.ValidName(*name); err != nil {
@@ -60,7 +60,7 @@ tidemill-bridge rule why hot -topic dt/pi-1/climate -payload '{"temp":31.5}'`,
 					return err
 				}
 				var w rules.Why
-				if err := a.do(ctx, "POST", path+"/why", nil, server.Sample{Topic: *name, Payload: body, ClientID: *client}, &w); err != nil {
+				if err := a.do(ctx, "POST", path+"/why", nil, admin.Sample{Topic: *name, Payload: body, ClientID: *clientID}, &w); err != nil {
 					return err
 				}
 				return c.printWhy(&w, *asJSON)
@@ -81,9 +81,9 @@ tidemill-bridge rule why hot -topic dt/pi-1/climate -payload '{"temp":31.5}'`,
 	}}
 
 // askWhy asks, telling how the search goes on.
-func (c *call) askWhy(ctx context.Context, a *admin, path string, q url.Values) (*rules.Why, error) {
-	var last server.WhyLine
-	err := a.do(ctx, "GET", path, q, nil, lines(func(line server.WhyLine) bool {
+func (c *call) askWhy(ctx context.Context, a *client, path string, q url.Values) (*rules.Why, error) {
+	var last admin.WhyLine
+	err := a.do(ctx, "GET", path, q, nil, lines(func(line admin.WhyLine) bool {
 		last = line
 		if line.Of > 0 {
 			fmt.Fprintf(c.stderr, "searched %d of %d messages\n", line.Searched, line.Of)

@@ -117,7 +117,7 @@ var reloadCommand = command{name: "reload", summary: "apply the files of bridge.
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			var said struct{ Declarations int }
 			if err := a.do(ctx, "POST", "/v1/reload", nil, nil, &said); err != nil {
 				return err

@@ -10,7 +10,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 var streamList = command{name: "stream list", summary: "list the streams of the log, with sizes",
@@ -20,8 +20,8 @@ var streamList = command{name: "stream list", summary: "list the streams of the 
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var streams []server.StreamInfo
+		return c.with(ctx, func(a *client) error {
+			var streams []admin.StreamInfo
 			if err := a.do(ctx, "GET", "/v1/streams", nil, nil, &streams); err != nil {
 				return err
 			}
@@ -49,8 +49,8 @@ var streamCreate = command{name: "stream create", args: "NAME", summary: "create
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			in := server.StreamInfo{Name: c.args[0], Shards: *shards, Retention: *retention}
+		return c.with(ctx, func(a *client) error {
+			in := admin.StreamInfo{Name: c.args[0], Shards: *shards, Retention: *retention}
 			return a.do(ctx, "POST", "/v1/streams", nil, in, nil)
 		})
 	}}
@@ -67,7 +67,7 @@ var streamTail = command{name: "stream tail", args: "NAME", summary: "print the 
 		if *from != "oldest" && *from != "latest" {
 			return usagef("-from %s: want oldest or latest", *from)
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			q := url.Values{"name": {c.args[0]}, "from": {*from}, "follow": {strconv.FormatBool(*follow)}}
 			if !a.live { // nobody writes, so there is nothing to wait for
 				q.Set("follow", "false")

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 var thingCreate = command{name: "thing create", args: "NAME", summary: "create a thing, or a further certificate for it: key, certificate, CA, agent configuration",
@@ -33,8 +33,8 @@ var thingCreate = command{name: "thing create", args: "NAME", summary: "create a
 		if err := os.MkdirAll(*out, 0o700); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var id server.Identity
+		return c.with(ctx, func(a *client) error {
+			var id admin.Identity
 			if err := a.do(ctx, "POST", "/v1/things", nil, in, &id); err != nil {
 				return err
 			}
@@ -50,10 +50,10 @@ var thingCreate = command{name: "thing create", args: "NAME", summary: "create a
 	}}
 
 // newThing adds the flags of those commands that make one.
-func newThing(c *call) *server.NewThing {
-	in := &server.NewThing{}
+func newThing(c *call) *admin.NewThing {
+	in := &admin.NewThing{}
 	c.flags.StringVar(&in.Endpoint, "endpoint", "", "`host:port` where the device will find the bridge (default: the first of mqtt.server_names, else this host's name, and the MQTT port)")
-	c.flags.StringVar(&in.Sensor, "sensor", "host", "what the agent's configuration begins with: `"+strings.Join(server.Sensors, ", ")+"`")
+	c.flags.StringVar(&in.Sensor, "sensor", "host", "what the agent's configuration begins with: `"+strings.Join(admin.Sensors, ", ")+"`")
 	return in
 }
 
@@ -90,8 +90,8 @@ var thingList = command{name: "thing list", summary: "list the things and whethe
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var things []server.ThingInfo
+		return c.with(ctx, func(a *client) error {
+			var things []admin.ThingInfo
 			if err := a.do(ctx, "GET", "/v1/things", nil, nil, &things); err != nil {
 				return err
 			}
@@ -117,12 +117,12 @@ var thingDelete = command{name: "thing delete", args: "NAME", summary: "delete a
 			return err
 		}
 		name := c.args[0]
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			query := url.Values{"certificates": {"delete"}}
 			if *keep {
 				query.Set("certificates", "keep")
 			}
-			var certs []server.CertificateInfo
+			var certs []admin.CertificateInfo
 			if !*yes {
 				if err := a.do(ctx, "GET", "/v1/certificates", url.Values{"thing": {name}}, nil, &certs); err != nil {
 					return err
@@ -147,8 +147,8 @@ var certList = command{name: "cert list", summary: "list certificates with their
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			var certs []server.CertificateInfo
+		return c.with(ctx, func(a *client) error {
+			var certs []admin.CertificateInfo
 			if err := a.do(ctx, "GET", "/v1/certificates", url.Values{"thing": {*thing}}, nil, &certs); err != nil {
 				return err
 			}
@@ -167,7 +167,7 @@ var certStatus = command{name: "cert status", args: "ID ACTIVE|INACTIVE|REVOKED"
 		if err := c.parse(2, 2); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *admin) error {
-			return a.do(ctx, "POST", "/v1/certificates/"+url.PathEscape(c.args[0]), nil, server.CertificateStatus{Status: c.args[1]}, nil)
+		return c.with(ctx, func(a *client) error {
+			return a.do(ctx, "POST", "/v1/certificates/"+url.PathEscape(c.args[0]), nil, admin.CertificateStatus{Status: c.args[1]}, nil)
 		})
 	}}

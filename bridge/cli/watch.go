@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 )
 
@@ -29,7 +29,7 @@ var watchCommand = command{name: "watch", args: "[FILTER...]", summary: "show me
 		if len(c.args) == 0 {
 			c.args = []string{"#"}
 		}
-		return c.with(ctx, func(a *admin) error {
+		return c.with(ctx, func(a *client) error {
 			if !a.live {
 				return fmt.Errorf("no bridge runs over %s, so nothing comes: tidemill-bridge serve starts one", a.data)
 			}
@@ -70,8 +70,8 @@ var watchCommand = command{name: "watch", args: "[FILTER...]", summary: "show me
 const silence = 15 * time.Second
 
 // whyNothing says who is connected.
-func whyNothing(ctx context.Context, a *admin, filters []string) string {
-	var things []server.ThingInfo
+func whyNothing(ctx context.Context, a *client, filters []string) string {
+	var things []admin.ThingInfo
 	if err := a.do(ctx, "GET", "/v1/things", nil, nil, &things); err != nil {
 		return "" // the bridge has stopped, which is said elsewhere
 	}

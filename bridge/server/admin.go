@@ -1,191 +1,54 @@
 package server
 
 import (
-	"cmp"
-	"context"
-	"encoding/json"
-	"log/slog"
+	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 
-	"github.com/tidemill/tidemill/bridge/clock"
-	"github.com/tidemill/tidemill/bridge/control/pki"
-	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/speed/connector"
-	"github.com/tidemill/tidemill/bridge/speed/firehose"
-	"github.com/tidemill/tidemill/bridge/speed/gateway"
-	"github.com/tidemill/tidemill/bridge/speed/kinesis"
-	"github.com/tidemill/tidemill/bridge/speed/rules"
-	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/listen"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
-// maxBody bounds requests, but for those whose row in the table says more.
-const maxBody = 1 << 20
-
-// Clients are those that are connected; a gateway.Server has them.
-type Clients interface {
-	// Each calls f for each of them.
-	Each(f func(*gateway.Client))
+// Handler returns the administration API, which also works before Run, for what
+// only the stores are needed for. It tells the addresses of now.
+func (s *Server) Handler() http.Handler {
+	return admin.New(admin.Options{
+		Info:    admin.Info{Version: s.version, Data: s.cfg.DataDir, MQTT: address(s.mqtt), HTTPS: s.httpsAddr(), Admin: address(s.admin)},
+		Account: s.cfg.Account, Region: s.cfg.Region,
+		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Broker: s.broker != nil,
+		Store: s.store, DataStreams: s.kinesis, DeliveryStreams: s.firehose, Connectors: s.connectors, Objects: s.objects,
+		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
+		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note},
+		Metrics: s.metricsHandler(), Watch: &s.onlookers, Log: s.log,
+	})
 }
 
-// An Issuer is the bridge's own CA; a pki.PKI is one.
-type Issuer interface {
-	Issue(name string) (*pki.Issued, error)
-	IssueFromCSR(csr []byte, name string) (*pki.Issued, error)
-	CA() []byte              // PEM
-	Serves(host string) bool // whether the server's certificate is for the host
+// publicHandler serves what the admin listener shows: nothing that changes
+// anything or tells of data, and to no page that had its own name resolve to
+// this machine.
+func (s *Server) publicHandler() http.Handler {
+	mux := admin.Health(s.ready)
+	mux.Handle("GET /metrics", s.metricsHandler())
+	return listen.OnlyKnownHosts(s.cfg.MQTT.ServerNames, mux)
 }
 
-// DataStreams are those of users; a kinesis.Service has them.
-type DataStreams interface {
-	Declare(kinesis.Declaration) error
-}
-
-// DeliveryStreams are those that are declared; a firehose.Service has them.
-type DeliveryStreams interface {
-	Stats() map[string]firehose.Stats
-	Waiting(name string) (records uint64, err error)
-	Kept(name string) map[string]json.RawMessage
-}
-
-// Connectors are those that are declared; a declare.Connectors has them.
-type Connectors interface {
-	List() []connector.Info
-}
-
-// TopicRules are the topic rules of files and of the API; declare.Rules has them.
-type TopicRules interface {
-	Rules() []*rules.Rule
-	Named(name string) (*rules.Rule, error) // in force, or registry.ErrNotFound
-	Trouble(name string) error
-}
-
-// Declarations are the files of bridge.d; a declare.Dir has them.
-type Declarations interface {
-	Refused() map[string]error // by path
-}
-
-// A Clock is the bridge's. Accept trusts it as it is, durably when it returns.
-type Clock interface {
-	Status() clock.Status
-	Accept() error
-}
-
-// Options are what the API needs of a bridge.
-type Options struct {
-	Info            Info
-	Account, Region string
-
-	Registry *registry.Registry
-	Issuer   Issuer
-	Clients  Clients
-	Endpoint func(given string) (string, error) // where devices find the bridge: host:port, given or what is missing of it
-	Broker   bool                               // devices connect to a broker instead of the bridge
-
-	Store           *pebble.Store
-	DataStreams     DataStreams
-	DeliveryStreams DeliveryStreams
-	Connectors      Connectors
-	Objects         Objects
-
-	TopicRules TopicRules
-	Engine     *rules.Engine
-	Compiler   *rules.Compiler
-
-	Declarations Declarations
-	Reload       func() (holds int, err error) // applies all files
-	Clock        Clock
-
-	Metrics http.Handler
-	Watch   http.Handler
-	Log     *slog.Logger
-}
-
-// Info describes the bridge.
-type Info struct {
-	Version string `json:"version"`
-	Data    string `json:"data"`
-	MQTT    string `json:"mqtt"`  // address of the listener; "" if it does not listen
-	HTTPS   string `json:"https"` // likewise
-	Admin   string `json:"admin"` // likewise
-}
-
-// A handler answers a request, or returns why it does not.
-type handler func(http.ResponseWriter, *http.Request) error
-
-// newAPI returns the API: JSON over HTTP, that the command line speaks through a
-// Unix socket which only its owner may open. It also works where the bridge does
-// not run, for what only the stores are needed for.
-func newAPI(o Options) http.Handler {
-	thing := &things{o.Registry, o.Issuer, o.Clients, o.Endpoint, o.Broker, o.Account, o.Region}
-	cert := &certificates{o.Registry, o.Issuer}
-	ca := &authorities{o.Registry}
-	policy := &policies{o.Registry, o.Account, o.Region, o.Log}
-	stream := &dataStreams{o.Store, o.DataStreams}
-	rule := &topicRules{o.TopicRules, o.Engine}
-	replay := &replays{rules: o.TopicRules, engine: o.Engine, compiler: o.Compiler, stops: map[string]context.CancelFunc{}}
-	declared := &declarations{o.Declarations, o.Reload}
-	state := &clockState{o.Clock}
-	mux := http.NewServeMux()
-	for _, row := range []struct {
-		pattern string
-		answer  handler
-		maxBody int64 // 0: as the constant
-	}{
-		{"GET /v1/info", func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Info) }, 0},
-		{"POST /v1/reload", declared.apply, 0},
-		{"GET /v1/clock", state.get, 0},
-		{"POST /v1/clock/accept", state.accept, 0},
-		{"GET /v1/refused", declared.refused, 0},
-		{"GET /v1/streams", stream.list, 0},
-		{"POST /v1/streams", stream.create, 0},
-		{"GET /v1/streams/records", stream.tail, 0},
-		{"GET /v1/delivery-streams", (&deliveryStreams{o.DeliveryStreams}).list, 0},
-		{"GET /v1/connectors", func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }, 0},
-		{"GET /v1/rules", rule.list, 0},
-		{"GET /v1/rules/{name}/recent", rule.recent, 0},
-		{"GET /v1/rules/{name}/why", rule.why, 0},
-		{"POST /v1/rules/{name}/why", rule.try, 0},
-		{"POST /v1/replays", replay.run, 0},
-		{"DELETE /v1/replays/{id}", replay.stopOne, 0},
-		{"GET /v1/things", thing.list, 0},
-		{"POST /v1/things", thing.create, 0},
-		{"DELETE /v1/things/{name}", thing.remove, 0},
-		{"GET /v1/certificates", cert.list, 0},
-		{"POST /v1/certificates/{id}", cert.setStatus, 0},
-		{"POST /v1/certificates", cert.create, 0},
-		{"PUT /v1/certificates", cert.register, 0},
-		{"GET /v1/certificates/{id}", cert.get, 0},
-		{"DELETE /v1/certificates/{id}", cert.remove, 0},
-		{"GET /v1/registration-code", ca.registrationCode, 0},
-		{"GET /v1/cas", ca.list, 0},
-		{"POST /v1/cas", ca.register, 0},
-		{"GET /v1/cas/{id}", ca.get, 0},
-		{"POST /v1/cas/{id}", ca.change, 0},
-		{"DELETE /v1/cas/{id}", ca.remove, 0},
-		{"GET /v1/effective-policies", policy.effective, 0},
-		{"POST /v1/policy-tests", policy.test, 0},
-		{"GET /v1/who-can", policy.whoCan, 0},
-		{"DELETE /v1/policies/{name}", policy.remove, 0},
-		{"GET /v1/policies/{name}/versions", policy.versions, 0},
-		{"DELETE /v1/policies/{name}/versions/{version}", policy.removeVersion, 0},
-		{"POST /v1/policies/{name}/default", policy.setDefault, 0},
-		{"GET /v1/policies", policy.list, 0},
-		{"GET /v1/policies/{name}", policy.get, 0},
-		{"PUT /v1/policies/{name}", policy.put, 0},
-		{"POST /v1/policies/{name}/targets", policy.attach, 0},
-		{"DELETE /v1/policies/{name}/targets/{certificate}", policy.detach, 0},
-		{"PUT /v1/objects", (&objects{o.Objects}).put, maxObject},
-		{"POST /v1/crls", cert.importCRL, registry.MaxCRL},
-	} {
-		mux.HandleFunc(row.pattern, func(w http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(row.maxBody, maxBody))
-			a := &answer{ResponseWriter: w}
-			if err := row.answer(a, r); err != nil {
-				writeError(a, r, o.Log, err)
-			}
-		})
+// ready returns why the bridge cannot take data, nil if it can.
+func (s *Server) ready() error {
+	if !s.store.Ready() {
+		err := s.store.Err()
+		if err == nil {
+			err = errors.New("it does not run")
+		}
+		return fmt.Errorf("the log takes no data: %w", err)
 	}
-	mux.Handle("GET /metrics", o.Metrics)
-	mux.Handle("GET /v1/watch", o.Watch)
-	return mux
+	if missing := s.declared.Missing(); len(missing) > 0 {
+		return errors.New("declarations are wrong, and there are none of before; mend or remove: " + strings.Join(missing, ", "))
+	}
+	if s.broker != nil {
+		if err := s.broker.Ready(); err != nil {
+			return fmt.Errorf("no connection to the broker: %w", err)
+		}
+	}
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
 
@@ -19,12 +20,12 @@ func replayRequest(sql, more string) string {
 }
 
 // lastReplayLine reads the answer to a replay.
-func lastReplayLine(t *testing.T, text string) ReplayLine {
+func lastReplayLine(t *testing.T, text string) admin.ReplayLine {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	var last ReplayLine
+	var last admin.ReplayLine
 	for i, line := range lines {
-		last = ReplayLine{}
+		last = admin.ReplayLine{}
 		if err := json.Unmarshal([]byte(line), &last); err != nil || last.ID == "" || (last.Report != nil || last.Error != "") != (i == len(lines)-1) {
 			t.Fatalf("%v: line %d of %s", err, i, text)
 		}
@@ -115,7 +116,7 @@ func TestReplay(t *testing.T) {
 	if all, err := b.rules.Recent(t.Context(), b.rules.Rule("hot"), false, patience); err != nil || len(all) != 7 {
 		t.Errorf("kept: %+v, %v", all, err)
 	}
-	if info, err := describeStream(b.store, "readings"); err != nil || info.Records != 4 {
+	if info, err := admin.DescribeStream(b.store, "readings"); err != nil || info.Records != 4 {
 		t.Errorf("%+v, %v", info, err)
 	}
 
@@ -151,13 +152,13 @@ func TestReplayStops(t *testing.T) {
 	lines := bufio.NewScanner(resp.Body)
 	lines.Buffer(nil, 1<<20)
 	lines.Scan()
-	var line ReplayLine
+	var line admin.ReplayLine
 	if err := json.Unmarshal(lines.Bytes(), &line); err != nil || line.ID == "" || line.Of != 30 || line.Read != 0 || line.Report != nil {
 		t.Fatalf("%v, %s", err, lines.Bytes())
 	}
 	b.must("DELETE", "/v1/replays/"+line.ID, "", nil)
 	for lines.Scan() && err == nil {
-		line = ReplayLine{}
+		line = admin.ReplayLine{}
 		err = json.Unmarshal(lines.Bytes(), &line)
 	}
 	if err != nil || line.Report == nil || !line.Report.Partial || line.Report.Messages != line.Report.Read || line.Report.Read >= 30 {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis/kpl"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -40,7 +41,7 @@ func TestTailFollowsShards(t *testing.T) {
 	var got string
 	_, text := b.do("GET", "/v1/streams/records?name=s&from=oldest", "")
 	for line := range strings.Lines(text) {
-		var r StreamRecord
+		var r admin.StreamRecord
 		if err := json.Unmarshal([]byte(line), &r); err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +50,7 @@ func TestTailFollowsShards(t *testing.T) {
 	if want := "0/0.0=1 0/1.0=2 0/1.1=3 1/0.0=4 "; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
-	if info, err := describeStream(b.store, "s"); err != nil || info.Shards != 2 || info.Records != 3 {
+	if info, err := admin.DescribeStream(b.store, "s"); err != nil || info.Shards != 2 || info.Records != 3 {
 		t.Errorf("%+v, %v", info, err)
 	}
 }
@@ -107,7 +108,7 @@ func TestTailTellsOfDamage(t *testing.T) {
 	if n := strings.Count(string(body), "\n"); n == 0 || n == records {
 		t.Errorf("%d of %d records", n, records)
 	}
-	if why := resp.Trailer.Get(ErrorTrailer); !strings.Contains(why, "stream s: ") || !strings.Contains(why, filepath.Base(largest)) {
+	if why := resp.Trailer.Get(admin.ErrorTrailer); !strings.Contains(why, "stream s: ") || !strings.Contains(why, filepath.Base(largest)) {
 		t.Errorf("%s is damaged, told is %q", largest, why)
 	}
 }

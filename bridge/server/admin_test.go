@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 func declareFiles(t testing.TB, cfg *config.Config, files map[string]string) {
@@ -43,24 +44,24 @@ func TestAdmin(t *testing.T) {
 	d := b.connect(id, "dev")
 	d.publish("dt/dev/x", `{"n":1}`)
 
-	var things []ThingInfo
+	var things []admin.ThingInfo
 	b.must("GET", "/v1/things", "", &things)
 	if len(things) != 1 || things[0].Name != "dev" || !slices.Equal(things[0].Certificates, []string{id.CertificateID}) || things[0].Since.IsZero() {
 		t.Errorf("things: %+v", things)
 	}
-	var certs []CertificateInfo
+	var certs []admin.CertificateInfo
 	b.must("GET", "/v1/certificates?thing=dev", "", &certs)
 	if len(certs) != 1 || certs[0].ID != id.CertificateID || certs[0].Status != "ACTIVE" || !slices.Equal(certs[0].Policies, []string{"tidemill-thing"}) {
 		t.Errorf("certificates: %+v", certs)
 	}
-	var rules []RuleInfo
+	var rules []admin.RuleInfo
 	b.eventually("the rule has fired", func() bool {
 		b.must("GET", "/v1/rules", "", &rules)
 		return len(rules) == 1 && rules[0].Name == "hot" && rules[0].Actions == 1
 	})
-	var all []StreamInfo
+	var all []admin.StreamInfo
 	b.must("GET", "/v1/streams", "", &all)
-	i := slices.IndexFunc(all, func(s StreamInfo) bool { return s.Name == "readings" })
+	i := slices.IndexFunc(all, func(s admin.StreamInfo) bool { return s.Name == "readings" })
 	if i < 0 || all[i].Shards != 2 || all[i].Records != 1 || all[i].Retention != 24*time.Hour {
 		t.Errorf("streams: %+v", all)
 	}
@@ -68,7 +69,7 @@ func TestAdmin(t *testing.T) {
 	if !strings.Contains(text, `"json":{"n":1}`) || strings.Count(text, "\n") != 1 {
 		t.Errorf("records: %s", text)
 	}
-	var deliveries []DeliveryInfo
+	var deliveries []admin.DeliveryInfo
 	b.must("GET", "/v1/delivery-streams", "", &deliveries)
 	if len(deliveries) != 1 || deliveries[0].Name != "lake" {
 		t.Errorf("delivery streams: %+v", deliveries)
@@ -81,7 +82,7 @@ func TestAdmin(t *testing.T) {
 	if _, text := b.do("GET", "/v1/policies/tidemill-thing", ""); !strings.Contains(text, "iot:Connect") {
 		t.Errorf("policy: %s", text)
 	}
-	var info Info
+	var info admin.Info
 	b.must("GET", "/v1/info", "", &info)
 	if info.MQTT != b.MQTTAddr().String() || info.Version != "test" || info.Data != cfg.DataDir {
 		t.Errorf("info: %+v", info)
@@ -97,7 +98,7 @@ func TestAdmin(t *testing.T) {
 		{"POST", "/v1/things", `{"name":"x"} {"name":"y"}`, 400, "no more"},
 		{"POST", "/v1/things", `{"name":"x","endpoint":"nowhere"}`, 400, "endpoint"},
 		{"POST", "/v1/things", `{"name":"x","endpoint":"a\u0001b:1"}`, 400, "endpoint"},
-		{"POST", "/v1/things", `{"name":"` + strings.Repeat("x", maxBody) + `"}`, 413, "too large"},
+		{"POST", "/v1/things", `{"name":"` + strings.Repeat("x", 1<<20) + `"}`, 413, "too large"},
 		{"POST", "/v1/certificates/none", `{"status":"ACTIVE"}`, 404, "none"},
 		{"POST", "/v1/certificates/" + id.CertificateID, `{"status":"MAYBE"}`, 400, "MAYBE"},
 		{"GET", "/v1/policies/none", "", 404, "none"},
@@ -157,13 +158,13 @@ func TestReload(t *testing.T) {
 	if strings.Contains(text, "d.json") || strings.Contains(text, "good.json") {
 		t.Errorf("good files are blamed: %s", text)
 	}
-	var refused []RefusedInfo
+	var refused []admin.RefusedInfo
 	b.must("GET", "/v1/refused", "", &refused)
 	if n := strings.Count(text, ".json: "); len(refused) == 0 || len(refused) > n || !strings.HasSuffix(refused[0].File, "delivery-streams/b.json") ||
 		!strings.Contains(refused[0].Why, "lake is in ") {
 		t.Errorf("refused: %+v", refused)
 	}
-	var rules []RuleInfo
+	var rules []admin.RuleInfo
 	b.must("GET", "/v1/rules", "", &rules)
 	names := []string{}
 	for _, r := range rules {
@@ -172,7 +173,7 @@ func TestReload(t *testing.T) {
 	if want := []string{"good SELECT * FROM 'x'", "hot SELECT n FROM 'dt/#'"}; !slices.Equal(names, want) {
 		t.Errorf("rules %q, want %q", names, want)
 	}
-	if s, err := describeStream(b.store, "readings"); err != nil || s.Retention != 24*time.Hour {
+	if s, err := admin.DescribeStream(b.store, "readings"); err != nil || s.Retention != 24*time.Hour {
 		t.Errorf("readings: %+v, %v", s, err)
 	}
 }

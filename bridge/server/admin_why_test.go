@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
@@ -18,10 +19,10 @@ const whyRule = `{"sql":"SELECT temp, topic(2) AS thing FROM 'dt/#' WHERE temp >
   "errorAction":{"republish":{"topic":"errors/${topic(2)}"}}}`
 
 // lastLine reads the last line of an answer to why.
-func lastLine(t *testing.T, text string) WhyLine {
+func lastLine(t *testing.T, text string) admin.WhyLine {
 	t.Helper()
 	lines := strings.Split(strings.TrimSpace(text), "\n")
-	var last WhyLine
+	var last admin.WhyLine
 	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {
 		t.Fatalf("%v in %s", err, text)
 	}

@@ -31,7 +31,7 @@ func encoded(t testing.TB, seq uint64, sensors ...string) string {
 }
 
 // connect5 connects with MQTT 5.
-func (b *bridge) connect5(id Identity, clientID string) *paho.Client {
+func (b *bridge) connect5(id identity, clientID string) *paho.Client {
 	b.t.Helper()
 	conn, err := tls.Dial("tcp", b.MQTTAddr().String(), id.tls(b.t))
 	if err != nil {

@@ -26,6 +26,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/shadow/service"
 )
@@ -225,9 +226,9 @@ func (b *bridge) update(f func(*registry.Tx) error) {
 
 // thing makes a thing through the admin socket. policy, if not empty, takes the
 // place of the standard one.
-func (b *bridge) thing(name, policy string) Identity {
+func (b *bridge) thing(name, policy string) identity {
 	b.t.Helper()
-	var id Identity
+	var id identity
 	b.must("POST", "/v1/things", `{"name":"`+name+`"}`, &id)
 	if policy != "" {
 		b.must("PUT", "/v1/policies/of-"+name, policy, nil)
@@ -246,7 +247,10 @@ func all(denied, resource string) string {
 	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}` + deny + `]}`
 }
 
-func (id Identity) tls(t testing.TB) *tls.Config {
+// An identity is what a device connects with.
+type identity struct{ admin.Identity }
+
+func (id identity) tls(t testing.TB) *tls.Config {
 	t.Helper()
 	pair, err := tls.X509KeyPair([]byte(id.Certificate), []byte(id.Key))
 	if err != nil {
@@ -268,7 +272,7 @@ type device struct {
 }
 
 // dial returns a client that has not connected.
-func (b *bridge) dial(id Identity, clientID string, clean bool) *device {
+func (b *bridge) dial(id identity, clientID string, clean bool) *device {
 	d := &device{t: b.t, lost: make(chan error, 1), got: make(chan mqtt.Message, 100)}
 	o := mqtt.NewClientOptions().AddBroker("ssl://" + b.MQTTAddr().String()).SetClientID(clientID).
 		SetTLSConfig(id.tls(b.t)).SetProtocolVersion(4).SetCleanSession(clean).SetAutoReconnect(false).SetConnectTimeout(patience)
@@ -279,7 +283,7 @@ func (b *bridge) dial(id Identity, clientID string, clean bool) *device {
 	return d
 }
 
-func (b *bridge) connect(id Identity, clientID string) *device {
+func (b *bridge) connect(id identity, clientID string) *device {
 	b.t.Helper()
 	d := b.dial(id, clientID, true)
 	d.ok(d.Connect())

@@ -43,7 +43,7 @@ func TestCredentials(t *testing.T) {
 	type answer struct {
 		Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken, Expiration string }
 	}
-	ask := func(who Identity, alias, thing string, want int) (k sigv4test.Key, ends time.Time) {
+	ask := func(who identity, alias, thing string, want int) (k sigv4test.Key, ends time.Time) {
 		t.Helper()
 		status, _, text := b.requester("", who.tls(t)).do("GET", "/role-aliases/"+alias+"/credentials", "", "x-amzn-iot-thingname", thing)
 		if status != want {

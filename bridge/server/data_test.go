@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 )
 
@@ -236,7 +237,7 @@ func TestDataPlanePolicies(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, conf := range map[string]*tls.Config{"no certificate": nil,
-		"not registered": Identity{CA: string(b.pki.CA()), Certificate: string(stranger.CertPEM), Key: string(stranger.KeyPEM)}.tls(t)} {
+		"not registered": identity{admin.Identity{CA: string(b.pki.CA()), Certificate: string(stranger.CertPEM), Key: string(stranger.KeyPEM)}}.tls(t)} {
 		if got, code, text := b.requester("", conf).do("POST", "/topics/open%2Fx", ""); got != 403 {
 			t.Errorf("%s: %d %s %s", name, got, code, text)
 		}

@@ -5,6 +5,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 // What of an exported delivery stream has no effect is kept and shown.
@@ -16,7 +18,7 @@ func TestDeliveryKeepsWhatIsNotServed(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.must("POST", "/v1/reload", "", nil)
-	var all []DeliveryInfo
+	var all []admin.DeliveryInfo
 	b.must("GET", "/v1/delivery-streams", "", &all)
 	if len(all) != 1 || len(all[0].Kept) != 2 || !strings.Contains(string(all[0].Kept["CloudWatchLoggingOptions"]), `"g"`) {
 		t.Errorf("%+v", all)

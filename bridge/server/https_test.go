@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 )
 
@@ -90,7 +91,7 @@ func TestRulesOverHTTPS(t *testing.T) {
 	if want := `tidemill_aws_requests_total{code="ResourceAlreadyExistsException",operation="CreateTopicRule"} 1`; !strings.Contains(text, want) {
 		t.Errorf("no %s in\n%s", want, text)
 	}
-	var info Info
+	var info admin.Info
 	if b.must("GET", "/v1/info", "", &info); info.HTTPS != b.https.Addr().String() || !strings.Contains(b.log.String(), `"https":"`+info.HTTPS) {
 		t.Errorf("%+v", info)
 	}
@@ -160,7 +161,7 @@ func TestNoHTTPS(t *testing.T) {
 	cfg := configure(t)
 	cfg.HTTPS.Listen = ""
 	b := start(t, cfg)
-	var info Info
+	var info admin.Info
 	if b.must("GET", "/v1/info", "", &info); info.HTTPS != "" {
 		t.Errorf("%+v", info)
 	}

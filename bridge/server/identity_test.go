@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 // A foreign CA and what it signs.
@@ -86,8 +87,8 @@ func TestJustInTimeRegistration(t *testing.T) {
 	f := newForeign(t)
 	var code struct{ Code string }
 	b.must("GET", "/v1/registration-code", "", &code)
-	var ca CAInfo
-	in := NewCA{Certificate: pemOf(f.cert), Verification: pemOf(f.leaf(2, code.Code)), Active: true, AutoRegister: true}
+	var ca admin.CAInfo
+	in := admin.NewCA{Certificate: pemOf(f.cert), Verification: pemOf(f.leaf(2, code.Code)), Active: true, AutoRegister: true}
 	b.must("POST", "/v1/cas", asJSON(t, in), &ca)
 	leaf := f.leaf(3, "dev")
 	id := pki.Fingerprint(leaf.Raw)
@@ -108,9 +109,9 @@ func TestJustInTimeRegistration(t *testing.T) {
 		t.Errorf("%s %s", topic, text)
 	}
 	b.must("PUT", "/v1/policies/any", all("", ""), nil)
-	b.must("POST", "/v1/policies/any/targets", asJSON(t, PolicyTarget{id}), nil)
+	b.must("POST", "/v1/policies/any/targets", asJSON(t, admin.PolicyTarget{Certificate: id}), nil)
 	b.must("POST", "/v1/certificates/"+id, `{"status":"ACTIVE"}`, nil)
-	dev := Identity{Certificate: pemOf(leaf), CA: string(b.pki.CA())}
+	dev := identity{admin.Identity{Certificate: pemOf(leaf), CA: string(b.pki.CA())}}
 	raw, err := x509.MarshalPKCS8PrivateKey(f.key)
 	if err != nil {
 		t.Fatal(err)
@@ -150,10 +151,10 @@ func TestStatesLive(t *testing.T) {
 	b := start(t, configure(t))
 	f := newForeign(t)
 	b.must("PUT", "/v1/policies/any", all("", ""), nil)
-	b.must("POST", "/v1/cas", asJSON(t, NewCA{Certificate: pemOf(f.cert), Mode: "SNI_ONLY", Active: true}), nil)
+	b.must("POST", "/v1/cas", asJSON(t, admin.NewCA{Certificate: pemOf(f.cert), Mode: "SNI_ONLY", Active: true}), nil)
 	signed, pinned := f.leaf(5, "signed"), newForeign(t)
-	b.must("PUT", "/v1/certificates", asJSON(t, ForeignCertificate{Certificate: pemOf(signed), Status: "ACTIVE"}), nil)
-	b.must("PUT", "/v1/certificates", asJSON(t, ForeignCertificate{Certificate: pemOf(pinned.cert), Pinned: true, Status: "INACTIVE"}), nil)
+	b.must("PUT", "/v1/certificates", asJSON(t, admin.ForeignCertificate{Certificate: pemOf(signed), Status: "ACTIVE"}), nil)
+	b.must("PUT", "/v1/certificates", asJSON(t, admin.ForeignCertificate{Certificate: pemOf(pinned.cert), Pinned: true, Status: "INACTIVE"}), nil)
 	for name, c := range map[string]struct {
 		conf *tls.Config
 		id   string
@@ -161,7 +162,7 @@ func TestStatesLive(t *testing.T) {
 		"signed": {f.tls(b, signed), pki.Fingerprint(signed.Raw)},
 		"pinned": {pinned.tls(b, pinned.cert), pki.Fingerprint(pinned.cert.Raw)},
 	} {
-		b.must("POST", "/v1/policies/any/targets", asJSON(t, PolicyTarget{c.id}), nil)
+		b.must("POST", "/v1/policies/any/targets", asJSON(t, admin.PolicyTarget{Certificate: c.id}), nil)
 		set := func(status string) {
 			b.must("POST", "/v1/certificates/"+c.id, `{"status":"`+status+`"}`, nil)
 		}
@@ -201,10 +202,10 @@ func TestWebSocketCertificateRevoked(t *testing.T) {
 func TestAskAboutPolicies(t *testing.T) {
 	b := start(t, configure(t))
 	id := b.thing("dev", "")
-	var who []WhoCanLine
+	var who []admin.WhoCanLine
 	_, text := b.do("GET", "/v1/who-can?action=publish&resource=dt/dev/x", "")
 	for dec := json.NewDecoder(strings.NewReader(text)); ; {
-		var l WhoCanLine
+		var l admin.WhoCanLine
 		if dec.Decode(&l) != nil {
 			break
 		}
@@ -213,13 +214,13 @@ func TestAskAboutPolicies(t *testing.T) {
 	if len(who) != 2 || who[0].Access == nil || who[0].Thing != "dev" || who[0].Certificate != id.CertificateID || len(who[0].Grants) != 1 || !who[1].End {
 		t.Errorf("%s", text)
 	}
-	var results []PolicyTestResult
-	b.must("POST", "/v1/policy-tests", asJSON(t, PolicyTest{Certificate: id.CertificateID, ClientID: "dev",
+	var results []admin.PolicyTestResult
+	b.must("POST", "/v1/policy-tests", asJSON(t, admin.PolicyTest{Certificate: id.CertificateID, ClientID: "dev",
 		Infos: []registry.AuthInfo{{Action: "PUBLISH", Resources: []string{"dt/dev/x"}}, {Action: "SUBSCRIBE", Resources: []string{"#"}}}}), &results)
 	if len(results) != 2 || results[0].Decision != "ALLOWED" || results[1].Decision != "IMPLICIT_DENY" || results[0].Status != "ACTIVE" {
 		t.Errorf("%+v", results)
 	}
-	var effective []EffectivePolicy
+	var effective []admin.EffectivePolicy
 	b.must("GET", "/v1/effective-policies?thing=dev&certificate="+id.CertificateID, "", &effective)
 	if len(effective) != 1 || effective[0].Name != "tidemill-thing" || !json.Valid(effective[0].Document) {
 		t.Errorf("%+v", effective)

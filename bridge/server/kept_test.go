@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 // ready asks /readyz.
@@ -73,7 +75,7 @@ func TestDeclarationsOutliveDamage(t *testing.T) {
 				if code, text := b.ready(); code != 200 {
 					t.Errorf("not ready: %s", text)
 				}
-				var refused []RefusedInfo
+				var refused []admin.RefusedInfo
 				if b.must("GET", "/v1/refused", "", &refused); len(refused) != len(names) {
 					t.Errorf("refused: %v", refused)
 				}

@@ -10,6 +10,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/tidemill/tidemill/bridge/listen"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
@@ -167,7 +168,7 @@ func (x series) log(s *Server) {
 	x.counter("log_bytes", "Bytes appended to the log.", float64(c.Bytes))
 	x.counter("log_sync_seconds", "Time spent in writes and syncs of the log.", c.Waited.Seconds())
 	for _, d := range s.store.List() {
-		info, err := describeStream(s.store, d.Name)
+		info, err := admin.DescribeStream(s.store, d.Name)
 		if err != nil {
 			continue // deleted since
 		}

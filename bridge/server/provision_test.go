@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 )
@@ -34,7 +35,7 @@ const lineTemplate = `{
 }`
 
 // fleet makes a template called line and an identity with a claim for it.
-func (b *bridge) fleet() Identity {
+func (b *bridge) fleet() identity {
 	b.t.Helper()
 	b.must("PUT", "/v1/policies/everything", all("", ""), nil)
 	b.update(func(tx *registry.Tx) error {
@@ -45,7 +46,7 @@ func (b *bridge) fleet() Identity {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return Identity{CA: string(b.pki.CA()), Certificate: claim.PEM, Key: claim.Key, CertificateID: claim.ID}
+	return identity{admin.Identity{CA: string(b.pki.CA()), Certificate: claim.PEM, Key: claim.Key, CertificateID: claim.ID}}
 }
 
 // ask publishes a request and returns its answer, of which the end of the topic
@@ -125,9 +126,9 @@ func TestClaimProvisioning(t *testing.T) {
 		t.Errorf("a claim may subscribe to dt/#: %d", q)
 	}
 	made := d.ask("$aws/certificates/create/json", "", "/accepted")
-	identity := Identity{CA: claim.CA, Certificate: text(made["certificatePem"]), Key: text(made["privateKey"]), CertificateID: text(made["certificateId"])}
+	first := identity{admin.Identity{CA: claim.CA, Certificate: text(made["certificatePem"]), Key: text(made["privateKey"]), CertificateID: text(made["certificateId"])}}
 	ask := map[string]any{"certificateOwnershipToken": made["certificateOwnershipToken"], "parameters": map[string]string{"SerialNumber": "1"}}
-	if err := b.dial(identity, "press-1", true).connects(); err == nil {
+	if err := b.dial(first, "press-1", true).connects(); err == nil {
 		t.Error("it connects before it is provisioned")
 	}
 	for range 2 {
@@ -136,7 +137,7 @@ func TestClaimProvisioning(t *testing.T) {
 			t.Errorf("%v", out)
 		}
 	}
-	press := b.connect(identity, "press-1")
+	press := b.connect(first, "press-1")
 
 	// In CBOR, with a key of its own: the next certificate of the same thing.
 	csr, key := request(t)
@@ -144,14 +145,14 @@ func TestClaimProvisioning(t *testing.T) {
 	if made["privateKey"] != nil {
 		t.Error("there is a private key for a signing request")
 	}
-	next := Identity{CA: claim.CA, Certificate: text(made["certificatePem"]), Key: key, CertificateID: text(made["certificateId"])}
+	next := identity{admin.Identity{CA: claim.CA, Certificate: text(made["certificatePem"]), Key: key, CertificateID: text(made["certificateId"])}}
 	ask["certificateOwnershipToken"] = made["certificateOwnershipToken"]
 	d.ask("$aws/provisioning-templates/line/provision/cbor", ask, "/accepted")
 
 	// It takes the place of the old certificate.
 	second := b.dial(next, "press-1b", true)
 	second.ok(second.Connect())
-	retire := "$tidemill/certificates/" + identity.CertificateID + "/retire/json"
+	retire := "$tidemill/certificates/" + first.CertificateID + "/retire/json"
 	if q := second.subscribe(retire + "/+"); q != 1 {
 		t.Fatalf("%d", q)
 	}
@@ -159,7 +160,7 @@ func TestClaimProvisioning(t *testing.T) {
 		second.ask(retire, "", "/accepted")
 	}
 	press.ends()
-	if err := b.dial(identity, "press-1", true).connects(); err == nil {
+	if err := b.dial(first, "press-1", true).connects(); err == nil {
 		t.Error("the retired certificate connects")
 	}
 	for id, code := range map[string]string{next.CertificateID: "AccessDenied", claim.CertificateID: "AccessDenied", "x": "AccessDenied"} {

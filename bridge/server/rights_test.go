@@ -127,7 +127,7 @@ func TestAwayAndRevoked(t *testing.T) {
 func TestRevocationRacesConnect(t *testing.T) {
 	b := start(t, configure(t))
 	const n = 4
-	var ids [n]Identity
+	var ids [n]identity
 	for i := range ids {
 		ids[i] = b.thing(fmt.Sprint("dev-", i), "")
 	}

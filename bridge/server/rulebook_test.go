@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
 
@@ -118,7 +119,7 @@ func TestRulebookStart(t *testing.T) {
 	if off, err := b.topicRules.Rule("off"); err != nil || !off.Disabled || !off.Payload.RuleDisabled {
 		t.Errorf("off: %+v, %v", off, err)
 	}
-	var all []RuleInfo
+	var all []admin.RuleInfo
 	b.must("GET", "/v1/rules", "", &all)
 	if len(all) != 3 || all[0].Name != "bad" || !strings.Contains(all[0].Trouble, "newer") || all[1].Trouble != "" {
 		t.Errorf("listed: %+v", all)

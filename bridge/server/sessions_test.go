@@ -124,7 +124,7 @@ func TestWhatAPrincipalMayHave(t *testing.T) {
 		cfg.MQTT.SessionOwner, cfg.MQTT.MaxPrincipalSessions, cfg.MQTT.MaxPrincipalRetained = owner, 1, 1
 		b := start(t, cfg)
 		mine, other := b.thing("mine", all("", "")), b.thing("other", all("", ""))
-		resume := func(id Identity, present bool) *device {
+		resume := func(id identity, present bool) *device {
 			t.Helper()
 			d := b.dial(id, "dev", false)
 			tok := d.Connect()

@@ -15,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/listen"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 // ErrNoRoom is the error of New on a disk with less than min_free.
@@ -117,7 +118,7 @@ func answerStarting(l *net.TCPListener, why *atomic.Pointer[string]) (stop func(
 		return func() {}
 	}
 	srv := listen.Within(time.Minute)
-	srv.Handler, srv.ReadHeaderTimeout = Health(func() error { return errors.New("the bridge starts: " + *why.Load()) }), 10*time.Second
+	srv.Handler, srv.ReadHeaderTimeout = admin.Health(func() error { return errors.New("the bridge starts: " + *why.Load()) }), 10*time.Second
 	srv.SetKeepAlivesEnabled(false) // the next request is the bridge's
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(lent{l}) }()

@@ -47,20 +47,20 @@ func TestWillsEndWithTheirRights(t *testing.T) {
 	var err error
 	addr := b.https.Addr().String()
 	i := 0
-	for name, end := range map[string]func(Identity, string){
-		"denied": func(_ Identity, of string) {
+	for name, end := range map[string]func(identity, string){
+		"denied": func(_ identity, of string) {
 			b.must("PUT", "/v1/policies/"+of, all("iot:*", "*"), nil)
 		},
-		"detached": func(id Identity, of string) {
+		"detached": func(id identity, of string) {
 			b.must("DELETE", "/v1/policies/"+of+"/targets/"+id.CertificateID, "", nil)
 		},
-		"inactive": func(id Identity, _ string) {
+		"inactive": func(id identity, _ string) {
 			b.must("POST", "/v1/certificates/"+id.CertificateID, `{"status":"INACTIVE"}`, nil)
 		},
-		"revoked": func(id Identity, _ string) {
+		"revoked": func(id identity, _ string) {
 			b.must("POST", "/v1/certificates/"+id.CertificateID, `{"status":"REVOKED"}`, nil)
 		},
-		"deleted": func(id Identity, _ string) {
+		"deleted": func(id identity, _ string) {
 			b.update(func(tx *registry.Tx) error {
 				if err = tx.SetCertificateStatus(id.CertificateID, registry.Inactive); err != nil {
 					return err

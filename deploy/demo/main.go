@@ -21,7 +21,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -274,7 +274,7 @@ func (d *demo) tail(ctx context.Context) {
 	defer stop()
 	dec := json.NewDecoder(bufio.NewReader(body))
 	for {
-		var line server.StreamRecord
+		var line admin.StreamRecord
 		if dec.Decode(&line) != nil {
 			return
 		}

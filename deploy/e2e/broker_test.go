@@ -20,7 +20,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/tidemill/tidemill/agent/device"
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/mqtttest"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
@@ -147,7 +147,7 @@ func (f *fleet) records(name string) map[string]int {
 	defer body.Close()
 	all := make(map[string]int)
 	for dec := json.NewDecoder(bufio.NewReader(body)); ; {
-		var line server.StreamRecord
+		var line admin.StreamRecord
 		if err := dec.Decode(&line); err == io.EOF {
 			return all
 		} else if err != nil {

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -106,7 +106,7 @@ func (f *fleet) thing(name string) identity {
 
 func (f *fleet) certificate(i identity) string {
 	f.t.Helper()
-	var certs []server.CertificateInfo
+	var certs []admin.CertificateInfo
 	f.must(f.bridge.Get(f.ctx, "/v1/certificates", url.Values{"thing": {i.id}}, &certs))
 	if len(certs) != 1 {
 		f.t.Fatalf("%s has %d certificates", i.id, len(certs))
@@ -162,7 +162,7 @@ func (f *fleet) streamHas(name string, want ...string) {
 		got = nil
 		sc := bufio.NewScanner(body)
 		for sc.Scan() {
-			var line server.StreamRecord
+			var line admin.StreamRecord
 			if err := json.Unmarshal(sc.Bytes(), &line); err != nil {
 				return false, err
 			}

@@ -21,7 +21,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/spool"
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -150,7 +150,7 @@ func TestKillEverything(t *testing.T) {
 		perThing[a.Thing] = st.Appended
 	}
 	f.must(rig.Until(ctx, "the last object", func() (bool, error) {
-		var s []server.DeliveryInfo
+		var s []admin.DeliveryInfo
 		if err := f.bridge.Get(ctx, "/v1/delivery-streams", nil, &s); err != nil || len(s) != 1 {
 			return false, err
 		}
@@ -361,7 +361,7 @@ func (f *fleet) streamReadings(name string) []reading {
 	var all []reading
 	dec := json.NewDecoder(bufio.NewReader(body))
 	for {
-		var line server.StreamRecord
+		var line admin.StreamRecord
 		if err := dec.Decode(&line); err == io.EOF {
 			return all
 		} else if err != nil {

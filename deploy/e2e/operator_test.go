@@ -14,7 +14,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -123,7 +123,7 @@ func (f *fleet) documents(stream string) []json.RawMessage {
 	var all []json.RawMessage
 	dec := json.NewDecoder(body)
 	for {
-		var line server.StreamRecord
+		var line admin.StreamRecord
 		if err := dec.Decode(&line); err == io.EOF {
 			return all
 		} else if err != nil {

@@ -14,7 +14,7 @@ import (
 	"testing"
 
 	"github.com/tidemill/tidemill/agent/provision"
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -154,7 +154,7 @@ func TestRotateUnretired(t *testing.T) {
 		return strings.Count(string(text), "retire certificate") > 3, err
 	}))
 	certs := func(status string) (n int) {
-		var all []server.CertificateInfo
+		var all []admin.CertificateInfo
 		f.must(f.bridge.Get(f.ctx, "/v1/certificates", url.Values{"thing": {"press-u"}}, &all))
 		for _, c := range all {
 			if c.Status == status {

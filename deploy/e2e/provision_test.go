@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/provision"
-	"github.com/tidemill/tidemill/bridge/server"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -174,7 +174,7 @@ func TestProvisionChild(t *testing.T) {
 // fails if there is none or more than one.
 func (d *provisioned) active() string {
 	d.f.t.Helper()
-	var certs []server.CertificateInfo
+	var certs []admin.CertificateInfo
 	d.f.must(d.f.bridge.Get(d.f.ctx, "/v1/certificates", url.Values{"thing": {"press-" + d.serial}}, &certs))
 	var ids []string
 	for _, c := range certs {

@@ -1,4 +1,4 @@
-package server
+package admin
 
 import (
 	"context"
@@ -35,8 +35,8 @@ type StreamRecord struct {
 	Data   []byte          `json:"data,omitempty"` // else, base64
 }
 
-// describeStream describes a stream of the log.
-func describeStream(s streams.Log, name string) (StreamInfo, error) {
+// DescribeStream describes a stream of the log.
+func DescribeStream(s streams.Log, name string) (StreamInfo, error) {
 	d, err := s.Describe(name)
 	if err != nil {
 		return StreamInfo{}, err
@@ -71,7 +71,7 @@ type dataStreams struct {
 func (h *dataStreams) list(w http.ResponseWriter, _ *http.Request) error {
 	all := []StreamInfo{}
 	for _, d := range h.store.List() {
-		info, err := describeStream(h.store, d.Name)
+		info, err := DescribeStream(h.store, d.Name)
 		if err != nil {
 			return err
 		}

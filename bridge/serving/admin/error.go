@@ -1,4 +1,4 @@
-package server
+package admin
 
 import (
 	"encoding/json"
@@ -32,20 +32,20 @@ var statuses = []struct {
 }{
 	{isA[*http.MaxBytesError], http.StatusRequestEntityTooLarge},
 	{isA[badRequest], http.StatusBadRequest},
-	{wraps(registry.ErrInvalid), http.StatusBadRequest},
-	{wraps(authz.ErrMalformed), http.StatusBadRequest},
-	{wraps(pki.ErrRequest), http.StatusBadRequest},
-	{wraps(sink.ErrName), http.StatusBadRequest},
-	{wraps(rules.ErrID), http.StatusBadRequest},
-	{wraps(rules.ErrReplay), http.StatusBadRequest},
-	{wraps(registry.ErrNotFound), http.StatusNotFound},
-	{wraps(streams.ErrNotFound), http.StatusNotFound},
-	{wraps(registry.ErrExists), http.StatusConflict},
-	{wraps(registry.ErrConflict), http.StatusConflict},
-	{wraps(streams.ErrExists), http.StatusConflict},
+	{is(registry.ErrInvalid), http.StatusBadRequest},
+	{is(authz.ErrMalformed), http.StatusBadRequest},
+	{is(pki.ErrRequest), http.StatusBadRequest},
+	{is(sink.ErrName), http.StatusBadRequest},
+	{is(rules.ErrID), http.StatusBadRequest},
+	{is(rules.ErrReplay), http.StatusBadRequest},
+	{is(registry.ErrNotFound), http.StatusNotFound},
+	{is(streams.ErrNotFound), http.StatusNotFound},
+	{is(registry.ErrExists), http.StatusConflict},
+	{is(registry.ErrConflict), http.StatusConflict},
+	{is(streams.ErrExists), http.StatusConflict},
 }
 
-func wraps(target error) func(error) bool {
+func is(target error) func(error) bool {
 	return func(err error) bool { return errors.Is(err, target) }
 }
 
