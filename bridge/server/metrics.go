@@ -223,7 +223,7 @@ func (x series) rules(s *Server) {
 
 // sinks tells of what takes what rules made.
 func (x series) sinks(s *Server) {
-	o := s.outboxes.Stats()
+	o := s.drainer.Stats()
 	x.counter("outbox_delivered", "Deliveries of actions done.", float64(o.Delivered))
 	x.counter("outbox_retried", "Attempts that failed and were repeated.", float64(o.Retried))
 	x.counter("outbox_failed", "Deliveries given up.", float64(o.Failed))

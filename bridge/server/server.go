@@ -69,6 +69,7 @@ type Server struct {
 	rules      *rules.Engine
 	topicRules *declare.Rules
 	outboxes   *action.Outboxes
+	drainer    *action.Drainer
 	firehose   *firehose.Service
 	kinesis    *kinesis.Service
 	connectors *declare.Connectors
@@ -175,12 +176,9 @@ func (s *Server) wire(sh service.Options) error {
 	s.router = &router{store: s.store, onlookers: &s.onlookers}
 	s.calls.log, s.webhooks.log = s.log, s.log
 	s.refusals = access.NewRefusals(s.log)
-	s.outboxes = action.NewOutboxes(s.store, action.Options{
-		Objects: s.objects, Republish: s.router, Log: s.log,
-		Failed: func(b *streams.Batch, d *action.Delivery, err error) { s.rules.Fail(b, d, err) },
-		Tried:  func(a action.Attempt) { s.rules.Tried(a) },
-	})
+	s.outboxes = action.NewOutboxes(s.store)
 	s.rules = rules.New(s.store, rules.Options{Account: s.cfg.Account, Outbox: s.outboxes.Ensure, Log: s.log})
+	s.drainer = action.NewDrainer(s.outboxes, action.Options{Objects: s.objects, Republish: s.router, Failed: s.rules.Fail, Tried: s.rules.Tried, Log: s.log})
 	var err error
 	s.kinesis, err = kinesis.Open(s.store, kinesis.Options{
 		Account: s.cfg.Account, Region: s.cfg.Region, Log: s.log, Delay: time.Duration(s.cfg.Kinesis.Delay),
@@ -375,7 +373,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	// From the last to stop to the first.
 	log := s.stage(part{"log", s.store.Run}, part{"clock", s.clock.Run}, part{"notes", s.notes})
-	sinks := s.stage(part{"outboxes", s.outboxes.Run}, part{"delivery streams", s.firehose.Run}, part{"data streams", s.kinesis.Run}, part{"connectors", s.connectors.Run})
+	sinks := s.stage(part{"outboxes", s.drainer.Run}, part{"delivery streams", s.firehose.Run}, part{"data streams", s.kinesis.Run}, part{"connectors", s.connectors.Run})
 	out := s.stage(s.publishing()...)
 	engine := s.stage(part{"rules", s.rules.Run})
 	sessions := s.stage(part{"sessions", s.gateway.Run}) // acknowledgements come until the last connection has ended

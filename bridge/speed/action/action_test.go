@@ -172,7 +172,8 @@ func drained(t *testing.T, box string, o *objects, age, length time.Duration, na
 		t.Fatal(err)
 	}
 	var gaveUp []string
-	x := NewOutboxes(store, Options{
+	boxes := NewOutboxes(store)
+	x := NewDrainer(boxes, Options{
 		Objects: o, Republish: nobody{}, GiveUp: 24 * time.Hour, Log: slog.New(slog.DiscardHandler), Tried: tried,
 		Failed: func(b *streams.Batch, d *Delivery, err error) {
 			gaveUp = append(gaveUp, d.Name)
@@ -180,7 +181,7 @@ func drained(t *testing.T, box string, o *objects, age, length time.Duration, na
 		},
 	})
 	for _, b := range []string{box, OutboxStream("r", "error")} {
-		if err := x.Ensure(b); err != nil {
+		if err := boxes.Ensure(b); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -273,9 +274,10 @@ func TestFailedCommitIsTold(t *testing.T) {
 		store.Close()
 	}()
 	s := new(staging)
-	x := NewOutboxes(store, Options{Republish: s, Log: slog.New(slog.DiscardHandler)})
+	boxes := NewOutboxes(store)
+	x := NewDrainer(boxes, Options{Republish: s, Log: slog.New(slog.DiscardHandler)})
 	name := OutboxStream("r", "0")
-	if err := x.Ensure(name); err != nil {
+	if err := boxes.Ensure(name); err != nil {
 		t.Fatal(err)
 	}
 	b := store.NewBatch()
@@ -336,12 +338,13 @@ func TestOutboxRetriesAndGivesUp(t *testing.T) {
 			return nil
 		}}
 		var gaveUp []string
-		x := NewOutboxes(store, Options{
+		boxes := NewOutboxes(store)
+		x := NewDrainer(boxes, Options{
 			Objects: o, Republish: nobody{}, GiveUp: time.Hour, Log: slog.New(slog.DiscardHandler),
 			Failed: func(_ *streams.Batch, d *Delivery, err error) { gaveUp = append(gaveUp, d.Name) },
 		})
 		box := OutboxStream("r", "0")
-		if err := x.Ensure(box); err != nil {
+		if err := boxes.Ensure(box); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -29,7 +29,7 @@ type Republisher interface {
 	Republish(ctx context.Context, b *streams.Batch, d *Delivery) (done func(error), err error)
 }
 
-// Options of an Outboxes.
+// Options of a Drainer.
 type Options struct {
 	Objects   sink.Objects
 	Republish Republisher
@@ -74,31 +74,19 @@ type positions interface {
 	Get(key []byte) ([]byte, error)
 }
 
-// Outboxes drains all outboxes of a store, one goroutine for each.
+// Outboxes are those of a store. Several goroutines may use them.
 type Outboxes struct {
 	store Log
-	opts  Options
 
 	mu    sync.Mutex // guards what follows
 	boxes map[string]bool
-	start func(stream string) // begins to drain; set while Run runs
-
-	delivered, retried, failed atomic.Int64
+	start func(stream string) // begins to drain; set while a Drainer runs
 }
 
-// OutboxStats counts since the start of the process.
-type OutboxStats struct{ Delivered, Retried, Failed int64 }
-
-// NewOutboxes returns the drainer of store's outboxes, those included that an
-// earlier run of the process left behind. It starts nothing.
-func NewOutboxes(store Log, o Options) *Outboxes {
-	if o.GiveUp == 0 {
-		o.GiveUp = 24 * time.Hour
-	}
-	if o.Tried == nil {
-		o.Tried = func(Attempt) {}
-	}
-	x := &Outboxes{store: store, opts: o, boxes: map[string]bool{}}
+// NewOutboxes returns the outboxes of store, those included that an earlier run
+// of the process left behind.
+func NewOutboxes(store Log) *Outboxes {
+	x := &Outboxes{store: store, boxes: map[string]bool{}}
 	for _, info := range store.List() {
 		if IsOutbox(info.Name) {
 			x.boxes[info.Name] = true
@@ -107,12 +95,49 @@ func NewOutboxes(store Log, o Options) *Outboxes {
 	return x
 }
 
+// run calls start for each outbox, and for each that is made while ctx lasts.
+func (x *Outboxes) run(ctx context.Context, start func(stream string)) {
+	x.mu.Lock()
+	x.start = start
+	for stream := range x.boxes {
+		start(stream)
+	}
+	x.mu.Unlock()
+	<-ctx.Done()
+	x.mu.Lock()
+	x.start = nil
+	x.mu.Unlock()
+}
+
+// A Drainer drains Outboxes, each in a goroutine of its own.
+type Drainer struct {
+	outboxes *Outboxes
+	store    Log
+	opts     Options
+
+	delivered, retried, failed atomic.Int64
+}
+
+// OutboxStats counts since the start of the process.
+type OutboxStats struct{ Delivered, Retried, Failed int64 }
+
+// NewDrainer returns a Drainer of outboxes. It starts nothing.
+func NewDrainer(outboxes *Outboxes, o Options) *Drainer {
+	if o.GiveUp == 0 {
+		o.GiveUp = 24 * time.Hour
+	}
+	if o.Tried == nil {
+		o.Tried = func(Attempt) {}
+	}
+	return &Drainer{outboxes: outboxes, store: outboxes.store, opts: o}
+}
+
 // Stats returns the counters.
-func (x *Outboxes) Stats() OutboxStats {
+func (x *Drainer) Stats() OutboxStats {
 	return OutboxStats{x.delivered.Load(), x.retried.Load(), x.failed.Load()}
 }
 
-// Ensure makes the outbox and drains it from now on.
+// Ensure makes the outbox. A Drainer that runs drains it from now on.
 func (x *Outboxes) Ensure(stream string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -131,18 +156,9 @@ func (x *Outboxes) Ensure(stream string) error {
 
 // Run drains until ctx ends and returns when every drainer has stopped. What
 // is left stays in the log.
-func (x *Outboxes) Run(ctx context.Context) error {
+func (x *Drainer) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
-	x.mu.Lock()
-	x.start = func(stream string) { wg.Go(func() { x.drain(ctx, stream) }) }
-	for stream := range x.boxes {
-		x.start(stream)
-	}
-	x.mu.Unlock()
-	<-ctx.Done()
-	x.mu.Lock()
-	x.start = nil
-	x.mu.Unlock()
+	x.outboxes.run(ctx, func(stream string) { wg.Go(func() { x.drain(ctx, stream) }) })
 	wg.Wait()
 	return nil
 }
@@ -171,7 +187,7 @@ type box struct {
 	staged  []func(error) // of what was republished and is not durable yet
 }
 
-func (x *Outboxes) drain(ctx context.Context, stream string) {
+func (x *Drainer) drain(ctx context.Context, stream string) {
 	bx := &box{stream: stream, log: x.opts.Log.With("outbox", stream)}
 	retry := newBackoff()
 	for ctx.Err() == nil {
@@ -211,7 +227,7 @@ func Waiting(store positions, outbox string) (uint64, error) {
 
 // drainOnce waits for work, does a run of it up to the first failure, and
 // commits the position. done counts what is dealt with.
-func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error) {
+func (x *Drainer) drainOnce(ctx context.Context, bx *box) (done int, err error) {
 	posKey, pos, err := position(x.store, bx.stream)
 	if err != nil {
 		return 0, err
@@ -257,7 +273,7 @@ func (x *Outboxes) drainOnce(ctx context.Context, bx *box) (done int, err error)
 
 // deliver does the work of one record or gives it up; an error means that it
 // is to be tried again.
-func (x *Outboxes) deliver(ctx context.Context, b *streams.Batch, bx *box, r *streams.Record) error {
+func (x *Drainer) deliver(ctx context.Context, b *streams.Batch, bx *box, r *streams.Record) error {
 	d, err := ParseDelivery(r.Data)
 	if err != nil {
 		bx.log.Error("delivery dropped", "offset", r.Offset, "err", err)
@@ -301,7 +317,7 @@ func (bx *box) slot(d *Delivery) string {
 
 // old notes that r failed and says whether it was retried for long enough: by
 // its age, by a clock that did not jump, or by our own count.
-func (x *Outboxes) old(bx *box, r *streams.Record) bool {
+func (x *Drainer) old(bx *box, r *streams.Record) bool {
 	now, expiry := time.Now(), x.store.Expiry()
 	if bx.failing.IsZero() {
 		bx.failing = now
@@ -313,7 +329,7 @@ func (x *Outboxes) old(bx *box, r *streams.Record) bool {
 	return aged || now.Sub(bx.since) > x.opts.GiveUp
 }
 
-func (x *Outboxes) attempt(ctx context.Context, b *streams.Batch, d *Delivery) (staged func(error), err error) {
+func (x *Drainer) attempt(ctx context.Context, b *streams.Batch, d *Delivery) (staged func(error), err error) {
 	switch d.Kind {
 	case "s3":
 		return nil, x.opts.Objects.Put(ctx, d.Bucket, d.Name, func(w io.Writer) error {

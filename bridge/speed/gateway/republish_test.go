@@ -95,8 +95,9 @@ func TestRepublishOverPowerCuts(t *testing.T) {
 		var wg sync.WaitGroup
 		w := f.resume(t, "live", true)
 		wg.Go(func() { live.listen(w) })
-		x := action.NewOutboxes(store, action.Options{Republish: republisher{f}, Log: quiet(), Failed: func(*streams.Batch, *action.Delivery, error) {}})
-		if err := x.Ensure(target.Outbox()); err != nil {
+		boxes := action.NewOutboxes(store)
+		x := action.NewDrainer(boxes, action.Options{Republish: republisher{f}, Log: quiet(), Failed: func(*streams.Batch, *action.Delivery, error) {}})
+		if err := boxes.Ensure(target.Outbox()); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())

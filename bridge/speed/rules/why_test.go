@@ -51,9 +51,10 @@ func (nobody) Republish(context.Context, *streams.Batch, *action.Delivery) (func
 func TestWhyOfDeliveries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, vfs.NewMem())
-		x := action.NewOutboxes(r.store, action.Options{Objects: &objects{puts: map[string]int{}}, Republish: nobody{}, Log: r.e.opts.Log,
+		boxes := action.NewOutboxes(r.store)
+		x := action.NewDrainer(boxes, action.Options{Objects: &objects{puts: map[string]int{}}, Republish: nobody{}, Log: r.e.opts.Log,
 			Failed: r.e.Fail, Tried: r.e.Tried})
-		r.e.opts.Outbox = x.Ensure
+		r.e.opts.Outbox = boxes.Ensure
 		r.rules(map[string]string{"r": `{"sql":"SELECT * FROM 'dt/#'","awsIotSqlVersion":"2016-03-23",
 		  "actions":[{"s3":{"bucketName":"lake","key":"${topic(2)}"}}],"errorAction":{"kinesis":{"streamName":"errors","partitionKey":"${timestamp()}"}}}`})
 		r.run()
