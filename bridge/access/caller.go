@@ -156,7 +156,7 @@ func (p *peer) cache(sum [sha256.Size]byte, g *customSession, life time.Duration
 	p.last = &cachedSession{sum, g, time.Now().Add(life)}
 }
 
-// addressOf is a remote address without its port, "" if it is none.
+// addressOf is a remote address without its port, "" if it has none.
 func addressOf(remote string) string {
 	host, _, err := net.SplitHostPort(remote)
 	if err != nil {
@@ -165,14 +165,10 @@ func addressOf(remote string) string {
 	return host
 }
 
-// sourceIP is the address of an MQTT client without its port, "" if it has none.
+// sourceIP is the address of an MQTT client, "" if it is not known.
 func sourceIP(c *gateway.Connect) string {
 	if c.Remote == nil {
 		return ""
 	}
-	host, _, err := net.SplitHostPort(c.Remote.String())
-	if err != nil {
-		return c.Remote.String()
-	}
-	return host
+	return addressOf(c.Remote.String())
 }

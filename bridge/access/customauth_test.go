@@ -29,13 +29,14 @@ func newDoorman(t *testing.T) *doorman {
 	d := &doorman{name: "visitor1", policy: all("iot:Publish", "topic/secret")}
 	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var q struct {
+			Token        string
 			ProtocolData struct{ MQTT struct{ Password []byte } }
 		}
 		err := json.NewDecoder(r.Body).Decode(&q)
 		d.mu.Lock()
 		defer d.mu.Unlock()
 		d.asked++
-		ok := err == nil && !d.deny && string(q.ProtocolData.MQTT.Password) == "open sesame"
+		ok := err == nil && !d.deny && (string(q.ProtocolData.MQTT.Password) == "open sesame" || q.Token == "sesame")
 		fmt.Fprintf(w, `{"isAuthenticated":%v,"principalId":%q,"policyDocuments":[%s],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`, ok, d.name, d.policy)
 	}))
 	t.Cleanup(d.Close)

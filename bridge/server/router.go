@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"sync/atomic"
 	"time"
 
@@ -162,16 +161,4 @@ func join(n int32, done func(error)) func(error) {
 			}
 		}
 	}
-}
-
-// hostOf is an address without its port.
-func hostOf(a net.Addr) string {
-	if a == nil {
-		return ""
-	}
-	host, _, err := net.SplitHostPort(a.String())
-	if err != nil {
-		return a.String()
-	}
-	return host
 }

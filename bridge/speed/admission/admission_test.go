@@ -78,7 +78,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 	})
 }
 
-// Those that are known are not closed for others, and release signalFreed for nobody.
+// Authenticated connections are not closed for others, and tell when they end.
 func TestKnownStay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		x := crowd{t, NewLimiter(Limits{Open: 3, PerAddress: 2})}
@@ -92,10 +92,10 @@ func TestKnownStay(t *testing.T) {
 		if _, err := x.Acquire(c, func() error { return nil }); !errors.Is(err, ErrTaken) {
 			t.Errorf("a fourth: %v", err)
 		}
-		signalFreed := x.Freed()
+		freed := x.Freed()
 		places[2].Release()
 		places[2].Release()
-		<-signalFreed
+		<-freed
 		if p, _ := x.enter(a); p != nil {
 			t.Error("a third of one address")
 		}
