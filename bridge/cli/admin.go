@@ -159,7 +159,7 @@ func (a *client) do(ctx context.Context, method, path string, query url.Values, 
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 != 2 {
-		var said struct{ Message string }
+		var said admin.Error
 		raw, _ := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 		if json.Unmarshal(raw, &said) == nil && said.Message != "" {
 			return errors.New(worded(said.Message))

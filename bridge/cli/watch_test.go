@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 )
@@ -50,7 +52,7 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	hub := &watch.Hub{}
-	srv := &http.Server{Handler: hub}
+	srv := &http.Server{Handler: admin.New(admin.Options{Watch: hub, Metrics: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler)})}
 	go func() { _ = srv.Serve(l) }()
 	defer srv.Close()
 	// begin runs watch; show shows it a message until it is there.

@@ -20,6 +20,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -106,7 +107,7 @@ type Options struct {
 	Clock        Clock
 
 	Metrics http.Handler
-	Watch   http.Handler
+	Watch   *watch.Hub
 	Log     *slog.Logger
 }
 
@@ -157,6 +158,7 @@ func New(o Options) http.Handler {
 		{"POST /v1/rules/{name}/why", rule.try, 0},
 		{"POST /v1/replays", replay.run, 0},
 		{"DELETE /v1/replays/{id}", replay.stopOne, 0},
+		{"GET /v1/watch", o.Watch.Serve, 0},
 		{"GET /v1/things", thing.list, 0},
 		{"POST /v1/things", thing.create, 0},
 		{"DELETE /v1/things/{name}", thing.remove, 0},
@@ -196,6 +198,5 @@ func New(o Options) http.Handler {
 		})
 	}
 	mux.Handle("GET /metrics", o.Metrics)
-	mux.Handle("GET /v1/watch", o.Watch)
 	return mux
 }

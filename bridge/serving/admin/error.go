@@ -9,6 +9,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -38,6 +39,8 @@ var statuses = []struct {
 	{is(sink.ErrName), http.StatusBadRequest},
 	{is(rules.ErrID), http.StatusBadRequest},
 	{is(rules.ErrReplay), http.StatusBadRequest},
+	{isA[watch.FilterError], http.StatusBadRequest},
+	{is(watch.ErrFull), http.StatusTooManyRequests},
 	{is(registry.ErrNotFound), http.StatusNotFound},
 	{is(streams.ErrNotFound), http.StatusNotFound},
 	{is(registry.ErrExists), http.StatusConflict},

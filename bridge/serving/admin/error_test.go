@@ -13,6 +13,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -43,6 +44,7 @@ func TestErrors(t *testing.T) {
 		fmt.Errorf("thing x: %w", registry.ErrExists):   http.StatusConflict,
 		fmt.Errorf("bucket: %w", sink.ErrName):          http.StatusBadRequest,
 		fmt.Errorf("stream x: %w", streams.ErrNotFound): http.StatusNotFound,
+		watch.ErrFull: http.StatusTooManyRequests,
 		fmt.Errorf("certificate x: %w", pki.ErrRequest): http.StatusBadRequest,
 	} {
 		code, said, logged := answered(t, err)

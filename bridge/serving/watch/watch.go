@@ -9,7 +9,6 @@ package watch
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -65,25 +64,20 @@ func (h *Hub) Show(m *message.Message) {
 	}
 }
 
-// ServeHTTP answers GET ?filter=FILTER&filter=… with Lines as they come, until
+// Serve answers GET ?filter=FILTER&filter=… with Lines as they come, until
 // the client leaves or the bridge stops. Without a filter it is "#": all but
 // what begins with "$". A first line without a message says that from here on
-// nothing is missed unsaid.
-func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// nothing is missed unsaid. Before that it may return a FilterError or ErrFull, and
+// has not answered.
+func (h *Hub) Serve(w http.ResponseWriter, r *http.Request) error {
 	watcher, err := newWatcher(r.URL.Query()["filter"])
 	if err == nil {
 		err = h.add(watcher)
 	}
-	w.Header().Set("Content-Type", "application/x-ndjson")
 	if err != nil {
-		code := http.StatusBadRequest
-		if errors.Is(err, errFull) {
-			code = http.StatusTooManyRequests
-		}
-		w.WriteHeader(code)
-		_ = json.NewEncoder(w).Encode(map[string]string{"message": err.Error()})
-		return
+		return err
 	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
 	defer h.remove(watcher)
 	enc, rc := json.NewEncoder(w), http.NewResponseController(w)
 	enc.SetEscapeHTML(false)
@@ -104,12 +98,20 @@ func (h *Hub) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 				err = put(Line{Skipped: n})
 			}
 		case <-r.Context().Done():
-			return
+			return nil
 		}
 	}
+	return nil
 }
 
-var errFull = fmt.Errorf("%d watch already, which is as many as may: end one of them first", maxWatchers)
+// ErrFull refuses one watcher too many.
+var ErrFull = fmt.Errorf("%d watch already, which is as many as may: end one of them first", maxWatchers)
+
+// A FilterError refuses filters.
+type FilterError struct{ error }
+
+// Unwrap returns why.
+func (e FilterError) Unwrap() error { return e.error }
 
 func (h *Hub) add(w *watcher) error {
 	h.mu.Lock()
@@ -119,7 +121,7 @@ func (h *Hub) add(w *watcher) error {
 		all = *p
 	}
 	if len(all) >= maxWatchers {
-		return errFull
+		return ErrFull
 	}
 	all = append(slices.Clone(all), w)
 	h.all.Store(&all)
@@ -154,11 +156,11 @@ func newWatcher(filters []string) (*watcher, error) {
 		filters = []string{"#"}
 	}
 	if len(filters) > maxFilters {
-		return nil, fmt.Errorf("%d filters, want at most %d", len(filters), maxFilters)
+		return nil, FilterError{fmt.Errorf("%d filters, want at most %d", len(filters), maxFilters)}
 	}
 	for _, f := range filters {
 		if err := topic.ValidFilter(f); err != nil {
-			return nil, fmt.Errorf("filter %q: %w", f, err)
+			return nil, FilterError{fmt.Errorf("filter %q: %w", f, err)}
 		}
 	}
 	return &watcher{filters: filters, waiting: make(chan pending, maxLines)}, nil
