@@ -51,8 +51,8 @@ tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -
 		if err := s.Check(); err != nil { // as when the rule is made
 			return err
 		}
-		if m.RuleName == "" {
-			m.RuleName, _, _ = topic.CutRule(m.Topic)
+		if m.Rule == "" {
+			m.Rule, _, _ = topic.CutRule(m.Topic)
 		}
 		e := s.Explain(ctx, m)
 		if !*quiet {

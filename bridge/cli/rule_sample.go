@@ -6,16 +6,19 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
 // A sample stands in for a bridge in rule test: the message with what a bridge
 // knows of it, and the answers of the functions that ask one.
 type sample struct {
-	message iotsql.Message
+	message iotsql.Input
 	answers map[string][]byte // "-FLAG KEY" to the value
 	missing []string          // flags that would have answered
 }
@@ -28,19 +31,25 @@ func newSample(flags *flag.FlagSet) *sample {
 	m := &x.message
 	m.Time = time.Now().UnixMilli()
 	flags.StringVar(&m.Topic, "topic", "", "topic the message is published on")
-	flags.StringVar(&m.RuleName, "rule", "", "`name` of the rule, for Basic Ingest; without it the one of the topic")
+	flags.StringVar(&m.Rule, "rule", "", "`name` of the rule, for Basic Ingest; without it the one of the topic")
 	flags.StringVar(&m.ClientID, "client", "test", "client id of the publisher")
 	flags.StringVar(&m.Principal, "principal", strings.Repeat("0", 64), "principal(), a certificate's id")
-	flags.StringVar(&m.TraceID, "trace", "00000000-0000-4000-8000-000000000000", "traceid()")
+	m.Trace = message.Trace{6: 0x40, 8: 0x80}
+	flags.Func("trace", "traceid(), a UUID (default "+m.Trace.String()+")", func(s string) (err error) {
+		var ok bool
+		if m.Trace, ok = message.ParseTrace(s); !ok {
+			err = errors.New("want a UUID, such as 7e146a2c-95b5-4caf-98b9-50e3969734c7")
+		}
+		return err
+	})
 	flags.StringVar(&m.SourceIP, "source-ip", "127.0.0.1", "sourceip()")
-	flags.StringVar(&m.AccountID, "account", "000000000000", "accountid()")
+	flags.StringVar(&m.Account, "account", "000000000000", "accountid()")
 	flags.StringVar(&m.Protocol, "protocol", "mqtt", "mqtt, or http for a message that was not published over MQTT")
 	flags.Func("property", "`NAME=VALUE` of MQTT 5, NAME as get_mqtt_property has it; correlation_data in base64 (repeat)", x.property)
 	flags.Func("user-property", "`NAME=VALUE` of MQTT 5 (repeat)", func(s string) error {
 		name, value, _ := strings.Cut(s, "=")
-		p := x.properties()
-		p.User = append(p.User, iotsql.UserProperty{Key: name, Value: value})
-		return nil
+		m.Properties = packet.AppendUser(m.Properties, name, value)
+		return new(packet.Properties).Parse(packet.PUBLISH, m.Properties)
 	})
 	for _, f := range []struct{ name, usage string }{
 		{"shadow", "`THING[/NAME]=JSON`, or =@FILE: what GetThingShadow answers (repeat)"},
@@ -60,29 +69,31 @@ func newSample(flags *flag.FlagSet) *sample {
 	return x
 }
 
-func (x *sample) properties() *iotsql.Properties {
-	if x.message.Properties == nil {
-		x.message.Properties = &iotsql.Properties{}
-	}
-	return x.message.Properties
-}
-
-func (x *sample) property(s string) (err error) {
+// property adds one of those that get_mqtt_property reads.
+func (x *sample) property(s string) error {
 	name, value, _ := strings.Cut(s, "=")
-	p := x.properties()
+	p := &x.message.Properties
 	switch name {
 	case "content_type":
-		p.ContentType = value
+		*p = packet.AppendText(*p, packet.ContentType, value)
 	case "response_topic":
-		p.ResponseTopic = value
+		*p = packet.AppendText(*p, packet.ResponseTopic, value)
 	case "format_indicator":
-		p.FormatIndicator = value
+		n := slices.Index([]string{"UNSPECIFIED_BYTES", "UTF8_DATA"}, value)
+		if n < 0 {
+			return errors.New("want UNSPECIFIED_BYTES or UTF8_DATA after format_indicator=")
+		}
+		*p = packet.AppendNumber(*p, packet.PayloadFormat, uint32(n))
 	case "correlation_data":
-		p.CorrelationData, err = base64.StdEncoding.DecodeString(value)
+		data, err := base64.StdEncoding.DecodeString(value)
+		if err != nil {
+			return err
+		}
+		*p = packet.AppendText(*p, packet.CorrelationData, data)
 	default:
-		err = fmt.Errorf("want content_type, response_topic, format_indicator or correlation_data before the =")
+		return errors.New("want content_type, response_topic, format_indicator or correlation_data before the =")
 	}
-	return err
+	return new(packet.Properties).Parse(packet.PUBLISH, *p) // as a client's are
 }
 
 // answer finds what a flag gave, and notes which flag is missing.

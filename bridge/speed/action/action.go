@@ -29,10 +29,8 @@ var ErrPermanent = errors.New("permanent")
 
 // An Input is one firing of one rule.
 type Input struct {
-	Rule    string
-	Message *iotsql.Message // what fired it; templates are evaluated on it
-	Hops    uint8           // times that republish has led to this message
-	Doc     []byte          // what the statement made of it
+	*iotsql.Input        // the message that fired it; templates are evaluated on it
+	Doc           []byte // what the statement made of it
 }
 
 // A Target is one compiled action of a rule. Targets are immutable.
@@ -219,10 +217,10 @@ type put struct {
 }
 
 func (t *toStream) resolve(ctx context.Context, in *Input) (p put, err error) {
-	if p.stream, err = t.streamName.Text(ctx, in.Message); err != nil {
+	if p.stream, err = t.streamName.Text(ctx, in.Input); err != nil {
 		return p, err
 	}
-	if p.key, err = t.key.Text(ctx, in.Message); err != nil {
+	if p.key, err = t.key.Text(ctx, in.Input); err != nil {
 		return p, err
 	}
 	if len(p.key) == 0 || len(p.key) > 256 { // PutRecord: 1 to 256 characters
@@ -269,7 +267,7 @@ func (t *toFirehose) Resource() string { return t.resource }
 func (t *toFirehose) Outbox() string   { return "" }
 
 func (t *toFirehose) resolve(ctx context.Context, in *Input) (name string, data []byte, err error) {
-	if name, err = t.name.Text(ctx, in.Message); err != nil {
+	if name, err = t.name.Text(ctx, in.Input); err != nil {
 		return "", nil, err
 	}
 	if !t.catalog.HasDeliveryStream(name) {

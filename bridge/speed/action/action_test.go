@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
@@ -89,7 +90,6 @@ func stage(t *testing.T, doc string, in *Input) (*streams.Batch, *pebble.Store, 
 }
 
 func TestStage(t *testing.T) {
-	message := &iotsql.Message{Topic: "dt/pi-1/climate", Payload: []byte(`{"k":"a/b"}`)}
 	for _, c := range []struct {
 		name, doc string
 		hops      uint8
@@ -107,7 +107,8 @@ func TestStage(t *testing.T) {
 		{"republish to a filter", `{"republish":{"topic":"a/#"}}`, 0, "wildcard"},
 		{"republish loop", `{"republish":{"topic":"dt/pi-1/climate"}}`, maxHops, "republished"},
 	} {
-		b, _, err := stage(t, c.doc, &Input{Rule: "r", Message: message, Hops: c.hops, Doc: []byte(`{"x":1}`)})
+		b, _, err := stage(t, c.doc, &Input{Doc: []byte(`{"x":1}`), Input: &iotsql.Input{Rule: "r",
+			Message: message.Message{Topic: "dt/pi-1/climate", Payload: []byte(`{"k":"a/b"}`), Hops: c.hops}}})
 		switch {
 		case c.err == "" && (err != nil || b.Len() != 1):
 			t.Errorf("%s: staged %d, %v", c.name, b.Len(), err)
@@ -127,7 +128,7 @@ func TestStageTooLarge(t *testing.T) {
 		`{"s3":{"bucketName":"bucket","key":"k"}}`,
 		`{"republish":{"topic":"a"}}`,
 	} {
-		b, _, err := stage(t, kind, &Input{Rule: "r", Message: &iotsql.Message{Topic: "t"}, Doc: doc})
+		b, _, err := stage(t, kind, &Input{Input: &iotsql.Input{Rule: "r", Message: message.Message{Topic: "t"}}, Doc: doc})
 		if err == nil || !strings.Contains(err.Error(), "want at most") || b.Len() != 0 {
 			t.Errorf("%s: staged %d, %v", kind, b.Len(), err)
 		}
@@ -397,7 +398,7 @@ func TestStageIntoAFullBacklogFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := new(streams.Batch)
-		err = a.Stage(context.Background(), b, &Input{Rule: "r", Message: &iotsql.Message{Topic: "dt/x"}, Doc: []byte("{}")})
+		err = a.Stage(context.Background(), b, &Input{Input: &iotsql.Input{Rule: "r", Message: message.Message{Topic: "dt/x"}}, Doc: []byte("{}")})
 		if want == "" && (err != nil || b.Len() != 1) || want != "" && (err == nil || err.Error() != want || b.Len() != 0) {
 			t.Errorf("%s: staged %d, %v, want %q", doc, b.Len(), err, want)
 		}

@@ -131,8 +131,8 @@ func (o outbox) Outbox() string { return o.stream }
 // fill adds what d has of the message and the rule.
 func (o outbox) fill(in *Input, d *Delivery) *Delivery {
 	d.Rule, d.Data = o.rule, in.Doc
-	m := in.Message
-	d.Topic, d.ClientID, d.TraceID, d.Time, d.Payload = m.Topic, m.ClientID, m.TraceID, m.Time, m.Payload
+	m := in.Input
+	d.Topic, d.ClientID, d.TraceID, d.Time, d.Payload = m.Topic, m.ClientID, m.Trace.String(), m.Time, m.Payload
 	return d
 }
 
@@ -183,7 +183,7 @@ func (t *toObject) Kind() string     { return "s3" }
 func (t *toObject) Resource() string { return t.resource }
 
 func (t *toObject) resolve(ctx context.Context, in *Input) (*Delivery, error) {
-	key, err := t.key.Text(ctx, in.Message)
+	key, err := t.key.Text(ctx, in.Input)
 	d := t.fill(in, &Delivery{Kind: "s3", Bucket: t.bucket, Name: key})
 	if err == nil {
 		err = sink.CheckKey(d.Name)

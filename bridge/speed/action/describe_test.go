@@ -9,13 +9,14 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 )
 
 // Describe shows the parameters that Stage would take, and its error.
 func TestDescribe(t *testing.T) {
-	in := &Input{Rule: "r", Hops: 1, Doc: []byte(`{"x":1}`),
-		Message: &iotsql.Message{Topic: "dt/pi-1/climate", Payload: []byte(`{"k":"a/b"}`)}}
+	in := &Input{Doc: []byte(`{"x":1}`), Input: &iotsql.Input{Rule: "r",
+		Message: message.Message{Topic: "dt/pi-1/climate", Payload: []byte(`{"k":"a/b"}`), Hops: 1}}}
 	for doc, want := range map[string]string{
 		`{"kinesis":{"streamName":"readings","partitionKey":"${topic(2)}"}}`:    "streamName=readings partitionKey=pi-1 shard=0",
 		`{"kinesis":{"streamName":"x${topic(2)}","partitionKey":"k"}}`:          "streamName=xpi-1 partitionKey=k: stream xpi-1 does not exist",

@@ -31,13 +31,13 @@ func (t *toTopic) Kind() string     { return "republish" }
 func (t *toTopic) Resource() string { return t.resource }
 
 func (t *toTopic) resolve(ctx context.Context, in *Input) (*Delivery, error) {
-	name, err := t.topic.Text(ctx, in.Message)
+	name, err := t.topic.Text(ctx, in.Input)
 	d := t.fill(in, &Delivery{Kind: "republish", Name: name, QoS: byte(t.qos), Hops: in.Hops + 1})
 	if err == nil {
 		err = topic.ValidName(d.Name)
 	}
 	for i := 0; err == nil && i < len(t.headers); i++ {
-		err = t.headers[i].set(ctx, in.Message, d)
+		err = t.headers[i].set(ctx, in.Input, d)
 	}
 	if err == nil {
 		err = new(packet.Properties).Parse(packet.PUBLISH, d.Properties)
@@ -113,7 +113,7 @@ func (p *parser) headers() (all []header) {
 			same = same && key
 		}
 		if same {
-			if err := x.set(context.Background(), &iotsql.Message{}, &Delivery{}); err != nil {
+			if err := x.set(context.Background(), &iotsql.Input{}, &Delivery{}); err != nil {
 				p.bad("%w", err)
 			}
 		}
@@ -128,7 +128,7 @@ var errNoText = errors.New("the template gives no text, such as of an Undefined 
 // set adds the header to d. What comes out empty or not as its property wants
 // it fails the action, as an empty topic does; only a user property's value may
 // be empty.
-func (h *header) set(ctx context.Context, m *iotsql.Message, d *Delivery) error {
+func (h *header) set(ctx context.Context, m *iotsql.Input, d *Delivery) error {
 	value, err := h.value.Text(ctx, m)
 	switch {
 	case err != nil:

@@ -107,7 +107,7 @@ func TestRepublishOverPowerCuts(t *testing.T) {
 			b := store.NewBatch()
 			for range 1 + r.IntN(200) {
 				staged++
-				in := &action.Input{Rule: "r", Message: &iotsql.Message{Topic: "dt/x"}, Doc: fmt.Appendf(nil, "%06d", staged)}
+				in := &action.Input{Input: &iotsql.Input{Rule: "r", Message: message.Message{Topic: "dt/x"}}, Doc: fmt.Appendf(nil, "%06d", staged)}
 				if err := target.Stage(t.Context(), b, in); err != nil {
 					t.Fatal(err)
 				}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/deploy/conformance"
 )
@@ -18,10 +19,10 @@ import (
 func agreement(t testing.TB, data []byte) (fired bool) {
 	c := &chooser{data[:min(len(data), 2000)]}
 	version := pick(c, []string{Version2016, Version2016, Version2015, VersionBeta})
-	m := &Message{
-		Topic: "t/1", Payload: []byte(c.payload()), Time: 1481825251155, ClientID: "c", Principal: "p", TraceID: "i", AccountID: "1",
-		Properties: &Properties{ContentType: "x", CorrelationData: []byte("id"), User: []UserProperty{{"k", "1"}, {"s", "é"}, {"k", "\""}}},
-	}
+	m := &Input{Account: "1", Message: message.Message{
+		Topic: "t/1", Payload: []byte(c.payload()), Time: 1481825251155, ClientID: "c", Principal: "p", Trace: message.Trace{1, 15: 9},
+		Properties: properties{ContentType: "x", CorrelationData: []byte("id"), User: [][2]string{{"k", "1"}, {"s", "é"}, {"k", "\""}}}.wire(),
+	}}
 	g := &generator{chooser: c, modern: version != Version2015}
 	tree := g.statement()
 	p := &printer{chooser: c}
@@ -40,7 +41,7 @@ func agreement(t testing.TB, data []byte) (fired bool) {
 
 // agree compares a statement's outcome, by Eval and by Explain, with the
 // naive evaluator's.
-func agree(t testing.TB, s *Statement, m *Message) bool {
+func agree(t testing.TB, s *Statement, m *Input) bool {
 	out, fired, err := s.Eval(context.Background(), nil, m)
 	e := s.Explain(context.Background(), m)
 	if e.Fired != fired || !bytes.Equal(e.Output, out) || !errors.Is(e.Err, err) {
@@ -66,7 +67,7 @@ func agree(t testing.TB, s *Statement, m *Message) bool {
 }
 
 // agreeTemplate compares the text of each item of SELECT in a template.
-func agreeTemplate(t testing.TB, s *Statement, m *Message, n *naive) {
+func agreeTemplate(t testing.TB, s *Statement, m *Input, n *naive) {
 	for _, it := range s.query.items {
 		if it.expr.op == opStar {
 			continue
@@ -152,7 +153,7 @@ func TestNaive(t *testing.T) {
 		}
 		m := v.message(t)
 		rule, _, basic := topic.CutRule(m.Topic)
-		if !s.Matches(m.Topic) && !(basic && rule == m.RuleName) {
+		if !s.Matches(m.Topic) && !(basic && rule == m.Rule) {
 			continue
 		}
 		ran++

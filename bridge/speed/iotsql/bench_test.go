@@ -6,6 +6,8 @@ import (
 	_ "embed"
 	"strconv"
 	"testing"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // The reference rule and document: 8 members, temp and hum the 3rd and 4th,
@@ -17,8 +19,8 @@ var (
 	refDoc string
 )
 
-func refMessages() (hit, miss *Message) {
-	hit = &Message{Topic: "dt/boiler-17/room", Payload: []byte(refDoc), Time: 1700000000000, ClientID: "boiler-17"}
+func refMessages() (hit, miss *Input) {
+	hit = &Input{Message: message.Message{Topic: "dt/boiler-17/room", Payload: []byte(refDoc), Time: 1700000000000, ClientID: "boiler-17"}}
 	cold := *hit
 	cold.Payload = bytes.Replace(hit.Payload, []byte("31.5"), []byte("21.5"), 1)
 	return hit, &cold
@@ -41,7 +43,7 @@ func TestReferenceRule(t *testing.T) {
 		t.Errorf("miss: %s, %v, %v", out, fired, err)
 	}
 	buf := make([]byte, 0, 256)
-	for name, m := range map[string]*Message{"hit": hit, "miss": miss} {
+	for name, m := range map[string]*Input{"hit": hit, "miss": miss} {
 		if n := testing.AllocsPerRun(100, func() { s.Eval(context.Background(), buf, m) }); n > 0 && !raceEnabled {
 			t.Errorf("%s: %v allocations, want none", name, n)
 		}
@@ -54,7 +56,7 @@ func BenchmarkReferenceRule(b *testing.B) {
 		b.Fatal(err)
 	}
 	hit, miss := refMessages()
-	run := func(name string, m *Message) {
+	run := func(name string, m *Input) {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(m.Payload)))

@@ -433,7 +433,7 @@ func (c *checker) fold(n *node, kids []guess, g guess) guess {
 	}
 	comp := newCompiler(c.prog.version, nil, false)
 	ev := comp.expr(&lit)
-	f := newFrame(context.Background(), comp.done(), &Message{})
+	f := newFrame(context.Background(), comp.done(), &Input{})
 	defer f.release()
 	v := ev(f)
 	if c.left -= 1 + maxWork - f.left; f.err != nil {
@@ -463,7 +463,7 @@ func (c *checker) kindsOf(v value) kinds {
 	case kindObject:
 		return isObject
 	case kindText:
-		f := newFrame(context.Background(), c.prog, &Message{})
+		f := newFrame(context.Background(), c.prog, &Input{})
 		defer f.release()
 		if _, ok := f.numeric(v); ok {
 			return isNumeric

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/deploy/conformance"
 )
 
@@ -93,7 +94,7 @@ func TestCheck(t *testing.T) {
 
 // provesMistakes evaluates what Check finds in s: it must be Undefined, and a
 // WHERE not hold, whatever the message.
-func provesMistakes(t *testing.T, s *Statement, messages []*Message) (found int) {
+func provesMistakes(t *testing.T, s *Statement, messages []*Input) (found int) {
 	t.Helper()
 	for _, mistake := range s.checker().found {
 		found++
@@ -118,9 +119,9 @@ func provesMistakes(t *testing.T, s *Statement, messages []*Message) (found int)
 	return found
 }
 
-func checkMessages() (all []*Message) {
+func checkMessages() (all []*Input) {
 	for _, p := range append([]string{`{"a":{"b":"5"},"b":"true","n":1,"s":"7","e":[{"n":1}],"o":{"n":2},"temp":"31","site":"x"}`, `[1,2]`, `"5"`, `true`}, payloads...) {
-		all = append(all, &Message{Topic: "1/2/3", Payload: []byte(p), Time: 1700000000000, TraceID: "5", ClientID: "7", Principal: "true", AccountID: "12"})
+		all = append(all, &Input{Message: message.Message{Topic: "1/2/3", Payload: []byte(p), Time: 1700000000000, Trace: message.Trace{5}, ClientID: "7", Principal: "true"}, Account: "12"})
 	}
 	return all
 }
@@ -148,7 +149,7 @@ func TestCheckIsCertain(t *testing.T) {
 }
 
 // checkGenerated is one round over a generated statement.
-func checkGenerated(t *testing.T, src *rand.ChaCha8, messages []*Message) int {
+func checkGenerated(t *testing.T, src *rand.ChaCha8, messages []*Input) int {
 	data := make([]byte, 400)
 	src.Read(data)
 	c := &chooser{data}
@@ -159,5 +160,5 @@ func checkGenerated(t *testing.T, src *rand.ChaCha8, messages []*Message) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return provesMistakes(t, s, append(messages, &Message{Topic: "t/1", Payload: []byte(c.payload())}))
+	return provesMistakes(t, s, append(messages, &Input{Message: message.Message{Topic: "t/1", Payload: []byte(c.payload())}}))
 }

@@ -449,7 +449,7 @@ func (c *compiler) literal(n *node) eval {
 	if !isConstant(n) {
 		return ev
 	}
-	f := newFrame(context.Background(), c.prog, &Message{})
+	f := newFrame(context.Background(), c.prog, &Input{})
 	defer f.release()
 	v := ev(f)
 	v.b = append([]byte(nil), v.b...)

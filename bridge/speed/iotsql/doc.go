@@ -1,14 +1,14 @@
 // Package iotsql compiles and evaluates rule statements in the SQL dialect of
 // AWS IoT rules, and the substitution templates of rule actions.
 //
-// Compile turns a text into a Statement, Eval runs it over a Message and
+// Compile turns a text into a Statement, Eval runs it over an Input and
 // appends the document that the rule's actions receive. CompileTemplate does
 // the same for the ${…} of an action's parameters. Explain says why a rule
 // fires or doesn't.
 //
 //	s, err := iotsql.Compile("SELECT temp, topic(2) AS thing FROM 'dt/#' WHERE temp > 30", "2016-03-23")
 //	...
-//	doc, fired, err := s.Eval(ctx, nil, &iotsql.Message{Topic: "dt/boiler/room", Payload: payload})
+//	doc, fired, err := s.Eval(ctx, nil, &iotsql.Input{Message: message.Message{Topic: "dt/boiler/room", Payload: payload}})
 //
 // # The dialect
 //

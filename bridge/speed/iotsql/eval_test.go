@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 func mustCompile(t testing.TB, sql, version string) *Statement {
@@ -181,7 +183,7 @@ func TestEval(t *testing.T) {
 				sql += " WHERE " + tt.where
 			}
 			s := mustCompile(t, sql, Version2016)
-			m := &Message{Topic: "t/1", Payload: []byte(tt.payload)}
+			m := &Input{Message: message.Message{Topic: "t/1", Payload: []byte(tt.payload)}}
 			for range 2 { // the second time with a used frame
 				out, fired, err := s.Eval(context.Background(), nil, m)
 				got := string(out)
@@ -211,10 +213,12 @@ func brackets(s string) string { return strings.Repeat("[", 60) + s + strings.Re
 
 func TestLimits(t *testing.T) {
 	big := func(n int) string { return strings.Repeat("x", n) }
-	m := func(payload string) *Message { return &Message{Topic: "t", Payload: []byte(payload)} }
+	m := func(payload string) *Input {
+		return &Input{Message: message.Message{Topic: "t", Payload: []byte(payload)}}
+	}
 	tests := []struct {
 		name, sql string
-		m         *Message
+		m         *Input
 		want      error
 	}{
 		{"output at the limit", `SELECT a AS x, a AS y, a AS z FROM 't'`, m(`{"a":"` + big((MaxOutput-22)/3) + `"}`), nil},
@@ -253,7 +257,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestVersions(t *testing.T) {
-	m := &Message{Topic: "t", Payload: []byte(`{"a":10.0}`)}
+	m := &Input{Message: message.Message{Topic: "t", Payload: []byte(`{"a":10.0}`)}}
 	for version, want := range map[string]string{
 		"":          `{"a":10.0,"b":"11.0","sql_version":"2015-10-08"}`,
 		Version2015: `{"a":10.0,"b":"11.0","sql_version":"2015-10-08"}`,
@@ -269,7 +273,7 @@ func TestVersions(t *testing.T) {
 
 func TestTemplate(t *testing.T) {
 	s := mustCompile(t, `SET @site = upper(site), @n = 1 SELECT temp AS alias FROM 'dt/#'`, Version2016)
-	m := &Message{Topic: "dt/a/b", Payload: []byte(`{"site":"x1","o":{"k": [1, 2]},"n":null,"q":"a\"b"}`)}
+	m := &Input{Message: message.Message{Topic: "dt/a/b", Payload: []byte(`{"site":"x1","o":{"k": [1, 2]},"n":null,"q":"a\"b"}`)}}
 	for text, want := range map[string]string{
 		"":                          "",
 		"plain $ {x} $$aws/things":  "plain $ {x} $$aws/things",
@@ -320,7 +324,7 @@ func TestConcurrent(t *testing.T) {
 	for g := range 8 {
 		wg.Go(func() {
 			name := string(rune('a' + g))
-			m := &Message{Topic: "t/" + name, Payload: []byte(`{"a":"` + strings.Repeat(name, 10*g+1) + `","e":[{"v":1},{"v":2}],"n":1}`)}
+			m := &Input{Message: message.Message{Topic: "t/" + name, Payload: []byte(`{"a":"` + strings.Repeat(name, 10*g+1) + `","e":[{"v":1},{"v":2}],"n":1}`)}}
 			want := `{"x":"` + strings.Repeat(strings.ToUpper(name), 10*g+1) + `","l":[2,3],"c":"` + strings.Repeat(name, 10*g+1) + "-" + name + `"}`
 			for range 200 {
 				if out, fired, err := s.Eval(context.Background(), nil, m); string(out) != want || !fired || err != nil {
@@ -337,7 +341,7 @@ func TestConcurrent(t *testing.T) {
 // calls, rules and seeds.
 func TestSeed(t *testing.T) {
 	s := mustCompile(t, `SELECT newuuid() AS a, newuuid() AS b, rand() AS c FROM 't'`, Version2016)
-	eval := func(m Message) string {
+	eval := func(m Input) string {
 		out, _, err := s.Eval(t.Context(), nil, &m)
 		if err != nil {
 			t.Fatal(err)
@@ -345,11 +349,11 @@ func TestSeed(t *testing.T) {
 		return string(out)
 	}
 	seed := [16]byte{1}
-	first := eval(Message{Seed: seed, RuleName: "r"})
-	if again := eval(Message{Seed: seed, RuleName: "r"}); again != first {
+	first := eval(Input{Seed: seed, Rule: "r"})
+	if again := eval(Input{Seed: seed, Rule: "r"}); again != first {
 		t.Errorf("%s, then %s", first, again)
 	}
-	for name, m := range map[string]Message{"no seed": {RuleName: "r"}, "other seed": {Seed: [16]byte{2}, RuleName: "r"}, "other rule": {Seed: seed, RuleName: "q"}} {
+	for name, m := range map[string]Input{"no seed": {Rule: "r"}, "other seed": {Seed: [16]byte{2}, Rule: "r"}, "other rule": {Seed: seed, Rule: "q"}} {
 		if other := eval(m); other == first {
 			t.Errorf("%s: %s again", name, other)
 		}
@@ -368,7 +372,7 @@ func TestDocumentKeepsItsLimit(t *testing.T) {
 		for _, size := range []int{MaxOutput / 3, MaxOutput / 2, MaxOutput, 3 * MaxOutput} {
 			for n := size - 40; n <= size+8; n++ { // the names of the members are among the bytes
 				payload := `{"a":"` + strings.Repeat("x", n-len(`{"a":""}`)) + `"}`
-				m := &Message{Topic: "t", Payload: []byte(payload)}
+				m := &Input{Message: message.Message{Topic: "t", Payload: []byte(payload)}}
 				limit := max(MaxOutput, 2*len(payload))
 				out, fired, err := s.Eval(t.Context(), nil, m)
 				if err == nil && (!fired || len(out) > limit) || err != nil && (!errors.Is(err, ErrTooLarge) || copies*(n+12) < limit) {

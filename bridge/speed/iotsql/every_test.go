@@ -5,6 +5,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // everyValue is JSON for each corner of each type; "" is a missing member.
@@ -36,7 +38,7 @@ func TestAgreeEverywhere(t *testing.T) {
 					if pair && (i*31+j*17+n)%everyStride != 0 {
 						continue
 					}
-					agree(t, s, &Message{Topic: "t/1", Payload: pairPayload(a, b), Time: 1481825251155})
+					agree(t, s, &Input{Message: message.Message{Topic: "t/1", Payload: pairPayload(a, b), Time: 1481825251155}})
 					if !pair {
 						break
 					}

@@ -116,12 +116,12 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 // Explain evaluates like Eval and keeps account of the steps. Other than Eval
 // it looks at FROM first and stops there if the topic is not for the
 // statement. It is for people trying a rule, not for the hot path.
-func (s *Statement) Explain(ctx context.Context, m *Message) Explanation {
+func (s *Statement) Explain(ctx context.Context, m *Input) Explanation {
 	var e Explanation
 	rule, rest, basic := topic.CutRule(m.Topic)
 	from := Step{Clause: "FROM", Text: s.query.filter}
 	switch {
-	case basic && m.RuleName != "" && rule == m.RuleName:
+	case basic && m.Rule != "" && rule == m.Rule:
 		e.Matched = true
 		from.Value = fmt.Sprintf("reached by Basic Ingest, topic() is %q", rest)
 	case s.Matches(m.Topic):
@@ -191,7 +191,7 @@ func (s *Statement) Explain(ctx context.Context, m *Message) Explanation {
 }
 
 // binary reports whether the payload is something else than JSON.
-func (m *Message) binary(p *program) bool {
+func (m *Input) binary(p *program) bool {
 	f := newFrame(context.Background(), p, m)
 	defer f.release()
 	f.scan()

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql/protojson/protojsontest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // Functions of which an earlier evaluation may have had another value are
@@ -20,7 +21,7 @@ func TestExplainMarksWhatIsComputedAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := s.Explain(t.Context(), &Message{Topic: "a", Payload: []byte(`{}`)})
+	e := s.Explain(t.Context(), &Input{Message: message.Message{Topic: "a", Payload: []byte(`{}`)}})
 	var marked []string
 	for _, step := range e.Steps {
 		if step.Anew {
@@ -71,7 +72,7 @@ func TestGate(t *testing.T) {
 		left   int
 	}{{nil, `{"v":1}`, 1, 0, 1}, {errors.New("closed"), `{}`, 1, 1, 1}, {nil, `{"v":1}`, 2, 1, 2}} {
 		g.closed = c.closed
-		out, fired, err := s.Eval(ctx, nil, &Message{Topic: "a", Payload: []byte(`{}`)})
+		out, fired, err := s.Eval(ctx, nil, &Input{Message: message.Message{Topic: "a", Payload: []byte(`{}`)}})
 		if string(out) != c.want || !fired || err != nil || calls != c.calls || failed != c.failed || len(g.took) != c.left {
 			t.Errorf("%+v: %s, %v, %v after %d calls, %d failed, %d left", c, out, fired, err, calls, failed, len(g.took))
 		}
@@ -100,7 +101,7 @@ func TestGateOfDescriptors(t *testing.T) {
 			calls  int
 		}{{errors.New("closed"), ``, 0}, {nil, `{"alarm":true}`, 1}, {errors.New("closed"), `{"alarm":true}`, 1}} {
 			g.closed = c.closed
-			out, _, err := s.Eval(ctx, nil, &Message{Topic: "a", Payload: []byte{0x40, 1}})
+			out, _, err := s.Eval(ctx, nil, &Input{Message: message.Message{Topic: "a", Payload: []byte{0x40, 1}}})
 			if string(out) != c.want || err != nil || calls != c.calls {
 				t.Errorf("%+v: %q, %v after %d calls", c, out, err, calls)
 			}
@@ -128,7 +129,7 @@ func TestExplainNamesTheOperandThatIsNoBoolean(t *testing.T) {
 		"isUndefined(gone) OR gone = 'x'": "the right side is no Boolean, and OR then is Undefined whatever the other side is",
 	} {
 		s := mustCompile(t, "SELECT a FROM 't' WHERE "+where, Version2016)
-		e := s.Explain(t.Context(), &Message{Topic: "t", Payload: []byte(`{"a":1}`)})
+		e := s.Explain(t.Context(), &Input{Message: message.Message{Topic: "t", Payload: []byte(`{"a":1}`)}})
 		noted := ""
 		for _, step := range e.Steps {
 			noted += step.Note
@@ -174,7 +175,7 @@ func TestUnmerged(t *testing.T) {
 		{"(SELECT *, 1 AS x FROM a) AS d", `{"a":[1]}`, false},
 	} {
 		s := mustCompile(t, "SELECT "+c.sel+" FROM 't'", Version2016)
-		m := &Message{Topic: "t", Payload: []byte(c.payload)}
+		m := &Input{Message: message.Message{Topic: "t", Payload: []byte(c.payload)}}
 		for range 2 { // a frame that is used again remembers nothing
 			r, err := s.Evaluate(t.Context(), nil, m)
 			if err != nil || !r.Fired || r.Unmerged != c.want {

@@ -8,6 +8,8 @@ import (
 	"maps"
 	"slices"
 	"testing"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // externals are the canned answers of a vector, the fake of every service.
@@ -227,14 +229,14 @@ func TestExternalForms(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		got, _, err := s.Eval(t.Context(), nil, &Message{Payload: []byte(tt.payload)})
+		got, _, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte(tt.payload)}})
 		if err != nil {
 			got = []byte(err.Error())
 		}
 		if string(got) != tt.want && !(err == nil && tt.want != "" && alike(got, []byte(tt.want))) {
 			t.Errorf("%s of %s: %s, want %s", tt.expr, tt.payload, got, tt.want)
 		}
-		if e := s.Explain(t.Context(), &Message{Topic: "t", Payload: []byte(tt.payload)}); e.Err != err {
+		if e := s.Explain(t.Context(), &Input{Message: message.Message{Topic: "t", Payload: []byte(tt.payload)}}); e.Err != err {
 			t.Errorf("%s: Eval has error %v, Explain %v", tt.expr, err, e.Err)
 		} else if n := slices.IndexFunc(e.Steps, func(s Step) bool { return s.Depth == 1 }); err == nil && n < 0 {
 			t.Errorf("%s: Explain shows no operand", tt.expr)

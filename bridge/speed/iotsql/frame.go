@@ -51,7 +51,7 @@ const (
 type frame struct {
 	ctx                    context.Context // of the call; functions that reach outside wait for it
 	prog                   *program
-	m                      *Message
+	m                      *Input
 	doc                    document
 	body                   []byte // the payload without space around it
 	slots                  []span // of prog.names in body, once doc is known
@@ -59,7 +59,7 @@ type frame struct {
 	elems                  []value // elements of the nested queries around, outermost first
 	stack                  []value // arguments of the calls in progress
 	items                  []value // the SELECT list's values
-	draws                  uint64  // of Message.Seed
+	draws                  uint64  // of Input.Seed
 	tableCalls, protoCalls int     // of this evaluation
 	arena                  []byte  // what is built: only appended to, so slices of it stay valid
 	left                   int     // work left
@@ -72,7 +72,7 @@ type frame struct {
 
 var frames = sync.Pool{New: func() any { return new(frame) }}
 
-func newFrame(ctx context.Context, p *program, m *Message) *frame {
+func newFrame(ctx context.Context, p *program, m *Input) *frame {
 	f := frames.Get().(*frame)
 	f.ctx = ctx
 	f.prog, f.m, f.left, f.limit, f.room = p, m, maxWork, MaxOutput, maxArena

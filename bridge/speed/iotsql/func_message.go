@@ -8,12 +8,14 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // topic is the topic as the rule sees it, without a Basic Ingest prefix of its own.
-func (m *Message) topic() string {
-	if rule, rest, ok := topic.CutRule(m.Topic); ok && rule == m.RuleName {
+func (m *Input) topic() string {
+	if rule, rest, ok := topic.CutRule(m.Topic); ok && rule == m.Rule {
 		return rest
 	}
 	return m.Topic
@@ -57,7 +59,7 @@ func topicFunc(f *frame, args []value) value {
 	return f.string(t)
 }
 
-func (m *Message) overMQTT() bool { return m.Protocol == "" || strings.HasPrefix(m.Protocol, "mqtt") }
+func (m *Input) overMQTT() bool { return m.Protocol == "" || strings.HasPrefix(m.Protocol, "mqtt") }
 
 func clientID(f *frame, _ []value) value {
 	if !f.m.overMQTT() || f.m.ClientID == "" {
@@ -67,10 +69,12 @@ func clientID(f *frame, _ []value) value {
 }
 
 func traceID(f *frame, _ []value) value {
-	if !f.m.overMQTT() {
+	if !f.m.overMQTT() || f.m.Trace == (message.Trace{}) {
 		return value{}
 	}
-	return f.given(f.m.TraceID)
+	from := len(f.arena)
+	f.arena = f.m.Trace.Append(f.arena)
+	return f.built(kindText, from)
 }
 
 // random fills b, which is at most 32 bytes: at random, or with what the
@@ -81,7 +85,7 @@ func (f *frame) random(b []byte) {
 		return
 	}
 	f.draws++
-	sum := sha256.Sum256(fmt.Appendf(f.m.Seed[:16:16], "%d/%s", f.draws, f.m.RuleName))
+	sum := sha256.Sum256(fmt.Appendf(f.m.Seed[:16:16], "%d/%s", f.draws, f.m.Rule))
 	copy(b, sum[:])
 }
 
@@ -102,31 +106,40 @@ func newUUID(f *frame, _ []value) value {
 
 func mqttProperty(f *frame, args []value) value {
 	name, _ := f.text(args[0])
-	p := f.m.Properties
-	if p == nil {
+	want, ok := mqttProperties[string(name)]
+	if !ok {
 		return value{}
 	}
-	switch string(name) {
-	case "content_type":
-		return f.given(p.ContentType)
-	case "response_topic":
-		return f.given(p.ResponseTopic)
-	case "format_indicator":
-		return f.given(p.FormatIndicator)
-	case "correlation_data":
-		if p.CorrelationData != nil {
-			return f.base64(p.CorrelationData)
+	var found []byte
+	packet.Each(f.m.Properties, func(id packet.Property, v, _ []byte) bool {
+		if id == want {
+			found = v
 		}
+		return found == nil
+	})
+	switch {
+	case found == nil:
+		return value{}
+	case want == packet.CorrelationData:
+		return f.base64(found)
+	case want == packet.PayloadFormat:
+		return f.string(formatIndicators[found[0]&1])
 	}
-	return value{}
+	return f.given(string(found))
 }
+
+// mqttProperties are those that get_mqtt_property reads, by the name it gives
+// them.
+var mqttProperties = map[string]packet.Property{
+	"content_type": packet.ContentType, "response_topic": packet.ResponseTopic,
+	"format_indicator": packet.PayloadFormat, "correlation_data": packet.CorrelationData,
+}
+
+var formatIndicators = [...]string{"UNSPECIFIED_BYTES", "UTF8_DATA"}
 
 // userProperties yields an Array of the values a key has; without a key all
 // properties as objects of one member. Without any: Undefined.
 func userProperties(f *frame, args []value) value {
-	if f.m.Properties == nil {
-		return value{}
-	}
 	var key []byte
 	if len(args) == 1 {
 		var ok bool
@@ -135,20 +148,21 @@ func userProperties(f *frame, args []value) value {
 		}
 	}
 	var rows []value
-	for _, u := range f.m.Properties.User {
-		if len(args) == 1 {
-			if string(key) == u.Key {
-				rows = append(rows, f.string(u.Value))
-			}
-			continue
+	packet.Each(f.m.Properties, func(id packet.Property, name, val []byte) bool {
+		switch {
+		case id != packet.UserProperty:
+		case len(args) == 0:
+			k, v := f.string(string(name)), f.string(string(val))
+			from := len(f.arena)
+			f.arena = append(f.arena, '{')
+			f.arena = append(appendQuoted(f.arena, k.b), ':')
+			f.arena = append(appendQuoted(f.arena, v.b), '}')
+			rows = append(rows, f.built(kindObject, from))
+		case string(key) == string(name):
+			rows = append(rows, f.string(string(val)))
 		}
-		k, v := f.string(u.Key), f.string(u.Value)
-		from := len(f.arena)
-		f.arena = append(f.arena, '{')
-		f.arena = append(appendQuoted(f.arena, k.b), ':')
-		f.arena = append(appendQuoted(f.arena, v.b), '}')
-		rows = append(rows, f.built(kindObject, from))
-	}
+		return true
+	})
 	if rows == nil {
 		return value{}
 	}

@@ -159,7 +159,7 @@ var functions = map[string]*function{
 	"traceid":             {min: 0, max: 0, run: traceID},
 	"principal":           {min: 0, max: 0, run: func(f *frame, _ []value) value { return f.given(f.m.Principal) }},
 	"sourceip":            {min: 0, max: 0, run: func(f *frame, _ []value) value { return f.given(f.m.SourceIP) }},
-	"accountid":           {min: 0, max: 0, run: func(f *frame, _ []value) value { return f.given(f.m.AccountID) }},
+	"accountid":           {min: 0, max: 0, run: func(f *frame, _ []value) value { return f.given(f.m.Account) }},
 	"sql_version":         {min: 0, max: 0, run: func(f *frame, _ []value) value { return f.string(f.prog.version) }},
 	"newuuid":             {min: 0, max: 0, run: newUUID},
 	"get_mqtt_property":   {min: 1, max: 1, modern: true, run: mqttProperty},

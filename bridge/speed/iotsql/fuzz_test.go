@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/cockroachdb/apd/v3"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // seeds are statements and payloads for the fuzz corpora.
@@ -52,7 +54,7 @@ func checkSyntaxError(t *testing.T, text string, err error) {
 }
 
 // checkOutput runs a statement and holds the result to its promises.
-func checkOutput(t *testing.T, s *Statement, m *Message) {
+func checkOutput(t *testing.T, s *Statement, m *Input) {
 	t.Helper()
 	prefix := []byte("prefix")
 	out, fired, err := s.Eval(context.Background(), prefix, m)
@@ -88,7 +90,7 @@ func FuzzCompile(f *testing.F) {
 				checkSyntaxError(t, sql, err)
 				continue
 			}
-			m := &Message{Topic: "a/b", Payload: payload, Time: 1700000000000}
+			m := &Input{Message: message.Message{Topic: "a/b", Payload: payload, Time: 1700000000000}}
 			checkOutput(t, s, m)
 			if e := s.Explain(context.Background(), m); e.String() == "" {
 				t.Fatal("no explanation")
@@ -107,7 +109,7 @@ func FuzzTemplate(f *testing.F) {
 			checkSyntaxError(t, text, err)
 			return
 		}
-		out, err := tm.Append(context.Background(), []byte("x"), &Message{Topic: "a/b", Payload: payload})
+		out, err := tm.Append(context.Background(), []byte("x"), &Input{Message: message.Message{Topic: "a/b", Payload: payload}})
 		if !bytes.HasPrefix(out, []byte("x")) || err != nil && len(out) != 1 {
 			t.Fatalf("%q: %q, %v", text, out, err)
 		}
@@ -136,7 +138,7 @@ func FuzzPayload(f *testing.F) {
 		f.Add([]byte(p))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		m := &Message{Topic: "a/b", Payload: payload, Properties: &Properties{User: []UserProperty{{"k", string(payload)}}}}
+		m := &Input{Message: message.Message{Topic: "a/b", Payload: payload, Properties: properties{User: [][2]string{{"k", string(payload[:min(len(payload), 65535)])}}}.wire()}}
 		for _, s := range statements {
 			checkOutput(t, s, m)
 		}
@@ -238,7 +240,7 @@ func FuzzTime(f *testing.F) {
 	f.Add("yyyyMMddHHmmssSSSZ", "20200101000000000+0100", int64(253402300799999))
 	f.Add("EEEE D VV XXX G", "Monday 7 Europe/Oslo +01:00 AD", int64(0))
 	f.Fuzz(func(t *testing.T, pattern, text string, ms int64) {
-		fr := newFrame(t.Context(), &program{modern: true}, &Message{})
+		fr := newFrame(t.Context(), &program{modern: true}, &Input{})
 		defer fr.release()
 		str := func(s string) value { return textValue([]byte(s)) }
 		parseTime(fr, []value{str(pattern), intValue(ms), str(text)})

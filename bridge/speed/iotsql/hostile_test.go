@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // maxHostileBytes is what compiling and evaluating any statement of up to
@@ -151,7 +153,7 @@ func TestHostile(t *testing.T) {
 				}
 				compiled = time.Since(began)
 				began = time.Now()
-				_, _, err = s.Eval(context.Background(), nil, &Message{Topic: "t", Payload: []byte(tt.payload)})
+				_, _, err = s.Eval(context.Background(), nil, &Input{Message: message.Message{Topic: "t", Payload: []byte(tt.payload)}})
 				known := false
 				for _, limit := range limitErrors {
 					known = known || errors.Is(err, limit)

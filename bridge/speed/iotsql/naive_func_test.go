@@ -240,7 +240,7 @@ var naiveTexts = map[string]func(t []string) any{
 		return text(t[0][groups[1][0]:groups[1][1]])
 	},
 	"regexp_replace": func(t []string) any {
-		f := newFrame(context.Background(), &program{}, &Message{})
+		f := newFrame(context.Background(), &program{}, &Input{})
 		defer f.release()
 		p := patterns.Get(f, []byte(t[1]))
 		if p == nil {
@@ -355,7 +355,7 @@ var naiveOthers = map[string]func(n *naive, args []any) any{
 	},
 	"topic": func(n *naive, a []any) any {
 		t := n.m.Topic
-		if rest, ok := strings.CutPrefix(t, "$aws/rules/"+n.m.RuleName+"/"); ok && n.m.RuleName != "" {
+		if rest, ok := strings.CutPrefix(t, "$aws/rules/"+n.m.Rule+"/"); ok && n.m.Rule != "" {
 			t = rest
 		}
 		if len(a) == 0 {
@@ -384,16 +384,15 @@ var naiveOthers = map[string]func(n *naive, args []any) any{
 		if n.m.Protocol == "http" {
 			return nothing{}
 		}
-		return given(n.m.TraceID)
+		return given(n.m.Trace.String())
 	},
 	"principal": func(n *naive, _ []any) any { return given(n.m.Principal) },
 	"sourceip":  func(n *naive, _ []any) any { return given(n.m.SourceIP) },
-	"accountid": func(n *naive, _ []any) any { return given(n.m.AccountID) },
+	"accountid": func(n *naive, _ []any) any { return given(n.m.Account) },
 	"get_mqtt_property": func(n *naive, a []any) any {
 		name, _ := naiveString(a[0])
-		p := n.m.Properties
+		p := readProperties(n.m.Properties)
 		switch {
-		case p == nil:
 		case name == "content_type":
 			return given(p.ContentType)
 		case name == "response_topic":
@@ -407,13 +406,11 @@ var naiveOthers = map[string]func(n *naive, args []any) any{
 	},
 	"get_user_properties": func(n *naive, a []any) any {
 		list := naiveList{}
-		if n.m.Properties != nil {
-			for _, u := range n.m.Properties.User {
-				if len(a) == 0 {
-					list = append(list, naiveObject{{name: u.Key, value: naiveText{s: u.Value}}})
-				} else if key, ok := naiveString(a[0]); ok && key == u.Key {
-					list = append(list, naiveText{s: u.Value})
-				}
+		for _, u := range readProperties(n.m.Properties).User {
+			if len(a) == 0 {
+				list = append(list, naiveObject{{name: u[0], value: naiveText{s: u[1]}}})
+			} else if key, ok := naiveString(a[0]); ok && key == u[0] {
+				list = append(list, naiveText{s: u[1]})
 			}
 		}
 		if len(list) == 0 {
@@ -558,7 +555,7 @@ func (n *naive) cast(typ string, v any) any {
 
 // naiveFind finds all matches; the first entry is none. nil is for a malformed pattern.
 func naiveFind(pattern, s string) [][]int {
-	f := newFrame(context.Background(), &program{}, &Message{})
+	f := newFrame(context.Background(), &program{}, &Input{})
 	defer f.release()
 	p := patterns.Get(f, []byte(pattern))
 	if p == nil {

@@ -8,7 +8,7 @@ import (
 // A naive evaluator walks the syntax tree over a payload decoded as a whole.
 // It shares nothing with the product's evaluation: FuzzAgree compares them.
 type naive struct {
-	m       *Message
+	m       *Input
 	version string
 	modern  bool
 	doc     any  // nothing{} for a payload that isn't JSON
@@ -22,7 +22,7 @@ type naiveScope struct {
 	element any
 }
 
-func newNaive(version string, m *Message) (*naive, error) {
+func newNaive(version string, m *Input) (*naive, error) {
 	n := &naive{m: m, version: version, modern: version != Version2015, vars: map[string]any{}}
 	body := bytes.Trim(m.Payload, " \t\r\n")
 	if len(body) == 0 {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql/protojson"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql/protojson/protojsontest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 const decodeReading = `decode(*, 'proto', 'schemas', 'meter.desc', 'site/meter.proto', 'Reading')`
@@ -30,9 +31,15 @@ func TestDecodeProto(t *testing.T) {
 		b, want := protojsontest.Encode(t, text)
 		quoted, _ := json.Marshal(b)
 		for name, got := range map[string]func() ([]byte, bool, error){
-			"raw":         func() ([]byte, bool, error) { return s.Eval(t.Context(), nil, &Message{Payload: b}) },
-			"base64":      func() ([]byte, bool, error) { return s64.Eval(t.Context(), nil, &Message{Payload: b}) },
-			"JSON string": func() ([]byte, bool, error) { return s.Eval(t.Context(), nil, &Message{Payload: quoted}) },
+			"raw": func() ([]byte, bool, error) {
+				return s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: b}})
+			},
+			"base64": func() ([]byte, bool, error) {
+				return s64.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: b}})
+			},
+			"JSON string": func() ([]byte, bool, error) {
+				return s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: quoted}})
+			},
 		} {
 			out, _, err := got()
 			if err != nil || !alike(out, want) {
@@ -42,7 +49,7 @@ func TestDecodeProto(t *testing.T) {
 	}
 	s = mustCompileWith(t, x, "SELECT "+decodeReading+".sensor_id AS id, 1 AS ok WHERE "+decodeReading+".count > 9007199254740992")
 	b, _ := protojsontest.Encode(t, protojsontest.Readings[1])
-	if out, _, err := s.Eval(t.Context(), nil, &Message{Payload: b}); string(out) != `{"id":"s1","ok":1}` {
+	if out, _, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: b}}); string(out) != `{"id":"s1","ok":1}` {
 		t.Errorf("%s, %v", out, err)
 	}
 }
@@ -82,7 +89,7 @@ func TestDecodeProtoFaults(t *testing.T) {
 	} {
 		var told failures
 		s := mustCompileWith(t, stub{answer: set}.services(&told), "SELECT VALUE decode("+tt.args+")")
-		out, _, err := s.Eval(t.Context(), nil, &Message{Payload: []byte(tt.payload)})
+		out, _, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte(tt.payload)}})
 		if err != nil {
 			out = []byte(err.Error())
 		}
@@ -145,7 +152,7 @@ func TestSchemaRefresh(t *testing.T) {
 			told.all = nil
 			before := at.asked.Load()
 			for range 3 {
-				out, _, err := s.Eval(t.Context(), nil, &Message{Payload: []byte("\x20\x05")})
+				out, _, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte("\x20\x05")}})
 				if string(out) != want || err != nil {
 					t.Errorf("%s: %s, %v; want %s", what, out, err, want)
 				}
@@ -196,7 +203,7 @@ func TestSchemaShared(t *testing.T) {
 			for range 20 {
 				wg.Go(func() {
 					start := time.Now()
-					out, _, err := s.Eval(t.Context(), nil, &Message{Payload: []byte("\x20\x05")})
+					out, _, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte("\x20\x05")}})
 					if string(out) != `{"count":"5"}` || err != nil {
 						t.Errorf("%s, %v", out, err)
 					}
@@ -226,7 +233,7 @@ func TestSchemasBounded(t *testing.T) {
 	x := stub{answer: protojsontest.Set(t)}.services(&failures{})
 	s := mustCompileWith(t, x, "SELECT VALUE decode('', 'proto', 'b', k, 'site/meter.proto', 'Reading')")
 	for i := range 3 * maxSchemas {
-		if out, _, err := s.Eval(t.Context(), nil, &Message{Payload: fmt.Appendf(nil, `{"k": %d}`, i)}); string(out) != "{}" || err != nil {
+		if out, _, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: fmt.Appendf(nil, `{"k": %d}`, i)}}); string(out) != "{}" || err != nil {
 			t.Fatalf("%s, %v", out, err)
 		}
 	}
@@ -238,7 +245,7 @@ func TestSchemasBounded(t *testing.T) {
 func BenchmarkDecodeProto(b *testing.B) {
 	payload, _ := protojsontest.Encode(b, protojsontest.Readings[1])
 	s := mustCompileWith(b, stub{answer: protojsontest.Set(b)}.services(&failures{}), "SELECT "+decodeReading+" AS r, topic() AS t")
-	m := &Message{Topic: "dt/1", Payload: payload}
+	m := &Input{Message: message.Message{Topic: "dt/1", Payload: payload}}
 	b.ReportAllocs()
 	b.SetBytes(int64(len(payload)))
 	var out []byte

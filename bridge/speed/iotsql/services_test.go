@@ -11,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // A stub answers every call in the same way.
@@ -85,7 +87,7 @@ func TestOutsideLimits(t *testing.T) {
 				var told failures
 				s := mustCompileWith(t, stub{slow: true}.services(&told), "SELECT 1 AS ok, "+call+" AS r FROM 't'")
 				start := time.Now()
-				out, fired, err := s.Eval(t.Context(), nil, &Message{Payload: []byte("{}")})
+				out, fired, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte("{}")}})
 				if string(out) != `{"ok":1}` || !fired || err != nil {
 					t.Errorf("slow service: %s, %v, %v", out, fired, err)
 				}
@@ -101,7 +103,7 @@ func TestOutsideLimits(t *testing.T) {
 				ctx, cancel := context.WithCancelCause(t.Context())
 				time.AfterFunc(limit/2, func() { cancel(why) })
 				start = time.Now()
-				out, fired, err = s.Eval(ctx, nil, &Message{Payload: []byte("{}")})
+				out, fired, err = s.Eval(ctx, nil, &Input{Message: message.Message{Payload: []byte("{}")}})
 				if out != nil || fired || !errors.Is(err, why) {
 					t.Errorf("context ended: %s, %v, %v", out, fired, err)
 				}
@@ -140,7 +142,7 @@ func TestOutsideAnswers(t *testing.T) {
 			}
 			var told failures
 			s := mustCompileWith(t, tt.stub.services(&told), "SELECT VALUE get_or_default("+call+", 'd') FROM 't'")
-			out, _, err := s.Eval(t.Context(), nil, &Message{Payload: []byte("{}")})
+			out, _, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte("{}")}})
 			want, wantTold := `"d"`, tt.told
 			if isSecret && tt.secret != "" {
 				want, wantTold = tt.secret, ""
@@ -229,7 +231,7 @@ func TestCallCounts(t *testing.T) {
 	} {
 		s := mustCompileWith(t, x, sql)
 		for range 2 { // the count is an evaluation's
-			if _, fired, err := s.Eval(t.Context(), nil, &Message{Payload: []byte("{}")}); errors.Is(err, ErrTooManyCalls) != ends || fired == ends {
+			if _, fired, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte("{}")}}); errors.Is(err, ErrTooManyCalls) != ends || fired == ends {
 				t.Errorf("%s: fired %v, %v", sql, fired, err)
 			}
 		}
@@ -243,7 +245,7 @@ func TestCallCounts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := tm.Append(t.Context(), nil, &Message{}); errors.Is(err, ErrTooManyCalls) != ends {
+		if _, err := tm.Append(t.Context(), nil, &Input{}); errors.Is(err, ErrTooManyCalls) != ends {
 			t.Errorf("%s: %v", text, err)
 		}
 	}
@@ -252,7 +254,7 @@ func TestCallCounts(t *testing.T) {
 func TestExplainShowsCalls(t *testing.T) {
 	x := stub{answer: []byte(`{"level": 3}`)}.services(&failures{})
 	s := mustCompileWith(t, x, "SELECT 1 AS ok FROM 't' WHERE get_thing_shadow('t', 'arn').level > 2")
-	e := s.Explain(t.Context(), &Message{Topic: "t", Payload: []byte("{}")})
+	e := s.Explain(t.Context(), &Input{Message: message.Message{Topic: "t", Payload: []byte("{}")}})
 	const want = `get_thing_shadow('t', 'arn') → {"level":3}`
 	if !e.Fired || !strings.Contains(e.String(), want) {
 		t.Errorf("%s\nwant %s", e, want)
@@ -272,7 +274,7 @@ func TestExplainSaysWhyNot(t *testing.T) {
 		{stub{err: errors.New("out of order")}, "decode(*, 'proto', 'b', 'k', 'f', 'M')", "Undefined: the descriptor set could not be had"},
 	} {
 		s := mustCompileWith(t, c.stub.services(&failures{}), "SELECT upper("+c.call+".a) AS r FROM 't'")
-		e := s.Explain(t.Context(), &Message{Topic: "t", Payload: []byte("{}")})
+		e := s.Explain(t.Context(), &Input{Message: message.Message{Topic: "t", Payload: []byte("{}")}})
 		var notes []string
 		for _, step := range e.Steps {
 			if step.Note != "" {
@@ -309,7 +311,7 @@ func TestTableKeys(t *testing.T) {
 	} {
 		k := &keys{}
 		s := mustCompileWith(t, &Services{Tables: k}, "SELECT 1 AS ok, "+call+" AS r")
-		if _, fired, err := s.Eval(t.Context(), nil, &Message{Payload: []byte(`{"a": "x\"y", "n": 7.0, "b": true}`)}); !fired || err != nil {
+		if _, fired, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte(`{"a": "x\"y", "n": 7.0, "b": true}`)}}); !fired || err != nil {
 			t.Errorf("%s: %v, %v", call, fired, err)
 		}
 		if got := strings.Join(k.asked, "\n"); got != want {

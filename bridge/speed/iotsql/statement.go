@@ -98,7 +98,7 @@ type Result struct {
 }
 
 // Eval is Evaluate for who only asks for the document.
-func (s *Statement) Eval(ctx context.Context, dst []byte, m *Message) (out []byte, fired bool, err error) {
+func (s *Statement) Eval(ctx context.Context, dst []byte, m *Input) (out []byte, fired bool, err error) {
 	r, err := s.Evaluate(ctx, dst, m)
 	return r.Doc, r.Fired, err
 }
@@ -116,7 +116,7 @@ func (s *Statement) Eval(ctx context.Context, dst []byte, m *Message) (out []byt
 // Evaluate keeps no reference to dst or m. Several goroutines may call it. It
 // blocks only in functions that reach outside, until ctx ends or the
 // function's time limit.
-func (s *Statement) Evaluate(ctx context.Context, dst []byte, m *Message) (Result, error) {
+func (s *Statement) Evaluate(ctx context.Context, dst []byte, m *Input) (Result, error) {
 	f := newFrame(ctx, s.prog, m)
 	defer f.release()
 	f.start()

@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 var update = flag.Bool("update", false, "rewrite the golden files")
@@ -236,7 +238,7 @@ func TestExplain(t *testing.T) {
 		{`SELECT VALUE (SELECT VALUE upper(x) FROM tags AS x WHERE x <> 'a') FROM 'dt/+' WHERE NOT isNull(site) AND EXISTS (SELECT * FROM tags)`, "dt/x", doc},
 		{`SELECT a FROM 'dt/+' WHERE isUndefined(a.b)`, "dt/x", `{"a":` + strings.Repeat("[", 200) + `}`},
 	} {
-		m := &Message{Topic: tt.topic, Payload: []byte(tt.payload), RuleName: "r"}
+		m := &Input{Message: message.Message{Topic: tt.topic, Payload: []byte(tt.payload)}, Rule: "r"}
 		fmt.Fprintf(&b, "--- %s\n--- %s %.80s\n%s\n", tt.sql, tt.topic, tt.payload, mustCompile(t, tt.sql, Version2016).Explain(context.Background(), m))
 	}
 	golden(t, "explain.txt", b.String())

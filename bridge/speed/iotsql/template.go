@@ -92,7 +92,7 @@ func compileTemplate(text, version string, services *Services, sets []assignment
 // its string form: a String without quotes, documents as compact JSON.
 // Undefined and Null have none and leave nothing. The errors are those of
 // Statement.Eval; dst then comes back unchanged.
-func (t *Template) Append(ctx context.Context, dst []byte, m *Message) ([]byte, error) {
+func (t *Template) Append(ctx context.Context, dst []byte, m *Input) ([]byte, error) {
 	if text, ok := t.Const(); ok {
 		return append(dst, text...), nil
 	}
@@ -117,7 +117,7 @@ func (t *Template) Append(ctx context.Context, dst []byte, m *Message) ([]byte, 
 
 // Text is Append to a text of its own; without a substitution it allocates
 // nothing.
-func (t *Template) Text(ctx context.Context, m *Message) (string, error) {
+func (t *Template) Text(ctx context.Context, m *Input) (string, error) {
 	if text, ok := t.Const(); ok {
 		return text, nil
 	}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/cockroachdb/apd/v3"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/deploy/conformance"
 )
@@ -53,21 +55,27 @@ type outcome struct {
 }
 
 // message is the incoming message of the vector, with the README's defaults.
-func (v *vector) message(t *testing.T) *Message {
+func (v *vector) message(t *testing.T) *Input {
 	or := func(s *string, def string) string {
 		if s != nil {
 			return *s
 		}
 		return def
 	}
-	m := &Message{
-		Topic: v.Topic, Time: 1481825251155,
-		ClientID: or(v.ClientID, "dev-1"), Protocol: or(v.Protocol, "mqtt"),
-		AccountID: or(v.AccountID, "123456789012"),
-		Principal: or(v.Principal, "ba67293af50bf2506f5f93469686da660c7c844e7b3950bfb16813e0d31e9373"),
-		SourceIP:  or(v.SourceIP, "192.0.2.10"),
-		TraceID:   or(v.TraceID, "12345678-1234-1234-1234-123456789012"),
-		RuleName:  or(v.RuleName, "conformance"),
+	trace, ok := message.ParseTrace(or(v.TraceID, "12345678-1234-1234-1234-123456789012"))
+	if !ok {
+		t.Fatalf("trace %s", *v.TraceID)
+	}
+	m := &Input{
+		Message: message.Message{
+			Topic: v.Topic, Time: 1481825251155,
+			ClientID: or(v.ClientID, "dev-1"), Protocol: or(v.Protocol, "mqtt"),
+			Principal: or(v.Principal, "ba67293af50bf2506f5f93469686da660c7c844e7b3950bfb16813e0d31e9373"),
+			SourceIP:  or(v.SourceIP, "192.0.2.10"),
+			Trace:     trace,
+		},
+		Account: or(v.AccountID, "123456789012"),
+		Rule:    or(v.RuleName, "conformance"),
 	}
 	if v.Timestamp != nil {
 		m.Time = *v.Timestamp
@@ -85,16 +93,13 @@ func (v *vector) message(t *testing.T) *Message {
 		}
 		m.Payload = b.Bytes()
 	}
-	if v.MQTTProperties != nil || v.UserProperties != nil {
-		m.Properties = &Properties{}
+	var p properties
+	if x := v.MQTTProperties; x != nil {
+		p.ContentType, p.ResponseTopic, p.FormatIndicator = x.ContentType, x.ResponseTopic, x.FormatIndicator
+		p.CorrelationData, _ = base64.StdEncoding.DecodeString(x.CorrelationDataBase64)
 	}
-	if p := v.MQTTProperties; p != nil {
-		m.Properties.ContentType, m.Properties.ResponseTopic, m.Properties.FormatIndicator = p.ContentType, p.ResponseTopic, p.FormatIndicator
-		m.Properties.CorrelationData, _ = base64.StdEncoding.DecodeString(p.CorrelationDataBase64)
-	}
-	for _, u := range v.UserProperties {
-		m.Properties.User = append(m.Properties.User, UserProperty{u[0], u[1]})
-	}
+	p.User = v.UserProperties
+	m.Properties = p.wire()
 	return m
 }
 
@@ -130,7 +135,7 @@ func (v *vector) matches(t *testing.T, o *outcome) error {
 	rule, _, basic := topic.CutRule(m.Topic)
 	var out []byte
 	fired := false
-	if s.Matches(m.Topic) || basic && rule == m.RuleName {
+	if s.Matches(m.Topic) || basic && rule == m.Rule {
 		out, fired, err = s.Eval(context.Background(), nil, m)
 	}
 	if e := s.Explain(context.Background(), m); e.Fired != fired {
@@ -273,4 +278,53 @@ func (v *vector) payload() string {
 		return *v.PayloadBase64
 	}
 	return string(v.Payload)
+}
+
+// properties are those of MQTT 5 that a vector or the naive evaluator has.
+type properties struct {
+	ContentType, ResponseTopic, FormatIndicator string
+	CorrelationData                             []byte // nil: absent
+	User                                        [][2]string
+}
+
+func (p properties) wire() (b []byte) {
+	switch p.FormatIndicator {
+	case "":
+	case "UTF8_DATA":
+		b = packet.AppendNumber(b, packet.PayloadFormat, 1)
+	default:
+		b = packet.AppendNumber(b, packet.PayloadFormat, 0)
+	}
+	if p.ContentType != "" {
+		b = packet.AppendText(b, packet.ContentType, p.ContentType)
+	}
+	if p.ResponseTopic != "" {
+		b = packet.AppendText(b, packet.ResponseTopic, p.ResponseTopic)
+	}
+	if p.CorrelationData != nil {
+		b = packet.AppendText(b, packet.CorrelationData, p.CorrelationData)
+	}
+	for _, u := range p.User {
+		b = packet.AppendUser(b, u[0], u[1])
+	}
+	return b
+}
+
+func readProperties(wire []byte) (p properties) {
+	packet.Each(wire, func(id packet.Property, v, second []byte) bool {
+		switch id {
+		case packet.PayloadFormat:
+			p.FormatIndicator = map[byte]string{0: "UNSPECIFIED_BYTES", 1: "UTF8_DATA"}[v[0]]
+		case packet.ContentType:
+			p.ContentType = string(v)
+		case packet.ResponseTopic:
+			p.ResponseTopic = string(v)
+		case packet.CorrelationData:
+			p.CorrelationData = append([]byte{}, v...)
+		case packet.UserProperty:
+			p.User = append(p.User, [2]string{string(v), string(second)})
+		}
+		return true
+	})
+	return p
 }

@@ -103,8 +103,11 @@ func (t Trace) Append(dst []byte) []byte {
 	return dst
 }
 
-// String is the Trace in the form of a UUID.
+// String is the Trace in the form of a UUID, "" if it is zero.
 func (t Trace) String() string {
+	if t == (Trace{}) {
+		return ""
+	}
 	var b [36]byte
 	return string(t.Append(b[:0]))
 }

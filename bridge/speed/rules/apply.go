@@ -2,15 +2,12 @@ package rules
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"runtime/debug"
 	"slices"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
-	"github.com/tidemill/tidemill/bridge/speed/message"
-	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
@@ -32,7 +29,7 @@ func (w *worker) evaluate(ctx context.Context, g *group, recs []streams.Record) 
 
 // one evaluates every rule that one record of the log concerns.
 func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.Record) {
-	m := &w.record
+	m := &w.message.Message
 	w.offset = rec.Offset
 	if err := w.decoder.Decode(m, rec.Data); err != nil {
 		w.log.Error("message skipped", "offset", rec.Offset, "err", err)
@@ -54,46 +51,9 @@ func (w *worker) one(ctx context.Context, g *group, rules *table, rec *streams.R
 	if len(w.matched) == 0 {
 		return
 	}
-	w.message = w.engine.message(m)
 	for _, r := range w.matched {
 		w.apply(ctx, g, r)
 	}
-}
-
-// message is a message of the log as statements see it, but for RuleName and
-// TraceID, which costs memory.
-func (e *Engine) message(m *message.Message) iotsql.Message {
-	return iotsql.Message{
-		Topic: m.Topic, Payload: m.Payload, Time: m.Time, ClientID: m.ClientID, Principal: m.Principal,
-		SourceIP: m.SourceIP, AccountID: e.opts.Account, Protocol: m.Protocol, Properties: properties(m.Properties),
-	}
-}
-
-// properties are those of MQTT 5 as statements see them, nil for none.
-func properties(wire []byte) *iotsql.Properties {
-	if len(wire) == 0 {
-		return nil
-	}
-	p := new(iotsql.Properties)
-	packet.Each(wire, func(id packet.Property, value, second []byte) bool {
-		switch id {
-		case packet.PayloadFormat:
-			p.FormatIndicator = "UNSPECIFIED_BYTES"
-			if value[0] == 1 {
-				p.FormatIndicator = "UTF8_DATA"
-			}
-		case packet.ContentType:
-			p.ContentType = string(value)
-		case packet.ResponseTopic:
-			p.ResponseTopic = string(value)
-		case packet.CorrelationData:
-			p.CorrelationData = value
-		case packet.UserProperty:
-			p.User = append(p.User, iotsql.UserProperty{Key: string(value), Value: string(second)})
-		}
-		return true
-	})
-	return p
 }
 
 // apply evaluates r for the message in w. A fault of ours in one rule must not
@@ -109,21 +69,15 @@ func (w *worker) apply(ctx context.Context, g *group, r *Rule) {
 		}
 	}()
 	m := &w.message
-	m.RuleName = r.Name
+	m.Rule = r.Name
 	w.gate.rule = r
-	if r.tracing && m.TraceID == "" {
-		m.TraceID = traceID(w.record.Trace)
-	}
 	made, err := r.statement.Evaluate(ctx, w.doc[:0], m)
 	if err == nil && !made.Fired {
 		t.unmet++
 		t.keep(resultUnmet, w, "", nil)
 		return
 	}
-	if m.TraceID == "" { // most messages need none
-		m.TraceID = traceID(w.record.Trace)
-	}
-	w.input = action.Input{Rule: r.Name, Message: m, Hops: w.record.Hops}
+	w.input = action.Input{Input: m}
 	w.acts = w.acts[:0]
 	if err != nil {
 		t.errors++
@@ -167,7 +121,7 @@ func (w *worker) stage(g *group, t *tally, slot int, a action.Target, stage func
 	err := stage()
 	switch {
 	case err != nil:
-		x = act{state: actRefused, at: w.record.Time, reason: short(err.Error())}
+		x = act{state: actRefused, at: w.message.Time, reason: short(err.Error())}
 		t.slots[slot].refused++
 	case a.Outbox() != "":
 		x.state = actWaiting
@@ -190,25 +144,4 @@ func (w *worker) failed(ctx context.Context, g *group, t *tally, reason string, 
 		})
 	}
 	t.keep(resultFailed, w, reason, w.acts)
-}
-
-func traceID(t [16]byte) string {
-	var b [36]byte
-	hex.Encode(b[:], t[:4])
-	for i, at := range [...]int{9, 14, 19} {
-		b[at-1] = '-'
-		hex.Encode(b[at:], t[4+2*i:6+2*i])
-	}
-	b[23] = '-'
-	hex.Encode(b[24:], t[10:])
-	return string(b[:])
-}
-
-// parseTrace is the inverse of traceID.
-func parseTrace(s string) (t [16]byte, ok bool) {
-	if len(s) != 36 || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
-		return t, false
-	}
-	_, err := hex.Decode(t[:], []byte(s[:8]+s[9:13]+s[14:18]+s[19:23]+s[24:]))
-	return t, err == nil
 }

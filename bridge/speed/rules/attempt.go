@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // Tried takes account of an attempt at a delivery; see action.Options.
@@ -29,7 +30,7 @@ func (e *Engine) Tried(a action.Attempt) {
 		r.count.delivered.add(1, ms)
 		e.delivered.observe(ms)
 	}
-	if trace, ok := parseTrace(a.TraceID); ok {
+	if trace, ok := message.ParseTrace(a.TraceID); ok {
 		t := attempt{trace: trace, slot: a.Slot, at: a.At, final: a.Final}
 		if a.Err != nil {
 			t.reason = short(a.Err.Error())
@@ -40,7 +41,7 @@ func (e *Engine) Tried(a action.Attempt) {
 
 // An attempt is what a history knows of an action.Attempt.
 type attempt struct {
-	trace  [16]byte
+	trace  message.Trace
 	slot   string
 	at     time.Time
 	reason string // "": it is done

@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -49,7 +50,7 @@ func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action
 		if !ok {
 			return
 		}
-		e.opts.Log.Warn("rule failed", "rule", r.Name, "topic", in.Message.Topic, "trace", in.Message.TraceID, "failures", failures, "failed_since", n)
+		e.opts.Log.Warn("rule failed", "rule", r.Name, "topic", in.Topic, "trace", in.Trace.String(), "failures", failures, "failed_since", n)
 		if err != nil {
 			e.opts.Log.Error("error action failed", "rule", r.Name, "action", r.onError.Kind(), "err", err)
 		}
@@ -64,9 +65,9 @@ func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action
 		ClientID string    `json:"clientId"`
 		Base64   []byte    `json:"base64OriginalPayload"`
 		Failures []failure `json:"failures"`
-	}{r.Name, in.Message.Topic, in.Message.TraceID, in.Message.ClientID, in.Message.Payload, failures})
+	}{r.Name, in.Topic, in.Trace.String(), in.ClientID, in.Payload, failures})
 	if err == nil {
-		err = r.onError.Stage(ctx, b, &action.Input{Rule: r.Name, Message: in.Message, Hops: in.Hops, Doc: doc})
+		err = r.onError.Stage(ctx, b, &action.Input{Input: in.Input, Doc: doc})
 	}
 	return true, err
 }
@@ -91,11 +92,9 @@ func (e *Engine) Fail(b *streams.Batch, d *action.Delivery, err error) {
 	if r == nil {
 		return
 	}
-	in := &action.Input{
-		Rule: r.Name, Hops: d.Hops,
-		Message: &iotsql.Message{Topic: d.Topic, Payload: d.Payload, ClientID: d.ClientID, TraceID: d.TraceID,
-			Time: d.Time, AccountID: e.opts.Account, RuleName: r.Name},
-	}
+	trace, traced := message.ParseTrace(d.TraceID)
+	in := &action.Input{Input: &iotsql.Input{Account: e.opts.Account, Rule: r.Name,
+		Message: message.Message{Topic: d.Topic, Payload: d.Payload, ClientID: d.ClientID, Trace: trace, Time: d.Time, Hops: d.Hops}}}
 	resource := d.Bucket
 	if resource == "" {
 		resource = d.Name
@@ -118,7 +117,7 @@ func (e *Engine) Fail(b *streams.Batch, d *action.Delivery, err error) {
 	default:
 		n.success.Add(1)
 	}
-	if trace, ok := parseTrace(d.TraceID); ok {
+	if traced {
 		r.count.history.find(func(k *entry) bool { return k.trace == trace && len(k.acts) > len(k.rule.actions) },
 			func(_ result, k *entry) { k.acts[len(k.rule.actions)] = x })
 	}

@@ -1,6 +1,10 @@
 package rules
 
-import "sync"
+import (
+	"sync"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
+)
 
 // Bounds of what is kept of messages, our choice. An entry takes 88 bytes, 64
 // more for each action and up to maxReason for each failure: with one action
@@ -46,7 +50,7 @@ type ring struct {
 // An entry is one message that reached a rule.
 type entry struct {
 	rule   *Rule // as it was then
-	trace  [16]byte
+	trace  message.Trace
 	shard  int
 	offset uint64
 	time   int64 // arrival, epoch ms

@@ -139,7 +139,7 @@ func (x *replaying) compile() error {
 		if err != nil {
 			return nil, fmt.Errorf("rule %s: sql: %w", r.Name, err)
 		}
-		return &Rule{Name: r.Name, Payload: r.Payload, statement: s, tracing: r.tracing}, nil
+		return &Rule{Name: r.Name, Payload: r.Payload, statement: s}, nil
 	}
 	var err error
 	if x.new, err = anew(x.New); err != nil || x.Old == nil || x.Old.Disabled {

@@ -28,8 +28,7 @@ type replayJob struct {
 	// Scratch.
 	matches map[string]reach
 	decoder message.Decoder
-	record  message.Message
-	message iotsql.Message
+	message iotsql.Input
 	docs    [2][]byte
 }
 
@@ -73,7 +72,7 @@ func (j *replayJob) one(ctx context.Context, shard int, rec *streams.Record) boo
 	}
 	reach := j.reaches(topic)
 	if reach[sideOld] || reach[sideNew] {
-		if err := j.decoder.Decode(&j.record, rec.Data); err != nil {
+		if err := j.decoder.Decode(&j.message.Message, rec.Data); err != nil {
 			j.unreadable++
 			return true
 		}
@@ -94,8 +93,7 @@ func (j *replayJob) one(ctx context.Context, shard int, rec *streams.Record) boo
 // compare evaluates the message at hand for the rules that it reaches, and
 // counts what differs.
 func (j *replayJob) compare(ctx context.Context, reach reach, shard int, offset uint64) bool {
-	j.message = j.engine.message(&j.record)
-	j.message.Seed = j.record.Trace
+	j.message.Account, j.message.Seed = j.engine.opts.Account, j.message.Trace
 	var ends [2]replayEnd
 	for side, r := range [...]*Rule{sideOld: j.old, sideNew: j.new} {
 		switch {
@@ -142,10 +140,7 @@ func (j *replayJob) eval(ctx context.Context, r *Rule, side int) (end replayEnd)
 		}
 	}()
 	m := &j.message
-	m.RuleName = r.Name
-	if r.tracing && m.TraceID == "" {
-		m.TraceID = traceID(j.record.Trace)
-	}
+	m.Rule = r.Name
 	doc, fired, err := r.statement.Eval(ctx, j.docs[side][:0], m)
 	switch {
 	case err != nil:
@@ -159,7 +154,7 @@ func (j *replayJob) eval(ctx context.Context, r *Rule, side int) (end replayEnd)
 
 // differs keeps account of the difference of the message at hand.
 func (j *replayJob) differs(kind replayKind, ends *[2]replayEnd, shard int, offset uint64) {
-	m := &j.record
+	m := &j.message
 	n := j.topics[m.Topic]
 	if n == nil && len(j.topics) < maxTopics {
 		n = new([differences]uint64)
@@ -174,7 +169,7 @@ func (j *replayJob) differs(kind replayKind, ends *[2]replayEnd, shard int, offs
 	if !j.samples[kind].wants(p, j.limit()) {
 		return
 	}
-	x := ReplayExample{ID: traceID(m.Trace), Position: position(shard, offset), Time: time.UnixMilli(m.Time), Topic: m.Topic, ClientID: m.ClientID,
+	x := ReplayExample{ID: m.Trace.String(), Position: position(shard, offset), Time: time.UnixMilli(m.Time), Topic: m.Topic, ClientID: m.ClientID,
 		Payload: excerpt(m.Payload)}
 	for side, out := range []*ReplayEnd{sideOld: &x.Old, sideNew: &x.New} {
 		end := &ends[side]

@@ -182,7 +182,7 @@ func TestReplayKinds(t *testing.T) {
 		x := all[0]
 		byKind[c.kind] = all[1:]
 		if x.Topic != c.topic || end(&x.Old) != c.old || end(&x.New) != c.new || x.Position != fmt.Sprintf("%d/%d", i%2, i/2) ||
-			!x.Time.Equal(dawn.Add(time.Duration(i)*time.Millisecond)) || x.ID != traceID([16]byte{0, byte(i + 1), 1}) ||
+			!x.Time.Equal(dawn.Add(time.Duration(i)*time.Millisecond)) || x.ID != message.Trace([16]byte{0, byte(i + 1), 1}).String() ||
 			x.ClientID != "dev" || x.Payload.JSON == nil {
 			t.Errorf("%d: %s: %+v, old %s, new %s", i, c.kind, x, end(&x.Old), end(&x.New))
 		}

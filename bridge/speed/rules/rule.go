@@ -39,7 +39,6 @@ type Rule struct {
 	statement *iotsql.Statement
 	actions   []action.Target
 	onError   action.Target // nil: none
-	tracing   bool          // the statement may ask for the trace id
 	count     *counters
 	slots     []*actionCounters // by slot, the error action's last
 }
@@ -94,8 +93,7 @@ func (c *Compiler) Parse(name string, doc []byte) (*Rule, error) {
 	if strings.TrimSpace(p.SQL) == "" {
 		return fail(errors.New("sql: it is missing"))
 	}
-	r := &Rule{Name: name, Payload: p, Disabled: p.RuleDisabled, count: &counters{},
-		tracing: strings.Contains(strings.ToLower(p.SQL), "traceid")}
+	r := &Rule{Name: name, Payload: p, Disabled: p.RuleDisabled, count: &counters{}}
 	services := c.Services
 	if services == nil {
 		services = &iotsql.Services{}

@@ -510,7 +510,7 @@ func TestNoMemoryForWhatDoesNotMatch(t *testing.T) {
 }
 
 func TestTraceID(t *testing.T) {
-	id := traceID([16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255})
+	id := message.Trace([16]byte{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 255}).String()
 	if id != "00010203-0405-0607-0809-0a0b0c0d0eff" {
 		t.Error(id)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -116,7 +117,7 @@ func (e *Engine) back(ctx context.Context, since time.Duration, progress func(se
 }
 
 // search finds a message by its trace.
-func (e *Engine) search(ctx context.Context, trace [16]byte, since time.Duration, progress func(searched, of uint64)) (shard int, offset uint64, m *message.Message, err error) {
+func (e *Engine) search(ctx context.Context, trace message.Trace, since time.Duration, progress func(searched, of uint64)) (shard int, offset uint64, m *message.Message, err error) {
 	var d message.Decoder
 	var found *message.Message
 	err = e.back(ctx, since, progress, func(in int, rec *streams.Record) (bool, error) {
@@ -137,8 +138,8 @@ func (e *Engine) search(ctx context.Context, trace [16]byte, since time.Duration
 }
 
 // waiting looks for a message's delivery in an outbox.
-func (e *Engine) waiting(outbox string, trace [16]byte) (*Outcome, bool) {
-	id := traceID(trace)
+func (e *Engine) waiting(outbox string, trace message.Trace) (*Outcome, bool) {
+	id := trace.String()
 	first, err := action.Waiting(e.store, outbox)
 	if err != nil {
 		return nil, false
@@ -182,7 +183,7 @@ func (e *Engine) Recent(ctx context.Context, r *Rule, failed bool, since time.Du
 	}
 	all := []Recent{}
 	for _, k := range r.count.history.newest(want...) {
-		n := Recent{ID: traceID(k.trace), Position: position(k.shard, k.offset), Time: time.UnixMilli(k.time), Result: k.result.String(), Reason: k.why(), Kept: true}
+		n := Recent{ID: k.trace.String(), Position: position(k.shard, k.offset), Time: time.UnixMilli(k.time), Result: k.result.String(), Reason: k.why(), Kept: true}
 		m, err := e.at(k.shard, k.offset)
 		switch {
 		case err == nil:
@@ -223,21 +224,19 @@ func (e *Engine) recentInLog(ctx context.Context, r *Rule, want []result, since 
 		return nil, err
 	}
 	var d message.Decoder
-	var m message.Message
+	m := iotsql.Input{Account: e.opts.Account, Rule: r.Name}
 	all, steps, enough := []Recent{}, 0, false
 	stepped := func(uint64, uint64) {
 		steps++
 		enough = steps >= info.Config.Shards && len(all) >= keepPerRule
 	}
 	err = e.back(ctx, since, stepped, func(shard int, rec *streams.Record) (bool, error) {
-		if enough || d.Decode(&m, rec.Data) != nil || !r.meets(m.Topic) {
+		if enough || d.Decode(&m.Message, rec.Data) != nil || !r.meets(m.Topic) {
 			return enough, nil
 		}
-		message := e.message(&m)
-		message.RuleName, message.TraceID = r.Name, traceID(m.Trace)
-		n := Recent{ID: message.TraceID, Position: position(shard, rec.Offset), Time: time.UnixMilli(m.Time), Topic: m.Topic}
+		n := Recent{ID: m.Trace.String(), Position: position(shard, rec.Offset), Time: time.UnixMilli(m.Time), Topic: m.Topic}
 		res := resultUnmet
-		switch _, fired, err := r.statement.Eval(ctx, nil, &message); {
+		switch _, fired, err := r.statement.Eval(ctx, nil, &m); {
 		case ctx.Err() != nil:
 			return false, ctx.Err()
 		case err != nil:

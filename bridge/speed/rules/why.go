@@ -113,15 +113,14 @@ func (e *Engine) Try(ctx context.Context, r *Rule, m *message.Message) *Why {
 func (e *Engine) explain(ctx context.Context, r *Rule, m *message.Message) *Why {
 	ctx, cancel := context.WithTimeout(ctx, askLimit)
 	defer cancel()
-	message := e.message(m)
-	message.RuleName, message.TraceID = r.Name, traceID(m.Trace)
-	x := r.statement.Explain(ctx, &message)
+	of := &iotsql.Input{Message: *m, Account: e.opts.Account, Rule: r.Name}
+	x := r.statement.Explain(ctx, of)
 	w := &Why{Rule: r.Name, SQL: r.Payload.SQL, Matched: x.Matched, Fired: x.Fired, Steps: x.Steps,
-		Message: Seen{ID: message.TraceID, Time: time.UnixMilli(m.Time), Topic: m.Topic, ClientID: m.ClientID, Payload: newData(m.Payload)}}
+		Message: Seen{ID: m.Trace.String(), Time: time.UnixMilli(m.Time), Topic: m.Topic, ClientID: m.ClientID, Payload: newData(m.Payload)}}
 	if x.Err != nil {
 		w.Error = x.Err.Error()
 	}
-	in := &action.Input{Rule: r.Name, Message: &message, Hops: m.Hops, Doc: x.Output}
+	in := &action.Input{Input: of, Doc: x.Output}
 	failed := x.Err != nil
 	if x.Fired {
 		w.Document = newData(x.Output)
@@ -215,7 +214,7 @@ func (e *Engine) whyKept(ctx context.Context, r *Rule, k *keptEntry) (*Why, erro
 		return nil, err
 	}
 	w := &Why{Rule: r.Name, SQL: k.rule.Payload.SQL, Matched: true, Fired: k.fired(), Error: k.reason,
-		Message: Seen{ID: traceID(k.trace), Time: time.UnixMilli(k.time)}}
+		Message: Seen{ID: k.trace.String(), Time: time.UnixMilli(k.time)}}
 	if err == nil {
 		w = e.explain(ctx, k.rule, m)
 		if w.Error == "" {
@@ -289,7 +288,7 @@ func position(shard int, offset uint64) string {
 
 // A messageID is what names a message: one of the two.
 type messageID struct {
-	trace    [16]byte
+	trace    message.Trace
 	position bool
 	shard    int
 	offset   uint64
@@ -309,7 +308,7 @@ func parseID(s string) (id messageID, err error) {
 		if errN == nil && errAt == nil {
 			return messageID{position: true, shard: int(n), offset: at}, nil
 		}
-	} else if id.trace, ok = parseTrace(s); ok {
+	} else if id.trace, ok = message.ParseTrace(s); ok {
 		return id, nil
 	}
 	return id, fmt.Errorf("%w: %q", ErrID, s)

@@ -156,7 +156,7 @@ func TestWhySearchesTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	rule := r.e.Rule("hot")
-	id := func(i int) string { return traceID([16]byte{1, byte(i >> 8), byte(i)}) }
+	id := func(i int) string { return message.Trace([16]byte{1, byte(i >> 8), byte(i)}).String() }
 	var searched, of uint64
 	why := func(id string, since time.Duration) (*Why, error) {
 		searched = 0
@@ -177,7 +177,7 @@ func TestWhySearchesTheLog(t *testing.T) {
 	}
 	for id, want := range map[string]error{
 		"0/99999": ErrNoMessage, "7/0": streams.ErrShard, "0/x": ErrID, "/": ErrID, "1234": ErrID,
-		traceID([16]byte{9}): ErrNoMessage, "zz000000-0000-0000-0000-000000000000": ErrID,
+		message.Trace([16]byte{9}).String(): ErrNoMessage, "zz000000-0000-0000-0000-000000000000": ErrID,
 	} {
 		if w, err := why(id, time.Hour); !errors.Is(err, want) {
 			t.Errorf("%s: %+v, %v, want %v", id, w, err, want)
@@ -188,7 +188,7 @@ func TestWhySearchesTheLog(t *testing.T) {
 		t.Errorf("beyond since: %v after %d", err, searched)
 	}
 	gone, stop := context.WithCancel(t.Context())
-	if _, err := r.e.Why(gone, rule, traceID([16]byte{9}), time.Hour, func(uint64, uint64) { stop() }); !errors.Is(err, context.Canceled) {
+	if _, err := r.e.Why(gone, rule, message.Trace([16]byte{9}).String(), time.Hour, func(uint64, uint64) { stop() }); !errors.Is(err, context.Canceled) {
 		t.Errorf("with nobody waiting: %v", err)
 	}
 	all, err := r.e.Recent(t.Context(), rule, false, time.Hour)

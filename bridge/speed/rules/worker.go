@@ -80,8 +80,7 @@ type worker struct {
 
 	// Scratch, of one message.
 	decoder message.Decoder
-	record  message.Message
-	message iotsql.Message
+	message iotsql.Input
 	input   action.Input
 	matched []*Rule
 	doc     []byte
@@ -90,7 +89,8 @@ type worker struct {
 }
 
 func newWorker(e *Engine, shard int, posKey []byte, log *slog.Logger) *worker {
-	return &worker{engine: e, shard: shard, posKey: posKey, log: log, groups: [2]group{newGroup(e), newGroup(e)}}
+	return &worker{engine: e, shard: shard, posKey: posKey, log: log, groups: [2]group{newGroup(e), newGroup(e)},
+		message: iotsql.Input{Account: e.opts.Account}}
 }
 
 // positionKey is the metadata key of a worker's position in the log.

@@ -16,6 +16,7 @@ import (
 	"github.com/redpanda-data/benthos/v4/public/bloblang"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 const topic = "dt/boiler-17/room"
@@ -57,7 +58,7 @@ var engines = []struct {
 		if err != nil {
 			tb.Fatal(err)
 		}
-		ctx, buf, m := context.Background(), make([]byte, 0, 256), iotsql.Message{Topic: topic}
+		ctx, buf, m := context.Background(), make([]byte, 0, 256), iotsql.Input{Message: message.Message{Topic: topic}}
 		return func(payload []byte) ([]byte, error) {
 			m.Payload = payload
 			out, fired, err := s.Eval(ctx, buf, &m)
