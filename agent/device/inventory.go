@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/agent/spool"
 )
 
@@ -134,20 +135,5 @@ func (v *inventory) write() error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(v.path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(text, '\n'))
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(v.path+".new", v.path); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(v.path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Write(v.path, append(text, '\n'), 0o600)
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/tidemill/tidemill/agent/durable"
 )
 
 // Names in the data directory; FORMAT.md says what is in them.
@@ -40,14 +42,14 @@ func (w *work) commit(id *Identity, p *pending, key []byte) error {
 		name string
 		text []byte
 	}{{certFile, []byte(p.PEM)}, {keyFile, key}} {
-		if err := write(filepath.Join(dir, f.name), f.text); err != nil {
+		if err := durable.Write(filepath.Join(dir, f.name), f.text, 0o600); err != nil {
 			return err
 		}
 	}
 	if err := writeJSON(filepath.Join(dir, identityFile), id); err != nil {
 		return err
 	}
-	if err := errors.Join(syncDir(filepath.Join(w.o.Dir, identities)), syncDir(w.o.Dir)); err != nil {
+	if err := errors.Join(durable.SyncFolder(filepath.Join(w.o.Dir, identities)), durable.SyncFolder(w.o.Dir)); err != nil {
 		return err
 	}
 	w.o.Step("written")
@@ -61,7 +63,7 @@ func (w *work) commit(id *Identity, p *pending, key []byte) error {
 	if err := os.Rename(next, filepath.Join(w.o.Dir, link)); err != nil {
 		return err
 	}
-	if err := syncDir(w.o.Dir); err != nil {
+	if err := durable.SyncFolder(w.o.Dir); err != nil {
 		return err
 	}
 	w.o.Step("taken up")
@@ -79,7 +81,7 @@ func (w *work) discard() error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return errors.Join(err, syncDir(w.o.Dir))
+	return errors.Join(err, durable.SyncFolder(w.o.Dir))
 }
 
 // tidy deletes what was discarded, and the identities before the one that is
@@ -112,37 +114,12 @@ func left(dir, name string) bool {
 	return !errors.Is(no, fs.ErrNotExist) || !errors.Is(old, fs.ErrNotExist)
 }
 
-// write replaces a file, mode 0600, durably: there is the old one or the new
-// one, whenever the power goes.
-func write(path string, text []byte) error {
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
 func writeJSON(path string, v any) error {
 	text, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
 		return err
 	}
-	return write(path, append(text, '\n'))
+	return durable.Write(path, append(text, '\n'), 0o600)
 }
 
 func readJSON(path string, v any) error {

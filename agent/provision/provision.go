@@ -39,6 +39,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/agent/secretfile"
 )
 
@@ -266,7 +267,7 @@ func (w *work) run(ctx context.Context, thing string) (*Identity, error) {
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(syncDir(w.o.Dir), syncDir(filepath.Dir(filepath.Clean(w.o.Dir)))); err != nil {
+	if err := errors.Join(durable.SyncFolder(w.o.Dir), durable.SyncFolder(filepath.Dir(filepath.Clean(w.o.Dir)))); err != nil {
 		return nil, err
 	}
 	key, err := w.key()
@@ -331,7 +332,7 @@ func (w *work) key() ([]byte, error) {
 	if text, err = newKey(); err != nil {
 		return nil, err
 	}
-	if err := write(path, text); err != nil {
+	if err := durable.Write(path, text, 0o600); err != nil {
 		return nil, err
 	}
 	w.o.Step("key")

@@ -15,6 +15,7 @@ import (
 
 	"go.etcd.io/bbolt"
 
+	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/shadow/boltfile"
 )
@@ -116,11 +117,7 @@ func adopt(path string) error {
 	if err := os.Rename(path+renewed, path); err != nil {
 		return err
 	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncFolder(filepath.Dir(path))
 }
 
 // A find is a sound batch somewhere in a damaged file.

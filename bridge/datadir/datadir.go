@@ -25,6 +25,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -271,7 +272,7 @@ func (d *Dir) accepts(name string) bool { return d.accept || slices.Contains(d.i
 
 // Write makes the content of a part of kind Late durable as a whole.
 func (d *Dir) Write(name string, data []byte) error {
-	if err := writeFile(d.path, name, data); err != nil {
+	if err := durable.Write(filepath.Join(d.path, name), data, 0o600); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
 	if slices.Contains(d.is.Late, name) {
@@ -356,31 +357,10 @@ func (d *Dir) load() (condition, error) {
 func (d *Dir) save() error {
 	raw, err := json.Marshal(d.is)
 	if err == nil {
-		err = writeFile(d.path, identityFile, append(raw, '\n'))
+		err = durable.Write(filepath.Join(d.path, identityFile), append(raw, '\n'), 0o600)
 	}
 	if err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
 	return nil
-}
-
-// writeFile makes a file durable as a whole: beside, sync, rename, sync the folder.
-func writeFile(dir, name string, data []byte) error {
-	to := filepath.Join(dir, name)
-	f, err := os.OpenFile(to+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), to); err != nil {
-		return err
-	}
-	at, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(at.Sync(), at.Close())
 }

@@ -12,6 +12,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
@@ -133,7 +134,7 @@ func (p Part) stamp(id string) error {
 		if have, _, err := p.stamped(); err != nil || have == id {
 			return err
 		}
-		return writeFile(p.Path, stampFile, []byte(id+"\n"))
+		return durable.Write(filepath.Join(p.Path, stampFile), []byte(id+"\n"), 0o600)
 	case Bolt:
 		db, err := bolt.Open(p.Path, 0o600, &bolt.Options{Timeout: time.Second})
 		if err != nil {

@@ -44,11 +44,12 @@ var rules = []rule{
 	{"firmware", nil},
 	{"agent/telemetry", nil},
 	{"agent/secretfile", nil},
+	{"agent/durable", nil},
 	{"agent", []string{"hal", "shadow", "firmware"}},
 	{"bridge/speed/topic", nil},
 	{"bridge/speed/message", nil},
-	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile", "bridge/quota"}},
-	{"bridge/control", []string{"bridge/speed/topic", "bridge/speed/message", "shadow", "firmware", "agent/secretfile", "bridge/quota"}},
+	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable", "bridge/quota"}},
+	{"bridge/control", []string{"bridge/speed/topic", "bridge/speed/message", "shadow", "firmware", "agent/secretfile", "agent/durable", "bridge/quota"}},
 	{"bridge/batch", []string{"bridge/speed/sink"}},
 	{"bridge/serving/aws/wire", []string{"bridge/sigv4", "bridge/speed/admission"}}, // no service's meaning
 	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "bridge/lambda", "shadow", "firmware", "bridge/sigv4", "bridge/clock"}},
@@ -59,7 +60,7 @@ var rules = []rule{
 	{"bridge/config", []string{"agent/secretfile"}},
 	{"bridge/sigv4", nil},
 	{"bridge/quota", nil},
-	{"bridge", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile"}},
+	{"bridge", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable"}},
 	{"deploy", []string{"agent", "bridge", "hal", "shadow", "firmware"}},
 }
 

@@ -42,6 +42,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/agent/secretfile"
 )
 
@@ -275,24 +276,8 @@ func (p *PKI) makeServer() error {
 	return errors.Join(p.write("server-key.pem", keyPEM, 0o600), p.write("server.pem", certPEM, 0o644))
 }
 
-// write makes a file durable as a whole: beside, sync, rename, sync the folder.
 func (p *PKI) write(name string, data []byte, mode fs.FileMode) error {
-	f, err := os.OpenFile(p.path(name)+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, mode)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), p.path(name)); err != nil {
-		return err
-	}
-	d, err := os.Open(p.dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.Write(p.path(name), data, mode)
 }
 
 // readSecret reads a file that must be its owner's alone.
