@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // A statement is compiled once and evaluated for each message on its topics.
@@ -15,7 +16,7 @@ func Example() {
 		return
 	}
 	for _, payload := range []string{`{"temp":27.5}`, `{"temp":20}`} {
-		m := &iotsql.Message{Topic: "dt/pi-1/climate", Payload: []byte(payload)}
+		m := &iotsql.Input{Message: message.Message{Topic: "dt/pi-1/climate", Payload: []byte(payload)}}
 		doc, fired, err := rule.Eval(context.Background(), nil, m)
 		fmt.Println(rule.Matches(m.Topic), fired, string(doc), err)
 	}
