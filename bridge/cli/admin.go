@@ -72,7 +72,8 @@ func (c *call) admin(ctx context.Context) (*client, error) {
 		return nil, fmt.Errorf("data_dir: no bridge runs at %s, and it is no bridge's data directory (%w); serve makes one, -config or -data names another",
 			cfg.DataDir, err)
 	}
-	s, err := server.Open(ctx, cfg, slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn})), c.version)
+	s, err := server.Open(ctx, server.Options{Config: cfg, Version: c.version,
+		Log: slog.New(slog.NewTextHandler(c.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		return nil, err
 	}

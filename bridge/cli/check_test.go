@@ -19,7 +19,7 @@ func TestCheckAndSalvage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := server.New(cfg, slog.New(slog.DiscardHandler), "test")
+	s, err := server.New(server.Options{Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,7 +34,7 @@ func serve(ctx context.Context, c *call) error {
 	}
 	cfg.AcceptLoss = *accept
 	log := newLog(c, cfg)
-	s, err := server.Start(ctx, cfg, log, c.version)
+	s, err := server.Start(ctx, server.Options{Config: cfg, Reread: c.loadConfig, Version: c.version, Log: log})
 	if err != nil {
 		return err
 	}
@@ -47,7 +47,6 @@ func serve(ctx context.Context, c *call) error {
 			log.Error("closing the stores failed", "err", err)
 		}
 	}()
-	s.AccessFrom(c.loadConfig)
 	if err := s.Listen(ctx); err != nil {
 		return err
 	}

@@ -31,25 +31,21 @@ func (s *Server) openAccess() (err error) {
 	return nil
 }
 
-// openKeyring reads the keys of the data directory. Until AccessFrom was called
-// the configuration stays as it is.
-func (s *Server) openKeyring() (err error) {
-	s.access = func() ([]config.Access, error) { return s.cfg.Access, nil }
-	s.keys, err = access.OpenKeyring(access.KeyringOptions{PKI: s.pki, Dir: filepath.Join(s.cfg.DataDir, "pki"), Permissive: s.cfg.HTTPS.Permissive, Older: s.dir.New(),
-		Configured: func() ([]config.Access, error) { return s.access() }, Log: s.log})
-	return err
-}
-
-// AccessFrom has Reload read [[access]] anew, by read. It must be called before
-// Run.
-func (s *Server) AccessFrom(read func() (*config.Config, error)) {
-	s.access = func() ([]config.Access, error) {
-		c, err := read()
-		if err != nil {
-			return nil, errors.Join(errors.New("keys and [[access]] stay as they are"), err)
+// openKeyring reads the keys of the data directory, and [[access]] by reread.
+func (s *Server) openKeyring(reread func() (*config.Config, error)) (err error) {
+	configured := func() ([]config.Access, error) { return s.cfg.Access, nil }
+	if reread != nil {
+		configured = func() ([]config.Access, error) {
+			c, err := reread()
+			if err != nil {
+				return nil, errors.Join(errors.New("keys and [[access]] stay as they are"), err)
+			}
+			return c.Access, nil
 		}
-		return c.Access, nil
 	}
+	s.keys, err = access.OpenKeyring(access.KeyringOptions{PKI: s.pki, Dir: filepath.Join(s.cfg.DataDir, "pki"), Permissive: s.cfg.HTTPS.Permissive, Older: s.dir.New(),
+		Configured: configured, Log: s.log})
+	return err
 }
 
 // keyCaller is what an access key may do, for the AWS APIs.

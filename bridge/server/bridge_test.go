@@ -104,7 +104,7 @@ func idle(t testing.TB, cfg *config.Config) *bridge {
 	b := &bridge{t: t, log: &lines{}}
 	log := slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if b.Server, err = open(cfg, "test", pebble.Options{Log: log, FS: b.disk()}, service.Options{Log: log, Now: b.now}); err != nil {
+	if b.Server, err = open(Options{Config: cfg, Version: "test", Log: log}, pebble.Options{Log: log, FS: b.disk()}, service.Options{Log: log, Now: b.now}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

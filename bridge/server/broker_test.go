@@ -46,7 +46,7 @@ func TestBrokerFiles(t *testing.T) {
 	} {
 		cfg := joining(t, "ssl://127.0.0.1:1")
 		change(&cfg.Broker)
-		if s, err := New(cfg, slog.New(slog.DiscardHandler), "test"); err == nil || !strings.Contains(err.Error(), want) {
+		if s, err := New(Options{Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 			if s != nil {
 				s.Close()

@@ -30,7 +30,7 @@ func jumpy(t *testing.T, cfg *config.Config, ahead *atomic.Int64) *bridge {
 	log := slog.New(slog.NewJSONHandler(b.log, nil))
 	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	var err error
-	b.Server, err = open(cfg, "test", pebble.Options{Log: log, Now: now, RetainEvery: time.Millisecond}, service.Options{Log: log})
+	b.Server, err = open(Options{Config: cfg, Version: "test", Log: log}, pebble.Options{Log: log, Now: now, RetainEvery: time.Millisecond}, service.Options{Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

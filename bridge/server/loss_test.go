@@ -53,7 +53,7 @@ func reopen(t *testing.T, cfg *config.Config) (*bridge, error) {
 	b := &bridge{t: t, log: &lines{}}
 	log := slog.New(slog.NewJSONHandler(b.log, nil))
 	var err error
-	b.Server, err = open(cfg, "test", pebble.Options{Log: log}, service.Options{Log: log})
+	b.Server, err = open(Options{Config: cfg, Version: "test", Log: log}, pebble.Options{Log: log}, service.Options{Log: log})
 	return b, err
 }
 

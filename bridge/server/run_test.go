@@ -19,13 +19,13 @@ func TestOneBridgeToADirectory(t *testing.T) {
 	cfg := configure(t)
 	b := idle(t, cfg)
 	log := slog.New(slog.DiscardHandler)
-	if other, err := New(cfg, log, "test"); err == nil || !strings.Contains(err.Error(), "another tidemill-bridge uses it") {
+	if other, err := New(Options{Config: cfg, Version: "test", Log: log}); err == nil || !strings.Contains(err.Error(), "another tidemill-bridge uses it") {
 		t.Errorf("a second bridge: %v, %v", other, err)
 	}
 	if err := errors.Join(b.Close(), b.Close()); err != nil {
 		t.Errorf("Close twice: %v", err)
 	}
-	other, err := New(cfg, log, "test")
+	other, err := New(Options{Config: cfg, Version: "test", Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func TestOneBridgeToADirectory(t *testing.T) {
 	if err := os.Chmod(cfg.DataDir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(cfg, log, "test"); err == nil || !strings.Contains(err.Error(), "data_dir: ") {
+	if _, err := New(Options{Config: cfg, Version: "test", Log: log}); err == nil || !strings.Contains(err.Error(), "data_dir: ") {
 		t.Errorf("a directory that everybody may write to: %v", err)
 	}
 }

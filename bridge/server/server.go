@@ -54,7 +54,6 @@ type Server struct {
 
 	pki      *pki.PKI
 	keys     *access.Keyring
-	access   func() ([]config.Access, error)
 	registry *registry.Registry
 	store    *pebble.Store
 	objects  *sink.Dir
@@ -99,15 +98,26 @@ type Server struct {
 	closers []func() error
 }
 
+// Options are those of a Server.
+type Options struct {
+	Config *config.Config
+	// Reread reads the configuration anew: Reload takes [[access]] from it. nil: it
+	// stays as it is.
+	Reread  func() (*config.Config, error)
+	Version string
+	Log     *slog.Logger
+}
+
 // New opens, and at the first start makes, everything in the data directory.
 // It listens to nothing and starts nothing; the caller must Close it.
-func New(cfg *config.Config, log *slog.Logger, version string) (*Server, error) {
-	return open(cfg, version, pebble.Options{Log: log, Gather: time.Duration(cfg.Ingest.Gather)}, service.Options{Log: log})
+func New(o Options) (*Server, error) {
+	return open(o, pebble.Options{Log: o.Log, Gather: time.Duration(o.Config.Ingest.Gather)}, service.Options{Log: o.Log})
 }
 
 // open is New with the options of the parts that touch the disk and the clock.
-func open(cfg *config.Config, version string, so pebble.Options, sh service.Options) (_ *Server, err error) {
-	s := &Server{cfg: cfg, log: so.Log, version: version}
+func open(o Options, so pebble.Options, sh service.Options) (_ *Server, err error) {
+	cfg := o.Config
+	s := &Server{cfg: cfg, log: o.Log, version: o.Version}
 	defer func() {
 		if err != nil {
 			err = errors.Join(datadir.HowOn(err), s.Close())
@@ -130,7 +140,7 @@ func open(cfg *config.Config, version string, so pebble.Options, sh service.Opti
 	if s.pki, err = pki.Open(at("pki"), pki.Options{ServerNames: cfg.MQTT.ServerNames}); err != nil {
 		return nil, err
 	}
-	if err = s.openKeyring(); err != nil {
+	if err = s.openKeyring(o.Reread); err != nil {
 		return nil, err
 	}
 	if s.registry, err = registry.Open(at("registry.db")); err != nil {

@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
@@ -28,8 +26,8 @@ const (
 
 // Open is New that ends with ctx, also where a disk does not answer: New then
 // goes on in the background, and the program is to exit.
-func Open(ctx context.Context, cfg *config.Config, log *slog.Logger, version string) (*Server, error) {
-	return opening(ctx, openGrace, func() (*Server, error) { return New(cfg, log, version) })
+func Open(ctx context.Context, o Options) (*Server, error) {
+	return opening(ctx, openGrace, func() (*Server, error) { return New(o) })
 }
 
 func opening(ctx context.Context, grace time.Duration, open func() (*Server, error)) (*Server, error) {
@@ -62,7 +60,8 @@ func opening(ctx context.Context, grace time.Duration, open func() (*Server, err
 // answers on the admin listener meanwhile, alive and not ready. Run goes on
 // with that listener. A data directory that another bridge uses, or that cannot be
 // one, is the error even where a port is taken too.
-func Start(ctx context.Context, cfg *config.Config, log *slog.Logger, version string) (*Server, error) {
+func Start(ctx context.Context, o Options) (*Server, error) {
+	cfg, log := o.Config, o.Log
 	if err := datadir.Free(cfg.DataDir); err != nil {
 		return nil, err
 	}
@@ -81,7 +80,7 @@ func Start(ctx context.Context, cfg *config.Config, log *slog.Logger, version st
 	var s *Server
 	var err error
 	for told := false; ; {
-		s, err = Open(ctx, cfg, log, version)
+		s, err = Open(ctx, o)
 		if !errors.Is(err, ErrNoRoom) {
 			break
 		}
