@@ -2,7 +2,6 @@ package declare
 
 import (
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -112,17 +111,4 @@ func fingerprint(dirs []string) string {
 		}
 	}
 	return b.String()
-}
-
-// decodeStrict reads one JSON value and nothing else, of members known to v.
-func decodeStrict(r io.Reader, v any) error {
-	dec := json.NewDecoder(r)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return errors.New("want one JSON value and no more")
-	}
-	return nil
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 // A ruleFile is what Rules knows of a file of rules.
@@ -158,7 +159,7 @@ func (b *Rules) parseFile(f file) ([]*rules.Rule, error) {
 		return all, nil
 	}
 	var docs []json.RawMessage
-	if err := decodeStrict(bytes.NewReader(f.doc), &docs); err != nil {
+	if err := strictjson.Decode(f.doc, &docs); err != nil {
 		return nil, err
 	}
 	for i, doc := range docs {

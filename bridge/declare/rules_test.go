@@ -126,15 +126,15 @@ func TestRuleFiles(t *testing.T) {
 			"b=1 made=0 x=1 y=1 z=1", []string{"many.json: rule made was made through the API"}},
 		{map[string]string{"many": "[" + wrapped("x", 3) + "," + wrapped("x", 4) + "]"}, "b=1 made=0 x=1 y=1 z=1", []string{"many.json: [1]: rule x is in this file twice"}},
 		{map[string]string{"many": "[" + plain(3) + "]"}, "b=1 made=0 x=1 y=1 z=1", []string{`many.json: [0]: want {"ruleName": …`}},
-		{map[string]string{"many": "[" + wrapped("x", 3) + "] []"}, "b=1 made=0 x=1 y=1 z=1", []string{"many.json: want one JSON value"}},
+		{map[string]string{"many": "[" + wrapped("x", 3) + "] []"}, "b=1 made=0 x=1 y=1 z=1", []string{"many.json: line 1, column 167: want one JSON value and no more"}},
 		{map[string]string{"many": "[" + wrapped("x", 5) + "]"}, "b=1 made=0 x=5 z=1", nil},
 		// The one that is in force stays, also against one that sorts before it.
 		{map[string]string{"a": wrapped("b", 9)}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in " + filepath.Join(b.path, "rules/b.json")}},
 		{map[string]string{"b": "{"}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b"}},
-		{map[string]string{"b": plain(8) + plain(9)}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b: it is no JSON: line 1"}},
+		{map[string]string{"b": plain(8) + plain(9)}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b: line 1, column 127: no JSON: unexpected '{'"}},
 		{map[string]string{"b": " \n"}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b: the document is empty"}},
 		{map[string]string{"b": "{\n\"actions\":[]}"}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b: sql: it is missing"}},
-		{map[string]string{"b": "{\n\"sql\" 1}"}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b: it is no JSON: line 2"}},
+		{map[string]string{"b": "{\n\"sql\" 1}"}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b: line 2, column 7: no JSON: unexpected '1'"}},
 		{map[string]string{"b": gone}, "b=9 made=0 x=5 z=1", nil},
 		// A rule moves from one file to the other.
 		{map[string]string{"many": "[]", "one": "[" + wrapped("x", 6) + "," + wrapped("z", 6) + "]"}, "b=9 made=0 x=6 z=6", nil},

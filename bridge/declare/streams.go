@@ -1,13 +1,13 @@
 package declare
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 // A declaration is what a file of streams or delivery streams asks for.
@@ -68,7 +68,7 @@ func (d *Dir) parseStream(doc []byte) (declaration, error) {
 		MaxRecordSizeInKiB   *int32
 		RetentionPeriodHours *int
 	}
-	if err := decodeStrict(bytes.NewReader(doc), &in); err != nil {
+	if err := strictjson.Decode(doc, &in); err != nil {
 		return declaration{}, err
 	}
 	k := kinesis.Declaration{StreamName: in.StreamName, ShardCount: in.ShardCount, StreamModeDetails: in.StreamModeDetails,

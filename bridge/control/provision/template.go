@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 // ErrTemplate is in the chain of every error about a template or about the
@@ -93,13 +93,9 @@ func parse(body []byte) (*Template, error) {
 		Version     any `json:"AWSTemplateFormatVersion"`
 		Description any
 	}
-	dec := json.NewDecoder(bytes.NewReader(body))
-	dec.DisallowUnknownFields() // an OverrideSettings that is not spelled so would be none
-	if err := dec.Decode(&in); err != nil {
+	// Strictly: an OverrideSettings that is not spelled so would be none.
+	if err := strictjson.Decode(body, &in); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrTemplate, err)
-	}
-	if dec.InputOffset() != int64(len(bytes.TrimRight(body, " \t\r\n"))) {
-		return nil, fmt.Errorf("%w: there is something behind it", ErrTemplate)
 	}
 	t := &Template{parameters: in.Parameters, mappings: in.Mappings, device: in.DeviceConfiguration}
 	for _, name := range slices.Sorted(maps.Keys(in.Parameters)) {

@@ -74,11 +74,11 @@ func TestFunctions(t *testing.T) {
 // What is wrong whatever the parameters are is told when a template is made.
 func TestParseErrors(t *testing.T) {
 	for in, want := range map[string]string{
-		``:                                      "EOF",
-		`[]`:                                    "cannot unmarshal",
+		``:                                      "the document is empty",
+		`[]`:                                    "it is a list, want an object",
 		`{}`:                                    "no certificate",
-		`{"Resource":{}}`:                       `unknown field "Resource"`,
-		deviceOf(`1`) + `x`:                     "behind it",
+		`{"Resource":{}}`:                       "Resource: unknown member",
+		deviceOf(`1`) + `x`:                     "want one JSON value and no more",
 		deviceOf(`{"Ref":"None"}`):              "there is no parameter None",
 		deviceOf(`{"Ref":7}`):                   "there is no parameter 7",
 		deviceOf(`{"Ref":"AWS::X"}`):            "there is no parameter AWS::X",
@@ -93,7 +93,7 @@ func TestParseErrors(t *testing.T) {
 		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{}}`):                                                             "needs ThingName",
 		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a","Name":"b"}}`):                                   `no property "Name"`,
 		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a"},"OverrideSettings":{"ThingTypeName":"MERGE"}}`): `OverrideSettings.ThingTypeName: "MERGE"`,
-		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a"},"Override":{}}`):                                "unknown field",
+		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a"},"Override":{}}`):                                "Override: unknown member",
 		withResource("x", `{"Type":"AWS::IoT::Policy","Properties":{}}`):                                                            "needs PolicyName or PolicyDocument",
 		withResource("x", `{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":"1"}}`):                                    "0 things and 2 certificates",
 		`{"Parameters":{"P":{"Type":"Number"}}}`:                                                                                    `type "Number", want String`,

@@ -22,6 +22,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 // ErrPermanent marks failures that a retry cannot mend.
@@ -79,7 +80,7 @@ type Templates func(text string) (*iotsql.Template, error)
 func Compile(doc json.RawMessage, rule, slot string, template Templates, c Catalog) (Target, error) {
 	var kinds map[string]json.RawMessage
 	if err := json.Unmarshal(doc, &kinds); err != nil {
-		return nil, err
+		return nil, strictjson.Explain(doc, err)
 	}
 	if len(kinds) != 1 {
 		return nil, fmt.Errorf("an action has exactly one member, this has %d", len(kinds))
@@ -129,7 +130,7 @@ func (p *parser) bad(format string, args ...any) {
 
 func (p *parser) read(doc json.RawMessage, known ...string) {
 	if err := json.Unmarshal(doc, &p.params); err != nil {
-		p.bad("%w", err)
+		p.bad("%w", strictjson.Explain(doc, err))
 	}
 	for name := range p.params {
 		if !slices.Contains(known, name) {

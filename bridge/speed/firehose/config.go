@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/javatime"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 // Buffering hints: bounds and defaults of the S3 destination (Firehose
@@ -149,24 +149,11 @@ func (d *description) exported() (p payload, err error) {
 		default:
 			return p, fmt.Errorf("%s: ExtendedS3DestinationDescription is the one destination served", name)
 		}
-		if err := strict(raw, at); err != nil {
+		if err := strictjson.Decode(raw, at); err != nil {
 			return p, fmt.Errorf("%s: %w", name, err)
 		}
 	}
 	return p, nil
-}
-
-// strict decodes one JSON value of members that are known.
-func strict(doc []byte, into any) error {
-	dec := json.NewDecoder(bytes.NewReader(doc))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return errors.New("more than one JSON value")
-	}
-	return nil
 }
 
 var streamARN = regexp.MustCompile(`^arn:aws:kinesis:[a-z0-9-]+:\d{12}:stream/([a-zA-Z0-9_.-]{1,128})$`)
@@ -178,7 +165,7 @@ var nameForm = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
 // member.
 func Parse(doc []byte) (*Config, error) {
 	var p payload
-	err := strict(doc, &p)
+	err := strictjson.Decode(doc, &p)
 	if d := p.DeliveryStreamDescription; err == nil && d != nil {
 		p, err = d.exported()
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 // A Compiler makes rules of documents. Its members are fixed before the first
@@ -145,8 +146,8 @@ func decodePayload(doc []byte, p *Payload) error {
 	}
 	var raw json.RawMessage
 	err := json.Unmarshal(doc, &raw) // all of doc is one value
-	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) {
-		return fmt.Errorf("it is no JSON: line %d: %w", 1+bytes.Count(doc[:syntax.Offset], []byte("\n")), err)
+	if err != nil {
+		return strictjson.Explain(doc, err)
 	}
 	var members map[string]json.RawMessage
 	if json.Unmarshal(raw, &members) != nil {
@@ -166,5 +167,5 @@ func decodePayload(doc []byte, p *Payload) error {
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return fmt.Errorf("%s: %s is not what it takes; want sql, description and awsIotSqlVersion as texts, actions as a list, ruleDisabled as true or false", t.Field, t.Value)
 	}
-	return err
+	return strictjson.Explain(doc, err)
 }
