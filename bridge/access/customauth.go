@@ -27,9 +27,9 @@ type CustomAuthorizers struct {
 }
 
 // OpenCustomAuthorizers reads the custom authorizers of the configuration and of
-// the registry. heard is told of each call of their functions. The caller must
+// the registry. report is called for each call of their functions. The caller must
 // Close it.
-func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r *registry.Registry, heard webhook.Heard, log *slog.Logger) (*CustomAuthorizers, error) {
+func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r *registry.Registry, report webhook.Report, log *slog.Logger) (*CustomAuthorizers, error) {
 	c := &CustomAuthorizers{registry: r, hooks: map[string]config.Hook{}, log: log}
 	var err error
 	if c.fixed, err = configured(fixed); err != nil {
@@ -38,7 +38,7 @@ func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r *re
 	for _, h := range hooks {
 		c.hooks[h.ARN] = h
 	}
-	if c.Authorizers, err = customauth.New(c.fixed, heard); err != nil {
+	if c.Authorizers, err = customauth.New(c.fixed, report); err != nil {
 		return nil, err
 	}
 	c.Load()

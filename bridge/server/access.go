@@ -16,7 +16,7 @@ import (
 
 // openAccess makes what knows who a client is and what it may do.
 func (s *Server) openAccess() (err error) {
-	s.custom, err = access.OpenCustomAuthorizers(s.cfg.Authorizers, s.cfg.Hooks, s.registry, s.webhooks.heard("authorizer"), s.log)
+	s.custom, err = access.OpenCustomAuthorizers(s.cfg.Authorizers, s.cfg.Hooks, s.registry, s.webhooks.report("authorizer"), s.log)
 	if err != nil {
 		return err
 	}

@@ -23,10 +23,10 @@ func (s *Server) openFleet() error {
 	return nil
 }
 
-// heard is the gateway's hook for clients that come and go: it does not wait.
+// clientEvent is the gateway's hook for clients that come and go: it does not wait.
 // As at AWS IoT it is by its client id that a client is a thing, whoever's
 // policy let it have that.
-func (s *Server) heard(v gateway.Event) {
+func (s *Server) clientEvent(v gateway.Event) {
 	switch v.Kind {
 	case gateway.Connected:
 		s.fleet.Connected(v.Client.ID(), v.Client, v.Time)

@@ -16,7 +16,7 @@ func (s *Server) newProvision() (*provision.Service, error) {
 	for _, h := range s.cfg.Hooks {
 		all = append(all, provision.Hook(h))
 	}
-	hooks := provision.NewHooks(all, s.webhooks.heard("hook"))
+	hooks := provision.NewHooks(all, s.webhooks.report("hook"))
 	s.closers = append(s.closers, func() error { hooks.Close(); return nil })
 	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Hooks: hooks, Log: s.log, ARN: s.arn, Refused: s.refusals.Provisioning})
 	return p, errors.Join(p.Sweep(), p.TightenClaims())

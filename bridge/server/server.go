@@ -75,7 +75,7 @@ type Server struct {
 	gateway    *gateway.Server
 	lifecycle  *events.Lifecycle
 	refusals   *access.Refusals
-	webhooks   webhooks
+	webhooks   *webhooks
 	provision  *provision.Service
 	custom     *access.CustomAuthorizers
 	authorizer *access.Authorizer
@@ -83,7 +83,7 @@ type Server struct {
 	broker     *joined // nil: none
 	router     *router
 	aws        *wire.Handler
-	calls      failedCalls
+	calls      *failedCalls
 	onlookers  watch.Hub
 
 	registryEvents *events.Registry
@@ -184,7 +184,7 @@ func open(o Options, so pebble.Options, sh service.Options) (_ *Server, err erro
 // wire makes the parts and ties them together.
 func (s *Server) wire(sh service.Options) error {
 	s.router = &router{store: s.store, onlookers: &s.onlookers}
-	s.calls.log, s.webhooks.log = s.log, s.log
+	s.calls, s.webhooks = &failedCalls{log: s.log}, &webhooks{log: s.log}
 	s.refusals = access.NewRefusals(s.log)
 	s.outboxes = action.NewOutboxes(s.store)
 	s.rules = rules.New(s.store, rules.Options{Account: s.cfg.Account, Outbox: s.outboxes.Ensure, Log: s.log})
@@ -272,7 +272,7 @@ func (s *Server) gatewayConfig() gateway.Config {
 	if m.Profile == "aws" {
 		c = gateway.AWSConfig()
 	}
-	c.Store, c.Steady, c.Events, c.Log, c.Denied = s.store, s.clock.Steady, s.heard, s.log, s.refusals.Denied
+	c.Store, c.Steady, c.Events, c.Log, c.Denied = s.store, s.clock.Steady, s.clientEvent, s.log, s.refusals.Denied
 	c.Wait = func(x gateway.Session) time.Duration { return s.ingest.Wait(x.Thing()) }
 	// A decision takes less than looking one up (30 to 220 ns), and a right that is
 	// withdrawn ends with the next packet.

@@ -15,9 +15,9 @@ type webhooks struct {
 	log     *slog.Logger
 }
 
-// heard returns what is told of the services of a kind, which is the key of the
-// log: authorizer or hook.
-func (w *webhooks) heard(kind string) webhook.Heard {
+// report returns what logs the calls of services of a kind, which is the key of
+// the log: authorizer or hook.
+func (w *webhooks) report(kind string) webhook.Report {
 	return func(name string, err error) {
 		key, now := kind+" "+name, time.Now()
 		if err == nil {

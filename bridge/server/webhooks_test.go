@@ -27,14 +27,14 @@ func TestServiceIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text bytes.Buffer
 		w := &webhooks{log: slog.New(slog.NewTextHandler(&text, nil))}
-		heard := w.heard("authorizer")
+		report := w.report("authorizer")
 		for range 1000 { // 100 s
-			heard("doors", http.ErrServerClosed)
+			report("doors", http.ErrServerClosed)
 			time.Sleep(100 * time.Millisecond)
 		}
-		heard("doors", nil)
-		heard = w.heard("hook")
-		heard("doors", http.ErrServerClosed)
+		report("doors", nil)
+		report = w.report("hook")
+		report("doors", http.ErrServerClosed)
 		for range 3 {
 			time.Sleep(time.Minute)
 			w.notices.Flush()

@@ -135,10 +135,10 @@ type set struct {
 	standard *hook
 }
 
-// New reads the authorizers; heard is told of those that fail, by their names, and
+// New reads the authorizers; report is called for those that fail, by their names, and
 // may be nil. Close lets their connections go.
-func New(all []Authorizer, heard webhook.Heard) (*Authorizers, error) {
-	as := &Authorizers{stats: map[Outcome]Count{}, client: webhook.NewClient(heard)}
+func New(all []Authorizer, report webhook.Report) (*Authorizers, error) {
+	as := &Authorizers{stats: map[Outcome]Count{}, client: webhook.NewClient(report)}
 	as.now.Store(&set{})
 	return as, as.Set(all)
 }

@@ -24,7 +24,7 @@ type Hook struct {
 type Hooks struct {
 	services map[string]*webhook.Service // by ARN
 	client   *webhook.Client
-	heard    webhook.Heard
+	report   webhook.Report
 
 	mu    sync.Mutex // guards stats
 	stats map[HookOutcome]uint64
@@ -34,13 +34,13 @@ type Hooks struct {
 // many of the hook were under way.
 type HookOutcome struct{ ARN, Outcome string }
 
-// NewHooks returns the hooks given; heard is told of those that fail or are not
+// NewHooks returns the hooks given; report is called for those that fail or are not
 // there, by their ARNs, and may be nil. Close lets their connections go.
-func NewHooks(all []Hook, heard webhook.Heard) *Hooks {
-	if heard == nil {
-		heard = func(string, error) {}
+func NewHooks(all []Hook, report webhook.Report) *Hooks {
+	if report == nil {
+		report = func(string, error) {}
 	}
-	h := &Hooks{services: map[string]*webhook.Service{}, client: webhook.NewClient(heard), heard: heard, stats: map[HookOutcome]uint64{}}
+	h := &Hooks{services: map[string]*webhook.Service{}, client: webhook.NewClient(report), report: report, stats: map[HookOutcome]uint64{}}
 	for _, o := range all {
 		h.services[o.ARN] = webhook.NewService(o.ARN, o.URL, o.MaxCalls)
 	}
@@ -96,7 +96,7 @@ func (h *Hooks) Ask(ctx context.Context, arn string, q *HookRequest) (*HookAnswe
 	service, ok := h.services[arn]
 	if !ok {
 		err := errors.New("it is not in the bridge's configuration: give it a table [[hooks]]")
-		h.heard(arn, err)
+		h.report(arn, err)
 		return nil, err
 	}
 	out := &HookAnswer{}

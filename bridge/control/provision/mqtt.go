@@ -90,7 +90,7 @@ func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload
 		switch {
 		case r.Status == 500:
 			s.log.Error("a provisioning request failed", "topic", q.Topic, "client", q.ClientID, "err", err)
-		case !errors.Is(err, ErrHook): // of that Heard is told
+		case !errors.Is(err, ErrHook): // which a Report says
 			s.o.Refused(q, r.Code, err)
 		}
 		topic, out = q.Topic+"/rejected", r

@@ -43,11 +43,11 @@ type Service struct {
 	name, url string
 	calls     chan struct{} // those under way
 
-	mu      sync.Mutex // guards failing, and orders what is heard
+	mu      sync.Mutex // guards failing, and orders reports
 	failing bool
 }
 
-// NewService returns the service of a URL, called name where it is heard of.
+// NewService returns the service of a URL, called name in reports.
 // maxCalls are under way at once; 0: DefaultCalls.
 func NewService(name, url string, maxCalls int) *Service {
 	if maxCalls == 0 {
@@ -61,22 +61,22 @@ func (s *Service) Same(o *Service) bool {
 	return s.name == o.name && s.url == o.url && cap(s.calls) == cap(o.calls)
 }
 
-// Heard is told of each call that failed, and with a nil error of the first answer
+// A Report is called for each call that failed, and with a nil error of the first answer
 // after those. It is not called for one service by two goroutines at once.
-type Heard func(service string, err error)
+type Report func(service string, err error)
 
 // A Client asks services. Several goroutines may use it.
 type Client struct {
-	http  *http.Client
-	heard Heard
+	http   *http.Client
+	report Report
 }
 
-// NewClient returns a Client; heard may be nil. Close lets its connections go.
-func NewClient(heard Heard) *Client {
-	if heard == nil {
-		heard = func(string, error) {}
+// NewClient returns a Client; report may be nil. Close lets its connections go.
+func NewClient(report Report) *Client {
+	if report == nil {
+		report = func(string, error) {}
 	}
-	return &Client{heard: heard, http: &http.Client{
+	return &Client{report: report, http: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: DefaultCalls, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
 		// A redirect would carry a client's secrets to where nobody said.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -95,7 +95,7 @@ func (c *Client) Ask(ctx context.Context, s *Service, question any, read func(an
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if err != nil || s.failing {
-			c.heard(s.name, err)
+			c.report(s.name, err)
 		}
 		s.failing = err != nil
 	}
