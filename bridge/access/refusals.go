@@ -93,7 +93,8 @@ var remedies = []remedy{
 	{is(packet.ErrMalformed), "the client does not speak MQTT as the standard says, or not MQTT at all"},
 	{is(packet.ErrProtocol), "the client does not speak MQTT as the standard says"},
 	{plaintext, "the client does not use TLS: switch it on, with pki/ca.pem of the data directory as its CA"},
-	{remote, "the client does not accept the bridge: give it pki/ca.pem of the data directory, reach it by a name of mqtt.server_names, and check its clock"},
+	{remote, "the client does not accept the bridge: give it pki/ca.pem of the data directory, reach it by a name of mqtt.server_names, and check its clock; " +
+		"with mqtt.cert give it the CA of that file"},
 	{says("application protocol"), "have the client offer the ALPN name mqtt or x-amzn-mqtt-ca, or none"},
 	{says("unsupported versions", "no cipher suite", "protocol version"), "the client has to speak TLS 1.2 or 1.3"},
 	{is(sigv4.ErrTime), "set the clock of the client, or of the bridge"},

@@ -44,10 +44,17 @@ var awsEnv = command{name: "aws-env", summary: "print what the shell needs for t
 		}
 		// Keys in the environment would go before those of the file.
 		b := "unset AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_SESSION_TOKEN AWS_PROFILE\n"
+		ca := pki.CAFile(dir)
+		if cfg.HTTPS.Cert != "" { // whose CA the system knows, or the user
+			ca = ""
+		}
 		for _, v := range [][2]string{
-			{"AWS_SHARED_CREDENTIALS_FILE", pki.AccessKeysFile(dir)}, {"AWS_CA_BUNDLE", pki.CAFile(dir)},
+			{"AWS_SHARED_CREDENTIALS_FILE", pki.AccessKeysFile(dir)}, {"AWS_CA_BUNDLE", ca},
 			{"AWS_DEFAULT_REGION", cfg.Region}, {"AWS_REGION", cfg.Region}, {"AWS_ENDPOINT_URL", endpoint},
 		} {
+			if v[1] == "" {
+				continue
+			}
 			b += "export " + v[0] + "=" + quoted(v[1]) + "\n"
 		}
 		b += "# Command lines before 1.29 and 2.13 also want: --endpoint-url \"$AWS_ENDPOINT_URL\"\n"

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/server"
 )
 
@@ -110,7 +111,7 @@ func newLog(c *call, cfg *config.Config) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(c.stderr, o))
 }
 
-var reloadCommand = command{name: "reload", summary: "apply the files of bridge.d, the access keys and [[access]] now (as SIGHUP does)",
+var reloadCommand = command{name: "reload", summary: "apply the files of bridge.d, the access keys, [[access]] and server certificates now (as SIGHUP does)",
 	example: "tidemill-bridge reload",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
@@ -150,6 +151,16 @@ var configCheck = command{name: "config check", args: "[FILE]", summary: "check 
 			return err
 		}
 		cfg, err := c.loadConfig()
+		if err != nil {
+			return err
+		}
+		for setting, f := range map[string]pki.Files{
+			"mqtt": {Cert: cfg.MQTT.Cert, Key: cfg.MQTT.Key}, "https": {Cert: cfg.HTTPS.Cert, Key: cfg.HTTPS.Key},
+		} {
+			if e := pki.CheckFiles(f); e != nil {
+				err = errors.Join(err, fmt.Errorf("%s.cert: %w", setting, e))
+			}
+		}
 		if err != nil {
 			return err
 		}

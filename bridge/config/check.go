@@ -148,6 +148,11 @@ func (c *Config) checkListeners() (errs []error) {
 	case c.Broker.URL == "" && !address(c.MQTT.Listen):
 		bad("mqtt.listen: %q, want host:port or :port", c.MQTT.Listen)
 	}
+	for _, own := range [][3]string{{"mqtt", c.MQTT.Cert, c.MQTT.Key}, {"https", c.HTTPS.Cert, c.HTTPS.Key}} {
+		if (own[1] == "") != (own[2] == "") {
+			bad("%s.cert: want cert and key, or neither", own[0])
+		}
+	}
 	for _, n := range c.MQTT.ServerNames {
 		if net.ParseIP(n) == nil && !serverName(n) {
 			bad("mqtt.server_names: %q, want host names and IP addresses", n)

@@ -151,6 +151,17 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// A certificate without its key is nothing that could be served.
+func TestOwnCertificates(t *testing.T) {
+	for _, section := range []string{"mqtt", "https"} {
+		for text, ok := range map[string]bool{"cert = \"c\"\nkey = \"k\"": true, "cert = \"c\"": false, "key = \"k\"": false} {
+			if _, err := load(t, "["+section+"]\n"+text); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), section+".cert: want cert and key") {
+				t.Errorf("[%s] %s: %v", section, text, err)
+			}
+		}
+	}
+}
+
 // Whatever the text, Load gives a configuration that is sound, or errors.
 func FuzzLoad(f *testing.F) {
 	f.Add(Sample)

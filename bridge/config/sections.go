@@ -6,6 +6,8 @@ import "log/slog"
 type MQTT struct {
 	Listen         string   `toml:"listen"`
 	ServerNames    []string `toml:"server_names"`
+	Cert           string   `toml:"cert"` // PEM file with the chain; "" for the one that the bridge makes
+	Key            string   `toml:"key"`
 	ConnectTimeout Duration `toml:"connect_timeout"`
 	MaxPayload     Size     `toml:"max_payload"`
 	MaxInflight    int      `toml:"max_inflight"`
@@ -42,7 +44,9 @@ type MQTT struct {
 
 // HTTPS is the listener of the AWS APIs.
 type HTTPS struct {
-	Listen         string `toml:"listen"`          // "" for none
+	Listen         string `toml:"listen"` // "" for none
+	Cert           string `toml:"cert"`   // as of MQTT
+	Key            string `toml:"key"`
 	Plaintext      string `toml:"plaintext"`       // off, loopback, on
 	Permissive     bool   `toml:"permissive"`      // signatures are not verified
 	MaxConnections int    `toml:"max_connections"` // more are closed

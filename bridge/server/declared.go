@@ -28,11 +28,11 @@ func (s *Server) openDeclared(now func() time.Time) (err error) {
 }
 
 // Reload applies the files of bridge.d, all of them, as declare.Dir's Apply, and
-// reads access keys and what is granted to them again. Connections end that might
+// reads access keys and what is granted to them, and server certificates of files, again. Connections end that might
 // not be made any more. It returns how many declarations of files hold.
 func (s *Server) Reload() (holds int, err error) {
 	holds, err = s.declared.Apply(true)
-	err = errors.Join(err, s.keys.Load())
+	err = errors.Join(err, s.keys.Load(), s.pki.ReloadServed(s.log))
 	s.keys.Warn()
 	s.revoker.Revoke()
 	return holds, err

@@ -137,7 +137,8 @@ func open(o Options, so pebble.Options, sh service.Options) (_ *Server, err erro
 		AcceptAfter: acceptAfter(cfg.Clock), Wall: so.Now, Log: s.log})
 	so.Expiry = s.clock.Expiry
 	at := func(name string) string { return filepath.Join(cfg.DataDir, name) }
-	if s.pki, err = pki.Open(at("pki"), pki.Options{ServerNames: cfg.MQTT.ServerNames}); err != nil {
+	if s.pki, err = pki.Open(at("pki"), pki.Options{ServerNames: cfg.MQTT.ServerNames,
+		MQTT: pki.Files{Cert: cfg.MQTT.Cert, Key: cfg.MQTT.Key}, HTTPS: pki.Files{Cert: cfg.HTTPS.Cert, Key: cfg.HTTPS.Key}}); err != nil {
 		return nil, err
 	}
 	if err = s.openKeyring(o.Reread); err != nil {
@@ -398,6 +399,7 @@ func (s *Server) Run(ctx context.Context) error {
 		part{"provisioning", s.provision.Run},
 		part{"end of forbidden connections", s.revoker.Run},
 		part{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
+		part{"server certificates", func(ctx context.Context) error { return s.pki.WatchServed(ctx, s.log) }},
 		s.serveHTTPS(),
 		s.serve("admin socket", socket, s.Handler(), listen.Within(0)),
 		s.serve("admin listener", s.admin, s.publicHandler(), listen.Within(time.Minute)),

@@ -65,6 +65,7 @@ type Options struct {
 	// ServerNames are host names and IP addresses of the server's certificate
 	// beside localhost, the loopback addresses and this host's name.
 	ServerNames []string
+	MQTT, HTTPS Files            // of the certificates of these listeners, if the bridge is not to make them
 	Now         func() time.Time // nil: time.Now
 }
 
@@ -77,6 +78,8 @@ type PKI struct {
 	ca    *x509.Certificate
 	caPEM []byte
 	key   crypto.Signer
+
+	mqtt, https *servedCert // of files; nil: server
 
 	temporary []byte // secret of which temporary keys are derived
 
@@ -101,6 +104,13 @@ func Open(dir string, o Options) (*PKI, error) {
 	}
 	if err := p.openServer(); err != nil {
 		return nil, fmt.Errorf("pki: server certificate: %w", err)
+	}
+	var err error
+	if p.mqtt, err = openServed("mqtt", o.MQTT, o.Now); err != nil {
+		return nil, err
+	}
+	if p.https, err = openServed("https", o.HTTPS, o.Now); err != nil {
+		return nil, err
 	}
 	if err := p.openAccessKeys(); err != nil {
 		return nil, fmt.Errorf("pki: access key: %w", err)
@@ -232,9 +242,16 @@ func (p *PKI) names() (dns []string, ips []net.IP) {
 	return dns, ips
 }
 
-// Serves says whether the server's certificate is for host, a name or an
-// address: else no client that asks for it connects.
-func (p *PKI) Serves(host string) bool { return p.server.Leaf.VerifyHostname(host) == nil }
+// Serves says whether the certificate of the device listener is for host, a name
+// or an address: else no client that asks for it connects.
+func (p *PKI) Serves(host string) bool {
+	if p.mqtt != nil {
+		return covers(p.mqtt.current.Load().Leaf, host)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.server.Leaf.VerifyHostname(host) == nil
+}
 
 // validHost keeps a host name out of the certificate that no client could ask
 // for, and that would make no valid certificate.
@@ -285,6 +302,16 @@ func (p *PKI) readSecret(name string) ([]byte, error) { return secretfile.Read(p
 
 // CA returns the authority's certificate, PEM.
 func (p *PKI) CA() []byte { return slices.Clone(p.caPEM) }
+
+// Trusted returns what a device is to trust, PEM: the authority's certificate, and
+// the CA of the device listener's own certificate, if it has one of files.
+func (p *PKI) Trusted() []byte {
+	all := p.CA()
+	if p.mqtt != nil {
+		all = append(all, p.mqtt.roots()...)
+	}
+	return all
+}
 
 // Fingerprint is a certificate's id: the SHA-256 of its DER form, 64 lower-case
 // hexadecimal digits, as AWS IoT's certificate ids are.

@@ -24,7 +24,7 @@ var (
 // Each of checks is asked about the client's certificate and may refuse it.
 // They also run when a session is resumed, as VerifyPeerCertificate would not.
 func (p *PKI) MQTTConfig(checks ...func(*x509.Certificate) error) *tls.Config {
-	c := p.config(tls.RequireAnyClientCert, "x-amzn-mqtt-ca", "mqtt")
+	c := p.config(p.mqtt, tls.RequireAnyClientCert, "x-amzn-mqtt-ca", "mqtt")
 	c.VerifyConnection = func(s tls.ConnectionState) error {
 		if len(s.PeerCertificates) == 0 {
 			return ErrNoCertificate
@@ -39,7 +39,7 @@ func (p *PKI) MQTTConfig(checks ...func(*x509.Certificate) error) *tls.Config {
 // certificate.
 func (p *PKI) AuthorizerConfig() *tls.Config {
 	c := p.MQTTConfig()
-	free := p.config(tls.RequestClientCert, "mqtt")
+	free := p.config(p.mqtt, tls.RequestClientCert, "mqtt")
 	free.VerifyConnection = func(s tls.ConnectionState) error { return p.check(s, nil) }
 	c.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
 		if slices.Contains(hello.SupportedProtos, "mqtt") && !slices.Contains(hello.SupportedProtos, "x-amzn-mqtt-ca") {
@@ -54,7 +54,7 @@ func (p *PKI) AuthorizerConfig() *tls.Config {
 // HTTP/2, HTTP/1.1 and MQTT, as the client chooses by name. It is asked for a
 // certificate and needs none, since it may sign its requests.
 func (p *PKI) HTTPSConfig() *tls.Config {
-	c := p.config(tls.RequestClientCert, "h2", "http/1.1", "x-amzn-http-ca", "x-amzn-mqtt-ca", "mqtt")
+	c := p.config(p.https, tls.RequestClientCert, "h2", "http/1.1", "x-amzn-http-ca", "x-amzn-mqtt-ca", "mqtt")
 	c.VerifyConnection = func(s tls.ConnectionState) error { return p.check(s, nil) }
 	return c
 }
@@ -86,14 +86,18 @@ var suites = []uint16{
 
 // config is what all listeners have in common. A session that was begun with
 // one of them may be resumed with another: what the client showed is judged
-// again, and one that needs a certificate takes no session without.
-func (p *PKI) config(auth tls.ClientAuthType, protocols ...string) *tls.Config {
+// again, and one that needs a certificate takes no session without. own is the
+// listener's certificate of files, nil for the one that the bridge makes.
+func (p *PKI) config(own *servedCert, auth tls.ClientAuthType, protocols ...string) *tls.Config {
 	c := &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		CipherSuites:   suites,
 		ClientAuth:     auth,
 		NextProtos:     protocols,
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return p.serverCert() },
+	}
+	if own != nil {
+		c.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return own.current.Load(), nil }
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -43,6 +43,7 @@ type Issuer interface {
 	Issue(name string) (*pki.Issued, error)
 	IssueFromCSR(csr []byte, name string) (*pki.Issued, error)
 	CA() []byte              // PEM
+	Trusted() []byte         // PEM, of what devices are to trust
 	Serves(host string) bool // whether the server's certificate is for the host
 }
 

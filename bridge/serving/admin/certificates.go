@@ -86,7 +86,7 @@ func (h *certificates) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, Identity{CertificateID: issued.ID, Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM), CA: string(h.issuer.CA())})
+	return writeJSON(w, Identity{CertificateID: issued.ID, Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM), CA: string(h.issuer.Trusted())})
 }
 
 func (h *certificates) register(w http.ResponseWriter, r *http.Request) error {
