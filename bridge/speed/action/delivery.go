@@ -1,16 +1,13 @@
 package action
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
 	"strings"
 
-	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
-	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -169,34 +166,4 @@ func (o outbox) describe(d *Delivery, err error, all ...Parameter) ([]Parameter,
 		}
 	}
 	return all, err
-}
-
-// toObject is the s3 action.
-type toObject struct {
-	outbox
-	bucket   string
-	key      *iotsql.Template
-	resource string
-}
-
-func (t *toObject) Kind() string     { return "s3" }
-func (t *toObject) Resource() string { return t.resource }
-
-func (t *toObject) resolve(ctx context.Context, in *Input) (*Delivery, error) {
-	key, err := t.key.Text(ctx, in.Input)
-	d := t.fill(in, &Delivery{Kind: "s3", Bucket: t.bucket, Name: key})
-	if err == nil {
-		err = sink.CheckKey(d.Name)
-	}
-	return d, err
-}
-
-func (t *toObject) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
-	d, err := t.resolve(ctx, in)
-	return t.stage(b, d, err)
-}
-
-func (t *toObject) Describe(ctx context.Context, in *Input) ([]Parameter, error) {
-	d, err := t.resolve(ctx, in)
-	return t.describe(d, err, Parameter{"bucketName", d.Bucket}, Parameter{"key", d.Name})
 }

@@ -27,6 +27,13 @@ type toTopic struct {
 	resource string
 }
 
+func compileRepublish(p *parser) Target {
+	return &toTopic{
+		outbox: p.outbox, topic: p.topicTemplate("topic"), qos: p.number("qos", 0, 1),
+		headers: p.headers(), resource: p.raw("topic"),
+	}
+}
+
 func (t *toTopic) Kind() string     { return "republish" }
 func (t *toTopic) Resource() string { return t.resource }
 
