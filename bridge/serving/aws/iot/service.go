@@ -6,6 +6,7 @@
 package iot
 
 import (
+	"errors"
 	"net/http"
 	"strings"
 
@@ -79,9 +80,7 @@ type operation struct {
 
 // names are the names of errors: those of AWS IoT's API reference.
 var names = []wire.Rule{
-	wire.As(func(e *iotsql.SyntaxError) *wire.Error {
-		return &wire.Error{Code: "SqlParseException", Status: http.StatusBadRequest, Message: e.Error()}
-	}),
+	sqlParse,
 	wire.Is(registry.ErrExists, "ResourceAlreadyExistsException", 409),
 	wire.Is(registry.ErrNotFound, "ResourceNotFoundException", 404),
 	wire.Is(registry.ErrConflict, "ConflictingResourceUpdateException", 409),
@@ -93,9 +92,19 @@ var names = []wire.Rule{
 	wire.Is(index.ErrAggregation, "InvalidAggregationException", 400),
 }
 
+// sqlParse names the errors of statements. All that an error says is told, also
+// which rule and where in it.
+func sqlParse(err error) *wire.Error {
+	if _, ok := errors.AsType[*iotsql.SyntaxError](err); !ok {
+		return nil
+	}
+	return &wire.Error{Code: "SqlParseException", Status: http.StatusBadRequest, Message: err.Error()}
+}
+
 // exists is registry.ErrExists with what there is.
 func exists(err error, id, arn string) *wire.Error {
-	return &wire.Error{Code: "ResourceAlreadyExistsException", Status: http.StatusConflict, Message: err.Error(), ResourceID: id, ResourceARN: arn}
+	return &wire.Error{Code: "ResourceAlreadyExistsException", Status: http.StatusConflict, Message: err.Error(),
+		ResourceID: id, ResourceARN: arn}
 }
 
 // kinds are those of resources in ARNs, by the names of what paths take.

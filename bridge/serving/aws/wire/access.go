@@ -41,7 +41,7 @@ type Authorizer interface {
 // A Question is whether a caller may do something.
 type Question struct {
 	Caller     Caller
-	Action     string // the service's name and the operation's, "kinesis:PutRecord"
+	Action     string // the service's name and the operation's, "kinesis:PutRecord"; "iot:" where there is none
 	Resource   string // an ARN; "*" for none in particular
 	Conditions Conditions
 }
@@ -82,10 +82,14 @@ func (x *exchange) identify() (*sigv4.Signature, error) {
 
 // admit refuses what the caller may not do to anything.
 func (x *exchange) admit() (err error) {
-	if x.op == nil { // whoever is known learns that there is none
+	action := x.service.Name + ":"
+	switch {
+	case x.op != nil:
+		action = x.op.action
+	case x.service.Unsigned != nil: // whoever is known learns that there is no such operation
 		return nil
 	}
-	x.mayAll, err = x.h.authorizer.Admit(x.question(x.op.action, ""))
+	x.mayAll, err = x.h.authorizer.Admit(x.question(action, ""))
 	return err
 }
 

@@ -30,6 +30,8 @@ func TestStages(t *testing.T) {
 		{"twice", path(key.ID, "mill", "GET", "/wheels/a?speed=1&speed=2", ""), "", 400, `InvalidRequestException {"message":"\"speed\" is given twice in the query"}`},
 		{"unknown key", path("AKIAX", "mill", "GET", "/wheels/a", ""), "", 403, `UnrecognizedClientException`},
 		{"held", path("AKIAHELD", "mill", "GET", "/wheels/a", ""), "", 403, `AccessDeniedException`},
+		{"held, at no operation", path("AKIAHELD", "mill", "GET", "/none", ""), "mill:GetWheel", 403, `AccessDeniedException`},
+		{"held to the service", path("AKIAHELD", "mill", "GET", "/none", ""), "mill:", 404, `UnknownOperationException`},
 		{"held to another", path("AKIAHELD", "mill", "GET", "/wheels/a", ""), "mill:GetWheel,mill:GetWheel arn:aws:mill:::wheel/b", 403, `AccessDeniedException`},
 		{"held to this", path("AKIAHELD", "mill", "GET", "/wheels/a", ""), "mill:GetWheel,mill:GetWheel arn:aws:mill:::wheel/a", 200, `{"speed":"","wheel":"a"}`},
 		{"nobody", httptest.NewRequest("GET", "/wheels/a", http.NoBody), "", 403, `MissingAuthenticationTokenException`},
