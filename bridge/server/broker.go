@@ -20,9 +20,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/secretfile"
-	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
-	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -163,8 +161,7 @@ func newBrokerID() string {
 
 // take is what a broker's message comes to. It is done when the log has it and,
 // if it is a request, its shadow.
-func (r *router) take(m *broker.Message, done func(error)) {
-	msg := &message.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Hops: m.Hops, Protocol: "mqtt"}
+func (r *router) take(m *message.Message, done func(error)) {
 	if topic.CheckPublish(m.Topic, topic.ByBroker, false) != nil {
 		r.broker.reserved.Add(1)
 		done(nil)
@@ -181,20 +178,15 @@ func (r *router) take(m *broker.Message, done func(error)) {
 	default: // of a subscription that this bridge had before
 		r.broker.unanswered.Add(1)
 	}
-	r.publish(msg, topic.Reserved{}, nil, nil, done)
+	r.publish(m, topic.Reserved{}, nil, nil, done)
 }
 
 // address is where the broker is for the bridge, which devices may share.
 func (j *joined) address() (host, port string) { return j.url.Hostname(), j.url.Port() }
 
-// republish publishes what a rule made; it returns when the broker has it.
-func (j *joined) republish(ctx context.Context, d *action.Delivery) error {
-	return j.Publish(ctx, broker.Outgoing{Topic: d.Name, Payload: d.Data, Hops: d.Hops})
-}
-
 // publishByHTTPS publishes for a client of the data plane.
-func (j *joined) publishByHTTPS(ctx context.Context, m *iotdata.Message) error {
-	err := j.Publish(ctx, broker.Outgoing{Topic: m.Topic, Payload: m.Payload, Retain: m.Retain})
+func (j *joined) publishByHTTPS(ctx context.Context, m *message.Message) error {
+	err := j.Publish(ctx, m)
 	if errors.Is(err, broker.ErrFull) {
 		return &wire.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests, Message: err.Error()}
 	}

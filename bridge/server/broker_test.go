@@ -13,8 +13,7 @@ import (
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/config"
-	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
-	"github.com/tidemill/tidemill/bridge/speed/broker"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/shadow"
 )
 
@@ -96,7 +95,7 @@ func TestBrokerIsABridge(t *testing.T) {
 	if code := app.subscribe("from/#"); code != 1 {
 		t.Fatalf("SUBACK %d", code)
 	}
-	if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil), b.key().ID), func(string) bool { return true }, &iotdata.Message{Topic: "from/https", Payload: []byte("x"), QoS: 1}); err != nil {
+	if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil), b.key().ID), func(string) bool { return true }, &message.Message{Topic: "from/https", Payload: []byte("x"), QoS: 1}); err != nil {
 		t.Error(err)
 	}
 	if got := app.next(); got != "from/https x" {
@@ -108,7 +107,7 @@ func TestBrokerIsABridge(t *testing.T) {
 		return s.Acked == 2 && s.Published == 1 && b.ingest.Stats().Messages == 2
 	})
 	for _, name := range []string{"$aws/things/t/jobs/notify", "$aws/things/t/defender/metrics/json", "$SYS/x", "$aws/certificates/create/json/accepted"} {
-		b.router.take(&broker.Message{Topic: name, Payload: []byte("x"), QoS: 1}, func(err error) {
+		b.router.take(&message.Message{Topic: name, Payload: []byte("x"), QoS: 1}, func(err error) {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			}

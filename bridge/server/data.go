@@ -25,17 +25,12 @@ type dataPlane struct{ r *router }
 
 // Publish implements iotdata.Data: the message takes the way of those that come by
 // MQTT.
-func (d dataPlane) Publish(ctx context.Context, who wire.Caller, may func(topic string) bool, m *iotdata.Message) error {
-	now := time.Now()
-	msg := &message.Message{Topic: m.Topic, Payload: m.Payload, QoS: m.QoS, Retain: m.Retain, Properties: properties(m),
-		Principal: who.Principal(), SourceIP: addressOf(m.Remote), Protocol: "http", Time: now.UnixMilli()}
+func (d dataPlane) Publish(ctx context.Context, who wire.Caller, may func(topic string) bool, m *message.Message) error {
+	m.Principal = who.Principal()
 	if m.Retain {
-		msg.Owner = who.Owner()
+		m.Owner = who.Owner()
 	}
-	if m.Expiry > 0 {
-		msg.Expires = now.Add(m.Expiry)
-	}
-	switch err := d.r.gateway.Check(msg); {
+	switch err := d.r.gateway.Check(m); {
 	case errors.Is(err, gateway.ErrNotAuthorized):
 		return wire.ErrDenied
 	case errors.Is(err, gateway.ErrQuota):
@@ -53,15 +48,15 @@ func (d dataPlane) Publish(ctx context.Context, who wire.Caller, may func(topic 
 		if err != nil {
 			return err
 		}
-		msg.Thing, may = thing, func(topic string) bool { return rights.MayPublish(topic, false) }
-		if wait := d.r.ingest.Wait(msg.Thing); wait > 0 {
+		m.Thing, may = thing, func(topic string) bool { return rights.MayPublish(topic, false) }
+		if wait := d.r.ingest.Wait(m.Thing); wait > 0 {
 			return &wire.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests,
-				Message: fmt.Sprintf("thing %s is over mqtt.max_thing_rate or max_thing_bytes for %v more", msg.Thing, wait.Round(time.Millisecond))}
+				Message: fmt.Sprintf("thing %s is over mqtt.max_thing_rate or max_thing_bytes for %v more", m.Thing, wait.Round(time.Millisecond))}
 		}
 	}
 	answer := make(chan error, 1)
 	of, _ := topic.Lookup(m.Topic)
-	d.r.publish(msg, of, nil, may, func(err error) { answer <- err })
+	d.r.publish(m, of, nil, may, func(err error) { answer <- err })
 	select {
 	case err := <-answer:
 		if refused, ok := errors.AsType[*telemetry.Refused](err); ok {
@@ -86,26 +81,6 @@ func thingOf(who wire.Caller) (thing string, rights gateway.Session, err error) 
 			Message: "a batch does not say whose it is: send it with a client certificate that is attached to one thing, or by MQTT"}
 	}
 	return thing, rights, err
-}
-
-// properties are those of MQTT 5, as on the wire.
-func properties(m *iotdata.Message) (b []byte) {
-	if m.UTF8 {
-		b = packet.AppendNumber(b, packet.PayloadFormat, 1)
-	}
-	if m.ContentType != "" {
-		b = packet.AppendText(b, packet.ContentType, m.ContentType)
-	}
-	if m.ResponseTopic != "" {
-		b = packet.AppendText(b, packet.ResponseTopic, m.ResponseTopic)
-	}
-	if len(m.CorrelationData) > 0 {
-		b = packet.AppendText(b, packet.CorrelationData, m.CorrelationData)
-	}
-	for _, p := range m.User {
-		b = packet.AppendUser(b, p[0], p[1])
-	}
-	return b
 }
 
 // Retained implements iotdata.Data.

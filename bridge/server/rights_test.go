@@ -15,8 +15,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // Whatever right ends, it ends with the update that ends it.
@@ -172,7 +172,7 @@ func TestReservedTopics(t *testing.T) {
 		d := b.connect(id, "dev")
 		_ = d.wait(d.Publish(topic, 1, retain, "{}"))
 		d.ends()
-		if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil), b.key().ID), func(string) bool { return true }, &iotdata.Message{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: retain}); !errors.Is(err, wire.ErrDenied) {
+		if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil), b.key().ID), func(string) bool { return true }, &message.Message{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: retain}); !errors.Is(err, wire.ErrDenied) {
 			t.Errorf("%s by HTTPS: %v", topic, err)
 		}
 	}

@@ -12,7 +12,6 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
-	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/message"
@@ -107,11 +106,12 @@ func (r *router) Publish(topic string, payload []byte) {
 // publishOwn is Publish with a call of done once the message is durable, or the
 // broker has it.
 func (r *router) publishOwn(name string, payload []byte, done func(error)) {
+	m := &message.Message{Topic: name, Payload: payload, QoS: 1, Protocol: "mqtt"}
 	if r.broker != nil {
-		r.broker.Queue(broker.Outgoing{Topic: name, Payload: payload}, done)
+		r.broker.Queue(m, done)
 		return
 	}
-	r.publish(&message.Message{Topic: name, Payload: payload, QoS: 1, Protocol: "mqtt"}, topic.Reserved{}, nil, nil, done)
+	r.publish(m, topic.Reserved{}, nil, nil, done)
 }
 
 // Republish implements action.Republisher. A shadow request is done before
@@ -119,12 +119,16 @@ func (r *router) publishOwn(name string, payload []byte, done func(error)) {
 // itself may be done twice. A broker has what it is sent before the outbox's
 // position is durable, so a kill makes it get the latest again.
 func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Delivery) (done func(error), err error) {
-	if r.broker != nil {
-		return nil, r.broker.republish(ctx, d) // and it comes back
+	m := &message.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID, Properties: d.Properties, Protocol: "mqtt"}
+	if d.Expiry > 0 {
+		m.Expires = time.Now().Add(time.Duration(d.Expiry) * time.Second)
 	}
-	if of, _ := topic.Lookup(d.Name); of.Service == topic.Shadows && of.Takes != 0 {
+	if r.broker != nil {
+		return nil, r.broker.Publish(ctx, m) // and it comes back
+	}
+	if of, _ := topic.Lookup(m.Topic); of.Service == topic.Shadows && of.Takes != 0 {
 		answered := make(chan error, 1)
-		r.shadow.Handle(ctx, d.Name, d.Data, func(err error) { answered <- err })
+		r.shadow.Handle(ctx, m.Topic, m.Payload, func(err error) { answered <- err })
 		select {
 		case err := <-answered:
 			if err != nil {
@@ -133,10 +137,6 @@ func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Deli
 		case <-ctx.Done():
 			return nil, ctx.Err()
 		}
-	}
-	m := &message.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID, Properties: d.Properties, Protocol: "mqtt"}
-	if d.Expiry > 0 {
-		m.Expires = time.Now().Add(time.Duration(d.Expiry) * time.Second)
 	}
 	r.ingest.Stage(b, m)
 	r.onlookers.Show(m)

@@ -14,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/shadow"
 )
@@ -21,7 +22,7 @@ import (
 // plane is a data plane that has nothing.
 type plane struct{}
 
-func (plane) Publish(context.Context, wire.Caller, func(string) bool, *iotdata.Message) error {
+func (plane) Publish(context.Context, wire.Caller, func(string) bool, *message.Message) error {
 	return nil
 }
 func (plane) Retained(string) (*iotdata.Retained, error)                   { return nil, nil }

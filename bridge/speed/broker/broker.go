@@ -61,16 +61,9 @@ import (
 
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/notice"
 )
-
-// A Message came from the broker.
-type Message struct {
-	Topic   string
-	Payload []byte
-	QoS     byte
-	Hops    uint8 // rules that republished it, as far as known
-}
 
 // Options of a Broker.
 type Options struct {
@@ -90,10 +83,11 @@ type Options struct {
 	Former            []string
 	FormerConnections int
 
-	// Take is called for each message, in order for each connection. done is
+	// Take is called for each message, in order for each connection. m has its
+	// Hops as far as they are known, and nobody who published it. done is
 	// called once, from any goroutine, and does not block; an error means that
 	// the message is to come again. Take may block while it has no room.
-	Take func(m *Message, done func(error))
+	Take func(m *message.Message, done func(error))
 
 	MaxInflight int // messages of one connection without an acknowledgement, each way; default 1000
 	MaxPayload  int // larger messages are acknowledged, counted and dropped; default 128 KiB

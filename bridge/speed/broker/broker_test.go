@@ -12,6 +12,8 @@ import (
 
 	"github.com/eclipse/paho.mqtt.golang/packets"
 	"go.uber.org/goleak"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -126,7 +128,7 @@ func run(t *testing.T, o Options) *Broker {
 	t.Helper()
 	o.ClientID, o.Group, o.BackoffMin, o.BackoffMax = "b", "g", time.Millisecond, 10*time.Millisecond
 	if o.Take == nil {
-		o.Take = func(_ *Message, done func(error)) { done(nil) }
+		o.Take = func(_ *message.Message, done func(error)) { done(nil) }
 	}
 	b := New(o)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -181,7 +183,7 @@ func TestAcknowledgedWhenDone(t *testing.T) {
 		},
 		func(p *peer) { close(second); idle(p) },
 	}})
-	b := run(t, Options{URL: url, Filters: []string{"#"}, Connections: 1, Take: func(m *Message, done func(error)) {
+	b := run(t, Options{URL: url, Filters: []string{"#"}, Connections: 1, Take: func(m *message.Message, done func(error)) {
 		mu.Lock()
 		defer mu.Unlock()
 		dones[string(m.Payload)] = done
@@ -229,7 +231,7 @@ func TestBounds(t *testing.T) {
 		}
 	}}})
 	b := run(t, Options{URL: url, Filters: []string{"#"}, Connections: 1, MaxInflight: 5, MaxPayload: 100,
-		Take: func(_ *Message, done func(error)) { held <- done }})
+		Take: func(_ *message.Message, done func(error)) { held <- done }})
 	eventually(t, "five messages", func() bool { return len(held) == 5 })
 	time.Sleep(50 * time.Millisecond)
 	if n := len(held); n != 5 {
@@ -283,7 +285,7 @@ func TestPublishedAgain(t *testing.T) {
 	var wg sync.WaitGroup
 	for i, text := range []string{"1", "2", "3"} {
 		wg.Add(1)
-		b.Queue(Outgoing{Topic: "t", Payload: []byte(text), Hops: uint8(i / 2)}, func(err error) {
+		b.Queue(&message.Message{Topic: "t", Payload: []byte(text), Hops: uint8(i / 2)}, func(err error) {
 			if err != nil {
 				t.Errorf("%s: %v", text, err)
 			}
@@ -291,7 +293,7 @@ func TestPublishedAgain(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	if err := b.Publish(ctx, Outgoing{Topic: "t", Payload: []byte("4")}); err != nil {
+	if err := b.Publish(ctx, &message.Message{Topic: "t", Payload: []byte("4")}); err != nil {
 		t.Error(err)
 	}
 	if s := fmt.Sprint(got); s != "[1 2 note 3 4]" {
@@ -316,7 +318,7 @@ func TestQueueEnds(t *testing.T) {
 	b := New(Options{URL: url, ClientID: "b", Group: "g", MaxQueued: 2, MaxBytes: 1000})
 	errs := make(chan error, 4)
 	for _, payload := range []int{1, 1000, 1, 1} {
-		b.Queue(Outgoing{Topic: "t", Payload: make([]byte, payload)}, func(err error) { errs <- err })
+		b.Queue(&message.Message{Topic: "t", Payload: make([]byte, payload)}, func(err error) { errs <- err })
 	}
 	for range 2 {
 		if err := <-errs; !errors.Is(err, ErrFull) {
@@ -333,7 +335,7 @@ func TestQueueEnds(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := b.Publish(t.Context(), Outgoing{}); !errors.Is(err, ErrClosed) {
+	if err := b.Publish(t.Context(), &message.Message{}); !errors.Is(err, ErrClosed) {
 		t.Error(err)
 	}
 	if err := b.Ready(); err == nil || !strings.Contains(err.Error(), "refused") {
@@ -454,7 +456,7 @@ func TestRetainedCopies(t *testing.T) {
 		}
 	}}})
 	topics := make(chan string, 4)
-	b := run(t, Options{URL: url, Filters: []string{"#"}, Own: []string{"$aws/#"}, Connections: 1, Take: func(m *Message, done func(error)) {
+	b := run(t, Options{URL: url, Filters: []string{"#"}, Own: []string{"$aws/#"}, Connections: 1, Take: func(m *message.Message, done func(error)) {
 		topics <- m.Topic
 		done(nil)
 	}})

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // subscribeAt is how many filters go into one packet: AWS IoT takes no more.
@@ -177,7 +179,7 @@ func (in *intake) take(m mqtt.Message) {
 		in.settle(a, nil)
 		return
 	}
-	b.o.Take(&Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Hops: b.hops.of(m.Topic(), m.Payload())},
+	b.o.Take(&message.Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Hops: b.hops.of(m.Topic(), m.Payload()), Protocol: "mqtt"},
 		func(err error) { in.settle(a, err) })
 }
 

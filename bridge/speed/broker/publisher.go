@@ -8,19 +8,13 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
-// An Outgoing message.
-type Outgoing struct {
-	Topic   string
-	Payload []byte
-	Retain  bool
-	Hops    uint8 // rules that republished it, this time included
-}
-
-// An item is an Outgoing that waits.
+// An item is a message that waits.
 type item struct {
-	Outgoing
+	*message.Message
 	once sync.Once
 	done func(error)
 }
@@ -29,11 +23,12 @@ func (it *item) end(err error) { it.once.Do(func() { it.done(err) }) }
 
 func (it *item) bytes() int { return len(it.Topic) + len(it.Payload) + 64 }
 
-// Queue takes m to be published with QoS 1. done is called once, with nil when
+// Queue takes m to be published with QoS 1; of its rest Topic, Payload, Retain and
+// Hops, this time included, count. done is called once, with nil when
 // the broker has acknowledged it, and must not block. It returns at once; m's
 // payload must not change after.
-func (b *Broker) Queue(m Outgoing, done func(error)) {
-	it := &item{Outgoing: m, done: done}
+func (b *Broker) Queue(m *message.Message, done func(error)) {
+	it := &item{Message: m, done: done}
 	if err := b.out.put(it); err != nil {
 		if errors.Is(err, ErrFull) {
 			b.overflowed.Add(1)
@@ -47,7 +42,7 @@ func (b *Broker) Queue(m Outgoing, done func(error)) {
 }
 
 // Publish is Queue that waits. When ctx ends first, m may still be published.
-func (b *Broker) Publish(ctx context.Context, m Outgoing) error {
+func (b *Broker) Publish(ctx context.Context, m *message.Message) error {
 	answer := make(chan error, 1)
 	b.Queue(m, func(err error) { answer <- err })
 	select {

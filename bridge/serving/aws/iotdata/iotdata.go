@@ -12,15 +12,16 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/shadow"
 )
 
 // Data is what the data plane works on. Errors may be *wire.Error, *shadow.Error
 // or wrap wire.ErrDenied.
 type Data interface {
-	// Publish returns when the message is durable. may says whether who may publish
+	// Publish returns when the message is durable. m has all but who published it. may says whether who may publish
 	// on a topic, for those that are in the message; on its own he may.
-	Publish(ctx context.Context, who wire.Caller, may func(topic string) bool, m *Message) error
+	Publish(ctx context.Context, who wire.Caller, may func(topic string) bool, m *message.Message) error
 	// Retained returns the retained message of a topic, nil for none.
 	Retained(topic string) (*Retained, error)
 	// ListRetained returns up to n of them, without payload, in the order of

@@ -5,10 +5,10 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -17,16 +17,18 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire/wiretest"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
+	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/shadow"
 )
 
 // fake is a data plane that keeps what it is asked to publish.
 type fake struct {
-	got  []*Message
+	got  []*message.Message
 	fail error
 }
 
-func (p *fake) Publish(_ context.Context, _ wire.Caller, _ func(string) bool, m *Message) error {
+func (p *fake) Publish(_ context.Context, _ wire.Caller, _ func(string) bool, m *message.Message) error {
 	p.got = append(p.got, m)
 	return p.fail
 }
@@ -65,10 +67,21 @@ func TestPublishRequest(t *testing.T) {
 	r.Header.Set("X-Amz-Mqtt5-Correlation-Data", header("\x00\xff"))
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, signed(r, "héllo"))
-	want := &Message{Topic: "a//b c", Payload: []byte("héllo"), QoS: 1, Retain: true, Remote: "192.0.2.1:1234", UTF8: true, ContentType: "text/plain",
-		ResponseTopic: "r/1", CorrelationData: []byte("\x00\xff"), Expiry: time.Minute, User: [][2]string{{"a", "1"}, {"b", "2"}, {"a", "3"}}}
-	if w.Code != 200 || len(p.got) != 1 || fmt.Sprintf("%+v", p.got[0]) != fmt.Sprintf("%+v", want) {
-		t.Errorf("%d %s\n%+v, want\n%+v", w.Code, w.Body, p.got, want)
+	props := packet.AppendText(packet.AppendNumber(nil, packet.PayloadFormat, 1), packet.ContentType, "text/plain")
+	props = packet.AppendText(packet.AppendText(props, packet.ResponseTopic, "r/1"), packet.CorrelationData, "\x00\xff")
+	for _, u := range [][2]string{{"a", "1"}, {"b", "2"}, {"a", "3"}} {
+		props = packet.AppendUser(props, u[0], u[1])
+	}
+	want := message.Message{Topic: "a//b c", Payload: []byte("héllo"), QoS: 1, Retain: true, SourceIP: "192.0.2.1", Protocol: "http", Properties: props}
+	if w.Code != 200 || len(p.got) != 1 {
+		t.Fatalf("%d %s\n%+v", w.Code, w.Body, p.got)
+	}
+	got := *p.got[0]
+	if life := got.Expires.Sub(time.UnixMilli(got.Time)); life < time.Minute || life > time.Minute+time.Millisecond || time.Since(time.UnixMilli(got.Time)) > time.Hour {
+		t.Errorf("taken at %d, of use until %v", got.Time, got.Expires)
+	}
+	if got.Time, got.Expires = 0, want.Expires; !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want\n%+v", got, want)
 	}
 	for _, bad := range []string{"e30=", "!", header(`[1]`), header(`[null]`), header(`[{"a":1}]`), header(`[{"a":null}]`), header(`[{"a":"1","b":{}}]`), header(`[{"a":"` + strings.Repeat("x", maxUser) + `"}]`)} {
 		if _, err := userProperties(bad); err == nil {

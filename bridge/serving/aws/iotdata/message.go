@@ -5,41 +5,104 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-// A Message is one to be published.
-type Message struct {
-	Topic   string
-	Payload []byte
-	QoS     byte
-	Retain  bool
-	Remote  string // address of the client, with its port
-
-	// The rest is that of MQTT 5, empty if it was not given.
-	UTF8            bool // of the payload
-	ContentType     string
-	ResponseTopic   string
-	CorrelationData []byte
-	Expiry          time.Duration
-	User            [][2]string
+// readMessage reads the *message.Message of a request; who published it is not in
+// it yet.
+func readMessage(r *wire.Request) (any, error) {
+	now := time.Now()
+	m := &message.Message{Topic: r.Path("topic"), Payload: r.Body, SourceIP: addressOf(r.Remote), Protocol: "http", Time: now.UnixMilli()}
+	if topic.ValidName(m.Topic) != nil {
+		return nil, bad("topic: want one without wildcards, at most 65535 bytes of UTF-8")
+	}
+	qos, err := number(r, "qos", 0, 0, 1)
+	if err != nil {
+		return nil, err
+	}
+	m.QoS = byte(qos)
+	switch text := r.Query.Get("retain"); text {
+	case "", "false":
+	case "true":
+		m.Retain = true
+	default:
+		return nil, bad("retain: %.20q, want true or false", text)
+	}
+	expiry, err := number(r, "messageExpiry", 0, 0, 1<<32-1)
+	if err != nil {
+		return nil, err
+	}
+	if expiry > 0 {
+		m.Expires = now.Add(time.Duration(expiry) * time.Second)
+	}
+	m.Properties, err = properties(r)
+	return m, err
 }
 
-// readMessage reads the message of a request.
-func readMessage(r *wire.Request) (any, error) {
-	m := &Message{Topic: r.Path("topic"), Payload: r.Body, Remote: r.Remote,
-		ContentType: r.Query.Get("contentType"), ResponseTopic: r.Query.Get("responseTopic")}
-	return m, m.read(r)
+// addressOf is a remote address without its port, "" if it is none.
+func addressOf(remote string) string {
+	host, _, err := net.SplitHostPort(remote)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
+// properties reads those of MQTT 5, and encodes them as on the wire.
+func properties(r *wire.Request) (b []byte, err error) {
+	header := func(name string) string { return r.Header.Get("X-Amz-Mqtt5-" + name) }
+	switch text := header("Payload-Format-Indicator"); text {
+	case "", "UNSPECIFIED_BYTES":
+	case "UTF8_DATA":
+		if !utf8.Valid(r.Body) {
+			return nil, bad("the payload is no UTF-8")
+		}
+		b = packet.AppendNumber(b, packet.PayloadFormat, 1)
+	default:
+		return nil, bad("payloadFormatIndicator: %.20q, want UNSPECIFIED_BYTES or UTF8_DATA", text)
+	}
+	if text := r.Query.Get("contentType"); text != "" {
+		if len(text) > maxText || !utf8.ValidString(text) {
+			return nil, bad("contentType: want at most %d bytes of UTF-8", maxText)
+		}
+		b = packet.AppendText(b, packet.ContentType, text)
+	}
+	if name := r.Query.Get("responseTopic"); name != "" {
+		if topic.ValidName(name) != nil {
+			return nil, bad("responseTopic: want a topic")
+		}
+		b = packet.AppendText(b, packet.ResponseTopic, name)
+	}
+	if text := header("Correlation-Data"); text != "" {
+		data, err := base64.StdEncoding.DecodeString(text)
+		if err != nil || len(data) > maxText {
+			return nil, bad("correlationData: want base64 of at most %d bytes", maxText)
+		}
+		b = packet.AppendText(b, packet.CorrelationData, data)
+	}
+	if text := header("User-Properties"); text != "" {
+		all, err := userProperties(text)
+		if err != nil {
+			return nil, bad("userProperties: %v", err)
+		}
+		for _, p := range all {
+			b = packet.AppendUser(b, p[0], p[1])
+		}
+	}
+	return b, nil
 }
 
 func (p *plane) publish(r *wire.Request) (any, error) {
-	m := r.Input.(*Message)
+	m := r.Input.(*message.Message)
 	if m.Retain {
 		if err := r.Authorize(authz.RetainPublish, p.topicARN(r)); err != nil {
 			return nil, err
@@ -50,57 +113,6 @@ func (p *plane) publish(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	return map[string]string{"message": "OK", "traceId": r.ID}, nil
-}
-
-// read reads what a request says of the message beside topic and payload.
-func (m *Message) read(r *wire.Request) error {
-	if topic.ValidName(m.Topic) != nil {
-		return bad("topic: want one without wildcards, at most 65535 bytes of UTF-8")
-	}
-	qos, err := number(r, "qos", 0, 0, 1)
-	if err != nil {
-		return err
-	}
-	m.QoS = byte(qos)
-	switch text := r.Query.Get("retain"); text {
-	case "", "false":
-	case "true":
-		m.Retain = true
-	default:
-		return bad("retain: %.20q, want true or false", text)
-	}
-	expiry, err := number(r, "messageExpiry", 0, 0, 1<<32-1)
-	if err != nil {
-		return err
-	}
-	m.Expiry = time.Duration(expiry) * time.Second
-	if m.ResponseTopic != "" && topic.ValidName(m.ResponseTopic) != nil {
-		return bad("responseTopic: want a topic")
-	}
-	if len(m.ContentType) > maxText || !utf8.ValidString(m.ContentType) {
-		return bad("contentType: want at most %d bytes of UTF-8", maxText)
-	}
-	header := func(name string) string { return r.Header.Get("X-Amz-Mqtt5-" + name) }
-	switch text := header("Payload-Format-Indicator"); text {
-	case "", "UNSPECIFIED_BYTES":
-	case "UTF8_DATA":
-		if m.UTF8 = true; !utf8.Valid(m.Payload) {
-			return bad("the payload is no UTF-8")
-		}
-	default:
-		return bad("payloadFormatIndicator: %.20q, want UNSPECIFIED_BYTES or UTF8_DATA", text)
-	}
-	if text := header("Correlation-Data"); text != "" {
-		if m.CorrelationData, err = base64.StdEncoding.DecodeString(text); err != nil || len(m.CorrelationData) > maxText {
-			return bad("correlationData: want base64 of at most %d bytes", maxText)
-		}
-	}
-	if text := header("User-Properties"); text != "" {
-		if m.User, err = userProperties(text); err != nil {
-			return bad("userProperties: %v", err)
-		}
-	}
-	return nil
 }
 
 // maxText bounds texts of MQTT (MQTT 5, 1.5.4).
