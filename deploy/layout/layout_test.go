@@ -52,7 +52,7 @@ var rules = []rule{
 	{"bridge/control", []string{"bridge/speed/topic", "bridge/speed/message", "shadow", "firmware", "agent/secretfile", "agent/durable", "bridge/quota", "bridge/strictjson"}},
 	{"bridge/batch", []string{"bridge/speed/sink"}},
 	{"bridge/serving/aws/wire", []string{"bridge/sigv4", "bridge/speed/admission"}}, // no service's meaning
-	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "bridge/lambda", "shadow", "firmware", "bridge/sigv4", "bridge/clock"}},
+	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "bridge/lambda", "shadow", "firmware", "bridge/sigv4", "bridge/clock", "bridge/strictjson"}},
 	{"bridge/declare", []string{"bridge/strictjson", "bridge/control", "bridge/speed"}},
 	{"bridge/store", []string{"bridge/speed", "bridge/control", "shadow", "firmware"}},
 	{"bridge/listen", []string{"bridge/speed"}},

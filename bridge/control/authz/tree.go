@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 // maxDepth is deeper than any policy: document, statements, statement,
@@ -42,8 +44,8 @@ var errRepeated = errors.New("member twice")
 // parseTree reads exactly one JSON value. encoding/json would silently take
 // the last of two equal members, and names in any case: a Deny could hide.
 func parseTree(doc []byte) (*node, error) {
-	if !json.Valid(doc) {
-		return nil, errors.New("not JSON")
+	if err := json.Unmarshal(doc, new(json.RawMessage)); err != nil {
+		return nil, fmt.Errorf("not JSON: %w", strictjson.Explain(doc, err))
 	}
 	dec := json.NewDecoder(bytes.NewReader(doc))
 	dec.UseNumber()

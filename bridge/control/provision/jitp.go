@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 // A Registration is the registrationConfig of a CA: with a template, of its own
@@ -29,7 +30,7 @@ func ParseRegistration(config []byte) (Registration, error) {
 		return in, nil
 	}
 	if err := json.Unmarshal(config, &in); err != nil {
-		return in, fmt.Errorf("registrationConfig: %w", err)
+		return in, fmt.Errorf("registrationConfig: %w", strictjson.Explain(config, err))
 	}
 	if in.TemplateBody == "" {
 		return in, nil

@@ -2,9 +2,10 @@ package admin
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
+
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 func writeJSON(w http.ResponseWriter, v any) error {
@@ -13,21 +14,12 @@ func writeJSON(w http.ResponseWriter, v any) error {
 }
 
 func readJSON(r *http.Request, v any) error {
-	if err := decodeStrict(r.Body, v); err != nil {
+	doc, err := io.ReadAll(r.Body)
+	if err == nil {
+		err = strictjson.Decode(doc, v)
+	}
+	if err != nil {
 		return badRequest{err}
-	}
-	return nil
-}
-
-// decodeStrict reads one JSON value and nothing else, of members known to v.
-func decodeStrict(r io.Reader, v any) error {
-	dec := json.NewDecoder(r)
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(v); err != nil {
-		return err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return errors.New("want one JSON value and no more")
 	}
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 // A File is a connector as it is declared; FORMAT.md describes it.
@@ -101,8 +102,8 @@ const (
 // reports all errors at once, each by its member.
 func ParseFile(doc []byte, emit NewEmitter, inside bool) (*File, error) {
 	var f File
-	if !json.Valid(doc) {
-		return nil, fmt.Errorf("want one JSON object: %w", json.Unmarshal(doc, new(any)))
+	if err := json.Unmarshal(doc, new(json.RawMessage)); err != nil {
+		return nil, fmt.Errorf("want one JSON object: %w", strictjson.Explain(doc, err))
 	}
 	errs := decode("", doc, reflect.ValueOf(&f).Elem())
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
