@@ -13,7 +13,7 @@ PREFIX      ?= /usr/local
 # Of the gate: no look-up of the network holds it for longer.
 NETWORK     ?= 180
 
-.PHONY: help build cross install demo test arm lint vuln sbom bench fuzz torture clean
+.PHONY: help build cross install demo check test nightly arm lint licences vuln sbom bench fuzz torture clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z]+:.*## /{printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +44,16 @@ demo: build ## bridge and three agents on this machine; DEMO_SECONDS=30 ends it 
 	@go build -o bin/demo ./deploy/demo
 	@exec bin/demo -bin bin -seconds '$(or $(DEMO_SECONDS),0)'
 
-test: lint vuln ## vet, staticcheck and every test under the race detector
+check: lint ## lint and the short tests: two minutes once built
+	go test -short -timeout 5m ./...
+
+test: lint licences vuln ## lint, licences and every test under the race detector
 	$(GOTEST) ./...
+
+# What make test leaves out for its length, and more of what is left to chance.
+nightly: test ## before an issue is resolved: the long versions too
+	TIDEMILL_NIGHTLY=1 go test -race -count=1 -timeout 120m ./...
+	$(MAKE) fuzz torture
 
 # Tests that start themselves again as a child cannot, without binfmt.
 arm: ## the device's tests on an emulated ARMv6 (Debian's qemu-user-static)
@@ -56,6 +64,9 @@ lint: ## gofmt, go vet, staticcheck
 	@out=$$(gofmt -l agent bridge deploy hal shadow); if [ -n "$$out" ]; then echo "gofmt would change:"; echo "$$out"; exit 1; fi
 	go vet ./...
 	go run $(STATICCHECK) ./...
+
+licences: ## each module, and all that tests fetch, comes under a permissive licence
+	@go run ./deploy/licences
 
 vuln: ## known vulnerabilities in what is linked (govulncheck), where their database can be reached
 	@bash deploy/vuln.sh $(GOVULNCHECK) $(NETWORK)
