@@ -57,6 +57,7 @@ type bridge struct {
 	answered map[string]string // outcome by token
 	connects []string          // client ids
 	asked    []string          // topics
+	codes    int               // in each SUBACK; 0: one for each filter
 	lost     bool              // no connection can be made
 	filters  int               // the most that one connection had
 }
@@ -157,6 +158,11 @@ func (b *bridge) serve(raw net.Conn) {
 			b.set(func() { b.filters = max(b.filters, filters) })
 			a := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
 			a.MessageID, a.ReturnCodes = p.MessageID, slices.Clone(p.Qoss)
+			b.set(func() {
+				if b.codes > 0 {
+					a.ReturnCodes = make([]byte, b.codes)
+				}
+			})
 			if a.Write(c) != nil {
 				return
 			}

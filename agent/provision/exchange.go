@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -38,6 +39,7 @@ func (e *Rejected) Error() string {
 type exchange struct {
 	w      *work
 	client mqtt.Client
+	conn   *uplink.Bounded // the client's
 	got    chan mqtt.Message
 	lost   chan error
 }
@@ -53,7 +55,7 @@ func (x *exchange) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	x.got, x.lost = make(chan mqtt.Message, 8), make(chan error, 1)
+	x.conn, x.got, x.lost = conn, make(chan mqtt.Message, 8), make(chan error, 1)
 	o := mqtt.NewClientOptions().
 		AddBroker("tcp://" + x.w.o.Endpoint). // only a label: the connection stands
 		SetClientID(x.w.clientID).
@@ -101,7 +103,7 @@ func (x *exchange) connect(ctx context.Context) error {
 }
 
 // dial makes a connection with the asker's certificate.
-func (x *exchange) dial(ctx context.Context) (net.Conn, error) {
+func (x *exchange) dial(ctx context.Context) (*uplink.Bounded, error) {
 	pair, err := x.w.asker()
 	if err != nil {
 		return nil, err
@@ -135,7 +137,11 @@ func (x *exchange) dial(ctx context.Context) (net.Conn, error) {
 func (x *exchange) wait(ctx context.Context, tok mqtt.Token) error {
 	select {
 	case <-tok.Done():
-		return tok.Error()
+		err := tok.Error()
+		if err != nil {
+			err = cmp.Or(x.conn.Violation(), err)
+		}
+		return err
 	case err := <-x.lost:
 		return fmt.Errorf("the connection was lost: %w", err)
 	case <-ctx.Done():
@@ -164,11 +170,15 @@ func (x *exchange) request(ctx context.Context, topic string, in, out any) error
 		return err
 	}
 	filters := map[string]byte{topic + "/accepted": 1, topic + "/rejected": 1}
+	x.conn.Expect(len(filters))
 	tok := x.client.SubscribeMultiple(filters, nil)
 	if err := x.wait(ctx, tok); err != nil {
 		return fmt.Errorf("subscribe to the answers of %s: %w", topic, err)
 	}
 	if s, ok := tok.(*mqtt.SubscribeToken); ok {
+		if n := len(s.Result()); n < len(filters) {
+			return fmt.Errorf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for", x.w.o.Endpoint, n, len(filters))
+		}
 		for filter, code := range s.Result() {
 			if code > 2 {
 				return fmt.Errorf("no policy lets %s subscribe to %s", x.w.clientID, filter)

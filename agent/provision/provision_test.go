@@ -314,6 +314,28 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// A broker that answers a SUBSCRIBE with more or fewer codes than it has filters
+// provisions nothing, and does not crash the device.
+func TestCodesOfSubscriptions(t *testing.T) {
+	for codes, want := range map[int]string{1: "with 1 codes, 2 filters", 3: "with 3 codes, 2 filters"} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBridge(t)
+			o := b.options()
+			b.set(func() { b.codes = codes })
+			if err := provide(t)(o); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v, want %s", err, want)
+			}
+			synctest.Wait()
+			b.set(func() { b.codes = 0 })
+			if err := provide(t)(o); err != nil {
+				t.Fatal(err)
+			}
+			b.whole(o)
+			b.wg.Wait()
+		})
+	}
+}
+
 // A template that gives no configuration gives an empty one.
 func TestNoConfiguration(t *testing.T) {
 	for _, text := range []string{`{"thingName":"pump-7"}`, `{"thingName":"pump-7","deviceConfiguration":null}`} {

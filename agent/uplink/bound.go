@@ -3,6 +3,9 @@ package uplink
 import (
 	"fmt"
 	"net"
+	"sync/atomic"
+
+	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
 // MaxPacket is the largest packet that this device takes: twice what AWS IoT Core
@@ -12,33 +15,49 @@ const MaxPacket = 256 << 10
 // Bound returns c, whose reads fail when the peer announces an MQTT packet of
 // more than most bytes: the MQTT client allocates whatever is announced, up to
 // 256 MiB, before a byte of it has come.
-func Bound(c net.Conn, most int) net.Conn { return &bounded{Conn: c, most: most} }
+func Bound(c net.Conn, most int) *Bounded { return &Bounded{Conn: c, most: most} }
 
-// bounded follows the packets' fixed headers (MQTT 3.1.1, 2.2). One goroutine at
+// Bounded follows the packets' fixed headers (MQTT 3.1.1, 2.2). One goroutine at
 // a time reads.
-type bounded struct {
+type Bounded struct {
 	net.Conn
-	most int
-	err  error
+	most  int
+	err   atomic.Pointer[Error]
+	asked atomic.Int64 // filters of the SUBSCRIBE that is not answered yet
 
+	kind   byte // of the packet, and its flags
 	body   int  // bytes of the packet that are still to come
 	header bool // within the remaining length
 	length int  // ... as read so far
 	shift  uint
 }
 
-func (b *bounded) Read(p []byte) (int, error) {
-	if b.err != nil {
-		return 0, b.err
+// Expect says that a SUBSCRIBE with so many filters is sent next, which the peer
+// answers by one SUBACK with as many codes. Reads fail at a SUBACK with more, at
+// which the MQTT client (paho 1.5.1, net.go) would panic.
+func (b *Bounded) Expect(filters int) { b.asked.Store(int64(filters)) }
+
+func (b *Bounded) Read(p []byte) (int, error) {
+	if e := b.err.Load(); e != nil {
+		return 0, e
 	}
 	n, err := b.Conn.Read(p)
-	if b.err = b.follow(p[:n]); b.err != nil {
-		return 0, b.err
+	if e := b.follow(p[:n]); e != nil {
+		b.err.Store(e)
+		return 0, e
 	}
 	return n, err
 }
 
-func (b *bounded) follow(p []byte) error {
+// Violation is what of the peer's bytes made reads fail, nil if that was none.
+func (b *Bounded) Violation() error {
+	if e := b.err.Load(); e != nil {
+		return e
+	}
+	return nil
+}
+
+func (b *Bounded) follow(p []byte) *Error {
 	for len(p) > 0 {
 		if b.body > 0 {
 			n := min(b.body, len(p))
@@ -48,7 +67,7 @@ func (b *bounded) follow(p []byte) error {
 		c := p[0]
 		p = p[1:]
 		if !b.header { // type and flags
-			b.header, b.length, b.shift = true, 0, 0
+			b.kind, b.header, b.length, b.shift = c, true, 0, 0
 			continue
 		}
 		b.length |= int(c&0x7f) << b.shift
@@ -59,6 +78,13 @@ func (b *bounded) follow(p []byte) error {
 				b.RemoteAddr(), b.length, b.most)}
 		case c < 0x80:
 			b.header, b.body = false, b.length
+			if b.kind>>4 != packets.Suback {
+				continue
+			}
+			if codes, asked := b.length-2, int(b.asked.Swap(0)); codes > asked {
+				return &Error{Kind: KindProtocol, Text: fmt.Sprintf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for",
+					b.RemoteAddr(), codes, asked)}
+			}
 		case b.shift == 28:
 			return &Error{Kind: KindProtocol, Text: fmt.Sprintf("%s sends a length of more than four bytes", b.RemoteAddr())}
 		}

@@ -1,11 +1,8 @@
 package uplink
 
 import (
-	"context"
 	"errors"
 	"fmt"
-
-	mqtt "github.com/eclipse/paho.mqtt.golang"
 )
 
 // closedAfter is how many connections in a row may end in place of an answer to
@@ -30,16 +27,17 @@ func (s *session) meetBridge() error {
 		return nil
 	}
 	u.unanswered++
-	tok := s.client.SubscribeMultiple(map[string]byte{u.o.NoticeTopic: 1, u.o.Topic: 0}, nil)
-	err := s.wait(context.Background(), tok, "SUBSCRIBE to "+u.o.NoticeTopic)
-	if e, ok := errors.AsType[*Error](err); ok && e.Kind == KindClosed && u.unanswered >= closedAfter {
+	codes, err := s.subscribe(map[string]byte{u.o.NoticeTopic: 1, u.o.Topic: 0}, "SUBSCRIBE to "+u.o.NoticeTopic)
+	e, ok := errors.AsType[*Error](err)
+	switch {
+	case ok && e.Kind == KindClosed && u.unanswered >= closedAfter:
 		return s.stranger("closes the connection when it is asked whether it takes batches", e)
-	}
-	if err != nil {
+	case ok && e.Kind == KindProtocol:
+		return s.stranger("does not answer as a tidemill-bridge", e)
+	case err != nil:
 		return err
 	}
 	u.unanswered = 0
-	codes := tok.(*mqtt.SubscribeToken).Result()
 	tells, knows := codes[u.o.NoticeTopic]
 	takes, asked := codes[u.o.Topic]
 	if knows && asked && tells != refusedFilter && takes == refusedFilter {

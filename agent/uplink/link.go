@@ -28,6 +28,7 @@ var errClosed = errors.New("connection ended by this side")
 // it remembers what ended it, which the client forgets.
 type link struct {
 	net.Conn                // over TLS, or raw itself
+	bound     *Bounded      // the same
 	raw       net.Conn      // closed when the link fails: waits for nothing
 	certified bool          // this device had a certificate to show
 	limit     time.Duration // for one chunk to be written
@@ -44,7 +45,8 @@ type link struct {
 }
 
 func newLink(c, raw net.Conn, limit time.Duration) *link {
-	return &link{Conn: c, raw: raw, limit: limit, down: make(chan struct{}), wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	b := Bound(c, MaxPacket)
+	return &link{Conn: b, bound: b, raw: raw, limit: limit, down: make(chan struct{}), wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
 // run writes what was queued, until the link is down.

@@ -87,7 +87,7 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 		if err != nil {
 			return nil, err
 		}
-		return newLink(Bound(raw, MaxPacket), raw, u.o.AckTimeout), nil
+		return newLink(raw, raw, u.o.AckTimeout), nil
 	}
 	conf = conf.Clone()
 	if conf.ServerName == "" {
@@ -110,7 +110,7 @@ func (u *Uplink) connect(ctx context.Context) (*link, error) {
 		_ = raw.Close()
 		return nil, err
 	}
-	l := newLink(Bound(conn, MaxPacket), raw, u.o.AckTimeout)
+	l := newLink(conn, raw, u.o.AckTimeout)
 	l.certified = u.certified
 	return l, nil
 }
@@ -252,15 +252,16 @@ func (s *session) greet() error {
 			want[f] = 1
 		}
 		filters = filters[n:]
-		tok := s.client.SubscribeMultiple(want, nil)
-		if err := s.wait(context.Background(), tok, "SUBSCRIBE"); err != nil {
+		codes, err := s.subscribe(want, "SUBSCRIBE")
+		if err != nil {
 			return err
 		}
-		if st, ok := tok.(*mqtt.SubscribeToken); ok {
-			for f, code := range st.Result() {
-				if code == refusedFilter {
-					u.log.Warn("subscription refused by the broker's policy", "topic", f)
-				}
+		if len(codes) < n {
+			return &Error{Kind: KindProtocol, Text: fmt.Sprintf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for", u.o.Endpoint, len(codes), n)}
+		}
+		for f, code := range codes {
+			if code == refusedFilter {
+				u.log.Warn("subscription refused by the broker's policy", "topic", f)
 			}
 		}
 	}
@@ -272,6 +273,17 @@ func (s *session) greet() error {
 		return err
 	}
 	return s.wait(context.Background(), tok, "PUBLISH to "+u.o.PresenceTopic)
+}
+
+// subscribe asks for want, filters and their QoS, and returns the codes of those
+// that were answered. what is the packet in words.
+func (s *session) subscribe(want map[string]byte, what string) (codes map[string]byte, err error) {
+	s.link.bound.Expect(len(want))
+	tok := s.client.SubscribeMultiple(want, nil)
+	if err := s.wait(context.Background(), tok, what); err != nil {
+		return nil, err
+	}
+	return tok.(*mqtt.SubscribeToken).Result(), nil
 }
 
 // goodbye tells the broker that the device goes on purpose.

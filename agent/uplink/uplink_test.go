@@ -500,6 +500,8 @@ func TestBatchesGoToABridgeAlone(t *testing.T) {
 		"the other way round":  {[]byte{refused, granted}, KindNotBridge},
 		"answers by one code":  {[]byte{granted}, KindNotBridge},
 		"answers by no code":   {[]byte{}, KindNotBridge},
+		"answers by 3 codes":   {[]byte{granted, refused, granted}, KindNotBridge},
+		"answers by 400 codes": {bytes.Repeat([]byte{granted}, 400), KindNotBridge},
 		"closes when asked so": {nil, KindNotBridge},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -530,6 +532,9 @@ func TestBatchesGoToABridgeAlone(t *testing.T) {
 								if i := of[topic]; i < len(c.codes) {
 									a.ReturnCodes = append(a.ReturnCodes, c.codes[i])
 								}
+							}
+							if n := len(p.Topics); len(c.codes) > n {
+								a.ReturnCodes = append(a.ReturnCodes, c.codes[n:]...)
 							}
 							k.write(a)
 							m := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
@@ -564,6 +569,7 @@ func TestBatchesGoToABridgeAlone(t *testing.T) {
 					}
 					return
 				}
+				came = slices.DeleteFunc(came, func(s string) bool { return s == "will" && len(c.codes) > 2 }) // the link ends at such an answer
 				if st.State == Online || st.ErrorKind != c.kind || !strings.Contains(st.Error, `set uplink.format = "json"`) || q.left() != 1 || len(came) != 0 {
 					t.Errorf("%+v, %d left, came %q", st, q.left(), came)
 				}

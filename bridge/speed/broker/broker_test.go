@@ -396,6 +396,45 @@ func TestSubscriptionRefused(t *testing.T) {
 	}
 }
 
+// A broker that answers a SUBSCRIBE with more or fewer codes than it has filters,
+// or twice, is no good; it does not crash the bridge.
+func TestSubscriptionsAreAnsweredOneByOne(t *testing.T) {
+	for name, c := range map[string]struct {
+		codes []int // of each SUBACK, more than the filters
+		want  string
+	}{
+		"more codes":  {[]int{1}, "with 2 codes, 1 filters"},
+		"fewer codes": {[]int{-1}, "with 0 codes, 1 filters"},
+		"twice":       {[]int{0, 0}, "with 1 codes, 0 filters"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := peers(t, map[string][]func(*peer){"b-out": {idle}, "b-0": {func(p *peer) {
+				p.connack(0)
+				for {
+					got, err := packets.ReadPacket(p)
+					if err != nil {
+						return
+					}
+					m, ok := got.(*packets.SubscribePacket)
+					if !ok {
+						continue
+					}
+					for _, more := range c.codes {
+						a := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
+						a.MessageID, a.ReturnCodes = m.MessageID, make([]byte, len(m.Topics)+more)
+						_ = a.Write(p)
+					}
+				}
+			}}})
+			b := run(t, Options{URL: url, Filters: []string{"a"}, Connections: 1})
+			eventually(t, c.want, func() bool {
+				err := b.Ready()
+				return err != nil && strings.Contains(err.Error(), c.want)
+			})
+		})
+	}
+}
+
 func TestScan(t *testing.T) {
 	var big packets.PublishPacket
 	big.FixedHeader = packets.FixedHeader{MessageType: packets.Publish}

@@ -111,6 +111,7 @@ func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 		sets = append(sets, set)
 	}
 	for _, set := range sets {
+		conn.wire.asked.Store(int64(len(set)))
 		tok := conn.SubscribeMultiple(set, nil)
 		if err := conn.wait(ctx, tok, "SUBSCRIBE"); err != nil {
 			return err
@@ -118,6 +119,9 @@ func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 		st, ok := tok.(*mqtt.SubscribeToken)
 		if !ok {
 			continue
+		}
+		if n := len(st.Result()); n < len(set) {
+			return badSuback(n, len(set))
 		}
 		for _, f := range slices.Sorted(maps.Keys(st.Result())) {
 			if code := st.Result()[f]; code <= 2 {

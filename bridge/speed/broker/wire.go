@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -28,6 +29,7 @@ type wire struct {
 	raw   net.Conn // closed when the wire fails, without waiting
 	limit time.Duration
 	down  chan struct{} // closed with the first cause
+	asked atomic.Int64  // filters of the SUBSCRIBE that is not answered yet
 
 	mu    sync.Mutex // guards cause
 	cause error
@@ -35,6 +37,7 @@ type wire struct {
 	// Of the reading goroutine, but for head, which is complete before CONNACK
 	// is handled.
 	head  []byte // the first bytes: a CONNACK
+	kind  byte   // of the packet, and its flags
 	inLen bool   // the next byte is of a length
 	shift uint
 	left  int // of the packet's body
@@ -73,7 +76,7 @@ func (w *wire) scan(p []byte) error {
 			n := min(w.left, len(p))
 			w.left, p = w.left-n, p[n:]
 			if len(p) > 0 { // the first byte of a packet
-				w.inLen, w.shift, p = true, 0, p[1:]
+				w.kind, w.inLen, w.shift, p = p[0], true, 0, p[1:]
 			}
 			continue
 		}
@@ -86,9 +89,20 @@ func (w *wire) scan(p []byte) error {
 		if w.left > maxPacket {
 			return fmt.Errorf("the broker sent a packet of at least %d bytes, want at most %d: limit the size of messages there", w.left, maxPacket)
 		}
+		if !w.inLen && w.kind>>4 == packets.Suback {
+			if codes, asked := w.left-2, int(w.asked.Swap(0)); codes > asked { // the client (paho 1.5.1, net.go) would panic
+				return badSuback(codes, asked)
+			}
+		}
 		p = p[1:]
 	}
 	return nil
+}
+
+// badSuback is a broker's answer to a SUBSCRIBE that has not one code for each
+// filter.
+func badSuback(codes, asked int) error {
+	return fmt.Errorf("the broker answers a SUBSCRIBE with %d codes, %d filters were asked for", codes, asked)
 }
 
 func (w *wire) Write(p []byte) (int, error) {
