@@ -308,7 +308,11 @@ func (s *session) wait(ctx context.Context, tok mqtt.Token, what string) error {
 	defer timer.Stop()
 	select {
 	case <-tok.Done():
-		return s.result(tok)
+		err := tok.Error()
+		if err != nil && s.link.why() != nil { // the client saw the end first
+			return s.ended(what)
+		}
+		return err
 	case <-s.link.down:
 		return s.ended(what)
 	case <-ctx.Done():
@@ -316,21 +320,6 @@ func (s *session) wait(ctx context.Context, tok mqtt.Token, what string) error {
 	case <-timer.C:
 		err := s.stalled(what)
 		s.link.fail(err)
-		return err
-	}
-}
-
-// result is the error of a finished token, with the link's reason if it has
-// one, since the token's own only says that it is lost.
-func (s *session) result(tok mqtt.Token) error {
-	err := tok.Error()
-	if err == nil {
-		return nil
-	}
-	select {
-	case <-s.link.down:
-		return s.link.why()
-	default:
 		return err
 	}
 }

@@ -514,7 +514,7 @@ func TestBatchesGoToABridgeAlone(t *testing.T) {
 					for {
 						p, err := packets.ReadPacket(k)
 						if err != nil {
-							if !goodbye && c.codes != nil {
+							if !goodbye && c.codes != nil && len(c.codes) <= 2 { // at more the link ends without a goodbye
 								came = append(came, "will")
 							}
 							return
@@ -569,7 +569,6 @@ func TestBatchesGoToABridgeAlone(t *testing.T) {
 					}
 					return
 				}
-				came = slices.DeleteFunc(came, func(s string) bool { return s == "will" && len(c.codes) > 2 }) // the link ends at such an answer
 				if st.State == Online || st.ErrorKind != c.kind || !strings.Contains(st.Error, `set uplink.format = "json"`) || q.left() != 1 || len(came) != 0 {
 					t.Errorf("%+v, %d left, came %q", st, q.left(), came)
 				}
