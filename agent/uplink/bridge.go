@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"context"
 	"errors"
 	"fmt"
 )
@@ -21,13 +22,13 @@ const refusedFilter = 0x80
 // which it only takes. A broker that knows nothing of the two treats them alike:
 // Mosquitto grants both. The answer comes with the SUBACK that the notices need
 // anyway, and bridges of before the question give the same one.
-func (s *session) meetBridge() error {
+func (s *session) meetBridge(ctx context.Context) error {
 	u := s.u
 	if u.o.NoticeTopic == "" {
 		return nil
 	}
 	u.unanswered++
-	codes, err := s.subscribe(map[string]byte{u.o.NoticeTopic: 1, u.o.Topic: 0}, "SUBSCRIBE to "+u.o.NoticeTopic)
+	codes, err := s.subscribe(ctx, map[string]byte{u.o.NoticeTopic: 1, u.o.Topic: 0}, "SUBSCRIBE to "+u.o.NoticeTopic)
 	e, ok := errors.AsType[*Error](err)
 	switch {
 	case ok && e.Kind == KindClosed && u.unanswered >= closedAfter:

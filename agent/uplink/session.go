@@ -181,7 +181,18 @@ func (s *session) handshake(ctx context.Context) error {
 // the queue drained.
 func (s *session) serve(ctx context.Context) error {
 	u, l := s.u, s.link
-	if err := s.greet(); err != nil {
+	// What is under way at ctx's end has Drain to be done.
+	drain, stopDrain := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopDrain()
+	unwatch := context.AfterFunc(ctx, func() {
+		select {
+		case <-time.After(u.o.Drain):
+			stopDrain()
+		case <-drain.Done():
+		}
+	})
+	defer unwatch()
+	if err := s.greet(drain); err != nil {
 		return err
 	}
 	u.mu.Lock()
@@ -197,8 +208,6 @@ func (s *session) serve(ctx context.Context) error {
 
 	// The sender stops at ctx's end, but then empties the queue first; the
 	// drain bounds that, and the link's end stops it at once.
-	drain, stopDrain := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopDrain()
 	window := make(chan flight, u.o.Inflight)
 	sent := make(chan error, 1)
 	go func() {
@@ -206,14 +215,6 @@ func (s *session) serve(ctx context.Context) error {
 		close(window)
 		sent <- err
 	}()
-	unwatch := context.AfterFunc(ctx, func() {
-		select {
-		case <-time.After(u.o.Drain):
-			stopDrain()
-		case <-drain.Done():
-		}
-	})
-	defer unwatch()
 
 	err := s.settle(drain, window)
 	if err != errDrained {
@@ -236,9 +237,9 @@ func (s *session) serve(ctx context.Context) error {
 }
 
 // greet subscribes and says that the device is online.
-func (s *session) greet() error {
+func (s *session) greet(ctx context.Context) error {
 	u := s.u
-	if err := s.meetBridge(); err != nil {
+	if err := s.meetBridge(ctx); err != nil {
 		return err
 	}
 	var filters []string
@@ -252,7 +253,7 @@ func (s *session) greet() error {
 			want[f] = 1
 		}
 		filters = filters[n:]
-		codes, err := s.subscribe(want, "SUBSCRIBE")
+		codes, err := s.subscribe(ctx, want, "SUBSCRIBE")
 		if err != nil {
 			return err
 		}
@@ -268,19 +269,19 @@ func (s *session) greet() error {
 	if u.o.PresenceTopic == "" {
 		return nil
 	}
-	tok, err := s.publish(context.Background(), u.o.PresenceTopic, true, u.o.Presence(true))
+	tok, err := s.publish(ctx, u.o.PresenceTopic, true, u.o.Presence(true))
 	if err != nil {
 		return err
 	}
-	return s.wait(context.Background(), tok, "PUBLISH to "+u.o.PresenceTopic)
+	return s.wait(ctx, tok, "PUBLISH to "+u.o.PresenceTopic)
 }
 
 // subscribe asks for want, filters and their QoS, and returns the codes of those
 // that were answered. what is the packet in words.
-func (s *session) subscribe(want map[string]byte, what string) (codes map[string]byte, err error) {
+func (s *session) subscribe(ctx context.Context, want map[string]byte, what string) (codes map[string]byte, err error) {
 	s.link.bound.Expect(len(want))
 	tok := s.client.SubscribeMultiple(want, nil)
-	if err := s.wait(context.Background(), tok, what); err != nil {
+	if err := s.wait(ctx, tok, what); err != nil {
 		return nil, err
 	}
 	return tok.(*mqtt.SubscribeToken).Result(), nil

@@ -2,6 +2,7 @@ package uplink
 
 import (
 	"context"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -63,6 +64,28 @@ func TestSubscriptionsAreAnsweredOneByOne(t *testing.T) {
 				}
 				b.wg.Wait()
 			})
+		})
+	}
+}
+
+// A device that is stopped while its greeting is not answered ends after Drain, and
+// does not wait for the answer.
+func TestStopWhileGreeting(t *testing.T) {
+	for _, notices := range []string{"", "notices"} {
+		synctest.Test(t, func(t *testing.T) {
+			b, ca := newBroker(t, func(k *conn) {
+				k.accept(packets.Accepted)
+				_, _ = io.Copy(io.Discard, k)
+			})
+			o := b.options(t, ca)
+			o.Peer, o.NoticeTopic, o.Drain = talker{"a"}, notices, 2*time.Second
+			_, stop := start(t, b, newFifo(1), o)
+			time.Sleep(time.Second)
+			began := time.Now()
+			stop()
+			if took := time.Since(began); took > o.Drain+handOver {
+				t.Errorf("stopped after %v", took)
+			}
 		})
 	}
 }
