@@ -205,7 +205,8 @@ func (c *Connectors) List() []connector.Info {
 			continue // it is about to end
 		}
 		from, to := r.file.Describe()
-		info := connector.Info{Status: connector.Status{Name: r.name, Stream: from, Shards: []connector.ShardStatus{}}, To: to, File: r.path}
+		info := connector.Info{To: to, File: r.path,
+			Status: connector.Status{Name: r.name, Stream: from, Shards: []connector.ShardStatus{}}}
 		if r.conn != nil {
 			info.Status = r.conn.Status()
 		} else if r.trouble != nil {

@@ -64,7 +64,8 @@ func (b *Rules) apply(files []file) (map[string]*ruleFile, error) {
 		for _, r := range n.good {
 			switch other := inFile[r.Name]; {
 			case b.made[r.Name].rule != nil:
-				n.err = takenError{fmt.Errorf("rule %s was made through the API; delete it there, or give this one another name", r.Name)}
+				n.err = takenError{fmt.Errorf(
+					"rule %s was made through the API; delete it there, or give this one another name", r.Name)}
 			case other != "":
 				n.err = takenError{fmt.Errorf("rule %s is in %s already", r.Name, other)}
 			}

@@ -75,7 +75,8 @@ func (b *Rules) Loaded() bool { return b.all.Load() != nil }
 // Rule returns a rule; one that is not there is registry.ErrNotFound.
 func (b *Rules) Rule(name string) (*rules.Rule, error) {
 	all := b.Rules()
-	i, ok := slices.BinarySearchFunc(all, name, func(r *rules.Rule, name string) int { return strings.Compare(r.Name, name) })
+	byName := func(r *rules.Rule, name string) int { return strings.Compare(r.Name, name) }
+	i, ok := slices.BinarySearchFunc(all, name, byName)
 	if !ok {
 		return nil, fmt.Errorf("rule %s: %w", name, registry.ErrNotFound)
 	}

@@ -47,6 +47,15 @@ type Issuer interface {
 	Serves(host string) bool // whether the server's certificate is for the host
 }
 
+// A Log is what the API reads of the bridge's log.
+type Log interface {
+	streams.Router
+	streams.Reader
+	List() []streams.Info
+	Describe(stream string) (streams.Info, error)
+	Size(stream string) (streams.Size, error)
+}
+
 // DataStreams are those of users; a kinesis.Service has them.
 type DataStreams interface {
 	Declare(kinesis.Declaration) error
@@ -93,7 +102,7 @@ type Options struct {
 	Endpoint func(given string) (string, error) // where devices find the bridge: host:port, given or what is missing of it
 	Broker   bool                               // devices connect to a broker instead of the bridge
 
-	Store           streams.Log
+	Store           Log
 	DataStreams     DataStreams
 	DeliveryStreams DeliveryStreams
 	Connectors      Connectors
@@ -137,13 +146,15 @@ func New(o Options) http.Handler {
 	replay := &replays{rules: o.TopicRules, engine: o.Engine, compiler: o.Compiler, stops: map[string]context.CancelFunc{}}
 	declared := &declarations{o.Declarations, o.Reload}
 	state := &clockState{o.Clock}
+	info := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Info) }
+	connectors := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }
 	mux := http.NewServeMux()
 	for _, row := range []struct {
 		pattern string
 		answer  handler
 		maxBody int64 // 0: as the constant
 	}{
-		{"GET /v1/info", func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Info) }, 0},
+		{"GET /v1/info", info, 0},
 		{"POST /v1/reload", declared.apply, 0},
 		{"GET /v1/clock", state.get, 0},
 		{"POST /v1/clock/accept", state.accept, 0},
@@ -152,7 +163,7 @@ func New(o Options) http.Handler {
 		{"POST /v1/streams", stream.create, 0},
 		{"GET /v1/streams/records", stream.tail, 0},
 		{"GET /v1/delivery-streams", (&deliveryStreams{o.DeliveryStreams}).list, 0},
-		{"GET /v1/connectors", func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }, 0},
+		{"GET /v1/connectors", connectors, 0},
 		{"GET /v1/rules", rule.list, 0},
 		{"GET /v1/rules/{name}/recent", rule.recent, 0},
 		{"GET /v1/rules/{name}/why", rule.why, 0},

@@ -86,7 +86,8 @@ func (h *certificates) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, Identity{CertificateID: issued.ID, Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM), CA: string(h.issuer.Trusted())})
+	return writeJSON(w, Identity{CertificateID: issued.ID, Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM),
+		CA: string(h.issuer.Trusted())})
 }
 
 func (h *certificates) register(w http.ResponseWriter, r *http.Request) error {
@@ -127,8 +128,11 @@ func (h *certificates) get(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		d = CertificateDetail{CertificateInfo{c.ID, string(c.Status), tx.CertificateThings(c.ID), tx.CertificatePolicies(c.ID)},
-			c.Subject, cert.Issuer.String(), cert.SerialNumber.Text(16), c.CA, cert.NotBefore, cert.NotAfter, c.Created, c.Changed, string(text)}
+		d = CertificateDetail{
+			CertificateInfo: CertificateInfo{c.ID, string(c.Status), tx.CertificateThings(c.ID), tx.CertificatePolicies(c.ID)},
+			Subject:         c.Subject, Issuer: cert.Issuer.String(), Serial: cert.SerialNumber.Text(16), CA: c.CA,
+			NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, Created: c.Created, Changed: c.Changed, PEM: string(text),
+		}
 		return nil
 	})
 	if err != nil {

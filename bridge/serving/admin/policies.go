@@ -189,13 +189,15 @@ func (h *policies) test(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		known := authz.Context{Account: h.account, Region: h.region, SourceIP: in.SourceIP}
-		results, err := tx.TestAuthorization(registry.AuthTest{Certificate: c.ID, ClientID: in.ClientID, Add: in.Add, Skip: in.Skip, Infos: in.Infos, Known: known})
+		results, err := tx.TestAuthorization(registry.AuthTest{Certificate: c.ID, ClientID: in.ClientID,
+			Add: in.Add, Skip: in.Skip, Infos: in.Infos, Known: known})
 		for _, x := range results {
 			var text string
 			for _, e := range x.Explanations {
 				text += e.String()
 			}
-			all = append(all, PolicyTestResult{x.Info, x.Decision.String(), x.Allowed, x.Denied, x.Implicit, x.Missing, text, string(c.Status)})
+			all = append(all, PolicyTestResult{Info: x.Info, Decision: x.Decision.String(), Allowed: x.Allowed, Denied: x.Denied,
+				Implicit: x.Implicit, Missing: x.Missing, Explanation: text, Status: string(c.Status)})
 		}
 		return err
 	})
@@ -221,7 +223,8 @@ func (h *policies) whoCan(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	action, resource := whoCanActions[q.Get("action")], q.Get("resource")
 	if action == "" || resource == "" {
-		return badRequest{errors.New("want an action (publish, subscribe, receive or connect) and a topic, filter or client id")}
+		return badRequest{errors.New(
+			"want an action (publish, subscribe, receive or connect) and a topic, filter or client id")}
 	}
 	known := authz.Context{Account: h.account, Region: h.region, SourceIP: q.Get("source_ip")}
 	w.Header().Set("Content-Type", "application/json")

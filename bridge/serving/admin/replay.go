@@ -19,7 +19,7 @@ import (
 type ReplayRequest struct {
 	Name     string          `json:"name"`              // of the rule, if its document does not say
 	Document json.RawMessage `json:"document"`          // topic rule payload
-	Against  string          `json:"against,omitempty"` // name of the rule in force; "": the one of the same name, if there is one
+	Against  string          `json:"against,omitempty"` // name of a rule in force; "": the one of the same name, if any
 	From     time.Time       `json:"from,omitzero"`     // as of rules.Replay, and so are the others
 	To       time.Time       `json:"to,omitzero"`
 	Shards   []int           `json:"shards,omitempty"`
@@ -44,7 +44,8 @@ const tellReplay = 500 * time.Millisecond
 // maxReplays run at once; each may hold rules.MaxExamples for each processor.
 const maxReplays = 4
 
-var errReplays = fmt.Errorf("%d replays run already, which is the most; wait until one ends: %w", maxReplays, registry.ErrConflict)
+var errReplays = fmt.Errorf("%d replays run already, which is the most; wait until one ends: %w",
+	maxReplays, registry.ErrConflict)
 
 // replays are those that run.
 type replays struct {
@@ -142,8 +143,8 @@ func (h *replays) parse(in *ReplayRequest) (x *rules.Replay, note string, err er
 	if err != nil {
 		return nil, "", badRequest{err}
 	}
-	x = &rules.Replay{New: new, Services: h.compiler.Services, From: in.From, To: in.To, Shards: in.Shards, Examples: in.Examples,
-		Jobs: min(in.Jobs, runtime.GOMAXPROCS(0))}
+	x = &rules.Replay{New: new, Services: h.compiler.Services, From: in.From, To: in.To,
+		Shards: in.Shards, Examples: in.Examples, Jobs: min(in.Jobs, runtime.GOMAXPROCS(0))}
 	name := in.Against
 	if name == "" {
 		name = new.Name

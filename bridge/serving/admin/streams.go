@@ -36,7 +36,7 @@ type StreamRecord struct {
 }
 
 // DescribeStream describes a stream of the log.
-func DescribeStream(s streams.Log, name string) (StreamInfo, error) {
+func DescribeStream(s Log, name string) (StreamInfo, error) {
 	d, err := s.Describe(name)
 	if err != nil {
 		return StreamInfo{}, err
@@ -64,7 +64,7 @@ func DescribeStream(s streams.Log, name string) (StreamInfo, error) {
 
 // dataStreams are the streams of the log, those of users and the bridge's own.
 type dataStreams struct {
-	store   streams.Log
+	store   Log
 	kinesis DataStreams
 }
 

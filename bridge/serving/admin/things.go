@@ -19,10 +19,12 @@ import (
 
 // NewThing asks for a thing with an identity.
 type NewThing struct {
-	Name     string `json:"name"`
-	Endpoint string `json:"endpoint,omitempty"` // host:port for the device; "": the first of mqtt.server_names, else this host's name
-	Sensor   string `json:"sensor,omitempty"`   // that the agent's configuration begins with, of Sensors; "" is none
-	Data     string `json:"data,omitempty"`     // the agent's data_dir; "" is data
+	Name string `json:"name"`
+	// Endpoint is host:port for the device. "" is the first of mqtt.server_names,
+	// else this host's name.
+	Endpoint string `json:"endpoint,omitempty"`
+	Sensor   string `json:"sensor,omitempty"` // that the agent's configuration begins with, of Sensors; "" is none
+	Data     string `json:"data,omitempty"`   // the agent's data_dir; "" is data
 }
 
 // Sensors are those that NewThing knows: what the device tells of itself, a
@@ -101,13 +103,15 @@ func (h *things) create(w http.ResponseWriter, r *http.Request) error {
 		note = fmt.Sprintf("the bridge's certificate is not for %s, so the device will refuse it: "+
 			"add %q to mqtt.server_names and restart the bridge, or have the certificate of mqtt.cert name it", host, host)
 	}
-	return writeJSON(w, Identity{CertificateID: issued.ID, Endpoint: endpoint, Note: note, Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM),
+	return writeJSON(w, Identity{CertificateID: issued.ID, Endpoint: endpoint, Note: note,
+		Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM),
 		CA: string(h.issuer.Trusted()), AgentConfig: conf.String()})
 }
 
 // agentConfig is a configuration that connects at once. It ends in the table
 // uplink; what is appended may begin with keys of it.
-var agentConfig = template.Must(template.New("agent.toml").Parse(`# tidemill-agent of {{.Thing}}. "tidemill-agent config sample" shows every key.
+var agentConfig = template.Must(template.New("agent.toml").Parse(
+	`# tidemill-agent of {{.Thing}}. "tidemill-agent config sample" shows every key.
 thing = {{printf "%q" .Thing}}
 data_dir = {{printf "%q" .Data}}
 {{if eq .Sensor "sim"}}

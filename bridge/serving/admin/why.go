@@ -107,5 +107,6 @@ func (h *topicRules) try(w http.ResponseWriter, r *http.Request) error {
 	if err := topic.ValidName(in.Topic); err != nil {
 		return badRequest{err}
 	}
-	return writeJSON(w, h.engine.Try(r.Context(), rule, &message.Message{Topic: in.Topic, Payload: in.Payload, ClientID: in.ClientID}))
+	m := &message.Message{Topic: in.Topic, Payload: in.Payload, ClientID: in.ClientID}
+	return writeJSON(w, h.engine.Try(r.Context(), rule, m))
 }

@@ -31,8 +31,10 @@ type Registry struct {
 
 // NewRegistry returns a Registry that publishes what r keeps by publish, which
 // calls done once the message is durable.
-func NewRegistry(r *registry.Registry, account, region string, publish func(string, []byte, func(error)), log *slog.Logger) *Registry {
-	return &Registry{registry: r, account: account, region: region, publish: publish, log: log, woken: make(chan struct{}, 1)}
+func NewRegistry(r *registry.Registry, account, region string,
+	publish func(topic string, payload []byte, done func(error)), log *slog.Logger) *Registry {
+	return &Registry{registry: r, account: account, region: region, publish: publish, log: log,
+		woken: make(chan struct{}, 1)}
 }
 
 // Wake says that there may be something to tell. It does not wait.
@@ -108,7 +110,8 @@ func (t *Registry) message(c *registry.Change) (topic string, text []byte, err e
 		return t.registered(c.Certificate)
 	}
 	m := map[string]any{
-		"eventType": string(c.Event) + "_EVENT", "eventId": c.ID, "timestamp": c.Time.UnixMilli(), "operation": c.Operation, "accountId": t.account,
+		"eventType": string(c.Event) + "_EVENT", "eventId": c.ID, "timestamp": c.Time.UnixMilli(),
+		"operation": c.Operation, "accountId": t.account,
 	}
 	op := "/" + strings.ToLower(string(c.Operation))
 	arn := func(kind, name string) string {
@@ -118,11 +121,13 @@ func (t *Registry) message(c *registry.Change) (topic string, text []byte, err e
 	case registry.ThingEvent:
 		topic = "thing/" + c.Name + op
 		m["thingId"], m["thingName"], m["versionNumber"] = c.Thing.ID(), c.Name, c.Thing.Version
-		m["thingTypeName"], m["billingGroupName"], m["attributes"] = orNull(c.Thing.Type), orNull(c.Thing.BillingGroup), notNil(c.Thing.Attributes)
+		m["thingTypeName"], m["billingGroupName"] = orNull(c.Thing.Type), orNull(c.Thing.BillingGroup)
+		m["attributes"] = notNil(c.Thing.Attributes)
 	case registry.TypeEvent:
 		topic = "thingType/" + c.Name + op
 		m["thingTypeId"], m["thingTypeName"], m["description"] = c.Type.ID(), c.Name, c.Type.Description
-		m["searchableAttributes"], m["isDeprecated"], m["deprecationDate"] = append([]string{}, c.Type.Searchable...), !c.Type.Deprecated.IsZero(), nil
+		m["searchableAttributes"] = append([]string{}, c.Type.Searchable...)
+		m["isDeprecated"], m["deprecationDate"] = !c.Type.Deprecated.IsZero(), nil
 		if !c.Type.Deprecated.IsZero() {
 			m["deprecationDate"] = c.Type.Deprecated.UnixMilli()
 		}
@@ -131,8 +136,9 @@ func (t *Registry) message(c *registry.Change) (topic string, text []byte, err e
 		m["thingId"], m["thingName"], m["thingTypeName"] = c.Thing.ID(), c.Thing.Name, c.Name
 	case registry.GroupEvent:
 		topic = "thingGroup/" + c.Name + op
-		m["thingGroupId"], m["thingGroupName"], m["versionNumber"], m["description"] = c.Group.ID(), c.Name, c.Group.Version, orNull(c.Group.Description)
-		m["parentGroupName"], m["parentGroupId"], m["attributes"], m["dynamicGroupMappingId"] = nil, nil, notNil(c.Group.Attributes), nil
+		m["thingGroupId"], m["thingGroupName"], m["versionNumber"] = c.Group.ID(), c.Name, c.Group.Version
+		m["description"], m["attributes"] = orNull(c.Group.Description), notNil(c.Group.Attributes)
+		m["parentGroupName"], m["parentGroupId"], m["dynamicGroupMappingId"] = nil, nil, nil
 		above := []map[string]string{}
 		for _, g := range c.Above {
 			above = append(above, map[string]string{"groupArn": arn("thinggroup", g.Name), "groupId": g.ID})
@@ -141,11 +147,13 @@ func (t *Registry) message(c *registry.Change) (topic string, text []byte, err e
 		m["rootToParentThingGroups"] = above
 	case registry.MembershipEvent:
 		topic = "thingGroupMembership/thingGroup/" + c.Name + "/thing/" + c.Other + op
-		m["groupArn"], m["groupId"], m["thingArn"], m["thingId"] = arn("thinggroup", c.Name), c.Group.ID(), arn("thing", c.Other), c.OtherID
+		m["groupArn"], m["groupId"] = arn("thinggroup", c.Name), c.Group.ID()
+		m["thingArn"], m["thingId"] = arn("thing", c.Other), c.OtherID
 		m["membershipId"] = c.Group.ID() + "_" + c.OtherID
 	case registry.HierarchyEvent:
 		topic = "thingGroupHierarchy/thingGroup/" + c.Name + "/childThingGroup/" + c.Other + op
-		m["thingGroupId"], m["thingGroupName"], m["childGroupId"], m["childGroupName"] = c.Group.ID(), c.Name, c.OtherID, c.Other
+		m["thingGroupId"], m["thingGroupName"] = c.Group.ID(), c.Name
+		m["childGroupId"], m["childGroupName"] = c.OtherID, c.Other
 	}
 	text, err = json.Marshal(m)
 	return prefix + topic, text, err
