@@ -263,21 +263,28 @@ var certCACode = command{name: "cert ca code", summary: "print the registration 
 		})
 	}}
 
-var certCAList = command{name: "cert ca list", summary: "list the registered CAs",
+var certCAList = command{name: "cert ca list", summary: "list the bridge's own CAs and the registered ones, with the days that are left",
 	example: "tidemill-bridge cert ca list",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
 		return c.with(ctx, func(a *client) error {
+			var own []admin.OwnCA
+			if err := a.do(ctx, "GET", "/v1/own-cas", nil, nil, &own); err != nil {
+				return err
+			}
 			var all []admin.CAInfo
 			if err := a.do(ctx, "GET", "/v1/cas", nil, nil, &all); err != nil {
 				return err
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintln(w, "CA\tSTATUS\tMODE\tAUTO-REGISTER\tSUBJECT")
+			fmt.Fprintln(w, "CA\tSTATUS\tMODE\tAUTO-REGISTER\tDAYS LEFT\tSUBJECT")
+			for _, i := range own {
+				fmt.Fprintf(w, "%s\t%s\tOWN\t-\t%d\t%q\n", i.ID, ownState(i), daysLeft(i.NotAfter), i.Subject)
+			}
 			for _, i := range all {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%q\n", i.ID, i.Status, i.Mode, i.AutoRegister, i.Subject)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%d\t%q\n", i.ID, i.Status, i.Mode, i.AutoRegister, daysLeft(i.NotAfter), i.Subject)
 			}
 			return w.Flush()
 		})

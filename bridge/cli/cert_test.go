@@ -109,7 +109,7 @@ func TestCertificateCommands(t *testing.T) {
 	run("policy", "put", "p", "-document", `{"Version":"2012-10-17","Statement":[{"Sid":"B","Effect":"Allow","Action":"iot:*","Resource":"*"},{"Effect":"Deny","Action":"iot:Publish","Resource":"arn:aws:iot:*:*:topic/secret"}]}`)
 	run("policy", "attach", "p", made)
 	for _, s := range []step{
-		{on("cert ca list"), 0, caID + "  ACTIVE  DEFAULT  true           \"CN=Fleet\"", ""},
+		{on("cert ca list"), 0, caID + "  ACTIVE   DEFAULT  true           0          \"CN=Fleet\"", ""},
 		{on("cert show " + leafID), 0, "ca           " + caID, ""},
 		{on("cert show " + pinnedID), 0, "INACTIVE", ""},
 		{on("cert activate " + pinnedID), 0, "", ""},
@@ -144,5 +144,33 @@ func TestCertificateCommands(t *testing.T) {
 		{on("policy who-can publish secret"), 0, "nobody", ""},
 	} {
 		s.run(t)
+	}
+}
+
+// A rotation shows both CAs with what is left of them, and its end one.
+func TestRotateCommands(t *testing.T) {
+	data := newData(t)
+	for _, step := range []struct {
+		args string
+		want []string
+	}{
+		{"cert ca list", []string{"SIGNING  OWN   -              1095"}},
+		{"cert ca rotate", []string{"SIGNING ", "PREVIOUS ", "days left", "tidemill-bridge cert ca retire"}},
+		{"cert ca list", []string{"SIGNING   OWN ", "PREVIOUS  OWN ", "CN=Tidemill CA,", "CN=Tidemill CA 20"}},
+		{"cert ca retire", []string{"0 certificates"}},
+		{"cert ca list", []string{"SIGNING  OWN ", "CN=Tidemill CA 20"}},
+	} {
+		out, _, err := runText(t, append(strings.Fields(step.args), "-data", data)...)
+		if err != nil {
+			t.Fatalf("%s: %v", step.args, err)
+		}
+		for _, want := range step.want {
+			if !strings.Contains(out, want) {
+				t.Errorf("%s has no %q:\n%s", step.args, want, out)
+			}
+		}
+	}
+	if _, _, err := runText(t, "cert", "ca", "retire", "-data", data); err == nil || !strings.Contains(err.Error(), "there is one CA alone") {
+		t.Errorf("retired the only CA: %v", err)
 	}
 }

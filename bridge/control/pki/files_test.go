@@ -109,10 +109,10 @@ func TestLostFiles(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if !bytes.Equal(first.ca.RawSubjectPublicKeyInfo, second.ca.RawSubjectPublicKeyInfo) {
+		if !bytes.Equal(first.cas.Load().current.cert.RawSubjectPublicKeyInfo, second.cas.Load().current.cert.RawSubjectPublicKeyInfo) {
 			t.Errorf("%s: another authority", c.lost)
 		}
-		if err := second.server.Leaf.CheckSignatureFrom(first.ca); err != nil {
+		if err := second.server.Leaf.CheckSignatureFrom(first.cas.Load().current.cert); err != nil {
 			t.Errorf("%s: %v", c.lost, err)
 		}
 	}

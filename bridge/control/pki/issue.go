@@ -80,12 +80,13 @@ func (p *PKI) IssueFromCSR(csr []byte, name string) (*Issued, error) {
 }
 
 func (p *PKI) issue(subject pkix.Name, public any) (*Issued, error) {
+	by := p.cas.Load().current
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial(), Subject: subject, BasicConstraintsValid: true,
 		// Devices often start with a clock in the past.
-		NotBefore: p.ca.NotBefore, NotAfter: deviceEnd,
+		NotBefore: by.cert.NotBefore, NotAfter: deviceEnd,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	}, p.ca, public, p.key)
+	}, by.cert, public, by.key)
 	if err != nil {
 		return nil, err
 	}

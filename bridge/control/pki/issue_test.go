@@ -66,7 +66,7 @@ func TestIssueFromCSR(t *testing.T) {
 			t.Errorf("%s: %v %v %v", c.name, cert.Subject, cert.DNSNames, cert.NotAfter)
 		}
 		roots := x509.NewCertPool()
-		roots.AddCert(p.ca)
+		roots.AddCert(p.cas.Load().current.cert)
 		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}

@@ -4,13 +4,14 @@
 //
 // The files of its folder:
 //
-//	ca-key.pem, ca.pem          the authority, ECDSA P-256, self-signed
+//	ca-key.pem, ca.pem          the authority, ECDSA P-256, self-signed; ca.pem also has the one of before while it is rotated
+//	previous-ca-key.pem         the key of that one
 //	server-key.pem, server.pem  the bridge's own, renewed when names change or the end is near
 //	access-keys                 keys for the APIs, AWS shared-credentials format
 //	access.toml                 what those keys may do
 //	ticket-keys                 keys of TLS session tickets, each with the time when it was made, the latest first
 //
-// The first of each pair, access-keys, access.toml and ticket-keys are for their owner only,
+// The first of each pair, previous-ca-key.pem, access-keys, access.toml and ticket-keys are for their owner only,
 // and refused when they are not. Each file is written beside, synced and renamed: a crash
 // leaves the old one or the new one.
 //
@@ -20,7 +21,6 @@
 package pki
 
 import (
-	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -40,6 +40,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/agent/durable"
@@ -73,11 +74,9 @@ type Options struct {
 // server.pem and server-key.pem, access-keys. Keys are for their owner only.
 // Its methods may be called from several goroutines.
 type PKI struct {
-	dir   string
-	opts  Options
-	ca    *x509.Certificate
-	caPEM []byte
-	key   crypto.Signer
+	dir  string
+	opts Options
+	cas  atomic.Pointer[authorities] // stored with mu held
 
 	mqtt, https *servedCert // of files; nil: server
 
@@ -125,86 +124,6 @@ func Open(dir string, o Options) (*PKI, error) {
 }
 
 func (p *PKI) path(name string) string { return filepath.Join(p.dir, name) }
-
-// openCA loads or makes the CA. The key is written first and kept: if the
-// certificate is not there, it is made anew for the same key. A certificate
-// whose key is gone is an error, since a new authority in its place would lock
-// out every device that trusts the old one.
-func (p *PKI) openCA() error {
-	raw, err := os.ReadFile(p.path("ca.pem"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return p.makeCA()
-	}
-	if err != nil {
-		return err
-	}
-	keyPEM, err := p.readSecret("ca-key.pem")
-	if err != nil {
-		return err
-	}
-	pair, err := tls.X509KeyPair(raw, keyPEM)
-	if err != nil {
-		return fmt.Errorf("%w: %s or %s: %w", ErrDamaged, p.path("ca.pem"), p.path("ca-key.pem"), err)
-	}
-	p.ca, p.caPEM = pair.Leaf, raw
-	p.key = pair.PrivateKey.(crypto.Signer)
-	return nil
-}
-
-func (p *PKI) makeCA() error {
-	key, err := p.caKey()
-	if err != nil {
-		return err
-	}
-	now := p.opts.Now()
-	cert := &x509.Certificate{
-		SerialNumber: serial(), Subject: pkix.Name{CommonName: "Tidemill CA", Organization: []string{"Tidemill"}},
-		NotBefore: now.Add(-clockBehind), NotAfter: now.AddDate(30, 0, 0),
-		IsCA: true, BasicConstraintsValid: true, MaxPathLenZero: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign | x509.KeyUsageDigitalSignature,
-	}
-	der, err := x509.CreateCertificate(rand.Reader, cert, cert, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	if p.ca, err = x509.ParseCertificate(der); err != nil {
-		return err
-	}
-	p.key, p.caPEM = key, encodeCert(der)
-	return p.write("ca.pem", p.caPEM, 0o644)
-}
-
-// caKey reads the authority's key, or makes one.
-func (p *PKI) caKey() (crypto.Signer, error) {
-	text, err := p.readSecret("ca-key.pem")
-	if errors.Is(err, fs.ErrNotExist) {
-		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-		if err != nil {
-			return nil, err
-		}
-		text, err := encodeKey(key)
-		if err != nil {
-			return nil, err
-		}
-		return key, p.write("ca-key.pem", text, 0o600)
-	}
-	if err != nil {
-		return nil, err
-	}
-	block, _ := pem.Decode(text)
-	if block == nil {
-		return nil, errors.New("ca-key.pem: not PEM")
-	}
-	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return nil, fmt.Errorf("ca-key.pem: %w", err)
-	}
-	signer, ok := key.(crypto.Signer)
-	if !ok {
-		return nil, errors.New("ca-key.pem: not a key that signs")
-	}
-	return signer, nil
-}
 
 // openServer loads the server's certificate or makes one, if there is none,
 // the names have changed or its end is near.
@@ -261,7 +180,7 @@ func validHost(h string) bool {
 
 func (p *PKI) serves(cert *x509.Certificate) bool {
 	dns, ips := p.names()
-	return cert.CheckSignatureFrom(p.ca) == nil && p.opts.Now().Add(renewBefore).Before(cert.NotAfter) &&
+	return cert.CheckSignatureFrom(p.cas.Load().server().cert) == nil && p.opts.Now().Add(renewBefore).Before(cert.NotAfter) &&
 		slices.Equal(cert.DNSNames, dns) && slices.EqualFunc(cert.IPAddresses, ips, net.IP.Equal)
 }
 
@@ -270,13 +189,14 @@ func (p *PKI) makeServer() error {
 	if err != nil {
 		return err
 	}
+	by := p.cas.Load().server()
 	now := p.opts.Now()
 	dns, ips := p.names()
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial(), Subject: pkix.Name{CommonName: "tidemill-bridge", Organization: []string{"Tidemill"}},
 		NotBefore: now.Add(-clockBehind), NotAfter: now.Add(serverLife), DNSNames: dns, IPAddresses: ips,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}, p.ca, key.Public(), p.key)
+	}, by.cert, key.Public(), by.key)
 	if err != nil {
 		return err
 	}
@@ -284,7 +204,7 @@ func (p *PKI) makeServer() error {
 	if err != nil {
 		return err
 	}
-	certPEM := append(encodeCert(der), p.caPEM...)
+	certPEM := append(encodeCert(der), by.pem...)
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
 		return err
@@ -300,11 +220,11 @@ func (p *PKI) write(name string, data []byte, mode fs.FileMode) error {
 // readSecret reads a file that must be its owner's alone.
 func (p *PKI) readSecret(name string) ([]byte, error) { return secretfile.Read(p.path(name)) }
 
-// CA returns the authority's certificate, PEM.
-func (p *PKI) CA() []byte { return slices.Clone(p.caPEM) }
+// CA returns the certificates of the bridge's authorities, PEM, as in ca.pem: the
+// current one, and the one of before while a rotation is under way.
+func (p *PKI) CA() []byte { return p.cas.Load().file() }
 
-// Trusted returns what a device is to trust, PEM: the authority's certificate, and
-// the CA of the device listener's own certificate, if it has one of files.
+// Trusted returns what a device is to trust, PEM: what CA returns, and the CA of the device listener's own certificate, if it has one of files.
 func (p *PKI) Trusted() []byte {
 	all := p.CA()
 	if p.mqtt != nil {

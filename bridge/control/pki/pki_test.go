@@ -70,7 +70,7 @@ func TestNewCertificatesBeginADayBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	roots := x509.NewCertPool()
-	roots.AddCert(p.ca)
+	roots.AddCert(p.cas.Load().current.cert)
 	behind := time.Now().Add(-23 * time.Hour)
 	if _, err := p.server.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "localhost", CurrentTime: behind}); err != nil {
 		t.Error(err)
@@ -78,8 +78,8 @@ func TestNewCertificatesBeginADayBefore(t *testing.T) {
 	if _, err := device.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: behind, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 		t.Error(err)
 	}
-	if !p.ca.MaxPathLenZero || p.ca.MaxPathLen != 0 {
-		t.Errorf("path length %d", p.ca.MaxPathLen)
+	if !p.cas.Load().current.cert.MaxPathLenZero || p.cas.Load().current.cert.MaxPathLen != 0 {
+		t.Errorf("path length %d", p.cas.Load().current.cert.MaxPathLen)
 	}
 }
 

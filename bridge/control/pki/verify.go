@@ -2,6 +2,7 @@ package pki
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -34,9 +35,15 @@ func Verify(dir string, now time.Time) (grants []byte, errs []error) {
 	const restore = "restore both from a backup; devices trust no other authority"
 	cert, certThere := read("ca.pem", false)
 	key, keyThere := read("ca-key.pem", true)
+	var signsServer *x509.Certificate
 	if certThere && keyThere {
 		pair, err := tls.X509KeyPair(cert, key)
+		cas, half := p.readCA()
 		switch {
+		case errors.Is(half, errHalfRotated): // a start finishes it
+			signsServer = cas.previous.cert
+		case err == nil && pair.Leaf.IsCA && half != nil: // it says what to do about the previous one
+			errs = append(errs, half)
 		case err != nil:
 			wrong("ca.pem", fmt.Sprintf("or ca-key.pem is damaged, or they do not belong together (%v)", err), restore)
 		case !pair.Leaf.IsCA:
@@ -44,8 +51,8 @@ func Verify(dir string, now time.Time) (grants []byte, errs []error) {
 		case now.After(pair.Leaf.NotAfter):
 			wrong("ca.pem", "has expired on "+pair.Leaf.NotAfter.Format(time.DateOnly),
 				"set the clock, or give devices the certificate of a new authority")
-		case p.ca == nil:
-			p.ca = pair.Leaf
+		default:
+			signsServer = cas.server().cert
 		}
 	}
 
@@ -57,7 +64,7 @@ func Verify(dir string, now time.Time) (grants []byte, errs []error) {
 		switch {
 		case err != nil:
 			wrong("server.pem", fmt.Sprintf("or server-key.pem is damaged, or they do not belong together (%v)", err), another)
-		case p.ca != nil && pair.Leaf.CheckSignatureFrom(p.ca) != nil:
+		case signsServer != nil && pair.Leaf.CheckSignatureFrom(signsServer) != nil:
 			wrong("server.pem", "is not signed by the authority in ca.pem", another)
 		}
 	}

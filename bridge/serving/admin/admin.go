@@ -13,6 +13,7 @@ package admin
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"log/slog"
 	"net/http"
@@ -42,8 +43,12 @@ type Clients interface {
 type Issuer interface {
 	Issue(name string) (*pki.Issued, error)
 	IssueFromCSR(csr []byte, name string) (*pki.Issued, error)
-	CA() []byte              // PEM
-	Trusted() []byte         // PEM, of what devices are to trust
+	CA() []byte      // PEM
+	Trusted() []byte // PEM, of what devices are to trust
+	Authorities() []pki.Authority
+	SignedByPrevious(*x509.Certificate) bool
+	Rotate() error
+	Retire() error
 	Serves(host string) bool // whether the server's certificate is for the host
 }
 
@@ -140,6 +145,7 @@ func New(o Options) http.Handler {
 	thing := &things{o.Registry, o.Issuer, o.Clients, o.Endpoint, o.Broker, o.Account, o.Region}
 	cert := &certificates{o.Registry, o.Issuer}
 	ca := &authorities{o.Registry}
+	own := &rotation{o.Registry, o.Issuer}
 	policy := &policies{o.Registry, o.Account, o.Region, o.Log}
 	stream := &dataStreams{o.Store, o.DataStreams}
 	rule := &topicRules{o.TopicRules, o.Engine}
@@ -181,6 +187,9 @@ func New(o Options) http.Handler {
 		{"GET /v1/certificates/{id}", cert.get, 0},
 		{"DELETE /v1/certificates/{id}", cert.remove, 0},
 		{"GET /v1/registration-code", ca.registrationCode, 0},
+		{"GET /v1/own-cas", own.list, 0},
+		{"POST /v1/own-cas/rotate", own.begin, 0},
+		{"POST /v1/own-cas/retire", own.retire, 0},
 		{"GET /v1/cas", ca.list, 0},
 		{"POST /v1/cas", ca.register, 0},
 		{"GET /v1/cas/{id}", ca.get, 0},

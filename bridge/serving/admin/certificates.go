@@ -159,13 +159,13 @@ func (h *certificates) importCRL(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return badRequest{err}
 	}
-	own, err := parsePEM(h.issuer.CA())
-	if err != nil {
-		return err
+	var own []*x509.Certificate
+	for _, a := range h.issuer.Authorities() {
+		own = append(own, a.Cert)
 	}
 	var out registry.CRLImport
 	err = h.registry.Update(func(tx *registry.Tx) (err error) {
-		out, err = tx.ImportCRL(raw, own)
+		out, err = tx.ImportCRL(raw, own...)
 		return err
 	})
 	if err != nil {

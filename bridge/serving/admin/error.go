@@ -36,6 +36,7 @@ var statuses = []struct {
 	{is(registry.ErrInvalid), http.StatusBadRequest},
 	{is(authz.ErrMalformed), http.StatusBadRequest},
 	{is(pki.ErrRequest), http.StatusBadRequest},
+	{is(pki.ErrRotation), http.StatusConflict},
 	{is(sink.ErrName), http.StatusBadRequest},
 	{is(rules.ErrID), http.StatusBadRequest},
 	{is(rules.ErrReplay), http.StatusBadRequest},

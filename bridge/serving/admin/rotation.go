@@ -1,0 +1,112 @@
+package admin
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// OwnCA describes a CA of the bridge.
+type OwnCA struct {
+	ID        string    `json:"id"`
+	Subject   string    `json:"subject"`
+	NotBefore time.Time `json:"not_before"`
+	NotAfter  time.Time `json:"not_after"`
+	Previous  bool      `json:"previous"` // it signs no devices any more and is to be retired
+	Active    int       `json:"active"`   // device certificates of a previous one that may connect
+}
+
+// Retired says what the end of a rotation did.
+type Retired struct {
+	Deactivated int `json:"deactivated"` // certificates of the CA that is gone
+}
+
+// A rotation is that of the bridge's own CA.
+type rotation struct {
+	registry *registry.Registry
+	issuer   Issuer
+}
+
+func (h *rotation) list(w http.ResponseWriter, _ *http.Request) error {
+	all := []OwnCA{}
+	for _, a := range h.issuer.Authorities() {
+		ca := OwnCA{ID: a.ID, Subject: a.Cert.Subject.String(), NotBefore: a.Cert.NotBefore, NotAfter: a.Cert.NotAfter, Previous: a.Previous}
+		if a.Previous {
+			ids, err := h.activeOfPrevious()
+			if err != nil {
+				return err
+			}
+			ca.Active = len(ids)
+		}
+		all = append(all, ca)
+	}
+	return writeJSON(w, all)
+}
+
+func (h *rotation) begin(w http.ResponseWriter, r *http.Request) error {
+	if err := h.issuer.Rotate(); err != nil {
+		return err
+	}
+	return h.list(w, r)
+}
+
+// retire is refused while certificates of the previous CA may connect, unless
+// ?force=true makes them INACTIVE.
+func (h *rotation) retire(w http.ResponseWriter, r *http.Request) error {
+	ids, err := h.activeOfPrevious()
+	if err != nil {
+		return err
+	}
+	if len(ids) > 0 && r.URL.Query().Get("force") != "true" {
+		return fmt.Errorf("%d active certificates are of the CA that is to be retired: have their devices get new ones (tidemill-agent rotate), "+
+			"or -force, which makes them INACTIVE: %w", len(ids), registry.ErrConflict)
+	}
+	err = h.registry.Update(func(tx *registry.Tx) error {
+		for _, id := range ids {
+			if err := tx.SetCertificateStatus(id, registry.Inactive); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if err := h.issuer.Retire(); err != nil {
+		return err
+	}
+	return writeJSON(w, Retired{len(ids)})
+}
+
+// activeOfPrevious returns the ids of the certificates that the previous CA has
+// signed and that may connect.
+func (h *rotation) activeOfPrevious() (ids []string, err error) {
+	err = h.registry.View(func(tx *registry.Tx) error {
+		return pages(func(after string) (string, error) {
+			page, next, err := tx.Certificates(after, registry.MaxPage)
+			if err != nil {
+				return "", err
+			}
+			for _, c := range page {
+				if c.Status != registry.Active || c.CA != "" {
+					continue
+				}
+				text, err := tx.CertificatePEM(c.ID)
+				if err != nil {
+					return "", err
+				}
+				cert, err := parsePEM(text)
+				if err != nil {
+					return "", err
+				}
+				if h.issuer.SignedByPrevious(cert) {
+					ids = append(ids, c.ID)
+				}
+			}
+			return next, nil
+		})
+	})
+	return ids, err
+}
