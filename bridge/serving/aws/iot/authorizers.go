@@ -149,7 +149,8 @@ func (c *controlPlane) describe(r *wire.Request, which func(*registry.Tx) string
 		Modified        float64           `json:"lastModifiedDate"`
 		SigningDisabled bool              `json:"signingDisabled"`
 		Cache           bool              `json:"enableCachingForHttp"`
-	}{c.authorizerID(r, a.Name), a.Function, a.TokenKey, notNil(a.Keys), a.Status, seconds(a.Created), seconds(a.Modified), a.SigningDisabled, a.Cache}}, nil
+	}{c.authorizerID(r, a.Name), a.Function, a.TokenKey, notNil(a.Keys), a.Status, seconds(a.Created),
+		seconds(a.Modified), a.SigningDisabled, a.Cache}}, nil
 }
 
 func (c *controlPlane) listAuthorizers(r *wire.Request) (any, error) {
@@ -243,7 +244,7 @@ func (c *controlPlane) testAuthorizer(r *wire.Request) (any, error) {
 	case errors.Is(err, customauth.ErrRefused):
 		return map[string]any{"isAuthenticated": false}, nil
 	case err != nil:
-		return nil, &wire.Error{Code: "InvalidResponseException", Status: 400, Message: err.Error()}
+		return nil, wire.Errorf(400, "InvalidResponseException", "%v", err)
 	}
 	documents := []string{}
 	for _, d := range v.Documents {

@@ -138,7 +138,7 @@ func (c *controlPlane) store(r *wire.Request, issued *pki.Issued) (certificateAn
 	return certificateAnswer{issued.ID, c.arn(r, "cert", issued.ID), string(issued.CertPEM)}, err
 }
 
-func (c *controlPlane) registerCertificate(pinned bool) func(*wire.Request) (any, error) {
+func (c *controlPlane) registerCertificate(pinned bool) run {
 	return func(r *wire.Request) (any, error) {
 		var in struct {
 			PEM    string          `json:"certificatePem"`
@@ -179,6 +179,10 @@ type listedCertificate struct {
 	Created float64         `json:"creationDate"`
 }
 
+func (c *controlPlane) listed(r *wire.Request, x *registry.Certificate) listedCertificate {
+	return listedCertificate{c.arn(r, "cert", x.ID), x.ID, x.Status, seconds(x.Created)}
+}
+
 type certificateList struct {
 	Certificates []listedCertificate `json:"certificates"`
 	Next         string              `json:"nextMarker,omitempty"`
@@ -193,7 +197,7 @@ func (c *controlPlane) listCertificates(r *wire.Request) (any, error) {
 	err = c.registry.View(func(tx *registry.Tx) error {
 		all, next, err := tx.Certificates(after, n)
 		for _, x := range all {
-			out.Certificates = append(out.Certificates, listedCertificate{c.arn(r, "cert", x.ID), x.ID, x.Status, seconds(x.Created)})
+			out.Certificates = append(out.Certificates, c.listed(r, &x))
 		}
 		out.Next = token(next)
 		return err
@@ -214,7 +218,7 @@ func (c *controlPlane) listByCA(r *wire.Request) (any, error) {
 			if err != nil {
 				return err
 			}
-			out.Certificates = append(out.Certificates, listedCertificate{c.arn(r, "cert", x.ID), x.ID, x.Status, seconds(x.Created)})
+			out.Certificates = append(out.Certificates, c.listed(r, &x))
 		}
 		out.Next = token(next)
 		return nil
@@ -250,7 +254,9 @@ func (c *controlPlane) describeCertificate(r *wire.Request) (any, error) {
 
 func (c *controlPlane) updateCertificate(r *wire.Request) (any, error) {
 	status := registry.Status(r.Query.Get("newStatus"))
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(r.Path("certificateId"), status) })
+	err := c.registry.Update(func(tx *registry.Tx) error {
+		return tx.SetCertificateStatus(r.Path("certificateId"), status)
+	})
 	return nil, instead(err, registry.ErrConflict, "CertificateStateException", 406)
 }
 
@@ -287,8 +293,8 @@ func (c *controlPlane) registerCA(r *wire.Request) (any, error) {
 	}
 	var ca registry.CA
 	err = c.registry.Update(func(tx *registry.Tx) (err error) {
-		ca, err = tx.RegisterCA(registry.NewCA{Certificate: []byte(in.CA), Verification: []byte(in.Verification), Mode: in.Mode,
-			Active: active, AutoRegister: auto, Registration: in.Config})
+		ca, err = tx.RegisterCA(registry.NewCA{Certificate: []byte(in.CA), Verification: []byte(in.Verification),
+			Mode: in.Mode, Active: active, AutoRegister: auto, Registration: in.Config})
 		return err
 	})
 	if err != nil {
@@ -373,7 +379,8 @@ func (c *controlPlane) listCAs(r *wire.Request) (any, error) {
 	err = c.registry.View(func(tx *registry.Tx) error {
 		all, next, err := tx.CAs(after, n)
 		for _, x := range all {
-			out.Certificates = append(out.Certificates, listedCertificate{c.arn(r, "cacert", x.ID), x.ID, x.Status, seconds(x.Created)})
+			out.Certificates = append(out.Certificates,
+				listedCertificate{c.arn(r, "cacert", x.ID), x.ID, x.Status, seconds(x.Created)})
 		}
 		out.Next = token(next)
 		return err

@@ -40,8 +40,8 @@ func (c *controlPlane) createDynamicGroup(r *wire.Request) (any, error) {
 		return nil, fmt.Errorf("%w: things are not indexed; see UpdateIndexingConfiguration", registry.ErrInvalid)
 	}
 	if c.index.Stats().DynamicGroups >= index.MaxDynamicGroups {
-		return nil, &wire.Error{Code: "LimitExceededException", Status: http.StatusGone, // as AWS has it
-			Message: fmt.Sprintf("there are %d dynamic thing groups already", index.MaxDynamicGroups)}
+		return nil, wire.Errorf(http.StatusGone, "LimitExceededException", // as AWS has it
+			"there are %d dynamic thing groups already", index.MaxDynamicGroups)
 	}
 	g, err := c.makeGroup(r, &in, registry.Group{Query: text})
 	if err != nil {
@@ -62,7 +62,7 @@ func (c *controlPlane) updateDynamicGroup(r *wire.Request) (any, error) {
 	}
 	return c.changeGroup(r, &in, func(g *registry.Group) error {
 		if g.Query == "" {
-			return &wire.Error{Code: "InvalidRequestException", Status: 400, Message: "thing group " + g.Name + " is not dynamic"}
+			return notDynamic(g.Name)
 		}
 		if text != "" {
 			g.Query = text

@@ -25,7 +25,8 @@ type dynamicGroups interface {
 func (c *controlPlane) groups() []operation {
 	return []operation{
 		{"AddThingToThingGroup", "PUT", "/thing-groups/addThingToThingGroup", c.linkGroup((*registry.Tx).AddToGroup)},
-		{"RemoveThingFromThingGroup", "PUT", "/thing-groups/removeThingFromThingGroup", c.linkGroup((*registry.Tx).RemoveFromGroup)},
+		{"RemoveThingFromThingGroup", "PUT", "/thing-groups/removeThingFromThingGroup",
+			c.linkGroup((*registry.Tx).RemoveFromGroup)},
 		{"UpdateThingGroupsForThing", "PUT", "/thing-groups/updateThingGroupsForThing", c.updateGroupsOfThing},
 		{"CreateThingGroup", "POST", "/thing-groups/:thingGroupName", c.createGroup},
 		{"DescribeThingGroup", "GET", "/thing-groups/:thingGroupName", c.describeGroup},
@@ -175,7 +176,7 @@ func (c *controlPlane) updateGroup(r *wire.Request) (any, error) {
 	}
 	return c.changeGroup(r, &in, func(g *registry.Group) error {
 		if g.Query != "" {
-			return notDynamic(g.Name)
+			return isDynamic(g.Name)
 		}
 		return nil
 	})
@@ -197,13 +198,18 @@ func (c *controlPlane) changeGroup(r *wire.Request, in *groupRequest, more func(
 	return out, instead(err, registry.ErrConflict, "VersionConflictException", 409)
 }
 
-// notDynamic refuses an operation of static groups.
+// isDynamic refuses an operation of static groups, notDynamic one of dynamic
+// groups.
+func isDynamic(name string) error {
+	return wire.Errorf(400, "InvalidRequestException", "thing group %s is dynamic", name)
+}
+
 func notDynamic(name string) error {
-	return &wire.Error{Code: "InvalidRequestException", Status: 400, Message: "thing group " + name + " is dynamic"}
+	return wire.Errorf(400, "InvalidRequestException", "thing group %s is not dynamic", name)
 }
 
 // deleteGroup deletes a static group, or a dynamic one.
-func (c *controlPlane) deleteGroup(dynamic bool) func(*wire.Request) (any, error) {
+func (c *controlPlane) deleteGroup(dynamic bool) run {
 	return func(r *wire.Request) (any, error) {
 		expected, err := version(r, "expectedVersion")
 		if err != nil {
@@ -218,9 +224,9 @@ func (c *controlPlane) deleteGroup(dynamic bool) func(*wire.Request) (any, error
 			case err != nil:
 				return err
 			case dynamic && g.Query == "":
-				return &wire.Error{Code: "InvalidRequestException", Status: 400, Message: "thing group " + name + " is not dynamic"}
-			case !dynamic && g.Query != "":
 				return notDynamic(name)
+			case !dynamic && g.Query != "":
+				return isDynamic(name)
 			}
 			return tx.DeleteGroup(name, expected)
 		})
@@ -315,7 +321,7 @@ func eitherName(name, arn, kind string) (string, error) {
 }
 
 // linkGroup puts a thing into a group, or takes it out.
-func (c *controlPlane) linkGroup(f func(tx *registry.Tx, thing, group string) error) func(*wire.Request) (any, error) {
+func (c *controlPlane) linkGroup(f func(tx *registry.Tx, thing, group string) error) run {
 	return func(r *wire.Request) (any, error) {
 		var in struct {
 			memberRequest
@@ -376,7 +382,8 @@ func (c *controlPlane) listThingsInGroup(r *wire.Request) (any, error) {
 					return all, next, nil
 				}
 			}
-			return nil, "", &wire.Error{Code: "IndexNotReadyException", Status: 400, Message: "the fleet index that the group's query asks is being built"}
+			return nil, "", wire.Errorf(400, "IndexNotReadyException",
+				"the fleet index that the group's query asks is being built")
 		}
 		lower := below(tx, group, true)
 		if r.Query.Get("recursive") != "true" || len(lower) == 0 {

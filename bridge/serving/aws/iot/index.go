@@ -133,7 +133,8 @@ func (c *controlPlane) searchIndex(r *wire.Request) (any, error) {
 	}{[]thing{}, token(next)}
 	for i := range found {
 		f := &found[i]
-		t := thing{Name: f.Name, ID: f.ID(), Type: f.Type, Groups: f.Groups, Attributes: f.Attributes, Shadow: string(f.Shadow)}
+		t := thing{Name: f.Name, ID: f.ID(), Type: f.Type, Groups: f.Groups, Attributes: f.Attributes,
+			Shadow: string(f.Shadow)}
 		if f.BillingGroup != "" {
 			t.Groups = append(t.Groups, f.BillingGroup)
 		}

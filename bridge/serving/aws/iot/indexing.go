@@ -136,7 +136,8 @@ func (c *controlPlane) getIndexing(*wire.Request) (any, error) {
 		}
 		return out
 	}
-	out := indexing{&thingIndexing{Mode: choose(x.Things, "REGISTRY"), Connectivity: choose(x.Connectivity, "STATUS"), Named: choose(x.Named, "ON"),
+	out := indexing{&thingIndexing{Mode: choose(x.Things, "REGISTRY"),
+		Connectivity: choose(x.Connectivity, "STATUS"), Named: choose(x.Named, "ON"),
 		Defender: "OFF", Managed: fields(index.ManagedFields(index.Things, &x)), Custom: fields(x.Fields)},
 		&groupIndexing{choose(x.Groups, "ON"), fields(index.ManagedFields(index.Groups, &x)), fields(x.GroupFields)}}
 	if x.Shadows {

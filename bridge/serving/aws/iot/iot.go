@@ -34,8 +34,8 @@ type controlPlane struct {
 
 func (c *controlPlane) operations() []operation {
 	var all []operation
-	for _, rows := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(), c.policies(), c.tags(),
-		c.events(), c.roleAliases(), c.customAuthorizers(), c.provisioning(), c.fleetIndex()} {
+	for _, rows := range [][]operation{c.things(), c.groups(), c.types(), c.billingGroups(), c.certificates(),
+		c.policies(), c.tags(), c.events(), c.roleAliases(), c.customAuthorizers(), c.provisioning(), c.fleetIndex()} {
 		all = append(all, rows...)
 	}
 	return append(all, operation{"DescribeEndpoint", "GET", "/endpoint", c.describeEndpoint})

@@ -20,10 +20,14 @@ func (c *controlPlane) policies() []operation {
 		{"CreatePolicyVersion", "POST", "/policies/:policyName/version", c.createPolicyVersion},
 		{"ListPolicyVersions", "GET", "/policies/:policyName/version", c.listPolicyVersions},
 		{"GetPolicyVersion", "GET", "/policies/:policyName/version/:policyVersionId", c.getPolicyVersion},
-		{"DeletePolicyVersion", "DELETE", "/policies/:policyName/version/:policyVersionId", c.onVersion((*registry.Tx).DeletePolicyVersion)},
-		{"SetDefaultPolicyVersion", "PATCH", "/policies/:policyName/version/:policyVersionId", c.onVersion((*registry.Tx).SetDefaultVersion)},
-		{"AttachPolicy", "PUT", "/target-policies/:policyName", c.linkPolicy((*registry.Tx).AttachPolicy, (*registry.Tx).AttachGroupPolicy)},
-		{"DetachPolicy", "POST", "/target-policies/:policyName", c.linkPolicy((*registry.Tx).DetachPolicy, (*registry.Tx).DetachGroupPolicy)},
+		{"DeletePolicyVersion", "DELETE", "/policies/:policyName/version/:policyVersionId",
+			c.onVersion((*registry.Tx).DeletePolicyVersion)},
+		{"SetDefaultPolicyVersion", "PATCH", "/policies/:policyName/version/:policyVersionId",
+			c.onVersion((*registry.Tx).SetDefaultVersion)},
+		{"AttachPolicy", "PUT", "/target-policies/:policyName",
+			c.linkPolicy((*registry.Tx).AttachPolicy, (*registry.Tx).AttachGroupPolicy)},
+		{"DetachPolicy", "POST", "/target-policies/:policyName",
+			c.linkPolicy((*registry.Tx).DetachPolicy, (*registry.Tx).DetachGroupPolicy)},
 		{"AttachPrincipalPolicy", "PUT", "/principal-policies/:policyName", c.linkPrincipal((*registry.Tx).AttachPolicy)},
 		{"DetachPrincipalPolicy", "DELETE", "/principal-policies/:policyName", c.linkPrincipal((*registry.Tx).DetachPolicy)},
 		{"ListAttachedPolicies", "POST", "/attached-policies/:target", c.listAttached},
@@ -71,7 +75,8 @@ func (c *controlPlane) getPolicy(r *wire.Request) (any, error) {
 			return err
 		}
 		doc, err := tx.PolicyDocument(p.Name, p.Default)
-		out = policyAnswer{Name: p.Name, ARN: c.arn(r, "policy", p.Name), Document: string(doc), DefaultVersion: strconv.Itoa(p.Default), Created: seconds(p.Created)}
+		out = policyAnswer{Name: p.Name, ARN: c.arn(r, "policy", p.Name), Document: string(doc),
+			DefaultVersion: strconv.Itoa(p.Default), Created: seconds(p.Created)}
 		for _, v := range p.Versions {
 			out.Changed = max(out.Changed, seconds(v.Created))
 		}
@@ -134,7 +139,8 @@ func (c *controlPlane) createPolicyVersion(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, instead(err, registry.ErrLimit, "VersionsLimitExceededException", 409)
 	}
-	return policyAnswer{ARN: c.arn(r, "policy", name), Document: in.Document, Version: strconv.Itoa(n), Default: &isDefault}, nil
+	return policyAnswer{ARN: c.arn(r, "policy", name), Document: in.Document, Version: strconv.Itoa(n),
+		Default: &isDefault}, nil
 }
 
 func (c *controlPlane) listPolicyVersions(r *wire.Request) (any, error) {
@@ -147,7 +153,8 @@ func (c *controlPlane) listPolicyVersions(r *wire.Request) (any, error) {
 	err := c.registry.View(func(tx *registry.Tx) error {
 		p, err := tx.Policy(r.Path("policyName"))
 		for _, v := range p.Versions {
-			out["policyVersions"] = append(out["policyVersions"], entry{strconv.Itoa(v.Number), v.Number == p.Default, seconds(v.Created)})
+			out["policyVersions"] = append(out["policyVersions"],
+				entry{strconv.Itoa(v.Number), v.Number == p.Default, seconds(v.Created)})
 		}
 		return err
 	})
@@ -176,14 +183,15 @@ func (c *controlPlane) getPolicyVersion(r *wire.Request) (any, error) {
 		}
 		doc, err := tx.PolicyDocument(p.Name, n)
 		isDefault := n == p.Default
-		out = policyAnswer{Name: p.Name, ARN: c.arn(r, "policy", p.Name), Document: string(doc), Version: strconv.Itoa(n), Default: &isDefault, Created: seconds(p.Created)}
+		out = policyAnswer{Name: p.Name, ARN: c.arn(r, "policy", p.Name), Document: string(doc),
+			Version: strconv.Itoa(n), Default: &isDefault, Created: seconds(p.Created)}
 		return err
 	})
 	return out, err
 }
 
 // onVersion does f to a version of a policy.
-func (c *controlPlane) onVersion(f func(tx *registry.Tx, name string, number int) error) func(*wire.Request) (any, error) {
+func (c *controlPlane) onVersion(f func(tx *registry.Tx, name string, number int) error) run {
 	return func(r *wire.Request) (any, error) {
 		n, err := versionID(r)
 		if err != nil {
@@ -196,7 +204,7 @@ func (c *controlPlane) onVersion(f func(tx *registry.Tx, name string, number int
 
 // linkPolicy attaches a policy to a certificate or a thing group, or detaches
 // it.
-func (c *controlPlane) linkPolicy(certificate, group func(tx *registry.Tx, policy, target string) error) func(*wire.Request) (any, error) {
+func (c *controlPlane) linkPolicy(certificate, group func(tx *registry.Tx, policy, target string) error) run {
 	return func(r *wire.Request) (any, error) {
 		var in struct {
 			Target string `json:"target"`
@@ -219,7 +227,7 @@ func (c *controlPlane) linkPolicy(certificate, group func(tx *registry.Tx, polic
 }
 
 // linkPrincipal is linkPolicy of the older operations.
-func (c *controlPlane) linkPrincipal(f func(tx *registry.Tx, policy, certificate string) error) func(*wire.Request) (any, error) {
+func (c *controlPlane) linkPrincipal(f func(tx *registry.Tx, policy, certificate string) error) run {
 	return func(r *wire.Request) (any, error) {
 		id, err := certificateOf(r.Header.Get("x-amzn-iot-principal"))
 		if err != nil {
@@ -330,10 +338,12 @@ func (c *controlPlane) testAuthorization(r *wire.Request) (any, error) {
 	}
 	out := map[string][]result{"authResults": {}}
 	err := c.registry.View(func(tx *registry.Tx) error {
-		all, err := tx.TestAuthorization(registry.AuthTest{Certificate: id, ClientID: r.Query.Get("clientId"), Add: in.Add, Skip: in.Skip, Infos: in.Infos,
+		all, err := tx.TestAuthorization(registry.AuthTest{Certificate: id, ClientID: r.Query.Get("clientId"),
+			Add: in.Add, Skip: in.Skip, Infos: in.Infos,
 			Known: authz.Context{Account: c.account, Region: r.Region}})
 		for _, a := range all {
-			x := result{Info: a.Info, Allowed: named(a.Allowed), Decision: a.Decision.String(), Missing: append([]string{}, a.Missing...)}
+			x := result{Info: a.Info, Allowed: named(a.Allowed), Decision: a.Decision.String(),
+				Missing: append([]string{}, a.Missing...)}
 			x.Denied.Implicit, x.Denied.Explicit = named(a.Implicit), named(a.Denied)
 			out["authResults"] = append(out["authResults"], x)
 		}
@@ -364,7 +374,8 @@ func (c *controlPlane) effectivePolicies(r *wire.Request) (any, error) {
 	err := c.registry.View(func(tx *registry.Tx) error {
 		all, err := tx.EffectivePolicies(id, thing)
 		for _, p := range all {
-			out["effectivePolicies"] = append(out["effectivePolicies"], policyAnswer{Name: p.Name, ARN: c.arn(r, "policy", p.Name), Document: compact(p.Document)})
+			out["effectivePolicies"] = append(out["effectivePolicies"],
+				policyAnswer{Name: p.Name, ARN: c.arn(r, "policy", p.Name), Document: compact(p.Document)})
 		}
 		return err
 	})

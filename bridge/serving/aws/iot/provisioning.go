@@ -21,10 +21,13 @@ func (c *controlPlane) provisioning() []operation {
 		{"DescribeProvisioningTemplate", "GET", "/provisioning-templates/:templateName", c.describeTemplate},
 		{"UpdateProvisioningTemplate", "PATCH", "/provisioning-templates/:templateName", c.updateTemplate},
 		{"DeleteProvisioningTemplate", "DELETE", "/provisioning-templates/:templateName", c.deleteTemplate},
-		{"CreateProvisioningTemplateVersion", "POST", "/provisioning-templates/:templateName/versions", c.createTemplateVersion},
+		{"CreateProvisioningTemplateVersion", "POST", "/provisioning-templates/:templateName/versions",
+			c.createTemplateVersion},
 		{"ListProvisioningTemplateVersions", "GET", "/provisioning-templates/:templateName/versions", c.listTemplateVersions},
-		{"DescribeProvisioningTemplateVersion", "GET", "/provisioning-templates/:templateName/versions/:versionId", c.describeTemplateVersion},
-		{"DeleteProvisioningTemplateVersion", "DELETE", "/provisioning-templates/:templateName/versions/:versionId", c.deleteTemplateVersion},
+		{"DescribeProvisioningTemplateVersion", "GET", "/provisioning-templates/:templateName/versions/:versionId",
+			c.describeTemplateVersion},
+		{"DeleteProvisioningTemplateVersion", "DELETE", "/provisioning-templates/:templateName/versions/:versionId",
+			c.deleteTemplateVersion},
 		{"CreateProvisioningClaim", "POST", "/provisioning-templates/:templateName/provisioning-claim", c.createClaim},
 		{"RegisterThing", "POST", "/things", c.registerThing},
 	}
@@ -59,10 +62,13 @@ func (c *controlPlane) hook(in *templateHook) (*registry.Hook, error) {
 		return nil, nil
 	}
 	if v := cmp.Or(in.Version, payloadVersion); v != payloadVersion {
-		return nil, fmt.Errorf("%w: preProvisioningHook.payloadVersion: %.40q, want %s", registry.ErrInvalid, in.Version, payloadVersion)
+		return nil, fmt.Errorf("%w: preProvisioningHook.payloadVersion: %.40q, want %s",
+			registry.ErrInvalid, in.Version, payloadVersion)
 	}
 	if !c.provision.Hooked(in.Target) {
-		return nil, fmt.Errorf("%w: preProvisioningHook.targetArn: %.200q is no arn of [[hooks]] in the bridge's configuration", registry.ErrInvalid, in.Target)
+		return nil, fmt.Errorf(
+			"%w: preProvisioningHook.targetArn: %.200q is no arn of [[hooks]] in the bridge's configuration",
+			registry.ErrInvalid, in.Target)
 	}
 	return &registry.Hook{Target: in.Target, PayloadVersion: payloadVersion}, nil
 }
@@ -153,7 +159,8 @@ func (c *controlPlane) describeTemplate(r *wire.Request) (any, error) {
 		}
 		body, err := tx.TemplateBody(tp.Name, 0)
 		out.templateAnswer = templateAnswer{c.templateARN(r, tp.Name), tp.Name, tp.Default}
-		out.Description, out.Created, out.Modified, out.Body = tp.Description, seconds(tp.Created), seconds(tp.Modified), string(body)
+		out.Description, out.Body = tp.Description, string(body)
+		out.Created, out.Modified = seconds(tp.Created), seconds(tp.Modified)
 		out.Enabled, out.Role, out.Type = tp.Enabled, tp.Role, tp.Type
 		if tp.Hook != nil {
 			out.Hook = map[string]string{"targetArn": tp.Hook.Target, "payloadVersion": tp.Hook.PayloadVersion}
@@ -227,10 +234,11 @@ func (c *controlPlane) createTemplateVersion(r *wire.Request) (any, error) {
 		return err
 	})
 	return struct {
-		templateAnswer
-		Version int  `json:"versionId"`
-		Default bool `json:"isDefaultVersion"`
-	}{templateAnswer{c.templateARN(r, name), name, 0}, n, isDefault}, instead(err, registry.ErrLimit, "VersionsLimitExceededException", 409)
+			templateAnswer
+			Version int  `json:"versionId"`
+			Default bool `json:"isDefaultVersion"`
+		}{templateAnswer{c.templateARN(r, name), name, 0}, n, isDefault},
+		instead(err, registry.ErrLimit, "VersionsLimitExceededException", 409)
 }
 
 type templateVersion struct {
@@ -306,7 +314,8 @@ func (c *controlPlane) createClaim(r *wire.Request) (any, error) {
 		PEM     string            `json:"certificatePem"`
 		Keys    map[string]string `json:"keyPair"`
 		Expires float64           `json:"expiration"`
-	}{claim.ID, claim.PEM, map[string]string{"PublicKey": claim.PublicKey, "PrivateKey": claim.Key}, seconds(claim.Expires)}, nil
+	}{claim.ID, claim.PEM, map[string]string{"PublicKey": claim.PublicKey, "PrivateKey": claim.Key},
+		seconds(claim.Expires)}, nil
 }
 
 func (c *controlPlane) registerThing(r *wire.Request) (any, error) {
@@ -321,7 +330,8 @@ func (c *controlPlane) registerThing(r *wire.Request) (any, error) {
 	for _, is := range []error{provision.ErrTemplate, pki.ErrRequest} {
 		err = instead(err, is, "InvalidRequestException", 400)
 	}
-	for _, is := range []error{provision.ErrResource, registry.ErrNotFound, registry.ErrExists, registry.ErrLimit, registry.ErrConflict, registry.ErrInvalid, authz.ErrMalformed} {
+	for _, is := range []error{provision.ErrResource, registry.ErrNotFound, registry.ErrExists, registry.ErrLimit,
+		registry.ErrConflict, registry.ErrInvalid, authz.ErrMalformed} {
 		err = instead(err, is, "ResourceRegistrationFailureException", 400)
 	}
 	if err != nil {
@@ -349,7 +359,8 @@ func (c *controlPlane) registration(config json.RawMessage) error {
 		err = c.registry.View(func(tx *registry.Tx) error {
 			tp, err := tx.Template(in.TemplateName)
 			if errors.Is(err, registry.ErrNotFound) || err == nil && tp.Type != registry.JITP {
-				return fmt.Errorf("registrationConfig.templateName: %.40q is no template of type %s", in.TemplateName, registry.JITP)
+				return fmt.Errorf("registrationConfig.templateName: %.40q is no template of type %s",
+					in.TemplateName, registry.JITP)
 			}
 			return err
 		})

@@ -57,7 +57,7 @@ func (t *topicRules) arn(r *wire.Request, name string) string {
 // operations say the same is a guess.
 func denied(name string, err error) error {
 	if errors.Is(err, registry.ErrNotFound) {
-		return &wire.Error{Code: "UnauthorizedException", Status: 401, Message: "Access to topic rule '" + name + "' was denied"}
+		return wire.Errorf(401, "UnauthorizedException", "Access to topic rule '%s' was denied", name)
 	}
 	return err
 }
@@ -81,7 +81,7 @@ func (t *topicRules) delete(r *wire.Request) (any, error) {
 	return nil, denied(name, t.rules.Delete(name))
 }
 
-func (t *topicRules) setDisabled(disabled bool) func(*wire.Request) (any, error) {
+func (t *topicRules) setDisabled(disabled bool) run {
 	return func(r *wire.Request) (any, error) {
 		name := r.Path("ruleName")
 		return nil, denied(name, t.rules.SetDisabled(name, disabled))
@@ -121,7 +121,8 @@ func (t *topicRules) get(r *wire.Request) (any, error) {
 	return struct {
 		ARN  string    `json:"ruleArn"`
 		Rule topicRule `json:"rule"`
-	}{t.arn(r, rule.Name), topicRule{rule.Name, p.SQL, p.Description, rule.Created.Unix(), actions, rule.Disabled, version, errorAction}}, nil
+	}{t.arn(r, rule.Name), topicRule{rule.Name, p.SQL, p.Description, rule.Created.Unix(), actions, rule.Disabled,
+		version, errorAction}}, nil
 }
 
 // maxResults is the most, and what is listed when nothing is asked:

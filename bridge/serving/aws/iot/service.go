@@ -74,9 +74,11 @@ func Service(o Options) *wire.Service {
 // An operation is a row of the table.
 type operation struct {
 	name, method, path string // as wire.Operation has them
-	// run returns what is written as JSON, nil for nothing.
-	run func(*wire.Request) (any, error)
+	run                run
 }
+
+// A run does an operation. It returns what is written as JSON, nil for nothing.
+type run = func(*wire.Request) (any, error)
 
 // names are the names of errors: those of AWS IoT's API reference.
 var names = []wire.Rule{

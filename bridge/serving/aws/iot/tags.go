@@ -33,7 +33,8 @@ func (c *controlPlane) tags() []operation {
 }
 
 // taggedKinds are the resources that may have tags, as ARNs name them.
-var taggedKinds = []string{"thinggroup", "thingtype", "billinggroup", "policy", "rule", "cacert", "provisioningtemplate", "authorizer", "rolealias"}
+var taggedKinds = []string{"thinggroup", "thingtype", "billinggroup", "policy", "rule", "cacert",
+	"provisioningtemplate", "authorizer", "rolealias"}
 
 // resourceOf is the last part of the ARN of what may have tags.
 func resourceOf(arn string) (string, error) {

@@ -49,7 +49,8 @@ func (c *controlPlane) createThing(r *wire.Request) (any, error) {
 	name := r.Path("thingName")
 	var th registry.Thing
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
-		if err := tx.CreateThing(registry.Thing{Name: name, Type: in.Type, Attributes: in.Attributes.Attributes, BillingGroup: in.Billing}); err != nil {
+		th = registry.Thing{Name: name, Type: in.Type, Attributes: in.Attributes.Attributes, BillingGroup: in.Billing}
+		if err := tx.CreateThing(th); err != nil {
 			return err
 		}
 		th, err = tx.Thing(name)
@@ -80,7 +81,8 @@ func (c *controlPlane) describeThing(r *wire.Request) (any, error) {
 		Attributes map[string]string `json:"attributes"`
 		Version    uint64            `json:"version"`
 		Billing    string            `json:"billingGroupName,omitempty"`
-	}{thingAnswer{th.Name, c.arn(r, "thing", th.Name), th.ID()}, th.Name, th.Type, notNil(th.Attributes), th.Version, th.BillingGroup}, nil
+	}{thingAnswer{th.Name, c.arn(r, "thing", th.Name), th.ID()}, th.Name, th.Type, notNil(th.Attributes), th.Version,
+		th.BillingGroup}, nil
 }
 
 func notNil(m map[string]string) map[string]string {
@@ -167,7 +169,8 @@ func (c *controlPlane) listThings(r *wire.Request) (any, error) {
 			all, next, err = tx.Things(after, n, wanted)
 		}
 		for _, th := range all {
-			out.Things = append(out.Things, entry{th.Name, c.arn(r, "thing", th.Name), th.Type, notNil(th.Attributes), th.Version})
+			out.Things = append(out.Things,
+				entry{th.Name, c.arn(r, "thing", th.Name), th.Type, notNil(th.Attributes), th.Version})
 		}
 		out.Next = token(next)
 		return err
@@ -176,7 +179,7 @@ func (c *controlPlane) listThings(r *wire.Request) (any, error) {
 }
 
 // linkThing attaches a certificate to a thing, or detaches it.
-func (c *controlPlane) linkThing(f func(tx *registry.Tx, thing, certificate string) error) func(*wire.Request) (any, error) {
+func (c *controlPlane) linkThing(f func(tx *registry.Tx, thing, certificate string) error) run {
 	return func(r *wire.Request) (any, error) {
 		id, err := certificateOf(r.Header.Get("x-amzn-principal"))
 		if err != nil {

@@ -46,7 +46,8 @@ type typeAnswer struct {
 }
 
 func (c *controlPlane) typeAnswer(r *wire.Request, ty *registry.ThingType) typeAnswer {
-	out := typeAnswer{typeID: typeID{Name: ty.Name, ARN: c.arn(r, "thingtype", ty.Name)}, Properties: typeProperties{ty.Description, ty.Searchable}}
+	out := typeAnswer{typeID: typeID{Name: ty.Name, ARN: c.arn(r, "thingtype", ty.Name)},
+		Properties: typeProperties{ty.Description, ty.Searchable}}
 	if out.Properties.Searchable == nil {
 		out.Properties.Searchable = []string{}
 	}
@@ -65,7 +66,8 @@ func (c *controlPlane) createType(r *wire.Request) (any, error) {
 	var ty registry.ThingType
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
 		name := r.Path("thingTypeName")
-		if err := tx.CreateThingType(registry.ThingType{Name: name, Description: in.Properties.Description, Searchable: in.Properties.Searchable}); err != nil {
+		ty = registry.ThingType{Name: name, Description: in.Properties.Description, Searchable: in.Properties.Searchable}
+		if err := tx.CreateThingType(ty); err != nil {
 			return err
 		}
 		if err := tx.Tag("thingtype/"+name, tagMap(in.Tags)); err != nil {
@@ -111,7 +113,9 @@ func (c *controlPlane) deprecateType(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.DeprecateThingType(r.Path("thingTypeName"), in.Undo) })
+	return nil, c.registry.Update(func(tx *registry.Tx) error {
+		return tx.DeprecateThingType(r.Path("thingTypeName"), in.Undo)
+	})
 }
 
 func (c *controlPlane) deleteType(r *wire.Request) (any, error) {
@@ -219,7 +223,8 @@ func (c *controlPlane) describeBilling(r *wire.Request) (any, error) {
 		Version    uint64             `json:"version"`
 		Properties billingProperties  `json:"billingGroupProperties"`
 		Metadata   map[string]float64 `json:"billingGroupMetadata"`
-	}{c.billingID(r, &g), g.Version, billingProperties{g.Description}, map[string]float64{"creationDate": seconds(g.Created)}}, nil
+	}{c.billingID(r, &g), g.Version, billingProperties{g.Description},
+		map[string]float64{"creationDate": seconds(g.Created)}}, nil
 }
 
 func (c *controlPlane) updateBilling(r *wire.Request) (any, error) {
@@ -275,7 +280,7 @@ func (c *controlPlane) listBilling(r *wire.Request) (any, error) {
 }
 
 // linkBilling puts a thing into a billing group, or takes it out.
-func (c *controlPlane) linkBilling(in bool) func(*wire.Request) (any, error) {
+func (c *controlPlane) linkBilling(in bool) run {
 	return func(r *wire.Request) (any, error) {
 		var body struct {
 			memberRequest
@@ -317,7 +322,8 @@ func (c *controlPlane) listThingsInBilling(r *wire.Request) (any, error) {
 }
 
 // members answers with a page of names of things.
-func (c *controlPlane) members(r *wire.Request, list func(tx *registry.Tx, after string, n int) ([]string, string, error)) (any, error) {
+func (c *controlPlane) members(r *wire.Request,
+	list func(tx *registry.Tx, after string, n int) ([]string, string, error)) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err

@@ -5,7 +5,6 @@ package iotdata
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -46,7 +45,8 @@ const (
 func owns(path string) bool {
 	rest, thing := strings.CutPrefix(path, "/things/")
 	_, last, _ := strings.Cut(rest, "/")
-	return strings.HasPrefix(path, "/topics/") || path == "/retainedMessage" || strings.HasPrefix(path, "/retainedMessage/") ||
+	return strings.HasPrefix(path, "/topics/") ||
+		path == "/retainedMessage" || strings.HasPrefix(path, "/retainedMessage/") ||
 		strings.HasPrefix(path, "/api/things/shadow/") || thing && last == "shadow"
 }
 
@@ -65,7 +65,8 @@ func Service(account string, d Data, maxPayload int, now func() time.Time) *wire
 	}
 	p := &plane{d, account, now}
 	shadowOf := func(name, method, path string, op shadow.Op) wire.Operation {
-		return wire.Operation{Name: name, Method: method, Path: path, Read: readShadow, Resource: p.shadowARN, Run: p.shadow(op)}
+		return wire.Operation{Name: name, Method: method, Path: path,
+			Read: readShadow, Resource: p.shadowARN, Run: p.shadow(op)}
 	}
 	return &wire.Service{
 		Name:       "iot",
@@ -86,7 +87,8 @@ func Service(account string, d Data, maxPayload int, now func() time.Time) *wire
 			shadowOf("GetThingShadow", "GET", "/things/:thing/shadow", shadow.OpGet),
 			shadowOf("UpdateThingShadow", "POST", "/things/:thing/shadow", shadow.OpUpdate),
 			shadowOf("DeleteThingShadow", "DELETE", "/things/:thing/shadow", shadow.OpDelete),
-			{Name: "ListNamedShadowsForThing", Method: "GET", Path: "/api/things/shadow/ListNamedShadowsForThing/:thing", Run: p.listShadows},
+			{Name: "ListNamedShadowsForThing", Method: "GET",
+				Path: "/api/things/shadow/ListNamedShadowsForThing/:thing", Run: p.listShadows},
 		},
 	}
 }
@@ -99,7 +101,7 @@ func (p *plane) topicARN(r *wire.Request) string { return p.arn(r, "topic", r.Pa
 
 // bad is an error in what the caller sent.
 func bad(format string, args ...any) error {
-	return &wire.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest, Message: fmt.Sprintf(format, args...)}
+	return wire.Errorf(http.StatusBadRequest, "InvalidRequestException", format, args...)
 }
 
 // number reads a parameter of the query, otherwise if it is not given.

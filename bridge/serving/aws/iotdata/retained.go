@@ -25,7 +25,7 @@ func (p *plane) retained(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	if m == nil {
-		return nil, &wire.Error{Code: "ResourceNotFoundException", Status: http.StatusNotFound, Message: "No retained message for the topic"}
+		return nil, wire.Errorf(http.StatusNotFound, "ResourceNotFoundException", "No retained message for the topic")
 	}
 	return struct {
 		Topic   string  `json:"topic"`

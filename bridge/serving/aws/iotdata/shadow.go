@@ -9,9 +9,15 @@ import (
 
 // shadowCodes are the names of a shadow.Error, by its code.
 var shadowCodes = map[int]string{
-	400: "InvalidRequestException", 403: "UnauthorizedException", 404: "ResourceNotFoundException", 405: "MethodNotAllowedException",
-	409: "ConflictException", 413: "RequestEntityTooLargeException", 415: "UnsupportedDocumentEncodingException",
-	429: "ThrottlingException", 500: "InternalFailureException",
+	400: "InvalidRequestException",
+	403: "UnauthorizedException",
+	404: "ResourceNotFoundException",
+	405: "MethodNotAllowedException",
+	409: "ConflictException",
+	413: "RequestEntityTooLargeException",
+	415: "UnsupportedDocumentEncodingException",
+	429: "ThrottlingException",
+	500: "InternalFailureException",
 }
 
 // ofShadow puts a refusal of the shadow service in AWS's words.

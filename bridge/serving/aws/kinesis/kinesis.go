@@ -81,7 +81,8 @@ func Service(s *kinesis.Service) *wire.Service {
 }
 
 // query is an operation that answers.
-func query[In, Out any](s *kinesis.Service, name string, f func(api, context.Context, *In) (*Out, error)) wire.Operation {
+func query[In, Out any](s *kinesis.Service, name string,
+	f func(api, context.Context, *In) (*Out, error)) wire.Operation {
 	return about(s, wire.Query(name, kinesis.Patterns, func(r *wire.Request, in *In) (*Out, error) {
 		return f(s.In(r.Region), r.Context(), in)
 	}))

@@ -3,6 +3,7 @@ package wire
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
@@ -38,6 +39,11 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }
+
+// Errorf returns an Error with a message of its own.
+func Errorf(status int, code, format string, args ...any) *Error {
+	return &Error{Code: code, Status: status, Message: fmt.Sprintf(format, args...)}
+}
 
 // internal says whether the fault is the bridge's.
 func (e *Error) internal() bool { return e.Status == http.StatusInternalServerError }

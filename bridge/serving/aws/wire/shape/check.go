@@ -179,7 +179,8 @@ func (r *rules) said() string {
 	if r.enum != nil {
 		return "[Member must satisfy enum value set: [" + strings.Join(r.enum, ", ") + "]]"
 	}
-	return fmt.Sprintf("[Member must have length less than or equal to %d, Member must have length greater than or equal to %d]", r.max, max(r.min, 0))
+	return fmt.Sprintf("[Member must have length less than or equal to %d, "+
+		"Member must have length greater than or equal to %d]", r.max, max(r.min, 0))
 }
 
 // said is a value as messages have it.
@@ -235,7 +236,9 @@ func inOrder(fields []field) []int {
 	for i := range order {
 		order[i] = i
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(bucket(fields[a].lower), bucket(fields[b].lower)) })
+	slices.SortStableFunc(order, func(a, b int) int {
+		return cmp.Compare(bucket(fields[a].lower), bucket(fields[b].lower))
+	})
 	return order
 }
 

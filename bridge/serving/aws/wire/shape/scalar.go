@@ -99,7 +99,8 @@ func (d *decoder) blob(v reflect.Value, t token) error {
 	}
 	const cannot = "'%s' can not be converted to a Blob: "
 	if len(t.text)%4 != 0 {
-		return d.refuse(t, 0, cannot+"Base64 encoded length is expected a multiple of 4 bytes but found: %d", short(t.text), len(t.text))
+		return d.refuse(t, 0, cannot+"Base64 encoded length is expected a multiple of 4 bytes but found: %d",
+			short(t.text), len(t.text))
 	}
 	size := strict.DecodedLen(len(t.text))
 	if d.arena == nil { // has room for all that is to come

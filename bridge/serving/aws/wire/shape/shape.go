@@ -137,7 +137,8 @@ func compile(t reflect.Type, tag reflect.StructTag, patterns map[string]string) 
 			if f.Anonymous {
 				continue
 			}
-			n.fields = append(n.fields, field{f.Name, strings.ToLower(f.Name[:1]) + f.Name[1:], f.Index, compile(f.Type, f.Tag, patterns)})
+			lower := strings.ToLower(f.Name[:1]) + f.Name[1:]
+			n.fields = append(n.fields, field{f.Name, lower, f.Index, compile(f.Type, f.Tag, patterns)})
 		}
 		for i := range n.fields {
 			n.byName[n.fields[i].name] = &n.fields[i]
