@@ -129,7 +129,7 @@ func TestRefuses(t *testing.T) {
 		says               string
 	}{
 		{"POST", "/v1/things", `{"name":"no spaces"}`, 400, "no spaces"},
-		{"POST", "/v1/things", `{"nam":"x"}`, 400, "unknown field"},
+		{"POST", "/v1/things", `{"nam":"x"}`, 400, "nam: unknown member"},
 		{"POST", "/v1/things", `{"name":"x"} {"name":"y"}`, 400, "no more"},
 		{"POST", "/v1/things", `{"name":"x","endpoint":"nowhere"}`, 400, "endpoint"},
 		{"POST", "/v1/things", `{"name":"x","sensor":"nose"}`, 400, "want one of none, host, bme280, sim"},
