@@ -18,6 +18,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
@@ -67,7 +68,7 @@ func newSite(t testing.TB, authorizers ...config.Authorizer) *site {
 	if s.pki, err = pki.Open(filepath.Join(s.dir, "pki"), pki.Options{}); err != nil {
 		t.Fatal(err)
 	}
-	if s.registry, err = registry.Open(filepath.Join(s.dir, "registry.db")); err != nil {
+	if s.registry, err = registrytest.Open(filepath.Join(s.dir, "registry.db")); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.registry.Close() })

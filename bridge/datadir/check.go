@@ -15,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/shadow/boltfile"
@@ -188,7 +189,7 @@ func (d *Dir) noIdentity(is condition, part string) error {
 // salvageBolt writes what can be read of a damaged bbolt file into a new one.
 func salvageBolt(p Part, into string, r Report) error {
 	if p.Name == "registry.db" {
-		return registry.Salvage(p.Path, into, r.Lost)
+		return salvageRegistry(p.Path, into, r.Lost)
 	}
 	return boltstore.Salvage(p.Path, into, r.Lost)
 }
@@ -244,7 +245,7 @@ func lookDeclared(registryFile, declared string, r Report) {
 	if _, err := checkBolt(registryFile); err != nil {
 		return
 	}
-	folders, err := registry.DeclaredIn(registryFile)
+	folders, err := declaredIn(registryFile)
 	if err != nil {
 		r.Lost(fmt.Errorf("%s: %w", registryFile, err))
 	}
@@ -332,4 +333,23 @@ func (c counted) Read(b []byte) (int, error) {
 	n, err := c.Reader.Read(b)
 	c.read(n)
 	return n, err
+}
+
+// salvageRegistry writes what can be read of a damaged registry into a new file.
+func salvageRegistry(from, into string, lost func(error)) error {
+	e, err := bolt.Open(into, bolt.Options{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(registry.Salvage(from, e, lost), e.Close())
+}
+
+// declaredIn lists the folders of what a registry's file keeps of declarations.
+func declaredIn(file string) ([]string, error) {
+	e, err := bolt.OpenReadOnly(file)
+	if err != nil {
+		return nil, err
+	}
+	folders, err := registry.DeclaredIn(e)
+	return folders, errors.Join(err, e.Close())
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
@@ -58,7 +59,7 @@ func openWith(t testing.TB, data string, outbox func(string) error) *bridge {
 		}
 	}
 	var err error
-	b.registry, err = registry.Open(filepath.Join(data, "registry.db"))
+	b.registry, err = registrytest.Open(filepath.Join(data, "registry.db"))
 	must(err)
 	b.closers = append(b.closers, b.registry.Close)
 	b.store, err = pebble.Open(filepath.Join(data, "log"), pebble.Options{Log: log})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 )
 
 // finds waits until a query finds just these things.
@@ -86,7 +87,7 @@ func BenchmarkStart100k(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	reg, err := registry.Open(filepath.Join(cfg.DataDir, "registry.db"))
+	reg, err := registrytest.Open(filepath.Join(cfg.DataDir, "registry.db"))
 	must(err)
 	must(reg.Update(func(tx *registry.Tx) error {
 		return tx.SetIndexing(registry.Indexing{Things: true, Shadows: true, Connectivity: true})

@@ -23,6 +23,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/declare"
 	"github.com/tidemill/tidemill/bridge/listen"
@@ -144,7 +145,11 @@ func open(o Options, so pebble.Options, sh service.Options) (_ *Server, err erro
 	if err = s.openKeyring(o.Reread); err != nil {
 		return nil, err
 	}
-	if s.registry, err = registry.Open(at("registry.db")); err != nil {
+	tables, err := bolt.Open(at("registry.db"), bolt.Options{})
+	if err != nil {
+		return nil, err
+	}
+	if s.registry, err = registry.New(tables); err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, s.registry.Close)

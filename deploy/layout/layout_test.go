@@ -81,8 +81,9 @@ var testOnly = []string{"deploy/conformance"}
 // engines are packages under a contract of ours, with all that may import them:
 // everyone else is given the contract. Tests may name any engine.
 var engines = map[string][]string{
-	// The program that opens the log, and what works on its files.
-	"bridge/speed/streams/pebble": {"bridge/server", "bridge/cli", "bridge/datadir"},
+	// The program that opens the log and the registry, and what works on their files.
+	"bridge/speed/streams/pebble":  {"bridge/server", "bridge/cli", "bridge/datadir"},
+	"bridge/control/registry/bolt": {"bridge/server", "bridge/cli", "bridge/datadir", "bridge/control/registry/registrytest"},
 }
 
 // judgeEngine returns an error if from may not name the engine to.
@@ -203,6 +204,10 @@ func TestJudgeEngine(t *testing.T) {
 		{"bridge/speed/rules", "bridge/speed/streams/pebble", false},
 		{"bridge/speed/streams", "bridge/speed/streams/pebble", false},
 		{"bridge/serving/aws", "bridge/speed/streams/pebble", false},
+		{"bridge/server", "bridge/control/registry/bolt", true},
+		{"bridge/control/registry", "bridge/control/registry/table", true},
+		{"bridge/control/registry", "bridge/control/registry/bolt", false},
+		{"bridge/control/provision", "bridge/control/registry/bolt", false},
 	} {
 		if err := judgeEngine(c.from, c.to); (err == nil) != c.ok {
 			t.Errorf("judgeEngine(%s, %s) = %v, want ok %v", c.from, c.to, err, c.ok)

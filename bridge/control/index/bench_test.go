@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 	"github.com/tidemill/tidemill/shadow"
 	"github.com/tidemill/tidemill/shadow/boltstore"
 )
@@ -48,7 +49,7 @@ func newLarge(b *testing.B) *fleet {
 	f := &fleet{TB: b}
 	dir := b.TempDir()
 	var err error
-	f.registry, err = registry.Open(filepath.Join(dir, "registry.db"))
+	f.registry, err = registrytest.Open(filepath.Join(dir, "registry.db"))
 	f.must(err)
 	for from := 0; from < fleetSize; from += 10_000 {
 		f.update(func(tx *registry.Tx) error {

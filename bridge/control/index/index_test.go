@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 	"github.com/tidemill/tidemill/shadow"
 	"github.com/tidemill/tidemill/shadow/boltstore"
 )
@@ -30,7 +31,7 @@ func newFleet(t testing.TB) *fleet {
 	f := &fleet{TB: t}
 	dir := t.TempDir()
 	var err error
-	f.registry, err = registry.Open(filepath.Join(dir, "registry.db"))
+	f.registry, err = registrytest.Open(filepath.Join(dir, "registry.db"))
 	f.must(err)
 	f.shadows, err = boltstore.Open(filepath.Join(dir, "shadow.db"), boltstore.Options{})
 	f.must(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 )
 
 const fleetTemplate = `{
@@ -34,7 +35,7 @@ func newService(t testing.TB, hooks *Hooks) (*Service, *registry.Registry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := registry.Open(filepath.Join(dir, "registry.db"))
+	r, err := registrytest.Open(filepath.Join(dir, "registry.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

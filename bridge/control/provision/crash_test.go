@@ -18,6 +18,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 )
 
 var (
@@ -32,7 +33,7 @@ func openService(dir string) (*Service, *registry.Registry, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	r, err := registry.Open(filepath.Join(dir, "registry.db"))
+	r, err := registrytest.Open(filepath.Join(dir, "registry.db"))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -101,12 +101,12 @@ func (t *Tx) DeleteAuthorizer(name string) error {
 		return err
 	}
 	t.changed(AuthorizerChanged, name)
-	return t.tx.Bucket(bAuthorizers).Delete([]byte(name))
+	return t.tx.Table(bAuthorizers).Delete([]byte(name))
 }
 
 // DefaultAuthorizer is the name of the one that is asked for clients that name
 // none, "" for none.
-func (t *Tx) DefaultAuthorizer() string { return string(t.tx.Bucket(bMeta).Get(keyDefaultAuthorizer)) }
+func (t *Tx) DefaultAuthorizer() string { return string(t.tx.Table(bMeta).Get(keyDefaultAuthorizer)) }
 
 // SetDefaultAuthorizer makes an authorizer the default, "" for none. When there
 // is another it is ErrExists.
@@ -117,7 +117,7 @@ func (t *Tx) SetDefaultAuthorizer(name string) error {
 	}
 	t.changed(AuthorizerChanged, name)
 	if name == "" {
-		return t.tx.Bucket(bMeta).Delete(keyDefaultAuthorizer)
+		return t.tx.Table(bMeta).Delete(keyDefaultAuthorizer)
 	}
 	if old != "" {
 		return fmt.Errorf("default authorizer: %s is: %w", old, ErrExists)
@@ -125,7 +125,7 @@ func (t *Tx) SetDefaultAuthorizer(name string) error {
 	if !t.has(bAuthorizers, name) {
 		return fmt.Errorf("authorizer %q: %w", name, ErrNotFound)
 	}
-	return t.tx.Bucket(bMeta).Put(keyDefaultAuthorizer, []byte(name))
+	return t.tx.Table(bMeta).Put(keyDefaultAuthorizer, []byte(name))
 }
 
 // Authorizers lists authorizers by name; see Things.

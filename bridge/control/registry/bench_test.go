@@ -24,7 +24,7 @@ func fill(tb testing.TB, r *Registry, n int) {
 				if err := tx.put(bCertificates, id, &Certificate{Status: Active, Subject: "CN=" + name}); err != nil {
 					return err
 				}
-				if err := tx.tx.Bucket(bPEM).Put([]byte(id), pem); err != nil {
+				if err := tx.tx.Table(bPEM).Put([]byte(id), pem); err != nil {
 					return err
 				}
 				if err := tx.CreateThing(Thing{Name: name, Attributes: map[string]string{"line": fmt.Sprint(i % 10)}}); err != nil {
@@ -61,7 +61,7 @@ func BenchmarkIdentity(b *testing.B) {
 
 // BenchmarkProvision syncs, as a running bridge does.
 func BenchmarkProvision(b *testing.B) {
-	r, err := Open(filepath.Join(b.TempDir(), "registry.db"))
+	r, err := openFile(filepath.Join(b.TempDir(), "registry.db"))
 	if err != nil {
 		b.Fatal(err)
 	}

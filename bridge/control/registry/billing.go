@@ -84,7 +84,7 @@ func (t *Tx) DeleteBillingGroup(name string, expected uint64) error {
 	if err := t.DeleteTags("billinggroup/" + name); err != nil {
 		return err
 	}
-	return t.tx.Bucket(bBillingGroups).Delete([]byte(name))
+	return t.tx.Table(bBillingGroups).Delete([]byte(name))
 }
 
 // BillingGroups lists billing groups by name; see Things.

@@ -60,21 +60,21 @@ type NewCA struct {
 // RegistrationCode returns what the common name of verification certificates
 // must be, and makes it when there is none.
 func (t *Tx) RegistrationCode() (string, error) {
-	if code := t.tx.Bucket(bMeta).Get(keyRegistrationCode); code != nil {
+	if code := t.tx.Table(bMeta).Get(keyRegistrationCode); code != nil {
 		return string(code), nil
 	}
 	var b [32]byte
 	_, _ = rand.Read(b[:]) // never fails
 	code := hex.EncodeToString(b[:])
-	return code, t.tx.Bucket(bMeta).Put(keyRegistrationCode, []byte(code))
+	return code, t.tx.Table(bMeta).Put(keyRegistrationCode, []byte(code))
 }
 
 // DeleteRegistrationCode forgets the code: the next one is another.
 func (t *Tx) DeleteRegistrationCode() error {
-	if t.tx.Bucket(bMeta).Get(keyRegistrationCode) == nil {
+	if t.tx.Table(bMeta).Get(keyRegistrationCode) == nil {
 		return fmt.Errorf("registration code: %w", ErrNotFound)
 	}
-	return t.tx.Bucket(bMeta).Delete(keyRegistrationCode)
+	return t.tx.Table(bMeta).Delete(keyRegistrationCode)
 }
 
 // RegisterCA registers a certificate authority. A certificate that is none, or
@@ -122,7 +122,7 @@ func (t *Tx) RegisterCA(in NewCA) (CA, error) {
 	if err := t.addLink(bCANames, name, ca.ID); err != nil {
 		return ca, err
 	}
-	if err := t.tx.Bucket(bCAPEM).Put([]byte(ca.ID), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})); err != nil {
+	if err := t.tx.Table(bCAPEM).Put([]byte(ca.ID), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})); err != nil {
 		return ca, err
 	}
 	return ca, t.put(bCAs, ca.ID, &ca)
@@ -160,7 +160,7 @@ func (t *Tx) verify(ca *x509.Certificate, text []byte, now time.Time) error {
 	if err != nil {
 		return err
 	}
-	code := t.tx.Bucket(bMeta).Get(keyRegistrationCode)
+	code := t.tx.Table(bMeta).Get(keyRegistrationCode)
 	switch {
 	case code == nil || v.Subject.CommonName != string(code):
 		return fmt.Errorf("its common name is not the registration code: %w", ErrInvalid)
@@ -251,7 +251,7 @@ func (t *Tx) CA(id string) (CA, error) {
 
 // CAPEM returns the certificate of an authority.
 func (t *Tx) CAPEM(id string) ([]byte, error) {
-	text := t.tx.Bucket(bCAPEM).Get([]byte(id))
+	text := t.tx.Table(bCAPEM).Get([]byte(id))
 	if text == nil {
 		return nil, fmt.Errorf("CA %q: %w", id, ErrNotFound)
 	}
@@ -296,7 +296,7 @@ func (t *Tx) DeleteCA(id string) error {
 		}
 	}
 	for _, b := range [][]byte{bCRLs, bCAPEM, bCAs} {
-		if err := t.tx.Bucket(b).Delete([]byte(id)); err != nil {
+		if err := t.tx.Table(b).Delete([]byte(id)); err != nil {
 			return err
 		}
 	}

@@ -334,7 +334,7 @@ func TestImportCRL(t *testing.T) {
 // A file from before there was an index of serial numbers gets it.
 func TestSerialsAreIndexed(t *testing.T) {
 	path := t.TempDir() + "/registry.db"
-	r, err := Open(path)
+	r, err := openFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,12 +342,12 @@ func TestSerialsAreIndexed(t *testing.T) {
 	leaf := ca.leaf(2, "dev")
 	update(t, r, func(tx *Tx) error {
 		_, err := tx.RegisterCertificate(encode("CERTIFICATE", leaf.Raw), Active)
-		return errors.Join(err, tx.tx.DeleteBucket(bSerials))
+		return errors.Join(err, tx.tx.Drop(bSerials))
 	})
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if r, err = Open(path); err != nil {
+	if r, err = openFile(path); err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()

@@ -184,7 +184,7 @@ func (t *Tx) register(cert *x509.Certificate, status Status, by string) (Certifi
 		return c, fmt.Errorf("certificate %s: its CA's CRL names it: %w", c.ID, ErrConflict)
 	}
 	t.changed(CertificateChanged, c.ID)
-	if err := t.tx.Bucket(bPEM).Put([]byte(c.ID), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})); err != nil {
+	if err := t.tx.Table(bPEM).Put([]byte(c.ID), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})); err != nil {
 		return c, err
 	}
 	if err := t.addLink(bSerials, serialKey(cert.RawIssuer, cert.SerialNumber), c.ID); err != nil {
@@ -207,7 +207,7 @@ func (t *Tx) Certificate(id string) (Certificate, error) {
 
 // CertificatePEM returns a certificate itself.
 func (t *Tx) CertificatePEM(id string) ([]byte, error) {
-	text := t.tx.Bucket(bPEM).Get([]byte(id))
+	text := t.tx.Table(bPEM).Get([]byte(id))
 	if text == nil {
 		return nil, fmt.Errorf("certificate %q: %w", id, ErrNotFound)
 	}
@@ -314,10 +314,10 @@ func (t *Tx) DeleteCertificate(id string, force bool) error {
 			return err
 		}
 	}
-	if err := t.tx.Bucket(bPEM).Delete([]byte(id)); err != nil {
+	if err := t.tx.Table(bPEM).Delete([]byte(id)); err != nil {
 		return err
 	}
-	return t.tx.Bucket(bCertificates).Delete([]byte(id))
+	return t.tx.Table(bCertificates).Delete([]byte(id))
 }
 
 // Certificates lists certificates by id; see Things.

@@ -13,7 +13,7 @@ import (
 	"slices"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/tidemill/tidemill/bridge/control/registry/table"
 )
 
 // MaxCRL bounds a revocation list, in bytes as DER or PEM: about 400,000 entries.
@@ -233,9 +233,9 @@ func serialText(n *big.Int) string { return hex.EncodeToString(n.Bytes()) }
 func serialKey(issuer []byte, n *big.Int) string { return nameKey(issuer) + ":" + serialText(n) }
 
 // indexSerials makes the index of a file that was written without one.
-func indexSerials(tx *bolt.Tx) error {
+func indexSerials(tx table.Tx) error {
 	t := &Tx{tx: tx}
-	return tx.Bucket(bPEM).ForEach(func(id, text []byte) error {
+	return table.Each(tx.Table(bPEM), func(id, text []byte) error {
 		block, _ := pem.Decode(text)
 		if block == nil {
 			return fmt.Errorf("certificate %s: %w", id, ErrCorrupt)

@@ -204,7 +204,7 @@ func (t *Tx) DeleteGroup(name string, expected uint64) error {
 		return err
 	}
 	t.changed(GroupChanged, name)
-	return t.tx.Bucket(bGroups).Delete([]byte(name))
+	return t.tx.Table(bGroups).Delete([]byte(name))
 }
 
 // AddToGroup puts a thing into a static group; again is no error.

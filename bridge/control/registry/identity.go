@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"slices"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/tidemill/tidemill/bridge/control/authz"
+
+	"github.com/tidemill/tidemill/bridge/control/registry/table"
 )
 
 // An Identity is all that the registry knows for the decision about one
@@ -61,14 +61,14 @@ func (id *Identity) AffectedBy(e Event) bool {
 // is an error, since leaving it out could leave out a Deny.
 func (r *Registry) Identity(certificate, clientID string) (*Identity, error) {
 	var id *Identity
-	err := r.db.View(func(tx *bolt.Tx) (err error) {
+	err := r.engine.View(func(tx table.Tx) (err error) {
 		t := &Tx{reg: r, tx: tx}
 		c, err := t.Certificate(certificate)
 		if err != nil {
 			return err
 		}
 		if c.Status != Active {
-			id = &Identity{Certificate: c, ClientID: clientID, Revision: uint64(tx.ID())}
+			id = &Identity{Certificate: c, ClientID: clientID, Revision: tx.ID()}
 			return nil
 		}
 		id, err = t.who(certificate, clientID)
@@ -82,7 +82,7 @@ func (r *Registry) Identity(certificate, clientID string) (*Identity, error) {
 
 // who is Identity without regard to the certificate's state.
 func (t *Tx) who(certificate, clientID string) (id *Identity, err error) {
-	id = &Identity{ClientID: clientID, Revision: uint64(t.tx.ID())}
+	id = &Identity{ClientID: clientID, Revision: t.tx.ID()}
 	if id.Certificate, err = t.Certificate(certificate); err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func (t *Tx) document(policy string) (*authz.Document, error) {
 	if d != nil {
 		return d, nil
 	}
-	text := t.tx.Bucket(bDocuments).Get(documentKey(v.Document))
+	text := t.tx.Table(bDocuments).Get(documentKey(v.Document))
 	if d, err = authz.Parse(text); err != nil {
 		return nil, fmt.Errorf("policy %s version %d: %w: %w", policy, v.Number, ErrCorrupt, err)
 	}

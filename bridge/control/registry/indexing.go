@@ -79,7 +79,7 @@ func (x *Indexing) check() error {
 // Indexing returns what the fleet index holds.
 func (t *Tx) Indexing() (Indexing, error) {
 	x := Indexing{}
-	if raw := t.tx.Bucket(bMeta).Get(keyIndexing); raw != nil {
+	if raw := t.tx.Table(bMeta).Get(keyIndexing); raw != nil {
 		if err := json.Unmarshal(raw, &x); err != nil {
 			return x, fmt.Errorf("indexing: %w: %w", ErrCorrupt, err)
 		}

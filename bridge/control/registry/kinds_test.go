@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/tidemill/tidemill/bridge/control/registry/table"
 )
 
 // steps runs updates in order, each with the error it must end with.
@@ -79,18 +79,18 @@ func TestThingTypes(t *testing.T) {
 // A file from before there were types gets those that its things have.
 func TestTypesOfOldFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
-	r, err := Open(path)
+	r, err := openFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	update(t, r, func(tx *Tx) error {
 		return errors.Join(tx.CreateThingType(ThingType{Name: "pump"}), tx.CreateThing(Thing{Name: "a", Type: "pump"}))
 	})
-	err = r.db.Update(func(tx *bolt.Tx) error { return errors.Join(tx.DeleteBucket(bTypes), tx.DeleteBucket(bTypeThings)) })
+	err = r.engine.Update(func(tx table.Tx) error { return errors.Join(tx.Drop(bTypes), tx.Drop(bTypeThings)) })
 	if err := errors.Join(err, r.Close()); err != nil {
 		t.Fatal(err)
 	}
-	if r, err = Open(path); err != nil {
+	if r, err = openFile(path); err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
@@ -261,7 +261,7 @@ func TestDynamicGroups(t *testing.T) {
 // not told stays.
 func TestChanges(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
-	r, err := Open(path)
+	r, err := openFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -289,7 +289,7 @@ func TestChanges(t *testing.T) {
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if r, err = Open(path); err != nil {
+	if r, err = openFile(path); err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
@@ -339,7 +339,7 @@ func TestTooMuchToTell(t *testing.T) {
 	steps(t, r, []step{
 		{"want", func(tx *Tx) error { return tx.SetEventConfig(map[EventType]bool{ThingEvent: true}) }, nil},
 		{"first", thing("a"), nil},
-		{"as if many came", func(tx *Tx) error { return tx.tx.Bucket(bOutbox).SetSequence(maxUntold) }, nil},
+		{"as if many came", func(tx *Tx) error { return tx.tx.Table(bOutbox).SetSequence(maxUntold) }, nil},
 		{"full", thing("b"), ErrLimit},
 		{"what is not told", func(tx *Tx) error { return tx.CreateThingType(ThingType{Name: "x"}) }, nil},
 		{"nothing is half done", func(tx *Tx) error { _, err := tx.Thing("b"); return err }, ErrNotFound},

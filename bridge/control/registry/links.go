@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/tidemill/tidemill/bridge/control/registry/table"
 )
 
 // Links are keys of two names with a zero byte between, which no name holds,
@@ -14,22 +14,22 @@ import (
 func link(from, to string) []byte { return []byte(from + "\x00" + to) }
 
 func (t *Tx) linked(bucket []byte, from, to string) bool {
-	return t.tx.Bucket(bucket).Get(link(from, to)) != nil
+	return t.tx.Table(bucket).Get(link(from, to)) != nil
 }
 
 func (t *Tx) addLink(bucket []byte, from, to string) error {
-	return t.tx.Bucket(bucket).Put(link(from, to), []byte{})
+	return t.tx.Table(bucket).Put(link(from, to), []byte{})
 }
 
 func (t *Tx) removeLink(bucket []byte, from, to string) error {
-	return t.tx.Bucket(bucket).Delete(link(from, to))
+	return t.tx.Table(bucket).Delete(link(from, to))
 }
 
 // links returns all that from is linked to, in order.
 func (t *Tx) links(bucket []byte, from string) []string {
 	var out []string
 	prefix := link(from, "")
-	c := t.tx.Bucket(bucket).Cursor()
+	c := t.tx.Table(bucket).Cursor()
 	for k, _ := c.Seek(prefix); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
 		out = append(out, string(k[len(prefix):]))
 	}
@@ -48,7 +48,7 @@ func (t *Tx) removeLinks(bucket []byte, from string) error {
 
 func (t *Tx) anyLink(bucket []byte, from string) bool {
 	prefix := link(from, "")
-	k, _ := t.tx.Bucket(bucket).Cursor().Seek(prefix)
+	k, _ := t.tx.Table(bucket).Cursor().Seek(prefix)
 	return bytes.HasPrefix(k, prefix)
 }
 
@@ -56,7 +56,7 @@ func (t *Tx) anyLink(bucket []byte, from string) bool {
 func (t *Tx) pageLinks(bucket []byte, from, after string, n int) (out []string, next string) {
 	n = pageSize(n)
 	prefix := link(from, "")
-	c := t.tx.Bucket(bucket).Cursor()
+	c := t.tx.Table(bucket).Cursor()
 	for k, _ := seekAfter(c, prefix, after); bytes.HasPrefix(k, prefix); k, _ = c.Next() {
 		if len(out) == n {
 			return out, out[n-1]
@@ -70,7 +70,7 @@ func (t *Tx) pageLinks(bucket []byte, from, after string, n int) (out []string, 
 // true n times. next is what to pass as after for the next page, empty at the end.
 func (t *Tx) page(bucket []byte, after string, n int, take func(key string, raw []byte) (bool, error)) (next string, err error) {
 	n = pageSize(n)
-	c := t.tx.Bucket(bucket).Cursor()
+	c := t.tx.Table(bucket).Cursor()
 	last, taken := "", 0
 	for k, v := seekAfter(c, nil, after); k != nil; k, v = c.Next() {
 		if taken == n {
@@ -96,7 +96,7 @@ func pageSize(n int) int {
 
 // seekAfter moves to the first key greater than prefix+after, or the first
 // with the prefix if after is empty.
-func seekAfter(c *bolt.Cursor, prefix []byte, after string) (k, v []byte) {
+func seekAfter(c table.Cursor, prefix []byte, after string) (k, v []byte) {
 	key := append(bytes.Clone(prefix), after...)
 	k, v = c.Seek(key)
 	if after != "" && bytes.Equal(k, key) {

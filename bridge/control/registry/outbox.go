@@ -86,7 +86,7 @@ type EventConfig struct {
 // none at first.
 func (t *Tx) EventConfig() (EventConfig, error) {
 	c := EventConfig{}
-	if raw := t.tx.Bucket(bMeta).Get(keyEvents); raw != nil {
+	if raw := t.tx.Table(bMeta).Get(keyEvents); raw != nil {
 		if err := json.Unmarshal(raw, &c); err != nil {
 			return c, fmt.Errorf("event configuration: %w: %w", ErrCorrupt, err)
 		}
@@ -131,7 +131,7 @@ func (t *Tx) tell(c *Change) error {
 	if !t.wanted[c.Event] && c.Event != RegisteredEvent {
 		return nil
 	}
-	b := t.tx.Bucket(bOutbox)
+	b := t.tx.Table(bOutbox)
 	n, err := b.NextSequence()
 	if err != nil {
 		return err
@@ -163,7 +163,7 @@ func (t *Tx) TellRegistered(c *Certificate) error {
 // Untold returns the oldest n changes that have not been told.
 func (t *Tx) Untold(n int) ([]Change, error) {
 	var all []Change
-	cur := t.tx.Bucket(bOutbox).Cursor()
+	cur := t.tx.Table(bOutbox).Cursor()
 	for k, raw := cur.First(); k != nil && len(all) < n; k, raw = cur.Next() {
 		c := Change{Sequence: binary.BigEndian.Uint64(k)}
 		if err := json.Unmarshal(raw, &c); err != nil {
@@ -186,7 +186,7 @@ func (t *Tx) Untold(n int) ([]Change, error) {
 
 // Told forgets the changes up to and with the one of a sequence number.
 func (t *Tx) Told(sequence uint64) error {
-	b := t.tx.Bucket(bOutbox)
+	b := t.tx.Table(bOutbox)
 	cur := b.Cursor()
 	for k, _ := cur.First(); k != nil && binary.BigEndian.Uint64(k) <= sequence; k, _ = cur.First() {
 		if err := b.Delete(k); err != nil {

@@ -49,7 +49,7 @@ func (t *Tx) addVersion(p *Policy, doc []byte) error {
 	if _, err := authz.Parse(doc); err != nil {
 		return fmt.Errorf("policy %s: %w", p.Name, err)
 	}
-	b := t.tx.Bucket(bDocuments)
+	b := t.tx.Table(bDocuments)
 	id, err := b.NextSequence()
 	if err != nil {
 		return err
@@ -158,7 +158,7 @@ func (t *Tx) DeletePolicyVersion(name string, number int) error {
 	if v.Number == p.Default {
 		return fmt.Errorf("policy %s version %d is the default: %w", name, number, ErrConflict)
 	}
-	if err := t.tx.Bucket(bDocuments).Delete(documentKey(v.Document)); err != nil {
+	if err := t.tx.Table(bDocuments).Delete(documentKey(v.Document)); err != nil {
 		return err
 	}
 	p.Versions = slices.DeleteFunc(p.Versions, func(o PolicyVersion) bool { return o.Number == number })
@@ -179,7 +179,7 @@ func (t *Tx) DeletePolicy(name string) error {
 		return fmt.Errorf("policy %s has %d versions: %w", name, len(p.Versions), ErrConflict)
 	}
 	for _, v := range p.Versions {
-		if err := t.tx.Bucket(bDocuments).Delete(documentKey(v.Document)); err != nil {
+		if err := t.tx.Table(bDocuments).Delete(documentKey(v.Document)); err != nil {
 			return err
 		}
 	}
@@ -187,7 +187,7 @@ func (t *Tx) DeletePolicy(name string) error {
 		return err
 	}
 	t.changed(PolicyChanged, name)
-	return t.tx.Bucket(bPolicies).Delete([]byte(name))
+	return t.tx.Table(bPolicies).Delete([]byte(name))
 }
 
 // Policy returns a policy without its documents.
@@ -208,7 +208,7 @@ func (t *Tx) PolicyDocument(name string, number int) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	doc := t.tx.Bucket(bDocuments).Get(documentKey(v.Document))
+	doc := t.tx.Table(bDocuments).Get(documentKey(v.Document))
 	if doc == nil {
 		return nil, fmt.Errorf("policy %s version %d: no document: %w", name, v.Number, ErrCorrupt)
 	}

@@ -4,7 +4,8 @@
 // provisioning templates, authorizers and role aliases, and the changes that
 // messages have to be published of (Change).
 //
-// A Registry is one bbolt file (FORMAT.md). Reads and writes happen in a Tx,
+// A Registry is tables of an engine, such as a bbolt file (FORMAT.md; package
+// bolt). Reads and writes happen in a Tx,
 // so that what belongs together, such as a thing with its certificate and its
 // policy, is there as a whole or not at all:
 //
@@ -30,17 +31,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/shadow/format"
+
+	"github.com/tidemill/tidemill/bridge/control/registry/table"
 )
 
 // Errors that callers branch on; match with errors.Is.
@@ -73,10 +73,10 @@ var (
 	attributeText = regexp.MustCompile(`^[a-zA-Z0-9_.,@/:#=\[\]-]*$`)
 )
 
-// A Registry is an open file. Its methods may be called from several
+// A Registry is the model over an engine. Its methods may be called from several
 // goroutines.
 type Registry struct {
-	db       *bolt.DB
+	engine   table.Engine
 	now      func() time.Time
 	expiry   func() time.Time // nil: now
 	revision atomic.Uint64    // id of the last transaction committed; written under recent.mu
@@ -94,7 +94,7 @@ type Registry struct {
 	docs  map[uint64]*authz.Document
 }
 
-// Buckets; FORMAT.md says what is in them.
+// Tables; FORMAT.md says what is in them.
 var (
 	bThings        = []byte("things")
 	bCertificates  = []byte("certificates")
@@ -150,25 +150,17 @@ var (
 // formatNumber is that of FORMAT.md.
 const formatNumber = 1
 
-// Open opens the file at path, made with mode 0600 if it is not there. A file
-// that another process has open is an error after a second; one of a newer version
-// is format.ErrNewer.
-func Open(path string) (*Registry, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: time.Second, FreelistType: bolt.FreelistMapType})
-	if err != nil {
-		return nil, fmt.Errorf("registry %s: %w", path, err)
+// New returns the registry that an engine holds, and makes what is missing there.
+// It takes the engine over, and closes it if there is an error: format.ErrNewer if
+// a newer version wrote it.
+func New(e table.Engine) (*Registry, error) {
+	if err := prepare(e); err != nil {
+		return nil, errors.Join(fmt.Errorf("registry %s: %w", e.Name(), err), e.Close())
 	}
-	err = os.Chmod(path, 0o600)
-	if err == nil {
-		err = prepare(db)
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("registry %s: %w", path, err), db.Close())
-	}
-	r := &Registry{db: db, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}, now: time.Now}
-	return r, db.View(func(tx *bolt.Tx) error {
-		r.revision.Store(uint64(tx.ID()))
-		r.recent.after = uint64(tx.ID())
+	r := &Registry{engine: e, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}, now: time.Now}
+	return r, e.View(func(tx table.Tx) error {
+		r.revision.Store(tx.ID())
+		r.recent.after = tx.ID()
 		return nil
 	})
 }
@@ -187,9 +179,9 @@ func (r *Registry) deletes() time.Time {
 }
 
 // prepare makes the buckets, writing only if one is missing.
-func prepare(db *bolt.DB) error {
+func prepare(e table.Engine) error {
 	complete := false
-	err := db.View(func(tx *bolt.Tx) error {
+	err := e.View(func(tx table.Tx) error {
 		has, err := formatOf(tx)
 		if err == nil {
 			err = format.Check(has, formatNumber)
@@ -198,7 +190,7 @@ func prepare(db *bolt.DB) error {
 			return err
 		}
 		for _, b := range allBuckets {
-			if tx.Bucket(b) == nil {
+			if !tx.Has(b) {
 				return nil
 			}
 		}
@@ -208,10 +200,10 @@ func prepare(db *bolt.DB) error {
 	if err != nil || complete {
 		return err
 	}
-	return db.Update(func(tx *bolt.Tx) error {
-		indexed, typed := tx.Bucket(bSerials) != nil, tx.Bucket(bTypes) != nil
+	return e.Update(func(tx table.Tx) error {
+		indexed, typed := tx.Has(bSerials), tx.Has(bTypes)
 		for _, b := range allBuckets {
-			if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+			if err := tx.Create(b); err != nil {
 				return err
 			}
 		}
@@ -225,14 +217,17 @@ func prepare(db *bolt.DB) error {
 				return err
 			}
 		}
-		return tx.Bucket(bMeta).Put(keyFormat, strconv.AppendUint(nil, formatNumber, 10))
+		return tx.Table(bMeta).Put(keyFormat, strconv.AppendUint(nil, formatNumber, 10))
 	})
 }
 
 // formatOf reads the file's number, 0 of a new file.
-func formatOf(tx *bolt.Tx) (uint64, error) {
-	meta := tx.Bucket(bMeta)
-	if meta == nil || meta.Get(keyFormat) == nil {
+func formatOf(tx table.Tx) (uint64, error) {
+	if !tx.Has(bMeta) {
+		return 0, nil
+	}
+	meta := tx.Table(bMeta)
+	if meta.Get(keyFormat) == nil {
 		return 0, nil
 	}
 	n, err := strconv.ParseUint(string(meta.Get(keyFormat)), 10, 32)
@@ -242,14 +237,14 @@ func formatOf(tx *bolt.Tx) (uint64, error) {
 	return n, nil
 }
 
-// Close waits for transactions under way and closes the file.
-func (r *Registry) Close() error { return r.db.Close() }
+// Close waits for transactions under way and closes the engine.
+func (r *Registry) Close() error { return r.engine.Close() }
 
 // A Tx is one transaction. It is valid only within the function it was given
 // to, and for one goroutine.
 type Tx struct {
 	reg    *Registry
-	tx     *bolt.Tx
+	tx     table.Tx
 	events []Event
 	wanted map[EventType]bool // messages; nil: not read yet
 }
@@ -263,7 +258,7 @@ func identify(name string, created time.Time) string {
 
 // View runs f on the registry as it stands; writes fail.
 func (r *Registry) View(f func(*Tx) error) error {
-	return r.db.View(func(tx *bolt.Tx) error { return f(&Tx{reg: r, tx: tx}) })
+	return r.engine.View(func(tx table.Tx) error { return f(&Tx{reg: r, tx: tx}) })
 }
 
 // Update runs f and makes its changes durable, all of them if f returns nil,
@@ -272,9 +267,9 @@ func (r *Registry) View(f func(*Tx) error) error {
 func (r *Registry) Update(f func(*Tx) error) error {
 	r.commitMu.Lock()
 	defer r.commitMu.Unlock()
-	var id int
+	var id uint64
 	t := &Tx{reg: r}
-	err := r.db.Update(func(tx *bolt.Tx) error {
+	err := r.engine.Update(func(tx table.Tx) error {
 		t.tx, id = tx, tx.ID()
 		return f(t)
 	})
@@ -282,8 +277,8 @@ func (r *Registry) Update(f func(*Tx) error) error {
 		return err
 	}
 	r.recent.mu.Lock()
-	r.recent.add(uint64(id), t.events)
-	r.revision.Store(uint64(id))
+	r.recent.add(id, t.events)
+	r.revision.Store(id)
 	r.recent.mu.Unlock()
 	r.watchMu.Lock()
 	watchers := make([]func(Event), 0, len(r.watchers))
@@ -358,7 +353,7 @@ func (t *Tx) changed(k Kind, name string) {
 
 // get decodes the entry key of a bucket into v.
 func (t *Tx) get(bucket []byte, kind, key string, v any) error {
-	raw := t.tx.Bucket(bucket).Get([]byte(key))
+	raw := t.tx.Table(bucket).Get([]byte(key))
 	if raw == nil {
 		return fmt.Errorf("%s %q: %w", kind, key, ErrNotFound)
 	}
@@ -368,12 +363,12 @@ func (t *Tx) get(bucket []byte, kind, key string, v any) error {
 	return nil
 }
 
-func (t *Tx) has(bucket []byte, key string) bool { return t.tx.Bucket(bucket).Get([]byte(key)) != nil }
+func (t *Tx) has(bucket []byte, key string) bool { return t.tx.Table(bucket).Get([]byte(key)) != nil }
 
 func (t *Tx) put(bucket []byte, key string, v any) error {
 	raw, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	return t.tx.Bucket(bucket).Put([]byte(key), raw)
+	return t.tx.Table(bucket).Put([]byte(key), raw)
 }

@@ -17,19 +17,20 @@ import (
 	"testing"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
-
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/shadow/format"
+
+	"github.com/tidemill/tidemill/bridge/control/registry/table"
+
+	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
 )
 
 func open(t testing.TB) *Registry {
 	t.Helper()
-	r, err := Open(filepath.Join(t.TempDir(), "registry.db"))
+	r, err := openAs(filepath.Join(t.TempDir(), "registry.db"), bolt.Options{NoSync: true}) // tests of content, not of the disk
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.db.NoSync = true // tests of content, not of the disk
 	t.Cleanup(func() {
 		if err := r.Close(); err != nil {
 			t.Error(err)
@@ -378,7 +379,7 @@ func TestPages(t *testing.T) {
 
 func TestOpen(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
-	r, err := Open(path)
+	r, err := openFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -392,7 +393,7 @@ func TestOpen(t *testing.T) {
 	if _, err := r.Identity(id, "pump-1"); err == nil {
 		t.Error("an identity from a closed registry")
 	}
-	if r, err = Open(path); err != nil {
+	if r, err = openFile(path); err != nil {
 		t.Fatal(err)
 	}
 	if who, err := r.Identity(id, "pump-1"); err != nil || who.Revision != r.Revision() || r.Revision() == 0 {
@@ -404,7 +405,7 @@ func TestOpen(t *testing.T) {
 	if err := os.WriteFile(path, []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(path); err == nil {
+	if _, err := openFile(path); err == nil {
 		t.Error("opened garbage")
 	}
 }
@@ -454,17 +455,17 @@ func TestConcurrent(t *testing.T) {
 // A file of a newer version is refused and stays as it is.
 func TestNewerFormat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
-	r, err := Open(path)
+	r, err := openFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for text, want := range map[string]error{"2": format.ErrNewer, "x": ErrCorrupt} {
-		err = r.db.Update(func(tx *bolt.Tx) error {
-			if _, err := tx.CreateBucketIfNotExists([]byte("of a newer version")); err != nil {
+		err = r.engine.Update(func(tx table.Tx) error {
+			if err := tx.Create([]byte("of a newer version")); err != nil {
 				return err
 			}
-			_ = tx.DeleteBucket(bTags) // a newer version may do without it
-			return tx.Bucket(bMeta).Put(keyFormat, []byte(text))
+			_ = tx.Drop(bTags) // a newer version may do without it
+			return tx.Table(bMeta).Put(keyFormat, []byte(text))
 		})
 		if err := errors.Join(err, r.Close()); err != nil {
 			t.Fatal(err)
@@ -473,7 +474,7 @@ func TestNewerFormat(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		again, err := Open(path)
+		again, err := openFile(path)
 		if !errors.Is(err, want) {
 			t.Errorf("format %s: %v", text, err)
 		}
@@ -486,11 +487,22 @@ func TestNewerFormat(t *testing.T) {
 		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
 			t.Errorf("the file has changed: %v", err)
 		}
-		if r.db, err = bolt.Open(path, 0o600, nil); err != nil {
+		if r.engine, err = bolt.Open(path, bolt.Options{}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := r.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// openFile opens the registry in a file.
+func openFile(path string) (*Registry, error) { return openAs(path, bolt.Options{}) }
+
+func openAs(path string, o bolt.Options) (*Registry, error) {
+	e, err := bolt.Open(path, o)
+	if err != nil {
+		return nil, err
+	}
+	return New(e)
 }

@@ -86,7 +86,7 @@ func (t *Tx) DeleteRoleAlias(name string) error {
 	if err := t.DeleteTags("rolealias/" + name); err != nil {
 		return err
 	}
-	return t.tx.Bucket(bRoleAliases).Delete([]byte(name))
+	return t.tx.Table(bRoleAliases).Delete([]byte(name))
 }
 
 // RoleAliases lists role aliases by name; see Things.
@@ -118,7 +118,7 @@ const forgetKeys = 8
 
 // AddTemporaryKey stores a key; again is no error.
 func (t *Tx) AddTemporaryKey(k TemporaryKey) error {
-	ends := t.tx.Bucket(bKeyEnds)
+	ends := t.tx.Table(bKeyEnds)
 	var old [][]byte
 	c := ends.Cursor()
 	now := uint64(t.reg.deletes().UnixMilli())
@@ -129,7 +129,7 @@ func (t *Tx) AddTemporaryKey(k TemporaryKey) error {
 		if err := ends.Delete(e); err != nil {
 			return err
 		}
-		if err := t.tx.Bucket(bKeys).Delete(e[8:]); err != nil {
+		if err := t.tx.Table(bKeys).Delete(e[8:]); err != nil {
 			return err
 		}
 	}

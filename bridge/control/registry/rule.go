@@ -49,7 +49,7 @@ func (t *Tx) CreateRule(r Rule) (Rule, error) {
 		return Rule{}, fmt.Errorf("rule %s: %w", r.Name, ErrExists)
 	}
 	// The bucket's sequence counts the rules there are.
-	b := t.tx.Bucket(bRules)
+	b := t.tx.Table(bRules)
 	if b.Sequence() >= MaxRules {
 		return Rule{}, fmt.Errorf("rule %s: there are %d: %w", r.Name, b.Sequence(), ErrLimit)
 	}
@@ -75,7 +75,7 @@ func (t *Tx) ReplaceRule(r Rule) (Rule, error) {
 }
 
 func (t *Tx) putRule(r *Rule) error {
-	if err := t.tx.Bucket(bRuleDocuments).Put([]byte(r.Name), r.Document); err != nil {
+	if err := t.tx.Table(bRuleDocuments).Put([]byte(r.Name), r.Document); err != nil {
 		return err
 	}
 	return t.put(bRules, r.Name, r)
@@ -96,11 +96,11 @@ func (t *Tx) DeleteRule(name string) error {
 	if _, err := t.Rule(name); err != nil {
 		return err
 	}
-	b := t.tx.Bucket(bRules)
+	b := t.tx.Table(bRules)
 	if err := b.SetSequence(b.Sequence() - 1); err != nil {
 		return err
 	}
-	if err := t.tx.Bucket(bRuleDocuments).Delete([]byte(name)); err != nil {
+	if err := t.tx.Table(bRuleDocuments).Delete([]byte(name)); err != nil {
 		return err
 	}
 	if err := t.DeleteTags("rule/" + name); err != nil {
@@ -113,14 +113,14 @@ func (t *Tx) DeleteRule(name string) error {
 func (t *Tx) Rule(name string) (Rule, error) {
 	r := Rule{Name: name}
 	err := t.get(bRules, "rule", name, &r)
-	r.Document = bytes.Clone(t.tx.Bucket(bRuleDocuments).Get([]byte(name)))
+	r.Document = bytes.Clone(t.tx.Table(bRuleDocuments).Get([]byte(name)))
 	return r, err
 }
 
 // Rules lists rules by name; see Things for after, n and next.
 func (t *Tx) Rules(after string, n int) (page []Rule, next string, err error) {
 	next, err = t.page(bRules, after, n, func(key string, raw []byte) (bool, error) {
-		r := Rule{Name: key, Document: bytes.Clone(t.tx.Bucket(bRuleDocuments).Get([]byte(key)))}
+		r := Rule{Name: key, Document: bytes.Clone(t.tx.Table(bRuleDocuments).Get([]byte(key)))}
 		if err := json.Unmarshal(raw, &r); err != nil {
 			return false, fmt.Errorf("%w: %w", ErrCorrupt, err)
 		}

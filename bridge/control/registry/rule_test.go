@@ -8,18 +8,18 @@ import (
 	"strings"
 	"testing"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/tidemill/tidemill/bridge/control/registry/table"
 )
 
 // A rule is there after the file was closed, byte for byte, and keeps its
 // time through every change. A file of before there were rules takes them.
 func TestRuleStays(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
-	r, err := Open(path)
+	r, err := openFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	err = r.db.Update(func(tx *bolt.Tx) error { return errors.Join(tx.DeleteBucket(bRules), tx.DeleteBucket(bRuleDocuments)) })
+	err = r.engine.Update(func(tx table.Tx) error { return errors.Join(tx.Drop(bRules), tx.Drop(bRuleDocuments)) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,7 +43,7 @@ func TestRuleStays(t *testing.T) {
 		if err := r.Close(); err != nil {
 			t.Fatal(err)
 		}
-		if r, err = Open(path); err != nil {
+		if r, err = openFile(path); err != nil {
 			t.Fatal(err)
 		}
 		update(t, r, change)

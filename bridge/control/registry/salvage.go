@@ -6,13 +6,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
-	"time"
 
-	bolt "go.etcd.io/bbolt"
-
-	"github.com/tidemill/tidemill/shadow/boltfile"
+	"github.com/tidemill/tidemill/bridge/control/registry/table"
 )
 
 // rightless are the buckets that nobody's rights depend on. All others are taken
@@ -21,63 +17,36 @@ import (
 var rightless = []string{string(bRules), string(bRuleDocuments), string(bDeclarations), string(bTags), string(bOutbox),
 	string(bBillingGroups), string(bBillingThings)}
 
+// A salvager is an engine, as yet empty, that can fill itself from a damaged file;
+// see bolt.Engine.Salvage.
+type salvager interface {
+	table.Engine
+	Salvage(from string, sound func(table string, key, value []byte) error, lost func(table string, err error)) (sure bool, err error)
+}
+
 // Salvage writes what can be read of the damaged registry file at from, which
-// nobody has open, into the new one at to, and calls lost for each piece that is
-// not, with the bucket that may be incomplete. Only what the last commit holds is
-// taken, as far as that can be told.
+// nobody has open, into the engine to, and calls lost for each piece that is not,
+// with the table that may be incomplete. Only what the last update left is taken,
+// as far as that can be told.
 //
 // Where that is not certain, or a piece is lost on which rights may depend, nobody
 // gets more than there was: all active certificates and authorizers are INACTIVE in
-// the new file, CAs register no certificates by themselves, and temporary keys are
-// left out; lost is told that too.
-func Salvage(from, to string, lost func(error)) (err error) {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	info, err := in.Stat()
-	if err != nil {
-		return err
-	}
-	db, err := bolt.Open(to, 0o600, &bolt.Options{Timeout: time.Second})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, db.Close()) }()
+// to, CAs register no certificates by themselves, and temporary keys are left out;
+// lost is told that too.
+func Salvage(from string, to salvager, lost func(error)) (err error) {
 	trusted := true
 	serials := true // certificate-serials is whole
-	piece := func(bucket string, cause error) {
-		serials = serials && bucket != string(bSerials)
-		trusted = trusted && slices.Contains(rightless, bucket)
-		if bucket == "" {
+	sure, err := to.Salvage(from, sound, func(table string, cause error) {
+		serials = serials && table != string(bSerials)
+		trusted = trusted && slices.Contains(rightless, table)
+		if table == "" {
 			lost(fmt.Errorf("%s: whole buckets: %w", from, cause))
 			return
 		}
-		lost(fmt.Errorf("%s: bucket %s may be incomplete: %w", from, bucket, cause))
-	}
-	w := &boltfile.Copier{DB: db}
-	sure, err := boltfile.Salvage(in, info.Size(), 1, func(it boltfile.Item) error {
-		if len(it.Path) == 0 {
-			return nil // no key of ours is in the root
-		}
-		if it.Key != nil {
-			if err := sound(string(it.Path[0]), it.Key, it.Value); err != nil {
-				piece(string(it.Path[0]), fmt.Errorf("%w: %.100q: %w", ErrCorrupt, it.Key, err))
-				return nil
-			}
-		}
-		return w.Add(it)
-	}, func(path [][]byte, err error) {
-		bucket := ""
-		if len(path) > 0 {
-			bucket = string(path[0])
-		}
-		piece(bucket, err)
+		lost(fmt.Errorf("%s: bucket %s may be incomplete: %w", from, table, cause))
 	})
-	err = errors.Join(err, w.Flush())
 	if err == nil && !serials {
-		err = dropSerials(db)
+		err = to.Update(func(tx table.Tx) error { return tx.Drop(bSerials) }) // New makes it anew
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", from, err)
@@ -88,7 +57,7 @@ func Salvage(from, to string, lost func(error)) (err error) {
 	if sure && trusted {
 		return nil
 	}
-	n, err := distrust(db)
+	n, err := distrust(to)
 	if err == nil {
 		lost(fmt.Errorf("%s: rights may have been lost with it: %d certificates and authorizers that were ACTIVE are INACTIVE in the new file, "+
 			"CAs register none by themselves, and temporary keys are gone; look at cert list and policy list, then activate with cert activate", from, n))
@@ -96,9 +65,16 @@ func Salvage(from, to string, lost func(error)) (err error) {
 	return err
 }
 
-// sound returns an error for a value that is not what its bucket has: bbolt has no
+// sound returns an error for a value that is not what its table has: the file has no
 // sums of them.
 func sound(bucket string, key, value []byte) error {
+	if err := fits(bucket, key, value); err != nil {
+		return fmt.Errorf("%w: %.100q: %w", ErrCorrupt, key, err)
+	}
+	return nil
+}
+
+func fits(bucket string, key, value []byte) error {
 	switch bucket {
 	case string(bPEM), string(bCAPEM):
 		block, _ := pem.Decode(value)
@@ -120,22 +96,12 @@ func sound(bucket string, key, value []byte) error {
 	return nil
 }
 
-// dropSerials has Open make certificate-serials anew.
-func dropSerials(db *bolt.DB) error {
-	return db.Update(func(tx *bolt.Tx) error {
-		if tx.Bucket(bSerials) == nil {
-			return nil
-		}
-		return tx.DeleteBucket(bSerials)
-	})
-}
-
 // distrust takes away what a registry that is not all there must not grant, and
 // returns how many were active.
-func distrust(db *bolt.DB) (n int, err error) {
-	err = db.Update(func(tx *bolt.Tx) error {
+func distrust(e table.Engine) (n int, err error) {
+	err = e.Update(func(tx table.Tx) error {
 		for _, name := range [][]byte{bKeys, bKeyEnds} {
-			if err := tx.DeleteBucket(name); err != nil && tx.Bucket(name) != nil {
+			if err := tx.Drop(name); err != nil {
 				return err
 			}
 		}
@@ -148,12 +114,12 @@ func distrust(db *bolt.DB) (n int, err error) {
 			{bAuthorizers, "status", `"ACTIVE"`, `"INACTIVE"`},
 			{bCAs, "auto_register", `true`, `false`},
 		} {
-			b := tx.Bucket(change.bucket)
-			if b == nil {
+			if !tx.Has(change.bucket) {
 				continue
 			}
+			b := tx.Table(change.bucket)
 			changed := map[string][]byte{}
-			err := b.ForEach(func(k, v []byte) error {
+			err := table.Each(b, func(k, v []byte) error {
 				var doc map[string]json.RawMessage
 				if err := json.Unmarshal(v, &doc); err != nil {
 					return err

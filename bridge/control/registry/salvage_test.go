@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
 )
 
 // rights is what a certificate may: nothing, or the documents in effect for it.
@@ -38,11 +40,10 @@ func TestSalvage(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	path := filepath.Join(t.TempDir(), "registry.db")
-	r, err := Open(path)
+	r, err := openAs(path, bolt.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.db.NoSync = true
 	const certificates = 120
 	var ids []string
 	update(t, r, func(tx *Tx) error {
@@ -89,10 +90,15 @@ func TestSalvage(t *testing.T) {
 			t.Fatal(err)
 		}
 		var lost []string
-		if err := Salvage(from, to, func(err error) { lost = append(lost, err.Error()) }); err != nil {
+		e, err := bolt.Open(to, bolt.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = Salvage(from, e, func(err error) { lost = append(lost, err.Error()) })
+		if err := errors.Join(err, e.Close()); err != nil {
 			t.Fatalf("seed %d try %d: %v", seed, try, err)
 		}
-		s, err := Open(to)
+		s, err := openFile(to)
 		if err != nil {
 			t.Fatalf("seed %d try %d: %v\n%s", seed, try, err, strings.Join(lost, "\n"))
 		}

@@ -85,4 +85,4 @@ func (t *Tx) Untag(resource string, keys []string) error {
 }
 
 // DeleteTags forgets the tags of a resource that is being deleted.
-func (t *Tx) DeleteTags(resource string) error { return t.tx.Bucket(bTags).Delete([]byte(resource)) }
+func (t *Tx) DeleteTags(resource string) error { return t.tx.Table(bTags).Delete([]byte(resource)) }

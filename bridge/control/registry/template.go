@@ -102,7 +102,7 @@ func (t *Tx) addTemplateVersion(tp *Template, body []byte) (int, error) {
 	n := tp.Next
 	tp.Next++
 	tp.Versions = append(tp.Versions, TemplateVersion{n, t.reg.now().UTC()})
-	return n, t.tx.Bucket(bTemplateBodies).Put(link(tp.Name, strconv.Itoa(n)), body)
+	return n, t.tx.Table(bTemplateBodies).Put(link(tp.Name, strconv.Itoa(n)), body)
 }
 
 // Template returns a provisioning template.
@@ -121,7 +121,7 @@ func (t *Tx) TemplateBody(name string, version int) ([]byte, error) {
 	if version == 0 {
 		version = tp.Default
 	}
-	body := t.tx.Bucket(bTemplateBodies).Get(link(name, strconv.Itoa(version)))
+	body := t.tx.Table(bTemplateBodies).Get(link(name, strconv.Itoa(version)))
 	if body == nil {
 		return nil, fmt.Errorf("provisioning template %s version %d: %w", name, version, ErrNotFound)
 	}
@@ -184,7 +184,7 @@ func (t *Tx) DeleteTemplateVersion(name string, number int) error {
 	}
 	tp.Versions = slices.DeleteFunc(tp.Versions, func(v TemplateVersion) bool { return v.Number == number })
 	tp.Modified = t.reg.now().UTC()
-	if err := t.tx.Bucket(bTemplateBodies).Delete(link(name, strconv.Itoa(number))); err != nil {
+	if err := t.tx.Table(bTemplateBodies).Delete(link(name, strconv.Itoa(number))); err != nil {
 		return err
 	}
 	return t.put(bTemplates, name, &tp)
@@ -201,14 +201,14 @@ func (t *Tx) DeleteTemplate(name string) error {
 		return fmt.Errorf("provisioning template %s has %d versions: delete those that are not the default: %w", name, len(tp.Versions), ErrInUse)
 	}
 	for _, v := range tp.Versions {
-		if err := t.tx.Bucket(bTemplateBodies).Delete(link(name, strconv.Itoa(v.Number))); err != nil {
+		if err := t.tx.Table(bTemplateBodies).Delete(link(name, strconv.Itoa(v.Number))); err != nil {
 			return err
 		}
 	}
 	if err := t.DeleteTags("provisioningtemplate/" + name); err != nil {
 		return err
 	}
-	return t.tx.Bucket(bTemplates).Delete([]byte(name))
+	return t.tx.Table(bTemplates).Delete([]byte(name))
 }
 
 // Templates lists provisioning templates by name; see Things.

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
 )
 
 func TestTemplates(t *testing.T) {
@@ -116,7 +118,7 @@ func TestTemplates(t *testing.T) {
 // reopening too, and cannot be more than so many.
 func TestTokens(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
-	r, err := Open(path)
+	r, err := openFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +153,7 @@ func TestTokens(t *testing.T) {
 		if err := errors.Join(r.Close()); err != nil {
 			t.Fatal(err)
 		}
-		if r, err = Open(path); err != nil {
+		if r, err = openAs(path, bolt.Options{NoSync: true}); err != nil {
 			t.Fatal(err)
 		}
 		r.now = clock
@@ -199,7 +201,7 @@ func TestTokens(t *testing.T) {
 		now = now.Add(-c.after)
 	}
 	if err := r.View(func(tx *Tx) error {
-		b := tx.tx.Bucket(bTokens)
+		b := tx.tx.Table(bTokens)
 		if k, v := b.Cursor().First(); k != nil {
 			t.Errorf("left: %q %q", k, v)
 		}
@@ -208,7 +210,6 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	r.db.NoSync = true
 	token := func(n int, by string) func(tx *Tx) error {
 		return func(tx *Tx) error { _, err := tx.AddToken(hash(n), Token{Certificate: "x", By: by}); return err }
 	}
@@ -252,7 +253,7 @@ func TestExpiryKeeps(t *testing.T) {
 			return errors.Join(err, tx.AddTemporaryKey(TemporaryKey{ID: "ASIANEW", Certificate: id, Expires: now.Add(1000 * time.Hour)}))
 		})
 		if err := r.View(func(tx *Tx) error {
-			if tx.tx.Bucket(bKeys).Get([]byte("ASIAOLD")) != nil {
+			if tx.tx.Table(bKeys).Get([]byte("ASIAOLD")) != nil {
 				keys++
 			}
 			return nil

@@ -141,7 +141,7 @@ func (t *Tx) DeleteThing(name string, expected uint64) error {
 		return err
 	}
 	t.changed(ThingChanged, name)
-	return t.tx.Bucket(bThings).Delete([]byte(name))
+	return t.tx.Table(bThings).Delete([]byte(name))
 }
 
 // Things lists things by name: up to n (at most MaxPage) of those behind after

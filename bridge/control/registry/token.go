@@ -45,7 +45,7 @@ func endKey(hash string, k *Token) string {
 
 // firstEnd is the token that ends first; "" for none.
 func (t *Tx) firstEnd() (key, hash string, at time.Time) {
-	k, _ := t.tx.Bucket(bTokens).Cursor().First()
+	k, _ := t.tx.Table(bTokens).Cursor().First()
 	if len(k) < 9 || k[0] != 0 {
 		return "", "", time.Time{}
 	}
@@ -53,7 +53,7 @@ func (t *Tx) firstEnd() (key, hash string, at time.Time) {
 }
 
 func (t *Tx) putToken(hash string, k *Token) error {
-	if err := t.tx.Bucket(bTokens).Put([]byte(endKey(hash, k)), nil); err != nil {
+	if err := t.tx.Table(bTokens).Put([]byte(endKey(hash, k)), nil); err != nil {
 		return err
 	}
 	return t.put(bTokens, hash, k)
@@ -81,7 +81,7 @@ func (t *Tx) AddToken(hash string, k Token) (Token, error) {
 // under a key of a byte 1 and who that is, and returns it. Tokens of before the
 // count are not in it.
 func (t *Tx) countTokens(by string, add int) (n int, err error) {
-	b, key := t.tx.Bucket(bTokens), []byte("\x01"+by)
+	b, key := t.tx.Table(bTokens), []byte("\x01"+by)
 	if v := b.Get(key); len(v) == 8 {
 		n = int(binary.BigEndian.Uint64(v))
 	}
@@ -117,7 +117,7 @@ func (t *Tx) EndToken(hash, asked string, outcome json.RawMessage) error {
 		return fmt.Errorf("certificate ownership token: used: %w", ErrConflict)
 	}
 	_, err = t.countTokens(k.By, -1)
-	if err := errors.Join(err, t.tx.Bucket(bTokens).Delete([]byte(endKey(hash, &k)))); err != nil {
+	if err := errors.Join(err, t.tx.Table(bTokens).Delete([]byte(endKey(hash, &k)))); err != nil {
 		return err
 	}
 	k.Asked, k.Outcome, k.Expires = asked, outcome, t.reg.now().UTC().Add(OutcomeLife)
@@ -144,7 +144,7 @@ func (t *Tx) SweepTokens(n int) (swept int, err error) {
 		if err := t.get(bTokens, "certificate ownership token", hash, &k); err != nil {
 			return swept, err
 		}
-		b := t.tx.Bucket(bTokens)
+		b := t.tx.Table(bTokens)
 		if err := errors.Join(b.Delete([]byte(key)), b.Delete([]byte(hash))); err != nil {
 			return swept, err
 		}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	bolt "go.etcd.io/bbolt"
+	"github.com/tidemill/tidemill/bridge/control/registry/table"
 )
 
 // Limits of thing types (service quotas and API reference).
@@ -126,7 +126,7 @@ func (t *Tx) DeleteThingType(name string) error {
 	if err := t.DeleteTags("thingtype/" + name); err != nil {
 		return err
 	}
-	return t.tx.Bucket(bTypes).Delete([]byte(name))
+	return t.tx.Table(bTypes).Delete([]byte(name))
 }
 
 // ThingTypes lists thing types by name; see Things.
@@ -149,9 +149,9 @@ func (t *Tx) TypeThings(name, after string, n int) (page []string, next string) 
 
 // makeTypes makes the types of the things of a file that was written before
 // there were any.
-func makeTypes(tx *bolt.Tx) error {
+func makeTypes(tx table.Tx) error {
 	t := &Tx{tx: tx}
-	return tx.Bucket(bThings).ForEach(func(name, raw []byte) error {
+	return table.Each(tx.Table(bThings), func(name, raw []byte) error {
 		th := Thing{Name: string(name)}
 		if err := json.Unmarshal(raw, &th); err != nil {
 			return fmt.Errorf("thing %q: %w: %w", name, ErrCorrupt, err)

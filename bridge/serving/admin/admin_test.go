@@ -15,7 +15,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/control/pki"
-	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -66,7 +66,7 @@ func newAPI(t testing.TB) *api {
 			}
 		})
 	}
-	reg, err := registry.Open(filepath.Join(dir, "registry.db"))
+	reg, err := registrytest.Open(filepath.Join(dir, "registry.db"))
 	must(err)
 	closed(reg.Close)
 	store, err := pebble.Open(filepath.Join(dir, "log"), pebble.Options{Log: slog.New(slog.DiscardHandler)})

@@ -8,13 +8,14 @@ import (
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 )
 
 // Messages that could not be made durable, or published before a crash, come
 // again with the same id.
 func TestRegistryTellsAgain(t *testing.T) {
 	errSick := errors.New("the disk is sick")
-	r, err := registry.Open(filepath.Join(t.TempDir(), "registry.db"))
+	r, err := registrytest.Open(filepath.Join(t.TempDir(), "registry.db"))
 	if err != nil {
 		t.Fatal(err)
 	}

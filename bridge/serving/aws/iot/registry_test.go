@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire/wiretest"
 )
@@ -25,7 +26,7 @@ type desk struct {
 
 func newDesk(t *testing.T) desk {
 	t.Helper()
-	r, err := registry.Open(filepath.Join(t.TempDir(), "registry.db"))
+	r, err := registrytest.Open(filepath.Join(t.TempDir(), "registry.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
