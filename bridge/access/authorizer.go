@@ -28,11 +28,20 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
+// A Registry says who a certificate is and what it may, and whether that still
+// holds.
+type Registry interface {
+	registry.Store
+	Identity(certificate, clientID string) (*registry.Identity, error)
+	Revision() uint64
+	Unchanged(id *registry.Identity, since uint64) (revision uint64, ok bool)
+}
+
 // Options are those of an Authorizer.
 type Options struct {
 	Account, Region string // of ARNs in policies
 	Permissive      bool   // any signature by any key is taken
-	Registry        *registry.Registry
+	Registry        Registry
 	Issuer          temporaryKeys
 	Keys            *Keyring
 	Custom          *CustomAuthorizers

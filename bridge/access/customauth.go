@@ -20,7 +20,7 @@ import (
 // implements iot.Authorizers.
 type CustomAuthorizers struct {
 	*customauth.Authorizers
-	registry *registry.Registry
+	registry registry.Viewer
 	fixed    []customauth.Authorizer // of the configuration
 	hooks    map[string]config.Hook  // where functions are, by ARN
 	log      *slog.Logger
@@ -29,7 +29,7 @@ type CustomAuthorizers struct {
 // OpenCustomAuthorizers reads the custom authorizers of the configuration and of
 // the registry. report is called for each call of their functions. The caller must
 // Close it.
-func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r *registry.Registry, report webhook.Report, log *slog.Logger) (*CustomAuthorizers, error) {
+func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r registry.Viewer, report webhook.Report, log *slog.Logger) (*CustomAuthorizers, error) {
 	c := &CustomAuthorizers{registry: r, hooks: map[string]config.Hook{}, log: log}
 	var err error
 	if c.fixed, err = configured(fixed); err != nil {

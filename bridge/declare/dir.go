@@ -42,7 +42,7 @@ type DeliveryStreams interface {
 type DirOptions struct {
 	Path            string // of bridge.d
 	Watch           bool   // apply what changes while Run runs
-	Registry        *registry.Registry
+	Registry        registry.Store
 	Streams         Streams
 	DeliveryStreams DeliveryStreams
 	Rules           *Rules

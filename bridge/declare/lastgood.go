@@ -17,7 +17,7 @@ import (
 // it, so that a file that was damaged, or never synced by who wrote it, does not
 // take out at the next start what it declared.
 type lastGood struct {
-	registry *registry.Registry
+	registry registry.Store
 	sums     map[string][sha256.Size]byte // by name; nil: not loaded
 	sync     func(path string) error      // makes a file or folder durable
 }

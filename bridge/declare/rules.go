@@ -18,7 +18,7 @@ import (
 type RulesOptions struct {
 	Dir      string // of the files of rules
 	Compiler *rules.Compiler
-	Registry *registry.Registry
+	Registry registry.Store
 	Engine   *rules.Engine
 	Log      *slog.Logger
 }

@@ -29,7 +29,7 @@ type router struct {
 	shadow    *service.Service
 	provision *provision.Service
 	gateway   *gateway.Server // set before the first message
-	registry  *registry.Registry
+	registry  registry.Store
 	broker    *joined // nil: none
 	onlookers *watch.Hub
 }

@@ -53,7 +53,7 @@ func (x storedShadows) Shadow(_ context.Context, thing, name string) ([]byte, er
 
 // registeredThings answer as the operations of AWS's registry do.
 type registeredThings struct {
-	registry *registry.Registry
+	registry registry.Store
 	arn      func(resource string) string
 }
 

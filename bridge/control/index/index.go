@@ -92,9 +92,15 @@ const (
 	retryAfter = time.Second
 )
 
+// A source is the registry: what an index reads, and hears of.
+type source interface {
+	registry.Viewer
+	Watch(f func(registry.Event)) (stop func())
+}
+
 // An Index is the fleet's. Its methods may be called from several goroutines.
 type Index struct {
-	registry *registry.Registry
+	registry source
 	shadows  shadows
 	o        Options
 
@@ -124,7 +130,7 @@ type Index struct {
 
 // New returns an index over a registry and its shadows. It reads the
 // configuration; the rest is Run's. Stop has it hear no more of the registry.
-func New(r *registry.Registry, s shadows, o Options) (x *Index, stop func(), err error) {
+func New(r source, s shadows, o Options) (x *Index, stop func(), err error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}

@@ -16,6 +16,41 @@ import (
 // registry: something that is there and must not be, or is not there.
 var ErrResource = errors.New("provisioning: resource")
 
+// resources is what a plan needs of a transaction of the registry.
+type resources interface {
+	certificates
+	policies
+	things
+	CertificatePEM(id string) ([]byte, error)
+	AttachPolicy(policy, certificate string) error
+	AttachThing(thing, certificate string) error
+}
+
+type certificates interface {
+	Certificate(id string) (registry.Certificate, error)
+	RegisterCertificate(text []byte, status registry.Status) (registry.Certificate, error)
+	RegisterSigned(text, ca []byte, status registry.Status) (registry.Certificate, error)
+	SetCertificateStatus(id string, status registry.Status) error
+}
+
+type policies interface {
+	Policy(name string) (registry.Policy, error)
+	CreatePolicy(name string, doc []byte) error
+}
+
+type things interface {
+	memberships
+	Thing(name string) (registry.Thing, error)
+	CreateThing(th registry.Thing) error
+	UpdateThing(name string, expected uint64, f func(*registry.Thing) error) error
+	SetBillingGroup(thing, group string) error
+}
+
+type memberships interface {
+	AddToGroup(thing, group string) error
+	RemoveFromGroup(thing, group string) error
+}
+
 // Made is what a plan has made, or found.
 type Made struct {
 	Thing       string // "": none
@@ -29,7 +64,7 @@ type Made struct {
 
 // apply makes what a plan has, in one transaction. Where things are there
 // already, its overrides say what becomes of them.
-func (s *Service) apply(tx *registry.Tx, p *Plan) (*Made, error) {
+func (s *Service) apply(tx resources, p *Plan) (*Made, error) {
 	out := &Made{Resources: map[string]string{}}
 	if p.Certificate == (CertificatePlan{}) {
 		out.Thing, out.Resources[p.Thing.resource] = p.Thing.Name, "thing/"+p.Thing.Name
@@ -64,7 +99,7 @@ func (s *Service) apply(tx *registry.Tx, p *Plan) (*Made, error) {
 }
 
 // certificate finds or registers the plan's certificate and gives it its state.
-func (s *Service) certificate(tx *registry.Tx, p *CertificatePlan) (c registry.Certificate, err error) {
+func (s *Service) certificate(tx certificates, p *CertificatePlan) (c registry.Certificate, err error) {
 	fresh := true
 	switch {
 	case p.ID != "":
@@ -107,7 +142,7 @@ func (s *Service) certificate(tx *registry.Tx, p *CertificatePlan) (c registry.C
 
 // policy finds or makes the plan's policy and returns its name: without one, the
 // hash of the document.
-func policy(tx *registry.Tx, p *PolicyPlan) (string, error) {
+func policy(tx policies, p *PolicyPlan) (string, error) {
 	sum := sha256.Sum256([]byte(p.Document))
 	name := cmp.Or(p.Name, hex.EncodeToString(sum[:]))
 	_, err := tx.Policy(name)
@@ -118,7 +153,7 @@ func policy(tx *registry.Tx, p *PolicyPlan) (string, error) {
 }
 
 // thing makes the plan's thing, or changes the one that is there.
-func thing(tx *registry.Tx, p *ThingPlan) error {
+func thing(tx things, p *ThingPlan) error {
 	old, err := tx.Thing(p.Name)
 	if errors.Is(err, registry.ErrNotFound) {
 		err := tx.CreateThing(registry.Thing{Name: p.Name, Type: p.Type, Attributes: p.Attributes, BillingGroup: p.BillingGroup})
@@ -181,7 +216,7 @@ func thing(tx *registry.Tx, p *ThingPlan) error {
 
 // join takes a thing out of the groups that it is in and should not be, and puts
 // it into the others.
-func join(tx *registry.Tx, thing string, in, want []string) error {
+func join(tx memberships, thing string, in, want []string) error {
 	for _, g := range in {
 		if !slices.Contains(want, g) {
 			if err := tx.RemoveFromGroup(thing, g); err != nil {

@@ -49,7 +49,7 @@ var (
 
 // Options of a Service.
 type Options struct {
-	Registry *registry.Registry
+	Registry registry.Store
 	Issuer   *pki.PKI                     // makes device certificates
 	ARN      func(resource string) string // of what is called kind/name
 	Hooks    *Hooks                       // nil: none, so that templates with one provision nothing
@@ -69,7 +69,7 @@ const DefaultCreateRate = 50
 // A Service provisions devices. Its methods may be called from several
 // goroutines.
 type Service struct {
-	registry *registry.Registry
+	registry registry.Store
 	issuer   *pki.PKI
 	o        Options
 	log      *slog.Logger

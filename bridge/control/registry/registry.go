@@ -4,10 +4,10 @@
 // provisioning templates, authorizers and role aliases, and the changes that
 // messages have to be published of (Change).
 //
-// A Registry is tables of an engine, such as a bbolt file (FORMAT.md; package
-// bolt). Reads and writes happen in a Tx,
-// so that what belongs together, such as a thing with its certificate and its
-// policy, is there as a whole or not at all:
+// A Registry is tables of an engine (package table; bolt is the one in a file). Its
+// rules stand here alone. Reads and writes happen in a Tx, so that what belongs
+// together, such as a thing with its certificate and its policy, is there as a
+// whole or not at all:
 //
 //	err := reg.Update(func(tx *registry.Tx) error {
 //		if err := tx.CreateThing(registry.Thing{Name: "pump-1"}); err != nil {
@@ -254,6 +254,17 @@ type Tx struct {
 func identify(name string, created time.Time) string {
 	sum := sha256.Sum256([]byte(name + created.UTC().String()))
 	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
+}
+
+// A Viewer reads a registry: all that some users need of it.
+type Viewer interface {
+	View(f func(*Tx) error) error
+}
+
+// A Store reads and changes a registry: all that most users need of it.
+type Store interface {
+	Viewer
+	Update(f func(*Tx) error) error
 }
 
 // View runs f on the registry as it stands; writes fail.

@@ -50,7 +50,7 @@ func caInfo(tx *registry.Tx, ca registry.CA) (CAInfo, error) {
 }
 
 // authorities are the CAs that customers registered.
-type authorities struct{ registry *registry.Registry }
+type authorities struct{ registry registry.Store }
 
 func (h *authorities) registrationCode(w http.ResponseWriter, _ *http.Request) error {
 	var code string

@@ -57,7 +57,7 @@ type CertificateDetail struct {
 
 // certificates are the registry's.
 type certificates struct {
-	registry *registry.Registry
+	registry registry.Store
 	issuer   Issuer
 }
 

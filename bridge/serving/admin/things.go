@@ -52,7 +52,7 @@ type ThingInfo struct {
 
 // things are the registry's, with what devices need to be one.
 type things struct {
-	registry        *registry.Registry
+	registry        registry.Store
 	issuer          Issuer
 	clients         Clients
 	endpoint        func(given string) (string, error)

@@ -32,7 +32,7 @@ type Options struct {
 
 	// Rules are AWS IoT's, beside what Registry has; see iot.Options.
 	Rules       iot.TopicRules
-	Registry    *registry.Registry // nil: none
+	Registry    registry.Store // nil: none
 	Issuer      *pki.PKI
 	Endpoint    func() (string, error)
 	Fleet       *index.Index // of Registry; nil: none

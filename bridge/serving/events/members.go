@@ -14,7 +14,7 @@ const membersAtOnce = 1000
 // Members keeps changes of dynamic groups' membership, which the fleet index
 // finds, for a Registry to publish.
 type Members struct {
-	Registry *registry.Registry
+	Registry registry.Store
 	Log      *slog.Logger
 }
 
@@ -38,9 +38,16 @@ func (m Members) Changed(all []index.Membership) {
 	}
 }
 
+// A memberTeller is what tellMembers needs of a transaction.
+type memberTeller interface {
+	Group(name string) (registry.Group, error)
+	Thing(name string) (registry.Thing, error)
+	TellMember(g *registry.Group, th *registry.Thing, op registry.Operation) error
+}
+
 // tellMembers stores changes of what is still there: that a thing or group is
 // gone is told as that.
-func tellMembers(tx *registry.Tx, all []index.Membership) error {
+func tellMembers(tx memberTeller, all []index.Membership) error {
 	for _, m := range all {
 		g, err := tx.Group(m.Group)
 		if errors.Is(err, registry.ErrNotFound) {

@@ -22,7 +22,7 @@ const (
 // its message is durable, so that none is lost; after a crash one may come
 // twice, with the same eventId.
 type Registry struct {
-	registry        *registry.Registry
+	registry        registry.Store
 	account, region string
 	publish         func(topic string, payload []byte, done func(error))
 	log             *slog.Logger
@@ -31,7 +31,7 @@ type Registry struct {
 
 // NewRegistry returns a Registry that publishes what r keeps by publish, which
 // calls done once the message is durable.
-func NewRegistry(r *registry.Registry, account, region string,
+func NewRegistry(r registry.Store, account, region string,
 	publish func(topic string, payload []byte, done func(error)), log *slog.Logger) *Registry {
 	return &Registry{registry: r, account: account, region: region, publish: publish, log: log,
 		woken: make(chan struct{}, 1)}

@@ -21,7 +21,7 @@ import (
 // registry.Registry, which checks what it is given.
 type controlPlane struct {
 	account  string
-	registry *registry.Registry
+	registry registry.Store
 	issuer   *pki.PKI
 	endpoint func() (string, error) // host:port of devices
 

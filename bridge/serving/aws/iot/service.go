@@ -35,7 +35,7 @@ type Options struct {
 	// Registry is what all but the rules work on, with Issuer for the certificates
 	// that it makes and Endpoint, host:port, where devices connect; nil: rules
 	// alone.
-	Registry *registry.Registry
+	Registry registry.Store
 	Issuer   *pki.PKI
 	Endpoint func() (string, error)
 	Fleet    *index.Index // of Registry; nil: none
