@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -146,13 +145,4 @@ func (d dataPlane) ListShadows(thing, token string, size int) ([]string, string,
 		return nil, "", errOtherShadows
 	}
 	return d.r.shadow.List(thing, token, size)
-}
-
-// addressOf is a remote address without its port, "" if it is none.
-func addressOf(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return ""
-	}
-	return host
 }

@@ -31,7 +31,7 @@ func (s *Server) arn(resource string) string {
 // goes neither to the log nor to rules nor to other subscribers, since it, or its
 // answer, holds keys and tokens. It may take as long as a pre-provisioning hook,
 // for which that client is not read.
-func (r *router) private(p *gateway.Publish) {
+func (r *router) private(p gateway.Publish) {
 	m, c := p.Message, p.Client
 	q := &provision.Request{Topic: m.Topic, Payload: m.Payload, ClientID: c.ID()}
 	if s, ok := c.Session().(interface{ Certificate() string }); ok { // others have none

@@ -39,19 +39,23 @@ func (r *router) Route(p gateway.Publish) {
 	m, c := p.Message, p.Client
 	of, _ := topic.Lookup(m.Topic)
 	if of.Private {
-		r.private(&p)
+		r.private(p)
 		return
+	}
+	var stage func(*streams.Batch)
+	if p.Keeps() {
+		stage = p.Stage
 	}
 	batch := of.Service == topic.Batches
 	if p.Will {
 		of = topic.Reserved{} // no service acts on a will: who sent it is not there
 	}
 	if !batch {
-		r.publish(m, of, p.Stage, nil, p.Done)
+		r.publish(m, of, stage, nil, p.Done)
 		return
 	}
 	may := func(topic string) bool { return c.Session().MayPublish(topic, false) }
-	cost := r.publish(m, of, p.Stage, may, func(err error) {
+	cost := r.publish(m, of, stage, may, func(err error) {
 		if refused, ok := errors.AsType[*telemetry.Refused](err); ok {
 			r.tellRefused(c, refused)
 			err = gateway.ErrNotAuthorized

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"time"
@@ -139,7 +138,12 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 		m.Expires = time.Now().Add(time.Duration(props.Number(packet.MessageExpiry, 0)) * time.Second)
 	}
 	if !owned {
-		m.Payload, m.Properties = bytes.Clone(m.Payload), bytes.Clone(m.Properties)
+		n := len(m.Payload)
+		b := append(append(make([]byte, 0, n+len(m.Properties)), m.Payload...), m.Properties...)
+		m.Payload = b[:n:n]
+		if len(m.Properties) > 0 {
+			m.Properties = b[n:]
+		}
 	}
 	c.srv.router.Route(out)
 	if full {

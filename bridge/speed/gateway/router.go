@@ -39,10 +39,13 @@ type Publish struct {
 	packetID uint16 // to be stored as accepted; 0: none
 }
 
-// Stage adds to b, which makes the message durable, what the gateway has to
-// remember of the publish.
-func (p *Publish) Stage(b *streams.Batch) {
-	if p.packetID != 0 {
+// Keeps says whether the gateway has to remember something of the publish, as it
+// has of QoS 2.
+func (p Publish) Keeps() bool { return p.packetID != 0 }
+
+// Stage adds that to b, which makes the message durable.
+func (p Publish) Stage(b *streams.Batch) {
+	if p.Keeps() {
 		p.Client.s.stored().Accept(b, p.packetID)
 	}
 }

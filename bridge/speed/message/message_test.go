@@ -28,7 +28,7 @@ func TestTrace(t *testing.T) {
 			t.Errorf("%q was accepted", bad)
 		}
 	}
-	if NewTrace() == NewTrace() {
+	if a, b := NewTrace(), NewTrace(); a == b {
 		t.Error("two fresh traces are the same")
 	}
 }
