@@ -63,7 +63,7 @@ var commands = []command{
 	certCreate, certRegister, certList, certShow, certStatus, certActivate, certDeactivate, certRevoke,
 	certDelete, certImportCRL,
 	certCARegister, certCACode, certCAList, certCAShow, certCAActivate, certCADeactivate, certCADelete,
-	certCARotate, certCARetire,
+	certCARotate, certCARetire, certExpiry,
 	policyShow, policyPut, policyVersions, policyDefault, policyDelete, policyAttach, policyDetach,
 	policyEffective, policyTest, policyWhoCan,
 	ruleTest, ruleList, ruleWhy, ruleReplay,

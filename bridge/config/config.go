@@ -42,6 +42,7 @@ type Config struct {
 	BridgeD BridgeD `toml:"bridge_d"`
 	Objects Objects `toml:"objects"`
 	Clock   Clock   `toml:"clock"`
+	PKI     PKI     `toml:"pki"`
 	Log     Log     `toml:"log"`
 
 	AcceptLoss bool // of parts of the data directory; a flag of serve, no key

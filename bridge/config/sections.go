@@ -112,6 +112,11 @@ type Clock struct {
 	AcceptAfter Duration `toml:"accept_after"` // 0: never by itself
 }
 
+// PKI is the bridge's own certificate authority.
+type PKI struct {
+	DeviceLifetime Duration `toml:"device_lifetime"` // 0: to the end of 2049
+}
+
 // Log is how the bridge logs.
 type Log struct {
 	Level  string `toml:"level"`

@@ -16,7 +16,7 @@ func (s *Server) Handler() http.Handler {
 	return admin.New(admin.Options{
 		Info:    admin.Info{Version: s.version, Data: s.cfg.DataDir, MQTT: address(s.mqtt), HTTPS: s.httpsAddr(), Admin: address(s.admin)},
 		Account: s.cfg.Account, Region: s.cfg.Region,
-		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Broker: s.broker != nil,
+		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Expiries: s.expiries.list, Broker: s.broker != nil,
 		Store: s.store, DataStreams: s.kinesis, DeliveryStreams: s.firehose, Connectors: s.connectors, Objects: s.objects,
 		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
 		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note},

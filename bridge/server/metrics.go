@@ -39,6 +39,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	x.https(m.s)
 	x.broker(m.s)
 	x.fleet(m.s)
+	x.certificates(m.s)
 	for o, c := range m.s.aws.Stats() {
 		x.counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
 		x.counter("aws_request_seconds", "Time spent on AWS requests.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)

@@ -3,7 +3,9 @@ package server
 import (
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
@@ -41,5 +43,32 @@ func TestCARotation(t *testing.T) {
 	b.must("GET", "/v1/own-cas", "", &all)
 	if len(all) != 1 {
 		t.Errorf("%+v", all)
+	}
+}
+
+// Metrics and the command's answer say what ends when.
+func TestExpiries(t *testing.T) {
+	cfg := configure(t)
+	cfg.PKI.DeviceLifetime = config.Duration(48 * time.Hour)
+	b := start(t, cfg)
+	id := b.thing("dev", "")
+	var all []admin.Expiry
+	b.must("GET", "/v1/expiries", "", &all)
+	left := map[string]int{}
+	for _, e := range all {
+		left[e.Of] = int(time.Until(e.NotAfter).Hours()) / 24
+		if e.Of == "device" && e.ID != id.CertificateID {
+			t.Errorf("%+v", e)
+		}
+	}
+	if left["mqtt"] != 824 || left["https"] != 824 || left["ca"] < 10000 || left["device"] != 1 {
+		t.Errorf("days left: %v", left)
+	}
+	_, text := b.do("GET", "/metrics", "")
+	for _, want := range []string{`tidemill_certificate_expires_in_seconds{of="device"} 1727`, `expires_in_seconds{of="ca"} 9.4`,
+		"tidemill_device_certificates_expired 0"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no %s", want)
+		}
 	}
 }

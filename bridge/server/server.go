@@ -56,6 +56,7 @@ type Server struct {
 	pki      *pki.PKI
 	keys     *access.Keyring
 	registry *registry.Registry
+	expiries *expiries
 	store    *pebble.Store
 	objects  *sink.Dir
 	dir      *datadir.Dir
@@ -138,7 +139,7 @@ func open(o Options, so pebble.Options, sh service.Options) (_ *Server, err erro
 		AcceptAfter: acceptAfter(cfg.Clock), Wall: so.Now, Log: s.log})
 	so.Expiry = s.clock.Expiry
 	at := func(name string) string { return filepath.Join(cfg.DataDir, name) }
-	if s.pki, err = pki.Open(at("pki"), pki.Options{ServerNames: cfg.MQTT.ServerNames,
+	if s.pki, err = pki.Open(at("pki"), pki.Options{ServerNames: cfg.MQTT.ServerNames, DeviceLifetime: time.Duration(cfg.PKI.DeviceLifetime),
 		MQTT: pki.Files{Cert: cfg.MQTT.Cert, Key: cfg.MQTT.Key}, HTTPS: pki.Files{Cert: cfg.HTTPS.Cert, Key: cfg.HTTPS.Key}}); err != nil {
 		return nil, err
 	}
@@ -154,6 +155,7 @@ func open(o Options, so pebble.Options, sh service.Options) (_ *Server, err erro
 	}
 	s.closers = append(s.closers, s.registry.Close)
 	s.registry.SetExpiry(s.clock.Expiry)
+	s.expiries = &expiries{pki: s.pki, registry: s.registry}
 	// The log's files have the mode that the umask leaves them.
 	if err := datadir.Private(at("log")); err != nil {
 		return nil, err

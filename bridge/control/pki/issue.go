@@ -23,7 +23,7 @@ type Issued struct {
 }
 
 // Issue makes a P-256 key and a client certificate with the common name name,
-// valid to the end of 2049.
+// valid for Options.DeviceLifetime.
 func (p *PKI) Issue(name string) (*Issued, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -80,11 +80,17 @@ func (p *PKI) IssueFromCSR(csr []byte, name string) (*Issued, error) {
 }
 
 func (p *PKI) issue(subject pkix.Name, public any) (*Issued, error) {
-	by := p.cas.Load().current
+	by, end := p.cas.Load().current, deviceEnd
+	if p.opts.DeviceLifetime > 0 {
+		end = p.opts.Now().Add(p.opts.DeviceLifetime)
+	}
+	if end.After(by.cert.NotAfter) { // some clients take none that outlives its CA
+		end = by.cert.NotAfter
+	}
 	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{
 		SerialNumber: serial(), Subject: subject, BasicConstraintsValid: true,
 		// Devices often start with a clock in the past.
-		NotBefore: by.cert.NotBefore, NotAfter: deviceEnd,
+		NotBefore: by.cert.NotBefore, NotAfter: end,
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 	}, by.cert, public, by.key)
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"testing"
+	"time"
 )
 
 func request(t testing.TB, key crypto.Signer) []byte {
@@ -69,6 +70,27 @@ func TestIssueFromCSR(t *testing.T) {
 		roots.AddCert(p.cas.Load().current.cert)
 		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// A lifetime bounds device certificates, and the CA's end does.
+func TestDeviceLifetime(t *testing.T) {
+	now := time.Now().Truncate(time.Second)
+	for lifetime, want := range map[time.Duration]time.Time{
+		0:                          deviceEnd,
+		24 * time.Hour:             now.Add(24 * time.Hour),
+		100 * 365 * 24 * time.Hour: now.AddDate(30, 0, 0), // the CA's
+	} {
+		p := open(t, t.TempDir(), Options{DeviceLifetime: lifetime, Now: func() time.Time { return now }})
+		made, err := p.Issue("dev")
+		if err != nil {
+			t.Fatal(err)
+		}
+		block, _ := pem.Decode(made.CertPEM)
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil || !cert.NotAfter.Equal(want) {
+			t.Errorf("%v: ends %v, %v; want %v", lifetime, cert.NotAfter, err, want)
 		}
 	}
 }

@@ -47,7 +47,7 @@ import (
 	"github.com/tidemill/tidemill/agent/secretfile"
 )
 
-// deviceEnd is when device certificates end, as AWS IoT's do.
+// deviceEnd is when device certificates end without Options.DeviceLifetime, as AWS IoT's do.
 var deviceEnd = time.Date(2049, 12, 31, 23, 59, 59, 0, time.UTC)
 
 const (
@@ -65,9 +65,10 @@ var ErrDamaged = errors.New("damaged")
 type Options struct {
 	// ServerNames are host names and IP addresses of the server's certificate
 	// beside localhost, the loopback addresses and this host's name.
-	ServerNames []string
-	MQTT, HTTPS Files            // of the certificates of these listeners, if the bridge is not to make them
-	Now         func() time.Time // nil: time.Now
+	ServerNames    []string
+	DeviceLifetime time.Duration    // of device certificates from their issue; 0: to the end of 2049
+	MQTT, HTTPS    Files            // of the certificates of these listeners, if the bridge is not to make them
+	Now            func() time.Time // nil: time.Now
 }
 
 // A PKI is a certificate authority in a folder: ca.pem and ca-key.pem,

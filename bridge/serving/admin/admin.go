@@ -105,6 +105,7 @@ type Options struct {
 	Issuer   Issuer
 	Clients  Clients
 	Endpoint func(given string) (string, error) // where devices find the bridge: host:port, given or what is missing of it
+	Expiries func() ([]Expiry, error)           // of certificates
 	Broker   bool                               // devices connect to a broker instead of the bridge
 
 	Store           Log
@@ -187,6 +188,7 @@ func New(o Options) http.Handler {
 		{"GET /v1/certificates/{id}", cert.get, 0},
 		{"DELETE /v1/certificates/{id}", cert.remove, 0},
 		{"GET /v1/registration-code", ca.registrationCode, 0},
+		{"GET /v1/expiries", (&expiries{o.Expiries}).get, 0},
 		{"GET /v1/own-cas", own.list, 0},
 		{"POST /v1/own-cas/rotate", own.begin, 0},
 		{"POST /v1/own-cas/retire", own.retire, 0},
