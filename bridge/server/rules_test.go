@@ -34,7 +34,7 @@ func (b *bridge) documents(stream string) []string {
 }
 
 // What the API changes is in force for the next message.
-func TestRulebookChanges(t *testing.T) {
+func TestRulesChange(t *testing.T) {
 	cfg := configure(t)
 	declareFiles(t, cfg, map[string]string{"streams/a.json": `{"StreamName":"out"}`, "streams/b.json": `{"StreamName":"seen"}`,
 		"rules/witness.json": payload("SELECT n FROM 'dt/#'", "seen")})
@@ -91,7 +91,7 @@ func (b *bridge) inForce(want ...string) {
 
 // What is in the registry is in force after a start, as when the bridge was
 // killed after it wrote it; what no longer compiles is told and stays.
-func TestRulebookStart(t *testing.T) {
+func TestRulesAtStart(t *testing.T) {
 	cfg := configure(t)
 	good, bad := payload("SELECT 1 AS v FROM 'a'", "s"), payload("SELECT newer(1) FROM 'a'", "s")
 	b := idle(t, cfg)
