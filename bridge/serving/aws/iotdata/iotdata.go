@@ -18,8 +18,9 @@ import (
 // Data is what the data plane works on. Errors may be *wire.Error, *shadow.Error
 // or wrap wire.ErrDenied.
 type Data interface {
-	// Publish returns when the message is durable. m has all but who published it. may says whether who may publish
-	// on a topic, for those that are in the message; on its own he may.
+	// Publish returns when the message is durable. m has all but who published it.
+	// may says whether who may publish on a topic, for those that are in the
+	// message; on m's own he may.
 	Publish(ctx context.Context, who wire.Caller, may func(topic string) bool, m *message.Message) error
 	// Retained returns the retained message of a topic, nil for none.
 	Retained(topic string) (*Retained, error)

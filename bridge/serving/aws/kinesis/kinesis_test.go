@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/protocol/eventstream"
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 
@@ -182,5 +183,34 @@ func TestBothWays(t *testing.T) {
 	ask, _ := json.Marshal(from)
 	if w.ask("GetRecords", string(ask), &got); len(got.Records) != 1 || string(got.Records[0].Data) != "\x00\xff" || len(got.Records[0].ApproximateArrivalTimestamp) > 14 {
 		t.Errorf("%+v", got)
+	}
+}
+
+// denying refuses all, and remembers what for.
+type denying struct{ last wire.Question }
+
+func (d *denying) Admit(wire.Question) (bool, error) { return false, nil }
+
+func (d *denying) Authorize(q wire.Question) error {
+	d.last = q
+	return wire.ErrDenied
+}
+
+// Policies are asked about the stream that a request names.
+func TestResources(t *testing.T) {
+	d := &denying{}
+	w := newServed(t, func(o *wire.Options) { o.Authorizer = d })
+	for op, body := range map[string]string{
+		"PutRecord":        `{"StreamName":"s","PartitionKey":"k","Data":""}`,
+		"CreateStream":     `{"StreamName":"s"}`,
+		"SubscribeToShard": `{"ConsumerARN":"arn:aws:kinesis:x:` + account + `:stream/s/consumer/c:1","ShardId":"a","StartingPosition":{"Type":"LATEST"}}`,
+	} {
+		resp, text := w.do(w.request(op, jsonType, []byte(body)))
+		if resp.StatusCode != 400 || !strings.Contains(text, `"AccessDeniedException"`) {
+			t.Errorf("%s: %s %s", op, resp.Status, text)
+		}
+		if d.last.Action != "kinesis:"+op || !strings.HasPrefix(d.last.Resource, "arn:aws:kinesis:eu-test-7:"+account+":stream/s") {
+			t.Errorf("%s: %+v", op, d.last)
+		}
 	}
 }

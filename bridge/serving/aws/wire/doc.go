@@ -21,10 +21,10 @@
 //
 // # Adding an operation
 //
-// It is one entry in the Operations of its service, and one function. In a REST
-// service, such as package iot:
+// It is one entry in the Operations of its service, and one function. In package
+// iot the entry is a row, and Operation is made of it:
 //
-//	{Name: "DescribeThing", Method: "GET", Path: "/things/:thingName", Run: c.describeThing},
+//	{"DescribeThing", "GET", "/things/:thingName", c.describeThing},
 //
 //	func (c *controlPlane) describeThing(r *wire.Request) (any, error)
 //
@@ -35,12 +35,21 @@
 // demands of a request (package shape), and the function sees none that breaks
 // it.
 //
-// An error that is a *Error is answered as it is; others get their name by the
-// service's Errors and then by those that all services have. What none knows is
-// the bridge's own fault: the client reads no more than that, and the log has
-// it. An operation that is about one thing has a Resource, so that policies can
-// name that. See the example.
+// An error that is a *Error (Errorf) is answered as it is; others get their name
+// by the service's Errors and then by those that all services have. What none
+// knows is the bridge's own fault: the client reads no more than that, and the
+// log has it. See the example.
 //
 // A new service is a package beside this one, with a function that returns its
 // *Service, and one more in the list of package aws.
+//
+// # Authorization
+//
+// The pipeline asks an Authorizer, and nothing else does: operations have no
+// checks of their own, but may ask for a second action (Request.Authorize). A
+// Question has the caller, the action as IAM names it, the ARN that the
+// operation's Resource finds, and what conditions need. Admit comes first and
+// knows no resource; it is what keeps a caller without rights from sending a
+// body. An operation without a Resource is about "*", so that it takes a policy
+// for everything to allow it.
 package wire
