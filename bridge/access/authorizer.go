@@ -135,3 +135,19 @@ func (a *Authorizer) connectCertificate(cert *x509.Certificate, c *gateway.Conne
 	}
 	return s, nil
 }
+
+// Adopts says whether a client may have the session of its client id that was
+// stored before sessions had owners. Where that id is a thing with certificates it
+// is the thing's alone: others whose policies allow the id, such as a claim of that
+// time, would get what waits for it, or end it.
+func (a *Authorizer) Adopts(x gateway.Session, clientID string) bool {
+	if x.Thing() == clientID {
+		return true
+	}
+	others := true
+	err := a.o.Registry.View(func(tx *registry.Tx) error {
+		others = len(tx.ThingCertificates(clientID)) > 0
+		return nil
+	})
+	return err == nil && !others
+}

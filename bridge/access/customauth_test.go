@@ -55,11 +55,11 @@ func TestAuthorizerIsAskedAgain(t *testing.T) {
 	d := newDoorman(t)
 	b := newSite(t, config.Authorizer{Name: "doors", URL: d.URL, SigningDisabled: true, Default: true})
 	ends := func(end, refresh time.Duration) (*customSession, chan string) {
-		certSession, err := b.Connect(t.Context(), &gateway.Connect{ClientID: "x", Password: []byte("open sesame"), Via: gateway.Via{}})
+		session, err := b.Connect(t.Context(), &gateway.Connect{ClientID: "x", Password: []byte("open sesame"), Via: gateway.Via{}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		g := certSession.(*customSession)
+		g := session.(*customSession)
 		g.ends, g.refresh = time.Now().Add(end), refresh
 		reasons := make(chan string, 10)
 		ended := g.Begin(func(reason string) { reasons <- reason })

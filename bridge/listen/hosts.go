@@ -34,7 +34,7 @@ func (h hosts) has(host string) bool {
 		return true
 	}
 	for _, n := range h.names {
-		if _, beginIdle, _ := strings.Cut(host, "."); strings.EqualFold(n, host) || strings.HasPrefix(n, "*.") && strings.EqualFold(n[2:], beginIdle) {
+		if _, rest, _ := strings.Cut(host, "."); strings.EqualFold(n, host) || strings.HasPrefix(n, "*.") && strings.EqualFold(n[2:], rest) {
 			return true
 		}
 	}

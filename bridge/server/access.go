@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 
 	"github.com/tidemill/tidemill/bridge/access"
 	"github.com/tidemill/tidemill/bridge/config"
@@ -15,36 +14,41 @@ import (
 )
 
 // openAccess makes what knows who a client is and what it may do.
-func (s *Server) openAccess() (err error) {
-	s.custom, err = access.OpenCustomAuthorizers(s.cfg.Authorizers, s.cfg.Hooks, s.registry, s.webhooks.report("authorizer"), s.log)
+func (a *assembly) openAccess() (err error) {
+	told := a.webhooks.report("authorizer")
+	a.custom, err = access.OpenCustomAuthorizers(a.cfg.Authorizers, a.cfg.Hooks, a.registry, told, a.log)
 	if err != nil {
 		return err
 	}
-	s.closers = append(s.closers, func() error { s.custom.Close(); return nil })
-	s.authorizer = access.New(access.Options{Account: s.cfg.Account, Region: s.cfg.Region, Permissive: s.cfg.HTTPS.Permissive, Registry: s.registry,
-		Issuer: s.pki, Keys: s.keys, Custom: s.custom, Provision: s.provision, Refusals: s.refusals, SameOrigin: listen.SameOrigin,
+	a.closes(func() error { a.custom.Close(); return nil })
+	a.authorizer = access.New(access.Options{
+		Account: a.cfg.Account, Region: a.cfg.Region, Permissive: a.cfg.HTTPS.Permissive,
+		Registry: a.registry, Issuer: a.pki, Keys: a.keys, Custom: a.custom, Provision: a.provision,
+		Refusals: a.refusals, SameOrigin: listen.SameOrigin, Log: a.log,
 		Authenticated: func(r *http.Request, owner string) {
 			if p := listen.SlotOf(r); p != nil {
 				p.Authenticated(owner)
 			}
-		}, Log: s.log})
+		},
+	})
 	return nil
 }
 
-// openKeyring reads the keys of the data directory, and [[access]] by reread.
-func (s *Server) openKeyring(reread func() (*config.Config, error)) (err error) {
-	configured := func() ([]config.Access, error) { return s.cfg.Access, nil }
-	if reread != nil {
+// openKeyring reads the keys of the data directory, and [[access]].
+func (a *assembly) openKeyring() (err error) {
+	configured := func() ([]config.Access, error) { return a.cfg.Access, nil }
+	if a.reread != nil {
 		configured = func() ([]config.Access, error) {
-			c, err := reread()
+			c, err := a.reread()
 			if err != nil {
 				return nil, errors.Join(errors.New("keys and [[access]] stay as they are"), err)
 			}
 			return c.Access, nil
 		}
 	}
-	s.keys, err = access.OpenKeyring(access.KeyringOptions{PKI: s.pki, Dir: filepath.Join(s.cfg.DataDir, "pki"), Permissive: s.cfg.HTTPS.Permissive, Older: s.dir.New(),
-		Configured: configured, Log: s.log})
+	a.keys, err = access.OpenKeyring(access.KeyringOptions{
+		PKI: a.pki, Dir: a.at("pki"), Permissive: a.cfg.HTTPS.Permissive, Older: a.dir.New(), Configured: configured, Log: a.log,
+	})
 	return err
 }
 

@@ -49,12 +49,12 @@ type brokerState struct {
 }
 
 // openBroker makes the client of the broker that is configured, if one is.
-func (s *Server) openBroker() error {
-	c := s.cfg.Broker
+func (a *assembly) openBroker() error {
+	c := a.cfg.Broker
 	if c.URL == "" {
 		return nil
 	}
-	conf, password, err := s.brokerIdentity()
+	conf, password, err := a.brokerIdentity()
 	if err != nil {
 		return err
 	}
@@ -67,7 +67,7 @@ func (s *Server) openBroker() error {
 	if c.Shadows {
 		own = []string{"$aws/#"}
 	}
-	path := filepath.Join(s.cfg.DataDir, "broker.json")
+	path := filepath.Join(a.cfg.DataDir, "broker.json")
 	var former brokerState
 	switch text, err := os.ReadFile(path); {
 	case err == nil:
@@ -93,8 +93,8 @@ func (s *Server) openBroker() error {
 	j.Broker = broker.New(broker.Options{
 		URL: c.URL, ClientID: id, Username: c.Username, Password: password, TLS: conf, Group: c.Share, Filters: c.Subscribe, Own: own,
 		Connections: c.Connections, Former: former.Filters, FormerConnections: former.Connections,
-		Take: s.router.take, MaxInflight: c.MaxInflight, MaxPayload: int(s.cfg.MQTT.MaxPayload),
-		KeepAlive: time.Duration(c.KeepAlive), Log: s.log,
+		Take: a.router.take, MaxInflight: c.MaxInflight, MaxPayload: int(a.cfg.MQTT.MaxPayload),
+		KeepAlive: time.Duration(c.KeepAlive), Log: a.log,
 	})
 	for _, f := range j.Subscriptions() {
 		if !slices.Contains(now.Filters, f) {
@@ -105,16 +105,16 @@ func (s *Server) openBroker() error {
 	if err != nil {
 		return err
 	}
-	if err := s.dir.Write("broker.json", text); err != nil { // before the broker knows
+	if err := a.dir.Write("broker.json", text); err != nil { // before the broker knows
 		return err
 	}
-	s.broker, s.router.broker = j, j
+	a.broker, a.router.broker = j, j
 	return nil
 }
 
 // brokerIdentity reads the files that the settings name.
-func (s *Server) brokerIdentity() (conf *tls.Config, password string, err error) {
-	c := s.cfg.Broker
+func (a *assembly) brokerIdentity() (conf *tls.Config, password string, err error) {
+	c := a.cfg.Broker
 	conf = &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.CA != "" {
 		pem, err := os.ReadFile(c.CA)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/tidemill/tidemill/bridge/declare"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
@@ -15,12 +14,12 @@ import (
 )
 
 // openDeclared makes what bridge.d declares things in.
-func (s *Server) openDeclared(now func() time.Time) (err error) {
-	s.compiler = &rules.Compiler{Catalog: catalog{s.store, s.firehose, int64(s.cfg.Rules.MaxBacklog)}, Services: s.services(now)}
-	s.topicRules = declare.NewRules(declare.RulesOptions{Dir: s.cfg.RulesDir(), Compiler: s.compiler, Registry: s.registry, Engine: s.rules, Log: s.log})
-	s.connectors = declare.NewConnectors(connector.Env{Store: s.store, API: s.kinesis.In(""), Emit: s.newEmitter, Log: s.log})
-	s.declared, err = declare.OpenDir(declare.DirOptions{Path: s.cfg.BridgeD.Dir, Watch: s.cfg.BridgeD.Watch, Registry: s.registry,
-		Streams: s.kinesis, DeliveryStreams: s.firehose, Rules: s.topicRules, Connectors: s.connectors, Log: s.log})
+func (a *assembly) openDeclared() (err error) {
+	a.compiler = &rules.Compiler{Catalog: catalog{a.store, a.firehose, int64(a.cfg.Rules.MaxBacklog)}, Services: a.services(a.shadowOptions.Now)}
+	a.topicRules = declare.NewRules(declare.RulesOptions{Dir: a.cfg.RulesDir(), Compiler: a.compiler, Registry: a.registry, Engine: a.rules, Log: a.log})
+	a.connectors = declare.NewConnectors(connector.Env{Store: a.store, API: a.kinesis.In(""), Emit: a.newEmitter, Log: a.log})
+	a.declared, err = declare.OpenDir(declare.DirOptions{Path: a.cfg.BridgeD.Dir, Watch: a.cfg.BridgeD.Watch, Registry: a.registry,
+		Streams: a.kinesis, DeliveryStreams: a.firehose, Rules: a.topicRules, Connectors: a.connectors, Log: a.log})
 	if err != nil {
 		err = fmt.Errorf("bridge_d.dir: %w", err)
 	}
@@ -40,10 +39,10 @@ func (s *Server) Reload() (holds int, err error) {
 
 // newEmitter makes the emitters of connectors, which find the bridge's objects
 // and streams.
-func (s *Server) newEmitter(kind string, doc json.RawMessage) (connector.Emitter, error) {
-	return emit.New(kind, doc, emit.Env{Objects: s.objects, Append: func(ctx context.Context, stream, key string, data []byte) error {
-		b := s.store.NewBatch()
+func (a *assembly) newEmitter(kind string, doc json.RawMessage) (connector.Emitter, error) {
+	return emit.New(kind, doc, emit.Env{Objects: a.objects, Append: func(ctx context.Context, stream, key string, data []byte) error {
+		b := a.store.NewBatch()
 		b.Put(stream, streams.HashOf(key), streams.Record{Key: key, Data: data})
-		return s.store.Commit(ctx, b)
+		return a.store.Commit(ctx, b)
 	}})
 }

@@ -9,17 +9,17 @@ import (
 )
 
 // openFleet makes the fleet index.
-func (s *Server) openFleet() error {
-	index, stop, err := index.New(s.registry, s.shadows, index.Options{
-		Connectivity: s.cfg.Broker.URL == "", // else devices connect elsewhere
-		Members:      events.Members{Registry: s.registry, Log: s.log}.Changed,
-		Log:          s.log,
+func (a *assembly) openFleet() error {
+	index, stop, err := index.New(a.registry, a.shadows, index.Options{
+		Connectivity: a.cfg.Broker.URL == "", // else devices connect elsewhere
+		Members:      events.Members{Registry: a.registry, Log: a.log}.Changed,
+		Log:          a.log,
 	})
 	if err != nil {
 		return err
 	}
-	s.fleet = index
-	s.closers = append(s.closers, func() error { stop(); return nil })
+	a.fleet = index
+	a.closes(func() error { stop(); return nil })
 	return nil
 }
 

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io"
 	"net"
@@ -59,7 +60,8 @@ func (s *Server) listenHTTPS(ctx context.Context) (err error) {
 		o.Gateway = s.gateway
 	}
 	if s.https, err = listen.OpenHTTPS(ctx, o); err == nil && c.Permissive {
-		s.log.Warn("https.permissive is on: signatures are not verified, whoever reaches the port may do all", "https", s.httpsAddr())
+		s.log.Warn("https.permissive is on: signatures are not verified, whoever reaches the port may do all",
+			"https", s.httpsAddr())
 	}
 	return err
 }
@@ -93,3 +95,49 @@ func (s *Server) serve(name string, l net.Listener, h http.Handler, srv *http.Se
 		return listen.ServeHTTP(ctx, l, h, srv, s.log)
 	}}
 }
+
+// Listen opens the listeners, so that addresses are known before Run.
+func (s *Server) Listen(ctx context.Context) error {
+	var err error
+	if s.keys.NeedsMigration() {
+		if err := s.keys.Migrate(); err != nil {
+			return err
+		}
+		if err := s.dir.Complete(); err != nil {
+			return err
+		}
+	}
+	if s.broker == nil {
+		l, err := listen.TCP(ctx, "mqtt.listen", s.cfg.MQTT.Listen)
+		if err != nil {
+			return err
+		}
+		conf := s.pki.MQTTConfig()
+		if s.custom.Any() || len(s.cfg.Hooks) > 0 { // one may be made later
+			conf = s.pki.AuthorizerConfig()
+		}
+		s.mqtt = tls.NewListener(admission.Listener{Listener: l}, conf)
+	}
+	if err := s.listenHTTPS(ctx); err != nil {
+		return errors.Join(err, s.closeListeners())
+	}
+	if s.cfg.Admin.Listen != "" && s.admin == nil { // else it is Start's
+		if s.admin, err = listen.TCP(ctx, "admin.listen", s.cfg.Admin.Listen); err != nil {
+			return errors.Join(err, s.closeListeners())
+		}
+	}
+	s.listens = true
+	return nil
+}
+
+// address is where l listens, "" for no listener.
+func address(l net.Listener) string {
+	if l == nil {
+		return ""
+	}
+	return l.Addr().String()
+}
+
+// MQTTAddr is where devices connect, once Listen returned; there must be no
+// broker.
+func (s *Server) MQTTAddr() net.Addr { return s.mqtt.Addr() }

@@ -52,19 +52,26 @@ func (s *Server) note() error {
 
 // resumeClock has the clock go on from the last run, of which the newest record
 // tells if nothing else does.
-func (s *Server) resumeClock() error {
-	if n, ok := s.dir.Note(); ok {
-		s.clock.Resume(n.Clock)
+func (a *assembly) resumeClock() error {
+	if n, ok := a.dir.Note(); ok {
+		a.clock.Resume(n.Clock)
 		return nil
 	}
-	newest, err := s.store.Newest(ingest.Stream)
+	newest, err := a.store.Newest(ingest.Stream)
 	if errors.Is(err, streams.ErrNotFound) || err == nil && newest.IsZero() {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	s.clock.Resume(clock.State{Wall: newest, Expiry: newest})
+	a.clock.Resume(clock.State{Wall: newest, Expiry: newest})
+	return nil
+}
+
+// noteAtStop has Close write the note of a clean stop, once the clock goes on from
+// the last.
+func (a *assembly) noteAtStop() error {
+	a.closes(a.note)
 	return nil
 }
 

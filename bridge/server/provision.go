@@ -9,17 +9,17 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
-// newProvision makes the service that provisions devices. What expired while the
+// openProvision makes the service that provisions devices. What expired while the
 // bridge was away is forgotten before anybody can connect with it.
-func (s *Server) newProvision() (*provision.Service, error) {
+func (a *assembly) openProvision() error {
 	var all []provision.Hook
-	for _, h := range s.cfg.Hooks {
+	for _, h := range a.cfg.Hooks {
 		all = append(all, provision.Hook(h))
 	}
-	hooks := provision.NewHooks(all, s.webhooks.report("hook"))
-	s.closers = append(s.closers, func() error { hooks.Close(); return nil })
-	p := provision.New(provision.Options{Registry: s.registry, Issuer: s.pki, Hooks: hooks, Log: s.log, ARN: s.arn, Refused: s.refusals.Provisioning})
-	return p, errors.Join(p.Sweep(), p.TightenClaims())
+	hooks := provision.NewHooks(all, a.webhooks.report("hook"))
+	a.closes(func() error { hooks.Close(); return nil })
+	a.provision = provision.New(provision.Options{Registry: a.registry, Issuer: a.pki, Hooks: hooks, Log: a.log, ARN: a.arn, Refused: a.refusals.Provisioning})
+	return errors.Join(a.provision.Sweep(), a.provision.TightenClaims())
 }
 
 // arn is the ARN of a resource of AWS IoT, which is called kind/name.

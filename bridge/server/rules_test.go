@@ -164,7 +164,7 @@ func TestNoStartWithoutRules(t *testing.T) {
 		return err
 	})
 	b.rules = rules.New(b.store, rules.Options{Log: b.Server.log, Outbox: func(string) error { return errSick }})
-	if err := b.openDeclared(nil); err != nil {
+	if err := (&assembly{Server: b.Server}).openDeclared(); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Listen(t.Context()); err != nil {

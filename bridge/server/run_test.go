@@ -97,7 +97,7 @@ func TestModes(t *testing.T) {
 func TestStage(t *testing.T) {
 	b := idle(t, configure(t))
 	wait := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	st := b.stage(part{"waits", wait}, part{"waits well", func(ctx context.Context) error { <-ctx.Done(); return nil }})
+	st := startStage(b.Server.log, make(chan struct{}, 1), part{"waits", wait}, part{"waits well", func(ctx context.Context) error { <-ctx.Done(); return nil }})
 	if err := st.stop(); err != nil {
 		t.Errorf("stopped: %v", err)
 	}
@@ -106,9 +106,10 @@ func TestStage(t *testing.T) {
 		"early: broken":          func(context.Context) error { return errors.New("broken") },
 		"early: late":            func(ctx context.Context) error { <-ctx.Done(); return errors.New("late") },
 	} {
-		st := b.stage(part{"waits", wait}, part{"early", run})
+		failed := make(chan struct{}, 1)
+		st := startStage(b.Server.log, failed, part{"waits", wait}, part{"early", run})
 		if want != "early: late" {
-			<-st.failed
+			<-failed
 		}
 		if err := st.stop(); err == nil || err.Error() != want {
 			t.Errorf("got %v, want %s", err, want)

@@ -19,17 +19,17 @@ import (
 // descriptor sets among the objects. The others have no service yet, so that
 // rules that use them are refused. The roles that statements name are not
 // looked at: whoever may make a rule may read every shadow and thing by it.
-func (s *Server) services(now func() time.Time) *iotsql.Services {
+func (a *assembly) services(now func() time.Time) *iotsql.Services {
 	if now == nil {
 		now = time.Now
 	}
 	return &iotsql.Services{
-		Shadows: storedShadows{s.shadows, now},
-		Things: registeredThings{s.registry, func(resource string) string {
-			return "arn:aws:iot:" + s.cfg.Region + ":" + s.cfg.Account + ":" + resource
+		Shadows: storedShadows{a.shadows, now},
+		Things: registeredThings{a.registry, func(resource string) string {
+			return "arn:aws:iot:" + a.cfg.Region + ":" + a.cfg.Account + ":" + resource
 		}},
-		Protobuf: storedDescriptors{s.objects},
-		Failed:   s.calls.fail,
+		Protobuf: storedDescriptors{a.objects},
+		Failed:   a.calls.fail,
 	}
 }
 

@@ -65,7 +65,7 @@ func TestRegisteredThings(t *testing.T) {
 			tx.CreateGroup(registry.Group{Name: "north"}), tx.CreateGroup(registry.Group{Name: "south"}),
 			tx.AddToGroup("pump-1", "south"), tx.AddToGroup("pump-1", "north"))
 	})
-	x := b.services(nil).Things
+	x := (&assembly{Server: b.Server}).services(nil).Things
 	for _, c := range []struct {
 		thing, describe, groups string
 	}{
@@ -93,7 +93,7 @@ func TestStoredDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	x := b.services(nil).Protobuf
+	x := (&assembly{Server: b.Server}).services(nil).Protobuf
 	put("one")
 	set, tag, err := x.DescriptorSet(t.Context(), "schemas", "a.desc", "")
 	if string(set) != "one" || tag == "" || err != nil {

@@ -242,7 +242,7 @@ func TestWhoAdoptsOlderSessions(t *testing.T) {
 		client, id string
 		want       bool
 	}{{"pump-1", "pump-1", true}, {"lamp-1", "pump-1", false}, {"lamp-1", "no-thing", true}, {"lamp-1", "bare", true}} {
-		if got := b.adopts(sessions[c.client], c.id); got != c.want {
+		if got := b.authorizer.Adopts(sessions[c.client], c.id); got != c.want {
 			t.Errorf("%s adopts %s: %v", c.client, c.id, got)
 		}
 	}

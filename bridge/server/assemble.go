@@ -1,0 +1,267 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/access"
+	"github.com/tidemill/tidemill/bridge/clock"
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
+	"github.com/tidemill/tidemill/bridge/datadir"
+	"github.com/tidemill/tidemill/bridge/listen"
+	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/serving/events"
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/rules"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
+	"github.com/tidemill/tidemill/shadow/boltstore"
+	"github.com/tidemill/tidemill/shadow/service"
+)
+
+// open is New with the options of the parts that touch the disk and the clock.
+func open(o Options, so pebble.Options, sh service.Options) (*Server, error) {
+	s := &Server{cfg: o.Config, log: o.Log, version: o.Version}
+	a := &assembly{Server: s, reread: o.Reread, streamOptions: so, shadowOptions: sh}
+	for _, make := range a.steps() {
+		if err := make(); err != nil {
+			return nil, errors.Join(datadir.HowOn(err), a.Close())
+		}
+	}
+	return s, nil
+}
+
+// An assembly makes the parts of a Server and ties them together, in steps: each
+// hands the parts that it makes those of the steps before it. What a step opens it
+// has Close close.
+type assembly struct {
+	*Server
+	reread        func() (*config.Config, error)
+	streamOptions pebble.Options
+	shadowOptions service.Options
+}
+
+// steps are in order.
+func (a *assembly) steps() []func() error {
+	return []func() error{
+		a.makeNotices,
+		a.openDataDir,
+		a.makeClock,
+		a.openKeys,
+		a.openRegistry,
+		a.openLog,
+		a.openObjects,
+		a.openShadows,
+		a.completeDataDir,
+		a.resumeClock,
+		a.noteAtStop,
+		a.makeRules,
+		a.openStreams,
+		a.openDeclared,
+		a.openProvision,
+		a.openFleet,
+		a.openAccess,
+		a.openIngest,
+		a.makeMessagePath,
+		a.openBroker,
+		a.makeAPIs,
+		a.loadSessions,
+	}
+}
+
+// closes has Close call f, before what was opened earlier is closed.
+func (a *assembly) closes(f func() error) { a.closers = append(a.closers, f) }
+
+// at is a part's path in the data directory.
+func (a *assembly) at(name string) string { return filepath.Join(a.cfg.DataDir, name) }
+
+// makeNotices makes what logs often what happens often.
+func (a *assembly) makeNotices() error {
+	a.calls, a.webhooks = &failedCalls{log: a.log}, &webhooks{log: a.log}
+	a.refusals = access.NewRefusals(a.log)
+	return nil
+}
+
+func (a *assembly) openDataDir() (err error) {
+	if err := checkRoom(a.cfg.DataDir, int64(a.cfg.MinFree)); err != nil {
+		return err
+	}
+	parts := datadir.Parts(a.cfg.DataDir, a.cfg.Objects.Dir)
+	if a.dir, err = datadir.Open(a.cfg.DataDir, parts, a.cfg.AcceptLoss, a.log); err != nil {
+		return err
+	}
+	a.closes(a.dir.Close)
+	return a.dir.Check()
+}
+
+func (a *assembly) makeClock() error {
+	c := a.cfg.Clock
+	a.clock = clock.New(clock.Options{MaxStep: time.Duration(c.MaxStep), MaxGap: time.Duration(c.MaxGap),
+		AcceptAfter: acceptAfter(c), Wall: a.streamOptions.Now, Log: a.log})
+	return nil
+}
+
+func (a *assembly) openKeys() (err error) {
+	m, h := a.cfg.MQTT, a.cfg.HTTPS
+	if a.pki, err = pki.Open(a.at("pki"), pki.Options{
+		ServerNames: m.ServerNames, DeviceLifetime: time.Duration(a.cfg.PKI.DeviceLifetime),
+		MQTT: pki.Files{Cert: m.Cert, Key: m.Key}, HTTPS: pki.Files{Cert: h.Cert, Key: h.Key}}); err != nil {
+		return err
+	}
+	return a.openKeyring()
+}
+
+func (a *assembly) openRegistry() (err error) {
+	tables, err := bolt.Open(a.at("registry.db"), bolt.Options{})
+	if err != nil {
+		return err
+	}
+	if a.registry, err = registry.New(tables); err != nil {
+		return err
+	}
+	a.closes(a.registry.Close)
+	a.registry.SetExpiry(a.clock.Expiry)
+	a.expiries = &expiries{pki: a.pki, registry: a.registry}
+	return nil
+}
+
+func (a *assembly) openLog() (err error) {
+	// The log's files have the mode that the umask leaves them.
+	if err := datadir.Private(a.at("log")); err != nil {
+		return err
+	}
+	a.streamOptions.Expiry = a.clock.Expiry
+	if a.store, err = pebble.Open(a.at("log"), a.streamOptions); err != nil {
+		return err
+	}
+	a.closes(a.store.Close)
+	return a.dir.CheckLog(a.store)
+}
+
+func (a *assembly) openObjects() (err error) {
+	if a.objects, err = sink.OpenDir(a.cfg.Objects.Dir); err == nil {
+		a.closes(a.objects.Close)
+	}
+	return err
+}
+
+func (a *assembly) openShadows() (err error) {
+	if a.shadows, err = boltstore.Open(a.at("shadow.db"), boltstore.Options{}); err == nil {
+		a.closes(a.shadows.Close)
+	}
+	return err
+}
+
+// completeDataDir notes that all parts are there. A directory of before there were
+// grants is complete when Listen has made them, so that a query that comes first
+// does not take the rights away.
+func (a *assembly) completeDataDir() error {
+	if a.keys.NeedsMigration() {
+		return nil
+	}
+	return a.dir.Complete()
+}
+
+// makeRules makes the rule engine and the outboxes that its rules fill.
+func (a *assembly) makeRules() error {
+	a.outboxes = action.NewOutboxes(a.store)
+	a.rules = rules.New(a.store, rules.Options{Account: a.cfg.Account, Outbox: a.outboxes.Ensure, Log: a.log})
+	return nil
+}
+
+// openStreams opens data streams and delivery streams.
+func (a *assembly) openStreams() (err error) {
+	c := a.cfg.Kinesis
+	a.kinesis, err = kinesis.Open(a.store, kinesis.Options{
+		Account: a.cfg.Account, Region: a.cfg.Region, Delay: time.Duration(c.Delay),
+		Emulate: c.Emulate, MaxShards: c.MaxShards, SmallRequests: c.SmallRequests, Log: a.log,
+	})
+	if err != nil {
+		return err
+	}
+	source := func(stream string) connector.Source { return connector.InProcess(a.store, a.kinesis.In(""), stream) }
+	a.firehose = firehose.New(a.store, source, a.objects, a.log)
+	return nil
+}
+
+func (a *assembly) openIngest() error {
+	c := a.cfg.Ingest
+	retention, most := time.Duration(c.Retention), int64(c.MaxBytes)
+	err := a.store.Create(ingest.Stream, streams.Config{Shards: c.Shards, Retention: retention, MaxBytes: most})
+	if errors.Is(err, streams.ErrExists) {
+		err = a.store.Update(ingest.Stream, retention, most)
+	}
+	if err != nil {
+		return err
+	}
+	a.ingest, err = ingest.New(a.store, ingest.Options{
+		ThingRate: a.cfg.MQTT.MaxThingRate, ThingBytes: int(a.cfg.MQTT.MaxThingBytes), Log: a.log,
+		Store: func(t string) bool {
+			return slices.ContainsFunc(c.Store, func(f string) bool { return stored(f, t) })
+		},
+	})
+	return err
+}
+
+// stored says whether filter names topic for the ingest log. "#" means all,
+// reserved topics too, so that rules see shadows.
+func stored(filter, name string) bool { return filter == "#" || topic.Match(filter, name) }
+
+// makeMessagePath makes what messages pass: the gateway, the router behind it, the
+// shadows that some are for, and the outboxes' way back.
+//
+// The router delivers by the gateway, to which it belongs: this one circle is
+// closed here, before anything runs.
+func (a *assembly) makeMessagePath() error {
+	r := &router{store: a.store, onlookers: &a.onlookers, ingest: a.ingest, provision: a.provision, registry: a.registry}
+	sh := a.shadowOptions
+	sh.MaxNamed, sh.MaxBytes, sh.Steady = a.cfg.Shadow.MaxNamed, int(a.cfg.Shadow.MaxBytes), a.clock.Steady
+	a.shadow = service.New(indexedShadows{a.shadows, a.fleet}, r, sh)
+	a.closes(func() error { a.shadow.Close(); return nil })
+	a.lifecycle = events.NewLifecycle(r.Publish, a.log)
+	a.registryEvents = events.NewRegistry(a.registry, a.cfg.Account, a.cfg.Region, r.publishOwn, a.log)
+	a.gateway = gateway.New(a.gatewayConfig(), a.authorizer, r)
+	r.shadow, r.gateway = a.shadow, a.gateway
+	a.router = r
+	a.revoker = access.NewRevoker(a.gateway, a.log)
+	a.drainer = action.NewDrainer(a.outboxes, action.Options{
+		Objects: a.objects, Republish: r, Failed: a.rules.Fail, Tried: a.rules.Tried, Log: a.log,
+	})
+	return nil
+}
+
+// makeAPIs makes the handler of the AWS APIs.
+func (a *assembly) makeAPIs() error {
+	a.aws = aws.New(aws.Options{
+		Account: a.cfg.Account, Region: a.cfg.Region, Slot: listen.SlotOf, Log: a.log,
+		Secret: a.authorizer.Secret, Key: a.keyCaller, Unsigned: a.unsigned, Permissive: a.cfg.HTTPS.Permissive,
+		MaxMemory: int64(a.cfg.HTTPS.MaxMemory), MaxPayload: int(a.cfg.MQTT.MaxPayload),
+		Rules: a.topicRules, Kinesis: a.kinesis, Data: dataPlane{a.router},
+		Registry: a.registry, Authorizers: a.custom, Provision: a.provision, Issuer: a.pki, Fleet: a.fleet,
+		Endpoint: func() (string, error) { return a.endpoint("") },
+	})
+	return nil
+}
+
+// loadSessions loads the gateway's, and has the registry's changes take effect.
+func (a *assembly) loadSessions() error {
+	if err := a.gateway.Load(); err != nil {
+		return fmt.Errorf("sessions: %w", err)
+	}
+	stop := a.registry.Watch(a.registryChanged)
+	a.closes(func() error { stop(); return nil })
+	return nil
+}
