@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -26,12 +25,12 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-// A joined broker takes the place of the gateway: what is published goes to it,
+// A brokerClient is of a broker that takes the place of the gateway: what is published goes to it,
 // and comes in from it. The bridge does not know who published a message, so
 // rules see no clientid() and no principal(), and no message belongs to a
 // thing: batches of readings, which are told apart by the thing, go to the
 // quarantine, and devices publish plain JSON (uplink.format = "json").
-type joined struct {
+type brokerClient struct {
 	*broker.Broker
 	url     *url.URL
 	shadows bool // requests are answered here
@@ -46,6 +45,21 @@ type brokerState struct {
 	ID          string   `json:"id"`          // what client ids begin with, if none is configured
 	Filters     []string `json:"filters"`     // all subscriptions there ever were
 	Connections int      `json:"connections"` // the most there ever were
+}
+
+// readBrokerState reads what an earlier start wrote, if there was one.
+func readBrokerState(path string) (former brokerState, err error) {
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return former, nil
+	}
+	if err != nil {
+		return former, err
+	}
+	if err := json.Unmarshal(text, &former); err != nil {
+		return former, fmt.Errorf("%s: %w", path, err)
+	}
+	return former, nil
 }
 
 // openBroker makes the client of the broker that is configured, if one is.
@@ -67,14 +81,8 @@ func (a *assembly) openBroker() error {
 	if c.Shadows {
 		own = []string{"$aws/#"}
 	}
-	path := filepath.Join(a.cfg.DataDir, "broker.json")
-	var former brokerState
-	switch text, err := os.ReadFile(path); {
-	case err == nil:
-		if err := json.Unmarshal(text, &former); err != nil {
-			return fmt.Errorf("%s: %w", path, err)
-		}
-	case !errors.Is(err, fs.ErrNotExist):
+	former, err := readBrokerState(a.at("broker.json"))
+	if err != nil {
 		return err
 	}
 	now := brokerState{ID: former.ID, Filters: slices.Clone(former.Filters), Connections: max(former.Connections, c.Connections)}
@@ -89,11 +97,11 @@ func (a *assembly) openBroker() error {
 	if err != nil {
 		return fmt.Errorf("broker.url: %w", err)
 	}
-	j := &joined{shadows: c.Shadows, url: at}
+	j := &brokerClient{shadows: c.Shadows, url: at}
 	j.Broker = broker.New(broker.Options{
 		URL: c.URL, ClientID: id, Username: c.Username, Password: password, TLS: conf, Group: c.Share, Filters: c.Subscribe, Own: own,
 		Connections: c.Connections, Former: former.Filters, FormerConnections: former.Connections,
-		Take: a.router.take, MaxInflight: c.MaxInflight, MaxPayload: int(a.cfg.MQTT.MaxPayload),
+		MaxInflight: c.MaxInflight, MaxPayload: int(a.cfg.MQTT.MaxPayload),
 		KeepAlive: time.Duration(c.KeepAlive), Log: a.log,
 	})
 	for _, f := range j.Subscriptions() {
@@ -108,7 +116,7 @@ func (a *assembly) openBroker() error {
 	if err := a.dir.Write("broker.json", text); err != nil { // before the broker knows
 		return err
 	}
-	a.broker, a.router.broker = j, j
+	a.broker = j
 	return nil
 }
 
@@ -182,10 +190,10 @@ func (r *router) take(m *message.Message, done func(error)) {
 }
 
 // address is where the broker is for the bridge, which devices may share.
-func (j *joined) address() (host, port string) { return j.url.Hostname(), j.url.Port() }
+func (j *brokerClient) address() (host, port string) { return j.url.Hostname(), j.url.Port() }
 
 // publishByHTTPS publishes for a client of the data plane.
-func (j *joined) publishByHTTPS(ctx context.Context, m *message.Message) error {
+func (j *brokerClient) publishByHTTPS(ctx context.Context, m *message.Message) error {
 	err := j.Publish(ctx, m)
 	if errors.Is(err, broker.ErrFull) {
 		return &wire.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests, Message: err.Error()}

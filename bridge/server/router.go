@@ -30,7 +30,7 @@ type router struct {
 	provision *provision.Service
 	gateway   *gateway.Server // set before the first message
 	registry  registry.Store
-	broker    *joined // nil: none
+	broker    *brokerClient // nil: none
 	onlookers *watch.Hub
 }
 

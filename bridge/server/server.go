@@ -71,7 +71,7 @@ type Server struct {
 	custom     *access.CustomAuthorizers
 	authorizer *access.Authorizer
 	revoker    *access.Revoker
-	broker     *joined // nil: none
+	broker     *brokerClient // nil: none
 	router     *router
 	aws        *wire.Handler
 	calls      *failedCalls
@@ -156,7 +156,7 @@ func (s *Server) stages(socket net.Listener) [][]part {
 	devices := part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }}
 	var publishing []part
 	if s.broker != nil {
-		devices = part{"broker", s.broker.Consume}
+		devices = part{"broker", func(ctx context.Context) error { return s.broker.Consume(ctx, s.router.take) }}
 		publishing = []part{{"publishing to the broker", s.broker.Send}}
 	}
 	shadows := part{"shadows", func(ctx context.Context) error {

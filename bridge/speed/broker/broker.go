@@ -8,7 +8,7 @@
 // # In
 //
 // Each of Options.Connections is a client of MQTT 3.1.1 with a session that
-// stays. A message is acknowledged to the broker when Options.Take says that it
+// stays. A message is acknowledged to the broker when its Taker says that it
 // is done, which is when it is durable, and in the order of arrival. If it
 // could not be taken the connection is given up, and the broker sends it again.
 // What is not acknowledged is at most what the broker sends without an
@@ -82,12 +82,6 @@ type Options struct {
 	// connections, which the broker may still have messages for.
 	Former            []string
 	FormerConnections int
-
-	// Take is called for each message, in order for each connection. m has its
-	// Hops as far as they are known, and nobody who published it. done is
-	// called once, from any goroutine, and does not block; an error means that
-	// the message is to come again. Take may block while it has no room.
-	Take func(m *message.Message, done func(error))
 
 	MaxInflight int // messages of one connection without an acknowledgement, each way; default 1000
 	MaxPayload  int // larger messages are acknowledged, counted and dropped; default 128 KiB
@@ -246,12 +240,18 @@ func (b *Broker) set(id string, up bool, err error) {
 // republish.
 func HopsTopic(group string) string { return "$tidemill/hops/" + group }
 
-// Consume takes messages until ctx ends. Then what was taken is acknowledged,
-// for at most Options.Drain.
-func (b *Broker) Consume(ctx context.Context) error {
+// A Taker is called for each message, in order for each connection. m has its Hops
+// as far as they are known, and nobody who published it. The Taker calls done once,
+// from any goroutine, and done does not block; an error means that the message is
+// to come again. A Taker may block while it has no room.
+type Taker func(m *message.Message, done func(error))
+
+// Consume has take take messages until ctx ends. Then what was taken is
+// acknowledged, for at most Options.Drain.
+func (b *Broker) Consume(ctx context.Context, take Taker) error {
 	var wg sync.WaitGroup
 	for i := range max(b.o.Connections, b.o.FormerConnections) {
-		c := &consumer{b: b, id: b.consumer(i)}
+		c := &consumer{b: b, id: b.consumer(i), to: take}
 		if i < b.o.Connections {
 			c.filters = b.subscriptions(i)
 		}

@@ -126,15 +126,17 @@ func idle(p *peer) {
 
 func run(t *testing.T, o Options) *Broker {
 	t.Helper()
+	return runTo(t, o, func(_ *message.Message, done func(error)) { done(nil) })
+}
+
+func runTo(t *testing.T, o Options, take Taker) *Broker {
+	t.Helper()
 	o.ClientID, o.Group, o.BackoffMin, o.BackoffMax = "b", "g", time.Millisecond, 10*time.Millisecond
-	if o.Take == nil {
-		o.Take = func(_ *message.Message, done func(error)) { done(nil) }
-	}
 	b := New(o)
 	ctx, cancel := context.WithCancel(context.Background())
 	out, stop := context.WithCancel(context.Background())
 	var wg, sent sync.WaitGroup
-	wg.Go(func() { _ = b.Consume(ctx) })
+	wg.Go(func() { _ = b.Consume(ctx, take) })
 	sent.Go(func() { _ = b.Send(out) })
 	t.Cleanup(func() {
 		cancel()
@@ -183,11 +185,11 @@ func TestAcknowledgedWhenDone(t *testing.T) {
 		},
 		func(p *peer) { close(second); idle(p) },
 	}})
-	b := run(t, Options{URL: url, Filters: []string{"#"}, Connections: 1, Take: func(m *message.Message, done func(error)) {
+	b := runTo(t, Options{URL: url, Filters: []string{"#"}, Connections: 1}, func(m *message.Message, done func(error)) {
 		mu.Lock()
 		defer mu.Unlock()
 		dones[string(m.Payload)] = done
-	}})
+	})
 	eventually(t, "third message", func() bool { return took("three") != nil })
 	eventually(t, "subscription", func() bool { return b.Ready() == nil })
 	took("two")(nil)
@@ -230,8 +232,7 @@ func TestBounds(t *testing.T) {
 		for p.next() != nil {
 		}
 	}}})
-	b := run(t, Options{URL: url, Filters: []string{"#"}, Connections: 1, MaxInflight: 5, MaxPayload: 100,
-		Take: func(_ *message.Message, done func(error)) { held <- done }})
+	b := runTo(t, Options{URL: url, Filters: []string{"#"}, Connections: 1, MaxInflight: 5, MaxPayload: 100}, func(_ *message.Message, done func(error)) { held <- done })
 	eventually(t, "five messages", func() bool { return len(held) == 5 })
 	time.Sleep(50 * time.Millisecond)
 	if n := len(held); n != 5 {
@@ -495,10 +496,10 @@ func TestRetainedCopies(t *testing.T) {
 		}
 	}}})
 	topics := make(chan string, 4)
-	b := run(t, Options{URL: url, Filters: []string{"#"}, Own: []string{"$aws/#"}, Connections: 1, Take: func(m *message.Message, done func(error)) {
+	b := runTo(t, Options{URL: url, Filters: []string{"#"}, Own: []string{"$aws/#"}, Connections: 1}, func(m *message.Message, done func(error)) {
 		topics <- m.Topic
 		done(nil)
-	}})
+	})
 	eventually(t, "acknowledgements", func() bool { return b.Stats().Acked == 4 })
 	if x, y := <-topics, <-topics; x != "b" || y != "$aws/b" || len(topics) != 0 || b.Stats().Copies != 2 {
 		t.Errorf("took %s, %s and %d others; %+v", x, y, len(topics), b.Stats())

@@ -21,11 +21,13 @@ type consumer struct {
 	b       *Broker
 	id      string
 	filters []string // as subscribed to; none: it leaves the group
+	to      Taker
 }
 
 // An intake is the messages of one connection that are not acknowledged.
 type intake struct {
 	b     *Broker
+	to    Taker
 	conn  *conn
 	slots chan struct{} // one for each
 	stop  chan struct{} // closed: nothing more is taken
@@ -43,7 +45,7 @@ type arrival struct {
 
 func (c *consumer) session(ctx context.Context) (accepted time.Time, err error) {
 	b := c.b
-	in := &intake{b: b, slots: make(chan struct{}, b.o.MaxInflight), stop: make(chan struct{}), wake: make(chan struct{}, 1), ready: make(chan struct{})}
+	in := &intake{b: b, to: c.to, slots: make(chan struct{}, b.o.MaxInflight), stop: make(chan struct{}), wake: make(chan struct{}, 1), ready: make(chan struct{})}
 	// Messages of the session may come before SUBSCRIBE.
 	conn, err := b.connect(ctx, c.id, false, in.take)
 	if err != nil {
@@ -183,7 +185,7 @@ func (in *intake) take(m mqtt.Message) {
 		in.settle(a, nil)
 		return
 	}
-	b.o.Take(&message.Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Hops: b.hops.of(m.Topic(), m.Payload()), Protocol: "mqtt"},
+	in.to(&message.Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Hops: b.hops.of(m.Topic(), m.Payload()), Protocol: "mqtt"},
 		func(err error) { in.settle(a, err) })
 }
 
