@@ -25,6 +25,9 @@ var full = regexp.MustCompile(`connected things +3
 
 // TestDemo runs the demonstration until it shows that all of it works.
 func TestDemo(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs the whole demonstration")
+	}
 	bin := t.TempDir()
 	if _, err := rig.Build(t.Context(), "../..", bin); err != nil {
 		t.Fatal(err)

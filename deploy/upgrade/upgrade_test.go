@@ -38,6 +38,9 @@ var build = sync.OnceValues(func() (rig.Bin, error) {
 // Whatever an earlier version acknowledged before it was killed is there in this
 // one, and once.
 func TestUpgrade(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds and runs both programs")
+	}
 	manifests, err := filepath.Glob("testdata/*.json")
 	if err != nil || len(manifests) == 0 {
 		t.Fatalf("no data of an earlier version: %v", err)

@@ -1,0 +1,19 @@
+package e2e
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+)
+
+// TestMain leaves all of it out of short runs: it is whole programs and the
+// clients of others.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if testing.Short() {
+		fmt.Println("end-to-end tests are left out with -short")
+		return
+	}
+	os.Exit(m.Run())
+}
