@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/agent/config"
+	"github.com/tidemill/tidemill/deploy/await"
 	"github.com/tidemill/tidemill/hal/sim"
 	"golang.org/x/sys/unix"
 )
@@ -40,17 +41,6 @@ func (l *lockedLog) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
-}
-
-func eventually(t *testing.T, what string, f func() bool) {
-	t.Helper()
-	for range 2000 {
-		if f() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatal("never: " + what)
 }
 
 // A store that is gone, empty or damaged is told in the log and in status, at the
@@ -87,7 +77,7 @@ func TestLostStores(t *testing.T) {
 				t.Fatal(err)
 			}
 			stop := start(t, a)
-			eventually(t, "a reading", func() bool { return a.Status().Spool.Readings == 1 })
+			await.True(t, "a reading", func() bool { return a.Status().Spool.Readings == 1 })
 			id := a.spool.Stats().ID
 			stop()
 			if got := a.Status().Losses; len(got) > 0 {
@@ -101,7 +91,7 @@ func TestLostStores(t *testing.T) {
 					t.Fatal(err)
 				}
 				stop = start(t, a)
-				eventually(t, "a reading more", func() bool { st := a.Status().Sensors; return len(st) > 0 && st[0].Readings > 0 })
+				await.True(t, "a reading more", func() bool { st := a.Status().Sensors; return len(st) > 0 && st[0].Readings > 0 })
 				stop()
 				losses := a.Status().Losses
 				if c.want == "" {
@@ -140,7 +130,7 @@ func TestFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := start(t, a)
-	eventually(t, "readings on the disk", func() bool { return a.Status().Spool.Readings > 0 })
+	await.True(t, "readings on the disk", func() bool { return a.Status().Spool.Readings > 0 })
 	ballast := filepath.Join(cfg.DataDir, "ballast")
 	f, err := os.Create(ballast)
 	if err != nil {
@@ -150,8 +140,8 @@ func TestFullDisk(t *testing.T) {
 		_, err = f.Write(block)
 	}
 	f.Close()
-	eventually(t, "failing", func() bool { return a.Status().Spool.Failing != nil })
-	eventually(t, "readings at risk", func() bool { return a.Status().Spool.Unflushed > 20 })
+	await.True(t, "failing", func() bool { return a.Status().Spool.Failing != nil })
+	await.True(t, "readings at risk", func() bool { return a.Status().Spool.Unflushed > 20 })
 	st := a.Status()
 	if f := st.Spool.Failing; f == nil || !strings.Contains(f.Error, "no space left") || f.Since.IsZero() || f.Refused != 0 ||
 		st.Disk.Device != "tidemill-test" || st.Disk.Mount != cfg.DataDir || st.Disk.Free != 0 {
@@ -160,7 +150,7 @@ func TestFullDisk(t *testing.T) {
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "written again", func() bool { return a.Status().Spool.Failing == nil })
+	await.True(t, "written again", func() bool { return a.Status().Spool.Failing == nil })
 	stop()
 	st = a.Status()
 	var taken uint64
@@ -195,7 +185,7 @@ func TestDamagedSpoolWaitsForRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop := start(t, a)
-	eventually(t, "readings on the disk", func() bool { return a.Status().Spool.Readings > 0 })
+	await.True(t, "readings on the disk", func() bool { return a.Status().Spool.Readings > 0 })
 	stop()
 	id, readings := a.spool.Stats().ID, a.Status().Spool.Readings
 	f, err := os.OpenFile(filepath.Join(cfg.DataDir, "spool.db"), os.O_RDWR, 0)
@@ -218,14 +208,14 @@ func TestDamagedSpoolWaitsForRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	stop = start(t, a)
-	eventually(t, "readings at risk", func() bool { return a.Status().Spool.Unflushed > 0 })
+	await.True(t, "readings at risk", func() bool { return a.Status().Spool.Unflushed > 0 })
 	if st := a.Status(); len(st.Losses) > 0 || st.Spool.Dropped > 0 || st.Spool.Failing == nil || !strings.Contains(st.Spool.Failing.Error, "damaged") {
 		t.Errorf("%+v, %+v", st.Losses, st.Spool)
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "saved", func() bool { st := a.Status(); return st.Spool.Failing == nil && st.Spool.Readings > readings })
+	await.True(t, "saved", func() bool { st := a.Status(); return st.Spool.Failing == nil && st.Spool.Readings > readings })
 	stop()
 	losses := a.Status().Losses
 	if len(losses) != 1 || !strings.Contains(losses[0].Text, fmt.Sprintf("%d readings in it were saved, 0 lost", readings)) || a.spool.Stats().ID != id {
@@ -264,7 +254,7 @@ func TestDesiredCleared(t *testing.T) {
 		}
 		return n, hall, lamp
 	}
-	eventually(t, "what is desired holds", func() bool {
+	await.True(t, "what is desired holds", func() bool {
 		n, hall, lamp := every()
 		return n == "20ms" && hall == "7s" && lamp
 	})
@@ -272,7 +262,7 @@ func TestDesiredCleared(t *testing.T) {
 	c.doc, c.version = `{"sensors":{"hall":{"every":7}}}`, c.version+1
 	_ = c.conn.Close()
 	c.mu.Unlock()
-	eventually(t, "the file's values hold again", func() bool {
+	await.True(t, "the file's values hold again", func() bool {
 		n, hall, lamp := every()
 		return n == "1h0m0s" && hall == "7s" && !lamp
 	})
@@ -302,7 +292,7 @@ func TestManySensors(t *testing.T) {
 	c.until("the earlier sensor reported", func() bool { return c.reportedAt(3600.0, "sensors", "n", "every") })
 	a.Reload(cfg)
 	c.until("sensors reported", func() bool { return c.reportedAt(3600.0, "sensors", cfg.Sensors[0].Name, "every") })
-	eventually(t, "said in status", func() bool { return a.Status().Shadow.LeftOut > 0 })
+	await.True(t, "said in status", func() bool { return a.Status().Shadow.LeftOut > 0 })
 	st := a.Status().Shadow
 	sensors, _ := a.shadow.Reported()["sensors"].(map[string]any)
 	if len(sensors) != 200-st.LeftOut || len(sensors) < 50 || st.Since.IsZero() || st.Error != "" || st.Refused != "" {
@@ -310,7 +300,7 @@ func TestManySensors(t *testing.T) {
 	}
 	cfg.Sensors = cfg.Sensors[:20]
 	a.Reload(cfg)
-	eventually(t, "all have room again", func() bool { return a.Status().Shadow.LeftOut == 0 })
+	await.True(t, "all have room again", func() bool { return a.Status().Shadow.LeftOut == 0 })
 	stop()
 	c.wg.Wait()
 	for text, want := range map[string]int{"no room for all sensors": 1, " sensors=200 ": 1, "and whole": 1, " thing=press-7 thing=": 0} {
@@ -356,7 +346,7 @@ func TestDamagedShadowOnAFullDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			stop := start(t, a)
-			eventually(t, "readings on the disk", func() bool { return a.Status().Spool.Readings > 0 })
+			await.True(t, "readings on the disk", func() bool { return a.Status().Spool.Readings > 0 })
 			stop()
 			path := filepath.Join(cfg.DataDir, "shadow.db")
 			if err := spoil(path); err != nil {
@@ -375,7 +365,7 @@ func TestDamagedShadowOnAFullDisk(t *testing.T) {
 				t.Fatal(err)
 			}
 			stop = start(t, a)
-			eventually(t, "readings", func() bool { return a.Status().Spool.Unflushed > 0 })
+			await.True(t, "readings", func() bool { return a.Status().Spool.Unflushed > 0 })
 			st := a.Status()
 			stop()
 			if (st.Shadow == nil) != (name == "gone") {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // exported is a delivery stream as people have it: made by a deployment tool,
@@ -152,9 +154,9 @@ func TestErrorOutput(t *testing.T) {
 	store, s, stop := running(t, vfs.NewMem(), k, c)
 	defer stop()
 	put(t, store, "archive", `{"a":1}{"a":2}`, "no JSON", `{"a":3}`)
-	await(t, "objects", func() bool { st := s.Stats()["archive"]; return st.Records == 3 && st.Failed == 1 })
+	await.True(t, "objects", func() bool { st := s.Stats()["archive"]; return st.Records == 3 && st.Failed == 1 })
 	put(t, store, "archive", "nor this")
-	await(t, "an object of failures alone", func() bool { return s.Stats()["archive"].Failed == 2 })
+	await.True(t, "an object of failures alone", func() bool { return s.Stats()["archive"].Failed == 2 })
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var failed []string

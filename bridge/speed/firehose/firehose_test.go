@@ -21,6 +21,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // bucket is an object store in memory that can fail.
@@ -118,17 +119,6 @@ func put(t *testing.T, store *pebble.Store, name string, records ...string) {
 	}
 }
 
-func await(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(20 * time.Second)
-	for !cond() {
-		if time.Now().After(deadline) {
-			t.Fatalf("no %s in 20 s", what)
-		}
-		time.Sleep(2 * time.Millisecond)
-	}
-}
-
 func TestSizeMakesAnObject(t *testing.T) {
 	k := &bucket{objects: map[string][]byte{}}
 	store, s, stop := running(t, vfs.NewMem(), k, config(t, "a", 100, time.Hour))
@@ -138,7 +128,7 @@ func TestSizeMakesAnObject(t *testing.T) {
 		want = append(want, fmt.Sprintf("rec%06d", i))
 	}
 	put(t, store, "a", want...)
-	await(t, "nine objects", func() bool { return s.Stats()["a"].Objects == 9 })
+	await.True(t, "nine objects", func() bool { return s.Stats()["a"].Objects == 9 })
 	slices.Sort(want)
 	if got := k.lines(t); !slices.Equal(got, want[:90]) {
 		t.Errorf("delivered %v", got)
@@ -150,9 +140,9 @@ func TestIntervalMakesAnObject(t *testing.T) {
 	store, s, stop := running(t, vfs.NewMem(), k, config(t, "a", 1<<20, 30*time.Millisecond))
 	defer stop()
 	put(t, store, "a", "one", "two")
-	await(t, "object", func() bool { return s.Stats()["a"].Records == 2 })
+	await.True(t, "object", func() bool { return s.Stats()["a"].Records == 2 })
 	put(t, store, "a", "three")
-	await(t, "second object", func() bool { return s.Stats()["a"].Records == 3 })
+	await.True(t, "second object", func() bool { return s.Stats()["a"].Records == 3 })
 	if got := k.lines(t); !slices.Equal(got, []string{"one", "three", "two"}) {
 		t.Errorf("delivered %v", got)
 	}
@@ -176,12 +166,12 @@ func TestRetryOverwrites(t *testing.T) {
 			put(t, store, "a", r)
 		}
 		if round == 11 {
-			await(t, "the rest", func() bool { return len(k.lines(t)) >= len(want) })
+			await.True(t, "the rest", func() bool { return len(k.lines(t)) >= len(want) })
 			if n := s.Stats()["a"].Failures; n != 0 {
 				t.Errorf("%d failures", n)
 			}
 		} else if n := rnd.IntN(6); n > 0 {
-			await(t, "some objects", func() bool { return s.Stats()["a"].Objects >= int64(n)/2 })
+			await.True(t, "some objects", func() bool { return s.Stats()["a"].Objects >= int64(n)/2 })
 		}
 		stop()
 	}
@@ -207,7 +197,7 @@ func TestPlanIsRepeated(t *testing.T) {
 	k.fail = nil
 	_, s, stop := running(t, fs, k, config(t, "a", 1<<20, time.Millisecond))
 	defer stop()
-	await(t, "delivery", func() bool { return s.Stats()["a"].Records >= 3 })
+	await.True(t, "delivery", func() bool { return s.Stats()["a"].Records >= 3 })
 	if got := k.lines(t); !slices.Equal(got, []string{"one", "three", "two"}) || len(k.objects) != 2 {
 		t.Errorf("delivered %v in %d objects", got, len(k.objects))
 	}

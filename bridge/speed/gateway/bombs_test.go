@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // A SUBSCRIBE of a few hundred bytes that asks for every retained message a
@@ -35,7 +36,7 @@ func TestRetainedBomb(t *testing.T) {
 			t.Errorf("QoS %d: %d bytes wait, %d were sent", qos, st.QueueBytes, st.PacketsOut[packet.PUBLISH]-before.PacketsOut[packet.PUBLISH])
 		}
 		w.nc.Close()
-		eventually(t, "the client is gone", func() bool { return f.Stats().Connections == 0 })
+		await.True(t, "the client is gone", func() bool { return f.Stats().Connections == 0 })
 	}
 	if st := f.Stats(); st.DroppedQoS0 == 0 || st.DroppedQueue == 0 || st.QueueBytes != 0 {
 		t.Errorf("%+v", st)

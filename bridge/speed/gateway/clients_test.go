@@ -26,6 +26,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/mqtttest"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // authority signs certificates for one test.
@@ -142,18 +143,18 @@ func TestPaho(t *testing.T) {
 	wait(t, p.Publish("r/x", 1, true, "kept"))
 	s := client("dev-s", func(o *mqtt.ClientOptions) { o.SetCleanSession(false).SetDefaultPublishHandler(note) })
 	wait(t, s.SubscribeMultiple(map[string]byte{"q/+": 2, "r/#": 1}, note))
-	eventually(t, "the retained message", have(1))
+	await.True(t, "the retained message", have(1))
 	for qos := range 3 {
 		wait(t, p.Publish(fmt.Sprintf("q/%d", qos), byte(qos), false, "live"))
 	}
-	eventually(t, "three messages", have(4))
-	eventually(t, "their acknowledgements", func() bool { return f.Stats().QueueBytes == 0 })
+	await.True(t, "three messages", have(4))
+	await.True(t, "their acknowledgements", func() bool { return f.Stats().QueueBytes == 0 })
 	s.Disconnect(0)
-	eventually(t, "s is away", func() bool { return f.Stats().Clients == 1 })
+	await.True(t, "s is away", func() bool { return f.Stats().Clients == 1 })
 	wait(t, p.Publish("q/3", 1, false, strings.Repeat("x", 100000)))
 	wait(t, p.Publish("q/4", 2, false, "missed"))
 	s = client("dev-s", func(o *mqtt.ClientOptions) { o.SetCleanSession(false).SetDefaultPublishHandler(note) })
-	eventually(t, "what was missed", have(6))
+	await.True(t, "what was missed", have(6))
 	wait(t, s.Unsubscribe("q/+"))
 
 	// A will, of a client that another one replaces.
@@ -163,7 +164,7 @@ func TestPaho(t *testing.T) {
 	})
 	w := client("dev-w", nil)
 	<-lost
-	eventually(t, "the will", have(7))
+	await.True(t, "the will", have(7))
 	w.Disconnect(0)
 	want := []string{"r/x kept 1 true", "q/0 live 0 false", "q/1 live 1 false", "q/2 live 2 false",
 		"q/3 " + strings.Repeat("x", 100000) + " 1 false", "q/4 missed 2 false", "r/will gone 1 false"}
@@ -234,7 +235,7 @@ func TestMosquittoClients(t *testing.T) {
 		if err := sub.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "mosquitto_sub subscribed", func() bool { return f.Stats().Subscriptions == 2 })
+		await.True(t, "mosquitto_sub subscribed", func() bool { return f.Stats().Subscriptions == 2 })
 		for i, args := range [][]string{{"-t", "m/1/x", "-m", "one"}, {"-t", "m", "-n"}, {"-t", "m/2", "-m", "kept", "-r"}} {
 			if err := run(pubPath, append(args, "-i", fmt.Sprintf("m-pub-%d", i), "-q", q)...).Run(); err != nil {
 				t.Fatalf("mosquitto_pub: %v", err)
@@ -247,7 +248,7 @@ func TestMosquittoClients(t *testing.T) {
 		if out.String() != want {
 			t.Errorf("QoS %d: got %q, want %q", qos, out.String(), want)
 		}
-		eventually(t, "mosquitto_sub is gone", func() bool { return f.Stats().Subscriptions == 0 })
+		await.True(t, "mosquitto_sub is gone", func() bool { return f.Stats().Subscriptions == 0 })
 		got, err := run(subPath, "-i", "m-late", "-t", "m/+", "-C", "1", "-W", "60", "-F", "%r %p").Output()
 		if err != nil || string(got) != "1 kept\n" {
 			t.Errorf("retained: %q, %v", got, err)
@@ -261,7 +262,7 @@ func TestMosquittoClients(t *testing.T) {
 	if err := sub.Start(); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "mosquitto_sub subscribed", func() bool { return f.Stats().Subscriptions == 1 })
+	await.True(t, "mosquitto_sub subscribed", func() bool { return f.Stats().Subscriptions == 1 })
 	for i := range 2000 {
 		fmt.Fprintln(&lines, i)
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 var (
@@ -240,16 +241,16 @@ func TestPowerCuts(t *testing.T) {
 		for _, s := range subs {
 			s.connect(f.addr, &wg)
 		}
-		eventually(t, "subscriptions", func() bool { return f.Stats().Subscriptions == 2 })
+		await.True(t, "subscriptions", func() bool { return f.Stats().Subscriptions == 2 })
 		for _, s := range subs {
-			eventually(t, "SUBACK", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.subscribed })
+			await.True(t, "SUBACK", func() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.subscribed })
 		}
 		for _, p := range pubs {
 			p.connect(f.addr, &wg)
 		}
 		if cut == *powerCuts {
-			eventually(t, "all acknowledgements", func() bool { return pubs[0].idle() && pubs[1].idle() })
-			eventually(t, "all deliveries", func() bool { return f.Stats().QueueBytes == 0 })
+			await.True(t, "all acknowledgements", func() bool { return pubs[0].idle() && pubs[1].idle() })
+			await.True(t, "all deliveries", func() bool { return f.Stats().QueueBytes == 0 })
 			for _, p := range all {
 				p.nc.Close()
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // A client that comes back and takes fewer messages at a time is not sent more
@@ -209,13 +210,13 @@ func TestPropertiesCount(t *testing.T) {
 	m := pub("a", "", 1, 1)
 	m.Properties = packet.AppendUser(nil, "k", strings.Repeat("x", 1000))
 	w.send(m, pub("a", "", 1, 2))
-	eventually(t, "the first", func() bool { return h.len() == 1 && f.Stats().Held > 0 })
+	await.True(t, "the first", func() bool { return h.len() == 1 && f.Stats().Held > 0 })
 	if st := f.Stats(); st.UnackedBytes < 1000 {
 		t.Errorf("%+v", st)
 	}
 	h.finish(0, nil)
 	w.want(ackOf(packet.PUBACK, 1))
-	eventually(t, "the second", func() bool { return h.len() == 2 })
+	await.True(t, "the second", func() bool { return h.len() == 2 })
 	h.finish(1, nil)
 	w.want(ackOf(packet.PUBACK, 2))
 }
@@ -248,7 +249,7 @@ func TestThrownOutWhileSending(t *testing.T) {
 	f := start(t, Config{}, nil)
 	w, _ := f.connect5(t, &packet.Connect{Clean: true, ClientID: "c"})
 	w.send(&packet.Suback{ID: 1, Codes: []byte{0}}) // only servers send it
-	eventually(t, "it is thrown out", func() bool { return f.Stats().PacketsOut[packet.DISCONNECT] == 1 })
+	await.True(t, "it is thrown out", func() bool { return f.Stats().PacketsOut[packet.DISCONNECT] == 1 })
 	for range 3 {
 		if _, err := w.nc.Write(make([]byte, 100)); err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 func TestPublishSubscribe(t *testing.T) {
@@ -40,13 +41,13 @@ func TestPublishSubscribe(t *testing.T) {
 	a.send(pub("x/1", "nobody", 0, 0), pub("y", "last", 0, 0))
 	b.want(pub("y", "last", 0, 0))
 	b.ping()
-	eventually(t, "nothing is queued", func() bool { return f.Stats().QueueBytes == 0 })
+	await.True(t, "nothing is queued", func() bool { return f.Stats().QueueBytes == 0 })
 	if st := f.Stats(); st.Clients != 2 || st.Subscriptions != 1 {
 		t.Errorf("%+v", st)
 	}
 	b.send(&packet.Disconnect{Kind: packet.DISCONNECT})
 	b.wantEnd()
-	eventually(t, "b is gone", func() bool { return f.Stats().Sessions == 1 })
+	await.True(t, "b is gone", func() bool { return f.Stats().Sessions == 1 })
 	if n := f.Stats().Subscriptions; n != 0 {
 		t.Errorf("%d subscriptions are left", n)
 	}
@@ -137,13 +138,13 @@ func TestPolicy(t *testing.T) {
 	}
 	w.send(pub("a", "fine", 0, 0), &packet.Publish{Topic: []byte("a"), Retain: true, Payload: []byte("x")})
 	w.wantEnd()
-	eventually(t, "it ended", func() bool { return strings.Contains(events.String(), "disconnected w AUTH_ERROR") })
+	await.True(t, "it ended", func() bool { return strings.Contains(events.String(), "disconnected w AUTH_ERROR") })
 	w = f.connect(t, "v")
 	w.send(pub("secret", "x", 1, 1), pub("open", "x", 1, 2))
 	w.wantEnd()
-	eventually(t, "both ended", func() bool { return f.Stats().Disconnects[ReasonAuth] == 2 })
+	await.True(t, "both ended", func() bool { return f.Stats().Disconnects[ReasonAuth] == 2 })
 	want := "connected w\ndisconnected w AUTH_ERROR\nconnected v\ndisconnected v AUTH_ERROR\n"
-	eventually(t, "events", func() bool { return events.String() == want })
+	await.True(t, "events", func() bool { return events.String() == want })
 }
 
 func TestConnectRefusals(t *testing.T) {

@@ -300,16 +300,6 @@ func pub(topic, payload string, qos byte, id uint16) *packet.Publish {
 
 func ackOf(kind packet.Type, id uint16) *packet.Ack { return &packet.Ack{Kind: kind, ID: id} }
 
-// eventually waits for a condition that another goroutine brings about.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not in %v: %s", patience, what)
-		}
-	}
-}
-
 // journal records events.
 type journal struct {
 	mu sync.Mutex

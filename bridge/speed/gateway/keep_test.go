@@ -14,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // A gate is a disk whose syncs can be held up.
@@ -73,7 +74,7 @@ func TestRetainedDoesNotWaitForSubscribe(t *testing.T) {
 	open := g.hold()
 	defer open()
 	w.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{filter("r/#", 1)}})
-	eventually(t, "SUBSCRIBE waits for the disk", g.waiting)
+	await.True(t, "SUBSCRIBE waits for the disk", g.waiting)
 	done := make(chan struct{})
 	go func() {
 		f.Deliver(&message.Message{Topic: "r/1", Payload: []byte("new"), QoS: 0, Retain: true}, nil)
@@ -93,7 +94,7 @@ func TestRetainedDoesNotWaitForSubscribe(t *testing.T) {
 	w.ping()
 	w.send(ackOf(packet.PUBACK, 1))
 	w.ping()
-	eventually(t, "nothing is queued", func() bool { return f.queued.Load() == 0 })
+	await.True(t, "nothing is queued", func() bool { return f.queued.Load() == 0 })
 }
 
 // What Stage adds to a batch is on disk when the batch is, and goes out to nobody
@@ -299,7 +300,7 @@ func TestHandedOverIsDurable(t *testing.T) {
 	f.staged.Store(&ended)
 	p.send(pub("t", "4", 1, 9))
 	p.ping5(t)
-	eventually(t, "b has it all", func() bool {
+	await.True(t, "b has it all", func() bool {
 		f.mu.Lock()
 		b := f.sessions["b"]
 		f.mu.Unlock()

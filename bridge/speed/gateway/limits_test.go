@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 func TestLimits(t *testing.T) {
@@ -19,7 +20,7 @@ func TestLimits(t *testing.T) {
 		w.send(&packet.Disconnect{Kind: packet.DISCONNECT})
 		w.wantEnd()
 	}
-	eventually(t, "both are away", func() bool { return f.Stats().Connections == 0 })
+	await.True(t, "both are away", func() bool { return f.Stats().Connections == 0 })
 	p := f.connect(t, "p")
 	for i := range 10 {
 		p.send(pub("q", string(make([]byte, 100)), 1, uint16(i+1)))
@@ -34,7 +35,7 @@ func TestLimits(t *testing.T) {
 		w.send(&packet.Disconnect{Kind: packet.DISCONNECT})
 		w.wantEnd()
 	}
-	eventually(t, "nothing is queued", func() bool { return f.queued.Load() == 0 && f.Stats().Connections == 1 })
+	await.True(t, "nothing is queued", func() bool { return f.queued.Load() == 0 && f.Stats().Connections == 1 })
 
 	f.connect(t, "q")
 	f.connect(t, "r")
@@ -43,7 +44,7 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%d connections were over the limit", n)
 	}
 	f.Disconnect(func(c *Client) bool { return c.ID() != "p" }, ReasonAPI)
-	eventually(t, "two are gone", func() bool { return f.Stats().Connections == 1 })
+	await.True(t, "two are gone", func() bool { return f.Stats().Connections == 1 })
 	for i := range 4 {
 		w := f.dial(t)
 		w.send(&packet.Connect{Version: packet.V311, ClientID: fmt.Sprint("s", i)})
@@ -54,7 +55,7 @@ func TestLimits(t *testing.T) {
 			w.want(&packet.Connack{Code: packet.Unavailable})
 		}
 		w.wantEnd()
-		eventually(t, "it is gone", func() bool { return f.Stats().Connections == 1 })
+		await.True(t, "it is gone", func() bool { return f.Stats().Connections == 1 })
 	}
 }
 
@@ -64,13 +65,13 @@ func TestPending(t *testing.T) {
 	a, b := f.connect(t, "a"), f.connect(t, "b") // they do not count
 	idle := f.dial(t)
 	f.dial(t)
-	eventually(t, "both are there", func() bool { return f.Stats().Connections == 4 })
+	await.True(t, "both are there", func() bool { return f.Stats().Connections == 4 })
 	f.dial(t).wantEnd()
 	if n := f.Stats().OverLimit; n != 1 {
 		t.Errorf("%d connections were over the limit", n)
 	}
 	idle.nc.Close()
-	eventually(t, "one has gone", func() bool { return f.Stats().Connections == 3 })
+	await.True(t, "one has gone", func() bool { return f.Stats().Connections == 3 })
 	f.connect(t, "c")
 	a.ping()
 	b.ping()
@@ -118,7 +119,7 @@ func TestResentByPolicy(t *testing.T) {
 		w.want(pub(topic, "x", 1, uint16(i+1)))
 	}
 	w.nc.Close()
-	eventually(t, "it is away", func() bool { return f.Stats().Clients == 1 })
+	await.True(t, "it is away", func() bool { return f.Stats().Clients == 1 })
 	f.policy.mu.Lock()
 	f.policy.deny["receive secret"] = true
 	f.policy.mu.Unlock()

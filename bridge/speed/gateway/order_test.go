@@ -10,6 +10,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // held is a router whose messages are done when the test says so.
@@ -98,7 +99,7 @@ func TestRouteError(t *testing.T) {
 	w.want(ackOf(packet.PUBACK, 1))
 	h.finish(1, errors.New("disk full"))
 	w.wantEnd()
-	eventually(t, "the end", func() bool { return f.Stats().Disconnects[ReasonServer] == 1 })
+	await.True(t, "the end", func() bool { return f.Stats().Disconnects[ReasonServer] == 1 })
 	// QoS 0 has nothing to acknowledge: the message is lost and counted.
 	w = f.connect(t, "w")
 	w.send(pub("a", "3", 0, 0))
@@ -123,13 +124,13 @@ func TestBackpressure(t *testing.T) {
 			for i := range 12 {
 				w.send(pub("a", strings.Repeat("x", 100), byte(min(1, i%3)), uint16(min(1, i%3)*(i+1))))
 			}
-			eventually(t, "5 of 12 are taken", func() bool { return h.len() == 5 && f.Stats().Held > 0 })
+			await.True(t, "5 of 12 are taken", func() bool { return h.len() == 5 && f.Stats().Held > 0 })
 			h.finish(1, nil) // the first is not: number stays, bytes go
 			h.finish(0, nil)
 			w.want(ackOf(packet.PUBACK, 2))
-			eventually(t, "two more", func() bool { return h.len() == 7 })
+			await.True(t, "two more", func() bool { return h.len() == 7 })
 			for i := 2; i < 12; i++ {
-				eventually(t, "the next", func() bool { return h.len() > i })
+				await.True(t, "the next", func() bool { return h.len() > i })
 				h.finish(i, nil)
 				if i%3 != 0 {
 					w.want(ackOf(packet.PUBACK, uint16(i+1)))
@@ -139,7 +140,7 @@ func TestBackpressure(t *testing.T) {
 			for i := range 12 {
 				w.send(pub("a", strings.Repeat("x", 100), 1, uint16(i+1)))
 			}
-			eventually(t, "it is held", func() bool { return h.len() == 17 })
+			await.True(t, "it is held", func() bool { return h.len() == 17 })
 			f.connect(t, "w")
 			w.wantEnd()
 		})
@@ -173,9 +174,9 @@ func TestTakeoverOrder(t *testing.T) {
 	a.send(pub("a", "before", 1, 2), pub("a", "slow", 1, 3), pub("a", "after", 1, 4))
 	<-entered
 	b := connect(2) // is not answered yet
-	eventually(t, "the second came", func() bool { return f.Stats().Takeovers == 1 })
+	await.True(t, "the second came", func() bool { return f.Stats().Takeovers == 1 })
 	c := connect(3) // takes over from the one that waits
-	eventually(t, "the third came", func() bool { return f.Stats().Takeovers == 2 })
+	await.True(t, "the third came", func() bool { return f.Stats().Takeovers == 2 })
 	b.wantEnd()
 	close(release)
 	c.want(&packet.Connack{})
@@ -257,7 +258,7 @@ func TestSessionResumed(t *testing.T) {
 	w.send(ackOf(packet.PUBREC, 2))
 	w.want(ackOf(packet.PUBREL, 2))
 	w.nc.Close()
-	eventually(t, "w is away", func() bool { return f.Stats().Clients == 1 })
+	await.True(t, "w is away", func() bool { return f.Stats().Clients == 1 })
 	p.send(pub("a", "lost", 0, 0), pub("a", "5", 1, 5))
 	p.want(ackOf(packet.PUBACK, 1))
 	p.want(ackOf(packet.PUBREC, 2))
@@ -278,7 +279,7 @@ func TestSessionResumed(t *testing.T) {
 	w.want(pub("a", "5", 1, 2))
 	w.send(ackOf(packet.PUBACK, 2))
 	w.ping()
-	eventually(t, "nothing is queued", func() bool { return f.Stats().QueueBytes == 0 })
+	await.True(t, "nothing is queued", func() bool { return f.Stats().QueueBytes == 0 })
 	// A clean connection ends it.
 	w = f.connect(t, "w")
 	p.send(pub("a", "nobody", 1, 6))
@@ -286,7 +287,7 @@ func TestSessionResumed(t *testing.T) {
 	w.ping()
 	w.send(&packet.Disconnect{Kind: packet.DISCONNECT})
 	w.wantEnd()
-	eventually(t, "w is gone", func() bool { return f.Stats().Sessions == 1 })
+	await.True(t, "w is gone", func() bool { return f.Stats().Sessions == 1 })
 	f.resume(t, "w", false)
 }
 
@@ -360,7 +361,7 @@ func TestDisconnectByServer(t *testing.T) {
 	}
 	a.wantEnd()
 	b.ping()
-	eventually(t, "the event", func() bool { return strings.Contains(j.String(), "disconnected a FORBIDDEN_ACCESS\n") })
+	await.True(t, "the event", func() bool { return strings.Contains(j.String(), "disconnected a FORBIDDEN_ACCESS\n") })
 	// A client whose certificate is revoked while policy decides is asked again.
 	n := 0
 	f.policy.connect = func(c *Connect) error {

@@ -15,6 +15,8 @@ import (
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 	"github.com/eclipse/paho.golang/paho/session/state"
+
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // A fiveClient is paho's client of version 5, and what it was sent.
@@ -39,7 +41,7 @@ func (c *fiveClient) hear(r paho.PublishReceived) (bool, error) {
 // has returns what came, sorted, when it is n messages.
 func (c *fiveClient) has(t *testing.T, n int) []string {
 	t.Helper()
-	eventually(t, fmt.Sprint(n, " messages"), func() bool {
+	await.True(t, fmt.Sprint(n, " messages"), func() bool {
 		c.mu.Lock()
 		defer c.mu.Unlock()
 		return len(c.got) >= n
@@ -164,7 +166,7 @@ func TestPaho5(t *testing.T) {
 		t.Error(err)
 	}
 	<-s.Done()
-	eventually(t, "s is away", func() bool { return f.Stats().Clients == 1 })
+	await.True(t, "s is away", func() bool { return f.Stats().Clients == 1 })
 	for qos := range byte(3) {
 		if code, err := p.publish(&paho.Publish{Topic: "q/away", Payload: []byte("missed"), QoS: qos}); err != nil {
 			t.Fatal(code, err)
@@ -200,7 +202,7 @@ func TestPaho5(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the client of 3.1.1 got no will")
 	}
-	eventually(t, "DISCONNECT", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return slices.Equal(w.over, []byte{0x8e}) })
+	await.True(t, "DISCONNECT", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return slices.Equal(w.over, []byte{0x8e}) })
 	w2.Disconnect(&paho.Disconnect{})
 	wait(t, three.Publish("q/three", 1, false, "from 3.1.1"))
 	if got := s.has(t, 1); got[0] != "q/three from 3.1.1 1 false" {
@@ -222,7 +224,7 @@ func TestPaho5(t *testing.T) {
 	if n := len(s.has(t, 600)); n != 600 {
 		t.Errorf("%d messages", n)
 	}
-	eventually(t, "all is acknowledged", func() bool { return f.Stats().QueueBytes == 0 })
+	await.True(t, "all is acknowledged", func() bool { return f.Stats().QueueBytes == 0 })
 	s.Disconnect(&paho.Disconnect{Properties: &paho.DisconnectProperties{SessionExpiryInterval: new(uint32)}})
-	eventually(t, "the session ended", func() bool { return f.Stats().Sessions == 2 })
+	await.True(t, "the session ended", func() bool { return f.Stats().Sessions == 2 })
 }

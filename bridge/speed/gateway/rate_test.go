@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // Publishes beyond the rate are read more slowly, and lose nothing.
@@ -50,7 +51,7 @@ func TestMaxPerAddress(t *testing.T) {
 	f.dial(t).wantEnd()
 	a.send(&packet.Disconnect{Kind: packet.DISCONNECT})
 	a.wantEnd()
-	eventually(t, "room", func() bool { return f.Stats().Connections == 1 })
+	await.True(t, "room", func() bool { return f.Stats().Connections == 1 })
 	f.connect(t, "c")
 	if st := f.Stats(); st.OverLimit != 1 {
 		t.Errorf("%+v", st)
@@ -64,7 +65,7 @@ func TestPendingOfAddress(t *testing.T) {
 	for range 3 {
 		silent = append(silent, f.dial(t))
 	}
-	eventually(t, "three are there", func() bool { return f.Stats().Connections == 3 })
+	await.True(t, "three are there", func() bool { return f.Stats().Connections == 3 })
 	f.dial(t).wantEnd()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 2)}}
 	nc, err := d.Dial("tcp", f.addr)
@@ -78,9 +79,9 @@ func TestPendingOfAddress(t *testing.T) {
 	for _, w := range silent {
 		w.nc.Close()
 	}
-	eventually(t, "they are gone", func() bool { return f.Stats().Connections == 1 })
+	await.True(t, "they are gone", func() bool { return f.Stats().Connections == 1 })
 	f.connect(t, "one")
-	eventually(t, "all who are there are known", func() bool { st := f.Stats(); return st.Connections == 2 && st.Unauthenticated == 0 })
+	await.True(t, "all who are there are known", func() bool { st := f.Stats(); return st.Connections == 2 && st.Unauthenticated == 0 })
 }
 
 // When all are taken by those that say nothing, they make room.

@@ -17,6 +17,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // nowhere is a catalog for rules that only republish.
@@ -90,7 +91,7 @@ func TestRepublishOverPowerCuts(t *testing.T) {
 				w.want(&packet.Suback{ID: 1, Codes: []byte{1}})
 				w.nc.Close()
 			}
-			eventually(t, "both are away", func() bool { return f.Stats().Clients == 0 })
+			await.True(t, "both are away", func() bool { return f.Stats().Clients == 0 })
 		}
 		var wg sync.WaitGroup
 		w := f.resume(t, "live", true)
@@ -118,14 +119,14 @@ func TestRepublishOverPowerCuts(t *testing.T) {
 			time.Sleep(time.Duration(r.IntN(1500)) * time.Microsecond)
 		}
 		if cut == *powerCuts {
-			eventually(t, "the outbox is empty", func() bool {
+			await.True(t, "the outbox is empty", func() bool {
 				pos, err := action.Waiting(store, target.Outbox())
 				return err == nil && pos == uint64(staged)
 			})
 			away := &listener{}
 			back := f.resume(t, "away", true)
 			wg.Go(func() { away.listen(back) })
-			eventually(t, "all deliveries", func() bool { return f.Stats().QueueBytes == 0 })
+			await.True(t, "all deliveries", func() bool { return f.Stats().QueueBytes == 0 })
 			back.nc.Close()
 			w.nc.Close()
 			wg.Wait()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // number and text are property lists of one property.
@@ -344,7 +345,7 @@ func (f *fixture) leaves(t *testing.T, w *wire, id string) {
 	w.send(disconnect(0))
 	for _, err := w.next(); err == nil; _, err = w.next() { // what was on its way
 	}
-	eventually(t, id+" is away", func() bool {
+	await.True(t, id+" is away", func() bool {
 		f.mu.Lock()
 		defer f.mu.Unlock()
 		return f.clients[id] == nil

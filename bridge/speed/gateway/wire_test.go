@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // Hostile input ends its own connection and nothing else.
@@ -91,7 +92,7 @@ func TestPanics(t *testing.T) {
 	w.want(&packet.Connack{})
 	w.wantEnd()
 	good.ping()
-	eventually(t, "both panics", func() bool { return f.Stats().Panics == 2 && f.Stats().Disconnects[ReasonServer] == 1 })
+	await.True(t, "both panics", func() bool { return f.Stats().Panics == 2 && f.Stats().Disconnects[ReasonServer] == 1 })
 }
 
 // A client that does not read costs no more than its limit: QoS 0 is dropped, QoS
@@ -110,7 +111,7 @@ func TestSlowConsumer(t *testing.T) {
 		}
 	}
 	one.wantEndSometime()
-	eventually(t, "one is gone", func() bool { return f.Stats().Disconnects[ReasonThrottled] == 1 })
+	await.True(t, "one is gone", func() bool { return f.Stats().Disconnects[ReasonThrottled] == 1 })
 	n := 0
 	zero.send(&packet.Ping{Kind: packet.PINGREQ})
 	for ; ; n++ {
@@ -129,7 +130,7 @@ func TestSlowConsumer(t *testing.T) {
 	away.subscribe("b", 1)
 	away.send(&packet.Disconnect{Kind: packet.DISCONNECT})
 	away.wantEnd()
-	eventually(t, "it is away", func() bool { return f.Stats().Clients == 2 })
+	await.True(t, "it is away", func() bool { return f.Stats().Clients == 2 })
 	for i := range 20 {
 		p.send(pub("b", payload, 1, uint16(i+1)))
 		p.want(ackOf(packet.PUBACK, uint16(i+1)))
@@ -159,7 +160,7 @@ func TestDeafClient(t *testing.T) {
 	if n < 15 || n > 25 {
 		t.Errorf("%d bytes of answers were kept", n*1000)
 	}
-	eventually(t, "it is gone", func() bool { return f.Stats().Disconnects[ReasonThrottled] == 1 })
+	await.True(t, "it is gone", func() bool { return f.Stats().Disconnects[ReasonThrottled] == 1 })
 }
 
 // wantEndSometime is wantEnd for a client that has deliveries to come before the end.
