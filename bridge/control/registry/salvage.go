@@ -21,7 +21,8 @@ var rightless = []string{string(bRules), string(bRuleDocuments), string(bDeclara
 // see bolt.Engine.Salvage.
 type salvager interface {
 	table.Engine
-	Salvage(from string, sound func(table string, key, value []byte) error, lost func(table string, err error)) (sure bool, err error)
+	Salvage(from string, sound func(table string, key, value []byte) error,
+		lost func(table string, err error)) (sure bool, err error)
 }
 
 // Salvage writes what can be read of the damaged registry file at from, which

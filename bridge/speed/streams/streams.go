@@ -64,7 +64,7 @@ type Config struct {
 // Check says whether a stream of that name can be created with c.
 func (c *Config) Check(name string) error {
 	switch {
-	case name == "" || len(name) > MaxName || strings.ContainsFunc(name, func(r rune) bool { return r < 0x21 || r > 0x7e }):
+	case name == "" || len(name) > MaxName || strings.ContainsFunc(name, unprintable):
 		return fmt.Errorf("streams: name %.40q, want 1 to %d printable ASCII characters", name, MaxName)
 	case c.Shards < 1 || c.Shards > MaxShards:
 		return fmt.Errorf("streams: create %s: %d shards, want 1 to %d", name, c.Shards, MaxShards)
@@ -73,6 +73,9 @@ func (c *Config) Check(name string) error {
 	}
 	return nil
 }
+
+// unprintable says that r is no printable ASCII character, or a space.
+func unprintable(r rune) bool { return r < 0x21 || r > 0x7e }
 
 // Info describes a stream.
 type Info struct {

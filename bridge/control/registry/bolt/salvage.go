@@ -12,7 +12,9 @@ import (
 // left out. lost is told of each piece that is missing, with the table that may be
 // incomplete, "" for whole tables. Only what the last update left is taken; sure is
 // false where that cannot be told.
-func (e *Engine) Salvage(from string, sound func(table string, key, value []byte) error, lost func(table string, err error)) (sure bool, err error) {
+func (e *Engine) Salvage(
+	from string, sound func(table string, key, value []byte) error, lost func(table string, err error),
+) (sure bool, err error) {
 	in, err := os.Open(from)
 	if err != nil {
 		return false, err

@@ -77,7 +77,8 @@ func testTables(t *testing.T, reopen func() table.Engine) {
 		if !tx.Has(one) || a.Get([]byte("k")) != nil || a.Sequence() != 0 {
 			t.Error("a new table has something")
 		}
-		if err := errors.Join(a.Put([]byte("k"), []byte("v")), a.Put([]byte("empty"), nil), a.Put([]byte("gone"), one), a.Delete([]byte("gone")),
+		if err := errors.Join(a.Put([]byte("k"), []byte("v")), a.Put([]byte("empty"), nil),
+			a.Put([]byte("gone"), one), a.Delete([]byte("gone")),
 			a.Delete([]byte("never")), tx.Table(two).Put([]byte("k"), two), a.SetSequence(7), tx.Create(one)); err != nil {
 			return err
 		}
@@ -92,11 +93,12 @@ func testTables(t *testing.T, reopen func() table.Engine) {
 			if v := a.Get([]byte("empty")); v == nil || len(v) > 0 {
 				t.Errorf("an empty value is %v", v)
 			}
-			if string(a.Get([]byte("k"))) != "v" || a.Get([]byte("gone")) != nil || a.Sequence() != 8 || string(tx.Table(two).Get([]byte("k"))) != "two" {
+			if string(a.Get([]byte("k"))) != "v" || a.Get([]byte("gone")) != nil || a.Sequence() != 8 ||
+				string(tx.Table(two).Get([]byte("k"))) != "two" {
 				t.Error("not what was put")
 			}
-			if tx.Writable() || tx.Create([]byte("three")) == nil || a.Put([]byte("x"), nil) == nil || a.Delete([]byte("k")) == nil ||
-				a.SetSequence(1) == nil || tx.Drop(one) == nil {
+			if tx.Writable() || tx.Create([]byte("three")) == nil || a.Put([]byte("x"), nil) == nil ||
+				a.Delete([]byte("k")) == nil || a.SetSequence(1) == nil || tx.Drop(one) == nil {
 				t.Error("a view writes")
 			}
 			return nil
@@ -147,7 +149,9 @@ func testOrder(t *testing.T, reopen func() table.Engine) {
 		if !slices.Equal(got, keys) {
 			t.Errorf("keys %q", got)
 		}
-		for seek, want := range map[string]string{"": "\x00", "a": "a", "a\x00\x00": "a\x00b", "aa": "ab", "c": "\xff", "\xff\xff\xff": ""} {
+		for seek, want := range map[string]string{
+			"": "\x00", "a": "a", "a\x00\x00": "a\x00b", "aa": "ab", "c": "\xff", "\xff\xff\xff": "",
+		} {
 			c := tx.Table(one).Cursor()
 			k, v := c.Seek([]byte(seek))
 			if string(k) != want || !bytes.Equal(k, v) {
@@ -175,11 +179,14 @@ func testOrder(t *testing.T, reopen func() table.Engine) {
 // What an update did that fails is not there, whatever it was.
 func testRollback(t *testing.T, reopen func() table.Engine) {
 	e := with(t, reopen())
-	ok(t, e.Update(func(tx table.Tx) error { return errors.Join(tx.Table(one).Put(one, one), tx.Table(one).SetSequence(3)) }))
+	ok(t, e.Update(func(tx table.Tx) error {
+		return errors.Join(tx.Table(one).Put(one, one), tx.Table(one).SetSequence(3))
+	}))
 	no := errors.New("no")
 	err := e.Update(func(tx table.Tx) error {
 		a := tx.Table(one)
-		if err := errors.Join(a.Put(one, two), a.Put(two, two), a.SetSequence(9), tx.Create(two), tx.Table(two).Put(one, one)); err != nil {
+		err := errors.Join(a.Put(one, two), a.Put(two, two), a.SetSequence(9), tx.Create(two))
+		if err := errors.Join(err, tx.Table(two).Put(one, one)); err != nil {
 			return err
 		}
 		if string(a.Get(one)) != "two" || a.Sequence() != 9 {
@@ -355,7 +362,8 @@ func testRegistry(t *testing.T, reopen func() table.Engine) {
 	if len(told) != 1 || told[0] != (registry.Event{Kind: registry.ThingChanged, Name: "pump-1"}) || r.Revision() <= was {
 		t.Errorf("told %v, revision from %d to %d", told, was, r.Revision())
 	}
-	if err := r.Update(func(tx *registry.Tx) error { return tx.DeleteThing("pump-2", 0) }); !errors.Is(err, registry.ErrNotFound) {
+	err := r.Update(func(tx *registry.Tx) error { return tx.DeleteThing("pump-2", 0) })
+	if !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("a thing that never was is deleted: %v", err)
 	}
 	ok(t, r.Close())

@@ -15,7 +15,8 @@ func testAppend(f *fixture) {
 	f.create("a", 2)
 	before := time.Now()
 	b := f.commit(func(b *streams.Batch) {
-		b.Append("a", 1, streams.Record{Key: "k", Data: []byte("0"), Time: 12345}, streams.Record{Key: "k", Data: []byte("1")})
+		b.Append("a", 1,
+			streams.Record{Key: "k", Data: []byte("0"), Time: 12345}, streams.Record{Key: "k", Data: []byte("1")})
 		b.Append("a", 0, streams.Record{Data: []byte("2")})
 		b.Append("a", 1, streams.Record{Key: strings.Repeat("l", streams.MaxKey), Data: nil})
 	})
@@ -44,7 +45,8 @@ func testAppend(f *fixture) {
 		if len(recs) != 1 {
 			f.Fatalf("record %d: %d at its offset", i, len(recs))
 		}
-		if r := recs[0]; r.Offset != b.Offset(i) || r.Key != want.rec.Key || !bytes.Equal(r.Data, want.rec.Data) || r.Time != want.rec.Time {
+		r := recs[0]
+		if r.Offset != b.Offset(i) || r.Key != want.rec.Key || !bytes.Equal(r.Data, want.rec.Data) || r.Time != want.rec.Time {
 			f.Errorf("record %d is %+v", i, r)
 		}
 	}

@@ -48,7 +48,8 @@ func testCreate(f *fixture) {
 	f.ok(err)
 	f.ok(l.Check())
 	for i, s := range l.All() {
-		if want := streams.Even(3)[i]; s.Index != i || s.Range != want || !s.Open() || len(s.Parents) > 0 || !s.Created.Equal(d.Created) {
+		want := streams.Even(3)[i]
+		if s.Index != i || s.Range != want || !s.Open() || len(s.Parents) > 0 || !s.Created.Equal(d.Created) {
 			f.Errorf("shard %d is %+v", i, s)
 		}
 	}

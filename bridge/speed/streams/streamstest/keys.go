@@ -50,7 +50,9 @@ func testKeys(f *fixture) {
 	bad.Append("none", 0, streams.Record{})
 	f.is(f.Commit(f.bounded(), bad), streams.ErrNotFound)
 	for range 2 {
-		for key, want := range map[string]string{"k/1": "=one", "k/2": "=", "k/3": "=then", "k/4": "none", "never": "none", "x/1": "none"} {
+		for key, want := range map[string]string{
+			"k/1": "=one", "k/2": "=", "k/3": "=then", "k/4": "none", "never": "none", "x/1": "none",
+		} {
 			if got := f.key(key); got != want {
 				f.Errorf("%s %s, want %s", key, got, want)
 			}
