@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -116,20 +117,27 @@ type awsShell struct {
 	f       *fleet
 	service string   // "iot"
 	env     []string // set after that
+
+	known []string // what aws-env has a shell set; nil: not asked for yet
 }
 
 // run returns what `aws SERVICE ARGS` prints, its JSON on one line.
 func (s *awsShell) run(args ...string) (string, error) {
 	s.f.t.Helper()
-	env, err := s.f.bridge.Command(s.f.ctx, "aws-env")
-	s.f.must(err)
-	script := string(env)
-	for _, e := range s.env {
-		script += "export " + e + "\n"
+	env := s.environment()
+	all := append([]string{"--endpoint-url", env["AWS_ENDPOINT_URL"], "--output", "json", s.service}, args...)
+	var out []byte
+	var err error
+	if f := forks(); f != nil {
+		out, err = f.run(env, all...)
+	} else {
+		cmd := exec.CommandContext(s.f.ctx, "aws", all...)
+		cmd.Env = os.Environ()
+		for k, v := range env {
+			cmd.Env = append(cmd.Env, k+"="+v)
+		}
+		out, err = cmd.CombinedOutput()
 	}
-	script += `AWS_PAGER= exec aws --endpoint-url "$AWS_ENDPOINT_URL" --output json "$@"`
-	cmd := exec.CommandContext(s.f.ctx, "sh", append([]string{"-c", script, "aws", s.service}, args...)...)
-	out, err := cmd.CombinedOutput()
 	var line bytes.Buffer
 	if json.Compact(&line, out) != nil {
 		line.Reset()
@@ -137,6 +145,27 @@ func (s *awsShell) run(args ...string) (string, error) {
 	}
 	s.f.t.Logf("$ aws %s %s\n%s", s.service, strings.Join(args, " "), line.Bytes())
 	return line.String(), err
+}
+
+// environment is what aws-env has a shell set, and s.env after that.
+func (s *awsShell) environment() map[string]string {
+	s.f.t.Helper()
+	if s.known == nil {
+		script, err := s.f.bridge.Command(s.f.ctx, "aws-env")
+		s.f.must(err)
+		cmd := exec.CommandContext(s.f.ctx, "sh", "-c", string(script)+"\nenv -0")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH")}
+		out, err := cmd.Output()
+		s.f.must(err)
+		s.known = strings.Split(string(out), "\x00")
+	}
+	env := map[string]string{"AWS_PAGER": ""}
+	for _, e := range slices.Concat(s.known, s.env) {
+		if k, v, _ := strings.Cut(e, "="); strings.HasPrefix(k, "AWS_") {
+			env[k] = v
+		}
+	}
+	return env
 }
 
 // says runs a command that must succeed and print want.
