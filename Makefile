@@ -50,10 +50,10 @@ check: lint ## lint and the short tests: two minutes once built
 test: lint licences vuln ## lint, licences and every test under the race detector
 	$(GOTEST) ./...
 
-# What make test leaves out for its length, and more of what is left to chance.
+# Ten times the kills, and every fuzz target for a while.
 nightly: test ## before an issue is resolved: the long versions too
-	TIDEMILL_NIGHTLY=1 go test -race -count=1 -timeout 120m ./...
-	$(MAKE) fuzz torture
+	TIDEMILL_NIGHTLY=1 go test -race -count=1 -timeout 120m ./deploy/e2e
+	$(MAKE) fuzz
 
 # Tests that start themselves again as a child cannot, without binfmt.
 arm: ## the device's tests on an emulated ARMv6 (Debian's qemu-user-static)

@@ -77,9 +77,9 @@ type reading struct {
 // TestKillEverything kills agents and the bridge and cuts links at random and
 // then accounts for every reading that reached an agent's disk.
 //
-// TIDEMILL_TORTURE sets the number of events (default 40); SEED repeats a run.
+// TIDEMILL_TORTURE sets the number of events (default 20); SEED repeats a run.
 func TestKillEverything(t *testing.T) {
-	events, seed := torture(t, 40)
+	events, seed := torture(t, 20)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	f := newFleet(t, agents, countSensor, map[string]string{
 		"rules/count.json": countRule, "streams/readings.json": countStream, "delivery-streams/archive.json": countDelivery,
@@ -237,11 +237,15 @@ var buildOnce = sync.OnceValues(func() (rig.Bin, error) {
 	return rig.Build(context.Background(), "../..", dir)
 })
 
-// torture is how much of it there shall be, TIDEMILL_TORTURE or usual, and the
-// seed of its chance, SEED or a new one.
+// torture is how much of it there shall be: TIDEMILL_TORTURE, or usual, or ten
+// times as much in nightly runs (TIDEMILL_NIGHTLY); and the seed of its chance,
+// SEED or a new one.
 func torture(t *testing.T, usual int) (events int, seed uint64) {
 	t.Helper()
 	events, seed = usual, rand.Uint64()
+	if os.Getenv("TIDEMILL_NIGHTLY") != "" {
+		events *= 10
+	}
 	var err error
 	if v := os.Getenv("TIDEMILL_TORTURE"); v != "" {
 		if events, err = strconv.Atoi(v); err != nil || events < 1 {
