@@ -121,6 +121,8 @@ func testWaitEnds(f *fixture) {
 		waits[name] = told
 		go func() { told <- log.Wait(f.bounded(), name, 0, from) }()
 	}
+	// They wait by then, most likely; else the test asks for less than it can.
+	time.Sleep(20 * time.Millisecond)
 	f.ok(f.Delete("deleted"))
 	f.is(<-waits["deleted"], streams.ErrNotFound)
 	_, err := f.Reshard("split", streams.Change{Parents: []int{0}, Ranges: streams.Even(2)})
