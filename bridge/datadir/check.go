@@ -171,6 +171,11 @@ func look(dir, objects, declared, to string, r Report) {
 		}
 		if p.Name == "pki" {
 			lookPKI(p.Path, r)
+			if to != "" {
+				if err := pki.DropMade(into); err != nil {
+					r.Lost(err)
+				}
+			}
 		}
 	}
 	lookDeclared(filepath.Join(dir, "registry.db"), declared, r)

@@ -20,11 +20,12 @@ type Item struct {
 // as a whole or not at all; values have no sum in bbolt, so f is to look at them.
 //
 // Pages of older commits are never taken: a page that the tree does not lead to is
-// left, as is one that the list of free pages has. sure says that nothing can be
+// left, as is one that the list of free pages has. Of a file that ends early the pages
+// behind its end are lost. sure says that nothing can be
 // older than the last commit: both meta pages and that list are sound. Without it
 // what was written last may be undone. nesting is that of Check.
 func Salvage(in io.ReaderAt, size int64, nesting int, f func(Item) error, lost func(path [][]byte, err error)) (sure bool, err error) {
-	c := checker{in: in, size: size}
+	c := checker{in: in, size: size, cut: true}
 	root, freelist, err := c.meta()
 	if err != nil {
 		return false, err

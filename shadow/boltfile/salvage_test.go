@@ -93,10 +93,12 @@ func TestSalvage(t *testing.T) {
 	for try := range tries {
 		b := bytes.Clone(raw)
 		for range 1 + rnd.IntN(3) {
-			page := b[1024*(2+rnd.IntN(pages-2)):][:1024]
-			switch rnd.IntN(3) {
+			page := b[1024*(2+rnd.IntN(len(b)/1024-2)):][:1024]
+			switch rnd.IntN(4) {
 			case 0:
 				clear(page)
+			case 3: // the file ends early
+				b = b[:1024*(pages*3/4)+rnd.IntN(256*pages)]
 			case 1:
 				for i := range page {
 					page[i] = byte(rnd.Uint32())

@@ -78,7 +78,7 @@ func Verify(dir string, now time.Time) (grants []byte, errs []error) {
 			wrong(accessKeysFile, "has no key", "restore it from a backup")
 		}
 	}
-	if text, ok := read(temporarySecretFile, true); ok && len(text) < 32 {
+	if text, ok := read(temporarySecretFile, true); ok && len(text) < minTemporarySecret {
 		wrong(temporarySecretFile, "is too short", "take it away; a start makes another one, and temporary keys end")
 	}
 	if text, ok := read(ticketKeysFile, true); ok {
@@ -88,4 +88,31 @@ func Verify(dir string, now time.Time) (grants []byte, errs []error) {
 	}
 	grants, _ = read(grantsFile, true)
 	return grants, errs
+}
+
+// minTemporarySecret is how many bytes the secret of temporary keys has at least.
+const minTemporarySecret = 32
+
+// DropMade removes from a copy of a pki folder the damaged files of which a start
+// makes others by itself: what they were for, session tickets and temporary keys,
+// ends with them.
+func DropMade(dir string) error {
+	p := &PKI{dir: dir}
+	text, err := p.readSecret(temporarySecretFile)
+	if err == nil && len(text) < minTemporarySecret {
+		err = os.Remove(p.path(temporarySecretFile))
+	}
+	tickets, bad := p.readSecret(ticketKeysFile)
+	if bad == nil {
+		if _, damaged := parseTicketKeys(string(tickets)); damaged != nil {
+			bad = os.Remove(p.path(ticketKeysFile))
+		}
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	if errors.Is(bad, fs.ErrNotExist) {
+		bad = nil
+	}
+	return errors.Join(err, bad)
 }

@@ -88,13 +88,36 @@ func fits(bucket string, key, value []byte) error {
 		if fingerprint(block.Bytes) != string(key) {
 			return errors.New("another certificate than its id says")
 		}
-	case string(bThings), string(bTypes), string(bBillingGroups), string(bTags), string(bOutbox), string(bCertificates), string(bPolicies), string(bDocuments),
-		string(bGroups), string(bAuthorizers), string(bRoleAliases), string(bKeys), string(bRules), string(bRuleDocuments), string(bCAs), string(bCRLs), string(bTemplates):
-		if !json.Valid(value) {
-			return errors.New("no JSON")
-		}
+	}
+	into := kinds[bucket]
+	if into == nil {
+		return nil
+	}
+	if err := json.Unmarshal(value, into()); err != nil {
+		return errors.New("not what this bucket has")
 	}
 	return nil
+}
+
+// kinds has what the values of a bucket are decoded into.
+var kinds = map[string]func() any{
+	string(bThings):        func() any { return new(Thing) },
+	string(bTypes):         func() any { return new(ThingType) },
+	string(bGroups):        func() any { return new(Group) },
+	string(bBillingGroups): func() any { return new(BillingGroup) },
+	string(bCertificates):  func() any { return new(Certificate) },
+	string(bPolicies):      func() any { return new(Policy) },
+	string(bAuthorizers):   func() any { return new(Authorizer) },
+	string(bRoleAliases):   func() any { return new(RoleAlias) },
+	string(bKeys):          func() any { return new(TemporaryKey) },
+	string(bCAs):           func() any { return new(CA) },
+	string(bCRLs):          func() any { return new(CRL) },
+	string(bTemplates):     func() any { return new(Template) },
+	string(bRules):         func() any { return new(Rule) },
+	string(bOutbox):        func() any { return new(Change) },
+	string(bTags):          func() any { return new(any) },
+	string(bDocuments):     func() any { return new(any) },
+	string(bRuleDocuments): func() any { return new(any) },
 }
 
 // distrust takes away what a registry that is not all there must not grant, and

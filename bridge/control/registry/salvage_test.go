@@ -137,3 +137,16 @@ func TestSalvage(t *testing.T) {
 	}
 	t.Logf("%d of %d kept all rights, %d none", untouched, opened, refused)
 }
+
+// A value that a registry cannot decode is not what its bucket has.
+func TestFits(t *testing.T) {
+	for bucket, value := range map[string]string{string(bCertificates): `{"created":"2026\u00c511-30T08:49:47Z"}`, string(bThings): `{"attributes":7}`,
+		string(bRules): `{"created":"yesterday"}`, string(bPolicies): `{`} {
+		if fits(bucket, []byte("bad"), []byte(value)) == nil {
+			t.Errorf("%s takes %s", bucket, value)
+		}
+		if err := fits(bucket, []byte("good"), []byte(`{}`)); err != nil {
+			t.Errorf("%s: %v", bucket, err)
+		}
+	}
+}
