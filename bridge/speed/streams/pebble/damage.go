@@ -99,9 +99,20 @@ func (s *Store) named(err error) error {
 		return err
 	}
 	name := s.fileOf(err)
+	err = plain{err}
 	s.tell(name, err)
 	return fmt.Errorf("%w: %s: %w", streams.ErrCorrupt, s.opts.FS.PathJoin(s.dir, name), err)
 }
+
+// plain is an error of Pebble without the line that stands for its details.
+type plain struct{ error }
+
+func (e plain) Error() string {
+	return strings.ReplaceAll(e.error.Error(), "\n<corruption detail carrier>", "")
+}
+
+// Unwrap returns the error with its details.
+func (e plain) Unwrap() error { return e.error }
 
 // valuesThere returns an error if there are fewer files of values than the
 // database refers to. Pebble finds tables that are missing, but would panic for
