@@ -16,6 +16,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
 const (
@@ -26,14 +27,14 @@ const (
 // TestJava lets Kinesis's producer and consumer libraries work on a stream of
 // four shards, one of which is split and two of which are merged meanwhile. The
 // producer aggregates; two workers of one application share the shards, once
-// polling and once subscribed, with their leases in DynamoDB Local.
+// polling and once subscribed, with their leases in moto.
 func TestJava(t *testing.T) {
 	need(t, "javac", "openjdk-17-jdk-headless")
 	need(t, "mvn", "maven")
 	j := compileJava(t)
 	f := newBridge(t, "", nil)
 	j.trust(t, f.aws().caFile)
-	tables := j.dynamoDB(t)
+	tables := counterpart.Moto(t)
 	for _, retrieval := range []string{"polling", "fanout"} {
 		t.Run(retrieval, func(t *testing.T) { j.follow(t, f, tables, retrieval) })
 	}
@@ -51,9 +52,7 @@ func compileJava(t *testing.T) javaApps {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for lib, pom := range map[string]string{"lib": "java/pom.xml", "dynamodb": "java/dynamodb/pom.xml"} {
-		install(t, j.dir, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory="+j.path(lib), "-f", filepath.Join(here, pom))
-	}
+	install(t, j.dir, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory="+j.path("lib"), "-f", filepath.Join(here, "java/pom.xml"))
 	cmd := exec.Command("javac", "--release", "17", "-d", j.path("classes"), "-cp", j.path("lib/*"), "java/Produce.java", "java/Consume.java")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("javac: %v\n%s", err, out)
@@ -79,38 +78,6 @@ func (j javaApps) command(ctx context.Context, a awsAccess, args ...string) *exe
 	cmd.Env = a.env()
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
-}
-
-// dynamoDB starts DynamoDB Local and returns its address.
-func (j javaApps) dynamoDB(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close() // it takes a number only
-	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command("java", "-Xmx512m", "-Dsqlite4java.library.path="+j.path("dynamodb"), "-cp", j.path("dynamodb/*"),
-		"com.amazonaws.services.dynamodbv2.local.main.ServerRunner", "-inMemory", "-disableTelemetry", "-port", port)
-	var log strings.Builder
-	cmd.Stdout, cmd.Stderr = &log, &log
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait() // it was killed
-	})
-	for range int(patience / (100 * time.Millisecond)) {
-		if c, err := net.Dial("tcp", addr); err == nil {
-			c.Close()
-			return "http://" + addr
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	t.Fatal("DynamoDB Local does not answer")
-	return ""
 }
 
 func (j javaApps) follow(t *testing.T, f *fleet, tables, retrieval string) {

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -30,11 +29,6 @@ var chosen = map[string]string{
 // what we give away has nothing of them.
 var testsAlone = map[string]string{
 	"pgregory.net/rapid": "MPL-2.0", // it asks for the source of its own files alone
-}
-
-// pending are not permissive and still fetched by a test. Each run tells of them.
-var pending = map[string]string{
-	"DynamoDBLocal": "its vendor's own terms; TestJava is to have its leases in moto",
 }
 
 // A finding is a dependency and the licences that it names; none: they are not
@@ -77,10 +71,6 @@ func run() (n int, err error) {
 	}
 	var bad []string
 	for _, f := range all {
-		if why, ok := pending[filepath.Base(strings.ReplaceAll(f.name, " ", "/"))]; ok {
-			fmt.Fprintf(os.Stderr, "licences: still to go: %s: %s\n", f.name, why)
-			continue
-		}
 		if why := f.refused(); why != "" {
 			bad = append(bad, f.name+": "+why)
 		}

@@ -99,7 +99,6 @@ public final class Consume {
         var region = Region.of("eu-local-1");
         var kinesis = KinesisClientUtil.createKinesisAsyncClient(
                 KinesisAsyncClient.builder().region(region).endpointOverride(URI.create(args[0])));
-        // DynamoDB Local keeps the tables of each access key apart.
         var dynamo = DynamoDbAsyncClient.builder().region(region).endpointOverride(URI.create(args[1]))
                 .credentialsProvider(StaticCredentialsProvider.create(AwsBasicCredentials.create("leases", "leases"))).build();
         var metrics = CloudWatchAsyncClient.builder().region(region).endpointOverride(URI.create("http://127.0.0.1:1")).build();
