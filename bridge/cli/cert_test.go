@@ -174,3 +174,25 @@ func TestRotateCommands(t *testing.T) {
 		t.Errorf("retired the only CA: %v", err)
 	}
 }
+
+// A command without a bridge leaves its line in the audit log, too.
+func TestAuditCommand(t *testing.T) {
+	data := newData(t)
+	run := func(args ...string) string {
+		out, _, err := runText(t, append(args, "-data", data)...)
+		if err != nil {
+			t.Fatalf("%q: %v", args, err)
+		}
+		return out
+	}
+	run("cert", "ca", "rotate")
+	if out := run("audit"); !strings.Contains(out, `"action":"RotateCA"`) || !strings.Contains(out, `"from":"offline"`) || strings.Count(out, "\n") != 1 {
+		t.Errorf("%s", out)
+	}
+	if out := run("audit", "-from", "2099-01-01T00:00:00Z"); out != "" {
+		t.Errorf("of the future: %s", out)
+	}
+	if _, _, err := runText(t, "audit", "-from", "soon", "-data", data); err == nil {
+		t.Error("-from soon is taken")
+	}
+}

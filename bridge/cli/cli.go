@@ -69,7 +69,7 @@ var commands = []command{
 	ruleTest, ruleList, ruleWhy, ruleReplay,
 	objectPut, streamCreate, streamList, streamTail, deliveryList,
 	connectorList, connectorShow, connectorCheck, connectorRun,
-	clockShow, clockAccept, checkCommand, salvageCommand, reloadCommand,
+	auditCommand, clockShow, clockAccept, checkCommand, salvageCommand, reloadCommand,
 	awsEnv,
 	versionCommand,
 }

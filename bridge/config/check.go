@@ -85,6 +85,8 @@ func (c *Config) bounds() []bound {
 		{"ingest.max_bytes", c.Ingest.MaxBytes, 64 << 20, noMost, true, "at least 64 MiB, or 0 for no limit"},
 		{"ingest.gather", c.Ingest.Gather, 0, 50 * int64(time.Millisecond), false, "0 to 50ms"},
 		{"pki.device_lifetime", c.PKI.DeviceLifetime, hour, noMost, true, "0s for the end of 2049, or at least 1h"},
+		{"audit.retention", c.Audit.Retention, hour, noMost, true, "0s for no limit, or at least 1h"},
+		{"audit.max_bytes", c.Audit.MaxBytes, 1 << 20, noMost, true, "0 for no limit, or at least 1 MiB"},
 		{"rules.max_backlog", c.Rules.MaxBacklog, 1 << 20, noMost, false, "at least 1 MiB"},
 	}
 }

@@ -43,6 +43,7 @@ type Config struct {
 	Objects Objects `toml:"objects"`
 	Clock   Clock   `toml:"clock"`
 	PKI     PKI     `toml:"pki"`
+	Audit   Audit   `toml:"audit"`
 	Log     Log     `toml:"log"`
 
 	AcceptLoss bool // of parts of the data directory; a flag of serve, no key
@@ -108,6 +109,7 @@ func Default() *Config {
 		Shadow:  Shadow{MaxNamed: 100, MaxBytes: 1 << 20},
 		BridgeD: BridgeD{Watch: true},
 		Clock:   Clock{MaxStep: Duration(5 * time.Minute), MaxGap: Duration(24 * time.Hour), AcceptAfter: Duration(24 * time.Hour)},
+		Audit:   Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},
 		Log:     Log{Level: "info", Format: "json"},
 	}
 }

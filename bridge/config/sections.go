@@ -117,6 +117,13 @@ type PKI struct {
 	DeviceLifetime Duration `toml:"device_lifetime"` // 0: to the end of 2049
 }
 
+// Audit is the log of who changed what.
+type Audit struct {
+	Retention Duration `toml:"retention"` // 0: no limit
+	MaxBytes  Size     `toml:"max_bytes"` // likewise
+	Events    bool     `toml:"events"`    // rules see each record
+}
+
 // Log is how the bridge logs.
 type Log struct {
 	Level  string `toml:"level"`

@@ -2,6 +2,7 @@ package declare
 
 import (
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -142,8 +143,34 @@ func (d *Dir) noteMissing(first bool) {
 	d.missing.Store(&missing)
 }
 
+// report calls Changed for what differs from the last time, if there was one.
+func (d *Dir) report(before, now map[string]outcome) {
+	if d.opts.Changed == nil || before == nil {
+		return
+	}
+	sum := func(o outcome, there bool) string {
+		if !there {
+			return ""
+		}
+		return hex.EncodeToString(o.sum[:])
+	}
+	for _, path := range slices.Sorted(maps.Keys(now)) {
+		o := now[path]
+		old, was := before[path]
+		if !was || o.sum != old.sum || fmt.Sprint(o.err) != fmt.Sprint(old.err) {
+			d.opts.Changed(path, sum(old, was), sum(o, true), o.err)
+		}
+	}
+	for _, path := range slices.Sorted(maps.Keys(before)) {
+		if _, there := now[path]; !there {
+			d.opts.Changed(path, sum(before[path], true), "", nil)
+		}
+	}
+}
+
 // tell logs what differs from the last time.
 func (d *Dir) tell(before, now map[string]outcome) {
+	d.report(before, now)
 	var applied, gone []string // of gone, those that were refused: tellGone has the others
 	for _, path := range slices.Sorted(maps.Keys(now)) {
 		o, old := now[path], before[path]

@@ -47,7 +47,11 @@ type DirOptions struct {
 	DeliveryStreams DeliveryStreams
 	Rules           *Rules
 	Connectors      *Connectors
-	Log             *slog.Logger
+	// Changed hears of each file that was applied, refused or is gone since the last
+	// time, with the SHA-256 of its content before and after, "" for none; not of the
+	// start, when all files are applied. It must not block. nil: nobody hears.
+	Changed func(path, before, after string, refused error)
+	Log     *slog.Logger
 }
 
 // A Dir is bridge.d with what its files declare. Its methods may be called from

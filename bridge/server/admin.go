@@ -19,7 +19,7 @@ func (s *Server) Handler() http.Handler {
 		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Expiries: s.expiries.list, Broker: s.broker != nil,
 		Store: s.store, DataStreams: s.kinesis, DeliveryStreams: s.firehose, Connectors: s.connectors, Objects: s.objects,
 		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
-		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note},
+		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note}, Audit: s.audit,
 		Metrics: s.metricsHandler(), Watch: &s.onlookers, Log: s.log,
 	})
 }
@@ -51,4 +51,11 @@ func (s *Server) ready() error {
 		}
 	}
 	return nil
+}
+
+// adminServer serves the admin socket, and knows who asks.
+func adminServer() *http.Server {
+	srv := listen.Within(0)
+	srv.ConnContext = admin.WithPeer
+	return srv
 }

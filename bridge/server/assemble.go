@@ -68,6 +68,7 @@ func (a *assembly) steps() []func() error {
 		a.completeDataDir,
 		a.resumeClock,
 		a.noteAtStop,
+		a.openAudit,
 		a.makeRules,
 		a.openStreams,
 		a.openDeclared,

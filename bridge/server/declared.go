@@ -19,7 +19,7 @@ func (a *assembly) openDeclared() (err error) {
 	a.topicRules = declare.NewRules(declare.RulesOptions{Dir: a.cfg.RulesDir(), Compiler: a.compiler, Registry: a.registry, Engine: a.rules, Log: a.log})
 	a.connectors = declare.NewConnectors(connector.Env{Store: a.store, API: a.kinesis.In(""), Emit: a.newEmitter, Log: a.log})
 	a.declared, err = declare.OpenDir(declare.DirOptions{Path: a.cfg.BridgeD.Dir, Watch: a.cfg.BridgeD.Watch, Registry: a.registry,
-		Streams: a.kinesis, DeliveryStreams: a.firehose, Rules: a.topicRules, Connectors: a.connectors, Log: a.log})
+		Streams: a.kinesis, DeliveryStreams: a.firehose, Rules: a.topicRules, Connectors: a.connectors, Changed: a.declarationChanged, Log: a.log})
 	if err != nil {
 		err = fmt.Errorf("bridge_d.dir: %w", err)
 	}

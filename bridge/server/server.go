@@ -9,11 +9,13 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/access"
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
@@ -46,12 +48,18 @@ type Server struct {
 	keys     *access.Keyring
 	registry *registry.Registry
 	expiries *expiries
-	store    *pebble.Store
-	objects  *sink.Dir
-	dir      *datadir.Dir
-	clock    *clock.Clock
-	shadows  *boltstore.Store
-	fleet    *index.Index
+
+	audit       *audit.Log
+	queuedAudit *audit.Log  // does not wait; for who holds locks
+	auditWaits  atomic.Bool // something was queued before the log ran
+	logRuns     atomic.Bool
+
+	store   *pebble.Store
+	objects *sink.Dir
+	dir     *datadir.Dir
+	clock   *clock.Clock
+	shadows *boltstore.Store
+	fleet   *index.Index
 
 	shadow     *service.Service
 	ingest     *ingest.Ingest
@@ -152,7 +160,7 @@ func (s *Server) Run(ctx context.Context) error {
 
 // stages are in the order in which they start; the last stops first.
 func (s *Server) stages(socket net.Listener) [][]part {
-	log := []part{{"log", s.store.Run}, {"clock", s.clock.Run}, {"notes", s.notes}}
+	log := []part{{"log", s.runLog}, {"clock", s.clock.Run}, {"notes", s.notes}}
 	devices := part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }}
 	var publishing []part
 	if s.broker != nil {
@@ -179,7 +187,7 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
 		{"server certificates", func(ctx context.Context) error { return s.pki.WatchServed(ctx, s.log) }},
 		s.serveHTTPS(),
-		s.serve("admin socket", socket, s.Handler(), listen.Within(0)),
+		s.serve("admin socket", socket, s.Handler(), adminServer()),
 		s.serve("admin listener", s.admin, s.publicHandler(), listen.Within(time.Minute)),
 	}
 	return [][]part{

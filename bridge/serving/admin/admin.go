@@ -19,6 +19,7 @@ import (
 	"net/http"
 
 	"github.com/tidemill/tidemill/bridge/clock"
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
@@ -122,6 +123,7 @@ type Options struct {
 	Reload       func() (holds int, err error) // applies all files
 	Clock        Clock
 
+	Audit   audit.Writer // of changes; nil: they are not kept
 	Metrics http.Handler
 	Watch   *watch.Hub
 	Log     *slog.Logger
@@ -155,6 +157,30 @@ func New(o Options) http.Handler {
 	state := &clockState{o.Clock}
 	info := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Info) }
 	connectors := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }
+	changes := map[string]change{
+		"POST /v1/reload":                                  {action: "Reload", opaque: true},
+		"POST /v1/clock/accept":                            {action: "AcceptClock", shows: state.get},
+		"POST /v1/streams":                                 {action: "CreateStream"},
+		"POST /v1/things":                                  {action: "CreateThing"},
+		"DELETE /v1/things/{name}":                         {action: "DeleteThing", opaque: true},
+		"POST /v1/certificates/{id}":                       {action: "UpdateCertificate", shows: cert.get},
+		"POST /v1/certificates":                            {action: "CreateCertificate"},
+		"PUT /v1/certificates":                             {action: "RegisterCertificate"},
+		"DELETE /v1/certificates/{id}":                     {action: "DeleteCertificate", shows: cert.get},
+		"POST /v1/own-cas/rotate":                          {action: "RotateCA", shows: own.list},
+		"POST /v1/own-cas/retire":                          {action: "RetireCA", shows: own.list},
+		"POST /v1/cas":                                     {action: "RegisterCA"},
+		"POST /v1/cas/{id}":                                {action: "UpdateCA", shows: ca.get},
+		"DELETE /v1/cas/{id}":                              {action: "DeleteCA", shows: ca.get},
+		"DELETE /v1/policies/{name}":                       {action: "DeletePolicy", shows: policy.get},
+		"DELETE /v1/policies/{name}/versions/{version}":    {action: "DeletePolicyVersion", shows: policy.versions},
+		"POST /v1/policies/{name}/default":                 {action: "SetDefaultPolicyVersion", shows: policy.versions},
+		"PUT /v1/policies/{name}":                          {action: "PutPolicy", shows: policy.get},
+		"POST /v1/policies/{name}/targets":                 {action: "AttachPolicy"},
+		"DELETE /v1/policies/{name}/targets/{certificate}": {action: "DetachPolicy", opaque: true},
+		"PUT /v1/objects":                                  {action: "PutObject", opaque: true},
+		"POST /v1/crls":                                    {action: "ImportCRL", opaque: true},
+	}
 	mux := http.NewServeMux()
 	for _, row := range []struct {
 		pattern string
@@ -212,10 +238,11 @@ func New(o Options) http.Handler {
 		{"PUT /v1/objects", (&objects{o.Objects}).put, maxObject},
 		{"POST /v1/crls", cert.importCRL, registry.MaxCRL},
 	} {
+		answers := auditedBy(o.Audit, row.pattern, row.answer, changes)
 		mux.HandleFunc(row.pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(row.maxBody, maxBody))
 			a := &answer{ResponseWriter: w}
-			if err := row.answer(a, r); err != nil {
+			if err := answers(a, r); err != nil {
 				writeError(a, r, o.Log, err)
 			}
 		})

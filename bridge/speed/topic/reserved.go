@@ -205,7 +205,7 @@ func rows() (all []row) {
 		told(Streams, stream+"/description"+format, stream+"/data"+format, stream+"/rejected"+format)
 	}
 	add(Reserved{Service: Bridges, Private: true}, "$tidemill/hops/+")
-	told(Events, "$aws/events/+/#")
+	told(Events, "$aws/events/+/#", "$tidemill/events/+/#")
 	const jobs = "$aws/things/+/jobs"
 	asked(Reserved{Service: Jobs, Takes: anyWay}, jobs+"/get", jobs+"/start-next", jobs+"/+/get", jobs+"/+/update")
 	told(Jobs, jobs+"/notify", jobs+"/notify-next")
