@@ -77,7 +77,8 @@ func (c *call) parse(most int) error {
 }
 
 var commands = []command{
-	{"run", "read sensors and send readings until told to stop", `Reads the sensors, keeps their readings in the spool and sends them.
+	{"run", "read sensors and send readings until told to stop",
+		`Reads the sensors, keeps their readings in the spool and sends them.
 SIGHUP reads the configuration again, SIGTERM stops: sensors first, then a
 last flush, then what the connection can still take.
 
@@ -86,7 +87,8 @@ Examples:
   tidemill-agent run --config agent.toml --log-level debug --log-format text
   tidemill-agent run --config agent.toml --once
 `, runAgent},
-	{"watch", "show readings as they are taken", `Shows each reading of the running agent as it is taken, until Ctrl-C. Where no
+	{"watch", "show readings as they are taken",
+		`Shows each reading of the running agent as it is taken, until Ctrl-C. Where no
 agent runs it reads the sensors of the configuration itself; nothing is kept
 or sent then.
 
@@ -94,7 +96,8 @@ Examples:
   tidemill-agent watch
   tidemill-agent watch --config agent.toml
 `, runWatch},
-	{"sensors", "list drivers, scan buses, read each configured sensor once", `Lists the drivers with their options, scans the I2C buses, lists the GPIO
+	{"sensors", "list drivers, scan buses, read each configured sensor once",
+		`Lists the drivers with their options, scans the I2C buses, lists the GPIO
 chips with their lines, and takes one reading of each configured sensor. Outputs are read, never set.
 
 Examples:
@@ -108,7 +111,8 @@ Examples:
   tidemill-agent status --json | jq .link.state
   tidemill-agent status --socket /var/lib/tidemill/agent.sock
 `, runStatus},
-	{"provision", "get this device's identity by a claim certificate, once", `Asks the bridge for a certificate and a thing by the template of
+	{"provision", "get this device's identity by a claim certificate, once",
+		`Asks the bridge for a certificate and a thing by the template of
 [provision], tries them, and takes them up; repeats until that is done. It
 goes on where it was when it was ended or the power was cut. A device that is
 provisioned, or has no provision.template, is left as it is.
@@ -117,7 +121,8 @@ Examples:
   tidemill-agent provision --config /etc/tidemill/agent.toml
   tidemill-agent provision --config agent.toml --once
 `, runProvision},
-	{"rotate", "get a new certificate, try it, and have the old one retired", `Asks for a new certificate as this device, tries it by connecting, takes it
+	{"rotate", "get a new certificate, try it, and have the old one retired",
+		`Asks for a new certificate as this device, tries it by connecting, takes it
 up, and has the old one made INACTIVE. A running agent goes over to it by
 itself. Meant to be run by a timer.
 
@@ -125,7 +130,8 @@ Examples:
   tidemill-agent rotate --config /etc/tidemill/agent.toml --older-than 2160h
   tidemill-agent rotate --config agent.toml --once
 `, runRotate},
-	{"config", "check a configuration file, or print a sample", `config check FILE reads the file as run would, and reports all that is wrong,
+	{"config", "check a configuration file, or print a sample",
+		`config check FILE reads the file as run would, and reports all that is wrong,
 also with the certificates, keys and password that it names.
 config sample prints a commented file with every key.
 
@@ -158,7 +164,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		if cmd.name != args[0] {
 			continue
 		}
-		c := &call{flags: flag.NewFlagSet(cmd.name, flag.ContinueOnError), args: args[1:], stdout: stdout, stderr: stderr}
+		c := &call{flags: flag.NewFlagSet(cmd.name, flag.ContinueOnError), args: args[1:], stdout: stdout,
+			stderr: stderr}
 		c.flags.SetOutput(io.Discard)
 		c.flags.Usage = func() {}
 		err := cmd.run(ctx, c)

@@ -85,17 +85,20 @@ func TestCommandLine(t *testing.T) {
 		{"config check of two", []string{"config", "check", good, bad}, 2, "", "unexpected argument"},
 		{"lines are listed", []string{"sensors", "--config", good}, 0, "17=GPIO17", ""},
 		{"watch help", []string{"watch", "--help"}, 0, "tidemill-agent watch --config", ""},
-		{"config check bad", []string{"config", "check", "--config", bad}, 1, "", "spool.max_bytes: 1, want at least 1 MiB\n  spool.x: unknown key"},
+		{"config check bad", []string{"config", "check", "--config", bad}, 1, "",
+			"spool.max_bytes: 1, want at least 1 MiB\n  spool.x: unknown key"},
 		{"driver options are checked", []string{"config", "check", "--config", bad}, 1, "", "address"},
 		{"no file", []string{"run", "--config", "/nowhere/x.toml"}, 1, "", "/nowhere/x.toml"},
-		{"no file: what to do", []string{"run", "--config", "/nowhere/x.toml"}, 1, "", "with -config, or make one: tidemill-agent config sample >"},
+		{"no file: what to do", []string{"run", "--config", "/nowhere/x.toml"}, 1, "",
+			"with -config, or make one: tidemill-agent config sample >"},
 		{"sensors", []string{"sensors", "--config", good}, 0, "°C", ""},
 		{"sensors lists", []string{"sensors", "--config", good}, 0, "0x76", ""},
 		{"no agent", []string{"status", "--config", good}, 1, "", "no agent answers"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			code, out, errs := runText(t.Context(), c.args...)
-			if code != c.code || !strings.Contains(out, c.out) || !strings.Contains(errs, c.err) || (c.err == "") != (errs == "") {
+			if code != c.code || !strings.Contains(out, c.out) || !strings.Contains(errs, c.err) ||
+				(c.err == "") != (errs == "") {
 				t.Errorf("exit %d, want %d\nstdout: %s\nstderr: %s\nwant %q, %q", code, c.code, out, errs, c.out, c.err)
 			}
 		})
@@ -118,9 +121,11 @@ func writeFiles(t *testing.T, dir string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, block := range map[string]pem.Block{"ca.pem": {Type: "CERTIFICATE", Bytes: cert}, "c.pem": {Type: "CERTIFICATE", Bytes: cert},
+	for name, block := range map[string]pem.Block{"ca.pem": {Type: "CERTIFICATE", Bytes: cert},
+		"c.pem": {Type: "CERTIFICATE", Bytes: cert},
 		"k.pem": {Type: "PRIVATE KEY", Bytes: secret}} {
-		if err := errors.Join(os.Chmod(dir, 0o700), os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&block), 0o600)); err != nil {
+		if err := errors.Join(os.Chmod(dir, 0o700),
+			os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(&block), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -130,7 +135,8 @@ func writeFiles(t *testing.T, dir string) {
 func TestCheckFiles(t *testing.T) {
 	claim := "data_dir = \"data\"\nuplink = {endpoint = \"127.0.0.1:1\", ca = \"ca.pem\"}\n[provision]\ntemplate = \"press\"\n" +
 		"claim_cert = \"c.pem\"\nclaim_key = \"k.pem\"\n"
-	user := strings.Replace(simulated, `cert = "c.pem", key = "k.pem"`, `security = "tls", user = "pi", password_file = "word"`, 1)
+	user := strings.Replace(simulated, `cert = "c.pem", key = "k.pem"`,
+		`security = "tls", user = "pi", password_file = "word"`, 1)
 	remove := func(names ...string) func(string) error {
 		return func(dir string) (err error) {
 			for _, name := range names {
@@ -147,12 +153,17 @@ func TestCheckFiles(t *testing.T) {
 		change func(dir string) error
 		want   []string // one a line; none: it is well
 	}{
-		"all is well":   {simulated, put("x", ""), nil},
-		"none is there": {simulated, remove("ca.pem", "c.pem", "k.pem"), []string{"uplink.ca: open ", "uplink.cert: open ", "uplink.key: open "}},
+		"all is well": {simulated, put("x", ""), nil},
+		"none is there": {simulated, remove("ca.pem", "c.pem", "k.pem"),
+			[]string{"uplink.ca: open ", "uplink.cert: open ", "uplink.key: open "}},
 		"beside what else is wrong": {simulated + "[spool]\nmax_bytes = 1\n", remove("k.pem"),
 			[]string{"spool.max_bytes: 1", "uplink.key: open "}},
-		"a key for all to read":     {simulated, func(dir string) error { return os.Chmod(filepath.Join(dir, "k.pem"), 0o644) }, []string{"run: chmod 600 "}},
-		"a folder for all to write": {simulated, func(dir string) error { return os.Chmod(dir, 0o777) }, []string{"run: chmod go-w "}},
+		"a key for all to read": {simulated, func(dir string) error {
+			return os.Chmod(filepath.Join(dir, "k.pem"), 0o644)
+		}, []string{"run: chmod 600 "}},
+		"a folder for all to write": {simulated, func(dir string) error {
+			return os.Chmod(dir, 0o777)
+		}, []string{"run: chmod go-w "}},
 		"another's key": {simulated, func(dir string) error {
 			key, err := os.ReadFile(filepath.Join(dir, "k.pem"))
 			writeFiles(t, dir)
@@ -163,14 +174,18 @@ func TestCheckFiles(t *testing.T) {
 		"no password":          {user, put("x", ""), []string{"uplink.password_file: open "}},
 		"an empty password":    {user, put("word", "\n"), []string{"uplink.password_file: the first line of "}},
 		"a claim":              {claim, put("x", ""), nil},
-		"no claim":             {claim, remove("c.pem", "k.pem"), []string{"provision.claim_cert: open ", "provision.claim_key: open "}},
+		"no claim": {claim, remove("c.pem", "k.pem"),
+			[]string{"provision.claim_cert: open ", "provision.claim_key: open "}},
 		"provisioned, the claim is gone": {claim, func(dir string) error {
 			to := filepath.Join(dir, "data", "identity")
-			return errors.Join(os.MkdirAll(to, 0o700), put("data/identity/identity.json", `{"thingName": "press-7"}`)(dir),
-				os.Rename(filepath.Join(dir, "c.pem"), filepath.Join(to, "cert.pem")), os.Rename(filepath.Join(dir, "k.pem"), filepath.Join(to, "key.pem")))
+			return errors.Join(os.MkdirAll(to, 0o700),
+				put("data/identity/identity.json", `{"thingName": "press-7"}`)(dir),
+				os.Rename(filepath.Join(dir, "c.pem"), filepath.Join(to, "cert.pem")),
+				os.Rename(filepath.Join(dir, "k.pem"), filepath.Join(to, "key.pem")))
 		}, nil},
 		"provisioned, the identity is gone": {claim, func(dir string) error {
-			return errors.Join(os.MkdirAll(filepath.Join(dir, "data", "identity"), 0o700), put("data/identity/identity.json", `{"thingName": "press-7"}`)(dir))
+			return errors.Join(os.MkdirAll(filepath.Join(dir, "data", "identity"), 0o700),
+				put("data/identity/identity.json", `{"thingName": "press-7"}`)(dir))
 		}, []string{"uplink.cert: open ", "uplink.key: open "}},
 	} {
 		path := writeConfig(t, c.conf)
@@ -198,7 +213,8 @@ func TestCheckFiles(t *testing.T) {
 
 // The sample's sensors have options that their drivers take.
 func TestSampleSensors(t *testing.T) {
-	if _, err := config.Load(config.Source{Path: writeConfig(t, config.Sample), CheckOptions: sensor.Check}); err != nil {
+	if _, err := config.Load(config.Source{Path: writeConfig(t, config.Sample),
+		CheckOptions: sensor.Check}); err != nil {
 		t.Error(err)
 	}
 }
@@ -224,7 +240,8 @@ func TestRunAndStatus(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 		code, out, errs = runText(t.Context(), "status", "--config", path)
 	}
-	if code != 0 || !strings.Contains(out, "hall") || !strings.Contains(out, "identity") && !strings.Contains(out, "connecting") {
+	if code != 0 || !strings.Contains(out, "hall") || !strings.Contains(out, "identity") &&
+		!strings.Contains(out, "connecting") {
 		t.Errorf("exit %d\n%s%s", code, out, errs)
 	}
 	code, out, _ = runText(t.Context(), "status", "--json", "--socket", socket)
@@ -250,7 +267,8 @@ func TestWatch(t *testing.T) {
 	}
 	out, errs, stop := watch()
 	out.until(t, "hall  temperature ", 3)
-	if code := stop(); code != 0 || !strings.Contains(errs.String(), "no agent runs here") || !strings.Contains(out.String(), " °C, humidity ") {
+	if code := stop(); code != 0 || !strings.Contains(errs.String(), "no agent runs here") ||
+		!strings.Contains(out.String(), " °C, humidity ") {
 		t.Errorf("exit %d\n%s\n%s", code, out, errs)
 	}
 	if _, err := os.Stat(filepath.Join(filepath.Dir(path), "data")); err == nil {
@@ -287,14 +305,16 @@ func TestWatch(t *testing.T) {
 
 // run --once takes one reading of each sensor; what could not be sent waits.
 func TestRunOnce(t *testing.T) {
-	path := writeConfig(t, strings.Replace(simulated, `"1s"`, `"50ms"`, 1)+"[[sensor]]\nname = \"none\"\ndriver = \"gpio-in\"\nevery = \"1s\"\noptions.line = \"nowhere\"\n")
+	path := writeConfig(t, strings.Replace(simulated, `"1s"`, `"50ms"`, 1)+
+		"[[sensor]]\nname = \"none\"\ndriver = \"gpio-in\"\nevery = \"1s\"\noptions.line = \"nowhere\"\n")
 	text, _ := os.ReadFile(path)
 	text = bytes.Replace(text, []byte("uplink = {"), []byte(`uplink = {connect_timeout = "1s", `), 1)
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	code, out, errs := runText(t.Context(), "run", "--config", path, "--once")
-	if code != 1 || strings.Count(out, "hall  temperature ") != 1 || !strings.Contains(errs, "1 readings wait in the spool") || !strings.Contains(errs, `sensor none: open`) {
+	if code != 1 || strings.Count(out, "hall  temperature ") != 1 ||
+		!strings.Contains(errs, "1 readings wait in the spool") || !strings.Contains(errs, `sensor none: open`) {
 		t.Errorf("exit %d\n%s\n%s", code, out, errs)
 	}
 }
@@ -315,8 +335,10 @@ func TestPrintable(t *testing.T) {
 		}
 		for _, format := range []string{"json", "text"} {
 			var log bytes.Buffer
-			newLog(&log, format, slog.LevelInfo).Info("x", "err", errors.New(in), "topic", in, "in", 1500*time.Millisecond, "every", config.Duration(time.Minute))
-			if strings.ContainsFunc(strings.TrimSuffix(log.String(), "\n"), unprintable) || !strings.Contains(log.String(), "1.5s") || !strings.Contains(log.String(), "1m0s") {
+			newLog(&log, format, slog.LevelInfo).Info("x", "err", errors.New(in), "topic", in, "in",
+				1500*time.Millisecond, "every", config.Duration(time.Minute))
+			if strings.ContainsFunc(strings.TrimSuffix(log.String(), "\n"), unprintable) ||
+				!strings.Contains(log.String(), "1.5s") || !strings.Contains(log.String(), "1m0s") {
 				t.Errorf("%s: %q", format, log.String())
 			}
 		}

@@ -70,7 +70,8 @@ func removeClaim(log *slog.Logger, path string) {
 		}
 	}
 	if err != nil {
-		log.Error("the claim's key is not deleted; is it in a folder that this user may write, such as data_dir?", "path", path, "err", err)
+		log.Error("the claim's key is not deleted; is it in a folder that this user may write, such as data_dir?",
+			"path", path, "err", err)
 		return
 	}
 	log.Info("the claim's key is deleted", "path", path)
@@ -87,7 +88,8 @@ func tell(w io.Writer, id *provision.Identity, made bool, otherwise string) erro
 
 // identityCommand reads the configuration and repeats try until it succeeds,
 // unless it is told once.
-func identityCommand(ctx context.Context, c *call, try func(context.Context, *config.Config, provision.Options) error) error {
+func identityCommand(ctx context.Context, c *call,
+	try func(context.Context, *config.Config, provision.Options) error) error {
 	load := configFlags(c)
 	once := c.flags.Bool("once", false, "try once; by default until it is done")
 	if err := c.parse(0); err != nil {
@@ -107,8 +109,11 @@ func identityCommand(ctx context.Context, c *call, try func(context.Context, *co
 		return try(ctx, &cfg, o)
 	}
 	b := backoff.NewExponentialBackOff(backoff.WithInitialInterval(time.Duration(cfg.Uplink.BackoffMin)),
-		backoff.WithMaxInterval(time.Duration(cfg.Uplink.BackoffMax)), backoff.WithMaxElapsedTime(0), backoff.WithRandomizationFactor(0.5))
-	return backoff.RetryNotify(func() error { return try(ctx, &cfg, o) }, backoff.WithContext(b, ctx), func(err error, again time.Duration) {
+		backoff.WithMaxInterval(time.Duration(cfg.Uplink.BackoffMax)), backoff.WithMaxElapsedTime(0),
+		backoff.WithRandomizationFactor(0.5))
+	return backoff.RetryNotify(func() error {
+		return try(ctx, &cfg, o)
+	}, backoff.WithContext(b, ctx), func(err error, again time.Duration) {
 		log.Warn("not done yet", "err", err, "again_in", again.Round(time.Millisecond))
 	})
 }
@@ -119,7 +124,8 @@ func provisionOptions(cfg *config.Config, log *slog.Logger) provision.Options {
 		parameters[k], _ = v.(string) // checked
 	}
 	o := provision.Options{
-		Dir: cfg.DataDir, Endpoint: cfg.Uplink.Endpoint, ServerName: cfg.Uplink.ServerName, ClientID: cfg.Provision.ClientID,
+		Dir: cfg.DataDir, Endpoint: cfg.Uplink.Endpoint, ServerName: cfg.Uplink.ServerName,
+		ClientID:   cfg.Provision.ClientID,
 		Parameters: parameters, Retire: cfg.Provision.Retire, Timeout: time.Duration(cfg.Uplink.AckTimeout), Log: log,
 		Roots: func() (*x509.CertPool, error) { return provision.Roots(cfg.Uplink.CA) },
 		Claim: func() (tls.Certificate, error) {

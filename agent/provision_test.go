@@ -15,7 +15,8 @@ func TestRemoveClaim(t *testing.T) {
 		for name, text := range map[string]string{
 			"claim.key": "secret",
 			"agent.toml": "data_dir = \"data\"\nuplink = {endpoint = \"127.0.0.1:1\", ca = \"ca.pem\"}\n[provision]\ntemplate = \"press\"\n" +
-				"claim_cert = \"claim.pem\"\nclaim_key = \"claim.key\"\nremove_claim = " + map[bool]string{true: "true", false: "false"}[remove] + "\n",
+				"claim_cert = \"claim.pem\"\nclaim_key = \"claim.key\"\nremove_claim = " +
+				map[bool]string{true: "true", false: "false"}[remove] + "\n",
 			"data/identity/identity.json": `{"thingName": "press-7", "certificateId": "c1"}`,
 		} {
 			path := filepath.Join(dir, name)

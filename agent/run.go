@@ -111,7 +111,8 @@ func runAgent(ctx context.Context, c *call) error {
 
 // reloads takes up the configuration again at each SIGHUP. A bad one is
 // reported and the old one stays.
-func reloads(ctx context.Context, hup <-chan os.Signal, a *device.Agent, load func() (config.Config, error), log *slog.Logger) {
+func reloads(ctx context.Context, hup <-chan os.Signal, a *device.Agent, load func() (config.Config, error),
+	log *slog.Logger) {
 	for {
 		select {
 		case <-hup:
@@ -161,7 +162,8 @@ func runConfig(_ context.Context, c *call) error {
 		if err != nil {
 			return err
 		}
-		_, err = fmt.Fprintf(c.stdout, "ok: thing %s, %d sensors, to %s\n", cmp.Or(cfg.Thing, "(not provisioned yet)"), len(cfg.Sensors), cfg.Uplink.Endpoint)
+		_, err = fmt.Fprintf(c.stdout, "ok: thing %s, %d sensors, to %s\n", cmp.Or(cfg.Thing, "(not provisioned yet)"),
+			len(cfg.Sensors), cfg.Uplink.Endpoint)
 		return err
 	case "-h", "-help", "--help":
 		return c.parse(0)

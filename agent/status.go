@@ -20,7 +20,8 @@ const statusTimeout = 5 * time.Second
 func runStatus(ctx context.Context, c *call) error {
 	load := configFlags(c)
 	asJSON := c.flags.Bool("json", false, "print JSON")
-	socket := c.flags.String("socket", os.Getenv("TIDEMILL_SOCKET"), "the agent's Unix `socket`; default: what the configuration says")
+	socket := c.flags.String("socket", os.Getenv("TIDEMILL_SOCKET"),
+		"the agent's Unix `socket`; default: what the configuration says")
 	if err := c.parse(0); err != nil {
 		return err
 	}
@@ -73,7 +74,8 @@ func printStatus(c *call, st *device.Status) error {
 	line("agent", "%s, started %s, clock %s", st.Version, since(st.Started), st.Clock)
 	l := &st.Link
 	line("link", "%s since %s, to %s", l.State, stamp(l.Since), l.Endpoint)
-	line("", "%d batches acknowledged since the start, the last %s; %d messages on their way", l.Acked, since(l.LastAck), l.Inflight)
+	line("", "%d batches acknowledged since the start, the last %s; %d messages on their way", l.Acked,
+		since(l.LastAck), l.Inflight)
 	if l.Error != "" {
 		line("last error", "%s, %s: %s", since(l.ErrorAt), l.ErrorKind, l.Error)
 	}
@@ -86,20 +88,24 @@ func printStatus(c *call, st *device.Status) error {
 	default:
 		oldest = ", the oldest written " + since(s.Oldest)
 	}
-	line("spool", "%d readings in %d batches wait (%d bytes)%s; %d readings in memory", s.Readings, s.Batches, s.Bytes, oldest, s.Unflushed)
+	line("spool", "%d readings in %d batches wait (%d bytes)%s; %d readings in memory", s.Readings, s.Batches, s.Bytes,
+		oldest, s.Unflushed)
 	line("", "since it was made: %d readings written, %d acknowledged, %d dropped; %d refused since the start",
 		s.Appended, s.Acked, s.Dropped, s.Refused)
 	if f := s.Failing; f != nil {
 		d := &st.Disk
 		line("DISK", "cannot be written since %s (%s): %s", stamp(f.Since), since(f.Since), f.Error)
-		line("", "it is %s at %s, for %s, with %d bytes free", cmp.Or(d.Device, "the disk"), cmp.Or(d.Mount, d.Path), d.Path, d.Free)
-		line("", "at risk: %d readings in memory, lost if the power goes; %d refused for want of memory", s.Unflushed, f.Refused)
+		line("", "it is %s at %s, for %s, with %d bytes free", cmp.Or(d.Device, "the disk"), cmp.Or(d.Mount, d.Path),
+			d.Path, d.Free)
+		line("", "at risk: %d readings in memory, lost if the power goes; %d refused for want of memory", s.Unflushed,
+			f.Refused)
 	}
 	for _, loss := range st.Losses {
 		line("LOST", "%s, %s %s", stamp(loss.At), loss.File, loss.Text)
 	}
 	if r := st.Refused; r != nil {
-		line("REFUSED", "%d readings by the bridge's policy, lost, the last %s, on %s", r.Readings, since(r.Last), strings.Join(r.Topics, ", "))
+		line("REFUSED", "%d readings by the bridge's policy, lost, the last %s, on %s", r.Readings, since(r.Last),
+			strings.Join(r.Topics, ", "))
 	}
 	if sh := st.Shadow; sh != nil {
 		line("shadow", "cloud version %d, local version %d", sh.Cloud, sh.Local)
@@ -107,7 +113,8 @@ func printStatus(c *call, st *device.Status) error {
 			line("", "not on the disk since %s: %s", stamp(sh.Since), sh.Error)
 		}
 		if sh.LeftOut > 0 {
-			line("", "%d of %d sensors are not in it since %s: a shadow holds 8 KB", sh.LeftOut, len(st.Sensors), stamp(sh.Since))
+			line("", "%d of %d sensors are not in it since %s: a shadow holds 8 KB", sh.LeftOut, len(st.Sensors),
+				stamp(sh.Since))
 		}
 		if sh.Refused != "" {
 			line("", "the cloud refuses what is reported: %s", sh.Refused)

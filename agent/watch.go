@@ -23,7 +23,8 @@ import (
 // runs, those of the configured sensors, read here.
 func runWatch(ctx context.Context, c *call) error {
 	load := configFlags(c)
-	socket := c.flags.String("socket", os.Getenv("TIDEMILL_SOCKET"), "the agent's Unix `socket`; default: what the configuration says")
+	socket := c.flags.String("socket", os.Getenv("TIDEMILL_SOCKET"),
+		"the agent's Unix `socket`; default: what the configuration says")
 	if err := c.parse(0); err != nil {
 		return err
 	}
@@ -54,7 +55,8 @@ func runWatch(ctx context.Context, c *call) error {
 	case *socket != "" || !errors.Is(err, health.ErrNoAgent):
 		return err
 	}
-	fmt.Fprintf(c.stderr, "no agent runs here: reading the %d sensors of the configuration; nothing is kept or sent\n", len(cfg.Sensors))
+	fmt.Fprintf(c.stderr, "no agent runs here: reading the %d sensors of the configuration; nothing is kept or sent\n",
+		len(cfg.Sensors))
 	return watchSensors(ctx, c, cfg, out)
 }
 
@@ -69,9 +71,10 @@ func watchSensors(ctx context.Context, c *call, cfg config.Config, out *readingP
 		return err
 	}
 	defer board.Close()
-	s := sampler.New(sampler.Options{Sink: out, Log: log, Open: func(ctx context.Context, s sampler.Spec) (hal.Sensor, error) {
-		return sensor.Open(ctx, s.Driver, board, s.Options)
-	}})
+	s := sampler.New(sampler.Options{Sink: out, Log: log,
+		Open: func(ctx context.Context, s sampler.Spec) (hal.Sensor, error) {
+			return sensor.Open(ctx, s.Driver, board, s.Options)
+		}})
 	s.Set(device.Specs(cfg))
 	return s.Run(ctx)
 }
@@ -147,7 +150,8 @@ func runOnce(ctx context.Context, c *call, a *device.Agent, cfg config.Config) e
 		}
 	}
 	if st.Spool.Batches > 0 {
-		errs = append(errs, fmt.Errorf("%d readings wait in the spool: %s", st.Spool.Readings, printable(st.Link.Error)))
+		errs = append(errs, fmt.Errorf("%d readings wait in the spool: %s", st.Spool.Readings,
+			printable(st.Link.Error)))
 	}
 	return errors.Join(append(errs, err)...)
 }

@@ -54,11 +54,13 @@ var ErrThing = &Error{404, "Thing not found"}
 // ErrTooManyNamed and ErrThingTooLarge are the refusals of what would go over a
 // thing's quotas. AWS has none, so the texts are ours.
 func ErrTooManyNamed(most int) *Error {
-	return &Error{400, fmt.Sprintf("The thing has too many named shadows, those deleted in the last 48 hours included; maximum is %d", most)}
+	return &Error{400, fmt.Sprintf(
+		"The thing has too many named shadows, those deleted in the last 48 hours included; maximum is %d", most)}
 }
 
 func ErrThingTooLarge(most int) *Error {
-	return &Error{413, fmt.Sprintf("The shadows of the thing exceed the maximum size allowed together, %d bytes with their metadata", most)}
+	return &Error{413, fmt.Sprintf(
+		"The shadows of the thing exceed the maximum size allowed together, %d bytes with their metadata", most)}
 }
 
 // NotFound is the refusal for a shadow that is not there. The classic shadow

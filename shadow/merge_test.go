@@ -49,7 +49,8 @@ func TestMerge3(t *testing.T) {
 		for prefer, want := range map[Side]string{Local: c.preferLocal, Cloud: c.preferCloud} {
 			got := Merge3(object(t, c.base), object(t, c.local), object(t, c.cloud), prefer)
 			if w, _ := parse(t, want).(map[string]any); !Equal(got, w) {
-				t.Errorf("%s: %s and %s, prefer %d: %s, want %s", c.base, c.local, c.cloud, prefer, Append(nil, got), want)
+				t.Errorf("%s: %s and %s, prefer %d: %s, want %s", c.base, c.local, c.cloud, prefer, Append(nil, got),
+					want)
 			}
 		}
 	}
@@ -101,7 +102,8 @@ func FuzzMerge(f *testing.F) {
 		}
 		// One side alone changed: that side, whoever is preferred.
 		for _, side := range []Side{Local, Cloud} {
-			for _, got := range []map[string]any{Merge3(desired, desired, other, side), Merge3(desired, other, desired, side)} {
+			for _, got := range []map[string]any{Merge3(desired, desired, other, side),
+				Merge3(desired, other, desired, side)} {
 				if !Equal(got, other) && len(got)+len(other) > 0 {
 					t.Errorf("one change: %s, want %s", Append(nil, got), Append(nil, other))
 				}
@@ -113,9 +115,11 @@ func FuzzMerge(f *testing.F) {
 // Whatever an update does, the times have the shape of the state, and a
 // record comes back as it was.
 func FuzzUpdate(f *testing.F) {
-	f.Add([]byte(`{"state":{"desired":{"a":[1,{"b":2}]},"reported":{"a":{"b":1}}}}`), []byte(`{"state":{"desired":{"a":{"x":1}},"reported":null},"version":1}`))
+	f.Add([]byte(`{"state":{"desired":{"a":[1,{"b":2}]},"reported":{"a":{"b":1}}}}`),
+		[]byte(`{"state":{"desired":{"a":{"x":1}},"reported":null},"version":1}`))
 	f.Add([]byte(`{"state":null,"clientToken":"x"}`), []byte(`{"state":{}}`))
-	f.Add([]byte(`{"state":{"reported":{"timestamp":{"timestamp":1}}}}`), []byte(`{"state":{"reported":{"timestamp":null}}}`))
+	f.Add([]byte(`{"state":{"reported":{"timestamp":{"timestamp":1}}}}`),
+		[]byte(`{"state":{"reported":{"timestamp":null}}}`))
 	f.Fuzz(func(t *testing.T, first, second []byte) {
 		var d *Document
 		now := time.Unix(1_700_000_000, 0)
@@ -215,7 +219,8 @@ func TestRequestErrors(t *testing.T) {
 		{`{"clientToken":7}`, ErrToken}, {`{"clientToken":"` + strings.Repeat("x", 65) + `"}`, ErrToken},
 		{`{"version":"x"}`, ErrNoState}, {`{"state":1,"version":"x"}`, ErrStateType},
 		{`{"state":{"desired":1,"x":1}}`, ErrDesiredType},
-		{`{"state":{},"version":-1}`, ErrVersion}, {`{"state":{},"version":1.5}`, ErrVersion}, {`{"state":{},"version":99999999999999999999}`, ErrVersion},
+		{`{"state":{},"version":-1}`, ErrVersion}, {`{"state":{},"version":1.5}`, ErrVersion},
+		{`{"state":{},"version":99999999999999999999}`, ErrVersion},
 		{`{"state":{"desired":{"a":[{"b":null}]}}}`, ErrNullInArray},
 	} {
 		if _, err := ParseUpdate([]byte(c.in), Limits{}); !errors.Is(err, c.want) {

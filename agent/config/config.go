@@ -150,7 +150,8 @@ func Default() Config {
 	return Config{
 		Log:   Log{Level: "info", Format: "json"},
 		Board: Board{Kind: "linux"},
-		Uplink: Uplink{Security: MutualTLS, KeepAlive: sec(60), Inflight: 16, Format: "batch", Topic: "dt/{thing}/{sensor}",
+		Uplink: Uplink{Security: MutualTLS, KeepAlive: sec(60), Inflight: 16, Format: "batch",
+			Topic:         "dt/{thing}/{sensor}",
 			PresenceTopic: "presence/{thing}", ConnectTimeout: sec(20), AckTimeout: sec(30),
 			BackoffMin: sec(1), BackoffMax: sec(120), StableAfter: sec(60), Drain: sec(5)},
 		Spool:  Spool{FlushEvery: sec(5), MaxBytes: 64 << 20, Overflow: "drop-oldest"},
@@ -180,7 +181,8 @@ func Load(src Source) (Config, error) {
 	if src.Path != "" {
 		text, err := os.ReadFile(src.Path)
 		if errors.Is(err, fs.ErrNotExist) {
-			return c, fmt.Errorf("config: %w: name one with -config, or make one: tidemill-agent config sample > agent.toml", err)
+			return c, fmt.Errorf(
+				"config: %w: name one with -config, or make one: tidemill-agent config sample > agent.toml", err)
 		} else if err != nil {
 			return c, fmt.Errorf("config: %w", err)
 		}
@@ -228,17 +230,21 @@ func (c *Config) identity() (errs []error) {
 			s = strings.ReplaceAll(s, "{serial}", serial)
 		}
 		if s = strings.ReplaceAll(s, "{hostname}", host); strings.Contains(s, "{serial}") {
-			errs = append(errs, fmt.Errorf("provision.parameters.%s: %q, want a text without {serial}: this machine shows no serial number", k, s))
+			errs = append(errs, fmt.Errorf(
+				"provision.parameters.%s: %q, want a text without {serial}: this machine shows no serial number", k, s))
 		}
 		p.Parameters[k] = s
 	}
 	p.ClientID = cmp.Or(p.ClientID, "claim-"+cmp.Or(provision.Serial(), host))
 	if c.Uplink.Security != MutualTLS {
-		errs = append(errs, fmt.Errorf("uplink.security: %q, want %q beside provision.template", c.Uplink.Security, MutualTLS))
+		errs = append(errs, fmt.Errorf("uplink.security: %q, want %q beside provision.template", c.Uplink.Security,
+			MutualTLS))
 		return errs
 	}
 	if c.Uplink.Cert != "" || c.Uplink.Key != "" {
-		errs = append(errs, fmt.Errorf("uplink.cert: %q, want none nor uplink.key beside provision.template: the identity is in data_dir", c.Uplink.Cert))
+		errs = append(errs, fmt.Errorf(
+			"uplink.cert: %q, want none nor uplink.key beside provision.template: the identity is in data_dir",
+			c.Uplink.Cert))
 	}
 	c.Uplink.Cert, c.Uplink.Key = provision.Paths(c.DataDir)
 	id, err := provision.Current(c.DataDir)
@@ -249,7 +255,8 @@ func (c *Config) identity() (errs []error) {
 	case c.Thing == "":
 		c.Thing = id.Thing
 	case c.Thing != id.Thing:
-		errs = append(errs, fmt.Errorf("thing: %q, want none, or %q: as which this device was provisioned", c.Thing, id.Thing))
+		errs = append(errs, fmt.Errorf("thing: %q, want none, or %q: as which this device was provisioned", c.Thing,
+			id.Thing))
 	}
 	return errs
 }
@@ -318,12 +325,14 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 	}
 	c.Uplink.checkSecurity(text, bad)
 	if p := &c.Provision; p.Template != "" {
-		for _, f := range []struct{ key, got string }{{"provision.claim_cert", p.ClaimCert}, {"provision.claim_key", p.ClaimKey}} {
+		for _, f := range []struct{ key, got string }{{"provision.claim_cert", p.ClaimCert},
+			{"provision.claim_key", p.ClaimKey}} {
 			if f.got == "" {
 				bad(f.key, `""`, "a path")
 			}
 		}
-		for _, f := range []struct{ key, got string }{{"provision.template", p.Template}, {"provision.rotate_template", p.RotateTemplate}} {
+		for _, f := range []struct{ key, got string }{{"provision.template", p.Template},
+			{"provision.rotate_template", p.RotateTemplate}} {
 			if !templateName.MatchString(f.got) {
 				bad(f.key, strconv.Quote(f.got), "1 to 36 characters of a-z A-Z 0-9 _ -")
 			}
@@ -356,7 +365,8 @@ func (c *Config) check(before []error, options func(string, map[string]any) []er
 		bad("uplink.inflight", c.Uplink.Inflight, "1 to 100")
 	}
 	text("uplink.format", c.Uplink.Format, "batch", "json")
-	for _, f := range []struct{ key, got string }{{"uplink.topic", c.Uplink.Topic}, {"uplink.presence_topic", c.Uplink.PresenceTopic}} {
+	for _, f := range []struct{ key, got string }{{"uplink.topic", c.Uplink.Topic},
+		{"uplink.presence_topic", c.Uplink.PresenceTopic}} {
 		if strings.ContainsAny(f.got, "+#\x00") || len(f.got) > 256 {
 			bad(f.key, strconv.Quote(f.got), "a topic of at most 256 bytes without + and #")
 		}
@@ -416,7 +426,8 @@ func (u *Uplink) checkSecurity(text func(key, got string, want ...string), bad f
 		want         string
 	}{
 		{"uplink.ca", u.CA, mutual | server, plain, `a path, or "system" for the CAs that the system trusts`},
-		{"uplink.cert", u.Cert, mutual, server | plain, `a path; for a broker that takes a user and password: security = "tls"`},
+		{"uplink.cert", u.Cert, mutual, server | plain,
+			`a path; for a broker that takes a user and password: security = "tls"`},
 		{"uplink.key", u.Key, mutual, server | plain, "a path"},
 	} {
 		if f.got == "" && is&f.needed != 0 {
@@ -426,7 +437,8 @@ func (u *Uplink) checkSecurity(text func(key, got string, want ...string), bad f
 		}
 	}
 	if u.Security == Plaintext && u.Format == "batch" {
-		bad("uplink.format", strconv.Quote(u.Format), `"json" with security = "plaintext": batches are for a tidemill-bridge, which takes devices over TLS`)
+		bad("uplink.format", strconv.Quote(u.Format),
+			`"json" with security = "plaintext": batches are for a tidemill-bridge, which takes devices over TLS`)
 	}
 	if u.User == "" && u.PasswordFile != "" {
 		bad("uplink.user", `""`, "a name beside uplink.password_file")

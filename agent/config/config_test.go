@@ -37,7 +37,8 @@ func TestSample(t *testing.T) {
 	want.Thing, want.DataDir, want.Socket = "press-7", "/var/lib/tidemill", "/var/lib/tidemill/agent.sock"
 	dir := filepath.Dir(path)
 	want.Uplink.Endpoint, want.Uplink.ClientID = "bridge.example.net:8883", "press-7"
-	want.Uplink.CA, want.Uplink.Cert, want.Uplink.Key = dir+"/certs/ca.pem", dir+"/certs/press-7.pem", dir+"/certs/press-7.key"
+	want.Uplink.CA, want.Uplink.Cert, want.Uplink.Key = dir+"/certs/ca.pem", dir+"/certs/press-7.pem", dir+
+		"/certs/press-7.key"
 	want.Uplink.Topic, want.Uplink.PresenceTopic = "dt/press-7/{sensor}", "presence/press-7"
 	want.Provision.ClaimCert, want.Provision.ClaimKey = dir+"/claim/cert.pem", dir+"/claim/key.pem"
 	want.Provision.Parameters = map[string]any{"SerialNumber": "{serial}"}
@@ -46,11 +47,13 @@ func TestSample(t *testing.T) {
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("sample is\n%+v, want\n%+v", c, want)
 	}
-	if len(sensors) != 3 || sensors[1].Options["address"] != int64(0x76) || sensors[2].Timeout != Duration(10*time.Second) {
+	if len(sensors) != 3 || sensors[1].Options["address"] != int64(0x76) ||
+		sensors[2].Timeout != Duration(10*time.Second) {
 		t.Errorf("sensors %+v", sensors)
 	}
 	each(&c, func(key string, _ reflect.Value, tag reflect.StructTag) {
-		if name := tag.Get("toml"); !strings.Contains(Sample, "\n"+name+" ") && !strings.Contains(Sample, "\n# "+name+" ") && !strings.Contains(Sample, "[provision."+name+"]") {
+		if name := tag.Get("toml"); !strings.Contains(Sample, "\n"+name+" ") &&
+			!strings.Contains(Sample, "\n# "+name+" ") && !strings.Contains(Sample, "[provision."+name+"]") {
 			t.Errorf("the sample does not show %s", key)
 		}
 		if env := tag.Get("env"); env != "" && !strings.Contains(Sample, env) {
@@ -66,32 +69,54 @@ func TestLoad(t *testing.T) {
 		errs       []string
 	}{
 		{name: "least", text: least},
-		{name: "nothing", text: "", errs: []string{`data_dir: "", want a path`, `thing: ""`, `uplink.ca: `, `uplink.cert: `, `uplink.endpoint: "", want host:port`, `uplink.key: `}},
-		{name: "all at once", text: least + "[spool]\nmax_bytes = 4096\nflush_every = 5\nnonsense = 1\n[log]\nlevel = \"loud\"\n",
-			errs: []string{`log.level: "loud", want debug or info or warn or error`, `spool.flush_every: 5, want a duration`, "spool.max_bytes: 4096, want at least 1 MiB", "spool.nonsense: unknown key"}},
+		{name: "nothing", text: "", errs: []string{`data_dir: "", want a path`, `thing: ""`, `uplink.ca: `,
+			`uplink.cert: `, `uplink.endpoint: "", want host:port`, `uplink.key: `}},
+		{name: "all at once", text: least +
+			"[spool]\nmax_bytes = 4096\nflush_every = 5\nnonsense = 1\n[log]\nlevel = \"loud\"\n",
+			errs: []string{`log.level: "loud", want debug or info or warn or error`,
+				`spool.flush_every: 5, want a duration`, "spool.max_bytes: 4096, want at least 1 MiB",
+				"spool.nonsense: unknown key"}},
 		{name: "unknown table", text: least + "[spol]\n", errs: []string{"spol: unknown key"}},
 		{name: "wrong types", text: "thing = 5\ndata_dir = true\nuplink = 3\n[shadow]\nenabled = \"yes\"\n",
-			errs: []string{"data_dir: true, want a string", `shadow.enabled: "yes", want true or false`, "thing: 5, want a string", "uplink.ca", "uplink.cert", "uplink.endpoint", "uplink.key", "uplink: 3, want a table"}},
+			errs: []string{"data_dir: true, want a string", `shadow.enabled: "yes", want true or false`,
+				"thing: 5, want a string", "uplink.ca", "uplink.cert", "uplink.endpoint", "uplink.key",
+				"uplink: 3, want a table"}},
 		{name: "sensors", text: least + "[[sensor]]\nname = \"a/b\"\ndriver = \"host\"\nevery = \"0s\"\n[[sensor]]\nname = \"x\"\nevery = \"1s\"\nfoo = 1\n[[sensor]]\nname = \"x\"\nevery=\"1s\"\ndriver=\"host\"\n",
-			errs: []string{`sensor[0].every: 0s, want 10ms to 24h0m0s`, `sensor[0].name: "a/b"`, `sensor[0].timeout: 0s`, `sensor[1].driver: ""`, "sensor[1].foo: unknown key", `sensor[2].name: "x", want a name no other sensor has`}},
-		{name: "no port", text: strings.Replace(least, "h:8883", "h", 1), errs: []string{`uplink.endpoint: "h", want host:port`}},
+			errs: []string{`sensor[0].every: 0s, want 10ms to 24h0m0s`, `sensor[0].name: "a/b"`,
+				`sensor[0].timeout: 0s`, `sensor[1].driver: ""`, "sensor[1].foo: unknown key",
+				`sensor[2].name: "x", want a name no other sensor has`}},
+		{name: "no port", text: strings.Replace(least, "h:8883", "h", 1),
+			errs: []string{`uplink.endpoint: "h", want host:port`}},
 		{name: "bad port", text: strings.Replace(least, "h:8883", "h:0", 1), errs: []string{"a port"}},
 		{name: "syntax", text: "thing = \n", errs: []string{"agent.toml:1: "}},
-		{name: "json without sensor", text: strings.Replace(least, "}", `, format = "json", topic = "dt/x"}`, 1), errs: []string{`uplink.topic: "dt/x"`}},
+		{name: "json without sensor", text: strings.Replace(least, "}", `, format = "json", topic = "dt/x"}`, 1),
+			errs: []string{`uplink.topic: "dt/x"`}},
 		{name: "bad flag value", text: least, flags: map[string]string{"log.level": "x"}, errs: []string{"log.level"}},
-		{name: "plaintext", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`, `security = "plaintext", format = "json", user = "u", password_file = "p"`, 1)},
-		{name: "batches to no bridge", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`, `security = "plaintext", user = "u", password_file = "p"`, 1),
+		{name: "plaintext", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`,
+			`security = "plaintext", format = "json", user = "u", password_file = "p"`, 1)},
+		{name: "batches to no bridge", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`,
+			`security = "plaintext", user = "u", password_file = "p"`, 1),
 			errs: []string{`uplink.format: "batch", want "json" with security = "plaintext"`}},
-		{name: "plaintext with a certificate", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", format = "json", security = "plaintext"`, 1),
+		{name: "plaintext with a certificate",
+			text: strings.Replace(least, `ca = "ca"`, `ca = "ca", format = "json", security = "plaintext"`, 1),
 			errs: []string{`uplink.ca: "`, `uplink.cert: "`, `uplink.key: "`}},
-		{name: "tls without a CA", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`, `security = "tls"`, 1), errs: []string{`uplink.ca: "", want a path, or "system"`}},
-		{name: "system roots", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`, `ca = "system", security = "tls"`, 1)},
-		{name: "a user without a password", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", user = "u"`, 1), errs: []string{`uplink.password_file: ""`}},
-		{name: "a password without a user", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", password_file = "u"`, 1), errs: []string{`uplink.user: ""`}},
-		{name: "unknown security", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", security = "none"`, 1), errs: []string{`uplink.security: "none", want mutual-tls or tls or plaintext`}},
-		{name: "provisioning without certificates", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`, `format = "json", security = "plaintext"`, 1) + "[provision]\ntemplate = \"t\"\nclaim_cert = \"c\"\nclaim_key = \"k\"\n",
+		{name: "tls without a CA", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`, `security = "tls"`,
+			1), errs: []string{`uplink.ca: "", want a path, or "system"`}},
+		{name: "system roots", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`,
+			`ca = "system", security = "tls"`, 1)},
+		{name: "a user without a password", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", user = "u"`, 1),
+			errs: []string{`uplink.password_file: ""`}},
+		{name: "a password without a user", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", password_file = "u"`,
+			1), errs: []string{`uplink.user: ""`}},
+		{name: "unknown security", text: strings.Replace(least, `ca = "ca"`, `ca = "ca", security = "none"`, 1),
+			errs: []string{`uplink.security: "none", want mutual-tls or tls or plaintext`}},
+		{name: "provisioning without certificates", text: strings.Replace(least, `ca = "ca", cert = "c", key = "k"`,
+			`format = "json", security = "plaintext"`, 1) +
+			"[provision]\ntemplate = \"t\"\nclaim_cert = \"c\"\nclaim_key = \"k\"\n",
 			errs: []string{`uplink.security: "plaintext", want "mutual-tls" beside provision.template`}},
-		{name: "environment completes", text: "", env: map[string]string{"TIDEMILL_THING": "t", "TIDEMILL_DATA_DIR": "d", "TIDEMILL_ENDPOINT": "h:1", "TIDEMILL_CA": "a", "TIDEMILL_CERT": "b", "TIDEMILL_KEY": "c"}},
+		{name: "environment completes", text: "", env: map[string]string{"TIDEMILL_THING": "t",
+			"TIDEMILL_DATA_DIR": "d", "TIDEMILL_ENDPOINT": "h:1", "TIDEMILL_CA": "a", "TIDEMILL_CERT": "b",
+			"TIDEMILL_KEY": "c"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			lookup := func(k string) (string, bool) { v, ok := c.env[k]; return v, ok }
@@ -117,7 +142,8 @@ func TestOrderOfSources(t *testing.T) {
 	env := map[string]string{"TIDEMILL_LOG_LEVEL": "error", "TIDEMILL_KEY": "secret.key"}
 	src := Source{Path: path, Lookup: func(k string) (string, bool) { v, ok := env[k]; return v, ok }}
 	c, err := Load(src)
-	if err != nil || c.Log.Level != "error" || c.Uplink.Key != "secret.key" || c.Uplink.Cert != filepath.Join(filepath.Dir(path), "c") {
+	if err != nil || c.Log.Level != "error" || c.Uplink.Key != "secret.key" ||
+		c.Uplink.Cert != filepath.Join(filepath.Dir(path), "c") {
 		t.Errorf("%+v, %v", c, err)
 	}
 	src.Flags = map[string]string{"log.level": "debug"}
@@ -127,7 +153,8 @@ func TestOrderOfSources(t *testing.T) {
 }
 
 func TestSize(t *testing.T) {
-	for in, want := range map[any]Size{int64(5): 5, "5": 5, "64 MiB": 64 << 20, "64MiB": 64 << 20, "1.5 KiB": 1536, "2 GB": 2e9, "7 B": 7, "x": -1, "-1 MiB": -1, "1e300 GiB": -1, "": -1, "NaN KiB": -1, true: -1} {
+	for in, want := range map[any]Size{int64(5): 5, "5": 5, "64 MiB": 64 << 20, "64MiB": 64 << 20, "1.5 KiB": 1536,
+		"2 GB": 2e9, "7 B": 7, "x": -1, "-1 MiB": -1, "1e300 GiB": -1, "": -1, "NaN KiB": -1, true: -1} {
 		if got, ok := size(in); ok != (want >= 0) || ok && got != want {
 			t.Errorf("size(%v) = %d, %v, want %d", in, got, ok, want)
 		}
@@ -149,7 +176,8 @@ func FuzzLoad(f *testing.F) {
 		resolve(&c, "/x")
 		c.derive()
 		errs = append(errs, c.check(errs, nil)...)
-		if len(errs) == 0 && (c.Spool.MaxBytes < 1<<20 || (!thingName.MatchString(c.Thing) && (c.Thing != "" || c.Provision.Template == "")) || c.Uplink.Inflight < 1) {
+		if len(errs) == 0 && (c.Spool.MaxBytes < 1<<20 || (!thingName.MatchString(c.Thing) &&
+			(c.Thing != "" || c.Provision.Template == "")) || c.Uplink.Inflight < 1) {
 			t.Fatalf("accepted %+v", c)
 		}
 	})
@@ -174,7 +202,8 @@ Host = "at-{hostname}"
 		t.Fatalf("%q, %v", c.Thing, err)
 	}
 	dir := filepath.Join(filepath.Dir(path), "data")
-	if host, _ := os.Hostname(); c.Uplink.Cert != dir+"/identity/cert.pem" || c.Uplink.Key != dir+"/identity/key.pem" || c.Provision.Parameters["Host"] != "at-"+host || c.Provision.RotateTemplate != "fleet" {
+	if host, _ := os.Hostname(); c.Uplink.Cert != dir+"/identity/cert.pem" || c.Uplink.Key != dir+"/identity/key.pem" ||
+		c.Provision.Parameters["Host"] != "at-"+host || c.Provision.RotateTemplate != "fleet" {
 		t.Errorf("%+v", c)
 	}
 	if err := os.MkdirAll(dir+"/identity", 0o700); err != nil {
@@ -186,7 +215,8 @@ Host = "at-{hostname}"
 	if c, err = Load(Source{Path: path}); err != nil || c.Thing != "pump-7" || c.Uplink.ClientID != "pump-7" {
 		t.Errorf("%q, %v", c.Thing, err)
 	}
-	_, err = Load(Source{Path: path, Flags: map[string]string{"thing": "other", "uplink.cert": "x", "provision.claim_cert": ""}})
+	_, err = Load(Source{Path: path, Flags: map[string]string{"thing": "other", "uplink.cert": "x",
+		"provision.claim_cert": ""}})
 	for _, want := range []string{`thing: "other", want none, or "pump-7"`} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
@@ -194,7 +224,8 @@ Host = "at-{hostname}"
 	}
 	bad := write(t, "data_dir = \"d\"\nuplink = {endpoint = \"h:1\", ca = \"ca\", cert = \"c\"}\n[provision]\ntemplate = \"a b\"\n[provision.parameters]\nx = 1\n")
 	_, err = Load(Source{Path: bad})
-	for _, want := range []string{"uplink.cert: ", `provision.template: "a b"`, "provision.claim_cert: ", "provision.claim_key: ", "provision.parameters.x: 1, want a string"} {
+	for _, want := range []string{"uplink.cert: ", `provision.template: "a b"`, "provision.claim_cert: ",
+		"provision.claim_key: ", "provision.parameters.x: 1, want a string"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 		}

@@ -117,21 +117,25 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 	defer a.inventory.save()
 	path := filepath.Join(cfg.DataDir, "spool.db")
 	a.spool, err = spool.Open(path, spool.Options{
-		FlushEvery: time.Duration(cfg.Spool.FlushEvery), MaxBytes: int64(cfg.Spool.MaxBytes), MaxAge: time.Duration(cfg.Spool.MaxAge),
+		FlushEvery: time.Duration(cfg.Spool.FlushEvery), MaxBytes: int64(cfg.Spool.MaxBytes),
+		MaxAge:   time.Duration(cfg.Spool.MaxAge),
 		Overflow: overflow, Boot: a.boot, Clock: a.clock, Log: a.log,
 		Salvaged: func(id [16]byte, s spool.Salvage) { a.inventory.salvaged(path, id, s) }})
 	if err != nil {
 		return a, err
 	}
 	a.inventory.spool(path, a.spool.Stats())
-	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: sink{a.spool, &a.feed}, Changed: func(string) { a.poke() }, Log: a.log})
+	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: sink{a.spool, &a.feed}, Changed: func(string) {
+		a.poke()
+	}, Log: a.log})
 	var peer uplink.Peer
 	if cfg.Shadow.Enabled {
 		path := filepath.Join(cfg.DataDir, "shadow.db")
 		a.store, err = boltstore.Open(path, boltstore.Options{SetAside: true, Log: a.log})
 		switch {
 		case errors.Is(err, syscall.ENOSPC): // readings matter more, and the spool holds them in memory
-			a.log.Error("the disk has no room for the shadow's file: the agent works without a shadow until it is started again", "path", path, "err", err)
+			a.log.Error("the disk has no room for the shadow's file: the agent works without a shadow until it is started again",
+				"path", path, "err", err)
 		case err != nil:
 			return a, err
 		default:
@@ -188,9 +192,11 @@ func (a *Agent) uplinkOptions(cfg config.Config, peer uplink.Peer) uplink.Option
 	u := cfg.Uplink
 	o := uplink.Options{
 		Endpoint: u.Endpoint, ServerName: u.ServerName, ClientID: u.ClientID, TLS: a.deps.TLS, Dial: a.deps.Dial,
-		Topic: telemetry.Topic, NoticeTopic: telemetry.RefusedTopic, Notice: a.refusals.notice, PresenceTopic: u.PresenceTopic, Presence: a.presence, Peer: peer,
-		KeepAlive: time.Duration(u.KeepAlive), ConnectTimeout: time.Duration(u.ConnectTimeout), AckTimeout: time.Duration(u.AckTimeout),
-		Inflight: int(u.Inflight), BackoffMin: time.Duration(u.BackoffMin), BackoffMax: time.Duration(u.BackoffMax),
+		Topic: telemetry.Topic, NoticeTopic: telemetry.RefusedTopic, Notice: a.refusals.notice,
+		PresenceTopic: u.PresenceTopic, Presence: a.presence, Peer: peer,
+		KeepAlive: time.Duration(u.KeepAlive), ConnectTimeout: time.Duration(u.ConnectTimeout),
+		AckTimeout: time.Duration(u.AckTimeout),
+		Inflight:   int(u.Inflight), BackoffMin: time.Duration(u.BackoffMin), BackoffMax: time.Duration(u.BackoffMax),
 		StableAfter: time.Duration(u.StableAfter), Drain: time.Duration(u.Drain), Log: a.log,
 	}
 	if u.User != "" {
@@ -271,7 +277,8 @@ func (a *Agent) presence(online bool) []byte {
 	if online {
 		state = "online"
 	}
-	b, _ := json.Marshal(map[string]any{"state": state, "thing": a.config().Thing, "boot": hex.EncodeToString(a.boot[:]),
+	b, _ := json.Marshal(map[string]any{"state": state, "thing": a.config().Thing,
+		"boot":    hex.EncodeToString(a.boot[:]),
 		"version": a.deps.Version, "ts": time.Now().UnixMilli()})
 	return b
 }
@@ -364,7 +371,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		}()
 	}
-	a.log.Info("agent started", "version", a.deps.Version, "sensors", len(cfg.Sensors), "endpoint", cfg.Uplink.Endpoint, "boot", hex.EncodeToString(a.boot[:]))
+	a.log.Info("agent started", "version", a.deps.Version, "sensors", len(cfg.Sensors), "endpoint", cfg.Uplink.Endpoint,
+		"boot", hex.EncodeToString(a.boot[:]))
 	if a.deps.Ready != nil {
 		a.deps.Ready()
 	}
@@ -405,7 +413,9 @@ func (a *Agent) Reload(cfg config.Config) (restart []string) {
 
 // ReadOnce says whether each sensor was read at least once, or could not be.
 func (a *Agent) ReadOnce() bool {
-	return !slices.ContainsFunc(a.sampler.Status(), func(s sampler.Status) bool { return s.Readings == 0 && s.Error == "" })
+	return !slices.ContainsFunc(a.sampler.Status(), func(s sampler.Status) bool {
+		return s.Readings == 0 && s.Error == ""
+	})
 }
 
 // Online says whether there is a connection to the broker.

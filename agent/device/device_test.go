@@ -56,14 +56,17 @@ func newCloud(t *testing.T, desired string) *cloud {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"cloud.test"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"cloud.test"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cert, _ := x509.ParseCertificate(der)
-	c := &cloud{t: t, doc: desired, version: 5, seen: make(chan struct{}, 1), batches: map[uint64]*telemetry.Batch{}, topics: map[string][]string{}, pool: x509.NewCertPool(),
-		conf: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12}}
+	c := &cloud{t: t, doc: desired, version: 5, seen: make(chan struct{}, 1), batches: map[uint64]*telemetry.Batch{},
+		topics: map[string][]string{}, pool: x509.NewCertPool(),
+		conf: &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+			MinVersion: tls.VersionTLS12}}
 	c.pool.AddCert(cert)
 	return c
 }
@@ -136,13 +139,15 @@ func (c *cloud) take(conn net.Conn, p *packets.PublishPacket) {
 		}
 	case strings.HasSuffix(p.TopicName, "/shadow/get"):
 		_ = json.Unmarshal(p.Payload, &req)
-		answer("get/accepted", map[string]any{"state": map[string]any{"desired": json.RawMessage(c.doc), "delta": json.RawMessage(c.doc)},
+		answer("get/accepted", map[string]any{"state": map[string]any{"desired": json.RawMessage(c.doc),
+			"delta": json.RawMessage(c.doc)},
 			"version": c.version, "timestamp": time.Now().Unix(), "clientToken": req.ClientToken})
 	case strings.HasSuffix(p.TopicName, "/shadow/update"):
 		_ = json.Unmarshal(p.Payload, &req)
 		c.version++
 		c.updates = append(c.updates, req.State.Reported)
-		answer("update/accepted", map[string]any{"state": map[string]any{"reported": req.State.Reported}, "version": c.version,
+		answer("update/accepted", map[string]any{"state": map[string]any{"reported": req.State.Reported},
+			"version":   c.version,
 			"timestamp": time.Now().Unix(), "clientToken": req.ClientToken})
 	default:
 		c.topics[p.TopicName] = append(c.topics[p.TopicName], string(p.Payload))
@@ -200,13 +205,16 @@ func testConfig(t *testing.T) config.Config {
 		{Name: "hall", Driver: "bme280", Every: ms(20), Timeout: ms(10000)},
 		{Name: "n", Driver: "count", Every: ms(3600_000), Timeout: ms(10000)},
 		{Name: "lamp", Driver: "gpio-out", Every: ms(20), Timeout: ms(10000), Options: map[string]any{"line": "sim:4"}},
-		{Name: "bad", Driver: "gpio-in", Every: ms(20), Timeout: ms(10000), Options: map[string]any{"line": "nowhere:1"}},
+		{Name: "bad", Driver: "gpio-in", Every: ms(20), Timeout: ms(10000),
+			Options: map[string]any{"line": "nowhere:1"}},
 	}
 	return c
 }
 
 func (c *cloud) deps(b *sim.Board) Deps {
-	return Deps{Version: "v-test", Board: b, Dial: c.dial, TLS: func() (*tls.Config, error) { return &tls.Config{RootCAs: c.pool}, nil }}
+	return Deps{Version: "v-test", Board: b, Dial: c.dial, TLS: func() (*tls.Config, error) {
+		return &tls.Config{RootCAs: c.pool}, nil
+	}}
 }
 
 func start(t *testing.T, a *Agent) (stop func()) {
@@ -250,11 +258,13 @@ func TestWholeAgent(t *testing.T) {
 
 	body, err := health.Query(t.Context(), cfg.Socket, "/status")
 	var st Status
-	if err != nil || json.Unmarshal(body, &st) != nil || st.Link.State != uplink.Online || st.Thing != "press-7" || len(st.Sensors) != 4 || st.Sensors[0].Errors == 0 {
+	if err != nil || json.Unmarshal(body, &st) != nil || st.Link.State != uplink.Online || st.Thing != "press-7" ||
+		len(st.Sensors) != 4 || st.Sensors[0].Errors == 0 {
 		t.Errorf("status %s, %v", body, err)
 	}
 	page, err := health.Query(t.Context(), cfg.Socket, "/metrics")
-	if err != nil || !strings.Contains(string(page), "\ntidemill_agent_online 1\n") || !strings.Contains(string(page), `tidemill_agent_sensor_up{sensor="bad",driver="gpio-in"} 0`) {
+	if err != nil || !strings.Contains(string(page), "\ntidemill_agent_online 1\n") ||
+		!strings.Contains(string(page), `tidemill_agent_sensor_up{sensor="bad",driver="gpio-in"} 0`) {
 		t.Errorf("metrics %s, %v", page, err)
 	}
 	if _, err := health.Query(t.Context(), cfg.Socket, "/healthz"); err != nil {
@@ -306,7 +316,8 @@ func TestWholeAgent(t *testing.T) {
 	if readings != left.Appended || len(numbers) == 0 {
 		t.Errorf("%d readings arrived of %d, %d numbers", readings, left.Appended, len(numbers))
 	}
-	if p := c.topics["presence/press-7"]; len(p) != 2 || !strings.Contains(p[0], `"online"`) || !strings.Contains(p[1], `"offline"`) {
+	if p := c.topics["presence/press-7"]; len(p) != 2 || !strings.Contains(p[0], `"online"`) ||
+		!strings.Contains(p[1], `"offline"`) {
 		t.Errorf("presence %q", p)
 	}
 
@@ -340,9 +351,11 @@ func TestKeyOfOthersIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	u := config.Uplink{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "cert.pem"), Key: filepath.Join(dir, "key.pem"), Security: config.MutualTLS}
+	u := config.Uplink{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, "cert.pem"),
+		Key: filepath.Join(dir, "key.pem"), Security: config.MutualTLS}
 	public := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]})
-	for path, text := range map[string][]byte{u.CA: public, u.Cert: public, u.Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})} {
+	for path, text := range map[string][]byte{u.CA: public, u.Cert: public,
+		u.Key: pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})} {
 		if err := os.WriteFile(path, text, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -358,7 +371,8 @@ func TestKeyOfOthersIsRefused(t *testing.T) {
 		if err := os.Chmod(path, mode); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := identity(u); err == nil || !strings.Contains(err.Error(), "run: chmod ") || !strings.Contains(err.Error(), path) {
+		if _, err := identity(u); err == nil || !strings.Contains(err.Error(), "run: chmod ") ||
+			!strings.Contains(err.Error(), path) {
 			t.Errorf("%s with %o: %v", path, mode, err)
 		}
 		if err := os.Chmod(path, before.Mode()); err != nil {
@@ -429,7 +443,8 @@ func TestPlainJSON(t *testing.T) {
 func TestNewFailsWhole(t *testing.T) {
 	cfg := testConfig(t)
 	cfg.Socket = filepath.Join(cfg.DataDir, "no", "such", "folder")
-	if _, err := New(cfg, Deps{Board: sim.New(sim.Options{})}); err == nil || !strings.Contains(err.Error(), "no/such/folder") {
+	if _, err := New(cfg, Deps{Board: sim.New(sim.Options{})}); err == nil ||
+		!strings.Contains(err.Error(), "no/such/folder") {
 		t.Error(err)
 	}
 	// Everything was closed again.
@@ -448,12 +463,16 @@ func TestNewFailsWhole(t *testing.T) {
 // ever.
 func TestYielding(t *testing.T) {
 	busy, now, read := false, time.Unix(0, 0), 0
-	conf := yielding(func() (*tls.Config, error) { read++; return nil, nil }, func() bool { return busy }, func() time.Time { return now })
+	conf := yielding(func() (*tls.Config, error) {
+		read++
+		return nil, nil
+	}, func() bool { return busy }, func() time.Time { return now })
 	for _, c := range []struct {
 		at    time.Duration
 		busy  bool
 		yield bool
-	}{{0, false, false}, {0, true, true}, {yieldFor - 1, true, true}, {yieldFor, true, false}, {2 * yieldFor, false, false}, {2 * yieldFor, true, true}} {
+	}{{0, false, false}, {0, true, true}, {yieldFor - 1, true, true}, {yieldFor, true, false},
+		{2 * yieldFor, false, false}, {2 * yieldFor, true, true}} {
 		before := read
 		busy, now = c.busy, time.Unix(0, 0).Add(c.at)
 		if _, err := conf(); (err == errYield) != c.yield || (read == before) != c.yield {

@@ -62,15 +62,22 @@ func TestLostStores(t *testing.T) {
 			return err
 		}},
 		{"shadow missing", "shadow.db", "desired comes from the cloud", os.Remove},
-		{"shadow empty", "shadow.db", "desired comes from the cloud", func(p string) error { return os.Truncate(p, 0) }},
-		{"shadow damaged", "shadow.db", "desired comes from the cloud", func(p string) error { return os.Truncate(p, 5000) }},
-		{"inventory damaged", inventoryFile, "is damaged", func(p string) error { return os.WriteFile(p, []byte("{"), 0o600) }},
+		{"shadow empty", "shadow.db", "desired comes from the cloud", func(p string) error {
+			return os.Truncate(p, 0)
+		}},
+		{"shadow damaged", "shadow.db", "desired comes from the cloud", func(p string) error {
+			return os.Truncate(p, 5000)
+		}},
+		{"inventory damaged", inventoryFile, "is damaged", func(p string) error {
+			return os.WriteFile(p, []byte("{"), 0o600)
+		}},
 		{"nothing", "spool.db", "", func(string) error { return nil }},
 		{"inventory of an older agent", inventoryFile, "", os.Remove},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cfg := testConfig(t)
-			cfg.Sensors = []config.Sensor{{Name: "n", Driver: "count", Every: config.Duration(time.Hour), Timeout: config.Duration(time.Second)}}
+			cfg.Sensors = []config.Sensor{{Name: "n", Driver: "count", Every: config.Duration(time.Hour),
+				Timeout: config.Duration(time.Second)}}
 			log := &lockedLog{}
 			a, err := New(cfg, away(log))
 			if err != nil {
@@ -91,18 +98,23 @@ func TestLostStores(t *testing.T) {
 					t.Fatal(err)
 				}
 				stop = start(t, a)
-				await.True(t, "a reading more", func() bool { st := a.Status().Sensors; return len(st) > 0 && st[0].Readings > 0 })
+				await.True(t, "a reading more", func() bool {
+					st := a.Status().Sensors
+					return len(st) > 0 && st[0].Readings > 0
+				})
 				stop()
 				losses := a.Status().Losses
 				if c.want == "" {
 					if len(losses) > 0 {
 						t.Fatalf("%+v", losses)
 					}
-				} else if len(losses) != 1 || losses[0].File != c.file || !strings.Contains(losses[0].Text, c.want) || losses[0].At.IsZero() {
+				} else if len(losses) != 1 || losses[0].File != c.file || !strings.Contains(losses[0].Text, c.want) ||
+					losses[0].At.IsZero() {
 					t.Fatalf("%+v, want %s: %s", losses, c.file, c.want)
 				}
 			}
-			if n := strings.Count(log.String(), "is lost, the device goes on"); n != 1 && c.want != "" || n != 0 && c.want == "" {
+			if n := strings.Count(log.String(), "is lost, the device goes on"); n != 1 && c.want != "" || n != 0 &&
+				c.want == "" {
 				t.Errorf("told %d times:\n%s", n, log)
 			}
 			if same := a.spool.Stats().ID == id; same == strings.Contains(c.want, "a new spool") {
@@ -143,7 +155,8 @@ func TestFullDisk(t *testing.T) {
 	await.True(t, "failing", func() bool { return a.Status().Spool.Failing != nil })
 	await.True(t, "readings at risk", func() bool { return a.Status().Spool.Unflushed > 20 })
 	st := a.Status()
-	if f := st.Spool.Failing; f == nil || !strings.Contains(f.Error, "no space left") || f.Since.IsZero() || f.Refused != 0 ||
+	if f := st.Spool.Failing; f == nil || !strings.Contains(f.Error, "no space left") || f.Since.IsZero() ||
+		f.Refused != 0 ||
 		st.Disk.Device != "tidemill-test" || st.Disk.Mount != cfg.DataDir || st.Disk.Free != 0 {
 		t.Errorf("%+v, %+v", st.Spool.Failing, st.Disk)
 	}
@@ -209,16 +222,21 @@ func TestDamagedSpoolWaitsForRoom(t *testing.T) {
 	}
 	stop = start(t, a)
 	await.True(t, "readings at risk", func() bool { return a.Status().Spool.Unflushed > 0 })
-	if st := a.Status(); len(st.Losses) > 0 || st.Spool.Dropped > 0 || st.Spool.Failing == nil || !strings.Contains(st.Spool.Failing.Error, "damaged") {
+	if st := a.Status(); len(st.Losses) > 0 || st.Spool.Dropped > 0 || st.Spool.Failing == nil ||
+		!strings.Contains(st.Spool.Failing.Error, "damaged") {
 		t.Errorf("%+v, %+v", st.Losses, st.Spool)
 	}
 	if err := os.Remove(ballast); err != nil {
 		t.Fatal(err)
 	}
-	await.True(t, "saved", func() bool { st := a.Status(); return st.Spool.Failing == nil && st.Spool.Readings > readings })
+	await.True(t, "saved", func() bool {
+		st := a.Status()
+		return st.Spool.Failing == nil && st.Spool.Readings > readings
+	})
 	stop()
 	losses := a.Status().Losses
-	if len(losses) != 1 || !strings.Contains(losses[0].Text, fmt.Sprintf("%d readings in it were saved, 0 lost", readings)) || a.spool.Stats().ID != id {
+	if len(losses) != 1 || !strings.Contains(losses[0].Text,
+		fmt.Sprintf("%d readings in it were saved, 0 lost", readings)) || a.spool.Stats().ID != id {
 		t.Errorf("%+v, want %d readings", losses, readings)
 	}
 	if a, err = New(cfg, away(&lockedLog{})); err != nil {
@@ -278,8 +296,9 @@ func TestManySensors(t *testing.T) {
 	earlier.Sensors = cfg.Sensors[1:2] // not counted later
 	cfg.Sensors = nil
 	for i := range 200 {
-		cfg.Sensors = append(cfg.Sensors, config.Sensor{Name: fmt.Sprintf("hall-%03d-%s", i, strings.Repeat("x", 50)), Driver: "count",
-			Every: config.Duration(time.Hour), Timeout: config.Duration(time.Second)})
+		cfg.Sensors = append(cfg.Sensors,
+			config.Sensor{Name: fmt.Sprintf("hall-%03d-%s", i, strings.Repeat("x", 50)), Driver: "count",
+				Every: config.Duration(time.Hour), Timeout: config.Duration(time.Second)})
 	}
 	log := &lockedLog{}
 	d := c.deps(sim.New(sim.Options{}))
@@ -303,7 +322,8 @@ func TestManySensors(t *testing.T) {
 	await.True(t, "all have room again", func() bool { return a.Status().Shadow.LeftOut == 0 })
 	stop()
 	c.wg.Wait()
-	for text, want := range map[string]int{"no room for all sensors": 1, " sensors=200 ": 1, "and whole": 1, " thing=press-7 thing=": 0} {
+	for text, want := range map[string]int{"no room for all sensors": 1, " sensors=200 ": 1, "and whole": 1,
+		" thing=press-7 thing=": 0} {
 		if n := strings.Count(log.String(), text); n != want {
 			t.Errorf("%q is %d times in the log, want %d", text, n, want)
 		}
@@ -371,7 +391,8 @@ func TestDamagedShadowOnAFullDisk(t *testing.T) {
 			if (st.Shadow == nil) != (name == "gone") {
 				t.Errorf("shadow %+v\n%s", st.Shadow, log)
 			}
-			if said := map[string]string{"damaged": "there is no room to keep it", "gone": "works without a shadow"}[name]; !strings.Contains(log.String(), said) {
+			if said := map[string]string{"damaged": "there is no room to keep it",
+				"gone": "works without a shadow"}[name]; !strings.Contains(log.String(), said) {
 				t.Errorf("log:\n%s", log)
 			}
 		})

@@ -29,7 +29,8 @@ type refusals struct {
 // notice takes a message on telemetry.RefusedTopic.
 func (r *refusals) notice(payload []byte) {
 	var in telemetry.Refused
-	if err := json.Unmarshal(payload, &in); err != nil || in.Readings <= 0 || in.Readings > telemetry.MaxReadings || len(in.Topics) > telemetry.MaxRefused {
+	if err := json.Unmarshal(payload, &in); err != nil || in.Readings <= 0 || in.Readings > telemetry.MaxReadings ||
+		len(in.Topics) > telemetry.MaxRefused {
 		r.log.Warn("the bridge's notice of refused readings cannot be read", "err", err)
 		return
 	}
@@ -42,7 +43,8 @@ func (r *refusals) notice(payload []byte) {
 	defer r.mu.Unlock()
 	if !slices.Equal(topics, r.topics) || now.Sub(r.logged) >= refusedAgain {
 		r.logged = now
-		r.log.Error("the bridge's policy refuses readings of this device, they are lost", "readings", in.Readings, "topics", topics)
+		r.log.Error("the bridge's policy refuses readings of this device, they are lost", "readings", in.Readings,
+			"topics", topics)
 	}
 	r.total += uint64(in.Readings)
 	r.topics, r.last = topics, now

@@ -56,7 +56,8 @@ func (a *Agent) specs(cfg config.Config) []sampler.Spec {
 func Specs(cfg config.Config) []sampler.Spec {
 	out := make([]sampler.Spec, len(cfg.Sensors))
 	for i, s := range cfg.Sensors {
-		out[i] = sampler.Spec{Name: s.Name, Driver: s.Driver, Every: time.Duration(s.Every), Timeout: time.Duration(s.Timeout), Options: s.Options}
+		out[i] = sampler.Spec{Name: s.Name, Driver: s.Driver, Every: time.Duration(s.Every),
+			Timeout: time.Duration(s.Timeout), Options: s.Options}
 	}
 	return out
 }
@@ -200,7 +201,8 @@ func (a *Agent) keep() {
 	outputs, _ := state["outputs"].(map[string]any)
 	kept, _ := a.shadow.Reported()["sensors"].(map[string]any)
 	names := slices.Sorted(maps.Keys(sensors))
-	names = slices.DeleteFunc(names, func(name string) bool { return sensors[name] == nil }) // of an earlier configuration
+	// of an earlier configuration
+	names = slices.DeleteFunc(names, func(name string) bool { return sensors[name] == nil })
 	err := a.shadow.Report(state)
 	leftOut := 0
 	for errors.Is(err, shadow.ErrTooLarge) && leftOut < len(names) {
@@ -234,10 +236,12 @@ func (a *Agent) keep() {
 	case err != nil:
 		a.log.Error("the reported state could not be kept, will retry", "err", err)
 	case leftOut > 0:
-		a.log.Warn("the shadow has no room for all sensors: fewer or shorter names would fit", "left_out", leftOut, "sensors", len(names),
+		a.log.Warn("the shadow has no room for all sensors: fewer or shorter names would fit", "left_out", leftOut,
+			"sensors", len(names),
 			"most_bytes", shadow.DefaultMaxSize)
 	default:
-		a.log.Info("the reported state is kept again, and whole", "after", time.Since(before.since).Round(time.Millisecond))
+		a.log.Info("the reported state is kept again, and whole", "after",
+			time.Since(before.since).Round(time.Millisecond))
 	}
 }
 

@@ -15,7 +15,8 @@ type sink struct {
 	feed  *feed
 }
 
-var kinds = [...]telemetry.Kind{hal.Float: telemetry.Float, hal.Int: telemetry.Int, hal.Bool: telemetry.Bool, hal.Text: telemetry.Text}
+var kinds = [...]telemetry.Kind{hal.Float: telemetry.Float, hal.Int: telemetry.Int, hal.Bool: telemetry.Bool,
+	hal.Text: telemetry.Text}
 
 // Append puts one reading into the spool, and shows it to those who watch.
 func (s sink) Append(sensor string, chs []hal.Channel, t int64, vals []hal.Value) error {

@@ -108,11 +108,15 @@ func (a *Agent) Status() Status {
 	u, sp := a.uplink.Status(), a.spool.Stats()
 	st := Status{
 		Version: a.deps.Version, Thing: cfg.Thing, Boot: hex.EncodeToString(a.boot[:]), Started: a.started,
-		Clock: map[telemetry.Clock]string{telemetry.ClockSynced: "synced", telemetry.ClockUnsynced: "unsynced"}[a.deps.Clock()],
-		Link: LinkStatus{State: u.State, Since: u.Since, Endpoint: u.Endpoint, ErrorKind: u.ErrorKind, Error: u.Error, ErrorAt: u.ErrorAt,
-			LastAck: u.LastAck, Attempts: u.Attempts, Connects: u.Connects, Sent: u.Sent, Acked: u.Acked, Damaged: u.Damaged, Inflight: u.Inflight},
-		Spool: SpoolStatus{Batches: sp.Batches, Readings: sp.Readings, Bytes: sp.Bytes, Oldest: sp.Oldest, Unflushed: sp.Unflushed,
-			Appended: sp.Appended, Acked: sp.Acked, Dropped: sp.Dropped, Refused: sp.Refused, FileBytes: sp.FileBytes},
+		Clock: map[telemetry.Clock]string{telemetry.ClockSynced: "synced",
+			telemetry.ClockUnsynced: "unsynced"}[a.deps.Clock()],
+		Link: LinkStatus{State: u.State, Since: u.Since, Endpoint: u.Endpoint, ErrorKind: u.ErrorKind, Error: u.Error,
+			ErrorAt: u.ErrorAt,
+			LastAck: u.LastAck, Attempts: u.Attempts, Connects: u.Connects, Sent: u.Sent, Acked: u.Acked,
+			Damaged: u.Damaged, Inflight: u.Inflight},
+		Spool: SpoolStatus{Batches: sp.Batches, Readings: sp.Readings, Bytes: sp.Bytes, Oldest: sp.Oldest,
+			Unflushed: sp.Unflushed,
+			Appended:  sp.Appended, Acked: sp.Acked, Dropped: sp.Dropped, Refused: sp.Refused, FileBytes: sp.FileBytes},
 		Disk: disk(cfg.DataDir), Losses: a.inventory.losses(),
 		Sensors: []SensorStatus{},
 	}
@@ -132,8 +136,10 @@ func (a *Agent) Status() Status {
 	}
 	st.Refused = a.refusals.status()
 	for _, s := range a.sampler.Status() {
-		st.Sensors = append(st.Sensors, SensorStatus{Name: s.Name, Driver: s.Driver, Every: s.Every.String(), Open: s.Open, Readings: s.Readings,
-			Missed: s.Missed, Errors: s.Errors, Error: s.Error, ErrorAt: s.ErrorAt, Last: s.Last, Level: s.Level, Stuck: s.Stuck, Note: s.Note})
+		st.Sensors = append(st.Sensors, SensorStatus{Name: s.Name, Driver: s.Driver, Every: s.Every.String(),
+			Open: s.Open, Readings: s.Readings,
+			Missed: s.Missed, Errors: s.Errors, Error: s.Error, ErrorAt: s.ErrorAt, Last: s.Last, Level: s.Level,
+			Stuck: s.Stuck, Note: s.Note})
 	}
 	return st
 }
@@ -150,38 +156,54 @@ func (a *Agent) metrics(m *health.Metrics) {
 	m.Family("tidemill_agent_info", "gauge", "The agent's version; the value is 1.")
 	m.Sample("tidemill_agent_info", 1, "version", st.Version, "thing", st.Thing)
 	m.One("tidemill_agent_start_time_seconds", "gauge", "Unix time of the start.", float64(st.Started.UnixMilli())/1000)
-	m.One("tidemill_agent_clock_synced", "gauge", "1 if the kernel says that the clock is synchronised.", flag(st.Clock == "synced"))
+	m.One("tidemill_agent_clock_synced", "gauge", "1 if the kernel says that the clock is synchronised.",
+		flag(st.Clock == "synced"))
 	m.One("tidemill_agent_online", "gauge", "1 while connected to the broker.", flag(st.Link.State == uplink.Online))
 	m.One("tidemill_agent_connect_attempts_total", "counter", "Connections tried.", float64(st.Link.Attempts))
 	m.One("tidemill_agent_connects_total", "counter", "Connections accepted by the broker.", float64(st.Link.Connects))
-	m.One("tidemill_agent_batches_sent_total", "counter", "Batches handed to a connection, repeats included.", float64(st.Link.Sent))
-	m.One("tidemill_agent_batches_acked_total", "counter", "Batches acknowledged by the broker.", float64(st.Link.Acked))
-	m.One("tidemill_agent_inflight_messages", "gauge", "Messages sent and not yet acknowledged.", float64(st.Link.Inflight))
+	m.One("tidemill_agent_batches_sent_total", "counter", "Batches handed to a connection, repeats included.",
+		float64(st.Link.Sent))
+	m.One("tidemill_agent_batches_acked_total", "counter", "Batches acknowledged by the broker.",
+		float64(st.Link.Acked))
+	m.One("tidemill_agent_inflight_messages", "gauge", "Messages sent and not yet acknowledged.",
+		float64(st.Link.Inflight))
 	m.One("tidemill_agent_spool_batches", "gauge", "Batches waiting in the spool.", float64(st.Spool.Batches))
 	m.One("tidemill_agent_spool_readings", "gauge", "Readings in the waiting batches.", float64(st.Spool.Readings))
 	m.One("tidemill_agent_spool_bytes", "gauge", "Bytes of the waiting batches.", float64(st.Spool.Bytes))
 	m.One("tidemill_agent_spool_file_bytes", "gauge", "Size of the spool's file.", float64(st.Spool.FileBytes))
 	if !st.Spool.Oldest.IsZero() {
-		m.One("tidemill_agent_spool_oldest_timestamp_seconds", "gauge", "Unix time when the oldest waiting batch was written.", float64(st.Spool.Oldest.UnixMilli())/1000)
+		m.One("tidemill_agent_spool_oldest_timestamp_seconds", "gauge",
+			"Unix time when the oldest waiting batch was written.", float64(st.Spool.Oldest.UnixMilli())/1000)
 	}
-	m.One("tidemill_agent_spool_failing", "gauge", "1 while the spool's file cannot be written.", flag(st.Spool.Failing != nil))
+	m.One("tidemill_agent_spool_failing", "gauge", "1 while the spool's file cannot be written.",
+		flag(st.Spool.Failing != nil))
 	m.One("tidemill_agent_disk_free_bytes", "gauge", "Room on the disk of data_dir.", float64(st.Disk.Free))
 	m.One("tidemill_agent_readings_unflushed", "gauge", "Readings in memory only.", float64(st.Spool.Unflushed))
-	m.One("tidemill_agent_readings_appended_total", "counter", "Readings made durable since the spool was made.", float64(st.Spool.Appended))
-	m.One("tidemill_agent_readings_dropped_total", "counter", "Readings dropped unsent since the spool was made.", float64(st.Spool.Dropped))
-	m.One("tidemill_agent_readings_refused_total", "counter", "Readings that the spool did not take.", float64(st.Spool.Refused))
+	m.One("tidemill_agent_readings_appended_total", "counter", "Readings made durable since the spool was made.",
+		float64(st.Spool.Appended))
+	m.One("tidemill_agent_readings_dropped_total", "counter", "Readings dropped unsent since the spool was made.",
+		float64(st.Spool.Dropped))
+	m.One("tidemill_agent_readings_refused_total", "counter", "Readings that the spool did not take.",
+		float64(st.Spool.Refused))
 	if st.Refused != nil {
-		m.One("tidemill_agent_readings_refused_by_policy_total", "counter", "Readings that the bridge's policy refused since the start.", float64(st.Refused.Readings))
+		m.One("tidemill_agent_readings_refused_by_policy_total", "counter",
+			"Readings that the bridge's policy refused since the start.", float64(st.Refused.Readings))
 	}
 	type family struct {
 		name, kind, help string
 		value            func(SensorStatus) float64
 	}
 	for _, f := range []family{
-		{"tidemill_agent_sensor_readings_total", "counter", "Readings taken.", func(s SensorStatus) float64 { return float64(s.Readings) }},
-		{"tidemill_agent_sensor_missed_total", "counter", "Ticks left out.", func(s SensorStatus) float64 { return float64(s.Missed) }},
-		{"tidemill_agent_sensor_errors_total", "counter", "Failures to open, read or set.", func(s SensorStatus) float64 { return float64(s.Errors) }},
-		{"tidemill_agent_sensor_up", "gauge", "1 if open and the last reading succeeded.", func(s SensorStatus) float64 { return flag(s.Open && s.Error == "") }},
+		{"tidemill_agent_sensor_readings_total", "counter", "Readings taken.", func(s SensorStatus) float64 {
+			return float64(s.Readings)
+		}},
+		{"tidemill_agent_sensor_missed_total", "counter", "Ticks left out.", func(s SensorStatus) float64 {
+			return float64(s.Missed)
+		}},
+		{"tidemill_agent_sensor_errors_total", "counter", "Failures to open, read or set.",
+			func(s SensorStatus) float64 { return float64(s.Errors) }},
+		{"tidemill_agent_sensor_up", "gauge", "1 if open and the last reading succeeded.",
+			func(s SensorStatus) float64 { return flag(s.Open && s.Error == "") }},
 	} {
 		m.Family(f.name, f.kind, f.help)
 		for _, s := range st.Sensors {

@@ -112,7 +112,8 @@ func (s *Server) Serve(ctx context.Context, ls ...net.Listener) error {
 			return rc.Flush()
 		})
 	})
-	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: writeTimeout, IdleTimeout: time.Minute}
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, WriteTimeout: writeTimeout,
+		IdleTimeout: time.Minute}
 	errs := make(chan error, len(ls))
 	var wg sync.WaitGroup
 	for _, l := range ls {
@@ -146,7 +147,8 @@ func ask(ctx context.Context, path, page string) (*http.Response, error) {
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("health: %s is another user's; try sudo: %w", path, err)
 	case err != nil:
-		return nil, fmt.Errorf("health: %w at %s; does it run? (systemctl status tidemill-agent): %w", ErrNoAgent, path, err)
+		return nil, fmt.Errorf("health: %w at %s; does it run? (systemctl status tidemill-agent): %w", ErrNoAgent, path,
+			err)
 	}
 	return resp, nil
 }

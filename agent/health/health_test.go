@@ -45,7 +45,8 @@ func TestServer(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(ctx, ls...) }()
-	for page, want := range map[string]string{"/status": `{"n":7}`, "/metrics": "# HELP x_total Things.\n# TYPE x_total counter\nx_total 3\n", "/healthz": "ok\n"} {
+	for page, want := range map[string]string{"/status": `{"n":7}`,
+		"/metrics": "# HELP x_total Things.\n# TYPE x_total counter\nx_total 3\n", "/healthz": "ok\n"} {
 		if got, err := Query(t.Context(), paths[1], page); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", page, got, err)
 		}
@@ -142,7 +143,10 @@ func TestWatchdog(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		Watchdog(ctx, time.Millisecond, func() bool { asked++; return asked != 3 && asked != 4 }, func() { tired <- asked })
+		Watchdog(ctx, time.Millisecond, func() bool {
+			asked++
+			return asked != 3 && asked != 4
+		}, func() { tired <- asked })
 	}()
 	for range 3 { // the 1st, the 2nd and the 5th
 		if got := receive(t, c); got != "WATCHDOG=1" {

@@ -11,7 +11,8 @@ type Metrics struct{ b strings.Builder }
 
 // Family begins a metric; kind is "counter" or "gauge".
 func (m *Metrics) Family(name, kind, help string) {
-	m.b.WriteString("# HELP " + name + " " + strings.NewReplacer("\\", `\\`, "\n", `\n`).Replace(help) + "\n# TYPE " + name + " " + kind + "\n")
+	m.b.WriteString("# HELP " + name + " " + strings.NewReplacer("\\", `\\`, "\n", `\n`).Replace(help) + "\n# TYPE " +
+		name + " " + kind + "\n")
 }
 
 // Sample adds a value of the family begun last; labels are pairs of name and
@@ -20,7 +21,8 @@ func (m *Metrics) Sample(name string, v float64, labels ...string) {
 	m.b.WriteString(name)
 	for i := 0; i+1 < len(labels); i += 2 {
 		m.b.WriteByte("{,"[min(i, 1)])
-		m.b.WriteString(labels[i] + `="` + strings.NewReplacer("\\", `\\`, "\n", `\n`, `"`, `\"`).Replace(labels[i+1]) + `"`)
+		m.b.WriteString(labels[i] + `="` + strings.NewReplacer("\\", `\\`, "\n", `\n`, `"`, `\"`).Replace(labels[i+1]) +
+			`"`)
 	}
 	if len(labels) > 1 {
 		m.b.WriteByte('}')

@@ -64,12 +64,14 @@ type bridge struct {
 
 func newBridge(t *testing.T) *bridge {
 	t.Helper()
-	b := &bridge{t: t, status: map[string]string{}, thing: map[string]string{}, token: map[string]string{}, answered: map[string]string{}}
+	b := &bridge{t: t, status: map[string]string{}, thing: map[string]string{}, token: map[string]string{},
+		answered: map[string]string{}}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	root := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: longAgo, NotAfter: farOff, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	root := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: longAgo, NotAfter: farOff, IsCA: true,
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(rand.Reader, root, root, &key.PublicKey, key)
 	if err != nil {
 		t.Fatal(err)
@@ -86,8 +88,10 @@ func newBridge(t *testing.T) *bridge {
 
 func (b *bridge) sign(name string, key any) []byte {
 	b.serial++
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(b.serial), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
-		NotBefore: longAgo, NotAfter: farOff, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}, b.ca, key, b.key)
+	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(b.serial),
+		Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
+		NotBefore: longAgo, NotAfter: farOff,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}, b.ca, key, b.key)
 	if err != nil {
 		b.t.Error(err)
 	}
@@ -101,8 +105,10 @@ func idOf(der []byte) string {
 
 // options are those of a device with the serial number "7".
 func (b *bridge) options() Options {
-	return Options{Dir: filepath.Join(b.t.TempDir(), "data"), Endpoint: "bridge.test:8883", ClientID: "claim-7", Template: "fleet", Retire: true,
-		Parameters: map[string]string{"SerialNumber": "7"}, Timeout: 2 * time.Second, Log: slog.New(slog.DiscardHandler),
+	return Options{Dir: filepath.Join(b.t.TempDir(), "data"), Endpoint: "bridge.test:8883", ClientID: "claim-7",
+		Template: "fleet", Retire: true,
+		Parameters: map[string]string{"SerialNumber": "7"}, Timeout: 2 * time.Second,
+		Log:   slog.New(slog.DiscardHandler),
 		Claim: func() (tls.Certificate, error) { return b.deny, nil },
 		Roots: func() (*x509.CertPool, error) {
 			pool := x509.NewCertPool()
@@ -130,7 +136,8 @@ func (b *bridge) set(f func()) {
 
 func (b *bridge) serve(raw net.Conn) {
 	defer raw.Close()
-	c := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{b.own}, ClientAuth: tls.RequireAnyClientCert, MinVersion: tls.VersionTLS12})
+	c := tls.Server(raw, &tls.Config{Certificates: []tls.Certificate{b.own}, ClientAuth: tls.RequireAnyClientCert,
+		MinVersion: tls.VersionTLS12})
 	if c.Handshake() != nil {
 		return
 	}
@@ -235,7 +242,8 @@ func (b *bridge) do(by string, p *packets.PublishPacket) (topic string, answer [
 		der := b.sign(csr.Subject.CommonName, csr.PublicKey)
 		id, token := idOf(der), fmt.Sprint("token ", b.serial)
 		b.status[id], b.token[token] = "PENDING", id
-		return accept(pending{ID: id, PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})), Token: token})
+		return accept(pending{ID: id, PEM: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+			Token: token})
 	case strings.HasSuffix(p.TopicName, "/provision/json"):
 		id, ok := b.token[in.Token]
 		if !ok {

@@ -177,7 +177,8 @@ func (x *exchange) request(ctx context.Context, topic string, in, out any) error
 	}
 	if s, ok := tok.(*mqtt.SubscribeToken); ok {
 		if n := len(s.Result()); n < len(filters) {
-			return fmt.Errorf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for", x.w.o.Endpoint, n, len(filters))
+			return fmt.Errorf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for", x.w.o.Endpoint, n,
+				len(filters))
 		}
 		for filter, code := range s.Result() {
 			if code > 2 {

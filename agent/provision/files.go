@@ -49,7 +49,8 @@ func (w *work) commit(id *Identity, p *pending, key []byte) error {
 	if err := writeJSON(filepath.Join(dir, identityFile), id); err != nil {
 		return err
 	}
-	if err := errors.Join(durable.SyncFolder(filepath.Join(w.o.Dir, identities)), durable.SyncFolder(w.o.Dir)); err != nil {
+	if err := errors.Join(durable.SyncFolder(filepath.Join(w.o.Dir, identities)),
+		durable.SyncFolder(w.o.Dir)); err != nil {
 		return err
 	}
 	w.o.Step("written")
@@ -204,7 +205,9 @@ func Serial() string {
 // end of the first boot.
 func serial(text []byte) string {
 	s := strings.Trim(string(text), "\x00\n ")
-	if s == "uninitialized" || strings.Trim(s, "0") == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r > '~' }) {
+	if s == "uninitialized" || strings.Trim(s, "0") == "" || strings.ContainsFunc(s, func(r rune) bool {
+		return r <= ' ' || r > '~'
+	}) {
 		return ""
 	}
 	return s

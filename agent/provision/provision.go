@@ -56,10 +56,11 @@ type Options struct {
 	Parameters map[string]string
 	// ThingClientID is what the device connects as; default: the thing's name.
 	ThingClientID string
-	Retire        bool                                                              // have old certificates retired
-	Timeout       time.Duration                                                     // of a connection, and of an answer; default 30 s
-	Dial          func(ctx context.Context, network, addr string) (net.Conn, error) // default: the machine's
-	Log           *slog.Logger
+	Retire        bool // have old certificates retired
+	// of a connection, and of an answer; default 30 s
+	Timeout time.Duration
+	Dial    func(ctx context.Context, network, addr string) (net.Conn, error) // default: the machine's
+	Log     *slog.Logger
 	// Step is called when something has become durable or an answer has come;
 	// tests end the process there. nil: nothing.
 	Step func(name string)
@@ -75,7 +76,8 @@ type Identity struct {
 	Template      string          `json:"template"`
 	Configuration json.RawMessage `json:"deviceConfiguration"` // an object
 	Created       time.Time       `json:"created"`
-	Retire        []string        `json:"retire,omitempty"` // ids of certificates before this one that are not retired yet
+	// ids of certificates before this one that are not retired yet
+	Retire []string `json:"retire,omitempty"`
 }
 
 // Paths are the files of the identity in a data directory, whether they are
@@ -267,7 +269,8 @@ func (w *work) run(ctx context.Context, thing string) (*Identity, error) {
 	if err := os.MkdirAll(w.dir, 0o700); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(durable.SyncFolder(w.o.Dir), durable.SyncFolder(filepath.Dir(filepath.Clean(w.o.Dir)))); err != nil {
+	if err := errors.Join(durable.SyncFolder(w.o.Dir),
+		durable.SyncFolder(filepath.Dir(filepath.Clean(w.o.Dir)))); err != nil {
 		return nil, err
 	}
 	key, err := w.key()
@@ -297,18 +300,21 @@ func (w *work) run(ctx context.Context, thing string) (*Identity, error) {
 		return nil, fmt.Errorf("template %s: %w", w.o.Template, err)
 	}
 	if thing != "" && out.Thing != thing {
-		return nil, w.unusable(p, out, fmt.Errorf("template %s: made the thing %q of this device, which is %q", out.Template, out.Thing, thing))
+		return nil, w.unusable(p, out, fmt.Errorf("template %s: made the thing %q of this device, which is %q",
+			out.Template, out.Thing, thing))
 	}
 	x.close()
 	if err := w.try(ctx, p, key, out.Thing); err != nil {
-		err = fmt.Errorf("the new identity %s of thing %s cannot connect, and is not taken up: %w", p.ID, out.Thing, err)
+		err = fmt.Errorf("the new identity %s of thing %s cannot connect, and is not taken up: %w", p.ID, out.Thing,
+			err)
 		if errors.Is(err, errRefused) {
 			err = w.unusable(p, out, err)
 		}
 		return nil, err
 	}
 	w.o.Step("tried")
-	id := &Identity{Thing: out.Thing, Certificate: p.ID, Template: out.Template, Configuration: out.Configuration, Created: time.Now().UTC(), Retire: p.Abandoned}
+	id := &Identity{Thing: out.Thing, Certificate: p.ID, Template: out.Template, Configuration: out.Configuration,
+		Created: time.Now().UTC(), Retire: p.Abandoned}
 	if w.old != nil {
 		id.Retire = append(id.Retire, w.old.Certificate)
 	}
@@ -437,7 +443,9 @@ func (w *work) try(ctx context.Context, p *pending, key []byte, thing string) er
 	if err != nil {
 		return err
 	}
-	x := &exchange{w: &work{o: w.o, asker: func() (tls.Certificate, error) { return pair, nil }, clientID: w.thingClient(thing)}}
+	x := &exchange{w: &work{o: w.o, asker: func() (tls.Certificate, error) {
+		return pair, nil
+	}, clientID: w.thingClient(thing)}}
 	defer x.close()
 	return x.connect(ctx)
 }

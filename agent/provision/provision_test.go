@@ -53,7 +53,8 @@ func (b *bridge) whole(o Options) *Identity {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	if active := b.active("pump-7"); id.Thing != "pump-7" || !slices.Equal(active, []string{id.Certificate}) || len(id.Retire) > 0 {
+	if active := b.active("pump-7"); id.Thing != "pump-7" || !slices.Equal(active, []string{id.Certificate}) ||
+		len(id.Retire) > 0 {
 		b.t.Fatalf("the device has %+v, and the bridge %v", id, active)
 	}
 	var names []string
@@ -100,7 +101,8 @@ func TestProvision(t *testing.T) {
 	if want := []string{"claim-7", "pump-7"}; !slices.Equal(b.connects, want) {
 		t.Errorf("connections of %v, want %v", b.connects, want)
 	}
-	for path, mode := range map[string]os.FileMode{"": 0o700, "identity/": 0o700, "identity/key.pem": 0o600, "identity/cert.pem": 0o600} {
+	for path, mode := range map[string]os.FileMode{"": 0o700, "identity/": 0o700, "identity/key.pem": 0o600,
+		"identity/cert.pem": 0o600} {
 		if info, err := os.Stat(filepath.Join(o.Dir, path)); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v", path, info.Mode(), err)
 		}
@@ -255,7 +257,8 @@ func TestAge(t *testing.T) {
 		created time.Duration // ago
 		age     time.Duration
 		made    bool
-	}{{time.Hour, 2 * time.Hour, false}, {3 * time.Hour, 2 * time.Hour, true}, {-time.Minute, time.Hour, false}, {-100 * time.Hour, time.Hour, true}} {
+	}{{time.Hour, 2 * time.Hour, false}, {3 * time.Hour, 2 * time.Hour, true}, {-time.Minute, time.Hour, false},
+		{-100 * time.Hour, time.Hour, true}} {
 		id := b.whole(o)
 		id.Created = time.Now().Add(-c.created)
 		if err := writeJSON(filepath.Join(o.Dir, link, identityFile), id); err != nil {
@@ -270,19 +273,25 @@ func TestAge(t *testing.T) {
 // What is not an answer is an error, and the next try does without it.
 func TestAnswers(t *testing.T) {
 	for name, c := range map[string]struct{ topic, answer, want string }{
-		"not JSON":                     {"create-from-csr", "certificate", "invalid character"},
-		"no certificate":               {"create-from-csr", "{}", "no id of a certificate"},
-		"an id that is a path":         {"create-from-csr", `{"certificateId":"../../../etc/x","certificateOwnershipToken":"t"}`, "no id of a certificate"},
-		"no token":                     {"create-from-csr", `{"certificateId":"` + strings.Repeat("ab", 32) + `"}`, "no token"},
-		"no PEM":                       {"create-from-csr", `{"certificateId":"` + strings.Repeat("ab", 32) + `","certificateOwnershipToken":"t"}`, "not for this device's key"},
-		"refused":                      {"create-from-csr", `!{"statusCode":429,"errorCode":"TooManyRequests","errorMessage":"later"}`, "refused: 429 TooManyRequests: later"},
+		"not JSON":       {"create-from-csr", "certificate", "invalid character"},
+		"no certificate": {"create-from-csr", "{}", "no id of a certificate"},
+		"an id that is a path": {"create-from-csr",
+			`{"certificateId":"../../../etc/x","certificateOwnershipToken":"t"}`, "no id of a certificate"},
+		"no token": {"create-from-csr", `{"certificateId":"` + strings.Repeat("ab", 32) + `"}`,
+			"no token"},
+		"no PEM": {"create-from-csr", `{"certificateId":"` + strings.Repeat("ab", 32) +
+			`","certificateOwnershipToken":"t"}`, "not for this device's key"},
+		"refused": {"create-from-csr",
+			`!{"statusCode":429,"errorCode":"TooManyRequests","errorMessage":"later"}`,
+			"refused: 429 TooManyRequests: later"},
 		"refused without words":        {"create-from-csr", `!no`, "invalid character"},
 		"no thing":                     {"provision", "{}", "makes no thing"},
 		"a thing that cannot be one":   {"provision", `{"thingName":"a/b"}`, `"a/b"`},
 		"provisioning denied":          {"provision", `!{"statusCode":403,"errorCode":"AccessDenied"}`, "AccessDenied"},
 		"connection lost":              {"provision", "before", "connection"},
 		"connection lost after it was": {"provision", "after", "connection"},
-		"no answer":                    {"provision", "silent", "no answer on $aws/provisioning-templates/fleet/provision/json"},
+		"no answer": {"provision", "silent",
+			"no answer on $aws/provisioning-templates/fleet/provision/json"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -443,7 +452,8 @@ func TestAbandoned(t *testing.T) {
 		b.set(func() { expired = true })
 	}
 	var p pending
-	if err := readJSON(filepath.Join(o.Dir, provisioning, pendingFile), &p); err != nil || len(p.Abandoned) != maxAbandoned {
+	if err := readJSON(filepath.Join(o.Dir, provisioning, pendingFile), &p); err != nil ||
+		len(p.Abandoned) != maxAbandoned {
 		t.Fatalf("%d are remembered, want %d, %v", len(p.Abandoned), maxAbandoned, err)
 	}
 	b.set(func() { b.fault = nil })
@@ -546,8 +556,10 @@ func TestBusy(t *testing.T) {
 
 func TestSerial(t *testing.T) {
 	for text, want := range map[string]string{
-		"10000000a3c41f2b\x00": "10000000a3c41f2b", "0123456789abcdef0123456789abcdef\n": "0123456789abcdef0123456789abcdef",
-		"0000000000000000\x00": "", "uninitialized\n": "", "": "", "\n": "", "Not Specified": "", "a\x01b": "",
+		"10000000a3c41f2b\x00":               "10000000a3c41f2b",
+		"0123456789abcdef0123456789abcdef\n": "0123456789abcdef0123456789abcdef",
+		"0000000000000000\x00":               "", "uninitialized\n": "", "": "", "\n": "", "Not Specified": "",
+		"a\x01b": "",
 	} {
 		if got := serial([]byte(text)); got != want {
 			t.Errorf("%q: %q, want %q", text, got, want)

@@ -55,7 +55,8 @@ type runner struct {
 }
 
 func newRunner(s *Sampler, sp Spec) *runner {
-	return &runner{s: s, spec: sp, every: sp.Every, timeout: sp.Timeout, orders: make(chan *order), kick: make(chan struct{}, 1), done: make(chan struct{}),
+	return &runner{s: s, spec: sp, every: sp.Every, timeout: sp.Timeout, orders: make(chan *order),
+		kick: make(chan struct{}, 1), done: make(chan struct{}),
 		st: Status{Name: sp.Name, Driver: sp.Driver}}
 }
 
@@ -177,7 +178,9 @@ func (r *runner) run(ctx context.Context) {
 		if err == nil {
 			r.opened(sn, true)
 			r.read(ctx, sn, pause)
-			if err := r.call(context.WithoutCancel(ctx), "close", func(context.Context) error { return sn.Close() }); err != nil && ctx.Err() == nil {
+			if err := r.call(context.WithoutCancel(ctx), "close", func(context.Context) error {
+				return sn.Close()
+			}); err != nil && ctx.Err() == nil {
 				r.note(err)
 			}
 			r.opened(sn, false)

@@ -61,7 +61,10 @@ func (s *times) of(sensor string) []int64 {
 // rig runs a sampler over fakes by driver name.
 func rig(t *testing.T, drivers map[string]func() (hal.Sensor, error), specs ...Spec) (*Sampler, *times, func()) {
 	sink := &times{}
-	s := New(Options{Sink: sink, Open: func(_ context.Context, sp Spec) (hal.Sensor, error) { return drivers[sp.Driver]() }})
+	s := New(Options{Sink: sink, Open: func(_ context.Context, sp Spec) (hal.Sensor,
+		error) {
+		return drivers[sp.Driver]()
+	}})
 	s.Set(specs)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
@@ -87,7 +90,8 @@ func TestTicksAreAligned(t *testing.T) {
 			}
 			return []hal.Value{hal.BoolValue(true)}, nil
 		}
-		s, sink, stop := rig(t, map[string]func() (hal.Sensor, error){"slow": func() (hal.Sensor, error) { return slow, nil }},
+		s, sink, stop := rig(t, map[string]func() (hal.Sensor,
+			error){"slow": func() (hal.Sensor, error) { return slow, nil }},
 			Spec{Name: "a", Driver: "slow", Every: time.Second, Timeout: 5 * time.Second})
 		begin := time.Now().Truncate(time.Second)
 		time.Sleep(8 * time.Second)
@@ -132,10 +136,18 @@ func TestFailuresStayWithTheirSensor(t *testing.T) {
 				}}, nil
 			},
 			"panic": func() (hal.Sensor, error) {
-				return &fake{read: func(context.Context) ([]hal.Value, error) { panics++; panic("index out of range") }}, nil
+				return &fake{read: func(context.Context) ([]hal.Value,
+					error) {
+					panics++
+					panic("index out of range")
+				}}, nil
 			},
 			"hang": func() (hal.Sensor, error) {
-				return &fake{read: func(ctx context.Context) ([]hal.Value, error) { <-ctx.Done(); return nil, ctx.Err() }}, nil
+				return &fake{read: func(ctx context.Context) ([]hal.Value, error) {
+					<-ctx.Done()
+					return nil,
+						ctx.Err()
+				}}, nil
 			},
 			"short": func() (hal.Sensor, error) {
 				return &fake{read: func(context.Context) ([]hal.Value, error) { return nil, nil }}, nil
@@ -164,7 +176,8 @@ func TestFailuresStayWithTheirSensor(t *testing.T) {
 				t.Errorf("%+v", st)
 			}
 			if !working && (st.Errors < 8 || st.Errors > 40) {
-				t.Errorf("%s failed %d times in ten minutes; want a minute between tries in the end", st.Name, st.Errors)
+				t.Errorf("%s failed %d times in ten minutes; want a minute between tries in the end", st.Name,
+					st.Errors)
 			}
 			if (st.Name == "late" && st.Errors != 3) || st.Name == "flaky" && st.Errors != 8 {
 				t.Errorf("%+v", st)
@@ -184,7 +197,8 @@ func TestStuckDriver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		free := make(chan struct{})
 		s, _, stop := rig(t, map[string]func() (hal.Sensor, error){"stuck": func() (hal.Sensor, error) {
-			return &fake{read: func(context.Context) ([]hal.Value, error) { <-free; return nil, errors.New("freed") }}, nil
+			return &fake{read: func(context.Context) ([]hal.Value, error) { <-free; return nil, errors.New("freed") }},
+				nil
 		}}, Spec{Name: "a", Driver: "stuck", Every: time.Second})
 		time.Sleep(5 * time.Second)
 		if !s.Alive() {

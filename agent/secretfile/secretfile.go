@@ -83,10 +83,12 @@ func (r reader) read(path string) ([]byte, error) {
 		return nil, fmt.Errorf("%s: is no regular file", path)
 	}
 	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%w: %s: mode %04o lets others read or write it, run: chmod 600 %s", ErrExposed, path, mode, quoted(path))
+		return nil, fmt.Errorf("%w: %s: mode %04o lets others read or write it, run: chmod 600 %s", ErrExposed, path,
+			mode, quoted(path))
 	}
 	if uid := ownerOf(info); !r.trusts(uid) {
-		return nil, fmt.Errorf("%w: %s belongs to user %d, run: chown %d %s", ErrExposed, path, uid, r.uid, quoted(path))
+		return nil, fmt.Errorf("%w: %s belongs to user %d, run: chown %d %s", ErrExposed, path, uid, r.uid,
+			quoted(path))
 	}
 	text, err := io.ReadAll(io.LimitReader(f, maxSize+1))
 	if err == nil && len(text) > maxSize {
@@ -161,7 +163,8 @@ func (r reader) folder(path string) (at string, err error) {
 			continue
 		}
 		if links++; links > maxLinks || ownerOf(info) != r.root || ownerOf(from) != r.root {
-			return "", fmt.Errorf("%w: folder %s is a symbolic link: name the folder that it leads to", ErrExposed, next)
+			return "", fmt.Errorf("%w: folder %s is a symbolic link: name the folder that it leads to", ErrExposed,
+				next)
 		}
 		to, err := os.Readlink(next)
 		if err != nil {
@@ -182,7 +185,8 @@ func (r reader) folder(path string) (at string, err error) {
 // add to it alone.
 func (r reader) safe(path string, info fs.FileInfo) error {
 	if uid := ownerOf(info); !r.trusts(uid) {
-		return fmt.Errorf("%w: folder %s belongs to user %d, who can put another file in its place, run: chown %d %s", ErrExposed, path, uid, r.uid, quoted(path))
+		return fmt.Errorf("%w: folder %s belongs to user %d, who can put another file in its place, run: chown %d %s",
+			ErrExposed, path, uid, r.uid, quoted(path))
 	}
 	if info.Mode()&fs.ModeSticky != 0 {
 		return nil
@@ -192,7 +196,8 @@ func (r reader) safe(path string, info fs.FileInfo) error {
 
 func writable(path string, info fs.FileInfo) error {
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return fmt.Errorf("%w: folder %s: mode %04o lets others put another file in its place, run: chmod go-w %s", ErrExposed, path, mode, quoted(path))
+		return fmt.Errorf("%w: folder %s: mode %04o lets others put another file in its place, run: chmod go-w %s",
+			ErrExposed, path, mode, quoted(path))
 	}
 	return nil
 }
@@ -201,7 +206,8 @@ func writable(path string, info fs.FileInfo) error {
 func quoted(path string) string {
 	for _, r := range path {
 		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '/', r == '.', r == '_', r == '-', r == '+', r == '@', r == ':', r == '~':
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '/', r == '.', r == '_', r == '-',
+			r == '+', r == '@', r == ':', r == '~':
 		default:
 			return fmt.Sprintf("%q", path)
 		}

@@ -22,12 +22,14 @@ func TestRead(t *testing.T) {
 		{"all read it", 0o604, 0o700, "mode 0604"},
 		{"the group writes it", 0o620, 0o700, "mode 0620"},
 		{"all write it", 0o602, 0o700, "mode 0602"},
-		{"the group may replace it", 0o600, 0o770, "mode 0770 lets others put another file in its place, run: chmod go-w "},
+		{"the group may replace it", 0o600, 0o770,
+			"mode 0770 lets others put another file in its place, run: chmod go-w "},
 		{"all may replace it", 0o600, 0o707, "mode 0707"},
 	} {
 		dir := filepath.Join(t.TempDir(), "d")
 		path := filepath.Join(dir, "key")
-		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(path, []byte("secret"), 0o600), os.Chmod(path, c.file), os.Chmod(dir, c.folder)); err != nil {
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(path, []byte("secret"), 0o600), os.Chmod(path, c.file),
+			os.Chmod(dir, c.folder)); err != nil {
 			t.Fatal(err)
 		}
 		text, err := Read(path)
@@ -37,7 +39,8 @@ func TestRead(t *testing.T) {
 		case c.want != "" && (!errors.Is(err, ErrExposed) || !strings.Contains(err.Error(), c.want) || len(text) > 0):
 			t.Errorf("%s: %q, %v", c.name, text, err)
 		}
-		if err := Folder(dir); (err == nil) != (c.folder&0o022 == 0) || err != nil && !strings.Contains(err.Error(), "run: chmod go-w ") {
+		if err := Folder(dir); (err == nil) != (c.folder&0o022 == 0) || err != nil &&
+			!strings.Contains(err.Error(), "run: chmod go-w ") {
 			t.Errorf("%s: folder: %v", c.name, err)
 		}
 	}
@@ -46,10 +49,12 @@ func TestRead(t *testing.T) {
 func TestReadOddFiles(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a folder")
 	path := filepath.Join(dir, "key")
-	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(path, []byte("secret"), 0o600), os.Symlink("key", filepath.Join(dir, "link"))); err != nil {
+	if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(path, []byte("secret"), 0o600),
+		os.Symlink("key", filepath.Join(dir, "link"))); err != nil {
 		t.Fatal(err)
 	}
-	if text, err := Read(filepath.Join(dir, "link")); !errors.Is(err, ErrExposed) || !strings.Contains(err.Error(), "is a symbolic link") || len(text) > 0 {
+	if text, err := Read(filepath.Join(dir, "link")); !errors.Is(err, ErrExposed) ||
+		!strings.Contains(err.Error(), "is a symbolic link") || len(text) > 0 {
 		t.Errorf("a link: %q, %v", text, err)
 	}
 	if _, err := Read(filepath.Join(dir, "none")); !errors.Is(err, fs.ErrNotExist) {
@@ -85,14 +90,16 @@ func TestOwnersAndWays(t *testing.T) {
 		}
 	}
 	restore()
-	own, system := reader{uid: uid, owner: uid}, reader{uid: 0, owner: uid, root: uid} // to whom this user's links are root's
+	// to whom this user's links are root's
+	own, system := reader{uid: uid, owner: uid}, reader{uid: 0, owner: uid, root: uid}
 	other := reader{uid: uid + 1, owner: uid + 1}
 	if uid == 0 { // whose files are anybody's to trust
 		other.root = uid + 1
 	}
 	refused := func(r reader, path, want string) {
 		t.Helper()
-		if text, err := r.read(path); !errors.Is(err, ErrExposed) || !strings.Contains(err.Error(), want) || len(text) > 0 {
+		if text, err := r.read(path); !errors.Is(err, ErrExposed) || !strings.Contains(err.Error(), want) ||
+			len(text) > 0 {
 			t.Errorf("%q, %v, want %s", text, err, want)
 		}
 	}
@@ -104,7 +111,8 @@ func TestOwnersAndWays(t *testing.T) {
 	}
 	taken(own, path)
 	refused(other, path, "belongs to user ")
-	if own.trusts(uid+1) || !own.trusts(0) || !(reader{uid: uid + 1, owner: uid + 1, root: uid + 1}).forOwnerOf(path).trusts(uid) {
+	if own.trusts(uid+1) || !own.trusts(0) ||
+		!(reader{uid: uid + 1, owner: uid + 1, root: uid + 1}).forOwnerOf(path).trusts(uid) {
 		t.Error("wrong users are trusted")
 	}
 
@@ -114,14 +122,16 @@ func TestOwnersAndWays(t *testing.T) {
 			t.Fatal(err)
 		}
 		if want != "" {
-			refused(own, path, "folder "+above+": "+want+" lets others put another file in its place, run: chmod go-w "+above)
+			refused(own, path, "folder "+above+": "+want+" lets others put another file in its place, run: chmod go-w "+
+				above)
 		} else {
 			taken(own, path)
 		}
 	}
 	restore()
 
-	links := map[string]string{"absolute": above, "relative": "above", "around": "above/../above/", "through": "relative", "loop": "loop"}
+	links := map[string]string{"absolute": above, "relative": "above", "around": "above/../above/",
+		"through": "relative", "loop": "loop"}
 	for name, to := range links {
 		if err := os.Symlink(to, filepath.Join(top, name)); err != nil {
 			t.Fatal(err)
@@ -161,7 +171,8 @@ func TestGivenAway(t *testing.T) {
 		if err := os.Chown(given, nobody, nobody); err != nil {
 			t.Fatal(err)
 		}
-		if text, err := Read(path); !errors.Is(err, ErrExposed) || !strings.Contains(err.Error(), given+" belongs to user 65534") && given == path || len(text) > 0 {
+		if text, err := Read(path); !errors.Is(err, ErrExposed) ||
+			!strings.Contains(err.Error(), given+" belongs to user 65534") && given == path || len(text) > 0 {
 			t.Errorf("%s: %q, %v", given, text, err)
 		}
 		if given == path {

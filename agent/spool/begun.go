@@ -41,7 +41,8 @@ type begun struct {
 func begin(b []byte, seq uint64, at int64) begun {
 	value := b[keyBytes:]
 	sum := crc32.Update(0, castagnoli, b[:keyBytes])
-	return begun{seq: seq, at: at, flushed: headOf(value).at, want: binary.BigEndian.Uint32(value[12:]), sum: ^crc32.Update(sum, castagnoli, value[:12])}
+	return begun{seq: seq, at: at, flushed: headOf(value).at, want: binary.BigEndian.Uint32(value[12:]),
+		sum: ^crc32.Update(sum, castagnoli, value[:12])}
 }
 
 // ends adds the byte at a place of the file, and says whether the batch may end

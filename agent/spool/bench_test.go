@@ -15,7 +15,8 @@ import (
 // weatherAdder returns a function that appends one reading of three floats.
 func weatherAdder(s *Spool) func() error {
 	r := rand.New(rand.NewPCG(1, 2))
-	chs := []telemetry.Channel{{Name: "temperature", Unit: "°C", Kind: telemetry.Float}, {Name: "humidity", Unit: "%RH", Kind: telemetry.Float}, {Name: "pressure", Unit: "Pa", Kind: telemetry.Float}}
+	chs := []telemetry.Channel{{Name: "temperature", Unit: "°C", Kind: telemetry.Float},
+		{Name: "humidity", Unit: "%RH", Kind: telemetry.Float}, {Name: "pressure", Unit: "Pa", Kind: telemetry.Float}}
 	vals := make([]telemetry.Value, 3)
 	temp, hum, pres := 21.5, 48.0, 101325.0
 	now := int64(1_790_000_000_000)

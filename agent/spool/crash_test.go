@@ -121,7 +121,9 @@ func TestKill(t *testing.T) {
 			}
 			if !killed { // once it is at work
 				killed = true
-				time.AfterFunc(time.Duration(r.Int64N(int64(120*time.Millisecond))), func() { _ = child.Process.Kill() })
+				time.AfterFunc(time.Duration(r.Int64N(int64(120*time.Millisecond))), func() {
+					_ = child.Process.Kill()
+				})
 			}
 		}
 		_ = child.Process.Kill()
@@ -167,6 +169,7 @@ func TestKill(t *testing.T) {
 		if missing := st.Appended - st.Readings; missing > 0 && len(acked) == 0 && st.Dropped == 0 {
 			t.Fatalf("round %d: %d readings lost and nothing acknowledged", round, missing)
 		}
-		t.Logf("round %d: flushed %d, found %d in %d batches, acked %d, dropped %d", round, durable, st.Readings, st.Batches, st.Acked, st.Dropped)
+		t.Logf("round %d: flushed %d, found %d in %d batches, acked %d, dropped %d", round, durable, st.Readings,
+			st.Batches, st.Acked, st.Dropped)
 	}
 }

@@ -66,7 +66,8 @@ func (s *Spool) flush(clock telemetry.Clock) (db *bbolt.DB, more bool, err error
 		s.cur = s.builder()
 	}
 	db = s.db
-	f := flush{s: s, st: s.st, oldest: s.oldest, work: s.full, gone: maps.Clone(s.gone), clock: clock, now: s.now(clock)}
+	f := flush{s: s, st: s.st, oldest: s.oldest, work: s.full, gone: maps.Clone(s.gone), clock: clock,
+		now: s.now(clock)}
 	s.full, s.writing = nil, len(f.work)
 	s.mu.Unlock()
 
@@ -142,7 +143,8 @@ func (s *Spool) apply(f *flush) {
 func (s *Spool) logDrop(readings uint64) {
 	s.dropLog.readings += readings
 	if now := time.Now(); now.After(s.dropLog.next) {
-		s.o.Log.Warn("spool is over its limit: oldest readings dropped", "path", s.path, "readings", s.dropLog.readings, "dropped_total", s.st.dropped)
+		s.o.Log.Warn("spool is over its limit: oldest readings dropped", "path", s.path, "readings", s.dropLog.readings,
+			"dropped_total", s.st.dropped)
 		s.dropLog.next, s.dropLog.readings = now.Add(dropLogEvery), 0
 	}
 }
@@ -220,7 +222,8 @@ func (f *flush) run(tx *bbolt.Tx) error {
 		}
 	}
 	for _, b := range f.work {
-		if err := f.put(batches, b.Batch(telemetry.Header{Spool: f.st.id, Boot: f.s.o.Boot, Clock: f.clock})); err != nil {
+		if err := f.put(batches, b.Batch(telemetry.Header{Spool: f.st.id, Boot: f.s.o.Boot,
+			Clock: f.clock})); err != nil {
 			return err
 		}
 	}

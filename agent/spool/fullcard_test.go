@@ -36,7 +36,8 @@ func damagedOutage(t *testing.T, path string) (file []byte, sound map[uint64]str
 func unsaved(t *testing.T, s *Spool, path string, file []byte) {
 	t.Helper()
 	st := s.Stats()
-	if st.Batches != 0 || st.Bytes != 0 || st.Dropped != 0 || st.SetAside != 0 || st.Salvage != nil || st.Failure == nil {
+	if st.Batches != 0 || st.Bytes != 0 || st.Dropped != 0 || st.SetAside != 0 || st.Salvage != nil ||
+		st.Failure == nil {
 		t.Fatalf("%+v, salvage %+v", st, st.Salvage)
 	}
 	if b, err := os.ReadFile(path); err != nil || !bytes.Equal(b, file) {
@@ -133,14 +134,16 @@ func TestSalvageThatFailsWhileRunning(t *testing.T) {
 			t.Fatal("no error")
 		}
 		due(s)
-		if st := s.Stats(); st.Batches != 200 || st.Acked != 100 || st.Dropped != 0 || st.Unflushed != 1 || st.SetAside != 0 || st.Salvage != nil {
+		if st := s.Stats(); st.Batches != 200 || st.Acked != 100 || st.Dropped != 0 || st.Unflushed != 1 ||
+			st.SetAside != 0 || st.Salvage != nil {
 			t.Fatalf("%+v", st)
 		}
 	}
 	mend()
 	flushed(t, s)
 	got, st := contents(t, s), s.Stats()
-	if len(got) != 201 || got[100] != "" || st.Batches != 201 || st.Acked != 100 || st.Dropped != 0 || *st.Salvage != (Salvage{200, 0, true}) {
+	if len(got) != 201 || got[100] != "" || st.Batches != 201 || st.Acked != 100 || st.Dropped != 0 ||
+		*st.Salvage != (Salvage{200, 0, true}) {
 		t.Fatalf("%d batches, %+v, %+v", len(got), st, st.Salvage)
 	}
 }

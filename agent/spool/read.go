@@ -175,7 +175,8 @@ type Failure struct {
 }
 
 func (st *state) stats(oldest int64) Stats {
-	out := Stats{ID: st.id, Batches: st.batches, Readings: st.readings, Bytes: st.bytes, Appended: st.appended, Acked: st.acked, Dropped: st.dropped}
+	out := Stats{ID: st.id, Batches: st.batches, Readings: st.readings, Bytes: st.bytes, Appended: st.appended,
+		Acked: st.acked, Dropped: st.dropped}
 	if oldest > 0 {
 		out.Oldest = time.UnixMilli(oldest)
 	}

@@ -109,7 +109,8 @@ func (s *Spool) renew(cause error, known state, gone map[uint64]departure) (o op
 }
 
 func (w *wait) failure() error {
-	return fmt.Errorf("the file is damaged (%v) and stays as it is until there is room beside it to save what it holds: %w", w.cause, w.err)
+	return fmt.Errorf("the file is damaged (%v) and stays as it is until there is room beside it to save what it holds: %w",
+		w.cause, w.err)
 }
 
 // adopt puts the file that a salvage wrote into the place of path, which is free.
@@ -242,7 +243,8 @@ func scan(in io.ReaderAt, size int64) (found []find, newest state) {
 					found, b = append(found, f), begun{}
 				}
 			}
-			if n := i + len(keyState); c == keyState[0] && bytes.HasPrefix(part[i:], keyState) && len(part) >= n+stateBytes {
+			if n := i + len(keyState); c == keyState[0] && bytes.HasPrefix(part[i:], keyState) && len(part) >= n+
+				stateBytes {
 				var st state
 				if st.read(part[n:n+stateBytes]) == nil && st.after(&newest) {
 					newest = st

@@ -117,7 +117,8 @@ func TestSalvage(t *testing.T) {
 				t.Errorf("%s of page %d: sums %+v", kind, page, st)
 			}
 			if st.SetAside > 0 {
-				if st.Salvage == nil || st.Salvage.Saved != uint64(len(got)) || st.Salvage.Known && st.Salvage.Lost > uint64(len(lost)) {
+				if st.Salvage == nil || st.Salvage.Saved != uint64(len(got)) || st.Salvage.Known &&
+					st.Salvage.Lost > uint64(len(lost)) {
 					t.Errorf("%s of page %d: lost %d, said %+v", kind, page, len(lost), st.Salvage)
 				}
 				if !strings.Contains(log.String(), path) || !strings.Contains(log.String(), "saved_readings=") {
@@ -168,7 +169,8 @@ func TestSalvageLeavesOutWhatWasAcknowledged(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = open(t, path, Options{})
-	if got, st := contents(t, s), s.Stats(); !maps.Equal(got, want) || len(got) != 6 || st.Acked != 4 || *st.Salvage != (Salvage{6, 0, true}) {
+	if got, st := contents(t, s), s.Stats(); !maps.Equal(got, want) || len(got) != 6 || st.Acked != 4 ||
+		*st.Salvage != (Salvage{6, 0, true}) {
 		t.Fatalf("batches %v of 5 to 10; %+v, salvage %+v", slices.Sorted(maps.Keys(got)), st, st.Salvage)
 	}
 }
@@ -284,7 +286,8 @@ func TestSalvageWhileRunning(t *testing.T) {
 	flushed(t, s)
 	got := contents(t, s)
 	st := s.Stats()
-	if st.SetAside != 1 || st.ID != id || len(got) != 201 || st.Appended != 301 || st.Dropped != 0 || st.Acked != 100 || *st.Salvage != (Salvage{200, 0, true}) {
+	if st.SetAside != 1 || st.ID != id || len(got) != 201 || st.Appended != 301 || st.Dropped != 0 || st.Acked != 100 ||
+		*st.Salvage != (Salvage{200, 0, true}) {
 		t.Fatalf("%d batches, %+v, %+v", len(got), st, st.Salvage)
 	}
 	for seq := uint64(101); seq <= 301; seq++ {
@@ -310,8 +313,9 @@ func branch(t *testing.T, db *bbolt.DB) (page int64) {
 // A batch and a state are found across the windows of the scan, behind one that
 // begins and is torn.
 func TestScanAcrossWindows(t *testing.T) {
-	payload, err := telemetry.Append(nil, &telemetry.Batch{Header: telemetry.Header{Seq: 7}, Series: []telemetry.Series{{Sensor: "n", Times: []int64{1},
-		Columns: []telemetry.Column{{Name: "n", Unit: "1", Kind: telemetry.Int, Ints: []int64{1}}}}}})
+	payload, err := telemetry.Append(nil,
+		&telemetry.Batch{Header: telemetry.Header{Seq: 7}, Series: []telemetry.Series{{Sensor: "n", Times: []int64{1},
+			Columns: []telemetry.Column{{Name: "n", Unit: "1", Kind: telemetry.Int, Ints: []int64{1}}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -322,7 +326,8 @@ func TestScanAcrossWindows(t *testing.T) {
 	torn[len(torn)-1] ^= 1
 	for before := range len(torn) + len(stored) + len(known) {
 		file := slices.Concat(make([]byte, 1<<20-before), torn, stored, known)
-		if found, st := scan(bytes.NewReader(file), int64(len(file))); len(found) != 1 || found[0].seq != 7 || found[0].n != len(stored)-keyBytes || st.seq != 9 {
+		if found, st := scan(bytes.NewReader(file), int64(len(file))); len(found) != 1 || found[0].seq != 7 ||
+			found[0].n != len(stored)-keyBytes || st.seq != 9 {
 			t.Fatalf("%d bytes before the window's end: %+v, %+v", before, found, st)
 		}
 	}

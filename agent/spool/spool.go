@@ -129,7 +129,8 @@ func (o *Options) check() error {
 		errs = append(errs, fmt.Errorf("spool.max_bytes: %d, want at least %d", o.MaxBytes, MinMaxBytes))
 	}
 	if strconv.IntSize == 32 && o.MaxBytes > maxBytes32 {
-		errs = append(errs, fmt.Errorf("spool.max_bytes: %d, want at most %d on a 32-bit machine", o.MaxBytes, maxBytes32))
+		errs = append(errs, fmt.Errorf("spool.max_bytes: %d, want at most %d on a 32-bit machine", o.MaxBytes,
+			maxBytes32))
 	}
 	if o.MaxAge < 0 {
 		errs = append(errs, fmt.Errorf("spool.max_age: %v, want 0 or more", o.MaxAge))
@@ -265,7 +266,8 @@ func (s *Spool) open(known state, gone map[uint64]departure) (opened, error) {
 	}
 	if o.older {
 		o.st.seq += seqSkip
-		s.o.Log.Warn("spool: one of two meta pages is damaged; the last commit before the crash may be lost", "path", s.path)
+		s.o.Log.Warn("spool: one of two meta pages is damaged; the last commit before the crash may be lost", "path",
+			s.path)
 	}
 	return o, err
 }

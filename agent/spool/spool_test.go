@@ -132,7 +132,8 @@ func TestAppendNextAck(t *testing.T) {
 		t.Fatalf("after 1 comes %d, want 3", seq)
 	}
 	st := s.Stats()
-	if st.Batches != 2 || st.Readings != 4 || st.Appended != 6 || st.Acked != 2 || st.Flushes != 3 || st.Oldest.IsZero() {
+	if st.Batches != 2 || st.Readings != 4 || st.Appended != 6 || st.Acked != 2 || st.Flushes != 3 ||
+		st.Oldest.IsZero() {
 		t.Fatalf("%+v", st)
 	}
 	flushed(t, s)
@@ -180,7 +181,8 @@ func TestAppendNextAck(t *testing.T) {
 func TestOptions(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "spool.db")
 	_, err := Open(path, Options{FlushEvery: -1, MaxBytes: 4096, MaxAge: -1, Overflow: 9})
-	for _, want := range []string{"spool.flush_every", "spool.max_bytes: 4096, want at least 131072", "spool.max_age", "spool.overflow"} {
+	for _, want := range []string{"spool.flush_every", "spool.max_bytes: 4096, want at least 131072", "spool.max_age",
+		"spool.overflow"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v lacks %q", err, want)
 		}
@@ -207,7 +209,8 @@ func fat(t testing.TB, s *Spool, seed int64, bytes int) error {
 		x ^= x << 17
 		text[i] = byte(x)
 	}
-	return s.Append("fat", []telemetry.Channel{{Name: "n", Kind: telemetry.Int}, {Name: "pad", Kind: telemetry.Text}}, seed,
+	return s.Append("fat", []telemetry.Channel{{Name: "n", Kind: telemetry.Int}, {Name: "pad", Kind: telemetry.Text}},
+		seed,
 		[]telemetry.Value{telemetry.IntValue(seed), telemetry.TextValue(string(text))})
 }
 
@@ -222,7 +225,8 @@ func TestDropOldest(t *testing.T) {
 		flushed(t, s)
 	}
 	st := s.Stats()
-	if st.Bytes > MinMaxBytes || st.Bytes < MinMaxBytes*9/10 || st.Appended != 400 || st.Dropped+st.Readings != 400 || st.Refused != 0 {
+	if st.Bytes > MinMaxBytes || st.Bytes < MinMaxBytes*9/10 || st.Appended != 400 || st.Dropped+st.Readings != 400 ||
+		st.Refused != 0 {
 		t.Fatalf("%+v", st)
 	}
 	if seq, p := take(t, s, 0); seq != st.Dropped+1 || len(p) < 1000 {
@@ -335,7 +339,8 @@ func TestFailingFile(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if f := s.Stats().Failure; f == nil || f.Since.IsZero() || f.Refused != 4 || !strings.Contains(f.Error, "read-only") {
+	if f := s.Stats().Failure; f == nil || f.Since.IsZero() || f.Refused != 4 ||
+		!strings.Contains(f.Error, "read-only") {
 		t.Fatalf("%+v", f)
 	}
 	mend()
@@ -343,7 +348,8 @@ func TestFailingFile(t *testing.T) {
 	if st := s.Stats(); st.Appended != uint64(n) || st.Unflushed != 0 || st.Refused != 4 || st.Failure != nil {
 		t.Fatalf("%+v", st)
 	}
-	for text, want := range map[string]int{"cannot be written": 1, "memory is full": 1, "written again": 1, "refused=4": 1} {
+	for text, want := range map[string]int{"cannot be written": 1, "memory is full": 1, "written again": 1,
+		"refused=4": 1} {
 		if got := strings.Count(log.String(), text); got != want {
 			t.Errorf("%q is %d times in the log, want %d:\n%s", text, got, want, &log)
 		}
@@ -370,7 +376,8 @@ func TestFailingFlushesAreBounded(t *testing.T) {
 	}
 	mend()
 	flushed(t, s)
-	if st := s.Stats(); st.Appended != n || st.Refused != 0 || st.Unflushed != 0 || st.Batches > 8 { // numbers that only rise are split, for their weight
+	// numbers that only rise are split, for their weight
+	if st := s.Stats(); st.Appended != n || st.Refused != 0 || st.Unflushed != 0 || st.Batches > 8 {
 		t.Fatalf("%+v", st)
 	}
 	want := int64(0)
@@ -479,7 +486,8 @@ func TestMaxAge(t *testing.T) {
 		}
 		clock = telemetry.ClockSynced
 		flushed(t, s)
-		if st := s.Stats(); st.Batches != 0 || st.Dropped != 1 || st.Acked != 2 || st.Appended != 3 || !st.Oldest.IsZero() {
+		if st := s.Stats(); st.Batches != 0 || st.Dropped != 1 || st.Acked != 2 || st.Appended != 3 ||
+			!st.Oldest.IsZero() {
 			t.Fatalf("%+v", st)
 		}
 		s.Close()
@@ -496,7 +504,8 @@ func TestConcurrent(t *testing.T) {
 	for w := range writers {
 		wg.Go(func() {
 			for i := range each {
-				if err := s.Append(fmt.Sprint("w", w), counts, 0, []telemetry.Value{telemetry.IntValue(int64(w*each + i))}); err != nil {
+				if err := s.Append(fmt.Sprint("w", w), counts, 0,
+					[]telemetry.Value{telemetry.IntValue(int64(w*each + i))}); err != nil {
 					t.Error(err)
 				}
 				_ = s.Stats()

@@ -49,8 +49,10 @@ func weather(n int) *Batch {
 // less than in a second, shares are noisier.
 func vitals(n int) *Batch {
 	s := Series{Sensor: "host"}
-	chs := []Channel{{"cpu_used", "%", Float}, {"load1", "", Float}, {"mem_used", "B", Int}, {"mem_available", "B", Int},
-		{"disk_used", "B", Int}, {"disk_free", "B", Int}, {"net_rx", "B", Int}, {"net_tx", "B", Int}, {"uptime", "s", Float}, {"interrupts", "", Int}}
+	chs := []Channel{{"cpu_used", "%", Float}, {"load1", "", Float}, {"mem_used", "B", Int},
+		{"mem_available", "B", Int},
+		{"disk_used", "B", Int}, {"disk_free", "B", Int}, {"net_rx", "B", Int}, {"net_tx", "B", Int},
+		{"uptime", "s", Float}, {"interrupts", "", Int}}
 	for _, c := range chs {
 		s.Columns = append(s.Columns, Column{Name: c.Name, Unit: c.Unit, Kind: c.Kind})
 	}
@@ -93,7 +95,8 @@ func vitals(n int) *Batch {
 		}
 		time.Sleep(2 * time.Millisecond)
 	}
-	return &Batch{Series: []Series{s}, Header: Header{Spool: [16]byte{1, 9, 7}, Seq: 4711, Boot: [16]byte{3, 8, 2}, Clock: ClockSynced}}
+	return &Batch{Series: []Series{s}, Header: Header{Spool: [16]byte{1, 9, 7}, Seq: 4711, Boot: [16]byte{3, 8, 2},
+		Clock: ClockSynced}}
 }
 
 // rows is what JSON and CBOR carry: the objects of AppendJSON by sensor.
@@ -175,7 +178,8 @@ func BenchmarkCodec(b *testing.B) {
 		}, func(in []byte) error { return cbor.Unmarshal(in, new(rows)) }},
 	}
 	var table strings.Builder
-	fmt.Fprintf(&table, "\n%-8s %5s %-10s %12s %12s %12s\n", "trace", "batch", "format", "B/reading", "encode ns", "decode ns")
+	fmt.Fprintf(&table, "\n%-8s %5s %-10s %12s %12s %12s\n", "trace", "batch", "format", "B/reading", "encode ns",
+		"decode ns")
 	for _, trace := range []struct {
 		name string
 		make func(int) *Batch
@@ -211,7 +215,8 @@ func BenchmarkCodec(b *testing.B) {
 					decode = float64(b.Elapsed().Nanoseconds()) / float64(b.N) / float64(n)
 					b.ReportMetric(decode, "ns/reading")
 				})
-				fmt.Fprintf(&table, "%-8s %5d %-10s %12.1f %12.0f %12.0f\n", trace.name, n, f.name, size, encode, decode)
+				fmt.Fprintf(&table, "%-8s %5d %-10s %12.1f %12.0f %12.0f\n", trace.name, n, f.name, size, encode,
+					decode)
 			}
 		}
 	}

@@ -91,12 +91,14 @@ func (b *Builder) Add(sensor string, chs []Channel, t int64, vals []Value) error
 			continue
 		case chs[j].Kind:
 		default:
-			return fmt.Errorf("%w: sensor %s: column %s: value of kind %d, want %d", ErrInvalid, sensor, chs[j].Name, v.kind, chs[j].Kind)
+			return fmt.Errorf("%w: sensor %s: column %s: value of kind %d, want %d", ErrInvalid, sensor, chs[j].Name,
+				v.kind, chs[j].Kind)
 		}
 		hint += hintNumber + 1
 		if v.kind == Text {
 			if len(v.text) > MaxText {
-				return fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", ErrInvalid, sensor, chs[j].Name, len(v.text), MaxText)
+				return fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", ErrInvalid, sensor,
+					chs[j].Name, len(v.text), MaxText)
 			}
 			hint += hintText + len(v.text)
 		}

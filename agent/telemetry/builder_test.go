@@ -77,14 +77,18 @@ func TestBuilderFull(t *testing.T) {
 		return string(s)
 	}
 	for name, gen := range map[string]func() (Channel, Value){
-		"floats": func() (Channel, Value) { return Channel{"x", "", Float}, FloatValue(math.Float64frombits(r.Uint64())) },
+		"floats": func() (Channel, Value) {
+			return Channel{"x", "", Float}, FloatValue(math.Float64frombits(r.Uint64()))
+		},
 		"ints": func() (Channel, Value) {
 			return Channel{"x", "", Int}, IntValue(int64(r.Uint64() >> (63 * r.UintN(2))))
 		},
 		"texts":  func() (Channel, Value) { return Channel{"x", "", Text}, TextValue(text()) },
 		"bools":  func() (Channel, Value) { return Channel{"x", "", Bool}, BoolValue(r.IntN(2) == 0) },
 		"absent": func() (Channel, Value) { return Channel{"x", "", Int}, Value{} },
-		"units":  func() (Channel, Value) { return Channel{"x", text()[:0] + string(rune('a'+r.IntN(26))), Int}, Value{} },
+		"units": func() (Channel, Value) {
+			return Channel{"x", text()[:0] + string(rune('a'+r.IntN(26))), Int}, Value{}
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var b Builder

@@ -95,7 +95,8 @@ func roundTrip(t *testing.T, b *Batch) []byte {
 }
 
 func floats(v ...float64) *Batch {
-	return &Batch{Series: []Series{{Sensor: "s", Times: ramp(len(v)), Columns: []Column{{Name: "x", Kind: Float, Floats: v}}}}}
+	return &Batch{Series: []Series{{Sensor: "s", Times: ramp(len(v)),
+		Columns: []Column{{Name: "x", Kind: Float, Floats: v}}}}}
 }
 
 func ramp(n int) []int64 {
@@ -116,25 +117,47 @@ func TestRoundTrip(t *testing.T) {
 	head.Seq, head.Clock = math.MaxUint64, ClockUnsynced
 	long := strings.Repeat("x", MaxText)
 	for name, b := range map[string]*Batch{
-		"empty":          {},
-		"header":         {Header: head},
-		"one float":      floats(21.5),
-		"decimals":       floats(21.5, 21.51, 21.49, -3, 0, 1e15, 0.1+0.2),
-		"scaled max":     floats(9007199254740992, -9007199254740992, 0.1),
-		"signed zero":    floats(0, negZero, 0),
-		"special":        floats(1, inf, -inf, nan, math.NaN(), negZero, math.MaxFloat64, 5e-324),
-		"one nan":        floats(nan),
-		"same":           floats(1.0/3, 1.0/3, 1.0/3),
-		"large":          floats(1e300, 1e299, -1e300),
-		"no columns":     {Series: []Series{{Sensor: "a:b-C_9", Times: []int64{5}}}},
-		"times":          {Series: []Series{{Sensor: "a", Times: []int64{math.MaxInt64, math.MinInt64, 0, -1, 1}}, {Sensor: "b", Times: []int64{math.MinInt64}}}},
-		"same times":     {Series: []Series{{Sensor: "a", Times: ramp(9)}, {Sensor: "b", Times: ramp(9)}, {Sensor: "a", Times: ramp(8)}}},
-		"ints":           {Series: []Series{{Sensor: "a", Times: ramp(6), Columns: []Column{{Name: "n", Kind: Int, Ints: []int64{math.MinInt64, math.MaxInt64, 0, 1, -1, 7}}}}}},
-		"multiples":      {Series: []Series{{Sensor: "a", Times: ramp(9), Columns: []Column{{Name: "n", Kind: Int, Ints: []int64{4096, 8192, 4096 * 77, 0, -4096, 4096 * 9, 4096, 0, 8192}}, {Name: "m", Kind: Int, Ints: []int64{math.MinInt64, 0, math.MinInt64, 0, math.MinInt64, 0, 1 << 62, 0, -1 << 62}}, {Name: "o", Kind: Int, Ints: []int64{7, 7 + 3000, 7 - 9000, 7, 7, 7, 10, 7, 7 + 1<<61}}}}}},
-		"bools":          {Series: []Series{{Sensor: "a", Times: ramp(9), Columns: []Column{{Name: "f", Kind: Bool, Bools: make([]bool, 9)}, {Name: "t", Kind: Bool, Bools: []bool{true, true, true, true, true, true, true, true, true}}, {Name: "m", Kind: Bool, Bools: []bool{true, false, true, true, true, true, true, true, true}}}}}},
-		"texts":          {Series: []Series{{Sensor: "a", Times: ramp(3), Columns: []Column{{Name: "d", Kind: Text, Texts: []string{"open", "", "open"}}, {Name: "p", Kind: Text, Texts: []string{"\xff\x00", long, "°"}}, {Name: "s", Unit: "µ", Kind: Text, Texts: []string{long, long, long}}}}}},
-		"absent":         {Series: []Series{{Sensor: "a", Times: ramp(3), Columns: []Column{{Name: "x", Kind: Float, Present: []bool{false, true, false}, Floats: []float64{9, 1.5, 9}}, {Name: "n", Kind: Int, Present: []bool{true, false, true}, Ints: []int64{4, 9, 5}}, {Name: "b", Kind: Bool, Present: []bool{false, false, false}, Bools: []bool{true, true, true}}, {Name: "s", Kind: Text, Present: []bool{false, true, true}, Texts: []string{"gone", "a", "a"}}, {Name: "all", Kind: Int, Present: []bool{true, true, true}, Ints: []int64{1, 2, 3}}}}}},
-		"columns repeat": {Series: []Series{{Sensor: "a", Times: ramp(1), Columns: []Column{{Name: "my_own", Unit: "kN", Kind: Float, Floats: []float64{1}}, {Name: "temp", Unit: "°C", Kind: Float, Floats: []float64{1}}}}, {Sensor: "b", Times: ramp(1), Columns: []Column{{Name: "temp", Unit: "K", Kind: Float, Floats: []float64{1}}, {Name: "my_own", Unit: "kN", Kind: Float, Floats: []float64{1}}}}}},
+		"empty":       {},
+		"header":      {Header: head},
+		"one float":   floats(21.5),
+		"decimals":    floats(21.5, 21.51, 21.49, -3, 0, 1e15, 0.1+0.2),
+		"scaled max":  floats(9007199254740992, -9007199254740992, 0.1),
+		"signed zero": floats(0, negZero, 0),
+		"special":     floats(1, inf, -inf, nan, math.NaN(), negZero, math.MaxFloat64, 5e-324),
+		"one nan":     floats(nan),
+		"same":        floats(1.0/3, 1.0/3, 1.0/3),
+		"large":       floats(1e300, 1e299, -1e300),
+		"no columns":  {Series: []Series{{Sensor: "a:b-C_9", Times: []int64{5}}}},
+		"times": {Series: []Series{{Sensor: "a", Times: []int64{math.MaxInt64, math.MinInt64, 0, -1, 1}},
+			{Sensor: "b", Times: []int64{math.MinInt64}}}},
+		"same times": {Series: []Series{{Sensor: "a", Times: ramp(9)}, {Sensor: "b", Times: ramp(9)},
+			{Sensor: "a", Times: ramp(8)}}},
+		"ints": {Series: []Series{{Sensor: "a", Times: ramp(6),
+			Columns: []Column{{Name: "n", Kind: Int, Ints: []int64{math.MinInt64, math.MaxInt64, 0, 1, -1, 7}}}}}},
+		"multiples": {Series: []Series{{Sensor: "a", Times: ramp(9),
+			Columns: []Column{{Name: "n", Kind: Int, Ints: []int64{4096, 8192, 4096 * 77, 0, -4096, 4096 * 9, 4096, 0,
+				8192}}, {Name: "m", Kind: Int, Ints: []int64{math.MinInt64, 0, math.MinInt64, 0, math.MinInt64, 0,
+				1 << 62, 0, -1 << 62}}, {Name: "o", Kind: Int,
+				Ints: []int64{7, 7 + 3000, 7 - 9000, 7, 7, 7, 10, 7, 7 + 1<<61}}}}}},
+		"bools": {Series: []Series{{Sensor: "a", Times: ramp(9),
+			Columns: []Column{{Name: "f", Kind: Bool, Bools: make([]bool, 9)}, {Name: "t", Kind: Bool,
+				Bools: []bool{true, true, true, true, true, true, true, true, true}},
+				{Name: "m", Kind: Bool, Bools: []bool{true, false, true, true, true, true, true, true, true}}}}}},
+		"texts": {Series: []Series{{Sensor: "a", Times: ramp(3),
+			Columns: []Column{{Name: "d", Kind: Text, Texts: []string{"open", "", "open"}}, {Name: "p", Kind: Text,
+				Texts: []string{"\xff\x00", long, "°"}},
+				{Name: "s", Unit: "µ", Kind: Text, Texts: []string{long, long, long}}}}}},
+		"absent": {Series: []Series{{Sensor: "a", Times: ramp(3),
+			Columns: []Column{{Name: "x", Kind: Float, Present: []bool{false, true, false}, Floats: []float64{9, 1.5,
+				9}}, {Name: "n", Kind: Int, Present: []bool{true, false, true}, Ints: []int64{4, 9, 5}}, {Name: "b",
+				Kind: Bool, Present: []bool{false, false, false}, Bools: []bool{true, true, true}}, {Name: "s",
+				Kind: Text, Present: []bool{false, true, true}, Texts: []string{"gone", "a", "a"}},
+				{Name: "all", Kind: Int, Present: []bool{true, true, true}, Ints: []int64{1, 2, 3}}}}}},
+		"columns repeat": {Series: []Series{{Sensor: "a", Times: ramp(1),
+			Columns: []Column{{Name: "my_own", Unit: "kN", Kind: Float, Floats: []float64{1}}, {Name: "temp",
+				Unit: "°C", Kind: Float, Floats: []float64{1}}}}, {Sensor: "b", Times: ramp(1),
+			Columns: []Column{{Name: "temp", Unit: "K", Kind: Float, Floats: []float64{1}},
+				{Name: "my_own", Unit: "kN", Kind: Float, Floats: []float64{1}}}}}},
 	} {
 		t.Run(name, func(t *testing.T) { roundTrip(t, b) })
 	}
@@ -160,7 +183,8 @@ func randomBatch(r *rand.Rand) *Batch {
 		}
 		n = len(s.Times)
 		for j := range r.IntN(5) {
-			c := Column{Name: "c" + string(rune('a'+j)), Unit: []string{"", "°C", "x"}[r.IntN(3)], Kind: Kind(1 + r.IntN(4))}
+			c := Column{Name: "c" + string(rune('a'+j)), Unit: []string{"", "°C", "x"}[r.IntN(3)],
+				Kind: Kind(1 + r.IntN(4))}
 			if r.IntN(3) == 0 {
 				d := known[r.IntN(len(known))]
 				clash := false
@@ -256,12 +280,15 @@ func FuzzDecode(f *testing.F) {
 			f.Add(enc[:len(enc)-crcBytes])
 		}
 	}
-	packed, err := Append(nil, &Batch{Series: []Series{{Sensor: "a", Times: ramp(40), Columns: []Column{{Name: "s", Kind: Text, Texts: strings.Fields(strings.Repeat("these texts repeat enough ", 10))}}}}})
+	packed, err := Append(nil, &Batch{Series: []Series{{Sensor: "a", Times: ramp(40),
+		Columns: []Column{{Name: "s", Kind: Text,
+			Texts: strings.Fields(strings.Repeat("these texts repeat enough ", 10))}}}}})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(packed[:len(packed)-crcBytes])
-	packed, err = Append(nil, &Batch{Series: []Series{{Sensor: "a", Times: []int64{1}, Columns: []Column{{Name: "s", Kind: Text, Texts: []string{strings.Repeat("zstd ", 100)}}}}}})
+	packed, err = Append(nil, &Batch{Series: []Series{{Sensor: "a", Times: []int64{1},
+		Columns: []Column{{Name: "s", Kind: Text, Texts: []string{strings.Repeat("zstd ", 100)}}}}}})
 	if err != nil || packed[1]&flagZstd == 0 {
 		f.Fatalf("not compressed: %v", err)
 	}
@@ -318,11 +345,14 @@ func TestInvalid(t *testing.T) {
 		"kind":          {column(Column{Name: "a", Kind: 5, Texts: []string{""}}), ErrInvalid},
 		"rows":          {column(Column{Name: "a", Kind: Float}), ErrInvalid},
 		"present rows":  {column(Column{Name: "a", Kind: Int, Ints: one, Present: []bool{true, false}}), ErrInvalid},
-		"long text":     {column(Column{Name: "a", Kind: Text, Texts: []string{strings.Repeat("a", MaxText+1)}}), ErrInvalid},
-		"twice":         {&Batch{Series: []Series{{Sensor: "a", Times: one, Columns: []Column{{Name: "a", Kind: Int, Ints: one}, {Name: "a", Unit: "m", Kind: Int, Ints: one}}}}}, ErrInvalid},
-		"readings":      {&Batch{Series: []Series{{Sensor: "a", Times: ramp(MaxReadings + 1)}}}, ErrTooLarge},
-		"series":        {&Batch{Series: make([]Series, MaxSeries+1)}, ErrTooLarge},
-		"bytes":         {floats(noise(MaxReadings)...), ErrTooLarge},
+		"long text": {column(Column{Name: "a", Kind: Text, Texts: []string{strings.Repeat("a", MaxText+1)}}),
+			ErrInvalid},
+		"twice": {&Batch{Series: []Series{{Sensor: "a", Times: one,
+			Columns: []Column{{Name: "a", Kind: Int, Ints: one}, {Name: "a", Unit: "m", Kind: Int, Ints: one}}}}},
+			ErrInvalid},
+		"readings": {&Batch{Series: []Series{{Sensor: "a", Times: ramp(MaxReadings + 1)}}}, ErrTooLarge},
+		"series":   {&Batch{Series: make([]Series, MaxSeries+1)}, ErrTooLarge},
+		"bytes":    {floats(noise(MaxReadings)...), ErrTooLarge},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if name == "series" {

@@ -136,7 +136,8 @@ func (b *Batch) check() (weight int, err error) {
 				return 0, fmt.Errorf("%w: sensor %s: %w", ErrInvalid, s.Sensor, err)
 			}
 			if c.rows() != len(s.Times) || c.Present != nil && len(c.Present) != len(s.Times) {
-				return 0, fmt.Errorf("%w: sensor %s: column %s: %d values for %d times", ErrInvalid, s.Sensor, c.Name, c.rows(), len(s.Times))
+				return 0, fmt.Errorf("%w: sensor %s: column %s: %d values for %d times", ErrInvalid, s.Sensor, c.Name,
+					c.rows(), len(s.Times))
 			}
 			for k := range j {
 				if s.Columns[k].Name == c.Name {
@@ -150,17 +151,21 @@ func (b *Batch) check() (weight int, err error) {
 					}
 					texts += len(t)
 					if len(t) > MaxText {
-						return 0, fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", ErrInvalid, s.Sensor, c.Name, len(t), MaxText)
+						return 0, fmt.Errorf("%w: sensor %s: column %s: text of %d bytes, at most %d", ErrInvalid,
+							s.Sensor, c.Name, len(t), MaxText)
 					}
 				}
 			}
 		}
 		if len(s.Columns) > MaxPerSeries {
-			return 0, fmt.Errorf("%w: sensor %s: %d columns, at most %d", ErrTooLarge, s.Sensor, len(s.Columns), MaxPerSeries)
+			return 0, fmt.Errorf("%w: sensor %s: %d columns, at most %d", ErrTooLarge, s.Sensor, len(s.Columns),
+				MaxPerSeries)
 		}
 	}
-	if len(b.Series) > MaxSeries || columns > MaxColumns || readings > MaxReadings || values > MaxValues || texts > MaxTexts {
-		return 0, fmt.Errorf("%w: %d series, %d columns, %d readings, %d values, %d bytes of text", ErrTooLarge, len(b.Series), columns, readings, values, texts)
+	if len(b.Series) > MaxSeries || columns > MaxColumns || readings > MaxReadings || values > MaxValues ||
+		texts > MaxTexts {
+		return 0, fmt.Errorf("%w: %d series, %d columns, %d readings, %d values, %d bytes of text", ErrTooLarge,
+			len(b.Series), columns, readings, values, texts)
 	}
 	return b.weight(texts), nil
 }

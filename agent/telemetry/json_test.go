@@ -32,7 +32,8 @@ func FuzzJSON(f *testing.F) {
 	f.Add(math.Float64bits(1e-100), "\U0010FFFF")
 	f.Fuzz(func(t *testing.T, bits uint64, text string) {
 		x := math.Float64frombits(bits)
-		s := Series{Times: []int64{int64(bits)}, Columns: []Column{{Name: "x", Kind: Float, Floats: []float64{x}}, {Name: "s", Kind: Text, Texts: []string{text}}}}
+		s := Series{Times: []int64{int64(bits)}, Columns: []Column{{Name: "x", Kind: Float, Floats: []float64{x}},
+			{Name: "s", Kind: Text, Texts: []string{text}}}}
 		got := s.AppendJSON(nil, 0)
 		var back struct {
 			Ts int64           `json:"ts"`

@@ -13,7 +13,8 @@ func gathered(t testing.TB, n int) *Batch {
 	t.Helper()
 	var b Builder
 	for i := range n {
-		if err := b.Add("door", []Channel{{"level", "", Bool}}, 1_790_000_000_000+int64(i)*100, []Value{BoolValue(true)}); err != nil {
+		if err := b.Add("door", []Channel{{"level", "", Bool}}, 1_790_000_000_000+int64(i)*100,
+			[]Value{BoolValue(true)}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -74,19 +74,22 @@ func (b *Bounded) follow(p []byte) *Error {
 		b.shift += 7
 		switch {
 		case b.length > b.most:
-			return &Error{Kind: KindProtocol, Text: fmt.Sprintf("%s announces a packet of %d bytes or more, this device takes %d",
-				b.RemoteAddr(), b.length, b.most)}
+			return &Error{Kind: KindProtocol,
+				Text: fmt.Sprintf("%s announces a packet of %d bytes or more, this device takes %d",
+					b.RemoteAddr(), b.length, b.most)}
 		case c < 0x80:
 			b.header, b.body = false, b.length
 			if b.kind>>4 != packets.Suback {
 				continue
 			}
 			if codes, asked := b.length-2, int(b.asked.Swap(0)); codes > asked {
-				return &Error{Kind: KindProtocol, Text: fmt.Sprintf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for",
-					b.RemoteAddr(), codes, asked)}
+				return &Error{Kind: KindProtocol,
+					Text: fmt.Sprintf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for",
+						b.RemoteAddr(), codes, asked)}
 			}
 		case b.shift == 28:
-			return &Error{Kind: KindProtocol, Text: fmt.Sprintf("%s sends a length of more than four bytes", b.RemoteAddr())}
+			return &Error{Kind: KindProtocol,
+				Text: fmt.Sprintf("%s sends a length of more than four bytes", b.RemoteAddr())}
 		}
 	}
 	return nil

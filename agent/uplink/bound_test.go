@@ -65,7 +65,8 @@ func TestBoundPasses(t *testing.T) {
 		t.Errorf("%d of %d bytes, %v", len(got), len(want), err)
 	}
 	addr, _ := net.Pipe()
-	if _, err := io.ReadAll(Bound(stutter{addr, bytes.NewReader([]byte{0xd0, 0x80, 0x80, 0x80, 0x80, 1})}, MaxPacket)); err == nil {
+	if _, err := io.ReadAll(Bound(stutter{addr, bytes.NewReader([]byte{0xd0, 0x80, 0x80, 0x80, 0x80, 1})},
+		MaxPacket)); err == nil {
 		t.Error("a length of five bytes")
 	}
 }
@@ -84,15 +85,19 @@ func TestPlainWithPassword(t *testing.T) {
 		_, _ = io.Copy(io.Discard, server)
 		_ = server.Close()
 	}()
-	u := New(newFifo(0), Options{Endpoint: "broker.test:1883", ClientID: "press-7", User: "pi", Password: func() (string, error) { return "tide", nil },
-		TLS: func() (*tls.Config, error) { return nil, nil }, Dial: func(context.Context, string, string) (net.Conn, error) { return client, nil }})
+	u := New(newFifo(0), Options{Endpoint: "broker.test:1883", ClientID: "press-7", User: "pi",
+		Password: func() (string, error) { return "tide", nil },
+		TLS: func() (*tls.Config, error) {
+			return nil, nil
+		}, Dial: func(context.Context, string, string) (net.Conn, error) { return client, nil }})
 	_, err := u.session(t.Context())
 	c := <-seen
 	if c == nil || c.Username != "pi" || string(c.Password) != "tide" {
 		t.Fatalf("%+v", c)
 	}
 	var e *Error
-	if !errors.As(err, &e) || e.Kind != KindNotAuthorized || !strings.Contains(e.Text, "password_file") || strings.Contains(e.Error(), "certificate") {
+	if !errors.As(err, &e) || e.Kind != KindNotAuthorized || !strings.Contains(e.Text, "password_file") ||
+		strings.Contains(e.Error(), "certificate") {
 		t.Errorf("%v", err)
 	}
 }

@@ -51,6 +51,7 @@ func (s *session) meetBridge(ctx context.Context) error {
 
 // stranger is the failure of a peer that batches would be lost to.
 func (s *session) stranger(does string, cause error) error {
-	return &Error{Kind: KindNotBridge, Err: cause, Text: fmt.Sprintf("%s %s, so no batch is sent and the spool keeps all: "+
-		`for a broker of another kind set uplink.format = "json"`, s.u.o.Endpoint, does)}
+	return &Error{Kind: KindNotBridge, Err: cause,
+		Text: fmt.Sprintf("%s %s, so no batch is sent and the spool keeps all: "+
+			`for a broker of another kind set uplink.format = "json"`, s.u.o.Endpoint, does)}
 }

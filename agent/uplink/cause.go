@@ -82,7 +82,8 @@ func classify(err error, endpoint, name string, certified bool) *Error {
 		return wrap(KindDNS, "the name in uplink.endpoint %q does not resolve", endpoint)
 	case errors.As(err, &ca):
 		return wrap(KindServerCA, "the certificate of %s is not from the CA in uplink.ca", endpoint)
-	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil && time.Now().Before(invalid.Cert.NotBefore):
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired && invalid.Cert != nil &&
+		time.Now().Before(invalid.Cert.NotBefore):
 		return wrap(KindServerEarly, "the certificate of %s is not valid yet: is this device's clock right?", endpoint)
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		return wrap(KindServerExpired, "the certificate of %s has expired", endpoint)
@@ -94,7 +95,8 @@ func classify(err error, endpoint, name string, certified bool) *Error {
 		if strings.Contains(op.Err.Error(), "certificate") || strings.Contains(op.Err.Error(), "access denied") ||
 			strings.Contains(op.Err.Error(), "unknown certificate authority") {
 			if !certified {
-				return wrap(KindClientCert, `%s wants a certificate of this device: set uplink.security = "mutual-tls", cert and key`, endpoint)
+				return wrap(KindClientCert,
+					`%s wants a certificate of this device: set uplink.security = "mutual-tls", cert and key`, endpoint)
 			}
 			return wrap(KindClientCert, "%s refused the certificate in uplink.cert", endpoint)
 		}
@@ -138,7 +140,8 @@ func refused(code byte, o *Options, certified bool) *Error {
 			return fail(denied, "refused user %q with the certificate in uplink.cert as client id %q: uplink.user, password_file, cert, or a right is wrong",
 				o.User, o.ClientID)
 		case o.User != "":
-			return fail(denied, "refused user %q as client id %q: uplink.user, password_file, or a right is wrong", o.User, o.ClientID)
+			return fail(denied, "refused user %q as client id %q: uplink.user, password_file, or a right is wrong",
+				o.User, o.ClientID)
 		case !certified:
 			return fail(denied, "refused client id %q, which showed neither password nor certificate: set uplink.user and password_file, "+
 				`or security = "mutual-tls", cert and key`, o.ClientID)

@@ -46,7 +46,8 @@ type link struct {
 
 func newLink(c, raw net.Conn, limit time.Duration) *link {
 	b := Bound(c, MaxPacket)
-	return &link{Conn: b, bound: b, raw: raw, limit: limit, down: make(chan struct{}), wake: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	return &link{Conn: b, bound: b, raw: raw, limit: limit, down: make(chan struct{}), wake: make(chan struct{}, 1),
+		room: make(chan struct{}, 1)}
 }
 
 // run writes what was queued, until the link is down.

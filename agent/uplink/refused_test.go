@@ -19,7 +19,8 @@ func TestRefusedByTheClient(t *testing.T) {
 	defer far.Close()
 	l := newLink(near, near, time.Second)
 	o := Options{Topic: "batches"}
-	s := &session{u: New(newFifo(3), o), link: l, client: c, turn: make(chan struct{}, 1), slots: make(chan struct{}, 16), lost: make(chan struct{})}
+	s := &session{u: New(newFifo(3), o), link: l, client: c, turn: make(chan struct{}, 1),
+		slots: make(chan struct{}, 16), lost: make(chan struct{})}
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	err := s.send(ctx, ctx, make(chan flight, 16))

@@ -53,7 +53,8 @@ func (u *Uplink) session(ctx context.Context) (connected time.Time, err error) {
 	}
 	var wg sync.WaitGroup
 	wg.Go(l.run)
-	s := &session{u: u, link: l, turn: make(chan struct{}, 1), slots: make(chan struct{}, u.o.Inflight), lost: make(chan struct{})}
+	s := &session{u: u, link: l, turn: make(chan struct{}, 1), slots: make(chan struct{}, u.o.Inflight),
+		lost: make(chan struct{})}
 	s.gone = sync.OnceFunc(func() { close(s.lost) })
 	defer func() {
 		l.fail(errClosed)
@@ -258,7 +259,9 @@ func (s *session) greet(ctx context.Context) error {
 			return err
 		}
 		if len(codes) < n {
-			return &Error{Kind: KindProtocol, Text: fmt.Sprintf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for", u.o.Endpoint, len(codes), n)}
+			return &Error{Kind: KindProtocol,
+				Text: fmt.Sprintf("%s answers a SUBSCRIBE with %d codes, %d filters were asked for", u.o.Endpoint,
+					len(codes), n)}
 		}
 		for f, code := range codes {
 			if code == refusedFilter {
@@ -336,11 +339,14 @@ func (s *session) ended(what string) error {
 	if e.Kind != KindClosed {
 		return e
 	}
-	return &Error{Kind: KindClosed, Text: fmt.Sprintf("%s closed the connection with a %s unanswered (its policy may not allow it)", s.u.o.Endpoint, what), Err: e.Err}
+	return &Error{Kind: KindClosed, Text: fmt.Sprintf(
+		"%s closed the connection with a %s unanswered (its policy may not allow it)", s.u.o.Endpoint, what),
+		Err: e.Err}
 }
 
 func (s *session) stalled(what string) error {
-	return &Error{Kind: KindStalled, Text: fmt.Sprintf("%s did not acknowledge a %s within %v", s.u.o.Endpoint, what, s.u.o.AckTimeout)}
+	return &Error{Kind: KindStalled, Text: fmt.Sprintf("%s did not acknowledge a %s within %v", s.u.o.Endpoint, what,
+		s.u.o.AckTimeout)}
 }
 
 // publish hands a PUBLISH with QoS 1 to the client. Calls are sent in the

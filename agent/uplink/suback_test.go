@@ -32,11 +32,21 @@ func TestSubscriptionsAreAnsweredOneByOne(t *testing.T) {
 		answer func(c *conn, p *packets.SubscribePacket)
 		want   string
 	}{
-		"one more":       {func(c *conn, p *packets.SubscribePacket) { suback(c, p.MessageID, len(p.Topics)+1) }, "with 4 codes, 3 filters"},
-		"one fewer":      {func(c *conn, p *packets.SubscribePacket) { suback(c, p.MessageID, len(p.Topics)-1) }, "with 2 codes"},
-		"none":           {func(c *conn, p *packets.SubscribePacket) { suback(c, p.MessageID, 0) }, "with 0 codes"},
-		"of another":     {func(c *conn, p *packets.SubscribePacket) { suback(c, p.MessageID+1, 3); suback(c, p.MessageID, 3) }, "with 3 codes, 0 filters"},
-		"twice":          {func(c *conn, p *packets.SubscribePacket) { suback(c, p.MessageID, 3); suback(c, p.MessageID, 3) }, "with 3 codes, 0 filters"},
+		"one more": {func(c *conn, p *packets.SubscribePacket) {
+			suback(c, p.MessageID, len(p.Topics)+1)
+		}, "with 4 codes, 3 filters"},
+		"one fewer": {func(c *conn, p *packets.SubscribePacket) {
+			suback(c, p.MessageID, len(p.Topics)-1)
+		}, "with 2 codes"},
+		"none": {func(c *conn, p *packets.SubscribePacket) { suback(c, p.MessageID, 0) }, "with 0 codes"},
+		"of another": {func(c *conn, p *packets.SubscribePacket) {
+			suback(c, p.MessageID+1, 3)
+			suback(c, p.MessageID, 3)
+		}, "with 3 codes, 0 filters"},
+		"twice": {func(c *conn, p *packets.SubscribePacket) {
+			suback(c, p.MessageID, 3)
+			suback(c, p.MessageID, 3)
+		}, "with 3 codes, 0 filters"},
 		"PUBACK instead": {func(c *conn, p *packets.SubscribePacket) { c.puback(p.MessageID) }, "with 0 codes"},
 	} {
 		t.Run(name, func(t *testing.T) {

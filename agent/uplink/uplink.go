@@ -215,14 +215,16 @@ func (u *Uplink) Run(ctx context.Context) error {
 			if time.Since(connected) >= u.o.StableAfter {
 				pause.Reset()
 			}
-			if failure.Kind == KindClosed && time.Since(connected) < max(u.o.StableAfter, u.o.BackoffMax)+u.o.BackoffMin {
+			if failure.Kind == KindClosed && time.Since(connected) < max(u.o.StableAfter, u.o.BackoffMax)+
+				u.o.BackoffMin {
 				young++
 			} else {
 				young = 0
 			}
 		}
 		if young >= 2 && failure.Kind == KindClosed {
-			failure = &Error{Kind: KindTakenOver, Text: failure.Text + ", again: is another client using the client id " + u.o.ClientID + "?", Err: failure.Err}
+			failure = &Error{Kind: KindTakenOver, Text: failure.Text +
+				", again: is another client using the client id " + u.o.ClientID + "?", Err: failure.Err}
 		}
 		wait := pause.NextBackOff()
 		u.failed(failure, start, wait)
@@ -265,7 +267,8 @@ func (u *Uplink) failed(e *Error, since time.Time, wait time.Duration) {
 	if again {
 		level = slog.LevelDebug
 	}
-	u.log.Log(context.Background(), level, "no connection, will retry", "kind", string(e.Kind), "err", e, "in", wait.Round(time.Millisecond))
+	u.log.Log(context.Background(), level, "no connection, will retry", "kind", string(e.Kind), "err", e, "in",
+		wait.Round(time.Millisecond))
 }
 
 // A queueError ends the uplink: without a queue there is nothing to do.

@@ -212,7 +212,8 @@ func TestOnlyPubacksAcknowledge(t *testing.T) {
 		}
 		for i, seq := range q.order {
 			if seq != uint64(i+1) || !said[strconv.Itoa(i+1)] {
-				t.Fatalf("acknowledgement %d is for %d, which the broker acknowledged: %v", i, seq, said[strconv.FormatUint(seq, 10)])
+				t.Fatalf("acknowledgement %d is for %d, which the broker acknowledged: %v", i, seq,
+					said[strconv.FormatUint(seq, 10)])
 			}
 		}
 	})
@@ -442,7 +443,8 @@ func TestPeerAndPresence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []string
 		b, ca := newBroker(t, func(c *conn) {
-			if w := c.connect; !w.WillFlag || !w.WillRetain || w.WillQos != 1 || w.WillTopic != "presence/press-7" || string(w.WillMessage) != "false" || !w.CleanSession || w.Keepalive != 60 || w.ProtocolVersion != 4 {
+			if w := c.connect; !w.WillFlag || !w.WillRetain || w.WillQos != 1 || w.WillTopic != "presence/press-7" ||
+				string(w.WillMessage) != "false" || !w.CleanSession || w.Keepalive != 60 || w.ProtocolVersion != 4 {
 				t.Errorf("CONNECT %v", w)
 			}
 			c.accept(0)
@@ -462,7 +464,9 @@ func TestPeerAndPresence(t *testing.T) {
 			p.topics = append(p.topics, "down/"+strconv.Itoa(i))
 		}
 		o := b.options(t, ca)
-		o.Peer, o.PresenceTopic, o.Presence = p, "presence/press-7", func(on bool) []byte { return []byte(strconv.FormatBool(on)) }
+		o.Peer, o.PresenceTopic, o.Presence = p, "presence/press-7", func(on bool) []byte {
+			return []byte(strconv.FormatBool(on))
+		}
 		_, stop := start(t, b, newFifo(1), o)
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -474,7 +478,8 @@ func TestPeerAndPresence(t *testing.T) {
 		if err := p.pub(t.Context(), "up/8", nil); err == nil {
 			t.Error("a publish on an ended connection succeeded")
 		}
-		want := []string{"presence/press-7 true true", "$tidemill/batch false 1", "up/8 false hello", "presence/press-7 true false"}
+		want := []string{"presence/press-7 true true", "$tidemill/batch false 1", "up/8 false hello",
+			"presence/press-7 true false"}
 		if !slices.Equal(got, want) {
 			t.Errorf("broker got %q", got)
 		}
@@ -514,7 +519,8 @@ func TestBatchesGoToABridgeAlone(t *testing.T) {
 					for {
 						p, err := packets.ReadPacket(k)
 						if err != nil {
-							if !goodbye && c.codes != nil && len(c.codes) <= 2 { // at more the link ends without a goodbye
+							// at more the link ends without a goodbye
+							if !goodbye && c.codes != nil && len(c.codes) <= 2 {
 								came = append(came, "will")
 							}
 							return
@@ -563,13 +569,15 @@ func TestBatchesGoToABridgeAlone(t *testing.T) {
 				st := u.Status()
 				stop()
 				if c.kind == "" {
-					if st.State != Online || q.left() != 0 || !slices.Equal(came, []string{"presence", "$tidemill/batch", "presence"}) ||
+					if st.State != Online || q.left() != 0 ||
+						!slices.Equal(came, []string{"presence", "$tidemill/batch", "presence"}) ||
 						!slices.Equal(heard, []string{"no"}) || strings.Contains(log.String(), "WARN") {
 						t.Errorf("%+v, %d left, came %q, heard %q\n%s", st, q.left(), came, heard, log.String())
 					}
 					return
 				}
-				if st.State == Online || st.ErrorKind != c.kind || !strings.Contains(st.Error, `set uplink.format = "json"`) || q.left() != 1 || len(came) != 0 {
+				if st.State == Online || st.ErrorKind != c.kind ||
+					!strings.Contains(st.Error, `set uplink.format = "json"`) || q.left() != 1 || len(came) != 0 {
 					t.Errorf("%+v, %d left, came %q", st, q.left(), came)
 				}
 				if n := strings.Count(log.String(), "kind=not_a_bridge"); n != 1 {

@@ -115,13 +115,15 @@ func (a *Authorizer) connectCertificate(cert *x509.Certificate, c *gateway.Conne
 		registered, provisioned, failed := a.autoRegister(cert)
 		switch {
 		case errors.Is(failed, registry.ErrInvalid):
-			return nil, fmt.Errorf("%w: certificate %s cannot be registered: %w", gateway.ErrBadCredentials, s.id, failed)
+			return nil, fmt.Errorf("%w: certificate %s cannot be registered: %w", gateway.ErrBadCredentials, s.id,
+				failed)
 		case failed != nil:
 			return nil, fmt.Errorf("%w: %w", gateway.ErrUnavailable, failed)
 		case !registered:
 			return nil, fmt.Errorf("%w: certificate %s is not registered", gateway.ErrBadCredentials, s.id)
 		case !provisioned:
-			return nil, fmt.Errorf("%w: certificate %s is registered now and waits to be activated", gateway.ErrBadCredentials, s.id)
+			return nil, fmt.Errorf("%w: certificate %s is registered now and waits to be activated",
+				gateway.ErrBadCredentials, s.id)
 		}
 		j, err = s.read()
 	}
@@ -131,7 +133,8 @@ func (a *Authorizer) connectCertificate(cert *x509.Certificate, c *gateway.Conne
 	case j.policy == nil:
 		return nil, fmt.Errorf("%w: certificate %s is not active", gateway.ErrBadCredentials, s.id)
 	case !s.mayConnect():
-		return nil, fmt.Errorf("%w: no policy of certificate %s lets it connect as %q", gateway.ErrNotAuthorized, s.id, c.ClientID)
+		return nil, fmt.Errorf("%w: no policy of certificate %s lets it connect as %q", gateway.ErrNotAuthorized, s.id,
+			c.ClientID)
 	}
 	return s, nil
 }

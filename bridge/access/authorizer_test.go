@@ -35,7 +35,8 @@ func TestFailClosed(t *testing.T) {
 	if !s.MayPublish("dt/dev/x", false) {
 		t.Fatal("may not publish")
 	}
-	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Active) }) // only the revision grows
+	// only the revision grows
+	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(s.id, registry.Active) })
 	if !s.MayPublish("dt/dev/x", false) {
 		t.Fatal("may not publish after nothing changed")
 	}

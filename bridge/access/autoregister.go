@@ -46,7 +46,8 @@ func (a *Authorizer) autoRegister(cert *x509.Certificate) (registered, provision
 	switch {
 	case errors.Is(err, registry.ErrExists): // by another connection
 		return true, false, nil
-	case errors.Is(err, registry.ErrConflict), errors.Is(err, registry.ErrNotFound): // revoked by its CA; or the CA is gone
+	// revoked by its CA; or the CA is gone
+	case errors.Is(err, registry.ErrConflict), errors.Is(err, registry.ErrNotFound):
 		return false, false, nil
 	case err != nil:
 		return false, false, fmt.Errorf("register by first connection: %w", err)

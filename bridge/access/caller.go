@@ -81,7 +81,8 @@ func (p *peer) caller(a *Authorizer, r *http.Request) (Caller, error) {
 	defer p.mu.Unlock()
 	if p.session == nil {
 		s := &certSession{a: a, id: pki.Fingerprint(cert.Raw)}
-		s.known = authz.Context{Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(s.id, cert), SourceIP: addressOf(r.RemoteAddr)}
+		s.known = authz.Context{Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(s.id, cert),
+			SourceIP: addressOf(r.RemoteAddr)}
 		if _, err := s.read(); err != nil && !errors.Is(err, registry.ErrNotFound) {
 			return nil, err
 		}
@@ -128,10 +129,12 @@ func (a *Authorizer) customCaller(r *http.Request) (Caller, error) {
 	}
 	v, err := a.o.Custom.Ask(r.Context(), attempt)
 	if err != nil {
-		a.o.Log.LogAttrs(r.Context(), slog.LevelDebug, "request refused", slog.String("remote", r.RemoteAddr), slog.Any("err", err))
+		a.o.Log.LogAttrs(r.Context(), slog.LevelDebug, "request refused", slog.String("remote", r.RemoteAddr),
+			slog.Any("err", err))
 		return nil, ErrForbidden
 	}
-	g := newCustomSession(a, attempt, v, authz.Context{Account: a.o.Account, Region: a.o.Region, SourceIP: addressOf(r.RemoteAddr), Insecure: !attempt.TLS})
+	g := newCustomSession(a, attempt, v, authz.Context{Account: a.o.Account, Region: a.o.Region,
+		SourceIP: addressOf(r.RemoteAddr), Insecure: !attempt.TLS})
 	if v.Cache {
 		p.cache(sum, g, min(v.Refresh, v.Disconnect))
 	}

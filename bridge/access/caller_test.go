@@ -64,7 +64,8 @@ func TestAsThing(t *testing.T) {
 	asThing := c.(interface {
 		AsThing() (string, gateway.Session, error)
 	}).AsThing
-	if name, rights, err := asThing(); name != "pump-1" || err != nil || !rights.MayPublish("dt/pump-1/x", false) || rights.MayPublish("dt/pump-2/x", false) {
+	if name, rights, err := asThing(); name != "pump-1" || err != nil || !rights.MayPublish("dt/pump-1/x", false) ||
+		rights.MayPublish("dt/pump-2/x", false) {
 		t.Errorf("%q %v %v", name, rights, err)
 	}
 	s.update(func(tx *registry.Tx) error {
@@ -82,14 +83,16 @@ func TestAsThing(t *testing.T) {
 // for nothing else.
 func TestCustomCallerIsCached(t *testing.T) {
 	d := newDoorman(t)
-	s := newSite(t, config.Authorizer{Name: "doors", URL: d.URL, TokenKey: "x-token", SigningDisabled: true, Default: true, Cache: true})
+	s := newSite(t, config.Authorizer{Name: "doors", URL: d.URL, TokenKey: "x-token", SigningDisabled: true,
+		Default: true, Cache: true})
 	r := by(nil, "/topics/a")
 	ask := func(r *http.Request, token string) (Caller, error) {
 		r.Header.Set("X-Token", token)
 		return s.Unsigned(r)
 	}
 	c, err := ask(r, "sesame")
-	if err != nil || !c.May("iot:Publish", "open") || c.May("iot:Publish", "secret") || c.Owner() != "authorizer/doors/visitor1" {
+	if err != nil || !c.May("iot:Publish", "open") || c.May("iot:Publish", "secret") ||
+		c.Owner() != "authorizer/doors/visitor1" {
 		t.Fatalf("%v %v", c, err)
 	}
 	for _, x := range []struct {

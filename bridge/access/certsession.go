@@ -71,7 +71,8 @@ func (s *certSession) rights() *certRights {
 	}
 	j, err := s.read()
 	if err != nil && !errors.Is(err, registry.ErrNotFound) {
-		s.a.o.Log.Error("registry cannot be read, client is refused", "client", s.clientID, "principal", s.id, "err", err)
+		s.a.o.Log.Error("registry cannot be read, client is refused", "client", s.clientID, "principal", s.id, "err",
+			err)
 	}
 	return j
 }

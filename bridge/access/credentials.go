@@ -53,7 +53,8 @@ func (a *Authorizer) serveCredentials(w http.ResponseWriter, r *http.Request, al
 		status, code = http.StatusNotFound, "ResourceNotFoundException"
 	case err != nil:
 		a.o.Log.Error("credentials cannot be given", "err", err)
-		status, code, err = http.StatusInternalServerError, "InternalFailureException", errors.New("an unexpected error has occurred")
+		status, code, err = http.StatusInternalServerError, "InternalFailureException",
+			errors.New("an unexpected error has occurred")
 	}
 	if err != nil {
 		w.Header().Set("X-Amzn-Errortype", code)
@@ -82,7 +83,8 @@ func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 	}
 	thing := r.Header.Get("X-Amzn-Iot-Thingname")
 	who := &certSession{a: a, id: pki.Fingerprint(cert.Raw), clientID: thing}
-	who.known = authz.Context{Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(who.id, cert), SourceIP: addressOf(r.RemoteAddr)}
+	who.known = authz.Context{Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(who.id, cert),
+		SourceIP: addressOf(r.RemoteAddr)}
 	j, err := who.read()
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
@@ -97,7 +99,8 @@ func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 	case thing != "" && j.thing != thing:
 		return nil, fmt.Errorf("%w: the certificate is not attached to thing %.128q", errNoCredentials, thing)
 	case !who.May(authz.AssumeRole, alias):
-		return nil, fmt.Errorf("%w: no policy of the certificate allows %s for role alias %.128q", errNoCredentials, authz.AssumeRole, alias)
+		return nil, fmt.Errorf("%w: no policy of the certificate allows %s for role alias %.128q", errNoCredentials,
+			authz.AssumeRole, alias)
 	}
 	var key registry.TemporaryKey
 	err = a.o.Registry.View(func(tx *registry.Tx) error {
@@ -125,7 +128,8 @@ func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 	}
 	secret := a.o.Issuer.Temporary(key.ID)
 	return map[string]any{"credentials": map[string]string{
-		"accessKeyId": key.ID, "secretAccessKey": secret.Secret, "sessionToken": secret.Token, "expiration": key.Expires.Format(time.RFC3339),
+		"accessKeyId": key.ID, "secretAccessKey": secret.Secret, "sessionToken": secret.Token,
+		"expiration": key.Expires.Format(time.RFC3339),
 	}}, nil
 }
 

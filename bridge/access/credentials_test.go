@@ -55,7 +55,8 @@ func TestCredentials(t *testing.T) {
 	var out struct {
 		Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken string }
 	}
-	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != 200 || w.Header().Get("Cache-Control") != "no-store" {
+	if err := json.Unmarshal(w.Body.Bytes(), &out); err != nil || w.Code != 200 ||
+		w.Header().Get("Cache-Control") != "no-store" {
 		t.Fatalf("%d %s", w.Code, w.Body)
 	}
 	k := out.Credentials

@@ -29,7 +29,8 @@ type CustomAuthorizers struct {
 // OpenCustomAuthorizers reads the custom authorizers of the configuration and of
 // the registry. report is called for each call of their functions. The caller must
 // Close it.
-func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r registry.Viewer, report webhook.Report, log *slog.Logger) (*CustomAuthorizers, error) {
+func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r registry.Viewer, report webhook.Report,
+	log *slog.Logger) (*CustomAuthorizers, error) {
 	c := &CustomAuthorizers{registry: r, hooks: map[string]config.Hook{}, log: log}
 	var err error
 	if c.fixed, err = configured(fixed); err != nil {
@@ -87,7 +88,8 @@ func (c *CustomAuthorizers) Standard() string {
 
 func (c *CustomAuthorizers) read(a *registry.Authorizer) customauth.Authorizer {
 	h := c.hooks[a.Function]
-	out := customauth.Authorizer{Name: a.Name, URL: h.URL, MaxCalls: h.MaxCalls, TokenKey: a.TokenKey, Disabled: a.Status != registry.Active, Cache: a.Cache}
+	out := customauth.Authorizer{Name: a.Name, URL: h.URL, MaxCalls: h.MaxCalls, TokenKey: a.TokenKey,
+		Disabled: a.Status != registry.Active, Cache: a.Cache}
 	if !a.SigningDisabled {
 		for _, name := range slices.Sorted(maps.Keys(a.Keys)) {
 			out.PublicKeys = append(out.PublicKeys, []byte(a.Keys[name]))
@@ -99,7 +101,8 @@ func (c *CustomAuthorizers) read(a *registry.Authorizer) customauth.Authorizer {
 // Usable implements iot.Authorizers.
 func (c *CustomAuthorizers) Usable(a *registry.Authorizer) error {
 	if c.hooks[a.Function].URL == "" {
-		return fmt.Errorf("authorizer %s: function %.200q: %w: no [[hooks]] of the configuration has this arn", a.Name, a.Function, registry.ErrInvalid)
+		return fmt.Errorf("authorizer %s: function %.200q: %w: no [[hooks]] of the configuration has this arn", a.Name,
+			a.Function, registry.ErrInvalid)
 	}
 	if slices.ContainsFunc(c.fixed, func(f customauth.Authorizer) bool { return f.Name == a.Name }) {
 		return fmt.Errorf("authorizer %s: %w: the configuration has one of this name", a.Name, registry.ErrInvalid)
@@ -111,7 +114,8 @@ func (c *CustomAuthorizers) Usable(a *registry.Authorizer) error {
 }
 
 // Test implements iot.Authorizers.
-func (c *CustomAuthorizers) Test(ctx context.Context, name, token, signature string, a *customauth.Attempt) (*customauth.Verdict, error) {
+func (c *CustomAuthorizers) Test(ctx context.Context, name, token, signature string,
+	a *customauth.Attempt) (*customauth.Verdict, error) {
 	a.Shown = map[string]string{customauth.NameKey: name}
 	err := c.registry.View(func(tx *registry.Tx) error {
 		stored, err := tx.Authorizer(name)
@@ -132,7 +136,8 @@ func (c *CustomAuthorizers) Test(ctx context.Context, name, token, signature str
 // configured reads the custom authorizers of the configuration.
 func configured(of []config.Authorizer) (all []customauth.Authorizer, err error) {
 	for i, c := range of {
-		a := customauth.Authorizer{Name: c.Name, URL: c.URL, TokenKey: c.TokenKey, Default: c.Default, Disabled: c.Status == "INACTIVE", Cache: c.Cache, MaxCalls: c.MaxCalls}
+		a := customauth.Authorizer{Name: c.Name, URL: c.URL, TokenKey: c.TokenKey, Default: c.Default,
+			Disabled: c.Status == "INACTIVE", Cache: c.Cache, MaxCalls: c.MaxCalls}
 		for _, path := range c.PublicKeys {
 			key, err := os.ReadFile(path)
 			if err != nil {

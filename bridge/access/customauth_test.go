@@ -37,7 +37,8 @@ func newDoorman(t *testing.T) *doorman {
 		defer d.mu.Unlock()
 		d.asked++
 		ok := err == nil && !d.deny && (string(q.ProtocolData.MQTT.Password) == "open sesame" || q.Token == "sesame")
-		fmt.Fprintf(w, `{"isAuthenticated":%v,"principalId":%q,"policyDocuments":[%s],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`, ok, d.name, d.policy)
+		fmt.Fprintf(w, `{"isAuthenticated":%v,"principalId":%q,"policyDocuments":[%s],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`,
+			ok, d.name, d.policy)
 	}))
 	t.Cleanup(d.Close)
 	return d
@@ -55,7 +56,8 @@ func TestAuthorizerIsAskedAgain(t *testing.T) {
 	d := newDoorman(t)
 	b := newSite(t, config.Authorizer{Name: "doors", URL: d.URL, SigningDisabled: true, Default: true})
 	ends := func(end, refresh time.Duration) (*customSession, chan string) {
-		session, err := b.Connect(t.Context(), &gateway.Connect{ClientID: "x", Password: []byte("open sesame"), Via: gateway.Via{}})
+		session, err := b.Connect(t.Context(),
+			&gateway.Connect{ClientID: "x", Password: []byte("open sesame"), Via: gateway.Via{}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +86,8 @@ func TestAuthorizerIsAskedAgain(t *testing.T) {
 	d.policy = all("iot:Publish", "topic/open")
 	d.mu.Unlock()
 	// The next one comes after the five minutes that the answer says.
-	for end := time.Now().Add(patience); !g.May("iot:Publish", "secret") || g.May("iot:Publish", "open"); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); !g.May("iot:Publish", "secret") ||
+		g.May("iot:Publish", "open"); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			t.Fatal("not asked again")
 		}

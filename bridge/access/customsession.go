@@ -28,7 +28,8 @@ func attemptOf(r *http.Request) *customauth.Attempt {
 
 // connectUnauthenticated asks a custom authorizer about an MQTT client; before is
 // what the client showed before its CONNECT, nil for nothing.
-func (a *Authorizer) connectUnauthenticated(ctx context.Context, c *gateway.Connect, before *customauth.Attempt) (gateway.Session, error) {
+func (a *Authorizer) connectUnauthenticated(ctx context.Context, c *gateway.Connect,
+	before *customauth.Attempt) (gateway.Session, error) {
 	if g, ok := c.Memo.(*customSession); ok && g.mayConnect() {
 		return g, nil // the gateway asks again because of the registry, which does not concern the authorizer
 	}
@@ -44,13 +45,15 @@ func (a *Authorizer) connectUnauthenticated(ctx context.Context, c *gateway.Conn
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", gateway.ErrNotAuthorized, err)
 	}
-	known := authz.Context{Account: a.o.Account, Region: a.o.Region, ClientID: c.ClientID, SourceIP: sourceIP(c), Insecure: !attempt.TLS, Persistent: !c.CleanSession}
+	known := authz.Context{Account: a.o.Account, Region: a.o.Region, ClientID: c.ClientID, SourceIP: sourceIP(c),
+		Insecure: !attempt.TLS, Persistent: !c.CleanSession}
 	if c.Will != nil {
 		known.Will = c.Will.Topic
 	}
 	s := newCustomSession(a, attempt, v, known)
 	if !s.mayConnect() {
-		return nil, fmt.Errorf("%w: authorizer %s does not let %s connect as %q", gateway.ErrNotAuthorized, v.Authorizer, v.Principal, c.ClientID)
+		return nil, fmt.Errorf("%w: authorizer %s does not let %s connect as %q", gateway.ErrNotAuthorized,
+			v.Authorizer, v.Principal, c.ClientID)
 	}
 	c.Memo = s
 	return s, nil
@@ -80,8 +83,10 @@ type verdict struct {
 // authorizer again, and to end a connection.
 const refreshGrace = 10 * time.Second
 
-func newCustomSession(a *Authorizer, attempt *customauth.Attempt, v *customauth.Verdict, known authz.Context) *customSession {
-	g := &customSession{a: a, attempt: attempt, known: known, name: v.Authorizer, principal: v.Principal, ends: time.Now().Add(v.Disconnect)}
+func newCustomSession(a *Authorizer, attempt *customauth.Attempt, v *customauth.Verdict,
+	known authz.Context) *customSession {
+	g := &customSession{a: a, attempt: attempt, known: known, name: v.Authorizer, principal: v.Principal,
+		ends: time.Now().Add(v.Disconnect)}
 	g.setVerdict(v)
 	return g
 }

@@ -130,7 +130,8 @@ func (k *Keyring) Warn() {
 	}
 	for _, id := range slices.Sorted(maps.Keys(g.named)) {
 		if _, ok := g.keys[id]; !ok && g.named[id].Key != "" {
-			k.o.Log.Warn("[[access]] grants something to a key that is not there", "key", id, "file", pki.AccessKeysFile(k.o.Dir))
+			k.o.Log.Warn("[[access]] grants something to a key that is not there", "key", id, "file",
+				pki.AccessKeysFile(k.o.Dir))
 		}
 	}
 }

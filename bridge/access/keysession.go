@@ -51,13 +51,15 @@ func (a *Authorizer) key(id string, known authz.Context) *keySession {
 }
 
 func (a *Authorizer) connectKey(k keyIdentity, c *gateway.Connect) (gateway.Session, error) {
-	known := authz.Context{ClientID: c.ClientID, SourceIP: sourceIP(c), Insecure: k.insecure, Persistent: !c.CleanSession}
+	known := authz.Context{ClientID: c.ClientID, SourceIP: sourceIP(c), Insecure: k.insecure,
+		Persistent: !c.CleanSession}
 	if c.Will != nil {
 		known.Will = c.Will.Topic
 	}
 	s := a.key(k.id, known)
 	if !s.mayConnect() {
-		return nil, fmt.Errorf("%w: access key %s may not connect as %q, or is not there any more", gateway.ErrNotAuthorized, k.id, c.ClientID)
+		return nil, fmt.Errorf("%w: access key %s may not connect as %q, or is not there any more",
+			gateway.ErrNotAuthorized, k.id, c.ClientID)
 	}
 	return s, nil
 }
@@ -123,7 +125,8 @@ func (s *keySession) read() *keyRights {
 	case err == nil:
 		j.policy = authz.Compile(docs, s.known)
 	case errors.Is(err, registry.ErrNotFound):
-		s.a.o.Log.Warn("an access key is held to a policy that is not there, so it may do nothing", "key", s.id, "err", err)
+		s.a.o.Log.Warn("an access key is held to a policy that is not there, so it may do nothing", "key", s.id, "err",
+			err)
 	default:
 		s.a.o.Log.Error("registry cannot be read, an access key is refused", "key", s.id, "err", err)
 	}

@@ -79,10 +79,12 @@ var remedies = []remedy{
 	{over("InFlight"), "have the client keep to the Receive Maximum of CONNACK, or raise mqtt.max_inflight"},
 	{over("MaxQoS"), "have the client use QoS 0 or 1: mqtt.profile = \"aws\" has no QoS 2, as AWS"},
 	{is(gateway.ErrQuota), "delete retained messages, or raise mqtt.max_retained, or max_principal_retained for one principal"},
-	{says("no client certificate", "tls: client didn't provide a certificate"), "give the client a certificate and its key; tidemill-bridge thing create makes both"},
+	{says("no client certificate", "tls: client didn't provide a certificate"),
+		"give the client a certificate and its key; tidemill-bridge thing create makes both"},
 	{is(gateway.ErrBadCredentials), "tidemill-bridge cert list shows what is registered; cert register and cert activate let a certificate in"},
 	{is(topic.ErrReserved), "devices use what services take and tell; README, Limits, lists it"},
-	{says(" publish to ", " subscribe to "), "tidemill-bridge policy effective shows what the client may; policy put changes it"},
+	{says(" publish to ", " subscribe to "),
+		"tidemill-bridge policy effective shows what the client may; policy put changes it"},
 	{is(gateway.ErrNotAuthorized), "tidemill-bridge policy test says which statement decides; policy attach gives a policy"},
 	{is(gateway.ErrIdentifier), "give the client another id"},
 	{says("client id"), "give the client an id of 1 to 128 bytes that does not begin with $"},
@@ -129,7 +131,8 @@ func (r *Refusals) tell(address, clientID string, err error) {
 		key := admission.AddressIn(address).String() + " " + strconv.Itoa(i)
 		clientID = clientID[:min(len(clientID), 128)]
 		r.notices.Happened(key, func(count uint64) {
-			r.log.Info("client refused", "remote", address, "client", clientID, "err", err, "do", remedies[i].text, "count", count)
+			r.log.Info("client refused", "remote", address, "client", clientID, "err", err, "do", remedies[i].text,
+				"count", count)
 		})
 		return
 	}
@@ -138,7 +141,8 @@ func (r *Refusals) tell(address, clientID string, err error) {
 // Provisioning logs a provisioning request that was refused.
 func (r *Refusals) Provisioning(q *provision.Request, code string, err error) {
 	r.notices.Happened("provisioning "+q.Principal+" "+code, func(count uint64) {
-		r.log.Warn("a provisioning request was refused", "topic", q.Topic, "client", q.ClientID, "principal", q.Principal,
+		r.log.Warn("a provisioning request was refused", "topic", q.Topic, "client", q.ClientID, "principal",
+			q.Principal,
 			"err", err, "count", count)
 	})
 }
@@ -156,7 +160,8 @@ func (r *Refusals) FirstConnection(cert *x509.Certificate, err error) {
 // setting allows.
 func (r *Refusals) Full(setting string, most int) {
 	r.notices.Happened("full "+setting, func(count uint64) {
-		r.log.Warn("all connections are of known clients, newcomers are closed", "setting", setting, "max_connections", most, "closed", count)
+		r.log.Warn("all connections are of known clients, newcomers are closed", "setting", setting, "max_connections",
+			most, "closed", count)
 	})
 }
 

@@ -82,7 +82,8 @@ func newSite(t testing.TB, authorizers ...config.Authorizer) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(custom.Close)
-	s.Authorizer = New(Options{Account: account, Region: region, Registry: s.registry, Issuer: s.pki, Keys: keys, Custom: custom,
+	s.Authorizer = New(Options{Account: account, Region: region, Registry: s.registry, Issuer: s.pki, Keys: keys,
+		Custom:   custom,
 		Refusals: NewRefusals(log), SameOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
 		Authenticated: func(_ *http.Request, owner string) { s.known = append(s.known, owner) }, Log: log})
 	return s
@@ -103,7 +104,8 @@ func (s *site) thing(name, policy string) *x509.Certificate {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	p := registry.Provision{Thing: registry.Thing{Name: name}, Certificate: issued.CertPEM, Policy: "of-" + name, Document: []byte(policy)}
+	p := registry.Provision{Thing: registry.Thing{Name: name}, Certificate: issued.CertPEM, Policy: "of-" + name,
+		Document: []byte(policy)}
 	if policy == "" {
 		p.Policy, p.Document = authz.ThingPolicyName, authz.ThingPolicy(account, region)
 	}
@@ -139,7 +141,8 @@ func (s *site) certSession(name string) *certSession {
 func all(denied, resource string) string {
 	deny := ""
 	if denied != "" {
-		deny = `,{"Effect":"Deny","Action":"` + denied + `","Resource":"arn:aws:iot:` + region + `:` + account + `:` + resource + `"}`
+		deny = `,{"Effect":"Deny","Action":"` + denied + `","Resource":"arn:aws:iot:` + region + `:` + account + `:` +
+			resource + `"}`
 	}
 	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}` + deny + `]}`
 }

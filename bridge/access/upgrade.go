@@ -49,7 +49,8 @@ func (a *Authorizer) upgrading(r *http.Request) (gateway.Via, error) {
 		if err != nil {
 			return via, err
 		}
-		via.Identity, via.Ends, via.EndReason = keyIdentity{id.KeyID, r.TLS == nil}, time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
+		via.Identity, via.Ends, via.EndReason = keyIdentity{id.KeyID, r.TLS == nil},
+			time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
 		if a.isTemporary(id.KeyID) {
 			// A second before its key, so that the will of the client still has
 			// the key's rights.

@@ -40,7 +40,8 @@ func TestUpgrade(t *testing.T) {
 	s := newSite(t)
 	cert, k := s.thing("pump-1", ""), s.first()
 	via, err := s.Upgrade(upgrade(k))
-	if who, ok := via.Identity.(keyIdentity); err != nil || !ok || who.id != k.ID || who.insecure || via.Protocol != "wss" ||
+	if who, ok := via.Identity.(keyIdentity); err != nil || !ok || who.id != k.ID || who.insecure ||
+		via.Protocol != "wss" ||
 		via.EndReason != gateway.ReasonWebSocket || time.Until(via.Ends) > sigv4.WebSocketLife {
 		t.Errorf("signed: %+v %v", via, err)
 	}
@@ -90,7 +91,8 @@ func TestUpgradeByTemporaryKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := registry.TemporaryKey{ID: "ASIATEST", Role: role, Certificate: cert.Principal(), Thing: "pump-1", Expires: time.Now().Add(15 * time.Minute)}
+	key := registry.TemporaryKey{ID: "ASIATEST", Role: role, Certificate: cert.Principal(), Thing: "pump-1",
+		Expires: time.Now().Add(15 * time.Minute)}
 	s.update(func(tx *registry.Tx) error { return tx.AddTemporaryKey(key) })
 	secret := s.pki.Temporary(key.ID)
 	via, err := s.Upgrade(upgrade(sigv4test.Key{ID: key.ID, Secret: secret.Secret, Token: secret.Token}))

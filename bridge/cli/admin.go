@@ -62,14 +62,18 @@ func (c *call) admin(ctx context.Context) (*client, error) {
 	case err == nil:
 		conn.Close()
 		t := &http.Transport{DialContext: dial}
-		return &client{&http.Client{Transport: t}, true, cfg.DataDir, func() error { t.CloseIdleConnections(); return nil }}, nil
+		return &client{&http.Client{Transport: t}, true, cfg.DataDir, func() error {
+			t.CloseIdleConnections()
+			return nil
+		}}, nil
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("admin.socket: %w", err)
 	case errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("admin.socket: %w: only the bridge's own user and root may ask it, such as by sudo", err)
 	}
 	if _, err := os.Stat(filepath.Join(cfg.DataDir, "registry.db")); err != nil {
-		return nil, fmt.Errorf("data_dir: no bridge runs at %s, and it is no bridge's data directory (%w); serve makes one, -config or -data names another",
+		return nil, fmt.Errorf(
+			"data_dir: no bridge runs at %s, and it is no bridge's data directory (%w); serve makes one, -config or -data names another",
 			cfg.DataDir, err)
 	}
 	s, err := server.Open(ctx, server.Options{Config: cfg, Version: c.version,
@@ -78,7 +82,9 @@ func (c *call) admin(ctx context.Context) (*client, error) {
 		return nil, err
 	}
 	in := serveInside(s.Handler())
-	return &client{&http.Client{Transport: in.transport}, false, cfg.DataDir, func() error { return errors.Join(in.stop(), s.Close()) }}, nil
+	return &client{&http.Client{Transport: in.transport}, false, cfg.DataDir, func() error {
+		return errors.Join(in.stop(), s.Close())
+	}}, nil
 }
 
 // An inside is an HTTP server and its client in one process. What is answered
@@ -94,7 +100,8 @@ type inside struct {
 }
 
 func serveInside(h http.Handler) *inside {
-	in := &inside{server: &http.Server{Handler: h}, conns: make(chan net.Conn), closed: make(chan struct{}), served: make(chan error, 1)}
+	in := &inside{server: &http.Server{Handler: h}, conns: make(chan net.Conn), closed: make(chan struct{}),
+		served: make(chan error, 1)}
 	in.close = sync.OnceFunc(func() { close(in.closed) })
 	in.transport = &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		here, there := net.Pipe()

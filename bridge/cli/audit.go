@@ -18,7 +18,8 @@ var auditCommand = command{name: "audit", summary: "print who changed what, as J
 	example: "tidemill-bridge audit\ntidemill-bridge audit -from 24h -follow",
 	run: func(ctx context.Context, c *call) error {
 		follow := c.flags.Bool("follow", false, "go on at the end until interrupted")
-		from := c.flags.String("from", "", "leave away what is older: a `time` such as 2026-11-30T08:00:00Z, or how long ago, such as 24h")
+		from := c.flags.String("from", "",
+			"leave away what is older: a `time` such as 2026-11-30T08:00:00Z, or how long ago, such as 24h")
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
@@ -27,7 +28,8 @@ var auditCommand = command{name: "audit", summary: "print who changed what, as J
 			return err
 		}
 		return c.with(ctx, func(a *client) error {
-			q := url.Values{"name": {audit.Stream}, "from": {"oldest"}, "follow": {strconv.FormatBool(*follow && a.live)}}
+			q := url.Values{"name": {audit.Stream}, "from": {"oldest"},
+				"follow": {strconv.FormatBool(*follow && a.live)}}
 			out := c.json()
 			err := a.do(ctx, "GET", "/v1/streams/records", q, nil, readLines(func(dec *json.Decoder) error {
 				for {

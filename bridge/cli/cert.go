@@ -51,7 +51,8 @@ func state(inactive bool) string {
 	return string(registry.Active)
 }
 
-var certCreate = command{name: "cert create", args: "[NAME]", summary: "issue a certificate by the bridge's own CA, without a thing and a policy",
+var certCreate = command{name: "cert create", args: "[NAME]",
+	summary: "issue a certificate by the bridge's own CA, without a thing and a policy",
 	example: "tidemill-bridge cert create backup-key -out ./backup\ntidemill-bridge cert create pump-7 -csr pump-7.csr -out ./pump-7",
 	run: func(ctx context.Context, c *call) error {
 		out := c.flags.String("out", "", "`folder` to write to; it is made, and must hold no identity yet")
@@ -96,13 +97,15 @@ var certCreate = command{name: "cert create", args: "[NAME]", summary: "issue a 
 					return err
 				}
 			}
-			_, err := fmt.Fprintf(c.stdout, "certificate  %s\nstatus       %s\nwritten      %s in %s\nnext         tidemill-bridge policy attach NAME %s\n",
+			_, err := fmt.Fprintf(c.stdout,
+				"certificate  %s\nstatus       %s\nwritten      %s in %s\nnext         tidemill-bridge policy attach NAME %s\n",
 				id.CertificateID, in.Status, strings.Join(files, ", "), *out, id.CertificateID)
 			return err
 		})
 	}}
 
-var certRegister = command{name: "cert register", args: "FILE", summary: "register a device certificate of a registered CA, or pin one without a CA",
+var certRegister = command{name: "cert register", args: "FILE",
+	summary: "register a device certificate of a registered CA, or pin one without a CA",
 	example: "tidemill-bridge cert register pump.pem\ntidemill-bridge cert register old-gateway.pem -pinned",
 	run: func(ctx context.Context, c *call) error {
 		ca := c.flags.String("ca", "", "the CA's certificate, a PEM `file`, if several have its name")
@@ -144,11 +147,13 @@ var certShow = command{name: "cert show", args: "ID", summary: "print all about 
 				return err
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-			fmt.Fprintf(w, "certificate\t%s\nstatus\t%s since %s\nsubject\t%q\nissuer\t%q\nserial\t%s\n", d.ID, d.Status, when(d.Changed), d.Subject, d.Issuer, d.Serial)
+			fmt.Fprintf(w, "certificate\t%s\nstatus\t%s since %s\nsubject\t%q\nissuer\t%q\nserial\t%s\n", d.ID,
+				d.Status, when(d.Changed), d.Subject, d.Issuer, d.Serial)
 			if d.CA != "" {
 				fmt.Fprintf(w, "ca\t%s\n", d.CA)
 			}
-			fmt.Fprintf(w, "valid\t%s to %s\nregistered\t%s\nthings\t%s\npolicies\t%s\n", when(d.NotBefore), when(d.NotAfter), when(d.Created),
+			fmt.Fprintf(w, "valid\t%s to %s\nregistered\t%s\nthings\t%s\npolicies\t%s\n", when(d.NotBefore),
+				when(d.NotAfter), when(d.Created),
 				strings.Join(d.Things, ", "), strings.Join(d.Policies, ", "))
 			if err := w.Flush(); err != nil {
 				return err
@@ -169,15 +174,18 @@ func certTo(verb string, to registry.Status, summary string) command {
 				return err
 			}
 			return c.with(ctx, func(a *client) error {
-				return a.do(ctx, "POST", "/v1/certificates/"+url.PathEscape(c.args[0]), nil, admin.CertificateStatus{Status: string(to)}, nil)
+				return a.do(ctx, "POST", "/v1/certificates/"+url.PathEscape(c.args[0]), nil,
+					admin.CertificateStatus{Status: string(to)}, nil)
 			})
 		}}
 }
 
 var (
 	certActivate   = certTo("activate", registry.Active, "let a certificate connect")
-	certDeactivate = certTo("deactivate", registry.Inactive, "let a certificate not connect any more, and end its connections at once")
-	certRevoke     = certTo("revoke", registry.Revoked, "revoke a certificate for good, and end its connections at once")
+	certDeactivate = certTo("deactivate", registry.Inactive,
+		"let a certificate not connect any more, and end its connections at once")
+	certRevoke = certTo("revoke", registry.Revoked,
+		"revoke a certificate for good, and end its connections at once")
 )
 
 var certDelete = command{name: "cert delete", args: "ID", summary: "forget a certificate that is not active",
@@ -188,11 +196,13 @@ var certDelete = command{name: "cert delete", args: "ID", summary: "forget a cer
 			return err
 		}
 		return c.with(ctx, func(a *client) error {
-			return a.do(ctx, "DELETE", "/v1/certificates/"+url.PathEscape(c.args[0]), url.Values{"force": {fmt.Sprint(*force)}}, nil, nil)
+			return a.do(ctx, "DELETE", "/v1/certificates/"+url.PathEscape(c.args[0]),
+				url.Values{"force": {fmt.Sprint(*force)}}, nil, nil)
 		})
 	}}
 
-var certImportCRL = command{name: "cert import-crl", args: "FILE", summary: "revoke what a revocation list of a registered CA names, PEM or DER",
+var certImportCRL = command{name: "cert import-crl", args: "FILE",
+	summary: "revoke what a revocation list of a registered CA names, PEM or DER",
 	example: "tidemill-bridge cert import-crl fleet-ca.crl",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(1, 1); err != nil {
@@ -220,13 +230,17 @@ var certImportCRL = command{name: "cert import-crl", args: "FILE", summary: "rev
 		})
 	}}
 
-var certCARegister = command{name: "cert ca register", args: "FILE", summary: "register a CA whose device certificates may be registered",
+var certCARegister = command{name: "cert ca register", args: "FILE",
+	summary: "register a CA whose device certificates may be registered",
 	example: "tidemill-bridge cert ca register fleet-ca.pem -verification verification.pem -activate\ntidemill-bridge cert ca register fleet-ca.pem -mode SNI_ONLY -activate -auto-register",
 	run: func(ctx context.Context, c *call) error {
-		mode := c.flags.String("mode", string(registry.DefaultMode), "DEFAULT, with a verification certificate, or SNI_ONLY, without")
-		verification := c.flags.String("verification", "", "verification certificate, a PEM `file`: signed by the CA, its common name is what cert ca code prints")
+		mode := c.flags.String("mode", string(registry.DefaultMode),
+			"DEFAULT, with a verification certificate, or SNI_ONLY, without")
+		verification := c.flags.String("verification", "",
+			"verification certificate, a PEM `file`: signed by the CA, its common name is what cert ca code prints")
 		active := c.flags.Bool("activate", false, "register it as ACTIVE")
-		auto := c.flags.Bool("auto-register", false, "register its certificates when they first connect, to be activated")
+		auto := c.flags.Bool("auto-register", false,
+			"register its certificates when they first connect, to be activated")
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
@@ -247,7 +261,8 @@ var certCARegister = command{name: "cert ca register", args: "FILE", summary: "r
 		})
 	}}
 
-var certCACode = command{name: "cert ca code", summary: "print the registration code, the common name of verification certificates",
+var certCACode = command{name: "cert ca code",
+	summary: "print the registration code, the common name of verification certificates",
 	example: "tidemill-bridge cert ca code",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
@@ -263,7 +278,8 @@ var certCACode = command{name: "cert ca code", summary: "print the registration 
 		})
 	}}
 
-var certCAList = command{name: "cert ca list", summary: "list the bridge's own CAs and the registered ones, with the days that are left",
+var certCAList = command{name: "cert ca list",
+	summary: "list the bridge's own CAs and the registered ones, with the days that are left",
 	example: "tidemill-bridge cert ca list",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
@@ -284,7 +300,8 @@ var certCAList = command{name: "cert ca list", summary: "list the bridge's own C
 				fmt.Fprintf(w, "%s\t%s\tOWN\t-\t%d\t%q\n", i.ID, ownState(i), daysLeft(i.NotAfter), i.Subject)
 			}
 			for _, i := range all {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%d\t%q\n", i.ID, i.Status, i.Mode, i.AutoRegister, daysLeft(i.NotAfter), i.Subject)
+				fmt.Fprintf(w, "%s\t%s\t%s\t%v\t%d\t%q\n", i.ID, i.Status, i.Mode, i.AutoRegister, daysLeft(i.NotAfter),
+					i.Subject)
 			}
 			return w.Flush()
 		})
@@ -307,9 +324,11 @@ var certCAShow = command{name: "cert ca show", args: "ID", summary: "print all a
 
 func printCA(out io.Writer, i *admin.CAInfo) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(w, "ca\t%s\nstatus\t%s\nmode\t%s\nauto-register\t%v\nsubject\t%q\nvalid\t%s to %s\n", i.ID, i.Status, i.Mode, i.AutoRegister, i.Subject, when(i.NotBefore), when(i.NotAfter))
+	fmt.Fprintf(w, "ca\t%s\nstatus\t%s\nmode\t%s\nauto-register\t%v\nsubject\t%q\nvalid\t%s to %s\n", i.ID, i.Status,
+		i.Mode, i.AutoRegister, i.Subject, when(i.NotBefore), when(i.NotAfter))
 	if i.CRL != nil {
-		fmt.Fprintf(w, "last CRL\tnumber %s of %s, imported %s\n", i.CRL.Number, when(i.CRL.Issued), when(i.CRL.Imported))
+		fmt.Fprintf(w, "last CRL\tnumber %s of %s, imported %s\n", i.CRL.Number, when(i.CRL.Issued),
+			when(i.CRL.Imported))
 	}
 	_, err := io.WriteString(w, i.PEM)
 	return errors.Join(err, w.Flush())
@@ -320,7 +339,8 @@ func certCATo(verb string, to registry.Status, summary string) command {
 	return command{name: "cert ca " + verb, args: "ID", summary: summary,
 		example: "tidemill-bridge cert ca " + verb + " 9c0d…",
 		run: func(ctx context.Context, c *call) error {
-			auto := c.flags.String("auto-register", "", "on or off: whether its certificates are registered when they first connect")
+			auto := c.flags.String("auto-register", "",
+				"on or off: whether its certificates are registered when they first connect")
 			if err := c.parse(1, 1); err != nil {
 				return err
 			}
@@ -341,10 +361,12 @@ func certCATo(verb string, to registry.Status, summary string) command {
 
 var (
 	certCAActivate   = certCATo("activate", registry.Active, "let certificates of a CA be registered")
-	certCADeactivate = certCATo("deactivate", registry.Inactive, "let no more certificates of a CA be registered; those that are stay")
+	certCADeactivate = certCATo("deactivate", registry.Inactive,
+		"let no more certificates of a CA be registered; those that are stay")
 )
 
-var certCADelete = command{name: "cert ca delete", args: "ID", summary: "forget a CA that is not active; its certificates stay",
+var certCADelete = command{name: "cert ca delete", args: "ID",
+	summary: "forget a CA that is not active; its certificates stay",
 	example: "tidemill-bridge cert ca delete 9c0d…",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(1, 1); err != nil {

@@ -8,7 +8,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
-var certExpiry = command{name: "cert expiry", summary: "days left of the server's certificates, the bridge's CAs and the device certificate that ends soonest",
+var certExpiry = command{name: "cert expiry",
+	summary: "days left of the server's certificates, the bridge's CAs and the device certificate that ends soonest",
 	example: "tidemill-bridge cert expiry",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {

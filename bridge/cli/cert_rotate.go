@@ -35,12 +35,14 @@ var certCARotate = command{name: "cert ca rotate",
 				return err
 			}
 			for _, ca := range all {
-				if _, err := fmt.Fprintf(c.stdout, "%-9s %s %q, %d days left\n", ownState(ca), ca.ID, ca.Subject, daysLeft(ca.NotAfter)); err != nil {
+				if _, err := fmt.Fprintf(c.stdout, "%-9s %s %q, %d days left\n", ownState(ca), ca.ID, ca.Subject,
+					daysLeft(ca.NotAfter)); err != nil {
 					return err
 				}
 			}
-			_, err := fmt.Fprint(c.stdout, "next      give every device the ca.pem of pki/ in the data directory, then a new certificate (tidemill-agent rotate),\n"+
-				"          then: tidemill-bridge cert ca retire\n")
+			_, err := fmt.Fprint(c.stdout,
+				"next      give every device the ca.pem of pki/ in the data directory, then a new certificate (tidemill-agent rotate),\n"+
+					"          then: tidemill-bridge cert ca retire\n")
 			return err
 		})
 	}}
@@ -59,7 +61,8 @@ var certCARetire = command{name: "cert ca retire",
 			if err := a.do(ctx, "POST", "/v1/own-cas/retire", query, nil, &done); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(c.stdout, "the CA of before is retired; %d certificates were made INACTIVE\n", done.Deactivated)
+			_, err := fmt.Fprintf(c.stdout, "the CA of before is retired; %d certificates were made INACTIVE\n",
+				done.Deactivated)
 			return err
 		})
 	}}

@@ -50,10 +50,14 @@ func TestCertificateCommands(t *testing.T) {
 		return path
 	}
 	now := time.Now()
-	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Fleet"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{1}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	ca := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Fleet"}, IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign, SubjectKeyId: []byte{1},
+		NotBefore: now.Add(-time.Hour),
+		NotAfter:  now.Add(time.Hour)}
 	sign := func(serial int64, name string) []byte {
-		c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: ca.NotBefore, NotAfter: ca.NotAfter}
+		c := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name},
+			NotBefore: ca.NotBefore, NotAfter: ca.NotAfter}
 		if serial == 1 {
 			c = ca
 		}
@@ -65,14 +69,19 @@ func TestCertificateCommands(t *testing.T) {
 	}
 	caFile := write("ca.pem", "CERTIFICATE", sign(1, ""))
 	verification := write("verification.pem", "CERTIFICATE", sign(2, strings.TrimSpace(run("cert", "ca", "code"))))
-	leaf, pinned := write("leaf.pem", "CERTIFICATE", sign(3, "leaf")), write("pinned.pem", "CERTIFICATE", sign(4, "pinned"))
-	csrDER, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "asked"}}, key)
+	leaf, pinned := write("leaf.pem", "CERTIFICATE", sign(3, "leaf")),
+		write("pinned.pem", "CERTIFICATE", sign(4, "pinned"))
+	csrDER, err := x509.CreateCertificateRequest(rand.Reader,
+		&x509.CertificateRequest{Subject: pkix.Name{CommonName: "asked"}}, key)
 	if err != nil {
 		t.Fatal(err)
 	}
 	csr := write("asked.csr", "CERTIFICATE REQUEST", csrDER)
-	list, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(7), ThisUpdate: now.Add(-time.Minute), NextUpdate: now.Add(time.Hour),
-		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(3), RevocationTime: now}}}, ca, key)
+	list, err := x509.CreateRevocationList(rand.Reader,
+		&x509.RevocationList{Number: big.NewInt(7), ThisUpdate: now.Add(-time.Minute), NextUpdate: now.Add(time.Hour),
+			RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(3), RevocationTime: now}}},
+		ca,
+		key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -99,14 +108,17 @@ func TestCertificateCommands(t *testing.T) {
 	}
 	caID := field(run("cert", "ca", "register", caFile, "-verification", verification), "ca")
 	run("cert", "ca", "activate", caID, "-auto-register", "on")
-	leafID, pinnedID := field(run("cert", "register", leaf), "certificate"), field(run("cert", "register", pinned, "-pinned", "-inactive"), "certificate")
+	leafID, pinnedID := field(run("cert", "register", leaf), "certificate"),
+		field(run("cert", "register", pinned, "-pinned", "-inactive"), "certificate")
 	made := field(run("cert", "create", "-csr", csr, "-out", filepath.Join(dir, "made")), "certificate")
 	if _, err := os.Stat(filepath.Join(dir, "made", "key.pem")); err == nil {
 		t.Error("there is a key for a request")
 	}
 	run("cert", "create", "own", "-out", filepath.Join(dir, "own"))
-	run("policy", "put", "p", "-document", `{"Version":"2012-10-17","Statement":[{"Sid":"A","Effect":"Allow","Action":"iot:*","Resource":"arn:aws:iot:*:*:*"}]}`)
-	run("policy", "put", "p", "-document", `{"Version":"2012-10-17","Statement":[{"Sid":"B","Effect":"Allow","Action":"iot:*","Resource":"*"},{"Effect":"Deny","Action":"iot:Publish","Resource":"arn:aws:iot:*:*:topic/secret"}]}`)
+	run("policy", "put", "p", "-document",
+		`{"Version":"2012-10-17","Statement":[{"Sid":"A","Effect":"Allow","Action":"iot:*","Resource":"arn:aws:iot:*:*:*"}]}`)
+	run("policy", "put", "p", "-document",
+		`{"Version":"2012-10-17","Statement":[{"Sid":"B","Effect":"Allow","Action":"iot:*","Resource":"*"},{"Effect":"Deny","Action":"iot:Publish","Resource":"arn:aws:iot:*:*:topic/secret"}]}`)
 	run("policy", "attach", "p", made)
 	for _, s := range []step{
 		{on("cert ca list"), 0, caID + "  ACTIVE   DEFAULT  true           0          \"CN=Fleet\"", ""},
@@ -128,7 +140,8 @@ func TestCertificateCommands(t *testing.T) {
 		{on("cert ca delete " + caID), 0, "", ""},
 		{on("policy versions p"), 0, "in effect", ""},
 		{on("policy test " + made + " publish a b -client x"), 0, "ALLOWED iot:Publish", ""},
-		{on("policy test " + made + " publish secret -client x -json"), 1, `"authDecision":"EXPLICIT_DENY"`, "not allowed"},
+		{on("policy test " + made + " publish secret -client x -json"), 1, `"authDecision":"EXPLICIT_DENY"`,
+			"not allowed"},
 		{on("policy test " + made + " publish a -skip p"), 1, "IMPLICIT_DENY", "not allowed"},
 		{on("policy test " + leafID + " publish a -add p"), 0, "but the certificate is REVOKED", ""},
 		{on("policy effective " + made), 0, "p:2  cert/" + made, ""},
@@ -170,7 +183,8 @@ func TestRotateCommands(t *testing.T) {
 			}
 		}
 	}
-	if _, _, err := runText(t, "cert", "ca", "retire", "-data", data); err == nil || !strings.Contains(err.Error(), "there is one CA alone") {
+	if _, _, err := runText(t, "cert", "ca", "retire", "-data", data); err == nil ||
+		!strings.Contains(err.Error(), "there is one CA alone") {
 		t.Errorf("retired the only CA: %v", err)
 	}
 }
@@ -186,7 +200,8 @@ func TestAuditCommand(t *testing.T) {
 		return out
 	}
 	run("cert", "ca", "rotate")
-	if out := run("audit"); !strings.Contains(out, `"action":"RotateCA"`) || !strings.Contains(out, `"from":"offline"`) || strings.Count(out, "\n") != 1 {
+	if out := run("audit"); !strings.Contains(out, `"action":"RotateCA"`) ||
+		!strings.Contains(out, `"from":"offline"`) || strings.Count(out, "\n") != 1 {
 		t.Errorf("%s", out)
 	}
 	if out := run("audit", "-from", "2099-01-01T00:00:00Z"); out != "" {

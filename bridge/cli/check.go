@@ -9,7 +9,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/datadir"
 )
 
-var checkCommand = command{name: "check", summary: "read all of a data directory that no bridge uses, and tell what is damaged or missing",
+var checkCommand = command{name: "check",
+	summary: "read all of a data directory that no bridge uses, and tell what is damaged or missing",
 	example: "tidemill-bridge check -data /var/lib/tidemill-bridge",
 	run: func(_ context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
@@ -20,7 +21,8 @@ var checkCommand = command{name: "check", summary: "read all of a data directory
 		})
 	}}
 
-var salvageCommand = command{name: "salvage", args: "NEW", summary: "copy what can be read of a damaged data directory into a new one",
+var salvageCommand = command{name: "salvage", args: "NEW",
+	summary: "copy what can be read of a damaged data directory into a new one",
 	example: "tidemill-bridge salvage -data /var/lib/tidemill-bridge /var/lib/tidemill-salvaged",
 	run: func(_ context.Context, c *call) error {
 		if err := c.parse(1, 1); err != nil {

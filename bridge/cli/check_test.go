@@ -49,8 +49,10 @@ func TestCheckAndSalvage(t *testing.T) {
 		t.Fatal(err)
 	}
 	to := filepath.Join(t.TempDir(), "new")
-	step{"salvage -data " + data + " " + to, 1, "LOST " + object, "3 pieces of"}.run(t) // two of shadow.db, which ends early
-	if text, err := os.ReadFile(filepath.Join(to, "broker.json")); err != nil || string(text) != `{"id":"tidemill-press"}` {
+	// two of shadow.db, which ends early
+	step{"salvage -data " + data + " " + to, 1, "LOST " + object, "3 pieces of"}.run(t)
+	if text, err := os.ReadFile(filepath.Join(to, "broker.json")); err != nil ||
+		string(text) != `{"id":"tidemill-press"}` {
 		t.Errorf("the client id at the broker: %q, %v", text, err)
 	}
 	// The copy does without what was reported, and without nothing else.

@@ -74,7 +74,8 @@ var commands = []command{
 	versionCommand,
 }
 
-var versionCommand = command{name: "version", summary: "print the version", example: "tidemill-bridge version", alone: true,
+var versionCommand = command{name: "version", summary: "print the version", example: "tidemill-bridge version",
+	alone: true,
 	run: func(_ context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
 			return err
@@ -108,8 +109,10 @@ func run(ctx context.Context, version string, args []string, stdout, stderr io.W
 			stdout: newScreen(stdout), stderr: newScreen(stderr), out: stdout, errs: stderr}
 		c.flags.SetOutput(io.Discard) // errors are returned
 		if !cmd.alone {
-			c.flags.StringVar(&c.config, "config", "", "configuration `file` (TOML); default: "+config.SystemFile+", for root and where it is there; else the defaults hold")
-			c.flags.StringVar(&c.data, "data", "", "data `directory`; overrides data_dir, whose default is in config sample")
+			c.flags.StringVar(&c.config, "config", "", "configuration `file` (TOML); default: "+config.SystemFile+
+				", for root and where it is there; else the defaults hold")
+			c.flags.StringVar(&c.data, "data", "",
+				"data `directory`; overrides data_dir, whose default is in config sample")
 		}
 		c.args = args[len(words):]
 		err := cmd.run(ctx, c)

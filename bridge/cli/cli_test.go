@@ -59,8 +59,10 @@ func (s step) run(t *testing.T) {
 	if err != nil {
 		errs += err.Error()
 	}
-	if status(err) != s.code || !strings.Contains(out, s.out) || !strings.Contains(errs, s.err) || (s.err == "") != (errs == "") {
-		t.Errorf("%q: status %d, want %d\nstdout: %swant %q\nstderr: %s\nwant %q", args, status(err), s.code, out, s.out, errs, s.err)
+	if status(err) != s.code || !strings.Contains(out, s.out) || !strings.Contains(errs, s.err) ||
+		(s.err == "") != (errs == "") {
+		t.Errorf("%q: status %d, want %d\nstdout: %swant %q\nstderr: %s\nwant %q", args, status(err), s.code, out,
+			s.out, errs, s.err)
 	}
 }
 
@@ -116,7 +118,8 @@ func TestCommandLine(t *testing.T) {
 		{"config check a -config b", 2, "", "exclude each other"},
 		{"config check " + write("good.toml", "data_dir = \"/x\"\n"), 0, "it is right; data in /x\n", ""},
 		{"config sample", 0, "[mqtt]", ""},
-		{"serve -config /nowhere/x.toml", 1, "", "/nowhere/x.toml: no such file or directory: name one with -config, or make one: tidemill-bridge config sample > "},
+		{"serve -config /nowhere/x.toml", 1, "",
+			"/nowhere/x.toml: no such file or directory: name one with -config, or make one: tidemill-bridge config sample > "},
 		{"serve -config " + bad, 1, "", "mqtt.lsten: unknown key"},
 		{"serve -config " + bad, 1, "", `mqtt.listen: "nonsense"`},
 		{"thing list -config " + broken, 1, "", "broken.toml"},
@@ -150,33 +153,49 @@ func TestRuleTest(t *testing.T) {
 		{"rule test -topic a -sql SELECT·nofunc(x)·FROM·'a'", 1, "", "there is no function nofunc"},
 		{"rule test -topic a -sql @/nowhere/x", 1, "", "/nowhere/x"},
 		{"rule test -topic a -sql SELECT·get_thing_shadow('t','r')·FROM·'a'", 0, "{}", "give -shadow t=@FILE"},
-		{`rule test -topic a -sql SELECT·get_thing_shadow('t','n','r').v·FROM·'a' -shadow t/n={"v":1}`, 0, `{"v":1}` + "\n", "fires with"},
-		{`rule test -topic a -sql SELECT·get_registry_data('DescribeThing','t','r').v·FROM·'a' -thing t={"v":2}`, 0, `{"v":2}` + "\n", "fires with"},
-		{`rule test -topic a -sql SELECT·get_registry_data('ListThingGroupsForThing','t','r').v·FROM·'a' -groups t={"v":3}`, 0, `{"v":3}` + "\n", "fires with"},
-		{`rule test -topic a -sql SELECT·decode(*,'proto','b','k/x.desc','f','Reading')·AS·v·FROM·'a' -payload x`, 0, "{}", "give -descriptors b/k/x.desc=@FILE"},
+		{`rule test -topic a -sql SELECT·get_thing_shadow('t','n','r').v·FROM·'a' -shadow t/n={"v":1}`, 0, `{"v":1}` +
+			"\n", "fires with"},
+		{`rule test -topic a -sql SELECT·get_registry_data('DescribeThing','t','r').v·FROM·'a' -thing t={"v":2}`, 0,
+			`{"v":2}` + "\n", "fires with"},
+		{`rule test -topic a -sql SELECT·get_registry_data('ListThingGroupsForThing','t','r').v·FROM·'a' -groups t={"v":3}`,
+			0, `{"v":3}` + "\n", "fires with"},
+		{`rule test -topic a -sql SELECT·decode(*,'proto','b','k/x.desc','f','Reading')·AS·v·FROM·'a' -payload x`, 0,
+			"{}", "give -descriptors b/k/x.desc=@FILE"},
 		{`rule test -topic a -sql SELECT·aws_lambda('arn',*)·AS·v·FROM·'a'`, 1, "", "no service here has them"},
-		{"rule test -topic $aws/rules/hot/x/y -sql SELECT·topic()·AS·t", 0, `{"t":"x/y"}` + "\n", "reached by Basic Ingest"},
-		{"rule test -topic $aws/rules/hot/x/y -sql SELECT·topic()·AS·t·FROM·'never'", 0, `{"t":"x/y"}` + "\n", "fires with"},
-		{"rule test -topic $aws/rules/hot/x/y -rule cold -sql SELECT·topic()·AS·t", 1, "", "only Basic Ingest reaches the rule"},
+		{"rule test -topic $aws/rules/hot/x/y -sql SELECT·topic()·AS·t", 0, `{"t":"x/y"}` + "\n",
+			"reached by Basic Ingest"},
+		{"rule test -topic $aws/rules/hot/x/y -sql SELECT·topic()·AS·t·FROM·'never'", 0, `{"t":"x/y"}` + "\n",
+			"fires with"},
+		{"rule test -topic $aws/rules/hot/x/y -rule cold -sql SELECT·topic()·AS·t", 1, "",
+			"only Basic Ingest reaches the rule"},
 		{"rule test -topic a -sql SELECT·topic()·AS·t", 1, "", "only Basic Ingest reaches the rule"},
-		{"rule test -topic a -sql SELECT·principal()·AS·p,traceid()·AS·t,sourceip()·AS·s,accountid()·AS·a·FROM·'a' -principal P -trace 7e146a2c-95b5-4caf-98b9-50e3969734c7 -source-ip S -account A", 0,
+		{"rule test -topic a -sql SELECT·principal()·AS·p,traceid()·AS·t,sourceip()·AS·s,accountid()·AS·a·FROM·'a' -principal P -trace 7e146a2c-95b5-4caf-98b9-50e3969734c7 -source-ip S -account A",
+			0,
 			`{"p":"P","t":"7e146a2c-95b5-4caf-98b9-50e3969734c7","s":"S","a":"A"}` + "\n", "fires with"},
-		{"rule test -topic a -sql SELECT·principal()·AS·p,traceid()·AS·t·FROM·'a'·WHERE·isUndefined(principal())·OR·isUndefined(traceid())", 1, "", "WHERE"},
-		{"rule test -topic a -sql SELECT·clientid()·AS·c·FROM·'a' -protocol http", 0, `{"c":"n/a"}` + "\n", "fires with"},
-		{"rule test -topic a -sql SELECT·get_mqtt_property('content_type')·AS·c,get_user_properties('k')·AS·u·FROM·'a' -property content_type=x -user-property k=1 -user-property k=2", 0,
+		{"rule test -topic a -sql SELECT·principal()·AS·p,traceid()·AS·t·FROM·'a'·WHERE·isUndefined(principal())·OR·isUndefined(traceid())",
+			1, "", "WHERE"},
+		{"rule test -topic a -sql SELECT·clientid()·AS·c·FROM·'a' -protocol http", 0, `{"c":"n/a"}` + "\n",
+			"fires with"},
+		{"rule test -topic a -sql SELECT·get_mqtt_property('content_type')·AS·c,get_user_properties('k')·AS·u·FROM·'a' -property content_type=x -user-property k=1 -user-property k=2",
+			0,
 			`{"c":"x","u":["1","2"]}` + "\n", "fires with"},
 		{"rule test -topic a -sql SELECT·a·FROM·'a' -property colour=x", 2, "", "want content_type"},
-		{"rule test -topic a -sql SELECT·a·FROM·'a' -property format_indicator=text", 2, "", "want UNSPECIFIED_BYTES or UTF8_DATA"},
-		{"rule test -topic a -sql SELECT·get_mqtt_property('format_indicator')·AS·f·FROM·'a' -property format_indicator=UTF8_DATA", 0, `{"f":"UTF8_DATA"}` + "\n", "fires with"},
+		{"rule test -topic a -sql SELECT·a·FROM·'a' -property format_indicator=text", 2, "",
+			"want UNSPECIFIED_BYTES or UTF8_DATA"},
+		{"rule test -topic a -sql SELECT·get_mqtt_property('format_indicator')·AS·f·FROM·'a' -property format_indicator=UTF8_DATA",
+			0, `{"f":"UTF8_DATA"}` + "\n", "fires with"},
 		{"rule test -topic a -sql SELECT·a·FROM·'a' -trace T", 2, "", "want a UUID"},
 		{"rule test -topic a -sql SELECT·a·FROM·'a' -shadow t", 2, "", "want THING"},
 		// The document is for a pipe, byte for byte; what explains it is for people.
-		{"rule test -topic a -sql SELECT·*·FROM·'a' -payload x\x1b[2J\x9b", 0, "x\x1b[2J\x9b\n", `fires with x\u001b[2J\x9b` + "\n"},
+		{"rule test -topic a -sql SELECT·*·FROM·'a' -payload x\x1b[2J\x9b", 0, "x\x1b[2J\x9b\n",
+			`fires with x\u001b[2J\x9b` + "\n"},
 		{"rule test -topic a\u202e -sql SELECT·a·FROM·'a'·WHERE·a='\u009b'", 1, "", `does not match "a\u202e"`},
 		// What is refused when a rule is made is refused here.
 		{"rule test -topic a -sql SELECT·time_to_epoch(s,'Q')·AS·t·FROM·'a'", 1, "", `field "Q" is not known`},
-		{`rule test -topic a -sql SELECT·time_to_epoch(s,"yyyy-MM-dd'T'HH:mm:ss[.SSS]X")·AS·t·FROM·'a' -payload {"s":"2026-02-12T15:15:45Z"}`, 0, `{"t":1770909345000}` + "\n", "fires with"},
-		{`rule test -topic a -sql SELECT·time_to_epoch(s,"yyyy-MM-dd'T'HH:mm:ss[.SSS]X")·AS·t·FROM·'a' -payload {"s":"2026-02-12T15:15:45.787Z"}`, 0, `{"t":1770909345787}` + "\n", "fires with"},
+		{`rule test -topic a -sql SELECT·time_to_epoch(s,"yyyy-MM-dd'T'HH:mm:ss[.SSS]X")·AS·t·FROM·'a' -payload {"s":"2026-02-12T15:15:45Z"}`,
+			0, `{"t":1770909345000}` + "\n", "fires with"},
+		{`rule test -topic a -sql SELECT·time_to_epoch(s,"yyyy-MM-dd'T'HH:mm:ss[.SSS]X")·AS·t·FROM·'a' -payload {"s":"2026-02-12T15:15:45.787Z"}`,
+			0, `{"t":1770909345787}` + "\n", "fires with"},
 	} {
 		s.run(t)
 	}
@@ -205,7 +224,8 @@ func TestOffline(t *testing.T) {
 	data, out := newData(t), t.TempDir()
 	on := func(args string) string { return args + " -data " + data }
 	first, second, full := filepath.Join(out, "1"), filepath.Join(out, "2"), filepath.Join(out, "full")
-	if err := errors.Join(os.Mkdir(full, 0o700), os.WriteFile(filepath.Join(full, "agent.toml"), []byte("old"), 0o600)); err != nil {
+	if err := errors.Join(os.Mkdir(full, 0o700),
+		os.WriteFile(filepath.Join(full, "agent.toml"), []byte("old"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	for _, s := range []step{
@@ -214,9 +234,11 @@ func TestOffline(t *testing.T) {
 		{on("thing create pi-1 -out " + first), 1, "", "key.pem is there already"},
 		{on("thing create pi-2 -out " + full), 1, "", "agent.toml is there already"},
 		{on("thing create pi-1 -out " + second), 0, "certificate", ""},
-		{on("thing create pi-3 -sensor frob -out " + filepath.Join(out, "4")), 1, "", "want one of none, host, bme280, sim"},
+		{on("thing create pi-3 -sensor frob -out " + filepath.Join(out, "4")), 1, "",
+			"want one of none, host, bme280, sim"},
 		{on("thing create pi-3 -endpoint elsewhere.example: -out " + filepath.Join(out, "5")), 0,
-			`NOTE         the bridge's certificate is not for elsewhere.example, so the device will refuse it: add "elsewhere.example" to mqtt.server_names`, ""},
+			`NOTE         the bridge's certificate is not for elsewhere.example, so the device will refuse it: add "elsewhere.example" to mqtt.server_names`,
+			""},
 		{on("thing delete pi-3"), 1, "", "delete 1 certificates of it for good; say -yes"},
 		{on("thing delete pi-3 -yes"), 0, "DELETED", ""},
 		{on("thing delete pi-3 -yes"), 1, "", "pi-3"},
@@ -228,7 +250,8 @@ func TestOffline(t *testing.T) {
 		{on("policy show tidemill-thing"), 0, `"iot:Connect"`, ""},
 		{on("policy show nosuch"), 1, "", `policy "nosuch"`},
 		{on("policy put p -document {}"), 1, "", "no Statement"},
-		{on(`policy put p -document {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}`), 0, "", ""},
+		{on(`policy put p -document {"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}]}`),
+			0, "", ""},
 		{on("policy show p"), 0, `"iot:*"`, ""},
 		{on("policy attach p 3f1a"), 1, "", `certificate "3f1a"`},
 		{on("cert status 3f1a REVOKED"), 1, "", `certificate "3f1a"`},
@@ -282,20 +305,24 @@ func TestOffline(t *testing.T) {
 		{on("cert status " + id + " GONE"), 1, "", "want ACTIVE, INACTIVE or REVOKED"},
 		{on("cert status " + id + " REVOKED"), 0, "", ""},
 		{on("cert list"), 0, id + "  REVOKED  pi-1    p,tidemill-thing\n", ""},
-		{on("policy delete p"), 1, "", "policy p: conflict: still attached: cert/" + id + "; tidemill-bridge policy detach NAME CERTIFICATE-ID"},
+		{on("policy delete p"), 1, "", "policy p: conflict: still attached: cert/" + id +
+			"; tidemill-bridge policy detach NAME CERTIFICATE-ID"},
 		{on("policy detach p " + id), 0, "", ""},
-		{on("policy detach p " + id), 1, "", `policy "p" at cert/` + id + ": not found; it is not attached there; tidemill-bridge cert show CERTIFICATE-ID"},
+		{on("policy detach p " + id), 1, "", `policy "p" at cert/` + id +
+			": not found; it is not attached there; tidemill-bridge cert show CERTIFICATE-ID"},
 		{on("policy delete nosuch"), 1, "", `policy "nosuch": not found; tidemill-bridge policy show`},
 		{on("cert status nosuch ACTIVE"), 1, "", `certificate "nosuch": not found; tidemill-bridge cert list`},
 		{on("thing delete nosuch"), 1, "", `thing "nosuch": not found; tidemill-bridge thing list`},
 		{on("stream tail nosuch"), 1, "", `no such stream: "nosuch"; tidemill-bridge stream list`},
-		{on("cert delete " + id), 1, "", "still attached: policy tidemill-thing, thing pi-1; tidemill-bridge cert delete ID -force"},
+		{on("cert delete " + id), 1, "",
+			"still attached: policy tidemill-thing, thing pi-1; tidemill-bridge cert delete ID -force"},
 	} {
 		s.run(t)
 	}
 	// A broken declaration is named; the others are applied.
 	rules := filepath.Join(data, "bridge.d", "rules")
-	if err := os.WriteFile(filepath.Join(rules, "bad.json"), []byte(`{"sql":"SELECT x FRM","actions":[]}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(rules, "bad.json"), []byte(`{"sql":"SELECT x FRM","actions":[]}`),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	step{on("reload"), 1, "", "rules/bad.json"}.run(t)
@@ -305,7 +332,8 @@ func TestOffline(t *testing.T) {
 func TestNoData(t *testing.T) {
 	dir := t.TempDir()
 	data := filepath.Join(dir, "data")
-	for _, args := range []string{"thing list", "cert list", "policy show", "stream list", "stream tail s", "rule list", "reload",
+	for _, args := range []string{"thing list", "cert list", "policy show", "stream list", "stream tail s", "rule list",
+		"reload",
 		"thing create pi-1 -out " + filepath.Join(dir, "pi-1")} {
 		step{args + " -data " + data, 1, "", "no bridge's data directory"}.run(t)
 	}
@@ -353,7 +381,8 @@ func TestServe(t *testing.T) {
 	dir := shortDir(t)
 	conf := filepath.Join(dir, "bridge.toml")
 	data := filepath.Join(dir, "data")
-	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = \"127.0.0.1:0\"\n[https]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n", data)
+	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = \"127.0.0.1:0\"\n[https]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
+		data)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -391,19 +420,22 @@ func TestServe(t *testing.T) {
 	on := func(args string) string { return args + " -config " + conf }
 	step{on("reload"), 0, "2 declarations are in force", ""}.run(t)
 	step{on("rule list"), 0, "SELECT * FROM 'dt/#'", ""}.run(t)
-	if err := os.WriteFile(filepath.Join(data, "bridge.d", "rules/all.json"), []byte(`{"sql":"SELECT"}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(data, "bridge.d", "rules/all.json"), []byte(`{"sql":"SELECT"}`),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	step{on("reload"), 1, "", "rules/all.json"}.run(t)
 	step{on("rule list"), 0, "SELECT * FROM 'dt/#'", ""}.run(t) // the last good one stays
 	step{on("rule list"), 0, "all   all.json  enabled, file error  0", ""}.run(t)
-	step{on("rule list"), 0, "all.json is refused; what it declared before, if anything, stays: rule all: sql:", ""}.run(t)
+	step{on("rule list"), 0, "all.json is refused; what it declared before, if anything, stays: rule all: sql:",
+		""}.run(t)
 	broken := filepath.Join(data, "bridge.d", "rules/new.json")
 	if err := os.WriteFile(broken, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	step{on("reload"), 1, "", "rule new: the document is empty"}.run(t)
-	step{on("rule list"), 0, "new.json is refused; what it declared before, if anything, stays: rule new: the document is empty", ""}.run(t)
+	step{on("rule list"), 0, "new.json is refused; what it declared before, if anything, stays: rule new: the document is empty",
+		""}.run(t)
 	if err := os.Remove(broken); err != nil {
 		t.Fatal(err)
 	}
@@ -412,7 +444,8 @@ func TestServe(t *testing.T) {
 	}
 	await("keep their last good version")
 	step{on("aws-env"), 0, "export AWS_ENDPOINT_URL='https://localhost:", ""}.run(t)
-	step{on("aws-env"), 0, "export AWS_SHARED_CREDENTIALS_FILE='" + filepath.Join(data, "pki", "access-keys") + "'\n", ""}.run(t)
+	step{on("aws-env"), 0, "export AWS_SHARED_CREDENTIALS_FILE='" + filepath.Join(data, "pki", "access-keys") + "'\n",
+		""}.run(t)
 
 	cancel()
 	if err := <-done; err != nil {
@@ -476,9 +509,15 @@ func TestTailEnds(t *testing.T) {
 		{"complete", true, t.Context(), []string{"-follow=false"}, func() { stop <- struct{}{} }, "<nil>"},
 		{"torn", false, t.Context(), []string{"-follow=false"}, func() { die <- struct{}{} }, "the bridge has stopped"},
 		{"failed", true, t.Context(), nil, func() { fail <- struct{}{} }, "000012.sst is damaged"},
-		{"failed, to the end", true, t.Context(), []string{"-follow=false"}, func() { fail <- struct{}{} }, "000012.sst is damaged"},
-		{"ended", true, t.Context(), nil, func() { stop <- struct{}{} }, "the bridge runs, but ended its answer; its log may say why"},
-		{"broke off", true, t.Context(), nil, func() { die <- struct{}{} }, "the bridge runs, but ended its answer; its log may say why"},
+		{"failed, to the end", true, t.Context(), []string{"-follow=false"}, func() {
+			fail <- struct{}{}
+		}, "000012.sst is damaged"},
+		{"ended", true, t.Context(), nil, func() {
+			stop <- struct{}{}
+		}, "the bridge runs, but ended its answer; its log may say why"},
+		{"broke off", true, t.Context(), nil, func() {
+			die <- struct{}{}
+		}, "the bridge runs, but ended its answer; its log may say why"},
 		{"interrupted", true, interrupted, nil, interrupt, "<nil>"},
 	} {
 		runs.Store(c.runs)

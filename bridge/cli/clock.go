@@ -14,7 +14,8 @@ var clockShow = command{name: "clock show", summary: "tell whether the bridge tr
 		return c.clock(ctx, "GET", "/v1/clock")
 	}}
 
-var clockAccept = command{name: "clock accept", summary: "trust the machine's clock as it is now, after a jump that was meant",
+var clockAccept = command{name: "clock accept",
+	summary: "trust the machine's clock as it is now, after a jump that was meant",
 	example: "tidemill-bridge clock accept",
 	run: func(ctx context.Context, c *call) error {
 		return c.clock(ctx, "POST", "/v1/clock/accept")
@@ -37,7 +38,8 @@ func (c *call) clock(ctx context.Context, method, path string) error {
 		if s.Ahead < 0 {
 			way = "behind"
 		}
-		_, err := fmt.Fprintf(c.stdout, "the clock is not trusted since %v: it is %v %s the time that is expected; nothing is deleted for its age by the new time\n",
+		_, err := fmt.Fprintf(
+			c.stdout, "the clock is not trusted since %v: it is %v %s the time that is expected; nothing is deleted for its age by the new time\n",
 			s.For.Round(time.Second), s.Ahead.Abs().Round(time.Second), way)
 		return err
 	})

@@ -41,7 +41,8 @@ var connectorList = command{name: "connector list", summary: "list the connector
 			if i.Trouble != "" {
 				state = printable(i.Trouble)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%v\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", i.Name, i.Stream, i.To, open, behind.Round(time.Millisecond),
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%v\t%d\t%d\t%d\t%d\t%d\t%d\t%s\n", i.Name, i.Stream, i.To, open,
+				behind.Round(time.Millisecond),
 				i.Records, i.Filtered, i.Emitted, i.Batches, i.Retries, i.Dead, state)
 		}
 		return w.Flush()
@@ -80,7 +81,8 @@ func showConnector(c *call, i *connector.Info) error {
 	}
 	fmt.Fprintln(w, "\nSHARD\tOWNER\tBEHIND\tBUFFERED\tCHECKPOINT\tUNDER WAY\tTROUBLE")
 	for _, s := range i.Shards {
-		fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%s\t%s\n", s.Shard, s.Owner, s.Behind.Round(time.Millisecond), s.Buffered, s.Checkpoint, s.Pending, printable(s.Trouble))
+		fmt.Fprintf(w, "%s\t%s\t%v\t%d\t%s\t%s\t%s\n", s.Shard, s.Owner, s.Behind.Round(time.Millisecond), s.Buffered,
+			s.Checkpoint, s.Pending, printable(s.Trouble))
 	}
 	return w.Flush()
 }
@@ -96,7 +98,8 @@ func (c *call) connectors(ctx context.Context) (all []connector.Info, err error)
 	return all, err
 }
 
-var connectorCheck = command{name: "connector check", args: "FILE", alone: true, summary: "check the file of a connector, as the bridge would, or with -alone as connector run would",
+var connectorCheck = command{name: "connector check", args: "FILE", alone: true,
+	summary: "check the file of a connector, as the bridge would, or with -alone as connector run would",
 	example: "tidemill-bridge connector check to-archive.json",
 	run: func(_ context.Context, c *call) error {
 		alone := c.flags.Bool("alone", false, "for connector run, not for a bridge")
@@ -133,7 +136,8 @@ func readConnector(path string, inside bool) (*connector.File, error) {
 	return f, nil
 }
 
-var connectorRun = command{name: "connector run", args: "FILE", alone: true, summary: "run a connector by itself, without a bridge, until interrupted",
+var connectorRun = command{name: "connector run", args: "FILE", alone: true,
+	summary: "run a connector by itself, without a bridge, until interrupted",
 	example: "tidemill-bridge connector run to-archive.json\nAWS_PROFILE=plant tidemill-bridge connector run to-archive.json",
 	run: func(ctx context.Context, c *call) error {
 		every := c.flags.Duration("status", time.Minute, "how often the counts are logged; 0: never")

@@ -12,7 +12,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
-var deliveryList = command{name: "delivery list", summary: "list the delivery streams, with counts since their start, and what of their configurations has no effect here",
+var deliveryList = command{name: "delivery list",
+	summary: "list the delivery streams, with counts since their start, and what of their configurations has no effect here",
 	example: "tidemill-bridge delivery list",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
@@ -20,7 +21,8 @@ var deliveryList = command{name: "delivery list", summary: "list the delivery st
 		}
 		return c.with(ctx, func(a *client) error {
 			if !a.live {
-				return errors.New("no bridge runs over this data directory: its delivery streams are what it makes of bridge.d/delivery-streams")
+				return errors.New(
+					"no bridge runs over this data directory: its delivery streams are what it makes of bridge.d/delivery-streams")
 			}
 			var all []admin.DeliveryInfo
 			if err := a.do(ctx, "GET", "/v1/delivery-streams", nil, nil, &all); err != nil {
@@ -37,7 +39,8 @@ var deliveryList = command{name: "delivery list", summary: "list the delivery st
 			}
 			for _, d := range all {
 				for _, member := range slices.Sorted(maps.Keys(d.Kept)) {
-					fmt.Fprintf(c.stdout, "%s keeps %s, which has no effect here: %s\n", d.Name, member, printable(string(d.Kept[member])))
+					fmt.Fprintf(c.stdout, "%s keeps %s, which has no effect here: %s\n", d.Name, member,
+						printable(string(d.Kept[member])))
 				}
 			}
 			return nil

@@ -23,17 +23,20 @@ import (
 //go:embed install.sh
 var installScript string
 
-var thingKit = command{name: "thing kit", args: "NAME", summary: "create a thing, and one file with all that its device needs: agent, identity, configuration, unit, and a script that installs them",
+var thingKit = command{name: "thing kit", args: "NAME",
+	summary: "create a thing, and one file with all that its device needs: agent, identity, configuration, unit, and a script that installs them",
 	example: `tidemill-bridge thing kit pi-1 -sensor bme280 -out - | ssh pi@pi-1 tar xz && ssh -t pi@pi-1 sudo pi-1/install
 tidemill-bridge thing kit pi-1 -agent bin/tidemill-agent-linux-armv6
 scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/install'`,
 	run: func(ctx context.Context, c *call) error {
-		out := c.flags.String("out", "", "`file` to write, .tar.gz; a folder with / at its end; or - for standard output (default: NAME.tar.gz)")
+		out := c.flags.String("out", "",
+			"`file` to write, .tar.gz; a folder with / at its end; or - for standard output (default: NAME.tar.gz)")
 		var agents []string
-		c.flags.Func("agent", "tidemill-agent for the device, a `file`; for several kinds of device give several (default: those of make cross and make install)", func(path string) error {
-			agents = append(agents, path)
-			return nil
-		})
+		c.flags.Func("agent", "tidemill-agent for the device, a `file`; for several kinds of device give several (default: those of make cross and make install)",
+			func(path string) error {
+				agents = append(agents, path)
+				return nil
+			})
 		in := newThing(c)
 		if err := c.parse(1, 1); err != nil {
 			return err
@@ -44,7 +47,8 @@ scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/ins
 			*out = folder + ".tar.gz"
 		}
 		if *out != "-" && !strings.HasSuffix(*out, "/") && !strings.HasSuffix(*out, ".tar.gz") {
-			return usagef("thing kit: -out %s: want a file that ends with .tar.gz, a folder that ends with /, or -", *out)
+			return usagef("thing kit: -out %s: want a file that ends with .tar.gz, a folder that ends with /, or -",
+				*out)
 		}
 		// Before a certificate is issued that nobody would have the key of.
 		if _, err := os.Lstat(*out); err == nil {
@@ -57,7 +61,8 @@ scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/ins
 		if err != nil {
 			return err
 		}
-		for _, name := range []string{"tidemill-agent.service", "tidemill-agent-rotate.service", "tidemill-agent-rotate.timer", "60-tidemill.rules", "tidemill.sysusers"} {
+		for _, name := range []string{"tidemill-agent.service", "tidemill-agent-rotate.service",
+			"tidemill-agent-rotate.timer", "60-tidemill.rules", "tidemill.sysusers"} {
 			text, err := systemd.Files.ReadFile(name)
 			if err != nil {
 				return err
@@ -78,9 +83,12 @@ scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/ins
 			}
 			note := id.Note
 			if len(kinds) == 0 {
-				note = strings.TrimPrefix(note+"; there is no agent in it: name one with -agent, or have tidemill-agent in /usr/bin of the device", "; ")
+				note = strings.TrimPrefix(note+
+					"; there is no agent in it: name one with -agent, or have tidemill-agent in /usr/bin of the device",
+					"; ")
 			}
-			next := "scp " + *out + " pi@DEVICE: && ssh -t pi@DEVICE 'tar xzf " + filepath.Base(*out) + " && sudo " + folder + "/install'"
+			next := "scp " + *out + " pi@DEVICE: && ssh -t pi@DEVICE 'tar xzf " + filepath.Base(*out) + " && sudo " +
+				folder + "/install'"
 			said := c.stdout
 			switch {
 			case *out == "-":
@@ -88,7 +96,8 @@ scp pi-1.tar.gz pi@pi-1: && ssh -t pi@pi-1 'tar xzf pi-1.tar.gz && sudo pi-1/ins
 			case strings.HasSuffix(*out, "/"):
 				next = "on the device: sudo " + *out + "install"
 			}
-			_, err := fmt.Fprintf(said, "thing        %s\ncertificate  %s\nendpoint     %s\nagents       %s\nwritten      %s, with the private key: for this device only\n%snext         %s\n",
+			_, err := fmt.Fprintf(
+				said, "thing        %s\ncertificate  %s\nendpoint     %s\nagents       %s\nwritten      %s, with the private key: for this device only\n%snext         %s\n",
 				in.Name, id.CertificateID, id.Endpoint, strings.Join(kinds, ", "), *out, noteLine(note), next)
 			return err
 		})
@@ -166,7 +175,8 @@ func writeKit(stdout io.Writer, out, folder string, files []kitFile) error {
 	z := gzip.NewWriter(&b)
 	w := tar.NewWriter(z)
 	for _, f := range files {
-		h := &tar.Header{Name: folder + "/" + f.name, Mode: int64(f.mode), Size: int64(len(f.data)), ModTime: time.Now(), Format: tar.FormatPAX}
+		h := &tar.Header{Name: folder + "/" + f.name, Mode: int64(f.mode), Size: int64(len(f.data)),
+			ModTime: time.Now(), Format: tar.FormatPAX}
 		if err := w.WriteHeader(h); err != nil {
 			return err
 		}

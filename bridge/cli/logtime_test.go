@@ -18,7 +18,8 @@ func TestLogTime(t *testing.T) {
 	if err := json.Unmarshal(log.Bytes(), &line); err != nil {
 		t.Fatal(err)
 	}
-	if at, err := time.Parse(logTime, line.Time); err != nil || time.Since(at).Abs() > time.Minute || len(line.Time) > len(logTime) || line.In != "136ms" {
+	if at, err := time.Parse(logTime, line.Time); err != nil || time.Since(at).Abs() > time.Minute ||
+		len(line.Time) > len(logTime) || line.In != "136ms" {
 		t.Errorf("%+v, %v", line, err)
 	}
 }

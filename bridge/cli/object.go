@@ -7,7 +7,8 @@ import (
 	"strings"
 )
 
-var objectPut = command{name: "object put", args: "BUCKET/KEY FILE", summary: "store a file as an object, such as the descriptor set of decode(…, 'proto', …)",
+var objectPut = command{name: "object put", args: "BUCKET/KEY FILE",
+	summary: "store a file as an object, such as the descriptor set of decode(…, 'proto', …)",
 	example: "tidemill-bridge object put schemas/pump.desc pump.desc   # of protoc --include_imports -o pump.desc pump.proto",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(2, 2); err != nil {
@@ -22,6 +23,7 @@ var objectPut = command{name: "object put", args: "BUCKET/KEY FILE", summary: "s
 			return err
 		}
 		return c.with(ctx, func(a *client) error {
-			return a.do(ctx, "PUT", "/v1/objects", url.Values{"bucket": {bucket}, "key": {key}}, bytes.NewReader(data), nil)
+			return a.do(ctx, "PUT", "/v1/objects", url.Values{"bucket": {bucket}, "key": {key}}, bytes.NewReader(data),
+				nil)
 		})
 	}}

@@ -32,10 +32,12 @@ var policyShow = command{name: "policy show", args: "[NAME]", summary: "list the
 		})
 	}}
 
-var policyPut = command{name: "policy put", args: "NAME FILE", summary: "create a policy or give it a new default version",
+var policyPut = command{name: "policy put", args: "NAME FILE",
+	summary: "create a policy or give it a new default version",
 	example: "tidemill-bridge policy put sensors policy.json\ntidemill-bridge policy put sensors - < policy.json",
 	run: func(ctx context.Context, c *call) error {
-		doc := c.flags.String("document", "", "in place of FILE: the AWS IoT policy document, @FILE, or - for standard input")
+		doc := c.flags.String("document", "",
+			"in place of FILE: the AWS IoT policy document, @FILE, or - for standard input")
 		if err := c.parse(1, 2); err != nil {
 			return err
 		}
@@ -60,7 +62,8 @@ var policyPut = command{name: "policy put", args: "NAME FILE", summary: "create 
 		})
 	}}
 
-var policyAttach = command{name: "policy attach", args: "NAME CERTIFICATE-ID", summary: "attach a policy to a certificate",
+var policyAttach = command{name: "policy attach", args: "NAME CERTIFICATE-ID",
+	summary: "attach a policy to a certificate",
 	example: "tidemill-bridge policy attach sensors 3f1a…",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(2, 2); err != nil {
@@ -72,13 +75,15 @@ var policyAttach = command{name: "policy attach", args: "NAME CERTIFICATE-ID", s
 		})
 	}}
 
-var policyDetach = command{name: "policy detach", args: "NAME CERTIFICATE-ID", summary: "detach a policy from a certificate, with effect at once",
+var policyDetach = command{name: "policy detach", args: "NAME CERTIFICATE-ID",
+	summary: "detach a policy from a certificate, with effect at once",
 	example: "tidemill-bridge policy detach sensors 3f1a…",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(2, 2); err != nil {
 			return err
 		}
 		return c.with(ctx, func(a *client) error {
-			return a.do(ctx, "DELETE", "/v1/policies/"+url.PathEscape(c.args[0])+"/targets/"+url.PathEscape(c.args[1]), nil, nil, nil)
+			return a.do(ctx, "DELETE", "/v1/policies/"+url.PathEscape(c.args[0])+"/targets/"+url.PathEscape(c.args[1]),
+				nil, nil, nil)
 		})
 	}}

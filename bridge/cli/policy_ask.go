@@ -20,7 +20,8 @@ var policyVersions = command{name: "policy versions", args: "NAME", summary: "li
 		}
 		return c.with(ctx, func(a *client) error {
 			var all []admin.PolicyVersionInfo
-			if err := a.do(ctx, "GET", "/v1/policies/"+url.PathEscape(c.args[0])+"/versions", nil, nil, &all); err != nil {
+			if err := a.do(ctx, "GET", "/v1/policies/"+url.PathEscape(c.args[0])+"/versions", nil, nil,
+				&all); err != nil {
 				return err
 			}
 			for _, v := range all {
@@ -34,7 +35,8 @@ var policyVersions = command{name: "policy versions", args: "NAME", summary: "li
 		})
 	}}
 
-var policyDefault = command{name: "policy default", args: "NAME VERSION", summary: "put another version of a policy in effect",
+var policyDefault = command{name: "policy default", args: "NAME VERSION",
+	summary: "put another version of a policy in effect",
 	example: "tidemill-bridge policy default sensors 2",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(2, 2); err != nil {
@@ -49,7 +51,8 @@ var policyDefault = command{name: "policy default", args: "NAME VERSION", summar
 		})
 	}}
 
-var policyDelete = command{name: "policy delete", args: "NAME", summary: "delete a policy that is attached to nothing, or one version of a policy",
+var policyDelete = command{name: "policy delete", args: "NAME",
+	summary: "delete a policy that is attached to nothing, or one version of a policy",
 	example: "tidemill-bridge policy delete sensors -version 1\ntidemill-bridge policy delete sensors",
 	run: func(ctx context.Context, c *call) error {
 		version := c.flags.Int("version", 0, "only this version, which must not be in effect")
@@ -63,7 +66,8 @@ var policyDelete = command{name: "policy delete", args: "NAME", summary: "delete
 		return c.with(ctx, func(a *client) error { return a.do(ctx, "DELETE", path, nil, nil, nil) })
 	}}
 
-var policyEffective = command{name: "policy effective", args: "[CERTIFICATE-ID]", summary: "print the policies in effect for a certificate, a thing, or both, with where they are attached",
+var policyEffective = command{name: "policy effective", args: "[CERTIFICATE-ID]",
+	summary: "print the policies in effect for a certificate, a thing, or both, with where they are attached",
 	example: "tidemill-bridge policy effective 3f1a… -thing pi-1\ntidemill-bridge policy effective -thing pi-1 -json",
 	run: func(ctx context.Context, c *call) error {
 		thing := c.flags.String("thing", "", "the `thing` that it connects as: its groups' policies count too")
@@ -93,12 +97,14 @@ var policyEffective = command{name: "policy effective", args: "[CERTIFICATE-ID]"
 	}}
 
 // actionsOf are the words of the command line for TestAuthorization's.
-var actionsOf = map[string]string{"publish": "PUBLISH", "subscribe": "SUBSCRIBE", "receive": "RECEIVE", "connect": "CONNECT"}
+var actionsOf = map[string]string{"publish": "PUBLISH", "subscribe": "SUBSCRIBE", "receive": "RECEIVE",
+	"connect": "CONNECT"}
 
 // errRefused ends policy test with status 1, for scripts.
 var errRefused = errors.New("not allowed")
 
-var policyTest = command{name: "policy test", args: "CERTIFICATE-ID publish|subscribe|receive|connect RESOURCE...", summary: "say what a certificate may do and which statement decides",
+var policyTest = command{name: "policy test", args: "CERTIFICATE-ID publish|subscribe|receive|connect RESOURCE...",
+	summary: "say what a certificate may do and which statement decides",
 	example: "tidemill-bridge policy test 3f1a… publish dt/pi-1/temp -client pi-1\ntidemill-bridge policy test 3f1a… subscribe 'cmd/#' -client pi-1 -add new-policy -skip old-policy",
 	run: func(ctx context.Context, c *call) error {
 		clientID := c.flags.String("client", "", "the client `id` that it connects with")
@@ -113,7 +119,8 @@ var policyTest = command{name: "policy test", args: "CERTIFICATE-ID publish|subs
 		if action == "" {
 			return usagef("policy test: %q: want publish, subscribe, receive or connect; see -h", c.args[1])
 		}
-		in := admin.PolicyTest{Certificate: c.args[0], ClientID: *clientID, SourceIP: *source, Add: list(*add), Skip: list(*skip),
+		in := admin.PolicyTest{Certificate: c.args[0], ClientID: *clientID, SourceIP: *source, Add: list(*add),
+			Skip:  list(*skip),
 			Infos: []registry.AuthInfo{{Action: action, Resources: c.args[2:]}}}
 		return c.with(ctx, func(a *client) error {
 			var all []admin.PolicyTestResult
@@ -146,10 +153,12 @@ func list(text string) []string {
 	return strings.Split(text, ",")
 }
 
-var policyWhoCan = command{name: "policy who-can", args: "publish|subscribe|receive|connect TOPIC", summary: "list the certificates and things that may do something, and by which statement",
+var policyWhoCan = command{name: "policy who-can", args: "publish|subscribe|receive|connect TOPIC",
+	summary: "list the certificates and things that may do something, and by which statement",
 	example: "tidemill-bridge policy who-can publish cmd/pump-1/stop\ntidemill-bridge policy who-can subscribe 'dt/#' -json",
 	run: func(ctx context.Context, c *call) error {
-		source := c.flags.String("source-ip", "", "the `address` that they connect from; without one, statements about it do not allow")
+		source := c.flags.String("source-ip", "",
+			"the `address` that they connect from; without one, statements about it do not allow")
 		asJSON := c.flags.Bool("json", false, "print one JSON object a line")
 		if err := c.parse(2, 2); err != nil {
 			return err

@@ -11,7 +11,8 @@ type remedy struct {
 
 // remedies are searched in order; the first that applies counts.
 var remedies = []remedy{
-	{"policy ", []string{" at cert/", "not found"}, "it is not attached there; tidemill-bridge cert show CERTIFICATE-ID lists what is"},
+	{"policy ", []string{" at cert/", "not found"},
+		"it is not attached there; tidemill-bridge cert show CERTIFICATE-ID lists what is"},
 	{"policy ", []string{"not found"}, "tidemill-bridge policy show lists the policies"},
 	{"policy ", []string{"still attached"}, "tidemill-bridge policy detach NAME CERTIFICATE-ID"},
 	{"policy ", []string{"versions"}, "tidemill-bridge policy versions NAME lists them, and policy delete NAME -version N deletes one"},

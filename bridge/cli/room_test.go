@@ -48,7 +48,8 @@ func TestFullDisk(t *testing.T) {
 	admin := l.Addr().String()
 	l.Close()
 	conf := filepath.Join(t.TempDir(), "bridge.toml")
-	text := fmt.Sprintf("data_dir = %q\nmin_free = \"200 MiB\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\n[https]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = %q\n", data, admin)
+	text := fmt.Sprintf("data_dir = %q\nmin_free = \"200 MiB\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\n[https]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = %q\n",
+		data, admin)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +103,8 @@ func TestFullDisk(t *testing.T) {
 	if code, text := ask("/healthz"); code != 200 {
 		t.Errorf("not alive: %d %s", code, text)
 	}
-	if _, _, err := runText(t, "stream", "list", "-config", conf); err == nil || !strings.Contains(err.Error(), "min_free") {
+	if _, _, err := runText(t, "stream", "list", "-config", conf); err == nil ||
+		!strings.Contains(err.Error(), "min_free") {
 		t.Errorf("stream list: %v", err)
 	}
 	if err := end(); !errors.Is(err, context.Canceled) {
@@ -124,11 +126,16 @@ func TestEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	released := make(chan struct{})
 	cancel()
-	if err := ends(ctx, time.Millisecond, func(context.Context) error { <-released; return nil }); !errors.Is(err, errStuck) {
+	if err := ends(ctx, time.Millisecond, func(context.Context) error {
+		<-released
+		return nil
+	}); !errors.Is(err, errStuck) {
 		t.Errorf("%v", err)
 	}
 	close(released)
-	if err := ends(ctx, time.Minute, func(ctx context.Context) error { return ctx.Err() }); !errors.Is(err, context.Canceled) {
+	if err := ends(ctx, time.Minute, func(ctx context.Context) error {
+		return ctx.Err()
+	}); !errors.Is(err, context.Canceled) {
 		t.Errorf("%v", err)
 	}
 }

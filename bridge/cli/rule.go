@@ -17,7 +17,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-var ruleTest = command{name: "rule test", alone: true, summary: "evaluate a statement on one message, and say why it fires or not",
+var ruleTest = command{name: "rule test", alone: true,
+	summary: "evaluate a statement on one message, and say why it fires or not",
 	example: `tidemill-bridge rule test -sql "SELECT temp FROM 'dt/#' WHERE temp > 30" -topic dt/pi-1/climate -payload '{"temp":31.5}'
 tidemill-bridge rule test -sql "SELECT *, topic(1) AS t" -topic '$aws/rules/hot/pi-1' -payload '{}'     # Basic Ingest
 tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -shadow pi-1=@shadow.json`,
@@ -61,7 +62,8 @@ tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -
 			fmt.Fprintln(c.stderr, strings.TrimRight(shown.String(), "\n"))
 		}
 		if sample.missing != nil {
-			fmt.Fprintf(c.stderr, "give %s, or ask a bridge with rule why NAME -payload …\n", strings.Join(sample.missing, ", "))
+			fmt.Fprintf(c.stderr, "give %s, or ask a bridge with rule why NAME -payload …\n",
+				strings.Join(sample.missing, ", "))
 		}
 		switch {
 		case e.Err != nil:
@@ -95,7 +97,8 @@ func argument(v string) ([]byte, error) {
 	return []byte(v), nil
 }
 
-var ruleList = command{name: "rule list", summary: "list the rules, with counts since the bridge's start, and what is wrong with them or with files of bridge.d",
+var ruleList = command{name: "rule list",
+	summary: "list the rules, with counts since the bridge's start, and what is wrong with them or with files of bridge.d",
 	example: "tidemill-bridge rule list",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
@@ -133,12 +136,14 @@ var ruleList = command{name: "rule list", summary: "list the rules, with counts 
 					state = "broken"
 					trouble = append(trouble, fmt.Sprintf("%s: not in force: %s", r.Name, r.Trouble))
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s\n", r.Name, source, state, r.Matched, r.Fired, r.Unmerged, r.Errors, r.Actions, r.ActionErrors,
+				fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%v\t%s\n", r.Name, source, state, r.Matched,
+					r.Fired, r.Unmerged, r.Errors, r.Actions, r.ActionErrors,
 					r.Retries, meanText(r.Durable),
 					strings.Join(strings.Fields(r.SQL), " "))
 			}
 			for _, f := range refused {
-				trouble = append(trouble, fmt.Sprintf("%s is refused; what it declared before, if anything, stays: %s", f.File, f.Why))
+				trouble = append(trouble,
+					fmt.Sprintf("%s is refused; what it declared before, if anything, stays: %s", f.File, f.Why))
 			}
 			if err := w.Flush(); err != nil || trouble == nil {
 				return err

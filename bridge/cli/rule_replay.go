@@ -18,7 +18,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
 
-var ruleReplay = command{name: "rule replay", args: "[FILE]", summary: "evaluate a changed rule over the messages in the log, next to the one in force",
+var ruleReplay = command{name: "rule replay", args: "[FILE]",
+	summary: "evaluate a changed rule over the messages in the log, next to the one in force",
 	example: `tidemill-bridge rule replay new.json -against hot -from 3d   # the last three days
 tidemill-bridge rule replay hot.json -from 2026-03-01 -to 2026-03-02T06:00:00Z -examples 10
 tidemill-bridge rule replay -against hot -sql "SELECT temp FROM 'dt/#' WHERE temp > 35"`,
@@ -26,9 +27,12 @@ tidemill-bridge rule replay -against hot -sql "SELECT temp FROM 'dt/#' WHERE tem
 		file := c.flags.String("rule", "", "in place of FILE: `file` of the changed rule, a topic rule payload")
 		sql := c.flags.String("sql", "", "the changed statement, or @FILE, instead of FILE")
 		version := c.flags.String("sql-version", iotsql.Version2016, "awsIotSqlVersion of -sql")
-		against := c.flags.String("against", "", "`name` of the rule in force (default: the changed rule's; if there is none, whatever fires is new)")
-		from := c.flags.String("from", "oldest", "arrival of the first messages: a `time` as 2026-03-01T06:00:00Z, a date (UTC), how long ago (2h, 3d), or oldest")
-		to := c.flags.String("to", "now", "arrival that ends them, likewise a `time`, which is not taken itself, or now")
+		against := c.flags.String("against", "",
+			"`name` of the rule in force (default: the changed rule's; if there is none, whatever fires is new)")
+		from := c.flags.String("from", "oldest",
+			"arrival of the first messages: a `time` as 2026-03-01T06:00:00Z, a date (UTC), how long ago (2h, 3d), or oldest")
+		to := c.flags.String("to", "now",
+			"arrival that ends them, likewise a `time`, which is not taken itself, or now")
 		shards := c.flags.String("shard", "", "`shards` of the ingest log, as 0,3 (default: all)")
 		examples := c.flags.Int("examples", 3, "how many messages of each kind of difference are shown")
 		jobs := c.flags.Int("jobs", 1, "goroutines that evaluate, at most one for each processor")
@@ -145,7 +149,8 @@ func moment(s string, now time.Time) (time.Time, error) {
 		d, err = time.ParseDuration(rest)
 	}
 	if err != nil || d < 0 {
-		return time.Time{}, fmt.Errorf("%q: want a time as 2026-03-01T06:00:00Z, a date, how long ago as 90m, 2h or 3d, oldest or now", s)
+		return time.Time{}, fmt.Errorf(
+			"%q: want a time as 2026-03-01T06:00:00Z, a date, how long ago as 90m, 2h or 3d, oldest or now", s)
 	}
 	return now.Add(-time.Duration(n)*24*time.Hour - d), nil
 }
@@ -215,7 +220,8 @@ func (m *meter) progress(l *admin.ReplayLine, now time.Time) {
 		return
 	}
 	m.shown = now
-	text := fmt.Sprintf("read %s of %s messages, %.0f %%, %s a second", grouped(l.Read), grouped(l.Of), 100*float64(l.Read)/float64(max(1, l.Of)), grouped(uint64(l.Rate)))
+	text := fmt.Sprintf("read %s of %s messages, %.0f %%, %s a second", grouped(l.Read), grouped(l.Of),
+		100*float64(l.Read)/float64(max(1, l.Of)), grouped(uint64(l.Rate)))
 	if m.terminal {
 		fmt.Fprintf(m.w, "\r%s\x1b[K", text)
 		m.written = true

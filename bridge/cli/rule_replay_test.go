@@ -35,7 +35,8 @@ func fill(t *testing.T, data string, payloads ...string) {
 	ended, done := make(chan error, 1), make(chan error, len(payloads))
 	go func() { ended <- store.Run(ctx) }()
 	for _, p := range payloads {
-		in.Publish(&message.Message{Topic: "dt/a", Payload: []byte(p), ClientID: "dev", Protocol: "mqtt"}, nil, func(err error) { done <- err })
+		in.Publish(&message.Message{Topic: "dt/a", Payload: []byte(p), ClientID: "dev", Protocol: "mqtt"}, nil,
+			func(err error) { done <- err })
 	}
 	for range payloads {
 		if err := <-done; err != nil {
@@ -62,7 +63,8 @@ func TestRuleReplay(t *testing.T) {
 		`{"sql":"SELECT v FROM 'dt/#' WHERE v > 2","awsIotSqlVersion":"2016-03-23","actions":[{"republish":{"topic":"x"}}]}`)
 	changed := write(filepath.Join(out, "new.json"),
 		`{"sql":"SELECT v * 2 AS v\n FROM 'dt/#' WHERE v < 4","awsIotSqlVersion":"2016-03-23","actions":[{"republish":{"topic":"y"}}]}`)
-	named := write(filepath.Join(out, "named.json"), `{"ruleName":"hot","topicRulePayload":{"sql":"SELECT v FROM 'dt/#' WHERE v > 2","awsIotSqlVersion":"2016-03-23","actions":[]}}`)
+	named := write(filepath.Join(out, "named.json"),
+		`{"ruleName":"hot","topicRulePayload":{"sql":"SELECT v FROM 'dt/#' WHERE v > 2","awsIotSqlVersion":"2016-03-23","actions":[]}}`)
 	wrong := write(filepath.Join(out, "wrong.json"), `{"sql":"SELECT v, FROM 'dt/#'","actions":[]}`)
 	noJSON := write(filepath.Join(out, "no.json"), `{`)
 	odd := write(filepath.Join(out, "new-rule.json"), `{"sql":"SELECT v FROM 'dt/#'","actions":[]}`)
@@ -93,7 +95,8 @@ func TestRuleReplay(t *testing.T) {
 		{on(sql + "-from now"), 0, "read     0 messages", ""},
 		{on(sql + "-to 1h"), 0, "read     0 messages", ""},
 		{on(sql + "-from 2h -to now"), 0, "read     5 messages", ""},
-		{on("-sql SELECT·v·FROM·'dt/#'·WHERE·v>3 -against hot -examples 0"), 0, fmt.Sprintf("no longer fires %36d\n", 1), ""},
+		{on("-sql SELECT·v·FROM·'dt/#'·WHERE·v>3 -against hot -examples 0"), 0,
+			fmt.Sprintf("no longer fires %36d\n", 1), ""},
 		{on("-rule " + named), 0, "the two statements are the same", ""},
 		{on("-rule " + named + " -json"), 0, `"unchanged": 2`, ""},
 	} {
@@ -131,9 +134,11 @@ func TestRuleReplay(t *testing.T) {
 			t.Errorf("no\n%sin\n%s", part, text)
 		}
 	}
-	text, _, err = runText(t, "rule", "replay", "-data", data, "-sql", "SELECT * FROM 'dt/#' WHERE isUndefined(v)", "-from", "1h", "-json")
+	text, _, err = runText(t, "rule", "replay", "-data", data, "-sql", "SELECT * FROM 'dt/#' WHERE isUndefined(v)",
+		"-from", "1h", "-json")
 	var r rules.ReplayReport
-	if err != nil || json.Unmarshal([]byte(text), &r) != nil || r.Differences[0].Count != 1 || r.Differences[0].Examples[0].Payload.Of != 5002 ||
+	if err != nil || json.Unmarshal([]byte(text), &r) != nil || r.Differences[0].Count != 1 ||
+		r.Differences[0].Examples[0].Payload.Of != 5002 ||
 		r.From.After(time.Now().Add(-time.Hour)) || r.From.Before(time.Now().Add(-2*time.Hour)) {
 		t.Errorf("%v %s", err, text)
 	}
@@ -146,14 +151,17 @@ func TestRuleReplay(t *testing.T) {
 func TestMoment(t *testing.T) {
 	now := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	for text, want := range map[string]time.Time{
-		"oldest": {}, "now": now, "2h": now.Add(-2 * time.Hour), "3d": now.AddDate(0, 0, -3), "1d12h": now.Add(-36 * time.Hour), "90m": now.Add(-90 * time.Minute),
-		"2026-03-01": time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), "2026-03-01T06:00:00.5+01:00": time.Date(2026, 3, 1, 5, 0, 0, 5e8, time.UTC),
+		"oldest": {}, "now": now, "2h": now.Add(-2 * time.Hour), "3d": now.AddDate(0, 0, -3),
+		"1d12h": now.Add(-36 * time.Hour), "90m": now.Add(-90 * time.Minute),
+		"2026-03-01":                  time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC),
+		"2026-03-01T06:00:00.5+01:00": time.Date(2026, 3, 1, 5, 0, 0, 5e8, time.UTC),
 	} {
 		if got, err := moment(text, now); err != nil || !got.Equal(want) {
 			t.Errorf("%s: %v, %v, want %v", text, got, err, want)
 		}
 	}
-	for _, text := range []string{"", "d", "-2h", "-3d", "1d-2h", "3", "3d4", "2026-13-01", "2026-03-01T06:00", "70000d"} {
+	for _, text := range []string{"", "d", "-2h", "-3d", "1d-2h", "3", "3d4", "2026-13-01", "2026-03-01T06:00",
+		"70000d"} {
 		if got, err := moment(text, now); err == nil {
 			t.Errorf("%q: %v", text, got)
 		}
@@ -168,7 +176,8 @@ func TestMeter(t *testing.T) {
 		var b strings.Builder
 		m := &meter{w: &b, terminal: terminal, shown: began}
 		for i := range 13 {
-			m.progress(&admin.ReplayLine{Read: uint64(i) * 100_000, Of: 1_200_000, Rate: 100_000}, began.Add(time.Duration(i)*time.Second))
+			m.progress(&admin.ReplayLine{Read: uint64(i) * 100_000, Of: 1_200_000, Rate: 100_000},
+				began.Add(time.Duration(i)*time.Second))
 		}
 		m.progress(&admin.ReplayLine{Report: &rules.ReplayReport{}}, began.Add(time.Hour))
 		m.end()
@@ -177,11 +186,13 @@ func TestMeter(t *testing.T) {
 	if got := show(false); got != "read 500,000 of 1,200,000 messages, 42 %, 100,000 a second\nread 1,000,000 of 1,200,000 messages, 83 %, 100,000 a second\n" {
 		t.Errorf("%q", got)
 	}
-	if got := show(true); strings.Count(got, "\r") != 14 || strings.Contains(got, "\n") || !strings.HasPrefix(got, "\rread 0 of 1,200,000 messages, 0 %, 100,000 a second\x1b[K\rread 100,000") ||
+	if got := show(true); strings.Count(got, "\r") != 14 || strings.Contains(got, "\n") ||
+		!strings.HasPrefix(got, "\rread 0 of 1,200,000 messages, 0 %, 100,000 a second\x1b[K\rread 100,000") ||
 		!strings.HasSuffix(got, "\r\x1b[K") {
 		t.Errorf("%q", got)
 	}
-	if got := grouped(0) + grouped(999) + " " + grouped(1000) + " " + grouped(123456789); got != "0999 1,000 123,456,789" {
+	if got := grouped(0) + grouped(999) + " " + grouped(1000) + " " +
+		grouped(123456789); got != "0999 1,000 123,456,789" {
 		t.Error(got)
 	}
 }
@@ -203,7 +214,8 @@ func TestReplayEnds(t *testing.T) {
 		begun <- struct{}{}
 		select {
 		case id := <-end:
-			_ = enc.Encode(admin.ReplayLine{ID: id, Report: &rules.ReplayReport{Rule: id, Partial: true, Read: 4, Records: 10}})
+			_ = enc.Encode(admin.ReplayLine{ID: id,
+				Report: &rules.ReplayReport{Rule: id, Partial: true, Read: 4, Records: 10}})
 		case <-die:
 			panic(http.ErrAbortHandler)
 		case <-r.Context().Done():
@@ -219,7 +231,10 @@ func TestReplayEnds(t *testing.T) {
 		out  string
 		err  string
 	}{
-		{"interrupted", func(interrupt func()) { interrupt() }, "PARTIAL: ended after 4 of 10 messages; what follows is of those\n\nrule     some\n", "the replay was interrupted; its report is of a part of the messages"},
+		{"interrupted", func(interrupt func()) {
+			interrupt()
+		}, "PARTIAL: ended after 4 of 10 messages; what follows is of those\n\nrule     some\n",
+			"the replay was interrupted; its report is of a part of the messages"},
 		{"died", func(func()) { die <- struct{}{} }, "", "the answer broke off: unexpected EOF"},
 	} {
 		ctx, interrupt := context.WithCancel(t.Context())
@@ -230,7 +245,8 @@ func TestReplayEnds(t *testing.T) {
 		}()
 		<-begun
 		c.do(interrupt)
-		if err := <-done; fmt.Sprint(err) != c.err || !strings.HasPrefix(out.String(), c.out) || (c.out == "") != (out.Len() == 0) || errs.Len() > 0 {
+		if err := <-done; fmt.Sprint(err) != c.err || !strings.HasPrefix(out.String(), c.out) ||
+			(c.out == "") != (out.Len() == 0) || errs.Len() > 0 {
 			t.Errorf("%s: %v, printed %s%s", c.name, err, out.String(), errs.String())
 		}
 		interrupt()

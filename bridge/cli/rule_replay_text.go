@@ -24,7 +24,8 @@ func grouped(n uint64) string {
 func reportText(r *rules.ReplayReport) string {
 	var b strings.Builder
 	if r.Partial {
-		fmt.Fprintf(&b, "PARTIAL: ended after %s of %s messages; what follows is of those\n\n", grouped(r.Read), grouped(r.Records))
+		fmt.Fprintf(&b, "PARTIAL: ended after %s of %s messages; what follows is of those\n\n", grouped(r.Read),
+			grouped(r.Records))
 	}
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "%-8s %s\n", name, fmt.Sprintf(format, args...))
@@ -51,7 +52,8 @@ func reportText(r *rules.ReplayReport) string {
 	if r.Messages > 0 {
 		line("covered", "messages that arrived from %s to %s", stamp(r.First), stamp(r.Last))
 	}
-	line("read", "%s messages of %d shards in %v, %s a second", grouped(r.Messages), r.Shards, r.Elapsed.Round(time.Millisecond),
+	line("read", "%s messages of %d shards in %v, %s a second", grouped(r.Messages), r.Shards,
+		r.Elapsed.Round(time.Millisecond),
 		grouped(uint64(float64(r.Read)/max(r.Elapsed.Seconds(), 1e-9))))
 	if r.Lost > 0 {
 		line("", "%s left the log before they were read", grouped(r.Lost))
@@ -68,7 +70,8 @@ func reportText(r *rules.ReplayReport) string {
 		fmt.Fprintf(&b, "\n%s: %d of %s\n", d.Kind, len(d.Examples), grouped(d.Count))
 		for _, x := range d.Examples {
 			fmt.Fprintf(&b, "  %s  %s  %s  %s\n", stamp(x.Time), printable(x.Topic), x.ID, x.Position)
-			fmt.Fprintf(&b, "    payload  %s\n    old      %s\n    new      %s\n", excerptText(x.Payload), endText(&x.Old), endText(&x.New))
+			fmt.Fprintf(&b, "    payload  %s\n    old      %s\n    new      %s\n", excerptText(x.Payload),
+				endText(&x.Old), endText(&x.New))
 		}
 	}
 	if len(r.Notes) > 0 {
@@ -99,7 +102,8 @@ func reportTables(b *strings.Builder, r *rules.ReplayReport) {
 	if r.MoreTopics {
 		more = " or more"
 	}
-	fmt.Fprintf(b, "\ndifferences by topic: the %d with most of %s%s\n", len(r.Topics), grouped(uint64(r.TopicsInAll)), more)
+	fmt.Fprintf(b, "\ndifferences by topic: the %d with most of %s%s\n", len(r.Topics), grouped(uint64(r.TopicsInAll)),
+		more)
 	w := tabwriter.NewWriter(b, 0, 0, 2, ' ', 0)
 	for _, t := range r.Topics {
 		var kinds []string
@@ -119,7 +123,8 @@ func excerptText(x *rules.Excerpt) string {
 	if x.Of == 0 {
 		return s
 	}
-	if text := strings.ToValidUTF8(string(x.Bytes), ""); len(text) > len(x.Bytes)-utf8.UTFMax && !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' }) {
+	if text := strings.ToValidUTF8(string(x.Bytes), ""); len(text) > len(x.Bytes)-utf8.UTFMax &&
+		!strings.ContainsFunc(text, func(r rune) bool { return r < ' ' }) {
 		s = text
 	}
 	return fmt.Sprintf("%s… (%d bytes)", s, x.Of)

@@ -45,7 +45,8 @@ func newSample(flags *flag.FlagSet) *sample {
 	flags.StringVar(&m.SourceIP, "source-ip", "127.0.0.1", "sourceip()")
 	flags.StringVar(&m.Account, "account", "000000000000", "accountid()")
 	flags.StringVar(&m.Protocol, "protocol", "mqtt", "mqtt, or http for a message that was not published over MQTT")
-	flags.Func("property", "`NAME=VALUE` of MQTT 5, NAME as get_mqtt_property has it; correlation_data in base64 (repeat)", x.property)
+	flags.Func("property", "`NAME=VALUE` of MQTT 5, NAME as get_mqtt_property has it; correlation_data in base64 (repeat)",
+		x.property)
 	flags.Func("user-property", "`NAME=VALUE` of MQTT 5 (repeat)", func(s string) error {
 		name, value, _ := strings.Cut(s, "=")
 		m.Properties = packet.AppendUser(m.Properties, name, value)

@@ -18,7 +18,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-var ruleWhy = command{name: "rule why", args: "NAME", summary: "say step by step what a rule made of a message, or would make of a sample",
+var ruleWhy = command{name: "rule why", args: "NAME",
+	summary: "say step by step what a rule made of a message, or would make of a sample",
 	example: `tidemill-bridge rule why hot                     # the newest messages that the rule met
 tidemill-bridge rule why hot -failed
 tidemill-bridge rule why hot -message 7e146a2c-95b5-4caf-98b9-50e3969734c7
@@ -60,7 +61,8 @@ tidemill-bridge rule why hot -topic dt/pi-1/climate -payload '{"temp":31.5}'`,
 					return err
 				}
 				var w rules.Why
-				if err := a.do(ctx, "POST", path+"/why", nil, admin.Sample{Topic: *name, Payload: body, ClientID: *clientID}, &w); err != nil {
+				if err := a.do(ctx, "POST", path+"/why", nil,
+					admin.Sample{Topic: *name, Payload: body, ClientID: *clientID}, &w); err != nil {
 					return err
 				}
 				return c.printWhy(&w, *asJSON)

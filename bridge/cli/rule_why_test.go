@@ -35,8 +35,9 @@ func TestRuleWhyCommand(t *testing.T) {
 		{on("-rule hot -message x"), 1, "", "want a message's trace id, or SHARD/OFFSET"},
 		{on("-rule hot -message 0/0"), 1, "", "no such message"},
 		{on("-rule hot -message 00000000-0000-0000-0000-000000000000"), 1, "", "no such message of the last 1h0m0s"},
-		{on(`-rule hot -topic dt/pi-1/x -payload {"temp":31}`), 0, "fires with {\"temp\":31}\n\naction 0: republish\n  topic              hot/pi-1\n  qos                0\n  would run\n\n" +
-			"error action: republish\n  does not run\n", ""},
+		{on(`-rule hot -topic dt/pi-1/x -payload {"temp":31}`), 0,
+			"fires with {\"temp\":31}\n\naction 0: republish\n  topic              hot/pi-1\n  qos                0\n  would run\n\n" +
+				"error action: republish\n  does not run\n", ""},
 		{on(`-rule hot -topic dt/pi-1/x -payload {"temp":29}`), 0, "temp > 30 → false", ""},
 		{on(`-rule hot -topic other -payload {}`), 0, "does not fire: the topic does not reach the rule", ""},
 		{on(`-rule hot -topic dt/pi-1/x -payload {"temp":31} -json`), 0, `"value": "hot/pi-1"`, ""},
@@ -54,8 +55,9 @@ func TestRuleWhyCommand(t *testing.T) {
 func TestWhyText(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 5e6, time.UTC)
 	w := &rules.Why{Rule: "hot", SQL: "SELECT temp\n FROM 'dt/#'", Found: "kept", Matched: true, Fired: true,
-		Message: rules.Seen{ID: "7e146a2c-95b5-4caf-98b9-50e3969734c7", Position: "3/1207", Time: at, Topic: "dt/pi-1", ClientID: "pi-1",
-			Payload: &rules.Data{Bytes: []byte("\x00x")}},
+		Message: rules.Seen{ID: "7e146a2c-95b5-4caf-98b9-50e3969734c7", Position: "3/1207", Time: at, Topic: "dt/pi-1",
+			ClientID: "pi-1",
+			Payload:  &rules.Data{Bytes: []byte("\x00x")}},
 		Steps:    []iotsql.Step{{Clause: "FROM", Text: "dt/#", Value: `matches "dt/pi-1"`}},
 		Document: &rules.Data{JSON: json.RawMessage(`{"temp":31}`)},
 		Notes:    []string{"a note"},
@@ -71,7 +73,8 @@ func TestWhyText(t *testing.T) {
 		{State: rules.StateGivenUp, Attempts: 2, Time: at, Error: "unreachable"},
 		{State: rules.StateEnded, Time: at},
 	} {
-		w.Actions = append(w.Actions, rules.ActionWhy{Slot: "0", Kind: "s3", Parameters: []action.Parameter{{Name: "key", Value: "k"}}, Outcome: o})
+		w.Actions = append(w.Actions, rules.ActionWhy{Slot: "0", Kind: "s3",
+			Parameters: []action.Parameter{{Name: "key", Value: "k"}}, Outcome: o})
 	}
 	today := *w
 	today.Fired, today.Document, today.Actions, today.Notes = false, nil, nil, nil

@@ -16,12 +16,14 @@ import (
 	"github.com/tidemill/tidemill/bridge/server"
 )
 
-var serveCommand = command{name: "serve", summary: "run the bridge: MQTT on :8883, the AWS APIs on :8443, health on 127.0.0.1:8081, unless configured otherwise",
+var serveCommand = command{name: "serve",
+	summary: "run the bridge: MQTT on :8883, the AWS APIs on :8443, health on 127.0.0.1:8081, unless configured otherwise",
 	example: "tidemill-bridge serve                                     # data in ~/.local/state/tidemill-bridge, root's in /var/lib/tidemill-bridge\ntidemill-bridge serve -config /etc/tidemill/bridge.toml",
 	run:     serve}
 
 func serve(ctx context.Context, c *call) error {
-	accept := c.flags.Bool("accept-loss", false, "go on without parts of the data directory that were there once and are lost, which is logged")
+	accept := c.flags.Bool("accept-loss", false,
+		"go on without parts of the data directory that were there once and are lost, which is logged")
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
@@ -111,7 +113,8 @@ func newLog(c *call, cfg *config.Config) *slog.Logger {
 	return slog.New(slog.NewJSONHandler(c.stderr, o))
 }
 
-var reloadCommand = command{name: "reload", summary: "apply the files of bridge.d, the access keys, [[access]] and server certificates now (as SIGHUP does)",
+var reloadCommand = command{name: "reload",
+	summary: "apply the files of bridge.d, the access keys, [[access]] and server certificates now (as SIGHUP does)",
 	example: "tidemill-bridge reload",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(0, 0); err != nil {
@@ -141,7 +144,8 @@ var configSample = command{name: "config sample", summary: "print a commented co
 		return err
 	}}
 
-var configCheck = command{name: "config check", args: "[FILE]", summary: "check a configuration file, or the one that serve would use",
+var configCheck = command{name: "config check", args: "[FILE]",
+	summary: "check a configuration file, or the one that serve would use",
 	example: "tidemill-bridge config check bridge.toml",
 	run: func(_ context.Context, c *call) error {
 		if err := c.parse(0, 1); err != nil {

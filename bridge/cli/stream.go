@@ -41,7 +41,8 @@ var streamList = command{name: "stream list", summary: "list the streams of the 
 		})
 	}}
 
-var streamCreate = command{name: "stream create", args: "NAME", summary: "create a data stream, or give one other shards and retention",
+var streamCreate = command{name: "stream create", args: "NAME",
+	summary: "create a data stream, or give one other shards and retention",
 	example: "tidemill-bridge stream create readings -shards 4 -retention 24h",
 	run: func(ctx context.Context, c *call) error {
 		shards := c.flags.Int("shards", 1, "number of shards")

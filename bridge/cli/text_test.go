@@ -101,23 +101,29 @@ func TestTablesAreOfPrintableCells(t *testing.T) {
 	const topic, shown = "dt/x\nforged  0/0  row\x1b[1A", `dt/x\nforged  0/0  row\u001b[1A`
 	var b strings.Builder
 	c := &call{stdout: newScreen(&b), stderr: newScreen(&b)}
-	if err := c.printRecent([]rules.Recent{{ID: "1", Topic: topic, Result: "failed", Reason: topic, Kept: true}}, false, false); err != nil {
+	if err := c.printRecent([]rules.Recent{{ID: "1", Topic: topic, Result: "failed", Reason: topic, Kept: true}}, false,
+		false); err != nil {
 		t.Fatal(err)
 	}
 	if lines := strings.Count(b.String(), "\n"); lines != 2 || strings.Count(b.String(), shown) != 2 {
 		t.Errorf("%d lines\n%s", lines, b.String())
 	}
 	b.Reset()
-	if err := c.printWhy(&rules.Why{Rule: "r", Message: rules.Seen{Topic: topic, ClientID: topic, Payload: &rules.Data{Bytes: []byte(topic)}}, Error: topic,
-		Actions: []rules.ActionWhy{{Slot: "0", Kind: "republish", Parameters: []action.Parameter{{Name: "topic", Value: topic}}, Outcome: &rules.Outcome{Error: topic}}},
-		Notes:   []string{topic}}, false); err != nil {
+	if err := c.printWhy(&rules.Why{Rule: "r",
+		Message: rules.Seen{Topic: topic, ClientID: topic, Payload: &rules.Data{Bytes: []byte(topic)}}, Error: topic,
+		Actions: []rules.ActionWhy{{Slot: "0", Kind: "republish",
+			Parameters: []action.Parameter{{Name: "topic", Value: topic}}, Outcome: &rules.Outcome{Error: topic}}},
+		Notes: []string{topic}}, false); err != nil {
 		t.Fatal(err)
 	}
 	if strings.Contains(b.String(), "\nforged") || strings.Contains(b.String(), "\x1b") {
 		t.Error(b.String())
 	}
 	text := reportText(&rules.ReplayReport{Topics: []rules.ReplayTopic{{Topic: topic}}, Notes: []string{topic},
-		Differences: []rules.Difference{{Kind: "changed", Examples: []rules.ReplayExample{{Topic: topic, Payload: &rules.Excerpt{Data: rules.Data{Bytes: []byte(topic)}}, Old: rules.ReplayEnd{Error: topic}}}}}})
+		Differences: []rules.Difference{{Kind: "changed",
+			Examples: []rules.ReplayExample{{Topic: topic,
+				Payload: &rules.Excerpt{Data: rules.Data{Bytes: []byte(topic)}},
+				Old:     rules.ReplayEnd{Error: topic}}}}}})
 	if strings.Contains(text, "\nforged") || strings.Contains(text, "\x1b") {
 		t.Error(text)
 	}
@@ -139,7 +145,8 @@ func FuzzScreen(f *testing.F) {
 		_, _ = s.Write([]byte("\n"))
 		out := b.String()
 		for i, r := range out {
-			if bad := r == utf8.RuneError && out[i] != 0xef; bad || r != '\n' && r != '\t' && r != utf8.RuneError && hidden(r) {
+			if bad := r == utf8.RuneError && out[i] != 0xef; bad || r != '\n' && r != '\t' && r != utf8.RuneError &&
+				hidden(r) {
 				t.Fatalf("%q: %q comes through", in, r)
 			}
 		}

@@ -13,10 +13,12 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
-var thingCreate = command{name: "thing create", args: "NAME", summary: "create a thing, or a further certificate for it: key, certificate, CA, agent configuration",
+var thingCreate = command{name: "thing create", args: "NAME",
+	summary: "create a thing, or a further certificate for it: key, certificate, CA, agent configuration",
 	example: "tidemill-bridge thing create pi-1                 # writes the folder pi-1\ntidemill-bridge thing create try -sensor sim       # a simulated Pi; then: tidemill-agent run -config try/agent.toml\ntidemill-bridge thing create pi-1 -out ./id -endpoint bridge.example.org:8883",
 	run: func(ctx context.Context, c *call) error {
-		out := c.flags.String("out", "", "`folder` to write to; it is made, and must hold no identity yet (default: one of the thing's name)")
+		out := c.flags.String("out", "",
+			"`folder` to write to; it is made, and must hold no identity yet (default: one of the thing's name)")
 		in := newThing(c)
 		if err := c.parse(1, 1); err != nil {
 			return err
@@ -43,7 +45,8 @@ var thingCreate = command{name: "thing create", args: "NAME", summary: "create a
 					return err
 				}
 			}
-			_, err := fmt.Fprintf(c.stdout, "thing        %s\ncertificate  %s\nendpoint     %s\nwritten      %s/{key,cert,ca}.pem, agent.toml\n%snext         tidemill-agent run -config %s\n",
+			_, err := fmt.Fprintf(c.stdout,
+				"thing        %s\ncertificate  %s\nendpoint     %s\nwritten      %s/{key,cert,ca}.pem, agent.toml\n%snext         tidemill-agent run -config %s\n",
 				in.Name, id.CertificateID, id.Endpoint, *out, noteLine(id.Note), filepath.Join(*out, "agent.toml"))
 			return err
 		})
@@ -52,8 +55,10 @@ var thingCreate = command{name: "thing create", args: "NAME", summary: "create a
 // newThing adds the flags of those commands that make one.
 func newThing(c *call) *admin.NewThing {
 	in := &admin.NewThing{}
-	c.flags.StringVar(&in.Endpoint, "endpoint", "", "`host:port` where the device will find the bridge (default: the first of mqtt.server_names, else this host's name, and the MQTT port)")
-	c.flags.StringVar(&in.Sensor, "sensor", "host", "what the agent's configuration begins with: `"+strings.Join(admin.Sensors, ", ")+"`")
+	c.flags.StringVar(&in.Endpoint, "endpoint", "",
+		"`host:port` where the device will find the bridge (default: the first of mqtt.server_names, else this host's name, and the MQTT port)")
+	c.flags.StringVar(&in.Sensor, "sensor", "host", "what the agent's configuration begins with: `"+
+		strings.Join(admin.Sensors, ", ")+"`")
 	return in
 }
 
@@ -108,11 +113,13 @@ var thingList = command{name: "thing list", summary: "list the things and whethe
 		})
 	}}
 
-var thingDelete = command{name: "thing delete", args: "NAME", summary: "delete a thing and its certificates; its shadows stay",
+var thingDelete = command{name: "thing delete", args: "NAME",
+	summary: "delete a thing and its certificates; its shadows stay",
 	example: "tidemill-bridge thing delete pi-1 -yes\ntidemill-bridge thing delete pi-1 -yes -keep-certificates",
 	run: func(ctx context.Context, c *call) error {
 		yes := c.flags.Bool("yes", false, "really do it")
-		keep := c.flags.Bool("keep-certificates", false, "only take the thing from its certificates, which stay as they are")
+		keep := c.flags.Bool("keep-certificates", false,
+			"only take the thing from its certificates, which stay as they are")
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
@@ -127,7 +134,9 @@ var thingDelete = command{name: "thing delete", args: "NAME", summary: "delete a
 				if err := a.do(ctx, "GET", "/v1/certificates", url.Values{"thing": {name}}, nil, &certs); err != nil {
 					return err
 				}
-				return fmt.Errorf("thing delete %s would end its connections and %s %d certificates of it for good; say -yes to do so", name, query.Get("certificates"), len(certs))
+				return fmt.Errorf(
+					"thing delete %s would end its connections and %s %d certificates of it for good; say -yes to do so",
+					name, query.Get("certificates"), len(certs))
 			}
 			if err := a.do(ctx, "DELETE", "/v1/things/"+url.PathEscape(name), query, nil, &certs); err != nil {
 				return err
@@ -155,19 +164,22 @@ var certList = command{name: "cert list", summary: "list certificates with their
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "CERTIFICATE\tSTATUS\tTHINGS\tPOLICIES")
 			for _, i := range certs {
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", i.ID, i.Status, strings.Join(i.Things, ","), strings.Join(i.Policies, ","))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", i.ID, i.Status, strings.Join(i.Things, ","),
+					strings.Join(i.Policies, ","))
 			}
 			return w.Flush()
 		})
 	}}
 
-var certStatus = command{name: "cert status", args: "ID ACTIVE|INACTIVE|REVOKED", summary: "change a certificate's state, with effect on live connections at once",
+var certStatus = command{name: "cert status", args: "ID ACTIVE|INACTIVE|REVOKED",
+	summary: "change a certificate's state, with effect on live connections at once",
 	example: "tidemill-bridge cert status 3f1a… REVOKED",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(2, 2); err != nil {
 			return err
 		}
 		return c.with(ctx, func(a *client) error {
-			return a.do(ctx, "POST", "/v1/certificates/"+url.PathEscape(c.args[0]), nil, admin.CertificateStatus{Status: c.args[1]}, nil)
+			return a.do(ctx, "POST", "/v1/certificates/"+url.PathEscape(c.args[0]), nil,
+				admin.CertificateStatus{Status: c.args[1]}, nil)
 		})
 	}}

@@ -24,7 +24,8 @@ func TestAgentConfig(t *testing.T) {
 	data := newData(t)
 	for sensor, driver := range map[string]string{"none": "", "host": "host", "bme280": "bme280", "sim": "bme280"} {
 		out := filepath.Join(t.TempDir(), "x")
-		step{"thing create t-" + sensor + " -sensor " + sensor + " -out " + out + " -data " + data, 0, "next         tidemill-agent run", ""}.run(t)
+		step{"thing create t-" + sensor + " -sensor " + sensor + " -out " + out + " -data " + data, 0,
+			"next         tidemill-agent run", ""}.run(t)
 		text, err := os.ReadFile(filepath.Join(out, "agent.toml"))
 		if err != nil {
 			t.Fatal(err)
@@ -42,7 +43,8 @@ func TestAgentConfig(t *testing.T) {
 		for _, s := range c.Sensor {
 			got += s.Driver
 		}
-		if got != driver || (c.Board.Kind == "sim") != (sensor == "sim") || c.Thing != "t-"+sensor || c.Uplink["keep_alive"] == nil {
+		if got != driver || (c.Board.Kind == "sim") != (sensor == "sim") || c.Thing != "t-"+sensor ||
+			c.Uplink["keep_alive"] == nil {
 			t.Errorf("%s: %+v\n%s", sensor, c, text)
 		}
 	}
@@ -98,7 +100,8 @@ func unpack(t *testing.T, kit, dir string) map[string]os.FileMode {
 		}
 		text, err := io.ReadAll(r)
 		path := filepath.Join(dir, h.Name)
-		if err := errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, text, os.FileMode(h.Mode))); err != nil {
+		if err := errors.Join(err, os.MkdirAll(filepath.Dir(path), 0o700),
+			os.WriteFile(path, text, os.FileMode(h.Mode))); err != nil {
 			t.Fatal(err)
 		}
 		modes[h.Name] = os.FileMode(h.Mode)
@@ -127,9 +130,12 @@ func TestKit(t *testing.T) {
 		{on("thing kit pi-1 -sensor bme280 -agent " + agent + " -out " + kit("pi-1")), 0, "sudo pi-1/install'\n", ""},
 		{on("thing kit pi-1 -agent " + agent + " -out " + kit("pi-1")), 1, "", "is there already"},
 		{on("thing kit pi-2 -agent " + text + " -out " + kit("pi-2")), 1, "", "no program for Linux"},
-		{on("thing kit pi-2 -agent " + agent + " -agent " + agent + " -out " + kit("pi-2")), 1, "", "a second program for"},
-		{on("thing list"), 0, "THING  CERTIFICATES  CONNECTED\npi-1   1             no\n", ""}, // what failed made nothing
-		{on("thing kit pi-2 -agent " + agent + " -out " + filepath.Join(dir, "pi-2") + "/"), 0, "on the device: sudo ", ""},
+		{on("thing kit pi-2 -agent " + agent + " -agent " + agent + " -out " + kit("pi-2")), 1, "",
+			"a second program for"},
+		// what failed made nothing
+		{on("thing list"), 0, "THING  CERTIFICATES  CONNECTED\npi-1   1             no\n", ""},
+		{on("thing kit pi-2 -agent " + agent + " -out " + filepath.Join(dir, "pi-2") + "/"), 0, "on the device: sudo ",
+			""},
 	} {
 		if !strings.HasPrefix(s.args, "thing kit") {
 			s.args = strings.TrimSuffix(s.args, " -endpoint localhost:8883")
@@ -137,7 +143,8 @@ func TestKit(t *testing.T) {
 		s.run(t)
 	}
 	// To standard output, it is the same and nothing else.
-	out, errs, err := runText(t, "thing", "kit", "pi-3", "-agent", agent, "-endpoint", "localhost:8883", "-out", "-", "-data", data)
+	out, errs, err := runText(t, "thing", "kit", "pi-3", "-agent", agent, "-endpoint", "localhost:8883", "-out", "-",
+		"-data", data)
 	if err != nil || !strings.Contains(errs, "on the device: sudo pi-3/install\n") {
 		t.Errorf("%v, %s", err, errs)
 	}
@@ -149,9 +156,12 @@ func TestKit(t *testing.T) {
 	}
 	modes := unpack(t, kit("pi-1"), dir)
 	kind := map[string]string{"arm64": "arm64", "amd64": "amd64", "arm": "arm"}[runtime.GOARCH]
-	want := map[string]os.FileMode{"pi-1/install": 0o755, "pi-1/tidemill-agent-" + kind: 0o755, "pi-1/etc/key.pem": 0o600, "pi-1/etc/cert.pem": 0o600,
-		"pi-1/etc/ca.pem": 0o600, "pi-1/etc/agent.toml": 0o600, "pi-1/systemd/tidemill-agent.service": 0o644, "pi-1/systemd/tidemill-agent-rotate.service": 0o644,
-		"pi-1/systemd/tidemill-agent-rotate.timer": 0o644, "pi-1/systemd/60-tidemill.rules": 0o644, "pi-1/systemd/tidemill.sysusers": 0o644}
+	want := map[string]os.FileMode{"pi-1/install": 0o755, "pi-1/tidemill-agent-" + kind: 0o755,
+		"pi-1/etc/key.pem": 0o600, "pi-1/etc/cert.pem": 0o600,
+		"pi-1/etc/ca.pem": 0o600, "pi-1/etc/agent.toml": 0o600, "pi-1/systemd/tidemill-agent.service": 0o644,
+		"pi-1/systemd/tidemill-agent-rotate.service": 0o644,
+		"pi-1/systemd/tidemill-agent-rotate.timer":   0o644, "pi-1/systemd/60-tidemill.rules": 0o644,
+		"pi-1/systemd/tidemill.sysusers": 0o644}
 	if !maps.Equal(modes, want) {
 		t.Errorf("the kit has %v, want %v", modes, want)
 	}
@@ -162,7 +172,8 @@ func TestKit(t *testing.T) {
 	}
 	install := func(thing string, fails bool, args ...string) string {
 		t.Helper()
-		out, err := exec.Command(filepath.Join(dir, thing, "install"), append([]string{"--root", root}, args...)...).CombinedOutput()
+		out, err := exec.Command(filepath.Join(dir, thing, "install"),
+			append([]string{"--root", root}, args...)...).CombinedOutput()
 		if (err != nil) != fails {
 			t.Fatalf("install %v of %s: %v\n%s", args, thing, err, out)
 		}
@@ -183,15 +194,18 @@ func TestKit(t *testing.T) {
 	if out := install("pi-1", false); lines(out, "written") != 0 || lines(out, "same") != files {
 		t.Errorf("again:\n%s", out)
 	}
-	for name, mode := range map[string]os.FileMode{"etc/tidemill/key.pem": 0o600, "etc/tidemill": 0o700, "usr/bin/tidemill-agent": 0o755,
-		"etc/systemd/system/tidemill-agent.service": 0o644, "etc/sysusers.d/tidemill.conf": 0o644, "etc/udev/rules.d": 0o755} {
+	for name, mode := range map[string]os.FileMode{"etc/tidemill/key.pem": 0o600, "etc/tidemill": 0o700,
+		"usr/bin/tidemill-agent":                    0o755,
+		"etc/systemd/system/tidemill-agent.service": 0o644, "etc/sysusers.d/tidemill.conf": 0o644,
+		"etc/udev/rules.d": 0o755} {
 		if info, err := os.Stat(filepath.Join(root, name)); err != nil || info.Mode().Perm() != mode {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
 	}
 	conf := filepath.Join(root, "etc/tidemill/agent.toml")
 	mine, err := os.ReadFile(conf)
-	if err != nil || !strings.Contains(string(mine), `data_dir = "/var/lib/tidemill"`) || !strings.Contains(string(mine), `bus = "/dev/i2c-1"`) {
+	if err != nil || !strings.Contains(string(mine), `data_dir = "/var/lib/tidemill"`) ||
+		!strings.Contains(string(mine), `bus = "/dev/i2c-1"`) {
 		t.Fatalf("%v\n%s", err, mine)
 	}
 	mine = append(mine, "# mine\n"...)
@@ -206,7 +220,8 @@ func TestKit(t *testing.T) {
 	}
 
 	// Another thing's kit changes nothing unless it is told to.
-	if out := install("pi-2", true); !strings.Contains(out, `this device is the thing "pi-1" already, and the kit is for "pi-2"`) {
+	if out := install("pi-2", true); !strings.Contains(out,
+		`this device is the thing "pi-1" already, and the kit is for "pi-2"`) {
 		t.Errorf("another's kit:\n%s", out)
 	}
 	if got, err := os.ReadFile(conf); err != nil || !bytes.Equal(got, mine) {
@@ -220,7 +235,8 @@ func TestKit(t *testing.T) {
 	}
 	// Without an agent for the machine it says what to do, and does nothing.
 	bare := filepath.Join(dir, "bare")
-	if err := errors.Join(os.Mkdir(bare, 0o755), os.Remove(filepath.Join(dir, "pi-1", "tidemill-agent-"+kind))); err != nil {
+	if err := errors.Join(os.Mkdir(bare, 0o755),
+		os.Remove(filepath.Join(dir, "pi-1", "tidemill-agent-"+kind))); err != nil {
 		t.Fatal(err)
 	}
 	root = bare
@@ -230,7 +246,8 @@ func TestKit(t *testing.T) {
 	if left, _ := os.ReadDir(bare); len(left) != 0 {
 		t.Errorf("refused, and yet there is %v", left)
 	}
-	if out := install("pi-1", true, "--frob"); !strings.Contains(out, "sudo ./install") || slices.Contains(strings.Fields(out), "set") {
+	if out := install("pi-1", true, "--frob"); !strings.Contains(out, "sudo ./install") ||
+		slices.Contains(strings.Fields(out), "set") {
 		t.Errorf("help:\n%s", out)
 	}
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 )
 
-var watchCommand = command{name: "watch", args: "[FILTER...]", summary: "show messages as they come: time, messages a second of the topic, topic, payload",
+var watchCommand = command{name: "watch", args: "[FILTER...]",
+	summary: "show messages as they come: time, messages a second of the topic, topic, payload",
 	example: "tidemill-bridge watch                      # all but what begins with $\ntidemill-bridge watch 'dt/#' '$aws/things/+/shadow/#'\ntidemill-bridge watch 'dt/pi-1/#' -n 10 -json",
 	run: func(ctx context.Context, c *call) error {
 		n := c.flags.Int("n", 0, "end after this many messages; 0: go on until interrupted")
@@ -81,7 +82,8 @@ func whyNothing(ctx context.Context, a *client, filters []string) string {
 			connected++
 		}
 	}
-	text := fmt.Sprintf("nothing on %s for %v; %d of %d things connected", printable(strings.Join(filters, ", ")), silence, connected, len(things))
+	text := fmt.Sprintf("nothing on %s for %v; %d of %d things connected", printable(strings.Join(filters, ", ")),
+		silence, connected, len(things))
 	switch {
 	case len(things) == 0:
 		return text + ": tidemill-bridge thing create NAME makes one"
@@ -131,7 +133,8 @@ func (v *viewer) line(l *watch.Line) (enough bool) {
 			payload = string(l.Data)
 		}
 		at := time.UnixMilli(l.Time)
-		_, err = fmt.Fprintf(v.out, "%s  %8s  %s  %s\n", at.Format("15:04:05.000"), v.rates.add(l.Topic, at), printable(l.Topic), printable(payload))
+		_, err = fmt.Fprintf(v.out, "%s  %8s  %s  %s\n", at.Format("15:04:05.000"), v.rates.add(l.Topic, at),
+			printable(l.Topic), printable(payload))
 	}
 	if v.left--; v.left == 0 {
 		return true

@@ -52,7 +52,8 @@ func TestWatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	hub := &watch.Hub{}
-	srv := &http.Server{Handler: admin.New(admin.Options{Watch: hub, Metrics: http.NotFoundHandler(), Log: slog.New(slog.DiscardHandler)})}
+	srv := &http.Server{Handler: admin.New(admin.Options{Watch: hub, Metrics: http.NotFoundHandler(),
+		Log: slog.New(slog.DiscardHandler)})}
 	go func() { _ = srv.Serve(l) }()
 	defer srv.Close()
 	// begin runs watch; show shows it a message until it is there.
@@ -66,7 +67,8 @@ func TestWatch(t *testing.T) {
 	}
 	show := func(done <-chan error, topic, payload string) error {
 		for {
-			hub.Show(&message.Message{Topic: topic, Payload: []byte(payload), Time: time.Now().UnixMilli(), Thing: "pi-1"})
+			hub.Show(&message.Message{Topic: topic, Payload: []byte(payload), Time: time.Now().UnixMilli(),
+				Thing: "pi-1"})
 			select {
 			case err := <-done:
 				return err
@@ -77,7 +79,9 @@ func TestWatch(t *testing.T) {
 	if err := show(begin(t.Context(), "-n", "2", "dt/#"), "dt/pi-1/x", "{\"t\": \"\\u001b\"}\x1b[2J"); err != nil {
 		t.Error(err)
 	}
-	if want := regexp.MustCompile(`^\d\d:\d\d:\d\d\.\d{3} +- +dt/pi-1/x  \{"t": "\\u001b"\}\\u001b\[2J\n.*/s  dt/pi-1/x`); !want.MatchString(out.String()) || strings.Count(out.String(), "\n") != 2 {
+	if want := regexp.MustCompile(
+		`^\d\d:\d\d:\d\d\.\d{3} +- +dt/pi-1/x  \{"t": "\\u001b"\}\\u001b\[2J\n.*/s  dt/pi-1/x`); !want.MatchString(
+		out.String()) || strings.Count(out.String(), "\n") != 2 {
 		t.Errorf("%s", out.String())
 	}
 	if !strings.Contains(errs.String(), "watching dt/#; Ctrl-C ends\n") {
@@ -87,7 +91,8 @@ func TestWatch(t *testing.T) {
 		t.Error(err)
 	}
 	var line watch.Line
-	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line.Topic != "dt/pi-1/x" || string(line.JSON) != `{"t":1}` || line.Thing != "pi-1" {
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil || line.Topic != "dt/pi-1/x" ||
+		string(line.JSON) != `{"t":1}` || line.Thing != "pi-1" {
 		t.Errorf("%s: %v", out.String(), err)
 	}
 	if err := <-begin(t.Context(), "a#"); err == nil || !strings.Contains(err.Error(), `filter "a#"`) {
@@ -104,7 +109,8 @@ func TestWatch(t *testing.T) {
 		srv.Close() // and what has connected meanwhile
 		select {
 		case err := <-done:
-			if err == nil || !strings.Contains(err.Error(), "the bridge has stopped") && !strings.Contains(err.Error(), "no bridge runs") {
+			if err == nil || !strings.Contains(err.Error(), "the bridge has stopped") &&
+				!strings.Contains(err.Error(), "no bridge runs") {
 				t.Errorf("the bridge ends: %v", err)
 			}
 			return

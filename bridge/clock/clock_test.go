@@ -151,7 +151,8 @@ func TestResume(t *testing.T) {
 				w.ahead = tc.held + tc.off
 				c.Resume(state)
 				if got := c.Expiry().Sub(w.now()); got != tc.want || c.Status().Held != tc.wantHeld {
-					t.Errorf("expiry %v from the wall clock, %+v; want %v, held %v", got, c.Status(), tc.want, tc.wantHeld)
+					t.Errorf("expiry %v from the wall clock, %+v; want %v, held %v", got, c.Status(), tc.want,
+						tc.wantHeld)
 				}
 				if tc.wantHeld != strings.Contains(log.String(), "level=WARN") {
 					t.Errorf("log: %s", log)
@@ -217,7 +218,8 @@ func TestSteady(t *testing.T) {
 			c.Accept()
 			check("accepted")
 		}
-		for moved, counted := range map[time.Duration]time.Duration{14 * time.Hour: 14 * time.Hour, 3 * day: 0, -time.Hour: 0, 0: 0} {
+		for moved, counted := range map[time.Duration]time.Duration{14 * time.Hour: 14 * time.Hour, 3 * day: 0,
+			-time.Hour: 0, 0: 0} {
 			state := c.State()
 			ahead := w.ahead + moved
 			c, w, _ = newClock(Options{})

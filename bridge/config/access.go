@@ -12,10 +12,11 @@ import (
 // Access says what an access key may do, or the temporary keys of a role: what
 // is not granted is denied.
 type Access struct {
-	Key      string   `toml:"key"`      // id of a key
-	All      bool     `toml:"all"`      // every operation of every service; keys only
-	Policies []string `toml:"policies"` // names of policies in the registry, for MQTT and the data plane; instead of all
-	Role     string   `toml:"role"`     // ARN that role aliases have; instead of key
+	Key string `toml:"key"` // id of a key
+	All bool   `toml:"all"` // every operation of every service; keys only
+	// names of policies in the registry, for MQTT and the data plane; instead of all
+	Policies []string `toml:"policies"`
+	Role     string   `toml:"role"` // ARN that role aliases have; instead of key
 }
 
 // Authorizer is a custom authorizer, asked by HTTP.
@@ -92,7 +93,8 @@ func (c *Config) checkHooks() (errs []error) {
 	seen, def := map[string]bool{}, false
 	for i, a := range c.Authorizers {
 		const table = "authorizers"
-		if a.Name == "" || len(a.Name) > 128 || strings.Trim(a.Name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=,@-") != "" || seen[a.Name] {
+		if a.Name == "" || len(a.Name) > 128 || strings.Trim(a.Name,
+			"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_=,@-") != "" || seen[a.Name] {
 			bad(i, table, "name: %q, want 1 to 128 of A-Z a-z 0-9 _=,@-, once", a.Name)
 		}
 		seen[a.Name] = true

@@ -27,13 +27,17 @@ func TestSampleTables(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []Access{{Key: "AKIAIOSFODNN7EXAMPLE", Policies: []string{"readers"}}, {Key: "AKIAI44QH8DHBEXAMPLE", All: true}, {Role: "arn:aws:iam::000000000000:role/upload", Policies: []string{"readers"}}}; !reflect.DeepEqual(c.Access, want) {
+	if want := []Access{{Key: "AKIAIOSFODNN7EXAMPLE", Policies: []string{"readers"}}, {Key: "AKIAI44QH8DHBEXAMPLE",
+		All: true}, {Role: "arn:aws:iam::000000000000:role/upload",
+		Policies: []string{"readers"}}}; !reflect.DeepEqual(c.Access, want) {
 		t.Errorf("%+v", c.Access)
 	}
-	if want := []Authorizer{{Name: "tokens", URL: "https://auth.example/iot", TokenKey: "x-token", PublicKeys: []string{"tokens.pem"}, Status: "ACTIVE", MaxCalls: 64}}; !reflect.DeepEqual(c.Authorizers, want) {
+	if want := []Authorizer{{Name: "tokens", URL: "https://auth.example/iot", TokenKey: "x-token",
+		PublicKeys: []string{"tokens.pem"}, Status: "ACTIVE", MaxCalls: 64}}; !reflect.DeepEqual(c.Authorizers, want) {
 		t.Errorf("%+v", c.Authorizers)
 	}
-	if want := []Hook{{"arn:aws:lambda:eu-local-1:000000000000:function:vet", "https://vet.example/provision", 64}}; !reflect.DeepEqual(c.Hooks, want) {
+	if want := []Hook{{"arn:aws:lambda:eu-local-1:000000000000:function:vet", "https://vet.example/provision",
+		64}}; !reflect.DeepEqual(c.Hooks, want) {
 		t.Errorf("%+v", c.Hooks)
 	}
 }
@@ -106,7 +110,8 @@ url = "http://vet.example"
 	if n := strings.Count(err.Error(), "\n"); n != len(want) {
 		t.Errorf("%d errors, want %d:\n%v", n, len(want), err)
 	}
-	if _, err := load(t, "access = 7"); err == nil || !strings.Contains(err.Error(), "access: want tables, [[access]]") {
+	if _, err := load(t, "access = 7"); err == nil ||
+		!strings.Contains(err.Error(), "access: want tables, [[access]]") {
 		t.Error(err)
 	}
 }
@@ -133,13 +138,15 @@ func TestKeysInURLs(t *testing.T) {
 	} {
 		folder := t.TempDir()
 		path := filepath.Join(folder, "bridge.toml")
-		err := errors.Join(os.WriteFile(path, []byte(c.text), 0o600), os.Chmod(path, c.mode), os.Chmod(folder, c.folder))
+		err := errors.Join(os.WriteFile(path, []byte(c.text), 0o600), os.Chmod(path, c.mode),
+			os.Chmod(folder, c.folder))
 		if err != nil {
 			t.Fatal(err)
 		}
 		_, err = Load(path, none, nil)
-		if (err == nil) != (c.want == "") || err != nil && (!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "run: chmod") ||
-			!errors.Is(err, secretfile.ErrExposed) || strings.Contains(err.Error(), "hush")) {
+		if (err == nil) != (c.want == "") || err != nil &&
+			(!strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), "run: chmod") ||
+				!errors.Is(err, secretfile.ErrExposed) || strings.Contains(err.Error(), "hush")) {
 			t.Errorf("%s, %o in %o: %v", c.text, c.mode, c.folder, err)
 		}
 	}

@@ -32,7 +32,8 @@ func (b *Broker) check() (errs []error) {
 	if b.URL != "" {
 		u, err := url.Parse(b.URL)
 		switch {
-		case err != nil || !slices.Contains([]string{"tcp", "ssl", "ws", "wss"}, u.Scheme) || u.Hostname() == "" || u.Port() == "":
+		case err != nil || !slices.Contains([]string{"tcp", "ssl", "ws", "wss"}, u.Scheme) || u.Hostname() == "" ||
+			u.Port() == "":
 			bad("url: want tcp://, ssl://, ws:// or wss:// with a host and a port")
 		case u.User != nil:
 			bad("url: has a user in it, want username and password_file")

@@ -96,21 +96,27 @@ const unset = "\x00"
 func Default() *Config {
 	return &Config{
 		Account: "000000000000", Region: "eu-local-1", MinFree: 220 << 20,
-		MQTT: MQTT{Listen: devicePort, ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10, MaxInflight: 100, MaxUnauthenticated: 4096,
-			MaxQueue: 4 << 20, Profile: "mqtt", Events: true, MaxSessionExpiry: Duration(7 * 24 * time.Hour), MaxSessions: 100_000,
+		MQTT: MQTT{Listen: devicePort, ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10,
+			MaxInflight: 100, MaxUnauthenticated: 4096,
+			MaxQueue: 4 << 20, Profile: "mqtt", Events: true, MaxSessionExpiry: Duration(7 * 24 * time.Hour),
+			MaxSessions: 100_000,
 			MaxRetained: 100_000, MaxRetainedBytes: 64 << 20, SessionOwner: "principal",
-			MaxPrincipalSessions: 1000, MaxPrincipalRetained: 1000, MaxPrincipalRetainedBytes: 8 << 20, MaxThingRate: 10_000, MaxThingBytes: 8 << 20},
-		Broker: Broker{Share: "tidemill", Connections: 1, Subscribe: []string{"#"}, Shadows: true, MaxInflight: 1000, KeepAlive: Duration(30 * time.Second)},
+			MaxPrincipalSessions: 1000, MaxPrincipalRetained: 1000, MaxPrincipalRetainedBytes: 8 << 20,
+			MaxThingRate: 10_000, MaxThingBytes: 8 << 20},
+		Broker: Broker{Share: "tidemill", Connections: 1, Subscribe: []string{"#"}, Shadows: true, MaxInflight: 1000,
+			KeepAlive: Duration(30 * time.Second)},
 		HTTPS: HTTPS{Listen: ":8443", Plaintext: "off", MaxConnections: 1024, MaxPerAddress: 512,
 			MaxUnauthenticated: 512, UnauthenticatedIdle: Duration(10 * time.Second), MaxMemory: 256 << 20},
-		Admin:   Admin{Listen: "127.0.0.1:8081"},
-		Ingest:  Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"}, Gather: Duration(2 * time.Millisecond)},
+		Admin: Admin{Listen: "127.0.0.1:8081"},
+		Ingest: Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"},
+			Gather: Duration(2 * time.Millisecond)},
 		Rules:   Rules{MaxBacklog: 4 << 30},
 		Shadow:  Shadow{MaxNamed: 100, MaxBytes: 1 << 20},
 		BridgeD: BridgeD{Watch: true},
-		Clock:   Clock{MaxStep: Duration(5 * time.Minute), MaxGap: Duration(24 * time.Hour), AcceptAfter: Duration(24 * time.Hour)},
-		Audit:   Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},
-		Log:     Log{Level: "info", Format: "json"},
+		Clock: Clock{MaxStep: Duration(5 * time.Minute), MaxGap: Duration(24 * time.Hour),
+			AcceptAfter: Duration(24 * time.Hour)},
+		Audit: Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},
+		Log:   Log{Level: "info", Format: "json"},
 	}
 }
 
@@ -142,7 +148,8 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 		text, err := os.ReadFile(path)
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("%w: name one with -config, or make one: tidemill-bridge config sample > bridge.toml", err)
+				err = fmt.Errorf("%w: name one with -config, or make one: tidemill-bridge config sample > bridge.toml",
+					err)
 			}
 			return nil, fmt.Errorf("config: %w", err)
 		}
@@ -151,7 +158,9 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 		}
 		if at := c.secretURL(); at != "" {
 			if _, err := secretfile.ReadConfig(path); err != nil {
-				errs = append(errs, fmt.Errorf("%s: its user or query may be a key: give the file to the bridge's user alone: %w", at, err))
+				errs = append(
+					errs, fmt.Errorf("%s: its user or query may be a key: give the file to the bridge's user alone: %w",
+						at, err))
 			}
 		}
 	}

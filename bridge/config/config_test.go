@@ -79,9 +79,14 @@ format = "xml"
 	if err == nil {
 		t.Fatal("accepted")
 	}
-	for _, key := range []string{"data_dir", "account", "region", "colour: unknown key", "mqtt.tls: unknown key", "mqtt.listen",
-		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections", "mqtt.max_topic", "mqtt.max_slashes", "mqtt.max_filters", "mqtt.max_subscriptions", "mqtt.max_unreleased", "https.listen", "https.plaintext", "https.permissive", "https.max_connections", "https.max_memory", "kinesis.delay", "kinesis.max_shards", "admin.listen",
-		"ingest.shards", "ingest.retention", "ingest.max_bytes: 4096, want at least 64 MiB", "rules.max_backlog", "log.level", "log.format"} {
+	for _, key := range []string{"data_dir", "account", "region", "colour: unknown key", "mqtt.tls: unknown key",
+		"mqtt.listen",
+		"mqtt.connect_timeout", "mqtt.max_payload", "mqtt.max_inflight", "mqtt.max_queue", "mqtt.max_connections",
+		"mqtt.max_topic", "mqtt.max_slashes", "mqtt.max_filters", "mqtt.max_subscriptions", "mqtt.max_unreleased",
+		"https.listen", "https.plaintext", "https.permissive", "https.max_connections", "https.max_memory",
+		"kinesis.delay", "kinesis.max_shards", "admin.listen",
+		"ingest.shards", "ingest.retention", "ingest.max_bytes: 4096, want at least 64 MiB", "rules.max_backlog",
+		"log.level", "log.format"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no word of %s in:\n%v", key, err)
 		}
@@ -113,8 +118,10 @@ level = "loud"
 		t.Fatal("accepted")
 	}
 	t.Log(err)
-	for _, want := range []string{"data_dir: is of type integer, want string", "ingest: want a table", "Region: unknown key",
-		"mqtt.listen: ", "mqtt.server_names: ", "mqtt.connect_timeout: ", "mqtt.max_queue: ", "mqtt.max_inflight: ", "log.level: "} {
+	for _, want := range []string{"data_dir: is of type integer, want string", "ingest: want a table",
+		"Region: unknown key",
+		"mqtt.listen: ", "mqtt.server_names: ", "mqtt.connect_timeout: ", "mqtt.max_queue: ", "mqtt.max_inflight: ",
+		"log.level: "} {
 		if strings.Count(err.Error(), "\n"+want) != 1 {
 			t.Errorf("not once at the start of a line: %s", want)
 		}
@@ -131,19 +138,23 @@ func TestSocket(t *testing.T) {
 			t.Errorf("%q: %v", path, err)
 		}
 	}
-	if _, err := load(t, fmt.Sprintf("data_dir = %q", "/"+strings.Repeat("d", 100))); err == nil || !strings.Contains(err.Error(), "admin.socket: ") {
+	if _, err := load(t, fmt.Sprintf("data_dir = %q", "/"+strings.Repeat("d", 100))); err == nil ||
+		!strings.Contains(err.Error(), "admin.socket: ") {
 		t.Errorf("long data directory: %v", err)
 	}
 }
 
 func TestAddresses(t *testing.T) {
-	for text, ok := range map[string]bool{":0": true, ":8883": true, "127.0.0.1:1": true, "[::1]:65535": true, "host:80": true,
-		"": false, ":": false, "8883": false, ":65536": false, ":-1": false, "::1:80": false, "host": false, ":mqtt": false} {
+	for text, ok := range map[string]bool{":0": true, ":8883": true, "127.0.0.1:1": true, "[::1]:65535": true,
+		"host:80": true,
+		"":        false, ":": false, "8883": false, ":65536": false, ":-1": false, "::1:80": false, "host": false,
+		":mqtt": false} {
 		if _, err := load(t, fmt.Sprintf("[mqtt]\nlisten = %q", text)); (err == nil) != ok {
 			t.Errorf("mqtt.listen %q: %v", text, err)
 		}
 	}
-	for name, ok := range map[string]bool{"bridge": true, "a.example.org": true, "*.example.org": true, "192.0.2.1": true, "2001:db8::1": true,
+	for name, ok := range map[string]bool{"bridge": true, "a.example.org": true, "*.example.org": true,
+		"192.0.2.1": true, "2001:db8::1": true,
 		"": false, "a b": false, "a..b": false, "-a": false, "é": false, "https://a": false} {
 		if _, err := load(t, fmt.Sprintf("[mqtt]\nserver_names = [%q]", name)); (err == nil) != ok {
 			t.Errorf("mqtt.server_names %q: %v", name, err)
@@ -154,8 +165,10 @@ func TestAddresses(t *testing.T) {
 // A certificate without its key is nothing that could be served.
 func TestOwnCertificates(t *testing.T) {
 	for _, section := range []string{"mqtt", "https"} {
-		for text, ok := range map[string]bool{"cert = \"c\"\nkey = \"k\"": true, "cert = \"c\"": false, "key = \"k\"": false} {
-			if _, err := load(t, "["+section+"]\n"+text); (err == nil) != ok || err != nil && !strings.Contains(err.Error(), section+".cert: want cert and key") {
+		for text, ok := range map[string]bool{"cert = \"c\"\nkey = \"k\"": true, "cert = \"c\"": false,
+			"key = \"k\"": false} {
+			if _, err := load(t, "["+section+"]\n"+text); (err == nil) != ok || err != nil &&
+				!strings.Contains(err.Error(), section+".cert: want cert and key") {
 				t.Errorf("[%s] %s: %v", section, text, err)
 			}
 		}
@@ -188,12 +201,14 @@ func TestOrderOfSources(t *testing.T) {
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	env := map[string]string{"TIDEMILL_BRIDGE_DATA_DIR": "env", "TIDEMILL_BRIDGE_MQTT_LISTEN": ":2", "TIDEMILL_BRIDGE_HTTPS_LISTEN": ":3"}
+	env := map[string]string{"TIDEMILL_BRIDGE_DATA_DIR": "env", "TIDEMILL_BRIDGE_MQTT_LISTEN": ":2",
+		"TIDEMILL_BRIDGE_HTTPS_LISTEN": ":3"}
 	c, err := Load(path, func(k string) string { return env[k] }, map[string]string{"data_dir": "flag"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.DataDir != "flag" || c.MQTT.Listen != ":2" || c.HTTPS.Listen != ":3" || c.Log.Level != "warn" || c.MQTT.MaxQueue != 1<<30 ||
+	if c.DataDir != "flag" || c.MQTT.Listen != ":2" || c.HTTPS.Listen != ":3" || c.Log.Level != "warn" ||
+		c.MQTT.MaxQueue != 1<<30 ||
 		time.Duration(c.Ingest.Retention) != 90*time.Minute || c.Admin.Socket != filepath.Join("flag", "admin.sock") {
 		t.Errorf("%+v", c)
 	}
@@ -207,12 +222,14 @@ func TestDataDir(t *testing.T) {
 		env  map[string]string
 		want string
 	}{
-		{"unit", 990, map[string]string{"STATE_DIRECTORY": "/var/lib/tidemill-bridge", "HOME": "/var/lib/tidemill-bridge"}, "/var/lib/tidemill-bridge"},
+		{"unit", 990, map[string]string{"STATE_DIRECTORY": "/var/lib/tidemill-bridge",
+			"HOME": "/var/lib/tidemill-bridge"}, "/var/lib/tidemill-bridge"},
 		{"unit with two", 990, map[string]string{"STATE_DIRECTORY": "/var/lib/a:/var/lib/b"}, "/var/lib/a"},
 		{"root", 0, map[string]string{"HOME": "/root", "XDG_STATE_HOME": "/root/state"}, "/var/lib/tidemill-bridge"},
 		{"user", 1000, map[string]string{"HOME": "/home/u"}, "/home/u/.local/state/tidemill-bridge"},
 		{"user's own place", 1000, map[string]string{"HOME": "/home/u", "XDG_STATE_HOME": "/s"}, "/s/tidemill-bridge"},
-		{"relative place", 1000, map[string]string{"HOME": "/home/u", "XDG_STATE_HOME": "s"}, "/home/u/.local/state/tidemill-bridge"},
+		{"relative place", 1000, map[string]string{"HOME": "/home/u", "XDG_STATE_HOME": "s"},
+			"/home/u/.local/state/tidemill-bridge"},
 		{"nobody", 1000, nil, "tidemill-data"},
 	} {
 		if got := dataDir(func(k string) string { return c.env[k] }, c.uid); got != c.want {
@@ -232,7 +249,8 @@ func TestDataDir(t *testing.T) {
 	if got := dataDir(none, 0); got != "tidemill-data" {
 		t.Errorf("%s, want the earlier one", got)
 	}
-	if c, err := Load("", none, map[string]string{"data_dir": "/x"}); err != nil || c.DataDir != "/x" || c.Admin.Socket != "/x/admin.sock" {
+	if c, err := Load("", none, map[string]string{"data_dir": "/x"}); err != nil || c.DataDir != "/x" ||
+		c.Admin.Socket != "/x/admin.sock" {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

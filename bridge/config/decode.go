@@ -80,7 +80,8 @@ func fieldOf(v reflect.Value, name string) (reflect.Value, bool) {
 
 // plain turns toml's words for types, which are Go's, into the reader's.
 var plain = strings.NewReplacer("TOML value has type ", "is of type ", "; destination has type ", ", want ",
-	"int64", "integer", "float64", "float", "[]any", "list", "map[string]any", "table", "boolean", "boolean", "bool", "boolean")
+	"int64", "integer", "float64", "float", "[]any", "list", "map[string]any", "table", "boolean", "boolean", "bool",
+	"boolean")
 
 // reason strips what toml puts before the cause: the key is already there.
 func reason(err error) string {

@@ -21,16 +21,17 @@ type MQTT struct {
 	Events           bool     `toml:"events"`             // lifecycle events are published
 	SessionExpiry    Duration `toml:"session_expiry"`     // of MQTT 3.1.1; 0: the profile's
 	MaxSessionExpiry Duration `toml:"max_session_expiry"` // of MQTT 5
-	MaxTopic         int      `toml:"max_topic"`          // bytes of a topic or filter; 0: the profile's, as with the four below
-	MaxSlashes       int      `toml:"max_slashes"`        // in it
-	MaxFilters       int      `toml:"max_filters"`        // of a SUBSCRIBE
-	MaxSubscriptions int      `toml:"max_subscriptions"`  // of a session
-	MaxUnreleased    int      `toml:"max_unreleased"`     // QoS 2 messages of a session without PUBREL
-	MaxSessions      int      `toml:"max_sessions"`
-	MaxRetained      int      `toml:"max_retained"`
-	MaxRetainedBytes Size     `toml:"max_retained_bytes"`
-	MaxPerAddress    int      `toml:"max_per_address"` // connections; 0: no limit
-	SessionOwner     string   `toml:"session_owner"`   // "principal" or "client": who may resume one
+	// bytes of a topic or filter; 0: the profile's, as with the four below
+	MaxTopic         int    `toml:"max_topic"`
+	MaxSlashes       int    `toml:"max_slashes"`       // in it
+	MaxFilters       int    `toml:"max_filters"`       // of a SUBSCRIBE
+	MaxSubscriptions int    `toml:"max_subscriptions"` // of a session
+	MaxUnreleased    int    `toml:"max_unreleased"`    // QoS 2 messages of a session without PUBREL
+	MaxSessions      int    `toml:"max_sessions"`
+	MaxRetained      int    `toml:"max_retained"`
+	MaxRetainedBytes Size   `toml:"max_retained_bytes"`
+	MaxPerAddress    int    `toml:"max_per_address"` // connections; 0: no limit
+	SessionOwner     string `toml:"session_owner"`   // "principal" or "client": who may resume one
 	// Of one principal; 0: no limit. Sessions are those that outlive their connection.
 	MaxPrincipalSessions      int  `toml:"max_principal_sessions"`
 	MaxPrincipalRetained      int  `toml:"max_principal_retained"`
@@ -38,8 +39,9 @@ type MQTT struct {
 
 	MaxPublishRate  int  `toml:"max_publish_rate"`  // of a connection, per second; 0: the profile's
 	MaxPublishBytes Size `toml:"max_publish_bytes"` // likewise
-	MaxThingRate    int  `toml:"max_thing_rate"`    // messages a second of one thing, each reading of a batch one; 0: no limit
-	MaxThingBytes   Size `toml:"max_thing_bytes"`   // likewise
+	// messages a second of one thing, each reading of a batch one; 0: no limit
+	MaxThingRate  int  `toml:"max_thing_rate"`
+	MaxThingBytes Size `toml:"max_thing_bytes"` // likewise
 }
 
 // HTTPS is the listener of the AWS APIs.

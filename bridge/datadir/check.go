@@ -138,7 +138,8 @@ func look(dir, objects, declared, to string, r Report) {
 			r.Part(p.Name)
 		}
 		f, err := p.find(d.is)
-		if into := filepath.Join(to, p.Name); to != "" && p.Kind == Bolt && (f.torn || errors.Is(err, boltfile.ErrDamaged)) {
+		if into := filepath.Join(to, p.Name); to != "" && p.Kind == Bolt &&
+			(f.torn || errors.Is(err, boltfile.ErrDamaged)) {
 			if err := salvageBolt(p, into, r); err != nil {
 				r.Lost(errors.Join(err, os.Remove(into)))
 			}
@@ -188,7 +189,8 @@ func (d *Dir) noIdentity(is condition, part string) error {
 	if part != "" {
 		next = "a start writes it anew, as " + part + " carries it"
 	}
-	return fmt.Errorf("%s is %s; it held the identity of the data directory: %s", filepath.Join(d.path, identityFile), is, next)
+	return fmt.Errorf("%s is %s; it held the identity of the data directory: %s", filepath.Join(d.path, identityFile),
+		is, next)
 }
 
 // salvageBolt writes what can be read of a damaged bbolt file into a new one.

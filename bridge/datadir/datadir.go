@@ -62,7 +62,8 @@ func Parts(dir, objects string) []Part {
 		at("registry.db", "things, certificates, policies and the rules made through the API", Bolt),
 		at("log", "messages, streams, sessions and positions", Folder),
 		at("shadow.db", "shadows", Bolt),
-		at("broker.json", "the client id at the broker, which keeps a session with messages for it, and the subscriptions there", Late),
+		at("broker.json", "the client id at the broker, which keeps a session with messages for it, and the subscriptions there",
+			Late),
 		{"objects", objects, "objects that were delivered", Folder},
 	}
 }
@@ -129,11 +130,13 @@ func Open(dir string, parts []Part, acceptLoss bool, log *slog.Logger) (_ *Dir, 
 	case err != nil:
 		return nil, fmt.Errorf("data_dir: %w", err)
 	case part != "":
-		d.log.Warn("the data directory's identity was "+string(state)+"; it is written anew as a part carries it: tidemill-bridge check, once the bridge is stopped, says whether more is lost",
+		d.log.Warn("the data directory's identity was "+string(state)+
+			"; it is written anew as a part carries it: tidemill-bridge check, once the bridge is stopped, says whether more is lost",
 			"file", filepath.Join(dir, identityFile), "part", part)
 		return d, d.save()
 	case state == spoilt && !acceptLoss: // it was made with the directory, and synced
-		return nil, lossError{fmt.Errorf("data_dir: %s is damaged, and no part is there that carries the identity: all that the bridge held is lost",
+		return nil, lossError{fmt.Errorf(
+			"data_dir: %s is damaged, and no part is there that carries the identity: all that the bridge held is lost",
 			filepath.Join(dir, identityFile))}
 	}
 	var id [16]byte
@@ -161,7 +164,9 @@ func HowOn(err error) error {
 	}
 	for _, damage := range []error{streams.ErrCorrupt, boltfile.ErrDamaged, registry.ErrCorrupt, pki.ErrDamaged} {
 		if errors.Is(err, damage) {
-			return fmt.Errorf("%w\nRestore it from a backup, or take what can be read into a new directory: tidemill-bridge salvage -data DIR NEW", err)
+			return fmt.Errorf(
+				"%w\nRestore it from a backup, or take what can be read into a new directory: tidemill-bridge salvage -data DIR NEW",
+				err)
 		}
 	}
 	return err
@@ -243,11 +248,13 @@ func (d *Dir) Check() error {
 		}
 	}
 	if len(lost) > 0 {
-		return lossError{fmt.Errorf("data_dir: not all that %s tells of is there:\n%s", filepath.Join(d.path, identityFile), strings.Join(lost, "\n"))}
+		return lossError{fmt.Errorf("data_dir: not all that %s tells of is there:\n%s",
+			filepath.Join(d.path, identityFile), strings.Join(lost, "\n"))}
 	}
 	for _, f := range found {
 		if f.lost {
-			d.log.Error("a part of the data directory is lost, the bridge goes on without it, as accepted", "part", f.Path, "why", f.why, "held", f.Holds)
+			d.log.Error("a part of the data directory is lost, the bridge goes on without it, as accepted", "part",
+				f.Path, "why", f.why, "held", f.Holds)
 			if f.Kind == File || f.Kind == Late { // it is made anew only when it is not there
 				if err := os.Remove(f.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return fmt.Errorf("data_dir: %w", err)

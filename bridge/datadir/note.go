@@ -143,11 +143,13 @@ func (d *Dir) CheckLog(log Log) error {
 // now and misses so many commits before that.
 func logLost(path string, n Note, now streams.Position, missing int) (lost []string) {
 	if missing > 0 {
-		lost = append(lost, fmt.Sprintf("%s has a hole: about %d commits that were acknowledged are missing, a file *.log is gone",
+		lost = append(lost, fmt.Sprintf(
+			"%s has a hole: about %d commits that were acknowledged are missing, a file *.log is gone",
 			path, missing))
 	}
 	if now.Commits < n.Log.Commits {
-		lost = append(lost, fmt.Sprintf("%s ends early: %d commits and %d records that were acknowledged are missing at its end",
+		lost = append(lost, fmt.Sprintf(
+			"%s ends early: %d commits and %d records that were acknowledged are missing at its end",
 			path, n.Log.Commits-now.Commits, int64(n.Log.Records-now.Records)))
 	}
 	return lost

@@ -68,11 +68,15 @@ func openWith(t testing.TB, data string, outbox func(string) error) *bridge {
 	objects, err := sink.OpenDir(filepath.Join(data, "objects"))
 	must(err)
 	b.closers = append(b.closers, objects.Close)
-	b.kinesis, err = kinesis.Open(b.store, kinesis.Options{Account: "000000000000", Region: "eu-local-1", Log: log, MaxShards: 500})
+	b.kinesis, err = kinesis.Open(b.store,
+		kinesis.Options{Account: "000000000000", Region: "eu-local-1", Log: log, MaxShards: 500})
 	must(err)
-	deliveries := firehose.New(b.store, func(stream string) connector.Source { return connector.InProcess(b.store, b.kinesis.In(""), stream) }, objects, log)
+	deliveries := firehose.New(b.store, func(stream string) connector.Source {
+		return connector.InProcess(b.store, b.kinesis.In(""), stream)
+	}, objects, log)
 	b.engine = rules.New(b.store, rules.Options{Account: "000000000000", Outbox: outbox, Log: log})
-	b.rules = NewRules(RulesOptions{Dir: filepath.Join(b.path, "rules"), Compiler: &rules.Compiler{Catalog: catalog{b.store}, Services: &iotsql.Services{}},
+	b.rules = NewRules(RulesOptions{Dir: filepath.Join(b.path, "rules"),
+		Compiler: &rules.Compiler{Catalog: catalog{b.store}, Services: &iotsql.Services{}},
 		Registry: b.registry, Engine: b.engine, Log: log})
 	b.dir = b.openDir(true, deliveries)
 	return b
@@ -82,8 +86,9 @@ func openWith(t testing.TB, data string, outbox func(string) error) *bridge {
 func (b *bridge) openDir(watch bool, deliveries DeliveryStreams) *Dir {
 	b.t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	d, err := OpenDir(DirOptions{Path: b.path, Watch: watch, Registry: b.registry, Streams: b.kinesis, DeliveryStreams: deliveries,
-		Rules: b.rules, Connectors: NewConnectors(connector.Env{Store: b.store, Log: log}), Log: log})
+	d, err := OpenDir(DirOptions{Path: b.path, Watch: watch, Registry: b.registry, Streams: b.kinesis,
+		DeliveryStreams: deliveries,
+		Rules:           b.rules, Connectors: NewConnectors(connector.Env{Store: b.store, Log: log}), Log: log})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -118,7 +123,8 @@ func write(t testing.TB, data string, files map[string]string) {
 	t.Helper()
 	for name, text := range files {
 		path := filepath.Join(data, "bridge.d", name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte(text), 0o600)); err != nil {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700),
+			os.WriteFile(path, []byte(text), 0o600)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -129,7 +135,8 @@ func sql(n int) string { return fmt.Sprintf("SELECT %d AS v FROM 'a'", n) }
 
 // payload is a topic rule that sends what it selects to a stream.
 func payload(sql, stream string) string {
-	return fmt.Sprintf(`{"sql":%q,"awsIotSqlVersion":"2016-03-23","actions":[{"kinesis":{"streamName":%q,"partitionKey":"k"}}]}`, sql, stream)
+	return fmt.Sprintf(`{"sql":%q,"awsIotSqlVersion":"2016-03-23","actions":[{"kinesis":{"streamName":%q,"partitionKey":"k"}}]}`,
+		sql, stream)
 }
 
 func wrapped(name string, n int) string {
@@ -150,7 +157,9 @@ func (b *bridge) inForce(want ...string) {
 	if got := names(b.engine.Rules()); !slices.Equal(got, want) {
 		b.t.Errorf("in force %q, want %q", got, want)
 	}
-	listed := slices.DeleteFunc(slices.Clone(b.rules.Rules()), func(r *rules.Rule) bool { return r.File == "" && b.rules.Trouble(r.Name) != nil })
+	listed := slices.DeleteFunc(slices.Clone(b.rules.Rules()), func(r *rules.Rule) bool {
+		return r.File == "" && b.rules.Trouble(r.Name) != nil
+	})
 	if got := names(listed); !slices.Equal(got, want) {
 		b.t.Errorf("listed %q, want %q", got, want)
 	}

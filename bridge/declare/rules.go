@@ -225,7 +225,8 @@ func (b *Rules) open() error {
 			for _, stored := range page {
 				m := b.compile(stored)
 				if m.broken != nil {
-					b.opts.Log.Error("a rule does not compile any more and is not in force", "rule", stored.Name, "err", m.broken)
+					b.opts.Log.Error("a rule does not compile any more and is not in force", "rule", stored.Name, "err",
+						m.broken)
 				}
 				made[stored.Name] = m
 			}

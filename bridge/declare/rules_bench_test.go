@@ -13,7 +13,8 @@ import (
 func BenchmarkRules(b *testing.B) {
 	const n = 10_000
 	doc := func(i, above int) string {
-		return payload(fmt.Sprintf("SELECT temp, hum, topic() AS t FROM 'dt/thing-%d/+' WHERE temp > %d", i, above), "out")
+		return payload(fmt.Sprintf("SELECT temp, hum, topic() AS t FROM 'dt/thing-%d/+' WHERE temp > %d", i, above),
+			"out")
 	}
 	data := b.TempDir()
 	docs := map[string]string{}

@@ -43,9 +43,13 @@ func TestRulesRefuses(t *testing.T) {
 		{"enable none", b.rules.SetDisabled("none", false), registry.ErrNotFound, "none"},
 		{"no JSON", b.rules.Create("x", []byte("{")), registry.ErrInvalid, "rule x"},
 		{"bad name", b.rules.Create("a-b", []byte(good)), registry.ErrInvalid, "a-b"},
-		{"another's document", b.rules.Create("x", []byte(`{"ruleName":"y","topicRulePayload":`+good+`}`)), registry.ErrInvalid, "of rule y"},
-		{"no service", b.rules.Create("x", []byte(payload("SELECT aws_lambda('arn:aws:lambda:eu-local-1:000000000000:function:f', *) FROM 'a'", "s"))), registry.ErrInvalid, "aws_lambda"},
-		{"bad SQL", b.rules.Replace("made", []byte(payload("SELECT FROM FROM", "s"))), registry.ErrInvalid, "line 1, column 8"},
+		{"another's document", b.rules.Create("x", []byte(`{"ruleName":"y","topicRulePayload":`+good+`}`)),
+			registry.ErrInvalid, "of rule y"},
+		{"no service", b.rules.Create("x",
+			[]byte(payload("SELECT aws_lambda('arn:aws:lambda:eu-local-1:000000000000:function:f', *) FROM 'a'", "s"))),
+			registry.ErrInvalid, "aws_lambda"},
+		{"bad SQL", b.rules.Replace("made", []byte(payload("SELECT FROM FROM", "s"))), registry.ErrInvalid,
+			"line 1, column 8"},
 	} {
 		if !errors.Is(c.err, c.is) || !strings.Contains(c.err.Error(), c.says) {
 			t.Errorf("%s: %v, want %v and %q", c.what, c.err, c.is, c.says)
@@ -91,8 +95,9 @@ func TestRulesOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, err := range map[string]error{
-		"create": b.rules.Create("third", []byte(toObject)), "replace": b.rules.Replace("first", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))),
-		"delete": b.rules.Delete("first"), "disable": b.rules.SetDisabled("first", true),
+		"create":  b.rules.Create("third", []byte(toObject)),
+		"replace": b.rules.Replace("first", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))),
+		"delete":  b.rules.Delete("first"), "disable": b.rules.SetDisabled("first", true),
 	} {
 		if err == nil {
 			t.Errorf("%s: done without a registry", what)
@@ -119,26 +124,38 @@ func TestRuleFiles(t *testing.T) {
 		refused []string
 	}{
 		{map[string]string{"b": plain(1)}, "b=1 made=0", nil},
-		{map[string]string{"many": "[" + wrapped("x", 1) + "," + wrapped("y", 1) + "]", "one": wrapped("z", 1)}, "b=1 made=0 x=1 y=1 z=1", nil},
-		{map[string]string{"many": "[" + wrapped("x", 2) + "," + wrapped("y", 2) + `,{"ruleName":"q","topicRulePayload":{"sql":"SELECT"}}]`},
+		{map[string]string{"many": "[" + wrapped("x", 1) + "," + wrapped("y", 1) + "]", "one": wrapped("z", 1)},
+			"b=1 made=0 x=1 y=1 z=1", nil},
+		{map[string]string{"many": "[" + wrapped("x", 2) + "," + wrapped("y", 2) +
+			`,{"ruleName":"q","topicRulePayload":{"sql":"SELECT"}}]`},
 			"b=1 made=0 x=1 y=1 z=1", []string{"many.json: [2]: rule q: sql"}},
 		{map[string]string{"many": "[" + wrapped("x", 3) + "," + wrapped("made", 3) + "]"},
 			"b=1 made=0 x=1 y=1 z=1", []string{"many.json: rule made was made through the API"}},
-		{map[string]string{"many": "[" + wrapped("x", 3) + "," + wrapped("x", 4) + "]"}, "b=1 made=0 x=1 y=1 z=1", []string{"many.json: [1]: rule x is in this file twice"}},
-		{map[string]string{"many": "[" + plain(3) + "]"}, "b=1 made=0 x=1 y=1 z=1", []string{`many.json: [0]: want {"ruleName": …`}},
-		{map[string]string{"many": "[" + wrapped("x", 3) + "] []"}, "b=1 made=0 x=1 y=1 z=1", []string{"many.json: line 1, column 167: want one JSON value and no more"}},
+		{map[string]string{"many": "[" + wrapped("x", 3) + "," + wrapped("x", 4) + "]"}, "b=1 made=0 x=1 y=1 z=1",
+			[]string{"many.json: [1]: rule x is in this file twice"}},
+		{map[string]string{"many": "[" + plain(3) + "]"}, "b=1 made=0 x=1 y=1 z=1",
+			[]string{`many.json: [0]: want {"ruleName": …`}},
+		{map[string]string{"many": "[" + wrapped("x", 3) + "] []"}, "b=1 made=0 x=1 y=1 z=1",
+			[]string{"many.json: line 1, column 167: want one JSON value and no more"}},
 		{map[string]string{"many": "[" + wrapped("x", 5) + "]"}, "b=1 made=0 x=5 z=1", nil},
 		// The one that is in force stays, also against one that sorts before it.
-		{map[string]string{"a": wrapped("b", 9)}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in " + filepath.Join(b.path, "rules/b.json")}},
+		{map[string]string{"a": wrapped("b", 9)}, "b=1 made=0 x=5 z=1",
+			[]string{"a.json: rule b is in " + filepath.Join(b.path, "rules/b.json")}},
 		{map[string]string{"b": "{"}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b"}},
-		{map[string]string{"b": plain(8) + plain(9)}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b: line 1, column 127: no JSON: unexpected '{'"}},
-		{map[string]string{"b": " \n"}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b: the document is empty"}},
-		{map[string]string{"b": "{\n\"actions\":[]}"}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b: sql: it is missing"}},
-		{map[string]string{"b": "{\n\"sql\" 1}"}, "b=1 made=0 x=5 z=1", []string{"a.json: rule b is in", "b.json: rule b: line 2, column 7: no JSON: unexpected '1'"}},
+		{map[string]string{"b": plain(8) + plain(9)}, "b=1 made=0 x=5 z=1",
+			[]string{"a.json: rule b is in", "b.json: rule b: line 1, column 127: no JSON: unexpected '{'"}},
+		{map[string]string{"b": " \n"}, "b=1 made=0 x=5 z=1",
+			[]string{"a.json: rule b is in", "b.json: rule b: the document is empty"}},
+		{map[string]string{"b": "{\n\"actions\":[]}"}, "b=1 made=0 x=5 z=1",
+			[]string{"a.json: rule b is in", "b.json: rule b: sql: it is missing"}},
+		{map[string]string{"b": "{\n\"sql\" 1}"}, "b=1 made=0 x=5 z=1",
+			[]string{"a.json: rule b is in", "b.json: rule b: line 2, column 7: no JSON: unexpected '1'"}},
 		{map[string]string{"b": gone}, "b=9 made=0 x=5 z=1", nil},
 		// A rule moves from one file to the other.
-		{map[string]string{"many": "[]", "one": "[" + wrapped("x", 6) + "," + wrapped("z", 6) + "]"}, "b=9 made=0 x=6 z=6", nil},
-		{map[string]string{"a": "{", "many": wrapped("b", 7)}, "b=9 made=0 x=6 z=6", []string{"a.json", "many.json: rule b is in"}},
+		{map[string]string{"many": "[]", "one": "[" + wrapped("x", 6) + "," + wrapped("z", 6) + "]"},
+			"b=9 made=0 x=6 z=6", nil},
+		{map[string]string{"a": "{", "many": wrapped("b", 7)}, "b=9 made=0 x=6 z=6",
+			[]string{"a.json", "many.json: rule b is in"}},
 		{map[string]string{"a": gone, "many": gone, "one": gone, ".hidden": "{", ".#x": "{"}, "made=0", nil},
 	} {
 		for name, doc := range step.files {
@@ -160,7 +177,8 @@ func TestRuleFiles(t *testing.T) {
 				t.Errorf("step %d: no %q in %s", i, want, said)
 			}
 		}
-		if lines := strings.Count(said, b.path+"/rules/") - strings.Count(said, " is in "+b.path); lines != len(step.refused) {
+		if lines := strings.Count(said, b.path+"/rules/") - strings.Count(said, " is in "+
+			b.path); lines != len(step.refused) {
 			t.Errorf("step %d: %d files refused, want %d: %s", i, lines, len(step.refused), said)
 		}
 		if got := b.dir.NumRefused(); got != int64(len(step.refused)) {
@@ -224,7 +242,8 @@ func TestOddFiles(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the reload waits")
 	}
-	for _, want := range []string{"rules/pipe.json: p", "streams/pipe.json: p", "rules/zero.json: D", "rules/folder.json: d", "rules/large.json: 16777217 bytes", "rules/link.json: "} {
+	for _, want := range []string{"rules/pipe.json: p", "streams/pipe.json: p", "rules/zero.json: D",
+		"rules/folder.json: d", "rules/large.json: 16777217 bytes", "rules/link.json: "} {
 		if !strings.Contains(fmt.Sprint(err), at(want)) {
 			t.Errorf("no %s in %v", want, err)
 		}

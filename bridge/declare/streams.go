@@ -71,8 +71,9 @@ func (d *Dir) parseStream(doc []byte) (declaration, error) {
 	if err := strictjson.Decode(doc, &in); err != nil {
 		return declaration{}, err
 	}
-	k := kinesis.Declaration{StreamName: in.StreamName, ShardCount: in.ShardCount, StreamModeDetails: in.StreamModeDetails,
-		Tags: in.Tags, MaxRecordSizeInKiB: in.MaxRecordSizeInKiB}
+	k := kinesis.Declaration{StreamName: in.StreamName, ShardCount: in.ShardCount,
+		StreamModeDetails: in.StreamModeDetails,
+		Tags:              in.Tags, MaxRecordSizeInKiB: in.MaxRecordSizeInKiB}
 	if h := in.RetentionPeriodHours; h != nil {
 		if *h < 24 || *h > 8760 {
 			return declaration{}, fmt.Errorf("RetentionPeriodHours: %d, want 24 to 8760", *h)

@@ -51,7 +51,8 @@ func (w *watcher) run(ctx context.Context) {
 	for {
 		l, err := w.listen(append([]string{w.root}, w.dirs...))
 		if err != nil && !w.deaf {
-			w.log.Warn("changes of bridge.d may be seen late: they cannot be watched", "looked_at_every", watchLook, "err", err)
+			w.log.Warn("changes of bridge.d may be seen late: they cannot be watched", "looked_at_every", watchLook,
+				"err", err)
 		}
 		w.deaf = err != nil
 		seen := fingerprint(w.dirs)

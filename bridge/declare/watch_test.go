@@ -212,8 +212,10 @@ func TestWatchLeavesUnchangedStreams(t *testing.T) {
 	if err := b.kinesis.Declare(kinesis.Declaration{StreamName: "s", ShardCount: &one, Retention: &hour}); err != nil {
 		t.Fatal(err)
 	}
-	write(t, data, map[string]string{"rules/a.json": payload(sql(1), "s"), "streams/b.json": `{"StreamName":"s","RetentionPeriodHours":24}`})
-	if n, err := b.dir.Apply(false); err == nil || !strings.Contains(err.Error(), "streams/b.json: s is in ") || n != 2 {
+	write(t, data, map[string]string{"rules/a.json": payload(sql(1), "s"),
+		"streams/b.json": `{"StreamName":"s","RetentionPeriodHours":24}`})
+	if n, err := b.dir.Apply(false); err == nil || !strings.Contains(err.Error(), "streams/b.json: s is in ") ||
+		n != 2 {
 		t.Errorf("%d, %v", n, err)
 	}
 	retention(time.Hour)

@@ -35,9 +35,11 @@ func (e echo) ServeConn(ctx context.Context, nc net.Conn, via gateway.Via) {
 func TestHTTPS(t *testing.T) {
 	certified := httptest.NewTLSServer(nil) // for its certificate
 	certified.Close()
-	conf := &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2", "http/1.1", "mqtt"}, ClientAuth: tls.RequestClientCert}
+	conf := &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"h2", "http/1.1", "mqtt"},
+		ClientAuth: tls.RequestClientCert}
 	g := echo{make(chan gateway.Via, 10)}
-	h, err := OpenHTTPS(t.Context(), HTTPSOptions{Address: "127.0.0.1:0", TLS: conf, Idle: time.Minute, Limits: admission.Limits{Open: 1},
+	h, err := OpenHTTPS(t.Context(), HTTPSOptions{Address: "127.0.0.1:0", TLS: conf, Idle: time.Minute,
+		Limits:  admission.Limits{Open: 1},
 		Gateway: g, Upgrade: func(r *http.Request) (gateway.Via, error) {
 			if r.TLS == nil || r.Header.Get("X-Name") == "" {
 				return gateway.Via{}, errors.New("nobody")
@@ -69,7 +71,8 @@ func TestHTTPS(t *testing.T) {
 		t.Errorf("by ALPN: %+v", via)
 	}
 	dial := websocket.Dialer{TLSClientConfig: client, Subprotocols: []string{"mqtt"}}
-	if _, resp, err := dial.Dial("wss://"+h.Addr().String()+"/mqtt", nil); err == nil || resp == nil || resp.StatusCode != http.StatusForbidden {
+	if _, resp, err := dial.Dial("wss://"+h.Addr().String()+"/mqtt", nil); err == nil || resp == nil ||
+		resp.StatusCode != http.StatusForbidden {
 		t.Fatalf("nobody: %v %v", resp, err)
 	}
 	ws, _, err := dial.Dial("wss://"+h.Addr().String()+"/mqtt", http.Header{"X-Name": {"pump"}})

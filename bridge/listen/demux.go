@@ -40,8 +40,10 @@ type demuxListener struct {
 	wg    sync.WaitGroup // accept, and a handshake for each connection
 }
 
-func newDemuxListener(l net.Listener, c *tls.Config, plain func(net.Addr) bool, mqtt func(*tls.Conn), denied func(net.Addr, string, error), log *slog.Logger) *demuxListener {
-	e := &demuxListener{Listener: l, config: c, plain: plain, mqtt: mqtt, denied: denied, log: log, ready: make(chan net.Conn), failed: make(chan error), closed: make(chan struct{})}
+func newDemuxListener(l net.Listener, c *tls.Config, plain func(net.Addr) bool, mqtt func(*tls.Conn),
+	denied func(net.Addr, string, error), log *slog.Logger) *demuxListener {
+	e := &demuxListener{Listener: l, config: c, plain: plain, mqtt: mqtt, denied: denied, log: log,
+		ready: make(chan net.Conn), failed: make(chan error), closed: make(chan struct{})}
 	e.close = sync.OnceValue(func() error {
 		e.mu.Lock()
 		close(e.closed)

@@ -16,7 +16,8 @@ import (
 
 // Only this machine's own addresses count as loopback.
 func TestLoopback(t *testing.T) {
-	for ip, want := range map[string]bool{"127.0.0.1": true, "127.9.9.9": true, "::1": true, "::ffff:127.0.0.1": true, "192.0.2.1": false, "10.0.0.1": false, "::": false} {
+	for ip, want := range map[string]bool{"127.0.0.1": true, "127.9.9.9": true, "::1": true, "::ffff:127.0.0.1": true,
+		"192.0.2.1": false, "10.0.0.1": false, "::": false} {
 		if got := FromLoopback(&net.TCPAddr{IP: net.ParseIP(ip)}); got != want {
 			t.Errorf("%s: %v", ip, got)
 		}
@@ -33,7 +34,9 @@ func TestPlaintextRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := newDemuxListener(l, &tls.Config{}, func(net.Addr) bool { return false }, nil, nil, slog.New(slog.DiscardHandler))
+	e := newDemuxListener(l, &tls.Config{}, func(net.Addr) bool {
+		return false
+	}, nil, nil, slog.New(slog.DiscardHandler))
 	defer e.Close()
 	accepted := make(chan net.Conn, 1)
 	go func() {
@@ -63,7 +66,9 @@ func TestPlaintextRefused(t *testing.T) {
 func TestSilentClients(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		inner := pipes{conns: make(chan net.Conn)}
-		e := newDemuxListener(inner, &tls.Config{}, func(net.Addr) bool { return true }, nil, nil, slog.New(slog.DiscardHandler))
+		e := newDemuxListener(inner, &tls.Config{}, func(net.Addr) bool {
+			return true
+		}, nil, nil, slog.New(slog.DiscardHandler))
 		accepted := make(chan net.Conn)
 		ended := make(chan struct{})
 		go func() {
@@ -119,7 +124,9 @@ func TestSlowHandshakes(t *testing.T) {
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			inner := pipes{conns: make(chan net.Conn)}
-			e := newDemuxListener(inner, &tls.Config{}, func(net.Addr) bool { return c.plain }, nil, nil, slog.New(slog.DiscardHandler))
+			e := newDemuxListener(inner, &tls.Config{}, func(net.Addr) bool {
+				return c.plain
+			}, nil, nil, slog.New(slog.DiscardHandler))
 			accepted := make(chan net.Conn, 100)
 			ended := make(chan struct{})
 			go func() {
@@ -150,7 +157,8 @@ func TestSlowHandshakes(t *testing.T) {
 						}
 					}
 					_, _ = io.Copy(io.Discard, client)
-					if took := time.Since(began); took < firstByteTimeout || took > firstByteTimeout+time.Second { // noticed by the next drip
+					// noticed by the next drip
+					if took := time.Since(began); took < firstByteTimeout || took > firstByteTimeout+time.Second {
 						t.Errorf("%s: let go after %v", name, took)
 					}
 				})

@@ -34,7 +34,8 @@ func (h hosts) has(host string) bool {
 		return true
 	}
 	for _, n := range h.names {
-		if _, rest, _ := strings.Cut(host, "."); strings.EqualFold(n, host) || strings.HasPrefix(n, "*.") && strings.EqualFold(n[2:], rest) {
+		if _, rest, _ := strings.Cut(host, "."); strings.EqualFold(n, host) || strings.HasPrefix(n, "*.") &&
+			strings.EqualFold(n[2:], rest) {
 			return true
 		}
 	}
@@ -48,7 +49,8 @@ func OnlyKnownHosts(names []string, next http.Handler) http.Handler {
 	h := newHosts(names)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !h.has(r.Host) {
-			http.Error(w, "Host: ask by an address, localhost, or a name of mqtt.server_names", http.StatusMisdirectedRequest)
+			http.Error(w, "Host: ask by an address, localhost, or a name of mqtt.server_names",
+				http.StatusMisdirectedRequest)
 			return
 		}
 		for _, origin := range r.Header["Origin"] {

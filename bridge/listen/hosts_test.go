@@ -9,7 +9,8 @@ import (
 // A page that has its own name resolve to this machine is refused, and so is one of
 // another site; what the bridge itself serves is not.
 func TestOnlyKnownHosts(t *testing.T) {
-	h := OnlyKnownHosts([]string{"bridge.example.org", "*.plant.example"}, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	h := OnlyKnownHosts([]string{"bridge.example.org", "*.plant.example"},
+		http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for _, c := range []struct {
 		host, origin string
 		want         int

@@ -155,7 +155,8 @@ func (h *HTTPS) handler() http.Handler {
 // through. A client that is not authenticated may leave no more than its streams'
 // windows in memory, and keeps its slot until others want it.
 func (h *HTTPS) server() *http.Server {
-	srv := &http.Server{ReadTimeout: httpsTimeout, WriteTimeout: httpsTimeout, Protocols: new(http.Protocols), ConnContext: h.withConn, ConnState: idling,
+	srv := &http.Server{ReadTimeout: httpsTimeout, WriteTimeout: httpsTimeout, Protocols: new(http.Protocols),
+		ConnContext: h.withConn, ConnState: idling,
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          128,
 			MaxReceiveBufferPerConnection: 1 << 20,

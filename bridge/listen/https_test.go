@@ -46,8 +46,12 @@ func TestSlowClients(t *testing.T) {
 			ctx, stop := context.WithCancel(t.Context())
 			l := pipes{conns: make(chan net.Conn)}
 			served := make(chan error, 1)
-			read := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) })
-			h := newHTTPS(l, HTTPSOptions{Plaintext: func(net.Addr) bool { return true }, Idle: time.Hour, Handler: read, Log: slog.New(slog.DiscardHandler)})
+			read := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+			})
+			h := newHTTPS(l, HTTPSOptions{Plaintext: func(net.Addr) bool {
+				return true
+			}, Idle: time.Hour, Handler: read, Log: slog.New(slog.DiscardHandler)})
 			go func() { served <- h.Run(ctx) }()
 			here, there := net.Pipe()
 			l.conns <- there
@@ -78,7 +82,8 @@ func TestSlowClients(t *testing.T) {
 
 // What others can cause is for those who look closely, the rest is an error.
 func TestHTTPLog(t *testing.T) {
-	for said, level := range map[string]string{"http: TLS handshake error from x: EOF\n": "DEBUG", "http2: server: error": "DEBUG", "http: panic serving x": "ERROR"} {
+	for said, level := range map[string]string{"http: TLS handshake error from x: EOF\n": "DEBUG",
+		"http2: server: error": "DEBUG", "http: panic serving x": "ERROR"} {
 		var b bytes.Buffer
 		fmt.Fprint(httpLog{slog.New(slog.NewTextHandler(&b, &slog.HandlerOptions{Level: slog.LevelDebug}))}, said)
 		if !strings.Contains(b.String(), "level="+level) || !strings.Contains(b.String(), strings.TrimSpace(said)) {

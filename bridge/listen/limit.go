@@ -25,7 +25,8 @@ type limitListener struct {
 }
 
 func newLimitListener(l net.Listener, limits admission.Limits, idle time.Duration, full func()) *limitListener {
-	p := &limitListener{Listener: l, full: full, idle: idle, closed: make(chan struct{}), limiter: admission.NewLimiter(limits)}
+	p := &limitListener{Listener: l, full: full, idle: idle, closed: make(chan struct{}),
+		limiter: admission.NewLimiter(limits)}
 	p.close = sync.OnceValue(func() error {
 		close(p.closed)
 		return l.Close()

@@ -28,7 +28,9 @@ func TestUnauthenticatedIdle(t *testing.T) {
 				SlotOf(r).Authenticated("x")
 			}
 		})
-		h := newHTTPS(conns, HTTPSOptions{Plaintext: func(net.Addr) bool { return true }, Idle: 10 * time.Second, Handler: answer, Log: slog.New(slog.DiscardHandler)})
+		h := newHTTPS(conns, HTTPSOptions{Plaintext: func(net.Addr) bool {
+			return true
+		}, Idle: 10 * time.Second, Handler: answer, Log: slog.New(slog.DiscardHandler)})
 		go func() { served <- h.Run(ctx) }()
 		for path, want := range map[string]time.Duration{"/": 10 * time.Second, "/known": 2 * time.Minute} {
 			here, there := net.Pipe()
@@ -135,7 +137,8 @@ func TestFloodOfTwoAddresses(t *testing.T) {
 	for _, hello := range [][]byte{nil, {recordHandshake, 3, 1, 0, 200, 1, 0, 0, 196}} {
 		synctest.Test(t, func(t *testing.T) {
 			conns := pipes{conns: make(chan net.Conn)}
-			l := newLimitListener(conns, admission.Limits{Open: 1024, PerAddress: 512, Unauthenticated: 32, UnauthenticatedPerAddress: 24}, time.Minute, func() {})
+			l := newLimitListener(conns, admission.Limits{Open: 1024, PerAddress: 512, Unauthenticated: 32,
+				UnauthenticatedPerAddress: 24}, time.Minute, func() {})
 			e := newDemuxListener(l, &tls.Config{}, FromLoopback, nil, nil, slog.New(slog.DiscardHandler))
 			go func() { // who is served says so
 				for {

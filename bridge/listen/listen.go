@@ -32,9 +32,11 @@ func TCP(ctx context.Context, setting, address string) (net.Listener, error) {
 	case errors.Is(err, syscall.EADDRINUSE):
 		hint = fmt.Sprintf(": another program has this port: end it, or set %s to another", setting)
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		hint = fmt.Sprintf(": this machine does not have that address: set %s to one that it has, or to :PORT for all", setting)
+		hint = fmt.Sprintf(": this machine does not have that address: set %s to one that it has, or to :PORT for all",
+			setting)
 	case errors.Is(err, syscall.EACCES):
-		hint = fmt.Sprintf(": this user may not: set %s to a port of 1024 or more, or grant CAP_NET_BIND_SERVICE", setting)
+		hint = fmt.Sprintf(": this user may not: set %s to a port of 1024 or more, or grant CAP_NET_BIND_SERVICE",
+			setting)
 	}
 	return nil, fmt.Errorf("%s: %w%s", setting, err, hint)
 }

@@ -34,7 +34,8 @@ func TestBucket(t *testing.T) {
 func TestEach(t *testing.T) {
 	e := NewEach(10, 1000)
 	now := time.Unix(1000, 0)
-	if e.Take("a", now, 20, 1) != time.Second || e.Take("b", now, 10, 1000) != 0 || e.Take("a", now, 0, 0) != time.Second || e.Take("b", now, 0, 500) != time.Second/2 {
+	if e.Take("a", now, 20, 1) != time.Second || e.Take("b", now, 10, 1000) != 0 ||
+		e.Take("a", now, 0, 0) != time.Second || e.Take("b", now, 0, 500) != time.Second/2 {
 		t.Error("names share a bucket")
 	}
 	for i := range 10 * minSweep { // spread over ten seconds

@@ -47,7 +47,8 @@ func (a *assembly) openKeyring() (err error) {
 		}
 	}
 	a.keys, err = access.OpenKeyring(access.KeyringOptions{
-		PKI: a.pki, Dir: a.at("pki"), Permissive: a.cfg.HTTPS.Permissive, Older: a.dir.New(), Configured: configured, Log: a.log,
+		PKI: a.pki, Dir: a.at("pki"), Permissive: a.cfg.HTTPS.Permissive, Older: a.dir.New(), Configured: configured,
+		Log: a.log,
 	})
 	return err
 }

@@ -14,10 +14,13 @@ import (
 // only the stores are needed for. It tells the addresses of now.
 func (s *Server) Handler() http.Handler {
 	return admin.New(admin.Options{
-		Info:    admin.Info{Version: s.version, Data: s.cfg.DataDir, MQTT: address(s.mqtt), HTTPS: s.httpsAddr(), Admin: address(s.admin)},
+		Info: admin.Info{Version: s.version, Data: s.cfg.DataDir, MQTT: address(s.mqtt), HTTPS: s.httpsAddr(),
+			Admin: address(s.admin)},
 		Account: s.cfg.Account, Region: s.cfg.Region,
-		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Expiries: s.expiries.list, Broker: s.broker != nil,
-		Store: s.store, DataStreams: s.kinesis, DeliveryStreams: s.firehose, Connectors: s.connectors, Objects: s.objects,
+		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Expiries: s.expiries.list,
+		Broker: s.broker != nil,
+		Store:  s.store, DataStreams: s.kinesis, DeliveryStreams: s.firehose, Connectors: s.connectors,
+		Objects:    s.objects,
 		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
 		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note}, Audit: s.audit,
 		Metrics: s.metricsHandler(), Watch: &s.onlookers, Log: s.log,
@@ -43,7 +46,8 @@ func (s *Server) ready() error {
 		return fmt.Errorf("the log takes no data: %w", err)
 	}
 	if missing := s.declared.Missing(); len(missing) > 0 {
-		return errors.New("declarations are wrong, and there are none of before; mend or remove: " + strings.Join(missing, ", "))
+		return errors.New("declarations are wrong, and there are none of before; mend or remove: " +
+			strings.Join(missing, ", "))
 	}
 	if s.broker != nil {
 		if err := s.broker.Ready(); err != nil {

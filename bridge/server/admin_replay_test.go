@@ -26,7 +26,8 @@ func lastReplayLine(t *testing.T, text string) admin.ReplayLine {
 	var last admin.ReplayLine
 	for i, line := range lines {
 		last = admin.ReplayLine{}
-		if err := json.Unmarshal([]byte(line), &last); err != nil || last.ID == "" || (last.Report != nil || last.Error != "") != (i == len(lines)-1) {
+		if err := json.Unmarshal([]byte(line), &last); err != nil || last.ID == "" ||
+			(last.Report != nil || last.Error != "") != (i == len(lines)-1) {
 			t.Fatalf("%v: line %d of %s", err, i, text)
 		}
 	}
@@ -41,7 +42,8 @@ func counts(r *rules.ReplayReport) string {
 			all = append(all, fmt.Sprintf("%d %s", d.Count, d.Kind))
 		}
 	}
-	return fmt.Sprintf("%d messages, %s, %d unchanged, %d neither", r.Messages, strings.Join(all, ", "), r.Unchanged, r.Neither)
+	return fmt.Sprintf("%d messages, %s, %d unchanged, %d neither", r.Messages, strings.Join(all, ", "), r.Unchanged,
+		r.Neither)
 }
 
 func TestReplay(t *testing.T) {
@@ -74,16 +76,19 @@ func TestReplay(t *testing.T) {
 	if got := counts(r); got != "7 messages, 1 no longer fires, 3 unchanged, 3 neither" {
 		t.Error(got)
 	}
-	if r.Against != "hot" || r.Partial || r.Shards != cfg.Ingest.Shards || len(r.Notes) != 2 || !strings.HasPrefix(r.Notes[1], "get_thing_shadow: ") {
+	if r.Against != "hot" || r.Partial || r.Shards != cfg.Ingest.Shards || len(r.Notes) != 2 ||
+		!strings.HasPrefix(r.Notes[1], "get_thing_shadow: ") {
 		t.Errorf("%+v", r)
 	}
-	if x := r.Differences[1].Examples[0]; x.Topic != "dt/dev/x" || string(x.Payload.JSON) != `{"n":3}` || x.New.Result != "where false" {
+	if x := r.Differences[1].Examples[0]; x.Topic != "dt/dev/x" || string(x.Payload.JSON) != `{"n":3}` ||
+		x.New.Result != "where false" {
 		t.Errorf("%+v", x)
 	}
 	// A request's document names the rule before its name does; without such a
 	// rule all that fires is new.
 	r = replay(`{"name":"x","document":{"ruleName":"cold","topicRulePayload":{"sql":"SELECT n FROM 'dt/#' WHERE n < 2","actions":[]}}}`)
-	if got := counts(r); got != "7 messages, 2 newly fires, 0 unchanged, 5 neither" || r.Rule != "cold" || r.Against != "" || !strings.Contains(r.Notes[0], "no rule cold is in force") {
+	if got := counts(r); got != "7 messages, 2 newly fires, 0 unchanged, 5 neither" || r.Rule != "cold" ||
+		r.Against != "" || !strings.Contains(r.Notes[0], "no rule cold is in force") {
 		t.Errorf("%s, %+v", got, r)
 	}
 	r = replay(replayRequest("SELECT n FROM 'dt/#'", `,"from":"2200-01-01T00:00:00Z"`))
@@ -98,7 +103,8 @@ func TestReplay(t *testing.T) {
 		code int
 		says string
 	}{
-		replayRequest("SELECT n, FROM 'dt/#'", ""):                      {400, `rule hot: sql: line 1, column 11: unexpected \"FROM\"`},
+		replayRequest("SELECT n, FROM 'dt/#'", ""): {400,
+			`rule hot: sql: line 1, column 11: unexpected \"FROM\"`},
 		replayRequest("SELECT nofunc(n) FROM 'dt/#'", ""):               {400, `there is no function nofunc`},
 		replayRequest("SELECT aws_lambda('f', *) AS r FROM 'dt/#'", ""): {400, `aws_lambda`},
 		replayRequest("SELECT n FROM 'dt/#'", `,"against":"nosuch"`):    {404, `rule nosuch`},
@@ -130,7 +136,8 @@ func TestReplay(t *testing.T) {
 	off := idle(t, cfg)
 	rec := httptest.NewRecorder()
 	off.Handler().ServeHTTP(rec, httptest.NewRequest("POST", "/v1/replays", strings.NewReader(replayRequest(new, ""))))
-	if line := lastReplayLine(t, rec.Body.String()); line.Report == nil || counts(line.Report) != "7 messages, 1 no longer fires, 3 unchanged, 3 neither" {
+	if line := lastReplayLine(t, rec.Body.String()); line.Report == nil ||
+		counts(line.Report) != "7 messages, 1 no longer fires, 3 unchanged, 3 neither" {
 		t.Error(rec.Body)
 	}
 }
@@ -153,7 +160,8 @@ func TestReplayStops(t *testing.T) {
 	lines.Buffer(nil, 1<<20)
 	lines.Scan()
 	var line admin.ReplayLine
-	if err := json.Unmarshal(lines.Bytes(), &line); err != nil || line.ID == "" || line.Of != 30 || line.Read != 0 || line.Report != nil {
+	if err := json.Unmarshal(lines.Bytes(), &line); err != nil || line.ID == "" || line.Of != 30 || line.Read != 0 ||
+		line.Report != nil {
 		t.Fatalf("%v, %s", err, lines.Bytes())
 	}
 	b.must("DELETE", "/v1/replays/"+line.ID, "", nil)
@@ -161,7 +169,8 @@ func TestReplayStops(t *testing.T) {
 		line = admin.ReplayLine{}
 		err = json.Unmarshal(lines.Bytes(), &line)
 	}
-	if err != nil || line.Report == nil || !line.Report.Partial || line.Report.Messages != line.Report.Read || line.Report.Read >= 30 {
+	if err != nil || line.Report == nil || !line.Report.Partial || line.Report.Messages != line.Report.Read ||
+		line.Report.Read >= 30 {
 		t.Errorf("%v, %+v", err, line)
 	}
 	if code, _ := b.do("DELETE", "/v1/replays/"+line.ID, ""); code != http.StatusNotFound {

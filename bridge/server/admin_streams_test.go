@@ -108,7 +108,8 @@ func TestTailTellsOfDamage(t *testing.T) {
 	if n := strings.Count(string(body), "\n"); n == 0 || n == records {
 		t.Errorf("%d of %d records", n, records)
 	}
-	if why := resp.Trailer.Get(admin.ErrorTrailer); !strings.Contains(why, "stream s: ") || !strings.Contains(why, filepath.Base(largest)) {
+	if why := resp.Trailer.Get(admin.ErrorTrailer); !strings.Contains(why, "stream s: ") ||
+		!strings.Contains(why, filepath.Base(largest)) {
 		t.Errorf("%s is damaged, told is %q", largest, why)
 	}
 }

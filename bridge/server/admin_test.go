@@ -35,7 +35,8 @@ const (
 
 func TestAdmin(t *testing.T) {
 	cfg := configure(t)
-	declareFiles(t, cfg, map[string]string{"streams/a.json": aStream, "delivery-streams/a.json": aDelivery, "rules/hot.json": aRule})
+	declareFiles(t, cfg, map[string]string{"streams/a.json": aStream, "delivery-streams/a.json": aDelivery,
+		"rules/hot.json": aRule})
 	b := start(t, cfg)
 	id := b.thing("dev", "")
 	if id.Key == "" || id.CA == "" || !strings.Contains(id.AgentConfig, `thing = "dev"`) {
@@ -46,12 +47,14 @@ func TestAdmin(t *testing.T) {
 
 	var things []admin.ThingInfo
 	b.must("GET", "/v1/things", "", &things)
-	if len(things) != 1 || things[0].Name != "dev" || !slices.Equal(things[0].Certificates, []string{id.CertificateID}) || things[0].Since.IsZero() {
+	if len(things) != 1 || things[0].Name != "dev" ||
+		!slices.Equal(things[0].Certificates, []string{id.CertificateID}) || things[0].Since.IsZero() {
 		t.Errorf("things: %+v", things)
 	}
 	var certs []admin.CertificateInfo
 	b.must("GET", "/v1/certificates?thing=dev", "", &certs)
-	if len(certs) != 1 || certs[0].ID != id.CertificateID || certs[0].Status != "ACTIVE" || !slices.Equal(certs[0].Policies, []string{"tidemill-thing"}) {
+	if len(certs) != 1 || certs[0].ID != id.CertificateID || certs[0].Status != "ACTIVE" ||
+		!slices.Equal(certs[0].Policies, []string{"tidemill-thing"}) {
 		t.Errorf("certificates: %+v", certs)
 	}
 	var rules []admin.RuleInfo
@@ -108,7 +111,8 @@ func TestAdmin(t *testing.T) {
 // Files that are wrong are all named, and change nothing; the others hold.
 func TestReload(t *testing.T) {
 	cfg := configure(t)
-	declareFiles(t, cfg, map[string]string{"streams/a.json": aStream, "delivery-streams/a.json": aDelivery, "rules/hot.json": aRule})
+	declareFiles(t, cfg, map[string]string{"streams/a.json": aStream, "delivery-streams/a.json": aDelivery,
+		"rules/hot.json": aRule})
 	b := start(t, cfg)
 	var n struct{ Declarations int }
 	b.must("POST", "/v1/reload", "", &n)
@@ -129,7 +133,8 @@ func TestReload(t *testing.T) {
 	if code != 400 {
 		t.Errorf("reload: %d %s", code, text)
 	}
-	for _, want := range []string{"streams/b.json", "streams/c.json: readings is in ", "streams/e.json", "delivery-streams/b.json: lake is in ", "rules/hot.json", "rules/warm.json"} {
+	for _, want := range []string{"streams/b.json", "streams/c.json: readings is in ", "streams/e.json",
+		"delivery-streams/b.json: lake is in ", "rules/hot.json", "rules/warm.json"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no word of %s in %s", want, text)
 		}
@@ -139,7 +144,8 @@ func TestReload(t *testing.T) {
 	}
 	var refused []admin.RefusedInfo
 	b.must("GET", "/v1/refused", "", &refused)
-	if n := strings.Count(text, ".json: "); len(refused) == 0 || len(refused) > n || !strings.HasSuffix(refused[0].File, "delivery-streams/b.json") ||
+	if n := strings.Count(text, ".json: "); len(refused) == 0 || len(refused) > n ||
+		!strings.HasSuffix(refused[0].File, "delivery-streams/b.json") ||
 		!strings.Contains(refused[0].Why, "lake is in ") {
 		t.Errorf("refused: %+v", refused)
 	}
@@ -188,7 +194,8 @@ func TestPublicListener(t *testing.T) {
 		"tidemill_gateway_connections 1", "tidemill_gateway_sessions 1", "tidemill_gateway_accepted_total 1",
 		"tidemill_gateway_over_limit_total 0", "tidemill_ingest_messages_total 1", "tidemill_log_syncs_total",
 		"tidemill_log_sync_seconds_total", "tidemill_outbox_delivered_total 0",
-		`tidemill_stream_records_total{stream="$ingest"} 1`, `tidemill_stream_kept_bytes{stream="$quarantine"}`, "go_goroutines",
+		`tidemill_stream_records_total{stream="$ingest"} 1`, `tidemill_stream_kept_bytes{stream="$quarantine"}`,
+		"go_goroutines",
 	} {
 		if !strings.Contains(text, "\n"+name) {
 			t.Errorf("no %s", name)

@@ -52,7 +52,8 @@ func TestWhy(t *testing.T) {
 		return len(recent) == 2 && byResult["failed"].Kept
 	})
 	hot, cold := byResult["failed"], byResult["where false"]
-	if hot.Topic != "dt/dev/x" || !hot.Kept || !strings.Contains(hot.Reason, "stream gone does not exist") || cold.ID == "" {
+	if hot.Topic != "dt/dev/x" || !hot.Kept || !strings.Contains(hot.Reason, "stream gone does not exist") ||
+		cold.ID == "" {
 		t.Fatalf("recent: %+v", recent)
 	}
 	b.must("GET", "/v1/rules/hot/recent?failed=true", "", &recent)
@@ -74,13 +75,15 @@ func TestWhy(t *testing.T) {
 		w = why(hot.ID)
 		return w.Actions[1].Outcome.State == rules.StateDelivered && w.Actions[3].Outcome.State == rules.StateDelivered
 	})
-	if w.Found != "kept" || w.Message.Position != hot.Position || w.Message.ClientID != "dev" || string(w.Message.Payload.JSON) != `{"temp":31}` ||
+	if w.Found != "kept" || w.Message.Position != hot.Position || w.Message.ClientID != "dev" ||
+		string(w.Message.Payload.JSON) != `{"temp":31}` ||
 		string(w.Document.JSON) != `{"temp":31,"thing":"dev"}` || w.Notes != nil {
 		t.Errorf("%+v", w)
 	}
 	var did []string
 	for _, a := range w.Actions {
-		did = append(did, fmt.Sprintf("%s %s %v %s %d %s", a.Slot, a.Kind, a.Parameters, a.Outcome.State, a.Outcome.Attempts, a.Outcome.Error))
+		did = append(did, fmt.Sprintf("%s %s %v %s %d %s", a.Slot, a.Kind, a.Parameters, a.Outcome.State,
+			a.Outcome.Attempts, a.Outcome.Error))
 	}
 	want := `0 kinesis [{streamName readings} {partitionKey dev} {shard 1}] committed 0 
 1 s3 [{bucketName lake} {key dev/31.json}] delivered 1 
@@ -92,7 +95,8 @@ error republish [{topic errors/dev} {qos 0}] delivered 1 `
 	if o := w.Actions[0].Outcome; o.Stream != "readings" || o.Offset != 0 || o.Time.IsZero() {
 		t.Errorf("%+v", o)
 	}
-	if text := steps(why(cold.Position)); !strings.Contains(text, "temp > 30 → false") || !strings.Contains(text, "temp → 29") {
+	if text := steps(why(cold.Position)); !strings.Contains(text, "temp > 30 → false") ||
+		!strings.Contains(text, "temp → 29") {
 		t.Errorf("%s", text)
 	}
 
@@ -100,12 +104,15 @@ error republish [{topic errors/dev} {qos 0}] delivered 1 `
 	rec := httptest.NewRecorder()
 	b.publicHandler().ServeHTTP(rec, httptest.NewRequest("GET", "http://localhost/metrics", nil))
 	for _, line := range []string{
-		`tidemill_rule_matched_total{rule="hot"} 2`, `tidemill_rule_unmet_total{rule="hot"} 1`, `tidemill_rule_fired_total{rule="hot"} 1`,
+		`tidemill_rule_matched_total{rule="hot"} 2`, `tidemill_rule_unmet_total{rule="hot"} 1`,
+		`tidemill_rule_fired_total{rule="hot"} 1`,
 		`tidemill_rule_error_actions_total{rule="hot"} 1`,
-		`tidemill_rule_actions_total{action="0",kind="kinesis",rule="hot"} 1`, `tidemill_rule_actions_total{action="1",kind="s3",rule="hot"} 1`,
+		`tidemill_rule_actions_total{action="0",kind="kinesis",rule="hot"} 1`,
+		`tidemill_rule_actions_total{action="1",kind="s3",rule="hot"} 1`,
 		`tidemill_rule_action_errors_total{action="2",kind="kinesis",rule="hot"} 1`,
 		`tidemill_rule_action_retries_total{action="1",kind="s3",rule="hot"} 0`,
-		`tidemill_rule_latency_seconds_count{rule="hot",until="durable"} 1`, `tidemill_rule_latency_seconds_count{rule="hot",until="delivered"} 2`,
+		`tidemill_rule_latency_seconds_count{rule="hot",until="durable"} 1`,
+		`tidemill_rule_latency_seconds_count{rule="hot",until="delivered"} 2`,
 		`tidemill_rules_latency_seconds_bucket{until="delivered",le="+Inf"} 2`,
 	} {
 		if !strings.Contains(rec.Body.String(), line+"\n") {
@@ -117,8 +124,10 @@ error republish [{topic errors/dev} {qos 0}] delivered 1 `
 	before := b.rules.Stats()["hot"]
 	var sample rules.Why
 	b.must("POST", "/v1/rules/hot/why", `{"topic":"dt/other/x","payload":"eyJ0ZW1wIjozMn0=","client_id":"c"}`, &sample)
-	if sample.Found != "sample" || !sample.Fired || sample.Message.ClientID != "c" || sample.Actions[1].Parameters[1].Value != "other/32.json" ||
-		sample.Actions[1].Outcome != nil || !strings.Contains(sample.Actions[2].Error, "does not exist") || sample.Actions[3].Parameters[0].Value != "errors/other" {
+	if sample.Found != "sample" || !sample.Fired || sample.Message.ClientID != "c" ||
+		sample.Actions[1].Parameters[1].Value != "other/32.json" ||
+		sample.Actions[1].Outcome != nil || !strings.Contains(sample.Actions[2].Error, "does not exist") ||
+		sample.Actions[3].Parameters[0].Value != "errors/other" {
 		t.Errorf("%+v", sample)
 	}
 	if after := b.rules.Stats()["hot"]; after != before {
@@ -135,14 +144,16 @@ error republish [{topic errors/dev} {qos 0}] delivered 1 `
 	if got, text := b.do("POST", "/v1/rules/hot/why", `{"topic":"a/#","payload":""}`); got != 400 {
 		t.Errorf("a filter as topic: %d %s", got, text)
 	}
-	if _, text := b.do("GET", "/v1/rules/hot/why?message=00000000-0000-0000-0000-000000000000", ""); !strings.Contains(lastLine(t, text).Error, "no such message") {
+	if _, text := b.do("GET", "/v1/rules/hot/why?message=00000000-0000-0000-0000-000000000000",
+		""); !strings.Contains(lastLine(t, text).Error, "no such message") {
 		t.Errorf("an unknown message: %s", text)
 	}
 
 	// Replaced, the rule is shown as it was.
 	declareFiles(t, cfg, map[string]string{"rules/hot.json": strings.Replace(whyRule, "> 30", "> 35", 1)})
 	b.must("POST", "/v1/reload", "", nil)
-	if w = why(hot.ID); !w.Fired || w.Today == nil || w.Today.Fired || !strings.Contains(strings.Join(w.Notes, ""), "replaced since") {
+	if w = why(hot.ID); !w.Fired || w.Today == nil || w.Today.Fired ||
+		!strings.Contains(strings.Join(w.Notes, ""), "replaced since") {
 		t.Errorf("after the rule was replaced: %+v", w)
 	}
 	if m := b.rules.Stats()["hot"]; m != before {
@@ -162,11 +173,14 @@ error republish [{topic errors/dev} {qos 0}] delivered 1 `
 		off.Handler().ServeHTTP(rec, httptest.NewRequest("GET", path, nil))
 		return rec.Body.String()
 	}
-	if w := lastLine(t, ask("/v1/rules/hot/why?message="+hot.ID)).Why; w == nil || w.Found != "log" || w.Fired || w.Message.Position != hot.Position ||
-		!strings.Contains(strings.Join(w.Notes, " "), "is not kept") || !strings.Contains(strings.Join(w.Notes, " "), "after the message arrived") {
+	if w := lastLine(t, ask("/v1/rules/hot/why?message="+hot.ID)).Why; w == nil || w.Found != "log" || w.Fired ||
+		w.Message.Position != hot.Position ||
+		!strings.Contains(strings.Join(w.Notes, " "), "is not kept") ||
+		!strings.Contains(strings.Join(w.Notes, " "), "after the message arrived") {
 		t.Errorf("found in the log: %+v", w)
 	}
-	if text := ask("/v1/rules/hot/recent"); strings.Count(text, `"where false"`) != 2 || !strings.Contains(text, `"kept":false`) {
+	if text := ask("/v1/rules/hot/recent"); strings.Count(text, `"where false"`) != 2 ||
+		!strings.Contains(text, `"kept":false`) {
 		t.Errorf("recent in the log: %s", text)
 	}
 	if text := ask("/v1/rules/nosuch/recent"); !strings.Contains(text, "not found") {

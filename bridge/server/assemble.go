@@ -227,7 +227,8 @@ func stored(filter, name string) bool { return filter == "#" || topic.Match(filt
 // The router delivers by the gateway, to which it belongs: this one circle is
 // closed here, before anything runs.
 func (a *assembly) makeMessagePath() error {
-	r := &router{store: a.store, ingest: a.ingest, provision: a.provision, registry: a.registry, broker: a.broker, onlookers: &a.onlookers}
+	r := &router{store: a.store, ingest: a.ingest, provision: a.provision, registry: a.registry, broker: a.broker,
+		onlookers: &a.onlookers}
 	sh := a.shadowOptions
 	sh.MaxNamed, sh.MaxBytes, sh.Steady = a.cfg.Shadow.MaxNamed, int(a.cfg.Shadow.MaxBytes), a.clock.Steady
 	a.shadow = service.New(indexedShadows{a.shadows, a.fleet}, r, sh)

@@ -12,7 +12,8 @@ import (
 
 // openAudit makes the stream of the audit log and what writes to it.
 func (a *assembly) openAudit() error {
-	c := streams.Config{Shards: 1, Retention: time.Duration(a.cfg.Audit.Retention), MaxBytes: int64(a.cfg.Audit.MaxBytes)}
+	c := streams.Config{Shards: 1, Retention: time.Duration(a.cfg.Audit.Retention),
+		MaxBytes: int64(a.cfg.Audit.MaxBytes)}
 	err := a.store.Create(audit.Stream, c)
 	if errors.Is(err, streams.ErrExists) {
 		err = a.store.Update(audit.Stream, c.Retention, c.MaxBytes)

@@ -35,13 +35,15 @@ func TestAudit(t *testing.T) {
 	cfg.Audit.Events = true
 	b := start(t, cfg)
 	id := b.thing("pump", "")
-	b.must("PUT", "/v1/policies/p", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`, nil)
+	b.must("PUT", "/v1/policies/p", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`,
+		nil)
 	b.must("POST", "/v1/certificates/"+id.CertificateID, `{"status":"INACTIVE"}`, nil)
 	if code, _ := b.do("DELETE", "/v1/policies/none", ""); code != 404 {
 		t.Errorf("a policy that is not there: %d", code)
 	}
 	file := filepath.Join(cfg.BridgeD.Dir, "streams", "s.json")
-	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), os.WriteFile(file, []byte(`{"StreamName":"s","ShardCount":1}`), 0o600)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700),
+		os.WriteFile(file, []byte(`{"StreamName":"s","ShardCount":1}`), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	b.must("POST", "/v1/reload", "", nil)
@@ -58,11 +60,13 @@ func TestAudit(t *testing.T) {
 		return audit.Record{}
 	}
 	made := find("admin", "CreateThing")
-	if made.Who != "uid "+strconv.Itoa(os.Getuid()) || made.From != "pid "+strconv.Itoa(os.Getpid()) || !strings.Contains(string(made.After), `"pump"`) ||
+	if made.Who != "uid "+strconv.Itoa(os.Getuid()) || made.From != "pid "+strconv.Itoa(os.Getpid()) ||
+		!strings.Contains(string(made.After), `"pump"`) ||
 		!strings.HasSuffix(made.Target, id.CertificateID) {
 		t.Errorf("%+v, after %s", made, made.After)
 	}
-	if r := find("admin", "UpdateCertificate"); !strings.Contains(string(r.Before), `"ACTIVE"`) || !strings.Contains(string(r.After), `"INACTIVE"`) {
+	if r := find("admin", "UpdateCertificate"); !strings.Contains(string(r.Before), `"ACTIVE"`) ||
+		!strings.Contains(string(r.After), `"INACTIVE"`) {
 		t.Errorf("before %s, after %s", r.Before, r.After)
 	}
 	if r := find("admin", "DeletePolicy"); r.Error == "" || r.Target != "policies/none" {

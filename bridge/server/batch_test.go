@@ -52,7 +52,8 @@ func (b *bridge) connect5(id identity, clientID string) *paho.Client {
 // stored once.
 func TestRefusedReadingsAreTold(t *testing.T) {
 	takes, _ := topic.Lookup(telemetry.Topic)
-	if tells, _ := topic.Lookup(telemetry.RefusedTopic); takes.Service != topic.Batches || takes.Takes == 0 || tells.Service != topic.Batches || !tells.Unasked {
+	if tells, _ := topic.Lookup(telemetry.RefusedTopic); takes.Service != topic.Batches || takes.Takes == 0 ||
+		tells.Service != topic.Batches || !tells.Unasked {
 		t.Fatal("the programs use different topics")
 	}
 	b := start(t, configure(t))
@@ -72,7 +73,8 @@ func TestRefusedReadingsAreTold(t *testing.T) {
 	got := d.next()
 	text, ok := strings.CutPrefix(got, telemetry.RefusedTopic+" ")
 	var refused telemetry.Refused
-	if err := json.Unmarshal([]byte(text), &refused); !ok || err != nil || refused.Readings != 1 || refused.Topics[0] != (telemetry.TopicCount{Topic: "dt/pump-1/secret", Readings: 1}) {
+	if err := json.Unmarshal([]byte(text), &refused); !ok || err != nil || refused.Readings != 1 ||
+		refused.Topics[0] != (telemetry.TopicCount{Topic: "dt/pump-1/secret", Readings: 1}) {
 		t.Fatalf("told %s: %v", got, err)
 	}
 	if got := watcher.next(); got != `dt/pump-1/open {"ts":1,"v":7}` {
@@ -82,7 +84,8 @@ func TestRefusedReadingsAreTold(t *testing.T) {
 
 	five := b.connect5(id, "pump-1")
 	for range 2 { // the second is a copy, of which all was stored that there is to store
-		r, _ := five.Publish(t.Context(), &paho.Publish{Topic: telemetry.Topic, QoS: 1, Payload: []byte(encoded(t, 2, "secret", "open"))})
+		r, _ := five.Publish(t.Context(),
+			&paho.Publish{Topic: telemetry.Topic, QoS: 1, Payload: []byte(encoded(t, 2, "secret", "open"))})
 		if r == nil || r.ReasonCode != packets.PubackNotAuthorized && r.ReasonCode != packets.PubackSuccess {
 			t.Fatalf("answered %+v", r)
 		}
@@ -93,7 +96,8 @@ func TestRefusedReadingsAreTold(t *testing.T) {
 	if got := watcher.next(); got != `dt/pump-1/open {"ts":2,"v":7}` {
 		t.Errorf("heard %s", got)
 	}
-	r, err := five.Publish(t.Context(), &paho.Publish{Topic: telemetry.Topic, QoS: 1, Payload: []byte(encoded(t, 3, "open"))})
+	r, err := five.Publish(t.Context(), &paho.Publish{Topic: telemetry.Topic, QoS: 1,
+		Payload: []byte(encoded(t, 3, "open"))})
 	if err != nil || r.ReasonCode != packets.PubackSuccess {
 		t.Errorf("answered %+v, %v", r, err)
 	}
@@ -103,7 +107,8 @@ func TestRefusedReadingsAreTold(t *testing.T) {
 	if st := b.ingest.Stats(); st.Refused != 2 || st.Readings != 3 {
 		t.Errorf("%+v", st)
 	}
-	if log := b.log.String(); !strings.Contains(log, `"policy refuses readings, they are dropped","thing":"pump-1","topic":"dt/pump-1/secret","count":1,`) {
+	if log := b.log.String(); !strings.Contains(log,
+		`"policy refuses readings, they are dropped","thing":"pump-1","topic":"dt/pump-1/secret","count":1,`) {
 		t.Error("the log does not name them")
 	}
 }
@@ -158,7 +163,8 @@ func TestBatchByHTTPS(t *testing.T) {
 		}
 	}
 	denied := b.requester("", b.thing("pump-2", all("iot:Publish", "topic/dt/pump-2/secret")).tls(t))
-	if status, code, text := denied.do("POST", path, encoded(t, 1, "secret", "open")); status != 403 || code != "ForbiddenException" || !strings.Contains(text, "dt/pump-2/secret") {
+	if status, code, text := denied.do("POST", path, encoded(t, 1, "secret", "open")); status != 403 ||
+		code != "ForbiddenException" || !strings.Contains(text, "dt/pump-2/secret") {
 		t.Error(status, code, text)
 	}
 	if got := watcher.next(); got != `dt/pump-2/open {"ts":1,"v":7}` {
@@ -172,7 +178,8 @@ func TestBatchByHTTPS(t *testing.T) {
 		return tx.AttachThing("pump-3", id.CertificateID)
 	})
 	for name, r := range map[string]*requester{"two things": own, "an access key": b.requester("iotdata", nil)} {
-		if status, code, text := r.do("POST", path, encoded(t, 3, "temp")); status != 400 || code != "InvalidRequestException" || !strings.Contains(text, "attached to one thing") {
+		if status, code, text := r.do("POST", path, encoded(t, 3, "temp")); status != 400 ||
+			code != "InvalidRequestException" || !strings.Contains(text, "attached to one thing") {
 			t.Error(name, status, code, text)
 		}
 	}
@@ -188,10 +195,12 @@ func TestThingsRate(t *testing.T) {
 	b := start(t, cfg)
 	id := b.thing("pump-1", "")
 	own := b.requester("", id.tls(t))
-	if status, code, text := own.do("POST", "/topics/$tidemill%2Fbatch?qos=1", encoded(t, 1, strings.Fields(strings.Repeat("a b c d ", 100))...)); status != 200 {
+	if status, code, text := own.do("POST", "/topics/$tidemill%2Fbatch?qos=1",
+		encoded(t, 1, strings.Fields(strings.Repeat("a b c d ", 100))...)); status != 200 {
 		t.Fatal(status, code, text)
 	}
-	if status, code, text := own.do("POST", "/topics/$tidemill%2Fbatch?qos=1", encoded(t, 2, "a")); status != 429 || !strings.Contains(text, "max_thing_rate") {
+	if status, code, text := own.do("POST", "/topics/$tidemill%2Fbatch?qos=1", encoded(t, 2, "a")); status != 429 ||
+		!strings.Contains(text, "max_thing_rate") {
 		t.Error(status, code, text)
 	}
 	for n := uint64(1); n <= 2; n++ { // a new connection is not a new beginning

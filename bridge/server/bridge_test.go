@@ -52,7 +52,8 @@ type bridge struct {
 // disk is the machine's, which fails when sick is set.
 func (b *bridge) disk() vfs.FS {
 	return errorfs.Wrap(vfs.Default, errorfs.InjectorFunc(func(op errorfs.Op) error {
-		if b.sick.Load() && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo) {
+		if b.sick.Load() && (op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData ||
+			op.Kind == errorfs.OpFileSyncTo) {
 			return errSick
 		}
 		return nil
@@ -90,7 +91,8 @@ func configure(t testing.TB) *config.Config {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	cfg, err := config.Load("", func(string) string { return "" },
-		map[string]string{"data_dir": filepath.Join(dir, "data"), "mqtt.listen": "127.0.0.1:0", "https.listen": "127.0.0.1:0", "admin.listen": "127.0.0.1:0", "log.level": "debug"})
+		map[string]string{"data_dir": filepath.Join(dir, "data"), "mqtt.listen": "127.0.0.1:0",
+			"https.listen": "127.0.0.1:0", "admin.listen": "127.0.0.1:0", "log.level": "debug"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +106,8 @@ func idle(t testing.TB, cfg *config.Config) *bridge {
 	b := &bridge{t: t, log: &lines{}}
 	log := slog.New(slog.NewJSONHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	var err error
-	if b.Server, err = open(Options{Config: cfg, Version: "test", Log: log}, pebble.Options{Log: log, FS: b.disk()}, service.Options{Log: log, Now: b.now}); err != nil {
+	if b.Server, err = open(Options{Config: cfg, Version: "test", Log: log}, pebble.Options{Log: log, FS: b.disk()},
+		service.Options{Log: log, Now: b.now}); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
@@ -242,7 +245,8 @@ func (b *bridge) thing(name, policy string) identity {
 func all(denied, resource string) string {
 	deny := ""
 	if denied != "" {
-		deny = `,{"Effect":"Deny","Action":"` + denied + `","Resource":"arn:aws:iot:eu-local-1:000000000000:` + resource + `"}`
+		deny = `,{"Effect":"Deny","Action":"` + denied + `","Resource":"arn:aws:iot:eu-local-1:000000000000:` +
+			resource + `"}`
 	}
 	return `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:*","Resource":"*"}` + deny + `]}`
 }
@@ -275,7 +279,8 @@ type device struct {
 func (b *bridge) dial(id identity, clientID string, clean bool) *device {
 	d := &device{t: b.t, lost: make(chan error, 1), got: make(chan mqtt.Message, 100)}
 	o := mqtt.NewClientOptions().AddBroker("ssl://" + b.MQTTAddr().String()).SetClientID(clientID).
-		SetTLSConfig(id.tls(b.t)).SetProtocolVersion(4).SetCleanSession(clean).SetAutoReconnect(false).SetConnectTimeout(patience)
+		SetTLSConfig(id.tls(b.t)).SetProtocolVersion(
+		4).SetCleanSession(clean).SetAutoReconnect(false).SetConnectTimeout(patience)
 	o.OnConnectionLost = func(_ mqtt.Client, err error) { d.lost <- err }
 	o.DefaultPublishHandler = func(_ mqtt.Client, m mqtt.Message) { d.got <- m }
 	d.Client = mqtt.NewClient(o)

@@ -85,7 +85,8 @@ func (a *assembly) openBroker() error {
 	if err != nil {
 		return err
 	}
-	now := brokerState{ID: former.ID, Filters: slices.Clone(former.Filters), Connections: max(former.Connections, c.Connections)}
+	now := brokerState{ID: former.ID, Filters: slices.Clone(former.Filters),
+		Connections: max(former.Connections, c.Connections)}
 	if now.ID == "" {
 		now.ID = newBrokerID()
 	}
@@ -99,7 +100,8 @@ func (a *assembly) openBroker() error {
 	}
 	j := &brokerClient{shadows: c.Shadows, url: at}
 	j.Broker = broker.New(broker.Options{
-		URL: c.URL, ClientID: id, Username: c.Username, Password: password, TLS: conf, Group: c.Share, Filters: c.Subscribe, Own: own,
+		URL: c.URL, ClientID: id, Username: c.Username, Password: password, TLS: conf, Group: c.Share,
+		Filters: c.Subscribe, Own: own,
 		Connections: c.Connections, Former: former.Filters, FormerConnections: former.Connections,
 		MaxInflight: c.MaxInflight, MaxPayload: int(a.cfg.MQTT.MaxPayload),
 		KeepAlive: time.Duration(c.KeepAlive), Log: a.log,
@@ -215,14 +217,20 @@ func (x series) broker(s *Server) {
 	x.counter("broker_failed_connections", "Connections that failed or were lost.", float64(b.Failures))
 	x.counter("broker_received", "Messages from the broker.", float64(b.Received))
 	x.counter("broker_acknowledged", "Messages that were acknowledged to the broker.", float64(b.Acked))
-	x.counter("broker_not_taken", "Messages that were not acknowledged since they could not be stored.", float64(b.NotTaken))
-	x.counter("broker_retained_copies", "Retained messages that were acknowledged and dropped since they came to a new subscription: they are no new data.", float64(b.Copies))
-	x.counter("broker_too_large", "Messages that were acknowledged and dropped since they are larger than mqtt.max_payload.", float64(b.TooLarge))
+	x.counter("broker_not_taken", "Messages that were not acknowledged since they could not be stored.",
+		float64(b.NotTaken))
+	x.counter("broker_retained_copies", "Retained messages that were acknowledged and dropped since they came to a new subscription: they are no new data.",
+		float64(b.Copies))
+	x.counter("broker_too_large", "Messages that were acknowledged and dropped since they are larger than mqtt.max_payload.",
+		float64(b.TooLarge))
 	x.gauge("broker_unacknowledged", "Messages from the broker that are not durable yet.", float64(b.Unacked))
 	x.counter("broker_published", "Messages published and acknowledged by the broker.", float64(b.Published))
 	x.counter("broker_overflowed", "Messages not published since too many waited.", float64(b.Overflowed))
 	x.gauge("broker_queued", "Messages that wait to be published or acknowledged by the broker.", float64(b.Queued))
 	x.gauge("broker_queued_bytes", "Bytes of them.", float64(b.QueueBytes))
-	x.counter("broker_refused_reserved", "Messages on reserved topics that no service here takes from a broker, acknowledged and not taken.", float64(s.broker.reserved.Load()))
-	x.counter("broker_unanswered_requests", "Shadow requests that came to this bridge, which does not answer any.", float64(s.broker.unanswered.Load()))
+	x.counter("broker_refused_reserved",
+		"Messages on reserved topics that no service here takes from a broker, acknowledged and not taken.",
+		float64(s.broker.reserved.Load()))
+	x.counter("broker_unanswered_requests", "Shadow requests that came to this bridge, which does not answer any.",
+		float64(s.broker.unanswered.Load()))
 }

@@ -38,14 +38,17 @@ func write(t *testing.T, text string, mode os.FileMode) string {
 
 func TestBrokerFiles(t *testing.T) {
 	for want, change := range map[string]func(*config.Broker){
-		"broker.password_file: ": func(b *config.Broker) { b.Username, b.PasswordFile = "u", write(t, "secret", 0o644) },
-		"broker.key: ":           func(b *config.Broker) { b.Cert, b.Key = "nowhere", write(t, "x", 0o640) },
-		"broker.ca: ":            func(b *config.Broker) { b.CA = write(t, "no certificate", 0o600) },
-		"broker.subscribe: ":     func(b *config.Broker) { b.Subscribe = []string{"a#"} },
+		"broker.password_file: ": func(b *config.Broker) {
+			b.Username, b.PasswordFile = "u", write(t, "secret", 0o644)
+		},
+		"broker.key: ":       func(b *config.Broker) { b.Cert, b.Key = "nowhere", write(t, "x", 0o640) },
+		"broker.ca: ":        func(b *config.Broker) { b.CA = write(t, "no certificate", 0o600) },
+		"broker.subscribe: ": func(b *config.Broker) { b.Subscribe = []string{"a#"} },
 	} {
 		cfg := joining(t, "ssl://127.0.0.1:1")
 		change(&cfg.Broker)
-		if s, err := New(Options{Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler)}); err == nil || !strings.Contains(err.Error(), want) {
+		if s, err := New(Options{Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler)}); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%v, want %s", err, want)
 			if s != nil {
 				s.Close()
@@ -87,7 +90,8 @@ func TestBrokerIsABridge(t *testing.T) {
 	other := start(t, configure(t))
 	id := other.thing("member", all("", ""))
 	cfg := joining(t, "ssl://"+other.MQTTAddr().String())
-	cfg.Broker.CA, cfg.Broker.Cert, cfg.Broker.Key = write(t, id.CA, 0o600), write(t, id.Certificate, 0o600), write(t, id.Key, 0o600)
+	cfg.Broker.CA, cfg.Broker.Cert, cfg.Broker.Key = write(t, id.CA, 0o600), write(t, id.Certificate, 0o600),
+		write(t, id.Key, 0o600)
 	cfg.Broker.Shadows = false // the other one answers
 	b := start(t, cfg)
 
@@ -95,7 +99,10 @@ func TestBrokerIsABridge(t *testing.T) {
 	if code := app.subscribe("from/#"); code != 1 {
 		t.Fatalf("SUBACK %d", code)
 	}
-	if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil), b.key().ID), func(string) bool { return true }, &message.Message{Topic: "from/https", Payload: []byte("x"), QoS: 1}); err != nil {
+	if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil),
+		b.key().ID), func(string) bool {
+		return true
+	}, &message.Message{Topic: "from/https", Payload: []byte("x"), QoS: 1}); err != nil {
 		t.Error(err)
 	}
 	if got := app.next(); got != "from/https x" {
@@ -106,7 +113,8 @@ func TestBrokerIsABridge(t *testing.T) {
 		s := b.broker.Stats()
 		return s.Acked == 2 && s.Published == 1 && b.ingest.Stats().Messages == 2
 	})
-	for _, name := range []string{"$aws/things/t/jobs/notify", "$aws/things/t/defender/metrics/json", "$SYS/x", "$aws/certificates/create/json/accepted"} {
+	for _, name := range []string{"$aws/things/t/jobs/notify", "$aws/things/t/defender/metrics/json", "$SYS/x",
+		"$aws/certificates/create/json/accepted"} {
 		b.router.take(&message.Message{Topic: name, Payload: []byte("x"), QoS: 1}, func(err error) {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
@@ -114,12 +122,15 @@ func TestBrokerIsABridge(t *testing.T) {
 		})
 	}
 	if n := b.broker.reserved.Load(); n != 4 || b.ingest.Stats().Messages != 2 {
-		t.Errorf("%d messages on topics that no service takes from a broker, %d in the log", n, b.ingest.Stats().Messages)
+		t.Errorf("%d messages on topics that no service takes from a broker, %d in the log", n,
+			b.ingest.Stats().Messages)
 	}
-	if _, err := (dataPlane{b.router}).Shadow(t.Context(), "press", "", shadow.OpGet, nil); !errors.Is(err, errOtherShadows) {
+	if _, err := (dataPlane{b.router}).Shadow(t.Context(), "press", "", shadow.OpGet, nil); !errors.Is(err,
+		errOtherShadows) {
 		t.Errorf("shadow of a bridge that has none: %v", err)
 	}
-	if status, _, text := b.requester("iot", nil).do("GET", "/mqtt", ""); status < 400 || status == http.StatusUpgradeRequired {
+	if status, _, text := b.requester("iot", nil).do("GET", "/mqtt", ""); status < 400 ||
+		status == http.StatusUpgradeRequired {
 		t.Errorf("/mqtt answers %d %s", status, text)
 	}
 	// Without its broker it is not ready.
@@ -129,6 +140,7 @@ func TestBrokerIsABridge(t *testing.T) {
 	b.eventually("not ready", func() bool {
 		w := httptest.NewRecorder()
 		b.publicHandler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "http://localhost/readyz", nil))
-		return w.Code == http.StatusServiceUnavailable && strings.Contains(w.Body.String(), "no connection to the broker")
+		return w.Code == http.StatusServiceUnavailable &&
+			strings.Contains(w.Body.String(), "no connection to the broker")
 	})
 }

@@ -30,7 +30,8 @@ func jumpy(t *testing.T, cfg *config.Config, ahead *atomic.Int64) *bridge {
 	log := slog.New(slog.NewJSONHandler(b.log, nil))
 	now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
 	var err error
-	b.Server, err = open(Options{Config: cfg, Version: "test", Log: log}, pebble.Options{Log: log, Now: now, RetainEvery: time.Millisecond}, service.Options{Log: log})
+	b.Server, err = open(Options{Config: cfg, Version: "test", Log: log},
+		pebble.Options{Log: log, Now: now, RetainEvery: time.Millisecond}, service.Options{Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +146,8 @@ func TestExpiryUnderWrongClock(t *testing.T) {
 	b := start(t, configure(t))
 	c := b.connect5(b.thing("pump-1", all("", "")), "pump-1")
 	hour := uint32(3600)
-	_, err := c.Publish(t.Context(), &paho.Publish{Topic: "t", Payload: []byte("x"), QoS: 1, Retain: true, Properties: &paho.PublishProperties{MessageExpiry: &hour}})
+	_, err := c.Publish(t.Context(), &paho.Publish{Topic: "t", Payload: []byte("x"), QoS: 1, Retain: true,
+		Properties: &paho.PublishProperties{MessageExpiry: &hour}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -70,9 +70,12 @@ func TestConnector(t *testing.T) {
 	reshard(streams.Change{Parents: []int{0}, Ranges: quarters[:2]}) // 2 and 3
 	b.put(100, 200)
 	b = b.again(cfg)
-	reshard(streams.Change{Parents: []int{3, 1}, Ranges: []streams.Range{{Start: quarters[1].Start, End: halves[1].End}}}) // 4
+	// 4
+	reshard(streams.Change{Parents: []int{3, 1},
+		Ranges: []streams.Range{{Start: quarters[1].Start, End: halves[1].End}}})
 	b.put(200, 300)
-	declareFiles(t, cfg, map[string]string{"connectors/hot.json": strings.Replace(aConnector, `"Records":7`, `"Records":3`, 1)})
+	declareFiles(t, cfg, map[string]string{"connectors/hot.json": strings.Replace(aConnector, `"Records":7`,
+		`"Records":3`, 1)})
 	b.must("POST", "/v1/reload", "", nil)
 	b.put(300, 400)
 	b = b.again(cfg)
@@ -113,7 +116,8 @@ func TestConnector(t *testing.T) {
 		RawData                            []byte
 	}
 	if err := json.Unmarshal(b.records("dead")[0].Data, &letter); err != nil ||
-		letter.ConnectorName != "hot" || letter.Stage != "transform" || !strings.HasPrefix(string(letter.RawData), "bad ") {
+		letter.ConnectorName != "hot" || letter.Stage != "transform" ||
+		!strings.HasPrefix(string(letter.RawData), "bad ") {
 		t.Errorf("dead letter %s: %v", b.records("dead")[0].Data, err)
 	}
 }
@@ -147,7 +151,8 @@ func TestConnectorFiles(t *testing.T) {
 	}
 	declareFiles(t, cfg, map[string]string{"connectors/b.json": aConnector})
 	reload("connector hot is in")
-	declareFiles(t, cfg, map[string]string{"connectors/b.json": strings.Replace(aConnector, `"hot"`, `"cold"`, 1), "connectors/a.json": "{}"})
+	declareFiles(t, cfg, map[string]string{"connectors/b.json": strings.Replace(aConnector, `"hot"`, `"cold"`, 1),
+		"connectors/a.json": "{}"})
 	reload("ConnectorName")
 	if got := names(); got != "cold of b.json, hot of a.json" {
 		t.Errorf("connectors: %s", got)
@@ -159,7 +164,8 @@ func TestConnectorFiles(t *testing.T) {
 	if got := names(); got != "cold of b.json" {
 		t.Errorf("connectors: %s", got)
 	}
-	if code, text := b.do("GET", "/metrics", ""); code != 200 || !strings.Contains(text, `tidemill_connector_records_total{connector="cold"}`) {
+	if code, text := b.do("GET", "/metrics", ""); code != 200 ||
+		!strings.Contains(text, `tidemill_connector_records_total{connector="cold"}`) {
 		t.Errorf("metrics: %d, and no counts of the connector", code)
 	}
 }

@@ -38,14 +38,16 @@ func TestCredentials(t *testing.T) {
 	allow := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Publish","Resource":"arn:aws:iot:eu-local-1:000000000000:topic/up/${iot:Connection.Thing.ThingName}/*"}]}`
 	b.must("PUT", "/v1/policies/uploads", allow, nil)
 	assume := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:AssumeRoleWithCertificate","Resource":"arn:aws:iot:eu-local-1:000000000000:rolealias/*"}]}`
-	id, stranger := b.thing("pump-1", assume), b.thing("pump-2", all("iot:AssumeRoleWithCertificate", "rolealias/upload"))
+	id, stranger := b.thing("pump-1", assume),
+		b.thing("pump-2", all("iot:AssumeRoleWithCertificate", "rolealias/upload"))
 
 	type answer struct {
 		Credentials struct{ AccessKeyID, SecretAccessKey, SessionToken, Expiration string }
 	}
 	ask := func(who identity, alias, thing string, want int) (k sigv4test.Key, ends time.Time) {
 		t.Helper()
-		status, _, text := b.requester("", who.tls(t)).do("GET", "/role-aliases/"+alias+"/credentials", "", "x-amzn-iot-thingname", thing)
+		status, _, text := b.requester("", who.tls(t)).do("GET", "/role-aliases/"+alias+"/credentials", "",
+			"x-amzn-iot-thingname", thing)
 		if status != want {
 			t.Fatalf("%s as %q: %d %s, want %d", alias, thing, status, text, want)
 		}
@@ -54,7 +56,8 @@ func TestCredentials(t *testing.T) {
 			t.Fatal(err)
 		}
 		ends, _ = time.Parse(time.RFC3339, a.Credentials.Expiration)
-		return sigv4test.Key{ID: a.Credentials.AccessKeyID, Secret: a.Credentials.SecretAccessKey, Token: a.Credentials.SessionToken}, ends
+		return sigv4test.Key{ID: a.Credentials.AccessKeyID, Secret: a.Credentials.SecretAccessKey,
+			Token: a.Credentials.SessionToken}, ends
 	}
 	ask(stranger, "upload", "pump-2", 403)
 	ask(id, "upload", "pump-2", 403)
@@ -70,7 +73,8 @@ func TestCredentials(t *testing.T) {
 	publish := func(k sigv4test.Key, topic string) int {
 		t.Helper()
 		r := b.requester("", nil)
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+b.https.Addr().String()+"/topics/"+topic+"?qos=1", nil)
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+b.https.Addr().String()+"/topics/"+topic+
+			"?qos=1", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -116,11 +120,13 @@ func TestCredentialsEndWebSockets(t *testing.T) {
 	b := start(t, cfg)
 	b.must("PUT", "/v1/policies/uploads", all("", ""), nil)
 	id := b.thing("pump-1", all("", ""))
-	key := registry.TemporaryKey{ID: "ASIATEST", Role: role, Certificate: id.CertificateID, Thing: "pump-1", Expires: time.Now().Add(15 * time.Minute)}
+	key := registry.TemporaryKey{ID: "ASIATEST", Role: role, Certificate: id.CertificateID, Thing: "pump-1",
+		Expires: time.Now().Add(15 * time.Minute)}
 	b.update(func(tx *registry.Tx) error { return tx.AddTemporaryKey(key) })
 	secret := b.pki.Temporary(key.ID)
 	host, _, _ := net.SplitHostPort(b.https.Addr().String())
-	query := sigv4test.Python1.Query(host, sigv4test.Key{ID: key.ID, Secret: secret.Secret, Token: secret.Token}, "eu-local-1", time.Now())
+	query := sigv4test.Python1.Query(host, sigv4test.Key{ID: key.ID, Secret: secret.Secret, Token: secret.Token},
+		"eu-local-1", time.Now())
 	r, err := http.NewRequest("GET", "https://"+host+"/mqtt?"+query, nil)
 	if err != nil {
 		t.Fatal(err)

@@ -47,7 +47,8 @@ func newDoorman(t *testing.T) *doorman {
 		d.asked++
 		err := json.Unmarshal(b, &q)
 		ok := err == nil && !d.deny && (string(q.ProtocolData.MQTT.Password) == "open sesame" || q.Token == "sesame")
-		fmt.Fprintf(w, `{"isAuthenticated":%v,"principalId":%q,"policyDocuments":[%s],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`, ok, d.name, d.policy)
+		fmt.Fprintf(w, `{"isAuthenticated":%v,"principalId":%q,"policyDocuments":[%s],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`,
+			ok, d.name, d.policy)
 	}))
 	t.Cleanup(d.Close)
 	return d
@@ -141,8 +142,10 @@ func TestCustomAuthorizer(t *testing.T) {
 	}
 
 	_, metrics := b.do("GET", "/metrics", "")
-	for _, want := range []string{`tidemill_https_mqtt_connections{by="websocket"} 1`, `tidemill_websockets_refused_total{status="403"} 1`,
-		`tidemill_authorizer_answers_total{authorizer="doors",outcome="allowed"} 4`, `tidemill_authorizer_answers_total{authorizer="doors",outcome="refused"} 4`} {
+	for _, want := range []string{`tidemill_https_mqtt_connections{by="websocket"} 1`,
+		`tidemill_websockets_refused_total{status="403"} 1`,
+		`tidemill_authorizer_answers_total{authorizer="doors",outcome="allowed"} 4`,
+		`tidemill_authorizer_answers_total{authorizer="doors",outcome="refused"} 4`} {
 		if !strings.Contains(metrics, want+"\n") {
 			t.Errorf("no %s", want)
 		}
@@ -183,7 +186,8 @@ func TestNoAuthorizer(t *testing.T) {
 			t.Errorf("%s: connected", at)
 		}
 	}
-	if c, status := b.wss("wss://"+addr+"/mqtt", http.Header{"X-Amz-Customauthorizer-Name": {"x"}}, nil, "mqtt"); c != nil || status != 403 {
+	if c, status := b.wss("wss://"+addr+"/mqtt", http.Header{"X-Amz-Customauthorizer-Name": {"x"}}, nil,
+		"mqtt"); c != nil || status != 403 {
 		t.Errorf("%d", status)
 	}
 }
@@ -193,13 +197,15 @@ func TestNoAuthorizer(t *testing.T) {
 func TestKeyWithPolicies(t *testing.T) {
 	cfg := configure(t)
 	b := start(t, cfg)
-	cfg.Access = []config.Access{{Key: b.key().ID, Policies: []string{"narrow"}}} // before the grant of all in the data directory
+	// before the grant of all in the data directory
+	cfg.Access = []config.Access{{Key: b.key().ID, Policies: []string{"narrow"}}}
 	b.must("POST", "/v1/reload", "", nil)
 	// The policy is not there yet: nothing is allowed.
 	r, rules := b.requester("iotdata", nil), b.requester("iot", nil)
 	want := func(r *requester, path string, status int) {
 		t.Helper()
-		if got, code, text := r.do(map[bool]string{true: "GET", false: "POST"}[path == "/rules"], path, "x"); got != status {
+		if got, code, text := r.do(map[bool]string{true: "GET", false: "POST"}[path == "/rules"], path,
+			"x"); got != status {
 			t.Errorf("%s: %d %s %s, want %d", path, got, code, text, status)
 		}
 	}
@@ -212,7 +218,8 @@ func TestKeyWithPolicies(t *testing.T) {
 	want(r, "/topics/open?retain=true", 403)
 	want(r, "/topics/secret", 403)
 	want(rules, "/rules", 403)
-	if resp, text, err := b.ask(speaking(true, false, false), "https", "ListStreams", "{}"); err != nil || resp.StatusCode == 200 || !strings.Contains(text, "AccessDenied") {
+	if resp, text, err := b.ask(speaking(true, false, false), "https", "ListStreams", "{}"); err != nil ||
+		resp.StatusCode == 200 || !strings.Contains(text, "AccessDenied") {
 		t.Errorf("data streams: %v %s", err, text)
 	}
 	dial := func(clientID string) *device {
@@ -242,7 +249,8 @@ func TestAuthorizerOverREST(t *testing.T) {
 	cfg.Hooks = []config.Hook{{ARN: function, URL: d.URL}}
 	b := start(t, cfg)
 	connect := func() error {
-		d := b.over("ssl://"+b.MQTTAddr().String(), nil, &tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"mqtt"}}, "visitor", as("me?x-amz-customauthorizer-name=doors", "open sesame"))
+		d := b.over("ssl://"+b.MQTTAddr().String(), nil, &tls.Config{RootCAs: b.roots(), ServerName: "localhost",
+			NextProtos: []string{"mqtt"}}, "visitor", as("me?x-amz-customauthorizer-name=doors", "open sesame"))
 		tok := d.Connect()
 		return d.wait(tok)
 	}
@@ -251,28 +259,35 @@ func TestAuthorizerOverREST(t *testing.T) {
 	}
 	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"arn:of:none","signingDisabled":true}`, 400)
 	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+`"}`, 400) // no keys
-	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+`","tokenKeyName":"x-token","tokenSigningPublicKeys":{"a":"no key"}}`, 400)
-	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+`","tokenKeyName":"x-token","signingDisabled":true}`, 200)
+	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+
+		`","tokenKeyName":"x-token","tokenSigningPublicKeys":{"a":"no key"}}`, 400)
+	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+
+		`","tokenKeyName":"x-token","signingDisabled":true}`, 200)
 	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+`","signingDisabled":true}`, 409)
 	if err := connect(); err == nil {
 		t.Error("in by an authorizer that is not active")
 	}
-	if text := b.control("POST", "/authorizer/doors/test", `{"token":"sesame"}`, 200); !strings.Contains(text, `"isAuthenticated":true,"principalId":"guest1"`) {
+	if text := b.control("POST", "/authorizer/doors/test", `{"token":"sesame"}`, 200); !strings.Contains(text,
+		`"isAuthenticated":true,"principalId":"guest1"`) {
 		t.Error(text)
 	}
-	if text := b.control("POST", "/authorizer/doors/test", `{"mqttContext":{"username":"me","password":"bm8=","clientId":"c"}}`, 200); !strings.Contains(text, `"isAuthenticated":false`) {
+	if text := b.control("POST", "/authorizer/doors/test",
+		`{"mqttContext":{"username":"me","password":"bm8=","clientId":"c"}}`, 200); !strings.Contains(text,
+		`"isAuthenticated":false`) {
 		t.Error(text)
 	}
 	b.control("PUT", "/authorizer/doors", `{"status":"ACTIVE","enableCachingForHttp":true}`, 200)
 	if err := connect(); err != nil {
 		t.Error(err)
 	}
-	if text := b.control("GET", "/authorizer/doors", "", 200); !strings.Contains(text, `"status":"ACTIVE"`) || !strings.Contains(text, `"enableCachingForHttp":true`) {
+	if text := b.control("GET", "/authorizer/doors", "", 200); !strings.Contains(text, `"status":"ACTIVE"`) ||
+		!strings.Contains(text, `"enableCachingForHttp":true`) {
 		t.Error(text)
 	}
 	b.control("POST", "/default-authorizer", `{"authorizerName":"doors"}`, 200)
 	b.control("GET", "/default-authorizer", "", 200)
-	if text := b.control("GET", "/authorizers/?status=ACTIVE", "", 200); !strings.Contains(text, `"authorizerName":"doors"`) {
+	if text := b.control("GET", "/authorizers/?status=ACTIVE", "", 200); !strings.Contains(text,
+		`"authorizerName":"doors"`) {
 		t.Error(text)
 	}
 	b.control("DELETE", "/authorizer/doors", "", 409)
@@ -294,7 +309,8 @@ func TestDefaultOfConfiguration(t *testing.T) {
 	cfg.Hooks = []config.Hook{{ARN: function, URL: d.URL}}
 	cfg.Authorizers = []config.Authorizer{{Name: "fixed", URL: d.URL, Default: true, Status: "ACTIVE"}}
 	b := start(t, cfg)
-	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+`","signingDisabled":true,"status":"ACTIVE"}`, 200)
+	b.control("POST", "/authorizer/doors", `{"authorizerFunctionArn":"`+function+
+		`","signingDisabled":true,"status":"ACTIVE"}`, 200)
 	b.control("POST", "/default-authorizer", `{"authorizerName":"none"}`, 404)
 	b.control("POST", "/default-authorizer", `{"authorizerName":"doors"}`, 409)
 	b.control("GET", "/default-authorizer", "", 404)

@@ -65,9 +65,11 @@ func TestDamagedDataDirectory(t *testing.T) {
 			}
 			switch {
 			case err == nil:
-			case !strings.Contains(err.Error(), filepath.Base(name)) && !strings.Contains(err.Error(), "/log ends early") && !strings.Contains(err.Error(), "/log has a hole"):
+			case !strings.Contains(err.Error(), filepath.Base(name)) &&
+				!strings.Contains(err.Error(), "/log ends early") && !strings.Contains(err.Error(), "/log has a hole"):
 				t.Errorf("%s: the file is not named: %v", id, err)
-			case strings.HasPrefix(name, "pki/") && !strings.Contains(name, "/ca"): // text that a person mends, or without which a new one is made
+			// text that a person mends, or without which a new one is made
+			case strings.HasPrefix(name, "pki/") && !strings.Contains(name, "/ca"):
 				refused++
 			case !strings.Contains(err.Error(), "salvage") && !strings.Contains(err.Error(), "-accept-loss"):
 				t.Errorf("%s: it does not say what to do: %v", id, err)

@@ -24,7 +24,8 @@ type dataPlane struct{ r *router }
 
 // Publish implements iotdata.Data: the message takes the way of those that come by
 // MQTT.
-func (d dataPlane) Publish(ctx context.Context, who wire.Caller, may func(topic string) bool, m *message.Message) error {
+func (d dataPlane) Publish(ctx context.Context, who wire.Caller, may func(topic string) bool,
+	m *message.Message) error {
 	m.Principal = who.Principal()
 	if m.Retain {
 		m.Owner = who.Owner()
@@ -35,7 +36,8 @@ func (d dataPlane) Publish(ctx context.Context, who wire.Caller, may func(topic 
 	case errors.Is(err, gateway.ErrQuota):
 		return &wire.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests, Message: err.Error()}
 	case errors.Is(err, packet.ErrTooLarge):
-		return &wire.Error{Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge, Message: err.Error()}
+		return &wire.Error{Code: "RequestEntityTooLargeException", Status: http.StatusRequestEntityTooLarge,
+			Message: err.Error()}
 	case err != nil:
 		return &wire.Error{Code: "InvalidRequestException", Status: http.StatusBadRequest, Message: err.Error()}
 	}
@@ -50,7 +52,8 @@ func (d dataPlane) Publish(ctx context.Context, who wire.Caller, may func(topic 
 		m.Thing, may = thing, func(topic string) bool { return rights.MayPublish(topic, false) }
 		if wait := d.r.ingest.Wait(m.Thing); wait > 0 {
 			return &wire.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests,
-				Message: fmt.Sprintf("thing %s is over mqtt.max_thing_rate or max_thing_bytes for %v more", m.Thing, wait.Round(time.Millisecond))}
+				Message: fmt.Sprintf("thing %s is over mqtt.max_thing_rate or max_thing_bytes for %v more", m.Thing,
+					wait.Round(time.Millisecond))}
 		}
 	}
 	answer := make(chan error, 1)
@@ -59,7 +62,8 @@ func (d dataPlane) Publish(ctx context.Context, who wire.Caller, may func(topic 
 	select {
 	case err := <-answer:
 		if refused, ok := errors.AsType[*telemetry.Refused](err); ok {
-			return &wire.Error{Code: "ForbiddenException", Status: http.StatusForbidden, Message: refused.Error() + "; the rest is stored, do not send it again"}
+			return &wire.Error{Code: "ForbiddenException", Status: http.StatusForbidden, Message: refused.Error() +
+				"; the rest is stored, do not send it again"}
 		}
 		return err
 	case <-ctx.Done():

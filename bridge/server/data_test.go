@@ -41,7 +41,8 @@ func (r *requester) do(method, path, body string, headers ...string) (status int
 // as is do with a key of its own.
 func (r *requester) as(k sigv4test.Key, method, path, body string, headers ...string) (status int, code, text string) {
 	r.t.Helper()
-	req, err := http.NewRequestWithContext(r.t.Context(), method, "https://"+r.https.Addr().String()+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(r.t.Context(), method, "https://"+r.https.Addr().String()+path,
+		strings.NewReader(body))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -83,10 +84,12 @@ func TestDataPlane(t *testing.T) {
 	if got := d.subscribe("$aws/things/+/shadow/update/delta"); got != 1 {
 		t.Fatalf("%#x", got)
 	}
-	for i, r := range []*requester{b.requester("iotdata", nil), b.requester("iotdevicegateway", nil), b.requester("execute-api", nil), b.requester("", id.tls(t))} {
+	for i, r := range []*requester{b.requester("iotdata", nil), b.requester("iotdevicegateway", nil),
+		b.requester("execute-api", nil), b.requester("", id.tls(t))} {
 		want := func(status int, part, method, path, body string, headers ...string) {
 			t.Helper()
-			if got, code, text := r.do(method, path, body, headers...); got != status || !strings.Contains(text+code, part) {
+			if got, code, text := r.do(method, path, body, headers...); got != status ||
+				!strings.Contains(text+code, part) {
 				t.Errorf("%s %q %s %s: %d %s %s", r.service, method, path, body, got, code, text)
 			}
 		}
@@ -100,10 +103,13 @@ func TestDataPlane(t *testing.T) {
 		hears("a/b hello")
 		want(200, `"traceId":"`, "POST", "/topics/a/b/c", "as a path")
 		hears("a/b/c as a path")
-		want(200, "OK", "POST", "/topics/kept%2F1?qos=1&retain=true", "k", "x-amz-mqtt5-user-properties", base64.StdEncoding.EncodeToString([]byte(`[{"a":"1"},{"b":"2","a":"3"}]`)))
+		want(200, "OK", "POST", "/topics/kept%2F1?qos=1&retain=true", "k", "x-amz-mqtt5-user-properties",
+			base64.StdEncoding.EncodeToString([]byte(`[{"a":"1"},{"b":"2","a":"3"}]`)))
 		hears("kept/1 k")
-		want(200, `{"topic":"kept/1","payload":"aw==","qos":1,"lastModifiedTime":1`, "GET", "/retainedMessage/kept%2F1", "")
-		want(200, base64.StdEncoding.EncodeToString([]byte(`[{"a":"1"},{"b":"2"},{"a":"3"}]`)), "GET", "/retainedMessage/kept%2F1", "")
+		want(200, `{"topic":"kept/1","payload":"aw==","qos":1,"lastModifiedTime":1`, "GET", "/retainedMessage/kept%2F1",
+			"")
+		want(200, base64.StdEncoding.EncodeToString([]byte(`[{"a":"1"},{"b":"2"},{"a":"3"}]`)), "GET",
+			"/retainedMessage/kept%2F1", "")
 		want(200, `{"topic":"kept/1","payloadSize":1,"qos":1,`, "GET", "/retainedMessage", "")
 		want(200, "OK", "POST", "/topics/kept%2F1?retain=true", "")
 		hears("kept/1 ")
@@ -125,7 +131,8 @@ func TestDataPlane(t *testing.T) {
 		want(409, "ConflictException", "POST", shadow, `{"state":{},"version":7}`)
 		want(400, "InvalidRequestException", "POST", shadow, `{"state":1}`)
 		want(200, `"version":1`, "POST", shadow+"?name=config", `{"state":{"reported":{"a":1}}}`)
-		want(200, `{"results":["config"],"timestamp":1`, "GET", fmt.Sprint("/api/things/shadow/ListNamedShadowsForThing/t", i), "")
+		want(200, `{"results":["config"],"timestamp":1`, "GET",
+			fmt.Sprint("/api/things/shadow/ListNamedShadowsForThing/t", i), "")
 		want(200, `"version":1`, "DELETE", shadow+"?name=config", "")
 
 		want(400, "InvalidRequestException", "POST", "/topics/a%2F%23", "wildcard")
@@ -133,12 +140,14 @@ func TestDataPlane(t *testing.T) {
 		want(400, "InvalidRequestException", "POST", "/topics/a?retain=yes", "")
 		want(400, "InvalidRequestException", "POST", "/topics/a?qos=0&qos=1", "")
 		want(400, "InvalidRequestException", "POST", "/topics/a", "", "x-amz-mqtt5-user-properties", "e30=")
-		want(400, "InvalidRequestException", "POST", "/topics/a", "\xff", "x-amz-mqtt5-payload-format-indicator", "UTF8_DATA")
+		want(400, "InvalidRequestException", "POST", "/topics/a", "\xff", "x-amz-mqtt5-payload-format-indicator",
+			"UTF8_DATA")
 		want(403, "ForbiddenException", "POST", "/topics/$aws%2Fevents%2Fx", "")
 		want(403, "ForbiddenException", "POST", "/topics/$aws%2Fthings%2Ft%2Fshadow%2Fget?retain=true", "")
 		want(413, "RequestEntityTooLargeException", "POST", "/topics/a", strings.Repeat("x", 128<<10+1))
 		want(404, "UnknownOperationException", "GET", "/topics/a", "")
-		want(200, "OK", "POST", "/topics/a?qos=1&contentType=text%2Fplain&responseTopic=r&messageExpiry=60", strings.Repeat("x", 128<<10), "x-amz-mqtt5-correlation-data", "AAE=")
+		want(200, "OK", "POST", "/topics/a?qos=1&contentType=text%2Fplain&responseTopic=r&messageExpiry=60",
+			strings.Repeat("x", 128<<10), "x-amz-mqtt5-correlation-data", "AAE=")
 		hears("a " + strings.Repeat("x", 128<<10))
 	}
 }
@@ -237,7 +246,8 @@ func TestDataPlanePolicies(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, conf := range map[string]*tls.Config{"no certificate": nil,
-		"not registered": identity{admin.Identity{CA: string(b.pki.CA()), Certificate: string(stranger.CertPEM), Key: string(stranger.KeyPEM)}}.tls(t)} {
+		"not registered": identity{admin.Identity{CA: string(b.pki.CA()), Certificate: string(stranger.CertPEM),
+			Key: string(stranger.KeyPEM)}}.tls(t)} {
 		if got, code, text := b.requester("", conf).do("POST", "/topics/open%2Fx", ""); got != 403 {
 			t.Errorf("%s: %d %s %s", name, got, code, text)
 		}
@@ -256,7 +266,8 @@ func TestDataPlaneIsDurable(t *testing.T) {
 			t.Fatal(status, code, text)
 		}
 		b.sick.Store(true)
-		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+b.https.Addr().String()+path, strings.NewReader("x"))
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "https://"+b.https.Addr().String()+path,
+			strings.NewReader("x"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,11 +15,16 @@ import (
 
 // openDeclared makes what bridge.d declares things in.
 func (a *assembly) openDeclared() (err error) {
-	a.compiler = &rules.Compiler{Catalog: catalog{a.store, a.firehose, int64(a.cfg.Rules.MaxBacklog)}, Services: a.services(a.shadowOptions.Now)}
-	a.topicRules = declare.NewRules(declare.RulesOptions{Dir: a.cfg.RulesDir(), Compiler: a.compiler, Registry: a.registry, Engine: a.rules, Log: a.log})
-	a.connectors = declare.NewConnectors(connector.Env{Store: a.store, API: a.kinesis.In(""), Emit: a.newEmitter, Log: a.log})
-	a.declared, err = declare.OpenDir(declare.DirOptions{Path: a.cfg.BridgeD.Dir, Watch: a.cfg.BridgeD.Watch, Registry: a.registry,
-		Streams: a.kinesis, DeliveryStreams: a.firehose, Rules: a.topicRules, Connectors: a.connectors, Changed: a.declarationChanged, Log: a.log})
+	a.compiler = &rules.Compiler{Catalog: catalog{a.store, a.firehose, int64(a.cfg.Rules.MaxBacklog)},
+		Services: a.services(a.shadowOptions.Now)}
+	a.topicRules = declare.NewRules(declare.RulesOptions{Dir: a.cfg.RulesDir(), Compiler: a.compiler,
+		Registry: a.registry, Engine: a.rules, Log: a.log})
+	a.connectors = declare.NewConnectors(connector.Env{Store: a.store, API: a.kinesis.In(""), Emit: a.newEmitter,
+		Log: a.log})
+	a.declared, err = declare.OpenDir(declare.DirOptions{Path: a.cfg.BridgeD.Dir, Watch: a.cfg.BridgeD.Watch,
+		Registry: a.registry,
+		Streams:  a.kinesis, DeliveryStreams: a.firehose, Rules: a.topicRules, Connectors: a.connectors,
+		Changed: a.declarationChanged, Log: a.log})
 	if err != nil {
 		err = fmt.Errorf("bridge_d.dir: %w", err)
 	}
@@ -40,9 +45,10 @@ func (s *Server) Reload() (holds int, err error) {
 // newEmitter makes the emitters of connectors, which find the bridge's objects
 // and streams.
 func (a *assembly) newEmitter(kind string, doc json.RawMessage) (connector.Emitter, error) {
-	return emit.New(kind, doc, emit.Env{Objects: a.objects, Append: func(ctx context.Context, stream, key string, data []byte) error {
-		b := a.store.NewBatch()
-		b.Put(stream, streams.HashOf(key), streams.Record{Key: key, Data: data})
-		return a.store.Commit(ctx, b)
-	}})
+	return emit.New(kind, doc, emit.Env{Objects: a.objects,
+		Append: func(ctx context.Context, stream, key string, data []byte) error {
+			b := a.store.NewBatch()
+			b.Put(stream, streams.HashOf(key), streams.Record{Key: key, Data: data})
+			return a.store.Commit(ctx, b)
+		}})
 }

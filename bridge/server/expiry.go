@@ -97,5 +97,6 @@ func (x series) certificates(s *Server) {
 	if d.soonest.ID != "" {
 		left("device", d.soonest.NotAfter)
 	}
-	x.gauge("device_certificates_expired", "Active device certificates that are over: their devices cannot connect.", float64(d.over))
+	x.gauge("device_certificates_expired", "Active device certificates that are over: their devices cannot connect.",
+		float64(d.over))
 }

@@ -115,8 +115,10 @@ func TestDeliveryFromStream(t *testing.T) {
 	if b.compiler.Catalog.(catalog).HasDeliveryStream("fed") {
 		t.Error("rules may put to it")
 	}
-	declareFiles(t, cfg, map[string]string{"delivery-streams/fed.json": strings.Replace(fedDelivery, "stream/in", "stream/other", 1)})
-	if code, text := b.do("POST", "/v1/reload", ""); code == 200 || !strings.Contains(text, firehose.ErrSource.Error()) {
+	declareFiles(t, cfg, map[string]string{"delivery-streams/fed.json": strings.Replace(fedDelivery, "stream/in",
+		"stream/other", 1)})
+	if code, text := b.do("POST", "/v1/reload", ""); code == 200 ||
+		!strings.Contains(text, firehose.ErrSource.Error()) {
 		t.Error(code, text)
 	}
 }
@@ -125,7 +127,8 @@ func TestDeliveryFromStream(t *testing.T) {
 // the object has it, and what is behind it.
 func TestDeliveryOfLongKeys(t *testing.T) {
 	cfg := configure(t)
-	declareFiles(t, cfg, map[string]string{"streams/in.json": `{"StreamName":"in","ShardCount":1}`, "delivery-streams/fed.json": fedDelivery})
+	declareFiles(t, cfg, map[string]string{"streams/in.json": `{"StreamName":"in","ShardCount":1}`,
+		"delivery-streams/fed.json": fedDelivery})
 	b := start(t, cfg)
 	long := strings.Repeat("k", streams.MaxKey+1)
 	batch := b.store.NewBatch()

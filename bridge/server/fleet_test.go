@@ -59,7 +59,8 @@ func TestFleetIndex(t *testing.T) {
 	}
 	first.publish("$aws/things/pump/shadow/update", `{"state":{"reported":{"t":7}}}`)
 	b.finds("shadow.reported.t>6", "pump")
-	if _, text := b.do("GET", "/metrics", ""); !strings.Contains(text, "tidemill_fleet_things 1\n") || !strings.Contains(text, "tidemill_fleet_active 1\n") {
+	if _, text := b.do("GET", "/metrics", ""); !strings.Contains(text, "tidemill_fleet_things 1\n") ||
+		!strings.Contains(text, "tidemill_fleet_active 1\n") {
 		t.Error("no metrics of the index")
 	}
 
@@ -97,8 +98,10 @@ func BenchmarkStart100k(b *testing.B) {
 	for from := 0; from < things; from += 10_000 {
 		must(reg.Update(func(tx *registry.Tx) error {
 			for i := from; i < from+10_000; i++ {
-				if err := tx.CreateThing(registry.Thing{Name: fmt.Sprintf("press-%06d", i), Attributes: map[string]string{
-					"serial": fmt.Sprintf("SN-%08x", i*2654435761), "site": fmt.Sprint("site-", i%40), "model": fmt.Sprint("A", i%3), "fw": fmt.Sprint("1.", i%100)}}); err != nil {
+				if err := tx.CreateThing(registry.Thing{Name: fmt.Sprintf("press-%06d", i),
+					Attributes: map[string]string{
+						"serial": fmt.Sprintf("SN-%08x", i*2654435761), "site": fmt.Sprint("site-", i%40),
+						"model": fmt.Sprint("A", i%3), "fw": fmt.Sprint("1.", i%100)}}); err != nil {
 					return err
 				}
 			}
@@ -109,7 +112,8 @@ func BenchmarkStart100k(b *testing.B) {
 			for i := from; i < from+10_000 && err == nil; i++ {
 				err = shadows.Put(fmt.Appendf(nil, "press-%06d/", i), fmt.Appendf(nil,
 					`{"desired":{"every":5},"desired_times":{"every":%d},"reported":{"battery":%d,"mode":"run","temp":%d.5,"uptime":%d},`+
-						`"reported_times":{"battery":%[1]d,"mode":%[1]d,"temp":%[1]d,"uptime":%[1]d},"version":3}`, 1_750_000_000+i, i%101, i%80, i*31))
+						`"reported_times":{"battery":%[1]d,"mode":%[1]d,"temp":%[1]d,"uptime":%[1]d},"version":3}`,
+					1_750_000_000+i, i%101, i%80, i*31))
 			}
 			return err
 		}))

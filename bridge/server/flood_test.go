@@ -25,7 +25,8 @@ func TestFloodOfWebSockets(t *testing.T) {
 	for range 40 {
 		wg.Go(func() {
 			url, h := b.signed(sigv4test.Version2, time.Now())
-			d := websocket.Dialer{TLSClientConfig: &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}, Subprotocols: []string{"mqtt"}, HandshakeTimeout: patience}
+			d := websocket.Dialer{TLSClientConfig: &tls.Config{RootCAs: b.roots(), ServerName: "localhost"},
+				Subprotocols: []string{"mqtt"}, HandshakeTimeout: patience}
 			c, _, err := d.Dial(url, h)
 			if err != nil {
 				t.Error(err)
@@ -68,13 +69,15 @@ func TestWebSocketLife(t *testing.T) {
 	url, h := b.signed(sigv4test.Python1, time.Now())
 	d := b.over(url, h, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}, "x")
 	d.ok(d.Connect())
-	r, err := http.NewRequest("GET", "https://"+b.https.Addr().String()+url[len("wss://")+len(b.https.Addr().String()):], nil)
+	r, err := http.NewRequest("GET", "https://"+b.https.Addr().String()+
+		url[len("wss://")+len(b.https.Addr().String()):], nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.RequestURI, r.Host = r.URL.RequestURI(), h.Get("Host")
 	via, err := b.authorizer.Upgrade(r)
-	if life := time.Until(via.Ends); err != nil || life < 24*time.Hour-patience || life > 24*time.Hour || via.EndReason != "WEBSOCKET_TTL_EXPIRATION" || via.Protocol != "wss" {
+	if life := time.Until(via.Ends); err != nil || life < 24*time.Hour-patience || life > 24*time.Hour ||
+		via.EndReason != "WEBSOCKET_TTL_EXPIRATION" || via.Protocol != "wss" {
 		t.Errorf("%+v %v", via, err)
 	}
 }

@@ -39,13 +39,15 @@ func (b *bridge) key() sigv4test.Key {
 // aws asks the HTTPS listener, signed with k, by the protocol given.
 func (b *bridge) aws(k sigv4test.Key, h2 bool, method, path, body string) (*http.Response, string) {
 	b.t.Helper()
-	req, err := http.NewRequestWithContext(b.t.Context(), method, "https://"+b.https.Addr().String()+path, strings.NewReader(body))
+	req, err := http.NewRequestWithContext(b.t.Context(), method, "https://"+b.https.Addr().String()+path,
+		strings.NewReader(body))
 	if err != nil {
 		b.t.Fatal(err)
 	}
 	req.Host = req.URL.Host
 	sigv4test.Sign(req, []byte(body), k, "eu-local-1", "iot", time.Now())
-	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}, ForceAttemptHTTP2: h2}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: b.roots(), ServerName: "localhost"},
+		ForceAttemptHTTP2: h2}
 	defer tr.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: tr}).Do(req)
 	if err != nil {
@@ -88,11 +90,13 @@ func TestRulesOverHTTPS(t *testing.T) {
 		t.Errorf("%d rules in force", n)
 	}
 	_, text := b.do("GET", "/metrics", "")
-	if want := `tidemill_aws_requests_total{code="ResourceAlreadyExistsException",operation="CreateTopicRule"} 1`; !strings.Contains(text, want) {
+	want := `tidemill_aws_requests_total{code="ResourceAlreadyExistsException",operation="CreateTopicRule"} 1`
+	if !strings.Contains(text, want) {
 		t.Errorf("no %s in\n%s", want, text)
 	}
 	var info admin.Info
-	if b.must("GET", "/v1/info", "", &info); info.HTTPS != b.https.Addr().String() || !strings.Contains(b.log.String(), `"https":"`+info.HTTPS) {
+	if b.must("GET", "/v1/info", "", &info); info.HTTPS != b.https.Addr().String() ||
+		!strings.Contains(b.log.String(), `"https":"`+info.HTTPS) {
 		t.Errorf("%+v", info)
 	}
 	if err := errors.Join(b.stop(), b.Close()); err != nil {
@@ -228,7 +232,8 @@ func TestChunks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Fprintf(nc, "POST /topics/torn?qos=1 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%s", body)
+		fmt.Fprintf(nc, "POST /topics/torn?qos=1 HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n%s",
+			body)
 		if err := errors.Join(nc.CloseWrite(), nc.SetDeadline(time.Now().Add(patience))); err != nil {
 			t.Fatal(err)
 		}

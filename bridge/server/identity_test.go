@@ -36,8 +36,10 @@ func newForeign(t testing.TB) *foreign {
 		t.Fatal(err)
 	}
 	f := &foreign{t, key, nil}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Foreign"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Foreign"}, IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour)}
 	f.cert = f.sign(tmpl, tmpl)
 	return f
 }
@@ -66,7 +68,8 @@ func pemOf(c *x509.Certificate) string {
 }
 
 func (f *foreign) tls(b *bridge, leaf *x509.Certificate) *tls.Config {
-	return &tls.Config{RootCAs: b.roots(), ServerName: "localhost", Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw}, PrivateKey: f.key}}}
+	return &tls.Config{RootCAs: b.roots(), ServerName: "localhost",
+		Certificates: []tls.Certificate{{Certificate: [][]byte{leaf.Raw}, PrivateKey: f.key}}}
 }
 
 func asJSON(t testing.TB, v any) string {
@@ -88,7 +91,8 @@ func TestJustInTimeRegistration(t *testing.T) {
 	var code struct{ Code string }
 	b.must("GET", "/v1/registration-code", "", &code)
 	var ca admin.CAInfo
-	in := admin.NewCA{Certificate: pemOf(f.cert), Verification: pemOf(f.leaf(2, code.Code)), Active: true, AutoRegister: true}
+	in := admin.NewCA{Certificate: pemOf(f.cert), Verification: pemOf(f.leaf(2, code.Code)), Active: true,
+		AutoRegister: true}
 	b.must("POST", "/v1/cas", asJSON(t, in), &ca)
 	leaf := f.leaf(3, "dev")
 	id := pki.Fingerprint(leaf.Raw)
@@ -104,8 +108,9 @@ func TestJustInTimeRegistration(t *testing.T) {
 	}
 	at, ok := event["timestamp"].(float64)
 	if delete(event, "timestamp"); !ok || topic != "$aws/events/certificates/registered/"+ca.ID ||
-		fmt.Sprint(event) != fmt.Sprint(map[string]any{"certificateId": id, "caCertificateId": ca.ID, "certificateStatus": "PENDING_ACTIVATION",
-			"awsAccountId": b.cfg.Account, "certificateRegistrationTimestamp": strconv.FormatInt(int64(at), 10)}) {
+		fmt.Sprint(event) != fmt.Sprint(map[string]any{"certificateId": id, "caCertificateId": ca.ID,
+			"certificateStatus": "PENDING_ACTIVATION",
+			"awsAccountId":      b.cfg.Account, "certificateRegistrationTimestamp": strconv.FormatInt(int64(at), 10)}) {
 		t.Errorf("%s %s", topic, text)
 	}
 	b.must("PUT", "/v1/policies/any", all("", ""), nil)
@@ -124,8 +129,10 @@ func TestJustInTimeRegistration(t *testing.T) {
 		t.Errorf("told again: %s", m.Payload())
 	default:
 	}
-	crl, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour),
-		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(3), RevocationTime: time.Now()}, {SerialNumber: big.NewInt(4), RevocationTime: time.Now()}}}, f.cert, f.key)
+	crl, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1),
+		ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: time.Now().Add(time.Hour),
+		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(3), RevocationTime: time.Now()},
+			{SerialNumber: big.NewInt(4), RevocationTime: time.Now()}}}, f.cert, f.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,8 +160,10 @@ func TestStatesLive(t *testing.T) {
 	b.must("PUT", "/v1/policies/any", all("", ""), nil)
 	b.must("POST", "/v1/cas", asJSON(t, admin.NewCA{Certificate: pemOf(f.cert), Mode: "SNI_ONLY", Active: true}), nil)
 	signed, pinned := f.leaf(5, "signed"), newForeign(t)
-	b.must("PUT", "/v1/certificates", asJSON(t, admin.ForeignCertificate{Certificate: pemOf(signed), Status: "ACTIVE"}), nil)
-	b.must("PUT", "/v1/certificates", asJSON(t, admin.ForeignCertificate{Certificate: pemOf(pinned.cert), Pinned: true, Status: "INACTIVE"}), nil)
+	b.must("PUT", "/v1/certificates", asJSON(t, admin.ForeignCertificate{Certificate: pemOf(signed), Status: "ACTIVE"}),
+		nil)
+	b.must("PUT", "/v1/certificates", asJSON(t,
+		admin.ForeignCertificate{Certificate: pemOf(pinned.cert), Pinned: true, Status: "INACTIVE"}), nil)
 	for name, c := range map[string]struct {
 		conf *tls.Config
 		id   string
@@ -211,13 +220,16 @@ func TestAskAboutPolicies(t *testing.T) {
 		}
 		who = append(who, l)
 	}
-	if len(who) != 2 || who[0].Access == nil || who[0].Thing != "dev" || who[0].Certificate != id.CertificateID || len(who[0].Grants) != 1 || !who[1].End {
+	if len(who) != 2 || who[0].Access == nil || who[0].Thing != "dev" || who[0].Certificate != id.CertificateID ||
+		len(who[0].Grants) != 1 || !who[1].End {
 		t.Errorf("%s", text)
 	}
 	var results []admin.PolicyTestResult
 	b.must("POST", "/v1/policy-tests", asJSON(t, admin.PolicyTest{Certificate: id.CertificateID, ClientID: "dev",
-		Infos: []registry.AuthInfo{{Action: "PUBLISH", Resources: []string{"dt/dev/x"}}, {Action: "SUBSCRIBE", Resources: []string{"#"}}}}), &results)
-	if len(results) != 2 || results[0].Decision != "ALLOWED" || results[1].Decision != "IMPLICIT_DENY" || results[0].Status != "ACTIVE" {
+		Infos: []registry.AuthInfo{{Action: "PUBLISH", Resources: []string{"dt/dev/x"}},
+			{Action: "SUBSCRIBE", Resources: []string{"#"}}}}), &results)
+	if len(results) != 2 || results[0].Decision != "ALLOWED" || results[1].Decision != "IMPLICIT_DENY" ||
+		results[0].Status != "ACTIVE" {
 		t.Errorf("%+v", results)
 	}
 	var effective []admin.EffectivePolicy
@@ -260,22 +272,28 @@ func TestFirstConnectionOfNoDevice(t *testing.T) {
 	b := start(t, configure(t))
 	b.must("PUT", "/v1/policies/everything", all("", ""), nil)
 	template := strings.NewReplacer(`"SerialNumber"`, `"AWS::IoT::Certificate::CommonName"`).Replace(lineTemplate)
-	for way, registration := range map[string]string{"JITR": "", "JITP": asJSON(t, map[string]string{"templateBody": template})} {
+	for way, registration := range map[string]string{"JITR": "",
+		"JITP": asJSON(t, map[string]string{"templateBody": template})} {
 		f := newForeign(t)
 		b.update(func(tx *registry.Tx) error {
-			_, err := tx.RegisterCA(registry.NewCA{Certificate: []byte(pemOf(f.cert)), Mode: registry.SNIOnly, Active: true, AutoRegister: true, Registration: json.RawMessage(registration)})
+			_, err := tx.RegisterCA(registry.NewCA{Certificate: []byte(pemOf(f.cert)), Mode: registry.SNIOnly,
+				Active: true, AutoRegister: true, Registration: json.RawMessage(registration)})
 			return err
 		})
 		for i, leaf := range []*x509.Certificate{
 			{IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign},
 			{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}},
 		} {
-			leaf.SerialNumber, leaf.Subject, leaf.NotBefore, leaf.NotAfter = big.NewInt(int64(i+10)), pkix.Name{CommonName: way}, time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+			leaf.SerialNumber, leaf.Subject, leaf.NotBefore, leaf.NotAfter = big.NewInt(int64(i+10)),
+				pkix.Name{CommonName: way}, time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
 			signed := f.sign(leaf, f.cert)
 			if got, _, err := b.knock(f.tls(b, signed), "press-"+way); err != nil || got != 4 {
 				t.Errorf("%s %d: code %d, %v", way, i, got, err)
 			}
-			if err := b.registry.View(func(tx *registry.Tx) error { _, err := tx.Certificate(pki.Fingerprint(signed.Raw)); return err }); !errors.Is(err, registry.ErrNotFound) {
+			if err := b.registry.View(func(tx *registry.Tx) error {
+				_, err := tx.Certificate(pki.Fingerprint(signed.Raw))
+				return err
+			}); !errors.Is(err, registry.ErrNotFound) {
 				t.Errorf("%s %d: it is registered: %v", way, i, err)
 			}
 		}

@@ -37,7 +37,8 @@ func (b *bridge) doors(k sigv4test.Key) []string {
 			open = append(open, c.name)
 		}
 	}
-	if resp, _, err := b.askAs(k, speaking(true, false, false), "https", "ListStreams", "{}"); err == nil && resp.StatusCode == 200 {
+	if resp, _, err := b.askAs(k, speaking(true, false, false), "https", "ListStreams", "{}"); err == nil &&
+		resp.StatusCode == 200 {
 		open = append(open, "streams")
 	}
 	url, h := b.signedAs(k, sigv4test.Python1, time.Now())
@@ -71,12 +72,14 @@ func TestKeysAreDeniedUnlessGranted(t *testing.T) {
 	b.changeKeys(string(keys) + mallory)
 	want(first, allDoors...)
 	want(other)
-	if !strings.Contains(b.log.String(), `an access key may do nothing`) || !strings.Contains(b.log.String(), `"key":"AKIAMALLORY","profile":"mallory"`) {
+	if !strings.Contains(b.log.String(), `an access key may do nothing`) ||
+		!strings.Contains(b.log.String(), `"key":"AKIAMALLORY","profile":"mallory"`) {
 		t.Error("no warning of a key without a grant")
 	}
 
 	cfg.Access = []config.Access{{Key: other.ID, Policies: []string{"open"}}, {Key: "AKIAGONE", All: true}}
-	b.must("PUT", "/v1/policies/open", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Connect","iot:Publish"],"Resource":"*"}]}`, nil)
+	b.must("PUT", "/v1/policies/open", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Connect","iot:Publish"],"Resource":"*"}]}`,
+		nil)
 	want(other) // not read yet
 	b.must("POST", "/v1/reload", "", nil)
 	want(other, "data plane", "WebSocket")
@@ -96,7 +99,8 @@ func TestKeysAreDeniedUnlessGranted(t *testing.T) {
 	// A mistake in either leaves both as they were.
 	b.writeGrants("[[access]]\nkey = 1\n")
 	b.writeKeys("[x]\naws_access_key_id=AKIAX\naws_secret_access_key=x\n")
-	if code, text := b.do("POST", "/v1/reload", ""); code != 400 || !strings.Contains(text, "access.toml: access[0].key") {
+	if code, text := b.do("POST", "/v1/reload", ""); code != 400 ||
+		!strings.Contains(text, "access.toml: access[0].key") {
 		t.Errorf("%d %s", code, text)
 	}
 	want(other, allDoors...)

@@ -51,7 +51,8 @@ func TestDeclarationsOutliveDamage(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			cfg := configure(t)
 			declareFiles(t, cfg, map[string]string{
-				"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "delivery-streams/d.json": aDelivery, "rules/r.json": payload(sql(1), "s"),
+				"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "delivery-streams/d.json": aDelivery,
+				"rules/r.json":      payload(sql(1), "s"),
 				"connectors/c.json": aConnector,
 			})
 			b := start(t, cfg)
@@ -114,7 +115,8 @@ func (b *bridge) inDeclared() []string {
 // ready until it is mended; one that comes later does not.
 func TestNotReadyWithoutDeclarations(t *testing.T) {
 	cfg := configure(t)
-	declareFiles(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "rules/good.json": payload(sql(1), "s"), "rules/bad.json": "{"})
+	declareFiles(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"s","ShardCount":1}`,
+		"rules/good.json": payload(sql(1), "s"), "rules/bad.json": "{"})
 	b := idle(t, cfg).answers(cfg, 503)
 	if code, text := b.ready(); code != 503 || !strings.Contains(text, filepath.Join(cfg.RulesDir(), "bad.json")) {
 		t.Fatalf("%d %s", code, text)
@@ -127,7 +129,8 @@ func TestNotReadyWithoutDeclarations(t *testing.T) {
 		t.Errorf("%d %s", code, text)
 	}
 	// A file that is gone is not kept.
-	if err := errors.Join(os.Remove(filepath.Join(cfg.RulesDir(), "good.json")), os.Remove(filepath.Join(cfg.RulesDir(), "late.json"))); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(cfg.RulesDir(), "good.json")),
+		os.Remove(filepath.Join(cfg.RulesDir(), "late.json"))); err != nil {
 		t.Fatal(err)
 	}
 	b.eventually("gone", func() bool { return len(b.topicRules.Rules()) == 1 })
@@ -140,8 +143,10 @@ func TestNotReadyWithoutDeclarations(t *testing.T) {
 func TestGoneDeclarationsAreTold(t *testing.T) {
 	cfg := configure(t)
 	declareFiles(t, cfg, map[string]string{
-		"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "delivery-streams/d.json": aDelivery, "connectors/c.json": aConnector,
-		"rules/r.json": payload(sql(1), "s"), "rules/moved.json": `[{"ruleName":"m","topicRulePayload":` + payload(sql(2), "s") + `}]`,
+		"streams/s.json": `{"StreamName":"s","ShardCount":1}`, "delivery-streams/d.json": aDelivery,
+		"connectors/c.json": aConnector,
+		"rules/r.json":      payload(sql(1), "s"), "rules/moved.json": `[{"ruleName":"m","topicRulePayload":` +
+			payload(sql(2), "s") + `}]`,
 		"rules/bad.json": "{",
 	})
 	b := idle(t, cfg).answers(cfg, 503)
@@ -152,7 +157,8 @@ func TestGoneDeclarationsAreTold(t *testing.T) {
 	if err := os.Rename(filepath.Join(rules, "moved.json"), filepath.Join(rules, "n.json")); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"streams/s.json", "delivery-streams/d.json", "connectors/c.json", "rules/r.json", "rules/bad.json"} {
+	for _, name := range []string{"streams/s.json", "delivery-streams/d.json", "connectors/c.json", "rules/r.json",
+		"rules/bad.json"} {
 		if err := os.Remove(filepath.Join(cfg.BridgeD.Dir, name)); err != nil {
 			t.Fatal(err)
 		}
@@ -167,7 +173,8 @@ func TestGoneDeclarationsAreTold(t *testing.T) {
 				t.Fatal(err)
 			}
 			if l.Msg == "a declaration is gone" {
-				all = append(all, fmt.Sprint(l.Level, " ", strings.TrimPrefix(l.File, cfg.BridgeD.Dir+"/"), " ", l.Ended, " ", l.Stays))
+				all = append(all, fmt.Sprint(l.Level, " ", strings.TrimPrefix(l.File, cfg.BridgeD.Dir+"/"), " ",
+					l.Ended, " ", l.Stays))
 			}
 		}
 		slices.Sort(all)

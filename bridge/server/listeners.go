@@ -44,12 +44,15 @@ func (s *Server) listenHTTPS(ctx context.Context) (err error) {
 	o := listen.HTTPSOptions{Address: c.Listen, TLS: s.pki.HTTPSConfig(), Idle: time.Duration(c.UnauthenticatedIdle),
 		Limits: admission.Limits{Open: c.MaxConnections, PerAddress: c.MaxPerAddress,
 			// A quarter is left to others than one address.
-			Unauthenticated: c.MaxUnauthenticated, UnauthenticatedPerAddress: c.MaxUnauthenticated - c.MaxUnauthenticated/4},
+			Unauthenticated:           c.MaxUnauthenticated,
+			UnauthenticatedPerAddress: c.MaxUnauthenticated - c.MaxUnauthenticated/4},
 		// Where signatures are not verified, pages of other sites are kept away: they
 		// could do all by the browser of whoever looks at them.
 		OnlyKnownHosts: c.Permissive, Hosts: s.cfg.MQTT.ServerNames,
 		Upgrade: s.authorizer.Upgrade, Handler: s.authorizer.Credentials(s.aws), ConnContext: access.WithPeer,
-		Denied: s.refusals.Denied, Full: func() { s.refusals.Full("https.max_connections", c.MaxConnections) }, Log: s.log}
+		Denied: s.refusals.Denied, Full: func() {
+			s.refusals.Full("https.max_connections", c.MaxConnections)
+		}, Log: s.log}
 	switch c.Plaintext {
 	case "on":
 		o.Plaintext = func(net.Addr) bool { return true }

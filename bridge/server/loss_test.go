@@ -53,7 +53,8 @@ func reopen(t *testing.T, cfg *config.Config) (*bridge, error) {
 	b := &bridge{t: t, log: &lines{}}
 	log := slog.New(slog.NewJSONHandler(b.log, nil))
 	var err error
-	b.Server, err = open(Options{Config: cfg, Version: "test", Log: log}, pebble.Options{Log: log}, service.Options{Log: log})
+	b.Server, err = open(Options{Config: cfg, Version: "test", Log: log}, pebble.Options{Log: log},
+		service.Options{Log: log})
 	return b, err
 }
 
@@ -201,7 +202,8 @@ func TestLostParts(t *testing.T) {
 			before := tree(t, filepath.Join(cfg.DataDir, "pki"))
 			for range 2 { // the first refusal must not mend it
 				_, err := reopen(t, cfg)
-				if err == nil || !strings.Contains(err.Error(), tc.want) || !strings.Contains(err.Error(), "-accept-loss") {
+				if err == nil || !strings.Contains(err.Error(), tc.want) ||
+					!strings.Contains(err.Error(), "-accept-loss") {
 					t.Fatalf("started: %v; want %q", err, tc.want)
 				}
 			}
@@ -216,7 +218,8 @@ func TestLostParts(t *testing.T) {
 			if err := b.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if text := b.log.String(); !strings.Contains(text, `"level":"ERROR"`) || !strings.Contains(text, "as accepted") {
+			if text := b.log.String(); !strings.Contains(text, `"level":"ERROR"`) ||
+				!strings.Contains(text, "as accepted") {
 				t.Errorf("not told:\n%s", text)
 			}
 			cfg.AcceptLoss = false
@@ -249,7 +252,8 @@ func TestCheckTellsMore(t *testing.T) {
 	if lost := checked(t, cfg); lost != "" {
 		t.Fatalf("sound, and check says %q", lost)
 	}
-	if err := errors.Join(os.RemoveAll(cfg.BridgeD.Dir), os.Truncate(filepath.Join(cfg.DataDir, "note"), 0)); err != nil {
+	if err := errors.Join(os.RemoveAll(cfg.BridgeD.Dir),
+		os.Truncate(filepath.Join(cfg.DataDir, "note"), 0)); err != nil {
 		t.Fatal(err)
 	}
 	lost := checked(t, cfg)
@@ -266,7 +270,8 @@ func TestRefusedStartAcceptsNothing(t *testing.T) {
 	was := used(t, true)
 	for name, damage := range map[string]func(dir string) error{
 		"damage that Check sees": func(dir string) error {
-			return errors.Join(os.RemoveAll(filepath.Join(dir, "log")), os.WriteFile(filepath.Join(dir, "shadow.db"), make([]byte, 8<<10), 0o600))
+			return errors.Join(os.RemoveAll(filepath.Join(dir, "log")),
+				os.WriteFile(filepath.Join(dir, "shadow.db"), make([]byte, 8<<10), 0o600))
 		},
 		"damage that comes later": func(dir string) error {
 			return os.WriteFile(filepath.Join(dir, "pki", "ca.pem"), []byte("no PEM"), 0o600)
@@ -329,7 +334,8 @@ func TestLostBrokerState(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if _, err := reopen(t, cfg); err == nil || !strings.Contains(err.Error(), path+" "+what) || !strings.Contains(err.Error(), "-accept-loss") {
+			if _, err := reopen(t, cfg); err == nil || !strings.Contains(err.Error(), path+" "+what) ||
+				!strings.Contains(err.Error(), "-accept-loss") {
 				t.Fatalf("%s: started: %v", what, err)
 			}
 		}
@@ -350,7 +356,8 @@ func TestForeignPart(t *testing.T) {
 	other := used(t, false)
 	for _, part := range []string{"shadow.db", "pki"} {
 		at := filepath.Join(cfg.DataDir, part)
-		if err := errors.Join(os.Rename(at, at+".mine"), os.Rename(filepath.Join(other.DataDir, part), at)); err != nil {
+		if err := errors.Join(os.Rename(at, at+".mine"),
+			os.Rename(filepath.Join(other.DataDir, part), at)); err != nil {
 			t.Fatal(err)
 		}
 		_, err := reopen(t, cfg)
@@ -457,7 +464,8 @@ func TestLostIdentity(t *testing.T) {
 		if err := tc.lose(id(cfg)); err != nil {
 			t.Fatal(err)
 		}
-		if lost := checked(t, cfg); !strings.Contains(lost, id(cfg)+" is "+tc.is) || !strings.Contains(lost, "a start writes it anew, as pki carries it") {
+		if lost := checked(t, cfg); !strings.Contains(lost, id(cfg)+" is "+tc.is) ||
+			!strings.Contains(lost, "a start writes it anew, as pki carries it") {
 			t.Errorf("%s: check says %q", tc.is, lost)
 		}
 		b, err := reopen(t, cfg)
@@ -489,7 +497,8 @@ func TestLostIdentity(t *testing.T) {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if _, err := reopen(t, cfg); err == nil || !strings.Contains(err.Error(), id(cfg)+" is damaged") || !strings.Contains(err.Error(), "-accept-loss") {
+			if _, err := reopen(t, cfg); err == nil || !strings.Contains(err.Error(), id(cfg)+" is damaged") ||
+				!strings.Contains(err.Error(), "-accept-loss") {
 				t.Fatalf("started: %v", err)
 			}
 		}
@@ -506,7 +515,8 @@ func TestLostIdentity(t *testing.T) {
 // What salvage makes of a directory without its identity starts as well.
 func TestSalvageWithoutIdentity(t *testing.T) {
 	cfg := used(t, false)
-	if err := errors.Join(os.Truncate(filepath.Join(cfg.DataDir, "identity"), 7), os.RemoveAll(filepath.Join(cfg.DataDir, "objects"))); err != nil {
+	if err := errors.Join(os.Truncate(filepath.Join(cfg.DataDir, "identity"), 7),
+		os.RemoveAll(filepath.Join(cfg.DataDir, "objects"))); err != nil {
 		t.Fatal(err)
 	}
 	b, _ := salvaged(t, cfg)
@@ -586,7 +596,8 @@ func TestSalvageLostLog(t *testing.T) {
 			if !strings.Contains(lost, filepath.Join(cfg.DataDir, "log")) {
 				t.Errorf("lost: %q", lost)
 			}
-			if text := b.log.String(); !strings.Contains(text, `"level":"ERROR"`) || !strings.Contains(text, "as accepted") {
+			if text := b.log.String(); !strings.Contains(text, `"level":"ERROR"`) ||
+				!strings.Contains(text, "as accepted") {
 				t.Errorf("the start says nothing:\n%s", text)
 			}
 			things := 0
@@ -639,7 +650,8 @@ func TestSalvageDamagedBolt(t *testing.T) {
 			clear(raw[free : free+page])
 			return os.WriteFile(path, raw, 0o600)
 		}, "are INACTIVE in the new file", registry.Inactive},
-		{"shadows' last commit", "shadow.db", tearNewest, "shadow.db: what was written last may be undone", registry.Active},
+		{"shadows' last commit", "shadow.db", tearNewest, "shadow.db: what was written last may be undone",
+			registry.Active},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			cfg := copied(t, was)

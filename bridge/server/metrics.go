@@ -41,8 +41,10 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	x.fleet(m.s)
 	x.certificates(m.s)
 	for o, c := range m.s.aws.Stats() {
-		x.counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
-		x.counter("aws_request_seconds", "Time spent on AWS requests.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)
+		x.counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.",
+			float64(c.Requests), "operation", o.Operation, "code", o.Code)
+		x.counter("aws_request_seconds", "Time spent on AWS requests.", c.Time.Seconds(), "operation", o.Operation,
+			"code", o.Code)
 	}
 }
 
@@ -71,37 +73,51 @@ func (x series) clock(s *Server) {
 	if st.Held {
 		held = 1
 	}
-	x.gauge("clock_held", "1 while the clock is not trusted after a jump: nothing is deleted for its age by the new time.", held)
-	x.gauge("clock_ahead_seconds", "The clock before the time that is expected, while it is not trusted.", st.Ahead.Seconds())
+	x.gauge("clock_held", "1 while the clock is not trusted after a jump: nothing is deleted for its age by the new time.",
+		held)
+	x.gauge("clock_ahead_seconds", "The clock before the time that is expected, while it is not trusted.",
+		st.Ahead.Seconds())
 }
 
 func (x series) https(s *Server) {
 	var st listen.HTTPSStats
 	if s.https != nil {
 		st = s.https.Stats()
-		x.counter("https_failed_handshakes", "TLS handshakes that failed on the HTTPS listener.", float64(st.FailedHandshakes))
+		x.counter("https_failed_handshakes", "TLS handshakes that failed on the HTTPS listener.",
+			float64(st.FailedHandshakes))
 		c := st.Connections
-		x.gauge("https_connections", "Open connections of the HTTPS listener, those that carry MQTT not counted.", float64(c.Open))
-		x.gauge("https_unauthenticated_connections", "Those of which nobody is authenticated yet.", float64(c.Unauthenticated))
-		x.counter("https_refused_connections", "Connections closed since there were too many, of all or of their address.", float64(c.Refused))
-		x.counter("https_evicted_connections", "Unauthenticated connections closed to make room for new ones.", float64(c.Evicted))
+		x.gauge("https_connections", "Open connections of the HTTPS listener, those that carry MQTT not counted.",
+			float64(c.Open))
+		x.gauge("https_unauthenticated_connections", "Those of which nobody is authenticated yet.",
+			float64(c.Unauthenticated))
+		x.counter("https_refused_connections",
+			"Connections closed since there were too many, of all or of their address.", float64(c.Refused))
+		x.counter("https_evicted_connections", "Unauthenticated connections closed to make room for new ones.",
+			float64(c.Evicted))
 	}
 	const help = "MQTT connections of the HTTPS listener, as WebSockets or chosen in the TLS handshake."
 	x.gauge("https_mqtt_connections", help, float64(st.WebSockets), "by", "websocket")
 	x.gauge("https_mqtt_connections", help, float64(st.ALPN), "by", "alpn")
 	for status, n := range st.Refused {
-		x.counter("websockets_refused", "WebSockets refused, by HTTP status.", float64(n), "status", strconv.Itoa(status))
+		x.counter("websockets_refused", "WebSockets refused, by HTTP status.", float64(n), "status",
+			strconv.Itoa(status))
 	}
 	for o, c := range s.custom.Stats() {
-		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, refused (also without asking), failed, or busy: all its calls were under way.", float64(c.Clients), "authorizer", o.Authorizer, "outcome", o.Verdict)
-		x.counter("authorizer_seconds", "Time spent on that.", c.Time.Seconds(), "authorizer", o.Authorizer, "outcome", o.Verdict)
+		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, refused (also without asking), failed, or busy: all its calls were under way.",
+			float64(c.Clients), "authorizer", o.Authorizer, "outcome", o.Verdict)
+		x.counter("authorizer_seconds", "Time spent on that.", c.Time.Seconds(), "authorizer", o.Authorizer, "outcome",
+			o.Verdict)
 	}
 	for o, n := range s.provision.HookStats() {
-		x.counter("hook_calls", "Calls of pre-provisioning hooks, by outcome: answered, failed, or busy: all its calls were under way.", float64(n), "hook", o.ARN, "outcome", o.Outcome)
+		x.counter("hook_calls", "Calls of pre-provisioning hooks, by outcome: answered, failed, or busy: all its calls were under way.",
+			float64(n), "hook", o.ARN, "outcome", o.Outcome)
 	}
 	for o, c := range s.provision.Stats() {
-		x.counter("provisioning_requests", "Requests of devices to be provisioned, to get or to retire a certificate, by the code of the answer.", float64(c.Requests), "operation", o.Operation, "code", o.Code)
-		x.counter("provisioning_seconds", "Time spent on that.", c.Time.Seconds(), "operation", o.Operation, "code", o.Code)
+		x.counter("provisioning_requests",
+			"Requests of devices to be provisioned, to get or to retire a certificate, by the code of the answer.",
+			float64(c.Requests), "operation", o.Operation, "code", o.Code)
+		x.counter("provisioning_seconds", "Time spent on that.", c.Time.Seconds(), "operation", o.Operation, "code",
+			o.Code)
 	}
 }
 
@@ -109,18 +125,23 @@ func (x series) gateway(s *Server) {
 	g := s.gateway.Stats()
 	x.gauge("gateway_connections", "Connected MQTT clients.", float64(g.Clients))
 	x.gauge("gateway_subscriptions", "Subscriptions now.", float64(g.Subscriptions))
-	x.gauge("gateway_queue_bytes", "Bytes waiting to be sent to clients or acknowledged by them.", float64(g.QueueBytes))
+	x.gauge("gateway_queue_bytes", "Bytes waiting to be sent to clients or acknowledged by them.",
+		float64(g.QueueBytes))
 	x.gauge("gateway_unacknowledged_bytes", "Bytes of publishes that are not durable yet.", float64(g.UnackedBytes))
 	x.counter("gateway_accepted", "Connections accepted.", float64(g.Accepted))
-	x.gauge("gateway_unauthenticated_connections", "Open connections that policy has not let in yet.", float64(g.Unauthenticated))
-	x.counter("gateway_over_limit", "Connections closed since there were too many, of all or of their address.", float64(g.OverLimit))
-	x.counter("gateway_evicted", "Connections that policy had not let in, closed to make room for new ones.", float64(g.Evicted))
+	x.gauge("gateway_unauthenticated_connections", "Open connections that policy has not let in yet.",
+		float64(g.Unauthenticated))
+	x.counter("gateway_over_limit", "Connections closed since there were too many, of all or of their address.",
+		float64(g.OverLimit))
+	x.counter("gateway_evicted", "Connections that policy had not let in, closed to make room for new ones.",
+		float64(g.Evicted))
 	for code, n := range g.Refused {
 		why := "none" // no CONNACK was sent
 		if code != 255 {
 			why = strconv.Itoa(int(code))
 		}
-		x.counter("gateway_refused", "Connections that did not become clients, by CONNACK return code.", float64(n), "code", why)
+		x.counter("gateway_refused", "Connections that did not become clients, by CONNACK return code.", float64(n),
+			"code", why)
 	}
 	x.gauge("gateway_sessions", "Sessions of clients, connected or away.", float64(g.Sessions))
 	x.counter("gateway_takeovers", "Connections replaced by a newer one of the same client.", float64(g.Takeovers))
@@ -129,26 +150,43 @@ func (x series) gateway(s *Server) {
 	}
 	x.counter("gateway_received_bytes", "MQTT bytes from clients.", float64(g.BytesIn))
 	x.counter("gateway_sent_bytes", "MQTT bytes to clients.", float64(g.BytesOut))
-	x.counter("gateway_refused_publishes", "Publishes that were refused, by policy or for a reserved topic.", float64(g.RefusedPublish))
-	x.counter("gateway_refused_reserved", "Publishes of them on reserved topics that are not for devices, or of which this bridge has no service.", float64(g.RefusedReserved))
-	x.counter("gateway_refused_wills", "Wills that were not published since their clients might not any more.", float64(g.RefusedWills))
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQoS0), "why", "slow_qos0")
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQueue), "why", "queue_full")
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedPolicy), "why", "policy")
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedExpired), "why", "expired")
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedTooLarge), "why", "too_large")
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedShared), "why", "no_group_member")
-	x.counter("gateway_dropped_retained", "Retained messages that were delivered and not kept, as there was no room.", float64(g.DroppedRetained))
-	x.counter("gateway_refused_retained", "Retained messages that were refused, as there was no room.", float64(g.RefusedRetained))
-	x.counter("gateway_refused_sessions", "Connections refused since their principal has too many sessions.", float64(g.RefusedSessions))
-	x.counter("gateway_throttled", "Times that a client was not read because of its publish rate.", float64(g.Throttled))
+	x.counter("gateway_refused_publishes", "Publishes that were refused, by policy or for a reserved topic.",
+		float64(g.RefusedPublish))
+	x.counter("gateway_refused_reserved",
+		"Publishes of them on reserved topics that are not for devices, or of which this bridge has no service.",
+		float64(g.RefusedReserved))
+	x.counter("gateway_refused_wills", "Wills that were not published since their clients might not any more.",
+		float64(g.RefusedWills))
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQoS0), "why",
+		"slow_qos0")
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQueue), "why",
+		"queue_full")
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedPolicy), "why",
+		"policy")
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedExpired), "why",
+		"expired")
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedTooLarge), "why",
+		"too_large")
+	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedShared), "why",
+		"no_group_member")
+	x.counter("gateway_dropped_retained", "Retained messages that were delivered and not kept, as there was no room.",
+		float64(g.DroppedRetained))
+	x.counter("gateway_refused_retained", "Retained messages that were refused, as there was no room.",
+		float64(g.RefusedRetained))
+	x.counter("gateway_refused_sessions", "Connections refused since their principal has too many sessions.",
+		float64(g.RefusedSessions))
+	x.counter("gateway_throttled", "Times that a client was not read because of its publish rate.",
+		float64(g.Throttled))
 	x.counter("gateway_held", "Times that a client was not read because of what is not durable yet.", float64(g.Held))
-	x.counter("gateway_expired_sessions", "Sessions that ended since their clients stayed away.", float64(g.ExpiredSessions))
-	x.counter("gateway_corrupt_records", "Records of sessions that could not be read at the start.", float64(g.CorruptRecords))
+	x.counter("gateway_expired_sessions", "Sessions that ended since their clients stayed away.",
+		float64(g.ExpiredSessions))
+	x.counter("gateway_corrupt_records", "Records of sessions that could not be read at the start.",
+		float64(g.CorruptRecords))
 	n, bytes := s.gateway.Retained().Count()
 	x.gauge("gateway_retained_messages", "Retained messages.", float64(n))
 	x.gauge("gateway_retained_bytes", "Bytes of retained messages.", float64(bytes))
-	x.counter("gateway_dropped_events", "Lifecycle events that were not published since too many waited.", float64(s.lifecycle.Dropped()))
+	x.counter("gateway_dropped_events", "Lifecycle events that were not published since too many waited.",
+		float64(s.lifecycle.Dropped()))
 	x.counter("gateway_panics", "Connections ended by a fault of ours.", float64(g.Panics))
 }
 
@@ -188,21 +226,26 @@ func (x series) rules(s *Server) {
 		x <- prometheus.MustNewConstSummary(desc, uint64(l.Count), l.Sum.Seconds(), nil, r.Rule, until)
 	}
 	for _, r := range s.rules.Metrics() {
-		x.counter("rule_matched", "Messages that FROM matched, or that Basic Ingest brought.", float64(r.Matched), "rule", r.Rule)
+		x.counter("rule_matched", "Messages that FROM matched, or that Basic Ingest brought.", float64(r.Matched),
+			"rule", r.Rule)
 		x.counter("rule_unmet", "Messages that WHERE held back.", float64(r.Unmet), "rule", r.Rule)
 		x.counter("rule_fired", "Messages that WHERE let through.", float64(r.Fired), "rule", r.Rule)
-		x.counter("rule_unmerged", "Messages that fired without what * or path.* stands for, as it is no JSON object to merge.", float64(r.Unmerged), "rule", r.Rule)
+		x.counter("rule_unmerged", "Messages that fired without what * or path.* stands for, as it is no JSON object to merge.",
+			float64(r.Unmerged), "rule", r.Rule)
 		x.counter("rule_errors", "Messages whose evaluation failed.", float64(r.Errors), "rule", r.Rule)
 		x.counter("rule_error_actions", "Runs of the error action.", float64(r.ErrorActions), "rule", r.Rule)
 		latency(r, "durable", r.Durable)
 		outbox := false
 		for _, a := range r.Slots {
 			labels := []string{"rule", r.Rule, "action", a.Slot, "kind", a.Kind}
-			x.counter("rule_actions", "Actions done: committed to a stream, or delivered.", float64(a.Success), labels...)
-			x.counter("rule_action_errors", "Actions that could not be had or were given up.", float64(a.Failure), labels...)
+			x.counter("rule_actions", "Actions done: committed to a stream, or delivered.", float64(a.Success),
+				labels...)
+			x.counter("rule_action_errors", "Actions that could not be had or were given up.", float64(a.Failure),
+				labels...)
 			if a.Outbox {
 				outbox = true
-				x.counter("rule_action_retries", "Attempts of actions that failed and are repeated.", float64(a.Retries), labels...)
+				x.counter("rule_action_retries", "Attempts of actions that failed and are repeated.",
+					float64(a.Retries), labels...)
 			}
 		}
 		if outbox {
@@ -216,10 +259,12 @@ func (x series) rules(s *Server) {
 	}
 	x.counter("rules_not_found", "Messages by Basic Ingest for no rule in force.", float64(s.rules.NotFound()))
 	for function, n := range s.calls.Counts() {
-		x.counter("rule_calls_failed", "Calls of rules' functions that failed or took too long.", float64(n), "function", function)
+		x.counter("rule_calls_failed", "Calls of rules' functions that failed or took too long.", float64(n),
+			"function", function)
 	}
 	x.gauge("declarations_refused", "Files of bridge.d that are wrong now.", float64(s.declared.NumRefused()))
-	x.counter("rules_skipped_messages", "Messages that left the ingest log before rules saw them.", float64(s.rules.Skipped()))
+	x.counter("rules_skipped_messages", "Messages that left the ingest log before rules saw them.",
+		float64(s.rules.Skipped()))
 }
 
 // sinks tells of what takes what rules made.
@@ -232,9 +277,12 @@ func (x series) sinks(s *Server) {
 		x.counter("delivery_objects", "Objects written.", float64(d.Objects), "delivery_stream", name)
 		x.counter("delivery_records", "Records in them.", float64(d.Records), "delivery_stream", name)
 		x.counter("delivery_bytes", "Bytes in them, before compression.", float64(d.Bytes), "delivery_stream", name)
-		x.counter("delivery_lost_records", "Records gone from the log before they were delivered.", float64(d.Lost), "delivery_stream", name)
-		x.counter("delivery_failed_records", "Records that could not be taken apart, written under ErrorOutputPrefix.", float64(d.Failed), "delivery_stream", name)
-		x.counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream", name)
+		x.counter("delivery_lost_records", "Records gone from the log before they were delivered.", float64(d.Lost),
+			"delivery_stream", name)
+		x.counter("delivery_failed_records", "Records that could not be taken apart, written under ErrorOutputPrefix.",
+			float64(d.Failed), "delivery_stream", name)
+		x.counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream",
+			name)
 	}
 }
 
@@ -263,7 +311,8 @@ func (x series) connectors(s *Server) {
 				continue
 			}
 			labels := []string{"connector", c.Name, "shard", sh.Shard}
-			x.gauge("connector_behind_seconds", "How far the shard is behind its tip, when last read.", sh.Behind.Seconds(), labels...)
+			x.gauge("connector_behind_seconds", "How far the shard is behind its tip, when last read.",
+				sh.Behind.Seconds(), labels...)
 			x.gauge("connector_buffered", "Items that wait for a batch.", float64(sh.Buffered), labels...)
 			held := 0.0
 			if sh.Trouble != "" {
@@ -286,12 +335,19 @@ func (x series) kinesis(s *Server) {
 			behind = max(behind, sh.Behind)
 		}
 		x.counter("kinesis_in_records", "Records put into a data stream.", float64(all.InRecords), "stream", st.Name)
-		x.counter("kinesis_in_bytes", "Bytes of their data and partition keys.", float64(all.InBytes), "stream", st.Name)
-		x.counter("kinesis_out_records", "Records read from a data stream or pushed to consumers.", float64(all.OutRecords), "stream", st.Name)
-		x.counter("kinesis_out_bytes", "Bytes of their data and partition keys.", float64(all.OutBytes), "stream", st.Name)
-		x.counter("kinesis_throttled_records", "Records refused by the limits of a shard.", float64(all.PutThrottled), "stream", st.Name)
-		x.counter("kinesis_throttled_reads", "Reads refused by the limits of a shard.", float64(all.GetThrottled), "stream", st.Name)
-		x.gauge("kinesis_iterator_age_seconds", "Age of the record that was read last, of the shard that is furthest behind; 0 at the tip.", behind.Seconds(), "stream", st.Name)
+		x.counter("kinesis_in_bytes", "Bytes of their data and partition keys.", float64(all.InBytes), "stream",
+			st.Name)
+		x.counter("kinesis_out_records", "Records read from a data stream or pushed to consumers.",
+			float64(all.OutRecords), "stream", st.Name)
+		x.counter("kinesis_out_bytes", "Bytes of their data and partition keys.", float64(all.OutBytes), "stream",
+			st.Name)
+		x.counter("kinesis_throttled_records", "Records refused by the limits of a shard.", float64(all.PutThrottled),
+			"stream", st.Name)
+		x.counter("kinesis_throttled_reads", "Reads refused by the limits of a shard.", float64(all.GetThrottled),
+			"stream", st.Name)
+		x.gauge("kinesis_iterator_age_seconds",
+			"Age of the record that was read last, of the shard that is furthest behind; 0 at the tip.",
+			behind.Seconds(), "stream", st.Name)
 	}
 	x.gauge("kinesis_subscriptions", "SubscribeToShard calls under way.", float64(s.aws.Subscriptions()))
 }
@@ -299,6 +355,7 @@ func (x series) kinesis(s *Server) {
 // metricsHandler serves /metrics.
 func (s *Server) metricsHandler() http.Handler {
 	r := prometheus.NewRegistry()
-	r.MustRegister(metrics{s}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	r.MustRegister(metrics{s}, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
 }

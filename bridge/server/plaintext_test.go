@@ -24,7 +24,8 @@ func (b *bridge) ask(tr *http.Transport, scheme, op, body string) (*http.Respons
 // askAs is ask with another key.
 func (b *bridge) askAs(k sigv4test.Key, tr *http.Transport, scheme, op, body string) (*http.Response, string, error) {
 	b.t.Helper()
-	req, err := http.NewRequestWithContext(b.t.Context(), "POST", scheme+"://"+b.https.Addr().String()+"/", strings.NewReader(body))
+	req, err := http.NewRequestWithContext(b.t.Context(), "POST", scheme+"://"+b.https.Addr().String()+"/",
+		strings.NewReader(body))
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -102,7 +103,8 @@ func TestPermissiveHTTPS(t *testing.T) {
 	cfg := configure(t)
 	cfg.HTTPS.Permissive = true
 	b := start(t, cfg)
-	if resp, body := b.aws(sigv4test.Key{ID: "test", Secret: "test"}, true, "GET", "/rules", ""); resp.StatusCode != 200 {
+	if resp, body := b.aws(sigv4test.Key{ID: "test", Secret: "test"}, true, "GET", "/rules",
+		""); resp.StatusCode != 200 {
 		t.Errorf("%s %s", resp.Status, body)
 	}
 	if !strings.Contains(b.log.String(), "signatures are not verified") {
@@ -143,12 +145,14 @@ func TestPermissiveHTTPS(t *testing.T) {
 				t.Fatal(err)
 			}
 			resp.Body.Close()
-			if got := resp.Header.Get("Access-Control-Allow-Origin"); method == "POST" && resp.StatusCode != c.want || got != c.allow || got == "*" {
+			if got := resp.Header.Get("Access-Control-Allow-Origin"); method == "POST" && resp.StatusCode != c.want ||
+				got != c.allow || got == "*" {
 				t.Errorf("%s to %s from %q: %d, allows %q", method, c.host, c.origin, resp.StatusCode, got)
 			}
 		}
 	}
-	if _, status := b.wss("wss://"+addr+"/mqtt", http.Header{"Origin": {"https://evil.example"}}, nil, "mqtt"); status != 403 {
+	if _, status := b.wss("wss://"+addr+"/mqtt", http.Header{"Origin": {"https://evil.example"}}, nil,
+		"mqtt"); status != 403 {
 		t.Errorf("a WebSocket of another site: %d", status)
 	}
 }
@@ -160,8 +164,10 @@ func TestDNSRebinding(t *testing.T) {
 	cfg.MQTT.ServerNames = []string{"bridge.example.org", "*.plant.example"}
 	b := start(t, cfg)
 	for host, want := range map[string]int{
-		b.admin.Addr().String(): 200, "[::1]:8081": 200, "localhost:8081": 200, "bridge.example.org": 200, "Bridge.Example.org.": 200, "a.plant.example:1": 200,
-		"evil.example": 421, "a.b.plant.example": 421, "plant.example": 421, "127.0.0.1.evil.example": 421, "localhost.evil.example": 421,
+		b.admin.Addr().String(): 200, "[::1]:8081": 200, "localhost:8081": 200, "bridge.example.org": 200,
+		"Bridge.Example.org.": 200, "a.plant.example:1": 200,
+		"evil.example": 421, "a.b.plant.example": 421, "plant.example": 421, "127.0.0.1.evil.example": 421,
+		"localhost.evil.example": 421,
 	} {
 		for _, path := range []string{"/metrics", "/healthz", "/readyz"} {
 			req, err := http.NewRequest("GET", "http://"+b.admin.Addr().String()+path, nil)
@@ -183,7 +189,8 @@ func TestDNSRebinding(t *testing.T) {
 
 	id := b.thing("pump-1", all("", ""))
 	r := b.requester("", id.tls(t))
-	for origin, want := range map[string]int{"https://evil.example": 403, "null": 403, "https://" + b.https.Addr().String(): 200,
+	for origin, want := range map[string]int{"https://evil.example": 403, "null": 403, "https://" +
+		b.https.Addr().String(): 200,
 		"http://" + b.https.Addr().String(): 403, "https://evil@" + b.https.Addr().String(): 403} {
 		if status, _, text := r.do("POST", "/topics/a", "x", "Origin", origin); status != want {
 			t.Errorf("%s: %d %s, want %d", origin, status, text, want)
@@ -194,14 +201,17 @@ func TestDNSRebinding(t *testing.T) {
 // What goes through data streams is counted.
 func TestStreamMetrics(t *testing.T) {
 	b := start(t, configure(t))
-	if resp, text, err := b.ask(speaking(true, false, false), "https", "CreateStream", `{"StreamName":"s","ShardCount":1}`); err != nil || resp.StatusCode != 200 || text != "" {
+	if resp, text, err := b.ask(speaking(true, false, false), "https", "CreateStream",
+		`{"StreamName":"s","ShardCount":1}`); err != nil || resp.StatusCode != 200 || text != "" {
 		t.Fatal(text, err)
 	}
-	if _, text, err := b.ask(speaking(true, false, false), "https", "PutRecord", `{"StreamName":"s","PartitionKey":"key","Data":"YWJj"}`); err != nil || !strings.Contains(text, "shardId-0") {
+	if _, text, err := b.ask(speaking(true, false, false), "https", "PutRecord",
+		`{"StreamName":"s","PartitionKey":"key","Data":"YWJj"}`); err != nil || !strings.Contains(text, "shardId-0") {
 		t.Fatal(text, err)
 	}
 	_, text := b.do("GET", "/metrics", "")
-	for _, want := range []string{`tidemill_kinesis_in_records_total{stream="s"} 1`, `tidemill_kinesis_in_bytes_total{stream="s"} 6`, `tidemill_kinesis_subscriptions 0`,
+	for _, want := range []string{`tidemill_kinesis_in_records_total{stream="s"} 1`,
+		`tidemill_kinesis_in_bytes_total{stream="s"} 6`, `tidemill_kinesis_subscriptions 0`,
 		`tidemill_aws_requests_total{code="OK",operation="PutRecord"} 1`} {
 		if !strings.Contains(text, want+"\n") {
 			t.Errorf("no %s", want)

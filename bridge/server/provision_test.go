@@ -46,7 +46,8 @@ func (b *bridge) fleet() identity {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return identity{admin.Identity{CA: string(b.pki.CA()), Certificate: claim.PEM, Key: claim.Key, CertificateID: claim.ID}}
+	return identity{admin.Identity{CA: string(b.pki.CA()), Certificate: claim.PEM, Key: claim.Key,
+		CertificateID: claim.ID}}
 }
 
 // ask publishes a request and returns its answer, of which the end of the topic
@@ -84,7 +85,8 @@ func request(t *testing.T) (csr, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "press"}}, k)
+	der, err := x509.CreateCertificateRequest(rand.Reader,
+		&x509.CertificateRequest{Subject: pkix.Name{CommonName: "press"}}, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +94,8 @@ func request(t *testing.T) (csr, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})), string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}))
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der})),
+		string(pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private}))
 }
 
 func text(v any) string { s, _ := v.(string); return s }
@@ -106,7 +109,8 @@ func TestClaimProvisioning(t *testing.T) {
 	b := start(t, cfg)
 	claim := b.fleet()
 	listener := b.connect(b.thing("listener", all("", "")), "listener")
-	for _, f := range []string{"#", "$aws/#", "$aws/certificates/#", "$aws/provisioning-templates/#", "$tidemill/certificates/#"} {
+	for _, f := range []string{"#", "$aws/#", "$aws/certificates/#", "$aws/provisioning-templates/#",
+		"$tidemill/certificates/#"} {
 		if q := listener.subscribe(f); q != 1 {
 			t.Fatalf("%s: %d", f, q)
 		}
@@ -117,7 +121,8 @@ func TestClaimProvisioning(t *testing.T) {
 		t.Error("a claim takes the place of a thing")
 	}
 	d := b.connect(claim, "claim-anything")
-	for _, f := range []string{"$aws/certificates/create/json/+", "$aws/certificates/create-from-csr/+/+", "$aws/provisioning-templates/line/provision/+/+"} {
+	for _, f := range []string{"$aws/certificates/create/json/+", "$aws/certificates/create-from-csr/+/+",
+		"$aws/provisioning-templates/line/provision/+/+"} {
 		if q := d.subscribe(f); q != 1 {
 			t.Fatalf("%s: %d", f, q)
 		}
@@ -126,8 +131,10 @@ func TestClaimProvisioning(t *testing.T) {
 		t.Errorf("a claim may subscribe to dt/#: %d", q)
 	}
 	made := d.ask("$aws/certificates/create/json", "", "/accepted")
-	first := identity{admin.Identity{CA: claim.CA, Certificate: text(made["certificatePem"]), Key: text(made["privateKey"]), CertificateID: text(made["certificateId"])}}
-	ask := map[string]any{"certificateOwnershipToken": made["certificateOwnershipToken"], "parameters": map[string]string{"SerialNumber": "1"}}
+	first := identity{admin.Identity{CA: claim.CA, Certificate: text(made["certificatePem"]),
+		Key: text(made["privateKey"]), CertificateID: text(made["certificateId"])}}
+	ask := map[string]any{"certificateOwnershipToken": made["certificateOwnershipToken"],
+		"parameters": map[string]string{"SerialNumber": "1"}}
 	if err := b.dial(first, "press-1", true).connects(); err == nil {
 		t.Error("it connects before it is provisioned")
 	}
@@ -141,11 +148,13 @@ func TestClaimProvisioning(t *testing.T) {
 
 	// In CBOR, with a key of its own: the next certificate of the same thing.
 	csr, key := request(t)
-	made = d.ask("$aws/certificates/create-from-csr/cbor", map[string]string{"certificateSigningRequest": csr}, "/accepted")
+	made = d.ask("$aws/certificates/create-from-csr/cbor", map[string]string{"certificateSigningRequest": csr},
+		"/accepted")
 	if made["privateKey"] != nil {
 		t.Error("there is a private key for a signing request")
 	}
-	next := identity{admin.Identity{CA: claim.CA, Certificate: text(made["certificatePem"]), Key: key, CertificateID: text(made["certificateId"])}}
+	next := identity{admin.Identity{CA: claim.CA, Certificate: text(made["certificatePem"]), Key: key,
+		CertificateID: text(made["certificateId"])}}
 	ask["certificateOwnershipToken"] = made["certificateOwnershipToken"]
 	d.ask("$aws/provisioning-templates/line/provision/cbor", ask, "/accepted")
 
@@ -163,7 +172,8 @@ func TestClaimProvisioning(t *testing.T) {
 	if err := b.dial(first, "press-1", true).connects(); err == nil {
 		t.Error("the retired certificate connects")
 	}
-	for id, code := range map[string]string{next.CertificateID: "AccessDenied", claim.CertificateID: "AccessDenied", "x": "AccessDenied"} {
+	for id, code := range map[string]string{next.CertificateID: "AccessDenied", claim.CertificateID: "AccessDenied",
+		"x": "AccessDenied"} {
 		other := "$tidemill/certificates/" + id + "/retire/json"
 		second.subscribe(other + "/+")
 		if out := second.ask(other, "", "/rejected"); out["errorCode"] != code {
@@ -178,12 +188,15 @@ func TestClaimProvisioning(t *testing.T) {
 		code           string
 	}{
 		{"$aws/certificates/create-from-csr/json", "", 400, "InvalidPayload"},
-		{"$aws/certificates/create-from-csr/json", `{"certificateSigningRequest":"x"}`, 400, "InvalidCertificateSigningRequest"},
+		{"$aws/certificates/create-from-csr/json", `{"certificateSigningRequest":"x"}`, 400,
+			"InvalidCertificateSigningRequest"},
 		{"$aws/provisioning-templates/line/provision/json", `{}`, 400, "InvalidCertificateOwnershipToken"},
-		{"$aws/provisioning-templates/line/provision/json", `{"certificateOwnershipToken":"x"}`, 400, "InvalidCertificateOwnershipToken"},
+		{"$aws/provisioning-templates/line/provision/json", `{"certificateOwnershipToken":"x"}`, 400,
+			"InvalidCertificateOwnershipToken"},
 		{"$aws/provisioning-templates/line/provision/json", `[`, 400, "InvalidPayload"},
 	} {
-		if out := d.ask(c.topic, c.payload, "/rejected"); out["statusCode"] != c.status || out["errorCode"] != c.code || text(out["errorMessage"]) == "" {
+		if out := d.ask(c.topic, c.payload, "/rejected"); out["statusCode"] != c.status || out["errorCode"] != c.code ||
+			text(out["errorMessage"]) == "" {
 			t.Errorf("%s %s: %v", c.topic, c.payload, out)
 		}
 	}
@@ -195,7 +208,8 @@ func TestClaimProvisioning(t *testing.T) {
 	metrics, err := io.ReadAll(resp.Body)
 	resp.Body.Close()
 	http.DefaultClient.CloseIdleConnections()
-	for _, line := range []string{`{code="OK",operation="provision"} 3`, `{code="OK",operation="create-from-csr"} 1`, `{code="AccessDenied",operation="retire"} 3`} {
+	for _, line := range []string{`{code="OK",operation="provision"} 3`, `{code="OK",operation="create-from-csr"} 1`,
+		`{code="AccessDenied",operation="retire"} 3`} {
 		if err != nil || !strings.Contains(string(metrics), "tidemill_provisioning_requests_total"+line) {
 			t.Errorf("no %s, %v", line, err)
 		}
@@ -220,7 +234,8 @@ func TestClaimProvisioning(t *testing.T) {
 			t.Errorf("in the log: %s", m.Topic)
 		}
 	}
-	if log := b.log.String(); strings.Contains(log, "PRIVATE KEY") || strings.Contains(log, text(made["certificateOwnershipToken"])) {
+	if log := b.log.String(); strings.Contains(log, "PRIVATE KEY") ||
+		strings.Contains(log, text(made["certificateOwnershipToken"])) {
 		t.Error("a secret is in what the bridge logs")
 	}
 }
@@ -244,13 +259,16 @@ func TestJustInTimeProvisioning(t *testing.T) {
 	watcher.subscribe("$aws/events/certificates/registered/#")
 	f := newForeign(t)
 	subject := func(serial int64, name pkix.Name) *x509.Certificate {
-		return f.sign(&x509.Certificate{SerialNumber: big.NewInt(serial), Subject: name, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}, f.cert)
+		return f.sign(&x509.Certificate{SerialNumber: big.NewInt(serial), Subject: name,
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}, f.cert)
 	}
-	pump, nowhere := subject(2, pkix.Name{CommonName: "pump-1", Country: []string{"NZ"}}), subject(3, pkix.Name{CommonName: "pump-2"})
+	pump, nowhere := subject(2, pkix.Name{CommonName: "pump-1", Country: []string{"NZ"}}),
+		subject(3, pkix.Name{CommonName: "pump-2"})
 	odd := subject(4, pkix.Name{CommonName: "pump 3", Country: []string{"NZ"}})
 	var ca registry.CA
 	b.update(func(tx *registry.Tx) (err error) {
-		ca, err = tx.RegisterCA(registry.NewCA{Certificate: []byte(pemOf(f.cert)), Mode: registry.SNIOnly, Active: true, AutoRegister: true, Registration: []byte(`{"templateName":"jitp"}`)})
+		ca, err = tx.RegisterCA(registry.NewCA{Certificate: []byte(pemOf(f.cert)), Mode: registry.SNIOnly, Active: true,
+			AutoRegister: true, Registration: []byte(`{"templateName":"jitp"}`)})
 		return err
 	})
 	knock := func(leaf *x509.Certificate, want byte) {
@@ -261,7 +279,8 @@ func TestJustInTimeProvisioning(t *testing.T) {
 	}
 	knock(pump, 4) // there is no template
 	b.update(func(tx *registry.Tx) error {
-		_, err := tx.CreateTemplate(registry.Template{Name: "jitp", Type: registry.JITP, Enabled: true}, []byte(jitpTemplate))
+		_, err := tx.CreateTemplate(registry.Template{Name: "jitp", Type: registry.JITP, Enabled: true},
+			[]byte(jitpTemplate))
 		return err
 	})
 	knock(pump, 4) // there is no policy
@@ -273,7 +292,8 @@ func TestJustInTimeProvisioning(t *testing.T) {
 	knock(odd, 4)     // things have no spaces
 	err := b.registry.View(func(tx *registry.Tx) error {
 		th, err := tx.Thing("pump-1")
-		if ids := tx.ThingCertificates("pump-1"); err != nil || th.Attributes["country"] != "NZ" || len(ids) != 1 || ids[0] != pki.Fingerprint(pump.Raw) {
+		if ids := tx.ThingCertificates("pump-1"); err != nil || th.Attributes["country"] != "NZ" || len(ids) != 1 ||
+			ids[0] != pki.Fingerprint(pump.Raw) {
 			t.Errorf("%+v %v %v", th, ids, err)
 		}
 		if all, _ := tx.CACertificates(ca.ID, "", 0); len(all) != 1 {

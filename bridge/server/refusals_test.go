@@ -21,7 +21,8 @@ func (b *bridge) told(name string, words ...string) {
 	b.t.Helper()
 	b.eventually(name+" is told", func() bool {
 		for line := range strings.Lines(b.log.String()) {
-			ok := strings.Contains(line, `"level":"INFO","msg":"client refused","remote":"127.0.0.1:`) && strings.Contains(line, `"do":"`)
+			ok := strings.Contains(line, `"level":"INFO","msg":"client refused","remote":"127.0.0.1:`) &&
+				strings.Contains(line, `"do":"`)
 			for _, w := range words {
 				ok = ok && strings.Contains(line, w)
 			}
@@ -44,7 +45,8 @@ func (b *bridge) flushRefusals() {
 // reason in words and what to do.
 func TestRefusalsAreTold(t *testing.T) {
 	b := start(t, configure(t))
-	id, revoked, narrow := b.thing("dev", all("", "")), b.thing("gone", all("", "")), b.thing("narrow", all("iot:Publish", "topic/secret"))
+	id, revoked, narrow := b.thing("dev", all("", "")), b.thing("gone", all("", "")),
+		b.thing("narrow", all("iot:Publish", "topic/secret"))
 	b.update(func(tx *registry.Tx) error { return tx.SetCertificateStatus(revoked.CertificateID, registry.Revoked) })
 	told := b.told
 	addr := b.MQTTAddr().String()
@@ -61,7 +63,8 @@ func TestRefusalsAreTold(t *testing.T) {
 	told("no certificate", "give the client a certificate")
 	shake(addr, &tls.Config{ServerName: "localhost"}) // does not know our CA
 	told("another CA", "pki/ca.pem of the data directory, reach it by a name")
-	shake(b.https.Addr().String(), &tls.Config{RootCAs: b.roots(), ServerName: "localhost", MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
+	shake(b.https.Addr().String(), &tls.Config{RootCAs: b.roots(), ServerName: "localhost",
+		MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10})
 	told("an old TLS", "the client has to speak TLS 1.2 or 1.3")
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
@@ -116,22 +119,33 @@ func TestRefusedPacketsAreTold(t *testing.T) {
 		p     packet.Packet
 		words []string
 	}{
-		{"a large payload", &packet.Publish{Topic: []byte("a"), Payload: make([]byte, 130<<10)}, []string{"a payload of 133120 bytes, at most 131072", "raise mqtt.max_payload"}},
-		{"a packet too large", &packet.Publish{Topic: []byte("a"), Payload: make([]byte, 300<<10)}, []string{"PUBLISH of 307207 bytes, at most 196624; of which the payload, at most 131072", "raise mqtt.max_payload"}},
-		{"a long topic", &packet.Publish{Topic: bytes.Repeat([]byte("a"), 1025)}, []string{"of 1025 bytes, at most 1024", "raise mqtt.max_topic"}},
-		{"a deep topic", &packet.Publish{Topic: bytes.Repeat([]byte("a/"), 40)}, []string{"with 40 slashes, at most 31", "raise mqtt.max_slashes"}},
-		{"a wildcard", &packet.Publish{Topic: []byte("a/#")}, []string{`wildcard in a topic name`, "as the standard says"}},
-		{"a deep filter", &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: strings.Repeat("b/", 50)}}}, []string{"with 50 slashes", "raise mqtt.max_slashes"}},
-		{"many filters", &packet.Subscribe{ID: 1, Filters: slices.Repeat([]packet.Filter{{Filter: "c"}}, 101)}, []string{"a SUBSCRIBE with 101 filters, at most 100", "raise mqtt.max_filters"}},
-		{"no filter", &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "d#"}}}, []string{`is no filter`, "as the standard says"}},
-		{"a packet of servers", &packet.Suback{ID: 1, Codes: []byte{0}}, []string{"SUBACK after CONNECT", "as the standard says"}},
+		{"a large payload", &packet.Publish{Topic: []byte("a"), Payload: make([]byte, 130<<10)},
+			[]string{"a payload of 133120 bytes, at most 131072", "raise mqtt.max_payload"}},
+		{"a packet too large", &packet.Publish{Topic: []byte("a"), Payload: make([]byte, 300<<10)},
+			[]string{"PUBLISH of 307207 bytes, at most 196624; of which the payload, at most 131072",
+				"raise mqtt.max_payload"}},
+		{"a long topic", &packet.Publish{Topic: bytes.Repeat([]byte("a"), 1025)},
+			[]string{"of 1025 bytes, at most 1024", "raise mqtt.max_topic"}},
+		{"a deep topic", &packet.Publish{Topic: bytes.Repeat([]byte("a/"), 40)},
+			[]string{"with 40 slashes, at most 31", "raise mqtt.max_slashes"}},
+		{"a wildcard", &packet.Publish{Topic: []byte("a/#")},
+			[]string{`wildcard in a topic name`, "as the standard says"}},
+		{"a deep filter", &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: strings.Repeat("b/", 50)}}},
+			[]string{"with 50 slashes", "raise mqtt.max_slashes"}},
+		{"many filters", &packet.Subscribe{ID: 1, Filters: slices.Repeat([]packet.Filter{{Filter: "c"}}, 101)},
+			[]string{"a SUBSCRIBE with 101 filters, at most 100", "raise mqtt.max_filters"}},
+		{"no filter", &packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "d#"}}},
+			[]string{`is no filter`, "as the standard says"}},
+		{"a packet of servers", &packet.Suback{ID: 1, Codes: []byte{0}},
+			[]string{"SUBACK after CONNECT", "as the standard says"}},
 	} {
 		b.flushRefusals() // forgets what was told: the kinds are fewer than the cases
 		nc, err := tls.Dial("tcp", b.MQTTAddr().String(), id.tls(t))
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = nc.Write(c.p.Append((&packet.Connect{Version: packet.V311, ClientID: "dev", Clean: true}).Append(nil, packet.V311), packet.V311))
+		_, err = nc.Write(c.p.Append((&packet.Connect{Version: packet.V311, ClientID: "dev", Clean: true}).Append(nil,
+			packet.V311), packet.V311))
 		if err != nil && len(c.p.Append(nil, packet.V311)) < 1<<16 { // what is too large is not read
 			t.Error(err)
 		}
@@ -149,8 +163,9 @@ func TestProvisioningRefusalsAreBounded(t *testing.T) {
 	const n = 300
 	for i := range n {
 		for _, claim := range []string{"a", "b"} {
-			_, answer := b.Server.provision.Handle(t.Context(), &provision.Request{Topic: "$aws/provisioning-templates/none/provision/json",
-				Payload: fmt.Appendf(nil, `{"certificateOwnershipToken":"%d"}`, i), Principal: claim})
+			_, answer := b.Server.provision.Handle(t.Context(),
+				&provision.Request{Topic: "$aws/provisioning-templates/none/provision/json",
+					Payload: fmt.Appendf(nil, `{"certificateOwnershipToken":"%d"}`, i), Principal: claim})
 			if !strings.Contains(string(answer), "InvalidCertificateOwnershipToken") {
 				t.Fatalf("%s", answer)
 			}
@@ -162,7 +177,8 @@ func TestProvisioningRefusalsAreBounded(t *testing.T) {
 	if got := strings.Count(b.log.String(), `"a provisioning request was refused"`); got < 4 || got > 12 {
 		t.Errorf("%d lines of %d requests", got, 2*n)
 	}
-	if got := strings.Count(b.log.String(), `"a device could not be provisioned by its first connection"`); got < 2 || got > 6 {
+	if got := strings.Count(b.log.String(), `"a device could not be provisioned by its first connection"`); got < 2 ||
+		got > 6 {
 		t.Errorf("%d lines of %d connections", got, n)
 	}
 }

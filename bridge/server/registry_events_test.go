@@ -18,9 +18,11 @@ func TestRegistryEvents(t *testing.T) {
 		t.Fatal("not subscribed")
 	}
 	b.update(func(tx *registry.Tx) error {
-		return errors.Join(tx.CreateThing(registry.Thing{Name: "unheard"}), tx.SetEventConfig(map[registry.EventType]bool{
-			registry.ThingEvent: true, registry.TypeEvent: true, registry.GroupEvent: true, registry.MembershipEvent: true,
-			registry.HierarchyEvent: true, registry.TypeAssociationEvent: true}))
+		return errors.Join(tx.CreateThing(registry.Thing{Name: "unheard"}),
+			tx.SetEventConfig(map[registry.EventType]bool{
+				registry.ThingEvent: true, registry.TypeEvent: true, registry.GroupEvent: true,
+				registry.MembershipEvent: true,
+				registry.HierarchyEvent:  true, registry.TypeAssociationEvent: true}))
 	})
 	b.update(func(tx *registry.Tx) error {
 		return errors.Join(

@@ -165,14 +165,20 @@ func TestReservedTopics(t *testing.T) {
 	for topic, retain := range map[string]bool{
 		"$aws/events/presence/connected/dev": false, "$aws/certificates/create/json/accepted": false, "$SYS/x": false,
 		"$aws/things/dev/shadow/update": true, "$tidemill/other": false,
-		"$aws/things/dev/shadow/update/accepted": false, "$aws/things/dev/shadow/update/delta": false, "$aws/things/dev/shadow/name/n/update/documents": false,
-		"$aws/things/dev/jobs/$next/get": false, "$aws/things/dev/jobs/notify": false, "$aws/things/dev/defender/metrics/json": false,
+		"$aws/things/dev/shadow/update/accepted": false, "$aws/things/dev/shadow/update/delta": false,
+		"$aws/things/dev/shadow/name/n/update/documents": false,
+		"$aws/things/dev/jobs/$next/get":                 false, "$aws/things/dev/jobs/notify": false,
+		"$aws/things/dev/defender/metrics/json":         false,
 		"$tidemill/certificates/x/retire/json/accepted": false,
 	} {
 		d := b.connect(id, "dev")
 		_ = d.wait(d.Publish(topic, 1, retain, "{}"))
 		d.ends()
-		if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil), b.key().ID), func(string) bool { return true }, &message.Message{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: retain}); !errors.Is(err, wire.ErrDenied) {
+		if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil),
+			b.key().ID), func(string) bool {
+			return true
+		}, &message.Message{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: retain}); !errors.Is(err,
+			wire.ErrDenied) {
 			t.Errorf("%s by HTTPS: %v", topic, err)
 		}
 	}
@@ -183,7 +189,8 @@ func TestReservedTopics(t *testing.T) {
 		t.Errorf("%d of %d publishes were refused for their topics", st.RefusedReserved, st.RefusedPublish)
 	}
 	d := b.connect(id, "dev")
-	for filter, want := range map[string]byte{"$aws/events/#": 1, "$aws/rules/#": 0x80, "$SYS/#": 0x80, "$aws/things/dev/shadow/#": 1} {
+	for filter, want := range map[string]byte{"$aws/events/#": 1, "$aws/rules/#": 0x80, "$SYS/#": 0x80,
+		"$aws/things/dev/shadow/#": 1} {
 		if got := d.subscribe(filter); got != want {
 			t.Errorf("%s: %d, want %d", filter, got, want)
 		}
@@ -204,7 +211,8 @@ func TestReservedTopics(t *testing.T) {
 func TestLimitsAreSettings(t *testing.T) {
 	for _, profile := range []string{"mqtt", "aws"} {
 		cfg := configure(t)
-		cfg.MQTT.Profile, cfg.MQTT.MaxTopic, cfg.MQTT.MaxSlashes, cfg.MQTT.MaxFilters, cfg.MQTT.MaxSubscriptions = profile, 5000, 200, 150, 1500
+		cfg.MQTT.Profile, cfg.MQTT.MaxTopic, cfg.MQTT.MaxSlashes, cfg.MQTT.MaxFilters,
+			cfg.MQTT.MaxSubscriptions = profile, 5000, 200, 150, 1500
 		b := start(t, cfg)
 		d := b.connect(b.thing("dev", all("", "")), "dev")
 		deep, long := strings.Repeat("x/", 200)+"x", strings.Repeat("x", 5000)

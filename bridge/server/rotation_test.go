@@ -29,7 +29,8 @@ func TestCARotation(t *testing.T) {
 	if len(all) != 2 || all[0].Previous || !all[1].Previous || all[1].Active != 1 {
 		t.Errorf("%+v", all)
 	}
-	if code, text := b.do("POST", "/v1/own-cas/retire", ""); code != 409 || !strings.Contains(text, "1 active certificates are of the CA") {
+	if code, text := b.do("POST", "/v1/own-cas/retire", ""); code != 409 ||
+		!strings.Contains(text, "1 active certificates are of the CA") {
 		t.Errorf("%d %s", code, text)
 	}
 	if code, text := b.do("POST", "/v1/own-cas/rotate", ""); code != 409 || !strings.Contains(text, "retire") {
@@ -65,7 +66,8 @@ func TestExpiries(t *testing.T) {
 		t.Errorf("days left: %v", left)
 	}
 	_, text := b.do("GET", "/metrics", "")
-	for _, want := range []string{`tidemill_certificate_expires_in_seconds{of="device"} 1727`, `expires_in_seconds{of="ca"} 9.4`,
+	for _, want := range []string{`tidemill_certificate_expires_in_seconds{of="device"} 1727`,
+		`expires_in_seconds{of="ca"} 9.4`,
 		"tidemill_device_certificates_expired 0"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s", want)

@@ -77,7 +77,8 @@ func (r *router) tellRefused(c *gateway.Client, refused *telemetry.Refused) {
 // publish hands a client's message to its shadow, if it is a request for one, and
 // to the log and subscribers; of is the table's row for its topic. stage, unless
 // nil, adds what is to be durable with it.
-func (r *router) publish(m *message.Message, of topic.Reserved, stage func(*streams.Batch), may func(topic string) bool, done func(error)) (cost ingest.Cost) {
+func (r *router) publish(m *message.Message, of topic.Reserved, stage func(*streams.Batch), may func(topic string) bool,
+	done func(error)) (cost ingest.Cost) {
 	if of.Service == topic.Shadows && of.Takes != 0 {
 		// Acknowledged when both the log and the shadow have it.
 		done = join(2, done)
@@ -123,7 +124,8 @@ func (r *router) publishOwn(name string, payload []byte, done func(error)) {
 // itself may be done twice. A broker has what it is sent before the outbox's
 // position is durable, so a kill makes it get the latest again.
 func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Delivery) (done func(error), err error) {
-	m := &message.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID, Properties: d.Properties, Protocol: "mqtt"}
+	m := &message.Message{Topic: d.Name, Payload: d.Data, QoS: d.QoS, Hops: d.Hops, ClientID: d.ClientID,
+		Properties: d.Properties, Protocol: "mqtt"}
 	if d.Expiry > 0 {
 		m.Expires = time.Now().Add(time.Duration(d.Expiry) * time.Second)
 	}

@@ -51,7 +51,9 @@ func TestNothingIsDoneBeforeTheLogHasIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	done := make(chan error, 1)
-	in.Publish(&message.Message{Topic: "dt/x", Payload: []byte("{}"), QoS: 1, ClientID: "x"}, nil, func(err error) { done <- err })
+	in.Publish(&message.Message{Topic: "dt/x", Payload: []byte("{}"), QoS: 1, ClientID: "x"}, nil, func(err error) {
+		done <- err
+	})
 	select {
 	case err := <-done:
 		t.Errorf("done (%v) with the log at rest", err)
@@ -72,8 +74,10 @@ func TestNothingIsDoneBeforeTheLogHasIt(t *testing.T) {
 
 // The table of reserved topics has for the shadow service what it takes and tells.
 func FuzzShadowTopics(f *testing.F) {
-	for _, name := range []string{"$aws/things/t/shadow/get", "$aws/things/t/shadow/name/n/update/delta", "$aws/things/t/shadow/name/get", "$aws/things//shadow/get",
-		"$aws/things/t/shadow/name//get", "$aws/things/t/shadow/get/delta", "$aws/things/t/shadow/update/", "$aws/things/t/jobs/get", "a"} {
+	for _, name := range []string{"$aws/things/t/shadow/get", "$aws/things/t/shadow/name/n/update/delta",
+		"$aws/things/t/shadow/name/get", "$aws/things//shadow/get",
+		"$aws/things/t/shadow/name//get", "$aws/things/t/shadow/get/delta", "$aws/things/t/shadow/update/",
+		"$aws/things/t/jobs/get", "a"} {
 		f.Add(name)
 	}
 	f.Fuzz(func(t *testing.T, name string) {

@@ -18,7 +18,8 @@ import (
 
 // payload is a topic rule that sends what it selects to a stream.
 func payload(sql, stream string) string {
-	return fmt.Sprintf(`{"sql":%q,"awsIotSqlVersion":"2016-03-23","actions":[{"kinesis":{"streamName":%q,"partitionKey":"k"}}]}`, sql, stream)
+	return fmt.Sprintf(`{"sql":%q,"awsIotSqlVersion":"2016-03-23","actions":[{"kinesis":{"streamName":%q,"partitionKey":"k"}}]}`,
+		sql, stream)
 }
 
 // documents returns what a stream holds.
@@ -36,7 +37,8 @@ func (b *bridge) documents(stream string) []string {
 // What the API changes is in force for the next message.
 func TestRulesChange(t *testing.T) {
 	cfg := configure(t)
-	declareFiles(t, cfg, map[string]string{"streams/a.json": `{"StreamName":"out"}`, "streams/b.json": `{"StreamName":"seen"}`,
+	declareFiles(t, cfg, map[string]string{"streams/a.json": `{"StreamName":"out"}`,
+		"streams/b.json":     `{"StreamName":"seen"}`,
 		"rules/witness.json": payload("SELECT n FROM 'dt/#'", "seen")})
 	b := start(t, cfg)
 	d := b.connect(b.thing("dev", ""), "dev")
@@ -83,7 +85,9 @@ func (b *bridge) inForce(want ...string) {
 	if got := names(b.rules.Rules()); !slices.Equal(got, want) {
 		b.t.Errorf("in force %q, want %q", got, want)
 	}
-	listed := slices.DeleteFunc(slices.Clone(b.topicRules.Rules()), func(r *rules.Rule) bool { return r.File == "" && b.topicRules.Trouble(r.Name) != nil })
+	listed := slices.DeleteFunc(slices.Clone(b.topicRules.Rules()), func(r *rules.Rule) bool {
+		return r.File == "" && b.topicRules.Trouble(r.Name) != nil
+	})
 	if got := names(listed); !slices.Equal(got, want) {
 		b.t.Errorf("listed %q, want %q", got, want)
 	}
@@ -97,7 +101,8 @@ func TestRulesAtStart(t *testing.T) {
 	b := idle(t, cfg)
 	b.update(func(tx *registry.Tx) error {
 		for name, doc := range map[string]string{"good": good, "bad": bad, "off": good} {
-			if _, err := tx.CreateRule(registry.Rule{Name: name, Document: []byte(doc), Disabled: name == "off"}); err != nil {
+			if _, err := tx.CreateRule(registry.Rule{Name: name, Document: []byte(doc),
+				Disabled: name == "off"}); err != nil {
 				return err
 			}
 		}
@@ -109,7 +114,8 @@ func TestRulesAtStart(t *testing.T) {
 	declareFiles(t, cfg, map[string]string{"rules/bad.json": good})
 	b = start(t, cfg)
 	b.inForce("good SELECT 1 AS v FROM 'a'", "off SELECT 1 AS v FROM 'a'")
-	if n := strings.Count(b.log.String(), "does not compile any more"); n != 1 || !strings.Contains(b.log.String(), `"rule":"bad"`) {
+	if n := strings.Count(b.log.String(), "does not compile any more"); n != 1 ||
+		!strings.Contains(b.log.String(), `"rule":"bad"`) {
 		t.Errorf("told %d times:\n%s", n, b.log)
 	}
 	r, err := b.topicRules.Rule("bad")
@@ -160,7 +166,8 @@ func TestRulesAtStart(t *testing.T) {
 func TestNoStartWithoutRules(t *testing.T) {
 	b := idle(t, configure(t))
 	b.update(func(tx *registry.Tx) error {
-		_, err := tx.CreateRule(registry.Rule{Name: "made", Document: []byte(`{"sql":"SELECT * FROM 'a'","actions":[{"republish":{"topic":"b","roleArn":"r"}}]}`)})
+		_, err := tx.CreateRule(registry.Rule{Name: "made",
+			Document: []byte(`{"sql":"SELECT * FROM 'a'","actions":[{"republish":{"topic":"b","roleArn":"r"}}]}`)})
 		return err
 	})
 	b.rules = rules.New(b.store, rules.Options{Log: b.Server.log, Outbox: func(string) error { return errSick }})
@@ -195,7 +202,8 @@ func TestDeliveriesOutliveTheirRule(t *testing.T) {
 	if err := os.Symlink("/none", inTheWay); err != nil { // a failure that may pass
 		t.Fatal(err)
 	}
-	if err := errors.Join(b.topicRules.Create("gone", []byte(object("a"))), b.topicRules.Create("less", []byte(object("b", "c")))); err != nil {
+	if err := errors.Join(b.topicRules.Create("gone", []byte(object("a"))),
+		b.topicRules.Create("less", []byte(object("b", "c")))); err != nil {
 		t.Fatal(err)
 	}
 	b.connect(b.thing("dev", ""), "dev").publish("dt/dev/x", `{"n":1}`)

@@ -19,7 +19,8 @@ func TestOneBridgeToADirectory(t *testing.T) {
 	cfg := configure(t)
 	b := idle(t, cfg)
 	log := slog.New(slog.DiscardHandler)
-	if other, err := New(Options{Config: cfg, Version: "test", Log: log}); err == nil || !strings.Contains(err.Error(), "another tidemill-bridge uses it") {
+	if other, err := New(Options{Config: cfg, Version: "test", Log: log}); err == nil ||
+		!strings.Contains(err.Error(), "another tidemill-bridge uses it") {
 		t.Errorf("a second bridge: %v, %v", other, err)
 	}
 	if err := errors.Join(b.Close(), b.Close()); err != nil {
@@ -35,7 +36,8 @@ func TestOneBridgeToADirectory(t *testing.T) {
 	if err := os.Chmod(cfg.DataDir, 0o777); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := New(Options{Config: cfg, Version: "test", Log: log}); err == nil || !strings.Contains(err.Error(), "data_dir: ") {
+	if _, err := New(Options{Config: cfg, Version: "test", Log: log}); err == nil ||
+		!strings.Contains(err.Error(), "data_dir: ") {
 		t.Errorf("a directory that everybody may write to: %v", err)
 	}
 }
@@ -70,7 +72,8 @@ func TestModes(t *testing.T) {
 	d := b.connect(b.thing("dev", ""), "dev")
 	d.publish("dt/dev/x", `{"secret":1}`)
 	d.publish("$aws/things/dev/shadow/update", `{"state":{"reported":{"a":1}}}`)
-	open := map[string]fs.FileMode{"pki/ca.pem": 0o644, "pki/server.pem": 0o644, ".": fs.ModeDir | 0o755, "objects": fs.ModeDir | 0o750, "objects/.tmp": fs.ModeDir | 0o750}
+	open := map[string]fs.FileMode{"pki/ca.pem": 0o644, "pki/server.pem": 0o644, ".": fs.ModeDir | 0o755,
+		"objects": fs.ModeDir | 0o750, "objects/.tmp": fs.ModeDir | 0o750}
 	root := os.DirFS(cfg.DataDir)
 	err := fs.WalkDir(root, ".", func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -97,7 +100,8 @@ func TestModes(t *testing.T) {
 func TestStage(t *testing.T) {
 	b := idle(t, configure(t))
 	wait := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	st := startStage(b.Server.log, make(chan struct{}, 1), part{"waits", wait}, part{"waits well", func(ctx context.Context) error { <-ctx.Done(); return nil }})
+	st := startStage(b.Server.log, make(chan struct{}, 1), part{"waits", wait},
+		part{"waits well", func(ctx context.Context) error { <-ctx.Done(); return nil }})
 	if err := st.stop(); err != nil {
 		t.Errorf("stopped: %v", err)
 	}

@@ -110,7 +110,8 @@ type Options struct {
 // New opens, and at the first start makes, everything in the data directory.
 // It listens to nothing and starts nothing; the caller must Close it.
 func New(o Options) (*Server, error) {
-	return open(o, pebble.Options{Log: o.Log, Gather: time.Duration(o.Config.Ingest.Gather)}, service.Options{Log: o.Log})
+	return open(o, pebble.Options{Log: o.Log, Gather: time.Duration(o.Config.Ingest.Gather)},
+		service.Options{Log: o.Log})
 }
 
 // Close closes the listeners, if Run did not, and the stores, the last opened

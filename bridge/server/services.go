@@ -111,7 +111,8 @@ type storedDescriptors struct{ objects *sink.Dir }
 const maxDescriptors = 1 << 20
 
 // DescriptorSet implements iotsql.Descriptors.
-func (x storedDescriptors) DescriptorSet(ctx context.Context, bucket, key, _ string) (set []byte, tag string, err error) {
+func (x storedDescriptors) DescriptorSet(ctx context.Context, bucket, key, _ string) (set []byte, tag string,
+	err error) {
 	set, tag, err = x.objects.Get(ctx, bucket, key, maxDescriptors)
 	if errors.Is(err, sink.ErrNotFound) || errors.Is(err, sink.ErrName) {
 		return nil, "", nil
@@ -143,7 +144,8 @@ func (c *failedCalls) fail(function string, err error) {
 	}
 	c.mu.Unlock()
 	if tell {
-		c.log.Warn("a call of rules failed; they go on with Undefined", "function", function, "failed_so_far", n, "err", err)
+		c.log.Warn("a call of rules failed; they go on with Undefined", "function", function, "failed_so_far", n, "err",
+			err)
 	}
 }
 

@@ -33,11 +33,13 @@ func TestStoredShadows(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a, b := untimed(t, got), untimed(t, want); !reflect.DeepEqual(a, b) || a["version"] != 1.0 || a["state"] == nil || a["metadata"] == nil {
+		if a, b := untimed(t, got), untimed(t, want); !reflect.DeepEqual(a, b) || a["version"] != 1.0 ||
+			a["state"] == nil || a["metadata"] == nil {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
 	}
-	for _, none := range [][2]string{{"dev", "gone"}, {"dev", "none"}, {"nobody", ""}, {"no/body", ""}, {"dev", "a b"}} {
+	for _, none := range [][2]string{{"dev", "gone"}, {"dev", "none"}, {"nobody", ""}, {"no/body", ""},
+		{"dev", "a b"}} {
 		if got, err := x.Shadow(t.Context(), none[0], none[1]); got != nil || err != nil {
 			t.Errorf("%q: %s, %v", none, got, err)
 		}
@@ -71,7 +73,8 @@ func TestRegisteredThings(t *testing.T) {
 	}{
 		{"pump-1", `{"defaultClientId":"pump-1","thingName":"pump-1","thingArn":"arn:aws:iot:eu-local-1:000000000000:thing/pump-1","thingTypeName":"pump","attributes":{"maxval":"9"},"version":1}`,
 			`{"thingGroups":[{"groupName":"north","groupArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/north"},{"groupName":"south","groupArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/south"}]}`},
-		{"bare", `{"defaultClientId":"bare","thingName":"bare","thingArn":"arn:aws:iot:eu-local-1:000000000000:thing/bare","attributes":{},"version":1}`, `{"thingGroups":[]}`},
+		{"bare", `{"defaultClientId":"bare","thingName":"bare","thingArn":"arn:aws:iot:eu-local-1:000000000000:thing/bare","attributes":{},"version":1}`,
+			`{"thingGroups":[]}`},
 		{"nobody", "", ""},
 	} {
 		got, err := x.Describe(t.Context(), c.thing)
@@ -88,7 +91,10 @@ func TestStoredDescriptors(t *testing.T) {
 	b := idle(t, configure(t))
 	put := func(text string) {
 		t.Helper()
-		err := b.objects.Put(t.Context(), "schemas", "a.desc", func(w io.Writer) error { _, err := io.WriteString(w, text); return err })
+		err := b.objects.Put(t.Context(), "schemas", "a.desc", func(w io.Writer) error {
+			_, err := io.WriteString(w, text)
+			return err
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +106,8 @@ func TestStoredDescriptors(t *testing.T) {
 		t.Errorf("%q, %q, %v", set, tag, err)
 	}
 	put("two")
-	if set, other, err := x.DescriptorSet(t.Context(), "schemas", "a.desc", tag); string(set) != "two" || other == tag || err != nil {
+	if set, other, err := x.DescriptorSet(t.Context(), "schemas", "a.desc", tag); string(set) != "two" ||
+		other == tag || err != nil {
 		t.Errorf("%q, %q after %q, %v", set, other, tag, err)
 	}
 	for _, none := range [][2]string{{"schemas", "b.desc"}, {"none", "a.desc"}, {"schemas", "../a.desc"}, {"S", "a"}} {
@@ -118,7 +125,8 @@ func TestStoredDescriptors(t *testing.T) {
 func TestRuleAsks(t *testing.T) {
 	cfg := configure(t)
 	declareFiles(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"out"}`, "rules/ask.json": payload(
-		"SELECT get_thing_shadow(topic(2), 'r').state.reported.n AS n, get_registry_data('DescribeThing', topic(2), 'r').version AS v FROM 'dt/#'", "out")})
+		"SELECT get_thing_shadow(topic(2), 'r').state.reported.n AS n, get_registry_data('DescribeThing', topic(2), 'r').version AS v FROM 'dt/#'",
+		"out")})
 	b := start(t, cfg)
 	d := b.connect(b.thing("dev", ""), "dev")
 	d.publish("$aws/things/dev/shadow/update", `{"state":{"reported":{"n":41}}}`)
@@ -142,7 +150,8 @@ func TestFailedCalls(t *testing.T) {
 		if got := c.Counts(); got["get_thing_shadow"] != 90 || got["decode"] != 1 {
 			t.Errorf("counted %v", got)
 		}
-		if shadows, all := strings.Count(log.String(), "get_thing_shadow"), strings.Count(log.String(), "\n"); shadows != 2 || all != 3 || !strings.Contains(log.String(), `"failed_so_far":61`) {
+		if shadows, all := strings.Count(log.String(), "get_thing_shadow"), strings.Count(log.String(),
+			"\n"); shadows != 2 || all != 3 || !strings.Contains(log.String(), `"failed_so_far":61`) {
 			t.Errorf("told:\n%s", log)
 		}
 	})

@@ -50,28 +50,33 @@ func TestLifecycleEvents(t *testing.T) {
 		if err := json.Unmarshal([]byte(text), &e); err != nil {
 			t.Fatal(err)
 		}
-		if e.ClientID != "dev" || e.PrincipalIdentifier != id.CertificateID || time.Since(time.UnixMilli(e.Timestamp)) > time.Minute || len(e.SessionIdentifier) != 36 {
+		if e.ClientID != "dev" || e.PrincipalIdentifier != id.CertificateID ||
+			time.Since(time.UnixMilli(e.Timestamp)) > time.Minute || len(e.SessionIdentifier) != 36 {
 			t.Errorf("%s", text)
 		}
 		return e
 	}
 	first := next("presence/connected")
-	if first.VersionNumber == nil || *first.VersionNumber != 0 || first.IPAddress != "127.0.0.1" || first.EventType != "connected" || first.ClientInitiatedDisconnect != nil {
+	if first.VersionNumber == nil || *first.VersionNumber != 0 || first.IPAddress != "127.0.0.1" ||
+		first.EventType != "connected" || first.ClientInitiatedDisconnect != nil {
 		t.Errorf("%+v", first)
 	}
 	for _, kind := range []string{"subscribed", "unsubscribed"} {
-		if e := next("subscriptions/" + kind); e.EventType != kind || len(e.Topics) != 1 || e.Topics[0] != "a/b" || e.SessionIdentifier != first.SessionIdentifier || e.VersionNumber != nil {
+		if e := next("subscriptions/" + kind); e.EventType != kind || len(e.Topics) != 1 || e.Topics[0] != "a/b" ||
+			e.SessionIdentifier != first.SessionIdentifier || e.VersionNumber != nil {
 			t.Errorf("%+v", e)
 		}
 	}
-	if e := next("presence/disconnected"); *e.ClientInitiatedDisconnect || e.DisconnectReason != gateway.ReasonDuplicate || *e.VersionNumber != 0 || e.IPAddress != "" {
+	if e := next("presence/disconnected"); *e.ClientInitiatedDisconnect ||
+		e.DisconnectReason != gateway.ReasonDuplicate || *e.VersionNumber != 0 || e.IPAddress != "" {
 		t.Errorf("%+v", e)
 	}
 	second := next("presence/connected")
 	if *second.VersionNumber != 1 || second.SessionIdentifier == first.SessionIdentifier {
 		t.Errorf("%+v", second)
 	}
-	if e := next("presence/disconnected"); !*e.ClientInitiatedDisconnect || e.DisconnectReason != gateway.ReasonClient || *e.VersionNumber != 1 {
+	if e := next("presence/disconnected"); !*e.ClientInitiatedDisconnect ||
+		e.DisconnectReason != gateway.ReasonClient || *e.VersionNumber != 1 {
 		t.Errorf("%+v", e)
 	}
 }
@@ -145,7 +150,8 @@ func TestWhatAPrincipalMayHave(t *testing.T) {
 		if status, code, text := own.do("POST", "/topics/a?retain=true", "x"); status != 200 {
 			t.Error(status, code, text)
 		}
-		if status, code, text := own.do("POST", "/topics/b?retain=true", "x"); status != 429 || code != "ThrottlingException" {
+		if status, code, text := own.do("POST", "/topics/b?retain=true", "x"); status != 429 ||
+			code != "ThrottlingException" {
 			t.Error(status, code, text)
 		}
 		if status, code, text := b.requester("", other.tls(t)).do("POST", "/topics/b?retain=true", "x"); status != 200 {
@@ -158,7 +164,8 @@ func TestWhatAPrincipalMayHave(t *testing.T) {
 func TestOwnerOfKeys(t *testing.T) {
 	b := start(t, configure(t))
 	id := b.thing("dev", "")
-	key := registry.TemporaryKey{ID: "ASIATEST", Role: "r", Certificate: id.CertificateID, Thing: "dev", Expires: time.Now().Add(time.Hour)}
+	key := registry.TemporaryKey{ID: "ASIATEST", Role: "r", Certificate: id.CertificateID, Thing: "dev",
+		Expires: time.Now().Add(time.Hour)}
 	b.update(func(tx *registry.Tx) error { return tx.AddTemporaryKey(key) })
 	for key, want := range map[string]string{key.ID: id.CertificateID, "AKIAOTHER": "key/AKIAOTHER"} {
 		if got := b.authorizer.Key(httptest.NewRequest("GET", "/", nil), key).Owner(); got != want {
@@ -174,7 +181,8 @@ func TestOwnersOfAKind(t *testing.T) {
 	doors.policy, gates.policy = all("", ""), all("", "")
 	cfg := configure(t)
 	cfg.MQTT.MaxPrincipalRetained = 1
-	cfg.Authorizers = []config.Authorizer{{Name: "doors", URL: doors.URL, TokenKey: "x-token", SigningDisabled: true}, {Name: "gates", URL: gates.URL, SigningDisabled: true}}
+	cfg.Authorizers = []config.Authorizer{{Name: "doors", URL: doors.URL, TokenKey: "x-token", SigningDisabled: true},
+		{Name: "gates", URL: gates.URL, SigningDisabled: true}}
 	b := start(t, cfg)
 	id := b.thing("mine", all("", ""))
 	by := func(d *device, present bool) {
@@ -191,8 +199,11 @@ func TestOwnersOfAKind(t *testing.T) {
 		d.mu.Lock()
 		d.name = name
 		d.mu.Unlock()
-		return b.over("ssl://"+b.MQTTAddr().String(), nil, &tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"mqtt"}}, "dev",
-			as("me?x-amz-customauthorizer-name="+of, "open sesame"), func(o *mqtt.ClientOptions) { o.SetCleanSession(false) })
+		return b.over("ssl://"+b.MQTTAddr().String(), nil,
+			&tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"mqtt"}}, "dev",
+			as("me?x-amz-customauthorizer-name="+of, "open sesame"), func(o *mqtt.ClientOptions) {
+				o.SetCleanSession(false)
+			})
 	}
 	for _, present := range []bool{false, true} {
 		by(b.dial(id, "dev", false), present)
@@ -213,7 +224,8 @@ func TestOwnersOfAKind(t *testing.T) {
 	doors.name = id.CertificateID
 	doors.mu.Unlock()
 	r := b.requester("", nil)
-	if status, code, text := r.do("POST", "/topics/b?retain=true&x-amz-customauthorizer-name=doors", "x", "x-token", "sesame"); status != 200 {
+	if status, code, text := r.do("POST", "/topics/b?retain=true&x-amz-customauthorizer-name=doors", "x", "x-token",
+		"sesame"); status != 200 {
 		t.Error(status, code, text)
 	}
 }

@@ -86,7 +86,9 @@ func (o *overREST) Request(thing, name, op string, payload []byte) ([]shadowtest
 		topic += "name/" + name + "/"
 	}
 	// By HTTPS a thing has to be there; those that cannot be are refused first.
-	_ = o.b.registry.Update(func(tx *registry.Tx) error { return tx.CreateThing(registry.Thing{Name: thing + o.suffix}) })
+	_ = o.b.registry.Update(func(tx *registry.Tx) error {
+		return tx.CreateThing(registry.Thing{Name: thing + o.suffix})
+	})
 	method := map[string]string{"get": "GET", "update": "POST", "delete": "DELETE"}[op]
 	status, _, body := o.r.do(method, path, string(payload))
 	body = strings.ReplaceAll(body, o.suffix, "")
@@ -112,7 +114,8 @@ func (o *overREST) Request(thing, name, op string, payload []byte) ([]shadowtest
 		case topic == "fence":
 			return got, nil
 		case strings.HasSuffix(topic, "/delta"), strings.HasSuffix(topic, "/documents"):
-			got = append(got, shadowtest.Message{Topic: strings.Replace(topic, o.suffix, "", 1), Payload: []byte(strings.ReplaceAll(payload, o.suffix, ""))})
+			got = append(got, shadowtest.Message{Topic: strings.Replace(topic, o.suffix, "", 1),
+				Payload: []byte(strings.ReplaceAll(payload, o.suffix, ""))})
 		case strings.HasSuffix(topic, "/rejected"):
 			return nil, fmt.Errorf("told on MQTT: %s %s", topic, payload)
 		}
@@ -139,7 +142,8 @@ func TestShadowVectorsREST(t *testing.T) {
 			t.Fatalf("%s: %d", filter, code)
 		}
 	}
-	for name, r := range map[string]*requester{"certificate": b.requester("", id.tls(t)), "signature": b.requester("iotdata", nil)} {
+	for name, r := range map[string]*requester{"certificate": b.requester("", id.tls(t)),
+		"signature": b.requester("iotdata", nil)} {
 		t.Run(name, func(t *testing.T) {
 			shadowtest.Run(t, scenarios, func(*testing.T) shadowtest.System {
 				return &overREST{overMQTT{b, d, fmt.Sprint("-of-system-", systems.Add(1))}, r}

@@ -117,7 +117,9 @@ func answerStarting(l *net.TCPListener, why *atomic.Pointer[string]) (stop func(
 		return func() {}
 	}
 	srv := listen.Within(time.Minute)
-	srv.Handler, srv.ReadHeaderTimeout = admin.Health(func() error { return errors.New("the bridge starts: " + *why.Load()) }), 10*time.Second
+	srv.Handler, srv.ReadHeaderTimeout = admin.Health(func() error {
+		return errors.New("the bridge starts: " + *why.Load())
+	}), 10*time.Second
 	srv.SetKeepAlivesEnabled(false) // the next request is the bridge's
 	served := make(chan struct{})
 	go func() { defer close(served); _ = srv.Serve(lent{l}) }()
@@ -155,7 +157,8 @@ func checkRoom(dir string, want int64) error {
 			dir, all>>20, want>>20)
 	}
 	if free := int64(st.Bavail) * int64(st.Bsize); free < want {
-		return fmt.Errorf("data_dir: %w: the disk of %s has %d MiB free, want %d at least: make room, or set min_free", ErrNoRoom, dir, free>>20, want>>20)
+		return fmt.Errorf("data_dir: %w: the disk of %s has %d MiB free, want %d at least: make room, or set min_free",
+			ErrNoRoom, dir, free>>20, want>>20)
 	}
 	return nil
 }

@@ -81,16 +81,19 @@ func TestResumedElsewhere(t *testing.T) {
 		b := start(t, configure(t))
 		id := b.thing("dev", "")
 		conf := id.tls(t)
-		conf.MaxVersion, conf.NextProtos, conf.ClientSessionCache = version, []string{"x-amzn-mqtt-ca"}, tls.NewLRUClientSessionCache(8)
+		conf.MaxVersion, conf.NextProtos, conf.ClientSessionCache = version, []string{"x-amzn-mqtt-ca"},
+			tls.NewLRUClientSessionCache(8)
 		for _, want := range []byte{0, 4} {
 			for i, addr := range []net.Addr{b.MQTTAddr(), b.https.Addr(), b.MQTTAddr(), b.https.Addr()} {
-				if code, resumed, err := b.knockAt(addr, conf, "dev"); err != nil || code != want || resumed != (i > 0 || want > 0) {
+				if code, resumed, err := b.knockAt(addr, conf, "dev"); err != nil || code != want ||
+					resumed != (i > 0 || want > 0) {
 					t.Errorf("%s: %d: code %d, resumed %v, %v; want %d", name, i, code, resumed, err, want)
 				}
 			}
 			b.must("POST", "/v1/certificates/"+id.CertificateID, `{"status":"REVOKED"}`, nil)
 		}
-		bare := &tls.Config{RootCAs: b.roots(), ServerName: "localhost", MaxVersion: version, NextProtos: []string{"x-amzn-mqtt-ca"}, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
+		bare := &tls.Config{RootCAs: b.roots(), ServerName: "localhost", MaxVersion: version,
+			NextProtos: []string{"x-amzn-mqtt-ca"}, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
 		if code, _, err := b.knockAt(b.https.Addr(), bare, "dev"); err != nil || code != 5 {
 			t.Errorf("%s: without a certificate: code %d, %v", name, code, err)
 		}
@@ -119,14 +122,18 @@ func TestHandshakesRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.provision(t, "expired", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})) // registered and active all the same
+	// registered and active all the same
+	b.provision(t, "expired", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
 	for name, change := range map[string]func(*tls.Config){
-		"no certificate":      func(c *tls.Config) { c.Certificates = nil },
-		"expired certificate": func(c *tls.Config) { c.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}} },
-		"TLS 1.1":             func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 },
-		"another protocol":    func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} },
+		"no certificate": func(c *tls.Config) { c.Certificates = nil },
+		"expired certificate": func(c *tls.Config) {
+			c.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
+		},
+		"TLS 1.1":          func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 },
+		"another protocol": func(c *tls.Config) { c.NextProtos = []string{"http/1.1"} },
 		"no forward secrecy": func(c *tls.Config) {
-			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_128_CBC_SHA}
+			c.MaxVersion, c.CipherSuites = tls.VersionTLS12,
+				[]uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_RSA_WITH_AES_128_CBC_SHA}
 		},
 	} {
 		conf := id.tls(t)

@@ -74,7 +74,8 @@ func TestStrangersByALPN(t *testing.T) {
 	cfg.MQTT.MaxUnauthenticated = 8
 	b := start(t, cfg)
 	for range 20 {
-		c, err := tls.Dial("tcp", b.https.Addr().String(), &tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"x-amzn-mqtt-ca"}})
+		c, err := tls.Dial("tcp", b.https.Addr().String(),
+			&tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"x-amzn-mqtt-ca"}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -65,17 +65,20 @@ func benchmarkWalk(b *testing.B, v packet.Version, props []byte, qos int) {
 		there.Write((&packet.Connect{Version: packet.V311, Clean: true, ClientID: "s"}).Append(nil, packet.V311))
 		rd := packet.NewReader(there, 4096, 1<<20)
 		rd.Next()
-		there.Write((&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "dt/#", Options: byte(qos)}}}).Append(nil, packet.V311))
+		there.Write((&packet.Subscribe{ID: 1,
+			Filters: []packet.Filter{{Filter: "dt/#", Options: byte(qos)}}}).Append(nil, packet.V311))
 		rd.Next()
 		ran.Go(func() { acknowledgeAll(there, rd) })
 	}
 	const names = 50
 	var again [names][]byte
 	for i := range again {
-		m := &packet.Publish{Topic: fmt.Appendf(nil, "dt/thing-17/sensor-%d", i), Payload: make([]byte, 200), QoS: 1, ID: 7, Properties: props}
+		m := &packet.Publish{Topic: fmt.Appendf(nil, "dt/thing-17/sensor-%d", i), Payload: make([]byte, 200), QoS: 1,
+			ID: 7, Properties: props}
 		again[i] = m.Append(nil, v)
 	}
-	nc := &spring{first: (&packet.Connect{Version: v, Clean: true, ClientID: "thing-17"}).Append(nil, v), again: again[:], left: b.N}
+	nc := &spring{first: (&packet.Connect{Version: v, Clean: true, ClientID: "thing-17"}).Append(nil, v),
+		again: again[:], left: b.N}
 	b.ReportAllocs()
 	b.ResetTimer()
 	r.gateway.ServeConn(ctx, nc, gateway.Via{})
@@ -171,6 +174,7 @@ func newWalk(b *testing.B, store *pebble.Store) *router {
 	if r.ingest, err = ingest.New(store, ingest.Options{}); err != nil {
 		b.Fatal(err)
 	}
-	r.gateway = gateway.New(gateway.Config{Log: slog.New(slog.DiscardHandler), OutBytes: 1 << 30, InFlight: 1000, PermissionCache: time.Minute}, everything{}, r)
+	r.gateway = gateway.New(gateway.Config{Log: slog.New(slog.DiscardHandler), OutBytes: 1 << 30, InFlight: 1000,
+		PermissionCache: time.Minute}, everything{}, r)
 	return r
 }

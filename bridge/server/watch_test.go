@@ -32,7 +32,8 @@ func TestWatch(t *testing.T) {
 		b.eventually("in force: "+want, func() bool {
 			var got []string
 			for _, r := range b.rules.Rules() {
-				got = append(got, r.Name+strings.TrimSuffix(strings.TrimPrefix(r.Payload.SQL, "SELECT "), " AS v FROM 'a'"))
+				got = append(got, r.Name+
+					strings.TrimSuffix(strings.TrimPrefix(r.Payload.SQL, "SELECT "), " AS v FROM 'a'"))
 			}
 			return strings.Join(got, " ") == want
 		})

@@ -21,7 +21,9 @@ func (w *webhooks) report(kind string) webhook.Report {
 	return func(name string, err error) {
 		key, now := kind+" "+name, time.Now()
 		if err == nil {
-			w.notices.Ended(key, func(n uint64) { w.log.Info("it answers again", kind, name, "since", now, "count", n) })
+			w.notices.Ended(key, func(n uint64) {
+				w.log.Info("it answers again", kind, name, "since", now, "count", n)
+			})
 			return
 		}
 		w.notices.Happened(key, func(n uint64) {

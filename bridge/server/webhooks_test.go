@@ -46,7 +46,8 @@ func TestServiceIsAway(t *testing.T) {
 		}
 		const fails = `"it fails or is away: who needs its word is refused" authorizer=doors err="http: Server closed" count=`
 		if len(got) != 4 || got[0] != fails+"1" || got[1] != fails+"600" || !strings.Contains(got[2], " hook=doors ") ||
-			!strings.HasPrefix(got[3], `"it answers again" authorizer=doors since=`) || !strings.HasSuffix(got[3], " count=399") {
+			!strings.HasPrefix(got[3], `"it answers again" authorizer=doors since=`) ||
+			!strings.HasSuffix(got[3], " count=399") {
 			t.Errorf("%s", strings.Join(got, "\n"))
 		}
 	})
@@ -70,7 +71,8 @@ func TestRefusalsWhileServicesAreAway(t *testing.T) {
 	cfg.Hooks = []config.Hook{{ARN: function, URL: web.URL}}
 	b := start(t, cfg)
 	err := b.registry.Update(func(tx *registry.Tx) error {
-		_, err := tx.CreateTemplate(registry.Template{Name: "fleet", Enabled: true, Hook: &registry.Hook{Target: function}},
+		_, err := tx.CreateTemplate(registry.Template{Name: "fleet", Enabled: true,
+			Hook: &registry.Hook{Target: function}},
 			[]byte(`{"Resources":{"certificate":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"AWS::IoT::Certificate::Id"}}}},
 				"Parameters":{"AWS::IoT::Certificate::Id":{"Type":"String"}}}`))
 		return err
@@ -93,13 +95,15 @@ func TestRefusalsWhileServicesAreAway(t *testing.T) {
 			t.Fatal("let in")
 		}
 		b.refusals.Denied(&net.TCPAddr{IP: net.IPv4(10, 0, byte(i/250), byte(i%250)), Port: 1}, "x", err)
-		_, answer := b.Server.provision.Handle(t.Context(), &provision.Request{Topic: "$aws/provisioning-templates/fleet/provision/json",
-			Payload: []byte(`{"certificateOwnershipToken":"` + made.Token + `"}`)})
+		_, answer := b.Server.provision.Handle(t.Context(),
+			&provision.Request{Topic: "$aws/provisioning-templates/fleet/provision/json",
+				Payload: []byte(`{"certificateOwnershipToken":"` + made.Token + `"}`)})
 		if !strings.Contains(string(answer), "ServiceUnavailable") {
 			t.Fatalf("%s", answer)
 		}
 	}
-	dev := b.over("ssl://"+b.MQTTAddr().String(), nil, &tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"mqtt"}}, "y", as("me", "x"))
+	dev := b.over("ssl://"+b.MQTTAddr().String(), nil,
+		&tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"mqtt"}}, "y", as("me", "x"))
 	if err := dev.wait(dev.Connect()); err == nil {
 		t.Error("let in")
 	}
@@ -116,12 +120,14 @@ func TestRefusalsWhileServicesAreAway(t *testing.T) {
 	}
 	b.webhooks.notices.Close()
 	lines := slices.DeleteFunc(strings.Split(b.log.String(), "\n"), func(l string) bool {
-		return !strings.Contains(l, "503") && !strings.Contains(l, "answers again") && !strings.Contains(l, "client refused")
+		return !strings.Contains(l, "503") && !strings.Contains(l, "answers again") &&
+			!strings.Contains(l, "client refused")
 	})
 	if len(lines) < 4 || len(lines) > 20 { // one of each a minute, and the machine may be slow
 		t.Errorf("%d lines:\n%.5000s", len(lines), strings.Join(lines, "\n"))
 	}
-	if text := strings.Join(lines, "\n"); !strings.Contains(text, `"it answers again","authorizer":"doors"`) || !strings.Contains(text, `"hook":"`+function) ||
+	if text := strings.Join(lines, "\n"); !strings.Contains(text, `"it answers again","authorizer":"doors"`) ||
+		!strings.Contains(text, `"hook":"`+function) ||
 		strings.Contains(text, "client refused") {
 		t.Errorf("%.5000s", text)
 	}

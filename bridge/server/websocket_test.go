@@ -58,7 +58,8 @@ func (b *bridge) wss(url string, h http.Header, conf *tls.Config, protocols ...s
 
 // connectPacket is a CONNECT of MQTT 3.1.1 with a clean session.
 func connectPacket(clientID string) []byte {
-	return append([]byte{0x10, byte(12 + len(clientID)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, byte(len(clientID))}, clientID...)
+	return append([]byte{0x10, byte(12 + len(clientID)), 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 60, 0, byte(len(clientID))},
+		clientID...)
 }
 
 // read reads n bytes of binary frames.
@@ -97,7 +98,8 @@ func TestWebSocketForms(t *testing.T) {
 			}
 		}
 		got := read(t, c, 4+5+4+2+11)
-		for _, want := range []string{"\x20\x02\x00\x00", "\x90\x03\x00\x01\x01", "\x40\x02\x00\x07", "\xd0\x00", "\x32\x09\x00\x03a/b\x00\x01hi"} {
+		for _, want := range []string{"\x20\x02\x00\x00", "\x90\x03\x00\x01\x01", "\x40\x02\x00\x07", "\xd0\x00",
+			"\x32\x09\x00\x03a/b\x00\x01hi"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s: no %q in %q", f.Name, want, got)
 			}
@@ -144,14 +146,16 @@ func TestWebSocketRefused(t *testing.T) {
 		resp.Body.Close()
 		tr.CloseIdleConnections()
 		want := map[bool]string{true: "over HTTP/1.1, not HTTP/2.0", false: "Upgrade: websocket"}[h2]
-		if resp.StatusCode != 426 || !strings.Contains(string(text), want) || resp.Header.Get("x-amzn-errortype") == "" {
+		if resp.StatusCode != 426 || !strings.Contains(string(text), want) ||
+			resp.Header.Get("x-amzn-errortype") == "" {
 			t.Errorf("%s %s %s", resp.Proto, resp.Status, text)
 		}
 	}
 }
 
 // over returns a client of paho's at a broker's URL.
-func (b *bridge) over(url string, h http.Header, conf *tls.Config, clientID string, more ...func(*mqtt.ClientOptions)) *device {
+func (b *bridge) over(url string, h http.Header, conf *tls.Config, clientID string,
+	more ...func(*mqtt.ClientOptions)) *device {
 	b.t.Helper()
 	d := &device{t: b.t, lost: make(chan error, 1), got: make(chan mqtt.Message, 100)}
 	o := mqtt.NewClientOptions().AddBroker(url).SetClientID(clientID).SetTLSConfig(conf).SetHTTPHeaders(h).
@@ -235,7 +239,8 @@ func TestWebSocketOrigin(t *testing.T) {
 	addr := b.https.Addr().String()
 	for origin, want := range map[string]int{"https://evil.example": 403, "null": 403, "https://" + addr: 0,
 		"http://" + addr: 403, "https://evil@" + addr: 403, "https://" + addr + "/evil": 403, "": 403} {
-		if _, status := b.wss("wss://"+addr+"/mqtt", http.Header{"Origin": {origin}}, id.tls(t), "mqtt"); status != want {
+		if _, status := b.wss("wss://"+addr+"/mqtt", http.Header{"Origin": {origin}}, id.tls(t),
+			"mqtt"); status != want {
 			t.Errorf("%s: %d, want %d", origin, status, want)
 		}
 	}
@@ -318,7 +323,8 @@ func TestWebSocketBreach(t *testing.T) {
 func TestRegions(t *testing.T) {
 	ask := func(b *bridge, region, service, method, path, target, body string) (int, string) {
 		t.Helper()
-		req, err := http.NewRequestWithContext(t.Context(), method, "https://"+b.https.Addr().String()+path, strings.NewReader(body))
+		req, err := http.NewRequestWithContext(t.Context(), method, "https://"+b.https.Addr().String()+path,
+			strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -349,17 +355,21 @@ func TestRegions(t *testing.T) {
 		if status, text := ask(b, "eu-local-1", c.service, c.method, c.path, c.target, c.body); status != 200 {
 			t.Errorf("%s: %d %s", c.service, status, text)
 		}
-		if status, text := ask(b, "us-east-1", c.service, c.method, c.path, c.target, c.body); status < 400 || !strings.Contains(text, "not 'us-east-1'") && !strings.Contains(text, `not \"us-east-1\"`) || !strings.Contains(text, "AWS_REGION") {
+		if status, text := ask(b, "us-east-1", c.service, c.method, c.path, c.target, c.body); status < 400 ||
+			!strings.Contains(text, "not 'us-east-1'") && !strings.Contains(text, `not \"us-east-1\"`) ||
+			!strings.Contains(text, "AWS_REGION") {
 			t.Errorf("%s: %d %s", c.service, status, text)
 		}
 	}
 	cfg := configure(t)
 	cfg.HTTPS.Permissive = true
 	free := start(t, cfg)
-	if status, text := ask(free, "us-east-1", "kinesis", "POST", "/", "Kinesis_20131202.CreateStream", `{"StreamName":"s","ShardCount":1}`); status != 200 {
+	if status, text := ask(free, "us-east-1", "kinesis", "POST", "/", "Kinesis_20131202.CreateStream",
+		`{"StreamName":"s","ShardCount":1}`); status != 200 {
 		t.Fatal(status, text)
 	}
-	if status, text := ask(free, "us-east-1", "kinesis", "POST", "/", "Kinesis_20131202.DescribeStreamSummary", `{"StreamName":"s"}`); status != 200 || !strings.Contains(text, "arn:aws:kinesis:eu-local-1:") {
+	if status, text := ask(free, "us-east-1", "kinesis", "POST", "/", "Kinesis_20131202.DescribeStreamSummary",
+		`{"StreamName":"s"}`); status != 200 || !strings.Contains(text, "arn:aws:kinesis:eu-local-1:") {
 		t.Error(status, text)
 	}
 }

@@ -95,7 +95,8 @@ func TestWillsEndWithTheirRights(t *testing.T) {
 	b.changeKeys("[default]\naws_access_key_id=AKIANEW\naws_secret_access_key=new\n")
 	ended("key", keyed)
 
-	visitor := b.over("wss://"+addr+"/mqtt", http.Header{}, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}, "visitor", as("me", "open sesame"), leaves("gone", false))
+	visitor := b.over("wss://"+addr+"/mqtt", http.Header{}, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"},
+		"visitor", as("me", "open sesame"), leaves("gone", false))
 	visitor.ok(visitor.Connect())
 	d.mu.Lock()
 	d.deny = true
@@ -109,7 +110,8 @@ func TestWillsEndWithTheirRights(t *testing.T) {
 	if g.Refresh(t.Context()) {
 		t.Error("the authorizer says no, and the guest may stay")
 	}
-	b.gateway.Disconnect(func(c *gateway.Client) bool { return c.ID() == "visitor" }, gateway.ReasonForbidden) // as Begin does
+	// as Begin does
+	b.gateway.Disconnect(func(c *gateway.Client) bool { return c.ID() == "visitor" }, gateway.ReasonForbidden)
 	ended("guest", visitor)
 	if doc, err := b.shadow.Do(t.Context(), "dev-1", "", "get", nil); err == nil {
 		t.Errorf("a will changed a shadow: %s", doc)
@@ -136,8 +138,10 @@ func TestWillsAreNoRequests(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer nc.Close()
-		p := packet.Connect{Version: packet.V5, Clean: true, ClientID: "dev", Properties: packet.AppendNumber(nil, packet.SessionExpiry, 60),
-			HasWill: true, WillTopic: topic, WillPayload: []byte(`{"state":{"reported":{"x":1}}}`), WillProperties: packet.AppendNumber(nil, packet.WillDelay, delay)}
+		p := packet.Connect{Version: packet.V5, Clean: true, ClientID: "dev",
+			Properties: packet.AppendNumber(nil, packet.SessionExpiry, 60),
+			HasWill:    true, WillTopic: topic, WillPayload: []byte(`{"state":{"reported":{"x":1}}}`),
+			WillProperties: packet.AppendNumber(nil, packet.WillDelay, delay)}
 		if _, err := nc.Write(p.Append(nil, packet.V5)); err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +162,9 @@ func TestWillsAreNoRequests(t *testing.T) {
 		t.Errorf("a will changed a shadow: %s", doc)
 	}
 	for _, own := range []string{telemetry.Topic, "$aws/certificates/create/json"} { // who is gone can't be answered
-		d := b.over("ssl://"+b.MQTTAddr().String(), nil, id.tls(t), "dev", func(o *mqtt.ClientOptions) { o.SetWill(own, encoded(t, 1, "temp"), 1, false) })
+		d := b.over("ssl://"+b.MQTTAddr().String(), nil, id.tls(t), "dev", func(o *mqtt.ClientOptions) {
+			o.SetWill(own, encoded(t, 1, "temp"), 1, false)
+		})
 		if err := d.wait(d.Connect()); err == nil || err.Error() != "not Authorized" {
 			t.Errorf("a will for %s: %v", own, err)
 		}

@@ -22,11 +22,14 @@ func (s *signed) canonicalRequests(r *http.Request, payload string) ([]string, e
 		return nil, err
 	}
 	join := func(query []pair) string {
-		return strings.Join([]string{r.Method, path, canonicalQuery(query), headers, strings.Join(s.headers, ";"), payload}, "\n")
+		return strings.Join([]string{r.Method, path, canonicalQuery(query), headers, strings.Join(s.headers, ";"),
+			payload}, "\n")
 	}
 	all := []string{join(s.query)}
 	if s.presigned && s.token != "" {
-		all = append(all, join(slices.DeleteFunc(slices.Clone(s.query), func(p pair) bool { return p.name == "X-Amz-Security-Token" })))
+		all = append(all, join(slices.DeleteFunc(slices.Clone(s.query), func(p pair) bool {
+			return p.name == "X-Amz-Security-Token"
+		})))
 	}
 	return all, nil
 }
@@ -124,7 +127,8 @@ func encode(text string, path bool) string {
 	var b strings.Builder
 	for i := range len(text) {
 		c := text[i]
-		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-_.~", c) >= 0 || c == '/' && path {
+		if 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || strings.IndexByte("-_.~", c) >= 0 ||
+			c == '/' && path {
 			b.WriteByte(c)
 		} else {
 			b.Write([]byte{'%', hex[c>>4], hex[c&15]})

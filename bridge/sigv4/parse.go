@@ -87,7 +87,8 @@ func (s *signed) fromHeaders(auth string, h http.Header) error {
 	case lacks != "":
 		return lacking(lacks + "Authorization=" + auth)
 	case scheme != algorithm || twice || len(parts) > 3:
-		return fmt.Errorf("%w: Authorization: want %s Credential=…, SignedHeaders=…, Signature=…", ErrIncomplete, algorithm)
+		return fmt.Errorf("%w: Authorization: want %s Credential=…, SignedHeaders=…, Signature=…", ErrIncomplete,
+			algorithm)
 	}
 	date, err := requestTime(h)
 	if err != nil {
@@ -132,7 +133,8 @@ func (s *signed) fromQuery() error {
 		get[p.name] = p.value
 	}
 	var lacks string
-	for _, name := range []string{"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders", "X-Amz-Date"} {
+	for _, name := range []string{"X-Amz-Algorithm", "X-Amz-Credential", "X-Amz-Signature", "X-Amz-SignedHeaders",
+		"X-Amz-Date"} {
 		if get[name] == "" {
 			lacks += "AWS query-string parameters must include '" + name + "'. "
 		}

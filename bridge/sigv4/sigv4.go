@@ -34,8 +34,10 @@ import (
 
 // What Verify finds wrong. The texts behind them say which part.
 var (
-	ErrMissing    = errors.New("the request is not signed")
-	ErrBoth       = errors.New("Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.") //lint:ignore ST1005 AWS's text
+	ErrMissing = errors.New("the request is not signed")
+	//lint:ignore ST1005 AWS's text
+	ErrBoth = errors.New(
+		"Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header.")
 	ErrIncomplete = errors.New("the signature is not complete")
 	ErrUnknownKey = errors.New("the access key or session token is not known")
 	ErrMismatch   = errors.New("the signature does not match the request")
@@ -110,7 +112,8 @@ func (v *Verifier) Begin(r *http.Request) (*Signature, Identity, error) {
 		return sig, id, nil
 	}
 	if v.Region != "" && s.region != v.Region {
-		return nil, id, fmt.Errorf("%w: Credential should be scoped to a valid region, not %.40q: this bridge's is %q, so set AWS_REGION to that, or region in its configuration",
+		return nil, id, fmt.Errorf(
+			"%w: Credential should be scoped to a valid region, not %.40q: this bridge's is %q, so set AWS_REGION to that, or region in its configuration",
 			ErrMismatch, s.region, v.Region)
 	}
 	now := time.Now
@@ -208,7 +211,8 @@ func (v *Verifier) payload(r *http.Request, s *signed, body []byte) (string, err
 	case said[0] == unsigned && free:
 		return unsigned, nil
 	case said[0] == unsigned || strings.HasPrefix(said[0], "STREAMING-"):
-		return "", fmt.Errorf("%w: X-Amz-Content-Sha256: %.60q is not taken here, the body must be signed as a whole", ErrMismatch, said[0])
+		return "", fmt.Errorf("%w: X-Amz-Content-Sha256: %.60q is not taken here, the body must be signed as a whole",
+			ErrMismatch, said[0])
 	}
 	return "", fmt.Errorf("%w: X-Amz-Content-Sha256 is not the hash of the body", ErrMismatch)
 }
@@ -238,13 +242,16 @@ func (s *signed) inTime(now time.Time) error {
 	}
 	said := func(t time.Time) string { return t.UTC().Format(timeFormat) }
 	if s.date != s.time.Format("20060102") {
-		return fmt.Errorf("%w: the date in the credential scope, %s, is not that of %s", ErrMismatch, s.date, said(s.time))
+		return fmt.Errorf("%w: the date in the credential scope, %s, is not that of %s", ErrMismatch, s.date,
+			said(s.time))
 	}
 	if s.time.After(now.Add(maxSkew)) {
-		return fmt.Errorf("%w: signature not yet current: %s is still later than %s (%s + 5 min.)", ErrTime, said(s.time), said(now.Add(maxSkew)), said(now))
+		return fmt.Errorf("%w: signature not yet current: %s is still later than %s (%s + 5 min.)", ErrTime,
+			said(s.time), said(now.Add(maxSkew)), said(now))
 	}
 	if s.time.Add(life).Before(now) {
-		return fmt.Errorf("%w: signature expired: %s is now earlier than %s", ErrTime, said(s.time), said(now.Add(-life)))
+		return fmt.Errorf("%w: signature expired: %s is now earlier than %s", ErrTime, said(s.time),
+			said(now.Add(-life)))
 	}
 	return nil
 }
@@ -253,7 +260,8 @@ func (s *signed) inTime(now time.Time) error {
 // host, and all of x-amz-*. The session token is compared by itself; some
 // clients add it after they signed.
 func (s *signed) covers(h http.Header) error {
-	if !slices.Contains(s.headers, "host") && !slices.Contains(s.headers, ":authority") { // of HTTP/2; the SDK for JavaScript 3 signs it
+	// of HTTP/2; the SDK for JavaScript 3 signs it
+	if !slices.Contains(s.headers, "host") && !slices.Contains(s.headers, ":authority") {
 		return fmt.Errorf("%w: 'Host' or ':authority' must be a 'SignedHeader'", ErrMismatch)
 	}
 	for name := range h {

@@ -39,7 +39,8 @@ type call struct {
 }
 
 func testCall() call {
-	return call{"POST", "bridge:8443", "/rules/a b/enable", url.Values{"topic": {"dt/#", "a+b"}, "x": {""}}, http.Header{"X-Amz-Tagging": {"a=b"}, "Accept": {"a", "b"}},
+	return call{"POST", "bridge:8443", "/rules/a b/enable", url.Values{"topic": {"dt/#", "a+b"}, "x": {""}},
+		http.Header{"X-Amz-Tagging": {"a=b"}, "Accept": {"a", "b"}},
 		`{"sql":"x"}`, time.Now(), "iot"}
 }
 
@@ -116,27 +117,33 @@ func TestChanged(t *testing.T) {
 		change func(*http.Request)
 		want   error
 	}{
-		"nothing":             {func(*http.Request) {}, nil},
-		"another spelling":    {target("%20", "%2520"), ErrMismatch},
-		"space as plus":       {target("topic=a%2Bb", "topic=a+b"), ErrMismatch},
-		"order of the query":  {func(r *http.Request) { r.RequestURI = "/rules/a%20b/enable?x&topic=a%2Bb&&topic=dt/%23" }, nil},
-		"path":                {target("enable", "disable"), ErrMismatch},
-		"dot segment":         {target("/rules", "/./rules"), nil},
-		"query":               {target("dt", "dx"), ErrMismatch},
-		"query gone":          {func(r *http.Request) { r.RequestURI, _, _ = strings.Cut(r.RequestURI, "?") }, ErrMismatch},
-		"semicolon":           {target("dt%2F", "dt;"), ErrIncomplete},
-		"bad escape":          {target("dt", "%zz"), ErrIncomplete},
-		"absolute target":     {target("/rules", "https://bridge/rules"), ErrIncomplete},
-		"asterisk":            {func(r *http.Request) { r.RequestURI = "*" }, ErrIncomplete},
-		"method":              {func(r *http.Request) { r.Method = "PUT" }, ErrMismatch},
-		"host":                {func(r *http.Request) { r.Host = "bridge" }, ErrMismatch},
-		"header":              {func(r *http.Request) { r.Header.Set("X-Amz-Tagging", "a=c") }, ErrMismatch},
-		"header gone":         {func(r *http.Request) { r.Header.Del("X-Amz-Tagging") }, ErrMismatch},
-		"header twice":        {func(r *http.Request) { r.Header.Add("X-Amz-Tagging", "a=b") }, ErrMismatch},
-		"header not signed":   {func(r *http.Request) { r.Header.Set("X-Amz-Target", "x") }, ErrMismatch},
-		"other not signed":    {func(r *http.Request) { r.Header.Set("User-Agent", "x") }, nil},
-		"space around":        {func(r *http.Request) { r.Header.Set("X-Amz-Tagging", " a=b\t") }, nil},
-		"body":                {func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`{"sql":"y"}`)) }, ErrMismatch},
+		"nothing":          {func(*http.Request) {}, nil},
+		"another spelling": {target("%20", "%2520"), ErrMismatch},
+		"space as plus":    {target("topic=a%2Bb", "topic=a+b"), ErrMismatch},
+		"order of the query": {func(r *http.Request) {
+			r.RequestURI = "/rules/a%20b/enable?x&topic=a%2Bb&&topic=dt/%23"
+		}, nil},
+		"path":        {target("enable", "disable"), ErrMismatch},
+		"dot segment": {target("/rules", "/./rules"), nil},
+		"query":       {target("dt", "dx"), ErrMismatch},
+		"query gone": {func(r *http.Request) {
+			r.RequestURI, _, _ = strings.Cut(r.RequestURI, "?")
+		}, ErrMismatch},
+		"semicolon":         {target("dt%2F", "dt;"), ErrIncomplete},
+		"bad escape":        {target("dt", "%zz"), ErrIncomplete},
+		"absolute target":   {target("/rules", "https://bridge/rules"), ErrIncomplete},
+		"asterisk":          {func(r *http.Request) { r.RequestURI = "*" }, ErrIncomplete},
+		"method":            {func(r *http.Request) { r.Method = "PUT" }, ErrMismatch},
+		"host":              {func(r *http.Request) { r.Host = "bridge" }, ErrMismatch},
+		"header":            {func(r *http.Request) { r.Header.Set("X-Amz-Tagging", "a=c") }, ErrMismatch},
+		"header gone":       {func(r *http.Request) { r.Header.Del("X-Amz-Tagging") }, ErrMismatch},
+		"header twice":      {func(r *http.Request) { r.Header.Add("X-Amz-Tagging", "a=b") }, ErrMismatch},
+		"header not signed": {func(r *http.Request) { r.Header.Set("X-Amz-Target", "x") }, ErrMismatch},
+		"other not signed":  {func(r *http.Request) { r.Header.Set("User-Agent", "x") }, nil},
+		"space around":      {func(r *http.Request) { r.Header.Set("X-Amz-Tagging", " a=b\t") }, nil},
+		"body": {func(r *http.Request) {
+			r.Body = io.NopCloser(strings.NewReader(`{"sql":"y"}`))
+		}, ErrMismatch},
 		"no body":             {func(r *http.Request) { r.Body = nil }, ErrMismatch},
 		"body at limit":       {func(r *http.Request) { r.ContentLength = 100 }, nil},
 		"body said too large": {func(r *http.Request) { r.ContentLength = 101 }, ErrTooLarge},
@@ -144,13 +151,17 @@ func TestChanged(t *testing.T) {
 			r.ContentLength = -1
 			r.Body = io.NopCloser(strings.NewReader(strings.Repeat("x", 101)))
 		}, ErrTooLarge},
-		"body torn":           {func(r *http.Request) { r.Body = io.NopCloser(torn{}) }, ErrBody},
-		"wrong hash":          {func(r *http.Request) { r.Header.Set("X-Amz-Content-Sha256", "e3b0") }, ErrMismatch},
-		"not signed":          {func(r *http.Request) { r.Header.Del("Authorization") }, ErrMissing},
-		"signed twice":        {func(r *http.Request) { r.Header.Add("Authorization", "AWS4-HMAC-SHA256 x") }, ErrIncomplete},
-		"signed both ways":    {target("?", "?X-Amz-Algorithm=AWS4-HMAC-SHA256&"), ErrBoth},
-		"basic":               {func(r *http.Request) { r.Header.Set("Authorization", "Basic eDp5") }, ErrIncomplete},
-		"empty":               {func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 ") }, ErrIncomplete},
+		"body torn":  {func(r *http.Request) { r.Body = io.NopCloser(torn{}) }, ErrBody},
+		"wrong hash": {func(r *http.Request) { r.Header.Set("X-Amz-Content-Sha256", "e3b0") }, ErrMismatch},
+		"not signed": {func(r *http.Request) { r.Header.Del("Authorization") }, ErrMissing},
+		"signed twice": {func(r *http.Request) {
+			r.Header.Add("Authorization", "AWS4-HMAC-SHA256 x")
+		}, ErrIncomplete},
+		"signed both ways": {target("?", "?X-Amz-Algorithm=AWS4-HMAC-SHA256&"), ErrBoth},
+		"basic":            {func(r *http.Request) { r.Header.Set("Authorization", "Basic eDp5") }, ErrIncomplete},
+		"empty": {func(r *http.Request) {
+			r.Header.Set("Authorization", "AWS4-HMAC-SHA256 ")
+		}, ErrIncomplete},
 		"long":                {auth("Credential=", "Credential="+strings.Repeat("x", 4000)), ErrIncomplete},
 		"key":                 {auth(testKey, "AKIAOTHER"), ErrUnknownKey},
 		"key empty":           {auth(testKey, ""), ErrIncomplete},
@@ -175,7 +186,9 @@ func TestChanged(t *testing.T) {
 		}, ErrMismatch},
 		"another day in scope": {auth(time.Now().UTC().Format("20060102"), "20200101"), ErrMismatch},
 		"token":                {func(r *http.Request) { r.Header.Set("X-Amz-Security-Token", "x") }, ErrUnknownKey},
-		"token twice":          {func(r *http.Request) { r.Header["X-Amz-Security-Token"] = []string{"", ""} }, ErrIncomplete},
+		"token twice": {func(r *http.Request) {
+			r.Header["X-Amz-Security-Token"] = []string{"", ""}
+		}, ErrIncomplete},
 	} {
 		r := testCall().signedRequest()
 		c.change(r)
@@ -293,7 +306,8 @@ func TestTime(t *testing.T) {
 func TestExpires(t *testing.T) {
 	c := suite[0]
 	at := time.Date(2015, 8, 30, 12, 36, 0, 0, time.UTC)
-	base := "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" + suiteKey + "%2F" + strings.ReplaceAll(suiteScope, "/", "%2F") +
+	base := "/?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=" + suiteKey + "%2F" +
+		strings.ReplaceAll(suiteScope, "/", "%2F") +
 		"&X-Amz-Date=" + suiteDate + "&X-Amz-SignedHeaders=host&X-Amz-Signature=" + c.query
 	for _, q := range []struct {
 		more  string
@@ -328,8 +342,10 @@ func TestExpires(t *testing.T) {
 func TestErrorsHoldNoSecret(t *testing.T) {
 	r := testCall().signedRequest()
 	r.Method = "GET"
-	right := strings.TrimPrefix(r.Header.Get("Authorization")[strings.Index(r.Header.Get("Authorization"), "Signature="):], "Signature=")
-	if _, err := testVerifier().Verify(r, 100); err == nil || strings.Contains(err.Error(), testSecret) || strings.Contains(err.Error(), right) {
+	right := strings.TrimPrefix(r.Header.Get("Authorization")[strings.Index(r.Header.Get("Authorization"),
+		"Signature="):], "Signature=")
+	if _, err := testVerifier().Verify(r, 100); err == nil || strings.Contains(err.Error(), testSecret) ||
+		strings.Contains(err.Error(), right) {
 		t.Error(err)
 	}
 }
@@ -341,7 +357,8 @@ func FuzzAuthorization(f *testing.F) {
 	var raw bytes.Buffer
 	_ = testCall().signedRequest().Write(&raw)
 	f.Add(raw.Bytes(), "GET", "rules", "topic", "dt/#", "X-Amz-Tagging", "a=b", []byte("{}"), uint8(0))
-	f.Add([]byte("GET /?X-Amz-Signature=0&X-Amz-Algorithm=AWS4-HMAC-SHA256 HTTP/1.1\r\nHost: a\r\n\r\n"), "POST", "é %/", ";", "+", "Date", "x,  y", []byte{}, uint8(5))
+	f.Add([]byte("GET /?X-Amz-Signature=0&X-Amz-Algorithm=AWS4-HMAC-SHA256 HTTP/1.1\r\nHost: a\r\n\r\n"), "POST",
+		"é %/", ";", "+", "Date", "x,  y", []byte{}, uint8(5))
 	f.Fuzz(func(t *testing.T, raw []byte, method, segment, name, value, header, text string, body []byte, which uint8) {
 		v := testVerifier()
 		if r, err := http.ReadRequest(bufio.NewReader(bytes.NewReader(raw))); err == nil {
@@ -352,14 +369,18 @@ func FuzzAuthorization(f *testing.F) {
 				}
 			}
 		}
-		if len(body) > 1<<10 || len(header) > 1<<10 || strings.Contains(segment, "/") || segment == "." || segment == ".." || segment == "" ||
-			!token(header) || !token(method) || strings.EqualFold(header, "authorization") || strings.EqualFold(header, "host") ||
-			strings.EqualFold(header, "x-amz-date") || strings.EqualFold(header, "x-amz-content-sha256") || strings.EqualFold(header, "x-amz-security-token") {
+		if len(body) > 1<<10 || len(header) > 1<<10 || strings.Contains(segment, "/") || segment == "." ||
+			segment == ".." || segment == "" ||
+			!token(header) || !token(method) || strings.EqualFold(header, "authorization") ||
+			strings.EqualFold(header, "host") ||
+			strings.EqualFold(header, "x-amz-date") || strings.EqualFold(header, "x-amz-content-sha256") ||
+			strings.EqualFold(header, "x-amz-security-token") {
 			return
 		}
 		text = strings.Join(strings.FieldsFunc(text, func(r rune) bool { return r <= ' ' || r == 127 }), " ")
 		header = http.CanonicalHeaderKey(header)
-		c := call{method, "bridge", "/" + segment, url.Values{name: {value}}, http.Header{header: {text}}, string(body), time.Now(), "iot"}
+		c := call{method, "bridge", "/" + segment, url.Values{name: {value}}, http.Header{header: {text}}, string(body),
+			time.Now(), "iot"}
 		if strings.HasPrefix(name, "X-Amz-Signature") {
 			return
 		}
@@ -421,10 +442,13 @@ func TestAuthority(t *testing.T) {
 		r.ProtoMajor = major
 		now := time.Now().UTC()
 		r.Header.Set("X-Amz-Date", now.Format(timeFormat))
-		s := &signed{date: now.Format("20060102"), region: "r", service: "kinesis", time: now, headers: []string{":authority", "x-amz-date"}}
+		s := &signed{date: now.Format("20060102"), region: "r", service: "kinesis", time: now,
+			headers: []string{":authority", "x-amz-date"}}
 		sum := sha256.Sum256(nil)
-		canonical := "POST\n/\n\n:authority:bridge.example.org\nx-amz-date:" + now.Format(timeFormat) + "\n\n:authority;x-amz-date\n" + hex.EncodeToString(sum[:])
-		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=k/"+s.date+"/r/kinesis/aws4_request, SignedHeaders=:authority;x-amz-date, Signature="+s.sign("secret", canonical))
+		canonical := "POST\n/\n\n:authority:bridge.example.org\nx-amz-date:" + now.Format(timeFormat) +
+			"\n\n:authority;x-amz-date\n" + hex.EncodeToString(sum[:])
+		r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=k/"+s.date+
+			"/r/kinesis/aws4_request, SignedHeaders=:authority;x-amz-date, Signature="+s.sign("secret", canonical))
 		v := Verifier{Secret: func(string) (string, string, bool) { return "secret", "", true }}
 		if _, err := v.Verify(r, 1000); !errors.Is(err, want) {
 			t.Errorf("HTTP/%d: %v, want %v", major, err, want)

@@ -47,7 +47,8 @@ func (v *Verifier) VerifyWebSocket(r *http.Request) (Identity, error) {
 	case sig.said.expires > WebSocketLife:
 		return id, fmt.Errorf("%w: X-Amz-Expires: want at most %d seconds", ErrIncomplete, WebSocketLife/time.Second)
 	case !slices.Contains(deviceServices, id.Service):
-		return id, fmt.Errorf("%w: Credential should be scoped to one of the services %s", ErrMismatch, strings.Join(deviceServices, ", "))
+		return id, fmt.Errorf("%w: Credential should be scoped to one of the services %s", ErrMismatch,
+			strings.Join(deviceServices, ", "))
 	}
 	s := sig.said
 	headers, err := s.canonicalHeaders(r)
@@ -61,7 +62,8 @@ func (v *Verifier) VerifyWebSocket(r *http.Request) (Identity, error) {
 		return id, err
 	}
 	for _, query := range asSent(raw) {
-		canonical = append(canonical, strings.Join([]string{r.Method, path, query, headers, strings.Join(s.headers, ";"), hash}, "\n"))
+		canonical = append(canonical, strings.Join([]string{r.Method, path, query, headers,
+			strings.Join(s.headers, ";"), hash}, "\n"))
 	}
 	match := 0
 	for _, c := range canonical {
@@ -81,7 +83,9 @@ func (v *Verifier) VerifyWebSocket(r *http.Request) (Identity, error) {
 // the signature: first without the session token, then with it.
 func asSent(raw string) [2]string {
 	named := func(pair, name string) bool { return strings.HasPrefix(pair, name+"=") }
-	pairs := slices.DeleteFunc(strings.Split(raw, "&"), func(p string) bool { return p == "" || named(p, "X-Amz-Signature") })
+	pairs := slices.DeleteFunc(strings.Split(raw, "&"), func(p string) bool {
+		return p == "" || named(p, "X-Amz-Signature")
+	})
 	slices.Sort(pairs)
 	all := strings.Join(pairs, "&")
 	bare := strings.Join(slices.DeleteFunc(pairs, func(p string) bool { return named(p, "X-Amz-Security-Token") }), "&")

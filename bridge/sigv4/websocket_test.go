@@ -12,7 +12,8 @@ import (
 )
 
 var (
-	deviceKey = sigv4test.Key{ID: "AKIAIOSFODNN7EXAMPLE", Secret: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", Token: "AQo//token+of=a/session=="}
+	deviceKey = sigv4test.Key{ID: "AKIAIOSFODNN7EXAMPLE", Secret: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
+		Token: "AQo//token+of=a/session=="}
 	deviceNow = time.Date(2026, 11, 20, 23, 58, 0, 0, time.UTC)
 )
 
@@ -54,7 +55,8 @@ func TestWebSocketForms(t *testing.T) {
 			for _, c := range []struct {
 				at time.Duration
 				ok bool
-			}{{0, true}, {life, true}, {life + time.Second, false}, {-5 * time.Minute, true}, {-5*time.Minute - time.Second, false}} {
+			}{{0, true}, {life, true}, {life + time.Second, false}, {-5 * time.Minute, true},
+				{-5*time.Minute - time.Second, false}} {
 				id, err := deviceVerifier(k, deviceNow.Add(c.at)).VerifyWebSocket(upgradeRequest(t, query, host))
 				if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrTime) {
 					t.Errorf("%s, token %q, after %v: %v", f.Name, token, c.at, err)
@@ -101,8 +103,10 @@ func TestWebSocketBypass(t *testing.T) {
 			want     error
 		}{
 			{name: "date of the credential", old: "%2F20261120%2F", new: "%2F20261121%2F", want: ErrMismatch},
-			{name: "later date", old: "X-Amz-Date=20261120T235800Z", new: "X-Amz-Date=20261121T000000Z", want: ErrMismatch},
-			{name: "date with a scope that fits", old: "20261120", new: "20261121", now: 24 * time.Hour, want: ErrMismatch},
+			{name: "later date", old: "X-Amz-Date=20261120T235800Z", new: "X-Amz-Date=20261121T000000Z",
+				want: ErrMismatch},
+			{name: "date with a scope that fits", old: "20261120", new: "20261121", now: 24 * time.Hour,
+				want: ErrMismatch},
 			{name: "longer life", old: "X-Amz-Expires=", new: "X-Amz-Expires=1", now: 30 * time.Hour, want: nil},
 			{name: "replay when its time is over", now: 25 * time.Hour, want: ErrTime},
 			{name: "other host", host: "other.example", want: ErrMismatch},
@@ -121,7 +125,8 @@ func TestWebSocketBypass(t *testing.T) {
 			{name: "without host", old: "host", new: "connection", want: nil},
 			{name: "no signed headers", old: "X-Amz-SignedHeaders", new: "y", want: ErrIncomplete},
 			{name: "a pair more", old: "X-Amz-Date", new: "client=x&X-Amz-Date", want: ErrMismatch},
-			{name: "a pair twice", old: "X-Amz-Date", new: "X-Amz-Date=20261120T235800Z&X-Amz-Date", want: ErrIncomplete},
+			{name: "a pair twice", old: "X-Amz-Date", new: "X-Amz-Date=20261120T235800Z&X-Amz-Date",
+				want: ErrIncomplete},
 			{name: "bad escape", old: "X-Amz-Date", new: "%zz&X-Amz-Date", want: ErrIncomplete},
 			{name: "no token", old: "X-Amz-Security-Token=", new: "x=", want: nil},
 			{name: "another token", old: "X-Amz-Security-Token=", new: "X-Amz-Security-Token=1", want: nil},
@@ -159,7 +164,9 @@ func TestWebSocketBypass(t *testing.T) {
 				t.Errorf("%s: %s: %v, want %v", f.Name, c.name, err, c.want)
 			}
 		}
-		if _, err := deviceVerifier(sigv4test.Key{ID: k.ID, Secret: "wrong", Token: k.Token}, deviceNow).VerifyWebSocket(upgradeRequest(t, f.Query("h", k, "r", deviceNow), "h")); !errors.Is(err, ErrMismatch) {
+		if _, err := deviceVerifier(sigv4test.Key{ID: k.ID, Secret: "wrong", Token: k.Token},
+			deviceNow).VerifyWebSocket(upgradeRequest(t, f.Query("h", k, "r", deviceNow), "h")); !errors.Is(err,
+			ErrMismatch) {
 			t.Errorf("%s: wrong secret: %v", f.Name, err)
 		}
 	}
@@ -173,12 +180,14 @@ func TestWebSocketBypass(t *testing.T) {
 	}
 	apis := sigv4test.Python1
 	apis.Service = "iot"
-	if _, err := deviceVerifier(k, deviceNow).VerifyWebSocket(upgradeRequest(t, apis.Query("h", k, "r", deviceNow), "h")); !errors.Is(err, ErrMismatch) {
+	if _, err := deviceVerifier(k, deviceNow).VerifyWebSocket(upgradeRequest(t, apis.Query("h", k, "r", deviceNow),
+		"h")); !errors.Is(err, ErrMismatch) {
 		t.Errorf("signed well for another service: %v", err)
 	}
 	week := sigv4test.Python1
 	week.Expires = "604800"
-	if _, err := deviceVerifier(k, deviceNow).VerifyWebSocket(upgradeRequest(t, week.Query("h", k, "r", deviceNow), "h")); !errors.Is(err, ErrIncomplete) {
+	if _, err := deviceVerifier(k, deviceNow).VerifyWebSocket(upgradeRequest(t, week.Query("h", k, "r", deviceNow),
+		"h")); !errors.Is(err, ErrIncomplete) {
 		t.Errorf("good for a week: %v", err)
 	}
 	bare := upgradeRequest(t, "", "h")
@@ -218,7 +227,8 @@ func FuzzWebSocketQuery(f *testing.F) {
 	f.Fuzz(func(t *testing.T, query, host string) {
 		r := &http.Request{Method: "GET", RequestURI: "/mqtt?" + query, Host: host, ProtoMajor: 1, ProtoMinor: 1,
 			Header: http.Header{"Connection": {"Upgrade"}}}
-		if _, err := deviceVerifier(deviceKey, deviceNow).VerifyWebSocket(r); err == nil && (!accepted[pairs(query)] || host != "h") {
+		if _, err := deviceVerifier(deviceKey, deviceNow).VerifyWebSocket(r); err == nil &&
+			(!accepted[pairs(query)] || host != "h") {
 			t.Fatalf("let through: %q %q", query, host)
 		}
 	})

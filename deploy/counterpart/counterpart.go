@@ -58,7 +58,8 @@ func Program(t testing.TB, pkg string, patterns ...string) (path string) {
 		}
 		return false
 	}, exec.Command("flock", filepath.Join(os.TempDir(), "tidemill-apt.lock"), "sh", "-c",
-		"test $(id -u) = 0 && apt-get update -qq; test $(id -u) = 0 && apt-get install -y -qq --no-install-recommends "+pkg))
+		"test $(id -u) = 0 && apt-get update -qq; test $(id -u) = 0 && apt-get install -y -qq --no-install-recommends "+
+			pkg))
 	return path
 }
 

@@ -37,7 +37,8 @@ func Dynalite(t testing.TB) (url string) {
 				t.Fatal(err)
 			}
 		}
-		install := exec.Command("flock", dir, "sh", "-c", `"$0" ci --no-audit --no-fund --ignore-scripts && cp package-lock.json installed.json`, npm)
+		install := exec.Command("flock", dir, "sh", "-c",
+			`"$0" ci --no-audit --no-fund --ignore-scripts && cp package-lock.json installed.json`, npm)
 		install.Dir = dir
 		Try(t, "dynalite", have, install)
 	}
@@ -46,7 +47,8 @@ func Dynalite(t testing.TB) (url string) {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(node, filepath.Join(dir, "node_modules", "dynalite", "cli.js"), "--host", "127.0.0.1", "--port", port,
+	cmd := exec.Command(node, filepath.Join(dir, "node_modules", "dynalite", "cli.js"), "--host", "127.0.0.1", "--port",
+		port,
 		"--createTableMs", "0", "--deleteTableMs", "0", "--updateTableMs", "0")
 	return Run(t, cmd, regexp.MustCompile(`listening at: (http://\S+)`))
 }

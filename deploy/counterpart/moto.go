@@ -22,7 +22,8 @@ func Moto(t testing.TB) (url string) {
 	dir := Folder(t, "moto")
 	whole := filepath.Join(dir, "installed")
 	have := func() bool { b, err := os.ReadFile(whole); return err == nil && string(b) == motoVersion }
-	install := exec.Command("flock", dir, "sh", "-c", `"$0" -m venv venv && venv/bin/pip install -q "$1" && printf %s "$1" > installed`, python, motoVersion)
+	install := exec.Command("flock", dir, "sh", "-c",
+		`"$0" -m venv venv && venv/bin/pip install -q "$1" && printf %s "$1" > installed`, python, motoVersion)
 	install.Dir = dir
 	Try(t, "moto", have, install)
 	addr, err := rig.FreePort()

@@ -83,7 +83,8 @@ address = 0x76
 
 func main() {
 	bin := flag.String("bin", "bin", "`folder` of the two programs")
-	dir := flag.String("dir", "demo-data", "`folder` for everything that the demonstration writes; what an earlier one left is removed")
+	dir := flag.String("dir", "demo-data",
+		"`folder` for everything that the demonstration writes; what an earlier one left is removed")
 	seconds := flag.Int("seconds", 0, "end after so many `seconds`; 0: at Ctrl-C")
 	flag.Parse()
 	if flag.NArg() > 0 || *seconds < 0 {
@@ -156,14 +157,17 @@ func (d *demo) prepare() (release func() error, err error) {
 	}
 	known := slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == marker })
 	if len(entries) > 0 && !known {
-		return nil, fmt.Errorf("%s is not known to be a demonstration's (it has no %s): remove it, or name another folder with -dir", d.dir, marker)
+		return nil, fmt.Errorf(
+			"%s is not known to be a demonstration's (it has no %s): remove it, or name another folder with -dir",
+			d.dir, marker)
 	}
 	lock, err := os.OpenFile(filepath.Join(d.root, marker), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(fmt.Errorf("a demonstration runs in %s (%w); -dir names another folder", d.dir, err), lock.Close())
+		return nil, errors.Join(fmt.Errorf("a demonstration runs in %s (%w); -dir names another folder", d.dir, err),
+			lock.Close())
 	}
 	for _, e := range entries {
 		if e.Name() == marker {
@@ -265,7 +269,8 @@ const keep = 2000
 // tail follows the stream and notes how old each record's reading is when it
 // can be read from there.
 func (d *demo) tail(ctx context.Context) {
-	body, err := d.bridge.Open(ctx, "/v1/streams/records", url.Values{"name": {"readings"}, "from": {"oldest"}, "follow": {"true"}})
+	body, err := d.bridge.Open(ctx, "/v1/streams/records",
+		url.Values{"name": {"readings"}, "from": {"oldest"}, "follow": {"true"}})
 	if err != nil {
 		return
 	}
@@ -371,7 +376,8 @@ func (d *demo) state(ctx context.Context) (string, error) {
 		m[`tidemill_delivery_records_total{delivery_stream="archive"}`])
 	row("reading to stream", "p50 %d ms, p99 %d ms (flush interval 1 s)", p50.Milliseconds(), p99.Milliseconds())
 	if readings > 0 {
-		row("bytes per reading", "%.1f in batches, %.1f with MQTT, TLS and shadow", m["tidemill_ingest_batch_bytes_total"]/readings,
+		row("bytes per reading", "%.1f in batches, %.1f with MQTT, TLS and shadow",
+			m["tidemill_ingest_batch_bytes_total"]/readings,
 			float64(wire)/readings)
 	}
 	return b.String(), nil

@@ -48,15 +48,18 @@ func TestDemo(t *testing.T) {
 	text := out.text.String()
 	states, last, _ := strings.Cut(text, "where to look\n")
 	// Interrupted, it still shows everything connected.
-	if summary := states[strings.LastIndex(states, "tidemill demo,"):]; !full.MatchString(summary) || !strings.Contains(last, d.dir) {
+	if summary := states[strings.LastIndex(states, "tidemill demo,"):]; !full.MatchString(summary) ||
+		!strings.Contains(last, d.dir) {
 		t.Errorf("%s", text)
 	}
-	for _, p := range append([]*rig.Process{&d.bridge.Process}, &d.agents[0].Process, &d.agents[1].Process, &d.agents[2].Process) {
+	for _, p := range append([]*rig.Process{&d.bridge.Process}, &d.agents[0].Process, &d.agents[1].Process,
+		&d.agents[2].Process) {
 		if ended, err := p.Exited(); !ended || err != nil {
 			t.Errorf("%s: ended %t, %v", p.Path, ended, err)
 		}
 	}
-	if objects, _ := filepath.Glob(filepath.Join(d.root, "bridge/objects/archive/climate/*/*/*/*/*")); len(objects) == 0 {
+	if objects, _ := filepath.Glob(filepath.Join(d.root,
+		"bridge/objects/archive/climate/*/*/*/*/*")); len(objects) == 0 {
 		t.Error("no objects")
 	}
 	// What the demonstration left may be removed by the next.

@@ -31,8 +31,9 @@ func localhostCert(t *testing.T, cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour),
-		NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour),
+		NotAfter:  time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
 	if err != nil {
 		t.Fatal(err)
@@ -41,7 +42,8 @@ func localhostCert(t *testing.T, cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+	for path, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: der},
+		key: {Type: "PRIVATE KEY", Bytes: secret}} {
 		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -99,12 +101,14 @@ func TestAgentToMosquitto(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, securePort, _ := net.SplitHostPort(secure)
-	cert, key, passwords := filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"), filepath.Join(dir, "passwords")
+	cert, key, passwords := filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"),
+		filepath.Join(dir, "passwords")
 	localhostCert(t, cert, key)
 	needThat(t, func() bool {
 		return exec.Command("mosquitto_passwd", "-b", "-c", passwords, "pi", "tide mill").Run() == nil
 	}, "mosquitto_passwd", "mosquitto")
-	broker := newMosquitto(t, "password_file "+passwords, fmt.Sprintf("listener %s 127.0.0.1\ncertfile %s\nkeyfile %s\n", securePort, cert, key))
+	broker := newMosquitto(t, "password_file "+passwords,
+		fmt.Sprintf("listener %s 127.0.0.1\ncertfile %s\nkeyfile %s\n", securePort, cert, key))
 	_, plainPort, _ := net.SplitHostPort(broker.addr)
 	if err := os.WriteFile(filepath.Join(dir, "password"), []byte("tide mill\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -117,12 +121,20 @@ func TestAgentToMosquitto(t *testing.T) {
 	}
 	for i, c := range []struct{ name, port, uplink, env, err string }{
 		{"plaintext", plainPort, "security = \"plaintext\"\nuser = \"pi\"\npassword_file = \"password\"", "", ""},
-		{"TLS with a CA", securePort, "security = \"tls\"\nca = \"server.pem\"\nuser = \"pi\"\npassword_file = \"password\"", "", ""},
-		{"TLS with the system's CAs", securePort, "security = \"tls\"\nca = \"system\"\nuser = \"pi\"\npassword_file = \"password\"", "SSL_CERT_FILE=" + cert, ""},
-		{"TLS with CAs that do not know it", securePort, "security = \"tls\"\nca = \"system\"\nuser = \"pi\"\npassword_file = \"password\"", "", "is not from the CA in uplink.ca"},
-		{"wrong password", plainPort, "security = \"plaintext\"\nuser = \"pi\"\npassword_file = \"wrong\"", "", `refused user "pi"`},
-		{"a password for all to read", plainPort, "security = \"plaintext\"\nuser = \"pi\"\npassword_file = \"open\"", "", "chmod 600"},
-		{"not asked for in so many words", plainPort, "user = \"pi\"\npassword_file = \"password\"", "", `uplink.cert: "", want a path; for a broker that takes a user and password: security = "tls"`},
+		{"TLS with a CA", securePort, "security = \"tls\"\nca = \"server.pem\"\nuser = \"pi\"\npassword_file = \"password\"",
+			"", ""},
+		{"TLS with the system's CAs", securePort,
+			"security = \"tls\"\nca = \"system\"\nuser = \"pi\"\npassword_file = \"password\"", "SSL_CERT_FILE=" + cert,
+			""},
+		{"TLS with CAs that do not know it", securePort,
+			"security = \"tls\"\nca = \"system\"\nuser = \"pi\"\npassword_file = \"password\"", "",
+			"is not from the CA in uplink.ca"},
+		{"wrong password", plainPort, "security = \"plaintext\"\nuser = \"pi\"\npassword_file = \"wrong\"", "",
+			`refused user "pi"`},
+		{"a password for all to read", plainPort, "security = \"plaintext\"\nuser = \"pi\"\npassword_file = \"open\"",
+			"", "chmod 600"},
+		{"not asked for in so many words", plainPort, "user = \"pi\"\npassword_file = \"password\"", "",
+			`uplink.cert: "", want a path; for a broker that takes a user and password: security = "tls"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			thing := fmt.Sprintf("pi-%d", i)
@@ -131,13 +143,15 @@ func TestAgentToMosquitto(t *testing.T) {
 			defer cancel()
 			heard := make(chan [2]string, 16) // topic, payload
 			if c.err == "" {
-				o := mqtt.NewClientOptions().AddBroker("tcp://" + broker.addr).SetClientID("reader").SetUsername("pi").SetPassword("tide mill")
+				o := mqtt.NewClientOptions().AddBroker("tcp://" +
+					broker.addr).SetClientID("reader").SetUsername("pi").SetPassword("tide mill")
 				reader := mqtt.NewClient(o)
 				defer reader.Disconnect(0)
 				hear := func(_ mqtt.Client, m mqtt.Message) { heard <- [2]string{m.Topic(), string(m.Payload())} }
 				for _, tok := range []func() mqtt.Token{reader.Connect,
 					func() mqtt.Token {
-						return reader.SubscribeMultiple(map[string]byte{"home/" + thing + "/#": 1, "presence/" + thing: 1}, hear)
+						return reader.SubscribeMultiple(map[string]byte{"home/" + thing + "/#": 1, "presence/" +
+							thing: 1}, hear)
 					}} {
 					if tok := tok(); !tok.WaitTimeout(20*time.Second) || tok.Error() != nil {
 						t.Fatal(tok.Error())
@@ -151,7 +165,8 @@ func TestAgentToMosquitto(t *testing.T) {
 			}
 			said, err := run.CombinedOutput()
 			if c.err != "" {
-				if err == nil || !strings.Contains(string(said), c.err) && !strings.Contains(string(said), strings.ReplaceAll(c.err, `"`, `\"`)) {
+				if err == nil || !strings.Contains(string(said), c.err) &&
+					!strings.Contains(string(said), strings.ReplaceAll(c.err, `"`, `\"`)) {
 					t.Fatalf("%v, want %s:\n%s", err, c.err, said)
 				}
 				return
@@ -173,10 +188,12 @@ func TestAgentToMosquitto(t *testing.T) {
 				Temperature, Humidity, Pressure float64
 			}
 			record := got["home/"+thing+"/climate"]
-			if err := json.Unmarshal([]byte(record), &r); err != nil || r.TS == 0 || r.Temperature < 20 || r.Humidity < 30 || r.Pressure < 9e4 {
+			if err := json.Unmarshal([]byte(record), &r); err != nil || r.TS == 0 || r.Temperature < 20 ||
+				r.Humidity < 30 || r.Pressure < 9e4 {
 				t.Errorf("%q, %v", record, err)
 			}
-			if p := got["presence/"+thing]; !strings.Contains(p, `"state":"online"`) || !strings.Contains(p, `"state":"offline"`) {
+			if p := got["presence/"+thing]; !strings.Contains(p, `"state":"online"`) ||
+				!strings.Contains(p, `"state":"offline"`) {
 				t.Errorf("presence %q", p)
 			}
 		})
@@ -202,7 +219,8 @@ func TestAgentBatchesToMosquitto(t *testing.T) {
 	}
 	run := func(format string) (string, error) {
 		t.Helper()
-		conf := simDevice(t, dir, "pi", format, port, "security = \"tls\"\nca = \"server.pem\"\nuser = \"pi\"\npassword_file = \"password\"")
+		conf := simDevice(t, dir, "pi", format, port,
+			"security = \"tls\"\nca = \"server.pem\"\nuser = \"pi\"\npassword_file = \"password\"")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		said, err := exec.CommandContext(ctx, agent, "run", "--once", "--config", conf).CombinedOutput()
@@ -212,14 +230,17 @@ func TestAgentBatchesToMosquitto(t *testing.T) {
 	reader := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + broker.addr).SetClientID("reader"))
 	defer reader.Disconnect(0)
 	for _, ask := range []func() mqtt.Token{reader.Connect, func() mqtt.Token {
-		return reader.SubscribeMultiple(map[string]byte{"#": 1, "$tidemill/#": 1}, func(_ mqtt.Client, m mqtt.Message) { heard <- m.Topic() })
+		return reader.SubscribeMultiple(map[string]byte{"#": 1, "$tidemill/#": 1}, func(_ mqtt.Client, m mqtt.Message) {
+			heard <- m.Topic()
+		})
 	}} {
 		if tok := ask(); !tok.WaitTimeout(20*time.Second) || tok.Error() != nil {
 			t.Fatal(tok.Error())
 		}
 	}
 	said, err := run("batch")
-	if err == nil || !strings.Contains(said, "not_a_bridge") || !strings.Contains(said, `1 readings wait in the spool`) || !strings.Contains(said, `set uplink.format = "json"`) {
+	if err == nil || !strings.Contains(said, "not_a_bridge") || !strings.Contains(said,
+		`1 readings wait in the spool`) || !strings.Contains(said, `set uplink.format = "json"`) {
 		t.Fatalf("%v\n%s", err, said)
 	}
 	// What is kept goes with what is read now, and it is all that ever came.

@@ -36,7 +36,8 @@ every = "500ms"
 	}{
 		{"dt/pi-1/climate", []string{"humidity", "pressure", "temperature"}, nil},
 		{"dt/pi-1/lamp", []string{"level"}, nil},
-		{"dt/pi-1/vitals", []string{"disk_free", "disk_used", "load1", "mem_available", "mem_used", "uptime"}, []string{"cpu_temp", "cpu_used", "net_rx", "net_tx"}},
+		{"dt/pi-1/vitals", []string{"disk_free", "disk_used", "load1", "mem_available", "mem_used", "uptime"},
+			[]string{"cpu_temp", "cpu_used", "net_rx", "net_tx"}},
 	} {
 		m := c.next(f.ctx, want.topic, func(m mqtt.Message) bool { return m.Topic() == want.topic })
 		var got map[string]any
@@ -46,7 +47,8 @@ every = "500ms"
 		if !strings.HasPrefix(string(m.Payload()), `{"ts":`) {
 			t.Errorf("%s: ts is not first: %s", want.topic, m.Payload())
 		}
-		if ts, ok := got["ts"].(float64); !ok || ts != math.Trunc(ts) || int64(ts) < began || int64(ts) > time.Now().UnixMilli() {
+		if ts, ok := got["ts"].(float64); !ok || ts != math.Trunc(ts) || int64(ts) < began ||
+			int64(ts) > time.Now().UnixMilli() {
 			t.Errorf("%s: ts is not the time in ms: %s", want.topic, m.Payload())
 		}
 		delete(got, "ts")
@@ -110,7 +112,8 @@ func TestPresence(t *testing.T) {
 				State, Thing, Boot, Version string
 				TS                          int64
 			}
-			if err := json.Unmarshal(m.Payload(), &p); err != nil || m.Topic() != "presence/pi-1" || p.Thing != "pi-1" || p.TS == 0 || p.Version == "" {
+			if err := json.Unmarshal(m.Payload(), &p); err != nil || m.Topic() != "presence/pi-1" ||
+				p.Thing != "pi-1" || p.TS == 0 || p.Version == "" {
 				t.Errorf("%s %s: %v", m.Topic(), m.Payload(), err)
 			}
 			if state == "online" && p.State == state && !retained {

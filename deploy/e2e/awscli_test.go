@@ -20,7 +20,8 @@ import (
 func TestAWSCLI(t *testing.T) {
 	need(t, "aws", "awscli")
 	rule := func(sql, to string) string {
-		return fmt.Sprintf(`{"sql":%q,"awsIotSqlVersion":"2016-03-23","description":"by hand","actions":[{"republish":{"roleArn":"arn:aws:iam::000000000000:role/none","topic":"%s/${topic(2)}","qos":1}}]}`, sql, to)
+		return fmt.Sprintf(`{"sql":%q,"awsIotSqlVersion":"2016-03-23","description":"by hand","actions":[{"republish":{"roleArn":"arn:aws:iam::000000000000:role/none","topic":"%s/${topic(2)}","qos":1}}]}`,
+			sql, to)
 	}
 	f := newFleet(t, 0, "", map[string]string{"rules/witness.json": rule("SELECT n FROM 'dt/#'", "seen")})
 	shell := &awsShell{f: f, service: "iot"}
@@ -29,7 +30,8 @@ func TestAWSCLI(t *testing.T) {
 	t.Logf("%s", bytes.TrimSpace(out))
 
 	operator := f.newOperator()
-	hot, seen, device := f.subscriber(operator, "hot", "hot/#"), f.subscriber(operator, "seen", "seen/#"), f.subscriber(operator, "pi-1")
+	hot, seen, device := f.subscriber(operator, "hot", "hot/#"), f.subscriber(operator, "seen", "seen/#"),
+		f.subscriber(operator, "pi-1")
 	n := 0
 	// publish sends one more message, which rules have seen when it returns.
 	publish := func() {
@@ -40,19 +42,25 @@ func TestAWSCLI(t *testing.T) {
 	}
 
 	shell.says(`"ruleName":"witness"`, "list-topic-rules")
-	shell.says("", "create-topic-rule", "--rule-name", "hot", "--topic-rule-payload", rule("SELECT n AS a FROM 'dt/#' WHERE n > 0", "hot"))
+	shell.says("", "create-topic-rule", "--rule-name", "hot", "--topic-rule-payload",
+		rule("SELECT n AS a FROM 'dt/#' WHERE n > 0", "hot"))
 	publish()
 	hot.wants(f, `hot/pi-1 {"a":1}`)
 	created := shell.rule("hot")
-	if r := created.Rule; r.SQL != "SELECT n AS a FROM 'dt/#' WHERE n > 0" || r.RuleDisabled || r.Description != "by hand" || len(r.Actions) != 1 || r.CreatedAt == nil {
+	if r := created.Rule; r.SQL != "SELECT n AS a FROM 'dt/#' WHERE n > 0" || r.RuleDisabled ||
+		r.Description != "by hand" || len(r.Actions) != 1 || r.CreatedAt == nil {
 		t.Errorf("get-topic-rule: %+v", r)
 	}
 	shell.says(`"ruleName":"hot"`, "list-topic-rules", "--topic", "dt/#")
 
-	shell.fails("ResourceAlreadyExistsException", "create-topic-rule", "--rule-name", "hot", "--topic-rule-payload", rule("SELECT * FROM 'dt/#'", "hot"))
-	shell.fails("witness.json", "create-topic-rule", "--rule-name", "witness", "--topic-rule-payload", rule("SELECT * FROM 'dt/#'", "hot"))
-	shell.fails("SqlParseException", "create-topic-rule", "--rule-name", "wrong", "--topic-rule-payload", rule("SELECT n FRM 'dt/#'", "hot"))
-	shell.fails("line 1, column 8", "replace-topic-rule", "--rule-name", "hot", "--topic-rule-payload", rule("SELECT nofunc(n) FROM 'dt/#'", "hot"))
+	shell.fails("ResourceAlreadyExistsException", "create-topic-rule", "--rule-name", "hot", "--topic-rule-payload",
+		rule("SELECT * FROM 'dt/#'", "hot"))
+	shell.fails("witness.json", "create-topic-rule", "--rule-name", "witness", "--topic-rule-payload",
+		rule("SELECT * FROM 'dt/#'", "hot"))
+	shell.fails("SqlParseException", "create-topic-rule", "--rule-name", "wrong", "--topic-rule-payload",
+		rule("SELECT n FRM 'dt/#'", "hot"))
+	shell.fails("line 1, column 8", "replace-topic-rule", "--rule-name", "hot", "--topic-rule-payload",
+		rule("SELECT nofunc(n) FROM 'dt/#'", "hot"))
 	shell.fails("was denied", "get-topic-rule", "--rule-name", "wrong")
 	shell.fails("witness.json", "delete-topic-rule", "--rule-name", "witness")
 	shell.env = []string{"AWS_ACCESS_KEY_ID=" + shell.keyID(), "AWS_SECRET_ACCESS_KEY=wrong"}
@@ -67,7 +75,8 @@ func TestAWSCLI(t *testing.T) {
 	shell.says("", "enable-topic-rule", "--rule-name", "hot")
 	publish()
 	hot.wants(f, `hot/pi-1 {"a":3}`)
-	shell.says("", "replace-topic-rule", "--rule-name", "hot", "--topic-rule-payload", rule("SELECT n AS b FROM 'dt/#'", "hot"))
+	shell.says("", "replace-topic-rule", "--rule-name", "hot", "--topic-rule-payload",
+		rule("SELECT n AS b FROM 'dt/#'", "hot"))
 	publish()
 	hot.wants(f, `hot/pi-1 {"b":4}`)
 
@@ -75,8 +84,10 @@ func TestAWSCLI(t *testing.T) {
 	f.bridge.Kill()
 	f.must(f.bridge.Start())
 	f.must(f.bridge.Ready(f.ctx))
-	hot, seen, device = f.subscriber(operator, "hot", "hot/#"), f.subscriber(operator, "seen", "seen/#"), f.subscriber(operator, "pi-1")
-	if again := shell.rule("hot").Rule; again.SQL != "SELECT n AS b FROM 'dt/#'" || fmt.Sprint(again.CreatedAt) != fmt.Sprint(created.Rule.CreatedAt) {
+	hot, seen, device = f.subscriber(operator, "hot", "hot/#"), f.subscriber(operator, "seen", "seen/#"),
+		f.subscriber(operator, "pi-1")
+	if again := shell.rule("hot").Rule; again.SQL != "SELECT n AS b FROM 'dt/#'" ||
+		fmt.Sprint(again.CreatedAt) != fmt.Sprint(created.Rule.CreatedAt) {
 		t.Errorf("after the restart %+v", again)
 	}
 	publish()
@@ -87,7 +98,8 @@ func TestAWSCLI(t *testing.T) {
 		t.Errorf("deleted and listed: %s", all)
 	}
 	publish() // nothing comes of it: the next is the seventh
-	shell.says("", "create-topic-rule", "--rule-name", "hot", "--topic-rule-payload", rule("SELECT n AS c FROM 'dt/#'", "hot"))
+	shell.says("", "create-topic-rule", "--rule-name", "hot", "--topic-rule-payload",
+		rule("SELECT n AS c FROM 'dt/#'", "hot"))
 	publish()
 	hot.wants(f, `hot/pi-1 {"c":7}`)
 }

@@ -43,7 +43,8 @@ func BenchmarkDurablePublish(b *testing.B) {
 			rate, n, behind := map[string]float64{}, 0.0, time.Duration(0)
 			for b.Loop() {
 				for _, p := range peers {
-					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: p.tls, InFlight: inFlight, Duration: time.Second})
+					r, err := mqtttest.Run(b.Context(),
+						mqtttest.Options{Addr: p.addr, TLS: p.tls, InFlight: inFlight, Duration: time.Second})
 					if err != nil {
 						b.Fatal(p.name, err)
 					}
@@ -88,7 +89,8 @@ func BenchmarkDurableRate(b *testing.B) {
 			for b.Loop() {
 				for _, p := range peers {
 					before, _ := used(b, p.pid)
-					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: p.tls, Rate: rate, InFlight: 20, Duration: 2 * time.Second})
+					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: p.tls, Rate: rate,
+						InFlight: 20, Duration: 2 * time.Second})
 					if err != nil {
 						b.Fatal(p.name, err)
 					}
@@ -148,7 +150,8 @@ func BenchmarkSlowReader(b *testing.B) {
 		b.Helper()
 		done := make(chan error, 1)
 		go func() {
-			_, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: p.tls, Rate: 5000, InFlight: 20, Duration: 6 * time.Second})
+			_, err := mqtttest.Run(b.Context(),
+				mqtttest.Options{Addr: p.addr, TLS: p.tls, Rate: 5000, InFlight: 20, Duration: 6 * time.Second})
 			done <- err
 		}()
 		for {
@@ -171,7 +174,8 @@ func BenchmarkSlowReader(b *testing.B) {
 		for i := range 10 {
 			wg.Go(func() {
 				for ctx.Err() == nil {
-					if err := mqtttest.Sleep(ctx, p.addr, fmt.Sprint("slow-", i), "load/#", p.tls); err != nil && ctx.Err() == nil {
+					if err := mqtttest.Sleep(ctx, p.addr, fmt.Sprint("slow-", i), "load/#", p.tls); err != nil &&
+						ctx.Err() == nil {
 						b.Error(err)
 						return
 					}
@@ -227,7 +231,8 @@ func benchPeers(b *testing.B) []benchPeer {
 	dir := b.TempDir()
 	rule := map[string]string{"streams/hot.json": `{"StreamName": "hot"}`, "rules/hot.json": hotStreamRule}
 	stored := benchBridge(b, bin, filepath.Join(dir, "stored"), "[log]\nlevel = \"warn\"\n", rule)
-	passing := benchBridge(b, bin, filepath.Join(dir, "passing"), "[ingest]\nstore = []\n[log]\nlevel = \"warn\"\n", rule)
+	passing := benchBridge(b, bin, filepath.Join(dir, "passing"), "[ingest]\nstore = []\n[log]\nlevel = \"warn\"\n",
+		rule)
 	mosquitto := startMosquitto(b, dir, filepath.Join(stored.Dir, "pki"))
 	conf := benchIdentity(b, stored)
 	return []benchPeer{

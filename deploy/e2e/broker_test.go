@@ -46,7 +46,8 @@ func newMosquitto(t testing.TB, settings ...string) *mosquittoBroker {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\npersistence true\npersistence_location %s/\n%s", port, dir, strings.Join(settings, "\n"))
+	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\npersistence true\npersistence_location %s/\n%s",
+		port, dir, strings.Join(settings, "\n"))
 	if os.Geteuid() == 0 {
 		conf += "user root\n" // it would not be its own directory otherwise
 	}
@@ -54,7 +55,8 @@ func newMosquitto(t testing.TB, settings ...string) *mosquittoBroker {
 	if err := os.WriteFile(path, []byte(conf), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b := &mosquittoBroker{t: t, addr: addr, Process: rig.Process{Path: "mosquitto", Args: []string{"-c", path}, LogFile: filepath.Join(dir, "log")}}
+	b := &mosquittoBroker{t: t, addr: addr,
+		Process: rig.Process{Path: "mosquitto", Args: []string{"-c", path}, LogFile: filepath.Join(dir, "log")}}
 	t.Cleanup(func() {
 		b.Kill()
 		if text, err := os.ReadFile(b.LogFile); t.Failed() && err == nil {
@@ -107,7 +109,8 @@ func (b *mosquittoBroker) join(settings string, declared map[string]string) *fle
 	path := f.bridge.Process.Args[2] // serve -config PATH
 	text, err := os.ReadFile(path)
 	f.must(err)
-	f.must(os.WriteFile(path, []byte(strings.Replace(string(text), fmt.Sprintf("listen = %q", f.bridge.MQTT), "", 1)), 0o600))
+	f.must(os.WriteFile(path, []byte(strings.Replace(string(text), fmt.Sprintf("listen = %q", f.bridge.MQTT), "", 1)),
+		0o600))
 	for name, doc := range declared {
 		f.must(f.bridge.Declare(name, doc))
 	}
@@ -118,7 +121,8 @@ func (b *mosquittoBroker) join(settings string, declared map[string]string) *fle
 
 func (b *mosquittoBroker) command(program string, args ...string) *exec.Cmd {
 	host, port, _ := net.SplitHostPort(b.addr)
-	return exec.CommandContext(b.t.Context(), "stdbuf", append([]string{"-oL", program, "-h", host, "-p", port}, args...)...)
+	return exec.CommandContext(b.t.Context(), "stdbuf",
+		append([]string{"-oL", program, "-h", host, "-p", port}, args...)...)
 }
 
 func (b *mosquittoBroker) publish(topic, payload string) {
@@ -132,7 +136,8 @@ func (b *mosquittoBroker) publish(topic, payload string) {
 func (b *mosquittoBroker) connect(id string) *client {
 	b.t.Helper()
 	c := &client{t: b.t, messages: make(chan mqtt.Message, 10000)}
-	c.Client = mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + b.addr).SetClientID(id).SetProtocolVersion(4).SetAutoReconnect(false).
+	c.Client = mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" +
+		b.addr).SetClientID(id).SetProtocolVersion(4).SetAutoReconnect(false).
 		SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) { c.messages <- m }))
 	c.wait("connect", c.Connect())
 	b.t.Cleanup(func() { c.Disconnect(0) })
@@ -183,13 +188,16 @@ func TestMosquittoBroker(t *testing.T) {
 
 	c := b.connect("app")
 	const shadow = "$aws/things/press/shadow"
-	c.subscribe(shadow+"/update/accepted", shadow+"/update/delta", shadow+"/update/documents", shadow+"/get/accepted", shadow+"/get/rejected")
+	c.subscribe(shadow+"/update/accepted", shadow+"/update/delta", shadow+"/update/documents", shadow+"/get/accepted",
+		shadow+"/get/rejected")
 	change := func(n int) {
 		t.Helper()
 		c.publish(shadow+"/update", fmt.Sprintf(`{"state":{"desired":{"a":%d},"reported":{"a":0}}}`, n))
 		got := map[string]bool{}
 		for len(got) < 3 {
-			m := c.next(f.ctx, "answers of the shadow", func(m mqtt.Message) bool { return strings.HasPrefix(m.Topic(), shadow+"/update/") })
+			m := c.next(f.ctx, "answers of the shadow", func(m mqtt.Message) bool {
+				return strings.HasPrefix(m.Topic(), shadow+"/update/")
+			})
 			got[strings.TrimPrefix(m.Topic(), shadow+"/update/")] = true
 		}
 		for _, want := range []string{"accepted", "delta", "documents"} {
@@ -256,7 +264,8 @@ func TestRetainedOnceByMosquitto(t *testing.T) {
 	b := newMosquitto(t)
 	retain := func(topic, payload string) {
 		t.Helper()
-		if out, err := b.command("mosquitto_pub", "-q", "1", "-r", "-t", topic, "-m", payload).CombinedOutput(); err != nil {
+		if out, err := b.command("mosquitto_pub", "-q", "1", "-r", "-t", topic, "-m",
+			payload).CombinedOutput(); err != nil {
 			t.Fatalf("publish on %s: %v\n%s", topic, err, out)
 		}
 	}
@@ -378,7 +387,8 @@ func TestBridgesSideBySide(t *testing.T) {
 
 	publish(c, 0, 3000)
 	inOne, inTwo, missing, twice := sum()
-	t.Logf("published and acknowledged: %d; in the first log %d, in the second %d; missing %d, in both or twice %d", len(acked), inOne, inTwo, missing, twice)
+	t.Logf("published and acknowledged: %d; in the first log %d, in the second %d; missing %d, in both or twice %d",
+		len(acked), inOne, inTwo, missing, twice)
 	if missing != 0 || twice != 0 || inOne == 0 || inTwo == 0 {
 		t.Error("want each in one log, and some in each")
 	}
@@ -405,7 +415,8 @@ func TestBridgesSideBySide(t *testing.T) {
 	close(stop)
 	wg.Wait()
 	inOne, inTwo, missing, twice = sum()
-	t.Logf("kills: %d; published and acknowledged: %d; in the first log %d, in the second %d; missing %d, twice %d", kills, len(acked), inOne, inTwo, missing, twice)
+	t.Logf("kills: %d; published and acknowledged: %d; in the first log %d, in the second %d; missing %d, twice %d",
+		kills, len(acked), inOne, inTwo, missing, twice)
 	if missing != 0 {
 		t.Errorf("%d acknowledged messages are in no log", missing)
 	}
@@ -453,12 +464,15 @@ func TestAgentByMosquitto(t *testing.T) {
 	agent, err := rig.NewAgent(f.ctx, authority, "pi-1", f.dir, agentAt, "format = \"json\"\n"+simPi)
 	f.must(err)
 	acl := filepath.Join(f.dir, "acl")
-	f.must(os.WriteFile(acl, []byte("pattern write dt/%u/#\npattern write presence/%u\npattern readwrite $aws/things/%u/shadow/#\n"+
-		"user the-bridge\ntopic readwrite #\ntopic readwrite $aws/#\ntopic readwrite $tidemill/#\n"), 0o600))
+	f.must(os.WriteFile(acl, []byte(
+		"pattern write dt/%u/#\npattern write presence/%u\npattern readwrite $aws/things/%u/shadow/#\n"+
+			"user the-bridge\ntopic readwrite #\ntopic readwrite $aws/#\ntopic readwrite $tidemill/#\n"), 0o600))
 	_, port, _ := net.SplitHostPort(agentAt)
 	pki := filepath.Join(authority.Dir, "pki")
-	b := newMosquitto(t, "per_listener_settings false", "listener "+port+" 127.0.0.1", "cafile "+pki+"/ca.pem", "certfile "+pki+"/server.pem",
-		"keyfile "+pki+"/server-key.pem", "require_certificate true", "use_identity_as_username true", "acl_file "+acl, "")
+	b := newMosquitto(t, "per_listener_settings false", "listener "+port+" 127.0.0.1", "cafile "+pki+"/ca.pem",
+		"certfile "+pki+"/server.pem",
+		"keyfile "+pki+"/server-key.pem", "require_certificate true", "use_identity_as_username true", "acl_file "+acl,
+		"")
 	joined := b.join(fmt.Sprintf("url = \"ssl://%s\"\nca = %q\ncert = %q\nkey = %q\n", agentAt,
 		own.dir+"/ca.pem", own.dir+"/cert.pem", own.dir+"/key.pem"),
 		map[string]string{"streams/climate.json": `{"StreamName": "climate"}`,
@@ -509,9 +523,12 @@ func BenchmarkBroker(b *testing.B) {
 		before, began := taken(), time.Now()
 		r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: m.addr, InFlight: 20, Duration: 3 * time.Second})
 		f.must(err)
-		f.must(rig.Until(b.Context(), "all messages", func() (bool, error) { return taken()-before >= float64(r.Acked), nil }))
+		f.must(rig.Until(b.Context(), "all messages", func() (bool, error) {
+			return taken()-before >= float64(r.Acked), nil
+		}))
 		rate := float64(r.Acked) / time.Since(began).Seconds()
-		b.Logf("Mosquitto acknowledged %.0f msgs/s to publishers, the bridge took %.0f msgs/s of them", r.PerSecond, rate)
+		b.Logf("Mosquitto acknowledged %.0f msgs/s to publishers, the bridge took %.0f msgs/s of them", r.PerSecond,
+			rate)
 		b.ReportMetric(r.PerSecond, "published-msgs/s")
 		b.ReportMetric(rate, "taken-msgs/s")
 	}

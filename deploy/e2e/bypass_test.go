@@ -160,8 +160,10 @@ func (f *fleet) newAuthority(name string) *authority {
 	f.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	f.must(err)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
 	f.must(err)
 	a := &authority{key: key}
@@ -177,8 +179,9 @@ func (f *fleet) issue(a *authority, serial int64, name string, end time.Time) id
 	f.must(os.MkdirAll(dir, 0o700))
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	f.must(err)
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name},
-		NotBefore: end.Add(-2 * time.Hour), NotAfter: end}, a.cert, key.Public(), a.key)
+	der, err := x509.CreateCertificate(rand.Reader,
+		&x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name},
+			NotBefore: end.Add(-2 * time.Hour), NotAfter: end}, a.cert, key.Public(), a.key)
 	f.must(err)
 	raw, err := x509.MarshalPKCS8PrivateKey(key)
 	f.must(err)
@@ -209,14 +212,16 @@ func (f *fleet) with(name string, statements ...string) identity {
 	i := f.thing(name)
 	id := f.certificate(i)
 	doc := `{"Version":"2012-10-17","Statement":[` + strings.Join(statements, ",") + `]}`
-	f.command("policy", "put", "of-"+name, "-document", strings.ReplaceAll(doc, "@", "arn:aws:iot:eu-local-1:000000000000:"))
+	f.command("policy", "put", "of-"+name, "-document",
+		strings.ReplaceAll(doc, "@", "arn:aws:iot:eu-local-1:000000000000:"))
 	f.command("policy", "attach", "of-"+name, id)
 	f.command("policy", "detach", "tidemill-thing", id)
 	return i
 }
 
 func statement(effect, actions, resource string) string {
-	return fmt.Sprintf(`{"Effect":%q,"Action":["iot:%s"],"Resource":%q}`, effect, strings.ReplaceAll(actions, " ", `","iot:`), resource)
+	return fmt.Sprintf(`{"Effect":%q,"Action":["iot:%s"],"Resource":%q}`, effect,
+		strings.ReplaceAll(actions, " ", `","iot:`), resource)
 }
 
 // TestBypass tries to get round certificates and policies. Each attempt must be
@@ -228,11 +233,15 @@ func TestBypass(t *testing.T) {
 	watcher.subscribe("#", "$aws/things/+/shadow/#", "$aws/events/#")
 
 	alice, mallory := f.thing("alice"), f.thing("mallory")
-	roamer := f.with("roamer", statement("Allow", "Connect", "@client/*"), statement("Allow", "Publish Receive", "@topic/c/${iot:ClientId}/*"),
+	roamer := f.with("roamer", statement("Allow", "Connect", "@client/*"),
+		statement("Allow", "Publish Receive", "@topic/c/${iot:ClientId}/*"),
 		statement("Allow", "Subscribe", "@topicfilter/c/${iot:ClientId}/*"))
-	sharer := f.with("sharer", statement("Allow", "Connect", "@client/sharer"), statement("Allow", "Subscribe", "@topicfilter/*"),
-		statement("Deny", "Subscribe", "@topicfilter/secret/*"), statement("Allow", "Receive", "@topic/*"), statement("Allow", "Publish", "@topic/open/*"))
-	batcher := f.with("batcher", statement("Allow", "Connect", "@client/batcher"), statement("Allow", "Publish", "@topic/$tidemill/batch"),
+	sharer := f.with("sharer", statement("Allow", "Connect", "@client/sharer"),
+		statement("Allow", "Subscribe", "@topicfilter/*"),
+		statement("Deny", "Subscribe", "@topicfilter/secret/*"), statement("Allow", "Receive", "@topic/*"),
+		statement("Allow", "Publish", "@topic/open/*"))
+	batcher := f.with("batcher", statement("Allow", "Connect", "@client/batcher"),
+		statement("Allow", "Publish", "@topic/$tidemill/batch"),
 		statement("Allow", "Publish", "@topic/dt/batcher/mine"))
 	victim := f.connect(alice)
 	payload := []byte(secretWord)
@@ -311,11 +320,16 @@ func TestBypass(t *testing.T) {
 
 	// Topics.
 	for _, topic := range []string{
-		"dt/alice/temp", "cmd/alice/stop", "cmd/mallory/stop", "presence/alice", "dt/Mallory/x", "DT/mallory/x", "dt/mallory", "/dt/mallory/x", "dt//mallory/x",
-		"$aws/things/alice/shadow/update", "$aws/things/alice/shadow/name/x/update", "$AWS/things/alice/shadow/update", "$aws/things/ALICE/shadow/update",
-		"$aws/things/mallory/../alice/shadow/update", "$aws/things/mallory/shadow/update/accepted", "$aws/things/alice/shadow/get",
-		"$aws/rules/hot/dt/alice/temp", "$aws/rules/hot", "$aws/events/presence/connected/alice", "$aws/certificates/create/json", "$SYS/x",
-		"dt/%61lice/temp", "dt%2Falice%2Ftemp", "dt/mallor\u0443/x", "dt/mallory\u200b/x", "d\u0442/mallory/x", "dt/mallory\u2044x",
+		"dt/alice/temp", "cmd/alice/stop", "cmd/mallory/stop", "presence/alice", "dt/Mallory/x", "DT/mallory/x",
+		"dt/mallory", "/dt/mallory/x", "dt//mallory/x",
+		"$aws/things/alice/shadow/update", "$aws/things/alice/shadow/name/x/update", "$AWS/things/alice/shadow/update",
+		"$aws/things/ALICE/shadow/update",
+		"$aws/things/mallory/../alice/shadow/update", "$aws/things/mallory/shadow/update/accepted",
+		"$aws/things/alice/shadow/get",
+		"$aws/rules/hot/dt/alice/temp", "$aws/rules/hot", "$aws/events/presence/connected/alice",
+		"$aws/certificates/create/json", "$SYS/x",
+		"dt/%61lice/temp", "dt%2Falice%2Ftemp", "dt/mallor\u0443/x", "dt/mallory\u200b/x", "d\u0442/mallory/x",
+		"dt/mallory\u2044x",
 		"dt/+/x", "dt/mallory/+", "dt/mallory/#", "#", "+", "dt/mallory/x\x00", "dt/mallory\x00/../alice/x",
 		"dt/mallory/\xc0\xaf", "dt/mallory/\xed\xa0\x80", "dt/mallory/\xff", "",
 		"dt/mallory/" + strings.Repeat("a/", 40) + "x", "dt/mallory/" + strings.Repeat("a", 5000),
@@ -326,8 +340,10 @@ func TestBypass(t *testing.T) {
 	publish(sharer, "open/kept", true)
 	publish(sharer, "$share/g/open/x", false)
 	for _, filter := range []string{
-		"#", "+/#", "$aws/#", "$aws/things/#", "$aws/things/+/shadow/#", "$aws/things/alice/shadow/#", "cmd/#", "cmd/+/x", "cmd/alice/x", "CMD/mallory/x", "cmd/mallory",
-		"cmd/mallory#", "cmd/#/x", "$share/g/cmd/alice/x", "$share/g/#", "$share//cmd/mallory/x", "$share/g", "$share/+/cmd/mallory/x", "$share/cmd/mallory/x",
+		"#", "+/#", "$aws/#", "$aws/things/#", "$aws/things/+/shadow/#", "$aws/things/alice/shadow/#", "cmd/#",
+		"cmd/+/x", "cmd/alice/x", "CMD/mallory/x", "cmd/mallory",
+		"cmd/mallory#", "cmd/#/x", "$share/g/cmd/alice/x", "$share/g/#", "$share//cmd/mallory/x", "$share/g",
+		"$share/+/cmd/mallory/x", "$share/cmd/mallory/x",
 		"cmd/mallory\x00/x", "cmd/mallor\u0443/x", "", "$SYS/#", "$aws/rules/#",
 	} {
 		subscribe(mallory, filter)
@@ -386,7 +402,8 @@ func TestBypass(t *testing.T) {
 
 	// Batches.
 	var b telemetry.Builder
-	f.must(b.Add("secret", []telemetry.Channel{{Name: secretWord, Kind: telemetry.Float}}, time.Now().UnixMilli(), []telemetry.Value{telemetry.FloatValue(1)}))
+	f.must(b.Add("secret", []telemetry.Channel{{Name: secretWord, Kind: telemetry.Float}}, time.Now().UnixMilli(),
+		[]telemetry.Value{telemetry.FloatValue(1)}))
 	raw, err := telemetry.Append(nil, b.Batch(telemetry.Header{Spool: [16]byte{1}, Seq: 1, Boot: [16]byte{2}}))
 	f.must(err)
 	w = dial(batcher, packet.V311)
@@ -406,10 +423,12 @@ func TestBypass(t *testing.T) {
 	// Wills.
 	for _, v := range []packet.Version{packet.V311, packet.V5} {
 		for _, will := range []string{"dt/alice/gone", "$aws/things/alice/shadow/update", "cmd/#", "dt/mallory/\x00"} {
-			knock("will to "+will, f.tls(mallory), packet.Connect{Version: v, ClientID: "mallory", HasWill: true, WillTopic: will, WillPayload: payload})
+			knock("will to "+will, f.tls(mallory),
+				packet.Connect{Version: v, ClientID: "mallory", HasWill: true, WillTopic: will, WillPayload: payload})
 		}
 	}
-	knock("retained will without RetainPublish", f.tls(sharer), packet.Connect{ClientID: "sharer", HasWill: true, WillRetain: true, WillTopic: "open/w", WillPayload: payload})
+	knock("retained will without RetainPublish", f.tls(sharer),
+		packet.Connect{ClientID: "sharer", HasWill: true, WillRetain: true, WillTopic: "open/w", WillPayload: payload})
 
 	// Client ids of others.
 	knock("client id of another thing, which is connected", f.tls(mallory), packet.Connect{ClientID: "alice"})
@@ -418,7 +437,8 @@ func TestBypass(t *testing.T) {
 	knock("client id of not UTF-8", f.tls(mallory), packet.Connect{ClientID: "mallory\xc0\x80"})
 	knock("no client id", f.tls(mallory), packet.Connect{})
 	knock("client id *", f.tls(mallory), packet.Connect{ClientID: "*"})
-	knock("user name and password of nobody", f.anonymous(), packet.Connect{ClientID: "alice", HasUsername: true, Username: "admin", HasPassword: true, Password: []byte("admin")})
+	knock("user name and password of nobody", f.anonymous(), packet.Connect{ClientID: "alice", HasUsername: true,
+		Username: "admin", HasPassword: true, Password: []byte("admin")})
 	if !victim.IsConnected() {
 		t.Error("the thing whose client id was taken has lost its connection")
 	}
@@ -431,7 +451,8 @@ func TestBypass(t *testing.T) {
 	self := filepath.Join(f.dir, "self")
 	f.must(os.MkdirAll(self, 0o700))
 	f.must(selfSigned(self, "alice"))
-	knock("self-signed certificate in another's name", f.tls(identity{"alice", self}), packet.Connect{ClientID: "alice"})
+	knock("self-signed certificate in another's name", f.tls(identity{"alice", self}),
+		packet.Connect{ClientID: "alice"})
 	other, err := pki.Open(t.TempDir(), pki.Options{})
 	f.must(err)
 	issued, err := other.Issue("alice")
@@ -446,26 +467,30 @@ func TestBypass(t *testing.T) {
 	knock("another's certificate without its key", stolen, packet.Connect{ClientID: "alice"})
 	ca := f.newAuthority("Foreign CA")
 	hour := time.Now().Add(time.Hour)
-	knock("certificate of a CA that nobody registered", f.tls(f.issue(ca, 2, "alice", hour)), packet.Connect{ClientID: "alice"})
+	knock("certificate of a CA that nobody registered", f.tls(f.issue(ca, 2, "alice", hour)),
+		packet.Connect{ClientID: "alice"})
 	chain := f.tls(f.issue(ca, 3, "alice", hour))
 	block, _ := pem.Decode(must(os.ReadFile(filepath.Join(alice.dir, "cert.pem"))))
 	chain.Certificates[0].Certificate = append(chain.Certificates[0].Certificate, block.Bytes)
 	knock("another's certificate behind the own one in the chain", chain, packet.Connect{ClientID: "alice"})
 
-	expired, early := f.issue(ca, 4, "expired", time.Now().Add(-time.Minute)), f.issue(ca, 5, "early", time.Now().Add(4*time.Hour))
+	expired, early := f.issue(ca, 4, "expired", time.Now().Add(-time.Minute)),
+		f.issue(ca, 5, "early", time.Now().Add(4*time.Hour))
 	for _, i := range []identity{expired, early} {
 		out := f.command("cert", "register", filepath.Join(i.dir, "cert.pem"), "-pinned")
 		f.command("policy", "attach", "operator", strings.Fields(out)[1])
 		knock("pinned certificate that is "+i.id, f.tls(i), packet.Connect{ClientID: i.id})
 	}
 	caFile := f.write(filepath.Join(f.dir, "ca.pem"), "CERTIFICATE", ca.cert.Raw)
-	caID := strings.Fields(f.command("cert", "ca", "register", caFile, "-mode", "SNI_ONLY", "-activate", "-auto-register"))[1]
+	caID := strings.Fields(f.command("cert", "ca", "register", caFile, "-mode", "SNI_ONLY", "-activate",
+		"-auto-register"))[1]
 	jit := f.issue(ca, 6, "newcomer", hour)
 	knock("first connection by a CA that registers by itself", f.tls(jit), packet.Connect{ClientID: "newcomer"})
 	knock("second, before anybody has activated it", f.tls(jit), packet.Connect{ClientID: "newcomer"})
 	block, _ = pem.Decode(must(os.ReadFile(filepath.Join(jit.dir, "cert.pem"))))
 	jitID := pki.Fingerprint(block.Bytes)
-	if out := f.command("cert", "show", jitID); !strings.Contains(out, "PENDING_ACTIVATION") || !strings.Contains(out, caID) {
+	if out := f.command("cert", "show", jitID); !strings.Contains(out, "PENDING_ACTIVATION") ||
+		!strings.Contains(out, caID) {
 		t.Errorf("registered by the first connection: %s", out)
 	}
 	f.command("cert", "activate", jitID)
@@ -478,14 +503,19 @@ func TestBypass(t *testing.T) {
 		}
 		return err
 	}())
-	crl, err := x509.CreateRevocationList(rand.Reader, &x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: hour,
-		RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(6), RevocationTime: time.Now()}, {SerialNumber: big.NewInt(7), RevocationTime: time.Now()}}}, ca.cert, ca.key)
+	crl, err := x509.CreateRevocationList(rand.Reader,
+		&x509.RevocationList{Number: big.NewInt(1), ThisUpdate: time.Now().Add(-time.Minute), NextUpdate: hour,
+			RevokedCertificateEntries: []x509.RevocationListEntry{{SerialNumber: big.NewInt(6),
+				RevocationTime: time.Now()},
+				{SerialNumber: big.NewInt(7), RevocationTime: time.Now()}}}, ca.cert, ca.key)
 	f.must(err)
 	t.Log("\n" + f.command("cert", "import-crl", f.write(filepath.Join(f.dir, "list.crl"), "X509 CRL", crl)))
 	knock("certificate that its CA has revoked", f.tls(jit), packet.Connect{ClientID: "newcomer"})
-	knock("first connection of one that its CA has revoked", f.tls(f.issue(ca, 7, "revoked", hour)), packet.Connect{ClientID: "revoked"})
+	knock("first connection of one that its CA has revoked", f.tls(f.issue(ca, 7, "revoked", hour)),
+		packet.Connect{ClientID: "revoked"})
 	f.command("cert", "ca", "deactivate", caID)
-	knock("first connection by a CA that is inactive", f.tls(f.issue(ca, 8, "late", hour)), packet.Connect{ClientID: "late"})
+	knock("first connection by a CA that is inactive", f.tls(f.issue(ca, 8, "late", hour)),
+		packet.Connect{ClientID: "late"})
 
 	// What ends while it is used.
 	for _, end := range []struct {
@@ -526,7 +556,8 @@ func TestBypass(t *testing.T) {
 	try("flood", "filter of 2,000 levels", w.subscribe("open"+strings.Repeat("/+", 2000)))
 	w.Close()
 	w = dial(sharer, packet.V311)
-	try("flood", "PUBLISH of 8 MiB", w.publish("open/x", bytes.Repeat([]byte(secretWord), (8<<20)/len(secretWord)), false))
+	try("flood", "PUBLISH of 8 MiB", w.publish("open/x", bytes.Repeat([]byte(secretWord), (8<<20)/len(secretWord)),
+		false))
 	w.Close()
 	w = dial(sharer, packet.V311)
 	_, err = w.Write([]byte{0x30, 0xff, 0xff, 0xff, 0x7f})
@@ -564,17 +595,21 @@ func TestBypass(t *testing.T) {
 		try("HTTPS", what, err)
 	}
 	upgrade := func() http.Header {
-		return http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"}, "Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}, "Sec-Websocket-Protocol": {"mqtt"}}
+		return http.Header{"Connection": {"Upgrade"}, "Upgrade": {"websocket"}, "Sec-Websocket-Version": {"13"},
+			"Sec-Websocket-Key": {"AAAAAAAAAAAAAAAAAAAAAA=="}, "Sec-Websocket-Protocol": {"mqtt"}}
 	}
 	ask("publish on another's topic", f.tls(mallory), "POST", "/topics/dt/alice/x?qos=1", nil)
 	ask("publish on another's topic, slashes encoded", f.tls(mallory), "POST", "/topics/dt%2Falice%2Fx?qos=1", nil)
-	ask("publish on another's topic, by ..", f.tls(mallory), "POST", "/topics/dt/mallory/%2e%2e/%2e%2e/dt/alice/x?qos=1", nil)
+	ask("publish on another's topic, by ..", f.tls(mallory), "POST",
+		"/topics/dt/mallory/%2e%2e/%2e%2e/dt/alice/x?qos=1", nil)
 	ask("publish without a certificate", f.anonymous(), "POST", "/topics/dt/mallory/x?qos=1", nil)
 	ask("publish by a stranger's certificate", conf, "POST", "/topics/dt/alice/x?qos=1", nil)
 	ask("another's shadow", f.tls(mallory), "GET", "/things/alice/shadow", nil)
 	ask("update of another's shadow", f.tls(mallory), "POST", "/things/alice/shadow", nil)
 	ask("WebSocket without a certificate and a signature", f.anonymous(), "GET", "/mqtt", upgrade())
-	ask("WebSocket with a wrong signature", f.anonymous(), "GET", "/mqtt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDX%2F20300101%2Feu-local-1%2Fiotdevicegateway%2Faws4_request&X-Amz-Date=20300101T000000Z&X-Amz-SignedHeaders=host&X-Amz-Signature=00", upgrade())
+	ask("WebSocket with a wrong signature", f.anonymous(), "GET",
+		"/mqtt?X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Credential=AKIDX%2F20300101%2Feu-local-1%2Fiotdevicegateway%2Faws4_request&X-Amz-Date=20300101T000000Z&X-Amz-SignedHeaders=host&X-Amz-Signature=00",
+		upgrade())
 	from := upgrade()
 	from.Set("Origin", "https://evil.example")
 	ask("WebSocket of a page of another site, by the browser's certificate", f.tls(mallory), "GET", "/mqtt", from)

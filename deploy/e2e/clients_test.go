@@ -72,7 +72,8 @@ func TestMosquittoClients(t *testing.T) {
 	})
 	t.Run("no certificate", func(t *testing.T) {
 		cmd := exec.CommandContext(ctx, "mosquitto_pub", append(f.endpoint(), "-i", "thief",
-			"--cafile", filepath.Join(thief.dir, "ca.pem"), "-q", "1", "-t", "dt/thief/climate", "-m", `{"temp":99}`)...)
+			"--cafile", filepath.Join(thief.dir, "ca.pem"), "-q", "1", "-t", "dt/thief/climate", "-m",
+			`{"temp":99}`)...)
 		if out, err := cmd.CombinedOutput(); err == nil {
 			t.Errorf("accepted: %s", out)
 		}
@@ -130,7 +131,8 @@ func (f *fleet) publish(i identity, topic, payload string) {
 	f.t.Helper()
 	ctx, cancel := context.WithTimeout(f.ctx, patience)
 	defer cancel()
-	if out, err := f.mosquitto(ctx, "mosquitto_pub", i, "-q", "1", "-t", topic, "-m", payload).CombinedOutput(); err != nil {
+	if out, err := f.mosquitto(ctx, "mosquitto_pub", i, "-q", "1", "-t", topic, "-m",
+		payload).CombinedOutput(); err != nil {
 		f.t.Fatalf("publish on %s: %v\n%s", topic, err, out)
 	}
 }

@@ -16,12 +16,14 @@ func TestAWSCLIRegistry(t *testing.T) {
 	f := newBridge(t, "", nil)
 	shell := &awsShell{f: f, service: "iot"}
 
-	shell.says(`"thingArn":"arn:aws:iot:eu-local-1:000000000000:thing/press-1"`, "create-thing", "--thing-name", "press-1",
+	shell.says(`"thingArn":"arn:aws:iot:eu-local-1:000000000000:thing/press-1"`, "create-thing", "--thing-name",
+		"press-1",
 		"--attribute-payload", `{"attributes":{"hall":"3","line":"b"}}`)
 	shell.fails("ResourceAlreadyExistsException", "create-thing", "--thing-name", "press-1")
 	shell.says("", "update-thing", "--thing-name", "press-1", "--expected-version", "1",
 		"--attribute-payload", `{"attributes":{"line":"c","hall":""},"merge":true}`)
-	shell.fails("VersionConflictException", "update-thing", "--thing-name", "press-1", "--expected-version", "1", "--attribute-payload", `{"attributes":{}}`)
+	shell.fails("VersionConflictException", "update-thing", "--thing-name", "press-1", "--expected-version", "1",
+		"--attribute-payload", `{"attributes":{}}`)
 	shell.says(`"attributes":{"line":"c"}`, "describe-thing", "--thing-name", "press-1")
 	shell.says("press-1", "list-things", "--attribute-name", "line", "--attribute-value", "c")
 	shell.fails("ResourceNotFoundException", "describe-thing", "--thing-name", "press-9")
@@ -30,7 +32,8 @@ func TestAWSCLIRegistry(t *testing.T) {
 		CertificateArn, CertificateId, CertificatePem string
 		KeyPair                                       struct{ PublicKey, PrivateKey string }
 	}
-	f.must(json.Unmarshal([]byte(shell.says("certificateArn", "create-keys-and-certificate", "--set-as-active")), &made))
+	f.must(json.Unmarshal([]byte(shell.says("certificateArn", "create-keys-and-certificate", "--set-as-active")),
+		&made))
 	if !strings.Contains(made.KeyPair.PublicKey, "BEGIN PUBLIC KEY") {
 		t.Errorf("%+v", made)
 	}
@@ -45,33 +48,40 @@ func TestAWSCLIRegistry(t *testing.T) {
 		{"Effect":"Allow","Action":"iot:Connect","Resource":"arn:aws:iot:eu-local-1:000000000000:client/${iot:Connection.Thing.ThingName}"},
 		{"Effect":"Allow","Action":["iot:Publish"],"Resource":"arn:aws:iot:eu-local-1:000000000000:topic/dt/${iot:Connection.Thing.ThingName}/*"}]}`
 	shell.says(`"policyVersionId":"1"`, "create-policy", "--policy-name", "own", "--policy-document", document)
-	shell.fails("MalformedPolicyException", "create-policy", "--policy-name", "bad", "--policy-document", `{"Statement":[{}]}`)
+	shell.fails("MalformedPolicyException", "create-policy", "--policy-name", "bad", "--policy-document",
+		`{"Statement":[{}]}`)
 	shell.says("", "attach-policy", "--policy-name", "own", "--target", made.CertificateArn)
 	shell.says("", "attach-thing-principal", "--thing-name", "press-1", "--principal", made.CertificateArn)
 	shell.says(made.CertificateArn, "list-thing-principals", "--thing-name", "press-1")
 	shell.says(`"policyName":"own"`, "list-attached-policies", "--target", made.CertificateArn)
 	shell.says(made.CertificateArn, "list-targets-for-policy", "--policy-name", "own")
-	shell.says(`"authDecision":"ALLOWED"`, "test-authorization", "--principal", made.CertificateArn, "--client-id", "press-1",
+	shell.says(`"authDecision":"ALLOWED"`, "test-authorization", "--principal", made.CertificateArn, "--client-id",
+		"press-1",
 		"--auth-infos", `[{"actionType":"PUBLISH","resources":["arn:aws:iot:eu-local-1:000000000000:topic/dt/press-1/x"]}]`)
 	f.publish(device, "dt/press-1/climate", `{"temp":1}`)
 	f.refused(t, device, "dt/other/climate", `{"temp":1}`)
 
 	// A group's policy takes something away.
 	shell.says("thinggroup/plant", "create-thing-group", "--thing-group-name", "plant")
-	shell.says(`"parentGroupName":"plant"`, "create-thing-group", "--thing-group-name", "hall", "--parent-group-name", "plant",
+	shell.says(`"parentGroupName":"plant"`, "create-thing-group", "--thing-group-name", "hall", "--parent-group-name",
+		"plant",
 		"--query", "{parentGroupName: 'plant', arn: thingGroupArn}")
 	shell.says("", "add-thing-to-thing-group", "--thing-name", "press-1", "--thing-group-name", "hall")
 	shell.says(`"things":["press-1"]`, "list-things-in-thing-group", "--thing-group-name", "hall")
 	shell.says("", "create-policy", "--policy-name", "quiet", "--policy-document",
 		`{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"iot:Publish","Resource":"*"}]}`)
-	shell.says("", "attach-policy", "--policy-name", "quiet", "--target", "arn:aws:iot:eu-local-1:000000000000:thinggroup/plant")
-	shell.says(`"policyName":"quiet"`, "get-effective-policies", "--principal", made.CertificateArn, "--thing-name", "press-1")
+	shell.says("", "attach-policy", "--policy-name", "quiet", "--target",
+		"arn:aws:iot:eu-local-1:000000000000:thinggroup/plant")
+	shell.says(`"policyName":"quiet"`, "get-effective-policies", "--principal", made.CertificateArn, "--thing-name",
+		"press-1")
 	f.refused(t, device, "dt/press-1/climate", `{"temp":2}`)
-	shell.says("", "detach-policy", "--policy-name", "quiet", "--target", "arn:aws:iot:eu-local-1:000000000000:thinggroup/plant")
+	shell.says("", "detach-policy", "--policy-name", "quiet", "--target",
+		"arn:aws:iot:eu-local-1:000000000000:thinggroup/plant")
 	f.publish(device, "dt/press-1/climate", `{"temp":3}`)
 
 	shell.fails("DeleteConflictException", "delete-policy", "--policy-name", "own")
-	shell.says(`"isDefaultVersion":true`, "create-policy-version", "--policy-name", "own", "--set-as-default", "--policy-document",
+	shell.says(`"isDefaultVersion":true`, "create-policy-version", "--policy-name", "own", "--set-as-default",
+		"--policy-document",
 		`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}`)
 	f.refused(t, device, "dt/press-1/climate", `{"temp":4}`)
 

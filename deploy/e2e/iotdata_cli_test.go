@@ -30,7 +30,8 @@ func TestAWSCLIData(t *testing.T) {
 	heard.wants(f, `plant/line 1/ü {"t":21.5}`)
 	shell.says("", "publish", "--topic", "plant/set", "--qos", "1", "--retain", "--payload", "42",
 		"--content-type", "text/plain", "--response-topic", "plant/answer", "--message-expiry", "3600",
-		"--payload-format-indicator", "UTF8_DATA", "--correlation-data", base64.StdEncoding.EncodeToString([]byte("c-1")),
+		"--payload-format-indicator", "UTF8_DATA", "--correlation-data",
+		base64.StdEncoding.EncodeToString([]byte("c-1")),
 		"--user-properties", `[{"unit":"bar"}]`)
 	heard.wants(f, "plant/set 42")
 	shell.fails("ForbiddenException", "publish", "--topic", "$aws/events/x", "--payload", "x")
@@ -54,9 +55,11 @@ func TestAWSCLIData(t *testing.T) {
 	blob(`"version":1`, on("update-thing-shadow", "--payload", `{"state":{"desired":{"speed":3}}}`)...)
 	heard.next(f.ctx, "delta", func(m mqtt.Message) bool { return strings.HasSuffix(m.Topic(), "/delta") })
 	blob(`"desired":{"speed":3}`, on("get-thing-shadow")...)
-	shell.fails("ConflictException", append(on("update-thing-shadow", "--payload", `{"state":{"desired":{"speed":4}},"version":9}`), filepath.Join(f.dir, "blob"))...)
+	shell.fails("ConflictException", append(on("update-thing-shadow", "--payload",
+		`{"state":{"desired":{"speed":4}},"version":9}`), filepath.Join(f.dir, "blob"))...)
 	for i := range 3 {
-		blob(`"version":1`, on("update-thing-shadow", "--shadow-name", fmt.Sprint("s", i), "--payload", `{"state":{"reported":{"a":1}}}`)...)
+		blob(`"version":1`, on("update-thing-shadow", "--shadow-name", fmt.Sprint("s", i), "--payload",
+			`{"state":{"reported":{"a":1}}}`)...)
 	}
 	shell.says(`"results":["s0","s1"]`, on("list-named-shadows-for-thing", "--page-size", "2")...)
 
@@ -76,7 +79,8 @@ func TestAWSCLIData(t *testing.T) {
 		UserProperties []byte
 	}
 	f.must(json.Unmarshal([]byte(shell.says("plant/set", "get-retained-message", "--topic", "plant/set")), &kept))
-	if kept.Topic != "plant/set" || string(kept.Payload) != "42" || kept.QoS != 1 || string(kept.UserProperties) != `[{"unit":"bar"}]` {
+	if kept.Topic != "plant/set" || string(kept.Payload) != "42" || kept.QoS != 1 ||
+		string(kept.UserProperties) != `[{"unit":"bar"}]` {
 		t.Errorf("%+v", kept)
 	}
 	shell.says(`"topic":"plant/set","payloadSize":2,"qos":1`, "list-retained-messages")

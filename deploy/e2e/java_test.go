@@ -52,8 +52,10 @@ func compileJava(t *testing.T) javaApps {
 	if err != nil {
 		t.Fatal(err)
 	}
-	install(t, j.dir, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory="+j.path("lib"), "-f", filepath.Join(here, "java/pom.xml"))
-	cmd := exec.Command("javac", "--release", "17", "-d", j.path("classes"), "-cp", j.path("lib/*"), "java/Produce.java", "java/Consume.java")
+	install(t, j.dir, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory="+j.path("lib"), "-f",
+		filepath.Join(here, "java/pom.xml"))
+	cmd := exec.Command("javac", "--release", "17", "-d", j.path("classes"), "-cp", j.path("lib/*"),
+		"java/Produce.java", "java/Consume.java")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("javac: %v\n%s", err, out)
 	}
@@ -72,9 +74,10 @@ func (j javaApps) trust(t *testing.T, ca string) {
 
 // command is a run of one of the programs against a bridge.
 func (j javaApps) command(ctx context.Context, a awsAccess, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "java", append([]string{"-Xmx512m", "-Djavax.net.ssl.trustStore=" + j.path("trust.p12"),
-		"-Djavax.net.ssl.trustStorePassword=public", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-		"-cp", j.path("classes") + ":" + j.path("lib/*")}, args...)...)
+	cmd := exec.CommandContext(ctx, "java",
+		append([]string{"-Xmx512m", "-Djavax.net.ssl.trustStore=" + j.path("trust.p12"),
+			"-Djavax.net.ssl.trustStorePassword=public", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+			"-cp", j.path("classes") + ":" + j.path("lib/*")}, args...)...)
 	cmd.Env = a.env()
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
@@ -89,7 +92,8 @@ func (j javaApps) follow(t *testing.T, f *fleet, tables, retrieval string) {
 	c.wait(t, ctx, "all four shards are read", func() bool { return len(c.begun) >= 4 })
 
 	host, port, _ := net.SplitHostPort(strings.TrimPrefix(f.aws().url, "https://"))
-	produce := j.command(ctx, f.aws(), "Produce", host, port, f.aws().caFile, s.name, fmt.Sprint(javaKeys), fmt.Sprint(javaCount))
+	produce := j.command(ctx, f.aws(), "Produce", host, port, f.aws().caFile, s.name, fmt.Sprint(javaKeys),
+		fmt.Sprint(javaCount))
 	var said strings.Builder
 	produce.Stdout, produce.Stderr = &said, &said
 	if err := produce.Start(); err != nil {
@@ -103,18 +107,22 @@ func (j javaApps) follow(t *testing.T, f *fleet, tables, retrieval string) {
 	})
 	total := javaKeys * javaCount
 	c.wait(t, ctx, "a quarter has arrived", func() bool { return c.records > total/4 })
-	if _, err := s.c.SplitShard(ctx, &kinesis.SplitShardInput{StreamName: &s.name, ShardToSplit: aws.String("shardId-000000000000"),
+	if _, err := s.c.SplitShard(ctx, &kinesis.SplitShardInput{StreamName: &s.name,
+		ShardToSplit:       aws.String("shardId-000000000000"),
 		NewStartingHashKey: aws.String("42535295865117307932921825928971026432")}); err != nil {
 		t.Fatal(err)
 	}
 	s.active()
 	c.wait(t, ctx, "half has arrived", func() bool { return c.records > total/2 })
-	if _, err := s.c.MergeShards(ctx, &kinesis.MergeShardsInput{StreamName: &s.name, ShardToMerge: aws.String("shardId-000000000002"),
+	if _, err := s.c.MergeShards(ctx, &kinesis.MergeShardsInput{StreamName: &s.name,
+		ShardToMerge:         aws.String("shardId-000000000002"),
 		AdjacentShardToMerge: aws.String("shardId-000000000003")}); err != nil {
 		t.Fatal(err)
 	}
 	c.wait(t, ctx, "everything has arrived", func() bool { return len(c.seen) == total })
-	c.wait(t, ctx, "the old shards have ended", func() bool { return c.ended[0] && c.ended[2] && c.ended[3] && len(c.begun) == 7 })
+	c.wait(t, ctx, "the old shards have ended", func() bool {
+		return c.ended[0] && c.ended[2] && c.ended[3] && len(c.begun) == 7
+	})
 
 	<-c.produced
 	lines := strings.Split(strings.TrimSpace(said.String()), "\n")
@@ -174,7 +182,8 @@ type consumption struct {
 
 func (j javaApps) consume(t *testing.T, ctx context.Context, f *fleet, tables, stream, retrieval string) *consumption {
 	t.Helper()
-	c := &consumption{news: make(chan struct{}, 1), exited: make(chan struct{}), produced: make(chan struct{}), failed: make(chan error, 1), seen: map[string]bool{}, last: map[string]int{},
+	c := &consumption{news: make(chan struct{}, 1), exited: make(chan struct{}), produced: make(chan struct{}),
+		failed: make(chan error, 1), seen: map[string]bool{}, last: map[string]int{},
 		begun: map[int]bool{}, ended: map[int]bool{}, workers: map[string]int{}}
 	c.cmd = j.command(ctx, f.aws(), "Consume", f.aws().url, tables, stream, "follow-"+retrieval, retrieval)
 	c.cmd.Stderr = &c.log

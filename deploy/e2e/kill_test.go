@@ -82,7 +82,8 @@ func TestKillEverything(t *testing.T) {
 	events, seed := torture(t, 20)
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	f := newFleet(t, agents, countSensor, map[string]string{
-		"rules/count.json": countRule, "streams/readings.json": countStream, "delivery-streams/archive.json": countDelivery,
+		"rules/count.json": countRule, "streams/readings.json": countStream,
+		"delivery-streams/archive.json": countDelivery,
 	})
 	ctx := f.ctx
 
@@ -163,13 +164,15 @@ func TestKillEverything(t *testing.T) {
 	missO, dupO := account(t, "objects", inObjects, perThing, true)
 	t.Logf("kills: %d of agents, %d of the bridge; link cuts: %d", killedAgents, killedBridge, cuts)
 	t.Logf("readings: %d durable in spools, %d in the stream, %d in objects", durable, len(inStream), len(inObjects))
-	t.Logf("missing: %d in the stream, %d in objects; duplicates: %d in the stream, %d in objects", missS, missO, dupS, dupO)
+	t.Logf("missing: %d in the stream, %d in objects; duplicates: %d in the stream, %d in objects", missS, missO, dupS,
+		dupO)
 	f.must(f.bridge.Stop(patience))
 }
 
 // account compares what arrived with what was durable: each thing's readings
 // are there once each, and each life is a whole run 1, 2, 3, … in order.
-func account(t *testing.T, where string, got []reading, durable map[string]uint64, ordered bool) (missing, duplicates int64) {
+func account(t *testing.T, where string, got []reading, durable map[string]uint64, ordered bool) (missing,
+	duplicates int64) {
 	type life struct {
 		thing string
 		id    int64
@@ -359,7 +362,8 @@ func (f *fleet) drained() {
 // streamReadings reads a whole stream, shard after shard in order.
 func (f *fleet) streamReadings(name string) []reading {
 	f.t.Helper()
-	body, err := f.bridge.Open(f.ctx, "/v1/streams/records", url.Values{"name": {name}, "from": {"oldest"}, "follow": {"false"}})
+	body, err := f.bridge.Open(f.ctx, "/v1/streams/records",
+		url.Values{"name": {name}, "from": {"oldest"}, "follow": {"false"}})
 	f.must(err)
 	defer body.Close()
 	var all []reading

@@ -44,7 +44,8 @@ func TestAWSCLIKinesis(t *testing.T) {
 
 	gets(first, on("put-record", "--partition-key", "k", "--explicit-hash-key", "0", "--data", "one")...)
 	one := out.SequenceNumber
-	shell.says(`"FailedRecordCount":0`, on("put-records", "--records", `[{"Data":"two","PartitionKey":"k","ExplicitHashKey":"0"},{"Data":"three","PartitionKey":"k","ExplicitHashKey":"0"}]`)...)
+	shell.says(`"FailedRecordCount":0`, on("put-records", "--records",
+		`[{"Data":"two","PartitionKey":"k","ExplicitHashKey":"0"},{"Data":"three","PartitionKey":"k","ExplicitHashKey":"0"}]`)...)
 	for _, c := range []struct {
 		want string
 		args []string
@@ -55,7 +56,8 @@ func TestAWSCLIKinesis(t *testing.T) {
 		{"one two three", []string{"AT_TIMESTAMP", "--timestamp", "1700000000"}},
 		{"", []string{"LATEST"}},
 	} {
-		gets("ShardIterator", on(append([]string{"get-shard-iterator", "--shard-id", first, "--shard-iterator-type"}, c.args...)...)...)
+		gets("ShardIterator", on(append([]string{"get-shard-iterator", "--shard-id", first, "--shard-iterator-type"},
+			c.args...)...)...)
 		gets("NextShardIterator", "get-records", "--shard-iterator", out.ShardIterator)
 		var words []string
 		for _, r := range out.Records {
@@ -65,16 +67,20 @@ func TestAWSCLIKinesis(t *testing.T) {
 			t.Errorf("from %v: %q, want %q", c.args, got, c.want)
 		}
 	}
-	shell.fails("ResourceNotFoundException", "put-record", "--stream-name", "none", "--partition-key", "k", "--data", "x")
+	shell.fails("ResourceNotFoundException", "put-record", "--stream-name", "none", "--partition-key", "k", "--data",
+		"x")
 	shell.fails("InvalidArgumentException", "get-records", "--shard-iterator", "none")
 
 	shell.says("", on("split-shard", "--shard-to-split", first, "--new-starting-hash-key", "1000")...)
-	shell.says("", on("merge-shards", "--shard-to-merge", "shardId-000000000003", "--adjacent-shard-to-merge", second)...)
+	shell.says("", on("merge-shards", "--shard-to-merge", "shardId-000000000003", "--adjacent-shard-to-merge",
+		second)...)
 	gets("", on("list-shards", "--shard-filter", "Type=AT_LATEST")...)
-	if len(out.Shards) != 2 || out.Shards[0].ShardId != "shardId-000000000002" || out.Shards[1].ShardId != "shardId-000000000004" {
+	if len(out.Shards) != 2 || out.Shards[0].ShardId != "shardId-000000000002" ||
+		out.Shards[1].ShardId != "shardId-000000000004" {
 		t.Errorf("open shards: %+v", out.Shards)
 	}
-	shell.says(`"TargetShardCount":3`, on("update-shard-count", "--target-shard-count", "3", "--scaling-type", "UNIFORM_SCALING")...)
+	shell.says(`"TargetShardCount":3`, on("update-shard-count", "--target-shard-count", "3", "--scaling-type",
+		"UNIFORM_SCALING")...)
 	shell.says(`"OpenShardCount":3`, on("describe-stream-summary")...)
 
 	shell.says("", on("increase-stream-retention-period", "--retention-period-hours", "48")...)

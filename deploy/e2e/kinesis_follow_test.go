@@ -36,7 +36,8 @@ type follower struct {
 
 func newFollower(s *stream) *follower {
 	f := &follower{stream: s, iterators: map[string]*string{}, waiting: map[string][]string{}, ended: map[string]bool{},
-		number: map[string]*big.Int{}, seen: map[place]numbered{}, next: map[string]int{}, newest: map[string]*big.Int{}}
+		number: map[string]*big.Int{}, seen: map[place]numbered{}, next: map[string]int{},
+		newest: map[string]*big.Int{}}
 	for _, shard := range s.shards() {
 		if shard.ParentShardId == nil {
 			f.iterators[*shard.ShardId] = nil

@@ -46,7 +46,8 @@ func (s *stream) puts() {
 	t.Helper()
 	in := &kinesis.PutRecordsInput{StreamName: &s.name}
 	for i := range 500 {
-		in.Records = append(in.Records, types.PutRecordsRequestEntry{Data: []byte(strconv.Itoa(i)), PartitionKey: aws.String(fmt.Sprint("k", i%20))})
+		in.Records = append(in.Records, types.PutRecordsRequestEntry{Data: []byte(strconv.Itoa(i)),
+			PartitionKey: aws.String(fmt.Sprint("k", i%20))})
 	}
 	out, err := s.c.PutRecords(s.ctx, in)
 	if err != nil || *out.FailedRecordCount != 0 || len(out.Records) != 500 {
@@ -60,7 +61,8 @@ func (s *stream) puts() {
 	top := "340282366920938463463374607431768211455" // of the last shard
 	var last string
 	for i := range 10 {
-		in := &kinesis.PutRecordInput{StreamARN: &s.arn, Data: []byte(strconv.Itoa(500 + i)), PartitionKey: aws.String("any"), ExplicitHashKey: &top}
+		in := &kinesis.PutRecordInput{StreamARN: &s.arn, Data: []byte(strconv.Itoa(500 + i)),
+			PartitionKey: aws.String("any"), ExplicitHashKey: &top}
 		if last != "" {
 			in.SequenceNumberForOrdering = &last
 		}
@@ -68,7 +70,8 @@ func (s *stream) puts() {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if *r.ShardId != "shardId-000000000001" || last != "" && number(t, *r.SequenceNumber).Cmp(number(t, last)) <= 0 {
+		if *r.ShardId != "shardId-000000000001" || last != "" &&
+			number(t, *r.SequenceNumber).Cmp(number(t, last)) <= 0 {
 			t.Errorf("PutRecord of the highest hash: shard %s, %s after %s", *r.ShardId, *r.SequenceNumber, last)
 		}
 		last = *r.SequenceNumber
@@ -137,7 +140,8 @@ func (s *stream) iterators() {
 	}
 	n, half := len(all), len(all)/2
 	count("AT_SEQUENCE_NUMBER", read(types.ShardIteratorTypeAtSequenceNumber, middle.SequenceNumber, nil), n-half)
-	count("AFTER_SEQUENCE_NUMBER", read(types.ShardIteratorTypeAfterSequenceNumber, middle.SequenceNumber, nil), n-half-1)
+	count("AFTER_SEQUENCE_NUMBER", read(types.ShardIteratorTypeAfterSequenceNumber, middle.SequenceNumber, nil),
+		n-half-1)
 	count("LATEST", read(types.ShardIteratorTypeLatest, nil, nil), 0)
 	count("TRIM_HORIZON", read(types.ShardIteratorTypeTrimHorizon, nil, nil), n)
 	arrived := all[n-1].ApproximateArrivalTimestamp
@@ -154,7 +158,8 @@ func (s *stream) iterators() {
 func (s *stream) fansOut() {
 	t := s.t
 	t.Helper()
-	reg, err := s.c.RegisterStreamConsumer(s.ctx, &kinesis.RegisterStreamConsumerInput{StreamARN: &s.arn, ConsumerName: aws.String("app")})
+	reg, err := s.c.RegisterStreamConsumer(s.ctx,
+		&kinesis.RegisterStreamConsumerInput{StreamARN: &s.arn, ConsumerName: aws.String("app")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,8 +175,9 @@ func (s *stream) fansOut() {
 		t.Fatal(err)
 	}
 	there, _ := s.drain(it)
-	sub, err := s.c.SubscribeToShard(s.ctx, &kinesis.SubscribeToShardInput{ConsumerARN: arn, ShardId: aws.String("shardId-000000000000"),
-		StartingPosition: &types.StartingPosition{Type: types.ShardIteratorTypeTrimHorizon}})
+	sub, err := s.c.SubscribeToShard(s.ctx,
+		&kinesis.SubscribeToShardInput{ConsumerARN: arn, ShardId: aws.String("shardId-000000000000"),
+			StartingPosition: &types.StartingPosition{Type: types.ShardIteratorTypeTrimHorizon}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,19 +205,22 @@ func (s *stream) fansOut() {
 	if *last.ContinuationSequenceNumber == "" || len(last.ChildShards) > 0 {
 		t.Errorf("an event of an open shard: %+v", last)
 	}
-	if _, err := s.c.PutRecord(s.ctx, &kinesis.PutRecordInput{StreamName: &s.name, Data: []byte("live"), PartitionKey: aws.String("x"), ExplicitHashKey: aws.String("0")}); err != nil {
+	if _, err := s.c.PutRecord(s.ctx, &kinesis.PutRecordInput{StreamName: &s.name, Data: []byte("live"),
+		PartitionKey: aws.String("x"), ExplicitHashKey: aws.String("0")}); err != nil {
 		t.Fatal(err)
 	}
 	until("what is put", func() bool { return string(got[len(got)-1].Data) == "live" })
 	if len(got) != len(there)+1 {
 		t.Errorf("%d records, want %d", len(got), len(there)+1)
 	}
-	if _, err := s.c.SplitShard(s.ctx, &kinesis.SplitShardInput{StreamName: &s.name, ShardToSplit: aws.String("shardId-000000000000"), NewStartingHashKey: aws.String("1000")}); err != nil {
+	if _, err := s.c.SplitShard(s.ctx, &kinesis.SplitShardInput{StreamName: &s.name,
+		ShardToSplit: aws.String("shardId-000000000000"), NewStartingHashKey: aws.String("1000")}); err != nil {
 		t.Fatal(err)
 	}
 	until("the end of the shard", func() bool { return len(last.ChildShards) > 0 })
 	if len(last.ChildShards) != 2 || last.ContinuationSequenceNumber != nil ||
-		*last.ChildShards[0].HashKeyRange.EndingHashKey != "999" || !slices.Equal(last.ChildShards[1].ParentShards, []string{"shardId-000000000000"}) {
+		*last.ChildShards[0].HashKeyRange.EndingHashKey != "999" ||
+		!slices.Equal(last.ChildShards[1].ParentShards, []string{"shardId-000000000000"}) {
 		t.Errorf("the last event: %+v", last)
 	}
 	if _, open := <-events.Events(); open || events.Err() != nil {
@@ -233,15 +242,18 @@ func (s *stream) refuses() {
 	t.Helper()
 	_, err := c.CreateStream(s.ctx, &kinesis.CreateStreamInput{StreamName: &s.name, ShardCount: aws.Int32(1)})
 	fails[*types.ResourceInUseException](t, "a stream of that name", err)
-	_, err = c.PutRecord(s.ctx, &kinesis.PutRecordInput{StreamName: aws.String("none"), Data: []byte("x"), PartitionKey: aws.String("x")})
+	_, err = c.PutRecord(s.ctx, &kinesis.PutRecordInput{StreamName: aws.String("none"), Data: []byte("x"),
+		PartitionKey: aws.String("x")})
 	fails[*types.ResourceNotFoundException](t, "no such stream", err)
 	_, err = c.GetRecords(s.ctx, &kinesis.GetRecordsInput{ShardIterator: aws.String("AAAA")})
 	fails[*types.InvalidArgumentException](t, "no iterator", err)
-	_, err = c.MergeShards(s.ctx, &kinesis.MergeShardsInput{StreamName: &s.name, ShardToMerge: aws.String("shardId-000000000003"), AdjacentShardToMerge: aws.String("shardId-000000000002")})
+	_, err = c.MergeShards(s.ctx, &kinesis.MergeShardsInput{StreamName: &s.name,
+		ShardToMerge: aws.String("shardId-000000000003"), AdjacentShardToMerge: aws.String("shardId-000000000002")})
 	fails[*types.InvalidArgumentException](t, "shards the wrong way round", err)
 	_, err = c.DeleteStream(s.ctx, &kinesis.DeleteStreamInput{StreamName: &s.name})
 	fails[*types.ResourceInUseException](t, "a stream with a consumer", err)
-	if _, err = c.DeleteStream(s.ctx, &kinesis.DeleteStreamInput{StreamName: &s.name, EnforceConsumerDeletion: aws.Bool(true)}); err != nil {
+	if _, err = c.DeleteStream(s.ctx, &kinesis.DeleteStreamInput{StreamName: &s.name,
+		EnforceConsumerDeletion: aws.Bool(true)}); err != nil {
 		t.Fatal(err)
 	}
 	d, err := c.DescribeStream(s.ctx, &kinesis.DescribeStreamInput{StreamName: &s.name})

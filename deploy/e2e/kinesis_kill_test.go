@@ -134,8 +134,10 @@ func TestKillStreams(t *testing.T) {
 		l.check(t, fmt.Sprintf("follower %d", i), acked, last)
 	}
 	splits, merges := r.check(t)
-	t.Logf("records: %d acknowledged, %d seen, of those %d twice; requests put again: %d", len(acked), late.records, late.twice, retried)
-	t.Logf("splits: %d there, %d acknowledged; merges: %d there, %d acknowledged; without an answer: %d", splits, r.splits, merges, r.merges, r.unknown)
+	t.Logf("records: %d acknowledged, %d seen, of those %d twice; requests put again: %d", len(acked), late.records,
+		late.twice, retried)
+	t.Logf("splits: %d there, %d acknowledged; merges: %d there, %d acknowledged; without an answer: %d", splits,
+		r.splits, merges, r.merges, r.unknown)
 	f.must(f.bridge.Stop(patience))
 }
 
@@ -175,7 +177,8 @@ func (p *producer) run(ctx context.Context) {
 			done()
 			if err == nil {
 				if *out.FailedRecordCount != 0 || len(out.Records) != len(of) {
-					p.wrong = append(p.wrong, fmt.Errorf("PutRecords: %d failed, %d of %d answers", *out.FailedRecordCount, len(out.Records), len(of)))
+					p.wrong = append(p.wrong, fmt.Errorf("PutRecords: %d failed, %d of %d answers",
+						*out.FailedRecordCount, len(out.Records), len(of)))
 					return
 				}
 				for i, r := range out.Records {
@@ -223,7 +226,8 @@ func (r *resharder) run(ctx context.Context) {
 }
 
 func (r *resharder) once() {
-	open, err := listShards(r.ctx, r.c, &kinesis.ListShardsInput{StreamName: &r.name, ShardFilter: &types.ShardFilter{Type: types.ShardFilterTypeAtLatest}})
+	open, err := listShards(r.ctx, r.c, &kinesis.ListShardsInput{StreamName: &r.name,
+		ShardFilter: &types.ShardFilter{Type: types.ShardFilterTypeAtLatest}})
 	if err != nil || len(open) == 0 {
 		return
 	}
@@ -249,9 +253,11 @@ func (r *resharder) once() {
 	default:
 	}
 	if split {
-		_, err = r.c.SplitShard(r.ctx, &kinesis.SplitShardInput{StreamName: &r.name, ShardToSplit: &ch.parent, NewStartingHashKey: &ch.at})
+		_, err = r.c.SplitShard(r.ctx, &kinesis.SplitShardInput{StreamName: &r.name, ShardToSplit: &ch.parent,
+			NewStartingHashKey: &ch.at})
 	} else {
-		_, err = r.c.MergeShards(r.ctx, &kinesis.MergeShardsInput{StreamName: &r.name, ShardToMerge: &ch.parent, AdjacentShardToMerge: &ch.adjacent})
+		_, err = r.c.MergeShards(r.ctx, &kinesis.MergeShardsInput{StreamName: &r.name, ShardToMerge: &ch.parent,
+			AdjacentShardToMerge: &ch.adjacent})
 	}
 	switch {
 	case err != nil && answered(err):
@@ -349,5 +355,6 @@ func covers(t *testing.T, what string, shards []types.Shard, from, to *big.Int) 
 }
 
 func bounds(t testing.TB, s types.Shard) (first, last *big.Int) {
-	return number(t, aws.ToString(s.HashKeyRange.StartingHashKey)), number(t, aws.ToString(s.HashKeyRange.EndingHashKey))
+	return number(t, aws.ToString(s.HashKeyRange.StartingHashKey)),
+		number(t, aws.ToString(s.HashKeyRange.EndingHashKey))
 }

@@ -32,7 +32,8 @@ type awsAccess struct{ url, plainURL, caFile, keysFile string }
 func (f *fleet) aws() awsAccess {
 	host := "localhost" + f.bridge.HTTPS[strings.LastIndexByte(f.bridge.HTTPS, ':'):]
 	pki := filepath.Join(f.bridge.Dir, "pki")
-	return awsAccess{"https://" + host, "http://" + f.bridge.HTTPS, filepath.Join(pki, "ca.pem"), filepath.Join(pki, "access-keys")}
+	return awsAccess{"https://" + host, "http://" + f.bridge.HTTPS, filepath.Join(pki, "ca.pem"),
+		filepath.Join(pki, "access-keys")}
 }
 
 // env is this process's environment with the clients' variables set and
@@ -44,7 +45,8 @@ func (a awsAccess) env() []string {
 			env = append(env, e)
 		}
 	}
-	return append(env, "AWS_SHARED_CREDENTIALS_FILE="+a.keysFile, "AWS_CONFIG_FILE="+os.DevNull, "AWS_CA_BUNDLE="+a.caFile,
+	return append(env, "AWS_SHARED_CREDENTIALS_FILE="+a.keysFile, "AWS_CONFIG_FILE="+os.DevNull, "AWS_CA_BUNDLE="+
+		a.caFile,
 		"NODE_EXTRA_CA_CERTS="+a.caFile, "AWS_ENDPOINT_URL="+a.url, "PLAIN_ENDPOINT_URL="+a.plainURL,
 		"AWS_REGION=eu-local-1", "AWS_DEFAULT_REGION=eu-local-1", "AWS_EC2_METADATA_DISABLED=true")
 }
@@ -95,9 +97,10 @@ func newStream(t testing.TB, ctx context.Context, c *kinesis.Client, name string
 func (s *stream) active() {
 	s.t.Helper()
 	w := kinesis.NewStreamExistsWaiter(s.c)
-	d, err := w.WaitForOutput(s.ctx, &kinesis.DescribeStreamInput{StreamName: &s.name}, patience, func(o *kinesis.StreamExistsWaiterOptions) {
-		o.MinDelay, o.MaxDelay = 50*time.Millisecond, 100*time.Millisecond
-	})
+	d, err := w.WaitForOutput(s.ctx, &kinesis.DescribeStreamInput{StreamName: &s.name}, patience,
+		func(o *kinesis.StreamExistsWaiterOptions) {
+			o.MinDelay, o.MaxDelay = 50*time.Millisecond, 100*time.Millisecond
+		})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -130,7 +133,8 @@ func listShards(ctx context.Context, c *kinesis.Client, in *kinesis.ListShardsIn
 
 // iterator is one of the shard from its beginning, or after a number.
 func (s *stream) iterator(shard, after string) (*string, error) {
-	in := &kinesis.GetShardIteratorInput{StreamName: &s.name, ShardId: &shard, ShardIteratorType: types.ShardIteratorTypeTrimHorizon}
+	in := &kinesis.GetShardIteratorInput{StreamName: &s.name, ShardId: &shard,
+		ShardIteratorType: types.ShardIteratorTypeTrimHorizon}
 	if after != "" {
 		in.ShardIteratorType, in.StartingSequenceNumber = types.ShardIteratorTypeAfterSequenceNumber, &after
 	}

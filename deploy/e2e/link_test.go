@@ -25,26 +25,32 @@ func TestLinkErrors(t *testing.T) {
 		prepare                 func(a *rig.Agent)
 		kind, sentence          string
 	}{
-		{thing: "wrong-ca", kind: "server_ca", sentence: "is not from the CA in uplink.ca", prepare: func(a *rig.Agent) {
-			other := t.TempDir()
-			f.must(selfSigned(other, "other"))
-			f.must(os.Remove(filepath.Join(a.Dir, "ca.pem")))
-			f.must(copyFile(filepath.Join(other, "cert.pem"), filepath.Join(a.Dir, "ca.pem")))
-		}},
-		{thing: "wrong-name", config: "tls_server_name = \"elsewhere.example\"\n", kind: "server_name", sentence: `is not for the name "elsewhere.example"`},
-		{thing: "no-name", endpoint: "no-such-host.invalid:" + port, kind: "dns", sentence: `"no-such-host.invalid:` + port + `" does not resolve`},
+		{thing: "wrong-ca", kind: "server_ca", sentence: "is not from the CA in uplink.ca",
+			prepare: func(a *rig.Agent) {
+				other := t.TempDir()
+				f.must(selfSigned(other, "other"))
+				f.must(os.Remove(filepath.Join(a.Dir, "ca.pem")))
+				f.must(copyFile(filepath.Join(other, "cert.pem"), filepath.Join(a.Dir, "ca.pem")))
+			}},
+		{thing: "wrong-name", config: "tls_server_name = \"elsewhere.example\"\n", kind: "server_name",
+			sentence: `is not for the name "elsewhere.example"`},
+		{thing: "no-name", endpoint: "no-such-host.invalid:" + port, kind: "dns", sentence: `"no-such-host.invalid:` +
+			port + `" does not resolve`},
 		{thing: "no-bridge", endpoint: nobody, kind: "tcp_refused", sentence: "nothing listens at " + nobody},
-		{thing: "wrong-id", config: "client_id = \"somebody\"\n", kind: "not_authorized", sentence: `client id "somebody"`},
-		{thing: "stranger", kind: "bad_credentials", sentence: "not registered there, not active, or revoked", prepare: func(a *rig.Agent) {
-			for _, name := range []string{"key.pem", "cert.pem"} {
-				f.must(os.Remove(filepath.Join(a.Dir, name)))
-			}
-			f.must(selfSigned(a.Dir, a.Thing))
-		}},
-		{thing: "revoked", kind: "bad_credentials", sentence: "not registered there, not active, or revoked", prepare: func(a *rig.Agent) {
-			_, err := f.bridge.Command(f.ctx, "cert", "status", f.certificate(identity{id: a.Thing}), "REVOKED")
-			f.must(err)
-		}},
+		{thing: "wrong-id", config: "client_id = \"somebody\"\n", kind: "not_authorized",
+			sentence: `client id "somebody"`},
+		{thing: "stranger", kind: "bad_credentials", sentence: "not registered there, not active, or revoked",
+			prepare: func(a *rig.Agent) {
+				for _, name := range []string{"key.pem", "cert.pem"} {
+					f.must(os.Remove(filepath.Join(a.Dir, name)))
+				}
+				f.must(selfSigned(a.Dir, a.Thing))
+			}},
+		{thing: "revoked", kind: "bad_credentials", sentence: "not registered there, not active, or revoked",
+			prepare: func(a *rig.Agent) {
+				_, err := f.bridge.Command(f.ctx, "cert", "status", f.certificate(identity{id: a.Thing}), "REVOKED")
+				f.must(err)
+			}},
 	}
 	for _, c := range cases {
 		endpoint := c.endpoint
@@ -68,7 +74,8 @@ func TestLinkErrors(t *testing.T) {
 				return false, err
 			}
 			for line := range strings.Lines(string(text)) {
-				if strings.HasPrefix(line, "last error") && strings.Contains(line, ", "+c.kind+": ") && strings.Contains(line, c.sentence) {
+				if strings.HasPrefix(line, "last error") && strings.Contains(line, ", "+c.kind+": ") &&
+					strings.Contains(line, c.sentence) {
 					return true, nil
 				}
 			}
@@ -101,7 +108,8 @@ func TestLinkErrors(t *testing.T) {
 // TestOutage: the bridge is away for a while, and the agent is stopped, killed
 // and started meanwhile. Every reading arrives once, in order.
 func TestOutage(t *testing.T) {
-	f := newFleet(t, 1, countSensor, map[string]string{"rules/count.json": countRule, "streams/readings.json": countStream,
+	f := newFleet(t, 1, countSensor, map[string]string{"rules/count.json": countRule,
+		"streams/readings.json":         countStream,
 		"delivery-streams/archive.json": countDelivery})
 	a := f.agents[0]
 	ctx, cancel := context.WithTimeout(f.ctx, 5*patience)

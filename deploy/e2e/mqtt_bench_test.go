@@ -41,13 +41,15 @@ func BenchmarkDurableDelivery(b *testing.B) {
 				for _, p := range []struct {
 					name, addr string
 				}{{"bridge", br.MQTT}, {"nats", nats.addr}} {
-					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: conf, InFlight: inFlight, Duration: 2 * time.Second, Subscribers: 1, QoS: 1,
+					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: conf, InFlight: inFlight,
+						Duration: 2 * time.Second, Subscribers: 1, QoS: 1,
 						Topic: fmt.Sprint("load/", inFlight)})
 					if err != nil {
 						b.Fatal(p.name, err)
 					}
 					rate[p.name] += r.PerSecond
-					b.Logf("%s: %.0f msgs/s, ack p50 %v p99 %v, delivered %d of %d", p.name, r.PerSecond, r.P50, r.P99, r.Delivered, r.Acked)
+					b.Logf("%s: %.0f msgs/s, ack p50 %v p99 %v, delivered %d of %d", p.name, r.PerSecond, r.P50, r.P99,
+						r.Delivered, r.Acked)
 				}
 				n++
 			}
@@ -120,7 +122,8 @@ func BenchmarkRuleToFile(b *testing.B) {
 	mosquitto := startMosquitto(b, dir, filepath.Join(br.Dir, "pki"))
 	run := func(addr string) mqtttest.Result {
 		b.Helper()
-		r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: addr, TLS: conf, InFlight: 20, Duration: 2 * time.Second})
+		r, err := mqtttest.Run(b.Context(),
+			mqtttest.Options{Addr: addr, TLS: conf, InFlight: 20, Duration: 2 * time.Second})
 		if err != nil {
 			b.Fatal(err)
 		}

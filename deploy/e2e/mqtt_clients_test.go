@@ -19,13 +19,17 @@ const (
 // The statements of both versions of MQTT that py/mqtt_paho.py and
 // js/mqtt_js.mjs say that they have seen, and those of version 5.
 var (
-	mqttStatements = []string{"qos 0, 1 and 2", "retained messages", "will", "durable session", "overlapping subscriptions", "shared subscription"}
-	mqtt5Only      = []string{"message expiry", "user properties", "topic alias", "request and response", "subscription options"}
+	mqttStatements = []string{"qos 0, 1 and 2", "retained messages", "will", "durable session",
+		"overlapping subscriptions", "shared subscription"}
+	mqtt5Only = []string{"message expiry", "user properties", "topic alias", "request and response",
+		"subscription options"}
 )
 
 // TestPahoPython has Eclipse Paho's client for Python look at the bridge.
 func TestPahoPython(t *testing.T) {
-	needThat(t, func() bool { return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil }, "python3's ensurepip", "python3-venv")
+	needThat(t, func() bool {
+		return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil
+	}, "python3's ensurepip", "python3-venv")
 	venv := t.TempDir()
 	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+pahoPython)
 	statements(t, filepath.Join(venv, "bin", "python"), "py/mqtt_paho.py")
@@ -65,7 +69,8 @@ func statements(t *testing.T, program, script string) {
 		conf := filepath.Join(f.dir, "bridge.toml")
 		text, err := os.ReadFile(conf)
 		f.must(err)
-		f.must(os.WriteFile(conf, []byte(strings.Replace(string(text), "[mqtt]\n", "[mqtt]\nprofile = \"aws\"\n", 1)), 0o600))
+		f.must(os.WriteFile(conf, []byte(strings.Replace(string(text), "[mqtt]\n", "[mqtt]\nprofile = \"aws\"\n", 1)),
+			0o600))
 		f.must(f.bridge.Start())
 		f.must(f.bridge.Ready(f.ctx))
 		f.seen(t, f.newOperator(), []string{"server keep alive"}, program, script, "5", "keep-alive")
@@ -80,7 +85,8 @@ func (f *fleet) seen(t *testing.T, op identity, want []string, program string, a
 	cmd := exec.CommandContext(ctx, program, args...)
 	_, port, _ := net.SplitHostPort(f.bridge.MQTT)
 	cmd.Env = append(os.Environ(), "IOT_MQTT_PORT="+port, "AWS_CA_BUNDLE="+filepath.Join(op.dir, "ca.pem"),
-		"IOT_CERT="+filepath.Join(op.dir, "cert.pem"), "IOT_KEY="+filepath.Join(op.dir, "key.pem"), "PYTHONDONTWRITEBYTECODE=1")
+		"IOT_CERT="+filepath.Join(op.dir, "cert.pem"), "IOT_KEY="+filepath.Join(op.dir, "key.pem"),
+		"PYTHONDONTWRITEBYTECODE=1")
 	out, err := cmd.CombinedOutput()
 	t.Logf("%s", out)
 	if err != nil {
@@ -131,20 +137,23 @@ func TestMosquittoStatements(t *testing.T) {
 			}
 			in := func(name string) string { return "mosq/" + v + "/" + name }
 
-			_, all := sub("all", "-t", in("qos/#"), "-t", in("will"), "-t", in("ask"), "-q", "2", "-F", "got %t %q %r %p")
+			_, all := sub("all", "-t", in("qos/#"), "-t", in("will"), "-t", in("ask"), "-q", "2", "-F",
+				"got %t %q %r %p")
 			for _, qos := range []string{"0", "1", "2"} {
 				run("mosquitto_pub", "pub", "-t", in("qos/"+qos), "-q", qos, "-m", "x"+qos)
 				await(t, all, "got "+in("qos/"+qos)+" "+qos+" 0 x"+qos)
 			}
 
 			run("mosquitto_pub", "pub", "-t", in("kept"), "-q", "1", "-r", "-m", "kept")
-			want("retained", run("mosquitto_sub", "s", "-t", in("+"), "-q", "1", "-C", "1", "-F", "%t %r %p"), in("kept")+" 1 kept")
+			want("retained", run("mosquitto_sub", "s", "-t", in("+"), "-q", "1", "-C", "1", "-F", "%t %r %p"),
+				in("kept")+" 1 kept")
 			run("mosquitto_pub", "pub", "-t", in("kept"), "-q", "1", "-r", "-n")
 			if out, err := command("mosquitto_sub", "s", "-t", in("+"), "-C", "1", "-W", "1").Output(); err == nil {
 				t.Errorf("cleared, and still retained: %s", out)
 			}
 
-			dying, _ := sub("dying", "-t", in("none"), "--will-topic", in("will"), "--will-payload", "gone", "--will-qos", "1")
+			dying, _ := sub("dying", "-t", in("none"), "--will-topic", in("will"), "--will-payload", "gone",
+				"--will-qos", "1")
 			if err := dying.Process.Kill(); err != nil {
 				t.Fatal(err)
 			}
@@ -158,14 +167,17 @@ func TestMosquittoStatements(t *testing.T) {
 			run("mosquitto_sub", "durable", append(durable, "-E")...)
 			run("mosquitto_pub", "pub", "-t", in("durable"), "-q", "1", "-m", "missed 1")
 			run("mosquitto_pub", "pub", "-t", in("durable"), "-q", "1", "-m", "missed 2")
-			want("durable session", run("mosquitto_sub", "durable", append(durable, "-C", "2")...), "missed 1\nmissed 2")
+			want("durable session", run("mosquitto_sub", "durable", append(durable, "-C", "2")...),
+				"missed 1\nmissed 2")
 
 			if !five {
 				return
 			}
 			_, props := sub("props", "-t", in("props"), "-q", "1", "-F", "got %P|%C|%R|%D|%F|%p")
-			run("mosquitto_pub", "pub", "-t", in("props"), "-q", "1", "-m", "p", "-D", "publish", "user-property", "k", "v", "-D", "publish", "content-type", "text/plain",
-				"-D", "publish", "response-topic", "r", "-D", "publish", "correlation-data", "c", "-D", "publish", "payload-format-indicator", "1",
+			run("mosquitto_pub", "pub", "-t", in("props"), "-q", "1", "-m", "p", "-D", "publish", "user-property", "k",
+				"v", "-D", "publish", "content-type", "text/plain",
+				"-D", "publish", "response-topic", "r", "-D", "publish", "correlation-data", "c", "-D", "publish",
+				"payload-format-indicator", "1",
 				"-D", "publish", "topic-alias", "1", "-D", "publish", "message-expiry-interval", "60")
 			await(t, props, "got k:v|text/plain|r|c|1|p")
 

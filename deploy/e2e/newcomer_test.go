@@ -116,7 +116,9 @@ func TestNewcomer(t *testing.T) {
 				t.Fatalf("%s: %v\n%s", line, err, out)
 			}
 			t.Logf("%v after the start:\n%s", time.Since(began).Round(time.Millisecond), out)
-			if want := regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d\.\d+ +\S+ +dt/\S+/climate  \{"ts":\d+,"temperature":-?[0-9.]+,`); !want.Match(out) {
+			if want := regexp.MustCompile(
+				`(?m)^\d\d:\d\d:\d\d\.\d+ +\S+ +dt/\S+/climate  \{"ts":\d+,"temperature":-?[0-9.]+,`); !want.Match(
+				out) {
 				t.Errorf("%s shows no reading", line)
 			}
 			shown++
@@ -129,7 +131,8 @@ func TestNewcomer(t *testing.T) {
 	if shown == 0 {
 		t.Error("the README's commands show nothing")
 	}
-	if entries, err := os.ReadDir(filepath.Join(home, ".local", "state", "tidemill-bridge")); err != nil || len(entries) == 0 {
+	if entries, err := os.ReadDir(filepath.Join(home, ".local", "state", "tidemill-bridge")); err != nil ||
+		len(entries) == 0 {
 		t.Errorf("the bridge's data is not in the user's place: %v, %v", entries, err)
 	}
 }

@@ -30,15 +30,18 @@ func (d *provisioned) killedIn(kind string, n int, args ...string) string {
 	ctx, cancel := context.WithTimeout(d.f.ctx, 3*patience)
 	defer cancel()
 	log := filepath.Join(d.dir, "strace.log")
-	cmd := exec.CommandContext(ctx, "strace", append([]string{"-f", "-qq", "-y", "-s", "200", "-o", log, "-e", "trace=" + kind,
-		"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", kind, n), bin.Agent}, append(args, "-once", "-config", d.config)...)...)
+	cmd := exec.CommandContext(ctx, "strace",
+		append([]string{"-f", "-qq", "-y", "-s", "200", "-o", log, "-e", "trace=" + kind,
+			"-e", fmt.Sprintf("inject=%s:signal=KILL:when=%d", kind, n), bin.Agent},
+			append(args, "-once", "-config", d.config)...)...)
 	// One thread at a time, so that most calls are of the same one.
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return ""
 	}
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() ||
+		status.Signal() != syscall.SIGKILL {
 		d.f.t.Fatalf("%v of %s at %s %d: %v\n%s", args, d.serial, kind, n, err, out)
 	}
 	text, err := os.ReadFile(log)
@@ -52,7 +55,8 @@ func (d *provisioned) killedIn(kind string, n int, args ...string) string {
 
 // killedInAll does that for each kind and number there is: begin prepares for
 // one, and ended looks at what became of it.
-func (d *provisioned) killedInAll(begin func() *provisioned, what string, ended func(d *provisioned, at string)) (kills []string) {
+func (d *provisioned) killedInAll(begin func() *provisioned, what string,
+	ended func(d *provisioned, at string)) (kills []string) {
 	d.f.t.Helper()
 	for _, kind := range diskCalls {
 		for n, ran := 1, 0; ran < 2; n++ { // threads count for themselves
@@ -100,7 +104,10 @@ func TestProvisionCalls(t *testing.T) {
 	}
 	n := 0
 	d := newDevice("k")
-	killed := d.killedInAll(func() *provisioned { n++; return newDevice(fmt.Sprint("k", n)) }, "provision", func(next *provisioned, at string) {
+	killed := d.killedInAll(func() *provisioned {
+		n++
+		return newDevice(fmt.Sprint("k", n))
+	}, "provision", func(next *provisioned, at string) {
 		d = next
 		if out, err := d.command(f.ctx, "provision", "-once"); err != nil {
 			t.Fatalf("after %s: %v\n%s", at, err, out)
@@ -142,7 +149,8 @@ func TestRotateUnretired(t *testing.T) {
 	if !strings.Contains(policy.PolicyDocument, topic) {
 		t.Fatal(policy.PolicyDocument)
 	}
-	shell.says("", "create-policy-version", "--policy-name", "press", "--set-as-default", "--policy-document", strings.ReplaceAll(policy.PolicyDocument, topic, "topic/none"))
+	shell.says("", "create-policy-version", "--policy-name", "press", "--set-as-default", "--policy-document",
+		strings.ReplaceAll(policy.PolicyDocument, topic, "topic/none"))
 	bin, err := buildOnce()
 	f.must(err)
 	log := filepath.Join(f.dir, "rotate-u.log")

@@ -43,7 +43,8 @@ func newRequest(t *testing.T) (request, key []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.CreateCertificateRequest(rand.Reader, &x509.CertificateRequest{Subject: pkix.Name{CommonName: "press"}}, k)
+	der, err := x509.CreateCertificateRequest(rand.Reader,
+		&x509.CertificateRequest{Subject: pkix.Name{CommonName: "press"}}, k)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -51,7 +52,8 @@ func newRequest(t *testing.T) (request, key []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE REQUEST", Bytes: der}),
+		pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: private})
 }
 
 // identityOf writes what a device shows into a folder.
@@ -85,16 +87,23 @@ func TestAWSCLITemplates(t *testing.T) {
 	line := []string{"--template-name", "line"}
 	with := func(args ...string) []string { return append(append([]string{args[0]}, line...), args[1:]...) }
 
-	shell.fails("InvalidRequestException", with("create-provisioning-template", "--provisioning-role-arn", role, "--template-body", `{"Resources":{}}`)...)
-	shell.fails("is no arn of [[hooks]]", with("create-provisioning-template", "--provisioning-role-arn", role, "--template-body", pressTemplate, "--pre-provisioning-hook", "targetArn=arn:aws:lambda:none")...)
+	shell.fails("InvalidRequestException", with("create-provisioning-template", "--provisioning-role-arn", role,
+		"--template-body", `{"Resources":{}}`)...)
+	shell.fails("is no arn of [[hooks]]", with("create-provisioning-template", "--provisioning-role-arn", role,
+		"--template-body", pressTemplate, "--pre-provisioning-hook", "targetArn=arn:aws:lambda:none")...)
 	shell.says(`"templateArn":"arn:aws:iot:eu-local-1:000000000000:provisioningtemplate/line","templateName":"line","defaultVersionId":1`,
-		with("create-provisioning-template", "--provisioning-role-arn", role, "--template-body", pressTemplate, "--description", "presses", "--tags", "Key=hall,Value=3")...)
-	shell.fails("ResourceAlreadyExistsException", with("create-provisioning-template", "--provisioning-role-arn", role, "--template-body", pressTemplate)...)
+		with("create-provisioning-template", "--provisioning-role-arn", role, "--template-body", pressTemplate,
+			"--description", "presses", "--tags", "Key=hall,Value=3")...)
+	shell.fails("ResourceAlreadyExistsException",
+		with("create-provisioning-template", "--provisioning-role-arn", role, "--template-body", pressTemplate)...)
 	shell.says(`"enabled":false`, with("describe-provisioning-template")...)
-	shell.says(`"Value":"3"`, "list-tags-for-resource", "--resource-arn", "arn:aws:iot:eu-local-1:000000000000:provisioningtemplate/line")
-	shell.says("", with("update-provisioning-template", "--enabled", "--pre-provisioning-hook", "targetArn="+hookARN)...)
+	shell.says(`"Value":"3"`, "list-tags-for-resource", "--resource-arn",
+		"arn:aws:iot:eu-local-1:000000000000:provisioningtemplate/line")
+	shell.says("", with("update-provisioning-template", "--enabled", "--pre-provisioning-hook", "targetArn="+
+		hookARN)...)
 	shell.says(`"targetArn":"`+hookARN+`"`, with("describe-provisioning-template")...)
-	shell.says(`"versionId":2,"isDefaultVersion":false`, with("create-provisioning-template-version", "--template-body", pressTemplate)...)
+	shell.says(`"versionId":2,"isDefaultVersion":false`,
+		with("create-provisioning-template-version", "--template-body", pressTemplate)...)
 	shell.says(`"isDefaultVersion":true`, with("list-provisioning-template-versions")...)
 	shell.says(`"versionId":2`, with("describe-provisioning-template-version", "--version-id", "2")...)
 	shell.fails("DeleteConflictException", with("delete-provisioning-template-version", "--version-id", "1")...)
@@ -129,8 +138,10 @@ func TestAWSCLITemplates(t *testing.T) {
 		return answer
 	}
 	f.must(json.Unmarshal([]byte(ask(create, "", "certificateOwnershipToken")), &made))
-	ask(register, fmt.Sprintf(`{"certificateOwnershipToken":%q,"parameters":{"SerialNumber":"stolen"}}`, made.CertificateOwnershipToken), `"errorCode":"AccessDenied"`)
-	press := fmt.Sprintf(`{"certificateOwnershipToken":%q,"parameters":{"SerialNumber":"7"}}`, made.CertificateOwnershipToken)
+	ask(register, fmt.Sprintf(`{"certificateOwnershipToken":%q,"parameters":{"SerialNumber":"stolen"}}`,
+		made.CertificateOwnershipToken), `"errorCode":"AccessDenied"`)
+	press := fmt.Sprintf(`{"certificateOwnershipToken":%q,"parameters":{"SerialNumber":"7"}}`,
+		made.CertificateOwnershipToken)
 	ask(register, press, `"thingName":"press-7"`)
 	d.Disconnect(50)
 	f.connect(f.identityOf("press-7", made.CertificatePem, made.PrivateKey)).publish("dt/press-7/x", `{"n":1}`)
@@ -148,14 +159,17 @@ func TestAWSCLITemplates(t *testing.T) {
 "policy":{"Type":"AWS::IoT::Policy","Properties":{"PolicyName":"own"}}}}`
 	parameters, err := json.Marshal(map[string]string{"ThingName": "press-8", "CSR": string(csr)})
 	f.must(err)
-	shell.fails("InvalidRequestException", "register-thing", "--template-body", bulk, "--parameters", "ThingName=press-8")
-	shell.fails("ResourceRegistrationFailureException", "register-thing", "--template-body", strings.Replace(bulk, `"own"`, `"none"`, 1), "--parameters", string(parameters))
+	shell.fails("InvalidRequestException", "register-thing", "--template-body", bulk, "--parameters",
+		"ThingName=press-8")
+	shell.fails("ResourceRegistrationFailureException", "register-thing", "--template-body",
+		strings.Replace(bulk, `"own"`, `"none"`, 1), "--parameters", string(parameters))
 	shell.fails("ResourceNotFoundException", "describe-thing", "--thing-name", "press-8")
 	var registered struct {
 		CertificatePem string
 		ResourceArns   map[string]string
 	}
-	f.must(json.Unmarshal([]byte(shell.says(`"thing":"arn:aws:iot:eu-local-1:000000000000:thing/press-8"`, "register-thing", "--template-body", bulk, "--parameters", string(parameters))), &registered))
+	f.must(json.Unmarshal([]byte(shell.says(`"thing":"arn:aws:iot:eu-local-1:000000000000:thing/press-8"`,
+		"register-thing", "--template-body", bulk, "--parameters", string(parameters))), &registered))
 	f.connect(f.identityOf("press-8", registered.CertificatePem, string(key))).publish("dt/press-8/x", `{"n":1}`)
 
 	t.Log("# kill -9, and start again")
@@ -172,23 +186,29 @@ func TestAWSCLITemplates(t *testing.T) {
 }
 
 // fleetChecks are those of py/fleet_v2.py.
-var fleetChecks = []string{"keys and certificate", "provisioned, and again", "refused", "connects as its thing", "certificate from a request"}
+var fleetChecks = []string{"keys and certificate", "provisioned, and again", "refused", "connects as its thing",
+	"certificate from a request"}
 
 // TestPythonClaim provisions devices with AWS's SDK for Python, version 2.
 func TestPythonClaim(t *testing.T) {
 	need(t, "aws", "awscli")
-	needThat(t, func() bool { return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil }, "python3's ensurepip", "python3-venv")
+	needThat(t, func() bool {
+		return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil
+	}, "python3's ensurepip", "python3-venv")
 	venv := t.TempDir()
-	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+pythonSDKs[1])
+	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+
+		pythonSDKs[1])
 	f := newBridge(t, "", nil)
 	shell := &awsShell{f: f, service: "iot"}
 	shell.says("", "create-policy", "--policy-name", "own", "--policy-document", ownPolicy)
-	shell.says("", "create-provisioning-template", "--template-name", "fleet", "--enabled", "--provisioning-role-arn", "arn:aws:iam::000000000000:role/none", "--template-body", pressTemplate)
+	shell.says("", "create-provisioning-template", "--template-name", "fleet", "--enabled", "--provisioning-role-arn",
+		"arn:aws:iam::000000000000:role/none", "--template-body", pressTemplate)
 	var claim struct {
 		CertificatePem string
 		KeyPair        struct{ PrivateKey string }
 	}
-	f.must(json.Unmarshal([]byte(shell.says("expiration", "create-provisioning-claim", "--template-name", "fleet")), &claim))
+	f.must(json.Unmarshal([]byte(shell.says("expiration", "create-provisioning-claim", "--template-name", "fleet")),
+		&claim))
 	op := f.identityOf("claim", claim.CertificatePem, claim.KeyPair.PrivateKey)
 	csr, key := newRequest(t)
 	f.must(os.WriteFile(filepath.Join(op.dir, "csr.pem"), csr, 0o600))
@@ -208,7 +228,8 @@ func TestAWSCLIFirstConnection(t *testing.T) {
 	f.must(err)
 	sign := func(c, parent *x509.Certificate) *x509.Certificate {
 		t.Helper()
-		c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+		c.SerialNumber, c.NotBefore, c.NotAfter = big.NewInt(time.Now().UnixNano()), time.Now().Add(-time.Hour),
+			time.Now().Add(time.Hour)
 		der, err := x509.CreateCertificate(rand.Reader, c, parent, k.Public(), k)
 		f.must(err)
 		made, err := x509.ParseCertificate(der)
@@ -218,18 +239,23 @@ func TestAWSCLIFirstConnection(t *testing.T) {
 	text := func(c *x509.Certificate) string {
 		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Raw}))
 	}
-	tmpl := &x509.Certificate{Subject: pkix.Name{CommonName: "Factory"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	tmpl := &x509.Certificate{Subject: pkix.Name{CommonName: "Factory"}, IsCA: true, BasicConstraintsValid: true,
+		KeyUsage: x509.KeyUsageCertSign}
 	ca := sign(tmpl, tmpl)
 	register := func(config string) []string {
-		return []string{"register-ca-certificate", "--ca-certificate", text(ca), "--certificate-mode", "SNI_ONLY", "--set-as-active", "--allow-auto-registration", "--registration-config", config}
+		return []string{"register-ca-certificate", "--ca-certificate", text(ca), "--certificate-mode", "SNI_ONLY",
+			"--set-as-active", "--allow-auto-registration", "--registration-config", config}
 	}
-	body := strings.NewReplacer(`"SerialNumber":{`, `"AWS::IoT::Certificate::CommonName":{`, `"Ref":"SerialNumber"`, `"Ref":"AWS::IoT::Certificate::CommonName"`).Replace(pressTemplate)
+	body := strings.NewReplacer(`"SerialNumber":{`, `"AWS::IoT::Certificate::CommonName":{`, `"Ref":"SerialNumber"`,
+		`"Ref":"AWS::IoT::Certificate::CommonName"`).Replace(pressTemplate)
 
 	shell.fails("is no template of type JITP", register("templateName=first")...)
-	shell.says("", "create-provisioning-template", "--template-name", "fleet", "--provisioning-role-arn", "arn:aws:iam::000000000000:role/none", "--template-body", pressTemplate)
+	shell.says("", "create-provisioning-template", "--template-name", "fleet", "--provisioning-role-arn",
+		"arn:aws:iam::000000000000:role/none", "--template-body", pressTemplate)
 	shell.fails("is no template of type JITP", register("templateName=fleet")...)
 	shell.fails("registrationConfig.templateBody", register(`{"templateBody":"{}"}`)...)
-	shell.says("", "create-provisioning-template", "--template-name", "first", "--type", "JITP", "--enabled", "--provisioning-role-arn", "arn:aws:iam::000000000000:role/none", "--template-body", body)
+	shell.says("", "create-provisioning-template", "--template-name", "first", "--type", "JITP", "--enabled",
+		"--provisioning-role-arn", "arn:aws:iam::000000000000:role/none", "--template-body", body)
 	shell.says("", "create-policy", "--policy-name", "own", "--policy-document", ownPolicy)
 	var made struct{ CertificateId string }
 	f.must(json.Unmarshal([]byte(shell.says("certificateId", register("templateName=first")...)), &made))
@@ -244,11 +270,13 @@ func TestAWSCLIFirstConnection(t *testing.T) {
 
 	own, err := json.Marshal(map[string]string{"templateBody": body})
 	f.must(err)
-	shell.says("", "update-ca-certificate", "--certificate-id", made.CertificateId, "--registration-config", string(own))
+	shell.says("", "update-ca-certificate", "--certificate-id", made.CertificateId, "--registration-config",
+		string(own))
 	press = sign(&x509.Certificate{Subject: pkix.Name{CommonName: "8"}}, ca)
 	f.connect(f.identityOf("press-8", text(press), key)).publish("dt/press-8/x", `{"n":1}`)
 	shell.says("", "update-ca-certificate", "--certificate-id", made.CertificateId, "--remove-auto-registration")
-	if out := shell.says(`"autoRegistrationStatus":"DISABLE"`, "describe-ca-certificate", "--certificate-id", made.CertificateId); strings.Contains(out, "templateBody") {
+	if out := shell.says(`"autoRegistrationStatus":"DISABLE"`, "describe-ca-certificate", "--certificate-id",
+		made.CertificateId); strings.Contains(out, "templateBody") {
 		t.Errorf("the template is still there: %s", out)
 	}
 }

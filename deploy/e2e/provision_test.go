@@ -23,8 +23,9 @@ import (
 
 // steps are where a device is killed, in order; those of rotation besides.
 var (
-	provisionSteps = []string{"key", "certificate answered", "certificate", "outcome answered", "outcome", "tried", "written", "taken up"}
-	rotationSteps  = append(append([]string{}, provisionSteps...), "retired")
+	provisionSteps = []string{"key", "certificate answered", "certificate", "outcome answered", "outcome", "tried",
+		"written", "taken up"}
+	rotationSteps = append(append([]string{}, provisionSteps...), "retired")
 )
 
 const provisioningTemplate = `{
@@ -53,32 +54,39 @@ func (f *fleet) newProvisioning(t *testing.T) func(serial string) *provisioned {
 		CertificateArn, CertificatePem string
 		KeyPair                        struct{ PrivateKey string }
 	}
-	f.must(json.Unmarshal([]byte(shell.says("certificateArn", "create-keys-and-certificate", "--set-as-active")), &claim))
+	f.must(json.Unmarshal([]byte(shell.says("certificateArn", "create-keys-and-certificate", "--set-as-active")),
+		&claim))
 	topics := func(kind string) string {
-		return `["` + arn + kind + `/$aws/certificates/create-from-csr/*","` + arn + kind + `/$aws/provisioning-templates/fleet/provision/*"`
+		return `["` + arn + kind + `/$aws/certificates/create-from-csr/*","` + arn + kind +
+			`/$aws/provisioning-templates/fleet/provision/*"`
 	}
-	shell.says("", "create-policy", "--policy-name", "claim", "--policy-document", `{"Version":"2012-10-17","Statement":[
+	shell.says("", "create-policy", "--policy-name", "claim", "--policy-document",
+		`{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Action":"iot:Connect","Resource":"*"},
 		{"Effect":"Allow","Action":["iot:Publish","iot:Receive"],"Resource":`+topics("topic")+`]},
 		{"Effect":"Allow","Action":"iot:Subscribe","Resource":`+topics("topicfilter")+`]}]}`)
 	shell.says("", "attach-policy", "--policy-name", "claim", "--target", claim.CertificateArn)
 	const own = `${iot:Connection.Thing.ThingName}`
-	shell.says("", "create-policy", "--policy-name", "press", "--policy-document", `{"Version":"2012-10-17","Statement":[
+	shell.says("", "create-policy", "--policy-name", "press", "--policy-document",
+		`{"Version":"2012-10-17","Statement":[
 		{"Effect":"Allow","Action":"iot:Connect","Resource":"`+arn+`client/`+own+`"},
-		{"Effect":"Allow","Action":["iot:Publish","iot:Receive","iot:RetainPublish"],"Resource":`+topics("topic")+`,"`+arn+`topic/$tidemill/*","`+
-		arn+`topic/dt/`+own+`/*","`+arn+`topic/presence/`+own+`","`+arn+`topic/$aws/things/`+own+`/*"]},
-		{"Effect":"Allow","Action":"iot:Subscribe","Resource":`+topics("topicfilter")+`,"`+arn+`topicfilter/$tidemill/*","`+arn+`topicfilter/$aws/things/`+own+`/*"]}]}`)
+		{"Effect":"Allow","Action":["iot:Publish","iot:Receive","iot:RetainPublish"],"Resource":`+topics("topic")+
+			`,"`+arn+`topic/$tidemill/*","`+arn+`topic/dt/`+own+`/*","`+arn+`topic/presence/`+own+`","`+arn+`topic/$aws/things/`+own+`/*"]},
+		{"Effect":"Allow","Action":"iot:Subscribe","Resource":`+topics("topicfilter")+
+			`,"`+arn+`topicfilter/$tidemill/*","`+arn+`topicfilter/$aws/things/`+own+`/*"]}]}`)
 	shell.says("", "create-thing-type", "--thing-type-name", "press")
 	shell.says("", "create-thing-group", "--thing-group-name", "hall")
 	shell.says(`"templateName":"fleet"`, "create-provisioning-template", "--template-name", "fleet", "--enabled",
-		"--provisioning-role-arn", "arn:aws:iam::000000000000:role/provisioning", "--template-body", provisioningTemplate)
+		"--provisioning-role-arn", "arn:aws:iam::000000000000:role/provisioning", "--template-body",
+		provisioningTemplate)
 	shell.says(`"enabled":true`, "describe-provisioning-template", "--template-name", "fleet")
 	return func(serial string) *provisioned {
 		d := &provisioned{f: f, serial: serial, dir: filepath.Join(f.dir, "device-"+serial)}
 		f.must(os.MkdirAll(d.dir, 0o700))
 		d.config = filepath.Join(d.dir, "agent.toml")
 		f.must(copyFile(filepath.Join(f.bridge.Dir, "pki", "ca.pem"), filepath.Join(d.dir, "ca.pem")))
-		for name, text := range map[string]string{"claim.pem": claim.CertificatePem, "claim.key": claim.KeyPair.PrivateKey, "agent.toml": fmt.Sprintf(`
+		for name, text := range map[string]string{"claim.pem": claim.CertificatePem,
+			"claim.key": claim.KeyPair.PrivateKey, "agent.toml": fmt.Sprintf(`
 data_dir = "data"
 log.format = "text"
 [uplink]
@@ -128,9 +136,11 @@ func (d *provisioned) killedAt(what, step string) {
 	ctx, cancel := context.WithTimeout(d.f.ctx, 3*patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestProvisionChild$")
-	cmd.Env = append(os.Environ(), "TIDEMILL_CHILD="+what, "TIDEMILL_STEP="+step, "TIDEMILL_DIR="+d.dir, "TIDEMILL_SERIAL="+d.serial, "TIDEMILL_AT="+d.f.bridge.MQTT)
+	cmd.Env = append(os.Environ(), "TIDEMILL_CHILD="+what, "TIDEMILL_STEP="+step, "TIDEMILL_DIR="+d.dir,
+		"TIDEMILL_SERIAL="+d.serial, "TIDEMILL_AT="+d.f.bridge.MQTT)
 	out, err := cmd.CombinedOutput()
-	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() || status.Signal() != syscall.SIGKILL {
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !status.Signaled() ||
+		status.Signal() != syscall.SIGKILL {
 		d.f.t.Fatalf("%s of %s was not killed at %q: %v\n%s", what, d.serial, step, err, out)
 	}
 }
@@ -143,7 +153,8 @@ func TestProvisionChild(t *testing.T) {
 	}
 	dir, stop := os.Getenv("TIDEMILL_DIR"), os.Getenv("TIDEMILL_STEP")
 	o := provision.Options{
-		Dir: filepath.Join(dir, "data"), Endpoint: os.Getenv("TIDEMILL_AT"), ClientID: "claim-" + os.Getenv("TIDEMILL_SERIAL"), Template: "fleet", Retire: true,
+		Dir: filepath.Join(dir, "data"), Endpoint: os.Getenv("TIDEMILL_AT"), ClientID: "claim-" +
+			os.Getenv("TIDEMILL_SERIAL"), Template: "fleet", Retire: true,
 		Parameters: map[string]string{"SerialNumber": os.Getenv("TIDEMILL_SERIAL")},
 		Claim: func() (tls.Certificate, error) {
 			return tls.LoadX509KeyPair(filepath.Join(dir, "claim.pem"), filepath.Join(dir, "claim.key"))
@@ -206,7 +217,8 @@ func TestProvision(t *testing.T) {
 		}
 		id, err := provision.Current(filepath.Join(d.dir, "data"))
 		f.must(err)
-		if got := d.active(); id.Thing != "press-"+d.serial || id.Certificate != got || string(compactJSON(t, id.Configuration)) != `{"site":"north"}` || len(id.Retire) > 0 {
+		if got := d.active(); id.Thing != "press-"+d.serial || id.Certificate != got ||
+			string(compactJSON(t, id.Configuration)) != `{"site":"north"}` || len(id.Retire) > 0 {
 			t.Errorf("%s has %+v, and the bridge %s", d.serial, id, got)
 		}
 		for _, left := range []string{"provisioning", "rotation"} {
@@ -241,7 +253,8 @@ func TestProvision(t *testing.T) {
 		case "taken up", "retired":
 			want = "keeps its certificate"
 		}
-		if out, err := d.command(f.ctx, "rotate", "-once", "-older-than", age); err != nil || !strings.Contains(out, want) {
+		if out, err := d.command(f.ctx, "rotate", "-once", "-older-than", age); err != nil ||
+			!strings.Contains(out, want) {
 			t.Fatalf("rotate after %q: %v, want %q in %s", step, err, want, out)
 		}
 		if d.active() == before {
@@ -281,7 +294,8 @@ func TestProvision(t *testing.T) {
 	// A running agent goes over to a new certificate.
 	bin, err := buildOnce()
 	f.must(err)
-	run := &rig.Process{Path: bin.Agent, Args: []string{"run", "-config", d.config}, LogFile: filepath.Join(f.dir, "press-b.log")}
+	run := &rig.Process{Path: bin.Agent, Args: []string{"run", "-config", d.config},
+		LogFile: filepath.Join(f.dir, "press-b.log")}
 	f.must(run.Start())
 	t.Cleanup(run.Kill)
 	sent := func() int { return f.records("out")[`{"thing":"press-b"}`] }
@@ -299,7 +313,8 @@ func TestProvision(t *testing.T) {
 	f.must(run.Stop(patience))
 
 	var things struct{ Things []struct{ ThingName string } }
-	f.must(json.Unmarshal([]byte((&awsShell{f: f, service: "iot"}).says("press", "list-things", "--thing-type-name", "press")), &things))
+	f.must(json.Unmarshal([]byte((&awsShell{f: f, service: "iot"}).says("press", "list-things", "--thing-type-name",
+		"press")), &things))
 	if want := len(provisionSteps) + 2 + rounds; len(things.Things) != want {
 		t.Errorf("%d things, want %d", len(things.Things), want)
 	}
@@ -314,7 +329,8 @@ func (d *provisioned) killed(t *testing.T, both bool) (kills int) {
 	d.f.must(err)
 	limit := 10 * time.Millisecond
 	for {
-		p := &rig.Process{Path: bin.Agent, Args: []string{"provision", "-config", d.config}, LogFile: filepath.Join(d.f.dir, "provision-"+d.serial+".log")}
+		p := &rig.Process{Path: bin.Agent, Args: []string{"provision", "-config", d.config},
+			LogFile: filepath.Join(d.f.dir, "provision-"+d.serial+".log")}
 		d.f.must(p.Start())
 		time.Sleep(rand.N(limit)) // when it is killed does not matter
 		if ended, err := p.Exited(); ended {

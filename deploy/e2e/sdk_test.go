@@ -35,9 +35,12 @@ func namedToo() []string {
 
 // TestPythonSDKs runs AWS's IoT device SDKs for Python, versions 1 and 2.
 func TestPythonSDKs(t *testing.T) {
-	needThat(t, func() bool { return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil }, "python3's ensurepip", "python3-venv")
+	needThat(t, func() bool {
+		return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil
+	}, "python3's ensurepip", "python3-venv")
 	venv := t.TempDir()
-	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+strings.Join(pythonSDKs, " "))
+	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+
+		strings.Join(pythonSDKs, " "))
 	f := newBridge(t, "", nil)
 	op := f.newOperator()
 	python := filepath.Join(venv, "bin", "python")
@@ -58,12 +61,14 @@ func TestNodeSDKs(t *testing.T) {
 	need(t, "node", "nodejs")
 	need(t, "npm", "npm")
 	dir := t.TempDir()
-	for _, name := range []string{"checks.mjs", "sdk_v1.mjs", "sdk_v2.mjs", "shadow_checks.mjs", "shadow_v1.mjs", "shadow_v2.mjs"} {
+	for _, name := range []string{"checks.mjs", "sdk_v1.mjs", "sdk_v2.mjs", "shadow_checks.mjs", "shadow_v1.mjs",
+		"shadow_v2.mjs"} {
 		if err := copyFile(filepath.Join("js", name), filepath.Join(dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	install(t, dir, "npm", append([]string{"install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save"}, nodeSDKs...)...)
+	install(t, dir, "npm", append([]string{"install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save"},
+		nodeSDKs...)...)
 	f := newBridge(t, "", nil)
 	op := f.newOperator()
 	for _, v := range []string{"v1-mtls", "v1-wss"} {
@@ -90,7 +95,8 @@ func (f *fleet) sdk(t *testing.T, op identity, variant, program, script string, 
 		_, mqttPort, _ := net.SplitHostPort(f.bridge.MQTT)
 		_, httpsPort, _ := net.SplitHostPort(f.bridge.HTTPS)
 		cmd.Env = append(f.aws().env(), "AWS_PROFILE=default", "IOT_MQTT_PORT="+mqttPort, "IOT_HTTPS_PORT="+httpsPort,
-			"IOT_CERT="+filepath.Join(op.dir, "cert.pem"), "IOT_KEY="+filepath.Join(op.dir, "key.pem"), "PYTHONDONTWRITEBYTECODE=1")
+			"IOT_CERT="+filepath.Join(op.dir, "cert.pem"), "IOT_KEY="+filepath.Join(op.dir, "key.pem"),
+			"PYTHONDONTWRITEBYTECODE=1")
 		cmd.Stderr = os.Stderr
 		out, err := cmd.Output()
 		t.Logf("%s", out)

@@ -43,7 +43,8 @@ func TestAWSCLISearch(t *testing.T) {
 	data := &awsShell{f: f, service: "iot-data", env: []string{"AWS_CONFIG_FILE=" + options}}
 	shadow := func(thing, doc string, more ...string) {
 		t.Helper()
-		data.says("", append(append([]string{"update-thing-shadow", "--thing-name", thing, "--payload", doc}, more...), filepath.Join(f.dir, "shadow"))...)
+		data.says("", append(append([]string{"update-thing-shadow", "--thing-name", thing, "--payload", doc}, more...),
+			filepath.Join(f.dir, "shadow"))...)
 	}
 	search := func(query, want string) {
 		t.Helper()
@@ -53,12 +54,16 @@ func TestAWSCLISearch(t *testing.T) {
 	// Off at first, as at AWS.
 	shell.says(`"thingIndexingMode":"OFF"`, "get-indexing-configuration")
 	shell.fails("ResourceNotFoundException", "search-index", "--query-string", "*")
-	shell.fails("InvalidRequestException", "create-dynamic-thing-group", "--thing-group-name", "hot", "--query-string", "shadow.reported.temp>60")
-	shell.fails("InvalidRequestException", "update-indexing-configuration", "--thing-indexing-configuration", "thingIndexingMode=OFF,thingConnectivityIndexingMode=STATUS")
+	shell.fails("InvalidRequestException", "create-dynamic-thing-group", "--thing-group-name", "hot", "--query-string",
+		"shadow.reported.temp>60")
+	shell.fails("InvalidRequestException", "update-indexing-configuration", "--thing-indexing-configuration",
+		"thingIndexingMode=OFF,thingConnectivityIndexingMode=STATUS")
 
 	shell.says("", "create-thing-type", "--thing-type-name", "press")
-	shell.says("", "create-thing", "--thing-name", "press-1", "--thing-type-name", "press", "--attribute-payload", `{"attributes":{"hall":"3","fw":"1.10"}}`)
-	shell.says("", "create-thing", "--thing-name", "press-2", "--thing-type-name", "press", "--attribute-payload", `{"attributes":{"hall":"4","fw":"1.9"}}`)
+	shell.says("", "create-thing", "--thing-name", "press-1", "--thing-type-name", "press", "--attribute-payload",
+		`{"attributes":{"hall":"3","fw":"1.10"}}`)
+	shell.says("", "create-thing", "--thing-name", "press-2", "--thing-type-name", "press", "--attribute-payload",
+		`{"attributes":{"hall":"4","fw":"1.9"}}`)
 	shadow("press-1", `{"state":{"reported":{"temp":61,"place":"North Hall","tags":["a","b"]},"desired":{"temp":50}}}`)
 	shadow("press-2", `{"state":{"reported":{"temp":20}}}`)
 	shadow("press-2", `{"state":{"reported":{"version":"2.1"}}}`, "--shadow-name", "app")
@@ -68,7 +73,8 @@ func TestAWSCLISearch(t *testing.T) {
 			"customFields=[{name=attributes.fw,type=String},{name=shadow.reported.temp,type=Number}]",
 		"--thing-group-indexing-configuration", "thingGroupIndexingMode=ON")
 	shell.says(`"name":"shadow.hasDelta"`, "get-indexing-configuration")
-	shell.until(`{"indexName":"AWS_Things","indexStatus":"ACTIVE","schema":"MULTI_INDEXING_MODE"}`, "describe-index", "--index-name", "AWS_Things")
+	shell.until(`{"indexName":"AWS_Things","indexStatus":"ACTIVE","schema":"MULTI_INDEXING_MODE"}`, "describe-index",
+		"--index-name", "AWS_Things")
 	shell.says(`["AWS_ThingGroups","AWS_Things"]`, "list-indices", "--query", "indexNames")
 	shell.fails("ResourceNotFoundException", "describe-index", "--index-name", "Others")
 
@@ -84,31 +90,42 @@ func TestAWSCLISearch(t *testing.T) {
 	shell.fails("InvalidRequestException", "search-index", "--query-string", "*", "--query-version", "2011-01-01")
 	full := shell.says(`"thingGroupNames":null`, "search-index", "--query-string", "thingName:press-1", "--query",
 		"things[0].{thingGroupNames:thingGroupNames,type:thingTypeName,attributes:attributes,shadow:shadow,connectivity:connectivity}")
-	for _, want := range []string{`"type":"press"`, `"hall":"3"`, `\"hasDelta\":true`, `"connectivity":{"connected":false}`} {
+	for _, want := range []string{`"type":"press"`, `"hall":"3"`, `\"hasDelta\":true`,
+		`"connectivity":{"connected":false}`} {
 		if !strings.Contains(full, want) {
 			t.Errorf("no %s in %s", want, full)
 		}
 	}
 	var page struct{ NextToken string }
-	f.must(json.Unmarshal([]byte(shell.says(`"thingName":"press-1"`, "search-index", "--query-string", "*", "--max-results", "1")), &page))
-	shell.says(`{"n":["press-2"],"t":null}`, "search-index", "--query-string", "*", "--max-results", "1", "--next-token", page.NextToken,
+	f.must(json.Unmarshal([]byte(shell.says(`"thingName":"press-1"`, "search-index", "--query-string", "*",
+		"--max-results", "1")), &page))
+	shell.says(`{"n":["press-2"],"t":null}`, "search-index", "--query-string", "*", "--max-results", "1",
+		"--next-token", page.NextToken,
 		"--query", "{n:things[].thingName, t:nextToken}")
 
 	shell.says(`"average":40.5`, "get-statistics", "--query-string", "*", "--aggregation-field", "shadow.reported.temp")
-	shell.says(`{"statistics":{"count":2}}`, "get-statistics", "--query-string", "*", "--aggregation-field", "attributes.fw")
-	shell.says(`{"cardinality":1}`, "get-cardinality", "--query-string", "*", "--aggregation-field", "registry.thingTypeName")
-	shell.says(`{"percent":50.0,"value":40.5}`, "get-percentiles", "--query-string", "*", "--aggregation-field", "shadow.reported.temp", "--percents", "50")
-	shell.fails("InvalidAggregationException", "get-percentiles", "--query-string", "*", "--aggregation-field", "attributes.fw")
-	shell.says(`{"totalCount":2,"buckets":[{"keyValue":"1.10","count":1},{"keyValue":"1.9","count":1}]}`, "get-buckets-aggregation", "--query-string", "*",
+	shell.says(`{"statistics":{"count":2}}`, "get-statistics", "--query-string", "*", "--aggregation-field",
+		"attributes.fw")
+	shell.says(`{"cardinality":1}`, "get-cardinality", "--query-string", "*", "--aggregation-field",
+		"registry.thingTypeName")
+	shell.says(`{"percent":50.0,"value":40.5}`, "get-percentiles", "--query-string", "*", "--aggregation-field",
+		"shadow.reported.temp", "--percents", "50")
+	shell.fails("InvalidAggregationException", "get-percentiles", "--query-string", "*", "--aggregation-field",
+		"attributes.fw")
+	shell.says(`{"totalCount":2,"buckets":[{"keyValue":"1.10","count":1},{"keyValue":"1.9","count":1}]}`,
+		"get-buckets-aggregation", "--query-string", "*",
 		"--aggregation-field", "attributes.fw", "--buckets-aggregation-type", "termsAggregation={maxBuckets=5}")
 
 	// Standing queries.
 	op := f.newOperator()
-	shell.says("", "update-event-configurations", "--event-configurations", `{"THING_GROUP_MEMBERSHIP":{"Enabled":true}}`)
+	shell.says("", "update-event-configurations", "--event-configurations",
+		`{"THING_GROUP_MEMBERSHIP":{"Enabled":true}}`)
 	watcher := f.subscriber(op, "watcher", "$aws/events/thingGroupMembership/#")
 	membership := func(topic string) {
 		t.Helper()
-		watcher.next(f.ctx, topic, func(m mqtt.Message) bool { return m.Topic() == "$aws/events/thingGroupMembership/"+topic })
+		watcher.next(f.ctx, topic, func(m mqtt.Message) bool {
+			return m.Topic() == "$aws/events/thingGroupMembership/"+topic
+		})
 	}
 	shell.says(`"queryString":"shadow.reported.temp>60"`, "create-dynamic-thing-group", "--thing-group-name", "hot",
 		"--query-string", "shadow.reported.temp>60", "--thing-group-properties", "thingGroupDescription=cool them")
@@ -122,11 +139,16 @@ func TestAWSCLISearch(t *testing.T) {
 	shell.says(`"version":2`, "update-dynamic-thing-group", "--thing-group-name", "hot", "--expected-version", "1",
 		"--query-string", "shadow.reported.temp>70", "--thing-group-properties", "thingGroupDescription=cool them now")
 	membership("thingGroup/hot/thing/press-1/removed")
-	shell.fails("VersionConflictException", "update-dynamic-thing-group", "--thing-group-name", "hot", "--expected-version", "1", "--thing-group-properties", "{}")
-	shell.fails("InvalidQueryException", "update-dynamic-thing-group", "--thing-group-name", "hot", "--query-string", "a:[1", "--thing-group-properties", "{}")
-	shell.fails("InvalidRequestException", "add-thing-to-thing-group", "--thing-group-name", "hot", "--thing-name", "press-1")
-	shell.fails("InvalidRequestException", "update-indexing-configuration", "--thing-indexing-configuration", "thingIndexingMode=OFF")
-	shell.until(`"thingGroupName":"hot"`, "search-index", "--index-name", "AWS_ThingGroups", "--query-string", "description:cool")
+	shell.fails("VersionConflictException", "update-dynamic-thing-group", "--thing-group-name", "hot",
+		"--expected-version", "1", "--thing-group-properties", "{}")
+	shell.fails("InvalidQueryException", "update-dynamic-thing-group", "--thing-group-name", "hot", "--query-string",
+		"a:[1", "--thing-group-properties", "{}")
+	shell.fails("InvalidRequestException", "add-thing-to-thing-group", "--thing-group-name", "hot", "--thing-name",
+		"press-1")
+	shell.fails("InvalidRequestException", "update-indexing-configuration", "--thing-indexing-configuration",
+		"thingIndexingMode=OFF")
+	shell.until(`"thingGroupName":"hot"`, "search-index", "--index-name", "AWS_ThingGroups", "--query-string",
+		"description:cool")
 
 	// Devices come and go.
 	device := op

@@ -45,7 +45,8 @@ func TestKillSessions(t *testing.T) {
 		<-ready
 	}
 	for i := range 3 {
-		p := &publisher{id: fmt.Sprint("pub-", i+1), qos: byte(1 + i%2), settings: settings, store: mqtt.NewMemoryStore()}
+		p := &publisher{id: fmt.Sprint("pub-", i+1), qos: byte(1 + i%2), settings: settings,
+			store: mqtt.NewMemoryStore()}
 		pubs = append(pubs, p)
 		publishing.Go(func() { p.run(stop) })
 	}
@@ -119,7 +120,8 @@ func TestKillSessions(t *testing.T) {
 		}
 	}
 	t.Logf("kills: %d; published and acknowledged: %d by %d clients, to %d durable sessions, which were away %d times and lost %d connections",
-		kills, acked, len(pubs), len(subs), subs[0].left+subs[1].left+subs[2].left, subs[0].lost+subs[1].lost+subs[2].lost)
+		kills, acked, len(pubs), len(subs), subs[0].left+subs[1].left+subs[2].left, subs[0].lost+subs[1].lost+
+			subs[2].lost)
 	t.Logf("missing: %d; given more than once: %d; retained messages wrong: %d", missing, twice, wrong)
 	if missing > 0 {
 		t.Errorf("%d acknowledged messages are missing", missing)
@@ -178,7 +180,9 @@ func (p *publisher) run(stop <-chan struct{}) {
 			lost = ended
 			// One store for all its connections: a client that forgets its packet
 			// ids may not say that it has a session.
-			c = mqtt.NewClient(p.settings(p.id).SetStore(p.store).SetConnectionLostHandler(func(mqtt.Client, error) { close(ended) }))
+			c = mqtt.NewClient(p.settings(p.id).SetStore(p.store).SetConnectionLostHandler(func(mqtt.Client, error) {
+				close(ended)
+			}))
 			if tok := c.Connect(); !tok.WaitTimeout(5*time.Second) || tok.Error() != nil {
 				time.Sleep(20 * time.Millisecond)
 				continue

@@ -78,7 +78,8 @@ func TestShadow(t *testing.T) {
 	}
 	desire := func(every float64, level bool) {
 		t.Helper()
-		c.publish(topic+"/update", fmt.Sprintf(`{"state":{"desired":{"sensors":{"climate":{"every":%g}},"outputs":{"lamp":{"level":%t}}}}}`, every, level))
+		c.publish(topic+"/update", fmt.Sprintf(
+			`{"state":{"desired":{"sensors":{"climate":{"every":%g}},"outputs":{"lamp":{"level":%t}}}}}`, every, level))
 	}
 	// agreed waits until shadow and device say the same.
 	agreed := func(every float64, level bool) {
@@ -86,8 +87,10 @@ func TestShadow(t *testing.T) {
 		f.must(rig.Until(ctx, fmt.Sprintf("%g s and %t", every, level), func() (bool, error) {
 			doc := get()
 			lamp := doc.State.Reported.Outputs["lamp"].Level
-			if got := doc.State.Reported.Sensors["climate"].Every; doc.State.Delta != nil || got != every || lamp == nil || *lamp != level {
-				return false, fmt.Errorf("version %d: delta %s, reported every %g, lamp %v", doc.Version, doc.State.Delta, got, lamp)
+			if got := doc.State.Reported.Sensors["climate"].Every; doc.State.Delta != nil || got != every ||
+				lamp == nil || *lamp != level {
+				return false, fmt.Errorf("version %d: delta %s, reported every %g, lamp %v", doc.Version,
+					doc.State.Delta, got, lamp)
 			}
 			var st device.Status
 			if err := agent.Status(ctx, &st); err != nil {

@@ -61,7 +61,8 @@ func (p *peer) prepare(operation string, enc encoding, input any) ([]byte, error
 	req.Header.Set("X-Amz-Target", "Kinesis_20131202."+operation)
 	req.Header.Set("User-Agent", "kinesisbench")
 	sum := sha256.Sum256(body)
-	if err := v4.NewSigner().SignHTTP(context.Background(), p.keys, req, hex.EncodeToString(sum[:]), "kinesis", "eu-local-1", time.Now()); err != nil {
+	if err := v4.NewSigner().SignHTTP(context.Background(), p.keys, req, hex.EncodeToString(sum[:]), "kinesis",
+		"eu-local-1", time.Now()); err != nil {
 		return nil, err
 	}
 	var b bytes.Buffer

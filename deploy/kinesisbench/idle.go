@@ -39,7 +39,8 @@ func idle(ctx context.Context, p *peer) error {
 	step := new(big.Int).Rsh(new(big.Int).Lsh(big.NewInt(1), 128), 10) // a little less than a shard's part
 	seen := map[string]bool{}
 	for i := range n * 1024 / 1000 {
-		body, err := call("PutRecord", map[string]any{"StreamName": "idle", "PartitionKey": "k", "Data": make([]byte, 200),
+		body, err := call("PutRecord", map[string]any{"StreamName": "idle", "PartitionKey": "k",
+			"Data":            make([]byte, 200),
 			"ExplicitHashKey": new(big.Int).Mul(step, big.NewInt(int64(i))).String()})
 		if err != nil {
 			return err
@@ -52,7 +53,8 @@ func idle(ctx context.Context, p *peer) error {
 			continue
 		}
 		seen[shard] = true
-		body, err = call("GetShardIterator", map[string]any{"StreamName": "idle", "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"})
+		body, err = call("GetShardIterator",
+			map[string]any{"StreamName": "idle", "ShardId": shard, "ShardIteratorType": "TRIM_HORIZON"})
 		if err != nil {
 			return err
 		}

@@ -56,7 +56,8 @@ func (p *peer) requests(stream string, batch, size int) (all [][]byte, err error
 
 // each runs work on n connections at once until until and counts what it
 // returns, with the CPU time of the server.
-func (p *peer) each(ctx context.Context, n int, d time.Duration, work func(c *conn, worker, round int) (int, error)) (puts, error) {
+func (p *peer) each(ctx context.Context, n int, d time.Duration,
+	work func(c *conn, worker, round int) (int, error)) (puts, error) {
 	ctx, cancel := context.WithTimeout(ctx, d)
 	defer cancel()
 	before, err := p.cpu()
@@ -160,7 +161,8 @@ func (p *peer) get(ctx context.Context, stream string, enc encoding, size int, d
 func (p *peer) iterators(stream string, enc encoding) ([]string, error) {
 	all := make([]string, shards)
 	for i := range all {
-		body, err := p.call("GetShardIterator", enc, map[string]any{"StreamName": stream, "ShardId": fmt.Sprintf("shardId-%012d", i), "ShardIteratorType": "TRIM_HORIZON"})
+		body, err := p.call("GetShardIterator", enc, map[string]any{"StreamName": stream,
+			"ShardId": fmt.Sprintf("shardId-%012d", i), "ShardIteratorType": "TRIM_HORIZON"})
 		if err != nil {
 			return nil, err
 		}

@@ -103,7 +103,8 @@ func comparePuts(ctx context.Context, peers []*peer, each time.Duration) error {
 			if p.name != "kinesalite" {
 				ours += got.records
 			}
-			fmt.Printf("%-10d %-12s %12.0f %16.2f %13.1fx %11.1fx\n", batch, p.name, got.rate(), got.perRecord().Seconds()*1e6,
+			fmt.Printf("%-10d %-12s %12.0f %16.2f %13.1fx %11.1fx\n", batch, p.name, got.rate(),
+				got.perRecord().Seconds()*1e6,
 				got.rate()/first.rate(), float64(first.perRecord())/float64(got.perRecord()))
 		}
 		kept, err := peers[len(peers)-1].count(ctx, stream)
@@ -152,7 +153,8 @@ func latency(ctx context.Context, p *peer, dir string, each time.Duration) error
 	if err := p.createStream("single", shards); err != nil {
 		return err
 	}
-	put, err := p.prepare("PutRecord", asJSON, map[string]any{"StreamName": "single", "PartitionKey": "pump-017", "Data": make([]byte, 200)})
+	put, err := p.prepare("PutRecord", asJSON,
+		map[string]any{"StreamName": "single", "PartitionKey": "pump-017", "Data": make([]byte, 200)})
 	if err != nil {
 		return err
 	}
@@ -189,11 +191,14 @@ func latency(ctx context.Context, p *peer, dir string, each time.Duration) error
 			}
 		}
 	}
-	fmt.Printf("PutRecord, 1,000/s, %v, from when it was due, beside others in turns\n%-33s %10s %10s %9s %7s\n", 2*each, "", "p50", "p99", "of disk", "p99")
+	fmt.Printf("PutRecord, 1,000/s, %v, from when it was due, beside others in turns\n%-33s %10s %10s %9s %7s\n",
+		2*each, "", "p50", "p99", "of disk", "p99")
 	first := percentiles(took[0])
-	for i, what := range []string{"disk: write, fdatasync", "disk alone, from when it was due", "DescribeStreamSummary, no disk", "PutRecord, durable"} {
+	for i, what := range []string{"disk: write, fdatasync", "disk alone, from when it was due",
+		"DescribeStreamSummary, no disk", "PutRecord, durable"} {
 		now := percentiles(took[i])
-		fmt.Printf("%-33s %10v %10v %8.1fx %6.1fx\n", what, now[0].Round(time.Microsecond), now[1].Round(time.Microsecond),
+		fmt.Printf("%-33s %10v %10v %8.1fx %6.1fx\n", what, now[0].Round(time.Microsecond),
+			now[1].Round(time.Microsecond),
 			float64(now[0])/float64(first[0]), float64(now[1])/float64(first[1]))
 	}
 	return nil

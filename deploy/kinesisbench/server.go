@@ -83,7 +83,8 @@ func startKinesalite(ctx context.Context, dir, logs string) (*peer, error) {
 	script := fmt.Sprintf(`require(%q)({createStreamMs: 0, deleteStreamMs: 0, updateStreamMs: 0, shardLimit: 100}).listen(%s, "127.0.0.1")`,
 		filepath.Join(dir, "node_modules", "kinesalite"), port)
 	p := &peer{name: "kinesalite", addr: addr, keys: keys{AccessKeyID: "bench", SecretAccessKey: "bench"},
-		Process: &rig.Process{Path: "node", Args: []string{"-e", script}, LogFile: filepath.Join(logs, "kinesalite.log")}}
+		Process: &rig.Process{Path: "node", Args: []string{"-e", script},
+			LogFile: filepath.Join(logs, "kinesalite.log")}}
 	if err := p.Start(); err != nil {
 		return nil, err
 	}

@@ -48,8 +48,10 @@ var rules = []rule{
 	{"agent", []string{"hal", "shadow", "firmware"}},
 	{"bridge/speed/topic", nil},
 	{"bridge/speed/message", nil},
-	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable", "bridge/quota", "bridge/strictjson"}},
-	{"bridge/control", []string{"bridge/speed/topic", "bridge/speed/message", "shadow", "firmware", "agent/secretfile", "agent/durable", "bridge/quota", "bridge/strictjson"}},
+	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable",
+		"bridge/quota", "bridge/strictjson"}},
+	{"bridge/control", []string{"bridge/speed/topic", "bridge/speed/message", "shadow", "firmware", "agent/secretfile",
+		"agent/durable", "bridge/quota", "bridge/strictjson"}},
 	{"bridge/batch", []string{"bridge/speed/sink"}},
 	// The pipeline knows no service, and no service another; package aws has them all.
 	{"bridge/serving/aws/wire", []string{"bridge/sigv4", "bridge/speed/admission"}},
@@ -58,7 +60,8 @@ var rules = []rule{
 		"bridge/strictjson"}},
 	{"bridge/serving/aws/iotdata", []string{"bridge/serving/aws/wire", "bridge/control/authz", "bridge/speed",
 		"bridge/sigv4", "bridge/strictjson", "shadow"}},
-	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "bridge/lambda", "shadow", "firmware", "bridge/sigv4", "bridge/clock", "bridge/strictjson"}},
+	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "bridge/lambda", "shadow", "firmware",
+		"bridge/sigv4", "bridge/clock", "bridge/strictjson"}},
 	{"bridge/declare", []string{"bridge/strictjson", "bridge/control", "bridge/speed"}},
 	{"bridge/store", []string{"bridge/speed", "bridge/control", "shadow", "firmware"}},
 	{"bridge/listen", []string{"bridge/speed"}},
@@ -82,14 +85,17 @@ var testOnly = []string{"deploy/await", "deploy/conformance", "deploy/counterpar
 // everyone else is given the contract. Tests may name any engine.
 var engines = map[string][]string{
 	// The program that opens the log and the registry, and what works on their files.
-	"bridge/speed/streams/pebble":  {"bridge/server", "bridge/cli", "bridge/datadir"},
-	"bridge/control/registry/bolt": {"bridge/server", "bridge/cli", "bridge/datadir", "bridge/control/registry/registrytest"},
+	"bridge/speed/streams/pebble": {"bridge/server", "bridge/cli", "bridge/datadir"},
+	"bridge/control/registry/bolt": {"bridge/server", "bridge/cli", "bridge/datadir",
+		"bridge/control/registry/registrytest"},
 }
 
 // judgeEngine returns an error if from may not name the engine to.
 func judgeEngine(from, to string) error {
 	users, ok := engines[to]
-	if !ok || within(from, to) || within(from, "deploy") || slices.ContainsFunc(users, func(u string) bool { return within(from, u) }) {
+	if !ok || within(from, to) || within(from, "deploy") || slices.ContainsFunc(users, func(u string) bool {
+		return within(from, u)
+	}) {
 		return nil
 	}
 	return fmt.Errorf("%s imports %s: only %v name that engine, others take the contract", from, to, users)
@@ -184,7 +190,8 @@ func TestJudge(t *testing.T) {
 			t.Errorf("%s imports the vectors: %v", from, err)
 		}
 	}
-	if err := errors.Join(judge("shadow/service", "deploy/conformance", true), judge("agent/spool", "deploy/conformance", true)); err != nil {
+	if err := errors.Join(judge("shadow/service", "deploy/conformance", true),
+		judge("agent/spool", "deploy/conformance", true)); err != nil {
 		t.Error(err)
 	}
 	if judge("shadow/service", "deploy/rig", true) == nil {

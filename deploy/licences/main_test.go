@@ -16,10 +16,11 @@ func TestRefused(t *testing.T) {
 		files map[string]string
 		want  string
 	}{
-		"ours":         {map[string]string{"LICENSE": string(mit)}, ""},
-		"none":         {map[string]string{"README": string(mit)}, "no licence found"},
-		"another":      {map[string]string{"LICENSE.txt": "You may use it on Sundays."}, "licence unknown"},
-		"one of two":   {map[string]string{"LICENSE": string(mit), "COPYING": "GNU GENERAL PUBLIC LICENSE, as you know it"}, "licence unknown"},
+		"ours":    {map[string]string{"LICENSE": string(mit)}, ""},
+		"none":    {map[string]string{"README": string(mit)}, "no licence found"},
+		"another": {map[string]string{"LICENSE.txt": "You may use it on Sundays."}, "licence unknown"},
+		"one of two": {map[string]string{"LICENSE": string(mit),
+			"COPYING": "GNU GENERAL PUBLIC LICENSE, as you know it"}, "licence unknown"},
 		"no text file": {map[string]string{"license.go": "package license"}, "no licence found"},
 	} {
 		dir := t.TempDir()

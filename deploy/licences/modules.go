@@ -17,7 +17,8 @@ const covered = 75
 
 // modules finds the licences of the modules that programs and tests link.
 func modules() ([]finding, error) {
-	list := exec.Command("go", "list", "-deps", "-test", "-f", "{{with .Module}}{{if not .Main}}{{.Path}}\t{{.Dir}}{{end}}{{end}}", "./...")
+	list := exec.Command("go", "list", "-deps", "-test", "-f",
+		"{{with .Module}}{{if not .Main}}{{.Path}}\t{{.Dir}}{{end}}{{end}}", "./...")
 	list.Stderr = os.Stderr
 	out, err := list.Output()
 	if err != nil {
@@ -60,7 +61,8 @@ func licencesIn(dir string) (ids []string, err error) {
 	}
 	for _, e := range entries {
 		name := strings.ToUpper(e.Name())
-		if e.IsDir() || filepath.Ext(name) == ".GO" || !strings.HasPrefix(name, "LICENSE") && !strings.HasPrefix(name, "LICENCE") && !strings.HasPrefix(name, "COPYING") {
+		if e.IsDir() || filepath.Ext(name) == ".GO" || !strings.HasPrefix(name, "LICENSE") &&
+			!strings.HasPrefix(name, "LICENCE") && !strings.HasPrefix(name, "COPYING") {
 			continue
 		}
 		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
@@ -83,7 +85,8 @@ func licencesIn(dir string) (ids []string, err error) {
 
 // programLinks says whether one of the programs links the module.
 func programLinks(module string) (bool, error) {
-	out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./agent", "./bridge").Output()
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}}", "./agent",
+		"./bridge").Output()
 	if err != nil {
 		return false, fmt.Errorf("go list: %w", err)
 	}

@@ -31,7 +31,8 @@ func locks() (all []finding, err error) {
 			}
 			f := finding{name: file + " " + path}
 			if p.License != "" {
-				f.ids = strings.FieldsFunc(strings.NewReplacer("(", "", ")", "", " AND ", ",", " OR ", ",").Replace(p.License), func(r rune) bool { return r == ',' })
+				f.ids = strings.FieldsFunc(strings.NewReplacer("(", "", ")", "", " AND ", ",", " OR ",
+					",").Replace(p.License), func(r rune) bool { return r == ',' })
 			}
 			all = append(all, f)
 		}

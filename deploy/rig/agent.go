@@ -25,7 +25,8 @@ type Agent struct {
 // configuration that the bridge wrote.
 func NewAgent(ctx context.Context, b *Bridge, thing, dir, endpoint, extra string) (*Agent, error) {
 	a := OpenAgent(b.bin, thing, dir)
-	if _, err := b.Command(ctx, "thing", "create", thing, "-out", a.Dir, "-endpoint", endpoint, "-sensor", "none"); err != nil {
+	if _, err := b.Command(ctx, "thing", "create", thing, "-out", a.Dir, "-endpoint", endpoint, "-sensor",
+		"none"); err != nil {
 		return nil, err
 	}
 	if err := a.Configure(extra); err != nil {

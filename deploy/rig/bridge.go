@@ -43,7 +43,8 @@ func NewBridge(bin Bin, dir, extra string) (*Bridge, error) {
 	if err := os.MkdirAll(b.Dir, 0o700); err != nil {
 		return nil, err
 	}
-	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = %q\n[admin]\nlisten = %q\n[https]\nlisten = %q\n%s", b.Dir, b.MQTT, b.Admin, b.HTTPS, extra)
+	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = %q\n[admin]\nlisten = %q\n[https]\nlisten = %q\n%s", b.Dir,
+		b.MQTT, b.Admin, b.HTTPS, extra)
 	if err := os.WriteFile(b.config(), []byte(text), 0o600); err != nil {
 		return nil, err
 	}

@@ -52,7 +52,8 @@ func TestUnits(t *testing.T) {
 			if err := os.WriteFile(whole, orig, 0o644); err != nil {
 				t.Fatal(err)
 			}
-			out, err = exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold="+threshold, whole).CombinedOutput()
+			out, err = exec.Command(analyze, "security", "--no-pager", "--offline=true", "--threshold="+threshold,
+				whole).CombinedOutput()
 			lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 			t.Log(lines[len(lines)-1])
 			if err != nil {
@@ -126,7 +127,8 @@ func TestUnitsStayUp(t *testing.T) {
 		if !strings.Contains(string(text), "\nType=notify\n") {
 			continue // it ends by itself, and a timer starts it
 		}
-		for _, line := range []string{"Restart=always", "StartLimitIntervalSec=0", "ExecReload=/bin/kill -HUP $MAINPID"} {
+		for _, line := range []string{"Restart=always", "StartLimitIntervalSec=0",
+			"ExecReload=/bin/kill -HUP $MAINPID"} {
 			if !strings.Contains(string(text), "\n"+line+"\n") {
 				t.Errorf("%s: no %s", unit, line)
 			}
@@ -143,8 +145,10 @@ func TestHardened(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, want := range []string{"LimitCORE=0", "MemoryMax=", "UMask=0077", "NoNewPrivileges=yes", "CapabilityBoundingSet=\n", "ProtectSystem=strict", "ProtectHome=yes",
-			"PrivateTmp=yes", "PrivateMounts=yes", "RemoveIPC=yes", "RestrictNamespaces=yes", "MemoryDenyWriteExecute=yes", "SystemCallFilter=@system-service", "StateDirectoryMode=0700"} {
+		for _, want := range []string{"LimitCORE=0", "MemoryMax=", "UMask=0077", "NoNewPrivileges=yes",
+			"CapabilityBoundingSet=\n", "ProtectSystem=strict", "ProtectHome=yes",
+			"PrivateTmp=yes", "PrivateMounts=yes", "RemoveIPC=yes", "RestrictNamespaces=yes",
+			"MemoryDenyWriteExecute=yes", "SystemCallFilter=@system-service", "StateDirectoryMode=0700"} {
 			if !strings.Contains(string(text), "\n"+want) {
 				t.Errorf("%s: no %s", unit, strings.TrimSpace(want))
 			}

@@ -38,7 +38,8 @@ func newAPI(b *rig.Bridge) (*api, error) {
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
 	a := &api{url: "https://localhost" + b.HTTPS[strings.LastIndexByte(b.HTTPS, ':'):]}
-	a.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}}, Timeout: time.Minute}
+	a.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}},
+		Timeout: time.Minute}
 	for line := range strings.Lines(string(keys)) {
 		name, value, _ := strings.Cut(line, "=")
 		switch value = strings.TrimSpace(value); strings.TrimSpace(name) {
@@ -121,7 +122,8 @@ func (a *api) records(ctx context.Context, stream string) (all []Record, err err
 				MillisBehindLatest int64
 				NextShardIterator  string
 			}
-			if err := a.kinesis(ctx, "GetRecords", map[string]any{"ShardIterator": at.ShardIterator}, &page); err != nil {
+			if err := a.kinesis(ctx, "GetRecords", map[string]any{"ShardIterator": at.ShardIterator},
+				&page); err != nil {
 				return nil, err
 			}
 			for _, r := range page.Records {

@@ -72,11 +72,14 @@ var changes = []struct{ service, method, path, body string }{
 	{"iot", "PUT", "/thing-groups/addThingToThingGroup", `{"thingGroupName":"hall","thingName":"press-1"}`},
 	{"iot", "POST", "/policies/readers", `{"policyDocument":` + quoted(policy) + `}`},
 	{"iot", "POST", "/policies/readers/version?setAsDefault=true", `{"policyDocument":` + quoted(policy) + `}`},
-	{"iot", "POST", "/provisioning-templates", `{"templateName":"fleet","enabled":true,"provisioningRoleArn":"` + role + `","templateBody":` + quoted(template) + `}`},
+	{"iot", "POST", "/provisioning-templates", `{"templateName":"fleet","enabled":true,"provisioningRoleArn":"` + role +
+		`","templateBody":` + quoted(template) + `}`},
 	{"iot", "POST", "/role-aliases/upload", `{"roleArn":"` + role + `","credentialDurationSeconds":3600}`},
 	{"iot", "POST", "/rules/by_api", `{"sql":"SELECT * FROM 'nothing'","actions":[{"republish":{"topic":"x","roleArn":"` + role + `"}}]}`},
-	{"iotdata", "POST", "/things/press-1/shadow", `{"state":{"desired":{"speed":1.50,"on":true},"reported":{"speed":1,"text":"ä"}}}`},
-	{"iotdata", "POST", "/things/press-1/shadow", `{"state":{"desired":{"on":null},"reported":{"list":[1,2,{"a":3}]}}}`},
+	{"iotdata", "POST", "/things/press-1/shadow",
+		`{"state":{"desired":{"speed":1.50,"on":true},"reported":{"speed":1,"text":"ä"}}}`},
+	{"iotdata", "POST", "/things/press-1/shadow",
+		`{"state":{"desired":{"on":null},"reported":{"list":[1,2,{"a":3}]}}}`},
 	{"iotdata", "POST", "/things/press-1/shadow?name=door", `{"state":{"desired":{"open":true}}}`},
 	{"iotdata", "POST", "/things/press-1/shadow?name=gone", `{"state":{"desired":{"open":true}}}`},
 	{"iotdata", "DELETE", "/things/press-1/shadow?name=gone", ``},
@@ -89,7 +92,8 @@ var questions = []struct{ service, path string }{
 	{"iot", "/thing-groups/hall"}, {"iot", "/thing-groups/hall/things"}, {"iot", "/billing-groups/north/things"},
 	{"iot", "/things/" + Operator + "/principals"},
 	{"iot", "/certificates"}, {"iot", "/certificates/{cert}"},
-	{"iot", "/policies"}, {"iot", "/policies/readers"}, {"iot", "/policies/readers/version"}, {"iot", "/policies/" + Operator},
+	{"iot", "/policies"}, {"iot", "/policies/readers"}, {"iot", "/policies/readers/version"},
+	{"iot", "/policies/" + Operator},
 	{"iot", "/provisioning-templates"}, {"iot", "/provisioning-templates/fleet"}, {"iot", "/role-aliases/upload"},
 	{"iot", "/rules/by_api"},
 	{"iotdata", "/things/press-1/shadow"}, {"iotdata", "/things/press-1/shadow?name=door"},
@@ -168,7 +172,8 @@ func (l *leaver) leave(bin rig.Bin) (err error) {
 
 // fill makes what registry and shadows have.
 func (l *leaver) fill() error {
-	if _, err := l.bridge.Command(l.ctx, "thing", "create", Operator, "-out", filepath.Join(l.dir, Operator), "-sensor", "none"); err != nil {
+	if _, err := l.bridge.Command(l.ctx, "thing", "create", Operator, "-out", filepath.Join(l.dir, Operator), "-sensor",
+		"none"); err != nil {
 		return err
 	}
 	id, err := l.certificate()
@@ -206,7 +211,8 @@ func (l *leaver) certificate() (string, error) {
 
 // put fills a stream and splits its first shard in the middle.
 func (l *leaver) put() error {
-	if err := l.api.kinesis(l.ctx, "CreateStream", map[string]any{"StreamName": StreamPut, "ShardCount": 2}, nil); err != nil {
+	if err := l.api.kinesis(l.ctx, "CreateStream", map[string]any{"StreamName": StreamPut, "ShardCount": 2},
+		nil); err != nil {
 		return err
 	}
 	for round := range 2 {
@@ -215,9 +221,11 @@ func (l *leaver) put() error {
 		}
 		var records []map[string]any
 		for i := range 40 {
-			records = append(records, map[string]any{"Data": fmt.Appendf(nil, "record %d of round %d", i, round), "PartitionKey": fmt.Sprint("k", i)})
+			records = append(records, map[string]any{"Data": fmt.Appendf(nil, "record %d of round %d", i, round),
+				"PartitionKey": fmt.Sprint("k", i)})
 		}
-		if err := l.api.kinesis(l.ctx, "PutRecords", map[string]any{"StreamName": StreamPut, "Records": records}, nil); err != nil {
+		if err := l.api.kinesis(l.ctx, "PutRecords", map[string]any{"StreamName": StreamPut, "Records": records},
+			nil); err != nil {
 			return err
 		}
 		if round > 0 {
@@ -246,7 +254,8 @@ func (l *leaver) keep() error {
 	}
 	for i := range 5 {
 		topic, payload := fmt.Sprint("kept/", i), fmt.Sprintf(`{"kept":%d}`, i)
-		if err := errors.Join(wait(c.Publish(topic, 1, true, "an earlier one")), wait(c.Publish(topic, 1, true, payload))); err != nil {
+		if err := errors.Join(wait(c.Publish(topic, 1, true, "an earlier one")),
+			wait(c.Publish(topic, 1, true, payload))); err != nil {
 			return err
 		}
 		l.m.Retained = append(l.m.Retained, [2]string{topic, payload})
@@ -334,7 +343,8 @@ func (l *leaver) killAll() error {
 	}
 	return l.load(2, func() error {
 		l.agent.Kill()
-		_, err := l.api.do(l.ctx, "iotdata", http.MethodPost, "/things/"+Device+"/shadow", `{"state":{"desired":{"outputs":{"lamp":{"level":true}}}}}`)
+		_, err := l.api.do(l.ctx, "iotdata", http.MethodPost, "/things/"+Device+"/shadow",
+			`{"state":{"desired":{"outputs":{"lamp":{"level":true}}}}}`)
 		l.bridge.Kill()
 		return err
 	})

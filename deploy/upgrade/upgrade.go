@@ -26,9 +26,10 @@ type Manifest struct {
 	Version string    `json:"version"` // what the programs said of themselves
 	Made    time.Time `json:"made"`
 
-	Answers  []Answer    `json:"answers"`  // of the AWS APIs, at a time after which nothing changed them
-	Counted  []Counted   `json:"counted"`  // published on dt/{thing}/counter
-	Queued   []Counted   `json:"queued"`   // published on q/{life}, and by a rule on out/{life}, for the session of client Subscriber, which was away
+	Answers []Answer  `json:"answers"` // of the AWS APIs, at a time after which nothing changed them
+	Counted []Counted `json:"counted"` // published on dt/{thing}/counter
+	// published on q/{life}, and by a rule on out/{life}, for the session of client Subscriber, which was away
+	Queued   []Counted   `json:"queued"`
 	Records  []Record    `json:"records"`  // put to the stream StreamPut
 	Retained [][2]string `json:"retained"` // topic and payload, by topic
 

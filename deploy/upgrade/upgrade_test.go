@@ -160,7 +160,8 @@ func missing(got, want any) string {
 }
 
 // collect gathers messages until one has the topic and payload of last.
-func (h *heir) collect(client string, clean bool, subscribe string, last func(mqtt.Client) (topic string)) (got map[string]int, present bool) {
+func (h *heir) collect(client string, clean bool, subscribe string,
+	last func(mqtt.Client) (topic string)) (got map[string]int, present bool) {
 	h.t.Helper()
 	got = map[string]int{}
 	ended := make(chan string, 100)

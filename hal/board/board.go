@@ -221,7 +221,8 @@ func parseLine(name string) (request, error) {
 			return request{name: name, chip: name[:i], offset: uint32(n)}, nil
 		}
 	}
-	return request{}, fmt.Errorf("line %q: %w: want a name such as GPIO17, or chip:offset such as pinctrl-bcm2711:17", name, hal.ErrNoDevice)
+	return request{}, fmt.Errorf("line %q: %w: want a name such as GPIO17, or chip:offset such as pinctrl-bcm2711:17",
+		name, hal.ErrNoDevice)
 }
 
 // A bus is one open device file.

@@ -91,7 +91,8 @@ func TestBuses(t *testing.T) {
 	if got, want := b.Buses(), []string{at("i2c-1"), at("i2c-2"), at("i2c-10")}; !slices.Equal(got, want) {
 		t.Errorf("buses %v, want %v", got, want)
 	}
-	for _, bad := range []string{"", "1", "i2c-1", at("i2c-"), at("i2c-01"), at("i2c-+1"), at("i2c-3"), at("null"), at("i2c-1") + "/"} {
+	for _, bad := range []string{"", "1", "i2c-1", at("i2c-"), at("i2c-01"), at("i2c-+1"), at("i2c-3"), at("null"),
+		at("i2c-1") + "/"} {
 		if _, err := b.I2C(bad); !errors.Is(err, hal.ErrNoDevice) {
 			t.Errorf("I2C(%q): %v", bad, err)
 		}

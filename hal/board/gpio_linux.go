@@ -258,7 +258,8 @@ func openChip(dev string, r *request) (fd int, err error) {
 	case len(have) == 0:
 		return -1, fmt.Errorf("%w: this machine has no GPIO chips", hal.ErrNoDevice)
 	}
-	return -1, fmt.Errorf("%w: no such chip, there are: %s; a name such as GPIO17 serves any Raspberry Pi", hal.ErrNoDevice, strings.Join(have, ", "))
+	return -1, fmt.Errorf("%w: no such chip, there are: %s; a name such as GPIO17 serves any Raspberry Pi",
+		hal.ErrNoDevice, strings.Join(have, ", "))
 }
 
 // gpioNumber returns the number of a name such as GPIO17.

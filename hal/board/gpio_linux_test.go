@@ -58,7 +58,8 @@ func TestKernelLayout(t *testing.T) {
 		{"GPIO_V2_LINE_FLAG_BIAS_DISABLED", flagNoPull},
 		{"GPIO_V2_LINE_ATTR_ID_OUTPUT_VALUES", attrOutputValues},
 		{"sizeof(struct gpio_v2_line_config_attribute)", uint64(unsafe.Sizeof(lineAttr{}))},
-		{"offsetof(struct gpio_v2_line_config_attribute, attr.values)", uint64(unsafe.Offsetof(r.config.attrs[0].value))},
+		{"offsetof(struct gpio_v2_line_config_attribute, attr.values)",
+			uint64(unsafe.Offsetof(r.config.attrs[0].value))},
 		{"offsetof(struct gpio_v2_line_config_attribute, mask)", uint64(unsafe.Offsetof(r.config.attrs[0].mask))},
 		{"offsetof(struct gpio_v2_line_config, num_attrs)", uint64(unsafe.Offsetof(r.config.numAttrs))},
 		{"offsetof(struct gpio_v2_line_config, attrs)", uint64(unsafe.Offsetof(r.config.attrs))},
@@ -86,7 +87,8 @@ func TestKernelLayout(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, "a.c"), []byte(src.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(cc, "-o", filepath.Join(dir, "a"), filepath.Join(dir, "a.c")).CombinedOutput(); err != nil {
+	if out, err := exec.Command(cc, "-o", filepath.Join(dir, "a"),
+		filepath.Join(dir, "a.c")).CombinedOutput(); err != nil {
 		t.Skipf("no kernel headers to ask: %v\n%s", err, out)
 	}
 	out, err := exec.Command(filepath.Join(dir, "a")).Output()
@@ -228,7 +230,8 @@ func TestLineNames(t *testing.T) {
 		}
 		return c
 	}
-	expander := hal.LineChip{Name: "gpiochip1", Label: "raspberrypi-exp-gpio", Lines: pins(8, map[int]string{2: "PWR_LED_OFF"})}
+	expander := hal.LineChip{Name: "gpiochip1", Label: "raspberrypi-exp-gpio",
+		Lines: pins(8, map[int]string{2: "PWR_LED_OFF"})}
 	for _, c := range []struct {
 		name  string
 		files map[string]hal.LineChip
@@ -237,21 +240,33 @@ func TestLineNames(t *testing.T) {
 		at    uint32
 		err   string
 	}{
-		{"Pi 3", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2835", 54), "gpiochip1": expander}, "GPIO17", "pinctrl-bcm2835", 17, ""},
-		{"Pi 4", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58), "gpiochip1": expander}, "GPIO17", "pinctrl-bcm2711", 17, ""},
-		{"Pi 4 by chip", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58)}, "pinctrl-bcm2711:5", "pinctrl-bcm2711", 5, ""},
+		{"Pi 3", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2835", 54), "gpiochip1": expander}, "GPIO17",
+			"pinctrl-bcm2835", 17, ""},
+		{"Pi 4", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58), "gpiochip1": expander}, "GPIO17",
+			"pinctrl-bcm2711", 17, ""},
+		{"Pi 4 by chip", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58)}, "pinctrl-bcm2711:5",
+			"pinctrl-bcm2711", 5, ""},
 		{"Pi 5, whose header is one of several, with two files", map[string]hal.LineChip{
-			"gpiochip0": {Name: "gpiochip0", Label: "gpio-brcmstb@107d508500", Lines: pins(32, map[int]string{3: "2712_G", 20: "GPIO_X"})},
+			"gpiochip0": {Name: "gpiochip0", Label: "gpio-brcmstb@107d508500",
+				Lines: pins(32, map[int]string{3: "2712_G", 20: "GPIO_X"})},
 			"gpiochip4": {Name: "gpiochip4", Label: "pinctrl-rp1", Lines: header("", 54).Lines},
-			"gpiochip5": {Name: "gpiochip4", Label: "pinctrl-rp1", Lines: header("", 54).Lines}}, "GPIO17", "pinctrl-rp1", 17, ""},
-		{"no names", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "pinctrl-rp1", Lines: make([]hal.Line, 54)}}, "GPIO9", "pinctrl-rp1", 9, ""},
-		{"another name", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58), "gpiochip1": expander}, "PWR_LED_OFF", "raspberrypi-exp-gpio", 2, ""},
-		{"another board's own", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "soc", Lines: pins(40, map[int]string{33: "GPIO17"})}}, "GPIO17", "soc", 33, ""},
-		{"beyond", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "pinctrl-rp1", Lines: make([]hal.Line, 54)}}, "GPIO54", "", 0, "no line has this name"},
-		{"unknown board", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "soc", Lines: make([]hal.Line, 54)}}, "GPIO17", "", 0, "no line has this name"},
-		{"twice", map[string]hal.LineChip{"gpiochip0": header("a", 40), "gpiochip1": {Name: "gpiochip1", Label: "b", Lines: header("", 30).Lines}},
+			"gpiochip5": {Name: "gpiochip4", Label: "pinctrl-rp1", Lines: header("", 54).Lines}}, "GPIO17",
+			"pinctrl-rp1", 17, ""},
+		{"no names", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "pinctrl-rp1",
+			Lines: make([]hal.Line, 54)}}, "GPIO9", "pinctrl-rp1", 9, ""},
+		{"another name", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58), "gpiochip1": expander},
+			"PWR_LED_OFF", "raspberrypi-exp-gpio", 2, ""},
+		{"another board's own", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "soc",
+			Lines: pins(40, map[int]string{33: "GPIO17"})}}, "GPIO17", "soc", 33, ""},
+		{"beyond", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "pinctrl-rp1",
+			Lines: make([]hal.Line, 54)}}, "GPIO54", "", 0, "no line has this name"},
+		{"unknown board", map[string]hal.LineChip{"gpiochip0": {Name: "gpiochip0", Label: "soc",
+			Lines: make([]hal.Line, 54)}}, "GPIO17", "", 0, "no line has this name"},
+		{"twice", map[string]hal.LineChip{"gpiochip0": header("a", 40),
+			"gpiochip1": {Name: "gpiochip1", Label: "b", Lines: header("", 30).Lines}},
 			"GPIO17", "", 0, "a:17, b:17"},
-		{"the chip of another board", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58)}, "pinctrl-bcm2835:17", "", 0, "there are: pinctrl-bcm2711; a name such as GPIO17"},
+		{"the chip of another board", map[string]hal.LineChip{"gpiochip0": header("pinctrl-bcm2711", 58)},
+			"pinctrl-bcm2835:17", "", 0, "there are: pinctrl-bcm2711; a name such as GPIO17"},
 		{"no chips", nil, "GPIO17", "", 0, "no line has this name"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -269,7 +284,8 @@ func TestLineNames(t *testing.T) {
 				return
 			}
 			if !errors.Is(err, unix.EBUSY) || cString(asked.consumer[:]) != c.label || asked.offsets[0] != c.at {
-				t.Errorf("asked %s for line %d: %v; want %s:%d", cString(asked.consumer[:]), asked.offsets[0], err, c.label, c.at)
+				t.Errorf("asked %s for line %d: %v; want %s:%d", cString(asked.consumer[:]), asked.offsets[0], err,
+					c.label, c.at)
 			}
 		})
 	}
@@ -278,7 +294,8 @@ func TestLineNames(t *testing.T) {
 func TestLineChips(t *testing.T) {
 	lines := pins(3, map[int]string{1: "GPIO1"})
 	lines[2].User = "led0"
-	want := []hal.LineChip{{Name: "gpiochip2", Label: "x", Lines: lines}, {Name: "gpiochip10", Label: "y", Lines: pins(1, nil)}}
+	want := []hal.LineChip{{Name: "gpiochip2", Label: "x", Lines: lines},
+		{Name: "gpiochip10", Label: "y", Lines: pins(1, nil)}}
 	b, _ := controllers(t, map[string]hal.LineChip{"gpiochip2": want[0], "gpiochip10": want[1]})
 	got, err := b.LineChips()
 	if err != nil || fmt.Sprint(got) != fmt.Sprint(want) {

@@ -93,7 +93,9 @@ func channels(t *testing.T, s hal.Sensor) {
 			t.Errorf("channel name %q is taken", c.Name)
 		}
 		seen[c.Name] = true
-		if !utf8.ValidString(c.Unit) || len(c.Unit) > 16 || slices.ContainsFunc([]rune(c.Unit), func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if !utf8.ValidString(c.Unit) || len(c.Unit) > 16 || slices.ContainsFunc([]rune(c.Unit), func(r rune) bool {
+			return !unicode.IsPrint(r)
+		}) {
 			t.Errorf("%s: unit %q", c.Name, c.Unit)
 		}
 		if c.Kind < hal.Float || c.Kind > hal.Text {

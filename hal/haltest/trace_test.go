@@ -68,8 +68,10 @@ func TestRecordAndPlay(t *testing.T) {
 }
 
 func TestReadTraceErrors(t *testing.T) {
-	for _, bad := range []string{"76", "76 d0", "76 d 60", "76 d0 6g", "400 d0 60", "x d0 60", "76 d0 60 oh", "76 d0 60 !", "76 d0 60 !! "} {
-		if tr, err := ReadTrace(strings.NewReader("76 d0 60\n" + bad)); err == nil || !strings.Contains(err.Error(), "line 2") {
+	for _, bad := range []string{"76", "76 d0", "76 d 60", "76 d0 6g", "400 d0 60", "x d0 60", "76 d0 60 oh",
+		"76 d0 60 !", "76 d0 60 !! "} {
+		if tr, err := ReadTrace(strings.NewReader("76 d0 60\n" + bad)); err == nil ||
+			!strings.Contains(err.Error(), "line 2") {
 			t.Errorf("%q: %v, %v", bad, tr, err)
 		}
 	}

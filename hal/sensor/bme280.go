@@ -24,7 +24,8 @@ var bme280Driver = driver{
 		Options: []Option{
 			{"bus", "string", "", "I2C bus, such as /dev/i2c-1; the board's first if left out"},
 			{"address", "integer", "0x76", "0x76, or 0x77 with SDO high"},
-			{"oversampling", "integer", "1", "conversions for each value: 1, 2, 4, 8 or 16; more is steadier and slower"},
+			{"oversampling", "integer", "1",
+				"conversions for each value: 1, 2, 4, 8 or 16; more is steadier and slower"},
 		},
 	},
 	set: func(o *options) opener {
@@ -76,7 +77,8 @@ func (s *bme280) open(ctx context.Context, b hal.Board) (hal.Sensor, error) {
 	if s.bus == "" {
 		buses := b.Buses()
 		if len(buses) == 0 {
-			return nil, fmt.Errorf("%w: the board has no I2C bus; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0", hal.ErrNoDevice)
+			return nil, fmt.Errorf("%w: the board has no I2C bus; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0",
+				hal.ErrNoDevice)
 		}
 		s.bus = buses[0]
 	}
@@ -104,7 +106,8 @@ func (s *bme280) elsewhere() string {
 	if s.gate.Tx(other, []byte{bmx280.RegID}, id[:]) == nil && knownChip(id[0]) == nil {
 		return fmt.Sprintf("address found by the scan: %#x instead", other)
 	}
-	return fmt.Sprintf("nothing answers at %#x either: is the wiring right? `tidemill-agent sensors` scans the bus", other)
+	return fmt.Sprintf("nothing answers at %#x either: is the wiring right? `tidemill-agent sensors` scans the bus",
+		other)
 }
 
 var (

@@ -30,7 +30,8 @@ func open(t testing.TB, driver string, b hal.Board, opts map[string]any) hal.Sen
 
 func TestBME280Suite(t *testing.T) {
 	haltest.Sensor(t, func(t testing.TB) hal.Sensor {
-		return open(t, "bme280", sim.New(sim.Options{Seed: 5}), map[string]any{"bus": sim.DefaultBus, "address": int64(0x76)})
+		return open(t, "bme280", sim.New(sim.Options{Seed: 5}),
+			map[string]any{"bus": sim.DefaultBus, "address": int64(0x76)})
 	})
 }
 
@@ -70,7 +71,8 @@ func TestBME280OverAYear(t *testing.T) {
 					worst[i] = max(worst[i], math.Abs(v[i].Float()-w))
 				}
 			}
-			t.Logf("seed %d, oversampling %d: %d readings, off by at most %.4f °C, %.4f %%RH, %.3f Pa", c.seed, c.over, n, worst[0], worst[1], worst[2])
+			t.Logf("seed %d, oversampling %d: %d readings, off by at most %.4f °C, %.4f %%RH, %.3f Pa", c.seed, c.over,
+				n, worst[0], worst[1], worst[2])
 			if worst[0] > c.dT || worst[1] > c.dRH || worst[2] > c.dPas {
 				t.Errorf("want at most %v °C, %v %%RH, %v Pa", c.dT, c.dRH, c.dPas)
 			}
@@ -87,11 +89,13 @@ func TestBME280Faults(t *testing.T) {
 		if _, err := sensor.Open(t.Context(), "bme280", b, nil); !errors.Is(err, hal.ErrNoDevice) {
 			t.Fatalf("absent chip: %v, want ErrNoDevice", err)
 		}
-		if _, err := sensor.Open(t.Context(), "bme280", sim.New(sim.Options{NoBus: true}), nil); !errors.Is(err, hal.ErrNoDevice) {
+		if _, err := sensor.Open(t.Context(), "bme280", sim.New(sim.Options{NoBus: true}), nil); !errors.Is(err,
+			hal.ErrNoDevice) {
 			t.Fatalf("no bus: %v, want ErrNoDevice", err)
 		}
 		wire.Attach(0x77, b.BME280())
-		if _, err := sensor.Open(t.Context(), "bme280", b, nil); !errors.Is(err, hal.ErrNoDevice) || !strings.Contains(err.Error(), "found by the scan: 0x77") {
+		if _, err := sensor.Open(t.Context(), "bme280", b, nil); !errors.Is(err, hal.ErrNoDevice) ||
+			!strings.Contains(err.Error(), "found by the scan: 0x77") {
 			t.Fatalf("at the other address: %v", err)
 		}
 		wire.Attach(0x77, nil)
@@ -103,7 +107,8 @@ func TestBME280Faults(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%s: %v", when, err)
 			}
-			if math.Abs(v[0].Float()-21.5) > 0.01 || math.Abs(v[1].Float()-40) > 0.01 || math.Abs(v[2].Float()-99000) > 2.7 {
+			if math.Abs(v[0].Float()-21.5) > 0.01 || math.Abs(v[1].Float()-40) > 0.01 ||
+				math.Abs(v[2].Float()-99000) > 2.7 {
 				t.Errorf("%s: %v °C, %v %%RH, %v Pa", when, v[0].Float(), v[1].Float(), v[2].Float())
 			}
 		}
@@ -128,7 +133,8 @@ func TestBME280Faults(t *testing.T) {
 		if _, err := s.Read(t.Context()); !errors.Is(err, hal.ErrNoDevice) {
 			t.Errorf("pulled out: %v", err)
 		}
-		wire.Attach(addr, sim.NewBME280(77, sim.Constant(sim.Env{Temperature: 21.5, Humidity: 40, Pressure: 99000}), nil))
+		wire.Attach(addr, sim.NewBME280(77, sim.Constant(sim.Env{Temperature: 21.5, Humidity: 40, Pressure: 99000}),
+			nil))
 		good("with another chip")
 		wire.Attach(addr, nil)
 		_, _ = s.Read(t.Context())

@@ -27,7 +27,8 @@ func TestGPIOIn(t *testing.T) {
 		high bool
 		wait time.Duration
 	}
-	bounce := []step{{true, time.Millisecond}, {false, time.Millisecond}, {true, time.Millisecond}, {false, 2 * time.Millisecond}, {true, time.Second}}
+	bounce := []step{{true, time.Millisecond}, {false, time.Millisecond}, {true, time.Millisecond},
+		{false, 2 * time.Millisecond}, {true, time.Second}}
 	spike := []step{{true, time.Millisecond}, {false, time.Second}}
 	for _, c := range []struct {
 		name    string
@@ -136,7 +137,8 @@ func TestGPIOOut(t *testing.T) {
 		t.Errorf("Set with a context that has ended: %v, level %v", err, pin.Level())
 	}
 	s.Close()
-	if _, err := sensor.Open(ctx, "gpio-out", b, map[string]any{"line": "gpiochip9:1"}); !errors.Is(err, hal.ErrNoDevice) {
+	if _, err := sensor.Open(ctx, "gpio-out", b, map[string]any{"line": "gpiochip9:1"}); !errors.Is(err,
+		hal.ErrNoDevice) {
 		t.Errorf("no such line: %v", err)
 	}
 }

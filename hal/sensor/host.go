@@ -109,7 +109,8 @@ func findTemp(root string) string {
 		names             []string
 	}{
 		{"sys/class/thermal/thermal_zone*", "type", "temp",
-			[]string{"cpu-thermal", "cpu_thermal", "soc-thermal", "soc_thermal", "x86_pkg_temp", "cpu0-thermal", "cpu"}},
+			[]string{"cpu-thermal", "cpu_thermal", "soc-thermal", "soc_thermal", "x86_pkg_temp", "cpu0-thermal",
+				"cpu"}},
 		{"sys/class/hwmon/hwmon*", "name", "temp1_input",
 			[]string{"cpu_thermal", "coretemp", "k10temp", "zenpower", "soc_thermal"}},
 	} {
@@ -168,7 +169,8 @@ func (h *host) Read(ctx context.Context) ([]hal.Value, error) {
 		return nil, fmt.Errorf("host: %w", os.ErrClosed)
 	}
 	v := make([]hal.Value, hostChannels)
-	errs := [...]error{h.readTemp(v), h.readCPU(v), h.readLoad(v), h.readMemory(v), h.readNet(v), h.readUptime(v), h.readDisk(ctx, v)}
+	errs := [...]error{h.readTemp(v), h.readCPU(v), h.readLoad(v), h.readMemory(v), h.readNet(v), h.readUptime(v),
+		h.readDisk(ctx, v)}
 	for i := range v {
 		if v[i].Kind() != hal.Absent {
 			return v, nil

@@ -74,7 +74,8 @@ func TestHostReal(t *testing.T) {
 	s := open(t, "host", nil, nil)
 	defer s.Close()
 	m := reading(t, s)
-	for _, name := range []string{"load1", "mem_used", "mem_available", "disk_used", "disk_free", "net_rx", "net_tx", "uptime"} {
+	for _, name := range []string{"load1", "mem_used", "mem_available", "disk_used", "disk_free", "net_rx", "net_tx",
+		"uptime"} {
 		if _, ok := m[name]; !ok {
 			t.Errorf("no %s on this machine", name)
 		}
@@ -174,7 +175,8 @@ func TestHostHwmon(t *testing.T) {
 }
 
 func TestHostNothing(t *testing.T) {
-	if _, err := sensor.Open(t.Context(), "host", nil, map[string]any{"root": t.TempDir()}); !errors.Is(err, os.ErrNotExist) {
+	if _, err := sensor.Open(t.Context(), "host", nil, map[string]any{"root": t.TempDir()}); !errors.Is(err,
+		os.ErrNotExist) {
 		t.Errorf("no /proc at all: %v", err)
 	}
 }

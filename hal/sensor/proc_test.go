@@ -17,7 +17,8 @@ func TestCPUTimes(t *testing.T) {
 		busy, total int64
 		ok          bool
 	}{
-		{"cpu  18962 0 5794 579533 712 0 93 87 0 0\ncpu0 1\n", 18962 + 5794 + 93 + 87, 18962 + 5794 + 579533 + 712 + 93 + 87, true},
+		{"cpu  18962 0 5794 579533 712 0 93 87 0 0\ncpu0 1\n", 18962 + 5794 + 93 + 87, 18962 + 5794 + 579533 + 712 +
+			93 + 87, true},
 		{"cpu 1 2 3 4\n", 6, 10, true},
 		{"cpu 1 2 3 4", 6, 10, true},
 		{"cpu 1 2 3\n", 0, 0, false},
@@ -105,13 +106,15 @@ func TestProcFile(t *testing.T) {
 // The number parsers accept the same texts as strconv, but for signs, spaces
 // in numbers, exponents and sizes beyond ours, and give the same value.
 func FuzzNumbers(f *testing.F) {
-	for _, s := range []string{"0", "7", "007", "9223372036854775807", "9223372036854775808", "18446744073709551615", "1.5", "0.42", "3031.43", ".5", "5.", "-1", "1e5", ""} {
+	for _, s := range []string{"0", "7", "007", "9223372036854775807", "9223372036854775808", "18446744073709551615",
+		"1.5", "0.42", "3031.43", ".5", "5.", "-1", "1e5", ""} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		n, ok := number([]byte(s))
 		want, err := strconv.ParseInt(s, 10, 64)
-		if plain := !strings.HasPrefix(s, "+") && !strings.HasPrefix(s, "-"); ok != (err == nil && plain) || ok && n != want {
+		if plain := !strings.HasPrefix(s, "+") && !strings.HasPrefix(s, "-"); ok != (err == nil && plain) || ok &&
+			n != want {
 			t.Errorf("number(%q) = %d, %v; want %d, %v", s, n, ok, want, err)
 		}
 		if v, ok := decimal([]byte(s)); ok {
@@ -155,7 +158,8 @@ func FuzzProc(f *testing.F) {
 		if err == nil && (total < 0 || available < 0 || available > total) {
 			t.Errorf("%d of %d bytes available", available, total)
 		}
-		if again, _, err2 := memory(append(bytes.Clone(in), "\nHugePages: x\n"...)); err == nil && (err2 != nil || again != total) {
+		if again, _, err2 := memory(append(bytes.Clone(in), "\nHugePages: x\n"...)); err == nil &&
+			(err2 != nil || again != total) {
 			t.Errorf("another line changed %d to %d, %v", total, again, err2)
 		}
 		for _, v := range []func([]byte) (float64, error){load1, uptime} {
@@ -170,7 +174,8 @@ func FuzzProc(f *testing.F) {
 		if err == nil {
 			// One interface more adds its own bytes.
 			more := fmt.Appendf(bytes.Clone(in), "\nzz9: 3 0 0 0 0 0 0 0 4 0 0 0 0 0 0 0\n")
-			if r2, t2, _, err := traffic(more, ""); bytes.Count(in, []byte("\n")) >= 2 && (err != nil || r2 != (rx+3)&math.MaxInt64 || t2 != (tx+4)&math.MaxInt64) {
+			if r2, t2, _, err := traffic(more, ""); bytes.Count(in, []byte("\n")) >= 2 &&
+				(err != nil || r2 != (rx+3)&math.MaxInt64 || t2 != (tx+4)&math.MaxInt64) {
 				t.Errorf("rx %d to %d, tx %d to %d, %v", rx, r2, tx, t2, err)
 			}
 		}

@@ -134,10 +134,12 @@ func TestBosch280Vectors(t *testing.T) {
 					vals, err = s.Read(ctx)
 				}
 				if v.Error != "" {
-					want := map[string]string{"wrong_id": "chip id", "no_device": "no such device", "not_ready": "measured no temperature",
+					want := map[string]string{"wrong_id": "chip id", "no_device": "no such device",
+						"not_ready":   "measured no temperature",
 						"implausible": "calibration", "out_of_range": "want -40 to 85"}[v.Error]
 					dead := v.Error == "wrong_id" && errors.Is(err, hal.ErrNoDevice) // an id of 0 is no id
-					if err == nil || want == "" || !dead && !strings.Contains(err.Error(), want) && !strings.Contains(err.Error(), "does not end its measurement") ||
+					if err == nil || want == "" || !dead && !strings.Contains(err.Error(), want) &&
+						!strings.Contains(err.Error(), "does not end its measurement") ||
 						errors.Is(err, context.DeadlineExceeded) {
 						t.Fatalf("%v, want %s", err, v.Error)
 					}
@@ -155,7 +157,8 @@ func TestBosch280Vectors(t *testing.T) {
 				}
 				for name, e := range v.Expect {
 					g := got[name]
-					if e.Absent != (g.Kind() == hal.Absent) || !e.Absent && !(math.Abs(g.Float()-e.Value) <= e.Tolerance) {
+					if e.Absent != (g.Kind() == hal.Absent) || !e.Absent &&
+						!(math.Abs(g.Float()-e.Value) <= e.Tolerance) {
 						t.Errorf("%s %v, want %+v", name, g.Float(), e)
 					}
 				}
@@ -173,7 +176,8 @@ func TestBosch280Vectors(t *testing.T) {
 // A BMP280 sold as a BME280 measures what it can, and says what it is.
 func TestBMP280(t *testing.T) {
 	b := sim.New(sim.Options{Seed: 4, Air: sim.Constant(sim.Env{Temperature: 21.5, Humidity: 40, Pressure: 99000})})
-	for id, what := range map[byte]string{0x58: "", 0x56: "", 0x57: "", 0x55: "BMP180", 0x61: "BME680", 0x00: "wiring", 0x40: "0x40"} {
+	for id, what := range map[byte]string{0x58: "", 0x56: "", 0x57: "", 0x55: "BMP180", 0x61: "BME680", 0x00: "wiring",
+		0x40: "0x40"} {
 		b.Bus(sim.DefaultBus).Attach(sim.DefaultAddress, otherID{b.BME280(), id})
 		s, err := sensor.Open(t.Context(), "bme280", b, nil)
 		if what != "" {
@@ -186,7 +190,8 @@ func TestBMP280(t *testing.T) {
 			t.Fatal(err)
 		}
 		vals, err := s.Read(t.Context())
-		if err != nil || len(vals) != 2 || len(s.Channels()) != 2 || math.Abs(vals[0].Float()-21.5) > 0.01 || math.Abs(vals[1].Float()-99000) > 3 {
+		if err != nil || len(vals) != 2 || len(s.Channels()) != 2 || math.Abs(vals[0].Float()-21.5) > 0.01 ||
+			math.Abs(vals[1].Float()-99000) > 3 {
 			t.Errorf("id %#x: %v, %v", id, vals, err)
 		}
 		if n, ok := s.(hal.Noter); !ok || !strings.Contains(n.Note(), "no humidity") {

@@ -106,7 +106,8 @@ func (b *Board) I2C(bus string) (i2c.BusCloser, error) {
 	if found := b.Bus(bus); found != nil {
 		return found.Open(), nil
 	}
-	return nil, fmt.Errorf("bus %q: %w: the simulated board has: %s", bus, hal.ErrNoDevice, strings.Join(b.Buses(), ", "))
+	return nil, fmt.Errorf("bus %q: %w: the simulated board has: %s", bus, hal.ErrNoDevice,
+		strings.Join(b.Buses(), ", "))
 }
 
 // LineChips lists the one chip.
@@ -128,7 +129,8 @@ func (b *Board) Pin(line string) (*Pin, error) {
 		}
 	}
 	if i, err := strconv.Atoi(n); !ok || err != nil || i < 0 || i >= DefaultPins || strconv.Itoa(i) != n {
-		return nil, fmt.Errorf("line %q: %w: want GPIO0 to GPIO%d, or sim:0 to sim:%d", line, hal.ErrNoDevice, DefaultPins-1, DefaultPins-1)
+		return nil, fmt.Errorf("line %q: %w: want GPIO0 to GPIO%d, or sim:0 to sim:%d", line, hal.ErrNoDevice,
+			DefaultPins-1, DefaultPins-1)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -75,7 +75,8 @@ func TestWeather(t *testing.T) {
 		if e == other(at) {
 			same++
 		}
-		if n := a(at.Add(time.Second)); math.Abs(n.Temperature-e.Temperature) > 0.2 || math.Abs(n.Pressure-e.Pressure) > 10 {
+		if n := a(at.Add(time.Second)); math.Abs(n.Temperature-e.Temperature) > 0.2 ||
+			math.Abs(n.Pressure-e.Pressure) > 10 {
 			t.Fatalf("%v: jumps from %v to %v within a second", at, e, n)
 		}
 		lo = Env{min(lo.Temperature, e.Temperature), min(lo.Humidity, e.Humidity), min(lo.Pressure, e.Pressure)}
@@ -85,7 +86,8 @@ func TestWeather(t *testing.T) {
 	if same > 0 {
 		t.Errorf("two seeds agree %d times", same)
 	}
-	if lo.Temperature < -30 || hi.Temperature > 45 || lo.Humidity < 5 || hi.Humidity > 100 || lo.Pressure < 95000 || hi.Pressure > 106000 {
+	if lo.Temperature < -30 || hi.Temperature > 45 || lo.Humidity < 5 || hi.Humidity > 100 || lo.Pressure < 95000 ||
+		hi.Pressure > 106000 {
 		t.Errorf("no weather: %+v to %+v", lo, hi)
 	}
 	if hi.Temperature-lo.Temperature < 15 || hi.Pressure-lo.Pressure < 1500 || hi.Humidity-lo.Humidity < 20 {
@@ -107,7 +109,8 @@ func TestRoom(t *testing.T) {
 				} else {
 					cold++
 				}
-				if e.Temperature < 20 || e.Temperature > 30 || e.Humidity < 35 || e.Humidity > 55 || e.Pressure < 95000 || e.Pressure > 106000 {
+				if e.Temperature < 20 || e.Temperature > 30 || e.Humidity < 35 || e.Humidity > 55 ||
+					e.Pressure < 95000 || e.Pressure > 106000 {
 					t.Fatalf("seed %d: no room: %+v", seed, e)
 				}
 			}
@@ -167,7 +170,8 @@ func TestForcedMode(t *testing.T) {
 		put(t, c, bmx280.RegCtrlHum, 0)
 		put(t, c, bmx280.RegCtrlMeas, 1<<5|1)
 		time.Sleep(time.Second)
-		if d := get(t, c, bmx280.RegData, 8); !bytes.Equal(d[:3], skippedAll[:3]) || !bytes.Equal(d[6:], skippedAll[6:]) || bytes.Equal(d[3:6], skippedAll[3:6]) {
+		if d := get(t, c, bmx280.RegData, 8); !bytes.Equal(d[:3], skippedAll[:3]) ||
+			!bytes.Equal(d[6:], skippedAll[6:]) || bytes.Equal(d[3:6], skippedAll[3:6]) {
 			t.Errorf("temperature alone: %x", d)
 		}
 		put(t, c, bmx280.RegReset, bmx280.ResetWord)

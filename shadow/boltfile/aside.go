@@ -27,7 +27,8 @@ func SetAside(path string, cause error, log *slog.Logger) error {
 	} else if err != nil {
 		return fmt.Errorf("set aside: %w", err)
 	}
-	log.Error("file is damaged: it is set aside, and a new one takes its place", "path", path, "aside", to, "err", cause)
+	log.Error("file is damaged: it is set aside, and a new one takes its place", "path", path, "aside", to, "err",
+		cause)
 	dir := filepath.Dir(path)
 	if d, err := os.Open(dir); err == nil {
 		// Best effort: after a crash now the damage is found again.

@@ -29,7 +29,8 @@ func filled(t testing.TB, o bbolt.Options) []byte {
 				return err
 			}
 			for i := range 200 {
-				if err := large.Put(fmt.Appendf(nil, "key-%04d", i), bytes.Repeat([]byte{byte(round)}, 5*i)); err != nil {
+				if err := large.Put(fmt.Appendf(nil, "key-%04d", i),
+					bytes.Repeat([]byte{byte(round)}, 5*i)); err != nil {
 					return err
 				}
 			}
@@ -138,7 +139,8 @@ func sum(m []byte) uint64 {
 
 // What Check lets through, bbolt opens, reads and writes, without a panic.
 func FuzzCheck(f *testing.F) {
-	goods := [2][]byte{filled(f, bbolt.Options{PageSize: 1024}), filled(f, bbolt.Options{PageSize: 1024, NoFreelistSync: true})}
+	goods := [2][]byte{filled(f, bbolt.Options{PageSize: 1024}),
+		filled(f, bbolt.Options{PageSize: 1024, NoFreelistSync: true})}
 	f.Add(uint32(0), uint32(0), []byte{1}, false)
 	f.Add(uint32(3), uint32(8), []byte{1, 0}, true)
 	f.Add(uint32(4), uint32(16), []byte{0xFF, 0xFF, 0xFF}, false)

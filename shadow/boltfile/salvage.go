@@ -24,7 +24,8 @@ type Item struct {
 // behind its end are lost. sure says that nothing can be
 // older than the last commit: both meta pages and that list are sound. Without it
 // what was written last may be undone. nesting is that of Check.
-func Salvage(in io.ReaderAt, size int64, nesting int, f func(Item) error, lost func(path [][]byte, err error)) (sure bool, err error) {
+func Salvage(in io.ReaderAt, size int64, nesting int, f func(Item) error,
+	lost func(path [][]byte, err error)) (sure bool, err error) {
 	c := checker{in: in, size: size, cut: true}
 	root, freelist, err := c.meta()
 	if err != nil {
@@ -89,7 +90,8 @@ func (s *salvager) branch(b []byte, id uint64, from, limit []byte) (keys [][]byt
 		if err != nil {
 			return nil, err
 		}
-		if i > 0 && bytes.Compare(keys[i-1], key) >= 0 || from != nil && bytes.Compare(key, from) < 0 || limit != nil && bytes.Compare(key, limit) >= 0 {
+		if i > 0 && bytes.Compare(keys[i-1], key) >= 0 || from != nil && bytes.Compare(key, from) < 0 || limit != nil &&
+			bytes.Compare(key, limit) >= 0 {
 			return nil, damaged("branch page %d: keys out of order", id)
 		}
 		keys = append(keys, key)
@@ -121,7 +123,8 @@ func (s *salvager) cells(b []byte, id uint64, from, limit []byte) (all []cell, e
 			return nil, damaged("page %d: element %d", id, i)
 		}
 		key := both[:ksize]
-		if i > 0 && bytes.Compare(all[i-1].key, key) >= 0 || from != nil && bytes.Compare(key, from) < 0 || limit != nil && bytes.Compare(key, limit) >= 0 {
+		if i > 0 && bytes.Compare(all[i-1].key, key) >= 0 || from != nil && bytes.Compare(key, from) < 0 ||
+			limit != nil && bytes.Compare(key, limit) >= 0 {
 			return nil, damaged("page %d: keys out of order", id)
 		}
 		all = append(all, cell{key, both[ksize:], flags == elementBucket})

@@ -85,7 +85,8 @@ func TestSalvage(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	rnd := rand.New(rand.NewPCG(seed, 0))
 	raw, model := aged(t, rnd)
-	if found, lost, sure, err := salvage(t, raw); err != nil || len(lost) > 0 || !sure || fmt.Sprint(found) != fmt.Sprint(model) {
+	if found, lost, sure, err := salvage(t, raw); err != nil || len(lost) > 0 || !sure ||
+		fmt.Sprint(found) != fmt.Sprint(model) {
 		t.Fatalf("sound: %d of %d, lost %v, sure %v, %v", len(found), len(model), lost, sure, err)
 	}
 	pages, kept, certain := len(raw)/1024, 0, 0
@@ -113,7 +114,8 @@ func TestSalvage(t *testing.T) {
 		}
 		for name, value := range found {
 			if want, ok := model[name]; !ok || value != want {
-				t.Fatalf("seed %d try %d: %s is %q, want %q (there: %v), sure %v", seed, try, name, value, want, ok, sure)
+				t.Fatalf("seed %d try %d: %s is %q, want %q (there: %v), sure %v", seed, try, name, value, want, ok,
+					sure)
 			}
 		}
 		for name := range model {

@@ -102,7 +102,8 @@ func (c *checker) leaf(b []byte, id uint64, last *[]byte, from, limit []byte, de
 		if err != nil {
 			return err
 		}
-		if *last != nil && bytes.Compare(*last, key) >= 0 || from != nil && bytes.Compare(key, from) < 0 || limit != nil && bytes.Compare(key, limit) >= 0 {
+		if *last != nil && bytes.Compare(*last, key) >= 0 || from != nil && bytes.Compare(key, from) < 0 ||
+			limit != nil && bytes.Compare(key, limit) >= 0 {
 			return damaged("page %d: keys out of order", id)
 		}
 		*last = append((*last)[:0], key...)

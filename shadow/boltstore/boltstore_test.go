@@ -54,7 +54,8 @@ func TestDocumentsAndNames(t *testing.T) {
 		t.Fatalf("%v, %v", d, err)
 	}
 	d := document(t, nil, `{"state":{"desired":{"n":9007199254740993,"l":[1.0,{"x":""}],"e":{}}}}`)
-	for _, k := range [][2]string{{"t", ""}, {"t", "b"}, {"t", "a"}, {"t", "c"}, {"t-2", "z"}, {"t:", "y"}, {"s", "x"}} {
+	for _, k := range [][2]string{{"t", ""}, {"t", "b"}, {"t", "a"}, {"t", "c"}, {"t-2", "z"}, {"t:", "y"},
+		{"s", "x"}} {
 		if err := s.Put(k[0], k[1], d); err != nil {
 			t.Fatal(err)
 		}
@@ -133,7 +134,9 @@ func TestBesideOtherBuckets(t *testing.T) {
 
 func TestSetAside(t *testing.T) {
 	for name, spoil := range map[string]func(string) error{
-		"no bbolt file": func(p string) error { return os.WriteFile(p, []byte(strings.Repeat("no database ", 4096)), 0o600) },
+		"no bbolt file": func(p string) error {
+			return os.WriteFile(p, []byte(strings.Repeat("no database ", 4096)), 0o600)
+		},
 		"torn page": func(p string) error {
 			f, err := os.OpenFile(p, os.O_RDWR, 0)
 			if err != nil {
@@ -270,7 +273,8 @@ func child(path string) {
 				d, err := s.Get(thing, "")
 				next := new(shadow.Document)
 				if err == nil {
-					u := &shadow.Update{Reported: shadow.Section{Set: true, Patch: map[string]any{"x": strings.Repeat("y", 500)}}}
+					u := &shadow.Update{Reported: shadow.Section{Set: true,
+						Patch: map[string]any{"x": strings.Repeat("y", 500)}}}
 					next, err = d.Update(u, time.Now(), shadow.Limits{})
 				}
 				if err == nil {

@@ -40,7 +40,8 @@ func replace(path string, cause error, o Options) (*Store, error) {
 
 // overwrite removes the damaged file, for there is no room to keep it.
 func overwrite(path string, cause error, o Options) (*Store, error) {
-	o.Log.Error("file is damaged: a new one takes its place, and there is no room to keep it", "path", path, "err", cause)
+	o.Log.Error("file is damaged: a new one takes its place, and there is no room to keep it", "path", path, "err",
+		cause)
 	if err := os.Remove(path); err != nil {
 		return nil, fmt.Errorf("boltstore: %w", err)
 	}

@@ -46,7 +46,8 @@ func Salvage(from, to string, lost func(error)) (err error) {
 		return fmt.Errorf("%s: %w", from, err)
 	}
 	if !sure {
-		lost(fmt.Errorf("%s: what was written last may be undone: a meta page or the list of free pages is damaged", from))
+		lost(fmt.Errorf("%s: what was written last may be undone: a meta page or the list of free pages is damaged",
+			from))
 	}
 	return nil
 }

@@ -222,7 +222,8 @@ func (l *link) rejected(a answer, what string) {
 		l.tries++
 	case 400, 413, 415:
 		err := l.d.change(func(s *state) { s.parked, s.parkedErr = what, a.Message })
-		l.d.o.Log.Error("the cloud refuses the shadow update for good", "code", a.Code, "message", a.Message, "store_err", err)
+		l.d.o.Log.Error("the cloud refuses the shadow update for good", "code", a.Code, "message", a.Message,
+			"store_err", err)
 	default:
 		l.refused(a, "update")
 	}

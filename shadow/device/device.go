@@ -83,6 +83,7 @@ type Options struct {
 	// the device reports since. Both are for a place that both ends changed
 	// while apart, and off by default.
 	LocalDesired, CloudReported bool
-	Recreate                    bool           // re-create a shadow deleted in the cloud at once, not with the next Report
-	Jitter                      func() float64 // in [0,1), spreads retries; default math/rand/v2
+	// re-create a shadow deleted in the cloud at once, not with the next Report
+	Recreate bool
+	Jitter   func() float64 // in [0,1), spreads retries; default math/rand/v2
 }

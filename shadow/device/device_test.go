@@ -230,7 +230,8 @@ func TestDesiredIsAppliedAndReported(t *testing.T) {
 		w.connect()
 		w.must(shadow.OpUpdate, `{"state":{"desired":{"sensors":{"t1":{"every":5}},"outputs":{"fan":{"level":true}}}}}`)
 		w.quiet()
-		w.want(`{"outputs":{"fan":{"level":true}},"sensors":{"t1":{"every":5}}}`, `{"outputs":{"fan":{"level":true}},"sensors":{"t1":{"every":5}}}`)
+		w.want(`{"outputs":{"fan":{"level":true}},"sensors":{"t1":{"every":5}}}`,
+			`{"outputs":{"fan":{"level":true}},"sensors":{"t1":{"every":5}}}`)
 		if got := strings.Join(calls, " "); got != "outputs.fan.level=true sensors.t1.every=5" {
 			t.Errorf("calls: %s", got)
 		}
@@ -288,7 +289,9 @@ func TestCleared(t *testing.T) {
 						t.Errorf("cleared %q, want %q", got, want)
 					}
 				}, func(d *Device) {
-					d.Handle("sensors.*.every", own{func(context.Context, []string, any) (any, error) { return nil, nil },
+					d.Handle("sensors.*.every", own{func(context.Context, []string, any) (any, error) {
+						return nil, nil
+					},
 						func(path []string) error { cleared = append(cleared, strings.Join(path, ".")); return nil }})
 				})
 			})
@@ -348,7 +351,8 @@ func TestRefusal(t *testing.T) {
 		w.connect()
 		w.must(shadow.OpUpdate, `{"state":{"desired":{"sensors":{"t1":{"every":0.1}}}}}`)
 		w.quiet()
-		w.want(`{"sensors":{"t1":{"every":0.1}}}`, `{"errors":{"sensors.t1.every":"want at least 1 second"},"sensors":{"t1":{"every":10}}}`)
+		w.want(`{"sensors":{"t1":{"every":0.1}}}`,
+			`{"errors":{"sensors.t1.every":"want at least 1 second"},"sensors":{"t1":{"every":10}}}`)
 		w.d.Report(map[string]any{"uptime": 1})
 		w.quiet()
 		if got := strings.Join(calls, " "); got != "sensors.t1.every=0.1" {
@@ -423,7 +427,8 @@ func TestDeletedInTheCloud(t *testing.T) {
 		w.quiet()
 		w.must(shadow.OpDelete, ``)
 		w.quiet()
-		if w.cloud.docs["pump-7/"].Alive() || !w.d.Status().Deleted || w.d.Desired() != nil || text(w.d.Reported()) != `{"x":1}` {
+		if w.cloud.docs["pump-7/"].Alive() || !w.d.Status().Deleted || w.d.Desired() != nil ||
+			text(w.d.Reported()) != `{"x":1}` {
 			t.Errorf("after delete: %+v, reported %s", w.d.Status(), text(w.d.Reported()))
 		}
 		w.connect() // get says 404; still nothing
@@ -518,7 +523,8 @@ func TestPatterns(t *testing.T) {
 		panics    bool
 	}{
 		{"a", "b", false}, {"a", "a", true}, {"a", "a.b", true}, {"a.*", "a.b.c", true},
-		{"a.*", "a.b", false}, {"*.b", "a.*", false}, {"a.b", "*", true}, {"a.*.x", "a.*.y", false}, {"a", "", true}, {"a", "b..c", true},
+		{"a.*", "a.b", false}, {"*.b", "a.*", false}, {"a.b", "*", true}, {"a.*.x", "a.*.y", false}, {"a", "", true},
+		{"a", "b..c", true},
 	} {
 		func() {
 			defer func() {

@@ -32,7 +32,8 @@ func (d *Device) Handle(pattern string, h Handler) {
 			overlap = overlap && (p[i] == r.pattern[i] || p[i] == "*" || r.pattern[i] == "*")
 		}
 		if overlap && (len(p) != len(r.pattern) || slices.Equal(p, r.pattern)) {
-			panic(fmt.Sprintf("shadow device: pattern %q covers the places of %q", pattern, strings.Join(r.pattern, ".")))
+			panic(fmt.Sprintf("shadow device: pattern %q covers the places of %q", pattern,
+				strings.Join(r.pattern, ".")))
 		}
 	}
 	d.routes = append(d.routes, route{p, h})
@@ -54,7 +55,9 @@ func (d *Device) Handle(pattern string, h Handler) {
 
 func (d *Device) routeOf(path []string) Handler {
 	for _, r := range d.routes {
-		if len(r.pattern) == len(path) && slices.EqualFunc(r.pattern, path, func(p, k string) bool { return p == "*" || p == k }) {
+		if len(r.pattern) == len(path) && slices.EqualFunc(r.pattern, path, func(p, k string) bool {
+			return p == "*" || p == k
+		}) {
 			return r.h
 		}
 	}
@@ -196,7 +199,8 @@ func (l *link) clear(ctx context.Context, now []place) {
 		}
 		delete(l.tried, p.key())
 		if err := c.Clear(ctx, p.path); err != nil {
-			l.d.o.Log.Warn("a setting that is not desired any more could not be taken back", "property", p.key(), "err", err)
+			l.d.o.Log.Warn("a setting that is not desired any more could not be taken back", "property", p.key(), "err",
+				err)
 		}
 	}
 	l.asked = now

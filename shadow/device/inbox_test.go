@@ -17,8 +17,10 @@ func TestInboxIsBounded(t *testing.T) {
 		for _, m := range d.box.messages {
 			bytes += len(m.payload)
 		}
-		if n := len(d.box.messages); n == 0 || n > maxInbox || bytes > maxInboxBytes || bytes != d.box.bytes || !d.box.lost {
-			t.Errorf("%s: %d messages of %d bytes wait, counted as %d, some lost: %v", name, n, bytes, d.box.bytes, d.box.lost)
+		if n := len(d.box.messages); n == 0 || n > maxInbox || bytes > maxInboxBytes || bytes != d.box.bytes ||
+			!d.box.lost {
+			t.Errorf("%s: %d messages of %d bytes wait, counted as %d, some lost: %v", name, n, bytes, d.box.bytes,
+				d.box.lost)
 		}
 	}
 }

@@ -114,7 +114,9 @@ func (c *chaos) boot() {
 	}
 	d.Handle("set.*", HandlerFunc(apply))
 	d.Handle("tree.*", HandlerFunc(apply))
-	d.Handle("never.*", HandlerFunc(func(context.Context, []string, any) (any, error) { return nil, errors.New("never") }))
+	d.Handle("never.*", HandlerFunc(func(context.Context, []string, any) (any, error) {
+		return nil, errors.New("never")
+	}))
 	d.Handle("clamped", HandlerFunc(func(context.Context, []string, any) (any, error) { return 1, nil }))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -207,7 +209,8 @@ func (c *chaos) act() {
 			c.t.Error(err)
 		}
 	case what == 14 && c.foreign && v == nil: // wiped: a new card
-		if err := c.store.Save("t", "", map[string][]byte{recLocal: nil, recBase: nil, recMeta: nil, recSent: nil}); err != nil {
+		if err := c.store.Save("t", "", map[string][]byte{recLocal: nil, recBase: nil, recMeta: nil,
+			recSent: nil}); err != nil {
 			c.t.Error(err)
 		}
 		c.boot()

@@ -32,7 +32,8 @@ func (s *Service) handle(r request) ([]byte, *shadow.Error) {
 	}
 	refusal := new(shadow.Error)
 	if !errors.As(err, &refusal) {
-		s.o.Log.Error("shadow request failed", "thing", r.topic.Thing, "shadow", r.topic.Name, "op", string(r.topic.Op), "err", err)
+		s.o.Log.Error("shadow request failed", "thing", r.topic.Thing, "shadow", r.topic.Name, "op", string(r.topic.Op),
+			"err", err)
 		refusal = shadow.ErrInternal
 	}
 	s.reject(r, refusal, token, now)

@@ -40,8 +40,11 @@ func BenchmarkUpdate(b *testing.B) {
 	defer s.Close()
 	const things = 10_000
 	update := func(n int64) {
-		payload := fmt.Sprintf(`{"state":{"reported":{"seq":%d,"temperature":21.5,"firmware":"1.4.2","door":{"open":false,"since":17}}}}`, n)
-		if _, err := s.Do(context.Background(), fmt.Sprint("thing-", n%things), "", shadow.OpUpdate, []byte(payload)); err != nil {
+		payload := fmt.Sprintf(
+			`{"state":{"reported":{"seq":%d,"temperature":21.5,"firmware":"1.4.2","door":{"open":false,"since":17}}}}`,
+			n)
+		if _, err := s.Do(context.Background(), fmt.Sprint("thing-", n%things), "", shadow.OpUpdate,
+			[]byte(payload)); err != nil {
 			b.Error(err)
 		}
 	}
@@ -105,11 +108,12 @@ func BenchmarkDelta(b *testing.B) {
 		due[token] = at
 		mu.Unlock()
 		payload := fmt.Sprintf(`{"state":{"desired":{"every":%d}},"clientToken":%q}`, i, token)
-		s.Handle(context.Background(), fmt.Sprintf("$aws/things/thing-%d/shadow/update", rand.IntN(things)), []byte(payload), func(err error) {
-			if err != nil {
-				b.Error(err)
-			}
-		})
+		s.Handle(context.Background(), fmt.Sprintf("$aws/things/thing-%d/shadow/update", rand.IntN(things)),
+			[]byte(payload), func(err error) {
+				if err != nil {
+					b.Error(err)
+				}
+			})
 	}
 	s.Close()
 	b.StopTimer()

@@ -105,7 +105,8 @@ func TestNothingBeforeDurable(t *testing.T) {
 		}
 		m.gate <- struct{}{}
 		synctest.Wait()
-		if got := fmt.Sprint(p.list[1:]); got != fmt.Sprint([]string{update + "/accepted", update + "/delta", update + "/documents"}) || done.Load() != 2 {
+		if got := fmt.Sprint(p.list[1:]); got != fmt.Sprint([]string{update + "/accepted", update + "/delta", update +
+			"/documents"}) || done.Load() != 2 {
 			t.Errorf("published %v", got)
 		}
 		m.gate <- struct{}{}
@@ -141,7 +142,8 @@ func TestLimits(t *testing.T) {
 		if n := p.count("/rejected"); n != 2 || done != 2 {
 			t.Errorf("%d refused, want 2", n)
 		}
-		if got := p.last[update+"/rejected"]; !strings.Contains(got, `"code":429`) || !strings.Contains(got, `"clientToken":"11"`) {
+		if got := p.last[update+"/rejected"]; !strings.Contains(got, `"code":429`) ||
+			!strings.Contains(got, `"clientToken":"11"`) {
 			t.Errorf("refusal %s", got)
 		}
 		send("u", 7) // 5 more in all
@@ -191,7 +193,8 @@ func TestBadRequests(t *testing.T) {
 	for _, c := range []struct {
 		thing, name string
 		want        error
-	}{{"a.b", "", shadow.ErrThingName}, {"t", strings.Repeat("n", 65), shadow.ErrShadowName}, {"t", "", shadow.NotFound("t", "")}} {
+	}{{"a.b", "", shadow.ErrThingName}, {"t", strings.Repeat("n", 65), shadow.ErrShadowName},
+		{"t", "", shadow.NotFound("t", "")}} {
 		_, err := s.Do(t.Context(), c.thing, c.name, shadow.OpGet, nil)
 		if err == nil || err.Error() != c.want.Error() {
 			t.Errorf("%s/%s: %v, want %v", c.thing, c.name, err, c.want)
@@ -249,7 +252,8 @@ func TestConcurrentUpdates(t *testing.T) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(1, uint64(w)))
 			for range 25 {
-				text := fmt.Sprintf(`{"state":{"desired":{"k%d":{"v":%d},"x":%s}}}`, r.IntN(4), r.IntN(100), []string{"null", "1", "{}"}[r.IntN(3)])
+				text := fmt.Sprintf(`{"state":{"desired":{"k%d":{"v":%d},"x":%s}}}`, r.IntN(4), r.IntN(100),
+					[]string{"null", "1", "{}"}[r.IntN(3)])
 				answer, err := s.Do(t.Context(), "t", "", shadow.OpUpdate, []byte(text))
 				if err != nil {
 					t.Error(err)
@@ -300,19 +304,21 @@ func BenchmarkHandle(b *testing.B) {
 			defer store.Close()
 			s := New(store, nowhere{}, Options{})
 			defer s.Close()
-			payload := []byte(`{"state":{"reported":{"sensors":{"t1":{"every":5,"value":21.53},"t2":{"every":5,"value":19.1}},"uptime":123456}},"clientToken":"4f1c2a77-00112233-17"}`)
+			payload := []byte(
+				`{"state":{"reported":{"sensors":{"t1":{"every":5,"value":21.53},"t2":{"every":5,"value":19.1}},"uptime":123456}},"clientToken":"4f1c2a77-00112233-17"}`)
 			room := make(chan struct{}, flight)
 			b.ReportAllocs()
 			i := 0
 			for b.Loop() {
 				room <- struct{}{}
 				i++
-				s.Handle(context.Background(), fmt.Sprintf("$aws/things/thing-%d/shadow/update", i%1000), payload, func(err error) {
-					if err != nil {
-						b.Error(err)
-					}
-					<-room
-				})
+				s.Handle(context.Background(), fmt.Sprintf("$aws/things/thing-%d/shadow/update", i%1000), payload,
+					func(err error) {
+						if err != nil {
+							b.Error(err)
+						}
+						<-room
+					})
 			}
 			for range flight {
 				room <- struct{}{}

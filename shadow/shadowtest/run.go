@@ -96,7 +96,8 @@ func (s *Step) run(t *testing.T, sys System, thing string, m *matcher, i int) er
 	if err := m.document(string(kind), answer, got[kind], exact); err != nil {
 		return err
 	}
-	for kind, want := range map[shadow.Kind]json.RawMessage{shadow.Differences: s.Expect.Delta, shadow.Documents: s.Expect.Documents} {
+	for kind, want := range map[shadow.Kind]json.RawMessage{shadow.Differences: s.Expect.Delta,
+		shadow.Documents: s.Expect.Documents} {
 		p, ok := got[kind]
 		switch {
 		case want == nil:

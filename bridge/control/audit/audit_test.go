@@ -18,14 +18,16 @@ func TestWrite(t *testing.T) {
 		Publish: func(topic string, b []byte) { told = append(told, topic+" "+string(b)) },
 	}
 	long := json.RawMessage(`"` + strings.Repeat("x", MaxShown) + `"`)
-	r := Record{Source: "admin", Action: "PutPolicy", Target: "policies/p", Before: long, After: json.RawMessage(`{"a":1}`)}
+	r := Record{Source: "admin", Action: "PutPolicy", Target: "policies/p", Before: long,
+		After: json.RawMessage(`{"a":1}`)}
 	if err := l.Write(t.Context(), r); err != nil {
 		t.Fatal(err)
 	}
 	if len(kept) != 1 || len(told) != 1 || told[0] != "$tidemill/events/audit/admin/PutPolicy "+kept[0] {
 		t.Fatalf("kept %q, told %q", kept, told)
 	}
-	if !strings.Contains(kept[0], `"after":{"a":1}`) || strings.Contains(kept[0], "before") || !strings.HasPrefix(kept[0], `{"time":"20`) {
+	if !strings.Contains(kept[0], `"after":{"a":1}`) || strings.Contains(kept[0], "before") ||
+		!strings.HasPrefix(kept[0], `{"time":"20`) {
 		t.Errorf("%s", kept[0])
 	}
 	fails = errors.New("the disk is full")

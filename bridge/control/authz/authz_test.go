@@ -158,7 +158,8 @@ func TestExplain(t *testing.T) {
 	if got := x.Deciding(); len(got) != 1 || got[0].Sid != "secret" {
 		t.Errorf("deciding: %+v", got)
 	}
-	if x := Compile(nil, testContext()).Explain(Connect, "pump-1"); !strings.Contains(x.String(), "no policy is attached") {
+	if x := Compile(nil, testContext()).Explain(Connect, "pump-1"); !strings.Contains(x.String(),
+		"no policy is attached") {
 		t.Error(x)
 	}
 }

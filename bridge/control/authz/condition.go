@@ -115,7 +115,8 @@ func parseOperator(name string) (op operator, quant quantifier, ifExists bool, e
 	return op, quant, ifExists, nil
 }
 
-func newCondition(opName string, op operator, quant quantifier, ifExists bool, key string, values []string, vars bool) (condition, error) {
+func newCondition(opName string, op operator, quant quantifier, ifExists bool, key string, values []string,
+	vars bool) (condition, error) {
 	c := condition{text: opName + " " + key, op: op, quant: quant, ifExists: ifExists, key: normalKey(key)}
 	if c.key == "" {
 		return c, fmt.Errorf("%s: empty condition key", opName)
@@ -292,7 +293,8 @@ func parseNumber(s string) (*big.Rat, bool) {
 }
 
 // dateLayouts are the W3C profiles of ISO 8601, which IAM takes.
-var dateLayouts = []string{time.RFC3339Nano, "2006-01-02T15:04Z07:00", "2006-01-02T15Z07:00", time.DateOnly, "2006-01", "2006"}
+var dateLayouts = []string{time.RFC3339Nano, "2006-01-02T15:04Z07:00", "2006-01-02T15Z07:00", time.DateOnly, "2006-01",
+	"2006"}
 
 // parseDate reads an ISO 8601 time or seconds since 1970. Four digits are a year.
 func parseDate(s string) (time.Time, bool) {

@@ -259,7 +259,9 @@ func (s *statement) parseResources(n *node, vars bool) error {
 		}
 		s.resources = append(s.resources, r)
 	}
-	if !slices.ContainsFunc(s.resources, func(r resource) bool { return slices.ContainsFunc(r.parts, template.hasVariable) }) {
+	if !slices.ContainsFunc(s.resources, func(r resource) bool {
+		return slices.ContainsFunc(r.parts, template.hasVariable)
+	}) {
 		s.shared = new(atomic.Pointer[sharedRules])
 	}
 	return nil

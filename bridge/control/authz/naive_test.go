@@ -23,7 +23,8 @@ type naiveStatement struct {
 	Condition             map[string]map[string]string
 }
 
-var naiveVariables = []string{"${iot:ClientId}", "${iot:Connection.Thing.ThingName}", "${iot:Connection.Thing.Attributes[site]}"}
+var naiveVariables = []string{"${iot:ClientId}", "${iot:Connection.Thing.ThingName}",
+	"${iot:Connection.Thing.Attributes[site]}"}
 
 // naiveExpand returns the pattern with * and ? encoded and the variables put
 // in; ok is false if one has no value.
@@ -52,7 +53,8 @@ func naiveExpand(pattern string, ctx *Context) (string, bool) {
 }
 
 func naiveDecide(t *rapid.T, docs []string, ctx *Context, action, resource string) Decision {
-	kind := map[string]string{Connect: "client/", Publish: "topic/", RetainPublish: "topic/", Subscribe: "topicfilter/", Receive: "topic/"}[action]
+	kind := map[string]string{Connect: "client/", Publish: "topic/", RetainPublish: "topic/", Subscribe: "topicfilter/",
+		Receive: "topic/"}[action]
 	arn := func(r string) string { return "arn:aws:iot:" + ctx.Region + ":" + ctx.Account + ":" + kind + r }
 	texts := []string{arn(resource)}
 	if bare := sharedFilter(resource); action == Subscribe && bare != "" {
@@ -86,7 +88,8 @@ func naiveDecide(t *rapid.T, docs []string, ctx *Context, action, resource strin
 			}
 			var applies bool
 			for i, text := range texts {
-				one := s.Resource != nil && matches(s.Resource, text) || s.NotResource != nil && !matches(s.NotResource, text)
+				one := s.Resource != nil && matches(s.Resource, text) || s.NotResource != nil &&
+					!matches(s.NotResource, text)
 				switch {
 				case i == 0:
 					applies = one
@@ -119,10 +122,14 @@ func naiveDecide(t *rapid.T, docs []string, ctx *Context, action, resource strin
 // TestAgreesWithNaive compares compiled decisions with those of an evaluator
 // that is too simple to be wrong in the same way.
 func TestAgreesWithNaive(t *testing.T) {
-	word := rapid.SampledFrom([]string{"a", "b", "dev", "*", "?", "d?v", "+", "#", "${iot:ClientId}", "${iot:Connection.Thing.ThingName}", "${iot:Connection.Thing.Attributes[site]}", "$share", "g"})
-	text := rapid.Custom(func(t *rapid.T) string { return strings.Join(rapid.SliceOfN(word, 1, 4).Draw(t, "levels"), "/") })
+	word := rapid.SampledFrom([]string{"a", "b", "dev", "*", "?", "d?v", "+", "#", "${iot:ClientId}",
+		"${iot:Connection.Thing.ThingName}", "${iot:Connection.Thing.Attributes[site]}", "$share", "g"})
+	text := rapid.Custom(func(t *rapid.T) string {
+		return strings.Join(rapid.SliceOfN(word, 1, 4).Draw(t, "levels"), "/")
+	})
 	plain := rapid.Custom(func(t *rapid.T) string {
-		levels := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "dev", "+", "#", "dxv", "$share", "g", "*", "north"}), 1, 4).Draw(t, "levels")
+		levels := rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "dev", "+", "#", "dxv", "$share", "g", "*",
+			"north"}), 1, 4).Draw(t, "levels")
 		return strings.Join(levels, "/")
 	})
 	kinds := rapid.SampledFrom([]string{"client/", "topic/", "topicfilter/", "*", "top*", "t?pic/"})
@@ -130,9 +137,11 @@ func TestAgreesWithNaive(t *testing.T) {
 		return rapid.SliceOfN(of, 1, 3).Draw(t, label)
 	}
 	arns := rapid.Custom(func(t *rapid.T) string {
-		return "arn:aws:iot:" + rapid.SampledFrom([]string{"here", "h*", "there"}).Draw(t, "region") + ":1:" + kinds.Draw(t, "kind") + text.Draw(t, "text")
+		return "arn:aws:iot:" + rapid.SampledFrom([]string{"here", "h*", "there"}).Draw(t, "region") + ":1:" +
+			kinds.Draw(t, "kind") + text.Draw(t, "text")
 	})
-	actions := rapid.SampledFrom([]string{"iot:Connect", "iot:Publish", "iot:*Publish", "iot:Subscribe", "iot:Receive", "iot:RetainPublish", "iot:*", "IOT:p?blish"})
+	actions := rapid.SampledFrom([]string{"iot:Connect", "iot:Publish", "iot:*Publish", "iot:Subscribe", "iot:Receive",
+		"iot:RetainPublish", "iot:*", "IOT:p?blish"})
 	rapid.Check(t, func(t *rapid.T) {
 		var docs []*Document
 		var texts []string
@@ -140,10 +149,14 @@ func TestAgreesWithNaive(t *testing.T) {
 			var statements []string
 			for range rapid.IntRange(1, 4).Draw(t, "statements") {
 				s := map[string]any{"Effect": rapid.SampledFrom([]string{"Allow", "Allow", "Deny"}).Draw(t, "effect")}
-				s[rapid.SampledFrom([]string{"Action", "Action", "Action", "NotAction"}).Draw(t, "action element")] = list(t, actions, "actions")
-				s[rapid.SampledFrom([]string{"Resource", "Resource", "Resource", "NotResource"}).Draw(t, "resource element")] = list(t, arns, "resources")
-				if op := rapid.SampledFrom([]string{"", "", "StringEquals", "StringNotEquals"}).Draw(t, "operator"); op != "" {
-					s["Condition"] = map[string]any{op: map[string]string{"iot:ClientId": rapid.SampledFrom([]string{"dev", "a"}).Draw(t, "value")}}
+				s[rapid.SampledFrom([]string{"Action", "Action", "Action", "NotAction"}).Draw(t,
+					"action element")] = list(t, actions, "actions")
+				s[rapid.SampledFrom([]string{"Resource", "Resource", "Resource", "NotResource"}).Draw(t,
+					"resource element")] = list(t, arns, "resources")
+				if op := rapid.SampledFrom([]string{"", "", "StringEquals", "StringNotEquals"}).Draw(t,
+					"operator"); op != "" {
+					s["Condition"] = map[string]any{op: map[string]string{"iot:ClientId": rapid.SampledFrom(
+						[]string{"dev", "a"}).Draw(t, "value")}}
 				}
 				raw, err := json.Marshal(s)
 				if err != nil {
@@ -160,16 +173,20 @@ func TestAgreesWithNaive(t *testing.T) {
 		}
 		// The same documents serve several connections, as in a bridge.
 		for range 3 {
-			ctx := Context{Account: "1", Region: "here", ClientID: rapid.SampledFrom([]string{"dev", "a", "+", "*", ""}).Draw(t, "client")}
+			ctx := Context{Account: "1", Region: "here",
+				ClientID: rapid.SampledFrom([]string{"dev", "a", "+", "*", ""}).Draw(t, "client")}
 			if rapid.Bool().Draw(t, "thing") {
-				ctx.Thing = &Thing{Name: rapid.SampledFrom([]string{"dev", "a"}).Draw(t, "thing name"), Attached: rapid.Bool().Draw(t, "attached")}
+				ctx.Thing = &Thing{Name: rapid.SampledFrom([]string{"dev", "a"}).Draw(t, "thing name"),
+					Attached: rapid.Bool().Draw(t, "attached")}
 				if rapid.Bool().Draw(t, "site") {
-					ctx.Thing.Attributes = map[string]string{"site": rapid.SampledFrom([]string{"north", "*", "a/b"}).Draw(t, "site name")}
+					ctx.Thing.Attributes = map[string]string{"site": rapid.SampledFrom([]string{"north", "*",
+						"a/b"}).Draw(t, "site name")}
 				}
 			}
 			e := Compile(docs, ctx)
 			for range 10 {
-				action := rapid.SampledFrom([]string{Connect, Publish, RetainPublish, Subscribe, Receive}).Draw(t, "asked")
+				action := rapid.SampledFrom([]string{Connect, Publish, RetainPublish, Subscribe, Receive}).Draw(t,
+					"asked")
 				resource := plain.Draw(t, "resource")
 				if action == Connect {
 					if resource = ctx.ClientID; resource == "" {
@@ -177,7 +194,8 @@ func TestAgreesWithNaive(t *testing.T) {
 					}
 				}
 				if got, want := e.Decide(action, resource), naiveDecide(t, texts, &ctx, action, resource); got != want {
-					t.Fatalf("%s on %q: %s, naive: %s\n%+v %+v\n%s\n%s", action, resource, got, want, ctx, ctx.Thing, strings.Join(texts, "\n"), e.Explain(action, resource))
+					t.Fatalf("%s on %q: %s, naive: %s\n%+v %+v\n%s\n%s", action, resource, got, want, ctx, ctx.Thing,
+						strings.Join(texts, "\n"), e.Explain(action, resource))
 				}
 			}
 		}
@@ -198,7 +216,8 @@ func BenchmarkDecide20(b *testing.B) {
 	ctx := testContext()
 	ctx.ClientID, ctx.Thing = "thing-1", &Thing{Name: "thing-1", Attached: true}
 	e := Compile(docs, ctx)
-	topics := []string{"site19/a/thing-1/x", "dt/thing-1/19/x", "dt/other/3/x", "secret/4/x", "site3/a/b/c/d/e/f/g/h/thing-1/x", strings.Repeat("a/", 120) + "x"}
+	topics := []string{"site19/a/thing-1/x", "dt/thing-1/19/x", "dt/other/3/x", "secret/4/x",
+		"site3/a/b/c/d/e/f/g/h/thing-1/x", strings.Repeat("a/", 120) + "x"}
 	took := make([]time.Duration, 0, 1<<16)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -221,7 +240,9 @@ func BenchmarkDecide20(b *testing.B) {
 func BenchmarkCompileShared(b *testing.B) {
 	var docs []*Document
 	for i := range 20 {
-		docs = append(docs, mustParse(b, here(fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Publish","iot:RetainPublish"],"Resource":["@topic/a/%[1]d/*","@topic/b/%[1]d/*","@topic/c/%[1]d/*"]}]}`, i))))
+		docs = append(docs, mustParse(b,
+			here(fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Publish","iot:RetainPublish"],"Resource":["@topic/a/%[1]d/*","@topic/b/%[1]d/*","@topic/c/%[1]d/*"]}]}`,
+				i))))
 	}
 	b.ReportAllocs()
 	for b.Loop() {

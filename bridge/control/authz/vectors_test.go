@@ -172,7 +172,8 @@ func TestVectors(t *testing.T) {
 	t.Logf("%-16s %3d of %3d", "all", sum.pass, sum.all)
 }
 
-var shortNames = map[string]string{"ALLOWED": "allow", "EXPLICIT_DENY": "deny", "IMPLICIT_DENY": "refuse", "VALID": "valid", "MALFORMED": "malformed"}
+var shortNames = map[string]string{"ALLOWED": "allow", "EXPLICIT_DENY": "deny", "IMPLICIT_DENY": "refuse",
+	"VALID": "valid", "MALFORMED": "malformed"}
 
 // TestDecisions compares DECISIONS.md with what the code does on the vectors
 // where AWS's guide leaves room.

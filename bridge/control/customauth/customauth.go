@@ -336,7 +336,8 @@ func (as *Authorizers) choose(a *Attempt) (h *hook, verified bool, err error) {
 	token, text := a.value(h.TokenKey), a.value(SignatureKey)
 	signature, err := base64.StdEncoding.DecodeString(text)
 	if token == "" || text == "" || err != nil {
-		return nil, false, fmt.Errorf("%w: authorizer %s wants a token in %q and its signature", ErrRefused, h.Name, h.TokenKey)
+		return nil, false, fmt.Errorf("%w: authorizer %s wants a token in %q and its signature", ErrRefused, h.Name,
+			h.TokenKey)
 	}
 	sum := sha256.Sum256([]byte(token))
 	for _, key := range h.keys {
@@ -455,7 +456,8 @@ func readAnswer(answer []byte) (*Verdict, error) {
 		return bad("isAuthenticated is not there")
 	case !*doc.IsAuthenticated:
 		return nil, nil
-	case doc.PrincipalID == "" || len(doc.PrincipalID) > maxPrincipal || strings.Trim(doc.PrincipalID, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "":
+	case doc.PrincipalID == "" || len(doc.PrincipalID) > maxPrincipal ||
+		strings.Trim(doc.PrincipalID, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != "":
 		return bad("principalId: want 1 to %d letters and digits", maxPrincipal)
 	case len(doc.PolicyDocuments) > maxPolicies:
 		return bad("policyDocuments: %d, want at most %d", len(doc.PolicyDocuments), maxPolicies)
@@ -477,7 +479,8 @@ func readAnswer(answer []byte) (*Verdict, error) {
 		name string
 		said *int64
 		to   *time.Duration
-	}{{"disconnectAfterInSeconds", doc.DisconnectAfterInSeconds, &v.Disconnect}, {"refreshAfterInSeconds", doc.RefreshAfterInSeconds, &v.Refresh}} {
+	}{{"disconnectAfterInSeconds", doc.DisconnectAfterInSeconds, &v.Disconnect},
+		{"refreshAfterInSeconds", doc.RefreshAfterInSeconds, &v.Refresh}} {
 		*t.to = mostTime
 		if t.said == nil {
 			continue

@@ -127,9 +127,12 @@ func TestWhoIsAsked(t *testing.T) {
 	}{
 		{"no name: the default", user(), true, `"signatureVerified":false`},
 		{"no user name", &Attempt{MQTT: &MQTT{ClientID: "c"}}, true, `"mqtt":{"clientId":"c"}`},
-		{"by user name", user(NameKey, "signed", "x-token", "tok+en", SignatureKey, url.QueryEscape(good)), true, `{"token":"tok+en","signatureVerified":true,"protocols":["mqtt"],"protocolData":{"mqtt":{"username":"me?`},
-		{"signature not escaped", user(NameKey, "signed", "x-token", "tok+en", SignatureKey, good), true, `"signatureVerified":true`},
-		{"by header", header(NameKey, "signed", "x-token", "tok+en", SignatureKey, good), true, `"protocols":["http","mqtt"],"protocolData":{"http":{"headers":{"host":"example.com",`},
+		{"by user name", user(NameKey, "signed", "x-token", "tok+en", SignatureKey, url.QueryEscape(good)), true,
+			`{"token":"tok+en","signatureVerified":true,"protocols":["mqtt"],"protocolData":{"mqtt":{"username":"me?`},
+		{"signature not escaped", user(NameKey, "signed", "x-token", "tok+en", SignatureKey, good), true,
+			`"signatureVerified":true`},
+		{"by header", header(NameKey, "signed", "x-token", "tok+en", SignatureKey, good), true,
+			`"protocols":["http","mqtt"],"protocolData":{"http":{"headers":{"host":"example.com",`},
 		{"by query", inQuery, true, `"token":"tok+en"`},
 		{"unknown", user(NameKey, "nobody"), false, ""},
 		{"disabled", user(NameKey, "off"), false, ""},
@@ -160,7 +163,8 @@ func TestWhoIsAsked(t *testing.T) {
 			t.Errorf("%v: %d, want %d of %v", o, got, want, stats)
 		}
 	}
-	a := &Attempt{TLS: true, ServerName: "iot.example", MQTT: &MQTT{Username: "u", Password: []byte("p"), ClientID: "c"}}
+	a := &Attempt{TLS: true, ServerName: "iot.example",
+		MQTT: &MQTT{Username: "u", Password: []byte("p"), ClientID: "c"}}
 	if _, err := as.Ask(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
@@ -176,14 +180,16 @@ func TestWhoIsAsked(t *testing.T) {
 
 // What the service answers is held to the letter: all else refuses.
 func TestAnswers(t *testing.T) {
-	long := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"` + strings.Repeat("x", authz.MaxDocument) + `"}]}`
+	long := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"` +
+		strings.Repeat("x", authz.MaxDocument) + `"}]}`
 	quoted, _ := json.Marshal(policy)
 	eleven := strings.TrimSuffix(strings.Repeat(policy+",", 11), ",")
 	for _, c := range []struct {
 		answer string
 		want   error
 	}{
-		{`{"isAuthenticated":true,"principalId":"p","policyDocuments":[` + policy + `],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":86400}`, nil},
+		{`{"isAuthenticated":true,"principalId":"p","policyDocuments":[` + policy +
+			`],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":86400}`, nil},
 		{`{"isAuthenticated":true,"principalId":"p","policyDocuments":[` + string(quoted) + `]}`, nil},
 		{`{"isAuthenticated":true,"principalId":"p","policyDocuments":[]}`, nil},
 		{`{"isAuthenticated":true,"principalId":"p"}`, nil},
@@ -261,7 +267,8 @@ func TestSetKeepsCalls(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := as.now.Load().byName
-	if now["a"].service != before["a"].service || now["b"].service == before["b"].service || now["c"].service == now["a"].service {
+	if now["a"].service != before["a"].service || now["b"].service == before["b"].service ||
+		now["c"].service == now["a"].service {
 		t.Error("calls are not kept, or shared")
 	}
 }
@@ -272,7 +279,8 @@ func TestBusyIsCounted(t *testing.T) {
 	h := &hook{Authorizer: Authorizer{Name: "a"}}
 	as.count(h, time.Second, fmt.Errorf("%w: %w", ErrFailed, webhook.ErrBusy))
 	as.count(h, time.Second, ErrFailed)
-	if st := as.Stats(); st[Outcome{"a", "busy"}] != (Count{1, time.Second}) || st[Outcome{"a", "failed"}].Clients != 1 {
+	if st := as.Stats(); st[Outcome{"a", "busy"}] != (Count{1, time.Second}) ||
+		st[Outcome{"a", "failed"}].Clients != 1 {
 		t.Errorf("%v", st)
 	}
 }
@@ -283,8 +291,10 @@ func TestNew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = New([]Authorizer{{Name: "a", PublicKeys: [][]byte{[]byte("x"), pub(&ec.PublicKey)}}, {Name: "b", Default: true}, {Name: "b", Default: true}}, nil)
-	for _, want := range []string{"authorizer a: public key 1: no PEM", "authorizer a: public key 2: want RSA", "authorizer b: is there twice", "both are the default"} {
+	_, err = New([]Authorizer{{Name: "a", PublicKeys: [][]byte{[]byte("x"), pub(&ec.PublicKey)}},
+		{Name: "b", Default: true}, {Name: "b", Default: true}}, nil)
+	for _, want := range []string{"authorizer a: public key 1: no PEM", "authorizer a: public key 2: want RSA",
+		"authorizer b: is there twice", "both are the default"} {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %q in %v", want, err)
 		}
@@ -293,14 +303,16 @@ func TestNew(t *testing.T) {
 
 // Whatever a service answers, only one that says so lets anybody in.
 func FuzzAnswer(f *testing.F) {
-	f.Add([]byte(`{"isAuthenticated":true,"principalId":"p","policyDocuments":[` + policy + `],"disconnectAfterInSeconds":300}`))
+	f.Add([]byte(`{"isAuthenticated":true,"principalId":"p","policyDocuments":[` + policy +
+		`],"disconnectAfterInSeconds":300}`))
 	f.Add([]byte(`{"isAuthenticated":false}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v, err := readAnswer(b)
 		if err != nil || v == nil {
 			return
 		}
-		if !strings.Contains(string(b), "true") || v.Principal == "" || v.Disconnect < leastTime || v.Disconnect > mostTime || v.Refresh < leastTime || v.Refresh > mostTime || len(v.Policies) > maxPolicies {
+		if !strings.Contains(string(b), "true") || v.Principal == "" || v.Disconnect < leastTime ||
+			v.Disconnect > mostTime || v.Refresh < leastTime || v.Refresh > mostTime || len(v.Policies) > maxPolicies {
 			t.Fatalf("%s: %+v", b, v)
 		}
 	})

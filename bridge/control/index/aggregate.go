@@ -174,7 +174,8 @@ func (x *Index) Statistics(index string, q *Query, field string) (s Statistics, 
 		return s, nil
 	}
 	deviation := math.Sqrt(variance)
-	s.Average, s.Sum, s.Minimum, s.Maximum, s.SumOfSquares, s.Variance, s.StdDeviation = &average, &sum, &low, &high, &squares, &variance, &deviation
+	s.Average, s.Sum, s.Minimum, s.Maximum, s.SumOfSquares, s.Variance, s.StdDeviation = &average, &sum, &low, &high,
+		&squares, &variance, &deviation
 	return s, nil
 }
 

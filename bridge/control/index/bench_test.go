@@ -24,14 +24,20 @@ const fleetSize = 100_000
 func fleetThing(i int) (registry.Thing, *shadow.Document) {
 	r := rand.New(rand.NewPCG(7, uint64(i)))
 	name := fmt.Sprintf("press-%06d", i)
-	th := registry.Thing{Name: name, Version: 1, Created: time.Unix(1_700_000_000+int64(i), 0).UTC(), Attributes: map[string]string{
-		"serial": fmt.Sprintf("SN-%08x", r.Uint32()), "site": fmt.Sprint("site-", i%40), "line": fmt.Sprint(i % 300),
-		"model": []string{"A100", "A200", "B7"}[i%3], "fw": fmt.Sprintf("%d.%d.%d", r.IntN(3), r.IntN(10), r.IntN(20)), "year": fmt.Sprint(2015 + i%11),
-	}}
+	th := registry.Thing{Name: name, Version: 1, Created: time.Unix(1_700_000_000+int64(i), 0).UTC(),
+		Attributes: map[string]string{
+			"serial": fmt.Sprintf("SN-%08x", r.Uint32()), "site": fmt.Sprint("site-", i%40),
+			"line":  fmt.Sprint(i % 300),
+			"model": []string{"A100", "A200", "B7"}[i%3],
+			"fw":    fmt.Sprintf("%d.%d.%d", r.IntN(3), r.IntN(10), r.IntN(20)),
+			"year":  fmt.Sprint(2015 + i%11),
+		}}
 	text := fmt.Sprintf(`{"state":{"reported":{"temp":%.1f,"battery":%d,"uptime":%d,"mode":%q,"fw":%q,"net":{"ip":"10.%d.%d.%d","rssi":-%d,"up":%t},`+
 		`"tags":["a","t%d"],"place":"Hall %d row %d"},"desired":{"mode":%q,"every":%d,"fw":%q}}}`,
-		20+r.Float64()*60, r.IntN(101), r.IntN(10_000_000), []string{"run", "idle", "fault"}[r.IntN(3)], th.Attributes["fw"],
-		r.IntN(4), r.IntN(256), r.IntN(256), 40+r.IntN(50), r.IntN(9) > 0, i%50, i%12, i%30, []string{"run", "idle"}[r.IntN(2)], 1+r.IntN(60), "2.9.19")
+		20+r.Float64()*60, r.IntN(101), r.IntN(10_000_000), []string{"run", "idle", "fault"}[r.IntN(3)],
+		th.Attributes["fw"],
+		r.IntN(4), r.IntN(256), r.IntN(256), 40+r.IntN(50), r.IntN(9) > 0, i%50, i%12, i%30,
+		[]string{"run", "idle"}[r.IntN(2)], 1+r.IntN(60), "2.9.19")
 	u, err := shadow.ParseUpdate([]byte(text), shadow.Limits{})
 	if err != nil {
 		panic(err)
@@ -175,7 +181,8 @@ func BenchmarkSearch100k(b *testing.B) {
 	b.Run("update", update)
 	for i := range MaxDynamicGroups {
 		f.update(func(tx *registry.Tx) error {
-			return tx.CreateGroup(registry.Group{Name: fmt.Sprint("g", i), Query: fmt.Sprintf("shadow.reported.temp>%d AND attributes.site:site-%d", i, i%40)})
+			return tx.CreateGroup(registry.Group{Name: fmt.Sprint("g", i),
+				Query: fmt.Sprintf("shadow.reported.temp>%d AND attributes.site:site-%d", i, i%40)})
 		})
 	}
 	f.settle()

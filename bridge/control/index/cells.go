@@ -168,7 +168,8 @@ func (c *cells) limit(own int) {
 		if (a.kind == moment) != (b.kind == moment) {
 			return cmp.Compare(a.kind, b.kind) // the last kind
 		}
-		return cmp.Or(strings.Compare(a.field, b.field), cmp.Compare(a.kind, b.kind), strings.Compare(a.text, b.text), cmp.Compare(a.seconds, b.seconds))
+		return cmp.Or(strings.Compare(a.field, b.field), cmp.Compare(a.kind, b.kind), strings.Compare(a.text, b.text),
+			cmp.Compare(a.seconds, b.seconds))
 	})
 	*c = (*c)[:own+maxCells]
 }

@@ -439,8 +439,13 @@ func (c *corpus) holds(n node, d *doc) bool {
 			}
 			return g == f
 		}
-		return slices.ContainsFunc(d.terms, func(id uint32) bool { t := c.term(id); return of(t.field) && n.want.of(t) }) ||
-			slices.ContainsFunc(d.stamps, func(x stamp) bool { return of(x.field) && n.want.number(float64(x.seconds)) })
+		return slices.ContainsFunc(d.terms, func(id uint32) bool {
+			t := c.term(id)
+			return of(t.field) && n.want.of(t)
+		}) ||
+			slices.ContainsFunc(d.stamps, func(x stamp) bool {
+				return of(x.field) && n.want.number(float64(x.seconds))
+			})
 	}
 	panic("fleet: a node of another kind")
 }
@@ -492,7 +497,9 @@ func (c *corpus) values(name string, s set) (all []counted) {
 	if c.fields[f].stamps > 0 {
 		all = append(all, c.times(f, s)...)
 	}
-	slices.SortFunc(all, func(a, b counted) int { return cmp.Or(cmp.Compare(a.text, b.text), cmp.Compare(a.kind, b.kind)) })
+	slices.SortFunc(all, func(a, b counted) int {
+		return cmp.Or(cmp.Compare(a.text, b.text), cmp.Compare(a.kind, b.kind))
+	})
 	return all
 }
 
@@ -509,7 +516,8 @@ func (c *corpus) times(f uint32, s set) (all []counted) {
 				i = len(all)
 				at[x.seconds] = i
 				text := numberText(float64(x.seconds))
-				all = append(all, counted{&term{field: f, kind: number, text: text, lower: text, num: float64(x.seconds)}, 0})
+				all = append(all, counted{&term{field: f, kind: number, text: text, lower: text,
+					num: float64(x.seconds)}, 0})
 			}
 			if d := &all[i].docs; len(d.words) == 0 || d.words[len(d.words)-1] != n { // an array has it several times
 				all[i].n++

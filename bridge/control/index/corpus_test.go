@@ -20,7 +20,8 @@ func sampleCells(seed uint64) (c cells) {
 	c.text(fieldName, sampleNames[r.IntN(len(sampleNames))])
 	for _, f := range []string{"attributes.a", "attributes.b", "x"} {
 		if r.IntN(3) > 0 {
-			c.text(f, pick("1", "5", "75", "7.5e1", "1.10", "red", "Red", "RED", "New York", "new  york city", "york", "true", "a*b", "-5", "İx"))
+			c.text(f, pick("1", "5", "75", "7.5e1", "1.10", "red", "Red", "RED", "New York", "new  york city", "york",
+				"true", "a*b", "-5", "İx"))
 		}
 	}
 	for _, f := range []string{"shadow.reported.n", "shadow.reported.list"} {
@@ -42,9 +43,12 @@ func TestCorpusModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 2))
 	var queries []*Query
 	for _, s := range []string{
-		"*", "red", "york", `"new york"`, "75", "attributes.a:75", "attributes.a:[2 TO 80]", "x:{n TO z}", "NOT attributes.b:*", "attributes.a:r*d OR x:true",
-		"shadow.reported.n:75 -x:york", "shadow.reported.n<0", "registry.version:1", "1.1", "attributes.a:1.10", "attributes.a:a\\*b", "shadow.reported.list:true",
-		"shadow.metadata.reported.n.timestamp:[5 TO 40]", "shadow.metadata.reported.n.timestamp:7?", "NOT shadow.metadata.reported.n.timestamp:75",
+		"*", "red", "york", `"new york"`, "75", "attributes.a:75", "attributes.a:[2 TO 80]", "x:{n TO z}",
+		"NOT attributes.b:*", "attributes.a:r*d OR x:true",
+		"shadow.reported.n:75 -x:york", "shadow.reported.n<0", "registry.version:1", "1.1", "attributes.a:1.10",
+		"attributes.a:a\\*b", "shadow.reported.list:true",
+		"shadow.metadata.reported.n.timestamp:[5 TO 40]", "shadow.metadata.reported.n.timestamp:7?",
+		"NOT shadow.metadata.reported.n.timestamp:75",
 	} {
 		q, err := ParseQuery(s)
 		if err != nil {
@@ -94,7 +98,8 @@ func TestCorpusModel(t *testing.T) {
 	}
 	// 0 is no term.
 	if len(c.byText)+len(c.folded)+len(c.byName)+len(c.order) != 0 || !c.live.empty() ||
-		len(c.freeTerms) != len(c.pages)*pageTerms-1 || len(c.freeFields) != len(c.fields) || len(c.free) != len(c.docs) {
+		len(c.freeTerms) != len(c.pages)*pageTerms-1 || len(c.freeFields) != len(c.fields) ||
+		len(c.free) != len(c.docs) {
 		t.Errorf("left over: %d terms, %d folded, %d fields", len(c.byText), len(c.folded), len(c.byName))
 	}
 }
@@ -173,12 +178,15 @@ func TestQueries(t *testing.T) {
 		c.put(name, x)
 	}
 	add("myThing", registry.Thing{Type: "aa", Groups: []string{"a", "hall"}, BillingGroup: "cheap", Version: 3,
-		Attributes: map[string]string{"myAttribute": "75", "serialNumber": "abcd", "attr1": "abc", "attr2": "4", "model": "Legacy"}},
+		Attributes: map[string]string{"myAttribute": "75", "serialNumber": "abcd", "attr1": "abc", "attr2": "4",
+			"model": "Legacy"}},
 		&Presence{Connected: true, Version: 1}, map[string]string{
 			"":  `{"state":{"reported":{"location":"New York","myvalues":[1,2,3],"stats":{"battery":78},"fw":"v2","empty":null}}}`,
 			"n": `{"state":{"desired":{"filament":"pla"}}}`})
-	add("ab1", registry.Thing{Attributes: map[string]string{"myAttribute": "80", "serialNumber": "ABCF", "attr1": "abc", "attr2": "4", "attr3": "11", "text": "input"}},
-		&Presence{Reason: "CONNECTION_LOST"}, map[string]string{"": `{"state":{"desired":{"stats":{"battery":1},"colors":["RED","GREEN"],"palette":[{"name":"RED"}],"a.b":true}}}`})
+	add("ab1", registry.Thing{Attributes: map[string]string{"myAttribute": "80", "serialNumber": "ABCF", "attr1": "abc",
+		"attr2": "4", "attr3": "11", "text": "input"}},
+		&Presence{Reason: "CONNECTION_LOST"},
+		map[string]string{"": `{"state":{"desired":{"stats":{"battery":1},"colors":["RED","GREEN"],"palette":[{"name":"RED"}],"a.b":true}}}`})
 	add("abc", registry.Thing{Attributes: map[string]string{"myAttribute": "80.5", "version": "1.10"}}, nil, nil)
 	for query, want := range map[string]string{
 		"*":                                          "[ab1 abc myThing]",

@@ -41,8 +41,9 @@ import (
 
 // Errors that callers branch on, beside ErrQuery; match with errors.Is.
 var (
-	ErrNotReady    = errors.New("fleet: the index is being built")
-	ErrNoIndex     = errors.New("fleet: there is no such index; it is off until the indexing configuration says otherwise")
+	ErrNotReady = errors.New("fleet: the index is being built")
+	ErrNoIndex  = errors.New(
+		"fleet: there is no such index; it is off until the indexing configuration says otherwise")
 	ErrAggregation = errors.New("fleet: cannot aggregate")
 )
 

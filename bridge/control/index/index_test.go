@@ -122,7 +122,8 @@ func mustParse(t testing.TB, query string) *Query {
 	return q
 }
 
-var everything = registry.Indexing{Things: true, Shadows: true, Connectivity: true, Named: true, NamedShadows: []string{"n", "$package"}, Groups: true}
+var everything = registry.Indexing{Things: true, Shadows: true, Connectivity: true, Named: true,
+	NamedShadows: []string{"n", "$package"}, Groups: true}
 
 // The index follows the registry, shadows and connections, and a start makes the
 // same one.
@@ -134,11 +135,13 @@ func TestIndexFollows(t *testing.T) {
 		t.Errorf("off: %v", err)
 	}
 	f.indexing(registry.Indexing{Things: true})
-	if _, _, err := f.index.Search(Things, mustParse(t, "*"), "", 1); !errors.Is(err, ErrNotReady) || f.index.Status(Things) != Building {
+	if _, _, err := f.index.Search(Things, mustParse(t, "*"), "", 1); !errors.Is(err, ErrNotReady) ||
+		f.index.Status(Things) != Building {
 		t.Errorf("building: %v", err)
 	}
 	must(t, f.index.configure())
-	if _, _, err := f.index.Search(Things, mustParse(t, "*"), "", 1); !errors.Is(err, ErrNotReady) || f.index.Status(Things) != Building {
+	if _, _, err := f.index.Search(Things, mustParse(t, "*"), "", 1); !errors.Is(err, ErrNotReady) ||
+		f.index.Status(Things) != Building {
 		t.Errorf("building: %v", err)
 	}
 	f.settle()
@@ -154,7 +157,8 @@ func TestIndexFollows(t *testing.T) {
 	f.thing("late", "line", "c")
 	f.update(func(tx *registry.Tx) error {
 		return errors.Join(tx.CreateGroup(registry.Group{Name: "plant", Attributes: map[string]string{"town": "a"}}),
-			tx.CreateGroup(registry.Group{Name: "hall", Parent: "plant", Description: "The big hall"}), tx.AddToGroup("late", "hall"))
+			tx.CreateGroup(registry.Group{Name: "hall", Parent: "plant", Description: "The big hall"}),
+			tx.AddToGroup("late", "hall"))
 	})
 	f.shadow("late", "n", `{"state":{"desired":{"x":true}}}`)
 	f.shadow("nobody", "", `{"state":{"desired":{"x":true}}}`)
@@ -247,7 +251,8 @@ func TestLargeShadows(t *testing.T) {
 		members = append(members, fmt.Sprintf(`"%04d":1`, i))
 	}
 	f.shadow("wide", "", `{"state":{"reported":{`+strings.Join(members, ",")+`}}}`)
-	f.shadow("deep", "", `{"state":{"reported":{"short":7,"`+strings.Repeat("x", 250)+`":{`+strings.Join(members, ",")+`}}}}`)
+	f.shadow("deep", "", `{"state":{"reported":{"short":7,"`+strings.Repeat("x", 250)+`":{`+strings.Join(members, ",")+
+		`}}}}`)
 	f.settle()
 	f.finds("thingName:*", "deep", "wide")
 	f.finds("shadow.reported.short:7", "deep")
@@ -308,7 +313,10 @@ func TestDynamicGroups(t *testing.T) {
 		t.Error(page, next, ok, rest, last)
 	}
 	f.update(func(tx *registry.Tx) error {
-		_, err := tx.UpdateGroup("warm", 0, func(g *registry.Group) error { g.Query = "shadow.reported.temp:60"; return nil })
+		_, err := tx.UpdateGroup("warm", 0, func(g *registry.Group) error {
+			g.Query = "shadow.reported.temp:60"
+			return nil
+		})
 		return err
 	})
 	changed("warm+t002", "warm-t001", "warm-t599")
@@ -348,11 +356,13 @@ func TestAggregations(t *testing.T) {
 	}
 	f.thing("none", "num", "many")
 	x := everything
-	x.Fields = []registry.Field{{Name: "attributes.bool", Type: "Boolean"}, {Name: "attributes.asText", Type: "String"}, {Name: "attributes.num", Type: "Number"}}
+	x.Fields = []registry.Field{{Name: "attributes.bool", Type: "Boolean"}, {Name: "attributes.asText", Type: "String"},
+		{Name: "attributes.num", Type: "Number"}}
 	f.indexing(x)
 	f.settle()
 	all := mustParse(t, "*")
-	got, err := f.index.Percentiles(Things, all, "attributes.num", []float64{0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99, 100})
+	got, err := f.index.Percentiles(Things, all, "attributes.num",
+		[]float64{0, 10, 20, 30, 40, 50, 60, 70, 80, 90, 99, 100})
 	must(t, err)
 	for i, want := range []float64{1, 1, 1, 1.4, 2, 2, 2, 2.6, 3, 3, 3, 3} {
 		if math.Abs(got[i]-want) > 1e-9 {
@@ -361,7 +371,8 @@ func TestAggregations(t *testing.T) {
 	}
 	s, err := f.index.Statistics(Things, all, "attributes.num")
 	must(t, err)
-	if s.Count != 13 || *s.Average != 2 || *s.Sum != 26 || *s.Minimum != 1 || *s.Maximum != 3 || *s.SumOfSquares != 60 || math.Abs(*s.Variance-8./13) > 1e-12 {
+	if s.Count != 13 || *s.Average != 2 || *s.Sum != 26 || *s.Minimum != 1 || *s.Maximum != 3 ||
+		*s.SumOfSquares != 60 || math.Abs(*s.Variance-8./13) > 1e-12 {
 		t.Errorf("%+v", s)
 	}
 	s, err = f.index.Statistics(Things, all, "attributes.str")
@@ -369,7 +380,8 @@ func TestAggregations(t *testing.T) {
 		t.Errorf("%+v, %v", s, err)
 	}
 	s, err = f.index.Statistics(Things, mustParse(t, "NOT attributes.num:1"), "attributes.bool")
-	if err != nil || s.Count != 9 || math.Abs(*s.Average-5./9) > 1e-12 || *s.Minimum != 0 || *s.Maximum != 1 || *s.Sum != 5 {
+	if err != nil || s.Count != 9 || math.Abs(*s.Average-5./9) > 1e-12 || *s.Minimum != 0 || *s.Maximum != 1 ||
+		*s.Sum != 5 {
 		t.Errorf("%+v, %v", s, err)
 	}
 	if s, err = f.index.Statistics(Things, all, ""); err != nil || s.Count != 14 || *s.Maximum != 1 {
@@ -391,7 +403,8 @@ func TestAggregations(t *testing.T) {
 	if got, err := f.index.Percentiles(Things, all, "attributes.nothing", []float64{1}); got != nil || err != nil {
 		t.Error(got, err)
 	}
-	if buckets, _, err := f.index.Buckets(Things, all, "connectivity.connected", 9); fmt.Sprint(buckets, err) != "[{false 14}] <nil>" {
+	if buckets, _, err := f.index.Buckets(Things, all, "connectivity.connected", 9); fmt.Sprint(buckets,
+		err) != "[{false 14}] <nil>" {
 		t.Error(buckets, err)
 	}
 	f.thing("big", "num", "1e308")
@@ -410,12 +423,17 @@ func TestIndexingIsChecked(t *testing.T) {
 		"name of a shadow":            {Things: true, Named: true, NamedShadows: []string{"a b"}},
 		"many shadows":                {Things: true, NamedShadows: make([]string, registry.MaxNamedShadows+1)},
 		"type":                        {Things: true, Fields: []registry.Field{{Name: "attributes.a", Type: "Text"}}},
-		"field of shadows":            {Things: true, Fields: []registry.Field{{Name: "shadow.reported.a", Type: "String"}}},
-		"field of named shadows":      {Things: true, Shadows: true, Fields: []registry.Field{{Name: "shadow.name.n.reported.a", Type: "String"}}},
-		"managed field":               {Things: true, Fields: []registry.Field{{Name: "thingName", Type: "String"}}},
-		"field of groups":             {Things: true, GroupFields: []registry.Field{{Name: "attributes.a", Type: "String"}}},
+		"field of shadows": {Things: true,
+			Fields: []registry.Field{{Name: "shadow.reported.a", Type: "String"}}},
+		"field of named shadows": {Things: true, Shadows: true,
+			Fields: []registry.Field{{Name: "shadow.name.n.reported.a", Type: "String"}}},
+		"managed field": {Things: true, Fields: []registry.Field{{Name: "thingName", Type: "String"}}},
+		"field of groups": {Things: true,
+			GroupFields: []registry.Field{{Name: "attributes.a", Type: "String"}}},
 	} {
-		if err := f.registry.Update(func(tx *registry.Tx) error { return tx.SetIndexing(x) }); !errors.Is(err, registry.ErrInvalid) {
+		if err := f.registry.Update(func(tx *registry.Tx) error {
+			return tx.SetIndexing(x)
+		}); !errors.Is(err, registry.ErrInvalid) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -435,7 +453,8 @@ func TestSearchWhileIndexing(t *testing.T) {
 	deadline := time.Now().Add(30 * time.Second)
 	for i := 0; ; i++ {
 		if i < 300 {
-			f.shadow(fmt.Sprint("t", i), "", fmt.Sprintf(`{"state":{"reported":{"n":%d,"text":"%s"}}}`, i%10, strings.Repeat("w ", i%5)))
+			f.shadow(fmt.Sprint("t", i), "",
+				fmt.Sprintf(`{"state":{"reported":{"n":%d,"text":"%s"}}}`, i%10, strings.Repeat("w ", i%5)))
 			f.index.Connected(fmt.Sprint("t", i), i, time.Now())
 		}
 		names, _, err := f.index.Search(Things, q, "", 1000)

@@ -148,7 +148,8 @@ func inside[T cmp.Ordered](r *between, v, low, high T) bool {
 // exactly if it is whole (developer guide, "Numeric values").
 func numberOf(s string) (float64, bool) {
 	digits := strings.TrimPrefix(s, "-")
-	if digits == "" || digits[0] < '0' || digits[0] > '9' || len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' && digits[1] <= '9' {
+	if digits == "" || digits[0] < '0' || digits[0] > '9' || len(digits) > 1 && digits[0] == '0' && digits[1] >= '0' &&
+		digits[1] <= '9' {
 		return 0, false
 	}
 	whole := true

@@ -36,7 +36,8 @@ func (p *PKI) openAccessKeys() error {
 	if err := p.GrantAll(id); err != nil {
 		return err
 	}
-	return p.write(accessKeysFile, fmt.Appendf(nil, "[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n", firstProfile, id, secret), 0o600)
+	return p.write(accessKeysFile, fmt.Appendf(nil, "[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n",
+		firstProfile, id, secret), 0o600)
 }
 
 // An Access is what the files say of access keys.
@@ -88,7 +89,8 @@ func (p *PKI) GrantAll(id string) error {
 		return err
 	}
 	if id != "" {
-		text = fmt.Appendf(text, "\n[[access]]\nkey = %q\nall = true # the first start made it: every operation of every service\n", id)
+		text = fmt.Appendf(text, "\n[[access]]\nkey = %q\nall = true # the first start made it: every operation of every service\n",
+			id)
 	}
 	return p.write(grantsFile, text, 0o600)
 }

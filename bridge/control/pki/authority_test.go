@@ -114,7 +114,8 @@ func TestRotateCACrash(t *testing.T) {
 	}
 	states = append(states, read(dir))
 	both := states[1][caFile]
-	for n, order := range [][]string{{previousKeyFile, caKeyFile, caFile}, {caFile, previousKeyFile, "server-key.pem", "server.pem"}} {
+	for n, order := range [][]string{{previousKeyFile, caKeyFile, caFile},
+		{caFile, previousKeyFile, "server-key.pem", "server.pem"}} {
 		for done := range len(order) + 1 {
 			at := t.TempDir()
 			state := map[string][]byte{}
@@ -136,7 +137,8 @@ func TestRotateCACrash(t *testing.T) {
 				t.Errorf("step %d of %v: verify: %v", done, order, errs)
 			}
 			p := open(t, at, Options{})
-			if n == 0 && !trusts(t, p, states[0][caFile]) || n == 1 && !trusts(t, p, both) || !trusts(t, p, p.Trusted()) {
+			if n == 0 && !trusts(t, p, states[0][caFile]) || n == 1 && !trusts(t, p, both) ||
+				!trusts(t, p, p.Trusted()) {
 				t.Errorf("step %d of %v: devices do not trust the bridge", done, order)
 			}
 			if id, _ := issuedBy(t, p); id != p.Authorities()[0].ID {

@@ -33,7 +33,8 @@ func TestAccessKeys(t *testing.T) {
 		t.Fatalf("%d keys at the first start", len(first.Keys))
 	}
 	for id, key := range first.Keys {
-		if len(id) != 20 || !strings.HasPrefix(id, "AKIA") || len(key.Secret) != 40 || key.Token != "" || first.First != id {
+		if len(id) != 20 || !strings.HasPrefix(id, "AKIA") || len(key.Secret) != 40 || key.Token != "" ||
+			first.First != id {
 			t.Errorf("key of %d, secret of %d characters, first %s", len(id), len(key.Secret), first.First)
 		}
 		if n := strings.Count(string(first.Grants), id); n != 1 {
@@ -49,10 +50,12 @@ func TestAccessKeys(t *testing.T) {
 	}{
 		{"", 0},
 		{"# none\n; none\n[default]\n", 0},
-		{"[a]\naws_access_key_id=A\naws_secret_access_key = B=\nregion = x\n[ b ]\r\nAWS_ACCESS_KEY_ID = C\r\naws_secret_access_key = D", 2},
+		{"[a]\naws_access_key_id=A\naws_secret_access_key = B=\nregion = x\n[ b ]\r\nAWS_ACCESS_KEY_ID = C\r\naws_secret_access_key = D",
+			2},
 		{"[a]\naws_access_key_id = A\n", -1},
 		{"[a]\naws_secret_access_key = A\n[b]\n", -1},
-		{"[a]\naws_access_key_id = A\naws_secret_access_key = B\n[b]\naws_access_key_id = A\naws_secret_access_key = C\n", -1},
+		{"[a]\naws_access_key_id = A\naws_secret_access_key = B\n[b]\naws_access_key_id = A\naws_secret_access_key = C\n",
+			-1},
 		{"[a\n", -1},
 		{"words\n", -1},
 	} {
@@ -69,10 +72,12 @@ func TestGrantBeforeItsKey(t *testing.T) {
 	dir := t.TempDir()
 	open(t, dir, Options{})
 	const mine = "# mine\n[[access]]\nkey = \"A\"\n"
-	if err := errors.Join(os.Remove(AccessKeysFile(dir)), os.WriteFile(GrantsFile(dir), []byte(mine), 0o600)); err != nil {
+	if err := errors.Join(os.Remove(AccessKeysFile(dir)),
+		os.WriteFile(GrantsFile(dir), []byte(mine), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	if a := readAccess(t, dir); len(a.Keys) != 1 || !strings.HasPrefix(string(a.Grants), mine) || !strings.Contains(string(a.Grants), a.First) {
+	if a := readAccess(t, dir); len(a.Keys) != 1 || !strings.HasPrefix(string(a.Grants), mine) ||
+		!strings.Contains(string(a.Grants), a.First) {
 		t.Errorf("%v\n%s", a.Keys, a.Grants)
 	}
 }
@@ -84,7 +89,8 @@ func TestSecretsOfOthersAreRefused(t *testing.T) {
 		if err := os.Chmod(filepath.Join(dir, name), 0o640); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), name+": mode 0640") || !errors.Is(err, secretfile.ErrExposed) {
+		if _, err := Open(dir, Options{}); err == nil || !strings.Contains(err.Error(), name+": mode 0640") ||
+			!errors.Is(err, secretfile.ErrExposed) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -109,7 +115,8 @@ func TestLostFiles(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		if !bytes.Equal(first.cas.Load().current.cert.RawSubjectPublicKeyInfo, second.cas.Load().current.cert.RawSubjectPublicKeyInfo) {
+		if !bytes.Equal(first.cas.Load().current.cert.RawSubjectPublicKeyInfo,
+			second.cas.Load().current.cert.RawSubjectPublicKeyInfo) {
 			t.Errorf("%s: another authority", c.lost)
 		}
 		if err := second.server.Leaf.CheckSignatureFrom(first.cas.Load().current.cert); err != nil {

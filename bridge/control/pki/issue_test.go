@@ -62,13 +62,15 @@ func TestIssueFromCSR(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if cert.Subject.CommonName != "pump-1" || cert.Subject.Organization[0] != "Mill" || len(cert.DNSNames) != 0 || cert.IsCA ||
+		if cert.Subject.CommonName != "pump-1" || cert.Subject.Organization[0] != "Mill" || len(cert.DNSNames) != 0 ||
+			cert.IsCA ||
 			!cert.NotAfter.Equal(deviceEnd) || out.ID != Fingerprint(cert.Raw) || out.KeyPEM != nil {
 			t.Errorf("%s: %v %v %v", c.name, cert.Subject, cert.DNSNames, cert.NotAfter)
 		}
 		roots := x509.NewCertPool()
 		roots.AddCert(p.cas.Load().current.cert)
-		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+		if _, err := cert.Verify(x509.VerifyOptions{Roots: roots,
+			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 			t.Errorf("%s: %v", c.name, err)
 		}
 	}

@@ -4,7 +4,8 @@
 //
 // The files of its folder:
 //
-//	ca-key.pem, ca.pem          the authority, ECDSA P-256, self-signed; ca.pem also has the one of before while it is rotated
+//	ca-key.pem, ca.pem          the authority, ECDSA P-256, self-signed;
+//	                            ca.pem also has the one of before while it is rotated
 //	previous-ca-key.pem         the key of that one
 //	server-key.pem, server.pem  the bridge's own, renewed when names change or the end is near
 //	access-keys                 keys for the APIs, AWS shared-credentials format
@@ -181,7 +182,8 @@ func validHost(h string) bool {
 
 func (p *PKI) serves(cert *x509.Certificate) bool {
 	dns, ips := p.names()
-	return cert.CheckSignatureFrom(p.cas.Load().server().cert) == nil && p.opts.Now().Add(renewBefore).Before(cert.NotAfter) &&
+	return cert.CheckSignatureFrom(p.cas.Load().server().cert) == nil &&
+		p.opts.Now().Add(renewBefore).Before(cert.NotAfter) &&
 		slices.Equal(cert.DNSNames, dns) && slices.EqualFunc(cert.IPAddresses, ips, net.IP.Equal)
 }
 
@@ -225,7 +227,8 @@ func (p *PKI) readSecret(name string) ([]byte, error) { return secretfile.Read(p
 // current one, and the one of before while a rotation is under way.
 func (p *PKI) CA() []byte { return p.cas.Load().file() }
 
-// Trusted returns what a device is to trust, PEM: what CA returns, and the CA of the device listener's own certificate, if it has one of files.
+// Trusted returns what a device is to trust, PEM: what CA returns, and the CA of the device
+// listener's own certificate, if it has one of files.
 func (p *PKI) Trusted() []byte {
 	all := p.CA()
 	if p.mqtt != nil {

@@ -72,10 +72,12 @@ func TestNewCertificatesBeginADayBefore(t *testing.T) {
 	roots := x509.NewCertPool()
 	roots.AddCert(p.cas.Load().current.cert)
 	behind := time.Now().Add(-23 * time.Hour)
-	if _, err := p.server.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "localhost", CurrentTime: behind}); err != nil {
+	if _, err := p.server.Leaf.Verify(x509.VerifyOptions{Roots: roots, DNSName: "localhost",
+		CurrentTime: behind}); err != nil {
 		t.Error(err)
 	}
-	if _, err := device.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: behind, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+	if _, err := device.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: behind,
+		KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
 		t.Error(err)
 	}
 	if !p.cas.Load().current.cert.MaxPathLenZero || p.cas.Load().current.cert.MaxPathLen != 0 {
@@ -149,7 +151,8 @@ func TestHandshake(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, protos := range [][]string{nil, {"x-amzn-mqtt-ca"}} {
-		peer, server, _ := handshake(t, p, &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{pair}, NextProtos: protos})
+		peer, server, _ := handshake(t, p, &tls.Config{RootCAs: roots, ServerName: "localhost",
+			Certificates: []tls.Certificate{pair}, NextProtos: protos})
 		if server != nil || peer == nil || Fingerprint(peer.Raw) != id.ID || peer.Subject.CommonName != "pi-1" {
 			t.Errorf("ALPN %v: peer %v, %v", protos, peer, server)
 		}
@@ -157,8 +160,9 @@ func TestHandshake(t *testing.T) {
 	if _, server, _ := handshake(t, p, &tls.Config{RootCAs: roots, ServerName: "localhost"}); server == nil {
 		t.Error("a client without a certificate got through")
 	}
-	if _, server, _ := handshake(t, p, &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{pair},
-		MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}); server == nil {
+	if _, server, _ := handshake(t, p, &tls.Config{RootCAs: roots, ServerName: "localhost",
+		Certificates: []tls.Certificate{pair},
+		MaxVersion:   tls.VersionTLS11, MinVersion: tls.VersionTLS10}); server == nil {
 		t.Error("TLS 1.1 got through")
 	}
 	if y := pair.Leaf.NotAfter.Year(); y != 2049 {

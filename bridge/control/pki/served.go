@@ -75,7 +75,8 @@ func readPair(f Files, now time.Time) (*tls.Certificate, error) {
 	case now.After(leaf.NotAfter):
 		return nil, fmt.Errorf("%s: expired on %s", f.Cert, leaf.NotAfter.Format(time.RFC3339))
 	case now.Before(leaf.NotBefore):
-		return nil, fmt.Errorf("%s: not valid before %s, is the clock right?", f.Cert, leaf.NotBefore.Format(time.RFC3339))
+		return nil, fmt.Errorf("%s: not valid before %s, is the clock right?", f.Cert,
+			leaf.NotBefore.Format(time.RFC3339))
 	case len(leaf.DNSNames) == 0 && len(leaf.IPAddresses) == 0:
 		return nil, fmt.Errorf("%s: names no host (subjectAltName), is it a server's?", f.Cert)
 	}
@@ -97,7 +98,8 @@ func (s *servedCert) reload(names []string, log *slog.Logger) error {
 	}
 	if changed {
 		leaf := s.current.Load().Leaf
-		log.Info("a new server certificate is served", "setting", s.setting, "certificate", Fingerprint(leaf.Raw), "not_after", leaf.NotAfter)
+		log.Info("a new server certificate is served", "setting", s.setting, "certificate", Fingerprint(leaf.Raw),
+			"not_after", leaf.NotAfter)
 		s.warn(names, log)
 	}
 	return nil

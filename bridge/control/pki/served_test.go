@@ -36,8 +36,10 @@ func newOutsideCA(t *testing.T) *outsideCA {
 	if ca.key, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		t.Fatal(err)
 	}
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "outside"}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(1000 * time.Hour)}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "outside"}, IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign, NotBefore: time.Now().Add(-time.Hour),
+		NotAfter: time.Now().Add(1000 * time.Hour)}
 	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, ca.key.Public(), ca.key)
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +117,8 @@ func TestServedFiles(t *testing.T) {
 	if err := os.WriteFile(f.Cert, []byte("torn"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if err := p.ReloadServed(log); err == nil || !strings.Contains(err.Error(), "mqtt.cert: "+f.Cert) || !shown(t, mqtt).Equal(second) {
+	if err := p.ReloadServed(log); err == nil || !strings.Contains(err.Error(), "mqtt.cert: "+f.Cert) ||
+		!shown(t, mqtt).Equal(second) {
 		t.Errorf("a torn file: %v", err)
 	}
 	go func() { _, _ = server.Write([]byte("x")) }()
@@ -153,7 +156,8 @@ func connected(t *testing.T, ca *outsideCA, p *PKI, conf *tls.Config) (client, s
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.cert)
-	if client, err = tls.Dial("tcp", l.Addr().String(), &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{pair}}); err != nil {
+	if client, err = tls.Dial("tcp", l.Addr().String(),
+		&tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{pair}}); err != nil {
 		t.Fatal(err)
 	}
 	server = <-accepted
@@ -169,11 +173,14 @@ func TestServedFilesRefused(t *testing.T) {
 		do   func(f Files)
 		want string
 	}{
-		"expired":     {func(f Files) { ca.write(f, time.Now().Add(-time.Hour), "localhost") }, "expired on"},
-		"not yet":     {func(f Files) { ca.write(f, time.Now().Add(501*time.Hour), "localhost") }, "not valid before"},
-		"no names":    {func(f Files) { ca.write(f, good) }, "names no host"},
-		"missing":     {func(Files) {}, "no such file"},
-		"another key": {func(f Files) { ca.write(f, good, "a"); ca.write(Files{f.Cert + ".other", f.Key}, good, "a") }, "does not match"},
+		"expired":  {func(f Files) { ca.write(f, time.Now().Add(-time.Hour), "localhost") }, "expired on"},
+		"not yet":  {func(f Files) { ca.write(f, time.Now().Add(501*time.Hour), "localhost") }, "not valid before"},
+		"no names": {func(f Files) { ca.write(f, good) }, "names no host"},
+		"missing":  {func(Files) {}, "no such file"},
+		"another key": {func(f Files) {
+			ca.write(f, good, "a")
+			ca.write(Files{f.Cert + ".other", f.Key}, good, "a")
+		}, "does not match"},
 		"key for others": {func(f Files) {
 			ca.write(f, good, "localhost")
 			if err := os.Chmod(f.Key, 0o644); err != nil {
@@ -184,7 +191,8 @@ func TestServedFilesRefused(t *testing.T) {
 		dir := t.TempDir()
 		f := Files{filepath.Join(dir, "own.pem"), filepath.Join(dir, "own-key.pem")}
 		test.do(f)
-		if _, err := Open(filepath.Join(dir, "pki"), Options{HTTPS: f}); err == nil || !strings.Contains(err.Error(), "https.cert: ") ||
+		if _, err := Open(filepath.Join(dir, "pki"), Options{HTTPS: f}); err == nil ||
+			!strings.Contains(err.Error(), "https.cert: ") ||
 			!strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v, want %s", name, err, test.want)
 		}
@@ -203,7 +211,8 @@ func TestServedFilesWatched(t *testing.T) {
 		ca := newOutsideCA(t)
 		end := time.Now().Add(400 * time.Hour)
 		ca.write(f, end, "*.plant.example")
-		p := open(t, filepath.Join(dir, "pki"), Options{MQTT: f, ServerNames: []string{"a.plant.example", "*.plant.example", "b.other.example"}})
+		p := open(t, filepath.Join(dir, "pki"),
+			Options{MQTT: f, ServerNames: []string{"a.plant.example", "*.plant.example", "b.other.example"}})
 		conf := p.MQTTConfig()
 		var text bytes.Buffer
 		log := slog.New(slog.NewTextHandler(&text, nil))
@@ -233,8 +242,9 @@ func TestServedFilesWatched(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		for want, n := range map[string]int{"a new server certificate is served": 2, "is not served, the one before stays": 1,
-			"not for a name": 1, "name=b.other.example": 1} {
+		for want, n := range map[string]int{"a new server certificate is served": 2,
+			"is not served, the one before stays": 1,
+			"not for a name":                      1, "name=b.other.example": 1} {
 			if got := strings.Count(text.String(), want); got != n {
 				t.Errorf("%q is logged %d times, want %d:\n%s", want, got, n, &text)
 			}

@@ -23,7 +23,8 @@ func (p *PKI) openTemporarySecret() error {
 		err = p.write(temporarySecretFile, secret, 0o600)
 	}
 	if err == nil && len(secret) < 32 {
-		err = errors.New(temporarySecretFile + ": is too short; without the file a new one is made, and temporary keys end")
+		err = errors.New(temporarySecretFile +
+			": is too short; without the file a new one is made, and temporary keys end")
 	}
 	p.temporary = secret
 	return err
@@ -50,5 +51,6 @@ func IsTemporary(id string) bool { return strings.HasPrefix(id, temporaryPrefix)
 // Temporary is the secret and session token of a temporary access key. Whether
 // the key was given to anybody, and still holds, is not known here.
 func (p *PKI) Temporary(id string) AccessKey {
-	return AccessKey{Secret: base64.StdEncoding.EncodeToString(p.derive("secret", id)[:30]), Token: base64.StdEncoding.EncodeToString(p.derive("token", id))}
+	return AccessKey{Secret: base64.StdEncoding.EncodeToString(p.derive("secret", id)[:30]),
+		Token: base64.StdEncoding.EncodeToString(p.derive("token", id))}
 }

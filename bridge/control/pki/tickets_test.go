@@ -38,7 +38,8 @@ func TestTicketsOutliveTheProcess(t *testing.T) {
 		if resumed, err := dial(t, config, client); err != nil || resumed != want {
 			t.Errorf("after %d days: resumed %v, %v", i, resumed, err)
 		}
-		if keys, err := os.ReadFile(filepath.Join(dir, ticketKeysFile)); err != nil || strings.Count(string(keys), "\n") != min(i+1, ticketKeys) {
+		if keys, err := os.ReadFile(filepath.Join(dir, ticketKeysFile)); err != nil ||
+			strings.Count(string(keys), "\n") != min(i+1, ticketKeys) {
 			t.Errorf("after %d days: %d keys, %v", i, strings.Count(string(keys), "\n"), err)
 		}
 		now = now.Add(ticketTurn)
@@ -119,7 +120,8 @@ func TestTicketKeysFile(t *testing.T) {
 	}
 	dir := t.TempDir()
 	future := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
-	if err := os.WriteFile(filepath.Join(dir, ticketKeysFile), []byte(future+" "+strings.Repeat("00", 32)+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, ticketKeysFile), []byte(future+" "+strings.Repeat("00", 32)+"\n"),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	if p := open(t, dir, Options{}); len(p.tickets) != 1 || p.tickets[0].key == [32]byte{} {

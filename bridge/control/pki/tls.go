@@ -66,7 +66,8 @@ func (p *PKI) check(s tls.ConnectionState, checks []func(*x509.Certificate) erro
 	}
 	leaf, now := s.PeerCertificates[0], p.opts.Now()
 	if now.Before(leaf.NotBefore) || now.After(leaf.NotAfter) {
-		return fmt.Errorf("%w: %s to %s", ErrNotInTime, leaf.NotBefore.Format(time.RFC3339), leaf.NotAfter.Format(time.RFC3339))
+		return fmt.Errorf("%w: %s to %s", ErrNotInTime, leaf.NotBefore.Format(time.RFC3339),
+			leaf.NotAfter.Format(time.RFC3339))
 	}
 	for _, check := range checks {
 		if err := check(leaf); err != nil {
@@ -80,8 +81,10 @@ func (p *PKI) check(s tls.ConnectionState, checks []func(*x509.Certificate) erro
 // CBC and a MAC over the plain text, whose decryption tells by its time what is in
 // it (Lucky Thirteen).
 var suites = []uint16{
-	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
-	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256,
+	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
 // config is what all listeners have in common. A session that was begun with

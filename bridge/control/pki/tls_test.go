@@ -79,7 +79,8 @@ func TestChecksRunOnResumption(t *testing.T) {
 		t.Error("connected without a certificate")
 	}
 	p.opts.Now = func() time.Time { return deviceEnd.Add(time.Hour) }
-	if err := p.MQTTConfig().VerifyConnection(tls.ConnectionState{PeerCertificates: []*x509.Certificate{pair.Leaf}}); !errors.Is(err, ErrNotInTime) {
+	if err := p.MQTTConfig().VerifyConnection(
+		tls.ConnectionState{PeerCertificates: []*x509.Certificate{pair.Leaf}}); !errors.Is(err, ErrNotInTime) {
 		t.Errorf("%v, want %v", err, ErrNotInTime)
 	}
 }
@@ -104,7 +105,8 @@ func TestHTTPSConfig(t *testing.T) {
 		{[]string{"h3"}, 0, false},
 		{nil, tls.VersionTLS11, false},
 	} {
-		client := &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: c.offered, MaxVersion: c.max, MinVersion: tls.VersionTLS10}
+		client := &tls.Config{RootCAs: roots, ServerName: "localhost", NextProtos: c.offered, MaxVersion: c.max,
+			MinVersion: tls.VersionTLS10}
 		if _, err := dial(t, p.HTTPSConfig(), client); (err == nil) != c.ok {
 			t.Errorf("%v, at most %x: %v", c.offered, c.max, err)
 		}
@@ -124,16 +126,19 @@ func TestNoCBC(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(p.CA())
-	for name, server := range map[string]*tls.Config{"MQTT": p.MQTTConfig(), "authorizers": p.AuthorizerConfig(), "HTTPS": p.HTTPSConfig()} {
+	for name, server := range map[string]*tls.Config{"MQTT": p.MQTTConfig(), "authorizers": p.AuthorizerConfig(),
+		"HTTPS": p.HTTPSConfig()} {
 		for _, protocol := range [][]string{nil, {"mqtt"}} {
 			for _, suite := range tls.CipherSuites() {
 				if !slices.Contains(suite.SupportedVersions, tls.VersionTLS12) {
 					continue
 				}
-				client := &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{pair}, NextProtos: protocol,
+				client := &tls.Config{RootCAs: roots, ServerName: "localhost", Certificates: []tls.Certificate{pair},
+					NextProtos: protocol,
 					MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{suite.ID}}
 				_, err := dial(t, server, client)
-				if want := strings.Contains(suite.Name, "_ECDSA_") && !strings.Contains(suite.Name, "_CBC_"); want != (err == nil) {
+				if want := strings.Contains(suite.Name, "_ECDSA_") &&
+					!strings.Contains(suite.Name, "_CBC_"); want != (err == nil) {
 					t.Errorf("%s, %v, %s: %v", name, protocol, suite.Name, err)
 				}
 			}

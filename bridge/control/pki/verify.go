@@ -63,7 +63,8 @@ func Verify(dir string, now time.Time) (grants []byte, errs []error) {
 		pair, err := tls.X509KeyPair(cert, key)
 		switch {
 		case err != nil:
-			wrong("server.pem", fmt.Sprintf("or server-key.pem is damaged, or they do not belong together (%v)", err), another)
+			wrong("server.pem", fmt.Sprintf("or server-key.pem is damaged, or they do not belong together (%v)", err),
+				another)
 		case signsServer != nil && pair.Leaf.CheckSignatureFrom(signsServer) != nil:
 			wrong("server.pem", "is not signed by the authority in ca.pem", another)
 		}

@@ -31,24 +31,33 @@ func TestVerify(t *testing.T) {
 		want []string // of the one error; nil: none
 	}{
 		{name: "sound", do: func(string) error { return nil }},
-		{name: "server's end", do: func(string) error { return nil }, at: 5 * 365 * 24 * time.Hour}, // a start renews it
-		{name: "CA's end", do: func(string) error { return nil }, at: 31 * 365 * 24 * time.Hour, want: []string{"/ca.pem has expired on 20", "new authority"}},
-		{name: "CA damaged", do: write("ca.pem", "x"), want: []string{"/ca.pem or ca-key.pem is damaged", "restore both"}},
+		// a start renews it
+		{name: "server's end", do: func(string) error { return nil }, at: 5 * 365 * 24 * time.Hour},
+		{name: "CA's end", do: func(string) error {
+			return nil
+		}, at: 31 * 365 * 24 * time.Hour, want: []string{"/ca.pem has expired on 20", "new authority"}},
+		{name: "CA damaged", do: write("ca.pem", "x"),
+			want: []string{"/ca.pem or ca-key.pem is damaged", "restore both"}},
 		{name: "CA key damaged", do: write("ca-key.pem", "x"), want: []string{"ca-key.pem is damaged", "restore both"}},
 		{name: "another CA's key", do: swap("ca-key.pem"), want: []string{"do not belong together", "restore both"}},
 		{name: "no CA", do: func(dir string) error {
 			return errors.Join(os.Rename(filepath.Join(dir, "server.pem"), filepath.Join(dir, "ca.pem")),
 				os.Rename(filepath.Join(dir, "server-key.pem"), filepath.Join(dir, "ca-key.pem")))
 		}, want: []string{"/ca.pem is the certificate of no authority", "restore both"}},
-		{name: "server damaged", do: write("server.pem", ""), want: []string{"/server.pem or server-key.pem", "take both away"}},
+		{name: "server damaged", do: write("server.pem", ""),
+			want: []string{"/server.pem or server-key.pem", "take both away"}},
 		{name: "another bridge's server", do: func(dir string) error {
 			return errors.Join(swap("server.pem")(dir), swap("server-key.pem")(dir))
 		}, want: []string{"/server.pem is not signed by the authority", "take both away"}},
 		{name: "no server", do: func(dir string) error { return os.Remove(filepath.Join(dir, "server-key.pem")) }},
-		{name: "half a key", do: write(accessKeysFile, "[default]\naws_access_key_id = AKIA\n"), want: []string{"/access-keys is damaged", "mend it"}},
+		{name: "half a key", do: write(accessKeysFile, "[default]\naws_access_key_id = AKIA\n"),
+			want: []string{"/access-keys is damaged", "mend it"}},
 		{name: "no key", do: write(accessKeysFile, "# none\n"), want: []string{"/access-keys has no key", "restore"}},
-		{name: "others may read", do: func(dir string) error { return os.Chmod(filepath.Join(dir, accessKeysFile), 0o644) }, want: []string{"access-keys", "chmod"}},
-		{name: "short secret", do: write(temporarySecretFile, "x"), want: []string{"/temporary-secret is too short", "take it away"}},
+		{name: "others may read", do: func(dir string) error {
+			return os.Chmod(filepath.Join(dir, accessKeysFile), 0o644)
+		}, want: []string{"access-keys", "chmod"}},
+		{name: "short secret", do: write(temporarySecretFile, "x"),
+			want: []string{"/temporary-secret is too short", "take it away"}},
 		{name: "tickets", do: write(ticketKeysFile, "x"), want: []string{"/ticket-keys is damaged", "take it away"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

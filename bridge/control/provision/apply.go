@@ -156,7 +156,8 @@ func policy(tx policies, p *PolicyPlan) (string, error) {
 func thing(tx things, p *ThingPlan) error {
 	old, err := tx.Thing(p.Name)
 	if errors.Is(err, registry.ErrNotFound) {
-		err := tx.CreateThing(registry.Thing{Name: p.Name, Type: p.Type, Attributes: p.Attributes, BillingGroup: p.BillingGroup})
+		err := tx.CreateThing(registry.Thing{Name: p.Name, Type: p.Type, Attributes: p.Attributes,
+			BillingGroup: p.BillingGroup})
 		if err != nil {
 			return err
 		}
@@ -174,8 +175,12 @@ func thing(tx things, p *ThingPlan) error {
 		merge   func()
 	}{
 		{"ThingTypeName", p.Type != "" && p.Type != old.Type, func() { want.Type = p.Type }, nil},
-		{"BillingGroup", p.BillingGroup != "" && p.BillingGroup != old.BillingGroup, func() { want.BillingGroup = p.BillingGroup }, nil},
-		{"AttributePayload", len(p.Attributes) > 0 && !maps.Equal(p.Attributes, old.Attributes), func() { want.Attributes = p.Attributes }, func() {
+		{"BillingGroup", p.BillingGroup != "" && p.BillingGroup != old.BillingGroup, func() {
+			want.BillingGroup = p.BillingGroup
+		}, nil},
+		{"AttributePayload", len(p.Attributes) > 0 && !maps.Equal(p.Attributes, old.Attributes), func() {
+			want.Attributes = p.Attributes
+		}, func() {
 			want.Attributes = maps.Clone(p.Attributes)
 			for k, v := range old.Attributes {
 				if _, ok := want.Attributes[k]; !ok {
@@ -183,7 +188,9 @@ func thing(tx things, p *ThingPlan) error {
 				}
 			}
 		}},
-		{"ThingGroups", len(p.Groups) > 0 && !sameNames(p.Groups, old.Groups), func() { want.Groups = p.Groups }, func() {
+		{"ThingGroups", len(p.Groups) > 0 && !sameNames(p.Groups, old.Groups), func() {
+			want.Groups = p.Groups
+		}, func() {
 			want.Groups = append(want.Groups, p.Groups...)
 		}},
 	} {

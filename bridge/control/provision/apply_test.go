@@ -31,8 +31,10 @@ func TestOverrides(t *testing.T) {
 		}
 	}
 	update(func(tx *registry.Tx) error {
-		return errors.Join(tx.CreateThingType(registry.ThingType{Name: "old"}), tx.CreateThingType(registry.ThingType{Name: "new"}),
-			tx.CreateGroup(registry.Group{Name: "a"}), tx.CreateGroup(registry.Group{Name: "b"}), tx.CreateGroup(registry.Group{Name: "query", Query: "thingName:*"}),
+		return errors.Join(tx.CreateThingType(registry.ThingType{Name: "old"}),
+			tx.CreateThingType(registry.ThingType{Name: "new"}),
+			tx.CreateGroup(registry.Group{Name: "a"}), tx.CreateGroup(registry.Group{Name: "b"}),
+			tx.CreateGroup(registry.Group{Name: "query", Query: "thingName:*"}),
 			tx.CreateBillingGroup("cheap", ""), tx.CreateBillingGroup("dear", ""))
 	})
 	type state struct {
@@ -47,22 +49,30 @@ func TestOverrides(t *testing.T) {
 		err                    error
 	}{
 		{"nothing said", `{}`, "", before, nil},
-		{"do nothing", `{"ThingTypeName":"DO_NOTHING","AttributePayload":"DO_NOTHING","ThingGroups":"DO_NOTHING","BillingGroup":"DO_NOTHING"}`, "", before, nil},
-		{"replace", `{"ThingTypeName":"REPLACE","AttributePayload":"REPLACE","ThingGroups":"REPLACE","BillingGroup":"REPLACE"}`, "",
+		{"do nothing", `{"ThingTypeName":"DO_NOTHING","AttributePayload":"DO_NOTHING","ThingGroups":"DO_NOTHING","BillingGroup":"DO_NOTHING"}`,
+			"", before, nil},
+		{"replace", `{"ThingTypeName":"REPLACE","AttributePayload":"REPLACE","ThingGroups":"REPLACE","BillingGroup":"REPLACE"}`,
+			"",
 			state{"new", "dear", map[string]string{"y": "2", "z": "2"}, []string{"b"}}, nil},
 		{"merge", `{"AttributePayload":"MERGE","ThingGroups":"MERGE"}`, "",
 			state{"old", "cheap", map[string]string{"x": "1", "y": "2", "z": "2"}, []string{"a", "b"}}, nil},
 		{"type fails", `{"ThingTypeName":"FAIL","AttributePayload":"REPLACE"}`, "", before, ErrResource},
 		{"groups fail", `{"ThingGroups":"FAIL","AttributePayload":"REPLACE"}`, "", before, ErrResource},
-		{"no such group", `{"ThingGroups":"REPLACE","AttributePayload":"REPLACE"}`, `"b"->"none"`, before, registry.ErrNotFound},
-		{"a dynamic group", `{"ThingGroups":"REPLACE","AttributePayload":"REPLACE"}`, `"b"->"query"`, before, registry.ErrInvalid},
-		{"no such type", `{"ThingTypeName":"REPLACE","AttributePayload":"REPLACE"}`, `"new"->"none"`, before, registry.ErrNotFound},
-		{"no such policy", `{"AttributePayload":"REPLACE"}`, `"PolicyDocument":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}->"PolicyName":"none"`, before, registry.ErrNotFound},
+		{"no such group", `{"ThingGroups":"REPLACE","AttributePayload":"REPLACE"}`, `"b"->"none"`, before,
+			registry.ErrNotFound},
+		{"a dynamic group", `{"ThingGroups":"REPLACE","AttributePayload":"REPLACE"}`, `"b"->"query"`, before,
+			registry.ErrInvalid},
+		{"no such type", `{"ThingTypeName":"REPLACE","AttributePayload":"REPLACE"}`, `"new"->"none"`, before,
+			registry.ErrNotFound},
+		{"no such policy", `{"AttributePayload":"REPLACE"}`,
+			`"PolicyDocument":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}->"PolicyName":"none"`,
+			before, registry.ErrNotFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			name := fmt.Sprint("thing-", i)
 			update(func(tx *registry.Tx) error {
-				return errors.Join(tx.CreateThing(registry.Thing{Name: name, Type: "old", BillingGroup: "cheap", Attributes: before.Attributes}), tx.AddToGroup(name, "a"))
+				return errors.Join(tx.CreateThing(registry.Thing{Name: name, Type: "old", BillingGroup: "cheap",
+					Attributes: before.Attributes}), tx.AddToGroup(name, "a"))
 			})
 			issued, err := s.issuer.Issue("x")
 			if err != nil {
@@ -92,7 +102,8 @@ func TestOverrides(t *testing.T) {
 					return err
 				}
 				if len(tx.ThingCertificates(name)) != 1 || made.Certificate != issued.ID || made.Thing != name ||
-					made.Resources["thing"] != "thing/"+name || made.Resources["cert"] != "cert/"+issued.ID || len(tx.CertificatePolicies(issued.ID)) != 1 {
+					made.Resources["thing"] != "thing/"+name || made.Resources["cert"] != "cert/"+issued.ID ||
+					len(tx.CertificatePolicies(issued.ID)) != 1 {
 					t.Errorf("%+v", made)
 				}
 				return errors.Join(err, missing)
@@ -134,7 +145,9 @@ func TestOneHookHangs(t *testing.T) {
 		w.WriteHeader(http.StatusInternalServerError)
 	}))
 	defer slow.Close()
-	prompt := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{"allowProvisioning":true}`) }))
+	prompt := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"allowProvisioning":true}`)
+	}))
 	defer prompt.Close()
 	var mu sync.Mutex
 	heard := map[string]int{}
@@ -168,7 +181,8 @@ func TestOneHookHangs(t *testing.T) {
 		t.Error("asked what is not there")
 	}
 	st := h.Stats()
-	if got := st[HookOutcome{"slow", "failed"}] + st[HookOutcome{"slow", "busy"}]; got != n || st[HookOutcome{"prompt", "answered"}] != 1 {
+	if got := st[HookOutcome{"slow", "failed"}] + st[HookOutcome{"slow", "busy"}]; got != n ||
+		st[HookOutcome{"prompt", "answered"}] != 1 {
 		t.Errorf("%v", st)
 	}
 	if want := map[string]int{"slow": n, "none": 1}; !reflect.DeepEqual(heard, want) {
@@ -198,7 +212,8 @@ func TestHook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	q := &Claim{Template: "fleet", Token: made.Token, Parameters: map[string]string{"SerialNumber": "1", "Secret": "s"}, ClientID: "c", Principal: "claim"}
+	q := &Claim{Template: "fleet", Token: made.Token, Parameters: map[string]string{"SerialNumber": "1", "Secret": "s"},
+		ClientID: "c", Principal: "claim"}
 	for _, c := range []struct {
 		answer string
 		status int
@@ -240,7 +255,8 @@ func TestHook(t *testing.T) {
 		t.Errorf("%v, asked %d times", err, asked-before)
 	}
 	mu.Lock()
-	answer, status, asked = `{"allowProvisioning":true,"parameterOverrides":{"SerialNumber":"9","AWS::IoT::Certificate::Id":"other","Unknown":"u"}}`, 200, 0
+	answer, status, asked = `{"allowProvisioning":true,"parameterOverrides":{"SerialNumber":"9","AWS::IoT::Certificate::Id":"other","Unknown":"u"}}`,
+		200, 0
 	mu.Unlock()
 	for range 2 { // the second time it is not asked
 		out, err := s.Provision(t.Context(), q)
@@ -248,8 +264,9 @@ func TestHook(t *testing.T) {
 			t.Errorf("%+v, %v", out, err)
 		}
 	}
-	want := HookRequest{ClaimCertificateID: "claim", CertificateID: made.ID, CertificatePEM: made.PEM, TemplateARN: "arn:aws:iot:r:1:provisioningtemplate/fleet",
-		ClientID: "c", Parameters: q.Parameters}
+	want := HookRequest{ClaimCertificateID: "claim", CertificateID: made.ID, CertificatePEM: made.PEM,
+		TemplateARN: "arn:aws:iot:r:1:provisioningtemplate/fleet",
+		ClientID:    "c", Parameters: q.Parameters}
 	if asked != 1 || !reflect.DeepEqual(seen, want) {
 		t.Errorf("asked %d times, last %+v", asked, seen)
 	}
@@ -293,7 +310,8 @@ func TestProvisionAtOnce(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
-			out, err := s.Provision(t.Context(), &Claim{Template: "fleet", Token: made.Token, Parameters: map[string]string{"SerialNumber": "1"}})
+			out, err := s.Provision(t.Context(),
+				&Claim{Template: "fleet", Token: made.Token, Parameters: map[string]string{"SerialNumber": "1"}})
 			if err != nil || out.Thing != "pump-1" {
 				t.Errorf("%+v, %v", out, err)
 			}
@@ -314,7 +332,8 @@ func TestProvisionAtOnce(t *testing.T) {
 	if err := r.Update(func(tx *registry.Tx) error { return tx.DeleteTemplate("fleet") }); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := s.Provision(t.Context(), &Claim{Template: "fleet", Token: made.Token, Parameters: map[string]string{"SerialNumber": "1"}}); err != nil || out.Thing != "pump-1" {
+	if out, err := s.Provision(t.Context(), &Claim{Template: "fleet", Token: made.Token,
+		Parameters: map[string]string{"SerialNumber": "1"}}); err != nil || out.Thing != "pump-1" {
 		t.Errorf("%+v, %v", out, err)
 	}
 }
@@ -333,7 +352,8 @@ func TestRetire(t *testing.T) {
 	by, old, shared, strange, idle := ids[0], ids[1], ids[2], ids[3], ids[4]
 	err := r.Update(func(tx *registry.Tx) error {
 		errs := []error{tx.CreateThing(registry.Thing{Name: "a"}), tx.CreateThing(registry.Thing{Name: "b"}),
-			tx.AttachThing("a", by), tx.AttachThing("a", old), tx.AttachThing("a", shared), tx.AttachThing("b", shared), tx.AttachThing("b", strange), tx.AttachThing("a", idle)}
+			tx.AttachThing("a", by), tx.AttachThing("a", old), tx.AttachThing("a", shared), tx.AttachThing("b", shared),
+			tx.AttachThing("b", strange), tx.AttachThing("a", idle)}
 		for _, id := range ids[:4] {
 			errs = append(errs, tx.SetCertificateStatus(id, registry.Active))
 		}
@@ -383,7 +403,8 @@ func TestThingAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if made.Thing != "pump-1" || made.Certificate != "" || made.PEM != nil || len(made.Resources) != 1 || made.Resources["pump"] != "thing/pump-1" {
+		if made.Thing != "pump-1" || made.Certificate != "" || made.PEM != nil || len(made.Resources) != 1 ||
+			made.Resources["pump"] != "thing/pump-1" {
 			t.Errorf("%+v", made)
 		}
 	}
@@ -399,7 +420,8 @@ func TestThingAlone(t *testing.T) {
 	if _, err := Parse([]byte(body)); !errors.Is(err, ErrTemplate) {
 		t.Errorf("a template for devices: %v", err)
 	}
-	policy := strings.Replace(body, `"Resources":{`, `"Resources":{"p":{"Type":"AWS::IoT::Policy","Properties":{"PolicyName":"x"}},`, 1)
+	policy := strings.Replace(body, `"Resources":{`,
+		`"Resources":{"p":{"Type":"AWS::IoT::Policy","Properties":{"PolicyName":"x"}},`, 1)
 	if _, err := s.RegisterThing([]byte(policy), map[string]string{"N": "pump-2"}); !errors.Is(err, ErrTemplate) {
 		t.Errorf("a policy without a certificate: %v", err)
 	}

@@ -41,7 +41,8 @@ func BenchmarkProvision(b *testing.B) {
 				b.Error(err)
 				return
 			}
-			_, err = s.Provision(b.Context(), &Claim{Template: "fleet", Token: made.Token, Parameters: map[string]string{"SerialNumber": fmt.Sprint(n.Add(1))}})
+			_, err = s.Provision(b.Context(), &Claim{Template: "fleet", Token: made.Token,
+				Parameters: map[string]string{"SerialNumber": fmt.Sprint(n.Add(1))}})
 			if err != nil {
 				b.Error(err)
 				return

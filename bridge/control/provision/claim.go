@@ -35,7 +35,8 @@ func (s *Service) CreateClaim(template string) (*TemporaryClaim, error) {
 			return err
 		}
 		if tp.Type != registry.FleetProvisioning {
-			return fmt.Errorf("provisioning template %s: %w: claims are for templates of type %s", template, registry.ErrInvalid, registry.FleetProvisioning)
+			return fmt.Errorf("provisioning template %s: %w: claims are for templates of type %s", template,
+				registry.ErrInvalid, registry.FleetProvisioning)
 		}
 		name := registry.ClaimPolicy + template
 		if _, err := tx.Policy(name); errors.Is(err, registry.ErrNotFound) {
@@ -118,7 +119,8 @@ func (s *Service) TightenClaims() error {
 			return err
 		}
 		for _, name := range tightened {
-			if err := tx.PutPolicy(name, s.claimPolicy(strings.TrimPrefix(name, registry.ClaimPolicy), claimClients)); err != nil {
+			if err := tx.PutPolicy(name,
+				s.claimPolicy(strings.TrimPrefix(name, registry.ClaimPolicy), claimClients)); err != nil {
 				return err
 			}
 		}

@@ -51,7 +51,9 @@ func newService(t testing.TB, hooks *Hooks) (*Service, *registry.Registry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(Options{Registry: r, Issuer: p, Hooks: hooks, ARN: func(x string) string { return "arn:aws:iot:r:1:" + x }}), r
+	return New(Options{Registry: r, Issuer: p, Hooks: hooks, ARN: func(x string) string {
+		return "arn:aws:iot:r:1:" + x
+	}}), r
 }
 
 // A device asks for a certificate and to be provisioned, and asks again.
@@ -59,7 +61,8 @@ func TestClaim(t *testing.T) {
 	s, r := newService(t, nil)
 	ask := func(topic, payload, want string) (out map[string]any) {
 		t.Helper()
-		got, answer := s.Handle(t.Context(), &Request{Topic: topic, Payload: []byte(payload), ClientID: "c", Principal: "claim"})
+		got, answer := s.Handle(t.Context(),
+			&Request{Topic: topic, Payload: []byte(payload), ClientID: "c", Principal: "claim"})
 		if got != topic+want {
 			t.Fatalf("%s: %s %s", topic, got, answer)
 		}
@@ -79,13 +82,15 @@ func TestClaim(t *testing.T) {
 		}
 	}
 	other := `{"certificateOwnershipToken":"` + token + `","parameters":{"SerialNumber":"8"}}`
-	if out := ask("$aws/provisioning-templates/fleet/provision/json", other, "/rejected"); out["errorCode"] != "InvalidCertificateOwnershipToken" {
+	if out := ask("$aws/provisioning-templates/fleet/provision/json", other,
+		"/rejected"); out["errorCode"] != "InvalidCertificateOwnershipToken" {
 		t.Errorf("%v", out)
 	}
 	err := r.View(func(tx *registry.Tx) error {
 		th, err := tx.Thing("pump-7")
 		c, err2 := tx.Certificate(made["certificateId"].(string))
-		if th.Attributes["site"] != "north" || c.Status != registry.Active || len(tx.ThingCertificates("pump-7")) != 1 || len(tx.CertificatePolicies(c.ID)) != 1 {
+		if th.Attributes["site"] != "north" || c.Status != registry.Active ||
+			len(tx.ThingCertificates("pump-7")) != 1 || len(tx.CertificatePolicies(c.ID)) != 1 {
 			t.Errorf("%+v %+v", th, c)
 		}
 		return errors.Join(err, err2)
@@ -106,7 +111,8 @@ func TestClaimPolicies(t *testing.T) {
 	err = r.Update(func(tx *registry.Tx) error {
 		return errors.Join(tx.CreatePolicy("tidemill-claim-old", s.claimPolicy("old", "client/*")),
 			tx.CreatePolicy("tidemill-claim-own", s.claimPolicy("other", "client/*")),
-			tx.CreatePolicy("tidemill-claim", s.claimPolicy("", "client/*")), tx.CreatePolicy("zz", s.claimPolicy("old", "client/*")),
+			tx.CreatePolicy("tidemill-claim", s.claimPolicy("", "client/*")),
+			tx.CreatePolicy("zz", s.claimPolicy("old", "client/*")),
 			tx.AttachPolicy("tidemill-claim-old", claim.ID), tx.DetachPolicy("tidemill-claim-fleet", claim.ID))
 	})
 	if err != nil {
@@ -132,7 +138,8 @@ func TestClaimPolicies(t *testing.T) {
 		t.Error("the old policy is not the new one")
 	}
 	err = r.View(func(tx *registry.Tx) error {
-		for name, versions := range map[string]int{"tidemill-claim-fleet": 1, "tidemill-claim-old": 2, "tidemill-claim-own": 1, "tidemill-claim": 1, "zz": 1} {
+		for name, versions := range map[string]int{"tidemill-claim-fleet": 1, "tidemill-claim-old": 2,
+			"tidemill-claim-own": 1, "tidemill-claim": 1, "zz": 1} {
 			if p, err := tx.Policy(name); err != nil || len(p.Versions) != versions {
 				t.Errorf("%s: %+v, %v", name, p, err)
 			}

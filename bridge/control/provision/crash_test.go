@@ -70,7 +70,8 @@ func provisionUntilKilled(dir string) error {
 				}
 				x := said{Token: made.Token, Certificate: made.ID, Serial: fmt.Sprintf("%d-%d-%d", os.Getpid(), i, n)}
 				say(x)
-				out, err := s.Provision(context.Background(), &Claim{Template: "fleet", Token: x.Token, Parameters: map[string]string{"SerialNumber": x.Serial}})
+				out, err := s.Provision(context.Background(),
+					&Claim{Template: "fleet", Token: x.Token, Parameters: map[string]string{"SerialNumber": x.Serial}})
 				if err != nil {
 					panic(err)
 				}
@@ -122,7 +123,8 @@ func TestKill(t *testing.T) {
 				asked++
 			}
 			for range 2 {
-				out, err := s.Provision(t.Context(), &Claim{Template: "fleet", Token: x.Token, Parameters: map[string]string{"SerialNumber": x.Serial}})
+				out, err := s.Provision(t.Context(),
+					&Claim{Template: "fleet", Token: x.Token, Parameters: map[string]string{"SerialNumber": x.Serial}})
 				if err != nil || out.Thing != "pump-"+x.Serial || x.Thing != "" && x.Thing != out.Thing {
 					t.Errorf("%+v: %+v, %v", x, out, err)
 				}
@@ -133,7 +135,8 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Logf("%d kills: %d devices had their answer, %d had a certificate and asked again; %d things", *kills, done, asked, things)
+	t.Logf("%d kills: %d devices had their answer, %d had a certificate and asked again; %d things", *kills, done,
+		asked, things)
 	if done == 0 {
 		t.Error("nobody was provisioned; the test shows nothing")
 	}

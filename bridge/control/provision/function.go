@@ -205,7 +205,8 @@ const special = `* ? + # $ " \`
 
 // plain says whether a device's text stands for nothing but itself in a policy.
 func plain(s string) bool {
-	return !strings.ContainsAny(s, strings.ReplaceAll(special, " ", "")) && !strings.ContainsFunc(s, unicode.IsControl) && utf8.ValidString(s)
+	return !strings.ContainsAny(s, strings.ReplaceAll(special, " ", "")) &&
+		!strings.ContainsFunc(s, unicode.IsControl) && utf8.ValidString(s)
 }
 
 // ref is {"Ref": parameter}.

@@ -40,7 +40,8 @@ func NewHooks(all []Hook, report webhook.Report) *Hooks {
 	if report == nil {
 		report = func(string, error) {}
 	}
-	h := &Hooks{services: map[string]*webhook.Service{}, client: webhook.NewClient(report), report: report, stats: map[HookOutcome]uint64{}}
+	h := &Hooks{services: map[string]*webhook.Service{}, client: webhook.NewClient(report), report: report,
+		stats: map[HookOutcome]uint64{}}
 	for _, o := range all {
 		h.services[o.ARN] = webhook.NewService(o.ARN, o.URL, o.MaxCalls)
 	}
@@ -111,8 +112,9 @@ func (h *Hooks) Ask(ctx context.Context, arn string, q *HookRequest) (*HookAnswe
 // ask returns the parameters of a claim, as its template's hook will have them.
 // Only ErrDenied is the hook's own word.
 func (s *Service) ask(ctx context.Context, q *Claim, target, templateARN, id, text string) (map[string]string, error) {
-	a, err := s.o.Hooks.Ask(ctx, target, &HookRequest{ClaimCertificateID: q.Principal, CertificateID: id, CertificatePEM: text,
-		TemplateARN: templateARN, ClientID: q.ClientID, Parameters: q.Parameters})
+	a, err := s.o.Hooks.Ask(ctx, target,
+		&HookRequest{ClaimCertificateID: q.Principal, CertificateID: id, CertificatePEM: text,
+			TemplateARN: templateARN, ClientID: q.ClientID, Parameters: q.Parameters})
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrHook, target, err)
 	}

@@ -107,7 +107,8 @@ func (s *Service) handle(ctx context.Context, c call, q *Request) (any, error) {
 	switch c.kind {
 	case "create", "create-from-csr":
 		if wait := s.creates.Take(q.Principal, time.Now(), 0, 0); wait > 0 {
-			return nil, fmt.Errorf("%w: more than %d a second by one claim, try again in %v", errBusy, s.o.CreateRate, wait.Round(time.Millisecond))
+			return nil, fmt.Errorf("%w: more than %d a second by one claim, try again in %v", errBusy, s.o.CreateRate,
+				wait.Round(time.Millisecond))
 		}
 		s.creates.Take(q.Principal, time.Now(), 1, 0)
 		var in struct {
@@ -139,7 +140,8 @@ func (s *Service) handle(ctx context.Context, c call, q *Request) (any, error) {
 		if err := decode(c.format, q.Payload, &in); err != nil {
 			return nil, err
 		}
-		return s.Provision(ctx, &Claim{Template: c.name, Token: in.Token, Parameters: in.Parameters, ClientID: q.ClientID, Principal: q.Principal})
+		return s.Provision(ctx, &Claim{Template: c.name, Token: in.Token, Parameters: in.Parameters,
+			ClientID: q.ClientID, Principal: q.Principal})
 	}
 	return struct{}{}, s.Retire(q.Principal, c.name)
 }

@@ -122,7 +122,8 @@ func New(o Options) *Service {
 	if o.CreateRate == 0 {
 		o.CreateRate = DefaultCreateRate
 	}
-	return &Service{registry: o.Registry, issuer: o.Issuer, o: o, log: o.Log, creates: quota.NewEach(o.CreateRate, 0), stats: map[Outcome]Count{}}
+	return &Service{registry: o.Registry, issuer: o.Issuer, o: o, log: o.Log, creates: quota.NewEach(o.CreateRate, 0),
+		stats: map[Outcome]Count{}}
 }
 
 // RegisterThing makes what a template's body has with the parameters given: a
@@ -170,7 +171,8 @@ func (s *Service) CreateCertificate(by string, request []byte) (*Owned, error) {
 	}
 	secret := make([]byte, 32)
 	_, _ = rand.Read(secret) // never fails
-	out := &Owned{ID: made.ID, PEM: string(made.CertPEM), Key: string(made.KeyPEM), Token: base64.RawURLEncoding.EncodeToString(secret)}
+	out := &Owned{ID: made.ID, PEM: string(made.CertPEM), Key: string(made.KeyPEM),
+		Token: base64.RawURLEncoding.EncodeToString(secret)}
 	return out, s.registry.Update(func(tx *registry.Tx) error {
 		if _, err := tx.RegisterPending(made.CertPEM); err != nil {
 			return err
@@ -267,7 +269,8 @@ func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error)
 	case token.Outcome != nil:
 		return s.again(&token, asked)
 	}
-	s.log.Info("a device was provisioned", "thing", out.Thing, "certificate", token.Certificate, "template", q.Template, "client", q.ClientID)
+	s.log.Info("a device was provisioned", "thing", out.Thing, "certificate", token.Certificate, "template", q.Template,
+		"client", q.ClientID)
 	return out, nil
 }
 
@@ -280,7 +283,8 @@ func tokenError(err error) error {
 }
 
 // planOf asks a template's hook and fills in the parameters.
-func (s *Service) planOf(ctx context.Context, q *Claim, tp *registry.Template, body []byte, id string, text []byte) (*Plan, error) {
+func (s *Service) planOf(ctx context.Context, q *Claim, tp *registry.Template, body []byte, id string,
+	text []byte) (*Plan, error) {
 	t, err := Parse(body)
 	if err != nil {
 		return nil, err

@@ -61,10 +61,12 @@ const (
 
 // properties of each type of resource, with those that may be overridden.
 var properties = map[string]map[string][]Override{
-	thingResource: {"ThingName": nil, "AttributePayload": {DoNothing, Replace, Fail, Merge}, "ThingTypeName": {DoNothing, Replace, Fail},
-		"ThingGroups": {DoNothing, Replace, Fail, Merge}, "BillingGroup": {DoNothing, Replace, Fail}},
-	certificateResource: {"CertificateId": nil, "CertificateSigningRequest": nil, "CertificatePem": nil, "CACertificatePem": nil,
-		"Status": {DoNothing, Replace, Fail}, "ThingPrincipalType": nil},
+	thingResource: {"ThingName": nil, "AttributePayload": {DoNothing, Replace, Fail, Merge},
+		"ThingTypeName": {DoNothing, Replace, Fail},
+		"ThingGroups":   {DoNothing, Replace, Fail, Merge}, "BillingGroup": {DoNothing, Replace, Fail}},
+	certificateResource: {"CertificateId": nil, "CertificateSigningRequest": nil, "CertificatePem": nil,
+		"CACertificatePem": nil,
+		"Status":           {DoNothing, Replace, Fail}, "ThingPrincipalType": nil},
 	policyResource: {"PolicyName": nil, "PolicyDocument": nil},
 }
 
@@ -114,7 +116,8 @@ func parse(body []byte) (*Template, error) {
 		t.resources = append(t.resources, r)
 	}
 	if count[thingResource] > 1 || count[certificateResource] > 1 {
-		return nil, fmt.Errorf("%w: Resources: %d things and %d certificates, want at most one thing and one certificate",
+		return nil, fmt.Errorf(
+			"%w: Resources: %d things and %d certificates, want at most one thing and one certificate",
 			ErrTemplate, count[thingResource], count[certificateResource])
 	}
 	t.certificate = count[certificateResource] == 1
@@ -228,7 +231,8 @@ type PolicyPlan struct {
 const certificateParameter = "AWS::IoT::Certificate::"
 
 // given are the parameters that the bridge gives.
-var given = []string{"Country", "Organization", "OrganizationalUnit", "DistinguishedNameQualifier", "StateName", "CommonName", "SerialNumber", "Id"}
+var given = []string{"Country", "Organization", "OrganizationalUnit", "DistinguishedNameQualifier", "StateName",
+	"CommonName", "SerialNumber", "Id"}
 
 // maxParameter is how long a value may be (RegisterThing: 4096 characters).
 const maxParameter = 4096
@@ -266,7 +270,8 @@ func (t *Template) Plan(own, claimed map[string]string) (*Plan, error) {
 	}
 	for _, name := range slices.Sorted(maps.Keys(e.values)) {
 		if n := len(e.values[name]); n > maxParameter {
-			return nil, fmt.Errorf("%w: parameter %.100q: %d bytes, want at most %d", ErrTemplate, name, n, maxParameter)
+			return nil, fmt.Errorf("%w: parameter %.100q: %d bytes, want at most %d", ErrTemplate, name, n,
+				maxParameter)
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.parameters)) {
@@ -331,8 +336,9 @@ func (e *evaluation) add(p *Plan, r *resource) error {
 	}
 	switch r.Type {
 	case thingResource:
-		th := &ThingPlan{resource: r.name, Name: text("ThingName"), Type: text("ThingTypeName"), BillingGroup: text("BillingGroup"),
-			Attributes: map[string]string{}, Override: r.Override}
+		th := &ThingPlan{resource: r.name, Name: text("ThingName"), Type: text("ThingTypeName"),
+			BillingGroup: text("BillingGroup"),
+			Attributes:   map[string]string{}, Override: r.Override}
 		if raw := got["AttributePayload"]; raw != nil {
 			attributes, ok := raw.(map[string]any)
 			if !ok {
@@ -361,8 +367,10 @@ func (e *evaluation) add(p *Plan, r *resource) error {
 		}
 		p.Thing = th
 	case certificateResource:
-		c := CertificatePlan{resource: r.name, ID: text("CertificateId"), Request: text("CertificateSigningRequest"), PEM: text("CertificatePem"),
-			CAPEM: text("CACertificatePem"), Override: r.Override["Status"], Status: registry.Status(strings.ToUpper(text("Status")))}
+		c := CertificatePlan{resource: r.name, ID: text("CertificateId"), Request: text("CertificateSigningRequest"),
+			PEM:   text("CertificatePem"),
+			CAPEM: text("CACertificatePem"), Override: r.Override["Status"],
+			Status: registry.Status(strings.ToUpper(text("Status")))}
 		if c.Status == "" {
 			c.Status = registry.Active
 		}

@@ -23,7 +23,8 @@ func withResource(name, body string) string {
 
 // deviceOf is a template whose device configuration has one value, v.
 func deviceOf(v string) string {
-	return strings.TrimSuffix(withResource("t", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"t"}}`), "}") + `,"DeviceConfiguration":{"v":` + v + `}}`
+	return strings.TrimSuffix(withResource("t", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"t"}}`), "}") +
+		`,"DeviceConfiguration":{"v":` + v + `}}`
 }
 
 var certificate = map[string]string{certificateParameter + "Id": "abc"}
@@ -73,6 +74,10 @@ func TestFunctions(t *testing.T) {
 
 // What is wrong whatever the parameters are is told when a template is made.
 func TestParseErrors(t *testing.T) {
+	const (
+		thingA   = `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a"}`
+		policyOf = `{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":`
+	)
 	for in, want := range map[string]string{
 		``:                                      "the document is empty",
 		`[]`:                                    "it is a list, want an object",
@@ -88,18 +93,18 @@ func TestParseErrors(t *testing.T) {
 		deviceOf(`{"Fn::Sub":"${None}"}`):       `there is no parameter "None"`,
 		deviceOf(`{"Fn::Sub":"${P"}`):           "without }",
 		deviceOf(`{"Fn::Sub":["${x}",7]}`):      "want an object",
-		deviceOf(`{"a":[{"Fn::Sub":{"Ref":"P"}}]}`):                                                                                 "a list of 2 arguments",
-		withResource("x", `{"Type":"AWS::IoT::Role"}`):                                                                              `Resources.x: type "AWS::IoT::Role"`,
-		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{}}`):                                                             "needs ThingName",
-		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a","Name":"b"}}`):                                   `no property "Name"`,
-		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a"},"OverrideSettings":{"ThingTypeName":"MERGE"}}`): `OverrideSettings.ThingTypeName: "MERGE"`,
-		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a"},"Override":{}}`):                                "Override: unknown member",
-		withResource("x", `{"Type":"AWS::IoT::Policy","Properties":{}}`):                                                            "needs PolicyName or PolicyDocument",
-		withResource("x", `{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":"1"}}`):                                    "0 things and 2 certificates",
-		`{"Parameters":{"P":{"Type":"Number"}}}`:                                                                                    `type "Number", want String`,
-		withResource("x", `{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":{"Version":"2012-10-17","Statement":[{}]}}}`):  "Resources.x: PolicyDocument",
-		withResource("x", `{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":"{}"}}`):                                       "Resources.x: PolicyDocument",
-		strings.Repeat(" ", registry.MaxTemplateBody+1):                                                                             "at most 10240",
+		deviceOf(`{"a":[{"Fn::Sub":{"Ref":"P"}}]}`):                                               "a list of 2 arguments",
+		withResource("x", `{"Type":"AWS::IoT::Role"}`):                                            `Resources.x: type "AWS::IoT::Role"`,
+		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{}}`):                           "needs ThingName",
+		withResource("x", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a","Name":"b"}}`): `no property "Name"`,
+		withResource("x", thingA+`,"OverrideSettings":{"ThingTypeName":"MERGE"}}`):                `OverrideSettings.ThingTypeName: "MERGE"`,
+		withResource("x", thingA+`,"Override":{}}`):                                               "Override: unknown member",
+		withResource("x", `{"Type":"AWS::IoT::Policy","Properties":{}}`):                          "needs PolicyName or PolicyDocument",
+		withResource("x", `{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":"1"}}`):  "0 things and 2 certificates",
+		`{"Parameters":{"P":{"Type":"Number"}}}`:                                                  `type "Number", want String`,
+		withResource("x", policyOf+`{"Version":"2012-10-17","Statement":[{}]}}}`):                 "Resources.x: PolicyDocument",
+		withResource("x", policyOf+`"{}"}}`):                                                      "Resources.x: PolicyDocument",
+		strings.Repeat(" ", registry.MaxTemplateBody+1):                                           "at most 10240",
 	} {
 		if _, err := Parse([]byte(in)); !errors.Is(err, ErrTemplate) || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.200s: %v, want %s", in, err, want)
@@ -124,17 +129,22 @@ func TestPlanErrors(t *testing.T) {
 		{deviceOf(`{"Fn::Join":[["a"],["b"]]}`), "want text", map[string]string{"P": ""}},
 		{deviceOf(`{"Fn::Join":["",[1]]}`), "want text", map[string]string{"P": ""}},
 		{deviceOf(`{"Ref":"AWS::IoT::Certificate::Country"}`), "there is no parameter", map[string]string{"P": ""}},
-		{deviceOf(`{"Fn::Sub":["` + strings.Repeat("${P}", 20) + `",{}]}`), "more than 65536 bytes", map[string]string{"P": long[1:]}},
-		{withResource("t", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":["a"]}}`), "ThingName: is a []interface", map[string]string{"P": ""}},
-		{withResource("t", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a","AttributePayload":{"x":1}}}`), "AttributePayload.x", map[string]string{"P": ""}},
-		{withResource("t", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a","ThingGroups":"g"}}`), "want an array", map[string]string{"P": ""}},
+		{deviceOf(`{"Fn::Sub":["` + strings.Repeat("${P}", 20) + `",{}]}`), "more than 65536 bytes",
+			map[string]string{"P": long[1:]}},
+		{withResource("t", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":["a"]}}`),
+			"ThingName: is a []interface", map[string]string{"P": ""}},
+		{withResource("t", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a","AttributePayload":{"x":1}}}`),
+			"AttributePayload.x", map[string]string{"P": ""}},
+		{withResource("t", `{"Type":"AWS::IoT::Thing","Properties":{"ThingName":"a","ThingGroups":"g"}}`),
+			"want an array", map[string]string{"P": ""}},
 	} {
 		tp, err := Parse([]byte(c.in))
 		if err != nil {
 			t.Errorf("%.200s: %v", c.in, err)
 			continue
 		}
-		if _, err := tp.Plan(certificate, c.claimed); !errors.Is(err, ErrTemplate) || !strings.Contains(err.Error(), c.want) {
+		if _, err := tp.Plan(certificate, c.claimed); !errors.Is(err, ErrTemplate) ||
+			!strings.Contains(err.Error(), c.want) {
 			t.Errorf("%.200s: %v, want %s", c.in, err, c.want)
 		}
 	}
@@ -155,7 +165,8 @@ func TestPlan(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := &Plan{
-		Thing: &ThingPlan{resource: "device", Name: "press-7", Type: "press", Attributes: map[string]string{"serial": "7"}, Groups: []string{"a", "7"}, BillingGroup: "b",
+		Thing: &ThingPlan{resource: "device", Name: "press-7", Type: "press",
+			Attributes: map[string]string{"serial": "7"}, Groups: []string{"a", "7"}, BillingGroup: "b",
 			Override: map[string]Override{"ThingGroups": Merge}},
 		Certificate: CertificatePlan{resource: "cert", ID: "abc", Status: registry.Active, Override: Replace},
 		Policies: []PolicyPlan{
@@ -169,7 +180,8 @@ func TestPlan(t *testing.T) {
 
 	// A device cannot widen its policy; who is trusted can.
 	for _, s := range []string{"*", "a?", "+", "#", "${iot:ClientId}", `"`, `\`, "\n", "\xff"} {
-		if _, err := tp.Plan(certificate, map[string]string{"S": s}); err == nil || !strings.Contains(err.Error(), "does not go into a policy") {
+		if _, err := tp.Plan(certificate, map[string]string{"S": s}); err == nil ||
+			!strings.Contains(err.Error(), "does not go into a policy") {
 			t.Errorf("%q: %v", s, err)
 		}
 		own := maps.Clone(certificate)
@@ -207,8 +219,11 @@ func TestSubstitutionIsBounded(t *testing.T) {
 // becomes a wildcard of a policy, nor does it come out longer than it may.
 func FuzzTemplate(f *testing.F) {
 	f.Add([]byte(fleetTemplate), "7")
-	f.Add([]byte(deviceOf(`{"Fn::Sub":["${own}",{"own":{"Fn::Select":["0",{"Fn::Split":[",",{"Ref":"P"}]}]}}]}`)), "a,b")
-	f.Add([]byte(withResource("p", `{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":{"Fn::Join":["",["{",{"Ref":"P"},"}"]]}}}`)), "x")
+	f.Add([]byte(deviceOf(`{"Fn::Sub":["${own}",{"own":{"Fn::Select":["0",{"Fn::Split":[",",{"Ref":"P"}]}]}}]}`)),
+		"a,b")
+	f.Add([]byte(withResource(
+		"p", `{"Type":"AWS::IoT::Policy","Properties":{"PolicyDocument":{"Fn::Join":["",["{",{"Ref":"P"},"}"]]}}}`)),
+		"x")
 	f.Fuzz(func(t *testing.T, body []byte, said string) {
 		tp, err := Parse(body)
 		if err != nil {
@@ -246,12 +261,16 @@ func FuzzTemplate(f *testing.F) {
 // Requests in both formats are read or refused, and the answer is one that can
 // be read.
 func FuzzHandle(f *testing.F) {
-	f.Add("$aws/provisioning-templates/fleet/provision/json", []byte(`{"certificateOwnershipToken":"x","parameters":{"a":"b"}}`))
+	f.Add("$aws/provisioning-templates/fleet/provision/json",
+		[]byte(`{"certificateOwnershipToken":"x","parameters":{"a":"b"}}`))
 	f.Add("$aws/provisioning-templates/fleet/provision/cbor", []byte("\xa1\x78\x19certificateOwnershipToken\x61x"))
 	f.Add("$aws/certificates/create-from-csr/cbor", []byte("\xa1\x78\x19certificateSigningRequest\x61x"))
-	for _, name := range []string{"$tidemill/certificates/aa/retire/json", "$aws/provisioning-templates//provision/json", "$aws/provisioning-templates/a/b/provision/json",
-		"$tidemill/certificates/a/retire/cbor", "$tidemill/certificates//retire/json", "$aws/certificates/create", "$aws/certificates/create/json/accepted",
-		"$aws/certificates/create/xml", "a", "", "$tidemill/batch", "/json", "$aws/provisioning-templates/provision/json", "$tidemill/certificates/retire/json",
+	for _, name := range []string{"$tidemill/certificates/aa/retire/json",
+		"$aws/provisioning-templates//provision/json", "$aws/provisioning-templates/a/b/provision/json",
+		"$tidemill/certificates/a/retire/cbor", "$tidemill/certificates//retire/json", "$aws/certificates/create",
+		"$aws/certificates/create/json/accepted",
+		"$aws/certificates/create/xml", "a", "", "$tidemill/batch", "/json",
+		"$aws/provisioning-templates/provision/json", "$tidemill/certificates/retire/json",
 		"$aws/provisioning-templates/a/retire/json", "$tidemill/certificates/a/provision/json"} {
 		f.Add(name, []byte(``))
 	}
@@ -272,7 +291,8 @@ func FuzzHandle(f *testing.F) {
 		}
 		to, answer := s.Handle(t.Context(), &Request{Topic: name, Payload: payload, Principal: "claim"})
 		var out refusal
-		if to != name+"/rejected" || decode(c.format, answer, &out) != nil || out.Status < 400 || out.Code == "" || out.Message == "" || out.Status == 500 {
+		if to != name+"/rejected" || decode(c.format, answer, &out) != nil || out.Status < 400 || out.Code == "" ||
+			out.Message == "" || out.Status == 500 {
 			t.Fatalf("%s %q: %s %q", name, payload, to, answer)
 		}
 	})

@@ -238,11 +238,12 @@ func (t *Tx) shown(id string) (*authz.Certificate, error) {
 
 // An Access is one way in which a certificate may do something.
 type Access struct {
-	Certificate string   `json:"certificate"`
-	Thing       string   `json:"thing,omitempty"`   // it connects as this thing
-	ClientID    string   `json:"client,omitempty"`  // or as a client id of this pattern; empty: over HTTPS
-	Grants      []Grant  `json:"grants"`            // all statements that allow it
-	Missing     []string `json:"missing,omitempty"` // what policies ask for that is not known here, such as aws:sourceip
+	Certificate string  `json:"certificate"`
+	Thing       string  `json:"thing,omitempty"`  // it connects as this thing
+	ClientID    string  `json:"client,omitempty"` // or as a client id of this pattern; empty: over HTTPS
+	Grants      []Grant `json:"grants"`           // all statements that allow it
+	// what policies ask for that is not known here, such as aws:sourceip
+	Missing []string `json:"missing,omitempty"`
 }
 
 // A Grant is a statement that allows something.

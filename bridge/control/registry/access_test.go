@@ -20,7 +20,8 @@ func document(lines ...string) []byte {
 	var out []string
 	for _, l := range lines {
 		f := strings.Fields(l)
-		out = append(out, fmt.Sprintf(`{"Sid":"S%d","Effect":%q,"Action":"iot:%s","Resource":%q}`, len(out)+1, f[0], f[1], strings.ReplaceAll(f[2], "@", "arn:aws:iot:eu-local-1:000000000000:")))
+		out = append(out, fmt.Sprintf(`{"Sid":"S%d","Effect":%q,"Action":"iot:%s","Resource":%q}`, len(out)+1, f[0],
+			f[1], strings.ReplaceAll(f[2], "@", "arn:aws:iot:eu-local-1:000000000000:")))
 	}
 	return []byte(`{"Version":"2012-10-17","Statement":[` + strings.Join(out, ",") + `]}`)
 }
@@ -42,10 +43,12 @@ func site(t testing.TB) (r *Registry, pump, guest string) {
 		do(tx.CreateThing(Thing{Name: "pump-1"}))
 		do(tx.AddToGroup("pump-1", "line"))
 		do(tx.AttachThing("pump-1", pump))
-		do(tx.CreatePolicy("device", document("Allow Connect @client/${iot:Connection.Thing.ThingName}", "Allow Publish @topic/dt/${iot:Connection.Thing.ThingName}/*")))
+		do(tx.CreatePolicy("device", document("Allow Connect @client/${iot:Connection.Thing.ThingName}",
+			"Allow Publish @topic/dt/${iot:Connection.Thing.ThingName}/*")))
 		do(tx.CreatePolicy("plant-wide", document("Allow Publish @topic/plant/*")))
 		do(tx.CreatePolicy("quiet", document("Deny Publish @topic/plant/secret")))
-		do(tx.CreatePolicy("guest", document("Allow Connect @client/guest-*", "Allow Publish @topic/guest/${iot:ClientId}/*", "Allow Publish @topic/lobby")))
+		do(tx.CreatePolicy("guest", document("Allow Connect @client/guest-*",
+			"Allow Publish @topic/guest/${iot:ClientId}/*", "Allow Publish @topic/lobby")))
 		do(tx.AttachPolicy("device", pump))
 		do(tx.AttachGroupPolicy("plant-wide", "plant"))
 		do(tx.AttachGroupPolicy("quiet", "line"))
@@ -96,7 +99,8 @@ func TestEffectivePolicies(t *testing.T) {
 func TestTestAuthorization(t *testing.T) {
 	r, pump, _ := site(t)
 	update(t, r, func(tx *Tx) error {
-		return tx.CreatePolicy("vpn", []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:Publish","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}}}`))
+		return tx.CreatePolicy(
+			"vpn", []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:Publish","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}}}`))
 	})
 	ask := func(q AuthTest) (out []AuthResult, err error) {
 		q.Certificate, q.Known = cmp.Or(q.Certificate, pump), where
@@ -112,24 +116,37 @@ func TestTestAuthorization(t *testing.T) {
 		q    AuthTest
 		want answer
 	}{
-		"own topic": {AuthTest{ClientID: "pump-1", Infos: info("PUBLISH", "dt/pump-1/x")}, answer{authz.Allowed, []string{"device"}, nil, nil, nil}},
-		"by ARN":    {AuthTest{ClientID: "pump-1", Infos: info("PUBLISH", "arn:aws:iot:eu-local-1:000000000000:topic/plant/x")}, answer{authz.Allowed, []string{"plant-wide"}, nil, nil, nil}},
-		"denied":    {AuthTest{ClientID: "pump-1", Infos: info("PUBLISH", "plant/secret")}, answer{authz.ExplicitDeny, nil, []string{"quiet"}, nil, nil}},
+		"own topic": {AuthTest{ClientID: "pump-1", Infos: info("PUBLISH", "dt/pump-1/x")},
+			answer{authz.Allowed, []string{"device"}, nil, nil, nil}},
+		"by ARN": {AuthTest{ClientID: "pump-1", Infos: info("PUBLISH",
+			"arn:aws:iot:eu-local-1:000000000000:topic/plant/x")},
+			answer{authz.Allowed, []string{"plant-wide"}, nil, nil, nil}},
+		"denied": {AuthTest{ClientID: "pump-1", Infos: info("PUBLISH", "plant/secret")},
+			answer{authz.ExplicitDeny, nil, []string{"quiet"}, nil, nil}},
 		"some denied": {AuthTest{ClientID: "pump-1", Infos: info("PUBLISH", "plant/secret", "plant/x", "none")},
-			answer{authz.ExplicitDeny, []string{"plant-wide"}, []string{"quiet"}, []string{"device", "plant-wide", "quiet"}, nil}},
-		"skipped":    {AuthTest{ClientID: "pump-1", Skip: []string{"quiet"}, Infos: info("PUBLISH", "plant/secret")}, answer{authz.Allowed, []string{"plant-wide"}, nil, nil, nil}},
-		"added":      {AuthTest{ClientID: "pump-1", Add: []string{"guest"}, Infos: info("PUBLISH", "lobby")}, answer{authz.Allowed, []string{"guest"}, nil, nil, nil}},
-		"no address": {AuthTest{ClientID: "pump-1", Add: []string{"vpn"}, Infos: info("PUBLISH", "x")}, answer{authz.ImplicitDeny, nil, nil, []string{"device", "plant-wide", "quiet", "vpn"}, []string{"aws:sourceip"}}},
-		"nothing":    {AuthTest{ClientID: "pump-1", Infos: info("RECEIVE", "x")}, answer{authz.ImplicitDeny, nil, nil, []string{"device", "plant-wide", "quiet"}, nil}},
-		"connect":    {AuthTest{ClientID: "other", Infos: info("CONNECT", "pump-1")}, answer{authz.Allowed, []string{"device"}, nil, nil, nil}},
-		"as another": {AuthTest{ClientID: "other", Infos: info("PUBLISH", "plant/x")}, answer{authz.ImplicitDeny, nil, nil, []string{"device"}, []string{"iot:connection.thing.thingname"}}},
+			answer{authz.ExplicitDeny, []string{"plant-wide"}, []string{"quiet"},
+				[]string{"device", "plant-wide", "quiet"}, nil}},
+		"skipped": {AuthTest{ClientID: "pump-1", Skip: []string{"quiet"}, Infos: info("PUBLISH", "plant/secret")},
+			answer{authz.Allowed, []string{"plant-wide"}, nil, nil, nil}},
+		"added": {AuthTest{ClientID: "pump-1", Add: []string{"guest"}, Infos: info("PUBLISH", "lobby")},
+			answer{authz.Allowed, []string{"guest"}, nil, nil, nil}},
+		"no address": {AuthTest{ClientID: "pump-1", Add: []string{"vpn"}, Infos: info("PUBLISH", "x")},
+			answer{authz.ImplicitDeny, nil, nil, []string{"device", "plant-wide", "quiet", "vpn"},
+				[]string{"aws:sourceip"}}},
+		"nothing": {AuthTest{ClientID: "pump-1", Infos: info("RECEIVE", "x")},
+			answer{authz.ImplicitDeny, nil, nil, []string{"device", "plant-wide", "quiet"}, nil}},
+		"connect": {AuthTest{ClientID: "other", Infos: info("CONNECT", "pump-1")},
+			answer{authz.Allowed, []string{"device"}, nil, nil, nil}},
+		"as another": {AuthTest{ClientID: "other", Infos: info("PUBLISH", "plant/x")},
+			answer{authz.ImplicitDeny, nil, nil, []string{"device"}, []string{"iot:connection.thing.thingname"}}},
 	} {
 		got, err := ask(c.q)
 		if err != nil || len(got) != 1 {
 			t.Errorf("%s: %v, %v", what, got, err)
 			continue
 		}
-		if a := (answer{got[0].Decision, got[0].Allowed, got[0].Denied, got[0].Implicit, got[0].Missing}); !reflect.DeepEqual(a, c.want) {
+		if a := (answer{got[0].Decision, got[0].Allowed, got[0].Denied, got[0].Implicit,
+			got[0].Missing}); !reflect.DeepEqual(a, c.want) {
 			t.Errorf("%s:\n got %+v\nwant %+v\n%s", what, a, c.want, got[0].Explanations[0])
 		}
 	}
@@ -137,12 +154,13 @@ func TestTestAuthorization(t *testing.T) {
 		q    AuthTest
 		want error
 	}{
-		"no question":       {AuthTest{}, ErrInvalid},
-		"too many":          {AuthTest{Infos: slices.Repeat(info("PUBLISH", "x"), MaxAuthInfos+1)}, ErrInvalid},
-		"no such action":    {AuthTest{Infos: info("DANCE", "x")}, ErrInvalid},
-		"no resource":       {AuthTest{Infos: info("PUBLISH")}, ErrInvalid},
-		"empty resource":    {AuthTest{Infos: info("PUBLISH", "")}, ErrInvalid},
-		"ARN of a filter":   {AuthTest{Infos: info("PUBLISH", "arn:aws:iot:eu-local-1:000000000000:topicfilter/x")}, ErrInvalid},
+		"no question":    {AuthTest{}, ErrInvalid},
+		"too many":       {AuthTest{Infos: slices.Repeat(info("PUBLISH", "x"), MaxAuthInfos+1)}, ErrInvalid},
+		"no such action": {AuthTest{Infos: info("DANCE", "x")}, ErrInvalid},
+		"no resource":    {AuthTest{Infos: info("PUBLISH")}, ErrInvalid},
+		"empty resource": {AuthTest{Infos: info("PUBLISH", "")}, ErrInvalid},
+		"ARN of a filter": {AuthTest{Infos: info("PUBLISH", "arn:aws:iot:eu-local-1:000000000000:topicfilter/x")},
+			ErrInvalid},
 		"no such policy":    {AuthTest{Add: []string{"nosuch"}, Infos: info("PUBLISH", "x")}, ErrNotFound},
 		"no such principal": {AuthTest{Certificate: "x", Infos: info("PUBLISH", "x")}, ErrNotFound},
 	} {
@@ -158,7 +176,8 @@ func TestWhoCan(t *testing.T) {
 		t.Helper()
 		err := r.WhoCan(action, resource, where, func(a Access) bool {
 			name := map[string]string{pump: "pump", guest: "guest"}[a.Certificate]
-			out = append(out, fmt.Sprintf("%s thing=%s client=%s by %s:%d:%s", name, a.Thing, a.ClientID, a.Grants[0].Policy, a.Grants[0].Statement, a.Grants[0].Sid))
+			out = append(out, fmt.Sprintf("%s thing=%s client=%s by %s:%d:%s", name, a.Thing, a.ClientID,
+				a.Grants[0].Policy, a.Grants[0].Statement, a.Grants[0].Sid))
 			return true
 		})
 		if err != nil {
@@ -174,7 +193,8 @@ func TestWhoCan(t *testing.T) {
 		{authz.Publish, "dt/pump-1/x", []string{"pump thing=pump-1 client= by device:2:S2"}},
 		{authz.Publish, "plant/x", []string{"pump thing=pump-1 client= by plant-wide:1:S1"}},
 		{authz.Publish, "plant/secret", nil},
-		{authz.Publish, "lobby", []string{"guest thing= client= by guest:3:S3", "guest thing= client=guest-* by guest:3:S3"}},
+		{authz.Publish, "lobby", []string{"guest thing= client= by guest:3:S3",
+			"guest thing= client=guest-* by guest:3:S3"}},
 		{authz.Publish, "guest/guest-7/x", []string{"guest thing= client=guest-7 by guest:2:S2"}},
 		{authz.Publish, "guest/other/x", nil}, // may not connect as other
 		{authz.Connect, "pump-1", []string{"pump thing=pump-1 client= by device:1:S1"}},
@@ -221,7 +241,10 @@ func TestWhoCanLarge(t *testing.T) {
 		t.Errorf("the heap has grown by %d bytes", grown)
 	}
 	begin, n = time.Now(), 0
-	if err := r.WhoCan(authz.Publish, "dt/thing-000777/x", where, func(Access) bool { n++; return true }); err != nil || n != 1 {
+	if err := r.WhoCan(authz.Publish, "dt/thing-000777/x", where, func(Access) bool {
+		n++
+		return true
+	}); err != nil || n != 1 {
 		t.Errorf("%d, %v", n, err)
 	}
 	t.Logf("one of 10,000 things in %v", time.Since(begin).Round(time.Millisecond))
@@ -238,13 +261,16 @@ func BenchmarkDecideFleet(b *testing.B) {
 		var errs []error
 		for i := range 20 {
 			name := fmt.Sprint("p", i)
-			errs = append(errs, tx.CreatePolicy(name, document(fmt.Sprintf("Allow Publish @topic/site/%d/${iot:Connection.Thing.ThingName}/*", i), fmt.Sprintf("Deny Publish @topic/secret/%d/*", i))))
+			errs = append(errs, tx.CreatePolicy(name,
+				document(fmt.Sprintf("Allow Publish @topic/site/%d/${iot:Connection.Thing.ThingName}/*", i),
+					fmt.Sprintf("Deny Publish @topic/secret/%d/*", i))))
 			if i < 9 {
 				errs = append(errs, tx.AttachPolicy(name, id))
 				continue
 			}
 			group := fmt.Sprint("g", i/2)
-			errs = append(errs, tx.CreateGroup(Group{Name: group}), tx.AddToGroup(thing, group), tx.AttachGroupPolicy(name, group))
+			errs = append(errs, tx.CreateGroup(Group{Name: group}), tx.AddToGroup(thing, group),
+				tx.AttachGroupPolicy(name, group))
 		}
 		return errors.Join(errs...)
 	})

@@ -33,15 +33,19 @@ func (a *Authorizer) check() error {
 	case !authorizerName.MatchString(a.Name):
 		return fmt.Errorf("authorizer %q: %w: want 1 to 128 of a-z A-Z 0-9 _ = , @ -", a.Name, ErrInvalid)
 	case a.Function == "" || len(a.Function) > 2048:
-		return fmt.Errorf("authorizer %s: function %.100q: %w: want an ARN of at most 2048 characters", a.Name, a.Function, ErrInvalid)
+		return fmt.Errorf("authorizer %s: function %.100q: %w: want an ARN of at most 2048 characters", a.Name,
+			a.Function, ErrInvalid)
 	case a.Status != Active && a.Status != Inactive:
 		return fmt.Errorf("authorizer %s: status %q: %w: want ACTIVE or INACTIVE", a.Name, a.Status, ErrInvalid)
 	case len(a.TokenKey) > 128:
-		return fmt.Errorf("authorizer %s: token key of %d bytes: %w: want at most 128", a.Name, len(a.TokenKey), ErrInvalid)
+		return fmt.Errorf("authorizer %s: token key of %d bytes: %w: want at most 128", a.Name, len(a.TokenKey),
+			ErrInvalid)
 	case len(a.Keys) > maxSigningKeys:
-		return fmt.Errorf("authorizer %s: %d signing keys: %w: want at most %d", a.Name, len(a.Keys), ErrInvalid, maxSigningKeys)
+		return fmt.Errorf("authorizer %s: %d signing keys: %w: want at most %d", a.Name, len(a.Keys), ErrInvalid,
+			maxSigningKeys)
 	case !a.SigningDisabled && (len(a.Keys) == 0 || a.TokenKey == ""):
-		return fmt.Errorf("authorizer %s: %w: want tokenKeyName and tokenSigningPublicKeys, or signingDisabled", a.Name, ErrInvalid)
+		return fmt.Errorf("authorizer %s: %w: want tokenKeyName and tokenSigningPublicKeys, or signingDisabled", a.Name,
+			ErrInvalid)
 	}
 	return nil
 }

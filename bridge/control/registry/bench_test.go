@@ -27,7 +27,8 @@ func fill(tb testing.TB, r *Registry, n int) {
 				if err := tx.tx.Table(bPEM).Put([]byte(id), pem); err != nil {
 					return err
 				}
-				if err := tx.CreateThing(Thing{Name: name, Attributes: map[string]string{"line": fmt.Sprint(i % 10)}}); err != nil {
+				if err := tx.CreateThing(Thing{Name: name,
+					Attributes: map[string]string{"line": fmt.Sprint(i % 10)}}); err != nil {
 					return err
 				}
 				if err := tx.AttachThing(name, id); err != nil {
@@ -51,7 +52,8 @@ func BenchmarkIdentity(b *testing.B) {
 			i := 0
 			for b.Loop() {
 				i = (i + 7919) % n
-				if who, err := r.Identity(fmt.Sprintf("%064x", i*7919), fmt.Sprintf("thing-%06d", i)); err != nil || who.Thing == nil {
+				if who, err := r.Identity(fmt.Sprintf("%064x", i*7919), fmt.Sprintf("thing-%06d", i)); err != nil ||
+					who.Thing == nil {
 					b.Fatal(who, err)
 				}
 			}
@@ -70,7 +72,8 @@ func BenchmarkProvision(b *testing.B) {
 	i := 0
 	for b.Loop() {
 		i++
-		p := Provision{Thing: Thing{Name: fmt.Sprint("thing-", i)}, Certificate: testPEM(b, int64(i)), Policy: "p", Document: doc}
+		p := Provision{Thing: Thing{Name: fmt.Sprint("thing-", i)}, Certificate: testPEM(b, int64(i)), Policy: "p",
+			Document: doc}
 		if err := r.Update(func(tx *Tx) error { _, err := tx.Provision(p); return err }); err != nil {
 			b.Fatal(err)
 		}

@@ -23,7 +23,8 @@ func (g *BillingGroup) check() error {
 		return fmt.Errorf("billing group name %q: %w: want 1 to 128 of a-z A-Z 0-9 : _ -", g.Name, ErrInvalid)
 	}
 	if len(g.Description) > MaxDescription {
-		return fmt.Errorf("billing group %s: description of %d bytes, want at most %d: %w", g.Name, len(g.Description), MaxDescription, ErrInvalid)
+		return fmt.Errorf("billing group %s: description of %d bytes, want at most %d: %w", g.Name, len(g.Description),
+			MaxDescription, ErrInvalid)
 	}
 	return nil
 }

@@ -89,8 +89,10 @@ func (t *Tx) RegisterCA(in NewCA) (CA, error) {
 		in.Mode = DefaultMode
 	}
 	now := t.reg.now().UTC()
-	ca := CA{ID: fingerprint(cert.Raw), Status: Inactive, Mode: in.Mode, AutoRegister: in.AutoRegister, Created: now, Changed: now,
-		Subject: cert.Subject.String(), NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC(), Registration: in.Registration}
+	ca := CA{ID: fingerprint(cert.Raw), Status: Inactive, Mode: in.Mode, AutoRegister: in.AutoRegister, Created: now,
+		Changed: now,
+		Subject: cert.Subject.String(), NotBefore: cert.NotBefore.UTC(), NotAfter: cert.NotAfter.UTC(),
+		Registration: in.Registration}
 	if in.Active {
 		ca.Status = Active
 	}
@@ -107,7 +109,8 @@ func (t *Tx) RegisterCA(in NewCA) (CA, error) {
 		}
 	case SNIOnly:
 		if len(in.Verification) > 0 {
-			return ca, fmt.Errorf("CA %q: mode SNI_ONLY takes no verification certificate: %w", cert.Subject, ErrInvalid)
+			return ca, fmt.Errorf("CA %q: mode SNI_ONLY takes no verification certificate: %w", cert.Subject,
+				ErrInvalid)
 		}
 	default:
 		return ca, fmt.Errorf("CA mode %q: %w: want DEFAULT or SNI_ONLY", in.Mode, ErrInvalid)
@@ -122,7 +125,8 @@ func (t *Tx) RegisterCA(in NewCA) (CA, error) {
 	if err := t.addLink(bCANames, name, ca.ID); err != nil {
 		return ca, err
 	}
-	if err := t.tx.Table(bCAPEM).Put([]byte(ca.ID), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})); err != nil {
+	if err := t.tx.Table(bCAPEM).Put([]byte(ca.ID),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})); err != nil {
 		return ca, err
 	}
 	return ca, t.put(bCAs, ca.ID, &ca)
@@ -146,7 +150,8 @@ func checkCA(cert *x509.Certificate, now time.Time) error {
 	case len(cert.UnhandledCriticalExtensions) > 0:
 		return fmt.Errorf("it has a critical extension that is not understood: %v", cert.UnhandledCriticalExtensions[0])
 	case now.Before(cert.NotBefore) || now.After(cert.NotAfter):
-		return fmt.Errorf("valid from %s to %s", cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
+		return fmt.Errorf("valid from %s to %s", cert.NotBefore.Format(time.RFC3339),
+			cert.NotAfter.Format(time.RFC3339))
 	}
 	return nil
 }
@@ -273,7 +278,8 @@ func (t *Tx) UpdateCA(id string, f func(*CA)) error {
 	case len(next.Registration) > 0 && !json.Valid(next.Registration):
 		return fmt.Errorf("CA %s: registration configuration is not JSON: %w", id, ErrInvalid)
 	}
-	ca.Status, ca.AutoRegister, ca.Registration, ca.Changed = next.Status, next.AutoRegister, next.Registration, t.reg.now().UTC()
+	ca.Status, ca.AutoRegister, ca.Registration, ca.Changed = next.Status, next.AutoRegister, next.Registration,
+		t.reg.now().UTC()
 	return t.put(bCAs, id, &ca)
 }
 

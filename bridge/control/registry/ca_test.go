@@ -35,8 +35,10 @@ func newAuthority(t testing.TB, name string, change func(*x509.Certificate)) *au
 		t.Fatal(err)
 	}
 	now := time.Now().Truncate(time.Second)
-	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true,
-		KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour)}
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: name}, IsCA: true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign | x509.KeyUsageCRLSign, NotBefore: now.Add(-time.Hour),
+		NotAfter: now.Add(24 * time.Hour)}
 	if change != nil {
 		change(tmpl)
 	}
@@ -56,8 +58,9 @@ func (a *authority) pem() []byte { return encode("CERTIFICATE", a.cert.Raw) }
 // leaf signs a certificate.
 func (a *authority) leaf(serial int64, name string) *x509.Certificate {
 	a.t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name},
-		NotBefore: a.now.Add(-time.Hour), NotAfter: a.now.Add(time.Hour)}, a.cert, a.key.Public(), a.key)
+	der, err := x509.CreateCertificate(rand.Reader,
+		&x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name},
+			NotBefore: a.now.Add(-time.Hour), NotAfter: a.now.Add(time.Hour)}, a.cert, a.key.Public(), a.key)
 	if err != nil {
 		a.t.Fatal(err)
 	}
@@ -70,9 +73,11 @@ func (a *authority) leaf(serial int64, name string) *x509.Certificate {
 
 func (a *authority) crl(number int64, change func(*x509.RevocationList), serials ...int64) []byte {
 	a.t.Helper()
-	list := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: a.now.Add(-time.Minute), NextUpdate: a.now.Add(time.Hour)}
+	list := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: a.now.Add(-time.Minute),
+		NextUpdate: a.now.Add(time.Hour)}
 	for _, s := range serials {
-		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: a.now})
+		list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
+			x509.RevocationListEntry{SerialNumber: big.NewInt(s), RevocationTime: a.now})
 	}
 	if change != nil {
 		change(list)
@@ -114,11 +119,17 @@ func TestRegisterCA(t *testing.T) {
 		"no such mode":      {Certificate: ca.pem(), Verification: good, Mode: "X"},
 		"not PEM":           {Certificate: ca.cert.Raw, Mode: SNIOnly},
 		"leaf":              {Certificate: encode("CERTIFICATE", ca.leaf(2, "x").Raw), Mode: SNIOnly},
-		"expired":           {Certificate: newAuthority(t, "x", func(c *x509.Certificate) { c.NotAfter = c.NotBefore.Add(time.Minute) }).pem(), Mode: SNIOnly},
-		"of the future":     {Certificate: newAuthority(t, "x", func(c *x509.Certificate) { c.NotBefore = c.NotAfter.Add(-time.Minute) }).pem(), Mode: SNIOnly},
-		"may not sign":      {Certificate: newAuthority(t, "x", func(c *x509.Certificate) { c.KeyUsage = x509.KeyUsageDigitalSignature }).pem(), Mode: SNIOnly},
-		"configuration":     {Certificate: ca.pem(), Mode: SNIOnly, Registration: []byte("{")},
-		"too much":          {Certificate: append(ca.pem(), make([]byte, maxCertificatePEM)...), Mode: SNIOnly},
+		"expired": {Certificate: newAuthority(t, "x", func(c *x509.Certificate) {
+			c.NotAfter = c.NotBefore.Add(time.Minute)
+		}).pem(), Mode: SNIOnly},
+		"of the future": {Certificate: newAuthority(t, "x", func(c *x509.Certificate) {
+			c.NotBefore = c.NotAfter.Add(-time.Minute)
+		}).pem(), Mode: SNIOnly},
+		"may not sign": {Certificate: newAuthority(t, "x", func(c *x509.Certificate) {
+			c.KeyUsage = x509.KeyUsageDigitalSignature
+		}).pem(), Mode: SNIOnly},
+		"configuration": {Certificate: ca.pem(), Mode: SNIOnly, Registration: []byte("{")},
+		"too much":      {Certificate: append(ca.pem(), make([]byte, maxCertificatePEM)...), Mode: SNIOnly},
 	} {
 		try(t, r, what, ErrInvalid, func(tx *Tx) error { _, err := tx.RegisterCA(in); return err })
 	}
@@ -130,7 +141,10 @@ func TestRegisterCA(t *testing.T) {
 	if a.Status != Inactive || a.Mode != DefaultMode || a.ID != fingerprint(ca.cert.Raw) {
 		t.Errorf("%+v", a)
 	}
-	try(t, r, "again", ErrExists, func(tx *Tx) error { _, err := tx.RegisterCA(NewCA{Certificate: ca.pem(), Mode: SNIOnly}); return err })
+	try(t, r, "again", ErrExists, func(tx *Tx) error {
+		_, err := tx.RegisterCA(NewCA{Certificate: ca.pem(), Mode: SNIOnly})
+		return err
+	})
 	for i := range MaxCAs {
 		want := error(nil)
 		if i == MaxCAs-1 {
@@ -167,7 +181,8 @@ func TestRegisterSigned(t *testing.T) {
 	}
 	try(t, r, "inactive CA", ErrConflict, sign(text, nil, Active))
 	update(t, r, func(tx *Tx) error { return tx.UpdateCA(c.ID, func(c *CA) { c.Status = Active }) })
-	try(t, r, "unknown CA of this name", ErrNotFound, sign(encode("CERTIFICATE", unknown.leaf(2, "dev").Raw), nil, Active))
+	try(t, r, "unknown CA of this name", ErrNotFound,
+		sign(encode("CERTIFICATE", unknown.leaf(2, "dev").Raw), nil, Active))
 	try(t, r, "unknown CA", ErrNotFound, sign(text, unknown.pem(), Active))
 	try(t, r, "not its", ErrInvalid, sign(encode("CERTIFICATE", unknown.leaf(2, "dev").Raw), ca.pem(), Active))
 	try(t, r, "status", ErrInvalid, sign(text, nil, PendingTransfer))
@@ -205,7 +220,10 @@ func TestAutoRegister(t *testing.T) {
 		t.Error(err)
 	}
 	forged := newAuthority(t, "Fleet", nil).leaf(2, "dev")
-	try(t, r, "another CA of this name", ErrNotFound, func(tx *Tx) error { _, err := tx.AutoRegister(forged); return err })
+	try(t, r, "another CA of this name", ErrNotFound, func(tx *Tx) error {
+		_, err := tx.AutoRegister(forged)
+		return err
+	})
 	try(t, r, "register", nil, auto)
 	try(t, r, "again", ErrExists, auto)
 	id := fingerprint(leaf.Raw)
@@ -250,7 +268,10 @@ func TestImportCRL(t *testing.T) {
 	for n := range int64(4) {
 		c := ca.leaf(2+n, "dev")
 		ids = append(ids, fingerprint(c.Raw))
-		update(t, r, func(tx *Tx) error { _, err := tx.RegisterSigned(encode("CERTIFICATE", c.Raw), nil, Active); return err })
+		update(t, r, func(tx *Tx) error {
+			_, err := tx.RegisterSigned(encode("CERTIFICATE", c.Raw), nil, Active)
+			return err
+		})
 	}
 	update(t, r, func(tx *Tx) error {
 		_, err := tx.RegisterCertificate(encode("CERTIFICATE", pinned.Raw), Active)
@@ -266,7 +287,8 @@ func TestImportCRL(t *testing.T) {
 	}
 	extension := func(oid ...int) func(*x509.RevocationList) {
 		return func(l *x509.RevocationList) {
-			l.ExtraExtensions = append(l.ExtraExtensions, pkix.Extension{Id: oid, Critical: true, Value: []byte{2, 1, 1}})
+			l.ExtraExtensions = append(l.ExtraExtensions,
+				pkix.Extension{Id: oid, Critical: true, Value: []byte{2, 1, 1}})
 		}
 	}
 	good := ca.crl(5, nil, 2, 99)
@@ -276,18 +298,23 @@ func TestImportCRL(t *testing.T) {
 		raw  []byte
 		want error
 	}{
-		"nothing":         {nil, ErrInvalid},
-		"noise":           {[]byte("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"), ErrInvalid},
-		"certificate":     {ca.pem(), ErrInvalid},
-		"signature":       {broken, ErrInvalid},
-		"forged":          {forger.crl(9, nil, 2), ErrInvalid},
-		"unknown CA":      {newAuthority(t, "Unknown", nil).crl(1, nil), ErrNotFound},
-		"future":          {ca.crl(5, func(l *x509.RevocationList) { l.ThisUpdate = ca.now.Add(time.Minute) }, 2), ErrInvalid},
-		"delta":           {ca.crl(5, extension(2, 5, 29, 27), 2), ErrInvalid},
-		"partial":         {ca.crl(5, extension(2, 5, 29, 28), 2), ErrInvalid},
-		"removed from it": {ca.crl(5, func(l *x509.RevocationList) { l.RevokedCertificateEntries[0].ReasonCode = reasonRemove }, 2), ErrInvalid},
+		"nothing":     {nil, ErrInvalid},
+		"noise":       {[]byte("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"), ErrInvalid},
+		"certificate": {ca.pem(), ErrInvalid},
+		"signature":   {broken, ErrInvalid},
+		"forged":      {forger.crl(9, nil, 2), ErrInvalid},
+		"unknown CA":  {newAuthority(t, "Unknown", nil).crl(1, nil), ErrNotFound},
+		"future": {ca.crl(5, func(l *x509.RevocationList) {
+			l.ThisUpdate = ca.now.Add(time.Minute)
+		}, 2), ErrInvalid},
+		"delta":   {ca.crl(5, extension(2, 5, 29, 27), 2), ErrInvalid},
+		"partial": {ca.crl(5, extension(2, 5, 29, 28), 2), ErrInvalid},
+		"removed from it": {ca.crl(5, func(l *x509.RevocationList) {
+			l.RevokedCertificateEntries[0].ReasonCode = reasonRemove
+		}, 2), ErrInvalid},
 		"critical entry": {ca.crl(5, func(l *x509.RevocationList) {
-			l.RevokedCertificateEntries[0].ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 29}, Critical: true, Value: []byte{5, 0}}}
+			l.RevokedCertificateEntries[0].ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 29},
+				Critical: true, Value: []byte{5, 0}}}
 		}, 2), ErrInvalid},
 	} {
 		try(t, r, what, c.want, load(c.raw))
@@ -296,7 +323,8 @@ func TestImportCRL(t *testing.T) {
 		t.Fatal("revoked by a list that was refused")
 	}
 	try(t, r, "import", nil, load(good))
-	if out.CA != id || out.Number != "5" || out.Entries != 2 || out.Revoked != 1 || out.Unknown != 1 || out.Same || out.Stale || status(ids[0]) != Revoked {
+	if out.CA != id || out.Number != "5" || out.Entries != 2 || out.Revoked != 1 || out.Unknown != 1 || out.Same ||
+		out.Stale || status(ids[0]) != Revoked {
 		t.Errorf("%+v, %s", out, status(ids[0]))
 	}
 	if status(fingerprint(pinned.Raw)) != Active {
@@ -308,16 +336,23 @@ func TestImportCRL(t *testing.T) {
 	}
 	try(t, r, "another with the number", ErrConflict, load(ca.crl(5, nil, 3)))
 	try(t, r, "an older one", ErrConflict, load(ca.crl(4, nil, 3)))
-	try(t, r, "registered after it was revoked", ErrConflict, func(tx *Tx) error { _, err := tx.AutoRegister(ca.leaf(99, "late")); return err })
+	try(t, r, "registered after it was revoked", ErrConflict, func(tx *Tx) error {
+		_, err := tx.AutoRegister(ca.leaf(99, "late"))
+		return err
+	})
 	hold := ca.crl(6, func(l *x509.RevocationList) {
 		l.RevokedCertificateEntries[1].ReasonCode = reasonHold
 		l.NextUpdate = l.ThisUpdate.Add(time.Second)
 	}, 3, 4)
 	try(t, r, "hold", nil, load(hold))
-	if out.Revoked != 1 || out.Held != 1 || !out.Stale || status(ids[1]) != Revoked || status(ids[2]) != Inactive || status(ids[3]) != Active {
+	if out.Revoked != 1 || out.Held != 1 || !out.Stale || status(ids[1]) != Revoked || status(ids[2]) != Inactive ||
+		status(ids[3]) != Active {
 		t.Errorf("%+v", out)
 	}
-	try(t, r, "no longer listed, so it may be registered", nil, func(tx *Tx) error { _, err := tx.AutoRegister(ca.leaf(99, "late")); return err })
+	try(t, r, "no longer listed, so it may be registered", nil, func(tx *Tx) error {
+		_, err := tx.AutoRegister(ca.leaf(99, "late"))
+		return err
+	})
 
 	own := newAuthority(t, "Own", nil)
 	mine := own.leaf(7, "mine")
@@ -325,7 +360,10 @@ func TestImportCRL(t *testing.T) {
 		_, err := tx.RegisterCertificate(encode("CERTIFICATE", mine.Raw), Active)
 		return err
 	})
-	try(t, r, "the bridge's own", nil, func(tx *Tx) (err error) { out, err = tx.ImportCRL(own.crl(1, nil, 7), own.cert); return err })
+	try(t, r, "the bridge's own", nil, func(tx *Tx) (err error) {
+		out, err = tx.ImportCRL(own.crl(1, nil, 7), own.cert)
+		return err
+	})
 	if out.Revoked != 1 || status(fingerprint(mine.Raw)) != Revoked {
 		t.Errorf("%+v", out)
 	}
@@ -422,7 +460,10 @@ func BenchmarkImportCRL(b *testing.B) {
 	ca.register(r, NewCA{Active: true})
 	for n := range 1000 {
 		c := ca.leaf(int64(n+2), fmt.Sprint("dev-", n))
-		update(b, r, func(tx *Tx) error { _, err := tx.RegisterSigned(encode("CERTIFICATE", c.Raw), nil, Active); return err })
+		update(b, r, func(tx *Tx) error {
+			_, err := tx.RegisterSigned(encode("CERTIFICATE", c.Raw), nil, Active)
+			return err
+		})
 	}
 	var serials []int64
 	for n := range int64(10_000) {

@@ -90,9 +90,11 @@ func (t *Tx) RegisterSigned(text, ca []byte, status Status) (Certificate, error)
 		case err != nil:
 			return Certificate{}, err
 		case len(all) == 0:
-			return Certificate{}, fmt.Errorf("CA %q: not registered, or it has not signed this: %w", cert.Issuer, ErrNotFound)
+			return Certificate{}, fmt.Errorf("CA %q: not registered, or it has not signed this: %w", cert.Issuer,
+				ErrNotFound)
 		case len(all) > 1:
-			return Certificate{}, fmt.Errorf("CA %q: there are %d with this name and key; say which: %w", cert.Issuer, len(all), ErrConflict)
+			return Certificate{}, fmt.Errorf("CA %q: there are %d with this name and key; say which: %w", cert.Issuer,
+				len(all), ErrConflict)
 		}
 		by = all[0]
 	}
@@ -145,7 +147,8 @@ func checkDevice(cert, ca *x509.Certificate) error {
 	case cert.KeyUsage&x509.KeyUsageCertSign != 0:
 		err = errors.New("its key may sign certificates")
 	default:
-		_, err = cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+		_, err = cert.Verify(x509.VerifyOptions{Roots: roots, CurrentTime: at,
+			KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
 	}
 	if err != nil {
 		return fmt.Errorf("certificate %q is no device's: %w: %w", cert.Subject, err, ErrInvalid)
@@ -184,7 +187,8 @@ func (t *Tx) register(cert *x509.Certificate, status Status, by string) (Certifi
 		return c, fmt.Errorf("certificate %s: its CA's CRL names it: %w", c.ID, ErrConflict)
 	}
 	t.changed(CertificateChanged, c.ID)
-	if err := t.tx.Table(bPEM).Put([]byte(c.ID), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})); err != nil {
+	if err := t.tx.Table(bPEM).Put([]byte(c.ID),
+		pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Raw})); err != nil {
 		return c, err
 	}
 	if err := t.addLink(bSerials, serialKey(cert.RawIssuer, cert.SerialNumber), c.ID); err != nil {
@@ -248,7 +252,8 @@ func (t *Tx) TransferCertificate(id string) error {
 	case c.Status != Inactive:
 		return fmt.Errorf("certificate %s is %s, want INACTIVE: %w", id, c.Status, ErrConflict)
 	case t.anyLink(bCertPolicies, id) || t.anyLink(bCertThings, id):
-		return inUse("certificate "+id, append(each("policy ", t.links(bCertPolicies, id)), each("thing ", t.links(bCertThings, id))...))
+		return inUse("certificate "+id, append(each("policy ", t.links(bCertPolicies, id)),
+			each("thing ", t.links(bCertThings, id))...))
 	}
 	return t.putStatus(&c, PendingTransfer)
 }

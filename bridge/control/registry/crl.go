@@ -62,14 +62,17 @@ func (t *Tx) ImportCRL(raw []byte, own ...*x509.Certificate) (CRLImport, error) 
 	}
 	now := t.reg.now().UTC()
 	if list.ThisUpdate.After(now) {
-		return CRLImport{}, fmt.Errorf("CRL of %q: issued in the future, %s: %w", list.Issuer, list.ThisUpdate.Format(time.RFC3339), ErrInvalid)
+		return CRLImport{}, fmt.Errorf("CRL of %q: issued in the future, %s: %w", list.Issuer,
+			list.ThisUpdate.Format(time.RFC3339), ErrInvalid)
 	}
 	ca, err := t.issuerOf(list, own)
 	if err != nil {
 		return CRLImport{}, err
 	}
-	out := CRLImport{CA: fingerprint(ca.Raw), Subject: ca.Subject.String(), Entries: len(list.RevokedCertificateEntries),
-		CRL:   CRL{Number: list.Number.String(), Hash: fingerprint(list.Raw), Issued: list.ThisUpdate.UTC(), Next: list.NextUpdate.UTC(), Imported: now},
+	out := CRLImport{CA: fingerprint(ca.Raw), Subject: ca.Subject.String(),
+		Entries: len(list.RevokedCertificateEntries),
+		CRL: CRL{Number: list.Number.String(), Hash: fingerprint(list.Raw), Issued: list.ThisUpdate.UTC(),
+			Next: list.NextUpdate.UTC(), Imported: now},
 		Stale: !list.NextUpdate.IsZero() && now.After(list.NextUpdate)}
 	last, err := t.CRL(out.CA)
 	switch {
@@ -82,7 +85,8 @@ func (t *Tx) ImportCRL(raw []byte, own ...*x509.Certificate) (CRLImport, error) 
 			return out, fmt.Errorf("CRL of %s: number %q: %w", out.CA, last.Number, ErrCorrupt)
 		}
 		if sign := list.Number.Cmp(number); sign < 0 || sign == 0 && last.Hash != out.Hash {
-			return out, fmt.Errorf("CRL of %q: number %s, and %s was imported: %w", ca.Subject, out.Number, last.Number, ErrConflict)
+			return out, fmt.Errorf("CRL of %q: number %s, and %s was imported: %w", ca.Subject, out.Number, last.Number,
+				ErrConflict)
 		}
 		out.Same = last.Hash == out.Hash
 	}
@@ -166,12 +170,16 @@ func parseCRL(raw []byte) (*x509.RevocationList, error) {
 	// 5280, 5.2).
 	for _, e := range list.Extensions {
 		if e.Critical {
-			return nil, fmt.Errorf("CRL of %q: critical extension %s, such as of a delta or partial list: %w", list.Issuer, e.Id, ErrInvalid)
+			return nil, fmt.Errorf("CRL of %q: critical extension %s, such as of a delta or partial list: %w",
+				list.Issuer, e.Id, ErrInvalid)
 		}
 	}
 	for _, entry := range list.RevokedCertificateEntries {
-		if i := slices.IndexFunc(entry.Extensions, func(e pkix.Extension) bool { return e.Critical }); i >= 0 && !entry.Extensions[i].Id.Equal(oidReason) {
-			return nil, fmt.Errorf("CRL of %q: entry %x has critical extension %s: %w", list.Issuer, entry.SerialNumber, entry.Extensions[i].Id, ErrInvalid)
+		if i := slices.IndexFunc(entry.Extensions, func(e pkix.Extension) bool {
+			return e.Critical
+		}); i >= 0 && !entry.Extensions[i].Id.Equal(oidReason) {
+			return nil, fmt.Errorf("CRL of %q: entry %x has critical extension %s: %w", list.Issuer, entry.SerialNumber,
+				entry.Extensions[i].Id, ErrInvalid)
 		}
 	}
 	return list, nil

@@ -18,7 +18,9 @@ func TestDeviceCertificates(t *testing.T) {
 	critical := unknown
 	critical.Critical = true
 	plain := newAuthority(t, "plain", nil)
-	servers := newAuthority(t, "servers", func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} })
+	servers := newAuthority(t, "servers", func(c *x509.Certificate) {
+		c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
+	})
 	names := newAuthority(t, "names", func(c *x509.Certificate) {
 		c.PermittedDNSDomains, c.PermittedDNSDomainsCritical = []string{"plant.example"}, true
 	})
@@ -29,15 +31,21 @@ func TestDeviceCertificates(t *testing.T) {
 		ok   bool
 	}{
 		{"bare", plain, x509.Certificate{}, true},
-		{"clientAuth", plain, x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}, true},
+		{"clientAuth", plain, x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth,
+			x509.ExtKeyUsageClientAuth}}, true},
 		{"any use", plain, x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}}, true},
-		{"a use that is not critical and not known", plain, x509.Certificate{ExtraExtensions: []pkix.Extension{unknown}}, true},
-		{"not a CA, in so many words", plain, x509.Certificate{BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature}, true},
+		{"a use that is not critical and not known", plain,
+			x509.Certificate{ExtraExtensions: []pkix.Extension{unknown}}, true},
+		{"not a CA, in so many words", plain,
+			x509.Certificate{BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature}, true},
 		{"expired, which TLS refuses", plain, x509.Certificate{NotAfter: time.Now().Add(-time.Minute)}, true},
-		{"serverAuth alone", plain, x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}}, false},
-		{"an unknown use alone", plain, x509.Certificate{UnknownExtKeyUsage: []asn1.ObjectIdentifier{{1, 2, 3}}}, false},
+		{"serverAuth alone", plain, x509.Certificate{ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}},
+			false},
+		{"an unknown use alone", plain, x509.Certificate{UnknownExtKeyUsage: []asn1.ObjectIdentifier{{1, 2, 3}}},
+			false},
 		{"CA:TRUE", plain, x509.Certificate{IsCA: true, BasicConstraintsValid: true}, false},
-		{"keyCertSign", plain, x509.Certificate{KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}, false},
+		{"keyCertSign", plain, x509.Certificate{KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign},
+			false},
 		{"a critical extension", plain, x509.Certificate{ExtraExtensions: []pkix.Extension{critical}}, false},
 		{"of a CA for servers", servers, x509.Certificate{}, false},
 		{"a name that the CA may give", names, x509.Certificate{DNSNames: []string{"a.plant.example"}}, true},
@@ -46,7 +54,8 @@ func TestDeviceCertificates(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := open(t)
 			tmpl := c.leaf
-			tmpl.SerialNumber, tmpl.Subject, tmpl.NotBefore = big.NewInt(int64(i+2)), pkix.Name{CommonName: "d"}, time.Now().Add(-time.Hour)
+			tmpl.SerialNumber, tmpl.Subject, tmpl.NotBefore = big.NewInt(int64(i+2)), pkix.Name{CommonName: "d"},
+				time.Now().Add(-time.Hour)
 			if tmpl.NotAfter.IsZero() {
 				tmpl.NotAfter = time.Now().Add(time.Hour)
 			}
@@ -82,7 +91,8 @@ func TestDeviceCertificates(t *testing.T) {
 					})
 				},
 			} {
-				if err := do(); errors.Is(err, ErrInvalid) == c.ok || c.ok && err != nil && err.Error() != rollback.Error() {
+				if err := do(); errors.Is(err, ErrInvalid) == c.ok || c.ok && err != nil &&
+					err.Error() != rollback.Error() {
 					t.Errorf("%s: %v", way, err)
 				}
 			}

@@ -33,7 +33,8 @@ func (g *Group) check() error {
 		return fmt.Errorf("thing group %s: %w: a dynamic group is below none", g.Name, ErrInvalid)
 	}
 	if len(g.Description) > MaxDescription {
-		return fmt.Errorf("thing group %s: description of %d bytes, want at most %d: %w", g.Name, len(g.Description), MaxDescription, ErrInvalid)
+		return fmt.Errorf("thing group %s: description of %d bytes, want at most %d: %w", g.Name, len(g.Description),
+			MaxDescription, ErrInvalid)
 	}
 	return checkAttributes("thing group "+g.Name, g.Attributes)
 }
@@ -48,7 +49,8 @@ func (t *Tx) CreateGroup(g Group) error {
 	}
 	if t.has(bGroups, g.Name) {
 		old, err := t.Group(g.Name)
-		if err == nil && (old.Parent != g.Parent || old.Query != g.Query || old.Description != g.Description || !maps.Equal(old.Attributes, g.Attributes)) {
+		if err == nil && (old.Parent != g.Parent || old.Query != g.Query || old.Description != g.Description ||
+			!maps.Equal(old.Attributes, g.Attributes)) {
 			err = fmt.Errorf("thing group %s: %w", g.Name, ErrExists)
 		}
 		return err
@@ -98,7 +100,8 @@ func (t *Tx) tellGroup(g *Group, op Operation) error {
 }
 
 func (t *Tx) tellBelow(g, below *Group, op Operation) error {
-	return t.tell(&Change{Event: HierarchyEvent, Operation: op, Name: g.Name, Group: g, Other: below.Name, OtherID: below.ID()})
+	return t.tell(&Change{Event: HierarchyEvent, Operation: op, Name: g.Name, Group: g, Other: below.Name,
+		OtherID: below.ID()})
 }
 
 // Group returns a thing group.
@@ -134,7 +137,8 @@ func (t *Tx) UpdateGroup(name string, expected uint64, f func(*Group) error) (ve
 	}
 	g.Name, g.Parent, g.Created, g.Version = keep.Name, keep.Parent, keep.Created, keep.Version+1
 	if (g.Query == "") != (keep.Query == "") {
-		return 0, fmt.Errorf("thing group %s: %w: a static group cannot become dynamic, nor the other way round", name, ErrInvalid)
+		return 0, fmt.Errorf("thing group %s: %w: a static group cannot become dynamic, nor the other way round", name,
+			ErrInvalid)
 	}
 	if err := g.check(); err != nil {
 		return 0, err
@@ -235,7 +239,8 @@ func (t *Tx) AddToGroup(thing, group string) error {
 // TellMember stores that a thing came into a group, or left it, if such messages
 // are wanted. Membership of dynamic groups is told by who knows it.
 func (t *Tx) TellMember(g *Group, th *Thing, op Operation) error {
-	return t.tell(&Change{Event: MembershipEvent, Operation: op, Name: g.Name, Group: g, Other: th.Name, OtherID: th.ID()})
+	return t.tell(&Change{Event: MembershipEvent, Operation: op, Name: g.Name, Group: g, Other: th.Name,
+		OtherID: th.ID()})
 }
 
 // RemoveFromGroup takes a thing out of a static group; one that is not in it is

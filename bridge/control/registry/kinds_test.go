@@ -54,7 +54,10 @@ func TestThingTypes(t *testing.T) {
 		{"deprecate", func(tx *Tx) error { return tx.DeprecateThingType("pump", false) }, nil},
 		{"deprecated", with("b"), ErrInvalid},
 		{"keeps it", func(tx *Tx) error {
-			return tx.UpdateThing("a", 0, func(th *Thing) error { th.Attributes = map[string]string{"x": "1"}; return nil })
+			return tx.UpdateThing("a", 0, func(th *Thing) error {
+				th.Attributes = map[string]string{"x": "1"}
+				return nil
+			})
 		}, nil},
 		{"too soon", func(tx *Tx) error { return tx.DeleteThingType("pump") }, ErrConflict},
 	})
@@ -123,7 +126,9 @@ func TestBillingGroups(t *testing.T) {
 		{"make", func(tx *Tx) error { return tx.CreateBillingGroup("north", "") }, nil},
 		{"make other", func(tx *Tx) error { return tx.CreateBillingGroup("south", "x") }, nil},
 		{"differs", func(tx *Tx) error { return tx.CreateBillingGroup("south", "y") }, ErrExists},
-		{"thing in none", func(tx *Tx) error { return tx.CreateThing(Thing{Name: "a", BillingGroup: "east"}) }, ErrNotFound},
+		{"thing in none", func(tx *Tx) error {
+			return tx.CreateThing(Thing{Name: "a", BillingGroup: "east"})
+		}, ErrNotFound},
 		{"thing", func(tx *Tx) error { return tx.CreateThing(Thing{Name: "a", BillingGroup: "north"}) }, nil},
 		{"thing", func(tx *Tx) error { return tx.CreateThing(Thing{Name: "b"}) }, nil},
 		{"move", set("a", "south"), nil},
@@ -155,7 +160,9 @@ func TestTags(t *testing.T) {
 		}
 	}
 	steps(t, r, []step{
-		{"nothing there", func(tx *Tx) error { return tx.Tag("thinggroup/g", map[string]string{"a": "1"}) }, ErrNotFound},
+		{"nothing there", func(tx *Tx) error {
+			return tx.Tag("thinggroup/g", map[string]string{"a": "1"})
+		}, ErrNotFound},
 		{"no such kind", func(tx *Tx) error { return tx.Tag("thing/g", map[string]string{"a": "1"}) }, ErrInvalid},
 		{"group", func(tx *Tx) error { return tx.CreateGroup(Group{Name: "g"}) }, nil},
 		{"none", have(map[string]string{}), nil},
@@ -166,7 +173,8 @@ func TestTags(t *testing.T) {
 		{"too many", func(tx *Tx) error { return tx.Tag("thinggroup/g", many) }, ErrLimit},
 		{"characters, not bytes", func(tx *Tx) error {
 			k := strings.Repeat("ü", MaxTagKey)
-			return errors.Join(tx.Tag("thinggroup/g", map[string]string{k: strings.Repeat("水", MaxTagValue)}), tx.Untag("thinggroup/g", []string{k}))
+			return errors.Join(tx.Tag("thinggroup/g", map[string]string{k: strings.Repeat("水", MaxTagValue)}),
+				tx.Untag("thinggroup/g", []string{k}))
 		}, nil},
 		{"too long a key", func(tx *Tx) error {
 			return tx.Tag("thinggroup/g", map[string]string{strings.Repeat("ü", MaxTagKey+1): ""})
@@ -190,15 +198,24 @@ func TestTagsAreDeleted(t *testing.T) {
 		name         string
 		make, delete func(*Tx) error
 	}{
-		"thinggroup":   {"x", func(tx *Tx) error { return tx.CreateGroup(Group{Name: "x"}) }, func(tx *Tx) error { return tx.DeleteGroup("x", 0) }},
-		"billinggroup": {"x", func(tx *Tx) error { return tx.CreateBillingGroup("x", "") }, func(tx *Tx) error { return tx.DeleteBillingGroup("x", 0) }},
+		"thinggroup": {"x", func(tx *Tx) error {
+			return tx.CreateGroup(Group{Name: "x"})
+		}, func(tx *Tx) error { return tx.DeleteGroup("x", 0) }},
+		"billinggroup": {"x", func(tx *Tx) error {
+			return tx.CreateBillingGroup("x", "")
+		}, func(tx *Tx) error { return tx.DeleteBillingGroup("x", 0) }},
 		"thingtype": {"x", func(tx *Tx) error { return tx.CreateThingType(ThingType{Name: "x"}) }, func(tx *Tx) error {
 			err := tx.DeprecateThingType("x", false)
 			r.now = func() time.Time { return time.Now().Add(deprecatedFor) }
 			return errors.Join(err, tx.DeleteThingType("x"))
 		}},
-		"policy": {"x", func(tx *Tx) error { return tx.CreatePolicy("x", allow("iot:Publish", "topic/a")) }, func(tx *Tx) error { return tx.DeletePolicy("x") }},
-		"rule": {"x", func(tx *Tx) error { _, err := tx.CreateRule(Rule{Name: "x", Document: []byte("{}")}); return err },
+		"policy": {"x", func(tx *Tx) error {
+			return tx.CreatePolicy("x", allow("iot:Publish", "topic/a"))
+		}, func(tx *Tx) error { return tx.DeletePolicy("x") }},
+		"rule": {"x", func(tx *Tx) error {
+			_, err := tx.CreateRule(Rule{Name: "x", Document: []byte("{}")})
+			return err
+		},
 			func(tx *Tx) error { return tx.DeleteRule("x") }},
 		"cacert": {ca, func(tx *Tx) error {
 			_, err := tx.RegisterCA(NewCA{Certificate: authority.pem(), Mode: SNIOnly})
@@ -234,8 +251,12 @@ func TestDynamicGroups(t *testing.T) {
 	r := open(t)
 	steps(t, r, []step{
 		{"make", func(tx *Tx) error { return tx.CreateGroup(Group{Name: "hot", Query: "shadow.reported.t>50"}) }, nil},
-		{"below", func(tx *Tx) error { return tx.CreateGroup(Group{Name: "x", Query: "a:b", Parent: "hot"}) }, ErrInvalid},
-		{"under a dynamic one", func(tx *Tx) error { return tx.CreateGroup(Group{Name: "x", Parent: "hot"}) }, ErrInvalid},
+		{"below", func(tx *Tx) error {
+			return tx.CreateGroup(Group{Name: "x", Query: "a:b", Parent: "hot"})
+		}, ErrInvalid},
+		{"under a dynamic one", func(tx *Tx) error {
+			return tx.CreateGroup(Group{Name: "x", Parent: "hot"})
+		}, ErrInvalid},
 		{"thing", func(tx *Tx) error { return tx.CreateThing(Thing{Name: "a"}) }, nil},
 		{"put in", func(tx *Tx) error { return tx.AddToGroup("a", "hot") }, ErrInvalid},
 		{"take out", func(tx *Tx) error { return tx.RemoveFromGroup("a", "hot") }, ErrInvalid},
@@ -277,13 +298,19 @@ func TestChanges(t *testing.T) {
 	})
 	update(t, r, func(tx *Tx) error {
 		return errors.Join(tx.CreateThingType(ThingType{Name: "pump"}), tx.CreateGroup(Group{Name: "plant"}),
-			tx.CreateGroup(Group{Name: "hall", Parent: "plant"}), tx.CreateThing(Thing{Name: "a", Type: "pump"}), tx.AddToGroup("a", "hall"))
+			tx.CreateGroup(Group{Name: "hall", Parent: "plant"}), tx.CreateThing(Thing{Name: "a", Type: "pump"}),
+			tx.AddToGroup("a", "hall"))
 	})
-	if err := r.Update(func(tx *Tx) error { return errors.Join(tx.CreateThing(Thing{Name: "never"}), errors.New("no")) }); err == nil {
+	if err := r.Update(func(tx *Tx) error {
+		return errors.Join(tx.CreateThing(Thing{Name: "never"}), errors.New("no"))
+	}); err == nil {
 		t.Error("an update that failed went through")
 	}
 	update(t, r, func(tx *Tx) error {
-		return errors.Join(tx.UpdateThing("a", 0, func(th *Thing) error { th.Type = ""; return nil }), tx.DeleteThing("a", 0),
+		return errors.Join(tx.UpdateThing("a", 0, func(th *Thing) error {
+			th.Type = ""
+			return nil
+		}), tx.DeleteThing("a", 0),
 			tx.SetEventConfig(map[EventType]bool{GroupEvent: false}), tx.DeleteGroup("hall", 0))
 	})
 	if err := r.Close(); err != nil {
@@ -294,9 +321,11 @@ func TestChanges(t *testing.T) {
 	}
 	defer r.Close()
 	want := []string{
-		"THING_TYPE CREATED pump", "THING_GROUP CREATED plant", "THING_GROUP CREATED hall", "THING_GROUP_HIERARCHY ADDED plant hall",
+		"THING_TYPE CREATED pump", "THING_GROUP CREATED plant", "THING_GROUP CREATED hall",
+		"THING_GROUP_HIERARCHY ADDED plant hall",
 		"THING CREATED a", "THING_TYPE_ASSOCIATION ADDED pump", "THING_GROUP_MEMBERSHIP ADDED hall a",
-		"THING UPDATED a", "THING_TYPE_ASSOCIATION REMOVED pump", "THING_GROUP_MEMBERSHIP REMOVED hall a", "THING DELETED a",
+		"THING UPDATED a", "THING_TYPE_ASSOCIATION REMOVED pump", "THING_GROUP_MEMBERSHIP REMOVED hall a",
+		"THING DELETED a",
 		"THING_GROUP_HIERARCHY REMOVED plant hall",
 	}
 	var got []string
@@ -316,7 +345,8 @@ func TestChanges(t *testing.T) {
 		}
 		for _, c := range some {
 			got = append(got, strings.TrimSpace(fmt.Sprintf("%s %s %s %s", c.Event, c.Operation, c.Name, c.Other)))
-			if c.ID == "" || c.Time.IsZero() || c.Thing != nil && c.Thing.Name != "a" || c.Group != nil && c.Group.Name != c.Name {
+			if c.ID == "" || c.Time.IsZero() || c.Thing != nil && c.Thing.Name != "a" || c.Group != nil &&
+				c.Group.Name != c.Name {
 				t.Errorf("%+v", c)
 			}
 		}
@@ -324,7 +354,9 @@ func TestChanges(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
 	}
-	if err := r.Update(func(tx *Tx) error { return tx.SetEventConfig(map[EventType]bool{"WEATHER": true}) }); !errors.Is(err, ErrInvalid) {
+	if err := r.Update(func(tx *Tx) error {
+		return tx.SetEventConfig(map[EventType]bool{"WEATHER": true})
+	}); !errors.Is(err, ErrInvalid) {
 		t.Error(err)
 	}
 }

@@ -68,7 +68,8 @@ func (t *Tx) pageLinks(bucket []byte, from, after string, n int) (out []string, 
 
 // page calls take with the keys of a bucket behind after, until take has said
 // true n times. next is what to pass as after for the next page, empty at the end.
-func (t *Tx) page(bucket []byte, after string, n int, take func(key string, raw []byte) (bool, error)) (next string, err error) {
+func (t *Tx) page(bucket []byte, after string, n int, take func(key string, raw []byte) (bool, error)) (next string,
+	err error) {
 	n = pageSize(n)
 	c := t.tx.Table(bucket).Cursor()
 	last, taken := "", 0

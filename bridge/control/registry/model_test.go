@@ -147,7 +147,8 @@ func TestModel(t *testing.T) {
 				id := rapid.SampledFrom(ids[:]).Draw(rt, "c")
 				want := when(m.certs[id] == "", ErrNotFound)
 				if want == nil {
-					want = when(m.certs[id] != Inactive || len(pairs(m.certPolicies, id))+len(pairs(m.certThings, id)) > 0, ErrConflict)
+					want = when(m.certs[id] != Inactive || len(pairs(m.certPolicies, id))+
+						len(pairs(m.certThings, id)) > 0, ErrConflict)
 				}
 				if do(want, func(tx *Tx) error { return tx.TransferCertificate(id) }) {
 					m.certs[id] = PendingTransfer
@@ -178,7 +179,10 @@ func TestModel(t *testing.T) {
 				if number < 1 {
 					return
 				}
-				if do(want, func(tx *Tx) error { _, err := tx.ImportCRL(ca.crl(number, nil, serials...)); return err }) {
+				if do(want, func(tx *Tx) error {
+					_, err := tx.ImportCRL(ca.crl(number, nil, serials...))
+					return err
+				}) {
 					crlNumber, onList = number, listed
 					for id := range listed {
 						if m.certs[id] != "" {
@@ -231,7 +235,8 @@ func TestModel(t *testing.T) {
 			},
 			"attachPolicy": func(*rapid.T) {
 				id, p := rapid.SampledFrom(ids[:]).Draw(rt, "c"), name("p")
-				link(m.certPolicies, id, p, m.certs[id] != "" && m.policies[p], MaxCertificatePolicies, func(tx *Tx) error { return tx.AttachPolicy(p, id) })
+				link(m.certPolicies, id, p, m.certs[id] != "" && m.policies[p], MaxCertificatePolicies,
+					func(tx *Tx) error { return tx.AttachPolicy(p, id) })
 			},
 			"detachPolicy": func(*rapid.T) {
 				id, p := rapid.SampledFrom(ids[:]).Draw(rt, "c"), name("p")
@@ -239,7 +244,9 @@ func TestModel(t *testing.T) {
 			},
 			"attachThing": func(*rapid.T) {
 				id, n := rapid.SampledFrom(ids[:]).Draw(rt, "c"), name("t")
-				link(m.certThings, id, n, m.certs[id] != "" && m.things[n], 100, func(tx *Tx) error { return tx.AttachThing(n, id) })
+				link(m.certThings, id, n, m.certs[id] != "" && m.things[n], 100, func(tx *Tx) error {
+					return tx.AttachThing(n, id)
+				})
 			},
 			"detachThing": func(*rapid.T) {
 				id, n := rapid.SampledFrom(ids[:]).Draw(rt, "c"), name("t")
@@ -247,7 +254,9 @@ func TestModel(t *testing.T) {
 			},
 			"join": func(*rapid.T) {
 				g, n := name("g"), name("t")
-				link(m.groupThings, g, n, m.groups[g] && m.things[n], 100, func(tx *Tx) error { return tx.AddToGroup(n, g) })
+				link(m.groupThings, g, n, m.groups[g] && m.things[n], 100, func(tx *Tx) error {
+					return tx.AddToGroup(n, g)
+				})
 			},
 			"leave": func(*rapid.T) {
 				g, n := name("g"), name("t")
@@ -255,11 +264,14 @@ func TestModel(t *testing.T) {
 			},
 			"groupPolicy": func(*rapid.T) {
 				g, p := name("g"), name("p")
-				link(m.groupPolicies, g, p, m.groups[g] && m.policies[p], MaxGroupPolicies, func(tx *Tx) error { return tx.AttachGroupPolicy(p, g) })
+				link(m.groupPolicies, g, p, m.groups[g] && m.policies[p], MaxGroupPolicies, func(tx *Tx) error {
+					return tx.AttachGroupPolicy(p, g)
+				})
 			},
 			"rule": func(*rapid.T) {
 				n := rapid.SampledFrom([]string{"r0", "r1", "r2", "no-name"}).Draw(rt, "r")
-				disabled, doc := rapid.Bool().Draw(rt, "disabled"), rapid.SampledFrom([]string{"", "{}", " { } "}).Draw(rt, "doc")
+				disabled, doc := rapid.Bool().Draw(rt, "disabled"),
+					rapid.SampledFrom([]string{"", "{}", " { } "}).Draw(rt, "doc")
 				want := when(n == "no-name" || doc == "", ErrInvalid)
 				replace := rapid.Bool().Draw(rt, "replace")
 				if _, there := m.rules[n]; want == nil && there != replace {
@@ -282,7 +294,10 @@ func TestModel(t *testing.T) {
 			"disableRule": func(*rapid.T) {
 				n, disabled := name("r"), rapid.Bool().Draw(rt, "disabled")
 				now, there := m.rules[n]
-				if do(when(!there, ErrNotFound), func(tx *Tx) error { _, err := tx.SetRuleDisabled(n, disabled); return err }) {
+				if do(when(!there, ErrNotFound), func(tx *Tx) error {
+					_, err := tx.SetRuleDisabled(n, disabled)
+					return err
+				}) {
 					now.Disabled = disabled
 					m.rules[n] = now
 				}
@@ -340,7 +355,8 @@ func compare(rt *rapid.T, r *Registry, m *model, ids []string) {
 				return err
 			}
 			for _, one := range page {
-				if again, err := tx.Rule(one.Name); err != nil || !reflect.DeepEqual(again, one) || one.Created.IsZero() {
+				if again, err := tx.Rule(one.Name); err != nil || !reflect.DeepEqual(again, one) ||
+					one.Created.IsZero() {
 					rt.Fatalf("rule %+v, listed as %+v: %v", again, one, err)
 				}
 				one.Created = time.Time{}

@@ -257,7 +257,8 @@ func (t *Tx) AttachGroupPolicy(policy, group string) error {
 		return err
 	}
 	if g.Query != "" {
-		return fmt.Errorf("thing group %s is dynamic: %w: devices write what it selects by, so it gives no rights", group, ErrInvalid)
+		return fmt.Errorf("thing group %s is dynamic: %w: devices write what it selects by, so it gives no rights",
+			group, ErrInvalid)
 	}
 	return t.attach(bGroupPolicies, policy, group, targetGroup, MaxGroupPolicies, GroupChanged)
 }

@@ -47,11 +47,13 @@ import (
 var (
 	ErrNotFound = errors.New("registry: not found")
 	ErrExists   = errors.New("registry: exists with other content")
-	ErrConflict = errors.New("registry: conflict")                       // another version than expected, or not in this state
-	ErrInUse    = fmt.Errorf("%w: still attached", ErrConflict)          // detach first
-	ErrLimit    = fmt.Errorf("%w: limit reached", ErrConflict)           // AWS's number of versions, policies, groups
-	ErrInvalid  = errors.New("registry: invalid")                        // a name or value that cannot be
-	ErrCorrupt  = errors.New("registry: stored entry cannot be decoded") // the file was written by other software, or damaged
+	// another version than expected, or not in this state
+	ErrConflict = errors.New("registry: conflict")
+	ErrInUse    = fmt.Errorf("%w: still attached", ErrConflict) // detach first
+	ErrLimit    = fmt.Errorf("%w: limit reached", ErrConflict)  // AWS's number of versions, policies, groups
+	ErrInvalid  = errors.New("registry: invalid")               // a name or value that cannot be
+	// the file was written by other software, or damaged
+	ErrCorrupt = errors.New("registry: stored entry cannot be decoded")
 )
 
 // Limits of AWS IoT Core (service quotas).
@@ -142,9 +144,11 @@ var (
 
 	keyDefaultAuthorizer = []byte("default-authorizer")
 	keyFormat            = []byte("format")
-	allBuckets           = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies, bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
+	allBuckets           = [][]byte{bThings, bCertificates, bPEM, bPolicies, bDocuments, bGroups, bCertPolicies,
+		bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
 		bRules, bRuleDocuments, bMeta, bSerials, bCAs, bCAPEM, bCANames, bCACertificates, bCRLs, bCRLSerials,
-		bTypes, bTypeThings, bBillingGroups, bBillingThings, bTags, bOutbox, bTemplates, bTemplateBodies, bTokens, bAuthorizers, bRoleAliases, bKeys, bKeyEnds, bDeclarations}
+		bTypes, bTypeThings, bBillingGroups, bBillingThings, bTags, bOutbox, bTemplates, bTemplateBodies, bTokens,
+		bAuthorizers, bRoleAliases, bKeys, bKeyEnds, bDeclarations}
 )
 
 // formatNumber is that of FORMAT.md.

@@ -27,7 +27,8 @@ import (
 
 func open(t testing.TB) *Registry {
 	t.Helper()
-	r, err := openAs(filepath.Join(t.TempDir(), "registry.db"), bolt.Options{NoSync: true}) // tests of content, not of the disk
+	// tests of content, not of the disk
+	r, err := openAs(filepath.Join(t.TempDir(), "registry.db"), bolt.Options{NoSync: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -60,7 +61,8 @@ func update(t testing.TB, r *Registry, f func(*Tx) error) {
 }
 
 func allow(action, resource string) []byte {
-	return fmt.Appendf(nil, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":%q,"Resource":"arn:aws:iot:eu-local-1:000000000000:%s"}]}`, action, resource)
+	return fmt.Appendf(nil, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":%q,"Resource":"arn:aws:iot:eu-local-1:000000000000:%s"}]}`,
+		action, resource)
 }
 
 var where = authz.Context{Account: "000000000000", Region: "eu-local-1"}
@@ -104,7 +106,9 @@ func TestProvisionedThingMayConnect(t *testing.T) {
 	if err != nil || who.Certificate.Status != Revoked || who.Documents != nil {
 		t.Errorf("revoked: %+v, %v", who, err)
 	}
-	if err := r.Update(func(tx *Tx) error { return tx.SetCertificateStatus(id, Active) }); !errors.Is(err, ErrConflict) {
+	if err := r.Update(func(tx *Tx) error {
+		return tx.SetCertificateStatus(id, Active)
+	}); !errors.Is(err, ErrConflict) {
 		t.Errorf("activate again: %v", err)
 	}
 }
@@ -114,7 +118,8 @@ func TestErrors(t *testing.T) {
 	id := provision(t, r, "pump-1", 1)
 	doc := allow("iot:Publish", "topic/a")
 	update(t, r, func(tx *Tx) error {
-		return errors.Join(tx.CreatePolicy("p", doc), tx.CreateGroup(Group{Name: "g"}), tx.CreateGroup(Group{Name: "below", Parent: "g"}))
+		return errors.Join(tx.CreatePolicy("p", doc), tx.CreateGroup(Group{Name: "g"}),
+			tx.CreateGroup(Group{Name: "below", Parent: "g"}))
 	})
 	for _, c := range []struct {
 		name string
@@ -128,11 +133,19 @@ func TestErrors(t *testing.T) {
 		{"thing attribute", func(tx *Tx) error {
 			return tx.CreateThing(Thing{Name: "x", Attributes: map[string]string{"a": "\x00"}})
 		}, ErrInvalid},
-		{"thing version", func(tx *Tx) error { return tx.UpdateThing("pump-1", 7, func(*Thing) error { return nil }) }, ErrConflict},
+		{"thing version", func(tx *Tx) error {
+			return tx.UpdateThing("pump-1", 7, func(*Thing) error { return nil })
+		}, ErrConflict},
 		{"thing in use", func(tx *Tx) error { return tx.DeleteThing("pump-1", 0) }, ErrInUse},
 		{"thing missing", func(tx *Tx) error { return tx.DeleteThing("pump-2", 0) }, ErrNotFound},
-		{"certificate twice", func(tx *Tx) error { _, err := tx.RegisterCertificate(testPEM(t, 1), Active); return err }, ErrExists},
-		{"certificate garbage", func(tx *Tx) error { _, err := tx.RegisterCertificate([]byte("x"), Active); return err }, ErrInvalid},
+		{"certificate twice", func(tx *Tx) error {
+			_, err := tx.RegisterCertificate(testPEM(t, 1), Active)
+			return err
+		}, ErrExists},
+		{"certificate garbage", func(tx *Tx) error {
+			_, err := tx.RegisterCertificate([]byte("x"), Active)
+			return err
+		}, ErrInvalid},
 		{"certificate status", func(tx *Tx) error { return tx.SetCertificateStatus(id, "active") }, ErrInvalid},
 		{"certificate missing", func(tx *Tx) error { return tx.SetCertificateStatus("00", Active) }, ErrNotFound},
 		{"certificate active", func(tx *Tx) error { return tx.DeleteCertificate(id, true) }, ErrConflict},
@@ -195,11 +208,14 @@ func TestGroupPolicies(t *testing.T) {
 	r := open(t)
 	id := provision(t, r, "pump-1", 1)
 	update(t, r, func(tx *Tx) error {
-		return errors.Join(tx.CreateGroup(Group{Name: "plant"}), tx.CreateGroup(Group{Name: "hall", Parent: "plant"}), tx.AddToGroup("pump-1", "hall"),
-			tx.CreatePolicy("plant-policy", allow("iot:Publish", "topic/plant/*")), tx.AttachGroupPolicy("plant-policy", "plant"))
+		return errors.Join(tx.CreateGroup(Group{Name: "plant"}), tx.CreateGroup(Group{Name: "hall", Parent: "plant"}),
+			tx.AddToGroup("pump-1", "hall"),
+			tx.CreatePolicy("plant-policy", allow("iot:Publish", "topic/plant/*")),
+			tx.AttachGroupPolicy("plant-policy", "plant"))
 	})
 	who, err := r.Identity(id, "pump-1")
-	if err != nil || !who.Evaluator(where).Allows(authz.Publish, "plant/x") || !slices.Equal(who.Groups, []string{"hall", "plant"}) {
+	if err != nil || !who.Evaluator(where).Allows(authz.Publish, "plant/x") ||
+		!slices.Equal(who.Groups, []string{"hall", "plant"}) {
 		t.Fatalf("%+v, %v", who, err)
 	}
 	other, err := r.Identity(id, "someone")
@@ -268,7 +284,8 @@ func TestWatch(t *testing.T) {
 	id := provision(t, r, "pump-1", 1)
 	other := provision(t, r, "pump-2", 2)
 	update(t, r, func(tx *Tx) error {
-		return errors.Join(tx.CreateGroup(Group{Name: "g"}), tx.AddToGroup("pump-1", "g"), tx.CreatePolicy("p", allow("iot:Publish", "topic/a")))
+		return errors.Join(tx.CreateGroup(Group{Name: "g"}), tx.AddToGroup("pump-1", "g"),
+			tx.CreatePolicy("p", allow("iot:Publish", "topic/a")))
 	})
 	who, err := r.Identity(id, "pump-1")
 	if err != nil {
@@ -291,18 +308,24 @@ func TestWatch(t *testing.T) {
 			return err
 		}, false},
 		{"other's certificate", func(tx *Tx) error { return tx.SetCertificateStatus(other, Inactive) }, false},
-		{"other's thing", func(tx *Tx) error { return tx.UpdateThing("pump-2", 0, func(*Thing) error { return nil }) }, false},
+		{"other's thing", func(tx *Tx) error {
+			return tx.UpdateThing("pump-2", 0, func(*Thing) error { return nil })
+		}, false},
 		{"policy in effect", func(tx *Tx) error { return tx.SetDefaultVersion(authz.ThingPolicyName, 2) }, true},
 		{"attach", func(tx *Tx) error { return tx.AttachPolicy("p", id) }, true},
 		{"attach again", func(tx *Tx) error { return tx.AttachPolicy("p", id) }, false},
 		{"attributes", func(tx *Tx) error {
-			return tx.UpdateThing("pump-1", 1, func(th *Thing) error { th.Attributes = map[string]string{"a": "b"}; return nil })
+			return tx.UpdateThing("pump-1", 1, func(th *Thing) error {
+				th.Attributes = map[string]string{"a": "b"}
+				return nil
+			})
 		}, true},
 		{"group policy", func(tx *Tx) error { return tx.AttachGroupPolicy("p", "g") }, true},
 		{"group gone", func(tx *Tx) error { return tx.DeleteGroup("g", 0) }, true},
 		{"detach thing", func(tx *Tx) error { return tx.DetachThing("pump-1", id) }, true},
 		{"revoke", func(tx *Tx) error { return tx.SetCertificateStatus(id, Revoked) }, true},
-		{"delete", func(tx *Tx) error { return tx.DeleteCertificate(id, true) }, false}, // the watcher would find nothing; below
+		// the watcher would find nothing; below
+		{"delete", func(tx *Tx) error { return tx.DeleteCertificate(id, true) }, false},
 	} {
 		if c.name == "delete" {
 			stop()
@@ -314,7 +337,9 @@ func TestWatch(t *testing.T) {
 		}
 	}
 	got = nil
-	if err := r.Update(func(tx *Tx) error { return errors.Join(tx.CreateGroup(Group{Name: "x"}), errors.New("no")) }); err == nil || got != nil {
+	if err := r.Update(func(tx *Tx) error {
+		return errors.Join(tx.CreateGroup(Group{Name: "x"}), errors.New("no"))
+	}); err == nil || got != nil {
 		t.Errorf("events of an update that failed: %v", got)
 	}
 	if r.Revision() <= who.Revision {
@@ -326,7 +351,8 @@ func TestPages(t *testing.T) {
 	r := open(t)
 	var want []string
 	update(t, r, func(tx *Tx) error {
-		if err := errors.Join(tx.CreateThingType(ThingType{Name: "pump"}), tx.CreateThingType(ThingType{Name: "fan"})); err != nil {
+		if err := errors.Join(tx.CreateThingType(ThingType{Name: "pump"}),
+			tx.CreateThingType(ThingType{Name: "fan"})); err != nil {
 			return err
 		}
 		for i := range 57 {
@@ -445,7 +471,10 @@ func TestConcurrent(t *testing.T) {
 			if i%2 == 1 {
 				kind, change = "", tx.DetachPolicy
 			}
-			return errors.Join(change("p", id), tx.UpdateThing("pump-1", 0, func(th *Thing) error { th.Type = kind; return nil }))
+			return errors.Join(change("p", id), tx.UpdateThing("pump-1", 0, func(th *Thing) error {
+				th.Type = kind
+				return nil
+			}))
 		})
 	}
 	close(stop)

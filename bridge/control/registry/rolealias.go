@@ -31,9 +31,11 @@ func (a *RoleAlias) check() error {
 	case !aliasName.MatchString(a.Name):
 		return fmt.Errorf("role alias %q: %w: want 1 to 128 of a-z A-Z 0-9 _ = , @ -", a.Name, ErrInvalid)
 	case len(a.Role) < 20 || len(a.Role) > 2048:
-		return fmt.Errorf("role alias %s: role %.100q: %w: want an ARN of 20 to 2048 characters", a.Name, a.Role, ErrInvalid)
+		return fmt.Errorf("role alias %s: role %.100q: %w: want an ARN of 20 to 2048 characters", a.Name, a.Role,
+			ErrInvalid)
 	case a.Life < LeastCredentialTime || a.Life > MostCredentialTime:
-		return fmt.Errorf("role alias %s: credentials of %v: %w: want %v to %v", a.Name, a.Life, ErrInvalid, LeastCredentialTime, MostCredentialTime)
+		return fmt.Errorf("role alias %s: credentials of %v: %w: want %v to %v", a.Name, a.Life, ErrInvalid,
+			LeastCredentialTime, MostCredentialTime)
 	}
 	return nil
 }

@@ -53,7 +53,8 @@ func Salvage(from string, to salvager, lost func(error)) (err error) {
 		return fmt.Errorf("%s: %w", from, err)
 	}
 	if !sure {
-		lost(fmt.Errorf("%s: what was written last may be undone: a meta page or the list of free pages is damaged", from))
+		lost(fmt.Errorf("%s: what was written last may be undone: a meta page or the list of free pages is damaged",
+			from))
 	}
 	if sure && trusted {
 		return nil
@@ -61,7 +62,8 @@ func Salvage(from string, to salvager, lost func(error)) (err error) {
 	n, err := distrust(to)
 	if err == nil {
 		lost(fmt.Errorf("%s: rights may have been lost with it: %d certificates and authorizers that were ACTIVE are INACTIVE in the new file, "+
-			"CAs register none by themselves, and temporary keys are gone; look at cert list and policy list, then activate with cert activate", from, n))
+			"CAs register none by themselves, and temporary keys are gone; look at cert list and policy list, then activate with cert activate",
+			from, n))
 	}
 	return err
 }

@@ -47,7 +47,8 @@ func TestSalvage(t *testing.T) {
 	const certificates = 120
 	var ids []string
 	update(t, r, func(tx *Tx) error {
-		errs := []error{tx.CreatePolicy("all", allow("iot:*", "*")), tx.CreatePolicy("some", allow("iot:Connect", "client/x"))}
+		errs := []error{tx.CreatePolicy("all", allow("iot:*", "*")),
+			tx.CreatePolicy("some", allow("iot:Connect", "client/x"))}
 		for i := range certificates {
 			c, err := tx.RegisterCertificate(testPEM(t, int64(i)), Active)
 			ids = append(ids, c.ID)
@@ -114,7 +115,8 @@ func TestSalvage(t *testing.T) {
 			}
 			active++
 			if got != want[id] {
-				t.Fatalf("seed %d try %d: certificate has %q, had %q\n%s", seed, try, got, want[id], strings.Join(lost, "\n"))
+				t.Fatalf("seed %d try %d: certificate has %q, had %q\n%s", seed, try, got, want[id],
+					strings.Join(lost, "\n"))
 			}
 		}
 		said := strings.Join(lost, "\n")
@@ -140,8 +142,9 @@ func TestSalvage(t *testing.T) {
 
 // A value that a registry cannot decode is not what its bucket has.
 func TestFits(t *testing.T) {
-	for bucket, value := range map[string]string{string(bCertificates): `{"created":"2026\u00c511-30T08:49:47Z"}`, string(bThings): `{"attributes":7}`,
-		string(bRules): `{"created":"yesterday"}`, string(bPolicies): `{`} {
+	for bucket, value := range map[string]string{string(bCertificates): `{"created":"2026\u00c511-30T08:49:47Z"}`,
+		string(bThings): `{"attributes":7}`,
+		string(bRules):  `{"created":"yesterday"}`, string(bPolicies): `{`} {
 		if fits(bucket, []byte("bad"), []byte(value)) == nil {
 			t.Errorf("%s takes %s", bucket, value)
 		}

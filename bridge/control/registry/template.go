@@ -61,9 +61,11 @@ func (tp *Template) check() error {
 	case !templateName.MatchString(tp.Name):
 		return fmt.Errorf("provisioning template name %q: %w: want 1 to 36 of a-z A-Z 0-9 _ -", tp.Name, ErrInvalid)
 	case tp.Type != FleetProvisioning && tp.Type != JITP:
-		return fmt.Errorf("provisioning template %s: type %q: %w: want %s or %s", tp.Name, tp.Type, ErrInvalid, FleetProvisioning, JITP)
+		return fmt.Errorf("provisioning template %s: type %q: %w: want %s or %s", tp.Name, tp.Type, ErrInvalid,
+			FleetProvisioning, JITP)
 	case len(tp.Description) > MaxTemplateText:
-		return fmt.Errorf("provisioning template %s: description of %d bytes, want at most %d: %w", tp.Name, len(tp.Description), MaxTemplateText, ErrInvalid)
+		return fmt.Errorf("provisioning template %s: description of %d bytes, want at most %d: %w", tp.Name,
+			len(tp.Description), MaxTemplateText, ErrInvalid)
 	case tp.Hook != nil && tp.Type == JITP:
 		return fmt.Errorf("provisioning template %s: %w: a JITP template has no hook", tp.Name, ErrInvalid)
 	}
@@ -94,7 +96,8 @@ func (t *Tx) CreateTemplate(tp Template, body []byte) (Template, error) {
 
 func (t *Tx) addTemplateVersion(tp *Template, body []byte) (int, error) {
 	if len(body) > MaxTemplateBody {
-		return 0, fmt.Errorf("provisioning template %s: body of %d bytes, want at most %d: %w", tp.Name, len(body), MaxTemplateBody, ErrInvalid)
+		return 0, fmt.Errorf("provisioning template %s: body of %d bytes, want at most %d: %w", tp.Name, len(body),
+			MaxTemplateBody, ErrInvalid)
 	}
 	if len(tp.Versions) >= MaxTemplateVersions {
 		return 0, fmt.Errorf("provisioning template %s has %d versions: %w", tp.Name, len(tp.Versions), ErrLimit)
@@ -198,7 +201,8 @@ func (t *Tx) DeleteTemplate(name string) error {
 		return err
 	}
 	if len(tp.Versions) > 1 {
-		return fmt.Errorf("provisioning template %s has %d versions: delete those that are not the default: %w", name, len(tp.Versions), ErrInUse)
+		return fmt.Errorf("provisioning template %s has %d versions: delete those that are not the default: %w", name,
+			len(tp.Versions), ErrInUse)
 	}
 	for _, v := range tp.Versions {
 		if err := t.tx.Table(bTemplateBodies).Delete(link(name, strconv.Itoa(v.Number))); err != nil {

@@ -22,19 +22,29 @@ func TestTemplates(t *testing.T) {
 		do   func(*Tx) error
 	}{
 		{"create", nil, func(tx *Tx) error {
-			tp, err := tx.CreateTemplate(Template{Name: "line", Enabled: true, Description: "d", Hook: &Hook{Target: "arn"}}, body)
+			tp, err := tx.CreateTemplate(Template{Name: "line", Enabled: true, Description: "d",
+				Hook: &Hook{Target: "arn"}}, body)
 			if tp.Type != FleetProvisioning || tp.Default != 1 {
 				t.Errorf("%+v", tp)
 			}
 			return errors.Join(err, tx.Tag("provisioningtemplate/line", map[string]string{"k": "v"}))
 		}},
-		{"twice", ErrExists, func(tx *Tx) error { _, err := tx.CreateTemplate(Template{Name: "line"}, body); return err }},
-		{"name", ErrInvalid, func(tx *Tx) error { _, err := tx.CreateTemplate(Template{Name: "a b"}, body); return err }},
+		{"twice", ErrExists, func(tx *Tx) error {
+			_, err := tx.CreateTemplate(Template{Name: "line"}, body)
+			return err
+		}},
+		{"name", ErrInvalid, func(tx *Tx) error {
+			_, err := tx.CreateTemplate(Template{Name: "a b"}, body)
+			return err
+		}},
 		{"long name", ErrInvalid, func(tx *Tx) error {
 			_, err := tx.CreateTemplate(Template{Name: strings.Repeat("a", 37)}, body)
 			return err
 		}},
-		{"type", ErrInvalid, func(tx *Tx) error { _, err := tx.CreateTemplate(Template{Name: "x", Type: "X"}, body); return err }},
+		{"type", ErrInvalid, func(tx *Tx) error {
+			_, err := tx.CreateTemplate(Template{Name: "x", Type: "X"}, body)
+			return err
+		}},
 		{"JITP with hook", ErrInvalid, func(tx *Tx) error {
 			_, err := tx.CreateTemplate(Template{Name: "x", Type: JITP, Hook: &Hook{}}, body)
 			return err
@@ -45,7 +55,8 @@ func TestTemplates(t *testing.T) {
 		}},
 		{"versions", ErrLimit, func(tx *Tx) error {
 			for i := range MaxTemplateVersions - 1 {
-				if n, err := tx.CreateTemplateVersion("line", fmt.Appendf(nil, "%d", i+2), i == 1); err != nil || n != i+2 {
+				if n, err := tx.CreateTemplateVersion("line", fmt.Appendf(nil, "%d", i+2), i == 1); err != nil ||
+					n != i+2 {
 					return fmt.Errorf("version %d: %w", n, err)
 				}
 			}
@@ -128,7 +139,8 @@ func TestTokens(t *testing.T) {
 	hash := func(n int) string { return fmt.Sprintf("%064x", n) }
 	ids := make([]string, 6)
 	update(t, r, func(tx *Tx) error {
-		errs := []error{tx.CreatePolicy(ClaimPolicy+"line", allow("iot:Connect", "client/*")), tx.CreatePolicy("p", allow("iot:Connect", "client/*")), tx.CreateThing(Thing{Name: "a"})}
+		errs := []error{tx.CreatePolicy(ClaimPolicy+"line", allow("iot:Connect", "client/*")),
+			tx.CreatePolicy("p", allow("iot:Connect", "client/*")), tx.CreateThing(Thing{Name: "a"})}
 		for i := range ids {
 			c, err := tx.RegisterPending(testPEM(t, int64(i)))
 			ids[i] = c.ID
@@ -142,7 +154,8 @@ func TestTokens(t *testing.T) {
 		errs = append(errs, err, tx.SetCertificateStatus(ids[5], Active), tx.AttachPolicy(ClaimPolicy+"line", ids[5]))
 		// 0 is forgotten by its device, 1 is provisioned, 2 was activated by
 		// hand, 3 has a policy and 4 a thing.
-		errs = append(errs, tx.SetCertificateStatus(ids[1], Active), tx.EndToken(hash(1), "asked", json.RawMessage(`{"x":1}`)),
+		errs = append(errs, tx.SetCertificateStatus(ids[1], Active),
+			tx.EndToken(hash(1), "asked", json.RawMessage(`{"x":1}`)),
 			tx.SetCertificateStatus(ids[2], Inactive), tx.AttachPolicy("p", ids[3]), tx.AttachThing("a", ids[4]))
 		return errors.Join(errs...)
 	})
@@ -196,7 +209,8 @@ func TestTokens(t *testing.T) {
 		now = now.Add(c.after)
 		tokens, certificates, policy := left()
 		if !slices.Equal(tokens, c.tokens) || !slices.Equal(certificates, c.certificates) || policy != c.policy {
-			t.Errorf("after %v: tokens %v, certificates %v, policy %v; want %+v", c.after, tokens, certificates, policy, c)
+			t.Errorf("after %v: tokens %v, certificates %v, policy %v; want %+v", c.after, tokens, certificates, policy,
+				c)
 		}
 		now = now.Add(-c.after)
 	}
@@ -243,14 +257,16 @@ func TestExpiryKeeps(t *testing.T) {
 			return err
 		}
 		_, err = tx.AddToken(hash, Token{Certificate: id})
-		return errors.Join(err, tx.AddTemporaryKey(TemporaryKey{ID: "ASIAOLD", Certificate: id, Expires: now.Add(time.Hour)}))
+		return errors.Join(err, tx.AddTemporaryKey(TemporaryKey{ID: "ASIAOLD", Certificate: id,
+			Expires: now.Add(time.Hour)}))
 	})
 	look := func() (tokens, keys int) {
 		t.Helper()
 		update(t, r, func(tx *Tx) error {
 			n, err := tx.SweepTokens(100)
 			tokens = n
-			return errors.Join(err, tx.AddTemporaryKey(TemporaryKey{ID: "ASIANEW", Certificate: id, Expires: now.Add(1000 * time.Hour)}))
+			return errors.Join(err, tx.AddTemporaryKey(TemporaryKey{ID: "ASIANEW", Certificate: id,
+				Expires: now.Add(1000 * time.Hour)}))
 		})
 		if err := r.View(func(tx *Tx) error {
 			if tx.tx.Table(bKeys).Get([]byte("ASIAOLD")) != nil {

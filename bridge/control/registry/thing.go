@@ -100,7 +100,8 @@ func (t *Tx) UpdateThing(name string, expected uint64, f func(*Thing) error) err
 	if err := f(&th); err != nil {
 		return err
 	}
-	th.Name, th.Groups, th.BillingGroup, th.Created, th.Version = keep.Name, keep.Groups, keep.BillingGroup, keep.Created, keep.Version+1
+	th.Name, th.Groups, th.BillingGroup, th.Created, th.Version = keep.Name, keep.Groups, keep.BillingGroup,
+		keep.Created, keep.Version+1
 	if err := th.check(); err != nil {
 		return err
 	}

@@ -28,12 +28,13 @@ const ClaimPolicy = "tidemill-claim-"
 // A Token is what a device shows that asked for a certificate and now asks to
 // be provisioned with it; or the end of a temporary claim certificate.
 type Token struct {
-	Certificate string          `json:"certificate"` // PENDING_ACTIVATION until there is an outcome
-	Expires     time.Time       `json:"expires"`
-	Claim       bool            `json:"claim,omitempty"`   // the certificate is a claim, and ends with the token
-	By          string          `json:"by,omitempty"`      // the certificate of who asked; "" for a claim
-	Asked       string          `json:"asked,omitempty"`   // what the outcome answers: a hash of template and parameters
-	Outcome     json.RawMessage `json:"outcome,omitempty"` // the answer, once the device is provisioned
+	Certificate string    `json:"certificate"` // PENDING_ACTIVATION until there is an outcome
+	Expires     time.Time `json:"expires"`
+	Claim       bool      `json:"claim,omitempty"` // the certificate is a claim, and ends with the token
+	By          string    `json:"by,omitempty"`    // the certificate of who asked; "" for a claim
+	// what the outcome answers: a hash of template and parameters
+	Asked   string          `json:"asked,omitempty"`
+	Outcome json.RawMessage `json:"outcome,omitempty"` // the answer, once the device is provisioned
 }
 
 // Tokens are in order of their end by keys of a zero byte, the end and the
@@ -163,7 +164,8 @@ func (t *Tx) SweepTokens(n int) (swept int, err error) {
 // One that somebody has taken in hand meanwhile is left to him.
 func (t *Tx) discard(id string, claim bool) error {
 	c, err := t.Certificate(id)
-	if errors.Is(err, ErrNotFound) || err == nil && !claim && (c.Status != PendingActivation || t.anyLink(bCertPolicies, id) || t.anyLink(bCertThings, id)) {
+	if errors.Is(err, ErrNotFound) || err == nil && !claim &&
+		(c.Status != PendingActivation || t.anyLink(bCertPolicies, id) || t.anyLink(bCertThings, id)) {
 		return nil
 	}
 	if err != nil {

@@ -35,9 +35,11 @@ func (ty *ThingType) check() error {
 	case !thingName.MatchString(ty.Name):
 		return fmt.Errorf("thing type name %q: %w: want 1 to 128 of a-z A-Z 0-9 : _ -", ty.Name, ErrInvalid)
 	case len(ty.Description) > MaxDescription:
-		return fmt.Errorf("thing type %s: description of %d bytes, want at most %d: %w", ty.Name, len(ty.Description), MaxDescription, ErrInvalid)
+		return fmt.Errorf("thing type %s: description of %d bytes, want at most %d: %w", ty.Name, len(ty.Description),
+			MaxDescription, ErrInvalid)
 	case len(ty.Searchable) > MaxSearchable:
-		return fmt.Errorf("thing type %s: %d searchable attributes, want at most %d: %w", ty.Name, len(ty.Searchable), MaxSearchable, ErrInvalid)
+		return fmt.Errorf("thing type %s: %d searchable attributes, want at most %d: %w", ty.Name, len(ty.Searchable),
+			MaxSearchable, ErrInvalid)
 	}
 	for _, a := range ty.Searchable {
 		if !attributeName.MatchString(a) {

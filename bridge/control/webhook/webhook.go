@@ -77,7 +77,8 @@ func NewClient(report Report) *Client {
 		report = func(string, error) {}
 	}
 	return &Client{report: report, http: &http.Client{
-		Transport: &http.Transport{MaxIdleConnsPerHost: DefaultCalls, IdleConnTimeout: time.Minute, ForceAttemptHTTP2: true},
+		Transport: &http.Transport{MaxIdleConnsPerHost: DefaultCalls, IdleConnTimeout: time.Minute,
+			ForceAttemptHTTP2: true},
 		// A redirect would carry a client's secrets to where nobody said.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
@@ -151,7 +152,8 @@ func (s *Service) enter(ctx context.Context) error {
 	case s.calls <- struct{}{}:
 		return nil
 	case <-wait.C:
-		return fmt.Errorf("%w: all %d that it has, for %v; max_calls of the configuration gives it more", ErrBusy, cap(s.calls), maxWait)
+		return fmt.Errorf("%w: all %d that it has, for %v; max_calls of the configuration gives it more", ErrBusy,
+			cap(s.calls), maxWait)
 	case <-ctx.Done():
 		return ctx.Err()
 	}

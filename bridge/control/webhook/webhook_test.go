@@ -25,7 +25,8 @@ type transport func(*http.Request) (*http.Response, error)
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func answers(status int, text string) (*http.Response, error) {
-	return &http.Response{StatusCode: status, Status: fmt.Sprint(status), Body: io.NopCloser(strings.NewReader(text))}, nil
+	return &http.Response{StatusCode: status, Status: fmt.Sprint(status), Body: io.NopCloser(strings.NewReader(text))},
+		nil
 }
 
 func hangs(r *http.Request) (*http.Response, error) {
@@ -142,7 +143,8 @@ func TestHeard(t *testing.T) {
 		ask(200, "{}")
 		ask(200, "{}")
 		ask(0, "")
-		want := []string{"doors: it answers 500", "doors: its answer: no document", "doors: <nil>", "doors: context deadline exceeded"}
+		want := []string{"doors: it answers 500", "doors: its answer: no document", "doors: <nil>",
+			"doors: context deadline exceeded"}
 		if fmt.Sprint(heard) != fmt.Sprint(want) {
 			t.Errorf("heard\n%q, want\n%q", heard, want)
 		}
@@ -157,7 +159,8 @@ func TestAnswers(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		asked++
-		if b, _ := io.ReadAll(r.Body); string(b) != `{"q":1}` || r.Method != "POST" || r.Header.Get("Content-Type") != "application/json" {
+		if b, _ := io.ReadAll(r.Body); string(b) != `{"q":1}` || r.Method != "POST" ||
+			r.Header.Get("Content-Type") != "application/json" {
 			t.Errorf("%s %s", r.Method, b)
 		}
 		w.Header().Set("Location", "/elsewhere")
@@ -195,7 +198,8 @@ func TestURLIsKept(t *testing.T) {
 	c := NewClient(nil)
 	defer c.Close()
 	for _, url := range []string{"http://127.0.0.1:1/?code=hush", "http://127.0.0.1:x/?code=hush"} {
-		if err := c.Ask(t.Context(), NewService("s", url, 0), 1, anything); err == nil || strings.Contains(err.Error(), "hush") {
+		if err := c.Ask(t.Context(), NewService("s", url, 0), 1, anything); err == nil ||
+			strings.Contains(err.Error(), "hush") {
 			t.Error(err)
 		}
 	}

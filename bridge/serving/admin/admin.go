@@ -105,9 +105,10 @@ type Options struct {
 	Registry *registry.Registry
 	Issuer   Issuer
 	Clients  Clients
-	Endpoint func(given string) (string, error) // where devices find the bridge: host:port, given or what is missing of it
-	Expiries func() ([]Expiry, error)           // of certificates
-	Broker   bool                               // devices connect to a broker instead of the bridge
+	// where devices find the bridge: host:port, given or what is missing of it
+	Endpoint func(given string) (string, error)
+	Expiries func() ([]Expiry, error) // of certificates
+	Broker   bool                     // devices connect to a broker instead of the bridge
 
 	Store           Log
 	DataStreams     DataStreams
@@ -152,7 +153,8 @@ func New(o Options) http.Handler {
 	policy := &policies{o.Registry, o.Account, o.Region, o.Log}
 	stream := &dataStreams{o.Store, o.DataStreams}
 	rule := &topicRules{o.TopicRules, o.Engine}
-	replay := &replays{rules: o.TopicRules, engine: o.Engine, compiler: o.Compiler, stops: map[string]context.CancelFunc{}}
+	replay := &replays{rules: o.TopicRules, engine: o.Engine, compiler: o.Compiler,
+		stops: map[string]context.CancelFunc{}}
 	declared := &declarations{o.Declarations, o.Reload}
 	state := &clockState{o.Clock}
 	info := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Info) }

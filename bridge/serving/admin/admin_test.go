@@ -77,7 +77,8 @@ func newAPI(t testing.TB) *api {
 	closed(objects.Close)
 	ca, err := pki.Open(filepath.Join(dir, "pki"), pki.Options{ServerNames: []string{"bridge.example"}})
 	must(err)
-	api, err := kinesis.Open(store, kinesis.Options{Account: "000000000000", Region: "eu-local-1", Log: log, MaxShards: 500})
+	api, err := kinesis.Open(store, kinesis.Options{Account: "000000000000", Region: "eu-local-1", Log: log,
+		MaxShards: 500})
 	must(err)
 	a.handler = New(Options{
 		Info: Info{Version: "test", Data: dir}, Account: "000000000000", Region: "eu-local-1",
@@ -183,12 +184,14 @@ func TestThings(t *testing.T) {
 	}
 	var things []ThingInfo
 	a.must("GET", "/v1/things", "", &things)
-	if len(things) != 1 || things[0].Name != "dev" || !slices.Equal(things[0].Certificates, []string{id.CertificateID}) || !things[0].Since.IsZero() {
+	if len(things) != 1 || things[0].Name != "dev" ||
+		!slices.Equal(things[0].Certificates, []string{id.CertificateID}) || !things[0].Since.IsZero() {
 		t.Errorf("%+v", things)
 	}
 	var detail CertificateDetail
 	a.must("GET", "/v1/certificates/"+id.CertificateID, "", &detail)
-	if detail.Status != "ACTIVE" || !slices.Equal(detail.Things, []string{"dev"}) || detail.PEM != id.Certificate || !detail.NotAfter.After(time.Now()) {
+	if detail.Status != "ACTIVE" || !slices.Equal(detail.Things, []string{"dev"}) || detail.PEM != id.Certificate ||
+		!detail.NotAfter.After(time.Now()) {
 		t.Errorf("%+v", detail)
 	}
 	var gone []CertificateInfo

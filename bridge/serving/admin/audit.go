@@ -23,7 +23,8 @@ type change struct {
 }
 
 // unchanging are requests that change nothing, though they are no GET.
-var unchanging = []string{"POST /v1/rules/{name}/why", "POST /v1/replays", "DELETE /v1/replays/{id}", "POST /v1/policy-tests"}
+var unchanging = []string{"POST /v1/rules/{name}/why", "POST /v1/replays", "DELETE /v1/replays/{id}",
+	"POST /v1/policy-tests"}
 
 // audited is a handler whose changes are kept by log. The answer is held until the
 // record is durable.

@@ -68,8 +68,9 @@ func (h *authorities) register(w http.ResponseWriter, r *http.Request) error {
 	}
 	var info CAInfo
 	err := h.registry.Update(func(tx *registry.Tx) error {
-		ca, err := tx.RegisterCA(registry.NewCA{Certificate: []byte(in.Certificate), Verification: []byte(in.Verification),
-			Mode: registry.CAMode(in.Mode), Active: in.Active, AutoRegister: in.AutoRegister})
+		ca, err := tx.RegisterCA(registry.NewCA{Certificate: []byte(in.Certificate),
+			Verification: []byte(in.Verification),
+			Mode:         registry.CAMode(in.Mode), Active: in.Active, AutoRegister: in.AutoRegister})
 		if err != nil {
 			return err
 		}

@@ -86,8 +86,9 @@ func (h *certificates) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, Identity{CertificateID: issued.ID, Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM),
-		CA: string(h.issuer.Trusted())})
+	return writeJSON(w, Identity{CertificateID: issued.ID, Key: string(issued.KeyPEM),
+		Certificate: string(issued.CertPEM),
+		CA:          string(h.issuer.Trusted())})
 }
 
 func (h *certificates) register(w http.ResponseWriter, r *http.Request) error {
@@ -129,9 +130,11 @@ func (h *certificates) get(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		d = CertificateDetail{
-			CertificateInfo: CertificateInfo{c.ID, string(c.Status), tx.CertificateThings(c.ID), tx.CertificatePolicies(c.ID)},
-			Subject:         c.Subject, Issuer: cert.Issuer.String(), Serial: cert.SerialNumber.Text(16), CA: c.CA,
-			NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, Created: c.Created, Changed: c.Changed, PEM: string(text),
+			CertificateInfo: CertificateInfo{c.ID, string(c.Status), tx.CertificateThings(c.ID),
+				tx.CertificatePolicies(c.ID)},
+			Subject: c.Subject, Issuer: cert.Issuer.String(), Serial: cert.SerialNumber.Text(16), CA: c.CA,
+			NotBefore: cert.NotBefore, NotAfter: cert.NotAfter, Created: c.Created, Changed: c.Changed,
+			PEM: string(text),
 		}
 		return nil
 	})
@@ -179,7 +182,8 @@ func (h *certificates) list(w http.ResponseWriter, r *http.Request) error {
 	all := []CertificateInfo{}
 	err := h.registry.View(func(tx *registry.Tx) error {
 		add := func(c registry.Certificate) {
-			all = append(all, CertificateInfo{c.ID, string(c.Status), tx.CertificateThings(c.ID), tx.CertificatePolicies(c.ID)})
+			all = append(all, CertificateInfo{c.ID, string(c.Status), tx.CertificateThings(c.ID),
+				tx.CertificatePolicies(c.ID)})
 		}
 		if thing := r.URL.Query().Get("thing"); thing != "" {
 			if _, err := tx.Thing(thing); err != nil {

@@ -27,7 +27,8 @@ func (h *deliveryStreams) list(w http.ResponseWriter, _ *http.Request) error {
 		if err != nil {
 			return err
 		}
-		all = append(all, DeliveryInfo{name, waiting, st.Objects, st.Records, st.Bytes, st.Failed, h.service.Kept(name)})
+		all = append(all, DeliveryInfo{name, waiting, st.Objects, st.Records, st.Bytes, st.Failed,
+			h.service.Kept(name)})
 	}
 	return writeJSON(w, all)
 }

@@ -24,7 +24,8 @@ func answered(t *testing.T, err error) (status int, said Error, logged string) {
 	t.Helper()
 	var text strings.Builder
 	w := httptest.NewRecorder()
-	writeError(&answer{ResponseWriter: w}, httptest.NewRequest("GET", "/v1/x", nil), slog.New(slog.NewTextHandler(&text, nil)), err)
+	writeError(&answer{ResponseWriter: w}, httptest.NewRequest("GET", "/v1/x", nil),
+		slog.New(slog.NewTextHandler(&text, nil)), err)
 	dec := json.NewDecoder(w.Body)
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&said); err != nil {
@@ -65,7 +66,8 @@ func TestTooManyReplays(t *testing.T) {
 		}
 	}
 	_, err := h.add(func() {})
-	if code, said, _ := answered(t, err); code != http.StatusConflict || !strings.Contains(said.Message, "replays run already") {
+	if code, said, _ := answered(t, err); code != http.StatusConflict ||
+		!strings.Contains(said.Message, "replays run already") {
 		t.Errorf("one too many: %d %+v", code, said)
 	}
 	h.remove(id)

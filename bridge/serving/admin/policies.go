@@ -74,7 +74,9 @@ func (h *policies) attach(_ http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
-	return h.registry.Update(func(tx *registry.Tx) error { return tx.AttachPolicy(r.PathValue("name"), in.Certificate) })
+	return h.registry.Update(func(tx *registry.Tx) error {
+		return tx.AttachPolicy(r.PathValue("name"), in.Certificate)
+	})
 }
 
 func (h *policies) detach(_ http.ResponseWriter, r *http.Request) error {
@@ -118,7 +120,9 @@ func (h *policies) setDefault(_ http.ResponseWriter, r *http.Request) error {
 	if in.Version < 1 {
 		return badRequest{errors.New("want a version from 1")}
 	}
-	return h.registry.Update(func(tx *registry.Tx) error { return tx.SetDefaultVersion(r.PathValue("name"), in.Version) })
+	return h.registry.Update(func(tx *registry.Tx) error {
+		return tx.SetDefaultVersion(r.PathValue("name"), in.Version)
+	})
 }
 
 func (h *policies) remove(_ http.ResponseWriter, r *http.Request) error {
@@ -196,7 +200,8 @@ func (h *policies) test(w http.ResponseWriter, r *http.Request) error {
 			for _, e := range x.Explanations {
 				text += e.String()
 			}
-			all = append(all, PolicyTestResult{Info: x.Info, Decision: x.Decision.String(), Allowed: x.Allowed, Denied: x.Denied,
+			all = append(all, PolicyTestResult{Info: x.Info, Decision: x.Decision.String(), Allowed: x.Allowed,
+				Denied:   x.Denied,
 				Implicit: x.Implicit, Missing: x.Missing, Explanation: text, Status: string(c.Status)})
 		}
 		return err

@@ -32,7 +32,8 @@ type rotation struct {
 func (h *rotation) list(w http.ResponseWriter, _ *http.Request) error {
 	all := []OwnCA{}
 	for _, a := range h.issuer.Authorities() {
-		ca := OwnCA{ID: a.ID, Subject: a.Cert.Subject.String(), NotBefore: a.Cert.NotBefore, NotAfter: a.Cert.NotAfter, Previous: a.Previous}
+		ca := OwnCA{ID: a.ID, Subject: a.Cert.Subject.String(), NotBefore: a.Cert.NotBefore, NotAfter: a.Cert.NotAfter,
+			Previous: a.Previous}
 		if a.Previous {
 			ids, err := h.activeOfPrevious()
 			if err != nil {

@@ -101,7 +101,8 @@ func (h *things) create(w http.ResponseWriter, r *http.Request) error {
 	note := ""
 	if host, _, _ := net.SplitHostPort(endpoint); !h.broker && !h.issuer.Serves(host) {
 		note = fmt.Sprintf("the bridge's certificate is not for %s, so the device will refuse it: "+
-			"add %q to mqtt.server_names and restart the bridge, or have the certificate of mqtt.cert name it", host, host)
+			"add %q to mqtt.server_names and restart the bridge, or have the certificate of mqtt.cert name it", host,
+			host)
 	}
 	return writeJSON(w, Identity{CertificateID: issued.ID, Endpoint: endpoint, Note: note,
 		Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM),

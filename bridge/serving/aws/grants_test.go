@@ -101,24 +101,32 @@ func TestDataCallers(t *testing.T) {
 		{"a key, for another service", "POST", "/topics/a", "AKIAALL", "iot", "", 404, "UnknownOperationException"},
 		{"rules for the data plane", "GET", "/rules", "AKIAALL", "iotdata", "", 404, "UnknownOperationException"},
 		{"a key with policies", "POST", "/topics/open", "AKIANARROW", "iotdata", "", 200, ""},
-		{"what its policies leave out", "POST", "/topics/other", "AKIANARROW", "iotdata", "", 403, "ForbiddenException"},
+		{"what its policies leave out", "POST", "/topics/other", "AKIANARROW", "iotdata", "", 403,
+			"ForbiddenException"},
 		{"retained", "POST", "/topics/open?retain=true", "AKIANARROW", "iotdata", "", 403, "ForbiddenException"},
-		{"another service by a key with policies", "GET", "/rules", "AKIANARROW", "iot", "", 403, "AccessDeniedException"},
+		{"another service by a key with policies", "GET", "/rules", "AKIANARROW", "iot", "", 403,
+			"AccessDeniedException"},
 		{"an unknown key", "POST", "/topics/a", "AKIANOBODY", "iotdata", "", 403, "UnrecognizedClientException"},
 		{"nobody", "POST", "/topics/a", "", "", "", 403, "MissingAuthenticationTokenException"},
 		{"nobody, for rules", "GET", "/rules", "", "", "iot:Publish a", 403, "MissingAuthenticationTokenException"},
 		{"unsigned", "POST", "/topics/a", "", "", "iot:Publish a", 200, ""},
 		{"unsigned, not allowed", "POST", "/topics/b", "", "", "iot:Publish a", 403, "ForbiddenException"},
-		{"signed wrongly is not unsigned", "POST", "/topics/a?X-Amz-Signature=x", "", "", "iot:Publish a", 403, "MissingAuthenticationTokenException"},
+		{"signed wrongly is not unsigned", "POST", "/topics/a?X-Amz-Signature=x", "", "", "iot:Publish a", 403,
+			"MissingAuthenticationTokenException"},
 		{"the registry fails", "POST", "/topics/a", "", "", "error", 500, "InternalException"},
-		{"retained message", "GET", "/retainedMessage/a", "", "", "iot:GetRetainedMessage a", 404, "ResourceNotFoundException"},
+		{"retained message", "GET", "/retainedMessage/a", "", "", "iot:GetRetainedMessage a", 404,
+			"ResourceNotFoundException"},
 		{"retained messages", "GET", "/retainedMessage", "", "", "iot:ListRetainedMessages *", 200, ""},
 		{"shadow", "GET", "/things/t/shadow", "", "", "iot:GetThingShadow t", 200, ""},
 		{"named shadow", "POST", "/things/t/shadow?name=n", "", "", "iot:UpdateThingShadow t/n", 200, ""},
-		{"named shadow, with a right to the classic one", "DELETE", "/things/t/shadow?name=n", "", "", "iot:DeleteThingShadow t", 403, "ForbiddenException"},
-		{"a thing with a slash", "GET", "/things/t%2Fn/shadow", "", "", "iot:GetThingShadow t/n", 400, "InvalidRequestException"},
-		{"names", "GET", "/api/things/shadow/ListNamedShadowsForThing/t", "", "", "iot:ListNamedShadowsForThing *", 200, ""},
-		{"a page of none", "GET", "/api/things/shadow/ListNamedShadowsForThing/t?pageSize=0", "", "", "iot:ListNamedShadowsForThing *", 400, "InvalidRequestException"},
+		{"named shadow, with a right to the classic one", "DELETE", "/things/t/shadow?name=n", "", "",
+			"iot:DeleteThingShadow t", 403, "ForbiddenException"},
+		{"a thing with a slash", "GET", "/things/t%2Fn/shadow", "", "", "iot:GetThingShadow t/n", 400,
+			"InvalidRequestException"},
+		{"names", "GET", "/api/things/shadow/ListNamedShadowsForThing/t", "", "", "iot:ListNamedShadowsForThing *", 200,
+			""},
+		{"a page of none", "GET", "/api/things/shadow/ListNamedShadowsForThing/t?pageSize=0", "", "",
+			"iot:ListNamedShadowsForThing *", 400, "InvalidRequestException"},
 	} {
 		r := httptest.NewRequest(c.method, c.path, http.NoBody)
 		if c.key != "" {
@@ -138,7 +146,8 @@ func TestDataCallers(t *testing.T) {
 // A key that is held to policies, or is nobody's, sends no body to what is not
 // for it.
 func TestNoBodyForWhatIsRefused(t *testing.T) {
-	for id, code := range map[string]string{"AKIANARROW": "AccessDeniedException", "AKIAOTHER": "UnrecognizedClientException"} {
+	for id, code := range map[string]string{"AKIANARROW": "AccessDeniedException",
+		"AKIAOTHER": "UnrecognizedClientException"} {
 		r := httptest.NewRequest("POST", "/rules/x", unread{t})
 		r.ContentLength = 1000
 		w := httptest.NewRecorder()

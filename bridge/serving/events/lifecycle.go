@@ -211,14 +211,16 @@ func (e *Lifecycle) tell(v gateway.Event) {
 	e.text.Add(-filterBytes(v))
 	id := v.Client.ID()
 	c := e.latest(id, v.Client.Serial(), v.Time)
-	m := lifecycleEvent{ClientID: id, Timestamp: v.Time.UnixMilli(), Session: c.session, Principal: v.Client.Principal()}
+	m := lifecycleEvent{ClientID: id, Timestamp: v.Time.UnixMilli(), Session: c.session,
+		Principal: v.Client.Principal()}
 	kind := "subscriptions/"
 	switch v.Kind {
 	case gateway.Connected:
 		kind, m.EventType, m.Address, m.Version = "presence/", "connected", v.Client.Address(), &c.version
 	case gateway.Disconnected:
 		byClient := v.Reason == gateway.ReasonClient
-		kind, m.EventType, m.Reason, m.ByClient, m.Version = "presence/", "disconnected", v.Reason, &byClient, &c.version
+		kind, m.EventType, m.Reason, m.ByClient, m.Version = "presence/", "disconnected", v.Reason, &byClient,
+			&c.version
 		e.leave(id, c, v.Time)
 	case gateway.Subscribed:
 		m.EventType, m.Topics = "subscribed", v.Filters

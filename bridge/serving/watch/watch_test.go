@@ -80,12 +80,14 @@ func serve(t *testing.T) (h *Hub, base string, gone *sync.WaitGroup) {
 func TestWatch(t *testing.T) {
 	h, base, gone := serve(t)
 	show := func(topic, payload string) {
-		h.Show(&message.Message{Topic: topic, Payload: []byte(payload), Time: 5, ClientID: "c", Thing: "pi-1", QoS: 1, Retain: true})
+		h.Show(&message.Message{Topic: topic, Payload: []byte(payload), Time: 5, ClientID: "c", Thing: "pi-1", QoS: 1,
+			Retain: true})
 	}
 	show("dt/pi-1/early", "{}") // to nobody
 	all, some := follow(t, base), follow(t, base, "dt/+/climate", "$aws/#")
 	for _, p := range [][2]string{
-		{"dt/pi-1/climate", `{"t":"<1>"}`}, {"$aws/things/x", "Online"}, {"dt/pi-1/lamp", "\xff\x00"}, {"dt/pi-1/door", "{\"a\":\"\x9b\"}"}, {"x", ""}, {"$other/x", "1"}, {"dt/pi-2/climate", "21.5"},
+		{"dt/pi-1/climate", `{"t":"<1>"}`}, {"$aws/things/x", "Online"}, {"dt/pi-1/lamp", "\xff\x00"},
+		{"dt/pi-1/door", "{\"a\":\"\x9b\"}"}, {"x", ""}, {"$other/x", "1"}, {"dt/pi-2/climate", "21.5"},
 	} {
 		show(p[0], p[1])
 	}
@@ -95,12 +97,16 @@ func TestWatch(t *testing.T) {
 		r    *reader
 		want []string
 	}{
-		{"all", all, []string{`dt/pi-1/climate json={"t":"<1>"} text= data=`, "dt/pi-1/lamp json= text= data=ff00", "dt/pi-1/door json= text= data=7b2261223a229b227d", "x json= text= data=", "dt/pi-2/climate json=21.5 text= data="}},
-		{"some", some, []string{`dt/pi-1/climate json={"t":"<1>"} text= data=`, "$aws/things/x json= text=Online data=", "dt/pi-2/climate json=21.5 text= data="}},
+		{"all", all, []string{`dt/pi-1/climate json={"t":"<1>"} text= data=`, "dt/pi-1/lamp json= text= data=ff00",
+			"dt/pi-1/door json= text= data=7b2261223a229b227d", "x json= text= data=",
+			"dt/pi-2/climate json=21.5 text= data="}},
+		{"some", some, []string{`dt/pi-1/climate json={"t":"<1>"} text= data=`, "$aws/things/x json= text=Online data=",
+			"dt/pi-2/climate json=21.5 text= data="}},
 	} {
 		for _, want := range c.want {
 			got := c.r.next()
-			if text(got) != want || got.Time != 5 || got.Client != "c" || got.Thing != "pi-1" || got.QoS != 1 || !got.Retain || got.Skipped != 0 {
+			if text(got) != want || got.Time != 5 || got.Client != "c" || got.Thing != "pi-1" || got.QoS != 1 ||
+				!got.Retain || got.Skipped != 0 {
 				t.Errorf("%s: got %s (%+v), want %s", c.name, text(got), got, want)
 			}
 		}

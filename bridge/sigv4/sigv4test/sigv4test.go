@@ -65,14 +65,16 @@ func Sign(r *http.Request, body []byte, k Key, region, service string, at time.T
 	p("\n%s\n%x", strings.Join(names, ";"), sha256.Sum256(body))
 	date := at.UTC().Format("20060102")
 	scope := date + "/" + region + "/" + service + "/aws4_request"
-	text := fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x", r.Header.Get("X-Amz-Date"), scope, sha256.Sum256([]byte(b.String())))
+	text := fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x", r.Header.Get("X-Amz-Date"), scope,
+		sha256.Sum256([]byte(b.String())))
 	key := []byte("AWS4" + k.Secret)
 	for _, s := range []string{date, region, service, "aws4_request", text} {
 		m := hmac.New(sha256.New, key)
 		_, _ = io.WriteString(m, s)
 		key = m.Sum(nil)
 	}
-	r.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%x", k.ID, scope, strings.Join(names, ";"), key))
+	r.Header.Set("Authorization", fmt.Sprintf("AWS4-HMAC-SHA256 Credential=%s/%s, SignedHeaders=%s, Signature=%x", k.ID,
+		scope, strings.Join(names, ";"), key))
 }
 
 // escape is the URI encoding of signatures, from net/url's.

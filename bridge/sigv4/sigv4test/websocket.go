@@ -26,8 +26,9 @@ var (
 	Python1     = Form{Name: "Python 1", Service: "iotdata", Expires: "86400", Signed: "host"}
 	JavaScript1 = Form{Name: "JavaScript 1", Service: "iotdevicegateway", Signed: "host", Port: true}
 	Version2    = Form{Name: "version 2", Service: "iotdevicegateway", Signed: "connection;host"}
-	SignsToken  = Form{Name: "signs the token", Service: "iotdevicegateway", Expires: "300", Signed: "host", Port: true, Token: true}
-	Forms       = []Form{Python1, JavaScript1, Version2, SignsToken}
+	SignsToken  = Form{Name: "signs the token", Service: "iotdevicegateway", Expires: "300", Signed: "host", Port: true,
+		Token: true}
+	Forms = []Form{Python1, JavaScript1, Version2, SignsToken}
 )
 
 // Query returns the query of a request for /mqtt with this Host header.
@@ -53,7 +54,8 @@ func (f Form) Query(host string, k Key, region string, at time.Time) string {
 	if strings.HasPrefix(f.Signed, "connection;") {
 		headers = "connection:Upgrade\n" + headers
 	}
-	canonical := fmt.Sprintf("GET\n/mqtt\n%s\n%s\n%s\n%x", strings.Join(sorted, "&"), headers, f.Signed, sha256.Sum256(nil))
+	canonical := fmt.Sprintf("GET\n/mqtt\n%s\n%s\n%s\n%x", strings.Join(sorted, "&"), headers, f.Signed,
+		sha256.Sum256(nil))
 	key := []byte("AWS4" + k.Secret)
 	for _, s := range []string{date, region, f.Service, "aws4_request",
 		fmt.Sprintf("AWS4-HMAC-SHA256\n%s\n%s\n%x", stamp, scope, sha256.Sum256([]byte(canonical)))} {

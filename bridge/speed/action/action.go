@@ -71,10 +71,10 @@ type Catalog interface {
 type Templates func(text string) (*iotsql.Template, error)
 
 // Compile reads one element of a topic rule's actions, such as
-// {"kinesis":{"streamName":"s","partitionKey":"${topic(2)}","roleArn":"…"}}.
-// slot names the action within its rule ("0", "1", …, "error"); template
-// compiles a parameter, mostly iotsql.Statement.Template of the rule. roleArn is accepted and has no effect: a rule's rights
-// are those of the bridge.
+// {"kinesis":{"streamName":"s","partitionKey":"${topic(2)}","roleArn":"…"}}. slot names the action
+// within its rule ("0", "1", …, "error"); template compiles a parameter, mostly
+// iotsql.Statement.Template of the rule. roleArn is accepted and has no effect: a rule's rights are
+// those of the bridge.
 func Compile(doc json.RawMessage, rule, slot string, template Templates, c Catalog) (Target, error) {
 	var kinds map[string]json.RawMessage
 	if err := json.Unmarshal(doc, &kinds); err != nil {
@@ -89,7 +89,8 @@ func Compile(doc json.RawMessage, rule, slot string, template Templates, c Catal
 			return nil, fmt.Errorf("action %q is not served; known are %s",
 				name, strings.Join(slices.Sorted(maps.Keys(actions)), ", "))
 		}
-		p := parser{compile: template, catalog: c, outbox: outbox{rule: rule, stream: OutboxStream(rule, slot), catalog: c}}
+		p := parser{compile: template, catalog: c,
+			outbox: outbox{rule: rule, stream: OutboxStream(rule, slot), catalog: c}}
 		p.read(params, append(k.members, "roleArn")...)
 		t := k.compile(&p)
 		if err := errors.Join(p.errs...); err != nil {

@@ -63,7 +63,8 @@ func TestCompileRefuses(t *testing.T) {
 		`{"republish":{"topic":"a","headers":[]}}`:                                          "headers.",
 		`[]`: "",
 	} {
-		if _, err := Compile([]byte(doc), "r", "0", templates, targets{}); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := Compile([]byte(doc), "r", "0", templates, targets{}); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want word of %q", doc, err, want)
 		}
 	}
@@ -76,7 +77,8 @@ func stage(t *testing.T, doc string, in *Input) (*streams.Batch, *pebble.Store, 
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = store.Close() })
-	for name, shards := range map[string]int{"readings": 2, firehose.StreamName("archive"): 1, OutboxStream("r", "0"): 1} {
+	for name, shards := range map[string]int{"readings": 2, firehose.StreamName("archive"): 1,
+		OutboxStream("r", "0"): 1} {
 		if err := store.Create(name, streams.Config{Shards: shards}); err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +130,8 @@ func TestStageTooLarge(t *testing.T) {
 		`{"s3":{"bucketName":"bucket","key":"k"}}`,
 		`{"republish":{"topic":"a"}}`,
 	} {
-		b, _, err := stage(t, kind, &Input{Input: &iotsql.Input{Rule: "r", Message: message.Message{Topic: "t"}}, Doc: doc})
+		b, _, err := stage(t, kind, &Input{Input: &iotsql.Input{Rule: "r", Message: message.Message{Topic: "t"}},
+			Doc: doc})
 		if err == nil || !strings.Contains(err.Error(), "want at most") || b.Len() != 0 {
 			t.Errorf("%s: staged %d, %v", kind, b.Len(), err)
 		}
@@ -166,7 +169,8 @@ var tried func(Attempt)
 
 // drained runs deliveries of these names and ages, in an outbox of rule r,
 // against o for as long as said, and returns the drainer and whom it gave up.
-func drained(t *testing.T, box string, o *objects, age, length time.Duration, names ...string) (*pebble.Store, OutboxStats, string) {
+func drained(t *testing.T, box string, o *objects, age, length time.Duration, names ...string) (*pebble.Store,
+	OutboxStats, string) {
 	t.Helper()
 	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -355,7 +359,8 @@ func TestOutboxRetriesAndGivesUp(t *testing.T) {
 		wg.Go(func() { _ = x.Run(ctx) })
 		b := store.NewBatch()
 		for _, key := range []string{"good", "flaky", "never", "dead", "last"} {
-			b.Append(box, 0, streams.Record{Data: (&Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: key}).append(nil)})
+			b.Append(box, 0, streams.Record{Data: (&Delivery{Kind: "s3", Rule: "r", Bucket: "b",
+				Name: key}).append(nil)})
 		}
 		if err := store.Commit(ctx, b); err != nil {
 			t.Fatal(err)
@@ -398,8 +403,10 @@ func TestStageIntoAFullBacklogFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		b := new(streams.Batch)
-		err = a.Stage(context.Background(), b, &Input{Input: &iotsql.Input{Rule: "r", Message: message.Message{Topic: "dt/x"}}, Doc: []byte("{}")})
-		if want == "" && (err != nil || b.Len() != 1) || want != "" && (err == nil || err.Error() != want || b.Len() != 0) {
+		err = a.Stage(context.Background(), b,
+			&Input{Input: &iotsql.Input{Rule: "r", Message: message.Message{Topic: "dt/x"}}, Doc: []byte("{}")})
+		if want == "" && (err != nil || b.Len() != 1) || want != "" &&
+			(err == nil || err.Error() != want || b.Len() != 0) {
 			t.Errorf("%s: staged %d, %v, want %q", doc, b.Len(), err, want)
 		}
 	}

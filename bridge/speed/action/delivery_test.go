@@ -10,7 +10,8 @@ import (
 
 func TestDelivery(t *testing.T) {
 	d := &Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: "k/ü", QoS: 1, Hops: 3, Data: []byte("doc"),
-		Topic: "dt/x", ClientID: "c", TraceID: "t", Time: 1700000000000, Payload: []byte{0, 1}, Properties: packet.AppendUser(nil, "k", "v"), Expiry: 60}
+		Topic: "dt/x", ClientID: "c", TraceID: "t", Time: 1700000000000, Payload: []byte{0, 1},
+		Properties: packet.AppendUser(nil, "k", "v"), Expiry: 60}
 	got, err := ParseDelivery(d.append(nil))
 	if err != nil || !reflect.DeepEqual(got, d) {
 		t.Errorf("%+v, %v", got, err)
@@ -40,7 +41,8 @@ func TestDeliveryOfEarlierVersions(t *testing.T) {
 // Whatever ParseDelivery accepts, append writes back to the same meaning.
 func FuzzDelivery(f *testing.F) {
 	f.Add((&Delivery{Kind: "republish", Name: "a/b", Data: []byte("x")}).append(nil))
-	f.Add((&Delivery{Kind: "republish", Name: "a/b", Properties: packet.AppendUser(nil, "k", "v"), Expiry: 1}).append(nil))
+	f.Add((&Delivery{Kind: "republish", Name: "a/b", Properties: packet.AppendUser(nil, "k", "v"),
+		Expiry: 1}).append(nil))
 	f.Add([]byte{1, 0, 0, 255, 255, 255, 255, 255, 255, 255, 255, 255, 1})
 	f.Fuzz(func(t *testing.T, in []byte) {
 		d, err := ParseDelivery(in)

@@ -49,7 +49,8 @@ func TestDescribe(t *testing.T) {
 		if err != nil {
 			got += ": " + err.Error()
 		}
-		if got = got[1:]; got != want && (err == nil || !strings.Contains(want, ": ") || !strings.HasPrefix(got, want)) {
+		if got = got[1:]; got != want &&
+			(err == nil || !strings.Contains(want, ": ") || !strings.HasPrefix(got, want)) {
 			t.Errorf("%s:\n%s, want\n%s", doc, got, want)
 		}
 		b, _, staged := stage(t, doc, in)

@@ -344,7 +344,8 @@ func (x *Drainer) attempt(ctx context.Context, b *streams.Batch, d *Delivery) (s
 
 func newBackoff() *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(200*time.Millisecond), backoff.WithMaxInterval(time.Minute), backoff.WithMaxElapsedTime(0))
+		backoff.WithInitialInterval(200*time.Millisecond), backoff.WithMaxInterval(time.Minute),
+		backoff.WithMaxElapsedTime(0))
 }
 
 func sleep(ctx context.Context, d time.Duration) {

@@ -62,7 +62,8 @@ func (t *toTopic) Stage(ctx context.Context, b *streams.Batch, in *Input) error 
 
 func (t *toTopic) Describe(ctx context.Context, in *Input) ([]Parameter, error) {
 	d, err := t.resolve(ctx, in)
-	return t.describe(d, err, append([]Parameter{{"topic", d.Name}, {"qos", strconv.Itoa(t.qos)}}, d.describeHeaders()...)...)
+	return t.describe(d, err, append([]Parameter{{"topic", d.Name}, {"qos", strconv.Itoa(t.qos)}},
+		d.describeHeaders()...)...)
 }
 
 // maxHeader is the longest header, a user property's key and value included, in
@@ -86,8 +87,10 @@ func (p *parser) headers() (all []header) {
 		return nil
 	}
 	h := parser{compile: p.compile}
-	h.read(raw, "payloadFormatIndicator", "contentType", "responseTopic", "correlationData", "messageExpiry", "userProperties")
-	for _, name := range []string{"payloadFormatIndicator", "contentType", "responseTopic", "correlationData", "messageExpiry"} {
+	h.read(raw, "payloadFormatIndicator", "contentType", "responseTopic", "correlationData", "messageExpiry",
+		"userProperties")
+	for _, name := range []string{"payloadFormatIndicator", "contentType", "responseTopic", "correlationData",
+		"messageExpiry"} {
 		if _, ok := h.params[name]; ok {
 			all = append(all, header{name: name, value: h.template(name, "")})
 		}
@@ -100,7 +103,8 @@ func (p *parser) headers() (all []header) {
 		for i, doc := range users {
 			u := parser{compile: p.compile}
 			u.read(doc, "key", "value")
-			all = append(all, header{name: "userProperties", key: u.template("key", ""), value: u.template("value", "")})
+			all = append(all, header{name: "userProperties", key: u.template("key", ""),
+				value: u.template("value", "")})
 			for _, err := range u.errs {
 				h.bad("userProperties[%d].%w", i, err)
 			}
@@ -197,7 +201,8 @@ func (d *Delivery) describeHeaders() (all []Parameter) {
 	packet.Each(d.Properties, func(id packet.Property, value, second []byte) bool {
 		switch id {
 		case packet.PayloadFormat:
-			all = append(all, Parameter{"payloadFormatIndicator", [2]string{"UNSPECIFIED_BYTES", "UTF8_DATA"}[value[0]&1]})
+			all = append(all, Parameter{"payloadFormatIndicator",
+				[2]string{"UNSPECIFIED_BYTES", "UTF8_DATA"}[value[0]&1]})
 		case packet.ContentType:
 			all = append(all, Parameter{"contentType", string(value)})
 		case packet.ResponseTopic:

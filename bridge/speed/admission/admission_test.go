@@ -153,7 +153,8 @@ func TestCounts(t *testing.T) {
 					t.Fatalf("seed %d step %d: known %v", seed, step, o.known)
 				}
 			}
-			if s := x.Stats(); s.Open != open || s.Unauthenticated != pending || open > 20 || pending > 12 || of[a] > 12 {
+			if s := x.Stats(); s.Open != open || s.Unauthenticated != pending || open > 20 || pending > 12 ||
+				of[a] > 12 {
 				t.Fatalf("seed %d step %d: %+v, want %d and %d; %v", seed, step, s, open, pending, of)
 			}
 		}
@@ -165,7 +166,8 @@ func TestAddressOf(t *testing.T) {
 		"192.0.2.1:5": "192.0.2.1", "[::ffff:192.0.2.1]:5": "192.0.2.1",
 		"[2001:db8:1:2:3:4:5:6]:5": "2001:db8:1:2::", "[fe80::1%eth0]:5": "fe80::",
 	} {
-		if got := AddressOf(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(in))); got.String() != want || AddressIn(in) != got {
+		if got := AddressOf(net.TCPAddrFromAddrPort(netip.MustParseAddrPort(in))); got.String() != want ||
+			AddressIn(in) != got {
 			t.Errorf("%s counts as %s, want %s", in, got, want)
 		}
 	}

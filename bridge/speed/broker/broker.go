@@ -173,7 +173,8 @@ func New(o Options) *Broker {
 // Stats may be called at any time.
 func (b *Broker) Stats() Stats {
 	s := Stats{Connects: b.connects.Load(), Failures: b.failures.Load(), Received: b.received.Load(),
-		Acked: b.acked.Load(), TooLarge: b.tooLarge.Load(), Copies: b.copies.Load(), NotTaken: b.notTaken.Load(), Unacked: b.unacked.Load(),
+		Acked: b.acked.Load(), TooLarge: b.tooLarge.Load(), Copies: b.copies.Load(), NotTaken: b.notTaken.Load(),
+		Unacked:   b.unacked.Load(),
 		Published: b.published.Load(), Overflowed: b.overflowed.Load()}
 	s.Queued, s.QueueBytes = b.out.size()
 	b.mu.Lock()
@@ -276,7 +277,8 @@ func (b *Broker) Send(ctx context.Context) error {
 // zero if it was not, and what ended it.
 func (b *Broker) keep(ctx context.Context, id string, session func(context.Context) (time.Time, error)) {
 	log := b.o.Log.With("broker", b.o.URL, "client_id", id)
-	pause := backoff.NewExponentialBackOff(backoff.WithInitialInterval(b.o.BackoffMin), backoff.WithMaxInterval(b.o.BackoffMax),
+	pause := backoff.NewExponentialBackOff(backoff.WithInitialInterval(b.o.BackoffMin),
+		backoff.WithMaxInterval(b.o.BackoffMax),
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(0.5), backoff.WithMaxElapsedTime(0))
 	said := "" // since the last connection
 	for ctx.Err() == nil {

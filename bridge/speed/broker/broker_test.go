@@ -185,11 +185,12 @@ func TestAcknowledgedWhenDone(t *testing.T) {
 		},
 		func(p *peer) { close(second); idle(p) },
 	}})
-	b := runTo(t, Options{URL: url, Filters: []string{"#"}, Connections: 1}, func(m *message.Message, done func(error)) {
-		mu.Lock()
-		defer mu.Unlock()
-		dones[string(m.Payload)] = done
-	})
+	b := runTo(t, Options{URL: url, Filters: []string{"#"}, Connections: 1},
+		func(m *message.Message, done func(error)) {
+			mu.Lock()
+			defer mu.Unlock()
+			dones[string(m.Payload)] = done
+		})
 	eventually(t, "third message", func() bool { return took("three") != nil })
 	eventually(t, "subscription", func() bool { return b.Ready() == nil })
 	took("two")(nil)
@@ -232,7 +233,8 @@ func TestBounds(t *testing.T) {
 		for p.next() != nil {
 		}
 	}}})
-	b := runTo(t, Options{URL: url, Filters: []string{"#"}, Connections: 1, MaxInflight: 5, MaxPayload: 100}, func(_ *message.Message, done func(error)) { held <- done })
+	b := runTo(t, Options{URL: url, Filters: []string{"#"}, Connections: 1, MaxInflight: 5, MaxPayload: 100},
+		func(_ *message.Message, done func(error)) { held <- done })
 	eventually(t, "five messages", func() bool { return len(held) == 5 })
 	time.Sleep(50 * time.Millisecond)
 	if n := len(held); n != 5 {
@@ -496,10 +498,11 @@ func TestRetainedCopies(t *testing.T) {
 		}
 	}}})
 	topics := make(chan string, 4)
-	b := runTo(t, Options{URL: url, Filters: []string{"#"}, Own: []string{"$aws/#"}, Connections: 1}, func(m *message.Message, done func(error)) {
-		topics <- m.Topic
-		done(nil)
-	})
+	b := runTo(t, Options{URL: url, Filters: []string{"#"}, Own: []string{"$aws/#"}, Connections: 1},
+		func(m *message.Message, done func(error)) {
+			topics <- m.Topic
+			done(nil)
+		})
 	eventually(t, "acknowledgements", func() bool { return b.Stats().Acked == 4 })
 	if x, y := <-topics, <-topics; x != "b" || y != "$aws/b" || len(topics) != 0 || b.Stats().Copies != 2 {
 		t.Errorf("took %s, %s and %d others; %+v", x, y, len(topics), b.Stats())

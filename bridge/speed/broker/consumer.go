@@ -45,7 +45,8 @@ type arrival struct {
 
 func (c *consumer) session(ctx context.Context) (accepted time.Time, err error) {
 	b := c.b
-	in := &intake{b: b, to: c.to, slots: make(chan struct{}, b.o.MaxInflight), stop: make(chan struct{}), wake: make(chan struct{}, 1), ready: make(chan struct{})}
+	in := &intake{b: b, to: c.to, slots: make(chan struct{}, b.o.MaxInflight), stop: make(chan struct{}),
+		wake: make(chan struct{}, 1), ready: make(chan struct{})}
 	// Messages of the session may come before SUBSCRIBE.
 	conn, err := b.connect(ctx, c.id, false, in.take)
 	if err != nil {
@@ -130,10 +131,12 @@ func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 				continue
 			} else if f == HopsTopic(b.o.Group) {
 				b.alone.Store(true)
-				b.o.Log.Warn("the broker refused a subscription: rules that republish into themselves over several bridges are not ended", "filter", f)
+				b.o.Log.Warn("the broker refused a subscription: rules that republish into themselves over several bridges are not ended",
+					"filter", f)
 				continue
 			}
-			return fmt.Errorf("the broker refused the subscription %s: its access rules, or it has no shared subscriptions", f)
+			return fmt.Errorf(
+				"the broker refused the subscription %s: its access rules, or it has no shared subscriptions", f)
 		}
 	}
 	return nil
@@ -180,12 +183,14 @@ func (in *intake) take(m mqtt.Message) {
 		b.tooLarge.Add(1)
 		name := m.Topic()
 		b.notices.Happened("too large", func(count uint64) {
-			b.o.Log.Warn("messages are too large and dropped", "count", count, "topic", name, "bytes", n, "max", b.o.MaxPayload)
+			b.o.Log.Warn("messages are too large and dropped", "count", count, "topic", name, "bytes", n, "max",
+				b.o.MaxPayload)
 		})
 		in.settle(a, nil)
 		return
 	}
-	in.to(&message.Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(), Hops: b.hops.of(m.Topic(), m.Payload()), Protocol: "mqtt"},
+	in.to(&message.Message{Topic: m.Topic(), Payload: m.Payload(), QoS: m.Qos(),
+		Hops: b.hops.of(m.Topic(), m.Payload()), Protocol: "mqtt"},
 		func(err error) { in.settle(a, err) })
 }
 

@@ -34,7 +34,8 @@ func (b *Broker) Queue(m *message.Message, done func(error)) {
 			b.overflowed.Add(1)
 			name := m.Topic // the payload is not kept for the log
 			b.notices.Happened("full", func(count uint64) {
-				b.o.Log.Error("messages are not published since too many wait for the broker", "count", count, "topic", name)
+				b.o.Log.Error("messages are not published since too many wait for the broker", "count", count, "topic",
+					name)
 			})
 		}
 		it.end(err)

@@ -87,10 +87,13 @@ func (w *wire) scan(p []byte) error {
 		w.shift += 7
 		w.inLen = p[0]&0x80 != 0
 		if w.left > maxPacket {
-			return fmt.Errorf("the broker sent a packet of at least %d bytes, want at most %d: limit the size of messages there", w.left, maxPacket)
+			return fmt.Errorf(
+				"the broker sent a packet of at least %d bytes, want at most %d: limit the size of messages there",
+				w.left, maxPacket)
 		}
 		if !w.inLen && w.kind>>4 == packets.Suback {
-			if codes, asked := w.left-2, int(w.asked.Swap(0)); codes > asked { // the client (paho 1.5.1, net.go) would panic
+			// the client (paho 1.5.1, net.go) would panic
+			if codes, asked := w.left-2, int(w.asked.Swap(0)); codes > asked {
 				return badSuback(codes, asked)
 			}
 		}
@@ -227,7 +230,8 @@ func refusal(connack []byte) error {
 	if len(connack) < 4 {
 		return errors.New("the broker does not answer as one")
 	}
-	words := map[byte]string{1: "it does not take MQTT 3.1.1", 2: "it does not take the client id", 3: "it is not available",
+	words := map[byte]string{1: "it does not take MQTT 3.1.1", 2: "it does not take the client id",
+		3: "it is not available",
 		4: "the user name or password is wrong", 5: "the client is not authorized"}
 	if s, ok := words[connack[3]]; ok {
 		return fmt.Errorf("the broker refused the connection: %s (CONNACK %d)", s, connack[3])

@@ -22,7 +22,8 @@ type Config struct {
 	Bytes   int           // likewise; default 1 MiB (connector library)
 	Age     time.Duration // of the first in the buffer, when it is emitted all the same; default 60 s
 
-	Retries   int           // attempts after the first, for items that were refused; default 3 (connector library); below 0 none
+	// attempts after the first, for items that were refused; default 3 (connector library); below 0 none
+	Retries   int
 	RetryWait time.Duration // before the first of them, doubled at each; default 1 s (connector library: always 10 s)
 	RetryMost time.Duration // longest wait; default 60 s
 

@@ -195,7 +195,8 @@ func TestRefused(t *testing.T) {
 			}
 		}
 		if len(b.dead.all) != 2 || !strings.Contains(string(b.dead.all[0].Data), `"errorMessage":"malformed"`) ||
-			!strings.Contains(string(b.dead.all[1].Data), `"errorMessage":"busy"`) || !strings.Contains(string(b.dead.all[1].Data), `"sequenceNumber":"94"`) {
+			!strings.Contains(string(b.dead.all[1].Data), `"errorMessage":"busy"`) ||
+			!strings.Contains(string(b.dead.all[1].Data), `"sequenceNumber":"94"`) {
 			t.Errorf("dead letters: %s", b.dead.all)
 		}
 		want(t, "checkpoint", b.checkpoint(t, 0), "95")

@@ -92,7 +92,8 @@ func (s *consumer) run(ctx, alive context.Context) {
 			err = s.held.change(last, nil, func(l *Lease) { l.Owner = "" })
 		}
 		if err != nil && alive.Err() == nil {
-			s.log.Warn("what is buffered could not be delivered before the end; it is read again", "items", len(s.buffer.items), "err", err)
+			s.log.Warn("what is buffered could not be delivered before the end; it is read again", "items",
+				len(s.buffer.items), "err", err)
 			quick, cancel := context.WithTimeout(alive, time.Second)
 			defer cancel()
 			_ = s.held.change(quick, nil, func(l *Lease) { l.Owner = "" }) // else it expires
@@ -247,7 +248,8 @@ func (s *consumer) repeat(ctx context.Context, span Span) error {
 		done = done || p.End || len(p.Records) == 0 && p.Behind == 0
 	}
 	if s.buffer.last != span.Last {
-		s.log.Error("records of a delivery that was begun are gone; it is made again with those that are left", "first", span.First.String(), "last", span.Last.String())
+		s.log.Error("records of a delivery that was begun are gone; it is made again with those that are left", "first",
+			span.First.String(), "last", span.Last.String())
 	}
 	s.buffer.first, s.buffer.last = span.First, span.Last
 	return s.flush(ctx)

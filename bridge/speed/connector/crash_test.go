@@ -146,7 +146,8 @@ func crashHistory(t *testing.T, r *rand.Rand) *history {
 				}
 				c := New(Config{
 					Name: "c", Source: h.stream, Emitter: p, Leases: p, Workers: 1 + rr.IntN(2),
-					Records: 1 + rr.IntN(20), Bytes: 200 + rr.IntN(1000), Age: time.Duration(1+rr.IntN(20)) * time.Second,
+					Records: 1 + rr.IntN(20), Bytes: 200 + rr.IntN(1000),
+					Age:       time.Duration(1+rr.IntN(20)) * time.Second,
 					SyncEvery: 20 * time.Second, FlushTime: 3 * time.Second,
 				})
 				c.Run(ctx)

@@ -82,7 +82,8 @@ func (s *consumer) together() (into, letters *localStream) {
 
 // emit writes items, and adds to given those that were given up.
 func (s *consumer) emit(ctx context.Context, span Span, items []Item, given []dead) ([]dead, error) {
-	batch := Batch{Connector: s.Name, Stream: s.Source.Name(), Shard: s.shard, First: span.First.String(), Last: span.Last.String(), Items: items}
+	batch := Batch{Connector: s.Name, Stream: s.Source.Name(), Shard: s.shard, First: span.First.String(),
+		Last: span.Last.String(), Items: items}
 	r := retry{first: s.RetryWait, most: s.RetryMost}
 	for tries := 0; ; {
 		if err := s.held.ours(ctx); err != nil {
@@ -116,7 +117,8 @@ func (s *consumer) emit(ctx context.Context, span Span, items []Item, given []de
 				return given, nil
 			}
 			batch.Items = left
-			s.trouble(ctx, s.shard, "emitting", fmt.Errorf("%d of %d items were refused: %w", len(left), len(items), failed[0].Err))
+			s.trouble(ctx, s.shard, "emitting",
+				fmt.Errorf("%d of %d items were refused: %w", len(left), len(items), failed[0].Err))
 		}
 		if err := r.wait(ctx); err != nil {
 			return nil, err
@@ -168,7 +170,8 @@ func (s *consumer) sort(items []Item, failed []Failure, last bool) (left []Item,
 
 // finish makes the dead letters durable and then moves the checkpoint to last;
 // what goes into the log of the leases goes with it.
-func (s *consumer) finish(ctx context.Context, last Position, into, with *localStream, items []Item, given []dead) error {
+func (s *consumer) finish(ctx context.Context, last Position, into, with *localStream, items []Item,
+	given []dead) error {
 	var letters []Letter
 	if s.Dead != nil {
 		for i := range given {

@@ -41,7 +41,8 @@ func newFakeStream(shards int) *fakeStream {
 }
 
 func (f *fakeStream) add(r streams.Range, parents ...string) {
-	f.shards = append(f.shards, &fakeShard{Shard: Shard{ID: fmt.Sprintf("shardId-%012d", len(f.shards)), Parents: parents, Range: r}, open: true})
+	f.shards = append(f.shards, &fakeShard{Shard: Shard{ID: fmt.Sprintf("shardId-%012d", len(f.shards)),
+		Parents: parents, Range: r}, open: true})
 }
 
 func (f *fakeStream) put(key string, data []byte) { f.putAt(streams.HashOf(key), key, data) }

@@ -49,14 +49,21 @@ Workers: 65, want at most 64, or 0 for the default
 Retry.Limit: -2, want 0 to 1000
 Emit.Other: no emitter of that name
 Leases.File: it is for a connector that runs by itself; in the bridge the log has the leases`},
-		{"no emitter", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{}}`, "Emit: 0 members, want one, such as S3"},
-		{"statement", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Transform":{"SQL":"SELECT FROM"},"Emit":{"Known":{}}}`, "Transform.SQL: "},
-		{"position", `{"ConnectorName":"c","Source":{"StreamName":"s","StartingPosition":"AT_TIMESTAMP"},"Emit":{"Known":{}}}`, "Source.StartingTimestamp: missing"},
-		{"arn", `{"ConnectorName":"c","Source":{"StreamARN":"arn:aws:s3:::x"},"Emit":{"Known":{}}}`, "Source.StreamARN: "},
-		{"leases", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Known":{}},"Leases":{"File":{}}}`, "Leases.File.Path: missing"},
-		{"in the bridge", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Known":{}},"Leases":{"File":{"Path":"x"}}}`, "Leases.File: it is for"},
+		{"no emitter", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{}}`,
+			"Emit: 0 members, want one, such as S3"},
+		{"statement", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Transform":{"SQL":"SELECT FROM"},"Emit":{"Known":{}}}`,
+			"Transform.SQL: "},
+		{"position", `{"ConnectorName":"c","Source":{"StreamName":"s","StartingPosition":"AT_TIMESTAMP"},"Emit":{"Known":{}}}`,
+			"Source.StartingTimestamp: missing"},
+		{"arn", `{"ConnectorName":"c","Source":{"StreamARN":"arn:aws:s3:::x"},"Emit":{"Known":{}}}`,
+			"Source.StreamARN: "},
+		{"leases", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Known":{}},"Leases":{"File":{}}}`,
+			"Leases.File.Path: missing"},
+		{"in the bridge", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Known":{}},"Leases":{"File":{"Path":"x"}}}`,
+			"Leases.File: it is for"},
 		{"emitter", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Other":{}}}`, "Emit.Other: no emitter"},
-		{"round", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Stream":{"StreamName":"s"}}}`, "round for ever"},
+		{"round", `{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Stream":{"StreamName":"s"}}}`,
+			"round for ever"},
 	} {
 		_, err := ParseFile([]byte(c.doc), noEmitters, true)
 		if err == nil || !strings.HasPrefix(err.Error(), c.want) && !strings.Contains(err.Error(), c.want) {
@@ -75,7 +82,8 @@ func FuzzParseFile(f *testing.F) {
 			return
 		}
 		if !nameForm.MatchString(c.ConnectorName) || c.Source.stream() == "" || len(c.Emit) != 1 ||
-			c.Buffer.Records < 0 || c.Buffer.Records > maxBufferRecords || c.Buffer.Bytes < 0 || c.Buffer.Bytes > maxBufferBytes || c.Workers > maxWorkers {
+			c.Buffer.Records < 0 || c.Buffer.Records > maxBufferRecords || c.Buffer.Bytes < 0 ||
+			c.Buffer.Bytes > maxBufferBytes || c.Workers > maxWorkers {
 			t.Errorf("%+v", c)
 		}
 	})

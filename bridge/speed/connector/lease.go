@@ -37,7 +37,8 @@ func (p Position) isNumber() bool {
 // compare is of two positions that are numbers. Sequence numbers are compared
 // as what they are, whatever their length.
 func (p Position) compare(o Position) int {
-	return cmp.Or(cmp.Compare(len(p.Sequence), len(o.Sequence)), cmp.Compare(p.Sequence, o.Sequence), cmp.Compare(p.Sub, o.Sub))
+	return cmp.Or(cmp.Compare(len(p.Sequence), len(o.Sequence)), cmp.Compare(p.Sequence, o.Sequence),
+		cmp.Compare(p.Sub, o.Sub))
 }
 
 // whole is the first place in the container that p is in.
@@ -79,15 +80,16 @@ type Span struct {
 // emitted. It exists from when its shard was first seen until the shard is
 // gone.
 type Lease struct {
-	Shard      string        `json:"shard"`
-	Parents    []string      `json:"parents,omitempty"`
-	Range      streams.Range `json:"range"` // hash keys of the shard
-	Owner      string        `json:"owner,omitempty"`
-	Counter    int64         `json:"counter"`    // grows with each write: a lease whose counter stands still has lost its owner
-	Start      Position      `json:"start"`      // that it began with; that of shards made of this one
-	Checkpoint Position      `json:"checkpoint"` // what is up to here was emitted, or went to the dead letters
-	Pending    *Span         `json:"pending,omitempty"`
-	Switches   int64         `json:"switches,omitempty"` // of owners, since the checkpoint last moved
+	Shard   string        `json:"shard"`
+	Parents []string      `json:"parents,omitempty"`
+	Range   streams.Range `json:"range"` // hash keys of the shard
+	Owner   string        `json:"owner,omitempty"`
+	// grows with each write: a lease whose counter stands still has lost its owner
+	Counter    int64    `json:"counter"`
+	Start      Position `json:"start"`      // that it began with; that of shards made of this one
+	Checkpoint Position `json:"checkpoint"` // what is up to here was emitted, or went to the dead letters
+	Pending    *Span    `json:"pending,omitempty"`
+	Switches   int64    `json:"switches,omitempty"` // of owners, since the checkpoint last moved
 }
 
 func (l *Lease) ended() bool { return l.Checkpoint.Sequence == ShardEnd }
@@ -122,7 +124,8 @@ type held struct {
 }
 
 func newHeld(leases Leases, l Lease, read time.Time, failover time.Duration, lost context.CancelCauseFunc) *held {
-	return &held{leases: leases, failover: failover, lost: lost, lock: make(chan struct{}, 1), lease: l, until: read.Add(failover)}
+	return &held{leases: leases, failover: failover, lost: lost, lock: make(chan struct{}, 1), lease: l,
+		until: read.Add(failover)}
 }
 
 func (h *held) acquire(ctx context.Context) error {

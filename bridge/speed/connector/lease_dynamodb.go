@@ -38,10 +38,12 @@ const tableWait = 2 * time.Minute
 // make makes the table, or waits until somebody else has.
 func (d *dynamoLeases) make(ctx context.Context) error {
 	_, err := d.db.CreateTable(ctx, &dynamodb.CreateTableInput{
-		TableName:            &d.table,
-		BillingMode:          types.BillingModePayPerRequest,
-		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("leaseKey"), AttributeType: types.ScalarAttributeTypeS}},
-		KeySchema:            []types.KeySchemaElement{{AttributeName: aws.String("leaseKey"), KeyType: types.KeyTypeHash}},
+		TableName:   &d.table,
+		BillingMode: types.BillingModePayPerRequest,
+		AttributeDefinitions: []types.AttributeDefinition{{AttributeName: aws.String("leaseKey"),
+			AttributeType: types.ScalarAttributeTypeS}},
+		KeySchema: []types.KeySchemaElement{{AttributeName: aws.String("leaseKey"),
+			KeyType: types.KeyTypeHash}},
 	})
 	if _, there := errors.AsType[*types.ResourceInUseException](err); err != nil && !there {
 		return fmt.Errorf("lease table %s: %w", d.table, err)
@@ -195,7 +197,8 @@ func parseItem(item map[string]types.AttributeValue) (Lease, error) {
 		return n
 	}
 	l := Lease{
-		Shard: str("leaseKey"), Owner: str("leaseOwner"), Counter: num("leaseCounter"), Switches: num("ownerSwitchesSinceCheckpoint"),
+		Shard: str("leaseKey"), Owner: str("leaseOwner"), Counter: num("leaseCounter"),
+		Switches:   num("ownerSwitchesSinceCheckpoint"),
 		Checkpoint: Position{Sequence: str("checkpoint"), Sub: int(num("checkpointSubSequenceNumber"))},
 	}
 	if s := str("startingPosition"); s != "" {

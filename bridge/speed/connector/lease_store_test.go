@@ -25,8 +25,10 @@ import (
 func testLeases(t *testing.T, leases Leases) {
 	ctx := t.Context()
 	want := Lease{
-		Shard: "shardId-000000000002", Parents: []string{"shardId-000000000000", "shardId-000000000001"}, Range: streams.Even(3)[1],
-		Start: Position{Sequence: AtTimestamp, Time: time.UnixMilli(1234567).UTC()}, Checkpoint: Position{Sequence: TrimHorizon},
+		Shard: "shardId-000000000002", Parents: []string{"shardId-000000000000", "shardId-000000000001"},
+		Range:      streams.Even(3)[1],
+		Start:      Position{Sequence: AtTimestamp, Time: time.UnixMilli(1234567).UTC()},
+		Checkpoint: Position{Sequence: TrimHorizon},
 	}
 	check := func() {
 		t.Helper()
@@ -201,7 +203,8 @@ func dynalite(t *testing.T) string {
 		}
 		time.Sleep(time.Duration(try) * 5 * time.Second)
 		_ = os.MkdirAll(dir, 0o700)
-		out, _ = exec.Command("flock", dir+".lock", "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix", dir, "dynalite@4.0.0").CombinedOutput()
+		out, _ = exec.Command("flock", dir+".lock", "npm", "install", "--silent", "--no-audit", "--no-fund", "--prefix",
+			dir, "dynalite@4.0.0").CombinedOutput()
 	}
 	if _, err := os.Stat(cli); err != nil {
 		missing("dynalite could not be installed:\n%s", out)
@@ -212,7 +215,8 @@ func dynalite(t *testing.T) string {
 	}
 	port := l.Addr().(*net.TCPAddr).Port
 	l.Close()
-	cmd := exec.Command("node", cli, "--host", "127.0.0.1", "--port", fmt.Sprint(port), "--createTableMs", "50", "--updateTableMs", "50", "--deleteTableMs", "50")
+	cmd := exec.Command("node", cli, "--host", "127.0.0.1", "--port", fmt.Sprint(port), "--createTableMs", "50",
+		"--updateTableMs", "50", "--deleteTableMs", "50")
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

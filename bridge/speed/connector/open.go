@@ -38,7 +38,8 @@ func (f *File) emitter(env Env, inside bool) (Emitter, error) {
 				return nil, fmt.Errorf("Emit.Stream.StreamName: %q, want 1 to 128 of a-z A-Z 0-9 _ . -", to)
 			}
 			if !f.Source.remote() && to == f.Source.StreamName {
-				return nil, fmt.Errorf("Emit.Stream.StreamName: %s is the source; its records would go round for ever", to)
+				return nil, fmt.Errorf("Emit.Stream.StreamName: %s is the source; its records would go round for ever",
+					to)
 			}
 			return ToLog(env.Store, to), nil
 		}

@@ -81,7 +81,8 @@ func (r *remote) shards(ctx context.Context) ([]Shard, error) {
 			if s.HashKeyRange != nil {
 				hashes = *s.HashKeyRange
 			}
-			sh, err := newShard(aws.ToString(s.ShardId), aws.ToString(hashes.StartingHashKey), aws.ToString(hashes.EndingHashKey), s.ParentShardId, s.AdjacentParentShardId)
+			sh, err := newShard(aws.ToString(s.ShardId), aws.ToString(hashes.StartingHashKey),
+				aws.ToString(hashes.EndingHashKey), s.ParentShardId, s.AdjacentParentShardId)
 			if err != nil {
 				return nil, err
 			}
@@ -134,7 +135,8 @@ func (r *remote) records(ctx context.Context, _, iterator string) (Page, string,
 	}
 	p := Page{Records: make([]Record, len(out.Records))}
 	for i, rec := range out.Records {
-		p.Records[i] = Record{aws.ToString(rec.SequenceNumber), aws.ToString(rec.PartitionKey), aws.ToTime(rec.ApproximateArrivalTimestamp), rec.Data}
+		p.Records[i] = Record{aws.ToString(rec.SequenceNumber), aws.ToString(rec.PartitionKey),
+			aws.ToTime(rec.ApproximateArrivalTimestamp), rec.Data}
 	}
 	p.Behind = time.Duration(aws.ToInt64(out.MillisBehindLatest)) * time.Millisecond
 	return p, aws.ToString(out.NextShardIterator), nil

@@ -25,7 +25,8 @@ type Stage func(ctx context.Context, it *Item) (keep bool, err error)
 func SQL(stream string, s *iotsql.Statement) Stage {
 	return func(ctx context.Context, it *Item) (bool, error) {
 		seed := sha256.Sum256([]byte(stream + "/" + Position{Sequence: it.Sequence, Sub: it.Sub}.String()))
-		m := iotsql.Input{Message: message.Message{Topic: stream + "/" + it.Key, Payload: it.Data, Time: it.Time.UnixMilli(), Protocol: "http"}}
+		m := iotsql.Input{Message: message.Message{Topic: stream + "/" + it.Key, Payload: it.Data,
+			Time: it.Time.UnixMilli(), Protocol: "http"}}
 		copy(m.Seed[:], seed[:])
 		out, fired, err := s.Eval(ctx, nil, &m)
 		it.Data = out

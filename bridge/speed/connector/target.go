@@ -147,7 +147,8 @@ func (r *remoteStream) Put(ctx context.Context, letters []Letter) error {
 
 // PutRecords puts records into a stream, given by its name or ARN, with one
 // call, and returns those that were refused.
-func PutRecords(ctx context.Context, api *kinesis.Client, stream string, entries []types.PutRecordsRequestEntry) ([]Failure, error) {
+func PutRecords(ctx context.Context, api *kinesis.Client, stream string,
+	entries []types.PutRecordsRequestEntry) ([]Failure, error) {
 	in := &kinesis.PutRecordsInput{Records: entries}
 	in.StreamName, in.StreamARN = refer(stream)
 	for i := range entries {
@@ -165,7 +166,8 @@ func PutRecords(ctx context.Context, api *kinesis.Client, stream string, entries
 	var refused []Failure
 	for i, r := range out.Records {
 		if r.ErrorCode != nil {
-			refused = append(refused, Failure{Index: i, Err: fmt.Errorf("%s: %s", *r.ErrorCode, aws.ToString(r.ErrorMessage))})
+			refused = append(refused, Failure{Index: i,
+				Err: fmt.Errorf("%s: %s", *r.ErrorCode, aws.ToString(r.ErrorMessage))})
 		}
 	}
 	return refused, nil

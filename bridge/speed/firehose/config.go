@@ -172,7 +172,8 @@ func Parse(doc []byte) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("delivery stream: %w", err)
 	}
-	r := reader{c: &Config{Name: p.DeliveryStreamName, Size: defaultSizeMB << 20, Interval: defaultInterval * time.Second}}
+	r := reader{c: &Config{Name: p.DeliveryStreamName, Size: defaultSizeMB << 20,
+		Interval: defaultInterval * time.Second}}
 	if !nameForm.MatchString(r.c.Name) {
 		r.bad("DeliveryStreamName: %q, want 1 to 64 of a-z A-Z 0-9 _ . -", r.c.Name)
 	}

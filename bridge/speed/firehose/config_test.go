@@ -57,10 +57,14 @@ func TestParseNamesEveryError(t *testing.T) {
 		"upward key":     strings.Replace(good, "year=", "../year=", 1),
 		"empty element":  strings.Replace(good, "year=", "a//year=", 1),
 		"machine's zone": strings.Replace(good, `"Prefix"`, `"CustomTimeZone": "Local", "Prefix"`, 1),
-		"source alone":   strings.Replace(good, `"DeliveryStreamName"`, `"KinesisStreamSourceConfiguration": {}, "DeliveryStreamName"`, 1),
-		"type alone":     strings.Replace(good, `"DeliveryStreamName"`, `"DeliveryStreamType": "KinesisStreamAsSource", "DeliveryStreamName"`, 1),
-		"source's name":  strings.Replace(good, `"DeliveryStreamName"`, `"DeliveryStreamType": "KinesisStreamAsSource", "KinesisStreamSourceConfiguration": {"KinesisStreamARN": "in"}, "DeliveryStreamName"`, 1),
-		"long element":   strings.Replace(good, "year=", strings.Repeat("y", 256), 1),
+		"source alone": strings.Replace(good, `"DeliveryStreamName"`,
+			`"KinesisStreamSourceConfiguration": {}, "DeliveryStreamName"`, 1),
+		"type alone": strings.Replace(good, `"DeliveryStreamName"`,
+			`"DeliveryStreamType": "KinesisStreamAsSource", "DeliveryStreamName"`, 1),
+		"source's name": strings.Replace(good, `"DeliveryStreamName"`,
+			`"DeliveryStreamType": "KinesisStreamAsSource", "KinesisStreamSourceConfiguration": {"KinesisStreamARN": "in"}, "DeliveryStreamName"`,
+			1),
+		"long element": strings.Replace(good, "year=", strings.Repeat("y", 256), 1),
 	} {
 		if _, err := Parse([]byte(doc)); err == nil {
 			t.Errorf("%s: accepted", name)
@@ -96,7 +100,8 @@ func TestPrefix(t *testing.T) {
 	if len(a) != 11 || a == b[:11] {
 		t.Errorf("random strings %q, %q", a, b)
 	}
-	for _, bad := range []string{"!{timestamp:}", "!{timestamp:yyyy", "!{timestamp:qq}", "!{firehose:error-output-type}",
+	for _, bad := range []string{"!{timestamp:}", "!{timestamp:yyyy", "!{timestamp:qq}",
+		"!{firehose:error-output-type}",
 		"!{timestamp:'open}", "!{timestamp:QQ}", "!{timestamp:HHH}", "!{timestamp:yyyy]MM}", strings.Repeat("x", 513)} {
 		if _, err := ParsePrefix(bad, zone); err == nil {
 			t.Errorf("%q: accepted", bad)

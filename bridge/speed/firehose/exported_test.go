@@ -55,9 +55,11 @@ func TestExported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []string{"CloudWatchLoggingOptions", "DataFormatConversionConfiguration", "DeliveryStreamEncryptionConfigurationInput", "DynamicPartitioningConfiguration",
+	want := []string{"CloudWatchLoggingOptions", "DataFormatConversionConfiguration",
+		"DeliveryStreamEncryptionConfigurationInput", "DynamicPartitioningConfiguration",
 		"EncryptionConfiguration", "RoleARN", "S3BackupMode", "Tags"}
-	if got := slices.Sorted(maps.Keys(c.Kept)); !slices.Equal(got, want) || !strings.Contains(string(c.Kept["CloudWatchLoggingOptions"]), "/aws/kinesisfirehose/archive") {
+	if got := slices.Sorted(maps.Keys(c.Kept)); !slices.Equal(got, want) ||
+		!strings.Contains(string(c.Kept["CloudWatchLoggingOptions"]), "/aws/kinesisfirehose/archive") {
 		t.Errorf("kept %v", got)
 	}
 	if got := c.errorKey(at, "id"); got != "errors/processing-failed/2026/archive-1-2026-03-09-07-00-00-id" {
@@ -67,7 +69,8 @@ func TestExported(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Name != "archive" || c.Source != "in" || !c.Gzip || c.split == nil || !c.split.JSON || string(c.Delim) != "\n" {
+	if c.Name != "archive" || c.Source != "in" || !c.Gzip || c.split == nil || !c.split.JSON ||
+		string(c.Delim) != "\n" {
 		t.Errorf("%+v", c)
 	}
 	plain := strings.NewReplacer("ExtendedS3DestinationConfiguration", "S3DestinationConfiguration").Replace(good)
@@ -75,13 +78,18 @@ func TestExported(t *testing.T) {
 		t.Errorf("S3DestinationConfiguration: %v", err)
 	}
 	for name, doc := range map[string]string{
-		"backup":            strings.Replace(exported, `"S3BackupMode": "Disabled"`, `"S3BackupMode": "Enabled"`, 1),
-		"conversion":        strings.Replace(exported, `"DataFormatConversionConfiguration": {"Enabled": false}`, `"DataFormatConversionConfiguration": {"Enabled": true}`, 1),
-		"partitioning":      strings.Replace(exported, `"DynamicPartitioningConfiguration": {"Enabled": false}`, `"DynamicPartitioningConfiguration": {}`, 1),
-		"two destinations":  strings.Replace(exported, `"Tags"`, `"S3DestinationConfiguration": {"BucketARN": "arn:aws:s3:::b"}, "Tags"`, 1),
+		"backup": strings.Replace(exported, `"S3BackupMode": "Disabled"`, `"S3BackupMode": "Enabled"`, 1),
+		"conversion": strings.Replace(exported, `"DataFormatConversionConfiguration": {"Enabled": false}`,
+			`"DataFormatConversionConfiguration": {"Enabled": true}`, 1),
+		"partitioning": strings.Replace(exported, `"DynamicPartitioningConfiguration": {"Enabled": false}`,
+			`"DynamicPartitioningConfiguration": {}`, 1),
+		"two destinations": strings.Replace(exported, `"Tags"`,
+			`"S3DestinationConfiguration": {"BucketARN": "arn:aws:s3:::b"}, "Tags"`, 1),
 		"no type of errors": strings.Replace(exported, "!{firehose:error-output-type}", "", 1),
-		"type in Prefix":    strings.Replace(exported, "in/!{timestamp", "!{firehose:error-output-type}/!{timestamp", 1),
-		"another store":     strings.Replace(described, "ExtendedS3DestinationDescription", "RedshiftDestinationDescription", 1),
+		"type in Prefix": strings.Replace(exported, "in/!{timestamp", "!{firehose:error-output-type}/!{timestamp",
+			1),
+		"another store": strings.Replace(described, "ExtendedS3DestinationDescription",
+			"RedshiftDestinationDescription", 1),
 		"unknown, exported": strings.Replace(described, `"S3BackupMode"`, `"S3Mode"`, 1),
 		"sub record type":   strings.Replace(described, `"ParameterValue": "JSON"`, `"ParameterValue": "XML"`, 1),
 		"no delimiter":      strings.Replace(described, `"ParameterValue": "JSON"`, `"ParameterValue": "DELIMITED"`, 1),
@@ -139,7 +147,8 @@ func TestSplit(t *testing.T) {
 // Records are taken apart on their way, and those that cannot be are under the
 // ErrorOutputPrefix, once, whatever fails.
 func TestErrorOutput(t *testing.T) {
-	c, err := Parse([]byte(strings.NewReplacer(`"Type": "AppendDelimiterToRecord"`, `"Type": "RecordDeAggregation", "Parameters": [{"ParameterName": "SubRecordType", "ParameterValue": "JSON"}]},
+	c, err := Parse([]byte(strings.NewReplacer(`"Type": "AppendDelimiterToRecord"`,
+		`"Type": "RecordDeAggregation", "Parameters": [{"ParameterName": "SubRecordType", "ParameterValue": "JSON"}]},
 		{"Type": "AppendDelimiterToRecord"`, `"Prefix"`, `"ErrorOutputPrefix": "bad/", "Prefix"`, `"GZIP"`, `"UNCOMPRESSED"`).Replace(good)))
 	if err != nil {
 		t.Fatal(err)
@@ -168,7 +177,8 @@ func TestErrorOutput(t *testing.T) {
 			continue
 		}
 		var f failure
-		if err := json.Unmarshal(o, &f); err != nil || f.Code == "" || f.Message == "" || f.Arrived == 0 || f.Ended < f.Arrived || f.Attempts != 1 {
+		if err := json.Unmarshal(o, &f); err != nil || f.Code == "" || f.Message == "" || f.Arrived == 0 ||
+			f.Ended < f.Arrived || f.Attempts != 1 {
 			t.Errorf("%s: %s, %v", key, o, err)
 		}
 		failed = append(failed, string(f.Raw))

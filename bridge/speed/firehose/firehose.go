@@ -95,7 +95,8 @@ func (s *Service) Apply(c *Config) error {
 		return nil
 	}
 	// No retention: a record leaves when the object that holds it is on disk.
-	if err := s.store.Create(StreamName(c.Name), streams.Config{Shards: 1}); err != nil && !errors.Is(err, streams.ErrExists) {
+	if err := s.store.Create(StreamName(c.Name), streams.Config{Shards: 1}); err != nil &&
+		!errors.Is(err, streams.ErrExists) {
 		return fmt.Errorf("delivery stream %s: %w", c.Name, err)
 	}
 	info, err := s.store.Describe(StreamName(c.Name))
@@ -130,7 +131,8 @@ func (s *Service) Stats() map[string]Stats {
 	defer s.mu.Unlock()
 	all := make(map[string]Stats, len(s.streams))
 	for name, d := range s.streams {
-		all[name] = Stats{d.nObjects.Load(), d.nRecords.Load(), d.nBytes.Load(), d.nFailures.Load(), d.nLost.Load(), d.nFailed.Load()}
+		all[name] = Stats{d.nObjects.Load(), d.nRecords.Load(), d.nBytes.Load(), d.nFailures.Load(), d.nLost.Load(),
+			d.nFailed.Load()}
 	}
 	return all
 }
@@ -409,7 +411,8 @@ func (d *delivery) plan(c *Config, from, to uint64, oldest time.Time) *plan {
 
 // errorKey is key for the records that could not be taken apart.
 func (c *Config) errorKey(oldest time.Time, id string) string {
-	return fmt.Sprintf("%s%s-1-%s-%s", c.errorPrefix.Eval(oldest), c.Name, oldest.In(c.errorPrefix.zone).Format("2006-01-02-15-04-05"), id)
+	return fmt.Sprintf("%s%s-1-%s-%s", c.errorPrefix.Eval(oldest), c.Name,
+		oldest.In(c.errorPrefix.zone).Format("2006-01-02-15-04-05"), id)
 }
 
 func (c *Config) key(oldest time.Time, id string) string {

@@ -77,7 +77,8 @@ func config(t *testing.T, name string, size int64, every time.Duration) *Config 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Config{Name: name, Bucket: "readings", Prefix: p, Size: size, Interval: every, Gzip: true, Suffix: ".gz", Delim: []byte("\n")}
+	return &Config{Name: name, Bucket: "readings", Prefix: p, Size: size, Interval: every, Gzip: true, Suffix: ".gz",
+		Delim: []byte("\n")}
 }
 
 // running starts a store and a service over fs and returns them with a

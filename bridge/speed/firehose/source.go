@@ -38,7 +38,8 @@ func (d *delivery) feed(ctx context.Context) {
 		}
 		if err != nil && !told {
 			told = true
-			d.log.Warn("the source of a delivery stream cannot be read, will retry", "stream", name, "err", err, "in", lookAgain)
+			d.log.Warn("the source of a delivery stream cannot be read, will retry", "stream", name, "err", err, "in",
+				lookAgain)
 		}
 		pause(ctx, lookAgain)
 	}
@@ -63,7 +64,8 @@ func (d *delivery) feedFrom(ctx context.Context, name string, id uint32) error {
 		return err
 	}
 	c := connector.New(connector.Config{
-		Name: buffer.Name, Source: roomy{d.source(name), d}, Emitter: connector.ToLog(d.store, d.stream), Leases: leases,
+		Name: buffer.Name, Source: roomy{d.source(name), d}, Emitter: connector.ToLog(d.store, d.stream),
+		Leases: leases,
 		Start:  connector.Position{Sequence: connector.AtTimestamp, Time: buffer.Created},
 		Stages: []connector.Stage{keyless},
 		Age:    time.Second, Log: d.log, // as often as AWS reads

@@ -20,7 +20,8 @@ func TestAnswer(t *testing.T) {
 	w := f.connect(t, "asks")
 	other := f.connect(t, "listens")
 	for _, x := range []*wire{w, other} {
-		x.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "$aws/certificates/#", Options: 1}, {Filter: request + "/+", Options: 1}}})
+		x.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "$aws/certificates/#", Options: 1},
+			{Filter: request + "/+", Options: 1}}})
 		x.want(&packet.Suback{ID: 1, Codes: []byte{1, 1}})
 	}
 	w.send(pub(request, "", 1, 7))
@@ -33,7 +34,8 @@ func TestAnswer(t *testing.T) {
 	other.want(&packet.Ping{Kind: packet.PINGRESP})
 
 	shares := f.connect(t, "shares")
-	shares.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "$share/g/$aws/certificates/#", Options: 1}}})
+	shares.send(&packet.Subscribe{ID: 1,
+		Filters: []packet.Filter{{Filter: "$share/g/$aws/certificates/#", Options: 1}}})
 	shares.want(&packet.Suback{ID: 1, Codes: []byte{1}})
 	shares.send(pub(request, "", 1, 8))
 	shares.want(ackOf(packet.PUBACK, 8))

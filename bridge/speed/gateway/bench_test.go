@@ -47,7 +47,8 @@ func serveAlone(kind string) {
 		if err != nil {
 			panic(err)
 		}
-		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
+		l = tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{cert},
+			ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool})
 	}
 	var s *Server
 	var r Router = routerFunc(func(_ *Client, m *message.Message, done func(error)) { s.Deliver(m, nil); done(nil) })
@@ -143,7 +144,8 @@ func startMosquitto(tb testing.TB, files ...string) peer {
 	conf := filepath.Join(tb.TempDir(), "mosquitto.conf")
 	text := "listener " + port + " 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmax_inflight_messages 1000\nlog_type none\n"
 	if len(files) > 0 {
-		text += fmt.Sprintf("cafile %s\ncertfile %s\nkeyfile %s\nrequire_certificate true\n", files[0], files[1], files[2])
+		text += fmt.Sprintf("cafile %s\ncertfile %s\nkeyfile %s\nrequire_certificate true\n", files[0], files[1],
+			files[2])
 		if os.Getuid() == 0 {
 			text += "user root\n" // to read the files
 		}
@@ -221,7 +223,8 @@ func BenchmarkPublishAck(b *testing.B) {
 				for _, name := range names {
 					p := peers[name]
 					before, wrote := p.cpu(), p.writes()
-					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: conf, InFlight: c.inFlight, Duration: time.Second, Subscribers: c.subs})
+					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, TLS: conf, InFlight: c.inFlight,
+						Duration: time.Second, Subscribers: c.subs})
 					if err != nil {
 						b.Fatal(name, err)
 					}
@@ -229,7 +232,8 @@ func BenchmarkPublishAck(b *testing.B) {
 					cpu[name] += float64((p.cpu() - before).Microseconds()) / float64(r.Acked)
 					acked[name] += r.Acked
 					writes[name] += p.writes() - wrote
-					b.Logf("%s: %.0f msgs/s, ack p50 %v p99 %v, delivered %d of %d", name, r.PerSecond, r.P50, r.P99, r.Delivered, uint64(c.subs)*r.Acked)
+					b.Logf("%s: %.0f msgs/s, ack p50 %v p99 %v, delivered %d of %d", name, r.PerSecond, r.P50, r.P99,
+						r.Delivered, uint64(c.subs)*r.Acked)
 				}
 				n++
 			}
@@ -261,7 +265,8 @@ func BenchmarkLowRate(b *testing.B) {
 			for b.Loop() {
 				for name, p := range peers {
 					before := p.cpu()
-					r, err := mqtttest.Run(b.Context(), mqtttest.Options{Addr: p.addr, Rate: rate, InFlight: 20, Duration: 2 * time.Second})
+					r, err := mqtttest.Run(b.Context(),
+						mqtttest.Options{Addr: p.addr, Rate: rate, InFlight: 20, Duration: 2 * time.Second})
 					if err != nil {
 						b.Fatal(name, err)
 					}

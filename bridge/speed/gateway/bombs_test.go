@@ -17,7 +17,8 @@ func TestRetainedBomb(t *testing.T) {
 	const limit = 1 << 20
 	f := start(t, Config{OutBytes: limit}, nil)
 	for i := range 2000 {
-		f.Deliver(&message.Message{Topic: fmt.Sprintf("r/%d/x", i), Payload: []byte(strings.Repeat("x", 1000)), QoS: 1, Retain: true}, nil)
+		f.Deliver(&message.Message{Topic: fmt.Sprintf("r/%d/x", i), Payload: []byte(strings.Repeat("x", 1000)), QoS: 1,
+			Retain: true}, nil)
 	}
 	for _, qos := range []byte{0, 1} {
 		w := f.clean5(t, "bomb")
@@ -32,8 +33,10 @@ func TestRetainedBomb(t *testing.T) {
 		if err != nil || packet.Type(first>>4) != packet.SUBACK {
 			t.Fatalf("QoS %d: 0x%x %v", qos, first, err)
 		}
-		if st := f.Stats(); st.QueueBytes > 2*limit || st.PacketsOut[packet.PUBLISH]-before.PacketsOut[packet.PUBLISH] > 2*limit/1000 {
-			t.Errorf("QoS %d: %d bytes wait, %d were sent", qos, st.QueueBytes, st.PacketsOut[packet.PUBLISH]-before.PacketsOut[packet.PUBLISH])
+		if st := f.Stats(); st.QueueBytes > 2*limit ||
+			st.PacketsOut[packet.PUBLISH]-before.PacketsOut[packet.PUBLISH] > 2*limit/1000 {
+			t.Errorf("QoS %d: %d bytes wait, %d were sent", qos, st.QueueBytes,
+				st.PacketsOut[packet.PUBLISH]-before.PacketsOut[packet.PUBLISH])
 		}
 		w.nc.Close()
 		await.True(t, "the client is gone", func() bool { return f.Stats().Connections == 0 })

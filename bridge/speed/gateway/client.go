@@ -206,7 +206,8 @@ func (c *Client) readError(err error) string {
 		}
 		return ""
 	case errors.Is(err, packet.ErrTooLarge):
-		return c.refused(codeTooLarge, fmt.Errorf("%w; %w", err, over("MaxPayload", c.srv.conf.MaxPayload, "of which the payload")))
+		return c.refused(codeTooLarge, fmt.Errorf("%w; %w", err,
+			over("MaxPayload", c.srv.conf.MaxPayload, "of which the payload")))
 	case errors.Is(err, packet.ErrMalformed):
 		return c.refused(codeMalformed, err)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, net.ErrClosed):
@@ -235,7 +236,8 @@ func (c *Client) handle(first byte, body []byte, owned bool) string {
 			return c.pubrel(p.ID)
 		}
 		if !c.s.acked(p.Kind, p.ID, p.Reason) {
-			return c.refused(codeProtocol, fmt.Errorf("%w: %s %d for a message that was not sent so", packet.ErrProtocol, p.Kind, p.ID))
+			return c.refused(codeProtocol,
+				fmt.Errorf("%w: %s %d for a message that was not sent so", packet.ErrProtocol, p.Kind, p.ID))
 		}
 		return ""
 	case *packet.Subscribe:
@@ -300,5 +302,6 @@ func (c *Client) denied(err error) {
 }
 
 func (c *Client) debug(what string, err error) {
-	c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, what, attr("client", c.id), attr("remote", c.nc.RemoteAddr()), attr("err", err))
+	c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, what, attr("client", c.id), attr("remote", c.nc.RemoteAddr()),
+		attr("err", err))
 }

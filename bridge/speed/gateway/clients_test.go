@@ -39,7 +39,8 @@ type authority struct {
 
 func newAuthority(t testing.TB) *authority {
 	a := &authority{t: t, pool: x509.NewCertPool()}
-	der, key := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
+	der, key := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: "test CA"}, IsCA: true,
+		BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign})
 	a.key = key
 	a.cert, _ = x509.ParseCertificate(der)
 	a.pool.AddCert(a.cert)
@@ -67,7 +68,8 @@ func (a *authority) sign(c *x509.Certificate) ([]byte, *ecdsa.PrivateKey) {
 }
 
 func (a *authority) leaf(name string) tls.Certificate {
-	der, key := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
+	der, key := a.sign(&x509.Certificate{Subject: pkix.Name{CommonName: name},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}})
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
@@ -86,7 +88,8 @@ func (a *authority) files(c tls.Certificate) (ca, cert, key string) {
 		}
 		return path
 	}
-	return write("ca.pem", "CERTIFICATE", a.cert.Raw), write("cert.pem", "CERTIFICATE", c.Certificate[0]), write("key.pem", "PRIVATE KEY", der)
+	return write("ca.pem", "CERTIFICATE", a.cert.Raw), write("cert.pem", "CERTIFICATE", c.Certificate[0]),
+		write("key.pem", "PRIVATE KEY", der)
 }
 
 // startTLS runs a server that asks for client certificates and knows a client by
@@ -98,12 +101,14 @@ func startTLS(t *testing.T, conf Config, a *authority) *fixture {
 		t.Fatal(err)
 	}
 	f := startOn(t, conf, nil, tls.NewListener(l, &tls.Config{
-		Certificates: []tls.Certificate{a.leaf("server")}, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: a.pool,
+		Certificates: []tls.Certificate{a.leaf("server")}, ClientAuth: tls.RequireAndVerifyClientCert,
+		ClientCAs:  a.pool,
 		NextProtos: []string{"x-amzn-mqtt-ca", "mqtt"},
 	}))
 	f.addr = l.Addr().String()
 	f.policy.connect = func(c *Connect) error {
-		if c.TLS == nil || len(c.TLS.PeerCertificates) == 0 || !strings.HasPrefix(c.ClientID, c.TLS.PeerCertificates[0].Subject.CommonName) {
+		if c.TLS == nil || len(c.TLS.PeerCertificates) == 0 ||
+			!strings.HasPrefix(c.ClientID, c.TLS.PeerCertificates[0].Subject.CommonName) {
 			return ErrNotAuthorized
 		}
 		return nil
@@ -118,7 +123,8 @@ func TestPaho(t *testing.T) {
 	f := startTLS(t, Config{}, a)
 	client := func(id string, set func(*mqtt.ClientOptions)) mqtt.Client {
 		t.Helper()
-		o := mqtt.NewClientOptions().AddBroker("ssl://" + f.addr).SetClientID(id).SetConnectRetry(false).SetAutoReconnect(false).
+		o := mqtt.NewClientOptions().AddBroker("ssl://" +
+			f.addr).SetClientID(id).SetConnectRetry(false).SetAutoReconnect(false).
 			SetTLSConfig(&tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{a.leaf("dev")}})
 		if set != nil {
 			set(o)
@@ -217,26 +223,30 @@ func wait(t *testing.T, tok mqtt.Token) {
 
 // mosquitto's own clients over mutual TLS.
 func TestMosquittoClients(t *testing.T) {
-	pubPath, subPath := installed(t, "mosquitto_pub", "mosquitto-clients"), installed(t, "mosquitto_sub", "mosquitto-clients")
+	pubPath, subPath := installed(t, "mosquitto_pub", "mosquitto-clients"),
+		installed(t, "mosquitto_sub", "mosquitto-clients")
 	a := newAuthority(t)
 	f := startTLS(t, Config{}, a)
 	ca, cert, key := a.files(a.leaf("m"))
 	host, port, _ := net.SplitHostPort(f.addr)
 	run := func(path string, args ...string) *exec.Cmd {
-		cmd := exec.Command(path, append([]string{"-h", host, "-p", port, "--cafile", ca, "--cert", cert, "--key", key, "-V", "311"}, args...)...)
+		cmd := exec.Command(path, append([]string{"-h", host, "-p", port, "--cafile", ca, "--cert", cert, "--key", key,
+			"-V", "311"}, args...)...)
 		cmd.Stderr = os.Stderr
 		return cmd
 	}
 	for qos := range 3 {
 		q := fmt.Sprint(qos)
-		sub := run(subPath, "-i", "m-sub", "-q", q, "-t", "m/+/x", "-t", "m/#", "-C", "3", "-W", "60", "-F", "%t %q %r %p")
+		sub := run(subPath, "-i", "m-sub", "-q", q, "-t", "m/+/x", "-t", "m/#", "-C", "3", "-W", "60", "-F",
+			"%t %q %r %p")
 		var out strings.Builder
 		sub.Stdout = &out
 		if err := sub.Start(); err != nil {
 			t.Fatal(err)
 		}
 		await.True(t, "mosquitto_sub subscribed", func() bool { return f.Stats().Subscriptions == 2 })
-		for i, args := range [][]string{{"-t", "m/1/x", "-m", "one"}, {"-t", "m", "-n"}, {"-t", "m/2", "-m", "kept", "-r"}} {
+		for i, args := range [][]string{{"-t", "m/1/x", "-m", "one"}, {"-t", "m", "-n"},
+			{"-t", "m/2", "-m", "kept", "-r"}} {
 			if err := run(pubPath, append(args, "-i", fmt.Sprintf("m-pub-%d", i), "-q", q)...).Run(); err != nil {
 				t.Fatalf("mosquitto_pub: %v", err)
 			}
@@ -274,7 +284,8 @@ func TestMosquittoClients(t *testing.T) {
 	if err := sub.Wait(); err != nil || out.String() != lines.String() {
 		t.Errorf("2000 lines: %v, %d bytes of %d", err, out.Len(), lines.Len())
 	}
-	if b, err := exec.Command(pubPath, "-h", host, "-p", port, "--cafile", ca, "--cert", cert, "--key", key, "-V", "5", "-i", "m-5", "-t", "m", "-q", "2", "-m", "five").CombinedOutput(); err != nil {
+	if b, err := exec.Command(pubPath, "-h", host, "-p", port, "--cafile", ca, "--cert", cert, "--key", key, "-V", "5",
+		"-i", "m-5", "-t", "m", "-q", "2", "-m", "five").CombinedOutput(); err != nil {
 		t.Errorf("version 5: %v: %s", err, b)
 	}
 }
@@ -283,7 +294,8 @@ func TestMosquittoClients(t *testing.T) {
 func TestLoad(t *testing.T) {
 	a := newAuthority(t)
 	f := startTLS(t, Config{Log: slog.New(slog.DiscardHandler), OutBytes: 64 << 20}, a)
-	r, err := mqtttest.Run(t.Context(), mqtttest.Options{Addr: f.addr, TLS: &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{a.leaf("load")}},
+	r, err := mqtttest.Run(t.Context(), mqtttest.Options{Addr: f.addr,
+		TLS:     &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{a.leaf("load")}},
 		Clients: 5, InFlight: 10, Duration: 200 * time.Millisecond, Subscribers: 1, QoS: 1})
 	if err != nil || r.Acked == 0 || r.Acked != r.Sent {
 		t.Fatalf("%+v, %v", r, err)

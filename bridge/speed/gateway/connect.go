@@ -307,7 +307,8 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 			return refuse(packet.NotAuthorized, errOlderSession)
 		}
 		if !clean {
-			s.conf.Log.Info("a session that was stored before sessions had owners is its first client's now", "client", c.id, "principal", owner)
+			s.conf.Log.Info("a session that was stored before sessions had owners is its first client's now", "client",
+				c.id, "principal", owner)
 		}
 	}
 	var ended *session
@@ -360,11 +361,13 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 // newSession makes a session; s.mu is held, or nobody else has s.
 func (s *Server) newSession(id, owner string) *session {
 	s.serial++
-	return &session{srv: s, id: id, owner: owner, serial: s.serial, life: newLife(), subs: make(map[string]*subscription)}
+	return &session{srv: s, id: id, owner: owner, serial: s.serial, life: newLife(),
+		subs: make(map[string]*subscription)}
 }
 
 // errOlderSession keeps what waits for a thing from all others with its client id.
-var errOlderSession = fmt.Errorf("%w: the session of this client id was stored before sessions had owners, and is that of the thing of this name",
+var errOlderSession = fmt.Errorf(
+	"%w: the session of this client id was stored before sessions had owners, and is that of the thing of this name",
 	ErrNotAuthorized)
 
 // mayResume says whether the session is the owner's. One that was stored before
@@ -510,7 +513,8 @@ func mayLeave(s Session, will *message.Message) error {
 		return fmt.Errorf("will: %w", err)
 	}
 	if !s.MayPublish(will.Topic, will.Retain) {
-		return fmt.Errorf("will: policy does not let %s publish to %q, retained %t", s.Principal(), will.Topic, will.Retain)
+		return fmt.Errorf("will: policy does not let %s publish to %q, retained %t", s.Principal(), will.Topic,
+			will.Retain)
 	}
 	return nil
 }

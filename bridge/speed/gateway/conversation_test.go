@@ -269,7 +269,8 @@ func (k *talker) publish(p *packet.Publish) {
 func (k *talker) take(d due) {
 	i := -1
 	for j, e := range k.due {
-		if e.text == d.text && e.qos == d.qos && (i < 0 || !k.due[i].expires.IsZero() && (e.expires.IsZero() || e.expires.After(k.due[i].expires))) {
+		if e.text == d.text && e.qos == d.qos &&
+			(i < 0 || !k.due[i].expires.IsZero() && (e.expires.IsZero() || e.expires.After(k.due[i].expires))) {
 			i = j
 		}
 	}
@@ -305,7 +306,8 @@ func describe(name, payload string, retain bool, ids []int, forward []byte) stri
 }
 
 // deliver adds a message to what everybody should get.
-func (cv *conversation) deliver(from *talker, name, payload string, qos byte, retain bool, forward []byte, expires time.Time) {
+func (cv *conversation) deliver(from *talker, name, payload string, qos byte, retain bool, forward []byte,
+	expires time.Time) {
 	d := due{qos: qos, large: len(payload) >= largeSize, expires: expires}
 	if retain {
 		if payload == "" {
@@ -500,7 +502,8 @@ func (cv *conversation) step(op [4]byte) {
 		aliased := false
 		if k.v == packet.V5 {
 			if op[3]&1 != 0 {
-				forward = join(number(packet.PayloadFormat, 1), packet.AppendUser(nil, "k", "v"), text(packet.ResponseTopic, "r"))
+				forward = join(number(packet.PayloadFormat, 1), packet.AppendUser(nil, "k", "v"),
+					text(packet.ResponseTopic, "r"))
 			}
 			p.Properties = slices.Clone(forward)
 			if op[3]&2 != 0 {
@@ -508,7 +511,8 @@ func (cv *conversation) step(op [4]byte) {
 				p.Properties = packet.AppendNumber(p.Properties, packet.MessageExpiry, 5)
 			}
 			if op[3]&4 != 0 {
-				p.Properties = packet.AppendNumber(p.Properties, packet.TopicAlias, uint32(op[1])%uint32(len(conversationTopics))+1)
+				p.Properties = packet.AppendNumber(p.Properties, packet.TopicAlias,
+					uint32(op[1])%uint32(len(conversationTopics))+1)
 				aliased = op[3]&8 != 0
 			}
 		}
@@ -524,7 +528,8 @@ func (cv *conversation) step(op [4]byte) {
 			cv.n++
 			payload := fmt.Sprintf("%d.", cv.n)
 			cv.deliver(k, name, payload, 0, false, nil, time.Time{})
-			k.say(&packet.Publish{Payload: []byte(payload), Properties: number(packet.TopicAlias, uint32(op[1])%uint32(len(conversationTopics))+1)})
+			k.say(&packet.Publish{Payload: []byte(payload),
+				Properties: number(packet.TopicAlias, uint32(op[1])%uint32(len(conversationTopics))+1)})
 		}
 	case 5, 6: // subscribe
 		f := packet.Filter{Filter: conversationFilters[int(op[1])%len(conversationFilters)], Options: op[2] % 3}
@@ -549,7 +554,8 @@ func (cv *conversation) step(op [4]byte) {
 				if id > 0 {
 					ids = []int{int(id)}
 				}
-				k.owe(due{describe(name, payload, true, ids, k.sees([]byte(forward))), min(d.qos, f.QoS()), d.large, d.expires})
+				k.owe(due{describe(name, payload, true, ids, k.sees([]byte(forward))), min(d.qos, f.QoS()), d.large,
+					d.expires})
 			}
 		}
 		k.say(p)

@@ -232,7 +232,8 @@ func (x *crashTest) connect(id string) {
 	// Whether an expiring session is still there is for the server to say.
 	doubtful := old != nil && old.over(time.Now())
 	keep := old != nil && !clean && old.owner == principal
-	fresh := &vow{owner: principal, expiry: expiry, subs: map[string]bool{}, must: map[string]bool{}, may: map[string]bool{}}
+	fresh := &vow{owner: principal, expiry: expiry, subs: map[string]bool{}, must: map[string]bool{},
+		may: map[string]bool{}}
 	if !keep || doubtful {
 		x.excuse(id)
 	}
@@ -249,7 +250,8 @@ func (x *crashTest) connect(id string) {
 		x.doubt(id, fresh)
 	}
 	x.mu.Unlock()
-	a, ok := x.ask(p, &packet.Connect{Version: packet.V5, Clean: clean, ClientID: id, HasUsername: true, Username: principal,
+	a, ok := x.ask(p, &packet.Connect{Version: packet.V5, Clean: clean, ClientID: id, HasUsername: true,
+		Username:   principal,
 		Properties: number(packet.SessionExpiry, uint32(expiry/time.Second))}).(*packet.Connack)
 	if !ok || a.Code != 0 || a.SessionPresent && !keep || !a.SessionPresent && keep && !doubtful {
 		x.fail("%s: %+v, want a session: %v", id, a, keep)
@@ -413,7 +415,9 @@ func (x *crashTest) retain(topic string, publishers ...string) {
 	defer x.mu.Unlock()
 	// Of several, the one that counts is the one that a subscriber would see.
 	kept, _, ok := x.f.Retained().Get(topic)
-	i := slices.IndexFunc(all, func(v retainedVow) bool { return v.payload == "" && !ok || ok && v.payload == string(kept.Payload) })
+	i := slices.IndexFunc(all, func(v retainedVow) bool {
+		return v.payload == "" && !ok || ok && v.payload == string(kept.Payload)
+	})
 	if i < 0 {
 		x.fail("%s has %v, which is none of %v", topic, kept, all)
 	}
@@ -468,7 +472,8 @@ func (x *crashTest) found(id string) *vow {
 	if s == nil {
 		return nil
 	}
-	v := &vow{owner: s.owner, expiry: s.expiry, away: s.away, subs: map[string]bool{}, must: map[string]bool{}, may: map[string]bool{}}
+	v := &vow{owner: s.owner, expiry: s.expiry, away: s.away, subs: map[string]bool{}, must: map[string]bool{},
+		may: map[string]bool{}}
 	for filter := range s.subs {
 		v.subs[filter] = true
 	}
@@ -545,7 +550,8 @@ func (x *crashTest) verify() {
 		}
 		promised := append(x.retainedDoubt[topic], x.retained[topic])
 		if !slices.ContainsFunc(promised, func(v retainedVow) bool {
-			return v.payload == found.payload || !ok && !v.expires.IsZero() && !v.expires.After(now.Add(50*time.Millisecond))
+			return v.payload == found.payload || !ok && !v.expires.IsZero() &&
+				!v.expires.After(now.Add(50*time.Millisecond))
 		}) {
 			x.fail("retained: found %+v, promised %+v", found, promised)
 		}
@@ -556,7 +562,8 @@ func (x *crashTest) verify() {
 // life is one server from its start to its kill.
 func (x *crashTest) life() {
 	x.conns = make(map[string]*party)
-	x.f = startDurable(x.t, Config{MaxSessionExpiry: time.Hour}, errorfs.Wrap(x.fs, errorfs.InjectorFunc(x.cut)), startPipes)
+	x.f = startDurable(x.t, Config{MaxSessionExpiry: time.Hour}, errorfs.Wrap(x.fs, errorfs.InjectorFunc(x.cut)),
+		startPipes)
 	staged := func() {
 		x.mu.Lock()
 		d := time.Duration(x.disk.IntN(3)) * time.Millisecond
@@ -607,7 +614,8 @@ func TestCrashModel(t *testing.T) {
 	}
 	t.Logf("seed %d (-seed)", seed)
 	synctest.Test(t, func(t *testing.T) {
-		x := &crashTest{t: t, r: rand.New(rand.NewPCG(seed, 2)), disk: rand.New(rand.NewPCG(seed, 3)), fs: vfs.NewCrashableMem(), ledger: newLedger()}
+		x := &crashTest{t: t, r: rand.New(rand.NewPCG(seed, 2)), disk: rand.New(rand.NewPCG(seed, 3)),
+			fs: vfs.NewCrashableMem(), ledger: newLedger()}
 		for range *crashRounds {
 			x.life()
 		}

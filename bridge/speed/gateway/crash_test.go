@@ -106,7 +106,8 @@ func (p *endpoint) say(q packet.Packet) {
 func (p *endpoint) payload(n int) string { return fmt.Sprintf("%s %06d", p.id, n) }
 
 func (p *endpoint) publish(id uint16, dup bool) {
-	p.say(&packet.Publish{Topic: []byte("t/" + p.id), QoS: p.qos, ID: id, Dup: dup, Payload: []byte(p.payload(p.out[id].n)), Retain: p.out[id].n%5 == 0})
+	p.say(&packet.Publish{Topic: []byte("t/" + p.id), QoS: p.qos, ID: id, Dup: dup,
+		Payload: []byte(p.payload(p.out[id].n)), Retain: p.out[id].n%5 == 0})
 }
 
 // connect opens a connection and handles what comes until it ends.
@@ -328,7 +329,11 @@ func TestPowerCuts(t *testing.T) {
 	}
 	defer store.Close()
 	for _, prefix := range []string{"gw/q/", "gw/x/"} {
-		if err := store.Scan([]byte(prefix), func(key, _ []byte) bool { t.Logf("left: %q", key); left++; return true }); err != nil {
+		if err := store.Scan([]byte(prefix), func(key, _ []byte) bool {
+			t.Logf("left: %q", key)
+			left++
+			return true
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -344,7 +349,8 @@ func (devices) id(i int) string { return fmt.Sprintf("device-%06d", i) }
 
 func (devices) Session(id string) *sessions.Record {
 	n, _ := strconv.Atoi(strings.TrimPrefix(id, "device-"))
-	return &sessions.Record{Life: uint64(n), Expiry: time.Hour, Away: time.Now(), Subs: map[string]uint64{"cmd/" + id + "/#": 1}}
+	return &sessions.Record{Life: uint64(n), Expiry: time.Hour, Away: time.Now(),
+		Subs: map[string]uint64{"cmd/" + id + "/#": 1}}
 }
 
 func (devices) Retained(string) *sessions.Retained { return nil }

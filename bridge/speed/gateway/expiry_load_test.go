@@ -28,11 +28,13 @@ func TestLoadBySteadyTime(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			s := New(Config{Log: quiet()}, &policy{}, routerFunc(func(*Client, *message.Message, func(error)) {}))
 			l := &loader{Server: s, now: now, steady: tc.steady}
-			if kept := l.LoadRetained(&sessions.Retained{Topic: "a", Payload: []byte("x"), QoS: 1, At: made, Expires: made.Add(time.Hour)}); kept != tc.kept {
+			if kept := l.LoadRetained(&sessions.Retained{Topic: "a", Payload: []byte("x"), QoS: 1, At: made,
+				Expires: made.Add(time.Hour)}); kept != tc.kept {
 				t.Errorf("retained message kept: %v, want %v", kept, tc.kept)
 			}
 			l.LoadSession("s", &sessions.Record{Life: 1, Expiry: time.Hour, Away: made})
-			l.LoadQueued(sessions.Life{ID: "s", Number: 1}, 1, &sessions.Queued{QoS: 1, Topic: "a", Expires: made.Add(time.Hour)})
+			l.LoadQueued(sessions.Life{ID: "s", Number: 1}, 1,
+				&sessions.Queued{QoS: 1, Topic: "a", Expires: made.Add(time.Hour)})
 			x := s.sessions["s"]
 			if got := x.pending[0].m.Expired(now); got == tc.kept {
 				t.Errorf("queued message expired: %v, want %v", got, !tc.kept)
@@ -64,7 +66,8 @@ func TestStoredUnderWrongClock(t *testing.T) {
 		w.subscribe("t", 1)
 		f.leaves(t, w, "w")
 		for _, retain := range []bool{false, true} {
-			m := &message.Message{Topic: "t", Payload: []byte("x"), QoS: 1, Retain: retain, Expires: time.Now().Add(time.Hour)}
+			m := &message.Message{Topic: "t", Payload: []byte("x"), QoS: 1, Retain: retain,
+				Expires: time.Now().Add(time.Hour)}
 			b := f.store.NewBatch()
 			later := f.Deliver(m, b)
 			if err := f.store.CommitWait(t.Context(), b, nil); err != nil {

@@ -19,7 +19,8 @@ import (
 func TestReceiveMaximumOfResumed(t *testing.T) {
 	f := start(t, Config{}, nil)
 	connect := func(most uint32) *wire {
-		w, _ := f.connect5(t, &packet.Connect{ClientID: "s", Properties: join(number(packet.SessionExpiry, 60), number(packet.ReceiveMaximum, most))})
+		w, _ := f.connect5(t, &packet.Connect{ClientID: "s",
+			Properties: join(number(packet.SessionExpiry, 60), number(packet.ReceiveMaximum, most))})
 		return w
 	}
 	dup := func(payload string, id uint16) *packet.Publish {
@@ -83,7 +84,8 @@ func TestReleasesOfResumed(t *testing.T) {
 	s.send(ackOf(packet.PUBREC, 3))
 	s.want(ackOf(packet.PUBREL, 3))
 	f.leaves(t, s, "s")
-	s, _ = f.connect5(t, &packet.Connect{ClientID: "s", Properties: join(number(packet.SessionExpiry, 60), number(packet.ReceiveMaximum, 1))})
+	s, _ = f.connect5(t, &packet.Connect{ClientID: "s",
+		Properties: join(number(packet.SessionExpiry, 60), number(packet.ReceiveMaximum, 1))})
 	s.want(ackOf(packet.PUBREL, 3))
 	s.ping()
 	s.send(ackOf(packet.PUBCOMP, 3))
@@ -154,7 +156,8 @@ func TestCopyAfterPolicy(t *testing.T) {
 func TestMaximumPacketSizeOfAnswers(t *testing.T) {
 	f := start(t, Config{}, nil)
 	w := f.five(t)
-	w.send(&packet.Connect{Version: packet.V5, Clean: true, ClientID: "small", Properties: number(packet.MaximumPacketSize, 10)})
+	w.send(&packet.Connect{Version: packet.V5, Clean: true, ClientID: "small",
+		Properties: number(packet.MaximumPacketSize, 10)})
 	w.wantEnd() // not even CONNACK fits
 	w = f.clean5(t, "less", number(packet.MaximumPacketSize, 30))
 	p := &packet.Subscribe{ID: 1, Filters: make([]packet.Filter, 26)}
@@ -191,7 +194,8 @@ func TestMalformedConnect5(t *testing.T) {
 		w.wantEnd()
 	}
 	// Of another version, or another protocol: as 3.1.1 [MQTT-3.1.2-2].
-	for _, in := range []string{"\x10\x0d\x00\x06MQIsdp\x03\x02\x00\x00\x00\x00", "\x10\x0c\x00\x04MQTT\x06\x02\x00\x00\x00\x00"} {
+	for _, in := range []string{"\x10\x0d\x00\x06MQIsdp\x03\x02\x00\x00\x00\x00",
+		"\x10\x0c\x00\x04MQTT\x06\x02\x00\x00\x00\x00"} {
 		w := f.dial(t)
 		w.bytes([]byte(in))
 		w.want(&packet.Connack{Code: packet.BadVersion})

@@ -19,21 +19,30 @@ func FuzzConnection(f *testing.F) {
 	var talk []byte
 	for _, p := range []packet.Packet{
 		&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "a/#", Options: 2}, {Filter: "+", Options: 1}}},
-		pub("a/b", "x", 0, 0), pub("a", "y", 1, 1), pub("a/c", "z", 2, 2), ackOf(packet.PUBREL, 2), ackOf(packet.PUBACK, 1),
-		ackOf(packet.PUBREC, 2), ackOf(packet.PUBCOMP, 2), &packet.Publish{Topic: []byte("a"), Retain: true, Payload: []byte("r")},
-		&packet.Unsubscribe{ID: 2, Filters: []string{"+"}}, &packet.Ping{Kind: packet.PINGREQ}, &packet.Disconnect{Kind: packet.DISCONNECT},
+		pub("a/b", "x", 0, 0), pub("a", "y", 1, 1), pub("a/c", "z", 2, 2), ackOf(packet.PUBREL, 2),
+		ackOf(packet.PUBACK, 1),
+		ackOf(packet.PUBREC, 2), ackOf(packet.PUBCOMP, 2),
+		&packet.Publish{Topic: []byte("a"), Retain: true, Payload: []byte("r")},
+		&packet.Unsubscribe{ID: 2, Filters: []string{"+"}}, &packet.Ping{Kind: packet.PINGREQ},
+		&packet.Disconnect{Kind: packet.DISCONNECT},
 	} {
 		talk = p.Append(talk, packet.V311)
 	}
 	f.Add(talk, true)
-	five := (&packet.Connect{Version: packet.V5, ClientID: "f", Properties: join(number(packet.SessionExpiry, 60), number(packet.TopicAliasMaximum, 2),
-		number(packet.ReceiveMaximum, 3), number(packet.MaximumPacketSize, 200)), HasWill: true, WillTopic: "a/w", WillProperties: number(packet.WillDelay, 1)}).Append(nil, packet.V5)
+	five := (&packet.Connect{Version: packet.V5, ClientID: "f",
+		Properties: join(number(packet.SessionExpiry, 60), number(packet.TopicAliasMaximum, 2),
+			number(packet.ReceiveMaximum, 3), number(packet.MaximumPacketSize, 200)), HasWill: true, WillTopic: "a/w",
+		WillProperties: number(packet.WillDelay, 1)}).Append(nil, packet.V5)
 	for _, p := range []packet.Packet{
-		&packet.Subscribe{ID: 1, Properties: number(packet.SubscriptionID, 7), Filters: []packet.Filter{{Filter: "a/#", Options: 2 | 8}, {Filter: "$share/g/+", Options: 1}}},
-		&packet.Publish{Topic: []byte("a/b"), Properties: join(number(packet.TopicAlias, 1), number(packet.MessageExpiry, 1), packet.AppendUser(nil, "k", "v"))},
-		&packet.Publish{QoS: 2, ID: 3, Properties: number(packet.TopicAlias, 1)}, &packet.Ack{Kind: packet.PUBREL, ID: 3, Reason: 0x92},
+		&packet.Subscribe{ID: 1, Properties: number(packet.SubscriptionID, 7),
+			Filters: []packet.Filter{{Filter: "a/#", Options: 2 | 8}, {Filter: "$share/g/+", Options: 1}}},
+		&packet.Publish{Topic: []byte("a/b"), Properties: join(number(packet.TopicAlias, 1),
+			number(packet.MessageExpiry, 1), packet.AppendUser(nil, "k", "v"))},
+		&packet.Publish{QoS: 2, ID: 3, Properties: number(packet.TopicAlias, 1)},
+		&packet.Ack{Kind: packet.PUBREL, ID: 3, Reason: 0x92},
 		&packet.Ack{Kind: packet.PUBREC, ID: 1, Reason: 0x97, Properties: text(packet.ReasonString, "x")},
-		&packet.Unsubscribe{ID: 2, Filters: []string{"a/#", "$share/g/+"}}, &packet.Disconnect{Kind: packet.DISCONNECT, Reason: 4, Properties: number(packet.SessionExpiry, 1)},
+		&packet.Unsubscribe{ID: 2, Filters: []string{"a/#", "$share/g/+"}},
+		&packet.Disconnect{Kind: packet.DISCONNECT, Reason: 4, Properties: number(packet.SessionExpiry, 1)},
 	} {
 		five = p.Append(five, packet.V5)
 	}
@@ -42,10 +51,11 @@ func FuzzConnection(f *testing.F) {
 	f.Add([]byte("\x82\x05\x00\x01\x00\x00\x00"), true)
 	f.Fuzz(func(t *testing.T, in []byte, greet bool) {
 		var s *Server
-		s = New(Config{Log: quiet(), DrainTimeout: time.Millisecond}, &policy{}, routerFunc(func(_ *Client, m *message.Message, done func(error)) {
-			s.Deliver(m, nil)
-			done(nil)
-		}))
+		s = New(Config{Log: quiet(), DrainTimeout: time.Millisecond}, &policy{},
+			routerFunc(func(_ *Client, m *message.Message, done func(error)) {
+				s.Deliver(m, nil)
+				done(nil)
+			}))
 		a, b := net.Pipe()
 		c := s.open(b, Via{})
 		go c.serve(context.Background())

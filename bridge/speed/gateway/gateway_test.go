@@ -12,7 +12,8 @@ import (
 func TestPublishSubscribe(t *testing.T) {
 	f := start(t, Config{}, nil)
 	a, b := f.connect(t, "a"), f.connect(t, "b")
-	b.send(&packet.Subscribe{ID: 5, Filters: []packet.Filter{{Filter: "x/+", Options: 1}, {Filter: "x/#", Options: 2}, {Filter: "y", Options: 0}}})
+	b.send(&packet.Subscribe{ID: 5, Filters: []packet.Filter{{Filter: "x/+", Options: 1}, {Filter: "x/#", Options: 2},
+		{Filter: "y", Options: 0}}})
 	b.want(&packet.Suback{ID: 5, Codes: []byte{1, 2, 0}})
 
 	a.send(pub("x/1", "zero", 0, 0))
@@ -52,7 +53,8 @@ func TestPublishSubscribe(t *testing.T) {
 		t.Errorf("%d subscriptions are left", n)
 	}
 	f.stop()
-	if st := f.Stats(); st.Disconnects[ReasonClient] != 1 || st.Disconnects[ReasonShutdown] != 1 || st.BytesIn == 0 || st.BytesOut == 0 {
+	if st := f.Stats(); st.Disconnects[ReasonClient] != 1 || st.Disconnects[ReasonShutdown] != 1 || st.BytesIn == 0 ||
+		st.BytesOut == 0 {
 		t.Errorf("%+v", st)
 	}
 	if in, out := f.Stats().Packets(packet.PUBLISH); in != 7 || out != 5 {
@@ -81,7 +83,8 @@ func TestReservedTopics(t *testing.T) {
 		"$aws/provisioning-templates/x/provision/json/accepted": false,
 		"$aws/things/t/shadow/update/accepted":                  false, "$aws/things/t/shadow/update/delta": false,
 		"$aws/things/t/shadow/name/n/update/documents": false, "$aws/things/t/shadow/get/rejected": false,
-		"$aws/things/t/jobs/$next/get": false, "$aws/things/t/jobs/notify": false, "$aws/things/t/defender/metrics/json": false, "$aws/things/t/x": false,
+		"$aws/things/t/jobs/$next/get": false, "$aws/things/t/jobs/notify": false,
+		"$aws/things/t/defender/metrics/json": false, "$aws/things/t/x": false,
 	} {
 		for _, retain := range []bool{false, true} {
 			w := f.connect(t, "p")
@@ -103,7 +106,8 @@ func TestReservedTopics(t *testing.T) {
 	for _, filter := range []string{"#", "+/#", "$aws/#", "$aws/+/+/shadow/get"} {
 		w.subscribe(filter, 0)
 	}
-	p.send(pub("$aws/rules/r/x", "1", 0, 0), pub("$tidemill/batch", "2", 0, 0), pub("$aws/things/t/shadow/get", "3", 0, 0), pub("a", "4", 0, 0))
+	p.send(pub("$aws/rules/r/x", "1", 0, 0), pub("$tidemill/batch", "2", 0, 0),
+		pub("$aws/things/t/shadow/get", "3", 0, 0), pub("a", "4", 0, 0))
 	w.want(pub("$aws/things/t/shadow/get", "3", 0, 0))
 	w.want(pub("a", "4", 0, 0))
 }
@@ -130,7 +134,8 @@ func TestPolicy(t *testing.T) {
 			got = append(got, p.Type().String())
 		}
 	}
-	if s := strings.Join(got, " "); strings.Contains(s, "r/2") || !strings.Contains(s, "r/1 r/3") && !strings.Contains(s, "r/1 PUBACK r/3") {
+	if s := strings.Join(got, " "); strings.Contains(s, "r/2") || !strings.Contains(s, "r/1 r/3") &&
+		!strings.Contains(s, "r/1 PUBACK r/3") {
 		t.Errorf("got %s", s)
 	}
 	if n := f.policy.asked["receive r/2"]; n != 1 {
@@ -172,30 +177,34 @@ func TestConnectRefusals(t *testing.T) {
 		return &packet.Connect{Version: packet.V311, Clean: true, ClientID: "c", HasUsername: true, Username: name}
 	}
 	will := func(topic string, retain bool) *packet.Connect {
-		return &packet.Connect{Version: packet.V311, Clean: true, ClientID: "c", HasWill: true, WillTopic: topic, WillRetain: retain}
+		return &packet.Connect{Version: packet.V311, Clean: true, ClientID: "c", HasWill: true, WillTopic: topic,
+			WillRetain: retain}
 	}
 	for name, c := range map[string]struct {
 		p    *packet.Connect
 		code byte // 255: closed without an answer
 	}{
-		"accepted":                     {user("ok"), 0},
-		"assigned id":                  {&packet.Connect{Version: packet.V311, Clean: true}, 0},
-		"no id and a session":          {&packet.Connect{Version: packet.V311}, 2},
-		"128 bytes":                    {&packet.Connect{Version: packet.V311, Clean: true, ClientID: strings.Repeat("x", 128)}, 0},
-		"129 bytes":                    {&packet.Connect{Version: packet.V311, Clean: true, ClientID: strings.Repeat("x", 129)}, 2},
-		"reserved id":                  {&packet.Connect{Version: packet.V311, Clean: true, ClientID: "$x"}, 2},
-		"not authorized":               {user("auth"), 5},
-		"bad password":                 {user("bad"), 4},
-		"id refused":                   {user("id"), 2},
-		"unavailable":                  {user("down"), 3},
-		"panic":                        {user("panic"), 255},
-		"will allowed":                 {will("will/yes", true), 0},
-		"will not allowed":             {will("will/no", false), 5},
-		"will may not be retained":     {will("will/noretain", true), 5},
-		"will reserved":                {will("$SYS/x", false), 5},
-		"will with a wildcard":         {will("a/#", false), 255},
-		"will without a topic":         {will("", false), 255},
-		"larger than a CONNECT may be": {&packet.Connect{Version: packet.V311, Clean: true, ClientID: "c", HasWill: true, WillTopic: "a", WillPayload: make([]byte, 65535)}, 3},
+		"accepted":            {user("ok"), 0},
+		"assigned id":         {&packet.Connect{Version: packet.V311, Clean: true}, 0},
+		"no id and a session": {&packet.Connect{Version: packet.V311}, 2},
+		"128 bytes": {&packet.Connect{Version: packet.V311, Clean: true,
+			ClientID: strings.Repeat("x", 128)}, 0},
+		"129 bytes": {&packet.Connect{Version: packet.V311, Clean: true,
+			ClientID: strings.Repeat("x", 129)}, 2},
+		"reserved id":              {&packet.Connect{Version: packet.V311, Clean: true, ClientID: "$x"}, 2},
+		"not authorized":           {user("auth"), 5},
+		"bad password":             {user("bad"), 4},
+		"id refused":               {user("id"), 2},
+		"unavailable":              {user("down"), 3},
+		"panic":                    {user("panic"), 255},
+		"will allowed":             {will("will/yes", true), 0},
+		"will not allowed":         {will("will/no", false), 5},
+		"will may not be retained": {will("will/noretain", true), 5},
+		"will reserved":            {will("$SYS/x", false), 5},
+		"will with a wildcard":     {will("a/#", false), 255},
+		"will without a topic":     {will("", false), 255},
+		"larger than a CONNECT may be": {&packet.Connect{Version: packet.V311, Clean: true, ClientID: "c",
+			HasWill: true, WillTopic: "a", WillPayload: make([]byte, 65535)}, 3},
 	} {
 		w := f.dial(t)
 		w.send(c.p)
@@ -278,7 +287,8 @@ func TestAWSDialect(t *testing.T) {
 	w.want(pub("r/2", "y", 0, 0))
 	w.subscribe("r/1", 1)
 	w.want(&packet.Publish{Topic: []byte("r/1"), Payload: []byte("x"), Retain: true, QoS: 1, ID: 1})
-	w.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "q", Options: 2}, {Filter: "1/2/3/4/5/6/7/8"}, {Filter: "1/2/3/4/5/6/7/8/9"},
+	w.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "q", Options: 2}, {Filter: "1/2/3/4/5/6/7/8"},
+		{Filter: "1/2/3/4/5/6/7/8/9"},
 		{Filter: strings.Repeat("x", 257)}, {Filter: "5"}, {Filter: "6"}, {Filter: "7"}, {Filter: "8"}, {Filter: "9"}}})
 	w.want(&packet.Suback{ID: 1, Codes: []byte{1, 0, 0x80, 0x80, 0, 0, 0, 0, 0x80}})
 	p.send(pub("$aws/rules/r/1/2/3/4/5/6/7/8", "the prefix does not count", 1, 2))

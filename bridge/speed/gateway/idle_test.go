@@ -33,7 +33,8 @@ func BenchmarkIdleConnections(b *testing.B) {
 				p := c.start(b)
 				crowd := mqtttest.NewCrowd(p.addr, idleClients, nil)
 				if c.secure {
-					crowd = mqtttest.NewCrowd(p.addr, idleClients, &tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{leaf}, ServerName: "127.0.0.1"})
+					crowd = mqtttest.NewCrowd(p.addr, idleClients,
+						&tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{leaf}, ServerName: "127.0.0.1"})
 				}
 				connect := func() time.Duration {
 					took, err := crowd.Connect()

@@ -114,7 +114,10 @@ func TestStage(t *testing.T) {
 		w.ping()
 	}
 	stored := 0
-	if err := f.conf.Store.Scan([]byte("gw/q/kept\x00"), func(_, _ []byte) bool { stored++; return true }); err != nil || stored != 1 {
+	if err := f.conf.Store.Scan([]byte("gw/q/kept\x00"), func(_, _ []byte) bool {
+		stored++
+		return true
+	}); err != nil || stored != 1 {
 		t.Fatalf("%d stored, %v", stored, err)
 	}
 	done(nil)
@@ -133,7 +136,8 @@ func TestStageFails(t *testing.T) {
 	w := f.resume(t, "kept", false)
 	w.subscribe("a", 1)
 	for range 10 {
-		f.Stage(&message.Message{Topic: "a", Payload: make([]byte, 100), QoS: 1}, f.store.NewBatch())(errors.New("a failure"))
+		f.Stage(&message.Message{Topic: "a", Payload: make([]byte, 100), QoS: 1},
+			f.store.NewBatch())(errors.New("a failure"))
 	}
 	if n := f.queued.Load(); n != 0 {
 		t.Errorf("%d bytes are queued", n)
@@ -330,7 +334,8 @@ func TestHandedOverIsDurable(t *testing.T) {
 
 // The parts of a subscription's options.
 func TestOptions(t *testing.T) {
-	if o := newOptions(0x2f, 1, 1<<28-1); o.qos() != 1 || !o.noLocal() || !o.retainAsPublished() || o.retainHandling() != 2 || o.id() != 1<<28-1 {
+	if o := newOptions(0x2f, 1, 1<<28-1); o.qos() != 1 || !o.noLocal() || !o.retainAsPublished() ||
+		o.retainHandling() != 2 || o.id() != 1<<28-1 {
 		t.Errorf("%x", uint64(o))
 	}
 	o := outbound{m: &message.Message{Topic: "t"}, qos: 1, group: "$share/g/t", ids: []uint32{1}}
@@ -373,12 +378,16 @@ func TestOrphansAreHandedOver(t *testing.T) {
 			t.Fatal(err)
 		}
 		left := 0
-		if err := f.conf.Store.Scan([]byte("gw/q/a"), func(_, _ []byte) bool { left++; return true }); err != nil || left != 0 {
+		if err := f.conf.Store.Scan([]byte("gw/q/a"), func(_, _ []byte) bool {
+			left++
+			return true
+		}); err != nil || left != 0 {
 			t.Errorf("%d left, %v", left, err)
 		}
 		w := f.resume(t, "b", true)
 		m := pub("t", "shared", 1, 1)
-		if got, err := w.next(); err != nil || got.Type() != packet.PUBLISH || string(got.(*packet.Publish).Payload) != string(m.Payload) {
+		if got, err := w.next(); err != nil || got.Type() != packet.PUBLISH ||
+			string(got.(*packet.Publish).Payload) != string(m.Payload) {
 			t.Fatal(got, err)
 		}
 		w.ping()

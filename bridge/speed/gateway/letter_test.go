@@ -23,7 +23,8 @@ func TestExactPacketSize(t *testing.T) {
 				p := f.clean5(t, "p")
 				fits := func(n int) *packet.Publish { // the largest of n bytes or less, and whether it has n
 					for l := n; ; l-- {
-						if m := pub("a", strings.Repeat("x", max(l, 0)), qos, uint16(min(qos, 1))); len(m.Append(nil, packet.V5)) <= n {
+						if m := pub("a", strings.Repeat("x", max(l, 0)), qos,
+							uint16(min(qos, 1))); len(m.Append(nil, packet.V5)) <= n {
 							return m
 						}
 					}
@@ -84,7 +85,8 @@ func TestPacketSizeOfTheNextConnection(t *testing.T) {
 	p := f.clean5(t, "p")
 	p.send(pub("a", strings.Repeat("x", 50), 1, 1), pub("a", "y", 1, 2))
 	p.ping5(t)
-	s, _ = f.connect5(t, &packet.Connect{ClientID: "s", Properties: join(number(packet.SessionExpiry, 60), number(packet.MaximumPacketSize, 20))})
+	s, _ = f.connect5(t, &packet.Connect{ClientID: "s",
+		Properties: join(number(packet.SessionExpiry, 60), number(packet.MaximumPacketSize, 20))})
 	s.want(pub("a", "y", 1, 1))
 }
 
@@ -121,7 +123,8 @@ func TestConnectTooLarge(t *testing.T) {
 		if w.v = c.v; c.v == 3 {
 			w.v = packet.V311
 		}
-		b := (&packet.Connect{Version: c.v, Clean: true, ClientID: "x", HasUsername: true, Username: strings.Repeat("u", 60000), HasPassword: true, Password: make([]byte, 60000)}).Append(nil, c.v)
+		b := (&packet.Connect{Version: c.v, Clean: true, ClientID: "x", HasUsername: true,
+			Username: strings.Repeat("u", 60000), HasPassword: true, Password: make([]byte, 60000)}).Append(nil, c.v)
 		if c.v == packet.V5 { // byte by byte, and never all
 			for _, x := range b[:20] {
 				w.bytes([]byte{x})

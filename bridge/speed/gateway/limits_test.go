@@ -141,7 +141,8 @@ func BenchmarkDeliver(b *testing.B) {
 		b.Run(fmt.Sprintf("subscribers=%d", n), func(b *testing.B) {
 			s := New(Config{Log: quiet()}, &policy{}, nil)
 			for i := range n {
-				x := &session{srv: s, serial: uint64(i), policy: granted{&policy{}, "x", "x"}, subs: make(map[string]*subscription)}
+				x := &session{srv: s, serial: uint64(i), policy: granted{&policy{}, "x", "x"},
+					subs: make(map[string]*subscription)}
 				sub := &subscription{s: x}
 				s.subs.Add("dt/+/bme280", sub)
 			}

@@ -164,7 +164,8 @@ func TestTakeoverOrder(t *testing.T) {
 	f := start(t, Config{Events: j.event}, r)
 	connect := func(i int) *wire {
 		w := f.dial(t)
-		w.send(&packet.Connect{Version: packet.V311, Clean: true, ClientID: "dev", HasWill: true, WillTopic: "will", WillPayload: fmt.Appendf(nil, "will %d", i)},
+		w.send(&packet.Connect{Version: packet.V311, Clean: true, ClientID: "dev", HasWill: true, WillTopic: "will",
+			WillPayload: fmt.Appendf(nil, "will %d", i)},
 			pub("a", fmt.Sprintf("hello %d", i), 1, 1))
 		return w
 	}

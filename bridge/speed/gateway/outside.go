@@ -18,7 +18,8 @@ func (s *Server) Check(m *message.Message) error {
 	}
 	switch {
 	case len(m.Payload) > s.conf.MaxPayload:
-		return fmt.Errorf("%w: a payload of %d bytes, at most %d", packet.ErrTooLarge, len(m.Payload), s.conf.MaxPayload)
+		return fmt.Errorf("%w: a payload of %d bytes, at most %d", packet.ErrTooLarge, len(m.Payload),
+			s.conf.MaxPayload)
 	case int(m.QoS) > s.conf.MaxQoS:
 		return fmt.Errorf("%w: quality of service %d, at most %d", packet.ErrMalformed, m.QoS, s.conf.MaxQoS)
 	}

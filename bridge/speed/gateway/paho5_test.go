@@ -77,7 +77,8 @@ func TestPaho5(t *testing.T) {
 			t.Fatal(err)
 		}
 		c := new(fiveClient)
-		conf := paho.ClientConfig{Conn: packets.NewThreadSafeConn(nc), OnPublishReceived: []func(paho.PublishReceived) (bool, error){c.hear},
+		conf := paho.ClientConfig{Conn: packets.NewThreadSafeConn(nc),
+			OnPublishReceived: []func(paho.PublishReceived) (bool, error){c.hear},
 			OnServerDisconnect: func(d *paho.Disconnect) {
 				c.mu.Lock()
 				defer c.mu.Unlock()
@@ -114,7 +115,9 @@ func TestPaho5(t *testing.T) {
 	hour := uint32(3600)
 	kept := state.NewInMemory()
 	defer kept.Close()
-	session := &paho.Connect{ClientID: "dev-s", Properties: &paho.ConnectProperties{SessionExpiryInterval: &hour, RequestProblemInfo: true}} // no aliases: paho resolves none
+	// no aliases: paho resolves none
+	session := &paho.Connect{ClientID: "dev-s",
+		Properties: &paho.ConnectProperties{SessionExpiryInterval: &hour, RequestProblemInfo: true}}
 	s := client(kept, session)
 	if s.ack.SessionPresent || s.ack.Properties.TopicAliasMaximum == nil || *s.ack.Properties.TopicAliasMaximum != 8 {
 		t.Errorf("%+v", s.ack.Properties)
@@ -123,16 +126,19 @@ func TestPaho5(t *testing.T) {
 	if code, err := p.publish(&paho.Publish{Topic: "r/x", Payload: []byte("kept"), QoS: 1, Retain: true}); err != nil {
 		t.Fatal(code, err)
 	}
-	subscribe(s, 7, paho.SubscribeOptions{Topic: "q/+", QoS: 2}, paho.SubscribeOptions{Topic: "r/#", QoS: 1, RetainAsPublished: true})
+	subscribe(s, 7, paho.SubscribeOptions{Topic: "q/+", QoS: 2},
+		paho.SubscribeOptions{Topic: "r/#", QoS: 1, RetainAsPublished: true})
 	if got := s.has(t, 1); got[0] != "r/x kept 1 true" {
 		t.Error(got)
 	}
 
 	format, alias := byte(1), uint16(3)
 	full := func(name string, qos byte) *paho.Publish {
-		return &paho.Publish{Topic: name, Payload: []byte("{}"), QoS: qos, Properties: &paho.PublishProperties{PayloadFormat: &format, MessageExpiry: &hour,
-			ContentType: "application/json", ResponseTopic: "q/answer", CorrelationData: []byte{0, 1}, TopicAlias: &alias,
-			User: paho.UserProperties{{Key: "k", Value: "1"}, {Key: "k", Value: "2"}}}}
+		return &paho.Publish{Topic: name, Payload: []byte("{}"), QoS: qos,
+			Properties: &paho.PublishProperties{PayloadFormat: &format, MessageExpiry: &hour,
+				ContentType: "application/json", ResponseTopic: "q/answer", CorrelationData: []byte{0, 1},
+				TopicAlias: &alias,
+				User:       paho.UserProperties{{Key: "k", Value: "1"}, {Key: "k", Value: "2"}}}}
 	}
 	for _, qos := range []byte{0, 1, 2} {
 		name := "q/0"
@@ -147,8 +153,10 @@ func TestPaho5(t *testing.T) {
 		t.Error(got)
 	}
 	s.mu.Lock()
-	if pr := s.last.Properties; pr.ContentType != "application/json" || pr.ResponseTopic != "q/answer" || string(pr.CorrelationData) != "\x00\x01" || *pr.PayloadFormat != 1 ||
-		pr.MessageExpiry == nil || *pr.MessageExpiry > hour || *pr.MessageExpiry < hour-10 || len(pr.User) != 2 || pr.User[1].Value != "2" || pr.SubscriptionIdentifier == nil || *pr.SubscriptionIdentifier != 7 {
+	if pr := s.last.Properties; pr.ContentType != "application/json" || pr.ResponseTopic != "q/answer" ||
+		string(pr.CorrelationData) != "\x00\x01" || *pr.PayloadFormat != 1 ||
+		pr.MessageExpiry == nil || *pr.MessageExpiry > hour || *pr.MessageExpiry < hour-10 || len(pr.User) != 2 ||
+		pr.User[1].Value != "2" || pr.SubscriptionIdentifier == nil || *pr.SubscriptionIdentifier != 7 {
 		t.Errorf("%+v", pr)
 	}
 	s.mu.Unlock()
@@ -181,13 +189,15 @@ func TestPaho5(t *testing.T) {
 	}
 
 	// A will, and a takeover; beside it a client of version 3.1.1.
-	three := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" + f.addr).SetClientID("dev-3").SetAutoReconnect(false).
+	three := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("ssl://" +
+		f.addr).SetClientID("dev-3").SetAutoReconnect(false).
 		SetTLSConfig(&tls.Config{RootCAs: a.pool, Certificates: []tls.Certificate{a.leaf("dev")}}))
 	wait(t, three.Connect())
 	t.Cleanup(func() { three.Disconnect(0) })
 	wills := make(chan string, 1)
 	wait(t, three.Subscribe("r/will", 1, func(_ mqtt.Client, m mqtt.Message) { wills <- string(m.Payload()) }))
-	will := &paho.Connect{ClientID: "dev-w", CleanStart: true, WillMessage: &paho.WillMessage{Topic: "r/will", Payload: []byte("gone"), QoS: 1},
+	will := &paho.Connect{ClientID: "dev-w", CleanStart: true,
+		WillMessage:    &paho.WillMessage{Topic: "r/will", Payload: []byte("gone"), QoS: 1},
 		WillProperties: &paho.WillProperties{ContentType: "text/plain"}}
 	w := client(nil, will)
 	w2 := client(nil, &paho.Connect{ClientID: "dev-w", CleanStart: true})
@@ -202,7 +212,11 @@ func TestPaho5(t *testing.T) {
 	case <-time.After(patience):
 		t.Error("the client of 3.1.1 got no will")
 	}
-	await.True(t, "DISCONNECT", func() bool { w.mu.Lock(); defer w.mu.Unlock(); return slices.Equal(w.over, []byte{0x8e}) })
+	await.True(t, "DISCONNECT", func() bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return slices.Equal(w.over, []byte{0x8e})
+	})
 	w2.Disconnect(&paho.Disconnect{})
 	wait(t, three.Publish("q/three", 1, false, "from 3.1.1"))
 	if got := s.has(t, 1); got[0] != "q/three from 3.1.1 1 false" {
@@ -214,7 +228,8 @@ func TestPaho5(t *testing.T) {
 	for range 4 {
 		wg.Go(func() {
 			for i := range 150 {
-				if code, err := p.publish(&paho.Publish{Topic: "q/many", Payload: []byte("x"), QoS: byte(i % 3)}); err != nil {
+				if code, err := p.publish(&paho.Publish{Topic: "q/many", Payload: []byte("x"),
+					QoS: byte(i % 3)}); err != nil {
 					t.Errorf("%d: 0x%x %v", i, code, err)
 				}
 			}

@@ -54,7 +54,8 @@ func (c *tap) SetWriteDeadline(time.Time) error { return nil }
 //
 //	go test ./bridge/speed/gateway -run '^$' -bench Path -count 6
 func BenchmarkPath(b *testing.B) {
-	full := join(packet.AppendText(nil, packet.ContentType, "application/json"), packet.AppendUser(nil, "trace", "0123456789abcdef"))
+	full := join(packet.AppendText(nil, packet.ContentType, "application/json"),
+		packet.AppendUser(nil, "trace", "0123456789abcdef"))
 	alias := number(packet.TopicAlias, 1)
 	for _, c := range []struct {
 		name          string
@@ -70,14 +71,16 @@ func BenchmarkPath(b *testing.B) {
 		{name: "5,alias", v: packet.V5, props: alias, byAlias: true, none: true},
 		{name: "3.1.1,to=3.1.1", v: packet.V311, subscriber: packet.V311},
 		{name: "5,properties,to=5", v: packet.V5, props: full, subscriber: packet.V5},
-		{name: "5,properties,to=5,alias", v: packet.V5, props: full, subscriber: packet.V5, subscribed: number(packet.TopicAliasMaximum, 8)},
+		{name: "5,properties,to=5,alias", v: packet.V5, props: full, subscriber: packet.V5,
+			subscribed: number(packet.TopicAliasMaximum, 8)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			var s *Server
-			s = New(Config{Log: quiet(), OutBytes: 1 << 30}, &policy{}, routerFunc(func(_ *Client, m *message.Message, done func(error)) {
-				s.Deliver(m, nil)
-				done(nil)
-			}))
+			s = New(Config{Log: quiet(), OutBytes: 1 << 30}, &policy{},
+				routerFunc(func(_ *Client, m *message.Message, done func(error)) {
+					s.Deliver(m, nil)
+					done(nil)
+				}))
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
 			if !c.none {
@@ -85,15 +88,18 @@ func BenchmarkPath(b *testing.B) {
 				defer there.Close()
 				sub := s.open(hold, Via{})
 				go sub.serve(ctx)
-				there.Write((&packet.Connect{Version: c.subscriber, Clean: true, ClientID: "s", Properties: c.subscribed}).Append(nil, c.subscriber))
+				there.Write((&packet.Connect{Version: c.subscriber, Clean: true, ClientID: "s",
+					Properties: c.subscribed}).Append(nil, c.subscriber))
 				rd := packet.NewReader(there, 4096, 1<<20)
 				rd.Next()
-				there.Write((&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "dt/#"}}}).Append(nil, c.subscriber))
+				there.Write((&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "dt/#"}}}).Append(nil,
+					c.subscriber))
 				rd.Next()
 				go io.Copy(io.Discard, there)
 			}
 			first := (&packet.Connect{Version: c.v, Clean: true, ClientID: "p"}).Append(nil, c.v)
-			m := &packet.Publish{Topic: []byte("dt/thing-17/bme280"), Payload: make([]byte, 200), QoS: 1, ID: 7, Properties: c.props}
+			m := &packet.Publish{Topic: []byte("dt/thing-17/bme280"), Payload: make([]byte, 200), QoS: 1, ID: 7,
+				Properties: c.props}
 			if c.byAlias {
 				first = m.Append(first, c.v)
 				m.Topic = nil

@@ -84,7 +84,8 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 		return ReasonAuth
 	}
 	if p.Retain && p.QoS > 0 && c.version == packet.V5 && !c.repeated(&p) &&
-		!c.srv.roomToRetain(&message.Message{Topic: t.name, Payload: p.Payload, Retain: true, Properties: props.Forward, Owner: c.owner}) {
+		!c.srv.roomToRetain(&message.Message{Topic: t.name, Payload: p.Payload, Retain: true, Properties: props.Forward,
+			Owner: c.owner}) {
 		c.denied(errRetained(c.owner))
 		return c.refusePublish(&p, codeQuota)
 	}
@@ -112,7 +113,8 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 			return c.awaitRoom()
 		case len(s.qos2) >= conf.MaxUnreleased:
 			s.mu.Unlock()
-			return c.refused(codeReceiveMaximum, over("MaxUnreleased", conf.MaxUnreleased, "another QoS 2 message without PUBREL"))
+			return c.refused(codeReceiveMaximum,
+				over("MaxUnreleased", conf.MaxUnreleased, "another QoS 2 message without PUBREL"))
 		case c.version == packet.V5 && c.exchanges >= conf.InFlight: // more than CONNACK allowed
 			s.mu.Unlock()
 			return c.refused(codeReceiveMaximum, over("InFlight", conf.InFlight, "another QoS 2 message in flight"))
@@ -159,10 +161,12 @@ func (c *Client) notAllowed(t *published, retain bool) {
 	if why != nil {
 		c.srv.count.refusedReserved.Add(1)
 	} else {
-		why = fmt.Errorf("%w: no policy lets %s publish to %.256q, retained %t", ErrNotAuthorized, c.Principal(), t.name, retain)
+		why = fmt.Errorf("%w: no policy lets %s publish to %.256q, retained %t", ErrNotAuthorized, c.Principal(),
+			t.name, retain)
 	}
 	c.denied(why)
-	c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish not allowed", attr("client", c.id), attr("topic", t.name), attr("err", why))
+	c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish not allowed", attr("client", c.id),
+		attr("topic", t.name), attr("err", why))
 }
 
 // throttle keeps a client whose publishes come too fast from being read for a
@@ -220,7 +224,8 @@ func (c *Client) topicOf(p *packet.Publish, props *packet.Properties) (t *publis
 	alias := uint16(props.Number(packet.TopicAlias, 0))
 	switch {
 	case props.Has(packet.TopicAlias) && (alias == 0 || int(alias) > conf.TopicAliases): // [MQTT-3.3.2-8, -9]
-		return nil, codeAlias, fmt.Errorf("%w: topic alias %d, at most %d", packet.ErrProtocol, alias, conf.TopicAliases)
+		return nil, codeAlias, fmt.Errorf("%w: topic alias %d, at most %d", packet.ErrProtocol, alias,
+			conf.TopicAliases)
 	case props.Has(packet.SubscriptionID): // [MQTT-3.3.4-6]
 		return nil, codeProtocol, fmt.Errorf("%w: PUBLISH with a subscription identifier", packet.ErrProtocol)
 	case props.Has(packet.ResponseTopic) && topic.ValidName(string(props.ResponseTopic)) != nil: // [MQTT-3.3.2-14]
@@ -311,7 +316,8 @@ func (c *Client) routed(seq uint64, err error) {
 		if a.kind != 0 {
 			// Neither this one nor those behind it may be acknowledged: an
 			// entry that is never done holds them back.
-			c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish was not taken", attr("client", c.id), attr("err", err))
+			c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish was not taken", attr("client", c.id),
+				attr("err", err))
 			c.kick(ReasonServer)
 			return
 		}

@@ -63,10 +63,12 @@ func TestRetainedPerOwner(t *testing.T) {
 	if _, _, ok := f.Retained().Get("a/6"); ok {
 		t.Error("it is kept")
 	}
-	if err := f.Check(&message.Message{Topic: "a/7", Payload: []byte("x"), Retain: true, Owner: "cert/a"}); !strings.Contains(fmt.Sprint(err), ErrQuota.Error()) {
+	if err := f.Check(&message.Message{Topic: "a/7", Payload: []byte("x"), Retain: true,
+		Owner: "cert/a"}); !strings.Contains(fmt.Sprint(err), ErrQuota.Error()) {
 		t.Errorf("by HTTPS: %v", err)
 	}
-	for topic, want := range map[string]string{"a/1": "theirs", "a/4": ""} { // another's stays, one's own is not true any more
+	// another's stays, one's own is not true any more
+	for topic, want := range map[string]string{"a/1": "theirs", "a/4": ""} {
 		old.send(retain(topic, strings.Repeat("y", 200), 1))
 		old.want(ackOf(packet.PUBACK, 1))
 		if m, _, ok := f.Retained().Get(topic); ok != (want != "") || ok && string(m.Payload) != want {
@@ -74,8 +76,10 @@ func TestRetainedPerOwner(t *testing.T) {
 		}
 	}
 	f.stop()
-	if n := strings.Count(log.String(), "no room for retained"); n != 5 || !strings.Contains(log.String(), "principal=cert/a") {
-		t.Errorf("%d warnings, want one at once of each kind and server, and what came since when it ends:\n%s", n, &log)
+	if n := strings.Count(log.String(), "no room for retained"); n != 5 ||
+		!strings.Contains(log.String(), "principal=cert/a") {
+		t.Errorf("%d warnings, want one at once of each kind and server, and what came since when it ends:\n%s", n,
+			&log)
 	}
 }
 
@@ -132,7 +136,8 @@ func TestSessionsPerOwner(t *testing.T) {
 // was just before.
 func TestEveryRefusedOwnerIsNamed(t *testing.T) {
 	var log strings.Builder
-	s := New(Config{Log: slog.New(slog.NewTextHandler(&log, nil)), MaxSessionsPerOwner: 1}, &policy{}, routerFunc(func(*Client, *message.Message, func(error)) {}))
+	s := New(Config{Log: slog.New(slog.NewTextHandler(&log, nil)), MaxSessionsPerOwner: 1}, &policy{},
+		routerFunc(func(*Client, *message.Message, func(error)) {}))
 	for range 3 {
 		for _, owner := range []string{"a", "b"} {
 			s.owned[owner] = 1
@@ -144,7 +149,8 @@ func TestEveryRefusedOwnerIsNamed(t *testing.T) {
 		}
 	}
 	s.refusals.Close()
-	for _, want := range []string{"principal=a times=1\n", "principal=b times=1\n", "principal=a times=2\n", "principal=b times=2\n"} {
+	for _, want := range []string{"principal=a times=1\n", "principal=b times=1\n", "principal=a times=2\n",
+		"principal=b times=2\n"} {
 		if strings.Count(log.String(), want) != 1 {
 			t.Errorf("want one of %q:\n%s", want, log.String())
 		}

@@ -81,7 +81,10 @@ func TestPendingOfAddress(t *testing.T) {
 	}
 	await.True(t, "they are gone", func() bool { return f.Stats().Connections == 1 })
 	f.connect(t, "one")
-	await.True(t, "all who are there are known", func() bool { st := f.Stats(); return st.Connections == 2 && st.Unauthenticated == 0 })
+	await.True(t, "all who are there are known", func() bool {
+		st := f.Stats()
+		return st.Connections == 2 && st.Unauthenticated == 0
+	})
 }
 
 // When all are taken by those that say nothing, they make room.

@@ -75,7 +75,8 @@ func TestRepublishOverPowerCuts(t *testing.T) {
 	t.Logf("seed %d (-seed)", seed)
 	r := rand.New(rand.NewPCG(seed, 2))
 	target, err := action.Compile(json.RawMessage(`{"republish":{"topic":"out/x","qos":1}}`), "r", "0",
-		func(text string) (*iotsql.Template, error) { return iotsql.CompileTemplate(text, iotsql.Version2016) }, nowhere{})
+		func(text string) (*iotsql.Template, error) { return iotsql.CompileTemplate(text, iotsql.Version2016) },
+		nowhere{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,8 @@ func TestRepublishOverPowerCuts(t *testing.T) {
 		w := f.resume(t, "live", true)
 		wg.Go(func() { live.listen(w) })
 		boxes := action.NewOutboxes(store)
-		x := action.NewDrainer(boxes, action.Options{Republish: republisher{f}, Log: quiet(), Failed: func(*streams.Batch, *action.Delivery, error) {}})
+		x := action.NewDrainer(boxes, action.Options{Republish: republisher{f}, Log: quiet(),
+			Failed: func(*streams.Batch, *action.Delivery, error) {}})
 		if err := boxes.Ensure(target.Outbox()); err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +110,8 @@ func TestRepublishOverPowerCuts(t *testing.T) {
 			b := store.NewBatch()
 			for range 1 + r.IntN(200) {
 				staged++
-				in := &action.Input{Input: &iotsql.Input{Rule: "r", Message: message.Message{Topic: "dt/x"}}, Doc: fmt.Appendf(nil, "%06d", staged)}
+				in := &action.Input{Input: &iotsql.Input{Rule: "r", Message: message.Message{Topic: "dt/x"}},
+					Doc: fmt.Appendf(nil, "%06d", staged)}
 				if err := target.Stage(t.Context(), b, in); err != nil {
 					t.Fatal(err)
 				}

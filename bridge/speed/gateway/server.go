@@ -67,9 +67,11 @@ func New(c Config, a Authorizer, r Router) *Server {
 		groups:   make(map[string]*group),
 		// A quarter of MaxUnauthenticated is left to others than one address.
 		limiter: admission.NewLimiter(admission.Limits{Open: conf.MaxConnections, PerAddress: conf.MaxPerAddress,
-			Unauthenticated: conf.MaxUnauthenticated, UnauthenticatedPerAddress: conf.MaxUnauthenticated - conf.MaxUnauthenticated/4}),
+			Unauthenticated:           conf.MaxUnauthenticated,
+			UnauthenticatedPerAddress: conf.MaxUnauthenticated - conf.MaxUnauthenticated/4}),
 	}
-	s.retained = newRetained(usage{conf.MaxRetained, conf.MaxRetainedBytes}, usage{conf.MaxRetainedPerOwner, conf.MaxRetainedBytesPerOwner})
+	s.retained = newRetained(usage{conf.MaxRetained, conf.MaxRetainedBytes},
+		usage{conf.MaxRetainedPerOwner, conf.MaxRetainedBytesPerOwner})
 	if s.conf.Store != nil {
 		s.store = sessions.New(s.conf.Store, memory{s})
 	}

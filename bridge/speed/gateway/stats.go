@@ -126,14 +126,16 @@ func (s *Server) Stats() Stats {
 		Accepted:      c.accepted.Load(), Takeovers: c.takeovers.Load(),
 		Refused: make(map[byte]uint64), Disconnects: make(map[string]uint64),
 		BytesIn: c.bytesIn.Load(), BytesOut: c.bytesOut.Load(),
-		RefusedPublish: c.refusedPublish.Load(), RefusedReserved: c.refusedReserved.Load(), RefusedWills: c.refusedWills.Load(),
-		Held: c.held.Load(), Throttled: c.throttled.Load(), RouteErrors: c.routeErrors.Load(),
+		RefusedPublish: c.refusedPublish.Load(), RefusedReserved: c.refusedReserved.Load(),
+		RefusedWills: c.refusedWills.Load(),
+		Held:         c.held.Load(), Throttled: c.throttled.Load(), RouteErrors: c.routeErrors.Load(),
 		DroppedQoS0: c.droppedQoS0.Load(), DroppedQueue: c.droppedQueue.Load(),
 		DroppedPolicy: c.droppedPolicy.Load(), DroppedRetained: c.droppedRetained.Load(),
 		RefusedRetained: c.refusedRetained.Load(), RefusedSessions: c.refusedSessions.Load(),
 		DroppedExpired: c.droppedExpired.Load(), DroppedTooLarge: c.droppedTooLarge.Load(),
-		DroppedShared: c.droppedShared.Load(), ExpiredSessions: c.expiredSessions.Load(), CorruptRecords: c.corrupt.Load(),
-		Panics: c.panics.Load(), DoneTwice: c.doneTwice.Load(),
+		DroppedShared: c.droppedShared.Load(), ExpiredSessions: c.expiredSessions.Load(),
+		CorruptRecords: c.corrupt.Load(),
+		Panics:         c.panics.Load(), DoneTwice: c.doneTwice.Load(),
 	}
 	for i := range st.PacketsIn {
 		st.PacketsIn[i], st.PacketsOut[i] = c.packetsIn[i].Load(), c.packetsOut[i].Load()

@@ -22,7 +22,8 @@ func (s memory) Session(id string) *sessions.Record {
 		s.mu.Unlock()
 		return nil
 	}
-	r := &sessions.Record{Life: x.life, Expiry: x.expiry, Away: s.steady(x.away), Owner: x.owner, Subs: make(map[string]uint64)}
+	r := &sessions.Record{Life: x.life, Expiry: x.expiry, Away: s.steady(x.away), Owner: x.owner,
+		Subs: make(map[string]uint64)}
 	s.mu.Unlock()
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -67,8 +68,9 @@ func (s *session) stored() sessions.Life { return sessions.Life{ID: s.id, Number
 
 // stored is o as srv keeps it; packetID is 0 as long as it has none.
 func (o *outbound) stored(srv *Server, packetID uint16) *sessions.Queued {
-	return &sessions.Queued{QoS: o.qos, Retain: o.retain, Released: o.m == &released, PacketID: packetID, Expires: srv.steady(o.m.Expires),
-		Topic: o.m.Topic, Properties: o.m.Properties, Group: o.group, IDs: o.ids, Payload: o.m.Payload}
+	return &sessions.Queued{QoS: o.qos, Retain: o.retain, Released: o.m == &released, PacketID: packetID,
+		Expires: srv.steady(o.m.Expires),
+		Topic:   o.m.Topic, Properties: o.m.Properties, Group: o.group, IDs: o.ids, Payload: o.m.Payload}
 }
 
 // forget removes the stored form of o. s.mu may be held.
@@ -136,7 +138,8 @@ func (l *loader) Corrupt(key []byte, err error) {
 }
 
 func (l *loader) LoadRetained(r *sessions.Retained) bool {
-	m := &message.Message{Topic: r.Topic, Payload: r.Payload, QoS: r.QoS, Retain: true, Properties: r.Properties, Expires: l.here(r.Expires), Owner: r.Owner}
+	m := &message.Message{Topic: r.Topic, Payload: r.Payload, QoS: r.QoS, Retain: true, Properties: r.Properties,
+		Expires: l.here(r.Expires), Owner: r.Owner}
 	return !m.Expired(l.now) && l.retained.set(m, r.At)
 }
 
@@ -175,7 +178,8 @@ func (l *loader) LoadAccepted(life sessions.Life, packetID uint16) bool {
 
 func (l *loader) LoadQueued(life sessions.Life, seq uint64, q *sessions.Queued) bool {
 	o := outbound{qos: q.QoS, retain: q.Retain, ids: q.IDs, seq: seq, group: q.Group,
-		m: &message.Message{Topic: q.Topic, Payload: q.Payload, QoS: q.QoS, Properties: q.Properties, Expires: l.here(q.Expires)}}
+		m: &message.Message{Topic: q.Topic, Payload: q.Payload, QoS: q.QoS, Properties: q.Properties,
+			Expires: l.here(q.Expires)}}
 	if q.Released {
 		o.m = &released
 	}

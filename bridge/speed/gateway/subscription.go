@@ -69,7 +69,8 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 	}
 	id := props.Number(packet.SubscriptionID, 0)
 	if id != 0 && conf.NoSubscriptionIDs {
-		return c.refused(codeNoIdentifiers, fmt.Errorf("%w: a subscription identifier, of which CONNACK says that there are none", packet.ErrProtocol))
+		return c.refused(codeNoIdentifiers,
+			fmt.Errorf("%w: a subscription identifier, of which CONNACK says that there are none", packet.ErrProtocol))
 	}
 	codes := make([]byte, len(p.Filters))
 	no := func(i int, code byte, why error) {
@@ -116,7 +117,8 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 		}
 		var room bool
 		if known[i], room = c.srv.subscribe(s, f.Filter, newOptions(f.Options, codes[i], id)); !room {
-			no(i, codeQuota, over("MaxSubscriptions", c.srv.conf.MaxSubscriptions, "another subscription of the session"))
+			no(i, codeQuota, over("MaxSubscriptions", c.srv.conf.MaxSubscriptions,
+				"another subscription of the session"))
 		}
 	}
 	b := c.changed() // what has to be durable before SUBACK
@@ -146,7 +148,8 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 // retainedFor finds and stages the retained messages for a SUBSCRIBE; known are
 // the subscriptions that there were before. It stops when the client has no room
 // for more: a short packet may ask for every message again and again.
-func (c *Client) retainedFor(filters []packet.Filter, codes []byte, known []bool, id uint32, b *streams.Batch) (all []outbound, took time.Duration) {
+func (c *Client) retainedFor(filters []packet.Filter, codes []byte, known []bool, id uint32,
+	b *streams.Batch) (all []outbound, took time.Duration) {
 	conf, s := &c.srv.conf, c.s
 	var ids []uint32
 	if id != 0 {
@@ -437,7 +440,8 @@ func (s *Server) fan(m *message.Message, f *fanout, b *streams.Batch, all bool) 
 		o, any := outbound{m: m}, false
 		for ; i < len(f.to) && f.to[i].s == t.s; i++ {
 			opts := f.to[i].o
-			if opts.noLocal() && m.ClientID == t.s.id && m.ClientID != "" && m.Hops == 0 { // [MQTT-3.8.3-3]; a rule is another publisher
+			// [MQTT-3.8.3-3]; a rule is another publisher
+			if opts.noLocal() && m.ClientID == t.s.id && m.ClientID != "" && m.Hops == 0 {
 				continue
 			}
 			any = true

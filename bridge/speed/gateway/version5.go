@@ -72,7 +72,8 @@ func (c *Client) willProperties(w *message.Message, b []byte) error {
 		return refuse(codeOf(err), err)
 	}
 	if p.Has(packet.ResponseTopic) && topic.ValidName(string(p.ResponseTopic)) != nil {
-		return refuse(codeProtocol, fmt.Errorf("%w: the will's response topic %.64q", packet.ErrProtocol, p.ResponseTopic))
+		return refuse(codeProtocol, fmt.Errorf("%w: the will's response topic %.64q", packet.ErrProtocol,
+			p.ResponseTopic))
 	}
 	w.Properties = bytes.Clone(p.Forward)
 	c.v5.willDelay = seconds(p.Number(packet.WillDelay, 0))

@@ -74,7 +74,9 @@ func TestConnack5(t *testing.T) {
 	f := start(t, AWSConfig(), nil)
 	_, ack := f.connect5(t, &packet.Connect{KeepAlive: 5, Properties: number(packet.SessionExpiry, 1<<31)})
 	p := parsed(t, packet.CONNACK, ack.Properties)
-	if string(p.AssignedClientID) == "" || p.Number(packet.MaximumQoS, 2) != 1 || p.Number(packet.ServerKeepAlive, 0) != 30 || // [MQTT-3.2.2-16, -21]
+	// [MQTT-3.2.2-16, -21]
+	if string(p.AssignedClientID) == "" || p.Number(packet.MaximumQoS, 2) != 1 ||
+		p.Number(packet.ServerKeepAlive, 0) != 30 ||
 		p.Number(packet.ReceiveMaximum, 65535) != 100 || p.Number(packet.SubscriptionIDsAvail, 1) != 0 ||
 		p.Number(packet.TopicAliasMaximum, 0) != 8 || p.Number(packet.SessionExpiry, 0) != 7*24*3600 ||
 		p.Number(packet.MaximumPacketSize, 0) != 128<<10+packetRoom {
@@ -83,7 +85,8 @@ func TestConnack5(t *testing.T) {
 	f = start(t, Config{}, nil)
 	_, ack = f.connect5(t, &packet.Connect{Clean: true, ClientID: "x", KeepAlive: 5})
 	p = parsed(t, packet.CONNACK, ack.Properties)
-	for _, id := range []packet.Property{packet.AssignedClientID, packet.MaximumQoS, packet.ServerKeepAlive, packet.SubscriptionIDsAvail, packet.SessionExpiry} {
+	for _, id := range []packet.Property{packet.AssignedClientID, packet.MaximumQoS, packet.ServerKeepAlive,
+		packet.SubscriptionIDsAvail, packet.SessionExpiry} {
 		if p.Has(id) {
 			t.Errorf("0x%02x was not needed", byte(id))
 		}
@@ -93,7 +96,8 @@ func TestConnack5(t *testing.T) {
 func TestConnectRefusals5(t *testing.T) {
 	f := start(t, Config{MaxClientID: 8, MaxQoS: 1}, nil)
 	f.policy.connect = func(c *Connect) error {
-		return map[string]error{"bad": ErrBadCredentials, "no": ErrNotAuthorized, "id": ErrIdentifier, "busy": ErrUnavailable}[c.ClientID]
+		return map[string]error{"bad": ErrBadCredentials, "no": ErrNotAuthorized, "id": ErrIdentifier,
+			"busy": ErrUnavailable}[c.ClientID]
 	}
 	f.policy.deny["publish w"] = true
 	for name, c := range map[string]struct {
@@ -107,12 +111,14 @@ func TestConnectRefusals5(t *testing.T) {
 		"unavailable":    {packet.Connect{ClientID: "busy"}, 0x88},
 		"authentication": {packet.Connect{ClientID: "a", Properties: text(packet.AuthMethod, "SCRAM-SHA-1")}, 0x8c},
 		"data alone":     {packet.Connect{ClientID: "a", Properties: text(packet.AuthData, "x")}, 0x82},
-		"twice":          {packet.Connect{ClientID: "a", Properties: join(number(packet.ReceiveMaximum, 1), number(packet.ReceiveMaximum, 1))}, 0x82},
-		"not its own":    {packet.Connect{ClientID: "a", Properties: number(packet.TopicAlias, 1)}, 0x81},
-		"will's topic":   {packet.Connect{ClientID: "a", HasWill: true, WillTopic: "a/#"}, 0x90},
-		"will's QoS":     {packet.Connect{ClientID: "a", HasWill: true, WillTopic: "a", WillQoS: 2}, 0x9b},
-		"will's rights":  {packet.Connect{ClientID: "a", HasWill: true, WillTopic: "w"}, 0x87},
-		"will's answer":  {packet.Connect{ClientID: "a", HasWill: true, WillTopic: "a", WillProperties: text(packet.ResponseTopic, "+")}, 0x82},
+		"twice": {packet.Connect{ClientID: "a",
+			Properties: join(number(packet.ReceiveMaximum, 1), number(packet.ReceiveMaximum, 1))}, 0x82},
+		"not its own":   {packet.Connect{ClientID: "a", Properties: number(packet.TopicAlias, 1)}, 0x81},
+		"will's topic":  {packet.Connect{ClientID: "a", HasWill: true, WillTopic: "a/#"}, 0x90},
+		"will's QoS":    {packet.Connect{ClientID: "a", HasWill: true, WillTopic: "a", WillQoS: 2}, 0x9b},
+		"will's rights": {packet.Connect{ClientID: "a", HasWill: true, WillTopic: "w"}, 0x87},
+		"will's answer": {packet.Connect{ClientID: "a", HasWill: true, WillTopic: "a",
+			WillProperties: text(packet.ResponseTopic, "+")}, 0x82},
 	} {
 		w := f.five(t)
 		c.p.Version, c.p.Clean = packet.V5, true
@@ -203,26 +209,33 @@ func TestOffences5(t *testing.T) {
 		p    packet.Packet
 		code byte
 	}{
-		"second CONNECT":           {&packet.Connect{Version: packet.V5, Clean: true, ClientID: "x"}, 0x82}, // [MQTT-3.1.0-2]
-		"AUTH":                     {&packet.Disconnect{Kind: packet.AUTH, Reason: 0x18}, 0x82},
-		"CONNACK":                  {&packet.Connack{}, 0x82},
-		"payload":                  {big, 0x95},
-		"QoS":                      {pub("a", "", 2, 1), 0x9b}, // [MQTT-3.2.2-11]
-		"subscription id":          {withID, 0x82},
-		"response topic":           {wild, 0x82},
-		"topic":                    {pub("a/#", "", 0, 0), 0x90},
-		"no identifiers":           {&packet.Subscribe{ID: 1, Properties: number(packet.SubscriptionID, 1), Filters: []packet.Filter{filter("a", 0)}}, 0xa1},
-		"shared and no local":      {&packet.Subscribe{ID: 1, Filters: []packet.Filter{filter("$share/g/a", 4)}}, 0x82}, // [MQTT-3.8.3-4]
-		"property of another":      {&packet.Subscribe{ID: 1, Properties: number(packet.TopicAlias, 1), Filters: []packet.Filter{filter("a", 0)}}, 0x81},
-		"reserved option":          {&packet.Subscribe{ID: 1, Filters: []packet.Filter{filter("a", 0x40)}}, 0x81}, // [MQTT-3.8.3-5]
-		"expiry at the end":        {&packet.Disconnect{Kind: packet.DISCONNECT, Properties: number(packet.SessionExpiry, 1)}, 0x82},
-		"packet over the limit":    {pub("a", strings.Repeat("x", 100+packetRoom), 0, 0), 0x95},
-		"reason of PUBACK":         {&packet.Ack{Kind: packet.PUBACK, ID: 1, Reason: 0x01}, 0x82}, // [MQTT-3.4.2-1]
-		"reason of PUBREC":         {&packet.Ack{Kind: packet.PUBREC, ID: 1, Reason: 0x92}, 0x82},
-		"reason of PUBREL":         {&packet.Ack{Kind: packet.PUBREL, ID: 1, Reason: 0x10}, 0x82},
-		"reason of PUBCOMP":        {&packet.Ack{Kind: packet.PUBCOMP, ID: 1, Reason: 0x80}, 0x82},
-		"reason of DISCONNECT":     {&packet.Disconnect{Kind: packet.DISCONNECT, Reason: 0x05}, 0x82},
-		"a property of DISCONNECT": {&packet.Disconnect{Kind: packet.DISCONNECT, Properties: number(packet.ReceiveMaximum, 1)}, 0x81},
+		// [MQTT-3.1.0-2]
+		"second CONNECT":  {&packet.Connect{Version: packet.V5, Clean: true, ClientID: "x"}, 0x82},
+		"AUTH":            {&packet.Disconnect{Kind: packet.AUTH, Reason: 0x18}, 0x82},
+		"CONNACK":         {&packet.Connack{}, 0x82},
+		"payload":         {big, 0x95},
+		"QoS":             {pub("a", "", 2, 1), 0x9b}, // [MQTT-3.2.2-11]
+		"subscription id": {withID, 0x82},
+		"response topic":  {wild, 0x82},
+		"topic":           {pub("a/#", "", 0, 0), 0x90},
+		"no identifiers": {&packet.Subscribe{ID: 1, Properties: number(packet.SubscriptionID, 1),
+			Filters: []packet.Filter{filter("a", 0)}}, 0xa1},
+		// [MQTT-3.8.3-4]
+		"shared and no local": {&packet.Subscribe{ID: 1, Filters: []packet.Filter{filter("$share/g/a", 4)}}, 0x82},
+		"property of another": {&packet.Subscribe{ID: 1, Properties: number(packet.TopicAlias, 1),
+			Filters: []packet.Filter{filter("a", 0)}}, 0x81},
+		// [MQTT-3.8.3-5]
+		"reserved option": {&packet.Subscribe{ID: 1, Filters: []packet.Filter{filter("a", 0x40)}}, 0x81},
+		"expiry at the end": {&packet.Disconnect{Kind: packet.DISCONNECT,
+			Properties: number(packet.SessionExpiry, 1)}, 0x82},
+		"packet over the limit": {pub("a", strings.Repeat("x", 100+packetRoom), 0, 0), 0x95},
+		"reason of PUBACK":      {&packet.Ack{Kind: packet.PUBACK, ID: 1, Reason: 0x01}, 0x82}, // [MQTT-3.4.2-1]
+		"reason of PUBREC":      {&packet.Ack{Kind: packet.PUBREC, ID: 1, Reason: 0x92}, 0x82},
+		"reason of PUBREL":      {&packet.Ack{Kind: packet.PUBREL, ID: 1, Reason: 0x10}, 0x82},
+		"reason of PUBCOMP":     {&packet.Ack{Kind: packet.PUBCOMP, ID: 1, Reason: 0x80}, 0x82},
+		"reason of DISCONNECT":  {&packet.Disconnect{Kind: packet.DISCONNECT, Reason: 0x05}, 0x82},
+		"a property of DISCONNECT": {&packet.Disconnect{Kind: packet.DISCONNECT,
+			Properties: number(packet.ReceiveMaximum, 1)}, 0x81},
 	} {
 		w := f.clean5(t, "x")
 		w.send(c.p)
@@ -319,7 +332,8 @@ func TestReceiveMaximum(t *testing.T) {
 
 func TestMaximumPacketSize(t *testing.T) {
 	f := start(t, Config{}, nil)
-	s, _ := f.connect5(t, &packet.Connect{ClientID: "s", Properties: join(number(packet.MaximumPacketSize, 100), number(packet.SessionExpiry, 60))})
+	s, _ := f.connect5(t, &packet.Connect{ClientID: "s",
+		Properties: join(number(packet.MaximumPacketSize, 100), number(packet.SessionExpiry, 60))})
 	s.subscribe5("#", 1)
 	p := f.clean5(t, "p")
 	large := pub("a", "", 1, 1)
@@ -329,7 +343,8 @@ func TestMaximumPacketSize(t *testing.T) {
 	f.leaves(t, s, "s")
 	p.send(pub("a", strings.Repeat("x", 96), 1, 3), pub("a", "z", 1, 4)) // while it is away
 	p.ping5(t)
-	s, _ = f.connect5(t, &packet.Connect{ClientID: "s", Properties: join(number(packet.MaximumPacketSize, 100), number(packet.SessionExpiry, 60))})
+	s, _ = f.connect5(t, &packet.Connect{ClientID: "s",
+		Properties: join(number(packet.MaximumPacketSize, 100), number(packet.SessionExpiry, 60))})
 	again := pub("a", "y", 1, 1)
 	again.Dup = true
 	s.want(again)
@@ -405,7 +420,8 @@ func TestSubscriptionOptions(t *testing.T) {
 	m.Properties = join(number(packet.SubscriptionID, 2), number(packet.SubscriptionID, 1))
 	w.want(m)
 
-	w.send(&packet.Subscribe{ID: 2, Filters: []packet.Filter{filter("a/#/b", 0), filter("$share/g", 0), filter("$share/+/x", 0), filter("$SYS/#", 0), filter("ok", 1)}})
+	w.send(&packet.Subscribe{ID: 2, Filters: []packet.Filter{filter("a/#/b", 0), filter("$share/g", 0),
+		filter("$share/+/x", 0), filter("$SYS/#", 0), filter("ok", 1)}})
 	w.want(&packet.Suback{ID: 2, Codes: []byte{0x8f, 0x8f, 0x8f, 0x87, 1}})
 }
 
@@ -503,8 +519,10 @@ func TestWills5(t *testing.T) {
 		s := f.clean5(t, "watch")
 		s.subscribe5("w", 1)
 		will := func(expiry, delay uint32) *packet.Connect {
-			return &packet.Connect{ClientID: "x", Properties: number(packet.SessionExpiry, expiry), HasWill: true, WillTopic: "w",
-				WillPayload: []byte("gone"), WillProperties: join(number(packet.WillDelay, delay), number(packet.MessageExpiry, 9), packet.AppendUser(nil, "k", "v"))}
+			return &packet.Connect{ClientID: "x", Properties: number(packet.SessionExpiry, expiry), HasWill: true,
+				WillTopic:   "w",
+				WillPayload: []byte("gone"), WillProperties: join(number(packet.WillDelay, delay),
+					number(packet.MessageExpiry, 9), packet.AppendUser(nil, "k", "v"))}
 		}
 		gone := pub("w", "gone", 0, 0)
 		gone.Properties = join(packet.AppendUser(nil, "k", "v"), number(packet.MessageExpiry, 9))

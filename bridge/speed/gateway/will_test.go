@@ -51,8 +51,10 @@ func TestWillsFollowPolicy(t *testing.T) {
 					wills = append(wills, p.Message.Topic)
 					p.Done(nil)
 				}))
-				w, _ := f.connect5(t, &packet.Connect{ClientID: "x", Properties: number(packet.SessionExpiry, 3600), HasWill: true,
-					WillTopic: "w", WillRetain: c.retain, WillPayload: []byte("gone"), WillProperties: number(packet.WillDelay, c.delay)})
+				w, _ := f.connect5(t, &packet.Connect{ClientID: "x", Properties: number(packet.SessionExpiry, 3600),
+					HasWill:   true,
+					WillTopic: "w", WillRetain: c.retain, WillPayload: []byte("gone"),
+					WillProperties: number(packet.WillDelay, c.delay)})
 				f.deny(c.denied)
 				c.end(f, w)
 				synctest.Wait()

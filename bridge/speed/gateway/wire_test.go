@@ -58,7 +58,8 @@ func TestHostileInput(t *testing.T) {
 		})
 	}
 	// Every packet cut at every place, and with every byte of its head changed.
-	sub := (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "a/+", Options: 1}, {Filter: "b"}}}).Append(nil, packet.V311)
+	sub := (&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "a/+", Options: 1}, {Filter: "b"}}}).Append(nil,
+		packet.V311)
 	for i := range sub {
 		for _, v := range []byte{0, 1, 0x7f, 0x80, 0xff} {
 			w := f.connect(t, "h")
@@ -76,7 +77,8 @@ func TestHostileInput(t *testing.T) {
 	good.send(ackOf(packet.PUBACK, 9), ackOf(packet.PUBCOMP, 9), ackOf(packet.PUBREC, 9))
 	good.want(ackOf(packet.PUBREL, 9))
 	good.ping()
-	good.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "1"}, {Filter: "2"}, {Filter: "3"}, {Filter: "4"}, {Filter: "2", Options: 1}}})
+	good.send(&packet.Subscribe{ID: 1, Filters: []packet.Filter{{Filter: "1"}, {Filter: "2"}, {Filter: "3"},
+		{Filter: "4"}, {Filter: "2", Options: 1}}})
 	good.want(&packet.Suback{ID: 1, Codes: []byte{0, 0, 0, 0x80, 1}})
 	if st := f.Stats(); st.Panics != 0 {
 		t.Errorf("%d panics", st.Panics)
@@ -88,11 +90,14 @@ func TestPanics(t *testing.T) {
 	f := start(t, Config{}, routerFunc(func(_ *Client, m *message.Message, done func(error)) { panic("router") }))
 	good := f.connect(t, "good")
 	w := f.dial(t)
-	w.send(&packet.Connect{Version: packet.V311, Clean: true, ClientID: "w", HasWill: true, WillTopic: "w"}, pub("a", "", 1, 1))
+	w.send(&packet.Connect{Version: packet.V311, Clean: true, ClientID: "w", HasWill: true, WillTopic: "w"},
+		pub("a", "", 1, 1))
 	w.want(&packet.Connack{})
 	w.wantEnd()
 	good.ping()
-	await.True(t, "both panics", func() bool { return f.Stats().Panics == 2 && f.Stats().Disconnects[ReasonServer] == 1 })
+	await.True(t, "both panics", func() bool {
+		return f.Stats().Panics == 2 && f.Stats().Disconnects[ReasonServer] == 1
+	})
 }
 
 // A client that does not read costs no more than its limit: QoS 0 is dropped, QoS
@@ -178,7 +183,8 @@ func TestKeepAliveTLS(t *testing.T) {
 		l := newPipes()
 		f := startOn(t, Config{}, nil, tls.NewListener(l, &tls.Config{Certificates: []tls.Certificate{a.leaf("server")},
 			ClientAuth: tls.RequireAnyClientCert, Time: realTime}))
-		nc := tls.Client(l.dial(t), &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{a.leaf("k")}, Time: realTime})
+		nc := tls.Client(l.dial(t), &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{a.leaf("k")},
+			Time: realTime})
 		w := &wire{t, nc, packet.NewReader(nc, 4096, 1<<20), packet.V311}
 		w.send(&packet.Connect{Version: packet.V311, Clean: true, ClientID: "k", KeepAlive: 60})
 		w.want(&packet.Connack{})
@@ -213,7 +219,8 @@ var startTime = time.Now().UnixNano()
 func TestTimeLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
-		f := startPipes(t, Config{Events: j.event, KeepAliveMin: 30 * time.Second, KeepAliveMax: 20 * time.Minute, DrainTimeout: time.Second}, nil)
+		f := startPipes(t, Config{Events: j.event, KeepAliveMin: 30 * time.Second, KeepAliveMax: 20 * time.Minute,
+			DrainTimeout: time.Second}, nil)
 		// until returns how long the server leaves the connection open.
 		until := func(w *wire) time.Duration {
 			begin := time.Now()
@@ -243,7 +250,8 @@ func TestTimeLimits(t *testing.T) {
 		if got := until(w); got != 30*time.Second {
 			t.Errorf("with a slow CONNECT: open for %v", got)
 		}
-		for seconds, want := range map[uint16]time.Duration{1: 45 * time.Second, 60: 90 * time.Second, 3600: 30 * time.Minute, 0: 30 * time.Minute} {
+		for seconds, want := range map[uint16]time.Duration{1: 45 * time.Second, 60: 90 * time.Second,
+			3600: 30 * time.Minute, 0: 30 * time.Minute} {
 			if got := until(keep("k", seconds)); got != want {
 				t.Errorf("keep alive %d: open for %v, want %v", seconds, got, want)
 			}

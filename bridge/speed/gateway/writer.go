@@ -132,7 +132,8 @@ func (c *Client) appendPublish5(first byte, o *outbound, id uint16) {
 		}
 	}
 	props = c.publishProperties(props, o, time.Now())
-	p := packet.Publish{Dup: first&8 != 0, QoS: o.qos, Retain: o.retain, Topic: []byte(name), ID: id, Properties: props, Payload: o.m.Payload}
+	p := packet.Publish{Dup: first&8 != 0, QoS: o.qos, Retain: o.retain, Topic: []byte(name), ID: id, Properties: props,
+		Payload: o.m.Payload}
 	c.out = p.Append(c.out, packet.V5)
 	c.outPackets[packet.PUBLISH]++
 }

@@ -66,7 +66,8 @@ func (in *Ingest) expand(e *Entry, m *message.Message, b *telemetry.Batch, may f
 	shard, key := in.shardOf(m), keyOf(m)
 	cost := Cost{Messages: b.Readings()}
 	e.parts = make([]message.Message, 0, cost.Messages)
-	text := make([]byte, 0, 4*len(m.Payload)+32*cost.Messages) // of all payloads: subscribers may keep them, so it isn't used again
+	// of all payloads: subscribers may keep them, so it isn't used again
+	text := make([]byte, 0, 4*len(m.Payload)+32*cost.Messages)
 	for i := range b.Series {
 		s := &b.Series[i]
 		topic := "dt/" + m.Thing + "/" + s.Sensor
@@ -100,7 +101,8 @@ func (in *Ingest) expand(e *Entry, m *message.Message, b *telemetry.Batch, may f
 	if r := e.refused; r != nil {
 		in.counts.refused.Add(uint64(r.Readings))
 		for _, t := range r.Topics {
-			in.warn.say("policy refuses readings, they are dropped", m.Thing, t.Topic, t.Readings, "principal", m.Principal)
+			in.warn.say("policy refuses readings, they are dropped", m.Thing, t.Topic, t.Readings, "principal",
+				m.Principal)
 		}
 	}
 	return cost
@@ -115,6 +117,7 @@ func (in *Ingest) quarantine(m *message.Message, why string, done func(error)) *
 
 func (in *Ingest) setAside(e *Entry, m *message.Message, why string) {
 	in.counts.quarantined.Add(1)
-	in.warn.say("batch is unreadable, kept aside in "+Quarantine, keyOf(m), m.Topic, 1, "client", m.ClientID, "why", why)
+	in.warn.say("batch is unreadable, kept aside in "+Quarantine, keyOf(m), m.Topic, 1, "client", m.ClientID, "why",
+		why)
 	e.add(Quarantine, 0, keyOf(m), m)
 }

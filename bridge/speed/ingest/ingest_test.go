@@ -165,7 +165,9 @@ func same(t testing.TB, what string, got, want any) {
 }
 
 func TestPublish(t *testing.T) {
-	b := open(t, vfs.NewMem(), Options{Store: func(topic string) bool { return topic != "chat" && topic != "dt/pump/noise" }})
+	b := open(t, vfs.NewMem(), Options{Store: func(topic string) bool {
+		return topic != "chat" && topic != "dt/pump/noise"
+	}})
 	b.run()
 	m := send("pump", []byte(`{"a":1}`))
 	m.Topic, m.Retain, m.Hops, m.Time = "plant/x", true, 3, 77
@@ -174,13 +176,16 @@ func TestPublish(t *testing.T) {
 	one := batch(t, 1, 1, "temp", "secret", "noise", "hum")
 	notSecret := func(topic string) bool { return topic != "dt/pump/secret" }
 	var refused *telemetry.Refused
-	if err := b.publish(send("pump", one), notSecret); !errors.As(err, &refused) || refused.Readings != 1 || len(refused.Topics) != 1 || refused.Topics[0] != (telemetry.TopicCount{Topic: "dt/pump/secret", Readings: 1}) {
+	if err := b.publish(send("pump", one), notSecret); !errors.As(err, &refused) || refused.Readings != 1 ||
+		len(refused.Topics) != 1 || refused.Topics[0] != (telemetry.TopicCount{Topic: "dt/pump/secret", Readings: 1}) {
 		t.Errorf("refused: %+v, %v", refused, err)
 	}
 	b.must(send("pump", one), notSecret) // a copy is stored, and nothing of it is new
-	same(t, "log", b.texts(), strings.Join([]string{`plant/x {"a":1}`, reading("pump", "temp", 1), reading("pump", "hum", 1)}, "\n"))
+	same(t, "log", b.texts(), strings.Join([]string{`plant/x {"a":1}`, reading("pump", "temp", 1),
+		reading("pump", "hum", 1)}, "\n"))
 	same(t, "delivered", strings.Join(b.delivered, "\n"), strings.Join([]string{
-		`plant/x {"a":1}`, "chat hi", reading("pump", "temp", 1), reading("pump", "noise", 1), reading("pump", "hum", 1)}, "\n"))
+		`plant/x {"a":1}`, "chat hi", reading("pump", "temp", 1), reading("pump", "noise", 1),
+		reading("pump", "hum", 1)}, "\n"))
 	all := b.all(Stream)
 	got := *all[0]
 	if got.Trace == (message.Trace{}) {
@@ -189,11 +194,13 @@ func TestPublish(t *testing.T) {
 	got.Trace = m.Trace
 	same(t, "message", got, *m)
 	r := all[2]
-	if r.Thing != "pump" || r.ClientID != "pump" || r.Principal != m.Principal || r.SourceIP != "10.1.2.3" || r.Protocol != "mqtt" || r.Time == 0 || r.QoS != 1 || r.Trace == all[1].Trace {
+	if r.Thing != "pump" || r.ClientID != "pump" || r.Principal != m.Principal || r.SourceIP != "10.1.2.3" ||
+		r.Protocol != "mqtt" || r.Time == 0 || r.QoS != 1 || r.Trace == all[1].Trace {
 		t.Errorf("reading %+v", r)
 	}
 	st := b.in.Stats()
-	if st.Messages != 5 || st.Readings != 3 || st.Batches != 1 || st.Refused != 1 || st.Durable != 2 || st.DurableTime <= 0 || st.BatchBytes == 0 {
+	if st.Messages != 5 || st.Readings != 3 || st.Batches != 1 || st.Refused != 1 || st.Durable != 2 ||
+		st.DurableTime <= 0 || st.BatchBytes == 0 {
 		t.Errorf("stats %+v", st)
 	}
 	for range 3 {
@@ -246,7 +253,8 @@ func TestDuplicates(t *testing.T) {
 	b.must(send("pump", batch(t, 2, 1, "s")), nil)    // other spool
 	b.must(send("mixer", batch(t, 1, 1, "s")), nil)   // other thing
 	b.must(send("mixer", batch(t, 1, 1, "odd")), nil) // the number counts, not the content
-	want := map[string]int{reading("pump", "s", 1): 2, reading("pump", "s", 2): 1, reading("pump", "s", 9): 1, reading("mixer", "s", 1): 1}
+	want := map[string]int{reading("pump", "s", 1): 2, reading("pump", "s", 2): 1, reading("pump", "s", 9): 1,
+		reading("mixer", "s", 1): 1}
 	check := func() {
 		t.Helper()
 		got := map[string]int{}
@@ -470,7 +478,9 @@ func TestNewWhenClosed(t *testing.T) {
 func TestWarningsAreBounded(t *testing.T) {
 	var log strings.Builder
 	now := time.Unix(0, 0)
-	w := warnings{log: slog.New(slog.NewTextHandler(&log, nil)), now: func() time.Time { return now }, seen: map[string]said{}}
+	w := warnings{log: slog.New(slog.NewTextHandler(&log, nil)), now: func() time.Time {
+		return now
+	}, seen: map[string]said{}}
 	lines := func() int { return strings.Count(log.String(), "\n") }
 	for i := range 100 {
 		w.say("x", "t", fmt.Sprint(i), 1)
@@ -511,7 +521,8 @@ func TestThingRate(t *testing.T) {
 	}
 	e := b.in.Begin(m, func(string) bool { panic("a copy is expanded") }, func(err error) { done <- err })
 	if err := <-done; err != nil || e != nil || b.in.Wait("pump") != 2100*time.Millisecond {
-		t.Errorf("a copy has an entry: %t; it costs one message, and the thing waits %v: %v", e != nil, b.in.Wait("pump"), err)
+		t.Errorf("a copy has an entry: %t; it costs one message, and the thing waits %v: %v", e != nil,
+			b.in.Wait("pump"), err)
 	}
 	now = now.Add(2100 * time.Millisecond)
 	if w := b.in.Wait("pump"); w != 0 {

@@ -15,8 +15,9 @@ func bootBatch(t testing.TB, boot uint32, seq uint64) []byte {
 	t.Helper()
 	h := telemetry.Header{Spool: [16]byte{1}, Seq: seq}
 	binary.BigEndian.PutUint32(h.Boot[:], boot)
-	p, err := telemetry.Append(nil, &telemetry.Batch{Header: h, Series: []telemetry.Series{{Sensor: "s", Times: []int64{int64(seq)},
-		Columns: []telemetry.Column{{Name: "v", Kind: telemetry.Int, Ints: []int64{int64(seq)}}}}}})
+	p, err := telemetry.Append(nil, &telemetry.Batch{Header: h,
+		Series: []telemetry.Series{{Sensor: "s", Times: []int64{int64(seq)},
+			Columns: []telemetry.Column{{Name: "v", Kind: telemetry.Int, Ints: []int64{int64(seq)}}}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

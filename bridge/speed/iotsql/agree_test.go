@@ -20,8 +20,10 @@ func agreement(t testing.TB, data []byte) (fired bool) {
 	c := &chooser{data[:min(len(data), 2000)]}
 	version := pick(c, []string{Version2016, Version2016, Version2015, VersionBeta})
 	m := &Input{Account: "1", Message: message.Message{
-		Topic: "t/1", Payload: []byte(c.payload()), Time: 1481825251155, ClientID: "c", Principal: "p", Trace: message.Trace{1, 15: 9},
-		Properties: properties{ContentType: "x", CorrelationData: []byte("id"), User: [][2]string{{"k", "1"}, {"s", "é"}, {"k", "\""}}}.wire(),
+		Topic: "t/1", Payload: []byte(c.payload()), Time: 1481825251155, ClientID: "c", Principal: "p",
+		Trace: message.Trace{1, 15: 9},
+		Properties: properties{ContentType: "x", CorrelationData: []byte("id"),
+			User: [][2]string{{"k", "1"}, {"s", "é"}, {"k", "\""}}}.wire(),
 	}}
 	g := &generator{chooser: c, modern: version != Version2015}
 	tree := g.statement()

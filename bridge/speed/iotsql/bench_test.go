@@ -20,7 +20,8 @@ var (
 )
 
 func refMessages() (hit, miss *Input) {
-	hit = &Input{Message: message.Message{Topic: "dt/boiler-17/room", Payload: []byte(refDoc), Time: 1700000000000, ClientID: "boiler-17"}}
+	hit = &Input{Message: message.Message{Topic: "dt/boiler-17/room", Payload: []byte(refDoc), Time: 1700000000000,
+		ClientID: "boiler-17"}}
 	cold := *hit
 	cold.Payload = bytes.Replace(hit.Payload, []byte("31.5"), []byte("21.5"), 1)
 	return hit, &cold
@@ -118,7 +119,9 @@ func TestTemplateText(t *testing.T) {
 		if got, err := tpl.Text(context.Background(), hit); got != c.want || err != nil {
 			t.Errorf("%s: %q, %v; want %q", text, got, err, c.want)
 		}
-		if n := testing.AllocsPerRun(100, func() { tpl.Text(context.Background(), hit) }); n > c.allocs && !raceEnabled {
+		if n := testing.AllocsPerRun(100, func() {
+			tpl.Text(context.Background(), hit)
+		}); n > c.allocs && !raceEnabled {
 			t.Errorf("%s: %v allocations, want %v", text, n, c.allocs)
 		}
 	}

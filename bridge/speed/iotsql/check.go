@@ -63,7 +63,8 @@ type mistake struct {
 
 // newChecker makes a checker that knows the variables of SET.
 func newChecker(text string, prog *program, sets []assignment) *checker {
-	c := &checker{text: text, prog: &program{version: prog.version, modern: prog.modern}, vars: map[string]guess{}, left: maxWork}
+	c := &checker{text: text, prog: &program{version: prog.version, modern: prog.modern}, vars: map[string]guess{},
+		left: maxWork}
 	for _, set := range sets {
 		c.vars[set.name] = c.infer(set.expr)
 	}
@@ -111,7 +112,8 @@ type guess struct {
 var unknown = guess{kinds: anything}
 
 func (c *checker) report(n *node, at *node, msg, expected string) guess {
-	c.found = append(c.found, mistake{node: n, aliases: slices.Clone(c.aliases), err: newSyntaxError(c.text, at.pos, msg, expected)})
+	c.found = append(c.found, mistake{node: n, aliases: slices.Clone(c.aliases),
+		err: newSyntaxError(c.text, at.pos, msg, expected)})
 	return unknown
 }
 
@@ -181,8 +183,10 @@ var wants = []struct {
 	kinds kinds
 	text  string
 }{
-	{takesNumber, "numbers"}, {takesBool, "Booleans"}, {takesNumber | isBool, "numbers and Booleans"}, {isArray, "an Array"}, {isObject, "an Object"},
-	{isArray | isObject | isText, "an Array, an Object or a String"}, {isText, "a String"}, {takesText, "values with a string form"},
+	{takesNumber, "numbers"}, {takesBool, "Booleans"}, {takesNumber | isBool, "numbers and Booleans"},
+	{isArray, "an Array"}, {isObject, "an Object"},
+	{isArray | isObject | isText, "an Array, an Object or a String"}, {isText, "a String"},
+	{takesText, "values with a string form"},
 }
 
 // need reports that n is Undefined if one of its operands can't be what it takes.
@@ -266,7 +270,8 @@ func (c *checker) binary(n *node, kids []guess, yield func(kinds, string, ...kin
 			g.kinds |= isNumber
 		}
 		if g.kinds == isUndefined {
-			return c.report(n, n, fmt.Sprintf("%s + %s has no value", kids[0].describe(), kids[1].describe()), "two numbers, or a String on either side")
+			return c.report(n, n, fmt.Sprintf("%s + %s has no value", kids[0].describe(), kids[1].describe()),
+				"two numbers, or a String on either side")
 		}
 		return g
 	}
@@ -280,21 +285,29 @@ func (c *checker) binary(n *node, kids []guess, yield func(kinds, string, ...kin
 // text, s what has a string form, b Boolean, a Array, o Object, c what get
 // takes from, v anything. Functions that are not here take and yield anything.
 var calls = map[string]string{
-	"abs": "n:n", "ceil": "n:n", "floor": "n:n", "round": "n:n", "sign": "n:n", "trunc": "nn:n", "mod": "nn:n", "remainder": "nn:n",
-	"bitand": "nn:n", "bitor": "nn:n", "bitxor": "nn:n", "bitnot": "n:n", "rand": ":n", "power": "nn:n", "atan2": "nn:n",
-	"sqrt": "n:n", "exp": "n:n", "ln": "n:n", "log": "n:n", "sin": "n:n", "cos": "n:n", "tan": "n:n", "sinh": "n:n", "cosh": "n:n", "tanh": "n:n",
+	"abs": "n:n", "ceil": "n:n", "floor": "n:n", "round": "n:n", "sign": "n:n", "trunc": "nn:n", "mod": "nn:n",
+	"remainder": "nn:n",
+	"bitand":    "nn:n", "bitor": "nn:n", "bitxor": "nn:n", "bitnot": "n:n", "rand": ":n", "power": "nn:n",
+	"atan2": "nn:n",
+	"sqrt":  "n:n", "exp": "n:n", "ln": "n:n", "log": "n:n", "sin": "n:n", "cos": "n:n", "tan": "n:n", "sinh": "n:n",
+	"cosh": "n:n", "tanh": "n:n",
 	"asin": "n:n", "acos": "n:n", "atan": "n:n",
-	"chr": "n:t", "startswith": "ss:b", "endswith": "ss:b", "indexof": "ss:n", "length": "s:n", "numbytes": "s:n", "lower": "s:t", "upper": "s:t",
-	"lpad": "sn:t", "rpad": "sn:t", "ltrim": "s:t", "rtrim": "s:t", "trim": "s:t", "replace": "sss:t", "substring": "snn:t",
+	"chr": "n:t", "startswith": "ss:b", "endswith": "ss:b", "indexof": "ss:n", "length": "s:n", "numbytes": "s:n",
+	"lower": "s:t", "upper": "s:t",
+	"lpad": "sn:t", "rpad": "sn:t", "ltrim": "s:t", "rtrim": "s:t", "trim": "s:t", "replace": "sss:t",
+	"substring":      "snn:t",
 	"regexp_matches": "ss:b", "regexp_replace": "sss:t", "regexp_substr": "ss:t",
 	"md2": "s:t", "md5": "s:t", "sha1": "s:t", "sha224": "s:t", "sha256": "s:t", "sha384": "s:t", "sha512": "s:t",
 	"encode": "ss:t", "get": "cv:v", "isnull": "v:b", "isundefined": "v:b", "transform": "soa:a",
-	"topic": "n:t", "timestamp": ":n", "clientid": ":t", "traceid": ":t", "principal": ":t", "sourceip": ":t", "accountid": ":t", "sql_version": ":t",
-	"newuuid": ":t", "get_mqtt_property": "s:t", "get_user_properties": "s:a", "parse_time": "sns:t", "time_to_epoch": "ss:n",
+	"topic": "n:t", "timestamp": ":n", "clientid": ":t", "traceid": ":t", "principal": ":t", "sourceip": ":t",
+	"accountid": ":t", "sql_version": ":t",
+	"newuuid": ":t", "get_mqtt_property": "s:t", "get_user_properties": "s:a", "parse_time": "sns:t",
+	"time_to_epoch": "ss:n",
 }
 
 var callKinds = map[byte]kinds{
-	'n': takesNumber, 's': takesText, 'b': isBool, 'a': isArray, 'o': isObject, 'c': isArray | isObject | isText, 'v': anything, 't': isText,
+	'n': takesNumber, 's': takesText, 'b': isBool, 'a': isArray, 'o': isObject, 'c': isArray | isObject | isText,
+	'v': anything, 't': isText,
 }
 
 func (c *checker) call(n *node, kids []guess, yield func(kinds, string, ...kinds) guess) guess {
@@ -387,7 +400,8 @@ func (c *checker) slip(name string, n *node, kids []guess) (at *node, msg, expec
 		}
 		if s, ok := text(2); ok {
 			if _, ok := javatime.Zone(s); !ok {
-				return n.kids[2], fmt.Sprintf("there is no time zone %q", s), "a name such as 'Europe/Oslo' or an offset such as '+01:00'"
+				return n.kids[2], fmt.Sprintf("there is no time zone %q", s),
+					"a name such as 'Europe/Oslo' or an offset such as '+01:00'"
 			}
 		}
 	case "time_to_epoch":
@@ -403,7 +417,8 @@ func (c *checker) slip(name string, n *node, kids []guess) (at *node, msg, expec
 	case "get":
 		switch coll, key := kids[0].kinds, kids[1].kinds; {
 		case coll&(isArray|isText) == 0 && coll&isObject != 0 && key&isText == 0:
-			return n.kids[1], "get takes a member of an Object by its name, and this is " + kids[1].describe(), "a String"
+			return n.kids[1], "get takes a member of an Object by its name, and this is " + kids[1].describe(),
+				"a String"
 		case coll&isObject == 0 && coll&(isArray|isText) != 0 && key&takesNumber == 0:
 			return n.kids[1], "get takes an element by its index, and this is " + kids[1].describe(), "a number"
 		}
@@ -414,7 +429,8 @@ func (c *checker) slip(name string, n *node, kids []guess) (at *node, msg, expec
 // impure are the functions that depend on more than their arguments.
 var impure = []string{
 	"rand", "newuuid", "topic", "timestamp", "clientid", "traceid", "principal", "sourceip", "accountid", "sql_version",
-	"get_mqtt_property", "get_user_properties", "get_thing_shadow", "get_registry_data", "get_dynamodb", "get_secret", "aws_lambda", "machinelearning_predict",
+	"get_mqtt_property", "get_user_properties", "get_thing_shadow", "get_registry_data", "get_dynamodb", "get_secret",
+	"aws_lambda", "machinelearning_predict",
 }
 
 func pure(n *node) bool {
@@ -486,7 +502,8 @@ func (g guess) describe() string {
 		kinds kinds
 		text  string
 	}{
-		{isNull, "Null"}, {isBool, "a Boolean"}, {isNumber, "a number"}, {isText, "a String"}, {isArray, "an Array"}, {isObject, "an Object"},
+		{isNull, "Null"}, {isBool, "a Boolean"}, {isNumber, "a number"}, {isText, "a String"}, {isArray, "an Array"},
+		{isObject, "an Object"},
 	} {
 		if g.kinds&k.kinds != 0 {
 			all = append(all, k.text)

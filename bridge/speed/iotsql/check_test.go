@@ -120,8 +120,10 @@ func provesMistakes(t *testing.T, s *Statement, messages []*Input) (found int) {
 }
 
 func checkMessages() (all []*Input) {
-	for _, p := range append([]string{`{"a":{"b":"5"},"b":"true","n":1,"s":"7","e":[{"n":1}],"o":{"n":2},"temp":"31","site":"x"}`, `[1,2]`, `"5"`, `true`}, payloads...) {
-		all = append(all, &Input{Message: message.Message{Topic: "1/2/3", Payload: []byte(p), Time: 1700000000000, Trace: message.Trace{5}, ClientID: "7", Principal: "true"}, Account: "12"})
+	for _, p := range append([]string{`{"a":{"b":"5"},"b":"true","n":1,"s":"7","e":[{"n":1}],"o":{"n":2},"temp":"31","site":"x"}`,
+		`[1,2]`, `"5"`, `true`}, payloads...) {
+		all = append(all, &Input{Message: message.Message{Topic: "1/2/3", Payload: []byte(p), Time: 1700000000000,
+			Trace: message.Trace{5}, ClientID: "7", Principal: "true"}, Account: "12"})
 	}
 	return all
 }
@@ -160,5 +162,6 @@ func checkGenerated(t *testing.T, src *rand.ChaCha8, messages []*Input) int {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return provesMistakes(t, s, append(messages, &Input{Message: message.Message{Topic: "t/1", Payload: []byte(c.payload())}}))
+	return provesMistakes(t, s, append(messages,
+		&Input{Message: message.Message{Topic: "t/1", Payload: []byte(c.payload())}}))
 }

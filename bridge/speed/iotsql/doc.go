@@ -8,7 +8,8 @@
 //
 //	s, err := iotsql.Compile("SELECT temp, topic(2) AS thing FROM 'dt/#' WHERE temp > 30", "2016-03-23")
 //	...
-//	doc, fired, err := s.Eval(ctx, nil, &iotsql.Input{Message: message.Message{Topic: "dt/boiler/room", Payload: payload}})
+//	m := message.Message{Topic: "dt/boiler/room", Payload: payload}
+//	doc, fired, err := s.Eval(ctx, nil, &iotsql.Input{Message: m})
 //
 // # The dialect
 //

@@ -12,7 +12,8 @@ import (
 // everyValue is JSON for each corner of each type; "" is a missing member.
 func everyValue() []string {
 	all := []string{
-		"", "null", "true", "false", "[]", "{}", `[1,"a",2.0]`, `[[{"n":1}],null]`, `{"n":1,"s":"x","n":2.0}`, `[ {"n": 1} , { } ]`, `{"a":[1.50, "\u0041"]}`,
+		"", "null", "true", "false", "[]", "{}", `[1,"a",2.0]`, `[[{"n":1}],null]`, `{"n":1,"s":"x","n":2.0}`,
+		`[ {"n": 1} , { } ]`, `{"a":[1.50, "\u0041"]}`,
 	}
 	all = append(all, payloadNumbers...)
 	c := &chooser{}
@@ -38,7 +39,8 @@ func TestAgreeEverywhere(t *testing.T) {
 					if pair && (i*31+j*17+n)%everyStride != 0 {
 						continue
 					}
-					agree(t, s, &Input{Message: message.Message{Topic: "t/1", Payload: pairPayload(a, b), Time: 1481825251155}})
+					agree(t, s, &Input{Message: message.Message{Topic: "t/1", Payload: pairPayload(a, b),
+						Time: 1481825251155}})
 					if !pair {
 						break
 					}
@@ -74,10 +76,12 @@ func everyCall(version string) []string {
 		}
 	}
 	if version != Version2015 {
-		all = append(all, "a IN [b]", "a IN b", "[a, b]", "{'x': a, 'y': b}", "'' + [a]", "get([a, b], 0) / 2", "substring(a, 1, b)", "substring(a, b, 4)", "transform('enrichArray', a, b)")
+		all = append(all, "a IN [b]", "a IN b", "[a, b]", "{'x': a, 'y': b}", "'' + [a]", "get([a, b], 0) / 2",
+			"substring(a, 1, b)", "substring(a, b, 4)", "transform('enrichArray', a, b)")
 	}
 	for _, sig := range signatures {
-		if functions[strings.ToLower(sig.name)].modern && version == Version2015 || strings.ContainsAny(sig.args, "*MERQTPZG") || len(sig.args) > 2 || sig.args == "" {
+		if functions[strings.ToLower(sig.name)].modern && version == Version2015 ||
+			strings.ContainsAny(sig.args, "*MERQTPZG") || len(sig.args) > 2 || sig.args == "" {
 			continue
 		}
 		args := strings.Join([]string{"a", "b"}[:len(sig.args)], ", ")

@@ -161,7 +161,8 @@ func (s *Statement) Explain(ctx context.Context, m *Input) Explanation {
 			f.trace.steps[i].Depth-- // the operator at the top is the clause
 		}
 		if len(f.trace.steps) == 0 {
-			f.trace.steps = append(f.trace.steps, Step{Clause: "WHERE", Text: oneLine(s.text[q.where.pos:q.where.end]), Value: f.show(cond)})
+			f.trace.steps = append(f.trace.steps,
+				Step{Clause: "WHERE", Text: oneLine(s.text[q.where.pos:q.where.end]), Value: f.show(cond)})
 		}
 		e.take(f.trace)
 	}
@@ -171,7 +172,8 @@ func (s *Statement) Explain(ctx context.Context, m *Input) Explanation {
 		if len(e.Output) > f.limit {
 			f.fail(ErrTooLarge)
 		}
-		e.Steps = append(e.Steps, Step{Clause: "SELECT", Text: selectText(s.text, q), Value: fmt.Sprintf("%d bytes", len(e.Output))})
+		e.Steps = append(e.Steps, Step{Clause: "SELECT", Text: selectText(s.text, q),
+			Value: fmt.Sprintf("%d bytes", len(e.Output))})
 		e.take(f.trace)
 		for _, i := range f.unmerged {
 			e.Unmerged = true
@@ -180,7 +182,8 @@ func (s *Statement) Explain(ctx context.Context, m *Input) Explanation {
 				step.Text = oneLine(s.text[of.pos:of.end])
 				step.Note = strings.TrimSuffix(step.Text, ".*")
 			}
-			step.Note += " is no JSON object, so the document has nothing of it; " + strings.TrimSuffix(step.Text, ".*") + " AS name would"
+			step.Note += " is no JSON object, so the document has nothing of it; " +
+				strings.TrimSuffix(step.Text, ".*") + " AS name would"
 			e.Steps = append(e.Steps, step)
 		}
 	}

@@ -17,7 +17,8 @@ import (
 // marked, and only they.
 func TestExplainMarksWhatIsComputedAnew(t *testing.T) {
 	x := &Services{Shadows: shadowFunc(func() ([]byte, error) { return []byte(`{"v":1}`), nil })}
-	s, err := x.Compile(`SELECT NewUUID() AS id, lower(topic()) AS t FROM 'a' WHERE rand() < 2 AND get_thing_shadow('x', 'r').v = 1`, Version2016)
+	s, err := x.Compile(`SELECT NewUUID() AS id, lower(topic()) AS t FROM 'a' WHERE rand() < 2 AND get_thing_shadow('x', 'r').v = 1`,
+		Version2016)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,8 +74,10 @@ func TestGate(t *testing.T) {
 	}{{nil, `{"v":1}`, 1, 0, 1}, {errors.New("closed"), `{}`, 1, 1, 1}, {nil, `{"v":1}`, 2, 1, 2}} {
 		g.closed = c.closed
 		out, fired, err := s.Eval(ctx, nil, &Input{Message: message.Message{Topic: "a", Payload: []byte(`{}`)}})
-		if string(out) != c.want || !fired || err != nil || calls != c.calls || failed != c.failed || len(g.took) != c.left {
-			t.Errorf("%+v: %s, %v, %v after %d calls, %d failed, %d left", c, out, fired, err, calls, failed, len(g.took))
+		if string(out) != c.want || !fired || err != nil || calls != c.calls || failed != c.failed ||
+			len(g.took) != c.left {
+			t.Errorf("%+v: %s, %v, %v after %d calls, %d failed, %d left", c, out, fired, err, calls, failed,
+				len(g.took))
 		}
 	}
 }
@@ -183,7 +186,8 @@ func TestUnmerged(t *testing.T) {
 			}
 		}
 		e := s.Explain(t.Context(), m)
-		if told := strings.Contains(e.String(), " is no JSON object, so the document has nothing of it"); e.Unmerged != c.want || told != c.want {
+		if told := strings.Contains(e.String(),
+			" is no JSON object, so the document has nothing of it"); e.Unmerged != c.want || told != c.want {
 			t.Errorf("%s over %s: %v\n%s", c.sel, c.payload, e.Unmerged, e)
 		}
 	}

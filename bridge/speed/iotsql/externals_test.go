@@ -78,7 +78,8 @@ func (e *externals) registry(operation, thing string) []byte {
 	return nil
 }
 
-func (e *externals) Item(_ context.Context, table, partitionKey string, partitionValue []byte, sortKey string, sortValue []byte) ([]byte, error) {
+func (e *externals) Item(_ context.Context, table, partitionKey string, partitionValue []byte, sortKey string,
+	sortValue []byte) ([]byte, error) {
 	key := map[string]json.RawMessage{partitionKey: partitionValue}
 	if sortKey != "" {
 		key[sortKey] = sortValue
@@ -146,7 +147,8 @@ func unfolded(record []byte) []byte {
 	}
 	for k, v := range members {
 		var text string
-		if json.Unmarshal(v, &text) == nil && len(text) > 0 && (text[0] == '{' || text[0] == '[') && json.Valid([]byte(text)) {
+		if json.Unmarshal(v, &text) == nil && len(text) > 0 && (text[0] == '{' || text[0] == '[') &&
+			json.Valid([]byte(text)) {
 			members[k] = json.RawMessage(text)
 		}
 	}
@@ -192,9 +194,11 @@ func TestExternalForms(t *testing.T) {
 		{`get_dynamodb('T', 'id', id, 'arn')`, `{}`, ``},
 		{`get_dynamodb('R', 'id', id, 'seq', n, 'arn')`, `{"id":"d1","n":7.0}`, `{"ok":true}`},
 		{`get_dynamodb('R', 'id', id, 'seq', '7', 'arn')`, `{"id":"d1"}`, ``},
-		{`[get_or_default(get_dynamodb('T', 'id', 'd1', 'arn').floor, 0), get_or_default(get_dynamodb('T', 'id', 'd1', 'arn').floor, 0)]`, `{}`, ErrTooManyCalls.Error()},
+		{`[get_or_default(get_dynamodb('T', 'id', 'd1', 'arn').floor, 0), get_or_default(get_dynamodb('T', 'id', 'd1', 'arn').floor, 0)]`,
+			`{}`, ErrTooManyCalls.Error()},
 		{`(SELECT VALUE get_dynamodb('T', 'id', e, 'arn').floor FROM ids AS e)`, `{"ids":["d1"]}`, `[3]`},
-		{`(SELECT VALUE get_dynamodb('T', 'id', e, 'arn').floor FROM ids AS e)`, `{"ids":["d1","d1"]}`, ErrTooManyCalls.Error()},
+		{`(SELECT VALUE get_dynamodb('T', 'id', e, 'arn').floor FROM ids AS e)`, `{"ids":["d1","d1"]}`,
+			ErrTooManyCalls.Error()},
 		{`get_secret('json', 'SecretString', 'arn')`, `{}`, `{"k":"v","n":1}`},
 		{`get_secret('json', 'SecretString', 'k', 'arn')`, `{}`, `"v"`},
 		{`get_secret('json', 'SecretString', 'n', 'arn')`, `{}`, `1`},
@@ -236,7 +240,8 @@ func TestExternalForms(t *testing.T) {
 		if string(got) != tt.want && !(err == nil && tt.want != "" && alike(got, []byte(tt.want))) {
 			t.Errorf("%s of %s: %s, want %s", tt.expr, tt.payload, got, tt.want)
 		}
-		if e := s.Explain(t.Context(), &Input{Message: message.Message{Topic: "t", Payload: []byte(tt.payload)}}); e.Err != err {
+		if e := s.Explain(t.Context(), &Input{Message: message.Message{Topic: "t",
+			Payload: []byte(tt.payload)}}); e.Err != err {
 			t.Errorf("%s: Eval has error %v, Explain %v", tt.expr, err, e.Err)
 		} else if n := slices.IndexFunc(e.Steps, func(s Step) bool { return s.Depth == 1 }); err == nil && n < 0 {
 			t.Errorf("%s: Explain shows no operand", tt.expr)

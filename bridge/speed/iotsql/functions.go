@@ -148,9 +148,13 @@ var functions = map[string]*function{
 	// documents
 	"get":            {min: 2, max: 2, run: get},
 	"get_or_default": {min: 1, max: 2, modern: true, build: getOrDefault},
-	"isnull":         {min: 1, max: 1, run: func(f *frame, a []value) value { return boolValue(a[0].kind == kindNull) }},
-	"isundefined":    {min: 1, max: 1, modern: true, run: func(f *frame, a []value) value { return boolValue(a[0].kind == kindUndefined) }},
-	"transform":      {min: 3, max: 3, modern: true, run: transform, check: fixed(0)},
+	"isnull": {min: 1, max: 1, run: func(f *frame, a []value) value {
+		return boolValue(a[0].kind == kindNull)
+	}},
+	"isundefined": {min: 1, max: 1, modern: true, run: func(f *frame, a []value) value {
+		return boolValue(a[0].kind == kindUndefined)
+	}},
+	"transform": {min: 3, max: 3, modern: true, run: transform, check: fixed(0)},
 
 	// the message
 	"topic":               {min: 0, max: 1, run: topicFunc},

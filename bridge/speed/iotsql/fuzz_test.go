@@ -29,8 +29,10 @@ var seeds = []string{
 }
 
 var payloads = []string{
-	``, `{}`, `[]`, `5`, `"x"`, `{"a":1}`, `{"a":1,"a":2}`, `{"a":"\u0041\ud83d\ude00\ud800"}`, "{\"\\u0061\":{\"b\":[1,{}]}}",
-	`{"a":1e5,"b":-0.0,"e":[1,2,{"n":"x","v":2.50}],"o":{"k":null},"c":true}`, " {\n\"a\" : [ 1 , 2 ] } ", `{"a":1}x`, "{\"a\":\"\xff\"}",
+	``, `{}`, `[]`, `5`, `"x"`, `{"a":1}`, `{"a":1,"a":2}`, `{"a":"\u0041\ud83d\ude00\ud800"}`,
+	"{\"\\u0061\":{\"b\":[1,{}]}}",
+	`{"a":1e5,"b":-0.0,"e":[1,2,{"n":"x","v":2.50}],"o":{"k":null},"c":true}`, " {\n\"a\" : [ 1 , 2 ] } ", `{"a":1}x`,
+	"{\"a\":\"\xff\"}",
 	`{"a":123456789012345678901234567890.5,"b":1e999,"o":1e1000}`, `{"a":"MTIz","e":[{"v":1}]}`,
 }
 
@@ -48,7 +50,8 @@ func checkSyntaxError(t *testing.T, text string, err error) {
 		t.Fatalf("%q: line %d, want %d", text, se.Line, lines)
 	}
 	out := strings.Split(se.Error(), "\n")
-	if n := len(out); n < 3 || !strings.HasSuffix(out[n-1], "^") || utf8.RuneCountInString(out[n-1]) > utf8.RuneCountInString(out[n-2])+1 {
+	if n := len(out); n < 3 || !strings.HasSuffix(out[n-1], "^") ||
+		utf8.RuneCountInString(out[n-1]) > utf8.RuneCountInString(out[n-2])+1 {
 		t.Fatalf("%q: no picture in %q", text, se.Error())
 	}
 }
@@ -109,7 +112,8 @@ func FuzzTemplate(f *testing.F) {
 			checkSyntaxError(t, text, err)
 			return
 		}
-		out, err := tm.Append(context.Background(), []byte("x"), &Input{Message: message.Message{Topic: "a/b", Payload: payload}})
+		out, err := tm.Append(context.Background(), []byte("x"),
+			&Input{Message: message.Message{Topic: "a/b", Payload: payload}})
 		if !bytes.HasPrefix(out, []byte("x")) || err != nil && len(out) != 1 {
 			t.Fatalf("%q: %q, %v", text, out, err)
 		}
@@ -138,7 +142,8 @@ func FuzzPayload(f *testing.F) {
 		f.Add([]byte(p))
 	}
 	f.Fuzz(func(t *testing.T, payload []byte) {
-		m := &Input{Message: message.Message{Topic: "a/b", Payload: payload, Properties: properties{User: [][2]string{{"k", string(payload[:min(len(payload), 65535)])}}}.wire()}}
+		m := &Input{Message: message.Message{Topic: "a/b", Payload: payload,
+			Properties: properties{User: [][2]string{{"k", string(payload[:min(len(payload), 65535)])}}}.wire()}}
 		for _, s := range statements {
 			checkOutput(t, s, m)
 		}
@@ -216,8 +221,10 @@ func FuzzArithmetic(f *testing.F) {
 					continue
 				}
 				got, want := p.arithmetic(op, x, y), p.arithmetic(op, bx, by)
-				if got.kind != want.kind || got.kind == kindNumber && (compare(got, want) != 0 || got.form != want.form) {
-					t.Fatalf("%s %c %s: %s, in apd %s", bx.d, op, by.d, appendDecimal(nil, got), appendDecimal(nil, want))
+				if got.kind != want.kind || got.kind == kindNumber &&
+					(compare(got, want) != 0 || got.form != want.form) {
+					t.Fatalf("%s %c %s: %s, in apd %s", bx.d, op, by.d, appendDecimal(nil, got),
+						appendDecimal(nil, want))
 				}
 				if got.kind != kindNumber {
 					continue

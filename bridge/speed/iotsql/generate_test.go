@@ -28,7 +28,8 @@ func pick[T any](c *chooser, from []T) T { return from[c.n(len(from))] }
 // Names that generated statements use, by what generated payloads mostly
 // have under them; elements of nested queries have the same.
 var namesOf = map[byte][]string{
-	'n': {"n", "m", "k", "value"}, 's': {"s", "t"}, 'b': {"b"}, 'a': {"a", "l"}, 'o': {"o"}, 'v': {"z", "gone", "n", "s", "a", "o"},
+	'n': {"n", "m", "k", "value"}, 's': {"s", "t"}, 'b': {"b"}, 'a': {"a", "l"}, 'o': {"o"},
+	'v': {"z", "gone", "n", "s", "a", "o"},
 }
 
 // signatures are the functions that yield the same each time: arguments, then
@@ -38,21 +39,30 @@ var signatures = []struct {
 	name, args string
 	ret        byte
 }{
-	{"abs", "n", 'n'}, {"ceil", "n", 'n'}, {"floor", "n", 'n'}, {"round", "n", 'n'}, {"sign", "n", 'n'}, {"trunc", "nn", 'n'},
-	{"mod", "nn", 'n'}, {"remainder", "nn", 'n'}, {"bitand", "nn", 'n'}, {"bitor", "nn", 'n'}, {"bitxor", "nn", 'n'}, {"bitnot", "n", 'n'},
-	{"nanvl", "vv", 'v'}, {"power", "nn", 'n'}, {"atan2", "nn", 'n'}, {"sqrt", "n", 'n'}, {"exp", "n", 'n'}, {"ln", "n", 'n'}, {"log", "n", 'n'},
+	{"abs", "n", 'n'}, {"ceil", "n", 'n'}, {"floor", "n", 'n'}, {"round", "n", 'n'}, {"sign", "n", 'n'},
+	{"trunc", "nn", 'n'},
+	{"mod", "nn", 'n'}, {"remainder", "nn", 'n'}, {"bitand", "nn", 'n'}, {"bitor", "nn", 'n'}, {"bitxor", "nn", 'n'},
+	{"bitnot", "n", 'n'},
+	{"nanvl", "vv", 'v'}, {"power", "nn", 'n'}, {"atan2", "nn", 'n'}, {"sqrt", "n", 'n'}, {"exp", "n", 'n'},
+	{"ln", "n", 'n'}, {"log", "n", 'n'},
 	{"sin", "n", 'n'}, {"cos", "n", 'n'}, {"tan", "n", 'n'}, {"sinh", "n", 'n'}, {"cosh", "n", 'n'}, {"tanh", "n", 'n'},
 	{"asin", "n", 'n'}, {"acos", "n", 'n'}, {"atan", "n", 'n'},
-	{"chr", "n", 's'}, {"concat", "ss", 's'}, {"concat", "av", 'a'}, {"concat", "vvv", 'v'}, {"concat", "v", 'v'}, {"concat", "", 'v'},
-	{"startswith", "ss", 'b'}, {"endswith", "ss", 'b'}, {"indexof", "ss", 'n'}, {"length", "s", 'n'}, {"numbytes", "s", 'n'},
-	{"lower", "s", 's'}, {"upper", "s", 's'}, {"lpad", "sn", 's'}, {"rpad", "sn", 's'}, {"ltrim", "s", 's'}, {"rtrim", "s", 's'}, {"trim", "s", 's'},
+	{"chr", "n", 's'}, {"concat", "ss", 's'}, {"concat", "av", 'a'}, {"concat", "vvv", 'v'}, {"concat", "v", 'v'},
+	{"concat", "", 'v'},
+	{"startswith", "ss", 'b'}, {"endswith", "ss", 'b'}, {"indexof", "ss", 'n'}, {"length", "s", 'n'},
+	{"numbytes", "s", 'n'},
+	{"lower", "s", 's'}, {"upper", "s", 's'}, {"lpad", "sn", 's'}, {"rpad", "sn", 's'}, {"ltrim", "s", 's'},
+	{"rtrim", "s", 's'}, {"trim", "s", 's'},
 	{"replace", "sss", 's'}, {"substring", "sn", 's'}, {"substring", "snn", 's'},
 	{"regexp_matches", "sR", 'b'}, {"regexp_replace", "sRG", 's'}, {"regexp_substr", "sR", 's'},
-	{"md2", "s", 's'}, {"md5", "s", 's'}, {"sha1", "s", 's'}, {"sha224", "s", 's'}, {"sha256", "s", 's'}, {"sha384", "s", 's'}, {"sha512", "s", 's'},
+	{"md2", "s", 's'}, {"md5", "s", 's'}, {"sha1", "s", 's'}, {"sha224", "s", 's'}, {"sha256", "s", 's'},
+	{"sha384", "s", 's'}, {"sha512", "s", 's'},
 	{"encode", "vM", 's'}, {"encode", "*M", 's'}, {"decode", "sM", 'v'},
-	{"get", "an", 'v'}, {"get", "os", 'v'}, {"get", "sn", 's'}, {"get_or_default", "vv", 'v'}, {"get_or_default", "v", 'v'},
+	{"get", "an", 'v'}, {"get", "os", 'v'}, {"get", "sn", 's'}, {"get_or_default", "vv", 'v'},
+	{"get_or_default", "v", 'v'},
 	{"isNull", "v", 'b'}, {"isUndefined", "v", 'b'}, {"transform", "Eoa", 'a'},
-	{"topic", "", 's'}, {"topic", "n", 's'}, {"timestamp", "", 'n'}, {"clientid", "", 's'}, {"traceid", "", 's'}, {"principal", "", 's'},
+	{"topic", "", 's'}, {"topic", "n", 's'}, {"timestamp", "", 'n'}, {"clientid", "", 's'}, {"traceid", "", 's'},
+	{"principal", "", 's'},
 	{"sourceip", "", 's'}, {"accountid", "", 's'}, {"sql_version", "", 's'}, {"get_mqtt_property", "Q", 's'},
 	{"get_user_properties", "", 'a'}, {"get_user_properties", "s", 'a'},
 	{"parse_time", "Pn", 's'}, {"parse_time", "PnZ", 's'}, {"time_to_epoch", "sT", 'n'},
@@ -64,7 +74,8 @@ var literalTexts = map[byte][]string{
 	'R': {"a", "[0-9]+", "(b)(c)?", "^", "x$", "é|z", "(", ".*"}, 'G': {"<$1>", "", "$0$0", "-"},
 	'P': {"yyyy-MM-dd'T'HH:mm:ss.SSSZ", "EEE d MMM", "h:mm a", "b"}, 'Z': {"UTC", "Europe/Oslo", "+05:30", "Nowhere"},
 	'T': {"yyyy-MM-dd", "yyyy-MM-dd HH:mm", "q"},
-	's': {"", "abc", "true", "False", "5", " 5", "-10.0", "1E3", "1E+3", "1e-3", ".5", "it's", `say "x"`, "é😀z", "\tx ", "2020-02-29", "eyJuIjoxLjB9", "W10=", "IngxIg==", "%%", "k", "n", "\\", "a\nb"},
+	's': {"", "abc", "true", "False", "5", " 5", "-10.0", "1E3", "1E+3", "1e-3", ".5", "it's", `say "x"`, "é😀z", "\tx ",
+		"2020-02-29", "eyJuIjoxLjB9", "W10=", "IngxIg==", "%%", "k", "n", "\\", "a\nb"},
 }
 
 var literalNumbers = []string{
@@ -99,7 +110,8 @@ func (g *generator) statement() *query {
 	return q
 }
 
-var aliasNames = [][]string{{"r"}, {"q"}, {"n"}, {"s"}, {"a"}, {"o"}, {"x", "y"}, {"x", "z"}, {"x"}, {"x", "y", "w"}, {"end"}, {"z"}}
+var aliasNames = [][]string{{"r"}, {"q"}, {"n"}, {"s"}, {"a"}, {"o"}, {"x", "y"}, {"x", "z"}, {"x"}, {"x", "y", "w"},
+	{"end"}, {"z"}}
 
 // list makes a SELECT list.
 func (g *generator) list(q *query) {
@@ -262,7 +274,8 @@ func (g *generator) call(want byte) *node {
 }
 
 var casts = map[byte][]string{
-	'n': {"int", "decimal", "double", "integer"}, 's': {"string", "varchar", "text", "nvarchar", "ntext"}, 'b': {"bool", "boolean"},
+	'n': {"int", "decimal", "double", "integer"}, 's': {"string", "varchar", "text", "nvarchar", "ntext"},
+	'b': {"bool", "boolean"},
 }
 
 func (g *generator) operation(want byte) *node {
@@ -320,7 +333,8 @@ func (g *generator) subquery(want byte) *query {
 	case 3:
 		q.from = g.leaf(want)
 	}
-	if q.from == nil || q.from.op != opAttr && q.from.op != opMember && q.from.op != opVar && q.from.op != opArray && q.from.op != opStar {
+	if q.from == nil || q.from.op != opAttr && q.from.op != opMember && q.from.op != opVar && q.from.op != opArray &&
+		q.from.op != opStar {
 		q.from = &node{op: opAttr, text: pick(g.chooser, namesOf[want])}
 	}
 	g.nested++
@@ -344,7 +358,8 @@ func (g *generator) subquery(want byte) *query {
 func (c *chooser) payload() string {
 	switch c.n(16) {
 	case 13:
-		return pick(c, []string{"", "  ", "\x80\x01\x02", "{", `{"n":1,}`, `{"n":01}`, "{\"s\":\"\xff\"}", "hello", `{"n":1} 2`, strings.Repeat("[", 129) + strings.Repeat("]", 129)})
+		return pick(c, []string{"", "  ", "\x80\x01\x02", "{", `{"n":1,}`, `{"n":01}`, "{\"s\":\"\xff\"}", "hello",
+			`{"n":1} 2`, strings.Repeat("[", 129) + strings.Repeat("]", 129)})
 	case 14:
 		return c.space() + c.value("nsbazl"[c.n(6)], 3) + c.space()
 	case 15:
@@ -361,12 +376,15 @@ func (c *chooser) space() string {
 }
 
 var payloadNumbers = append([]string{
-	"-0", "-0.0", "0e5", "0e-50", "1e0", "1E+3", "5e-1", "-1e40", "-1e-40", "-1.5", "-2.5", "2.5", "-0.5", "100e-2", "1e40", "1e999", "1e1000", "1e-1000",
-	"-9223372036854775808", "-9223372036854775809", "18446744073709551616", "3.14159", "20", "-7", "1e33", "1e34", "10.00",
+	"-0", "-0.0", "0e5", "0e-50", "1e0", "1E+3", "5e-1", "-1e40", "-1e-40", "-1.5", "-2.5", "2.5", "-0.5", "100e-2",
+	"1e40", "1e999", "1e1000", "1e-1000",
+	"-9223372036854775808", "-9223372036854775809", "18446744073709551616", "3.14159", "20", "-7", "1e33", "1e34",
+	"10.00",
 	"0.0000001", "0.00000012345678901234567890", "123456789012345678901234567890123456", "2e-400", "1e100001",
 }, literalNumbers...)
 
-var payloadTexts = append([]string{`\u0041\/`, `\ud83d\ude00`, `\ud800`, `\ud800\u0041`, `\"\\`, `\u0000`, "\u007f", `\b\f`}, literalTexts['s']...)
+var payloadTexts = append([]string{`\u0041\/`, `\ud83d\ude00`, `\ud800`, `\ud800\u0041`, `\"\\`, `\u0000`, "\u007f",
+	`\b\f`}, literalTexts['s']...)
 
 // value writes a value as JSON.
 func (c *chooser) value(kind byte, depth int) string {

@@ -172,7 +172,8 @@ func (l *lexer) number() (token, *SyntaxError) {
 		}
 	}
 	if nameLen(l.text[i:]) > 0 {
-		return token{}, newSyntaxError(l.text, i, "a name can't begin with a digit", `for such a member get(object, "name")`)
+		return token{}, newSyntaxError(l.text, i, "a name can't begin with a digit",
+			`for such a member get(object, "name")`)
 	}
 	l.off = i
 	return token{tokNumber, pos, i, l.text[pos:i]}, nil

@@ -222,7 +222,8 @@ func naiveJoin(vs ...any) any {
 
 // arithmetic is exact before it rounds.
 func (n *naive) arithmetic(op string, x, y naiveNum) any {
-	exact := apd.Context{Precision: 5000, MaxExponent: apd.MaxExponent, MinExponent: apd.MinExponent, Rounding: apd.RoundDown}
+	exact := apd.Context{Precision: 5000, MaxExponent: apd.MaxExponent, MinExponent: apd.MinExponent,
+		Rounding: apd.RoundDown}
 	var d apd.Decimal
 	both := x.whole && y.whole
 	var err error

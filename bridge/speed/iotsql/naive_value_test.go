@@ -130,7 +130,8 @@ func naiveRound(d *apd.Decimal) *apd.Decimal {
 	if d.IsZero() {
 		return apd.New(0, max(min(d.Exponent, 0), -34))
 	}
-	wide := apd.Context{Precision: 34, MaxExponent: apd.MaxExponent, MinExponent: apd.MinExponent, Rounding: apd.RoundHalfEven}
+	wide := apd.Context{Precision: 34, MaxExponent: apd.MaxExponent, MinExponent: apd.MinExponent,
+		Rounding: apd.RoundHalfEven}
 	var r apd.Decimal
 	if _, err := wide.Round(&r, d); err != nil {
 		return nil

@@ -150,7 +150,8 @@ func (p *parser) statement() *query {
 	q.sets = sets
 	switch {
 	case p.tok.kind == tokEOF:
-	case p.tok.is("GROUP") || p.tok.is("ORDER") || p.tok.is("HAVING") || p.tok.is("LIMIT") || p.tok.is("JOIN") || p.tok.is("UNION"):
+	case p.tok.is("GROUP") || p.tok.is("ORDER") || p.tok.is("HAVING") || p.tok.is("LIMIT") || p.tok.is("JOIN") ||
+		p.tok.is("UNION"):
 		p.fail(p.tok.pos, "rules see one message at a time and have no "+strings.ToUpper(p.tok.text), "the end")
 	case p.tok.is("SET"):
 		p.fail(p.tok.pos, "SET stands before SELECT", "")
@@ -180,7 +181,8 @@ func (p *parser) set() []assignment {
 		}
 		v := p.tok
 		if n := len([]rune(v.text)); n > MaxVariableName {
-			p.fail(v.pos, fmt.Sprintf("the variable's name has %d characters, %d are the limit", n, MaxVariableName), "")
+			p.fail(v.pos, fmt.Sprintf("the variable's name has %d characters, %d are the limit", n, MaxVariableName),
+				"")
 		}
 		if p.vars[v.text] {
 			p.fail(v.pos, "@"+v.text+" is set already; variables are set once", "")
@@ -372,7 +374,8 @@ func (p *parser) item(value bool) item {
 // before, and what was meant to begin a string has ended one.
 func (p *parser) openQuote(n *node) {
 	if n.op == opLit && n.val.kind == kindText && p.tok.kind == tokName && p.tok.pos == n.end {
-		p.fail(n.pos, "the string that begins here ends before "+p.tok.describe(p.text), "a closing quote where it should end")
+		p.fail(n.pos, "the string that begins here ends before "+p.tok.describe(p.text),
+			"a closing quote where it should end")
 	}
 }
 

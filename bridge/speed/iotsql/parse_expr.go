@@ -163,7 +163,8 @@ func (p *parser) path() *node {
 			t := p.advance()
 			n = &node{op: opMember, pos: n.pos, end: t.end, text: t.text, kids: []*node{n}}
 		case p.tok.is("["):
-			p.fail(p.tok.pos, "elements are not taken with brackets", fmt.Sprintf("get(%s, index)", p.text[n.pos:n.end]))
+			p.fail(p.tok.pos, "elements are not taken with brackets",
+				fmt.Sprintf("get(%s, index)", p.text[n.pos:n.end]))
 		default:
 			return n
 		}

@@ -212,8 +212,12 @@ func sameQuery(a, b *query) bool {
 	}
 	return a.value == b.value && a.filter == b.filter && a.hasFrom == b.hasFrom && a.alias == b.alias &&
 		sameNode(a.from, b.from) && sameNode(a.where, b.where) &&
-		slices.EqualFunc(a.items, b.items, func(x, y item) bool { return slices.Equal(x.name, y.name) && sameNode(x.expr, y.expr) }) &&
-		slices.EqualFunc(a.sets, b.sets, func(x, y assignment) bool { return x.name == y.name && sameNode(x.expr, y.expr) })
+		slices.EqualFunc(a.items, b.items, func(x, y item) bool {
+			return slices.Equal(x.name, y.name) && sameNode(x.expr, y.expr)
+		}) &&
+		slices.EqualFunc(a.sets, b.sets, func(x, y assignment) bool {
+			return x.name == y.name && sameNode(x.expr, y.expr)
+		})
 }
 
 func sameNode(a, b *node) bool {

@@ -47,9 +47,11 @@ func TestDecodeProto(t *testing.T) {
 			}
 		}
 	}
-	s = mustCompileWith(t, x, "SELECT "+decodeReading+".sensor_id AS id, 1 AS ok WHERE "+decodeReading+".count > 9007199254740992")
+	s = mustCompileWith(t, x, "SELECT "+decodeReading+".sensor_id AS id, 1 AS ok WHERE "+decodeReading+
+		".count > 9007199254740992")
 	b, _ := protojsontest.Encode(t, protojsontest.Readings[1])
-	if out, _, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: b}}); string(out) != `{"id":"s1","ok":1}` {
+	if out, _, err := s.Eval(t.Context(), nil,
+		&Input{Message: message.Message{Payload: b}}); string(out) != `{"id":"s1","ok":1}` {
 		t.Errorf("%s, %v", out, err)
 	}
 }
@@ -70,13 +72,15 @@ func TestDecodeProtoFaults(t *testing.T) {
 	enums := append([]byte{0x5a}, append(protoLen(100_000), make([]byte, 100_000)...)...)
 	for _, tt := range []struct{ args, payload, want string }{
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "\xff", `null`},
-		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "\x82\x01\x07\x08\x01\x0d\x00\x00\x00\x00", `null`}, // a map's key twice
+		// a map's key twice
+		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "\x82\x01\x07\x08\x01\x0d\x00\x00\x00\x00", `null`},
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, string(deep), `null`},
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, string(inAny), `null`},
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "\x0a\x01\xff", `null`}, // a string that is no UTF-8
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "\xa2\x01\x03\x0a\x01x", `null`},
 		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, string(enums), ErrTooLarge.Error()},
-		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, strings.Repeat("\x40\x01", MaxOutput/2+1), ErrTooLarge.Error()},
+		{`*, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, strings.Repeat("\x40\x01", MaxOutput/2+1),
+			ErrTooLarge.Error()},
 		{`'?', 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "", `null`},
 		{`[1], 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "", `null`},
 		{`a, 'proto', 'b', 'k', 'site/meter.proto', 'Reading'`, "{}", ``},
@@ -203,7 +207,8 @@ func TestSchemaShared(t *testing.T) {
 			for range 20 {
 				wg.Go(func() {
 					start := time.Now()
-					out, _, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte("\x20\x05")}})
+					out, _, err := s.Eval(t.Context(), nil,
+						&Input{Message: message.Message{Payload: []byte("\x20\x05")}})
 					if string(out) != `{"count":"5"}` || err != nil {
 						t.Errorf("%s, %v", out, err)
 					}
@@ -233,7 +238,9 @@ func TestSchemasBounded(t *testing.T) {
 	x := stub{answer: protojsontest.Set(t)}.services(&failures{})
 	s := mustCompileWith(t, x, "SELECT VALUE decode('', 'proto', 'b', k, 'site/meter.proto', 'Reading')")
 	for i := range 3 * maxSchemas {
-		if out, _, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: fmt.Appendf(nil, `{"k": %d}`, i)}}); string(out) != "{}" || err != nil {
+		if out, _, err := s.Eval(t.Context(), nil,
+			&Input{Message: message.Message{Payload: fmt.Appendf(nil, `{"k": %d}`, i)}}); string(out) != "{}" ||
+			err != nil {
 			t.Fatalf("%s, %v", out, err)
 		}
 	}
@@ -244,7 +251,8 @@ func TestSchemasBounded(t *testing.T) {
 
 func BenchmarkDecodeProto(b *testing.B) {
 	payload, _ := protojsontest.Encode(b, protojsontest.Readings[1])
-	s := mustCompileWith(b, stub{answer: protojsontest.Set(b)}.services(&failures{}), "SELECT "+decodeReading+" AS r, topic() AS t")
+	s := mustCompileWith(b, stub{answer: protojsontest.Set(b)}.services(&failures{}), "SELECT "+decodeReading+
+		" AS r, topic() AS t")
 	m := &Input{Message: message.Message{Topic: "dt/1", Payload: payload}}
 	b.ReportAllocs()
 	b.SetBytes(int64(len(payload)))

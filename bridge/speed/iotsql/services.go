@@ -76,7 +76,8 @@ type Things interface {
 type Tables interface {
 	// Item returns one item as plain JSON. sortKey is "" for a table without
 	// one. The values are JSON: a string or a number.
-	Item(ctx context.Context, table, partitionKey string, partitionValue []byte, sortKey string, sortValue []byte) ([]byte, error)
+	Item(ctx context.Context, table, partitionKey string, partitionValue []byte, sortKey string,
+		sortValue []byte) ([]byte, error)
 }
 
 // Secrets answers get_secret. A service keeps answers for up to 15 minutes if

@@ -133,7 +133,8 @@ func TestOutsideAnswers(t *testing.T) {
 		{name: "text behind", stub: stub{answer: []byte("{} {}")}, told: "no JSON", secret: `"{} {}"`},
 		{name: "no bytes", stub: stub{answer: []byte{}}, told: "no JSON", secret: `""`},
 		{name: "no UTF-8", stub: stub{answer: []byte("\"\xff\"")}, told: "no "},
-		{name: "deep", stub: stub{answer: bytes.Repeat([]byte("["), 200)}, told: "no JSON", secret: `"` + strings.Repeat("[", 200) + `"`},
+		{name: "deep", stub: stub{answer: bytes.Repeat([]byte("["), 200)}, told: "no JSON", secret: `"` +
+			strings.Repeat("[", 200) + `"`},
 	} {
 		for call := range outsideCalls {
 			isSecret, isProto := strings.HasPrefix(call, "get_secret"), strings.HasPrefix(call, "decode")
@@ -150,7 +151,8 @@ func TestOutsideAnswers(t *testing.T) {
 			if string(out) != want || err != nil {
 				t.Errorf("%s: %s yields %.80s, %v", tt.name, call, out, err)
 			}
-			if all := strings.Join(told.all, "\n"); !strings.Contains(all, wantTold) || (all == "") != (wantTold == "") {
+			if all := strings.Join(told.all, "\n"); !strings.Contains(all, wantTold) ||
+				(all == "") != (wantTold == "") {
 				t.Errorf("%s: %s told %q, want %q", tt.name, call, all, wantTold)
 			}
 		}
@@ -160,7 +162,8 @@ func TestOutsideAnswers(t *testing.T) {
 func TestOutsideRefused(t *testing.T) {
 	for call := range outsideCalls {
 		_, err := Compile("SELECT "+call+" AS r FROM 't'", Version2016)
-		if serr, ok := errors.AsType[*SyntaxError](err); !ok || serr.Offset != len("SELECT ") || !strings.Contains(serr.Msg, "no service here") {
+		if serr, ok := errors.AsType[*SyntaxError](err); !ok || serr.Offset != len("SELECT ") ||
+			!strings.Contains(serr.Msg, "no service here") {
 			t.Errorf("%s without its service: %v", call, err)
 		}
 	}
@@ -231,7 +234,9 @@ func TestCallCounts(t *testing.T) {
 	} {
 		s := mustCompileWith(t, x, sql)
 		for range 2 { // the count is an evaluation's
-			if _, fired, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte("{}")}}); errors.Is(err, ErrTooManyCalls) != ends || fired == ends {
+			if _, fired, err := s.Eval(t.Context(), nil,
+				&Input{Message: message.Message{Payload: []byte("{}")}}); errors.Is(err, ErrTooManyCalls) != ends ||
+				fired == ends {
 				t.Errorf("%s: fired %v, %v", sql, fired, err)
 			}
 		}
@@ -269,9 +274,11 @@ func TestExplainSaysWhyNot(t *testing.T) {
 		want string
 	}{
 		{stub{}, "get_thing_shadow('t', 'arn')", "Undefined: there is none"},
-		{stub{err: errors.New("out of order")}, "get_registry_data('DescribeThing', 't', 'arn')", "Undefined: out of order"},
+		{stub{err: errors.New("out of order")}, "get_registry_data('DescribeThing', 't', 'arn')",
+			"Undefined: out of order"},
 		{stub{answer: []byte("{")}, "get_thing_shadow('t', 'arn')", "Undefined: the answer is no JSON"},
-		{stub{err: errors.New("out of order")}, "decode(*, 'proto', 'b', 'k', 'f', 'M')", "Undefined: the descriptor set could not be had"},
+		{stub{err: errors.New("out of order")}, "decode(*, 'proto', 'b', 'k', 'f', 'M')",
+			"Undefined: the descriptor set could not be had"},
 	} {
 		s := mustCompileWith(t, c.stub.services(&failures{}), "SELECT upper("+c.call+".a) AS r FROM 't'")
 		e := s.Explain(t.Context(), &Input{Message: message.Message{Topic: "t", Payload: []byte("{}")}})
@@ -293,7 +300,8 @@ type keys struct {
 	asked []string
 }
 
-func (k *keys) Item(_ context.Context, table, partitionKey string, partitionValue []byte, sortKey string, sortValue []byte) ([]byte, error) {
+func (k *keys) Item(_ context.Context, table, partitionKey string, partitionValue []byte, sortKey string,
+	sortValue []byte) ([]byte, error) {
 	k.asked = append(k.asked, fmt.Sprintf("%s %s=%s %s=%s", table, partitionKey, partitionValue, sortKey, sortValue))
 	return nil, nil
 }
@@ -311,7 +319,9 @@ func TestTableKeys(t *testing.T) {
 	} {
 		k := &keys{}
 		s := mustCompileWith(t, &Services{Tables: k}, "SELECT 1 AS ok, "+call+" AS r")
-		if _, fired, err := s.Eval(t.Context(), nil, &Input{Message: message.Message{Payload: []byte(`{"a": "x\"y", "n": 7.0, "b": true}`)}}); !fired || err != nil {
+		if _, fired, err := s.Eval(t.Context(), nil,
+			&Input{Message: message.Message{Payload: []byte(`{"a": "x\"y", "n": 7.0, "b": true}`)}}); !fired ||
+			err != nil {
 			t.Errorf("%s: %v, %v", call, fired, err)
 		}
 		if got := strings.Join(k.asked, "\n"); got != want {

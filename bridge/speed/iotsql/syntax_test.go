@@ -31,7 +31,8 @@ func golden(t *testing.T, name, got string) {
 		g, w := strings.Split(got, "\n"), strings.Split(string(want), "\n")
 		for i := range g {
 			if i >= len(w) || g[i] != w[i] {
-				t.Fatalf("%s differs from line %d on; look, then -update:\n%s", path, i+1, strings.Join(g[i:min(i+8, len(g))], "\n"))
+				t.Fatalf("%s differs from line %d on; look, then -update:\n%s", path, i+1,
+					strings.Join(g[i:min(i+8, len(g))], "\n"))
 			}
 		}
 		t.Fatalf("%s has %d lines more", path, len(w)-len(g))
@@ -204,7 +205,9 @@ func TestSyntaxErrors(t *testing.T) {
 	}
 	_, err := Compile(`SELECT * FROM 't'`, "2099-01-01")
 	show("2099-01-01: ", `SELECT * FROM 't'`, err)
-	for _, text := range []string{"a/${", "a/${}", "a/${topic(}", "a/${a b}/c", "${a}/${upper(}", "${@x}", "${get_secret('a')}", "${* a}", "${topic()", "${topic(3)/x", "${a} ${'b}", "${SELECT a}", "${a AS b}", "${get(a)}", "${@x.y}", "${a,b}"} {
+	for _, text := range []string{"a/${", "a/${}", "a/${topic(}", "a/${a b}/c", "${a}/${upper(}", "${@x}",
+		"${get_secret('a')}", "${* a}", "${topic()", "${topic(3)/x", "${a} ${'b}", "${SELECT a}", "${a AS b}",
+		"${get(a)}", "${@x.y}", "${a,b}"} {
 		_, err := CompileTemplate(text, Version2016)
 		show("template: ", text, err)
 	}
@@ -234,12 +237,15 @@ func TestExplain(t *testing.T) {
 		{refRule, "dt", doc},
 		{refRule, "$aws/rules/r/dt/x", doc},
 		{`SELECT *`, "dt/x", doc},
-		{"SET @f = temp * 9 / 5 + 32 SELECT @f AS f,\n\tget(tags, 0) AS t FROM 'dt/+'\nWHERE @f > 80 AND (site = 'x' OR 'c' IN tags)", "dt/x", doc},
-		{`SELECT VALUE (SELECT VALUE upper(x) FROM tags AS x WHERE x <> 'a') FROM 'dt/+' WHERE NOT isNull(site) AND EXISTS (SELECT * FROM tags)`, "dt/x", doc},
+		{"SET @f = temp * 9 / 5 + 32 SELECT @f AS f,\n\tget(tags, 0) AS t FROM 'dt/+'\nWHERE @f > 80 AND (site = 'x' OR 'c' IN tags)",
+			"dt/x", doc},
+		{`SELECT VALUE (SELECT VALUE upper(x) FROM tags AS x WHERE x <> 'a') FROM 'dt/+' WHERE NOT isNull(site) AND EXISTS (SELECT * FROM tags)`,
+			"dt/x", doc},
 		{`SELECT a FROM 'dt/+' WHERE isUndefined(a.b)`, "dt/x", `{"a":` + strings.Repeat("[", 200) + `}`},
 	} {
 		m := &Input{Message: message.Message{Topic: tt.topic, Payload: []byte(tt.payload)}, Rule: "r"}
-		fmt.Fprintf(&b, "--- %s\n--- %s %.80s\n%s\n", tt.sql, tt.topic, tt.payload, mustCompile(t, tt.sql, Version2016).Explain(context.Background(), m))
+		fmt.Fprintf(&b, "--- %s\n--- %s %.80s\n%s\n", tt.sql, tt.topic, tt.payload,
+			mustCompile(t, tt.sql, Version2016).Explain(context.Background(), m))
 	}
 	golden(t, "explain.txt", b.String())
 }

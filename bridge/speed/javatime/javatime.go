@@ -25,7 +25,9 @@ type Pattern struct {
 // Joda compiles a pattern of Joda's DateTimeFormat. The error names the first
 // thing that cannot be used.
 func Joda(pattern string) (Pattern, error) {
-	fields, err := split(pattern, false, func(c byte, _ int) bool { return !letter(c) || strings.IndexByte("GCYxweEyDMdaKhHkmsSzZ", c) >= 0 })
+	fields, err := split(pattern, false, func(c byte, _ int) bool {
+		return !letter(c) || strings.IndexByte("GCYxweEyDMdaKhHkmsSzZ", c) >= 0
+	})
 	for i := range fields {
 		if fields[i].letter == 'G' {
 			fields[i].count = 1 // however many, Joda's is AD
@@ -36,7 +38,9 @@ func Joda(pattern string) (Pattern, error) {
 
 // Java compiles a pattern of java.time's DateTimeFormatter; see Joda.
 func Java(pattern string) (Pattern, error) {
-	fields, err := split(pattern, true, func(c byte, count int) bool { return javaTakes(c, count) && (c != 'z' || count < 4) })
+	fields, err := split(pattern, true, func(c byte, count int) bool {
+		return javaTakes(c, count) && (c != 'z' || count < 4)
+	})
 	return Pattern{fields, true}, err
 }
 

@@ -99,7 +99,8 @@ func TestJava(t *testing.T) {
 		}
 	}
 	// Refused there too.
-	for _, bad := range []string{"yyyyyyyyyyyyyyyyyyyy", "MMMMMM", "ddd", "DDDD", "EEEEEE", "aa", "HHH", "mmm", "SSSSSSSSSS",
+	for _, bad := range []string{"yyyyyyyyyyyyyyyyyyyy", "MMMMMM", "ddd", "DDDD", "EEEEEE", "aa", "HHH", "mmm",
+		"SSSSSSSSSS",
 		"XXXXXX", "ZZZZZZ", "OO", "V", "{", "}", "#", "yyyy'T"} {
 		if _, err := Java(bad); err == nil {
 			t.Errorf("%q is taken", bad)
@@ -120,7 +121,8 @@ func TestRead(t *testing.T) {
 		{"20161215180731123", "yyyyMMddHHmmssSSS", "2016-12-15T18:07:31.123Z"},
 		{"15 December 2016", "d MMMM yyyy", "2016-12-15T00:00:00Z"},
 		{"2016-12-15 06:07 PM Europe/Paris", "yyyy-MM-dd hh:mm a VV", "2016-12-15T17:07:00Z"},
-		{"2020-04-03 09:45:18 UTC+01:00", "yyyy-MM-dd HH:mm:ss VV", "2020-04-03T08:45:18Z"}, // an example of the rule SQL reference
+		// an example of the rule SQL reference
+		{"2020-04-03 09:45:18 UTC+01:00", "yyyy-MM-dd HH:mm:ss VV", "2020-04-03T08:45:18Z"},
 		{"2020-04-03 09:45:18 GMT-01:30", "yyyy-MM-dd HH:mm:ss VV", "2020-04-03T11:15:18Z"},
 		{"2020-04-03 09:45:18 UTC+", "yyyy-MM-dd HH:mm:ss VV", ""},
 		{"2016-02-31", "yyyy-MM-dd", "2016-02-29T00:00:00Z"}, // java.time's SMART resolver

@@ -19,7 +19,8 @@ func Read(text, pattern string) (t time.Time, ok bool) {
 	if err != nil {
 		return time.Time{}, false
 	}
-	r := reader{s: text, ok: true, month: -1, day: -1, yearDay: -1, pm: -1, weekday: -1, week: -1, monthWeek: -1, loc: time.UTC}
+	r := reader{s: text, ok: true, month: -1, day: -1, yearDay: -1, pm: -1, weekday: -1, week: -1, monthWeek: -1,
+		loc: time.UTC}
 	r.fields(fields)
 	return r.time()
 }
@@ -388,5 +389,6 @@ func (r *reader) time() (time.Time, bool) {
 // at is the time of the day read, on a date that must fit the day of the week read.
 func (r *reader) at(date time.Time) (time.Time, bool) {
 	y, m, d := date.Date()
-	return time.Date(y, m, d, r.hour, r.minute, r.second, r.ns, r.loc), r.weekday < 0 || r.weekday == int(date.Weekday())
+	return time.Date(y, m, d, r.hour, r.minute, r.second, r.ns, r.loc), r.weekday < 0 ||
+		r.weekday == int(date.Weekday())
 }

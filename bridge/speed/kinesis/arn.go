@@ -89,7 +89,8 @@ func (a API) name(ref StreamRef) (string, error) {
 	case !ok || to.consumer != "":
 		return "", errorf(InvalidArgument, "StreamARN %s is not the ARN of a stream.", *ref.StreamARN)
 	case ref.StreamName != nil && *ref.StreamName != to.stream:
-		return "", errorf(InvalidArgument, "StreamName %s and StreamARN %s do not name the same stream.", *ref.StreamName, *ref.StreamARN)
+		return "", errorf(InvalidArgument, "StreamName %s and StreamARN %s do not name the same stream.",
+			*ref.StreamName, *ref.StreamARN)
 	case to.account != a.s.opts.Account:
 		return "", errorf(ResourceNotFound, "Stream %s under account %s not found.", to.stream, to.account)
 	}

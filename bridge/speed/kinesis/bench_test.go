@@ -47,7 +47,8 @@ func some(n int) *PutRecordsInput {
 		for len(data) < 198 {
 			data = append(data, byte('a'+r.IntN(26)))
 		}
-		in.Records = append(in.Records, PutRecordsRequestEntry{Data: append(data, '"', '}'), PartitionKey: p(fmt.Sprint("device-", r.IntN(100)))})
+		in.Records = append(in.Records, PutRecordsRequestEntry{Data: append(data, '"', '}'),
+			PartitionKey: p(fmt.Sprint("device-", r.IntN(100)))})
 	}
 	return in
 }
@@ -93,7 +94,8 @@ func BenchmarkGetRecords(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	it, err := a.GetShardIterator(bg, &GetShardIteratorInput{StreamRef: named, ShardId: p("0"), ShardIteratorType: p("TRIM_HORIZON")})
+	it, err := a.GetShardIterator(bg, &GetShardIteratorInput{StreamRef: named, ShardId: p("0"),
+		ShardIteratorType: p("TRIM_HORIZON")})
 	if err != nil {
 		b.Fatal(err)
 	}

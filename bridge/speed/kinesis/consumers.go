@@ -76,10 +76,12 @@ func (a API) consumer(streamARN, name, consumerARN *string) (*stream, *seenConsu
 		}
 		ref.StreamName = &to.stream
 		if name != nil && *name != to.consumer {
-			return nil, nil, errorf(InvalidArgument, "ConsumerName %s and ConsumerARN %s do not name the same consumer.", *name, *consumerARN)
+			return nil, nil, errorf(InvalidArgument,
+				"ConsumerName %s and ConsumerARN %s do not name the same consumer.", *name, *consumerARN)
 		}
 	case streamARN == nil || name == nil:
-		return nil, nil, errorf(InvalidArgument, "Either ConsumerARN, or StreamARN and ConsumerName should be provided.")
+		return nil, nil, errorf(InvalidArgument,
+			"Either ConsumerARN, or StreamARN and ConsumerName should be provided.")
 	default:
 		to.consumer = *name
 	}
@@ -101,7 +103,8 @@ func (a API) consumerShape(st *stream, c *seenConsumer) Consumer {
 
 // RegisterStreamConsumer registers a consumer for SubscribeToShard; it is
 // durable when RegisterStreamConsumer returns.
-func (a API) RegisterStreamConsumer(ctx context.Context, in *RegisterStreamConsumerInput) (*RegisterStreamConsumerOutput, error) {
+func (a API) RegisterStreamConsumer(ctx context.Context,
+	in *RegisterStreamConsumerInput) (*RegisterStreamConsumerOutput, error) {
 	if err := a.rate("RegisterStreamConsumer", 5); err != nil {
 		return nil, err
 	}
@@ -118,14 +121,16 @@ func (a API) RegisterStreamConsumer(ctx context.Context, in *RegisterStreamConsu
 		seen := a.s.consumers(st)
 		for _, c := range seen {
 			if c.Name == name {
-				return errorf(ResourceInUse, "Consumer %s under stream %s already exists for account %s.", name, a.streamARN(st.Name), a.s.opts.Account)
+				return errorf(ResourceInUse, "Consumer %s under stream %s already exists for account %s.", name,
+					a.streamARN(st.Name), a.s.opts.Account)
 			}
 			if c.status == creating {
 				made++
 			}
 		}
 		if len(seen) >= maxConsumers || made >= creatingConsumers && a.s.opts.Emulate {
-			return errorf(LimitExceeded, "Stream %s under account %s has %d consumers, %d of them in state CREATING; the limits are %d and %d.",
+			return errorf(LimitExceeded,
+				"Stream %s under account %s has %d consumers, %d of them in state CREATING; the limits are %d and %d.",
 				st.Name, a.s.opts.Account, len(seen), made, maxConsumers, creatingConsumers)
 		}
 		c := seenConsumer{consumer{Name: name, Created: a.s.now().UnixMilli(), Tags: in.Tags}, active}
@@ -144,7 +149,8 @@ func (a API) RegisterStreamConsumer(ctx context.Context, in *RegisterStreamConsu
 }
 
 // DescribeStreamConsumer describes a consumer.
-func (a API) DescribeStreamConsumer(ctx context.Context, in *DescribeStreamConsumerInput) (*DescribeStreamConsumerOutput, error) {
+func (a API) DescribeStreamConsumer(ctx context.Context,
+	in *DescribeStreamConsumerInput) (*DescribeStreamConsumerOutput, error) {
 	if err := a.rate("DescribeStreamConsumer", 20); err != nil {
 		return nil, err
 	}
@@ -186,7 +192,8 @@ func (a API) DeregisterStreamConsumer(ctx context.Context, in *DeregisterStreamC
 
 // ListStreamConsumers lists consumers by name, at most 100 where no MaxResults
 // is given.
-func (a API) ListStreamConsumers(ctx context.Context, in *ListStreamConsumersInput) (*ListStreamConsumersOutput, error) {
+func (a API) ListStreamConsumers(ctx context.Context, in *ListStreamConsumersInput) (*ListStreamConsumersOutput,
+	error) {
 	if err := a.rate("ListStreamConsumers", 5); err != nil {
 		return nil, err
 	}
@@ -221,7 +228,8 @@ func (a API) ListStreamConsumers(ctx context.Context, in *ListStreamConsumersInp
 			continue
 		}
 		if len(out.Consumers) == limit {
-			out.NextToken = a.issue(token{Op: "ListStreamConsumers", Stream: st.Name, ID: st.ID, After: out.Consumers[limit-1].ConsumerName})
+			out.NextToken = a.issue(token{Op: "ListStreamConsumers", Stream: st.Name, ID: st.ID,
+				After: out.Consumers[limit-1].ConsumerName})
 			break
 		}
 		out.Consumers = append(out.Consumers, a.consumerShape(st, &c))

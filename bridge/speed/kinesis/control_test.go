@@ -46,7 +46,8 @@ func (a API) shardsOf(t testing.TB, name string, f *ShardFilter) []Shard {
 func ids(all []Shard) string {
 	var s []string
 	for _, sh := range all {
-		s = append(s, strings.TrimLeft(sh.ShardId[len("shardId-"):len(sh.ShardId)-1], "0")+sh.ShardId[len(sh.ShardId)-1:])
+		s = append(s, strings.TrimLeft(sh.ShardId[len("shardId-"):len(sh.ShardId)-1], "0")+
+			sh.ShardId[len(sh.ShardId)-1:])
 	}
 	return strings.Join(s, " ")
 }
@@ -115,7 +116,9 @@ func TestReshardVectors(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, w := range want {
-				if !slices.ContainsFunc(b.s.open("s"), func(sh streams.Shard) bool { return slices.Equal(pair(sh.Range), w) }) {
+				if !slices.ContainsFunc(b.s.open("s"), func(sh streams.Shard) bool {
+					return slices.Equal(pair(sh.Range), w)
+				}) {
 					t.Errorf("no shard %v", w)
 				}
 			}
@@ -168,10 +171,13 @@ func TestStates(t *testing.T) {
 		if got := ids(b.shardsOf(t, "x", &ShardFilter{Type: p("AT_LATEST")})); got != "1 2 3" {
 			t.Errorf("open while updating: %s", got)
 		}
-		wantError(t, b.MergeShards(bg, &MergeShardsInput{ref("x"), p("2"), p("3")}), ResourceInUse, "instead in state UPDATING")
+		wantError(t, b.MergeShards(bg, &MergeShardsInput{ref("x"), p("2"), p("3")}), ResourceInUse,
+			"instead in state UPDATING")
 		time.Sleep(2 * time.Second)
-		wantError(t, b.SplitShard(bg, &SplitShardInput{ref("x"), p("0"), p("100")}), InvalidArgument, "already been merged or split")
-		wantError(t, b.SplitShard(bg, &SplitShardInput{ref("x"), p("9"), p("100")}), ResourceNotFound, "Could not find shard shardId-000000000009")
+		wantError(t, b.SplitShard(bg, &SplitShardInput{ref("x"), p("0"), p("100")}), InvalidArgument,
+			"already been merged or split")
+		wantError(t, b.SplitShard(bg, &SplitShardInput{ref("x"), p("9"), p("100")}), ResourceNotFound,
+			"Could not find shard shardId-000000000009")
 		arn := b.streamARN("x")
 		c, err := b.RegisterStreamConsumer(bg, &RegisterStreamConsumerInput{StreamARN: &arn, ConsumerName: p("c")})
 		must(err)
@@ -230,7 +236,8 @@ func TestOnDemand(t *testing.T) {
 		if err := b.CreateStream(bg, &CreateStreamInput{StreamName: p("x"), StreamModeDetails: mode}); err != nil {
 			t.Fatal(err)
 		}
-		_, err := b.UpdateShardCount(bg, &UpdateShardCountInput{StreamRef: ref("x"), TargetShardCount: p[int32](5), ScalingType: p("UNIFORM_SCALING")})
+		_, err := b.UpdateShardCount(bg, &UpdateShardCountInput{StreamRef: ref("x"), TargetShardCount: p[int32](5),
+			ScalingType: p("UNIFORM_SCALING")})
 		wantError(t, err, Validation, "On-Demand mode")
 		wantError(t, b.SplitShard(bg, &SplitShardInput{ref("x"), p("0"), p("100")}), Validation, "On-Demand mode")
 		load := func(seconds, n int) {
@@ -305,7 +312,8 @@ func TestListShardsFilters(t *testing.T) {
 				t.Errorf("%s %v: %s, want %s", c.kind, c.at.Sub(made), got, c.want)
 			}
 		}
-		if got := ids(b.shardsOf(t, "s", &ShardFilter{Type: p("AFTER_SHARD_ID"), ShardId: p("shardId-000000000001")})); got != "2 3" {
+		if got := ids(b.shardsOf(t, "s",
+			&ShardFilter{Type: p("AFTER_SHARD_ID"), ShardId: p("shardId-000000000001")})); got != "2 3" {
 			t.Errorf("AFTER_SHARD_ID: %s", got)
 		}
 		out, err := b.ListShards(bg, &ListShardsInput{StreamRef: named, MaxResults: p[int32](1)})
@@ -350,12 +358,14 @@ func reshardModel(t *testing.T, rt *rapid.T) {
 		switch rapid.SampledFrom([]string{"split", "merge", "count", "declare", "restart", "wait"}).Draw(rt, "op") {
 		case "split":
 			h := middle(open[at].Range)
-			if err = b.SplitShard(bg, &SplitShardInput{named, p(shardID(open[at].Index)), p(h.String())}); err == nil && len(b.s.open("s")) != len(open)+1 {
+			if err = b.SplitShard(bg, &SplitShardInput{named, p(shardID(open[at].Index)), p(h.String())}); err == nil &&
+				len(b.s.open("s")) != len(open)+1 {
 				t.Fatal("not one shard more")
 			}
 		case "merge":
 			if at+1 < len(open) {
-				err = b.MergeShards(bg, &MergeShardsInput{named, p(shardID(open[at].Index)), p(shardID(open[at+1].Index))})
+				err = b.MergeShards(bg, &MergeShardsInput{named, p(shardID(open[at].Index)),
+					p(shardID(open[at+1].Index))})
 			}
 		case "count":
 			want := rapid.IntRange((len(open)+1)/2, 2*len(open)).Draw(rt, "count")
@@ -368,7 +378,8 @@ func reshardModel(t *testing.T, rt *rapid.T) {
 		case "declare":
 			was, _ := b.find(named)
 			want := rapid.IntRange(1, 9).Draw(rt, "declared")
-			if err = b.s.Declare(Declaration{StreamName: "s", ShardCount: p(int32(want))}); err == nil && (was.Declared != want && was.Declared != 0 || was.Declared == 0 && want != n) {
+			if err = b.s.Declare(Declaration{StreamName: "s", ShardCount: p(int32(want))}); err == nil &&
+				(was.Declared != want && was.Declared != 0 || was.Declared == 0 && want != n) {
 				evenly(t, b, want)
 			}
 		case "restart":
@@ -475,7 +486,8 @@ func TestControlPowerCut(t *testing.T) {
 				return a.AddTagsToStream(bg, &AddTagsToStreamInput{ref("x"), map[string]string{"a": "b"}})
 			},
 			func() error {
-				_, err := a.RegisterStreamConsumer(bg, &RegisterStreamConsumerInput{StreamARN: &arn, ConsumerName: p("c")})
+				_, err := a.RegisterStreamConsumer(bg,
+					&RegisterStreamConsumerInput{StreamARN: &arn, ConsumerName: p("c")})
 				return err
 			},
 			func() error {
@@ -486,7 +498,8 @@ func TestControlPowerCut(t *testing.T) {
 				return a.StartStreamEncryption(bg, &StartStreamEncryptionInput{ref("x"), p("KMS"), p("k")})
 			},
 			func() error { // another mode and more shards at once
-				return a.UpdateStreamMode(bg, &UpdateStreamModeInput{StreamARN: &arn, StreamModeDetails: &StreamModeDetails{p(onDemand)}, WarmThroughputMiBps: p[int32](6)})
+				return a.UpdateStreamMode(bg, &UpdateStreamModeInput{StreamARN: &arn,
+					StreamModeDetails: &StreamModeDetails{p(onDemand)}, WarmThroughputMiBps: p[int32](6)})
 			},
 			func() error { return a.DeleteStream(bg, &DeleteStreamInput{ref("x"), p(true)}) },
 		}
@@ -499,14 +512,16 @@ func TestControlPowerCut(t *testing.T) {
 		}
 		d := sum.StreamDescriptionSummary
 		tags, _ := a.ListTagsForStream(bg, &ListTagsForStreamInput{StreamRef: ref("x")})
-		return fmt.Sprint(d.OpenShardCount, d.RetentionPeriodHours, *d.ConsumerCount, *d.EncryptionType, *d.StreamModeDetails.StreamMode, len(tags.Tags), ids(a.shardsOf(t, "x", nil)))
+		return fmt.Sprint(d.OpenShardCount, d.RetentionPeriodHours, *d.ConsumerCount, *d.EncryptionType,
+			*d.StreamModeDetails.StreamMode, len(tags.Tags), ids(a.shardsOf(t, "x", nil)))
 	}
 	start := func(fs vfs.FS) (API, *pebble.Store, error) {
 		store, err := pebble.Open("db", pebble.Options{FS: fs})
 		if err != nil {
 			return API{}, nil, err
 		}
-		s, err := Open(store, Options{Account: "123456789012", Region: "eu-central-1", Log: slog.New(slog.DiscardHandler)})
+		s, err := Open(store, Options{Account: "123456789012", Region: "eu-central-1",
+			Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			return API{}, store, err
 		}
@@ -583,7 +598,8 @@ func TestControlPowerCut(t *testing.T) {
 		}
 		got := state(a)
 		if got != want[acked] && (at+1 >= len(want) || got != want[at+1]) {
-			t.Errorf("cut at write %d, after operation %d: %s, want %s or %s", n, acked, got, want[acked], want[min(at+1, len(want)-1)])
+			t.Errorf("cut at write %d, after operation %d: %s, want %s or %s", n, acked, got, want[acked],
+				want[min(at+1, len(want)-1)])
 		}
 		store.Close()
 	}
@@ -601,7 +617,8 @@ func FuzzToken(f *testing.F) {
 	f.Add("")
 	f.Fuzz(func(t *testing.T, in string) {
 		got, err := s.In("x").redeem("ListShards", in)
-		if err == nil && (got.Op != "ListShards" || time.Since(time.UnixMilli(got.Issued)).Abs() > tokenLife+time.Second) {
+		if err == nil && (got.Op != "ListShards" || time.Since(time.UnixMilli(got.Issued)).Abs() > tokenLife+
+			time.Second) {
 			t.Fatalf("%q: %+v", in, got)
 		}
 	})

@@ -82,7 +82,8 @@ func (a API) create(c creation) error {
 	if err := a.room(c.shards); err != nil {
 		return err
 	}
-	err := a.s.store.Create(c.name, streams.Config{Shards: c.shards, Retention: c.retention, Attributes: c.doc.encode()})
+	err := a.s.store.Create(c.name, streams.Config{Shards: c.shards, Retention: c.retention,
+		Attributes: c.doc.encode()})
 	if errors.Is(err, streams.ErrExists) {
 		return exists
 	}
@@ -109,9 +110,11 @@ func (a API) checkCreating(mode string) error {
 	}
 	switch {
 	case made >= creatingStreams:
-		return errorf(LimitExceeded, "This request would exceed the limit of %d streams in state CREATING for the account %s.", creatingStreams, a.s.opts.Account)
+		return errorf(LimitExceeded, "This request would exceed the limit of %d streams in state CREATING for the account %s.",
+			creatingStreams, a.s.opts.Account)
 	case mode == onDemand && scaled >= onDemandStreams:
-		return errorf(LimitExceeded, "This request would exceed the limit of %d streams in On-Demand mode for the account %s.", onDemandStreams, a.s.opts.Account)
+		return errorf(LimitExceeded, "This request would exceed the limit of %d streams in On-Demand mode for the account %s.",
+			onDemandStreams, a.s.opts.Account)
 	}
 	return nil
 }
@@ -179,7 +182,8 @@ func (a API) DeleteStream(ctx context.Context, in *DeleteStreamInput) error {
 	}
 	return a.alter(in.StreamRef, func(st *stream) error {
 		if len(st.Consumers) > 0 && (in.EnforceConsumerDeletion == nil || !*in.EnforceConsumerDeletion) {
-			return errorf(ResourceInUse, "Stream %s under account %s has consumers registered: deregister them, or set EnforceConsumerDeletion.",
+			return errorf(ResourceInUse,
+				"Stream %s under account %s has consumers registered: deregister them, or set EnforceConsumerDeletion.",
 				st.Name, a.s.opts.Account)
 		}
 		if a.s.opts.Delay == 0 {

@@ -92,7 +92,8 @@ func (b *bench) put(recs ...string) *PutRecordsOutput {
 // from returns an iterator.
 func (b *bench) from(shard, kind string) *string {
 	b.t.Helper()
-	out, err := b.GetShardIterator(context.Background(), &GetShardIteratorInput{StreamRef: named, ShardId: &shard, ShardIteratorType: &kind})
+	out, err := b.GetShardIterator(context.Background(),
+		&GetShardIteratorInput{StreamRef: named, ShardId: &shard, ShardIteratorType: &kind})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -148,14 +149,16 @@ func TestPutAndGet(t *testing.T) {
 		if texts(got.Records) != "k:a m:" || *got.MillisBehindLatest == 0 || len(got.ChildShards) != 0 {
 			t.Errorf("%s, behind %d", texts(got.Records), *got.MillisBehindLatest)
 		}
-		if got.Records[0].SequenceNumber != out.Records[0].SequenceNumber || time.Since(got.Records[0].ApproximateArrivalTimestamp) > time.Minute {
+		if got.Records[0].SequenceNumber != out.Records[0].SequenceNumber ||
+			time.Since(got.Records[0].ApproximateArrivalTimestamp) > time.Minute {
 			t.Errorf("%+v", got.Records[0])
 		}
 		got = b.get(got.NextShardIterator, 10)
 		if texts(got.Records) != "k:c z:d" || *got.MillisBehindLatest != 0 {
 			t.Errorf("%s, behind %d", texts(got.Records), *got.MillisBehindLatest)
 		}
-		if got = b.get(got.NextShardIterator, 10); len(got.Records) != 0 || got.Records == nil || got.NextShardIterator == nil {
+		if got = b.get(got.NextShardIterator, 10); len(got.Records) != 0 || got.Records == nil ||
+			got.NextShardIterator == nil {
 			t.Errorf("at the tip: %+v", got)
 		}
 	}
@@ -173,7 +176,8 @@ func TestPutRefuses(t *testing.T) {
 	b := newBench(t, 1, Options{})
 	big := make([]byte, 1<<20)
 	rec := func(data []byte, hash *string) []PutRecordsRequestEntry {
-		return []PutRecordsRequestEntry{{Data: []byte("x"), PartitionKey: p("k")}, {Data: data, PartitionKey: p("k"), ExplicitHashKey: hash}}
+		return []PutRecordsRequestEntry{{Data: []byte("x"), PartitionKey: p("k")},
+			{Data: data, PartitionKey: p("k"), ExplicitHashKey: hash}}
 	}
 	many := make([]PutRecordsRequestEntry, 11)
 	for i := range many {
@@ -183,11 +187,17 @@ func TestPutRefuses(t *testing.T) {
 		in         PutRecordsInput
 		code, text string
 	}{
-		"unknown stream": {PutRecordsInput{StreamRef: StreamRef{StreamName: p("other")}, Records: rec(nil, nil)}, ResourceNotFound, "Stream other under account 123456789012 not found."},
-		"large record":   {PutRecordsInput{StreamRef: named, Records: rec(big, nil)}, Validation, "'records.2.member.data' failed to satisfy constraint: Member must have length less than or equal to 1048576"},
-		"hash":           {PutRecordsInput{StreamRef: named, Records: rec(nil, p("340282366920938463463374607431768211456"))}, InvalidArgument, "ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was 340282366920938463463374607431768211456"},
-		"request":        {PutRecordsInput{StreamRef: named, Records: many}, InvalidArgument, "Records size exceeds 10 MB limit"},
-		"dry run":        {PutRecordsInput{StreamRef: named, Records: rec(nil, nil), DryRun: p(true)}, DryRun, "would have succeeded"},
+		"unknown stream": {PutRecordsInput{StreamRef: StreamRef{StreamName: p("other")}, Records: rec(nil, nil)},
+			ResourceNotFound, "Stream other under account 123456789012 not found."},
+		"large record": {PutRecordsInput{StreamRef: named, Records: rec(big, nil)}, Validation,
+			"'records.2.member.data' failed to satisfy constraint: Member must have length less than or equal to 1048576"},
+		"hash": {PutRecordsInput{StreamRef: named, Records: rec(nil,
+			p("340282366920938463463374607431768211456"))}, InvalidArgument,
+			"ExplicitHashKey must be in the range: [0, 2^128-1]. Specified value was 340282366920938463463374607431768211456"},
+		"request": {PutRecordsInput{StreamRef: named, Records: many}, InvalidArgument,
+			"Records size exceeds 10 MB limit"},
+		"dry run": {PutRecordsInput{StreamRef: named, Records: rec(nil, nil), DryRun: p(true)}, DryRun,
+			"would have succeeded"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := b.PutRecords(t.Context(), &c.in)
@@ -206,8 +216,10 @@ func TestPutRefuses(t *testing.T) {
 
 	future := Sequence{created: unix(time.Now()), counter: 1, seconds: unix(time.Now().Add(time.Hour))}.String()
 	for _, q := range []string{"0", "123", future} {
-		_, err := b.PutRecord(t.Context(), &PutRecordInput{StreamRef: named, PartitionKey: p("k"), SequenceNumberForOrdering: &q})
-		wantError(t, err, InvalidArgument, "ExclusiveMinimumSequenceNumber "+q+" used in PutRecord on stream s under account 123456789012 is invalid.")
+		_, err := b.PutRecord(t.Context(),
+			&PutRecordInput{StreamRef: named, PartitionKey: p("k"), SequenceNumberForOrdering: &q})
+		wantError(t, err, InvalidArgument, "ExclusiveMinimumSequenceNumber "+q+
+			" used in PutRecord on stream s under account 123456789012 is invalid.")
 	}
 	_, err = b.PutRecord(t.Context(), &PutRecordInput{StreamRef: named, Data: big, PartitionKey: p("k")})
 	wantError(t, err, Validation, "Value at 'data' failed")
@@ -234,20 +246,34 @@ func TestGetShardIterator(t *testing.T) {
 		{name: "after", shard: "0", kind: "AFTER_SEQUENCE_NUMBER", seq: seq(1), want: "k:c"},
 		{name: "after the last", shard: "any-0", kind: "AFTER_SEQUENCE_NUMBER", seq: seq(2), want: ""},
 		{name: "at the start", shard: "0", kind: "AT_SEQUENCE_NUMBER", seq: p(starting.String()), want: "k:a k:b k:c"},
-		{name: "after the start", shard: "0", kind: "AFTER_SEQUENCE_NUMBER", seq: p(starting.String()), want: "k:a k:b k:c"},
+		{name: "after the start", shard: "0", kind: "AFTER_SEQUENCE_NUMBER", seq: p(starting.String()),
+			want: "k:a k:b k:c"},
 		{name: "time", shard: "0", kind: "AT_TIMESTAMP", at: p(time.Unix(1, 0)), want: "k:a k:b k:c"},
 		{name: "time now", shard: "0", kind: "AT_TIMESTAMP", at: p(time.Now().Add(-time.Minute)), want: "k:a k:b k:c"},
-		{name: "no number", shard: "0", kind: "AT_SEQUENCE_NUMBER", code: InvalidArgument, text: "Request specified AT_SEQUENCE_NUMBER and no StartingSequenceNumber."},
-		{name: "number", shard: "0", kind: "LATEST", seq: seq(0), code: InvalidArgument, text: "Request specified LATEST and also a StartingSequenceNumber."},
-		{name: "not one", shard: "0", kind: "AT_SEQUENCE_NUMBER", seq: p("7"), code: InvalidArgument, text: "StartingSequenceNumber 7 used in GetShardIterator on shard shardId-000000000000 in stream s under account 123456789012 is invalid."},
-		{name: "wrong shard", shard: "0", kind: "AT_SEQUENCE_NUMBER", seq: seq(3), code: InvalidArgument, text: "It encodes shardId-000000000001, while it was used in a call to a shard with shardId-000000000000"},
-		{name: "other stream", shard: "0", kind: "AFTER_SEQUENCE_NUMBER", seq: &foreign, code: InvalidArgument, text: "because it did not come from this stream."},
-		{name: "not yet given", shard: "0", kind: "AT_SEQUENCE_NUMBER", seq: p(Sequence{created: starting.created, counter: 9}.String()), code: InvalidArgument, text: "is invalid."},
-		{name: "closing number", shard: "0", kind: "AT_SEQUENCE_NUMBER", seq: p(Sequence{created: starting.created, counter: lastCounter}.String()), code: InvalidArgument, text: "is invalid."},
-		{name: "no time", shard: "0", kind: "AT_TIMESTAMP", code: InvalidArgument, text: "Must specify timestampInMillis"},
-		{name: "future", shard: "0", kind: "AT_TIMESTAMP", at: p(time.Now().Add(time.Hour)), code: InvalidArgument, text: "cannot be greater than the currentTimestampInMillis"},
-		{name: "no such shard", shard: "shardId-000000000002", kind: "LATEST", code: ResourceNotFound, text: "Shard shardId-000000000002 in stream s under account 123456789012 does not exist"},
-		{name: "no shard's name", shard: "shardId-x", kind: "LATEST", code: ResourceNotFound, text: "Could not find shard shardId-x in stream s under account 123456789012."},
+		{name: "no number", shard: "0", kind: "AT_SEQUENCE_NUMBER", code: InvalidArgument,
+			text: "Request specified AT_SEQUENCE_NUMBER and no StartingSequenceNumber."},
+		{name: "number", shard: "0", kind: "LATEST", seq: seq(0), code: InvalidArgument,
+			text: "Request specified LATEST and also a StartingSequenceNumber."},
+		{name: "not one", shard: "0", kind: "AT_SEQUENCE_NUMBER", seq: p("7"), code: InvalidArgument,
+			text: "StartingSequenceNumber 7 used in GetShardIterator on shard shardId-000000000000 in stream s under account 123456789012 is invalid."},
+		{name: "wrong shard", shard: "0", kind: "AT_SEQUENCE_NUMBER", seq: seq(3), code: InvalidArgument,
+			text: "It encodes shardId-000000000001, while it was used in a call to a shard with shardId-000000000000"},
+		{name: "other stream", shard: "0", kind: "AFTER_SEQUENCE_NUMBER", seq: &foreign, code: InvalidArgument,
+			text: "because it did not come from this stream."},
+		{name: "not yet given", shard: "0", kind: "AT_SEQUENCE_NUMBER",
+			seq: p(Sequence{created: starting.created, counter: 9}.String()), code: InvalidArgument,
+			text: "is invalid."},
+		{name: "closing number", shard: "0", kind: "AT_SEQUENCE_NUMBER",
+			seq: p(Sequence{created: starting.created, counter: lastCounter}.String()), code: InvalidArgument,
+			text: "is invalid."},
+		{name: "no time", shard: "0", kind: "AT_TIMESTAMP", code: InvalidArgument,
+			text: "Must specify timestampInMillis"},
+		{name: "future", shard: "0", kind: "AT_TIMESTAMP", at: p(time.Now().Add(time.Hour)), code: InvalidArgument,
+			text: "cannot be greater than the currentTimestampInMillis"},
+		{name: "no such shard", shard: "shardId-000000000002", kind: "LATEST", code: ResourceNotFound,
+			text: "Shard shardId-000000000002 in stream s under account 123456789012 does not exist"},
+		{name: "no shard's name", shard: "shardId-x", kind: "LATEST", code: ResourceNotFound,
+			text: "Could not find shard shardId-x in stream s under account 123456789012."},
 	}
 	for _, c := range tests {
 		t.Run(c.name, func(t *testing.T) {

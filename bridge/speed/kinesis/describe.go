@@ -60,7 +60,8 @@ func (a API) DescribeStream(ctx context.Context, in *DescribeStreamInput) (*Desc
 }
 
 // DescribeStreamSummary describes a stream without its shards.
-func (a API) DescribeStreamSummary(ctx context.Context, in *DescribeStreamSummaryInput) (*DescribeStreamSummaryOutput, error) {
+func (a API) DescribeStreamSummary(ctx context.Context, in *DescribeStreamSummaryInput) (*DescribeStreamSummaryOutput,
+	error) {
 	if err := a.rate("DescribeStreamSummary", 20); err != nil {
 		return nil, err
 	}
@@ -141,7 +142,8 @@ func (a API) DescribeLimits(ctx context.Context, in *DescribeLimitsInput) (*Desc
 		return nil, err
 	}
 	out := &DescribeLimitsOutput{
-		ShardLimit: int32(a.s.opts.MaxShards), OpenShardCount: int32(a.s.openShards()), OnDemandStreamCountLimit: onDemandStreams}
+		ShardLimit: int32(a.s.opts.MaxShards), OpenShardCount: int32(a.s.openShards()),
+		OnDemandStreamCountLimit: onDemandStreams}
 	if !a.s.opts.Emulate {
 		out.OnDemandStreamCountLimit = streams.MaxShards // each has at least one
 	}

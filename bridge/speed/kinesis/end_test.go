@@ -12,7 +12,8 @@ import (
 // split splits a shard of the stream in the middle.
 func (b *bench) split(shard string) {
 	b.t.Helper()
-	err := b.SplitShard(bg, &SplitShardInput{StreamRef: named, ShardToSplit: &shard, NewStartingHashKey: p("170141183460469231731687303715884105728")})
+	err := b.SplitShard(bg, &SplitShardInput{StreamRef: named, ShardToSplit: &shard,
+		NewStartingHashKey: p("170141183460469231731687303715884105728")})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -21,7 +22,8 @@ func (b *bench) split(shard string) {
 func childText(kids []ChildShard) string {
 	var all []string
 	for _, k := range kids {
-		all = append(all, k.ShardId[len(k.ShardId)-1:]+" of "+strings.Join(k.ParentShards, "+")+" "+k.HashKeyRange.StartingHashKey+"-"+k.HashKeyRange.EndingHashKey)
+		all = append(all, k.ShardId[len(k.ShardId)-1:]+" of "+strings.Join(k.ParentShards, "+")+" "+
+			k.HashKeyRange.StartingHashKey+"-"+k.HashKeyRange.EndingHashKey)
 	}
 	return strings.ReplaceAll(strings.Join(all, ", "), "shardId-00000000000", "")
 }
@@ -34,15 +36,18 @@ func TestShardEnd(t *testing.T) {
 	out := b.put("k#0:a", "k#"+max128+":b")
 	b.split("0")
 	b.put("k#0:c", "k#"+max128+":d")
-	if err := b.MergeShards(bg, &MergeShardsInput{StreamRef: named, ShardToMerge: p("1"), AdjacentShardToMerge: p("2")}); err != nil {
+	if err := b.MergeShards(bg, &MergeShardsInput{StreamRef: named, ShardToMerge: p("1"),
+		AdjacentShardToMerge: p("2")}); err != nil {
 		t.Fatal(err)
 	}
 	b.put("k#0:e", "k#"+max128+":f")
-	const halves = "1 of 0 0-170141183460469231731687303715884105727, 2 of 0 170141183460469231731687303715884105728-" + max128
+	const halves = "1 of 0 0-170141183460469231731687303715884105727, 2 of 0 170141183460469231731687303715884105728-" +
+		max128
 	const whole = "3 of 1+2 0-" + max128
 	check := func(t *testing.T) {
 		first := b.get(b.from("0", "TRIM_HORIZON"), 1)
-		if texts(first.Records) != "k:a" || first.NextShardIterator == nil || len(first.ChildShards) != 0 || *first.MillisBehindLatest == 0 {
+		if texts(first.Records) != "k:a" || first.NextShardIterator == nil || len(first.ChildShards) != 0 ||
+			*first.MillisBehindLatest == 0 {
 			t.Errorf("%+v", first)
 		}
 		for name, c := range map[string]struct {
@@ -57,11 +62,14 @@ func TestShardEnd(t *testing.T) {
 			"right":         {b.from("2", "TRIM_HORIZON"), "k:d", whole},
 		} {
 			got := b.get(c.it, 10)
-			if texts(got.Records) != c.want || childText(got.ChildShards) != c.kids || got.NextShardIterator != nil || *got.MillisBehindLatest != 0 {
-				t.Errorf("%s: %q, %q, next %v", name, texts(got.Records), childText(got.ChildShards), got.NextShardIterator)
+			if texts(got.Records) != c.want || childText(got.ChildShards) != c.kids || got.NextShardIterator != nil ||
+				*got.MillisBehindLatest != 0 {
+				t.Errorf("%s: %q, %q, next %v", name, texts(got.Records), childText(got.ChildShards),
+					got.NextShardIterator)
 			}
 		}
-		if got := b.get(b.from("3", "TRIM_HORIZON"), 10); texts(got.Records) != "k:e k:f" || got.NextShardIterator == nil || len(got.ChildShards) != 0 {
+		if got := b.get(b.from("3", "TRIM_HORIZON"), 10); texts(got.Records) != "k:e k:f" ||
+			got.NextShardIterator == nil || len(got.ChildShards) != 0 {
 			t.Errorf("open: %+v", got)
 		}
 		shards, err := streams.Shards(b.store, "s")
@@ -73,7 +81,8 @@ func TestShardEnd(t *testing.T) {
 			t.Errorf("closing number %s is not after %s", closing, out.Records[1].SequenceNumber)
 		}
 		for _, kind := range []string{"AT_SEQUENCE_NUMBER", "AFTER_SEQUENCE_NUMBER"} {
-			it, err := b.GetShardIterator(bg, &GetShardIteratorInput{StreamRef: named, ShardId: p("0"), ShardIteratorType: &kind, StartingSequenceNumber: p(closing.String())})
+			it, err := b.GetShardIterator(bg, &GetShardIteratorInput{StreamRef: named, ShardId: p("0"),
+				ShardIteratorType: &kind, StartingSequenceNumber: p(closing.String())})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -124,7 +133,8 @@ func TestRetentionIsExact(t *testing.T) {
 		// Closed, with nothing left: its end is told.
 		b.split("0")
 		time.Sleep(25 * time.Hour)
-		if out := b.get(b.from("0", "TRIM_HORIZON"), 1); len(out.Records) != 0 || len(out.ChildShards) != 2 || out.NextShardIterator != nil {
+		if out := b.get(b.from("0", "TRIM_HORIZON"), 1); len(out.Records) != 0 || len(out.ChildShards) != 2 ||
+			out.NextShardIterator != nil {
 			t.Errorf("%+v", out)
 		}
 	})

@@ -31,24 +31,28 @@ func TestCreateByNameAlone(t *testing.T) {
 	if err := b.CreateStream(bg, &CreateStreamInput{StreamName: p("n")}); err != nil {
 		t.Fatal(err)
 	}
-	if s := b.summary("n"); *s.StreamModeDetails.StreamMode != onDemand || s.OpenShardCount != onDemandShards || *s.RecordDistributionStrategy != distributeByUser {
+	if s := b.summary("n"); *s.StreamModeDetails.StreamMode != onDemand || s.OpenShardCount != onDemandShards ||
+		*s.RecordDistributionStrategy != distributeByUser {
 		t.Errorf("%+v", s)
 	}
 	m := provisioned
-	wantError(t, b.CreateStream(bg, &CreateStreamInput{StreamName: p("m"), StreamModeDetails: &StreamModeDetails{&m}}), Validation, "ShardCount must be given")
+	wantError(t, b.CreateStream(bg, &CreateStreamInput{StreamName: p("m"), StreamModeDetails: &StreamModeDetails{&m}}),
+		Validation, "ShardCount must be given")
 }
 
 func TestDeleteNoResourcePolicy(t *testing.T) {
 	b := newBench(t, 1, Options{})
 	for _, arn := range []*string{p(b.streamARN("s")), b.register("c")} {
-		wantError(t, b.DeleteResourcePolicy(bg, &DeleteResourcePolicyInput{ResourceARN: arn}), ResourceNotFound, "No resource policy")
+		wantError(t, b.DeleteResourcePolicy(bg, &DeleteResourcePolicyInput{ResourceARN: arn}), ResourceNotFound,
+			"No resource policy")
 		if err := b.PutResourcePolicy(bg, &PutResourcePolicyInput{ResourceARN: arn, Policy: p("{}")}); err != nil {
 			t.Fatal(err)
 		}
 		if err := b.DeleteResourcePolicy(bg, &DeleteResourcePolicyInput{ResourceARN: arn}); err != nil {
 			t.Error(err)
 		}
-		wantError(t, b.DeleteResourcePolicy(bg, &DeleteResourcePolicyInput{ResourceARN: arn}), ResourceNotFound, "No resource policy")
+		wantError(t, b.DeleteResourcePolicy(bg, &DeleteResourcePolicyInput{ResourceARN: arn}), ResourceNotFound,
+			"No resource policy")
 	}
 }
 
@@ -58,11 +62,14 @@ func TestDeleteNoResourcePolicy(t *testing.T) {
 func TestRecordDistribution(t *testing.T) {
 	b := newBench(t, 1, Options{})
 	auto, byKey := distributeAuto, distributeByUser
-	wantError(t, b.CreateStream(bg, &CreateStreamInput{StreamName: p("x"), ShardCount: p[int32](1), RecordDistributionStrategy: &auto}), InvalidArgument, "On-Demand")
-	if err := b.CreateStream(bg, &CreateStreamInput{StreamName: p("k"), ShardCount: p[int32](1), RecordDistributionStrategy: &byKey}); err != nil {
+	wantError(t, b.CreateStream(bg, &CreateStreamInput{StreamName: p("x"), ShardCount: p[int32](1),
+		RecordDistributionStrategy: &auto}), InvalidArgument, "On-Demand")
+	if err := b.CreateStream(bg, &CreateStreamInput{StreamName: p("k"), ShardCount: p[int32](1),
+		RecordDistributionStrategy: &byKey}); err != nil {
 		t.Error(err)
 	}
-	if err := b.CreateStream(bg, &CreateStreamInput{StreamName: p("a"), RecordDistributionStrategy: &auto}); err != nil {
+	if err := b.CreateStream(bg, &CreateStreamInput{StreamName: p("a"),
+		RecordDistributionStrategy: &auto}); err != nil {
 		t.Fatal(err)
 	}
 	b.reopen()
@@ -71,7 +78,8 @@ func TestRecordDistribution(t *testing.T) {
 	}
 	in := &PutRecordsInput{StreamRef: ref("a")}
 	for range 100 {
-		in.Records = append(in.Records, PutRecordsRequestEntry{Data: []byte("x")}, PutRecordsRequestEntry{Data: []byte("y"), PartitionKey: p("same"), ExplicitHashKey: p("0")})
+		in.Records = append(in.Records, PutRecordsRequestEntry{Data: []byte("x")},
+			PutRecordsRequestEntry{Data: []byte("y"), PartitionKey: p("same"), ExplicitHashKey: p("0")})
 	}
 	out, err := b.PutRecords(bg, in)
 	if err != nil {
@@ -90,10 +98,12 @@ func TestRecordDistribution(t *testing.T) {
 	if _, err := b.PutRecord(bg, &PutRecordInput{StreamRef: ref("a"), Data: []byte("x")}); err != nil {
 		t.Error(err)
 	}
-	_, err = b.PutRecord(bg, &PutRecordInput{StreamRef: ref("a"), Data: []byte("x"), ExplicitHashKey: p("340282366920938463463374607431768211456")})
+	_, err = b.PutRecord(bg, &PutRecordInput{StreamRef: ref("a"), Data: []byte("x"),
+		ExplicitHashKey: p("340282366920938463463374607431768211456")})
 	wantError(t, err, InvalidArgument, "Invalid ExplicitHashKey")
 	m := provisioned
-	if err := b.UpdateStreamMode(bg, &UpdateStreamModeInput{StreamARN: p(b.streamARN("a")), StreamModeDetails: &StreamModeDetails{&m}}); err != nil {
+	if err := b.UpdateStreamMode(bg, &UpdateStreamModeInput{StreamARN: p(b.streamARN("a")),
+		StreamModeDetails: &StreamModeDetails{&m}}); err != nil {
 		t.Fatal(err)
 	}
 	_, err = b.PutRecord(bg, &PutRecordInput{StreamRef: ref("a"), Data: []byte("x")})
@@ -111,7 +121,8 @@ func TestTagCharacters(t *testing.T) {
 	b := newBench(t, 1, Options{})
 	for text, ok := range map[string]bool{
 		"a b_c.d/e=f+g-h:i@j": true, "é\u00a0ü\u3000漢": true, "٣": true,
-		"a\tb": false, "a\nb": false, "\r": false, "\v": false, "\x00": false, "\u0085": false, "\x7f": false, "a,b": false, "a\u200bb": false,
+		"a\tb": false, "a\nb": false, "\r": false, "\v": false, "\x00": false, "\u0085": false, "\x7f": false,
+		"a,b": false, "a\u200bb": false,
 	} {
 		for _, tags := range []map[string]string{{text: "v"}, {"k": text}} {
 			err := b.AddTagsToStream(bg, &AddTagsToStreamInput{StreamRef: named, Tags: tags})
@@ -130,7 +141,8 @@ func TestEmulatedIterators(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 2, Options{Emulate: true})
 		ask := func(shard string) error {
-			_, err := b.GetShardIterator(bg, &GetShardIteratorInput{StreamRef: named, ShardId: &shard, ShardIteratorType: p("LATEST")})
+			_, err := b.GetShardIterator(bg,
+				&GetShardIteratorInput{StreamRef: named, ShardId: &shard, ShardIteratorType: p("LATEST")})
 			return err
 		}
 		for range 3 {
@@ -155,13 +167,15 @@ func TestStatesOfSettings(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, 1, Options{Delay: 10 * time.Second})
 		time.Sleep(time.Minute)
-		if err := b.IncreaseStreamRetentionPeriod(bg, &IncreaseStreamRetentionPeriodInput{StreamRef: named, RetentionPeriodHours: p[int32](24)}); err != nil {
+		if err := b.IncreaseStreamRetentionPeriod(bg,
+			&IncreaseStreamRetentionPeriodInput{StreamRef: named, RetentionPeriodHours: p[int32](24)}); err != nil {
 			t.Error(err)
 		}
 		if status, _ := b.status("s"); status != active {
 			t.Error(status)
 		}
-		if err := b.IncreaseStreamRetentionPeriod(bg, &IncreaseStreamRetentionPeriodInput{StreamRef: named, RetentionPeriodHours: p[int32](25)}); err != nil {
+		if err := b.IncreaseStreamRetentionPeriod(bg,
+			&IncreaseStreamRetentionPeriodInput{StreamRef: named, RetentionPeriodHours: p[int32](25)}); err != nil {
 			t.Error(err)
 		}
 		if status, _ := b.status("s"); status != updating {
@@ -177,10 +191,12 @@ func TestStatesOfSettings(t *testing.T) {
 			t.Fatal(err)
 		}
 		arn := b.streamARN("n")
-		for _, err := range []error{tag("n"), b.RemoveTagsFromStream(bg, &RemoveTagsFromStreamInput{StreamRef: ref("n"), TagKeys: []string{"a"}}),
+		for _, err := range []error{tag("n"),
+			b.RemoveTagsFromStream(bg, &RemoveTagsFromStreamInput{StreamRef: ref("n"), TagKeys: []string{"a"}}),
 			b.TagResource(bg, &TagResourceInput{ResourceARN: &arn, Tags: map[string]string{"a": "b"}}),
 			b.UntagResource(bg, &UntagResourceInput{ResourceARN: &arn, TagKeys: []string{"a"}})} {
-			wantError(t, err, ResourceInUse, "Stream n under account 123456789012 not ACTIVE, instead in state CREATING")
+			wantError(t, err, ResourceInUse,
+				"Stream n under account 123456789012 not ACTIVE, instead in state CREATING")
 		}
 		if err := b.DeleteStream(bg, &DeleteStreamInput{StreamRef: ref("n")}); err != nil {
 			t.Fatal(err)
@@ -200,12 +216,16 @@ func TestStatesOfSettings(t *testing.T) {
 // That there is no such stream is told before what is wrong with the shard.
 func TestUnknownStreamFirst(t *testing.T) {
 	b := newBench(t, 1, Options{})
-	for stream, want := range map[string]string{"none": "Stream none under account", "s": "Could not find shard x in stream s"} {
-		_, err := b.GetShardIterator(bg, &GetShardIteratorInput{StreamRef: ref(stream), ShardId: p("x"), ShardIteratorType: p("LATEST")})
+	for stream, want := range map[string]string{"none": "Stream none under account",
+		"s": "Could not find shard x in stream s"} {
+		_, err := b.GetShardIterator(bg,
+			&GetShardIteratorInput{StreamRef: ref(stream), ShardId: p("x"), ShardIteratorType: p("LATEST")})
 		wantError(t, err, ResourceNotFound, want)
-		err = b.SplitShard(bg, &SplitShardInput{StreamRef: ref(stream), ShardToSplit: p("x"), NewStartingHashKey: p("1")})
+		err = b.SplitShard(bg, &SplitShardInput{StreamRef: ref(stream), ShardToSplit: p("x"),
+			NewStartingHashKey: p("1")})
 		wantError(t, err, ResourceNotFound, want)
-		err = b.MergeShards(bg, &MergeShardsInput{StreamRef: ref(stream), ShardToMerge: p("x"), AdjacentShardToMerge: p("y")})
+		err = b.MergeShards(bg, &MergeShardsInput{StreamRef: ref(stream), ShardToMerge: p("x"),
+			AdjacentShardToMerge: p("y")})
 		wantError(t, err, ResourceNotFound, want)
 	}
 }

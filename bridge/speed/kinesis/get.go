@@ -158,7 +158,8 @@ func (a API) children(src *source, index int) ([]ChildShard, error) {
 			if p != index {
 				continue
 			}
-			kid := ChildShard{ShardId: shardID(sh.Index), HashKeyRange: HashKeyRange{sh.Range.Start.String(), sh.Range.End.String()}}
+			kid := ChildShard{ShardId: shardID(sh.Index),
+				HashKeyRange: HashKeyRange{sh.Range.Start.String(), sh.Range.End.String()}}
 			for _, p := range sh.Parents {
 				kid.ParentShards = append(kid.ParentShards, shardID(p))
 			}

@@ -68,12 +68,14 @@ func parseIterator(s string) (it iterator, err error) {
 		return it, errIterator
 	}
 	b, err := base64.StdEncoding.Strict().DecodeString(s)
-	if err != nil || len(b) < iteratorMin || binary.BigEndian.Uint64(b) != iteratorVersion || strings.ContainsAny(s, "\r\n") {
+	if err != nil || len(b) < iteratorMin || binary.BigEndian.Uint64(b) != iteratorVersion ||
+		strings.ContainsAny(s, "\r\n") {
 		return it, errIterator
 	}
 	body := b[:len(b)-iteratorSum]
 	n := int(b[32])
-	if sum := sha256.Sum256(body); !bytes.Equal(sum[:iteratorSum], b[len(body):]) || len(b) != iteratorSize(n) || n == 0 || n > iteratorNameMax {
+	if sum := sha256.Sum256(body); !bytes.Equal(sum[:iteratorSum], b[len(body):]) || len(b) != iteratorSize(n) ||
+		n == 0 || n > iteratorNameMax {
 		return it, errIterator
 	}
 	for _, c := range body[iteratorHead+n:] {
@@ -117,9 +119,11 @@ func (a API) GetShardIterator(ctx context.Context, in *GetShardIteratorInput) (*
 	}
 	index, ok := shardIndex(*in.ShardId)
 	if !ok {
-		return nil, errorf(ResourceNotFound, "Could not find shard %s in stream %s under account %s.", *in.ShardId, src.name, a.s.opts.Account)
+		return nil, errorf(ResourceNotFound, "Could not find shard %s in stream %s under account %s.", *in.ShardId,
+			src.name, a.s.opts.Account)
 	}
-	position, err := a.position(src, index, start{*in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp, "GetShardIterator"})
+	position, err := a.position(src, index,
+		start{*in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp, "GetShardIterator"})
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +189,8 @@ func (a API) numbered(src *source, sh *streams.Shard, next uint64, from start) (
 		return 0, invalid("")
 	}
 	if int(q.shard) != sh.Index {
-		return 0, errorf(InvalidArgument, "Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s",
+		return 0, errorf(InvalidArgument,
+			"Invalid StartingSequenceNumber. It encodes %s, while it was used in a call to a shard with %s",
 			shardID(int(q.shard)), shardID(sh.Index))
 	}
 	if q.created != unix(sh.Created) {
@@ -212,11 +217,13 @@ func (a API) timed(src *source, index int, from start) (uint64, error) {
 	now := a.s.now()
 	switch {
 	case from.at == nil:
-		return 0, errorf(InvalidArgument, "Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. "+
-			"Current request has no timestamp parameter.")
+		return 0, errorf(InvalidArgument,
+			"Must specify timestampInMillis parameter for iterator of type AT_TIMESTAMP. "+
+				"Current request has no timestamp parameter.")
 	case from.at.After(now):
-		return 0, errorf(InvalidArgument, "The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. "+
-			"timestampInMillis: %d, currentTimestampInMillis: %d", from.at.UnixMilli(), now.UnixMilli())
+		return 0, errorf(InvalidArgument,
+			"The timestampInMillis parameter cannot be greater than the currentTimestampInMillis. "+
+				"timestampInMillis: %d, currentTimestampInMillis: %d", from.at.UnixMilli(), now.UnixMilli())
 	}
 	at, err := a.s.store.OffsetAt(src.name, index, *from.at)
 	if err != nil {

@@ -92,5 +92,6 @@ func (l *limits) gave(size int) {
 }
 
 func (a API) rateExceeded(src *source, shard string) *Error {
-	return errorf(ThroughputExceeded, "Rate exceeded for shard %s in stream %s under account %s.", shard, src.name, a.s.opts.Account)
+	return errorf(ThroughputExceeded, "Rate exceeded for shard %s in stream %s under account %s.", shard, src.name,
+		a.s.opts.Account)
 }

@@ -21,7 +21,8 @@ func (b *bench) pour(n, size int) (taken int) {
 		in := &PutRecordsInput{StreamRef: named}
 		for range m {
 			for _, h := range halves {
-				in.Records = append(in.Records, PutRecordsRequestEntry{Data: make([]byte, size-1), PartitionKey: p("k"), ExplicitHashKey: &h})
+				in.Records = append(in.Records,
+					PutRecordsRequestEntry{Data: make([]byte, size-1), PartitionKey: p("k"), ExplicitHashKey: &h})
 			}
 		}
 		out, err := b.PutRecords(bg, in)
@@ -80,7 +81,8 @@ func TestRefusedRecords(t *testing.T) {
 		const why = "Rate exceeded for shard shardId-000000000000 in stream s under account 123456789012."
 		for i, refused := range []bool{false, true, false, false} {
 			r := out.Records[i]
-			if refused != (r.ErrorCode != nil) || refused == (r.ShardId != nil) || refused != r.SequenceNumber.IsZero() {
+			if refused != (r.ErrorCode != nil) || refused == (r.ShardId != nil) ||
+				refused != r.SequenceNumber.IsZero() {
 				t.Errorf("record %d: %+v", i, r)
 			}
 			if refused && (*r.ErrorCode != ThroughputExceeded || *r.ErrorMessage != why) {

@@ -55,7 +55,8 @@ func (a API) PutRecord(ctx context.Context, in *PutRecordInput) (*PutRecordOutpu
 		return nil, err
 	}
 	if in.SequenceNumberForOrdering != nil && !a.past(src, *in.SequenceNumberForOrdering) {
-		return nil, errorf(InvalidArgument, "ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.",
+		return nil, errorf(InvalidArgument,
+			"ExclusiveMinimumSequenceNumber %s used in PutRecord on stream %s under account %s is invalid.",
 			*in.SequenceNumberForOrdering, src.name, a.s.opts.Account)
 	}
 	if dry(in.DryRun) {
@@ -90,7 +91,8 @@ func (a API) PutRecords(ctx context.Context, in *PutRecordsInput) (*PutRecordsOu
 	}
 	keys := make([]string, len(in.Records))
 	for i := range in.Records {
-		if keys[i], err = src.key(in.Records[i].PartitionKey, fmt.Sprintf("records.%d.member.partitionKey", i+1)); err != nil {
+		if keys[i], err = src.key(in.Records[i].PartitionKey,
+			fmt.Sprintf("records.%d.member.partitionKey", i+1)); err != nil {
 			return nil, err
 		}
 	}
@@ -189,7 +191,8 @@ func (src *source) key(key *string, member string) (string, error) {
 	case src.auto:
 		return "", nil
 	}
-	return "", errorf(Validation, "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null", member)
+	return "", errorf(Validation, "1 validation error detected: Value null at '%s' failed to satisfy constraint: Member must not be null",
+		member)
 }
 
 // hash is where a record belongs.
@@ -197,8 +200,9 @@ func (src *source) hash(explicit *string, key string) (h streams.Hash, err error
 	switch {
 	case explicit != nil:
 		if h, err = streams.ParseHash(*explicit); err != nil {
-			return h, errorf(InvalidArgument, "Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. "+
-				"Specified value was %s", *explicit)
+			return h, errorf(InvalidArgument,
+				"Invalid ExplicitHashKey. ExplicitHashKey must be in the range: [0, 2^128-1]. "+
+					"Specified value was %s", *explicit)
 		}
 	case !src.auto:
 		return streams.HashOf(key), nil

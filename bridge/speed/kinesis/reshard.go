@@ -16,7 +16,8 @@ func (a API) reshape(ref StreamRef, f func(st *stream) error) error {
 			return err
 		}
 		if st.Mode == onDemand {
-			return errorf(Validation, "Request is invalid. Stream %s under account %s is in On-Demand mode.", st.Name, a.s.opts.Account)
+			return errorf(Validation, "Request is invalid. Stream %s under account %s is in On-Demand mode.", st.Name,
+				a.s.opts.Account)
 		}
 		return f(st)
 	})
@@ -58,14 +59,16 @@ func (a API) shardToChange(st *stream, id string) (*streams.Shard, error) {
 			switch {
 			case all[i].Index != index:
 			case !all[i].Open():
-				return nil, errorf(InvalidArgument, "Shard %s in stream %s under account %s has already been merged or split, "+
-					"and thus is not eligible for merging or splitting.", id, st.Name, a.s.opts.Account)
+				return nil, errorf(InvalidArgument,
+					"Shard %s in stream %s under account %s has already been merged or split, "+
+						"and thus is not eligible for merging or splitting.", id, st.Name, a.s.opts.Account)
 			default:
 				return &all[i], nil
 			}
 		}
 	}
-	return nil, errorf(ResourceNotFound, "Could not find shard %s in stream %s under account %s.", id, st.Name, a.s.opts.Account)
+	return nil, errorf(ResourceNotFound, "Could not find shard %s in stream %s under account %s.", id, st.Name,
+		a.s.opts.Account)
 }
 
 // SplitShard closes a shard and opens two in its place, the second of which
@@ -85,8 +88,9 @@ func (a API) SplitShard(ctx context.Context, in *SplitShardInput) error {
 		}
 		at, err := streams.ParseHash(*in.NewStartingHashKey)
 		if err != nil || !divides(sh.Range, at) {
-			return errorf(InvalidArgument, "NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s "+
-				"is not both greater than one plus the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.",
+			return errorf(InvalidArgument,
+				"NewStartingHashKey %s used in SplitShard() on shard %s in stream %s under account %s "+
+					"is not both greater than one plus the shard's StartingHashKey %s and less than the shard's EndingHashKey %s.",
 				*in.NewStartingHashKey, shardID(sh.Index), st.Name, a.s.opts.Account, sh.Range.Start, sh.Range.End)
 		}
 		return a.reshard(st, split(sh.Index, sh.Range, at))
@@ -100,7 +104,8 @@ func divides(r streams.Range, h streams.Hash) bool {
 }
 
 func split(index int, r streams.Range, at streams.Hash) streams.Change {
-	return streams.Change{Parents: []int{index}, Ranges: []streams.Range{{Start: r.Start, End: plus(at, -1)}, {Start: at, End: r.End}}}
+	return streams.Change{Parents: []int{index},
+		Ranges: []streams.Range{{Start: r.Start, End: plus(at, -1)}, {Start: at, End: r.End}}}
 }
 
 // MergeShards closes two shards and opens one in their place. ShardToMerge has
@@ -119,11 +124,13 @@ func (a API) MergeShards(ctx context.Context, in *MergeShardsInput) error {
 			return err
 		}
 		if low.Range.End == streams.MaxHash || plus(low.Range.End, 1) != high.Range.Start {
-			return errorf(InvalidArgument, "Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
+			return errorf(InvalidArgument,
+				"Shards %s and %s in stream %s under account %s are not an adjacent pair of shards eligible for merging",
 				shardID(low.Index), shardID(high.Index), st.Name, a.s.opts.Account)
 		}
 		return a.reshard(st, streams.Change{
-			Parents: []int{low.Index, high.Index}, Ranges: []streams.Range{{Start: low.Range.Start, End: high.Range.End}}})
+			Parents: []int{low.Index, high.Index},
+			Ranges:  []streams.Range{{Start: low.Range.Start, End: high.Range.End}}})
 	})
 }
 
@@ -149,7 +156,8 @@ func (a API) UpdateShardCount(ctx context.Context, in *UpdateShardCountInput) (*
 		at := st.copy()
 		now := a.s.now()
 		if at.Scaled = recent(at.Scaled, now); len(at.Scaled) >= scalesPerDay {
-			return errorf(LimitExceeded, "The shard count of stream %s under account %s was updated %d times within 24 hours, which is the limit.",
+			return errorf(LimitExceeded,
+				"The shard count of stream %s under account %s was updated %d times within 24 hours, which is the limit.",
 				st.Name, a.s.opts.Account, len(at.Scaled))
 		}
 		changes, err := a.plan(st, target)
@@ -157,7 +165,8 @@ func (a API) UpdateShardCount(ctx context.Context, in *UpdateShardCountInput) (*
 			return err
 		}
 		arn, was, will := a.streamARN(st.Name), int32(have), int32(target)
-		out = &UpdateShardCountOutput{StreamName: &st.Name, StreamARN: &arn, CurrentShardCount: &was, TargetShardCount: &will}
+		out = &UpdateShardCountOutput{StreamName: &st.Name, StreamARN: &arn, CurrentShardCount: &was,
+			TargetShardCount: &will}
 		if len(changes) == 0 {
 			return nil
 		}
@@ -218,7 +227,8 @@ func evenOut(open []streams.Shard, next int, want []streams.Range) []streams.Cha
 			var merged []piece
 			for ; len(ps) > 1; ps = ps[2:] {
 				r := streams.Range{Start: ps[0].Start, End: ps[1].End}
-				changes = append(changes, streams.Change{Parents: []int{ps[0].index, ps[1].index}, Ranges: []streams.Range{r}})
+				changes = append(changes,
+					streams.Change{Parents: []int{ps[0].index, ps[1].index}, Ranges: []streams.Range{r}})
 				merged = append(merged, piece{next, r})
 				next++
 			}

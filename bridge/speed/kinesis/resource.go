@@ -18,7 +18,8 @@ func (a API) Resource(in any) string {
 		}
 		return *p
 	}
-	for _, member := range []string{"ShardIterator", "NextToken", "ConsumerARN", "ResourceARN", "StreamARN", "StreamName"} {
+	for _, member := range []string{"ShardIterator", "NextToken", "ConsumerARN", "ResourceARN", "StreamARN",
+		"StreamName"} {
 		if !v.FieldByName(member).IsValid() || text(member) == "" {
 			continue
 		}

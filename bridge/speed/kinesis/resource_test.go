@@ -8,7 +8,8 @@ import (
 // What a request is about has one name for policies, however it was named.
 func TestResource(t *testing.T) {
 	a := API{&Service{opts: Options{Account: "123456789012"}, now: time.Now}, "eu-test-7"}
-	const s, c = "arn:aws:kinesis:eu-test-7:123456789012:stream/s", "arn:aws:kinesis:eu-test-7:123456789012:stream/s/consumer/c:7"
+	const s, c = "arn:aws:kinesis:eu-test-7:123456789012:stream/s",
+		"arn:aws:kinesis:eu-test-7:123456789012:stream/s/consumer/c:7"
 	text := func(s string) *string { return &s }
 	it := iterator{name: "s"}
 	for i, x := range []struct {
@@ -18,7 +19,8 @@ func TestResource(t *testing.T) {
 		{&PutRecordInput{StreamRef: StreamRef{StreamName: text("s")}}, s},
 		{&PutRecordInput{StreamRef: StreamRef{StreamARN: text(s)}}, s},
 		{&PutRecordInput{StreamRef: StreamRef{StreamARN: text("arn:aws-cn:kinesis:cn-1:123456789012:stream/s")}}, s},
-		{&PutRecordInput{StreamRef: StreamRef{StreamARN: text("arn:aws:kinesis:eu-test-7:999999999999:stream/s")}}, "*"},
+		{&PutRecordInput{StreamRef: StreamRef{StreamARN: text("arn:aws:kinesis:eu-test-7:999999999999:stream/s")}},
+			"*"},
 		{&PutRecordInput{StreamRef: StreamRef{StreamARN: text("s"), StreamName: text("t")}}, "*"},
 		{&PutRecordInput{}, "*"},
 		{&CreateStreamInput{StreamName: text("s")}, s},

@@ -144,7 +144,8 @@ func ParseSequence(s string) (Sequence, error) {
 		seconds: w1<<28&seconds36 | w0>>36,
 		shard:   uint32(w0 >> 4),
 	}
-	if w2>>56 != 2 || w2>>16&15 != uint64(q.shard&15) || q.counter > lastCounter || w1>>8&0xff != 0 || w0&15 != 2 || q.IsZero() {
+	if w2>>56 != 2 || w2>>16&15 != uint64(q.shard&15) || q.counter > lastCounter || w1>>8&0xff != 0 || w0&15 != 2 ||
+		q.IsZero() {
 		return Sequence{}, errSequence
 	}
 	return q, nil

@@ -37,11 +37,16 @@ func (a API) retain(ref StreamRef, want int32, never, other string) error {
 		have := hours(st.Retention)
 		switch {
 		case want < minHours:
-			return errorf(InvalidArgument, "Minimum allowed retention period is %d hours. Requested retention period (%d hours) is too short.", minHours, want)
+			return errorf(InvalidArgument,
+				"Minimum allowed retention period is %d hours. Requested retention period (%d hours) is too short.",
+				minHours, want)
 		case want > maxHours:
-			return errorf(InvalidArgument, "Maximum allowed retention period is %d hours. Requested retention period (%d hours) is too long.", maxHours, want)
+			return errorf(InvalidArgument,
+				"Maximum allowed retention period is %d hours. Requested retention period (%d hours) is too long.",
+				maxHours, want)
 		case never == "shorter" && want < have, never == "longer" && want > have:
-			return errorf(InvalidArgument, "Requested retention period (%d hours) for stream %s can not be %s than existing retention period (%d hours). Use %s API.",
+			return errorf(InvalidArgument,
+				"Requested retention period (%d hours) for stream %s can not be %s than existing retention period (%d hours). Use %s API.",
 				want, st.Name, never, have, other)
 		}
 		if want == have && st.Retention != 0 {
@@ -83,7 +88,8 @@ func (a API) UpdateStreamMode(ctx context.Context, in *UpdateStreamModeInput) er
 		at, now := st.copy(), a.s.now()
 		if *st.mode().StreamMode != mode {
 			if at.Moded = recent(at.Moded, now); len(at.Moded) >= modesPerDay {
-				return errorf(LimitExceeded, "The mode of stream %s under account %s was changed %d times within 24 hours, which is the limit.",
+				return errorf(LimitExceeded,
+					"The mode of stream %s under account %s was changed %d times within 24 hours, which is the limit.",
 					st.Name, a.s.opts.Account, len(at.Moded))
 			}
 			at.Moded = append(at.Moded, now.UnixMilli())
@@ -102,21 +108,25 @@ func (a API) UpdateStreamMode(ctx context.Context, in *UpdateStreamModeInput) er
 }
 
 // shardMetrics are what ALL stands for.
-var shardMetrics = []string{"IncomingBytes", "IncomingRecords", "IteratorAgeMilliseconds", "OutgoingBytes", "OutgoingRecords",
+var shardMetrics = []string{"IncomingBytes", "IncomingRecords", "IteratorAgeMilliseconds", "OutgoingBytes",
+	"OutgoingRecords",
 	"ReadProvisionedThroughputExceeded", "WriteProvisionedThroughputExceeded"}
 
 // EnableEnhancedMonitoring notes which metrics of shards are wanted. It is kept
 // and answered; the bridge's own metrics have them in any case.
-func (a API) EnableEnhancedMonitoring(ctx context.Context, in *EnableEnhancedMonitoringInput) (*EnhancedMonitoringOutput, error) {
+func (a API) EnableEnhancedMonitoring(ctx context.Context,
+	in *EnableEnhancedMonitoringInput) (*EnhancedMonitoringOutput, error) {
 	return a.monitor(in.StreamRef, in.ShardLevelMetrics, func(m string, asked, had bool) bool { return asked || had })
 }
 
 // DisableEnhancedMonitoring notes which are wanted no longer.
-func (a API) DisableEnhancedMonitoring(ctx context.Context, in *DisableEnhancedMonitoringInput) (*EnhancedMonitoringOutput, error) {
+func (a API) DisableEnhancedMonitoring(ctx context.Context,
+	in *DisableEnhancedMonitoringInput) (*EnhancedMonitoringOutput, error) {
 	return a.monitor(in.StreamRef, in.ShardLevelMetrics, func(m string, asked, had bool) bool { return had && !asked })
 }
 
-func (a API) monitor(ref StreamRef, names []string, keep func(m string, asked, had bool) bool) (out *EnhancedMonitoringOutput, err error) {
+func (a API) monitor(ref StreamRef, names []string,
+	keep func(m string, asked, had bool) bool) (out *EnhancedMonitoringOutput, err error) {
 	if err := a.rate("EnhancedMonitoring", 5); err != nil {
 		return nil, err
 	}

@@ -60,7 +60,8 @@ func TestResourcePolicies(t *testing.T) {
 	want(`{} {"b":2}`)
 	wantError(t, put(p(b.streamARN("none")), "{}"), ResourceNotFound, "Stream none")
 	wantError(t, put(p(strings.Replace(*c, "consumer/c", "consumer/d", 1)), "{}"), ResourceNotFound, "Consumer d")
-	wantError(t, put(p(strings.Replace(stream, "123456789012", "123456789013", 1)), "{}"), ResourceNotFound, "123456789013")
+	wantError(t, put(p(strings.Replace(stream, "123456789012", "123456789013", 1)), "{}"), ResourceNotFound,
+		"123456789013")
 	wantError(t, put(p("arn:aws:s3:::b"), "{}"), InvalidArgument, "not the ARN")
 }
 
@@ -167,7 +168,8 @@ func TestPages(t *testing.T) {
 				got = append(got, c.ConsumerName)
 			}
 			if page == 0 {
-				if err := b.DeregisterStreamConsumer(bg, &DeregisterStreamConsumerInput{ConsumerARN: arns[3]}); err != nil {
+				if err := b.DeregisterStreamConsumer(bg,
+					&DeregisterStreamConsumerInput{ConsumerARN: arns[3]}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -270,7 +272,8 @@ func TestDailyLimits(t *testing.T) {
 			return err
 		}
 		mode := func(m string, warm *int32) error {
-			return b.UpdateStreamMode(bg, &UpdateStreamModeInput{StreamARN: &arn, StreamModeDetails: &StreamModeDetails{&m}, WarmThroughputMiBps: warm})
+			return b.UpdateStreamMode(bg, &UpdateStreamModeInput{StreamARN: &arn,
+				StreamModeDetails: &StreamModeDetails{&m}, WarmThroughputMiBps: warm})
 		}
 		must := func(err error) {
 			t.Helper()
@@ -278,10 +281,12 @@ func TestDailyLimits(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		wantError(t, count(9), InvalidArgument, "up over double your current open shard count. Current open shard count: 4 Target shard count: 9")
+		wantError(t, count(9), InvalidArgument,
+			"up over double your current open shard count. Current open shard count: 4 Target shard count: 9")
 		wantError(t, count(1), InvalidArgument, "down below half your current open shard count")
 		must(count(8))
-		wantError(t, count(16), LimitExceeded, "Current shard count for the account: 8. Limit: 12. Number of additional shards that would have resulted from this request: 8.")
+		wantError(t, count(16), LimitExceeded,
+			"Current shard count for the account: 8. Limit: 12. Number of additional shards that would have resulted from this request: 8.")
 		must(count(8)) // no change, not counted
 		for i := range int32(9) {
 			must(count(7 - i%2))

@@ -104,7 +104,8 @@ func (a API) ListShards(ctx context.Context, in *ListShardsInput) (*ListShardsOu
 			continue
 		}
 		if len(out.Shards) == limit {
-			t := token{Op: "ListShards", Stream: st.Name, ID: st.ID, After: out.Shards[limit-1].ShardId, Filter: want.kind}
+			t := token{Op: "ListShards", Stream: st.Name, ID: st.ID, After: out.Shards[limit-1].ShardId,
+				Filter: want.kind}
 			if !want.at.IsZero() {
 				t.At = want.at.UnixMilli()
 			}
@@ -195,7 +196,8 @@ func parseFilter(in *ShardFilter) (f filter, after int, err error) {
 	switch f.kind {
 	case "AFTER_SHARD_ID":
 		if in.ShardId == nil {
-			return f, after, errorf(InvalidArgument, "ShardId must be provided in a ShardFilter of type AFTER_SHARD_ID.")
+			return f, after, errorf(InvalidArgument,
+				"ShardId must be provided in a ShardFilter of type AFTER_SHARD_ID.")
 		}
 		after, err = afterShard(in.ShardId)
 	case "AT_TIMESTAMP", "FROM_TIMESTAMP":

@@ -49,7 +49,8 @@ func (a API) noStream(name string, err error) error {
 }
 
 func (a API) noShard(name string, index int) *Error {
-	return errorf(ResourceNotFound, "Shard %s in stream %s under account %s does not exist", shardID(index), name, a.s.opts.Account)
+	return errorf(ResourceNotFound, "Shard %s in stream %s under account %s does not exist", shardID(index), name,
+		a.s.opts.Account)
 }
 
 var errDryRun = errorf(DryRun, "The request would have succeeded, but DryRun flag is set.")

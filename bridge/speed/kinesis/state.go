@@ -255,5 +255,6 @@ func (a API) requireActive(st *stream) error {
 	if st.status == active {
 		return nil
 	}
-	return errorf(ResourceInUse, "Stream %s under account %s not ACTIVE, instead in state %s", st.Name, a.s.opts.Account, st.status)
+	return errorf(ResourceInUse, "Stream %s under account %s not ACTIVE, instead in state %s", st.Name,
+		a.s.opts.Account, st.status)
 }

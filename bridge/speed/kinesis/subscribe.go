@@ -54,7 +54,8 @@ func (a API) SubscribeToShard(ctx context.Context, in *SubscribeToShardInput) (*
 	}
 	index, ok := shardIndex(*in.ShardId)
 	if !ok {
-		return nil, errorf(ResourceNotFound, "Could not find shard %s in stream %s under account %s.", *in.ShardId, src.name, a.s.opts.Account)
+		return nil, errorf(ResourceNotFound, "Could not find shard %s in stream %s under account %s.", *in.ShardId,
+			src.name, a.s.opts.Account)
 	}
 	at := in.StartingPosition
 	position, err := a.position(src, index, start{*at.Type, at.SequenceNumber, at.Timestamp, "SubscribeToShard"})
@@ -86,7 +87,8 @@ func (a API) consumed(consumerARN string) (*source, error) {
 		return nil, err
 	}
 	if c.status != active {
-		return nil, errorf(ResourceInUse, "Consumer %s under stream %s is not ACTIVE, instead in state %s", c.Name, st.Name, c.status)
+		return nil, errorf(ResourceInUse, "Consumer %s under stream %s is not ACTIVE, instead in state %s", c.Name,
+			st.Name, c.status)
 	}
 	return a.sourceOf(st)
 }
@@ -181,7 +183,8 @@ func (s *Subscription) Next(ctx context.Context) (*SubscribeToShardEvent, error)
 func (s *Subscription) event(p *page) *SubscribeToShardEvent {
 	s.ended = p.end
 	s.paced.bytes += p.bytes
-	e := &SubscribeToShardEvent{Records: p.records, MillisBehindLatest: p.behind.Milliseconds(), ChildShards: p.children}
+	e := &SubscribeToShardEvent{Records: p.records, MillisBehindLatest: p.behind.Milliseconds(),
+		ChildShards: p.children}
 	if len(p.records) > 0 {
 		s.last = p.last
 	}

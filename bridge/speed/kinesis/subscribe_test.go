@@ -13,7 +13,8 @@ import (
 // consumer registers a consumer and returns its ARN.
 func (b *bench) register(name string) *string {
 	b.t.Helper()
-	out, err := b.RegisterStreamConsumer(bg, &RegisterStreamConsumerInput{StreamARN: p(b.streamARN("s")), ConsumerName: &name})
+	out, err := b.RegisterStreamConsumer(bg,
+		&RegisterStreamConsumerInput{StreamARN: p(b.streamARN("s")), ConsumerName: &name})
 	if err != nil {
 		b.t.Fatal(err)
 	}
@@ -60,7 +61,8 @@ func TestSubscription(t *testing.T) {
 		b.put("k#0:a", "k#0:b", "k#"+max128+":other")
 		// LATEST was settled by the call, not by the first Next.
 		e := b.next(sub)
-		if texts(e.Records) != "k:a k:b" || e.MillisBehindLatest != 0 || e.ContinuationSequenceNumber != e.Records[1].SequenceNumber {
+		if texts(e.Records) != "k:a k:b" || e.MillisBehindLatest != 0 ||
+			e.ContinuationSequenceNumber != e.Records[1].SequenceNumber {
 			t.Errorf("%s, %+v", texts(e.Records), e)
 		}
 		if time.Since(began) != 0 {
@@ -164,7 +166,8 @@ func TestSubscriptionAtShardEnd(t *testing.T) {
 			b.split("0")
 		}()
 		e := b.next(sub)
-		if len(e.Records) != 0 || !e.ContinuationSequenceNumber.IsZero() || len(e.ChildShards) != 2 || time.Since(at) != time.Second {
+		if len(e.Records) != 0 || !e.ContinuationSequenceNumber.IsZero() || len(e.ChildShards) != 2 ||
+			time.Since(at) != time.Second {
 			t.Errorf("after %s: %+v", time.Since(at), e)
 		}
 		if _, err := sub.Next(bg); !errors.Is(err, io.EOF) {

@@ -14,10 +14,13 @@ const maxTags = 50 // of a stream or consumer
 func (a API) checkTags(have, add map[string]string, what string) error {
 	for k, v := range add {
 		if !taggable(k) || !taggable(v) {
-			return errorf(InvalidArgument, "Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - : @.")
+			return errorf(InvalidArgument,
+				"Some tags contain invalid characters. Valid characters: Unicode letters, digits, white space, _ . / = + - : @.")
 		}
 		if strings.HasPrefix(strings.ToLower(k), "aws:") {
-			return errorf(InvalidArgument, "Failed to add tags to %s under account %s because keys that begin with aws: are reserved.", what, a.s.opts.Account)
+			return errorf(InvalidArgument,
+				"Failed to add tags to %s under account %s because keys that begin with aws: are reserved.", what,
+				a.s.opts.Account)
 		}
 	}
 	n := len(have)
@@ -35,7 +38,8 @@ func (a API) checkTags(have, add map[string]string, what string) error {
 
 func taggable(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool {
-		return !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.Z) && !strings.ContainsRune("_./=+-:@", r) || r == unicode.ReplacementChar
+		return !unicode.In(r, unicode.L, unicode.M, unicode.N, unicode.Z) && !strings.ContainsRune("_./=+-:@", r) ||
+			r == unicode.ReplacementChar
 	})
 }
 
@@ -130,7 +134,8 @@ func (a API) ListTagsForStream(ctx context.Context, in *ListTagsForStreamInput) 
 }
 
 // ListTagsForResource lists the tags of a stream or consumer by key.
-func (a API) ListTagsForResource(ctx context.Context, in *ListTagsForResourceInput) (*ListTagsForResourceOutput, error) {
+func (a API) ListTagsForResource(ctx context.Context, in *ListTagsForResourceInput) (*ListTagsForResourceOutput,
+	error) {
 	if err := a.rate("ListTags", 5); err != nil {
 		return nil, err
 	}

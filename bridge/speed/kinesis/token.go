@@ -49,7 +49,8 @@ func (a API) redeem(op, s string) (token, error) {
 	case t.Issued > now+tokenLife.Milliseconds(): // a clock may go back a little
 		return token{}, invalid
 	case now-t.Issued > tokenLife.Milliseconds():
-		return token{}, errorf(ExpiredNextToken, "NextToken has expired. A token is good for %d seconds.", int(tokenLife.Seconds()))
+		return token{}, errorf(ExpiredNextToken, "NextToken has expired. A token is good for %d seconds.",
+			int(tokenLife.Seconds()))
 	}
 	return t, nil
 }

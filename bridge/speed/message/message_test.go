@@ -23,7 +23,8 @@ func TestTrace(t *testing.T) {
 	if out, ok := ParseTrace(text); !ok || out != in {
 		t.Error(out, ok)
 	}
-	for _, bad := range []string{"", text[1:], text + "0", "1234567-89abc-def0-1234-56789abcdeff", "12345678-9abc-def0-1234-56789abcdefg"} {
+	for _, bad := range []string{"", text[1:], text + "0", "1234567-89abc-def0-1234-56789abcdeff",
+		"12345678-9abc-def0-1234-56789abcdefg"} {
 		if _, ok := ParseTrace(bad); ok {
 			t.Errorf("%q was accepted", bad)
 		}

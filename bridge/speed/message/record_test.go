@@ -16,8 +16,10 @@ func messages() []*Message {
 	return []*Message{
 		{},
 		{Topic: "dt/pump/temp", Payload: []byte(`{"ts":1,"v":2}`), QoS: 1, ClientID: "pump", Thing: "pump",
-			Principal: strings.Repeat("0a", 32), SourceIP: "192.168.1.9", Protocol: "mqtt", Time: 1700000000000, Hops: 2, Trace: Trace{1, 2}},
-		{Topic: "x", QoS: 2, Retain: true, ClientID: "c", Principal: "someone", SourceIP: "2001:db8::1", Protocol: "wss", Time: -1, Hops: 255},
+			Principal: strings.Repeat("0a", 32), SourceIP: "192.168.1.9", Protocol: "mqtt", Time: 1700000000000,
+			Hops: 2, Trace: Trace{1, 2}},
+		{Topic: "x", QoS: 2, Retain: true, ClientID: "c", Principal: "someone", SourceIP: "2001:db8::1",
+			Protocol: "wss", Time: -1, Hops: 255},
 		{SourceIP: "::ffff:1.2.3.4", Protocol: "carrier pigeon"},
 		{SourceIP: "fe80::1%eth0"},
 		{SourceIP: "not an address", ClientID: "", Thing: "t"},

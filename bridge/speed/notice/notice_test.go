@@ -16,7 +16,9 @@ func TestEpisodes(t *testing.T) {
 		var got []string
 		begin := time.Now()
 		happened := func(key string) {
-			l.Happened(key, func(n uint64) { got = append(got, fmt.Sprint(time.Since(begin).Round(time.Second), " ", key, " ", n)) })
+			l.Happened(key, func(n uint64) {
+				got = append(got, fmt.Sprint(time.Since(begin).Round(time.Second), " ", key, " ", n))
+			})
 		}
 		for i := range 150 { // a second each
 			happened("a")
@@ -50,7 +52,9 @@ func TestEnded(t *testing.T) {
 		var got []string
 		begin := time.Now()
 		line := func(what string) func(uint64) {
-			return func(n uint64) { got = append(got, fmt.Sprint(time.Since(begin).Round(time.Second), " ", what, " ", n)) }
+			return func(n uint64) {
+				got = append(got, fmt.Sprint(time.Since(begin).Round(time.Second), " ", what, " ", n))
+			}
 		}
 		for range 3 {
 			l.Happened("a", line("fails"))

@@ -65,7 +65,8 @@ func (w *worker) apply(ctx context.Context, g *group, r *Rule) {
 		if fault := recover(); fault != nil {
 			t.errors++
 			t.keep(resultFailed, w, fmt.Sprint("evaluation broke off: ", fault), nil)
-			w.log.Error("evaluation of a rule broke off", "rule", r.Name, "topic", w.message.Topic, "fault", fault, "stack", string(debug.Stack()))
+			w.log.Error("evaluation of a rule broke off", "rule", r.Name, "topic", w.message.Topic, "fault", fault,
+				"stack", string(debug.Stack()))
 		}
 	}()
 	m := &w.message

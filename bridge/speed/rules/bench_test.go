@@ -72,8 +72,10 @@ func benchmarkWorker(b *testing.B, dir string, fs vfs.FS, messages, expect int, 
 			temp = 2000
 		}
 		m := message.Message{
-			Topic: fmt.Sprint("load/", i%50), QoS: 1, ClientID: fmt.Sprint("load-", i%50), Protocol: "mqtt", SourceIP: "192.168.1.77",
-			Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000, Trace: [16]byte{1},
+			Topic: fmt.Sprint("load/", i%50), QoS: 1, ClientID: fmt.Sprint("load-", i%50), Protocol: "mqtt",
+			SourceIP:  "192.168.1.77",
+			Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000,
+			Trace:   [16]byte{1},
 			Payload: fmt.Appendf(nil, `{"ts":1700000000000,"temp":%d,"hum":48.25,"pad":"%0146d"}`, temp, i),
 		}
 		batch.Append(ingest.Stream, 0, streams.Record{Time: m.Time, Key: m.ClientID, Data: m.AppendRecord(nil)})
@@ -91,7 +93,9 @@ func benchmarkWorker(b *testing.B, dir string, fs vfs.FS, messages, expect int, 
 	var made uint64
 	b.ReportAllocs()
 	for b.Loop() {
-		e := New(store, Options{Account: "000000000000", Outbox: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler)})
+		e := New(store, Options{Account: "000000000000", Outbox: func(string) error {
+			return nil
+		}, Log: slog.New(slog.DiscardHandler)})
 		must(e.Set([]*Rule{rule}))
 		batch.Reset()
 		batch.Unset(fmt.Appendf(nil, "rules/%d/0", info.ID))
@@ -128,8 +132,10 @@ func BenchmarkRules(b *testing.B) {
 			recs := make([]streams.Record, groupRecords)
 			for i := range recs {
 				m := message.Message{
-					Topic: fmt.Sprintf("dt/boiler-%d/room", i%50), QoS: 1, ClientID: fmt.Sprint("boiler-", i%50), Protocol: "mqtt", SourceIP: "192.168.1.77",
-					Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000, Trace: [16]byte{1},
+					Topic: fmt.Sprintf("dt/boiler-%d/room", i%50), QoS: 1, ClientID: fmt.Sprint("boiler-", i%50),
+					Protocol: "mqtt", SourceIP: "192.168.1.77",
+					Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000,
+					Trace:   [16]byte{1},
 					Payload: fmt.Appendf(nil, `{"ts":1700000000000,"temp":%d,"hum":48.25,"pad":"%0146d"}`, 29+i%2*2, i),
 				}
 				recs[i] = streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)}

@@ -47,7 +47,8 @@ func (g *gate) Enter() error {
 	}
 	now := time.Now()
 	own := g.rules[g.rule]
-	if own.left(now, ruleShare) >= ruleBudget || now.Sub(own.at) < slowFor && g.all.left(now, workerShare) >= workerBudget {
+	if own.left(now, ruleShare) >= ruleBudget || now.Sub(own.at) < slowFor &&
+		g.all.left(now, workerShare) >= workerBudget {
 		return errOverBudget
 	}
 	return nil

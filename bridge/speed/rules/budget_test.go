@@ -35,7 +35,8 @@ func TestSlowRuleHoldsItsWorkerForItsBudget(t *testing.T) {
 			"slow": `SELECT n, get_thing_shadow('x', 'r').v AS v FROM 'dt/#'`,
 			"fast": `SELECT n FROM 'dt/#'`,
 		} {
-			rule, err := (&Compiler{Catalog: r, Services: &iotsql.Services{Shadows: shadows}}).Parse(name, []byte(toOut(sql)))
+			rule, err := (&Compiler{Catalog: r, Services: &iotsql.Services{Shadows: shadows}}).Parse(name,
+				[]byte(toOut(sql)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,7 +67,8 @@ func TestSlowRuleHoldsItsWorkerForItsBudget(t *testing.T) {
 			}
 		}
 		if asked != shadows.calls || asked < 10 || asked > 12 {
-			t.Errorf("%d outputs with an answer, %d calls, want about %d", asked, shadows.calls, ruleBudget/shadows.takes)
+			t.Errorf("%d outputs with an answer, %d calls, want about %d", asked, shadows.calls,
+				ruleBudget/shadows.takes)
 		}
 	})
 }

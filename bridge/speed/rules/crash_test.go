@@ -45,7 +45,8 @@ func TestOutputsOnceAcrossPowerCuts(t *testing.T) {
 					last, _ := published.LoadOrStore(c, 0)
 					for range 1 + from.IntN(5) {
 						last = last.(int) + 1
-						r.in.Publish(&message.Message{Topic: "dt/x", Payload: fmt.Appendf(nil, `{"n":%d}`, last), ClientID: c, Protocol: "mqtt",
+						r.in.Publish(&message.Message{Topic: "dt/x", Payload: fmt.Appendf(nil, `{"n":%d}`, last),
+							ClientID: c, Protocol: "mqtt",
 							Time: time.Now().UnixMilli()}, nil, func(error) {})
 					}
 					published.Store(c, last)
@@ -76,7 +77,8 @@ func TestOutputsOnceAcrossPowerCuts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			logged[m.ClientID] = append(logged[m.ClientID], string(m.Payload[:len(m.Payload)-1])+`,"c":"`+m.ClientID+`"}`)
+			logged[m.ClientID] = append(logged[m.ClientID], string(m.Payload[:len(m.Payload)-1])+`,"c":"`+m.ClientID+
+				`"}`)
 		}
 	}
 	out := r.records("out", total)

@@ -44,13 +44,15 @@ const logEvery = 10 * time.Second
 // AWS runs the error action for actions only (rule error handling); here it
 // also runs when evaluation fails, for else such a message left no trace but a
 // count.
-func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action.Input, failures []failure) (ran bool, err error) {
+func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action.Input, failures []failure) (ran bool,
+	err error) {
 	defer func() {
 		n, ok := now(&r.count.told, &r.count.untold)
 		if !ok {
 			return
 		}
-		e.opts.Log.Warn("rule failed", "rule", r.Name, "topic", in.Topic, "trace", in.Trace.String(), "failures", failures, "failed_since", n)
+		e.opts.Log.Warn("rule failed", "rule", r.Name, "topic", in.Topic, "trace", in.Trace.String(), "failures",
+			failures, "failed_since", n)
 		if err != nil {
 			e.opts.Log.Error("error action failed", "rule", r.Name, "action", r.onError.Kind(), "err", err)
 		}
@@ -94,7 +96,8 @@ func (e *Engine) Fail(b *streams.Batch, d *action.Delivery, err error) {
 	}
 	trace, traced := message.ParseTrace(d.TraceID)
 	in := &action.Input{Input: &iotsql.Input{Account: e.opts.Account, Rule: r.Name,
-		Message: message.Message{Topic: d.Topic, Payload: d.Payload, ClientID: d.ClientID, Trace: trace, Time: d.Time, Hops: d.Hops}}}
+		Message: message.Message{Topic: d.Topic, Payload: d.Payload, ClientID: d.ClientID, Trace: trace, Time: d.Time,
+			Hops: d.Hops}}}
 	resource := d.Bucket
 	if resource == "" {
 		resource = d.Name

@@ -93,7 +93,8 @@ func (t *tally) keep(r result, w *worker, reason string, acts []act) {
 		return
 	}
 	t.kept[r]++
-	e := entry{rule: t.rule, trace: w.message.Trace, shard: w.shard, offset: w.offset, time: w.message.Time, reason: short(reason)}
+	e := entry{rule: t.rule, trace: w.message.Trace, shard: w.shard, offset: w.offset, time: w.message.Time,
+		reason: short(reason)}
 	if acts != nil {
 		e.acts = append(make([]act, 0, len(acts)), acts...)
 	}

@@ -95,7 +95,8 @@ func TestGroupsAreSampled(t *testing.T) {
 	g := &w.groups[0]
 	var recs []streams.Record
 	for i := range 100 {
-		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i), Time: time.Now().Add(-time.Minute).UnixMilli()}
+		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i),
+			Time: time.Now().Add(-time.Minute).UnixMilli()}
 		recs = append(recs, streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)})
 	}
 	w.evaluate(t.Context(), g, recs)
@@ -141,9 +142,11 @@ func TestEarlyAttempts(t *testing.T) {
 		}
 		got := map[byte]string{}
 		for _, k := range h.newest(resultFired, resultFailed, resultUnmet) {
-			got[k.trace[0]] = fmt.Sprint(k.result, " ", actStates[k.acts[0].state], " ", k.acts[0].tries, " ", k.acts[0].reason)
+			got[k.trace[0]] = fmt.Sprint(k.result, " ", actStates[k.acts[0].state], " ", k.acts[0].tries, " ",
+				k.acts[0].reason)
 		}
-		if want := map[byte]string{1: "fired waiting 0 ", 100: "failed given up 2 never"}; fmt.Sprint(got) != fmt.Sprint(want) {
+		if want := map[byte]string{1: "fired waiting 0 ",
+			100: "failed given up 2 never"}; fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%v, want %v", got, want)
 		}
 	})
@@ -162,12 +165,14 @@ func TestCountersSurviveReplace(t *testing.T) {
 	r.rules(map[string]string{"a": strings.Replace(doc, "dt/#", "dt/+", 1)})
 	r.publish("dt/a", `{"n":2}`)
 	r.stats("a", Stats{Matched: 2, Fired: 2, Actions: 2})
-	if all, err := r.e.Recent(t.Context(), r.e.Rule("a"), false, time.Hour); err != nil || len(all) != 2 || all[0].Topic != "dt/a" {
+	if all, err := r.e.Recent(t.Context(), r.e.Rule("a"), false, time.Hour); err != nil || len(all) != 2 ||
+		all[0].Topic != "dt/a" {
 		t.Errorf("%+v, %v", all, err)
 	}
 	r.rules(map[string]string{"a": `{"sql":"SELECT n FROM 'dt/#'","actions":[{"republish":{"topic":"x"}}]}`})
 	r.stats("a", Stats{Matched: 2, Fired: 2})
-	if m := r.e.Metrics()[0]; m.Durable.Count != 2 || len(m.Slots) != 1 || m.Slots[0] != (SlotStats{Slot: "0", Kind: "republish", Outbox: true}) {
+	if m := r.e.Metrics()[0]; m.Durable.Count != 2 || len(m.Slots) != 1 ||
+		m.Slots[0] != (SlotStats{Slot: "0", Kind: "republish", Outbox: true}) {
 		t.Errorf("%+v", m)
 	}
 }

@@ -22,9 +22,10 @@ import (
 // rand() and newuuid() come to the same for both rules, as a message's trace
 // is their seed. Functions that ask services get what these answer now.
 type Replay struct {
-	New      *Rule
-	Old      *Rule            // nil: one that never fires
-	Services *iotsql.Services // what the statements may ask, in the place of what the rules were compiled with; nil: nothing
+	New *Rule
+	Old *Rule // nil: one that never fires
+	// what the statements may ask, in the place of what the rules were compiled with; nil: nothing
+	Services *iotsql.Services
 
 	// From and To bound the arrival of messages; one that came at From is
 	// taken, one that came at To is not. Zero: the oldest that is kept, and
@@ -123,8 +124,9 @@ func (e *Engine) Replay(ctx context.Context, r *Replay, progress func(read, of u
 func (x *replaying) compile() error {
 	services := &iotsql.Services{}
 	if s := x.Services; s != nil {
-		services = &iotsql.Services{Shadows: s.Shadows, Things: s.Things, Tables: s.Tables, Secrets: s.Secrets, Lambdas: s.Lambdas,
-			Models: s.Models, Protobuf: s.Protobuf}
+		services = &iotsql.Services{Shadows: s.Shadows, Things: s.Things, Tables: s.Tables, Secrets: s.Secrets,
+			Lambdas: s.Lambdas,
+			Models:  s.Models, Protobuf: s.Protobuf}
 	}
 	services.Failed = func(function string, _ error) {
 		x.mu.Lock()
@@ -133,7 +135,9 @@ func (x *replaying) compile() error {
 	}
 	anew := func(r *Rule) (*Rule, error) {
 		if slices.Contains(r.statement.Asks(), "aws_lambda") {
-			return nil, fmt.Errorf("%w rule %s: aws_lambda may have effects, and is not called for messages of the past", ErrReplay, r.Name)
+			return nil, fmt.Errorf(
+				"%w rule %s: aws_lambda may have effects, and is not called for messages of the past", ErrReplay,
+				r.Name)
 		}
 		s, err := services.Compile(r.Payload.SQL, r.Payload.AwsIotSQLVersion)
 		if err != nil {
@@ -338,7 +342,8 @@ func (x *replaying) notes() (all []string) {
 		note("rand() and newuuid() come to the same for both rules, but not to what they were when the messages arrived")
 	}
 	if slices.Sort(asks); len(asks) > 0 {
-		note("%s: answered as things are now, not as they were when the messages arrived", strings.Join(slices.Compact(asks), ", "))
+		note("%s: answered as things are now, not as they were when the messages arrived",
+			strings.Join(slices.Compact(asks), ", "))
 	}
 	for _, f := range slices.Sorted(maps.Keys(x.failed)) {
 		note("%s failed %d times; its value was Undefined then", f, x.failed[f])

@@ -26,7 +26,8 @@ func BenchmarkReplay(b *testing.B) {
 		fires, changes uint64 // of messages
 	}{
 		{"threshold", reference + "30", reference + "25", messages / 2, 0},
-		{"output", reference + "30", "SELECT temp, hum * 1.5 AS hum, topic() AS t FROM 'dt/#' WHERE temp > 30", 0, messages / 2},
+		{"output", reference + "30", "SELECT temp, hum * 1.5 AS hum, topic() AS t FROM 'dt/#' WHERE temp > 30", 0,
+			messages / 2},
 		{"other-topics", reference + "30", "SELECT temp FROM 'other/#' WHERE temp > 30", 0, 0},
 		{"neither-topic", "SELECT a FROM 'dt/+'", "SELECT temp FROM 'other/#' WHERE temp > 30", 0, 0},
 	} {
@@ -39,7 +40,8 @@ func BenchmarkReplay(b *testing.B) {
 				if err != nil {
 					b.Fatal(err)
 				}
-				if report.Messages != messages || report.Differences[fires].Count != c.fires || report.Differences[changes].Count != c.changes {
+				if report.Messages != messages || report.Differences[fires].Count != c.fires ||
+					report.Differences[changes].Count != c.changes {
 					b.Fatalf("%+v", report)
 				}
 			}
@@ -75,13 +77,17 @@ func replayLog(b *testing.B, messages int) *pebble.Store {
 	for i := range messages {
 		client := fmt.Sprintf("boiler-%d", i/group%1000)
 		m := message.Message{
-			Topic: "dt/" + client + "/room", QoS: 1, ClientID: client, Thing: client, Protocol: "mqtt", SourceIP: "192.168.1.77",
-			Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000 + int64(i), Trace: [16]byte{1, byte(i)},
+			Topic: "dt/" + client + "/room", QoS: 1, ClientID: client, Thing: client, Protocol: "mqtt",
+			SourceIP:  "192.168.1.77",
+			Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000 +
+				int64(i), Trace: [16]byte{1, byte(i)},
 			Payload: fmt.Appendf(nil, `{"ts":%d,"id":"boiler-room-0017","temp":%d.5,"hum":48.2,"pressure":101325,`+
-				`"firmware":"2026.04.1-rc3+build.5512","location":"building 7, floor 2, room 214, rack 3, slot 19 L3","status":"ok"}`, 1700000000000+i, 27+i%2*4),
+				`"firmware":"2026.04.1-rc3+build.5512","location":"building 7, floor 2, room 214, rack 3, slot 19 L3","status":"ok"}`,
+				1700000000000+i, 27+i%2*4),
 		}
 		record = m.AppendRecord(record[:0])
-		batch.Append(ingest.Stream, streams.ShardOf(client, shards), streams.Record{Time: m.Time, Key: client, Data: record})
+		batch.Append(ingest.Stream, streams.ShardOf(client, shards),
+			streams.Record{Time: m.Time, Key: client, Data: record})
 		if batch.Len() == group || i == messages-1 {
 			must(store.Commit(ctx, batch))
 			batch.Reset()

@@ -169,7 +169,8 @@ func (j *replayJob) differs(kind replayKind, ends *[2]replayEnd, shard int, offs
 	if !j.samples[kind].wants(p, j.limit()) {
 		return
 	}
-	x := ReplayExample{ID: m.Trace.String(), Position: position(shard, offset), Time: time.UnixMilli(m.Time), Topic: m.Topic, ClientID: m.ClientID,
+	x := ReplayExample{ID: m.Trace.String(), Position: position(shard, offset), Time: time.UnixMilli(m.Time),
+		Topic: m.Topic, ClientID: m.ClientID,
 		Payload: excerpt(m.Payload)}
 	for side, out := range []*ReplayEnd{sideOld: &x.Old, sideNew: &x.New} {
 		end := &ends[side]

@@ -42,7 +42,8 @@ const (
 )
 
 // differenceNames are those of a Difference.
-var differenceNames = [differences]string{"newly fires", "no longer fires", "changed output", "newly fails", "no longer fails"}
+var differenceNames = [differences]string{"newly fires", "no longer fires", "changed output", "newly fails",
+	"no longer fails"}
 
 // kindOf is the kind by the outcomes of the old and the new rule. Two
 // documents have to be compared yet.
@@ -62,12 +63,13 @@ type ReplayReport struct {
 	Against string `json:"against,omitempty"` // name of the old rule; "": there is none
 	OldSQL  string `json:"old_sql,omitempty"`
 
-	Partial       bool      `json:"partial"`                 // it was ended before all was read
-	From          time.Time `json:"from,omitzero"`           // as asked for
-	To            time.Time `json:"to,omitzero"`             // likewise
-	First         time.Time `json:"first,omitzero"`          // arrival of the oldest message that was compared
-	Last          time.Time `json:"last,omitzero"`           // of the newest
-	RetainedSince time.Time `json:"retained_since,omitzero"` // From is before this, up to which retention has dropped messages
+	Partial bool      `json:"partial"`        // it was ended before all was read
+	From    time.Time `json:"from,omitzero"`  // as asked for
+	To      time.Time `json:"to,omitzero"`    // likewise
+	First   time.Time `json:"first,omitzero"` // arrival of the oldest message that was compared
+	Last    time.Time `json:"last,omitzero"`  // of the newest
+	// From is before this, up to which retention has dropped messages
+	RetainedSince time.Time `json:"retained_since,omitzero"`
 
 	Shards     int           `json:"shards"`
 	Records    uint64        `json:"records"`  // of the log to look at
@@ -189,7 +191,9 @@ func (s *sample) put(x sampled, most int) {
 	if !s.wants(x.priority, most) {
 		return
 	}
-	at, _ := slices.BinarySearchFunc(*s, x.priority, func(have sampled, p uint64) int { return cmp.Compare(have.priority, p) })
+	at, _ := slices.BinarySearchFunc(*s, x.priority, func(have sampled, p uint64) int {
+		return cmp.Compare(have.priority, p)
+	})
 	*s = slices.Insert(*s, at, x)
 	*s = (*s)[:min(len(*s), most)]
 }

@@ -33,7 +33,8 @@ func replayedWith(t testing.TB, x *iotsql.Services, name, sql, members string) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := (&Compiler{Services: x, Catalog: &rig{}}).Parse(name, fmt.Appendf(nil, `{"sql":%s,"awsIotSqlVersion":"2016-03-23",%s}`, text, members))
+	r, err := (&Compiler{Services: x, Catalog: &rig{}}).Parse(name,
+		fmt.Appendf(nil, `{"sql":%s,"awsIotSqlVersion":"2016-03-23",%s}`, text, members))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +62,8 @@ func newPast(t *testing.T, shards int) *past {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := errors.Join(p.store.Create(ingest.Stream, streams.Config{Shards: shards}), p.store.Create("out", streams.Config{Shards: 1})); err != nil {
+	if err := errors.Join(p.store.Create(ingest.Stream, streams.Config{Shards: shards}),
+		p.store.Create("out", streams.Config{Shards: 1})); err != nil {
 		t.Fatal(err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
@@ -74,14 +76,17 @@ func newPast(t *testing.T, shards int) *past {
 		}
 	})
 	p.batch = p.store.NewBatch()
-	p.e = New(p.store, Options{Account: "000000000000", Outbox: func(string) error { return nil }, Log: slog.New(slog.DiscardHandler)})
+	p.e = New(p.store, Options{Account: "000000000000", Outbox: func(string) error {
+		return nil
+	}, Log: slog.New(slog.DiscardHandler)})
 	return p
 }
 
 // add puts a message that arrives now into the block that commit writes.
 func (p *past) add(shard int, topic, payload string) {
 	p.n++
-	m := message.Message{Topic: topic, Payload: []byte(payload), ClientID: "dev", Protocol: "mqtt", Time: p.now.UnixMilli(), Trace: [16]byte{byte(p.n >> 8), byte(p.n), 1}}
+	m := message.Message{Topic: topic, Payload: []byte(payload), ClientID: "dev", Protocol: "mqtt",
+		Time: p.now.UnixMilli(), Trace: [16]byte{byte(p.n >> 8), byte(p.n), 1}}
 	p.batch.Append(ingest.Stream, shard, streams.Record{Time: m.Time, Data: m.AppendRecord(nil)})
 }
 
@@ -139,9 +144,12 @@ func TestReplayKinds(t *testing.T) {
 		{"dt/a", member{"v": -1}, "newly fires", "where false", `{"n":0,"v":-1}`},
 		{"new/a", member{"v": 31}, "", "", ""},
 		{"dt/a", member{"v": 30, "a": "x", "b": "xx"}, "changed output", `{"v":30,"n":1}`, `{"n":4,"v":30}`},
-		{"dt/a", member{"v": 30, "a": big}, "newly fires", "iotsql: the result is over the size limit", `{"n":0,"v":30}`},
-		{"dt/a", member{"v": 30, "b": big}, "no longer fires", `{"v":30,"n":0}`, "iotsql: the result is over the size limit"},
-		{"dt/a", member{"v": 15, "a": big}, "no longer fails", "iotsql: the result is over the size limit", "where false"},
+		{"dt/a", member{"v": 30, "a": big}, "newly fires", "iotsql: the result is over the size limit",
+			`{"n":0,"v":30}`},
+		{"dt/a", member{"v": 30, "b": big}, "no longer fires", `{"v":30,"n":0}`,
+			"iotsql: the result is over the size limit"},
+		{"dt/a", member{"v": 15, "a": big}, "no longer fails", "iotsql: the result is over the size limit",
+			"where false"},
 		{"dt/a", member{"v": -2, "b": big}, "newly fails", "where false", "iotsql: the result is over the size limit"},
 		{"dt/a", member{"v": 30, "a": big, "b": big}, "", "", ""},
 		{"$aws/rules/hot/dt/a/b", member{"v": 31}, "", "", ""},
@@ -181,8 +189,10 @@ func TestReplayKinds(t *testing.T) {
 		}
 		x := all[0]
 		byKind[c.kind] = all[1:]
-		if x.Topic != c.topic || end(&x.Old) != c.old || end(&x.New) != c.new || x.Position != fmt.Sprintf("%d/%d", i%2, i/2) ||
-			!x.Time.Equal(dawn.Add(time.Duration(i)*time.Millisecond)) || x.ID != message.Trace([16]byte{0, byte(i + 1), 1}).String() ||
+		if x.Topic != c.topic || end(&x.Old) != c.old || end(&x.New) != c.new ||
+			x.Position != fmt.Sprintf("%d/%d", i%2, i/2) ||
+			!x.Time.Equal(dawn.Add(time.Duration(i)*time.Millisecond)) ||
+			x.ID != message.Trace([16]byte{0, byte(i + 1), 1}).String() ||
 			x.ClientID != "dev" || x.Payload.JSON == nil {
 			t.Errorf("%d: %s: %+v, old %s, new %s", i, c.kind, x, end(&x.Old), end(&x.New))
 		}
@@ -193,14 +203,18 @@ func TestReplayKinds(t *testing.T) {
 		}
 	}
 	if got := fmt.Sprint(report.Topics); got != "[{dt/a 7 map[changed output:1 newly fails:1 newly fires:2 no longer fails:1 no longer fires:2]} "+
-		"{$aws/rules/hot/x 1 map[no longer fires:1]} {dt/a/b 1 map[no longer fires:1]}]" || report.TopicsInAll != 3 || report.MoreTopics {
+		"{$aws/rules/hot/x 1 map[no longer fires:1]} {dt/a/b 1 map[no longer fires:1]}]" || report.TopicsInAll != 3 ||
+		report.MoreTopics {
 		t.Errorf("topics %s of %d", got, report.TopicsInAll)
 	}
-	if !report.First.Equal(dawn) || !report.Last.Equal(dawn.Add(15*time.Millisecond)) || report.Partial || report.Shards != 2 ||
-		report.Records != 16 || report.Read != 16 || report.SQL != new || report.OldSQL != old || report.Rule != "hot" || report.Against != "hot" {
+	if !report.First.Equal(dawn) || !report.Last.Equal(dawn.Add(15*time.Millisecond)) || report.Partial ||
+		report.Shards != 2 ||
+		report.Records != 16 || report.Read != 16 || report.SQL != new || report.OldSQL != old ||
+		report.Rule != "hot" || report.Against != "hot" {
 		t.Errorf("%+v", report)
 	}
-	if got := strings.Join(report.Notes, "\n"); got != "documents are compared as JSON values: the order of members, space, and how a number or text is spelled make no change" {
+	if got := strings.Join(report.Notes,
+		"\n"); got != "documents are compared as JSON values: the order of members, space, and how a number or text is spelled make no change" {
 		t.Errorf("notes: %s", got)
 	}
 }
@@ -233,12 +247,15 @@ func TestReplayAgainst(t *testing.T) {
 		numbers  string
 		notes    string
 	}{
-		"order": {replayed(t, "hot", "SELECT a, b FROM 'dt/a'"), replayed(t, "hot", "SELECT b, a * 1.0 AS a FROM 'dt/a'"),
-			"old {10 10 0}, new {10 10 0}, 0 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 10 unchanged, 1 neither", "JSON values"},
+		"order": {replayed(t, "hot", "SELECT a, b FROM 'dt/a'"),
+			replayed(t, "hot", "SELECT b, a * 1.0 AS a FROM 'dt/a'"),
+			"old {10 10 0}, new {10 10 0}, 0 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 10 unchanged, 1 neither",
+			"JSON values"},
 		"same": {hot, replayed(t, "hot", "SELECT a, b FROM 'dt/a' WHERE a > 4"),
 			"old {10 5 0}, new {10 5 0}, 0 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 5 unchanged, 6 neither",
 			"the two statements are the same, so nothing can differ; the actions of the two rules differ; only"},
-		"same actions": {hot, replayedWith(t, nil, "hot", "SELECT a, b FROM 'dt/a' WHERE a > 4", strings.ReplaceAll(toOut, ":", " : ")),
+		"same actions": {hot, replayedWith(t, nil, "hot", "SELECT a, b FROM 'dt/a' WHERE a > 4",
+			strings.ReplaceAll(toOut, ":", " : ")),
 			"old {10 5 0}, new {10 5 0}, 0 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 5 unchanged, 6 neither",
 			"the two statements are the same, so nothing can differ"},
 		"none": {nil, hot,
@@ -248,15 +265,19 @@ func TestReplayAgainst(t *testing.T) {
 			"old {0 0 0}, new {10 10 0}, 10 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 0 unchanged, 1 neither",
 			"the rule in force is disabled, so it never fires; the new rule is disabled; it is evaluated as if it were enabled"},
 		"other name": {replayed(t, "other", "SELECT a FROM 'no'"), replayed(t, "hot", "SELECT a FROM 'no'"),
-			"old {1 1 0}, new {0 0 0}, 0 newly fires, 1 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 0 unchanged, 10 neither", "JSON values"},
-		"other version": {replayed(t, "hot", "SELECT sql_version() AS v FROM 'dt/a'"), older(t, "hot", "SELECT sql_version() AS v FROM 'dt/a'"),
-			"old {10 10 0}, new {10 10 0}, 0 newly fires, 0 no longer fires, 10 changed output, 0 newly fails, 0 no longer fails, 0 unchanged, 1 neither", "JSON values"},
+			"old {1 1 0}, new {0 0 0}, 0 newly fires, 1 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 0 unchanged, 10 neither",
+			"JSON values"},
+		"other version": {replayed(t, "hot", "SELECT sql_version() AS v FROM 'dt/a'"),
+			older(t, "hot", "SELECT sql_version() AS v FROM 'dt/a'"),
+			"old {10 10 0}, new {10 10 0}, 0 newly fires, 0 no longer fires, 10 changed output, 0 newly fails, 0 no longer fails, 0 unchanged, 1 neither",
+			"JSON values"},
 	} {
 		report := p.replay(&Replay{Old: c.old, New: c.new})
 		if got := numbers(report); got != "11 messages, "+c.numbers {
 			t.Errorf("%s:\ngot  %s\nwant %s", name, got, c.numbers)
 		}
-		if got := strings.Join(report.Notes, "; "); !strings.Contains(got, c.notes) || strings.Contains(got, "actions") != strings.Contains(c.notes, "actions") {
+		if got := strings.Join(report.Notes, "; "); !strings.Contains(got, c.notes) ||
+			strings.Contains(got, "actions") != strings.Contains(c.notes, "actions") {
 			t.Errorf("%s: notes %s", name, got)
 		}
 		for _, d := range report.Differences {
@@ -316,14 +337,18 @@ func TestReplayRange(t *testing.T) {
 		{"after all", p.now.Add(time.Second), time.Time{}, nil, 0, time.Time{}, time.Time{}, 0},
 		{"a shard", time.Time{}, at(50), []int{1, 1}, 25, at(1), at(49), 30},
 	} {
-		r := p.replay(&Replay{New: replayed(t, "hot", "SELECT i FROM 'dt/#'"), From: c.from, To: c.to, Shards: c.shards})
-		if r.Messages != c.messages || r.New.Fired != c.messages || !r.First.Equal(c.first) || !r.Last.Equal(c.last) || r.Records > c.records || r.Read != r.Records ||
+		r := p.replay(&Replay{New: replayed(t, "hot", "SELECT i FROM 'dt/#'"), From: c.from, To: c.to,
+			Shards: c.shards})
+		if r.Messages != c.messages || r.New.Fired != c.messages || !r.First.Equal(c.first) || !r.Last.Equal(c.last) ||
+			r.Records > c.records || r.Read != r.Records ||
 			!r.RetainedSince.IsZero() || !r.From.Equal(c.from) || !r.To.Equal(c.to) {
-			t.Errorf("%s: %d messages of %d records, %v to %v, want %d, %d, %v to %v", c.name, r.Messages, r.Records, r.First, r.Last, c.messages, c.records, c.first, c.last)
+			t.Errorf("%s: %d messages of %d records, %v to %v, want %d, %d, %v to %v", c.name, r.Messages, r.Records,
+				r.First, r.Last, c.messages, c.records, c.first, c.last)
 		}
 	}
 	for name, r := range map[string]*Replay{
-		"ends before it begins": {From: at(2), To: at(1)}, "no such shard": {Shards: []int{0, 2}}, "negative shard": {Shards: []int{-1}},
+		"ends before it begins": {From: at(2), To: at(1)}, "no such shard": {Shards: []int{0, 2}},
+		"negative shard": {Shards: []int{-1}},
 	} {
 		r.New = replayed(t, "hot", "SELECT i FROM 'dt/#'")
 		if _, err := p.e.Replay(t.Context(), r, func(uint64, uint64) {}); !errors.Is(err, ErrReplay) {
@@ -339,11 +364,13 @@ func TestReplayRetention(t *testing.T) {
 		p.commit(0)
 		p.now = p.now.Add(time.Second)
 	}
-	if err := errors.Join(p.store.Trim(ingest.Stream, 0, 5), p.store.Trim(ingest.Stream, 1, 4)); err != nil { // 0 to 8 s, 1 to 7 s
+	// 0 to 8 s, 1 to 7 s
+	if err := errors.Join(p.store.Trim(ingest.Stream, 0, 5), p.store.Trim(ingest.Stream, 1, 4)); err != nil {
 		t.Fatal(err)
 	}
 	r := &Replay{New: replayed(t, "hot", "SELECT * FROM 'dt/#'"), From: dawn.Add(2 * time.Second)}
-	if got := p.replay(r); !got.RetainedSince.Equal(dawn.Add(9*time.Second)) || got.Messages != 31 || !got.First.Equal(dawn.Add(9*time.Second)) || got.Lost != 0 {
+	if got := p.replay(r); !got.RetainedSince.Equal(dawn.Add(9*time.Second)) || got.Messages != 31 ||
+		!got.First.Equal(dawn.Add(9*time.Second)) || got.Lost != 0 {
 		t.Errorf("%+v", got)
 	}
 	r.From = dawn.Add(9 * time.Second)
@@ -362,7 +389,8 @@ func TestReplayRetention(t *testing.T) {
 			p.commit(0)
 		}
 	})
-	if err != nil || got.Lost != 6 || got.Messages != 25 || got.Read != 31 || got.Partial || !got.RetainedSince.IsZero() {
+	if err != nil || got.Lost != 6 || got.Messages != 25 || got.Read != 31 || got.Partial ||
+		!got.RetainedSince.IsZero() {
 		t.Errorf("%v, %+v", err, got)
 	}
 	for shard := range 2 {
@@ -452,7 +480,8 @@ func TestReplayEnds(t *testing.T) {
 			stop()
 		}
 	})
-	if err != nil || !got.Partial || got.Messages != 2*replayRecords || got.Read != got.Messages || got.New.Fired != got.Messages ||
+	if err != nil || !got.Partial || got.Messages != 2*replayRecords || got.Read != got.Messages ||
+		got.New.Fired != got.Messages ||
 		!slices.Equal(told, []uint64{0, replayRecords, 2 * replayRecords}) {
 		t.Errorf("%v, %+v, told %v", err, got, told)
 	}
@@ -471,8 +500,10 @@ func TestReplayEnds(t *testing.T) {
 		}
 		return []byte(`{"v":1}`), nil
 	})}
-	r = &Replay{New: replayedWith(t, x, "hot", "SELECT get_thing_shadow('a', 'r').v AS v FROM 'dt/#'", `"actions":[]`), Services: x}
-	if got, err := p.e.Replay(ctx, r, func(uint64, uint64) {}); err != nil || !got.Partial || got.Messages != 9 || got.Read != 9 || got.New.Fired != 9 || got.New.Errors != 0 {
+	r = &Replay{New: replayedWith(t, x, "hot", "SELECT get_thing_shadow('a', 'r').v AS v FROM 'dt/#'", `"actions":[]`),
+		Services: x}
+	if got, err := p.e.Replay(ctx, r, func(uint64, uint64) {}); err != nil || !got.Partial || got.Messages != 9 ||
+		got.Read != 9 || got.New.Fired != 9 || got.New.Errors != 0 {
 		t.Errorf("%v, %+v", err, got)
 	}
 }
@@ -502,7 +533,8 @@ func TestReplayAsks(t *testing.T) {
 	})
 	x := &iotsql.Services{Shadows: ask, Lambdas: ask, Failed: func(string, error) { failures++ }}
 	r := &Replay{Services: x, Examples: 10, Old: replayed(t, "hot", "SELECT newuuid() AS u, rand() AS r FROM 'dt/#'"),
-		New: replayedWith(t, x, "hot", "SELECT newuuid() AS u, rand() AS r FROM 'dt/#' WHERE get_thing_shadow('a', 'r').v = v", `"actions":[]`)}
+		New: replayedWith(t, x, "hot", "SELECT newuuid() AS u, rand() AS r FROM 'dt/#' WHERE get_thing_shadow('a', 'r').v = v",
+			`"actions":[]`)}
 	report := p.replay(r)
 	if got := numbers(report); got != "10 messages, old {10 10 0}, new {10 8 1}, 0 newly fires, 2 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 8 unchanged, 0 neither" {
 		t.Error(got)
@@ -527,7 +559,8 @@ func TestReplayAsks(t *testing.T) {
 	plain := replayed(t, "hot", "SELECT * FROM 'dt/#'")
 	calls = 10
 	for _, r := range []*Replay{{New: lambda, Services: x}, {New: plain, Old: lambda, Services: x}} {
-		if _, err := p.e.Replay(t.Context(), r, func(uint64, uint64) {}); !errors.Is(err, ErrReplay) || !strings.Contains(err.Error(), "rule cold: aws_lambda may have effects") {
+		if _, err := p.e.Replay(t.Context(), r, func(uint64, uint64) {}); !errors.Is(err, ErrReplay) ||
+			!strings.Contains(err.Error(), "rule cold: aws_lambda may have effects") {
 			t.Errorf("aws_lambda: %v", err)
 		}
 	}
@@ -565,7 +598,8 @@ func TestReplayHasNoEffect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	report, err := r.e.Replay(t.Context(), &Replay{Old: r.e.Rule("hot"), New: new, Examples: 2}, func(uint64, uint64) {})
+	report, err := r.e.Replay(t.Context(), &Replay{Old: r.e.Rule("hot"), New: new, Examples: 2},
+		func(uint64, uint64) {})
 	if err != nil || report.Differences[fires].Count != 3 || report.Unchanged != 2 {
 		t.Errorf("%v, %+v", err, report)
 	}

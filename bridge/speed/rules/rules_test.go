@@ -49,7 +49,8 @@ func newRig(t *testing.T, fs vfs.FS) *rig {
 		t.Fatal(err)
 	}
 	for name, shards := range map[string]int{ingest.Stream: 2, "out": 1, "errors": 1} {
-		if err := store.Create(name, streams.Config{Shards: shards}); err != nil && !strings.Contains(err.Error(), "exists") {
+		if err := store.Create(name, streams.Config{Shards: shards}); err != nil &&
+			!strings.Contains(err.Error(), "exists") {
 			t.Fatal(err)
 		}
 	}
@@ -223,7 +224,8 @@ func TestErrorAction(t *testing.T) {
 	}
 	// The members and names of the guide's page about error actions.
 	trace := got[0][strings.Index(got[0], "TraceId")+10:][:36]
-	if want := `{"ruleName":"lost","topic":"dt/a","cloudwatchTraceId":"` + trace + `","clientId":"dev-1","base64OriginalPayload":"eyJ0ZW1wIjozMX0=",` +
+	if want := `{"ruleName":"lost","topic":"dt/a","cloudwatchTraceId":"` + trace +
+		`","clientId":"dev-1","base64OriginalPayload":"eyJ0ZW1wIjozMX0=",` +
 		`"failures":[{"failedAction":"KinesisAction","failedResource":"gone","errorMessage":"stream gone does not exist"}]}`; got[0] != want {
 		t.Errorf("%s, want\n%s", got[0], want)
 	}
@@ -393,12 +395,13 @@ func TestStopDuringACall(t *testing.T) {
 		var r *rig
 		start := func() {
 			r = newRig(t, fs)
-			rule, err := (&Compiler{Catalog: r, Services: &iotsql.Services{Shadows: shadow(func(ctx context.Context) ([]byte, error) {
-				if !answers {
-					<-ctx.Done()
-				}
-				return []byte(`{"v":1}`), ctx.Err()
-			})}}).Parse("asks", []byte(toOut("SELECT n, get_thing_shadow('x', 'r').v AS v FROM 'dt/#'")))
+			rule, err := (&Compiler{Catalog: r,
+				Services: &iotsql.Services{Shadows: shadow(func(ctx context.Context) ([]byte, error) {
+					if !answers {
+						<-ctx.Done()
+					}
+					return []byte(`{"v":1}`), ctx.Err()
+				})}}).Parse("asks", []byte(toOut("SELECT n, get_thing_shadow('x', 'r').v AS v FROM 'dt/#'")))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -434,7 +437,8 @@ func TestCountedWithoutMore(t *testing.T) {
 	go func() { ended <- r.store.Run(ctx) }()
 	b := r.store.NewBatch()
 	for n := range 2010 {
-		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, n), ClientID: "dev-1", Protocol: "mqtt"}
+		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, n), ClientID: "dev-1",
+			Protocol: "mqtt"}
 		b.Append(ingest.Stream, 0, streams.Record{Key: "dev-1", Data: m.AppendRecord(nil)})
 	}
 	if err := r.store.Commit(ctx, b); err != nil {
@@ -468,7 +472,8 @@ func TestLargeOutputsAreSplit(t *testing.T) {
 	b := r.store.NewBatch()
 	const messages = 40
 	for n := range messages {
-		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d,"pad":"%040000d"}`, n, n), ClientID: "dev-1"}
+		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d,"pad":"%040000d"}`, n, n),
+			ClientID: "dev-1"}
 		b.Append(ingest.Stream, 0, streams.Record{Key: "dev-1", Data: m.AppendRecord(nil)})
 	}
 	if err := r.store.Commit(t.Context(), b); err != nil {
@@ -497,11 +502,14 @@ func TestNoMemoryForWhatDoesNotMatch(t *testing.T) {
 	g := &w.groups[0]
 	var recs []streams.Record
 	for i := range 100 {
-		m := message.Message{Topic: fmt.Sprint("dt/", i), Payload: []byte(`{"temp":31,"hum":48.5}`), QoS: 1, ClientID: fmt.Sprint("dev-", i),
-			Principal: strings.Repeat("0a", 32), SourceIP: "10.0.0.9", Protocol: "mqtt", Time: 1700000000000, Trace: [16]byte{1}}
+		m := message.Message{Topic: fmt.Sprint("dt/", i), Payload: []byte(`{"temp":31,"hum":48.5}`), QoS: 1,
+			ClientID:  fmt.Sprint("dev-", i),
+			Principal: strings.Repeat("0a", 32), SourceIP: "10.0.0.9", Protocol: "mqtt", Time: 1700000000000,
+			Trace: [16]byte{1}}
 		recs = append(recs, streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)})
 	}
-	if n := testing.AllocsPerRun(20, func() { w.evaluate(t.Context(), g, recs) }); n >= float64(len(recs)) { // some, where sync.Pool is made to lose things
+	// some, where sync.Pool is made to lose things
+	if n := testing.AllocsPerRun(20, func() { w.evaluate(t.Context(), g, recs) }); n >= float64(len(recs)) {
 		t.Errorf("%v allocations for %d messages", n, len(recs))
 	}
 	if s := g.tallies[r.e.rules.Load().byName["hot"]]; s.matched == 0 || s.fired != 0 {
@@ -535,7 +543,8 @@ func TestParseRefuses(t *testing.T) {
 		`{"sql":"SELECT * FROM 'a'","errorAction":{"nope":{}}}`:                                              "errorAction",
 		`{"sql":"SELECT * FROM 'a'","colour":"red"}`:                                                         "colour",
 	} {
-		if _, err := (&Compiler{Catalog: r}).Parse("r", []byte(doc)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := (&Compiler{Catalog: r}).Parse("r", []byte(doc)); err == nil ||
+			!strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want word of %q", doc, err, want)
 		}
 	}

@@ -63,7 +63,8 @@ const (
 // back visits the ingest log from its newest messages back to since ago, until
 // visit says that it has enough: a step of each shard after the other, each
 // step in the order of the log.
-func (e *Engine) back(ctx context.Context, since time.Duration, progress func(searched, of uint64), visit func(shard int, rec *streams.Record) (enough bool, err error)) error {
+func (e *Engine) back(ctx context.Context, since time.Duration, progress func(searched, of uint64),
+	visit func(shard int, rec *streams.Record) (enough bool, err error)) error {
 	info, err := e.store.Describe(ingest.Stream)
 	if err != nil {
 		return err
@@ -117,7 +118,8 @@ func (e *Engine) back(ctx context.Context, since time.Duration, progress func(se
 }
 
 // search finds a message by its trace.
-func (e *Engine) search(ctx context.Context, trace message.Trace, since time.Duration, progress func(searched, of uint64)) (shard int, offset uint64, m *message.Message, err error) {
+func (e *Engine) search(ctx context.Context, trace message.Trace, since time.Duration,
+	progress func(searched, of uint64)) (shard int, offset uint64, m *message.Message, err error) {
 	var d message.Decoder
 	var found *message.Message
 	err = e.back(ctx, since, progress, func(in int, rec *streams.Record) (bool, error) {
@@ -183,7 +185,8 @@ func (e *Engine) Recent(ctx context.Context, r *Rule, failed bool, since time.Du
 	}
 	all := []Recent{}
 	for _, k := range r.count.history.newest(want...) {
-		n := Recent{ID: k.trace.String(), Position: position(k.shard, k.offset), Time: time.UnixMilli(k.time), Result: k.result.String(), Reason: k.why(), Kept: true}
+		n := Recent{ID: k.trace.String(), Position: position(k.shard, k.offset), Time: time.UnixMilli(k.time),
+			Result: k.result.String(), Reason: k.why(), Kept: true}
 		m, err := e.at(k.shard, k.offset)
 		switch {
 		case err == nil:
@@ -234,7 +237,8 @@ func (e *Engine) recentInLog(ctx context.Context, r *Rule, want []result, since 
 		if enough || d.Decode(&m.Message, rec.Data) != nil || !r.meets(m.Topic) {
 			return enough, nil
 		}
-		n := Recent{ID: m.Trace.String(), Position: position(shard, rec.Offset), Time: time.UnixMilli(m.Time), Topic: m.Topic}
+		n := Recent{ID: m.Trace.String(), Position: position(shard, rec.Offset), Time: time.UnixMilli(m.Time),
+			Topic: m.Topic}
 		res := resultUnmet
 		switch _, fired, err := r.statement.Eval(ctx, nil, &m); {
 		case ctx.Err() != nil:

@@ -38,10 +38,11 @@ func (l *latency) load() Latency {
 // is evaluated is counted once that is durable, so that a message that is met
 // again after a failure counts once.
 type Stats struct {
-	Matched      int64 // messages whose topic FROM matched, or that came by Basic Ingest
-	Unmet        int64 // of those, WHERE did not hold
-	Fired        int64 // of those, WHERE held and a document was made
-	Unmerged     int64 // of those that fired, * beside other items had no object to merge: nothing of the payload is in the document
+	Matched int64 // messages whose topic FROM matched, or that came by Basic Ingest
+	Unmet   int64 // of those, WHERE did not hold
+	Fired   int64 // of those, WHERE held and a document was made
+	// of those that fired, * beside other items had no object to merge: nothing of the payload is in the document
+	Unmerged     int64
 	Errors       int64 // of those, evaluation failed
 	Actions      int64 // actions that were done: committed to a stream, or delivered
 	ActionErrors int64 // actions that could not be had or were given up, error actions included
@@ -102,7 +103,8 @@ func (r *Rule) targets() []action.Target {
 func (r *Rule) metrics() Metrics {
 	c := r.count
 	m := Metrics{Rule: r.Name, Durable: c.durable.load(), Delivered: c.delivered.load(),
-		Stats: Stats{Matched: c.matched.Load(), Unmet: c.unmet.Load(), Fired: c.fired.Load(), Unmerged: c.unmerged.Load(), Errors: c.errors.Load(), ErrorActions: c.errorActions.Load()}}
+		Stats: Stats{Matched: c.matched.Load(), Unmet: c.unmet.Load(), Fired: c.fired.Load(),
+			Unmerged: c.unmerged.Load(), Errors: c.errors.Load(), ErrorActions: c.errorActions.Load()}}
 	for i, a := range r.targets() {
 		n := r.slots[i]
 		s := SlotStats{slotName(r, i), a.Kind(), a.Outbox() != "", n.success.Load(), n.failure.Load(), n.retries.Load()}

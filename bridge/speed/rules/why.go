@@ -116,7 +116,8 @@ func (e *Engine) explain(ctx context.Context, r *Rule, m *message.Message) *Why 
 	of := &iotsql.Input{Message: *m, Account: e.opts.Account, Rule: r.Name}
 	x := r.statement.Explain(ctx, of)
 	w := &Why{Rule: r.Name, SQL: r.Payload.SQL, Matched: x.Matched, Fired: x.Fired, Steps: x.Steps,
-		Message: Seen{ID: m.Trace.String(), Time: time.UnixMilli(m.Time), Topic: m.Topic, ClientID: m.ClientID, Payload: newData(m.Payload)}}
+		Message: Seen{ID: m.Trace.String(), Time: time.UnixMilli(m.Time), Topic: m.Topic, ClientID: m.ClientID,
+			Payload: newData(m.Payload)}}
 	if x.Err != nil {
 		w.Error = x.Err.Error()
 	}
@@ -149,7 +150,8 @@ func (e *Engine) explain(ctx context.Context, r *Rule, m *message.Message) *Why 
 // rule in force, or one that is not if no engine runs.
 //
 // Errors are ErrID, ErrNoMessage, ctx's and those of the log.
-func (e *Engine) Why(ctx context.Context, r *Rule, id string, since time.Duration, progress func(searched, of uint64)) (*Why, error) {
+func (e *Engine) Why(ctx context.Context, r *Rule, id string, since time.Duration,
+	progress func(searched, of uint64)) (*Why, error) {
 	want, err := parseID(id)
 	if err != nil {
 		return nil, err
@@ -239,7 +241,8 @@ func (e *Engine) whyKept(ctx context.Context, r *Rule, k *keptEntry) (*Why, erro
 	if k.rule != r && !samePayload(k.rule, r) {
 		w.note("the rule was replaced since; it is shown as it was then")
 		if m != nil && err == nil {
-			if today := e.explain(ctx, r, m); today.Fired != w.Fired || !slices.Equal(today.Document.bytes(), w.Document.bytes()) {
+			if today := e.explain(ctx, r, m); today.Fired != w.Fired ||
+				!slices.Equal(today.Document.bytes(), w.Document.bytes()) {
 				w.Today = today
 			} else {
 				w.note("the rule in force now comes to the same document")
@@ -269,7 +272,8 @@ func samePayload(a, b *Rule) bool {
 
 // outcome shows an act.
 func (e *Engine) outcome(x *act) *Outcome {
-	o := &Outcome{State: actStates[x.state], Attempts: int(x.tries), Error: x.reason, Stream: x.stream, Shard: int(x.shard), Offset: x.offset}
+	o := &Outcome{State: actStates[x.state], Attempts: int(x.tries), Error: x.reason, Stream: x.stream,
+		Shard: int(x.shard), Offset: x.offset}
 	if x.at > 0 {
 		o.Time = time.UnixMilli(x.at)
 	}

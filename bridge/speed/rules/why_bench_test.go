@@ -26,8 +26,10 @@ func BenchmarkWhy(b *testing.B) {
 		var recs []streams.Record
 		for i := range size {
 			m := message.Message{
-				Topic: fmt.Sprint("load/", i%50), QoS: 1, ClientID: fmt.Sprint("load-", i%50), Protocol: "mqtt", SourceIP: "192.168.1.77",
-				Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000, Trace: [16]byte{1},
+				Topic: fmt.Sprint("load/", i%50), QoS: 1, ClientID: fmt.Sprint("load-", i%50), Protocol: "mqtt",
+				SourceIP:  "192.168.1.77",
+				Principal: "d4735e3a265e16eee03f59718b9b5d03019c07d8b6c51f90da3a666eec13ab35", Time: 1700000000000,
+				Trace:   [16]byte{1},
 				Payload: fmt.Appendf(nil, `{"ts":1700000000000,"temp":%d,"hum":48.25,"pad":"%0146d"}`, 29+i%2*2, i),
 			}
 			recs = append(recs, streams.Record{Offset: uint64(i), Data: m.AppendRecord(nil)})
@@ -40,7 +42,8 @@ func BenchmarkWhy(b *testing.B) {
 				r := &rig{store: store}
 				e := New(store, Options{})
 				e.perTurn = perTurn
-				rule, err := (&Compiler{Catalog: r}).Parse("hot", []byte(toOut("SELECT temp, hum, topic() AS t FROM 'load/#' WHERE temp > 30")))
+				rule, err := (&Compiler{Catalog: r}).Parse("hot",
+					[]byte(toOut("SELECT temp, hum, topic() AS t FROM 'load/#' WHERE temp > 30")))
 				if err != nil {
 					b.Fatal(err)
 				}

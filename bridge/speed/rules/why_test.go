@@ -52,7 +52,8 @@ func TestWhyOfDeliveries(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, vfs.NewMem())
 		boxes := action.NewOutboxes(r.store)
-		x := action.NewDrainer(boxes, action.Options{Objects: &objects{puts: map[string]int{}}, Republish: nobody{}, Log: r.e.opts.Log,
+		x := action.NewDrainer(boxes, action.Options{Objects: &objects{puts: map[string]int{}}, Republish: nobody{},
+			Log:    r.e.opts.Log,
 			Failed: r.e.Fail, Tried: r.e.Tried})
 		r.e.opts.Outbox = boxes.Ensure
 		r.rules(map[string]string{"r": `{"sql":"SELECT * FROM 'dt/#'","awsIotSqlVersion":"2016-03-23",
@@ -100,12 +101,14 @@ func TestWhyOfDeliveries(t *testing.T) {
 			m.Slots[0].Failure != 1 || m.Slots[1].Success != 1 || m.Durable.Count != 4 || m.Delivered.Count != 2 {
 			t.Errorf("%+v, %d retries", m, retries)
 		}
-		if _, delivered := r.e.Latencies(); delivered.Count != 2 || delivered.Sum < 500*time.Millisecond || delivered.Sum > time.Minute {
+		if _, delivered := r.e.Latencies(); delivered.Count != 2 || delivered.Sum < 500*time.Millisecond ||
+			delivered.Sum > time.Minute {
 			t.Errorf("delivered %+v", delivered)
 		}
 		// That an outbox is past a delivery is known even if nobody told how it ended.
 		for offset, want := range map[uint64]string{2: StateEnded, 3: StateWaiting} {
-			if o := r.e.outcome(&act{state: actWaiting, stream: action.OutboxStream("r", "0"), offset: offset}); o.State != want {
+			if o := r.e.outcome(&act{state: actWaiting, stream: action.OutboxStream("r", "0"),
+				offset: offset}); o.State != want {
 				t.Errorf("delivery %d: %+v, want %s", offset, o, want)
 			}
 		}
@@ -116,7 +119,8 @@ func TestWhyOfDeliveries(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if o := w.Actions[0].Outcome; w.Found != "log" || (o != nil) != (m.Topic == "dt/stuck") || o != nil && (o.State != StateWaiting || o.Offset != 3) {
+			if o := w.Actions[0].Outcome; w.Found != "log" || (o != nil) != (m.Topic == "dt/stuck") || o != nil &&
+				(o.State != StateWaiting || o.Offset != 3) {
 				t.Errorf("%s, not kept: %s, %+v", m.Topic, w.Found, o)
 			}
 		}
@@ -147,10 +151,12 @@ func TestWhySearchesTheLog(t *testing.T) {
 	b := r.store.NewBatch()
 	const messages = 3 * searchRecords
 	for i := range messages {
-		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i), Time: time.Now().UnixMilli(), Trace: [16]byte{1, byte(i >> 8), byte(i)}}
+		m := message.Message{Topic: "dt/a", Payload: fmt.Appendf(nil, `{"n":%d}`, i), Time: time.Now().UnixMilli(),
+			Trace: [16]byte{1, byte(i >> 8), byte(i)}}
 		b.Append(ingest.Stream, i%2, streams.Record{Key: "dev", Data: m.AppendRecord(nil)})
 	}
-	decoy := message.Message{Topic: "dt/a", Payload: append([]byte{1, 0, 1}, make([]byte, 13)...), Trace: [16]byte{2}} // names another in its payload
+	// names another in its payload
+	decoy := message.Message{Topic: "dt/a", Payload: append([]byte{1, 0, 1}, make([]byte, 13)...), Trace: [16]byte{2}}
 	b.Append(ingest.Stream, 1, streams.Record{Data: decoy.AppendRecord(nil)})
 	if err := r.store.Commit(ctx, b); err != nil {
 		t.Fatal(err)
@@ -163,7 +169,8 @@ func TestWhySearchesTheLog(t *testing.T) {
 		return r.e.Why(t.Context(), rule, id, since, func(n, all uint64) { searched, of = n, all })
 	}
 	w, err := why(id(1), time.Hour)
-	if err != nil || w.Found != "log" || w.Message.Position != "1/0" || !w.Fired || searched > messages || searched < searchRecords || of != messages+1 {
+	if err != nil || w.Found != "log" || w.Message.Position != "1/0" || !w.Fired || searched > messages ||
+		searched < searchRecords || of != messages+1 {
 		t.Errorf("%+v, %v after %d of %d", w, err, searched, of)
 	}
 	if !strings.Contains(fmt.Sprint(w.Notes), "they are 1 messages behind it") {
@@ -188,7 +195,9 @@ func TestWhySearchesTheLog(t *testing.T) {
 		t.Errorf("beyond since: %v after %d", err, searched)
 	}
 	gone, stop := context.WithCancel(t.Context())
-	if _, err := r.e.Why(gone, rule, message.Trace([16]byte{9}).String(), time.Hour, func(uint64, uint64) { stop() }); !errors.Is(err, context.Canceled) {
+	if _, err := r.e.Why(gone, rule, message.Trace([16]byte{9}).String(), time.Hour, func(uint64, uint64) {
+		stop()
+	}); !errors.Is(err, context.Canceled) {
 		t.Errorf("with nobody waiting: %v", err)
 	}
 	all, err := r.e.Recent(t.Context(), rule, false, time.Hour)
@@ -217,7 +226,8 @@ func TestWhyAfterRetention(t *testing.T) {
 		t.Fatal(err)
 	}
 	w, err := r.e.Why(t.Context(), rule, all[0].ID, time.Hour, nil)
-	if err != nil || w.Found != "kept" || !w.Fired || w.Message.Payload != nil || w.Actions[0].Outcome.State != StateCommitted ||
+	if err != nil || w.Found != "kept" || !w.Fired || w.Message.Payload != nil ||
+		w.Actions[0].Outcome.State != StateCommitted ||
 		w.Actions[0].Outcome.Stream != "out" || !strings.Contains(fmt.Sprint(w.Notes), "retention") {
 		t.Errorf("%+v, %v", w, err)
 	}

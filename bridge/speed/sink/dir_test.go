@@ -94,7 +94,8 @@ func TestGet(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "bucket", "out")); err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]error{"none": ErrNotFound, "a": ErrNotFound, "a/k/below": ErrNotFound, "pipe": ErrNotFound, "../x": ErrName, "out": nil} {
+	for key, want := range map[string]error{"none": ErrNotFound, "a": ErrNotFound, "a/k/below": ErrNotFound,
+		"pipe": ErrNotFound, "../x": ErrName, "out": nil} {
 		if got, _, err := d.Get(ctx, "bucket", key, 10); err == nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("%s: %q, %v, want %v", key, got, err, want)
 		}
@@ -181,7 +182,8 @@ func TestFoldersAreSynced(t *testing.T) {
 		t.Fatal(err)
 	}
 	synced = nil
-	if err := d.Put(t.Context(), "archive", "2026/d", text("v")); err != nil || strings.Join(synced, " ") != ". archive archive/2026" {
+	if err := d.Put(t.Context(), "archive", "2026/d", text("v")); err != nil ||
+		strings.Join(synced, " ") != ". archive archive/2026" {
 		t.Errorf("synced %q, %v", synced, err)
 	}
 }

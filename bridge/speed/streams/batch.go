@@ -69,7 +69,8 @@ func (b *Batch) Put(stream string, h Hash, rs ...Record) {
 func (b *Batch) add(stream string, shard int, h Hash, routed bool, r *Record) {
 	if len(r.Key) > MaxKey || len(r.Data) > MaxData {
 		if b.err == nil {
-			b.err = fmt.Errorf("streams %s: key of %d, data of %d bytes: %w", stream, len(r.Key), len(r.Data), ErrTooLarge)
+			b.err = fmt.Errorf("streams %s: key of %d, data of %d bytes: %w", stream, len(r.Key), len(r.Data),
+				ErrTooLarge)
 		}
 		return
 	}

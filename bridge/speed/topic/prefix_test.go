@@ -3,7 +3,8 @@ package topic
 import "testing"
 
 func TestCutRule(t *testing.T) {
-	for name, want := range map[string]string{"$aws/rules/r/a/b": "r|a/b", "$aws/rules/r": "r|", "$aws/rules/": "", "$aws/rules//a": "", "a": ""} {
+	for name, want := range map[string]string{"$aws/rules/r/a/b": "r|a/b", "$aws/rules/r": "r|", "$aws/rules/": "",
+		"$aws/rules//a": "", "a": ""} {
 		rule, rest, ok := CutRule(name)
 		if got := rule + "|" + rest; ok != (want != "") || ok && got != want {
 			t.Errorf("CutRule(%q) = %q, %v", name, got, ok)

@@ -109,7 +109,8 @@ func CheckPublish(name string, way Way, retain bool) error {
 	case !r.Service.Here():
 		return fmt.Errorf("%w %s: this bridge has no %s service", ErrReserved, name, r.Service)
 	case way == ByBroker && r.Private:
-		return fmt.Errorf("%w %s: no broker is to carry what concerns one client and the %s service", ErrReserved, name, r.Service)
+		return fmt.Errorf("%w %s: no broker is to carry what concerns one client and the %s service", ErrReserved, name,
+			r.Service)
 	case way == ByBroker:
 		return nil
 	case r.Takes == 0:

@@ -92,17 +92,23 @@ func TestReserved(t *testing.T) {
 		}
 	}
 	// An empty level is no name of a thing, rule, template or certificate.
-	for _, name := range []string{"$aws/things//shadow/get", "$aws/things/t/shadow/name//get", "$aws/rules//x", "$aws/rules/",
+	for _, name := range []string{"$aws/things//shadow/get", "$aws/things/t/shadow/name//get", "$aws/rules//x",
+		"$aws/rules/",
 		"$aws/provisioning-templates//provision/json", "$tidemill/certificates//retire/json"} {
 		if CheckPublish(name, ByPublish, false) == nil {
 			t.Errorf("CheckPublish(%q) lets it through", name)
 		}
 	}
 	for filter, want := range map[string]bool{
-		"#": true, "+/x": true, "$aws/#": true, "$aws/things/t/#": true, "$aws/things/+/shadow/#": true, "$aws/+/+/shadow/update/+": true,
-		"$aws/events/#": true, "$aws/events/+/connected/+": true, "$aws/certificates/#": true, "$tidemill/certificates/+/retire/json/+": true,
-		"$aws/rules/#": false, "$aws/rules/+/x": false, "$tidemill/+": false, "$SYS/#": false, "$aws/+": false, "$aws/x/#": false,
-		"$aws/things/+/jobs/#": false, "$aws/things/t/defender/+/+/accepted": false, "$aws/things/+/shadow/+/delta/#": true, "$aws/things/+/shadow/+/delta/x": false,
+		"#": true, "+/x": true, "$aws/#": true, "$aws/things/t/#": true, "$aws/things/+/shadow/#": true,
+		"$aws/+/+/shadow/update/+": true,
+		"$aws/events/#":            true, "$aws/events/+/connected/+": true, "$aws/certificates/#": true,
+		"$tidemill/certificates/+/retire/json/+": true,
+		"$aws/rules/#":                           false, "$aws/rules/+/x": false, "$tidemill/+": false, "$SYS/#": false,
+		"$aws/+":               false,
+		"$aws/x/#":             false,
+		"$aws/things/+/jobs/#": false, "$aws/things/t/defender/+/+/accepted": false,
+		"$aws/things/+/shadow/+/delta/#": true, "$aws/things/+/shadow/+/delta/x": false,
 	} {
 		if err := CheckSubscribe(filter); (err == nil) != want {
 			t.Errorf("CheckSubscribe(%q) = %v", filter, err)
@@ -138,13 +144,16 @@ func TestWays(t *testing.T) {
 		"$SYS/x":                                 0,
 	} {
 		for _, way := range []Way{p, h, w, b} {
-			if err := CheckPublish(name, way, false); (err == nil) != (want&way != 0) || err != nil && !errors.Is(err, ErrReserved) {
+			if err := CheckPublish(name, way, false); (err == nil) != (want&way != 0) || err != nil &&
+				!errors.Is(err, ErrReserved) {
 				t.Errorf("CheckPublish(%q, %b) = %v", name, way, err)
 			}
 		}
 	}
-	for name, want := range map[string]bool{"a": true, "$SYS/x": true, "$aws/things/t/shadow/update": true, "$aws/events/thing/t/created": true,
-		"$aws/rules/r/x": false, "$tidemill/batch": false, "$tidemill/batch/refused": false, "$aws/certificates/create/json": false} {
+	for name, want := range map[string]bool{"a": true, "$SYS/x": true, "$aws/things/t/shadow/update": true,
+		"$aws/events/thing/t/created": true,
+		"$aws/rules/r/x":              false, "$tidemill/batch": false, "$tidemill/batch/refused": false,
+		"$aws/certificates/create/json": false} {
 		if ForSubscribers(name) != want {
 			t.Errorf("ForSubscribers(%q) = %v", name, !want)
 		}
@@ -179,7 +188,8 @@ func FuzzOverlap(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, in string) {
 		a, b, ok := strings.Cut(in, "|")
-		if !ok || ValidFilter(a) != nil || ValidFilter(b) != nil || strings.Contains(in, "$") || Levels(a) > 4 || Levels(b) > 4 {
+		if !ok || ValidFilter(a) != nil || ValidFilter(b) != nil || strings.Contains(in, "$") || Levels(a) > 4 ||
+			Levels(b) > 4 {
 			return
 		}
 		var levels []string

@@ -79,7 +79,8 @@ func testTables(t *testing.T, reopen func() table.Engine) {
 		}
 		if err := errors.Join(a.Put([]byte("k"), []byte("v")), a.Put([]byte("empty"), nil),
 			a.Put([]byte("gone"), one), a.Delete([]byte("gone")),
-			a.Delete([]byte("never")), tx.Table(two).Put([]byte("k"), two), a.SetSequence(7), tx.Create(one)); err != nil {
+			a.Delete([]byte("never")), tx.Table(two).Put([]byte("k"), two), a.SetSequence(7),
+			tx.Create(one)); err != nil {
 			return err
 		}
 		if n, err := a.NextSequence(); n != 8 || err != nil {
@@ -359,7 +360,8 @@ func testRegistry(t *testing.T, reopen func() table.Engine) {
 	r.Watch(func(e registry.Event) { told = append(told, e) })
 	was := r.Revision()
 	ok(t, r.Update(func(tx *registry.Tx) error { return tx.CreateThing(registry.Thing{Name: "pump-1"}) }))
-	if len(told) != 1 || told[0] != (registry.Event{Kind: registry.ThingChanged, Name: "pump-1"}) || r.Revision() <= was {
+	if len(told) != 1 || told[0] != (registry.Event{Kind: registry.ThingChanged, Name: "pump-1"}) ||
+		r.Revision() <= was {
 		t.Errorf("told %v, revision from %d to %d", told, was, r.Revision())
 	}
 	err := r.Update(func(tx *registry.Tx) error { return tx.DeleteThing("pump-2", 0) })

@@ -239,8 +239,9 @@ func (c *controlPlane) describeCertificate(r *wire.Request) (any, error) {
 			return err
 		}
 		d := map[string]any{
-			"certificateArn": c.arn(r, "cert", id), "certificateId": id, "status": x.Status, "certificatePem": string(text),
-			"ownedBy": c.account, "creationDate": seconds(x.Created), "lastModifiedDate": seconds(x.Changed),
+			"certificateArn": c.arn(r, "cert", id), "certificateId": id, "status": x.Status,
+			"certificatePem": string(text),
+			"ownedBy":        c.account, "creationDate": seconds(x.Created), "lastModifiedDate": seconds(x.Changed),
 			"validity": map[string]float64{"notBefore": seconds(x.NotBefore), "notAfter": seconds(x.NotAfter)},
 		}
 		if x.CA != "" {
@@ -323,8 +324,9 @@ func (c *controlPlane) describeCA(r *wire.Request) (any, error) {
 			return err
 		}
 		out["certificateDescription"] = map[string]any{
-			"certificateArn": c.arn(r, "cacert", id), "certificateId": id, "status": ca.Status, "certificatePem": string(text),
-			"ownedBy": c.account, "creationDate": seconds(ca.Created), "lastModifiedDate": seconds(ca.Changed),
+			"certificateArn": c.arn(r, "cacert", id), "certificateId": id, "status": ca.Status,
+			"certificatePem": string(text),
+			"ownedBy":        c.account, "creationDate": seconds(ca.Created), "lastModifiedDate": seconds(ca.Changed),
 			"autoRegistrationStatus": autoRegistration(ca.AutoRegister), "certificateMode": ca.Mode,
 			"validity": map[string]float64{"notBefore": seconds(ca.NotBefore), "notAfter": seconds(ca.NotAfter)},
 		}

@@ -249,7 +249,8 @@ func (c *controlPlane) getBuckets(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	if in.Field == "" || in.Aggregate.Terms == nil {
-		return nil, fmt.Errorf("%w: want aggregationField and bucketsAggregationType.termsAggregation", registry.ErrInvalid)
+		return nil, fmt.Errorf("%w: want aggregationField and bucketsAggregationType.termsAggregation",
+			registry.ErrInvalid)
 	}
 	n, err := bounded("maxBuckets", in.Aggregate.Terms.Max, 10, maxBuckets)
 	if err != nil {

@@ -93,7 +93,8 @@ func page(r *wire.Request) (after string, n int, err error) {
 	for _, name := range []string{"maxResults", "pageSize"} {
 		if text := r.Query.Get(name); text != "" {
 			if n, err = strconv.Atoi(text); err != nil || n < 1 || n > registry.MaxPage {
-				return "", 0, fmt.Errorf("%w: %s: %.20q, want 1 to %d", registry.ErrInvalid, name, text, registry.MaxPage)
+				return "", 0, fmt.Errorf("%w: %s: %.20q, want 1 to %d", registry.ErrInvalid, name, text,
+					registry.MaxPage)
 			}
 		}
 	}

@@ -28,8 +28,10 @@ func (c *controlPlane) policies() []operation {
 			c.linkPolicy((*registry.Tx).AttachPolicy, (*registry.Tx).AttachGroupPolicy)},
 		{"DetachPolicy", "POST", "/target-policies/:policyName",
 			c.linkPolicy((*registry.Tx).DetachPolicy, (*registry.Tx).DetachGroupPolicy)},
-		{"AttachPrincipalPolicy", "PUT", "/principal-policies/:policyName", c.linkPrincipal((*registry.Tx).AttachPolicy)},
-		{"DetachPrincipalPolicy", "DELETE", "/principal-policies/:policyName", c.linkPrincipal((*registry.Tx).DetachPolicy)},
+		{"AttachPrincipalPolicy", "PUT", "/principal-policies/:policyName",
+			c.linkPrincipal((*registry.Tx).AttachPolicy)},
+		{"DetachPrincipalPolicy", "DELETE", "/principal-policies/:policyName",
+			c.linkPrincipal((*registry.Tx).DetachPolicy)},
 		{"ListAttachedPolicies", "POST", "/attached-policies/:target", c.listAttached},
 		{"ListTargetsForPolicy", "POST", "/policy-targets/:policyName", c.listTargets},
 		{"TestAuthorization", "POST", "/test-authorization", c.testAuthorization},
@@ -165,7 +167,8 @@ func (c *controlPlane) listPolicyVersions(r *wire.Request) (any, error) {
 func versionID(r *wire.Request) (int, error) {
 	n, err := strconv.Atoi(r.Path("policyVersionId"))
 	if err != nil || n < 1 {
-		return 0, fmt.Errorf("%w: policyVersionId: %.20q, want a number", registry.ErrInvalid, r.Path("policyVersionId"))
+		return 0, fmt.Errorf("%w: policyVersionId: %.20q, want a number", registry.ErrInvalid,
+			r.Path("policyVersionId"))
 	}
 	return n, nil
 }

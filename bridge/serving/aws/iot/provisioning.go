@@ -23,7 +23,8 @@ func (c *controlPlane) provisioning() []operation {
 		{"DeleteProvisioningTemplate", "DELETE", "/provisioning-templates/:templateName", c.deleteTemplate},
 		{"CreateProvisioningTemplateVersion", "POST", "/provisioning-templates/:templateName/versions",
 			c.createTemplateVersion},
-		{"ListProvisioningTemplateVersions", "GET", "/provisioning-templates/:templateName/versions", c.listTemplateVersions},
+		{"ListProvisioningTemplateVersions", "GET", "/provisioning-templates/:templateName/versions",
+			c.listTemplateVersions},
 		{"DescribeProvisioningTemplateVersion", "GET", "/provisioning-templates/:templateName/versions/:versionId",
 			c.describeTemplateVersion},
 		{"DeleteProvisioningTemplateVersion", "DELETE", "/provisioning-templates/:templateName/versions/:versionId",
@@ -80,7 +81,8 @@ func (c *controlPlane) set(tp *registry.Template, in *templateRequest) error {
 	case err != nil:
 		return err
 	case hook != nil && in.RemoveHook:
-		return fmt.Errorf("%w: preProvisioningHook: there is one, and removePreProvisioningHook is set", registry.ErrInvalid)
+		return fmt.Errorf("%w: preProvisioningHook: there is one, and removePreProvisioningHook is set",
+			registry.ErrInvalid)
 	case hook != nil || in.RemoveHook:
 		tp.Hook = hook
 	}
@@ -206,8 +208,9 @@ func (c *controlPlane) listTemplates(r *wire.Request) (any, error) {
 	err = c.registry.View(func(tx *registry.Tx) error {
 		all, next, err := tx.Templates(after, n)
 		for _, tp := range all {
-			out.Templates = append(out.Templates, entry{templateAnswer{c.templateARN(r, tp.Name), tp.Name, 0}, tp.Description,
-				seconds(tp.Created), seconds(tp.Modified), tp.Enabled, tp.Type})
+			out.Templates = append(out.Templates,
+				entry{templateAnswer{c.templateARN(r, tp.Name), tp.Name, 0}, tp.Description,
+					seconds(tp.Created), seconds(tp.Modified), tp.Enabled, tp.Type})
 		}
 		out.Next = token(next)
 		return err
@@ -253,7 +256,8 @@ func (c *controlPlane) listTemplateVersions(r *wire.Request) (any, error) {
 	err := c.registry.View(func(tx *registry.Tx) error {
 		tp, err := tx.Template(r.Path("templateName"))
 		for _, v := range tp.Versions {
-			out["versions"] = append(out["versions"], templateVersion{v.Number, seconds(v.Created), v.Number == tp.Default})
+			out["versions"] = append(out["versions"],
+				templateVersion{v.Number, seconds(v.Created), v.Number == tp.Default})
 		}
 		return err
 	})

@@ -79,14 +79,21 @@ func TestRegistryErrors(t *testing.T) {
 		many[i] = fmt.Sprintf(`{"Key":"k%d","Value":""}`, i)
 	}
 	for _, c := range []struct{ name, path, body, want string }{
-		{"AddThingToBillingGroup", "/billing-groups/addThingToBillingGroup", `{"thingName":"t"}`, "400 InvalidRequestException"},
-		{"AddThingToBillingGroup", "/billing-groups/addThingToBillingGroup", `{"billingGroupName":"b"}`, "400 InvalidRequestException"},
-		{"AddThingToThingGroup", "/thing-groups/addThingToThingGroup", `{"thingName":"t"}`, "400 InvalidRequestException"},
-		{"AddThingToThingGroup", "/thing-groups/addThingToThingGroup", `{"thingName":"t","thingGroupName":"deep0"}`, "400 InvalidRequestException"},
-		{"UpdateThingGroupsForThing", "/thing-groups/updateThingGroupsForThing", `{"thingName":"t","thingGroupsToAdd":["deep0"]}`, "400 InvalidRequestException"},
+		{"AddThingToBillingGroup", "/billing-groups/addThingToBillingGroup", `{"thingName":"t"}`,
+			"400 InvalidRequestException"},
+		{"AddThingToBillingGroup", "/billing-groups/addThingToBillingGroup", `{"billingGroupName":"b"}`,
+			"400 InvalidRequestException"},
+		{"AddThingToThingGroup", "/thing-groups/addThingToThingGroup", `{"thingName":"t"}`,
+			"400 InvalidRequestException"},
+		{"AddThingToThingGroup", "/thing-groups/addThingToThingGroup", `{"thingName":"t","thingGroupName":"deep0"}`,
+			"400 InvalidRequestException"},
+		{"UpdateThingGroupsForThing", "/thing-groups/updateThingGroupsForThing",
+			`{"thingName":"t","thingGroupsToAdd":["deep0"]}`, "400 InvalidRequestException"},
 		{"CreateThingGroup", "/thing-groups/deeper", `{"parentGroupName":"deep6"}`, "400 InvalidRequestException"},
-		{"TagResource", "/tags", `{"resourceArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/deep0","tags":[` + strings.Join(many, ",") + `]}`, "410 LimitExceededException"},
-		{"TagResource", "/tags", `{"resourceArn":"deep0","tags":[{"Key":"a","Value":"b"}]}`, "400 InvalidRequestException"},
+		{"TagResource", "/tags", `{"resourceArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/deep0","tags":[` +
+			strings.Join(many, ",") + `]}`, "410 LimitExceededException"},
+		{"TagResource", "/tags", `{"resourceArn":"deep0","tags":[{"Key":"a","Value":"b"}]}`,
+			"400 InvalidRequestException"},
 	} {
 		got := p.ask(c.name, c.path, c.body)
 		if said := fmt.Sprint(got.Status, " ", got.Code); said != c.want {
@@ -140,7 +147,8 @@ func TestThingsByAttribute(t *testing.T) {
 	p.update(func(tx *registry.Tx) error {
 		err := tx.CreateThing(registry.Thing{Name: "none"})
 		for _, v := range []string{"north", "north-2", "south"} {
-			err = errors.Join(err, tx.CreateThing(registry.Thing{Name: "at-" + v, Attributes: map[string]string{"site": v}}))
+			err = errors.Join(err, tx.CreateThing(registry.Thing{Name: "at-" + v,
+				Attributes: map[string]string{"site": v}}))
 		}
 		return err
 	})

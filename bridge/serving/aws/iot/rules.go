@@ -168,7 +168,8 @@ func (t *topicRules) list(r *wire.Request) (any, error) {
 			out.NextToken = base64.RawURLEncoding.EncodeToString([]byte(out.Rules[most-1].Name))
 			break
 		}
-		out.Rules = append(out.Rules, listedRule{t.arn(r, rule.Name), rule.Name, filter, rule.Created.Unix(), rule.Disabled})
+		out.Rules = append(out.Rules, listedRule{t.arn(r, rule.Name), rule.Name, filter, rule.Created.Unix(),
+			rule.Disabled})
 	}
 	return out, nil
 }

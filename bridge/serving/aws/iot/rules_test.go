@@ -117,7 +117,8 @@ func TestTopicRules(t *testing.T) {
 	b := newBench()
 	const arn = "arn:aws:iot:eu-test-7:000000000000:rule/"
 	listed := func(name, pattern, disabled string) string {
-		return `{"ruleArn":"` + arn + name + `","ruleName":"` + name + `","topicPattern":"` + pattern + `","createdAt":1772366400,"ruleDisabled":` + disabled + `}`
+		return `{"ruleArn":"` + arn + name + `","ruleName":"` + name + `","topicPattern":"` + pattern +
+			`","createdAt":1772366400,"ruleDisabled":` + disabled + `}`
 	}
 	denied := func(name string) string { return `{"message":"Access to topic rule '` + name + `' was denied"}` }
 	for _, c := range []struct {
@@ -133,8 +134,10 @@ func TestTopicRules(t *testing.T) {
 		{"POST", "/rules/hot/disable", "", 401, "UnauthorizedException", denied("hot")},
 		{"POST", "/rules/hot", hot, 200, "", ""},
 		{"POST", "/rules/hot", hot, 409, "ResourceAlreadyExistsException",
-			`{"message":"rule hot: registry: exists with other content","resourceId":"hot","resourceArn":"` + arn + `hot"}`},
-		{"GET", "/rules/hot", "", 200, "", `{"ruleArn":"` + arn + `hot","rule":{"ruleName":"hot","sql":"SELECT temp FROM 'dt/#' WHERE temp > 30",` +
+			`{"message":"rule hot: registry: exists with other content","resourceId":"hot","resourceArn":"` + arn +
+				`hot"}`},
+		{"GET", "/rules/hot", "", 200, "", `{"ruleArn":"` + arn +
+			`hot","rule":{"ruleName":"hot","sql":"SELECT temp FROM 'dt/#' WHERE temp > 30",` +
 			`"description":"d","createdAt":1772366400,"actions":[],"ruleDisabled":false,"awsIotSqlVersion":"2015-10-08"}}`},
 		{"GET", "execute-api:/rules", "", 200, "", `{"rules":[` + listed("hot", "dt/#", "false") + `]}`},
 		{"POST", "/rules/hot/disable", "", 200, "", ""},
@@ -142,23 +145,29 @@ func TestTopicRules(t *testing.T) {
 		{"GET", "/rules?ruleDisabled=false", "", 200, "", `{"rules":[]}`},
 		{"POST", "/rules/hot/enable", "", 200, "", ""},
 		{"GET", "/rules?ruleDisabled=false", "", 200, "", `{"rules":[` + listed("hot", "dt/#", "false") + `]}`},
-		{"PATCH", "/rules/hot", `{"sql":"SELECT * FROM 'a/+'","actions":[],"awsIotSqlVersion":"2016-03-23","ruleDisabled":true}`, 200, "", ""},
-		{"GET", "/rules/hot", "", 200, "", `{"ruleArn":"` + arn + `hot","rule":{"ruleName":"hot","sql":"SELECT * FROM 'a/+'",` +
+		{"PATCH", "/rules/hot", `{"sql":"SELECT * FROM 'a/+'","actions":[],"awsIotSqlVersion":"2016-03-23","ruleDisabled":true}`,
+			200, "", ""},
+		{"GET", "/rules/hot", "", 200, "", `{"ruleArn":"` + arn +
+			`hot","rule":{"ruleName":"hot","sql":"SELECT * FROM 'a/+'",` +
 			`"createdAt":1772366400,"actions":[],"ruleDisabled":true,"awsIotSqlVersion":"2016-03-23"}}`},
 		{"POST", "/rules/cold", hot, 200, "", ""},
 		{"GET", "/rules?topic=a/b", "", 200, "", `{"rules":[` + listed("hot", "a/+", "true") + `]}`},
 		{"GET", "/rules?topic=dt/%23", "", 200, "", `{"rules":[` + listed("cold", "dt/#", "false") + `]}`},
 		{"GET", "/rules?topic=dt", "", 200, "", `{"rules":[]}`},
-		{"GET", "/rules?maxResults=1", "", 200, "", `{"rules":[` + listed("cold", "dt/#", "false") + `],"nextToken":"Y29sZA"}`},
-		{"GET", "/rules?maxResults=1&nextToken=Y29sZA", "", 200, "", `{"rules":[` + listed("hot", "a/+", "true") + `]}`},
+		{"GET", "/rules?maxResults=1", "", 200, "", `{"rules":[` + listed("cold", "dt/#", "false") +
+			`],"nextToken":"Y29sZA"}`},
+		{"GET", "/rules?maxResults=1&nextToken=Y29sZA", "", 200, "", `{"rules":[` + listed("hot", "a/+", "true") +
+			`]}`},
 		{"GET", "/rules?maxResults=0", "", 400, "InvalidRequestException", ""},
 		{"GET", "/rules?maxResults=10001", "", 400, "InvalidRequestException", ""},
 		{"GET", "/rules?nextToken=!", "", 400, "InvalidRequestException", ""},
 		{"GET", "/rules?ruleDisabled=yes", "", 400, "InvalidRequestException", ""},
-		{"GET", "/rules?topic=a&topic=b", "", 400, "InvalidRequestException", `{"message":"\"topic\" is given twice in the query"}`},
+		{"GET", "/rules?topic=a&topic=b", "", 400, "InvalidRequestException",
+			`{"message":"\"topic\" is given twice in the query"}`},
 		{"POST", "/rules/bad", `{"sql":"SELECT FROM FROM","actions":[]}`, 400, "SqlParseException",
 			`{"message":"registry: invalid: rule bad: sql: line 1, column 8: unexpected \"FROM\"; expected an expression\n    SELECT FROM FROM\n           ^"}`},
-		{"POST", "/rules/bad", `{"sql":"SELECT * FROM 'a'","actions":[],"colour":1}`, 400, "InvalidRequestException", ""},
+		{"POST", "/rules/bad", `{"sql":"SELECT * FROM 'a'","actions":[],"colour":1}`, 400, "InvalidRequestException",
+			""},
 		{"POST", "/rules/bad", `{"sql":`, 400, "InvalidRequestException", ""},
 		{"POST", "/rules/bad%20name", hot, 400, "InvalidRequestException", ""},
 		{"PATCH", "/rules/hot", `{"sql":"SELECT FROM FROM","actions":[]}`, 400, "SqlParseException", ""},
@@ -173,7 +182,8 @@ func TestTopicRules(t *testing.T) {
 		{"POST", "/rules/big", strings.Repeat(" ", maxBody+1), 413, "RequestEntityTooLargeException", ""},
 	} {
 		got := b.ask(c.method, c.target, c.body)
-		if got.Status != c.status || got.Code != c.code || c.want != "" && strings.TrimSpace(got.Body) != c.want || (c.code == "" && c.want == "") != (got.Body == "") {
+		if got.Status != c.status || got.Code != c.code || c.want != "" && strings.TrimSpace(got.Body) != c.want ||
+			(c.code == "" && c.want == "") != (got.Body == "") {
 			t.Errorf("%s %s: %d %s %s", c.method, c.target, got.Status, got.Code, got.Body)
 		}
 		if c.code != "" {
@@ -202,7 +212,8 @@ func TestErrors(t *testing.T) {
 		code   string
 	}{
 		{errors.New("the disk is sick"), 500, "InternalException"},
-		{fmt.Errorf("rule hot is declared in a file: %w", registry.ErrConflict), 409, "ConflictingResourceUpdateException"},
+		{fmt.Errorf("rule hot is declared in a file: %w", registry.ErrConflict), 409,
+			"ConflictingResourceUpdateException"},
 		{registry.ErrLimit, 409, "ConflictingResourceUpdateException"},
 		{fmt.Errorf("put: %w", registry.ErrInvalid), 400, "InvalidRequestException"},
 		// Of a bridge that is stopping clients learn that they may ask again.
@@ -228,12 +239,17 @@ func TestSignatures(t *testing.T) {
 		code   string
 	}{
 		{"none", func(r *http.Request) { r.Header.Del("Authorization") }, "MissingAuthenticationTokenException"},
-		{"torn", func(r *http.Request) { r.Header.Set("Authorization", "AWS4-HMAC-SHA256 x") }, "IncompleteSignatureException"},
+		{"torn", func(r *http.Request) {
+			r.Header.Set("Authorization", "AWS4-HMAC-SHA256 x")
+		}, "IncompleteSignatureException"},
 		{"key", func(r *http.Request) {
-			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), wiretest.Key.ID, "AKIAOTHER", 1))
+			r.Header.Set("Authorization",
+				strings.Replace(r.Header.Get("Authorization"), wiretest.Key.ID, "AKIAOTHER", 1))
 		}, "UnrecognizedClientException"},
 		{"method", func(r *http.Request) { r.Method = "DELETE" }, "InvalidSignatureException"},
-		{"time", func(r *http.Request) { sigv4test.Sign(r, nil, wiretest.Key, "r", "iot", time.Now().Add(-time.Hour)) }, "InvalidSignatureException"},
+		{"time", func(r *http.Request) {
+			sigv4test.Sign(r, nil, wiretest.Key, "r", "iot", time.Now().Add(-time.Hour))
+		}, "InvalidSignatureException"},
 	} {
 		b := newBench()
 		r := httptest.NewRequest("GET", "/rules", nil)

@@ -27,12 +27,15 @@ func TestResources(t *testing.T) {
 	o.Authorizer = d
 	h := wire.New(o)
 	want := map[string]string{
-		"CreateTopicRule": "rule/v", "ListTopicRules": "*", "DescribeThing": "thing/v", "ListThingGroupsForThing": "thing/v",
-		"AttachThingPrincipal": "thing/v", "AddThingToThingGroup": "*", "DescribeThingGroup": "thinggroup/v",
+		"CreateTopicRule": "rule/v", "ListTopicRules": "*", "DescribeThing": "thing/v",
+		"ListThingGroupsForThing": "thing/v",
+		"AttachThingPrincipal":    "thing/v", "AddThingToThingGroup": "*", "DescribeThingGroup": "thinggroup/v",
 		"GetPolicyVersion": "policy/v", "AttachPolicy": "*", "DetachPrincipalPolicy": "*", "ListAttachedPolicies": "*",
 		"UpdateCertificate": "cert/v", "DeleteCACertificate": "cacert/v", "ListCertificatesByCA": "cacert/v",
-		"DescribeThingType": "thingtype/v", "DeleteBillingGroup": "billinggroup/v", "TestInvokeAuthorizer": "authorizer/v",
-		"DescribeRoleAlias": "rolealias/v", "DescribeProvisioningTemplateVersion": "provisioningtemplate/v", "DescribeEndpoint": "*",
+		"DescribeThingType": "thingtype/v", "DeleteBillingGroup": "billinggroup/v",
+		"TestInvokeAuthorizer": "authorizer/v",
+		"DescribeRoleAlias":    "rolealias/v", "DescribeProvisioningTemplateVersion": "provisioningtemplate/v",
+		"DescribeEndpoint": "*",
 	}
 	seen := map[string]bool{}
 	for _, op := range p.service.Operations {
@@ -44,7 +47,8 @@ func TestResources(t *testing.T) {
 			path += "/" + segment
 		}
 		d.last = wire.Question{}
-		if got := wiretest.Ask(h, "iot", op.Method, path, ""); got.Status != 403 || got.Code != "AccessDeniedException" {
+		if got := wiretest.Ask(h, "iot", op.Method, path, ""); got.Status != 403 ||
+			got.Code != "AccessDeniedException" {
 			t.Errorf("%s: %d %s %s", op.Name, got.Status, got.Code, got.Body)
 		}
 		if d.last.Action != "iot:"+op.Name || d.last.Resource == "" {

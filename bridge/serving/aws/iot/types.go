@@ -66,7 +66,8 @@ func (c *controlPlane) createType(r *wire.Request) (any, error) {
 	var ty registry.ThingType
 	err := c.registry.Update(func(tx *registry.Tx) (err error) {
 		name := r.Path("thingTypeName")
-		ty = registry.ThingType{Name: name, Description: in.Properties.Description, Searchable: in.Properties.Searchable}
+		ty = registry.ThingType{Name: name, Description: in.Properties.Description,
+			Searchable: in.Properties.Searchable}
 		if err := tx.CreateThingType(ty); err != nil {
 			return err
 		}

@@ -82,8 +82,10 @@ func Service(account string, d Data, maxPayload int, now func() time.Time) *wire
 			wire.Say(wire.ErrDenied, "ForbiddenException", http.StatusForbidden, "Forbidden"),
 		},
 		Operations: []wire.Operation{
-			{Name: "Publish", Method: "POST", Path: "/topics/:topic+", Read: readMessage, Resource: p.topicARN, Run: p.publish},
-			{Name: "GetRetainedMessage", Method: "GET", Path: "/retainedMessage/:topic+", Resource: p.topicARN, Run: p.retained},
+			{Name: "Publish", Method: "POST", Path: "/topics/:topic+", Read: readMessage, Resource: p.topicARN,
+				Run: p.publish},
+			{Name: "GetRetainedMessage", Method: "GET", Path: "/retainedMessage/:topic+", Resource: p.topicARN,
+				Run: p.retained},
 			{Name: "ListRetainedMessages", Method: "GET", Path: "/retainedMessage", Run: p.listRetained},
 			shadowOf("GetThingShadow", "GET", "/things/:thing/shadow", shadow.OpGet),
 			shadowOf("UpdateThingShadow", "POST", "/things/:thing/shadow", shadow.OpUpdate),

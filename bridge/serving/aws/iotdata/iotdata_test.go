@@ -61,7 +61,8 @@ func TestPublishRequest(t *testing.T) {
 	p := &fake{}
 	h := handler(p)
 	header := func(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
-	r := httptest.NewRequest("POST", "/topics/a%2F%2Fb%20c?qos=1&retain=true&contentType=text%2Fplain&responseTopic=r%2F1&messageExpiry=60", strings.NewReader("héllo"))
+	r := httptest.NewRequest("POST", "/topics/a%2F%2Fb%20c?qos=1&retain=true&contentType=text%2Fplain&responseTopic=r%2F1&messageExpiry=60",
+		strings.NewReader("héllo"))
 	r.Header.Set("X-Amz-Mqtt5-User-Properties", header(`[{"a":"1","b":"2"},{"a":"3"}]`))
 	r.Header.Set("X-Amz-Mqtt5-Payload-Format-Indicator", "UTF8_DATA")
 	r.Header.Set("X-Amz-Mqtt5-Correlation-Data", header("\x00\xff"))
@@ -72,18 +73,22 @@ func TestPublishRequest(t *testing.T) {
 	for _, u := range [][2]string{{"a", "1"}, {"b", "2"}, {"a", "3"}} {
 		props = packet.AppendUser(props, u[0], u[1])
 	}
-	want := message.Message{Topic: "a//b c", Payload: []byte("héllo"), QoS: 1, Retain: true, SourceIP: "192.0.2.1", Protocol: "http", Properties: props}
+	want := message.Message{Topic: "a//b c", Payload: []byte("héllo"), QoS: 1, Retain: true, SourceIP: "192.0.2.1",
+		Protocol: "http", Properties: props}
 	if w.Code != 200 || len(p.got) != 1 {
 		t.Fatalf("%d %s\n%+v", w.Code, w.Body, p.got)
 	}
 	got := *p.got[0]
-	if life := got.Expires.Sub(time.UnixMilli(got.Time)); life < time.Minute || life > time.Minute+time.Millisecond || time.Since(time.UnixMilli(got.Time)) > time.Hour {
+	if life := got.Expires.Sub(time.UnixMilli(got.Time)); life < time.Minute || life > time.Minute+time.Millisecond ||
+		time.Since(time.UnixMilli(got.Time)) > time.Hour {
 		t.Errorf("taken at %d, of use until %v", got.Time, got.Expires)
 	}
 	if got.Time, got.Expires = 0, want.Expires; !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, want\n%+v", got, want)
 	}
-	for _, bad := range []string{"e30=", "!", header(`[1]`), header(`[null]`), header(`[{"a":1}]`), header(`[{"a":null}]`), header(`[{"a":"1","b":{}}]`), header(`[{"a":"` + strings.Repeat("x", maxUser) + `"}]`)} {
+	for _, bad := range []string{"e30=", "!", header(`[1]`), header(`[null]`), header(`[{"a":1}]`),
+		header(`[{"a":null}]`), header(`[{"a":"1","b":{}}]`),
+		header(`[{"a":"` + strings.Repeat("x", maxUser) + `"}]`)} {
 		if _, err := userProperties(bad); err == nil {
 			t.Errorf("%.40s: taken", bad)
 		}
@@ -157,7 +162,8 @@ func TestDataErrors(t *testing.T) {
 		r.Header.Set("Who", "iot:GetThingShadow t")
 		w := httptest.NewRecorder()
 		handler(&fake{fail: c.fail}).ServeHTTP(w, r)
-		if w.Code != c.want || w.Header().Get("X-Amzn-Errortype") != c.code || !bytes.Contains(w.Body.Bytes(), []byte(c.text)) {
+		if w.Code != c.want || w.Header().Get("X-Amzn-Errortype") != c.code ||
+			!bytes.Contains(w.Body.Bytes(), []byte(c.text)) {
 			t.Errorf("%v: %d %s %s", c.fail, w.Code, w.Header().Get("X-Amzn-Errortype"), w.Body)
 		}
 	}

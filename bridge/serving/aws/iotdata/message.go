@@ -21,7 +21,8 @@ import (
 // it yet.
 func readMessage(r *wire.Request) (any, error) {
 	now := time.Now()
-	m := &message.Message{Topic: r.Path("topic"), Payload: r.Body, SourceIP: addressOf(r.Remote), Protocol: "http", Time: now.UnixMilli()}
+	m := &message.Message{Topic: r.Path("topic"), Payload: r.Body, SourceIP: addressOf(r.Remote), Protocol: "http",
+		Time: now.UnixMilli()}
 	if topic.ValidName(m.Topic) != nil {
 		return nil, bad("topic: want one without wildcards, at most 65535 bytes of UTF-8")
 	}

@@ -143,7 +143,8 @@ func putBodies(record, n int) (all [][]byte) {
 			if j > 0 {
 				text.WriteByte(',')
 			}
-			fmt.Fprintf(&text, `{"Data":"%s","PartitionKey":"key-%d-%d"}`, base64.StdEncoding.EncodeToString(data), i, j)
+			fmt.Fprintf(&text, `{"Data":"%s","PartitionKey":"key-%d-%d"}`, base64.StdEncoding.EncodeToString(data), i,
+				j)
 		}
 		text.WriteString("]}")
 		all = append(all, []byte(text.String()))
@@ -188,7 +189,8 @@ func BenchmarkPutRecord(b *testing.B) {
 		name, kind string
 		body       []byte
 	}{
-		{"json", jsonType, []byte(`{"StreamName":"s","PartitionKey":"k","Data":"` + base64.StdEncoding.EncodeToString(data) + `"}`)},
+		{"json", jsonType, []byte(`{"StreamName":"s","PartitionKey":"k","Data":"` +
+			base64.StdEncoding.EncodeToString(data) + `"}`)},
 		{"cbor", cborType, asCBOR},
 	} {
 		b.Run(c.name, func(b *testing.B) {
@@ -240,7 +242,8 @@ func benchGet(b *testing.B, kind string, record int) {
 	}
 	ask := []byte(`{"ShardIterator":"` + from.ShardIterator + `","Limit":10000}`)
 	if kind == cborType {
-		ask = append(append([]byte("\xa1\x6dShardIterator\x79"), byte(len(from.ShardIterator)>>8), byte(len(from.ShardIterator))), from.ShardIterator...)
+		ask = append(append([]byte("\xa1\x6dShardIterator\x79"), byte(len(from.ShardIterator)>>8),
+			byte(len(from.ShardIterator))), from.ShardIterator...)
 	}
 	r := l.prepared("GetRecords", kind, ask)
 	var out bytes.Buffer

@@ -95,27 +95,33 @@ func TestEveryOperation(t *testing.T) {
 	ask("ListTagsForResource", object{"ResourceARN": arn}, "Tags:[]")
 	ask("IncreaseStreamRetentionPeriod", u(object{"RetentionPeriodHours": 48}))
 	ask("DecreaseStreamRetentionPeriod", u(object{"RetentionPeriodHours": 24}))
-	ask("EnableEnhancedMonitoring", u(object{"ShardLevelMetrics": []string{"IncomingBytes"}}), "DesiredShardLevelMetrics:[IncomingBytes]")
+	ask("EnableEnhancedMonitoring", u(object{"ShardLevelMetrics": []string{"IncomingBytes"}}),
+		"DesiredShardLevelMetrics:[IncomingBytes]")
 	ask("DisableEnhancedMonitoring", u(object{"ShardLevelMetrics": []string{"ALL"}}), "DesiredShardLevelMetrics:[]")
 	ask("StartStreamEncryption", u(object{"EncryptionType": "KMS", "KeyId": "alias/aws/kinesis"}))
 	ask("StopStreamEncryption", u(object{"EncryptionType": "KMS", "KeyId": "alias/aws/kinesis"}))
 	ask("PutResourcePolicy", object{"ResourceARN": arn, "Policy": `{"Version":"2012-10-17","Statement":[]}`})
 	ask("GetResourcePolicy", object{"ResourceARN": arn}, "2012-10-17")
 	ask("DeleteResourcePolicy", object{"ResourceARN": arn})
-	ask("PutRecord", u(object{"PartitionKey": "k", "Data": []byte{0, 255}, "ExplicitHashKey": "0"}), "shardId-000000000000", "SequenceNumber:4")
-	ask("PutRecords", u(object{"Records": []object{{"PartitionKey": "k", "Data": []byte{}, "ExplicitHashKey": "1"}}}), "FailedRecordCount:0", "shardId-000000000000")
+	ask("PutRecord", u(object{"PartitionKey": "k", "Data": []byte{0, 255}, "ExplicitHashKey": "0"}),
+		"shardId-000000000000", "SequenceNumber:4")
+	ask("PutRecords", u(object{"Records": []object{{"PartitionKey": "k", "Data": []byte{}, "ExplicitHashKey": "1"}}}),
+		"FailedRecordCount:0", "shardId-000000000000")
 	from := ask("GetShardIterator", u(object{"ShardId": "shardId-000000000000", "ShardIteratorType": "AT_TIMESTAMP",
 		"Timestamp": cbor.Tag{Number: 1, Content: 1700000000000}}), "ShardIterator:")
-	got := ask("GetRecords", object{"ShardIterator": after(from, "ShardIterator")}, "Data:[0 255]", "Data:[]", "PartitionKey:k", "NextShardIterator:", "ApproximateArrivalTimestamp:")
+	got := ask("GetRecords", object{"ShardIterator": after(from, "ShardIterator")}, "Data:[0 255]", "Data:[]",
+		"PartitionKey:k", "NextShardIterator:", "ApproximateArrivalTimestamp:")
 	if strings.Contains(got, "ChildShards") {
 		t.Errorf("children before the end: %s", got)
 	}
-	consumer := ask("RegisterStreamConsumer", object{"StreamARN": arn, "ConsumerName": "c"}, "ConsumerARN:"+arn+"/consumer/c:")
+	consumer := ask("RegisterStreamConsumer", object{"StreamARN": arn, "ConsumerName": "c"}, "ConsumerARN:"+arn+
+		"/consumer/c:")
 	consumer = after(consumer, "ConsumerARN")
 	ask("DescribeStreamConsumer", object{"ConsumerARN": consumer}, "ConsumerStatus:ACTIVE")
 	ask("ListStreamConsumers", object{"StreamARN": arn}, "Consumers:[map[")
 	// Its stream has no end here: the first message is enough.
-	body, _ := cbor.Marshal(object{"ConsumerARN": consumer, "ShardId": "shardId-000000000000", "StartingPosition": object{"Type": "TRIM_HORIZON"}})
+	body, _ := cbor.Marshal(object{"ConsumerARN": consumer, "ShardId": "shardId-000000000000",
+		"StartingPosition": object{"Type": "TRIM_HORIZON"}})
 	resp, err := w.srv.Client().Do(w.request("SubscribeToShard", cborType, body))
 	if err != nil || resp.StatusCode != 200 || resp.Header.Get("Content-Type") != eventsType {
 		t.Errorf("SubscribeToShard: %v %v", resp, err)
@@ -132,11 +138,13 @@ func TestEveryOperation(t *testing.T) {
 	resp.Body.Close()
 	ask("DeregisterStreamConsumer", object{"ConsumerARN": consumer})
 	ask("SplitShard", u(object{"ShardToSplit": "shardId-000000000000", "NewStartingHashKey": "1000"}))
-	end := ask("GetRecords", object{"ShardIterator": after(got, "NextShardIterator")}, "ChildShards:[map[", "ParentShards:[shardId-000000000000]", "Records:[]", "MillisBehindLatest:0")
+	end := ask("GetRecords", object{"ShardIterator": after(got, "NextShardIterator")}, "ChildShards:[map[",
+		"ParentShards:[shardId-000000000000]", "Records:[]", "MillisBehindLatest:0")
 	if strings.Contains(end, "NextShardIterator") {
 		t.Errorf("more after the end: %s", end)
 	}
-	ask("MergeShards", u(object{"ShardToMerge": "shardId-000000000002", "AdjacentShardToMerge": "shardId-000000000003"}))
+	ask("MergeShards", u(object{"ShardToMerge": "shardId-000000000002",
+		"AdjacentShardToMerge": "shardId-000000000003"}))
 	ask("UpdateShardCount", u(object{"TargetShardCount": 3, "ScalingType": "UNIFORM_SCALING"}), "TargetShardCount:3")
 	ask("UpdateStreamMode", object{"StreamARN": arn, "StreamModeDetails": object{"StreamMode": "ON_DEMAND"}})
 	ask("DeleteStream", u(nil))
@@ -167,7 +175,8 @@ func TestTableIsComplete(t *testing.T) {
 // JSON and CBOR say the same: a record goes in by the one and out by the other.
 func TestBothWays(t *testing.T) {
 	w := newServed(t, nil)
-	w.ask("PutRecords", `{"StreamName":"s","Records":[{"Data":"AP8=","PartitionKey":"ä\ud83d\ude00","ExplicitHashKey":"0"}]}`, nil)
+	w.ask("PutRecords", `{"StreamName":"s","Records":[{"Data":"AP8=","PartitionKey":"ä\ud83d\ude00","ExplicitHashKey":"0"}]}`,
+		nil)
 	var from struct{ ShardIterator string }
 	w.ask("GetShardIterator", strings.Replace(latest, "LATEST", "TRIM_HORIZON", 1), &from)
 	_, text := w.inCBOR("GetRecords", object{"ShardIterator": from.ShardIterator})
@@ -181,7 +190,8 @@ func TestBothWays(t *testing.T) {
 		}
 	}
 	ask, _ := json.Marshal(from)
-	if w.ask("GetRecords", string(ask), &got); len(got.Records) != 1 || string(got.Records[0].Data) != "\x00\xff" || len(got.Records[0].ApproximateArrivalTimestamp) > 14 {
+	if w.ask("GetRecords", string(ask), &got); len(got.Records) != 1 || string(got.Records[0].Data) != "\x00\xff" ||
+		len(got.Records[0].ApproximateArrivalTimestamp) > 14 {
 		t.Errorf("%+v", got)
 	}
 }
@@ -201,15 +211,17 @@ func TestResources(t *testing.T) {
 	d := &denying{}
 	w := newServed(t, func(o *wire.Options) { o.Authorizer = d })
 	for op, body := range map[string]string{
-		"PutRecord":        `{"StreamName":"s","PartitionKey":"k","Data":""}`,
-		"CreateStream":     `{"StreamName":"s"}`,
-		"SubscribeToShard": `{"ConsumerARN":"arn:aws:kinesis:x:` + account + `:stream/s/consumer/c:1","ShardId":"a","StartingPosition":{"Type":"LATEST"}}`,
+		"PutRecord":    `{"StreamName":"s","PartitionKey":"k","Data":""}`,
+		"CreateStream": `{"StreamName":"s"}`,
+		"SubscribeToShard": `{"ConsumerARN":"arn:aws:kinesis:x:` + account +
+			`:stream/s/consumer/c:1","ShardId":"a","StartingPosition":{"Type":"LATEST"}}`,
 	} {
 		resp, text := w.do(w.request(op, jsonType, []byte(body)))
 		if resp.StatusCode != 400 || !strings.Contains(text, `"AccessDeniedException"`) {
 			t.Errorf("%s: %s %s", op, resp.Status, text)
 		}
-		if d.last.Action != "kinesis:"+op || !strings.HasPrefix(d.last.Resource, "arn:aws:kinesis:eu-test-7:"+account+":stream/s") {
+		if d.last.Action != "kinesis:"+op ||
+			!strings.HasPrefix(d.last.Resource, "arn:aws:kinesis:eu-test-7:"+account+":stream/s") {
 			t.Errorf("%s: %+v", op, d.last)
 		}
 	}

@@ -139,24 +139,39 @@ func TestOrderOfChecks(t *testing.T) {
 		{"method", jsonType, "{}", func(r *http.Request) { r.Method = "PUT" }, 403,
 			"<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be authorized</Message>\n</AccessDeniedException>\n"},
 		{"empty", jsonType, "", unsigned, 400, `{"__type":"SerializationException"}`},
-		{"empty, of no operation", jsonType, "", header("X-Amz-Target", "x"), 400, `{"__type":"UnknownOperationException"}`},
+		{"empty, of no operation", jsonType, "", header("X-Amz-Target", "x"), 400,
+			`{"__type":"UnknownOperationException"}`},
 		{"empty, of no type", "", "", unsigned, 400, `{"__type":"SerializationException"}`},
 		{"type", "application/json", "{}", unsigned, 400, `{"__type":"UnknownOperationException"}`},
 		{"type with parameters", jsonType + " ; charset=utf-8", `{"Limit":true}`, nil, 400,
 			`{"__type":"SerializationException","Message":"class java.lang.Boolean can not be converted to an Integer"}`},
-		{"text", jsonType, "{", func(r *http.Request) { unsigned(r); r.Header.Set("X-Amz-Target", "x") }, 400, `{"__type":"SerializationException"}`},
+		{"text", jsonType, "{", func(r *http.Request) {
+			unsigned(r)
+			r.Header.Set("X-Amz-Target", "x")
+		}, 400, `{"__type":"SerializationException"}`},
 		{"CBOR", cborType, "\xa1", unsigned, 400, `{"__type":"SerializationException"}`},
-		{"operation", jsonType, "{}", func(r *http.Request) { unsigned(r); r.Header.Set("X-Amz-Target", "Kinesis_20131202.Fly") }, 400, `{"__type":"UnknownOperationException"}`},
-		{"service", cborType, "\xa0", header("X-Amz-Target", "Kinesis_20131203.ListStreams"), 400, `{"__type":"UnknownOperationException"}`},
-		{"signed twice", jsonType, `{"Limit":"x"}`, func(r *http.Request) { r.URL.RawQuery = "X-Amz-Algorithm=AWS4-HMAC-SHA256" }, 400,
+		{"operation", jsonType, "{}", func(r *http.Request) {
+			unsigned(r)
+			r.Header.Set("X-Amz-Target", "Kinesis_20131202.Fly")
+		}, 400, `{"__type":"UnknownOperationException"}`},
+		{"service", cborType, "\xa0", header("X-Amz-Target", "Kinesis_20131203.ListStreams"), 400,
+			`{"__type":"UnknownOperationException"}`},
+		{"signed twice", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
+			r.URL.RawQuery = "X-Amz-Algorithm=AWS4-HMAC-SHA256"
+		}, 400,
 			`{"__type":"InvalidSignatureException","message":"Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header."}`},
-		{"not signed", jsonType, `{"Limit":"x"}`, unsigned, 400, `{"__type":"MissingAuthenticationTokenException","message":"Missing Authentication Token"}`},
+		{"not signed", jsonType, `{"Limit":"x"}`, unsigned, 400,
+			`{"__type":"MissingAuthenticationTokenException","message":"Missing Authentication Token"}`},
 		{"half signed", jsonType, `{"Limit":"x"}`, header("Authorization", "AWS4-HMAC-SHA256 Signature=b"), 400,
 			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'Credential' parameter. Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4-HMAC-SHA256 Signature=b"}`},
-		{"no scheme", jsonType, `{"Limit":"x"}`, func(r *http.Request) { r.Header.Set("Authorization", "AWS4-"); r.Header.Del("X-Amz-Date") }, 400,
+		{"no scheme", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
+			r.Header.Set("Authorization", "AWS4-")
+			r.Header.Del("X-Amz-Date")
+		}, 400,
 			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'Credential' parameter. Authorization header requires 'Signature' parameter. ` +
 				`Authorization header requires 'SignedHeaders' parameter. Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=AWS4-"}`},
-		{"parts with spaces", jsonType, `{"Limit":"x"}`, header("Authorization", "AWS4-HMAC-SHA256 Signature=b Credential=a"), 400,
+		{"parts with spaces", jsonType, `{"Limit":"x"}`,
+			header("Authorization", "AWS4-HMAC-SHA256 Signature=b Credential=a"), 400,
 			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4-HMAC-SHA256 Signature=b Credential=a"}`},
 		{"bare members of the query", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
 			unsigned(r)
@@ -169,15 +184,19 @@ func TestOrderOfChecks(t *testing.T) {
 			`{"__type":"IncompleteSignatureException","message":"AWS query-string parameters must include 'X-Amz-Signature'. ` +
 				`AWS query-string parameters must include 'X-Amz-SignedHeaders'. Re-examine the query-string parameters."}`},
 		{"another key", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
-			sigv4test.Sign(r, []byte(`{"Limit":"x"}`), sigv4test.Key{ID: "AKIAOTHER", Secret: "x"}, "r", "kinesis", time.Now())
+			sigv4test.Sign(r, []byte(`{"Limit":"x"}`), sigv4test.Key{ID: "AKIAOTHER", Secret: "x"}, "r", "kinesis",
+				time.Now())
 		}, 400, `{"__type":"UnrecognizedClientException","message":"The security token included in the request is invalid."}`},
 		{"another service", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
 			r.Header.Del("Authorization")
 			sigv4test.Sign(r, []byte(`{"Limit":"x"}`), wiretest.Key, "r", "iot", time.Now())
 		}, 400, `{"__type":"InvalidSignatureException","message":"Credential should be scoped to correct service: 'kinesis'. "}`},
-		{"another body", jsonType, `{"Limit":"x"}`, func(r *http.Request) { r.Body = io.NopCloser(strings.NewReader(`{"Limit":"y"}`)) }, 400,
+		{"another body", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
+			r.Body = io.NopCloser(strings.NewReader(`{"Limit":"y"}`))
+		}, 400,
 			`{"__type":"InvalidSignatureException","message":"the signature does not match the request"}`},
-		{"value's type", jsonType, `{"Limit":"x"}`, nil, 400, `{"__type":"SerializationException","Message":"class java.lang.String can not be converted to an Integer"}`},
+		{"value's type", jsonType, `{"Limit":"x"}`, nil, 400,
+			`{"__type":"SerializationException","Message":"class java.lang.String can not be converted to an Integer"}`},
 		{"value", cborType, "\xa1\x65Limit\x00", nil, 400,
 			`{"__type":"ValidationException","message":"1 validation error detected: Value '0' at 'limit' failed to satisfy constraint: Member must have value greater than or equal to 1"}`},
 	} {

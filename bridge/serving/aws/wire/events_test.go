@@ -75,7 +75,8 @@ func messages(t *testing.T, r io.Reader) (all []string) {
 			}
 			return all
 		}
-		all = append(all, header(m, ":message-type")+" "+header(m, ":event-type")+header(m, ":exception-type")+" "+string(m.Payload))
+		all = append(all, header(m, ":message-type")+" "+header(m, ":event-type")+header(m, ":exception-type")+" "+
+			string(m.Payload))
 	}
 }
 
@@ -105,7 +106,8 @@ func TestSubscriptionsLive(t *testing.T) {
 			t.Fatal(err)
 		}
 		all := messages(t, resp.Body)
-		if took := time.Since(began); len(all) != 61 || took != 5*time.Minute+beforeAnswer || resp.Header.Get("Content-Type") != eventsType {
+		if took := time.Since(began); len(all) != 61 || took != 5*time.Minute+beforeAnswer ||
+			resp.Header.Get("Content-Type") != eventsType {
 			t.Errorf("%d messages in %v, %v", len(all), took, resp.Header)
 		}
 		here.Close()
@@ -124,7 +126,8 @@ func TestSubscriptionsLiveOverHTTP2(t *testing.T) {
 		h := pushing(b)
 		var h2 http.Protocols
 		h2.SetUnencryptedHTTP2(true)
-		srv := &http.Server{Handler: h, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 30 * time.Second, Protocols: &h2}
+		srv := &http.Server{Handler: h, ReadTimeout: 30 * time.Second, WriteTimeout: 30 * time.Second,
+			IdleTimeout: 30 * time.Second, Protocols: &h2}
 		l := &pipe{conns: make(chan net.Conn, 1), closed: make(chan struct{})}
 		served := make(chan error, 1)
 		go func() { served <- srv.Serve(l) }()
@@ -176,8 +179,10 @@ func TestSubscriptionsFail(t *testing.T) {
 		want string
 	}{
 		{io.EOF, ""},
-		{&Error{Code: "ResourceInUseException", Status: 400, Message: "taken"}, `exception ResourceInUseException {"message":"taken"}`},
-		{errors.New("the disk is sick"), `exception InternalFailureException {"message":"` + errorOf(errors.New(""), nil).Message + `"}`},
+		{&Error{Code: "ResourceInUseException", Status: 400, Message: "taken"},
+			`exception ResourceInUseException {"message":"taken"}`},
+		{errors.New("the disk is sick"), `exception InternalFailureException {"message":"` +
+			errorOf(errors.New(""), nil).Message + `"}`},
 	} {
 		for _, h2 := range []bool{false, true} {
 			srv := httptest.NewUnstartedServer(pushing(&beats{n: 1, end: c.end}))
@@ -234,7 +239,8 @@ func TestSubscriptionsBusy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != 400 || !strings.Contains(string(text), "ThrottlingException") {
+	if text, _ := io.ReadAll(resp.Body); resp.StatusCode != 400 ||
+		!strings.Contains(string(text), "ThrottlingException") {
 		t.Errorf("%s %s", resp.Status, text)
 	}
 }

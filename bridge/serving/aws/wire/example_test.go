@@ -37,7 +37,9 @@ func Example() {
 		Name: "levels", Signing: []string{"levels"}, Protocol: wire.JSON{Target: "Levels_2020", Version: "1.1"},
 		MaxBody: 64 << 10, Concurrent: 64,
 		Operations: []wire.Operation{
-			wire.Query("GetLevel", nil, func(_ *wire.Request, in *input) (*output, error) { return &output{Level: 3}, nil }),
+			wire.Query("GetLevel", nil, func(_ *wire.Request, in *input) (*output, error) {
+				return &output{Level: 3}, nil
+			}),
 		},
 	}
 	h := wire.New(wiretest.Options(rest, inJSON))

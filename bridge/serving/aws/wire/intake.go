@@ -170,7 +170,8 @@ func (in *intake) body(limit int64) ([]byte, error) {
 		most = limit
 	}
 	if most > slowest { // the server's own timeouts began with the header
-		until, server := time.Now().Add(patience+time.Duration(most/slowest)*time.Second), http.NewResponseController(in.w)
+		until, server := time.Now().Add(patience+time.Duration(most/slowest)*time.Second),
+			http.NewResponseController(in.w)
 		_ = server.SetReadDeadline(until) // a recorder of tests has none
 		_ = server.SetWriteDeadline(until.Add(patience))
 	}

@@ -94,8 +94,12 @@ func TestSlowBodiesKeepNobodyOut(t *testing.T) {
 			func() *http.Request { return path(key.ID, "mill", "GET", "/wheels/a", "") }},
 		{"9 connections of a certificate", 9 * 128, 1, slowly(100), open},
 		{"many from many addresses", 2 * data, 200, slowly(100 << 10), open},
-		{"30 of 10 MiB and a wrong secret", 30, 3, func() *http.Request { return wrong(large(), "loom") }, func() *http.Request { return put(9 << 20) }},
-		{"calls of a wrong secret", calls, 1, func() *http.Request { return wrong(large(), "loom") }, func() *http.Request { return put(1 << 20) }},
+		{"30 of 10 MiB and a wrong secret", 30, 3, func() *http.Request {
+			return wrong(large(), "loom")
+		}, func() *http.Request { return put(9 << 20) }},
+		{"calls of a wrong secret", calls, 1, func() *http.Request {
+			return wrong(large(), "loom")
+		}, func() *http.Request { return put(1 << 20) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -87,20 +87,24 @@ func newToy(change func(*Options)) *toy {
 		Name: "mill", Signing: []string{"mill", "execute-api"}, Protocol: RESTJSON{}, MaxBody: 4 << 10, Concurrent: 2,
 		Errors: []Rule{Is(errMissing, "ResourceNotFoundException", 404)},
 		Operations: []Operation{
-			{Name: "GetWheel", Method: "GET", Path: "/wheels/:wheel", Resource: name, Run: func(r *Request) (any, error) {
-				if r.Path("wheel") == "lost" {
-					return nil, errMissing
-				}
-				return map[string]string{"wheel": r.Path("wheel"), "speed": r.Query.Get("speed")}, nil
-			}},
-			{Name: "PutWheel", Method: "PUT", Path: "/wheels/:wheel", Resource: name, Run: func(r *Request) (any, error) { return nil, nil }},
+			{Name: "GetWheel", Method: "GET", Path: "/wheels/:wheel", Resource: name,
+				Run: func(r *Request) (any, error) {
+					if r.Path("wheel") == "lost" {
+						return nil, errMissing
+					}
+					return map[string]string{"wheel": r.Path("wheel"), "speed": r.Query.Get("speed")}, nil
+				}},
+			{Name: "PutWheel", Method: "PUT", Path: "/wheels/:wheel", Resource: name,
+				Run: func(r *Request) (any, error) { return nil, nil }},
 		},
 	}
 	gate := &Service{
-		Name: "gate", Signing: []string{"gatedata", "execute-api"}, Protocol: RESTJSON{}, MaxBody: 128 << 10, Concurrent: 2,
-		Unsigned: func(path string) bool { return strings.HasPrefix(path, "/gates/") },
-		Errors:   []Rule{Say(ErrDenied, "ForbiddenException", 403, "Forbidden")},
-		Operations: []Operation{{Name: "Open", Method: "POST", Path: "/gates/:gate+", Run: func(r *Request) (any, error) { return string(r.Body), nil },
+		Name: "gate", Signing: []string{"gatedata", "execute-api"}, Protocol: RESTJSON{}, MaxBody: 128 << 10,
+		Concurrent: 2,
+		Unsigned:   func(path string) bool { return strings.HasPrefix(path, "/gates/") },
+		Errors:     []Rule{Say(ErrDenied, "ForbiddenException", 403, "Forbidden")},
+		Operations: []Operation{{Name: "Open", Method: "POST", Path: "/gates/:gate+",
+			Run:      func(r *Request) (any, error) { return string(r.Body), nil },
 			Resource: func(r *Request) string { return "gate/" + r.Path("gate") }}},
 	}
 	weave := func(r *Request, in *item) (*item, error) {
@@ -110,7 +114,8 @@ func newToy(change func(*Options)) *toy {
 		return in, nil
 	}
 	loom := &Service{
-		Name: "loom", Signing: []string{"loom"}, Protocol: JSON{Target: "Loom_2020", Version: "1.1", CBOR: true}, MaxBody: 14 << 20, Concurrent: 2,
+		Name: "loom", Signing: []string{"loom"}, Protocol: JSON{Target: "Loom_2020", Version: "1.1", CBOR: true},
+		MaxBody: 14 << 20, Concurrent: 2,
 		Operations: []Operation{
 			Query("Weave", nil, weave),
 			Command("Cut", nil, func(*Request, *struct{}) error { return nil }),
@@ -118,7 +123,8 @@ func newToy(change func(*Options)) *toy {
 	}
 	loom.Operations[0].Resource = func(r *Request) string { return "cloth/" + *r.Input.(*item).Name }
 	old := &Service{
-		Name: "oldloom", Signing: []string{"loom"}, Protocol: JSON{Target: "OldLoom", Version: "1.0", Namespace: "com.example#"}, MaxBody: 1 << 10, Concurrent: 1,
+		Name: "oldloom", Signing: []string{"loom"}, Protocol: JSON{Target: "OldLoom", Version: "1.0",
+			Namespace: "com.example#"}, MaxBody: 1 << 10, Concurrent: 1,
 		Operations: []Operation{Query("Weave", nil, weave)},
 	}
 	o := Options{
@@ -190,8 +196,9 @@ func without(t *testing.T, r *http.Request) *http.Request {
 
 // stream is a service T whose operation Sub gives e.
 func stream(e Events) *Service {
-	return &Service{Name: "t", Signing: []string{"loom"}, Protocol: JSON{Target: "T", Version: "1.1"}, MaxBody: 4 << 20, Concurrent: 8, Operations: []Operation{
-		Subscription("Sub", 8, nil, func(*Request, *struct{}) (Events, error) { return e, nil }),
-		{Name: "Slow", Input: shape.Of[struct{}](nil), Run: func(*Request) (any, error) { return nil, nil }},
-	}}
+	return &Service{Name: "t", Signing: []string{"loom"}, Protocol: JSON{Target: "T", Version: "1.1"}, MaxBody: 4 << 20,
+		Concurrent: 8, Operations: []Operation{
+			Subscription("Sub", 8, nil, func(*Request, *struct{}) (Events, error) { return e, nil }),
+			{Name: "Slow", Input: shape.Of[struct{}](nil), Run: func(*Request) (any, error) { return nil, nil }},
+		}}
 }

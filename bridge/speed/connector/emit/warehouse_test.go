@@ -24,7 +24,10 @@ func TestWarehouse(t *testing.T) {
 		CREATE TABLE files (file_name varchar(1024) PRIMARY KEY, at timestamptz DEFAULT now())`)
 	put := func(key, content string) {
 		t.Helper()
-		if err := objects.Put(t.Context(), "archive", key, func(w io.Writer) error { _, err := io.WriteString(w, content); return err }); err != nil {
+		if err := objects.Put(t.Context(), "archive", key, func(w io.Writer) error {
+			_, err := io.WriteString(w, content)
+			return err
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -48,8 +51,10 @@ func TestWarehouse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	common := fmt.Sprintf(`"URL":%q,"Password":{"File":%q},"Table":%s,"FilesTable":"files","Bucket":"archive","EndpointURL":%q`, url, password, table, bucket)
-	e := newEmitter(t, "Warehouse", Env{}, `{"Dialect":"postgres","Format":"json","Columns":["Device","c","more"],%s}`, common)
+	common := fmt.Sprintf(`"URL":%q,"Password":{"File":%q},"Table":%s,"FilesTable":"files","Bucket":"archive","EndpointURL":%q`,
+		url, password, table, bucket)
+	e := newEmitter(t, "Warehouse", Env{}, `{"Dialect":"postgres","Format":"json","Columns":["Device","c","more"],%s}`,
+		common)
 
 	put("a", `{"Device":"x, \"y\"\n","c":1.50,"more":{"k":["v"]},"other":1}{"Device":"","c":null}`+"\n")
 	put("b", `{"Device":"b","c":-2e3}`)
@@ -60,7 +65,8 @@ func TestWarehouse(t *testing.T) {
 		t.Helper()
 		got := rows(query)
 		same(t, "rows", len(got), len(loaded))
-		same(t, "rows", strings.ReplaceAll(strings.Join(got, "|"), " ", ""), strings.ReplaceAll(strings.Join(loaded, "|"), " ", ""))
+		same(t, "rows", strings.ReplaceAll(strings.Join(got, "|"), " ", ""),
+			strings.ReplaceAll(strings.Join(loaded, "|"), " ", ""))
 	}
 	check()
 	same(t, "again", outcome(t, e, batch("a", "b")), []string{"", ""})
@@ -71,7 +77,8 @@ func TestWarehouse(t *testing.T) {
 	put("bad", `{"Device":"d"}{"Device":"d","c":"warm"}`)
 	put("torn", `{"Device":"d"}{"Dev`)
 	put("e", `{"Device":"e"}`)
-	same(t, "some", outcome(t, e, batch("c", "bad", "e", "missing", "torn", "")), []string{"", "never", "", "again", "never", "never"})
+	same(t, "some", outcome(t, e, batch("c", "bad", "e", "missing", "torn", "")),
+		[]string{"", "never", "", "again", "never", "never"})
 	loaded = append(loaded[:2:2], `"c" <nil> <nil>`, `"e" <nil> <nil>`, loaded[2])
 	check()
 	same(t, "files", rows(`SELECT file_name FROM files ORDER BY 1`), []string{"a", "b", "c", "e"})
@@ -113,7 +120,9 @@ func TestWarehouse(t *testing.T) {
 	if err := os.WriteFile(wrong, []byte("hidden"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	e = newEmitter(t, "Warehouse", Env{}, `{"Dialect":"postgres","Format":"csv","FilesTable":"files","Table":"r","Bucket":"archive","EndpointURL":%q,"URL":%q,"Password":{"File":%q}}`, bucket, url, wrong)
+	e = newEmitter(t, "Warehouse", Env{},
+		`{"Dialect":"postgres","Format":"csv","FilesTable":"files","Table":"r","Bucket":"archive","EndpointURL":%q,"URL":%q,"Password":{"File":%q}}`,
+		bucket, url, wrong)
 	if _, err := e.Emit(t.Context(), batch("a")); err == nil || strings.Contains(err.Error(), "hidden") {
 		t.Errorf("a wrong password: %v", err)
 	}

@@ -90,7 +90,9 @@ func TestWriteAccountsForEachItem(t *testing.T) {
 func TestWriteGivesUpWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls, began := 0, time.Now()
-		w := writer{most: 10, bytes: 10, size: func(int) int { return 1 }, put: func(_ context.Context, idx []int) (f []connector.Failure, _ error) {
+		w := writer{most: 10, bytes: 10, size: func(int) int {
+			return 1
+		}, put: func(_ context.Context, idx []int) (f []connector.Failure, _ error) {
 			calls++
 			for _, i := range idx {
 				f = append(f, connector.Failure{Index: i, Err: errBusy})

@@ -113,7 +113,8 @@ func parseRecord(b []byte) (*Record, error) {
 	if r.Byte() != recordVersion {
 		return nil, fmt.Errorf("%w: version", ErrRecord)
 	}
-	s := &Record{Life: r.Uint64(), Expiry: time.Duration(r.Uvarint()) * time.Millisecond, Away: r.Time(), Subs: make(map[string]uint64)}
+	s := &Record{Life: r.Uint64(), Expiry: time.Duration(r.Uvarint()) * time.Millisecond, Away: r.Time(),
+		Subs: make(map[string]uint64)}
 	for n := r.Uvarint(); n > 0 && !r.Bad(); n-- {
 		f := string(r.Text())
 		s.Subs[f] = r.Uvarint()
@@ -179,7 +180,8 @@ func parseQueued(b []byte) (*Queued, error) {
 	}
 	q.Payload = r.Rest()
 	err := end(&r)
-	if err == nil && (version != recordVersion || q.QoS == 0 || q.QoS == 3 || q.Released && (q.QoS != 2 || q.PacketID == 0)) {
+	if err == nil && (version != recordVersion || q.QoS == 0 || q.QoS == 3 || q.Released &&
+		(q.QoS != 2 || q.PacketID == 0)) {
 		err = fmt.Errorf("%w: flags", ErrRecord)
 	}
 	return q, err

@@ -257,7 +257,8 @@ var classEscapes = map[rune]runeSet{
 	'd': {'0', '9'},
 	'w': {'0', '9', 'A', 'Z', '_', '_', 'a', 'z'},
 	's': {'\t', '\r', ' ', ' '},
-	'h': {'\t', '\t', ' ', ' ', 0xa0, 0xa0, 0x1680, 0x1680, 0x180e, 0x180e, 0x2000, 0x200a, 0x202f, 0x202f, 0x205f, 0x205f, 0x3000, 0x3000},
+	'h': {'\t', '\t', ' ', ' ', 0xa0, 0xa0, 0x1680, 0x1680, 0x180e, 0x180e, 0x2000, 0x200a, 0x202f, 0x202f, 0x205f,
+		0x205f, 0x3000, 0x3000},
 	'v': {'\n', '\r', 0x85, 0x85, 0x2028, 0x2029},
 }
 
@@ -303,9 +304,11 @@ func (t *translator) classEscape() (runeSet, bool) {
 // asciiProperties are Java's POSIX classes, for ASCII only.
 var asciiProperties = map[string]runeSet{
 	"Lower": {'a', 'z'}, "Upper": {'A', 'Z'}, "ASCII": {0, 0x7f}, "Alpha": {'A', 'Z', 'a', 'z'}, "Digit": {'0', '9'},
-	"Alnum": {'0', '9', 'A', 'Z', 'a', 'z'}, "Punct": {'!', '/', ':', '@', '[', '`', '{', '~'}, "Graph": {'!', '~'}, "Print": {' ', '~'},
-	"Blank": {'\t', '\t', ' ', ' '}, "Cntrl": {0, 0x1f, 0x7f, 0x7f}, "XDigit": {'0', '9', 'A', 'F', 'a', 'f'}, "Space": {'\t', '\r', ' ', ' '},
-	"L1": {0, 0xff}, "all": {0, unicode.MaxRune},
+	"Alnum": {'0', '9', 'A', 'Z', 'a', 'z'}, "Punct": {'!', '/', ':', '@', '[', '`', '{', '~'}, "Graph": {'!', '~'},
+	"Print": {' ', '~'},
+	"Blank": {'\t', '\t', ' ', ' '}, "Cntrl": {0, 0x1f, 0x7f, 0x7f}, "XDigit": {'0', '9', 'A', 'F', 'a', 'f'},
+	"Space": {'\t', '\r', ' ', ' '},
+	"L1":    {0, 0xff}, "all": {0, unicode.MaxRune},
 }
 
 // binaryProperties follow "Is".

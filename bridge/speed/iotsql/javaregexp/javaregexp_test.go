@@ -33,7 +33,8 @@ func TestBudgetEndsSearch(t *testing.T) {
 		if _, err := p.ReplaceAll(&bounded{left: 10}, text, []byte("b")); !errors.Is(err, ErrTooMuchWork) {
 			t.Errorf("%s: %v, want ErrTooMuchWork", pattern, err)
 		}
-		if _, err := p.ReplaceAll(&bounded{left: 1 << 30}, text, bytes.Repeat([]byte("b"), 200)); !errors.Is(err, ErrTooLarge) {
+		if _, err := p.ReplaceAll(&bounded{left: 1 << 30}, text, bytes.Repeat([]byte("b"), 200)); !errors.Is(err,
+			ErrTooLarge) {
 			t.Errorf("%s: %v, want ErrTooLarge", pattern, err)
 		}
 		if _, ok := p.Match(&bounded{}, text); ok {
@@ -106,7 +107,8 @@ func TestJavaPatterns(t *testing.T) {
 			switch w, ok := row[4].(string); {
 			case p.empty && strings.Contains(string(s), "😀"): // Java sees two characters in one, and nothing between
 			case ok != (err == nil), string(replaced) != w, err != nil && !errors.Is(err, ErrReplacement):
-				t.Errorf("%q in %q replaced by %q: %q %v, Java %q %v (fast %v)", text, s, with, replaced, err, w, ok, p.re != nil)
+				t.Errorf("%q in %q replaced by %q: %q %v, Java %q %v (fast %v)", text, s, with, replaced, err, w, ok,
+					p.re != nil)
 			}
 		}
 	}
@@ -135,7 +137,8 @@ func TestCacheIsBounded(t *testing.T) {
 
 // Patterns and replacements of any kind end, with the same from both engines.
 func FuzzPattern(f *testing.F) {
-	for _, p := range []string{"a|b", `(?i)x*$`, `\bé\b`, "[^a-c&&[b]]+?", `(?<n>a)\k<n>`, `(?m)^.*$`, `\Qa.b\E{2}`, `(?=a)\p{L}++`} {
+	for _, p := range []string{"a|b", `(?i)x*$`, `\bé\b`, "[^a-c&&[b]]+?", `(?<n>a)\k<n>`, `(?m)^.*$`, `\Qa.b\E{2}`,
+		`(?=a)\p{L}++`} {
 		f.Add(p, "aab\né x", "<$0>")
 	}
 	f.Fuzz(func(t *testing.T, text, s, with string) {

@@ -79,7 +79,8 @@ const (
 	flagSpace               // x: space and comments
 )
 
-var inlineFlags = map[rune]int{'i': flagFold, 'd': flagUnix, 'm': flagLines, 's': flagDotAll, 'u': flagUnicode, 'x': flagSpace}
+var inlineFlags = map[rune]int{'i': flagFold, 'd': flagUnix, 'm': flagLines, 's': flagDotAll, 'u': flagUnicode,
+	'x': flagSpace}
 
 // Limits of what a translator takes.
 const (
@@ -166,7 +167,8 @@ func (t *translator) pad() {
 		case r == ' ' || r >= '\t' && r <= '\r':
 			t.off++
 		case r == '#':
-			for r = t.peek(); r != eof && r != '\n' && r != '\r' && r != 0x85 && r != 0x2028 && r != 0x2029; r = t.peek() {
+			for r = t.peek(); r != eof && r != '\n' && r != '\r' && r != 0x85 && r != 0x2028 &&
+				r != 0x2029; r = t.peek() {
 				t.off++
 			}
 		default:
@@ -184,7 +186,8 @@ func (t *translator) alternatives() part {
 	p := t.sequence()
 	for !t.bad && t.accept("|") {
 		q := t.sequence()
-		p = part{p.fast + "|" + q.fast, p.exact + "|" + q.exact, false, false, p.empty || q.empty, p.endless || q.endless, p.size + q.size + 1}
+		p = part{p.fast + "|" + q.fast, p.exact + "|" + q.exact, false, false, p.empty || q.empty, p.endless ||
+			q.endless, p.size + q.size + 1}
 	}
 	return p
 }

@@ -277,7 +277,8 @@ var errAny = errors.New("google.protobuf.Any has a type that the descriptor set 
 func (w *writer) any(m protoreflect.Message, depth int) {
 	fields := m.Descriptor().Fields()
 	typ, val := fields.ByNumber(1), fields.ByNumber(2)
-	if typ == nil || val == nil || typ.Kind() != protoreflect.StringKind || val.Kind() != protoreflect.BytesKind || typ.IsList() || val.IsList() {
+	if typ == nil || val == nil || typ.Kind() != protoreflect.StringKind || val.Kind() != protoreflect.BytesKind ||
+		typ.IsList() || val.IsList() {
 		w.fail(errAny)
 		return
 	}

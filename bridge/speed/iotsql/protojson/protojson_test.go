@@ -39,7 +39,8 @@ func TestAgainstLibrary(t *testing.T) {
 		if len(b) < 5 {
 			continue
 		}
-		if got, err := s.Append([]byte("before"), md, b, len(b)/2); !errors.Is(err, ErrTooLarge) || string(got) != "before" {
+		if got, err := s.Append([]byte("before"), md, b, len(b)/2); !errors.Is(err, ErrTooLarge) ||
+			string(got) != "before" {
 			t.Errorf("%s: %s, %v; want nothing and ErrTooLarge", text, got, err)
 		}
 	}
@@ -81,7 +82,8 @@ func FuzzAppend(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := library.MarshalOptions{UseProtoNames: true, Resolver: dynamicpb.NewTypes(s.files)}.Marshal(m.Interface())
+		want, err := library.MarshalOptions{UseProtoNames: true,
+			Resolver: dynamicpb.NewTypes(s.files)}.Marshal(m.Interface())
 		if err != nil || !alike(out, want) {
 			t.Fatalf("%s, the library has %s, %v", out, want, err)
 		}

@@ -43,7 +43,8 @@ func (s *Schema) Message(file, name string) (protoreflect.MessageDescriptor, err
 	if err != nil {
 		return nil, fmt.Errorf("the descriptor set has no file %q", file)
 	}
-	for _, full := range []protoreflect.FullName{fd.Package().Append(protoreflect.Name(name)), protoreflect.FullName(name)} {
+	for _, full := range []protoreflect.FullName{fd.Package().Append(protoreflect.Name(name)),
+		protoreflect.FullName(name)} {
 		if d, err := s.files.FindDescriptorByName(full); err == nil && d.ParentFile() == fd {
 			if md, ok := d.(protoreflect.MessageDescriptor); ok {
 				return md, nil

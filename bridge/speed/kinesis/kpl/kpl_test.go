@@ -43,7 +43,8 @@ func TestVectors(t *testing.T) {
 			continue
 		}
 		for i, r := range v.Records {
-			if want := (Record{r.PartitionKey, r.ExplicitHashKey, got[i].Data}); got[i].Key != want.Key || got[i].Hash != want.Hash ||
+			if want := (Record{r.PartitionKey, r.ExplicitHashKey, got[i].Data}); got[i].Key != want.Key ||
+				got[i].Hash != want.Hash ||
 				hex.EncodeToString(got[i].Data) != r.DataHex || r.SubSequenceNumber != i {
 				t.Errorf("%s: record %d is %+v, want %+v", v.Name, i, got[i], r)
 			}
@@ -78,24 +79,28 @@ func TestMessages(t *testing.T) {
 		want []Record
 		ok   bool
 	}{
-		"records before tables":   {rec + table, []Record{{Key: "k", Data: []byte("x")}}, true},
-		"no records":              {table, []Record{}, true},
-		"unknown fields":          {table + "\x20\x07" + "\x2a\x01z" + "\x31abcdefgh" + "\x3dabcd" + rec, []Record{{Key: "k", Data: []byte("x")}}, true},
-		"group":                   {table + "\x43\x4b\x08\x01\x4c\x44" + rec, []Record{{Key: "k", Data: []byte("x")}}, true},
+		"records before tables": {rec + table, []Record{{Key: "k", Data: []byte("x")}}, true},
+		"no records":            {table, []Record{}, true},
+		"unknown fields": {table + "\x20\x07" + "\x2a\x01z" + "\x31abcdefgh" + "\x3dabcd" + rec,
+			[]Record{{Key: "k", Data: []byte("x")}}, true},
+		"group": {table + "\x43\x4b\x08\x01\x4c\x44" + rec, []Record{{Key: "k", Data: []byte("x")}},
+			true},
 		"group without end":       {table + "\x43\x08\x01" + rec, nil, false},
 		"group of another number": {table + "\x43\x4c" + rec, nil, false},
 		"end without group":       {table + rec + "\x44", nil, false},
-		"nested too deep":         {table + string(bytes.Repeat([]byte{0x43}, 200)) + string(bytes.Repeat([]byte{0x44}, 200)) + rec, nil, false},
-		"last of several":         {table + "\x1a\x08\x08\x05\x08\x00\x1a\x00\x1a\x00", []Record{{Key: "k", Data: []byte{}}}, true},
-		"no key":                  {table + "\x1a\x03\x1a\x01x", nil, false},
-		"no data":                 {table + "\x1a\x02\x08\x00", nil, false},
-		"key not in the table":    {table + "\x1a\x05\x08\x01\x1a\x01x", nil, false},
-		"hash not in the table":   {table + "\x1a\x07\x08\x00\x10\x00\x1a\x01x", nil, false},
-		"hash that is none":       {table + "\x12\x01x" + rec, nil, false},
-		"tag without key":         {table + "\x1a\x07\x08\x00\x1a\x01x\x22\x00", nil, false},
-		"field 0":                 {table + rec + "\x00\x00", nil, false},
-		"cut short":               {table + rec[:len(rec)-1], nil, false},
-		"long varint":             {table + rec + "\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", nil, false},
+		"nested too deep": {table + string(bytes.Repeat([]byte{0x43}, 200)) +
+			string(bytes.Repeat([]byte{0x44}, 200)) + rec, nil, false},
+		"last of several": {table + "\x1a\x08\x08\x05\x08\x00\x1a\x00\x1a\x00",
+			[]Record{{Key: "k", Data: []byte{}}}, true},
+		"no key":                {table + "\x1a\x03\x1a\x01x", nil, false},
+		"no data":               {table + "\x1a\x02\x08\x00", nil, false},
+		"key not in the table":  {table + "\x1a\x05\x08\x01\x1a\x01x", nil, false},
+		"hash not in the table": {table + "\x1a\x07\x08\x00\x10\x00\x1a\x01x", nil, false},
+		"hash that is none":     {table + "\x12\x01x" + rec, nil, false},
+		"tag without key":       {table + "\x1a\x07\x08\x00\x1a\x01x\x22\x00", nil, false},
+		"field 0":               {table + rec + "\x00\x00", nil, false},
+		"cut short":             {table + rec[:len(rec)-1], nil, false},
+		"long varint":           {table + rec + "\x20\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", nil, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got, ok := Parse(frame([]byte(c.body)))
@@ -124,7 +129,8 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%q: %q -> %q", body, recs, again)
 		}
 		for i := range recs {
-			if recs[i].Key != again[i].Key || recs[i].Hash != again[i].Hash || !bytes.Equal(recs[i].Data, again[i].Data) {
+			if recs[i].Key != again[i].Key || recs[i].Hash != again[i].Hash ||
+				!bytes.Equal(recs[i].Data, again[i].Data) {
 				t.Fatalf("%q: %q -> %q", body, recs, again)
 			}
 		}

@@ -22,7 +22,8 @@ func TestReader(t *testing.T) {
 		if r.Bad() != (n < len(whole)) {
 			t.Fatalf("%d of %d bytes: bad is %t", n, len(whole), r.Bad())
 		}
-		if n == len(whole) && (string(name) != "dt/é" || !first.Equal(at) || !none.IsZero() || u != 300 || v != -1 || b != 7 ||
+		if n == len(whole) && (string(name) != "dt/é" || !first.Equal(at) || !none.IsZero() || u != 300 || v != -1 ||
+			b != 7 ||
 			short != 500 || long != 1<<63 || empty != nil || r.Left() != 0) {
 			t.Error(string(name), first, none, u, v, b, short, long, empty, r.Left())
 		}

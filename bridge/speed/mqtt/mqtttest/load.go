@@ -40,7 +40,8 @@ type Result struct {
 	Delivered   uint64        // to the subscribers, until all was acknowledged
 	Elapsed     time.Duration // from the first publish to the last acknowledgement
 	PerSecond   float64       // acknowledgements
-	P50, P99    time.Duration // from just before the write, with a Rate from when it was due, to the acknowledgement, to a quarter
+	// from just before the write, with a Rate from when it was due, to the acknowledgement, to a quarter
+	P50, P99 time.Duration
 }
 
 func (o Options) withDefaults() Options {

@@ -39,7 +39,8 @@ func (p *Connect) Decode(first byte, b []byte, _ Version) error {
 	v := Version(level)
 	flags := r.byte()
 	*p = Connect{Version: v, Clean: flags&0x02 != 0, KeepAlive: r.uint16(), HasWill: flags&0x04 != 0,
-		WillQoS: flags >> 3 & 3, WillRetain: flags&0x20 != 0, HasPassword: flags&0x40 != 0, HasUsername: flags&0x80 != 0}
+		WillQoS: flags >> 3 & 3, WillRetain: flags&0x20 != 0, HasPassword: flags&0x40 != 0,
+		HasUsername: flags&0x80 != 0}
 	switch {
 	case flags&1 != 0: // [MQTT-3.1.2-3]
 		r.fail("reserved flag")

@@ -24,15 +24,18 @@ func samples() map[Version][]Packet {
 	for _, v := range []Version{V311, V5} {
 		m[v] = []Packet{
 			&Connect{Version: v, Clean: true, KeepAlive: 60, ClientID: "dev-1", Properties: ps(v)},
-			&Connect{Version: v, KeepAlive: 0, ClientID: "ü", HasWill: true, WillQoS: 2, WillRetain: true, WillTopic: "a/b",
-				WillPayload: []byte("gone"), WillProperties: ps(v), HasUsername: true, Username: "?SDK=Go", HasPassword: true, Password: []byte{0, 255}},
+			&Connect{Version: v, KeepAlive: 0, ClientID: "ü", HasWill: true, WillQoS: 2, WillRetain: true,
+				WillTopic:   "a/b",
+				WillPayload: []byte("gone"), WillProperties: ps(v), HasUsername: true, Username: "?SDK=Go",
+				HasPassword: true, Password: []byte{0, 255}},
 			&Connect{Version: v, Clean: true, HasWill: true, WillTopic: "w", WillPayload: []byte{}, HasUsername: true},
 			&Connack{SessionPresent: true, Properties: ps(v)},
 			&Connack{Code: NotAuthorized},
 			&Publish{Topic: []byte("a/b"), Payload: []byte("x"), Properties: ps(v)},
 			&Publish{Topic: []byte("a"), QoS: 1, ID: 1, Dup: true, Payload: bytes.Repeat([]byte{7}, 300)},
 			&Publish{Topic: []byte("a"), QoS: 2, ID: 65535, Retain: true, Payload: []byte{}},
-			&Ack{Kind: PUBACK, ID: 7}, &Ack{Kind: PUBREC, ID: 8}, &Ack{Kind: PUBREL, ID: 9}, &Ack{Kind: PUBCOMP, ID: 10},
+			&Ack{Kind: PUBACK, ID: 7}, &Ack{Kind: PUBREC, ID: 8}, &Ack{Kind: PUBREL, ID: 9},
+			&Ack{Kind: PUBCOMP, ID: 10},
 			&Subscribe{ID: 3, Properties: ps(v), Filters: []Filter{{"a/#", 1}, {"+/b", 0}, {"c", 2}}},
 			&Suback{ID: 3, Properties: ps(v), Codes: []byte{0, 1, 2, 0x80}},
 			&Unsubscribe{ID: 4, Properties: ps(v), Filters: []string{"a/#", "c"}},
@@ -40,8 +43,10 @@ func samples() map[Version][]Packet {
 		}
 	}
 	m[V311] = append(m[V311], &Unsuback{ID: 4})
-	m[V5] = append(m[V5], &Unsuback{ID: 4, Codes: []byte{0, 17}}, &Disconnect{Kind: AUTH, Reason: 0x18, Properties: []byte{0x15, 0, 1, 'x'}},
-		&Disconnect{Kind: DISCONNECT, Reason: 4}, &Ack{Kind: PUBACK, ID: 7, Reason: 0x87, Properties: ps(V5)}, &Ack{Kind: PUBREC, ID: 7, Reason: 0x10})
+	m[V5] = append(m[V5], &Unsuback{ID: 4, Codes: []byte{0, 17}},
+		&Disconnect{Kind: AUTH, Reason: 0x18, Properties: []byte{0x15, 0, 1, 'x'}},
+		&Disconnect{Kind: DISCONNECT, Reason: 4}, &Ack{Kind: PUBACK, ID: 7, Reason: 0x87, Properties: ps(V5)},
+		&Ack{Kind: PUBREC, ID: 7, Reason: 0x10})
 	return m
 }
 
@@ -85,7 +90,8 @@ func paho(p Packet) packets.ControlPacket {
 		c := packets.NewControlPacket(packets.Connect).(*packets.ConnectPacket)
 		c.ProtocolName, c.ProtocolVersion = "MQTT", 4
 		c.CleanSession, c.Keepalive, c.ClientIdentifier = p.Clean, p.KeepAlive, p.ClientID
-		c.WillFlag, c.WillQos, c.WillRetain, c.WillTopic, c.WillMessage = p.HasWill, p.WillQoS, p.WillRetain, p.WillTopic, p.WillPayload
+		c.WillFlag, c.WillQos, c.WillRetain, c.WillTopic, c.WillMessage = p.HasWill, p.WillQoS, p.WillRetain,
+			p.WillTopic, p.WillPayload
 		c.UsernameFlag, c.Username, c.PasswordFlag, c.Password = p.HasUsername, p.Username, p.HasPassword, p.Password
 		return c
 	case *Connack:
@@ -94,7 +100,8 @@ func paho(p Packet) packets.ControlPacket {
 		return c
 	case *Publish:
 		c := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
-		c.Dup, c.Qos, c.Retain, c.TopicName, c.MessageID, c.Payload = p.Dup, p.QoS, p.Retain, string(p.Topic), p.ID, p.Payload
+		c.Dup, c.Qos, c.Retain, c.TopicName, c.MessageID, c.Payload = p.Dup, p.QoS, p.Retain, string(p.Topic), p.ID,
+			p.Payload
 		return c
 	case *Ack:
 		c := packets.NewControlPacket(byte(p.Kind))
@@ -187,7 +194,8 @@ func TestMalformed(t *testing.T) {
 		"disconnect flags":                    {V311, []byte{0xe1, 0}},
 		"connect empty":                       {V311, []byte{0x10, 0}},
 		"connect reserved flag":               {V311, []byte("\x10\x0c\x00\x04MQTT\x04\x03\x00\x00\x00\x00")},
-		"connect will QoS 3":                  {V311, []byte("\x10\x12\x00\x04MQTT\x04\x1e\x00\x00\x00\x00\x00\x01a\x00\x01b")},
+		"connect will QoS 3": {V311,
+			[]byte("\x10\x12\x00\x04MQTT\x04\x1e\x00\x00\x00\x00\x00\x01a\x00\x01b")},
 		"connect will flags without will":     {V311, []byte("\x10\x0c\x00\x04MQTT\x04\x22\x00\x00\x00\x00")},
 		"connect password without user":       {V311, []byte("\x10\x0f\x00\x04MQTT\x04\x42\x00\x00\x00\x00\x00\x01p")},
 		"connect without will":                {V311, []byte("\x10\x0c\x00\x04MQTT\x04\x06\x00\x00\x00\x00")},
@@ -215,7 +223,8 @@ func TestMalformed(t *testing.T) {
 			t.Errorf("%s: %v, want ErrProtocol", name, err)
 		}
 	}
-	for _, in := range []string{"\x10\x0c\x00\x04MQTT\x03\x02\x00\x00\x00\x00", "\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x00\x00\x00"} {
+	for _, in := range []string{"\x10\x0c\x00\x04MQTT\x03\x02\x00\x00\x00\x00",
+		"\x10\x0e\x00\x06MQIsdp\x03\x02\x00\x00\x00\x00"} {
 		if _, err := Decode(in[0], []byte(in[2:]), V311); !errors.Is(err, ErrVersion) {
 			t.Errorf("%q: %v, want ErrVersion", in, err)
 		}

@@ -22,11 +22,15 @@ func TestProperties(t *testing.T) {
 			in:      append(AppendNumber(append([]byte(nil), user...), MessageExpiry, 3), user...),
 			forward: append(append([]byte(nil), user...), user...)},
 		{name: "alias alone", kind: PUBLISH, in: AppendNumber(nil, TopicAlias, 3)},
-		{name: "two subscription ids", kind: PUBLISH, in: AppendNumber(AppendNumber(nil, SubscriptionID, 3), SubscriptionID, 300)},
-		{name: "two subscription ids to a server", kind: SUBSCRIBE, in: AppendNumber(AppendNumber(nil, SubscriptionID, 3), SubscriptionID, 300), err: ErrProtocol},
+		{name: "two subscription ids", kind: PUBLISH,
+			in: AppendNumber(AppendNumber(nil, SubscriptionID, 3), SubscriptionID, 300)},
+		{name: "two subscription ids to a server", kind: SUBSCRIBE,
+			in: AppendNumber(AppendNumber(nil, SubscriptionID, 3), SubscriptionID, 300), err: ErrProtocol},
 		{name: "subscription id 0", kind: SUBSCRIBE, in: AppendNumber(nil, SubscriptionID, 0), err: ErrProtocol},
-		{name: "subscription id in too many bytes", kind: SUBSCRIBE, in: []byte{byte(SubscriptionID), 0x81, 0}, err: ErrMalformed},
-		{name: "twice", kind: PUBLISH, in: AppendNumber(AppendNumber(nil, TopicAlias, 3), TopicAlias, 3), err: ErrProtocol},
+		{name: "subscription id in too many bytes", kind: SUBSCRIBE, in: []byte{byte(SubscriptionID), 0x81, 0},
+			err: ErrMalformed},
+		{name: "twice", kind: PUBLISH, in: AppendNumber(AppendNumber(nil, TopicAlias, 3), TopicAlias, 3),
+			err: ErrProtocol},
 		{name: "wrong packet", kind: PUBLISH, in: AppendNumber(nil, SessionExpiry, 3), err: ErrMalformed},
 		{name: "will delay in a PUBLISH", kind: PUBLISH, in: AppendNumber(nil, WillDelay, 3), err: ErrMalformed},
 		{name: "will delay", kind: Will, in: AppendNumber(nil, WillDelay, 3)},
@@ -54,7 +58,8 @@ func TestProperties(t *testing.T) {
 	if err := p.Parse(CONNECT, in); err != nil {
 		t.Fatal(err)
 	}
-	if p.Number(SessionExpiry, 0) != 77 || p.Number(ReceiveMaximum, 65535) != 9 || p.Number(MaximumPacketSize, 5) != 5 || string(p.AuthMethod) != "x" {
+	if p.Number(SessionExpiry, 0) != 77 || p.Number(ReceiveMaximum, 65535) != 9 ||
+		p.Number(MaximumPacketSize, 5) != 5 || string(p.AuthMethod) != "x" {
 		t.Errorf("%+v", p)
 	}
 }

@@ -57,7 +57,8 @@ func (r *Reader) header() (first byte, remaining, n int, err error) {
 	case n == 0:
 		return 0, 0, 0, nil
 	case 1+n+remaining > r.max:
-		return 0, 0, 0, fmt.Errorf("%w: %s of %d bytes, at most %d", ErrTooLarge, Type(r.buf[r.r]>>4), 1+n+remaining, r.max)
+		return 0, 0, 0, fmt.Errorf("%w: %s of %d bytes, at most %d", ErrTooLarge, Type(r.buf[r.r]>>4), 1+n+remaining,
+			r.max)
 	}
 	return r.buf[r.r], remaining, 1 + n, nil
 }

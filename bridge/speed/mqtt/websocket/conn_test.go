@@ -65,8 +65,10 @@ func join(frames ...[]byte) []byte { return bytes.Join(frames, nil) }
 func TestRead(t *testing.T) {
 	big := string(bytes.Repeat([]byte("0123456789"), 7000))
 	in := join(masked(ws.OpBinary, true, "ab"), masked(ws.OpBinary, true, ""), masked(ws.OpBinary, false, "c"),
-		masked(ws.OpPing, true, "are you there"), masked(ws.OpContinuation, false, ""), masked(ws.OpContinuation, true, "d"),
-		masked(ws.OpPong, true, ""), masked(ws.OpBinary, true, big), masked(ws.OpBinary, true, big[:300]), masked(ws.OpPing, true, ""),
+		masked(ws.OpPing, true, "are you there"), masked(ws.OpContinuation, false, ""),
+		masked(ws.OpContinuation, true, "d"),
+		masked(ws.OpPong, true, ""), masked(ws.OpBinary, true, big), masked(ws.OpBinary, true, big[:300]),
+		masked(ws.OpPing, true, ""),
 		masked(ws.OpClose, true, "\x03\xe9bye"), masked(ws.OpBinary, true, "after the end"))
 	want := "abcd" + big + big[:300]
 	for seed := range uint64(50) {
@@ -177,7 +179,8 @@ func TestWrite(t *testing.T) {
 			t.Errorf("%d: %d %v", n, got, err)
 		}
 		h, err := ws.ReadHeader(&s.out)
-		if err != nil || h.Length != int64(n) || !bytes.Equal(s.out.Bytes(), payload) || h.OpCode != ws.OpBinary || !h.Fin || h.Masked || s.writes != 1 {
+		if err != nil || h.Length != int64(n) || !bytes.Equal(s.out.Bytes(), payload) || h.OpCode != ws.OpBinary ||
+			!h.Fin || h.Masked || s.writes != 1 {
 			t.Errorf("%d: %+v %v, %d writes", n, h, err, s.writes)
 		}
 	}
@@ -203,7 +206,8 @@ func mqttPacket(n int) []byte {
 // Packets that are written together, or in pieces, have a frame each, and no
 // frame has parts of two.
 func TestWriteSeveral(t *testing.T) {
-	stream := bytes.Join([][]byte{mqttPacket(2), mqttPacket(2), mqttPacket(131), mqttPacket(7), mqttPacket(20_000), mqttPacket(4)}, nil)
+	stream := bytes.Join([][]byte{mqttPacket(2), mqttPacket(2), mqttPacket(131), mqttPacket(7), mqttPacket(20_000),
+		mqttPacket(4)}, nil)
 	for _, size := range []int{len(stream), 1, 2, 3, 132, 133, 134, 4096} {
 		s := new(script)
 		c := newConn(s, nil)
@@ -235,7 +239,8 @@ func TestWriteSeveral(t *testing.T) {
 			ends = len(got)
 		}
 		if !bytes.Equal(got, stream) || packets != 6 || s.writes != writes || size == len(stream) && frames != 6 {
-			t.Errorf("pieces of %d: %d bytes, %d packets in %d frames by %d writes", size, len(got), packets, frames, s.writes)
+			t.Errorf("pieces of %d: %d bytes, %d packets in %d frames by %d writes", size, len(got), packets, frames,
+				s.writes)
 		}
 	}
 }
@@ -248,7 +253,8 @@ func TestSlowReader(t *testing.T) {
 		c := newConn(server, nil)
 		go func() { _, _ = client.Write(masked(ws.OpPing, true, "x")) }()
 		began := time.Now()
-		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) || time.Since(began) != pongTimeout {
+		if _, err := c.Read(make([]byte, 1)); !errors.Is(err, os.ErrDeadlineExceeded) ||
+			time.Since(began) != pongTimeout {
 			t.Errorf("%v after %v", err, time.Since(began))
 		}
 		if err := c.Close(); err != nil {
@@ -331,7 +337,8 @@ func BenchmarkRead(b *testing.B) {
 // Whatever comes, reading it in any pieces gives the same as reading it at once,
 // and never more than came.
 func FuzzRead(f *testing.F) {
-	f.Add(join(masked(ws.OpBinary, true, "ab"), masked(ws.OpPing, true, "x"), masked(ws.OpClose, true, "\x03\xe8")), uint64(1))
+	f.Add(join(masked(ws.OpBinary, true, "ab"), masked(ws.OpPing, true, "x"), masked(ws.OpClose, true, "\x03\xe8")),
+		uint64(1))
 	f.Add(join(masked(ws.OpBinary, false, "ab"), masked(ws.OpContinuation, true, "x")), uint64(2))
 	f.Add([]byte{0x82, 0xff, 0, 0, 0, 0, 0x10, 0, 0, 0, 1, 2, 3, 4, 5}, uint64(3))
 	f.Add([]byte{0x88, 0x81, 0, 0, 0, 0, 7}, uint64(4))

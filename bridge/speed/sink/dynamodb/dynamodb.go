@@ -79,7 +79,8 @@ func (t *Table) Put(ctx context.Context, items []*Item) (unprocessed []int, err 
 	for i, it := range items {
 		puts[i].PutRequest = &types.PutRequest{Item: it.attributes}
 	}
-	out, err := t.api.BatchWriteItem(ctx, &dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{t.name: puts}})
+	out, err := t.api.BatchWriteItem(ctx,
+		&dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{t.name: puts}})
 	if err != nil {
 		if code(err) == "ResourceNotFoundException" || Refused(err) {
 			t.mu.Lock()
@@ -120,7 +121,8 @@ func (t *Table) Put(ctx context.Context, items []*Item) (unprocessed []int, err 
 // may be one item's of many.
 func Refused(err error) bool {
 	c := code(err)
-	return c == "ValidationException" || c == "ItemCollectionSizeLimitExceededException" || c == "SerializationException" || c == "RequestEntityTooLarge"
+	return c == "ValidationException" || c == "ItemCollectionSizeLimitExceededException" ||
+		c == "SerializationException" || c == "RequestEntityTooLarge"
 }
 
 func code(err error) string {

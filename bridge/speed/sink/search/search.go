@@ -129,7 +129,8 @@ func (c *Client) Bulk(ctx context.Context, docs []*Document) ([]error, error) {
 	if err != nil {
 		return nil, err
 	}
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+"/_bulk?filter_path="+filter, bytes.NewReader(body))
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+"/_bulk?filter_path="+
+		filter, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}

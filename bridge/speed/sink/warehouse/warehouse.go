@@ -164,7 +164,8 @@ func (w *Warehouse) unknown(ctx context.Context, tx pgx.Tx, keys []string) ([]st
 }
 
 func (w *Warehouse) query(n int) string {
-	return "SELECT " + quote(FileColumn) + " FROM " + quoteTable(w.Files) + " WHERE " + quote(FileColumn) + " IN (" + params("$%d", n) + ")"
+	return "SELECT " + quote(FileColumn) + " FROM " + quoteTable(w.Files) + " WHERE " + quote(FileColumn) + " IN (" +
+		params("$%d", n) + ")"
 }
 
 func (w *Warehouse) insert(n int) string {
@@ -220,7 +221,8 @@ func (w *Warehouse) copyIn() string {
 	if w.JSON {
 		delimiter = ','
 	}
-	return "COPY " + quoteTable(w.Table) + w.columns() + " FROM STDIN WITH (FORMAT csv, DELIMITER " + literal(string(delimiter)) + ")"
+	return "COPY " + quoteTable(w.Table) + w.columns() + " FROM STDIN WITH (FORMAT csv, DELIMITER " +
+		literal(string(delimiter)) + ")"
 }
 
 func (w *Warehouse) columns() string {

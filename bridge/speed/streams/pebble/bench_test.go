@@ -23,7 +23,8 @@ func json200(n int) [][]byte {
 	r := rand.New(rand.NewPCG(1, 1))
 	recs := make([][]byte, n)
 	for i := range recs {
-		b := fmt.Appendf(nil, `{"ts":%d,"temp":%.2f,"hum":%.1f,"p":%d,"note":"`, 1700000000000+i, r.Float64()*40, r.Float64()*100, r.IntN(100000))
+		b := fmt.Appendf(nil, `{"ts":%d,"temp":%.2f,"hum":%.1f,"p":%d,"note":"`, 1700000000000+i, r.Float64()*40,
+			r.Float64()*100, r.IntN(100000))
 		for len(b) < 198 {
 			b = append(b, byte('a'+r.IntN(26)))
 		}

@@ -22,7 +22,8 @@ func encode(h header, rs ...streams.Record) []byte {
 }
 
 func TestDamagedBlocks(t *testing.T) {
-	good := encode(header{time: 7, cum: 9}, streams.Record{Key: "a", Data: []byte("xyz")}, streams.Record{Key: "a", Time: -3}, streams.Record{Key: "", Data: []byte{0}})
+	good := encode(header{time: 7, cum: 9}, streams.Record{Key: "a", Data: []byte("xyz")},
+		streams.Record{Key: "a", Time: -3}, streams.Record{Key: "", Data: []byte{0}})
 	rs, used, more, err := appendBlock(nil, good, false, 100, 0, 99, 1<<20)
 	if err != nil || used != 6 || !more {
 		t.Fatalf("%v, %d, %v", err, used, more)
@@ -50,7 +51,8 @@ func TestDamagedBlocks(t *testing.T) {
 // Whatever is accepted as a whole says the same when written again and read in
 // pieces.
 func FuzzBlock(f *testing.F) {
-	f.Add(encode(header{time: 7, cum: 9}, streams.Record{Key: "a", Data: []byte("xyz")}, streams.Record{Key: "a", Time: -3}, streams.Record{Key: "b"}), uint16(1), uint16(4))
+	f.Add(encode(header{time: 7, cum: 9}, streams.Record{Key: "a", Data: []byte("xyz")},
+		streams.Record{Key: "a", Time: -3}, streams.Record{Key: "b"}), uint16(1), uint16(4))
 	f.Add(encode(header{}), uint16(0), uint16(0))
 	f.Fuzz(func(t *testing.T, in []byte, from, maxBytes uint16) {
 		const first = 1000

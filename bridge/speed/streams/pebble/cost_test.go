@@ -50,7 +50,8 @@ func TestCost(t *testing.T) {
 			compacted := all.TableBytesCompacted + all.BlobBytesCompacted - all.BlobBytesFlushed
 			of := func(n uint64) float64 { return float64(n) / float64(payload) }
 			t.Logf("%.2f GB of keys and data; written for each byte: log %.2f, flushed %.2f, compacted %.2f, together %.2f",
-				float64(payload)/1e9, of(m.WAL.BytesWritten), of(flushed), of(compacted), of(m.WAL.BytesWritten+flushed+compacted))
+				float64(payload)/1e9, of(m.WAL.BytesWritten), of(flushed), of(compacted),
+				of(m.WAL.BytesWritten+flushed+compacted))
 			if before > 0 {
 				t.Logf("the kernel counts %.2f", of(writtenBytes(t)-before))
 			}

@@ -170,7 +170,8 @@ func (m *model) check(t *testing.T, s *Store) {
 func createCrashStreams(t testing.TB, s *Store) {
 	t.Helper()
 	for _, name := range crashStreams {
-		if err := s.Create(name, streams.Config{Shards: crashShards}); err != nil && !errors.Is(err, streams.ErrExists) {
+		if err := s.Create(name, streams.Config{Shards: crashShards}); err != nil &&
+			!errors.Is(err, streams.ErrExists) {
 			t.Fatal(err)
 		}
 	}
@@ -293,7 +294,8 @@ func child() bool {
 	}
 	go s.Run(context.Background())
 	for _, name := range crashStreams {
-		if err := s.Create(name, streams.Config{Shards: crashShards}); err != nil && !errors.Is(err, streams.ErrExists) {
+		if err := s.Create(name, streams.Config{Shards: crashShards}); err != nil &&
+			!errors.Is(err, streams.ErrExists) {
 			panic(err)
 		}
 	}

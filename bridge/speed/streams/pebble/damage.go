@@ -61,7 +61,8 @@ func (s *Store) frame() string {
 	slices.Sort(names)
 	var all []string
 	for _, n := range names {
-		if strings.HasPrefix(n, "MANIFEST-") || strings.HasPrefix(n, "OPTIONS-") || strings.HasPrefix(n, "marker.") || strings.HasSuffix(n, ".log") {
+		if strings.HasPrefix(n, "MANIFEST-") || strings.HasPrefix(n, "OPTIONS-") || strings.HasPrefix(n, "marker.") ||
+			strings.HasSuffix(n, ".log") {
 			all = append(all, n)
 		}
 	}
@@ -94,7 +95,8 @@ func (s *Store) fileOf(err error) string {
 // named marks an error of damage with ErrCorrupt, names the file, and logs that
 // once.
 func (s *Store) named(err error) error {
-	if err == nil || errors.Is(err, streams.ErrCorrupt) || !pebble.IsCorruptionError(err) && pebble.ExtractDataCorruptionInfo(err) == nil &&
+	if err == nil || errors.Is(err, streams.ErrCorrupt) || !pebble.IsCorruptionError(err) &&
+		pebble.ExtractDataCorruptionInfo(err) == nil &&
 		!strings.Contains(err.Error(), "unknown to the objstorage provider") {
 		return err
 	}
@@ -181,7 +183,8 @@ func (s *Store) tell(name string, err error) {
 		s.damages.told = map[string]bool{}
 	}
 	s.damages.told[name] = true
-	s.log.Error("a file of the log is damaged, what it holds cannot be read", "file", s.opts.FS.PathJoin(s.dir, name), "err", err)
+	s.log.Error("a file of the log is damaged, what it holds cannot be read", "file", s.opts.FS.PathJoin(s.dir, name),
+		"err", err)
 }
 
 // damaged is told by Pebble of a damaged file, in its background work too.

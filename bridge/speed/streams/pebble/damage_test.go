@@ -230,7 +230,9 @@ func TestSalvage(t *testing.T) {
 		if _, _, err := Verify(dir, func(int) {}, func(err error) { told = append(told, err.Error()) }); err != nil {
 			t.Fatalf("seed %d: %s: %v", seed, what, err)
 		}
-		if _, _, err := Salvage(dir, to, func(int) {}, func(err error) { lost = append(lost, err.Error()) }); err != nil {
+		if _, _, err := Salvage(dir, to, func(int) {}, func(err error) {
+			lost = append(lost, err.Error())
+		}); err != nil {
 			t.Fatalf("seed %d: %s: %v", seed, what, err)
 		}
 		if len(told) != len(lost) {

@@ -23,7 +23,8 @@ func Example() {
 
 	fmt.Println(log.Create("readings", streams.Config{Shards: 1}))
 	b := log.NewBatch()
-	b.Append("readings", 0, streams.Record{Key: "pi-1", Data: []byte("21.5")}, streams.Record{Key: "pi-1", Data: []byte("22")})
+	b.Append("readings", 0, streams.Record{Key: "pi-1", Data: []byte("21.5")},
+		streams.Record{Key: "pi-1", Data: []byte("22")})
 	fmt.Println(log.Commit(ctx, b))
 	records, err := log.Read("readings", 0, 0, 10, 1<<20)
 	for _, r := range records {

@@ -120,7 +120,8 @@ func TestSalvageLeavesOutDamagedBlocks(t *testing.T) {
 	if _, _, err := Salvage(dir, to, func(int) {}, func(err error) { lost = append(lost, err.Error()) }); err != nil {
 		t.Fatal(err)
 	}
-	if len(lost) != 2 || !strings.Contains(lost[0], "records from 1 on") || !strings.Contains(lost[1], "records from 3 on") {
+	if len(lost) != 2 || !strings.Contains(lost[0], "records from 1 on") ||
+		!strings.Contains(lost[1], "records from 3 on") {
 		t.Errorf("reported: %q", lost)
 	}
 	if _, _, err := Verify(to, func(int) {}, func(err error) { t.Errorf("in the copy: %v", err) }); err != nil {

@@ -28,7 +28,8 @@ func TestGather(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				q := queue{limit: 1 << 20, gather: gather, wake: make(chan struct{}, 1), timer: time.NewTimer(time.Hour)}
+				q := queue{limit: 1 << 20, gather: gather, wake: make(chan struct{}, 1),
+					timer: time.NewTimer(time.Hour)}
 				q.timer.Stop()
 				came := map[*pending]time.Time{}
 				groups, taken := 0, 0
@@ -76,7 +77,8 @@ func TestGather(t *testing.T) {
 				close(stop)
 				<-done
 				if longest > c.most || taken < groups*c.group {
-					t.Errorf("%d in %d groups, one waited for %v; want %d in a group, none for more than %v", taken, groups, longest, c.group, c.most)
+					t.Errorf("%d in %d groups, one waited for %v; want %d in a group, none for more than %v", taken,
+						groups, longest, c.group, c.most)
 				}
 				if left := q.end(); len(left) > 0 {
 					t.Errorf("%d were never taken", len(left))

@@ -36,7 +36,8 @@ func (s *Store) ReshardAs(stream string, attributes []byte, changes ...streams.C
 	return s.reshard(stream, func(c *streams.Config) { c.Attributes = bytes.Clone(attributes) }, changes)
 }
 
-func (s *Store) reshard(stream string, change func(*streams.Config), changes []streams.Change) ([]streams.Shard, error) {
+func (s *Store) reshard(stream string, change func(*streams.Config), changes []streams.Change) ([]streams.Shard,
+	error) {
 	if err := s.enter(); err != nil {
 		return nil, err
 	}
@@ -55,7 +56,9 @@ func (s *Store) reshard(stream string, change func(*streams.Config), changes []s
 		made := now
 		var parents []*streams.Shard
 		for _, index := range c.Parents {
-			i, ok := slices.BinarySearchFunc(all, index, func(sh streams.Shard, index int) int { return cmp.Compare(sh.Index, index) })
+			i, ok := slices.BinarySearchFunc(all, index, func(sh streams.Shard, index int) int {
+				return cmp.Compare(sh.Index, index)
+			})
 			if !ok {
 				return nil, fmt.Errorf("%w: %s has no shard %d", streams.ErrShard, stream, index)
 			}
@@ -84,12 +87,14 @@ func (s *Store) reshard(stream string, change func(*streams.Config), changes []s
 			p.Closed = made
 		}
 		for _, r := range c.Ranges {
-			all = append(all, streams.Shard{Index: all[len(all)-1].Index + 1, Range: r, Parents: slices.Clone(c.Parents), Created: made})
+			all = append(all, streams.Shard{Index: all[len(all)-1].Index + 1, Range: r,
+				Parents: slices.Clone(c.Parents), Created: made})
 		}
 	}
 	l := streams.NewLineage(all)
 	if len(l.Open()) > streams.MaxShards {
-		return nil, fmt.Errorf("streams: reshard %s: %d open shards, want at most %d", stream, len(l.Open()), streams.MaxShards)
+		return nil, fmt.Errorf("streams: reshard %s: %d open shards, want at most %d", stream, len(l.Open()),
+			streams.MaxShards)
 	}
 	if err := s.storeLineage(st, old, l, change); err != nil {
 		return nil, fmt.Errorf("streams: reshard %s: %w", stream, err)
@@ -124,7 +129,8 @@ type shardDoc struct {
 }
 
 func shardValue(s *streams.Shard) ([]byte, error) {
-	d := shardDoc{Start: s.Range.Start.String(), Last: s.Range.End.String(), Parents: s.Parents, Created: s.Created.UnixMilli(), End: s.End}
+	d := shardDoc{Start: s.Range.Start.String(), Last: s.Range.End.String(), Parents: s.Parents,
+		Created: s.Created.UnixMilli(), End: s.End}
 	if !s.Open() {
 		d.Closed = s.Closed.UnixMilli()
 	}
@@ -141,7 +147,8 @@ func parseShard(index int, v []byte) (streams.Shard, error) {
 	if err := errors.Join(err, err2); err != nil {
 		return streams.Shard{}, fmt.Errorf("shard %d: %w", index, err)
 	}
-	sh := streams.Shard{Index: index, Range: streams.Range{Start: start, End: last}, Parents: d.Parents, Created: time.UnixMilli(d.Created), End: d.End}
+	sh := streams.Shard{Index: index, Range: streams.Range{Start: start, End: last}, Parents: d.Parents,
+		Created: time.UnixMilli(d.Created), End: d.End}
 	if d.Closed != 0 {
 		sh.Closed = time.UnixMilli(d.Closed)
 	}
@@ -166,7 +173,8 @@ func (s *Store) storeLineage(st *stream, old, l *streams.Lineage, change func(*s
 	for i := range old.All() {
 		if _, ok := l.Find(old.All()[i].Index); !ok {
 			index := old.All()[i].Index
-			errs = append(errs, b.Delete(shardPrefix(tagShard, st.id, index), nil), b.Delete(trimKey(st.id, index), nil))
+			errs = append(errs, b.Delete(shardPrefix(tagShard, st.id, index), nil),
+				b.Delete(trimKey(st.id, index), nil))
 		}
 	}
 	for i := range l.All() {

@@ -35,7 +35,8 @@ func (m *cutModel) put(t *testing.T, s *Store, w int, r *rand.Rand) {
 		n := m.tried[w]
 		for range 1 + r.IntN(5) {
 			n++
-			b.Put("a", streams.HashOf(key), streams.Record{Key: key, Data: binary.BigEndian.AppendUint64(make([]byte, 0, 300), n)})
+			b.Put("a", streams.HashOf(key),
+				streams.Record{Key: key, Data: binary.BigEndian.AppendUint64(make([]byte, 0, 300), n)})
 		}
 		m.tried[w] = n
 		m.mu.Unlock()
@@ -67,7 +68,8 @@ func (m *cutModel) reshard(s *Store, stop <-chan struct{}, r *rand.Rand) error {
 		c := streams.Change{Parents: []int{sh.Index}, Ranges: halves(sh.Range)}
 		if at+1 < len(open) && (len(open) > 6 || r.IntN(2) == 0) {
 			next := all[open[at+1]]
-			c = streams.Change{Parents: []int{sh.Index, next.Index}, Ranges: []streams.Range{{Start: sh.Range.Start, End: next.Range.End}}}
+			c = streams.Change{Parents: []int{sh.Index, next.Index},
+				Ranges: []streams.Range{{Start: sh.Range.Start, End: next.Range.End}}}
 		}
 		m.mu.Lock()
 		n := m.made + 1
@@ -125,7 +127,8 @@ func (m *cutModel) check(t *testing.T, s *Store) {
 			}
 			for _, x := range rs {
 				var w int
-				if _, err := fmt.Sscanf(x.Key, "writer-%d", &w); err != nil || x.Offset != at || !all[i].Range.Contains(streams.HashOf(x.Key)) {
+				if _, err := fmt.Sscanf(x.Key, "writer-%d", &w); err != nil || x.Offset != at ||
+					!all[i].Range.Contains(streams.HashOf(x.Key)) {
 					t.Fatalf("shard %+v at %d: %d %q, %v", all[i], at, x.Offset, x.Key, err)
 				}
 				at++

@@ -58,7 +58,8 @@ func TestReshardModel(t *testing.T) {
 			for i := range pending.Len() {
 				_, index := pending.Place(i)
 				rs := read(t, s, "a", index, pending.Offset(i), 1, 0)
-				if len(rs) != 1 || rs[0].Offset != uint64(len(m.texts[index])) || !m.shards[index].Open() || !m.shards[index].Range.Contains(streams.HashOf(rs[0].Key)) {
+				if len(rs) != 1 || rs[0].Offset != uint64(len(m.texts[index])) || !m.shards[index].Open() ||
+					!m.shards[index].Range.Contains(streams.HashOf(rs[0].Key)) {
 					rt.Fatalf("record %d is %v in %+v, want offset %d", i, rs, m.shards[index], len(m.texts[index]))
 				}
 				m.texts[index] = append(m.texts[index], string(rs[0].Data))
@@ -79,8 +80,10 @@ func TestReshardModel(t *testing.T) {
 			"merge": func(rt *rapid.T) {
 				for _, i := range m.open() {
 					for _, j := range m.open() {
-						if m.shards[i].Range.End != streams.MaxHash && m.shards[i].Range.End.Next() == m.shards[j].Range.Start && rapid.Bool().Draw(rt, "these") {
-							m.reshard(rt, s, streams.Change{Parents: []int{i, j}, Ranges: []streams.Range{{Start: m.shards[i].Range.Start, End: m.shards[j].Range.End}}})
+						if m.shards[i].Range.End != streams.MaxHash &&
+							m.shards[i].Range.End.Next() == m.shards[j].Range.Start && rapid.Bool().Draw(rt, "these") {
+							m.reshard(rt, s, streams.Change{Parents: []int{i, j},
+								Ranges: []streams.Range{{Start: m.shards[i].Range.Start, End: m.shards[j].Range.End}}})
 							return
 						}
 					}
@@ -140,13 +143,15 @@ func (m *shardModel) check(rt *rapid.T, t *testing.T, s *Store) {
 	}
 	for i, want := range m.shards {
 		got := all[i]
-		if got.Index != i || got.Range != want.Range || got.End != want.End || !got.Created.Equal(want.Created) || !got.Closed.Equal(want.Closed) ||
+		if got.Index != i || got.Range != want.Range || got.End != want.End || !got.Created.Equal(want.Created) ||
+			!got.Closed.Equal(want.Closed) ||
 			fmt.Sprint(got.Parents) != fmt.Sprint(want.Parents) {
 			rt.Fatalf("shard %+v, want %+v", got, want)
 		}
 		oldest, next, err := s.Bounds("a", i)
 		if err != nil || next != uint64(len(m.texts[i])) || oldest > m.cut[i] {
-			rt.Fatalf("shard %d from %d to %d, want at most %d to %d, %v", i, oldest, next, m.cut[i], len(m.texts[i]), err)
+			rt.Fatalf("shard %d from %d to %d, want at most %d to %d, %v", i, oldest, next, m.cut[i], len(m.texts[i]),
+				err)
 		}
 		for k, r := range read(t, s, "a", i, 0, 0, 0) {
 			if r.Offset != oldest+uint64(k) || string(r.Data) != m.texts[i][r.Offset] {

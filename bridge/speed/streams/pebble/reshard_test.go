@@ -55,7 +55,8 @@ func TestSplitUnderBatch(t *testing.T) {
 	for i := range 100 {
 		_, shard := late.Place(i)
 		rs := read(t, s, "a", shard, late.Offset(i), 1, 0)
-		if want := fmt.Sprint(i); len(rs) != 1 || string(rs[0].Data) != want || !made[shard-1].Range.Contains(streams.HashOf(rs[0].Key)) {
+		if want := fmt.Sprint(i); len(rs) != 1 || string(rs[0].Data) != want ||
+			!made[shard-1].Range.Contains(streams.HashOf(rs[0].Key)) {
 			t.Fatalf("record %d in shard %d: %v", i, shard, rs)
 		}
 		if at, ok := seen[rs[0].Key]; ok && at >= int(rs[0].Offset) {
@@ -73,7 +74,8 @@ func TestSplitUnderBatch(t *testing.T) {
 	}
 	check := func(when string) {
 		all, err := streams.Shards(s, "a")
-		if err != nil || len(all) != 3 || all[0].Open() || all[0].End != 10 || !all[1].Open() || all[2].Parents[0] != 0 {
+		if err != nil || len(all) != 3 || all[0].Open() || all[0].End != 10 || !all[1].Open() ||
+			all[2].Parents[0] != 0 {
 			t.Errorf("%s: %+v, %v", when, all, err)
 		}
 		if info, _ := s.Describe("a"); info.Open != 2 || string(info.Attributes) != "x" {
@@ -84,15 +86,19 @@ func TestSplitUnderBatch(t *testing.T) {
 	stop()
 	s, stop = start(t, "", Options{FS: fs})
 	check("after")
-	if _, err := s.Reshard("a", streams.Change{Parents: []int{0}, Ranges: halves(whole[0].Range)}); !errors.Is(err, streams.ErrShardClosed) {
+	if _, err := s.Reshard("a", streams.Change{Parents: []int{0}, Ranges: halves(whole[0].Range)}); !errors.Is(err,
+		streams.ErrShardClosed) {
 		t.Errorf("second split: %v", err)
 	}
 	// Out and back in one go: the shards between are closed and empty.
 	all, _ := streams.Shards(s, "a")
-	if _, err := s.Reshard("a", streams.Change{Parents: []int{1}, Ranges: halves(all[1].Range)}, streams.Change{Parents: []int{4, 2}, Ranges: nil}); err == nil {
+	if _, err := s.Reshard("a", streams.Change{Parents: []int{1}, Ranges: halves(all[1].Range)},
+		streams.Change{Parents: []int{4, 2}, Ranges: nil}); err == nil {
 		t.Error("a change of two into none")
 	}
-	made, err = s.Reshard("a", streams.Change{Parents: []int{1}, Ranges: halves(all[1].Range)}, streams.Change{Parents: []int{4, 2}, Ranges: []streams.Range{{Start: middle(all[1].Range).Next(), End: streams.MaxHash}}})
+	made, err = s.Reshard("a", streams.Change{Parents: []int{1}, Ranges: halves(all[1].Range)},
+		streams.Change{Parents: []int{4, 2},
+			Ranges: []streams.Range{{Start: middle(all[1].Range).Next(), End: streams.MaxHash}}})
 	if err != nil || len(made) != 3 || made[1].Open() || made[1].End != 0 || made[2].Index != 5 {
 		t.Fatalf("%+v, %v", made, err)
 	}

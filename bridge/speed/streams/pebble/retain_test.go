@@ -97,7 +97,8 @@ func TestRetentionByTime(t *testing.T) {
 	// before them.
 	c.ms.Store(500)
 	commit(t, s, func(b *streams.Batch) { b.Append("a", 0, rec("k", "newer")) })
-	same(t, "times", []int64{read(t, s, "a", 0, 200, 1, 0)[0].Time, read(t, s, "a", 0, 201, 1, 0)[0].Time}, "[1000 1000]")
+	same(t, "times", []int64{read(t, s, "a", 0, 200, 1, 0)[0].Time, read(t, s, "a", 0, 201, 1, 0)[0].Time},
+		"[1000 1000]")
 }
 
 func TestRetentionBySize(t *testing.T) {

@@ -186,7 +186,8 @@ func halfway(a, b []byte) []byte {
 func keyName(k []byte) string {
 	switch {
 	case len(k) >= blockKeyLen && k[0] == tagBlock:
-		return fmt.Sprintf("stream %d shard %d, records from %d on", be32(k[1:]), be32(k[5:]), binary.BigEndian.Uint64(k[9:]))
+		return fmt.Sprintf("stream %d shard %d, records from %d on", be32(k[1:]), be32(k[5:]),
+			binary.BigEndian.Uint64(k[9:]))
 	case len(k) > 0 && k[0] == tagStream:
 		return fmt.Sprintf("stream %q", k[1:])
 	}

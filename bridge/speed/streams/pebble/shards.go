@@ -108,7 +108,8 @@ func (sh *shard) load(s *Store) (err error) {
 	lower := blockKey(sh.stream.id, sh.index, sh.oldest)
 	it, err := s.db.NewIter(&pebble.IterOptions{
 		LowerBound: lower,
-		UpperBound: append(shardPrefix(tagBlock, sh.stream.id, sh.index), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0),
+		UpperBound: append(shardPrefix(tagBlock, sh.stream.id, sh.index), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+			0xff, 0),
 	})
 	if err != nil {
 		return err

@@ -206,7 +206,8 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	// counts them).
 	po.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
 		return pebble.ValueSeparationPolicy{
-			Enabled: true, MinimumSize: 256, MaxBlobReferenceDepth: 1000, RewriteMinimumAge: time.Minute, TargetGarbageRatio: 0.5,
+			Enabled: true, MinimumSize: 256, MaxBlobReferenceDepth: 1000, RewriteMinimumAge: time.Minute,
+			TargetGarbageRatio: 0.5,
 		}
 	}
 	return po
@@ -366,7 +367,8 @@ func (s *Store) loadStreams() error {
 		info := streamInfo{resharded: d.Resharded, Info: streams.Info{
 			Name: name, ID: d.ID, Created: time.UnixMilli(d.Created),
 			Config: streams.Config{
-				Shards: d.Shards, Retention: time.Duration(d.Retention) * time.Millisecond, MaxBytes: d.MaxBytes, Attributes: d.Attributes,
+				Shards: d.Shards, Retention: time.Duration(d.Retention) * time.Millisecond, MaxBytes: d.MaxBytes,
+				Attributes: d.Attributes,
 			},
 		}}
 		l, err := s.loadLineage(info)

@@ -137,7 +137,10 @@ func TestBatchAcrossStreams(t *testing.T) {
 			t.Fatalf("gone %q, %v", v, err)
 		}
 		var keys []string
-		if err := s.Scan([]byte("p"), func(k, v []byte) bool { keys = append(keys, string(k)+string(v)); return true }); err != nil {
+		if err := s.Scan([]byte("p"), func(k, v []byte) bool {
+			keys = append(keys, string(k)+string(v))
+			return true
+		}); err != nil {
 			t.Fatal(err)
 		}
 		same(t, "scan", keys, "[pos8]")
@@ -169,11 +172,16 @@ func TestRefused(t *testing.T) {
 		{"no stream", func(b *streams.Batch) { b.Append("b", 0, rec("k", "v")) }, streams.ErrNotFound},
 		{"no shard", func(b *streams.Batch) { b.Append("a", 2, rec("k", "v")) }, streams.ErrShard},
 		{"negative shard", func(b *streams.Batch) { b.Append("a", -1, rec("k", "v")) }, streams.ErrShard},
-		{"data", func(b *streams.Batch) { b.Append("a", 0, streams.Record{Data: make([]byte, streams.MaxData+1)}) }, streams.ErrTooLarge},
-		{"key", func(b *streams.Batch) { b.Append("a", 0, streams.Record{Key: string(make([]byte, streams.MaxKey+1))}) }, streams.ErrTooLarge},
+		{"data", func(b *streams.Batch) {
+			b.Append("a", 0, streams.Record{Data: make([]byte, streams.MaxData+1)})
+		}, streams.ErrTooLarge},
+		{"key", func(b *streams.Batch) {
+			b.Append("a", 0, streams.Record{Key: string(make([]byte, streams.MaxKey+1))})
+		}, streams.ErrTooLarge},
 		{"empty", func(b *streams.Batch) {}, nil},
 		{"largest", func(b *streams.Batch) {
-			b.Append("a", 1, streams.Record{Key: string(make([]byte, streams.MaxKey)), Data: make([]byte, streams.MaxData)})
+			b.Append("a", 1, streams.Record{Key: string(make([]byte, streams.MaxKey)),
+				Data: make([]byte, streams.MaxData)})
 		}, nil},
 	}
 	for _, tt := range tests {
@@ -201,7 +209,8 @@ func TestRefused(t *testing.T) {
 	for _, bad := range []struct {
 		name string
 		c    streams.Config
-	}{{"", streams.Config{Shards: 1}}, {"a b", streams.Config{Shards: 1}}, {"x", streams.Config{}}, {"x", streams.Config{Shards: streams.MaxShards + 1}}, {"x", streams.Config{Shards: 1, MaxBytes: -1}}} {
+	}{{"", streams.Config{Shards: 1}}, {"a b", streams.Config{Shards: 1}}, {"x", streams.Config{}},
+		{"x", streams.Config{Shards: streams.MaxShards + 1}}, {"x", streams.Config{Shards: 1, MaxBytes: -1}}} {
 		if err := s.Create(bad.name, bad.c); err == nil {
 			t.Errorf("Create(%q, %+v) worked", bad.name, bad.c)
 		}
@@ -252,7 +261,8 @@ func TestManyBlocks(t *testing.T) {
 		}
 		for i, r := range rs {
 			want := int(from) + i
-			if r.Offset != uint64(want) || r.Key != fmt.Sprint("k", want/10) || string(r.Data[size:]) != fmt.Sprint(want) {
+			if r.Offset != uint64(want) || r.Key != fmt.Sprint("k", want/10) ||
+				string(r.Data[size:]) != fmt.Sprint(want) {
 				t.Fatalf("record %d: offset %d key %s", want, r.Offset, r.Key)
 			}
 		}
@@ -327,7 +337,8 @@ func TestUpdateSurvives(t *testing.T) {
 	stop()
 	s, _ = start(t, "", Options{FS: fs})
 	got, err := s.Describe("a")
-	if err != nil || got.Retention != 2*time.Hour || got.MaxBytes != 6 || got.Shards != 3 || !got.Created.Equal(want.Created) || got.ID != want.ID {
+	if err != nil || got.Retention != 2*time.Hour || got.MaxBytes != 6 || got.Shards != 3 ||
+		!got.Created.Equal(want.Created) || got.ID != want.ID {
 		t.Fatalf("%+v, %v", got, err)
 	}
 }

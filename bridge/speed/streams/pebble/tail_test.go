@@ -68,7 +68,8 @@ func TestTailReadsAsTheDatabase(t *testing.T) {
 		sh.tail = kept
 		sh.mu.Unlock()
 		if len(got)+len(want) > 0 && !reflect.DeepEqual(got, want) {
-			t.Fatalf("from %d of %d to %d, %d records, %d bytes: %d records from memory, %d from the database", from, oldest, next,
+			t.Fatalf("from %d of %d to %d, %d records, %d bytes: %d records from memory, %d from the database", from,
+				oldest, next,
 				maxRecords, maxBytes, len(got), len(want))
 		}
 	}
@@ -168,7 +169,8 @@ func TestTailHasNoGap(t *testing.T) {
 	put("unfollowed")
 	locked(func() { sh.follow(s) })
 	put("after")
-	for from, want := range []string{"[0 k=before 1 k=unfollowed 2 k=after]", "[1 k=unfollowed 2 k=after]", "[2 k=after]"} {
+	for from, want := range []string{"[0 k=before 1 k=unfollowed 2 k=after]", "[1 k=unfollowed 2 k=after]",
+		"[2 k=after]"} {
 		if got := fmt.Sprint(texts(read(t, s, "a", 0, uint64(from), 10, 1000))); got != want {
 			t.Errorf("from %d: %s, want %s", from, got, want)
 		}

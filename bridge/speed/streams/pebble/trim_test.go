@@ -45,7 +45,8 @@ func TestTrim(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, c := range []struct{ before, oldest uint64 }{{0, 0}, {9, 0}, {10, 10}, {25, 20}, {12, 20}, {40, 40}, {99, 40}} {
+	for _, c := range []struct{ before, oldest uint64 }{{0, 0}, {9, 0}, {10, 10}, {25, 20}, {12, 20}, {40, 40},
+		{99, 40}} {
 		if err := s.Trim("a", 0, c.before); err != nil {
 			t.Fatal(err)
 		}
@@ -97,7 +98,8 @@ func TestFullDiskInTheBackground(t *testing.T) {
 		return nil
 	}))
 	var lines atomic.Int64
-	s, _ := start(t, "", Options{FS: fs, MemTableSize: 256 << 10, Log: slog.New(slog.NewTextHandler(counter{&lines}, &slog.HandlerOptions{Level: slog.LevelError}))})
+	s, _ := start(t, "", Options{FS: fs, MemTableSize: 256 << 10,
+		Log: slog.New(slog.NewTextHandler(counter{&lines}, &slog.HandlerOptions{Level: slog.LevelError}))})
 	create(t, s, "a", streams.Config{Shards: 1})
 	full.Store(true)
 	done := make(chan error)

@@ -46,7 +46,8 @@ func testAppend(f *fixture) {
 			f.Fatalf("record %d: %d at its offset", i, len(recs))
 		}
 		r := recs[0]
-		if r.Offset != b.Offset(i) || r.Key != want.rec.Key || !bytes.Equal(r.Data, want.rec.Data) || r.Time != want.rec.Time {
+		if r.Offset != b.Offset(i) || r.Key != want.rec.Key || !bytes.Equal(r.Data, want.rec.Data) ||
+			r.Time != want.rec.Time {
 			f.Errorf("record %d is %+v", i, r)
 		}
 	}

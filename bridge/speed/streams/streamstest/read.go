@@ -50,7 +50,8 @@ func testRead(f *fixture) {
 			continue
 		}
 		for i, r := range recs {
-			if want := fmt.Sprint("record ", c.first+i); string(r.Data) != want || r.Key != "key" || r.Offset != at[c.first+i] {
+			if want := fmt.Sprint("record ", c.first+i); string(r.Data) != want || r.Key != "key" ||
+				r.Offset != at[c.first+i] {
 				f.Errorf("from %d: record %d is %+v, want %s at %d", c.from, i, r, want, at[c.first+i])
 			}
 		}

@@ -49,7 +49,8 @@ func testReshard(f *fixture) {
 	end := f.put("a", 1, "in the parent")[0] + 1
 	parts := halves(old[1].Range)
 	made, err := f.ReshardAs("a", []byte("y"),
-		streams.Change{Parents: []int{1}, Ranges: parts},                                                          // 2 and 3
+		// 2 and 3
+		streams.Change{Parents: []int{1}, Ranges: parts},
 		streams.Change{Parents: []int{0, 2}, Ranges: []streams.Range{{Start: streams.Hash{}, End: parts[0].End}}}) // 4
 	f.ok(err)
 	if len(made) != 3 || made[0].Index != 2 || made[2].Index != 4 || len(l.All()) != 2 {
@@ -109,7 +110,8 @@ func testReshardRefused(f *fixture) {
 		"unknown shard": {Parents: []int{3}, Ranges: halves(r[0])},
 	} {
 		// One that is right beside it is not made either.
-		if _, err := f.Reshard("a", streams.Change{Parents: []int{0, 1}, Ranges: []streams.Range{both}}, c); err == nil {
+		if _, err := f.Reshard("a", streams.Change{Parents: []int{0, 1}, Ranges: []streams.Range{both}},
+			c); err == nil {
 			f.Errorf("%s: made after another", name)
 		}
 		if _, err := f.Reshard("a", c); err == nil {

@@ -162,7 +162,8 @@ func (f *fixture) all(stream string, shard int) (recs []streams.Record) {
 		}
 		for _, r := range page {
 			if r.Offset < at || r.Offset >= next {
-				f.Fatalf("%s/%d: offset %d, read from %d, bounds are %d to %d", stream, shard, r.Offset, at, oldest, next)
+				f.Fatalf("%s/%d: offset %d, read from %d, bounds are %d to %d", stream, shard, r.Offset, at, oldest,
+					next)
 			}
 			at = r.Offset + 1
 		}

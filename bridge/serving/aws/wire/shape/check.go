@@ -40,7 +40,8 @@ type checker struct{ found []string }
 // only then.
 func (c *checker) broken(n *node, v reflect.Value, path, want string) {
 	if len(c.found) < maxFound {
-		c.found = append(c.found, fmt.Sprintf("Value %s at '%s' failed to satisfy constraint: %s", n.said(v), path, want))
+		c.found = append(c.found, fmt.Sprintf("Value %s at '%s' failed to satisfy constraint: %s", n.said(v), path,
+			want))
 	}
 }
 
@@ -91,7 +92,9 @@ func (c *checker) value(n *node, v reflect.Value, path string) {
 			what string
 			all  []reflect.Value
 		}{{n.key, "Map keys", v.MapKeys()}, {n.each, "Map value", values(v)}} {
-			if side.of != nil && slices.ContainsFunc(side.all, func(x reflect.Value) bool { return !side.of.holds(n.elem, x) }) {
+			if side.of != nil && slices.ContainsFunc(side.all, func(x reflect.Value) bool {
+				return !side.of.holds(n.elem, x)
+			}) {
 				c.broken(n, v, path, side.what+" must satisfy constraint: "+side.of.said())
 			}
 		}

@@ -51,15 +51,23 @@ func TestTypes(t *testing.T) {
 		want any // a *request or an error's text
 	}{
 		{`{}`, &request{}},
-		{` { "StreamName" : "s", "Nobody": [1, {"a": [null, true]}, "x"], "Limit": null } `, &request{ref: ref{ptr("s")}}},
-		{`{"StreamName":"a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\ud83dé"}`, &request{ref: ref{ptr("a\"\\/\b\f\n\r\té😀\ufffdé")}}},
-		{`{"Flag":true,"Limit":-3,"Long":9007199254740993,"At":1423427510.5}`, &request{Flag: ptr(true), Limit: ptr(int32(-3)), Long: ptr(int64(9007199254740993)), At: &at}},
-		{`{"Flag":"no","Limit":1.9e1,"Long":1e300,"At":1423427510.4999}`, &request{Flag: ptr(false), Limit: ptr(int32(19)), Long: ptr(int64(1<<63 - 1)), At: ptr(at)}},
-		{`{"Limit":99999999999,"Items":[],"Names":[],"Tags":{}}`, &request{Limit: ptr(int32(1<<31 - 1)), Items: []inner{}, Names: []string{}, Tags: map[string]string{}}},
-		{`{"Items":[{"Data":"YWJj","Key":"k"},{"Data":""}],"One":{"Data":"YQ=="}}`, &request{Items: []inner{{Key: ptr("k"), Data: []byte("abc")}, {Data: []byte{}}}, One: &inner{Data: []byte("a")}}},
+		{` { "StreamName" : "s", "Nobody": [1, {"a": [null, true]}, "x"], "Limit": null } `,
+			&request{ref: ref{ptr("s")}}},
+		{`{"StreamName":"a\"\\\/\b\f\n\r\t\u00e9\ud83d\ude00\ud83dé"}`,
+			&request{ref: ref{ptr("a\"\\/\b\f\n\r\té😀\ufffdé")}}},
+		{`{"Flag":true,"Limit":-3,"Long":9007199254740993,"At":1423427510.5}`,
+			&request{Flag: ptr(true), Limit: ptr(int32(-3)), Long: ptr(int64(9007199254740993)), At: &at}},
+		{`{"Flag":"no","Limit":1.9e1,"Long":1e300,"At":1423427510.4999}`,
+			&request{Flag: ptr(false), Limit: ptr(int32(19)), Long: ptr(int64(1<<63 - 1)), At: ptr(at)}},
+		{`{"Limit":99999999999,"Items":[],"Names":[],"Tags":{}}`,
+			&request{Limit: ptr(int32(1<<31 - 1)), Items: []inner{}, Names: []string{}, Tags: map[string]string{}}},
+		{`{"Items":[{"Data":"YWJj","Key":"k"},{"Data":""}],"One":{"Data":"YQ=="}}`,
+			&request{Items: []inner{{Key: ptr("k"), Data: []byte("abc")}, {Data: []byte{}}},
+				One: &inner{Data: []byte("a")}}},
 		{`{"Items":[{"Key":"1"}],"Items":[{"Key":"2"}]}`, &request{Items: []inner{{Key: ptr("2")}}}},
 		{`{"Names":["1","2","3","4","5"]}`, &request{Names: []string{"1", "2", "3"}}},
-		{`{"Names":["a",null],"Tags":{"a":"b"}}`, &request{Names: []string{"a", ""}, Tags: map[string]string{"a": "b"}}},
+		{`{"Names":["a",null],"Tags":{"a":"b"}}`,
+			&request{Names: []string{"a", ""}, Tags: map[string]string{"a": "b"}}},
 
 		{`{"Flag":1}`, "class com.amazon.coral.value.json.numbers.TruncatingBigNumber can not be converted to an Boolean"},
 		{`{"Flag":"maybe"}`, "'MAYBE' can not be converted to an Boolean"},
@@ -85,9 +93,12 @@ func TestTypes(t *testing.T) {
 		{`{"Blob":"YWH="}`, "'YWH=' can not be converted to a Blob: Invalid last non-pad Base64 character dectected"},
 		{`[]`, "Start of list found where not expected"},
 
-		{``, ErrSyntax.Error()}, {`1`, ErrSyntax.Error()}, {`null`, ErrSyntax.Error()}, {`{`, ErrSyntax.Error()}, {`{} {}`, ErrSyntax.Error()},
-		{`{"Limit":"1"`, ErrSyntax.Error()}, {`{"a":01}`, ErrSyntax.Error()}, {`{"a":1,}`, ErrSyntax.Error()}, {`{"a" 1}`, ErrSyntax.Error()}, {`{a:1}`, ErrSyntax.Error()},
-		{"{\"a\":\"\xff\"}", ErrSyntax.Error()}, {"{\"a\":\"\n\"}", ErrSyntax.Error()}, {`{"a":"\x"}`, ErrSyntax.Error()}, {`{"a":"\u12"}`, ErrSyntax.Error()},
+		{``, ErrSyntax.Error()}, {`1`, ErrSyntax.Error()}, {`null`, ErrSyntax.Error()}, {`{`, ErrSyntax.Error()},
+		{`{} {}`, ErrSyntax.Error()},
+		{`{"Limit":"1"`, ErrSyntax.Error()}, {`{"a":01}`, ErrSyntax.Error()}, {`{"a":1,}`, ErrSyntax.Error()},
+		{`{"a" 1}`, ErrSyntax.Error()}, {`{a:1}`, ErrSyntax.Error()},
+		{"{\"a\":\"\xff\"}", ErrSyntax.Error()}, {"{\"a\":\"\n\"}", ErrSyntax.Error()},
+		{`{"a":"\x"}`, ErrSyntax.Error()}, {`{"a":"\u12"}`, ErrSyntax.Error()},
 		{`{"a":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `}`, ErrSyntax.Error()},
 	} {
 		got, err := of.Decode(JSON, []byte(c.body))
@@ -141,7 +152,8 @@ func TestConstraints(t *testing.T) {
 		}
 	}
 	// A long value is cut, and no more than ten are told.
-	in, _ := of.Decode(JSON, []byte(`{"StreamName":"`+strings.Repeat("A", 1<<20)+`","Items":[{},{},{},{}],"One":{},"Limit":0,"Mode":""}`))
+	in, _ := of.Decode(JSON, []byte(`{"StreamName":"`+strings.Repeat("A", 1<<20)+
+		`","Items":[{},{},{},{}],"One":{},"Limit":0,"Mode":""}`))
 	if got := of.Check(in).Error(); len(got) > 8<<10 || !strings.HasPrefix(got, "10 validation errors") {
 		t.Errorf("%d bytes: %.100s", len(got), got)
 	}
@@ -150,10 +162,14 @@ func TestConstraints(t *testing.T) {
 // A client's CBOR may have lengths or not, and other widths than the least.
 func TestCBOR(t *testing.T) {
 	at := time.UnixMilli(1423427510500).UTC()
-	want := &request{ref: ref{ptr("sé")}, Flag: ptr(true), Limit: ptr(int32(-70000)), Long: ptr(int64(1 << 40)), At: &at,
-		Items: []inner{{Key: ptr("k"), Data: []byte{0, 255}}}, Names: []string{}, Tags: map[string]string{"a": "b"}, Blob: []byte{}}
-	said := map[string]any{"StreamName": "sé", "Flag": true, "Limit": -70000, "Long": 1 << 40, "At": cbor.Tag{Number: 1, Content: 1423427510500},
-		"Items": []any{map[string]any{"Key": "k", "Data": []byte{0, 255}, "New": []any{1.5, float32(2), nil}}}, "Names": []string{}, "Tags": map[string]string{"a": "b"}, "Blob": []byte{}}
+	want := &request{ref: ref{ptr("sé")}, Flag: ptr(true), Limit: ptr(int32(-70000)), Long: ptr(int64(1 << 40)),
+		At:    &at,
+		Items: []inner{{Key: ptr("k"), Data: []byte{0, 255}}}, Names: []string{}, Tags: map[string]string{"a": "b"},
+		Blob: []byte{}}
+	said := map[string]any{"StreamName": "sé", "Flag": true, "Limit": -70000, "Long": 1 << 40,
+		"At":    cbor.Tag{Number: 1, Content: 1423427510500},
+		"Items": []any{map[string]any{"Key": "k", "Data": []byte{0, 255}, "New": []any{1.5, float32(2), nil}}},
+		"Names": []string{}, "Tags": map[string]string{"a": "b"}, "Blob": []byte{}}
 	plain, err := cbor.Marshal(said)
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +183,8 @@ func TestCBOR(t *testing.T) {
 		}
 	}
 	var back map[string]any
-	if err := cbor.Unmarshal(w.Bytes(), &back); err != nil || !reflect.DeepEqual(back["Blob"], []byte{}) || back["Limit"] != int64(-70000) {
+	if err := cbor.Unmarshal(w.Bytes(), &back); err != nil || !reflect.DeepEqual(back["Blob"], []byte{}) ||
+		back["Limit"] != int64(-70000) {
 		t.Errorf("%v %v", back, err)
 	}
 	if !bytes.Contains(w.Bytes(), []byte("bAt\xc1\x1b\x00\x00\x01\x4b")) {
@@ -216,10 +233,12 @@ func TestEncode(t *testing.T) {
 		Blob      []byte
 	}
 	typ := Of[answer](nil)
-	v := &answer{May: []string{"a\"\\\x01\n\xff<é😀"}, Empty: []string{}, At: time.UnixMilli(1459799926480), Blob: []byte("ab")}
+	v := &answer{May: []string{"a\"\\\x01\n\xff<é😀"}, Empty: []string{}, At: time.UnixMilli(1459799926480),
+		Blob: []byte("ab")}
 	w := NewWriter(JSON, nil)
 	typ.Encode(w, v)
-	const want = `{"Must":[],"May":["a\"\\\u0001\n` + "\ufffd" + `<é😀"],"Empty":[],"Text":"","At":1459799926.480,"Inner":{"N":0},"Blob":"YWI="}`
+	const want = `{"Must":[],"May":["a\"\\\u0001\n` + "\ufffd" +
+		`<é😀"],"Empty":[],"Text":"","At":1459799926.480,"Inner":{"N":0},"Blob":"YWI="}`
 	if string(w.Bytes()) != want || !json.Valid(w.Bytes()) {
 		t.Errorf("%s\nwant\n%s", w.Bytes(), want)
 	}
@@ -235,7 +254,8 @@ func TestEncode(t *testing.T) {
 
 // What a body makes in memory is bounded by its length, not by what it says.
 func TestMemory(t *testing.T) {
-	for c, body := range map[Codec]string{JSON: `{"Items":[` + strings.Repeat("{},", 1<<20) + `{}],"Tags":{"":"` + strings.Repeat(`","":"`, 1<<18) + `"}}`,
+	for c, body := range map[Codec]string{JSON: `{"Items":[` + strings.Repeat("{},", 1<<20) + `{}],"Tags":{"":"` +
+		strings.Repeat(`","":"`, 1<<18) + `"}}`,
 		CBOR: "\xbf\x65Items\x9f" + strings.Repeat("\xa0", 1<<20) + "\xff\xff"} {
 		var before, after runtime.MemStats
 		in := []byte(body)

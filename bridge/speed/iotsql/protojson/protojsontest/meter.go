@@ -65,7 +65,8 @@ func Set(t testing.TB) []byte {
 	}
 	set := &descriptorpb.FileDescriptorSet{}
 	for _, fd := range []protoreflect.FileDescriptor{
-		anypb.File_google_protobuf_any_proto, timestamppb.File_google_protobuf_timestamp_proto, durationpb.File_google_protobuf_duration_proto,
+		anypb.File_google_protobuf_any_proto, timestamppb.File_google_protobuf_timestamp_proto,
+		durationpb.File_google_protobuf_duration_proto,
 		structpb.File_google_protobuf_struct_proto, wrapperspb.File_google_protobuf_wrappers_proto,
 	} {
 		set.File = append(set.File, protodesc.ToFileDescriptorProto(fd))

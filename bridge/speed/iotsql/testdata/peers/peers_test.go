@@ -126,7 +126,8 @@ var engines = []struct {
 		}
 	}},
 	{"bloblang", func(tb testing.TB) rule {
-		mapping, err := bloblang.Parse(`root = if this.temp > 30 { {"temp": this.temp, "hum": this.hum, "t": this.topic} } else { deleted() }`)
+		mapping, err := bloblang.Parse(
+			`root = if this.temp > 30 { {"temp": this.temp, "hum": this.hum, "t": this.topic} } else { deleted() }`)
 		if err != nil {
 			tb.Fatal(err)
 		}
