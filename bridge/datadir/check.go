@@ -160,7 +160,9 @@ func look(dir, objects, declared, to string, r Report) {
 			into = filepath.Join(to, p.Name)
 		}
 		switch {
-		case p.Kind == Bolt, p.Kind == Late:
+		case p.Kind == Bolt:
+			err = readBolt(p, into, r)
+		case p.Kind == Late:
 			err = readFile(p.Path, into, r)
 		case p.Name == "log":
 			err = readLog(dir, into, d.is, r)
@@ -191,6 +193,30 @@ func (d *Dir) noIdentity(is condition, part string) error {
 	}
 	return fmt.Errorf("%s is %s; it held the identity of the data directory: %s", filepath.Join(d.path, identityFile),
 		is, next)
+}
+
+// readBolt reads a bbolt file whose pages are sound, and what its values are.
+func readBolt(p Part, into string, r Report) error {
+	var damaged []error
+	err := verifyBolt(p, func(err error) { damaged = append(damaged, err) })
+	if err == nil && len(damaged) > 0 && into != "" {
+		return salvageBolt(p, into, r) // it tells them as well
+	}
+	for _, err := range damaged {
+		r.Lost(err)
+	}
+	return errors.Join(err, readFile(p.Path, into, r))
+}
+
+func verifyBolt(p Part, lost func(error)) error {
+	if p.Name != "registry.db" {
+		return boltstore.Verify(p.Path, lost)
+	}
+	e, err := bolt.OpenReadOnly(p.Path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(registry.Verify(e, lost), e.Close())
 }
 
 // salvageBolt writes what can be read of a damaged bbolt file into a new one.

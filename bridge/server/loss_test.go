@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -612,6 +614,21 @@ func TestSalvageLostLog(t *testing.T) {
 	}
 }
 
+// spoil damages the first byte of each place of a file where text stands: its pages
+// stay sound, since bbolt has no sums of them.
+func spoil(text string) func(path string) error {
+	return func(path string) error {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if !bytes.Contains(raw, []byte(text)) {
+			return fmt.Errorf("%s does not have %s", path, text)
+		}
+		return os.WriteFile(path, bytes.ReplaceAll(raw, []byte(text), append([]byte{0x1d}, text[1:]...)), 0o600)
+	}
+}
+
 // Of registry.db and shadow.db with damage all is taken back that can be read, and
 // who may connect is asked of the operator again.
 func TestSalvageDamagedBolt(t *testing.T) {
@@ -633,9 +650,10 @@ func TestSalvageDamagedBolt(t *testing.T) {
 	for _, tc := range []struct {
 		name, file string
 		damage     func(path string) error
-		want       string // in what is lost
-		status     registry.Status
+		want       string          // in what is lost
+		status     registry.Status // of the certificate; "": it is lost
 	}{
+		{"a value", "registry.db", spoil(`"status":"ACTIVE"`), "bucket certificates", ""},
 		{"last commit", "registry.db", tearNewest, "what was written last may be undone", registry.Inactive},
 		{"free list", "registry.db", func(path string) error {
 			raw, err := os.ReadFile(path)
@@ -658,13 +676,22 @@ func TestSalvageDamagedBolt(t *testing.T) {
 			if err := tc.damage(filepath.Join(cfg.DataDir, tc.file)); err != nil {
 				t.Fatal(err)
 			}
+			if tc.status == "" {
+				if told := checked(t, cfg); !strings.Contains(told, tc.want) {
+					t.Errorf("check: %s", told)
+				}
+			}
 			b, lost := salvaged(t, cfg)
 			defer b.Close()
 			if !strings.Contains(lost, tc.want) {
 				t.Errorf("lost: %s", lost)
 			}
-			if got := status(b); !slices.Equal(got, []registry.Status{tc.status}) {
-				t.Errorf("certificates are %v, want one %s\n%s", got, tc.status, lost)
+			want := []registry.Status{tc.status}
+			if tc.status == "" {
+				want = nil
+			}
+			if got := status(b); !slices.Equal(got, want) {
+				t.Errorf("certificates are %v, want %v\n%s", got, want, lost)
 			}
 		})
 	}

@@ -21,6 +21,7 @@ import (
 	"go.etcd.io/bbolt"
 
 	"github.com/tidemill/tidemill/shadow"
+	"github.com/tidemill/tidemill/shadow/boltfile"
 	"github.com/tidemill/tidemill/shadow/format"
 )
 
@@ -447,5 +448,35 @@ func TestNewerFormat(t *testing.T) {
 	}
 	if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, before) {
 		t.Errorf("the file has changed: %v", err)
+	}
+}
+
+// A shadow whose bytes are damaged in a sound page is told by its name.
+func TestVerify(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "shadow.db")
+	s, err := Open(path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := bbolt.Open(path, 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = db.Update(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(documents)
+		return errors.Join(b.Put([]byte("good"), []byte(`{}`)), b.Put([]byte("bad"), []byte("{\x1d}")))
+	})
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+	var lost []error
+	if err := Verify(path, func(err error) { lost = append(lost, err) }); err != nil {
+		t.Fatal(err)
+	}
+	if len(lost) != 1 || !errors.Is(lost[0], boltfile.ErrDamaged) || !strings.Contains(lost[0].Error(), `"bad"`) {
+		t.Errorf("%v, want the one that is bad", lost)
 	}
 }

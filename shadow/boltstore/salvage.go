@@ -37,7 +37,7 @@ func Salvage(from, to string, lost func(error)) (err error) {
 		case len(it.Path) == 0:
 			return nil // no key of ours is in the root
 		case it.Key != nil && string(it.Path[0]) == string(documents) && !json.Valid(it.Value):
-			lost(fmt.Errorf("%s: the shadow %.300q: %w: no JSON", from, it.Key, boltfile.ErrDamaged))
+			lost(notJSON(from, it.Key))
 			return nil
 		}
 		return w.Add(it)
@@ -50,4 +50,30 @@ func Salvage(from, to string, lost func(error)) (err error) {
 			from))
 	}
 	return nil
+}
+
+// Verify calls lost for each shadow of the file at path that is no JSON: the file's
+// pages may be sound and a value in one of them damaged.
+func Verify(path string, lost func(error)) error {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	if err != nil {
+		return err
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket(documents)
+		if b == nil {
+			return nil
+		}
+		return b.ForEach(func(key, value []byte) error {
+			if !json.Valid(value) {
+				lost(notJSON(path, key))
+			}
+			return nil
+		})
+	})
+	return errors.Join(err, db.Close())
+}
+
+func notJSON(path string, key []byte) error {
+	return fmt.Errorf("%s: the shadow %.300q: %w: no JSON", path, key, boltfile.ErrDamaged)
 }

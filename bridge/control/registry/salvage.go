@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/tidemill/tidemill/bridge/control/registry/table"
@@ -75,6 +76,29 @@ func sound(bucket string, key, value []byte) error {
 		return fmt.Errorf("%w: %.100q: %w", ErrCorrupt, key, err)
 	}
 	return nil
+}
+
+// Verify calls lost for each entry of a registry that is not what its table has: the
+// pages of a file may be sound and a value in one of them damaged, at which the
+// registry's users would fail.
+func Verify(e table.Engine, lost func(error)) error {
+	return e.View(func(tx table.Tx) error {
+		for _, bucket := range append(slices.Sorted(maps.Keys(kinds)), string(bPEM), string(bCAPEM)) {
+			if !tx.Has([]byte(bucket)) {
+				continue
+			}
+			err := table.Each(tx.Table([]byte(bucket)), func(key, value []byte) error {
+				if err := fits(bucket, key, value); err != nil {
+					lost(fmt.Errorf("%s: bucket %s: %.100q: %w: %w", e.Name(), bucket, key, ErrCorrupt, err))
+				}
+				return nil
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 func fits(bucket string, key, value []byte) error {
