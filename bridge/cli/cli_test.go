@@ -104,6 +104,7 @@ func TestCommandLine(t *testing.T) {
 		{"policy put p f -document {}", 2, "", "both FILE and -document are given"},
 		{"policy put p /nowhere/x", 1, "", "/nowhere/x"},
 		{"policy put p " + broken, 1, "", "broken.toml: not JSON"},
+		{"policy put p /nowhere.json", 1, "", "there is no file /nowhere.json; -document takes the document itself"},
 		{"policy put p -document {", 1, "", "not JSON"},
 		{"policy put p -document @/nowhere/x", 1, "", "/nowhere/x"},
 		{"stream tail s -from middle", 2, "", "want oldest or latest"},

@@ -3,10 +3,14 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
+	"strings"
 
 	"github.com/tidemill/tidemill/bridge/serving/admin"
+	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 var policyShow = command{name: "policy show", args: "[NAME]", summary: "list the policies, or print one",
@@ -47,15 +51,20 @@ var policyPut = command{name: "policy put", args: "NAME FILE",
 		if (*doc == "") == (len(c.args) == 1) {
 			return usagef("policy put: want NAME FILE, FILE being an AWS IoT policy document; see -h")
 		}
+		from := "-document"
 		if *doc == "" {
-			*doc = fileArgument(c.args[1])
+			from, *doc = c.args[1], fileArgument(c.args[1])
 		}
 		text, err := argument(*doc)
-		if err != nil {
-			return err
+		if errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("policy put: there is no file %s; -document takes the document itself",
+				strings.TrimPrefix(*doc, "@"))
 		}
-		if !json.Valid(text) {
-			return fmt.Errorf("policy put: %.60s: not JSON", *doc)
+		if err != nil {
+			return fmt.Errorf("policy put: %w", err)
+		}
+		if err := json.Unmarshal(text, new(json.RawMessage)); err != nil {
+			return fmt.Errorf("policy put: %s: not JSON: %w", from, strictjson.Explain(text, err))
 		}
 		return c.with(ctx, func(a *client) error {
 			return a.do(ctx, "PUT", "/v1/policies/"+url.PathEscape(c.args[0]), nil, json.RawMessage(text), nil)

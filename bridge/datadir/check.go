@@ -348,6 +348,9 @@ func readFile(path, to string, r Report) (err error) {
 		if err == nil {
 			_, err = io.Copy(io.Discard, z)
 		}
+		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+			return errors.New("the file ends too early")
+		}
 		if err != nil {
 			return err
 		}

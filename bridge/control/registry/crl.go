@@ -160,7 +160,7 @@ func parseCRL(raw []byte) (*x509.RevocationList, error) {
 	}
 	list, err := x509.ParseRevocationList(raw)
 	if err != nil {
-		return nil, fmt.Errorf("CRL: %w: %w", ErrInvalid, err)
+		return nil, fmt.Errorf("CRL: this is no revocation list, PEM or DER (%v): %w", err, ErrInvalid)
 	}
 	// Without a number an older list could not be told from a newer one.
 	if list.Number == nil {
