@@ -41,6 +41,7 @@ func (d *Dir) Apply(all bool) (holds int, err error) {
 	for _, dir := range d.folders() {
 		found = append(found, d.lastGood.read(dir))
 	}
+	d.tellNotRead()
 	first, before := d.applied == nil, d.applied
 	now, failed := d.applyFolders(found, all)
 	if first {
@@ -71,6 +72,20 @@ func (d *Dir) Apply(all bool) (holds int, err error) {
 	}
 	d.refused.Store(int64(len(errs)))
 	return holds, errors.Join(append(errs, failed)...)
+}
+
+// tellNotRead warns, once each, of files that may be meant as declarations.
+func (d *Dir) tellNotRead() {
+	now := map[string]bool{}
+	for _, dir := range d.folders() {
+		for _, path := range notRead(dir) {
+			if now[path] = true; !d.notRead[path] {
+				d.opts.Log.Warn("a file of bridge.d is not read: want a JSON document in a file whose name ends in .json",
+					"file", path)
+			}
+		}
+	}
+	d.notRead = now
 }
 
 // applyFolders applies what was found, in the place of d.applied, and returns

@@ -62,6 +62,7 @@ type Dir struct {
 	mu       sync.Mutex         // one application at a time; guards what follows
 	applied  map[string]outcome // by path; nil: nothing was applied yet
 	lastGood lastGood
+	notRead  map[string]bool // paths of files that were warned of
 
 	refused atomic.Int64             // of applied, those with an error
 	missing atomic.Pointer[[]string] // of applied, those wrong since the start of which nothing is in force

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -40,6 +41,22 @@ func declarations(dir string) ([]string, error) {
 		}
 	}
 	return paths, nil
+}
+
+// unread are the endings of files that somebody may take for declarations.
+var unread = []string{".yaml", ".yml", ".toml", ".jsonc", ".json5", ".JSON", ".txt"}
+
+// notRead lists the paths of a folder's files that are no declarations by their
+// names and may be meant as some.
+func notRead(dir string) (paths []string) {
+	entries, _ := os.ReadDir(dir) // what cannot be read is told with the declarations
+	for _, e := range entries {
+		name := e.Name()
+		if !strings.HasPrefix(name, ".") && slices.Contains(unread, filepath.Ext(name)) {
+			paths = append(paths, filepath.Join(dir, name))
+		}
+	}
+	return paths
 }
 
 // readFolder reads a folder's declarations.

@@ -3,6 +3,7 @@ package declare
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -291,4 +292,29 @@ func TestUnreadableFolderAtStart(t *testing.T) {
 		t.Error("no error")
 	}
 	b.inForce("made " + sql(0))
+}
+
+// A file that may be meant as a declaration and is none by its name is told once.
+func TestNotReadIsTold(t *testing.T) {
+	b := open(t, t.TempDir())
+	var log strings.Builder
+	b.dir.opts.Log = slog.New(slog.NewTextHandler(&log, nil))
+	for _, name := range []string{"rules/hot.yaml", "connectors/c.toml", "rules/.hidden.yaml", "rules/hot.json~"} {
+		if err := os.WriteFile(filepath.Join(b.path, name), []byte("a: b"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 {
+		if _, err := b.dir.Apply(false); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"hot.yaml", "c.toml"} {
+		if n := strings.Count(log.String(), name); n != 1 {
+			t.Errorf("%s is told %d times\n%s", name, n, &log)
+		}
+	}
+	if n := strings.Count(log.String(), "not read"); n != 2 {
+		t.Errorf("%d files are told\n%s", n, &log)
+	}
 }
