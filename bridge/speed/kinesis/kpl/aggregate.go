@@ -2,7 +2,8 @@ package kpl
 
 import (
 	"crypto/md5"
-	"encoding/binary"
+
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -128,16 +129,17 @@ func (p *pack) add(r *Record) {
 	if p.keys == nil {
 		p.keys, p.hashes = map[string]uint64{}, map[string]uint64{}
 	}
-	body := binary.AppendUvarint(nil, 1<<3|varint)
-	body = binary.AppendUvarint(body, p.index(p.keys, 1, r.Key))
+	body := protowire.AppendTag(nil, 1, protowire.VarintType)
+	body = protowire.AppendVarint(body, p.index(p.keys, 1, r.Key))
 	if r.Hash != "" {
-		body = append(body, 2<<3|varint)
-		body = binary.AppendUvarint(body, p.index(p.hashes, 2, r.Hash))
+		body = protowire.AppendTag(body, 2, protowire.VarintType)
+		body = protowire.AppendVarint(body, p.index(p.hashes, 2, r.Hash))
 	}
-	head := binary.AppendUvarint(append(body, 3<<3|length), uint64(len(r.Data)))
-	p.body = append(p.body, 3<<3|length)
-	p.body = binary.AppendUvarint(p.body, uint64(len(head)+len(r.Data)))
-	p.body = append(append(p.body, head...), r.Data...)
+	body = protowire.AppendTag(body, 3, protowire.BytesType)
+	body = protowire.AppendVarint(body, uint64(len(r.Data)))
+	p.body = protowire.AppendTag(p.body, 3, protowire.BytesType)
+	p.body = protowire.AppendVarint(p.body, uint64(len(body)+len(r.Data)))
+	p.body = append(append(p.body, body...), r.Data...)
 	if p.count == 0 {
 		p.first = Record{Key: r.Key, Hash: r.Hash, Data: p.body[len(p.body)-len(r.Data):]}
 	}
@@ -145,14 +147,13 @@ func (p *pack) add(r *Record) {
 }
 
 // index finds a string in a table, adding it.
-func (p *pack) index(table map[string]uint64, number byte, s string) uint64 {
+func (p *pack) index(table map[string]uint64, number protowire.Number, s string) uint64 {
 	i, ok := table[s]
 	if !ok {
 		i = uint64(len(table))
 		table[s] = i
-		p.tables = append(p.tables, number<<3|length)
-		p.tables = binary.AppendUvarint(p.tables, uint64(len(s)))
-		p.tables = append(p.tables, s...)
+		p.tables = protowire.AppendTag(p.tables, number, protowire.BytesType)
+		p.tables = protowire.AppendString(p.tables, s)
 	}
 	return i
 }

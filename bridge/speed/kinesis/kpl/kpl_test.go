@@ -88,8 +88,8 @@ func TestMessages(t *testing.T) {
 		"group without end":       {table + "\x43\x08\x01" + rec, nil, false},
 		"group of another number": {table + "\x43\x4c" + rec, nil, false},
 		"end without group":       {table + rec + "\x44", nil, false},
-		"nested too deep": {table + string(bytes.Repeat([]byte{0x43}, 200)) +
-			string(bytes.Repeat([]byte{0x44}, 200)) + rec, nil, false},
+		"nested too deep": {table + string(bytes.Repeat([]byte{0x43}, 10_002)) +
+			string(bytes.Repeat([]byte{0x44}, 10_002)) + rec, nil, false},
 		"last of several": {table + "\x1a\x08\x08\x05\x08\x00\x1a\x00\x1a\x00",
 			[]Record{{Key: "k", Data: []byte{}}}, true},
 		"no key":                {table + "\x1a\x03\x1a\x01x", nil, false},

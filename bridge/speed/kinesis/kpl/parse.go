@@ -1,7 +1,7 @@
 package kpl
 
 import (
-	"encoding/binary"
+	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -13,16 +13,6 @@ type message struct {
 	records      []Record
 	keyOf        []uint32 // of each record, the index in keys
 }
-
-// Wire types of protobuf.
-const (
-	varint = 0
-	fixed8 = 1
-	length = 2
-	begin  = 3 // a group
-	end    = 4
-	fixed4 = 5
-)
 
 // parse reads a message as protobuf has it: fields in any order, the last of
 // one that can't repeat, unknown ones skipped. ok is false if it is none, or
@@ -36,14 +26,14 @@ func parse(b []byte) (m *message, ok bool) {
 			return nil, false
 		}
 		switch {
-		case f.is(1, length):
+		case f.is(1, protowire.BytesType):
 			m.keys = append(m.keys, string(f.bytes))
-		case f.is(2, length):
+		case f.is(2, protowire.BytesType):
 			if _, err := streams.ParseHash(string(f.bytes)); err != nil {
 				return nil, false
 			}
 			m.hashes = append(m.hashes, string(f.bytes))
-		case f.is(3, length):
+		case f.is(3, protowire.BytesType):
 			bodies = append(bodies, f.bytes)
 		}
 	}
@@ -68,13 +58,13 @@ func (m *message) record(i int, b []byte) bool {
 			return false
 		}
 		switch {
-		case f.is(1, varint):
+		case f.is(1, protowire.VarintType):
 			key, hasKey = f.value, true
-		case f.is(2, varint):
+		case f.is(2, protowire.VarintType):
 			hash, hasHash = f.value, true
-		case f.is(3, length):
+		case f.is(3, protowire.BytesType):
 			r.Data, hasData = f.bytes, true
-		case f.is(4, length):
+		case f.is(4, protowire.BytesType):
 			if !tag(f.bytes) {
 				return false
 			}
@@ -99,68 +89,40 @@ func tag(b []byte) bool {
 		if f, b, ok = next(b); !ok {
 			return false
 		}
-		has = has || f.is(1, length)
+		has = has || f.is(1, protowire.BytesType)
 	}
 	return has
 }
 
 // A field of a message.
 type field struct {
-	number uint64
-	wire   byte
+	number protowire.Number
+	wire   protowire.Type
 	value  uint64 // of a varint
 	bytes  []byte // of what has a length
 }
 
-func (f *field) is(number uint64, wire byte) bool { return f.number == number && f.wire == wire }
-
-// maxDepth is how deep groups may be nested, as protobuf's own readers have it.
-const maxDepth = 100
+func (f *field) is(number protowire.Number, wire protowire.Type) bool {
+	return f.number == number && f.wire == wire
+}
 
 // next splits a field off b. A group is taken whole.
-func next(b []byte) (f field, rest []byte, ok bool) { return nextAt(b, 0) }
-
-func nextAt(b []byte, depth int) (f field, rest []byte, ok bool) {
-	tag, n := binary.Uvarint(b)
-	if n <= 0 || tag>>3 == 0 || tag>>3 >= 1<<29 {
+func next(b []byte) (f field, rest []byte, ok bool) {
+	number, wire, n := protowire.ConsumeTag(b)
+	if n < 0 {
 		return f, nil, false
 	}
-	f, b = field{number: tag >> 3, wire: byte(tag & 7)}, b[n:]
-	size := uint64(0)
-	switch f.wire {
-	case varint:
-		if f.value, n = binary.Uvarint(b); n <= 0 {
-			return f, nil, false
-		}
-		return f, b[n:], true
-	case length:
-		if size, n = binary.Uvarint(b); n <= 0 {
-			return f, nil, false
-		}
-		b = b[n:]
-	case fixed8:
-		size = 8
-	case fixed4:
-		size = 4
-	case begin:
-		for depth < maxDepth {
-			var in field
-			if in, b, ok = nextAt(b, depth+1); !ok {
-				return f, nil, false
-			}
-			if in.wire == end {
-				return f, b, in.number == f.number
-			}
-		}
-		return f, nil, false
-	case end:
-		return f, b, depth > 0
-	default:
+	b = b[n:]
+	if n = protowire.ConsumeFieldValue(number, wire, b); n < 0 {
 		return f, nil, false
 	}
-	if size > uint64(len(b)) {
-		return f, nil, false
+	f = field{number: number, wire: wire}
+	switch wire {
+	case protowire.VarintType:
+		f.value, _ = protowire.ConsumeVarint(b)
+	case protowire.BytesType:
+		v, _ := protowire.ConsumeBytes(b)
+		f.bytes = v[:len(v):len(v)]
 	}
-	f.bytes = b[:size:size]
-	return f, b[size:], true
+	return f, b[n:], true
 }
