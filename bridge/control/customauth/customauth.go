@@ -18,7 +18,6 @@ package customauth
 import (
 	"context"
 	"crypto"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
@@ -34,6 +33,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/webhook"
@@ -423,18 +424,10 @@ func question(a *Attempt, h *hook, verified bool) any {
 		doc.Protocols = append(doc.Protocols, "mqtt")
 	}
 	if a.ID == "" {
-		a.ID = newID()
+		a.ID = uuid.NewString()
 	}
 	doc.Connection = map[string]string{"id": a.ID}
 	return doc
-}
-
-// newID returns a random UUID.
-func newID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
 
 // readAnswer reads an answer; the verdict is nil if it refuses the client. Nothing

@@ -1,13 +1,14 @@
 package registry
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // An EventType is a kind of message about the registry that may be wanted
@@ -139,10 +140,7 @@ func (t *Tx) tell(c *Change) error {
 	if first, _ := b.Cursor().First(); first != nil && n-binary.BigEndian.Uint64(first) >= maxUntold {
 		return fmt.Errorf("%d messages about the registry wait to be published: %w", maxUntold, ErrLimit)
 	}
-	var id [16]byte
-	_, _ = rand.Read(id[:]) // never fails
-	id[6], id[8] = id[6]&0x0f|0x40, id[8]&0x3f|0x80
-	c.ID, c.Time = fmt.Sprintf("%x-%x-%x-%x-%x", id[:4], id[4:6], id[6:8], id[8:10], id[10:]), t.reg.now().UTC()
+	c.ID, c.Time = uuid.NewString(), t.reg.now().UTC()
 	if c.Thing != nil {
 		c.ThingName = c.Thing.Name
 	}

@@ -2,14 +2,14 @@ package events
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/notice"
@@ -181,7 +181,7 @@ func (e *Lifecycle) latest(id string, serial uint64, at time.Time) *connection {
 	if c != nil && c.serial == serial {
 		return c
 	}
-	next := &connection{serial: serial, session: uuid()}
+	next := &connection{serial: serial, session: uuid.NewString()}
 	if c != nil {
 		next.version = c.version + 1
 	} else if d, ok := e.away[id]; ok && at.Sub(d.at) <= forgetAfter {
@@ -233,12 +233,4 @@ func (e *Lifecycle) tell(v gateway.Event) {
 		return
 	}
 	e.publish(prefix+kind+m.EventType+"/"+id, text)
-}
-
-// uuid is a random UUID, version 4.
-func uuid() string {
-	var b [16]byte
-	rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }

@@ -13,7 +13,6 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha1"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,6 +23,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
+	"github.com/google/uuid"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -400,8 +400,7 @@ func (d *delivery) await(ctx context.Context, offset uint64) error {
 func (d *delivery) plan(c *Config, from, to uint64, oldest time.Time) *plan {
 	sum := sha1.Sum([]byte(fmt.Sprintf("%s/%d/%d", d.state, from, to)))
 	sum[6], sum[8] = sum[6]&0x0f|0x50, sum[8]&0x3f|0x80 // a version 5 UUID
-	h := hex.EncodeToString(sum[:16])
-	id := h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:]
+	id := uuid.UUID(sum[:16]).String()
 	p := &plan{From: from, To: to, Bucket: c.Bucket, Key: c.key(oldest, id), Gzip: c.Gzip, Delim: c.Delim}
 	if c.split != nil {
 		p.Split, p.ErrorKey, p.At = c.split, c.errorKey(oldest, id), time.Now().UnixMilli()

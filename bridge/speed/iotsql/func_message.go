@@ -3,10 +3,11 @@ package iotsql
 import (
 	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/google/uuid"
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
@@ -91,16 +92,11 @@ func (f *frame) random(b []byte) {
 
 // newUUID makes a random UUID, RFC 9562 version 4.
 func newUUID(f *frame, _ []value) value {
-	var u [16]byte
+	var u uuid.UUID
 	f.random(u[:])
 	u[6], u[8] = u[6]&0x0f|0x40, u[8]&0x3f|0x80
 	from := len(f.arena)
-	for i, end := range []int{4, 6, 8, 10, 16} {
-		if i > 0 {
-			f.arena = append(f.arena, '-')
-		}
-		f.arena = hex.AppendEncode(f.arena, u[[]int{0, 4, 6, 8, 10}[i]:end])
-	}
+	f.arena = append(f.arena, u.String()...)
 	return f.built(kindText, from)
 }
 

@@ -3,13 +3,12 @@ package wire
 import (
 	"cmp"
 	"context"
-	"crypto/rand"
-	"fmt"
 	"log/slog"
 	"net/http"
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 )
@@ -145,7 +144,7 @@ type exchange struct {
 
 // ServeHTTP implements http.Handler. The request must be as it was received.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	start, id := time.Now(), requestID()
+	start, id := time.Now(), uuid.NewString()
 	w.Header()[requestIDHeader] = []string{id}
 	x := &exchange{h: h, Request: Request{ID: id, Region: h.region, Header: r.Header, Remote: r.RemoteAddr}}
 	x.x = x
@@ -262,12 +261,4 @@ func (x *exchange) errorOf(err error) *Error {
 		return errorOf(err, nil)
 	}
 	return errorOf(err, x.service.Errors)
-}
-
-// requestID returns a random UUID, as AWS's request ids are.
-func requestID() string {
-	var b [16]byte
-	_, _ = rand.Read(b[:]) // never fails
-	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
 }
