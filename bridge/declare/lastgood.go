@@ -120,7 +120,8 @@ func (g *lastGood) keep(found []folder, now map[string]outcome) (gone []file, er
 		for _, x := range f.files {
 			name := goodName(x.path)
 			there[name] = true
-			if sum, ok := g.sums[name]; now[x.path].err == nil && (!ok || sum != x.sum) {
+			is, applied := now[x.path] // nothing came of it where its folder could not be put in force
+			if sum, ok := g.sums[name]; applied && is.err == nil && (!ok || sum != x.sum) {
 				changed[name] = x
 				folders[f.dir] = true
 			}

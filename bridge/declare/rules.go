@@ -29,7 +29,8 @@ type RulesOptions struct {
 //
 // What the API changes is on the disk before it is in force, and in force
 // before the call returns. Its methods may be called from several goroutines;
-// changes wait for each other, which takes a sync of the registry, reads do not.
+// changes wait for each other, which takes a sync of the registry. So do Trouble
+// and Named.
 type Rules struct {
 	opts RulesOptions
 

@@ -45,7 +45,8 @@ func (s *Server) appendAudit(ctx context.Context, record []byte) error {
 	return nil
 }
 
-// queueAudit stores what is in b after what was queued before, and does not wait.
+// queueAudit stores what is in b after what was queued before. It waits while the
+// log's queue is full, and not until b is durable.
 func (s *Server) queueAudit(b *streams.Batch) {
 	s.auditWaits.Store(true)
 	s.store.CommitAsync(b, func(err error) {

@@ -178,7 +178,6 @@ func (s *Server) stages(socket net.Listener) [][]part {
 	front := []part{
 		devices,
 		{"declarations", s.declared.Run},
-		{"lifecycle events", func(ctx context.Context) error { return s.lifecycle.Run(ctx, s.gateway) }},
 		{"refusals", s.refusals.Run},
 		{"services that fail", s.webhooks.notices.Run},
 		{"registry events", s.registryEvents.Run},
@@ -198,6 +197,7 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		sinks,
 		{{"rules", s.rules.Run}},
 		{{"sessions", s.gateway.Run}}, // acknowledgements come until the last connection has ended
+		{{"lifecycle events", func(ctx context.Context) error { return s.lifecycle.Run(ctx, s.gateway) }}}, // and ends
 		front,
 	}
 }

@@ -1,8 +1,10 @@
 package server
 
 import (
+	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"fmt"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -13,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
 )
 
 // Who comes and goes is told on $aws/events, to subscribers and rules.
@@ -257,5 +260,27 @@ func TestWhoAdoptsOlderSessions(t *testing.T) {
 		if got := b.authorizer.Adopts(sessions[c.client], c.id); got != c.want {
 			t.Errorf("%s adopts %s: %v", c.client, c.id, got)
 		}
+	}
+}
+
+// A bridge that stops tells of all whose connections it ends.
+func TestStopTellsWhoLeaves(t *testing.T) {
+	cfg := configure(t)
+	cfg.MQTT.Events, cfg.Ingest.Shards = true, 1
+	b := start(t, cfg)
+	const clients = 20
+	for i := range clients {
+		name := fmt.Sprint("leaver-", i)
+		b.connect(b.thing(name, all("", "")), name)
+	}
+	b = b.again(cfg)
+	left := 0
+	for _, r := range b.records(ingest.Stream) {
+		if bytes.Contains(r.Data, []byte("$aws/events/presence/disconnected/leaver-")) {
+			left++
+		}
+	}
+	if left != clients {
+		t.Errorf("%d clients are told to have left, want %d", left, clients)
 	}
 }

@@ -162,11 +162,14 @@ func New(e table.Engine) (*Registry, error) {
 		return nil, errors.Join(fmt.Errorf("registry %s: %w", e.Name(), err), e.Close())
 	}
 	r := &Registry{engine: e, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}, now: time.Now}
-	return r, e.View(func(tx table.Tx) error {
+	if err := e.View(func(tx table.Tx) error {
 		r.revision.Store(tx.ID())
 		r.recent.after = tx.ID()
 		return nil
-	})
+	}); err != nil {
+		return nil, errors.Join(fmt.Errorf("registry %s: %w", e.Name(), err), e.Close())
+	}
+	return r, nil
 }
 
 // SetExpiry gives the time by which what has expired is deleted; until then it

@@ -53,11 +53,14 @@ func audited(h handler, c change, log audit.Writer) handler {
 			rec.Target += held.made()
 		}
 		// Whoever asked may have left: it was changed all the same.
-		if e := log.Write(context.WithoutCancel(r.Context()), rec); e != nil && err == nil {
-			return fmt.Errorf("it is done, but the audit log could not keep that: %w", e)
-		}
-		if err != nil {
+		kept := log.Write(context.WithoutCancel(r.Context()), rec)
+		switch {
+		case err != nil && kept != nil:
+			return fmt.Errorf("%w; and the audit log could not keep that it was asked for: %w", err, kept)
+		case err != nil:
 			return err
+		case kept != nil:
+			return fmt.Errorf("it is done, but the audit log could not keep that: %w", kept)
 		}
 		return held.writeTo(w)
 	}

@@ -111,6 +111,10 @@ func (h *dataStreams) tail(w http.ResponseWriter, r *http.Request) error {
 			continue
 		}
 		_, next, err := h.store.Bounds(name, sh.Index)
+		if errors.Is(err, streams.ErrShard) { // retention has just dropped it
+			t.begun[sh.Index], t.ended[sh.Index] = true, true
+			continue
+		}
 		if err != nil {
 			return err
 		}

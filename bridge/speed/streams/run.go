@@ -71,10 +71,12 @@ func (b *Batch) Committed(time int64) { b.time = time }
 // Reroute finds shards anew for what Put had, if a stream's shards are others
 // now. No shard of r's may be closed between this and the write.
 func (b *Batch) Reroute(r Router) error {
-	stale := false
+	stale, was := false, 0
 	for i := range b.runs {
 		p := &b.runs[i]
-		if !p.routed || i > 0 && b.runs[i-1].Stream == p.Stream && b.runs[i-1].routes == p.routes {
+		was += runBytes + len(p.Records)
+		if before := max(0, i-1); !p.routed || i > 0 && b.runs[before].routed && b.runs[before].Stream == p.Stream &&
+			b.runs[before].routes == p.routes {
 			continue
 		}
 		l, err := r.Lineage(p.Stream)
@@ -104,7 +106,7 @@ func (b *Batch) Reroute(r Router) error {
 			again.Append(p.Stream, p.Shard, r)
 		}
 	}
-	b.runs, b.where, b.bytes = again.runs, again.where, b.bytes+again.bytes
+	b.runs, b.where, b.bytes = again.runs, again.where, b.bytes-was+again.bytes
 	return again.err
 }
 

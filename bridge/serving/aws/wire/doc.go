@@ -16,7 +16,9 @@
 //	operate     Run, or Stream
 //	answer      in the protocol of the request
 //
-// So nobody's body is read who has no key or may not do it anyway, no place is
+// A JSON service may have the first 4 KiB of a body read before that, in one of a
+// bounded number of places, since its answer to what is no JSON comes first. Else
+// nobody's body is read who has no key or may not do it anyway, no place is
 // held by a body that is on its way, and memory is taken before the bytes come.
 //
 // # Adding an operation

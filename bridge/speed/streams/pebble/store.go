@@ -58,7 +58,8 @@ type Store struct {
 	use    sync.RWMutex // held for reading while db is used; Close writes closed
 	closed bool
 
-	// writes is held while something is written to db, not while it is synced.
+	// writes is held while something is written to db; over the sync, too, where
+	// streams and shards are made, changed or dropped, but not for a group of batches.
 	writes   sync.Mutex
 	nextID   uint32
 	lastTime int64 // of the last group; block times don't go back
