@@ -181,7 +181,7 @@ func (r *router) take(m *message.Message, done func(error)) {
 	// What services answer comes here as well, and may be a device's: the broker
 	// does not say who published it, and its access rules have to.
 	switch {
-	case of.Service != topic.Shadows || of.Takes == 0:
+	case !of.RequestTo(topic.Shadows):
 	case r.broker.shadows:
 		done = join(2, done)
 		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)

@@ -79,7 +79,7 @@ func (r *router) tellRefused(c *gateway.Client, refused *telemetry.Refused) {
 // nil, adds what is to be durable with it.
 func (r *router) publish(m *message.Message, of topic.Reserved, stage func(*streams.Batch), may func(topic string) bool,
 	done func(error)) (cost ingest.Cost) {
-	if of.Service == topic.Shadows && of.Takes != 0 {
+	if of.RequestTo(topic.Shadows) {
 		// Acknowledged when both the log and the shadow have it.
 		done = join(2, done)
 		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
@@ -132,7 +132,7 @@ func (r *router) Republish(ctx context.Context, b *streams.Batch, d *action.Deli
 	if r.broker != nil {
 		return nil, r.broker.Publish(ctx, m) // and it comes back
 	}
-	if of, _ := topic.Lookup(m.Topic); of.Service == topic.Shadows && of.Takes != 0 {
+	if of, _ := topic.Lookup(m.Topic); of.RequestTo(topic.Shadows) {
 		answered := make(chan error, 1)
 		r.shadow.Handle(ctx, m.Topic, m.Payload, func(err error) { answered <- err })
 		select {

@@ -76,7 +76,8 @@ func (h *rotation) retire(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err := h.issuer.Retire(); err != nil {
-		return err
+		return fmt.Errorf("%d certificates are INACTIVE, and the CA is still there: mend this and run it again: %w",
+			len(ids), err)
 	}
 	return writeJSON(w, Retired{len(ids)})
 }

@@ -72,6 +72,9 @@ type Reserved struct {
 	Probed bool
 }
 
+// RequestTo says whether what is published there is for the service s to take.
+func (r Reserved) RequestTo(s Service) bool { return r.Service == s && r.Takes != 0 }
+
 // ErrReserved is wrapped by the errors of CheckPublish and CheckSubscribe.
 var ErrReserved = errors.New("reserved topic")
 
