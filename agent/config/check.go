@@ -1,0 +1,239 @@
+package config
+
+import (
+	"fmt"
+	"net"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Names as AWS IoT has them for things; a sensor's is one level of a topic.
+var (
+	thingName    = regexp.MustCompile(`^[a-zA-Z0-9:_-]{1,128}$`)
+	templateName = regexp.MustCompile(`^[0-9A-Za-z_-]{1,36}$`)
+	sensorName   = regexp.MustCompile(`^[A-Za-z0-9_:-]{1,64}$`)
+)
+
+// maxSocket is the longest path of a Unix socket on Linux, without its end.
+const maxSocket = 107
+
+// maxTopic is the longest topic, in bytes, as AWS IoT has it (service quotas, message broker).
+const maxTopic = 256
+
+const (
+	ms   = Duration(time.Millisecond)
+	sec  = Duration(time.Second)
+	hour = 3600 * sec
+	day  = 24 * hour
+)
+
+// A findings gathers what is wrong. Keys that already have an error are left alone.
+type findings struct {
+	seen map[string]bool
+	errs []error
+}
+
+func (f *findings) bad(key string, got any, want string) {
+	if !f.seen[key] {
+		f.errs = append(f.errs, fmt.Errorf("%s: %v, want %s", key, got, want))
+	}
+}
+
+// text wants got to be one of want.
+func (f *findings) text(key, got string, want ...string) {
+	if !slices.Contains(want, got) {
+		f.bad(key, strconv.Quote(got), strings.Join(want, " or "))
+	}
+}
+
+// span wants got to be from low to high.
+func (f *findings) span(key string, got, low, high Duration) {
+	if got < low || got > high {
+		f.bad(key, got, fmt.Sprintf("%v to %v", low, high))
+	}
+}
+
+// form wants a text that the expression matches.
+func (f *findings) form(key, got string, form *regexp.Regexp, want string) {
+	if !form.MatchString(got) {
+		f.bad(key, strconv.Quote(got), want)
+	}
+}
+
+// socket wants a path that is short enough for a socket.
+func (f *findings) socket(key, got string) {
+	if len(got) > maxSocket {
+		f.bad(key, got, fmt.Sprintf("a path of at most %d bytes", maxSocket))
+	}
+}
+
+// clientID wants what a broker takes as one.
+func (f *findings) clientID(key, got string) {
+	if len(got) > 128 || strings.HasPrefix(got, "$") {
+		f.bad(key, strconv.Quote(got), "at most 128 bytes that do not begin with $")
+	}
+}
+
+// topic wants what can be published to.
+func (f *findings) topic(key, got string) {
+	if strings.ContainsAny(got, "+#\x00") || len(got) > maxTopic {
+		f.bad(key, strconv.Quote(got), fmt.Sprintf("a topic of at most %d bytes without + and #", maxTopic))
+	}
+}
+
+// check returns what is wrong with the values. Keys that already have an
+// error in before are left alone.
+func (c *Config) check(before []error, options func(string, map[string]any) []error) []error {
+	f := &findings{seen: map[string]bool{}}
+	for _, err := range before {
+		key, _, _ := strings.Cut(err.Error(), ": ")
+		f.seen[key] = true
+	}
+	if c.Thing != "" || c.Provision.Template == "" {
+		f.form("thing", c.Thing, thingName, "1 to 128 characters of a-z A-Z 0-9 : _ -")
+	}
+	if c.DataDir == "" {
+		f.bad("data_dir", `""`, "a path")
+	}
+	c.Uplink.checkSecurity(f.text, f.bad)
+	c.Provision.check(f)
+	f.socket("socket", c.Socket)
+	f.socket("health.metrics", c.Health.Metrics)
+	if c.Health.Metrics != "" && c.Health.Metrics == c.Socket {
+		f.bad("health.metrics", c.Health.Metrics, "another path than socket has")
+	}
+	for _, t := range []struct {
+		key, got string
+		want     []string
+	}{
+		{"log.level", c.Log.Level, []string{"debug", "info", "warn", "error"}},
+		{"log.format", c.Log.Format, []string{"json", "text"}},
+		{"board.kind", c.Board.Kind, []string{"linux", "sim"}},
+		{"uplink.format", c.Uplink.Format, []string{"batch", "json"}},
+		{"spool.overflow", c.Spool.Overflow, []string{"drop-oldest", "refuse-new"}},
+		{"shadow.desired_wins", c.Shadow.Desired, []string{"cloud", "device"}},
+		{"shadow.reported_wins", c.Shadow.Reported, []string{"device", "cloud"}},
+	} {
+		f.text(t.key, t.got, t.want...)
+	}
+	for _, t := range []struct {
+		key            string
+		got, low, high Duration
+	}{
+		{"uplink.keepalive", c.Uplink.KeepAlive, 5 * sec, 1200 * sec},
+		{"uplink.connect_timeout", c.Uplink.ConnectTimeout, sec, 300 * sec},
+		{"uplink.ack_timeout", c.Uplink.AckTimeout, sec, hour},
+		{"uplink.backoff_min", c.Uplink.BackoffMin, ms, hour},
+		{"uplink.backoff_max", c.Uplink.BackoffMax, c.Uplink.BackoffMin, day},
+		{"uplink.stable_after", c.Uplink.StableAfter, 0, day},
+		{"uplink.drain", c.Uplink.Drain, 0, 60 * sec},
+		{"spool.flush_every", c.Spool.FlushEvery, 10 * ms, hour},
+		{"spool.max_age", c.Spool.MaxAge, 0, 10 * 365 * day},
+		{"shadow.report_every", c.Shadow.ReportEvery, 50 * ms, day},
+	} {
+		f.span(t.key, t.got, t.low, t.high)
+	}
+	c.Uplink.check(f)
+	if c.Spool.MaxBytes < 1<<20 {
+		f.bad("spool.max_bytes", int64(c.Spool.MaxBytes), "at least 1 MiB")
+	} else if strconv.IntSize == 32 && c.Spool.MaxBytes > 256<<20 {
+		// bbolt maps the file, which must fit the address space.
+		f.bad("spool.max_bytes", int64(c.Spool.MaxBytes), "at most 256 MiB on a 32-bit machine")
+	}
+	c.checkSensors(f, options)
+	return f.errs
+}
+
+func (p *Provision) check(f *findings) {
+	if p.Template == "" {
+		return
+	}
+	if p.ClaimCert == "" {
+		f.bad("provision.claim_cert", `""`, "a path")
+	}
+	if p.ClaimKey == "" {
+		f.bad("provision.claim_key", `""`, "a path")
+	}
+	const want = "1 to 36 characters of a-z A-Z 0-9 _ -"
+	f.form("provision.template", p.Template, templateName, want)
+	f.form("provision.rotate_template", p.RotateTemplate, templateName, want)
+	f.clientID("provision.client_id", p.ClientID)
+}
+
+func (u *Uplink) check(f *findings) {
+	if host, port, err := net.SplitHostPort(u.Endpoint); err != nil || host == "" {
+		f.bad("uplink.endpoint", strconv.Quote(u.Endpoint), "host:port, such as bridge.example.net:8883")
+	} else if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+		f.bad("uplink.endpoint", strconv.Quote(u.Endpoint), "a port from 1 to 65535")
+	}
+	f.clientID("uplink.client_id", u.ClientID)
+	if u.Inflight < 1 || u.Inflight > 100 {
+		f.bad("uplink.inflight", u.Inflight, "1 to 100")
+	}
+	f.topic("uplink.topic", u.Topic)
+	f.topic("uplink.presence_topic", u.PresenceTopic)
+	if u.Format == "json" && !strings.Contains(u.Topic, "{sensor}") {
+		f.bad("uplink.topic", strconv.Quote(u.Topic), "a topic with {sensor} in it")
+	}
+}
+
+func (c *Config) checkSensors(f *findings, options func(string, map[string]any) []error) {
+	names := map[string]bool{}
+	for i, sn := range c.Sensors {
+		at := fmt.Sprintf("sensor[%d].", i)
+		if f.form(at+"name", sn.Name, sensorName, "1 to 64 characters of A-Z a-z 0-9 _ : -"); names[sn.Name] {
+			f.bad(at+"name", strconv.Quote(sn.Name), "a name no other sensor has")
+		}
+		names[sn.Name] = true
+		f.span(at+"every", sn.Every, MinEvery, MaxEvery)
+		f.span(at+"timeout", sn.Timeout, ms, hour)
+		if sn.Driver == "" {
+			f.bad(at+"driver", `""`, "the name of a driver (tidemill-agent sensors lists them)")
+		} else if options != nil {
+			for _, err := range options(sn.Driver, sn.Options) {
+				f.errs = append(f.errs, fmt.Errorf("sensor[%d]: %q: %w", i, sn.Name, err))
+			}
+		}
+	}
+}
+
+// checkSecurity checks what depends on Security.
+func (u *Uplink) checkSecurity(text func(key, got string, want ...string), bad func(key string, got any, want string)) {
+	text("uplink.security", u.Security, MutualTLS, ServerTLS, Plaintext)
+	const mutual, server, plain = 1, 2, 4
+	is := map[string]int{MutualTLS: mutual, ServerTLS: server, Plaintext: plain}[u.Security]
+	for _, f := range []struct {
+		key, got     string
+		needed, none int // by Security
+		want         string
+	}{
+		{"uplink.ca", u.CA, mutual | server, plain, `a path, or "system" for the CAs that the system trusts`},
+		{"uplink.cert", u.Cert, mutual, server | plain,
+			`a path; for a broker that takes a user and password: security = "tls"`},
+		{"uplink.key", u.Key, mutual, server | plain, "a path"},
+	} {
+		if f.got == "" && is&f.needed != 0 {
+			bad(f.key, `""`, f.want)
+		} else if f.got != "" && is&f.none != 0 {
+			bad(f.key, strconv.Quote(f.got), fmt.Sprintf("none with security = %q", u.Security))
+		}
+	}
+	if u.Security == Plaintext && u.Format == "batch" {
+		bad("uplink.format", strconv.Quote(u.Format),
+			`"json" with security = "plaintext": batches are for a tidemill-bridge, which takes devices over TLS`)
+	}
+	if u.User == "" && u.PasswordFile != "" {
+		bad("uplink.user", `""`, "a name beside uplink.password_file")
+	} else if u.User != "" && u.PasswordFile == "" {
+		bad("uplink.password_file", `""`, "a path beside uplink.user")
+	}
+}
+
+// The bounds of a sensor's interval, also for what the shadow desires.
+const (
+	MinEvery = Duration(10 * time.Millisecond)
+	MaxEvery = Duration(24 * time.Hour)
+)
