@@ -174,7 +174,10 @@ func (b *Rules) change(name string, kind error, f func() error) error {
 	if err := f(); err != nil {
 		return err
 	}
-	return b.set()
+	if err := b.set(); err != nil {
+		return fmt.Errorf("rule %s is changed on disk, and will be in force at the next change or start: %w", name, err)
+	}
+	return nil
 }
 
 func (b *Rules) put(name string, doc []byte, store func(*registry.Tx, registry.Rule) (registry.Rule, error)) error {
