@@ -198,11 +198,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 }
 
 func usage(w io.Writer) {
-	fmt.Fprint(w, "tidemill-agent takes readings from sensors to a tidemill-bridge without losing one.\n\nUsage: tidemill-agent command [words] [flags]\n\nCommands:\n")
+	fmt.Fprint(w, `tidemill-agent takes readings from sensors to a tidemill-bridge without losing one.
+
+Usage: tidemill-agent command [words] [flags]
+
+Commands:
+`)
 	for _, c := range commands {
 		fmt.Fprintf(w, "  %-9s %s\n", c.name, c.summary)
 	}
-	fmt.Fprint(w, "\nExamples:\n  tidemill-agent config sample > agent.toml\n  tidemill-agent run --config agent.toml\n  tidemill-agent watch --config agent.toml\n\ntidemill-agent command --help tells more.\n")
+	fmt.Fprint(w, `
+Examples:
+  tidemill-agent config sample > agent.toml
+  tidemill-agent run --config agent.toml
+  tidemill-agent watch --config agent.toml
+
+tidemill-agent command --help tells more.
+`)
 }
 
 func runVersion(_ context.Context, c *call) error {

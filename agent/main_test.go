@@ -54,7 +54,8 @@ func writeConfig(t *testing.T, text string) string {
 func TestCommandLine(t *testing.T) {
 	good := writeConfig(t, simulated)
 	writeFiles(t, filepath.Dir(good))
-	bad := writeConfig(t, simulated+"[spool]\nmax_bytes = 1\nx = 2\n[[sensor]]\nname=\"b\"\ndriver=\"bme280\"\nevery=\"1s\"\noptions.address = 7\n")
+	bad := writeConfig(t, simulated+"[spool]\nmax_bytes = 1\nx = 2\n"+
+		"[[sensor]]\nname=\"b\"\ndriver=\"bme280\"\nevery=\"1s\"\noptions.address = 7\n")
 	for _, c := range []struct {
 		name     string
 		args     []string

@@ -81,7 +81,9 @@ func TestLoad(t *testing.T) {
 			errs: []string{"data_dir: true, want a string", `shadow.enabled: "yes", want true or false`,
 				"thing: 5, want a string", "uplink.ca", "uplink.cert", "uplink.endpoint", "uplink.key",
 				"uplink: 3, want a table"}},
-		{name: "sensors", text: least + "[[sensor]]\nname = \"a/b\"\ndriver = \"host\"\nevery = \"0s\"\n[[sensor]]\nname = \"x\"\nevery = \"1s\"\nfoo = 1\n[[sensor]]\nname = \"x\"\nevery=\"1s\"\ndriver=\"host\"\n",
+		{name: "sensors", text: least + "[[sensor]]\nname = \"a/b\"\ndriver = \"host\"\nevery = \"0s\"\n" +
+			"[[sensor]]\nname = \"x\"\nevery = \"1s\"\nfoo = 1\n" +
+			"[[sensor]]\nname = \"x\"\nevery=\"1s\"\ndriver=\"host\"\n",
 			errs: []string{`sensor[0].every: 0s, want 10ms to 24h0m0s`, `sensor[0].name: "a/b"`,
 				`sensor[0].timeout: 0s`, `sensor[1].driver: ""`, "sensor[1].foo: unknown key",
 				`sensor[2].name: "x", want a name no other sensor has`}},

@@ -137,7 +137,8 @@ func refused(code byte, o *Options, certified bool) *Error {
 	case 4, 5, 7: // brokers say any of them for a wrong password
 		switch {
 		case o.User != "" && certified:
-			return fail(denied, "refused user %q with the certificate in uplink.cert as client id %q: uplink.user, password_file, cert, or a right is wrong",
+			return fail(denied, "refused user %q with the certificate in uplink.cert as client id %q: "+
+				"uplink.user, password_file, cert, or a right is wrong",
 				o.User, o.ClientID)
 		case o.User != "":
 			return fail(denied, "refused user %q as client id %q: uplink.user, password_file, or a right is wrong",

@@ -72,7 +72,7 @@ func TestRulesChange(t *testing.T) {
 }
 
 // inForce wants what the engine has, as "name SQL", in order, and that the
-// book lists the same.
+// rules of bridge.d and the API list the same.
 func (b *bridge) inForce(want ...string) {
 	b.t.Helper()
 	names := func(all []*rules.Rule) []string {
