@@ -21,14 +21,19 @@ const everythingRule = `{
   "awsIotSqlVersion": "2016-03-23",
   "actions": [
     {"kinesis": {"streamName": "readings", "partitionKey": "${topic(2)}", "roleArn": "arn:aws:iam::000000000000:role/rules"}},
-    {"firehose": {"deliveryStreamName": "archive", "separator": "\n", "roleArn": "arn:aws:iam::000000000000:role/rules"}}
+    {"firehose": {"deliveryStreamName": "archive", "separator": "\n", "roleArn": "arn:aws:iam::000000000000:role/rules"}},
+    {"firehose": {"deliveryStreamName": "held", "separator": "\n", "roleArn": "arn:aws:iam::000000000000:role/rules"}}
   ]
 }`
 
-// outRule sends what is queued a second way, through a target's outbox.
+// outRule sends what is queued a second and a third way, through a target's
+// outbox each: the bucket of the third cannot be written.
 const outRule = `{
   "sql": "SELECT n FROM 'q/+'", "awsIotSqlVersion": "2016-03-23",
-  "actions": [{"republish": {"topic": "out/${topic(2)}", "qos": 1, "roleArn": "arn:aws:iam::000000000000:role/rules"}}]
+  "actions": [
+    {"republish": {"topic": "out/${topic(2)}", "qos": 1, "roleArn": "arn:aws:iam::000000000000:role/rules"}},
+    {"s3": {"bucketName": "held", "key": "outbox/${topic(2)}/${n}", "roleArn": "arn:aws:iam::000000000000:role/rules"}}
+  ]
 }`
 
 const archiveStream = `{
@@ -39,8 +44,30 @@ const archiveStream = `{
   }
 }`
 
+// heldStream is archiveStream into the bucket that cannot be written.
+const heldStream = `{
+  "DeliveryStreamName": "held",
+  "ExtendedS3DestinationConfiguration": {
+    "BucketARN": "arn:aws:s3:::held", "Prefix": "stream/", "BufferingHints": {"SizeInMBs": 1, "IntervalInSeconds": 1}
+  }
+}`
+
 // declared are the files of bridge.d.
 var declared = map[string]string{
+	"streams/mixed.json":         `{"StreamName": "mixed", "ShardCount": 2, "RetentionPeriodHours": 8760}`,
+	"streams/sorted.json":        `{"StreamName": "sorted", "ShardCount": 1, "RetentionPeriodHours": 8760}`,
+	"streams/letters.json":       `{"StreamName": "letters", "ShardCount": 1, "RetentionPeriodHours": 8760}`,
+	"streams/held-letters.json":  `{"StreamName": "held-letters", "ShardCount": 1, "RetentionPeriodHours": 8760}`,
+	"delivery-streams/held.json": heldStream,
+	"connectors/readings.json": `{"ConnectorName": "readings", "Source": {"StreamName": "readings"},
+	  "Buffer": {"Records": 50, "Seconds": 1},
+	  "Emit": {"S3": {"Bucket": "held", "Prefix": "connector/", "Delimiter": "\n"}}}`,
+	"connectors/sorted.json": `{"ConnectorName": "sorted", "Source": {"StreamName": "mixed"}, "Filter": {"JSON": "fail"},
+	  "Buffer": {"Records": 7, "Seconds": 1}, "DeadLetter": {"StreamName": "letters"},
+	  "Emit": {"Stream": {"StreamName": "sorted"}}}`,
+	"connectors/held.json": `{"ConnectorName": "held", "Source": {"StreamName": "mixed"}, "Filter": {"JSON": "fail"},
+	  "Buffer": {"Records": 7, "Seconds": 1}, "DeadLetter": {"StreamName": "held-letters"},
+	  "Emit": {"S3": {"Bucket": "held", "Prefix": "mixed/", "Delimiter": "\n"}}}`,
 	"rules/everything.json":         everythingRule,
 	"rules/out.json":                outRule,
 	"streams/readings.json":         `{"StreamName": "readings", "ShardCount": 3, "RetentionPeriodHours": 8760}`,
@@ -55,6 +82,17 @@ const (
   "certificate": {"Type": "AWS::IoT::Certificate", "Properties": {"CertificateId": {"Ref": "AWS::IoT::Certificate::Id"}, "Status": "Active"}}}}`
 	role = "arn:aws:iam::000000000000:role/any"
 )
+
+// mixed is how many records StreamMixed has.
+const mixed = 90
+
+// mixedRecord is one of them. Every third is no JSON.
+func mixedRecord(i int) string {
+	if i%3 == 0 {
+		return fmt.Sprint("no JSON ", i)
+	}
+	return fmt.Sprintf(`{"i":%d}`, i)
+}
 
 // quoted is a JSON text.
 func quoted(s string) string {
@@ -162,7 +200,8 @@ func (l *leaver) leave(bin rig.Bin) (err error) {
 		return err
 	}
 	defer l.agent.Kill()
-	for _, step := range []func() error{l.fill, l.put, l.keep, l.ask, l.agent.Start, l.killBridge, l.killAll, l.away} {
+	for _, step := range []func() error{l.fill, l.put, l.hold, l.keep, l.ask, l.agent.Start, l.killBridge, l.mix,
+		l.killAll, l.away} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -240,6 +279,30 @@ func (l *leaver) put() error {
 	var err error
 	l.m.Records, err = l.api.records(l.ctx, StreamPut)
 	return err
+}
+
+// hold puts something into the way of the bucket Held that is no data: what is
+// written there fails until it is gone.
+func (l *leaver) hold() error {
+	return os.Symlink(Held, filepath.Join(l.bridge.Dir, "objects", Held))
+}
+
+// mix puts records to the stream StreamMixed, of which every third is no JSON, and
+// waits until the connectors that read it are as far as they get.
+func (l *leaver) mix() error {
+	var records []map[string]any
+	for i := range mixed {
+		records = append(records, map[string]any{"Data": []byte(mixedRecord(i)), "PartitionKey": fmt.Sprint("k", i)})
+	}
+	if err := l.api.kinesis(l.ctx, "PutRecords", map[string]any{"StreamName": StreamMixed, "Records": records},
+		nil); err != nil {
+		return err
+	}
+	l.m.Mixed = mixed
+	return rig.Until(l.ctx, "connectors", func() (bool, error) {
+		all, err := l.api.records(l.ctx, StreamSorted)
+		return len(all) > 0, err
+	})
 }
 
 // keep retains messages and makes the session for which messages wait.

@@ -31,6 +31,7 @@ type Manifest struct {
 	// published on q/{life}, and by a rule on out/{life}, for the session of client Subscriber, which was away
 	Queued   []Counted   `json:"queued"`
 	Records  []Record    `json:"records"`  // put to the stream StreamPut
+	Mixed    int         `json:"mixed"`    // records of StreamMixed; 0: there is neither that nor the bucket Held
 	Retained [][2]string `json:"retained"` // topic and payload, by topic
 
 	// Agent is what the agent Device said at the end of its spool: so many
@@ -72,6 +73,9 @@ const (
 	StreamReadings = "readings" // of all that comes on dt/#
 	StreamPut      = "put"      // of PutRecords, resharded
 	Archive        = "archive"  // delivery stream and bucket of all that comes on dt/#
+	Held           = "held"     // bucket that could not be written, a delivery stream and a connector into it
+	StreamMixed    = "mixed"    // of records of which some are no JSON
+	StreamSorted   = "sorted"   // those that are, by a connector
 )
 
 // pack writes the regular files below dir to the archive at path.

@@ -88,6 +88,10 @@ func upgraded(t *testing.T, manifest string) {
 			t.Logf("the bridge's log:\n%s", text[max(0, len(text)-4000):])
 		}
 	}()
+	var waiting backlog
+	if h.m.Mixed > 0 {
+		waiting = h.waiting()
+	}
 	h.must(h.bridge.Start())
 	defer h.bridge.Kill()
 	h.must(h.bridge.Ready(ctx))
@@ -99,6 +103,9 @@ func upgraded(t *testing.T, manifest string) {
 	h.retained()
 	appended := h.agent()
 	h.readings(appended)
+	if h.m.Mixed > 0 {
+		h.held(waiting, appended)
+	}
 	put, err := h.api.records(ctx, StreamPut)
 	h.must(err)
 	if !reflect.DeepEqual(put, h.m.Records) {
