@@ -115,6 +115,7 @@ func (c catalog) Shard(stream string, h streams.Hash) (int, bool) {
 }
 
 func (catalog) HasDeliveryStream(string) bool { return false }
+func (catalog) Remote(string) bool            { return false }
 
 func (catalog) Room(string) error { return nil }
 

@@ -43,3 +43,6 @@ func (c catalog) Room(stream string) error {
 	}
 	return err
 }
+
+// Remote implements action.Catalog.
+func (c catalog) Remote(kind string) bool { return false }

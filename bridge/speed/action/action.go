@@ -3,10 +3,11 @@
 // Actions are of two families. Those whose target is a stream of our own log
 // (kinesis, firehose) append to it in the same atomic commit that moves the
 // rule worker's position: they happen once, whatever crashes. All others
-// (republish, s3) append a Delivery to the rule's outbox, a stream as well, in
-// that commit; an Outbox drains it with retry, so that a slow or dead target
-// holds neither devices nor other rules. A Delivery carries everything that
-// its target needs, its name included, so doing it again overwrites.
+// append a Delivery to the rule's outbox, a stream as well, in that commit; an
+// Outbox drains it with retry, so that a slow or dead target holds neither
+// devices nor other rules. A Sender of its kind calls the target. A Delivery
+// carries everything that its target needs, its name included, so doing it
+// again overwrites.
 package action
 
 import (
@@ -65,6 +66,9 @@ type Catalog interface {
 	// Room returns an error when so much waits in an outbox, or in the buffer
 	// of a delivery stream, that no more may be added.
 	Room(stream string) error
+	// Remote says whether actions of a kind that the bridge serves itself (s3,
+	// kinesis, firehose, iotAnalytics) call a service elsewhere instead.
+	Remote(kind string) bool
 }
 
 // Templates compiles an action parameter with ${…} substitutions.

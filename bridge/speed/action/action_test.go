@@ -30,6 +30,7 @@ func (targets) Shard(name string, h streams.Hash) (int, bool) {
 	return slices.IndexFunc(streams.Even(2), func(r streams.Range) bool { return r.Contains(h) }), name == "readings"
 }
 func (targets) HasDeliveryStream(name string) bool { return name == "archive" }
+func (targets) Remote(string) bool                 { return false }
 func (targets) Room(string) error                  { return nil }
 
 func templates(text string) (*iotsql.Template, error) {

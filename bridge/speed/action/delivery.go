@@ -1,12 +1,17 @@
 package action
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strings"
 
+	"github.com/google/uuid"
+
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -25,10 +30,10 @@ func IsOutbox(stream string) bool { return strings.HasPrefix(stream, outboxPrefi
 
 // A Delivery is one piece of work in an outbox.
 type Delivery struct {
-	Kind   string // "s3" or "republish"
+	Kind   string // of action, as in the topic rule document
 	Rule   string
-	Bucket string // s3: bucket; republish: ""
-	Name   string // s3: object key; republish: topic
+	Bucket string // s3: bucket; others: ""
+	Name   string // s3: object key; republish: topic; others: what it acts on, for error documents
 	QoS    byte   // republish
 	Hops   uint8  // republish: the new message's
 	Data   []byte
@@ -37,15 +42,27 @@ type Delivery struct {
 	Properties []byte
 	Expiry     uint32 // seconds; 0: for ever
 
+	// ID is the same as often as this is tried, and no other delivery's: a UUID made
+	// of the message's trace id and the rule's slot. It is what targets know twins
+	// by. "" of versions before 4.
+	ID string
+	// Parameters are the action's, in the order of its kind, each evaluated once,
+	// when it was staged.
+	Parameters []Parameter
+
 	// Of the message that fired the rule, for the error action.
 	Topic, ClientID, TraceID string
 	Time                     int64 // arrival, epoch ms; 0: not known
 	Payload                  []byte
 }
 
-// deliveryVersion is the first byte of a stored Delivery. Versions 1 and 2 may
-// wait in outboxes of earlier releases: 1 has no time, neither has headers.
-const deliveryVersion = 3
+// deliveryVersion is the first byte of a stored Delivery. Versions 1 to 3 may
+// wait in outboxes of earlier releases: 1 has no time, 1 and 2 have no headers,
+// none of them has an id and parameters.
+const deliveryVersion = 4
+
+// maxParameters is more than any kind of action has.
+const maxParameters = 512
 
 // errDelivery means that stored bytes are no Delivery.
 var errDelivery = errors.New("action: corrupt delivery")
@@ -63,7 +80,16 @@ func (d *Delivery) append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(d.Expiry))
 	dst = binary.AppendUvarint(dst, uint64(len(d.Properties)))
 	dst = append(dst, d.Properties...)
+	dst = appendText(dst, d.ID)
+	dst = binary.AppendUvarint(dst, uint64(len(d.Parameters)))
+	for _, p := range d.Parameters {
+		dst = appendText(appendText(dst, p.Name), p.Value)
+	}
 	return append(dst, d.Data...)
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
 // ParseDelivery reads what append wrote. Data, Payload and Properties alias src.
@@ -71,50 +97,73 @@ func ParseDelivery(src []byte) (*Delivery, error) {
 	if len(src) < 3 || src[0] < 1 || src[0] > deliveryVersion {
 		return nil, errDelivery
 	}
+	version := src[0]
 	d := &Delivery{QoS: src[1], Hops: src[2]}
-	rest := src[3:]
-	take := func() ([]byte, bool) {
-		n, used := binary.Uvarint(rest)
-		if used <= 0 || n > uint64(len(rest)-used) {
-			return nil, false
-		}
-		part := rest[used : used+int(n)]
-		rest = rest[used+int(n):]
-		return part, true
-	}
+	r := reader{rest: src[3:]}
 	for _, s := range []*string{&d.Kind, &d.Rule, &d.Bucket, &d.Name, &d.Topic, &d.ClientID, &d.TraceID} {
-		part, ok := take()
-		if !ok {
-			return nil, errDelivery
-		}
-		*s = string(part)
+		*s = string(r.bytes())
 	}
-	if src[0] > 1 {
-		t, used := binary.Varint(rest)
-		if used <= 0 {
-			return nil, errDelivery
-		}
-		d.Time, rest = t, rest[used:]
+	if version > 1 {
+		d.Time = r.varint()
 	}
-	var ok bool
-	if d.Payload, ok = take(); !ok {
-		return nil, errDelivery
-	}
-	if src[0] > 2 {
-		n, used := binary.Uvarint(rest)
-		if used <= 0 || n > math.MaxUint32 {
-			return nil, errDelivery
-		}
-		d.Expiry, rest = uint32(n), rest[used:]
-		if d.Properties, ok = take(); !ok || new(packet.Properties).Parse(packet.PUBLISH, d.Properties) != nil {
-			return nil, errDelivery
-		}
-		if len(d.Properties) == 0 {
+	d.Payload = r.bytes()
+	if version > 2 {
+		d.Expiry = uint32(r.uvarint(math.MaxUint32))
+		if d.Properties = r.bytes(); len(d.Properties) == 0 {
 			d.Properties = nil
 		}
+		if new(packet.Properties).Parse(packet.PUBLISH, d.Properties) != nil {
+			return nil, errDelivery
+		}
 	}
-	d.Data = rest
+	if version > 3 {
+		d.ID = string(r.bytes())
+		for n := r.uvarint(maxParameters); n > 0 && !r.bad; n-- {
+			d.Parameters = append(d.Parameters, Parameter{string(r.bytes()), string(r.bytes())})
+		}
+	}
+	if r.bad {
+		return nil, errDelivery
+	}
+	d.Data = r.rest
 	return d, nil
+}
+
+// A reader takes a Delivery apart. After a fault it gives nothing more.
+type reader struct {
+	rest []byte
+	bad  bool
+}
+
+func (r *reader) uvarint(most uint64) uint64 {
+	n, used := binary.Uvarint(r.rest)
+	if used <= 0 || n > most || r.bad {
+		r.bad = true
+		return 0
+	}
+	r.rest = r.rest[used:]
+	return n
+}
+
+func (r *reader) varint() int64 {
+	n, used := binary.Varint(r.rest)
+	if used <= 0 || r.bad {
+		r.bad = true
+		return 0
+	}
+	r.rest = r.rest[used:]
+	return n
+}
+
+func (r *reader) bytes() []byte {
+	n := r.uvarint(math.MaxInt32)
+	if n > uint64(len(r.rest)) || r.bad {
+		r.bad = true
+		return nil
+	}
+	part := r.rest[:n]
+	r.rest = r.rest[n:]
+	return part
 }
 
 // outbox is what actions with an outbox share.
@@ -130,7 +179,26 @@ func (o outbox) fill(in *Input, d *Delivery) *Delivery {
 	d.Rule, d.Data = o.rule, in.Doc
 	m := in.Input
 	d.Topic, d.ClientID, d.TraceID, d.Time, d.Payload = m.Topic, m.ClientID, m.Trace.String(), m.Time, m.Payload
+	d.ID = o.id(in)
 	return d
+}
+
+// id is a delivery's: the same when the message is met again after a crash. An
+// error action may run more than once for a message, for another failure each
+// time.
+func (o outbox) id(in *Input) string {
+	if in.Trace == (message.Trace{}) { // nothing that came in is without
+		return uuid.NewString()
+	}
+	h := sha256.New()
+	h.Write(in.Trace[:])
+	io.WriteString(h, o.stream)
+	if strings.HasSuffix(o.stream, "/"+ErrorSlot) {
+		h.Write(in.Doc)
+	}
+	id := uuid.UUID(h.Sum(nil)[:16])
+	id[6], id[8] = id[6]&0x0f|0x80, id[8]&0x3f|0x80 // version 8, made otherwise (RFC 9562, section 5.8)
+	return id.String()
 }
 
 // encode returns the record of d, which must have room.

@@ -33,6 +33,7 @@ type Republisher interface {
 type Options struct {
 	Objects   sink.Objects
 	Republish Republisher
+	Senders   map[string]Sender // of all other kinds, and of s3 in the place of Objects
 	// Failed stages the rule's error action for a delivery that was given up
 	// and is not of the error action itself.
 	Failed func(b *streams.Batch, d *Delivery, err error)
@@ -330,6 +331,9 @@ func (x *Drainer) old(bx *box, r *streams.Record) bool {
 }
 
 func (x *Drainer) attempt(ctx context.Context, b *streams.Batch, d *Delivery) (staged func(error), err error) {
+	if s := x.opts.Senders[d.Kind]; s != nil {
+		return nil, s.Send(ctx, []*Delivery{d})[0]
+	}
 	switch d.Kind {
 	case "s3":
 		return nil, x.opts.Objects.Put(ctx, d.Bucket, d.Name, func(w io.Writer) error {
