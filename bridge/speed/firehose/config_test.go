@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/firehose/compress"
 )
 
 const good = `{
@@ -24,19 +26,19 @@ func TestParse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Name != "archive" || c.Bucket != "readings" || c.Size != 2<<20 || c.Interval != time.Minute ||
-		!c.Gzip || c.Suffix != ".gz" || string(c.Delim) != "\n" {
+	if c.Name != "archive" || c.Objects.Bucket != "readings" || c.Size != 2<<20 || c.Interval != time.Minute ||
+		c.Objects.Compression != compress.Gzip || c.Objects.Suffix != ".gz" || string(c.Processing.Delimiter) != "\n" {
 		t.Errorf("%+v", c)
 	}
-	if got := c.Prefix.Eval(time.UnixMilli(0)); got != "year=1970/" {
-		t.Errorf("prefix %q", got)
+	if got, err := c.Objects.Prefix.Eval(Values{At: time.UnixMilli(0)}); got != "year=1970/" || err != nil {
+		t.Errorf("prefix %q, %v", got, err)
 	}
 }
 
 func TestParseNamesEveryError(t *testing.T) {
 	_, err := Parse([]byte(`{"DeliveryStreamName":"a b","DeliveryStreamType":"MSKAsSource",
 	  "ExtendedS3DestinationConfiguration":{"BucketARN":"readings","Prefix":"!{nope:x}",
-	  "BufferingHints":{"SizeInMBs":0,"IntervalInSeconds":901},"CompressionFormat":"ZIP","CustomTimeZone":"Mars/Olympus",
+	  "BufferingHints":{"SizeInMBs":0,"IntervalInSeconds":901},"CompressionFormat":"LZ4","CustomTimeZone":"Mars/Olympus",
 	  "FileExtension":"gz"}}`))
 	if err == nil {
 		t.Fatal("accepted")
@@ -72,43 +74,6 @@ func TestParseNamesEveryError(t *testing.T) {
 	}
 }
 
-func TestPrefix(t *testing.T) {
-	at := time.Date(2026, 3, 9, 7, 5, 4, 30e6, time.UTC)
-	zone := time.FixedZone("east", 2*3600)
-	for _, c := range []struct{ text, want string }{
-		{"", "2026/03/09/09/"},
-		{"plain", "plain2026/03/09/09/"},
-		{"a/!{timestamp:yyyy-MM-dd}/b", "a/2026-03-09/b"},
-		{"!{timestamp:'year='yyyy'/day='DDD}/", "year=2026/day=068/"},
-		{"!{timestamp:H}:!{timestamp:mm.ss.SSS}", "9:05.04.030"},
-		{"!{timestamp:yy''MMM}", "26'Mar"},
-	} {
-		p, err := ParsePrefix(c.text, zone)
-		if err != nil {
-			t.Errorf("%q: %v", c.text, err)
-			continue
-		}
-		if got := p.Eval(at); got != c.want {
-			t.Errorf("%q gives %q, want %q", c.text, got, c.want)
-		}
-	}
-	p, err := ParsePrefix("!{firehose:random-string}/!{firehose:random-string}/", zone)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a, b, _ := strings.Cut(p.Eval(at), "/")
-	if len(a) != 11 || a == b[:11] {
-		t.Errorf("random strings %q, %q", a, b)
-	}
-	for _, bad := range []string{"!{timestamp:}", "!{timestamp:yyyy", "!{timestamp:qq}",
-		"!{firehose:error-output-type}",
-		"!{timestamp:'open}", "!{timestamp:QQ}", "!{timestamp:HHH}", "!{timestamp:yyyy]MM}", strings.Repeat("x", 513)} {
-		if _, err := ParsePrefix(bad, zone); err == nil {
-			t.Errorf("%q: accepted", bad)
-		}
-	}
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
 	f.Fuzz(func(t *testing.T, doc []byte) {
@@ -116,7 +81,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if c.Name == "" || c.Bucket == "" || c.Size < 1<<20 || c.Interval < 0 || c.Interval > 900*time.Second {
+		if c.Name == "" || c.Objects.Bucket == "" || c.Size < 1<<20 || c.Interval < 0 || c.Interval > 900*time.Second {
 			t.Fatalf("accepted %+v", c)
 		}
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/tidemill/tidemill/bridge/speed/firehose/compress"
 	"github.com/tidemill/tidemill/deploy/await"
 )
 
@@ -62,19 +63,20 @@ func TestExported(t *testing.T) {
 		!strings.Contains(string(c.Kept["CloudWatchLoggingOptions"]), "/aws/kinesisfirehose/archive") {
 		t.Errorf("kept %v", got)
 	}
-	if got := c.errorKey(at, "id"); got != "errors/processing-failed/2026/archive-1-2026-03-09-07-00-00-id" {
-		t.Error(got)
+	if got, err := c.Objects.ErrorKey(c.Name, 1, Values{At: at, ErrorType: ProcessingFailed}, "id"); err != nil ||
+		got != "errors/processing-failed/2026/archive-1-2026-03-09-07-00-00-id" {
+		t.Error(got, err)
 	}
 	c, err = Parse([]byte(described))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Name != "archive" || c.Source != "in" || !c.Gzip || c.split == nil || !c.split.JSON ||
-		string(c.Delim) != "\n" {
+	if c.Name != "archive" || c.Source.Stream != "in" || c.Objects.Compression != compress.Gzip ||
+		c.Processing.Split == nil || !c.Processing.Split.JSON || string(c.Processing.Delimiter) != "\n" {
 		t.Errorf("%+v", c)
 	}
 	plain := strings.NewReplacer("ExtendedS3DestinationConfiguration", "S3DestinationConfiguration").Replace(good)
-	if c, err := Parse([]byte(plain)); err != nil || c.Bucket != "readings" {
+	if c, err := Parse([]byte(plain)); err != nil || c.Objects.Bucket != "readings" {
 		t.Errorf("S3DestinationConfiguration: %v", err)
 	}
 	for name, doc := range map[string]string{
@@ -100,40 +102,25 @@ func TestExported(t *testing.T) {
 	}
 }
 
-func TestErrorPrefix(t *testing.T) {
-	at := time.Date(2026, 3, 9, 7, 5, 4, 0, time.UTC)
-	for text, want := range map[string]string{
-		"":                                "processing-failed/2026/03/09/07/",
-		"bad/":                            "bad/processing-failed/2026/03/09/07/",
-		"x/!{firehose:error-output-type}": "x/processing-failed",
-		"!{firehose:error-output-type}/!{timestamp:yyyy}/": "processing-failed/2026/",
-	} {
-		p, err := ParseErrorPrefix(text, time.UTC)
-		if got := p.Eval(at); err != nil || got != want {
-			t.Errorf("%q: %q, %v; want %q", text, got, err, want)
-		}
-	}
-}
-
 func TestSplit(t *testing.T) {
 	many := strings.Repeat("{}", maxSplit)
 	for _, c := range []struct {
-		s    *splitter
+		s    *Splitter
 		in   string
 		want string // parts, with | between; "-": it cannot be
 	}{
 		{nil, "{}{}", "{}{}"},
-		{&splitter{JSON: true}, "{\"a\":1}{\"b\":2}\n [3]  4\n", `{"a":1}|{"b":2}|[3]|4`},
-		{&splitter{JSON: true}, "{", "-"},
-		{&splitter{JSON: true}, "", "-"},
-		{&splitter{JSON: true}, "{} x", "-"},
-		{&splitter{JSON: true}, many, strings.Repeat("{}|", maxSplit-1) + "{}"},
-		{&splitter{JSON: true}, many + "{}", "-"},
-		{&splitter{Delimiter: []byte("##")}, "a##b##", "a|b"},
-		{&splitter{Delimiter: []byte("\n")}, "a", "a"},
-		{&splitter{Delimiter: []byte("\n")}, strings.Repeat("a\n", maxSplit+1), "-"},
+		{&Splitter{JSON: true}, "{\"a\":1}{\"b\":2}\n [3]  4\n", `{"a":1}|{"b":2}|[3]|4`},
+		{&Splitter{JSON: true}, "{", "-"},
+		{&Splitter{JSON: true}, "", "-"},
+		{&Splitter{JSON: true}, "{} x", "-"},
+		{&Splitter{JSON: true}, many, strings.Repeat("{}|", maxSplit-1) + "{}"},
+		{&Splitter{JSON: true}, many + "{}", "-"},
+		{&Splitter{Delimiter: []byte("##")}, "a##b##", "a|b"},
+		{&Splitter{Delimiter: []byte("\n")}, "a", "a"},
+		{&Splitter{Delimiter: []byte("\n")}, strings.Repeat("a\n", maxSplit+1), "-"},
 	} {
-		parts, err := c.s.split([]byte(c.in))
+		parts, err := c.s.Split([]byte(c.in))
 		var got []string
 		for _, p := range parts {
 			got = append(got, string(p))

@@ -26,6 +26,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/compress"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -88,7 +89,7 @@ func (s *Service) Apply(c *Config) error {
 	defer s.mu.Unlock()
 	if d := s.streams[c.Name]; d != nil {
 		if old := d.config.Load().Source; old != c.Source {
-			return fmt.Errorf("delivery stream %s: %w: %q, and that does not change", c.Name, ErrSource, old)
+			return fmt.Errorf("delivery stream %s: %w: %q, and that does not change", c.Name, ErrSource, old.Stream)
 		}
 		d.config.Store(c)
 		d.poke()
@@ -122,7 +123,7 @@ func (s *Service) Has(name string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	d := s.streams[name]
-	return d != nil && d.config.Load().Source == ""
+	return d != nil && d.config.Load().Source.Direct()
 }
 
 // Stats returns the counters of each delivery stream.
@@ -144,7 +145,7 @@ func (s *Service) Run(ctx context.Context) error {
 	s.mu.Lock()
 	s.start = func(d *delivery) {
 		wg.Go(func() { d.run(ctx) })
-		if d.config.Load().Source != "" {
+		if !d.config.Load().Source.Direct() {
 			wg.Go(func() { d.feed(ctx) })
 		}
 	}
@@ -191,7 +192,7 @@ type plan struct {
 	Gzip   bool   `json:"gzip,omitempty"`
 	Delim  []byte `json:"delim,omitempty"`
 
-	Split    *splitter `json:"split,omitempty"`     // takes records apart
+	Split    *Splitter `json:"split,omitempty"`     // takes records apart
 	ErrorKey string    `json:"error_key,omitempty"` // of the object of those that it cannot
 	At       int64     `json:"at_ms,omitempty"`     // when the plan was made, with Split
 }
@@ -336,9 +337,9 @@ func (d *delivery) due(ctx context.Context, next uint64) (*plan, error) {
 			return nil, err
 		}
 		for _, r := range recs {
-			n := int64(len(r.Data) + len(c.Delim))
+			n := int64(len(r.Data) + len(c.Processing.Delimiter))
 			if size > 0 && size+n > c.Size {
-				return d.plan(c, next, at, oldest), nil
+				return d.plan(c, next, at, oldest)
 			}
 			if size == 0 && at == next {
 				oldest, seen = time.UnixMilli(r.Time), time.Now()
@@ -347,7 +348,7 @@ func (d *delivery) due(ctx context.Context, next uint64) (*plan, error) {
 			at = r.Offset + 1
 		}
 		if size >= c.Size {
-			return d.plan(c, next, at, oldest), nil
+			return d.plan(c, next, at, oldest)
 		}
 		if len(recs) > 0 {
 			continue // there may be more to count
@@ -356,7 +357,7 @@ func (d *delivery) due(ctx context.Context, next uint64) (*plan, error) {
 		if at > next {
 			left := min(time.Until(oldest.Add(c.Interval)), time.Until(seen.Add(c.Interval)))
 			if left <= 0 {
-				return d.plan(c, next, at, oldest), nil
+				return d.plan(c, next, at, oldest)
 			}
 			wait, cancel = context.WithTimeout(ctx, left)
 		}
@@ -397,26 +398,25 @@ func (d *delivery) await(ctx context.Context, offset uint64) error {
 
 // plan names the object of records [from, to). The name ends in an id made of
 // the stream's incarnation and the range.
-func (d *delivery) plan(c *Config, from, to uint64, oldest time.Time) *plan {
+func (d *delivery) plan(c *Config, from, to uint64, oldest time.Time) (*plan, error) {
 	sum := sha1.Sum([]byte(fmt.Sprintf("%s/%d/%d", d.state, from, to)))
 	sum[6], sum[8] = sum[6]&0x0f|0x50, sum[8]&0x3f|0x80 // a version 5 UUID
 	id := uuid.UUID(sum[:16]).String()
-	p := &plan{From: from, To: to, Bucket: c.Bucket, Key: c.key(oldest, id), Gzip: c.Gzip, Delim: c.Delim}
-	if c.split != nil {
-		p.Split, p.ErrorKey, p.At = c.split, c.errorKey(oldest, id), time.Now().UnixMilli()
+	v := Values{At: oldest, ErrorType: ProcessingFailed}
+	o := &c.Objects
+	key, err := o.Key(c.Name, c.Version, v, id)
+	if err != nil {
+		return nil, fmt.Errorf("object of %s: %w", c.Name, err)
 	}
-	return p
-}
-
-// errorKey is key for the records that could not be taken apart.
-func (c *Config) errorKey(oldest time.Time, id string) string {
-	return fmt.Sprintf("%s%s-1-%s-%s", c.errorPrefix.Eval(oldest), c.Name,
-		oldest.In(c.errorPrefix.zone).Format("2006-01-02-15-04-05"), id)
-}
-
-func (c *Config) key(oldest time.Time, id string) string {
-	return fmt.Sprintf("%s%s-1-%s-%s%s", c.Prefix.Eval(oldest), c.Name,
-		oldest.In(c.Prefix.zone).Format("2006-01-02-15-04-05"), id, c.Suffix)
+	p := &plan{From: from, To: to, Bucket: o.Bucket, Key: key, Gzip: o.Compression == compress.Gzip,
+		Delim: c.Processing.Delimiter}
+	if c.Processing.Split != nil {
+		p.Split, p.At = c.Processing.Split, time.Now().UnixMilli()
+		if p.ErrorKey, err = o.ErrorKey(c.Name, c.Version, v, id); err != nil {
+			return nil, fmt.Errorf("failures of %s: %w", c.Name, err)
+		}
+	}
+	return p, nil
 }
 
 // Counts are what an object has, or a plan.
@@ -475,7 +475,7 @@ func (d *delivery) write(ctx context.Context, w, failed io.Writer, p *plan) (n c
 			if r.Offset >= p.To {
 				break
 			}
-			parts, why := p.Split.split(r.Data)
+			parts, why := p.Split.Split(r.Data)
 			if why != nil {
 				n.failed++
 				if err := writeFailure(failed, r.Data, r.Time, p.At, why); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/tidemill/tidemill/bridge/speed/firehose/compress"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
@@ -77,8 +78,9 @@ func config(t *testing.T, name string, size int64, every time.Duration) *Config 
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &Config{Name: name, Bucket: "readings", Prefix: p, Size: size, Interval: every, Gzip: true, Suffix: ".gz",
-		Delim: []byte("\n")}
+	return &Config{Name: name, Version: 1, Kind: ExtendedS3, Buffer: Buffer{size, every},
+		Objects:    Objects{Bucket: "readings", Prefix: p, Compression: compress.Gzip, Suffix: ".gz"},
+		Processing: Processing{Delimiter: []byte("\n")}}
 }
 
 // running starts a store and a service over fs and returns them with a
@@ -235,7 +237,7 @@ func TestNameIsPlannedAgain(t *testing.T) {
 		k.fail = nil
 		k.mu.Unlock()
 		c := config(t, "a", 1<<20, 0)
-		c.Bucket = "other"
+		c.Objects.Bucket = "other"
 		if err := s.Apply(c); err != nil {
 			t.Fatal(err)
 		}

@@ -30,7 +30,7 @@ const minRoom = 64 << 20
 func (d *delivery) feed(ctx context.Context) {
 	told := false
 	for ctx.Err() == nil {
-		name := d.config.Load().Source
+		name := d.config.Load().Source.Stream
 		info, err := d.store.Describe(name)
 		if err == nil {
 			told = false
