@@ -184,7 +184,8 @@ func (l *List) judge(a netip.AddrPort) error {
 	default:
 		return nil
 	}
-	return fmt.Errorf("%w: %s is %s; egress.allow in the bridge's configuration lets it be reached", ErrRefused, a, what)
+	return fmt.Errorf("%w: %s is %s; egress.allow in the bridge's configuration lets it be reached",
+		ErrRefused, a, what)
 }
 
 func addresses() ([]netip.Addr, error) {

@@ -2,18 +2,11 @@ package emit
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
 	"regexp"
-	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
@@ -33,19 +26,6 @@ func jars(t testing.TB, name, artifact string) string {
 			`"$0" -q -B -f "$1" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$2" && touch "$3"`,
 			mvn, filepath.Join("testdata", name, "pom.xml"), dir, whole))
 	return dir
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	for range 100 {
-		port := 12000 + rand.IntN(20000) // below the ports that systems hand out
-		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
-			l.Close()
-			return port
-		}
-	}
-	t.Fatal("no free port")
-	return 0
 }
 
 // until waits until f succeeds, for a minute.
@@ -76,51 +56,6 @@ func openSearch(t *testing.T) (url string) {
 		exec.Command("java", "-Xmx512m", "-cp", dir+"/*", "org.codelibs.opensearch.runner.OpenSearchRunner",
 			"-basePath", t.TempDir(), "-numOfNode", "1", "-clusterName", "emit", "-useLogger"),
 		regexp.MustCompile(`HttpServerTransport\s*\] publish_address \{(127[^}]+)\}`))
-}
-
-// postgres runs PostgreSQL and returns a URL, without the password, which is in
-// a file.
-func postgres(t *testing.T) (url, passwordFile string) {
-	initdb := counterpart.Program(t, "postgresql", "/usr/lib/postgresql/*/bin/initdb", "initdb")
-	server := filepath.Join(filepath.Dir(initdb), "postgres")
-	dir, err := os.MkdirTemp("", "emit-pg")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	const password = "tide'mill \\ 7\n"
-	servers := filepath.Join(dir, "password")
-	passwordFile = filepath.Join(t.TempDir(), "password") // ours, who may be another user
-	if err := errors.Join(os.WriteFile(servers, []byte(password), 0o600),
-		os.WriteFile(passwordFile, []byte(password), 0o600)); err != nil {
-		t.Fatal(err)
-	}
-	as := &syscall.SysProcAttr{}
-	if os.Geteuid() == 0 { // which the server refuses to be
-		u, err := user.Lookup("nobody")
-		if err != nil {
-			t.Fatal(err)
-		}
-		uid, err1 := strconv.Atoi(u.Uid)
-		gid, err2 := strconv.Atoi(u.Gid)
-		if err := errors.Join(err1, err2, os.Chown(dir, uid, gid), os.Chown(servers, uid, gid)); err != nil {
-			t.Fatal(err)
-		}
-		as.Credential = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
-	}
-	data := filepath.Join(dir, "data")
-	init := exec.Command(initdb, "-D", data, "-U", "tide", "-A", "scram-sha-256", "--pwfile", servers, "-E", "UTF8",
-		"--no-locale", "-N")
-	init.Dir, init.SysProcAttr = dir, as
-	if out, err := init.CombinedOutput(); err != nil {
-		t.Fatalf("initdb: %v\n%s", err, out)
-	}
-	port := freePort(t)
-	run := exec.Command(server, "-D", data, "-p", strconv.Itoa(port), "-k", dir, "-c", "listen_addresses=127.0.0.1",
-		"-c", "fsync=off")
-	run.Dir, run.SysProcAttr = dir, as
-	counterpart.Run(t, run, regexp.MustCompile(`database system is (ready) to accept`))
-	return fmt.Sprintf("postgres://tide@127.0.0.1:%d/postgres?sslmode=disable", port), passwordFile
 }
 
 func connect(t *testing.T, url, passwordFile string) *pgx.Conn {

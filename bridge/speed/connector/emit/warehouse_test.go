@@ -8,11 +8,13 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
 func TestWarehouse(t *testing.T) {
 	bucket, objects := s3Server(t)
-	url, password := postgres(t)
+	url, password := counterpart.PostgreSQL(t)
 	db := connect(t, url, password)
 	exec := func(sql string) {
 		t.Helper()

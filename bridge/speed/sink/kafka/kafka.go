@@ -118,7 +118,8 @@ func (s *setup) sign() (sasl.Mechanism, error) {
 	case "SCRAM-SHA-256":
 		return scram.Auth{User: s.user, Pass: s.password}.AsSha256Mechanism(), nil
 	}
-	return nil, fmt.Errorf("%w sasl.mechanism: %q, want PLAIN, SCRAM-SHA-512 or SCRAM-SHA-256", ErrProperty, s.mechanism)
+	return nil, fmt.Errorf("%w sasl.mechanism: %q, want PLAIN, SCRAM-SHA-512 or SCRAM-SHA-256", ErrProperty,
+		s.mechanism)
 }
 
 // read returns the options of a producer with these properties.
@@ -167,7 +168,8 @@ func Open(p Properties, dial Dial, roots *tls.Config) (*Producer, error) {
 	if s.encrypted {
 		dial = overTLS(dial, roots)
 	}
-	c, err := kgo.NewClient(append(s.opts, kgo.Dialer(dial), kgo.RecordPartitioner(placed{kgo.StickyKeyPartitioner(nil)}),
+	c, err := kgo.NewClient(append(s.opts, kgo.Dialer(dial),
+		kgo.RecordPartitioner(placed{kgo.StickyKeyPartitioner(nil)}),
 		kgo.RecordDeliveryTimeout(Timeout), kgo.ProduceRequestTimeout(10*time.Second), kgo.RetryTimeout(Timeout),
 		kgo.UnknownTopicRetries(1), kgo.ConnIdleTimeout(time.Minute))...)
 	if err != nil {
@@ -245,8 +247,8 @@ func (p *Producer) Produce(ctx context.Context, records []Record) []error {
 // Permanent says whether an error of Produce comes again with the same record: it
 // is too large, its topic may not be, or who asks has no right to it.
 func Permanent(err error) bool {
-	for _, e := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTopicException, kerr.InvalidRecord,
-		kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.InvalidTimestamp, errPlace, ErrProperty} {
+	for _, e := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTopicException,
+		kerr.InvalidRecord, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.InvalidTimestamp, errPlace, ErrProperty} {
 		if errors.Is(err, e) {
 			return true
 		}

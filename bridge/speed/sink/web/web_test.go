@@ -42,7 +42,8 @@ func TestPost(t *testing.T) {
 		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want word of %q", path, err, want)
 		}
-		if r, ok := errors.AsType[*Refusal](err); ok && r.Again() != (path == "/busy") || len(want) > 0 && len(err.Error()) > 400 {
+		if r, ok := errors.AsType[*Refusal](err); ok && r.Again() != (path == "/busy") ||
+			len(want) > 0 && len(err.Error()) > 400 {
 			t.Errorf("%s: %v", path, err)
 		}
 		if got.Header.Get("X-One") != "1" || got.Host != "other.example.org" || string(body) != "{}" {
