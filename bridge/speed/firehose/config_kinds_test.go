@@ -48,7 +48,8 @@ var blocks = map[Kind]string{
 	  "VpcConfiguration":{"SubnetIds":["s"]}}`,
 	ToEndpoint: `{"EndpointConfiguration":{"Url":"http://127.0.0.1:8080/in","Name":"n","AccessKey":"hidden-key"},
 	  "RequestConfiguration":{"ContentEncoding":"GZIP","CommonAttributes":[{"AttributeName":"a","AttributeValue":"hidden-value"}]},
-	  "BufferingHints":{"SizeInMBs":64,"IntervalInSeconds":60},"S3BackupMode":"AllData","S3Configuration":` + bucketBlock + `}`,
+	  "BufferingHints":{"SizeInMBs":64,"IntervalInSeconds":60},"S3BackupMode":"AllData",
+	  "S3Configuration":` + bucketBlock + `}`,
 	ToSplunk: `{"HECEndpoint":"https://splunk:8088","HECEndpointType":"Raw","HECToken":"hidden-token",
 	  "HECAcknowledgmentTimeoutInSeconds":600,"S3Configuration":` + bucketBlock + `}`,
 }
@@ -69,7 +70,8 @@ func TestKinds(t *testing.T) {
 			return c.Objects.Bucket == "lake" && c.Size == 64<<20 && c.Interval == 0 && c.Objects.Suffix == ".json" &&
 				c.SourceBackup.Bucket == "raw" && c.SourceBackup.Compression == compress.Snappy && p.Decompress &&
 				p.LogEvents && string(p.Split.Delimiter) == "##" && p.Lambda.Size == 512<<10 && p.Lambda.Retries == 1 &&
-				p.Lambda.Interval == time.Minute && string(p.Delimiter) == "\n" && c.Partitioning.Retry == time.Minute &&
+				p.Lambda.Interval == time.Minute && string(p.Delimiter) == "\n" &&
+				c.Partitioning.Retry == time.Minute &&
 				slices.Equal(c.Partitioning.Query.Keys(), []string{"k"}) && c.Retry == 24*time.Hour
 		},
 		PlainS3: func(c *Config) bool {
@@ -94,7 +96,8 @@ func TestKinds(t *testing.T) {
 				c.BackupAll && c.Size == 64<<20
 		},
 		ToSplunk: func(c *Config) bool {
-			return c.Splunk.Raw && c.Splunk.Token.Reveal() == "hidden-token" && c.Splunk.AckTimeout == 600*time.Second &&
+			return c.Splunk.Raw && c.Splunk.Token.Reveal() == "hidden-token" &&
+				c.Splunk.AckTimeout == 600*time.Second &&
 				c.Interval == time.Minute && c.Size == 5<<20
 		},
 	} {
@@ -116,7 +119,8 @@ func TestSecrets(t *testing.T) {
 		}
 		var log strings.Builder
 		slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "c", c, "r", c.Redshift, "e", c.Endpoint, "s", c.Splunk)
-		shown := fmt.Sprintf("%v %+v %#v %s %v %+v %+v %+v", c, *c, *c, log.String(), c.Kept, c.Redshift, c.Endpoint, c.Splunk)
+		shown := fmt.Sprintf("%v %+v %#v %s %v %+v %+v %+v", c, *c, *c, log.String(), c.Kept, c.Redshift, c.Endpoint,
+			c.Splunk)
 		if i := strings.Index(shown, "hidden-"); i >= 0 {
 			t.Errorf("%s: %.40s", kind, shown[i:])
 		}
