@@ -227,17 +227,21 @@ func stored(filter, name string) bool { return filter == "#" || topic.Match(filt
 // The router delivers by the gateway, to which it belongs: this one circle is
 // closed here, before anything runs.
 func (a *assembly) makeMessagePath() error {
+	subscribers := gateway.NewSubscribers(a.gatewayConfig())
 	r := &router{store: a.store, ingest: a.ingest, provision: a.provision, registry: a.registry, broker: a.broker,
-		onlookers: &a.onlookers}
+		gateway: subscribers, onlookers: &a.onlookers}
 	sh := a.shadowOptions
 	sh.MaxNamed, sh.MaxBytes, sh.Steady = a.cfg.Shadow.MaxNamed, int(a.cfg.Shadow.MaxBytes), a.clock.Steady
 	a.shadow = service.New(indexedShadows{a.shadows, a.fleet}, r, sh)
 	a.closes(func() error { a.shadow.Close(); return nil })
 	a.lifecycle = events.NewLifecycle(r.Publish, a.log)
 	a.registryEvents = events.NewRegistry(a.registry, a.cfg.Account, a.cfg.Region, r.publishOwn, a.log)
-	a.gateway = gateway.New(a.gatewayConfig(), a.authorizer, r)
-	r.shadow, r.gateway = a.shadow, a.gateway
+	r.shadow = a.shadow
 	a.router = r
+	a.gateway = gateway.New(subscribers, gateway.Hooks{
+		Authorizer: a.authorizer, Router: r, Adopts: a.authorizer.Adopts, Events: a.clientEvent,
+		Wait: func(x gateway.Session) time.Duration { return a.ingest.Wait(x.Thing()) }, Denied: a.refusals.Denied,
+	})
 	a.revoker = access.NewRevoker(a.gateway, a.log)
 	a.drainer = action.NewDrainer(a.outboxes, action.Options{
 		Objects: a.objects, Republish: r, Failed: a.rules.Fail, Tried: a.rules.Tried, Log: a.log,

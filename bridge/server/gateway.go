@@ -23,8 +23,7 @@ func (a *assembly) gatewayConfig() gateway.Config {
 	if m.Profile == "aws" {
 		c = gateway.AWSConfig()
 	}
-	c.Store, c.Steady, c.Events, c.Log, c.Denied = a.store, a.clock.Steady, a.clientEvent, a.log, a.refusals.Denied
-	c.Wait = func(x gateway.Session) time.Duration { return a.ingest.Wait(x.Thing()) }
+	c.Store, c.Steady, c.Log = a.store, a.clock.Steady, a.log
 	// A decision takes less than looking one up (30 to 220 ns), and a right that is
 	// withdrawn ends with the next packet.
 	c.PermissionCache = -1
@@ -35,7 +34,6 @@ func (a *assembly) gatewayConfig() gateway.Config {
 	c.SharedSessions, c.MaxSessionsPerOwner = m.SessionOwner == "client", m.MaxPrincipalSessions
 	c.MaxRetainedPerOwner, c.MaxRetainedBytesPerOwner = m.MaxPrincipalRetained, int(m.MaxPrincipalRetainedBytes)
 	c.MaxSessionExpiry = time.Duration(m.MaxSessionExpiry)
-	c.Adopts = a.authorizer.Adopts
 	c.SessionExpiry = cmp.Or(time.Duration(m.SessionExpiry), c.SessionExpiry)
 	c.MaxTopic, c.MaxSlashes = cmp.Or(m.MaxTopic, c.MaxTopic), cmp.Or(m.MaxSlashes, c.MaxSlashes)
 	c.MaxFilters = cmp.Or(m.MaxFilters, c.MaxFilters)

@@ -28,7 +28,7 @@ type router struct {
 	ingest    *ingest.Ingest
 	shadow    *service.Service
 	provision *provision.Service
-	gateway   *gateway.Server // set before the first message
+	gateway   *gateway.Subscribers
 	registry  registry.Store
 	broker    *brokerClient // nil: none
 	onlookers *watch.Hub

@@ -49,7 +49,7 @@ func benchmarkWalk(b *testing.B, v packet.Version, props []byte, qos int) {
 	ctx, stop := context.WithCancel(context.Background())
 	var ran sync.WaitGroup
 	ran.Go(func() { _ = store.Run(ctx) })
-	r := newWalk(b, store)
+	r, g := newWalk(b, store)
 	defer func() {
 		stop()
 		ran.Wait()
@@ -61,7 +61,7 @@ func benchmarkWalk(b *testing.B, v packet.Version, props []byte, qos int) {
 	if qos >= 0 {
 		there, here := net.Pipe()
 		defer there.Close()
-		ran.Go(func() { r.gateway.ServeConn(ctx, here, gateway.Via{}) })
+		ran.Go(func() { g.ServeConn(ctx, here, gateway.Via{}) })
 		there.Write((&packet.Connect{Version: packet.V311, Clean: true, ClientID: "s"}).Append(nil, packet.V311))
 		rd := packet.NewReader(there, 4096, 1<<20)
 		rd.Next()
@@ -81,7 +81,7 @@ func benchmarkWalk(b *testing.B, v packet.Version, props []byte, qos int) {
 		again: again[:], left: b.N}
 	b.ReportAllocs()
 	b.ResetTimer()
-	r.gateway.ServeConn(ctx, nc, gateway.Via{})
+	g.ServeConn(ctx, nc, gateway.Via{})
 	b.StopTimer()
 	if n := r.ingest.Stats().Messages; n < uint64(b.N) {
 		b.Fatalf("%d messages, want %d", n, b.N)
@@ -167,14 +167,14 @@ func (everything) MayPublish(string, bool) bool { return true }
 func (everything) MaySubscribe(string) bool     { return true }
 func (everything) MayReceive(string) bool       { return true }
 
-// newWalk wires what a message meets on its way.
-func newWalk(b *testing.B, store *pebble.Store) *router {
-	r := &router{store: store, onlookers: new(watch.Hub)}
+// newWalk makes what a message meets on its way.
+func newWalk(b *testing.B, store *pebble.Store) (*router, *gateway.Server) {
+	subscribers := gateway.NewSubscribers(gateway.Config{Log: slog.New(slog.DiscardHandler), OutBytes: 1 << 30,
+		InFlight: 1000, PermissionCache: time.Minute})
+	r := &router{store: store, gateway: subscribers, onlookers: new(watch.Hub)}
 	var err error
 	if r.ingest, err = ingest.New(store, ingest.Options{}); err != nil {
 		b.Fatal(err)
 	}
-	r.gateway = gateway.New(gateway.Config{Log: slog.New(slog.DiscardHandler), OutBytes: 1 << 30, InFlight: 1000,
-		PermissionCache: time.Minute}, everything{}, r)
-	return r
+	return r, gateway.New(subscribers, gateway.Hooks{Authorizer: everything{}, Router: r})
 }

@@ -209,7 +209,7 @@ func TestWaysIn(t *testing.T) {
 		}
 		d.ends()
 	}
-	b.eventually("one connection", func() bool { return b.router.gateway.Stats().Connections == 1 })
+	b.eventually("one connection", func() bool { return b.gateway.Stats().Connections == 1 })
 
 	held := b.over("wss://"+addr+"/mqtt", nil, id.tls(t), "held")
 	held.ok(held.Connect())

@@ -15,7 +15,7 @@ import (
 // neither stored nor sent to a later connection of the same client id, which may
 // be another device that shares a claim certificate with this one. A client that
 // loses its connection meanwhile asks again.
-func (s *Server) Answer(c *Client, m *message.Message) bool {
+func (s *Subscribers) Answer(c *Client, m *message.Message) bool {
 	to := c.s
 	if to == nil || !to.mayReceive(m.Topic, time.Now()) {
 		return false

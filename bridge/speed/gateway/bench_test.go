@@ -64,7 +64,7 @@ func serveAlone(kind string) {
 		}()
 		r = routerFunc(func(_ *Client, m *message.Message, done func(error)) { s.Deliver(m, nil); q <- done })
 	}
-	s = New(Config{Log: quiet(), OutInFlight: 1000}, &policy{}, r)
+	s = newServer(Config{Log: quiet(), OutInFlight: 1000}, &policy{}, r)
 	fmt.Println(addr)
 	ctx, cancel := context.WithCancel(context.Background())
 	go func() {

@@ -42,7 +42,7 @@ type Client struct {
 	s         *session
 	v5        version5
 
-	authorized bool          // guarded by Server.mu: id and session are set
+	authorized bool          // guarded by Subscribers.mu: id and session are set
 	before     chan struct{} // done of the connection whose id this one took
 
 	reason atomic.Pointer[string] // why it was kicked
@@ -296,7 +296,7 @@ func (c *Client) recovered(reason *string) {
 
 // denied tells why the client is refused something, or altogether.
 func (c *Client) denied(err error) {
-	if hook := c.srv.conf.Denied; hook != nil {
+	if hook := c.srv.hooks.Denied; hook != nil {
 		hook(c.nc.RemoteAddr(), c.asked, err)
 	}
 }

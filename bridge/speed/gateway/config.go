@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"log/slog"
-	"net"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
@@ -12,7 +11,7 @@ import (
 // packetRoom is for the topic and the rest of a PUBLISH beside its payload.
 const packetRoom = 1<<16 + 16
 
-// Config are the limits and hooks of a Server. Zero values take the defaults
+// Config are the limits of Subscribers and their Server. Zero values take the defaults
 // named here, which lift AWS's limits where MQTT has none; AWSConfig has
 // AWS's.
 type Config struct {
@@ -70,10 +69,6 @@ type Config struct {
 	// in AWS. Otherwise a session is its owner's (see Owned): another principal
 	// with the same client id ends it and gets a new one, with nothing of it.
 	SharedSessions bool
-	// Adopts says whether a client may have the session of its client id that was
-	// stored before sessions had owners; else its CONNECT is refused, so that what
-	// waits there stays. Nil: the first that comes may. It must not block for long.
-	Adopts func(s Session, clientID string) bool
 	// MaxQoS is the highest quality of service: a SUBSCRIBE is granted at most
 	// this, a PUBLISH with more ends the connection. 0 is taken as 2, and -1 as 0.
 	MaxQoS int
@@ -125,22 +120,12 @@ type Config struct {
 	MaxRetainedPerOwner, MaxRetainedBytesPerOwner, MaxSessionsPerOwner int
 	// Store makes retained messages durable, and sessions that outlive their
 	// connection with all that waits in them; nil: they live as long as the
-	// Server.
+	// process.
 	Store sessions.Log
 	// Steady is the time by which Store has what is to expire, from one run to the
 	// next: clock.Clock.Steady; nil: time.Now.
 	Steady func() time.Time
 
-	// Wait, if set, says before each publish for how long it is not taken yet,
-	// by a rate that does not end with the connection. It must be quick.
-	Wait func(Session) time.Duration
-	// Events, if set, hears of connections.
-	Events func(Event)
-	// Denied, if set, hears why a connection did not become a client's, and of
-	// what a client may not publish or subscribe to. clientID is "" if it has not
-	// been said. It is called from the connection's goroutine, as often as clients
-	// like, and must be quick.
-	Denied func(remote net.Addr, clientID string, err error)
 	// Log is where refusals and ends go (Debug) and what needs an operator
 	// (Warn, Error); nil is slog.Default.
 	Log *slog.Logger

@@ -230,7 +230,7 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 		s.mu.Lock()
 		before := s.disconnects
 		s.mu.Unlock()
-		session, err := s.auth.Connect(ctx, req)
+		session, err := s.hooks.Authorizer.Connect(ctx, req)
 		switch {
 		case err == nil:
 		case errors.Is(err, ErrNotAuthorized):
@@ -302,7 +302,7 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 	s.mu.Lock()
 	found := s.sessions[c.id]
 	if found != nil && found.owner == "" && !found.expired(time.Now()) && !s.conf.SharedSessions {
-		if s.conf.Adopts != nil && !s.conf.Adopts(c.session, c.id) {
+		if s.hooks.Adopts != nil && !s.hooks.Adopts(c.session, c.id) {
 			s.mu.Unlock()
 			return refuse(packet.NotAuthorized, errOlderSession)
 		}
@@ -359,7 +359,7 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 }
 
 // newSession makes a session; s.mu is held, or nobody else has s.
-func (s *Server) newSession(id, owner string) *session {
+func (s *Subscribers) newSession(id, owner string) *session {
 	s.serial++
 	return &session{srv: s, id: id, owner: owner, serial: s.serial, life: newLife(),
 		subs: make(map[string]*subscription)}
@@ -371,9 +371,9 @@ var errOlderSession = fmt.Errorf(
 	ErrNotAuthorized)
 
 // mayResume says whether the session is the owner's. One that was stored before
-// sessions had owners is whose that comes first, of those that Config.Adopts lets.
+// sessions had owners is whose that comes first, of those that Hooks.Adopts lets.
 // s.mu is held.
-func (s *Server) mayResume(x *session, owner string) bool {
+func (s *Subscribers) mayResume(x *session, owner string) bool {
 	return x.owner == owner || x.owner == "" || s.conf.SharedSessions
 }
 
@@ -389,7 +389,7 @@ func ownerOf(s Session) string {
 // if it is to outlive the connection; both before CONNACK says so. A session
 // that is resumed has a record, but that would let it expire as if its client
 // had not come back.
-func (s *Server) keep(ctx context.Context, x, ended *session) error {
+func (s *Subscribers) keep(ctx context.Context, x, ended *session) error {
 	b, then := s.batch(), func() {}
 	if ended != nil {
 		then = ended.discard(b)
@@ -534,7 +534,7 @@ func (c *Client) route(will *message.Message) {
 	if c.v5.willExpiry > 0 {
 		m.Expires = time.Now().Add(c.v5.willExpiry)
 	}
-	c.srv.router.Route(Publish{Message: &m, Client: c, Will: true, Done: func(err error) {
+	c.srv.hooks.Router.Route(Publish{Message: &m, Client: c, Will: true, Done: func(err error) {
 		if err != nil {
 			c.srv.count.routeErrors.Add(1)
 			c.srv.conf.Log.Warn("will was not taken", "client", c.id, "err", err)
@@ -543,7 +543,7 @@ func (c *Client) route(will *message.Message) {
 }
 
 func (c *Client) event(e Event) {
-	if hook := c.srv.conf.Events; hook != nil {
+	if hook := c.srv.hooks.Events; hook != nil {
 		reason := ""
 		defer c.recovered(&reason)
 		e.Client, e.Time = c, time.Now()

@@ -29,7 +29,8 @@ var (
 
 // startDurable runs a server over a store in fs, and stops both; on is start or
 // startPipes.
-func startDurable(t *testing.T, conf Config, fs vfs.FS, on func(*testing.T, Config, Router) *fixture) *fixture {
+func startDurable(t *testing.T, conf Config, fs vfs.FS,
+	on func(*testing.T, Config, Router, ...func(*Hooks)) *fixture) *fixture {
 	t.Helper()
 	store, err := pebble.Open("", pebble.Options{FS: fs, MemTableSize: 1 << 20})
 	if err != nil {
@@ -388,7 +389,7 @@ func BenchmarkLoad(b *testing.B) {
 		b.Fatal(err)
 	}
 	for b.Loop() {
-		s := New(Config{Store: store, Log: quiet()}, &policy{}, nil)
+		s := newServer(Config{Store: store, Log: quiet()}, &policy{}, nil)
 		if err := s.Load(); err != nil {
 			b.Fatal(err)
 		}

@@ -26,7 +26,7 @@ func (w *delayedWill) publish() {
 	}
 }
 
-// takeWill takes the will that is delayed, if any. Server.mu is held.
+// takeWill takes the will that is delayed, if any. Subscribers.mu is held.
 func (s *session) takeWill() *delayedWill {
 	w := s.will
 	s.will = nil
@@ -35,7 +35,7 @@ func (s *session) takeWill() *delayedWill {
 
 // delay keeps the will of c until its delay is over. It returns false if it is
 // to go out now.
-func (srv *Server) delay(s *session, c *Client, will *message.Message) bool {
+func (srv *Subscribers) delay(s *session, c *Client, will *message.Message) bool {
 	if c.v5.willDelay == 0 || c.v5.expiry == 0 {
 		return false
 	}
@@ -51,7 +51,7 @@ func (srv *Server) delay(s *session, c *Client, will *message.Message) bool {
 // left notes that the client of s is away, or ends s; then it returns when that
 // is durable, so that who connects next is not told that there is no session of
 // which there is one again after a crash.
-func (srv *Server) left(s *session, expiry time.Duration) {
+func (srv *Subscribers) left(s *session, expiry time.Duration) {
 	if expiry == 0 {
 		srv.mu.Lock()
 		srv.remove(s)
@@ -69,14 +69,14 @@ func (srv *Server) left(s *session, expiry time.Duration) {
 }
 
 // enter makes s the session of its client id, counted among its owner's if it
-// outlives its connection. Server.mu is held.
-func (srv *Server) enter(s *session) {
+// outlives its connection. Subscribers.mu is held.
+func (srv *Subscribers) enter(s *session) {
 	srv.sessions[s.id] = s
 	srv.own(s, s.owner, s.expiry > 0)
 }
 
-// remove takes s away from its client id. Server.mu is held.
-func (srv *Server) remove(s *session) {
+// remove takes s away from its client id. Subscribers.mu is held.
+func (srv *Subscribers) remove(s *session) {
 	if srv.sessions[s.id] == s {
 		delete(srv.sessions, s.id)
 		srv.own(s, s.owner, false)
@@ -85,7 +85,7 @@ func (srv *Server) remove(s *session) {
 
 // discard ends a session that was removed. done is closed when that is durable,
 // or the store has failed.
-func (srv *Server) discard(s *session) (done chan struct{}) {
+func (srv *Subscribers) discard(s *session) (done chan struct{}) {
 	done = make(chan struct{})
 	b := srv.batch()
 	then := s.discard(b)
@@ -103,15 +103,15 @@ func (srv *Server) discard(s *session) (done chan struct{}) {
 	return done
 }
 
-// expired says whether the client of s has been away for too long. Server.mu is
+// expired says whether the client of s has been away for too long. Subscribers.mu is
 // held.
 func (s *session) expired(now time.Time) bool {
 	return !s.away.IsZero() && !s.away.Add(s.expiry).After(now)
 }
 
 // schedule sets when a session whose client is away has to be looked at.
-// Server.mu is held.
-func (srv *Server) schedule(s *session) {
+// Subscribers.mu is held.
+func (srv *Subscribers) schedule(s *session) {
 	s.due = s.away.Add(s.expiry)
 	if s.will != nil && s.will.at.Before(s.due) {
 		s.due = s.will.at
@@ -125,7 +125,7 @@ func (srv *Server) schedule(s *session) {
 
 // unschedule is for a session whose client is back, or that has ended. Server.mu
 // is held.
-func (srv *Server) unschedule(s *session) {
+func (srv *Subscribers) unschedule(s *session) {
 	if s.place > 0 {
 		heap.Remove(&srv.due, s.place-1)
 	}
@@ -162,7 +162,7 @@ func (d *dues) Pop() any {
 // Run ends the sessions of clients that stay away too long and publishes wills
 // whose delay is over, until ctx ends; wills that are still delayed go out then,
 // since nobody would wait for them.
-func (s *Server) Run(ctx context.Context) error {
+func (s *Subscribers) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.refusals.Run(ctx) })
@@ -183,7 +183,7 @@ func (s *Server) Run(ctx context.Context) error {
 }
 
 // sweep does what is due.
-func (s *Server) sweep(now time.Time) {
+func (s *Subscribers) sweep(now time.Time) {
 	var wills []*delayedWill
 	var over []*session
 	s.mu.Lock()
@@ -219,7 +219,7 @@ func (s *Server) sweep(now time.Time) {
 	}
 }
 
-func (s *Server) publishWills() {
+func (s *Subscribers) publishWills() {
 	var wills []*delayedWill
 	s.mu.Lock()
 	s.stopped = true

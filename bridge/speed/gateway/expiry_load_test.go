@@ -26,8 +26,8 @@ func TestLoadBySteadyTime(t *testing.T) {
 		{"really three days later", now, false, -71 * time.Hour},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			s := New(Config{Log: quiet()}, &policy{}, routerFunc(func(*Client, *message.Message, func(error)) {}))
-			l := &loader{Server: s, now: now, steady: tc.steady}
+			s := newServer(Config{Log: quiet()}, &policy{}, routerFunc(func(*Client, *message.Message, func(error)) {}))
+			l := &loader{Subscribers: s.Subscribers, now: now, steady: tc.steady}
 			if kept := l.LoadRetained(&sessions.Retained{Topic: "a", Payload: []byte("x"), QoS: 1, At: made,
 				Expires: made.Add(time.Hour)}); kept != tc.kept {
 				t.Errorf("retained message kept: %v, want %v", kept, tc.kept)

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -50,12 +49,7 @@ func FuzzConnection(f *testing.F) {
 	f.Add(append(connect, talk...), false)
 	f.Add([]byte("\x82\x05\x00\x01\x00\x00\x00"), true)
 	f.Fuzz(func(t *testing.T, in []byte, greet bool) {
-		var s *Server
-		s = New(Config{Log: quiet(), DrainTimeout: time.Millisecond}, &policy{},
-			routerFunc(func(_ *Client, m *message.Message, done func(error)) {
-				s.Deliver(m, nil)
-				done(nil)
-			}))
+		s := newServer(Config{Log: quiet(), DrainTimeout: time.Millisecond}, &policy{}, nil)
 		a, b := net.Pipe()
 		c := s.open(b, Via{})
 		go c.serve(context.Background())

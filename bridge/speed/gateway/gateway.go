@@ -1,11 +1,12 @@
 // Package gateway is the MQTT server to which devices connect.
 //
-// A Server speaks MQTT on any listener whose connections are byte streams. It
-// keeps the protocol (sessions, subscriptions, acknowledgements, retained
-// messages) and leaves judgement to two interfaces: an Authorizer says who may
-// connect and what each Session may publish, subscribe to and receive; a Router
-// takes every accepted publish and says when it is durable. The gateway itself
-// fans out nothing: what subscribers are to see comes back through Deliver.
+// It has two halves. Subscribers keep sessions, subscriptions and retained
+// messages, and deliver to them. A Server speaks MQTT on any listener whose
+// connections are byte streams, and leaves judgement to two interfaces: an
+// Authorizer says who may connect and what each Session may publish, subscribe to
+// and receive; a Router takes every accepted publish and says when it is durable.
+// The Server itself fans out nothing: the Router, which is made between the two,
+// delivers by Subscribers what they are to see.
 //
 // An acknowledgement means what the Router means by done. PUBACK (QoS 1) and
 // PUBREC (QoS 2) wait for it without holding up the packets behind, and leave

@@ -114,7 +114,7 @@ func TestReservedTopics(t *testing.T) {
 
 func TestPolicy(t *testing.T) {
 	var events journal
-	f := start(t, Config{Events: events.event}, nil)
+	f := start(t, Config{}, nil, withEvents(events.event))
 	for _, d := range []string{"publish secret", "retain a", "subscribe no/#", "receive r/2"} {
 		f.policy.deny[d] = true
 	}

@@ -132,38 +132,60 @@ type fixture struct {
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
+// newServer is a server of subscribers of its own; a nil router delivers and is
+// done at once.
+func newServer(conf Config, a Authorizer, r Router, more ...func(*Hooks)) *Server {
+	subs := NewSubscribers(conf)
+	if r == nil {
+		r = deliverer{subs}
+	}
+	h := Hooks{Authorizer: a, Router: r}
+	for _, add := range more {
+		add(&h)
+	}
+	return New(subs, h)
+}
+
+// A deliverer is the Router of tests that have none.
+type deliverer struct{ *Subscribers }
+
+func (d deliverer) Route(p Publish) {
+	d.Deliver(p.Message, nil)
+	p.Done(nil)
+}
+
+// withEvents has f hear of connections.
+func withEvents(f func(Event)) func(*Hooks) { return func(h *Hooks) { h.Events = f } }
+
 // start runs a server on TCP until the test ends. A nil router delivers and is
 // done at once.
-func start(t *testing.T, conf Config, r Router) *fixture {
+func start(t *testing.T, conf Config, r Router, more ...func(*Hooks)) *fixture {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := startOn(t, conf, r, l)
+	f := startOn(t, conf, r, l, more...)
 	f.addr = l.Addr().String()
 	return f
 }
 
 // startPipes is start within the process.
-func startPipes(t *testing.T, conf Config, r Router) *fixture {
+func startPipes(t *testing.T, conf Config, r Router, more ...func(*Hooks)) *fixture {
 	t.Helper()
 	l := newPipes()
-	f := startOn(t, conf, r, l)
+	f := startOn(t, conf, r, l, more...)
 	f.pipes = l
 	return f
 }
 
-func startOn(t *testing.T, conf Config, r Router, l net.Listener) *fixture {
+func startOn(t *testing.T, conf Config, r Router, l net.Listener, more ...func(*Hooks)) *fixture {
 	t.Helper()
 	if conf.Log == nil {
 		conf.Log = quiet()
 	}
 	f := &fixture{policy: &policy{deny: make(map[string]bool)}}
-	if r == nil {
-		r = routerFunc(func(_ *Client, m *message.Message, done func(error)) { f.Deliver(m, nil); done(nil) })
-	}
-	f.Server = New(conf, f.policy, r)
+	f.Server = newServer(conf, f.policy, r, more...)
 	if err := f.Load(); err != nil {
 		t.Fatal(err)
 	}

@@ -235,7 +235,7 @@ func TestSessionHasAnOwner(t *testing.T) {
 			f.mu.Lock()
 			f.sessions["dev"].owner = "" // as an earlier release stored it
 			f.mu.Unlock()
-			f.conf.Adopts = func(s Session, id string) bool { return id == "dev" && s.Principal() == "c" }
+			f.hooks.Adopts = func(s Session, id string) bool { return id == "dev" && s.Principal() == "c" }
 			if !shared { // what waits there is kept from others, who cannot end it either
 				for _, clean := range []bool{false, true} {
 					who("x")

@@ -139,9 +139,9 @@ func TestResentByPolicy(t *testing.T) {
 func BenchmarkDeliver(b *testing.B) {
 	for _, n := range []int{1, 100} {
 		b.Run(fmt.Sprintf("subscribers=%d", n), func(b *testing.B) {
-			s := New(Config{Log: quiet()}, &policy{}, nil)
+			s := newServer(Config{Log: quiet()}, &policy{}, nil)
 			for i := range n {
-				x := &session{srv: s, serial: uint64(i), policy: granted{&policy{}, "x", "x"},
+				x := &session{srv: s.Subscribers, serial: uint64(i), policy: granted{&policy{}, "x", "x"},
 					subs: make(map[string]*subscription)}
 				sub := &subscription{s: x}
 				s.subs.Add("dt/+/bme280", sub)

@@ -161,7 +161,7 @@ func TestTakeoverOrder(t *testing.T) {
 		j.add("routed " + string(m.Payload))
 		done(nil)
 	})
-	f := start(t, Config{Events: j.event}, r)
+	f := start(t, Config{}, r, withEvents(j.event))
 	connect := func(i int) *wire {
 		w := f.dial(t)
 		w.send(&packet.Connect{Version: packet.V311, Clean: true, ClientID: "dev", HasWill: true, WillTopic: "will",
@@ -199,7 +199,7 @@ func TestTakeoverStorm(t *testing.T) {
 	var mu sync.Mutex
 	var got []string
 	now := 0
-	f := start(t, Config{Events: func(e Event) {
+	count := func(e Event) {
 		mu.Lock()
 		defer mu.Unlock()
 		if e.Kind == Connected {
@@ -210,12 +210,13 @@ func TestTakeoverStorm(t *testing.T) {
 		if now < 0 || now > 1 {
 			t.Errorf("%d connections of one client", now)
 		}
-	}}, routerFunc(func(_ *Client, m *message.Message, done func(error)) {
+	}
+	f := start(t, Config{}, routerFunc(func(_ *Client, m *message.Message, done func(error)) {
 		mu.Lock()
 		defer mu.Unlock()
 		got = append(got, string(m.Payload))
 		go done(nil)
-	}))
+	}), withEvents(count))
 	var wg sync.WaitGroup
 	for i := range 20 {
 		wg.Go(func() {
@@ -355,7 +356,7 @@ func TestShutdownDrains(t *testing.T) {
 
 func TestDisconnectByServer(t *testing.T) {
 	var j journal
-	f := start(t, Config{Events: j.event}, nil)
+	f := start(t, Config{}, nil, withEvents(j.event))
 	a, b := f.connect(t, "a"), f.connect(t, "b")
 	if n := f.Disconnect(func(c *Client) bool { return c.Session().Principal() == "cert/a" }, ReasonForbidden); n != 1 {
 		t.Errorf("Disconnect ended %d", n)

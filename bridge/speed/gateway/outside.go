@@ -11,7 +11,7 @@ import (
 // Check says whether a message of the data plane may be published at all, whoever
 // it is from: it has the server's limits and no topic that is kept from those who
 // come by HTTPS. Properties must be such as are forwarded.
-func (s *Server) Check(m *message.Message) error {
+func (s *Subscribers) Check(m *message.Message) error {
 	var p packet.Properties
 	if err := s.conf.validName(m.Topic); err != nil {
 		return err

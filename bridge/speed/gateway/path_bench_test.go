@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
@@ -75,12 +74,7 @@ func BenchmarkPath(b *testing.B) {
 			subscribed: number(packet.TopicAliasMaximum, 8)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			var s *Server
-			s = New(Config{Log: quiet(), OutBytes: 1 << 30}, &policy{},
-				routerFunc(func(_ *Client, m *message.Message, done func(error)) {
-					s.Deliver(m, nil)
-					done(nil)
-				}))
+			s := newServer(Config{Log: quiet(), OutBytes: 1 << 30}, &policy{}, nil)
 			ctx, cancel := context.WithCancel(b.Context())
 			defer cancel()
 			if !c.none {

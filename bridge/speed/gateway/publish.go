@@ -147,7 +147,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 			m.Properties = b[n:]
 		}
 	}
-	c.srv.router.Route(out)
+	c.srv.hooks.Router.Route(out)
 	if full {
 		return c.awaitRoom()
 	}
@@ -172,14 +172,14 @@ func (c *Client) notAllowed(t *published, retain bool) {
 // throttle keeps a client whose publishes come too fast from being read for a
 // while.
 func (c *Client) throttle(bytes int) string {
-	conf := &c.srv.conf
-	if conf.PublishRate == 0 && conf.PublishBytes == 0 && conf.Wait == nil {
+	conf, rate := &c.srv.conf, c.srv.hooks.Wait
+	if conf.PublishRate == 0 && conf.PublishBytes == 0 && rate == nil {
 		return ""
 	}
 	now := time.Now()
 	wait := max(c.publishes.Take(now, 1, conf.PublishRate), c.published.Take(now, bytes, conf.PublishBytes))
-	if conf.Wait != nil {
-		wait = max(wait, conf.Wait(c.session))
+	if rate != nil {
+		wait = max(wait, rate(c.session))
 	}
 	if wait <= 0 {
 		return ""

@@ -20,7 +20,7 @@ func (u usage) within(most usage) bool {
 
 // roomToRetain says whether m, if it is to be retained, is within the limits of
 // all and of its owner.
-func (s *Server) roomToRetain(m *message.Message) bool {
+func (s *Subscribers) roomToRetain(m *message.Message) bool {
 	if !m.Retain || s.retained.room(m) {
 		return true
 	}
@@ -32,7 +32,7 @@ func (s *Server) roomToRetain(m *message.Message) bool {
 // roomForSession says whether one more session that outlives its connection is
 // within the limit of its owner; ended, which may be nil, makes room. s.mu is
 // held.
-func (s *Server) roomForSession(owner string, ended *session) bool {
+func (s *Subscribers) roomForSession(owner string, ended *session) bool {
 	n := s.owned[owner] + 1
 	if ended != nil && ended.counted && ended.owner == owner {
 		n--
@@ -46,7 +46,7 @@ func (s *Server) roomForSession(owner string, ended *session) bool {
 }
 
 // own counts x among the sessions of an owner, whom it then has. s.mu is held.
-func (s *Server) own(x *session, owner string, counted bool) {
+func (s *Subscribers) own(x *session, owner string, counted bool) {
 	if x.counted {
 		if s.owned[x.owner]--; s.owned[x.owner] == 0 {
 			delete(s.owned, x.owner)
@@ -62,6 +62,6 @@ func (s *Server) own(x *session, owner string, counted bool) {
 func errSessions(owner string) error { return fmt.Errorf("principal %s has too many sessions", owner) }
 
 // refusedTo has it logged, seldom, that an owner is refused something.
-func (s *Server) refusedTo(owner, what string) {
+func (s *Subscribers) refusedTo(owner, what string) {
 	s.refusals.Happened(what+" "+owner, func(n uint64) { s.conf.Log.Warn(what, "principal", owner, "times", n) })
 }

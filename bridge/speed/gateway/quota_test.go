@@ -136,7 +136,7 @@ func TestSessionsPerOwner(t *testing.T) {
 // was just before.
 func TestEveryRefusedOwnerIsNamed(t *testing.T) {
 	var log strings.Builder
-	s := New(Config{Log: slog.New(slog.NewTextHandler(&log, nil)), MaxSessionsPerOwner: 1}, &policy{},
+	s := newServer(Config{Log: slog.New(slog.NewTextHandler(&log, nil)), MaxSessionsPerOwner: 1}, &policy{},
 		routerFunc(func(*Client, *message.Message, func(error)) {}))
 	for range 3 {
 		for _, owner := range []string{"a", "b"} {

@@ -6,77 +6,57 @@ import (
 	"fmt"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/admission"
-	"github.com/tidemill/tidemill/bridge/speed/gateway/sessions"
-	"github.com/tidemill/tidemill/bridge/speed/message"
-	"github.com/tidemill/tidemill/bridge/speed/notice"
-	"github.com/tidemill/tidemill/bridge/speed/streams"
-	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-// A Server is an MQTT server. Its methods may be called from several goroutines.
-//
-// Locks are taken in the order retainMu, then mu or a session's, never both of
-// the latter.
+// A Server is an MQTT server: the connections of clients, and by its Subscribers
+// what they get. Its methods may be called from several goroutines.
 type Server struct {
-	conf     Config
-	auth     Authorizer
-	router   Router
-	count    counters
-	limiter  *admission.Limiter
-	subs     topic.Tree[*subscription]
-	fans     sync.Pool    // of *fanout
-	queued   atomic.Int64 // bytes of all sessions
-	retained *Retained
+	*Subscribers
+	hooks   Hooks
+	limiter *admission.Limiter
 
-	refusals notice.Log      // of what an owner has too much of
-	store    *sessions.Store // nil without Config.Store
-	swept    time.Time       // of Run: when expired retained messages were forgotten
-
-	// retainMu makes a SUBSCRIBE and a retained message happen one after the
-	// other, so that no subscriber sees an older retained message after a
-	// newer live one. Deliver writes, SUBSCRIBE reads.
-	retainMu sync.RWMutex
-
-	groupMu sync.Mutex        // taken before a group's; guards what follows
-	groups  map[string]*group // shared subscriptions by their whole filter
-
-	mu          sync.Mutex          // guards what follows
-	conns       map[*Client]bool    // every open connection
-	clients     map[string]*Client  // the latest to claim each client id
-	sessions    map[string]*session // by client id, of clients connected and away
-	owned       map[string]int      // sessions that are counted, by owner
-	due         dues                // sessions of clients that are away
-	stopped     bool                // Run has ended
-	serial      uint64              // of the latest session
-	disconnects uint64              // calls of Disconnect
+	// Subscribers.mu guards what follows.
+	conns       map[*Client]bool   // every open connection
+	clients     map[string]*Client // the latest to claim each client id
+	disconnects uint64             // calls of Disconnect
 }
 
-// New returns a server; nothing runs before Serve and Run.
-func New(c Config, a Authorizer, r Router) *Server {
-	conf := c.withDefaults()
-	s := &Server{
-		conf: conf, auth: a, router: r,
-		conns:    make(map[*Client]bool),
-		clients:  make(map[string]*Client),
-		sessions: make(map[string]*session),
-		owned:    make(map[string]int),
-		groups:   make(map[string]*group),
+// Hooks are those who judge what clients ask for, take what they publish and hear
+// of them. Authorizer and Router there must be.
+type Hooks struct {
+	Authorizer Authorizer
+	Router     Router
+	// Adopts says whether a client may have the session of its client id that was
+	// stored before sessions had owners; else its CONNECT is refused, so that what
+	// waits there stays. Nil: the first that comes may. It must not block for long.
+	Adopts func(s Session, clientID string) bool
+	// Wait, if set, says before each publish for how long it is not taken yet,
+	// by a rate that does not end with the connection. It must be quick.
+	Wait func(Session) time.Duration
+	// Events, if set, hears of connections.
+	Events func(Event)
+	// Denied, if set, hears why a connection did not become a client's, and of
+	// what a client may not publish or subscribe to. clientID is "" if it has not
+	// been said. It is called from the connection's goroutine, as often as clients
+	// like, and must be quick.
+	Denied func(remote net.Addr, clientID string, err error)
+}
+
+// New returns a server of those clients; nothing runs before Serve and Run.
+func New(s *Subscribers, h Hooks) *Server {
+	c := &s.conf
+	return &Server{
+		Subscribers: s, hooks: h,
+		conns:   make(map[*Client]bool),
+		clients: make(map[string]*Client),
 		// A quarter of MaxUnauthenticated is left to others than one address.
-		limiter: admission.NewLimiter(admission.Limits{Open: conf.MaxConnections, PerAddress: conf.MaxPerAddress,
-			Unauthenticated:           conf.MaxUnauthenticated,
-			UnauthenticatedPerAddress: conf.MaxUnauthenticated - conf.MaxUnauthenticated/4}),
+		limiter: admission.NewLimiter(admission.Limits{Open: c.MaxConnections, PerAddress: c.MaxPerAddress,
+			Unauthenticated:           c.MaxUnauthenticated,
+			UnauthenticatedPerAddress: c.MaxUnauthenticated - c.MaxUnauthenticated/4}),
 	}
-	s.retained = newRetained(usage{conf.MaxRetained, conf.MaxRetainedBytes},
-		usage{conf.MaxRetainedPerOwner, conf.MaxRetainedBytesPerOwner})
-	if s.conf.Store != nil {
-		s.store = sessions.New(s.conf.Store, memory{s})
-	}
-	s.fans.New = func() any { return newFanout() }
-	return s
 }
 
 // Serve accepts connections from l until ctx ends or l fails, and returns when
@@ -190,87 +170,3 @@ func (s *Server) Each(f func(*Client)) {
 		}
 	}
 }
-
-// Deliver sends m to the clients with a matching subscription, if they may
-// receive it, and keeps it if it is retained. A client whose subscriptions
-// overlap gets it once, with the highest quality of service they grant. What is
-// addressed to the bridge itself (Basic Ingest, batches, provisioning) reaches
-// nobody.
-//
-// What has to be durable before the publisher of m is told is added to b, and
-// goes out when the caller, having committed b, calls later; that is nil if
-// nothing was added. Without b everything goes out at once.
-//
-// Deliver never waits for a client, nor does later. Calls from one goroutine
-// reach each client in their order.
-func (s *Server) Deliver(m *message.Message, b *streams.Batch) (later func()) {
-	if waiting := s.deliver(m, b, false); waiting != nil {
-		return waiting.send
-	}
-	return nil
-}
-
-// Stage is Deliver for a caller who has more to commit with the message, such as
-// how far it has come: it adds to b what sessions and retained messages have to
-// keep of m, and takes room for it in their queues. Nothing goes out to anybody
-// before the caller, having committed b, calls done (nil: nobody gets m) with what
-// came of it; after an error nothing does, and the room is given back.
-func (s *Server) Stage(m *message.Message, b *streams.Batch) (done func(error)) {
-	waiting := s.deliver(m, b, true)
-	if waiting == nil {
-		return nil
-	}
-	return func(err error) {
-		if err != nil {
-			waiting.giveBack()
-		} else {
-			waiting.send()
-		}
-	}
-}
-
-// deliver is Deliver, or Stage if all is put off.
-func (s *Server) deliver(m *message.Message, b *streams.Batch, all bool) (waiting staged) {
-	if !topic.ForSubscribers(m.Topic) {
-		return nil
-	}
-	if m.Retain {
-		s.retainMu.Lock()
-		defer s.retainMu.Unlock()
-		if !topic.IsReserved(m.Topic) {
-			s.retain(m, b)
-		}
-	}
-	f := s.fans.Get().(*fanout)
-	if s.conf.StrictHash {
-		s.subs.MatchRule(m.Topic, f.add)
-	} else {
-		s.subs.Match(m.Topic, f.add)
-	}
-	if len(f.to)+len(f.groups) > 0 {
-		waiting = s.fan(m, f, b, all)
-	}
-	f.reset()
-	s.fans.Put(f)
-	return waiting
-}
-
-// retain keeps m, or forgets what its topic had, in b too if things are durable.
-func (s *Server) retain(m *message.Message, b *streams.Batch) {
-	now := time.Now()
-	kept := s.retained.set(m, now)
-	if !kept {
-		s.count.droppedRetained.Add(1)
-		s.refusedTo(m.Owner, "there is no room for retained messages, they are delivered and not kept")
-	}
-	switch {
-	case s.store == nil:
-	case b == nil:
-		s.store.Retained(s.store, m.Topic, retainedSize(m))
-	default:
-		s.store.Retained(b, m.Topic, retainedSize(m))
-	}
-}
-
-// Retained are the retained messages.
-func (s *Server) Retained() *Retained { return s.retained }

@@ -19,7 +19,7 @@ const overhead = 64
 // sent or acknowledged, and the QoS 2 messages that it has accepted. It outlives
 // its connection if the client asked for that.
 type session struct {
-	srv    *Server
+	srv    *Subscribers
 	id     string
 	serial uint64
 	life   uint64 // in its keys in the store
@@ -27,14 +27,14 @@ type session struct {
 	// anybody else's.
 	durable atomic.Bool
 
-	// Server.mu guards what follows.
+	// Subscribers.mu guards what follows.
 	owner   string    // principal; empty: that of whoever resumes it first
 	counted bool      // among its owner's: it outlives its connection
 	away    time.Time // since then; zero while the client is there
 	expiry  time.Duration
 	will    *delayedWill
 	due     time.Time // when Run has to look
-	place   int       // in Server.due, from 1; 0: not there
+	place   int       // in Subscribers.due, from 1; 0: not there
 
 	// mu guards what follows, and the connection's acknowledgements and
 	// output buffer.
@@ -122,7 +122,7 @@ func (s *session) mayReceive(t string, now time.Time) bool {
 	if p == nil { // since the start it has not been back: attach will ask
 		return true
 	}
-	ok = p.MayReceive(t) // without the lock: it may call the Server
+	ok = p.MayReceive(t) // without the lock: it may call the Subscribers
 	if ttl := s.srv.conf.PermissionCache; ttl > 0 {
 		s.recvMu.Lock()
 		if s.policy == p {

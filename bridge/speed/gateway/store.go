@@ -11,8 +11,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// memory is the Server as package sessions sees it.
-type memory struct{ *Server }
+// memory is Subscribers as package sessions sees it.
+type memory struct{ *Subscribers }
 
 // Session implements sessions.Memory.
 func (s memory) Session(id string) *sessions.Record {
@@ -48,7 +48,7 @@ func (s memory) Retained(topic string) *sessions.Retained {
 
 // steady is t, which has a monotonic reading, as it is stored: by a clock that does
 // not jump from here to the start that reads it.
-func (s *Server) steady(t time.Time) time.Time {
+func (s *Subscribers) steady(t time.Time) time.Time {
 	if t.IsZero() {
 		return t
 	}
@@ -56,7 +56,7 @@ func (s *Server) steady(t time.Time) time.Time {
 }
 
 // batch returns an empty one, nil without a store.
-func (s *Server) batch() *streams.Batch {
+func (s *Subscribers) batch() *streams.Batch {
 	if s.store == nil {
 		return nil
 	}
@@ -67,7 +67,7 @@ func (s *Server) batch() *streams.Batch {
 func (s *session) stored() sessions.Life { return sessions.Life{ID: s.id, Number: s.life} }
 
 // stored is o as srv keeps it; packetID is 0 as long as it has none.
-func (o *outbound) stored(srv *Server, packetID uint16) *sessions.Queued {
+func (o *outbound) stored(srv *Subscribers, packetID uint16) *sessions.Queued {
 	return &sessions.Queued{QoS: o.qos, Retain: o.retain, Released: o.m == &released, PacketID: packetID,
 		Expires: srv.steady(o.m.Expires),
 		Topic:   o.m.Topic, Properties: o.m.Properties, Group: o.group, IDs: o.ids, Payload: o.m.Payload}
@@ -87,11 +87,11 @@ func newLife() uint64 { return rand.Uint64() }
 // before Serve and Run, and without a store does nothing. Clients that were
 // connected count as gone since now. What cannot be read is left out, said in
 // the log, and counted.
-func (s *Server) Load() error {
+func (s *Subscribers) Load() error {
 	if s.store == nil {
 		return nil
 	}
-	l := &loader{Server: s, now: time.Now(), steady: s.conf.Steady()}
+	l := &loader{Subscribers: s, now: time.Now(), steady: s.conf.Steady()}
 	if err := s.store.Load(l); err != nil {
 		return err
 	}
@@ -109,15 +109,15 @@ func (s *Server) Load() error {
 	return nil
 }
 
-// A loader fills a Server that does nothing yet. It implements sessions.Loader.
+// A loader fills Subscribers that do nothing yet. It implements sessions.Loader.
 type loader struct {
-	*Server
+	*Subscribers
 	now     time.Time
 	steady  time.Time // now, by the clock of what is stored
 	orphans []orphan
 }
 
-// here undoes Server.steady: it gives a stored time a monotonic reading.
+// here undoes Subscribers.steady: it gives a stored time a monotonic reading.
 func (l *loader) here(t time.Time) time.Time {
 	if t.IsZero() {
 		return t

@@ -5,7 +5,7 @@ import "testing"
 // A session that ends between its look-up and its record leaves none: with its
 // subscriptions gone it would come back after a crash without them.
 func TestNoRecordOfEndedSession(t *testing.T) {
-	srv := &Server{sessions: map[string]*session{}}
+	srv := &Subscribers{sessions: map[string]*session{}}
 	x := srv.newSession("pump-1", "owner")
 	x.durable.Store(true)
 	srv.sessions[x.id] = x

@@ -131,7 +131,7 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 	c.appendPacket(&packet.Suback{ID: p.ID, Codes: codes})
 	s.mu.Unlock()
 	c.sendRetained(retained)
-	if c.srv.conf.Events != nil {
+	if c.srv.hooks.Events != nil {
 		var granted []string
 		for i, f := range p.Filters {
 			if codes[i] < packet.SubFailure {
@@ -271,7 +271,7 @@ func (c *Client) unsubscribe(p *packet.Unsubscribe) string {
 
 // subscribe gives s a subscription, or its new options if it is known. It
 // returns room false when s has too many.
-func (srv *Server) subscribe(s *session, filter string, o options) (known, room bool) {
+func (srv *Subscribers) subscribe(s *session, filter string, o options) (known, room bool) {
 	s.mu.Lock()
 	sub := s.subs[filter]
 	known = sub != nil
@@ -296,7 +296,7 @@ func (srv *Server) subscribe(s *session, filter string, o options) (known, room 
 }
 
 // unsubscribe says whether there was such a subscription.
-func (srv *Server) unsubscribe(s *session, filter string) bool {
+func (srv *Subscribers) unsubscribe(s *session, filter string) bool {
 	s.mu.Lock()
 	sub := s.subs[filter]
 	delete(s.subs, filter)
@@ -309,7 +309,7 @@ func (srv *Server) unsubscribe(s *session, filter string) bool {
 }
 
 // drop takes a subscription out of the tree or its group.
-func (srv *Server) drop(s *session, filter string, sub *subscription) {
+func (srv *Subscribers) drop(s *session, filter string, sub *subscription) {
 	if name, inner, _ := topic.CutShare(filter); name != "" {
 		srv.leave(s, filter, inner)
 		return
@@ -318,7 +318,7 @@ func (srv *Server) drop(s *session, filter string, sub *subscription) {
 }
 
 // join makes s a member of a group, which is made when it is the first.
-func (srv *Server) join(s *session, filter, inner string, o options) {
+func (srv *Subscribers) join(s *session, filter, inner string, o options) {
 	srv.groupMu.Lock()
 	defer srv.groupMu.Unlock()
 	g := srv.groups[filter]
@@ -338,7 +338,7 @@ func (srv *Server) join(s *session, filter, inner string, o options) {
 }
 
 // leave takes s out of a group, which goes with its last member.
-func (srv *Server) leave(s *session, filter, inner string) {
+func (srv *Subscribers) leave(s *session, filter, inner string) {
 	srv.groupMu.Lock()
 	defer srv.groupMu.Unlock()
 	g := srv.groups[filter]
@@ -416,7 +416,7 @@ func (f *fanout) reset() {
 // fan sends m to the targets: to a client with several matching subscriptions
 // once, with the highest quality of service that they grant. What is to be
 // durable first goes into b, and is returned, or everything if all is put off.
-func (s *Server) fan(m *message.Message, f *fanout, b *streams.Batch, all bool) (waiting staged) {
+func (s *Subscribers) fan(m *message.Message, f *fanout, b *streams.Batch, all bool) (waiting staged) {
 	send := func(to *session, o outbound) {
 		// QoS 2 goes out when it is durable: its publisher sends it again after
 		// a crash, as a new message.
@@ -505,7 +505,7 @@ func (g *group) outbound(m *message.Message, opts options) outbound {
 // another stages for another member what one of its group took and did not
 // acknowledge before its session ended (MQTT 5, 4.8.2). ok is false if nobody
 // takes it.
-func (srv *Server) another(o *outbound, b sessions.Changes) (d delivery, ok bool) {
+func (srv *Subscribers) another(o *outbound, b sessions.Changes) (d delivery, ok bool) {
 	if o.group == "" {
 		return d, false
 	}
@@ -527,7 +527,7 @@ func (srv *Server) another(o *outbound, b sessions.Changes) (d delivery, ok bool
 
 // handOver gives o, which is of a session that ended meanwhile, to another member
 // of its group. It goes out when it is durable; until then o has to be.
-func (srv *Server) handOver(o *outbound) {
+func (srv *Subscribers) handOver(o *outbound) {
 	var to sessions.Changes
 	if srv.store != nil {
 		to = srv.store

@@ -35,7 +35,7 @@ func seconds(n uint32) time.Duration {
 }
 
 // expiry is how long a session is kept whose client asks for n seconds.
-func (s *Server) expiry(n uint32) time.Duration { return min(seconds(n), s.conf.MaxSessionExpiry) }
+func (s *Subscribers) expiry(n uint32) time.Duration { return min(seconds(n), s.conf.MaxSessionExpiry) }
 
 // negotiate takes over what the properties of CONNECT say.
 func (c *Client) negotiate(p *packet.Connect) error {

@@ -219,8 +219,8 @@ var startTime = time.Now().UnixNano()
 func TestTimeLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var j journal
-		f := startPipes(t, Config{Events: j.event, KeepAliveMin: 30 * time.Second, KeepAliveMax: 20 * time.Minute,
-			DrainTimeout: time.Second}, nil)
+		f := startPipes(t, Config{KeepAliveMin: 30 * time.Second, KeepAliveMax: 20 * time.Minute,
+			DrainTimeout: time.Second}, nil, withEvents(j.event))
 		// until returns how long the server leaves the connection open.
 		until := func(w *wire) time.Duration {
 			begin := time.Now()
