@@ -23,7 +23,7 @@ func (s *Server) Handler() http.Handler {
 		Objects:    s.objects,
 		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
 		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note}, Audit: s.audit,
-		Metrics: s.metricsHandler(), Watch: &s.onlookers, Log: s.log,
+		Metrics: s.metricsHandler(), Watch: &s.watchers, Log: s.log,
 	})
 }
 

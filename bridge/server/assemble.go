@@ -16,6 +16,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
+	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/events"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
@@ -23,6 +24,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/route"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -68,6 +70,9 @@ func (a *assembly) steps() []func() error {
 		a.completeDataDir,
 		a.resumeClock,
 		a.noteAtStop,
+		a.openIngest,
+		a.openBroker,
+		a.makePublisher,
 		a.openAudit,
 		a.makeRules,
 		a.openStreams,
@@ -75,8 +80,6 @@ func (a *assembly) steps() []func() error {
 		a.openProvision,
 		a.openFleet,
 		a.openAccess,
-		a.openIngest,
-		a.openBroker,
 		a.makeMessagePath,
 		a.makeAPIs,
 		a.loadSessions,
@@ -221,32 +224,51 @@ func (a *assembly) openIngest() error {
 // reserved topics too, so that rules see shadows.
 func stored(filter, name string) bool { return filter == "#" || topic.Match(filter, name) }
 
-// makeMessagePath makes what messages pass: the gateway, the router behind it, the
-// shadows that some are for, and the outboxes' way back.
-//
-// The router delivers by the gateway, to which it belongs: this one circle is
-// closed here, before anything runs.
+// makePublisher makes what the bridge's own services publish by, and whom that
+// reaches.
+func (a *assembly) makePublisher() error {
+	a.subscribers = gateway.NewSubscribers(a.gatewayConfig())
+	var b route.Broker // not a *broker.Broker that is nil
+	if a.broker != nil {
+		b = a.broker
+	}
+	a.publisher = route.NewPublisher(a.ingest, a.subscribers, b, &a.watchers)
+	return nil
+}
+
+// makeMessagePath makes what messages pass: the services that some are for, the
+// router, the gateway before it, and the outboxes' way back.
 func (a *assembly) makeMessagePath() error {
-	subscribers := gateway.NewSubscribers(a.gatewayConfig())
-	r := &router{store: a.store, ingest: a.ingest, provision: a.provision, registry: a.registry, broker: a.broker,
-		gateway: subscribers, onlookers: &a.onlookers}
 	sh := a.shadowOptions
 	sh.MaxNamed, sh.MaxBytes, sh.Steady = a.cfg.Shadow.MaxNamed, int(a.cfg.Shadow.MaxBytes), a.clock.Steady
-	a.shadow = service.New(indexedShadows{a.shadows, a.fleet}, r, sh)
+	a.shadow = service.New(indexedShadows{a.shadows, a.fleet}, a.publisher, sh)
 	a.closes(func() error { a.shadow.Close(); return nil })
-	a.lifecycle = events.NewLifecycle(r.Publish, a.log)
-	a.registryEvents = events.NewRegistry(a.registry, a.cfg.Account, a.cfg.Region, r.publishOwn, a.log)
-	r.shadow = a.shadow
-	a.router = r
-	a.gateway = gateway.New(subscribers, gateway.Hooks{
-		Authorizer: a.authorizer, Router: r, Adopts: a.authorizer.Adopts, Events: a.clientEvent,
+	a.lifecycle = events.NewLifecycle(a.publisher.Publish, a.log)
+	a.registryEvents = events.NewRegistry(a.registry, a.cfg.Account, a.cfg.Region, a.publisher.PublishThen, a.log)
+	a.router = route.New(route.Options{Publisher: a.publisher, Shadows: a.shadow, Private: a.provision, Log: a.store,
+		OtherShadows: a.broker != nil && !a.cfg.Broker.Shadows})
+	a.gateway = gateway.New(a.subscribers, gateway.Hooks{
+		Authorizer: a.authorizer, Router: a.router, Adopts: a.authorizer.Adopts, Events: a.clientEvent,
 		Wait: func(x gateway.Session) time.Duration { return a.ingest.Wait(x.Thing()) }, Denied: a.refusals.Denied,
 	})
 	a.revoker = access.NewRevoker(a.gateway, a.log)
 	a.drainer = action.NewDrainer(a.outboxes, action.Options{
-		Objects: a.objects, Republish: r, Failed: a.rules.Fail, Tried: a.rules.Tried, Log: a.log,
+		Objects: a.objects, Republish: a.router, Failed: a.rules.Fail, Tried: a.rules.Tried, Log: a.log,
 	})
 	return nil
+}
+
+// dataPlane is what AWS IoT's data plane works on.
+func (a *assembly) dataPlane() *iotdata.Data {
+	d := &iotdata.Data{Messages: a.router, Retained: a.subscribers.Retained(), Shadows: a.shadow,
+		HasThing: a.registry.HasThing}
+	if a.broker != nil {
+		d.HasThing = nil
+		if !a.cfg.Broker.Shadows {
+			d.Shadows = nil
+		}
+	}
+	return d
 }
 
 // makeAPIs makes the handler of the AWS APIs.
@@ -255,7 +277,7 @@ func (a *assembly) makeAPIs() error {
 		Account: a.cfg.Account, Region: a.cfg.Region, Slot: listen.SlotOf, Log: a.log,
 		Secret: a.authorizer.Secret, Key: a.keyCaller, Unsigned: a.unsigned, Permissive: a.cfg.HTTPS.Permissive,
 		MaxMemory: int64(a.cfg.HTTPS.MaxMemory), MaxPayload: int(a.cfg.MQTT.MaxPayload),
-		Rules: a.topicRules, Kinesis: a.kinesis, Data: dataPlane{a.router},
+		Rules: a.topicRules, Kinesis: a.kinesis, Data: a.dataPlane(),
 		Registry: a.registry, Authorizers: a.custom, Provision: a.provision, Issuer: a.pki, Fleet: a.fleet,
 		Endpoint: func() (string, error) { return a.endpoint("") },
 	})

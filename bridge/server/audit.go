@@ -98,6 +98,6 @@ func sumDoc(sum string) json.RawMessage {
 // publishAudit shows a record to rules. A broker, which is others', does not get it.
 func (s *Server) publishAudit(topic string, record []byte) {
 	if s.cfg.Audit.Events && s.logRuns.Load() && s.broker == nil {
-		s.router.publishOwn(topic, record, func(error) {})
+		s.publisher.Publish(topic, record)
 	}
 }

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
@@ -10,34 +9,17 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/http"
 	"net/url"
 	"os"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/agent/secretfile"
-	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
-	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
-
-// A brokerClient is of a broker that takes the place of the gateway: what is published goes to it,
-// and comes in from it. The bridge does not know who published a message, so
-// rules see no clientid() and no principal(), and no message belongs to a
-// thing: batches of readings, which are told apart by the thing, go to the
-// quarantine, and devices publish plain JSON (uplink.format = "json").
-type brokerClient struct {
-	*broker.Broker
-	url     *url.URL
-	shadows bool // requests are answered here
-
-	unanswered atomic.Uint64 // shadow requests that came here all the same
-	reserved   atomic.Uint64 // messages on reserved topics that no service here takes from a broker
-}
 
 // brokerState is what is kept of a broker from start to start, in broker.json:
 // the broker keeps a session for each client id, with its subscriptions.
@@ -94,19 +76,17 @@ func (a *assembly) openBroker() error {
 	if id == "" {
 		id = now.ID
 	}
-	at, err := url.Parse(c.URL)
-	if err != nil {
+	if _, err := url.Parse(c.URL); err != nil {
 		return fmt.Errorf("broker.url: %w", err)
 	}
-	j := &brokerClient{shadows: c.Shadows, url: at}
-	j.Broker = broker.New(broker.Options{
+	b := broker.New(broker.Options{
 		URL: c.URL, ClientID: id, Username: c.Username, Password: password, TLS: conf, Group: c.Share,
 		Filters: c.Subscribe, Own: own,
 		Connections: c.Connections, Former: former.Filters, FormerConnections: former.Connections,
 		MaxInflight: c.MaxInflight, MaxPayload: int(a.cfg.MQTT.MaxPayload),
 		KeepAlive: time.Duration(c.KeepAlive), Log: a.log,
 	})
-	for _, f := range j.Subscriptions() {
+	for _, f := range b.Subscriptions() {
 		if !slices.Contains(now.Filters, f) {
 			now.Filters = append(now.Filters, f)
 		}
@@ -118,7 +98,7 @@ func (a *assembly) openBroker() error {
 	if err := a.dir.Write("broker.json", text); err != nil { // before the broker knows
 		return err
 	}
-	a.broker = j
+	a.broker = b
 	return nil
 }
 
@@ -169,48 +149,20 @@ func newBrokerID() string {
 	return "tidemill-" + host[:min(len(host), 40)] + "-" + hex.EncodeToString(b[:])
 }
 
-// take is what a broker's message comes to. It is done when the log has it and,
-// if it is a request, its shadow.
-func (r *router) take(m *message.Message, done func(error)) {
-	if topic.CheckPublish(m.Topic, topic.ByBroker, false) != nil {
-		r.broker.reserved.Add(1)
-		done(nil)
-		return
+// brokerAddress is where the broker is for the bridge, which devices may share.
+func brokerAddress(c config.Broker) (host, port string) {
+	u, err := url.Parse(c.URL)
+	if err != nil { // openBroker has refused it
+		return "", ""
 	}
-	of, _ := topic.Lookup(m.Topic)
-	// What services answer comes here as well, and may be a device's: the broker
-	// does not say who published it, and its access rules have to.
-	switch {
-	case !of.RequestTo(topic.Shadows):
-	case r.broker.shadows:
-		done = join(2, done)
-		r.shadow.Handle(context.Background(), m.Topic, m.Payload, done)
-	default: // of a subscription that this bridge had before
-		r.broker.unanswered.Add(1)
-	}
-	r.publish(m, topic.Reserved{}, nil, nil, done)
+	return u.Hostname(), u.Port()
 }
-
-// address is where the broker is for the bridge, which devices may share.
-func (j *brokerClient) address() (host, port string) { return j.url.Hostname(), j.url.Port() }
-
-// publishByHTTPS publishes for a client of the data plane.
-func (j *brokerClient) publishByHTTPS(ctx context.Context, m *message.Message) error {
-	err := j.Publish(ctx, m)
-	if errors.Is(err, broker.ErrFull) {
-		return &wire.Error{Code: "ThrottlingException", Status: http.StatusTooManyRequests, Message: err.Error()}
-	}
-	return err
-}
-
-var errOtherShadows = &wire.Error{Code: "ServiceUnavailableException", Status: http.StatusServiceUnavailable,
-	Message: "another bridge has the shadows: broker.shadows is false here"}
 
 func (x series) broker(s *Server) {
 	if s.broker == nil {
 		return
 	}
-	b := s.broker.Stats()
+	b, r := s.broker.Stats(), s.router.Stats()
 	x.gauge("broker_connected", "Connections to the broker now.", float64(b.Connected))
 	x.gauge("broker_wanted_connections", "Connections to the broker there should be.", float64(b.Wanted))
 	x.counter("broker_connects", "Connections that the broker accepted.", float64(b.Connects))
@@ -230,7 +182,7 @@ func (x series) broker(s *Server) {
 	x.gauge("broker_queued_bytes", "Bytes of them.", float64(b.QueueBytes))
 	x.counter("broker_refused_reserved",
 		"Messages on reserved topics that no service here takes from a broker, acknowledged and not taken.",
-		float64(s.broker.reserved.Load()))
+		float64(r.Reserved))
 	x.counter("broker_unanswered_requests", "Shadow requests that came to this bridge, which does not answer any.",
-		float64(s.broker.unanswered.Load()))
+		float64(r.Unanswered))
 }

@@ -14,7 +14,6 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/speed/message"
-	"github.com/tidemill/tidemill/shadow"
 )
 
 // joining configures a bridge that joins the broker at url.
@@ -99,11 +98,9 @@ func TestBrokerIsABridge(t *testing.T) {
 	if code := app.subscribe("from/#"); code != 1 {
 		t.Fatalf("SUBACK %d", code)
 	}
-	if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil),
-		b.key().ID), func(string) bool {
-		return true
-	}, &message.Message{Topic: "from/https", Payload: []byte("x"), QoS: 1}); err != nil {
-		t.Error(err)
+	data := b.requester("iotdata", nil)
+	if status, _, text := data.do("POST", "/topics/from/https?qos=1", "x"); status != http.StatusOK {
+		t.Errorf("%d %s", status, text)
 	}
 	if got := app.next(); got != "from/https x" {
 		t.Errorf("got %s", got)
@@ -115,19 +112,22 @@ func TestBrokerIsABridge(t *testing.T) {
 	})
 	for _, name := range []string{"$aws/things/t/jobs/notify", "$aws/things/t/defender/metrics/json", "$SYS/x",
 		"$aws/certificates/create/json/accepted"} {
-		b.router.take(&message.Message{Topic: name, Payload: []byte("x"), QoS: 1}, func(err error) {
+		b.router.FromBroker(&message.Message{Topic: name, Payload: []byte("x"), QoS: 1}, func(err error) {
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 			}
 		})
 	}
-	if n := b.broker.reserved.Load(); n != 4 || b.ingest.Stats().Messages != 2 {
+	if n := b.router.Stats().Reserved; n != 4 || b.ingest.Stats().Messages != 2 {
 		t.Errorf("%d messages on topics that no service takes from a broker, %d in the log", n,
 			b.ingest.Stats().Messages)
 	}
-	if _, err := (dataPlane{b.router}).Shadow(t.Context(), "press", "", shadow.OpGet, nil); !errors.Is(err,
-		errOtherShadows) {
-		t.Errorf("shadow of a bridge that has none: %v", err)
+	for _, path := range []string{"/things/press/shadow", "/api/things/shadow/ListNamedShadowsForThing/press"} {
+		status, code, text := data.do("GET", path, "")
+		if status != http.StatusServiceUnavailable || code != "ServiceUnavailableException" ||
+			!strings.Contains(text, "another bridge has the shadows") {
+			t.Errorf("%s of a bridge that has no shadows: %d %s", path, status, text)
+		}
 	}
 	if status, _, text := b.requester("iot", nil).do("GET", "/mqtt", ""); status < 400 ||
 		status == http.StatusUpgradeRequired {

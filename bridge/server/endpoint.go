@@ -21,7 +21,7 @@ func (s *Server) endpoint(given string) (string, error) {
 		return "", fmt.Errorf("endpoint: %q is no host:port", given)
 	}
 	if s.broker != nil {
-		h, p := s.broker.address()
+		h, p := brokerAddress(s.cfg.Broker)
 		host, port = cmp.Or(host, h), cmp.Or(port, p)
 	}
 	if host == "" {

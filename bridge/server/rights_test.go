@@ -3,9 +3,8 @@ package server
 import (
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
-	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -15,8 +14,6 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
-	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // Whatever right ends, it ends with the update that ends it.
@@ -161,7 +158,7 @@ func TestRevocationRacesConnect(t *testing.T) {
 
 func TestReservedTopics(t *testing.T) {
 	b := start(t, configure(t))
-	id := b.thing("dev", all("", ""))
+	id, data := b.thing("dev", all("", "")), b.requester("iotdata", nil)
 	for topic, retain := range map[string]bool{
 		"$aws/events/presence/connected/dev": false, "$aws/certificates/create/json/accepted": false, "$SYS/x": false,
 		"$aws/things/dev/shadow/update": true, "$tidemill/other": false,
@@ -174,12 +171,9 @@ func TestReservedTopics(t *testing.T) {
 		d := b.connect(id, "dev")
 		_ = d.wait(d.Publish(topic, 1, retain, "{}"))
 		d.ends()
-		if err := (dataPlane{b.router}).Publish(t.Context(), b.authorizer.Key(httptest.NewRequest("POST", "/", nil),
-			b.key().ID), func(string) bool {
-			return true
-		}, &message.Message{Topic: topic, Payload: []byte("{}"), QoS: 1, Retain: retain}); !errors.Is(err,
-			wire.ErrDenied) {
-			t.Errorf("%s by HTTPS: %v", topic, err)
+		path := fmt.Sprintf("/topics/%s?qos=1&retain=%t", url.PathEscape(topic), retain)
+		if status, code, text := data.do("POST", path, "{}"); status != 403 || code != "ForbiddenException" {
+			t.Errorf("%s by HTTPS: %d %s", topic, status, text)
 		}
 	}
 	if n := b.ingest.Stats().Messages; n != 0 {

@@ -27,10 +27,12 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/events"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/route"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
@@ -61,29 +63,31 @@ type Server struct {
 	shadows *boltstore.Store
 	fleet   *index.Index
 
-	shadow     *service.Service
-	ingest     *ingest.Ingest
-	compiler   *rules.Compiler
-	rules      *rules.Engine
-	topicRules *declare.Rules
-	outboxes   *action.Outboxes
-	drainer    *action.Drainer
-	firehose   *firehose.Service
-	kinesis    *kinesis.Service
-	connectors *declare.Connectors
-	gateway    *gateway.Server
-	lifecycle  *events.Lifecycle
-	refusals   *access.Refusals
-	webhooks   *webhooks
-	provision  *provision.Service
-	custom     *access.CustomAuthorizers
-	authorizer *access.Authorizer
-	revoker    *access.Revoker
-	broker     *brokerClient // nil: none
-	router     *router
-	aws        *wire.Handler
-	calls      *failedCalls
-	onlookers  watch.Hub
+	shadow      *service.Service
+	ingest      *ingest.Ingest
+	compiler    *rules.Compiler
+	rules       *rules.Engine
+	topicRules  *declare.Rules
+	outboxes    *action.Outboxes
+	drainer     *action.Drainer
+	firehose    *firehose.Service
+	kinesis     *kinesis.Service
+	connectors  *declare.Connectors
+	subscribers *gateway.Subscribers
+	gateway     *gateway.Server
+	lifecycle   *events.Lifecycle
+	refusals    *access.Refusals
+	webhooks    *webhooks
+	provision   *provision.Service
+	custom      *access.CustomAuthorizers
+	authorizer  *access.Authorizer
+	revoker     *access.Revoker
+	broker      *broker.Broker // nil: none
+	publisher   *route.Publisher
+	router      *route.Router
+	aws         *wire.Handler
+	calls       *failedCalls
+	watchers    watch.Hub
 
 	registryEvents *events.Registry
 
@@ -165,7 +169,7 @@ func (s *Server) stages(socket net.Listener) [][]part {
 	devices := part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }}
 	var publishing []part
 	if s.broker != nil {
-		devices = part{"broker", func(ctx context.Context) error { return s.broker.Consume(ctx, s.router.take) }}
+		devices = part{"broker", func(ctx context.Context) error { return s.broker.Consume(ctx, s.router.FromBroker) }}
 		publishing = []part{{"publishing to the broker", s.broker.Send}}
 	}
 	shadows := part{"shadows", func(ctx context.Context) error {

@@ -13,6 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 )
 
 // Topics of requests; behind each is the format, json or cbor, and behind that
@@ -101,6 +102,13 @@ func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload
 		payload, _ = encode(c.format, refuse(err))
 	}
 	return topic, payload
+}
+
+// Answer is Handle for a message of a client with that certificate, "" for none.
+func (s *Service) Answer(ctx context.Context, m *message.Message, certificate string) *message.Message {
+	topic, payload := s.Handle(ctx, &Request{Topic: m.Topic, Payload: m.Payload, ClientID: m.ClientID,
+		Principal: certificate})
+	return &message.Message{Topic: topic, Payload: payload}
 }
 
 func (s *Service) handle(ctx context.Context, c call, q *Request) (any, error) {

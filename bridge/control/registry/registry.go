@@ -279,6 +279,15 @@ func (r *Registry) View(f func(*Tx) error) error {
 	return r.engine.View(func(tx table.Tx) error { return f(&Tx{reg: r, tx: tx}) })
 }
 
+// HasThing says whether there is a thing of that name.
+func (r *Registry) HasThing(name string) (bool, error) {
+	err := r.View(func(tx *Tx) error { _, err := tx.Thing(name); return err })
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Update runs f and makes its changes durable, all of them if f returns nil,
 // none otherwise. Then, before it returns, watchers hear of them. Updates run
 // one after the other.

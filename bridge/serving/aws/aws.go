@@ -40,7 +40,7 @@ type Options struct {
 	Authorizers iot.Authorizers
 	// Data is AWS IoT's data plane; nil: none. Messages have at most MaxPayload
 	// bytes.
-	Data       iotdata.Data
+	Data       *iotdata.Data
 	MaxPayload int
 	// Kinesis are the data streams; nil: none.
 	Kinesis *streams.Service
@@ -70,7 +70,7 @@ func New(o Options) *wire.Handler {
 		Issuer: o.Issuer, Endpoint: o.Endpoint, Fleet: o.Fleet, Provision: o.Provision, Authorizers: o.Authorizers})}
 	may := grants{data: map[string]bool{}}
 	if o.Data != nil {
-		s := iotdata.Service(o.Account, o.Data, o.MaxPayload, o.Now)
+		s := iotdata.Service(o.Account, *o.Data, o.MaxPayload, o.Now)
 		services = append(services, s)
 		may.add(s)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/route"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/shadow"
 )
@@ -22,15 +23,17 @@ import (
 // plane is a data plane that has nothing.
 type plane struct{}
 
-func (plane) Publish(context.Context, wire.Caller, func(string) bool, *message.Message) error {
-	return nil
-}
-func (plane) Retained(string) (*iotdata.Retained, error)                   { return nil, nil }
-func (plane) ListRetained(string, int) ([]iotdata.Retained, string, error) { return nil, "", nil }
-func (plane) Shadow(context.Context, string, string, shadow.Op, []byte) ([]byte, error) {
+func (plane) Submit(context.Context, *message.Message, route.Sender) error { return nil }
+func (plane) Do(context.Context, string, string, shadow.Op, []byte) ([]byte, error) {
 	return []byte(`{"x":1}`), nil
 }
-func (plane) ListShadows(string, string, int) ([]string, string, error) { return nil, "", nil }
+func (plane) List(string, string, int) ([]string, string, error) { return nil, "", nil }
+
+// nothing is retained.
+type nothing struct{}
+
+func (nothing) Get(string) (*message.Message, time.Time, bool)      { return nil, time.Time{}, false }
+func (nothing) List(string, func(*message.Message, time.Time) bool) {}
 
 // noRules are topic rules where there are none.
 type noRules struct{ iot.TopicRules }
@@ -57,7 +60,8 @@ func anyKey(_ *http.Request, id string) Key { return anything(id) }
 // dataHandler serves plane. Unsigned requests are whom the header Who names.
 func dataHandler() *wire.Handler {
 	return New(Options{
-		Account: "000000000000", Rules: noRules{}, Data: plane{}, Log: slog.New(slog.DiscardHandler),
+		Account: "000000000000", Rules: noRules{}, Log: slog.New(slog.DiscardHandler),
+		Data:   &iotdata.Data{Messages: plane{}, Retained: nothing{}, Shadows: plane{}},
 		Secret: func(id string) (string, string, bool) { return "secret", "", id == "AKIAALL" || id == "AKIANARROW" },
 		Key: func(r *http.Request, id string) Key {
 			if id == "AKIANARROW" {

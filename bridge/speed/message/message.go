@@ -11,12 +11,12 @@
 //
 // # The way
 //
-//	gateway/publish.go  a PUBLISH becomes a Message; its bytes are copied out of the read buffer
-//	server/router.go    the table of reserved topics (package topic) says which service is asked, too
-//	ingest/entry.go     Begin: the record is in a batch; readings of a batch become Messages here
-//	gateway/server.go   Deliver, by the router: subscribers get the same Message
-//	ingest/entry.go     Commit: when the batch is synced, Publish.Done sends PUBACK
-//	rules/apply.go      the record is decoded into an iotsql.Input, which statements and actions read
+//	gateway/publish.go      a PUBLISH becomes a Message; its bytes are copied out of the read buffer
+//	route/router.go         the table of reserved topics (package topic) says which service is asked, too
+//	ingest/entry.go         Begin: the record is in a batch; readings of a batch become Messages here
+//	gateway/subscribers.go  Deliver, by the router: subscribers get the same Message
+//	ingest/entry.go         Commit: when the batch is synced, Publish.Done sends PUBACK
+//	rules/apply.go          the record is decoded into an iotsql.Input, which statements and actions read
 //
 // Nothing calls back. Up to the log that is four allocations: the Message, its
 // bytes, Done and the log's request (BenchmarkWalk of bridge/server).

@@ -11,27 +11,46 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/speed/broker"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/bridge/speed/route"
 	"github.com/tidemill/tidemill/shadow"
+	"github.com/tidemill/tidemill/shadow/service"
 )
 
-// Data is what the data plane works on. Errors may be *wire.Error, *shadow.Error
-// or wrap wire.ErrDenied.
-type Data interface {
-	// Publish returns when the message is durable. m has all but who published it.
-	// may says whether who may publish on a topic, for those that are in the
-	// message; on m's own he may.
-	Publish(ctx context.Context, who wire.Caller, may func(topic string) bool, m *message.Message) error
-	// Retained returns the retained message of a topic, nil for none.
-	Retained(topic string) (*Retained, error)
-	// ListRetained returns up to n of them, without payload, in the order of
-	// their topics from the first after the one given, and the topic to go on
-	// after, "" when there are no more.
-	ListRetained(after string, n int) (page []Retained, next string, err error)
-	// Shadow does what shadow/service.Do does.
-	Shadow(ctx context.Context, thing, name string, op shadow.Op, payload []byte) ([]byte, error)
-	// ListShadows does what shadow/service.List does.
-	ListShadows(thing, token string, size int) (names []string, next string, err error)
+// Data is what the data plane works on.
+type Data struct {
+	Messages Messages
+	Retained Retained
+	// Shadows; nil: another bridge has them.
+	Shadows Shadows
+	// HasThing says whether the registry has a thing. Nil: what has shadows need not
+	// be in the registry, as where devices are a broker's.
+	HasThing func(thing string) (bool, error)
+}
+
+// Messages takes messages; a route.Router does.
+type Messages interface {
+	// Submit returns when m is durable. m has all but its thing, and the sender may
+	// publish to its topic.
+	Submit(ctx context.Context, m *message.Message, from route.Sender) error
+}
+
+// Retained are the retained messages; a gateway.Retained has them.
+type Retained interface {
+	// Get returns the message of a topic and when it was set.
+	Get(topic string) (m *message.Message, at time.Time, ok bool)
+	// List calls f for messages in the order of their topics, from the first behind
+	// the one given, until f returns false.
+	List(after string, f func(m *message.Message, at time.Time) bool)
+}
+
+// Shadows are what shadow/service.Service has.
+type Shadows interface {
+	Do(ctx context.Context, thing, name string, op shadow.Op, payload []byte) ([]byte, error)
+	List(thing, token string, size int) (names []string, next string, err error)
 }
 
 const (
@@ -53,7 +72,7 @@ func owns(path string) bool {
 
 // plane are the operations.
 type plane struct {
-	Data
+	data    Data
 	account string
 	now     func() time.Time
 }
@@ -78,8 +97,21 @@ func Service(account string, d Data, maxPayload int, now func() time.Time) *wire
 		Unsigned:   owns,
 		Errors: []wire.Rule{
 			wire.As(ofShadow),
+			wire.Say(service.ErrClosed, "ServiceUnavailableException", http.StatusServiceUnavailable,
+				"the bridge is stopping"),
 			// AWS's data plane says it so, though its model has UnauthorizedException.
 			wire.Say(wire.ErrDenied, "ForbiddenException", http.StatusForbidden, "Forbidden"),
+			wire.Say(gateway.ErrNotAuthorized, "ForbiddenException", http.StatusForbidden, "Forbidden"),
+			wire.Is(route.ErrRefused, "ForbiddenException", http.StatusForbidden),
+			wire.Is(route.ErrThrottled, "ThrottlingException", http.StatusTooManyRequests),
+			wire.Is(gateway.ErrQuota, "ThrottlingException", http.StatusTooManyRequests),
+			wire.Is(broker.ErrFull, "ThrottlingException", http.StatusTooManyRequests),
+			wire.Is(packet.ErrTooLarge, "RequestEntityTooLargeException", http.StatusRequestEntityTooLarge),
+			wire.Is(packet.ErrMalformed, "InvalidRequestException", http.StatusBadRequest),
+			wire.Is(packet.ErrProtocol, "InvalidRequestException", http.StatusBadRequest),
+			wire.As(func(e *gateway.LimitError) *wire.Error {
+				return wire.Errorf(http.StatusBadRequest, "InvalidRequestException", "%v", e)
+			}),
 		},
 		Operations: []wire.Operation{
 			{Name: "Publish", Method: "POST", Path: "/topics/:topic+", Read: readMessage, Resource: p.topicARN,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -17,9 +18,13 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire/wiretest"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
+	"github.com/tidemill/tidemill/bridge/speed/broker"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/bridge/speed/route"
 	"github.com/tidemill/tidemill/shadow"
+	"github.com/tidemill/tidemill/shadow/service"
 )
 
 // fake is a data plane that keeps what it is asked to publish.
@@ -28,24 +33,28 @@ type fake struct {
 	fail error
 }
 
-func (p *fake) Publish(_ context.Context, _ wire.Caller, _ func(string) bool, m *message.Message) error {
+func (p *fake) Submit(_ context.Context, m *message.Message, _ route.Sender) error {
 	p.got = append(p.got, m)
 	return p.fail
 }
-func (p *fake) Retained(string) (*Retained, error) { return nil, p.fail }
-func (p *fake) ListRetained(string, int) ([]Retained, string, error) {
-	return []Retained{{Topic: "a\xffb"}}, "a\xffb", p.fail
-}
-func (p *fake) Shadow(context.Context, string, string, shadow.Op, []byte) ([]byte, error) {
+func (p *fake) Do(context.Context, string, string, shadow.Op, []byte) ([]byte, error) {
 	return []byte(`{"x":1}`), p.fail
 }
-func (p *fake) ListShadows(string, string, int) ([]string, string, error) {
+func (p *fake) List(string, string, int) ([]string, string, error) {
 	return nil, "more", p.fail
+}
+
+// retained has two messages.
+type retained struct{}
+
+func (retained) Get(string) (*message.Message, time.Time, bool) { return nil, time.Time{}, false }
+func (retained) List(_ string, f func(*message.Message, time.Time) bool) {
+	_ = f(&message.Message{Topic: "a\xffb"}, time.Time{}) && f(&message.Message{Topic: "b"}, time.Time{})
 }
 
 // handler serves p to whom the header Who names, and to a key.
 func handler(p *fake) *wire.Handler {
-	o := wiretest.Options(Service("000000000000", p, 0, nil))
+	o := wiretest.Options(Service("000000000000", Data{Messages: p, Retained: retained{}, Shadows: p}, 0, nil))
 	o.Unsigned = func(r *http.Request) (wire.Caller, error) { return wiretest.Caller(r.Header.Get("Who")), nil }
 	return wire.New(o)
 }
@@ -74,7 +83,7 @@ func TestPublishRequest(t *testing.T) {
 		props = packet.AppendUser(props, u[0], u[1])
 	}
 	want := message.Message{Topic: "a//b c", Payload: []byte("héllo"), QoS: 1, Retain: true, SourceIP: "192.0.2.1",
-		Protocol: "http", Properties: props}
+		Protocol: "http", Properties: props, Principal: wiretest.Key.ID, Owner: "key/" + wiretest.Key.ID}
 	if w.Code != 200 || len(p.got) != 1 {
 		t.Fatalf("%d %s\n%+v", w.Code, w.Body, p.got)
 	}
@@ -155,6 +164,17 @@ func TestDataErrors(t *testing.T) {
 		{shadow.ErrTooMany, 429, "ThrottlingException", "in flight"},
 		{shadow.ErrNoState, 400, "InvalidRequestException", "state"},
 		{shadow.ErrInternal, 500, "InternalFailureException", "Internal"},
+		{service.ErrClosed, 503, "ServiceUnavailableException", "stopping"},
+		{gateway.ErrNotAuthorized, 403, "ForbiddenException", `{"message":"Forbidden"}`},
+		{fmt.Errorf("two readings; %w", route.ErrRefused), 403, "ForbiddenException",
+			`{"message":"two readings; the rest is stored, do not send it again"}`},
+		{route.ErrThrottled, 429, "ThrottlingException", "too much"},
+		{gateway.ErrQuota, 429, "ThrottlingException", "quota"},
+		{broker.ErrFull, 429, "ThrottlingException", ""},
+		{packet.ErrTooLarge, 413, "RequestEntityTooLargeException", ""},
+		{packet.ErrMalformed, 400, "InvalidRequestException", ""},
+		{&gateway.LimitError{Limit: "MaxTopic", Got: "a topic of 9 bytes", Most: 8}, 400, "InvalidRequestException",
+			"at most 8"},
 		{context.Canceled, 503, "ServiceUnavailableException", "stopping"},
 		{errors.New("disk"), 500, "InternalException", "unexpected"},
 	} {

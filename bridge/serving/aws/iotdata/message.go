@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -109,11 +110,39 @@ func (p *plane) publish(r *wire.Request) (any, error) {
 			return nil, err
 		}
 	}
-	may := func(topic string) bool { return r.Authorize(authz.Publish, p.arn(r, "topic", topic)) == nil }
-	if err := p.Publish(r.Context(), r.Caller, may, m); err != nil {
+	m.Principal = r.Caller.Principal()
+	if m.Retain {
+		m.Owner = r.Caller.Owner()
+	}
+	if err := p.data.Messages.Submit(r.Context(), m, sender{p, r}); err != nil {
 		return nil, err
 	}
 	return map[string]string{"message": "OK", "traceId": r.ID}, nil
+}
+
+// A sender is the caller of a request. It implements route.Sender.
+type sender struct {
+	p *plane
+	r *wire.Request
+}
+
+func (s sender) MayPublish(topic string) bool {
+	return s.r.Authorize(authz.Publish, s.p.arn(s.r, "topic", topic)) == nil
+}
+
+// AsThing returns the one thing that the caller is: by HTTPS there is no client id
+// that would name it.
+func (s sender) AsThing() (thing string, rights gateway.Session, err error) {
+	if c, ok := s.r.Caller.(interface {
+		AsThing() (string, gateway.Session, error)
+	}); ok {
+		thing, rights, err = c.AsThing()
+	}
+	if err == nil && rights == nil {
+		err = bad("a batch does not say whose it is: send it with a client certificate that is attached to one thing, " +
+			"or by MQTT")
+	}
+	return thing, rights, err
 }
 
 // maxText bounds texts of MQTT (MQTT 5, 1.5.4).

@@ -6,34 +6,29 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 )
 
-// A Retained is a retained message.
-type Retained struct {
-	Topic   string
-	Payload []byte
-	Size    int // of the payload
-	QoS     byte
-	At      time.Time // when it was set
-	User    [][2]string
-}
-
 func (p *plane) retained(r *wire.Request) (any, error) {
-	name := r.Path("topic")
-	m, err := p.Retained(name)
-	if err != nil {
-		return nil, err
-	}
-	if m == nil {
+	m, at, ok := p.data.Retained.Get(r.Path("topic"))
+	if !ok {
 		return nil, wire.Errorf(http.StatusNotFound, "ResourceNotFoundException", "No retained message for the topic")
 	}
+	var properties [][2]string
+	packet.Each(m.Properties, func(id packet.Property, name, value []byte) bool {
+		if id == packet.UserProperty {
+			properties = append(properties, [2]string{string(name), string(value)})
+		}
+		return true
+	})
 	return struct {
 		Topic   string  `json:"topic"`
 		Payload []byte  `json:"payload"`
 		QoS     byte    `json:"qos"`
 		At      int64   `json:"lastModifiedTime"`
 		User    *string `json:"userProperties,omitempty"`
-	}{m.Topic, append([]byte{}, m.Payload...), m.QoS, m.At.UnixMilli(), user(m.User)}, nil
+	}{m.Topic, append([]byte{}, m.Payload...), m.QoS, at.UnixMilli(), user(properties)}, nil
 }
 
 func (p *plane) listRetained(r *wire.Request) (any, error) {
@@ -45,10 +40,6 @@ func (p *plane) listRetained(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, bad("nextToken: want that of the page before")
 	}
-	page, next, err := p.ListRetained(string(after), n)
-	if err != nil {
-		return nil, err
-	}
 	type summary struct {
 		Topic string `json:"topic"`
 		Size  int    `json:"payloadSize"`
@@ -58,9 +49,14 @@ func (p *plane) listRetained(r *wire.Request) (any, error) {
 	out := struct {
 		Topics []summary `json:"retainedTopics"`
 		Next   string    `json:"nextToken,omitempty"`
-	}{make([]summary, len(page)), base64.RawURLEncoding.EncodeToString([]byte(next))}
-	for i, m := range page {
-		out.Topics[i] = summary{m.Topic, m.Size, m.QoS, m.At.UnixMilli()}
-	}
+	}{Topics: []summary{}}
+	p.data.Retained.List(string(after), func(m *message.Message, at time.Time) bool {
+		if len(out.Topics) == n {
+			out.Next = base64.RawURLEncoding.EncodeToString([]byte(out.Topics[n-1].Topic))
+			return false
+		}
+		out.Topics = append(out.Topics, summary{m.Topic, len(m.Payload), m.QoS, at.UnixMilli()})
+		return true
+	})
 	return out, nil
 }

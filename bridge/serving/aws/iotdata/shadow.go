@@ -2,6 +2,7 @@ package iotdata
 
 import (
 	"encoding/json"
+	"net/http"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/shadow"
@@ -47,17 +48,34 @@ func (p *plane) shadowARN(r *wire.Request) string {
 
 func (p *plane) shadow(op shadow.Op) func(*wire.Request) (any, error) {
 	return func(r *wire.Request) (any, error) {
-		doc, err := p.Shadow(r.Context(), r.Path("thing"), r.Query.Get("name"), op, r.Body)
+		if p.data.Shadows == nil {
+			return nil, errOtherShadows
+		}
+		thing := r.Path("thing")
+		if p.data.HasThing != nil {
+			if ok, err := p.data.HasThing(thing); err != nil {
+				return nil, err
+			} else if !ok {
+				return nil, shadow.ErrThing
+			}
+		}
+		doc, err := p.data.Shadows.Do(r.Context(), thing, r.Query.Get("name"), op, r.Body)
 		return json.RawMessage(doc), err
 	}
 }
+
+var errOtherShadows = &wire.Error{Code: "ServiceUnavailableException", Status: http.StatusServiceUnavailable,
+	Message: "another bridge has the shadows: broker.shadows is false here"}
 
 func (p *plane) listShadows(r *wire.Request) (any, error) {
 	n, err := number(r, "pageSize", 25, 1, 100)
 	if err != nil {
 		return nil, err
 	}
-	names, next, err := p.ListShadows(r.Path("thing"), r.Query.Get("nextToken"), n)
+	if p.data.Shadows == nil {
+		return nil, errOtherShadows
+	}
+	names, next, err := p.data.Shadows.List(r.Path("thing"), r.Query.Get("nextToken"), n)
 	if err != nil {
 		return nil, err
 	}

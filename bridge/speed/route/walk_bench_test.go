@@ -1,4 +1,4 @@
-package server
+package route
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
-	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
@@ -24,7 +24,7 @@ import (
 // memory, and the subscribers. It has no network and no disk, so what it
 // allocates is what the way itself takes, the log's share included.
 //
-//	go test ./bridge/server -run '^$' -bench Walk -count 6
+//	go test ./bridge/speed/route -run '^$' -bench Walk -count 6
 func BenchmarkWalk(b *testing.B) {
 	for _, c := range []struct {
 		name  string
@@ -49,7 +49,7 @@ func benchmarkWalk(b *testing.B, v packet.Version, props []byte, qos int) {
 	ctx, stop := context.WithCancel(context.Background())
 	var ran sync.WaitGroup
 	ran.Go(func() { _ = store.Run(ctx) })
-	r, g := newWalk(b, store)
+	in, g := newWalk(b, store)
 	defer func() {
 		stop()
 		ran.Wait()
@@ -83,7 +83,7 @@ func benchmarkWalk(b *testing.B, v packet.Version, props []byte, qos int) {
 	b.ResetTimer()
 	g.ServeConn(ctx, nc, gateway.Via{})
 	b.StopTimer()
-	if n := r.ingest.Stats().Messages; n < uint64(b.N) {
+	if n := in.Stats().Messages; n < uint64(b.N) {
 		b.Fatalf("%d messages, want %d", n, b.N)
 	}
 }
@@ -168,13 +168,18 @@ func (everything) MaySubscribe(string) bool     { return true }
 func (everything) MayReceive(string) bool       { return true }
 
 // newWalk makes what a message meets on its way.
-func newWalk(b *testing.B, store *pebble.Store) (*router, *gateway.Server) {
+func newWalk(b *testing.B, store *pebble.Store) (*ingest.Ingest, *gateway.Server) {
 	subscribers := gateway.NewSubscribers(gateway.Config{Log: slog.New(slog.DiscardHandler), OutBytes: 1 << 30,
 		InFlight: 1000, PermissionCache: time.Minute})
-	r := &router{store: store, gateway: subscribers, onlookers: new(watch.Hub)}
-	var err error
-	if r.ingest, err = ingest.New(store, ingest.Options{}); err != nil {
+	in, err := ingest.New(store, ingest.Options{})
+	if err != nil {
 		b.Fatal(err)
 	}
-	return r, gateway.New(subscribers, gateway.Hooks{Authorizer: everything{}, Router: r})
+	r := New(Options{Publisher: NewPublisher(in, subscribers, nil, nobody{}), Log: store})
+	return in, gateway.New(subscribers, gateway.Hooks{Authorizer: everything{}, Router: r})
 }
+
+// nobody watches.
+type nobody struct{}
+
+func (nobody) Show(*message.Message) {}
