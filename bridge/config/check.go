@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/egress"
 )
 
 // maxSocketPath is what fits with its zero byte into the 108 bytes of a Unix
@@ -132,6 +134,9 @@ func (c *Config) check() (errs []error) {
 	}
 	if slices.Contains(c.Ingest.Store, "") {
 		bad("ingest.store: empty filter, want topic filters such as \"#\"")
+	}
+	if _, err := egress.New(egress.Options{Allow: c.Egress.Allow}); err != nil {
+		bad("egress.allow: %w", err)
 	}
 	if err := new(slog.Level).UnmarshalText([]byte(c.Log.Level)); err != nil {
 		bad("log.level: %q, want debug, info, warn or error", c.Log.Level)

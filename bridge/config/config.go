@@ -44,6 +44,7 @@ type Config struct {
 	Clock   Clock   `toml:"clock"`
 	PKI     PKI     `toml:"pki"`
 	Audit   Audit   `toml:"audit"`
+	Egress  Egress  `toml:"egress"`
 	Log     Log     `toml:"log"`
 
 	AcceptLoss bool // of parts of the data directory; a flag of serve, no key
@@ -115,8 +116,9 @@ func Default() *Config {
 		BridgeD: BridgeD{Watch: true},
 		Clock: Clock{MaxStep: Duration(5 * time.Minute), MaxGap: Duration(24 * time.Hour),
 			AcceptAfter: Duration(24 * time.Hour)},
-		Audit: Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},
-		Log:   Log{Level: "info", Format: "json"},
+		Audit:  Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},
+		Egress: Egress{Allow: []string{}},
+		Log:    Log{Level: "info", Format: "json"},
 	}
 }
 

@@ -126,6 +126,13 @@ type Audit struct {
 	Events    bool     `toml:"events"`    // rules see each record
 }
 
+// Egress is what rules, delivery streams and functions may reach, beside what the
+// configuration itself names.
+type Egress struct {
+	Allow []string `toml:"allow"`
+	Only  bool     `toml:"only"`
+}
+
 // Log is how the bridge logs.
 type Log struct {
 	Level  string `toml:"level"`

@@ -66,7 +66,7 @@ var rules = []rule{
 	{"bridge/store", []string{"bridge/speed", "bridge/control", "shadow", "firmware"}},
 	{"bridge/listen", []string{"bridge/speed"}},
 	{"bridge/access", []string{"bridge/control", "bridge/speed", "bridge/config", "bridge/sigv4"}},
-	{"bridge/config", []string{"agent/secretfile"}},
+	{"bridge/config", []string{"agent/secretfile", "bridge/egress"}},
 	{"bridge/sigv4", nil},
 	{"bridge/egress", nil},
 	{"bridge/quota", nil},

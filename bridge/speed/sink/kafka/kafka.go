@@ -248,7 +248,8 @@ func (p *Producer) Produce(ctx context.Context, records []Record) []error {
 // is too large, its topic may not be, or who asks has no right to it.
 func Permanent(err error) bool {
 	for _, e := range []error{kerr.MessageTooLarge, kerr.RecordListTooLarge, kerr.InvalidTopicException,
-		kerr.InvalidRecord, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.InvalidTimestamp, errPlace, ErrProperty} {
+		kerr.InvalidRecord, kerr.TopicAuthorizationFailed, kerr.ClusterAuthorizationFailed, kerr.InvalidTimestamp,
+		errPlace, ErrProperty} {
 		if errors.Is(err, e) {
 			return true
 		}

@@ -82,7 +82,8 @@ func TestInsert(t *testing.T) {
 		t.Errorf("the table has %q, %v, want %q", got, err, want)
 	}
 	one := rows[:1]
-	if errs := s.Insert(t.Context(), "plant.Odd Name", "", []Row{{Object: json.RawMessage(`{"device":"x"}`)}}); errs[0] != nil {
+	odd := []Row{{Object: json.RawMessage(`{"device":"x"}`)}}
+	if errs := s.Insert(t.Context(), "plant.Odd Name", "", odd); errs[0] != nil {
 		t.Error(errs[0])
 	}
 	if errs := s.Insert(t.Context(), "none", "id", one); !Permanent(errs[0]) {
