@@ -52,6 +52,8 @@ var rules = []rule{
 		"bridge/egress", "bridge/quota", "bridge/strictjson"}},
 	{"bridge/control", []string{"bridge/speed/topic", "bridge/speed/message", "shadow", "firmware", "agent/secretfile",
 		"agent/durable", "bridge/quota", "bridge/strictjson"}},
+	// Functions know nothing of what calls them.
+	{"bridge/lambda", []string{"agent/durable"}},
 	{"bridge/batch", []string{"bridge/speed/sink"}},
 	// The pipeline knows no service, and no service another; package aws has them all.
 	{"bridge/serving/aws/wire", []string{"bridge/sigv4", "bridge/speed/admission"}},
@@ -148,6 +150,10 @@ func TestJudge(t *testing.T) {
 		{"bridge/speed/rules", "bridge/control/authz", false},
 		{"bridge/control/jobs", "bridge/speed/topic", true},
 		{"bridge/control/jobs", "bridge/speed/gateway", false},
+		{"bridge/lambda/store", "agent/durable", true},
+		{"bridge/lambda", "bridge/speed/streams", false},
+		{"bridge/speed/rules", "bridge/lambda", false},
+		{"bridge/control/webhook", "bridge/lambda", false},
 		{"bridge/serving/aws/wire", "bridge/sigv4", true},
 		{"bridge/serving/aws/kinesis", "bridge/serving/aws/iot", false},
 		{"bridge/serving/aws/iotdata", "bridge/control/registry", false},
