@@ -1,8 +1,8 @@
 // Package registry is the bridge's memory of who may connect: things, their
 // types and groups, device certificates and their CAs, policies, and which is
 // attached to which. It also keeps what was made through the API of topic rules,
-// provisioning templates, authorizers and role aliases, and the changes that
-// messages have to be published of (Change).
+// provisioning templates, authorizers and role aliases, users and their access
+// keys, and the changes that messages have to be published of (Change).
 //
 // A Registry is tables of an engine (package table; bolt is the one in a file). Its
 // rules stand here alone. Reads and writes happen in a Tx, so that what belongs
@@ -137,6 +137,10 @@ var (
 	bKeys           = []byte("temporary-keys")
 	bKeyEnds        = []byte("temporary-key-ends")
 	bDeclarations   = []byte("declarations")
+	bUsers          = []byte("users")
+	bAccessKeys     = []byte("access-keys")
+	bUserKeys       = []byte("user-access-keys")
+	bKeyUses        = []byte("access-key-uses")
 
 	keyRegistrationCode = []byte("registration-code")
 	keyEvents           = []byte("event-configurations")
@@ -148,7 +152,7 @@ var (
 		bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
 		bRules, bRuleDocuments, bMeta, bSerials, bCAs, bCAPEM, bCANames, bCACertificates, bCRLs, bCRLSerials,
 		bTypes, bTypeThings, bBillingGroups, bBillingThings, bTags, bOutbox, bTemplates, bTemplateBodies, bTokens,
-		bAuthorizers, bRoleAliases, bKeys, bKeyEnds, bDeclarations}
+		bAuthorizers, bRoleAliases, bKeys, bKeyEnds, bDeclarations, bUsers, bAccessKeys, bUserKeys, bKeyUses}
 )
 
 // formatNumber is that of FORMAT.md.
@@ -333,6 +337,7 @@ const (
 	PolicyChanged      Kind = "policy"      // another document is in effect, or none
 	GroupChanged       Kind = "group"       // made, changed, deleted, or another policy attached
 	AuthorizerChanged  Kind = "authorizer"  // made, changed, deleted, or another is the default
+	UserChanged        Kind = "user"        // made, changed, deleted, or one of the keys
 	ChangeStored       Kind = "change"      // there is something Untold
 	IndexingChanged    Kind = "indexing"    // of the fleet index
 )

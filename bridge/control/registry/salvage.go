@@ -16,7 +16,7 @@ import (
 // for some that do: what is lost there may have been a Deny, a revocation or a
 // detachment.
 var rightless = []string{string(bRules), string(bRuleDocuments), string(bDeclarations), string(bTags), string(bOutbox),
-	string(bBillingGroups), string(bBillingThings)}
+	string(bBillingGroups), string(bBillingThings), string(bKeyUses)}
 
 // A salvager is an engine, as yet empty, that can fill itself from a damaged file;
 // see bolt.Engine.Salvage.
@@ -32,9 +32,9 @@ type salvager interface {
 // as far as that can be told.
 //
 // Where that is not certain, or a piece is lost on which rights may depend, nobody
-// gets more than there was: all active certificates and authorizers are INACTIVE in
-// to, CAs register no certificates by themselves, and temporary keys are left out;
-// lost is told that too.
+// gets more than there was: all active certificates, authorizers and access keys are
+// INACTIVE in to, CAs register no certificates by themselves, and temporary keys and
+// passwords are left out; lost is told that too.
 func Salvage(from string, to salvager, lost func(error)) (err error) {
 	trusted := true
 	serials := true // certificate-serials is whole
@@ -62,8 +62,9 @@ func Salvage(from string, to salvager, lost func(error)) (err error) {
 	}
 	n, err := distrust(to)
 	if err == nil {
-		lost(fmt.Errorf("%s: rights may have been lost with it: %d certificates and authorizers that were ACTIVE are INACTIVE in the new file, "+
-			"CAs register none by themselves, and temporary keys are gone; look at cert list and policy list, then activate with cert activate",
+		lost(fmt.Errorf("%s: rights may have been lost with it: %d certificates, authorizers and access keys that were ACTIVE are INACTIVE in the new file, "+
+			"CAs register none by themselves, and temporary keys and users' passwords are gone; "+
+			"look at cert list, policy list and access-key list, then activate with cert activate and access-key activate",
 			from, n))
 	}
 	return err
@@ -136,6 +137,9 @@ var kinds = map[string]func() any{
 	string(bAuthorizers):   func() any { return new(Authorizer) },
 	string(bRoleAliases):   func() any { return new(RoleAlias) },
 	string(bKeys):          func() any { return new(TemporaryKey) },
+	string(bUsers):         func() any { return new(User) },
+	string(bAccessKeys):    func() any { return new(AccessKey) },
+	string(bKeyUses):       func() any { return new(KeyUse) },
 	string(bCAs):           func() any { return new(CA) },
 	string(bCRLs):          func() any { return new(CRL) },
 	string(bTemplates):     func() any { return new(Template) },
@@ -158,11 +162,13 @@ func distrust(e table.Engine) (n int, err error) {
 		for _, change := range []struct {
 			bucket []byte
 			member string
-			is, to string // JSON
+			is, to string // JSON; is "": whatever it is
 		}{
 			{bCertificates, "status", `"ACTIVE"`, `"INACTIVE"`},
 			{bAuthorizers, "status", `"ACTIVE"`, `"INACTIVE"`},
+			{bAccessKeys, "status", `"ACTIVE"`, `"INACTIVE"`},
 			{bCAs, "auto_register", `true`, `false`},
+			{bUsers, "password", "", `""`},
 		} {
 			if !tx.Has(change.bucket) {
 				continue
@@ -174,7 +180,7 @@ func distrust(e table.Engine) (n int, err error) {
 				if err := json.Unmarshal(v, &doc); err != nil {
 					return err
 				}
-				if string(doc[change.member]) != change.is {
+				if is, there := doc[change.member]; !there || change.is != "" && string(is) != change.is {
 					return nil
 				}
 				doc[change.member] = json.RawMessage(change.to)
