@@ -3,8 +3,8 @@
 // to the gateway for MQTT, to the listener for a request for a WebSocket, and to
 // the AWS APIs.
 //
-// An [Authorizer] judges clients, with the keys and grants of a [Keyring] and the
-// authorizers of a [CustomAuthorizers]. A [Revoker] ends the connections whose
+// An [Authorizer] judges clients, with the keys and grants of a [Keyring], the keys
+// of [Users] and the authorizers of a [CustomAuthorizers]. A [Revoker] ends the connections whose
 // right to be there has gone, and [Refusals] logs who was refused, why, and what
 // to do about it.
 //
@@ -22,6 +22,7 @@ import (
 	"net/http"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -44,6 +45,7 @@ type Options struct {
 	Registry        Registry
 	Issuer          temporaryKeys
 	Keys            *Keyring
+	People          Users
 	Custom          *CustomAuthorizers
 	Provision       firstConnections
 	Refusals        *Refusals
@@ -53,6 +55,13 @@ type Options struct {
 	// Authenticated is told as whom the sender of a request is authenticated.
 	Authenticated func(r *http.Request, owner string)
 	Log           *slog.Logger
+}
+
+// Users have access keys; a people.Directory has them.
+type Users interface {
+	Key(id string) *people.Key // nil for none that holds
+	Generation() uint64        // grows with every change
+	Used(id, service string)
 }
 
 // temporaryKeys derives the keys of the credential provider from their ids.

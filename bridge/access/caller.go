@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -33,6 +34,9 @@ type KeyCaller interface {
 	Caller
 	// Whole says whether these are all there are.
 	Whole() bool
+	// Person has the rights of the key's user, nil for a key of a file or of the
+	// credential provider.
+	Person() *people.Rights
 }
 
 // ErrForbidden is what an unsigned request is refused with.

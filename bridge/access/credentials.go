@@ -138,14 +138,28 @@ var errNewKey = errors.New("a key that is not stored yet")
 // Secret returns the secret and session token of an access key, of a temporary
 // one as long as it holds.
 func (a *Authorizer) Secret(id string) (secret, token string, ok bool) {
-	if secret, token, ok = a.o.Keys.now.Load().secret(id); ok || !pki.IsTemporary(id) {
+	if secret, token, ok = a.o.Keys.now.Load().secret(id); ok {
 		return secret, token, ok
+	}
+	if k := a.o.People.Key(id); k != nil {
+		return k.Secret, "", true
+	}
+	if !pki.IsTemporary(id) {
+		return "", "", false
 	}
 	if _, err := a.temporaryKey(id); err != nil {
 		return "", "", false
 	}
 	k := a.o.Issuer.Temporary(id)
 	return k.Secret, k.Token, true
+}
+
+// used notes that a key of a file or of a user signed a request that holds. Others
+// are not kept: there may be any number of them.
+func (a *Authorizer) used(id, service string) {
+	if _, _, declared := a.o.Keys.now.Load().secret(id); declared || a.o.People.Key(id) != nil {
+		a.o.People.Used(id, service)
+	}
 }
 
 // isTemporary says whether a key is none of the file's, so that it never has

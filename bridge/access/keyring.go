@@ -1,15 +1,19 @@
 package access
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
 // A Keyring has the access keys and what they may do. Keys, the grants beside
@@ -29,6 +33,7 @@ type KeyringOptions struct {
 	Dir        string                          // of PKI, for what is logged
 	Configured func() ([]config.Access, error) // reads [[access]]
 	Permissive bool                            // keys that nobody named may do all
+	Stored     func(id string) (user string)   // whose a key of the registry is; "": there is none
 	// Older says that the data directory may be of a version before there were
 	// grants, until Migrate: it is, if there is no file of grants.
 	Older bool
@@ -79,8 +84,47 @@ func (k *Keyring) Load() error {
 	for _, a := range append(beside, configured...) { // the configuration's count
 		g.named[a.Key+a.Role] = a
 	}
+	if err := k.stored(g); err != nil {
+		return err
+	}
 	k.now.Store(g)
 	return nil
+}
+
+// stored returns an error if a key of the files is a user's in the registry too:
+// which of the two holds would be a matter of luck.
+func (k *Keyring) stored(g *grants) (err error) {
+	for _, id := range slices.Sorted(maps.Keys(g.keys)) {
+		if user := k.o.Stored(id); user != "" {
+			err = errors.Join(err, fmt.Errorf("%s: access key %s is user %s's in the registry too: "+
+				"take it out of the file", pki.AccessKeysFile(k.o.Dir), id, user))
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(g.named)) {
+		if user := k.o.Stored(id); user != "" {
+			err = errors.Join(err, fmt.Errorf("[[access]] grants something to access key %s, which is user %s's: "+
+				"take it out of %s and of the configuration, and give the user a role or a policy", id, user,
+				pki.GrantsFile(k.o.Dir)))
+		}
+	}
+	return err
+}
+
+// Declared lists the keys of the files, by id.
+func (k *Keyring) Declared() []people.KeyInfo {
+	g, all := k.now.Load(), []people.KeyInfo{}
+	for _, id := range slices.Sorted(maps.Keys(g.keys)) {
+		grants := "nothing"
+		switch a := k.of(g, id); {
+		case a.All:
+			grants = "all"
+		case len(a.Policies) > 0:
+			grants = "policies " + strings.Join(a.Policies, ", ")
+		}
+		all = append(all, people.KeyInfo{ID: id, Declared: pki.AccessKeysFile(k.o.Dir), Grants: grants,
+			Status: registry.Active})
+	}
+	return all
 }
 
 // Migrate makes the file of grants for a folder of a version before it, where a

@@ -77,3 +77,16 @@ func TestKeySessionFollowsGrants(t *testing.T) {
 		t.Error("not as the policy says")
 	}
 }
+
+// addKey appends to the file of access keys.
+func (s *site) addKey(text string) {
+	s.t.Helper()
+	file := pki.AccessKeysFile(filepath.Join(s.dir, "pki"))
+	old, err := os.ReadFile(file)
+	if err == nil {
+		err = os.WriteFile(file, append(old, text...), 0o600)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}

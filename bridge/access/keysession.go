@@ -8,17 +8,19 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
 // A keySession has the rights of an access key: by WebSocket all that the
 // gateway lets anybody have, as the key has for the APIs, or what its policies
-// allow. They follow the grants and the registry; the session ends with the
-// key. It implements gateway.Session and KeyCaller.
+// allow. They follow the grants, the registry and the users; the session ends with
+// the key. It implements gateway.Session and KeyCaller.
 type keySession struct {
 	a       *Authorizer
 	id      string // of the key
+	user    string // whose it is; "" for a key of a file or of the credential provider
 	known   authz.Context
 	current atomic.Pointer[keyRights]
 }
@@ -28,9 +30,16 @@ type keySession struct {
 type keyRights struct {
 	grants   *grants
 	revision uint64    // of the registry
-	until    time.Time // that a temporary key holds; zero: it does not end by itself
+	users    uint64    // generation
+	until    time.Time // that the key holds; zero: it does not end by itself
 	all      bool
-	policy   *authz.Evaluator // nil: nothing is allowed, or all
+	policy   policy         // nil: nothing is allowed, or all
+	person   *people.Rights // of the user of the key; nil for other keys
+}
+
+// A policy is what is allowed of the data plane.
+type policy interface {
+	Allows(action, resource string) bool
 }
 
 // Key is what an access key may do by a signed request.
@@ -41,7 +50,9 @@ func (a *Authorizer) Key(r *http.Request, id string) KeyCaller {
 // key returns the rights of a key.
 func (a *Authorizer) key(id string, known authz.Context) *keySession {
 	s := &keySession{a: a, id: id, known: known}
-	if a.isTemporary(id) {
+	if k := a.o.People.Key(id); k != nil {
+		s.user = k.Rights.User()
+	} else if a.isTemporary(id) {
 		if s.known.Thing = a.thingOf(id); s.known.ClientID == "" && s.known.Thing != nil { // by HTTPS
 			s.known.ClientID = s.known.Thing.Name
 		}
@@ -73,10 +84,17 @@ func (s *keySession) May(action, resource string) bool {
 // Whole implements KeyCaller.
 func (s *keySession) Whole() bool { return s.rights().all }
 
+// Person implements KeyCaller.
+func (s *keySession) Person() *people.Rights { return s.rights().person }
+
+// Signed implements wire.Signer: keys of files and of users remember their last use.
+func (s *keySession) Signed(service string) { s.a.used(s.id, service) }
+
 // rights returns the rights that hold now.
 func (s *keySession) rights() *keyRights {
 	j := s.current.Load()
-	if j == nil || j.revision != s.a.o.Registry.Revision() || j.grants != s.a.o.Keys.now.Load() {
+	if j == nil || j.revision != s.a.o.Registry.Revision() || j.grants != s.a.o.Keys.now.Load() ||
+		j.users != s.a.o.People.Generation() {
 		j = s.read()
 		s.current.Store(j)
 	}
@@ -90,7 +108,12 @@ func (s *keySession) rights() *keyRights {
 // is allowed: it may be the one that denies. Nor is it by a key that is gone, or
 // by a temporary one that holds no more: the will of its client may still wait.
 func (s *keySession) read() *keyRights {
-	j := &keyRights{revision: s.a.o.Registry.Revision(), grants: s.a.o.Keys.now.Load()}
+	j := &keyRights{revision: s.a.o.Registry.Revision(), grants: s.a.o.Keys.now.Load(),
+		users: s.a.o.People.Generation()}
+	if k := s.a.o.People.Key(s.id); k != nil {
+		j.until, j.person, j.policy = k.Ends, k.Rights, k.Rights.Data(s.known)
+		return j
+	}
 	granted := s.a.o.Keys.of(j.grants, s.id)
 	if s.a.isTemporary(s.id) {
 		k, err := s.a.temporaryKey(s.id)
@@ -144,12 +167,20 @@ func (s *keySession) mayConnect() bool {
 	return ok
 }
 
-// Principal is the key's id.
-func (s *keySession) Principal() string { return s.id }
+// Principal is the key's user, or its id where it has none.
+func (s *keySession) Principal() string {
+	if s.user != "" {
+		return "user " + s.user
+	}
+	return s.id
+}
 
-// Owner is the key's, or the certificate's that a temporary key was given to:
-// the next one's sessions are those of this one. It implements Caller.
+// Owner is the key's, or the user's or certificate's that it was given to: the next
+// one's sessions are those of this one. It implements Caller.
 func (s *keySession) Owner() string {
+	if s.user != "" {
+		return "user/" + s.user
+	}
 	if s.a.isTemporary(s.id) {
 		if k, err := s.a.temporaryKey(s.id); err == nil {
 			return k.Certificate

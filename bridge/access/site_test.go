@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
@@ -36,6 +37,7 @@ type site struct {
 	dir      string
 	pki      *pki.PKI
 	registry *registry.Registry
+	people   *people.Directory
 	access   []config.Access // what OpenKeyring and Load read
 	known    []string        // owners that were authenticated
 	log      logged
@@ -72,7 +74,11 @@ func newSite(t testing.TB, authorizers ...config.Authorizer) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.registry.Close() })
-	keys, err := OpenKeyring(KeyringOptions{PKI: s.pki, Dir: filepath.Join(s.dir, "pki"),
+	if s.people, err = people.Open(s.registry, log); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.people.Close() })
+	keys, err := OpenKeyring(KeyringOptions{PKI: s.pki, Dir: filepath.Join(s.dir, "pki"), Stored: s.people.Owner,
 		Configured: func() ([]config.Access, error) { return s.access, nil }, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +89,7 @@ func newSite(t testing.TB, authorizers ...config.Authorizer) *site {
 	}
 	t.Cleanup(custom.Close)
 	s.Authorizer = New(Options{Account: account, Region: region, Registry: s.registry, Issuer: s.pki, Keys: keys,
-		Custom:   custom,
+		Custom: custom, People: s.people,
 		Refusals: NewRefusals(log), SameOrigin: func(r *http.Request) bool { return r.Header.Get("Origin") == "" },
 		Authenticated: func(_ *http.Request, owner string) { s.known = append(s.known, owner) }, Log: log})
 	return s

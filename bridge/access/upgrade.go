@@ -51,13 +51,12 @@ func (a *Authorizer) upgrading(r *http.Request) (gateway.Via, error) {
 		}
 		via.Identity, via.Ends, via.EndReason = keyIdentity{id.KeyID, r.TLS == nil},
 			time.Now().Add(sigv4.WebSocketLife), gateway.ReasonWebSocket
-		if a.isTemporary(id.KeyID) {
-			// A second before its key, so that the will of the client still has
-			// the key's rights.
-			if k, err := a.temporaryKey(id.KeyID); err == nil && k.Expires.Add(-time.Second).Before(via.Ends) {
-				via.Ends = k.Expires.Add(-time.Second)
-			}
+		// A second before its key, so that the will of the client still has the
+		// key's rights.
+		if end := a.keyEnd(id.KeyID).Add(-time.Second); end.After(time.Time{}) && end.Before(via.Ends) {
+			via.Ends = end
 		}
+		a.used(id.KeyID, id.Service)
 		return via, nil
 	}
 	cert, attempt := certificate(r), attemptOf(r)
@@ -72,4 +71,17 @@ func (a *Authorizer) upgrading(r *http.Request) (gateway.Via, error) {
 	}
 	via.Identity = certIdentity{cert}
 	return via, nil
+}
+
+// keyEnd is when a key ends, zero if it does not by itself.
+func (a *Authorizer) keyEnd(id string) time.Time {
+	if k := a.o.People.Key(id); k != nil {
+		return k.Ends
+	}
+	if a.isTemporary(id) {
+		if k, err := a.temporaryKey(id); err == nil {
+			return k.Expires
+		}
+	}
+	return time.Time{}
 }

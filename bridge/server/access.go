@@ -23,7 +23,7 @@ func (a *assembly) openAccess() (err error) {
 	a.closes(func() error { a.custom.Close(); return nil })
 	a.authorizer = access.New(access.Options{
 		Account: a.cfg.Account, Region: a.cfg.Region, Permissive: a.cfg.HTTPS.Permissive,
-		Registry: a.registry, Issuer: a.pki, Keys: a.keys, Custom: a.custom, Provision: a.provision,
+		Registry: a.registry, Issuer: a.pki, Keys: a.keys, People: a.people, Custom: a.custom, Provision: a.provision,
 		Refusals: a.refusals, SameOrigin: listen.SameOrigin, Log: a.log,
 		Authenticated: func(r *http.Request, owner string) {
 			if p := listen.SlotOf(r); p != nil {
@@ -48,7 +48,7 @@ func (a *assembly) openKeyring() (err error) {
 	}
 	a.keys, err = access.OpenKeyring(access.KeyringOptions{
 		PKI: a.pki, Dir: a.at("pki"), Permissive: a.cfg.HTTPS.Permissive, Older: a.dir.New(), Configured: configured,
-		Log: a.log,
+		Stored: a.people.Owner, Log: a.log,
 	})
 	return err
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/access"
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
@@ -64,6 +65,8 @@ func (a *assembly) steps() []func() error {
 		a.makeClock,
 		a.openKeys,
 		a.openRegistry,
+		a.openPeople,
+		a.openKeyring,
 		a.openLog,
 		a.openObjects,
 		a.openShadows,
@@ -120,12 +123,10 @@ func (a *assembly) makeClock() error {
 
 func (a *assembly) openKeys() (err error) {
 	m, h := a.cfg.MQTT, a.cfg.HTTPS
-	if a.pki, err = pki.Open(a.at("pki"), pki.Options{
+	a.pki, err = pki.Open(a.at("pki"), pki.Options{
 		ServerNames: m.ServerNames, DeviceLifetime: time.Duration(a.cfg.PKI.DeviceLifetime),
-		MQTT: pki.Files{Cert: m.Cert, Key: m.Key}, HTTPS: pki.Files{Cert: h.Cert, Key: h.Key}}); err != nil {
-		return err
-	}
-	return a.openKeyring()
+		MQTT: pki.Files{Cert: m.Cert, Key: m.Key}, HTTPS: pki.Files{Cert: h.Cert, Key: h.Key}})
+	return err
 }
 
 func (a *assembly) openRegistry() (err error) {
@@ -140,6 +141,14 @@ func (a *assembly) openRegistry() (err error) {
 	a.registry.SetExpiry(a.clock.Expiry)
 	a.expiries = &expiries{pki: a.pki, registry: a.registry}
 	return nil
+}
+
+// openPeople reads the users and their access keys.
+func (a *assembly) openPeople() (err error) {
+	if a.people, err = people.Open(a.registry, a.log); err == nil {
+		a.closes(a.people.Close)
+	}
+	return err
 }
 
 func (a *assembly) openLog() (err error) {

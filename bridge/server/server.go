@@ -17,6 +17,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/index"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -49,6 +50,7 @@ type Server struct {
 	pki      *pki.PKI
 	keys     *access.Keyring
 	registry *registry.Registry
+	people   *people.Directory
 	expiries *expiries
 
 	audit       *audit.Log
@@ -187,6 +189,7 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		{"registry events", s.registryEvents.Run},
 		{"fleet index", s.fleet.Run},
 		{"provisioning", s.provision.Run},
+		{"people", s.people.Run},
 		{"end of forbidden connections", s.revoker.Run},
 		{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
 		{"server certificates", func(ctx context.Context) error { return s.pki.WatchServed(ctx, s.log) }},

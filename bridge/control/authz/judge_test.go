@@ -49,7 +49,8 @@ func TestJudge(t *testing.T) {
 			arnHere + "stream/ab", Allowed, true, false},
 		{"another stream", []string{statementOf("Allow", "kinesis:*", arnHere+"stream/a*", "")}, "kinesis:PutRecord",
 			arnHere + "stream/b", ImplicitDeny, true, false},
-		{"one stream, asked for none in particular", []string{statementOf("Allow", "kinesis:*", arnHere+"stream/*", "")},
+		{"one stream, asked for none in particular",
+			[]string{statementOf("Allow", "kinesis:*", arnHere+"stream/*", "")},
 			"kinesis:ListStreams", "*", ImplicitDeny, true, false},
 		{"another account", []string{statementOf("Allow", "kinesis:*", "arn:aws:kinesis:*:111111111111:*", "")},
 			"kinesis:PutRecord", arnHere + "stream/a", ImplicitDeny, true, false},
@@ -67,8 +68,8 @@ func TestJudge(t *testing.T) {
 			`stream/a"}}`}, "kinesis:PutRecord", arnHere + "stream/b", Allowed, true, false},
 		{"what is left out", []string{`{"Statement":{"Effect":"Allow","NotAction":"iot:*","NotResource":"` + arnHere +
 			`stream/a"}}`}, "kinesis:PutRecord", arnHere + "stream/a", ImplicitDeny, true, false},
-		{"all but, asked for none in particular", []string{`{"Statement":{"Effect":"Allow","Action":"*","NotResource":"` +
-			arnHere + `stream/a"}}`}, "kinesis:ListStreams", "*", ImplicitDeny, true, false},
+		{"all but, asked for none in particular", []string{
+			`{"Statement":{"Effect":"Allow","Action":"*","NotResource":"` + arnHere + `stream/a"}}`}, "kinesis:ListStreams", "*", ImplicitDeny, true, false},
 		{"denied all but, asked for none in particular", []string{all,
 			`{"Statement":{"Effect":"Deny","Action":"*","NotResource":"` + arnHere + `stream/a"}}`},
 			"kinesis:ListStreams", "*", ExplicitDeny, true, false},

@@ -32,7 +32,7 @@ func (p *PKI) openAccessKeys() error {
 		_, err := p.ReadAccess()
 		return err
 	}
-	id, secret := newAccessKey()
+	id, secret := NewAccessKey()
 	if err := p.GrantAll(id); err != nil {
 		return err
 	}
@@ -95,9 +95,9 @@ func (p *PKI) GrantAll(id string) error {
 	return p.write(grantsFile, text, 0o600)
 }
 
-// newAccessKey returns a key in AWS's shape: AKIA and 16 of A-Z 2-7, and 40
+// NewAccessKey returns a key in AWS's shape: AKIA and 16 of A-Z 2-7, and 40
 // characters of 30 random bytes.
-func newAccessKey() (id, secret string) {
+func NewAccessKey() (id, secret string) {
 	var a [10]byte
 	var b [30]byte
 	rand.Read(a[:])

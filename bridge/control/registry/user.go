@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
-	"slices"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
@@ -85,6 +84,9 @@ func (t *Tx) CreateUser(u User) error {
 	return t.put(bUsers, u.Name, &u)
 }
 
+// HasUser says whether there is a user.
+func (t *Tx) HasUser(name string) bool { return t.has(bUsers, name) }
+
 // User returns a user.
 func (t *Tx) User(name string) (User, error) {
 	u := User{Name: name}
@@ -139,16 +141,17 @@ func (t *Tx) Users() (all []User, err error) {
 // An AccessKey is a user's. Its secret is what signatures are made with, so it is
 // stored as it is.
 type AccessKey struct {
-	ID       string                     `json:"-"`
-	User     string                     `json:"user"`
-	Secret   string                     `json:"secret"`
-	Status   Status                     `json:"status"`             // Active or Inactive
-	Policies map[string]json.RawMessage `json:"policies,omitempty"` // that narrow the user's rights; empty: all of these
+	ID     string `json:"-"`
+	User   string `json:"user"`
+	Secret string `json:"secret"`
+	Status Status `json:"status"` // Active or Inactive
+	// Policies narrow the user's rights; empty: these are the key's.
+	Policies map[string]json.RawMessage `json:"policies,omitempty"`
 	Created  time.Time                  `json:"created"`
 	Ends     time.Time                  `json:"ends,omitzero"` // zero: it does not end by itself
 }
 
-// AccessKeyID is the shape of a key's id, AWS's.
+// accessKeyID is the shape of a key's id, AWS's.
 var accessKeyID = regexp.MustCompile(`^[A-Z0-9]{16,128}$`)
 
 // AddAccessKey gives a user a key, of ID, User, Secret and Policies, which is
@@ -170,16 +173,15 @@ func (t *Tx) AddAccessKey(k AccessKey) error {
 	if err != nil {
 		return err
 	}
-	for _, old := range slices.Clone(have) {
-		if old.Ended(t.reg.now()) {
+	for _, old := range have {
+		if old.Ended(t.reg.deletes()) {
 			if err := t.DeleteAccessKey(old.ID); err != nil {
 				return err
 			}
-			have = slices.DeleteFunc(have, func(h AccessKey) bool { return h.ID == old.ID })
 		}
 	}
-	if len(have) >= MaxUserKeys {
-		return fmt.Errorf("user %s: %w: there are %d access keys: revoke one first", k.User, ErrLimit, len(have))
+	if n := count(have, t.reg.now()); n >= MaxUserKeys {
+		return fmt.Errorf("user %s: %w: there are %d access keys: revoke one first", k.User, ErrLimit, n)
 	}
 	k.Status, k.Created = Active, t.reg.now().UTC()
 	if err := t.addLink(bUserKeys, k.User, k.ID); err != nil {
@@ -187,6 +189,37 @@ func (t *Tx) AddAccessKey(k AccessKey) error {
 	}
 	t.changed(UserChanged, k.User)
 	return t.put(bAccessKeys, k.ID, &k)
+}
+
+// count is how many keys have not ended.
+func count(keys []AccessKey, now time.Time) (n int) {
+	for _, k := range keys {
+		if !k.Ended(now) {
+			n++
+		}
+	}
+	return n
+}
+
+// EndAccessKeys deletes the keys whose time is over, and has watchers hear of them.
+// One that is over by the wall clock alone stays, and is over all the same.
+func (t *Tx) EndAccessKeys() error {
+	all, err := t.AccessKeys("")
+	if err != nil {
+		return err
+	}
+	for _, k := range all {
+		if !k.Ended(t.reg.now()) {
+			continue
+		}
+		t.changed(UserChanged, k.User)
+		if k.Ended(t.reg.deletes()) {
+			if err := t.DeleteAccessKey(k.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Ended says whether the time of a key is over.
@@ -260,9 +293,6 @@ type KeyUse struct {
 
 // SetKeyUse keeps the last use of a key, of a user or of a file.
 func (t *Tx) SetKeyUse(id string, u KeyUse) error { return t.put(bKeyUses, id, &u) }
-
-// ForgetKeyUse forgets it.
-func (t *Tx) ForgetKeyUse(id string) error { return t.tx.Table(bKeyUses).Delete([]byte(id)) }
 
 // KeyUses are the last uses that are kept, by key.
 func (t *Tx) KeyUses() (map[string]KeyUse, error) {

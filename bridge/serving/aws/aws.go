@@ -1,8 +1,9 @@
 // Package aws puts the services together that answer AWS's command line and
 // SDKs: AWS IoT's control plane and topic rules (package iot), its data plane
 // (iotdata) and Kinesis Data Streams (kinesis), over the pipeline of package
-// wire. A key may do what is granted to it: all, or the data plane alone as far
-// as policies allow (grants).
+// wire. A key of a file may do what is granted to it: all, or the data plane alone
+// as far as policies allow; a user's what the user's policies allow, of any service
+// (grants).
 package aws
 
 import (

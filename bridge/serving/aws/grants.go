@@ -1,10 +1,12 @@
 package aws
 
 import (
+	"fmt"
 	"net/http"
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
@@ -20,13 +22,16 @@ type Caller interface {
 // A Key is what an access key may do.
 type Key interface {
 	Caller
-	// Whole says whether that is every operation of every service. Others have
-	// the data plane alone.
+	// Whole says whether that is every operation of every service.
 	Whole() bool
+	// Person has the rights of the key's user, of any service; nil for a key without
+	// one, which has the data plane alone if it is not Whole.
+	Person() *people.Rights
 }
 
-// grants lets access keys do what is granted to them: all, or the data plane as
-// far as policies allow. It implements wire.Authorizer.
+// grants lets users do what their policies allow, and other access keys what is
+// granted to them: all, or the data plane as far as policies allow. It implements
+// wire.Authorizer.
 type grants struct {
 	data map[string]bool // actions of the data plane
 }
@@ -48,8 +53,42 @@ func whole(c wire.Caller) bool {
 	return ok && k.Whole()
 }
 
+// person has the rights of a caller that is a user, nil for others.
+func person(c wire.Caller) *people.Rights {
+	if k, ok := c.(Key); ok {
+		return k.Person()
+	}
+	return nil
+}
+
+// known is what conditions of people's policies may ask of a request.
+func known(q wire.Question) authz.Context {
+	c := q.Conditions
+	keys := map[string][]string{"aws:requestedregion": {c.Region}}
+	if c.UserAgent != "" {
+		keys["aws:useragent"] = []string{c.UserAgent}
+	}
+	return authz.Context{SourceIP: c.SourceIP, Insecure: !c.Secure, Keys: keys}
+}
+
+// A refusal says in IAM's words what a user may not do. It is a wire.ErrDenied.
+type refusal struct{ user, action, resource string }
+
+func (e refusal) Error() string {
+	return fmt.Sprintf("User: %s is not authorized to perform: %s on resource: %s", e.user, e.action, e.resource)
+}
+
+func (e refusal) Is(target error) bool { return target == wire.ErrDenied }
+
 // Admit implements wire.Authorizer.
 func (g grants) Admit(q wire.Question) (all bool, err error) {
+	if p := person(q.Caller); p != nil {
+		some, all := p.Scope(q.Action, known(q))
+		if !some {
+			return false, refusal{p.User(), q.Action, "*"}
+		}
+		return all, nil
+	}
 	switch {
 	case whole(q.Caller):
 		return true, nil
@@ -61,6 +100,12 @@ func (g grants) Admit(q wire.Question) (all bool, err error) {
 
 // Authorize implements wire.Authorizer.
 func (g grants) Authorize(q wire.Question) error {
+	if p := person(q.Caller); p != nil {
+		if !p.Allow(q.Action, q.Resource, known(q)) {
+			return refusal{p.User(), q.Action, q.Resource}
+		}
+		return nil
+	}
 	if whole(q.Caller) {
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iot"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
@@ -46,6 +47,7 @@ type narrow string
 func (n narrow) Principal() string                { return "narrow" }
 func (n narrow) Owner() string                    { return "key/narrow" }
 func (n narrow) Whole() bool                      { return false }
+func (n narrow) Person() *people.Rights           { return nil }
 func (n narrow) May(action, resource string) bool { return string(n) == action+" "+resource }
 
 // anything is a key that may do all.
@@ -55,6 +57,7 @@ func (k anything) Principal() string        { return string(k) }
 func (k anything) Owner() string            { return "key/" + string(k) }
 func (anything) May(string, string) bool    { return true }
 func (anything) Whole() bool                { return true }
+func (anything) Person() *people.Rights     { return nil }
 func anyKey(_ *http.Request, id string) Key { return anything(id) }
 
 // dataHandler serves plane. Unsigned requests are whom the header Who names.

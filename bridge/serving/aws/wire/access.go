@@ -25,6 +25,13 @@ type Caller interface {
 	Owner() string
 }
 
+// A Signer is a Caller that is told when its signature was found to hold, and for
+// which service.
+type Signer interface {
+	Caller
+	Signed(service string)
+}
+
 // An Authorizer decides what callers may do. It is asked twice about a request.
 // Several goroutines ask at once.
 type Authorizer interface {

@@ -217,6 +217,9 @@ func (x *exchange) run() (any, error) {
 		if err := sig.Check(x.Body); err != nil {
 			return nil, err
 		}
+		if c, ok := x.Caller.(Signer); ok {
+			c.Signed(x.who.Service)
+		}
 	}
 	x.proven(owner)
 	if err := x.enter(x.service.places); err != nil {
