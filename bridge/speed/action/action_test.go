@@ -291,9 +291,12 @@ func TestFailedCommitIsTold(t *testing.T) {
 	if err := store.Commit(ctx, b); err != nil {
 		t.Fatal(err)
 	}
-	bx := &box{stream: name, log: slog.New(slog.DiscardHandler)}
+	bx, err := x.open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, want := range []error{streams.ErrNotFound, nil} {
-		if _, err := x.drainOnce(ctx, bx); !errors.Is(err, want) {
+		if err := bx.Once(ctx); !errors.Is(err, want) {
 			t.Fatal(err)
 		}
 		if got := s.told[len(s.told)-1]; !errors.Is(got, want) {

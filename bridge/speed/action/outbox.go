@@ -2,18 +2,14 @@ package action
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/cenkalti/backoff/v4"
-
+	"github.com/tidemill/tidemill/bridge/speed/delivery"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -60,13 +56,10 @@ type Attempt struct {
 // A Log is what outboxes need of the bridge's log: a stream each to read and trim,
 // and their positions that are stored with what a delivery writes.
 type Log interface {
-	streams.Writer
-	streams.Trimmer
-	positions
+	delivery.Log
+	Describe(name string) (streams.Info, error)
 	List() []streams.Info
 	Create(name string, c streams.Config) error
-	Read(stream string, shard int, from uint64, maxRecords, maxBytes int) ([]streams.Record, error)
-	Wait(ctx context.Context, stream string, shard int, from uint64) error
 }
 
 // positions is where an outbox's position is.
@@ -155,8 +148,8 @@ func (x *Outboxes) Ensure(stream string) error {
 	return nil
 }
 
-// Run drains until ctx ends and returns when every drainer has stopped. What
-// is left stays in the log.
+// Run drains until ctx ends and returns when every drain has stopped. What is left
+// stays in the log.
 func (x *Drainer) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	x.outboxes.run(ctx, func(stream string) { wg.Go(func() { x.drain(ctx, stream) }) })
@@ -164,45 +157,14 @@ func (x *Drainer) Run(ctx context.Context) error {
 	return nil
 }
 
-// drainRecords bounds how many deliveries share one commit of the position, and
-// drainBytes what they add to it: a republished message is added once for each
-// session that keeps it.
-const (
-	drainRecords = 256
-	drainBytes   = 4 << 20
-)
-
-// patience is how long a target has failed at least before what is older than
-// GiveUp is given up. So a bridge that comes back after days, perhaps before
-// its target does, does not throw away all that waited meanwhile.
-const patience = time.Hour
-
-// A box is one outbox being drained; its goroutine owns it.
-type box struct {
-	stream  string
-	log     *slog.Logger
-	failing time.Time     // since when every attempt failed; zero: the last one did not
-	head    uint64        // the delivery that failed last, and since when
-	since   time.Time     // it was tried
-	ended   []Attempt     // not durable yet
-	staged  []func(error) // of what was republished and is not durable yet
-}
-
+// drain drains one outbox.
 func (x *Drainer) drain(ctx context.Context, stream string) {
-	bx := &box{stream: stream, log: x.opts.Log.With("outbox", stream)}
-	retry := newBackoff()
-	for ctx.Err() == nil {
-		done, err := x.drainOnce(ctx, bx)
-		if done > 0 {
-			retry.Reset()
-		}
-		if err == nil || ctx.Err() != nil {
-			continue
-		}
-		wait := retry.NextBackOff()
-		bx.log.Warn("delivery failed, will retry", "err", err, "in", wait)
-		sleep(ctx, wait)
+	bx, err := x.open(stream)
+	if err != nil {
+		x.opts.Log.Error("an outbox cannot be drained", "outbox", stream, "err", err)
+		return
 	}
+	bx.Run(ctx)
 }
 
 // position returns an outbox's position, and the metadata key it is kept at.
@@ -212,10 +174,7 @@ func position(store positions, stream string) (key []byte, pos uint64, err error
 		return nil, 0, err
 	}
 	key = fmt.Appendf(nil, "outbox/%s/%d", stream, info.ID)
-	raw, err := store.Get(key)
-	if err == nil && len(raw) == 8 {
-		pos = binary.BigEndian.Uint64(raw)
-	}
+	pos, err = delivery.Next(store, key)
 	return key, pos, err
 }
 
@@ -224,139 +183,4 @@ func position(store positions, stream string) (key []byte, pos uint64, err error
 func Waiting(store positions, outbox string) (uint64, error) {
 	_, pos, err := position(store, outbox)
 	return pos, err
-}
-
-// drainOnce waits for work, does a run of it up to the first failure, and
-// commits the position. done counts what is dealt with.
-func (x *Drainer) drainOnce(ctx context.Context, bx *box) (done int, err error) {
-	posKey, pos, err := position(x.store, bx.stream)
-	if err != nil {
-		return 0, err
-	}
-	if err := x.store.Wait(ctx, bx.stream, 0, pos); err != nil {
-		return 0, err
-	}
-	recs, err := x.store.Read(bx.stream, 0, pos, drainRecords, 1<<20)
-	if err != nil || len(recs) == 0 {
-		return 0, err
-	}
-	b := x.store.NewBatch()
-	bx.ended, bx.staged = bx.ended[:0], bx.staged[:0]
-	var failed error
-	for i := range recs {
-		if b.Bytes() >= drainBytes {
-			break
-		}
-		if failed = x.deliver(ctx, b, bx, &recs[i]); failed != nil {
-			break
-		}
-		done++
-	}
-	if done == 0 {
-		return 0, failed
-	}
-	next := recs[done-1].Offset + 1
-	b.Set(posKey, binary.BigEndian.AppendUint64(nil, next))
-	err = x.store.Commit(ctx, b)
-	for _, done := range bx.staged {
-		done(err)
-	}
-	clear(bx.staged)
-	if err != nil {
-		return 0, err
-	}
-	for _, a := range bx.ended {
-		x.opts.Tried(a)
-	}
-	clear(bx.ended) // they hold payloads
-	return done, errors.Join(failed, x.store.Trim(bx.stream, 0, next))
-}
-
-// deliver does the work of one record or gives it up; an error means that it
-// is to be tried again.
-func (x *Drainer) deliver(ctx context.Context, b *streams.Batch, bx *box, r *streams.Record) error {
-	d, err := ParseDelivery(r.Data)
-	if err != nil {
-		bx.log.Error("delivery dropped", "offset", r.Offset, "err", err)
-		x.failed.Add(1)
-		return nil
-	}
-	staged, err := x.attempt(ctx, b, d)
-	a := Attempt{Delivery: d, Slot: bx.slot(d), At: time.Now(), Err: err, Final: true}
-	if err == nil {
-		if staged != nil {
-			bx.staged = append(bx.staged, staged)
-		}
-		bx.ended = append(bx.ended, a)
-		bx.failing = time.Time{}
-		x.delivered.Add(1)
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	if !errors.Is(err, ErrPermanent) && !errors.Is(err, sink.ErrName) && !x.old(bx, r) {
-		x.retried.Add(1)
-		a.Final = false
-		x.opts.Tried(a)
-		return fmt.Errorf("rule %s: %s %s: %w", d.Rule, d.Kind, d.Name, err)
-	}
-	bx.log.Error("delivery given up", "rule", d.Rule, "action", d.Kind, "name", d.Name, "err", err)
-	x.failed.Add(1)
-	bx.ended = append(bx.ended, a)
-	// The error action of a failed error action would be itself, without end.
-	if a.Slot != ErrorSlot {
-		x.opts.Failed(b, d, err)
-	}
-	return nil
-}
-
-// slot returns the slot of the action whose outbox it is.
-func (bx *box) slot(d *Delivery) string {
-	return strings.TrimPrefix(bx.stream, OutboxStream(d.Rule, ""))
-}
-
-// old notes that r failed and says whether it was retried for long enough: by
-// its age, by a clock that did not jump, or by our own count.
-func (x *Drainer) old(bx *box, r *streams.Record) bool {
-	now, expiry := time.Now(), x.store.Expiry()
-	if bx.failing.IsZero() {
-		bx.failing = now
-	}
-	if bx.since.IsZero() || bx.head != r.Offset {
-		bx.head, bx.since = r.Offset, now
-	}
-	aged := expiry.Sub(time.UnixMilli(r.Time)) > x.opts.GiveUp && now.Sub(bx.failing) >= min(patience, x.opts.GiveUp)
-	return aged || now.Sub(bx.since) > x.opts.GiveUp
-}
-
-func (x *Drainer) attempt(ctx context.Context, b *streams.Batch, d *Delivery) (staged func(error), err error) {
-	if s := x.opts.Senders[d.Kind]; s != nil {
-		return nil, s.Send(ctx, []*Delivery{d})[0]
-	}
-	switch d.Kind {
-	case "s3":
-		return nil, x.opts.Objects.Put(ctx, d.Bucket, d.Name, func(w io.Writer) error {
-			_, err := w.Write(d.Data)
-			return err
-		})
-	case "republish":
-		return x.opts.Republish.Republish(ctx, b, d)
-	}
-	return nil, fmt.Errorf("%w: unknown action %q", ErrPermanent, d.Kind)
-}
-
-func newBackoff() *backoff.ExponentialBackOff {
-	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(200*time.Millisecond), backoff.WithMaxInterval(time.Minute),
-		backoff.WithMaxElapsedTime(0))
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }

@@ -48,3 +48,10 @@ func CheckBucket(name string) error {
 	}
 	return nil
 }
+
+// A Refusal is an item that a store did not take.
+type Refusal struct {
+	Index     int // among those that were handed to it
+	Err       error
+	Permanent bool // sending it again is no use
+}

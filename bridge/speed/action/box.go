@@ -1,0 +1,251 @@
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/delivery"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// drainRecords and drainData bound how many deliveries are in memory for an outbox,
+// and drainBytes what they add to one commit of the position: a republished message
+// is added once for each session that keeps it.
+const (
+	drainRecords = 256
+	drainData    = 1 << 20
+	drainBytes   = 4 << 20
+)
+
+// patience is how long a target has failed at least before what is older than
+// GiveUp is given up. So a bridge that comes back after days, perhaps before
+// its target does, does not throw away all that waited meanwhile.
+const patience = time.Hour
+
+// attempts of outboxes: a target that is back is found within a minute and a half.
+var attempts = delivery.Retry{First: 200 * time.Millisecond, Most: time.Minute, Spread: 0.5}
+
+// A box is one outbox being drained: a delivery.Work whose items are Deliveries. Its
+// plan is not kept, since each Delivery has its name with it.
+type box struct {
+	*delivery.Drain
+	drainer *Drainer
+	stream  string
+	log     *slog.Logger
+
+	// Of the job under way.
+	work   []work
+	batch  *streams.Batch // what is committed with the position
+	staged []func(error)  // of what was republished and is not durable yet
+}
+
+// A work is a record of an outbox.
+type work struct {
+	*Delivery // nil: it cannot be read, and is dropped
+	offset    uint64
+	came      time.Time
+	tried     time.Time // last
+}
+
+func (x *Drainer) open(stream string) (*box, error) {
+	key, _, err := position(x.store, stream)
+	if err != nil {
+		return nil, err
+	}
+	bx := &box{drainer: x, stream: stream, log: x.opts.Log.With("outbox", stream)}
+	bx.Drain = delivery.NewDrain(delivery.NewLine(attempts, bx.log, nil), x.store, stream, key, false, bx)
+	return bx, nil
+}
+
+// A window is the records of a job.
+type window struct{ delivery.Range }
+
+// Cut implements delivery.Work.
+func (bx *box) Cut(ctx context.Context, next uint64) (delivery.Plan, error) {
+	if err := bx.drainer.store.Wait(ctx, bx.stream, 0, next); err != nil {
+		return nil, err
+	}
+	recs, err := bx.drainer.store.Read(bx.stream, 0, next, drainRecords, drainData)
+	if err != nil || len(recs) == 0 {
+		return nil, err
+	}
+	bx.work = bx.work[:0]
+	for _, r := range recs {
+		d, err := ParseDelivery(r.Data)
+		if err != nil {
+			bx.log.Error("delivery dropped", "offset", r.Offset, "err", err)
+		}
+		bx.work = append(bx.work, work{Delivery: d, offset: r.Offset, came: time.UnixMilli(r.Time)})
+	}
+	return &window{delivery.Range{From: recs[0].Offset, To: recs[len(recs)-1].Offset + 1}}, nil
+}
+
+// Decode implements delivery.Work.
+func (bx *box) Decode([]byte) (delivery.Plan, error) { return nil, nil }
+
+// Lost implements delivery.Work.
+func (bx *box) Lost(from, to uint64) {
+	bx.log.Error("deliveries left the log before they were done", "from", from, "to", to)
+	bx.drainer.failed.Add(int64(to - from))
+}
+
+// Job implements delivery.Work.
+func (bx *box) Job(context.Context, delivery.Plan) (*delivery.Job, error) {
+	bx.batch, bx.staged = bx.drainer.store.NewBatch(), bx.staged[:0]
+	done := 0
+	return &delivery.Job{
+		Items: len(bx.work), Send: bx.send, Enough: bx.enough, Again: bx.again,
+		Settle: func(ctx context.Context, to int, given []sink.Refusal) error {
+			err := bx.settle(ctx, done, to, given)
+			done = to
+			return err
+		},
+	}, nil
+}
+
+// send does deliveries in their order, together where their kind's Sender takes
+// several, up to the first that is to be tried again.
+func (bx *box) send(ctx context.Context, idx []int) (refused []sink.Refusal, err error) {
+	for len(idx) > 0 && bx.batch.Bytes() < drainBytes {
+		n := bx.together(idx)
+		again := false
+		for i, err := range bx.attempt(ctx, idx[:n]) {
+			bx.work[idx[i]].tried = time.Now()
+			if err == nil {
+				continue
+			}
+			ever := errors.Is(err, ErrPermanent) || errors.Is(err, sink.ErrName)
+			again = again || !ever
+			refused = append(refused, sink.Refusal{Index: idx[i], Err: err, Permanent: ever})
+		}
+		if idx = idx[n:]; again {
+			break
+		}
+	}
+	for _, i := range idx {
+		refused = append(refused, sink.Refusal{Index: i, Err: delivery.Later})
+	}
+	return refused, nil
+}
+
+// together is how many of idx go in one Send.
+func (bx *box) together(idx []int) int {
+	first := bx.work[idx[0]].Delivery
+	if first == nil || bx.drainer.opts.Senders[first.Kind] == nil {
+		return 1
+	}
+	bound := bx.drainer.opts.Senders[first.Kind].Bound()
+	n, bytes := 1, first.Size()
+	for ; n < len(idx) && n < bound.Deliveries; n++ {
+		d := bx.work[idx[n]].Delivery
+		if d == nil || d.Kind != first.Kind || bytes+d.Size() > bound.Bytes {
+			break
+		}
+		bytes += d.Size()
+	}
+	return n
+}
+
+// attempt does deliveries that together found, and returns an error for each.
+func (bx *box) attempt(ctx context.Context, idx []int) []error {
+	d := bx.work[idx[0]].Delivery
+	switch {
+	case d == nil: // dropped
+		return []error{nil}
+	case bx.drainer.opts.Senders[d.Kind] != nil:
+		ds := make([]*Delivery, len(idx))
+		for n, i := range idx {
+			ds[n] = bx.work[i].Delivery
+		}
+		errs := bx.drainer.opts.Senders[d.Kind].Send(ctx, ds)
+		if len(errs) != len(ds) { // it is not known what was done
+			errs = make([]error, len(ds))
+			for i := range errs {
+				errs[i] = fmt.Errorf("the sender of %s answered for another number of deliveries", d.Kind)
+			}
+		}
+		return errs
+	case d.Kind == "s3":
+		return []error{bx.drainer.opts.Objects.Put(ctx, d.Bucket, d.Name, func(w io.Writer) error {
+			_, err := w.Write(d.Data)
+			return err
+		})}
+	case d.Kind == "republish":
+		staged, err := bx.drainer.opts.Republish.Republish(ctx, bx.batch, d)
+		if staged != nil {
+			bx.staged = append(bx.staged, staged)
+		}
+		return []error{err}
+	}
+	return []error{fmt.Errorf("%w: unknown action %q", ErrPermanent, d.Kind)}
+}
+
+// enough says whether a delivery was tried for long enough: by its age, by a clock
+// that did not jump, or by our own count.
+func (bx *box) enough(i int, f *delivery.Failing) bool {
+	now, giveUp := time.Now(), bx.drainer.opts.GiveUp
+	aged := bx.drainer.store.Expiry().Sub(bx.work[i].came) > giveUp && now.Sub(f.Down) >= min(patience, giveUp)
+	return aged || now.Sub(f.Since) > giveUp
+}
+
+// again tells of attempts that will be repeated.
+func (bx *box) again(refused []sink.Refusal) {
+	for _, r := range refused {
+		bx.drainer.retried.Add(1)
+		bx.drainer.opts.Tried(bx.told(r.Index, r.Err, false))
+	}
+}
+
+func (bx *box) told(i int, err error, final bool) Attempt {
+	w := &bx.work[i]
+	return Attempt{Delivery: w.Delivery, Slot: bx.slot(w.Delivery), At: w.tried, Err: err, Final: final}
+}
+
+// slot returns the slot of the action whose outbox it is.
+func (bx *box) slot(d *Delivery) string {
+	return strings.TrimPrefix(bx.stream, OutboxStream(d.Rule, ""))
+}
+
+// settle makes durable what became of deliveries from to to: the position, what was
+// republished, and the error actions of those that were given up.
+func (bx *box) settle(ctx context.Context, from, to int, given []sink.Refusal) error {
+	why := map[int]error{}
+	for _, r := range given {
+		d := bx.work[r.Index].Delivery
+		bx.log.Error("delivery given up", "rule", d.Rule, "action", d.Kind, "name", d.Name, "err", r.Err)
+		why[r.Index] = r.Err
+		// The error action of a failed error action would be itself, without end.
+		if bx.slot(d) != ErrorSlot {
+			bx.drainer.opts.Failed(bx.batch, d, r.Err)
+		}
+	}
+	err := bx.Move(ctx, bx.batch, bx.work[to-1].offset+1)
+	for _, done := range bx.staged {
+		done(err)
+	}
+	clear(bx.staged)
+	bx.batch, bx.staged = bx.drainer.store.NewBatch(), bx.staged[:0]
+	if err != nil {
+		return err
+	}
+	for i := from; i < to; i++ {
+		switch d, err := bx.work[i].Delivery, why[i]; {
+		case d == nil:
+			bx.drainer.failed.Add(1)
+			continue
+		case err != nil:
+			bx.drainer.failed.Add(1)
+		default:
+			bx.drainer.delivered.Add(1)
+		}
+		bx.drainer.opts.Tried(bx.told(i, why[i], true))
+		bx.work[i].Delivery = nil // it holds a payload
+	}
+	return nil
+}

@@ -1,0 +1,126 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// A Retry says how long a line waits between attempts: First, and twice as long each
+// time, up to Most, each by Spread of it longer or shorter, so that lines which
+// failed together do not come back together.
+type Retry struct {
+	First, Most time.Duration
+	Spread      float64 // 0 to 1
+}
+
+func (r Retry) backOff() *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(r.First), backoff.WithMaxInterval(r.Most),
+		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(r.Spread), backoff.WithMaxElapsedTime(0))
+}
+
+// A Line does deliveries one after the other and knows how that goes. Its Status and
+// Kick may be called at any time.
+type Line struct {
+	retry Retry
+	log   *slog.Logger
+	kick  chan struct{}
+	told  func(error) // of each failure, and nil when it is over
+
+	mu     sync.Mutex // guards status
+	status Status
+}
+
+// Status is how a line goes.
+type Status struct {
+	Failures  int64     `json:"failures"`             // attempts that failed, since the start of the process
+	LastError string    `json:"last_error,omitempty"` // of the last attempt that failed
+	FailedAt  time.Time `json:"failed_at,omitzero"`   // when that was
+	Down      time.Time `json:"down_since,omitzero"`  // since when nothing gets in; zero: the last attempt got something in
+	NextTry   time.Time `json:"next_try,omitzero"`    // zero: not waiting
+}
+
+// NewLine returns a line. told, which may be nil, hears of each failure, and of nil
+// when a delivery is settled.
+func NewLine(r Retry, log *slog.Logger, told func(error)) *Line {
+	if told == nil {
+		told = func(error) {}
+	}
+	return &Line{retry: r, log: log, kick: make(chan struct{}, 1), told: told}
+}
+
+// Status says how the line goes.
+func (l *Line) Status() Status {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.status
+}
+
+// Kick ends a wait before the next attempt.
+func (l *Line) Kick() {
+	select {
+	case l.kick <- struct{}{}:
+	default:
+	}
+}
+
+func (l *Line) note(f func(*Status)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	f(&l.status)
+}
+
+func (l *Line) gotIn() { l.note(func(s *Status) { s.Down = time.Time{} }) }
+
+func (l *Line) succeeded() {
+	l.gotIn()
+	l.told(nil)
+}
+
+// downSince is when the line began to fail; that is now if it did not before.
+func (l *Line) downSince() (at time.Time) {
+	l.note(func(s *Status) {
+		if s.Down.IsZero() {
+			s.Down = time.Now()
+		}
+		at = s.Down
+	})
+	return at
+}
+
+func (l *Line) failed(err error) {
+	l.note(func(s *Status) { s.Failures, s.LastError, s.FailedAt = s.Failures+1, err.Error(), time.Now() })
+	l.told(err)
+}
+
+// pause waits after a failure.
+func (l *Line) pause(ctx context.Context, d time.Duration, err error) error {
+	l.failed(err)
+	level := slog.LevelWarn
+	if errors.Is(err, sink.ErrName) || errors.Is(err, streams.ErrCorrupt) {
+		level = slog.LevelError // it does not mend itself
+	}
+	l.log.LogAttrs(ctx, level, "delivery failed, will retry", slog.Any("err", err), slog.Duration("in", d))
+	select {
+	case <-l.kick: // of before
+	default:
+	}
+	l.note(func(s *Status) { s.NextTry = time.Now().Add(d) })
+	defer l.note(func(s *Status) { s.NextTry = time.Time{} })
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-l.kick:
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return nil
+}
