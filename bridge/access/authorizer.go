@@ -21,7 +21,6 @@ import (
 	"log/slog"
 	"net/http"
 
-	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
@@ -111,14 +110,7 @@ func (a *Authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.S
 // connectCertificate is Connect for a client with a certificate, which may be
 // registered by this.
 func (a *Authorizer) connectCertificate(cert *x509.Certificate, c *gateway.Connect) (gateway.Session, error) {
-	s := &certSession{a: a, id: pki.Fingerprint(cert.Raw), clientID: c.ClientID}
-	s.known = authz.Context{
-		Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(s.id, cert),
-		SourceIP: sourceIP(c), Persistent: !c.CleanSession,
-	}
-	if c.Will != nil {
-		s.known.Will = c.Will.Topic
-	}
+	s := newCertSession(a, cert, c.ClientID, connectContext(c))
 	j, err := s.read()
 	if errors.Is(err, registry.ErrNotFound) {
 		registered, provisioned, failed := a.autoRegister(cert)

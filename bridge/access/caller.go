@@ -15,8 +15,8 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/people"
-	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
@@ -84,9 +84,7 @@ func (p *peer) caller(a *Authorizer, r *http.Request) (Caller, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.session == nil {
-		s := &certSession{a: a, id: pki.Fingerprint(cert.Raw)}
-		s.known = authz.Context{Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(s.id, cert),
-			SourceIP: addressOf(r.RemoteAddr)}
+		s := newCertSession(a, cert, "", authz.Context{SourceIP: admission.Host(r.RemoteAddr)})
 		if _, err := s.read(); err != nil && !errors.Is(err, registry.ErrNotFound) {
 			return nil, err
 		}
@@ -138,7 +136,7 @@ func (a *Authorizer) customCaller(r *http.Request) (Caller, error) {
 		return nil, ErrForbidden
 	}
 	g := newCustomSession(a, attempt, v, authz.Context{Account: a.o.Account, Region: a.o.Region,
-		SourceIP: addressOf(r.RemoteAddr), Insecure: !attempt.TLS})
+		SourceIP: admission.Host(r.RemoteAddr), Insecure: !attempt.TLS})
 	if v.Cache {
 		p.cache(sum, g, min(v.Refresh, v.Disconnect))
 	}
@@ -163,19 +161,14 @@ func (p *peer) cache(sum [sha256.Size]byte, g *customSession, life time.Duration
 	p.last = &cachedSession{sum, g, time.Now().Add(life)}
 }
 
-// addressOf is a remote address without its port, "" if it has none.
-func addressOf(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return ""
+// connectContext is what policies see of an MQTT client, by its CONNECT alone.
+func connectContext(c *gateway.Connect) authz.Context {
+	known := authz.Context{ClientID: c.ClientID, Persistent: !c.CleanSession}
+	if c.Remote != nil {
+		known.SourceIP = admission.Host(c.Remote.String())
 	}
-	return host
-}
-
-// sourceIP is the address of an MQTT client, "" if it is not known.
-func sourceIP(c *gateway.Connect) string {
-	if c.Remote == nil {
-		return ""
+	if c.Will != nil {
+		known.Will = c.Will.Topic
 	}
-	return addressOf(c.Remote.String())
+	return known
 }

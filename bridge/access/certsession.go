@@ -1,11 +1,13 @@
 package access
 
 import (
+	"crypto/x509"
 	"errors"
 	"sync"
 	"sync/atomic"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
@@ -14,6 +16,7 @@ import (
 // HTTPS. They follow the registry: once an update has returned, every answer is
 // by what it left. It implements gateway.Session and Caller.
 type certSession struct {
+	topicRights
 	a        *Authorizer
 	id       string // of the certificate
 	clientID string
@@ -29,6 +32,15 @@ type certRights struct {
 	revision uint64             // of the registry, up to which this is known to hold
 	thing    string
 	policy   *authz.Evaluator // nil: nothing is allowed
+}
+
+// newCertSession returns a session whose rights are not read yet; known is what
+// there is to know beside the certificate and whose bridge this is.
+func newCertSession(a *Authorizer, cert *x509.Certificate, clientID string, known authz.Context) *certSession {
+	s := &certSession{a: a, id: pki.Fingerprint(cert.Raw), clientID: clientID, known: known}
+	s.known.Account, s.known.Region, s.known.Certificate = a.o.Account, a.o.Region, authz.NewCertificate(s.id, cert)
+	s.topicRights = topicRights{s}
+	return s
 }
 
 // read reads the rights anew. When the registry does not answer, nothing is
@@ -99,17 +111,6 @@ func (s *certSession) Owner() string { return s.id }
 // Thing implements gateway.Session.
 func (s *certSession) Thing() string { return s.rights().thing }
 
-// MayPublish implements gateway.Session.
-func (s *certSession) MayPublish(topic string, retain bool) bool {
-	return s.May(authz.Publish, topic) && (!retain || s.May(authz.RetainPublish, topic))
-}
-
-// MaySubscribe implements gateway.Session.
-func (s *certSession) MaySubscribe(filter string) bool { return s.May(authz.Subscribe, filter) }
-
-// MayReceive implements gateway.Session.
-func (s *certSession) MayReceive(topic string) bool { return s.May(authz.Receive, topic) }
-
 // AsThing returns the one thing that the certificate is attached to, and its rights
 // as if the thing was connected; no rights if there is not one.
 func (s *certSession) AsThing() (name string, rights gateway.Session, err error) {
@@ -122,6 +123,7 @@ func (s *certSession) AsThing() (name string, rights gateway.Session, err error)
 		return "", nil, err
 	}
 	thing := &certSession{a: s.a, id: s.id, clientID: things[0], known: s.known}
+	thing.topicRights = topicRights{thing}
 	if _, err := thing.read(); err != nil {
 		return "", nil, err
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 )
 
 // credentialsAlias returns the role alias of a request to AWS IoT's credential
@@ -82,9 +83,7 @@ func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 		return nil, fmt.Errorf("%w: %w", errNoCredentials, errOrigin)
 	}
 	thing := r.Header.Get("X-Amzn-Iot-Thingname")
-	who := &certSession{a: a, id: pki.Fingerprint(cert.Raw), clientID: thing}
-	who.known = authz.Context{Account: a.o.Account, Region: a.o.Region, Certificate: authz.NewCertificate(who.id, cert),
-		SourceIP: addressOf(r.RemoteAddr)}
+	who := newCertSession(a, cert, thing, authz.Context{SourceIP: admission.Host(r.RemoteAddr)})
 	j, err := who.read()
 	switch {
 	case errors.Is(err, registry.ErrNotFound):

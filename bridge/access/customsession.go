@@ -45,11 +45,8 @@ func (a *Authorizer) connectUnauthenticated(ctx context.Context, c *gateway.Conn
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", gateway.ErrNotAuthorized, err)
 	}
-	known := authz.Context{Account: a.o.Account, Region: a.o.Region, ClientID: c.ClientID, SourceIP: sourceIP(c),
-		Insecure: !attempt.TLS, Persistent: !c.CleanSession}
-	if c.Will != nil {
-		known.Will = c.Will.Topic
-	}
+	known := connectContext(c)
+	known.Account, known.Region, known.Insecure = a.o.Account, a.o.Region, !attempt.TLS
 	s := newCustomSession(a, attempt, v, known)
 	if !s.mayConnect() {
 		return nil, fmt.Errorf("%w: authorizer %s does not let %s connect as %q", gateway.ErrNotAuthorized,
@@ -62,6 +59,7 @@ func (a *Authorizer) connectUnauthenticated(ctx context.Context, c *gateway.Conn
 // A customSession has the rights that a custom authorizer gave a client. It
 // implements gateway.Session, gateway.Lasting and Caller.
 type customSession struct {
+	topicRights
 	a         *Authorizer
 	attempt   *customauth.Attempt
 	known     authz.Context
@@ -87,6 +85,7 @@ func newCustomSession(a *Authorizer, attempt *customauth.Attempt, v *customauth.
 	known authz.Context) *customSession {
 	g := &customSession{a: a, attempt: attempt, known: known, name: v.Authorizer, principal: v.Principal,
 		ends: time.Now().Add(v.Disconnect)}
+	g.topicRights = topicRights{g}
 	g.setVerdict(v)
 	return g
 }
@@ -164,14 +163,3 @@ func (g *customSession) Owner() string { return "authorizer/" + g.name + "/" + g
 
 // Thing is empty: a client without a certificate is no thing.
 func (g *customSession) Thing() string { return "" }
-
-// MayPublish implements gateway.Session.
-func (g *customSession) MayPublish(topic string, retain bool) bool {
-	return g.May(authz.Publish, topic) && (!retain || g.May(authz.RetainPublish, topic))
-}
-
-// MaySubscribe implements gateway.Session.
-func (g *customSession) MaySubscribe(filter string) bool { return g.May(authz.Subscribe, filter) }
-
-// MayReceive implements gateway.Session.
-func (g *customSession) MayReceive(topic string) bool { return g.May(authz.Receive, topic) }

@@ -10,6 +10,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
@@ -18,6 +19,7 @@ import (
 // allow. They follow the grants, the registry and the users; the session ends with
 // the key. It implements gateway.Session and KeyCaller.
 type keySession struct {
+	topicRights
 	a       *Authorizer
 	id      string // of the key
 	user    string // whose it is; "" for a key of a file or of the credential provider
@@ -44,12 +46,13 @@ type policy interface {
 
 // Key is what an access key may do by a signed request.
 func (a *Authorizer) Key(r *http.Request, id string) KeyCaller {
-	return a.key(id, authz.Context{SourceIP: addressOf(r.RemoteAddr), Insecure: r.TLS == nil})
+	return a.key(id, authz.Context{SourceIP: admission.Host(r.RemoteAddr), Insecure: r.TLS == nil})
 }
 
 // key returns the rights of a key.
 func (a *Authorizer) key(id string, known authz.Context) *keySession {
 	s := &keySession{a: a, id: id, known: known}
+	s.topicRights = topicRights{s}
 	if k := a.o.People.Key(id); k != nil {
 		s.user = k.Rights.User()
 	} else if a.isTemporary(id) {
@@ -62,11 +65,8 @@ func (a *Authorizer) key(id string, known authz.Context) *keySession {
 }
 
 func (a *Authorizer) connectKey(k keyIdentity, c *gateway.Connect) (gateway.Session, error) {
-	known := authz.Context{ClientID: c.ClientID, SourceIP: sourceIP(c), Insecure: k.insecure,
-		Persistent: !c.CleanSession}
-	if c.Will != nil {
-		known.Will = c.Will.Topic
-	}
+	known := connectContext(c)
+	known.Insecure = k.insecure
 	s := a.key(k.id, known)
 	if !s.mayConnect() {
 		return nil, fmt.Errorf("%w: access key %s may not connect as %q, or is not there any more",
@@ -191,14 +191,3 @@ func (s *keySession) Owner() string {
 
 // Thing is empty: a key is no thing's.
 func (s *keySession) Thing() string { return "" }
-
-// MayPublish implements gateway.Session.
-func (s *keySession) MayPublish(topic string, retain bool) bool {
-	return s.May(authz.Publish, topic) && (!retain || s.May(authz.RetainPublish, topic))
-}
-
-// MaySubscribe implements gateway.Session.
-func (s *keySession) MaySubscribe(filter string) bool { return s.May(authz.Subscribe, filter) }
-
-// MayReceive implements gateway.Session.
-func (s *keySession) MayReceive(topic string) bool { return s.May(authz.Receive, topic) }

@@ -319,6 +319,16 @@ func AddressOf(a net.Addr) netip.Addr {
 	return site(tcp.AddrPort())
 }
 
+// Host is an address, with its port, without it: "" for what is no host:port, such
+// as that of a pipe.
+func Host(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return ""
+	}
+	return host
+}
+
 // AddressIn is AddressOf for an address as text, with its port.
 func AddressIn(text string) netip.Addr {
 	a, err := netip.ParseAddrPort(text)

@@ -243,3 +243,12 @@ func TestSilentFirst(t *testing.T) {
 		x.want(2, 1, 1, 1)
 	})
 }
+
+func TestHost(t *testing.T) {
+	for address, want := range map[string]string{"192.0.2.1:80": "192.0.2.1", "[2001:db8::1]:80": "2001:db8::1",
+		"pipe": "", "": "", "192.0.2.1": ""} {
+		if got := Host(address); got != want {
+			t.Errorf("%q: %q, want %q", address, got, want)
+		}
+	}
+}

@@ -80,8 +80,12 @@ type Client struct {
 }
 
 func newClient(s *Server, nc net.Conn, via Via) *Client {
-	return &Client{srv: s, nc: nc, address: addressOf(nc.RemoteAddr()), via: via, version: packet.V311,
+	c := &Client{srv: s, nc: nc, via: via, version: packet.V311,
 		gone: make(chan struct{}), done: make(chan struct{}), room4more: make(chan struct{}, 1)}
+	if a := nc.RemoteAddr(); a != nil {
+		c.address = admission.Host(a.String())
+	}
+	return c
 }
 
 // ID is the client id.

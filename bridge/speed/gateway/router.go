@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"net"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
@@ -54,16 +53,4 @@ func (p Publish) Stage(b *streams.Batch) {
 func (c *Client) sign(m *message.Message) {
 	m.ClientID, m.Thing, m.Principal, m.Owner = c.id, c.session.Thing(), c.session.Principal(), c.owner
 	m.SourceIP, m.Protocol, m.Time = c.address, cmp.Or(c.via.Protocol, "mqtt"), time.Now().UnixMilli()
-}
-
-// addressOf is a client's address as messages have it: without its port.
-func addressOf(a net.Addr) string {
-	if a == nil {
-		return ""
-	}
-	host, _, err := net.SplitHostPort(a.String())
-	if err != nil {
-		return a.String()
-	}
-	return host
 }

@@ -5,13 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 	"unicode/utf8"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
@@ -22,7 +22,7 @@ import (
 // it yet.
 func readMessage(r *wire.Request) (any, error) {
 	now := time.Now()
-	m := &message.Message{Topic: r.Path("topic"), Payload: r.Body, SourceIP: addressOf(r.Remote), Protocol: "http",
+	m := &message.Message{Topic: r.Path("topic"), Payload: r.Body, SourceIP: admission.Host(r.Remote), Protocol: "http",
 		Time: now.UnixMilli()}
 	if topic.ValidName(m.Topic) != nil {
 		return nil, bad("topic: want one without wildcards, at most 65535 bytes of UTF-8")
@@ -48,15 +48,6 @@ func readMessage(r *wire.Request) (any, error) {
 	}
 	m.Properties, err = properties(r)
 	return m, err
-}
-
-// addressOf is a remote address without its port, "" if it is none.
-func addressOf(remote string) string {
-	host, _, err := net.SplitHostPort(remote)
-	if err != nil {
-		return ""
-	}
-	return host
 }
 
 // properties reads those of MQTT 5, and encodes them as on the wire.

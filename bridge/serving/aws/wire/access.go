@@ -1,12 +1,12 @@
 package wire
 
 import (
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/sigv4"
+	"github.com/tidemill/tidemill/bridge/speed/admission"
 )
 
 // A Verifier finds out who signed a request. *sigv4.Verifier is one.
@@ -113,12 +113,7 @@ func (x *exchange) authorize() error {
 }
 
 func (x *exchange) question(action, resource string) Question {
-	host, _, err := net.SplitHostPort(x.r.RemoteAddr)
-	if err != nil {
-		host = ""
-	}
-	return Question{x.Caller, action, resource,
-		Conditions{SourceIP: host, Secure: x.r.TLS != nil, UserAgent: x.r.UserAgent(), Region: x.Region}}
+	return Question{x.Caller, action, resource, Conditions{SourceIP: admission.Host(x.r.RemoteAddr), Secure: x.r.TLS != nil, UserAgent: x.r.UserAgent(), Region: x.Region}}
 }
 
 // unsigned says whether r does not even try to be signed.
