@@ -12,7 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/connector/emit"
-	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 )
 
 var connectorList = command{name: "connector list", summary: "list the connectors, with counts since their start",
@@ -126,7 +126,7 @@ func readConnector(path string, inside bool) (*connector.File, error) {
 	}
 	var env emit.Env
 	if inside { // stand-ins, which are not asked
-		env.Objects = &sink.Dir{}
+		env.Objects = &objects.Store{}
 		env.Append = func(context.Context, string, string, []byte) error { return nil }
 	}
 	f, err := connector.ParseFile(doc, emitters(env), inside)

@@ -114,6 +114,8 @@ func Default() *Config {
 		Rules:   Rules{MaxBacklog: 4 << 30},
 		Shadow:  Shadow{MaxNamed: 100, MaxBytes: 1 << 20},
 		BridgeD: BridgeD{Watch: true},
+		Objects: Objects{Public: []string{}, MinFree: 256 << 20, MaxBucket: 1 << 40, MaxUploads: 1000,
+			MaxUploadBytes: 64 << 30, MaxUploadAge: Duration(7 * 24 * time.Hour)},
 		Clock: Clock{MaxStep: Duration(5 * time.Minute), MaxGap: Duration(24 * time.Hour),
 			AcceptAfter: Duration(24 * time.Hour)},
 		Audit:  Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},

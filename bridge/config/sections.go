@@ -103,7 +103,13 @@ type BridgeD struct {
 
 // Objects is the embedded object store.
 type Objects struct {
-	Dir string `toml:"dir"` // "" for DataDir/objects
+	Dir            string   `toml:"dir"`              // "" for DataDir/objects
+	Public         []string `toml:"public"`           // buckets that everybody reads
+	MinFree        Size     `toml:"min_free"`         // of its disk, which writes leave
+	MaxBucket      Size     `toml:"max_bucket"`       // bytes of one; 0: no limit
+	MaxUploads     int      `toml:"max_uploads"`      // in parts, open at once
+	MaxUploadBytes Size     `toml:"max_upload_bytes"` // of their parts together; 0: no limit
+	MaxUploadAge   Duration `toml:"max_upload_age"`
 }
 
 // Clock bounds jumps of the machine's clock, beyond which nothing is deleted for

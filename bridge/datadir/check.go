@@ -2,7 +2,6 @@ package datadir
 
 import (
 	"bytes"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/shadow/boltfile"
@@ -166,6 +166,8 @@ func look(dir, objects, declared, to string, r Report) {
 			err = readFile(p.Path, into, r)
 		case p.Name == "log":
 			err = readLog(dir, into, d.is, r)
+		case p.Name == "objects":
+			err = readObjects(p.Path, into, r)
 		default:
 			err = readTree(p.Path, into, r)
 		}
@@ -290,8 +292,19 @@ func lookDeclared(registryFile, declared string, r Report) {
 	}
 }
 
-// readTree reads the files of a folder, and copies them where into is not
-// empty. What was not finished is left behind.
+// readObjects reads all objects and compares them with their checksums.
+func readObjects(from, into string, r Report) error {
+	if into == "" {
+		return objects.Verify(from, r.Read, r.Lost)
+	}
+	// Also where there is none yet: a folder without anything is a lost part.
+	if err := os.MkdirAll(filepath.Join(into, ".tmp"), 0o700); err != nil {
+		return err
+	}
+	return objects.Salvage(from, into, r.Read, r.Lost)
+}
+
+// readTree reads the files of a folder, and copies them where into is not empty.
 func readTree(from, into string, r Report) error {
 	return filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
@@ -303,13 +316,6 @@ func readTree(from, into string, r Report) error {
 			to = into + strings.TrimPrefix(path, from)
 		}
 		switch {
-		case e.IsDir() && e.Name() == ".tmp":
-			if to != "" { // objects that hold nothing yet are no lost part
-				if err := os.MkdirAll(to, 0o700); err != nil {
-					return err
-				}
-			}
-			return fs.SkipDir
 		case e.IsDir() && to != "":
 			return os.MkdirAll(to, 0o700)
 		case !e.Type().IsRegular():
@@ -322,8 +328,8 @@ func readTree(from, into string, r Report) error {
 	})
 }
 
-// readFile reads a file, and copies it to the path to if that is not empty; a
-// *.gz is unpacked on the way, so that its sum is checked. A copy that failed is removed.
+// readFile reads a file, and copies it to the path to if that is not empty. A
+// copy that failed is removed.
 func readFile(path, to string, r Report) (err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -342,18 +348,6 @@ func readFile(path, to string, r Report) (err error) {
 			}
 		}()
 		in = io.TeeReader(in, out)
-	}
-	if strings.HasSuffix(path, ".gz") {
-		z, err := gzip.NewReader(in)
-		if err == nil {
-			_, err = io.Copy(io.Discard, z)
-		}
-		if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
-			return errors.New("the file ends too early")
-		}
-		if err != nil {
-			return err
-		}
 	}
 	_, err = io.Copy(io.Discard, in)
 	return err

@@ -17,7 +17,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
-	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
@@ -65,15 +65,15 @@ func openWith(t testing.TB, data string, outbox func(string) error) *bridge {
 	b.store, err = pebble.Open(filepath.Join(data, "log"), pebble.Options{Log: log})
 	must(err)
 	b.closers = append(b.closers, b.store.Close)
-	objects, err := sink.OpenDir(filepath.Join(data, "objects"))
+	store, err := objects.Open(filepath.Join(data, "objects"), objects.Options{})
 	must(err)
-	b.closers = append(b.closers, objects.Close)
+	b.closers = append(b.closers, store.Close)
 	b.kinesis, err = kinesis.Open(b.store,
 		kinesis.Options{Account: "000000000000", Region: "eu-local-1", Log: log, MaxShards: 500})
 	must(err)
 	deliveries := firehose.New(b.store, func(stream string) connector.Source {
 		return connector.InProcess(b.store, b.kinesis.In(""), stream)
-	}, objects, log)
+	}, store, log)
 	b.engine = rules.New(b.store, rules.Options{Account: "000000000000", Outbox: outbox, Log: log})
 	b.rules = NewRules(RulesOptions{Dir: filepath.Join(b.path, "rules"),
 		Compiler: &rules.Compiler{Catalog: catalog{b.store}, Services: &iotsql.Services{}},

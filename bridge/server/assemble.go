@@ -28,6 +28,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/route"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
@@ -165,7 +166,17 @@ func (a *assembly) openLog() (err error) {
 }
 
 func (a *assembly) openObjects() (err error) {
-	if a.objects, err = sink.OpenDir(a.cfg.Objects.Dir); err == nil {
+	c := a.cfg.Objects
+	for _, name := range c.Public {
+		if err := sink.CheckBucket(name); err != nil {
+			return fmt.Errorf("objects.public: %w", err)
+		}
+	}
+	a.objects, err = objects.Open(c.Dir, objects.Options{
+		MinFree: int64(c.MinFree), MaxBucket: int64(c.MaxBucket), MaxUploads: c.MaxUploads,
+		MaxUploadBytes: int64(c.MaxUploadBytes), MaxUploadAge: time.Duration(c.MaxUploadAge), Log: a.log,
+	})
+	if err == nil {
 		a.closes(a.objects.Close)
 	}
 	return err

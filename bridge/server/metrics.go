@@ -34,6 +34,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	x.log(m.s)
 	x.rules(m.s)
 	x.sinks(m.s)
+	x.objects(m.s)
 	x.connectors(m.s)
 	x.kinesis(m.s)
 	x.https(m.s)
@@ -283,6 +284,25 @@ func (x series) sinks(s *Server) {
 			float64(d.Failed), "delivery_stream", name)
 		x.counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream",
 			name)
+	}
+}
+
+// objects tells of buckets, of which there are as many as an operator makes.
+func (x series) objects(s *Server) {
+	c := s.objects.Counters()
+	x.counter("objects_written", "Objects written.", float64(c.Written))
+	x.counter("objects_written_bytes", "Bytes of objects, and of parts of such, that were written.",
+		float64(c.BytesWritten))
+	x.counter("objects_read", "Objects read.", float64(c.Read))
+	x.counter("objects_read_bytes", "Bytes read from them.", float64(c.BytesRead))
+	x.counter("objects_deleted", "Objects deleted.", float64(c.Deleted))
+	x.counter("objects_upload_parts", "Parts of uploads written.", float64(c.Parts))
+	buckets, open := s.objects.Usage()
+	x.gauge("objects_uploads", "Uploads in parts that are open.", float64(open.Open))
+	x.gauge("objects_upload_bytes", "Bytes of their parts.", float64(open.Bytes))
+	for name, u := range buckets {
+		x.gauge("bucket_objects", "Objects of a bucket, once it was counted.", float64(u.Objects), "bucket", name)
+		x.gauge("bucket_bytes", "Their bytes.", float64(u.Bytes), "bucket", name)
 	}
 }
 

@@ -35,7 +35,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/route"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
-	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/shadow/boltstore"
 	"github.com/tidemill/tidemill/shadow/service"
@@ -59,7 +59,7 @@ type Server struct {
 	logRuns     atomic.Bool
 
 	store   *pebble.Store
-	objects *sink.Dir
+	objects *objects.Store
 	dir     *datadir.Dir
 	clock   *clock.Clock
 	shadows *boltstore.Store
@@ -180,7 +180,8 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		return nil
 	}}
 	sinks := []part{{"outboxes", s.drainer.Run}, {"delivery streams", s.firehose.Run},
-		{"data streams", s.kinesis.Run}, {"connectors", s.connectors.Run}}
+		{"data streams", s.kinesis.Run}, {"connectors", s.connectors.Run},
+		{"objects", s.objects.Run}}
 	front := []part{
 		devices,
 		{"declarations", s.declared.Run},

@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/shadow"
 )
 
@@ -105,7 +106,7 @@ func (x registeredThings) Groups(_ context.Context, thing string) ([]byte, error
 }
 
 // storedDescriptors are objects of the embedded store.
-type storedDescriptors struct{ objects *sink.Dir }
+type storedDescriptors struct{ objects *objects.Store }
 
 // maxDescriptors is more than decode takes, which tells what is too large.
 const maxDescriptors = 1 << 20

@@ -20,7 +20,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
-	"github.com/tidemill/tidemill/bridge/speed/sink"
+	buckets "github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
 
@@ -72,9 +72,9 @@ func newAPI(t testing.TB) *api {
 	store, err := pebble.Open(filepath.Join(dir, "log"), pebble.Options{Log: slog.New(slog.DiscardHandler)})
 	must(err)
 	closed(store.Close)
-	objects, err := sink.OpenDir(filepath.Join(dir, "objects"))
+	kept, err := buckets.Open(filepath.Join(dir, "objects"), buckets.Options{})
 	must(err)
-	closed(objects.Close)
+	closed(kept.Close)
 	ca, err := pki.Open(filepath.Join(dir, "pki"), pki.Options{ServerNames: []string{"bridge.example"}})
 	must(err)
 	api, err := kinesis.Open(store, kinesis.Options{Account: "000000000000", Region: "eu-local-1", Log: log,
@@ -89,7 +89,7 @@ func newAPI(t testing.TB) *api {
 			}
 			return "bridge.example:8883", nil
 		},
-		Store: store, DataStreams: api, Connectors: running{{File: "a.json"}}, Objects: objects,
+		Store: store, DataStreams: api, Connectors: running{{File: "a.json"}}, Objects: kept,
 		Declarations: files{"b.json": errors.New("b is wrong"), "a.json": errors.New("a is wrong")},
 		Reload:       func() (int, error) { return 3, nil }, Clock: heldClock{new(bool)},
 		Metrics: http.NotFoundHandler(), Watch: &watch.Hub{}, Log: log,
@@ -152,10 +152,10 @@ func TestRefuses(t *testing.T) {
 		{"POST", "/v1/streams", `{"name":"x","shards":1,"retention_ns":-1}`, 400, "retention"},
 		{"POST", "/v1/streams", `{"name":"readings","shards":3}`, 200, ""},
 		{"GET", "/v1/streams/records?name=none", "", 404, "none"},
-		{"PUT", "/v1/objects?bucket=schemas&key=../x", "", 400, "cannot be a file's name"},
+		{"PUT", "/v1/objects?bucket=schemas&key=", "", 400, "key of 0 bytes"},
 		{"PUT", "/v1/objects?bucket=S&key=x", "", 400, "bucket"},
 		{"PUT", "/v1/objects?bucket=schemas&key=a", "x", 200, ""},
-		{"PUT", "/v1/objects?bucket=schemas&key=a/b", "x", 400, "a is an object, not a folder"},
+		{"PUT", "/v1/objects?bucket=schemas&key=a/b", "x", 200, ""},
 		{"GET", "/v1/watch?filter=a%23", "", 400, `filter \"a#\"`},
 		{"GET", "/v1/nothing", "", 404, ""},
 		{"DELETE", "/v1/things", "", 405, ""},

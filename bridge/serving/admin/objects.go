@@ -9,7 +9,7 @@ import (
 // maxObject bounds an object that is put through the admin socket, our choice.
 const maxObject = 64 << 20
 
-// Objects are the bridge's; a sink.Dir has them.
+// Objects are the bridge's; an objects.Store has them.
 type Objects interface {
 	// Put stores an object as write writes it, as a whole or not at all.
 	Put(ctx context.Context, bucket, key string, write func(io.Writer) error) error

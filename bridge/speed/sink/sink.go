@@ -1,5 +1,5 @@
-// Package sink is where data leaves the bridge: the contract of an object
-// store and its embedded form, a directory whose folders are buckets.
+// Package sink is where data leaves the bridge: the contract of a store of
+// objects. Package objects is the embedded one.
 package sink
 
 import (
@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 )
 
 // ErrName means that a bucket or key cannot be had in this store, ever; a
@@ -54,4 +55,24 @@ type Refusal struct {
 	Index     int // among those that were handed to it
 	Err       error
 	Permanent bool // sending it again is no use
+}
+
+// maxKey is S3's limit, bytes of UTF-8 (S3 user guide, object keys).
+const maxKey = 1024
+
+// CheckKey says whether key is a plain path, as keys of deliveries are: 1 to
+// 1,024 bytes, and between its slashes names of files.
+func CheckKey(key string) error {
+	switch {
+	case key == "" || len(key) > maxKey:
+		return fmt.Errorf("%w: key of %d bytes: want 1 to %d", ErrName, len(key), maxKey)
+	case strings.ContainsRune(key, 0):
+		return fmt.Errorf("%w: key %q holds a zero byte", ErrName, key)
+	}
+	for _, el := range strings.Split(key, "/") {
+		if el == "" || el == "." || el == ".." || len(el) > 255 {
+			return fmt.Errorf("%w: key %q: %q cannot be a file's name", ErrName, key, el)
+		}
+	}
+	return nil
 }

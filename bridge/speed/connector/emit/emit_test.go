@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
-	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 )
 
 // batch has an item for each of data, of sequence numbers 100, 101, ….
@@ -73,7 +73,7 @@ func TestNewSaysAllThatIsWrong(t *testing.T) {
 	amazon(t)
 	t.Setenv("EMPTY", "")
 	t.Setenv("SECRET", "hidden")
-	dir, err := sink.OpenDir(t.TempDir())
+	dir, err := objects.Open(t.TempDir(), objects.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +139,7 @@ func TestFormat(t *testing.T) {
 	amazon(t)
 	t.Setenv("SEARCH_PASSWORD", "x")
 	t.Setenv("WAREHOUSE_PASSWORD", "x")
-	dir, err := sink.OpenDir(t.TempDir())
+	dir, err := objects.Open(t.TempDir(), objects.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

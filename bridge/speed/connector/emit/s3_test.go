@@ -14,6 +14,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/sink/s3"
 )
 
@@ -36,7 +37,7 @@ func s3Server(t *testing.T) (url string, store *s3.Store) {
 
 func TestS3(t *testing.T) {
 	url, remote := s3Server(t)
-	dir, err := sink.OpenDir(t.TempDir())
+	dir, err := objects.Open(t.TempDir(), objects.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,7 +93,7 @@ func TestS3(t *testing.T) {
 }
 
 func TestS3Manifest(t *testing.T) {
-	dir, err := sink.OpenDir(t.TempDir())
+	dir, err := objects.Open(t.TempDir(), objects.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

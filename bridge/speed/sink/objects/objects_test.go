@@ -1,4 +1,4 @@
-package sink
+package objects
 
 import (
 	"context"
@@ -9,6 +9,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink"
 )
 
 func text(s string) func(io.Writer) error {
@@ -17,7 +19,7 @@ func text(s string) func(io.Writer) error {
 
 func TestPut(t *testing.T) {
 	dir := t.TempDir()
-	d, err := OpenDir(dir)
+	d, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,24 +32,34 @@ func TestPut(t *testing.T) {
 		{"archive", "2026/01/02/a.json", nil},
 		{"archive", "2026/01/02/a.json", nil}, // replaced
 		{"archive", "flat", nil},
-		{"archive", "flat/below", ErrName}, // flat is an object
-		{"archive", "2026/01", ErrName},    // a folder of other keys
-		{"archive", "../escape", ErrName},  //
-		{"archive", "/absolute", ErrName},  //
-		{"archive", "a//b", ErrName},       //
-		{"archive", "", ErrName},           //
-		{"archive", "nul\x00", ErrName},    //
-		{"archive", "päth/ü:*?.gz", nil},   //
-		{"archive", strings.Repeat("k", 1025), ErrName},
-		{"../up", "k", ErrName},
-		{".tmp", "k", ErrName},
-		{"Upper", "k", ErrName},
-		{"ab", "k", ErrName},
+		{"archive", "flat/below", nil}, // flat is an object
+		{"archive", "2026/01", nil},    // a folder of other keys
+		{"archive", "../escape", nil},
+		{"archive", "/absolute", nil},
+		{"archive", "a//b", nil},
+		{"archive", "folder/", nil},
+		{"archive", ".", nil},
+		{"archive", ".tidemill/keys/x", nil},
+		{"archive", strings.Repeat("k", 1024), nil},
+		{"archive", "", sink.ErrName},        //
+		{"archive", "nul\x00", sink.ErrName}, //
+		{"archive", "päth/ü:*?.gz", nil},     //
+		{"archive", strings.Repeat("k", 1025), sink.ErrName},
+		{"../up", "k", sink.ErrName},
+		{".tmp", "k", sink.ErrName},
+		{"Upper", "k", sink.ErrName},
+		{"ab", "k", sink.ErrName},
 	} {
 		if err := d.Put(ctx, c.bucket, c.key, text("v:"+c.key)); !errors.Is(err, c.err) {
 			t.Errorf("Put(%q, %q) = %v, want %v", c.bucket, c.key, err, c.err)
 		} else if err == nil {
-			got, err := os.ReadFile(filepath.Join(dir, c.bucket, c.key))
+			if isPath(c.key) && c.key != "2026/01" {
+				got, err := os.ReadFile(filepath.Join(dir, c.bucket, c.key))
+				if err != nil || string(got) != "v:"+c.key {
+					t.Errorf("the file of %s/%s holds %q, %v", c.bucket, c.key, got, err)
+				}
+			}
+			got, _, err := d.Get(ctx, c.bucket, c.key, 2000)
 			if err != nil || string(got) != "v:"+c.key {
 				t.Errorf("%s/%s holds %q, %v", c.bucket, c.key, got, err)
 			}
@@ -61,7 +73,7 @@ func TestPut(t *testing.T) {
 
 func TestGet(t *testing.T) {
 	dir := t.TempDir()
-	d, err := OpenDir(dir)
+	d, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,20 +106,21 @@ func TestGet(t *testing.T) {
 	if err := os.Symlink("/etc/passwd", filepath.Join(dir, "bucket", "out")); err != nil {
 		t.Fatal(err)
 	}
-	for key, want := range map[string]error{"none": ErrNotFound, "a": ErrNotFound, "a/k/below": ErrNotFound,
-		"pipe": ErrNotFound, "../x": ErrName, "out": nil} {
+	for key, want := range map[string]error{"none": sink.ErrNotFound, "a": sink.ErrNotFound,
+		"a/k/below": sink.ErrNotFound,
+		"pipe":      sink.ErrNotFound, "../x": sink.ErrNotFound, "out": nil, "": sink.ErrName} {
 		if got, _, err := d.Get(ctx, "bucket", key, 10); err == nil || want != nil && !errors.Is(err, want) {
 			t.Errorf("%s: %q, %v, want %v", key, got, err, want)
 		}
 	}
-	if _, _, err := d.Get(ctx, ".tmp", "k", 10); !errors.Is(err, ErrName) {
+	if _, _, err := d.Get(ctx, ".tmp", "k", 10); !errors.Is(err, sink.ErrName) {
 		t.Errorf("no bucket: %v", err)
 	}
 }
 
 func TestPutFailsWhole(t *testing.T) {
 	dir := t.TempDir()
-	d, err := OpenDir(dir)
+	d, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +143,7 @@ func TestPutFailsWhole(t *testing.T) {
 	}
 }
 
-func TestOpenDirClearsLeftovers(t *testing.T) {
+func TestOpenClearsLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(dir, tmp), 0o750); err != nil {
 		t.Fatal(err)
@@ -139,7 +152,7 @@ func TestOpenDirClearsLeftovers(t *testing.T) {
 	if err := os.WriteFile(stale, []byte("half"), 0o640); err != nil {
 		t.Fatal(err)
 	}
-	d, err := OpenDir(dir)
+	d, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -153,7 +166,7 @@ func TestOpenDirClearsLeftovers(t *testing.T) {
 // that was there already, since nobody knows whether it was synced.
 func TestFoldersAreSynced(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "new", "objects")
-	d, err := OpenDir(dir)
+	d, err := Open(dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +203,7 @@ func TestFoldersAreSynced(t *testing.T) {
 
 // A folder that could not be synced fails its Put, and the next.
 func TestFolderSyncFails(t *testing.T) {
-	d, err := OpenDir(t.TempDir())
+	d, err := Open(t.TempDir(), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

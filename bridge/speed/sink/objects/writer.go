@@ -1,0 +1,158 @@
+package objects
+
+import (
+	"bufio"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+)
+
+// checkRoom is after how many bytes of one object the disk is asked again.
+const checkRoom = 16 << 20
+
+// A Condition is what must hold of the object that is replaced or deleted.
+type Condition struct {
+	Absent bool   // there is none
+	Match  string // its ETag is one of these, in quotes and between commas, or "*": there is one
+}
+
+// A Writer takes an object's bytes and puts them beside the buckets, where nobody
+// sees them before Commit. It belongs to one goroutine.
+type Writer struct {
+	s       *Store
+	bucket  string
+	name    string // of the file; "": it is in place, or gone
+	f       *os.File
+	buf     *bufio.Writer // of f, behind the sums
+	sums    *sums
+	n       int64
+	checked int64 // of n, for which there was room
+	plain   bool  // an object without a record will do
+}
+
+// Create begins an object of bucket that is to have size bytes, 0 if that is not
+// known. Its checksums are computed on the way: MD5 and CRC-64, and those of
+// asked.
+func (s *Store) Create(bucket string, size int64, asked ...Algorithm) (*Writer, error) {
+	if err := sink.CheckBucket(bucket); err != nil {
+		return nil, err
+	}
+	if err := s.room(bucket, size); err != nil {
+		return nil, err
+	}
+	name := beside()
+	f, err := s.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o640)
+	if err != nil {
+		return nil, err
+	}
+	w := &Writer{s: s, bucket: bucket, name: name, f: f, sums: newSums(asked), checked: size}
+	w.buf = bufio.NewWriterSize(f, 64<<10)
+	return w, nil
+}
+
+// Write implements io.Writer. It fails with ErrNoRoom or ErrBucketFull before the
+// disk or the bucket is full.
+func (w *Writer) Write(p []byte) (int, error) {
+	if w.n+int64(len(p)) > w.checked {
+		if err := w.s.room(w.bucket, int64(len(p))); err != nil {
+			return 0, err
+		}
+		w.checked = w.n + int64(len(p)) + checkRoom
+	}
+	w.sums.write(p)
+	n, err := w.buf.Write(p)
+	w.n += int64(n)
+	return n, err
+}
+
+// Size is how much was written.
+func (w *Writer) Size() int64 { return w.n }
+
+// MD5 is that of what was written, in hexadecimal.
+func (w *Writer) MD5() string { return hex.EncodeToString(w.sums.md5.Sum(nil)) }
+
+// Sums are the checksums of what was written.
+func (w *Writer) Sums() map[Algorithm]string { return w.sums.all() }
+
+// Commit makes what was written the object key, if cond holds of the one that is
+// there. When it returns nil the object is on disk and seen, as a whole, in place
+// of an older one; else nothing has changed, or, after an error of the disk,
+// all has or nothing. The bucket is made if it is not there.
+func (w *Writer) Commit(key string, a Attributes, cond Condition) (Info, error) {
+	return w.commit(key, &record{ETag: w.MD5(), Sums: w.sums.all(), Headers: a.Headers, User: a.User}, cond)
+}
+
+func (w *Writer) commit(key string, r *record, cond Condition) (Info, error) {
+	if err := CheckKey(key); err != nil {
+		return Info{}, err
+	}
+	if err := w.finish(r); err != nil {
+		return Info{}, err
+	}
+	unlock := w.s.lock(w.bucket, key)
+	defer unlock()
+	old, err := w.s.Stat(w.bucket, key)
+	if err != nil && !errors.Is(err, sink.ErrNotFound) {
+		return Info{}, err
+	}
+	there := err == nil
+	if err := cond.holds(old, there); err != nil {
+		return Info{}, err
+	}
+	if err := w.s.place(w.name, w.bucket, key); err != nil {
+		return Info{}, err
+	}
+	w.name = ""
+	w.s.changed(w.bucket, old.Size, there, r.Size, true)
+	w.s.count(func(c *Counters) { c.Written++; c.BytesWritten += r.Size })
+	return infoOf(w.f, key)
+}
+
+// finish gives the file its record and syncs it.
+func (w *Writer) finish(r *record) error {
+	if err := w.buf.Flush(); err != nil {
+		return err
+	}
+	if err := setRecord(w.f, r); err != nil && (!w.plain || !errors.Is(err, ErrNoAttributes)) {
+		return err
+	}
+	return w.f.Sync()
+}
+
+// holds returns nil, ErrCondition, or ErrNotFound for a Match of nothing.
+func (c Condition) holds(now Info, there bool) error {
+	switch {
+	case c.Absent && there:
+		return ErrCondition
+	case c.Match != "" && !there:
+		return sink.ErrNotFound
+	case c.Match != "" && !Matches(c.Match, now.ETag):
+		return ErrCondition
+	}
+	return nil
+}
+
+// Close drops what was not committed. It may be called after Commit, and again.
+func (w *Writer) Close() {
+	if w.f == nil {
+		return
+	}
+	_ = w.f.Close() // synced if it counts
+	w.f = nil
+	if w.name != "" {
+		if err := w.s.drop(w.name); err != nil {
+			w.s.o.Log.Warn("a file that is no object cannot be removed", "file", w.name, "err", err)
+		}
+	}
+}
+
+func (s *Store) drop(name string) error {
+	if err := s.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove %s: %w", name, err)
+	}
+	return nil
+}
