@@ -8,7 +8,6 @@ package iot
 import (
 	"errors"
 	"net/http"
-	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/index"
@@ -66,7 +65,7 @@ func Service(o Options) *wire.Service {
 	}
 	for _, row := range rows {
 		s.Operations = append(s.Operations, wire.Operation{Name: row.name, Method: row.method, Path: row.path,
-			Run: row.run, Resource: resource(o.Account, row)})
+			Run: row.run, Resources: resources(o.Account, row)})
 	}
 	return s
 }
@@ -107,46 +106,4 @@ func sqlParse(err error) *wire.Error {
 func exists(err error, id, arn string) *wire.Error {
 	return &wire.Error{Code: "ResourceAlreadyExistsException", Status: http.StatusConflict, Message: err.Error(),
 		ResourceID: id, ResourceARN: arn}
-}
-
-// kinds are those of resources in ARNs, by the names of what paths take.
-var kinds = map[string]string{
-	"authorizerName":   "authorizer",
-	"billingGroupName": "billinggroup",
-	"caCertificateId":  "cacert",
-	"certificateId":    "cert",
-	"indexName":        "index",
-	"policyName":       "policy",
-	"roleAlias":        "rolealias",
-	"ruleName":         "rule",
-	"templateName":     "provisioningtemplate",
-	"thingGroupName":   "thinggroup",
-	"thingName":        "thing",
-	"thingTypeName":    "thingtype",
-}
-
-// elsewhere are operations that are about something else than their path names:
-// who gets the policy or loses it (service authorization reference, AWS IoT).
-var elsewhere = map[string]bool{
-	"AttachPolicy": true, "DetachPolicy": true, "AttachPrincipalPolicy": true, "DetachPrincipalPolicy": true,
-}
-
-// resource finds the ARN of what a row's requests are about: the first that the
-// path names. nil is "*": what is named in the body alone is not looked for, and
-// only a policy for all resources allows it.
-func resource(account string, row operation) func(*wire.Request) string {
-	if elsewhere[row.name] {
-		return nil
-	}
-	for segment := range strings.SplitSeq(row.path, "/") {
-		name, free := strings.CutPrefix(segment, ":")
-		if kind := kinds[name]; free && kind != "" {
-			return func(r *wire.Request) string { return arn(r, account, kind, r.Path(name)) }
-		}
-	}
-	return nil
-}
-
-func arn(r *wire.Request, account, kind, name string) string {
-	return "arn:aws:iot:" + r.Region + ":" + account + ":" + kind + "/" + name
 }

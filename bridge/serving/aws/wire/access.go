@@ -100,16 +100,24 @@ func (x *exchange) admit() (err error) {
 	return err
 }
 
-// authorize asks about the resource.
+// authorize asks about each resource.
 func (x *exchange) authorize() error {
 	if x.mayAll {
 		return nil
 	}
-	resource := "*"
-	if x.op.Resource != nil {
-		resource = x.op.Resource(&x.Request)
+	resources := []string{"*"}
+	switch {
+	case x.op.Resources != nil:
+		resources = x.op.Resources(&x.Request)
+	case x.op.Resource != nil:
+		resources[0] = x.op.Resource(&x.Request)
 	}
-	return x.h.authorizer.Authorize(x.question(x.op.action, resource))
+	for _, r := range resources {
+		if err := x.h.authorizer.Authorize(x.question(x.op.action, r)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (x *exchange) question(action, resource string) Question {

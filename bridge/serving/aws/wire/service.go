@@ -52,6 +52,9 @@ type Operation struct {
 	// nothing in particular, as is nil. It is asked of callers alone that may not
 	// do it to everything.
 	Resource func(*Request) string
+	// Resources is in the place of Resource where a request may be about several: the
+	// caller must be allowed to do it to each of them. There is at least one.
+	Resources func(*Request) []string
 
 	// The rest is of JSON protocols.
 
