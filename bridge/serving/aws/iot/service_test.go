@@ -157,7 +157,8 @@ func TestResourcesBesideThePath(t *testing.T) {
 			}
 		}
 	}
-	for body, want := range map[string]string{`{"indexName":"AWS_ThingGroups"}`: "AWS_ThingGroups", `{}`: "AWS_Things"} {
+	indexes := map[string]string{`{"indexName":"AWS_ThingGroups"}`: "AWS_ThingGroups", `{}`: "AWS_Things"}
+	for body, want := range indexes {
 		of := resources("0", operation{name: "SearchIndex", path: "/indices/search"})
 		if got := of(&wire.Request{Region: "r", Body: []byte(body)}); got[0] != "arn:aws:iot:r:0:index/"+want {
 			t.Errorf("%s: %q", body, got)
