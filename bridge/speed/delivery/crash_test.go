@@ -129,7 +129,6 @@ type model struct {
 	planned bool
 	recs    []streams.Record
 	done    int
-	batch   *streams.Batch
 }
 
 type modelPlan struct {

@@ -43,7 +43,7 @@ type Status struct {
 	Failures  int64     `json:"failures"`             // attempts that failed, since the start of the process
 	LastError string    `json:"last_error,omitempty"` // of the last attempt that failed
 	FailedAt  time.Time `json:"failed_at,omitzero"`   // when that was
-	Down      time.Time `json:"down_since,omitzero"`  // since when nothing gets in; zero: the last attempt got something in
+	Down      time.Time `json:"down_since,omitzero"`  // since when nothing gets in; zero: it does
 	NextTry   time.Time `json:"next_try,omitzero"`    // zero: not waiting
 }
 

@@ -27,7 +27,7 @@ const lookAgain = 5 * time.Second
 const minRoom = 64 << 20
 
 // feed takes over the records of the source until ctx ends.
-func (d *delivery) feed(ctx context.Context) {
+func (d *stream) feed(ctx context.Context) {
 	told := false
 	for ctx.Err() == nil {
 		name := d.config.Load().Source.Stream
@@ -54,7 +54,7 @@ func pause(ctx context.Context, t time.Duration) {
 
 // feedFrom takes over records until ctx ends, or the source is another stream of
 // the same name.
-func (d *delivery) feedFrom(ctx context.Context, name string, id uint32) error {
+func (d *stream) feedFrom(ctx context.Context, name string, id uint32) error {
 	buffer, err := d.store.Describe(d.stream)
 	if err != nil {
 		return err
@@ -98,7 +98,7 @@ func keyless(_ context.Context, it *connector.Item) (bool, error) {
 // A roomy source gives nothing while the buffer of its delivery stream is full.
 type roomy struct {
 	connector.Source
-	d *delivery
+	d *stream
 }
 
 // Read implements connector.Source.
@@ -108,7 +108,7 @@ func (r roomy) Read(shard string, from connector.Position) connector.Reader {
 
 type roomyReader struct {
 	connector.Reader
-	d *delivery
+	d *stream
 }
 
 // Next implements connector.Reader.
