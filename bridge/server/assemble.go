@@ -135,11 +135,10 @@ func (a *assembly) openRegistry() (err error) {
 	if err != nil {
 		return err
 	}
-	if a.registry, err = registry.New(tables); err != nil {
+	if a.registry, err = registry.New(tables, a.clock.Expiry); err != nil {
 		return err
 	}
 	a.closes(a.registry.Close)
-	a.registry.SetExpiry(a.clock.Expiry)
 	a.expiries = &expiries{pki: a.pki, registry: a.registry}
 	return nil
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 )
 
@@ -22,5 +23,5 @@ func (a *assembly) openProvision() error {
 
 // arn is the ARN of a resource of AWS IoT, which is called kind/name.
 func (s *Server) arn(resource string) string {
-	return "arn:aws:iot:" + s.cfg.Region + ":" + s.cfg.Account + ":" + resource
+	return authz.ARN(s.cfg.Region, s.cfg.Account, resource)
 }

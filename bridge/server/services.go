@@ -26,9 +26,7 @@ func (a *assembly) services(now func() time.Time) *iotsql.Services {
 	}
 	return &iotsql.Services{
 		Shadows: storedShadows{a.shadows, now},
-		Things: registeredThings{a.registry, func(resource string) string {
-			return "arn:aws:iot:" + a.cfg.Region + ":" + a.cfg.Account + ":" + resource
-		}},
+		Things: registeredThings{a.registry, a.arn},
 		Protobuf: storedDescriptors{a.objects},
 		Failed:   a.calls.fail,
 	}

@@ -65,16 +65,41 @@ var rules = []rule{
 	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "bridge/lambda", "shadow", "firmware",
 		"bridge/sigv4", "bridge/clock", "bridge/strictjson"}},
 	{"bridge/declare", []string{"bridge/strictjson", "bridge/control", "bridge/speed"}},
-	{"bridge/store", []string{"bridge/speed", "bridge/control", "shadow", "firmware"}},
-	{"bridge/listen", []string{"bridge/speed"}},
-	{"bridge/access", []string{"bridge/control", "bridge/speed", "bridge/config", "bridge/sigv4"}},
+	{"bridge/listen", []string{"bridge/speed/admission", "bridge/speed/gateway", "bridge/speed/mqtt"}},
+	// Who a client is and what it may concerns connections and topics, not where
+	// messages go.
+	{"bridge/access", []string{"bridge/control", "bridge/config", "bridge/sigv4", "bridge/speed/admission",
+		"bridge/speed/gateway", "bridge/speed/message", "bridge/speed/mqtt/packet", "bridge/speed/notice",
+		"bridge/speed/topic"}},
+	{"bridge/datadir", []string{"bridge/clock", "bridge/config", "bridge/control", "bridge/speed/streams", "shadow",
+		"agent/secretfile", "agent/durable"}},
+	{"bridge/clock", nil},
 	{"bridge/config", []string{"agent/secretfile", "bridge/egress"}},
 	{"bridge/sigv4", nil},
 	{"bridge/egress", nil},
 	{"bridge/quota", nil},
 	{"bridge/strictjson", nil},
-	{"bridge", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable"}},
+	// These know all of the bridge; no other folder of it is without a rule.
+	{"bridge/server", []string{"bridge", "shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable"}},
+	{"bridge/cli", []string{"bridge", "shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable"}},
 	{"deploy", []string{"agent", "bridge", "hal", "shadow", "firmware"}},
+}
+
+// main is the program's, which begins its command line.
+const main, begins = "bridge", "bridge/cli"
+
+// apart are the ends of the message path: they do not know each other, and
+// bridge/speed/route, which joins them, is known to none. Their tests may.
+var apart = []string{"bridge/speed/gateway", "bridge/speed/ingest", "bridge/speed/broker"}
+
+// judgeApart returns an error if from may not import to for being apart.
+func judgeApart(from, to string) error {
+	isIn := func(pkg string) func(string) bool { return func(folder string) bool { return within(pkg, folder) } }
+	i, j := slices.IndexFunc(apart, isIn(from)), slices.IndexFunc(apart, isIn(to))
+	if i >= 0 && (within(to, "bridge/speed/route") || j >= 0 && i != j) {
+		return fmt.Errorf("%s imports %s: bridge/speed/route joins %v, which do not know each other", from, to, apart)
+	}
+	return nil
 }
 
 // parts are handed what they need by bridge/server, which alone imports them.
@@ -125,6 +150,9 @@ func judge(from, to string, tests bool) error {
 			return fmt.Errorf("%s imports %s: only bridge/server imports %v", from, to, parts)
 		}
 	}
+	if from == main && to == begins {
+		return nil
+	}
 	for _, r := range rules {
 		if !within(from, r.folder) {
 			continue
@@ -161,7 +189,12 @@ func TestJudge(t *testing.T) {
 		{"bridge/serving/aws/wire/shape", "bridge/speed/kinesis", false},
 		{"bridge/server", "bridge/control/authz", true},
 		{"bridge/server", "hal", false},
-		{"bridge", "bridge/server", true},
+		{"bridge", "bridge/cli", true},
+		{"bridge", "bridge/server", false},
+		{"bridge/store", "bridge/speed/streams", false},
+		{"bridge/access", "bridge/speed/route", false},
+		{"bridge/access", "bridge/speed/message", true},
+		{"bridge/listen", "bridge/speed/rules", false},
 		{"bridge/server", "bridge/listen", true},
 		{"bridge/server", "bridge/access", true},
 		{"bridge/listen", "bridge/speed/gateway", true},
@@ -203,6 +236,23 @@ func TestJudge(t *testing.T) {
 	}
 	if judge("shadow/service", "deploy/rig", true) == nil {
 		t.Error("tests may import what is not for them alone")
+	}
+}
+
+func TestJudgeApart(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		ok       bool
+	}{
+		{"bridge/speed/route", "bridge/speed/gateway", true},
+		{"bridge/speed/gateway", "bridge/speed/gateway/sessions", true},
+		{"bridge/speed/gateway/sessions", "bridge/speed/ingest", false},
+		{"bridge/speed/ingest", "bridge/speed/route", false},
+		{"bridge/speed/rules", "bridge/speed/ingest", true},
+	} {
+		if err := judgeApart(c.from, c.to); (err == nil) != c.ok {
+			t.Errorf("judgeApart(%s, %s) = %v, want ok %v", c.from, c.to, err, c.ok)
+		}
 	}
 }
 
@@ -257,7 +307,7 @@ func TestImports(t *testing.T) {
 			test := k >= len(p.Imports)
 			err := judge(from, to, test)
 			if err == nil && !test {
-				err = judgeEngine(from, to)
+				err = errors.Join(judgeEngine(from, to), judgeApart(from, to))
 			}
 			if err != nil {
 				t.Error(err)

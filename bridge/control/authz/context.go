@@ -85,7 +85,7 @@ func (c *Context) lookup(key string, connect bool) []string {
 		if !connect || c.Will == "" {
 			return nil
 		}
-		return []string{"arn:aws:iot:" + c.Region + ":" + c.Account + ":topic/" + c.Will}
+		return []string{ARN(c.Region, c.Account, "topic/"+c.Will)}
 	}
 	if name, ok := strings.CutPrefix(key, attributesKey); ok {
 		t := c.connecting()

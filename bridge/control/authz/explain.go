@@ -35,7 +35,7 @@ func (e *Evaluator) Explain(action, resource string) Explanation {
 		return x
 	}
 	k := known[bit].kind
-	x.ARN = "arn:aws:iot:" + e.ctx.Region + ":" + e.ctx.Account + ":" + kindHead[k] + resource
+	x.ARN = ARN(e.ctx.Region, e.ctx.Account, kindHead[k]+resource)
 	if k == kindAny {
 		x.ARN = "*"
 	}

@@ -69,7 +69,7 @@ const thingPolicy = `{
 // document is the same for every thing of an account and region.
 func ThingPolicy(account, region string) []byte {
 	return []byte(strings.NewReplacer(
-		"@", "arn:aws:iot:"+region+":"+account+":",
+		"@", ARN(region, account, ""),
 		"$T", "${iot:Connection.Thing.ThingName}",
 	).Replace(thingPolicy))
 }

@@ -23,7 +23,7 @@ func openAt(t testing.TB, path string) (*Directory, *registry.Registry) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := registry.New(e)
+	r, err := registry.New(e, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -143,7 +143,7 @@ func (t *Tx) testOne(q *AuthTest, info AuthInfo) (AuthResult, error) {
 		return r, fmt.Errorf("action %s: no resource: %w", info.Action, ErrInvalid)
 	}
 	for _, text := range info.Resources {
-		resource, err := bareResource(text, "arn:aws:iot:"+q.Known.Region+":"+q.Known.Account+":"+what.kind)
+		resource, err := bareResource(text, authz.ARN(q.Known.Region, q.Known.Account, what.kind))
 		if err != nil {
 			return r, err
 		}

@@ -161,11 +161,11 @@ const formatNumber = 1
 // New returns the registry that an engine holds, and makes what is missing there.
 // It takes the engine over, and closes it if there is an error: format.ErrNewer if
 // a newer version wrote it.
-func New(e table.Engine) (*Registry, error) {
+func New(e table.Engine, expiry func() time.Time) (*Registry, error) {
 	if err := prepare(e); err != nil {
 		return nil, errors.Join(fmt.Errorf("registry %s: %w", e.Name(), err), e.Close())
 	}
-	r := &Registry{engine: e, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}, now: time.Now}
+	r := &Registry{engine: e, expiry: expiry, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}, now: time.Now}
 	if err := e.View(func(tx table.Tx) error {
 		r.revision.Store(tx.ID())
 		r.recent.after = tx.ID()
@@ -175,11 +175,6 @@ func New(e table.Engine) (*Registry, error) {
 	}
 	return r, nil
 }
-
-// SetExpiry gives the time by which what has expired is deleted; until then it
-// is the wall clock's. It comes before any use. Whether something is still
-// valid is asked of the wall clock alone.
-func (r *Registry) SetExpiry(expiry func() time.Time) { r.expiry = expiry }
 
 // deletes is the time by which what has expired is deleted.
 func (r *Registry) deletes() time.Time {

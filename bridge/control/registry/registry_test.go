@@ -533,5 +533,5 @@ func openAs(path string, o bolt.Options) (*Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return New(e)
+	return New(e, nil)
 }

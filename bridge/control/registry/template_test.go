@@ -246,7 +246,7 @@ func TestExpiryKeeps(t *testing.T) {
 	now := time.Now()
 	r.now = func() time.Time { return now.Add(72 * time.Hour) }
 	trusted := now
-	r.SetExpiry(func() time.Time { return trusted })
+	r.expiry = func() time.Time { return trusted }
 	hash := strings.Repeat("ab", 32)
 	var id string
 	update(t, r, func(tx *Tx) error {

@@ -153,7 +153,7 @@ func TestUsersOfSalvage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := New(e)
+	r, err := New(e, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

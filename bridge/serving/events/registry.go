@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -115,7 +116,7 @@ func (t *Registry) message(c *registry.Change) (topic string, text []byte, err e
 	}
 	op := "/" + strings.ToLower(string(c.Operation))
 	arn := func(kind, name string) string {
-		return "arn:aws:iot:" + t.region + ":" + t.account + ":" + kind + "/" + name
+		return authz.ARN(t.region, t.account, kind+"/"+name)
 	}
 	switch c.Event {
 	case registry.ThingEvent:

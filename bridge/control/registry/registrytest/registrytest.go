@@ -25,7 +25,7 @@ func Open(path string) (*registry.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return registry.New(e)
+	return registry.New(e, nil)
 }
 
 // Run runs the suite. open returns an engine over the place of the test, in which at
@@ -351,7 +351,7 @@ func testModel(t *testing.T, reopen func() table.Engine) {
 // changes.
 func testRegistry(t *testing.T, reopen func() table.Engine) {
 	open := func() *registry.Registry {
-		r, err := registry.New(reopen())
+		r, err := registry.New(reopen(), nil)
 		ok(t, err)
 		return r
 	}

@@ -346,7 +346,7 @@ func (c *controlPlane) registerThing(r *wire.Request) (any, error) {
 		Resources map[string]string `json:"resourceArns"`
 	}{string(made.PEM), map[string]string{}}
 	for name, resource := range made.Resources {
-		out.Resources[name] = "arn:aws:iot:" + r.Region + ":" + c.account + ":" + resource
+		out.Resources[name] = authz.ARN(r.Region, c.account, resource)
 	}
 	return out, nil
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
@@ -180,5 +181,5 @@ func resources(account string, row operation) func(*wire.Request) []string {
 }
 
 func arn(r *wire.Request, account, kind, name string) string {
-	return "arn:aws:iot:" + r.Region + ":" + account + ":" + kind + "/" + name
+	return authz.ARN(r.Region, account, kind+"/"+name)
 }
