@@ -19,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/events"
+	"github.com/tidemill/tidemill/bridge/serving/lookup"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
@@ -96,9 +97,10 @@ func (a *assembly) closes(f func() error) { a.closers = append(a.closers, f) }
 // at is a part's path in the data directory.
 func (a *assembly) at(name string) string { return filepath.Join(a.cfg.DataDir, name) }
 
-// makeNotices makes what logs often what happens often.
+// makeNotices makes what logs seldom what happens often.
 func (a *assembly) makeNotices() error {
-	a.calls, a.webhooks = &failedCalls{log: a.log}, &webhooks{log: a.log}
+	a.webhooks = &webhooks{&a.notices, a.log}
+	a.failures = lookup.NewFailures(&a.notices, a.log)
 	a.refusals = access.NewRefusals(a.log)
 	return nil
 }

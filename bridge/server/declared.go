@@ -7,8 +7,10 @@ import (
 	"fmt"
 
 	"github.com/tidemill/tidemill/bridge/declare"
+	"github.com/tidemill/tidemill/bridge/serving/lookup"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/connector/emit"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -16,7 +18,7 @@ import (
 // openDeclared makes what bridge.d declares things in.
 func (a *assembly) openDeclared() (err error) {
 	a.compiler = &rules.Compiler{Catalog: catalog{a.store, a.firehose, int64(a.cfg.Rules.MaxBacklog)},
-		Services: a.services(a.shadowOptions.Now)}
+		Services: a.services()}
 	a.topicRules = declare.NewRules(declare.RulesOptions{Dir: a.cfg.RulesDir(), Compiler: a.compiler,
 		Registry: a.registry, Engine: a.rules, Log: a.log})
 	a.connectors = declare.NewConnectors(connector.Env{Store: a.store, API: a.kinesis.In(""), Emit: a.newEmitter,
@@ -29,6 +31,17 @@ func (a *assembly) openDeclared() (err error) {
 		err = fmt.Errorf("bridge_d.dir: %w", err)
 	}
 	return err
+}
+
+// services are what rules' statements may ask here. The others have no service yet,
+// so that rules that use them are refused.
+func (a *assembly) services() *iotsql.Services {
+	return &iotsql.Services{
+		Shadows:  lookup.NewShadows(a.shadows, a.shadowOptions.Now),
+		Things:   lookup.Things{Registry: a.registry, Account: a.cfg.Account, Region: a.cfg.Region},
+		Protobuf: lookup.Descriptors{Objects: a.objects},
+		Failed:   a.failures.Failed,
+	}
 }
 
 // Reload applies the files of bridge.d, all of them, as declare.Dir's Apply, and

@@ -259,7 +259,7 @@ func (x series) rules(s *Server) {
 		x <- prometheus.MustNewConstHistogram(desc, h.Count, h.Sum.Seconds(), h.Buckets)
 	}
 	x.counter("rules_not_found", "Messages by Basic Ingest for no rule in force.", float64(s.rules.NotFound()))
-	for function, n := range s.calls.Counts() {
+	for function, n := range s.failures.Counts() {
 		x.counter("rule_calls_failed", "Calls of rules' functions that failed or took too long.", float64(n),
 			"function", function)
 	}

@@ -26,6 +26,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/serving/events"
+	"github.com/tidemill/tidemill/bridge/serving/lookup"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
@@ -33,6 +34,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/notice"
 	"github.com/tidemill/tidemill/bridge/speed/route"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
@@ -79,6 +81,7 @@ type Server struct {
 	gateway     *gateway.Server
 	lifecycle   *events.Lifecycle
 	refusals    *access.Refusals
+	notices     notice.Log // of services and calls that fail
 	webhooks    *webhooks
 	provision   *provision.Service
 	custom      *access.CustomAuthorizers
@@ -88,7 +91,7 @@ type Server struct {
 	publisher   *route.Publisher
 	router      *route.Router
 	aws         *wire.Handler
-	calls       *failedCalls
+	failures    *lookup.Failures
 	watchers    watch.Hub
 
 	registryEvents *events.Registry
@@ -186,7 +189,7 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		devices,
 		{"declarations", s.declared.Run},
 		{"refusals", s.refusals.Run},
-		{"services that fail", s.webhooks.notices.Run},
+		{"services and calls that fail", s.notices.Run},
 		{"registry events", s.registryEvents.Run},
 		{"fleet index", s.fleet.Run},
 		{"provisioning", s.provision.Run},

@@ -11,7 +11,7 @@ import (
 // webhooks logs services of the operator's that fail: when it begins, once a
 // minute with how many were refused, and when they answer again.
 type webhooks struct {
-	notices notice.Log
+	notices *notice.Log
 	log     *slog.Logger
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/notice"
 )
 
 // About a service that is away there is a line when that begins, one a minute with
@@ -26,7 +27,7 @@ import (
 func TestServiceIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var text bytes.Buffer
-		w := &webhooks{log: slog.New(slog.NewTextHandler(&text, nil))}
+		w := &webhooks{new(notice.Log), slog.New(slog.NewTextHandler(&text, nil))}
 		report := w.report("authorizer")
 		for range 1000 { // 100 s
 			report("doors", http.ErrServerClosed)
@@ -118,7 +119,7 @@ func TestRefusalsWhileServicesAreAway(t *testing.T) {
 	if err := connect(); err != nil {
 		t.Error(err)
 	}
-	b.webhooks.notices.Close()
+	b.notices.Close()
 	lines := slices.DeleteFunc(strings.Split(b.log.String(), "\n"), func(l string) bool {
 		return !strings.Contains(l, "503") && !strings.Contains(l, "answers again") &&
 			!strings.Contains(l, "client refused")

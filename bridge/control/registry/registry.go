@@ -278,9 +278,15 @@ func (r *Registry) View(f func(*Tx) error) error {
 	return r.engine.View(func(tx table.Tx) error { return f(&Tx{reg: r, tx: tx}) })
 }
 
+// Thing is Tx.Thing in a view of its own.
+func (r *Registry) Thing(name string) (th Thing, err error) {
+	err = r.View(func(tx *Tx) (err error) { th, err = tx.Thing(name); return err })
+	return th, err
+}
+
 // HasThing says whether there is a thing of that name.
 func (r *Registry) HasThing(name string) (bool, error) {
-	err := r.View(func(tx *Tx) error { _, err := tx.Thing(name); return err })
+	_, err := r.Thing(name)
 	if errors.Is(err, ErrNotFound) {
 		return false, nil
 	}

@@ -1,10 +1,11 @@
-package server
+package lookup
 
 import (
 	"encoding/json"
 	"errors"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,24 +13,48 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
+	"github.com/tidemill/tidemill/bridge/speed/notice"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/shadow"
+	"github.com/tidemill/tidemill/shadow/boltstore"
+	"github.com/tidemill/tidemill/shadow/service"
 )
 
 // Shadows answer what GetThingShadow answers, and nothing for what is none.
 func TestStoredShadows(t *testing.T) {
-	b := start(t, configure(t))
-	d := b.connect(b.thing("dev", all("", "")), "dev")
-	d.publish("$aws/things/dev/shadow/update", `{"state":{"desired":{"on":true,"n":2},"reported":{"n":1}}}`)
-	d.publish("$aws/things/dev/shadow/name/pump/update", `{"state":{"reported":{"v":7}}}`)
-	d.publish("$aws/things/dev/shadow/name/gone/update", `{"state":{"reported":{"v":7}}}`)
-	d.publish("$aws/things/dev/shadow/name/gone/delete", ``)
-	x := storedShadows{b.shadows, b.now}
+	store, err := boltstore.Open(filepath.Join(t.TempDir(), "shadow.db"), boltstore.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shadows := service.New(store, nobody{}, service.Options{})
+	t.Cleanup(func() {
+		shadows.Close()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, c := range []struct {
+		name string
+		op   shadow.Op
+		doc  string
+	}{
+		{"", shadow.OpUpdate, `{"state":{"desired":{"on":true,"n":2},"reported":{"n":1}}}`},
+		{"pump", shadow.OpUpdate, `{"state":{"reported":{"v":7}}}`},
+		{"gone", shadow.OpUpdate, `{"state":{"reported":{"v":7}}}`},
+		{"gone", shadow.OpDelete, ``},
+	} {
+		if _, err := shadows.Do(t.Context(), "dev", c.name, c.op, []byte(c.doc)); err != nil {
+			t.Fatalf("%+v: %v", c, err)
+		}
+	}
+	x := NewShadows(store, nil)
 	for _, name := range []string{"", "pump"} {
 		got, err := x.Shadow(t.Context(), "dev", name)
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, err := b.shadow.Do(t.Context(), "dev", name, shadow.OpGet, nil)
+		want, err := shadows.Do(t.Context(), "dev", name, shadow.OpGet, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -58,16 +83,26 @@ func untimed(t *testing.T, doc []byte) map[string]any {
 }
 
 func TestRegisteredThings(t *testing.T) {
-	b := idle(t, configure(t))
-	b.update(func(tx *registry.Tx) error {
+	r, err := registrytest.Open(filepath.Join(t.TempDir(), "registry.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := r.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := r.Update(func(tx *registry.Tx) error {
 		return errors.Join(
 			tx.CreateThingType(registry.ThingType{Name: "pump"}),
 			tx.CreateThing(registry.Thing{Name: "pump-1", Type: "pump", Attributes: map[string]string{"maxval": "9"}}),
 			tx.CreateThing(registry.Thing{Name: "bare"}),
 			tx.CreateGroup(registry.Group{Name: "north"}), tx.CreateGroup(registry.Group{Name: "south"}),
 			tx.AddToGroup("pump-1", "south"), tx.AddToGroup("pump-1", "north"))
-	})
-	x := (&assembly{Server: b.Server}).services(nil).Things
+	}); err != nil {
+		t.Fatal(err)
+	}
+	x := Things{Registry: r, Account: "000000000000", Region: "eu-local-1"}
 	for _, c := range []struct {
 		thing, describe, groups string
 	}{
@@ -88,10 +123,18 @@ func TestRegisteredThings(t *testing.T) {
 }
 
 func TestStoredDescriptors(t *testing.T) {
-	b := idle(t, configure(t))
+	store, err := objects.Open(t.TempDir(), objects.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	put := func(text string) {
 		t.Helper()
-		err := b.objects.Put(t.Context(), "schemas", "a.desc", func(w io.Writer) error {
+		err := store.Put(t.Context(), "schemas", "a.desc", func(w io.Writer) error {
 			_, err := io.WriteString(w, text)
 			return err
 		})
@@ -99,7 +142,7 @@ func TestStoredDescriptors(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	x := (&assembly{Server: b.Server}).services(nil).Protobuf
+	x := Descriptors{store}
 	put("one")
 	set, tag, err := x.DescriptorSet(t.Context(), "schemas", "a.desc", "")
 	if string(set) != "one" || tag == "" || err != nil {
@@ -121,38 +164,29 @@ func TestStoredDescriptors(t *testing.T) {
 	}
 }
 
-// A rule asks this bridge's shadows and registry.
-func TestRuleAsks(t *testing.T) {
-	cfg := configure(t)
-	declareFiles(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"out"}`, "rules/ask.json": payload(
-		"SELECT get_thing_shadow(topic(2), 'r').state.reported.n AS n, get_registry_data('DescribeThing', topic(2), 'r').version AS v FROM 'dt/#'",
-		"out")})
-	b := start(t, cfg)
-	d := b.connect(b.thing("dev", ""), "dev")
-	d.publish("$aws/things/dev/shadow/update", `{"state":{"reported":{"n":41}}}`)
-	d.publish("dt/dev/x", `{}`)
-	b.eventually("fired", func() bool { return len(b.documents("out")) == 1 })
-	if got := b.documents("out")[0]; got != `{"n":41,"v":1}` {
-		t.Error(got)
-	}
-}
-
-// Calls that fail are all counted and now and then told of.
-func TestFailedCalls(t *testing.T) {
+// Calls that fail are all counted, and logged now and then.
+func TestFailures(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &lines{}
-		c := failedCalls{log: slog.New(slog.NewJSONHandler(log, nil))}
+		var log strings.Builder
+		var n notice.Log
+		c := NewFailures(&n, slog.New(slog.NewJSONHandler(&log, nil)))
 		for range 90 {
-			c.fail("get_thing_shadow", errSick)
+			c.Failed("get_thing_shadow", errors.New("sick"))
 			time.Sleep(time.Second)
 		}
-		c.fail("decode", errSick)
+		c.Failed("decode", errors.New("sick"))
 		if got := c.Counts(); got["get_thing_shadow"] != 90 || got["decode"] != 1 {
 			t.Errorf("counted %v", got)
 		}
-		if shadows, all := strings.Count(log.String(), "get_thing_shadow"), strings.Count(log.String(),
-			"\n"); shadows != 2 || all != 3 || !strings.Contains(log.String(), `"failed_so_far":61`) {
-			t.Errorf("told:\n%s", log)
+		text := log.String()
+		shadows, all := strings.Count(text, "get_thing_shadow"), strings.Count(text, "\n")
+		if shadows != 2 || all != 3 || !strings.Contains(text, `"count":60`) {
+			t.Errorf("logged:\n%s", text)
 		}
 	})
 }
+
+// nobody hears of shadows.
+type nobody struct{}
+
+func (nobody) Publish(string, []byte) {}
