@@ -163,7 +163,7 @@ func TestErrorOutput(t *testing.T) {
 			}
 			continue
 		}
-		var f failure
+		var f Failure
 		if err := json.Unmarshal(o, &f); err != nil || f.Code == "" || f.Message == "" || f.Arrived == 0 ||
 			f.Ended < f.Arrived || f.Attempts != 1 {
 			t.Errorf("%s: %s, %v", key, o, err)

@@ -53,7 +53,8 @@ func (d *stream) write(ctx context.Context, w, failed io.Writer, p *plan) (n cou
 		parts, why := p.Split.Split(r.Data)
 		if why != nil {
 			n.failed++
-			if err := writeFailure(failed, r.Data, r.Time, p.At, why); err != nil {
+			f := Failure{Attempts: 1, Arrived: r.Time, Code: codeSplit, Message: why.Error(), Ended: p.At, Raw: r.Data}
+			if _, err := failed.Write(f.Append(nil)); err != nil {
 				return err
 			}
 		}

@@ -46,19 +46,3 @@ func (s *Splitter) Split(data []byte) (parts [][]byte, err error) {
 		parts = append(parts, v)
 	}
 }
-
-// A failure is what is kept of a record that could not be processed, one line of
-// JSON each (Firehose developer guide, "Data delivery failure handling").
-type failure struct {
-	Attempts int    `json:"attemptsMade"`
-	Arrived  int64  `json:"arrivalTimestamp"` // epoch ms
-	Code     string `json:"errorCode"`
-	Message  string `json:"errorMessage"`
-	Ended    int64  `json:"attemptEndingTimestamp"` // epoch ms; of the plan, so that a repetition is the same
-	Raw      []byte `json:"rawData"`                // base64
-}
-
-func writeFailure(w io.Writer, data []byte, arrived, ended int64, why error) error {
-	// AWS's code for this is not known to us.
-	return json.NewEncoder(w).Encode(failure{1, arrived, "RecordDeAggregation.Failed", why.Error(), ended, data})
-}

@@ -9,7 +9,6 @@ import (
 	"github.com/klauspost/compress/flate"
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/s2"
-	"github.com/klauspost/compress/snappy"
 )
 
 // gzips are writers that are done: one has 600 KB of tables.
@@ -73,33 +72,25 @@ func (z *zipWriter) Close() error {
 	return z.archive.Close()
 }
 
-func openSnappy(w io.Writer) io.WriteCloser { return snappy.NewBufferedWriter(w) }
-
-// hadoopBlock is how much is compressed at once (Hadoop,
-// io.compression.codec.snappy.buffersize: 256 KiB).
-const hadoopBlock = 256 << 10
-
-// A hadoopWriter writes what Hadoop's SnappyCodec reads: for each block its
-// length, then of its one chunk the compressed length and the chunk, lengths in
-// 4 bytes, the highest first.
-type hadoopWriter struct {
-	w   io.Writer
-	buf []byte // not compressed yet, shorter than a block
-	out []byte
-}
-
-func openHadoopSnappy(w io.Writer) io.WriteCloser {
-	return &hadoopWriter{w: w, buf: make([]byte, 0, hadoopBlock)}
+// A blockWriter hands on blocks of size bytes, but for the last.
+type blockWriter struct {
+	size  int
+	buf   []byte // not handed on yet, shorter than size
+	block func([]byte) error
+	close func() error // after the last block
 }
 
 // Write implements io.Writer.
-func (h *hadoopWriter) Write(b []byte) (n int, err error) {
+func (w *blockWriter) Write(b []byte) (n int, err error) {
+	if w.buf == nil {
+		w.buf = make([]byte, 0, w.size)
+	}
 	for n < len(b) {
-		k := copy(h.buf[len(h.buf):hadoopBlock], b[n:])
-		h.buf = h.buf[:len(h.buf)+k]
+		k := copy(w.buf[len(w.buf):w.size], b[n:])
+		w.buf = w.buf[:len(w.buf)+k]
 		n += k
-		if len(h.buf) == hadoopBlock {
-			if err := h.flush(); err != nil {
+		if len(w.buf) == w.size {
+			if err := w.flush(); err != nil {
 				return n, err
 			}
 		}
@@ -107,20 +98,50 @@ func (h *hadoopWriter) Write(b []byte) (n int, err error) {
 	return n, nil
 }
 
-func (h *hadoopWriter) flush() error {
-	if len(h.buf) == 0 {
+func (w *blockWriter) flush() error {
+	if len(w.buf) == 0 {
 		return nil
 	}
-	if h.out == nil {
-		h.out = make([]byte, 8+s2.MaxEncodedLen(hadoopBlock))
-	}
-	chunk := s2.EncodeSnappy(h.out[8:], h.buf)
-	binary.BigEndian.PutUint32(h.out, uint32(len(h.buf)))
-	binary.BigEndian.PutUint32(h.out[4:], uint32(len(chunk)))
-	h.buf = h.buf[:0]
-	_, err := h.w.Write(h.out[:8+len(chunk)])
-	return err
+	block := w.buf
+	w.buf = w.buf[:0]
+	return w.block(block)
 }
 
 // Close implements io.Closer.
-func (h *hadoopWriter) Close() error { return h.flush() }
+func (w *blockWriter) Close() error {
+	if err := w.flush(); err != nil {
+		return err
+	}
+	return w.close()
+}
+
+// snappyBlock is the most that readers of the framing format take.
+const snappyBlock = 64 << 10
+
+// openSnappy hands on whole blocks, since where a writer of the package is called
+// shows in its bytes.
+func openSnappy(w io.Writer) io.WriteCloser {
+	z := s2.NewWriter(w, s2.WriterSnappyCompat(), s2.WriterBlockSize(snappyBlock), s2.WriterConcurrency(1))
+	return &blockWriter{size: snappyBlock, close: z.Close, block: func(b []byte) error {
+		_, err := z.Write(b)
+		return err
+	}}
+}
+
+// hadoopBlock is how much is compressed at once (Hadoop,
+// io.compression.codec.snappy.buffersize: 256 KiB).
+const hadoopBlock = 256 << 10
+
+// openHadoopSnappy writes what Hadoop's SnappyCodec reads: for each block its
+// length, then of its one chunk the compressed length and the chunk, lengths in
+// 4 bytes, the highest first.
+func openHadoopSnappy(w io.Writer) io.WriteCloser {
+	out := make([]byte, 8+s2.MaxEncodedLen(hadoopBlock))
+	return &blockWriter{size: hadoopBlock, close: func() error { return nil }, block: func(b []byte) error {
+		chunk := s2.EncodeSnappy(out[8:], b)
+		binary.BigEndian.PutUint32(out, uint32(len(b)))
+		binary.BigEndian.PutUint32(out[4:], uint32(len(chunk)))
+		_, err := w.Write(out[:8+len(chunk)])
+		return err
+	}}
+}

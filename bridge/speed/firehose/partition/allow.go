@@ -156,7 +156,11 @@ func (g *guard) term(t *gojq.Term) *gojq.Query {
 	}
 	out := &gojq.Query{Term: &n}
 	if t.Type == gojq.TermTypeFunc && made { // what it reads costs, too
-		out = group(pipe(call(checkName), out))
+		guarded := checkName
+		if forms := functions[t.Func.Name]; len(forms) > 0 && len(forms[0]) > 0 && forms[0][0] == regular {
+			guarded = shortName
+		}
+		out = group(pipe(call(guarded), out))
 	}
 	if made {
 		out = group(pipe(out, call(checkName)))

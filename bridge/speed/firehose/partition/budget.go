@@ -41,6 +41,7 @@ func (b *budget) Value(any) any { return nil }
 const (
 	checkName  = "_tidemill_check"
 	numberName = "_tidemill_number"
+	shortName  = "_tidemill_short"
 )
 
 var errValue = fmt.Errorf("a value within the query has more than %d bytes", maxValue)
@@ -57,6 +58,19 @@ func (b *budget) check(v any, _ []any) any {
 		return errBudget
 	}
 	return v
+}
+
+// maxMatched is how long a text is that a regular expression is tried on, in
+// bytes: finding all matches takes time in proportion to its square.
+const maxMatched = 4 << 10
+
+// short is check for what a regular expression is tried on.
+func (b *budget) short(v any, args []any) any {
+	if s, ok := v.(string); ok && len(s) > maxMatched {
+		return fmt.Errorf("a text of %d bytes for a regular expression, want at most %d", len(s), maxMatched)
+	}
+	b.left -= 100
+	return b.check(v, args)
 }
 
 // maxDigits bounds whole numbers, which have no end in jq. A record's own are

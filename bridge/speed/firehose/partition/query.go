@@ -83,7 +83,8 @@ func (q *Query) compile() (*program, error) {
 	p := &program{budget: budget{spent: make(chan struct{})}}
 	close(p.spent)
 	p.code, err = gojq.Compile(tree,
-		gojq.WithFunction(checkName, 0, 0, p.check), gojq.WithFunction(numberName, 0, 0, p.number))
+		gojq.WithFunction(checkName, 0, 0, p.check), gojq.WithFunction(numberName, 0, 0, p.number),
+		gojq.WithFunction(shortName, 0, 0, p.short))
 	if err != nil {
 		return nil, fmt.Errorf("no jq: %w", err)
 	}

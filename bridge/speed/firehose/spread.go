@@ -1,0 +1,125 @@
+package firehose
+
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+// MaxPartitions is how many partitions of a delivery stream are filled at once
+// (Firehose quotas: 500, on request more).
+const MaxPartitions = 500
+
+// An Item is a record on its way to a partition.
+type Item struct {
+	Data    []byte
+	Arrived time.Time
+	Lambda  map[string]string // partition keys that a function gave
+}
+
+// A Partition is records of one prefix.
+type Partition struct {
+	Values Values // of the prefix: At is the arrival of the oldest of the records
+	Items  []int  // indices, ascending
+}
+
+// A Spread puts records into partitions. What it does depends on the
+// configuration and the records alone, so that a repetition does the same.
+// Whoever fills buffers across calls of Add keeps one Spread, and ends a partition
+// with Done when its object is planned.
+type Spread struct {
+	prefix Prefix
+	part   *Partitioning
+	most   int
+	active map[string]bool
+}
+
+// NewSpread returns a spread of a configuration that has a Partitioning.
+func NewSpread(c *Config) *Spread {
+	return &Spread{prefix: c.Objects.Prefix, part: c.Partitioning, most: MaxPartitions, active: map[string]bool{}}
+}
+
+// Add returns the partitions of items, in the order of their first record, by their
+// id, and why those that are in none are not.
+func (s *Spread) Add(items []Item) (parts map[string]*Partition, order []string, refused map[int]*Refusal) {
+	parts, refused = map[string]*Partition{}, map[int]*Refusal{}
+	for i, it := range items {
+		v, why := s.values(it)
+		if why != nil {
+			refused[i] = why
+			continue
+		}
+		id := s.id(v)
+		if !s.active[id] && len(s.active) >= s.most {
+			refused[i] = &Refusal{codeActive, "there are as many active partitions as may be"}
+			continue
+		}
+		s.active[id] = true
+		p := parts[id]
+		if p == nil {
+			p = &Partition{Values: v}
+			parts[id], order = p, append(order, id)
+		}
+		if it.Arrived.Before(p.Values.At) {
+			p.Values.At = it.Arrived
+		}
+		p.Items = append(p.Items, i)
+	}
+	return parts, order, refused
+}
+
+// Done says that a partition is filled no more.
+func (s *Spread) Done(id string) { delete(s.active, id) }
+
+// Active is how many partitions are being filled.
+func (s *Spread) Active() int { return len(s.active) }
+
+var errKeys = errors.New("the record gives no partition keys")
+
+// values are those of a record's prefix. Only the keys that the prefix names are
+// kept.
+func (s *Spread) values(it Item) (Values, *Refusal) {
+	v := Values{At: it.Arrived, Lambda: pick(s.prefix.Lambda, it.Lambda)}
+	if s.part.Query != nil {
+		keys, err := s.part.Query.Eval(it.Data)
+		if err != nil {
+			return v, refusal(codePartition, err)
+		}
+		v.Query = pick(s.prefix.Query, keys)
+	}
+	if len(v.Query)+len(v.Lambda) == 0 {
+		return v, refusal(codePartition, errKeys)
+	}
+	if _, err := s.prefix.Eval(v); err != nil {
+		return v, refusal(codePrefix, err)
+	}
+	return v, nil
+}
+
+func pick(names []string, from map[string]string) map[string]string {
+	if len(names) == 0 {
+		return nil
+	}
+	to := make(map[string]string, len(names))
+	for _, n := range names {
+		if v, ok := from[n]; ok {
+			to[n] = v
+		}
+	}
+	return to
+}
+
+// id is the keys' values, which no two partitions share.
+func (s *Spread) id(v Values) string {
+	var b strings.Builder
+	for _, from := range []struct {
+		names  []string
+		values map[string]string
+	}{{s.prefix.Query, v.Query}, {s.prefix.Lambda, v.Lambda}} {
+		for _, n := range from.names {
+			b.WriteString(strings.ReplaceAll(strings.ReplaceAll(from.values[n], `\`, `\\`), "\x00", `\0`))
+			b.WriteByte(0)
+		}
+	}
+	return b.String()
+}
