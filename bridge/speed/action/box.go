@@ -100,7 +100,7 @@ func (bx *box) Job(context.Context, delivery.Plan) (*delivery.Job, error) {
 	bx.batch, bx.staged = bx.drainer.store.NewBatch(), bx.staged[:0]
 	done := 0
 	return &delivery.Job{
-		Items: len(bx.work), Send: bx.send, Enough: bx.enough, Again: bx.again,
+		Items: len(bx.work), Ordered: true, Send: bx.send, Enough: bx.enough, Again: bx.again,
 		Settle: func(ctx context.Context, to int, given []sink.Refusal) error {
 			err := bx.settle(ctx, done, to, given)
 			done = to

@@ -4,11 +4,12 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
-	"errors"
 	"log/slog"
 	"os"
 	"sync"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/delivery"
 )
 
 // A Config is what a connector does. What is zero has its default.
@@ -82,31 +83,7 @@ func (c *Connector) Run(ctx context.Context) {
 	wg.Wait()
 }
 
-// persist repeats f until it succeeds, ctx ends or the lease is lost.
-func (c *Connector) persist(ctx context.Context, shard, what string, f func(context.Context) error) error {
-	r := retry{first: c.RetryWait, most: c.RetryMost}
-	for {
-		err := f(ctx)
-		switch {
-		case err == nil:
-			if r.n > 0 {
-				c.board.shard(shard, func(s *ShardStatus) { s.Trouble = "" })
-			}
-			return nil
-		case ctx.Err() != nil:
-			return context.Cause(ctx)
-		case errors.Is(err, ErrLost):
-			return err
-		}
-		c.trouble(ctx, shard, what, err)
-		if err := r.wait(ctx); err != nil {
-			return err
-		}
-	}
-}
-
-// trouble notes why a shard stands still.
-func (c *Connector) trouble(ctx context.Context, shard, what string, err error) {
-	c.board.shard(shard, func(s *ShardStatus) { s.Trouble = what + ": " + err.Error() })
-	c.log.LogAttrs(ctx, slog.LevelWarn, what+" failed, will retry", slog.String("shard", shard), slog.Any("err", err))
+// retry is how attempts are repeated: after half of a wait to all of it.
+func (c *Connector) retry() delivery.Retry {
+	return delivery.Retry{First: c.RetryWait * 3 / 4, Most: c.RetryMost * 3 / 4, Spread: 1.0 / 3}
 }

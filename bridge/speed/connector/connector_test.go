@@ -172,9 +172,9 @@ func TestRefused(t *testing.T) {
 				text += string(it.Data)
 				switch {
 				case string(it.Data) == "p":
-					failed = append(failed, Failure{i, errors.New("malformed"), true})
+					failed = append(failed, Failure{Index: i, Err: errors.New("malformed"), Permanent: true})
 				case string(it.Data) == "n", string(it.Data) == "l" && len(attempts) < 2:
-					failed = append(failed, Failure{i, errors.New("busy"), false})
+					failed = append(failed, Failure{Index: i, Err: errors.New("busy"), Permanent: false})
 				}
 			}
 			attempts, times = append(attempts, text), append(times, time.Since(began))
@@ -256,7 +256,9 @@ func TestOutage(t *testing.T) {
 func TestNoDeadLetters(t *testing.T) {
 	bubble(t, func(t *testing.T) {
 		b := newBench(1)
-		b.out.fail = func(*Batch) ([]Failure, error) { return []Failure{{0, errors.New("malformed"), true}}, nil }
+		b.out.fail = func(*Batch) ([]Failure, error) {
+			return []Failure{{Index: 0, Err: errors.New("malformed"), Permanent: true}}, nil
+		}
 		c := b.config()
 		c.Dead = nil
 		conn, stop := run(c)

@@ -4,10 +4,15 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/tidemill/tidemill/bridge/speed/delivery"
 )
 
 // compareIDs is in the order in which shards were made: their number is of a
@@ -28,7 +33,9 @@ type consumer struct {
 
 	at     Position // checkpoint: what is up to here is done
 	buffer buffer
-	retry  retry // of reads
+	line   *delivery.Line
+	reads  *backoff.ExponentialBackOff // waits after reads that failed
+	failed bool                        // the last read did
 }
 
 // A buffer is what was read and not yet delivered.
@@ -69,11 +76,30 @@ func (b *buffer) take(p Position, it, was *Item, keep bool, err error) {
 
 func newConsumer(c *Connector, h *held) *consumer {
 	l := h.now()
-	return &consumer{
+	s := &consumer{
 		Connector: c, held: h, shard: l.Shard, lease: l, at: l.Checkpoint,
-		log:   c.log.With("shard", l.Shard),
-		retry: retry{first: c.RetryWait, most: c.RetryMost},
+		log: c.log.With("shard", l.Shard), reads: c.retry().BackOff(),
 	}
+	s.line = delivery.NewLine(c.retry(), s.log, s.tell)
+	return s
+}
+
+// tell notes why a shard stands still, and that it no longer does.
+func (s *consumer) tell(err error) {
+	if outage := (*delivery.Outage)(nil); errors.As(err, &outage) {
+		s.board.count(func(c *Counts) { c.Outages++ })
+		err = fmt.Errorf("emitting: %w", outage.Err)
+	}
+	s.board.shard(s.shard, func(st *ShardStatus) {
+		if st.Trouble = ""; err != nil {
+			st.Trouble = err.Error()
+		}
+	})
+}
+
+// persist repeats f until it succeeds, ctx ends or the lease is lost.
+func (s *consumer) persist(ctx context.Context, what string, f func(context.Context) error) error {
+	return s.line.Persist(ctx, what, func(err error) bool { return errors.Is(err, ErrLost) }, f)
 }
 
 // run works until ctx ends or the shard does. Then what is buffered is
@@ -155,9 +181,10 @@ func (s *consumer) read(ctx context.Context, r Reader, most time.Duration) (Page
 	p, err := r.Next(wait)
 	switch {
 	case err == nil:
-		if s.retry.n > 0 {
-			s.board.shard(s.shard, func(st *ShardStatus) { st.Trouble = "" })
-			s.retry.n = 0
+		if s.failed {
+			s.tell(nil)
+			s.reads.Reset()
+			s.failed = false
 		}
 		return p, nil
 	case ctx.Err() != nil:
@@ -169,8 +196,10 @@ func (s *consumer) read(ctx context.Context, r Reader, most time.Duration) (Page
 		return Page{End: true}, nil
 	}
 	s.board.count(func(c *Counts) { c.ReadFails++ })
-	s.trouble(ctx, s.shard, "reading", err)
-	if err := s.retry.wait(wait); err != nil && ctx.Err() != nil {
+	s.failed = true
+	s.tell(fmt.Errorf("reading: %w", err))
+	s.log.LogAttrs(ctx, slog.LevelWarn, "reading failed, will retry", slog.Any("err", err))
+	if err := sleep(wait, s.reads.NextBackOff()); err != nil && ctx.Err() != nil {
 		return Page{}, context.Cause(ctx)
 	}
 	return Page{Behind: unknown}, nil
@@ -261,7 +290,7 @@ func (s *consumer) end(ctx context.Context) error {
 	if err := s.flush(ctx); err != nil {
 		return err
 	}
-	return s.persist(ctx, s.shard, "ending the shard", func(ctx context.Context) error {
+	return s.persist(ctx, "ending the shard", func(ctx context.Context) error {
 		shards, err := s.Source.Shards(ctx)
 		if err != nil && !errors.Is(err, errGone) {
 			return err

@@ -2,8 +2,10 @@ package connector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"github.com/tidemill/tidemill/bridge/speed/delivery"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -25,7 +27,7 @@ func (s *consumer) flush(ctx context.Context) error {
 		// The range is durable before the first attempt, so that the next one,
 		// even of another worker, has the same name.
 		if p := s.held.now().Pending; p == nil || *p != span {
-			err := s.persist(ctx, s.shard, "writing the lease", func(ctx context.Context) error {
+			err := s.persist(ctx, "writing the lease", func(ctx context.Context) error {
 				return s.held.change(ctx, nil, func(l *Lease) { l.Pending = &span })
 			})
 			if err != nil {
@@ -80,92 +82,69 @@ func (s *consumer) together() (into, letters *localStream) {
 	return into, letters
 }
 
-// emit writes items, and adds to given those that were given up.
+// emit writes items, and adds to given those that were given up. An item is given
+// up when it was refused too often, or for ever, if there is a place for dead
+// letters. An outage is none of its refusals.
 func (s *consumer) emit(ctx context.Context, span Span, items []Item, given []dead) ([]dead, error) {
 	batch := Batch{Connector: s.Name, Stream: s.Source.Name(), Shard: s.shard, First: span.First.String(),
-		Last: span.Last.String(), Items: items}
-	r := retry{first: s.RetryWait, most: s.RetryMost}
-	for tries := 0; ; {
-		if err := s.held.ours(ctx); err != nil {
-			return nil, err
-		}
-		attempt := batch
-		failed, err := s.Emitter.Emit(ctx, &attempt)
-		if ctx.Err() != nil && (err != nil || len(failed) > 0) {
-			return nil, context.Cause(ctx)
-		}
-		var left []Item
-		if err == nil {
-			tries++
-			var up []dead
-			left, up, err = s.sort(batch.Items, failed, tries > max(s.Retries, 0))
-			given = append(given, up...)
-		}
-		if err != nil {
-			s.board.count(func(c *Counts) { c.Outages++ })
-			s.trouble(ctx, s.shard, "emitting", err)
-		} else {
-			s.board.count(func(c *Counts) {
-				c.emitted(written(batch.Items, failed))
-				c.Failed += int64(len(failed))
-				if len(left) > 0 {
-					c.Retries++
-				}
-			})
-			if len(left) == 0 {
-				s.board.shard(s.shard, func(st *ShardStatus) { st.Trouble = "" })
-				return given, nil
+		Last: span.Last.String()}
+	j := &delivery.Job{
+		Items: len(items),
+		Send: func(ctx context.Context, idx []int) ([]Failure, error) {
+			if err := s.held.ours(ctx); err != nil {
+				return nil, err
 			}
-			batch.Items = left
-			s.trouble(ctx, s.shard, "emitting",
-				fmt.Errorf("%d of %d items were refused: %w", len(left), len(items), failed[0].Err))
-		}
-		if err := r.wait(ctx); err != nil {
-			return nil, err
-		}
+			return s.attempt(ctx, batch, items, idx)
+		},
+		Answered: func(sent []int, refused []Failure) { s.answered(items, sent, refused) },
+		Again: func(refused []Failure) {
+			if outage := (*delivery.Outage)(nil); !errors.As(refused[0].Err, &outage) {
+				s.board.count(func(c *Counts) { c.Retries++ })
+			}
+		},
+		Settle: func(_ context.Context, _ int, up []Failure) error {
+			for _, f := range up {
+				given = append(given, dead{items[f.Index], "emit", f.Err})
+			}
+			return nil // the checkpoint moves when all are settled
+		},
 	}
+	if s.Dead != nil {
+		j.Enough = func(_ int, f *delivery.Failing) bool { return f.Tries > max(s.Retries, 0) }
+	}
+	err := s.line.Do(ctx, j)
+	return given, err
 }
 
-// written are the items that did not fail.
-func written(items []Item, failed []Failure) []Item {
-	if len(failed) == 0 {
-		return items
+// attempt emits the items of idx, and tells of them by their index in items.
+func (s *consumer) attempt(ctx context.Context, batch Batch, items []Item, idx []int) ([]Failure, error) {
+	batch.Items = make([]Item, len(idx))
+	for n, i := range idx {
+		batch.Items[n] = items[i]
 	}
-	no := make([]bool, len(items))
-	for _, f := range failed {
-		no[f.Index] = true
-	}
-	var all []Item
-	for i := range items {
-		if !no[i] {
-			all = append(all, items[i])
+	failed, err := s.Emitter.Emit(ctx, &batch)
+	for n := range failed {
+		if i := failed[n].Index; i >= 0 && i < len(idx) {
+			failed[n].Index = idx[i]
+		} else {
+			failed[n].Index = -1 // of none
 		}
 	}
-	return all
+	return failed, err
 }
 
-// sort parts the items that failed into those to be tried again, and those to
-// be given up: all of them when it was the last attempt. Without dead letters
-// nothing is given up.
-func (s *consumer) sort(items []Item, failed []Failure, last bool) (left []Item, up []dead, err error) {
-	why := make([]*Failure, len(items))
-	for i := range failed {
-		f := &failed[i]
-		if f.Index < 0 || f.Index >= len(items) || f.Err == nil {
-			return nil, nil, fmt.Errorf("the emitter says that item %d of %d failed: %v", f.Index, len(items), f.Err)
+// answered counts what was written and what was refused.
+func (s *consumer) answered(items []Item, sent []int, refused []Failure) {
+	s.board.count(func(c *Counts) {
+		c.Failed += int64(len(refused))
+		for _, i := range sent {
+			if len(refused) > 0 && refused[0].Index == i {
+				refused = refused[1:]
+				continue
+			}
+			c.emitted(items[i : i+1])
 		}
-		why[f.Index] = f
-	}
-	for i, f := range why {
-		switch {
-		case f == nil:
-		case s.Dead != nil && (last || f.Permanent):
-			up = append(up, dead{items[i], "emit", f.Err})
-		default:
-			left = append(left, items[i])
-		}
-	}
-	return left, up, nil
+	})
 }
 
 // finish makes the dead letters durable and then moves the checkpoint to last;
@@ -179,7 +158,7 @@ func (s *consumer) finish(ctx context.Context, last Position, into, with *localS
 		}
 	}
 	if len(given) > 0 && with == nil {
-		err := s.persist(ctx, s.shard, "writing dead letters", func(ctx context.Context) error {
+		err := s.persist(ctx, "writing dead letters", func(ctx context.Context) error {
 			if s.Dead == nil {
 				return fmt.Errorf("%w: %w", errNoDeadLetters, given[0].err)
 			}
@@ -190,7 +169,7 @@ func (s *consumer) finish(ctx context.Context, last Position, into, with *localS
 		}
 		letters = nil
 	}
-	return s.persist(ctx, s.shard, "committing", func(ctx context.Context) error {
+	return s.persist(ctx, "committing", func(ctx context.Context) error {
 		var b *streams.Batch
 		if into != nil || len(letters) > 0 {
 			b = s.Leases.(*LogLeases).store.NewBatch()

@@ -12,6 +12,8 @@ import (
 	"context"
 	"encoding/json"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink"
 )
 
 // An Item is one record on its way, after the transform.
@@ -50,12 +52,9 @@ type Emitter interface {
 	Close() error
 }
 
-// A Failure is an item that a store refused.
-type Failure struct {
-	Index     int
-	Err       error
-	Permanent bool // trying again is no use: the item goes to the dead letters
-}
+// A Failure is an item that a store refused. One that is permanent goes to the dead
+// letters.
+type Failure = sink.Refusal
 
 // NewEmitter makes the emitter that a file's Emit asks for: kind is the name of
 // its one member, such as S3, and doc that member's value. It reports all that

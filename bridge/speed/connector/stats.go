@@ -1,7 +1,6 @@
 package connector
 
 import (
-	"context"
 	"maps"
 	"math/rand/v2"
 	"slices"
@@ -113,18 +112,3 @@ func (c *Connector) Status() Status {
 
 // jitter is between half of d and d.
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d/2+1) }
-
-// A retry gives the waits between attempts: doubled each time, with jitter.
-type retry struct {
-	first, most time.Duration
-	n           int
-}
-
-func (r *retry) wait(ctx context.Context) error {
-	d := r.most
-	if r.n < 20 {
-		d = min(r.first<<r.n, r.most)
-	}
-	r.n++
-	return sleep(ctx, jitter(d))
-}

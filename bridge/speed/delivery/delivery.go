@@ -37,6 +37,10 @@ type Job struct {
 	// Items are answered for each by itself; 0 is a job with nothing to send.
 	Items int
 
+	// Ordered says that Send ends with the first item that is to be sent again: the
+	// waits for another one begin anew.
+	Ordered bool
+
 	// Send tries to deliver the items of idx, ascending, and tells which the sink
 	// did not take. An error says that the sink could not be asked, or that it is not
 	// known what it took: all of idx is sent again.
@@ -55,9 +59,23 @@ type Job struct {
 	// were settled before are not among given. When it fails the job ends.
 	Settle func(ctx context.Context, to int, given []sink.Refusal) error
 
+	// Answered is told of each attempt at which the sink answered: the items that were
+	// sent and those that it refused, both ascending. nil: nobody is.
+	Answered func(sent []int, refused []sink.Refusal)
+
 	// Again is told of what will be sent again; nil: nobody is.
 	Again func(refused []sink.Refusal)
 }
+
+// An Outage is a failure of an attempt at which the sink could not be asked, or made
+// no sense.
+type Outage struct{ Err error }
+
+// Error implements error.
+func (o *Outage) Error() string { return o.Err.Error() }
+
+// Unwrap returns the cause.
+func (o *Outage) Unwrap() error { return o.Err }
 
 // Failing is how long an item has not got in.
 type Failing struct {
@@ -88,7 +106,7 @@ func (l *Line) Do(ctx context.Context, j *Job) error {
 	if j.Items == 0 {
 		return j.Settle(ctx, 0, nil)
 	}
-	wait := l.retry.backOff()
+	wait := l.retry.BackOff()
 	for len(p.left) > 0 {
 		again, moved, err := l.attempt(ctx, p)
 		if err := p.settle(ctx); err != nil {
@@ -103,7 +121,7 @@ func (l *Line) Do(ctx context.Context, j *Job) error {
 		case len(p.left) == 0 || err == nil && len(again) == 0:
 			continue
 		}
-		if moved {
+		if moved && j.Ordered {
 			wait.Reset()
 		}
 		began := time.Now()
@@ -127,10 +145,12 @@ func (l *Line) attempt(ctx context.Context, p *progress) (again []sink.Refusal, 
 		if ctx.Err() != nil || errors.Is(err, ErrAbandon) {
 			return nil, false, err
 		}
-		refused = refused[:0]
+		refused, err = refused[:0], &Outage{err}
 		for _, i := range p.left {
 			refused = append(refused, sink.Refusal{Index: i, Err: err})
 		}
+	} else if p.Answered != nil && ctx.Err() == nil {
+		p.Answered(p.left, refused)
 	}
 	left := make([]int, 0, len(refused))
 	for _, r := range refused {
@@ -157,7 +177,7 @@ func (l *Line) attempt(ctx context.Context, p *progress) (again []sink.Refusal, 
 			p.Again(again)
 		}
 		if err == nil {
-			err = fmt.Errorf("%d of %d refused: %w", len(again), p.Items, again[0].Err)
+			err = fmt.Errorf("%d of %d items were refused: %w", len(again), p.Items, again[0].Err)
 			if p.Items == 1 {
 				err = again[0].Err
 			}

@@ -67,7 +67,7 @@ func NewDrain(l *Line, log Log, stream string, key []byte, plans bool, w Work) *
 
 // Run delivers until ctx ends. What is left stays in the log.
 func (d *Drain) Run(ctx context.Context) {
-	wait := d.retry.backOff()
+	wait := d.retry.BackOff()
 	for ctx.Err() == nil {
 		err := d.Once(ctx)
 		if err == nil {

@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"sync"
 	"time"
@@ -21,7 +22,8 @@ type Retry struct {
 	Spread      float64 // 0 to 1
 }
 
-func (r Retry) backOff() *backoff.ExponentialBackOff {
+// BackOff returns the waits.
+func (r Retry) BackOff() *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(r.First), backoff.WithMaxInterval(r.Most),
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(r.Spread), backoff.WithMaxElapsedTime(0))
 }
@@ -123,4 +125,27 @@ func (l *Line) pause(ctx context.Context, d time.Duration, err error) error {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+// Persist does f again until it succeeds or ctx ends; an error that end says is the
+// end is returned. what says in words what f does.
+func (l *Line) Persist(ctx context.Context, what string, end func(error) bool, f func(context.Context) error) error {
+	wait := l.retry.BackOff()
+	for failed := false; ; failed = true {
+		err := f(ctx)
+		switch {
+		case err == nil:
+			if failed {
+				l.told(nil)
+			}
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case end(err):
+			return err
+		}
+		if err := l.pause(ctx, wait.NextBackOff(), fmt.Errorf("%s: %w", what, err)); err != nil {
+			return err
+		}
+	}
 }
