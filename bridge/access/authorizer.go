@@ -21,6 +21,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
@@ -48,6 +49,7 @@ type Options struct {
 	Custom          *CustomAuthorizers
 	Provision       firstConnections
 	Refusals        *Refusals
+	SignIns         *audit.Refusals // keeps who was not let in; nil: nobody does
 	// SameOrigin says whether a request is of no browser, or of one whose page is
 	// from this bridge.
 	SameOrigin func(r *http.Request) bool
@@ -72,7 +74,7 @@ type temporaryKeys interface {
 // firstConnections provisions a device by the template of its CA;
 // provision.ErrNoTemplate if there is none.
 type firstConnections interface {
-	FirstConnection(cert *x509.Certificate) (*provision.Made, error)
+	FirstConnection(ctx context.Context, cert *x509.Certificate) (*provision.Made, error)
 }
 
 // An Authorizer judges clients by the registry: MQTT connections, requests for a
@@ -85,6 +87,14 @@ func New(o Options) *Authorizer { return &Authorizer{o} }
 
 // Connect implements gateway.Authorizer.
 func (a *Authorizer) Connect(ctx context.Context, c *gateway.Connect) (gateway.Session, error) {
+	s, err := a.connect(ctx, c)
+	if err != nil {
+		a.refuseConnect(c, err)
+	}
+	return s, err
+}
+
+func (a *Authorizer) connect(ctx context.Context, c *gateway.Connect) (gateway.Session, error) {
 	var cert *x509.Certificate
 	switch who := c.Via.Identity.(type) {
 	case keyIdentity:
@@ -113,7 +123,7 @@ func (a *Authorizer) connectCertificate(cert *x509.Certificate, c *gateway.Conne
 	s := newCertSession(a, cert, c.ClientID, connectContext(c))
 	j, err := s.read()
 	if errors.Is(err, registry.ErrNotFound) {
-		registered, provisioned, failed := a.autoRegister(cert)
+		registered, provisioned, failed := a.autoRegister(cert, c)
 		switch {
 		case errors.Is(failed, registry.ErrInvalid):
 			return nil, fmt.Errorf("%w: certificate %s cannot be registered: %w", gateway.ErrBadCredentials, s.id,

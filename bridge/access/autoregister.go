@@ -1,12 +1,16 @@
 package access
 
 import (
+	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
+	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
 // autoRegister registers an unknown certificate, if a CA that registers by itself
@@ -15,7 +19,8 @@ import (
 // and the connection is refused all the same: somebody has to activate it. Most
 // unknown certificates are nobody's device, so nothing is written before the CA is
 // found.
-func (a *Authorizer) autoRegister(cert *x509.Certificate) (registered, provisioned bool, err error) {
+func (a *Authorizer) autoRegister(cert *x509.Certificate, by *gateway.Connect) (registered, provisioned bool,
+	err error) {
 	err = a.o.Registry.View(func(tx *registry.Tx) error {
 		_, err := tx.AutoRegister(cert)
 		return err
@@ -26,7 +31,8 @@ func (a *Authorizer) autoRegister(cert *x509.Certificate) (registered, provision
 	if err != nil {
 		return false, false, err
 	}
-	switch _, err := a.o.Provision.FirstConnection(cert); {
+	ctx := firstConnection(cert, by, "RegisterThing")
+	switch _, err := a.o.Provision.FirstConnection(ctx, cert); {
 	case err == nil, errors.Is(err, registry.ErrExists): // by another connection
 		return true, true, nil
 	case errors.Is(err, provision.ErrNoTemplate):
@@ -37,7 +43,8 @@ func (a *Authorizer) autoRegister(cert *x509.Certificate) (registered, provision
 		return false, false, nil
 	}
 	var c registry.Certificate
-	err = a.o.Registry.Update(func(tx *registry.Tx) (err error) {
+	ctx = firstConnection(cert, by, "RegisterCertificate")
+	err = audit.Update(ctx, a.o.Registry, func(tx *registry.Tx) (err error) {
 		if c, err = tx.AutoRegister(cert); err != nil {
 			return err
 		}
@@ -54,4 +61,14 @@ func (a *Authorizer) autoRegister(cert *x509.Certificate) (registered, provision
 	}
 	a.o.Log.Info("a certificate was registered by its first connection", "certificate", c.ID, "ca", c.CA)
 	return true, false, nil
+}
+
+// firstConnection is the context of what a first connection changes.
+func firstConnection(cert *x509.Certificate, by *gateway.Connect, action string) context.Context {
+	r := audit.Record{Source: audit.SourceFirstConnection, Action: action, Who: pki.Fingerprint(cert.Raw),
+		Client: by.ClientID, Target: "certificates/" + pki.Fingerprint(cert.Raw)}
+	if by.Remote != nil {
+		r.From = by.Remote.String()
+	}
+	return audit.With(context.Background(), &audit.Change{Record: r})
 }

@@ -49,6 +49,7 @@ func (a *Authorizer) serveCredentials(w http.ResponseWriter, r *http.Request, al
 	status, code := http.StatusOK, ""
 	switch {
 	case errors.Is(err, errNoCredentials):
+		a.refuseRequest(r, signInCredentials, "", err)
 		status, code = http.StatusForbidden, "AccessDeniedException"
 	case errors.Is(err, registry.ErrNotFound):
 		status, code = http.StatusNotFound, "ResourceNotFoundException"

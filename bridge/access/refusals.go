@@ -100,6 +100,8 @@ var remedies = []remedy{
 	{says("application protocol"), "have the client offer the ALPN name mqtt or x-amzn-mqtt-ca, or none"},
 	{says("unsupported versions", "no cipher suite", "protocol version"), "the client has to speak TLS 1.2 or 1.3"},
 	{is(sigv4.ErrTime), "set the clock of the client, or of the bridge"},
+	{is(sigv4.ErrUnknownKey), "sign with an access key that the bridge has, such as that of pki/credentials in the data directory"},
+	{is(errRequest), "check secret, region and clock of the client's access key; or have it show a certificate that is registered and active"},
 	{is(errUpgrade), "sign /mqtt with an access key to which [[access]] grants iot:Connect, or show a client certificate"},
 	{is(os.ErrDeadlineExceeded), "the client was silent for too long: something that is no MQTT client, or a link that loses much"},
 	{says("TLS handshake"), "the client and the bridge do not agree on TLS; openssl s_client -connect shows more"},

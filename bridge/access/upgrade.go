@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
@@ -33,6 +35,7 @@ func (a *Authorizer) Upgrade(r *http.Request) (gateway.Via, error) {
 	via, err := a.upgrading(r)
 	if err != nil {
 		a.o.Refusals.tell(r.RemoteAddr, "", fmt.Errorf("%w: %w", errUpgrade, err))
+		a.refuse(signIn{way: signInWebSocket, remote: r.RemoteAddr, who: keyOf(r), err: err})
 	}
 	return via, err
 }
@@ -84,4 +87,16 @@ func (a *Authorizer) keyEnd(id string) time.Time {
 		}
 	}
 	return time.Time{}
+}
+
+// keyOf is the access key or certificate that a request for a WebSocket shows, which
+// may not hold.
+func keyOf(r *http.Request) string {
+	if key, _, _ := strings.Cut(r.URL.Query().Get("X-Amz-Credential"), "/"); key != "" {
+		return key
+	}
+	if cert := certificate(r); cert != nil {
+		return pki.Fingerprint(cert.Raw)
+	}
+	return ""
 }

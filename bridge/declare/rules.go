@@ -1,6 +1,7 @@
 package declare
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
@@ -115,25 +117,28 @@ func (b *Rules) Trouble(name string) error {
 
 // Create makes a rule of a topic rule payload. A name that is taken is
 // registry.ErrExists, a document that is wrong registry.ErrInvalid.
-func (b *Rules) Create(name string, doc []byte) error {
+func (b *Rules) Create(ctx context.Context, name string, doc []byte) error {
 	return b.change(name, registry.ErrExists, func() error {
 		if _, ok := b.made[name]; ok {
 			return refused{fmt.Errorf("rule %s exists already", name), registry.ErrExists}
 		}
-		return b.put(name, doc, (*registry.Tx).CreateRule)
+		return b.put(ctx, name, doc, (*registry.Tx).CreateRule)
 	})
 }
 
 // Replace gives a rule another document. No such rule is registry.ErrNotFound,
 // one of a file registry.ErrConflict, a wrong document registry.ErrInvalid.
-func (b *Rules) Replace(name string, doc []byte) error {
-	return b.change(name, registry.ErrConflict, func() error { return b.put(name, doc, (*registry.Tx).ReplaceRule) })
+func (b *Rules) Replace(ctx context.Context, name string, doc []byte) error {
+	return b.change(name, registry.ErrConflict, func() error {
+		return b.put(ctx, name, doc, (*registry.Tx).ReplaceRule)
+	})
 }
 
 // Delete deletes a rule; errors are as of Replace.
-func (b *Rules) Delete(name string) error {
+func (b *Rules) Delete(ctx context.Context, name string) error {
 	return b.change(name, registry.ErrConflict, func() error {
-		if err := b.opts.Registry.Update(func(tx *registry.Tx) error { return tx.DeleteRule(name) }); err != nil {
+		err := audit.Update(ctx, b.opts.Registry, func(tx *registry.Tx) error { return tx.DeleteRule(name) })
+		if err != nil {
 			return err
 		}
 		delete(b.made, name)
@@ -143,13 +148,13 @@ func (b *Rules) Delete(name string) error {
 
 // SetDisabled disables or enables a rule; errors are as of Replace, and a rule
 // that no longer compiles cannot be enabled.
-func (b *Rules) SetDisabled(name string, disabled bool) error {
+func (b *Rules) SetDisabled(ctx context.Context, name string, disabled bool) error {
 	return b.change(name, registry.ErrConflict, func() error {
 		if why := b.made[name].broken; why != nil && !disabled {
 			return refused{why, registry.ErrInvalid}
 		}
 		var stored registry.Rule
-		err := b.opts.Registry.Update(func(tx *registry.Tx) (err error) {
+		err := audit.Update(ctx, b.opts.Registry, func(tx *registry.Tx) (err error) {
 			stored, err = tx.SetRuleDisabled(name, disabled)
 			return err
 		})
@@ -180,13 +185,14 @@ func (b *Rules) change(name string, kind error, f func() error) error {
 	return nil
 }
 
-func (b *Rules) put(name string, doc []byte, store func(*registry.Tx, registry.Rule) (registry.Rule, error)) error {
+func (b *Rules) put(ctx context.Context, name string, doc []byte,
+	store func(*registry.Tx, registry.Rule) (registry.Rule, error)) error {
 	r, err := b.parse(name, doc)
 	if err != nil {
 		return refused{err, registry.ErrInvalid}
 	}
 	stored := registry.Rule{Name: name, Document: doc, Disabled: r.Disabled}
-	err = b.opts.Registry.Update(func(tx *registry.Tx) (err error) {
+	err = audit.Update(ctx, b.opts.Registry, func(tx *registry.Tx) (err error) {
 		stored, err = store(tx, stored)
 		return err
 	})

@@ -46,11 +46,11 @@ func BenchmarkRules(b *testing.B) {
 		}
 	})
 	b.Run("replace", func(b *testing.B) {
-		if err := s.rules.Create("made", []byte(doc(n, 30))); err != nil {
+		if err := s.rules.Create(b.Context(), "made", []byte(doc(n, 30))); err != nil {
 			b.Fatal(err)
 		}
 		for i := 0; b.Loop(); i++ {
-			if err := s.rules.Replace("made", []byte(doc(n, 100+i))); err != nil {
+			if err := s.rules.Replace(b.Context(), "made", []byte(doc(n, 100+i))); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -23,7 +23,7 @@ func TestRulesRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := payload("SELECT * FROM 'a'", "s")
-	if err := b.rules.Create("made", []byte(good)); err != nil {
+	if err := b.rules.Create(t.Context(), "made", []byte(good)); err != nil {
 		t.Fatal(err)
 	}
 	file := filepath.Join(b.path, "rules/filed.json")
@@ -34,22 +34,22 @@ func TestRulesRefuses(t *testing.T) {
 		is   error
 		says string
 	}{
-		{"create again", b.rules.Create("made", []byte(good)), registry.ErrExists, "made"},
-		{"create one of a file", b.rules.Create("filed", []byte(good)), registry.ErrExists, file},
-		{"replace one of a file", b.rules.Replace("filed", []byte(good)), registry.ErrConflict, file},
-		{"delete one of a file", b.rules.Delete("filed"), registry.ErrConflict, file},
-		{"disable one of a file", b.rules.SetDisabled("filed", true), registry.ErrConflict, file},
-		{"replace none", b.rules.Replace("none", []byte(good)), registry.ErrNotFound, "none"},
-		{"delete none", b.rules.Delete("none"), registry.ErrNotFound, "none"},
-		{"enable none", b.rules.SetDisabled("none", false), registry.ErrNotFound, "none"},
-		{"no JSON", b.rules.Create("x", []byte("{")), registry.ErrInvalid, "rule x"},
-		{"bad name", b.rules.Create("a-b", []byte(good)), registry.ErrInvalid, "a-b"},
-		{"another's document", b.rules.Create("x", []byte(`{"ruleName":"y","topicRulePayload":`+good+`}`)),
+		{"create again", b.rules.Create(t.Context(), "made", []byte(good)), registry.ErrExists, "made"},
+		{"create one of a file", b.rules.Create(t.Context(), "filed", []byte(good)), registry.ErrExists, file},
+		{"replace one of a file", b.rules.Replace(t.Context(), "filed", []byte(good)), registry.ErrConflict, file},
+		{"delete one of a file", b.rules.Delete(t.Context(), "filed"), registry.ErrConflict, file},
+		{"disable one of a file", b.rules.SetDisabled(t.Context(), "filed", true), registry.ErrConflict, file},
+		{"replace none", b.rules.Replace(t.Context(), "none", []byte(good)), registry.ErrNotFound, "none"},
+		{"delete none", b.rules.Delete(t.Context(), "none"), registry.ErrNotFound, "none"},
+		{"enable none", b.rules.SetDisabled(t.Context(), "none", false), registry.ErrNotFound, "none"},
+		{"no JSON", b.rules.Create(t.Context(), "x", []byte("{")), registry.ErrInvalid, "rule x"},
+		{"bad name", b.rules.Create(t.Context(), "a-b", []byte(good)), registry.ErrInvalid, "a-b"},
+		{"another's document", b.rules.Create(t.Context(), "x", []byte(`{"ruleName":"y","topicRulePayload":`+good+`}`)),
 			registry.ErrInvalid, "of rule y"},
-		{"no service", b.rules.Create("x",
+		{"no service", b.rules.Create(t.Context(), "x",
 			[]byte(payload("SELECT aws_lambda('arn:aws:lambda:eu-local-1:000000000000:function:f', *) FROM 'a'", "s"))),
 			registry.ErrInvalid, "aws_lambda"},
-		{"bad SQL", b.rules.Replace("made", []byte(payload("SELECT FROM FROM", "s"))), registry.ErrInvalid,
+		{"bad SQL", b.rules.Replace(t.Context(), "made", []byte(payload("SELECT FROM FROM", "s"))), registry.ErrInvalid,
 			"line 1, column 8"},
 	} {
 		if !errors.Is(c.err, c.is) || !strings.Contains(c.err.Error(), c.says) {
@@ -78,7 +78,7 @@ func TestRulesOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	toObject := `{"sql":"SELECT * FROM 'a'","actions":[{"s3":{"bucketName":"bucket","key":"k","roleArn":"r"}}]}`
-	if err := b.rules.Create("first", []byte(toObject)); !errors.Is(err, errSick) {
+	if err := b.rules.Create(t.Context(), "first", []byte(toObject)); !errors.Is(err, errSick) {
 		t.Errorf("create: %v", err)
 	}
 	b.inForce()
@@ -88,7 +88,7 @@ func TestRulesOrder(t *testing.T) {
 	}
 	b.inForce()
 	sick = false
-	if err := b.rules.Create("second", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))); err != nil {
+	if err := b.rules.Create(t.Context(), "second", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))); err != nil {
 		t.Fatal(err)
 	}
 	b.inForce("filed SELECT 2 AS v FROM 'a'", "first SELECT * FROM 'a'", "second SELECT 1 AS v FROM 'a'")
@@ -96,9 +96,9 @@ func TestRulesOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, err := range map[string]error{
-		"create":  b.rules.Create("third", []byte(toObject)),
-		"replace": b.rules.Replace("first", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))),
-		"delete":  b.rules.Delete("first"), "disable": b.rules.SetDisabled("first", true),
+		"create":  b.rules.Create(t.Context(), "third", []byte(toObject)),
+		"replace": b.rules.Replace(t.Context(), "first", []byte(payload("SELECT 1 AS v FROM 'a'", "s"))),
+		"delete":  b.rules.Delete(t.Context(), "first"), "disable": b.rules.SetDisabled(t.Context(), "first", true),
 	} {
 		if err == nil {
 			t.Errorf("%s: done without a registry", what)
@@ -114,7 +114,7 @@ func TestRulesOrder(t *testing.T) {
 func TestRuleFiles(t *testing.T) {
 	data := t.TempDir()
 	b := open(t, data)
-	if err := b.rules.Create("made", []byte(payload(sql(0), "s"))); err != nil {
+	if err := b.rules.Create(t.Context(), "made", []byte(payload(sql(0), "s"))); err != nil {
 		t.Fatal(err)
 	}
 	plain := func(n int) string { return payload(sql(n), "s") }
@@ -279,7 +279,7 @@ func TestOddFiles(t *testing.T) {
 func TestUnreadableFolderAtStart(t *testing.T) {
 	data := t.TempDir()
 	b := open(t, data)
-	if err := b.rules.Create("made", []byte(payload(sql(0), "s"))); err != nil {
+	if err := b.rules.Create(t.Context(), "made", []byte(payload(sql(0), "s"))); err != nil {
 		t.Fatal(err)
 	}
 	b.close()

@@ -24,7 +24,7 @@ func (a *assembly) openAccess() (err error) {
 	a.authorizer = access.New(access.Options{
 		Account: a.cfg.Account, Region: a.cfg.Region, Permissive: a.cfg.HTTPS.Permissive,
 		Registry: a.registry, Issuer: a.pki, Keys: a.keys, People: a.people, Custom: a.custom, Provision: a.provision,
-		Refusals: a.refusals, SameOrigin: listen.SameOrigin, Log: a.log,
+		Refusals: a.refusals, SignIns: a.auditRefusals, SameOrigin: listen.SameOrigin, Log: a.log,
 		Authenticated: func(r *http.Request, owner string) {
 			if p := listen.SlotOf(r); p != nil {
 				p.Authenticated(owner)
@@ -71,6 +71,8 @@ func (s *Server) registryChanged(e registry.Event) {
 	switch e.Kind {
 	case registry.ChangeStored:
 		s.registryEvents.Wake()
+	case registry.RecordKept:
+		s.auditMover.Wake()
 	case registry.AuthorizerChanged:
 		s.custom.Load()
 	default:

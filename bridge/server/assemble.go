@@ -301,6 +301,8 @@ func (a *assembly) makeAPIs() error {
 		Rules: a.topicRules, Kinesis: a.kinesis, Data: a.dataPlane(),
 		Registry: a.registry, Authorizers: a.custom, Provision: a.provision, Issuer: a.pki, Fleet: a.fleet,
 		Endpoint: func() (string, error) { return a.endpoint("") },
+		Audit: &aws.Audit{Log: a.audit, Refused: a.auditDenied, Claimed: a.auditRefusals,
+			Strayed: a.authorizer.RefusedRequest},
 	})
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/audit"
+	"github.com/tidemill/tidemill/bridge/control/provision"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -22,27 +24,51 @@ func (a *assembly) openAudit() error {
 		return err
 	}
 	a.audit = &audit.Log{Append: a.appendAudit, Publish: a.publishAudit}
-	a.queuedAudit = &audit.Log{Publish: a.publishAudit, Append: func(_ context.Context, record []byte) error {
-		b := a.store.NewBatch()
-		b.Append(audit.Stream, 0, streams.Record{Data: record})
-		a.queueAudit(b)
+	a.queuedAudit = &audit.Log{Publish: a.publishAudit, Append: func(_ context.Context, records ...[]byte) error {
+		a.queueAudit(a.auditBatch(records))
 		return nil
 	}}
+	a.auditMover = audit.NewMover(a.registry, &audit.Log{Append: a.moveAudit, Publish: a.publishAudit}, a.log)
+	a.audit.Mover = a.auditMover
+	a.auditRefusals = audit.NewRefusals(a.queuedAudit, a.log)
+	a.auditDenied = audit.NewRefusals(a.queuedAudit, a.log)
 	a.closes(a.flushAudit)
 	return nil
 }
 
-// appendAudit stores a record, durably while the log runs. Before that, as in a
-// command that works on a data directory without a bridge, the record is queued,
-// and durable when Close returns.
-func (s *Server) appendAudit(ctx context.Context, record []byte) error {
+func (s *Server) auditBatch(records [][]byte) *streams.Batch {
 	b := s.store.NewBatch()
-	b.Append(audit.Stream, 0, streams.Record{Data: record})
-	if s.logRuns.Load() {
-		return s.store.Commit(ctx, b)
+	for _, text := range records {
+		b.Append(audit.Stream, 0, streams.Record{Data: text})
 	}
-	s.queueAudit(b)
+	return b
+}
+
+// commitAudit stores records durably.
+func (s *Server) commitAudit(ctx context.Context, records ...[]byte) error {
+	return s.store.Commit(ctx, s.auditBatch(records))
+}
+
+// appendAudit stores records, durably while the log runs. Before that, as in a
+// command that works on a data directory without a bridge, they are queued, and
+// durable when Close returns.
+func (s *Server) appendAudit(ctx context.Context, records ...[]byte) error {
+	if s.logRuns.Load() {
+		return s.commitAudit(ctx, records...)
+	}
+	s.queueAudit(s.auditBatch(records))
 	return nil
+}
+
+var errNoLog = errors.New("the log does not run")
+
+// moveAudit stores records that the registry keeps: there they are durable until
+// the log runs.
+func (s *Server) moveAudit(ctx context.Context, records ...[]byte) error {
+	if !s.logRuns.Load() {
+		return errNoLog
+	}
+	return s.commitAudit(ctx, records...)
 }
 
 // queueAudit stores what is in b after what was queued before. It waits while the
@@ -62,21 +88,30 @@ func (s *Server) runLog(ctx context.Context) error {
 	return s.store.Run(ctx)
 }
 
-// flushAudit stores what was queued in a bridge that never ran.
+// flushAudit stores what was queued in a bridge that never ran, and what the
+// registry keeps, of this one or one that was killed.
 func (s *Server) flushAudit() error {
-	if s.logRuns.Load() || !s.auditWaits.Load() {
+	mover := audit.NewMover(s.registry, &audit.Log{Append: s.commitAudit}, s.log)
+	if s.logRuns.Load() || !s.auditWaits.Load() && !mover.Waiting() {
 		return nil
 	}
-	over, cancel := context.WithCancel(context.Background())
+	ctx, cancel := context.WithCancel(context.Background())
+	over := make(chan error, 1)
+	go func() { over <- s.store.Run(ctx) }()
+	err := mover.Move(ctx)
+	if err == nil {
+		err = s.registry.ForgetRecords()
+	}
 	cancel()
-	return s.store.Run(over)
+	return errors.Join(err, <-over)
 }
 
 // declarationChanged keeps what became of a file of bridge.d. It is durable before
 // any later record is, such as that of the reload that applied it. What a file says
 // may be a secret, so its sum is kept.
 func (s *Server) declarationChanged(path, before, after string, refused error) {
-	r := audit.Record{Source: "bridge.d", Action: "Apply", Target: path, Before: sumDoc(before), After: sumDoc(after)}
+	r := audit.Record{Source: audit.SourceFiles, Action: "Apply", Target: path, Before: sumDoc(before),
+		After: sumDoc(after)}
 	switch {
 	case refused != nil:
 		r.Action, r.Error = "Refuse", refused.Error()
@@ -100,4 +135,64 @@ func (s *Server) publishAudit(topic string, record []byte) {
 	if s.cfg.Audit.Events && s.logRuns.Load() && s.broker == nil {
 		s.publisher.Publish(topic, record)
 	}
+}
+
+// provisioningRefused logs a device's request that was refused, and keeps it.
+func (s *Server) provisioningRefused(q *provision.Request, code string, err error) {
+	s.refusals.Provisioning(q, code, err)
+	r := q.Record()
+	r.Error = err.Error()
+	s.auditDenied.Refused("provisioning "+q.Principal+" "+code, mostProvisioning, r)
+}
+
+// mostProvisioning are the refused requests of one claim and reason that have a
+// record in a minute. Our choice.
+const mostProvisioning = 5
+
+// mostTakeovers are the takeovers of one client id that have a record in a minute:
+// two devices with one id take turns. Our choice.
+const mostTakeovers = 2
+
+// kicked keeps that a client's connection was ended by others: since it may not be
+// connected any more, by an operator, or by another principal that came with its
+// client id.
+func (s *Server) kicked(v gateway.Event) {
+	if v.Kind != gateway.Disconnected {
+		return
+	}
+	r := audit.Record{Source: audit.SourceConnection, Action: "Disconnect", Who: v.Client.Principal(),
+		From: addressOf(v.Client), Client: v.Client.ID(), Target: "clients/" + v.Client.ID(),
+		After: json.RawMessage(`{"reason":"` + v.Reason + `"}`)}
+	switch v.Reason {
+	case gateway.ReasonForbidden, gateway.ReasonAPI:
+		if err := s.queuedAudit.Write(context.Background(), r); err != nil {
+			s.log.Error("the audit log could not keep a record", "err", err)
+		}
+	case gateway.ReasonDuplicate:
+		if v.Heir == nil || v.Heir.Principal() == r.Who {
+			return
+		}
+		r.Action = "TakeOver"
+		r.Before = connectionDoc(v.Client)
+		r.After = connectionDoc(v.Heir)
+		r.Who, r.From = v.Heir.Principal(), addressOf(v.Heir)
+		s.auditDenied.Refused("takeover "+r.Client, mostTakeovers, r)
+	}
+}
+
+// connectionDoc is whose a connection is.
+func connectionDoc(c *gateway.Client) json.RawMessage {
+	text, err := json.Marshal(map[string]string{"principal": c.Principal(), "address": addressOf(c)})
+	if err != nil {
+		return nil
+	}
+	return text
+}
+
+// addressOf is where a client is, with its port.
+func addressOf(c *gateway.Client) string {
+	if a := c.Remote(); a != nil {
+		return a.String()
+	}
+	return ""
 }

@@ -61,8 +61,9 @@ func TestAudit(t *testing.T) {
 	}
 	made := find("admin", "CreateThing")
 	if made.Who != "uid "+strconv.Itoa(os.Getuid()) || made.From != "pid "+strconv.Itoa(os.Getpid()) ||
-		!strings.Contains(string(made.After), `"pump"`) ||
-		!strings.HasSuffix(made.Target, id.CertificateID) {
+		made.Target != "things/pump" || made.Before != nil ||
+		!strings.Contains(string(made.After), `"things/pump":{`) ||
+		!strings.Contains(string(made.After), `"certificate-things/`+id.CertificateID+`/pump":true`) {
 		t.Errorf("%+v, after %s", made, made.After)
 	}
 	if r := find("admin", "UpdateCertificate"); !strings.Contains(string(r.Before), `"ACTIVE"`) ||

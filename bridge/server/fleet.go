@@ -23,7 +23,8 @@ func (a *assembly) openFleet() error {
 	return nil
 }
 
-// clientEvent is the gateway's hook for clients that come and go: it does not wait.
+// clientEvent is the gateway's hook for clients that come and go: it does not wait,
+// but for room in the log's queue where a client was put out.
 // As at AWS IoT it is by its client id that a client is a thing, whoever's
 // policy let it have that.
 func (s *Server) clientEvent(v gateway.Event) {
@@ -33,6 +34,7 @@ func (s *Server) clientEvent(v gateway.Event) {
 	case gateway.Disconnected:
 		s.fleet.Disconnected(v.Client.ID(), v.Client, v.Reason, v.Time)
 	}
+	s.kicked(v)
 	if s.cfg.MQTT.Events {
 		s.lifecycle.Hear(v)
 	}

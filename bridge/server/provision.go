@@ -17,7 +17,7 @@ func (a *assembly) openProvision() error {
 	hooks := provision.NewHooks(all, a.webhooks.report("hook"))
 	a.closes(func() error { hooks.Close(); return nil })
 	a.provision = provision.New(provision.Options{Registry: a.registry, Issuer: a.pki, Hooks: hooks, Log: a.log,
-		ARN: a.arn, Refused: a.refusals.Provisioning})
+		ARN: a.arn, Refused: a.provisioningRefused})
 	return errors.Join(a.provision.Sweep(), a.provision.TightenClaims())
 }
 

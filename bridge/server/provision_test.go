@@ -42,7 +42,7 @@ func (b *bridge) fleet() identity {
 		_, err := tx.CreateTemplate(registry.Template{Name: "line", Enabled: true}, []byte(lineTemplate))
 		return err
 	})
-	claim, err := b.Server.provision.CreateClaim("line")
+	claim, err := b.Server.provision.CreateClaim(b.t.Context(), "line")
 	if err != nil {
 		b.t.Fatal(err)
 	}

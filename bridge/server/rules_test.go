@@ -52,11 +52,15 @@ func TestRulesChange(t *testing.T) {
 	}
 	publish()
 	for _, change := range []func() error{
-		func() error { return b.topicRules.Create("hot", []byte(payload("SELECT n AS a FROM 'dt/#'", "out"))) },
-		func() error { return b.topicRules.SetDisabled("hot", true) },
-		func() error { return b.topicRules.SetDisabled("hot", false) },
-		func() error { return b.topicRules.Replace("hot", []byte(payload("SELECT n AS b FROM 'dt/#'", "out"))) },
-		func() error { return b.topicRules.Delete("hot") },
+		func() error {
+			return b.topicRules.Create(t.Context(), "hot", []byte(payload("SELECT n AS a FROM 'dt/#'", "out")))
+		},
+		func() error { return b.topicRules.SetDisabled(t.Context(), "hot", true) },
+		func() error { return b.topicRules.SetDisabled(t.Context(), "hot", false) },
+		func() error {
+			return b.topicRules.Replace(t.Context(), "hot", []byte(payload("SELECT n AS b FROM 'dt/#'", "out")))
+		},
+		func() error { return b.topicRules.Delete(t.Context(), "hot") },
 	} {
 		if err := change(); err != nil {
 			t.Fatal(err)
@@ -130,20 +134,20 @@ func TestRulesAtStart(t *testing.T) {
 	if len(all) != 3 || all[0].Name != "bad" || !strings.Contains(all[0].Trouble, "newer") || all[1].Trouble != "" {
 		t.Errorf("listed: %+v", all)
 	}
-	if err := b.topicRules.Create("bad", []byte(good)); !errors.Is(err, registry.ErrExists) {
+	if err := b.topicRules.Create(t.Context(), "bad", []byte(good)); !errors.Is(err, registry.ErrExists) {
 		t.Errorf("create in its place: %v", err)
 	}
-	if err := b.topicRules.SetDisabled("bad", false); !errors.Is(err, registry.ErrInvalid) {
+	if err := b.topicRules.SetDisabled(t.Context(), "bad", false); !errors.Is(err, registry.ErrInvalid) {
 		t.Errorf("enabled: %v", err)
 	}
-	if err := b.topicRules.SetDisabled("bad", true); err != nil {
+	if err := b.topicRules.SetDisabled(t.Context(), "bad", true); err != nil {
 		t.Error(err)
 	}
 	if r, err := b.topicRules.Rule("bad"); err != nil || !r.Disabled || b.topicRules.Trouble("bad") == nil {
 		t.Errorf("disabled: %+v, %v", r, err)
 	}
 	before := r.Created
-	if err := b.topicRules.Replace("bad", []byte(payload("SELECT 2 AS v FROM 'a'", "s"))); err != nil {
+	if err := b.topicRules.Replace(t.Context(), "bad", []byte(payload("SELECT 2 AS v FROM 'a'", "s"))); err != nil {
 		t.Fatal(err)
 	}
 	b.inForce("bad SELECT 2 AS v FROM 'a'", "good SELECT 1 AS v FROM 'a'", "off SELECT 1 AS v FROM 'a'")
@@ -153,7 +157,7 @@ func TestRulesAtStart(t *testing.T) {
 	if _, err := b.Reload(); err == nil || !strings.Contains(err.Error(), "rule bad was made through the API") {
 		t.Errorf("a file of a name that is taken: %v", err)
 	}
-	if err := b.topicRules.Delete("bad"); err != nil {
+	if err := b.topicRules.Delete(t.Context(), "bad"); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := b.Reload(); err != nil {
@@ -202,8 +206,8 @@ func TestDeliveriesOutliveTheirRule(t *testing.T) {
 	if err := os.Symlink("/none", inTheWay); err != nil { // a failure that may pass
 		t.Fatal(err)
 	}
-	if err := errors.Join(b.topicRules.Create("gone", []byte(object("a"))),
-		b.topicRules.Create("less", []byte(object("b", "c")))); err != nil {
+	if err := errors.Join(b.topicRules.Create(t.Context(), "gone", []byte(object("a"))),
+		b.topicRules.Create(t.Context(), "less", []byte(object("b", "c")))); err != nil {
 		t.Fatal(err)
 	}
 	b.connect(b.thing("dev", ""), "dev").publish("dt/dev/x", `{"n":1}`)
@@ -212,7 +216,8 @@ func TestDeliveriesOutliveTheirRule(t *testing.T) {
 		less, _ := b.store.Size("$outbox/less/1")
 		return gone.Records == 1 && less.Records == 1
 	})
-	if err := errors.Join(b.topicRules.Delete("gone"), b.topicRules.Replace("less", []byte(object("d")))); err != nil {
+	if err := errors.Join(b.topicRules.Delete(t.Context(), "gone"),
+		b.topicRules.Replace(t.Context(), "less", []byte(object("d")))); err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(b.stop(), b.Close(), os.Remove(inTheWay)); err != nil {

@@ -60,6 +60,10 @@ type Server struct {
 	auditWaits  atomic.Bool // something was queued before the log ran
 	logRuns     atomic.Bool
 
+	auditMover    *audit.Mover
+	auditRefusals *audit.Refusals // of whoever comes
+	auditDenied   *audit.Refusals // of those who are known
+
 	store   *pebble.Store
 	objects *objects.Store
 	dir     *datadir.Dir
@@ -209,6 +213,8 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		{{"rules", s.rules.Run}},
 		{{"sessions", s.gateway.Run}}, // acknowledgements come until the last connection has ended
 		{{"lifecycle events", func(ctx context.Context) error { return s.lifecycle.Run(ctx, s.gateway) }}}, // and ends
+		{{"audit records", s.auditMover.Run}, {"refused sign-ins", s.auditRefusals.Run},
+			{"refused changes", s.auditDenied.Run}},
 		front,
 	}
 }

@@ -81,7 +81,7 @@ func TestRefusalsWhileServicesAreAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	made, err := b.Server.provision.CreateCertificate("", nil)
+	made, err := b.Server.provision.CreateCertificate(t.Context(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

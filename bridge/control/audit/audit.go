@@ -1,14 +1,26 @@
 // Package audit keeps who changed what on the bridge: one [Record] for each change
-// of control, durable before the change is answered, in an append-only stream that
-// nothing but its retention takes from. FORMAT.md has the records.
+// of control, in an append-only stream that nothing but its retention takes from.
+// FORMAT.md has the records.
 //
-// Who makes changes is handed a [Writer]. A [Log] is one over a stream.
+// Who takes requests puts a [Change] into the context of each that changes
+// something ([With]), and ends it ([Log.End]) before it answers. Who changes the
+// registry does so by [Update], which stores the record in the transaction of the
+// change, with what was before and after: where the change is, its record is,
+// whatever happens then. A [Mover] takes such records to the stream. A change of
+// something else, such as a data stream, is recorded when it is done; where that
+// record cannot be kept, the answer says so.
+//
+// What strangers can cause goes through [Refusals], which writes some of it and
+// counts the rest.
 package audit
 
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // Stream is where records are kept.
@@ -17,20 +29,65 @@ const Stream = "$audit"
 // Topic is where records are published, followed by SOURCE/ACTION, for rules.
 const Topic = "$tidemill/events/audit/"
 
-// MaxShown bounds Before and After, each, in bytes; what is longer is left away.
-const MaxShown = 64 << 10
+const (
+	// MaxShown bounds Before and After, each, in bytes; what is longer is left away.
+	MaxShown = 64 << 10
+	// maxText bounds each of the other texts, in bytes, which strangers may choose.
+	maxText = 1 << 10
+)
+
+// Sources of records.
+const (
+	SourceAdmin           = "admin"            // the admin socket and the command line
+	SourceAWS             = "aws"              // the AWS APIs
+	SourceFiles           = "bridge.d"         // files
+	SourceProvisioning    = "provisioning"     // devices that ask for certificates and things
+	SourceFirstConnection = "first-connection" // devices of registered CAs
+	SourceSignIn          = "sign-in"          // whoever was not let in
+	SourceConnection      = "connection"       // clients whose connection was ended
+	SourceBridge          = "bridge"           // the bridge itself
+)
 
 // A Record is one change, done or refused. It holds no secrets.
 type Record struct {
-	Time   time.Time       `json:"time"`             // when it was written; set by the Log
-	Source string          `json:"source"`           // where changes come in: admin, bridge.d
-	Who    string          `json:"who,omitempty"`    // such as "uid 1000"
-	From   string          `json:"from,omitempty"`   // such as "pid 4711"
-	Action string          `json:"action"`           // such as CreateThing; letters
-	Target string          `json:"target,omitempty"` // what was changed, such as things/pump-1
-	Before json.RawMessage `json:"before,omitempty"` // of it, at most MaxShown
-	After  json.RawMessage `json:"after,omitempty"`  // likewise, or what was asked for
-	Error  string          `json:"error,omitempty"`  // why it was refused; "" where it was done
+	ID      string          `json:"id"`                // UUID, the same where a record comes twice
+	Time    time.Time       `json:"time"`              // when it was written; set when it is
+	Source  string          `json:"source"`            // where changes come in
+	Who     string          `json:"who,omitempty"`     // such as "uid 1000", an access key, a certificate's id
+	From    string          `json:"from,omitempty"`    // such as "pid 4711", an address
+	Client  string          `json:"client,omitempty"`  // MQTT client id
+	Request string          `json:"request,omitempty"` // id of the request, as its answer has it
+	Action  string          `json:"action"`            // such as CreateThing; letters
+	Target  string          `json:"target,omitempty"`  // what was changed, such as things/pump-1
+	Before  json.RawMessage `json:"before,omitempty"`  // of it, at most MaxShown
+	After   json.RawMessage `json:"after,omitempty"`   // likewise, or what was asked for
+	Error   string          `json:"error,omitempty"`   // why it was refused; "" where it was done
+	Left    uint64          `json:"left,omitempty"`    // refusals of the same kind that have no record, before this one
+}
+
+// text is the record as it is kept, with an id and the time.
+func (r Record) text() ([]byte, error) {
+	r.ID, r.Time = uuid.NewString(), time.Now().UTC()
+	r.Before, r.After = shown(r.Before), shown(r.After)
+	return json.Marshal(r.bounded())
+}
+
+// bounded is the record with texts of at most maxText.
+func (r Record) bounded() Record {
+	for _, s := range []*string{&r.Who, &r.From, &r.Client, &r.Request, &r.Action, &r.Target, &r.Error} {
+		if len(*s) > maxText {
+			*s = strings.ToValidUTF8((*s)[:maxText], "")
+		}
+	}
+	return r
+}
+
+// shown is a document of a record without its secrets, nil if it is too long or none.
+func shown(doc json.RawMessage) json.RawMessage {
+	if len(doc) > MaxShown || !json.Valid(doc) {
+		return nil
+	}
+	return withoutSecrets(doc)
 }
 
 // A Writer keeps records. Write returns when the record is durable, or with the
@@ -42,31 +99,33 @@ type Writer interface {
 
 // A Log writes records to a stream and then publishes them.
 type Log struct {
-	Append  func(ctx context.Context, record []byte) error // durable when it returns
-	Publish func(topic string, record []byte)              // must not block; nil: nobody hears
+	Append  func(ctx context.Context, records ...[]byte) error // durable when it returns
+	Publish func(topic string, record []byte)                  // must not block; nil: nobody hears
+	Mover   *Mover                                             // of records that the registry keeps; nil: none
 }
 
 // Write implements Writer.
 func (l *Log) Write(ctx context.Context, r Record) error {
-	r.Time = time.Now().UTC()
-	r.Before, r.After = shown(r.Before), shown(r.After)
-	text, err := json.Marshal(r)
+	text, err := r.text()
 	if err != nil {
 		return err
 	}
-	if err := l.Append(ctx, text); err != nil {
-		return err
-	}
-	if l.Publish != nil {
-		l.Publish(Topic+r.Source+"/"+r.Action, text)
-	}
-	return nil
+	return l.write(ctx, text)
 }
 
-// shown is a document of a record, nil if it is too long or none.
-func shown(doc json.RawMessage) json.RawMessage {
-	if len(doc) > MaxShown || !json.Valid(doc) {
+// write keeps records and publishes them.
+func (l *Log) write(ctx context.Context, records ...[]byte) error {
+	if err := l.Append(ctx, records...); err != nil {
+		return err
+	}
+	if l.Publish == nil {
 		return nil
 	}
-	return doc
+	for _, text := range records {
+		var r struct{ Source, Action string }
+		if json.Unmarshal(text, &r) == nil {
+			l.Publish(Topic+r.Source+"/"+r.Action, text)
+		}
+	}
+	return nil
 }

@@ -62,6 +62,14 @@ type Made struct {
 	Resources map[string]string
 }
 
+// target is what the audit log says was made.
+func (m *Made) target() string {
+	if m.Thing == "" && m.Certificate != "" {
+		return "certificates/" + m.Certificate
+	}
+	return "things/" + m.Thing
+}
+
 // apply makes what a plan has, in one transaction. Where things are there
 // already, its overrides say what becomes of them.
 func (s *Service) apply(tx resources, p *Plan) (*Made, error) {

@@ -85,7 +85,8 @@ func TestOverrides(t *testing.T) {
 			if from, to, ok := strings.Cut(c.change, "->"); ok {
 				body = strings.Replace(body, from, to, 1)
 			}
-			made, err := s.RegisterThing([]byte(body), map[string]string{"N": name, "PEM": string(issued.CertPEM)})
+			made, err := s.RegisterThing(t.Context(), []byte(body),
+				map[string]string{"N": name, "PEM": string(issued.CertPEM)})
 			if !errors.Is(err, c.err) || c.err == nil && err != nil {
 				t.Fatalf("%v, want %v", err, c.err)
 			}
@@ -208,7 +209,7 @@ func TestHook(t *testing.T) {
 	if !s.Hooked("arn:hook") || s.Hooked("arn:other") {
 		t.Error("Hooked")
 	}
-	made, err := s.CreateCertificate("", nil)
+	made, err := s.CreateCertificate(t.Context(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +289,7 @@ func TestHookIsLate(t *testing.T) {
 		_, _ = io.Copy(io.Discard, q.Body) // the server only then sees that the client has left
 		<-q.Context().Done()
 	})
-	made, err := s.CreateCertificate("", nil)
+	made, err := s.CreateCertificate(t.Context(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -303,7 +304,7 @@ func TestHookIsLate(t *testing.T) {
 // The same request many times at once makes one thing and gets one answer.
 func TestProvisionAtOnce(t *testing.T) {
 	s, r := newService(t, nil)
-	made, err := s.CreateCertificate("", nil)
+	made, err := s.CreateCertificate(t.Context(), "", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -343,7 +344,7 @@ func TestRetire(t *testing.T) {
 	s, r := newService(t, nil)
 	var ids []string
 	for range 5 {
-		made, err := s.CreateCertificate("", nil)
+		made, err := s.CreateCertificate(t.Context(), "", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -376,7 +377,7 @@ func TestRetire(t *testing.T) {
 		{"again", by, old, nil},
 		{"by the old one", old, by, ErrDenied},
 	} {
-		if err := s.Retire(c.by, c.id); !errors.Is(err, c.want) || c.want == nil && err != nil {
+		if err := s.Retire(t.Context(), c.by, c.id); !errors.Is(err, c.want) || c.want == nil && err != nil {
 			t.Errorf("%s: %v, want %v", c.name, err, c.want)
 		}
 	}
@@ -399,7 +400,7 @@ func TestThingAlone(t *testing.T) {
 	s, r := newService(t, nil)
 	const body = `{"Parameters":{"N":{"Type":"String"}},"Resources":{"pump":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"N"},"AttributePayload":{"a":"1"}}}}}`
 	for range 2 { // again changes nothing
-		made, err := s.RegisterThing([]byte(body), map[string]string{"N": "pump-1"})
+		made, err := s.RegisterThing(t.Context(), []byte(body), map[string]string{"N": "pump-1"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -422,7 +423,8 @@ func TestThingAlone(t *testing.T) {
 	}
 	policy := strings.Replace(body, `"Resources":{`,
 		`"Resources":{"p":{"Type":"AWS::IoT::Policy","Properties":{"PolicyName":"x"}},`, 1)
-	if _, err := s.RegisterThing([]byte(policy), map[string]string{"N": "pump-2"}); !errors.Is(err, ErrTemplate) {
+	_, err := s.RegisterThing(t.Context(), []byte(policy), map[string]string{"N": "pump-2"})
+	if !errors.Is(err, ErrTemplate) {
 		t.Errorf("a policy without a certificate: %v", err)
 	}
 }

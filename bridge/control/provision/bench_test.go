@@ -36,7 +36,7 @@ func BenchmarkProvision(b *testing.B) {
 	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			made, err := s.CreateCertificate("", nil)
+			made, err := s.CreateCertificate(b.Context(), "", nil)
 			if err != nil {
 				b.Error(err)
 				return

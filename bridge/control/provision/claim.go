@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
 	"encoding/json"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -26,10 +28,10 @@ type TemporaryClaim struct {
 
 // CreateClaim makes a temporary claim. Its policy, made once for each template,
 // lets it do no more than be provisioned by it.
-func (s *Service) CreateClaim(template string) (*TemporaryClaim, error) {
+func (s *Service) CreateClaim(ctx context.Context, template string) (*TemporaryClaim, error) {
 	var issued *pki.Issued
 	out := &TemporaryClaim{}
-	err := s.registry.Update(func(tx *registry.Tx) error {
+	err := audit.Update(ctx, s.registry, func(tx *registry.Tx) error {
 		tp, err := tx.Template(template)
 		if err != nil {
 			return err
@@ -114,7 +116,7 @@ func (s *Service) TightenClaims() error {
 	if err := s.registry.View(find); err != nil || len(tightened) == 0 {
 		return err
 	}
-	err := s.registry.Update(func(tx *registry.Tx) error {
+	err := audit.Update(byItself("TightenClaims"), s.registry, func(tx *registry.Tx) error {
 		if err := find(tx); err != nil {
 			return err
 		}

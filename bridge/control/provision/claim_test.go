@@ -104,7 +104,7 @@ func TestClaim(t *testing.T) {
 // before has made it, but not where somebody has.
 func TestClaimPolicies(t *testing.T) {
 	s, r := newService(t, nil)
-	claim, err := s.CreateClaim("fleet")
+	claim, err := s.CreateClaim(t.Context(), "fleet")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -64,7 +64,7 @@ func provisionUntilKilled(dir string) error {
 	for i := range 4 {
 		wg.Go(func() {
 			for n := 0; ; n++ {
-				made, err := s.CreateCertificate("", nil)
+				made, err := s.CreateCertificate(context.Background(), "", nil)
 				if err != nil {
 					panic(err)
 				}

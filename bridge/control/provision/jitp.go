@@ -2,12 +2,14 @@ package provision
 
 import (
 	"bytes"
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/strictjson"
@@ -48,7 +50,7 @@ func ParseRegistration(config []byte) (Registration, error) {
 // the template of its CA has, in one update or not at all. The certificate must
 // be one that registry.AutoRegister takes; its errors are as there. A CA without
 // a template is ErrNoTemplate.
-func (s *Service) FirstConnection(cert *x509.Certificate) (made *Made, err error) {
+func (s *Service) FirstConnection(ctx context.Context, cert *x509.Certificate) (made *Made, err error) {
 	began := time.Now()
 	defer func() {
 		if !errors.Is(err, ErrNoTemplate) {
@@ -78,9 +80,12 @@ func (s *Service) FirstConnection(cert *x509.Certificate) (made *Made, err error
 	if err != nil {
 		return nil, err
 	}
-	err = s.registry.Update(func(tx *registry.Tx) (err error) {
-		if _, err = tx.AutoRegister(cert); err == nil {
-			made, err = s.apply(tx, plan)
+	err = audit.Update(ctx, s.registry, func(tx *registry.Tx) (err error) {
+		if _, err = tx.AutoRegister(cert); err != nil {
+			return err
+		}
+		if made, err = s.apply(tx, plan); err == nil {
+			audit.Of(ctx).Name(made.target())
 		}
 		return err
 	})

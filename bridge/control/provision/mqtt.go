@@ -10,6 +10,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -33,6 +34,25 @@ type Request struct {
 	Payload   []byte
 	ClientID  string
 	Principal string // id of the client's certificate
+	Remote    string // the client's address, without a port
+}
+
+// actions are those of the audit log, by kind of call: AWS's names, but for ours.
+var actions = map[string]string{"create": "CreateKeysAndCertificate", "create-from-csr": "CreateCertificateFromCsr",
+	"provision": "RegisterThing", "retire": "RetireCertificate"}
+
+// Record is what the audit log says of the request.
+func (q *Request) Record() audit.Record {
+	c, _ := parseTopic(q.Topic)
+	r := audit.Record{Source: audit.SourceProvisioning, Action: actions[c.kind], Who: q.Principal, From: q.Remote,
+		Client: q.ClientID}
+	switch c.kind {
+	case "provision":
+		r.Target = "templates/" + c.name
+	case "retire":
+		r.Target = "certificates/" + c.name
+	}
+	return r
 }
 
 // A call is a topic in its parts.
@@ -83,7 +103,7 @@ type refusal struct {
 func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload []byte) {
 	c, _ := parseTopic(q.Topic)
 	began := time.Now()
-	out, err := s.handle(ctx, c, q)
+	out, err := s.handle(audit.With(ctx, &audit.Change{Record: q.Record()}), c, q)
 	s.count(c.kind, began, err)
 	topic = q.Topic + "/accepted"
 	if err != nil {
@@ -107,7 +127,7 @@ func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload
 // Answer is Handle for a message of a client with that certificate, "" for none.
 func (s *Service) Answer(ctx context.Context, m *message.Message, certificate string) *message.Message {
 	topic, payload := s.Handle(ctx, &Request{Topic: m.Topic, Payload: m.Payload, ClientID: m.ClientID,
-		Principal: certificate})
+		Principal: certificate, Remote: m.SourceIP})
 	return &message.Message{Topic: topic, Payload: payload}
 }
 
@@ -130,7 +150,7 @@ func (s *Service) handle(ctx context.Context, c call, q *Request) (any, error) {
 				return nil, fmt.Errorf("%w: no certificateSigningRequest", errFormat)
 			}
 		}
-		made, err := s.CreateCertificate(q.Principal, []byte(in.Request))
+		made, err := s.CreateCertificate(ctx, q.Principal, []byte(in.Request))
 		if err != nil {
 			return nil, err
 		}
@@ -151,7 +171,7 @@ func (s *Service) handle(ctx context.Context, c call, q *Request) (any, error) {
 		return s.Provision(ctx, &Claim{Template: c.name, Token: in.Token, Parameters: in.Parameters,
 			ClientID: q.ClientID, Principal: q.Principal})
 	}
-	return struct{}{}, s.Retire(q.Principal, c.name)
+	return struct{}{}, s.Retire(ctx, q.Principal, c.name)
 }
 
 // strict is how CBOR is read: no key twice, and no deeper than a request is.

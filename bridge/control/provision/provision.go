@@ -30,6 +30,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/quota"
@@ -128,7 +129,7 @@ func New(o Options) *Service {
 
 // RegisterThing makes what a template's body has with the parameters given: a
 // device, or a thing alone.
-func (s *Service) RegisterThing(body []byte, parameters map[string]string) (*Made, error) {
+func (s *Service) RegisterThing(ctx context.Context, body []byte, parameters map[string]string) (*Made, error) {
 	t, err := parse(body)
 	if err != nil {
 		return nil, err
@@ -141,8 +142,10 @@ func (s *Service) RegisterThing(body []byte, parameters map[string]string) (*Mad
 		return nil, err
 	}
 	var made *Made
-	err = s.registry.Update(func(tx *registry.Tx) (err error) {
-		made, err = s.apply(tx, plan)
+	err = audit.Update(ctx, s.registry, func(tx *registry.Tx) (err error) {
+		if made, err = s.apply(tx, plan); err == nil {
+			audit.Of(ctx).Name(made.target())
+		}
 		return err
 	})
 	return made, err
@@ -158,7 +161,7 @@ type Owned struct {
 
 // CreateCertificate makes a certificate, of the PEM signing request if one is
 // given, that waits to be provisioned; by is the certificate of who asks.
-func (s *Service) CreateCertificate(by string, request []byte) (*Owned, error) {
+func (s *Service) CreateCertificate(ctx context.Context, by string, request []byte) (*Owned, error) {
 	var made *pki.Issued
 	var err error
 	if len(request) > 0 {
@@ -173,7 +176,7 @@ func (s *Service) CreateCertificate(by string, request []byte) (*Owned, error) {
 	_, _ = rand.Read(secret) // never fails
 	out := &Owned{ID: made.ID, PEM: string(made.CertPEM), Key: string(made.KeyPEM),
 		Token: base64.RawURLEncoding.EncodeToString(secret)}
-	return out, s.registry.Update(func(tx *registry.Tx) error {
+	return out, audit.Update(ctx, s.registry, func(tx *registry.Tx) error {
 		if _, err := tx.RegisterPending(made.CertPEM); err != nil {
 			return err
 		}
@@ -248,7 +251,7 @@ func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error)
 	if out.DeviceConfiguration == nil {
 		out.DeviceConfiguration = map[string]any{}
 	}
-	err = s.registry.Update(func(tx *registry.Tx) (err error) {
+	err = audit.Update(ctx, s.registry, func(tx *registry.Tx) (err error) {
 		if token, err = tx.Token(hash); err != nil || token.Outcome != nil {
 			return tokenError(err) // without one: the same request came twice at once
 		}
@@ -257,6 +260,7 @@ func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error)
 			return err
 		}
 		out.Thing = made.Thing
+		audit.Of(ctx).Name(made.target())
 		outcome, err := json.Marshal(out)
 		if err != nil {
 			return err
@@ -330,11 +334,11 @@ func askedOf(q *Claim) string {
 // another one, by, that is ACTIVE and of the same thing: the last step of a
 // rotation. Again is no error. A certificate that is of other things too is
 // theirs to keep.
-func (s *Service) Retire(by, id string) error {
+func (s *Service) Retire(ctx context.Context, by, id string) error {
 	if by == id {
 		return fmt.Errorf("%w: a certificate does not retire itself", ErrDenied)
 	}
-	return s.registry.Update(func(tx *registry.Tx) error {
+	return audit.Update(ctx, s.registry, func(tx *registry.Tx) error {
 		mine, err := tx.Certificate(by)
 		if err != nil || mine.Status != registry.Active {
 			return fmt.Errorf("%w: certificate %.64q is not active", ErrDenied, by)
@@ -349,6 +353,12 @@ func (s *Service) Retire(by, id string) error {
 		}
 		return tx.SetCertificateStatus(id, registry.Inactive)
 	})
+}
+
+// byItself is the context of a change that nobody asked for.
+func byItself(action string) context.Context {
+	return audit.With(context.Background(), &audit.Change{Quiet: true,
+		Record: audit.Record{Source: audit.SourceBridge, Action: action}})
 }
 
 // Sweep forgets what has expired.
@@ -392,7 +402,7 @@ func (s *Service) sweep() (n int, next time.Time, err error) {
 	if err != nil || !due {
 		return 0, next, err
 	}
-	err = s.registry.Update(func(tx *registry.Tx) (err error) {
+	err = audit.Update(byItself("DeleteExpired"), s.registry, func(tx *registry.Tx) (err error) {
 		n, err = tx.SweepTokens(sweepAtOnce)
 		return err
 	})

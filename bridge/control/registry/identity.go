@@ -48,7 +48,7 @@ func (id *Identity) AffectedBy(e Event) bool {
 		return slices.Contains(id.Policies, e.Name)
 	case GroupChanged:
 		return slices.Contains(id.Groups, e.Name)
-	case AuthorizerChanged, ChangeStored, IndexingChanged:
+	case AuthorizerChanged, ChangeStored, RecordKept, IndexingChanged:
 		return false
 	}
 	return true

@@ -83,6 +83,7 @@ type Registry struct {
 	expiry   func() time.Time // nil: now
 	revision atomic.Uint64    // id of the last transaction committed; written under recent.mu
 	recent   recent
+	taken    atomic.Uint64 // the last audit record that the audit log has
 
 	// commitMu is held over a commit and its events, so that watchers hear them
 	// in order. It is taken before watchMu and docMu.
@@ -120,6 +121,7 @@ var (
 	bBillingThings = []byte("billing-things")
 	bTags          = []byte("tags")
 	bOutbox        = []byte("outbox")
+	bRecords       = []byte("audit-records")
 
 	bSerials        = []byte("certificate-serials")
 	bCAs            = []byte("cas")
@@ -152,7 +154,8 @@ var (
 		bPolicyTargets, bGroupPolicies, bCertThings, bThingCerts, bGroupThings, bGroupChildren,
 		bRules, bRuleDocuments, bMeta, bSerials, bCAs, bCAPEM, bCANames, bCACertificates, bCRLs, bCRLSerials,
 		bTypes, bTypeThings, bBillingGroups, bBillingThings, bTags, bOutbox, bTemplates, bTemplateBodies, bTokens,
-		bAuthorizers, bRoleAliases, bKeys, bKeyEnds, bDeclarations, bUsers, bAccessKeys, bUserKeys, bKeyUses}
+		bAuthorizers, bRoleAliases, bKeys, bKeyEnds, bDeclarations, bUsers, bAccessKeys, bUserKeys, bKeyUses,
+		bRecords}
 )
 
 // formatNumber is that of FORMAT.md.
@@ -249,10 +252,11 @@ func (r *Registry) Close() error { return r.engine.Close() }
 // A Tx is one transaction. It is valid only within the function it was given
 // to, and for one goroutine.
 type Tx struct {
-	reg    *Registry
-	tx     table.Tx
-	events []Event
-	wanted map[EventType]bool // messages; nil: not read yet
+	reg     *Registry
+	tx      table.Tx
+	events  []Event
+	wanted  map[EventType]bool // messages; nil: not read yet
+	journal *journal           // nil: changes are not noted
 }
 
 // identify makes the UUID of what had a name since a time: something else of
@@ -340,6 +344,7 @@ const (
 	AuthorizerChanged  Kind = "authorizer"  // made, changed, deleted, or another is the default
 	UserChanged        Kind = "user"        // made, changed, deleted, or one of the keys
 	ChangeStored       Kind = "change"      // there is something Untold
+	RecordKept         Kind = "record"      // there is something among Records
 	IndexingChanged    Kind = "indexing"    // of the fleet index
 )
 

@@ -16,7 +16,7 @@ import (
 // for some that do: what is lost there may have been a Deny, a revocation or a
 // detachment.
 var rightless = []string{string(bRules), string(bRuleDocuments), string(bDeclarations), string(bTags), string(bOutbox),
-	string(bBillingGroups), string(bBillingThings), string(bKeyUses)}
+	string(bBillingGroups), string(bBillingThings), string(bKeyUses), string(bRecords)}
 
 // A salvager is an engine, as yet empty, that can fill itself from a damaged file;
 // see bolt.Engine.Salvage.

@@ -124,7 +124,7 @@ type Options struct {
 	Reload       func() (holds int, err error) // applies all files
 	Clock        Clock
 
-	Audit   audit.Writer // of changes; nil: they are not kept
+	Audit   *audit.Log // of changes; nil: they are not kept
 	Metrics http.Handler
 	Watch   *watch.Hub
 	Log     *slog.Logger
@@ -161,25 +161,25 @@ func New(o Options) http.Handler {
 	connectors := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }
 	changes := map[string]change{
 		"POST /v1/reload":                                  {action: "Reload", opaque: true},
-		"POST /v1/clock/accept":                            {action: "AcceptClock", shows: state.get},
+		"POST /v1/clock/accept":                            {action: "AcceptClock"},
 		"POST /v1/streams":                                 {action: "CreateStream"},
 		"POST /v1/things":                                  {action: "CreateThing"},
-		"DELETE /v1/things/{name}":                         {action: "DeleteThing", opaque: true},
-		"POST /v1/certificates/{id}":                       {action: "UpdateCertificate", shows: cert.get},
+		"DELETE /v1/things/{name}":                         {action: "DeleteThing"},
+		"POST /v1/certificates/{id}":                       {action: "UpdateCertificate"},
 		"POST /v1/certificates":                            {action: "CreateCertificate"},
 		"PUT /v1/certificates":                             {action: "RegisterCertificate"},
-		"DELETE /v1/certificates/{id}":                     {action: "DeleteCertificate", shows: cert.get},
-		"POST /v1/own-cas/rotate":                          {action: "RotateCA", shows: own.list},
-		"POST /v1/own-cas/retire":                          {action: "RetireCA", shows: own.list},
+		"DELETE /v1/certificates/{id}":                     {action: "DeleteCertificate"},
+		"POST /v1/own-cas/rotate":                          {action: "RotateCA"},
+		"POST /v1/own-cas/retire":                          {action: "RetireCA"},
 		"POST /v1/cas":                                     {action: "RegisterCA"},
-		"POST /v1/cas/{id}":                                {action: "UpdateCA", shows: ca.get},
-		"DELETE /v1/cas/{id}":                              {action: "DeleteCA", shows: ca.get},
-		"DELETE /v1/policies/{name}":                       {action: "DeletePolicy", shows: policy.get},
-		"DELETE /v1/policies/{name}/versions/{version}":    {action: "DeletePolicyVersion", shows: policy.versions},
-		"POST /v1/policies/{name}/default":                 {action: "SetDefaultPolicyVersion", shows: policy.versions},
-		"PUT /v1/policies/{name}":                          {action: "PutPolicy", shows: policy.get},
+		"POST /v1/cas/{id}":                                {action: "UpdateCA"},
+		"DELETE /v1/cas/{id}":                              {action: "DeleteCA"},
+		"DELETE /v1/policies/{name}":                       {action: "DeletePolicy"},
+		"DELETE /v1/policies/{name}/versions/{version}":    {action: "DeletePolicyVersion"},
+		"POST /v1/policies/{name}/default":                 {action: "SetDefaultPolicyVersion"},
+		"PUT /v1/policies/{name}":                          {action: "PutPolicy"},
 		"POST /v1/policies/{name}/targets":                 {action: "AttachPolicy"},
-		"DELETE /v1/policies/{name}/targets/{certificate}": {action: "DetachPolicy", opaque: true},
+		"DELETE /v1/policies/{name}/targets/{certificate}": {action: "DetachPolicy"},
 		"PUT /v1/objects":                                  {action: "PutObject", opaque: true},
 		"POST /v1/crls":                                    {action: "ImportCRL", opaque: true},
 	}

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -67,13 +68,14 @@ func (h *authorities) register(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var info CAInfo
-	err := h.registry.Update(func(tx *registry.Tx) error {
+	err := audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
 		ca, err := tx.RegisterCA(registry.NewCA{Certificate: []byte(in.Certificate),
 			Verification: []byte(in.Verification),
 			Mode:         registry.CAMode(in.Mode), Active: in.Active, AutoRegister: in.AutoRegister})
 		if err != nil {
 			return err
 		}
+		audit.Of(r.Context()).Name("cas/" + ca.ID)
 		info, err = caInfo(tx, ca)
 		return err
 	})
@@ -132,7 +134,7 @@ func (h *authorities) change(_ http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
-	return h.registry.Update(func(tx *registry.Tx) error {
+	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
 		return tx.UpdateCA(r.PathValue("id"), func(ca *registry.CA) {
 			if in.Status != "" {
 				ca.Status = registry.Status(in.Status)
@@ -145,5 +147,7 @@ func (h *authorities) change(_ http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *authorities) remove(_ http.ResponseWriter, r *http.Request) error {
-	return h.registry.Update(func(tx *registry.Tx) error { return tx.DeleteCA(r.PathValue("id")) })
+	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+		return tx.DeleteCA(r.PathValue("id"))
+	})
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -79,7 +80,8 @@ func (h *certificates) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = h.registry.Update(func(tx *registry.Tx) error {
+	audit.Of(r.Context()).Name("certificates/" + issued.ID)
+	err = audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
 		_, err := tx.RegisterCertificate(issued.CertPEM, registry.Status(in.Status))
 		return err
 	})
@@ -100,11 +102,14 @@ func (h *certificates) register(w http.ResponseWriter, r *http.Request) error {
 		return badRequest{errors.New("a certificate is registered with a CA or without one, not both")}
 	}
 	var c registry.Certificate
-	err := h.registry.Update(func(tx *registry.Tx) (err error) {
+	err := audit.Update(r.Context(), h.registry, func(tx *registry.Tx) (err error) {
 		if in.Pinned {
 			c, err = tx.RegisterCertificate([]byte(in.Certificate), registry.Status(in.Status))
 		} else {
 			c, err = tx.RegisterSigned([]byte(in.Certificate), []byte(in.CA), registry.Status(in.Status))
+		}
+		if c.ID != "" {
+			audit.Of(r.Context()).Name("certificates/" + c.ID)
 		}
 		return err
 	})
@@ -154,7 +159,9 @@ func parsePEM(text []byte) (*x509.Certificate, error) {
 
 func (h *certificates) remove(_ http.ResponseWriter, r *http.Request) error {
 	force := r.URL.Query().Get("force") == "true"
-	return h.registry.Update(func(tx *registry.Tx) error { return tx.DeleteCertificate(r.PathValue("id"), force) })
+	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+		return tx.DeleteCertificate(r.PathValue("id"), force)
+	})
 }
 
 func (h *certificates) importCRL(w http.ResponseWriter, r *http.Request) error {
@@ -167,7 +174,7 @@ func (h *certificates) importCRL(w http.ResponseWriter, r *http.Request) error {
 		own = append(own, a.Cert)
 	}
 	var out registry.CRLImport
-	err = h.registry.Update(func(tx *registry.Tx) (err error) {
+	err = audit.Update(r.Context(), h.registry, func(tx *registry.Tx) (err error) {
 		out, err = tx.ImportCRL(raw, own...)
 		return err
 	})
@@ -217,7 +224,7 @@ func (h *certificates) setStatus(_ http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
-	return h.registry.Update(func(tx *registry.Tx) error {
+	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
 		return tx.SetCertificateStatus(r.PathValue("id"), registry.Status(in.Status))
 	})
 }

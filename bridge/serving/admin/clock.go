@@ -1,6 +1,10 @@
 package admin
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/tidemill/tidemill/bridge/control/audit"
+)
 
 // clockState is the bridge's clock, which is held after a jump.
 type clockState struct{ clock Clock }
@@ -11,8 +15,10 @@ func (h *clockState) get(w http.ResponseWriter, _ *http.Request) error {
 
 // accept trusts the clock as it is, durably when it answers.
 func (h *clockState) accept(w http.ResponseWriter, r *http.Request) error {
+	before := h.clock.Status()
 	if err := h.clock.Accept(); err != nil {
 		return err
 	}
+	audit.Of(r.Context()).Show(before, h.clock.Status())
 	return h.get(w, r)
 }

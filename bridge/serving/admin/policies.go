@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -66,7 +67,9 @@ func (h *policies) put(_ http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return badRequest{err}
 	}
-	return h.registry.Update(func(tx *registry.Tx) error { return tx.PutPolicy(r.PathValue("name"), doc) })
+	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+		return tx.PutPolicy(r.PathValue("name"), doc)
+	})
 }
 
 func (h *policies) attach(_ http.ResponseWriter, r *http.Request) error {
@@ -74,13 +77,13 @@ func (h *policies) attach(_ http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
-	return h.registry.Update(func(tx *registry.Tx) error {
+	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
 		return tx.AttachPolicy(r.PathValue("name"), in.Certificate)
 	})
 }
 
 func (h *policies) detach(_ http.ResponseWriter, r *http.Request) error {
-	return h.registry.Update(func(tx *registry.Tx) error {
+	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
 		return tx.DetachPolicy(r.PathValue("name"), r.PathValue("certificate"))
 	})
 }
@@ -120,13 +123,15 @@ func (h *policies) setDefault(_ http.ResponseWriter, r *http.Request) error {
 	if in.Version < 1 {
 		return badRequest{errors.New("want a version from 1")}
 	}
-	return h.registry.Update(func(tx *registry.Tx) error {
+	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
 		return tx.SetDefaultVersion(r.PathValue("name"), in.Version)
 	})
 }
 
 func (h *policies) remove(_ http.ResponseWriter, r *http.Request) error {
-	return h.registry.Update(func(tx *registry.Tx) error { return tx.DeletePolicy(r.PathValue("name")) })
+	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+		return tx.DeletePolicy(r.PathValue("name"))
+	})
 }
 
 func (h *policies) removeVersion(_ http.ResponseWriter, r *http.Request) error {
@@ -134,7 +139,9 @@ func (h *policies) removeVersion(_ http.ResponseWriter, r *http.Request) error {
 	if err != nil || n < 1 {
 		return badRequest{errors.New("want a version from 1")}
 	}
-	return h.registry.Update(func(tx *registry.Tx) error { return tx.DeletePolicyVersion(r.PathValue("name"), n) })
+	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+		return tx.DeletePolicyVersion(r.PathValue("name"), n)
+	})
 }
 
 // An EffectivePolicy is a policy in effect with its document.

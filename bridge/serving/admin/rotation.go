@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -30,6 +31,14 @@ type rotation struct {
 }
 
 func (h *rotation) list(w http.ResponseWriter, _ *http.Request) error {
+	all, err := h.all()
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, all)
+}
+
+func (h *rotation) all() ([]OwnCA, error) {
 	all := []OwnCA{}
 	for _, a := range h.issuer.Authorities() {
 		ca := OwnCA{ID: a.ID, Subject: a.Cert.Subject.String(), NotBefore: a.Cert.NotBefore, NotAfter: a.Cert.NotAfter,
@@ -37,20 +46,34 @@ func (h *rotation) list(w http.ResponseWriter, _ *http.Request) error {
 		if a.Previous {
 			ids, err := h.activeOfPrevious()
 			if err != nil {
-				return err
+				return nil, err
 			}
 			ca.Active = len(ids)
 		}
 		all = append(all, ca)
 	}
-	return writeJSON(w, all)
+	return all, nil
 }
 
 func (h *rotation) begin(w http.ResponseWriter, r *http.Request) error {
-	if err := h.issuer.Rotate(); err != nil {
+	if err := h.shown(r, h.issuer.Rotate); err != nil {
 		return err
 	}
 	return h.list(w, r)
+}
+
+// shown is f, a change of the CAs, which the audit log shows as they were and are.
+func (h *rotation) shown(r *http.Request, f func() error) error {
+	before, err := h.all()
+	if err != nil {
+		return err
+	}
+	if err := f(); err != nil {
+		return err
+	}
+	after, err := h.all()
+	audit.Of(r.Context()).Show(before, after)
+	return err
 }
 
 // retire is refused while certificates of the previous CA may connect, unless
@@ -64,18 +87,20 @@ func (h *rotation) retire(w http.ResponseWriter, r *http.Request) error {
 		return fmt.Errorf("%d active certificates are of the CA that is to be retired: have their devices get new ones (tidemill-agent rotate), "+
 			"or -force, which makes them INACTIVE: %w", len(ids), registry.ErrConflict)
 	}
-	err = h.registry.Update(func(tx *registry.Tx) error {
-		for _, id := range ids {
-			if err := tx.SetCertificateStatus(id, registry.Inactive); err != nil {
-				return err
+	if len(ids) > 0 {
+		err = audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+			for _, id := range ids {
+				if err := tx.SetCertificateStatus(id, registry.Inactive); err != nil {
+					return err
+				}
 			}
-		}
-		return nil
-	})
+			return nil
+		})
+	}
 	if err != nil {
 		return err
 	}
-	if err := h.issuer.Retire(); err != nil {
+	if err := h.shown(r, h.issuer.Retire); err != nil {
 		return fmt.Errorf("%d certificates are INACTIVE, and the CA is still there: mend this and run it again: %w",
 			len(ids), err)
 	}

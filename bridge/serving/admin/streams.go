@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -141,6 +142,7 @@ func (h *dataStreams) create(_ http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
+	audit.Of(r.Context()).Name("streams/" + in.Name)
 	n := int32(min(max(in.Shards, 0), streams.MaxShards+1))
 	err := h.kinesis.Declare(kinesis.Declaration{StreamName: in.Name, ShardCount: &n, Retention: &in.Retention})
 	if e, ok := errors.AsType[*kinesis.Error](err); ok {

@@ -12,6 +12,7 @@ import (
 	"text/template"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -74,11 +75,12 @@ func (h *things) create(w http.ResponseWriter, r *http.Request) error {
 	if in.Sensor = cmp.Or(in.Sensor, "none"); !slices.Contains(Sensors, in.Sensor) {
 		return badRequest{fmt.Errorf("sensor %q: want one of %s", in.Sensor, strings.Join(Sensors, ", "))}
 	}
+	audit.Of(r.Context()).Name("things/" + in.Name)
 	issued, err := h.issuer.Issue(in.Name)
 	if err != nil {
 		return err
 	}
-	err = h.registry.Update(func(tx *registry.Tx) error {
+	err = audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
 		thing, err := tx.Thing(in.Name)
 		if errors.Is(err, registry.ErrNotFound) {
 			thing, err = registry.Thing{Name: in.Name}, nil
@@ -146,7 +148,7 @@ key = "key.pem"
 func (h *things) remove(w http.ResponseWriter, r *http.Request) error {
 	name, with := r.PathValue("name"), r.URL.Query().Get("certificates") == "delete"
 	out := []CertificateInfo{}
-	err := h.registry.Update(func(tx *registry.Tx) error {
+	err := audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
 		out = out[:0]
 		if _, err := tx.Thing(name); err != nil {
 			return err

@@ -61,6 +61,7 @@ type Options struct {
 	// MaxMemory is what requests' bodies and large answers may have together,
 	// in bytes; 0: 256 MiB.
 	MaxMemory int64
+	Audit     *Audit // of changes and refused callers; nil: none
 	Log       *slog.Logger
 	Now       func() time.Time // the clock of signatures; nil: time.Now
 }
@@ -88,6 +89,9 @@ func New(o Options) *wire.Handler {
 		Permissive: o.Permissive,
 		MaxMemory:  o.MaxMemory,
 		Log:        o.Log,
+	}
+	if o.Audit != nil { // not a wire.Audit that is not nil
+		w.Audit = o.Audit
 	}
 	if o.Unsigned != nil {
 		w.Unsigned = func(r *http.Request) (wire.Caller, error) {

@@ -46,6 +46,7 @@ type Client struct {
 	before     chan struct{} // done of the connection whose id this one took
 
 	reason atomic.Pointer[string] // why it was kicked
+	heir   atomic.Pointer[Client] // who took its client id over
 	polite atomic.Bool            // version 5: it is told why
 	gone   chan struct{}          // closed by the first kick
 	done   chan struct{}          // closed when all has ended

@@ -286,6 +286,7 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 	s.mu.Unlock()
 	if old != nil {
 		s.count.takeovers.Add(1)
+		old.heir.Store(c)
 		old.kick(ReasonDuplicate)
 		c.before = old.done
 		select {
@@ -454,7 +455,7 @@ func (c *Client) end(reason string) {
 	c.srv.left(s, c.v5.expiry)
 	c.srv.count.disconnected(reason)
 	conf.Log.LogAttrs(ctxBackground, levelDebug, "disconnected", attr("client", c.id), attr("reason", reason))
-	c.event(Event{Kind: Disconnected, Reason: reason})
+	c.event(Event{Kind: Disconnected, Reason: reason, Heir: c.heir.Load()})
 }
 
 // finish writes what is left for the client, if it takes it in DrainTimeout; all

@@ -137,6 +137,7 @@ type Event struct {
 	Client  *Client
 	Kind    EventKind
 	Reason  string   // of the disconnection, one of the Reason constants
+	Heir    *Client  // who has taken the client id over, where Reason is ReasonDuplicate
 	Filters []string // that were granted, or given up
 	Time    time.Time
 }

@@ -90,7 +90,7 @@ func (c *controlPlane) createAuthorizer(r *wire.Request) (any, error) {
 	if err := c.authorizers.Usable(&a); err != nil {
 		return nil, err
 	}
-	return c.authorizerID(r, a.Name), c.registry.Update(func(tx *registry.Tx) error {
+	return c.authorizerID(r, a.Name), c.update(r, func(tx *registry.Tx) error {
 		if err := tx.CreateAuthorizer(a); err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (c *controlPlane) updateAuthorizer(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	name := r.Path("authorizerName")
-	return c.authorizerID(r, name), c.registry.Update(func(tx *registry.Tx) error {
+	return c.authorizerID(r, name), c.update(r, func(tx *registry.Tx) error {
 		if err := tx.UpdateAuthorizer(name, in.change); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (c *controlPlane) updateAuthorizer(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) deleteAuthorizer(r *wire.Request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteAuthorizer(r.Path("authorizerName")) })
+	err := c.update(r, func(tx *registry.Tx) error { return tx.DeleteAuthorizer(r.Path("authorizerName")) })
 	return nil, instead(err, registry.ErrInUse, "DeleteConflictException", 409)
 }
 
@@ -186,7 +186,7 @@ func (c *controlPlane) setDefaultAuthorizer(r *wire.Request) (any, error) {
 	if in.Name == "" {
 		return nil, fmt.Errorf("%w: no authorizerName", registry.ErrInvalid)
 	}
-	return c.authorizerID(r, in.Name), c.registry.Update(func(tx *registry.Tx) error {
+	return c.authorizerID(r, in.Name), c.update(r, func(tx *registry.Tx) error {
 		_, err := tx.Authorizer(in.Name)
 		if name := c.authorizers.Standard(); err == nil && name != "" {
 			err = fmt.Errorf("default authorizer: %s of the configuration is: %w", name, registry.ErrExists)
@@ -198,8 +198,8 @@ func (c *controlPlane) setDefaultAuthorizer(r *wire.Request) (any, error) {
 	})
 }
 
-func (c *controlPlane) clearDefaultAuthorizer(*wire.Request) (any, error) {
-	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.SetDefaultAuthorizer("") })
+func (c *controlPlane) clearDefaultAuthorizer(r *wire.Request) (any, error) {
+	return nil, c.update(r, func(tx *registry.Tx) error { return tx.SetDefaultAuthorizer("") })
 }
 
 func (c *controlPlane) testAuthorizer(r *wire.Request) (any, error) {

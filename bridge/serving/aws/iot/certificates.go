@@ -131,7 +131,7 @@ func (c *controlPlane) store(r *wire.Request, issued *pki.Issued) (certificateAn
 	if err != nil {
 		return certificateAnswer{}, err
 	}
-	err = c.registry.Update(func(tx *registry.Tx) error {
+	err = c.update(r, func(tx *registry.Tx) error {
 		_, err := tx.RegisterCertificate(issued.CertPEM, statusOf(active))
 		return err
 	})
@@ -156,7 +156,7 @@ func (c *controlPlane) registerCertificate(pinned bool) run {
 			in.Status = statusOf(active)
 		}
 		var cert registry.Certificate
-		err = c.registry.Update(func(tx *registry.Tx) (err error) {
+		err = c.update(r, func(tx *registry.Tx) (err error) {
 			if pinned {
 				cert, err = tx.RegisterCertificate([]byte(in.PEM), in.Status)
 			} else {
@@ -255,7 +255,7 @@ func (c *controlPlane) describeCertificate(r *wire.Request) (any, error) {
 
 func (c *controlPlane) updateCertificate(r *wire.Request) (any, error) {
 	status := registry.Status(r.Query.Get("newStatus"))
-	err := c.registry.Update(func(tx *registry.Tx) error {
+	err := c.update(r, func(tx *registry.Tx) error {
 		return tx.SetCertificateStatus(r.Path("certificateId"), status)
 	})
 	return nil, instead(err, registry.ErrConflict, "CertificateStateException", 406)
@@ -266,7 +266,7 @@ func (c *controlPlane) deleteCertificate(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteCertificate(r.Path("certificateId"), force) })
+	err = c.update(r, func(tx *registry.Tx) error { return tx.DeleteCertificate(r.Path("certificateId"), force) })
 	err = instead(err, registry.ErrInUse, "DeleteConflictException", 409)
 	return nil, instead(err, registry.ErrConflict, "CertificateStateException", 406)
 }
@@ -293,7 +293,7 @@ func (c *controlPlane) registerCA(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	var ca registry.CA
-	err = c.registry.Update(func(tx *registry.Tx) (err error) {
+	err = c.update(r, func(tx *registry.Tx) (err error) {
 		ca, err = tx.RegisterCA(registry.NewCA{Certificate: []byte(in.CA), Verification: []byte(in.Verification),
 			Mode: in.Mode, Active: active, AutoRegister: auto, Registration: in.Config})
 		return err
@@ -349,7 +349,7 @@ func (c *controlPlane) updateCA(r *wire.Request) (any, error) {
 	if err := c.registration(in.Config); err != nil {
 		return nil, err
 	}
-	return nil, c.registry.Update(func(tx *registry.Tx) error {
+	return nil, c.update(r, func(tx *registry.Tx) error {
 		return tx.UpdateCA(r.Path("caCertificateId"), func(ca *registry.CA) {
 			if s := r.Query.Get("newStatus"); s != "" {
 				ca.Status = registry.Status(s)
@@ -368,7 +368,7 @@ func (c *controlPlane) updateCA(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) deleteCA(r *wire.Request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteCA(r.Path("caCertificateId")) })
+	err := c.update(r, func(tx *registry.Tx) error { return tx.DeleteCA(r.Path("caCertificateId")) })
 	return nil, instead(err, registry.ErrConflict, "CertificateStateException", 406)
 }
 

@@ -109,7 +109,7 @@ func (c *controlPlane) createGroup(r *wire.Request) (any, error) {
 func (c *controlPlane) makeGroup(r *wire.Request, in *groupRequest, g registry.Group) (registry.Group, error) {
 	g.Name = r.Path("thingGroupName")
 	in.Properties.change(&g)
-	err := c.registry.Update(func(tx *registry.Tx) (err error) {
+	err := c.update(r, func(tx *registry.Tx) (err error) {
 		if err := tx.CreateGroup(g); err != nil {
 			return err
 		}
@@ -185,7 +185,7 @@ func (c *controlPlane) updateGroup(r *wire.Request) (any, error) {
 // changeGroup gives a group the properties of a request, and what more does.
 func (c *controlPlane) changeGroup(r *wire.Request, in *groupRequest, more func(*registry.Group) error) (any, error) {
 	out := map[string]uint64{}
-	err := c.registry.Update(func(tx *registry.Tx) (err error) {
+	err := c.update(r, func(tx *registry.Tx) (err error) {
 		out["version"], err = tx.UpdateGroup(r.Path("thingGroupName"), in.Expected, func(g *registry.Group) error {
 			if err := more(g); err != nil {
 				return err
@@ -216,7 +216,7 @@ func (c *controlPlane) deleteGroup(dynamic bool) run {
 			return nil, err
 		}
 		name := r.Path("thingGroupName")
-		err = c.registry.Update(func(tx *registry.Tx) error {
+		err = c.update(r, func(tx *registry.Tx) error {
 			g, err := tx.Group(name)
 			switch {
 			case errors.Is(err, registry.ErrNotFound):
@@ -339,7 +339,7 @@ func (c *controlPlane) linkGroup(f func(tx *registry.Tx, thing, group string) er
 		if err != nil {
 			return nil, err
 		}
-		err = c.registry.Update(func(tx *registry.Tx) error { return f(tx, thing, group) })
+		err = c.update(r, func(tx *registry.Tx) error { return f(tx, thing, group) })
 		return nil, instead(err, registry.ErrLimit, "InvalidRequestException", 400)
 	}
 }
@@ -353,7 +353,7 @@ func (c *controlPlane) updateGroupsOfThing(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	err := c.registry.Update(func(tx *registry.Tx) error {
+	err := c.update(r, func(tx *registry.Tx) error {
 		for _, g := range in.Remove {
 			if err := tx.RemoveFromGroup(in.Thing, g); err != nil {
 				return err

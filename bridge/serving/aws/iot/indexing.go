@@ -98,7 +98,7 @@ func (c *controlPlane) updateIndexing(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	err := c.registry.Update(func(tx *registry.Tx) error {
+	err := c.update(r, func(tx *registry.Tx) error {
 		x, err := tx.Indexing()
 		if err != nil {
 			return err

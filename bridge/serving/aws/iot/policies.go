@@ -62,7 +62,7 @@ func (c *controlPlane) createPolicy(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	name := r.Path("policyName")
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.CreatePolicy(name, []byte(in.Document)) })
+	err := c.update(r, func(tx *registry.Tx) error { return tx.CreatePolicy(name, []byte(in.Document)) })
 	if err != nil {
 		return nil, err
 	}
@@ -88,7 +88,7 @@ func (c *controlPlane) getPolicy(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) deletePolicy(r *wire.Request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeletePolicy(r.Path("policyName")) })
+	err := c.update(r, func(tx *registry.Tx) error { return tx.DeletePolicy(r.Path("policyName")) })
 	return nil, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 }
 
@@ -134,7 +134,7 @@ func (c *controlPlane) createPolicyVersion(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	name, n := r.Path("policyName"), 0
-	err = c.registry.Update(func(tx *registry.Tx) (err error) {
+	err = c.update(r, func(tx *registry.Tx) (err error) {
 		n, err = tx.CreatePolicyVersion(name, []byte(in.Document), isDefault)
 		return err
 	})
@@ -200,7 +200,7 @@ func (c *controlPlane) onVersion(f func(tx *registry.Tx, name string, number int
 		if err != nil {
 			return nil, err
 		}
-		err = c.registry.Update(func(tx *registry.Tx) error { return f(tx, r.Path("policyName"), n) })
+		err = c.update(r, func(tx *registry.Tx) error { return f(tx, r.Path("policyName"), n) })
 		return nil, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 	}
 }
@@ -219,7 +219,7 @@ func (c *controlPlane) linkPolicy(certificate, group func(tx *registry.Tx, polic
 		if err != nil {
 			return nil, err
 		}
-		err = c.registry.Update(func(tx *registry.Tx) error {
+		err = c.update(r, func(tx *registry.Tx) error {
 			if kind == "thinggroup" {
 				return group(tx, r.Path("policyName"), name)
 			}
@@ -236,7 +236,7 @@ func (c *controlPlane) linkPrincipal(f func(tx *registry.Tx, policy, certificate
 		if err != nil {
 			return nil, err
 		}
-		err = c.registry.Update(func(tx *registry.Tx) error { return f(tx, r.Path("policyName"), id) })
+		err = c.update(r, func(tx *registry.Tx) error { return f(tx, r.Path("policyName"), id) })
 		return nil, instead(err, registry.ErrLimit, "LimitExceededException", 410)
 	}
 }

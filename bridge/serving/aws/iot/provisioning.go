@@ -133,7 +133,7 @@ func (c *controlPlane) createTemplate(r *wire.Request) (any, error) {
 	if err := c.set(&tp, &in); err != nil {
 		return nil, err
 	}
-	err = c.registry.Update(func(tx *registry.Tx) (err error) {
+	err = c.update(r, func(tx *registry.Tx) (err error) {
 		if tp, err = tx.CreateTemplate(tp, body); err != nil {
 			return err
 		}
@@ -177,14 +177,14 @@ func (c *controlPlane) updateTemplate(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	err := c.registry.Update(func(tx *registry.Tx) error {
+	err := c.update(r, func(tx *registry.Tx) error {
 		return tx.UpdateTemplate(r.Path("templateName"), func(tp *registry.Template) error { return c.set(tp, &in) })
 	})
 	return struct{}{}, err
 }
 
 func (c *controlPlane) deleteTemplate(r *wire.Request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteTemplate(r.Path("templateName")) })
+	err := c.update(r, func(tx *registry.Tx) error { return tx.DeleteTemplate(r.Path("templateName")) })
 	return struct{}{}, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 }
 
@@ -232,7 +232,7 @@ func (c *controlPlane) createTemplateVersion(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	name, n := r.Path("templateName"), 0
-	err = c.registry.Update(func(tx *registry.Tx) (err error) {
+	err = c.update(r, func(tx *registry.Tx) (err error) {
 		n, err = tx.CreateTemplateVersion(name, body, isDefault)
 		return err
 	})
@@ -304,12 +304,12 @@ func (c *controlPlane) deleteTemplateVersion(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteTemplateVersion(r.Path("templateName"), n) })
+	err = c.update(r, func(tx *registry.Tx) error { return tx.DeleteTemplateVersion(r.Path("templateName"), n) })
 	return struct{}{}, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 }
 
 func (c *controlPlane) createClaim(r *wire.Request) (any, error) {
-	claim, err := c.provision.CreateClaim(r.Path("templateName"))
+	claim, err := c.provision.CreateClaim(r.Context(), r.Path("templateName"))
 	if err != nil {
 		return nil, instead(err, registry.ErrLimit, "ThrottlingException", 429)
 	}
@@ -330,7 +330,7 @@ func (c *controlPlane) registerThing(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	made, err := c.provision.RegisterThing([]byte(in.Body), in.Parameters)
+	made, err := c.provision.RegisterThing(r.Context(), []byte(in.Body), in.Parameters)
 	for _, is := range []error{provision.ErrTemplate, pki.ErrRequest} {
 		err = instead(err, is, "InvalidRequestException", 400)
 	}

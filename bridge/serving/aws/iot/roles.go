@@ -45,7 +45,7 @@ func (c *controlPlane) createAlias(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return c.aliasID(r), c.registry.Update(func(tx *registry.Tx) error {
+	return c.aliasID(r), c.update(r, func(tx *registry.Tx) error {
 		name := r.Path("roleAlias")
 		if err := tx.CreateRoleAlias(registry.RoleAlias{Name: name, Role: in.Role, Life: in.life()}); err != nil {
 			return err
@@ -78,7 +78,7 @@ func (c *controlPlane) updateAlias(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return c.aliasID(r), c.registry.Update(func(tx *registry.Tx) error {
+	return c.aliasID(r), c.update(r, func(tx *registry.Tx) error {
 		return tx.UpdateRoleAlias(r.Path("roleAlias"), func(a *registry.RoleAlias) {
 			if in.Role != "" {
 				a.Role = in.Role
@@ -91,7 +91,7 @@ func (c *controlPlane) updateAlias(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) deleteAlias(r *wire.Request) (any, error) {
-	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteRoleAlias(r.Path("roleAlias")) })
+	return nil, c.update(r, func(tx *registry.Tx) error { return tx.DeleteRoleAlias(r.Path("roleAlias")) })
 }
 
 func (c *controlPlane) listAliases(r *wire.Request) (any, error) {

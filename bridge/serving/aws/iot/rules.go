@@ -1,6 +1,7 @@
 package iot
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -19,12 +20,12 @@ import (
 // returns. Errors wrap those of registry, and of a statement
 // *iotsql.SyntaxError.
 type TopicRules interface {
-	Create(name string, doc []byte) error         // registry.ErrExists
-	Replace(name string, doc []byte) error        // registry.ErrNotFound
-	Delete(name string) error                     // registry.ErrNotFound
-	SetDisabled(name string, disabled bool) error // registry.ErrNotFound
-	Rule(name string) (*rules.Rule, error)        // registry.ErrNotFound
-	Rules() []*rules.Rule                         // by name
+	Create(ctx context.Context, name string, doc []byte) error         // registry.ErrExists
+	Replace(ctx context.Context, name string, doc []byte) error        // registry.ErrNotFound
+	Delete(ctx context.Context, name string) error                     // registry.ErrNotFound
+	SetDisabled(ctx context.Context, name string, disabled bool) error // registry.ErrNotFound
+	Rule(name string) (*rules.Rule, error)                             // registry.ErrNotFound
+	Rules() []*rules.Rule                                              // by name
 }
 
 // topicRules are the operations of AWS IoT's topic rules.
@@ -64,7 +65,7 @@ func denied(name string, err error) error {
 
 func (t *topicRules) create(r *wire.Request) (any, error) {
 	name := r.Path("ruleName")
-	err := t.rules.Create(name, r.Body)
+	err := t.rules.Create(r.Context(), name, r.Body)
 	if errors.Is(err, registry.ErrExists) {
 		return nil, exists(err, name, t.arn(r, name))
 	}
@@ -73,18 +74,18 @@ func (t *topicRules) create(r *wire.Request) (any, error) {
 
 func (t *topicRules) replace(r *wire.Request) (any, error) {
 	name := r.Path("ruleName")
-	return nil, denied(name, t.rules.Replace(name, r.Body))
+	return nil, denied(name, t.rules.Replace(r.Context(), name, r.Body))
 }
 
 func (t *topicRules) delete(r *wire.Request) (any, error) {
 	name := r.Path("ruleName")
-	return nil, denied(name, t.rules.Delete(name))
+	return nil, denied(name, t.rules.Delete(r.Context(), name))
 }
 
 func (t *topicRules) setDisabled(disabled bool) run {
 	return func(r *wire.Request) (any, error) {
 		name := r.Path("ruleName")
-		return nil, denied(name, t.rules.SetDisabled(name, disabled))
+		return nil, denied(name, t.rules.SetDisabled(r.Context(), name, disabled))
 	}
 }
 

@@ -40,27 +40,27 @@ func (b *book) put(name string, doc []byte) error {
 	return nil
 }
 
-func (b *book) Create(name string, doc []byte) error {
+func (b *book) Create(_ context.Context, name string, doc []byte) error {
 	if b.all[name] != nil {
 		return fmt.Errorf("rule %s: %w", name, registry.ErrExists)
 	}
 	return cmp.Or(b.fail, b.put(name, doc))
 }
 
-func (b *book) Replace(name string, doc []byte) error {
+func (b *book) Replace(_ context.Context, name string, doc []byte) error {
 	if _, err := b.Rule(name); err != nil {
 		return err
 	}
 	return cmp.Or(b.fail, b.put(name, doc))
 }
 
-func (b *book) Delete(name string) error {
+func (b *book) Delete(_ context.Context, name string) error {
 	_, err := b.Rule(name)
 	delete(b.all, name)
 	return cmp.Or(b.fail, err)
 }
 
-func (b *book) SetDisabled(name string, disabled bool) error {
+func (b *book) SetDisabled(_ context.Context, name string, disabled bool) error {
 	r, err := b.Rule(name)
 	if err == nil {
 		r.Disabled = disabled

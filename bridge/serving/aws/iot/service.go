@@ -65,7 +65,7 @@ func Service(o Options) *wire.Service {
 	}
 	for _, row := range rows {
 		s.Operations = append(s.Operations, wire.Operation{Name: row.name, Method: row.method, Path: row.path,
-			Run: row.run, Resources: resources(o.Account, row)})
+			Run: row.run, Resources: resources(o.Account, row), Changes: changes(row)})
 	}
 	return s
 }
@@ -107,3 +107,14 @@ func exists(err error, id, arn string) *wire.Error {
 	return &wire.Error{Code: "ResourceAlreadyExistsException", Status: http.StatusConflict, Message: err.Error(),
 		ResourceID: id, ResourceARN: arn}
 }
+
+// asking are operations that change nothing, though they are no GET.
+var asking = map[string]bool{
+	"SearchIndex": true, "GetStatistics": true, "GetCardinality": true, "GetPercentiles": true,
+	"GetBucketsAggregation": true, "GetThingConnectivityData": true, "TestAuthorization": true,
+	"GetEffectivePolicies": true, "ListAttachedPolicies": true, "ListTargetsForPolicy": true,
+	"TestInvokeAuthorizer": true,
+}
+
+// changes says whether a row's operation changes control.
+func changes(row operation) bool { return row.method != http.MethodGet && !asking[row.name] }

@@ -57,7 +57,7 @@ func (c *controlPlane) tagResource(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.registry.Update(func(tx *registry.Tx) error { return tx.Tag(resource, tagMap(in.Tags)) })
+	err = c.update(r, func(tx *registry.Tx) error { return tx.Tag(resource, tagMap(in.Tags)) })
 	return nil, instead(err, registry.ErrLimit, "LimitExceededException", 410)
 }
 
@@ -73,7 +73,7 @@ func (c *controlPlane) untagResource(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.Untag(resource, in.Keys) })
+	return nil, c.update(r, func(tx *registry.Tx) error { return tx.Untag(resource, in.Keys) })
 }
 
 func (c *controlPlane) listTags(r *wire.Request) (any, error) {
@@ -133,5 +133,5 @@ func (c *controlPlane) updateEvents(r *wire.Request) (any, error) {
 	for e, s := range in.Configurations {
 		set[e] = s.Enabled
 	}
-	return nil, c.registry.Update(func(tx *registry.Tx) error { return tx.SetEventConfig(set) })
+	return nil, c.update(r, func(tx *registry.Tx) error { return tx.SetEventConfig(set) })
 }

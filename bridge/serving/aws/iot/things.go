@@ -48,7 +48,7 @@ func (c *controlPlane) createThing(r *wire.Request) (any, error) {
 	}
 	name := r.Path("thingName")
 	var th registry.Thing
-	err := c.registry.Update(func(tx *registry.Tx) (err error) {
+	err := c.update(r, func(tx *registry.Tx) (err error) {
 		th = registry.Thing{Name: name, Type: in.Type, Attributes: in.Attributes.Attributes, BillingGroup: in.Billing}
 		if err := tx.CreateThing(th); err != nil {
 			return err
@@ -97,7 +97,7 @@ func (c *controlPlane) updateThing(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	err := c.registry.Update(func(tx *registry.Tx) error {
+	err := c.update(r, func(tx *registry.Tx) error {
 		return tx.UpdateThing(r.Path("thingName"), in.Expected, func(th *registry.Thing) error {
 			if in.Type != "" {
 				th.Type = in.Type
@@ -126,7 +126,7 @@ func (c *controlPlane) deleteThing(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.registry.Update(func(tx *registry.Tx) error {
+	err = c.update(r, func(tx *registry.Tx) error {
 		err := tx.DeleteThing(r.Path("thingName"), expected)
 		if errors.Is(err, registry.ErrNotFound) {
 			return nil // as AWS: there is none
@@ -185,7 +185,7 @@ func (c *controlPlane) linkThing(f func(tx *registry.Tx, thing, certificate stri
 		if err != nil {
 			return nil, err
 		}
-		return nil, c.registry.Update(func(tx *registry.Tx) error { return f(tx, r.Path("thingName"), id) })
+		return nil, c.update(r, func(tx *registry.Tx) error { return f(tx, r.Path("thingName"), id) })
 	}
 }
 

@@ -64,7 +64,7 @@ func (c *controlPlane) createType(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	var ty registry.ThingType
-	err := c.registry.Update(func(tx *registry.Tx) (err error) {
+	err := c.update(r, func(tx *registry.Tx) (err error) {
 		name := r.Path("thingTypeName")
 		ty = registry.ThingType{Name: name, Description: in.Properties.Description,
 			Searchable: in.Properties.Searchable}
@@ -102,7 +102,7 @@ func (c *controlPlane) updateType(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return nil, c.registry.Update(func(tx *registry.Tx) error {
+	return nil, c.update(r, func(tx *registry.Tx) error {
 		return tx.UpdateThingType(r.Path("thingTypeName"), in.Properties.Description, in.Properties.Searchable)
 	})
 }
@@ -114,13 +114,13 @@ func (c *controlPlane) deprecateType(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return nil, c.registry.Update(func(tx *registry.Tx) error {
+	return nil, c.update(r, func(tx *registry.Tx) error {
 		return tx.DeprecateThingType(r.Path("thingTypeName"), in.Undo)
 	})
 }
 
 func (c *controlPlane) deleteType(r *wire.Request) (any, error) {
-	err := c.registry.Update(func(tx *registry.Tx) error { return tx.DeleteThingType(r.Path("thingTypeName")) })
+	err := c.update(r, func(tx *registry.Tx) error { return tx.DeleteThingType(r.Path("thingTypeName")) })
 	return nil, instead(err, registry.ErrConflict, "InvalidRequestException", 400)
 }
 
@@ -193,7 +193,7 @@ func (c *controlPlane) createBilling(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	var g registry.BillingGroup
-	err := c.registry.Update(func(tx *registry.Tx) (err error) {
+	err := c.update(r, func(tx *registry.Tx) (err error) {
 		name := r.Path("billingGroupName")
 		if err := tx.CreateBillingGroup(name, in.Properties.Description); err != nil {
 			return err
@@ -234,7 +234,7 @@ func (c *controlPlane) updateBilling(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := map[string]uint64{}
-	err := c.registry.Update(func(tx *registry.Tx) (err error) {
+	err := c.update(r, func(tx *registry.Tx) (err error) {
 		out["version"], err = tx.UpdateBillingGroup(r.Path("billingGroupName"), in.Expected, in.Properties.Description)
 		return err
 	})
@@ -246,7 +246,7 @@ func (c *controlPlane) deleteBilling(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.registry.Update(func(tx *registry.Tx) error {
+	err = c.update(r, func(tx *registry.Tx) error {
 		err := tx.DeleteBillingGroup(r.Path("billingGroupName"), expected)
 		if errors.Is(err, registry.ErrNotFound) {
 			return nil // as AWS: there is none
@@ -299,7 +299,7 @@ func (c *controlPlane) linkBilling(in bool) run {
 		if err != nil {
 			return nil, err
 		}
-		return nil, c.registry.Update(func(tx *registry.Tx) error {
+		return nil, c.update(r, func(tx *registry.Tx) error {
 			if in {
 				return tx.SetBillingGroup(thing, group)
 			}

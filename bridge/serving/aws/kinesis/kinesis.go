@@ -41,41 +41,41 @@ func Service(s *kinesis.Service) *wire.Service {
 			return &wire.Error{Code: e.Code, Status: http.StatusBadRequest, Message: e.Message}
 		})},
 		Operations: []wire.Operation{
-			command(s, "AddTagsToStream", api.AddTagsToStream),
-			command(s, "CreateStream", api.CreateStream),
-			command(s, "DecreaseStreamRetentionPeriod", api.DecreaseStreamRetentionPeriod),
-			command(s, "DeleteResourcePolicy", api.DeleteResourcePolicy),
-			command(s, "DeleteStream", api.DeleteStream),
-			command(s, "DeregisterStreamConsumer", api.DeregisterStreamConsumer),
+			changes(s, command(s, "AddTagsToStream", api.AddTagsToStream)),
+			changes(s, command(s, "CreateStream", api.CreateStream)),
+			changes(s, command(s, "DecreaseStreamRetentionPeriod", api.DecreaseStreamRetentionPeriod)),
+			changes(s, command(s, "DeleteResourcePolicy", api.DeleteResourcePolicy)),
+			changes(s, command(s, "DeleteStream", api.DeleteStream)),
+			changes(s, command(s, "DeregisterStreamConsumer", api.DeregisterStreamConsumer)),
 			query(s, "DescribeLimits", api.DescribeLimits),
 			query(s, "DescribeStream", api.DescribeStream),
 			query(s, "DescribeStreamConsumer", api.DescribeStreamConsumer),
 			query(s, "DescribeStreamSummary", api.DescribeStreamSummary),
-			query(s, "DisableEnhancedMonitoring", api.DisableEnhancedMonitoring),
-			query(s, "EnableEnhancedMonitoring", api.EnableEnhancedMonitoring),
+			changes(s, query(s, "DisableEnhancedMonitoring", api.DisableEnhancedMonitoring)),
+			changes(s, query(s, "EnableEnhancedMonitoring", api.EnableEnhancedMonitoring)),
 			getRecords(s),
 			query(s, "GetResourcePolicy", api.GetResourcePolicy),
 			query(s, "GetShardIterator", api.GetShardIterator),
-			command(s, "IncreaseStreamRetentionPeriod", api.IncreaseStreamRetentionPeriod),
+			changes(s, command(s, "IncreaseStreamRetentionPeriod", api.IncreaseStreamRetentionPeriod)),
 			query(s, "ListShards", api.ListShards),
 			query(s, "ListStreamConsumers", api.ListStreamConsumers),
 			query(s, "ListStreams", api.ListStreams),
 			query(s, "ListTagsForResource", api.ListTagsForResource),
 			query(s, "ListTagsForStream", api.ListTagsForStream),
-			command(s, "MergeShards", api.MergeShards),
+			changes(s, command(s, "MergeShards", api.MergeShards)),
 			query(s, "PutRecord", api.PutRecord),
 			query(s, "PutRecords", api.PutRecords),
-			command(s, "PutResourcePolicy", api.PutResourcePolicy),
-			query(s, "RegisterStreamConsumer", api.RegisterStreamConsumer),
-			command(s, "RemoveTagsFromStream", api.RemoveTagsFromStream),
-			command(s, "SplitShard", api.SplitShard),
-			command(s, "StartStreamEncryption", api.StartStreamEncryption),
-			command(s, "StopStreamEncryption", api.StopStreamEncryption),
+			changes(s, command(s, "PutResourcePolicy", api.PutResourcePolicy)),
+			changes(s, query(s, "RegisterStreamConsumer", api.RegisterStreamConsumer)),
+			changes(s, command(s, "RemoveTagsFromStream", api.RemoveTagsFromStream)),
+			changes(s, command(s, "SplitShard", api.SplitShard)),
+			changes(s, command(s, "StartStreamEncryption", api.StartStreamEncryption)),
+			changes(s, command(s, "StopStreamEncryption", api.StopStreamEncryption)),
 			subscribeToShard(s),
-			command(s, "TagResource", api.TagResource),
-			command(s, "UntagResource", api.UntagResource),
-			query(s, "UpdateShardCount", api.UpdateShardCount),
-			command(s, "UpdateStreamMode", api.UpdateStreamMode),
+			changes(s, command(s, "TagResource", api.TagResource)),
+			changes(s, command(s, "UntagResource", api.UntagResource)),
+			changes(s, query(s, "UpdateShardCount", api.UpdateShardCount)),
+			changes(s, command(s, "UpdateStreamMode", api.UpdateStreamMode)),
 		},
 	}
 }
@@ -93,6 +93,22 @@ func command[In any](s *kinesis.Service, name string, f func(api, context.Contex
 	return about(s, wire.Command(name, kinesis.Patterns, func(r *wire.Request, in *In) error {
 		return f(s.In(r.Region), r.Context(), in)
 	}))
+}
+
+// changes is an operation that changes control. The audit log has what was asked
+// for, and the stream as it was when it was asked for.
+func changes(s *kinesis.Service, op wire.Operation) wire.Operation {
+	op.Changes = true
+	op.Before = func(r *wire.Request) any {
+		arn := s.In(r.Region).Resource(r.Input)
+		was, err := s.In(r.Region).DescribeStreamSummary(r.Context(),
+			&kinesis.DescribeStreamSummaryInput{StreamRef: kinesis.StreamRef{StreamARN: &arn}})
+		if err != nil {
+			return nil // there is none yet, or it is about a consumer
+		}
+		return was
+	}
+	return op
 }
 
 // about says what an operation's requests are about.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 )
@@ -39,6 +40,7 @@ type Options struct {
 	// MaxMemory is what requests' bodies and large answers may have together, in
 	// bytes; 0: 256 MiB.
 	MaxMemory int64
+	Audit     Audit // nil: nothing is kept
 	Log       *slog.Logger
 }
 
@@ -52,6 +54,7 @@ type Handler struct {
 	slot       func(r *http.Request) *admission.Slot
 	region     string
 	permissive bool
+	audit      Audit
 	log        *slog.Logger
 	memory     *pool   // bytes of bodies and large answers
 	peeks      *pool   // one for each request whose body is read before its key is known
@@ -87,6 +90,7 @@ func New(o Options) *Handler {
 		slot:       o.Slot,
 		region:     o.Region,
 		permissive: o.Permissive,
+		audit:      o.Audit,
 		log:        o.Log,
 		memory:     newPool(cmp.Or(o.MaxMemory, 256<<20)),
 		peeks:      newPool(maxPeeks),
@@ -133,13 +137,15 @@ type exchange struct {
 	intake
 	h        *Handler
 	protocol protocol
-	service  *service       // that it asks; nil: not known
-	op       *operation     // nil: not known
-	who      sigv4.Identity // by its signature, which may not hold
-	mayAll   bool           // the caller may do the operation to everything
-	status   int            // of the answer
-	form     form           // of JSON protocols
-	peeked   bool           // the body was read before the signature was
+	service  *service          // that it asks; nil: not known
+	op       *operation        // nil: not known
+	who      sigv4.Identity    // by its signature, which may not hold
+	mayAll   bool              // the caller may do the operation to everything
+	status   int               // of the answer
+	form     form              // of JSON protocols
+	peeked   bool              // the body was read before the signature was
+	verified bool              // the caller is who it says
+	endOf    func(error) error // of the operation's change; nil: it makes none
 }
 
 // ServeHTTP implements http.Handler. The request must be as it was received.
@@ -180,6 +186,7 @@ func (x *exchange) serve() error {
 		return err
 	}
 	out, err := x.run()
+	err = x.endChange(err)
 	switch {
 	case err != nil:
 		x.protocol.fail(x, x.errorOf(err))
@@ -222,6 +229,7 @@ func (x *exchange) run() (any, error) {
 		}
 	}
 	x.proven(owner)
+	x.verified = true
 	if err := x.enter(x.service.places); err != nil {
 		return nil, err
 	}
@@ -237,6 +245,7 @@ func (x *exchange) run() (any, error) {
 // operate runs the operation.
 func (x *exchange) operate() (any, error) {
 	op := x.op
+	x.startChange()
 	if op.places != nil {
 		if err := x.enter(op.places); err != nil {
 			return nil, err

@@ -55,6 +55,14 @@ type Operation struct {
 	// Resources is in the place of Resource where a request may be about several: the
 	// caller must be allowed to do it to each of them. There is at least one.
 	Resources func(*Request) []string
+	// Changes says that it changes control: what it did, or why it was refused, is
+	// kept in the audit log before it is answered (Audit). What it changes in the
+	// registry it changes with the request's context, in which the change is, so that
+	// it shows what was before and after.
+	Changes bool
+	// Before is what is changed as it is before, for the audit log, where the change
+	// itself does not show it; it returns nil for nothing. nil: it does.
+	Before func(*Request) any
 
 	// The rest is of JSON protocols.
 
