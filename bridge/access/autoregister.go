@@ -48,7 +48,7 @@ func (a *Authorizer) autoRegister(cert *x509.Certificate, by *gateway.Connect) (
 		if c, err = tx.AutoRegister(cert); err != nil {
 			return err
 		}
-		return tx.TellRegistered(&c)
+		return tx.StoreRegistered(&c)
 	})
 	switch {
 	case errors.Is(err, registry.ErrExists): // by another connection

@@ -126,8 +126,8 @@ func (a *Authorizer) customCaller(r *http.Request) (Caller, error) {
 		return nil, err
 	}
 	sum := sha256.Sum256(key)
-	if g := p.cached(sum); g != nil {
-		return g, nil
+	if s := p.cached(sum); s != nil {
+		return s, nil
 	}
 	v, err := a.o.Custom.Ask(r.Context(), attempt)
 	if err != nil {
@@ -135,12 +135,12 @@ func (a *Authorizer) customCaller(r *http.Request) (Caller, error) {
 			slog.Any("err", err))
 		return nil, ErrForbidden
 	}
-	g := newCustomSession(a, attempt, v, authz.Context{Account: a.o.Account, Region: a.o.Region,
+	s := newCustomSession(a, attempt, v, authz.Context{Account: a.o.Account, Region: a.o.Region,
 		SourceIP: admission.Host(r.RemoteAddr), Insecure: !attempt.TLS})
 	if v.Cache {
-		p.cache(sum, g, min(v.Refresh, v.Disconnect))
+		p.cache(sum, s, min(v.Refresh, v.Disconnect))
 	}
-	return g, nil
+	return s, nil
 }
 
 // cached returns the session of a client that showed the same before, nil for
@@ -155,10 +155,10 @@ func (p *peer) cached(sum [sha256.Size]byte) *customSession {
 }
 
 // cache keeps the session for the connection; it replaces the one before.
-func (p *peer) cache(sum [sha256.Size]byte, g *customSession, life time.Duration) {
+func (p *peer) cache(sum [sha256.Size]byte, s *customSession, life time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.last = &cachedSession{sum, g, time.Now().Add(life)}
+	p.last = &cachedSession{sum, s, time.Now().Add(life)}
 }
 
 // connectContext is what policies see of an MQTT client, by its CONNECT alone.

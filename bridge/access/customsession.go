@@ -30,8 +30,8 @@ func attemptOf(r *http.Request) *customauth.Attempt {
 // what the client showed before its CONNECT, nil for nothing.
 func (a *Authorizer) connectUnauthenticated(ctx context.Context, c *gateway.Connect,
 	before *customauth.Attempt) (gateway.Session, error) {
-	if g, ok := c.Memo.(*customSession); ok && g.mayConnect() {
-		return g, nil // the gateway asks again because of the registry, which does not concern the authorizer
+	if s, ok := c.Memo.(*customSession); ok && s.mayConnect() {
+		return s, nil // the gateway asks again because of the registry, which does not concern the authorizer
 	}
 	attempt := &customauth.Attempt{}
 	if before != nil {
@@ -83,30 +83,30 @@ const refreshGrace = 10 * time.Second
 
 func newCustomSession(a *Authorizer, attempt *customauth.Attempt, v *customauth.Verdict,
 	known authz.Context) *customSession {
-	g := &customSession{a: a, attempt: attempt, known: known, name: v.Authorizer, principal: v.Principal,
+	s := &customSession{a: a, attempt: attempt, known: known, name: v.Authorizer, principal: v.Principal,
 		ends: time.Now().Add(v.Disconnect)}
-	g.topicRights = topicRights{g}
-	g.setVerdict(v)
-	return g
+	s.topicRights = topicRights{s}
+	s.setVerdict(v)
+	return s
 }
 
 // setVerdict stores the authorizer's answer.
-func (g *customSession) setVerdict(v *customauth.Verdict) {
-	g.refresh = v.Refresh
+func (s *customSession) setVerdict(v *customauth.Verdict) {
+	s.refresh = v.Refresh
 	until := time.Now().Add(v.Refresh)
-	if until.After(g.ends) {
-		until = g.ends
+	if until.After(s.ends) {
+		until = s.ends
 	}
-	g.verdict.Store(&verdict{authz.Compile(v.Policies, g.known), until.Add(refreshGrace)})
+	s.verdict.Store(&verdict{authz.Compile(v.Policies, s.known), until.Add(refreshGrace)})
 }
 
 // Begin implements gateway.Lasting: the connection ends when the authorizer
 // said, and the authorizer is asked again when it said that.
-func (g *customSession) Begin(end func(reason string)) (ended func()) {
+func (s *customSession) Begin(end func(reason string)) (ended func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		last := time.NewTimer(time.Until(g.ends))
+		last := time.NewTimer(time.Until(s.ends))
 		defer last.Stop()
 		for {
 			select {
@@ -115,9 +115,9 @@ func (g *customSession) Begin(end func(reason string)) (ended func()) {
 			case <-last.C:
 				end(gateway.ReasonCustomAuth)
 				return
-			case <-time.After(g.refresh):
+			case <-time.After(s.refresh):
 			}
-			if !g.Refresh(ctx) {
+			if !s.Refresh(ctx) {
 				end(gateway.ReasonForbidden)
 				return
 			}
@@ -132,34 +132,34 @@ func (g *customSession) Begin(end func(reason string)) (ended func()) {
 // Refresh asks the authorizer again, and says whether the client may stay. If the
 // authorizer does not answer, or answers for another principal, the client may do
 // nothing any more.
-func (g *customSession) Refresh(ctx context.Context) bool {
-	v, err := g.a.o.Custom.Ask(ctx, g.attempt)
+func (s *customSession) Refresh(ctx context.Context) bool {
+	v, err := s.a.o.Custom.Ask(ctx, s.attempt)
 	if ctx.Err() != nil { // the client left meanwhile
 		return false
 	}
-	if err != nil || v.Principal != g.principal || v.Authorizer != g.name {
-		g.verdict.Store(&verdict{})
+	if err != nil || v.Principal != s.principal || v.Authorizer != s.name {
+		s.verdict.Store(&verdict{})
 		return false
 	}
-	g.setVerdict(v)
-	return g.mayConnect()
+	s.setVerdict(v)
+	return s.mayConnect()
 }
 
 // May implements Caller. The will of a client that has left may still ask, when
 // the authorizer is not asked about the client any more.
-func (g *customSession) May(action, resource string) bool {
-	w := g.verdict.Load()
+func (s *customSession) May(action, resource string) bool {
+	w := s.verdict.Load()
 	return time.Now().Before(w.until) && w.policy.Allows(action, resource)
 }
 
-func (g *customSession) mayConnect() bool { return g.May(authz.Connect, g.known.ClientID) }
+func (s *customSession) mayConnect() bool { return s.May(authz.Connect, s.known.ClientID) }
 
 // Principal is what the authorizer calls the client.
-func (g *customSession) Principal() string { return g.principal }
+func (s *customSession) Principal() string { return s.principal }
 
 // Owner implements Caller. Two authorizers may give two clients one name, which
 // has no slash.
-func (g *customSession) Owner() string { return "authorizer/" + g.name + "/" + g.principal }
+func (s *customSession) Owner() string { return "authorizer/" + s.name + "/" + s.principal }
 
 // Thing is empty: a client without a certificate is no thing.
-func (g *customSession) Thing() string { return "" }
+func (s *customSession) Thing() string { return "" }

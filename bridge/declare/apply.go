@@ -2,7 +2,6 @@ package declare
 
 import (
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"maps"
@@ -37,24 +36,23 @@ func (d *Dir) Apply(all bool) (holds int, err error) {
 	if err := d.lastGood.load(); err != nil {
 		return 0, fmt.Errorf("bridge_d.dir: what was declared before: %w", err)
 	}
-	var found []folder
-	for _, dir := range d.folders() {
-		found = append(found, d.lastGood.read(dir))
-	}
-	d.tellNotRead()
+	found := d.read()
+	d.warnNotRead()
 	first, before := d.applied == nil, d.applied
-	now, failed := d.applyFolders(found, all)
+	var now map[string]outcome
+	var failed error
 	if first {
-		// What is wrong at a start has its last good version, as if it had become
-		// wrong while the bridge ran.
-		if good, some := d.lastGood.substitute(found, now); some {
-			d.applied, _ = d.applyFolders(good, true)
-			now, failed = d.applyFolders(found, true)
-		}
+		now, failed = d.applyAtStart(found)
+	} else {
+		now, failed = d.applyFolders(found, all)
 	}
-	d.tell(before, now)
 	if failed != nil {
 		d.opts.Log.Error("rules could not be put in force", "err", failed)
+	}
+	changes := changesOf(before, now)
+	d.logChanges(changes)
+	if !first {
+		d.report(changes)
 	}
 	d.applied = now
 	d.noteMissing(first)
@@ -62,7 +60,7 @@ func (d *Dir) Apply(all bool) (holds int, err error) {
 	if err != nil {
 		d.opts.Log.Error("what is declared cannot be kept for the next start, will retry", "err", err)
 	}
-	d.tellGone(gone, now, first)
+	d.logGone(gone, now, first)
 	var errs []error
 	for _, path := range slices.Sorted(maps.Keys(now)) {
 		holds += now[path].holds
@@ -74,8 +72,28 @@ func (d *Dir) Apply(all bool) (holds int, err error) {
 	return holds, errors.Join(append(errs, failed)...)
 }
 
-// tellNotRead warns, once each, of files that may be meant as declarations.
-func (d *Dir) tellNotRead() {
+// read reads all folders.
+func (d *Dir) read() (found []folder) {
+	for _, dir := range d.folders() {
+		found = append(found, d.lastGood.read(dir))
+	}
+	return found
+}
+
+// applyAtStart is applyFolders of a start: what is wrong then has its last good
+// version, as if it had become wrong while the bridge ran.
+func (d *Dir) applyAtStart(found []folder) (now map[string]outcome, failed error) {
+	now, failed = d.applyFolders(found, true)
+	good, some := d.lastGood.substitute(found, now)
+	if !some {
+		return now, failed
+	}
+	d.applied, _ = d.applyFolders(good, true)
+	return d.applyFolders(found, true)
+}
+
+// warnNotRead warns, once each, of files that may be meant as declarations.
+func (d *Dir) warnNotRead() {
 	now := map[string]bool{}
 	for _, dir := range d.folders() {
 		for _, path := range notRead(dir) {
@@ -156,61 +174,4 @@ func (d *Dir) noteMissing(first bool) {
 	}
 	slices.Sort(missing)
 	d.missing.Store(&missing)
-}
-
-// report calls Changed for what differs from the last time, if there was one.
-func (d *Dir) report(before, now map[string]outcome) {
-	if d.opts.Changed == nil || before == nil {
-		return
-	}
-	sum := func(o outcome, there bool) string {
-		if !there {
-			return ""
-		}
-		return hex.EncodeToString(o.sum[:])
-	}
-	for _, path := range slices.Sorted(maps.Keys(now)) {
-		o := now[path]
-		old, was := before[path]
-		if !was || o.sum != old.sum || fmt.Sprint(o.err) != fmt.Sprint(old.err) {
-			d.opts.Changed(path, sum(old, was), sum(o, true), o.err)
-		}
-	}
-	for _, path := range slices.Sorted(maps.Keys(before)) {
-		if _, there := now[path]; !there {
-			d.opts.Changed(path, sum(before[path], true), "", nil)
-		}
-	}
-}
-
-// tell logs what differs from the last time.
-func (d *Dir) tell(before, now map[string]outcome) {
-	d.report(before, now)
-	var applied, gone []string // of gone, those that were refused: tellGone has the others
-	for _, path := range slices.Sorted(maps.Keys(now)) {
-		o, old := now[path], before[path]
-		same := o.sum == old.sum && fmt.Sprint(o.err) == fmt.Sprint(old.err)
-		switch {
-		case same:
-		case o.err != nil && !stays(now, path):
-			d.opts.Log.Error("a declaration is refused, and there is none of before", "file", path, "err", o.err)
-		case o.err != nil:
-			d.opts.Log.Error("a declaration is refused; what it declared before stays", "file", path, "err", o.err)
-		default:
-			applied = append(applied, path)
-		}
-	}
-	for path, o := range before {
-		if _, there := now[path]; !there && o.holds == 0 {
-			gone = append(gone, path)
-		}
-	}
-	slices.Sort(gone)
-	const shown = 10 // of perhaps thousands
-	if len(applied) > 0 {
-		d.opts.Log.Info("declarations applied", "number", len(applied), "files", applied[:min(shown, len(applied))])
-	}
-	if len(gone) > 0 {
-		d.opts.Log.Info("refused declarations are gone", "number", len(gone), "files", gone[:min(shown, len(gone))])
-	}
 }

@@ -8,13 +8,13 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 )
 
-// maxGone is how many files that are gone are told by name at a time.
+// maxGone is how many files that are gone are logged by name at a time.
 const maxGone = 100
 
-// tellGone logs which files are gone since they were last in force, and what
+// logGone logs which files are gone since they were last in force, and what
 // ended with each: at a start (first) those that went while the bridge did not
 // run. What another file declares now, or is there without one, stays.
-func (d *Dir) tellGone(files []file, now map[string]outcome, first bool) {
+func (d *Dir) logGone(files []file, now map[string]outcome, first bool) {
 	for _, f := range files[:min(maxGone, len(files))] {
 		var ended, stay []string
 		all := d.declares(f, now, first)
@@ -25,11 +25,11 @@ func (d *Dir) tellGone(files []file, now map[string]outcome, first bool) {
 				ended = append(ended, name)
 			}
 		}
-		tell := d.opts.Log.Info
+		log := d.opts.Log.Info
 		if first && len(ended) > 0 {
-			tell = d.opts.Log.Warn // perhaps nobody meant it
+			log = d.opts.Log.Warn // perhaps nobody meant it
 		}
-		tell("a declaration is gone", "file", f.path, "ended", ended, "stays", stay)
+		log("a declaration is gone", "file", f.path, "ended", ended, "stays", stay)
 	}
 	if more := len(files) - maxGone; more > 0 {
 		d.opts.Log.Info("further declarations are gone", "number", more)

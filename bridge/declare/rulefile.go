@@ -27,16 +27,16 @@ type ruleFile struct {
 // rule that is declared elsewhere, has its err, and what it held before stays.
 // Where two files declare the same rule, the one that held it before has it,
 // else the first by name; a rule that was made through the API stays.
-func (b *Rules) apply(files []file) (map[string]*ruleFile, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.open(); err != nil {
+func (s *Rules) apply(files []file) (map[string]*ruleFile, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.open(); err != nil {
 		return nil, err
 	}
 	next, inFile := make(map[string]*ruleFile, len(files)), map[string]string{}
 	hold := func(path string, rs []*rules.Rule) {
 		for _, r := range rs {
-			if inFile[r.Name] == "" && b.made[r.Name].rule == nil {
+			if inFile[r.Name] == "" && s.made[r.Name].rule == nil {
 				inFile[r.Name] = path
 				next[path].held = append(next[path].held, r)
 			}
@@ -44,11 +44,11 @@ func (b *Rules) apply(files []file) (map[string]*ruleFile, error) {
 	}
 	var changed []file
 	for _, f := range files {
-		old := b.files[f.path]
+		old := s.files[f.path]
 		if old == nil {
 			old = &ruleFile{}
 		}
-		n := b.read(f, old)
+		n := s.read(f, old)
 		next[f.path] = n
 		switch {
 		case n.err != nil:
@@ -63,7 +63,7 @@ func (b *Rules) apply(files []file) (map[string]*ruleFile, error) {
 		n := next[f.path]
 		for _, r := range n.good {
 			switch other := inFile[r.Name]; {
-			case b.made[r.Name].rule != nil:
+			case s.made[r.Name].rule != nil:
 				n.err = takenError{fmt.Errorf(
 					"rule %s was made through the API; delete it there, or give this one another name", r.Name)}
 			case other != "":
@@ -72,34 +72,34 @@ func (b *Rules) apply(files []file) (map[string]*ruleFile, error) {
 		}
 		if n.err == nil {
 			hold(f.path, n.good)
-		} else if old := b.files[f.path]; old != nil {
+		} else if old := s.files[f.path]; old != nil {
 			hold(f.path, old.held)
 		}
 	}
-	b.files, b.inFile = next, inFile
-	return next, b.set()
+	s.files, s.inFile = next, inFile
+	return next, s.set()
 }
 
 // keep leaves the rules of files as they are. At the start those that were
 // made through the API come into force.
-func (b *Rules) keep() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return errors.Join(b.open(), b.set())
+func (s *Rules) keep() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return errors.Join(s.open(), s.set())
 }
 
 // stored returns a rule of the registry or of the files, without putting
 // anything in force.
-func (b *Rules) stored(name string) (*rules.Rule, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.open(); err != nil {
+func (s *Rules) stored(name string) (*rules.Rule, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.open(); err != nil {
 		return nil, err
 	}
-	if m, ok := b.made[name]; ok {
+	if m, ok := s.made[name]; ok {
 		return m.rule, m.broken
 	}
-	files, err := readFolder(b.opts.Dir)
+	files, err := readFolder(s.opts.Dir)
 	if err != nil {
 		return nil, err
 	}
@@ -107,9 +107,9 @@ func (b *Rules) stored(name string) (*rules.Rule, error) {
 		if f.err != nil {
 			continue
 		}
-		all, err := b.parseFile(f)
+		all, err := s.parseFile(f)
 		if err != nil {
-			b.opts.Log.Warn("a file of rules is refused", "file", f.path, "err", err)
+			s.opts.Log.Warn("a file of rules is refused", "file", f.path, "err", err)
 			continue
 		}
 		for _, r := range all {
@@ -123,7 +123,7 @@ func (b *Rules) stored(name string) (*rules.Rule, error) {
 
 // read compiles what a file says. Content that is known to be good is not
 // compiled again, so that its rules stay the same ones.
-func (b *Rules) read(f file, old *ruleFile) *ruleFile {
+func (s *Rules) read(f file, old *ruleFile) *ruleFile {
 	n := &ruleFile{sum: f.sum, err: f.err}
 	if n.err != nil {
 		return n
@@ -132,16 +132,16 @@ func (b *Rules) read(f file, old *ruleFile) *ruleFile {
 		n.good = old.good
 		return n
 	}
-	n.good, n.err = b.parseFile(f)
+	n.good, n.err = s.parseFile(f)
 	return n
 }
 
 // parseFile reads one rule, which is named after its file unless the document
 // names it, or an array of documents that each name theirs.
-func (b *Rules) parseFile(f file) ([]*rules.Rule, error) {
+func (s *Rules) parseFile(f file) ([]*rules.Rule, error) {
 	all, names := []*rules.Rule{}, map[string]bool{}
 	add := func(name string, doc []byte) error {
-		r, err := b.opts.Compiler.Parse(name, doc)
+		r, err := s.opts.Compiler.Parse(name, doc)
 		if err != nil {
 			return err
 		}

@@ -65,19 +65,19 @@ func (r refused) Unwrap() []error { return []error{r.error, r.kind} }
 
 // Rules returns all rules by name, those included that are disabled and those
 // that no longer compile.
-func (b *Rules) Rules() []*rules.Rule {
-	if all := b.all.Load(); all != nil {
+func (s *Rules) Rules() []*rules.Rule {
+	if all := s.all.Load(); all != nil {
 		return *all
 	}
 	return nil
 }
 
 // Loaded says whether the rules were ever put in force.
-func (b *Rules) Loaded() bool { return b.all.Load() != nil }
+func (s *Rules) Loaded() bool { return s.all.Load() != nil }
 
 // Rule returns a rule; one that is not there is registry.ErrNotFound.
-func (b *Rules) Rule(name string) (*rules.Rule, error) {
-	all := b.Rules()
+func (s *Rules) Rule(name string) (*rules.Rule, error) {
+	all := s.Rules()
 	byName := func(r *rules.Rule, name string) int { return strings.Compare(r.Name, name) }
 	i, ok := slices.BinarySearchFunc(all, name, byName)
 	if !ok {
@@ -88,28 +88,28 @@ func (b *Rules) Rule(name string) (*rules.Rule, error) {
 
 // Named returns a rule in force; one that is not is registry.ErrNotFound. Where
 // no rules were put in force, since no bridge runs, it is the one that would be.
-func (b *Rules) Named(name string) (*rules.Rule, error) {
-	if r := b.opts.Engine.Rule(name); r != nil {
+func (s *Rules) Named(name string) (*rules.Rule, error) {
+	if r := s.opts.Engine.Rule(name); r != nil {
 		return r, nil
 	}
-	if !b.Loaded() {
-		return b.stored(name)
+	if !s.Loaded() {
+		return s.stored(name)
 	}
-	if _, err := b.Rule(name); err != nil {
+	if _, err := s.Rule(name); err != nil {
 		return nil, err
 	}
-	return nil, fmt.Errorf("rule %s is not in force: %w", name, errors.Join(registry.ErrNotFound, b.Trouble(name)))
+	return nil, fmt.Errorf("rule %s is not in force: %w", name, errors.Join(registry.ErrNotFound, s.Trouble(name)))
 }
 
 // Trouble returns what is wrong with a rule: why it no longer compiles, or why
 // the file that it came from is refused as it is now; nil if nothing is.
-func (b *Rules) Trouble(name string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if m, ok := b.made[name]; ok {
+func (s *Rules) Trouble(name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m, ok := s.made[name]; ok {
 		return m.broken
 	}
-	if f := b.files[b.inFile[name]]; f != nil {
+	if f := s.files[s.inFile[name]]; f != nil {
 		return f.err
 	}
 	return nil
@@ -117,49 +117,49 @@ func (b *Rules) Trouble(name string) error {
 
 // Create makes a rule of a topic rule payload. A name that is taken is
 // registry.ErrExists, a document that is wrong registry.ErrInvalid.
-func (b *Rules) Create(ctx context.Context, name string, doc []byte) error {
-	return b.change(name, registry.ErrExists, func() error {
-		if _, ok := b.made[name]; ok {
+func (s *Rules) Create(ctx context.Context, name string, doc []byte) error {
+	return s.change(name, registry.ErrExists, func() error {
+		if _, ok := s.made[name]; ok {
 			return refused{fmt.Errorf("rule %s exists already", name), registry.ErrExists}
 		}
-		return b.put(ctx, name, doc, (*registry.Tx).CreateRule)
+		return s.put(ctx, name, doc, (*registry.Tx).CreateRule)
 	})
 }
 
 // Replace gives a rule another document. No such rule is registry.ErrNotFound,
 // one of a file registry.ErrConflict, a wrong document registry.ErrInvalid.
-func (b *Rules) Replace(ctx context.Context, name string, doc []byte) error {
-	return b.change(name, registry.ErrConflict, func() error {
-		return b.put(ctx, name, doc, (*registry.Tx).ReplaceRule)
+func (s *Rules) Replace(ctx context.Context, name string, doc []byte) error {
+	return s.change(name, registry.ErrConflict, func() error {
+		return s.put(ctx, name, doc, (*registry.Tx).ReplaceRule)
 	})
 }
 
 // Delete deletes a rule; errors are as of Replace.
-func (b *Rules) Delete(ctx context.Context, name string) error {
-	return b.change(name, registry.ErrConflict, func() error {
-		err := audit.Update(ctx, b.opts.Registry, func(tx *registry.Tx) error { return tx.DeleteRule(name) })
+func (s *Rules) Delete(ctx context.Context, name string) error {
+	return s.change(name, registry.ErrConflict, func() error {
+		err := audit.Update(ctx, s.opts.Registry, func(tx *registry.Tx) error { return tx.DeleteRule(name) })
 		if err != nil {
 			return err
 		}
-		delete(b.made, name)
+		delete(s.made, name)
 		return nil
 	})
 }
 
 // SetDisabled disables or enables a rule; errors are as of Replace, and a rule
 // that no longer compiles cannot be enabled.
-func (b *Rules) SetDisabled(ctx context.Context, name string, disabled bool) error {
-	return b.change(name, registry.ErrConflict, func() error {
-		if why := b.made[name].broken; why != nil && !disabled {
+func (s *Rules) SetDisabled(ctx context.Context, name string, disabled bool) error {
+	return s.change(name, registry.ErrConflict, func() error {
+		if why := s.made[name].broken; why != nil && !disabled {
 			return refused{why, registry.ErrInvalid}
 		}
 		var stored registry.Rule
-		err := audit.Update(ctx, b.opts.Registry, func(tx *registry.Tx) (err error) {
+		err := audit.Update(ctx, s.opts.Registry, func(tx *registry.Tx) (err error) {
 			stored, err = tx.SetRuleDisabled(name, disabled)
 			return err
 		})
 		if err == nil {
-			b.made[name] = b.compile(stored)
+			s.made[name] = s.compile(stored)
 		}
 		return err
 	})
@@ -167,45 +167,45 @@ func (b *Rules) SetDisabled(ctx context.Context, name string, disabled bool) err
 
 // change runs f, which changes what is made, and puts that in force. A rule of
 // a file is refused with kind.
-func (b *Rules) change(name string, kind error, f func() error) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if err := b.open(); err != nil {
+func (s *Rules) change(name string, kind error, f func() error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.open(); err != nil {
 		return err
 	}
-	if path := b.inFile[name]; path != "" {
+	if path := s.inFile[name]; path != "" {
 		return refused{fmt.Errorf("rule %s is declared in %s, which is where to change it", name, path), kind}
 	}
 	if err := f(); err != nil {
 		return err
 	}
-	if err := b.set(); err != nil {
+	if err := s.set(); err != nil {
 		return fmt.Errorf("rule %s is changed on disk, and will be in force at the next change or start: %w", name, err)
 	}
 	return nil
 }
 
-func (b *Rules) put(ctx context.Context, name string, doc []byte,
+func (s *Rules) put(ctx context.Context, name string, doc []byte,
 	store func(*registry.Tx, registry.Rule) (registry.Rule, error)) error {
-	r, err := b.parse(name, doc)
+	r, err := s.parse(name, doc)
 	if err != nil {
 		return refused{err, registry.ErrInvalid}
 	}
 	stored := registry.Rule{Name: name, Document: doc, Disabled: r.Disabled}
-	err = audit.Update(ctx, b.opts.Registry, func(tx *registry.Tx) (err error) {
+	err = audit.Update(ctx, s.opts.Registry, func(tx *registry.Tx) (err error) {
 		stored, err = store(tx, stored)
 		return err
 	})
 	if err == nil {
 		r.Created = stored.Created
-		b.made[name] = madeRule{rule: r}
+		s.made[name] = madeRule{rule: r}
 	}
 	return err
 }
 
 // parse compiles a document that is to make the rule name and no other.
-func (b *Rules) parse(name string, doc []byte) (*rules.Rule, error) {
-	r, err := b.opts.Compiler.Parse(name, doc)
+func (s *Rules) parse(name string, doc []byte) (*rules.Rule, error) {
+	r, err := s.opts.Compiler.Parse(name, doc)
 	if err == nil && r.Name != name {
 		err = fmt.Errorf("rule %s: the document is of rule %s", name, r.Name)
 	}
@@ -213,9 +213,9 @@ func (b *Rules) parse(name string, doc []byte) (*rules.Rule, error) {
 }
 
 // compile makes a stored rule, as well as it can be.
-func (b *Rules) compile(stored registry.Rule) madeRule {
+func (s *Rules) compile(stored registry.Rule) madeRule {
 	m := madeRule{}
-	if m.rule, m.broken = b.parse(stored.Name, stored.Document); m.broken != nil {
+	if m.rule, m.broken = s.parse(stored.Name, stored.Document); m.broken != nil {
 		m.rule = &rules.Rule{Name: stored.Name}
 		_ = json.Unmarshal(stored.Document, &m.rule.Payload) // what can be had of it
 	}
@@ -224,18 +224,18 @@ func (b *Rules) compile(stored registry.Rule) madeRule {
 }
 
 // open reads the rules of the registry, once. mu is held.
-func (b *Rules) open() error {
-	if b.made != nil {
+func (s *Rules) open() error {
+	if s.made != nil {
 		return nil
 	}
 	made := map[string]madeRule{}
-	err := b.opts.Registry.View(func(tx *registry.Tx) error {
+	err := s.opts.Registry.View(func(tx *registry.Tx) error {
 		for after := ""; ; {
 			page, next, err := tx.Rules(after, registry.MaxPage)
 			for _, stored := range page {
-				m := b.compile(stored)
+				m := s.compile(stored)
 				if m.broken != nil {
-					b.opts.Log.Error("a rule does not compile any more and is not in force", "rule", stored.Name, "err",
+					s.opts.Log.Error("a rule does not compile any more and is not in force", "rule", stored.Name, "err",
 						m.broken)
 				}
 				made[stored.Name] = m
@@ -248,29 +248,29 @@ func (b *Rules) open() error {
 	if err != nil {
 		return err
 	}
-	b.made = made
+	s.made = made
 	return nil
 }
 
 // set puts in force what is made and what files hold. mu is held. If it fails,
 // which the log's disk can make it do, the next change or start tries again.
-func (b *Rules) set() error {
+func (s *Rules) set() error {
 	var live, broken []*rules.Rule
-	for _, m := range b.made {
+	for _, m := range s.made {
 		if m.broken == nil {
 			live = append(live, m.rule)
 		} else {
 			broken = append(broken, m.rule)
 		}
 	}
-	for _, f := range b.files {
+	for _, f := range s.files {
 		live = append(live, f.held...)
 	}
-	if err := b.opts.Engine.Set(live); err != nil {
+	if err := s.opts.Engine.Set(live); err != nil {
 		return errors.Join(errors.New("the rules in force are those of before"), err)
 	}
 	all := slices.Concat(live, broken)
 	slices.SortFunc(all, func(x, y *rules.Rule) int { return strings.Compare(x.Name, y.Name) })
-	b.all.Store(&all)
+	s.all.Store(&all)
 	return nil
 }

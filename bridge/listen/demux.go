@@ -42,88 +42,88 @@ type demuxListener struct {
 
 func newDemuxListener(l net.Listener, c *tls.Config, plain func(net.Addr) bool, mqtt func(*tls.Conn),
 	denied func(net.Addr, string, error), log *slog.Logger) *demuxListener {
-	e := &demuxListener{Listener: l, config: c, plain: plain, mqtt: mqtt, denied: denied, log: log,
+	d := &demuxListener{Listener: l, config: c, plain: plain, mqtt: mqtt, denied: denied, log: log,
 		ready: make(chan net.Conn), failed: make(chan error), closed: make(chan struct{})}
-	e.close = sync.OnceValue(func() error {
-		e.mu.Lock()
-		close(e.closed)
-		e.mu.Unlock()
+	d.close = sync.OnceValue(func() error {
+		d.mu.Lock()
+		close(d.closed)
+		d.mu.Unlock()
 		err := l.Close()
-		e.wg.Wait()
+		d.wg.Wait()
 		return err
 	})
-	return e
+	return d
 }
 
 // Accept implements net.Listener.
-func (e *demuxListener) Accept() (net.Conn, error) {
-	e.begin()
+func (d *demuxListener) Accept() (net.Conn, error) {
+	d.begin()
 	select {
-	case c := <-e.ready:
+	case c := <-d.ready:
 		return c, nil
-	case err := <-e.failed:
+	case err := <-d.failed:
 		return nil, err
-	case <-e.closed:
+	case <-d.closed:
 		return nil, net.ErrClosed
 	}
 }
 
 // begin starts what accepts, unless that was done or all is over.
-func (e *demuxListener) begin() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+func (d *demuxListener) begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	select {
-	case <-e.closed:
+	case <-d.closed:
 	default:
-		if !e.begun {
-			e.begun = true
-			e.wg.Go(e.accept)
+		if !d.begun {
+			d.begun = true
+			d.wg.Go(d.accept)
 		}
 	}
 }
 
 // Close implements net.Listener; it may be called again. Connections that are
 // not accepted yet end.
-func (e *demuxListener) Close() error { return e.close() }
+func (d *demuxListener) Close() error { return d.close() }
 
 // accept takes connections until the listener is closed; other errors are the
 // server's to judge.
-func (e *demuxListener) accept() {
+func (d *demuxListener) accept() {
 	for {
-		c, err := e.Listener.Accept()
+		c, err := d.Listener.Accept()
 		if err != nil {
 			select {
-			case e.failed <- err:
+			case d.failed <- err:
 				continue
-			case <-e.closed:
+			case <-d.closed:
 				return
 			}
 		}
-		e.wg.Go(func() { e.handshake(c) })
+		d.wg.Go(func() { d.handshake(c) })
 	}
 }
 
 // deliver hands c to the caller of Accept.
-func (e *demuxListener) deliver(c net.Conn) {
+func (d *demuxListener) deliver(c net.Conn) {
 	select {
-	case e.ready <- c:
-	case <-e.closed:
+	case d.ready <- c:
+	case <-d.closed:
 		c.Close()
 	}
 }
 
 // handshake finds out what the client speaks, within firstByteTimeout, and hands
 // the connection on.
-func (e *demuxListener) handshake(c net.Conn) {
+func (d *demuxListener) handshake(c net.Conn) {
 	detected := make(chan struct{})
-	e.wg.Go(func() {
+	d.wg.Go(func() {
 		select {
 		case <-detected:
-		case <-e.closed:
+		case <-d.closed:
 			c.Close()
 		}
 	})
-	to := e.detect(c)
+	to := d.detect(c)
 	close(detected)
 	if to == nil {
 		c.Close()
@@ -133,9 +133,9 @@ func (e *demuxListener) handshake(c net.Conn) {
 }
 
 // detect returns what hands the connection on, nil if it is to be closed.
-func (e *demuxListener) detect(c net.Conn) func() {
+func (d *demuxListener) detect(c net.Conn) func() {
 	_ = c.SetDeadline(time.Now().Add(firstByteTimeout)) // a failure shows in Read
-	if e.plain(c.RemoteAddr()) {
+	if d.plain(c.RemoteAddr()) {
 		p := &peekedConn{Conn: c}
 		if n, err := c.Read(p.first[:]); n == 0 || err != nil {
 			return nil
@@ -144,15 +144,15 @@ func (e *demuxListener) detect(c net.Conn) func() {
 		c = p
 		if p.first[0] != recordHandshake {
 			_ = c.SetDeadline(time.Time{})
-			return func() { e.deliver(c) }
+			return func() { d.deliver(c) }
 		}
 	}
-	t := tls.Server(c, e.config)
+	t := tls.Server(c, d.config)
 	if err := t.Handshake(); err != nil {
-		e.failedHandshakes.Add(1)
-		e.log.Debug("TLS handshake failed", "remote", c.RemoteAddr(), "err", err)
-		if e.denied != nil {
-			e.denied(c.RemoteAddr(), "", fmt.Errorf("TLS handshake: %w", err))
+		d.failedHandshakes.Add(1)
+		d.log.Debug("TLS handshake failed", "remote", c.RemoteAddr(), "err", err)
+		if d.denied != nil {
+			d.denied(c.RemoteAddr(), "", fmt.Errorf("TLS handshake: %w", err))
 		}
 		return nil
 	}
@@ -160,9 +160,9 @@ func (e *demuxListener) detect(c net.Conn) func() {
 	state := t.ConnectionState()
 	switch {
 	case state.NegotiatedProtocol != "mqtt" && state.NegotiatedProtocol != "x-amzn-mqtt-ca":
-		return func() { e.deliver(tlsConn{t, &state}) }
-	case e.mqtt != nil:
-		return func() { e.mqtt(t) }
+		return func() { d.deliver(tlsConn{t, &state}) }
+	case d.mqtt != nil:
+		return func() { d.mqtt(t) }
 	}
 	return nil
 }

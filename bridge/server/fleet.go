@@ -36,7 +36,7 @@ func (s *Server) clientEvent(v gateway.Event) {
 	}
 	s.kicked(v)
 	if s.cfg.MQTT.Events {
-		s.lifecycle.Hear(v)
+		s.lifecycle.Add(v)
 	}
 }
 

@@ -56,7 +56,7 @@ func (t *Tx) CreateGroup(g Group) error {
 		return err
 	}
 	g.Version, g.Created = 1, t.reg.now().UTC()
-	if err := t.tellGroup(&g, Created); err != nil {
+	if err := t.storeGroupChange(&g, Created); err != nil {
 		return err
 	}
 	if g.Parent != "" {
@@ -74,7 +74,7 @@ func (t *Tx) CreateGroup(g Group) error {
 		if err := t.addLink(bGroupChildren, g.Parent, g.Name); err != nil {
 			return err
 		}
-		if err := t.tellBelow(&up, &g, Added); err != nil {
+		if err := t.storeHierarchyChange(&up, &g, Added); err != nil {
 			return err
 		}
 	}
@@ -82,8 +82,8 @@ func (t *Tx) CreateGroup(g Group) error {
 	return t.put(bGroups, g.Name, &g)
 }
 
-// tellGroup stores a change of a group, with those above it.
-func (t *Tx) tellGroup(g *Group, op Operation) error {
+// storeGroupChange stores a change of a group, with those above it.
+func (t *Tx) storeGroupChange(g *Group, op Operation) error {
 	c := &Change{Event: GroupEvent, Operation: op, Name: g.Name, Group: g}
 	line, err := t.ancestry(g.Parent)
 	if err != nil {
@@ -96,11 +96,11 @@ func (t *Tx) tellGroup(g *Group, op Operation) error {
 		}
 		c.Above = append(c.Above, GroupID{name, up.ID()})
 	}
-	return t.tell(c)
+	return t.storeChange(c)
 }
 
-func (t *Tx) tellBelow(g, below *Group, op Operation) error {
-	return t.tell(&Change{Event: HierarchyEvent, Operation: op, Name: g.Name, Group: g, Other: below.Name,
+func (t *Tx) storeHierarchyChange(g, below *Group, op Operation) error {
+	return t.storeChange(&Change{Event: HierarchyEvent, Operation: op, Name: g.Name, Group: g, Other: below.Name,
 		OtherID: below.ID()})
 }
 
@@ -143,7 +143,7 @@ func (t *Tx) UpdateGroup(name string, expected uint64, f func(*Group) error) (ve
 	if err := g.check(); err != nil {
 		return 0, err
 	}
-	if err := t.tellGroup(&g, Updated); err != nil {
+	if err := t.storeGroupChange(&g, Updated); err != nil {
 		return 0, err
 	}
 	t.changed(GroupChanged, name)
@@ -197,11 +197,11 @@ func (t *Tx) DeleteGroup(name string, expected uint64) error {
 		if err != nil {
 			return err
 		}
-		if err := t.tellBelow(&up, &g, Removed); err != nil {
+		if err := t.storeHierarchyChange(&up, &g, Removed); err != nil {
 			return err
 		}
 	}
-	if err := t.tellGroup(&g, Deleted); err != nil {
+	if err := t.storeGroupChange(&g, Deleted); err != nil {
 		return err
 	}
 	if err := t.DeleteTags("thinggroup/" + name); err != nil {
@@ -230,16 +230,16 @@ func (t *Tx) AddToGroup(thing, group string) error {
 	if err := t.addLink(bGroupThings, group, thing); err != nil {
 		return err
 	}
-	if err := t.TellMember(&g, &th, Added); err != nil {
+	if err := t.StoreMembership(&g, &th, Added); err != nil {
 		return err
 	}
 	return t.put(bThings, thing, &th)
 }
 
-// TellMember stores that a thing came into a group, or left it, if such messages
+// StoreMembership stores that a thing came into a group, or left it, if such messages
 // are wanted. Membership of dynamic groups is told by who knows it.
-func (t *Tx) TellMember(g *Group, th *Thing, op Operation) error {
-	return t.tell(&Change{Event: MembershipEvent, Operation: op, Name: g.Name, Group: g, Other: th.Name,
+func (t *Tx) StoreMembership(g *Group, th *Thing, op Operation) error {
+	return t.storeChange(&Change{Event: MembershipEvent, Operation: op, Name: g.Name, Group: g, Other: th.Name,
 		OtherID: th.ID()})
 }
 
@@ -271,7 +271,7 @@ func (t *Tx) leave(th *Thing, group string) error {
 	if err != nil {
 		return err
 	}
-	if err := t.TellMember(&g, th, Removed); err != nil {
+	if err := t.StoreMembership(&g, th, Removed); err != nil {
 		return err
 	}
 	return t.removeLink(bGroupThings, group, th.Name)

@@ -332,10 +332,10 @@ func TestChanges(t *testing.T) {
 	for {
 		var some []Change
 		err := r.Update(func(tx *Tx) (err error) {
-			if some, err = tx.Untold(5); err != nil || len(some) == 0 {
+			if some, err = tx.StoredChanges(5); err != nil || len(some) == 0 {
 				return err
 			}
-			return tx.Told(some[len(some)-1].Sequence)
+			return tx.ForgetChanges(some[len(some)-1].Sequence)
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -371,7 +371,7 @@ func TestTooMuchToTell(t *testing.T) {
 	steps(t, r, []step{
 		{"want", func(tx *Tx) error { return tx.SetEventConfig(map[EventType]bool{ThingEvent: true}) }, nil},
 		{"first", thing("a"), nil},
-		{"as if many came", func(tx *Tx) error { return tx.tx.Table(bOutbox).SetSequence(maxUntold) }, nil},
+		{"as if many came", func(tx *Tx) error { return tx.tx.Table(bOutbox).SetSequence(maxChanges) }, nil},
 		{"full", thing("b"), ErrLimit},
 		{"what is not told", func(tx *Tx) error { return tx.CreateThingType(ThingType{Name: "x"}) }, nil},
 		{"nothing is half done", func(tx *Tx) error { _, err := tx.Thing("b"); return err }, ErrNotFound},
@@ -380,11 +380,11 @@ func TestTooMuchToTell(t *testing.T) {
 		{"wanted again", func(tx *Tx) error { return tx.SetEventConfig(map[EventType]bool{ThingEvent: true}) }, nil},
 		{"still full", thing("c"), ErrLimit},
 		{"told", func(tx *Tx) error {
-			all, err := tx.Untold(10)
+			all, err := tx.StoredChanges(10)
 			if err != nil || len(all) != 1 || all[0].Name != "a" {
 				return fmt.Errorf("%+v, %v", all, err)
 			}
-			return tx.Told(all[0].Sequence)
+			return tx.ForgetChanges(all[0].Sequence)
 		}, nil},
 		{"room", thing("c"), nil},
 	})

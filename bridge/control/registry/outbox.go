@@ -47,9 +47,9 @@ const (
 )
 
 // A Change is what a message about the registry tells. It is stored with what
-// it is about in one transaction, and kept until Told.
+// it is about in one transaction, and kept until ForgetChanges is called.
 type Change struct {
-	Sequence  uint64    `json:"-"`  // order among changes; to be passed to Told
+	Sequence  uint64    `json:"-"`  // order among changes; to be passed to ForgetChanges
 	ID        string    `json:"id"` // UUID, the same when the message is sent again
 	Time      time.Time `json:"time"`
 	Event     EventType `json:"event"`
@@ -72,9 +72,9 @@ type Change struct {
 // A GroupID names a thing group.
 type GroupID struct{ Name, ID string }
 
-// maxUntold is how many changes wait to be told. A registry that nobody reads
+// maxChanges is how many changes wait to be published. A registry that nobody reads
 // them of refuses to change rather than to forget.
-const maxUntold = 1_000_000
+const maxChanges = 1_000_000
 
 // An EventConfig says which messages are wanted.
 type EventConfig struct {
@@ -120,8 +120,8 @@ func (t *Tx) SetEventConfig(set map[EventType]bool) error {
 	return t.put(bMeta, string(keyEvents), &c)
 }
 
-// tell stores a change if messages of its type are wanted.
-func (t *Tx) tell(c *Change) error {
+// storeChange stores a change if messages of its type are wanted.
+func (t *Tx) storeChange(c *Change) error {
 	if t.wanted == nil {
 		config, err := t.EventConfig()
 		if err != nil {
@@ -137,8 +137,8 @@ func (t *Tx) tell(c *Change) error {
 	if err != nil {
 		return err
 	}
-	if first, _ := b.Cursor().First(); first != nil && n-binary.BigEndian.Uint64(first) >= maxUntold {
-		return fmt.Errorf("%d messages about the registry wait to be published: %w", maxUntold, ErrLimit)
+	if first, _ := b.Cursor().First(); first != nil && n-binary.BigEndian.Uint64(first) >= maxChanges {
+		return fmt.Errorf("%d messages about the registry wait to be published: %w", maxChanges, ErrLimit)
 	}
 	c.ID, c.Time = uuid.NewString(), t.reg.now().UTC()
 	if c.Thing != nil {
@@ -152,14 +152,14 @@ func (t *Tx) tell(c *Change) error {
 	return b.Put(binary.BigEndian.AppendUint64(nil, n), raw)
 }
 
-// TellRegistered stores that a certificate was registered by its first
+// StoreRegistered stores that a certificate was registered by its first
 // connection.
-func (t *Tx) TellRegistered(c *Certificate) error {
-	return t.tell(&Change{Event: RegisteredEvent, Operation: Created, Name: c.ID, Certificate: c})
+func (t *Tx) StoreRegistered(c *Certificate) error {
+	return t.storeChange(&Change{Event: RegisteredEvent, Operation: Created, Name: c.ID, Certificate: c})
 }
 
-// Untold returns the oldest n changes that have not been told.
-func (t *Tx) Untold(n int) ([]Change, error) {
+// StoredChanges returns the oldest n changes that are stored.
+func (t *Tx) StoredChanges(n int) ([]Change, error) {
 	var all []Change
 	cur := t.tx.Table(bOutbox).Cursor()
 	for k, raw := cur.First(); k != nil && len(all) < n; k, raw = cur.Next() {
@@ -182,8 +182,8 @@ func (t *Tx) Untold(n int) ([]Change, error) {
 	return all, nil
 }
 
-// Told forgets the changes up to and with the one of a sequence number.
-func (t *Tx) Told(sequence uint64) error {
+// ForgetChanges forgets the changes up to and with the one of a sequence number.
+func (t *Tx) ForgetChanges(sequence uint64) error {
 	b := t.tx.Table(bOutbox)
 	cur := b.Cursor()
 	for k, _ := cur.First(); k != nil && binary.BigEndian.Uint64(k) <= sequence; k, _ = cur.First() {

@@ -343,7 +343,7 @@ const (
 	GroupChanged       Kind = "group"       // made, changed, deleted, or another policy attached
 	AuthorizerChanged  Kind = "authorizer"  // made, changed, deleted, or another is the default
 	UserChanged        Kind = "user"        // made, changed, deleted, or one of the keys
-	ChangeStored       Kind = "change"      // there is something Untold
+	ChangeStored       Kind = "change"      // a Change was stored
 	RecordKept         Kind = "record"      // there is something among Records
 	IndexingChanged    Kind = "indexing"    // of the fleet index
 )

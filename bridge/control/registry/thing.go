@@ -65,7 +65,7 @@ func (t *Tx) CreateThing(th Thing) error {
 		return nil
 	}
 	th.Version, th.Created, th.Groups = 1, t.reg.now().UTC(), nil
-	if err := t.tell(&Change{Event: ThingEvent, Operation: Created, Name: th.Name, Thing: &th}); err != nil {
+	if err := t.storeChange(&Change{Event: ThingEvent, Operation: Created, Name: th.Name, Thing: &th}); err != nil {
 		return err
 	}
 	if err := t.giveType(&th, ""); err != nil {
@@ -105,7 +105,7 @@ func (t *Tx) UpdateThing(name string, expected uint64, f func(*Thing) error) err
 	if err := th.check(); err != nil {
 		return err
 	}
-	if err := t.tell(&Change{Event: ThingEvent, Operation: Updated, Name: name, Thing: &th}); err != nil {
+	if err := t.storeChange(&Change{Event: ThingEvent, Operation: Updated, Name: name, Thing: &th}); err != nil {
 		return err
 	}
 	if err := t.giveType(&th, keep.Type); err != nil {
@@ -138,7 +138,7 @@ func (t *Tx) DeleteThing(name string, expected uint64) error {
 	if err := errors.Join(t.giveType(&was, th.Type), t.giveBilling(&was, th.BillingGroup)); err != nil {
 		return err
 	}
-	if err := t.tell(&Change{Event: ThingEvent, Operation: Deleted, Name: name, Thing: &th}); err != nil {
+	if err := t.storeChange(&Change{Event: ThingEvent, Operation: Deleted, Name: name, Thing: &th}); err != nil {
 		return err
 	}
 	t.changed(ThingChanged, name)

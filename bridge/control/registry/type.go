@@ -68,7 +68,7 @@ func (t *Tx) CreateThingType(ty ThingType) error {
 }
 
 func (t *Tx) putType(ty *ThingType, op Operation) error {
-	if err := t.tell(&Change{Event: TypeEvent, Operation: op, Name: ty.Name, Type: ty}); err != nil {
+	if err := t.storeChange(&Change{Event: TypeEvent, Operation: op, Name: ty.Name, Type: ty}); err != nil {
 		return err
 	}
 	return t.put(bTypes, ty.Name, ty)
@@ -122,7 +122,7 @@ func (t *Tx) DeleteThingType(name string) error {
 	if t.anyLink(bTypeThings, name) {
 		return fmt.Errorf("thing type %s: things have it: %w", name, ErrInUse)
 	}
-	if err := t.tell(&Change{Event: TypeEvent, Operation: Deleted, Name: name, Type: &ty}); err != nil {
+	if err := t.storeChange(&Change{Event: TypeEvent, Operation: Deleted, Name: name, Type: &ty}); err != nil {
 		return err
 	}
 	if err := t.DeleteTags("thingtype/" + name); err != nil {
@@ -199,7 +199,7 @@ func (t *Tx) giveType(th *Thing, from string) error {
 		if err := t.removeLink(bTypeThings, from, th.Name); err != nil {
 			return err
 		}
-		if err := t.tellType(th, from, Removed); err != nil {
+		if err := t.storeTypeChange(th, from, Removed); err != nil {
 			return err
 		}
 	}
@@ -216,9 +216,9 @@ func (t *Tx) giveType(th *Thing, from string) error {
 	if err := t.addLink(bTypeThings, th.Type, th.Name); err != nil {
 		return err
 	}
-	return t.tellType(th, th.Type, Added)
+	return t.storeTypeChange(th, th.Type, Added)
 }
 
-func (t *Tx) tellType(th *Thing, name string, op Operation) error {
-	return t.tell(&Change{Event: TypeAssociationEvent, Operation: op, Name: name, Thing: th})
+func (t *Tx) storeTypeChange(th *Thing, name string, op Operation) error {
+	return t.storeChange(&Change{Event: TypeAssociationEvent, Operation: op, Name: name, Thing: th})
 }

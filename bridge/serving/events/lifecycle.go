@@ -66,8 +66,8 @@ func NewLifecycle(publish func(topic string, payload []byte), log *slog.Logger) 
 		clients: make(map[string]*connection), away: make(map[string]departure)}
 }
 
-// Hear is the gateway's hook: it does not wait.
-func (e *Lifecycle) Hear(v gateway.Event) {
+// Add is the gateway's hook: it does not wait.
+func (e *Lifecycle) Add(v gateway.Event) {
 	if strings.ContainsAny(v.Client.ID(), "+#") {
 		return // there is no such topic
 	}
@@ -103,7 +103,7 @@ func filterBytes(v gateway.Event) (n int64) {
 // Dropped returns how many events were not published since too many waited.
 func (e *Lifecycle) Dropped() uint64 { return e.dropped.Load() }
 
-// Run publishes what Hear was told of until ctx ends, and then what still waits.
+// Run publishes what Add was given until ctx ends, and then what still waits.
 // It asks which clients are connected after events were dropped.
 func (e *Lifecycle) Run(ctx context.Context, connected Clients) error {
 	tick := time.NewTicker(time.Minute)
@@ -112,7 +112,7 @@ func (e *Lifecycle) Run(ctx context.Context, connected Clients) error {
 	for {
 		select {
 		case v := <-e.queue:
-			e.tell(v)
+			e.publishEvent(v)
 		case now := <-tick.C:
 			e.notices.Flush()
 			e.reconcile(connected, now)
@@ -121,7 +121,7 @@ func (e *Lifecycle) Run(ctx context.Context, connected Clients) error {
 			for {
 				select {
 				case v := <-e.queue:
-					e.tell(v)
+					e.publishEvent(v)
 				default:
 					return nil
 				}
@@ -207,7 +207,7 @@ type lifecycleEvent struct {
 	Version *uint64  `json:"versionNumber,omitempty"`
 }
 
-func (e *Lifecycle) tell(v gateway.Event) {
+func (e *Lifecycle) publishEvent(v gateway.Event) {
 	e.text.Add(-filterBytes(v))
 	id := v.Client.ID()
 	c := e.latest(id, v.Client.Serial(), v.Time)

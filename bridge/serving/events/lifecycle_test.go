@@ -16,13 +16,13 @@ func TestLifecycleIsBounded(t *testing.T) {
 	e := NewLifecycle(func(string, []byte) { published++ }, slog.New(slog.DiscardHandler))
 	filters := []string{strings.Repeat("x", 1<<20)}
 	for range 20 {
-		e.Hear(gateway.Event{Client: new(gateway.Client), Kind: gateway.Subscribed, Filters: filters})
+		e.Add(gateway.Event{Client: new(gateway.Client), Kind: gateway.Subscribed, Filters: filters})
 	}
 	if got := e.dropped.Load(); got != 4 || len(e.queue) != 16 || e.text.Load() != 16<<20 {
 		t.Errorf("%d dropped, %d wait with %d bytes", got, len(e.queue), e.text.Load())
 	}
 	for range 2 * maxEvents {
-		e.Hear(gateway.Event{Client: new(gateway.Client), Kind: gateway.Unsubscribed})
+		e.Add(gateway.Event{Client: new(gateway.Client), Kind: gateway.Unsubscribed})
 	}
 	if len(e.queue) != maxEvents {
 		t.Errorf("%d wait", len(e.queue))

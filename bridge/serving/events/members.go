@@ -31,23 +31,23 @@ func (m Members) Changed(all []index.Membership) {
 	for len(all) > 0 && err == nil && wanted {
 		some := all[:min(membersAtOnce, len(all))]
 		all = all[len(some):]
-		err = m.Registry.Update(func(tx *registry.Tx) error { return tellMembers(tx, some) })
+		err = m.Registry.Update(func(tx *registry.Tx) error { return storeMembers(tx, some) })
 	}
 	if err != nil {
 		m.Log.Error("messages about members of dynamic thing groups are lost", "changes", len(all), "err", err)
 	}
 }
 
-// A memberTeller is what tellMembers needs of a transaction.
-type memberTeller interface {
+// A memberTx is what storeMembers needs of a transaction.
+type memberTx interface {
 	Group(name string) (registry.Group, error)
 	Thing(name string) (registry.Thing, error)
-	TellMember(g *registry.Group, th *registry.Thing, op registry.Operation) error
+	StoreMembership(g *registry.Group, th *registry.Thing, op registry.Operation) error
 }
 
-// tellMembers stores changes of what is still there: that a thing or group is
-// gone is told as that.
-func tellMembers(tx memberTeller, all []index.Membership) error {
+// storeMembers stores changes of what is still there: that a thing or group is
+// gone is an event of its own.
+func storeMembers(tx memberTx, all []index.Membership) error {
 	for _, m := range all {
 		g, err := tx.Group(m.Group)
 		if errors.Is(err, registry.ErrNotFound) {
@@ -65,7 +65,7 @@ func tellMembers(tx memberTeller, all []index.Membership) error {
 		if m.Added {
 			op = registry.Added
 		}
-		if err := tx.TellMember(&g, &th, op); err != nil {
+		if err := tx.StoreMembership(&g, &th, op); err != nil {
 			return err
 		}
 	}

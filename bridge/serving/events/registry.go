@@ -14,8 +14,8 @@ import (
 
 // Of a Registry.
 const (
-	tellAtOnce = 100 // changes published in one go
-	tellAgain  = time.Second
+	pageSize   = 100 // changes published in one go
+	retryAfter = time.Second
 )
 
 // A Registry publishes AWS IoT's registry events, which are off until
@@ -38,30 +38,30 @@ func NewRegistry(r registry.Store, account, region string,
 		woken: make(chan struct{}, 1)}
 }
 
-// Wake says that there may be something to tell. It does not wait.
-func (t *Registry) Wake() {
+// Wake says that there may be changes to publish. It does not wait.
+func (e *Registry) Wake() {
 	select {
-	case t.woken <- struct{}{}:
+	case e.woken <- struct{}{}:
 	default:
 	}
 }
 
-// Run tells what there is, and then what comes, until ctx ends.
-func (t *Registry) Run(ctx context.Context) error {
+// Run publishes what there is, and then what comes, until ctx ends.
+func (e *Registry) Run(ctx context.Context) error {
 	for {
-		n, err := t.tell(ctx)
+		n, err := e.publishOldest(ctx)
 		var again <-chan time.Time
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			t.log.Warn("registry events cannot be published", "again_in", tellAgain, "err", err)
-			again = time.After(tellAgain)
+			e.log.Warn("registry events cannot be published", "again_in", retryAfter, "err", err)
+			again = time.After(retryAfter)
 		case n > 0:
 			continue
 		}
 		select {
-		case <-t.woken:
+		case <-e.woken:
 		case <-again:
 		case <-ctx.Done():
 			return nil
@@ -69,12 +69,12 @@ func (t *Registry) Run(ctx context.Context) error {
 	}
 }
 
-// tell publishes the oldest changes and, once their messages are durable,
+// publishOldest publishes the oldest changes and, once their messages are durable,
 // forgets them.
-func (t *Registry) tell(ctx context.Context) (n int, err error) {
+func (e *Registry) publishOldest(ctx context.Context) (n int, err error) {
 	var all []registry.Change
-	err = t.registry.View(func(tx *registry.Tx) (err error) {
-		all, err = tx.Untold(tellAtOnce)
+	err = e.registry.View(func(tx *registry.Tx) (err error) {
+		all, err = tx.StoredChanges(pageSize)
 		return err
 	})
 	if err != nil || len(all) == 0 {
@@ -82,17 +82,17 @@ func (t *Registry) tell(ctx context.Context) (n int, err error) {
 	}
 	done := make(chan error, len(all))
 	for i := range all {
-		topic, text, err := t.message(&all[i])
+		topic, text, err := e.message(&all[i])
 		if err != nil {
 			return 0, err
 		}
-		t.publish(topic, text, func(err error) { done <- err })
+		e.publish(topic, text, func(err error) { done <- err })
 	}
 	for range all {
 		select {
-		case e := <-done:
-			if e != nil {
-				err = e
+		case failed := <-done:
+			if failed != nil {
+				err = failed
 			}
 		case <-ctx.Done():
 			return 0, ctx.Err()
@@ -101,22 +101,22 @@ func (t *Registry) tell(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(all), t.registry.Update(func(tx *registry.Tx) error { return tx.Told(all[len(all)-1].Sequence) })
+	return len(all), e.registry.Update(func(tx *registry.Tx) error { return tx.ForgetChanges(all[len(all)-1].Sequence) })
 }
 
 // message is the topic and text of a change (developer guide, "Registry
 // events").
-func (t *Registry) message(c *registry.Change) (topic string, text []byte, err error) {
+func (e *Registry) message(c *registry.Change) (topic string, text []byte, err error) {
 	if c.Event == registry.RegisteredEvent {
-		return t.registered(c.Certificate)
+		return e.registered(c.Certificate)
 	}
 	m := map[string]any{
 		"eventType": string(c.Event) + "_EVENT", "eventId": c.ID, "timestamp": c.Time.UnixMilli(),
-		"operation": c.Operation, "accountId": t.account,
+		"operation": c.Operation, "accountId": e.account,
 	}
 	op := "/" + strings.ToLower(string(c.Operation))
 	arn := func(kind, name string) string {
-		return authz.ARN(t.region, t.account, kind+"/"+name)
+		return authz.ARN(e.region, e.account, kind+"/"+name)
 	}
 	switch c.Event {
 	case registry.ThingEvent:
@@ -162,7 +162,7 @@ func (t *Registry) message(c *registry.Change) (topic string, text []byte, err e
 
 // registered tells that a certificate was registered by its first connection
 // (developer guide, "Just-in-time registration").
-func (t *Registry) registered(c *registry.Certificate) (topic string, text []byte, err error) {
+func (e *Registry) registered(c *registry.Certificate) (topic string, text []byte, err error) {
 	at := c.Created.UnixMilli()
 	text, err = json.Marshal(struct {
 		Certificate string `json:"certificateId"`
@@ -171,7 +171,7 @@ func (t *Registry) registered(c *registry.Certificate) (topic string, text []byt
 		Status      string `json:"certificateStatus"`
 		Account     string `json:"awsAccountId"`
 		Registered  string `json:"certificateRegistrationTimestamp"` // ms since 1970
-	}{c.ID, c.CA, at, string(c.Status), t.account, strconv.FormatInt(at, 10)})
+	}{c.ID, c.CA, at, string(c.Status), e.account, strconv.FormatInt(at, 10)})
 	return prefix + "certificates/registered/" + c.CA, text, err
 }
 

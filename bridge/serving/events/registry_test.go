@@ -33,7 +33,7 @@ func TestRegistryTellsAgain(t *testing.T) {
 	}
 	var ids [2][]string
 	for i, answer := range []error{errSick, nil} {
-		tell := NewRegistry(r, "1", "r", func(_ string, text []byte, done func(error)) {
+		e := NewRegistry(r, "1", "r", func(_ string, text []byte, done func(error)) {
 			var m struct{ EventID string }
 			if err := json.Unmarshal(text, &m); err != nil {
 				t.Error(err)
@@ -41,10 +41,10 @@ func TestRegistryTellsAgain(t *testing.T) {
 			ids[i] = append(ids[i], m.EventID)
 			done(answer)
 		}, slog.New(slog.DiscardHandler))
-		if n, err := tell.tell(t.Context()); !errors.Is(err, answer) || answer == nil && n != 2 {
+		if n, err := e.publishOldest(t.Context()); !errors.Is(err, answer) || answer == nil && n != 2 {
 			t.Errorf("%d, %v", n, err)
 		}
-		if n, err := tell.tell(t.Context()); answer == nil && (n != 0 || err != nil) {
+		if n, err := e.publishOldest(t.Context()); answer == nil && (n != 0 || err != nil) {
 			t.Errorf("told again: %d, %v", n, err)
 		}
 	}

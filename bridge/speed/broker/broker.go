@@ -8,7 +8,7 @@
 // # In
 //
 // Each of Options.Connections is a client of MQTT 3.1.1 with a session that
-// stays. A message is acknowledged to the broker when its Taker says that it
+// stays. A message is acknowledged to the broker when its Handler says that it
 // is done, which is when it is durable, and in the order of arrival. If it
 // could not be taken the connection is given up, and the broker sends it again.
 // What is not acknowledged is at most what the broker sends without an
@@ -241,18 +241,18 @@ func (b *Broker) set(id string, up bool, err error) {
 // republish.
 func HopsTopic(group string) string { return "$tidemill/hops/" + group }
 
-// A Taker is called for each message, in order for each connection. m has its Hops
-// as far as they are known, and nobody who published it. The Taker calls done once,
+// A Handler is called for each message, in order for each connection. m has its Hops
+// as far as they are known, and nobody who published it. The Handler calls done once,
 // from any goroutine, and done does not block; an error means that the message is
-// to come again. A Taker may block while it has no room.
-type Taker func(m *message.Message, done func(error))
+// to come again. A Handler may block while it has no room.
+type Handler func(m *message.Message, done func(error))
 
-// Consume has take take messages until ctx ends. Then what was taken is
+// Consume has handle called for messages until ctx ends. Then what was handled is
 // acknowledged, for at most Options.Drain.
-func (b *Broker) Consume(ctx context.Context, take Taker) error {
+func (b *Broker) Consume(ctx context.Context, handle Handler) error {
 	var wg sync.WaitGroup
 	for i := range max(b.o.Connections, b.o.FormerConnections) {
-		c := &consumer{b: b, id: b.consumer(i), to: take}
+		c := &consumer{b: b, id: b.consumer(i), to: handle}
 		if i < b.o.Connections {
 			c.filters = b.subscriptions(i)
 		}

@@ -129,7 +129,7 @@ func run(t *testing.T, o Options) *Broker {
 	return runTo(t, o, func(_ *message.Message, done func(error)) { done(nil) })
 }
 
-func runTo(t *testing.T, o Options, take Taker) *Broker {
+func runTo(t *testing.T, o Options, take Handler) *Broker {
 	t.Helper()
 	o.ClientID, o.Group, o.BackoffMin, o.BackoffMax = "b", "g", time.Millisecond, 10*time.Millisecond
 	b := New(o)

@@ -21,13 +21,13 @@ type consumer struct {
 	b       *Broker
 	id      string
 	filters []string // as subscribed to; none: it leaves the group
-	to      Taker
+	to      Handler
 }
 
 // An intake is the messages of one connection that are not acknowledged.
 type intake struct {
 	b     *Broker
-	to    Taker
+	to    Handler
 	conn  *conn
 	slots chan struct{} // one for each
 	stop  chan struct{} // closed: nothing more is taken
@@ -48,7 +48,7 @@ func (c *consumer) session(ctx context.Context) (accepted time.Time, err error) 
 	in := &intake{b: b, to: c.to, slots: make(chan struct{}, b.o.MaxInflight), stop: make(chan struct{}),
 		wake: make(chan struct{}, 1), ready: make(chan struct{})}
 	// Messages of the session may come before SUBSCRIBE.
-	conn, err := b.connect(ctx, c.id, false, in.take)
+	conn, err := b.connect(ctx, c.id, false, in.receive)
 	if err != nil {
 		close(in.stop)
 		close(in.ready)
@@ -142,8 +142,8 @@ func (c *consumer) subscribe(ctx context.Context, conn *conn) error {
 	return nil
 }
 
-// take is called by the client for one message after the other.
-func (in *intake) take(m mqtt.Message) {
+// receive is called by the client for one message after the other.
+func (in *intake) receive(m mqtt.Message) {
 	b := in.b
 	if m.Topic() == HopsTopic(b.o.Group) {
 		b.hops.hear(m.Payload())

@@ -52,7 +52,7 @@ type Client struct {
 	done   chan struct{}          // closed when all has ended
 
 	// Of the reading goroutine.
-	heard                time.Time // the last packet came
+	lastPacket           time.Time // when it came
 	deadline             time.Time // of reading, as set on nc
 	topics               topics
 	aliases              map[uint16]*published // that the client has set
@@ -185,11 +185,11 @@ func (c *Client) run() (reason string) {
 // stays, even if it comes too early now: setting one costs, and readError sets
 // the right one then.
 func (c *Client) setDeadline() error {
-	c.heard = time.Now()
-	if c.keepAlive == 0 || c.deadline.After(c.heard) {
+	c.lastPacket = time.Now()
+	if c.keepAlive == 0 || c.deadline.After(c.lastPacket) {
 		return nil
 	}
-	c.deadline = c.heard.Add(c.keepAlive * 3 / 2)
+	c.deadline = c.lastPacket.Add(c.keepAlive * 3 / 2)
 	return c.nc.SetReadDeadline(c.deadline)
 }
 
@@ -200,7 +200,7 @@ func (c *Client) readError(err error) string {
 		if c.reason.Load() != nil {
 			return ReasonShutdown // or what kick said
 		}
-		by := c.heard.Add(c.keepAlive * 3 / 2)
+		by := c.lastPacket.Add(c.keepAlive * 3 / 2)
 		if c.keepAlive == 0 || !time.Now().Before(by) {
 			return ReasonKeepAlive
 		}

@@ -104,7 +104,7 @@ func (c *Client) connect(ctx context.Context) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, conf.ConnectTimeout)
 	defer cancel()
 	until, _ := ctx.Deadline()
-	c.heard = time.Now()
+	c.lastPacket = time.Now()
 	if err := c.nc.SetReadDeadline(until); err != nil {
 		return err
 	}

@@ -73,10 +73,10 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	if err != nil {
 		return c.refused(code, err)
 	}
-	// heard is when this packet was waited for, or a little before it came;
+	// lastPacket is when this packet was waited for, or a little before it came;
 	// a verdict may so live a little longer, never more than the packets of
 	// one read.
-	if !t.mayPublish(c.session, p.Retain, c.heard, conf.PermissionCache) && !c.repeated(&p) {
+	if !t.mayPublish(c.session, p.Retain, c.lastPacket, conf.PermissionCache) && !c.repeated(&p) {
 		c.notAllowed(t, p.Retain)
 		if c.version == packet.V5 && p.QoS > 0 {
 			return c.refusePublish(&p, codeNotAuthorized)
@@ -193,7 +193,7 @@ func (c *Client) throttle(bytes int) string {
 	case <-c.gone:
 		return ReasonShutdown // or what kick said
 	}
-	c.heard = time.Now()
+	c.lastPacket = time.Now()
 	return ""
 }
 
@@ -286,7 +286,7 @@ func (c *Client) awaitRoom() string {
 		case <-c.gone:
 			return ReasonShutdown // or what kick said
 		}
-		c.heard = time.Now()
+		c.lastPacket = time.Now()
 	}
 }
 

@@ -222,7 +222,7 @@ func (c *Client) rest(took time.Duration) string {
 	case <-c.gone:
 		return ReasonShutdown // or what kick said
 	}
-	c.heard = time.Now()
+	c.lastPacket = time.Now()
 	return ""
 }
 

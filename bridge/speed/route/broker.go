@@ -19,7 +19,7 @@ type Broker interface {
 	Publish(ctx context.Context, m *message.Message) error
 }
 
-// FromBroker takes a message that a broker sent; it is a broker.Taker. done is
+// FromBroker takes a message that a broker sent; it is a broker.Handler. done is
 // called when the log has the message and, if it is a request, its shadow.
 func (r *Router) FromBroker(m *message.Message, done func(error)) {
 	if topic.CheckPublish(m.Topic, topic.ByBroker, false) != nil {

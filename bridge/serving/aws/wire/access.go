@@ -121,7 +121,8 @@ func (x *exchange) authorize() error {
 }
 
 func (x *exchange) question(action, resource string) Question {
-	return Question{x.Caller, action, resource, Conditions{SourceIP: admission.Host(x.r.RemoteAddr), Secure: x.r.TLS != nil, UserAgent: x.r.UserAgent(), Region: x.Region}}
+	return Question{x.Caller, action, resource, Conditions{SourceIP: admission.Host(x.r.RemoteAddr),
+		Secure: x.r.TLS != nil, UserAgent: x.r.UserAgent(), Region: x.Region}}
 }
 
 // unsigned says whether r does not even try to be signed.
