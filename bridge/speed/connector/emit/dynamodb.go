@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/dynamodb"
 )
 
@@ -51,14 +52,14 @@ func (e *dynamoEmitter) Emit(ctx context.Context, b *connector.Batch) ([]connect
 		}
 		same[items[i].Key()] = append(same[items[i].Key()], i)
 	}
-	w := writer{
-		most: dynamodb.MaxItems, bytes: dynamodb.MaxBytes, refused: dynamodb.Refused,
-		size: func(i int) int { return items[i].Wire() },
-		put:  func(ctx context.Context, idx []int) ([]connector.Failure, error) { return e.put(ctx, items, idx) },
+	w := sink.Writer{
+		Most: dynamodb.MaxItems, Bytes: dynamodb.MaxBytes, Refused: dynamodb.Refused,
+		Size: func(i int) int { return items[i].Wire() },
+		Put:  func(ctx context.Context, idx []int) ([]connector.Failure, error) { return e.put(ctx, items, idx) },
 	}
 	for first := true; len(same) > 0; first = false {
 		last := lasts(same)
-		refused, err := w.write(ctx, last)
+		refused, err := w.Write(ctx, last)
 		if err != nil && first {
 			return nil, err
 		}

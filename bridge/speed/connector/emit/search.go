@@ -1,11 +1,9 @@
 package emit
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -25,13 +23,8 @@ type searchEmitter struct {
 	bytes  int
 }
 
-// Bounds of a bulk request: services take 10 MiB at least (OpenSearch Service
-// quotas, network limits), and gain little beyond some MiB.
-const (
-	defaultBulk = 5 << 20
-	maxBulk     = 100 << 20
-	bulkItems   = 5000
-)
+// maxBulk bounds MaxBytes.
+const maxBulk = 100 << 20
 
 func newSearch(p *parse) connector.Emitter {
 	var doc struct {
@@ -62,7 +55,7 @@ func newSearch(p *parse) connector.Emitter {
 	}
 	e := &searchEmitter{index: p.name("Index", doc.Index), bytes: doc.MaxBytes}
 	if e.bytes == 0 {
-		e.bytes = defaultBulk
+		e.bytes = search.StandardBulk
 	}
 	o := search.Options{URL: doc.URL, Create: doc.Operation == "create", Gzip: doc.Gzip, HTTP: p.env.HTTP}
 	ways := 0
@@ -124,29 +117,20 @@ func (p *parse) trusting(file string) *http.Client {
 	return t
 }
 
-var errNoObject = errors.New("want one JSON object")
-
 // Emit implements connector.Emitter.
 func (e *searchEmitter) Emit(ctx context.Context, b *connector.Batch) ([]connector.Failure, error) {
 	var failed []connector.Failure
-	var idx []int
 	docs := make([]*search.Document, len(b.Items))
 	for i := range b.Items {
 		it := &b.Items[i]
-		var line bytes.Buffer
-		if err := json.Compact(&line, it.Data); err != nil || line.Bytes()[0] != '{' {
-			failed = append(failed, connector.Failure{Index: i, Err: errNoObject, Permanent: true})
+		line, err := search.Line(it.Data)
+		if err != nil {
+			failed = append(failed, connector.Failure{Index: i, Err: err, Permanent: true})
 			continue
 		}
-		docs[i] = &search.Document{Index: e.index.at(b, it.Time), ID: id(b, it), Source: line.Bytes()}
-		idx = append(idx, i)
+		docs[i] = &search.Document{Index: e.index.at(b, it.Time), ID: id(b, it), Source: line}
 	}
-	w := writer{
-		most: bulkItems, bytes: e.bytes, refused: search.TooLarge,
-		size: func(i int) int { return docs[i].Wire() },
-		put:  func(ctx context.Context, idx []int) ([]connector.Failure, error) { return e.put(ctx, docs, idx) },
-	}
-	more, err := w.write(ctx, idx)
+	more, err := e.client.Write(ctx, docs, e.bytes)
 	if err != nil {
 		return nil, err
 	}
@@ -160,19 +144,4 @@ func id(b *connector.Batch, it *connector.Item) string {
 		s += "." + strconv.Itoa(it.Sub)
 	}
 	return s
-}
-
-func (e *searchEmitter) put(ctx context.Context, all []*search.Document, idx []int) ([]connector.Failure, error) {
-	docs := make([]*search.Document, len(idx))
-	for n, i := range idx {
-		docs[n] = all[i]
-	}
-	errs, err := e.client.Bulk(ctx, docs)
-	var failed []connector.Failure
-	for n, err := range errs {
-		if err != nil {
-			failed = append(failed, connector.Failure{Index: idx[n], Err: err, Permanent: search.Permanent(err)})
-		}
-	}
-	return failed, err
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/aws/smithy-go"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
 )
 
 // Bounds of PutRecords (Kinesis API reference).
@@ -38,13 +39,13 @@ func newStream(p *parse) connector.Emitter {
 
 // Emit implements connector.Emitter.
 func (e *streamEmitter) Emit(ctx context.Context, b *connector.Batch) ([]connector.Failure, error) {
-	w := writer{
-		most: putRecords, bytes: putBytes,
-		size:    func(i int) int { return len(b.Items[i].Key) + len(b.Items[i].Data) },
-		put:     func(ctx context.Context, idx []int) ([]connector.Failure, error) { return e.put(ctx, b.Items, idx) },
-		refused: refusedRecords,
+	w := sink.Writer{
+		Most: putRecords, Bytes: putBytes,
+		Size:    func(i int) int { return len(b.Items[i].Key) + len(b.Items[i].Data) },
+		Put:     func(ctx context.Context, idx []int) ([]connector.Failure, error) { return e.put(ctx, b.Items, idx) },
+		Refused: refusedRecords,
 	}
-	return w.write(ctx, indexes(len(b.Items)))
+	return w.Write(ctx, sink.Indexes(len(b.Items)))
 }
 
 // refusedRecords tells whether a record of many may be at fault: it is too

@@ -142,10 +142,10 @@ func (e *warehouseEmitter) Emit(ctx context.Context, b *connector.Batch) ([]conn
 	if len(idx) == 0 {
 		return failed, nil
 	}
-	w := writer{
-		most: len(idx), size: func(int) int { return 0 },
-		refused: func(err error) bool { bad, _ := warehouse.Bad(err); return bad },
-		put: func(ctx context.Context, part []int) ([]connector.Failure, error) {
+	w := sink.Writer{
+		Most: len(idx), Size: func(int) int { return 0 },
+		Refused: func(err error) bool { bad, _ := warehouse.Bad(err); return bad },
+		Put: func(ctx context.Context, part []int) ([]connector.Failure, error) {
 			name := b.First + "-" + b.Last
 			if len(part) < len(b.Items) {
 				name += fmt.Sprintf(".%d-%d", part[0], part[len(part)-1])
@@ -161,7 +161,7 @@ func (e *warehouseEmitter) Emit(ctx context.Context, b *connector.Batch) ([]conn
 			return nil, err
 		},
 	}
-	more, err := w.write(ctx, idx)
+	more, err := w.Write(ctx, idx)
 	if err != nil {
 		return nil, err
 	}

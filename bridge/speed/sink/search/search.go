@@ -76,8 +76,9 @@ func New(o Options) *Client { return &Client{o} }
 
 // A Document is what is written under an id.
 type Document struct {
-	Index, ID string
+	Index, ID string // without an ID the service makes one
 	Source    []byte // a JSON object without line breaks
+	Type      string // of services up to version 6; else ""
 }
 
 // Wire is how many bytes the document adds to a request, at most.
@@ -115,7 +116,8 @@ const (
 
 type meta struct {
 	Index string `json:"_index"`
-	ID    string `json:"_id"`
+	ID    string `json:"_id,omitempty"`
+	Type  string `json:"_type,omitempty"`
 }
 
 // Bulk writes documents in one request, and returns what is wrong with each:
@@ -169,7 +171,7 @@ func (c *Client) body(operation string, docs []*Document) ([]byte, error) {
 		w = z
 	}
 	for _, d := range docs {
-		line, err := json.Marshal(map[string]meta{operation: {d.Index, d.ID}})
+		line, err := json.Marshal(map[string]meta{operation: {d.Index, d.ID, d.Type}})
 		if err != nil {
 			return nil, err
 		}

@@ -1,4 +1,4 @@
-package emit
+package sink
 
 import (
 	"context"
@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
-
-	"github.com/tidemill/tidemill/bridge/speed/connector"
 )
 
 var errRefused, errDown, errBusy = errors.New("refused"), errors.New("down"), errors.New("busy")
@@ -28,10 +26,10 @@ func TestWriteAccountsForEachItem(t *testing.T) {
 		downAt := rapid.IntRange(-1, 12).Draw(rt, "down")
 		busy, calls := map[int]int{}, 0
 		written := map[int]bool{}
-		w := writer{most: 7, bytes: 50,
-			size:    func(i int) int { return sizes[i] },
-			refused: func(err error) bool { return errors.Is(err, errRefused) },
-			put: func(_ context.Context, idx []int) ([]connector.Failure, error) {
+		w := Writer{Most: 7, Bytes: 50,
+			Size:    func(i int) int { return sizes[i] },
+			Refused: func(err error) bool { return errors.Is(err, errRefused) },
+			Put: func(_ context.Context, idx []int) ([]Refusal, error) {
 				calls++
 				total := 0
 				for _, i := range idx {
@@ -46,11 +44,11 @@ func TestWriteAccountsForEachItem(t *testing.T) {
 				if slices.ContainsFunc(idx, func(i int) bool { return faults[i] == 9 }) {
 					return nil, errRefused
 				}
-				var failed []connector.Failure
+				var failed []Refusal
 				for _, i := range idx {
 					if faults[i] >= 7 && busy[i] < faults[i] {
 						busy[i]++
-						failed = append(failed, connector.Failure{Index: i, Err: errBusy})
+						failed = append(failed, Refusal{Index: i, Err: errBusy})
 						continue
 					}
 					written[i] = true
@@ -58,7 +56,7 @@ func TestWriteAccountsForEachItem(t *testing.T) {
 				return failed, nil
 			}}
 		synctest.Test(t, func(*testing.T) {
-			failed, err := w.write(context.Background(), indexes(n))
+			failed, err := w.Write(context.Background(), Indexes(n))
 			if err != nil {
 				if !errors.Is(err, errDown) || len(failed) > 0 {
 					fault("%v with %d failures", err, len(failed))
@@ -90,17 +88,17 @@ func TestWriteAccountsForEachItem(t *testing.T) {
 func TestWriteGivesUpWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		calls, began := 0, time.Now()
-		w := writer{most: 10, bytes: 10, size: func(int) int {
+		w := Writer{Most: 10, Bytes: 10, Size: func(int) int {
 			return 1
-		}, put: func(_ context.Context, idx []int) (f []connector.Failure, _ error) {
+		}, Put: func(_ context.Context, idx []int) (f []Refusal, _ error) {
 			calls++
 			for _, i := range idx {
-				f = append(f, connector.Failure{Index: i, Err: errBusy})
+				f = append(f, Refusal{Index: i, Err: errBusy})
 			}
 			return f, nil
 		}}
-		failed, err := w.write(t.Context(), indexes(3))
-		if err != nil || len(failed) != 3 || calls != fruitless {
+		failed, err := w.Write(t.Context(), Indexes(3))
+		if err != nil || len(failed) != 3 || calls != Fruitless {
 			t.Errorf("%d failures, %v, after %d calls", len(failed), err, calls)
 		}
 		if d := time.Since(began); d < 350*time.Millisecond || d > 1050*time.Millisecond {
@@ -108,7 +106,7 @@ func TestWriteGivesUpWaiting(t *testing.T) {
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if failed, err := w.write(ctx, indexes(3)); err != nil || len(failed) != 3 || calls != fruitless+1 {
+		if failed, err := w.Write(ctx, Indexes(3)); err != nil || len(failed) != 3 || calls != Fruitless+1 {
 			t.Errorf("cancelled: %d failures, %v, after %d calls", len(failed), err, calls)
 		}
 	})

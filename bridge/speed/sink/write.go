@@ -1,24 +1,22 @@
-package emit
+package sink
 
 import (
 	"context"
 	"math/rand/v2"
 	"time"
-
-	"github.com/tidemill/tidemill/bridge/speed/connector"
 )
 
-// A writer writes items by their indexes, in requests of a bounded size.
-type writer struct {
-	most  int             // items of a request
-	bytes int             // of a request
-	size  func(i int) int // bytes that an item adds
-	// put makes one request. It tells which items were not written; an error,
+// A Writer writes items by their indexes, in requests of a bounded size.
+type Writer struct {
+	Most  int             // items of a request
+	Bytes int             // of a request
+	Size  func(i int) int // bytes that an item adds
+	// Put makes one request. It tells which items were not written; an error,
 	// that it is not known.
-	put func(ctx context.Context, idx []int) ([]connector.Failure, error)
-	// refused tells whether put's error means that the request can never be
+	Put func(ctx context.Context, idx []int) ([]Refusal, error)
+	// Refused tells whether Put's error means that the request can never be
 	// taken as it is: its halves are tried, down to the item at fault.
-	refused func(error) bool
+	Refused func(error) bool
 }
 
 // Waits for items that a store had no capacity for, before they are left to
@@ -26,16 +24,16 @@ type writer struct {
 const (
 	firstWait = 100 * time.Millisecond // doubled each time
 	mostWait  = 5 * time.Second
-	fruitless = 4 // times in a row that nothing was written
+	Fruitless = 4 // times in a row that nothing was written
 )
 
-// write writes the items of idx, some again while the store takes a part. The
+// Write writes the items of idx, some again while the store takes a part. The
 // indexes of the failures ascend only among those of one request. An error
 // means that nothing is known to be written.
-func (w *writer) write(ctx context.Context, idx []int) (failed []connector.Failure, err error) {
+func (w *Writer) Write(ctx context.Context, idx []int) (failed []Refusal, err error) {
 	wrote, barren, wait := 0, 0, firstWait
 	for {
-		var again []connector.Failure
+		var again []Refusal
 		before := wrote
 		for rest := idx; len(rest) > 0; {
 			n := w.fit(rest)
@@ -46,7 +44,7 @@ func (w *writer) write(ctx context.Context, idx []int) (failed []connector.Failu
 			if err != nil {
 				// What was written need not be written again.
 				for _, i := range rest {
-					failed = append(failed, connector.Failure{Index: i, Err: err})
+					failed = append(failed, Refusal{Index: i, Err: err})
 				}
 				return append(failed, again...), nil
 			}
@@ -63,7 +61,7 @@ func (w *writer) write(ctx context.Context, idx []int) (failed []connector.Failu
 		if barren++; wrote > before {
 			barren, wait = 0, firstWait
 		}
-		if len(again) == 0 || barren == fruitless || !pause(ctx, wait) {
+		if len(again) == 0 || barren == Fruitless || !pause(ctx, wait) {
 			return append(failed, again...), nil
 		}
 		wait = min(2*wait, mostWait)
@@ -87,10 +85,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 }
 
 // fit says how many of idx, at least one, go into one request.
-func (w *writer) fit(idx []int) int {
+func (w *Writer) fit(idx []int) int {
 	n, bytes := 0, 0
-	for n < len(idx) && n < w.most {
-		if bytes += w.size(idx[n]); n > 0 && bytes > w.bytes {
+	for n < len(idx) && n < w.Most {
+		if bytes += w.Size(idx[n]); n > 0 && bytes > w.Bytes {
 			break
 		}
 		n++
@@ -98,13 +96,13 @@ func (w *writer) fit(idx []int) int {
 	return n
 }
 
-func (w *writer) halves(ctx context.Context, idx []int) ([]connector.Failure, error) {
-	failed, err := w.put(ctx, idx)
-	if err == nil || !w.refused(err) {
+func (w *Writer) halves(ctx context.Context, idx []int) ([]Refusal, error) {
+	failed, err := w.Put(ctx, idx)
+	if err == nil || !w.Refused(err) {
 		return failed, err
 	}
 	if len(idx) == 1 {
-		return []connector.Failure{{Index: idx[0], Err: err, Permanent: true}}, nil
+		return []Refusal{{Index: idx[0], Err: err, Permanent: true}}, nil
 	}
 	half := len(idx) / 2
 	if failed, err = w.halves(ctx, idx[:half]); err != nil {
@@ -114,8 +112,8 @@ func (w *writer) halves(ctx context.Context, idx []int) ([]connector.Failure, er
 	return append(failed, more...), err
 }
 
-// indexes are 0 to n-1.
-func indexes(n int) []int {
+// Indexes are 0 to n-1.
+func Indexes(n int) []int {
 	all := make([]int, n)
 	for i := range all {
 		all[i] = i
