@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -10,57 +9,15 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-// ackRing holds the publishes of a connection that are not acknowledged, in the
-// order in which they came. An entry is named by its number, which counts from
-// 1 and is never used again, so a done that is called twice does no harm.
-type ackRing struct {
-	ring       []ack  // of a power of two
-	head, tail uint64 // entries head to tail-1 are in use; both are 0 before the first
-	bytes      int
-}
-
-type ack struct {
-	kind   packet.Type // PUBACK, PUBREC, or 0 for QoS 0
-	reason byte
-	id     uint16
-	done   bool
-	size   int
-}
-
-func (r *ackRing) len() int { return int(r.tail - r.head) }
-
-func (r *ackRing) push(a ack) (seq uint64) {
-	if r.tail == 0 {
-		r.head, r.tail = 1, 1
-	}
-	if r.len() == len(r.ring) {
-		bigger := make([]ack, max(8, 2*len(r.ring)))
-		for i := r.head; i < r.tail; i++ {
-			bigger[i&uint64(len(bigger)-1)] = *r.at(i)
-		}
-		r.ring = bigger
-	}
-	seq = r.tail
-	r.tail++
-	*r.at(seq) = a
-	r.bytes += a.size
-	return seq
-}
-
-func (r *ackRing) at(seq uint64) *ack { return &r.ring[seq&uint64(len(r.ring)-1)] }
-
-// publish takes a PUBLISH from the client.
+// publish takes a PUBLISH from the client. body is owned if it is not the read
+// buffer's. It returns why the connection ends, or "".
 func (c *Client) publish(first byte, body []byte, owned bool) string {
 	var p packet.Publish
 	if err := p.Decode(first, body, c.version); err != nil {
 		return c.refused(codeOf(err), err)
 	}
-	conf, s := &c.srv.conf, c.s
-	switch {
-	case int(p.QoS) > conf.MaxQoS:
-		return c.refused(codeQoS, over("MaxQoS", conf.MaxQoS, "QoS %d", p.QoS))
-	case len(p.Payload) > conf.MaxPayload && (c.version == packet.V311 || conf.StrictPayload):
-		return c.refused(codeTooLarge, over("MaxPayload", conf.MaxPayload, "a payload of %d bytes", len(p.Payload)))
+	if code, err := c.withinMax(&p); err != nil {
+		return c.refused(code, err)
 	}
 	props, err := c.properties(packet.PUBLISH, p.Properties)
 	if err != nil {
@@ -73,69 +30,97 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	if err != nil {
 		return c.refused(code, err)
 	}
+	if refused, reason := c.notTaken(&p, &props, t); refused {
+		return reason
+	}
+	seq, full, reason := c.expectDone(&p, len(t.name)+len(p.Payload)+len(props.Forward)+overhead)
+	if seq == 0 {
+		return reason
+	}
+	out := Publish{Message: c.messageOf(&p, &props, t, owned), Client: c, Done: func(err error) { c.routed(seq, err) }}
+	if p.QoS == 2 && c.s.durable.Load() {
+		out.packetID = p.ID
+	}
+	c.srv.hooks.Router.Route(out)
+	if full {
+		return c.awaitRoom()
+	}
+	return ""
+}
+
+// withinMax says why a PUBLISH is more than the server takes of anybody.
+func (c *Client) withinMax(p *packet.Publish) (code byte, err error) {
+	conf := &c.srv.conf
+	switch {
+	case int(p.QoS) > conf.MaxQoS:
+		return codeQoS, over("MaxQoS", conf.MaxQoS, "QoS %d", p.QoS)
+	case len(p.Payload) > conf.MaxPayload && (c.version == packet.V311 || conf.StrictPayload):
+		return codeTooLarge, over("MaxPayload", conf.MaxPayload, "a payload of %d bytes", len(p.Payload))
+	}
+	return 0, nil
+}
+
+// notTaken refuses a PUBLISH to what the client may not publish to, and one whose
+// message cannot be retained where the client can be told that.
+func (c *Client) notTaken(p *packet.Publish, props *packet.Properties, t *published) (refused bool, reason string) {
 	// lastPacket is when this packet was waited for, or a little before it came;
 	// a verdict may so live a little longer, never more than the packets of
 	// one read.
-	if !t.mayPublish(c.session, p.Retain, c.lastPacket, conf.PermissionCache) && !c.repeated(&p) {
+	if !t.mayPublish(c.session, p.Retain, c.lastPacket, c.srv.conf.PermissionCache) && !c.repeated(p) {
 		c.notAllowed(t, p.Retain)
 		if c.version == packet.V5 && p.QoS > 0 {
-			return c.refusePublish(&p, codeNotAuthorized)
+			return true, c.refusePublish(p, codeNotAuthorized)
 		}
-		return ReasonAuth
+		return true, ReasonAuth
 	}
-	if p.Retain && p.QoS > 0 && c.version == packet.V5 && !c.repeated(&p) &&
+	if p.Retain && p.QoS > 0 && c.version == packet.V5 && !c.repeated(p) &&
 		!c.srv.roomToRetain(&message.Message{Topic: t.name, Payload: p.Payload, Retain: true, Properties: props.Forward,
 			Owner: c.owner}) {
 		c.denied(errRetained(c.owner))
-		return c.refusePublish(&p, codeQuota)
+		return true, c.refusePublish(p, codeQuota)
 	}
-	a := ack{id: p.ID, size: len(t.name) + len(p.Payload) + len(props.Forward) + overhead}
+	return false, ""
+}
+
+// expectDone puts a PUBLISH of so many bytes among those that are to be
+// acknowledged in turn. seq is its number there, and full says that no more is to
+// be read before some are done. seq 0: it is not to be routed, since it was sent
+// before or is one too many; reason is why the connection ends then, or "".
+func (c *Client) expectDone(p *packet.Publish, size int) (seq uint64, full bool, reason string) {
+	a := ack{id: p.ID, size: size}
 	switch p.QoS {
 	case 1:
 		a.kind = packet.PUBACK
 	case 2:
 		a.kind = packet.PUBREC
 	}
-
+	s := c.s
 	s.mu.Lock()
 	if p.QoS == 2 {
-		switch x := s.qos2[p.ID]; {
-		case x != nil && x.durable: // sent again, and only PUBREC was lost
-			a.size, a.done = 0, true
-			c.acks.push(a)
-			c.release()
+		if known, wait := c.echoed(p.ID, a); known {
 			s.mu.Unlock()
-			return ""
-		case x != nil:
-			a.size = 0
-			x.echoes = append(x.echoes, echo{c, c.acks.push(a)})
-			s.mu.Unlock()
-			return c.awaitRoom()
-		case len(s.qos2) >= conf.MaxUnreleased:
-			s.mu.Unlock()
-			return c.refused(codeReceiveMaximum,
-				over("MaxUnreleased", conf.MaxUnreleased, "another QoS 2 message without PUBREL"))
-		case c.version == packet.V5 && c.exchanges >= conf.InFlight: // more than CONNACK allowed
-			s.mu.Unlock()
-			return c.refused(codeReceiveMaximum, over("InFlight", conf.InFlight, "another QoS 2 message in flight"))
+			if wait {
+				return 0, false, c.awaitRoom()
+			}
+			return 0, false, ""
 		}
-		if s.qos2 == nil {
-			s.qos2 = make(map[uint16]*exchange)
+		if err := c.begin(p.ID); err != nil {
+			s.mu.Unlock()
+			return 0, false, c.refused(codeReceiveMaximum, err)
 		}
-		s.qos2[p.ID] = &exchange{by: c}
-		c.exchanges++
 	}
-	seq := c.acks.push(a)
+	seq = c.acks.push(a)
 	c.routing = seq
-	full := c.acksFull()
+	full = c.acksFull()
 	s.mu.Unlock()
+	return seq, full, ""
+}
 
+// messageOf is what was published. Unless the packet's memory is owned, payload and
+// properties are copied out of it.
+func (c *Client) messageOf(p *packet.Publish, props *packet.Properties, t *published, owned bool) *message.Message {
 	m := &message.Message{Topic: t.name, Payload: p.Payload, QoS: p.QoS, Retain: p.Retain, Properties: props.Forward}
 	c.sign(m)
-	out := Publish{Message: m, Client: c, Done: func(err error) { c.routed(seq, err) }}
-	if p.QoS == 2 && s.durable.Load() {
-		out.packetID = p.ID
-	}
 	if props.Has(packet.MessageExpiry) {
 		m.Expires = time.Now().Add(time.Duration(props.Number(packet.MessageExpiry, 0)) * time.Second)
 	}
@@ -147,11 +132,7 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 			m.Properties = b[n:]
 		}
 	}
-	c.srv.hooks.Router.Route(out)
-	if full {
-		return c.awaitRoom()
-	}
-	return ""
+	return m
 }
 
 // notAllowed counts a publish that is refused, and says why.
@@ -205,18 +186,6 @@ func (c *Client) Charge(messages, bytes int) {
 	c.published.Take(now, bytes, c.srv.conf.PublishBytes)
 }
 
-// repeated says whether p is a copy of a message that was accepted when policy
-// still let it through: its exchange then goes on to its end, so that its packet
-// id can be used again.
-func (c *Client) repeated(p *packet.Publish) bool {
-	if p.QoS != 2 {
-		return false
-	}
-	c.s.mu.Lock()
-	defer c.s.mu.Unlock()
-	return c.s.qos2[p.ID] != nil
-}
-
 // topicOf returns the topic of a PUBLISH, which an alias may stand for, or the
 // reason code why there is none.
 func (c *Client) topicOf(p *packet.Publish, props *packet.Properties) (t *published, code byte, err error) {
@@ -263,164 +232,4 @@ func (c *Client) refusePublish(p *packet.Publish, code byte) string {
 	c.release()
 	c.s.mu.Unlock()
 	return c.awaitRoom()
-}
-
-func (c *Client) acksFull() bool {
-	return c.acks.len() >= c.srv.conf.InFlight || c.acks.bytes >= c.srv.conf.InFlightBytes
-}
-
-// awaitRoom keeps the client from being read while too much of it is not done.
-func (c *Client) awaitRoom() string {
-	for {
-		c.s.mu.Lock()
-		full := c.acksFull()
-		c.waiting = full
-		c.s.mu.Unlock()
-		if !full {
-			return ""
-		}
-		c.flush()
-		c.srv.count.held.Add(1)
-		select {
-		case <-c.room4more:
-		case <-c.gone:
-			return ReasonShutdown // or what kick said
-		}
-		c.lastPacket = time.Now()
-	}
-}
-
-// routed is the router's done for the publish with this number.
-func (c *Client) routed(seq uint64, err error) {
-	s := c.s
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if seq < c.acks.head || c.acks.at(seq).done {
-		c.srv.count.doneTwice.Add(1)
-		return
-	}
-	a := c.acks.at(seq)
-	c.acks.bytes -= a.size
-	a.size = 0
-	if errors.Is(err, ErrNotAuthorized) {
-		err = nil
-		if a.kind == packet.PUBACK { // a PUBREC with a reason would end the exchange
-			a.reason = codeNotAuthorized
-		}
-	}
-	if a.kind == packet.PUBREC {
-		c.routedQoS2(a.id, err)
-	}
-	if err != nil {
-		c.srv.count.routeErrors.Add(1)
-		if a.kind != 0 {
-			// Neither this one nor those behind it may be acknowledged: an
-			// entry that is never done holds them back.
-			c.srv.conf.Log.LogAttrs(ctxBackground, levelDebug, "publish was not taken", attr("client", c.id),
-				attr("err", err))
-			c.kick(ReasonServer)
-			return
-		}
-	}
-	a.done = true
-	c.release()
-	if c.routing != seq {
-		c.startWriter()
-	} // else Route has not returned: the reading goroutine flushes
-}
-
-func (c *Client) wake() {
-	select {
-	case c.room4more <- struct{}{}:
-	default:
-	}
-}
-
-// routedQoS2 marks the exchange and answers copies of its PUBLISH. s.mu is held.
-func (c *Client) routedQoS2(id uint16, err error) {
-	x := c.s.qos2[id]
-	if x == nil || x.durable {
-		return
-	}
-	x.durable = true
-	if err != nil {
-		c.s.forgetExchange(id)
-	}
-	for _, e := range x.echoes {
-		if err != nil {
-			e.c.kick(ReasonServer)
-			continue
-		}
-		e.c.acks.at(e.seq).done = true
-		e.c.release()
-		e.c.startWriter()
-	}
-	x.echoes = nil
-}
-
-// release puts the acknowledgements that are due into the output buffer. s.mu
-// is held.
-func (c *Client) release() {
-	r := &c.acks
-	for ; r.head < r.tail && r.at(r.head).done; r.head++ {
-		if a := r.at(r.head); a.kind != 0 && !c.closed {
-			c.appendAck(a.kind, a.id, a.reason)
-		}
-	}
-	if c.waiting && !c.acksFull() || c.draining && r.head == r.tail {
-		c.wake()
-	}
-}
-
-// pubrel ends a QoS 2 exchange.
-func (c *Client) pubrel(id uint16) string {
-	s := c.s
-	s.mu.Lock()
-	x := s.qos2[id]
-	if x != nil && !x.durable {
-		s.mu.Unlock()
-		return c.refused(codeProtocol, fmt.Errorf("%w: PUBREL before PUBREC", packet.ErrProtocol))
-	}
-	defer s.mu.Unlock()
-	if x == nil {
-		c.appendAck(packet.PUBCOMP, id, codeUnknownID)
-		return ""
-	}
-	if s.durable.Load() {
-		if !x.ending {
-			x.ending = true
-			c.endExchange(id)
-		}
-		return ""
-	}
-	s.forgetExchange(id)
-	c.appendAck(packet.PUBCOMP, id, 0)
-	return ""
-}
-
-// forgetExchange ends an exchange; of a session that was discarded meanwhile
-// there may be none. s.mu is held.
-func (s *session) forgetExchange(id uint16) {
-	if x := s.qos2[id]; x != nil {
-		delete(s.qos2, id)
-		if x.by != nil {
-			x.by.exchanges--
-		}
-	}
-}
-
-// endExchange forgets an exchange and then says PUBCOMP, after which the client
-// may use its packet id for another message. s.mu is held.
-func (c *Client) endExchange(id uint16) {
-	s := c.s
-	s.stored().Release(s.srv.store, id)
-	s.srv.store.After(func() {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		s.forgetExchange(id)
-		if s.c != nil { // perhaps a later connection, which has sent PUBREL again or will
-			s.c.appendAck(packet.PUBCOMP, id, 0)
-			s.c.startWriter()
-		}
-	})
 }

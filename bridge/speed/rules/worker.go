@@ -103,8 +103,53 @@ func positionKey(stream uint32, shard int) []byte {
 // commit fails the group behind it is forgotten, and the next run begins where
 // that began.
 func (w *worker) run(ctx context.Context, progress func()) error {
-	e := w.engine
-	raw, err := e.store.Get(w.posKey)
+	if err := w.resume(); err != nil {
+		return err
+	}
+	c := &commits{w: w, filling: &w.groups[0], flying: &w.groups[1], progress: progress}
+	c.filling.reset()
+	defer func() {
+		if c.land() == nil && ctx.Err() != nil && w.taken > w.saved {
+			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCommit)
+			defer cancel()
+			_ = w.save(last) // else the messages are met again
+		}
+	}()
+	pos, began := w.taken, time.Time{} // began: the last group
+	for ctx.Err() == nil {
+		recs, err := w.engine.store.Read(ingest.Stream, w.shard, pos, groupRecords, groupBytes)
+		if err != nil {
+			return err
+		}
+		if len(recs) == 0 {
+			if err := c.idle(ctx, pos); err != nil {
+				return err
+			}
+			sleep(ctx, pace-time.Since(began))
+			continue
+		}
+		w.skipped(recs[0].Offset - pos)
+		began = time.Now()
+		pos = w.evaluate(ctx, c.filling, recs)
+		if ctx.Err() != nil { // which calls of services may have failed for
+			return ctx.Err()
+		}
+		if err := c.evaluated(); err != nil {
+			return err
+		}
+		if len(recs) < groupRecords {
+			if err := c.land(); err != nil {
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// resume goes to the position that is durable, or behind it where what is between
+// has taken effect.
+func (w *worker) resume() error {
+	raw, err := w.engine.store.Get(w.posKey)
 	if err != nil {
 		return err
 	}
@@ -113,93 +158,92 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 		w.saved = binary.BigEndian.Uint64(raw)
 	}
 	w.taken = max(w.taken, w.saved)
-	pos := w.taken
-	filling, flying := &w.groups[0], &w.groups[1]
-	filling.reset()
+	return nil
+}
 
-	var flight chan error // the outcome of flying's commit; nil: there is none
-	land := func() error {
-		if flight == nil {
-			return nil
-		}
-		err := <-flight
-		flight = nil
-		if err != nil {
-			return err
-		}
-		w.taken, w.saved, w.durable = flying.next, flying.next, time.Now()
-		progress()
+// skipped counts offsets of which there is no message any more: retention was
+// faster than the rules, or they were off for too long.
+func (w *worker) skipped(gap uint64) {
+	if gap > 0 {
+		w.engine.skipped.Add(int64(gap))
+		w.log.Error("messages left the log before rules saw them", "messages", gap)
+	}
+}
+
+// commits are the two groups of a run: one that is filled while the other may be
+// on its way to the log.
+type commits struct {
+	w               *worker
+	filling, flying *group
+	flight          chan error // the outcome of flying's commit; nil: there is none
+	progress        func()     // called when a group is durable
+}
+
+// evaluated commits the group that was filled behind the one before, or only notes
+// how far it came if it has no outputs and the position is durable enough.
+func (c *commits) evaluated() error {
+	if c.filling.batch.Len() == 0 && time.Since(c.w.durable) <= lazyCommit {
+		c.settle()
 		return nil
 	}
-	settle := func() {
-		if flight == nil && filling.next > w.taken { // else it is counted with the group that is committed next
-			filling.took()
-			w.taken = filling.next
-			filling.forget()
-		}
+	if err := c.land(); err != nil {
+		return err
 	}
-	defer func() {
-		if land() == nil && ctx.Err() != nil && w.taken > w.saved {
-			last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastCommit)
-			defer cancel()
-			_ = w.save(last) // else the messages are met again
+	c.start()
+	return nil
+}
+
+// start commits the group that was filled, in the background, and begins another.
+func (c *commits) start() {
+	c.filling.batch.Set(c.w.posKey, binary.BigEndian.AppendUint64(nil, c.filling.next))
+	c.filling, c.flying = c.flying, c.filling
+	flight, flying := make(chan error, 1), c.flying
+	c.flight = flight
+	go func() {
+		// Not by Commit: the outputs share a sync with what comes in.
+		stored := make(chan error, 1)
+		c.w.engine.store.CommitAsync(flying.batch, func(err error) { stored <- err })
+		err := <-stored
+		if err == nil {
+			flying.took() // at once, as outboxes begin to tell of what it holds
 		}
+		flight <- err
 	}()
-	var began time.Time // of the last group
-	for ctx.Err() == nil {
-		recs, err := e.store.Read(ingest.Stream, w.shard, pos, groupRecords, groupBytes)
-		if err != nil {
-			return err
-		}
-		if len(recs) == 0 {
-			if err := land(); err != nil {
-				return err
-			}
-			settle()
-			if err := w.wait(ctx, pos); err != nil {
-				return err
-			}
-			sleep(ctx, pace-time.Since(began))
-			continue
-		}
-		if gap := recs[0].Offset - pos; gap > 0 {
-			// Retention was faster than the rules, or they were off for too long.
-			e.skipped.Add(int64(gap))
-			w.log.Error("messages left the log before rules saw them", "messages", gap)
-		}
-		began = time.Now()
-		pos = w.evaluate(ctx, filling, recs)
-		if ctx.Err() != nil { // which calls of services may have failed for
-			return ctx.Err()
-		}
-		if filling.batch.Len() > 0 || time.Since(w.durable) > lazyCommit {
-			if err := land(); err != nil {
-				return err
-			}
-			filling.batch.Set(w.posKey, binary.BigEndian.AppendUint64(nil, filling.next))
-			filling, flying = flying, filling
-			flight = make(chan error, 1)
-			go func() {
-				// Not by Commit: the outputs share a sync with what comes in.
-				stored := make(chan error, 1)
-				e.store.CommitAsync(flying.batch, func(err error) { stored <- err })
-				err := <-stored
-				if err == nil {
-					flying.took() // at once, as outboxes begin to tell of what it holds
-				}
-				flight <- err
-			}()
-			filling.reset()
-		} else {
-			settle()
-		}
-		if len(recs) < groupRecords {
-			if err := land(); err != nil {
-				return err
-			}
-		}
+	c.filling.reset()
+}
+
+// land waits for the commit that is under way, if any.
+func (c *commits) land() error {
+	if c.flight == nil {
+		return nil
 	}
-	return ctx.Err()
+	err := <-c.flight
+	c.flight = nil
+	if err != nil {
+		return err
+	}
+	w := c.w
+	w.taken, w.saved, w.durable = c.flying.next, c.flying.next, time.Now()
+	c.progress()
+	return nil
+}
+
+// settle notes that the messages of a group without outputs have taken effect.
+func (c *commits) settle() {
+	if c.flight == nil && c.filling.next > c.w.taken { // else it is counted with the group that is committed next
+		c.filling.took()
+		c.w.taken = c.filling.next
+		c.filling.forget()
+	}
+}
+
+// idle waits for a message at pos, once all before it is done.
+func (c *commits) idle(ctx context.Context, pos uint64) error {
+	if err := c.land(); err != nil {
+		return err
+	}
+	c.settle()
+	return c.w.wait(ctx, pos)
 }
 
 // wait returns when there is a message at pos. Where it takes long it makes the
