@@ -200,14 +200,34 @@ func TestAuditCommand(t *testing.T) {
 		return out
 	}
 	run("cert", "ca", "rotate")
-	if out := run("audit"); !strings.Contains(out, `"action":"RotateCA"`) ||
+	file := filepath.Join(t.TempDir(), "p.json")
+	if err := os.WriteFile(file, []byte(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow",`+
+		`"Action":"iot:Connect","Resource":"*"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run("policy", "put", "p", file)
+	if out := run("audit", "-json", "-action", "RotateCA"); !strings.Contains(out, `"action":"RotateCA"`) ||
 		!strings.Contains(out, `"from":"offline"`) || strings.Count(out, "\n") != 1 {
 		t.Errorf("%s", out)
 	}
-	if out := run("audit", "-from", "2099-01-01T00:00:00Z"); out != "" {
-		t.Errorf("of the future: %s", out)
+	for _, c := range []struct {
+		args  []string
+		wants string // "": nothing is printed
+	}{
+		{nil, "admin PutPolicy policies/p\n    by uid "},
+		{[]string{"-action", "Put*", "-target", "*/p", "-source", "admin", "-who", "uid *"}, "    after: {"},
+		{[]string{"-since", "1h", "-target", "policies/p"}, "admin PutPolicy policies/p\n"},
+		{[]string{"-since", "2099-01-01T00:00:00Z"}, ""},
+		{[]string{"-target", "policies/pp"}, ""},
+		{[]string{"-source", "aws"}, ""},
+		{[]string{"-who", "uid"}, ""},
+	} {
+		out := run(append([]string{"audit"}, c.args...)...)
+		if c.wants == "" && out != "" || !strings.Contains(out, c.wants) {
+			t.Errorf("%q: %s", c.args, out)
+		}
 	}
-	if _, _, err := runText(t, "audit", "-from", "soon", "-data", data); err == nil {
-		t.Error("-from soon is taken")
+	if _, _, err := runText(t, "audit", "-since", "soon", "-data", data); err == nil {
+		t.Error("-since soon is taken")
 	}
 }
