@@ -14,10 +14,10 @@ import (
 // userKey makes a user with roles, and a key of this user.
 func (s *site) userKey(user string, roles ...string) (id, secret string) {
 	s.t.Helper()
-	if err := s.people.CreateUser(user, roles, nil); err != nil {
+	if err := s.people.CreateUser(s.t.Context(), user, roles, nil); err != nil {
 		s.t.Fatal(err)
 	}
-	id, secret, err := s.people.CreateKey(user, nil)
+	id, secret, err := s.people.CreateKey(s.t.Context(), user, nil)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestUserKeys(t *testing.T) {
 		x.May(authz.AssumeRole, "alias") {
 		t.Error("not the rights of the role")
 	}
-	if err := s.people.ChangeUser("alice", nil, map[string]json.RawMessage{"p": json.RawMessage(
+	if err := s.people.ChangeUser(s.t.Context(), "alice", nil, map[string]json.RawMessage{"p": json.RawMessage(
 		`{"Statement":{"Effect":"Allow","Action":"iot:*","Resource":"arn:aws:iot:*:*:client/app"}}`)}); err != nil {
 		t.Fatal(err)
 	}
@@ -55,16 +55,16 @@ func TestUserKeys(t *testing.T) {
 	if u := s.people.LastUse("AKIASTRANGER"); !u.At.IsZero() {
 		t.Error("the use of a key is kept that nobody has")
 	}
-	if err := s.people.SetKeyStatus(id, registry.Inactive); err != nil {
+	if err := s.people.SetKeyStatus(s.t.Context(), id, registry.Inactive); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, ok := s.Secret(id); ok || x.mayConnect() || x.Person() != nil || x.May(authz.Connect, "app") {
 		t.Error("an inactive key lets in")
 	}
-	if err := s.people.SetKeyStatus(id, registry.Active); err != nil || !x.mayConnect() {
+	if err := s.people.SetKeyStatus(s.t.Context(), id, registry.Active); err != nil || !x.mayConnect() {
 		t.Error("it is not back", err)
 	}
-	if err := s.people.DeleteUser("alice"); err != nil || x.mayConnect() {
+	if err := s.people.DeleteUser(s.t.Context(), "alice"); err != nil || x.mayConnect() {
 		t.Error("a revoked user is let in", err)
 	}
 }
@@ -73,7 +73,7 @@ func TestUserKeys(t *testing.T) {
 func TestUserKeyEnds(t *testing.T) {
 	s := newSite(t)
 	id, _ := s.userKey("alice", "admin")
-	if _, _, _, err := s.people.RotateKey(id, time.Hour); err != nil {
+	if _, _, _, err := s.people.RotateKey(s.t.Context(), id, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if end := time.Until(s.keyEnd(id)); end < 59*time.Minute || end > time.Hour {

@@ -69,6 +69,8 @@ var commands = []command{
 	ruleTest, ruleList, ruleWhy, ruleReplay,
 	objectPut, streamCreate, streamList, streamTail, deliveryList,
 	connectorList, connectorShow, connectorCheck, connectorRun,
+	userCreate, userList, userShow, userChange, userPasswd, userRevoke,
+	accessKeyCreate, accessKeyList, accessKeyRotate, accessKeyDeactivate, accessKeyActivate, accessKeyRevoke,
 	auditCommand, clockShow, clockAccept, checkCommand, salvageCommand, reloadCommand,
 	awsEnv,
 	versionCommand,

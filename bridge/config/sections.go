@@ -79,6 +79,14 @@ type Shadow struct {
 type Admin struct {
 	Listen string `toml:"listen"` // metrics and health; "" for none
 	Socket string `toml:"socket"` // "" for DataDir/admin.sock
+	Peers  []Peer `toml:"peers"`
+}
+
+// A Peer gives roles to a user or a group of the system, at the admin socket.
+type Peer struct {
+	User  string   `toml:"user"`  // a name or a number
+	Group string   `toml:"group"` // instead of User, likewise
+	Roles []string `toml:"roles"` // as users have
 }
 
 // Ingest is the log of everything that came in.

@@ -41,9 +41,13 @@ func TCP(ctx context.Context, setting, address string) (net.Listener, error) {
 	return nil, fmt.Errorf("%s: %w%s", setting, err, hint)
 }
 
-// Socket opens the admin socket, replacing one that a killed process
-// left. Only its owner may use it.
-func Socket(path string) (net.Listener, error) {
+// Socket opens the admin socket, replacing one that a killed process left. Only its
+// owner may use it, or with open everybody, of whom the server finds out who it is.
+func Socket(path string, open bool) (net.Listener, error) {
+	mode := fs.FileMode(0o600)
+	if open {
+		mode = 0o666
+	}
 	if c, err := net.Dial("unix", path); err == nil {
 		return nil, errors.Join(fmt.Errorf("admin.socket: %s: another bridge answers there", path), c.Close())
 	}
@@ -63,8 +67,9 @@ func Socket(path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.socket: %w", err)
 	}
-	// For systems whose sockets have no mode before they are bound.
-	if err := os.Chmod(path, 0o600); err != nil {
+	// For systems whose sockets have no mode before they are bound, and where a umask
+	// takes from it.
+	if err := os.Chmod(path, mode); err != nil {
 		return nil, errors.Join(fmt.Errorf("admin.socket: %w", err), l.Close())
 	}
 	return l, nil

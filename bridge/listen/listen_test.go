@@ -25,12 +25,12 @@ func TestSocketFile(t *testing.T) {
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
 		t.Errorf("bound with %v, %v", info.Mode(), err)
 	}
-	if _, err := Socket(path); err == nil || !strings.Contains(err.Error(), "another bridge answers") {
+	if _, err := Socket(path, false); err == nil || !strings.Contains(err.Error(), "another bridge answers") {
 		t.Errorf("taken socket: %v", err)
 	}
 	l.(*net.UnixListener).SetUnlinkOnClose(false)
 	l.Close()
-	if l, err = Socket(path); err != nil { // what a killed process leaves
+	if l, err = Socket(path, false); err != nil { // what a killed process leaves
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
@@ -40,7 +40,7 @@ func TestSocketFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("precious"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Socket(path); err == nil || !strings.Contains(err.Error(), "no socket") {
+	if _, err := Socket(path, false); err == nil || !strings.Contains(err.Error(), "no socket") {
 		t.Errorf("file in the way: %v", err)
 	}
 	if text, err := os.ReadFile(path); string(text) != "precious" {

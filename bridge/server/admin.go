@@ -17,6 +17,7 @@ func (s *Server) Handler() http.Handler {
 		Info: admin.Info{Version: s.version, Data: s.cfg.DataDir, MQTT: address(s.mqtt), HTTPS: s.httpsAddr(),
 			Admin: address(s.admin)},
 		Account: s.cfg.Account, Region: s.cfg.Region,
+		People: s.people, Declared: s.keys.Declared, Peers: s.peers,
 		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Expiries: s.expiries.list,
 		Broker: s.broker != nil,
 		Store:  s.store, DataStreams: s.kinesis, DeliveryStreams: s.firehose, Connectors: s.connectors,

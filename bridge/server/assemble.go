@@ -145,8 +145,12 @@ func (a *assembly) openRegistry() (err error) {
 	return nil
 }
 
-// openPeople reads the users and their access keys.
+// openPeople reads the users and their access keys, and who may ask by the admin
+// socket.
 func (a *assembly) openPeople() (err error) {
+	if a.peers, err = peersOf(a.cfg.Admin.Peers); err != nil {
+		return err
+	}
 	if a.people, err = people.Open(a.registry, a.log); err == nil {
 		a.closes(a.people.Close)
 	}

@@ -24,6 +24,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/declare"
 	"github.com/tidemill/tidemill/bridge/listen"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/serving/events"
 	"github.com/tidemill/tidemill/bridge/serving/lookup"
@@ -53,6 +54,7 @@ type Server struct {
 	keys     *access.Keyring
 	registry *registry.Registry
 	people   *people.Directory
+	peers    *admin.Peers
 	expiries *expiries
 
 	audit       *audit.Log
@@ -150,7 +152,7 @@ func (s *Server) Run(ctx context.Context) error {
 	if _, err := s.Reload(); !s.topicRules.Loaded() {
 		return errors.Join(err, s.closeListeners())
 	}
-	socket, err := listen.Socket(s.cfg.Admin.Socket)
+	socket, err := listen.Socket(s.cfg.Admin.Socket, len(s.cfg.Admin.Peers) > 0 && admin.KnowsPeers)
 	if err != nil {
 		return errors.Join(err, s.closeListeners())
 	}

@@ -1,12 +1,14 @@
 package people
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -50,64 +52,68 @@ func check(names []string, policies map[string]json.RawMessage) error {
 
 // CreateUser makes a user with roles and inline policies, which may do nothing
 // without. One of that name is registry.ErrExists.
-func (d *Directory) CreateUser(name string, roles []string, policies map[string]json.RawMessage) error {
+func (d *Directory) CreateUser(ctx context.Context, name string, roles []string,
+	policies map[string]json.RawMessage) error {
 	if err := check(roles, policies); err != nil {
 		return err
 	}
-	return d.store.Update(func(tx *registry.Tx) error {
+	return audit.Update(ctx, d.store, func(tx *registry.Tx) error {
 		return tx.CreateUser(registry.User{Name: name, Roles: roles, Policies: policies})
 	})
 }
 
 // ChangeUser gives a user other roles and policies in the place of all there are.
-func (d *Directory) ChangeUser(name string, roles []string, policies map[string]json.RawMessage) error {
+func (d *Directory) ChangeUser(ctx context.Context, name string, roles []string,
+	policies map[string]json.RawMessage) error {
 	if err := check(roles, policies); err != nil {
 		return err
 	}
-	return d.store.Update(func(tx *registry.Tx) error {
+	return audit.Update(ctx, d.store, func(tx *registry.Tx) error {
 		return tx.UpdateUser(name, func(u *registry.User) { u.Roles, u.Policies = roles, policies })
 	})
 }
 
 // SetPassword gives a user a password, or with "" takes it away.
-func (d *Directory) SetPassword(name, password string) (err error) {
+func (d *Directory) SetPassword(ctx context.Context, name, password string) (err error) {
 	hash := ""
 	if password != "" {
 		if hash, err = hashPassword(password); err != nil {
 			return err
 		}
 	}
-	return d.store.Update(func(tx *registry.Tx) error {
+	return audit.Update(ctx, d.store, func(tx *registry.Tx) error {
 		return tx.UpdateUser(name, func(u *registry.User) { u.Password = hash })
 	})
 }
 
 // DeleteUser deletes a user with all keys.
-func (d *Directory) DeleteUser(name string) error {
-	return d.store.Update(func(tx *registry.Tx) error { return tx.DeleteUser(name) })
+func (d *Directory) DeleteUser(ctx context.Context, name string) error {
+	return audit.Update(ctx, d.store, func(tx *registry.Tx) error { return tx.DeleteUser(name) })
 }
 
 // CreateKey gives a user an access key, narrowed by policies if there are some. Its
 // secret is not told again.
-func (d *Directory) CreateKey(user string, policies map[string]json.RawMessage) (id, secret string, err error) {
+func (d *Directory) CreateKey(ctx context.Context, user string,
+	policies map[string]json.RawMessage) (id, secret string, err error) {
 	if err := check(nil, policies); err != nil {
 		return "", "", err
 	}
 	id, secret = pki.NewAccessKey()
-	return id, secret, d.store.Update(func(tx *registry.Tx) error {
+	return id, secret, audit.Update(ctx, d.store, func(tx *registry.Tx) error {
 		return tx.AddAccessKey(registry.AccessKey{ID: id, User: user, Secret: secret, Policies: policies})
 	})
 }
 
 // RotateKey gives the user of a key another one with the same policies. The one of
 // before ends after a time, 0 for at once.
-func (d *Directory) RotateKey(old string, after time.Duration) (user, id, secret string, err error) {
+func (d *Directory) RotateKey(ctx context.Context, old string,
+	after time.Duration) (user, id, secret string, err error) {
 	if after < 0 || after > maxOverlap {
 		return "", "", "", fmt.Errorf("access key %s: after %v: %w: want 0 to %v", old, after, registry.ErrInvalid,
 			maxOverlap)
 	}
 	id, secret = pki.NewAccessKey()
-	err = d.store.Update(func(tx *registry.Tx) error {
+	err = audit.Update(ctx, d.store, func(tx *registry.Tx) error {
 		k, err := tx.AccessKey(old)
 		if err != nil {
 			return err
@@ -135,15 +141,15 @@ func (d *Directory) RotateKey(old string, after time.Duration) (user, id, secret
 }
 
 // SetKeyStatus makes a key registry.Active or registry.Inactive.
-func (d *Directory) SetKeyStatus(id string, s registry.Status) error {
-	return d.store.Update(func(tx *registry.Tx) error {
+func (d *Directory) SetKeyStatus(ctx context.Context, id string, s registry.Status) error {
+	return audit.Update(ctx, d.store, func(tx *registry.Tx) error {
 		return tx.UpdateAccessKey(id, func(k *registry.AccessKey) { k.Status = s })
 	})
 }
 
 // DeleteKey deletes a key.
-func (d *Directory) DeleteKey(id string) error {
-	return d.store.Update(func(tx *registry.Tx) error { return tx.DeleteAccessKey(id) })
+func (d *Directory) DeleteKey(ctx context.Context, id string) error {
+	return audit.Update(ctx, d.store, func(tx *registry.Tx) error { return tx.DeleteAccessKey(id) })
 }
 
 // Users lists all users by name.

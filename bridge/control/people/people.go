@@ -6,8 +6,8 @@
 // as IAM's: of roles, which are policies themselves (roles/*.json), and of inline
 // ones. A Deny wins, and what nothing allows is denied.
 //
-// A change is durable, and holds for the next question, when the function that makes
-// it returns. When a key was used last is written some minutes later.
+// A change is durable, with the audit record of its context, and holds for the next
+// question, when the function that makes it returns. When a key was used last is written some minutes later.
 package people
 
 import (

@@ -63,8 +63,8 @@ const streamA = "arn:aws:kinesis:eu-local-1:000000000000:stream/a"
 // What holds of a user holds of all keys with the change that makes it so.
 func TestRightsFollowChanges(t *testing.T) {
 	d := open(t)
-	ok(t, d.CreateUser("alice", nil, nil))
-	id, secret, err := d.CreateKey("alice", nil)
+	ok(t, d.CreateUser(t.Context(), "alice", nil, nil))
+	id, secret, err := d.CreateKey(t.Context(), "alice", nil)
 	ok(t, err)
 	may := func(id, action string) bool {
 		k := d.Key(id)
@@ -82,11 +82,11 @@ func TestRightsFollowChanges(t *testing.T) {
 		t.Errorf("%+v", k)
 	}
 	before := d.Generation()
-	ok(t, d.ChangeUser("alice", []string{DeviceData}, inline("Deny", "kinesis:GetRecords", streamA)))
+	ok(t, d.ChangeUser(t.Context(), "alice", []string{DeviceData}, inline("Deny", "kinesis:GetRecords", streamA)))
 	if !may(id, "kinesis:PutRecord") || may(id, "kinesis:GetRecords") || d.Generation() == before {
 		t.Error("a role and a policy are not in force")
 	}
-	narrow, _, err := d.CreateKey("alice", inline("Allow", "kinesis:*", "arn:aws:kinesis:*:*:stream/a"))
+	narrow, _, err := d.CreateKey(t.Context(), "alice", inline("Allow", "kinesis:*", "arn:aws:kinesis:*:*:stream/a"))
 	ok(t, err)
 	if !may(narrow, "kinesis:PutRecord") || may(narrow, "kinesis:GetRecords") || may(narrow, "kinesis:CreateStream") ||
 		may(narrow, "iot:Publish") || !may(id, "iot:Publish") {
@@ -96,15 +96,15 @@ func TestRightsFollowChanges(t *testing.T) {
 	if data.Allows(authz.Publish, "x") || !d.Key(id).Rights.Data(authz.Context{}).Allows(authz.Publish, "x") {
 		t.Error("the data plane is not narrowed")
 	}
-	ok(t, d.SetKeyStatus(id, registry.Inactive))
+	ok(t, d.SetKeyStatus(t.Context(), id, registry.Inactive))
 	if d.Key(id) != nil || d.Key(narrow) == nil || d.Owner(id) != "alice" {
 		t.Error("an inactive key")
 	}
-	ok(t, d.SetKeyStatus(id, registry.Active), d.DeleteKey(narrow))
+	ok(t, d.SetKeyStatus(t.Context(), id, registry.Active), d.DeleteKey(t.Context(), narrow))
 	if d.Key(id) == nil || d.Key(narrow) != nil {
 		t.Error("a deleted key")
 	}
-	ok(t, d.DeleteUser("alice"))
+	ok(t, d.DeleteUser(t.Context(), "alice"))
 	if d.Key(id) != nil || d.Owner(id) != "" {
 		t.Error("a key of nobody")
 	}
@@ -113,27 +113,27 @@ func TestRightsFollowChanges(t *testing.T) {
 // What people may not be made of.
 func TestRefused(t *testing.T) {
 	d := open(t)
-	ok(t, d.CreateUser("alice", nil, nil))
+	ok(t, d.CreateUser(t.Context(), "alice", nil, nil))
 	thing := inline("Allow", "iot:Publish", "arn:aws:iot:*:*:topic/${iot:Connection.Thing.ThingName}")
 	group := map[string]json.RawMessage{"p": json.RawMessage(`{"Statement":{"Effect":"Deny","Action":"*","Resource":"*",` +
 		`"Condition":{"StringEquals":{"aws:PrincipalTag/x":"y"}}}}`)}
-	_, _, noUser := d.CreateKey("bob", nil)
-	_, _, badPolicy := d.CreateKey("alice", thing)
-	_, _, _, noKey := d.RotateKey("AKIANONE", time.Hour)
+	_, _, noUser := d.CreateKey(t.Context(), "bob", nil)
+	_, _, badPolicy := d.CreateKey(t.Context(), "alice", thing)
+	_, _, _, noKey := d.RotateKey(t.Context(), "AKIANONE", time.Hour)
 	for _, c := range []struct {
 		name string
 		err  error
 		want error
 		says string
 	}{
-		{"a role", d.CreateUser("bob", []string{"root"}, nil), registry.ErrInvalid, "admin, operator, viewer"},
-		{"a variable", d.CreateUser("bob", nil, thing), authz.ErrMalformed, "iot:connection.thing.thingname"},
-		{"a condition", d.ChangeUser("alice", nil, group), authz.ErrMalformed, "aws:principaltag/x"},
+		{"a role", d.CreateUser(t.Context(), "bob", []string{"root"}, nil), registry.ErrInvalid, "admin, operator, viewer"},
+		{"a variable", d.CreateUser(t.Context(), "bob", nil, thing), authz.ErrMalformed, "iot:connection.thing.thingname"},
+		{"a condition", d.ChangeUser(t.Context(), "alice", nil, group), authz.ErrMalformed, "aws:principaltag/x"},
 		{"a policy of a key", badPolicy, authz.ErrMalformed, "aws:sourceip"},
 		{"a key of nobody", noUser, registry.ErrNotFound, "bob"},
 		{"a key that is not there", noKey, registry.ErrNotFound, "AKIANONE"},
-		{"a short password", d.SetPassword("alice", "short"), registry.ErrInvalid, "12 characters"},
-		{"a password of nobody", d.SetPassword("bob", "correct horse battery"), registry.ErrNotFound, "bob"},
+		{"a short password", d.SetPassword(t.Context(), "alice", "short"), registry.ErrInvalid, "12 characters"},
+		{"a password of nobody", d.SetPassword(t.Context(), "bob", "correct horse battery"), registry.ErrNotFound, "bob"},
 	} {
 		if !errors.Is(c.err, c.want) || !strings.Contains(c.err.Error(), c.says) {
 			t.Errorf("%s: %v", c.name, c.err)
@@ -144,7 +144,7 @@ func TestRefused(t *testing.T) {
 func TestSignIn(t *testing.T) {
 	d := open(t)
 	const right = "correct horse battery"
-	ok(t, d.CreateUser("alice", []string{Viewer}, nil), d.CreateUser("bob", nil, nil), d.SetPassword("alice", right))
+	ok(t, d.CreateUser(t.Context(), "alice", []string{Viewer}, nil), d.CreateUser(t.Context(), "bob", nil, nil), d.SetPassword(t.Context(), "alice", right))
 	for _, c := range []struct {
 		user, password string
 		want           error
@@ -160,7 +160,7 @@ func TestSignIn(t *testing.T) {
 	if info, err := d.User("alice"); err != nil || !info.Password {
 		t.Errorf("%+v %v", info, err)
 	}
-	ok(t, d.SetPassword("alice", ""))
+	ok(t, d.SetPassword(t.Context(), "alice", ""))
 	if _, err := d.SignIn(t.Context(), "alice", right); !errors.Is(err, ErrSignIn) {
 		t.Error(err)
 	}
@@ -198,16 +198,16 @@ func TestRotate(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
 	synctest.Test(t, func(t *testing.T) {
 		d, r := openAt(t, path)
-		ok(t, d.CreateUser("alice", []string{Viewer}, nil))
-		old, _, err := d.CreateKey("alice", inline("Allow", "iot:*", "*"))
+		ok(t, d.CreateUser(t.Context(), "alice", []string{Viewer}, nil))
+		old, _, err := d.CreateKey(t.Context(), "alice", inline("Allow", "iot:*", "*"))
 		ok(t, err)
-		user, id, secret, err := d.RotateKey(old, 24*time.Hour)
+		user, id, secret, err := d.RotateKey(t.Context(), old, 24*time.Hour)
 		ok(t, err)
 		if k := d.Key(id); user != "alice" || k == nil || k.Secret != secret || d.Key(old) == nil ||
 			k.Rights.Allow("kinesis:ListStreams", "*", authz.Context{}) {
 			t.Error("the new key, the one of before, or the policies that narrow it")
 		}
-		if _, _, _, err := d.RotateKey(id, time.Hour); !errors.Is(err, registry.ErrLimit) {
+		if _, _, _, err := d.RotateKey(t.Context(), id, time.Hour); !errors.Is(err, registry.ErrLimit) {
 			t.Error("a third key:", err)
 		}
 		time.Sleep(time.Hour)
@@ -227,7 +227,7 @@ func TestRotate(t *testing.T) {
 		if d.Key(old) != nil || len(ended) != 1 || d.Owner(old) != "" || d.Key(id) == nil {
 			t.Errorf("it has not ended; told %d times", len(ended))
 		}
-		_, now, _, err := d.RotateKey(id, 0)
+		_, now, _, err := d.RotateKey(t.Context(), id, 0)
 		if ok(t, err); d.Key(id) != nil || d.Key(now) == nil {
 			t.Error("rotated at once")
 		}
@@ -242,8 +242,8 @@ func TestLastUse(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "registry.db")
 	synctest.Test(t, func(t *testing.T) {
 		d, r := openAt(t, path)
-		ok(t, d.CreateUser("alice", nil, nil))
-		id, _, err := d.CreateKey("alice", nil)
+		ok(t, d.CreateUser(t.Context(), "alice", nil, nil))
+		id, _, err := d.CreateKey(t.Context(), "alice", nil)
 		ok(t, err)
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -278,7 +278,7 @@ func TestLastUse(t *testing.T) {
 		if err != nil || len(all) != 1 || all[0].Service != "iotdata" {
 			t.Errorf("%+v %v", all, err)
 		}
-		ok(t, d.DeleteUser("alice"))
+		ok(t, d.DeleteUser(t.Context(), "alice"))
 		if u := d.LastUse(id); !u.At.IsZero() {
 			t.Error("a deleted key was used")
 		}
@@ -290,8 +290,8 @@ func TestLastUse(t *testing.T) {
 func TestInfosHaveNoSecrets(t *testing.T) {
 	d := open(t)
 	const password = "correct horse battery"
-	ok(t, d.CreateUser("alice", []string{Viewer}, nil), d.SetPassword("alice", password))
-	_, secret, err := d.CreateKey("alice", nil)
+	ok(t, d.CreateUser(t.Context(), "alice", []string{Viewer}, nil), d.SetPassword(t.Context(), "alice", password))
+	_, secret, err := d.CreateKey(t.Context(), "alice", nil)
 	ok(t, err)
 	users, err1 := d.Users()
 	keys, err2 := d.Keys("")

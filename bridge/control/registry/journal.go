@@ -54,6 +54,8 @@ var shown = map[string]func(key []byte) (name string, ok bool){
 	string(bTemplateBodies): linkKey,
 	string(bAuthorizers):    plainKey,
 	string(bRoleAliases):    plainKey,
+	string(bUsers):          plainKey, // whose password and secret the audit log leaves out
+	string(bAccessKeys):     plainKey,
 	string(bMeta):           settingKey,
 }
 

@@ -6,8 +6,9 @@
 // answers. Every error is answered as an Error. An answer that had begun when it
 // failed says why in the trailer ErrorTrailer.
 //
-// The API has no authentication: the socket may be opened by its owner alone. It
-// also answers over stores of which nothing runs.
+// Who asks is known by the socket (WithPeer), and may do what the roles of this peer
+// allow (Peers): each row is an action of policies. It also answers over stores of
+// which nothing runs, to who could open them.
 package admin
 
 import (
@@ -20,6 +21,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/control/audit"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
@@ -103,6 +105,9 @@ type Options struct {
 	Account, Region string
 
 	Registry *registry.Registry
+	People   *people.Directory
+	Declared func() []people.KeyInfo // access keys of files
+	Peers    *Peers                  // who may ask for what; nil: everybody for all
 	Issuer   Issuer
 	Clients  Clients
 	// where devices find the bridge: host:port, given or what is missing of it
@@ -142,9 +147,9 @@ type Info struct {
 // A handler answers a request, or returns why it does not.
 type handler func(http.ResponseWriter, *http.Request) error
 
-// New returns the API: JSON over HTTP, that the command line speaks through a
-// Unix socket which only its owner may open. It also works where the bridge does
-// not run, for what only the stores are needed for.
+// New returns the API: JSON over HTTP, that the command line speaks through a Unix
+// socket. It also works where the bridge does not run, for what only the stores are
+// needed for.
 func New(o Options) http.Handler {
 	thing := &things{o.Registry, o.Issuer, o.Clients, o.Endpoint, o.Broker, o.Account, o.Region}
 	cert := &certificates{o.Registry, o.Issuer}
@@ -156,8 +161,10 @@ func New(o Options) http.Handler {
 	replay := &replays{rules: o.TopicRules, engine: o.Engine, compiler: o.Compiler,
 		stops: map[string]context.CancelFunc{}}
 	declared := &declarations{o.Declarations, o.Reload}
+	user, key := &users{o.People}, &accessKeys{o.People, o.Declared}
 	state := &clockState{o.Clock}
 	info := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Info) }
+	metrics := func(w http.ResponseWriter, r *http.Request) error { o.Metrics.ServeHTTP(w, r); return nil }
 	connectors := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }
 	changes := map[string]change{
 		"POST /v1/reload":                                  {action: "Reload", opaque: true},
@@ -180,15 +187,24 @@ func New(o Options) http.Handler {
 		"PUT /v1/policies/{name}":                          {action: "PutPolicy"},
 		"POST /v1/policies/{name}/targets":                 {action: "AttachPolicy"},
 		"DELETE /v1/policies/{name}/targets/{certificate}": {action: "DetachPolicy"},
+		"POST /v1/users":                                   {action: "CreateUser"},
+		"PUT /v1/users/{name}":                             {action: "UpdateUser"},
+		"DELETE /v1/users/{name}":                          {action: "DeleteUser"},
+		"PUT /v1/users/{name}/password":                    {action: "SetPassword", opaque: true},
+		"POST /v1/access-keys":                             {action: "CreateAccessKey"},
+		"POST /v1/access-keys/{id}":                        {action: "UpdateAccessKey"},
+		"POST /v1/access-keys/{id}/rotate":                 {action: "RotateAccessKey"},
+		"DELETE /v1/access-keys/{id}":                      {action: "DeleteAccessKey"},
 		"PUT /v1/objects":                                  {action: "PutObject", opaque: true},
 		"POST /v1/crls":                                    {action: "ImportCRL", opaque: true},
 	}
-	mux := http.NewServeMux()
+	mux, arn := http.NewServeMux(), "arn:aws:tidemill:"+o.Region+":"+o.Account+":"
 	for _, row := range []struct {
 		pattern string
 		answer  handler
 		maxBody int64 // 0: as the constant
 	}{
+		{"GET /metrics", metrics, 0},
 		{"GET /v1/info", info, 0},
 		{"POST /v1/reload", declared.apply, 0},
 		{"GET /v1/clock", state.get, 0},
@@ -225,6 +241,18 @@ func New(o Options) http.Handler {
 		{"GET /v1/cas/{id}", ca.get, 0},
 		{"POST /v1/cas/{id}", ca.change, 0},
 		{"DELETE /v1/cas/{id}", ca.remove, 0},
+		{"GET /v1/users", user.list, 0},
+		{"POST /v1/users", user.create, 0},
+		{"GET /v1/users/{name}", user.get, 0},
+		{"PUT /v1/users/{name}", user.change, 0},
+		{"DELETE /v1/users/{name}", user.remove, 0},
+		{"PUT /v1/users/{name}/password", user.setPassword, 0},
+		{"GET /v1/access-keys", key.list, 0},
+		{"POST /v1/access-keys", key.create, 0},
+		{"GET /v1/access-keys/{id}", key.get, 0},
+		{"POST /v1/access-keys/{id}", key.setStatus, 0},
+		{"POST /v1/access-keys/{id}/rotate", key.rotate, 0},
+		{"DELETE /v1/access-keys/{id}", key.remove, 0},
 		{"GET /v1/effective-policies", policy.effective, 0},
 		{"POST /v1/policy-tests", policy.test, 0},
 		{"GET /v1/who-can", policy.whoCan, 0},
@@ -240,15 +268,19 @@ func New(o Options) http.Handler {
 		{"PUT /v1/objects", (&objects{o.Objects}).put, maxObject},
 		{"POST /v1/crls", cert.importCRL, registry.MaxCRL},
 	} {
-		answers := auditedBy(o.Audit, row.pattern, row.answer, changes)
+		allowed := o.Peers.authorized(row.pattern, arn, row.answer)
+		answers := auditedBy(o.Audit, row.pattern, allowed, changes)
 		mux.HandleFunc(row.pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(row.maxBody, maxBody))
 			a := &answer{ResponseWriter: w}
-			if err := answers(a, r); err != nil {
+			err := o.Peers.known(r.Context()) // before anything is kept of it
+			if err == nil {
+				err = answers(a, r)
+			}
+			if err != nil {
 				writeError(a, r, o.Log, err)
 			}
 		})
 	}
-	mux.Handle("GET /metrics", o.Metrics)
 	return mux
 }

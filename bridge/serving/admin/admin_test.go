@@ -14,7 +14,9 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/clock"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
@@ -69,6 +71,13 @@ func newAPI(t testing.TB) *api {
 	reg, err := registrytest.Open(filepath.Join(dir, "registry.db"))
 	must(err)
 	closed(reg.Close)
+	who, err := people.Open(reg, log)
+	must(err)
+	closed(who.Close)
+	peers, err := NewPeers([]Peer{{UID: 1001, GID: -1, Roles: []string{people.Viewer}},
+		{UID: 1002, GID: -1, Roles: []string{people.Operator}}, {UID: -1, GID: 2000, Roles: []string{people.Operator}},
+		{UID: 1003, GID: -1, Roles: []string{people.DeviceData}}})
+	must(err)
 	store, err := pebble.Open(filepath.Join(dir, "log"), pebble.Options{Log: slog.New(slog.DiscardHandler)})
 	must(err)
 	closed(store.Close)
@@ -82,6 +91,9 @@ func newAPI(t testing.TB) *api {
 	must(err)
 	a.handler = New(Options{
 		Info: Info{Version: "test", Data: dir}, Account: "000000000000", Region: "eu-local-1",
+		People: who, Peers: peers, Declared: func() []people.KeyInfo {
+			return []people.KeyInfo{{ID: "AKIAOFAFILE", Declared: "pki/access-keys", Status: registry.Active}}
+		},
 		Registry: reg, Issuer: ca, Clients: nobody{},
 		Endpoint: func(given string) (string, error) {
 			if given == "nowhere" {

@@ -42,6 +42,7 @@ var statuses = []struct {
 	{is(rules.ErrReplay), http.StatusBadRequest},
 	{isA[watch.FilterError], http.StatusBadRequest},
 	{is(watch.ErrFull), http.StatusTooManyRequests},
+	{is(errForbidden), http.StatusForbidden},
 	{is(registry.ErrNotFound), http.StatusNotFound},
 	{is(streams.ErrNotFound), http.StatusNotFound},
 	{is(registry.ErrExists), http.StatusConflict},

@@ -1,0 +1,128 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// as asks like do, as somebody at the other end of the socket.
+func (a *api) as(c credential, method, path, body string) (int, string) {
+	w, r := httptest.NewRecorder(), httptest.NewRequest(method, path, strings.NewReader(body))
+	a.handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), credentialKey{}, c)))
+	return w.Code, w.Body.String()
+}
+
+// Who asks by the socket may do what the roles allow that the user or one of the
+// groups has.
+func TestPeers(t *testing.T) {
+	a := newAPI(t)
+	viewer, operator, group := credential{uid: 1001}, credential{uid: 1002}, credential{uid: 1004, gids: []int{7, 2000}}
+	for _, c := range []struct {
+		who          credential
+		method, path string
+		body         string
+		want         int
+		says         string
+	}{
+		{credential{uid: 0}, "POST", "/v1/users", `{"name":"alice","roles":["viewer"]}`, 200, ""},
+		{credential{uid: os.Getuid()}, "POST", "/v1/users", `{"name":"alice","roles":[]}`, 409, "exists"},
+		{viewer, "GET", "/v1/users", "", 200, `"name":"alice"`},
+		{viewer, "GET", "/v1/things", "", 200, ""},
+		{viewer, "POST", "/v1/things", `{"name":"t"}`, 403, "uid 1001 may not tidemill:CreateThing: it has the role viewer"},
+		{viewer, "POST", "/v1/access-keys", `{"user":"alice"}`, 403, "CreateAccessKey"},
+		{operator, "POST", "/v1/things", `{"name":"t"}`, 200, ""},
+		{operator, "POST", "/v1/own-cas/rotate", "", 403, "RotateCA"},
+		{operator, "PUT", "/v1/policies/p", `{}`, 403, "PutPolicy"},
+		{operator, "DELETE", "/v1/users/alice", "", 403, "DeleteUser"},
+		{group, "DELETE", "/v1/things/t", "", 200, ""},
+		{credential{uid: 1001, gids: []int{2000}}, "DELETE", "/v1/things/none", "", 404, ""}, // has both roles
+		{credential{uid: 1003}, "GET", "/v1/things", "", 403, "ListThings"},
+		{credential{uid: 1004, gids: []int{7}}, "GET", "/v1/info", "", 403, "uid 1004 has no role here"},
+		{credential{uid: 1004}, "GET", "/metrics", "", 403, "has no role here"},
+		{credential{uid: 0, failed: errors.New("no")}, "GET", "/v1/info", "", 403, "nobody knows who asks"},
+	} {
+		if code, text := a.as(c.who, c.method, c.path, c.body); code != c.want || !strings.Contains(text, c.says) {
+			t.Errorf("uid %d %v: %s %s: %d %s", c.who.uid, c.who.gids, c.method, c.path, code, text)
+		}
+	}
+	if _, err := NewPeers([]Peer{{Roles: []string{"root"}}}); err == nil ||
+		!strings.Contains(err.Error(), `admin.peers[0].roles: role "root"`) {
+		t.Error(err)
+	}
+}
+
+// Every row has an action, so that a new one is not the admin's alone by mistake.
+func TestEveryRowIsAnAction(t *testing.T) {
+	a := newAPI(t)
+	mux := a.handler.(*http.ServeMux)
+	for row := range actions {
+		method, path, _ := strings.Cut(row, " ")
+		if _, found := mux.Handler(httptest.NewRequest(method, strings.NewReplacer("{", "", "}", "").Replace(path),
+			nil)); found != row {
+			t.Errorf("%s is no row: %q", row, found)
+		}
+	}
+	src, err := os.ReadFile("admin.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.SplitSeq(string(src), "\n") {
+		row, ok := strings.CutPrefix(strings.TrimSpace(line), `{"`)
+		if row, _, ok2 := strings.Cut(row, `",`); ok && ok2 && strings.Contains(row, " /") && actions[row] == "" {
+			t.Errorf("%s has no action", row)
+		}
+	}
+}
+
+// The other end of a real socket is found out.
+func TestWithPeer(t *testing.T) {
+	if !KnowsPeers {
+		t.Skip("this system does not tell")
+	}
+	dir, err := os.MkdirTemp("", "peer") // short
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	l, err := net.Listen("unix", filepath.Join(dir, "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	there, err := net.Dial("unix", l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer there.Close()
+	here, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	groups, err := os.Getgroups()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, ok := WithPeer(t.Context(), here).Value(credentialKey{}).(credential)
+	if !ok || c.failed != nil || c.uid != os.Getuid() || !slices.Contains(c.gids, os.Getgid()) {
+		t.Errorf("%+v", c)
+	}
+	for _, g := range groups {
+		if !slices.Contains(c.gids, g) {
+			t.Errorf("group %d is missing of %v", g, c.gids)
+		}
+	}
+	if err := here.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if c := WithPeer(t.Context(), here).Value(credentialKey{}).(credential); c.failed == nil {
+		t.Errorf("who has gone is uid %d", c.uid)
+	}
+}
