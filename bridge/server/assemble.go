@@ -303,6 +303,7 @@ func (a *assembly) makeAPIs() error {
 		Secret: a.authorizer.Secret, Key: a.keyCaller, Unsigned: a.unsigned, Permissive: a.cfg.HTTPS.Permissive,
 		MaxMemory: int64(a.cfg.HTTPS.MaxMemory), MaxPayload: int(a.cfg.MQTT.MaxPayload),
 		Rules: a.topicRules, Kinesis: a.kinesis, Data: a.dataPlane(),
+		Objects: a.objects, Public: a.cfg.Objects.Public,
 		Registry: a.registry, Authorizers: a.custom, Provision: a.provision, Issuer: a.pki, Fleet: a.fleet,
 		Endpoint: func() (string, error) { return a.endpoint("") },
 		Audit: &aws.Audit{Log: a.audit, Refused: a.auditDenied, Claimed: a.auditRefusals,

@@ -41,7 +41,7 @@ func (s *signed) path(r *http.Request) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if s.service != "s3" {
+	if s.service != s3 {
 		return encode(normalize(raw), true), nil
 	}
 	plain, err := url.PathUnescape(raw)

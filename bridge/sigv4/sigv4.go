@@ -14,14 +14,15 @@
 // either.
 //
 // S3 differs: its paths are encoded once, where others' are encoded twice, and
-// are not normalized.
+// are not normalized; its bodies are verified while they are read (Payload), and
+// may come in chunks; any region may be signed for; and URLs may be signed by its
+// version 2.
 package sigv4
 
 import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -42,6 +43,8 @@ var (
 	ErrUnknownKey = errors.New("the access key or session token is not known")
 	ErrMismatch   = errors.New("the signature does not match the request")
 	ErrTime       = errors.New("the request is not of this time")
+	ErrExpired    = fmt.Errorf("%w: it has expired", ErrTime) // a presigned one
+	ErrContent    = errors.New("the content is not what X-Amz-Content-Sha256 says")
 	ErrTooLarge   = errors.New("the request's body is too large")
 	ErrBody       = errors.New("the request's body could not be read") // malformed chunks, or it ends early
 )
@@ -51,6 +54,7 @@ const (
 	terminator = "aws4_request"
 	timeFormat = "20060102T150405Z"
 	unsigned   = "UNSIGNED-PAYLOAD"
+	s3         = "s3" // the service that differs
 
 	maxSkew   = 5 * time.Minute    // either way (IAM User Guide, "Signature Version 4 request elements")
 	maxExpiry = 7 * 24 * time.Hour // of a presigned request (likewise)
@@ -67,7 +71,7 @@ type Verifier struct {
 	// Unsigned says which services take requests whose body is not signed;
 	// nil: none.
 	Unsigned func(service string) bool
-	// Region is the one that requests must be signed for; "": any.
+	// Region is the one that requests must be signed for, but S3's; "": any.
 	Region string
 	// Permissive takes any signature by any key, at any time: what a request
 	// says of its service is read, and nothing is verified. It is taken as if
@@ -89,6 +93,7 @@ type Signature struct {
 	v             *Verifier
 	r             *http.Request
 	said          *signed
+	v2            *signedV2 // in the place of said
 	secret, token string
 }
 
@@ -99,6 +104,17 @@ type Signature struct {
 // The Identity says who the signer claims to be also beside an error that comes
 // after the signature's parts were read, and is for logs then.
 func (v *Verifier) Begin(r *http.Request) (*Signature, Identity, error) {
+	now := time.Now
+	if v.Now != nil {
+		now = v.Now
+	}
+	old, err := parseV2(r)
+	if err != nil {
+		return nil, Identity{}, err
+	}
+	if old != nil {
+		return v.beginV2(r, old, now())
+	}
 	s, err := parse(r)
 	if err != nil {
 		return nil, Identity{}, err
@@ -111,14 +127,10 @@ func (v *Verifier) Begin(r *http.Request) (*Signature, Identity, error) {
 		}
 		return sig, id, nil
 	}
-	if v.Region != "" && s.region != v.Region {
+	if v.Region != "" && s.region != v.Region && s.service != s3 {
 		return nil, id, fmt.Errorf(
 			"%w: Credential should be scoped to a valid region, not %.40q: this bridge's is %q, so set AWS_REGION to that, or region in its configuration",
 			ErrMismatch, s.region, v.Region)
-	}
-	now := time.Now
-	if v.Now != nil {
-		now = v.Now
 	}
 	if err := s.covers(r.Header); err != nil {
 		return nil, id, err
@@ -139,27 +151,14 @@ func (sig *Signature) Check(body []byte) error {
 	if sig.v.Permissive {
 		return nil
 	}
-	s := sig.said
-	payload, err := sig.v.payload(sig.r, s, body)
-	if err != nil {
-		return err
-	}
-	canonical, err := s.canonicalRequests(sig.r, payload)
-	if err != nil {
-		return err
-	}
-	match := 0
-	for _, c := range canonical {
-		match |= subtle.ConstantTimeCompare([]byte(s.sign(sig.secret, c)), []byte(s.signature))
-	}
-	sameToken := subtle.ConstantTimeCompare([]byte(sig.token), []byte(s.token))
-	switch {
-	case match == 0:
+	if sig.v2 != nil { // S3's alone, whose bodies are Payloads
 		return ErrMismatch
-	case sameToken == 0:
-		return ErrUnknownKey
 	}
-	return nil
+	payload, err := sig.v.payload(sig.r, sig.said, body)
+	if err != nil {
+		return err
+	}
+	return sig.match(payload)
 }
 
 // Verify is Begin and Check. It reads the body, at most maxBody bytes of it, and
@@ -220,12 +219,8 @@ func (v *Verifier) payload(r *http.Request, s *signed, body []byte) (string, err
 // sign returns the signature that secret gives a canonical request.
 func (s *signed) sign(secret, canonical string) string {
 	sum := sha256.Sum256([]byte(canonical))
-	key := []byte("AWS4" + secret)
-	for _, part := range []string{s.date, s.region, s.service, terminator} {
-		key = mac(key, part)
-	}
-	return hex.EncodeToString(mac(key, strings.Join([]string{algorithm, s.time.Format(timeFormat),
-		s.date + "/" + s.region + "/" + s.service + "/" + terminator, hex.EncodeToString(sum[:])}, "\n")))
+	return hex.EncodeToString(mac(s.key(secret), strings.Join([]string{algorithm, s.time.Format(timeFormat),
+		s.scope(), hex.EncodeToString(sum[:])}, "\n")))
 }
 
 func mac(key []byte, text string) []byte {
@@ -248,6 +243,9 @@ func (s *signed) inTime(now time.Time) error {
 	if s.time.After(now.Add(maxSkew)) {
 		return fmt.Errorf("%w: signature not yet current: %s is still later than %s (%s + 5 min.)", ErrTime,
 			said(s.time), said(now.Add(maxSkew)), said(now))
+	}
+	if s.presigned && s.time.Add(life).Before(now) && s.service == s3 {
+		return ErrExpired
 	}
 	if s.time.Add(life).Before(now) {
 		return fmt.Errorf("%w: signature expired: %s is now earlier than %s", ErrTime, said(s.time),

@@ -58,6 +58,7 @@ var rules = []rule{
 	// The pipeline knows no service, and no service another; package aws has them all.
 	{"bridge/serving/aws/wire", []string{"bridge/sigv4", "bridge/speed/admission"}},
 	{"bridge/serving/aws/kinesis", []string{"bridge/serving/aws/wire", "bridge/speed", "bridge/sigv4"}},
+	{"bridge/serving/aws/s3", []string{"bridge/serving/aws/wire", "bridge/speed/sink", "bridge/sigv4"}},
 	{"bridge/serving/aws/iot", []string{"bridge/serving/aws/wire", "bridge/control", "bridge/speed", "bridge/sigv4",
 		"bridge/strictjson"}},
 	{"bridge/serving/aws/iotdata", []string{"bridge/serving/aws/wire", "bridge/control/authz", "bridge/speed",
@@ -71,7 +72,7 @@ var rules = []rule{
 	{"bridge/access", []string{"bridge/control", "bridge/config", "bridge/sigv4", "bridge/speed/admission",
 		"bridge/speed/gateway", "bridge/speed/message", "bridge/speed/mqtt/packet", "bridge/speed/notice",
 		"bridge/speed/topic"}},
-	{"bridge/datadir", []string{"bridge/clock", "bridge/config", "bridge/control", "bridge/speed/streams", "shadow",
+	{"bridge/datadir", []string{"bridge/clock", "bridge/config", "bridge/control", "bridge/speed/streams", "bridge/speed/sink/objects", "shadow",
 		"agent/secretfile", "agent/durable"}},
 	{"bridge/clock", nil},
 	{"bridge/config", []string{"agent/secretfile", "bridge/egress"}},

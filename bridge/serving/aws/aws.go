@@ -1,6 +1,6 @@
 // Package aws puts the services together that answer AWS's command line and
 // SDKs: AWS IoT's control plane and topic rules (package iot), its data plane
-// (iotdata) and Kinesis Data Streams (kinesis), over the pipeline of package
+// (iotdata), Kinesis Data Streams (kinesis) and S3 (s3), over the pipeline of package
 // wire. A key of a file may do what is granted to it: all, or the data plane alone
 // as far as policies allow; a user's what the user's policies allow, of any service
 // (grants).
@@ -18,10 +18,12 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws/iot"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/aws/kinesis"
+	"github.com/tidemill/tidemill/bridge/serving/aws/s3"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 	streams "github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 )
 
 // Options of a handler.
@@ -43,6 +45,9 @@ type Options struct {
 	// bytes.
 	Data       *iotdata.Data
 	MaxPayload int
+	// Objects are served as S3's; nil: none. Everybody reads the buckets of Public.
+	Objects *objects.Store
+	Public  []string
 	// Kinesis are the data streams; nil: none.
 	Kinesis *streams.Service
 
@@ -79,9 +84,14 @@ func New(o Options) *wire.Handler {
 	if o.Kinesis != nil {
 		services = append(services, kinesis.Service(o.Kinesis))
 	}
+	if o.Objects != nil {
+		services = append(services, s3.Service(s3.Options{Store: o.Objects, Account: o.Account, Region: o.Region,
+			Public: o.Public}))
+	}
 	w := wire.Options{
-		Services:   services,
-		Verifier:   &sigv4.Verifier{Secret: o.Secret, Region: o.Region, Permissive: o.Permissive, Now: o.Now},
+		Services: services,
+		Verifier: &sigv4.Verifier{Secret: o.Secret, Region: o.Region, Permissive: o.Permissive, Now: o.Now,
+			Unsigned: func(service string) bool { return service == "s3" }},
 		Key:        func(r *http.Request, id string) wire.Caller { return o.Key(r, id) },
 		Authorizer: may,
 		Slot:       o.Slot,

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -104,7 +105,7 @@ func New(o Options) *Handler {
 		all := make([]*operation, len(s.Operations))
 		for i := range s.Operations {
 			op := &s.Operations[i]
-			all[i] = &operation{op, served, s.Name + ":" + op.Name, nil}
+			all[i] = &operation{op, served, s.Name + ":" + cmp.Or(op.Action, op.Name), nil}
 			if op.Concurrent > 0 {
 				all[i].places = h.newPlaces(op.Concurrent)
 			}
@@ -117,6 +118,9 @@ func New(o Options) *Handler {
 			rest.add(served, all)
 		case JSON:
 			byTarget.add(&p, served, all)
+		case RESTXML:
+			// It says itself what is its own, so it is asked first.
+			h.protocols = append([]protocol{newRESTXML(p, served, all)}, h.protocols...)
 		}
 	}
 	if rest.standard == nil {
@@ -146,6 +150,7 @@ type exchange struct {
 	peeked   bool              // the body was read before the signature was
 	verified bool              // the caller is who it says
 	endOf    func(error) error // of the operation's change; nil: it makes none
+	public   bool              // what everybody may read is asked for, without a signature
 }
 
 // ServeHTTP implements http.Handler. The request must be as it was received.
@@ -214,6 +219,9 @@ func (x *exchange) run() (any, error) {
 	if err := x.protocol.scope(x); err != nil {
 		return nil, err
 	}
+	if _, ok := x.service.Protocol.(RESTXML); ok {
+		return x.runStreamed(sig)
+	}
 	owner := x.Caller.Owner()
 	if x.claimed(owner); !x.peeked {
 		if x.Body, err = x.body(x.service.MaxBody); err != nil {
@@ -271,6 +279,9 @@ func (x *exchange) operate() (any, error) {
 func (x *exchange) errorOf(err error) *Error {
 	if x.service == nil {
 		return errorOf(err, nil)
+	}
+	if _, ok := x.service.Protocol.(RESTXML); ok {
+		return errorOf(err, append(slices.Clip(x.service.Errors), xmlErrors...))
 	}
 	return errorOf(err, x.service.Errors)
 }

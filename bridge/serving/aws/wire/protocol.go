@@ -3,8 +3,8 @@ package wire
 import "net/http"
 
 // A Protocol is how a service's requests name their operations, and how they and
-// the answers are written: RESTJSON or JSON. S3's rest-xml and SQS's query will
-// stand beside them, each a type here and a protocol in a file of its own.
+// the answers are written: RESTJSON, JSON or RESTXML. SQS's query will stand beside
+// them, a type here and a protocol in a file of its own.
 type Protocol interface{ isProtocol() }
 
 // RESTJSON is the protocol of services whose operations are named by method and

@@ -6,6 +6,7 @@ import (
 	"net/url"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
+	"github.com/tidemill/tidemill/bridge/sigv4"
 )
 
 // A Service is one of AWS's: how its requests are written, what they may take,
@@ -16,7 +17,7 @@ type Service struct {
 	// Signing are the names that its requests may be signed for, Name among them
 	// or not.
 	Signing []string
-	// Protocol is RESTJSON or a JSON.
+	// Protocol is RESTJSON, a JSON or a RESTXML.
 	Protocol Protocol
 	// MaxBody bounds a request's body, in bytes.
 	MaxBody int64
@@ -39,6 +40,8 @@ type Service struct {
 type Operation struct {
 	// Name is AWS's, "CreateTopicRule".
 	Name string
+	// Action is its name in policies, "GetObject" of HeadObject; "": Name.
+	Action string
 	// Method and Path find the operation in a REST protocol. A segment of Path
 	// that begins with ":" takes any text, which Request.Path gives; with "+"
 	// behind it, the rest of the path. "/topics/:topic+".
@@ -63,6 +66,12 @@ type Operation struct {
 	// Before is what is changed as it is before, for the audit log, where the change
 	// itself does not show it; it returns nil for nothing. nil: it does.
 	Before func(*Request) any
+
+	// Query are names that the query must have besides, between spaces, and Having a
+	// header, in RESTXML. Of several operations that with more of both is meant.
+	Query, Having string
+	// Judges says that Run asks by Request.Authorize about each of several resources.
+	Judges bool
 
 	// The rest is of JSON protocols.
 
@@ -92,6 +101,8 @@ type Request struct {
 	Body   []byte
 	Input  any    // what Operation.Read returned, or a pointer to the struct that Operation.Input was made of
 	Remote string // address of the client, with its port
+	// Data is the body in RESTXML, which Run reads; nil where there can be none.
+	Data *sigv4.Payload
 
 	x      *exchange
 	route  *route   // RESTJSON

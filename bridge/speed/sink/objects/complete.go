@@ -8,12 +8,15 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"strings"
 )
 
-// Complete makes an object of an upload's parts, which are said in order, if cond
-// holds. It may be called again when its answer was lost. The parts' content is
-// copied; no checksum is computed anew, all follow from the parts'.
-func (s *Store) Complete(ctx context.Context, bucket string, u Upload, said []Part, cond Condition) (Info, error) {
+// Complete makes an object of an upload's parts, which are said in order, if it
+// has the checksums of want and cond holds; else it is ErrChecksum or
+// ErrCondition. It may be called again when its answer was lost. The parts'
+// content is copied; no checksum is computed anew, all follow from the parts'.
+func (s *Store) Complete(ctx context.Context, bucket string, u Upload, said []Part,
+	want map[Algorithm]string, cond Condition) (Info, error) {
 	parts, size, err := s.check(bucket, u, said)
 	if err != nil {
 		return Info{}, err
@@ -21,6 +24,11 @@ func (s *Store) Complete(ctx context.Context, bucket string, u Upload, said []Pa
 	r, err := join(u, parts)
 	if err != nil {
 		return Info{}, err
+	}
+	for a, sum := range want {
+		if have := r.Sums[a]; have != sum && (!Composite(have) || have[:strings.IndexByte(have, '-')] != sum) {
+			return Info{}, fmt.Errorf("%w: %s is %q, not %.60q", ErrChecksum, a, have, sum)
+		}
 	}
 	w, err := s.Create(bucket, size)
 	if err != nil {
@@ -84,6 +92,13 @@ func (s *Store) check(bucket string, u Upload, said []Part) (parts []Part, size 
 func join(u Upload, parts []Part) (*record, error) {
 	r := &record{Sums: map[Algorithm]string{}, Headers: u.Headers, User: u.User, Parts: len(parts), Upload: u.ID}
 	tags := md5.New()
+	r.PartSize = parts[0].Info.Size
+	for i, p := range parts {
+		if p.Info.Size != r.PartSize && (i < len(parts)-1 || p.Info.Size > r.PartSize) {
+			r.PartSize = 0
+			break
+		}
+	}
 	for _, p := range parts {
 		b, err := hex.DecodeString(p.ETag)
 		if err != nil {

@@ -94,7 +94,7 @@ func inParts(s *Store, key, text string) error {
 		}
 		parts = append(parts, Part{Number: i + 1, ETag: info.ETag})
 	}
-	_, err = s.Complete(context.Background(), "bucket", u, parts, Condition{})
+	_, err = s.Complete(context.Background(), "bucket", u, parts, nil, Condition{})
 	return err
 }
 

@@ -41,9 +41,10 @@ type Info struct {
 	// Kept says whether the store wrote the object and nobody else since.
 	// Otherwise there is no more to it than the file has: the ETag stands for its
 	// inode, size and time.
-	Kept   bool
-	Parts  int    // that it was made of; 0: put as a whole
-	upload string // that made it
+	Kept     bool
+	Parts    int    // that it was made of; 0: put as a whole
+	PartSize int64  // of all parts but the last, which is no larger; 0: they differ
+	upload   string // that made it
 }
 
 // record is Info in the extended attribute.
@@ -55,6 +56,7 @@ type record struct {
 	Headers  map[string]string    `json:"headers,omitempty"`
 	User     map[string]string    `json:"user,omitempty"`
 	Parts    int                  `json:"parts,omitempty"`
+	PartSize int64                `json:"part_size,omitempty"`
 	Upload   string               `json:"upload,omitempty"`
 }
 
@@ -143,7 +145,7 @@ func infoOf(f *os.File, key string) (Info, error) {
 		return i, nil
 	}
 	i.ETag, i.Sums, i.Kept, i.Parts, i.upload = r.ETag, r.Sums, true, r.Parts, r.Upload
-	i.Headers, i.User = r.Headers, r.User
+	i.Headers, i.User, i.PartSize = r.Headers, r.User, r.PartSize
 	return i, nil
 }
 

@@ -58,14 +58,15 @@ func TestUpload(t *testing.T) {
 		"ETag":     {[]Part{one, replaced}, ErrNoPart},
 		"checksum": {[]Part{{Number: 1, ETag: one.ETag, Sums: map[Algorithm]string{CRC32C: "x"}}}, ErrNoPart},
 	} {
-		if _, err := s.Complete(t.Context(), "bucket", u, c.parts, Condition{}); !errors.Is(err, c.want) {
+		if _, err := s.Complete(t.Context(), "bucket", u, c.parts, nil, Condition{}); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
 	if _, _, err := s.Get(t.Context(), "bucket", "a/b", 9); !errors.Is(err, sink.ErrNotFound) {
 		t.Errorf("before it is complete: %v", err)
 	}
-	info, err := s.Complete(t.Context(), "bucket", u, []Part{one, three}, Condition{})
+	info, err := s.Complete(t.Context(), "bucket", u, []Part{one, three},
+		map[Algorithm]string{CRC64NVME: "rosUhgp5mIg="}, Condition{})
 	if err != nil {
 		t.Fatal(err)
 	}

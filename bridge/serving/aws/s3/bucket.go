@@ -1,0 +1,101 @@
+package s3
+
+import (
+	"encoding/xml"
+	"net/http"
+
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+)
+
+// namespace is of all answers (S3 API reference).
+const namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
+
+// maxXML is what a body of XML may have: 10,000 parts of 300 bytes, or 1,000 keys
+// of 1,024 bytes that are escaped.
+const maxXML = 4 << 20
+
+type owner struct {
+	ID          string
+	DisplayName string
+}
+
+func (a *api) listBuckets(r *wire.Request) (*wire.Reply, error) {
+	buckets, err := a.store.Buckets()
+	if err != nil {
+		return nil, err
+	}
+	type bucket struct{ Name, CreationDate, BucketRegion string }
+	out := struct {
+		XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListAllMyBucketsResult"`
+		Owner   owner
+		Buckets []bucket `xml:"Buckets>Bucket"`
+	}{Owner: a.owner, Buckets: []bucket{}}
+	for _, b := range buckets {
+		out.Buckets = append(out.Buckets, bucket{b.Name, stamp(b.Made), a.region})
+	}
+	return &wire.Reply{XML: &out}, nil
+}
+
+func (a *api) createBucket(r *wire.Request) (*wire.Reply, error) {
+	name := r.Path("bucket")
+	if err := sink.CheckBucket(name); err != nil {
+		return nil, wire.Errorf(http.StatusBadRequest, "InvalidBucketName", "%v", err)
+	}
+	if err := checkWishes(r.Header); err != nil {
+		return nil, err
+	}
+	// A place is accepted whatever it is: there is one.
+	body, err := readBody(r)
+	if err != nil {
+		return nil, err
+	}
+	var in struct {
+		XMLName xml.Name `xml:"CreateBucketConfiguration"`
+	}
+	if len(body) > 0 && xml.Unmarshal(body, &in) != nil {
+		return nil, errMalformedXML
+	}
+	if err := a.store.CreateBucket(name); err != nil {
+		return nil, err
+	}
+	return &wire.Reply{Header: map[string]string{"Location": "/" + name}}, nil
+}
+
+// readBody reads a body of XML and compares it with the checksums of its header.
+func readBody(r *wire.Request) ([]byte, error) {
+	claim, err := claimed(r.Header)
+	if err != nil {
+		return nil, err
+	}
+	body, err := r.ReadAll(maxXML)
+	if err != nil {
+		return nil, err
+	}
+	trailer := func(string) string { return "" }
+	if r.Data != nil {
+		trailer = r.Data.Trailer
+	}
+	return body, claim.checkBytes(body, trailer)
+}
+
+func (a *api) headBucket(r *wire.Request) (*wire.Reply, error) {
+	if _, err := a.store.Bucket(r.Path("bucket")); err != nil {
+		return nil, err
+	}
+	return &wire.Reply{Header: map[string]string{"x-amz-bucket-region": a.region}}, nil
+}
+
+func (a *api) deleteBucket(r *wire.Request) (*wire.Reply, error) {
+	return &wire.Reply{Status: http.StatusNoContent}, a.store.DeleteBucket(r.Path("bucket"))
+}
+
+func (a *api) getBucketLocation(r *wire.Request) (*wire.Reply, error) {
+	if _, err := a.store.Bucket(r.Path("bucket")); err != nil {
+		return nil, err
+	}
+	return &wire.Reply{XML: &struct {
+		XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ LocationConstraint"`
+		Region  string   `xml:",chardata"`
+	}{Region: a.region}}, nil
+}
