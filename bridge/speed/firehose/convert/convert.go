@@ -14,7 +14,7 @@ type JSON struct {
 	Dots            bool              // of OpenX: dots in names become underscores
 	CaseInsensitive bool              // names are compared in lower case
 	Keys            map[string]string // of OpenX: column to the name it has in records
-	Timestamps      []string          // of Hive: Joda's patterns, or "millis"
+	Timestamps      []string          // of Hive: patterns of a date and time, or "millis"
 }
 
 // Check says what cannot be used.
@@ -23,7 +23,7 @@ func (j JSON) Check() error {
 		if pattern == "millis" {
 			continue
 		}
-		if _, err := javatime.Joda(pattern); err != nil {
+		if err := javatime.CheckRead(pattern); err != nil {
 			return fmt.Errorf("TimestampFormats: %w", err)
 		}
 	}
