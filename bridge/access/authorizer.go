@@ -159,7 +159,7 @@ func (a *Authorizer) Adopts(x gateway.Session, clientID string) bool {
 		return true
 	}
 	others := true
-	err := a.o.Registry.View(func(tx *registry.Tx) error {
+	err := view(a.o.Registry, func(tx records) error {
 		others = len(tx.ThingCertificates(clientID)) > 0
 		return nil
 	})

@@ -21,7 +21,7 @@ import (
 // found.
 func (a *Authorizer) autoRegister(cert *x509.Certificate, by *gateway.Connect) (registered, provisioned bool,
 	err error) {
-	err = a.o.Registry.View(func(tx *registry.Tx) error {
+	err = view(a.o.Registry, func(tx records) error {
 		_, err := tx.AutoRegister(cert)
 		return err
 	})
@@ -44,7 +44,7 @@ func (a *Authorizer) autoRegister(cert *x509.Certificate, by *gateway.Connect) (
 	}
 	var c registry.Certificate
 	ctx = firstConnection(cert, by, "RegisterCertificate")
-	err = audit.Update(ctx, a.o.Registry, func(tx *registry.Tx) (err error) {
+	err = update(ctx, a.o.Registry, func(tx records) (err error) {
 		if c, err = tx.AutoRegister(cert); err != nil {
 			return err
 		}

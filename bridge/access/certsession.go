@@ -115,7 +115,7 @@ func (s *certSession) Thing() string { return s.rights().thing }
 // as if the thing was connected; no rights if there is not one.
 func (s *certSession) AsThing() (name string, rights gateway.Session, err error) {
 	var things []string
-	err = s.a.o.Registry.View(func(tx *registry.Tx) error {
+	err = view(s.a.o.Registry, func(tx records) error {
 		things = tx.CertificateThings(s.id)
 		return nil
 	})

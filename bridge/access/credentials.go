@@ -103,7 +103,7 @@ func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 			authz.AssumeRole, alias)
 	}
 	var key registry.TemporaryKey
-	err = a.o.Registry.View(func(tx *registry.Tx) error {
+	err = view(a.o.Registry, func(tx records) error {
 		of, err := tx.RoleAlias(alias)
 		if err != nil {
 			return err
@@ -121,7 +121,7 @@ func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 		return errNewKey
 	})
 	if errors.Is(err, errNewKey) {
-		err = a.o.Registry.Update(func(tx *registry.Tx) error { return tx.AddTemporaryKey(key) })
+		err = store(a.o.Registry, func(tx records) error { return tx.AddTemporaryKey(key) })
 	}
 	if err != nil {
 		return nil, err
@@ -170,7 +170,7 @@ func (a *Authorizer) isTemporary(id string) bool {
 }
 
 func (a *Authorizer) temporaryKey(id string) (k registry.TemporaryKey, err error) {
-	err = a.o.Registry.View(func(tx *registry.Tx) (err error) {
+	err = view(a.o.Registry, func(tx records) (err error) {
 		k, err = tx.TemporaryKey(id)
 		return err
 	})

@@ -52,7 +52,7 @@ func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r reg
 func (c *CustomAuthorizers) Load() {
 	all := slices.Clone(c.fixed)
 	standard := c.Standard() != ""
-	err := c.registry.View(func(tx *registry.Tx) error {
+	err := view(c.registry, func(tx records) error {
 		for after := ""; ; {
 			page, next, err := tx.Authorizers(after, 0)
 			for i := range page {
@@ -117,7 +117,7 @@ func (c *CustomAuthorizers) Usable(a *registry.Authorizer) error {
 func (c *CustomAuthorizers) Test(ctx context.Context, name, token, signature string,
 	a *customauth.Attempt) (*customauth.Verdict, error) {
 	a.Shown = map[string]string{customauth.NameKey: name}
-	err := c.registry.View(func(tx *registry.Tx) error {
+	err := view(c.registry, func(tx records) error {
 		stored, err := tx.Authorizer(name)
 		if token != "" && stored.TokenKey != "" {
 			a.Shown[strings.ToLower(stored.TokenKey)] = token

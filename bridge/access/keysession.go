@@ -130,7 +130,7 @@ func (s *keySession) read() *keyRights {
 		return j
 	}
 	var docs []*authz.Document
-	err := s.a.o.Registry.View(func(tx *registry.Tx) error {
+	err := view(s.a.o.Registry, func(tx records) error {
 		for _, name := range granted.Policies {
 			text, err := tx.PolicyDocument(name, 0)
 			if err != nil {

@@ -42,7 +42,7 @@ func (g *lastGood) load() error {
 		return nil
 	}
 	sums := map[string][sha256.Size]byte{}
-	err := g.registry.View(func(tx *registry.Tx) error {
+	err := view(g.registry, func(tx records) error {
 		return tx.Declarations("", func(name string, doc []byte) { sums[name] = sha256.Sum256(doc) })
 	})
 	if err == nil {
@@ -77,7 +77,7 @@ func (g *lastGood) read(dir string) folder {
 func (g *lastGood) substitute(found []folder, now map[string]outcome) (good []folder, some bool) {
 	for _, f := range found {
 		docs := map[string][]byte{}
-		err := g.registry.View(func(tx *registry.Tx) error {
+		err := view(g.registry, func(tx records) error {
 			return tx.Declarations(filepath.Base(f.dir)+"/", func(name string, doc []byte) {
 				path := filepath.Join(f.dir, filepath.Base(name))
 				if f.err != nil || now[path].err != nil {
@@ -144,7 +144,7 @@ func (g *lastGood) keep(found []folder, now map[string]outcome) (gone []file, er
 	for dir := range folders {
 		_ = g.sync(dir)
 	}
-	err = g.registry.Update(func(tx *registry.Tx) error {
+	err = store(g.registry, func(tx records) error {
 		gone = nil
 		var errs []error
 		for _, f := range found {

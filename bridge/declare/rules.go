@@ -11,7 +11,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
@@ -122,7 +121,7 @@ func (s *Rules) Create(ctx context.Context, name string, doc []byte) error {
 		if _, ok := s.made[name]; ok {
 			return refused{fmt.Errorf("rule %s exists already", name), registry.ErrExists}
 		}
-		return s.put(ctx, name, doc, (*registry.Tx).CreateRule)
+		return s.put(ctx, name, doc, records.CreateRule)
 	})
 }
 
@@ -130,14 +129,14 @@ func (s *Rules) Create(ctx context.Context, name string, doc []byte) error {
 // one of a file registry.ErrConflict, a wrong document registry.ErrInvalid.
 func (s *Rules) Replace(ctx context.Context, name string, doc []byte) error {
 	return s.change(name, registry.ErrConflict, func() error {
-		return s.put(ctx, name, doc, (*registry.Tx).ReplaceRule)
+		return s.put(ctx, name, doc, records.ReplaceRule)
 	})
 }
 
 // Delete deletes a rule; errors are as of Replace.
 func (s *Rules) Delete(ctx context.Context, name string) error {
 	return s.change(name, registry.ErrConflict, func() error {
-		err := audit.Update(ctx, s.opts.Registry, func(tx *registry.Tx) error { return tx.DeleteRule(name) })
+		err := update(ctx, s.opts.Registry, func(tx records) error { return tx.DeleteRule(name) })
 		if err != nil {
 			return err
 		}
@@ -154,7 +153,7 @@ func (s *Rules) SetDisabled(ctx context.Context, name string, disabled bool) err
 			return refused{why, registry.ErrInvalid}
 		}
 		var stored registry.Rule
-		err := audit.Update(ctx, s.opts.Registry, func(tx *registry.Tx) (err error) {
+		err := update(ctx, s.opts.Registry, func(tx records) (err error) {
 			stored, err = tx.SetRuleDisabled(name, disabled)
 			return err
 		})
@@ -186,13 +185,13 @@ func (s *Rules) change(name string, kind error, f func() error) error {
 }
 
 func (s *Rules) put(ctx context.Context, name string, doc []byte,
-	store func(*registry.Tx, registry.Rule) (registry.Rule, error)) error {
+	store func(records, registry.Rule) (registry.Rule, error)) error {
 	r, err := s.parse(name, doc)
 	if err != nil {
 		return refused{err, registry.ErrInvalid}
 	}
 	stored := registry.Rule{Name: name, Document: doc, Disabled: r.Disabled}
-	err = audit.Update(ctx, s.opts.Registry, func(tx *registry.Tx) (err error) {
+	err = update(ctx, s.opts.Registry, func(tx records) (err error) {
 		stored, err = store(tx, stored)
 		return err
 	})
@@ -229,7 +228,7 @@ func (s *Rules) open() error {
 		return nil
 	}
 	made := map[string]madeRule{}
-	err := s.opts.Registry.View(func(tx *registry.Tx) error {
+	err := view(s.opts.Registry, func(tx records) error {
 		for after := ""; ; {
 			page, next, err := tx.Rules(after, registry.MaxPage)
 			for _, stored := range page {

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -31,7 +30,7 @@ type TemporaryClaim struct {
 func (s *Service) CreateClaim(ctx context.Context, template string) (*TemporaryClaim, error) {
 	var issued *pki.Issued
 	out := &TemporaryClaim{}
-	err := audit.Update(ctx, s.registry, func(tx *registry.Tx) error {
+	err := update(ctx, s.registry, func(tx records) error {
 		tp, err := tx.Template(template)
 		if err != nil {
 			return err
@@ -89,7 +88,7 @@ const claimClients = "client/claim-*"
 // those that somebody has changed, stay as they are.
 func (s *Service) TightenClaims() error {
 	var tightened []string
-	find := func(tx *registry.Tx) error {
+	find := func(tx records) error {
 		tightened = nil
 		for after, more := registry.ClaimPolicy, true; more; {
 			page, next, err := tx.Policies(after, 100)
@@ -113,10 +112,10 @@ func (s *Service) TightenClaims() error {
 		}
 		return nil
 	}
-	if err := s.registry.View(find); err != nil || len(tightened) == 0 {
+	if err := view(s.registry, find); err != nil || len(tightened) == 0 {
 		return err
 	}
-	err := audit.Update(byItself("TightenClaims"), s.registry, func(tx *registry.Tx) error {
+	err := update(byItself("TightenClaims"), s.registry, func(tx records) error {
 		if err := find(tx); err != nil {
 			return err
 		}

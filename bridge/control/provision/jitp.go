@@ -58,7 +58,7 @@ func (s *Service) FirstConnection(ctx context.Context, cert *x509.Certificate) (
 		}
 	}()
 	var plan *Plan
-	err = s.registry.View(func(tx *registry.Tx) error { // where AutoRegister only looks
+	err = view(s.registry, func(tx records) error { // where AutoRegister only looks
 		c, err := tx.AutoRegister(cert)
 		if err != nil {
 			return err
@@ -80,7 +80,7 @@ func (s *Service) FirstConnection(ctx context.Context, cert *x509.Certificate) (
 	if err != nil {
 		return nil, err
 	}
-	err = audit.Update(ctx, s.registry, func(tx *registry.Tx) (err error) {
+	err = update(ctx, s.registry, func(tx records) (err error) {
 		if _, err = tx.AutoRegister(cert); err != nil {
 			return err
 		}
@@ -100,7 +100,7 @@ func (s *Service) FirstConnection(ctx context.Context, cert *x509.Certificate) (
 var ErrNoTemplate = errors.New("provisioning: the CA has no template")
 
 // templateOf is the body of a CA's template.
-func templateOf(tx *registry.Tx, id string) ([]byte, error) {
+func templateOf(tx records, id string) ([]byte, error) {
 	ca, err := tx.CA(id)
 	if err != nil {
 		return nil, err

@@ -73,7 +73,7 @@ func (e *Registry) Run(ctx context.Context) error {
 // forgets them.
 func (e *Registry) publishOldest(ctx context.Context) (n int, err error) {
 	var all []registry.Change
-	err = e.registry.View(func(tx *registry.Tx) (err error) {
+	err = view(e.registry, func(tx records) (err error) {
 		all, err = tx.StoredChanges(pageSize)
 		return err
 	})
@@ -101,7 +101,7 @@ func (e *Registry) publishOldest(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(all), e.registry.Update(func(tx *registry.Tx) error { return tx.ForgetChanges(all[len(all)-1].Sequence) })
+	return len(all), store(e.registry, func(tx records) error { return tx.ForgetChanges(all[len(all)-1].Sequence) })
 }
 
 // message is the topic and text of a change (developer guide, "Registry
