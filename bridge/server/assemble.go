@@ -26,6 +26,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/route"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -81,6 +82,7 @@ func (a *assembly) steps() []func() error {
 		a.openAudit,
 		a.makeRules,
 		a.openStreams,
+		a.openQueues,
 		a.openDeclared,
 		a.openProvision,
 		a.openFleet,
@@ -226,6 +228,11 @@ func (a *assembly) openStreams() (err error) {
 	return nil
 }
 
+func (a *assembly) openQueues() (err error) {
+	a.queues, err = queue.Open(a.store, a.clock.Steady)
+	return err
+}
+
 func (a *assembly) openIngest() error {
 	c := a.cfg.Ingest
 	retention, most := time.Duration(c.Retention), int64(c.MaxBytes)
@@ -302,7 +309,7 @@ func (a *assembly) makeAPIs() error {
 		Account: a.cfg.Account, Region: a.cfg.Region, Slot: listen.SlotOf, Log: a.log,
 		Secret: a.authorizer.Secret, Key: a.keyCaller, Unsigned: a.unsigned, Permissive: a.cfg.HTTPS.Permissive,
 		MaxMemory: int64(a.cfg.HTTPS.MaxMemory), MaxPayload: int(a.cfg.MQTT.MaxPayload),
-		Rules: a.topicRules, Kinesis: a.kinesis, Data: a.dataPlane(),
+		Rules: a.topicRules, Kinesis: a.kinesis, Queues: a.queues, Data: a.dataPlane(),
 		Objects: a.objects, Public: a.cfg.Objects.Public,
 		Registry: a.registry, Authorizers: a.custom, Provision: a.provision, Issuer: a.pki, Fleet: a.fleet,
 		Endpoint: func() (string, error) { return a.endpoint("") },

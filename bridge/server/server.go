@@ -36,6 +36,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/notice"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/route"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
@@ -82,6 +83,7 @@ type Server struct {
 	drainer     *action.Drainer
 	firehose    *firehose.Service
 	kinesis     *kinesis.Service
+	queues      *queue.Service
 	connectors  *declare.Connectors
 	subscribers *gateway.Subscribers
 	gateway     *gateway.Server

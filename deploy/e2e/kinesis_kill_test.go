@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+	"github.com/aws/smithy-go"
 	"github.com/aws/smithy-go/logging"
 
 	"github.com/tidemill/tidemill/deploy/rig"
@@ -201,7 +202,8 @@ func (p *producer) run(ctx context.Context) {
 // answered says whether the bridge made the error, as the link did not.
 func answered(err error) bool {
 	var a interface{ ErrorCode() string }
-	return errors.As(err, &a)
+	var cut *smithy.DeserializationError // the bridge was killed in the middle of it
+	return errors.As(err, &a) && !errors.As(err, &cut)
 }
 
 // A resharder splits and merges shards at random.

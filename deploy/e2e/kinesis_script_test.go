@@ -12,7 +12,7 @@ import (
 // boto3 is the version that PyPI gives; Debian's is older.
 const boto3 = "boto3==1.43.11"
 
-// TestBoto3 runs py/kinesis.py with Debian's boto3 and with a current one.
+// TestBoto3 runs py/kinesis.py with Debian's boto3 and with a current one, and py/sqs.py.
 func TestBoto3(t *testing.T) {
 	const debian = "/usr/bin/python3"
 	has := func(module string) func() bool {
@@ -27,6 +27,9 @@ func TestBoto3(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f.script(t, python, "py/kinesis.py", name)
+			if name == "pypi" { // Debian's speaks the query protocol with SQS, which is not served
+				f.script(t, python, "py/sqs.py")
+			}
 		})
 	}
 }

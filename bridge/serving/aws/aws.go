@@ -1,6 +1,6 @@
 // Package aws puts the services together that answer AWS's command line and
 // SDKs: AWS IoT's control plane and topic rules (package iot), its data plane
-// (iotdata), Kinesis Data Streams (kinesis) and S3 (s3), over the pipeline of package
+// (iotdata), Kinesis Data Streams (kinesis), S3 (s3) and queues (sqs), over the pipeline of package
 // wire. A key of a file may do what is granted to it: all, or the data plane alone
 // as far as policies allow; a user's what the user's policies allow, of any service
 // (grants).
@@ -19,10 +19,12 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/aws/kinesis"
 	"github.com/tidemill/tidemill/bridge/serving/aws/s3"
+	"github.com/tidemill/tidemill/bridge/serving/aws/sqs"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 	streams "github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 )
 
@@ -50,6 +52,8 @@ type Options struct {
 	Public  []string
 	// Kinesis are the data streams; nil: none.
 	Kinesis *streams.Service
+	// Queues are those that SQS's clients ask; nil: none.
+	Queues *queue.Service
 
 	// Secret finds the secret and session token of an access key.
 	Secret func(keyID string) (secret, sessionToken string, ok bool)
@@ -83,6 +87,9 @@ func New(o Options) *wire.Handler {
 	}
 	if o.Kinesis != nil {
 		services = append(services, kinesis.Service(o.Kinesis))
+	}
+	if o.Queues != nil {
+		services = append(services, sqs.Service(o.Queues, o.Account))
 	}
 	if o.Objects != nil {
 		services = append(services, s3.Service(s3.Options{Store: o.Objects, Account: o.Account, Region: o.Region,

@@ -112,6 +112,14 @@ type Request struct {
 // Context ends when the client is gone or the bridge stops.
 func (r *Request) Context() context.Context { return r.x.r.Context() }
 
+// Origin is the scheme and host that the client asked, "https://host:8443".
+func (r *Request) Origin() string {
+	if r.x.r.TLS == nil {
+		return "http://" + r.x.r.Host
+	}
+	return "https://" + r.x.r.Host
+}
+
 // Path is what the segment ":name" of the operation's path took, "" for none.
 func (r *Request) Path(name string) string {
 	for i, n := range r.route.names {
