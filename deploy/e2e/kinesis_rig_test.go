@@ -17,6 +17,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
+
+	"github.com/tidemill/tidemill/deploy/rig"
 )
 
 // streamsConfig makes states last long enough to be seen, and lets clients in
@@ -110,7 +112,14 @@ func (s *stream) active() {
 // shards lists all that are kept.
 func (s *stream) shards() []types.Shard {
 	s.t.Helper()
-	all, err := listShards(s.ctx, s.c, &kinesis.ListShardsInput{StreamName: &s.name})
+	var all []types.Shard
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	err := rig.Until(ctx, "the shards", func() (_ bool, err error) {
+		// The client tries once, and may meet a connection that is being closed.
+		all, err = listShards(ctx, s.c, &kinesis.ListShardsInput{StreamName: &s.name})
+		return err == nil, err
+	})
 	if err != nil {
 		s.t.Fatal(err)
 	}
