@@ -93,6 +93,12 @@ func (c *Config) bounds() []bound {
 		{"objects.max_upload_bytes", c.Objects.MaxUploadBytes, 16 << 20, noMost, true,
 			"0 for no limit, or at least 16 MiB"},
 		{"objects.max_upload_age", c.Objects.MaxUploadAge, hour, noMost, false, "at least 1h"},
+		{"lambda.max_concurrency", c.Lambda.MaxConcurrency, 1, 1000, false, "1 to 1000"},
+		{"lambda.max_memory", c.Lambda.MaxMemory, 128 << 20, 32768 << 20, false, "128 MiB to 32768 MiB"},
+		{"lambda.max_timeout", c.Lambda.MaxTimeout, second, 5400 * second, false, "1s to 90m"},
+		{"lambda.max_functions", c.Lambda.MaxFunctions, 1, 100_000, false, "1 to 100000"},
+		{"lambda.max_code", c.Lambda.MaxCode, 1 << 20, noMost, false, "at least 1 MiB"},
+		{"lambda.idle", c.Lambda.Idle, second, noMost, false, "at least 1s"},
 		{"pki.device_lifetime", c.PKI.DeviceLifetime, hour, noMost, true, "0s for the end of 2049, or at least 1h"},
 		{"audit.retention", c.Audit.Retention, hour, noMost, true, "0s for no limit, or at least 1h"},
 		{"audit.max_bytes", c.Audit.MaxBytes, 1 << 20, noMost, true, "0 for no limit, or at least 1 MiB"},
@@ -144,6 +150,11 @@ func (c *Config) check() (errs []error) {
 	}
 	if _, err := egress.New(egress.Options{Allow: c.Egress.Allow}); err != nil {
 		bad("egress.allow: %w", err)
+	}
+	for _, dir := range c.Lambda.Directories {
+		if !filepath.IsAbs(dir) {
+			bad("lambda.directories: %q, want an absolute path", dir)
+		}
 	}
 	if err := new(slog.Level).UnmarshalText([]byte(c.Log.Level)); err != nil {
 		bad("log.level: %q, want debug, info, warn or error", c.Log.Level)

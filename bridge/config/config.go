@@ -45,6 +45,7 @@ type Config struct {
 	PKI     PKI     `toml:"pki"`
 	Audit   Audit   `toml:"audit"`
 	Egress  Egress  `toml:"egress"`
+	Lambda  Lambda  `toml:"lambda"`
 	Log     Log     `toml:"log"`
 
 	AcceptLoss bool // of parts of the data directory; a flag of serve, no key
@@ -118,7 +119,10 @@ func Default() *Config {
 			MaxUploadBytes: 64 << 30, MaxUploadAge: Duration(7 * 24 * time.Hour)},
 		Clock: Clock{MaxStep: Duration(5 * time.Minute), MaxGap: Duration(24 * time.Hour),
 			AcceptAfter: Duration(24 * time.Hour)},
-		Audit:  Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},
+		Audit: Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},
+		Lambda: Lambda{Directories: []string{}, MaxConcurrency: 20, MaxMemory: 3008 << 20,
+			MaxTimeout: Duration(15 * time.Minute), MaxFunctions: 1000, MaxCode: 2 << 30,
+			Idle: Duration(10 * time.Minute)},
 		Egress: Egress{Allow: []string{}},
 		Log:    Log{Level: "info", Format: "json"},
 	}

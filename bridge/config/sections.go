@@ -147,6 +147,20 @@ type Egress struct {
 	Only  bool     `toml:"only"`
 }
 
+// Lambda is functions that run on this machine.
+type Lambda struct {
+	Enabled        bool     `toml:"enabled"`
+	Unsafe         bool     `toml:"unsafe"`  // where nothing isolates them, too
+	Network        bool     `toml:"network"` // they reach what Egress allows
+	Directories    []string `toml:"directories"`
+	MaxConcurrency int      `toml:"max_concurrency"`
+	MaxMemory      Size     `toml:"max_memory"`
+	MaxTimeout     Duration `toml:"max_timeout"`
+	MaxFunctions   int      `toml:"max_functions"`
+	MaxCode        Size     `toml:"max_code"`
+	Idle           Duration `toml:"idle"`
+}
+
 // Log is how the bridge logs.
 type Log struct {
 	Level  string `toml:"level"`

@@ -11,10 +11,10 @@ import (
 )
 
 // A Dialer opens connections to what functions may reach of the network.
-// *egress.List is one.
+// An egress list is one.
 type Dialer interface {
-	// DialContext connects to host:port, or says that it may not be reached.
-	DialContext(ctx context.Context, network, address string) (net.Conn, error)
+	// Dial connects to host:port, or says that it may not be reached.
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 const (
@@ -49,7 +49,7 @@ func (p *proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer p.leave()
 	ctx, cancel := context.WithTimeout(r.Context(), dialFor)
 	defer cancel()
-	out, err := p.dial.DialContext(ctx, "tcp", r.Host)
+	out, err := p.dial.Dial(ctx, "tcp", r.Host)
 	if err != nil {
 		p.log.line(fmt.Sprintf("egress: %v\n", err))
 		http.Error(w, err.Error(), http.StatusForbidden)

@@ -73,6 +73,7 @@ func (a *assembly) steps() []func() error {
 		a.openLog,
 		a.openObjects,
 		a.openShadows,
+		a.openFunctions,
 		a.completeDataDir,
 		a.resumeClock,
 		a.noteAtStop,
@@ -315,6 +316,7 @@ func (a *assembly) makeAPIs() error {
 		Endpoint: func() (string, error) { return a.endpoint("") },
 		Audit: &aws.Audit{Log: a.audit, Refused: a.auditDenied, Claimed: a.auditRefusals,
 			Strayed: a.authorizer.RefusedRequest},
+		Functions: a.functionService(),
 	})
 	return nil
 }

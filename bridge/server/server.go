@@ -101,6 +101,7 @@ type Server struct {
 	aws         *wire.Handler
 	failures    *lookup.Failures
 	watchers    watch.Hub
+	functions   *functions // nil: switched off
 
 	registryEvents *events.Registry
 
@@ -209,16 +210,16 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		s.serve("admin socket", socket, s.Handler(), adminServer()),
 		s.serve("admin listener", s.admin, s.publicHandler(), listen.Within(time.Minute)),
 	}
-	return [][]part{
-		log,
+	stages := append([][]part{log}, s.functionStages()...)
+	return append(stages,
 		publishing,
-		{shadows},
+		[]part{shadows},
 		sinks,
-		{{"rules", s.rules.Run}},
-		{{"sessions", s.gateway.Run}}, // acknowledgements come until the last connection has ended
-		{{"lifecycle events", func(ctx context.Context) error { return s.lifecycle.Run(ctx, s.gateway) }}}, // and ends
-		{{"audit records", s.auditMover.Run}, {"refused sign-ins", s.auditRefusals.Run},
+		[]part{{"rules", s.rules.Run}},
+		[]part{{"sessions", s.gateway.Run}}, // acknowledgements come until the last connection has ended
+		// They come until the last connection has ended, and end then.
+		[]part{{"lifecycle events", func(ctx context.Context) error { return s.lifecycle.Run(ctx, s.gateway) }}},
+		[]part{{"audit records", s.auditMover.Run}, {"refused sign-ins", s.auditRefusals.Run},
 			{"refused changes", s.auditDenied.Run}},
-		front,
-	}
+		front)
 }

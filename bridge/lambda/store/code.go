@@ -96,7 +96,7 @@ func (s *Store) makeTree(hash string, fill func(dir string) error) error {
 		err = os.Mkdir(beside, 0o755)
 	}
 	if err == nil {
-		err = errors.Join(fill(beside), os.Chmod(beside, 0o755))
+		err = errors.Join(fill(beside), readable(beside))
 	}
 	if err == nil {
 		err = os.Rename(beside, at)
@@ -105,6 +105,17 @@ func (s *Store) makeTree(hash string, fill func(dir string) error) error {
 		return errors.Join(err, removeTree(beside))
 	}
 	return nil
+}
+
+// readable lets everybody into a folder and those below it, whatever the umask:
+// functions have users of their own.
+func readable(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			err = os.Chmod(path, 0o755)
+		}
+		return err
+	})
 }
 
 // open returns the folder of a version's code. It stays until release is called.

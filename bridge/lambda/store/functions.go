@@ -96,7 +96,7 @@ func (s *Store) Create(name string, c Configuration, code Code, publish bool, ta
 	s.mu.RUnlock()
 	switch {
 	case taken:
-		return nil, fmt.Errorf("%w: Function already exist: %s", ErrExists, name)
+		return nil, fmt.Errorf("function %s: %w", name, ErrExists)
 	case n >= s.o.MaxFuncs:
 		return nil, fmt.Errorf("%w: %d functions", ErrFull, n)
 	}

@@ -90,7 +90,7 @@ func (s *Store) PutAlias(function, name, version string, description *string, re
 		case update && old == nil:
 			return fmt.Errorf("%w: %s", lambda.ErrNotFound, s.ARN(function, name))
 		case !update && old != nil:
-			return fmt.Errorf("%w: Alias already exists: %s", ErrExists, s.ARN(function, name))
+			return fmt.Errorf("alias %s: %w", s.ARN(function, name), ErrExists)
 		}
 		if old != nil {
 			if err := is(old.Revision, revision); err != nil {

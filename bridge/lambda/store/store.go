@@ -26,7 +26,7 @@ import (
 // Errors of the store; lambda.ErrNotFound is one too.
 var (
 	// ErrExists is that of a function or alias that is there already.
-	ErrExists = errors.New("it exists")
+	ErrExists = errors.New("it exists already")
 	// ErrInvalid is that of what a function cannot be.
 	ErrInvalid = errors.New("invalid")
 	// ErrRevision is that of a change to another revision than is there.
@@ -150,6 +150,9 @@ func Open(o Options) (*Store, error) {
 		if err := os.MkdirAll(s.Path(name), 0o700); err != nil {
 			return nil, err
 		}
+	}
+	if err := os.Chmod(s.Path("runtime"), 0o755); err != nil { // functions read it
+		return nil, err
 	}
 	files, err := filepath.Glob(s.Path("functions", "*"))
 	if err != nil {

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -201,7 +202,8 @@ func TestPackages(t *testing.T) {
 		s := open(t, t.TempDir())
 		_, err := s.Create("f", python(), Code{Zip: c.zip}, false, nil)
 		taken := err == nil
-		if taken != (c.says == "") || !taken && (!errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.says)) {
+		if taken != (c.says == "") ||
+			!taken && (!errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), c.says)) {
 			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
 		if left, _ := filepath.Glob(s.Path("trees", "*")); c.says != "" && len(left) != 0 {
@@ -218,8 +220,9 @@ func damaged(t *testing.T) []byte {
 }
 
 func TestModes(t *testing.T) {
+	defer syscall.Umask(syscall.Umask(0o077))
 	s := open(t, t.TempDir())
-	code := Code{Zip: pack(t, app("x"), entry{"bootstrap", "x", 0o700})}
+	code := Code{Zip: pack(t, app("x"), entry{"bin/bootstrap", "x", 0o700})}
 	if _, err := s.Create("f", python(), code, false, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -229,7 +232,7 @@ func TestModes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer release()
-	for name, want := range map[string]fs.FileMode{"app.py": 0o444, "bootstrap": 0o555, ".": 0o755} {
+	for name, want := range map[string]fs.FileMode{"app.py": 0o444, "bin/bootstrap": 0o555, ".": 0o755, "bin": 0o755} {
 		info, err := os.Stat(filepath.Join(at, name))
 		if err != nil || info.Mode().Perm() != want {
 			t.Errorf("%s: %v, %v, want %v", name, info.Mode(), err, want)

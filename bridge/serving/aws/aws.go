@@ -18,6 +18,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws/iot"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/aws/kinesis"
+	"github.com/tidemill/tidemill/bridge/serving/aws/lambda"
 	"github.com/tidemill/tidemill/bridge/serving/aws/s3"
 	"github.com/tidemill/tidemill/bridge/serving/aws/sqs"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
@@ -52,6 +53,8 @@ type Options struct {
 	Public  []string
 	// Kinesis are the data streams; nil: none.
 	Kinesis *streams.Service
+	// Functions are those of Lambda; nil: none.
+	Functions *lambda.Options
 	// Queues are those that SQS's clients ask; nil: none.
 	Queues *queue.Service
 
@@ -94,6 +97,9 @@ func New(o Options) *wire.Handler {
 	if o.Objects != nil {
 		services = append(services, s3.Service(s3.Options{Store: o.Objects, Account: o.Account, Region: o.Region,
 			Public: o.Public}))
+	}
+	if o.Functions != nil {
+		services = append(services, lambda.Service(*o.Functions))
 	}
 	w := wire.Options{
 		Services: services,

@@ -98,6 +98,13 @@ func (x *exchange) changeOf() Change {
 // asked is what the request asks for: its body, or what was read of one that is no
 // JSON, and what is in the query.
 func (x *exchange) asked() json.RawMessage {
+	if x.op.Asked != nil {
+		doc, err := json.Marshal(x.op.Asked(&x.Request))
+		if err != nil {
+			x.h.log.Error("what a request asks for cannot be kept", "operation", x.op.Name, "err", err)
+		}
+		return doc
+	}
 	if x.op.Input != nil {
 		if x.Input == nil {
 			return nil

@@ -36,6 +36,11 @@ type Error struct {
 	// Of ResourceAlreadyExistsException.
 	ResourceID  string `json:"resourceId,omitempty"`
 	ResourceARN string `json:"resourceArn,omitempty"`
+	// Of Lambda's errors: "User" or "Service", and why there are too many requests.
+	Type   string `json:"Type,omitempty"`
+	Reason string `json:"Reason,omitempty"`
+	// RetryAfter tells the client when to try again, in seconds; 0: nothing.
+	RetryAfter int `json:"-"`
 }
 
 func (e *Error) Error() string { return e.Code + ": " + e.Message }

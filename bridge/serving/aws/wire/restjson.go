@@ -100,10 +100,23 @@ func (p *restJSON) read(x *exchange) (err error) {
 
 func (p *restJSON) fail(x *exchange, e *Error) {
 	x.w.Header().Set("X-Amzn-Errortype", e.Code)
+	if e.RetryAfter > 0 {
+		x.w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
 	p.write(x, e.Status, e)
 }
 
-func (p *restJSON) answer(x *exchange, out any) { p.write(x, http.StatusOK, out) }
+func (p *restJSON) answer(x *exchange, out any) {
+	a, ok := out.(*Answer)
+	if !ok {
+		p.write(x, http.StatusOK, out)
+		return
+	}
+	for name, value := range a.Header {
+		x.w.Header().Set(name, value)
+	}
+	p.write(x, a.Status, a.Body)
+}
 
 // write sends out as JSON; nil is an empty body. Who reads it slowly has no place
 // meanwhile, and no memory of bodies.

@@ -66,6 +66,9 @@ type Operation struct {
 	// Before is what is changed as it is before, for the audit log, where the change
 	// itself does not show it; it returns nil for nothing. nil: it does.
 	Before func(*Request) any
+	// Asked is what the request asks for, for the audit log, where its body is large or
+	// has secrets; nil: the body.
+	Asked func(*Request) any
 
 	// Query are names that the query must have besides, between spaces, and Having a
 	// header, in RESTXML. Of several operations that with more of both is meant.
@@ -107,6 +110,14 @@ type Request struct {
 	x      *exchange
 	route  *route   // RESTJSON
 	values []string // what the segments of its path took
+}
+
+// An Answer is what Run returns in RESTJSON where the answer has another status than
+// 200, or headers.
+type Answer struct {
+	Status int
+	Header map[string]string
+	Body   any // as Run returns it; json.RawMessage goes out as it is
 }
 
 // Context ends when the client is gone or the bridge stops.

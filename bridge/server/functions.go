@@ -1,0 +1,242 @@
+package server
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/egress"
+	"github.com/tidemill/tidemill/bridge/lambda"
+	"github.com/tidemill/tidemill/bridge/lambda/async"
+	"github.com/tidemill/tidemill/bridge/lambda/bootstrap"
+	"github.com/tidemill/tidemill/bridge/lambda/sandbox"
+	"github.com/tidemill/tidemill/bridge/lambda/store"
+	awslambda "github.com/tidemill/tidemill/bridge/serving/aws/lambda"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// functions are the parts that run functions; nil: they are switched off.
+type functions struct {
+	store   *store.Store
+	manager *lambda.Manager
+	queue   *async.Queue
+	logs    *lambda.Logs
+	box     *sandbox.Sandbox
+}
+
+// openFunctions makes the parts that run functions, if the configuration wants them,
+// and says what isolates them here.
+func (a *assembly) openFunctions() (err error) {
+	c := a.cfg.Lambda
+	if !c.Enabled {
+		return nil
+	}
+	f := &functions{}
+	f.store, err = store.Open(store.Options{Dir: a.at("lambda"), Account: a.cfg.Account, Region: a.cfg.Region,
+		Directories: c.Directories, MaxCode: int64(c.MaxCode), MaxFuncs: c.MaxFunctions,
+		MaxMemory: int(c.MaxMemory >> 20), MaxTimeout: time.Duration(c.MaxTimeout)})
+	if err != nil {
+		return fmt.Errorf("functions: %w", err)
+	}
+	for name, err := range f.store.Damaged() {
+		a.log.Error("a function cannot be read and is not served", "function", name, "err", err)
+	}
+	// Mounts are made by whole paths.
+	root, err := filepath.Abs(f.store.Path("root"))
+	if err != nil {
+		return err
+	}
+	programs, err := filepath.Abs(f.store.Path("runtime"))
+	if err != nil {
+		return err
+	}
+	if err := bootstrap.Write(programs); err != nil {
+		return err
+	}
+	if f.box, err = sandbox.Open(sandbox.Options{Dir: root, Log: a.log}); err != nil {
+		return err
+	}
+	a.closes(f.box.Close)
+	f.logs = lambda.NewLogs(f.store.Path("logs"))
+	a.closes(f.logs.Close)
+	o := lambda.Options{Functions: f.store, Sandbox: f.box, Unsafe: c.Unsafe, Region: a.cfg.Region, Runtime: programs,
+		Concurrency: c.MaxConcurrency, Idle: time.Duration(c.Idle), Log: f.logs.Open, Slog: a.log}
+	if c.Network {
+		e := a.cfg.Egress
+		list, err := egress.New(egress.Options{Allow: e.Allow, Only: e.Only, Own: a.ownPort})
+		if err != nil {
+			return err
+		}
+		o.Outside = list
+	}
+	f.manager = lambda.New(o)
+	f.queue = async.New(async.Options{Log: &eventLog{store: a.store}, Caller: f.manager, Settings: f.settings,
+		Send: a.sendFailure, Slog: a.log})
+	a.functions = f
+	return a.sayFunctions()
+}
+
+// sayFunctions logs what isolates functions.
+func (a *assembly) sayFunctions() error {
+	m := a.functions.box.Means()
+	switch {
+	case m.Isolated():
+		a.log.Info("functions run, isolated", "by", m.String())
+	case a.cfg.Lambda.Unsafe:
+		a.log.Warn("functions run, and nothing isolates them: lambda.unsafe is set", "by", m.String())
+	default:
+		a.log.Warn("functions are refused, as nothing isolates them: lambda.unsafe = true runs them in spite of it",
+			"by", m.String())
+	}
+	err := a.store.Create(eventStream, streams.Config{Shards: 1})
+	if errors.Is(err, streams.ErrExists) {
+		err = nil
+	}
+	return err
+}
+
+// settings are how a function's queued calls are made again.
+func (f *functions) settings(function, qualifier string) (async.Settings, error) {
+	c, _, err := f.store.Async(function, qualifier)
+	return async.Settings{Retries: c.Retries, MaxAge: time.Duration(c.MaxAge) * time.Second, OnFailure: c.OnFailure,
+		ARN: f.store.ARN(function, qualifier)}, err
+}
+
+// sendFailure brings the record of a call that failed for good to a bucket of the
+// bridge's own, or to another function.
+func (a *assembly) sendFailure(ctx context.Context, arn, id string, record []byte) error {
+	if bucket, ok := strings.CutPrefix(arn, "arn:aws:s3:::"); ok {
+		now := time.Now().UTC()
+		key := "aws/lambda/async/" + now.Format("2006/01/02/2006-01-02T15.04.05-") + id
+		return a.objects.Put(ctx, bucket, key, func(w io.Writer) error {
+			_, err := w.Write(record)
+			return err
+		})
+	}
+	name, qualifier, err := a.functions.store.Parse(arn)
+	if err != nil {
+		return fmt.Errorf("want a bucket or a function of the bridge's own: %w", err)
+	}
+	_, err = a.functions.queue.Put(ctx, lambda.Call{Function: name, Qualifier: qualifier, Payload: record})
+	return err
+}
+
+// service are the operations of the AWS API; nil: functions are switched off.
+func (a *assembly) functionService() *awslambda.Options {
+	f := a.functions
+	if f == nil {
+		return nil
+	}
+	return &awslambda.Options{Store: f.store, Functions: f.manager, Queue: f.queue,
+		Concurrency: a.cfg.Lambda.MaxConcurrency,
+		Object: func(ctx context.Context, bucket, key string, most int) ([]byte, error) {
+			data, _, err := a.objects.Get(ctx, bucket, key, most)
+			return data, err
+		}}
+}
+
+// functionStages run functions: they stop after all that calls them, and what queues
+// calls before the functions.
+func (s *Server) functionStages() [][]part {
+	if s.functions == nil {
+		return nil
+	}
+	return [][]part{{{"functions", s.functions.manager.Run}}, {{"queued calls of functions", s.functions.queue.Run}}}
+}
+
+// ownPort says whether the bridge listens at a port.
+func (s *Server) ownPort(port uint16) bool {
+	for _, address := range []string{address(s.mqtt), s.httpsAddr(), address(s.admin)} {
+		if strings.HasSuffix(address, fmt.Sprintf(":%d", port)) {
+			return true
+		}
+	}
+	return false
+}
+
+// eventStream has the calls of functions that nobody waits for.
+const eventStream = "$lambda"
+
+// eventPosition is the key of where they begin that were not made.
+var eventPosition = []byte("lambda/position")
+
+// An eventLog is a stream of the bridge's log. It implements async.Log.
+type eventLog struct {
+	store interface {
+		streams.Writer
+		streams.Reader
+		streams.Trimmer
+		streams.Keys
+	}
+	trimmed atomic.Uint64
+}
+
+// Append implements async.Log.
+func (l *eventLog) Append(ctx context.Context, record []byte) error {
+	b := l.store.NewBatch()
+	b.Append(eventStream, 0, streams.Record{Data: record})
+	return l.store.Commit(ctx, b)
+}
+
+// maxEvents and maxEventBytes bound one read: a record has at most 1 MiB of event.
+const (
+	maxEvents     = 256
+	maxEventBytes = 4 << 20
+)
+
+// Read implements async.Log.
+func (l *eventLog) Read(ctx context.Context, from uint64) ([]async.Record, error) {
+	if err := l.store.Wait(ctx, eventStream, 0, from); err != nil {
+		return nil, err
+	}
+	records, err := l.store.Read(eventStream, 0, from, maxEvents, maxEventBytes)
+	all := make([]async.Record, len(records))
+	for i, r := range records {
+		all[i] = async.Record{Offset: r.Offset, Data: r.Data}
+	}
+	return all, err
+}
+
+// At implements async.Log.
+func (l *eventLog) At(offset uint64) ([]byte, error) {
+	records, err := l.store.Read(eventStream, 0, offset, 1, maxEventBytes)
+	if err != nil {
+		return nil, err
+	}
+	if len(records) == 0 || records[0].Offset != offset {
+		return nil, fmt.Errorf("stream %s has no record %d", eventStream, offset)
+	}
+	return records[0].Data, nil
+}
+
+// Position implements async.Log.
+func (l *eventLog) Position() (uint64, error) {
+	value, err := l.store.Get(eventPosition)
+	if err != nil || value == nil {
+		return 0, err
+	}
+	if len(value) != 8 {
+		return 0, fmt.Errorf("the position of stream %s has %d bytes", eventStream, len(value))
+	}
+	return binary.BigEndian.Uint64(value), nil
+}
+
+// Done implements async.Log. What is before the position is trimmed in steps.
+func (l *eventLog) Done(ctx context.Context, before uint64) error {
+	b := l.store.NewBatch()
+	b.Set(eventPosition, binary.BigEndian.AppendUint64(nil, before))
+	if err := l.store.Commit(ctx, b); err != nil {
+		return err
+	}
+	if before < l.trimmed.Load()+maxEvents {
+		return nil
+	}
+	l.trimmed.Store(before)
+	return l.store.Trim(eventStream, 0, before)
+}

@@ -1,0 +1,242 @@
+package lambda
+
+import (
+	"archive/zip"
+	"bytes"
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/lambda"
+	"github.com/tidemill/tidemill/bridge/lambda/store"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire/wiretest"
+	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
+)
+
+// A stand takes calls in the place of processes.
+type stand struct {
+	store    *store.Store
+	isolated error
+	answer   func(c lambda.Call) (*lambda.Result, error)
+	queued   []string
+	ended    []string
+}
+
+func (s *stand) Call(_ context.Context, c lambda.Call) (*lambda.Result, error) {
+	if _, err := s.Check(&c); err != nil {
+		return nil, err
+	}
+	return s.answer(c)
+}
+
+func (s *stand) Check(c *lambda.Call) (*lambda.Function, error) {
+	if len(c.Payload) > 0 && !json.Valid(c.Payload) {
+		return nil, lambda.ErrPayload
+	}
+	return s.store.Function(c.Function, c.Qualifier)
+}
+
+func (s *stand) Isolated() error { return s.isolated }
+func (s *stand) End(name string) { s.ended = append(s.ended, name) }
+
+func (s *stand) Put(_ context.Context, c lambda.Call) (string, error) {
+	if len(c.Payload) > lambda.MaxEvent {
+		return "", lambda.ErrTooLarge
+	}
+	s.queued = append(s.queued, c.Function+" "+string(c.Payload))
+	return c.RequestID, nil
+}
+
+func newStand(t *testing.T) (*stand, *wire.Handler) {
+	t.Helper()
+	all, err := store.Open(store.Options{Dir: t.TempDir(), Account: "000000000000", Region: wiretest.Region})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stand{store: all}
+	return s, wire.New(wiretest.Options(Service(Options{Store: all, Functions: s, Queue: s, Concurrency: 10,
+		Object: func(context.Context, string, string, int) ([]byte, error) { return nil, errors.New("no such key") }})))
+}
+
+func ask(h *wire.Handler, method, path, body string, header ...string) wiretest.Answer {
+	r := httptest.NewRequest(method, path, strings.NewReader(body))
+	for i := 0; i+1 < len(header); i += 2 {
+		r.Header.Set(header[i], header[i+1])
+	}
+	sigv4test.Sign(r, []byte(body), wiretest.Key, wiretest.Region, "lambda", time.Now())
+	return wiretest.Do(h, r)
+}
+
+func newFunction(name string) string {
+	var b bytes.Buffer
+	w := zip.NewWriter(&b)
+	_, _ = w.Create("app.py") // to memory
+	_ = w.Close()
+	return fmt.Sprintf(`{"FunctionName":%q,"Runtime":"python3.12","Handler":"app.handler",`+
+		`"Role":"arn:aws:iam::000000000000:role/r","Code":{"ZipFile":%q}}`, name,
+		base64.StdEncoding.EncodeToString(b.Bytes()))
+}
+
+const functions = "/2015-03-31/functions"
+
+func TestInvoke(t *testing.T) {
+	s, h := newStand(t)
+	if a := ask(h, "POST", functions, newFunction("f")); a.Status != 201 {
+		t.Fatal(a)
+	}
+	arn := "arn%3Aaws%3Alambda%3A" + wiretest.Region + "%3A000000000000%3Afunction%3Af"
+	large := `"` + strings.Repeat("x", lambda.MaxEvent) + `"`
+	for _, c := range []struct {
+		name, path, body string
+		header           []string
+		result           *lambda.Result
+		err              error
+		status           int
+		code, says       string
+	}{
+		{name: "answer", path: "f", body: "{}", result: &lambda.Result{Payload: []byte(`{"a":1}`)}, status: 200,
+			says: `{"a":1}`},
+		{name: "by ARN", path: arn, result: &lambda.Result{Payload: []byte(`1`)}, status: 200, says: `1`},
+		{name: "failed", path: "f", result: &lambda.Result{Payload: []byte(`{"errorType":"T"}`), Failed: "Unhandled"},
+			status: 200, says: `{"errorType":"T"}`},
+		{name: "throttled", path: "f", err: &lambda.ThrottledError{Function: "f", Reason: lambda.ReasonAll}, status: 429,
+			code: "TooManyRequestsException", says: `"Reason":"ConcurrentInvocationLimitExceeded"`},
+		{name: "no JSON", path: "f", body: "{", status: 400, code: "InvalidRequestContentException",
+			says: `"Type":"User"`},
+		{name: "none", path: "g", status: 404, code: "ResourceNotFoundException", says: "function:g"},
+		{name: "no version", path: "f", header: []string{"q", "7"}, status: 404, code: "ResourceNotFoundException"},
+		{name: "own fault", path: "f", err: errors.New("secret"), status: 500, code: "InternalException"},
+		{name: "event", path: "f", body: `{"a":2}`, header: []string{"X-Amz-Invocation-Type", "Event"}, status: 202},
+		{name: "large event", path: "f", body: large, header: []string{"X-Amz-Invocation-Type", "Event"}, status: 413,
+			code: "RequestTooLargeException"},
+		{name: "dry run", path: "f", header: []string{"X-Amz-Invocation-Type", "DryRun"}, status: 204},
+		{name: "dry run of none", path: "g", header: []string{"X-Amz-Invocation-Type", "DryRun"}, status: 404,
+			code: "ResourceNotFoundException"},
+		{name: "other type", path: "f", header: []string{"X-Amz-Invocation-Type", "Other"}, status: 400,
+			code: "InvalidParameterValueException"},
+		{name: "context", path: "f", header: []string{"X-Amz-Client-Context", "!"}, status: 400,
+			code: "InvalidRequestContentException"},
+	} {
+		s.answer = func(lambda.Call) (*lambda.Result, error) { return c.result, c.err }
+		path := functions + "/" + c.path + "/invocations"
+		if len(c.header) > 0 && c.header[0] == "q" {
+			path, c.header = path+"?Qualifier="+c.header[1], nil
+		}
+		a := ask(h, "POST", path, c.body, c.header...)
+		if a.Status != c.status || a.Code != c.code || !strings.Contains(a.Body, c.says) {
+			t.Errorf("%s: %d %s %s, want %d %s %s", c.name, a.Status, a.Code, a.Body, c.status, c.code, c.says)
+		}
+		if failed := a.Header.Get("X-Amz-Function-Error"); c.result != nil && failed != c.result.Failed {
+			t.Errorf("%s: function error %q", c.name, failed)
+		}
+		if c.status == 429 && a.Header.Get("Retry-After") != "1" {
+			t.Errorf("%s: %v", c.name, a.Header)
+		}
+	}
+	if got := strings.Join(s.queued, ";"); got != `f {"a":2}` {
+		t.Errorf("queued %s", got)
+	}
+}
+
+func TestLogTail(t *testing.T) {
+	s, h := newStand(t)
+	ask(h, "POST", functions, newFunction("f"))
+	s.answer = func(c lambda.Call) (*lambda.Result, error) {
+		if c.ClientContext != `{"a":1}` {
+			t.Errorf("context %s", c.ClientContext)
+		}
+		return &lambda.Result{Payload: []byte("null"), Log: []byte("log\n"), Version: "$LATEST"}, nil
+	}
+	a := ask(h, "POST", functions+"/f/invocations", "{}", "X-Amz-Log-Type", "Tail", "X-Amz-Client-Context",
+		base64.StdEncoding.EncodeToString([]byte(`{"a":1}`)))
+	if a.Header.Get("X-Amz-Log-Result") != "bG9nCg==" || a.Header.Get("X-Amz-Executed-Version") != "$LATEST" {
+		t.Error(a.Header)
+	}
+}
+
+// Where nothing isolates functions, none is made.
+func TestNotIsolated(t *testing.T) {
+	s, h := newStand(t)
+	s.isolated = lambda.ErrNotIsolated
+	a := ask(h, "POST", functions, newFunction("f"))
+	if a.Status != 400 || !strings.Contains(a.Body, "lambda.unsafe") {
+		t.Error(a)
+	}
+	if len(s.store.List()) != 0 {
+		t.Error("it is there")
+	}
+}
+
+func TestRefused(t *testing.T) {
+	_, h := newStand(t)
+	change := func(from, to string) string { return strings.Replace(newFunction("f"), from, to, 1) }
+	for name, c := range map[string]struct{ body, code string }{
+		"layers":  {change(`"Runtime"`, `"Layers":["arn:x"],"Runtime"`), "InvalidParameterValueException"},
+		"VPC":     {change(`"Runtime"`, `"VpcConfig":{"SubnetIds":["s"]},"Runtime"`), "InvalidParameterValueException"},
+		"image":   {change(`"Runtime"`, `"PackageType":"Image","Runtime"`), "InvalidParameterValueException"},
+		"arch":    {change(`"Runtime"`, `"Architectures":["z80"],"Runtime"`), "InvalidParameterValueException"},
+		"runtime": {change(`python3.12`, `ruby3.3`), "InvalidParameterValueException"},
+		"no code": {`{"FunctionName":"f"}`, "InvalidParameterValueException"},
+		"S3":      {change(`{"ZipFile"`, `{"S3Bucket":"b","S3Key":"k","X"`), "InvalidParameterValueException"},
+		"folder":  {change(`{"ZipFile"`, `{"S3Bucket":"hot-reload","S3Key":"/etc","X"`), "InvalidParameterValueException"},
+		"name":    {newFunction("a/b"), "InvalidParameterValueException"},
+		"no JSON": {"{", "InvalidRequestContentException"},
+	} {
+		if a := ask(h, "POST", functions, c.body); a.Code != c.code {
+			t.Errorf("%s: %d %s %s", name, a.Status, a.Code, a.Body)
+		}
+	}
+	if a := ask(h, "GET", functions, ""); a.Body != `{"Functions":[]}`+"\n" {
+		t.Error(a.Body)
+	}
+}
+
+func TestPages(t *testing.T) {
+	_, h := newStand(t)
+	for n := range 5 {
+		if a := ask(h, "POST", functions, newFunction(fmt.Sprint("f", n))); a.Status != 201 {
+			t.Fatal(a)
+		}
+	}
+	marker, names := "", ""
+	for range 3 {
+		var out struct {
+			Functions  []struct{ FunctionName string }
+			NextMarker string
+		}
+		a := ask(h, "GET", functions+"?MaxItems=2&Marker="+marker, "")
+		if err := json.Unmarshal([]byte(a.Body), &out); err != nil {
+			t.Fatal(a.Body, err)
+		}
+		for _, f := range out.Functions {
+			names += f.FunctionName + " "
+		}
+		marker = out.NextMarker
+	}
+	if names != "f0 f1 f2 f3 f4 " || marker != "" {
+		t.Error(names, marker)
+	}
+	for _, query := range []string{"MaxItems=0", "MaxItems=x", "Marker=!"} {
+		if a := ask(h, "GET", functions+"?"+query, ""); a.Code != "InvalidParameterValueException" {
+			t.Errorf("%s: %+v", query, a)
+		}
+	}
+}
+
+// The audit log has neither packages nor the values of variables.
+func TestAsked(t *testing.T) {
+	got, err := json.Marshal(asked(&wire.Request{Body: []byte(
+		`{"FunctionName":"f","Code":{"ZipFile":"QUJD"},"ZipFile":"QUJD","Environment":{"Variables":{"KEY":"secret"}}}`)}))
+	want := `{"Code":{"ZipFile":"4 bytes of base64"},"Environment":{"Variables":{"KEY":"hidden"}},"FunctionName":"f",` +
+		`"ZipFile":"4 bytes of base64"}`
+	if string(got) != want || err != nil {
+		t.Errorf("%s, %v, want %s", got, err, want)
+	}
+}

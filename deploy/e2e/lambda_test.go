@@ -1,0 +1,179 @@
+package e2e
+
+import (
+	"archive/zip"
+	"encoding/base64"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	wait "github.com/tidemill/tidemill/deploy/await"
+	"github.com/tidemill/tidemill/deploy/counterpart"
+)
+
+// lambdaApp is a function that tells how often its process was called.
+const lambdaApp = `
+n = 0
+def handler(event, context):
+    global n
+    n += 1
+    print("event", event)
+    if event.get("fail"):
+        raise ValueError("no good")
+    return {"n": n, "version": context.function_version, "answer": TEXT, "key": event.get("key")}
+`
+
+// lambdaZip writes a package with the app, whose answers say text.
+func lambdaZip(t *testing.T, dir, text string) string {
+	t.Helper()
+	path := filepath.Join(dir, text+".zip")
+	f, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := zip.NewWriter(f)
+	part, err := w.Create("app.py")
+	if err == nil {
+		_, err = part.Write([]byte("TEXT = '" + text + "'\n" + lambdaApp))
+	}
+	if err != nil || w.Close() != nil || f.Close() != nil {
+		t.Fatal("the package could not be written", err)
+	}
+	return path
+}
+
+// TestAWSCLILambda makes, calls and changes functions with AWS's command line,
+// over a kill -9 of the bridge, and with boto3. With -v it prints the transcript.
+func TestAWSCLILambda(t *testing.T) {
+	need(t, "aws", "awscli")
+	need(t, "python3", "python3")
+	f := newBridge(t, "[lambda]\nenabled = true\nunsafe = true\n", nil)
+	shell := &awsShell{f: f, service: "lambda"}
+	options := filepath.Join(f.dir, "aws-config")
+	f.must(os.WriteFile(options, []byte("[default]\ncli_binary_format = raw-in-base64-out\n"), 0o600))
+	shell.env = []string{"AWS_CONFIG_FILE=" + options}
+	out := filepath.Join(f.dir, "answer")
+	on := func(args ...string) []string { return append(args, "--function-name", "meter") }
+	// invoke calls the function, which must answer want; log is what is printed.
+	invoke := func(want string, args ...string) (log string) {
+		t.Helper()
+		printed := shell.says("StatusCode", append(on(append([]string{"invoke"}, args...)...), out)...)
+		if answer, err := os.ReadFile(out); err != nil || !strings.Contains(string(answer), want) {
+			t.Errorf("answer %s, %v, want %s", answer, err, want)
+		}
+		var doc struct{ LogResult []byte }
+		f.must(json.Unmarshal([]byte(printed), &doc))
+		return printed + string(doc.LogResult)
+	}
+
+	create := append([]string{"create-function", "--runtime", "python3.11", "--handler", "app.handler", "--role",
+		"arn:aws:iam::000000000000:role/any", "--zip-file", "fileb://" + lambdaZip(t, f.dir, "one"), "--environment",
+		"Variables={KEY=b}", "--timeout", "20"}, on()...)
+	shell.says(`"State":"Active"`, create...)
+	shell.says("", on("wait", "function-active-v2")...)
+	shell.fails("ResourceConflictException", create...)
+	invoke(`"n": 1, "version": "$LATEST", "answer": "one", "key": "ü"`, "--payload", `{"key":"ü"}`)
+	if log := invoke(`"n": 2`, "--log-type", "Tail"); !strings.Contains(log, "event {}\nEND RequestId: ") ||
+		!strings.Contains(log, `"ExecutedVersion":"$LATEST"`) {
+		t.Error(log)
+	}
+	if log := invoke(`"errorType": "ValueError"`, "--payload", `{"fail":1}`); !strings.Contains(log,
+		`"FunctionError":"Unhandled"`) {
+		t.Error(log)
+	}
+	shell.says(`"StatusCode":204`, append(on("invoke", "--invocation-type", "DryRun"), out)...)
+	shell.fails("InvalidRequestContentException", append(on("invoke", "--payload", "{"), out)...)
+	shell.fails("ResourceNotFoundException", "invoke", "--function-name", "none", out)
+
+	shell.says(`"Version":"1"`, on("publish-version")...)
+	shell.says(`"FunctionVersion":"1"`, on("create-alias", "--name", "live", "--function-version", "1")...)
+	shell.says(`"LastUpdateStatus":"Successful"`, on("update-function-code", "--zip-file",
+		"fileb://"+lambdaZip(t, f.dir, "two"))...)
+	shell.says("", on("wait", "function-updated")...)
+	shell.says(`"MemorySize":192`, on("update-function-configuration", "--memory-size", "192")...)
+	invoke(`"answer": "two"`)
+	invoke(`"answer": "one"`, "--qualifier", "live")
+
+	t.Log("# an event is called again after a kill -9")
+	event := func(payload string) []string {
+		return append(on("invoke", "--invocation-type", "Event", "--payload", payload), out)
+	}
+	shell.says(`"StatusCode":202`, event(`{"key":"late"}`)...)
+	f.bridge.Kill()
+	f.must(f.bridge.Start())
+	f.must(f.bridge.Ready(f.ctx))
+	wait.True(t, "the event is called", func() bool {
+		text, _ := os.ReadFile(filepath.Join(f.bridge.Dir, "lambda", "logs", "meter.log"))
+		return strings.Contains(string(text), "event {'key': 'late'}")
+	})
+	invoke(`"answer": "two"`)
+	invoke(`"answer": "one"`, "--qualifier", "1")
+
+	shell.says(`"ReservedConcurrentExecutions":0`,
+		on("put-function-concurrency", "--reserved-concurrent-executions", "0")...)
+	shell.env = append(shell.env, "AWS_MAX_ATTEMPTS=1")
+	shell.fails("TooManyRequestsException", append(on("invoke"), out)...)
+	shell.says("", on("delete-function-concurrency")...)
+	shell.says(`"MaximumRetryAttempts":0`, on("put-function-event-invoke-config", "--maximum-retry-attempts", "0",
+		"--destination-config", `{"OnFailure":{"Destination":"arn:aws:s3:::failed"}}`)...)
+	shell.says(`"StatusCode":202`, event(`{"fail":1}`)...)
+	wait.True(t, "the failure's record", func() bool {
+		all, _ := filepath.Glob(filepath.Join(f.bridge.Dir, "objects", "failed", "aws/lambda/async/*/*/*/*"))
+		return len(all) == 1
+	})
+	boto3Lambda(t, f, shell)
+	shell.says(`"FunctionName":"meter"`, "list-functions")
+	shell.says(`"Version":"1"`, on("list-versions-by-function")...)
+	shell.says("", on("delete-alias", "--name", "live")...)
+	shell.says("", on("delete-function")...)
+	shell.fails("ResourceNotFoundException", on("get-function")...)
+}
+
+// boto3Lambda runs py/lambda_boto3.py.
+func boto3Lambda(t *testing.T, f *fleet, shell *awsShell) {
+	t.Helper()
+	debian := counterpart.Program(t, "python3-venv", "/usr/bin/python3")
+	dir := counterpart.Folder(t, "boto3")
+	have := func() bool {
+		b, err := os.ReadFile(filepath.Join(dir, "installed"))
+		return err == nil && string(b) == boto3
+	}
+	install := exec.Command("flock", dir, "sh", "-c",
+		`"$0" -m venv venv && venv/bin/pip install -q "$1" && printf %s "$1" > installed`, debian, boto3)
+	install.Dir = dir
+	counterpart.Try(t, "boto3", have, install)
+	cmd := exec.CommandContext(f.ctx, filepath.Join(dir, "venv", "bin", "python"), "py/lambda_boto3.py")
+	cmd.Env = append(os.Environ(), "PACKAGE="+lambdaZip(t, f.dir, "three"))
+	for name, value := range shell.environment() {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	said, err := cmd.CombinedOutput()
+	t.Logf("%s", said)
+	if err != nil {
+		t.Error("boto3:", err)
+	}
+}
+
+// The bridge's own access key makes functions, and one without rights does not.
+func TestLambdaRights(t *testing.T) {
+	need(t, "aws", "awscli")
+	f := newBridge(t, "[lambda]\nenabled = true\nunsafe = true\n"+
+		"[[access]]\nkey = \"AKIAIOSFODNN7EXAMPLE\"\npolicies = [\"p\"]\n", nil)
+	keys := filepath.Join(f.bridge.Dir, "pki", "access-keys")
+	text, err := os.ReadFile(keys)
+	f.must(err)
+	secret := base64.StdEncoding.EncodeToString(make([]byte, 30))
+	f.must(os.WriteFile(keys, append(text, "\n[device]\naws_access_key_id = AKIAIOSFODNN7EXAMPLE\n"+
+		"aws_secret_access_key = "+secret+"\n"...), 0o600))
+	_, err = f.bridge.Command(f.ctx, "reload")
+	f.must(err)
+	shell := &awsShell{f: f, service: "lambda", env: []string{"AWS_ACCESS_KEY_ID=AKIAIOSFODNN7EXAMPLE",
+		"AWS_SECRET_ACCESS_KEY=" + secret}}
+	shell.fails("AccessDeniedException", "create-function", "--function-name", "f", "--runtime", "python3.11",
+		"--handler", "app.handler", "--role", "arn:aws:iam::000000000000:role/any", "--zip-file",
+		"fileb://"+lambdaZip(t, f.dir, "one"))
+	shell.fails("AccessDeniedException", "list-functions")
+}
