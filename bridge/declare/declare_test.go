@@ -71,9 +71,10 @@ func openWith(t testing.TB, data string, outbox func(string) error) *bridge {
 	b.kinesis, err = kinesis.Open(b.store,
 		kinesis.Options{Account: "000000000000", Region: "eu-local-1", Log: log, MaxShards: 500})
 	must(err)
-	deliveries := firehose.New(b.store, func(stream string) connector.Source {
-		return connector.InProcess(b.store, b.kinesis.In(""), stream)
-	}, store, log)
+	deliveries := firehose.New(b.store, firehose.Options{Objects: store, Log: log,
+		Source: func(stream string) connector.Source {
+			return connector.InProcess(b.store, b.kinesis.In(""), stream)
+		}})
 	b.engine = rules.New(b.store, rules.Options{Account: "000000000000", Outbox: outbox, Log: log})
 	b.rules = NewRules(RulesOptions{Dir: filepath.Join(b.path, "rules"),
 		Compiler: &rules.Compiler{Catalog: catalog{b.store}, Services: &iotsql.Services{}},

@@ -21,8 +21,6 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/events"
 	"github.com/tidemill/tidemill/bridge/serving/lookup"
 	"github.com/tidemill/tidemill/bridge/speed/action"
-	"github.com/tidemill/tidemill/bridge/speed/connector"
-	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
@@ -224,9 +222,7 @@ func (a *assembly) openStreams() (err error) {
 	if err != nil {
 		return err
 	}
-	source := func(stream string) connector.Source { return connector.InProcess(a.store, a.kinesis.In(""), stream) }
-	a.firehose = firehose.New(a.store, source, a.objects, a.log)
-	return nil
+	return a.makeDeliveryStreams()
 }
 
 func (a *assembly) openQueues() (err error) {

@@ -81,6 +81,7 @@ func (o *Outage) Unwrap() error { return o.Err }
 type Failing struct {
 	Tries  int           // failed attempts
 	Since  time.Time     // of the first of them
+	Began  time.Time     // when the job did
 	Down   time.Time     // since when no attempt of the line got anything in
 	Waited time.Duration // between attempts, so without the time that they took
 }
@@ -92,6 +93,7 @@ type progress struct {
 	failing map[int]*Failing
 	given   []sink.Refusal // not settled, ascending
 	settled int
+	began   time.Time
 	waited  time.Duration
 }
 
@@ -99,7 +101,7 @@ type progress struct {
 // Send abandoned the job, or Settle failed: then what is not settled is to be
 // delivered again. One goroutine calls it.
 func (l *Line) Do(ctx context.Context, j *Job) error {
-	p := &progress{Job: j, failing: map[int]*Failing{}}
+	p := &progress{Job: j, failing: map[int]*Failing{}, began: time.Now()}
 	for i := range j.Items {
 		p.left = append(p.left, i)
 	}
@@ -196,7 +198,7 @@ func (l *Line) judge(p *progress, refused []sink.Refusal, outage bool) (given, a
 		}
 		f := p.failing[r.Index]
 		if f == nil {
-			f = &Failing{Since: now}
+			f = &Failing{Since: now, Began: p.began}
 			p.failing[r.Index] = f
 		}
 		f.Down, f.Waited = down, p.waited

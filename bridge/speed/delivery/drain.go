@@ -273,3 +273,12 @@ func (d *Drain) Backlog(size func(stream string) (streams.Size, error)) (b Backl
 	}
 	return b, err
 }
+
+// Replan makes a plan durable again that its owner has added to. From a Job alone.
+func (d *Drain) Replan(ctx context.Context, p Plan) error {
+	next, err := Next(d.log, d.key)
+	if err != nil {
+		return err
+	}
+	return d.save(ctx, position{next: next, plan: p})
+}

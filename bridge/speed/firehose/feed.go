@@ -30,11 +30,16 @@ const minRoom = 64 << 20
 func (d *stream) feed(ctx context.Context) {
 	told := false
 	for ctx.Err() == nil {
-		name := d.config.Load().Source.Stream
-		info, err := d.store.Describe(name)
-		if err == nil {
-			told = false
-			err = d.feedFrom(ctx, name, info.ID)
+		src := d.config.Load().Source
+		name, err := src.Stream, error(nil)
+		if src.Own() {
+			var info streams.Info
+			if info, err = d.store.Describe(name); err == nil {
+				told = false
+				err = d.feedFrom(ctx, name, info.ID)
+			}
+		} else {
+			err = d.feedRemote(ctx, src)
 		}
 		if err != nil && !told {
 			told = true
@@ -55,21 +60,10 @@ func pause(ctx context.Context, t time.Duration) {
 // feedFrom takes over records until ctx ends, or the source is another stream of
 // the same name.
 func (d *stream) feedFrom(ctx context.Context, name string, id uint32) error {
-	buffer, err := d.store.Describe(d.stream)
+	c, err := d.taker(d.source(name), fmt.Sprintf("%s/source/%s/%d/", d.state, url.PathEscape(name), id))
 	if err != nil {
 		return err
 	}
-	leases, err := connector.InLog(d.store, fmt.Sprintf("%s/source/%s/%d/", d.state, url.PathEscape(name), id))
-	if err != nil {
-		return err
-	}
-	c := connector.New(connector.Config{
-		Name: buffer.Name, Source: roomy{d.source(name), d}, Emitter: connector.ToLog(d.store, d.stream),
-		Leases: leases,
-		Start:  connector.Position{Sequence: connector.AtTimestamp, Time: buffer.Created},
-		Stages: []connector.Stage{keyless},
-		Age:    time.Second, Log: d.log, // as often as AWS reads
-	})
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan struct{})
@@ -86,6 +80,41 @@ func (d *stream) feedFrom(ctx context.Context, name string, id uint32) error {
 		}
 	}
 	return nil
+}
+
+// feedRemote takes over records of Kinesis, or of a bridge elsewhere, until ctx ends.
+func (d *stream) feedRemote(ctx context.Context, src Source) error {
+	at := connector.Place{Region: src.Region, EndpointURL: src.EndpointURL}
+	from, err := connector.Remote(ctx, at, src.Stream)
+	if err != nil {
+		return err
+	}
+	where := url.PathEscape(src.EndpointURL + " " + src.Region + " " + src.Stream)
+	c, err := d.taker(from, fmt.Sprintf("%s/source/%s/remote/", d.state, where))
+	if err != nil {
+		return err
+	}
+	c.Run(ctx)
+	return nil
+}
+
+// taker is the connector that takes records over, with its leases below prefix.
+func (d *stream) taker(from connector.Source, prefix string) (*connector.Connector, error) {
+	buffer, err := d.store.Describe(d.stream)
+	if err != nil {
+		return nil, err
+	}
+	leases, err := connector.InLog(d.store, prefix)
+	if err != nil {
+		return nil, err
+	}
+	return connector.New(connector.Config{
+		Name: buffer.Name, Source: roomy{from, d}, Emitter: connector.ToLog(d.store, d.stream),
+		Leases: leases,
+		Start:  connector.Position{Sequence: connector.AtTimestamp, Time: buffer.Created},
+		Stages: []connector.Stage{keyless},
+		Age:    time.Second, Log: d.log, // as often as AWS reads
+	}), nil
 }
 
 // keyless takes the partition key off an item, which no object has. In a

@@ -14,11 +14,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
+	"net/http"
 	"sync"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/delivery"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/transform"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -48,20 +52,45 @@ type Log interface {
 
 // A Service runs delivery streams.
 type Service struct {
-	store   Log
-	source  func(stream string) connector.Source
-	objects sink.Objects
-	log     *slog.Logger
+	store Log
+	opts  Options
 
 	mu      sync.Mutex // guards what follows
 	streams map[string]*stream
 	start   func(*stream) // set while Run runs
 }
 
-// New returns a service over store. source reads data streams of store, for
-// delivery streams that have one as their source. New starts nothing.
-func New(store Log, source func(stream string) connector.Source, objects sink.Objects, log *slog.Logger) *Service {
-	return &Service{store: store, source: source, objects: objects, log: log, streams: map[string]*stream{}}
+// Options of a Service.
+type Options struct {
+	// Source reads data streams of the log, for delivery streams that have one as their
+	// source.
+	Source  func(stream string) connector.Source
+	Objects sink.Objects                                                         // the bridge's own
+	S3      func(Place) (sink.Objects, error)                                    // others; nil: there are none
+	Invoker transform.Invoker                                                    // of functions; nil: there are blueprints alone
+	Kept    *objects.Store                                                       // has what S3 did not take; nil: that waits in the log
+	AWS     AWS                                                                  // of services that requests are signed for; nil: none is
+	Dial    func(ctx context.Context, network, address string) (net.Conn, error) // to databases, as HTTP
+	HTTP    *http.Client                                                         // reaches what delivery streams may reach
+
+	Account, Region string // of ARNs
+	Log             *slog.Logger
+}
+
+// New returns a service over store. It starts nothing.
+func New(store Log, o Options) *Service {
+	if o.Invoker == nil {
+		o.Invoker = noFunctions{}
+	}
+	return &Service{store: store, opts: o, streams: map[string]*stream{}}
+}
+
+// noFunctions is the Invoker where there are none.
+type noFunctions struct{}
+
+// Invoke implements transform.Invoker.
+func (noFunctions) Invoke(context.Context, string, []byte) ([]byte, string, error) {
+	return nil, "", transform.ErrNotFound
 }
 
 // ErrSource says that a delivery stream gets its records from a data stream, and
@@ -90,7 +119,10 @@ func (s *Service) Apply(c *Config) error {
 	if err != nil {
 		return fmt.Errorf("delivery stream %s: %w", c.Name, err)
 	}
-	d := s.open(c, fmt.Appendf(nil, "firehose/%s/%d", c.Name, info.ID))
+	d, err := s.open(c, fmt.Appendf(nil, "firehose/%s/%d", c.Name, info.ID))
+	if err != nil {
+		return fmt.Errorf("delivery stream %s: %w", c.Name, err)
+	}
 	s.streams[c.Name] = d
 	if s.start != nil {
 		s.start(d)

@@ -91,7 +91,7 @@ func running(t *testing.T, fs vfs.FS, k *bucket, c *Config) (*pebble.Store, *Ser
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(store, nil, k, quiet())
+	s := New(store, Options{Objects: k, Log: quiet()})
 	if err := s.Apply(c); err != nil {
 		t.Fatal(err)
 	}

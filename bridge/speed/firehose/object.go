@@ -1,77 +1,228 @@
 package firehose
 
 import (
-	"compress/gzip"
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/delivery"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// Counts are what an object has, or a plan.
+// Counts are what a delivery has.
 type counts struct{ objects, records, bytes, failed int64 }
 
-// put writes the objects of a plan: that of its records, and one of those that
-// could not be taken apart, if there are any.
-func (d *stream) put(ctx context.Context, p *plan) (n counts, err error) {
-	if p.Split != nil { // what is written has to be known first: no object is empty
-		if n, err = d.write(ctx, io.Discard, io.Discard, p); err != nil {
-			return n, err
-		}
-	}
-	if p.Split == nil || n.records > 0 {
-		if err := d.objects.Put(ctx, p.Bucket, p.Key, func(w io.Writer) (err error) {
-			n, err = d.write(ctx, w, io.Discard, p)
-			return err
-		}); err != nil {
-			return n, err
-		}
-		n.objects++
-	}
-	if n.failed > 0 {
-		if err := d.objects.Put(ctx, p.Bucket, p.ErrorKey, func(w io.Writer) error {
-			_, err := d.write(ctx, io.Discard, w, p)
-			return err
-		}); err != nil {
-			return n, err
-		}
-		n.objects++
-	}
-	return n, nil
+// An output is an object to write. write may be called more than once.
+type output struct {
+	place   Place
+	bucket  string
+	key     string
+	write   func(ctx context.Context, w io.Writer) error
+	done    bool
+	kind    string // error output type; "" for what is delivered
+	records int64
+	bytes   int64
 }
 
-// write puts the planned records into w, and those that could not be taken apart
-// into failed.
-func (d *stream) write(ctx context.Context, w, failed io.Writer, p *plan) (n counts, err error) {
-	out := w
-	var zw *gzip.Writer
-	if p.Gzip {
-		zw = gzip.NewWriter(w)
-		out = zw
-	}
-	err = d.each(ctx, p.Range, func(r *streams.Record) error {
-		parts, why := p.Split.Split(r.Data)
-		if why != nil {
-			n.failed++
-			f := Failure{Attempts: 1, Arrived: r.Time, Code: codeSplit, Message: why.Error(), Ended: p.At, Raw: r.Data}
-			if _, err := failed.Write(f.Append(nil)); err != nil {
-				return err
-			}
+// A Place is where objects are: both members empty, the bridge's own.
+type Place struct{ Region, EndpointURL string }
+
+func (o *Objects) place() Place { return Place{o.Region, o.EndpointURL} }
+
+// put writes what is not written of outputs, in their order.
+func (d *stream) put(ctx context.Context, outputs []output) error {
+	for i := range outputs {
+		o := &outputs[i]
+		if o.done {
+			continue
 		}
-		for _, part := range parts {
-			if _, err := out.Write(part); err != nil {
+		store, err := d.objectsAt(o.place)
+		if err == nil {
+			err = store.Put(ctx, o.bucket, o.key, func(w io.Writer) error { return o.write(ctx, w) })
+		}
+		if err != nil {
+			return err
+		}
+		o.done = true
+	}
+	return nil
+}
+
+// objectsAt is the store of a place.
+func (d *stream) objectsAt(at Place) (sink.Objects, error) {
+	if at == (Place{}) {
+		return d.opts.Objects, nil
+	}
+	if d.opts.S3 == nil {
+		return nil, errors.New("no other object stores than the bridge's own are to be had")
+	}
+	return d.opts.S3(at)
+}
+
+// toObjects delivers to S3: the object, or one for each partition, and what failed
+// before. What cannot be written for a day is kept, and driven again later.
+func (d *stream) toObjects(ctx context.Context, c *Config, p *plan) (*delivery.Job, error) {
+	outputs, n, err := d.outputs(ctx, c, p)
+	if err != nil {
+		return nil, err
+	}
+	return &delivery.Job{
+		Items: 1, OutagesCount: true,
+		Send: func(ctx context.Context, _ []int) ([]sink.Refusal, error) {
+			err := d.put(ctx, outputs)
+			if errors.Is(err, sink.ErrName) {
+				// No retry mends the name, and nothing can be seen under it.
+				err = fmt.Errorf("%w: %w", delivery.ErrAbandon, err)
+			}
+			return nil, err
+		},
+		Enough: func(_ int, f *delivery.Failing) bool { return time.Since(f.Since) >= retryS3 },
+		Settle: func(ctx context.Context, _ int, given []sink.Refusal) error {
+			var kept []Failed
+			if len(given) > 0 {
+				if kept, err = d.keep(ctx, p, outputs, given[0].Err); err != nil {
+					return err
+				}
+			}
+			if err := d.settle(ctx, p, n(), outputs, kept); err != nil {
 				return err
 			}
-			if _, err := out.Write(p.Delim); err != nil {
-				return err
+			if len(given) == 0 {
+				d.driveKept(ctx)
 			}
+			return nil
+		},
+	}, nil
+}
+
+// outputs are the objects of a plan, and what counts them when they are written.
+func (d *stream) outputs(ctx context.Context, c *Config, p *plan) (all []output, n func() counts, err error) {
+	if p.SourceKey != "" && c.SourceBackup != nil {
+		all = append(all, d.sourceCopy(c.SourceBackup, p))
+	}
+	if p.Split == nil && len(c.errorTypes()) == 0 {
+		one, n := d.streamed(c, p)
+		return append(all, one), n, nil
+	}
+	m, err := d.make(ctx, c, p)
+	if err != nil {
+		return nil, nil, err
+	}
+	made := []output{}
+	if c.Partitioning != nil {
+		made, err = d.partitions(ctx, c, p, m)
+	} else if len(m.parts) > 0 {
+		made = append(made, p.object(c.Objects.place(), p.Key, m.parts))
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	made = append(made, d.failures(c, p, m)...)
+	done := counts{records: int64(len(m.parts)), bytes: p.size(m.parts), failed: m.nFail, objects: int64(len(made))}
+	return append(all, made...), func() counts { return done }, nil
+}
+
+// object is one of parts.
+func (p *plan) object(at Place, key string, parts []piece) output {
+	return output{place: at, bucket: p.Bucket, key: key, records: int64(len(parts)), bytes: p.size(parts),
+		write: func(_ context.Context, w io.Writer) error { return p.writeParts(w, parts) }}
+}
+
+// streamed is the object of records that nothing is done with: they are read from
+// the log piece by piece while it is written.
+func (d *stream) streamed(c *Config, p *plan) (output, func() counts) {
+	var n counts
+	write := func(ctx context.Context, w io.Writer) error {
+		n = counts{objects: 1}
+		z := p.format().NewWriter(w)
+		err := d.each(ctx, p.Range, func(r *streams.Record) error {
 			n.records++
-			n.bytes += int64(len(part) + len(p.Delim))
+			n.bytes += int64(len(r.Data) + len(p.Delim))
+			if _, err := z.Write(r.Data); err != nil {
+				return err
+			}
+			_, err := z.Write(p.Delim)
+			return err
+		})
+		if err == nil {
+			err = z.Close()
 		}
-		return nil
-	})
-	if err == nil && zw != nil {
-		err = zw.Close()
+		return err
 	}
-	return n, err
+	return output{place: c.Objects.place(), bucket: p.Bucket, key: p.Key, write: write}, func() counts { return n }
+}
+
+// sourceCopy is the records as they came.
+func (d *stream) sourceCopy(o *Objects, p *plan) output {
+	return output{place: o.place(), bucket: o.Bucket, key: p.SourceKey, write: func(ctx context.Context, w io.Writer) error {
+		z := o.Compression.NewWriter(w)
+		err := d.each(ctx, p.Range, func(r *streams.Record) error { _, err := z.Write(r.Data); return err })
+		if err == nil {
+			err = z.Close()
+		}
+		return err
+	}}
+}
+
+// partitions are the objects of dynamic partitioning. Their keys are durable in the
+// plan before the first is written.
+func (d *stream) partitions(ctx context.Context, c *Config, p *plan, m *made) (all []output, err error) {
+	items := make([]Item, len(m.parts))
+	for i := range m.parts {
+		items[i] = m.parts[i].Item
+	}
+	spread, order, refused := NewSpread(c).Add(items)
+	named := p.Parts
+	if named == nil {
+		named = map[string]string{}
+	}
+	fresh := false
+	for n, id := range order {
+		if named[id] == "" {
+			fresh = true
+			if named[id], err = c.Objects.Key(c.Name, c.Version, spread[id].Values, fmt.Sprintf("%s-%d", p.ID, n)); err != nil {
+				return nil, err
+			}
+		}
+		parts := make([]piece, 0, len(spread[id].Items))
+		for _, i := range spread[id].Items {
+			parts = append(parts, m.parts[i])
+		}
+		all = append(all, p.object(c.Objects.place(), named[id], parts))
+	}
+	for i, r := range items {
+		if why := refused[i]; why != nil {
+			m.fail(PartitioningFailed, &Failure{Attempts: 1, Arrived: r.Arrived.UnixMilli(), Code: why.Code,
+				Message: why.Message, Ended: p.At, Raw: m.parts[i].raw})
+		}
+	}
+	if fresh {
+		p.Parts = named
+		err = d.Replan(ctx, p)
+	}
+	return all, err
+}
+
+// failures are the objects of lines.
+func (d *stream) failures(c *Config, p *plan, m *made) (all []output) {
+	for _, kind := range c.errorTypes() {
+		if lines := m.failed[kind]; len(lines) > 0 {
+			all = append(all, output{place: c.Objects.place(), bucket: p.Bucket, key: p.errorKey(kind), kind: kind,
+				records: countLines(lines), bytes: int64(len(lines)),
+				write: func(_ context.Context, w io.Writer) error { _, err := w.Write(lines); return err }})
+		}
+	}
+	return all
+}
+
+func countLines(lines []byte) (n int64) {
+	for _, c := range lines {
+		if c == '\n' {
+			n++
+		}
+	}
+	return n
 }

@@ -24,12 +24,33 @@ type plan struct {
 	Delim  []byte `json:"delim,omitempty"`
 
 	Split    *Splitter `json:"split,omitempty"`     // takes records apart
-	ErrorKey string    `json:"error_key,omitempty"` // of the object of those that it cannot
-	At       int64     `json:"at_ms,omitempty"`     // when the plan was made, with Split
+	ErrorKey string    `json:"error_key,omitempty"` // of the object of what could not be processed
+	At       int64     `json:"at_ms,omitempty"`     // when the plan was made
+
+	ID        string            `json:"id,omitempty"`         // a UUID made of the range
+	Format    compress.Format   `json:"format,omitempty"`     // beside gzip
+	Errors    map[string]string `json:"errors,omitempty"`     // keys of what else failed, by error output type
+	SourceKey string            `json:"source_key,omitempty"` // of the copy of the records as they came
+	Parts     map[string]string `json:"parts,omitempty"`      // keys of partitions, by their id
 }
 
-// Cut implements delivery.Work: it waits until the records from next on fill an object or the oldest of
-// them is old enough, and plans it. It returns nil if ctx ended.
+func (p *plan) format() compress.Format {
+	if p.Gzip {
+		return compress.Gzip
+	}
+	return p.Format
+}
+
+// errorKey is where lines of an error output type go.
+func (p *plan) errorKey(kind string) string {
+	if kind == ProcessingFailed {
+		return p.ErrorKey
+	}
+	return p.Errors[kind]
+}
+
+// Cut implements delivery.Work: it waits until the records from next on fill an
+// object or the oldest of them is old enough, and plans it.
 func (d *stream) Cut(ctx context.Context, next uint64) (delivery.Plan, error) {
 	var (
 		at     = next // records [next, at) are counted
@@ -103,25 +124,69 @@ func (d *stream) await(ctx context.Context, offset uint64) error {
 	return err
 }
 
-// plan names the object of records [from, to). The name ends in an id made of
-// the stream's incarnation and the range.
+// plan names the objects of records [from, to). A name ends in an id made of the
+// stream's incarnation and the range.
 func (d *stream) plan(c *Config, from, to uint64, oldest time.Time) (delivery.Plan, error) {
-	sum := sha1.Sum([]byte(fmt.Sprintf("%s/%d/%d", d.state, from, to)))
-	sum[6], sum[8] = sum[6]&0x0f|0x50, sum[8]&0x3f|0x80 // a version 5 UUID
-	id := uuid.UUID(sum[:16]).String()
-	v := Values{At: oldest, ErrorType: ProcessingFailed}
 	o := &c.Objects
-	key, err := o.Key(c.Name, c.Version, v, id)
-	if err != nil {
-		return nil, fmt.Errorf("object of %s: %w", c.Name, err)
+	id := d.id(from, to)
+	v := Values{At: oldest}
+	p := &plan{Range: delivery.Range{From: from, To: to}, Bucket: o.Bucket, ID: id, At: time.Now().UnixMilli(),
+		Gzip: o.Compression == compress.Gzip, Delim: c.Processing.Delimiter, Split: c.Processing.Split}
+	if !p.Gzip {
+		p.Format = o.Compression
 	}
-	p := &plan{Range: delivery.Range{From: from, To: to}, Bucket: o.Bucket, Key: key,
-		Gzip: o.Compression == compress.Gzip, Delim: c.Processing.Delimiter}
-	if c.Processing.Split != nil {
-		p.Split, p.At = c.Processing.Split, time.Now().UnixMilli()
-		if p.ErrorKey, err = o.ErrorKey(c.Name, c.Version, v, id); err != nil {
+	var err error
+	if c.Partitioning == nil {
+		if p.Key, err = o.Key(c.Name, c.Version, v, id); err != nil {
+			return nil, fmt.Errorf("object of %s: %w", c.Name, err)
+		}
+	}
+	if b := c.SourceBackup; b != nil {
+		if p.SourceKey, err = b.Key(c.Name, c.Version, v, id); err != nil {
+			return nil, fmt.Errorf("copy of %s: %w", c.Name, err)
+		}
+	}
+	for _, kind := range c.errorTypes() {
+		v.ErrorType = kind
+		key, err := o.ErrorKey(c.Name, c.Version, v, id)
+		switch {
+		case err != nil:
 			return nil, fmt.Errorf("failures of %s: %w", c.Name, err)
+		case kind == ProcessingFailed:
+			p.ErrorKey = key
+		case p.Errors == nil:
+			p.Errors = map[string]string{kind: key}
+		default:
+			p.Errors[kind] = key
 		}
 	}
 	return p, nil
+}
+
+func (d *stream) id(from, to uint64) string {
+	sum := sha1.Sum(fmt.Appendf(nil, "%s/%d/%d", d.state, from, to))
+	sum[6], sum[8] = sum[6]&0x0f|0x50, sum[8]&0x3f|0x80 // a version 5 UUID
+	return uuid.UUID(sum[:16]).String()
+}
+
+// errorTypes are those that lines of c may have.
+func (c *Config) errorTypes() (kinds []string) {
+	if p := &c.Processing; p.Decompress || p.LogEvents || p.Split != nil || p.Lambda != nil {
+		kinds = append(kinds, ProcessingFailed)
+	}
+	if c.Partitioning != nil {
+		kinds = append(kinds, PartitioningFailed)
+	}
+	if c.Conversion != nil {
+		kinds = append(kinds, ConversionFailed)
+	}
+	switch {
+	case c.Search != nil:
+		kinds = append(kinds, c.Search.FailedType)
+	case c.Endpoint != nil:
+		kinds = append(kinds, EndpointFailed)
+	case c.Splunk != nil:
+		kinds = append(kinds, SplunkFailed)
+	}
+	return kinds
 }

@@ -3,9 +3,9 @@ package firehose
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,7 +25,7 @@ type stream struct {
 	*delivery.Drain
 	store   Log
 	source  func(stream string) connector.Source
-	objects sink.Objects
+	opts    *Options
 	log     *slog.Logger
 	stream  string // of the log
 	state   []byte // metadata key of the position
@@ -33,16 +33,21 @@ type stream struct {
 	changed chan struct{} // the configuration changed
 
 	nObjects, nRecords, nBytes, nLost, nFailed atomic.Int64
+
+	driving sync.Mutex // of one Redrive at a time; held while it writes
+
+	mu     sync.Mutex        // guards what follows
+	failed map[string]Failed // what is kept, by its id
 }
 
-func (s *Service) open(c *Config, state []byte) *stream {
+func (s *Service) open(c *Config, state []byte) (*stream, error) {
 	d := &stream{
-		store: s.store, source: s.source, objects: s.objects, log: s.log.With("delivery_stream", c.Name),
-		stream: StreamName(c.Name), state: state, changed: make(chan struct{}, 1),
+		store: s.store, source: s.opts.Source, opts: &s.opts, log: s.opts.Log.With("delivery_stream", c.Name),
+		stream: StreamName(c.Name), state: state, changed: make(chan struct{}, 1), failed: map[string]Failed{},
 	}
 	d.config.Store(c)
 	d.Drain = delivery.NewDrain(delivery.NewLine(attempts, d.log, nil), s.store, d.stream, state, true, d)
-	return d
+	return d, d.loadFailed()
 }
 
 func (d *stream) poke() {
@@ -65,37 +70,59 @@ func (d *stream) Lost(from, to uint64) {
 	d.log.Error("records left the log before they were delivered", "records", to-from, "from", from)
 }
 
-// Job implements delivery.Work: one object, and one of what failed before.
-func (d *stream) Job(_ context.Context, planned delivery.Plan) (*delivery.Job, error) {
-	p := planned.(*plan)
-	var n counts
-	return &delivery.Job{
-		Items: 1,
-		Send: func(ctx context.Context, _ []int) (_ []sink.Refusal, err error) {
-			n, err = d.put(ctx, p)
-			if errors.Is(err, sink.ErrName) {
-				// No retry mends the name, and nothing can be seen under it.
-				err = fmt.Errorf("%w: %w", delivery.ErrAbandon, err)
-			}
-			return nil, err
-		},
-		Settle: func(ctx context.Context, _ int, _ []sink.Refusal) error { return d.settle(ctx, p, n) },
-	}, nil
+// attemptTime bounds one attempt: a load into a warehouse may take minutes.
+const attemptTime = 15 * time.Minute
+
+// Job implements delivery.Work.
+func (d *stream) Job(ctx context.Context, planned delivery.Plan) (*delivery.Job, error) {
+	j, err := d.job(ctx, d.config.Load(), planned.(*plan))
+	if err != nil {
+		return nil, err
+	}
+	send := j.Send
+	j.Send = func(ctx context.Context, idx []int) ([]sink.Refusal, error) {
+		ctx, cancel := context.WithTimeout(ctx, attemptTime)
+		defer cancel()
+		return send(ctx, idx)
+	}
+	return j, nil
 }
 
-func (d *stream) settle(ctx context.Context, p *plan, n counts) error {
-	if err := d.Move(ctx, d.store.NewBatch(), p.To); err != nil {
+func (d *stream) job(ctx context.Context, c *Config, p *plan) (*delivery.Job, error) {
+	if c.Redshift != nil {
+		return d.toWarehouse(ctx, c, p)
+	}
+	t, err := d.target(c)
+	if err != nil {
+		return nil, err
+	}
+	if t != nil {
+		return d.toTarget(ctx, c, p, t)
+	}
+	return d.toObjects(ctx, c, p)
+}
+
+// settle moves the position, and notes what was kept or failed.
+func (d *stream) settle(ctx context.Context, p *plan, n counts, outputs []output, kept []Failed) error {
+	return d.settleWith(ctx, p, n, append(kept, d.ofOutputs(p, outputs, nil)...))
+}
+
+func (d *stream) settleWith(ctx context.Context, p *plan, n counts, kept []Failed) error {
+	b := d.store.NewBatch()
+	if err := d.register(b, kept); err != nil {
 		return err
 	}
+	if err := d.Move(ctx, b, p.To); err != nil {
+		return err
+	}
+	d.registered(kept)
 	d.nObjects.Add(n.objects)
 	d.nRecords.Add(n.records)
 	d.nBytes.Add(n.bytes)
 	d.nFailed.Add(n.failed)
-	if n.records > 0 {
-		d.log.Info("object delivered", "bucket", p.Bucket, "key", p.Key, "records", n.records, "bytes", n.bytes)
-	}
+	d.log.Info("delivered", "bucket", p.Bucket, "key", p.Key, "records", n.records, "bytes", n.bytes)
 	if n.failed > 0 {
-		d.log.Warn("records could not be taken apart", "bucket", p.Bucket, "key", p.ErrorKey, "records", n.failed)
+		d.log.Warn("records could not be processed", "bucket", p.Bucket, "key", p.ErrorKey, "records", n.failed)
 	}
 	return nil
 }

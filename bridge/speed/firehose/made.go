@@ -1,0 +1,127 @@
+package firehose
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/firehose/transform"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// A piece is a record as it is delivered.
+type piece struct {
+	Item
+	offset uint64 // of the record in the log
+	sub    int    // of the parts of that record
+	raw    []byte // as it came
+	named  string // its id, where it had one in a line; else it is made
+}
+
+// id is the same as often as the part is delivered, and no other part's: prefix is
+// the delivery stream's.
+func (p *piece) id(prefix string) string {
+	if p.named != "" {
+		return p.named
+	}
+	if p.sub == 0 {
+		return fmt.Sprintf("%s.%d", prefix, p.offset)
+	}
+	return fmt.Sprintf("%s.%d.%d", prefix, p.offset, p.sub)
+}
+
+// A made is what processing made of a range. It is in memory: a range has at most
+// Buffer.Size bytes before processing.
+type made struct {
+	parts  []piece
+	failed map[string][]byte // lines, by error output type
+	nFail  int64
+}
+
+func (m *made) fail(kind string, f *Failure) {
+	if m.failed == nil {
+		m.failed = map[string][]byte{}
+	}
+	m.failed[kind] = f.Append(m.failed[kind])
+	m.nFail++
+}
+
+// make processes the records of a plan.
+func (d *stream) make(ctx context.Context, c *Config, p *plan) (*made, error) {
+	m := &made{}
+	first := c.Processing
+	first.Split = p.Split
+	err := d.each(ctx, p.Range, func(r *streams.Record) error {
+		data, why := first.Prepare(r.Data)
+		if why != nil {
+			m.fail(ProcessingFailed, &Failure{Attempts: 1, Arrived: r.Time, Code: why.Code, Message: why.Message,
+				Ended: p.At, Raw: r.Data})
+		}
+		for i, one := range data {
+			m.parts = append(m.parts, piece{Item: Item{Data: one, Arrived: time.UnixMilli(r.Time)}, offset: r.Offset,
+				sub: i, raw: r.Data})
+		}
+		return nil
+	})
+	if err == nil && c.Processing.Lambda != nil {
+		err = d.transform(ctx, c, p, m)
+	}
+	return m, err
+}
+
+// transform has the function change the parts.
+func (d *stream) transform(ctx context.Context, c *Config, p *plan, m *made) error {
+	l := c.Processing.Lambda
+	fn := &transform.Function{ARN: l.Function, Retries: l.Retries, Batch: int(l.Size), Stream: d.arn(c.Name),
+		Source: c.Source.ARN, Region: d.opts.Region}
+	records := make([]transform.Record, len(m.parts))
+	for i := range m.parts {
+		records[i] = transform.Record{ID: m.parts[i].id(p.ID), Arrived: m.parts[i].Arrived.UnixMilli(),
+			Data: m.parts[i].Data}
+	}
+	results, err := fn.Transform(ctx, d.opts.Invoker, records)
+	if err != nil {
+		return err
+	}
+	kept := m.parts[:0]
+	for i, r := range results {
+		one := m.parts[i]
+		switch r.Status {
+		case transform.Failed:
+			m.fail(ProcessingFailed, &Failure{Attempts: r.Attempts, Arrived: records[i].Arrived, Code: r.Code,
+				Message: r.Message, Ended: p.At, Raw: one.Data, Lambda: l.Function})
+		case transform.Ok:
+			one.Data, one.Lambda = r.Data, r.Keys
+			kept = append(kept, one)
+		}
+	}
+	m.parts = kept
+	return nil
+}
+
+func (d *stream) arn(name string) string {
+	return fmt.Sprintf("arn:aws:firehose:%s:%s:deliverystream/%s", d.opts.Region, d.opts.Account, name)
+}
+
+// writeParts writes parts into an object.
+func (p *plan) writeParts(w io.Writer, parts []piece) error {
+	z := p.format().NewWriter(w)
+	for i := range parts {
+		if _, err := z.Write(parts[i].Data); err != nil {
+			return err
+		}
+		if _, err := z.Write(p.Delim); err != nil {
+			return err
+		}
+	}
+	return z.Close()
+}
+
+// size are the bytes of parts, with what follows each.
+func (p *plan) size(parts []piece) (n int64) {
+	for i := range parts {
+		n += int64(len(parts[i].Data) + len(p.Delim))
+	}
+	return n
+}
