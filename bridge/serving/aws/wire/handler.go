@@ -61,6 +61,7 @@ type Handler struct {
 	peeks      *pool   // one for each request whose body is read before its key is known
 	places     []*pool // all others
 	streams    []*pool // of places, those of subscriptions
+	actions    []string
 
 	mu    sync.Mutex // guards stats
 	stats map[Outcome]Count
@@ -106,6 +107,7 @@ func New(o Options) *Handler {
 		for i := range s.Operations {
 			op := &s.Operations[i]
 			all[i] = &operation{op, served, s.Name + ":" + cmp.Or(op.Action, op.Name), nil}
+			h.actions = append(h.actions, all[i].action)
 			if op.Concurrent > 0 {
 				all[i].places = h.newPlaces(op.Concurrent)
 			}
@@ -128,6 +130,10 @@ func New(o Options) *Handler {
 	}
 	return h
 }
+
+// Actions lists the actions of policies that h asks for, of all operations; some
+// may be there twice.
+func (h *Handler) Actions() []string { return slices.Clone(h.actions) }
 
 func (h *Handler) newPlaces(n int) *pool {
 	p := newPool(int64(n))
