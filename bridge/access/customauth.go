@@ -8,6 +8,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/customauth"
@@ -17,9 +19,12 @@ import (
 
 // CustomAuthorizers are those of the configuration and those of the registry,
 // whose functions are named by the ARNs of the configuration's hooks. It
-// implements iot.Authorizers.
+// implements iot.Authorizers. What changed in the registry counts from the next
+// question on.
 type CustomAuthorizers struct {
 	*customauth.Authorizers
+	stale    atomic.Bool // the registry has changed since it was read
+	loadMu   sync.Mutex  // held over reading the registry
 	registry registry.Viewer
 	fixed    []customauth.Authorizer // of the configuration
 	hooks    map[string]config.Hook  // where functions are, by ARN
@@ -42,14 +47,47 @@ func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r reg
 	if c.Authorizers, err = customauth.New(c.fixed, report); err != nil {
 		return nil, err
 	}
-	c.Load()
+	c.load()
 	return c, nil
 }
 
-// Load takes up what the registry has. An authorizer that cannot be used, such
+// Changed says that the registry's authorizers have changed. It does not wait.
+func (c *CustomAuthorizers) Changed() { c.stale.Store(true) }
+
+// fresh takes up what has changed, before a question is answered.
+func (c *CustomAuthorizers) fresh() {
+	if !c.stale.Load() {
+		return
+	}
+	c.loadMu.Lock()
+	defer c.loadMu.Unlock()
+	if c.stale.CompareAndSwap(true, false) { // a change from now on is taken up by the next
+		c.load()
+	}
+}
+
+// Any is customauth.Authorizers'.
+func (c *CustomAuthorizers) Any() bool {
+	c.fresh()
+	return c.Authorizers.Any()
+}
+
+// Check is customauth.Authorizers'.
+func (c *CustomAuthorizers) Check(a *customauth.Attempt) error {
+	c.fresh()
+	return c.Authorizers.Check(a)
+}
+
+// Ask is customauth.Authorizers'.
+func (c *CustomAuthorizers) Ask(ctx context.Context, a *customauth.Attempt) (*customauth.Verdict, error) {
+	c.fresh()
+	return c.Authorizers.Ask(ctx, a)
+}
+
+// load takes up what the registry has. An authorizer that cannot be used, such
 // as one whose hook is not configured any more, is left out: its clients are
 // refused.
-func (c *CustomAuthorizers) Load() {
+func (c *CustomAuthorizers) load() {
 	all := slices.Clone(c.fixed)
 	standard := c.Standard() != ""
 	err := view(c.registry, func(tx records) error {

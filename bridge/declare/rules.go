@@ -30,8 +30,8 @@ type RulesOptions struct {
 //
 // What the API changes is on the disk before it is in force, and in force
 // before the call returns. Its methods may be called from several goroutines;
-// changes wait for each other, which takes a sync of the registry. So do Trouble
-// and Named.
+// changes wait for each other, which takes a sync of the registry; what only reads
+// does not, but for Named where no rules were put in force.
 type Rules struct {
 	opts RulesOptions
 
@@ -40,7 +40,8 @@ type Rules struct {
 	files  map[string]*ruleFile // by path
 	inFile map[string]string    // the path of the file that declares a rule
 
-	all atomic.Pointer[[]*rules.Rule] // those in force and those broken, by name
+	all      atomic.Pointer[[]*rules.Rule]    // those in force and those broken, by name
+	troubles atomic.Pointer[map[string]error] // what is wrong with rules, by name
 }
 
 // A madeRule is a rule of the registry. One that no longer compiles, since
@@ -103,15 +104,27 @@ func (s *Rules) Named(name string) (*rules.Rule, error) {
 // Trouble returns what is wrong with a rule: why it no longer compiles, or why
 // the file that it came from is refused as it is now; nil if nothing is.
 func (s *Rules) Trouble(name string) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if m, ok := s.made[name]; ok {
-		return m.broken
-	}
-	if f := s.files[s.inFile[name]]; f != nil {
-		return f.err
+	if all := s.troubles.Load(); all != nil {
+		return (*all)[name]
 	}
 	return nil
+}
+
+// noteTroubles keeps what is wrong for Trouble, which does not wait for changes. mu
+// is held.
+func (s *Rules) noteTroubles() {
+	all := map[string]error{}
+	for name, path := range s.inFile {
+		if f := s.files[path]; f != nil && f.err != nil {
+			all[name] = f.err
+		}
+	}
+	for name, m := range s.made {
+		if m.broken != nil {
+			all[name] = m.broken
+		}
+	}
+	s.troubles.Store(&all)
 }
 
 // Create makes a rule of a topic rule payload. A name that is taken is
@@ -254,6 +267,7 @@ func (s *Rules) open() error {
 // set puts in force what is made and what files hold. mu is held. If it fails,
 // which the log's disk can make it do, the next change or start tries again.
 func (s *Rules) set() error {
+	s.noteTroubles()
 	var live, broken []*rules.Rule
 	for _, m := range s.made {
 		if m.broken == nil {

@@ -74,7 +74,7 @@ func (s *Server) registryChanged(e registry.Event) {
 	case registry.RecordKept:
 		s.auditMover.Wake()
 	case registry.AuthorizerChanged:
-		s.custom.Load()
+		s.custom.Changed()
 	default:
 		s.revoker.Changed()
 	}

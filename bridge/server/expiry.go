@@ -16,9 +16,10 @@ const lookAtDevices = 10 * time.Minute
 // expiries knows when certificates end.
 type expiries struct {
 	pki      *pki.PKI
-	registry *registry.Registry
+	registry registry.Viewer
 
 	mu      sync.Mutex // guards what follows
+	looking int        // how many read the certificates now
 	looked  time.Time
 	devices deviceExpiry
 }
@@ -43,16 +44,30 @@ func (e *expiries) list() ([]admin.Expiry, error) {
 	return all, err
 }
 
-// ofDevices looks at active device certificates, unless it did within age.
+// ofDevices looks at active device certificates, unless it did within age, or did
+// once and somebody does just now.
 func (e *expiries) ofDevices(age time.Duration) (deviceExpiry, error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	now := time.Now()
-	if age > 0 && !e.looked.IsZero() && now.Sub(e.looked) < age {
+	e.mu.Lock()
+	if age > 0 && !e.looked.IsZero() && (now.Sub(e.looked) < age || e.looking > 0) {
+		defer e.mu.Unlock()
 		return e.devices, nil
 	}
-	var d deviceExpiry
-	err := e.registry.View(func(tx *registry.Tx) error {
+	e.looking++
+	e.mu.Unlock()
+	d, err := e.look(now)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.looking--
+	if err == nil && !now.Before(e.looked) {
+		e.looked, e.devices = now, d
+	}
+	return d, err
+}
+
+// look reads all device certificates.
+func (e *expiries) look(now time.Time) (d deviceExpiry, err error) {
+	err = e.registry.View(func(tx *registry.Tx) error {
 		for after := ""; ; {
 			page, next, err := tx.Certificates(after, registry.MaxPage)
 			if err != nil {
@@ -73,9 +88,6 @@ func (e *expiries) ofDevices(age time.Duration) (deviceExpiry, error) {
 			after = next
 		}
 	})
-	if err == nil {
-		e.looked, e.devices = now, d
-	}
 	return d, err
 }
 

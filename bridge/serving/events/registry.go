@@ -16,6 +16,8 @@ import (
 const (
 	pageSize   = 100 // changes published in one go
 	retryAfter = time.Second
+	// lastWait is how long what was published is waited for when the bridge stops.
+	lastWait = 5 * time.Second
 )
 
 // A Registry publishes AWS IoT's registry events, which are off until
@@ -70,7 +72,8 @@ func (e *Registry) Run(ctx context.Context) error {
 }
 
 // publishOldest publishes the oldest changes and, once their messages are durable,
-// forgets them.
+// forgets them. What was published is waited for though ctx ends, so that the next
+// start does not publish it again.
 func (e *Registry) publishOldest(ctx context.Context) (n int, err error) {
 	var all []registry.Change
 	err = view(e.registry, func(tx records) (err error) {
@@ -88,13 +91,15 @@ func (e *Registry) publishOldest(ctx context.Context) (n int, err error) {
 		}
 		e.publish(topic, text, func(err error) { done <- err })
 	}
+	over := make(chan struct{})
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastWait, func() { close(over) }) })()
 	for range all {
 		select {
 		case failed := <-done:
 			if failed != nil {
 				err = failed
 			}
-		case <-ctx.Done():
+		case <-over:
 			return 0, ctx.Err()
 		}
 	}
