@@ -85,6 +85,8 @@ var remedies = []remedy{
 	{is(topic.ErrReserved), "devices use what services take and tell; README, Limits, lists it"},
 	{says(" publish to ", " subscribe to "),
 		"tidemill-bridge policy effective shows what the client may; policy put changes it"},
+	{is(gateway.ErrOlderSession), "have the thing of this name take its session over, which it does by connecting with its own certificate; " +
+		"or give the client another id"},
 	{is(gateway.ErrNotAuthorized), "tidemill-bridge policy test says which statement decides; policy attach gives a policy"},
 	{is(gateway.ErrIdentifier), "give the client another id"},
 	{says("client id"), "give the client an id of 1 to 128 bytes that does not begin with $"},

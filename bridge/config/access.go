@@ -45,7 +45,7 @@ func ParseAccess(text []byte) ([]Access, error) {
 	c := new(Config)
 	errs, err := decode(string(text), c)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("want tables [[access]], each with a key or role, and all = true or policies: %w", err)
 	}
 	if all := c.Access; !reflect.DeepEqual(c, &Config{Access: all}) {
 		errs = append(errs, errors.New("want [[access]] and nothing else"))

@@ -169,3 +169,21 @@ func TestParseAccess(t *testing.T) {
 		}
 	}
 }
+
+// A file that is no TOML is told by the line, what is wanted, and none of its text.
+func TestAccessSyntax(t *testing.T) {
+	for text, line := range map[string]string{
+		"sesame here":                            "line 1: ",
+		"[[access]]\nkey = \"A\"\n[access\n":     "line 3: ",
+		"[[access]]\nkey = \"sesame\\":           "line 2: ",
+		"\x00":                                   "line 1: ",
+		"[[access]]\nkey = sesame\nall = true\n": "line 2: ",
+	} {
+		_, err := ParseAccess([]byte(text))
+		if err == nil || !strings.Contains(err.Error(), line) || !strings.Contains(err.Error(), "want tables [[access]]") ||
+			!strings.Contains(err.Error(), "key = value") || strings.Contains(err.Error(), "toml:") ||
+			strings.Contains(err.Error(), "last key") {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -18,11 +18,26 @@ func decode(text string, c *Config) (errs []error, err error) {
 	var table map[string]toml.Primitive
 	meta, err := toml.Decode(text, &table)
 	if err != nil {
-		// Not ParseError.ErrorWithPosition: toml 1.6.0 panics there on "\ at the
-		// end of a file. Error names the line.
-		return nil, err
+		return nil, syntaxError(text, err)
 	}
 	return decodeTable(meta, "", table, reflect.ValueOf(c).Elem()), nil
+}
+
+// syntaxError says in which line of text it is no TOML, and what is wanted there. The
+// text itself is not told: it may have a key.
+func syntaxError(text string, err error) error {
+	parse, ok := errors.AsType[toml.ParseError](err)
+	if !ok {
+		return err
+	}
+	// By the offset: toml 1.6.0 takes the end of a line for the next one, and knows no
+	// line, and panics in ParseError.ErrorWithPosition, of "\ at the end of a file.
+	at := parse.Position.Start
+	if parse.Position.Line == 0 || at > len(text) {
+		at = len(text)
+	}
+	line := 1 + strings.Count(text[:at], "\n")
+	return fmt.Errorf("line %d: want [table], [[table]] or key = value, as TOML has them: %s", line, parse.Message)
 }
 
 func decodeTable(meta toml.MetaData, path string, table map[string]toml.Primitive, into reflect.Value) (errs []error) {

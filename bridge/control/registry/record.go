@@ -38,7 +38,8 @@ func (t *Tx) KeepRecord(text []byte) error {
 func (t *Tx) Records(after uint64, n int) []Record {
 	var all []Record
 	cur := t.tx.Table(bRecords).Cursor()
-	for k, text := cur.Seek(binary.BigEndian.AppendUint64(nil, after+1)); k != nil && len(all) < n; k, text = cur.Next() {
+	k, text := cur.Seek(binary.BigEndian.AppendUint64(nil, after+1))
+	for ; k != nil && len(all) < n; k, text = cur.Next() {
 		all = append(all, Record{binary.BigEndian.Uint64(k), append([]byte(nil), text...)})
 	}
 	return all

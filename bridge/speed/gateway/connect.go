@@ -305,7 +305,7 @@ func (c *Client) admit(ctx context.Context, clean bool) error {
 	if found != nil && found.owner == "" && !found.expired(time.Now()) && !s.conf.SharedSessions {
 		if s.hooks.Adopts != nil && !s.hooks.Adopts(c.session, c.id) {
 			s.mu.Unlock()
-			return refuse(packet.NotAuthorized, errOlderSession)
+			return refuse(packet.NotAuthorized, ErrOlderSession)
 		}
 		if !clean {
 			s.conf.Log.Info("a session that was stored before sessions had owners is its first client's now", "client",
@@ -366,8 +366,8 @@ func (s *Subscribers) newSession(id, owner string) *session {
 		subs: make(map[string]*subscription)}
 }
 
-// errOlderSession keeps what waits for a thing from all others with its client id.
-var errOlderSession = fmt.Errorf(
+// ErrOlderSession keeps what waits for a thing from all others with its client id.
+var ErrOlderSession = fmt.Errorf(
 	"%w: the session of this client id was stored before sessions had owners, and is that of the thing of this name",
 	ErrNotAuthorized)
 
