@@ -6,12 +6,19 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
-	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
+
+// A catalogLog is what a catalog needs of the log.
+type catalogLog interface {
+	streams.Router
+	Ready() bool
+	Describe(stream string) (streams.Info, error)
+	Size(stream string) (streams.Size, error)
+}
 
 // A catalog tells rule actions of what there is to send to.
 type catalog struct {
-	store      *pebble.Store
+	store      catalogLog
 	firehose   *firehose.Service
 	maxBacklog int64 // bytes that may wait in one stream
 }

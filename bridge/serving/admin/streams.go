@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,15 +49,16 @@ func DescribeStream(s Log, name string) (StreamInfo, error) {
 	}
 	info := StreamInfo{Name: name, Shards: d.Open, Retention: d.Config.Retention}
 	for _, sh := range shards {
-		oldest, next, err := s.Bounds(name, sh.Index)
-		if errors.Is(err, streams.ErrShard) {
+		_, next, err := s.Bounds(name, sh.Index)
+		kept, failed := s.Count(name, sh.Index, 0)
+		if err = cmp.Or(err, failed); errors.Is(err, streams.ErrShard) {
 			continue // retention took it just now
 		}
 		if err != nil {
 			return info, err
 		}
 		info.Records += next
-		info.Kept += next - oldest
+		info.Kept += kept
 	}
 	size, err := s.Size(name)
 	info.Bytes = size.Bytes

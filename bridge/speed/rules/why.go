@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 )
@@ -188,6 +189,17 @@ func (w *Why) note(format string, args ...any) {
 	w.Notes = append(w.Notes, fmt.Sprintf(format, args...))
 }
 
+// between is how many messages of the log have offsets from from on and below to,
+// about: those in flight may count or not.
+func (e *Engine) between(shard int, from, to uint64) uint64 {
+	all, err := e.store.Count(ingest.Stream, shard, from)
+	later, failed := e.store.Count(ingest.Stream, shard, to)
+	if err != nil || failed != nil || later > all {
+		return 0
+	}
+	return all - later
+}
+
 // whyNotKept adds what the log tells of a message that is not kept: whether
 // the rules have come to it, and which deliveries still wait.
 func (e *Engine) whyNotKept(w *Why, r *Rule, m *message.Message, shard int, offset uint64) {
@@ -196,7 +208,8 @@ func (e *Engine) whyNotKept(w *Why, r *Rule, m *message.Message, shard int, offs
 	case err != nil:
 		w.note("how far the rules have come is not known: %v", err)
 	case offset >= next:
-		w.note("the rules have not come to the message yet: they are %d messages behind it", offset-next+1)
+		w.note("the rules have not come to the message yet: they are %d messages behind it",
+			e.between(shard, next, offset+1))
 		return
 	}
 	for i, a := range r.targets() {

@@ -128,7 +128,9 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 			sleep(ctx, pace-time.Since(began))
 			continue
 		}
-		w.skipped(recs[0].Offset - pos)
+		if err := w.noteLost(pos, recs[0].Offset); err != nil {
+			return err
+		}
 		began = time.Now()
 		pos = w.evaluate(ctx, c.filling, recs)
 		if ctx.Err() != nil { // which calls of services may have failed for
@@ -161,13 +163,21 @@ func (w *worker) resume() error {
 	return nil
 }
 
-// skipped counts offsets of which there is no message any more: retention was
-// faster than the rules, or they were off for too long.
-func (w *worker) skipped(gap uint64) {
-	if gap > 0 {
-		w.engine.skipped.Add(int64(gap))
-		w.log.Error("messages left the log before rules saw them", "messages", gap)
+// noteLost counts messages that left the log from pos on, before what was read
+// first: retention was faster than the rules, or they were off for too long. Offsets
+// alone do not tell, an engine may leave some out.
+func (w *worker) noteLost(pos, first uint64) error {
+	if first == pos {
+		return nil
 	}
+	oldest, _, err := w.engine.store.Bounds(ingest.Stream, w.shard)
+	if err != nil || oldest <= pos {
+		return err
+	}
+	lost := min(oldest, first) - pos
+	w.engine.skipped.Add(int64(lost))
+	w.log.Error("messages left the log before rules saw them", "messages", lost)
+	return nil
 }
 
 // commits are the two groups of a run: one that is filled while the other may be

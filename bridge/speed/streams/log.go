@@ -74,10 +74,32 @@ type Reader interface {
 	// back, oldest may after a crash: see Trim.
 	Bounds(stream string, shard int) (oldest, next uint64, err error)
 
+	// Count returns how many records there are from offset from on: what somebody
+	// who has come to from has before him. An engine whose offsets have gaps counts
+	// records and not offsets, or more than there are, but 0 only if there is none.
+	// Differences of offsets are no counts: of what left a shard before from, Bounds
+	// says only that there was some, and at most how many.
+	Count(stream string, shard int, from uint64) (records uint64, err error)
+
 	// OffsetAt returns the offset of the first record of the shard that was
 	// committed at or after t, or the next offset when there is none. It may
 	// return that of an earlier record, if both were committed together.
 	OffsetAt(stream string, shard int, t time.Time) (uint64, error)
+}
+
+// A Runner is a log as the program that opened it has it: it runs once, is closed
+// when Run has returned, and says how it is.
+type Runner interface {
+	// Run commits batches and applies retention until ctx ends or the log fails. It
+	// then commits what was queued, answers everyone and returns nil, or the failure.
+	Run(ctx context.Context) error
+	// Ready says whether the log takes commits: it runs and has not failed.
+	Ready() bool
+	// Err is the failure that ended the log, or nil.
+	Err() error
+	// Close answers what is still queued with ErrClosed, and gives back what the log
+	// has open.
+	Close() error
 }
 
 // A Trimmer gives back room.

@@ -14,8 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// Create makes a stream; it is durable when Create returns. It returns
-// ErrExists if there is one of that name.
+// Create implements streams.Catalog.
 func (s *Store) Create(name string, c streams.Config) error {
 	if err := c.Check(name); err != nil {
 		return err
@@ -52,8 +51,7 @@ func (s *Store) Create(name string, c streams.Config) error {
 	return nil
 }
 
-// Update sets the limits of a stream. What is over the new limits goes at
-// retention's next look.
+// Update implements streams.Catalog.
 func (s *Store) Update(name string, retention time.Duration, maxBytes int64) error {
 	if retention < 0 || maxBytes < 0 {
 		return fmt.Errorf("streams: update %s: negative limit", name)
@@ -61,7 +59,7 @@ func (s *Store) Update(name string, retention time.Duration, maxBytes int64) err
 	return s.update(name, func(c *streams.Config) { c.Retention, c.MaxBytes = retention, maxBytes })
 }
 
-// SetAttributes replaces the attributes of a stream, durably.
+// SetAttributes implements streams.Catalog.
 func (s *Store) SetAttributes(name string, attributes []byte) error {
 	return s.update(name, func(c *streams.Config) { c.Attributes = bytes.Clone(attributes) })
 }
@@ -95,8 +93,7 @@ func (s *Store) update(name string, change func(*streams.Config)) error {
 	return nil
 }
 
-// Delete removes a stream and its records. Batches still queued for it fail
-// with ErrNotFound.
+// Delete implements streams.Catalog.
 func (s *Store) Delete(name string) error {
 	if err := s.enter(); err != nil {
 		return err
@@ -158,7 +155,7 @@ func (s *Store) all() []*stream {
 	return list
 }
 
-// List returns the streams by name.
+// List implements streams.Catalog.
 func (s *Store) List() []streams.Info {
 	all := s.all()
 	infos := make([]streams.Info, len(all))
@@ -168,7 +165,7 @@ func (s *Store) List() []streams.Info {
 	return infos
 }
 
-// Describe returns one stream, or ErrNotFound.
+// Describe implements streams.Catalog.
 func (s *Store) Describe(name string) (streams.Info, error) {
 	st, err := s.stream(name)
 	if err != nil {
@@ -177,7 +174,7 @@ func (s *Store) Describe(name string) (streams.Info, error) {
 	return st.describe(), nil
 }
 
-// Size returns what a stream holds now, over all its shards.
+// Size implements streams.Catalog.
 func (s *Store) Size(name string) (streams.Size, error) {
 	if err := s.enter(); err != nil {
 		return streams.Size{}, err

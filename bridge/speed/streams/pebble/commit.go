@@ -64,17 +64,8 @@ func (s *Store) Counters() Counters {
 	}
 }
 
-// Commit queues b and returns when it is synced, with nil, or with the reason
-// why nothing of it was stored: ErrNotFound, ErrShard, ErrTooLarge, ErrClosed
-// or the failure of the store. A batch without content is done when all
-// queued before it are.
-//
-// If ctx ends while b is queued, b is withdrawn and ctx's error returned. Once
-// b is being written Commit waits for the outcome: a sync, usually under a
+// Commit implements streams.Writer. Being written takes a sync, usually under a
 // millisecond.
-//
-// After the failure of a sync it is not known whether the batch survives; but
-// all of it does, or nothing.
 func (s *Store) Commit(ctx context.Context, b *streams.Batch) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -94,11 +85,8 @@ func (s *Store) Commit(ctx context.Context, b *streams.Batch) error {
 	}
 }
 
-// CommitAsync queues b and returns; it blocks while more than
-// Options.QueueBytes are queued. b may wait for Options.Gather. done is called once, with what Commit would
-// return, in the order of the calls, from the committer, so it must not block
-// nor commit. When the store is closed, done is called before CommitAsync
-// returns.
+// CommitAsync implements streams.Writer: it blocks while more than Options.QueueBytes
+// are queued, and b may wait for Options.Gather.
 func (s *Store) CommitAsync(b *streams.Batch, done func(error)) {
 	if err := s.queue.put(context.Background(), &pending{b: b, done: done}); err != nil {
 		done(s.ended(err))

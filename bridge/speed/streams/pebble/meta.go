@@ -69,12 +69,10 @@ func (f *inflight) wait(key []byte) (waited, ok bool) {
 	}
 }
 
-// NewBatch returns an empty batch.
+// NewBatch implements streams.Writer.
 func (s *Store) NewBatch() *streams.Batch { return streams.NewBatch(s) }
 
-// Get returns the value of a metadata key, or nil, nil when there is none.
-// It returns only what is synced; when a commit of the key is under way, it
-// waits for that.
+// Get implements streams.Keys.
 func (s *Store) Get(key []byte) ([]byte, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
@@ -98,9 +96,7 @@ func (s *Store) Get(key []byte) ([]byte, error) {
 	}
 }
 
-// Scan calls f for every metadata key that begins with prefix, ascending,
-// until f returns false. f must not keep the slices. Unlike Get it may see
-// what isn't synced yet: it is for a look at the start, and for tools.
+// Scan implements streams.Keys.
 func (s *Store) Scan(prefix []byte, f func(key, value []byte) bool) error {
 	if err := s.enter(); err != nil {
 		return err

@@ -11,8 +11,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// Position returns the position of what is synced. After a kill the store may
-// be found further on, never less far.
+// Position implements streams.Positioner.
 func (s *Store) Position() streams.Position { return *s.position.Load() }
 
 // Each group commit writes its position under the slot of its number. So the

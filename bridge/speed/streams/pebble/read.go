@@ -12,11 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// Read returns records of a shard from offset from on: at most maxRecords,
-// and as long as their keys and data stay within maxBytes, but one at least.
-// Limits of 0 or less mean none. When from was trimmed it starts at the
-// oldest; at the tip it returns no records and no error. The records are the
-// caller's. Only synced records are returned.
+// Read implements streams.Reader.
 func (s *Store) Read(stream string, shard int, from uint64, maxRecords, maxBytes int) ([]streams.Record, error) {
 	if err := s.enter(); err != nil {
 		return nil, err
@@ -96,8 +92,7 @@ func (sh *shard) iter(s *Store, next uint64) (*pebble.Iterator, error) {
 	})
 }
 
-// Bounds returns the offset of the oldest record kept, and the one the next
-// record will get; they are equal when the shard is empty.
+// Bounds implements streams.Reader.
 func (s *Store) Bounds(stream string, shard int) (oldest, next uint64, err error) {
 	if err := s.enter(); err != nil {
 		return 0, 0, err
@@ -111,10 +106,16 @@ func (s *Store) Bounds(stream string, shard int) (oldest, next uint64, err error
 	return oldest, next, nil
 }
 
-// Wait returns nil when the shard has a synced record with Offset >= from. It
-// returns ctx's error if that ends first, ErrNotFound when the stream is
-// deleted, ErrShardClosed when the shard is closed and has no more records,
-// ErrShard when it is gone, ErrClosed when Run ends, or the failure of the store.
+// Count implements streams.Reader: offsets have no gaps.
+func (s *Store) Count(stream string, shard int, from uint64) (records uint64, err error) {
+	oldest, next, err := s.Bounds(stream, shard)
+	if from = max(from, oldest); err != nil || from >= next {
+		return 0, err
+	}
+	return next - from, nil
+}
+
+// Wait implements streams.Reader.
 func (s *Store) Wait(ctx context.Context, stream string, shard int, from uint64) error {
 	sh, err := s.waitShard(stream, shard)
 	if err != nil {
@@ -173,9 +174,7 @@ func (s *Store) waitShard(stream string, shard int) (*shard, error) {
 	return s.shard(stream, shard)
 }
 
-// OffsetAt returns the offset of the first record of the shard that was
-// committed at or after t, to the block and then to the record's Time, or the
-// next offset when there is none.
+// OffsetAt implements streams.Reader.
 func (s *Store) OffsetAt(stream string, shard int, t time.Time) (uint64, error) {
 	if err := s.enter(); err != nil {
 		return 0, err

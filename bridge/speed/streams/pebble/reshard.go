@@ -14,7 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// Lineage returns the shards that a stream has now.
+// Lineage implements streams.Router.
 func (s *Store) Lineage(stream string) (*streams.Lineage, error) {
 	st, err := s.stream(stream)
 	if err != nil {
@@ -23,15 +23,12 @@ func (s *Store) Lineage(stream string) (*streams.Lineage, error) {
 	return st.lineage.Load(), nil
 }
 
-// Reshard makes changes to a stream's shards, all or none, durable when it
-// returns; a later change may have shards of an earlier one as parents. Records
-// committed before are in the old shards and later ones in the new. It returns
-// the new shards, those of the first change first.
+// Reshard implements streams.Resharder.
 func (s *Store) Reshard(stream string, changes ...streams.Change) ([]streams.Shard, error) {
 	return s.reshard(stream, nil, changes)
 }
 
-// ReshardAs is Reshard that replaces the stream's attributes in the same write.
+// ReshardAs implements streams.Resharder.
 func (s *Store) ReshardAs(stream string, attributes []byte, changes ...streams.Change) ([]streams.Shard, error) {
 	return s.reshard(stream, func(c *streams.Config) { c.Attributes = bytes.Clone(attributes) }, changes)
 }

@@ -28,6 +28,7 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/tidemill/tidemill/bridge/speed/notice"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -88,7 +89,7 @@ type Store struct {
 	followed atomic.Int64 // shards whose newest blocks are kept in memory
 	counts   counters
 	damages  damages
-	said     atomic.Int64 // unix ns when a failure of background work was logged
+	notices  notice.Log // of background work that fails
 }
 
 // A stream is one stream in memory; its shards are loaded at first use.
@@ -214,13 +215,9 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	return po
 }
 
-// Bounds of what is logged of Pebble's background work, and of how often that
-// is repeated: on a full disk it fails and is tried again thousands of times in
-// a second.
-const (
-	sayEvery    = 10 * time.Second
-	repeatAfter = 20 * time.Millisecond
-)
+// repeatAfter is how long Pebble's background work waits where it failed: on a full
+// disk it is tried again thousands of times in a second.
+const repeatAfter = 20 * time.Millisecond
 
 // background is told of Pebble's failed flushes and compactions, which it
 // repeats by itself. Commits go on as long as memory has room, and then wait.
@@ -228,14 +225,12 @@ func (s *Store) background(err error) {
 	// Pebble tries again at once. It holds a lock of its own meanwhile, which
 	// only those need who wait for this work anyway, and now and then others.
 	time.Sleep(repeatAfter)
-	now := time.Now().UnixNano()
-	if last := s.said.Load(); now-last >= int64(sayEvery) && s.said.CompareAndSwap(last, now) {
-		s.log.Error("the log cannot tidy up its disk, will retry", "err", err)
-	}
+	s.notices.Happened("background", func(n uint64) {
+		s.log.Error("the log cannot tidy up its disk, will retry", "err", err, "count", n)
+	})
 }
 
-// Close answers what is still queued with ErrClosed and closes the files.
-// Call it after Run has returned.
+// Close implements streams.Runner. It is an error while Run runs.
 func (s *Store) Close() error {
 	if s.running.Load() {
 		return errors.New("streams: Close while Run is running")
@@ -265,14 +260,13 @@ func (s *Store) enter() error {
 
 func (s *Store) leave() { s.use.RUnlock() }
 
-// Expiry returns the time by which retention goes: what is older than that by
-// more than its stream's retention is deleted.
+// Expiry implements streams.Trimmer.
 func (s *Store) Expiry() time.Time { return s.opts.Expiry() }
 
-// Ready says whether the store can take commits: Run runs and no sync failed.
+// Ready implements streams.Runner.
 func (s *Store) Ready() bool { return s.running.Load() && s.Err() == nil }
 
-// Err is the error that stopped the store, or nil.
+// Err implements streams.Runner.
 func (s *Store) Err() error {
 	select {
 	case <-s.failed:
@@ -281,10 +275,6 @@ func (s *Store) Err() error {
 		return nil
 	}
 }
-
-// Failed returns a channel that is closed when the store has failed; Err then
-// says why.
-func (s *Store) Failed() <-chan struct{} { return s.failed }
 
 // fail makes the store refuse all further writes.
 func (s *Store) fail(err error) {
@@ -303,10 +293,7 @@ func (s *Store) end() {
 	}
 }
 
-// Run commits batches and applies retention until ctx ends or the store fails.
-// It then commits what was queued, answers everyone and returns; later commits
-// get ErrClosed, or the failure. It returns nil, or that failure. It can be
-// called once.
+// Run implements streams.Runner. It can be called once.
 func (s *Store) Run(ctx context.Context) error {
 	if !s.ran.CompareAndSwap(false, true) {
 		return errors.New("streams: Run was called before")
@@ -384,4 +371,5 @@ func (s *Store) loadStreams() error {
 var _ interface {
 	streams.Log
 	streams.Keys
+	streams.Runner
 } = (*Store)(nil)

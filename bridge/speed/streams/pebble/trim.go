@@ -2,10 +2,7 @@ package pebble
 
 import "errors"
 
-// Trim drops records with offsets below before, as far as they fill whole
-// blocks. Readers of a stream without retention call it for what they have
-// dealt with, once their own position is durable. It isn't synced: after a
-// crash trimmed records may be back until they are trimmed again.
+// Trim implements streams.Trimmer: what fills whole blocks is dropped.
 func (s *Store) Trim(stream string, shard int, before uint64) (err error) {
 	if err := s.enter(); err != nil {
 		return err

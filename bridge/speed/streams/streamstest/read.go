@@ -178,6 +178,9 @@ func testTrim(f *fixture) {
 	f.holds("a", 0, want...)
 	f.ok(f.Trim("a", 0, at[10]))
 	f.holds("a", 0, want[10:]...) // each was a commit of its own
+	f.counts("a", 0, 0, 10)
+	f.counts("a", 0, at[15], 5)
+	f.counts("a", 0, at[19]+1, 0)
 	recs, err := f.Read("a", 0, 0, 1, 0)
 	f.ok(err)
 	if len(recs) != 1 || recs[0].Offset != at[10] {
@@ -187,6 +190,7 @@ func testTrim(f *fixture) {
 	f.holds("a", 0, want[10:]...)
 	f.ok(f.Trim("a", 0, 1<<40))
 	f.holds("a", 0)
+	f.counts("a", 0, 0, 0)
 	f.holds("a", 1, "beside")
 	short, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
 	defer cancel()

@@ -179,6 +179,14 @@ func (f *fixture) holds(stream string, shard int, want ...string) {
 	}
 }
 
+// counts checks Count.
+func (f *fixture) counts(stream string, shard int, from, want uint64) {
+	f.Helper()
+	if n, err := f.Count(stream, shard, from); n != want || err != nil {
+		f.Errorf("%s/%d from %d on: %d records, %v; want %d", stream, shard, from, n, err, want)
+	}
+}
+
 func texts(recs []streams.Record) []string {
 	var all []string
 	for _, r := range recs {
