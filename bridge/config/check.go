@@ -102,6 +102,9 @@ func (c *Config) bounds() []bound {
 		{"pki.device_lifetime", c.PKI.DeviceLifetime, hour, noMost, true, "0s for the end of 2049, or at least 1h"},
 		{"audit.retention", c.Audit.Retention, hour, noMost, true, "0s for no limit, or at least 1h"},
 		{"audit.max_bytes", c.Audit.MaxBytes, 1 << 20, noMost, true, "0 for no limit, or at least 1 MiB"},
+		{"channels.retention", c.Channel.Retention, hour, noMost, true, "0s for no limit, or at least 1h"},
+		{"channels.max_bytes", c.Channel.MaxBytes, 1 << 20, noMost, true, "0 for no limit, or at least 1 MiB"},
+		{"channels.max", c.Channel.Max, 0, 10_000, false, "0 to 10000"},
 		{"rules.max_backlog", c.Rules.MaxBacklog, 1 << 20, noMost, false, "at least 1 MiB"},
 	}
 }
@@ -162,6 +165,7 @@ func (c *Config) check() (errs []error) {
 	errs = append(errs, c.checkListeners()...)
 	errs = append(errs, c.Broker.check()...)
 	errs = append(errs, checkAccess(c.Access)...)
+	errs = append(errs, c.checkActions()...)
 	return append(errs, c.checkHooks()...)
 }
 

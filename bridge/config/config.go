@@ -38,6 +38,7 @@ type Config struct {
 	Admin   Admin   `toml:"admin"`
 	Ingest  Ingest  `toml:"ingest"`
 	Rules   Rules   `toml:"rules"`
+	Channel Channel `toml:"channels"`
 	Shadow  Shadow  `toml:"shadow"`
 	BridgeD BridgeD `toml:"bridge_d"`
 	Objects Objects `toml:"objects"`
@@ -53,6 +54,7 @@ type Config struct {
 	Access      []Access     `toml:"access"`
 	Authorizers []Authorizer `toml:"authorizers"`
 	Hooks       []Hook       `toml:"hooks"`
+	Actions     []Action     `toml:"actions"`
 }
 
 // RulesDir is where topic rules are declared.
@@ -113,6 +115,7 @@ func Default() *Config {
 		Ingest: Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"},
 			Gather: Duration(2 * time.Millisecond)},
 		Rules:   Rules{MaxBacklog: 4 << 30},
+		Channel: Channel{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 4 << 30, Max: 64},
 		Shadow:  Shadow{MaxNamed: 100, MaxBytes: 1 << 20},
 		BridgeD: BridgeD{Watch: true},
 		Objects: Objects{Public: []string{}, MinFree: 256 << 20, MaxBucket: 1 << 40, MaxUploads: 1000,

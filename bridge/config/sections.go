@@ -103,6 +103,13 @@ type Rules struct {
 	MaxBacklog Size `toml:"max_backlog"` // of each outbox and delivery stream
 }
 
+// Channel bounds the channels that iotAnalytics actions fill.
+type Channel struct {
+	Retention Duration `toml:"retention"` // of messages; 0: no limit
+	MaxBytes  Size     `toml:"max_bytes"` // of one channel, the oldest messages go beyond it; 0: no limit
+	Max       int      `toml:"max"`       // channels; actions that name more fail
+}
+
 // BridgeD is the folder of declarations.
 type BridgeD struct {
 	Dir   string `toml:"dir"`   // "" for DataDir/bridge.d

@@ -117,6 +117,7 @@ func (c catalog) Shard(stream string, h streams.Hash) (int, bool) {
 
 func (catalog) HasDeliveryStream(string) bool { return false }
 func (catalog) Remote(string) bool            { return false }
+func (catalog) Channel(string, bool) error    { return nil }
 
 func (catalog) Room(string) error { return nil }
 

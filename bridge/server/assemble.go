@@ -281,8 +281,13 @@ func (a *assembly) makeMessagePath() error {
 		Wait: func(x gateway.Session) time.Duration { return a.ingest.Wait(x.Thing()) }, Denied: a.refusals.Denied,
 	})
 	a.revoker = access.NewRevoker(a.gateway, a.log)
+	var err error
+	if a.senders, err = newSenders(a.cfg, a.objects, nil); err != nil {
+		return err
+	}
 	a.drainer = action.NewDrainer(a.outboxes, action.Options{
-		Objects: a.objects, Republish: a.router, Failed: a.rules.Fail, Tried: a.rules.Tried, Log: a.log,
+		Objects: a.objects, Republish: a.router, Senders: a.senders.Senders(), Failed: a.rules.Fail,
+		Tried: a.rules.Tried, Log: a.log,
 	})
 	return nil
 }

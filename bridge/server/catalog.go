@@ -1,8 +1,12 @@
 package server
 
 import (
+	"errors"
 	"fmt"
+	"time"
 
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -12,15 +16,17 @@ import (
 type catalogLog interface {
 	streams.Router
 	Ready() bool
+	List() []streams.Info
+	Create(stream string, c streams.Config) error
 	Describe(stream string) (streams.Info, error)
 	Size(stream string) (streams.Size, error)
 }
 
 // A catalog tells rule actions of what there is to send to.
 type catalog struct {
-	store      catalogLog
-	firehose   *firehose.Service
-	maxBacklog int64 // bytes that may wait in one stream
+	store    catalogLog
+	firehose *firehose.Service
+	config   *config.Config
 }
 
 // Shard implements action.Catalog.
@@ -45,11 +51,39 @@ func (c catalog) HasDeliveryStream(name string) bool {
 // Room implements action.Catalog.
 func (c catalog) Room(stream string) error {
 	size, err := c.store.Size(stream)
-	if err == nil && size.Bytes > c.maxBacklog {
-		err = fmt.Errorf("%s is full: %d bytes wait, rules.max_backlog is %d", stream, size.Bytes, c.maxBacklog)
+	if most := int64(c.config.Rules.MaxBacklog); err == nil && size.Bytes > most {
+		err = fmt.Errorf("%s is full: %d bytes wait, rules.max_backlog is %d", stream, size.Bytes, most)
 	}
 	return err
 }
 
 // Remote implements action.Catalog.
-func (c catalog) Remote(kind string) bool { return false }
+func (c catalog) Remote(kind string) bool { return remote(c.config, kind) }
+
+// Channel implements action.Catalog.
+func (c catalog) Channel(name string, create bool) error {
+	stream := action.ChannelStream(name)
+	_, err := c.store.Describe(stream)
+	if !errors.Is(err, streams.ErrNotFound) {
+		return err
+	}
+	n := 0
+	for _, info := range c.store.List() {
+		if action.IsChannel(info.Name) {
+			n++
+		}
+	}
+	b := c.config.Channel
+	if n >= b.Max {
+		return fmt.Errorf("channel %s would be one too many, channels.max is %d", name, b.Max)
+	}
+	if !create {
+		return nil
+	}
+	err = c.store.Create(stream, streams.Config{Shards: 1, Retention: time.Duration(b.Retention),
+		MaxBytes: int64(b.MaxBytes)})
+	if errors.Is(err, streams.ErrExists) {
+		return nil
+	}
+	return err
+}

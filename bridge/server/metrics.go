@@ -253,6 +253,7 @@ func (x series) rules(s *Server) {
 			latency(r, "delivered", r.Delivered)
 		}
 	}
+	x.actions(s)
 	durable, delivered := s.rules.Latencies()
 	for what, h := range map[string]rules.Histogram{"durable": durable, "delivered": delivered} {
 		desc := prometheus.NewDesc("tidemill_rules_latency_seconds", latencyHelp, nil, prometheus.Labels{"until": what})
@@ -378,4 +379,21 @@ func (s *Server) metricsHandler() http.Handler {
 	r.MustRegister(metrics{s}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{MaxRequestsInFlight: 4})
+}
+
+// actions tells of kinds of actions that have called their service.
+func (x series) actions(s *Server) {
+	for kind, st := range s.senders.Stats() {
+		if st.Sends == 0 {
+			continue
+		}
+		x.counter("action_delivered", "Deliveries of rule actions that their service took.", float64(st.Delivered),
+			"kind", kind)
+		x.counter("action_retried", "Tries of deliveries that failed and are repeated.", float64(st.Retried), "kind", kind)
+		x.counter("action_failed", "Deliveries that their service, or the bridge, refused for good.", float64(st.Failed),
+			"kind", kind)
+		desc := prometheus.NewDesc("tidemill_action_batch_deliveries", "How many deliveries went together.", nil,
+			prometheus.Labels{"kind": kind})
+		x <- prometheus.MustNewConstHistogram(desc, st.Sends, float64(st.Delivered+st.Retried+st.Failed), st.Sizes)
+	}
 }

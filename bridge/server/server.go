@@ -30,6 +30,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/lookup"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/action/send"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -81,6 +82,7 @@ type Server struct {
 	topicRules  *declare.Rules
 	outboxes    *action.Outboxes
 	drainer     *action.Drainer
+	senders     *send.Set // of actions that call a service
 	firehose    *firehose.Service
 	kinesis     *kinesis.Service
 	queues      *queue.Service

@@ -69,6 +69,9 @@ type Catalog interface {
 	// Remote says whether actions of a kind that the bridge serves itself (s3,
 	// kinesis, firehose, iotAnalytics) call a service elsewhere instead.
 	Remote(kind string) bool
+	// Channel says why messages cannot be added to the channel of that name. One
+	// that is not there is made if create is true, else it could be.
+	Channel(name string, create bool) error
 }
 
 // Templates compiles an action parameter with ${…} substitutions.
@@ -113,10 +116,23 @@ type kind struct {
 }
 
 // actions are those that are served, by the name that the topic rule document
-// has for them. Each has a file of that name.
+// has for them. Each has a file of about that name.
 var actions = map[string]kind{
-	"firehose":  {[]string{"deliveryStreamName", "separator", "batchMode"}, compileFirehose},
-	"kinesis":   {[]string{"streamName", "partitionKey"}, compileKinesis},
-	"republish": {[]string{"topic", "qos", "headers"}, compileRepublish},
-	"s3":        {[]string{"bucketName", "key", "cannedAcl"}, compileS3},
+	"cloudwatchAlarm":  toAlarm.action(),
+	"cloudwatchLogs":   toLogs.action(),
+	"cloudwatchMetric": toMetric.action(),
+	"dynamoDB":         toColumn.action(),
+	"dynamoDBv2":       {[]string{"putItem"}, compileItem},
+	"elasticsearch":    toSearch("elasticsearch").action(),
+	"firehose":         {toDeliveryStream.names(), compileFirehose},
+	"iotAnalytics":     {toChannel.names(), compileChannel},
+	"kinesis":          {toKinesis.names(), compileKinesis},
+	"lambda":           toFunction.action(),
+	"openSearch":       toSearch("openSearch").action(),
+	"republish":        {[]string{"topic", "qos", "headers"}, compileRepublish},
+	"s3":               {[]string{"bucketName", "key", "cannedAcl"}, compileS3},
+	"salesforce":       toSalesforce.action(),
+	"sns":              toNotice.action(),
+	"sqs":              toQueue.action(),
+	"stepFunctions":    toMachine.action(),
 }

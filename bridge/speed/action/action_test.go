@@ -31,6 +31,7 @@ func (targets) Shard(name string, h streams.Hash) (int, bool) {
 }
 func (targets) HasDeliveryStream(name string) bool { return name == "archive" }
 func (targets) Remote(string) bool                 { return false }
+func (targets) Channel(string, bool) error         { return nil }
 func (targets) Room(string) error                  { return nil }
 
 func templates(text string) (*iotsql.Template, error) {
@@ -41,7 +42,7 @@ func TestCompileRefuses(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{}`:                                                                                "exactly one member",
 		`{"kinesis":{},"s3":{}}`:                                                            "exactly one member",
-		`{"lambda":{"functionArn":"x"}}`:                                                    `"lambda" is not served`,
+		`{"ftp":{"functionArn":"x"}}`:                                                       `"ftp" is not served`,
 		`{"kinesis":{"partitionKey":"x"}}`:                                                  "streamName: missing",
 		`{"kinesis":{"streamName":"${("}}`:                                                  "streamName",
 		`{"s3":{"bucketName":"B","key":"k"}}`:                                               "bucketName",

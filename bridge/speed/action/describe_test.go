@@ -20,7 +20,7 @@ func TestDescribe(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{"kinesis":{"streamName":"readings","partitionKey":"${topic(2)}"}}`:    "streamName=readings partitionKey=pi-1 shard=0",
 		`{"kinesis":{"streamName":"x${topic(2)}","partitionKey":"k"}}`:          "streamName=xpi-1 partitionKey=k: stream xpi-1 does not exist",
-		`{"kinesis":{"streamName":"readings","partitionKey":"${none}"}}`:        "streamName=readings partitionKey=: partition key of 0 bytes, want 1 to 256",
+		`{"kinesis":{"streamName":"readings","partitionKey":"${none}"}}`:        "streamName=readings partitionKey=: partition key of 0 characters, want 1 to 256",
 		`{"firehose":{"deliveryStreamName":"archive"}}`:                         "deliveryStreamName=archive",
 		`{"firehose":{"deliveryStreamName":"${topic(1)}"}}`:                     "deliveryStreamName=dt: delivery stream dt does not exist, or has a data stream as its source",
 		`{"s3":{"bucketName":"bucket","key":"${k}/${topic(2)}.json"}}`:          "bucketName=bucket key=a/b/pi-1.json",

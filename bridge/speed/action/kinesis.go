@@ -4,12 +4,44 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"unicode/utf8"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// toStream is the kinesis action.
+// maxKey is how many characters a partition key has, and maxPut how many bytes a
+// record that every stream of Kinesis takes (PutRecord; 10 MiB is for those that
+// are set to it).
+const (
+	maxKey = 256
+	maxPut = 1 << 20
+)
+
+// toKinesis is the kinesis action to a stream elsewhere.
+var toKinesis = sentKind{
+	name: "kinesis",
+	members: []member{
+		{name: "streamName", required: true},
+		{name: "partitionKey", standard: "${newuuid()}"},
+	},
+	resource: "streamName",
+	stage: func(d *Delivery) error {
+		if len(d.Data) > maxPut {
+			return fmt.Errorf("record of %d bytes, want at most %d", len(d.Data), maxPut)
+		}
+		return checkKey(d.Parameter("partitionKey"))
+	},
+}
+
+func checkKey(key string) error {
+	if n := utf8.RuneCountInString(key); n == 0 || n > maxKey {
+		return fmt.Errorf("partition key of %d characters, want 1 to %d", n, maxKey)
+	}
+	return nil
+}
+
+// toStream is the kinesis action to a stream of the bridge's own.
 type toStream struct {
 	streamName, key *iotsql.Template
 	catalog         Catalog
@@ -17,6 +49,9 @@ type toStream struct {
 }
 
 func compileKinesis(p *parser) Target {
+	if p.catalog != nil && p.catalog.Remote("kinesis") {
+		return p.sent(&toKinesis)
+	}
 	return &toStream{
 		streamName: p.template("streamName", ""), key: p.template("partitionKey", "${newuuid()}"),
 		catalog: p.catalog, resource: p.raw("streamName"),
@@ -41,8 +76,8 @@ func (t *toStream) resolve(ctx context.Context, in *Input) (p put, err error) {
 	if p.key, err = t.key.Text(ctx, in.Input); err != nil {
 		return p, err
 	}
-	if len(p.key) == 0 || len(p.key) > 256 { // PutRecord: 1 to 256 characters
-		return p, fmt.Errorf("partition key of %d bytes, want 1 to 256", len(p.key))
+	if err = checkKey(p.key); err != nil {
+		return p, err
 	}
 	p.hash = streams.HashOf(p.key)
 	var ok bool

@@ -2,36 +2,74 @@ package action
 
 import (
 	"context"
+	"fmt"
+	"slices"
+	"unicode/utf8"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// toObject is the s3 action.
+// cannedACLs are those of CannedAccessControlList. Objects of the bridge's own
+// have none.
+var cannedACLs = []string{"private", "public-read", "public-read-write", "aws-exec-read", "authenticated-read",
+	"bucket-owner-read", "bucket-owner-full-control", bucketACL}
+
+// bucketACL is allowed in rules, and S3 has it for buckets only (PutObject,
+// x-amz-acl).
+const bucketACL = "log-delivery-write"
+
+// maxObjectKey is S3's limit, bytes of UTF-8.
+const maxObjectKey = 1024
+
+// toObject is the s3 action: the document becomes an object.
 type toObject struct {
 	outbox
-	bucket   string
-	key      *iotsql.Template
-	resource string
+	bucket, key *iotsql.Template
+	acl         string // "" for none
+	resource    string
+	remote      bool // the bucket is elsewhere
 }
 
 func compileS3(p *parser) Target {
-	bucket := p.text("bucketName")
-	if err := sink.CheckBucket(bucket); bucket != "" && err != nil {
-		p.bad("bucketName: %w", err)
+	t := &toObject{outbox: p.outbox, bucket: p.template("bucketName", ""), key: p.template("key", ""),
+		acl: p.oneOf("cannedAcl", cannedACLs...), resource: p.raw("bucketName")}
+	if t.bucket != nil {
+		if name, same := t.bucket.Const(); same && sink.CheckBucket(name) != nil {
+			p.bad("bucketName: %w", sink.CheckBucket(name))
+		}
 	}
-	return &toObject{outbox: p.outbox, bucket: bucket, key: p.template("key", ""), resource: bucket}
+	t.remote = p.catalog != nil && p.catalog.Remote("s3")
+	return t
 }
 
 func (t *toObject) Kind() string     { return "s3" }
 func (t *toObject) Resource() string { return t.resource }
 
 func (t *toObject) resolve(ctx context.Context, in *Input) (*Delivery, error) {
-	key, err := t.key.Text(ctx, in.Input)
-	d := t.fill(in, &Delivery{Kind: "s3", Bucket: t.bucket, Name: key})
-	if err == nil {
-		err = sink.CheckKey(d.Name)
+	d := t.fill(in, &Delivery{Kind: "s3"})
+	if t.acl != "" {
+		d.set("cannedAcl", t.acl)
+	}
+	var err error
+	if d.Bucket, err = t.bucket.Text(ctx, in.Input); err != nil {
+		return d, err
+	}
+	if d.Name, err = t.key.Text(ctx, in.Input); err != nil {
+		return d, err
+	}
+	if err := sink.CheckBucket(d.Bucket); err != nil {
+		return d, err
+	}
+	if !t.remote {
+		return d, sink.CheckKey(d.Name)
+	}
+	switch {
+	case len(d.Name) == 0 || len(d.Name) > maxObjectKey || !utf8.ValidString(d.Name):
+		err = fmt.Errorf("key of %d bytes, want 1 to %d of UTF-8", len(d.Name), maxObjectKey)
+	case t.acl == bucketACL:
+		err = fmt.Errorf("cannedAcl: S3 has %s for buckets, not for objects", t.acl)
 	}
 	return d, err
 }
@@ -43,5 +81,5 @@ func (t *toObject) Stage(ctx context.Context, b *streams.Batch, in *Input) error
 
 func (t *toObject) Describe(ctx context.Context, in *Input) ([]Parameter, error) {
 	d, err := t.resolve(ctx, in)
-	return t.describe(d, err, Parameter{"bucketName", d.Bucket}, Parameter{"key", d.Name})
+	return t.describe(d, err, slices.Concat([]Parameter{{"bucketName", d.Bucket}, {"key", d.Name}}, d.Parameters)...)
 }

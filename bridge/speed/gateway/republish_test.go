@@ -26,6 +26,7 @@ type nowhere struct{}
 func (nowhere) Shard(string, streams.Hash) (int, bool) { return 0, false }
 func (nowhere) HasDeliveryStream(string) bool          { return false }
 func (nowhere) Remote(string) bool                     { return false }
+func (nowhere) Channel(string, bool) error             { return nil }
 func (nowhere) Room(string) error                      { return nil }
 
 // republisher is what the bridge's router does with the republish action.

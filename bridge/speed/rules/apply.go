@@ -124,6 +124,9 @@ func (w *worker) stage(g *group, t *tally, slot int, a action.Target, stage func
 	case err != nil:
 		x = act{state: actRefused, at: w.message.Time, reason: short(err.Error())}
 		t.slots[slot].refused++
+	case g.batch.Len() == int(x.record): // nothing to do, as for an empty array in batch mode
+		x.record, x.at = -1, w.message.Time
+		t.slots[slot].committed++
 	case a.Outbox() != "":
 		x.state = actWaiting
 	default:

@@ -20,10 +20,17 @@ type failure struct {
 }
 
 // actionNames are AWS's names of actions in error documents. The guide shows
-// "S3Action" (rule error handling); the others are the names of the API's
-// structures of the same pattern.
+// S3Action, HttpAction and LambdaAction (rule error handling), AWS's log entries
+// RepublishAction and DynamoAction, other engines SqsAction and DynamoDBv2Action;
+// the others follow their pattern.
 var actionNames = map[string]string{
-	"firehose": "FirehoseAction", "kinesis": "KinesisAction", "republish": "RepublishAction", "s3": "S3Action",
+	"cloudwatchAlarm": "CloudwatchAlarmAction", "cloudwatchLogs": "CloudwatchLogsAction",
+	"cloudwatchMetric": "CloudwatchMetricAction", "dynamoDB": "DynamoAction", "dynamoDBv2": "DynamoDBv2Action",
+	"elasticsearch": "ElasticsearchAction", "firehose": "FirehoseAction", "http": "HttpAction",
+	"iotAnalytics": "IotAnalyticsAction", "kafka": "KafkaAction", "kinesis": "KinesisAction", "lambda": "LambdaAction",
+	"openSearch": "OpenSearchAction", "republish": "RepublishAction", "s3": "S3Action",
+	"salesforce": "SalesforceAction", "sns": "SnsAction", "sqs": "SqsAction", "stepFunctions": "StepFunctionsAction",
+	"timestream": "TimestreamAction",
 }
 
 func actionFailure(kind, resource string, err error) failure {
@@ -60,6 +67,10 @@ func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action
 	if r.onError == nil {
 		return false, nil
 	}
+	client := in.ClientID
+	if client == "" {
+		client = "N/A" // a message that did not come by MQTT
+	}
 	doc, err := json.Marshal(struct {
 		RuleName string    `json:"ruleName"`
 		Topic    string    `json:"topic"`
@@ -67,7 +78,7 @@ func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action
 		ClientID string    `json:"clientId"`
 		Base64   []byte    `json:"base64OriginalPayload"`
 		Failures []failure `json:"failures"`
-	}{r.Name, in.Topic, in.Trace.String(), in.ClientID, in.Payload, failures})
+	}{r.Name, in.Topic, in.Trace.String(), client, in.Payload, failures})
 	if err == nil {
 		err = r.onError.Stage(ctx, b, &action.Input{Input: in.Input, Doc: doc})
 	}

@@ -113,7 +113,7 @@ func (g *group) took() {
 		c := r.count
 		for _, k := range t.entries {
 			for i := range k.acts {
-				if a := &k.acts[i]; a.state == actCommitted || a.state == actWaiting {
+				if a := &k.acts[i]; a.record >= 0 && (a.state == actCommitted || a.state == actWaiting) {
 					stream, shard := g.batch.Place(int(a.record))
 					a.stream, a.shard, a.offset, a.at = stream, int32(shard), g.batch.Offset(int(a.record)), now
 				}

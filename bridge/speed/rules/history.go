@@ -63,7 +63,7 @@ type act struct {
 	state  actState
 	tries  uint32
 	shard  int32 // of stream
-	record int32 // index in the batch, until that is committed
+	record int32 // index in the batch, until that is committed; -1: there was nothing to do
 	offset uint64
 	at     int64  // last attempt, epoch ms
 	stream string // that it was committed to

@@ -40,6 +40,7 @@ func (r *rig) Shard(name string, h streams.Hash) (int, bool) {
 
 func (r *rig) HasDeliveryStream(string) bool { return false }
 func (r *rig) Remote(string) bool            { return false }
+func (r *rig) Channel(string, bool) error    { return nil }
 func (r *rig) Room(string) error             { return nil }
 
 func newRig(t *testing.T, fs vfs.FS) *rig {

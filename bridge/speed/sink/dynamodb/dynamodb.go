@@ -75,6 +75,16 @@ func (t *Table) Schema(ctx context.Context) (Schema, error) {
 // no two of the same key. It returns the indexes of those that the table had
 // no capacity for.
 func (t *Table) Put(ctx context.Context, items []*Item) (unprocessed []int, err error) {
+	return t.write(ctx, items, t.Schema)
+}
+
+// PutAs is Put into a table whose key the caller knows. items were made with it.
+func (t *Table) PutAs(ctx context.Context, key Schema, items []*Item) (unprocessed []int, err error) {
+	return t.write(ctx, items, func(context.Context) (Schema, error) { return key, nil })
+}
+
+func (t *Table) write(ctx context.Context, items []*Item,
+	key func(context.Context) (Schema, error)) (unprocessed []int, err error) {
 	puts := make([]types.WriteRequest, len(items))
 	for i, it := range items {
 		puts[i].PutRequest = &types.PutRequest{Item: it.attributes}
@@ -92,7 +102,7 @@ func (t *Table) Put(ctx context.Context, items []*Item) (unprocessed []int, err 
 	if len(out.UnprocessedItems) == 0 {
 		return nil, nil
 	}
-	schema, err := t.Schema(ctx)
+	schema, err := key(ctx)
 	if err != nil {
 		return nil, err
 	}

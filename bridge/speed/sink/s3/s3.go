@@ -12,6 +12,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -46,13 +47,19 @@ func check(bucket, key string) error {
 // Put implements sink.Objects. The object is held in memory and sent in one
 // request, which S3 takes whole or not at all.
 func (s *Store) Put(ctx context.Context, bucket, key string, write func(io.Writer) error) error {
+	return s.PutACL(ctx, bucket, key, "", write)
+}
+
+// PutACL is Put of an object with a canned ACL; "" for none.
+func (s *Store) PutACL(ctx context.Context, bucket, key, acl string, write func(io.Writer) error) error {
 	err := check(bucket, key)
 	var b bytes.Buffer
 	if err == nil {
 		err = write(&b)
 	}
 	if err == nil {
-		_, err = s.api.PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &key, Body: bytes.NewReader(b.Bytes())})
+		_, err = s.api.PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &key,
+			ACL: types.ObjectCannedACL(acl), Body: bytes.NewReader(b.Bytes())})
 	}
 	if err != nil {
 		return fmt.Errorf("object %s/%s: %w", bucket, key, err)

@@ -6,23 +6,25 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strings"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
 
 // An Authorize adds to a request what the service knows the sender by; body is
 // what will be sent.
 type Authorize func(ctx context.Context, r *http.Request, body []byte) error
+
+// Open authorizes by nothing.
+func Open(context.Context, *http.Request, []byte) error { return nil }
 
 // Basic authorizes by name and password.
 func Basic(user, password string) Authorize {
@@ -43,19 +45,8 @@ func APIKey(key string) Authorize {
 // Signed authorizes by AWS's Signature Version 4. service is "es" for OpenSearch
 // Service, "aoss" for its serverless form.
 func Signed(c aws.Config, service string) Authorize {
-	signer := v4.NewSigner()
 	return func(ctx context.Context, r *http.Request, body []byte) error {
-		if c.Credentials == nil {
-			return errors.New("no AWS credentials")
-		}
-		cred, err := c.Credentials.Retrieve(ctx)
-		if err != nil {
-			return err
-		}
-		sum := sha256.Sum256(body)
-		hash := hex.EncodeToString(sum[:])
-		r.Header.Set("X-Amz-Content-Sha256", hash)
-		return signer.SignHTTP(ctx, cred, r, hash, service, c.Region, time.Now())
+		return awsapi.Sign(ctx, c, service, r, body)
 	}
 }
 
@@ -119,6 +110,43 @@ type meta struct {
 	ID    string `json:"_id,omitempty"`
 	Type  string `json:"_type,omitempty"`
 }
+
+// Blocked tells whether an index is read-only for a while, as when its disk is
+// full: an answer of 403 that passes.
+func (e *StatusError) Blocked() bool { return strings.Contains(e.Reason, "cluster_block_exception") }
+
+// Put writes one document in a request of its own.
+func (c *Client) Put(ctx context.Context, d *Document) error {
+	id := url.PathEscape(d.ID)
+	if strings.Trim(d.ID, ".") == "" { // a server may take . and .. for folders
+		id = strings.ReplaceAll(d.ID, ".", "%2E")
+	}
+	r, err := http.NewRequestWithContext(ctx, http.MethodPut,
+		strings.TrimSuffix(c.URL, "/")+"/"+url.PathEscape(d.Index)+"/_doc/"+id, bytes.NewReader(d.Source))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if c.Authorize != nil {
+		if err := c.Authorize(ctx, r, d.Source); err != nil {
+			return err
+		}
+	}
+	resp, err := c.HTTP.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxPutAnswer))
+	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated {
+		return err
+	}
+	return &StatusError{resp.StatusCode, short(string(answer))}
+}
+
+// maxPutAnswer is how much is read of an answer to one document: of a refusal, the
+// reason.
+const maxPutAnswer = 64 << 10
 
 // Bulk writes documents in one request, and returns what is wrong with each:
 // nil for one that is written, now or by an attempt before.

@@ -1,0 +1,74 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// An Action says where the service is that actions of a kind call. What is empty
+// is found as AWS's tools find it: in the environment and the shared files.
+type Action struct {
+	Kind         string `toml:"kind"`   // as in topic rules
+	Remote       bool   `toml:"remote"` // of a kind that the bridge serves itself: it does not
+	EndpointURL  string `toml:"endpoint_url"`
+	Region       string `toml:"region"`
+	Profile      string `toml:"profile"`
+	RoleARN      string `toml:"role_arn"` // assumed for every call
+	Auth         string `toml:"auth"`     // of searches: "" or aws, none, basic
+	Username     string `toml:"username"` // of basic
+	PasswordFile string `toml:"password_file"`
+}
+
+// ActionKinds are those that call a service, and whether the bridge serves the
+// kind itself unless the action is remote.
+var ActionKinds = map[string]bool{
+	"cloudwatchAlarm": false, "cloudwatchLogs": false, "cloudwatchMetric": false, "dynamoDB": false,
+	"dynamoDBv2": false, "elasticsearch": false, "firehose": true, "iotAnalytics": true, "kinesis": true,
+	"lambda": false, "openSearch": false, "s3": true, "sns": false, "sqs": false, "stepFunctions": false,
+}
+
+// isSearch says whether a kind takes an auth of its own.
+func (a *Action) isSearch() bool { return a.Kind == "elasticsearch" || a.Kind == "openSearch" }
+
+func (c *Config) checkActions() (errs []error) {
+	seen := map[string]bool{}
+	for i, a := range c.Actions {
+		bad := func(format string, args ...any) {
+			errs = append(errs, fmt.Errorf("actions[%d].%w", i, fmt.Errorf(format, args...)))
+		}
+		local, known := ActionKinds[a.Kind]
+		switch {
+		case !known:
+			bad("kind: %q, want one of %s", a.Kind, strings.Join(slices.Sorted(maps.Keys(ActionKinds)), ", "))
+		case seen[a.Kind]:
+			bad("kind: %q stands twice", a.Kind)
+		}
+		seen[a.Kind] = true
+		if known && a.Remote && !local {
+			bad("remote: %s is always elsewhere", a.Kind)
+		}
+		if a.EndpointURL != "" {
+			if u, err := url.Parse(a.EndpointURL); err != nil || u.Scheme != "http" && u.Scheme != "https" ||
+				u.Host == "" || u.User != nil || u.RawQuery != "" {
+				bad("endpoint_url: want http or https, a host, and neither user nor query")
+			}
+			if local && !a.Remote {
+				bad("endpoint_url: the bridge serves %s itself, unless remote = true", a.Kind)
+			}
+		}
+		switch basic := a.Auth == "basic"; {
+		case a.Auth != "" && !a.isSearch():
+			bad("auth: only elasticsearch and openSearch have one")
+		case !slices.Contains([]string{"", "aws", "none", "basic"}, a.Auth):
+			bad("auth: %q, want aws, none or basic", a.Auth)
+		case basic && (a.Username == "" || a.PasswordFile == "" || a.EndpointURL == ""):
+			bad("auth: basic needs username, password_file, and endpoint_url, so that no rule sends them elsewhere")
+		case !basic && (a.Username != "" || a.PasswordFile != ""):
+			bad("username: it is for auth = \"basic\"")
+		}
+	}
+	return errs
+}

@@ -1,0 +1,46 @@
+package config
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestActions(t *testing.T) {
+	c, err := load(t, `
+[[actions]]
+kind = "sqs"
+endpoint_url = "http://127.0.0.1:9324"
+region = "us-east-1"
+[[actions]]
+kind = "s3"
+remote = true
+[[actions]]
+kind = "openSearch"
+auth = "basic"
+username = "u"
+password_file = "p"
+endpoint_url = "https://search.example.org"
+`)
+	if err != nil || len(c.Actions) != 3 || c.Actions[0].Region != "us-east-1" || !c.Actions[1].Remote {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for text, want := range map[string]string{
+		`kind = "ftp"`: `kind: "ftp", want one of cloudwatchAlarm`,
+		"kind = \"sqs\"\n[[actions]]\nkind = \"sqs\"":     `actions[1].kind: "sqs" stands twice`,
+		"kind = \"sqs\"\nremote = true":                   "remote: sqs is always elsewhere",
+		"kind = \"sqs\"\nendpoint_url = \"ftp://x\"":      "endpoint_url: want http",
+		"kind = \"sqs\"\nendpoint_url = \"http://u@x\"":   "neither user",
+		"kind = \"s3\"\nendpoint_url = \"http://x\"":      "unless remote = true",
+		"kind = \"sqs\"\nauth = \"none\"":                 "only elasticsearch",
+		"kind = \"openSearch\"\nauth = \"key\"":           `auth: "key", want aws`,
+		"kind = \"openSearch\"\nauth = \"basic\"":         "basic needs username",
+		"kind = \"openSearch\"\nusername = \"u\"":         `it is for auth = "basic"`,
+		"kind = \"openSearch\"\npassword = \"u\"":         "password: unknown key",
+		"kind = \"openSearch\"\nendpoint_url = \"x:y\"":   "endpoint_url",
+		"kind = \"openSearch\"\nendpoint_url = \"http:\"": "endpoint_url",
+	} {
+		if _, err := load(t, "[[actions]]\n"+text); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want word of %q", text, err, want)
+		}
+	}
+}

@@ -1,0 +1,41 @@
+package send
+
+import (
+	"context"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/sink/lambda"
+	"github.com/tidemill/tidemill/bridge/speed/sink/sfn"
+)
+
+// machines are clients with the region that their machines are in.
+type machines struct {
+	*sfn.Client
+	region string
+}
+
+func addCalls(o *Options, add adding) {
+	functions := newClients(o, "lambda", lambda.New)
+	add("lambda", 16, lambda.MaxEvent, inOrder(func(ctx context.Context, d *action.Delivery) error {
+		arn := d.Parameter("functionArn")
+		if o.Functions != nil && o.Functions.HasFunction(arn) {
+			return o.Functions.InvokeEvent(ctx, arn, d.ID, d.Data)
+		}
+		c, err := functions.in(ctx, arnRegion(arn))
+		if err != nil {
+			return err
+		}
+		return c.Event(ctx, arn, d.Data)
+	}))
+	flows := newClients(o, "stepFunctions", func(c aws.Config) machines { return machines{sfn.New(c), c.Region} })
+	add("stepFunctions", 16, sfn.MaxInput, inOrder(func(ctx context.Context, d *action.Delivery) error {
+		c, err := flows.in(ctx, "")
+		if err != nil {
+			return err
+		}
+		machine := "arn:aws:states:" + c.region + ":" + o.Account + ":stateMachine:" + d.Parameter("stateMachineName")
+		return c.Start(ctx, machine, d.Parameter("executionNamePrefix")+d.ID, string(d.Data))
+	}))
+}

@@ -1,0 +1,118 @@
+package send
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/sink/cloudwatch"
+	"github.com/tidemill/tidemill/bridge/speed/sink/logs"
+)
+
+// maxMetricBytes keeps a PutMetricData of names and values below its 1 MB.
+const maxMetricBytes = 512 << 10
+
+func addCloudWatch(o *Options, add adding) {
+	metrics := newClients(o, "cloudwatchMetric", cloudwatch.New)
+	add("cloudwatchMetric", cloudwatch.MaxData, maxMetricBytes, func(ctx context.Context, ds []*action.Delivery) []error {
+		return runs(ds, param("metricNamespace"), cloudwatch.MaxData, maxMetricBytes, func(run []*action.Delivery) []error {
+			c, err := metrics.in(ctx, "")
+			if err != nil {
+				return each(len(run), err)
+			}
+			return apart(run, func(run []*action.Delivery) error {
+				data := make([]cloudwatch.Datum, len(run))
+				for i, d := range run {
+					if data[i], err = datum(d); err != nil {
+						return never(err)
+					}
+				}
+				return c.Put(ctx, run[0].Parameter("metricNamespace"), data)
+			})
+		})
+	})
+	alarms := newClients(o, "cloudwatchAlarm", cloudwatch.New)
+	add("cloudwatchAlarm", 16, maxMetricBytes, inOrder(func(ctx context.Context, d *action.Delivery) error {
+		c, err := alarms.in(ctx, "")
+		if err != nil {
+			return err
+		}
+		return c.SetAlarm(ctx, d.Parameter("alarmName"), d.Parameter("stateValue"), d.Parameter("stateReason"))
+	}))
+	groups := newClients(o, "cloudwatchLogs", logs.New)
+	add("cloudwatchLogs", 1000, logs.MaxBytes, func(ctx context.Context, ds []*action.Delivery) []error {
+		return runs(ds, param("logGroupName"), 1000, logs.MaxBytes, func(run []*action.Delivery) []error {
+			c, err := groups.in(ctx, "")
+			if err != nil {
+				return each(len(run), err)
+			}
+			return putLogs(ctx, c, run)
+		})
+	})
+}
+
+func datum(d *action.Delivery) (x cloudwatch.Datum, err error) {
+	x = cloudwatch.Datum{Name: d.Parameter("metricName"), Unit: d.Parameter("metricUnit")}
+	if x.Value, err = strconv.ParseFloat(d.Parameter("metricValue"), 64); err != nil {
+		return x, err
+	}
+	s, err := strconv.ParseFloat(d.Parameter("metricTimestamp"), 64)
+	x.Time = time.UnixMilli(int64(s * 1000))
+	return x, err
+}
+
+// A line is an event of a delivery.
+type line struct {
+	logs.Event
+	of int // the delivery's index
+}
+
+// putLogs writes the events of deliveries to one group, by time, into the stream
+// of their rule, in as few requests as go. An event that is refused for its time
+// fails its delivery.
+func putLogs(ctx context.Context, c *logs.Client, run []*action.Delivery) []error {
+	var lines []line
+	errs := make([]error, len(run))
+	for i, d := range run {
+		if d.Parameter("batchMode") != "true" {
+			at, err := strconv.ParseInt(d.Parameter("timestamp"), 10, 64)
+			errs[i] = never(err)
+			lines = append(lines, line{logs.Event{Time: at, Message: string(d.Data)}, i})
+			continue
+		}
+		events, err := action.LogEvents(d.Data)
+		errs[i] = never(err)
+		for _, e := range events {
+			lines = append(lines, line{logs.Event{Time: *e.Timestamp, Message: *e.Message}, i})
+		}
+	}
+	slices.SortStableFunc(lines, func(a, b line) int { return int(a.Time - b.Time) })
+	for len(lines) > 0 {
+		n := together(lines)
+		events := make([]logs.Event, n)
+		for i := range events {
+			events[i] = lines[i].Event
+		}
+		for i, err := range c.Put(ctx, run[0].Parameter("logGroupName"), run[0].Rule, events) {
+			if of := lines[i].of; err != nil && errs[of] == nil {
+				errs[of] = err
+			}
+		}
+		lines = lines[n:]
+	}
+	return errs
+}
+
+// together is how many lines go in one request.
+func together(lines []line) int {
+	size := 0
+	for i, l := range lines {
+		size += len(l.Message) + logs.Overhead
+		if i > 0 && (i >= logs.MaxEvents || size > logs.MaxBytes || l.Time-lines[0].Time > logs.Span) {
+			return i
+		}
+	}
+	return len(lines)
+}

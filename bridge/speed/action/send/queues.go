@@ -1,0 +1,98 @@
+package send
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/url"
+	"regexp"
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/sink/sns"
+	"github.com/tidemill/tidemill/bridge/speed/sink/sqs"
+)
+
+func addQueues(o *Options, add adding) {
+	queues := newClients(o, "sqs", sqs.New)
+	add("sqs", sqs.MaxMessages, sqs.MaxBytes, func(ctx context.Context, ds []*action.Delivery) []error {
+		return runs(ds, param("queueUrl"), sqs.MaxMessages, sqs.MaxBytes, func(run []*action.Delivery) []error {
+			queue := run[0].Parameter("queueUrl")
+			c, err := queues.in(ctx, queueRegion(queue))
+			if err != nil {
+				return each(len(run), err)
+			}
+			ms := make([]sqs.Message, len(run))
+			for i, d := range run {
+				if ms[i].Body = string(d.Data); sqs.IsFIFO(queue) {
+					ms[i].Group, ms[i].ID = group(d), d.ID
+				}
+			}
+			return c.Send(ctx, queue, ms)
+		})
+	})
+	topics := newClients(o, "sns", sns.New)
+	add("sns", sns.MaxMessages, sns.MaxBytes, func(ctx context.Context, ds []*action.Delivery) []error {
+		most := sns.MaxMessages
+		if !sns.Batches(ds[0].Parameter("targetArn")) {
+			most = 1
+		}
+		return runs(ds, param("targetArn"), most, sns.MaxBytes, func(run []*action.Delivery) []error {
+			target := run[0].Parameter("targetArn")
+			c, err := topics.in(ctx, arnRegion(target))
+			if err != nil {
+				return each(len(run), err)
+			}
+			ms := make([]sns.Message, len(run))
+			for i, d := range run {
+				ms[i] = sns.Message{Text: string(d.Data), JSON: d.Parameter("messageFormat") == "JSON"}
+				if sqs.IsFIFO(target) {
+					ms[i].Group, ms[i].ID = group(d), d.ID
+				}
+			}
+			return c.Publish(ctx, target, ms)
+		})
+	})
+}
+
+// param is the key of deliveries that go to the same target: what they act on.
+func param(name string) func(*action.Delivery) string {
+	return func(d *action.Delivery) string { return d.Parameter(name) }
+}
+
+// groupForm are the characters of a MessageGroupId.
+var groupForm = regexp.MustCompile("^[a-zA-Z0-9!\"#$%&'()*+,./:;<=>?@\\[\\\\\\]^_`{|}~-]{1,128}$")
+
+// group keeps the order of messages of one topic in a FIFO queue. A topic that is
+// no group's name is hashed.
+func group(d *action.Delivery) string {
+	if groupForm.MatchString(d.Topic) {
+		return d.Topic
+	}
+	sum := sha256.Sum256([]byte(d.Topic))
+	return hex.EncodeToString(sum[:])
+}
+
+// arnRegion is the region in an ARN, "" if there is none.
+func arnRegion(arn string) string {
+	if parts := strings.SplitN(arn, ":", 5); len(parts) == 5 && parts[0] == "arn" {
+		return parts[3]
+	}
+	return ""
+}
+
+// queueHost has the region of Amazon's queues.
+var queueHost = regexp.MustCompile(`^sqs\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?$`)
+
+// queueRegion is the region of a queue of Amazon's, "" of any other's: the host of
+// its URL is not where requests go.
+func queueRegion(queue string) string {
+	u, err := url.Parse(queue)
+	if err != nil {
+		return ""
+	}
+	if m := queueHost.FindStringSubmatch(u.Hostname()); m != nil {
+		return m[1]
+	}
+	return ""
+}

@@ -1,0 +1,273 @@
+// Package send does deliveries of rule actions at their targets: AWS's services,
+// what stands for them at an endpoint of its own, and what the bridge has itself.
+// The clients are packages of sink and know nothing of rules; here a Delivery
+// becomes their call, and their error one that is tried again or not.
+package send
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
+	"github.com/tidemill/tidemill/bridge/speed/sink/post"
+	"github.com/tidemill/tidemill/bridge/speed/sink/search"
+)
+
+// Options say where targets are. They are fixed before New.
+type Options struct {
+	// Places are where the services are that kinds of actions call, by kind; of a
+	// kind that is not there all is found as AWS's tools find it.
+	Places map[string]awsapi.Place
+	// Region is that of services where neither the place nor the machine's AWS
+	// configuration says which, and of state machines that have only a name.
+	Region string
+	// Account is the 12 digits in the ARNs of state machines.
+	Account string
+	// Objects are the bridge's own; nil: s3 is elsewhere.
+	Objects sink.Objects
+	// Functions are the bridge's own; nil: all functions are Lambda's.
+	Functions Invoker
+	// Search authorizes requests to searches, by kind of action; nil: by signature.
+	Search map[string]search.Authorize
+	// HTTP calls what is not called through the SDK, and the SDK's services, too,
+	// if it is not nil.
+	HTTP *http.Client
+	// Limit is of one Send; 0: 30 s.
+	Limit time.Duration
+}
+
+// An Invoker runs functions of the bridge's own.
+type Invoker interface {
+	// HasFunction says whether a function of that ARN, which may end in a version or
+	// alias, is the bridge's.
+	HasFunction(arn string) bool
+	// InvokeEvent takes an event for a function, to be run some time later, and
+	// returns when the event cannot be lost any more. request is the id that the
+	// function sees: the same for an event that is given again. An error wraps
+	// action.ErrPermanent if the function could never take the event.
+	InvokeEvent(ctx context.Context, arn, request string, event []byte) error
+}
+
+// standardLimit is how long one Send may take: AWS's clients wait as long for an
+// answer at most, and an outbox waits for nobody else.
+const standardLimit = 30 * time.Second
+
+// A do is what a kind of action does with deliveries; see action.Sender.
+type do func(ctx context.Context, ds []*action.Delivery) []error
+
+// A Set is the senders of all kinds, and what they counted.
+type Set struct{ senders map[string]*sender }
+
+// New returns the senders. Nothing is asked before the first delivery.
+func New(o Options) *Set {
+	if o.Limit == 0 {
+		o.Limit = standardLimit
+	}
+	s := &Set{senders: map[string]*sender{}}
+	add := func(kind string, deliveries, bytes int, f do) {
+		s.senders[kind] = &sender{bound: action.Bound{Deliveries: deliveries, Bytes: bytes}, do: f, limit: o.Limit}
+	}
+	addQueues(&o, add)
+	addStreams(&o, add)
+	addCloudWatch(&o, add)
+	addCalls(&o, add)
+	addTables(&o, add)
+	addObjects(&o, add)
+	addWeb(&o, add)
+	return s
+}
+
+// adding puts a kind of action into a Set, with its bound.
+type adding func(kind string, deliveries, bytes int, f do)
+
+// Senders are by kind, as a Drainer wants them.
+func (s *Set) Senders() map[string]action.Sender {
+	all := make(map[string]action.Sender, len(s.senders))
+	for kind, x := range s.senders {
+		all[kind] = x
+	}
+	return all
+}
+
+// A sender implements action.Sender.
+type sender struct {
+	bound action.Bound
+	do    do
+	limit time.Duration
+	count counters
+}
+
+func (s *sender) Bound() action.Bound { return s.bound }
+
+func (s *sender) Send(ctx context.Context, ds []*action.Delivery) []error {
+	ctx, cancel := context.WithTimeout(ctx, s.limit)
+	defer cancel()
+	errs := s.do(ctx, ds)
+	for i, err := range errs {
+		errs[i] = final(err)
+	}
+	s.count.add(errs)
+	return errs
+}
+
+// final marks an error that no later try can mend: the one place that decides it.
+func final(err error) error {
+	if err == nil || errors.Is(err, action.ErrPermanent) {
+		return err
+	}
+	permanent := errors.Is(err, sink.ErrName)
+	if e, ok := errors.AsType[*post.StatusError](err); ok {
+		permanent = awsapi.PermanentStatus(e.Status)
+	} else if e, ok := errors.AsType[*search.StatusError](err); ok {
+		permanent = awsapi.PermanentStatus(e.Status) && !e.Blocked()
+	} else if !permanent {
+		permanent = awsapi.Permanent(err)
+	}
+	if permanent {
+		return never(err)
+	}
+	return err
+}
+
+// never makes an error that is not tried again. It reads as before.
+func never(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &forGood{err}
+}
+
+// A forGood is an error that wraps action.ErrPermanent, too.
+type forGood struct{ error }
+
+func (e *forGood) Unwrap() []error { return []error{e.error, action.ErrPermanent} }
+
+// errBefore is of deliveries that were not tried: one before them is to be tried
+// again, and what is sent to one target keeps its order.
+var errBefore = errors.New("a delivery before it is to be tried again")
+
+// inOrder does deliveries one by one, up to the first that is to be tried again.
+func inOrder(f func(ctx context.Context, d *action.Delivery) error) do {
+	return func(ctx context.Context, ds []*action.Delivery) []error {
+		return runs(ds, func(*action.Delivery) string { return "" }, 1, 0,
+			func(run []*action.Delivery) []error { return []error{f(ctx, run[0])} })
+	}
+}
+
+// runs cuts deliveries into runs that have the same key and are at most so many,
+// with at most so many bytes; 0: any. It calls f for each, up to one in which
+// something is to be tried again.
+func runs(ds []*action.Delivery, key func(*action.Delivery) string, most, bytes int,
+	f func(run []*action.Delivery) []error) []error {
+	errs := make([]error, 0, len(ds))
+	for len(errs) < len(ds) {
+		rest := ds[len(errs):]
+		n, size, of := 1, rest[0].Size(), key(rest[0])
+		for n < len(rest) && n < most && key(rest[n]) == of && (bytes == 0 || size+rest[n].Size() <= bytes) {
+			size += rest[n].Size()
+			n++
+		}
+		again := false
+		for _, err := range f(rest[:n]) {
+			errs = append(errs, err)
+			again = again || err != nil && !errors.Is(final(err), action.ErrPermanent)
+		}
+		for again && len(errs) < len(ds) {
+			errs = append(errs, errBefore)
+		}
+	}
+	return errs
+}
+
+// each gives all of n deliveries one error.
+func each(n int, err error) []error {
+	errs := make([]error, n)
+	for i := range errs {
+		errs[i] = err
+	}
+	return errs
+}
+
+// apart does a run in one call that takes all or nothing. If that is refused for
+// good, the fault may be one delivery's: then each is done by itself.
+func apart(run []*action.Delivery, f func(run []*action.Delivery) error) []error {
+	err := f(run)
+	if len(run) == 1 || err == nil || !errors.Is(final(err), action.ErrPermanent) {
+		return each(len(run), err)
+	}
+	return runs(run, func(*action.Delivery) string { return "" }, 1, 0,
+		func(one []*action.Delivery) []error { return []error{f(one)} })
+}
+
+// clients makes a service's client for each region and role that deliveries name.
+type clients[C any] struct {
+	o    *Options
+	kind string
+	make func(aws.Config) C
+
+	mu   sync.Mutex // guards made
+	made map[string]C
+}
+
+func newClients[C any](o *Options, kind string, make func(aws.Config) C) *clients[C] {
+	return &clients[C]{o: o, kind: kind, make: make, made: map[string]C{}}
+}
+
+// maxClients bounds how many regions deliveries may name.
+const maxClients = 64
+
+// in returns the client for a region; "": where the place says. An error is of this
+// machine's configuration, and not for ever.
+func (c *clients[C]) in(ctx context.Context, region string) (C, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if made, ok := c.made[region]; ok {
+		return made, nil
+	}
+	var none C
+	if len(c.made) >= maxClients {
+		return none, never(fmt.Errorf("more than %d regions", maxClients))
+	}
+	place := c.o.Places[c.kind]
+	if region != "" {
+		place.Region = region
+	}
+	cfg, err := config(ctx, c.o, place)
+	if err != nil {
+		return none, err
+	}
+	c.made[region] = c.make(cfg)
+	return c.made[region], nil
+}
+
+// config is what clients at a place are made of.
+func config(ctx context.Context, o *Options, place awsapi.Place) (aws.Config, error) {
+	cfg, err := place.Once(ctx)
+	if errors.Is(err, awsapi.ErrNoRegion) {
+		place.Region = o.Region
+		cfg, err = place.Once(ctx)
+	}
+	if o.HTTP != nil {
+		cfg.HTTPClient = o.HTTP
+	}
+	return cfg, err
+}
+
+// web is the client of what the SDK does not call.
+func (o *Options) web() *http.Client {
+	if o.HTTP != nil {
+		return o.HTTP
+	}
+	return awsapi.HTTP()
+}
+
+// permanent says whether final marked an error.
+func permanent(err error) bool { return errors.Is(err, action.ErrPermanent) }

@@ -1,0 +1,30 @@
+package action
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// maxNotice is the most bytes of a message (SNS quotas).
+const maxNotice = 256 << 10
+
+// toNotice is the sns action: the document goes to a topic's subscribers, or to
+// one endpoint.
+var toNotice = sentKind{
+	name: "sns",
+	members: []member{
+		{name: "targetArn", required: true},
+		{name: "messageFormat", form: choice, choices: []string{"RAW", "JSON"}, standard: "RAW"},
+	},
+	resource: "targetArn",
+	stage: func(d *Delivery) error {
+		if arn := d.Parameter("targetArn"); strings.Count(arn, ":") < 5 || !strings.HasPrefix(arn, "arn:") {
+			return fmt.Errorf("targetArn: %.300q is no ARN", arn)
+		}
+		if len(d.Data) == 0 {
+			return errors.New("a message of no bytes")
+		}
+		return d.textData(maxNotice)
+	},
+}

@@ -1,0 +1,103 @@
+package awsapi
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
+)
+
+// A PartError is what a service says to one part of a batch that it took
+// otherwise. It is an APIError of the SDK.
+type PartError struct {
+	Code, Message string
+	Status        int // of HTTP, if the part has one; 0: it has none
+	Sender        bool
+}
+
+func (e *PartError) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
+
+// ErrorCode, ErrorMessage and ErrorFault implement smithy.APIError.
+func (e *PartError) ErrorCode() string    { return e.Code }
+func (e *PartError) ErrorMessage() string { return e.Message }
+func (e *PartError) ErrorFault() smithy.ErrorFault {
+	if e.Sender {
+		return smithy.FaultClient
+	}
+	return smithy.FaultServer
+}
+
+// again are parts of error codes that a later try may not meet, in lower case:
+// the service is busy, not well, or its clock, our clock or the credentials are
+// about to be set right. The services spell them differently (Common errors of
+// each API reference).
+var again = []string{
+	"throttl", "throughputexceeded", "requestlimitexceeded", "toomanyrequests", "limitexceeded", "serviceunavailable",
+	"slowdown", "internalserver", "internalfailure", "internalerror", "serviceinternal", "internalservice",
+	"requesttimeout", "requestexpired", "expiredtoken", "timetooskewed", "priorrequestnotcomplete",
+	"transactionconflict", "transactioninprogress", "overlimit", "bandwidthlimit", "kmsinternal", "ec2throttled",
+}
+
+// never are codes that look like one of again and are none.
+var never = []string{"itemcollectionsizelimitexceeded", "messagetoolong", "requestentitytoolarge", "requesttoolarge"}
+
+// Permanent says whether a call that failed with err would fail again, however
+// often it is made: the service refused it, or the client cannot even write it
+// down. Connections that fail, times that run out and answers that are none are
+// not permanent.
+func Permanent(err error) bool {
+	if _, ok := errors.AsType[*smithy.SerializationError](err); ok {
+		return true
+	}
+	if _, ok := errors.AsType[smithy.InvalidParamsError](err); ok {
+		return true
+	}
+	status := 0
+	if r, ok := errors.AsType[*smithyhttp.ResponseError](err); ok {
+		status = r.HTTPStatusCode()
+	}
+	e, ok := errors.AsType[smithy.APIError](err)
+	if !ok {
+		return PermanentStatus(status)
+	}
+	if p, ok := errors.AsType[*PartError](err); ok {
+		status = p.Status
+	}
+	code := strings.ToLower(e.ErrorCode())
+	for _, c := range never {
+		if strings.Contains(code, c) {
+			return true
+		}
+	}
+	for _, c := range again {
+		if strings.Contains(code, c) {
+			return false
+		}
+	}
+	if status == 0 {
+		return e.ErrorFault() == smithy.FaultClient
+	}
+	return PermanentStatus(status)
+}
+
+// PermanentStatus is Permanent by the status of an answer of HTTP alone: 4xx but
+// for those that ask for another try. 3xx count too, since redirects are not
+// followed. 0 is no answer.
+func PermanentStatus(status int) bool {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return false
+	}
+	return status >= 300 && status < 500
+}
+
+// Code returns the code of the service's answer, "" if err is none.
+func Code(err error) string {
+	if e, ok := errors.AsType[smithy.APIError](err); ok {
+		return e.ErrorCode()
+	}
+	return ""
+}
