@@ -13,7 +13,6 @@ package admin
 
 import (
 	"cmp"
-	"context"
 	"crypto/x509"
 	"encoding/json"
 	"log/slog"
@@ -151,127 +150,11 @@ type handler func(http.ResponseWriter, *http.Request) error
 // socket. It also works where the bridge does not run, for what only the stores are
 // needed for.
 func New(o Options) http.Handler {
-	thing := &things{o.Registry, o.Issuer, o.Clients, o.Endpoint, o.Broker, o.Account, o.Region}
-	cert := &certificates{o.Registry, o.Issuer}
-	ca := &authorities{o.Registry}
-	own := &rotation{o.Registry, o.Issuer}
-	policy := &policies{o.Registry, o.Account, o.Region, o.Log}
-	stream := &dataStreams{o.Store, o.DataStreams}
-	rule := &topicRules{o.TopicRules, o.Engine}
-	replay := &replays{rules: o.TopicRules, engine: o.Engine, compiler: o.Compiler,
-		stops: map[string]context.CancelFunc{}}
-	declared := &declarations{o.Declarations, o.Reload}
-	user, key := &users{o.People}, &accessKeys{o.People, o.Declared}
-	state := &clockState{o.Clock}
-	info := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Info) }
-	metrics := func(w http.ResponseWriter, r *http.Request) error { o.Metrics.ServeHTTP(w, r); return nil }
-	connectors := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }
-	changes := map[string]change{
-		"POST /v1/reload":                                  {action: "Reload", opaque: true},
-		"POST /v1/clock/accept":                            {action: "AcceptClock"},
-		"POST /v1/streams":                                 {action: "CreateStream"},
-		"POST /v1/things":                                  {action: "CreateThing"},
-		"DELETE /v1/things/{name}":                         {action: "DeleteThing"},
-		"POST /v1/certificates/{id}":                       {action: "UpdateCertificate"},
-		"POST /v1/certificates":                            {action: "CreateCertificate"},
-		"PUT /v1/certificates":                             {action: "RegisterCertificate"},
-		"DELETE /v1/certificates/{id}":                     {action: "DeleteCertificate"},
-		"POST /v1/own-cas/rotate":                          {action: "RotateCA"},
-		"POST /v1/own-cas/retire":                          {action: "RetireCA"},
-		"POST /v1/cas":                                     {action: "RegisterCA"},
-		"POST /v1/cas/{id}":                                {action: "UpdateCA"},
-		"DELETE /v1/cas/{id}":                              {action: "DeleteCA"},
-		"DELETE /v1/policies/{name}":                       {action: "DeletePolicy"},
-		"DELETE /v1/policies/{name}/versions/{version}":    {action: "DeletePolicyVersion"},
-		"POST /v1/policies/{name}/default":                 {action: "SetDefaultPolicyVersion"},
-		"PUT /v1/policies/{name}":                          {action: "PutPolicy"},
-		"POST /v1/policies/{name}/targets":                 {action: "AttachPolicy"},
-		"DELETE /v1/policies/{name}/targets/{certificate}": {action: "DetachPolicy"},
-		"POST /v1/users":                                   {action: "CreateUser"},
-		"PUT /v1/users/{name}":                             {action: "UpdateUser"},
-		"DELETE /v1/users/{name}":                          {action: "DeleteUser"},
-		"PUT /v1/users/{name}/password":                    {action: "SetPassword", opaque: true},
-		"POST /v1/access-keys":                             {action: "CreateAccessKey"},
-		"POST /v1/access-keys/{id}":                        {action: "UpdateAccessKey"},
-		"POST /v1/access-keys/{id}/rotate":                 {action: "RotateAccessKey"},
-		"DELETE /v1/access-keys/{id}":                      {action: "DeleteAccessKey"},
-		"PUT /v1/objects":                                  {action: "PutObject", opaque: true},
-		"POST /v1/crls":                                    {action: "ImportCRL", opaque: true},
-	}
 	mux, arn := http.NewServeMux(), "arn:aws:tidemill:"+o.Region+":"+o.Account+":"
-	for _, row := range []struct {
-		pattern string
-		answer  handler
-		maxBody int64 // 0: as the constant
-	}{
-		{"GET /metrics", metrics, 0},
-		{"GET /v1/info", info, 0},
-		{"POST /v1/reload", declared.apply, 0},
-		{"GET /v1/clock", state.get, 0},
-		{"POST /v1/clock/accept", state.accept, 0},
-		{"GET /v1/refused", declared.refused, 0},
-		{"GET /v1/streams", stream.list, 0},
-		{"POST /v1/streams", stream.create, 0},
-		{"GET /v1/streams/records", stream.tail, 0},
-		{"GET /v1/delivery-streams", (&deliveryStreams{o.DeliveryStreams}).list, 0},
-		{"GET /v1/connectors", connectors, 0},
-		{"GET /v1/rules", rule.list, 0},
-		{"GET /v1/rules/{name}/recent", rule.recent, 0},
-		{"GET /v1/rules/{name}/why", rule.why, 0},
-		{"POST /v1/rules/{name}/why", rule.try, 0},
-		{"POST /v1/replays", replay.run, 0},
-		{"DELETE /v1/replays/{id}", replay.stopOne, 0},
-		{"GET /v1/watch", o.Watch.Serve, 0},
-		{"GET /v1/things", thing.list, 0},
-		{"POST /v1/things", thing.create, 0},
-		{"DELETE /v1/things/{name}", thing.remove, 0},
-		{"GET /v1/certificates", cert.list, 0},
-		{"POST /v1/certificates/{id}", cert.setStatus, 0},
-		{"POST /v1/certificates", cert.create, 0},
-		{"PUT /v1/certificates", cert.register, 0},
-		{"GET /v1/certificates/{id}", cert.get, 0},
-		{"DELETE /v1/certificates/{id}", cert.remove, 0},
-		{"GET /v1/registration-code", ca.registrationCode, 0},
-		{"GET /v1/expiries", (&expiries{o.Expiries}).get, 0},
-		{"GET /v1/own-cas", own.list, 0},
-		{"POST /v1/own-cas/rotate", own.begin, 0},
-		{"POST /v1/own-cas/retire", own.retire, 0},
-		{"GET /v1/cas", ca.list, 0},
-		{"POST /v1/cas", ca.register, 0},
-		{"GET /v1/cas/{id}", ca.get, 0},
-		{"POST /v1/cas/{id}", ca.change, 0},
-		{"DELETE /v1/cas/{id}", ca.remove, 0},
-		{"GET /v1/users", user.list, 0},
-		{"POST /v1/users", user.create, 0},
-		{"GET /v1/users/{name}", user.get, 0},
-		{"PUT /v1/users/{name}", user.change, 0},
-		{"DELETE /v1/users/{name}", user.remove, 0},
-		{"PUT /v1/users/{name}/password", user.setPassword, 0},
-		{"GET /v1/access-keys", key.list, 0},
-		{"POST /v1/access-keys", key.create, 0},
-		{"GET /v1/access-keys/{id}", key.get, 0},
-		{"POST /v1/access-keys/{id}", key.setStatus, 0},
-		{"POST /v1/access-keys/{id}/rotate", key.rotate, 0},
-		{"DELETE /v1/access-keys/{id}", key.remove, 0},
-		{"GET /v1/effective-policies", policy.effective, 0},
-		{"POST /v1/policy-tests", policy.test, 0},
-		{"GET /v1/who-can", policy.whoCan, 0},
-		{"DELETE /v1/policies/{name}", policy.remove, 0},
-		{"GET /v1/policies/{name}/versions", policy.versions, 0},
-		{"DELETE /v1/policies/{name}/versions/{version}", policy.removeVersion, 0},
-		{"POST /v1/policies/{name}/default", policy.setDefault, 0},
-		{"GET /v1/policies", policy.list, 0},
-		{"GET /v1/policies/{name}", policy.get, 0},
-		{"PUT /v1/policies/{name}", policy.put, 0},
-		{"POST /v1/policies/{name}/targets", policy.attach, 0},
-		{"DELETE /v1/policies/{name}/targets/{certificate}", policy.detach, 0},
-		{"PUT /v1/objects", (&objects{o.Objects}).put, maxObject},
-		{"POST /v1/crls", cert.importCRL, registry.MaxCRL},
-	} {
-		allowed := o.Peers.authorized(row.pattern, arn, row.answer)
-		answers := auditedBy(o.Audit, row.pattern, allowed, changes)
-		mux.HandleFunc(row.pattern, func(w http.ResponseWriter, r *http.Request) {
-			r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(row.maxBody, maxBody))
+	for _, x := range table(o) {
+		answers := auditedBy(o.Audit, x, o.Peers.authorized(x, arn))
+		mux.HandleFunc(x.pattern, func(w http.ResponseWriter, r *http.Request) {
+			r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(x.maxBody, maxBody))
 			a := &answer{ResponseWriter: w}
 			err := o.Peers.known(r.Context()) // before anything is kept of it
 			if err == nil {

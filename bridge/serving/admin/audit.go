@@ -8,31 +8,19 @@ import (
 	"maps"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/audit"
 )
 
-// A change is what is kept of a request that changes something, besides what the
-// change itself shows.
-type change struct {
-	action string
-	opaque bool // what is asked for is not kept: it is large or nobody's to see
-}
-
-// unchanging are requests that change nothing, though they are no GET.
-var unchanging = []string{"POST /v1/rules/{name}/why", "POST /v1/replays", "DELETE /v1/replays/{id}",
-	"POST /v1/policy-tests"}
-
 // audited is a handler whose changes are kept by log. The answer is held until the
 // record is durable.
-func audited(h handler, c change, log *audit.Log) handler {
+func audited(x row, h handler, log *audit.Log) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		made := &audit.Change{Record: audit.Record{Source: audit.SourceAdmin, Action: c.action,
+		made := &audit.Change{Record: audit.Record{Source: audit.SourceAdmin, Action: x.action,
 			Target: strings.TrimPrefix(r.URL.Path, "/v1/")}}
 		made.Who, made.From = peerOf(r.Context())
-		if !c.opaque {
+		if x.keeps == asked {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
 				return badRequest{err}
@@ -82,15 +70,10 @@ func peerOf(ctx context.Context) (who, from string) {
 	return fmt.Sprintf("uid %d", os.Getuid()), "offline"
 }
 
-// auditedBy wraps a row's handler if it changes something. A row that is in no
-// table is a fault of the program.
-func auditedBy(log *audit.Log, pattern string, h handler, changes map[string]change) handler {
-	c, ok := changes[pattern]
-	switch {
-	case !ok && !strings.HasPrefix(pattern, "GET ") && !slices.Contains(unchanging, pattern):
-		panic("admin: nothing says how to audit " + pattern)
-	case !ok || log == nil:
+// auditedBy is a handler of a row, whose changes, if it makes any, are kept.
+func auditedBy(log *audit.Log, x row, h handler) handler {
+	if x.keeps == nothing || log == nil {
 		return h
 	}
-	return audited(h, c, log)
+	return audited(x, h, log)
 }

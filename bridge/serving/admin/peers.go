@@ -95,16 +95,12 @@ func (p *Peers) allow(ctx context.Context, action, resource string) error {
 }
 
 // authorized is a handler of a row for those who may.
-func (p *Peers) authorized(row, arn string, h handler) handler {
-	action, ok := actions[row]
-	if !ok {
-		action = unlisted
-	}
+func (p *Peers) authorized(x row, arn string) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		resource := arn + strings.TrimPrefix(r.URL.Path, "/v1/")
-		if err := p.allow(r.Context(), "tidemill:"+action, resource); err != nil {
+		if err := p.allow(r.Context(), "tidemill:"+x.action, resource); err != nil {
 			return err
 		}
-		return h(w, r)
+		return x.answer(w, r)
 	}
 }
