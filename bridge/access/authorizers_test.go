@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/webhook"
 )
 
 // A countedRegistry counts its views.
@@ -26,7 +27,7 @@ func TestAuthorizersAreReadWhenAsked(t *testing.T) {
 	s := newSite(t)
 	r := &countedRegistry{Viewer: s.registry}
 	const function = "arn:aws:lambda:eu-local-1:000000000000:function:f"
-	c, err := OpenCustomAuthorizers(nil, []config.Hook{{ARN: function, URL: "https://example.com/f"}}, r,
+	c, err := OpenCustomAuthorizers(nil, []config.Hook{{ARN: function, URL: "https://example.com/f"}}, webhook.None{}, r,
 		func(string, error) {}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)

@@ -28,15 +28,16 @@ type CustomAuthorizers struct {
 	registry registry.Viewer
 	fixed    []customauth.Authorizer // of the configuration
 	hooks    map[string]config.Hook  // where functions are, by ARN
+	own      webhook.Functions       // that need no hook
 	log      *slog.Logger
 }
 
 // OpenCustomAuthorizers reads the custom authorizers of the configuration and of
 // the registry. report is called for each call of their functions. The caller must
 // Close it.
-func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r registry.Viewer, report webhook.Report,
-	log *slog.Logger) (*CustomAuthorizers, error) {
-	c := &CustomAuthorizers{registry: r, hooks: map[string]config.Hook{}, log: log}
+func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, own webhook.Functions, r registry.Viewer,
+	report webhook.Report, log *slog.Logger) (*CustomAuthorizers, error) {
+	c := &CustomAuthorizers{registry: r, hooks: map[string]config.Hook{}, own: own, log: log}
 	var err error
 	if c.fixed, err = configured(fixed); err != nil {
 		return nil, err
@@ -44,7 +45,7 @@ func OpenCustomAuthorizers(fixed []config.Authorizer, hooks []config.Hook, r reg
 	for _, h := range hooks {
 		c.hooks[h.ARN] = h
 	}
-	if c.Authorizers, err = customauth.New(c.fixed, report); err != nil {
+	if c.Authorizers, err = customauth.New(c.fixed, own, report); err != nil {
 		return nil, err
 	}
 	c.load()
@@ -125,7 +126,7 @@ func (c *CustomAuthorizers) Standard() string {
 }
 
 func (c *CustomAuthorizers) read(a *registry.Authorizer) customauth.Authorizer {
-	h := c.hooks[a.Function]
+	h := c.hook(a.Function)
 	out := customauth.Authorizer{Name: a.Name, URL: h.URL, MaxCalls: h.MaxCalls, TokenKey: a.TokenKey,
 		Disabled: a.Status != registry.Active, Cache: a.Cache}
 	if !a.SigningDisabled {
@@ -136,11 +137,21 @@ func (c *CustomAuthorizers) read(a *registry.Authorizer) customauth.Authorizer {
 	return out
 }
 
+// hook is where a function is: what the configuration says, or the function itself if
+// it is the bridge's own.
+func (c *CustomAuthorizers) hook(function string) config.Hook {
+	h, ok := c.hooks[function]
+	if !ok && c.own.HasFunction(function) {
+		h.URL = function
+	}
+	return h
+}
+
 // Usable implements iot.Authorizers.
 func (c *CustomAuthorizers) Usable(a *registry.Authorizer) error {
-	if c.hooks[a.Function].URL == "" {
-		return fmt.Errorf("authorizer %s: function %.200q: %w: no [[hooks]] of the configuration has this arn", a.Name,
-			a.Function, registry.ErrInvalid)
+	if c.hook(a.Function).URL == "" {
+		return fmt.Errorf("authorizer %s: function %.200q: %w: no [[hooks]] of the configuration has this arn, "+
+			"and the bridge no such function", a.Name, a.Function, registry.ErrInvalid)
 	}
 	if slices.ContainsFunc(c.fixed, func(f customauth.Authorizer) bool { return f.Name == a.Name }) {
 		return fmt.Errorf("authorizer %s: %w: the configuration has one of this name", a.Name, registry.ErrInvalid)

@@ -20,6 +20,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
+	"github.com/tidemill/tidemill/bridge/control/webhook"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
@@ -83,7 +84,7 @@ func newSite(t testing.TB, authorizers ...config.Authorizer) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	custom, err := OpenCustomAuthorizers(authorizers, nil, s.registry, func(string, error) {}, log)
+	custom, err := OpenCustomAuthorizers(authorizers, nil, webhook.None{}, s.registry, func(string, error) {}, log)
 	if err != nil {
 		t.Fatal(err)
 	}

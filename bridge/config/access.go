@@ -83,8 +83,12 @@ func (c *Config) checkHooks() (errs []error) {
 		errs = append(errs, badTable(i, table, format, args...))
 	}
 	checkService := func(i int, table, address string, maxCalls int) {
-		if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
-			bad(i, table, "url: %q, want https://host/path, or http", withoutSecret(address))
+		if strings.HasPrefix(address, "arn:") && strings.Contains(address, ":lambda:") {
+			if !c.Lambda.Enabled {
+				bad(i, table, "url: %q is a function, and lambda.enabled is not set", address)
+			}
+		} else if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
+			bad(i, table, "url: %q, want https://host/path, http, or the ARN of a function", withoutSecret(address))
 		}
 		if maxCalls < 0 || maxCalls > 4096 {
 			bad(i, table, "max_calls: %d, want 1 to 4096, or 0 for 64", maxCalls)

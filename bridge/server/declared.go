@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"github.com/tidemill/tidemill/bridge/declare"
+	"github.com/tidemill/tidemill/bridge/serving/functions"
 	"github.com/tidemill/tidemill/bridge/serving/lookup"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/connector/emit"
@@ -36,12 +37,16 @@ func (a *assembly) openDeclared() (err error) {
 // services are what rules' statements may ask here. The others have no service yet,
 // so that rules that use them are refused.
 func (a *assembly) services() *iotsql.Services {
-	return &iotsql.Services{
+	s := &iotsql.Services{
 		Shadows:  lookup.NewShadows(a.shadows, a.shadowOptions.Now),
 		Things:   lookup.Things{Registry: a.registry, Account: a.cfg.Account, Region: a.cfg.Region},
 		Protobuf: lookup.Descriptors{Objects: a.objects},
 		Failed:   a.failures.Failed,
 	}
+	if a.functions != nil {
+		s.Lambdas = functions.Statements{Caller: a.functions.caller}
+	}
+	return s
 }
 
 // Reload applies the files of bridge.d, all of them, as declare.Dir's Apply, and

@@ -5,12 +5,12 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/webhook"
 	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/lambda"
 	"github.com/tidemill/tidemill/bridge/lambda/async"
@@ -18,11 +18,13 @@ import (
 	"github.com/tidemill/tidemill/bridge/lambda/sandbox"
 	"github.com/tidemill/tidemill/bridge/lambda/store"
 	awslambda "github.com/tidemill/tidemill/bridge/serving/aws/lambda"
+	"github.com/tidemill/tidemill/bridge/serving/functions"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// functions are the parts that run functions; nil: they are switched off.
-type functions struct {
+// A functionParts runs functions; nil: they are switched off.
+type functionParts struct {
+	caller  *functions.Caller
 	store   *store.Store
 	manager *lambda.Manager
 	queue   *async.Queue
@@ -37,7 +39,7 @@ func (a *assembly) openFunctions() (err error) {
 	if !c.Enabled {
 		return nil
 	}
-	f := &functions{}
+	f := &functionParts{}
 	f.store, err = store.Open(store.Options{Dir: a.at("lambda"), Account: a.cfg.Account, Region: a.cfg.Region,
 		Directories: c.Directories, MaxCode: int64(c.MaxCode), MaxFuncs: c.MaxFunctions,
 		MaxMemory: int(c.MaxMemory >> 20), MaxTimeout: time.Duration(c.MaxTimeout)})
@@ -77,7 +79,10 @@ func (a *assembly) openFunctions() (err error) {
 	}
 	f.manager = lambda.New(o)
 	f.queue = async.New(async.Options{Log: &eventLog{store: a.store}, Caller: f.manager, Settings: f.settings,
-		Send: a.sendFailure, Slog: a.log})
+		Send: func(ctx context.Context, arn, id string, record []byte) error {
+			return f.caller.Failures(a.objects)(ctx, arn, id, record)
+		}, Slog: a.log})
+	f.caller = &functions.Caller{Calls: f.manager, Queue: f.queue, Find: f.store}
 	a.functions = f
 	return a.sayFunctions()
 }
@@ -102,32 +107,13 @@ func (a *assembly) sayFunctions() error {
 }
 
 // settings are how a function's queued calls are made again.
-func (f *functions) settings(function, qualifier string) (async.Settings, error) {
+func (f *functionParts) settings(function, qualifier string) (async.Settings, error) {
 	c, _, err := f.store.Async(function, qualifier)
 	return async.Settings{Retries: c.Retries, MaxAge: time.Duration(c.MaxAge) * time.Second, OnFailure: c.OnFailure,
 		ARN: f.store.ARN(function, qualifier)}, err
 }
 
-// sendFailure brings the record of a call that failed for good to a bucket of the
-// bridge's own, or to another function.
-func (a *assembly) sendFailure(ctx context.Context, arn, id string, record []byte) error {
-	if bucket, ok := strings.CutPrefix(arn, "arn:aws:s3:::"); ok {
-		now := time.Now().UTC()
-		key := "aws/lambda/async/" + now.Format("2006/01/02/2006-01-02T15.04.05-") + id
-		return a.objects.Put(ctx, bucket, key, func(w io.Writer) error {
-			_, err := w.Write(record)
-			return err
-		})
-	}
-	name, qualifier, err := a.functions.store.Parse(arn)
-	if err != nil {
-		return fmt.Errorf("want a bucket or a function of the bridge's own: %w", err)
-	}
-	_, err = a.functions.queue.Put(ctx, lambda.Call{Function: name, Qualifier: qualifier, Payload: record})
-	return err
-}
-
-// service are the operations of the AWS API; nil: functions are switched off.
+// functionService are the operations of the AWS API; nil: functions are switched off.
 func (a *assembly) functionService() *awslambda.Options {
 	f := a.functions
 	if f == nil {
@@ -139,6 +125,14 @@ func (a *assembly) functionService() *awslambda.Options {
 			data, _, err := a.objects.Get(ctx, bucket, key, most)
 			return data, err
 		}}
+}
+
+// ownFunctions are those that hooks and authorizers may name.
+func (s *Server) ownFunctions() webhook.Functions {
+	if s.functions == nil {
+		return webhook.None{}
+	}
+	return s.functions.caller
 }
 
 // functionStages run functions: they stop after all that calls them, and what queues

@@ -14,7 +14,7 @@ func (a *assembly) openProvision() error {
 	for _, h := range a.cfg.Hooks {
 		all = append(all, provision.Hook(h))
 	}
-	hooks := provision.NewHooks(all, a.webhooks.report("hook"))
+	hooks := provision.NewHooks(all, a.ownFunctions(), a.webhooks.report("hook"))
 	a.closes(func() error { hooks.Close(); return nil })
 	a.provision = provision.New(provision.Options{Registry: a.registry, Issuer: a.pki, Hooks: hooks, Log: a.log,
 		ARN: a.arn, Refused: a.provisioningRefused})

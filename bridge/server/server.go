@@ -103,7 +103,7 @@ type Server struct {
 	aws         *wire.Handler
 	failures    *lookup.Failures
 	watchers    watch.Hub
-	functions   *functions // nil: switched off
+	functions   *functionParts // nil: switched off
 
 	registryEvents *events.Registry
 

@@ -64,7 +64,7 @@ var ErrFailed = errors.New("customauth: authorizer failed")
 // An Authorizer is one that may be asked.
 type Authorizer struct {
 	Name string
-	URL  string // gets POST with a JSON document
+	URL  string // gets POST with a JSON document; or the ARN of a function
 	// TokenKey is the header, or key of a query, that has the token; empty:
 	// none.
 	TokenKey string
@@ -138,8 +138,8 @@ type set struct {
 
 // New reads the authorizers; report is called for those that fail, by their names, and
 // may be nil. Close lets their connections go.
-func New(all []Authorizer, report webhook.Report) (*Authorizers, error) {
-	as := &Authorizers{stats: map[Outcome]Count{}, client: webhook.NewClient(report)}
+func New(all []Authorizer, functions webhook.Functions, report webhook.Report) (*Authorizers, error) {
+	as := &Authorizers{stats: map[Outcome]Count{}, client: webhook.NewClient(functions, report)}
 	as.now.Store(&set{})
 	return as, as.Set(all)
 }

@@ -84,7 +84,7 @@ const policy = `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":
 
 func open(t *testing.T, all ...Authorizer) *Authorizers {
 	t.Helper()
-	as, err := New(all, nil)
+	as, err := New(all, webhook.None{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +292,7 @@ func TestNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = New([]Authorizer{{Name: "a", PublicKeys: [][]byte{[]byte("x"), pub(&ec.PublicKey)}},
-		{Name: "b", Default: true}, {Name: "b", Default: true}}, nil)
+		{Name: "b", Default: true}, {Name: "b", Default: true}}, webhook.None{}, nil)
 	for _, want := range []string{"authorizer a: public key 1: no PEM", "authorizer a: public key 2: want RSA",
 		"authorizer b: is there twice", "both are the default"} {
 		if err == nil || !strings.Contains(err.Error(), want) {

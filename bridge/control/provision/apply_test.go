@@ -121,7 +121,7 @@ func hooked(t *testing.T, answer http.HandlerFunc) (*Service, *registry.Registry
 	t.Helper()
 	web := httptest.NewServer(answer)
 	t.Cleanup(web.Close)
-	hooks := NewHooks([]Hook{{ARN: "arn:hook", URL: web.URL}}, nil)
+	hooks := NewHooks([]Hook{{ARN: "arn:hook", URL: web.URL}}, webhook.None{}, nil)
 	t.Cleanup(hooks.Close)
 	s, r := newService(t, hooks)
 	err := r.Update(func(tx *registry.Tx) error {
@@ -152,7 +152,8 @@ func TestOneHookHangs(t *testing.T) {
 	defer prompt.Close()
 	var mu sync.Mutex
 	heard := map[string]int{}
-	h := NewHooks([]Hook{{ARN: "slow", URL: slow.URL}, {ARN: "prompt", URL: prompt.URL}}, func(arn string, err error) {
+	all := []Hook{{ARN: "slow", URL: slow.URL}, {ARN: "prompt", URL: prompt.URL}}
+	h := NewHooks(all, webhook.None{}, func(arn string, err error) {
 		mu.Lock()
 		defer mu.Unlock()
 		if err == nil {

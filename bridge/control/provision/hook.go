@@ -14,7 +14,7 @@ import (
 // A Hook is where a pre-provisioning hook is asked.
 type Hook struct {
 	ARN      string // that templates name it with
-	URL      string // gets POST with a JSON document
+	URL      string // gets POST with a JSON document; or the ARN of a function
 	MaxCalls int    // under way at once; 0: webhook.DefaultCalls
 }
 
@@ -22,11 +22,13 @@ type Hook struct {
 // POST, what AWS IoT gives to a Lambda function (HookRequest), and answer 200 with
 // what the function returns (HookAnswer). Several goroutines may use them.
 type Hooks struct {
-	services map[string]*webhook.Service // by ARN
-	client   *webhook.Client
-	report   webhook.Report
+	services  map[string]*webhook.Service // by ARN
+	functions webhook.Functions
+	client    *webhook.Client
+	report    webhook.Report
 
-	mu    sync.Mutex // guards stats
+	mu    sync.Mutex                  // guards what follows
+	own   map[string]*webhook.Service // functions that no hook names, by ARN
 	stats map[HookOutcome]uint64
 }
 
@@ -36,12 +38,12 @@ type HookOutcome struct{ ARN, Outcome string }
 
 // NewHooks returns the hooks given; report is called for those that fail or are not
 // there, by their ARNs, and may be nil. Close lets their connections go.
-func NewHooks(all []Hook, report webhook.Report) *Hooks {
+func NewHooks(all []Hook, functions webhook.Functions, report webhook.Report) *Hooks {
 	if report == nil {
 		report = func(string, error) {}
 	}
-	h := &Hooks{services: map[string]*webhook.Service{}, client: webhook.NewClient(report), report: report,
-		stats: map[HookOutcome]uint64{}}
+	h := &Hooks{services: map[string]*webhook.Service{}, client: webhook.NewClient(functions, report), report: report,
+		functions: functions, own: map[string]*webhook.Service{}, stats: map[HookOutcome]uint64{}}
 	for _, o := range all {
 		h.services[o.ARN] = webhook.NewService(o.ARN, o.URL, o.MaxCalls)
 	}
@@ -91,12 +93,29 @@ type HookAnswer struct {
 	ParameterOverrides map[string]string `json:"parameterOverrides"`
 }
 
+// service is that of an ARN: of the configuration, or a function of the bridge's own;
+// nil for none.
+func (h *Hooks) service(arn string) *webhook.Service {
+	if s := h.services[arn]; s != nil {
+		return s
+	}
+	has := h.functions.HasFunction(arn)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !has {
+		delete(h.own, arn)
+	} else if h.own[arn] == nil {
+		h.own[arn] = webhook.NewService(arn, arn, 0)
+	}
+	return h.own[arn]
+}
+
 // Ask asks the hook of an ARN, for 5 s at most. Without an answer that can be
 // read it is an error: nobody is provisioned then.
 func (h *Hooks) Ask(ctx context.Context, arn string, q *HookRequest) (*HookAnswer, error) {
-	service, ok := h.services[arn]
-	if !ok {
-		err := errors.New("it is not in the bridge's configuration: give it a table [[hooks]]")
+	service := h.service(arn)
+	if service == nil {
+		err := errors.New("it is not in the bridge's configuration: give it a table [[hooks]], or make the function")
 		h.report(arn, err)
 		return nil, err
 	}

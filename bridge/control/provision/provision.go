@@ -33,6 +33,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/webhook"
 	"github.com/tidemill/tidemill/bridge/quota"
 )
 
@@ -118,7 +119,7 @@ func New(o Options) *Service {
 		o.Refused = func(*Request, string, error) {}
 	}
 	if o.Hooks == nil {
-		o.Hooks = NewHooks(nil, nil)
+		o.Hooks = NewHooks(nil, webhook.None{}, nil)
 	}
 	if o.CreateRate == 0 {
 		o.CreateRate = DefaultCreateRate

@@ -1,6 +1,7 @@
 // Package webhook asks HTTP services of the operator's own, which stand where AWS
 // has a Lambda function: custom authorizers and pre-provisioning hooks. A Service
-// gets a JSON document by POST and answers 200 with another one. Each has its own
+// gets a JSON document by POST and answers 200 with another one; one whose URL is the
+// ARN of a function is that function. Each has its own
 // calls, so that one that is slow or away holds up nobody who needs another.
 //
 // What goes wrong is told to the Client's owner, who logs it: logs that are bounded
@@ -16,6 +17,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 )
@@ -65,18 +67,38 @@ func (s *Service) Same(o *Service) bool {
 // after those. It is not called for one service by two goroutines at once.
 type Report func(service string, err error)
 
+// Functions are the bridge's own. Several goroutines may use them.
+type Functions interface {
+	// HasFunction says whether there is one of an ARN.
+	HasFunction(arn string) bool
+	// Ask calls it, and returns its answer.
+	Ask(ctx context.Context, arn string, question []byte) ([]byte, error)
+}
+
+// None are no functions.
+type None struct{}
+
+// HasFunction implements Functions.
+func (None) HasFunction(string) bool { return false }
+
+// Ask implements Functions.
+func (None) Ask(context.Context, string, []byte) ([]byte, error) {
+	return nil, errors.New("the bridge runs no functions: lambda.enabled is not set")
+}
+
 // A Client asks services. Several goroutines may use it.
 type Client struct {
-	http   *http.Client
-	report Report
+	http      *http.Client
+	functions Functions
+	report    Report
 }
 
 // NewClient returns a Client; report may be nil. Close lets its connections go.
-func NewClient(report Report) *Client {
+func NewClient(functions Functions, report Report) *Client {
 	if report == nil {
 		report = func(string, error) {}
 	}
-	return &Client{report: report, http: &http.Client{
+	return &Client{functions: functions, report: report, http: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: DefaultCalls, IdleConnTimeout: time.Minute,
 			ForceAttemptHTTP2: true},
 		// A redirect would carry a client's secrets to where nobody said.
@@ -114,29 +136,50 @@ func (c *Client) ask(ctx context.Context, s *Service, question any, read func([]
 		return err
 	}
 	defer func() { <-s.calls }()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.url, bytes.NewReader(text))
+	answer, err := c.call(ctx, s.url, text)
 	if err != nil {
-		return keepURL(err)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return keepURL(err)
-	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	switch {
-	case err != nil:
 		return err
-	case resp.StatusCode != http.StatusOK:
-		return fmt.Errorf("it answers %s", resp.Status)
-	case len(answer) > maxAnswer:
-		return fmt.Errorf("its answer has more than %d bytes", maxAnswer)
 	}
 	if err := read(answer); err != nil {
 		return fmt.Errorf("its answer: %w", err)
 	}
 	return nil
+}
+
+// call asks a URL, or a function by its ARN.
+func (c *Client) call(ctx context.Context, at string, text []byte) ([]byte, error) {
+	if IsFunction(at) {
+		answer, err := c.functions.Ask(ctx, at, text)
+		if err == nil && len(answer) > maxAnswer {
+			err = fmt.Errorf("its answer has more than %d bytes", maxAnswer)
+		}
+		return answer, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, at, bytes.NewReader(text))
+	if err != nil {
+		return nil, keepURL(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, keepURL(err)
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case resp.StatusCode != http.StatusOK:
+		return nil, fmt.Errorf("it answers %s", resp.Status)
+	case len(answer) > maxAnswer:
+		return nil, fmt.Errorf("its answer has more than %d bytes", maxAnswer)
+	}
+	return answer, nil
+}
+
+// IsFunction says whether a URL is a function's ARN.
+func IsFunction(url string) bool {
+	return strings.HasPrefix(url, "arn:") && strings.Contains(url, ":lambda:")
 }
 
 // enter waits for a call.

@@ -40,7 +40,7 @@ func anything([]byte) error { return nil }
 // has an answer, or none, after 5 s. Other services answer meanwhile.
 func TestCalls(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := NewClient(nil)
+		c := NewClient(None{}, nil)
 		var now, most atomic.Int32
 		c.http.Transport = transport(func(r *http.Request) (*http.Response, error) {
 			if r.URL.Host == "prompt" {
@@ -86,7 +86,7 @@ func TestCalls(t *testing.T) {
 // One who waits is let in when a call ends.
 func TestWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		c := NewClient(nil)
+		c := NewClient(None{}, nil)
 		c.http.Transport = transport(func(*http.Request) (*http.Response, error) {
 			time.Sleep(time.Second)
 			return answers(200, "{}")
@@ -113,7 +113,9 @@ func TestWaits(t *testing.T) {
 func TestHeard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var heard []string
-		c := NewClient(func(service string, err error) { heard = append(heard, fmt.Sprint(service, ": ", err)) })
+		c := NewClient(None{}, func(service string, err error) {
+			heard = append(heard, fmt.Sprint(service, ": ", err))
+		})
 		status, text := 200, "{}"
 		c.http.Transport = transport(func(r *http.Request) (*http.Response, error) {
 			if status == 0 {
@@ -168,7 +170,7 @@ func TestAnswers(t *testing.T) {
 		_, _ = io.WriteString(w, text)
 	}))
 	defer web.Close()
-	c := NewClient(nil)
+	c := NewClient(None{}, nil)
 	defer c.Close()
 	s := NewService("s", web.URL, 0)
 	for _, row := range []struct {
@@ -195,12 +197,44 @@ func TestAnswers(t *testing.T) {
 
 // The URL of a service may have a key in its query, which no error tells.
 func TestURLIsKept(t *testing.T) {
-	c := NewClient(nil)
+	c := NewClient(None{}, nil)
 	defer c.Close()
 	for _, url := range []string{"http://127.0.0.1:1/?code=hush", "http://127.0.0.1:x/?code=hush"} {
 		if err := c.Ask(t.Context(), NewService("s", url, 0), 1, anything); err == nil ||
 			strings.Contains(err.Error(), "hush") {
 			t.Error(err)
 		}
+	}
+}
+
+// own are functions that echo.
+type own struct{ None }
+
+func (own) Ask(_ context.Context, arn string, question []byte) ([]byte, error) {
+	if strings.HasSuffix(arn, ":large") {
+		return make([]byte, maxAnswer+1), nil
+	}
+	return question, nil
+}
+
+// A service may be a function of the bridge's own.
+func TestFunction(t *testing.T) {
+	const arn = "arn:aws:lambda:eu-local-1:000000000000:function:"
+	c := NewClient(own{}, nil)
+	defer c.Close()
+	var got string
+	read := func(answer []byte) error { got = string(answer); return nil }
+	if err := c.Ask(t.Context(), NewService("s", arn+"f", 0), map[string]int{"q": 1}, read); err != nil ||
+		got != `{"q":1}` {
+		t.Error(got, err)
+	}
+	if err := c.Ask(t.Context(), NewService("s", arn+"large", 0), 1, read); err == nil {
+		t.Error("a large answer is taken")
+	}
+	none := NewClient(None{}, nil)
+	defer none.Close()
+	if err := none.Ask(t.Context(), NewService("s", arn+"f", 0), 1, read); err == nil ||
+		!strings.Contains(err.Error(), "lambda.enabled") {
+		t.Error(err)
 	}
 }

@@ -345,3 +345,22 @@ func TestAsks(t *testing.T) {
 		}
 	}
 }
+
+// Who only looks at a statement calls no function by it, while what it reads is read.
+func TestWithoutEffects(t *testing.T) {
+	var l failures
+	x := stub{answer: []byte(`{"a":1}`)}.services(&l)
+	s := mustCompileWith(t, x,
+		"SELECT aws_lambda('f', *).a AS f, get_secret('s', 'SecretString', 'a', 'arn') AS s FROM 't'")
+	in := &Input{Message: message.Message{Topic: "t", Payload: []byte("{}")}}
+	for ctx, want := range map[context.Context]string{t.Context(): `{"f":1,"s":1}`,
+		WithoutEffects(t.Context()): `{"s":1}`} {
+		got, fired, err := s.Eval(ctx, nil, in)
+		if string(got) != want || !fired || err != nil {
+			t.Errorf("%s, %v, %v, want %s", got, fired, err, want)
+		}
+	}
+	if len(l.all) != 0 {
+		t.Error(l.all)
+	}
+}

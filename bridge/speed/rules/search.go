@@ -228,6 +228,7 @@ func (e *Engine) recentInLog(ctx context.Context, r *Rule, want []result, since 
 	}
 	var d message.Decoder
 	m := iotsql.Input{Account: e.opts.Account, Rule: r.Name}
+	ctx = iotsql.WithoutEffects(ctx)
 	all, steps, enough := []Recent{}, 0, false
 	stepped := func(uint64, uint64) {
 		steps++

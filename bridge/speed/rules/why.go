@@ -112,7 +112,7 @@ func (e *Engine) Try(ctx context.Context, r *Rule, m *message.Message) *Why {
 
 // explain evaluates r on m.
 func (e *Engine) explain(ctx context.Context, r *Rule, m *message.Message) *Why {
-	ctx, cancel := context.WithTimeout(ctx, askLimit)
+	ctx, cancel := context.WithTimeout(iotsql.WithoutEffects(ctx), askLimit)
 	defer cancel()
 	of := &iotsql.Input{Message: *m, Account: e.opts.Account, Rule: r.Name}
 	x := r.statement.Explain(ctx, of)
@@ -121,6 +121,9 @@ func (e *Engine) explain(ctx context.Context, r *Rule, m *message.Message) *Why 
 			Payload: newData(m.Payload)}}
 	if x.Err != nil {
 		w.Error = x.Err.Error()
+	}
+	if slices.Contains(r.statement.Asks(), "aws_lambda") {
+		w.note("aws_lambda may have effects, and is not called to explain a message: it is Undefined here")
 	}
 	in := &action.Input{Input: of, Doc: x.Output}
 	failed := x.Err != nil

@@ -104,7 +104,8 @@ func Service(o Options) *wire.Service {
 		{"GetAccountSettings", "GET", "/2016-08-19/account-settings", 200, s.settings, 0},
 	} {
 		w.Operations = append(w.Operations, wire.Operation{Name: row.name, Method: row.method, Path: row.path,
-			Concurrent: row.concurrent, Run: answer(row), Resource: s.resource(row), Changes: row.changes(), Asked: asked})
+			Concurrent: row.concurrent, Run: answer(row), Resource: s.resource(row), Changes: row.changes(),
+			Asked: asked})
 	}
 	return w
 }

@@ -106,8 +106,8 @@ func TestInvoke(t *testing.T) {
 		{name: "by ARN", path: arn, result: &lambda.Result{Payload: []byte(`1`)}, status: 200, says: `1`},
 		{name: "failed", path: "f", result: &lambda.Result{Payload: []byte(`{"errorType":"T"}`), Failed: "Unhandled"},
 			status: 200, says: `{"errorType":"T"}`},
-		{name: "throttled", path: "f", err: &lambda.ThrottledError{Function: "f", Reason: lambda.ReasonAll}, status: 429,
-			code: "TooManyRequestsException", says: `"Reason":"ConcurrentInvocationLimitExceeded"`},
+		{name: "throttled", path: "f", err: &lambda.ThrottledError{Function: "f", Reason: lambda.ReasonAll},
+			status: 429, code: "TooManyRequestsException", says: `"Reason":"ConcurrentInvocationLimitExceeded"`},
 		{name: "no JSON", path: "f", body: "{", status: 400, code: "InvalidRequestContentException",
 			says: `"Type":"User"`},
 		{name: "none", path: "g", status: 404, code: "ResourceNotFoundException", says: "function:g"},
@@ -232,8 +232,8 @@ func TestPages(t *testing.T) {
 
 // The audit log has neither packages nor the values of variables.
 func TestAsked(t *testing.T) {
-	got, err := json.Marshal(asked(&wire.Request{Body: []byte(
-		`{"FunctionName":"f","Code":{"ZipFile":"QUJD"},"ZipFile":"QUJD","Environment":{"Variables":{"KEY":"secret"}}}`)}))
+	got, err := json.Marshal(asked(&wire.Request{Body: []byte(`{"FunctionName":"f","Code":{"ZipFile":"QUJD"},` +
+		`"ZipFile":"QUJD","Environment":{"Variables":{"KEY":"secret"}}}`)}))
 	want := `{"Code":{"ZipFile":"4 bytes of base64"},"Environment":{"Variables":{"KEY":"hidden"}},"FunctionName":"f",` +
 		`"ZipFile":"4 bytes of base64"}`
 	if string(got) != want || err != nil {

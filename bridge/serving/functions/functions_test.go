@@ -1,0 +1,131 @@
+package functions
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/lambda"
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/transform"
+	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+)
+
+var (
+	_ iotsql.Lambdas    = Statements{}
+	_ transform.Invoker = Transforms{}
+)
+
+const arn = "arn:aws:lambda:eu-local-1:000000000000:function:f"
+
+// A stand has one function, f.
+type stand struct {
+	failed string
+	err    error
+	queued []lambda.Call
+}
+
+func (s *stand) Invoke(_ context.Context, function, _ string, payload []byte, _ string) ([]byte, string, error) {
+	return append([]byte(function+" "), payload...), s.failed, s.err
+}
+
+func (s *stand) Put(_ context.Context, c lambda.Call) (string, error) {
+	s.queued = append(s.queued, c)
+	return c.RequestID, s.err
+}
+
+func (s *stand) Parse(text string) (string, string, error) {
+	name, ok := strings.CutPrefix(text, "arn:aws:lambda:eu-local-1:000000000000:function:")
+	if !ok {
+		return "", "", lambda.ErrNotFound
+	}
+	return name, "", nil
+}
+
+func (s *stand) Function(name, _ string) (*lambda.Function, error) {
+	if name != "f" && name != arn {
+		return nil, lambda.ErrNotFound
+	}
+	return &lambda.Function{}, nil
+}
+
+func TestCaller(t *testing.T) {
+	s := &stand{}
+	c := &Caller{s, s, s}
+	for text, want := range map[string]bool{arn: true, arn + "g": false, "f": false, "https://f": false} {
+		if c.HasFunction(text) != want {
+			t.Error(text)
+		}
+	}
+	if (*Caller)(nil).HasFunction(arn) {
+		t.Error("none has it")
+	}
+	got, err := Statements{c}.Invoke(t.Context(), arn, []byte("{}"))
+	if string(got) != arn+" {}" || err != nil {
+		t.Errorf("%s, %v", got, err)
+	}
+	s.failed = "Unhandled"
+	if _, err := c.Ask(t.Context(), arn, nil); err == nil || !strings.Contains(err.Error(), "failed") {
+		t.Error(err)
+	}
+}
+
+func TestInvokeEvent(t *testing.T) {
+	s := &stand{}
+	c := &Caller{s, s, s}
+	if err := c.InvokeEvent(t.Context(), arn, "id", []byte("{}")); err != nil || len(s.queued) != 1 ||
+		s.queued[0].RequestID != "id" || s.queued[0].Function != "f" {
+		t.Error(s.queued, err)
+	}
+	if err := c.InvokeEvent(t.Context(), arn+"g", "id", nil); !errors.Is(err, action.ErrPermanent) {
+		t.Error(err)
+	}
+	s.err = lambda.ErrTooLarge
+	if err := c.InvokeEvent(t.Context(), arn, "id", nil); !errors.Is(err, action.ErrPermanent) {
+		t.Error(err)
+	}
+	s.err = errors.New("the log is full")
+	if err := c.InvokeEvent(t.Context(), arn, "id", nil); err == nil || errors.Is(err, action.ErrPermanent) {
+		t.Error(err)
+	}
+}
+
+func TestTransforms(t *testing.T) {
+	s := &stand{}
+	for err, want := range map[error]error{&lambda.ThrottledError{}: transform.ErrThrottled,
+		lambda.ErrNotFound: transform.ErrNotFound, lambda.ErrNotIsolated: transform.ErrDenied, io.EOF: io.EOF} {
+		s.err = err
+		if _, _, got := (Transforms{&Caller{s, s, s}}).Invoke(t.Context(), arn, nil); !errors.Is(got, want) {
+			t.Errorf("%v: %v", err, got)
+		}
+	}
+	if _, _, err := (Transforms{}).Invoke(t.Context(), arn, nil); !errors.Is(err, transform.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+type object struct{ bucket, key, text string }
+
+func (o *object) Put(_ context.Context, bucket, key string, write func(io.Writer) error) error {
+	var b strings.Builder
+	err := write(&b)
+	*o = object{bucket, key, b.String()}
+	return err
+}
+
+func TestFailures(t *testing.T) {
+	s, o := &stand{}, &object{}
+	send := (&Caller{s, s, s}).Failures(o)
+	if err := send(t.Context(), "arn:aws:s3:::bucket", "id", []byte("record")); err != nil || o.bucket != "bucket" ||
+		!strings.HasSuffix(o.key, "/id") || o.text != "record" {
+		t.Error(o, err)
+	}
+	if err := send(t.Context(), arn, "id", []byte("record")); err != nil || len(s.queued) != 1 {
+		t.Error(s.queued, err)
+	}
+	if err := send(t.Context(), "arn:aws:sns:eu-local-1:000000000000:topic", "id", nil); err == nil {
+		t.Error("taken")
+	}
+}
