@@ -283,7 +283,7 @@ func (a *assembly) makeMessagePath() error {
 	})
 	a.revoker = access.NewRevoker(a.gateway, a.log)
 	var err error
-	if a.senders, err = newSenders(a.cfg, a.objects, nil); err != nil {
+	if a.senders, err = newSenders(a.cfg, a.objects, a.caller()); err != nil {
 		return err
 	}
 	a.drainer = action.NewDrainer(a.outboxes, action.Options{

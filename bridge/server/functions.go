@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -71,7 +70,7 @@ func (a *assembly) openFunctions() (err error) {
 		Concurrency: c.MaxConcurrency, Idle: time.Duration(c.Idle), Log: f.logs.Open, Slog: a.log}
 	if c.Network {
 		e := a.cfg.Egress
-		list, err := egress.New(egress.Options{Allow: e.Allow, Only: e.Only, Own: a.ownPort})
+		list, err := egress.New(egress.Options{Allow: e.Allow, Only: e.Only, Own: a.listensAt})
 		if err != nil {
 			return err
 		}
@@ -127,6 +126,14 @@ func (a *assembly) functionService() *awslambda.Options {
 		}}
 }
 
+// caller has functions called; nil: they are switched off, which a Caller knows.
+func (s *Server) caller() *functions.Caller {
+	if s.functions == nil {
+		return nil
+	}
+	return s.functions.caller
+}
+
 // ownFunctions are those that hooks and authorizers may name.
 func (s *Server) ownFunctions() webhook.Functions {
 	if s.functions == nil {
@@ -142,16 +149,6 @@ func (s *Server) functionStages() [][]part {
 		return nil
 	}
 	return [][]part{{{"functions", s.functions.manager.Run}}, {{"queued calls of functions", s.functions.queue.Run}}}
-}
-
-// ownPort says whether the bridge listens at a port.
-func (s *Server) ownPort(port uint16) bool {
-	for _, address := range []string{address(s.mqtt), s.httpsAddr(), address(s.admin)} {
-		if strings.HasSuffix(address, fmt.Sprintf(":%d", port)) {
-			return true
-		}
-	}
-	return false
 }
 
 // eventStream has the calls of functions that nobody waits for.
