@@ -304,6 +304,10 @@ func TestAuditSignIns(t *testing.T) {
 	}
 	b.record(t, audit.SourceSignIn, "OpenWebSocket", func(r audit.Record) bool { return r.Who == wrong.ID })
 	b.told("a WebSocket", "WebSocket refused", "does not match")
+	if c, status := b.wss("wss://"+b.https.Addr().String()+"/mqtt", nil, nil, "chat"); c != nil || status != 400 {
+		t.Errorf("%d", status)
+	}
+	b.told("a request for no WebSocket", "no WebSocket of MQTT", "subprotocol mqtt")
 	if resp, _ := b.aws(wrong, true, "POST", "/things/x", `{}`); resp.StatusCode != 403 {
 		t.Errorf("%d", resp.StatusCode)
 	}
