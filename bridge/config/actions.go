@@ -27,7 +27,7 @@ type Action struct {
 var ActionKinds = map[string]bool{
 	"cloudwatchAlarm": false, "cloudwatchLogs": false, "cloudwatchMetric": false, "dynamoDB": false,
 	"dynamoDBv2": false, "elasticsearch": false, "firehose": true, "iotAnalytics": true, "kinesis": true,
-	"lambda": false, "openSearch": false, "s3": true, "sns": false, "sqs": false, "stepFunctions": false,
+	"lambda": false, "openSearch": false, "s3": true, "sns": false, "sqs": true, "stepFunctions": false,
 }
 
 // isSearch says whether a kind takes an auth of its own.

@@ -8,7 +8,7 @@ import (
 func TestActions(t *testing.T) {
 	c, err := load(t, `
 [[actions]]
-kind = "sqs"
+kind = "sns"
 endpoint_url = "http://127.0.0.1:9324"
 region = "us-east-1"
 [[actions]]
@@ -26,12 +26,12 @@ endpoint_url = "https://search.example.org"
 	}
 	for text, want := range map[string]string{
 		`kind = "ftp"`: `kind: "ftp", want one of cloudwatchAlarm`,
-		"kind = \"sqs\"\n[[actions]]\nkind = \"sqs\"":     `actions[1].kind: "sqs" stands twice`,
-		"kind = \"sqs\"\nremote = true":                   "remote: sqs is always elsewhere",
-		"kind = \"sqs\"\nendpoint_url = \"ftp://x\"":      "endpoint_url: want http",
-		"kind = \"sqs\"\nendpoint_url = \"http://u@x\"":   "neither user",
+		"kind = \"sns\"\n[[actions]]\nkind = \"sns\"":     `actions[1].kind: "sns" stands twice`,
+		"kind = \"sns\"\nremote = true":                   "remote: sns is always elsewhere",
+		"kind = \"sns\"\nendpoint_url = \"ftp://x\"":      "endpoint_url: want http",
+		"kind = \"sns\"\nendpoint_url = \"http://u@x\"":   "neither user",
 		"kind = \"s3\"\nendpoint_url = \"http://x\"":      "unless remote = true",
-		"kind = \"sqs\"\nauth = \"none\"":                 "only elasticsearch",
+		"kind = \"sns\"\nauth = \"none\"":                 "only elasticsearch",
 		"kind = \"openSearch\"\nauth = \"key\"":           `auth: "key", want aws`,
 		"kind = \"openSearch\"\nauth = \"basic\"":         "basic needs username",
 		"kind = \"openSearch\"\nusername = \"u\"":         `it is for auth = "basic"`,

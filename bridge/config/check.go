@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"math"
 	"net"
+	"net/url"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -105,6 +106,8 @@ func (c *Config) bounds() []bound {
 		{"channels.retention", c.Channel.Retention, hour, noMost, true, "0s for no limit, or at least 1h"},
 		{"channels.max_bytes", c.Channel.MaxBytes, 1 << 20, noMost, true, "0 for no limit, or at least 1 MiB"},
 		{"channels.max", c.Channel.Max, 0, 10_000, false, "0 to 10000"},
+		{"http_action.tries", c.Web.Tries, 0, 1000, false, "0 for as long as every action, up to 1000"},
+		{"postgres.connections", c.Postgres.Connections, 1, 100, false, "1 to 100"},
 		{"rules.max_backlog", c.Rules.MaxBacklog, 1 << 20, noMost, false, "at least 1 MiB"},
 	}
 }
@@ -150,6 +153,14 @@ func (c *Config) check() (errs []error) {
 	}
 	if slices.Contains(c.Ingest.Store, "") {
 		bad("ingest.store: empty filter, want topic filters such as \"#\"")
+	}
+	if u, err := url.Parse(c.Postgres.URL); c.Postgres.URL != "" && (err != nil || u.Scheme != "postgres" &&
+		u.Scheme != "postgresql" || u.Host == "") {
+		bad("postgres.url: want postgres://USER@HOST:PORT/DATABASE")
+	} else if err == nil && u.User != nil {
+		if _, secret := u.User.Password(); secret {
+			bad("postgres.url: has a password: want it in postgres.password_file, mode 0600")
+		}
 	}
 	if _, err := egress.New(egress.Options{Allow: c.Egress.Allow}); err != nil {
 		bad("egress.allow: %w", err)

@@ -168,6 +168,18 @@ type Lambda struct {
 	Idle           Duration `toml:"idle"`
 }
 
+// Web is the http action's.
+type Web struct {
+	Tries int `toml:"tries"` // answered by 429 or 5xx, before it is given up; 0: as every action
+}
+
+// Postgres is the database of the postgres and timestream actions.
+type Postgres struct {
+	URL          string `toml:"url"` // without a password; "": none
+	PasswordFile string `toml:"password_file"`
+	Connections  int    `toml:"connections"` // at most
+}
+
 // Log is how the bridge logs.
 type Log struct {
 	Level  string `toml:"level"`

@@ -16,6 +16,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -115,9 +116,10 @@ func (c catalog) Shard(stream string, h streams.Hash) (int, bool) {
 	return shard, err == nil
 }
 
-func (catalog) HasDeliveryStream(string) bool { return false }
-func (catalog) Remote(string) bool            { return false }
-func (catalog) Channel(string, bool) error    { return nil }
+func (catalog) HasDeliveryStream(string) bool                      { return false }
+func (catalog) Remote(string) bool                                 { return false }
+func (catalog) Channel(string, bool) error                         { return nil }
+func (catalog) Queue(*streams.Batch, string, *queue.Message) error { return nil }
 
 func (catalog) Room(string) error { return nil }
 

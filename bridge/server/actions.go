@@ -1,39 +1,66 @@
 package server
 
 import (
+	"context"
 	"fmt"
 	"strings"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/speed/action/send"
-	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
+	"github.com/tidemill/tidemill/bridge/speed/sink/postgres"
 	"github.com/tidemill/tidemill/bridge/speed/sink/search"
 )
 
 // newSenders returns what does deliveries of rule actions. functions may be nil.
-func newSenders(c *config.Config, objects sink.Objects, functions send.Invoker) (*send.Set, error) {
+func (a *assembly) newSenders(functions send.Invoker) (*send.Set, error) {
+	c := a.cfg
 	o := send.Options{Places: map[string]awsapi.Place{}, Region: c.Region, Account: c.Account, Functions: functions,
-		Search: map[string]search.Authorize{}}
+		Search: map[string]search.Authorize{}, Web: a.egress.Client(), HTTPTries: c.Web.Tries, Dial: a.egress.Dial}
 	if !remote(c, "s3") {
-		o.Objects = objects
+		o.Objects = a.objects
 	}
-	for i, a := range c.Actions {
-		o.Places[a.Kind] = awsapi.Place{Region: a.Region, EndpointURL: a.EndpointURL, Profile: a.Profile,
-			RoleARN: a.RoleARN}
-		switch a.Auth {
+	for i, k := range c.Actions {
+		o.Places[k.Kind] = awsapi.Place{Region: k.Region, EndpointURL: k.EndpointURL, Profile: k.Profile,
+			RoleARN: k.RoleARN}
+		switch k.Auth {
 		case "none":
-			o.Search[a.Kind] = search.Open
+			o.Search[k.Kind] = search.Open
 		case "basic":
-			password, err := secretfile.Read(a.PasswordFile)
+			password, err := secretfile.Read(k.PasswordFile)
 			if err != nil {
 				return nil, fmt.Errorf("actions[%d].password_file: %w", i, err)
 			}
-			o.Search[a.Kind] = search.Basic(a.Username, strings.TrimSpace(string(password)))
+			o.Search[k.Kind] = search.Basic(k.Username, strings.TrimSpace(string(password)))
 		}
 	}
+	var err error
+	if o.Postgres, err = openDatabase(c.Postgres); err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
 	return send.New(o), nil
+}
+
+// openDatabase returns the database of rules, nil for none. Nothing is asked.
+func openDatabase(c config.Postgres) (*postgres.Store, error) {
+	if c.URL == "" {
+		return nil, nil
+	}
+	conn, err := pgx.ParseConfig(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	if c.PasswordFile != "" {
+		password, err := secretfile.Read(c.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("password_file: %w", err)
+		}
+		conn.Password = strings.TrimSuffix(string(password), "\n")
+	}
+	return postgres.Open(context.Background(), conn, c.Connections)
 }
 
 // remote says whether actions of a kind that the bridge serves go elsewhere.

@@ -15,8 +15,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
 	"github.com/tidemill/tidemill/bridge/datadir"
+	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/listen"
-	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/events"
@@ -63,6 +63,7 @@ type assembly struct {
 func (a *assembly) steps() []func() error {
 	return []func() error{
 		a.makeNotices,
+		a.makeEgress,
 		a.openDataDir,
 		a.makeClock,
 		a.openKeys,
@@ -143,7 +144,7 @@ func (a *assembly) openRegistry() (err error) {
 		return err
 	}
 	a.closes(a.registry.Close)
-	a.expiries = admin.NewExpiries(a.pki.Expiries, a.registry)
+	a.expiries = &expiries{pki: a.pki, registry: a.registry}
 	return nil
 }
 
@@ -226,6 +227,12 @@ func (a *assembly) openStreams() (err error) {
 	return a.makeDeliveryStreams()
 }
 
+// makeEgress reads what may be reached for others.
+func (a *assembly) makeEgress() (err error) {
+	a.egress, err = egress.New(egress.Options{Allow: a.cfg.Egress.Allow, Only: a.cfg.Egress.Only, Own: a.listensAt})
+	return err
+}
+
 func (a *assembly) openQueues() (err error) {
 	a.queues, err = queue.Open(a.store, a.clock.Steady)
 	return err
@@ -283,9 +290,10 @@ func (a *assembly) makeMessagePath() error {
 	})
 	a.revoker = access.NewRevoker(a.gateway, a.log)
 	var err error
-	if a.senders, err = newSenders(a.cfg, a.objects, a.caller()); err != nil {
+	if a.senders, err = a.newSenders(nil); err != nil {
 		return err
 	}
+	a.closes(a.senders.Close)
 	a.drainer = action.NewDrainer(a.outboxes, action.Options{
 		Objects: a.objects, Republish: a.router, Senders: a.senders.Senders(), Failed: a.rules.Fail,
 		Tried: a.rules.Tried, Log: a.log,
@@ -310,9 +318,8 @@ func (a *assembly) dataPlane() *iotdata.Data {
 func (a *assembly) makeAPIs() error {
 	a.aws = aws.New(aws.Options{
 		Account: a.cfg.Account, Region: a.cfg.Region, Slot: listen.SlotOf, Log: a.log,
-		Secret: a.authorizer.Secret, Key: keysOf(a.authorizer), Unsigned: unsignedOf(a.authorizer),
-		Permissive: a.cfg.HTTPS.Permissive,
-		MaxMemory:  int64(a.cfg.HTTPS.MaxMemory), MaxPayload: int(a.cfg.MQTT.MaxPayload),
+		Secret: a.authorizer.Secret, Key: a.keyCaller, Unsigned: a.unsigned, Permissive: a.cfg.HTTPS.Permissive,
+		MaxMemory: int64(a.cfg.HTTPS.MaxMemory), MaxPayload: int(a.cfg.MQTT.MaxPayload),
 		Rules: a.topicRules, Kinesis: a.kinesis, Queues: a.queues, Data: a.dataPlane(),
 		Objects: a.objects, Public: a.cfg.Objects.Public,
 		Registry: a.registry, Authorizers: a.custom, Provision: a.provision, Issuer: a.pki, Fleet: a.fleet,

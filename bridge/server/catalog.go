@@ -9,6 +9,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -27,6 +28,7 @@ type catalog struct {
 	store    catalogLog
 	firehose *firehose.Service
 	config   *config.Config
+	queues   *queue.Service
 }
 
 // Shard implements action.Catalog.
@@ -59,6 +61,15 @@ func (c catalog) Room(stream string) error {
 
 // Remote implements action.Catalog.
 func (c catalog) Remote(kind string) bool { return remote(c.config, kind) }
+
+// Queue implements action.Catalog.
+func (c catalog) Queue(b *streams.Batch, name string, m *queue.Message) error {
+	q, err := c.queues.Get(name)
+	if err != nil {
+		return err
+	}
+	return q.Stage(b, m)
+}
 
 // Channel implements action.Catalog.
 func (c catalog) Channel(name string, create bool) error {

@@ -18,7 +18,7 @@ import (
 
 // openDeclared makes what bridge.d declares things in.
 func (a *assembly) openDeclared() (err error) {
-	a.compiler = &rules.Compiler{Catalog: catalog{a.store, a.firehose, a.cfg},
+	a.compiler = &rules.Compiler{Catalog: catalog{a.store, a.firehose, a.cfg, a.queues},
 		Services: a.services()}
 	a.topicRules = declare.NewRules(declare.RulesOptions{Dir: a.cfg.RulesDir(), Compiler: a.compiler,
 		Registry: a.registry, Engine: a.rules, Log: a.log})

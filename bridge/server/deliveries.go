@@ -3,12 +3,9 @@ package server
 import (
 	"context"
 	"net/http"
-	"net/netip"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
-	"github.com/tidemill/tidemill/bridge/egress"
-	"github.com/tidemill/tidemill/bridge/serving/functions"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -24,19 +21,14 @@ func (a *assembly) makeDeliveryStreams() error {
 		return err
 	}
 	a.closes(kept.Close)
-	reach, err := egress.New(egress.Options{Allow: a.cfg.Egress.Allow, Only: a.cfg.Egress.Only, Own: a.listensAt})
-	if err != nil {
-		return err
-	}
-	client := reach.Client()
+	client := a.egress.Client()
 	a.closes(func() error { client.CloseIdleConnections(); return nil })
 	service := func(at firehose.Place) (aws.Config, error) { return awsConfig(at, client) }
 	a.firehose = firehose.New(a.store, firehose.Options{
-		Invoker: functions.Transforms{Caller: a.caller()},
 		Source: func(stream string) connector.Source {
 			return connector.InProcess(a.store, a.kinesis.In(""), stream)
 		},
-		Objects: a.objects, Kept: kept, HTTP: client, Dial: reach.Dial, AWS: service,
+		Objects: a.objects, Kept: kept, HTTP: client, Dial: a.egress.Dial, AWS: service,
 		S3: func(at firehose.Place) (sink.Objects, error) {
 			c, err := service(at)
 			return s3.New(c), err
@@ -51,14 +43,4 @@ func awsConfig(at firehose.Place, client *http.Client) (aws.Config, error) {
 	c, err := connector.Place{Region: at.Region, EndpointURL: at.EndpointURL}.Config(context.Background())
 	c.HTTPClient = client
 	return c, err
-}
-
-// listensAt says whether the bridge itself listens at a port.
-func (s *Server) listensAt(port uint16) bool {
-	for _, at := range []string{address(s.mqtt), s.httpsAddr(), address(s.admin)} {
-		if p, err := netip.ParseAddrPort(at); err == nil && p.Port() == port {
-			return true
-		}
-	}
-	return false
 }

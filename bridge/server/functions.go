@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/webhook"
-	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/lambda"
 	"github.com/tidemill/tidemill/bridge/lambda/async"
 	"github.com/tidemill/tidemill/bridge/lambda/bootstrap"
@@ -69,12 +68,7 @@ func (a *assembly) openFunctions() (err error) {
 	o := lambda.Options{Functions: f.store, Sandbox: f.box, Unsafe: c.Unsafe, Region: a.cfg.Region, Runtime: programs,
 		Concurrency: c.MaxConcurrency, Idle: time.Duration(c.Idle), Log: f.logs.Open, Slog: a.log}
 	if c.Network {
-		e := a.cfg.Egress
-		list, err := egress.New(egress.Options{Allow: e.Allow, Only: e.Only, Own: a.listensAt})
-		if err != nil {
-			return err
-		}
-		o.Outside = list
+		o.Outside = a.egress
 	}
 	f.manager = lambda.New(o)
 	f.queue = async.New(async.Options{Log: &eventLog{store: a.store}, Caller: f.manager, Settings: f.settings,
@@ -124,14 +118,6 @@ func (a *assembly) functionService() *awslambda.Options {
 			data, _, err := a.objects.Get(ctx, bucket, key, most)
 			return data, err
 		}}
-}
-
-// caller has functions called; nil: they are switched off, which a Caller knows.
-func (s *Server) caller() *functions.Caller {
-	if s.functions == nil {
-		return nil
-	}
-	return s.functions.caller
 }
 
 // ownFunctions are those that hooks and authorizers may name.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/access"
@@ -144,3 +145,13 @@ func address(l net.Listener) string {
 // MQTTAddr is where devices connect, once Listen returned; there must be no
 // broker.
 func (s *Server) MQTTAddr() net.Addr { return s.mqtt.Addr() }
+
+// listensAt says whether the bridge itself listens at a port.
+func (s *Server) listensAt(port uint16) bool {
+	for _, at := range []string{address(s.mqtt), s.httpsAddr(), address(s.admin)} {
+		if p, err := netip.ParseAddrPort(at); err == nil && p.Port() == port {
+			return true
+		}
+	}
+	return false
+}

@@ -23,6 +23,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/declare"
+	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
@@ -57,7 +58,7 @@ type Server struct {
 	registry *registry.Registry
 	people   *people.Directory
 	peers    *admin.Peers
-	expiries *admin.Expiries
+	expiries *expiries
 
 	audit       *audit.Log
 	queuedAudit *audit.Log  // does not wait; for who holds locks
@@ -86,6 +87,7 @@ type Server struct {
 	firehose    *firehose.Service
 	kinesis     *kinesis.Service
 	queues      *queue.Service
+	egress      *egress.List
 	connectors  *declare.Connectors
 	subscribers *gateway.Subscribers
 	gateway     *gateway.Server

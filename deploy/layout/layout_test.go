@@ -59,7 +59,7 @@ var rules = []rule{
 	{"bridge/serving/aws/wire", []string{"bridge/sigv4", "bridge/speed/admission"}},
 	{"bridge/serving/aws/kinesis", []string{"bridge/serving/aws/wire", "bridge/speed", "bridge/sigv4"}},
 	{"bridge/serving/aws/s3", []string{"bridge/serving/aws/wire", "bridge/speed/sink", "bridge/sigv4"}},
-	{"bridge/serving/aws/sqs", []string{"bridge/serving/aws/wire", "bridge/speed/queue"}},
+	{"bridge/serving/aws/sqs", []string{"bridge/serving/aws/wire", "bridge/speed"}},
 	{"bridge/serving/aws/iot", []string{"bridge/serving/aws/wire", "bridge/control", "bridge/speed", "bridge/sigv4",
 		"bridge/strictjson"}},
 	{"bridge/serving/aws/iotdata", []string{"bridge/serving/aws/wire", "bridge/control/authz", "bridge/speed",

@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/strictjson"
 )
@@ -67,11 +68,14 @@ type Catalog interface {
 	// of a delivery stream, that no more may be added.
 	Room(stream string) error
 	// Remote says whether actions of a kind that the bridge serves itself (s3,
-	// kinesis, firehose, iotAnalytics) call a service elsewhere instead.
+	// kinesis, firehose, iotAnalytics, sqs) call a service elsewhere instead.
 	Remote(kind string) bool
 	// Channel says why messages cannot be added to the channel of that name. One
 	// that is not there is made if create is true, else it could be.
 	Channel(name string, create bool) error
+	// Queue has b send a message to the bridge's queue of that name when it is
+	// committed. With no b it says whether the queue would take it.
+	Queue(b *streams.Batch, name string, m *queue.Message) error
 }
 
 // Templates compiles an action parameter with ${…} substitutions.
@@ -126,13 +130,17 @@ var actions = map[string]kind{
 	"elasticsearch":    toSearch("elasticsearch").action(),
 	"firehose":         {toDeliveryStream.names(), compileFirehose},
 	"iotAnalytics":     {toChannel.names(), compileChannel},
+	"http":             toWeb.action(),
+	"kafka":            toKafka.action(),
 	"kinesis":          {toKinesis.names(), compileKinesis},
 	"lambda":           toFunction.action(),
 	"openSearch":       toSearch("openSearch").action(),
+	"postgres":         toRow.action(),
 	"republish":        {[]string{"topic", "qos", "headers"}, compileRepublish},
 	"s3":               {[]string{"bucketName", "key", "cannedAcl"}, compileS3},
 	"salesforce":       toSalesforce.action(),
 	"sns":              toNotice.action(),
-	"sqs":              toQueue.action(),
+	"sqs":              {toQueue.names(), compileQueue},
+	"timestream":       toMeasures.action(),
 	"stepFunctions":    toMachine.action(),
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
@@ -29,10 +30,11 @@ type targets struct{}
 func (targets) Shard(name string, h streams.Hash) (int, bool) {
 	return slices.IndexFunc(streams.Even(2), func(r streams.Range) bool { return r.Contains(h) }), name == "readings"
 }
-func (targets) HasDeliveryStream(name string) bool { return name == "archive" }
-func (targets) Remote(string) bool                 { return false }
-func (targets) Channel(string, bool) error         { return nil }
-func (targets) Room(string) error                  { return nil }
+func (targets) HasDeliveryStream(name string) bool                 { return name == "archive" }
+func (targets) Remote(string) bool                                 { return false }
+func (targets) Channel(string, bool) error                         { return nil }
+func (targets) Queue(*streams.Batch, string, *queue.Message) error { return nil }
+func (targets) Room(string) error                                  { return nil }
 
 func templates(text string) (*iotsql.Template, error) {
 	return iotsql.CompileTemplate(text, iotsql.Version2016)

@@ -71,6 +71,46 @@ func (bx *box) Cut(ctx context.Context, next uint64) (delivery.Plan, error) {
 	if err := bx.drainer.store.Wait(ctx, bx.stream, 0, next); err != nil {
 		return nil, err
 	}
+	for {
+		plan, err := bx.read(next)
+		if err != nil || plan == nil {
+			return nil, err
+		}
+		wait := bx.gather()
+		if wait <= 0 {
+			return plan, nil
+		}
+		more, cancel := context.WithTimeout(ctx, wait)
+		err = bx.drainer.store.Wait(more, bx.stream, 0, plan.Span().To)
+		cancel()
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return nil, err
+		}
+	}
+}
+
+// gather is how long to wait for more.
+func (bx *box) gather() time.Duration {
+	first := bx.work[0].Delivery
+	if first == nil || len(bx.work) == drainRecords {
+		return 0
+	}
+	g, ok := bx.drainer.opts.Senders[first.Kind].(Gatherer)
+	if !ok {
+		return 0
+	}
+	var ds []*Delivery
+	for _, w := range bx.work {
+		if w.Delivery != nil {
+			ds = append(ds, w.Delivery)
+		}
+	}
+	d := g.Gather(ds)
+	return min(d, d-time.Since(bx.work[0].came)) // a clock that jumped does not matter
+}
+
+// read reads a job's records, nil if there are none.
+func (bx *box) read(next uint64) (delivery.Plan, error) {
 	recs, err := bx.drainer.store.Read(bx.stream, 0, next, drainRecords, drainData)
 	if err != nil || len(recs) == 0 {
 		return nil, err

@@ -1,6 +1,9 @@
 package action
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // A Sender does the deliveries of one kind of action at its target. Several
 // goroutines may use it, each for another outbox.
@@ -15,6 +18,13 @@ type Sender interface {
 	Send(ctx context.Context, ds []*Delivery) []error
 	// Bound says how much one Send takes.
 	Bound() Bound
+}
+
+// A Gatherer is a Sender that sends fewer requests if it is given more at once.
+type Gatherer interface {
+	// Gather says how long it is worth to wait for more than ds, since the first of
+	// them came. It is asked again when one came.
+	Gather(ds []*Delivery) time.Duration
 }
 
 // A Bound is how many deliveries go together, and how many bytes they have

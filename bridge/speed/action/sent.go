@@ -40,6 +40,7 @@ type member struct {
 	most     int                // bytes of the text in the document; 0: any
 	literal  func(string) error // judges a template that has no substitution
 	secret   bool               // is not shown
+	nested   *nested            // of forms that hold members, and of numbers
 }
 
 // A form is how a member is written.
@@ -82,9 +83,7 @@ func (k *sentKind) names() (all []string) {
 func (p *parser) sent(k *sentKind) *toSender {
 	t := &toSender{outbox: p.outbox, kind: k, resource: p.raw(k.resource)}
 	for i := range k.members {
-		if x, ok := p.member(&k.members[i]); ok {
-			t.params = append(t.params, x)
-		}
+		t.params = append(t.params, p.all(&k.members[i])...)
 	}
 	if k.check != nil && len(p.errs) == 0 {
 		k.check(p)

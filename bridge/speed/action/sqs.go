@@ -1,8 +1,15 @@
 package action
 
 import (
+	"context"
+	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"fmt"
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/speed/queue"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // maxQueued is the most bytes that a message of SQS has (SQS quotas, since 2025).
@@ -34,4 +41,48 @@ var toQueue = sentKind{
 		}
 		return nil
 	},
+}
+
+// toOwnQueue is the sqs action to a queue of the bridge's own: the message is sent
+// by the commit that moves the rule's position.
+type toOwnQueue struct{ *toSender }
+
+func compileQueue(p *parser) Target {
+	t := p.sent(&toQueue)
+	if p.catalog != nil && p.catalog.Remote("sqs") {
+		return t
+	}
+	return toOwnQueue{t}
+}
+
+// Outbox implements Target.
+func (t toOwnQueue) Outbox() string { return "" }
+
+func (t toOwnQueue) put(ctx context.Context, b *streams.Batch, in *Input) (*Delivery, error) {
+	d, err := t.resolve(ctx, in)
+	if err != nil {
+		return d, err
+	}
+	name := d.Name[strings.LastIndexAny(d.Name, "/:")+1:]
+	m := &queue.Message{ID: d.ID, Body: string(d.Data), Sender: "rule/" + d.Rule}
+	if queue.FIFO(name) {
+		m.DedupID, m.Group = d.ID, d.Topic
+		if len(m.Group) > 128 {
+			sum := sha256.Sum256([]byte(d.Topic))
+			m.Group = hex.EncodeToString(sum[:])
+		}
+	}
+	return d, t.catalog.Queue(b, name, m)
+}
+
+// Stage implements Target.
+func (t toOwnQueue) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
+	_, err := t.put(ctx, b, in)
+	return something(err)
+}
+
+// Describe implements Target.
+func (t toOwnQueue) Describe(ctx context.Context, in *Input) ([]Parameter, error) {
+	d, err := t.put(ctx, nil, in)
+	return d.Parameters, something(err)
 }

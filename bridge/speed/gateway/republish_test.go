@@ -15,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/deploy/await"
@@ -23,11 +24,12 @@ import (
 // nowhere is a catalog for rules that only republish.
 type nowhere struct{}
 
-func (nowhere) Shard(string, streams.Hash) (int, bool) { return 0, false }
-func (nowhere) HasDeliveryStream(string) bool          { return false }
-func (nowhere) Remote(string) bool                     { return false }
-func (nowhere) Channel(string, bool) error             { return nil }
-func (nowhere) Room(string) error                      { return nil }
+func (nowhere) Shard(string, streams.Hash) (int, bool)             { return 0, false }
+func (nowhere) HasDeliveryStream(string) bool                      { return false }
+func (nowhere) Remote(string) bool                                 { return false }
+func (nowhere) Channel(string, bool) error                         { return nil }
+func (nowhere) Queue(*streams.Batch, string, *queue.Message) error { return nil }
+func (nowhere) Room(string) error                                  { return nil }
 
 // republisher is what the bridge's router does with the republish action.
 type republisher struct{ f *fixture }

@@ -21,13 +21,16 @@ func unmarshalConfig(doc []byte, c *Config) error {
 	return json.Unmarshal(doc, c)
 }
 
-// Stage adds a message to b, which is to be committed: with that it is sent. A FIFO
-// queue asks Send, for it looks for twins.
+// Stage adds a message to b, which is to be committed: with that it is sent. With no
+// b it says whether the queue would take it. It looks for no twins: who calls it
+// commits each message once.
 func (q *Queue) Stage(b *streams.Batch, m *Message) error {
 	if err := q.complete(m); err != nil {
 		return err
 	}
-	b.Append(q.stream, 0, streams.Record{Data: m.encode()})
+	if b != nil {
+		b.Append(q.stream, 0, streams.Record{Data: m.encode()})
+	}
 	return nil
 }
 

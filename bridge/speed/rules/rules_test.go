@@ -18,6 +18,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
@@ -38,10 +39,11 @@ func (r *rig) Shard(name string, h streams.Hash) (int, bool) {
 	return shard, err == nil
 }
 
-func (r *rig) HasDeliveryStream(string) bool { return false }
-func (r *rig) Remote(string) bool            { return false }
-func (r *rig) Channel(string, bool) error    { return nil }
-func (r *rig) Room(string) error             { return nil }
+func (r *rig) HasDeliveryStream(string) bool                      { return false }
+func (r *rig) Remote(string) bool                                 { return false }
+func (r *rig) Channel(string, bool) error                         { return nil }
+func (r *rig) Queue(*streams.Batch, string, *queue.Message) error { return nil }
+func (r *rig) Room(string) error                                  { return nil }
 
 func newRig(t *testing.T, fs vfs.FS) *rig {
 	t.Helper()

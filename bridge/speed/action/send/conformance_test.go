@@ -25,8 +25,11 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
+	"github.com/tidemill/tidemill/bridge/speed/sink/kafka"
+	"github.com/tidemill/tidemill/bridge/speed/sink/post"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/deploy/conformance"
@@ -76,11 +79,12 @@ type wantedCall struct {
 // everything is a catalog of a world in which all services are elsewhere.
 type everything struct{}
 
-func (everything) Shard(string, streams.Hash) (int, bool) { return 0, false }
-func (everything) HasDeliveryStream(string) bool          { return false }
-func (everything) Room(string) error                      { return nil }
-func (everything) Remote(string) bool                     { return true }
-func (everything) Channel(string, bool) error             { return nil }
+func (everything) Shard(string, streams.Hash) (int, bool)             { return 0, false }
+func (everything) HasDeliveryStream(string) bool                      { return false }
+func (everything) Room(string) error                                  { return nil }
+func (everything) Remote(string) bool                                 { return true }
+func (everything) Channel(string, bool) error                         { return nil }
+func (everything) Queue(*streams.Batch, string, *queue.Message) error { return nil }
 
 // A world is a bridge's speed layer whose actions end at stand-ins.
 type world struct {
@@ -111,7 +115,8 @@ func newWorld(t *testing.T) *world {
 	}
 	w.engine = rules.New(store, rules.Options{Account: "123456789012", Outbox: w.boxes.Ensure, Log: log})
 	set := New(Options{Region: "eu-local-1", Account: "123456789012", HTTP: &http.Client{Transport: w.recorder},
-		Places: map[string]awsapi.Place{"iotAnalytics": {EndpointURL: "https://stand-in.test"}}})
+		Places:  map[string]awsapi.Place{"iotAnalytics": {EndpointURL: "https://stand-in.test"}},
+		Produce: w.produce, Measures: w.measures, HTTPTries: 3})
 	drainer := action.NewDrainer(w.boxes, action.Options{Republish: w, Senders: set.Senders(), Failed: w.engine.Fail,
 		Tried: w.engine.Tried, Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -167,6 +172,61 @@ func (w *world) Republish(_ context.Context, _ *streams.Batch, d *action.Deliver
 	return nil, nil
 }
 
+// produce stands in for brokers: each record is a call.
+func (w *world) produce(_ context.Context, _ kafka.Properties, records []kafka.Record) []error {
+	errs := make([]error, len(records))
+	for i, r := range records {
+		in := map[string]any{"topic": r.Topic, "value": r.Value}
+		if r.Key != nil {
+			in["key"] = string(r.Key)
+		}
+		if r.Partition >= 0 {
+			in["partition"] = json.Number(strconv.Itoa(int(r.Partition)))
+		}
+		var headers []any
+		for _, h := range r.Headers {
+			if h.Key != "tidemill-id" {
+				headers = append(headers, map[string]any{"key": h.Key, "value": string(h.Value)})
+			}
+		}
+		if headers != nil {
+			in["headers"] = headers
+		}
+		errs[i] = w.called(&call{service: "kafka", operation: "Produce", input: in, raw: fmt.Sprint(in)})
+	}
+	return errs
+}
+
+// measures stands in for Timestream.
+func (w *world) measures(_ context.Context, database, table string, all []action.Measure) error {
+	var records []any
+	for _, m := range all {
+		var dimensions []any
+		for _, d := range m.Dimensions {
+			dimensions = append(dimensions, map[string]any{"Name": d.Name, "Value": d.Value})
+		}
+		records = append(records, map[string]any{"Dimensions": dimensions, "MeasureName": m.Name,
+			"MeasureValueType": m.Type, "MeasureValue": m.Value, "Time": m.Time, "TimeUnit": m.Unit})
+	}
+	in := map[string]any{"DatabaseName": database, "TableName": table, "Records": records}
+	return w.called(&call{service: "timestream", operation: "WriteRecords", input: in, raw: fmt.Sprint(in)})
+}
+
+// called notes a call that did not come by HTTP, and answers it.
+func (w *world) called(c *call) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.calls = append(w.calls, c)
+	if w.answer == nil {
+		return nil
+	}
+	if a := w.answer(c); a.status/100 != 2 {
+		c.failed = true
+		return &post.StatusError{Status: a.status, Reason: a.code}
+	}
+	return nil
+}
+
 // serviceOf is the vectors' name of what a kind of action calls.
 var serviceOf = map[string]string{
 	"cloudwatchAlarm": "cloudwatch", "cloudwatchMetric": "cloudwatch", "cloudwatchLogs": "logs", "dynamoDB": "dynamodb",
@@ -196,7 +256,7 @@ func (v *vector) kinds(t *testing.T) map[string]string {
 }
 
 // unserved are kinds that the bridge does not have yet.
-var unserved = []string{"http", "kafka", "timestream"}
+var unserved []string
 
 func (v *vector) served(t *testing.T) bool {
 	for _, kind := range v.kinds(t) {

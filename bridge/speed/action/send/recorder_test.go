@@ -102,8 +102,12 @@ func read(req *http.Request, body []byte) (*call, error) {
 	case "iotanalytics":
 		c.operation = "BatchPutMessage"
 		return c, c.readJSON(body)
-	case "":
-		c.service = "salesforce"
+	case "es":
+	default:
+		c.service = "http"
+		if strings.HasPrefix(req.URL.Host, "ingestion-") {
+			c.service = "salesforce"
+		}
 	}
 	headers := map[string]any{}
 	for k := range req.Header {

@@ -14,10 +14,13 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
+	"github.com/tidemill/tidemill/bridge/speed/sink/kafka"
 	"github.com/tidemill/tidemill/bridge/speed/sink/post"
+	"github.com/tidemill/tidemill/bridge/speed/sink/postgres"
 	"github.com/tidemill/tidemill/bridge/speed/sink/search"
 )
 
@@ -40,6 +43,19 @@ type Options struct {
 	// HTTP calls what is not called through the SDK, and the SDK's services, too,
 	// if it is not nil.
 	HTTP *http.Client
+	// Web calls the URLs that rules name; nil: as HTTP.
+	Web *http.Client
+	// HTTPTries bounds how often the http action is answered by 429 or 500 to 599
+	// before it is given up; 0: not at all. AWS gives up after the third.
+	HTTPTries int
+	// Dial connects to the brokers that rules name; nil: as net.Dialer does.
+	Dial kafka.Dial
+	// Postgres is the database of the postgres and timestream actions; nil: none.
+	Postgres *postgres.Store
+	// Produce and Measures are in the place of brokers and the database; nil: they
+	// are not.
+	Produce  func(ctx context.Context, p kafka.Properties, records []kafka.Record) []error
+	Measures func(ctx context.Context, database, table string, all []action.Measure) error
 	// Limit is of one Send; 0: 30 s.
 	Limit time.Duration
 }
@@ -64,14 +80,31 @@ const standardLimit = 30 * time.Second
 type do func(ctx context.Context, ds []*action.Delivery) []error
 
 // A Set is the senders of all kinds, and what they counted.
-type Set struct{ senders map[string]*sender }
+type Set struct {
+	senders  map[string]*sender
+	brokers  *brokers
+	database *postgres.Store // nil: none
+	web      *http.Client    // nil: not its own
+}
+
+// Close ends connections that stay open. Nobody may Send any more.
+func (s *Set) Close() error {
+	s.brokers.close()
+	if s.database != nil {
+		s.database.Close()
+	}
+	if s.web != nil {
+		s.web.CloseIdleConnections()
+	}
+	return nil
+}
 
 // New returns the senders. Nothing is asked before the first delivery.
 func New(o Options) *Set {
 	if o.Limit == 0 {
 		o.Limit = standardLimit
 	}
-	s := &Set{senders: map[string]*sender{}}
+	s := &Set{senders: map[string]*sender{}, database: o.Postgres, web: o.Web}
 	add := func(kind string, deliveries, bytes int, f do) {
 		s.senders[kind] = &sender{bound: action.Bound{Deliveries: deliveries, Bytes: bytes}, do: f, limit: o.Limit}
 	}
@@ -82,7 +115,15 @@ func New(o Options) *Set {
 	addTables(&o, add)
 	addObjects(&o, add)
 	addWeb(&o, add)
+	s.gathers("http", addHTTP(&o, add))
+	s.brokers = addKafka(&o, add)
+	addRows(&o, add)
 	return s
+}
+
+// gathers has a kind wait for more.
+func (s *Set) gathers(kind string, f func([]*action.Delivery) time.Duration) {
+	s.senders[kind].gather = f
 }
 
 // adding puts a kind of action into a Set, with its bound.
@@ -99,13 +140,22 @@ func (s *Set) Senders() map[string]action.Sender {
 
 // A sender implements action.Sender.
 type sender struct {
-	bound action.Bound
-	do    do
-	limit time.Duration
-	count counters
+	bound  action.Bound
+	do     do
+	gather func([]*action.Delivery) time.Duration // nil: more is not waited for
+	limit  time.Duration
+	count  counters
 }
 
 func (s *sender) Bound() action.Bound { return s.bound }
+
+// Gather implements action.Gatherer.
+func (s *sender) Gather(ds []*action.Delivery) time.Duration {
+	if s.gather == nil {
+		return 0
+	}
+	return s.gather(ds)
+}
 
 func (s *sender) Send(ctx context.Context, ds []*action.Delivery) []error {
 	ctx, cancel := context.WithTimeout(ctx, s.limit)
@@ -123,7 +173,8 @@ func final(err error) error {
 	if err == nil || errors.Is(err, action.ErrPermanent) {
 		return err
 	}
-	permanent := errors.Is(err, sink.ErrName)
+	permanent := errors.Is(err, sink.ErrName) || errors.Is(err, egress.ErrRefused) || kafka.Permanent(err) ||
+		postgres.Permanent(err)
 	if e, ok := errors.AsType[*post.StatusError](err); ok {
 		permanent = awsapi.PermanentStatus(e.Status)
 	} else if e, ok := errors.AsType[*search.StatusError](err); ok {
@@ -267,6 +318,14 @@ func (o *Options) web() *http.Client {
 		return o.HTTP
 	}
 	return awsapi.HTTP()
+}
+
+// webOfRules is the client of URLs that rules name.
+func (o *Options) webOfRules() *http.Client {
+	if o.Web != nil {
+		return o.Web
+	}
+	return o.web()
 }
 
 // permanent says whether final marked an error.

@@ -163,5 +163,26 @@ func refused(err error) bool {
 	return ok && (strings.HasPrefix(e.Code, "22") || strings.HasPrefix(e.Code, "23") || strings.HasPrefix(e.Code, "42"))
 }
 
+// Missing says whether a table or its schema is not there.
+func Missing(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && (e.Code == "42P01" || e.Code == "3F000")
+}
+
+// Make makes a table SCHEMA.TABLE, and its schema, with such columns, unless they are
+// there.
+func (s *Store) Make(ctx context.Context, table, columns string) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	name := pgx.Identifier(strings.Split(table, "."))
+	if len(name) > 1 {
+		if _, err := s.pool.Exec(ctx, "CREATE SCHEMA IF NOT EXISTS "+name[:1].Sanitize()); err != nil {
+			return err
+		}
+	}
+	_, err := s.pool.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+name.Sanitize()+" ("+columns+")")
+	return err
+}
+
 // Permanent says whether an error of Insert comes again with the same row.
 func Permanent(err error) bool { return errors.Is(err, ErrObject) || refused(err) }
