@@ -82,7 +82,7 @@ func TestAsThing(t *testing.T) {
 // What an authorizer said of a request counts for the same on its connection, and
 // for nothing else.
 func TestCustomCallerIsCached(t *testing.T) {
-	d := newDoorman(t)
+	d := newService(t)
 	s := newSite(t, config.Authorizer{Name: "doors", URL: d.URL, TokenKey: "x-token", SigningDisabled: true,
 		Default: true, Cache: true})
 	r := by(nil, "/topics/a")
@@ -105,8 +105,8 @@ func TestCustomCallerIsCached(t *testing.T) {
 		{r, "wrong", false, 2},
 		{by(nil, "/topics/a"), "sesame", true, 3}, // another connection
 	} {
-		if _, err := ask(x.r, x.token); (err == nil) != x.ok || d.calls() != x.calls {
-			t.Errorf("%s: %v, asked %d times, want %d", x.token, err, d.calls(), x.calls)
+		if _, err := ask(x.r, x.token); (err == nil) != x.ok || d.Calls() != x.calls {
+			t.Errorf("%s: %v, asked %d times, want %d", x.token, err, d.Calls(), x.calls)
 		}
 	}
 }

@@ -66,11 +66,11 @@ func TestUpgrade(t *testing.T) {
 // Where there are authorizers, one is asked about whom no signature or certificate
 // names, when the CONNECT has come.
 func TestUpgradeUnauthenticated(t *testing.T) {
-	d := newDoorman(t)
+	d := newService(t)
 	s := newSite(t, config.Authorizer{Name: "doors", URL: d.URL, SigningDisabled: true, Default: true})
 	via, err := s.Upgrade(upgrade(sigv4test.Key{}))
-	if err != nil || d.calls() != 0 {
-		t.Fatalf("%v, asked %d times", err, d.calls())
+	if err != nil || d.Calls() != 0 {
+		t.Fatalf("%v, asked %d times", err, d.Calls())
 	}
 	for password, ok := range map[string]bool{"open sesame": true, "wrong": false} {
 		x, err := s.Connect(t.Context(), &gateway.Connect{ClientID: "x", Password: []byte(password), Via: via})

@@ -18,6 +18,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
+	"github.com/tidemill/tidemill/bridge/speed/rules/rulestest"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
@@ -148,24 +149,8 @@ func wrapped(name string, n int) string {
 	return fmt.Sprintf(`{"ruleName":%q,"topicRulePayload":%s}`, name, payload(sql(n), "s"))
 }
 
-// inForce wants what the engine has, as "name SQL", in order, and that Rules
-// lists the same.
+// inForce is rulestest.InForce.
 func (b *bridge) inForce(want ...string) {
 	b.t.Helper()
-	names := func(all []*rules.Rule) []string {
-		got := []string{}
-		for _, r := range all {
-			got = append(got, r.Name+" "+r.Payload.SQL)
-		}
-		return got
-	}
-	if got := names(b.engine.Rules()); !slices.Equal(got, want) {
-		b.t.Errorf("in force %q, want %q", got, want)
-	}
-	listed := slices.DeleteFunc(slices.Clone(b.rules.Rules()), func(r *rules.Rule) bool {
-		return r.File == "" && b.rules.Trouble(r.Name) != nil
-	})
-	if got := names(listed); !slices.Equal(got, want) {
-		b.t.Errorf("listed %q, want %q", got, want)
-	}
+	rulestest.InForce(b.t, b.engine, b.rules, want...)
 }

@@ -2,56 +2,22 @@ package server
 
 import (
 	"crypto/tls"
-	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/customauth/customauthtest"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 )
 
-// A doorman is a custom authorizer: who knows the password is who he says.
-type doorman struct {
-	*httptest.Server
-	mu     sync.Mutex // guards what follows
-	asked  int
-	deny   bool
-	name   string
-	policy string
-}
-
-func newDoorman(t *testing.T) *doorman {
-	d := &doorman{name: "guest1", policy: all("iot:Publish", "topic/secret")}
-	d.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		var q struct {
-			Token        string
-			ProtocolData struct {
-				MQTT struct {
-					Username string
-					Password []byte
-				}
-				HTTP struct{ Headers map[string]string }
-			}
-		}
-		b, _ := io.ReadAll(r.Body)
-		d.mu.Lock()
-		defer d.mu.Unlock()
-		d.asked++
-		err := json.Unmarshal(b, &q)
-		ok := err == nil && !d.deny && (string(q.ProtocolData.MQTT.Password) == "open sesame" || q.Token == "sesame")
-		fmt.Fprintf(w, `{"isAuthenticated":%v,"principalId":%q,"policyDocuments":[%s],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`,
-			ok, d.name, d.policy)
-	}))
-	t.Cleanup(d.Close)
-	return d
+// newService is a custom authorizer that knows one password and one token.
+func newService(t *testing.T) *customauthtest.Service {
+	return customauthtest.New(t, customauthtest.Answer{Principal: "guest1", Policy: all("iot:Publish", "topic/secret")})
 }
 
 // as sets user name and password.
@@ -59,17 +25,11 @@ func as(user, password string) func(*mqtt.ClientOptions) {
 	return func(o *mqtt.ClientOptions) { o.SetUsername(user).SetPassword(password) }
 }
 
-func (d *doorman) calls() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.asked
-}
-
 // A client without certificate and signature is let in by a custom authorizer on
 // every way there is, with the rights that this one says, and not without its
 // word.
 func TestCustomAuthorizer(t *testing.T) {
-	d := newDoorman(t)
+	d := newService(t)
 	cfg := configure(t)
 	cfg.Authorizers = []config.Authorizer{
 		{Name: "doors", URL: d.URL, TokenKey: "x-token", SigningDisabled: true, Default: true},
@@ -114,7 +74,7 @@ func TestCustomAuthorizer(t *testing.T) {
 			t.Errorf("%d: connected with a wrong password", i)
 		}
 	}
-	n := d.calls()
+	n := d.Calls()
 	for i, c := range []struct {
 		url  string
 		h    http.Header
@@ -132,12 +92,12 @@ func TestCustomAuthorizer(t *testing.T) {
 			t.Errorf("%d: connected", i)
 		}
 	}
-	if got := d.calls(); got != n {
+	if got := d.Calls(); got != n {
 		t.Errorf("asked %d times about who cannot be let in", got-n)
 	}
 	certified := b.over("wss://"+addr+"/mqtt", nil, id.tls(t), "pump-1", as("ignored", "wrong"))
 	certified.ok(certified.Connect())
-	if got := d.calls(); got != n {
+	if got := d.Calls(); got != n {
 		t.Error("asked about who has a certificate")
 	}
 
@@ -168,9 +128,9 @@ func TestCustomAuthorizer(t *testing.T) {
 		{"/topics/secret", []string{"x-token", "sesame", "x-amz-customauthorizer-name", "cached"}, 403, 0},
 		{"/topics/other", []string{"x-token", "wrong", "x-amz-customauthorizer-name", "cached"}, 403, 1},
 	} {
-		before := d.calls()
-		if got, code, text := r.do("POST", c.path, "x", c.headers...); got != c.want || d.calls()-before != c.asked {
-			t.Errorf("%s %v: %d %s %s, asked %d times", c.path, c.headers, got, code, text, d.calls()-before)
+		before := d.Calls()
+		if got, code, text := r.do("POST", c.path, "x", c.headers...); got != c.want || d.Calls()-before != c.asked {
+			t.Errorf("%s %v: %d %s %s, asked %d times", c.path, c.headers, got, code, text, d.Calls()-before)
 		}
 	}
 }
@@ -243,7 +203,7 @@ func TestKeyWithPolicies(t *testing.T) {
 // An authorizer that is made through the API is asked from then on, until it is
 // deactivated; its function must be one of the configuration's hooks.
 func TestAuthorizerOverREST(t *testing.T) {
-	d := newDoorman(t)
+	d := newService(t)
 	cfg := configure(t)
 	const function = "arn:aws:lambda:eu-local-1:000000000000:function:doors"
 	cfg.Hooks = []config.Hook{{ARN: function, URL: d.URL}}
@@ -303,7 +263,7 @@ func TestAuthorizerOverREST(t *testing.T) {
 // Where the configuration has a default authorizer the API sets none, which
 // would not be asked.
 func TestDefaultOfConfiguration(t *testing.T) {
-	d := newDoorman(t)
+	d := newService(t)
 	cfg := configure(t)
 	const function = "arn:aws:lambda:eu-local-1:000000000000:function:doors"
 	cfg.Hooks = []config.Hook{{ARN: function, URL: d.URL}}

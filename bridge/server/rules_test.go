@@ -14,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
+	"github.com/tidemill/tidemill/bridge/speed/rules/rulestest"
 )
 
 // payload is a topic rule that sends what it selects to a stream.
@@ -75,26 +76,10 @@ func TestRulesChange(t *testing.T) {
 	}
 }
 
-// inForce wants what the engine has, as "name SQL", in order, and that the
-// rules of bridge.d and the API list the same.
+// inForce is rulestest.InForce.
 func (b *bridge) inForce(want ...string) {
 	b.t.Helper()
-	names := func(all []*rules.Rule) []string {
-		got := []string{}
-		for _, r := range all {
-			got = append(got, r.Name+" "+r.Payload.SQL)
-		}
-		return got
-	}
-	if got := names(b.rules.Rules()); !slices.Equal(got, want) {
-		b.t.Errorf("in force %q, want %q", got, want)
-	}
-	listed := slices.DeleteFunc(slices.Clone(b.topicRules.Rules()), func(r *rules.Rule) bool {
-		return r.File == "" && b.topicRules.Trouble(r.Name) != nil
-	})
-	if got := names(listed); !slices.Equal(got, want) {
-		b.t.Errorf("listed %q, want %q", got, want)
-	}
+	rulestest.InForce(b.t, b.rules, b.topicRules, want...)
 }
 
 // What is in the registry is in force after a start, as when the bridge was

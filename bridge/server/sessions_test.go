@@ -13,6 +13,7 @@ import (
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/customauth/customauthtest"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
@@ -180,8 +181,8 @@ func TestOwnerOfKeys(t *testing.T) {
 // Whom an authorizer calls by a name is nobody that others know by it: not the
 // certificate with this fingerprint, nor the guest of another authorizer.
 func TestOwnersOfAKind(t *testing.T) {
-	doors, gates := newDoorman(t), newDoorman(t)
-	doors.policy, gates.policy = all("", ""), all("", "")
+	anything := customauthtest.Answer{Policy: all("", "")}
+	doors, gates := customauthtest.New(t, anything), customauthtest.New(t, anything)
 	cfg := configure(t)
 	cfg.MQTT.MaxPrincipalRetained = 1
 	cfg.Authorizers = []config.Authorizer{{Name: "doors", URL: doors.URL, TokenKey: "x-token", SigningDisabled: true},
@@ -198,10 +199,8 @@ func TestOwnersOfAKind(t *testing.T) {
 		d.ok(d.Publish("kept/"+t.Name(), 1, true, "x"))
 		d.Disconnect(100)
 	}
-	guest := func(d *doorman, of, name string) *device {
-		d.mu.Lock()
-		d.name = name
-		d.mu.Unlock()
+	guest := func(d *customauthtest.Service, of, name string) *device {
+		d.Change(func(a *customauthtest.Answer) { a.Principal = name })
 		return b.over("ssl://"+b.MQTTAddr().String(), nil,
 			&tls.Config{RootCAs: b.roots(), ServerName: "localhost", NextProtos: []string{"mqtt"}}, "dev",
 			as("me?x-amz-customauthorizer-name="+of, "open sesame"), func(o *mqtt.ClientOptions) {
@@ -223,9 +222,7 @@ func TestOwnersOfAKind(t *testing.T) {
 	if status, code, text := own.do("POST", "/topics/a?retain=true", "x"); status != 200 {
 		t.Error(status, code, text)
 	}
-	doors.mu.Lock()
-	doors.name = id.CertificateID
-	doors.mu.Unlock()
+	doors.Change(func(a *customauthtest.Answer) { a.Principal = id.CertificateID })
 	r := b.requester("", nil)
 	if status, code, text := r.do("POST", "/topics/b?retain=true&x-amz-customauthorizer-name=doors", "x", "x-token",
 		"sesame"); status != 200 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/customauth/customauthtest"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -21,7 +22,7 @@ import (
 // A client whose rights end has no will published by the kick that this brings,
 // on whatever way it came and in whatever form they end.
 func TestWillsEndWithTheirRights(t *testing.T) {
-	d := newDoorman(t)
+	d := newService(t)
 	cfg := configure(t)
 	cfg.Authorizers = []config.Authorizer{{Name: "doors", URL: d.URL, SigningDisabled: true, Default: true}}
 	b := start(t, cfg)
@@ -98,9 +99,7 @@ func TestWillsEndWithTheirRights(t *testing.T) {
 	visitor := b.over("wss://"+addr+"/mqtt", http.Header{}, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"},
 		"visitor", as("me", "open sesame"), leaves("gone", false))
 	visitor.ok(visitor.Connect())
-	d.mu.Lock()
-	d.deny = true
-	d.mu.Unlock()
+	d.Change(func(a *customauthtest.Answer) { a.Deny = true })
 	var g interface{ Refresh(context.Context) bool } // of the authorizer's word
 	b.gateway.Each(func(c *gateway.Client) {
 		if c.ID() == "visitor" {
