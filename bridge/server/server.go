@@ -165,7 +165,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	var running []*stage
 	failed := make(chan struct{}, 1)
-	for _, parts := range s.stages(socket) {
+	for _, parts := range s.stages(s.peers.Limit(socket)) {
 		running = append(running, startStage(s.log, failed, parts...))
 	}
 	s.log.Info("bridge is up", "version", s.version, "mqtt", address(s.mqtt), "broker", s.cfg.Broker.URL,

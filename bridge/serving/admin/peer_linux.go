@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"errors"
 	"net"
 	"syscall"
@@ -17,15 +16,11 @@ const KnowsPeers = true
 // maxGroups is how many groups a process has at most (NGROUPS_MAX, limits.h).
 const maxGroups = 65536
 
-// WithPeer is an http.Server's ConnContext of the admin socket: it finds out who is
-// at the other end, when it connected (SO_PEERCRED and SO_PEERGROUPS, unix(7)).
-func WithPeer(ctx context.Context, c net.Conn) context.Context {
-	u, ok := c.(*net.UnixConn)
-	if !ok {
-		return ctx
-	}
+// credentialOf finds out who is at the other end, when it connected (SO_PEERCRED and
+// SO_PEERGROUPS, unix(7)).
+func credentialOf(c *net.UnixConn) credential {
 	who := credential{uid: -1, failed: errors.New("the connection is closed")}
-	raw, err := u.SyscallConn()
+	raw, err := c.SyscallConn()
 	if err == nil {
 		err = raw.Control(func(fd uintptr) {
 			var cred *syscall.Ucred
@@ -33,8 +28,7 @@ func WithPeer(ctx context.Context, c net.Conn) context.Context {
 				syscall.SO_PEERCRED); who.failed != nil {
 				return
 			}
-			who.uid = int(cred.Uid)
-			ctx = context.WithValue(ctx, peerKey{}, peer{int(cred.Uid), int(cred.Pid)})
+			who.uid, who.pid = int(cred.Uid), int(cred.Pid)
 			who.gids, who.failed = peerGroups(fd)
 			who.gids = append(who.gids, int(cred.Gid))
 		})
@@ -42,7 +36,7 @@ func WithPeer(ctx context.Context, c net.Conn) context.Context {
 	if err != nil {
 		who.failed = err
 	}
-	return context.WithValue(ctx, credentialKey{}, who)
+	return who
 }
 
 // peerGroups are the supplementary groups of the other end (SO_PEERGROUPS, of Linux

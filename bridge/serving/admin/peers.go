@@ -39,9 +39,9 @@ func NewPeers(list []Peer) (*Peers, error) {
 
 // A credential is who is at the other end of a connection, by its socket.
 type credential struct {
-	uid    int
-	gids   []int
-	failed error // it could not be found out
+	uid, pid int
+	gids     []int
+	failed   error // it could not be found out
 }
 
 // credentialKey is that of a credential in a connection's context.
@@ -50,9 +50,12 @@ type credentialKey struct{}
 // errForbidden is what a peer has no role for.
 var errForbidden = errors.New("not allowed")
 
+// owner says whether a credential is root's or the bridge's own.
+func (p *Peers) owner(c credential) bool { return c.uid == 0 || c.uid == p.own }
+
 // roles are those of a credential.
 func (p *Peers) roles(c credential) (names []string) {
-	if c.uid == 0 || c.uid == p.own {
+	if p.owner(c) {
 		return []string{people.Admin}
 	}
 	for _, m := range p.list {

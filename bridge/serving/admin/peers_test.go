@@ -75,8 +75,9 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// The other end of a real socket is found out.
-func TestWithPeer(t *testing.T) {
+// limited is a listener of a real socket, and what dials it.
+func limited(t *testing.T, p *Peers) (net.Listener, func() net.Conn) {
+	t.Helper()
 	if !KnowsPeers {
 		t.Skip("this system does not tell")
 	}
@@ -84,17 +85,26 @@ func TestWithPeer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer os.RemoveAll(dir)
+	t.Cleanup(func() { os.RemoveAll(dir) })
 	l, err := net.Listen("unix", filepath.Join(dir, "s"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	there, err := net.Dial("unix", l.Addr().String())
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { l.Close() })
+	return p.Limit(l), func() net.Conn {
+		c, err := net.Dial("unix", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
 	}
-	defer there.Close()
+}
+
+// The other end of a real socket is found out.
+func TestWithPeer(t *testing.T) {
+	l, dial := limited(t, &Peers{own: os.Getuid()})
+	dial()
 	here, err := l.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -103,19 +113,56 @@ func TestWithPeer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, ok := WithPeer(t.Context(), here).Value(credentialKey{}).(credential)
-	if !ok || c.failed != nil || c.uid != os.Getuid() || !slices.Contains(c.gids, os.Getgid()) {
+	ctx := WithPeer(t.Context(), here)
+	c, ok := ctx.Value(credentialKey{}).(credential)
+	if !ok || c.failed != nil || c.uid != os.Getuid() || c.pid != os.Getpid() || !slices.Contains(c.gids, os.Getgid()) {
 		t.Errorf("%+v", c)
+	}
+	if who, from := peerOf(ctx); !strings.HasPrefix(who, "uid ") || !strings.HasPrefix(from, "pid ") {
+		t.Error(who, from)
 	}
 	for _, g := range groups {
 		if !slices.Contains(c.gids, g) {
 			t.Errorf("group %d is missing of %v", g, c.gids)
 		}
 	}
+	u := here.(*peerConn).Conn.(*net.UnixConn)
 	if err := here.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if c := WithPeer(t.Context(), here).Value(credentialKey{}).(credential); c.failed == nil {
+	if c := credentialOf(u); c.failed == nil {
 		t.Errorf("who has gone is uid %d", c.uid)
+	}
+}
+
+// Who has no role has few connections, and others their share.
+func TestLimitOfPeers(t *testing.T) {
+	if os.Getuid() == 0 {
+		t.Log("root has no limit: the share is counted by hand")
+	}
+	l, dial := limited(t, &Peers{own: os.Getuid()})
+	p := l.(*limitedPeers)
+	dial()
+	c, err := l.Accept()
+	if err != nil || p.open[os.Getuid()] != 1 {
+		t.Fatal(err, p.open)
+	}
+	if err := errors.Join(c.Close(), c.Close()); err == nil || len(p.open) != 0 {
+		t.Errorf("closed twice: %v, %v are open", err, p.open)
+	}
+	p.peers = &Peers{own: -2} // nobody but root
+	if os.Getuid() == 0 {
+		return
+	}
+	for range maxRoleless {
+		dial()
+		if _, err := l.Accept(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	more := dial()
+	go func() { _, _ = l.Accept() }()
+	if _, err := more.Read(make([]byte, 1)); err == nil {
+		t.Error("one more is open")
 	}
 }
