@@ -17,7 +17,8 @@ func TestAuditText(t *testing.T) {
 	evil := "x\x1b[2J\r\n2026 admin CreateThing\u202e"
 	var b bytes.Buffer
 	if err := printRecord(&b, &audit.Record{Source: "sign-in", Action: "Connect", Who: evil, From: evil, Client: evil,
-		Request: evil, Target: evil, Error: evil, Left: 3, After: json.RawMessage("{\n\"a\": \"\u202e\"}")}); err != nil {
+		Request: evil, Target: evil, Error: evil, Left: 3,
+		After: json.RawMessage("{\n\"a\": \"\u202e\"}")}); err != nil {
 		t.Fatal(err)
 	}
 	out := b.String()
@@ -33,7 +34,8 @@ func TestLike(t *testing.T) {
 		want          bool
 	}{
 		{"", "x", true}, {"x", "x", true}, {"x", "xx", false}, {"*", "", true}, {"a*", "ab", true}, {"a*", "b", false},
-		{"*b", "ab", true}, {"a*b*c", "a-b-c", true}, {"a*b*c", "ac", false}, {"ab*b", "ab", false}, {"a**b", "ab", true},
+		{"*b", "ab", true}, {"a*b*c", "a-b-c", true}, {"a*b*c", "ac", false}, {"ab*b", "ab", false},
+		{"a**b", "ab", true},
 	} {
 		if got := like(c.pattern, c.text); got != c.want {
 			t.Errorf("%q of %q: %v", c.pattern, c.text, got)
@@ -45,7 +47,8 @@ func TestLike(t *testing.T) {
 func TestAuditTwice(t *testing.T) {
 	var in bytes.Buffer
 	for _, id := range []string{"a", "b", "a", "", "", "c", "b"} {
-		line, err := json.Marshal(admin.StreamRecord{JSON: fmt.Appendf(nil, `{"id":%q,"source":"admin","action":"X"}`, id)})
+		line, err := json.Marshal(admin.StreamRecord{
+			JSON: fmt.Appendf(nil, `{"id":%q,"source":"admin","action":"X"}`, id)})
 		if err != nil {
 			t.Fatal(err)
 		}

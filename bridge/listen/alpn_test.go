@@ -104,3 +104,34 @@ func TestHTTPS(t *testing.T) {
 		t.Error("something was read")
 	}
 }
+
+// MQTT by ALPN where another broker has the clients is closed, and told of.
+func TestNoMQTTByALPN(t *testing.T) {
+	certified := httptest.NewTLSServer(nil) // for its certificate
+	certified.Close()
+	told := make(chan error, 10)
+	h, err := OpenHTTPS(t.Context(), HTTPSOptions{Address: "127.0.0.1:0", Idle: time.Minute,
+		TLS:    &tls.Config{Certificates: certified.TLS.Certificates, NextProtos: []string{"http/1.1", "mqtt"}},
+		Limits: admission.Limits{Open: 1}, Handler: http.NotFoundHandler(),
+		Denied: func(_ net.Addr, _ string, err error) { told <- err }, Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	go func() { ran <- h.Run(ctx) }()
+	client := certified.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
+	client.ServerName, client.NextProtos = "example.com", []string{"mqtt"}
+	c, err := tls.Dial("tcp", h.Addr().String(), client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := <-told; !errors.Is(err, errNoMQTT) {
+		t.Error(err)
+	}
+	stop()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+}

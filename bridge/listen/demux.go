@@ -2,6 +2,7 @@ package listen
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -27,7 +28,7 @@ type demuxListener struct {
 	plain  func(net.Addr) bool
 	mqtt   func(*tls.Conn) // nil: they are closed
 	log    *slog.Logger
-	denied func(remote net.Addr, clientID string, err error) // is told of failed handshakes; may be nil
+	denied func(remote net.Addr, clientID string, err error) // is told who is closed, and why; may be nil
 
 	failedHandshakes atomic.Int64
 	ready            chan net.Conn // connections that passed the handshake
@@ -138,6 +139,7 @@ func (d *demuxListener) detect(c net.Conn) func() {
 	if d.plain(c.RemoteAddr()) {
 		p := &peekedConn{Conn: c}
 		if n, err := c.Read(p.first[:]); n == 0 || err != nil {
+			d.deny(c, err) // a look at the port is told apart there
 			return nil
 		}
 		p.has = true
@@ -151,9 +153,7 @@ func (d *demuxListener) detect(c net.Conn) func() {
 	if err := t.Handshake(); err != nil {
 		d.failedHandshakes.Add(1)
 		d.log.Debug("TLS handshake failed", "remote", c.RemoteAddr(), "err", err)
-		if d.denied != nil {
-			d.denied(c.RemoteAddr(), "", fmt.Errorf("TLS handshake: %w", err))
-		}
+		d.deny(c, fmt.Errorf("TLS handshake: %w", err))
 		return nil
 	}
 	_ = t.SetDeadline(time.Time{})
@@ -164,7 +164,18 @@ func (d *demuxListener) detect(c net.Conn) func() {
 	case d.mqtt != nil:
 		return func() { d.mqtt(t) }
 	}
+	d.deny(c, errNoMQTT)
 	return nil
+}
+
+// errNoMQTT is MQTT by ALPN where another broker has the clients.
+var errNoMQTT = errors.New("MQTT is not served here: clients connect to the broker of broker.url")
+
+// deny tells why a connection is closed.
+func (d *demuxListener) deny(c net.Conn, err error) {
+	if d.denied != nil && err != nil {
+		d.denied(c.RemoteAddr(), "", err)
+	}
 }
 
 // A tlsConn is a TLS connection that net/http does not recognize as one,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -173,4 +174,32 @@ func TestSlowHandshakes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Whoever is closed by what comes before MQTT and HTTP is told of: who is silent, and
+// MQTT where there is none.
+func TestDenied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := pipes{conns: make(chan net.Conn)}
+		told := make(chan error, 10)
+		d := newDemuxListener(inner, &tls.Config{}, func(net.Addr) bool { return true }, nil,
+			func(_ net.Addr, _ string, err error) { told <- err }, slog.New(slog.DiscardHandler))
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_, _ = d.Accept()
+		}()
+		_, silent := net.Pipe()
+		inner.conns <- silent
+		if err := <-told; !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Error(err)
+		}
+		if err := d.Close(); err != nil {
+			t.Error(err)
+		}
+		<-ended
+		if len(told) != 0 {
+			t.Error(<-told)
+		}
+	})
 }

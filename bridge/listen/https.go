@@ -44,7 +44,8 @@ type HTTPSOptions struct {
 	Handler     http.Handler
 	ConnContext func(context.Context, net.Conn) context.Context
 
-	// Denied hears of TLS handshakes that failed. It must not block.
+	// Denied hears of TLS handshakes that failed, of MQTT that is not served, and of
+	// requests for a WebSocket that are none. It must not block.
 	Denied func(remote net.Addr, clientID string, err error)
 	// Full is called for each connection that is closed because authenticated
 	// clients have all of Limits.Open. It must not block.

@@ -3,10 +3,16 @@ package listen
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"net"
 	"net/http"
+	"net/netip"
 
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/websocket"
 )
+
+// errNoWebSocket is a request for MQTT that is none for a WebSocket.
+var errNoWebSocket = errors.New("the request is for no WebSocket of MQTT")
 
 // websocketPath is AWS's.
 const websocketPath = "/mqtt"
@@ -21,6 +27,9 @@ func (h *HTTPS) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Connection", "Upgrade")
 				w.Header().Set("Upgrade", "websocket")
 				w.Header().Set("Sec-WebSocket-Version", "13")
+			}
+			if at, parsed := netip.ParseAddrPort(r.RemoteAddr); h.o.Denied != nil && parsed == nil {
+				h.o.Denied(net.TCPAddrFromAddrPort(at), "", fmt.Errorf("%w: %w", errNoWebSocket, err))
 			}
 			h.refuseUpgrade(w, r, e.Status, "InvalidRequestException", e.Text)
 		}

@@ -54,16 +54,20 @@ func (a *assembly) openKeyring() (err error) {
 	return err
 }
 
-// keyCaller is what an access key may do, for the AWS APIs.
-func (s *Server) keyCaller(r *http.Request, id string) aws.Key { return s.authorizer.Key(r, id) }
+// keysOf are what access keys may do, for the AWS APIs.
+func keysOf(a *access.Authorizer) func(*http.Request, string) aws.Key {
+	return func(r *http.Request, id string) aws.Key { return a.Key(r, id) }
+}
 
-// unsigned says who sent a request that is not signed, for the AWS APIs.
-func (s *Server) unsigned(r *http.Request) (aws.Caller, error) {
-	c, err := s.authorizer.Unsigned(r)
-	if errors.Is(err, access.ErrForbidden) {
-		err = fmt.Errorf("%w: %w", wire.ErrDenied, err)
+// unsignedOf says who sent a request that is not signed, for the AWS APIs.
+func unsignedOf(a *access.Authorizer) func(*http.Request) (aws.Caller, error) {
+	return func(r *http.Request) (aws.Caller, error) {
+		c, err := a.Unsigned(r)
+		if errors.Is(err, access.ErrForbidden) {
+			err = fmt.Errorf("%w: %w", wire.ErrDenied, err)
+		}
+		return c, err
 	}
-	return c, err
 }
 
 // registryChanged is called within registry.Update, once for each event, so what

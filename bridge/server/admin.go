@@ -18,7 +18,7 @@ func (s *Server) Handler() http.Handler {
 			Admin: address(s.admin)},
 		Account: s.cfg.Account, Region: s.cfg.Region,
 		People: s.people, Declared: s.keys.Declared, Peers: s.peers,
-		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Expiries: s.expiries.list,
+		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Expiries: s.expiries,
 		Broker: s.broker != nil,
 		Store:  s.store, DataStreams: s.kinesis, DeliveryStreams: s.firehose, Connectors: s.connectors,
 		Objects:    s.objects,

@@ -17,6 +17,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/listen"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/serving/aws"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/events"
@@ -144,7 +145,7 @@ func (a *assembly) openRegistry() (err error) {
 		return err
 	}
 	a.closes(a.registry.Close)
-	a.expiries = &expiries{pki: a.pki, registry: a.registry}
+	a.expiries = admin.NewExpiries(a.pki.Expiries, a.registry)
 	return nil
 }
 
@@ -290,7 +291,7 @@ func (a *assembly) makeMessagePath() error {
 	})
 	a.revoker = access.NewRevoker(a.gateway, a.log)
 	var err error
-	if a.senders, err = a.newSenders(nil); err != nil {
+	if a.senders, err = a.newSenders(a.caller()); err != nil {
 		return err
 	}
 	a.closes(a.senders.Close)
@@ -318,8 +319,9 @@ func (a *assembly) dataPlane() *iotdata.Data {
 func (a *assembly) makeAPIs() error {
 	a.aws = aws.New(aws.Options{
 		Account: a.cfg.Account, Region: a.cfg.Region, Slot: listen.SlotOf, Log: a.log,
-		Secret: a.authorizer.Secret, Key: a.keyCaller, Unsigned: a.unsigned, Permissive: a.cfg.HTTPS.Permissive,
-		MaxMemory: int64(a.cfg.HTTPS.MaxMemory), MaxPayload: int(a.cfg.MQTT.MaxPayload),
+		Secret: a.authorizer.Secret, Key: keysOf(a.authorizer), Unsigned: unsignedOf(a.authorizer),
+		Permissive: a.cfg.HTTPS.Permissive,
+		MaxMemory:  int64(a.cfg.HTTPS.MaxMemory), MaxPayload: int(a.cfg.MQTT.MaxPayload),
 		Rules: a.topicRules, Kinesis: a.kinesis, Queues: a.queues, Data: a.dataPlane(),
 		Objects: a.objects, Public: a.cfg.Objects.Public,
 		Registry: a.registry, Authorizers: a.custom, Provision: a.provision, Issuer: a.pki, Fleet: a.fleet,

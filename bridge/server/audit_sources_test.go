@@ -304,6 +304,10 @@ func TestAuditSignIns(t *testing.T) {
 	}
 	b.record(t, audit.SourceSignIn, "OpenWebSocket", func(r audit.Record) bool { return r.Who == wrong.ID })
 	b.told("a WebSocket", "WebSocket refused", "does not match")
+	if c, status := b.wss("wss://"+b.https.Addr().String()+"/mqtt", nil, nil, "chat"); c != nil || status != 400 {
+		t.Errorf("%d", status)
+	}
+	b.told("a request for no WebSocket", "no WebSocket of MQTT", "subprotocol mqtt")
 	if resp, _ := b.aws(wrong, true, "POST", "/things/x", `{}`); resp.StatusCode != 403 {
 		t.Errorf("%d", resp.StatusCode)
 	}
@@ -379,4 +383,30 @@ func TestAuditKicks(t *testing.T) {
 	if got := b.auditedAs(t, audit.SourceConnection, "TakeOver"); len(got) != 1 {
 		t.Errorf("its own second connection is recorded: %+v", got)
 	}
+}
+
+// Users and keys are shown as they change, and neither a password's hash nor a
+// secret is.
+func TestAuditPeople(t *testing.T) {
+	b := start(t, configure(t))
+	b.must("POST", "/v1/users", `{"name":"ann","roles":["viewer"]}`, nil)
+	b.must("PUT", "/v1/users/ann/password", `{"password":"correct horse battery"}`, nil)
+	var key struct{ ID, Secret string }
+	b.must("POST", "/v1/access-keys", `{"user":"ann"}`, &key)
+	b.must("PUT", "/v1/users/ann", `{"roles":["operator"]}`, nil)
+	var hash string
+	b.update(func(tx *registry.Tx) error {
+		u, err := tx.User("ann")
+		hash = u.Password
+		return err
+	})
+	r := b.record(t, audit.SourceAdmin, "UpdateUser", nil)
+	if !strings.Contains(string(r.Before), `"viewer"`) || !strings.Contains(string(r.After), `"operator"`) {
+		t.Errorf("before %s, after %s", r.Before, r.After)
+	}
+	if r = b.record(t, audit.SourceAdmin, "CreateAccessKey", nil); !strings.Contains(string(r.After), key.ID) {
+		t.Errorf("after %s", r.After)
+	}
+	b.record(t, audit.SourceAdmin, "SetPassword", nil)
+	b.noSecrets(t, "correct horse battery", key.Secret, hash)
 }

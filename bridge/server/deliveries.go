@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/tidemill/tidemill/bridge/serving/functions"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -25,6 +26,7 @@ func (a *assembly) makeDeliveryStreams() error {
 	a.closes(func() error { client.CloseIdleConnections(); return nil })
 	service := func(at firehose.Place) (aws.Config, error) { return awsConfig(at, client) }
 	a.firehose = firehose.New(a.store, firehose.Options{
+		Invoker: functions.Transforms{Caller: a.caller()},
 		Source: func(stream string) connector.Source {
 			return connector.InProcess(a.store, a.kinesis.In(""), stream)
 		},

@@ -120,6 +120,14 @@ func (a *assembly) functionService() *awslambda.Options {
 		}}
 }
 
+// caller has functions called; nil: they are switched off, which a Caller knows.
+func (s *Server) caller() *functions.Caller {
+	if s.functions == nil {
+		return nil
+	}
+	return s.functions.caller
+}
+
 // ownFunctions are those that hooks and authorizers may name.
 func (s *Server) ownFunctions() webhook.Functions {
 	if s.functions == nil {

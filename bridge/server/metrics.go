@@ -40,6 +40,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	x.https(m.s)
 	x.broker(m.s)
 	x.fleet(m.s)
+	x.functions(m.s)
 	x.certificates(m.s)
 	for o, c := range m.s.aws.Stats() {
 		x.counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.",
@@ -345,6 +346,25 @@ func (x series) connectors(s *Server) {
 }
 
 // kinesis tells of the data streams: what came and went through the API.
+func (x series) functions(s *Server) {
+	if s.functions == nil {
+		return
+	}
+	for name, st := range s.functions.manager.Stats() {
+		x.counter("function_invocations", "Calls of functions that a process was found for.", float64(st.Invocations),
+			"function", name)
+		x.counter("function_errors", "Calls that a function failed: it told an error, ended or took too long.",
+			float64(st.Errors), "function", name)
+		x.counter("function_throttles", "Calls that were refused since there were too many at once.",
+			float64(st.Throttles), "function", name)
+		x.counter("function_seconds", "Time that calls took, starts of processes included.", st.Duration.Seconds(),
+			"function", name)
+		x.counter("function_cold_starts", "Processes that were started.", float64(st.ColdStarts), "function", name)
+		x.gauge("function_concurrent", "Calls under way.", float64(st.Concurrent), "function", name)
+		x.gauge("function_processes", "Processes, busy and idle.", float64(st.Processes), "function", name)
+	}
+}
+
 func (x series) kinesis(s *Server) {
 	for _, st := range s.kinesis.Stats() {
 		var all kinesis.Counts

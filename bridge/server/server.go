@@ -58,7 +58,7 @@ type Server struct {
 	registry *registry.Registry
 	people   *people.Directory
 	peers    *admin.Peers
-	expiries *expiries
+	expiries *admin.Expiries
 
 	audit       *audit.Log
 	queuedAudit *audit.Log  // does not wait; for who holds locks

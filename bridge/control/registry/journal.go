@@ -33,7 +33,9 @@ type journalEntry struct {
 
 // shown are the buckets whose entries say what a change of control is, with how
 // their keys are shown. The others follow from these, are large, or are nobody's to
-// see: PEM texts, indexes, tokens, temporary keys, files, messages.
+// see: PEM texts, indexes, tokens, temporary keys, files, messages. Those of users
+// and their keys have a hash and a secret, in members that are called so, and which
+// the audit log does not keep.
 var shown = map[string]func(key []byte) (name string, ok bool){
 	string(bThings):         plainKey,
 	string(bTypes):          plainKey,
@@ -54,6 +56,8 @@ var shown = map[string]func(key []byte) (name string, ok bool){
 	string(bTemplateBodies): linkKey,
 	string(bAuthorizers):    plainKey,
 	string(bRoleAliases):    plainKey,
+	string(bUsers):          plainKey,
+	string(bAccessKeys):     plainKey,
 	string(bUsers):          plainKey, // whose password and secret the audit log leaves out
 	string(bAccessKeys):     plainKey,
 	string(bMeta):           settingKey,

@@ -168,7 +168,8 @@ func New(e table.Engine, expiry func() time.Time) (*Registry, error) {
 	if err := prepare(e); err != nil {
 		return nil, errors.Join(fmt.Errorf("registry %s: %w", e.Name(), err), e.Close())
 	}
-	r := &Registry{engine: e, expiry: expiry, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{}, now: time.Now}
+	r := &Registry{engine: e, expiry: expiry, watchers: map[int]func(Event){}, docs: map[uint64]*authz.Document{},
+		now: time.Now}
 	if err := e.View(func(tx table.Tx) error {
 		r.revision.Store(tx.ID())
 		r.recent.after = tx.ID()

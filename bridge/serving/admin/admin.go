@@ -111,8 +111,8 @@ type Options struct {
 	Clients  Clients
 	// where devices find the bridge: host:port, given or what is missing of it
 	Endpoint func(given string) (string, error)
-	Expiries func() ([]Expiry, error) // of certificates
-	Broker   bool                     // devices connect to a broker instead of the bridge
+	Expiries *Expiries // of certificates
+	Broker   bool      // devices connect to a broker instead of the bridge
 
 	Store           Log
 	DataStreams     DataStreams

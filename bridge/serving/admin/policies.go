@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -29,7 +28,7 @@ type policies struct {
 
 func (h *policies) list(w http.ResponseWriter, _ *http.Request) error {
 	names := []string{}
-	err := h.registry.View(func(tx *registry.Tx) error {
+	err := view(h.registry, func(tx records) error {
 		return pages(func(after string) (string, error) {
 			page, next, err := tx.Policies(after, registry.MaxPage)
 			for _, p := range page {
@@ -47,7 +46,7 @@ func (h *policies) list(w http.ResponseWriter, _ *http.Request) error {
 // get answers with the document in effect.
 func (h *policies) get(w http.ResponseWriter, r *http.Request) error {
 	var out bytes.Buffer
-	err := h.registry.View(func(tx *registry.Tx) error {
+	err := view(h.registry, func(tx records) error {
 		doc, err := tx.PolicyDocument(r.PathValue("name"), 0)
 		if err != nil {
 			return err
@@ -67,7 +66,7 @@ func (h *policies) put(_ http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return badRequest{err}
 	}
-	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+	return update(r.Context(), h.registry, func(tx records) error {
 		return tx.PutPolicy(r.PathValue("name"), doc)
 	})
 }
@@ -77,13 +76,13 @@ func (h *policies) attach(_ http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
-	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+	return update(r.Context(), h.registry, func(tx records) error {
 		return tx.AttachPolicy(r.PathValue("name"), in.Certificate)
 	})
 }
 
 func (h *policies) detach(_ http.ResponseWriter, r *http.Request) error {
-	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+	return update(r.Context(), h.registry, func(tx records) error {
 		return tx.DetachPolicy(r.PathValue("name"), r.PathValue("certificate"))
 	})
 }
@@ -97,7 +96,7 @@ type PolicyVersionInfo struct {
 
 func (h *policies) versions(w http.ResponseWriter, r *http.Request) error {
 	all := []PolicyVersionInfo{}
-	err := h.registry.View(func(tx *registry.Tx) error {
+	err := view(h.registry, func(tx records) error {
 		p, err := tx.Policy(r.PathValue("name"))
 		for _, v := range p.Versions {
 			all = append(all, PolicyVersionInfo{v.Number, v.Number == p.Default, v.Created})
@@ -123,13 +122,13 @@ func (h *policies) setDefault(_ http.ResponseWriter, r *http.Request) error {
 	if in.Version < 1 {
 		return badRequest{errors.New("want a version from 1")}
 	}
-	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+	return update(r.Context(), h.registry, func(tx records) error {
 		return tx.SetDefaultVersion(r.PathValue("name"), in.Version)
 	})
 }
 
 func (h *policies) remove(_ http.ResponseWriter, r *http.Request) error {
-	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+	return update(r.Context(), h.registry, func(tx records) error {
 		return tx.DeletePolicy(r.PathValue("name"))
 	})
 }
@@ -139,7 +138,7 @@ func (h *policies) removeVersion(_ http.ResponseWriter, r *http.Request) error {
 	if err != nil || n < 1 {
 		return badRequest{errors.New("want a version from 1")}
 	}
-	return audit.Update(r.Context(), h.registry, func(tx *registry.Tx) error {
+	return update(r.Context(), h.registry, func(tx records) error {
 		return tx.DeletePolicyVersion(r.PathValue("name"), n)
 	})
 }
@@ -153,7 +152,7 @@ type EffectivePolicy struct {
 func (h *policies) effective(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	all := []EffectivePolicy{}
-	err := h.registry.View(func(tx *registry.Tx) error {
+	err := view(h.registry, func(tx records) error {
 		list, err := tx.EffectivePolicies(q.Get("certificate"), q.Get("thing"))
 		for _, p := range list {
 			all = append(all, EffectivePolicy{p, bytes.TrimSpace(p.Document)})
@@ -194,7 +193,7 @@ func (h *policies) test(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	all := []PolicyTestResult{}
-	err := h.registry.View(func(tx *registry.Tx) error {
+	err := view(h.registry, func(tx records) error {
 		c, err := tx.Certificate(in.Certificate)
 		if err != nil {
 			return err

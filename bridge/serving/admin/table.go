@@ -56,7 +56,7 @@ func bridgeRows(o Options) []row {
 		{"POST /v1/clock/accept", "AcceptClock", asked, state.accept, 0},
 		{"GET /v1/refused", "ListRefusedDeclarations", nothing, declared.refused, 0},
 		{"GET /v1/watch", "GetMessages", nothing, o.Watch.Serve, 0},
-		{"GET /v1/expiries", "ListExpiries", nothing, (&expiries{o.Expiries}).get, 0},
+		{"GET /v1/expiries", "ListExpiries", nothing, o.Expiries.get, 0},
 		{"PUT /v1/objects", "PutObject", opaque, (&objects{o.Objects}).put, maxObject},
 	}
 }

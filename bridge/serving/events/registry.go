@@ -106,7 +106,9 @@ func (e *Registry) publishOldest(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(all), store(e.registry, func(tx records) error { return tx.ForgetChanges(all[len(all)-1].Sequence) })
+	return len(all), store(e.registry, func(tx records) error {
+		return tx.ForgetChanges(all[len(all)-1].Sequence)
+	})
 }
 
 // message is the topic and text of a change (developer guide, "Registry

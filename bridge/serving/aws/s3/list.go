@@ -91,7 +91,7 @@ func (a *api) listObjectsV2(r *wire.Request) (*wire.Reply, error) {
 	}
 	l.After = r.Query.Get("start-after")
 	token := r.Query.Get("continuation-token")
-	if r.Query.Has("continuation-token") {
+	if token != "" {
 		if l.After, l.Folded, err = parseToken(token); err != nil {
 			return nil, err
 		}

@@ -51,7 +51,7 @@ func Service(o Options) *wire.Service {
 		Operations: slices.Concat(a.operations(), a.none(), refused()),
 	}
 	for i := range s.Operations {
-		finish(&s.Operations[i])
+		a.finish(&s.Operations[i])
 	}
 	return s
 }
@@ -91,7 +91,7 @@ func (a *api) operations() []wire.Operation {
 }
 
 // finish gives an operation what all have.
-func finish(op *wire.Operation) {
+func (a *api) finish(op *wire.Operation) {
 	op.Resource = resource
 	op.Judges = op.Name == "DeleteObjects"
 	op.Changes = op.Name == "CreateBucket" || op.Name == "DeleteBucket"
@@ -105,6 +105,9 @@ func finish(op *wire.Operation) {
 				return nil, wire.Errorf(http.StatusNotImplemented, "NotImplemented",
 					"%s with ?%s is not served here", r.Method(), name)
 			}
+		}
+		if id := r.Header.Get("X-Amz-Expected-Bucket-Owner"); id != "" && id != a.owner.ID {
+			return nil, wire.Errorf(http.StatusForbidden, "AccessDenied", "the buckets are of %s, not of %.20s", a.owner.ID, id)
 		}
 		if v, ok := r.Query["versionId"]; ok && v[0] != "null" {
 			return nil, wire.Errorf(http.StatusNotFound, "NoSuchVersion", "there are no versions here")
