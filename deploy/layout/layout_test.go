@@ -58,7 +58,8 @@ var rules = []rule{
 	// The pipeline knows no service, and no service another; package aws has them all.
 	{"bridge/serving/aws/wire", []string{"bridge/sigv4", "bridge/speed/admission"}},
 	{"bridge/serving/aws/kinesis", []string{"bridge/serving/aws/wire", "bridge/speed", "bridge/sigv4"}},
-	{"bridge/serving/aws/s3", []string{"bridge/serving/aws/wire", "bridge/speed/sink", "bridge/sigv4"}},
+	{"bridge/serving/aws/s3", []string{"bridge/serving/aws/wire", "bridge/speed/sink", "bridge/sigv4",
+		"agent/durable"}},
 	{"bridge/serving/aws/sqs", []string{"bridge/serving/aws/wire", "bridge/speed"}},
 	{"bridge/serving/aws/iot", []string{"bridge/serving/aws/wire", "bridge/control", "bridge/speed", "bridge/sigv4",
 		"bridge/strictjson"}},

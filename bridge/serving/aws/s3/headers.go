@@ -103,7 +103,7 @@ func withoutChunked(value string) string {
 			left = append(left, one)
 		}
 	}
-	return strings.Join(left, ",")
+	return strings.Join(left, ", ")
 }
 
 // describe are the headers of an object.

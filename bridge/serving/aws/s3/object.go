@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -255,12 +256,15 @@ func (a *api) deleteObjects(r *wire.Request) (*wire.Reply, error) {
 		Deleted []deleted `xml:"Deleted"`
 		Errors  []failure `xml:"Error"`
 	}{}
-	for _, o := range in.Objects {
-		err := r.Authorize("s3:DeleteObject", objectARN(bucket, o.Key))
-		if err == nil {
-			err = a.store.Delete(bucket, o.Key, objects.Condition{Match: o.ETag})
+	failed := make([]error, len(in.Objects))
+	several(len(in.Objects), func(i int) {
+		o := in.Objects[i]
+		if failed[i] = r.Authorize("s3:DeleteObject", objectARN(bucket, o.Key)); failed[i] == nil {
+			failed[i] = a.store.Delete(bucket, o.Key, objects.Condition{Match: o.ETag})
 		}
-		if err != nil {
+	})
+	for i, o := range in.Objects {
+		if err := failed[i]; err != nil {
 			e := r.ErrorOf(err)
 			out.Errors = append(out.Errors, failure{o.Key, e.Code, e.Message})
 		} else if !in.Quiet {
@@ -268,6 +272,24 @@ func (a *api) deleteObjects(r *wire.Request) (*wire.Reply, error) {
 		}
 	}
 	return &wire.Reply{XML: &out}, nil
+}
+
+// several calls f for 0 to n-1, eight at a time, so that they share syncs.
+func several(n int, f func(i int)) {
+	var running sync.WaitGroup
+	next := make(chan int)
+	for range min(n, 8) {
+		running.Go(func() {
+			for i := range next {
+				f(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	running.Wait()
 }
 
 // deletion is the body of DeleteObjects.

@@ -107,7 +107,8 @@ func (a *api) finish(op *wire.Operation) {
 			}
 		}
 		if id := r.Header.Get("X-Amz-Expected-Bucket-Owner"); id != "" && id != a.owner.ID {
-			return nil, wire.Errorf(http.StatusForbidden, "AccessDenied", "the buckets are of %s, not of %.20s", a.owner.ID, id)
+			return nil, wire.Errorf(http.StatusForbidden, "AccessDenied", "the buckets are of %s, not of %.20s",
+				a.owner.ID, id)
 		}
 		if v, ok := r.Query["versionId"]; ok && v[0] != "null" {
 			return nil, wire.Errorf(http.StatusNotFound, "NoSuchVersion", "there are no versions here")

@@ -121,18 +121,19 @@ func TestBuckets(t *testing.T) {
 // behind it; a stream is signed by its chunks.
 func TestObjects(t *testing.T) {
 	for _, secure := range []bool{false, true} {
+		x := newSite(t, secure)
 		for _, key := range []string{"a/b", "a", "a/", "x//../y", "ü+ %&=?#"} {
 			for _, alg := range append(types.ChecksumAlgorithm("").Values(), "") {
 				if alg == "" || slices.Contains(objects.Algorithms, objects.Algorithm(alg)) {
-					t.Run(fmt.Sprint(secure, key, alg), func(t *testing.T) { roundTrip(t, secure, key, alg) })
+					t.Run(fmt.Sprint(secure, key, alg), func(t *testing.T) { roundTrip(t, x, key, alg) })
 				}
 			}
 		}
 	}
 }
 
-func roundTrip(t *testing.T, secure bool, key string, alg types.ChecksumAlgorithm) {
-	x, ctx := newSite(t, secure), t.Context()
+func roundTrip(t *testing.T, x *site, key string, alg types.ChecksumAlgorithm) {
+	ctx := t.Context()
 	text := strings.Repeat("0123456789abcdef", 20_000)
 	put, err := x.PutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: &key, Body: strings.NewReader(text),
 		ContentType: aws.String("text/plain"), Metadata: map[string]string{"Name": "value"}, ChecksumAlgorithm: alg,

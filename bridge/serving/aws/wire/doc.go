@@ -16,6 +16,10 @@
 //	operate     Run, or Stream
 //	answer      in the protocol of the request
 //
+// The bodies of a RESTXML service are streams: the signature over the header comes
+// before them, and the operation reads what is verified on the way (Request.Data).
+// Each request has 256 KiB of the memory then, and its place until it is answered.
+//
 // A JSON service may have the first 4 KiB of a body read before that, in one of a
 // bounded number of places, since its answer to what is no JSON comes first. Else
 // nobody's body is read who has no key or may not do it anyway, no place is
