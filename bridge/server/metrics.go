@@ -276,16 +276,59 @@ func (x series) sinks(s *Server) {
 	x.counter("outbox_delivered", "Deliveries of actions done.", float64(o.Delivered))
 	x.counter("outbox_retried", "Attempts that failed and were repeated.", float64(o.Retried))
 	x.counter("outbox_failed", "Deliveries given up.", float64(o.Failed))
-	for name, d := range s.firehose.Stats() {
-		x.counter("delivery_objects", "Objects written.", float64(d.Objects), "delivery_stream", name)
-		x.counter("delivery_records", "Records in them.", float64(d.Records), "delivery_stream", name)
-		x.counter("delivery_bytes", "Bytes in them, before compression.", float64(d.Bytes), "delivery_stream", name)
+	x.outboxes(s)
+	x.deliveryStreams(s)
+}
+
+// outboxes tells of what waits in each.
+func (x series) outboxes(s *Server) {
+	all, err := s.drainer.List()
+	if err != nil {
+		return // the log is closed
+	}
+	for _, o := range all {
+		labels := []string{"rule", o.Rule, "action", o.Slot}
+		x.gauge("outbox_waiting", "Deliveries that are neither done nor given up.", float64(o.Records), labels...)
+		x.gauge("outbox_waiting_bytes", "Bytes that they take in the log.", float64(o.Bytes), labels...)
+		x.gauge("outbox_age_seconds", "Age of the oldest of them; 0 without any.", age(o.Oldest), labels...)
+	}
+}
+
+// age of what came at t, in seconds; 0 for never.
+func age(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
+	}
+	return max(0, time.Since(t).Seconds())
+}
+
+// deliveryStreams tells of them in the terms of AWS's metrics: DeliveryToX.Records,
+// .Bytes, .Success and .DataFreshness are series with a label for the destination.
+func (x series) deliveryStreams(s *Server) {
+	all, err := s.firehose.List()
+	if err != nil {
+		return // the log is closed
+	}
+	for _, d := range all {
+		labels := []string{"delivery_stream", d.Name}
+		to := []string{"delivery_stream", d.Name, "destination", d.To}
+		x.counter("delivery_incoming_records", "Records that were put, ever.", float64(d.Incoming), labels...)
+		x.counter("delivery_objects", "Objects written.", float64(d.Objects), labels...)
+		x.counter("delivery_records", "Records delivered.", float64(d.Stats.Records), labels...)
+		x.counter("delivery_bytes", "Bytes in them, before compression.", float64(d.Stats.Bytes), labels...)
 		x.counter("delivery_lost_records", "Records gone from the log before they were delivered.", float64(d.Lost),
-			"delivery_stream", name)
-		x.counter("delivery_failed_records", "Records that could not be taken apart, written under ErrorOutputPrefix.",
-			float64(d.Failed), "delivery_stream", name)
-		x.counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Failures), "delivery_stream",
-			name)
+			labels...)
+		x.counter("delivery_failed_records",
+			"Records that could not be processed or delivered, written under ErrorOutputPrefix.", float64(d.Failed),
+			labels...)
+		x.counter("delivery_attempts", "Attempts to deliver.", float64(d.Attempts), to...)
+		x.counter("delivery_failures", "Attempts that failed and are repeated.", float64(d.Stats.Failures), labels...)
+		x.gauge("delivery_freshness_seconds", "Age of the oldest record that is not delivered; 0 without any.",
+			age(d.Oldest), to...)
+		x.gauge("delivery_waiting_records", "Records that are not delivered.", float64(d.Backlog.Records), labels...)
+		x.gauge("delivery_waiting_bytes", "Bytes that they take in the log.", float64(d.Backlog.Bytes), labels...)
+		x.gauge("delivery_failed_objects", "Objects of what failed that wait to be driven again.",
+			float64(d.FailedObjects), labels...)
 	}
 }
 

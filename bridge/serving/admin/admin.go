@@ -13,6 +13,7 @@ package admin
 
 import (
 	"cmp"
+	"context"
 	"crypto/x509"
 	"encoding/json"
 	"log/slog"
@@ -24,6 +25,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
+	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -70,9 +72,18 @@ type DataStreams interface {
 
 // DeliveryStreams are those that are declared; a firehose.Service has them.
 type DeliveryStreams interface {
-	Stats() map[string]firehose.Stats
-	Waiting(name string) (records uint64, err error)
+	List() ([]firehose.Info, error)
+	Info(name string) (firehose.Info, error)
 	Kept(name string) map[string]json.RawMessage
+	Failed(name string) ([]firehose.Failed, error)
+	Redrive(ctx context.Context, name string, ids []string, tell func(firehose.Redriven)) error
+}
+
+// Outboxes are those of rules; an action.Drainer has them.
+type Outboxes interface {
+	List() ([]action.OutboxInfo, error)
+	Retry(rule, slot string) error
+	Drop(ctx context.Context, rule, slot string) (dropped uint64, err error)
 }
 
 // Connectors are those that are declared; a declare.Connectors has them.
@@ -117,6 +128,7 @@ type Options struct {
 	Store           Log
 	DataStreams     DataStreams
 	DeliveryStreams DeliveryStreams
+	Outboxes        Outboxes
 	Connectors      Connectors
 	Objects         Objects
 

@@ -3,16 +3,14 @@ package admin
 import (
 	"encoding/json"
 	"net/http"
+
+	"github.com/tidemill/tidemill/bridge/speed/firehose"
 )
 
 // DeliveryInfo describes one delivery stream.
 type DeliveryInfo struct {
-	Name    string `json:"name"`
-	Waiting uint64 `json:"waiting"` // records put and not yet in an object
-	Objects int64  `json:"objects"` // written since the start, as the two below
-	Records int64  `json:"records"`
-	Bytes   int64  `json:"bytes"`
-	Failed  int64  `json:"failed"` // records that could not be taken apart
+	firehose.Info
+	Waiting uint64 `json:"waiting"` // records put and not delivered
 	// Kept are members of the configuration that have no effect here.
 	Kept map[string]json.RawMessage `json:"kept,omitempty"`
 }
@@ -20,15 +18,57 @@ type DeliveryInfo struct {
 // deliveryStreams are those that are declared.
 type deliveryStreams struct{ service DeliveryStreams }
 
+func (h *deliveryStreams) info(i firehose.Info) DeliveryInfo {
+	return DeliveryInfo{i, i.Backlog.Records, h.service.Kept(i.Name)}
+}
+
 func (h *deliveryStreams) list(w http.ResponseWriter, _ *http.Request) error {
-	all := []DeliveryInfo{}
-	for name, st := range h.service.Stats() {
-		waiting, err := h.service.Waiting(name)
-		if err != nil {
-			return err
-		}
-		all = append(all, DeliveryInfo{name, waiting, st.Objects, st.Records, st.Bytes, st.Failed,
-			h.service.Kept(name)})
+	infos, err := h.service.List()
+	if err != nil {
+		return err
+	}
+	all := make([]DeliveryInfo, 0, len(infos))
+	for _, i := range infos {
+		all = append(all, h.info(i))
 	}
 	return writeJSON(w, all)
+}
+
+func (h *deliveryStreams) show(w http.ResponseWriter, r *http.Request) error {
+	i, err := h.service.Info(r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, h.info(i))
+}
+
+func (h *deliveryStreams) failed(w http.ResponseWriter, r *http.Request) error {
+	all, err := h.service.Failed(r.PathValue("name"))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, all)
+}
+
+// A RedriveRequest says what is to be driven again; no ids: all.
+type RedriveRequest struct {
+	IDs []string `json:"ids,omitempty"`
+}
+
+// redrive answers with a firehose.Redriven for each, in lines, as they come.
+func (h *deliveryStreams) redrive(w http.ResponseWriter, r *http.Request) error {
+	var in RedriveRequest
+	if err := readJSON(r, &in); err != nil {
+		return err
+	}
+	name := r.PathValue("name")
+	if _, err := h.service.Info(name); err != nil {
+		return err
+	}
+	w.Header().Set("Content-Type", "application/json")
+	enc, rc := json.NewEncoder(w), http.NewResponseController(w)
+	return h.service.Redrive(r.Context(), name, in.IDs, func(line firehose.Redriven) {
+		_ = enc.Encode(line) // whoever asked may be gone; the rest is driven until the context says so
+		_ = rc.Flush()
+	})
 }

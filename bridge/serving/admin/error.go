@@ -10,6 +10,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
+	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -46,6 +47,7 @@ var statuses = []struct {
 	{is(registry.ErrNotFound), http.StatusNotFound},
 	{is(streams.ErrNotFound), http.StatusNotFound},
 	{is(registry.ErrExists), http.StatusConflict},
+	{is(action.ErrInUse), http.StatusConflict},
 	{is(registry.ErrConflict), http.StatusConflict},
 	{is(streams.ErrExists), http.StatusConflict},
 }

@@ -63,20 +63,23 @@ func bridgeRows(o Options) []row {
 
 // streamsRows are about data streams, delivery streams and connectors.
 func streamsRows(o Options) []row {
-	stream := &dataStreams{o.Store, o.DataStreams}
+	stream, delivery := &dataStreams{o.Store, o.DataStreams}, &deliveryStreams{o.DeliveryStreams}
 	connectors := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }
 	return []row{
 		{"GET /v1/streams", "ListStreams", nothing, stream.list, 0},
 		{"POST /v1/streams", "CreateStream", asked, stream.create, 0},
 		{"GET /v1/streams/records", "GetStreamRecords", nothing, stream.tail, 0},
-		{"GET /v1/delivery-streams", "ListDeliveryStreams", nothing, (&deliveryStreams{o.DeliveryStreams}).list, 0},
+		{"GET /v1/delivery-streams", "ListDeliveryStreams", nothing, delivery.list, 0},
+		{"GET /v1/delivery-streams/{name}", "DescribeDeliveryStream", nothing, delivery.show, 0},
+		{"GET /v1/delivery-streams/{name}/failed", "ListFailedDeliveries", nothing, delivery.failed, 0},
+		{"POST /v1/delivery-streams/{name}/redrive", "RedriveDeliveryStream", asked, delivery.redrive, 0},
 		{"GET /v1/connectors", "ListConnectors", nothing, connectors, 0},
 	}
 }
 
 // rulesRows are about topic rules.
 func rulesRows(o Options) []row {
-	rule := &topicRules{o.TopicRules, o.Engine}
+	rule, box := &topicRules{o.TopicRules, o.Engine}, &outboxes{o.Outboxes}
 	replay := &replays{rules: o.TopicRules, engine: o.Engine, compiler: o.Compiler,
 		stops: map[string]context.CancelFunc{}}
 	return []row{
@@ -86,6 +89,9 @@ func rulesRows(o Options) []row {
 		{"POST /v1/rules/{name}/why", "TestRule", nothing, rule.try, 0},
 		{"POST /v1/replays", "ReplayRule", nothing, replay.run, 0},
 		{"DELETE /v1/replays/{id}", "StopReplay", nothing, replay.stopOne, 0},
+		{"GET /v1/outboxes", "ListOutboxes", nothing, box.list, 0},
+		{"POST /v1/outboxes/{rule}/{slot}/retry", "RetryOutbox", asked, box.retry, 0},
+		{"DELETE /v1/outboxes/{rule}/{slot}", "DropOutbox", asked, box.drop, 0},
 	}
 }
 

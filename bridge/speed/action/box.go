@@ -38,6 +38,8 @@ type box struct {
 	drainer *Drainer
 	stream  string
 	log     *slog.Logger
+	stop    context.CancelFunc // ends Run
+	ended   chan struct{}      // closed when it has
 
 	// Of the job under way.
 	work   []work
@@ -58,7 +60,7 @@ func (x *Drainer) open(stream string) (*box, error) {
 	if err != nil {
 		return nil, err
 	}
-	bx := &box{drainer: x, stream: stream, log: x.opts.Log.With("outbox", stream)}
+	bx := &box{drainer: x, stream: stream, log: x.opts.Log.With("outbox", stream), ended: make(chan struct{})}
 	bx.Drain = delivery.NewDrain(delivery.NewLine(attempts, bx.log, nil), x.store, stream, key, false, bx)
 	return bx, nil
 }
@@ -68,7 +70,14 @@ type window struct{ delivery.Range }
 
 // Cut implements delivery.Work.
 func (bx *box) Cut(ctx context.Context, next uint64) (delivery.Plan, error) {
-	if err := bx.drainer.store.Wait(ctx, bx.stream, 0, next); err != nil {
+	idle, cancel := context.WithTimeout(ctx, lookAgain)
+	err := bx.drainer.store.Wait(idle, bx.stream, 0, next)
+	over := idle.Err() != nil && ctx.Err() == nil
+	cancel()
+	if over {
+		return nil, bx.drainer.end(bx, next)
+	}
+	if err != nil {
 		return nil, err
 	}
 	for {
@@ -265,15 +274,20 @@ func (bx *box) settle(ctx context.Context, from, to int, given []sink.Refusal) e
 			bx.drainer.opts.Failed(bx.batch, d, r.Err)
 		}
 	}
-	err := bx.Move(ctx, bx.batch, bx.work[to-1].offset+1)
-	for _, done := range bx.staged {
-		done(err)
-	}
-	clear(bx.staged)
-	bx.batch, bx.staged = bx.drainer.store.NewBatch(), bx.staged[:0]
-	if err != nil {
-		return err
-	}
+	return bx.Move(ctx, bx.batch, bx.work[to-1].offset+1, func(err error) {
+		for _, done := range bx.staged {
+			done(err)
+		}
+		clear(bx.staged)
+		bx.batch, bx.staged = bx.drainer.store.NewBatch(), bx.staged[:0]
+		if err == nil {
+			bx.tell(from, to, why)
+		}
+	})
+}
+
+// tell counts and tells of what became durable.
+func (bx *box) tell(from, to int, why map[int]error) {
 	for i := from; i < to; i++ {
 		switch d, err := bx.work[i].Delivery, why[i]; {
 		case d == nil:
@@ -287,5 +301,4 @@ func (bx *box) settle(ctx context.Context, from, to int, given []sink.Refusal) e
 		bx.drainer.opts.Tried(bx.told(i, why[i], true))
 		bx.work[i].Delivery = nil // it holds a payload
 	}
-	return nil
 }

@@ -41,7 +41,10 @@ type Options struct {
 	// grew old while the bridge was down is given up only after its target
 	// has failed for an hour.
 	GiveUp time.Duration
-	Log    *slog.Logger
+	// InUse says whether a rule writes to an outbox. One that none writes to ends when
+	// it is empty. nil: all are in use.
+	InUse func(stream string) bool
+	Log   *slog.Logger
 }
 
 // An Attempt to do a Delivery.
@@ -60,6 +63,8 @@ type Log interface {
 	Describe(name string) (streams.Info, error)
 	List() []streams.Info
 	Create(name string, c streams.Config) error
+	Delete(name string) error
+	Size(name string) (streams.Size, error)
 }
 
 // positions is where an outbox's position is.
@@ -72,18 +77,18 @@ type positions interface {
 type Outboxes struct {
 	store Log
 
-	mu    sync.Mutex // guards what follows
-	boxes map[string]bool
-	start func(stream string) // begins to drain; set while a Drainer runs
+	mu    sync.Mutex           // guards what follows
+	boxes map[string]time.Time // when a rule last asked for it; zero: none did in this process
+	start func(stream string)  // begins to drain; set while a Drainer runs
 }
 
 // NewOutboxes returns the outboxes of store, those included that an earlier run
 // of the process left behind.
 func NewOutboxes(store Log) *Outboxes {
-	x := &Outboxes{store: store, boxes: map[string]bool{}}
+	x := &Outboxes{store: store, boxes: map[string]time.Time{}}
 	for _, info := range store.List() {
 		if IsOutbox(info.Name) {
-			x.boxes[info.Name] = true
+			x.boxes[info.Name] = time.Time{}
 		}
 	}
 	return x
@@ -110,6 +115,9 @@ type Drainer struct {
 	opts     Options
 
 	delivered, retried, failed atomic.Int64
+
+	mu    sync.Mutex // guards boxes
+	boxes map[string]*box
 }
 
 // OutboxStats counts since the start of the process.
@@ -123,7 +131,10 @@ func NewDrainer(outboxes *Outboxes, o Options) *Drainer {
 	if o.Tried == nil {
 		o.Tried = func(Attempt) {}
 	}
-	return &Drainer{outboxes: outboxes, store: outboxes.store, opts: o}
+	if o.InUse == nil {
+		o.InUse = func(string) bool { return true }
+	}
+	return &Drainer{outboxes: outboxes, store: outboxes.store, opts: o, boxes: map[string]*box{}}
 }
 
 // Stats returns the counters.
@@ -135,13 +146,14 @@ func (x *Drainer) Stats() OutboxStats {
 func (x *Outboxes) Ensure(stream string) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if x.boxes[stream] {
+	if _, there := x.boxes[stream]; there {
+		x.boxes[stream] = time.Now()
 		return nil
 	}
 	if err := x.store.Create(stream, streams.Config{Shards: 1}); err != nil && !errors.Is(err, streams.ErrExists) {
 		return err
 	}
-	x.boxes[stream] = true
+	x.boxes[stream] = time.Now()
 	if x.start != nil {
 		x.start(stream)
 	}
@@ -164,7 +176,18 @@ func (x *Drainer) drain(ctx context.Context, stream string) {
 		x.opts.Log.Error("an outbox cannot be drained", "outbox", stream, "err", err)
 		return
 	}
+	ctx, bx.stop = context.WithCancel(ctx)
+	defer bx.stop()
+	defer close(bx.ended)
+	x.mu.Lock()
+	x.boxes[stream] = bx
+	x.mu.Unlock()
 	bx.Run(ctx)
+	x.mu.Lock()
+	if x.boxes[stream] == bx {
+		delete(x.boxes, stream)
+	}
+	x.mu.Unlock()
 }
 
 // position returns an outbox's position, and the metadata key it is kept at.

@@ -214,7 +214,7 @@ func (m *model) settle(ctx context.Context, p *modelPlan, to int, given []sink.R
 	if !m.planned && to < len(m.recs) {
 		next = m.recs[to].Offset
 	}
-	return m.Move(ctx, b, next)
+	return m.Move(ctx, b, next, nil)
 }
 
 // Whatever a sink does and wherever the process dies, each record is in one object,

@@ -139,6 +139,7 @@ func (l *Line) Do(ctx context.Context, j *Job) error {
 // attempt sends what is left. It returns what is to be sent again after a wait;
 // moved, that something was done or given up; and what went wrong.
 func (l *Line) attempt(ctx context.Context, p *progress) (again []sink.Refusal, moved bool, err error) {
+	l.note(func(s *Status) { s.Attempts++ })
 	refused, err := p.Send(ctx, p.left)
 	if err == nil {
 		refused, err = p.check(refused)

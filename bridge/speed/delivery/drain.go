@@ -117,14 +117,18 @@ func (d *Drain) Once(ctx context.Context) error {
 }
 
 // Move makes durable that records below next are dealt with, together with what is
-// in b, and trims them.
-func (d *Drain) Move(ctx context.Context, b *streams.Batch, next uint64) error {
+// in b, and trims them. told, which may be nil, hears at once whether it is durable.
+func (d *Drain) Move(ctx context.Context, b *streams.Batch, next uint64, told func(error)) error {
 	raw, err := d.encode(position{next: next})
 	if err != nil {
 		return err
 	}
 	b.Set(d.key, raw)
-	if err := d.log.Commit(ctx, b); err != nil {
+	err = d.log.Commit(ctx, b)
+	if told != nil {
+		told(err)
+	}
+	if err != nil {
 		return err
 	}
 	if err := d.log.Trim(d.stream, 0, next); err != nil && !errors.Is(err, streams.ErrClosed) {
@@ -243,8 +247,8 @@ func (d *Drain) skip(ctx context.Context, pos *position) error {
 
 // A Backlog is what waits in a drain's stream.
 type Backlog struct {
-	Records uint64    `json:"records"`
-	Bytes   int64     `json:"bytes"`           // as stored; whole blocks, so some that are done may be among them
+	Records uint64    `json:"waiting_records"`
+	Bytes   int64     `json:"waiting_bytes"`   // as stored; whole blocks, so some that are done may be among them
 	Oldest  time.Time `json:"oldest,omitzero"` // when the first that waits came
 	Next    uint64    `json:"next"`            // its offset
 }

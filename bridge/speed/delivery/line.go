@@ -42,7 +42,8 @@ type Line struct {
 
 // Status is how a line goes.
 type Status struct {
-	Failures  int64     `json:"failures"`             // attempts that failed, since the start of the process
+	Attempts  int64     `json:"attempts"`             // since the start of the process
+	Failures  int64     `json:"failures"`             // of them, that failed
 	LastError string    `json:"last_error,omitempty"` // of the last attempt that failed
 	FailedAt  time.Time `json:"failed_at,omitzero"`   // when that was
 	Down      time.Time `json:"down_since,omitzero"`  // since when nothing gets in; zero: it does

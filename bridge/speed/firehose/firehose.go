@@ -14,8 +14,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
@@ -35,9 +37,12 @@ func StreamName(name string) string { return "$firehose/" + name }
 
 // Stats counts since the start of the process.
 type Stats struct {
-	Objects, Records, Bytes, Failures int64 // Bytes before compression
-	Lost                              int64 // records that left the log undelivered
-	Failed                            int64 // records that could not be taken apart, under ErrorOutputPrefix
+	Objects  int64 `json:"objects"`
+	Records  int64 `json:"records"` // delivered
+	Bytes    int64 `json:"bytes"`   // in them, before compression
+	Failures int64 `json:"attempts_failed"`
+	Lost     int64 `json:"lost"`   // records that left the log undelivered, or that an endpoint will never take
+	Failed   int64 `json:"failed"` // records that could not be processed or delivered, under ErrorOutputPrefix
 }
 
 // A Log is what delivery streams need of the bridge's log: a stream each to read
@@ -65,13 +70,19 @@ type Options struct {
 	// Source reads data streams of the log, for delivery streams that have one as their
 	// source.
 	Source  func(stream string) connector.Source
-	Objects sink.Objects                                                         // the bridge's own
-	S3      func(Place) (sink.Objects, error)                                    // others; nil: there are none
-	Invoker transform.Invoker                                                    // of functions; nil: there are blueprints alone
-	Kept    *objects.Store                                                       // has what S3 did not take; nil: that waits in the log
-	AWS     AWS                                                                  // of services that requests are signed for; nil: none is
-	Dial    func(ctx context.Context, network, address string) (net.Conn, error) // to databases, as HTTP
-	HTTP    *http.Client                                                         // reaches what delivery streams may reach
+	Objects sink.Objects // the bridge's own
+
+	// S3 finds other stores of objects, AWS services that requests are signed for. nil:
+	// there are none.
+	S3  func(Place) (sink.Objects, error)
+	AWS AWS
+	// Invoker calls functions; nil: there are blueprints alone.
+	Invoker transform.Invoker
+	// Kept has what S3 did not take; nil: that waits in the log.
+	Kept *objects.Store
+	// HTTP and Dial reach what delivery streams may reach; Dial is for databases.
+	HTTP *http.Client
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	Account, Region string // of ARNs
 	Log             *slog.Logger
@@ -145,10 +156,67 @@ func (s *Service) Stats() map[string]Stats {
 	defer s.mu.Unlock()
 	all := make(map[string]Stats, len(s.streams))
 	for name, d := range s.streams {
-		all[name] = Stats{d.nObjects.Load(), d.nRecords.Load(), d.nBytes.Load(), d.Status().Failures, d.nLost.Load(),
-			d.nFailed.Load()}
+		all[name] = d.stats()
 	}
 	return all
+}
+
+// An Info says how a delivery stream goes.
+type Info struct {
+	Name   string `json:"name"`
+	To     string `json:"to"`               // S3, Redshift, AmazonOpenSearchService, HttpEndpoint or Splunk
+	Source string `json:"source,omitempty"` // data stream; "": records are put
+	Stats
+	delivery.Backlog
+	delivery.Status
+	FailedObjects int    `json:"failed_objects"` // of what waits to be driven again
+	Incoming      uint64 `json:"incoming"`       // records that ever came, or were taken over from the source
+}
+
+// Info describes a delivery stream.
+func (s *Service) Info(name string) (i Info, err error) {
+	d, err := s.stream(name)
+	if err != nil {
+		return i, err
+	}
+	c := d.config.Load()
+	i = Info{Name: name, To: c.to(), Source: c.Source.Stream, Status: d.Status(), Stats: d.stats(),
+		FailedObjects: len(d.listFailed())}
+	if i.Backlog, err = d.Backlog(s.store.Size); err == nil {
+		_, i.Incoming, err = s.store.Bounds(d.stream, 0)
+	}
+	return i, err
+}
+
+// List describes all delivery streams, by name.
+func (s *Service) List() (all []Info, err error) {
+	s.mu.Lock()
+	names := slices.Sorted(maps.Keys(s.streams))
+	s.mu.Unlock()
+	for _, name := range names {
+		i, err := s.Info(name)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, i)
+	}
+	return all, nil
+}
+
+// to is the destination as AWS's metrics name it.
+func (c *Config) to() string {
+	switch c.Kind {
+	case ToRedshift, ToEndpoint, ToSplunk:
+		return string(c.Kind)
+	case Elasticsearch, OpenSearch:
+		return "AmazonOpenSearchService"
+	}
+	return "S3"
+}
+
+func (d *stream) stats() Stats {
+	return Stats{d.nObjects.Load(), d.nRecords.Load(), d.nBytes.Load(), d.Status().Failures, d.nLost.Load(),
+		d.nFailed.Load()}
 }
 
 // Run delivers until ctx ends. What is buffered then stays in the log for the

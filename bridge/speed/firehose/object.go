@@ -157,14 +157,15 @@ func (d *stream) streamed(c *Config, p *plan) (output, func() counts) {
 
 // sourceCopy is the records as they came.
 func (d *stream) sourceCopy(o *Objects, p *plan) output {
-	return output{place: o.place(), bucket: o.Bucket, key: p.SourceKey, write: func(ctx context.Context, w io.Writer) error {
+	write := func(ctx context.Context, w io.Writer) error {
 		z := o.Compression.NewWriter(w)
 		err := d.each(ctx, p.Range, func(r *streams.Record) error { _, err := z.Write(r.Data); return err })
 		if err == nil {
 			err = z.Close()
 		}
 		return err
-	}}
+	}
+	return output{place: o.place(), bucket: o.Bucket, key: p.SourceKey, write: write}
 }
 
 // partitions are the objects of dynamic partitioning. Their keys are durable in the
@@ -183,7 +184,8 @@ func (d *stream) partitions(ctx context.Context, c *Config, p *plan, m *made) (a
 	for n, id := range order {
 		if named[id] == "" {
 			fresh = true
-			if named[id], err = c.Objects.Key(c.Name, c.Version, spread[id].Values, fmt.Sprintf("%s-%d", p.ID, n)); err != nil {
+			named[id], err = c.Objects.Key(c.Name, c.Version, spread[id].Values, fmt.Sprintf("%s-%d", p.ID, n))
+			if err != nil {
 				return nil, err
 			}
 		}

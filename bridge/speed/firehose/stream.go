@@ -112,7 +112,7 @@ func (d *stream) settleWith(ctx context.Context, p *plan, n counts, kept []Faile
 	if err := d.register(b, kept); err != nil {
 		return err
 	}
-	if err := d.Move(ctx, b, p.To); err != nil {
+	if err := d.Move(ctx, b, p.To, nil); err != nil {
 		return err
 	}
 	d.registered(kept)

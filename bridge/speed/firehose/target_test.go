@@ -86,8 +86,8 @@ func newBench(t *testing.T, doc string, w web, k *bucket) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{k: k, store: store, Service: New(store, Options{Objects: k, HTTP: &http.Client{Transport: w}, Kept: kept,
-		Account: "000000000000", Region: "eu-local-1", Log: quiet()})}
+	b := &bench{k: k, store: store, Service: New(store, Options{Objects: k, HTTP: &http.Client{Transport: w},
+		Kept: kept, Account: "000000000000", Region: "eu-local-1", Log: quiet()})}
 	if err := b.Apply(c); err != nil {
 		t.Fatal(err)
 	}

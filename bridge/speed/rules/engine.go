@@ -106,6 +106,18 @@ func (e *Engine) outboxes(r *Rule) error {
 	return nil
 }
 
+// UsesOutbox says whether a rule in force writes to an outbox.
+func (e *Engine) UsesOutbox(stream string) bool {
+	for _, r := range e.rules.Load().byName {
+		for _, a := range r.targets() {
+			if a.Outbox() == stream {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // Skipped counts messages that left the ingest log before a worker read them.
 func (e *Engine) Skipped() int64 { return e.skipped.Load() }
 

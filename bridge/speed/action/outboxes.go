@@ -1,0 +1,160 @@
+package action
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/delivery"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
+)
+
+// lookAgain is how often an outbox that is empty is looked at: whether a rule still
+// writes to it. unused is how long ago a rule must have asked for it, for one that is
+// about to come into force has its outbox first.
+const (
+	lookAgain = time.Minute
+	unused    = 10 * time.Minute
+)
+
+// ErrInUse says that a rule writes to an outbox: what waits in it is the rule's.
+var ErrInUse = errors.New("a rule writes to the outbox")
+
+// An OutboxInfo describes an outbox.
+type OutboxInfo struct {
+	Rule string `json:"rule"`
+	Slot string `json:"slot"` // of the action in its rule
+	// Unused: no rule writes to it any more. It ends when it is empty.
+	Unused bool `json:"unused,omitempty"`
+	delivery.Backlog
+	delivery.Status
+}
+
+// names are the rule and the slot of an outbox.
+func names(stream string) (rule, slot string) {
+	rest := strings.TrimPrefix(stream, outboxPrefix)
+	i := strings.LastIndexByte(rest, '/')
+	if i < 0 {
+		return rest, ""
+	}
+	return rest[:i], rest[i+1:]
+}
+
+// List describes the outboxes that are drained, by name.
+func (x *Drainer) List() ([]OutboxInfo, error) {
+	x.mu.Lock()
+	boxes := make([]*box, 0, len(x.boxes))
+	for _, bx := range x.boxes {
+		boxes = append(boxes, bx)
+	}
+	x.mu.Unlock()
+	slices.SortFunc(boxes, func(a, b *box) int { return strings.Compare(a.stream, b.stream) })
+	all := make([]OutboxInfo, 0, len(boxes))
+	for _, bx := range boxes {
+		o := OutboxInfo{Unused: !x.opts.InUse(bx.stream), Status: bx.Status()}
+		o.Rule, o.Slot = names(bx.stream)
+		var err error
+		if o.Backlog, err = bx.Backlog(x.store.Size); errors.Is(err, streams.ErrNotFound) {
+			continue // it has just ended
+		} else if err != nil {
+			return nil, err
+		}
+		all = append(all, o)
+	}
+	return all, nil
+}
+
+func (x *Drainer) box(rule, slot string) (*box, error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if bx := x.boxes[OutboxStream(rule, slot)]; bx != nil {
+		return bx, nil
+	}
+	return nil, fmt.Errorf("outbox of action %s of rule %s: %w", slot, rule, streams.ErrNotFound)
+}
+
+// Retry has an outbox try now what it would try later.
+func (x *Drainer) Retry(rule, slot string) error {
+	bx, err := x.box(rule, slot)
+	if err == nil {
+		bx.Kick()
+	}
+	return err
+}
+
+// Drop ends an outbox that no rule writes to, with all that waits in it. It returns
+// how many deliveries those were.
+func (x *Drainer) Drop(ctx context.Context, rule, slot string) (dropped uint64, err error) {
+	bx, err := x.box(rule, slot)
+	if err != nil {
+		return 0, err
+	}
+	if x.opts.InUse(bx.stream) {
+		return 0, fmt.Errorf("outbox of action %s of rule %s: %w; delete the rule first", slot, rule, ErrInUse)
+	}
+	b, err := bx.Backlog(x.store.Size)
+	if err != nil {
+		return 0, err
+	}
+	bx.stop()
+	select {
+	case <-bx.ended:
+	case <-ctx.Done():
+		return 0, ctx.Err() // it is drained again when the bridge starts
+	}
+	if err := x.remove(bx.stream, 0); err != nil {
+		x.outboxes.again(bx.stream)
+		return 0, err
+	}
+	bx.log.Warn("outbox dropped", "deliveries", b.Records)
+	return b.Records, nil
+}
+
+// end removes an outbox that is empty and that no rule writes to.
+func (x *Drainer) end(bx *box, next uint64) error {
+	stream := bx.stream
+	if x.opts.InUse(stream) {
+		return nil
+	}
+	_, tip, err := x.store.Bounds(stream, 0)
+	if err != nil || tip > next {
+		return err
+	}
+	err = x.remove(stream, unused)
+	if errors.Is(err, ErrInUse) {
+		return nil
+	}
+	if err == nil {
+		bx.stop()
+		x.opts.Log.Info("an outbox of a rule that is gone ended", "outbox", stream)
+	}
+	return err
+}
+
+// remove removes an outbox, unless a rule wants it or has asked for it less than so
+// long ago.
+func (x *Drainer) remove(stream string, since time.Duration) error {
+	o := x.outboxes
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if x.opts.InUse(stream) || time.Since(o.boxes[stream]) < since {
+		return ErrInUse
+	}
+	if err := x.store.Delete(stream); err != nil {
+		return err
+	}
+	delete(o.boxes, stream)
+	return nil
+}
+
+// again has an outbox drained that was stopped.
+func (x *Outboxes) again(stream string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if _, there := x.boxes[stream]; there && x.start != nil {
+		x.start(stream)
+	}
+}
