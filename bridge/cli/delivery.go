@@ -41,7 +41,8 @@ func listDeliveries(ctx context.Context, c *call) error {
 			return err
 		}
 		w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "DELIVERY STREAM\tTO\tWAITING\tBYTES WAITING\tAGE\tOBJECTS\tRECORDS\tBYTES\tFAILED\tTO REDRIVE\tTROUBLE")
+		fmt.Fprintln(w, "DELIVERY STREAM\tTO\tWAITING\tBYTES WAITING\tAGE\tOBJECTS\tRECORDS\tBYTES\tFAILED\t"+
+			"TO REDRIVE\tTROUBLE")
 		for _, d := range all {
 			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", d.Name, d.To, d.Waiting, d.Backlog.Bytes,
 				ageText(d.Oldest), d.Objects, d.Stats.Records, d.Stats.Bytes, d.Failed, d.FailedObjects, troubleText(&d))
@@ -179,7 +180,8 @@ var firehoseRedrive = command{name: "firehose redrive", args: "NAME [ID…]",
 				return errNoDeliveries
 			}
 			in, failed, said := admin.RedriveRequest{IDs: c.args[1:]}, 0, 0
-			err := a.do(ctx, "POST", deliveryPath(c.args[0], "/redrive"), nil, in, lines(func(r firehose.Redriven) bool {
+			path := deliveryPath(c.args[0], "/redrive")
+			err := a.do(ctx, "POST", path, nil, in, lines(func(r firehose.Redriven) bool {
 				what := "done"
 				if said = r.Done; r.Error != "" {
 					what = "stays: " + printable(r.Error)
