@@ -108,30 +108,8 @@ func (g *lastGood) substitute(found []folder, now map[string]outcome) (good []fo
 // keep makes durable what was found and is good, the files themselves too, and
 // forgets what is gone, which it returns by path as it was last in force.
 func (g *lastGood) keep(found []folder, now map[string]outcome) (gone []file, err error) {
-	there, changed, folders := map[string]bool{}, map[string]file{}, map[string]bool{}
-	for _, f := range found {
-		if f.err != nil {
-			for name := range g.sums {
-				if filepath.Dir(name) == filepath.Base(f.dir) {
-					there[name] = true
-				}
-			}
-		}
-		for _, x := range f.files {
-			name := goodName(x.path)
-			there[name] = true
-			is, applied := now[x.path] // nothing came of it where its folder could not be put in force
-			if sum, ok := g.sums[name]; applied && is.err == nil && (!ok || sum != x.sum) {
-				changed[name] = x
-				folders[f.dir] = true
-			}
-		}
-	}
-	forget := false
-	for name := range g.sums {
-		forget = forget || !there[name]
-	}
-	if len(changed) == 0 && !forget {
+	there, changed, folders := g.compare(found, now)
+	if len(changed) == 0 && !g.forgets(there) {
 		return nil, nil
 	}
 	// First the files, by their names too: a new file that is gone after a power
@@ -172,4 +150,40 @@ func (g *lastGood) keep(found []folder, now map[string]outcome) (gone []file, er
 		delete(g.sums, goodName(f.path))
 	}
 	return gone, nil
+}
+
+// compare says which names are there, or in a folder that cannot be seen; which
+// files are good and not what is kept, by their names; and in which folders those are.
+func (g *lastGood) compare(found []folder, now map[string]outcome) (there map[string]bool, changed map[string]file,
+	folders map[string]bool) {
+	there, changed, folders = map[string]bool{}, map[string]file{}, map[string]bool{}
+	for _, f := range found {
+		if f.err != nil {
+			for name := range g.sums {
+				if filepath.Dir(name) == filepath.Base(f.dir) {
+					there[name] = true
+				}
+			}
+		}
+		for _, x := range f.files {
+			name := goodName(x.path)
+			there[name] = true
+			is, applied := now[x.path] // nothing came of it where its folder could not be put in force
+			if sum, ok := g.sums[name]; applied && is.err == nil && (!ok || sum != x.sum) {
+				changed[name] = x
+				folders[f.dir] = true
+			}
+		}
+	}
+	return there, changed, folders
+}
+
+// forgets says whether something is kept that is not there any more.
+func (g *lastGood) forgets(there map[string]bool) bool {
+	for name := range g.sums {
+		if !there[name] {
+			return true
+		}
+	}
+	return false
 }

@@ -189,7 +189,7 @@ func (c *Client) answer(err error) error {
 
 // authorize checks the CONNECT and asks policy.
 func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.ConnectionState) error {
-	s, conf := c.srv, &c.srv.conf
+	conf := &c.srv.conf
 	switch {
 	case p.ClientID == "" && !p.Clean && c.version == packet.V311: // [MQTT-3.1.3-8]
 		return refuse(packet.BadIdentifier, errors.New("no client id and CleanSession 0"))
@@ -204,26 +204,52 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 		CleanSession: c.v5.expiry == 0, KeepAlive: time.Duration(p.KeepAlive) * time.Second,
 		Protocol: byte(p.Version), TLS: state, Remote: c.nc.RemoteAddr(), Via: c.via,
 	}
-	if p.HasWill {
-		req.Will = &message.Message{Topic: p.WillTopic, Payload: append([]byte(nil), p.WillPayload...),
-			QoS: p.WillQoS, Retain: p.WillRetain}
-		code, why := codeTopic, conf.validName(p.WillTopic)
-		switch {
-		case why != nil:
-		case int(p.WillQoS) > conf.MaxQoS:
-			code, why = codeQoS, over("MaxQoS", conf.MaxQoS, "QoS %d", p.WillQoS)
-		case len(p.WillPayload) > conf.MaxPayload:
-			code, why = codeTooLarge, over("MaxPayload", conf.MaxPayload, "a payload of %d bytes", len(p.WillPayload))
-		}
-		if why != nil && c.version == packet.V311 {
-			return fmt.Errorf("%w: will: %w", packet.ErrMalformed, why)
-		} else if why != nil {
-			return refuse(code, fmt.Errorf("will: %w", why))
-		}
-		if err := c.willProperties(req.Will, p.WillProperties); err != nil {
-			return err
-		}
+	var err error
+	if req.Will, err = c.willOf(p); err != nil {
+		return err
 	}
+	if err := c.judge(ctx, req); err != nil {
+		return err
+	}
+	c.keepAlive = req.KeepAlive
+	if c.keepAlive > 0 {
+		c.keepAlive = max(c.keepAlive, conf.KeepAliveMin)
+	}
+	if limit := conf.KeepAliveMax; limit > 0 && (c.keepAlive == 0 || c.keepAlive > limit) {
+		c.keepAlive = limit
+	}
+	c.v5.keepAlive = c.keepAlive != req.KeepAlive
+	return nil
+}
+
+// willOf is the will of a CONNECT, nil for none, or why it may not be.
+func (c *Client) willOf(p *packet.Connect) (*message.Message, error) {
+	if !p.HasWill {
+		return nil, nil
+	}
+	conf := &c.srv.conf
+	m := &message.Message{Topic: p.WillTopic, Payload: append([]byte(nil), p.WillPayload...), QoS: p.WillQoS,
+		Retain: p.WillRetain}
+	code, why := codeTopic, conf.validName(p.WillTopic)
+	switch {
+	case why != nil:
+	case int(p.WillQoS) > conf.MaxQoS:
+		code, why = codeQoS, over("MaxQoS", conf.MaxQoS, "QoS %d", p.WillQoS)
+	case len(p.WillPayload) > conf.MaxPayload:
+		code, why = codeTooLarge, over("MaxPayload", conf.MaxPayload, "a payload of %d bytes", len(p.WillPayload))
+	}
+	if why != nil && c.version == packet.V311 {
+		return nil, fmt.Errorf("%w: will: %w", packet.ErrMalformed, why)
+	} else if why != nil {
+		return nil, refuse(code, fmt.Errorf("will: %w", why))
+	}
+	return m, c.willProperties(m, p.WillProperties)
+}
+
+// judge asks policy, again while somebody is disconnected meanwhile, and lets the
+// client in.
+func (c *Client) judge(ctx context.Context, req *Connect) error {
+	s := c.srv
 	for {
 		// A Disconnect while policy is asked may be the reason why the answer
 		// is not true any more, and does not see this connection yet.
@@ -257,21 +283,12 @@ func (c *Client) authorize(ctx context.Context, p *packet.Connect, state *tls.Co
 		}
 		s.mu.Unlock()
 		if current {
-			break
+			return nil
 		}
 		if err := ctx.Err(); err != nil {
 			return refuse(packet.Unavailable, err)
 		}
 	}
-	c.keepAlive = req.KeepAlive
-	if c.keepAlive > 0 {
-		c.keepAlive = max(c.keepAlive, conf.KeepAliveMin)
-	}
-	if limit := conf.KeepAliveMax; limit > 0 && (c.keepAlive == 0 || c.keepAlive > limit) {
-		c.keepAlive = limit
-	}
-	c.v5.keepAlive = c.keepAlive != req.KeepAlive
-	return nil
 }
 
 // admit takes the client id over from an earlier connection, and gives the
