@@ -34,6 +34,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/action/send"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/control"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
@@ -85,6 +86,7 @@ type Server struct {
 	drainer     *action.Drainer
 	senders     *send.Set // of actions that call a service
 	firehose    *firehose.Service
+	deliveries  *control.Service
 	kinesis     *kinesis.Service
 	queues      *queue.Service
 	egress      *egress.List
@@ -196,6 +198,7 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		return nil
 	}}
 	sinks := []part{{"outboxes", s.drainer.Run}, {"delivery streams", s.firehose.Run},
+		{"ends of delivery streams", s.deliveries.Run},
 		{"data streams", s.kinesis.Run}, {"connectors", s.connectors.Run},
 		{"objects", s.objects.Run}}
 	front := []part{

@@ -1,9 +1,9 @@
 // Package aws puts the services together that answer AWS's command line and
 // SDKs: AWS IoT's control plane and topic rules (package iot), its data plane
-// (iotdata), Kinesis Data Streams (kinesis), S3 (s3) and queues (sqs), over the pipeline of package
-// wire. A key of a file may do what is granted to it: all, or the data plane alone
-// as far as policies allow; a user's what the user's policies allow, of any service
-// (grants).
+// (iotdata), Kinesis Data Streams (kinesis), Firehose (firehose), S3 (s3) and queues
+// (sqs), over the pipeline of package wire. A key of a file may do what is granted to
+// it: all, or the data plane alone as far as policies allow; a user's what the user's
+// policies allow, of any service (grants).
 package aws
 
 import (
@@ -15,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/serving/aws/firehose"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iot"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/aws/kinesis"
@@ -24,6 +25,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
+	deliveries "github.com/tidemill/tidemill/bridge/speed/firehose/control"
 	streams "github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
@@ -57,6 +59,8 @@ type Options struct {
 	Functions *lambda.Options
 	// Queues are those that SQS's clients ask; nil: none.
 	Queues *queue.Service
+	// Firehose are the delivery streams; nil: none.
+	Firehose *deliveries.Service
 
 	// Secret finds the secret and session token of an access key.
 	Secret func(keyID string) (secret, sessionToken string, ok bool)
@@ -93,6 +97,9 @@ func New(o Options) *wire.Handler {
 	}
 	if o.Queues != nil {
 		services = append(services, sqs.Service(o.Queues, o.Account))
+	}
+	if o.Firehose != nil {
+		services = append(services, firehose.Service(o.Firehose))
 	}
 	if o.Objects != nil {
 		services = append(services, s3.Service(s3.Options{Store: o.Objects, Account: o.Account, Region: o.Region,

@@ -53,6 +53,9 @@ type Config struct {
 	Endpoint *Endpoint
 	Splunk   *Splunk
 
+	// Document is the request that it was read from, passwords and all.
+	Document Secret
+
 	// Kept are the members that have no effect here, as they were given, such
 	// as CloudWatchLoggingOptions. No secret is among them.
 	Kept map[string]json.RawMessage
@@ -77,13 +80,18 @@ func parse(doc []byte, api bool) (*Config, error) {
 	var q request
 	errs := strictjson.All(doc, &q)
 	if d := q.DeliveryStreamDescription; d != nil && len(errs) == 0 {
+		var err error
 		if api {
-			errs = append(errs, errors.New("DeliveryStreamDescription: unknown member"))
-		} else {
-			q, errs = d.exported()
+			err = errors.New("DeliveryStreamDescription: unknown member")
+		} else if doc, err = d.exported(); err == nil {
+			q = request{}
+			errs = strictjson.All(doc, &q)
+		}
+		if err != nil {
+			errs = append(errs, err)
 		}
 	}
-	r := reader{c: &Config{Name: q.DeliveryStreamName, Version: 1}, api: api}
+	r := reader{c: &Config{Name: q.DeliveryStreamName, Version: 1, Document: NewSecret(string(doc))}, api: api}
 	r.errs = errs
 	if len(errs) == 0 {
 		r.request(&q)

@@ -3,11 +3,8 @@ package firehose
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
-
-	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
 // request is CreateDeliveryStream's document. The blocks of the parts stand in
@@ -83,37 +80,44 @@ var describedAs = map[string]string{
 	"VpcConfigurationDescription": "VpcConfiguration",
 }
 
-// exported returns the request that would make a described delivery stream.
-// Passwords, tokens and access keys are not in a description: whoever declares
-// it adds them.
-func (d *description) exported() (q request, errs []error) {
-	q = request{DeliveryStreamName: d.DeliveryStreamName, DeliveryStreamType: d.DeliveryStreamType,
-		KinesisStreamSourceConfiguration:           d.Source.KinesisStreamSourceDescription,
-		MSKSourceConfiguration:                     d.Source.MSKSourceDescription,
-		DatabaseSourceConfiguration:                d.Source.DatabaseSourceDescription,
-		DeliveryStreamEncryptionConfigurationInput: d.DeliveryStreamEncryptionConfiguration}
+// exported returns the document of the request that would make a described delivery
+// stream. Passwords, tokens and access keys are not in a description: whoever
+// declares it adds them.
+func (d *description) exported() (doc []byte, err error) {
 	if len(d.Destinations) != 1 {
-		return q, []error{fmt.Errorf("Destinations: %d, want one", len(d.Destinations))} //lint:ignore ST1005 a member
+		return nil, fmt.Errorf("Destinations: %d, want one", len(d.Destinations)) //lint:ignore ST1005 a member
+	}
+	all := map[string]any{"DeliveryStreamName": d.DeliveryStreamName}
+	for name, is := range map[string]struct {
+		there bool
+		value any
+	}{
+		"DeliveryStreamType": {d.DeliveryStreamType != "", d.DeliveryStreamType},
+		"KinesisStreamSourceConfiguration": {d.Source.KinesisStreamSourceDescription != nil,
+			d.Source.KinesisStreamSourceDescription},
+		"MSKSourceConfiguration": {d.Source.MSKSourceDescription != nil, d.Source.MSKSourceDescription},
+		"DatabaseSourceConfiguration": {d.Source.DatabaseSourceDescription != nil,
+			d.Source.DatabaseSourceDescription},
+		"DeliveryStreamEncryptionConfigurationInput": {d.DeliveryStreamEncryptionConfiguration != nil,
+			d.DeliveryStreamEncryptionConfiguration},
+	} {
+		if is.there {
+			all[name] = is.value
+		}
 	}
 	to := d.Destinations[0]
 	delete(to, "DestinationId")
 	if to["ExtendedS3DestinationDescription"] != nil {
 		delete(to, "S3DestinationDescription") // the same with less
 	}
-	doc := map[string]json.RawMessage{}
-	for _, name := range slices.Sorted(maps.Keys(to)) {
+	for name, block := range to {
 		kind, ok := strings.CutSuffix(name, "DestinationDescription")
 		if !ok {
-			errs = append(errs, fmt.Errorf("%.100s: unknown member", name))
-			continue
+			return nil, fmt.Errorf("%.100s: unknown member", name)
 		}
-		doc[kind+"DestinationConfiguration"] = asConfiguration(to[name])
+		all[kind+"DestinationConfiguration"] = asConfiguration(block)
 	}
-	raw, err := json.Marshal(doc)
-	if err != nil {
-		return q, append(errs, err)
-	}
-	return q, append(errs, strictjson.All(raw, &q)...)
+	return json.Marshal(all)
 }
 
 // asConfiguration renames what a description calls otherwise.

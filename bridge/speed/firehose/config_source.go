@@ -24,7 +24,7 @@ func (s Source) Own() bool { return s.Stream != "" && s.Region == "" && s.Endpoi
 
 type sourceBlock struct {
 	KinesisStreamARN, RoleARN string
-	DeliveryStartTimestamp    json.RawMessage // of a description
+	DeliveryStartTimestamp    json.RawMessage `json:",omitempty"` // of a description
 }
 
 // A houseBlock has what AWS has no word for: where services are. A request of

@@ -50,6 +50,7 @@ type Stats struct {
 type Log interface {
 	delivery.Log
 	Create(name string, c streams.Config) error
+	Delete(name string) error
 	Describe(name string) (streams.Info, error)
 	Size(name string) (streams.Size, error)
 	Scan(prefix []byte, f func(key, value []byte) bool) error
@@ -62,7 +63,8 @@ type Service struct {
 
 	mu      sync.Mutex // guards what follows
 	streams map[string]*stream
-	start   func(*stream) // set while Run runs
+	running map[string]*runner    // those of streams that Run runs
+	start   func(string, *stream) // set while Run runs
 }
 
 // Options of a Service.
@@ -93,7 +95,7 @@ func New(store Log, o Options) *Service {
 	if o.Invoker == nil {
 		o.Invoker = noFunctions{}
 	}
-	return &Service{store: store, opts: o, streams: map[string]*stream{}}
+	return &Service{store: store, opts: o, streams: map[string]*stream{}, running: map[string]*runner{}}
 }
 
 // noFunctions is the Invoker where there are none.
@@ -136,7 +138,7 @@ func (s *Service) Apply(c *Config) error {
 	}
 	s.streams[c.Name] = d
 	if s.start != nil {
-		s.start(d)
+		s.start(c.Name, d)
 	}
 	return nil
 }
@@ -224,19 +226,26 @@ func (d *stream) stats() Stats {
 func (s *Service) Run(ctx context.Context) error {
 	var wg sync.WaitGroup
 	s.mu.Lock()
-	s.start = func(d *stream) {
-		wg.Go(func() { d.Run(ctx) })
+	s.start = func(name string, d *stream) {
+		ctx, stop := context.WithCancel(ctx)
+		r := &runner{stop: stop}
+		s.running[name] = r
+		r.wg.Go(func() { d.Run(ctx) })
 		if !d.config.Load().Source.Direct() {
-			wg.Go(func() { d.feed(ctx) })
+			r.wg.Go(func() { d.feed(ctx) })
 		}
+		wg.Go(r.wg.Wait)
 	}
-	for _, d := range s.streams {
-		s.start(d)
+	for name, d := range s.streams {
+		s.start(name, d)
 	}
 	s.mu.Unlock()
 	<-ctx.Done()
 	s.mu.Lock()
 	s.start = nil
+	for _, r := range s.running {
+		r.stop()
+	}
 	s.mu.Unlock()
 	wg.Wait()
 	return nil

@@ -1,0 +1,107 @@
+package e2e
+
+import (
+	"bytes"
+	"compress/gzip"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	state "github.com/tidemill/tidemill/deploy/await"
+)
+
+// TestAWSCLIFirehose leads a delivery stream from its creation to its end by AWS's
+// command line. With -v it prints the transcript.
+func TestAWSCLIFirehose(t *testing.T) {
+	need(t, "aws", "awscli")
+	f := newBridge(t, "[kinesis]\ndelay = \"100ms\"\n", nil)
+	shell := &awsShell{f: f, service: "firehose"}
+	options := filepath.Join(f.dir, "aws-config")
+	f.must(os.WriteFile(options, []byte("[default]\ncli_binary_format = raw-in-base64-out\n"), 0o600))
+	shell.env = []string{"AWS_CONFIG_FILE=" + options}
+	on := func(args ...string) []string { return append(args, "--delivery-stream-name", "cli") }
+	destination := `{"RoleARN":"arn:aws:iam::000000000000:role/x","BucketARN":"arn:aws:s3:::lake","Prefix":"in/",` +
+		`"BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":0},"CompressionFormat":"GZIP"}`
+
+	shell.says(`deliverystream/cli"`, on("create-delivery-stream", "--extended-s3-destination-configuration",
+		destination,
+		"--tags", "Key=team,Value=plant")...)
+	shell.fails("ResourceInUseException", on("create-delivery-stream", "--extended-s3-destination-configuration",
+		destination)...)
+	state.True(t, "ACTIVE", func() bool {
+		out, err := shell.run(on("describe-delivery-stream")...)
+		return err == nil && strings.Contains(out, `"DeliveryStreamStatus":"ACTIVE"`)
+	})
+	described := shell.says(`"VersionId":"1"`, on("describe-delivery-stream")...)
+	for _, want := range []string{`"CompressionFormat":"GZIP"`, `"S3BackupMode":"Disabled"`, `"DeliveryStreamType":"DirectPut"`,
+		`"DestinationId":"destinationId-000000000001"`, `"S3DestinationDescription"`, `"HasMoreDestinations":false`} {
+		if !strings.Contains(described, want) {
+			t.Errorf("no %s in %s", want, described)
+		}
+	}
+	shell.says(`"DeliveryStreamNames":["cli"]`, "list-delivery-streams")
+	shell.says(`"Key":"team"`, on("list-tags-for-delivery-stream")...)
+	shell.says("", on("untag-delivery-stream", "--tag-keys", "team")...)
+	shell.says(`"Tags":[]`, on("list-tags-for-delivery-stream")...)
+
+	shell.says(`"RecordId"`, on("put-record", "--record", `{"Data":"one\n"}`)...)
+	shell.says(`"FailedPutCount":0`, on("put-record-batch", "--records", `[{"Data":"two\n"},{"Data":"three\n"}]`)...)
+	shell.fails("ResourceNotFoundException", "put-record", "--delivery-stream-name", "none", "--record", `{"Data":"x"}`)
+	state.True(t, "objects", func() bool { return strings.Join(delivered(t, f.bridge.Dir), "") == "one\ntwo\nthree\n" })
+
+	shell.fails("ConcurrentModificationException", on("update-destination", "--current-delivery-stream-version-id", "9",
+		"--destination-id", "destinationId-000000000001", "--extended-s3-destination-update", `{"Prefix":"other/"}`)...)
+	shell.says("", on("update-destination", "--current-delivery-stream-version-id", "1", "--destination-id",
+		"destinationId-000000000001", "--extended-s3-destination-update", `{"Prefix":"other/"}`)...)
+	shell.says(`"Prefix":"other/"`, on("describe-delivery-stream")...)
+	shell.fails("InvalidArgumentException", on("update-destination", "--current-delivery-stream-version-id", "2",
+		"--destination-id", "destinationId-000000000001", "--extended-s3-destination-update",
+		`{"Prefix":"!{timestamp:yyyy}/"}`)...)
+	shell.says("", on("start-delivery-stream-encryption")...)
+	shell.says(`"Status":"ENABLED"`, on("describe-delivery-stream")...)
+	shell.says("", on("delete-delivery-stream")...)
+	state.True(t, "its end", func() bool {
+		out, err := shell.run(on("describe-delivery-stream")...)
+		return err != nil && strings.Contains(out, "ResourceNotFoundException")
+	})
+}
+
+// delivered are the objects of the bucket lake, in the order of their names' ends.
+func delivered(t *testing.T, dir string) (texts []string) {
+	t.Helper()
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.Contains(path, "/lake/") || !strings.HasSuffix(path, ".gz") {
+			return nil // a file that is being made may be gone
+		}
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			return nil
+		}
+		z, err := gzip.NewReader(bytes.NewReader(raw))
+		if err != nil {
+			return nil
+		}
+		text, err := io.ReadAll(z)
+		texts = append(texts, string(text))
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return texts
+}
+
+// TestBoto3Firehose runs py/firehose.py.
+func TestBoto3Firehose(t *testing.T) {
+	const debian = "/usr/bin/python3"
+	needThat(t, func() bool { return exec.Command(debian, "-c", "import ensurepip").Run() == nil }, "python3's ensurepip",
+		"python3-venv")
+	venv := t.TempDir()
+	install(t, venv, "sh", "-c", `test -x bin/python || `+debian+` -m venv . && bin/pip install -q `+boto3)
+	f := newBridge(t, streamsConfig, nil)
+	f.script(t, filepath.Join(venv, "bin", "python"), "py/firehose.py")
+}
