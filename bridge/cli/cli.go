@@ -69,6 +69,7 @@ var commands = []command{
 	ruleTest, ruleList, ruleWhy, ruleReplay, ruleOutboxList, ruleOutboxRetry, ruleOutboxDrop,
 	objectPut, streamCreate, streamList, streamTail,
 	firehoseList, firehoseShow, firehoseFailed, firehoseRedrive, deliveryList,
+	functionList, functionInvoke, functionLogs,
 	connectorList, connectorShow, connectorCheck, connectorRun,
 	userCreate, userList, userShow, userChange, userPasswd, userRevoke,
 	accessKeyCreate, accessKeyList, accessKeyRotate, accessKeyDeactivate, accessKeyActivate, accessKeyRevoke,

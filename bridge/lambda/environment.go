@@ -41,8 +41,8 @@ func CheckEnvironment(variables map[string]string) error {
 			return fmt.Errorf("environment: %s is reserved", name)
 		}
 		if !variable.MatchString(name) {
-			return fmt.Errorf("environment: %.60q, want letters, digits and underscores, at least two, the first a letter",
-				name)
+			return fmt.Errorf("environment: %.60q, want letters, digits and underscores, at least two, "+
+				"the first a letter", name)
 		}
 		if strings.ContainsRune(value, 0) {
 			return fmt.Errorf("environment: %s has a zero byte", name)

@@ -23,6 +23,7 @@ func (s *Server) Handler() http.Handler {
 		Store:  s.store, DataStreams: s.kinesis, DeliveryStreams: s.firehose, Outboxes: s.drainer,
 		Connectors: s.connectors,
 		Objects:    s.objects,
+		Functions:  s.adminFunctions(),
 		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
 		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note}, Audit: s.audit,
 		Metrics: s.metricsHandler(), Watch: &s.watchers, Log: s.log,

@@ -15,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/lambda/bootstrap"
 	"github.com/tidemill/tidemill/bridge/lambda/sandbox"
 	"github.com/tidemill/tidemill/bridge/lambda/store"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 	awslambda "github.com/tidemill/tidemill/bridge/serving/aws/lambda"
 	"github.com/tidemill/tidemill/bridge/serving/functions"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -126,6 +127,15 @@ func (s *Server) caller() *functions.Caller {
 		return nil
 	}
 	return s.functions.caller
+}
+
+// adminFunctions are those that the command line asks about; nil: switched off.
+func (s *Server) adminFunctions() *admin.Functions {
+	f := s.functions
+	if f == nil {
+		return nil
+	}
+	return &admin.Functions{Store: f.store, Calls: f.manager, Logs: f.logs}
 }
 
 // ownFunctions are those that hooks and authorizers may name.

@@ -65,7 +65,9 @@ func TestFunctions(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.publish("dt/dev/x", `{"n":4}`)
-	b.eventually("the function's answer", func() bool { return slices.Equal(b.documents("out"), []string{`{"n":8}`}) })
+	b.eventually("the function's answer", func() bool {
+		return slices.Equal(b.documents("out"), []string{`{"n":8}`})
+	})
 	d.publish("dt/dev/give", `{}`)
 	b.eventually("the action's call", func() bool {
 		log, _ := b.functions.logs.Tail("double", 1<<16)

@@ -131,6 +131,7 @@ type Options struct {
 	Outboxes        Outboxes
 	Connectors      Connectors
 	Objects         Objects
+	Functions       *Functions // nil: switched off
 
 	TopicRules TopicRules
 	Engine     *rules.Engine

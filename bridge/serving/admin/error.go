@@ -9,6 +9,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/lambda"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
@@ -45,6 +46,9 @@ var statuses = []struct {
 	{is(watch.ErrFull), http.StatusTooManyRequests},
 	{is(errForbidden), http.StatusForbidden},
 	{is(registry.ErrNotFound), http.StatusNotFound},
+	{is(lambda.ErrNotFound), http.StatusNotFound},
+	{isA[*lambda.ThrottledError], http.StatusTooManyRequests},
+	{is(lambda.ErrTooLarge), http.StatusRequestEntityTooLarge},
 	{is(streams.ErrNotFound), http.StatusNotFound},
 	{is(registry.ErrExists), http.StatusConflict},
 	{is(action.ErrInUse), http.StatusConflict},

@@ -30,7 +30,8 @@ const (
 
 // table are all rows.
 func table(o Options) []row {
-	return slices.Concat(bridgeRows(o), streamsRows(o), rulesRows(o), thingsRows(o), authoritiesRows(o), peopleRows(o), policiesRows(o))
+	return slices.Concat(bridgeRows(o), streamsRows(o), rulesRows(o), functionsRows(o), thingsRows(o),
+		authoritiesRows(o), peopleRows(o), policiesRows(o))
 }
 
 // Actions lists the actions of the admin socket by their rows, for what tells of

@@ -1,0 +1,63 @@
+package lambda
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/lambda/sandbox"
+	"github.com/tidemill/tidemill/deploy/counterpart"
+)
+
+// ric is AWS's own client of the Runtime API for Python, a native program.
+const ric = "awslambdaric==4.2.2"
+
+// A function that brings AWS's own client runs, answers, fails and ends as with the
+// bridge's bootstrap.
+func TestOfficialPythonClient(t *testing.T) {
+	python := counterpart.Program(t, "python3-venv", "/usr/bin/python3")
+	dir := counterpart.Folder(t, "awslambdaric")
+	done, code := filepath.Join(dir, "installed"), filepath.Join(dir, "code")
+	have := func() bool { b, err := os.ReadFile(done); return err == nil && string(b) == ric }
+	install := exec.Command("flock", dir, "sh", "-c", `rm -rf venv code && "$0" -m venv venv &&
+		venv/bin/pip install -q --only-binary :all: --target code "$1" && chmod -R a+rX code &&
+		printf %s "$1" > installed`, python, ric)
+	install.Dir = dir
+	counterpart.Try(t, "awslambdaric", have, install)
+	task := t.TempDir()
+	if out, err := exec.Command("cp", "-r", code+"/.", task).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	for name, text := range map[string]string{"app.py": pythonEcho,
+		"bootstrap": "#!/bin/sh\nexec /usr/bin/python3 -m awslambdaric \"$_HANDLER\"\n"} {
+		if err := os.WriteFile(filepath.Join(task, name), []byte(text), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, box := range map[string]sandbox.Options{"isolated": {}, "plain": {Plain: true, NoCgroup: true}} {
+		t.Run(name, func(t *testing.T) {
+			m, all := newManager(t, box, Options{})
+			all.putDir(Function{Name: "echo", Runtime: "provided.al2023", Handler: "app.handler", Reserved: -1}, task)
+			for n := 1; n <= 2; n++ {
+				r := invoke(t, m, "echo", `{"a":1}`)
+				if !strings.Contains(string(r.Payload), fmt.Sprintf(`"n": %d`, n)) || r.Failed != "" {
+					t.Fatalf("%s %s\n%s", r.Failed, r.Payload, r.Log)
+				}
+			}
+			r := invoke(t, m, "echo", `{"do":"fail"}`)
+			if r.Failed != "Unhandled" || !strings.Contains(string(r.Payload), `"errorType": "ValueError"`) {
+				t.Errorf("%s %s", r.Failed, r.Payload)
+			}
+			if r = invoke(t, m, "echo", `{"do":"exit"}`); !strings.Contains(string(r.Payload), "exit status 7") {
+				t.Errorf("%s %s", r.Failed, r.Payload)
+			}
+			all.putDir(Function{Name: "echo", Runtime: "provided.al2023", Handler: "none.handler", Reserved: -1}, task)
+			if r = invoke(t, m, "echo", `{}`); !strings.Contains(string(r.Payload), "Runtime.ImportModuleError") {
+				t.Errorf("%s %s\n%s", r.Failed, r.Payload, r.Log)
+			}
+		})
+	}
+}
