@@ -3,6 +3,8 @@ package s3
 import (
 	"encoding/xml"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -15,6 +17,9 @@ const namespace = "http://s3.amazonaws.com/doc/2006-03-01/"
 // of 1,024 bytes that are escaped.
 const maxXML = 4 << 20
 
+// maxBuckets is how many one answer of ListBuckets has (S3 API reference).
+const maxBuckets = 10_000
+
 type owner struct {
 	ID          string
 	DisplayName string
@@ -25,13 +30,33 @@ func (a *api) listBuckets(r *wire.Request) (*wire.Reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	most, after := maxBuckets, ""
+	if text := r.Query.Get("max-buckets"); text != "" {
+		if most, err = strconv.Atoi(text); err != nil || most < 1 || most > maxBuckets {
+			return nil, invalid("max-buckets: want 1 to %d", maxBuckets)
+		}
+	}
+	if token := r.Query.Get("continuation-token"); token != "" {
+		if after, _, err = parseToken(token); err != nil {
+			return nil, err
+		}
+	}
 	type bucket struct{ Name, CreationDate, BucketRegion string }
 	out := struct {
-		XMLName xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListAllMyBucketsResult"`
-		Owner   owner
-		Buckets []bucket `xml:"Buckets>Bucket"`
-	}{Owner: a.owner, Buckets: []bucket{}}
+		XMLName           xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListAllMyBucketsResult"`
+		Owner             owner
+		Buckets           []bucket `xml:"Buckets>Bucket"`
+		ContinuationToken string   `xml:",omitempty"`
+		Prefix            string   `xml:",omitempty"`
+	}{Owner: a.owner, Buckets: []bucket{}, Prefix: r.Query.Get("prefix")}
 	for _, b := range buckets {
+		if b.Name <= after || !strings.HasPrefix(b.Name, out.Prefix) {
+			continue
+		}
+		if len(out.Buckets) == most {
+			out.ContinuationToken = newToken(out.Buckets[most-1].Name, "")
+			break
+		}
 		out.Buckets = append(out.Buckets, bucket{b.Name, stamp(b.Made), a.region})
 	}
 	return &wire.Reply{XML: &out}, nil

@@ -98,6 +98,17 @@ func TestBuckets(t *testing.T) {
 	if err != nil || len(list.Buckets) != 2 || *list.Buckets[1].Name != "second.bucket" {
 		t.Errorf("%+v, %v", list, err)
 	}
+	var names []string
+	for pages := s3.NewListBucketsPaginator(x, &s3.ListBucketsInput{MaxBuckets: aws.Int32(1)}); pages.HasMorePages(); {
+		p, err := pages.NextPage(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		names = append(names, *p.Buckets[0].Name)
+	}
+	if !slices.Equal(names, []string{"bucket", "second.bucket"}) {
+		t.Errorf("pages: %q", names)
+	}
 	at, err := x.GetBucketLocation(ctx, &s3.GetBucketLocationInput{Bucket: name})
 	if err != nil || at.LocationConstraint != wiretest.Region {
 		t.Errorf("%+v, %v", at, err)

@@ -71,7 +71,8 @@ type Store struct {
 	path string
 	root *os.Root
 	o    Options
-	sync func(folder string) error // fsync
+	sync func(folder string) error     // fsync
+	mark func(*os.File, *record) error // setRecord
 	tree tree
 	keys [256]sync.Mutex // by hash of bucket and key: held from a condition's check until the change is durable
 
@@ -106,7 +107,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s := &Store{path: dir, root: root, o: o, usage: map[string]*usage{}, uploads: map[string]string{}}
 	s.tree.known = map[string]bool{}
-	s.sync = s.syncFolder
+	s.sync, s.mark = s.syncFolder, setRecord
 	err = errors.Join(root.RemoveAll(tmp), root.Mkdir(tmp, 0o750))
 	if err == nil {
 		err = s.findUploads()

@@ -114,8 +114,10 @@ func (s *Store) Delete(bucket, key string, cond Condition) error {
 	if err != nil && !errors.Is(err, sink.ErrNotFound) {
 		return err
 	}
-	there := err == nil
-	if err := cond.holds(old, there); err != nil || !there {
+	if err != nil { // also where a condition asks for one
+		return nil
+	}
+	if err := cond.holds(old, true); err != nil {
 		return err
 	}
 	if err := s.removeBoth(bucket, key); err != nil {

@@ -160,6 +160,30 @@ func TestJoinOfSums(t *testing.T) {
 	}
 }
 
+// Where there are no extended attributes, deliveries are stored without a record,
+// and what has to have one is not.
+func TestNoAttributes(t *testing.T) {
+	s := open(t, Options{})
+	s.mark = func(*os.File, *record) error { return ErrNoAttributes }
+	if err := s.Put(t.Context(), "bucket", "k", func(w io.Writer) error {
+		_, err := io.WriteString(w, "text")
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := s.Stat("bucket", "k"); err != nil || info.Kept || info.Size != 4 {
+		t.Errorf("%+v, %v", info, err)
+	}
+	w, err := s.Create("bucket", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	if _, err := w.Commit("l", Attributes{}, Condition{}); !errors.Is(err, ErrNoAttributes) {
+		t.Errorf("commit: %v", err)
+	}
+}
+
 func TestMetadataTooLarge(t *testing.T) {
 	s := open(t, Options{})
 	w, err := s.Create("bucket", 0)
@@ -253,6 +277,9 @@ func TestConditions(t *testing.T) {
 	}
 	if err := s.Delete("bucket", "k", Condition{Match: "x"}); !errors.Is(err, ErrCondition) {
 		t.Errorf("delete: %v", err)
+	}
+	if err := s.Delete("bucket", "none", Condition{Match: "x"}); err != nil {
+		t.Errorf("delete of nothing: %v", err)
 	}
 	if left, err := os.ReadDir(filepath.Join(s.Path(), tmp)); err != nil || len(left) != 0 {
 		t.Errorf("left beside: %v, %v", left, err)

@@ -117,7 +117,7 @@ func (w *Writer) finish(r *record) error {
 	if err := w.buf.Flush(); err != nil {
 		return err
 	}
-	if err := setRecord(w.f, r); err != nil && (!w.plain || !errors.Is(err, ErrNoAttributes)) {
+	if err := w.s.mark(w.f, r); err != nil && (!w.plain || !errors.Is(err, ErrNoAttributes)) {
 		return err
 	}
 	return w.f.Sync()
