@@ -196,7 +196,7 @@ var buildGo struct {
 	err  error
 }
 
-// goEcho builds testdata/echo once with AWS's own client for Go.
+// goEcho builds lambdatest/echo once with AWS's own client for Go.
 func goEcho(t testing.TB) string {
 	t.Helper()
 	buildGo.once.Do(func() {
@@ -208,7 +208,7 @@ func goEcho(t testing.TB) string {
 			return
 		}
 		cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o",
-			filepath.Join(buildGo.dir, "bootstrap"), "./testdata/echo")
+			filepath.Join(buildGo.dir, "bootstrap"), "./lambdatest/echo")
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			buildGo.err = fmt.Errorf("%w: %s", err, out)
