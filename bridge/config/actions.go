@@ -17,6 +17,7 @@ type Action struct {
 	Region       string `toml:"region"`
 	Profile      string `toml:"profile"`
 	RoleARN      string `toml:"role_arn"` // assumed for every call
+	Account      string `toml:"account"`  // of stepFunctions: whose state machines; "": the bridge's
 	Auth         string `toml:"auth"`     // of searches: "" or aws, none, basic
 	Username     string `toml:"username"` // of basic
 	PasswordFile string `toml:"password_file"`
@@ -58,6 +59,10 @@ func (c *Config) checkActions() (errs []error) {
 			if local && !a.Remote {
 				bad("endpoint_url: the bridge serves %s itself, unless remote = true", a.Kind)
 			}
+		}
+		if a.Account != "" && (len(a.Account) != 12 || strings.Trim(a.Account, "0123456789") != "" ||
+			a.Kind != "stepFunctions") {
+			bad("account: %q, want 12 digits, and the kind stepFunctions", a.Account)
 		}
 		switch basic := a.Auth == "basic"; {
 		case a.Auth != "" && !a.isSearch():

@@ -32,6 +32,8 @@ endpoint_url = "https://search.example.org"
 		"kind = \"sns\"\nendpoint_url = \"http://u@x\"":   "neither user",
 		"kind = \"s3\"\nendpoint_url = \"http://x\"":      "unless remote = true",
 		"kind = \"sns\"\nauth = \"none\"":                 "only elasticsearch",
+		"kind = \"sns\"\naccount = \"123456789012\"":      "account:",
+		"kind = \"stepFunctions\"\naccount = \"12\"":      "want 12 digits",
 		"kind = \"openSearch\"\nauth = \"key\"":           `auth: "key", want aws`,
 		"kind = \"openSearch\"\nauth = \"basic\"":         "basic needs username",
 		"kind = \"openSearch\"\nusername = \"u\"":         `it is for auth = "basic"`,

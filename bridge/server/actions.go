@@ -15,17 +15,23 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink/search"
 )
 
-// newSenders returns what does deliveries of rule actions. functions may be nil.
-func (a *assembly) newSenders(functions send.Invoker) (*send.Set, error) {
+// newSenders returns what does deliveries of rule actions.
+func (a *assembly) newSenders() (*send.Set, error) {
 	c := a.cfg
-	o := send.Options{Places: map[string]awsapi.Place{}, Region: c.Region, Account: c.Account, Functions: functions,
+	o := send.Options{Places: map[string]awsapi.Place{}, Region: c.Region, Account: c.Account,
 		Search: map[string]search.Authorize{}, Web: a.egress.Client(), HTTPTries: c.Web.Tries, Dial: a.egress.Dial}
+	if a.functions != nil {
+		o.Functions = a.functions.caller
+	}
 	if !remote(c, "s3") {
 		o.Objects = a.objects
 	}
 	for i, k := range c.Actions {
 		o.Places[k.Kind] = awsapi.Place{Region: k.Region, EndpointURL: k.EndpointURL, Profile: k.Profile,
 			RoleARN: k.RoleARN}
+		if k.Account != "" {
+			o.Machines = k.Account
+		}
 		switch k.Auth {
 		case "none":
 			o.Search[k.Kind] = search.Open

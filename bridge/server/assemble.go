@@ -292,7 +292,7 @@ func (a *assembly) makeMessagePath() error {
 	})
 	a.revoker = access.NewRevoker(a.gateway, a.log)
 	var err error
-	if a.senders, err = a.newSenders(a.caller()); err != nil {
+	if a.senders, err = a.newSenders(); err != nil {
 		return err
 	}
 	a.closes(a.senders.Close)

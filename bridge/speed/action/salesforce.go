@@ -5,7 +5,8 @@ import "regexp"
 // The forms of the url, at most 2000 bytes, and the token (SalesforceAction).
 var (
 	streamURL = regexp.MustCompile(
-		`^https://ingestion-[a-zA-Z0-9]{1,12}\.[a-zA-Z0-9]+\.((sfdc-matrix\.net)|(sfdcnow\.com))/streams/\w{1,20}/\w{1,20}/event$`)
+		`^https://ingestion-[a-zA-Z0-9]{1,12}\.[a-zA-Z0-9]+\.((sfdc-matrix\.net)|(sfdcnow\.com))` +
+			`/streams/\w{1,20}/\w{1,20}/event$`)
 	streamToken = regexp.MustCompile(`^.{40,}$`)
 )
 

@@ -49,8 +49,8 @@ func toSearch(name string) *sentKind {
 func checkIndex(name string) error {
 	if len(name) == 0 || len(name) > maxIndex || name == "." || name == ".." || strings.ToLower(name) != name ||
 		strings.ContainsAny(name, "\\/*?\"<>| ,#:") || strings.ContainsAny(name[:1], "-_+") {
-		return fmt.Errorf(`index: %.260q, want lower case, 1 to 255 bytes, none of \ / * ? " < > | , # : and space, and neither - _ nor + at first`,
-			name)
+		return fmt.Errorf("index: %.260q, want lower case, 1 to 255 bytes, none of \\ / * ? \" < > | , # : and space, "+
+			"and neither - _ nor + at first", name)
 	}
 	return nil
 }

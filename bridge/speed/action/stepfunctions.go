@@ -33,8 +33,8 @@ var toMachine = sentKind{
 		if len(prefix) > maxPrefix || strings.ContainsFunc(prefix, func(r rune) bool {
 			return unicode.IsSpace(r) || unicode.IsControl(r) || strings.ContainsRune("<>{}[]?*\"#%\\^|~`$&,;:/", r)
 		}) {
-			return fmt.Errorf("executionNamePrefix: %.100q, want at most %d bytes without white space and <>{}[]?*\"#%%\\^|~`$&,;:/",
-				prefix, maxPrefix)
+			return fmt.Errorf("executionNamePrefix: %.100q, want at most %d bytes without white space and "+
+				"<>{}[]?*\"#%%\\^|~`$&,;:/", prefix, maxPrefix)
 		}
 		return d.jsonData(maxInput)
 	},

@@ -1,7 +1,9 @@
 package send
 
 import (
+	"cmp"
 	"context"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
@@ -20,7 +22,9 @@ func addCalls(o *Options, add adding) {
 	functions := newClients(o, "lambda", lambda.New)
 	add("lambda", 16, lambda.MaxEvent, inOrder(func(ctx context.Context, d *action.Delivery) error {
 		arn := d.Parameter("functionArn")
-		if o.Functions != nil && o.Functions.HasFunction(arn) {
+		// Nobody else has functions under ARNs of the bridge's own.
+		own := "arn:aws:lambda:" + o.Region + ":" + o.Account + ":"
+		if o.Functions != nil && (strings.HasPrefix(arn, own) || o.Functions.HasFunction(arn)) {
 			return o.Functions.InvokeEvent(ctx, arn, d.ID, d.Data)
 		}
 		c, err := functions.in(ctx, arnRegion(arn))
@@ -35,7 +39,8 @@ func addCalls(o *Options, add adding) {
 		if err != nil {
 			return err
 		}
-		machine := "arn:aws:states:" + c.region + ":" + o.Account + ":stateMachine:" + d.Parameter("stateMachineName")
+		machine := "arn:aws:states:" + c.region + ":" + cmp.Or(o.Machines, o.Account) + ":stateMachine:" +
+			d.Parameter("stateMachineName")
 		return c.Start(ctx, machine, d.Parameter("executionNamePrefix")+d.ID, string(d.Data))
 	}))
 }

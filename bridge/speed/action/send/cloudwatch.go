@@ -16,13 +16,13 @@ const maxMetricBytes = 512 << 10
 
 func addCloudWatch(o *Options, add adding) {
 	metrics := newClients(o, "cloudwatchMetric", cloudwatch.New)
-	add("cloudwatchMetric", cloudwatch.MaxData, maxMetricBytes, func(ctx context.Context, ds []*action.Delivery) []error {
-		return runs(ds, param("metricNamespace"), cloudwatch.MaxData, maxMetricBytes, func(run []*action.Delivery) []error {
+	add("cloudwatchMetric", cloudwatch.MaxData, maxMetricBytes, func(ctx context.Context, ds deliveries) []error {
+		return runs(ds, param("metricNamespace"), cloudwatch.MaxData, maxMetricBytes, func(run deliveries) []error {
 			c, err := metrics.in(ctx, "")
 			if err != nil {
 				return each(len(run), err)
 			}
-			return apart(run, func(run []*action.Delivery) error {
+			return apart(run, func(run deliveries) error {
 				data := make([]cloudwatch.Datum, len(run))
 				for i, d := range run {
 					if data[i], err = datum(d); err != nil {
@@ -42,8 +42,8 @@ func addCloudWatch(o *Options, add adding) {
 		return c.SetAlarm(ctx, d.Parameter("alarmName"), d.Parameter("stateValue"), d.Parameter("stateReason"))
 	}))
 	groups := newClients(o, "cloudwatchLogs", logs.New)
-	add("cloudwatchLogs", 1000, logs.MaxBytes, func(ctx context.Context, ds []*action.Delivery) []error {
-		return runs(ds, param("logGroupName"), 1000, logs.MaxBytes, func(run []*action.Delivery) []error {
+	add("cloudwatchLogs", 1000, logs.MaxBytes, func(ctx context.Context, ds deliveries) []error {
+		return runs(ds, param("logGroupName"), 1000, logs.MaxBytes, func(run deliveries) []error {
 			c, err := groups.in(ctx, "")
 			if err != nil {
 				return each(len(run), err)
@@ -72,7 +72,7 @@ type line struct {
 // putLogs writes the events of deliveries to one group, by time, into the stream
 // of their rule, in as few requests as go. An event that is refused for its time
 // fails its delivery.
-func putLogs(ctx context.Context, c *logs.Client, run []*action.Delivery) []error {
+func putLogs(ctx context.Context, c *logs.Client, run deliveries) []error {
 	var lines []line
 	errs := make([]error, len(run))
 	for i, d := range run {

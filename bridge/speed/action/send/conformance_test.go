@@ -524,7 +524,8 @@ func (v *vector) compare(want []wantedCall, res *result) error {
 	}
 	for slot, more := range left {
 		if len(more) > 0 {
-			return fmt.Errorf("action %s: %d calls too many, such as %s %v", slot, len(more), more[0].operation, more[0].input)
+			return fmt.Errorf("action %s: %d calls too many, such as %s %v", slot, len(more), more[0].operation,
+				more[0].input)
 		}
 	}
 	return nil

@@ -21,7 +21,7 @@ import (
 // batches, for messages of other topics stand between those of one.
 const postsTogether = 40
 
-func addHTTP(o *Options, add adding) (gather func([]*action.Delivery) time.Duration) {
+func addHTTP(o *Options, add adding) (gather func(deliveries) time.Duration) {
 	w := &web{o: o, signing: newClients(o, "http", func(c aws.Config) aws.Config { return c }), sizes: map[string]int{}}
 	add("http", postsTogether, 1<<20, w.send)
 	return w.gather
@@ -39,7 +39,7 @@ type web struct {
 
 // send posts deliveries, those that go together in one request. What is to be sent
 // again holds back only what goes the same way.
-func (w *web) send(ctx context.Context, ds []*action.Delivery) []error {
+func (w *web) send(ctx context.Context, ds deliveries) []error {
 	errs := make([]error, len(ds))
 	held := map[string]bool{}
 	for _, b := range w.batches(ds) {
@@ -70,7 +70,7 @@ func wayOf(d *action.Delivery) string {
 
 // batches are the indexes of deliveries that go together, in the order of their
 // first ones. A batch that is sent again is the same.
-func (w *web) batches(ds []*action.Delivery) (all [][]int) {
+func (w *web) batches(ds deliveries) (all [][]int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	open := map[string]int{} // by way: the batch that takes more
@@ -89,7 +89,7 @@ func (w *web) batches(ds []*action.Delivery) (all [][]int) {
 }
 
 // gather waits while a batch has room.
-func (w *web) gather(ds []*action.Delivery) time.Duration {
+func (w *web) gather(ds deliveries) time.Duration {
 	if ds[0].Parameter("enableBatching") != "true" {
 		return 0
 	}
@@ -104,7 +104,7 @@ func (w *web) gather(ds []*action.Delivery) time.Duration {
 }
 
 // fits says whether a batch of so many bytes takes another delivery.
-func (w *web) fits(ds []*action.Delivery, batch []int, bytes int, d *action.Delivery) bool {
+func (w *web) fits(ds deliveries, batch []int, bytes int, d *action.Delivery) bool {
 	most, _ := strconv.Atoi(d.Parameter("batchConfig/maxBatchSize")) // the rule's, which were checked
 	mostBytes, _ := strconv.Atoi(d.Parameter("batchConfig/maxBatchSizeBytes"))
 	if n, again := w.sizes[ds[batch[0]].ID]; again {
@@ -114,7 +114,7 @@ func (w *web) fits(ds []*action.Delivery, batch []int, bytes int, d *action.Deli
 }
 
 // post makes the request of a batch.
-func (w *web) post(ctx context.Context, ds []*action.Delivery, batch []int) error {
+func (w *web) post(ctx context.Context, ds deliveries, batch []int) error {
 	last := ds[batch[len(batch)-1]] // its headers count
 	body, kind := last.Data, "application/octet-stream"
 	if last.Parameter("enableBatching") == "true" {

@@ -40,8 +40,8 @@ type brokers struct {
 	open map[string]*kafka.Producer
 }
 
-func (b *brokers) send(ctx context.Context, ds []*action.Delivery) []error {
-	return runs(ds, setupOf, recordsTogether, 4*kafka.MaxRecord, func(run []*action.Delivery) []error {
+func (b *brokers) send(ctx context.Context, ds deliveries) []error {
+	return runs(ds, setupOf, recordsTogether, 4*kafka.MaxRecord, func(run deliveries) []error {
 		records := make([]kafka.Record, len(run))
 		for i, d := range run {
 			records[i] = record(d)

@@ -116,7 +116,8 @@ func init() {
 		},
 		"$includes": func(_ map[string]any, of, got any) error { return matchObject(of.(map[string]any), got, true) },
 		"$base64": func(_ map[string]any, of, got any) error {
-			if want, err := base64.StdEncoding.DecodeString(of.(string)); err != nil || !bytes.Equal(want, toBytes(got)) {
+			want, err := base64.StdEncoding.DecodeString(of.(string))
+			if err != nil || !bytes.Equal(want, toBytes(got)) {
 				return fmt.Errorf("%q, want %q", toBytes(got), want)
 			}
 			return nil

@@ -38,7 +38,7 @@ type part struct {
 
 // split lists the parts of deliveries that are to be sent. errs gets what is wrong
 // with a delivery as a whole.
-func (r *remembered) split(ds []*action.Delivery, errs []error,
+func (r *remembered) split(ds deliveries, errs []error,
 	read func(*action.Delivery) ([]part, error)) (parts []part) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -59,7 +59,7 @@ func (r *remembered) split(ds []*action.Delivery, errs []error,
 
 // join gives each delivery the first error of its parts, one that is to be tried
 // again before one that is not, and remembers what is done of those that are.
-func (r *remembered) join(ds []*action.Delivery, errs []error, parts []part, results []error) []error {
+func (r *remembered) join(ds deliveries, errs []error, parts []part, results []error) []error {
 	for i, err := range results {
 		of, err := parts[i].of, final(err)
 		if err != nil && (errs[of] == nil || permanent(errs[of]) && !permanent(err)) {

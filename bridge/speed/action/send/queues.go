@@ -15,8 +15,8 @@ import (
 
 func addQueues(o *Options, add adding) {
 	queues := newClients(o, "sqs", sqs.New)
-	add("sqs", sqs.MaxMessages, sqs.MaxBytes, func(ctx context.Context, ds []*action.Delivery) []error {
-		return runs(ds, param("queueUrl"), sqs.MaxMessages, sqs.MaxBytes, func(run []*action.Delivery) []error {
+	add("sqs", sqs.MaxMessages, sqs.MaxBytes, func(ctx context.Context, ds deliveries) []error {
+		return runs(ds, param("queueUrl"), sqs.MaxMessages, sqs.MaxBytes, func(run deliveries) []error {
 			queue := run[0].Parameter("queueUrl")
 			c, err := queues.in(ctx, queueRegion(queue))
 			if err != nil {
@@ -32,12 +32,12 @@ func addQueues(o *Options, add adding) {
 		})
 	})
 	topics := newClients(o, "sns", sns.New)
-	add("sns", sns.MaxMessages, sns.MaxBytes, func(ctx context.Context, ds []*action.Delivery) []error {
+	add("sns", sns.MaxMessages, sns.MaxBytes, func(ctx context.Context, ds deliveries) []error {
 		most := sns.MaxMessages
 		if !sns.Batches(ds[0].Parameter("targetArn")) {
 			most = 1
 		}
-		return runs(ds, param("targetArn"), most, sns.MaxBytes, func(run []*action.Delivery) []error {
+		return runs(ds, param("targetArn"), most, sns.MaxBytes, func(run deliveries) []error {
 			target := run[0].Parameter("targetArn")
 			c, err := topics.in(ctx, arnRegion(target))
 			if err != nil {

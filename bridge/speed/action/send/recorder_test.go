@@ -12,8 +12,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/fxamacker/cbor/v2"
 )
 
 // A call is a request that arrived at a stand-in.
@@ -75,16 +73,10 @@ func read(req *http.Request, body []byte) (*call, error) {
 		_, c.operation, _ = strings.Cut(req.Header.Get("X-Amz-Target"), ".")
 		return c, c.readJSON(body)
 	case "sns":
-		form, err := url.ParseQuery(string(body))
-		c.operation = form.Get("Action")
-		for k := range form {
-			c.input[k] = form.Get(k)
-		}
-		return c, err
+		return c, c.readQuery(body)
 	case "monitoring":
 		c.service = "cloudwatch"
-		c.operation = req.URL.Path[strings.LastIndex(req.URL.Path, "/")+1:]
-		return c, c.readCBOR(body)
+		return c, c.readQuery(body)
 	case "lambda":
 		c.operation = "Invoke"
 		name := strings.TrimSuffix(strings.TrimPrefix(req.URL.Path, "/2015-03-31/functions/"), "/invocations")
@@ -150,42 +142,28 @@ func blobs(v any, name string) any {
 	return v
 }
 
-func (c *call) readCBOR(body []byte) error {
-	mode, err := cbor.DecOptions{TimeTag: cbor.DecTagIgnored}.DecMode()
-	if err != nil {
-		return err
-	}
-	var v any
-	if err := mode.Unmarshal(body, &v); err != nil {
-		return err
-	}
-	c.input, _ = plainCBOR(v).(map[string]any)
-	return nil
-}
+// member is a member of the one datum in a PutMetricData.
+const member = "MetricData.member.1."
 
-func plainCBOR(v any) any {
-	switch v := v.(type) {
-	case map[any]any:
-		out := map[string]any{}
-		for k, e := range v {
-			out[fmt.Sprint(k)] = plainCBOR(e)
+// readQuery reads the query protocol's form.
+func (c *call) readQuery(body []byte) error {
+	form, err := url.ParseQuery(string(body))
+	c.operation = form.Get("Action")
+	datum := map[string]any{}
+	for k := range form {
+		if name, ok := strings.CutPrefix(k, member); ok {
+			datum[name] = form.Get(k)
+			if at, err := time.Parse(time.RFC3339, form.Get(k)); err == nil && name == "Timestamp" {
+				datum[name] = json.Number(fmt.Sprint(at.UnixMilli()))
+			}
+		} else {
+			c.input[k] = form.Get(k)
 		}
-		return out
-	case []any:
-		for i := range v {
-			v[i] = plainCBOR(v[i])
-		}
-		return v
-	case cbor.Tag:
-		return plainCBOR(v.Content)
-	case string:
-		return v
-	case time.Time:
-		return json.Number(fmt.Sprint(v.UnixMilli()))
-	case float64:
-		return json.Number(fmt.Sprintf("%.6f", v))
 	}
-	return json.Number(fmt.Sprint(v))
+	if len(datum) > 0 {
+		c.input["MetricData"] = []any{datum}
+	}
+	return err
 }
 
 // respond answers in the protocol of the call's service.
@@ -201,12 +179,11 @@ func respond(req *http.Request, c *call, a answer) *http.Response {
 		}
 		header.Set("X-Amzn-Errortype", a.code)
 		switch c.service {
-		case "sns":
-			body = fmt.Appendf(nil, "<ErrorResponse><Error><Type>Sender</Type><Code>%s</Code><Message>refused</Message></Error></ErrorResponse>", a.code)
+		case "sns", "cloudwatch":
+			body = fmt.Appendf(nil, "<ErrorResponse><Error><Type>Sender</Type><Code>%s</Code>"+
+				"<Message>refused</Message></Error></ErrorResponse>", a.code)
 		case "s3":
 			body = fmt.Appendf(nil, "<Error><Code>%s</Code><Message>refused</Message></Error>", a.code)
-		case "cloudwatch":
-			body, _ = cbor.Marshal(map[string]string{"__type": a.code, "message": "refused"})
 		default:
 			body = fmt.Appendf(nil, `{"__type":%q,"message":"refused"}`, a.code)
 		}
@@ -215,10 +192,6 @@ func respond(req *http.Request, c *call, a answer) *http.Response {
 	}
 	if c.service == "dynamodb" {
 		header.Set("X-Amz-Crc32", fmt.Sprint(crc32.ChecksumIEEE(body)))
-	}
-	if c.service == "cloudwatch" {
-		header.Set("Content-Type", "application/cbor")
-		header.Set("Smithy-Protocol", "rpc-v2-cbor")
 	}
 	if c.operation == "Invoke" && a.status == 200 {
 		a.status = 202
@@ -273,7 +246,7 @@ func success(c *call, a answer) []byte {
 	}
 	switch c.service {
 	case "cloudwatch":
-		return []byte{0xa0}
+		return fmt.Appendf(nil, "<%[1]sResponse><ResponseMetadata/></%[1]sResponse>", c.operation)
 	case "s3":
 		return nil
 	}

@@ -21,11 +21,11 @@ const (
 var errNoDatabase = never(errors.New("no database is configured: [postgres] url says where it is"))
 
 func addRows(o *Options, add adding) {
-	add("postgres", rowsTogether, rowBytes, func(ctx context.Context, ds []*action.Delivery) []error {
+	add("postgres", rowsTogether, rowBytes, func(ctx context.Context, ds deliveries) []error {
 		if o.Postgres == nil {
 			return each(len(ds), errNoDatabase)
 		}
-		return runs(ds, param("tableName"), rowsTogether, rowBytes, func(run []*action.Delivery) []error {
+		return runs(ds, param("tableName"), rowsTogether, rowBytes, func(run deliveries) []error {
 			rows := make([]postgres.Row, len(run))
 			for i, d := range run {
 				rows[i] = postgres.Row{ID: d.ID, Object: d.Data}

@@ -19,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/kafka"
+	"github.com/tidemill/tidemill/bridge/speed/sink/logs"
 	"github.com/tidemill/tidemill/bridge/speed/sink/post"
 	"github.com/tidemill/tidemill/bridge/speed/sink/postgres"
 	"github.com/tidemill/tidemill/bridge/speed/sink/search"
@@ -32,8 +33,9 @@ type Options struct {
 	// Region is that of services where neither the place nor the machine's AWS
 	// configuration says which, and of state machines that have only a name.
 	Region string
-	// Account is the 12 digits in the ARNs of state machines.
-	Account string
+	// Account is the 12 digits of the bridge, and Machines those in the ARNs of state
+	// machines; "": the bridge's.
+	Account, Machines string
 	// Objects are the bridge's own; nil: s3 is elsewhere.
 	Objects sink.Objects
 	// Functions are the bridge's own; nil: all functions are Lambda's.
@@ -76,8 +78,11 @@ type Invoker interface {
 // answer at most, and an outbox waits for nobody else.
 const standardLimit = 30 * time.Second
 
+// deliveries are of one kind of action.
+type deliveries = []*action.Delivery
+
 // A do is what a kind of action does with deliveries; see action.Sender.
-type do func(ctx context.Context, ds []*action.Delivery) []error
+type do func(ctx context.Context, ds deliveries) []error
 
 // A Set is the senders of all kinds, and what they counted.
 type Set struct {
@@ -122,7 +127,7 @@ func New(o Options) *Set {
 }
 
 // gathers has a kind wait for more.
-func (s *Set) gathers(kind string, f func([]*action.Delivery) time.Duration) {
+func (s *Set) gathers(kind string, f func(deliveries) time.Duration) {
 	s.senders[kind].gather = f
 }
 
@@ -142,7 +147,7 @@ func (s *Set) Senders() map[string]action.Sender {
 type sender struct {
 	bound  action.Bound
 	do     do
-	gather func([]*action.Delivery) time.Duration // nil: more is not waited for
+	gather func(deliveries) time.Duration // nil: more is not waited for
 	limit  time.Duration
 	count  counters
 }
@@ -150,7 +155,7 @@ type sender struct {
 func (s *sender) Bound() action.Bound { return s.bound }
 
 // Gather implements action.Gatherer.
-func (s *sender) Gather(ds []*action.Delivery) time.Duration {
+func (s *sender) Gather(ds deliveries) time.Duration {
 	if s.gather == nil {
 		return 0
 	}
@@ -174,7 +179,7 @@ func final(err error) error {
 		return err
 	}
 	permanent := errors.Is(err, sink.ErrName) || errors.Is(err, egress.ErrRefused) || kafka.Permanent(err) ||
-		postgres.Permanent(err)
+		postgres.Permanent(err) || errors.Is(err, logs.ErrRejected)
 	if e, ok := errors.AsType[*post.StatusError](err); ok {
 		permanent = awsapi.PermanentStatus(e.Status)
 	} else if e, ok := errors.AsType[*search.StatusError](err); ok {
@@ -207,17 +212,17 @@ var errBefore = errors.New("a delivery before it is to be tried again")
 
 // inOrder does deliveries one by one, up to the first that is to be tried again.
 func inOrder(f func(ctx context.Context, d *action.Delivery) error) do {
-	return func(ctx context.Context, ds []*action.Delivery) []error {
+	return func(ctx context.Context, ds deliveries) []error {
 		return runs(ds, func(*action.Delivery) string { return "" }, 1, 0,
-			func(run []*action.Delivery) []error { return []error{f(ctx, run[0])} })
+			func(run deliveries) []error { return []error{f(ctx, run[0])} })
 	}
 }
 
 // runs cuts deliveries into runs that have the same key and are at most so many,
 // with at most so many bytes; 0: any. It calls f for each, up to one in which
 // something is to be tried again.
-func runs(ds []*action.Delivery, key func(*action.Delivery) string, most, bytes int,
-	f func(run []*action.Delivery) []error) []error {
+func runs(ds deliveries, key func(*action.Delivery) string, most, bytes int,
+	f func(run deliveries) []error) []error {
 	errs := make([]error, 0, len(ds))
 	for len(errs) < len(ds) {
 		rest := ds[len(errs):]
@@ -249,13 +254,13 @@ func each(n int, err error) []error {
 
 // apart does a run in one call that takes all or nothing. If that is refused for
 // good, the fault may be one delivery's: then each is done by itself.
-func apart(run []*action.Delivery, f func(run []*action.Delivery) error) []error {
+func apart(run deliveries, f func(run deliveries) error) []error {
 	err := f(run)
 	if len(run) == 1 || err == nil || !errors.Is(final(err), action.ErrPermanent) {
 		return each(len(run), err)
 	}
 	return runs(run, func(*action.Delivery) string { return "" }, 1, 0,
-		func(one []*action.Delivery) []error { return []error{f(one)} })
+		func(one deliveries) []error { return []error{f(one)} })
 }
 
 // clients makes a service's client for each region and role that deliveries name.

@@ -20,8 +20,8 @@ import (
 // elsewhere.
 func addStreams(o *Options, add adding) {
 	streams := newClients(o, "kinesis", kinesis.New)
-	add("kinesis", kinesis.MaxRecords, kinesis.MaxBytes, func(ctx context.Context, ds []*action.Delivery) []error {
-		return runs(ds, param("streamName"), kinesis.MaxRecords, kinesis.MaxBytes, func(run []*action.Delivery) []error {
+	add("kinesis", kinesis.MaxRecords, kinesis.MaxBytes, func(ctx context.Context, ds deliveries) []error {
+		return runs(ds, param("streamName"), kinesis.MaxRecords, kinesis.MaxBytes, func(run deliveries) []error {
 			c, err := streams.in(ctx, "")
 			if err != nil {
 				return each(len(run), err)
@@ -34,9 +34,9 @@ func addStreams(o *Options, add adding) {
 		})
 	})
 	buffers, known := newClients(o, "firehose", firehose.New), &remembered{}
-	add("firehose", firehose.MaxRecords, firehose.MaxBytes, func(ctx context.Context, ds []*action.Delivery) []error {
+	add("firehose", firehose.MaxRecords, firehose.MaxBytes, func(ctx context.Context, ds deliveries) []error {
 		return runs(ds, param("deliveryStreamName"), firehose.MaxRecords, firehose.MaxBytes,
-			func(run []*action.Delivery) []error {
+			func(run deliveries) []error {
 				c, err := buffers.in(ctx, "")
 				if err != nil {
 					return each(len(run), err)
@@ -49,7 +49,7 @@ func addStreams(o *Options, add adding) {
 
 // records puts those of deliveries to one delivery stream: one by one if there is
 // one and it is no batch, else in requests of as many as go.
-func (r *remembered) records(ctx context.Context, c *firehose.Client, run []*action.Delivery) []error {
+func (r *remembered) records(ctx context.Context, c *firehose.Client, run deliveries) []error {
 	stream := run[0].Parameter("deliveryStreamName")
 	errs := make([]error, len(run))
 	parts := r.split(run, errs, func(d *action.Delivery) ([]part, error) {
@@ -97,7 +97,7 @@ func channels(o *Options) func(ctx context.Context, d *action.Delivery) error {
 		if c.BaseEndpoint == nil {
 			return never(fmt.Errorf("no endpoint: IoT Analytics has ended; say which service takes its place"))
 		}
-		errs, ds := make([]error, 1), []*action.Delivery{d}
+		errs, ds := make([]error, 1), deliveries{d}
 		parts := known.split(ds, errs, func(d *action.Delivery) ([]part, error) {
 			all, err := d.Messages()
 			parts := make([]part, len(all))

@@ -50,8 +50,8 @@ func addTables(o *Options, add adding) {
 		regions := newClients(o, kind, func(c aws.Config) *tables {
 			return &tables{config: c, made: map[string]*dynamodb.Table{}}
 		})
-		add(kind, dynamodb.MaxItems, dynamodb.MaxBytes, func(ctx context.Context, ds []*action.Delivery) []error {
-			return runs(ds, param("tableName"), dynamodb.MaxItems, dynamodb.MaxBytes, func(run []*action.Delivery) []error {
+		add(kind, dynamodb.MaxItems, dynamodb.MaxBytes, func(ctx context.Context, ds deliveries) []error {
+			return runs(ds, param("tableName"), dynamodb.MaxItems, dynamodb.MaxBytes, func(run deliveries) []error {
 				name := run[0].Parameter("tableName")
 				t, err := regions.in(ctx, arnRegion(name))
 				if err != nil {
@@ -65,7 +65,7 @@ func addTables(o *Options, add adding) {
 
 // changes does deliveries to one table: what inserts items of different keys
 // together, all else one by one.
-func changes(ctx context.Context, t *dynamodb.Table, run []*action.Delivery,
+func changes(ctx context.Context, t *dynamodb.Table, run deliveries,
 	read func(context.Context, *dynamodb.Table, *action.Delivery, bool) (change, error)) []error {
 	all, seen := make([]change, len(run)), map[string]bool{}
 	together := len(run) > 1
@@ -83,7 +83,7 @@ func changes(ctx context.Context, t *dynamodb.Table, run []*action.Delivery,
 			return errs
 		}
 	}
-	return runs(run, func(*action.Delivery) string { return "" }, 1, 0, func(one []*action.Delivery) []error {
+	return runs(run, func(*action.Delivery) string { return "" }, 1, 0, func(one deliveries) []error {
 		c, err := read(ctx, t, one[0], false)
 		if err != nil {
 			return []error{never(err)}
@@ -131,7 +131,8 @@ func column(_ context.Context, _ *dynamodb.Table, d *action.Delivery, _ bool) (c
 				kind = types.ScalarAttributeTypeN
 			}
 			c.key = append(c.key, dynamodb.KeyAttribute{Name: name, Type: kind})
-			attributes = append(attributes, dynamodb.Attribute{Name: name, Type: kind, Value: []byte(d.Parameter(k + "Value"))})
+			attributes = append(attributes,
+				dynamodb.Attribute{Name: name, Type: kind, Value: []byte(d.Parameter(k + "Value"))})
 		}
 	}
 	if c.operation = d.Parameter("operation"); c.operation != "DELETE" {

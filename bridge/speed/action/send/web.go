@@ -33,8 +33,8 @@ func addWeb(o *Options, add adding) {
 				return awsapi.Sign(ctx, c, "es", r, body)
 			}
 		}
-		add(kind, searchDocuments, searchBytes, func(ctx context.Context, ds []*action.Delivery) []error {
-			return runs(ds, param("endpoint"), searchDocuments, searchBytes, func(run []*action.Delivery) []error {
+		add(kind, searchDocuments, searchBytes, func(ctx context.Context, ds deliveries) []error {
+			return runs(ds, param("endpoint"), searchDocuments, searchBytes, func(run deliveries) []error {
 				url := o.Places[kind].EndpointURL
 				if url == "" {
 					url = run[0].Parameter("endpoint")
@@ -54,7 +54,7 @@ func addWeb(o *Options, add adding) {
 }
 
 // index writes documents: one by a request of its own, several in bulk.
-func index(ctx context.Context, c *search.Client, run []*action.Delivery) []error {
+func index(ctx context.Context, c *search.Client, run deliveries) []error {
 	docs := make([]*search.Document, len(run))
 	for i, d := range run {
 		if bytes.ContainsAny(d.Data, "\r\n") { // of a lone *: bulk has a document on each line
@@ -72,7 +72,7 @@ func index(ctx context.Context, c *search.Client, run []*action.Delivery) []erro
 	errs, err := c.Bulk(ctx, docs)
 	if err != nil && permanent(final(err)) { // it may be too large, as a whole or for one document
 		return runs(run, func(*action.Delivery) string { return "" }, 1, 0,
-			func(one []*action.Delivery) []error { return index(ctx, c, one) })
+			func(one deliveries) []error { return index(ctx, c, one) })
 	}
 	if err != nil {
 		return each(len(run), err)

@@ -8,7 +8,9 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/schemas"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
+	"github.com/aws/smithy-go/transport/http/protocol/awsquery"
 )
 
 // MaxData is how many data a PutMetricData has (CloudWatch quotas). Each is far
@@ -26,8 +28,13 @@ type Datum struct {
 // A Client calls CloudWatch. Several goroutines may use it.
 type Client struct{ api *cloudwatch.Client }
 
-// New returns a client. Nothing is asked.
-func New(c aws.Config) *Client { return &Client{cloudwatch.NewFromConfig(c)} }
+// New returns a client. Nothing is asked. It speaks the query protocol: CloudWatch
+// takes it as ever, and what stands for it elsewhere knows no other (moto 5.2 answers
+// CBOR with 404).
+func New(c aws.Config) *Client { return &Client{cloudwatch.NewFromConfig(c, Query)} }
+
+// Query has a client speak the query protocol.
+func Query(o *cloudwatch.Options) { o.Protocol = awsquery.New(schemas.GraniteServiceVersion20100801) }
 
 // Units are the names of units, in the spelling that is taken.
 func Units() (names []string) {

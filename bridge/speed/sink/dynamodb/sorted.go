@@ -16,20 +16,21 @@ import (
 // they come, so that a request that is made again would be another.
 func sorted(o *dynamodb.Options) {
 	o.APIOptions = append(o.APIOptions, func(s *middleware.Stack) error {
-		return s.Build.Add(middleware.BuildMiddlewareFunc("SortMembers", func(ctx context.Context,
-			in middleware.BuildInput, next middleware.BuildHandler) (middleware.BuildOutput, middleware.Metadata, error) {
-			r, ok := in.Request.(*smithyhttp.Request)
-			if !ok {
-				return middleware.BuildOutput{}, middleware.Metadata{}, fmt.Errorf("request of type %T", in.Request)
-			}
-			r, err := sortBody(r)
-			if err != nil {
-				return middleware.BuildOutput{}, middleware.Metadata{}, err
-			}
-			in.Request = r
-			return next.HandleBuild(ctx, in)
-		}), middleware.Before)
+		return s.Build.Add(middleware.BuildMiddlewareFunc("SortMembers", sortMembers), middleware.Before)
 	})
+}
+
+func sortMembers(ctx context.Context, in middleware.BuildInput, next middleware.BuildHandler) (
+	out middleware.BuildOutput, meta middleware.Metadata, err error) {
+	r, ok := in.Request.(*smithyhttp.Request)
+	if !ok {
+		return out, meta, fmt.Errorf("request of type %T", in.Request)
+	}
+	if r, err = sortBody(r); err != nil {
+		return out, meta, err
+	}
+	in.Request = r
+	return next.HandleBuild(ctx, in)
 }
 
 func sortBody(r *smithyhttp.Request) (*smithyhttp.Request, error) {

@@ -27,7 +27,8 @@ func New(c aws.Config) *Client { return &Client{firehose.NewFromConfig(c)} }
 
 // Put puts one record.
 func (c *Client) Put(ctx context.Context, stream string, data []byte) error {
-	_, err := c.api.PutRecord(ctx, &firehose.PutRecordInput{DeliveryStreamName: &stream, Record: &types.Record{Data: data}})
+	in := &firehose.PutRecordInput{DeliveryStreamName: &stream, Record: &types.Record{Data: data}}
+	_, err := c.api.PutRecord(ctx, in)
 	return err
 }
 

@@ -29,7 +29,8 @@ type Event struct {
 // ErrRejected means that the service drops an event for its time, and that of
 // later tries: older than 14 days or than the group's retention, or more than 2
 // hours ahead.
-var ErrRejected = errors.New("logs: the event's time is not taken: older than 14 days or its group's retention, or 2 hours ahead")
+var ErrRejected = errors.New("logs: the event's time is not taken: older than 14 days or its group's retention, " +
+	"or 2 hours ahead")
 
 // A Client writes. Several goroutines may use it.
 type Client struct{ api *cloudwatchlogs.Client }
@@ -48,7 +49,8 @@ func (c *Client) Put(ctx context.Context, group, stream string, events []Event) 
 	errs := make([]error, len(events))
 	out, err := c.api.PutLogEvents(ctx, in)
 	if _, missing := errors.AsType[*types.ResourceNotFoundException](err); missing {
-		_, why := c.api.CreateLogStream(ctx, &cloudwatchlogs.CreateLogStreamInput{LogGroupName: &group, LogStreamName: &stream})
+		_, why := c.api.CreateLogStream(ctx,
+			&cloudwatchlogs.CreateLogStreamInput{LogGroupName: &group, LogStreamName: &stream})
 		if _, there := errors.AsType[*types.ResourceAlreadyExistsException](why); why == nil || there {
 			out, err = c.api.PutLogEvents(ctx, in)
 		}

@@ -63,7 +63,8 @@ func (c *Client) Publish(ctx context.Context, target string, ms []Message) []err
 		for _, f := range out.Failed {
 			i, notOurs := strconv.Atoi(aws.ToString(f.Id))
 			if notOurs == nil && i >= 0 && i < len(ms) {
-				errs[i] = &awsapi.PartError{Code: aws.ToString(f.Code), Message: aws.ToString(f.Message), Sender: f.SenderFault}
+				errs[i] = &awsapi.PartError{Code: aws.ToString(f.Code), Message: aws.ToString(f.Message),
+					Sender: f.SenderFault}
 				done++
 			}
 		}
