@@ -62,6 +62,10 @@ section 'rules: a replay over a million messages on disk, one goroutine'
 bench ./bridge/speed/rules 'Replay$' -benchtime 1x
 section 'log: records/s with sync on, by batch size, beside a raw file'
 bench ./bridge/speed/streams/pebble 'Append' -benchtime "$t"
+section 'delivery streams: JSON in MB/s to each compression and to Parquet, and partition keys by jq'
+bench ./bridge/speed/firehose/compress 'Write' -benchtime "$t"
+bench ./bridge/speed/firehose/convert 'Add' -benchtime "$t"
+bench ./bridge/speed/firehose/partition 'Eval' -benchtime "$t"
 section 'gateway: QoS 1 publish to PUBACK beside mosquitto, nothing stored, plain TCP and mutual TLS'
 bench ./bridge/speed/gateway 'PublishAck/inflight=(1|20)(,mtls)?$' -benchtime 3x
 section 'gateway: 5,000 idle clients with a subscription each: memory, connects, all back at once; beside mosquitto'

@@ -10,6 +10,7 @@ import (
 // A Conversion makes Parquet of JSON.
 type Conversion struct {
 	Table   Table
+	Schema  *convert.Table  // of Table; nil: it is not known
 	JSON    convert.JSON    // how records are read
 	Parquet convert.Parquet // how they are written
 }
@@ -93,6 +94,25 @@ func (r *reader) conversion(b *conversionBlock) bool {
 		r.parquet(at, o.Serializer.ParquetSerDe, c)
 	}
 	return true
+}
+
+// schema reads the table that a conversion names.
+func (r *reader) schema(doc json.RawMessage) {
+	c := r.c.Conversion
+	if c == nil {
+		r.bad("Tidemill.Table: goes with DataFormatConversionConfiguration")
+		return
+	}
+	t, err := convert.ParseTable(doc)
+	switch {
+	case err != nil:
+		r.bad("Tidemill.Table: %w", err)
+	case t.Database != c.Table.Database || t.Name != c.Table.Name:
+		r.bad("Tidemill.Table: %s.%s, want %s.%s of SchemaConfiguration", t.Database, t.Name, c.Table.Database,
+			c.Table.Name)
+	default:
+		c.Schema = t
+	}
 }
 
 func (r *reader) orText(text, standard string) string {

@@ -30,9 +30,10 @@ type sourceBlock struct {
 // A houseBlock has what AWS has no word for: where services are. A request of
 // the API cannot have it.
 type houseBlock struct {
-	Kinesis *place       // of the source; else a data stream of the bridge
-	S3      *place       // of all objects; else the bridge's own
-	Search  *searchHouse // how to speak with the search service
+	Kinesis *place          // of the source; else a data stream of the bridge
+	S3      *place          // of all objects; else the bridge's own
+	Search  *searchHouse    // how to speak with the search service
+	Table   json.RawMessage // that SchemaConfiguration names, as AWS Glue exports one
 }
 
 // A place is a service of AWS, or one like it.
@@ -98,6 +99,9 @@ func (r *reader) house(h *houseBlock) {
 	}
 	if s := h.Search; s != nil {
 		r.searchHouse(s)
+	}
+	if h.Table != nil {
+		r.schema(h.Table)
 	}
 }
 

@@ -39,7 +39,7 @@ type made struct {
 	nFail  int64
 }
 
-func (m *made) fail(kind string, f *Failure) {
+func (m *made) fail(kind string, f interface{ Append([]byte) []byte }) {
 	if m.failed == nil {
 		m.failed = map[string][]byte{}
 	}

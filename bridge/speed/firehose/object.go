@@ -112,10 +112,13 @@ func (d *stream) outputs(ctx context.Context, c *Config, p *plan) (all []output,
 		return nil, nil, err
 	}
 	made := []output{}
+	if c.Conversion != nil {
+		convertible(c, p, m)
+	}
 	if c.Partitioning != nil {
 		made, err = d.partitions(ctx, c, p, m)
 	} else if len(m.parts) > 0 {
-		made = append(made, p.object(c.Objects.place(), p.Key, m.parts))
+		made = append(made, p.object(c, p.Key, m.parts))
 	}
 	if err != nil {
 		return nil, nil, err
@@ -126,9 +129,13 @@ func (d *stream) outputs(ctx context.Context, c *Config, p *plan) (all []output,
 }
 
 // object is one of parts.
-func (p *plan) object(at Place, key string, parts []piece) output {
-	return output{place: at, bucket: p.Bucket, key: key, records: int64(len(parts)), bytes: p.size(parts),
-		write: func(_ context.Context, w io.Writer) error { return p.writeParts(w, parts) }}
+func (p *plan) object(c *Config, key string, parts []piece) output {
+	write := func(_ context.Context, w io.Writer) error { return p.writeParts(w, parts) }
+	if c.Conversion != nil {
+		write = func(_ context.Context, w io.Writer) error { return c.Conversion.write(w, parts) }
+	}
+	return output{place: c.Objects.place(), bucket: p.Bucket, key: key, records: int64(len(parts)),
+		bytes: p.size(parts), write: write}
 }
 
 // streamed is the object of records that nothing is done with: they are read from
@@ -193,7 +200,7 @@ func (d *stream) partitions(ctx context.Context, c *Config, p *plan, m *made) (a
 		for _, i := range spread[id].Items {
 			parts = append(parts, m.parts[i])
 		}
-		all = append(all, p.object(c.Objects.place(), named[id], parts))
+		all = append(all, p.object(c, named[id], parts))
 	}
 	for i, r := range items {
 		if why := refused[i]; why != nil {

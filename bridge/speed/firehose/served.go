@@ -9,7 +9,9 @@ var unserved = []struct {
 	asked  func(*Config) bool
 }{
 	{"RedshiftDestinationConfiguration", func(c *Config) bool { return c.Kind == ToRedshift }},
-	{"DataFormatConversionConfiguration", func(c *Config) bool { return c.Conversion != nil }},
+	{"DataFormatConversionConfiguration without Tidemill.Table", func(c *Config) bool {
+		return c.Conversion != nil && c.Conversion.Schema == nil
+	}},
 }
 
 // served names what a configuration asks for that is not delivered.

@@ -64,6 +64,34 @@ const (
 // that cannot be a row makes the whole record fail, and none of it is written. The
 // error is of the file. Add keeps nothing of record.
 func (w *Writer) Add(record []byte) (*Failure, error) {
+	if f := w.read(record); f != nil {
+		return f, nil
+	}
+	w.held += len(record)
+	if w.held >= 1<<20 {
+		return nil, w.hand()
+	}
+	return nil, nil
+}
+
+// Check says what Add would, and writes nothing.
+func (w *Writer) Check(record []byte) *Failure {
+	rows := w.rows
+	f := w.read(record)
+	w.back(rows)
+	return f
+}
+
+// back takes back what the record that was read last has given.
+func (w *Writer) back(rows int64) {
+	for i, n := range w.marks {
+		w.values[i] = w.values[i][:n]
+	}
+	w.rows = rows
+}
+
+// read reads a record into values.
+func (w *Writer) read(record []byte) *Failure {
 	for i, v := range w.values {
 		w.marks[i] = len(v)
 	}
@@ -81,17 +109,10 @@ func (w *Writer) Add(record []byte) (*Failure, error) {
 		w.rows++
 	}
 	if err != nil {
-		for i, n := range w.marks {
-			w.values[i] = w.values[i][:n]
-		}
-		w.rows = rows
-		return failureOf(err), nil
+		w.back(rows)
+		return failureOf(err)
 	}
-	w.held += len(record)
-	if w.held >= 1<<20 {
-		return nil, w.hand()
-	}
-	return nil, nil
+	return nil
 }
 
 func failureOf(err error) *Failure {
