@@ -48,7 +48,8 @@ func BenchmarkPut(b *testing.B) {
 		})
 		run("s3", func(i int) error {
 			key := fmt.Sprint(i % 1000)
-			_, err := x.PutObject(b.Context(), &s3.PutObjectInput{Bucket: bucket, Key: &key, Body: bytes.NewReader(data)})
+			_, err := x.PutObject(b.Context(), &s3.PutObjectInput{Bucket: bucket, Key: &key,
+				Body: bytes.NewReader(data)})
 			return err
 		})
 	}

@@ -576,6 +576,25 @@ func TestPublic(t *testing.T) {
 	}
 }
 
+// Version 2 in the header is told what to use instead.
+func TestVersion2InHeader(t *testing.T) {
+	x := newSite(t, false)
+	r, err := http.NewRequestWithContext(t.Context(), "GET", x.server.URL+"/bucket", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "AWS "+wiretest.Key.ID+":x")
+	a, err := x.server.Client().Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Body.Close()
+	b, _ := io.ReadAll(a.Body)
+	if a.StatusCode != 400 || !strings.Contains(string(b), "Please use AWS4-HMAC-SHA256") {
+		t.Errorf("%d %s", a.StatusCode, b)
+	}
+}
+
 // limited lets callers do what it has.
 type limited map[string]bool
 

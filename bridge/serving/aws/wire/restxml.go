@@ -73,9 +73,15 @@ func (p *restXML) greet(x *exchange) (bool, error) {
 var errNotPublic = &Error{Code: "AccessDenied", Status: http.StatusForbidden,
 	Message: "without a signature objects are read of public buckets alone, at /s3/BUCKET/KEY"}
 
+var errVersion2 = &Error{Code: "InvalidRequest", Status: http.StatusBadRequest, // AWS's words
+	Message: "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256."}
+
 // find fails where a request without a signature is for nothing public.
 func (p *restXML) find(x *exchange) error {
 	x.service = p.service
+	if strings.HasPrefix(x.r.Header.Get("Authorization"), "AWS ") {
+		return errVersion2
+	}
 	path := strings.TrimPrefix(x.r.URL.Path, "/")
 	if !signedForS3(x.r) {
 		path = strings.TrimPrefix(x.r.URL.Path, publicPath)
