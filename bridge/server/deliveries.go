@@ -6,6 +6,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
+	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/serving/functions"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
@@ -17,6 +18,10 @@ import (
 // makeDeliveryStreams makes the service of delivery streams and the folder of what
 // S3 did not take. What they reach, egress says.
 func (a *assembly) makeDeliveryStreams() error {
+	// The objects have the mode that the umask leaves them.
+	if err := datadir.Private(a.at("s3_failed")); err != nil {
+		return err
+	}
 	kept, err := objects.Open(a.at("s3_failed"), objects.Options{MinFree: int64(a.cfg.Objects.MinFree), Log: a.log})
 	if err != nil {
 		return err
