@@ -45,7 +45,8 @@ func listDeliveries(ctx context.Context, c *call) error {
 			"TO REDRIVE\tTROUBLE")
 		for _, d := range all {
 			fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%s\n", d.Name, d.To, d.Waiting, d.Backlog.Bytes,
-				ageText(d.Oldest), d.Objects, d.Stats.Records, d.Stats.Bytes, d.Failed, d.FailedObjects, troubleText(&d))
+				ageText(d.Oldest), d.Objects, d.Stats.Records, d.Stats.Bytes, d.Failed, d.FailedObjects,
+				troubleText(&d))
 		}
 		if err := w.Flush(); err != nil {
 			return err

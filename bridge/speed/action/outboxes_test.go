@@ -56,7 +56,8 @@ func TestOutboxesEnd(t *testing.T) {
 			}
 			use(box, true)
 			if slot != "2" {
-				b.Append(box, 0, streams.Record{Data: (&Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: slot}).append(nil)})
+				d := &Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: slot}
+				b.Append(box, 0, streams.Record{Data: d.append(nil)})
 			}
 		}
 		if err := store.Commit(ctx, b); err != nil {
@@ -71,8 +72,9 @@ func TestOutboxesEnd(t *testing.T) {
 			}
 			return all
 		}
-		if all := list(3); all[0].Records != 1 || all[0].LastError != "away" || all[0].Oldest.IsZero() || all[0].Unused {
-			t.Errorf("%+v", all[0])
+		first := list(3)[0]
+		if first.Records != 1 || first.LastError != "away" || first.Oldest.IsZero() || first.Unused {
+			t.Errorf("%+v", first)
 		}
 		if _, err := x.Drop(ctx, "r", "0"); !errors.Is(err, ErrInUse) {
 			t.Errorf("dropped what is in use: %v", err)

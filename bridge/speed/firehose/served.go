@@ -8,7 +8,6 @@ var unserved = []struct {
 	member string
 	asked  func(*Config) bool
 }{
-	{"RedshiftDestinationConfiguration", func(c *Config) bool { return c.Kind == ToRedshift }},
 	{"DataFormatConversionConfiguration without Tidemill.Table", func(c *Config) bool {
 		return c.Conversion != nil && c.Conversion.Schema == nil
 	}},
@@ -19,6 +18,11 @@ func served(c *Config) (errs []error) {
 	for _, u := range unserved {
 		if u.asked(c) {
 			errs = append(errs, fmt.Errorf("%s: is not served", u.member))
+		}
+	}
+	if c.Redshift != nil {
+		if err := c.Redshift.check(c); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	return errs

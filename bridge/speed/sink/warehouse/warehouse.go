@@ -29,6 +29,7 @@ type Options struct {
 	Table     string // SCHEMA.TABLE or TABLE, as are all names of tables
 	Columns   []string
 	Files     string // table of files: a column FileColumn of text
+	MakeFiles bool   // it is made where it is not there
 	JSON      bool   // objects are JSON objects one after the other, else CSV
 	Delimiter byte   // of CSV
 	Gzip      bool
@@ -77,7 +78,13 @@ func (w *Warehouse) load(ctx context.Context, conn *pgx.Conn, name string, keys 
 	if err != nil {
 		return err
 	}
-	if err := w.lock(ctx, tx); err != nil {
+	if w.MakeFiles {
+		err = w.makeFiles(ctx, tx)
+	}
+	if err == nil {
+		err = w.lock(ctx, tx)
+	}
+	if err != nil {
 		return err
 	}
 	keys, err = w.unknown(ctx, tx, keys)
@@ -100,6 +107,17 @@ func (w *Warehouse) load(ctx context.Context, conn *pgx.Conn, name string, keys 
 		}
 	}
 	return tx.Commit(ctx)
+}
+
+// makeFiles makes the table of files. Who may not make tables can have it made.
+func (w *Warehouse) makeFiles(ctx context.Context, tx pgx.Tx) error {
+	var there bool
+	err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", quoteTable(w.Files)).Scan(&there)
+	if err == nil && !there {
+		_, err = tx.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+quoteTable(w.Files)+" ("+quote(FileColumn)+
+			" varchar(1024) PRIMARY KEY)")
+	}
+	return err
 }
 
 // lock lets one load at a time into the table of files, for Redshift keeps no

@@ -1,0 +1,118 @@
+package firehose
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidemill/tidemill/deploy/await"
+	"github.com/tidemill/tidemill/deploy/counterpart"
+)
+
+func TestCopyOptions(t *testing.T) {
+	for text, want := range map[string]copyOptions{
+		"":                                {delimiter: '|'},
+		"json 'auto' gzip":                {json: true, gzip: true, delimiter: '|'},
+		"FORMAT AS CSV":                   {delimiter: ','},
+		`CSV DELIMITER AS ';'`:            {delimiter: ';'},
+		`delimiter '\t'`:                  {delimiter: '\t'},
+		"JSON 's3://bucket/jsonpaths'":    {},
+		"DELIMITER":                       {},
+		"DELIMITER ','; DROP TABLE x; --": {},
+		"DELIMITER 'ab'":                  {},
+	} {
+		got, err := parseCopy(text)
+		if want == (copyOptions{}) {
+			if err == nil {
+				t.Errorf("%q: %+v", text, got)
+			}
+		} else if err != nil || got != want {
+			t.Errorf("%q: %+v, %v", text, got, err)
+		}
+	}
+}
+
+// Objects are loaded into PostgreSQL, each once; what cannot be loaded is in a
+// manifest, and is loaded when it is driven again.
+func TestWarehouseDestination(t *testing.T) {
+	address, passwordFile := counterpart.PostgreSQL(t)
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, err := os.ReadFile(passwordFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := pgx.ParseConfig(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Password = strings.TrimSpace(string(password))
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	run := func(sql string) {
+		t.Helper()
+		if _, err := conn.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows := func() (n int) {
+		t.Helper()
+		if err := conn.QueryRow(t.Context(), "SELECT count(*) FROM readings").Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	run("CREATE TABLE readings (n int, device text)")
+	k := &bucket{objects: map[string][]byte{}}
+	k.fail = func(n int) error { // what was written is written again
+		if n == 1 {
+			return errors.New("the answer was lost")
+		}
+		return nil
+	}
+	b := newBench(t, fmt.Sprintf(`{"DeliveryStreamName": "d", "RedshiftDestinationConfiguration": {
+	  "ClusterJDBCURL": "jdbc:postgresql://%s/%s?sslmode=disable", "Username": %q, "Password": %q,
+	  "CopyCommand": {"DataTableName": "readings", "DataTableColumns": "n, device", "CopyOptions": "JSON 'auto' GZIP"},
+	  "RetryOptions": {"DurationInSeconds": 1}, "S3Configuration": {"BucketARN": "arn:aws:s3:::load",
+	    "CompressionFormat": "GZIP", "BufferingHints": {"SizeInMBs": 1, "IntervalInSeconds": 0}}}}`, u.Host,
+		strings.TrimPrefix(u.Path, "/"), u.User.Username(), config.Password), nil, k)
+	defer b.stop()
+	put(t, b.store, "d", `{"n":1,"device":"a"}`, `{"n":2,"device":"b"}`)
+	await.True(t, "two rows", func() bool { return rows() == 2 })
+	put(t, b.store, "d", `{"n":"none"}`, `{"n":3}`)
+	await.True(t, "a manifest", func() bool { return len(b.failed(t)) == 1 })
+	run("ALTER TABLE readings RENAME TO away")
+	put(t, b.store, "d", `{"n":4}`)
+	await.True(t, "another one", func() bool { return len(b.failed(t)) == 2 })
+	run("ALTER TABLE away RENAME TO readings")
+	all := b.failed(t)
+	if all[1].Type != ManifestType || !strings.HasPrefix(all[1].Key, "errors/manifests/") || all[1].Error == "" {
+		t.Errorf("%+v", all[1])
+	}
+	if err := b.Redrive(t.Context(), "d", []string{all[1].ID}, func(Redriven) {}); err != nil || rows() != 3 {
+		t.Errorf("driven again: %v, %d rows", err, rows())
+	}
+	run("ALTER TABLE readings ALTER n TYPE text")
+	if err := b.Redrive(t.Context(), "d", nil, func(Redriven) {}); err != nil || rows() != 5 || len(b.failed(t)) != 0 {
+		t.Errorf("driven again: %v, %d rows, %+v", err, rows(), b.failed(t))
+	}
+	var files []string
+	found, err := conn.Query(t.Context(), "SELECT file_name FROM tidemill_files")
+	if err == nil {
+		files, err = pgx.CollectRows(found, pgx.RowTo[string])
+	}
+	if err != nil || len(files) != 3 || len(slices.Compact(files)) != 3 {
+		t.Errorf("%q, %v", files, err)
+	}
+}
