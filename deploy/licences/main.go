@@ -16,8 +16,8 @@ import (
 )
 
 // allowed are the SPDX ids of the licences that we take.
-var allowed = []string{"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "Unlicense",
-	"Zlib"}
+var allowed = []string{"0BSD", "Apache-2.0", "BSD-2-Clause", "BSD-3-Clause", "CC0-1.0", "ISC", "MIT", "MIT-0",
+	"Unlicense", "Zlib"}
 
 // chosen are modules that offer a choice, and what we choose.
 var chosen = map[string]string{
