@@ -48,11 +48,11 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		if err == nil {
 			return &limitedConn{Conn: admission.NewConn(c, slot), slot: slot, idle: l.idle}, nil
 		}
+		if errors.Is(err, admission.ErrTaken) {
+			l.full() // told before the client can know
+		}
 		c.Close()
-		switch {
-		case errors.Is(err, admission.ErrTaken):
-			l.full()
-		case errors.Is(err, net.ErrClosed):
+		if errors.Is(err, net.ErrClosed) {
 			return nil, err
 		}
 	}

@@ -32,6 +32,7 @@ func (a *assembly) openAudit() error {
 	a.audit.Mover = a.auditMover
 	a.auditRefusals = audit.NewRefusals(a.queuedAudit, a.log)
 	a.auditDenied = audit.NewRefusals(a.queuedAudit, a.log)
+	a.audit.Bound = a.auditDenied
 	a.closes(a.flushAudit)
 	return nil
 }

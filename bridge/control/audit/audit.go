@@ -102,6 +102,7 @@ type Log struct {
 	Append  func(ctx context.Context, records ...[]byte) error // durable when it returns
 	Publish func(topic string, record []byte)                  // must not block; nil: nobody hears
 	Mover   *Mover                                             // of records that the registry keeps; nil: none
+	Bound   *Refusals                                          // of changes that End is told were refused; nil: none
 }
 
 // Write implements Writer.

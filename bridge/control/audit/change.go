@@ -111,6 +111,10 @@ func (c *Change) in(tx *registry.Tx) Record {
 // the stream too.
 const moving = 5 * time.Second
 
+// mostEnded are the changes refused to one caller that have a record of their own in a
+// minute, where the log has a Bound. Our choice.
+const mostEnded = 40
+
 // End keeps the record of a change that is over, done or refused with refused, if
 // the registry does not have it with the change. It returns refused, or why the
 // record could not be kept. Whoever asked may have left: it was changed all the same.
@@ -128,6 +132,9 @@ func (l *Log) End(ctx context.Context, c *Change, refused error) error {
 	}
 	if refused != nil {
 		r.Error = refused.Error()
+		if !c.kept && l.Bound != nil && !l.Bound.takes("ended "+r.Who, mostEnded, r) {
+			return refused
+		}
 	}
 	kept := l.Write(ctx, r)
 	switch {

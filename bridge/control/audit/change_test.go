@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"strings"
@@ -160,5 +161,40 @@ func TestForget(t *testing.T) {
 		if len(b.all) != 6 || b.all[i].Target != "things/"+name {
 			t.Fatalf("%d: %+v", i, b.all)
 		}
+	}
+}
+
+// What one caller is refused again and again has so many records, and the rest is
+// counted; what it changes has all.
+func TestRefusedAreBounded(t *testing.T) {
+	b := newBook(t)
+	b.Bound = NewRefusals(b, slog.New(slog.DiscardHandler))
+	const n = 3 * mostEnded
+	for i := range n {
+		if err := b.do(t, "Delete", func(tx *registry.Tx) error {
+			return tx.DeleteThing("none", 0)
+		}); !errors.Is(err, registry.ErrNotFound) {
+			t.Fatal(err)
+		}
+		if err := b.do(t, "Create", func(tx *registry.Tx) error {
+			return tx.CreateThing(registry.Thing{Name: fmt.Sprint("t", i)})
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	_ = b.Bound.Run(over)
+	refused, made, left := 0, 0, uint64(0)
+	for _, r := range b.all {
+		if r.Error == "" {
+			made++
+			continue
+		}
+		refused++
+		left += r.Left
+	}
+	if made != n || refused > 2*mostEnded || uint64(refused)+left != n {
+		t.Errorf("%d changes of %d, %d records of refusals and %d more", made, n, refused, left)
 	}
 }

@@ -49,6 +49,13 @@ func NewRefusals(to Writer, log *slog.Logger) *Refusals {
 // Refused writes r, unless most were written of its kind in this minute. r.Error says
 // why it was refused.
 func (x *Refusals) Refused(kind string, most int, r Record) {
+	if x.takes(kind, most, r) {
+		x.write([]Record{r})
+	}
+}
+
+// takes says whether r is to be written; otherwise it was counted.
+func (x *Refusals) takes(kind string, most int, r Record) bool {
 	r = r.bounded()
 	x.mu.Lock()
 	now := time.Now()
@@ -71,9 +78,7 @@ func (x *Refusals) Refused(kind string, most int, r Record) {
 	}
 	x.mu.Unlock()
 	x.write(due)
-	if write {
-		x.write([]Record{r})
-	}
+	return write
 }
 
 // turn begins a window if one is over, and returns what the last one left away, one
