@@ -65,6 +65,9 @@ func licencesIn(dir string) (ids []string, err error) {
 			!strings.HasPrefix(name, "LICENCE") && !strings.HasPrefix(name, "COPYING") {
 			continue
 		}
+		if name == "LICENSE-SUMMARY" { // of AWS's modules: it names the files that are the licences
+			continue
+		}
 		text, err := os.ReadFile(filepath.Join(dir, e.Name()))
 		if err != nil {
 			return nil, err
