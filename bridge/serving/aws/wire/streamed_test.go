@@ -80,13 +80,15 @@ func TestTakesXML(t *testing.T) {
 		want                  bool
 	}{
 		{"/b/k", "AWS4-HMAC-SHA256 Credential=A/20260101/r/s3/aws4_request, SignedHeaders=host, Signature=0", true},
-		{"/b/k", "AWS4-HMAC-SHA256 Credential=A/20260101/r/iotdata/aws4_request, SignedHeaders=host, Signature=0", false},
+		{"/b/k", "AWS4-HMAC-SHA256 Credential=A/20260101/r/iotdata/aws4_request, SignedHeaders=host, Signature=0",
+			false},
 		{"/b/k", "AWS A:x", true},
 		{"/b/k?X-Amz-Credential=A%2F20260101%2Fr%2Fs3%2Faws4_request", "", true},
 		{"/b/k?X-Amz-Credential=A%2F20260101%2Fr%2Fiot%2Faws4_request", "", false},
 		{"/b/k?AWSAccessKeyId=A", "", true},
 		{"/s3/b/k", "", true},
-		{"/s3/b/k", "AWS4-HMAC-SHA256 Credential=A/20260101/r/iot/aws4_request, SignedHeaders=host, Signature=0", false},
+		{"/s3/b/k", "AWS4-HMAC-SHA256 Credential=A/20260101/r/iot/aws4_request, SignedHeaders=host, Signature=0",
+			false},
 		{"/things/a/shadow", "", false},
 	} {
 		r := httptest.NewRequest(http.MethodGet, c.target, nil)

@@ -1,6 +1,7 @@
 package objects
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -87,8 +88,8 @@ func (s *Store) DeleteBucket(name string) error {
 	}
 	s.tree.shape.Lock()
 	defer s.tree.shape.Unlock()
-	for range s.walk(name, "", "", nil) {
-		return fmt.Errorf("%w: %s", ErrNotEmpty, name)
+	if holds, err := s.holdsFiles(name, name); err != nil || holds {
+		return cmp.Or(err, fmt.Errorf("%w: %s", ErrNotEmpty, name))
 	}
 	// First out of sight, as a whole.
 	gone := beside()
@@ -100,6 +101,29 @@ func (s *Store) DeleteBucket(name string) error {
 		return err
 	}
 	return s.root.RemoveAll(gone)
+}
+
+// holdsFiles says whether a folder of a bucket has a file, also one that is no
+// object, uploads aside.
+func (s *Store) holdsFiles(bucket, folder string) (holds bool, err error) {
+	var folders []string
+	err = s.readFolder(folder, func(e fs.DirEntry) {
+		switch name := path.Join(folder, e.Name()); {
+		case !isFolder(e):
+			holds = true
+		case name == path.Join(bucket, own):
+			folders = append(folders, path.Join(bucket, escapedKeys))
+		default:
+			folders = append(folders, name)
+		}
+	})
+	for _, f := range folders {
+		if err != nil || holds {
+			break
+		}
+		holds, err = s.holdsFiles(bucket, f)
+	}
+	return holds, err
 }
 
 // forget drops what is known of a bucket.

@@ -134,6 +134,34 @@ func TestVerify(t *testing.T) {
 	}
 }
 
+// What is no object stays, and the bucket with it.
+func TestDeleteBucketWithOtherFiles(t *testing.T) {
+	for name, add := range map[string]func(dir string) error{
+		"a long path": func(dir string) error {
+			at := filepath.Join(dir, strings.Repeat(strings.Repeat("d", 200)+"/", 6))
+			return errors.Join(os.MkdirAll(at, 0o700), os.WriteFile(filepath.Join(at, "f"), nil, 0o600))
+		},
+		"a link":    func(dir string) error { return os.Symlink("nowhere", filepath.Join(dir, "l")) },
+		"no key":    func(dir string) error { return os.WriteFile(filepath.Join(dir, escapedKeys, "%"), nil, 0o600) },
+		"an object": func(dir string) error { return os.WriteFile(filepath.Join(dir, "o"), nil, 0o600) },
+	} {
+		s := open(t, Options{})
+		if err := s.CreateBucket("bucket"); err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(s.Path(), "bucket")
+		if err := errors.Join(os.MkdirAll(filepath.Join(dir, escapedKeys), 0o700), add(dir)); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.DeleteBucket("bucket"); !errors.Is(err, ErrNotEmpty) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if p, err := s.List(t.Context(), "bucket", Listing{Max: 10}); err != nil || len(p.Objects) > 1 {
+			t.Errorf("%s: %+v, %v", name, p, err)
+		}
+	}
+}
+
 func TestJoinOfSums(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	data := make([]byte, 100_000)

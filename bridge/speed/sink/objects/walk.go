@@ -140,7 +140,7 @@ func (w *walker) entries(dir, base, from string) (names []string, all bool, err 
 			return
 		case isFolder(e):
 			name += "/"
-		case !isFile(e):
+		case !isFile(e) || len(base)+len(name) > maxKey: // no object
 			return
 		}
 		if name > from && !w.passed(base+name, strings.HasSuffix(name, "/")) {
