@@ -176,6 +176,7 @@ func TestSearchDestination(t *testing.T) {
 		defer b.stop()
 		put(t, b.store, "d", `{"n":0}`, `{"n":1}`, `{"n":2}`, "no JSON", `{"n": 3}`)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(x.docs) != 3 || sent[`{"n":0}`] != 1 || sent[`{"n":2}`] != 4 || sent[`{"n":3}`] != 1 {
 			t.Errorf("%v, sent %v", x.docs, sent)
 		}
@@ -207,9 +208,11 @@ func TestSearchDestination(t *testing.T) {
 		x.down = true
 		put(t, b.store, "d", `{"n":4}`)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		x.down = false
 		put(t, b.store, "d", `{"n":5}`)
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if !strings.Contains(b.k.under("elasticsearch_failed"), "connection refused") || len(x.docs) != 5 {
 			t.Errorf("%v", x.docs)
 		}
@@ -251,6 +254,7 @@ func TestEndpointDestination(t *testing.T) {
 		defer b.stop()
 		put(t, b.store, "d", "one", "two")
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		lines, err := parseLines([]byte(b.k.under("http-endpoint-failed")))
 		if err != nil || len(lines) != 2 || lines[1].Code != "HttpEndpoint.DestinationException" ||
 			string(lines[1].Raw) != "two" || lines[1].Attempts != len(ids) || len(ids) < 6 || len(ids) > 8 {
@@ -267,12 +271,14 @@ func TestEndpointDestination(t *testing.T) {
 		ids = nil
 		put(t, b.store, "d", "three")
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if len(ids) != 2 || b.Stats()["d"].Records != 1 {
 			t.Errorf("%d attempts, %+v", len(ids), b.Stats()["d"])
 		}
 		status = 413
 		put(t, b.store, "d", "large")
 		time.Sleep(time.Hour)
+		synctest.Wait()
 		if st := b.Stats()["d"]; st.Lost != 1 || len(b.failed(t)) != 0 {
 			t.Errorf("too large: %+v", st)
 		}
@@ -297,10 +303,12 @@ func TestObjectsAreKept(t *testing.T) {
 		line := func(i int) string { return fmt.Sprintf("Oct 11 22:14:15 host su[%d]: text %d", i+1, i) }
 		put(t, b.store, "d", line(0), "none", line(1))
 		time.Sleep(23 * time.Hour)
+		synctest.Wait()
 		if all := b.failed(t); len(all) != 0 {
 			t.Fatalf("after 23 hours: %+v", all)
 		}
 		time.Sleep(2 * time.Hour)
+		synctest.Wait()
 		if all := b.failed(t); len(all) != 2 || all[0].Type != S3Failed || all[0].Bytes == 0 {
 			t.Fatalf("after 25 hours: %+v", all)
 		}
@@ -320,10 +328,12 @@ func TestObjectsAreKept(t *testing.T) {
 		}
 		put(t, b.store, "d", "none either")
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if err := b.Redrive(t.Context(), "d", nil, func(Redriven) {}); err != nil {
 			t.Error(err)
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if all := b.failed(t); len(all) != 1 || all[0].Records != 2 || all[0].ID[:20] != "00000000000000000006" {
 			t.Errorf("put again: %+v", all)
 		}
