@@ -27,8 +27,8 @@ func TestAuthorizersAreReadWhenAsked(t *testing.T) {
 	s := newSite(t)
 	r := &countedRegistry{Viewer: s.registry}
 	const function = "arn:aws:lambda:eu-local-1:000000000000:function:f"
-	c, err := OpenCustomAuthorizers(nil, []config.Hook{{ARN: function, URL: "https://example.com/f"}}, webhook.None{}, r,
-		func(string, error) {}, slog.New(slog.DiscardHandler))
+	c, err := OpenCustomAuthorizers(nil, []config.Hook{{ARN: function, URL: "https://example.com/f"}},
+		webhook.None{}, r, func(string, error) {}, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

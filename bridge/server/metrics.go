@@ -452,9 +452,10 @@ func (x series) actions(s *Server) {
 		}
 		x.counter("action_delivered", "Deliveries of rule actions that their service took.", float64(st.Delivered),
 			"kind", kind)
-		x.counter("action_retried", "Tries of deliveries that failed and are repeated.", float64(st.Retried), "kind", kind)
-		x.counter("action_failed", "Deliveries that their service, or the bridge, refused for good.", float64(st.Failed),
+		x.counter("action_retried", "Tries of deliveries that failed and are repeated.", float64(st.Retried),
 			"kind", kind)
+		x.counter("action_failed", "Deliveries that their service, or the bridge, refused for good.",
+			float64(st.Failed), "kind", kind)
 		desc := prometheus.NewDesc("tidemill_action_batch_deliveries", "How many deliveries went together.", nil,
 			prometheus.Labels{"kind": kind})
 		x <- prometheus.MustNewConstHistogram(desc, st.Sends, float64(st.Delivered+st.Retried+st.Failed), st.Sizes)

@@ -143,8 +143,10 @@ func TestPoliciesOfPeople(t *testing.T) {
 		{alice, "iot", "POST", "/things/open", "", true},
 		{alice, "iot", "POST", "/things/secret", "", false},
 		{alice, "iot", "PUT", "/thing-groups/addThingToThingGroup", `{"thingName":"open","thingGroupName":"g"}`, true},
-		{alice, "iot", "PUT", "/thing-groups/addThingToThingGroup", `{"thingName":"secret","thingGroupName":"g"}`, false},
-		{alice, "iot", "PUT", "/thing-groups/addThingToThingGroup", `{"THINGNAME":"open","thinggroupname":"vault"}`, false},
+		{alice, "iot", "PUT", "/thing-groups/addThingToThingGroup", `{"thingName":"secret","thingGroupName":"g"}`,
+			false},
+		{alice, "iot", "PUT", "/thing-groups/addThingToThingGroup", `{"THINGNAME":"open","thinggroupname":"vault"}`,
+			false},
 		{alice, "iot", "PUT", "/target-policies/p", `{"target":"` + arn + `iot:eu-local-1:000000000000:thinggroup/vault"}`,
 			false},
 		{alice, "iot", "DELETE", "/things/open", "", false},
@@ -205,7 +207,8 @@ func TestKeysOfPeopleEnd(t *testing.T) {
 			}
 			d.ends()
 			url, h = b.signedAs(k, sigv4test.Python1, time.Now())
-			if d = b.over(url, h, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}, user); d.wait(d.Connect()) == nil {
+			d = b.over(url, h, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}, user)
+			if d.wait(d.Connect()) == nil {
 				t.Error("connected again")
 			}
 		})

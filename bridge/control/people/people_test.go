@@ -144,7 +144,8 @@ func TestRefused(t *testing.T) {
 func TestSignIn(t *testing.T) {
 	d := open(t)
 	const right = "correct horse battery"
-	ok(t, d.CreateUser(t.Context(), "alice", []string{Viewer}, nil), d.CreateUser(t.Context(), "bob", nil, nil), d.SetPassword(t.Context(), "alice", right))
+	ok(t, d.CreateUser(t.Context(), "alice", []string{Viewer}, nil),
+		d.CreateUser(t.Context(), "bob", nil, nil), d.SetPassword(t.Context(), "alice", right))
 	for _, c := range []struct {
 		user, password string
 		want           error

@@ -93,7 +93,8 @@ func TestPartsOfABatch(t *testing.T) {
 			"STRING", "payloadField", "payload", "operation", "INSERT")
 	}
 	document := func(id string) *action.Delivery {
-		return delivery("openSearch", `{"a":1}`, "endpoint", "http://search.test", "index", "i", "type", "_doc", "id", id)
+		return delivery("openSearch", `{"a":1}`, "endpoint", "http://search.test", "index", "i",
+			"type", "_doc", "id", id)
 	}
 	log := func(at string) *action.Delivery {
 		return delivery("cloudwatchLogs", "line", "logGroupName", "g", "batchMode", "false", "timestamp", at)
@@ -120,7 +121,8 @@ func TestPartsOfABatch(t *testing.T) {
 			[]string{`200 {"Records":[{"SequenceNumber":"1"}]}`}, "again again", 1},
 		{"an answer that is none", []*action.Delivery{record("a")}, []string{`200 <html>`}, "again", 1},
 		{"no connection", []*action.Delivery{record("a")}, []string{`broken pipe`}, "again", 1},
-		{"a message that is refused", []*action.Delivery{queued("http://q/1/a", "x"), queued("http://q/1/a", "y")},
+		{"a message that is refused", []*action.Delivery{queued("http://q/1/a", "x"),
+			queued("http://q/1/a", "y")},
 			[]string{`200 {"Successful":[{"Id":"0","MessageId":"m"}],"Failed":[{"Id":"1","Code":"InvalidMessageContents",` +
 				`"SenderFault":true,"Message":"no"}]}`}, "done never", 1},
 		{"a message that the service lost", []*action.Delivery{queued("http://q/1/a", "x"), queued("http://q/1/a", "y")},
