@@ -125,7 +125,8 @@ func TestPartsOfABatch(t *testing.T) {
 			queued("http://q/1/a", "y")},
 			[]string{`200 {"Successful":[{"Id":"0","MessageId":"m"}],"Failed":[{"Id":"1","Code":"InvalidMessageContents",` +
 				`"SenderFault":true,"Message":"no"}]}`}, "done never", 1},
-		{"a message that the service lost", []*action.Delivery{queued("http://q/1/a", "x"), queued("http://q/1/a", "y")},
+		{"a message that the service lost", []*action.Delivery{queued("http://q/1/a", "x"),
+			queued("http://q/1/a", "y")},
 			[]string{`200 {"Successful":[{"Id":"0","MessageId":"m"}],"Failed":[{"Id":"1","Code":"InternalError",` +
 				`"SenderFault":false}]}`}, "done again", 1},
 		{"two queues, the first is away", []*action.Delivery{queued("http://q/1/a", "x"), queued("http://q/1/b", "y")},
