@@ -5,8 +5,8 @@
 // and runtimeapi is how they talk.
 //
 // The package knows nothing of messages, rules or requests. Whoever calls functions
-// states an interface with Invoke, and bridge/server hands it a Manager or a
-// Remote, which calls AWS.
+// states an interface with Invoke, and bridge/server hands it a Manager. Functions of
+// AWS's are called by the rule action lambda alone (bridge/speed/action), without a Manager.
 //
 // README.md is the manual: what is served, and what keeps whom from what.
 package lambda

@@ -20,7 +20,8 @@ type code struct {
 	S3ObjectVersion, ImageUri string
 }
 
-// read returns the code of a request.
+// read returns the code of a request. Who has it read from a bucket must have the right
+// to read that object, as with AWS.
 func (s *service) read(r *wire.Request, c code) (store.Code, error) {
 	switch {
 	case c.ImageUri != "":
@@ -33,6 +34,9 @@ func (s *service) read(r *wire.Request, c code) (store.Code, error) {
 		return store.Code{Dir: c.S3Key}, nil
 	case c.S3ObjectVersion != "":
 		return store.Code{}, invalid("objects have no versions here")
+	}
+	if err := r.Authorize("s3:GetObject", "arn:aws:s3:::"+c.S3Bucket+"/"+c.S3Key); err != nil {
+		return store.Code{}, err
 	}
 	zip, err := s.Object(r.Context(), c.S3Bucket, c.S3Key, store.MaxZip)
 	if err != nil {

@@ -240,3 +240,47 @@ func TestAsked(t *testing.T) {
 		t.Errorf("%s, %v, want %s", got, err, want)
 	}
 }
+
+// reader may do all with functions, and read one object.
+type reader struct{ wiretest.Anything }
+
+func (reader) Authorize(q wire.Question) error {
+	if strings.HasPrefix(q.Action, "s3:") && q.Action+" "+q.Resource != "s3:GetObject arn:aws:s3:::mine/k" {
+		return wire.ErrDenied
+	}
+	return nil
+}
+
+// Code is read from a bucket only for callers who may read it themselves.
+func TestCodeOfBuckets(t *testing.T) {
+	all, err := store.Open(store.Options{Dir: t.TempDir(), Account: "000000000000", Region: wiretest.Region})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var read []string
+	s := &stand{store: all}
+	o := wiretest.Options(Service(Options{Store: all, Functions: s, Queue: s, Concurrency: 10,
+		Object: func(_ context.Context, bucket, key string, _ int) ([]byte, error) {
+			read = append(read, bucket+"/"+key)
+			return nil, errors.New("no such key")
+		}}))
+	o.Authorizer = reader{}
+	h := wire.New(o)
+	if a := ask(h, "POST", functions, newFunction("f")); a.Status != 201 {
+		t.Fatal(a)
+	}
+	for _, c := range []struct{ bucket, code string }{
+		{"others", "AccessDeniedException"}, {"mine", "InvalidParameterValueException"}} {
+		from := fmt.Sprintf(`{"S3Bucket":%q,"S3Key":"k"}`, c.bucket)
+		if a := ask(h, "POST", functions, `{"FunctionName":"g","Runtime":"python3.12","Handler":"app.handler",`+
+			`"Role":"arn:aws:iam::000000000000:role/r","Code":`+from+`}`); a.Code != c.code {
+			t.Errorf("create from %s: %d %s", c.bucket, a.Status, a.Body)
+		}
+		if a := ask(h, "PUT", functions+"/f/code", from); a.Code != c.code {
+			t.Errorf("update from %s: %d %s", c.bucket, a.Status, a.Body)
+		}
+	}
+	if got := strings.Join(read, " "); got != "mine/k mine/k" {
+		t.Errorf("read %q", got)
+	}
+}
