@@ -134,9 +134,9 @@ func (s *Store) forget(bucket string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.usage, bucket)
-	for id, of := range s.uploads {
-		if of == bucket {
-			delete(s.uploads, id)
+	for id, u := range s.uploads {
+		if u.bucket == bucket {
+			s.end(id)
 		}
 	}
 }

@@ -157,6 +157,6 @@ func (w *Writer) copyPart(u Upload, p Part) error {
 	if err == nil && n != p.Info.Size {
 		err = io.ErrUnexpectedEOF
 	}
-	w.n += n
+	w.wrote(n)
 	return err
 }

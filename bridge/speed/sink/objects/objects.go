@@ -78,9 +78,12 @@ type Store struct {
 
 	mu      sync.Mutex // guards what follows
 	usage   map[string]*usage
-	uploads map[string]string // open ones: the bucket by the id
-	parts   int64             // bytes of their parts
+	uploads map[string]*parts // open ones, by their id
+	parts   int64             // bytes of all of them
 	counts  Counters
+
+	promising sync.Mutex // held, before mu, while room is looked for
+	promises  promises   // mu guards them
 }
 
 // Open opens, or makes, the directory at path and clears out what a crash left
@@ -105,7 +108,8 @@ func Open(dir string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("objects: %w", err)
 	}
-	s := &Store{path: dir, root: root, o: o, usage: map[string]*usage{}, uploads: map[string]string{}}
+	s := &Store{path: dir, root: root, o: o, usage: map[string]*usage{},
+		uploads: map[string]*parts{}, promises: promises{held: map[string]int64{}}}
 	s.tree.known = map[string]bool{}
 	s.sync, s.mark = s.syncFolder, setRecord
 	err = errors.Join(root.RemoveAll(tmp), root.Mkdir(tmp, 0o750))

@@ -3,12 +3,9 @@ package objects
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io/fs"
 	"path"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // every is how often Run counts anew and looks for old uploads.
@@ -28,6 +25,12 @@ type Usage struct{ Objects, Bytes int64 }
 type usage struct {
 	counted bool
 	Usage
+}
+
+// parts are those of an open upload.
+type parts struct {
+	bucket string
+	bytes  int64
 }
 
 // Uploads are the open uploads of all buckets.
@@ -79,38 +82,6 @@ func (s *Store) changed(bucket string, was int64, wasThere bool, is int64, isThe
 	}
 }
 
-// room returns an error if bucket or disk have none for size bytes more.
-func (s *Store) room(bucket string, size int64) error {
-	if most := s.o.MaxBucket; most > 0 {
-		s.mu.Lock()
-		u := s.usage[bucket]
-		full := u != nil && u.counted && u.Bytes+size > most
-		s.mu.Unlock()
-		if full {
-			return fmt.Errorf("%w: %s may have %d bytes", ErrBucketFull, bucket, most)
-		}
-	}
-	if s.o.MinFree <= 0 {
-		return nil
-	}
-	left, err := s.o.Free(s.path)
-	if err == nil && left-size < s.o.MinFree {
-		err = fmt.Errorf("%w: %d bytes are free, of which %d stay so", ErrNoRoom, left, s.o.MinFree)
-	}
-	return err
-}
-
-// free asks statfs(2).
-func free(dir string) (int64, error) {
-	var st unix.Statfs_t
-	for {
-		err := unix.Statfs(dir, &st)
-		if err == nil || !errors.Is(err, unix.EINTR) {
-			return int64(st.Bavail) * st.Bsize, err
-		}
-	}
-}
-
 // reserve takes a place among the open uploads.
 func (s *Store) reserve(bucket, id string) bool {
 	s.mu.Lock()
@@ -118,17 +89,22 @@ func (s *Store) reserve(bucket, id string) bool {
 	if len(s.uploads) >= s.o.MaxUploads {
 		return false
 	}
-	s.uploads[id] = bucket
+	s.uploads[id] = &parts{bucket: bucket}
 	return true
 }
 
-// ended gives the place of an upload and bytes of its parts back.
-func (s *Store) ended(id string, bytes int64) {
+// ended gives the place of an upload and the bytes of its parts back.
+func (s *Store) ended(id string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.uploads[id]; ok {
+	s.end(id)
+}
+
+// end is ended. s.mu is held.
+func (s *Store) end(id string) {
+	if u := s.uploads[id]; u != nil {
 		delete(s.uploads, id)
-		s.parts -= bytes
+		s.parts -= u.bytes
 	}
 }
 
@@ -136,12 +112,14 @@ func (s *Store) ended(id string, bytes int64) {
 func (s *Store) addParts(id string, n int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if _, ok := s.uploads[id]; !ok {
+	u := s.uploads[id]
+	if u == nil {
 		return true // ended meanwhile, which the caller finds
 	}
 	if n > 0 && s.o.MaxUploadBytes > 0 && s.parts+n > s.o.MaxUploadBytes {
 		return false
 	}
+	u.bytes += n
 	s.parts += n
 	return true
 }
@@ -151,23 +129,25 @@ func (s *Store) findUploads() error {
 	buckets, err := s.Buckets()
 	for _, b := range buckets {
 		at := path.Join(b.Name, openUploads)
-		err = errors.Join(err, s.readFolder(at, func(e fs.DirEntry) { s.uploads[e.Name()] = b.Name }))
+		err = errors.Join(err, s.readFolder(at, func(e fs.DirEntry) {
+			s.uploads[e.Name()] = &parts{bucket: b.Name}
+		}))
 	}
-	for id, bucket := range s.uploads {
-		_, bytes := s.sizeOf(uploadName(bucket, id))
-		s.parts += bytes
+	for id, u := range s.uploads {
+		u.bytes = s.sizeOf(uploadName(u.bucket, id))
+		s.parts += u.bytes
 	}
 	return err
 }
 
-// sizeOf is how many parts an upload has, and their bytes.
-func (s *Store) sizeOf(folder string) (n int, bytes int64) {
+// sizeOf is how many bytes the parts of an upload have.
+func (s *Store) sizeOf(folder string) (bytes int64) {
 	_ = s.readFolder(folder, func(e fs.DirEntry) {
 		if info, err := e.Info(); err == nil && e.Name() != uploadFile {
-			n, bytes = n+1, bytes+info.Size()
+			bytes += info.Size()
 		}
 	})
-	return n, bytes
+	return bytes
 }
 
 // Run counts what the buckets hold and ends uploads that are too old, at once and

@@ -69,7 +69,7 @@ func (s *Store) Begin(bucket string, u Upload) (Upload, error) {
 		return u, ErrTooManyUploads
 	}
 	if err := s.begin(bucket, u.ID, doc); err != nil {
-		s.ended(u.ID, 0)
+		s.ended(u.ID)
 		return u, fmt.Errorf("upload to %s/%s: %w", bucket, u.Key, err)
 	}
 	return u, nil
@@ -153,15 +153,17 @@ func (w *Writer) CommitPart(u Upload, n int) (Info, error) {
 			w.s.o.MaxUploadBytes)
 	}
 	err := w.s.root.Rename(w.name, name)
-	if err == nil {
-		w.name = ""
-		err = w.s.sync(folder)
-	}
 	if err != nil {
 		w.s.addParts(u.ID, was-r.Size)
-		if errors.Is(err, fs.ErrNotExist) {
-			err = ErrNoUpload // ended meanwhile
-		}
+	} else {
+		w.name = ""
+		w.release()
+		err = w.s.sync(folder)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		err = ErrNoUpload // ended meanwhile
+	}
+	if err != nil {
 		return Info{}, err
 	}
 	w.s.count(func(c *Counters) { c.Parts++; c.BytesWritten += r.Size })
@@ -251,13 +253,12 @@ func (s *Store) Uploads(ctx context.Context, bucket, prefix string) ([]Upload, e
 // Abort ends an upload and drops its parts.
 func (s *Store) Abort(bucket string, u Upload) error {
 	gone, folder := beside(), uploadName(bucket, u.ID)
-	_, bytes := s.sizeOf(folder)
 	switch err := s.root.Rename(folder, gone); {
 	case errors.Is(err, fs.ErrNotExist):
 		return ErrNoUpload
 	case err != nil:
 		return err
 	}
-	s.ended(u.ID, bytes)
+	s.ended(u.ID)
 	return errors.Join(s.sync(path.Dir(folder)), s.root.RemoveAll(gone))
 }

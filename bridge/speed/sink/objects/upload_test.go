@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,5 +131,44 @@ func TestUploadsAreBounded(t *testing.T) {
 	all, err := s.Uploads(t.Context(), "bucket", "")
 	if err != nil || len(all) != 1 || all[0].Key != "b" {
 		t.Errorf("%+v, %v", all, err)
+	}
+}
+
+// An upload takes its bytes with it, however it ends, also while a part comes.
+func TestUploadsEndWithTheirBytes(t *testing.T) {
+	s := open(t, Options{MaxUploadBytes: 20, MinPart: 1})
+	for range 50 {
+		if err := s.CreateBucket("bucket"); err != nil {
+			t.Fatal(err)
+		}
+		u, v := begin(t, s, Upload{Key: "a"}), begin(t, s, Upload{Key: "b"})
+		putPart(t, s, v, 1, "12345")
+		var parts sync.WaitGroup
+		for n := range 3 {
+			w, err := s.Create("bucket", 5)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fmt.Fprint(w, "12345")
+			parts.Go(func() {
+				defer w.Close()
+				if _, err := w.CommitPart(u, n+1); err != nil && !errors.Is(err, ErrNoUpload) {
+					t.Error(err)
+				}
+			})
+		}
+		if err := s.Abort("bucket", u); err != nil {
+			t.Error(err)
+		}
+		parts.Wait()
+		if _, open := s.Usage(); open != (Uploads{1, 5}) {
+			t.Fatalf("after one was ended: %+v", open)
+		}
+		if err := s.DeleteBucket("bucket"); err != nil {
+			t.Fatal(err)
+		}
+		if _, open := s.Usage(); open != (Uploads{}) {
+			t.Fatalf("after the bucket: %+v", open)
+		}
 	}
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 )
 
-// checkRoom is after how many bytes of one object the disk is asked again.
-const checkRoom = 16 << 20
+// promiseStep is how many bytes are promised at once to a Writer whose object gets
+// larger than was said, where there is room for them.
+const promiseStep = 1 << 20
 
 // A Condition is what must hold of the object that is replaced or deleted.
 type Condition struct {
@@ -23,33 +24,36 @@ type Condition struct {
 // A Writer takes an object's bytes and puts them beside the buckets, where nobody
 // sees them before Commit. It belongs to one goroutine.
 type Writer struct {
-	s       *Store
-	bucket  string
-	name    string // of the file; "": it is in place, or gone
-	f       *os.File
-	buf     *bufio.Writer // of f, behind the sums
-	sums    *sums
-	n       int64
-	checked int64 // of n, for which there was room
-	plain   bool  // an object without a record will do
+	s      *Store
+	bucket string
+	name   string // of the file; "": it is in place, or gone
+	f      *os.File
+	buf    *bufio.Writer // of f, behind the sums
+	sums   *sums
+	n      int64
+	held   int64 // bytes that are promised to it, at least n
+	plain  bool  // an object without a record will do
 }
 
 // Create begins an object of bucket that is to have size bytes, 0 if that is not
-// known. Its checksums are computed on the way: MD5 and CRC-64, and those of
-// asked.
+// known. They are promised to the Writer until it ends: nobody else gets that room
+// of the disk or the bucket. Checksums are computed on the way: MD5 and CRC-64, and
+// those of asked.
 func (s *Store) Create(bucket string, size int64, asked ...Algorithm) (*Writer, error) {
 	if err := sink.CheckBucket(bucket); err != nil {
 		return nil, err
 	}
-	if err := s.room(bucket, size); err != nil {
+	w := &Writer{s: s, bucket: bucket, sums: newSums(asked)}
+	if err := w.promise(size); err != nil {
 		return nil, err
 	}
 	name := beside()
 	f, err := s.root.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, 0o640)
 	if err != nil {
+		w.release()
 		return nil, err
 	}
-	w := &Writer{s: s, bucket: bucket, name: name, f: f, sums: newSums(asked), checked: size}
+	w.name, w.f = name, f
 	w.buf = bufio.NewWriterSize(f, 64<<10)
 	return w, nil
 }
@@ -57,15 +61,16 @@ func (s *Store) Create(bucket string, size int64, asked ...Algorithm) (*Writer, 
 // Write implements io.Writer. It fails with ErrNoRoom or ErrBucketFull before the
 // disk or the bucket is full.
 func (w *Writer) Write(p []byte) (int, error) {
-	if w.n+int64(len(p)) > w.checked {
-		if err := w.s.room(w.bucket, int64(len(p))); err != nil {
-			return 0, err
+	if more := w.n + int64(len(p)) - w.held; more > 0 {
+		if w.promise(max(more, promiseStep)) != nil { // near the end there may be room for this alone
+			if err := w.promise(more); err != nil {
+				return 0, err
+			}
 		}
-		w.checked = w.n + int64(len(p)) + checkRoom
 	}
 	w.sums.write(p)
 	n, err := w.buf.Write(p)
-	w.n += int64(n)
+	w.wrote(int64(n))
 	return n, err
 }
 
@@ -108,6 +113,7 @@ func (w *Writer) commit(key string, r *record, cond Condition) (Info, error) {
 	}
 	w.name = ""
 	w.s.changed(w.bucket, old.Size, there, r.Size, true)
+	w.release()
 	w.s.count(func(c *Counters) { c.Written++; c.BytesWritten += r.Size })
 	return infoOf(w.f, key)
 }
@@ -143,6 +149,7 @@ func (w *Writer) Close() {
 	}
 	_ = w.f.Close() // synced if it counts
 	w.f = nil
+	defer w.release() // when the file is gone
 	if w.name != "" {
 		if err := w.s.drop(w.name); err != nil {
 			w.s.o.Log.Warn("a file that is no object cannot be removed", "file", w.name, "err", err)
