@@ -47,7 +47,5 @@ func (a *assembly) makeDeliveryStreams() error {
 
 // awsConfig finds a service of AWS, or one like it.
 func awsConfig(at firehose.Place, client *http.Client) (aws.Config, error) {
-	c, err := connector.Place{Region: at.Region, EndpointURL: at.EndpointURL}.Config(context.Background())
-	c.HTTPClient = client
-	return c, err
+	return connector.Place{Region: at.Region, EndpointURL: at.EndpointURL, HTTP: client}.Config(context.Background())
 }

@@ -81,7 +81,7 @@ var (
 
 // place is where the stream's service is; an ARN tells its region.
 func (p *StreamPlace) place() Place {
-	at := Place{p.Region, p.EndpointURL}
+	at := Place{Region: p.Region, EndpointURL: p.EndpointURL}
 	if m := arnForm.FindStringSubmatch(p.StreamARN); m != nil && at.Region == "" {
 		at.Region = m[1]
 	}

@@ -241,7 +241,7 @@ func TestDynamoDBLeases(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	open := func(table string) Leases {
 		t.Helper()
-		l, err := InDynamoDB(t.Context(), Place{"eu-local-1", url}, table)
+		l, err := InDynamoDB(t.Context(), Place{Region: "eu-local-1", EndpointURL: url}, table)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -117,7 +117,7 @@ func (f *File) Open(ctx context.Context, env Env) (_ *Connector, err error) {
 		if table == "" {
 			table = f.ConnectorName
 		}
-		c.Leases, err = InDynamoDB(ctx, Place{l.DynamoDB.Region, l.DynamoDB.EndpointURL}, table)
+		c.Leases, err = InDynamoDB(ctx, Place{Region: l.DynamoDB.Region, EndpointURL: l.DynamoDB.EndpointURL}, table)
 	case l.File != nil:
 		var leases *FileLeases
 		if leases, err = InFile(l.File.Path, id); err == nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -22,6 +23,8 @@ import (
 type Place struct {
 	Region      string // "": as the environment says
 	EndpointURL string // "": Amazon's
+	// HTTP calls the service, but not what gives credentials; nil: the SDK's own.
+	HTTP *http.Client
 }
 
 // Config is what the SDK's clients are made of.
@@ -38,6 +41,9 @@ func (p Place) config(ctx context.Context) (aws.Config, error) {
 	c, err := config.LoadDefaultConfig(ctx, opts...)
 	if err == nil && c.Region == "" {
 		err = errors.New("no Region: neither here nor in AWS_REGION or the AWS configuration")
+	}
+	if p.HTTP != nil {
+		c.HTTPClient = p.HTTP
 	}
 	return c, err
 }

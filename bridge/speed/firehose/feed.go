@@ -84,7 +84,7 @@ func (d *stream) feedFrom(ctx context.Context, name string, id uint32) error {
 
 // feedRemote takes over records of Kinesis, or of a bridge elsewhere, until ctx ends.
 func (d *stream) feedRemote(ctx context.Context, src Source) error {
-	at := connector.Place{Region: src.Region, EndpointURL: src.EndpointURL}
+	at := connector.Place{Region: src.Region, EndpointURL: src.EndpointURL, HTTP: d.opts.HTTP}
 	from, err := connector.Remote(ctx, at, src.Stream)
 	if err != nil {
 		return err

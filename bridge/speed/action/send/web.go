@@ -35,11 +35,11 @@ func addWeb(o *Options, add adding) {
 		}
 		add(kind, searchDocuments, searchBytes, func(ctx context.Context, ds deliveries) []error {
 			return runs(ds, param("endpoint"), searchDocuments, searchBytes, func(run deliveries) []error {
-				url := o.Places[kind].EndpointURL
-				if url == "" {
-					url = run[0].Parameter("endpoint")
+				to := search.Options{URL: o.Places[kind].EndpointURL, HTTP: o.web(), Authorize: authorize}
+				if to.URL == "" { // else it is the operator's
+					to.URL, to.HTTP = run[0].Parameter("endpoint"), o.webOfRules()
 				}
-				return index(ctx, search.New(search.Options{URL: url, HTTP: o.web(), Authorize: authorize}), run)
+				return index(ctx, search.New(to), run)
 			})
 		})
 	}
@@ -49,7 +49,7 @@ func addWeb(o *Options, add adding) {
 		if err != nil {
 			return never(err)
 		}
-		return post.Do(o.web(), r)
+		return post.Do(o.webOfRules(), r)
 	}))
 }
 
