@@ -87,11 +87,16 @@ func config(t *testing.T, name string, size int64, every time.Duration) *Config 
 // function that stops both.
 func running(t *testing.T, fs vfs.FS, k *bucket, c *Config) (*pebble.Store, *Service, func()) {
 	t.Helper()
+	return runningWith(t, fs, Options{Objects: k, Log: quiet()}, c)
+}
+
+func runningWith(t *testing.T, fs vfs.FS, o Options, c *Config) (*pebble.Store, *Service, func()) {
+	t.Helper()
 	store, err := pebble.Open("log", pebble.Options{FS: fs, Log: quiet()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(store, Options{Objects: k, Log: quiet()})
+	s := New(store, o)
 	if err := s.Apply(c); err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,17 @@ func (d *stream) put(ctx context.Context, outputs []output) error {
 	return nil
 }
 
+// putPlanned is put of a plan's. What cannot be written is planned again where no
+// retry mends it: for a name that cannot be, or where the configuration has objects
+// elsewhere by now.
+func (d *stream) putPlanned(ctx context.Context, p *plan, outputs []output) error {
+	err := d.put(ctx, outputs)
+	if errors.Is(err, sink.ErrName) || err != nil && ctx.Err() != context.Canceled && p.moved(d.config.Load()) {
+		err = fmt.Errorf("%w: %w", delivery.ErrAbandon, err)
+	}
+	return err
+}
+
 // objectsAt is the store of a place.
 func (d *stream) objectsAt(at Place) (sink.Objects, error) {
 	if at == (Place{}) {
@@ -72,12 +83,7 @@ func (d *stream) toObjects(ctx context.Context, c *Config, p *plan) (*delivery.J
 	return &delivery.Job{
 		Items: 1, OutagesCount: true,
 		Send: func(ctx context.Context, _ []int) ([]sink.Refusal, error) {
-			err := d.put(ctx, outputs)
-			if errors.Is(err, sink.ErrName) {
-				// No retry mends the name, and nothing can be seen under it.
-				err = fmt.Errorf("%w: %w", delivery.ErrAbandon, err)
-			}
-			return nil, err
+			return nil, d.putPlanned(ctx, p, outputs)
 		},
 		Enough: func(_ int, f *delivery.Failing) bool { return time.Since(f.Since) >= retryS3 },
 		Settle: func(ctx context.Context, _ int, given []sink.Refusal) error {

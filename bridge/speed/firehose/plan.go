@@ -32,6 +32,42 @@ type plan struct {
 	Errors    map[string]string `json:"errors,omitempty"`     // keys of what else failed, by error output type
 	SourceKey string            `json:"source_key,omitempty"` // of the copy of the records as they came
 	Parts     map[string]string `json:"parts,omitempty"`      // keys of partitions, by their id
+
+	Place      *Place      `json:"place,omitempty"`      // of Bucket; nil: the configuration's, in plans of before
+	Conversion *Conversion `json:"conversion,omitempty"` // with Place alone
+	Source     *copyPlan   `json:"source,omitempty"`     // where SourceKey is; nil: the configuration's
+}
+
+// A copyPlan is the copy of the records as they came.
+type copyPlan struct {
+	Place  Place           `json:"place"`
+	Bucket string          `json:"bucket"`
+	Format compress.Format `json:"format,omitempty"`
+}
+
+// as is c with what p was planned with, which may have changed since.
+func (p *plan) as(c *Config) *Config {
+	if p.Place == nil {
+		return c
+	}
+	was := *c
+	was.Objects.Bucket, was.Conversion = p.Bucket, p.Conversion
+	was.Objects.Region, was.Objects.EndpointURL = p.Place.Region, p.Place.EndpointURL
+	if s := p.Source; s != nil {
+		was.SourceBackup = &Objects{Bucket: s.Bucket, Compression: s.Format, Region: s.Place.Region,
+			EndpointURL: s.Place.EndpointURL}
+	}
+	return &was
+}
+
+// moved says that c has objects elsewhere than p was planned to write them.
+func (p *plan) moved(c *Config) bool {
+	if p.Place == nil {
+		return false
+	}
+	s, b := p.Source, c.SourceBackup
+	return *p.Place != c.Objects.place() || p.Bucket != c.Objects.Bucket ||
+		s != nil && (b == nil || s.Place != b.place() || s.Bucket != b.Bucket)
 }
 
 func (p *plan) format() compress.Format {
@@ -131,7 +167,8 @@ func (d *stream) plan(c *Config, from, to uint64, oldest time.Time) (delivery.Pl
 	id := d.id(from, to)
 	v := Values{At: oldest}
 	p := &plan{Range: delivery.Range{From: from, To: to}, Bucket: o.Bucket, ID: id, At: time.Now().UnixMilli(),
-		Gzip: o.Compression == compress.Gzip, Delim: c.Processing.Delimiter, Split: c.Processing.Split}
+		Gzip: o.Compression == compress.Gzip, Delim: c.Processing.Delimiter, Split: c.Processing.Split,
+		Place: new(o.place()), Conversion: c.Conversion}
 	if !p.Gzip {
 		p.Format = o.Compression
 	}
@@ -145,6 +182,7 @@ func (d *stream) plan(c *Config, from, to uint64, oldest time.Time) (delivery.Pl
 		if p.SourceKey, err = b.Key(c.Name, c.Version, v, id); err != nil {
 			return nil, fmt.Errorf("copy of %s: %w", c.Name, err)
 		}
+		p.Source = &copyPlan{b.place(), b.Bucket, b.Compression}
 	}
 	for _, kind := range c.errorTypes() {
 		v.ErrorType = kind

@@ -148,10 +148,7 @@ func (d *stream) toWarehouse(ctx context.Context, c *Config, p *plan) (*delivery
 	return &delivery.Job{
 		Items: 1, OutagesCount: true,
 		Send: func(ctx context.Context, _ []int) ([]sink.Refusal, error) {
-			if err := d.put(ctx, outputs); err != nil {
-				if errors.Is(err, sink.ErrName) {
-					err = fmt.Errorf("%w: %w", delivery.ErrAbandon, err)
-				}
+			if err := d.putPlanned(ctx, p, outputs); err != nil {
 				return nil, err
 			}
 			if n().records == 0 {
@@ -202,9 +199,8 @@ func (d *stream) skip(ctx context.Context, c *Config, p *plan, n counts, why err
 	write := func(_ context.Context, w io.Writer) error { _, err := w.Write(raw); return err }
 	o := []output{{place: c.Objects.place(), bucket: p.Bucket, key: key, kind: ManifestType, records: n.records,
 		bytes: int64(len(raw)), write: write}}
-	never := func(error) bool { return false }
-	if err := d.Persist(ctx, "writing the manifest", never, func(ctx context.Context) error {
-		return d.put(ctx, o)
+	if err := d.Persist(ctx, "writing the manifest", abandoned, func(ctx context.Context) error {
+		return d.putPlanned(ctx, p, o)
 	}); err != nil {
 		return nil, err
 	}
@@ -217,7 +213,9 @@ func (d *stream) driveManifest(ctx context.Context, c *Config, f Failed) error {
 	if c.Redshift == nil {
 		return errors.New("the delivery stream loads no warehouse any more")
 	}
-	w, err := d.warehouse(c)
+	at := *c
+	at.Objects.Bucket, at.Objects.Region, at.Objects.EndpointURL = f.Bucket, f.Region, f.EndpointURL
+	w, err := d.warehouse(&at)
 	if err != nil {
 		return err
 	}

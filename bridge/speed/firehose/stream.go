@@ -75,7 +75,8 @@ const attemptTime = 15 * time.Minute
 
 // Job implements delivery.Work.
 func (d *stream) Job(ctx context.Context, planned delivery.Plan) (*delivery.Job, error) {
-	j, err := d.job(ctx, d.config.Load(), planned.(*plan))
+	p := planned.(*plan)
+	j, err := d.job(ctx, p.as(d.config.Load()), p)
 	if err != nil {
 		return nil, err
 	}

@@ -112,17 +112,16 @@ func (d *stream) finish(ctx context.Context, c *Config, p *plan, m *made, n coun
 	if c.BackupAll && len(m.parts) > 0 {
 		outputs = append(outputs, p.object(c, p.Key, m.parts))
 	}
-	name := func(err error) bool { return errors.Is(err, sink.ErrName) }
-	err := d.Persist(ctx, "writing what failed", name, func(ctx context.Context) error { return d.put(ctx, outputs) })
-	if name(err) {
-		err = fmt.Errorf("%w: %w", delivery.ErrAbandon, err)
-	}
-	if err != nil {
+	if err := d.Persist(ctx, "writing what failed", abandoned, func(ctx context.Context) error {
+		return d.putPlanned(ctx, p, outputs)
+	}); err != nil {
 		return err
 	}
 	n.objects = int64(len(outputs))
 	return d.settleWith(ctx, p, n, d.ofOutputs(p, outputs, why))
 }
+
+func abandoned(err error) bool { return errors.Is(err, delivery.ErrAbandon) }
 
 // target is that of a configuration; nil: objects are.
 func (d *stream) target(c *Config) (*target, error) {

@@ -23,7 +23,8 @@ type Column struct {
 // A Kind is what a type is.
 type Kind int
 
-// The kinds of Hive's types that are served.
+// The kinds of Hive's types that are served. Their numbers are durable, in plans of
+// delivery streams: a new one goes to the end.
 const (
 	Boolean Kind = iota
 	TinyInt
