@@ -21,11 +21,12 @@ func promisedNow(s *Store) (held, ahead int64) {
 // However many begin at once, only as many get room as there is for what they said.
 func TestRoomIsPromisedOnce(t *testing.T) {
 	const size = 5 << 30
+	free := func(string) (int64, error) { return 1<<30 + 3*size, nil }
 	for name, c := range map[string]struct {
 		o    Options
 		want error
 	}{
-		"disk":   {Options{MinFree: 1 << 30, Free: func(string) (int64, error) { return 1<<30 + 3*size, nil }}, ErrNoRoom},
+		"disk":   {Options{MinFree: 1 << 30, Free: free}, ErrNoRoom},
 		"bucket": {Options{MaxBucket: 3*size + 1}, ErrBucketFull},
 	} {
 		s := open(t, c.o)
