@@ -236,7 +236,7 @@ func (a *assembly) makeEgress() (err error) {
 }
 
 func (a *assembly) openQueues() (err error) {
-	a.queues, err = queue.Open(a.store, a.clock.Steady)
+	a.queues, err = queue.Open(a.store, a.clock.Steady, a.log)
 	return err
 }
 

@@ -65,7 +65,7 @@ type held struct {
 // run works on the queue for a while and cuts the power, with calls under way.
 func (m *model) run() {
 	s := start(m.t, m.fs)
-	q := s.queue(m.t, m.name, nil)
+	q := m.queue(s)
 	m.held = map[string]held{}
 	for range 30 + m.r.IntN(30) {
 		switch m.r.IntN(3) {
@@ -91,6 +91,13 @@ func (m *model) run() {
 	<-half
 	s.stop()
 	m.fs = cut
+}
+
+// queue is the one that the model works on. What is received too often goes to
+// another.
+func (m *model) queue(s *site) *Queue {
+	s.queue(m.t, "dead-"+m.name, nil)
+	return s.queue(m.t, m.name, func(c *Config) { c.DeadLetter, c.MaxReceives = "dead-"+m.name, 2 })
 }
 
 func (m *model) message(body string) *Message {
@@ -161,14 +168,32 @@ func (m *model) receive(q *Queue, n int) int {
 func (m *model) drain() {
 	s := start(m.t, m.fs)
 	defer s.stop()
-	q := s.queue(m.t, m.name, nil)
+	m.empty(m.queue(s))
+	dead, err := s.Get("dead-" + m.name)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.empty(dead)
+	for body, s := range m.state {
+		if s == there {
+			m.t.Errorf("%q was sent, and is not there", body)
+		}
+	}
+}
+
+// empty takes all messages of a queue.
+func (m *model) empty(q *Queue) {
 	for {
-		got, err := q.Receive(m.t.Context(), MaxReceive, time.Hour, 0)
+		c, err := q.Counts()
 		if err != nil {
 			m.t.Fatal(err)
 		}
-		if len(got) == 0 {
-			break
+		if c == (Counts{}) {
+			return
+		}
+		got, err := q.Receive(m.t.Context(), MaxReceive, time.Hour, time.Second)
+		if err != nil {
+			m.t.Fatal(err)
 		}
 		for _, r := range got {
 			if s := m.state[r.Body]; s == 0 || s == gone {
@@ -178,11 +203,6 @@ func (m *model) drain() {
 			if errs := q.Delete(m.t.Context(), []string{r.Receipt}); errs[0] != nil {
 				m.t.Fatal(errs[0])
 			}
-		}
-	}
-	for body, s := range m.state {
-		if s == there {
-			m.t.Errorf("%q was sent, and is not there", body)
 		}
 	}
 }

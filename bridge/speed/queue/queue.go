@@ -9,9 +9,11 @@
 package queue
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"regexp"
 	"slices"
@@ -28,6 +30,7 @@ const (
 	MaxReceive  = 10      // messages that one Receive returns
 	maxInFlight = 20_000  // received and neither deleted nor visible again; of a FIFO queue those before it too
 	maxQueues   = 1000    // ours: each costs memory
+	maxTwins    = 1 << 20 // ours: messages that a FIFO queue took in five minutes
 	dedupWindow = 5 * time.Minute
 )
 
@@ -95,16 +98,17 @@ func FIFO(name string) bool { return strings.HasSuffix(name, ".fifo") }
 
 // A Service has the queues of a log. Several goroutines may use it.
 type Service struct {
-	log Log
-	now func() time.Time
+	log  Log
+	now  func() time.Time
+	warn *slog.Logger
 
 	mu     sync.Mutex // guards queues, and is held while one is made or deleted
 	queues map[string]*Queue
 }
 
-// Open returns the queues that are in the log.
-func Open(log Log, now func() time.Time) (*Service, error) {
-	s := &Service{log: log, now: now, queues: map[string]*Queue{}}
+// Open returns the queues that are in the log; warn is told of damage.
+func Open(log Log, now func() time.Time, warn *slog.Logger) (*Service, error) {
+	s := &Service{log: log, now: now, warn: warn, queues: map[string]*Queue{}}
 	var errs []error
 	for _, info := range log.List() {
 		name, ok := strings.CutPrefix(info.Name, prefix)
@@ -171,7 +175,11 @@ func (s *Service) Delete(name string) error {
 		return err
 	}
 	delete(s.queues, name)
-	return nil
+	b := s.log.NewBatch()
+	if err := s.log.Scan(q.key, func(key, _ []byte) bool { b.Unset(key); return true }); err != nil {
+		return err
+	}
+	return s.log.Commit(context.Background(), b) // of some bytes, which nothing reads any more
 }
 
 // Get returns a queue.
@@ -193,20 +201,24 @@ func (s *Service) List(begin string) []string {
 	})
 }
 
-// Configure gives a queue another configuration.
-func (s *Service) Configure(name string, c Config) error {
+// Configure has change make another configuration of a queue's.
+func (s *Service) Configure(name string, change func(*Config) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := s.queues[name]
+	if q == nil {
+		return ErrNotFound
+	}
+	c := q.Config()
+	if err := change(&c); err != nil {
+		return err
+	}
 	if err := c.check(name); err != nil {
 		return err
 	}
 	attributes, err := json.Marshal(c)
 	if err != nil {
 		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	q := s.queues[name]
-	if q == nil {
-		return ErrNotFound
 	}
 	if err := s.log.Update(q.stream, c.Retention, 0); err != nil {
 		return err

@@ -32,7 +32,7 @@ func start(t *testing.T, fs vfs.FS) *site {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = log.Run(ctx) })
-	s, err := Open(log, time.Now)
+	s, err := Open(log, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ type Received struct {
 func (q *Queue) Receive(ctx context.Context, n int, visibility, wait time.Duration) ([]Received, error) {
 	end := q.now().Add(wait)
 	for {
-		got, next, err := q.take(ctx, n, visibility)
+		got, later, err := q.receive(ctx, n, visibility)
 		if err != nil || len(got) > 0 {
 			return got, err
 		}
@@ -33,23 +33,38 @@ func (q *Queue) Receive(ctx context.Context, n int, visibility, wait time.Durati
 		if left <= 0 {
 			return nil, nil
 		}
-		if err := q.await(ctx, min(left, next)); err != nil {
+		if err := q.await(ctx, later, left); err != nil {
 			return nil, err
 		}
 	}
 }
 
-// await returns after d, when a message is sent, or when one may be visible again.
-func (q *Queue) await(ctx context.Context, d time.Duration) error {
-	q.mu.Lock()
-	wake, cursor := q.wake, q.cursor
-	q.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, d)
+// A later is when it is worth to look again, as it was when there was nothing.
+type later struct {
+	wake   <-chan struct{} // closed when a message may have become visible
+	cursor uint64          // messages from here on were not looked at
+	full   bool            // as many as may be are known: no further ones are looked at
+	next   time.Duration   // until a known message is visible
+}
+
+// leastWait is between two looks at a queue whose messages all hide at once.
+const leastWait = 10 * time.Millisecond
+
+// await returns after left, when a message is sent, or when one may be visible again.
+func (q *Queue) await(ctx context.Context, l later, left time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, min(left, max(l.next, leastWait)))
 	defer cancel()
 	sent := make(chan error, 1)
-	go func() { sent <- q.log.Wait(ctx, q.stream, 0, cursor) }()
+	go func() {
+		if l.full {
+			<-ctx.Done()
+			sent <- ctx.Err()
+			return
+		}
+		sent <- q.log.Wait(ctx, q.stream, 0, l.cursor)
+	}()
 	select {
-	case <-wake:
+	case <-l.wake:
 		cancel()
 		<-sent
 		return nil
@@ -61,19 +76,17 @@ func (q *Queue) await(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// take receives what is visible. next is how long it takes at most until a known
-// message is.
-func (q *Queue) take(ctx context.Context, n int, visibility time.Duration) (got []Received, next time.Duration,
-	err error) {
-	if err := q.look(n); err != nil {
-		return nil, 0, err
+// receive hides and returns what is visible, and says when to look again.
+func (q *Queue) receive(ctx context.Context, n int, visibility time.Duration) (got []Received, l later, err error) {
+	if err := q.load(n); err != nil {
+		return nil, l, err
 	}
-	chosen, next := q.choose(n, visibility)
+	hidden, l := q.hide(n, visibility)
 	var dead []Received
-	for _, e := range chosen {
+	for _, e := range hidden {
 		m, ok, err := q.read(e.offset)
 		if err != nil {
-			return nil, 0, err
+			return nil, l, err
 		}
 		if !ok { // its retention ended
 			q.forget(e.offset)
@@ -87,18 +100,18 @@ func (q *Queue) take(ctx context.Context, n int, visibility time.Duration) (got 
 		got = append(got, r)
 	}
 	if len(dead) > 0 {
-		if err := q.bury(ctx, dead); err != nil {
-			return nil, 0, err
+		if err := q.moveDead(ctx, dead); err != nil {
+			return nil, l, err
 		}
 	}
-	if len(chosen) > 0 && len(got) == 0 {
-		next = 0 // look again at once
+	if len(hidden) > 0 && len(got) == 0 {
+		l.next = 0 // look again soon
 	}
-	return got, next, nil
+	return got, l, nil
 }
 
-// look makes further messages known, so many that n may be received.
-func (q *Queue) look(n int) error {
+// load makes further messages known, so many that n may be received.
+func (q *Queue) load(n int) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if _, missing := q.visible(n, func(*entry) {}); missing == 0 || len(q.known) >= maxInFlight {
@@ -112,6 +125,7 @@ func (q *Queue) look(n int) error {
 	for i := range recs {
 		m, err := decode(recs[i].Data)
 		if q.cursor = recs[i].Offset + 1; err != nil {
+			q.damaged(recs[i].Offset)
 			continue
 		}
 		m.Sent = time.UnixMilli(recs[i].Time)
@@ -130,7 +144,11 @@ func (q *Queue) visible(n int, f func(*entry)) (next time.Duration, missing int)
 		if n == 0 {
 			break
 		}
-		switch wait := e.visible.Sub(now); {
+		wait := e.visible.Sub(now)
+		if e.moving {
+			wait = max(wait, leastWait)
+		}
+		switch {
 		case fifo && held[e.group]:
 		case wait > 0:
 			if fifo {
@@ -145,19 +163,20 @@ func (q *Queue) visible(n int, f func(*entry)) (next time.Duration, missing int)
 	return next, n
 }
 
-// choose hides the first n messages that may be received and returns copies of them.
-func (q *Queue) choose(n int, visibility time.Duration) (chosen []entry, next time.Duration) {
+// hide hides the first n messages that may be received and returns copies of them.
+func (q *Queue) hide(n int, visibility time.Duration) (hidden []entry, l later) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.now()
-	next, _ = q.visible(n, func(e *entry) {
+	l = later{wake: q.wake, cursor: q.cursor, full: len(q.known) >= maxInFlight}
+	l.next, _ = q.visible(n, func(e *entry) {
 		if e.times++; e.times == 1 {
 			e.first = now
 		}
 		e.visible, e.receipt = now.Add(visibility), rand.Uint64()
-		chosen = append(chosen, *e)
+		hidden = append(hidden, *e)
 	})
-	return chosen, next
+	return hidden, l
 }
 
 // receipt is a text that names a message and the time that it was received.
@@ -225,6 +244,14 @@ func (q *Queue) save(ctx context.Context, b *streams.Batch) error {
 	return q.log.Trim(q.stream, 0, head)
 }
 
+// trim gives back room of what is durably gone.
+func (q *Queue) trim() error {
+	q.mu.Lock()
+	head := q.head()
+	q.mu.Unlock()
+	return q.log.Trim(q.stream, 0, head)
+}
+
 // Hide has a message that was received come again after d from now.
 func (q *Queue) Hide(receipt string, d time.Duration) error {
 	offset, received, err := q.parse(receipt)
@@ -245,9 +272,11 @@ func (q *Queue) Hide(receipt string, d time.Duration) error {
 	return nil
 }
 
-// bury moves messages that were received too often to the dead-letter queue, in
-// one commit. Where that is not there they stay.
-func (q *Queue) bury(ctx context.Context, dead []Received) error {
+// moveDead moves messages that were received too often to the dead-letter queue, in
+// one commit. Where that is not there they stay. Until the commit is done they are
+// hidden and known, so that no other commit stores that they are gone; the state
+// that this one stores is without them.
+func (q *Queue) moveDead(ctx context.Context, dead []Received) error {
 	to, err := q.get(q.Config().DeadLetter)
 	if errors.Is(err, ErrNotFound) {
 		return nil
@@ -256,19 +285,45 @@ func (q *Queue) bury(ctx context.Context, dead []Received) error {
 		return err
 	}
 	b := q.log.NewBatch()
+	gone := map[uint64]bool{}
 	for _, r := range dead {
+		if !q.move(r.Sequence, true) {
+			continue
+		}
 		m := *r.Message
 		m.Delay = 0
 		b.Append(to.stream, 0, streams.Record{Data: m.encode()})
-		q.forget(r.Sequence)
+		gone[r.Sequence] = true
 	}
-	if err := q.save(ctx, b); err != nil {
+	b.SetFrom(q.key, without{q, gone}, 64)
+	if err := q.log.Commit(context.WithoutCancel(ctx), b); err != nil {
+		for offset := range gone {
+			q.move(offset, false)
+		}
+		return err
+	}
+	for offset := range gone {
+		q.forget(offset)
+	}
+	if err := q.trim(); err != nil {
 		return err
 	}
 	to.mu.Lock()
 	to.stir()
 	to.mu.Unlock()
 	return nil
+}
+
+// move says that a message is moved, or is not; false if it is already so, or gone.
+func (q *Queue) move(offset uint64, moving bool) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	i, ok := q.find(offset)
+	if !ok || q.known[i].moving == moving {
+		return false
+	}
+	q.known[i].moving = moving
+	return true
 }
 
 // Purge deletes all messages.

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"time"
 
@@ -65,7 +66,11 @@ func (q *Queue) Send(ctx context.Context, ms []*Message) []error {
 			if twins[i] = t; !first {
 				continue
 			}
-			b.Set(q.twinKey(m.DedupID), appendTwin(t))
+			if t == nil {
+				errs[i] = fmt.Errorf("%w: %d messages were sent in five minutes", ErrInFlight, maxTwins)
+				continue
+			}
+			b.SetFrom(q.twinKey(m.DedupID), keptTwins{q}, 64)
 		}
 		at[i] = b.Len()
 		b.Append(q.stream, 0, streams.Record{Data: m.encode()})
@@ -102,12 +107,15 @@ func (q *Queue) Send(ctx context.Context, ms []*Message) []error {
 }
 
 // twin returns the message that was sent with the same id, or says that this is the
-// first: then settle is to be called.
+// first: then settle is to be called. It is nil where there are too many.
 func (q *Queue) twin(m *Message) (t *twin, first bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if t := q.twins[m.DedupID]; t != nil && q.now().Sub(t.at) < dedupWindow {
 		return t, false
+	}
+	if len(q.twins) >= maxTwins {
+		return nil, true
 	}
 	t = &twin{id: m.ID, at: q.now(), stored: make(chan struct{})}
 	q.twins[m.DedupID] = t
@@ -133,16 +141,34 @@ func appendTwin(t *twin) []byte {
 	return append(binary.AppendVarint(nil, t.at.UnixMilli()), t.id...)
 }
 
-// forgetTwins adds to b that old twins go.
+// forgetTwins adds to b that old twins go. It looks for them once a second.
 func (q *Queue) forgetTwins(b *streams.Batch) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	now := q.now()
+	if now.Sub(q.swept) < time.Second {
+		return
+	}
+	q.swept = now
 	for id, t := range q.twins {
-		if q.now().Sub(t.at) >= dedupWindow {
+		if now.Sub(t.at) >= dedupWindow {
 			delete(q.twins, id)
-			b.Unset(q.twinKey(id))
+			b.SetFrom(q.twinKey(id), keptTwins{q}, 0)
 		}
 	}
+}
+
+// keptTwins are what the keys of twins hold: those there are when they are written.
+type keptTwins struct{ *Queue }
+
+// Value implements streams.Source.
+func (s keptTwins) Value(key []byte) []byte {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.twins[string(key[len(s.key)+1:])]; t != nil {
+		return appendTwin(t)
+	}
+	return nil
 }
 
 // loadTwins reads those of an earlier run. Their sequence numbers are not kept.

@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/binary"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -22,12 +23,14 @@ type Queue struct {
 	id     uint32 // of the stream: a receipt of a queue that was deleted is none of this one
 	config atomic.Pointer[Config]
 	get    func(name string) (*Queue, error) // for dead letters
+	warn   *slog.Logger
 
 	mu     sync.Mutex    // guards what follows; never held over a commit
 	cursor uint64        // no message from here on was looked at
 	known  []*entry      // looked at and not deleted, by offset
 	wake   chan struct{} // closed, and made anew, when a message may have become visible
 	twins  map[string]*twin
+	swept  time.Time // when old twins were looked for
 }
 
 // An entry is a message that was looked at.
@@ -38,6 +41,7 @@ type entry struct {
 	times   int       // received
 	first   time.Time // received first
 	receipt uint64    // of the newest time it was received
+	moving  bool      // to the dead letters; nobody else does
 }
 
 // A twin is a message that a FIFO queue took a short time ago.
@@ -51,7 +55,7 @@ type twin struct {
 
 func (s *Service) open(name string, info streams.Info) (*Queue, error) {
 	q := &Queue{log: s.log, now: s.now, name: name, stream: info.Name, id: info.ID, made: info.Created,
-		get: s.Get,
+		get: s.Get, warn: s.warn,
 		key: fmt.Appendf(nil, "queue/%s/%d", name, info.ID), wake: make(chan struct{}), twins: map[string]*twin{}}
 	c := Default()
 	if err := unmarshalConfig(info.Attributes, &c); err != nil {
@@ -78,12 +82,26 @@ func (q *Queue) Created() time.Time { return q.made }
 func (q *Queue) Config() Config { return *q.config.Load() }
 
 // Value implements streams.Source: the state as it is when it is written.
-func (q *Queue) Value([]byte) []byte {
+func (q *Queue) Value([]byte) []byte { return q.state(nil) }
+
+// without is the state without messages that the same commit moves elsewhere.
+type without struct {
+	*Queue
+	gone map[uint64]bool
+}
+
+// Value implements streams.Source.
+func (w without) Value([]byte) []byte { return w.state(w.gone) }
+
+func (q *Queue) state(gone map[uint64]bool) []byte {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	v := binary.AppendUvarint([]byte{messageVersion}, q.cursor)
 	last := uint64(0)
 	for _, e := range q.known {
+		if gone[e.offset] {
+			continue
+		}
 		v = binary.AppendUvarint(v, e.offset-last)
 		last = e.offset
 	}
@@ -139,6 +157,7 @@ func (q *Queue) read(offset uint64) (m *Message, ok bool, err error) {
 		return nil, false, err
 	}
 	if m, err = decode(recs[0].Data); err != nil {
+		q.damaged(offset)
 		return nil, false, nil
 	}
 	m.Sent, m.Sequence = time.UnixMilli(recs[0].Time), offset
@@ -151,6 +170,11 @@ func (q *Queue) begins(m *Message) (t time.Time) {
 		t = m.Sent.Add(d)
 	}
 	return t
+}
+
+// damaged tells of a message that cannot be read and is left out.
+func (q *Queue) damaged(offset uint64) {
+	q.warn.Error("a message of a queue is damaged and left out", "queue", q.name, "offset", offset)
 }
 
 // find returns where a message is among the known.

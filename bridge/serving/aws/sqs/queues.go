@@ -211,11 +211,7 @@ func (x *service) setAttributes(_ *wire.Request, in *setInput) error {
 	if err != nil {
 		return err
 	}
-	c := q.Config()
-	if err := apply(&c, in.Attributes); err != nil {
-		return err
-	}
-	return x.queues.Configure(q.Name(), c)
+	return x.queues.Configure(q.Name(), func(c *queue.Config) error { return apply(c, in.Attributes) })
 }
 
 type attributesInput struct {

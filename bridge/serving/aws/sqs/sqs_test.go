@@ -32,7 +32,7 @@ func newClient(t *testing.T) *sqs.Client {
 	if err != nil {
 		t.Fatal(err)
 	}
-	queues, err := queue.Open(log, time.Now)
+	queues, err := queue.Open(log, time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
