@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
 // A keySession has the rights of an access key: by WebSocket all that the
@@ -79,6 +81,43 @@ func (a *Authorizer) connectKey(k keyIdentity, c *gateway.Connect) (gateway.Sess
 func (s *keySession) May(action, resource string) bool {
 	j := s.rights()
 	return j.all || j.policy != nil && j.policy.Allows(action, resource)
+}
+
+// MayPublish implements gateway.Session. What makes certificates and things, a key
+// may ask for by MQTT if it may do so by the API, too: who may publish is not one who
+// may make devices.
+func (s *keySession) MayPublish(name string, retain bool) bool {
+	action, resource := s.provisioning(name)
+	return s.topicRights.MayPublish(name, retain) && (action == "" || s.mayDo(action, resource))
+}
+
+// provisioning is what a topic of the provisioning service asks for; "" for others.
+func (s *keySession) provisioning(name string) (action, resource string) {
+	if of, _ := topic.Lookup(name); of.Service != topic.Provisioning {
+		return "", ""
+	}
+	parts := strings.Split(name, "/")
+	switch { // the table of topics has no others
+	case strings.HasPrefix(name, "$aws/certificates/create-from-csr/"):
+		return "iot:CreateCertificateFromCsr", "*"
+	case strings.HasPrefix(name, "$aws/certificates/"):
+		return "iot:CreateKeysAndCertificate", "*"
+	case strings.HasPrefix(name, "$aws/provisioning-templates/"):
+		return "iot:RegisterThing", authz.ARN(s.a.o.Region, s.a.o.Account, "provisioningtemplate/"+parts[2])
+	}
+	return "iot:UpdateCertificate", authz.ARN(s.a.o.Region, s.a.o.Account, "cert/"+parts[2])
+}
+
+// mayDo says whether the key may do an operation of the control plane.
+func (s *keySession) mayDo(action, resource string) bool {
+	switch j := s.rights(); {
+	case j.all:
+		return true
+	case j.person != nil:
+		return j.person.Allow(action, resource, s.known)
+	default:
+		return j.policy != nil && j.policy.Allows(action, resource)
+	}
 }
 
 // Whole implements KeyCaller.

@@ -215,6 +215,33 @@ func TestKeysOfPeopleEnd(t *testing.T) {
 	}
 }
 
+// Who may publish is not one who may make devices: what a role may not do by the API
+// it may not ask for by MQTT.
+func TestRolesProvision(t *testing.T) {
+	b := start(t, configure(t))
+	certificates := func() int {
+		var all []struct{}
+		b.must("GET", "/v1/certificates", "", &all)
+		return len(all)
+	}
+	for role, makes := range map[string]int{people.DeviceData: 0, people.Admin: 1} {
+		url, h := b.signedAs(b.user("u-"+role, role), sigv4test.Python1, time.Now())
+		d := b.over(url, h, &tls.Config{RootCAs: b.roots(), ServerName: "localhost"}, "c-"+role)
+		d.ok(d.Connect())
+		before := certificates()
+		tok := d.Publish("$aws/certificates/create/json", 1, false, "{}")
+		if makes == 0 {
+			d.ends()
+		} else {
+			d.ok(tok)
+			b.eventually("the certificate", func() bool { return certificates() == before+1 })
+		}
+		if got := certificates() - before; got != makes {
+			t.Errorf("%s made %d certificates", role, got)
+		}
+	}
+}
+
 // TestRolesPage keeps ROLES.md what the roles' policies say of the actions of all
 // APIs; -update writes it anew.
 func TestRolesPage(t *testing.T) {

@@ -1,6 +1,7 @@
 package provision
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -33,7 +34,8 @@ type Request struct {
 	Topic     string
 	Payload   []byte
 	ClientID  string
-	Principal string // id of the client's certificate
+	Principal string // id of the client's certificate; "": it has none
+	Who       string // the client for the audit log, if it has none
 	Remote    string // the client's address, without a port
 }
 
@@ -44,7 +46,7 @@ var actions = map[string]string{"create": "CreateKeysAndCertificate", "create-fr
 // Record is what the audit log says of the request.
 func (q *Request) Record() audit.Record {
 	c, _ := parseTopic(q.Topic)
-	r := audit.Record{Source: audit.SourceProvisioning, Action: actions[c.kind], Who: q.Principal, From: q.Remote,
+	r := audit.Record{Source: audit.SourceProvisioning, Action: actions[c.kind], Who: cmp.Or(q.Principal, q.Who), From: q.Remote,
 		Client: q.ClientID}
 	switch c.kind {
 	case "provision":
@@ -127,7 +129,7 @@ func (s *Service) Handle(ctx context.Context, q *Request) (topic string, payload
 // Answer is Handle for a message of a client with that certificate, "" for none.
 func (s *Service) Answer(ctx context.Context, m *message.Message, certificate string) *message.Message {
 	topic, payload := s.Handle(ctx, &Request{Topic: m.Topic, Payload: m.Payload, ClientID: m.ClientID,
-		Principal: certificate, Remote: m.SourceIP})
+		Principal: certificate, Who: m.Principal, Remote: m.SourceIP})
 	return &message.Message{Topic: topic, Payload: payload}
 }
 

@@ -55,7 +55,7 @@ func checkInline(what string, policies map[string]json.RawMessage) error {
 
 func (u *User) check() error {
 	switch {
-	case !userName.MatchString(u.Name):
+	case !userName.MatchString(u.Name), u.Name == ".", u.Name == "..": // which no path of the API can name
 		return fmt.Errorf("user name %.100q: %w: want 1 to 64 of a-z A-Z 0-9 _ + = , . @ -", u.Name, ErrInvalid)
 	case len(u.Roles) > maxUserRoles:
 		return fmt.Errorf("user %s: %d roles: %w: want at most %d", u.Name, len(u.Roles), ErrLimit, maxUserRoles)

@@ -105,9 +105,17 @@ func Service(o Options) *wire.Service {
 	} {
 		w.Operations = append(w.Operations, wire.Operation{Name: row.name, Method: row.method, Path: row.path,
 			Concurrent: row.concurrent, Run: answer(row), Resource: s.resource(row), Changes: row.changes(),
-			Asked: asked})
+			Asked: asked, Action: row.action()})
 	}
 	return w
+}
+
+// action is the row's name in policies, if that is another.
+func (row operation) action() string {
+	if row.name == "Invoke" {
+		return "InvokeFunction"
+	}
+	return ""
 }
 
 // changes says whether a row's operation changes functions.

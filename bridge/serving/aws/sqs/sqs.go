@@ -47,10 +47,10 @@ func Service(s *queue.Service, account string) *wire.Service {
 		},
 		Operations: []wire.Operation{
 			command(x, "ChangeMessageVisibility", x.changeVisibility),
-			query(x, "ChangeMessageVisibilityBatch", x.changeVisibilityBatch),
+			as("ChangeMessageVisibility", query(x, "ChangeMessageVisibilityBatch", x.changeVisibilityBatch)),
 			changes(query(x, "CreateQueue", x.create)),
 			command(x, "DeleteMessage", x.deleteMessage),
-			query(x, "DeleteMessageBatch", x.deleteBatch),
+			as("DeleteMessage", query(x, "DeleteMessageBatch", x.deleteBatch)),
 			changes(command(x, "DeleteQueue", x.delete)),
 			query(x, "GetQueueAttributes", x.attributes),
 			query(x, "GetQueueUrl", x.url),
@@ -58,7 +58,7 @@ func Service(s *queue.Service, account string) *wire.Service {
 			changes(command(x, "PurgeQueue", x.purge)),
 			query(x, "ReceiveMessage", x.receive),
 			query(x, "SendMessage", x.send),
-			query(x, "SendMessageBatch", x.sendBatch),
+			as("SendMessage", query(x, "SendMessageBatch", x.sendBatch)),
 			changes(command(x, "SetQueueAttributes", x.setAttributes)),
 		},
 	}
@@ -75,6 +75,12 @@ func (x *service) about(op wire.Operation) wire.Operation {
 		}
 		return "*"
 	}
+	return op
+}
+
+// as is an operation that policies know by another's name: IAM has none of batches.
+func as(action string, op wire.Operation) wire.Operation {
+	op.Action = action
 	return op
 }
 
