@@ -4,6 +4,7 @@ import (
 	"crypto/md5"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"maps"
 	"net/http"
@@ -133,9 +134,19 @@ type failure struct {
 	Message     *string
 }
 
+// faults are the errors that are the sender's.
+var faults = map[error]string{queue.ErrInvalid: "InvalidParameterValue", queue.ErrHandle: "ReceiptHandleIsInvalid",
+	queue.ErrInFlight: "OverLimit"}
+
 func failed(id string, err error) failure {
-	code, message := "InvalidParameterValue", err.Error()
-	return failure{Id: id, SenderFault: true, Code: code, Message: &message}
+	for target, code := range faults {
+		if errors.Is(err, target) {
+			message := err.Error()
+			return failure{Id: id, SenderFault: true, Code: code, Message: &message}
+		}
+	}
+	message := "the message could not be stored, try again" // why stands in the bridge's log
+	return failure{Id: id, Code: "InternalError", Message: &message}
 }
 
 // distinct checks the ids of a batch.
@@ -373,9 +384,7 @@ func (out *batchOutput) add(id string, err error) {
 		out.Successful = append(out.Successful, success{id})
 		return
 	}
-	f := failed(id, err)
-	f.Code = "ReceiptHandleIsInvalid"
-	out.Failed = append(out.Failed, f)
+	out.Failed = append(out.Failed, failed(id, err))
 }
 
 func (x *service) deleteBatch(r *wire.Request, in *batchInput) (*batchOutput, error) {
