@@ -3,6 +3,8 @@ package send
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"net/http"
@@ -22,7 +24,8 @@ import (
 const postsTogether = 40
 
 func addHTTP(o *Options, add adding) (gather func(deliveries) time.Duration) {
-	w := &web{o: o, signing: newClients(o, "http", func(c aws.Config) aws.Config { return c }), sizes: map[string]int{}}
+	w := &web{o: o, signing: newClients(o, "http", func(c aws.Config) aws.Config { return c }),
+		sizes: newKept[int](partsKept), tries: newKept[int](partsKept)}
 	add("http", postsTogether, 1<<20, w.send)
 	return w.gather
 }
@@ -32,9 +35,9 @@ type web struct {
 	o       *Options
 	signing *clients[aws.Config]
 
-	mu    sync.Mutex     // guards what follows
-	sizes map[string]int // of batches that are to be sent again, by the id of their first delivery
-	tries map[string]int // answered, of those, if they are limited
+	mu    sync.Mutex // guards what follows
+	sizes *kept[int] // of batches that are to be sent again, by the id of their first delivery
+	tries *kept[int] // answered, of those, if they are limited
 }
 
 // send posts deliveries, those that go together in one request. What is to be sent
@@ -107,7 +110,7 @@ func (w *web) gather(ds deliveries) time.Duration {
 func (w *web) fits(ds deliveries, batch []int, bytes int, d *action.Delivery) bool {
 	most, _ := strconv.Atoi(d.Parameter("batchConfig/maxBatchSize")) // the rule's, which were checked
 	mostBytes, _ := strconv.Atoi(d.Parameter("batchConfig/maxBatchSizeBytes"))
-	if n, again := w.sizes[ds[batch[0]].ID]; again {
+	if n, again := w.sizes.of[ds[batch[0]].ID]; again {
 		return len(batch) < n
 	}
 	return len(batch) < most && bytes+len(d.Data)+2 <= mostBytes
@@ -134,8 +137,8 @@ func (w *web) post(ctx context.Context, ds deliveries, batch []int) error {
 		return never(err)
 	}
 	r.Header.Set("Content-Type", kind)
-	if id := ds[batch[0]].ID; id != "" {
-		r.Header.Set("Idempotency-Key", id)
+	if key := keyOf(ds, batch); key != "" {
+		r.Header.Set("Idempotency-Key", key)
 	}
 	for _, h := range last.Inner("headers") {
 		if r.Header.Set(h.Name, h.Value); http.CanonicalHeaderKey(h.Name) == "Host" {
@@ -156,16 +159,29 @@ func (w *web) post(ctx context.Context, ds deliveries, batch []int) error {
 	return err
 }
 
+// keyOf is by what a receiver knows a batch that it has: the id of a lone delivery, of
+// more a hash of all. A batch that has grown since is another.
+func keyOf(ds deliveries, batch []int) string {
+	if len(batch) == 1 || ds[batch[0]].ID == "" {
+		return ds[batch[0]].ID
+	}
+	h := sha256.New()
+	for _, i := range batch {
+		h.Write([]byte(ds[i].ID + "\n"))
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
 // note remembers how large a batch is that is to be sent again, so that it is the
 // same then. After a restart it may be another.
 func (w *web) note(id string, n int, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if err == nil || permanent(final(err)) || len(w.sizes) >= partsKept {
-		delete(w.sizes, id)
+	if err == nil || permanent(final(err)) {
+		w.sizes.drop(id)
 		return
 	}
-	w.sizes[id] = n
+	w.sizes.put(id, n)
 }
 
 // limit counts the answers that ask for another try, if there is a limit to them.
@@ -175,17 +191,14 @@ func (w *web) limit(id string, err error) error {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.tries == nil || len(w.tries) >= partsKept {
-		w.tries = map[string]int{}
-	}
 	e, answered := errors.AsType[*post.StatusError](err)
 	if answered && !awsapi.PermanentStatus(e.Status) {
-		if w.tries[id]++; w.tries[id] >= w.o.HTTPTries {
+		if w.tries.put(id, w.tries.of[id]+1); w.tries.of[id] >= w.o.HTTPTries {
 			err = never(err)
 		}
 	}
 	if err == nil || permanent(final(err)) {
-		delete(w.tries, id)
+		w.tries.drop(id)
 	}
 	return err
 }

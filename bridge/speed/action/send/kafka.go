@@ -3,9 +3,7 @@ package send
 import (
 	"context"
 	"fmt"
-	"maps"
 	"net"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,11 +15,11 @@ import (
 // recordsTogether is how many records one Send has.
 const recordsTogether = 500
 
-// maxClusters bounds the connections: how many setups of producers are kept.
+// maxClusters bounds the connections: how many setups have producers at a time.
 const maxClusters = 16
 
 func addKafka(o *Options, add adding) *brokers {
-	b := &brokers{dial: o.Dial, open: map[string]*kafka.Producer{}, produce: o.Produce}
+	b := &brokers{dial: o.Dial, open: newKept[*producer](maxClusters), produce: o.Produce}
 	if b.dial == nil {
 		b.dial = new(net.Dialer).DialContext
 	}
@@ -29,7 +27,8 @@ func addKafka(o *Options, add adding) *brokers {
 	return b
 }
 
-var errClusters = never(fmt.Errorf("rules name more than %d clusters", maxClusters))
+// errClusters passes: a cluster that is away holds its producer for kafka.Timeout.
+var errClusters = fmt.Errorf("rules write to %d clusters at this time, and no more at once", maxClusters)
 
 // brokers are the producers of all setups that rules name.
 type brokers struct {
@@ -37,7 +36,13 @@ type brokers struct {
 	produce func(context.Context, kafka.Properties, []kafka.Record) []error // for tests; nil: producers do
 
 	mu   sync.Mutex // guards open
-	open map[string]*kafka.Producer
+	open *kept[*producer]
+}
+
+// A producer writes to one cluster.
+type producer struct {
+	*kafka.Producer
+	users int // Sends that are under way
 }
 
 func (b *brokers) send(ctx context.Context, ds deliveries) []error {
@@ -53,10 +58,11 @@ func (b *brokers) send(ctx context.Context, ds deliveries) []error {
 		if b.produce != nil {
 			return b.produce(ctx, set, records)
 		}
-		p, err := b.producer(setupOf(run[0]), set)
+		p, err := b.acquire(setupOf(run[0]), set)
 		if err != nil {
 			return each(len(run), err)
 		}
+		defer b.release(p)
 		return p.Produce(ctx, records)
 	})
 }
@@ -89,29 +95,43 @@ func record(d *action.Delivery) kafka.Record {
 	return r
 }
 
-// producer returns the one of a setup. Where too many are open, those that others
-// use go on until they are closed with the rest.
-func (b *brokers) producer(setup string, set kafka.Properties) (*kafka.Producer, error) {
+// acquire returns the producer of a setup, to be released. Where there are too many,
+// the one that was used least recently of those that nobody uses is closed.
+func (b *brokers) acquire(setup string, set kafka.Properties) (*producer, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if p := b.open[setup]; p != nil {
-		return p, nil
+	p, ok := b.open.get(setup)
+	if !ok {
+		made, err := kafka.Open(set, b.dial, nil)
+		if err != nil {
+			return nil, err
+		}
+		if b.open.full() {
+			old, ok := b.open.dropOldest(func(p *producer) bool { return p.users == 0 })
+			if !ok {
+				made.Close()
+				return nil, errClusters
+			}
+			old.Close() // nothing is under way that it would wait for
+		}
+		p = &producer{Producer: made}
+		b.open.put(setup, p)
 	}
-	if len(b.open) >= maxClusters {
-		return nil, errClusters
-	}
-	p, err := kafka.Open(set, b.dial, nil)
-	if err == nil {
-		b.open[setup] = p
-	}
-	return p, err
+	p.users++
+	return p, nil
+}
+
+func (b *brokers) release(p *producer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	p.users--
 }
 
 func (b *brokers) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for _, setup := range slices.Collect(maps.Keys(b.open)) {
-		b.open[setup].Close()
-		delete(b.open, setup)
+	for setup, p := range b.open.of {
+		p.Close()
+		b.open.drop(setup)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
@@ -16,7 +17,7 @@ import (
 func addQueues(o *Options, add adding) {
 	queues := newClients(o, "sqs", sqs.New)
 	add("sqs", sqs.MaxMessages, sqs.MaxBytes, func(ctx context.Context, ds deliveries) []error {
-		return runs(ds, param("queueUrl"), sqs.MaxMessages, sqs.MaxBytes, func(run deliveries) []error {
+		return runs(ds, inGroups(ds, "queueUrl"), sqs.MaxMessages, sqs.MaxBytes, func(run deliveries) []error {
 			queue := run[0].Parameter("queueUrl")
 			c, err := queues.in(ctx, queueRegion(queue))
 			if err != nil {
@@ -37,7 +38,7 @@ func addQueues(o *Options, add adding) {
 		if !sns.Batches(ds[0].Parameter("targetArn")) {
 			most = 1
 		}
-		return runs(ds, param("targetArn"), most, sns.MaxBytes, func(run deliveries) []error {
+		return runs(ds, inGroups(ds, "targetArn"), most, sns.MaxBytes, func(run deliveries) []error {
 			target := run[0].Parameter("targetArn")
 			c, err := topics.in(ctx, arnRegion(target))
 			if err != nil {
@@ -58,6 +59,27 @@ func addQueues(o *Options, add adding) {
 // param is the key of deliveries that go to the same target: what they act on.
 func param(name string) func(*action.Delivery) string {
 	return func(d *action.Delivery) string { return d.Parameter(name) }
+}
+
+// inGroups is the key of deliveries that one request to a queue or topic may have. Of
+// FIFO ones it has no group twice: what a part of a request fails for, a later part of
+// the group would overtake.
+func inGroups(ds deliveries, target string) func(*action.Delivery) string {
+	keys, requests, seen := make(map[*action.Delivery]string, len(ds)), 0, map[string]bool{}
+	for _, d := range ds {
+		to := d.Parameter(target)
+		keys[d] = to
+		if sqs.IsFIFO(to) {
+			of := to + "\n" + group(d)
+			if seen[of] {
+				clear(seen)
+				requests++
+			}
+			seen[of] = true
+			keys[d] = to + "\n" + strconv.Itoa(requests)
+		}
+	}
+	return func(d *action.Delivery) string { return keys[d] }
 }
 
 // groupForm are the characters of a MessageGroupId.

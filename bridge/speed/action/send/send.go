@@ -7,7 +7,6 @@ package send
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"sync"
 	"time"
@@ -183,7 +182,7 @@ func final(err error) error {
 	if e, ok := errors.AsType[*post.StatusError](err); ok {
 		permanent = awsapi.PermanentStatus(e.Status)
 	} else if e, ok := errors.AsType[*search.StatusError](err); ok {
-		permanent = awsapi.PermanentStatus(e.Status) && !e.Blocked()
+		permanent = awsapi.PermanentStatus(e.Status) && !e.Unauthorized()
 	} else if !permanent {
 		permanent = awsapi.Permanent(err)
 	}
@@ -270,14 +269,15 @@ type clients[C any] struct {
 	make func(aws.Config) C
 
 	mu   sync.Mutex // guards made
-	made map[string]C
+	made *kept[C]   // by region
 }
 
 func newClients[C any](o *Options, kind string, make func(aws.Config) C) *clients[C] {
-	return &clients[C]{o: o, kind: kind, make: make, made: map[string]C{}}
+	return &clients[C]{o: o, kind: kind, make: make, made: newKept[C](maxClients)}
 }
 
-// maxClients bounds how many regions deliveries may name.
+// maxClients bounds for how many regions clients are kept. One that is dropped while
+// it is used goes on, for it has nothing to close.
 const maxClients = 64
 
 // in returns the client for a region; "": where the place says. An error is of this
@@ -285,13 +285,10 @@ const maxClients = 64
 func (c *clients[C]) in(ctx context.Context, region string) (C, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if made, ok := c.made[region]; ok {
+	if made, ok := c.made.get(region); ok {
 		return made, nil
 	}
 	var none C
-	if len(c.made) >= maxClients {
-		return none, never(fmt.Errorf("more than %d regions", maxClients))
-	}
 	place := c.o.Places[c.kind]
 	if region != "" {
 		place.Region = region
@@ -300,8 +297,9 @@ func (c *clients[C]) in(ctx context.Context, region string) (C, error) {
 	if err != nil {
 		return none, err
 	}
-	c.made[region] = c.make(cfg)
-	return c.made[region], nil
+	made := c.make(cfg)
+	c.made.put(region, made)
+	return made, nil
 }
 
 // config is what clients at a place are made of.

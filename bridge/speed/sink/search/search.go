@@ -111,9 +111,14 @@ type meta struct {
 	Type  string `json:"_type,omitempty"`
 }
 
-// Blocked tells whether an index is read-only for a while, as when its disk is
-// full: an answer of 403 that passes.
-func (e *StatusError) Blocked() bool { return strings.Contains(e.Reason, "cluster_block_exception") }
+// Unauthorized tells whether the service would not have it from this sender: an
+// answer that passes when the password or token is set right, or, with 403, when an
+// index is no longer read-only for its disk was full. AWS's AccessDenied is none: the
+// sender is known, and has no right.
+func (e *StatusError) Unauthorized() bool {
+	return e.Status == http.StatusUnauthorized ||
+		e.Status == http.StatusForbidden && !strings.Contains(e.Reason, "AccessDenied")
+}
 
 // Put writes one document in a request of its own.
 func (c *Client) Put(ctx context.Context, d *Document) error {
