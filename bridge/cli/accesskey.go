@@ -3,9 +3,11 @@ package cli
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -37,15 +39,21 @@ func (f *keyFile) check() error {
 	if _, err := os.Lstat(f.file); err == nil {
 		return fmt.Errorf("%s is there already; it is not overwritten", f.file)
 	}
-	return nil
+	try, err := os.CreateTemp(filepath.Dir(f.file), ".access-key-*")
+	if err != nil {
+		return fmt.Errorf("no file can be made there, so no key is made: %w", err)
+	}
+	return errors.Join(try.Close(), os.Remove(try.Name()))
 }
 
 // write writes a key in the format of AWS's shared credentials file.
 func (f *keyFile) write(c *call, k admin.CreatedKey) error {
 	text := fmt.Sprintf("[%s]\naws_access_key_id = %s\naws_secret_access_key = %s\n", f.profile, k.ID, k.Secret)
 	if f.file == "" {
-		_, err := fmt.Fprint(c.stdout, text)
-		return err
+		if _, err := fmt.Fprint(c.stdout, text); err != nil {
+			return fmt.Errorf("access key %s is there, but its secret is lost: revoke it: %w", k.ID, err)
+		}
+		return nil
 	}
 	if err := writeNew(f.file, text); err != nil {
 		return fmt.Errorf("access key %s is there, but its secret is lost: revoke it: %w", k.ID, err)

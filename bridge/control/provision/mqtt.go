@@ -46,8 +46,8 @@ var actions = map[string]string{"create": "CreateKeysAndCertificate", "create-fr
 // Record is what the audit log says of the request.
 func (q *Request) Record() audit.Record {
 	c, _ := parseTopic(q.Topic)
-	r := audit.Record{Source: audit.SourceProvisioning, Action: actions[c.kind], Who: cmp.Or(q.Principal, q.Who), From: q.Remote,
-		Client: q.ClientID}
+	r := audit.Record{Source: audit.SourceProvisioning, Action: actions[c.kind], Who: cmp.Or(q.Principal, q.Who),
+		From: q.Remote, Client: q.ClientID}
 	switch c.kind {
 	case "provision":
 		r.Target = "templates/" + c.name
