@@ -130,8 +130,8 @@ func (k *keys) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestKeyOfABatch(t *testing.T) {
 	k := &keys{}
 	posted := func(data string) *action.Delivery {
-		return delivery("http", data, "url", "http://hook.test", "enableBatching", "true", "batchConfig/maxBatchSize", "10",
-			"batchConfig/maxBatchSizeBytes", "10000")
+		return delivery("http", data, "url", "http://hook.test", "enableBatching", "true",
+			"batchConfig/maxBatchSize", "10", "batchConfig/maxBatchSizeBytes", "10000")
 	}
 	one, two, three := posted("1"), posted("2"), posted("3")
 	for _, ds := range [][]*action.Delivery{{one}, {one, two}, {one, two, three}, {one, two}} {
@@ -184,13 +184,15 @@ func TestFIFOOrder(t *testing.T) {
 		for _, topic := range strings.Fields(c.topics) {
 			ds = append(ds, of("sqs", topic))
 		}
-		if got := said(newSet(t, f).Senders()["sqs"].Send(t.Context(), ds)); got != c.want || len(f.bodies) != c.calls {
+		got := said(newSet(t, f).Senders()["sqs"].Send(t.Context(), ds))
+		if got != c.want || len(f.bodies) != c.calls {
 			t.Errorf("%s: %s, want %s; %d calls, want %d", c.topics, got, c.want, len(f.bodies), c.calls)
 		}
 	}
 	f := &fake{answers: []string{"503 "}}
-	if got := said(newSet(t, f).Senders()["sns"].Send(t.Context(), []*action.Delivery{of("sns", "a"), of("sns", "a")})); got !=
-		"again again" || strings.Contains(f.bodies[0], "PublishBatch") {
+	both := []*action.Delivery{of("sns", "a"), of("sns", "a")}
+	if got := said(newSet(t, f).Senders()["sns"].Send(t.Context(), both)); got != "again again" ||
+		strings.Contains(f.bodies[0], "PublishBatch") {
 		t.Errorf("a topic: %s\n%s", got, f.bodies[0])
 	}
 }

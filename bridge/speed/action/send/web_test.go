@@ -20,7 +20,8 @@ func TestWhoseURL(t *testing.T) {
 	}{
 		{"openSearch", "", []string{"endpoint", "https://rule.test", "index", "i", "type", "_doc", "id", "1"}, true},
 		{"elasticsearch", "", []string{"endpoint", "https://rule.test", "index", "i", "type", "_doc", "id", "1"}, true},
-		{"openSearch", "https://operator.test", []string{"endpoint", "https://rule.test", "index", "i", "id", "1"}, false},
+		{"openSearch", "https://operator.test", []string{"endpoint", "https://rule.test", "index", "i", "id", "1"},
+			false},
 		{"salesforce", "", []string{"url", "https://rule.test/x", "token", "t"}, true},
 	} {
 		own, rules := &fake{answers: []string{"201 {}"}}, &fake{answers: []string{"201 {}"}}
@@ -29,8 +30,8 @@ func TestWhoseURL(t *testing.T) {
 			Web: &http.Client{Transport: rules}})
 		got := said(set.Senders()[c.kind].Send(t.Context(), []*action.Delivery{delivery(c.kind, `{}`, c.params...)}))
 		if got != "done" || (len(rules.bodies) == 1) != c.rules || (len(own.bodies) == 1) == c.rules {
-			t.Errorf("%s at %q: %s, %d by the rules' client, %d by the other", c.kind, c.operator, got, len(rules.bodies),
-				len(own.bodies))
+			t.Errorf("%s at %q: %s, %d by the rules' client, %d by the other", c.kind, c.operator, got,
+				len(rules.bodies), len(own.bodies))
 		}
 	}
 }
