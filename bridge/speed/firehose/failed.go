@@ -60,9 +60,11 @@ func (d *stream) listFailed() []Failed {
 	for _, f := range d.failed {
 		all = append(all, f)
 	}
-	slices.SortFunc(all, func(a, b Failed) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID, b.ID)) })
+	slices.SortFunc(all, older)
 	return all
 }
+
+func older(a, b Failed) int { return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.ID, b.ID)) }
 
 // register adds what is kept to b; registered tells of it once that is durable.
 func (d *stream) register(b *streams.Batch, all []Failed) error {
@@ -133,21 +135,31 @@ func (c *counter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
+// driveTries is how many objects one delivery drives at most: each may wait for a
+// store that is away.
+const driveTries = 3
+
 // driveKept drives the oldest object again that S3 did not take, now that it takes
-// others.
+// others. One that still does not go in makes way for the next, and has its turn
+// again after the last.
 func (d *stream) driveKept(ctx context.Context) {
 	if !d.driving.TryLock() {
 		return
 	}
 	defer d.driving.Unlock()
-	for _, f := range d.listFailed() {
-		if f.Type != S3Failed {
-			continue
+	all := slices.DeleteFunc(d.listFailed(), func(f Failed) bool { return f.Type != S3Failed })
+	at, tried := slices.BinarySearchFunc(all, d.refused, older)
+	if tried {
+		at++
+	}
+	for i := range min(driveTries, len(all)) {
+		f := all[(at+i)%len(all)]
+		err := d.driveObject(ctx, f)
+		if err == nil || ctx.Err() != nil {
+			return
 		}
-		if err := d.driveObject(ctx, f); err != nil && ctx.Err() == nil {
-			d.log.Warn("an object that is kept could not be delivered", "key", f.Key, "err", err)
-		}
-		return
+		d.refused = f
+		d.log.Warn("an object that is kept could not be delivered", "key", f.Key, "err", err)
 	}
 }
 

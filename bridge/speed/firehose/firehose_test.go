@@ -31,6 +31,7 @@ type bucket struct {
 	objects map[string][]byte
 	writes  int
 	fail    func(attempt int) error
+	not     string // a bucket that is not there
 }
 
 func (k *bucket) Put(_ context.Context, bucket, key string, write func(io.Writer) error) error {
@@ -41,6 +42,9 @@ func (k *bucket) Put(_ context.Context, bucket, key string, write func(io.Writer
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.writes++
+	if bucket == k.not {
+		return errors.New("there is no such bucket")
+	}
 	if k.fail != nil {
 		if err := k.fail(k.writes); err != nil {
 			return err

@@ -35,6 +35,7 @@ type stream struct {
 	nObjects, nRecords, nBytes, nLost, nFailed atomic.Int64
 
 	driving sync.Mutex // of one Redrive at a time; held while it writes
+	refused Failed     // the last that driveKept could not drive; under driving
 
 	mu     sync.Mutex        // guards what follows
 	failed map[string]Failed // what is kept, by its id

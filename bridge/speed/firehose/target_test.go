@@ -361,3 +361,54 @@ func FuzzLines(f *testing.F) {
 		}
 	})
 }
+
+// What still does not go in does not hold up what was kept after it.
+func TestKeptObjectsTakeTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &bucket{objects: map[string][]byte{}, fail: func(int) error { return errors.New("away") }}
+		b := newBench(t, strings.Replace(objectsDoc, "arn:aws:s3:::archive", "arn:aws:s3:::never", 1), nil, k)
+		defer b.stop()
+		line := func(i int) string { return fmt.Sprintf("Oct 11 22:14:15 host su[%d]: text %d", i+1, i) }
+		keep := func(n int) {
+			for range n {
+				put(t, b.store, "d", line(0))
+				time.Sleep(25 * time.Hour)
+			}
+		}
+		keep(driveTries + 1)
+		c, err := Parse([]byte(objectsDoc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := b.Apply(c); err != nil {
+			t.Fatal(err)
+		}
+		keep(2)
+		synctest.Wait()
+		if all := b.failed(t); len(all) != driveTries+3 {
+			t.Fatalf("%+v", all)
+		}
+		k.mu.Lock()
+		k.fail, k.not = nil, "never"
+		k.mu.Unlock()
+		for i, want := range []int{0, 1, 2, 2} { // how many of the two are in
+			put(t, b.store, "d", line(1+i))
+			time.Sleep(time.Minute)
+			synctest.Wait()
+			if got := 2 - (len(b.failed(t)) - driveTries - 1); got != want {
+				t.Errorf("after %d deliveries %d that can be had are delivered, want %d", i+1, got, want)
+			}
+		}
+		k.mu.Lock()
+		k.not = ""
+		k.mu.Unlock()
+		for i := range driveTries + 1 {
+			put(t, b.store, "d", line(9+i))
+			time.Sleep(time.Minute)
+		}
+		synctest.Wait()
+		if all := b.failed(t); len(all) != 0 {
+			t.Errorf("%+v", all)
+		}
+	})
+}
