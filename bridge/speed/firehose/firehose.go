@@ -9,6 +9,7 @@
 package firehose
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -88,6 +89,8 @@ type Options struct {
 
 	Account, Region string // of ARNs
 	Log             *slog.Logger
+
+	mostMade int64 // 0: maxMade
 }
 
 // New returns a service over store. It starts nothing.
@@ -95,6 +98,7 @@ func New(store Log, o Options) *Service {
 	if o.Invoker == nil {
 		o.Invoker = noFunctions{}
 	}
+	o.mostMade = cmp.Or(o.mostMade, maxMade)
 	return &Service{store: store, opts: o, streams: map[string]*stream{}, running: map[string]*runner{}}
 }
 

@@ -2,9 +2,11 @@ package firehose
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
+	"unsafe"
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose/transform"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -31,8 +33,20 @@ func (p *piece) id(prefix string) string {
 	return fmt.Sprintf("%s.%d.%d", prefix, p.offset, p.sub)
 }
 
+// maxMade bounds what the records of a plan become before a function, in bytes: twice
+// the largest buffer. A small record may be 16 MiB when it is decompressed, and
+// many when it is taken apart.
+const maxMade = 256 << 20
+
+// pieceBytes is what a piece takes of memory beside its data.
+const pieceBytes = int64(unsafe.Sizeof(piece{}))
+
+// errMade says that no more records of a plan go into memory.
+var errMade = errors.New("firehose: as much is made as may be")
+
 // A made is what processing made of a range. It is in memory: a range has at most
-// Buffer.Size bytes before processing.
+// Buffer.Size bytes before processing, and what is made of it is at most maxMade and
+// one record.
 type made struct {
 	parts  []piece
 	failed map[string][]byte // lines, by error output type
@@ -47,13 +61,25 @@ func (m *made) fail(kind string, f interface{ Append([]byte) []byte }) {
 	m.nFail++
 }
 
-// make processes the records of a plan.
+// make processes the records of a plan. Where they become more than may be in memory
+// the plan ends before the first that is too much, for good: the rest is the next's.
 func (d *stream) make(ctx context.Context, c *Config, p *plan) (*made, error) {
 	m := &made{}
 	first := c.Processing
 	first.Split = p.Split
+	to, size := p.To, int64(0)
 	err := d.each(ctx, p.Range, func(r *streams.Record) error {
 		data, why := first.Prepare(r.Data)
+		for i, one := range data {
+			if i > 0 {
+				size += pieceBytes // the buffer's size bounds the first ones
+			}
+			size += int64(len(one))
+		}
+		if size > d.opts.mostMade && r.Offset > p.From {
+			to = r.Offset
+			return errMade
+		}
 		if why != nil {
 			m.fail(ProcessingFailed, &Failure{Attempts: 1, Arrived: r.Time, Code: why.Code, Message: why.Message,
 				Ended: p.At, Raw: r.Data})
@@ -64,6 +90,10 @@ func (d *stream) make(ctx context.Context, c *Config, p *plan) (*made, error) {
 		}
 		return nil
 	})
+	if errors.Is(err, errMade) {
+		p.To = to
+		err = d.Replan(ctx, p)
+	}
 	if err == nil && c.Processing.Lambda != nil {
 		err = d.transform(ctx, c, p, m)
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/tidemill/tidemill/bridge/speed/delivery"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
@@ -365,32 +366,26 @@ func FuzzLines(f *testing.F) {
 // What still does not go in does not hold up what was kept after it.
 func TestKeptObjectsTakeTurns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		k := &bucket{objects: map[string][]byte{}, fail: func(int) error { return errors.New("away") }}
-		b := newBench(t, strings.Replace(objectsDoc, "arn:aws:s3:::archive", "arn:aws:s3:::never", 1), nil, k)
+		k := &bucket{objects: map[string][]byte{}, not: "never"}
+		b := newBench(t, objectsDoc, nil, k)
 		defer b.stop()
 		line := func(i int) string { return fmt.Sprintf("Oct 11 22:14:15 host su[%d]: text %d", i+1, i) }
-		keep := func(n int) {
-			for range n {
-				put(t, b.store, "d", line(0))
-				time.Sleep(25 * time.Hour)
+		d := b.streams["d"]
+		for i := range driveTries + 3 {
+			o := output{bucket: "never", key: fmt.Sprint(i),
+				write: func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, "x"); return err }}
+			if i > driveTries {
+				o.bucket = "archive"
 			}
+			p := &plan{Range: delivery.Range{From: uint64(i)}, ID: fmt.Sprint(i)}
+			kept, err := d.keep(t.Context(), p, []output{o}, errors.New("away"))
+			batch := b.store.NewBatch()
+			if err := errors.Join(err, d.register(batch, kept), b.store.Commit(t.Context(), batch)); err != nil {
+				t.Fatal(err)
+			}
+			d.registered(kept)
+			time.Sleep(time.Second)
 		}
-		keep(driveTries + 1)
-		c, err := Parse([]byte(objectsDoc))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := b.Apply(c); err != nil {
-			t.Fatal(err)
-		}
-		keep(2)
-		synctest.Wait()
-		if all := b.failed(t); len(all) != driveTries+3 {
-			t.Fatalf("%+v", all)
-		}
-		k.mu.Lock()
-		k.fail, k.not = nil, "never"
-		k.mu.Unlock()
 		for i, want := range []int{0, 1, 2, 2} { // how many of the two are in
 			put(t, b.store, "d", line(1+i))
 			time.Sleep(time.Minute)
