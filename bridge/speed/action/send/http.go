@@ -134,7 +134,7 @@ func (w *web) post(ctx context.Context, ds deliveries, batch []int) error {
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, last.Parameter("url"), bytes.NewReader(body))
 	if err != nil {
-		return never(err)
+		return never(post.WithoutURL(err))
 	}
 	r.Header.Set("Content-Type", kind)
 	if key := keyOf(ds, batch); key != "" {

@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink/post"
 )
 
 // Bounds of a request and its answer.
@@ -104,12 +106,8 @@ func (c *Client) Post(ctx context.Context, q *Request) error {
 		return &Error{Code: ConnectionFailed, Err: errors.New("the URL is none")} // it may have a key
 	}
 	c.header(r, q)
-	resp, err := c.HTTP.Do(r)
-	if err != nil {
-		return failed(err)
-	}
-	defer resp.Body.Close()
-	return answer(resp, q.ID)
+	a, err := post.Read(c.HTTP, r, maxAnswer+1)
+	return answer(&a, err, q.ID)
 }
 
 func (c *Client) header(r *http.Request, q *Request) {
@@ -171,15 +169,14 @@ func failed(err error) *Error {
 	return &Error{Code: ConnectionFailed, Err: err}
 }
 
-// answer judges the receiver's.
-func answer(resp *http.Response, id string) error {
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+// answer judges the receiver's, which there may be none of, or a part.
+func answer(resp *post.Reply, err error, id string) error {
 	switch {
-	case resp.StatusCode == http.StatusRequestEntityTooLarge:
+	case resp.Status == http.StatusRequestEntityTooLarge:
 		return &Error{Code: Destination, TooLarge: true, Err: errors.New("status 413: the batch is too large for it")}
 	case err != nil:
 		return failed(err)
-	case len(raw) > maxAnswer:
+	case len(resp.Body) > maxAnswer:
 		return &Error{Code: ResponseTooLarge, Err: fmt.Errorf("an answer of more than %d bytes", maxAnswer)}
 	}
 	var doc struct {
@@ -187,13 +184,13 @@ func answer(resp *http.Response, id string) error {
 		Timestamp    *int64  `json:"timestamp"`
 		ErrorMessage string  `json:"errorMessage"`
 	}
-	wrong := json.Unmarshal(raw, &doc)
-	if resp.StatusCode != http.StatusOK {
+	wrong := json.Unmarshal(resp.Body, &doc)
+	if resp.Status != http.StatusOK {
 		text := doc.ErrorMessage
 		if len(text) > 300 {
 			text = text[:300]
 		}
-		return &Error{Code: Destination, Err: fmt.Errorf("status %d %.300s", resp.StatusCode, text)}
+		return &Error{Code: Destination, Err: fmt.Errorf("status %d %.300s", resp.Status, text)}
 	}
 	media, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	switch {

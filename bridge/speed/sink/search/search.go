@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
+	"github.com/tidemill/tidemill/bridge/speed/sink/post"
 )
 
 // An Authorize adds to a request what the service knows the sender by; body is
@@ -129,7 +130,7 @@ func (c *Client) Put(ctx context.Context, d *Document) error {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPut,
 		strings.TrimSuffix(c.URL, "/")+"/"+url.PathEscape(d.Index)+"/_doc/"+id, bytes.NewReader(d.Source))
 	if err != nil {
-		return err
+		return post.WithoutURL(err)
 	}
 	r.Header.Set("Content-Type", "application/json")
 	if c.Authorize != nil {
@@ -137,16 +138,11 @@ func (c *Client) Put(ctx context.Context, d *Document) error {
 			return err
 		}
 	}
-	resp, err := c.HTTP.Do(r)
-	if err != nil {
+	a, err := post.Read(c.HTTP, r, maxPutAnswer)
+	if a.Status == 0 || a.Status == http.StatusOK || a.Status == http.StatusCreated {
 		return err
 	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxPutAnswer))
-	if resp.StatusCode == http.StatusOK || resp.StatusCode == http.StatusCreated {
-		return err
-	}
-	return &StatusError{resp.StatusCode, short(string(answer))}
+	return &StatusError{a.Status, short(string(a.Body))}
 }
 
 // maxPutAnswer is how much is read of an answer to one document: of a refusal, the
@@ -167,7 +163,7 @@ func (c *Client) Bulk(ctx context.Context, docs []*Document) ([]error, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+"/_bulk?filter_path="+
 		filter, bytes.NewReader(body))
 	if err != nil {
-		return nil, err
+		return nil, post.WithoutURL(err)
 	}
 	r.Header.Set("Content-Type", "application/x-ndjson")
 	if c.Gzip {
@@ -178,19 +174,14 @@ func (c *Client) Bulk(ctx context.Context, docs []*Document) ([]error, error) {
 			return nil, fmt.Errorf("bulk: %w", err)
 		}
 	}
-	resp, err := c.HTTP.Do(r)
+	a, err := post.Read(c.HTTP, r, maxAnswer)
 	if err != nil {
 		return nil, fmt.Errorf("bulk: %w", err)
 	}
-	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return nil, fmt.Errorf("bulk: %w", err)
+	if a.Status != http.StatusOK {
+		return nil, fmt.Errorf("bulk: %w", &StatusError{a.Status, short(string(a.Body))})
 	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("bulk: %w", &StatusError{resp.StatusCode, short(string(answer))})
-	}
-	return results(answer, operation, len(docs))
+	return results(a.Body, operation, len(docs))
 }
 
 // body is the request's: of each document a line that says what to do, and the

@@ -2,6 +2,7 @@ package search
 
 import (
 	"errors"
+	"net/http"
 	"strings"
 	"testing"
 )
@@ -52,4 +53,18 @@ func FuzzResults(f *testing.F) {
 			t.Fatalf("%d results, %v", len(errs), err)
 		}
 	})
+}
+
+// No error says the URL, which may have a key in it.
+func TestErrorsHaveNoURL(t *testing.T) {
+	for _, url := range []string{"http://127.0.0.1:1/hidden", "http://h:x/hidden"} {
+		c := New(Options{URL: url, HTTP: http.DefaultClient})
+		doc := &Document{Index: "i", ID: "1", Source: []byte("{}")}
+		if err := c.Put(t.Context(), doc); err == nil || strings.Contains(err.Error(), "hidden") {
+			t.Errorf("one at %s: %v", url, err)
+		}
+		if _, err := c.Bulk(t.Context(), []*Document{doc}); err == nil || strings.Contains(err.Error(), "hidden") {
+			t.Errorf("bulk at %s: %v", url, err)
+		}
+	}
 }

@@ -8,11 +8,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink/post"
 )
 
 // Options of a Client.
@@ -129,7 +130,7 @@ func (c *Client) post(ctx context.Context, path string, body []byte, out any) er
 	r.Header.Set("Authorization", "Splunk "+c.Token)
 	r.Header.Set("X-Splunk-Request-Channel", c.Channel)
 	r.Header.Set("Content-Type", "application/json")
-	resp, err := c.HTTP.Do(r)
+	a, err := post.Read(c.HTTP, r, maxAnswer)
 	if err != nil {
 		code := ConnectionFailed
 		if errors.Is(err, context.DeadlineExceeded) {
@@ -137,15 +138,10 @@ func (c *Client) post(ctx context.Context, path string, body []byte, out any) er
 		}
 		return &Error{Code: code, Err: err}
 	}
-	defer resp.Body.Close()
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return &Error{Code: ConnectionFailed, Err: err}
+	if a.Status != http.StatusOK {
+		return refused(a.Status, a.Body)
 	}
-	if resp.StatusCode != http.StatusOK {
-		return refused(resp.StatusCode, raw)
-	}
-	if err := json.Unmarshal(raw, out); err != nil {
+	if err := json.Unmarshal(a.Body, out); err != nil {
 		return &Error{Code: InvalidResponse, Err: fmt.Errorf("the answer is no JSON: %w", err)}
 	}
 	return nil

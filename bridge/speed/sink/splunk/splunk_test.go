@@ -80,8 +80,9 @@ func TestSend(t *testing.T) {
 			}
 		})
 	}
-	gone := New(Options{URL: "http://127.0.0.1:1", HTTP: http.DefaultClient})
-	if why, _ := errors.AsType[*Error](gone.Send(t.Context(), nil)); why == nil || why.Code != ConnectionFailed {
+	gone := New(Options{URL: "http://user:hidden@127.0.0.1:1", HTTP: http.DefaultClient})
+	if why, _ := errors.AsType[*Error](gone.Send(t.Context(), nil)); why == nil || why.Code != ConnectionFailed ||
+		strings.Contains(why.Error(), "127.0.0.1:1/") {
 		t.Errorf("nobody there: %v", why)
 	}
 }
