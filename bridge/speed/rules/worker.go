@@ -35,7 +35,7 @@ const lastCommit = 5 * time.Second
 // pace is the least time between two groups when a worker keeps up. A message
 // that comes alone is taken at once; those that follow are gathered, so that
 // a worker that keeps up does not read and commit for each sync of the log: at 5,000
-// messages a second 4 ms cost the bridge 6 to 20 % more processor time than this.
+// messages a second 4 ms cost the bridge 6 and 18 % more processor time in two runs.
 const pace = 20 * time.Millisecond
 
 func (e *Engine) work(ctx context.Context, stream uint32, shard int) {
