@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -158,7 +157,7 @@ func (s *Server) functionStages() [][]part {
 // eventStream has the calls of functions that nobody waits for.
 const eventStream = "$lambda"
 
-// eventPosition is the key of where they begin that were not made.
+// eventPosition is the key of which of them were not made.
 var eventPosition = []byte("lambda/position")
 
 // An eventLog is a stream of the bridge's log. It implements async.Log.
@@ -169,7 +168,7 @@ type eventLog struct {
 		streams.Trimmer
 		streams.Keys
 	}
-	trimmed atomic.Uint64
+	trimmed atomic.Uint64 // before that nothing is left
 }
 
 // Append implements async.Log.
@@ -211,27 +210,32 @@ func (l *eventLog) At(offset uint64) ([]byte, error) {
 }
 
 // Position implements async.Log.
-func (l *eventLog) Position() (uint64, error) {
+func (l *eventLog) Position() (async.Position, error) {
 	value, err := l.store.Get(eventPosition)
-	if err != nil || value == nil {
-		return 0, err
+	if err != nil {
+		return async.Position{}, err
 	}
-	if len(value) != 8 {
-		return 0, fmt.Errorf("the position of stream %s has %d bytes", eventStream, len(value))
-	}
-	return binary.BigEndian.Uint64(value), nil
+	return async.ParsePosition(value)
 }
 
-// Done implements async.Log. What is before the position is trimmed in steps.
-func (l *eventLog) Done(ctx context.Context, before uint64) error {
+// Done implements async.Log.
+func (l *eventLog) Done(ctx context.Context, p async.Position, records [][]byte) error {
 	b := l.store.NewBatch()
-	b.Set(eventPosition, binary.BigEndian.AppendUint64(nil, before))
-	if err := l.store.Commit(ctx, b); err != nil {
-		return err
+	b.Set(eventPosition, p.Encode())
+	for _, data := range records {
+		b.Append(eventStream, 0, streams.Record{Data: data})
 	}
+	return l.store.Commit(ctx, b)
+}
+
+// Trim implements async.Log, in steps.
+func (l *eventLog) Trim(before uint64) error {
 	if before < l.trimmed.Load()+maxEvents {
 		return nil
 	}
+	if err := l.store.Trim(eventStream, 0, before); err != nil {
+		return err
+	}
 	l.trimmed.Store(before)
-	return l.store.Trim(eventStream, 0, before)
+	return nil
 }

@@ -1,7 +1,7 @@
 // Package async makes calls of functions that nobody waits for. A Queue keeps each in
 // a log before it answers, calls the function, and again a minute and two minutes
 // later if that fails; what fails for good goes to the function's destination. A call
-// may be made more than once, as with AWS, when the bridge is killed meanwhile.
+// may be made more than once, as with AWS, when the bridge ends meanwhile.
 // FORMAT.md says what the log holds.
 package async
 
@@ -26,9 +26,12 @@ type Log interface {
 	Read(ctx context.Context, from uint64) ([]Record, error)
 	// At returns one record.
 	At(offset uint64) ([]byte, error)
-	// Position is where reading begins, and Done moves it, durably.
-	Position() (uint64, error)
-	Done(ctx context.Context, before uint64) error
+	// Position is what Done kept last.
+	Position() (Position, error)
+	// Done keeps a position and appends records, durably: all of it or nothing.
+	Done(ctx context.Context, p Position, records [][]byte) error
+	// Trim may remove what is before an offset.
+	Trim(before uint64) error
 }
 
 // A Record is one of a log.
@@ -66,12 +69,17 @@ const (
 	format = 1
 	// maxWorkers bounds calls at once, beyond which events wait.
 	maxWorkers = 64
-	// maxWaiting bounds events that are held in mind; beyond it the log is not read on.
+	// maxWaiting bounds events that are open, which are held in mind and stand in the
+	// position, of 1 to 10 bytes each; beyond it the log is not read on.
 	maxWaiting = 10_000
 	// firstBackOff and maxBackOff are between tries of what was throttled or the
 	// bridge's own fault (Lambda developer guide, asynchronous invocation).
 	firstBackOff = time.Second
 	maxBackOff   = 5 * time.Minute
+	// callGrace is for calls that are under way when a run is told to end.
+	callGrace = 5 * time.Second
+	// endTries is how often a run that ends tries to keep what is done.
+	endTries = 3
 	// sendTries is how often a destination is tried.
 	sendTries = 5
 )
@@ -119,117 +127,54 @@ func (q *Queue) Put(ctx context.Context, c lambda.Call) (id string, err error) {
 	case !json.Valid(c.Payload):
 		return "", lambda.ErrPayload
 	}
-	return c.RequestID, q.append(ctx, &event{ID: c.RequestID, Function: c.Function, Qualifier: c.Qualifier,
+	data, err := json.Marshal(&event{Format: format, ID: c.RequestID, Function: c.Function, Qualifier: c.Qualifier,
 		Payload: c.Payload, Queued: time.Now().UTC()})
-}
-
-func (q *Queue) append(ctx context.Context, e *event) error {
-	e.Format = format
-	data, err := json.Marshal(e)
 	if err != nil {
-		return err
+		return "", err
 	}
-	return q.o.Log.Append(ctx, data)
+	return c.RequestID, q.o.Log.Append(ctx, data)
 }
 
 // try calls the function of an event once. again says when to try the same record
-// again; ok that it is dealt with.
-func (q *Queue) try(ctx context.Context, e *event, backOff time.Duration) (again time.Duration, ok bool) {
+// again; ok that it is dealt with, and next, if it is not nil, is the record that takes
+// its place.
+func (q *Queue) try(ctx context.Context, e *event, backOff time.Duration) (again time.Duration, next []byte, ok bool) {
 	s, err := q.o.Settings(e.Function, e.Qualifier)
 	if err != nil {
-		return q.drop(e, err)
+		q.drop(e, err)
+		return 0, nil, true
 	}
 	if time.Since(e.Queued) > s.MaxAge {
-		return q.fail(ctx, e, s, nil, "EventAgeExceeded")
+		return 0, nil, q.fail(ctx, e, s, nil, "EventAgeExceeded")
 	}
 	r, err := q.o.Caller.Call(ctx, lambda.Call{Function: e.Function, Qualifier: e.Qualifier, Payload: e.Payload,
 		RequestID: e.ID})
 	switch {
+	case err == nil && r.Failed == "":
+		return 0, nil, true
 	case ctx.Err() != nil: // the bridge stops: the next one calls it again
-		return 0, false
+		return 0, nil, false
 	case errors.Is(err, lambda.ErrNotFound), errors.Is(err, lambda.ErrPayload), errors.Is(err, lambda.ErrTooLarge):
-		return q.drop(e, err)
+		q.drop(e, err)
+		return 0, nil, true
 	case err != nil:
 		if _, throttled := errors.AsType[*lambda.ThrottledError](err); !throttled {
 			q.o.Slog.Warn("a queued call could not be made, will try again", "function", e.Function, "id", e.ID,
 				"err", err, "in", backOff)
 		}
-		return backOff, false
-	case r.Failed == "":
-		return 0, true
+		return backOff, nil, false
 	}
 	e.Tries++
 	if e.Tries > s.Retries {
-		return q.fail(ctx, e, s, r, "RetriesExhausted")
+		return 0, nil, q.fail(ctx, e, s, r, "RetriesExhausted")
 	}
-	e.Due = time.Now().UTC().Add(time.Duration(e.Tries) * time.Minute)
-	if err := q.append(ctx, e); err != nil {
-		e.Tries--
-		return backOff, false
+	e.Format, e.Due = format, time.Now().UTC().Add(time.Duration(e.Tries)*time.Minute)
+	if next, err = json.Marshal(e); err != nil { // a year that RFC 3339 does not have
+		q.drop(e, err)
 	}
-	return 0, true
+	return 0, next, true
 }
 
-func (q *Queue) drop(e *event, err error) (time.Duration, bool) {
+func (q *Queue) drop(e *event, err error) {
 	q.o.Slog.Warn("a queued call is dropped", "function", e.Function, "id", e.ID, "err", err)
-	return 0, true
-}
-
-// fail brings an event that failed for good to the function's destination.
-func (q *Queue) fail(ctx context.Context, e *event, s Settings, r *lambda.Result, condition string) (time.Duration,
-	bool) {
-	if s.OnFailure == "" {
-		return q.drop(e, errors.New(condition))
-	}
-	doc := failure(e, s, r, condition)
-	for n := range sendTries {
-		err := q.o.Send(ctx, s.OnFailure, e.ID, doc)
-		switch {
-		case err == nil:
-			return 0, true
-		case ctx.Err() != nil:
-			return 0, false
-		case n == sendTries-1:
-			return q.drop(e, fmt.Errorf("%s: destination %s: %w", condition, s.OnFailure, err))
-		}
-		if !wait(ctx, firstBackOff<<n) {
-			return 0, false
-		}
-	}
-	return 0, true
-}
-
-// failure is the record of a destination (Lambda developer guide, asynchronous
-// invocation destinations).
-func failure(e *event, s Settings, r *lambda.Result, condition string) []byte {
-	type context struct {
-		RequestID   string `json:"requestId"`
-		FunctionARN string `json:"functionArn"`
-		Condition   string `json:"condition"`
-		Count       int    `json:"approximateInvokeCount"`
-	}
-	doc := map[string]any{
-		"version": "1.0", "timestamp": time.Now().UTC().Format("2006-01-02T15:04:05.000Z"),
-		"requestContext": context{e.ID, s.ARN, condition, e.Tries}, "requestPayload": e.Payload,
-	}
-	if r != nil {
-		doc["responseContext"] = map[string]any{"statusCode": 200, "executedVersion": r.Version,
-			"functionError": r.Failed}
-		if json.Valid(r.Payload) {
-			doc["responsePayload"] = json.RawMessage(r.Payload)
-		}
-	}
-	text, _ := json.Marshal(doc) // never fails
-	return text
-}
-
-func wait(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }

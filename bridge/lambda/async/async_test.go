@@ -19,7 +19,9 @@ import (
 type memory struct {
 	mu       sync.Mutex
 	records  [][]byte
-	position uint64
+	position []byte // encoded
+	trimmed  uint64
+	failures int // of Done, to come
 	more     chan struct{}
 }
 
@@ -57,33 +59,75 @@ func (m *memory) At(offset uint64) ([]byte, error) {
 	return m.records[offset], nil
 }
 
-func (m *memory) Position() (uint64, error) {
+func (m *memory) Position() (Position, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.position, nil
+	return ParsePosition(m.position)
 }
 
-func (m *memory) Done(_ context.Context, before uint64) error {
+func (m *memory) Done(ctx context.Context, p Position, records [][]byte) error {
+	m.mu.Lock()
+	if m.failures > 0 {
+		m.failures--
+		m.mu.Unlock()
+		return errors.New("the disk is full")
+	}
+	m.position = p.Encode()
+	m.mu.Unlock()
+	for _, rec := range records {
+		_ = m.Append(ctx, rec) // never fails
+	}
+	return nil
+}
+
+func (m *memory) Trim(before uint64) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.position = before
+	m.trimmed = before
 	return nil
+}
+
+// at is the position.
+func (m *memory) at(t *testing.T) Position {
+	t.Helper()
+	p, err := m.Position()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // calls are made by a test's function of their number.
 type calls struct {
-	f func(n int, c lambda.Call) (*lambda.Result, error)
+	f    func(n int, c lambda.Call) (*lambda.Result, error)
+	hang func(c lambda.Call) bool // such a call ends with its context
 
 	mu   sync.Mutex
 	made []string // when, and what
 }
 
-func (x *calls) Call(_ context.Context, c lambda.Call) (*lambda.Result, error) {
+func (x *calls) Call(ctx context.Context, c lambda.Call) (*lambda.Result, error) {
 	x.mu.Lock()
 	x.made = append(x.made, fmt.Sprintf("%s %s %s", time.Now().UTC().Format("15:04:05"), c.RequestID, c.Payload))
 	n := len(x.made)
 	x.mu.Unlock()
+	if x.hang != nil && x.hang(c) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
 	return x.f(n, c)
+}
+
+// payloads are what was called since they were asked for.
+func (x *calls) payloads() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	var all []string
+	for _, m := range x.made {
+		all = append(all, strings.Fields(m)[2])
+	}
+	x.made = nil
+	return strings.Join(all, " ")
 }
 
 var failed = &lambda.Result{Failed: "Unhandled", Payload: []byte(`{"errorType":"T"}`), Version: "3"}
@@ -156,53 +200,12 @@ func TestRetries(t *testing.T) {
 						!strings.HasPrefix(all, "arn:to "+id) || !strings.Contains(all, `"requestPayload":{"a":1}`)) {
 					t.Errorf("sent %s", all)
 				}
-				if log.position != uint64(len(log.records)) {
-					t.Errorf("position %d of %d", log.position, len(log.records))
+				if p := log.at(t); p.Low() != uint64(len(log.records)) || log.trimmed != p.Low() {
+					t.Errorf("position %v of %d, trimmed %d", p, len(log.records), log.trimmed)
 				}
 			})
 		})
 	}
-}
-
-// What was not dealt with when the bridge stopped is called by the next one.
-func TestRestart(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		log := &memory{more: make(chan struct{})}
-		hang := true
-		made := &calls{}
-		ctx, cancel := context.WithCancel(t.Context())
-		made.f = func(int, lambda.Call) (*lambda.Result, error) {
-			if hang {
-				<-ctx.Done()
-				return failed, nil
-			}
-			return &lambda.Result{}, nil
-		}
-		q := New(Options{Log: log, Caller: made, Slog: slog.New(slog.DiscardHandler),
-			Settings: func(string, string) (Settings, error) { return Settings{Retries: 2, MaxAge: time.Hour}, nil }})
-		for n := range 100 {
-			if _, err := q.Put(t.Context(), lambda.Call{Function: "f", Payload: fmt.Append(nil, n)}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		done := make(chan error, 1)
-		go func() { done <- q.Run(ctx) }()
-		synctest.Wait()
-		cancel()
-		<-done
-		if len(made.made) != maxWorkers || log.position != 0 {
-			t.Fatalf("%d calls, position %d", len(made.made), log.position)
-		}
-		hang, made.made = false, nil
-		again, stop := context.WithCancel(t.Context())
-		go func() { done <- q.Run(again) }()
-		synctest.Wait()
-		stop()
-		<-done
-		if len(made.made) != 100 || log.position != 100 {
-			t.Errorf("%d calls, position %d", len(made.made), log.position)
-		}
-	})
 }
 
 func TestPutRefuses(t *testing.T) {

@@ -119,7 +119,8 @@ type Objects interface {
 
 // Failures returns what brings the record of a call that failed for good to its
 // destination: a bucket of the bridge's own (arn:aws:s3:::BUCKET), or another
-// function. The key is AWS's; it is the same whenever the record is sent again on a day.
+// function, which takes lambda.MaxEvent bytes: lambda.ErrTooLarge. The key is AWS's; it is
+// the same whenever the record is sent again on a day.
 func (c *Caller) Failures(objects Objects) func(ctx context.Context, arn, id string, record []byte) error {
 	return func(ctx context.Context, arn, id string, record []byte) error {
 		bucket, ok := strings.CutPrefix(arn, "arn:aws:s3:::")

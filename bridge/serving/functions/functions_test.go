@@ -125,6 +125,10 @@ func TestFailures(t *testing.T) {
 	if err := send(t.Context(), arn, "id", []byte("record")); err != nil || len(s.queued) != 1 {
 		t.Error(s.queued, err)
 	}
+	s.err = lambda.ErrTooLarge // the record is cut for that
+	if err := send(t.Context(), arn, "id", nil); !errors.Is(err, lambda.ErrTooLarge) {
+		t.Error(err)
+	}
 	if err := send(t.Context(), "arn:aws:sns:eu-local-1:000000000000:topic", "id", nil); err == nil {
 		t.Error("taken")
 	}
