@@ -98,7 +98,8 @@ func TestRestartBehindThrottled(t *testing.T) {
 		if text := strings.Join(got, " "); text != `"a" "b" "c" "fails" "throttled"` {
 			t.Fatal(text)
 		}
-		if p := s.log.at(t); p.Cursor != 5 || !slices.Equal(p.Open, []uint64{1}) {
+		// The copy, 5, may have been read before the last commit.
+		if p := s.log.at(t); p.Cursor < 5 || !slices.Equal(p.Open, []uint64{1, 5}[:p.Cursor-4]) {
 			t.Errorf("position %v", p)
 		}
 		s.run(0)
