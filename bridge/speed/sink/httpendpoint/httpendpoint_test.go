@@ -100,6 +100,7 @@ func TestAnswers(t *testing.T) {
 					t.Fatal(err)
 				}
 				err = e.Post(t.Context(), &Request{"r-1", 1700000000000, [][]byte{[]byte("a"), {}, []byte("\xff")}})
+				srv.Close() // what handles the request is done then
 				why, _ := errors.AsType[*Error](err)
 				if (err == nil) != (c.code == "") || why != nil && (why.Code != c.code || why.TooLarge != c.large) {
 					t.Errorf("%v", err)
