@@ -81,7 +81,8 @@ var remedies = []remedy{
 	{is(gateway.ErrQuota), "delete retained messages, or raise mqtt.max_retained, or max_principal_retained for one principal"},
 	{says("no client certificate", "tls: client didn't provide a certificate"),
 		"give the client a certificate and its key; tidemill-bridge thing create makes both"},
-	{is(gateway.ErrBadCredentials), "tidemill-bridge cert list shows what is registered; cert register and cert activate let a certificate in"},
+	{is(gateway.ErrBadCredentials), "tidemill-bridge cert list shows what is registered; " +
+		"cert register and cert activate let a certificate in"},
 	{is(topic.ErrReserved), "devices use what services take and tell; README, Limits, lists it"},
 	{says(" publish to ", " subscribe to "),
 		"tidemill-bridge policy effective shows what the client may; policy put changes it"},

@@ -118,7 +118,8 @@ func TestCertificateCommands(t *testing.T) {
 	run("policy", "put", "p", "-document",
 		`{"Version":"2012-10-17","Statement":[{"Sid":"A","Effect":"Allow","Action":"iot:*","Resource":"arn:aws:iot:*:*:*"}]}`)
 	run("policy", "put", "p", "-document",
-		`{"Version":"2012-10-17","Statement":[{"Sid":"B","Effect":"Allow","Action":"iot:*","Resource":"*"},{"Effect":"Deny","Action":"iot:Publish","Resource":"arn:aws:iot:*:*:topic/secret"}]}`)
+		`{"Version":"2012-10-17","Statement":[{"Sid":"B","Effect":"Allow","Action":"iot:*","Resource":"*"},`+
+			`{"Effect":"Deny","Action":"iot:Publish","Resource":"arn:aws:iot:*:*:topic/secret"}]}`)
 	run("policy", "attach", "p", made)
 	for _, s := range []step{
 		{on("cert ca list"), 0, caID + "  ACTIVE   DEFAULT  true           0          \"CN=Fleet\"", ""},

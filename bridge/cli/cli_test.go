@@ -170,7 +170,8 @@ func TestRuleTest(t *testing.T) {
 		{"rule test -topic $aws/rules/hot/x/y -rule cold -sql SELECT·topic()·AS·t", 1, "",
 			"only Basic Ingest reaches the rule"},
 		{"rule test -topic a -sql SELECT·topic()·AS·t", 1, "", "only Basic Ingest reaches the rule"},
-		{"rule test -topic a -sql SELECT·principal()·AS·p,traceid()·AS·t,sourceip()·AS·s,accountid()·AS·a·FROM·'a' -principal P -trace 7e146a2c-95b5-4caf-98b9-50e3969734c7 -source-ip S -account A",
+		{"rule test -topic a -sql SELECT·principal()·AS·p,traceid()·AS·t,sourceip()·AS·s,accountid()·AS·a·FROM·'a' " +
+			"-principal P -trace 7e146a2c-95b5-4caf-98b9-50e3969734c7 -source-ip S -account A",
 			0,
 			`{"p":"P","t":"7e146a2c-95b5-4caf-98b9-50e3969734c7","s":"S","a":"A"}` + "\n", "fires with"},
 		{"rule test -topic a -sql SELECT·principal()·AS·p,traceid()·AS·t·FROM·'a'·WHERE·isUndefined(principal())·OR·isUndefined(traceid())",

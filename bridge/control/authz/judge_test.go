@@ -69,7 +69,8 @@ func TestJudge(t *testing.T) {
 		{"what is left out", []string{`{"Statement":{"Effect":"Allow","NotAction":"iot:*","NotResource":"` + arnHere +
 			`stream/a"}}`}, "kinesis:PutRecord", arnHere + "stream/a", ImplicitDeny, true, false},
 		{"all but, asked for none in particular", []string{
-			`{"Statement":{"Effect":"Allow","Action":"*","NotResource":"` + arnHere + `stream/a"}}`}, "kinesis:ListStreams", "*", ImplicitDeny, true, false},
+			`{"Statement":{"Effect":"Allow","Action":"*","NotResource":"` + arnHere + `stream/a"}}`},
+			"kinesis:ListStreams", "*", ImplicitDeny, true, false},
 		{"denied all but, asked for none in particular", []string{all,
 			`{"Statement":{"Effect":"Deny","Action":"*","NotResource":"` + arnHere + `stream/a"}}`},
 			"kinesis:ListStreams", "*", ExplicitDeny, true, false},

@@ -168,7 +168,8 @@ func TestWhoIsAsked(t *testing.T) {
 	if _, err := as.Ask(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
-	want := `{"signatureVerified":false,"protocols":["tls","mqtt"],"protocolData":{"tls":{"serverName":"iot.example"},"mqtt":{"username":"u","password":"cA==","clientId":"c"}},"connectionMetadata":{"id":"` + a.ID + `"}}`
+	want := `{"signatureVerified":false,"protocols":["tls","mqtt"],"protocolData":{"tls":{"serverName":"iot.example"},` +
+		`"mqtt":{"username":"u","password":"cA==","clientId":"c"}},"connectionMetadata":{"id":"` + a.ID + `"}}`
 	if got := s.asked[len(s.asked)-1]; got != want || len(a.ID) != 36 {
 		t.Errorf("asked %s, want %s", got, want)
 	}

@@ -255,18 +255,6 @@ func (v *vector) kinds(t *testing.T) map[string]string {
 	return all
 }
 
-// unserved are kinds that the bridge does not have yet.
-var unserved []string
-
-func (v *vector) served(t *testing.T) bool {
-	for _, kind := range v.kinds(t) {
-		if slices.Contains(unserved, kind) {
-			return false
-		}
-	}
-	return true
-}
-
 func (v *vector) name() string {
 	if v.Context.RuleName != nil {
 		return *v.Context.RuleName
@@ -559,12 +547,8 @@ var differ = map[string]string{
 // TestVectors runs actions.jsonl with a stand-in behind every service.
 func TestVectors(t *testing.T) {
 	w := newWorld(t)
-	passed, all, later := map[string]int{}, map[string]int{}, map[string]int{}
+	passed, all := map[string]int{}, map[string]int{}
 	for _, v := range conformance.All[vector](t, "actions.jsonl") {
-		if !v.served(t) {
-			later[v.Group]++
-			continue
-		}
 		all[v.Group]++
 		res := w.run(t, &v)
 		err := v.check(v.Expect, res)
@@ -583,9 +567,6 @@ func TestVectors(t *testing.T) {
 	}
 	for _, g := range slices.Sorted(maps.Keys(all)) {
 		t.Logf("%-26s %3d of %3d", g, passed[g], all[g])
-	}
-	for _, g := range slices.Sorted(maps.Keys(later)) {
-		t.Logf("%-26s %3d for http, kafka and timestream, which are not served yet", g, later[g])
 	}
 }
 
@@ -611,12 +592,8 @@ func TestDoubtful(t *testing.T) {
 	}
 	w := newWorld(t)
 	var b strings.Builder
-	lean, n, later := 0, 0, 0
+	lean, n := 0, 0
 	for _, v := range conformance.All[vector](t, "actions-doubtful.jsonl") {
-		if !v.served(t) {
-			later++
-			continue
-		}
 		readings := v.OneOf
 		if readings == nil {
 			readings = []json.RawMessage{v.Expect}
@@ -648,8 +625,7 @@ func TestDoubtful(t *testing.T) {
 	for name := range rows {
 		t.Errorf("%s: no such case", name)
 	}
-	t.Logf("%d cases; in %d our answer is the one the vectors lean to; %d more for http, kafka and timestream", n, lean,
-		later)
+	t.Logf("%d cases; in %d our answer is the one the vectors lean to", n, lean)
 	if *update {
 		if err := os.WriteFile(doubtfulFile, []byte(b.String()), 0o644); err != nil {
 			t.Fatal(err)

@@ -35,9 +35,7 @@ func TestKept(t *testing.T) {
 // A setup of a producer has the place of one that nobody uses; where all are in
 // use, there may be one later.
 func TestManyClusters(t *testing.T) {
-	s := &Set{senders: map[string]*sender{}}
 	b := addKafka(&Options{}, func(string, int, int, do) {})
-	s.brokers = b
 	defer b.close()
 	setup := func(i int) (string, kafka.Properties) {
 		at := fmt.Sprintf("127.0.0.1:%d", i+1)
