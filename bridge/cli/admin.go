@@ -236,3 +236,14 @@ func (c *call) with(ctx context.Context, f func(a *client) error) error {
 	}
 	return a.close()
 }
+
+// withRunning is with, where a bridge must run over the data directory; so says what
+// is not so without one.
+func (c *call) withRunning(ctx context.Context, so string, f func(a *client) error) error {
+	return c.with(ctx, func(a *client) error {
+		if !a.live {
+			return fmt.Errorf("no bridge runs over %s, so %s", a.data, so)
+		}
+		return f(a)
+	})
+}

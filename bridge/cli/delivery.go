@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -15,8 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 )
 
-var errNoDeliveries = errors.New(
-	"no bridge runs over this data directory: its delivery streams are what it makes of bridge.d/delivery-streams")
+const noDeliveries = "nothing is delivered"
 
 var firehoseList = command{name: "firehose list",
 	summary: "list the delivery streams: what waits and for how long, what was delivered since the start, what failed",
@@ -32,10 +30,7 @@ func listDeliveries(ctx context.Context, c *call) error {
 	if err := c.parse(0, 0); err != nil {
 		return err
 	}
-	return c.with(ctx, func(a *client) error {
-		if !a.live {
-			return errNoDeliveries
-		}
+	return c.withRunning(ctx, noDeliveries, func(a *client) error {
 		var all []admin.DeliveryInfo
 		if err := a.do(ctx, "GET", "/v1/delivery-streams", nil, nil, &all); err != nil {
 			return err
@@ -87,10 +82,7 @@ var firehoseShow = command{name: "firehose show", args: "NAME",
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *client) error {
-			if !a.live {
-				return errNoDeliveries
-			}
+		return c.withRunning(ctx, noDeliveries, func(a *client) error {
 			var d admin.DeliveryInfo
 			if err := a.do(ctx, "GET", deliveryPath(c.args[0], ""), nil, nil, &d); err != nil {
 				return err
@@ -150,10 +142,7 @@ var firehoseFailed = command{name: "firehose failed", args: "NAME",
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *client) error {
-			if !a.live {
-				return errNoDeliveries
-			}
+		return c.withRunning(ctx, noDeliveries, func(a *client) error {
 			var all []firehose.Failed
 			if err := a.do(ctx, "GET", deliveryPath(c.args[0], "/failed"), nil, nil, &all); err != nil {
 				return err
@@ -176,10 +165,7 @@ var firehoseRedrive = command{name: "firehose redrive", args: "NAME [ID…]",
 		if err := c.parse(1, 1000); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *client) error {
-			if !a.live {
-				return errNoDeliveries
-			}
+		return c.withRunning(ctx, noDeliveries, func(a *client) error {
 			in, failed, said := admin.RedriveRequest{IDs: c.args[1:]}, 0, 0
 			path := deliveryPath(c.args[0], "/redrive")
 			err := a.do(ctx, "POST", path, nil, in, lines(func(r firehose.Redriven) bool {

@@ -104,10 +104,7 @@ var ruleList = command{name: "rule list",
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *client) error {
-			if !a.live {
-				return fmt.Errorf("no bridge runs over %s, so no rule is in force", a.data)
-			}
+		return c.withRunning(ctx, "no rule is in force", func(a *client) error {
 			var all []admin.RuleInfo
 			if err := a.do(ctx, "GET", "/v1/rules", nil, nil, &all); err != nil {
 				return err

@@ -17,10 +17,7 @@ var ruleOutboxList = command{name: "rule outbox list",
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *client) error {
-			if !a.live {
-				return errNoOutboxes(a)
-			}
+		return c.withRunning(ctx, noOutboxes, func(a *client) error {
 			var all []action.OutboxInfo
 			if err := a.do(ctx, "GET", "/v1/outboxes", nil, nil, &all); err != nil {
 				return err
@@ -42,9 +39,7 @@ var ruleOutboxList = command{name: "rule outbox list",
 		})
 	}}
 
-func errNoOutboxes(a *client) error {
-	return fmt.Errorf("no bridge runs over %s, so no outbox is drained", a.data)
-}
+const noOutboxes = "no outbox is drained"
 
 func outboxPath(c *call) string {
 	return "/v1/outboxes/" + url.PathEscape(c.args[0]) + "/" + url.PathEscape(c.args[1])
@@ -57,10 +52,7 @@ var ruleOutboxRetry = command{name: "rule outbox retry", args: "RULE ACTION",
 		if err := c.parse(2, 2); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *client) error {
-			if !a.live {
-				return errNoOutboxes(a)
-			}
+		return c.withRunning(ctx, noOutboxes, func(a *client) error {
 			return a.do(ctx, "POST", outboxPath(c)+"/retry", nil, nil, nil)
 		})
 	}}
@@ -72,10 +64,7 @@ var ruleOutboxDrop = command{name: "rule outbox drop", args: "RULE ACTION",
 		if err := c.parse(2, 2); err != nil {
 			return err
 		}
-		return c.with(ctx, func(a *client) error {
-			if !a.live {
-				return errNoOutboxes(a)
-			}
+		return c.withRunning(ctx, noOutboxes, func(a *client) error {
 			var out admin.Dropped
 			if err := a.do(ctx, "DELETE", outboxPath(c), nil, nil, &out); err != nil {
 				return err
