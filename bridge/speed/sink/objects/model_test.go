@@ -19,8 +19,14 @@ import (
 var elements = []string{"", ".", "..", "a", "b", "a!", "a+", "%2F", own, "keys", "ü", strings.Repeat("l", 256),
 	strings.Repeat("m", 250)}
 
+// nested are keys of which one is where another's folder has to be.
+var nested = []string{"a", "a/", "a/b", "a/b/c", "a/b/c/d", "b/a", "b"}
+
 func someKey(r *rand.Rand) string {
 	for {
+		if r.IntN(2) == 0 {
+			return nested[r.IntN(len(nested))]
+		}
 		parts := make([]string, 1+r.IntN(4))
 		for i := range parts {
 			parts[i] = elements[r.IntN(len(elements))]
@@ -68,6 +74,15 @@ func listed(p Page) []string {
 	return all
 }
 
+func checkGet(t *testing.T, s *Store, model map[string]string, key string) {
+	t.Helper()
+	got, _, err := s.Get(t.Context(), "bucket", key, 4000)
+	want, ok := model[key]
+	if ok && err != nil || !ok && !errors.Is(err, sink.ErrNotFound) || string(got) != want {
+		t.Fatalf("get %q: %q, %v, want %q", key, got, err, want)
+	}
+}
+
 // Whatever keys there are, the store has what a map has, lists it in order, and
 // nothing gets out of the bucket's folder.
 func TestModel(t *testing.T) {
@@ -103,13 +118,12 @@ func TestModel(t *testing.T) {
 			}
 			delete(model, key)
 		case 3:
-			got, _, err := s.Get(t.Context(), "bucket", key, 4000)
-			want, ok := model[key]
-			if ok && err != nil || !ok && !errors.Is(err, sink.ErrNotFound) || string(got) != want {
-				t.Fatalf("%d: get %q: %q, %v, want %q", i, key, got, err, want)
-			}
+			checkGet(t, s, model, key)
 		case 4:
 			checkListing(t, r, s, model)
+		}
+		for _, key := range nested {
+			checkGet(t, s, model, key)
 		}
 	}
 	above, err := os.ReadDir(dir)

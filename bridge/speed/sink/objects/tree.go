@@ -3,6 +3,7 @@ package objects
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -197,7 +198,8 @@ func (s *Store) prune(bucket, folder string) {
 func (s *Store) rmdir(folder string) bool {
 	s.tree.shape.Lock()
 	defer s.tree.shape.Unlock()
-	if s.root.Remove(folder) != nil {
+	// Remove takes files too, and an object may be where the folder was.
+	if info, err := s.root.Lstat(folder); err != nil || !info.IsDir() || s.root.Remove(folder) != nil {
 		return false
 	}
 	s.tree.mu.Lock()
@@ -206,15 +208,15 @@ func (s *Store) rmdir(folder string) bool {
 	return true
 }
 
-// isEmpty says whether a folder has no entries.
-func (s *Store) isEmpty(folder string) (bool, error) {
-	f, err := s.root.Open(folder)
+// isEmpty says whether name is a folder without entries.
+func (s *Store) isEmpty(name string) (bool, error) {
+	f, err := s.root.Open(name)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
 	names, err := f.Readdirnames(1)
-	return len(names) == 0 && err != nil, nil
+	return len(names) == 0 && errors.Is(err, io.EOF), nil
 }
 
 func (s *Store) syncFolder(name string) error {
