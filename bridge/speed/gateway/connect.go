@@ -85,52 +85,14 @@ func (c *Client) connect(ctx context.Context) (err error) {
 		}
 	}()
 	defer c.recovered(&reason)
-	conf := &c.srv.conf
-	var state *tls.ConnectionState
-	if t, ok := c.nc.(interface {
-		HandshakeContext(context.Context) error
-		ConnectionState() tls.ConnectionState
-	}); ok {
-		hctx, cancel := context.WithTimeout(ctx, conf.HandshakeTimeout)
-		err := t.HandshakeContext(hctx)
-		cancel()
-		if err != nil {
-			return fmt.Errorf("TLS handshake: %w", err)
-		}
-		cs := t.ConnectionState()
-		state = &cs
-	}
-
-	ctx, cancel := context.WithTimeout(ctx, conf.ConnectTimeout)
-	defer cancel()
-	until, _ := ctx.Deadline()
-	c.lastPacket = time.Now()
-	if err := c.nc.SetReadDeadline(until); err != nil {
-		return err
-	}
-	select {
-	case <-c.gone: // stop may have set its deadline before us
-		return errors.New("server is stopping")
-	default:
-	}
-	c.rd = packet.NewReader(countingReader{c}, readBytes, conf.MaxConnect)
-	first, body, _, err := c.rd.Next()
-	if errors.Is(err, packet.ErrTooLarge) {
-		return c.tooLarge(err)
-	}
+	state, err := c.handshake(ctx)
 	if err != nil {
 		return err
 	}
-	c.tally.packets[first>>4]++
+	ctx, cancel := context.WithTimeout(ctx, c.srv.conf.ConnectTimeout)
+	defer cancel()
 	var p packet.Connect
-	if err := p.Decode(first, body, 0); err != nil {
-		switch {
-		case errors.Is(err, packet.ErrVersion):
-			err = c.answer(refuse(packet.BadVersion, err))
-		case p.Version == packet.V5:
-			c.version = p.Version
-			err = c.answer(refuse(codeOf(err), err))
-		}
+	if err := c.readConnect(ctx, &p); err != nil {
 		return err
 	}
 	c.version, c.asked = p.Version, p.ClientID
@@ -144,9 +106,61 @@ func (c *Client) connect(ctx context.Context) (err error) {
 	if err != nil {
 		return c.answer(err)
 	}
-	c.rd.SetMax(conf.MaxPayload + packetRoom)
+	c.rd.SetMax(c.srv.conf.MaxPayload + packetRoom)
 	c.nc.SetReadDeadline(time.Time{}) // reading will tell if it is closed
 	return nil
+}
+
+// handshake is that of TLS; its state is nil on a connection without TLS.
+func (c *Client) handshake(ctx context.Context) (*tls.ConnectionState, error) {
+	t, ok := c.nc.(interface {
+		HandshakeContext(context.Context) error
+		ConnectionState() tls.ConnectionState
+	})
+	if !ok {
+		return nil, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.srv.conf.HandshakeTimeout)
+	defer cancel()
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, fmt.Errorf("TLS handshake: %w", err)
+	}
+	state := t.ConnectionState()
+	return &state, nil
+}
+
+// readConnect reads the first packet, CONNECT, into p until the deadline of ctx. A
+// packet that is none is answered where its version can be told.
+func (c *Client) readConnect(ctx context.Context, p *packet.Connect) error {
+	until, _ := ctx.Deadline()
+	c.lastPacket = time.Now()
+	if err := c.nc.SetReadDeadline(until); err != nil {
+		return err
+	}
+	select {
+	case <-c.gone: // stop may have set its deadline before us
+		return errors.New("server is stopping")
+	default:
+	}
+	c.rd = packet.NewReader(countingReader{c}, readBytes, c.srv.conf.MaxConnect)
+	first, body, _, err := c.rd.Next()
+	if errors.Is(err, packet.ErrTooLarge) {
+		return c.tooLarge(err)
+	}
+	if err != nil {
+		return err
+	}
+	c.tally.packets[first>>4]++
+	err = p.Decode(first, body, 0)
+	switch {
+	case err == nil:
+	case errors.Is(err, packet.ErrVersion):
+		err = c.answer(refuse(packet.BadVersion, err))
+	case p.Version == packet.V5:
+		c.version = p.Version
+		err = c.answer(refuse(codeOf(err), err))
+	}
+	return err
 }
 
 // tooLarge answers a CONNECT of more than MaxConnect bytes, of which no more is
@@ -292,88 +306,126 @@ func (c *Client) judge(ctx context.Context, req *Connect) error {
 }
 
 // admit takes the client id over from an earlier connection, and gives the
-// connection its session. The earlier connection is closed [MQTT-3.1.4-2], and
-// waited for: what it accepted, and its will, have been handed to the router
-// before the first packet of this one is.
+// connection its session.
 func (c *Client) admit(ctx context.Context, clean bool) error {
+	if err := c.takeOver(ctx); err != nil {
+		return err
+	}
+	s := c.srv
+	c.owner = ownerOf(c.session)
+	s.mu.Lock()
+	if err := c.mayAdopt(clean); err != nil {
+		s.mu.Unlock()
+		return err
+	}
+	resumed, ended := s.sessions[c.id], (*session)(nil)
+	if resumed != nil && (clean || resumed.expired(time.Now()) || !s.mayResume(resumed, c.owner)) {
+		resumed, ended = nil, resumed
+	}
+	var x *session
+	var will *delayedWill
+	if resumed != nil {
+		x = resumed
+		s.unschedule(x)
+		x.takeWill() // its client is back in time
+		s.own(x, c.owner, true)
+		x.expiry = c.v5.expiry
+	} else {
+		if err := c.roomForAnother(ended); err != nil {
+			s.mu.Unlock()
+			return err
+		}
+		x, will = c.startSession(ended)
+	}
+	if s.store != nil && x.expiry > 0 {
+		x.durable.Store(true)
+	}
+	s.mu.Unlock()
+	will.publish()
+	if err := s.keep(ctx, x, ended); err != nil {
+		if resumed == nil {
+			s.left(x, 0)
+		} else {
+			s.left(x, c.v5.expiry)
+		}
+		return refuse(packet.Unavailable, err)
+	}
+	c.written = sync.NewCond(&x.mu)
+	x.attach(c, resumed != nil)
+	return nil
+}
+
+// takeOver makes c the connection of its client id. The earlier one is closed
+// [MQTT-3.1.4-2], and waited for: what it accepted, and its will, have been
+// handed to the router before the first packet of this one is.
+func (c *Client) takeOver(ctx context.Context) error {
 	s := c.srv
 	s.mu.Lock()
 	old := s.clients[c.id]
 	s.clients[c.id] = c
 	s.mu.Unlock()
-	if old != nil {
-		s.count.takeovers.Add(1)
-		old.heir.Store(c)
-		old.kick(ReasonDuplicate)
-		c.before = old.done
-		select {
-		case <-old.done:
-		case <-ctx.Done():
-			return refuse(packet.Unavailable, errors.New("the earlier connection does not end"))
-		case <-c.gone:
-			return errors.New("taken over or stopped in its turn")
-		}
+	if old == nil {
+		return nil
 	}
+	s.count.takeovers.Add(1)
+	old.heir.Store(c)
+	old.kick(ReasonDuplicate)
+	c.before = old.done
+	select {
+	case <-old.done:
+		return nil
+	case <-ctx.Done():
+		return refuse(packet.Unavailable, errors.New("the earlier connection does not end"))
+	case <-c.gone:
+		return errors.New("taken over or stopped in its turn")
+	}
+}
 
-	owner := ownerOf(c.session)
-	c.owner = owner
-	s.mu.Lock()
-	found := s.sessions[c.id]
-	if found != nil && found.owner == "" && !found.expired(time.Now()) && !s.conf.SharedSessions {
-		if s.hooks.Adopts != nil && !s.hooks.Adopts(c.session, c.id) {
-			s.mu.Unlock()
-			return refuse(packet.NotAuthorized, ErrOlderSession)
-		}
-		if !clean {
-			s.conf.Log.Info("a session that was stored before sessions had owners is its first client's now", "client",
-				c.id, "principal", owner)
-		}
+// mayAdopt refuses a client whose session was stored before sessions had owners,
+// if Hooks.Adopts does. s.mu is held.
+func (c *Client) mayAdopt(clean bool) error {
+	s := c.srv
+	x := s.sessions[c.id]
+	if x == nil || x.owner != "" || x.expired(time.Now()) || s.conf.SharedSessions {
+		return nil
 	}
-	var ended *session
-	if found != nil && (clean || found.expired(time.Now()) || !s.mayResume(found, owner)) {
-		ended, found = found, nil
+	if s.hooks.Adopts != nil && !s.hooks.Adopts(c.session, c.id) {
+		return refuse(packet.NotAuthorized, ErrOlderSession)
 	}
-	present := found != nil
-	if !present && ended == nil && len(s.sessions) >= s.conf.MaxSessions {
-		s.mu.Unlock()
+	if !clean {
+		s.conf.Log.Info("a session that was stored before sessions had owners is its first client's now", "client",
+			c.id, "principal", c.owner)
+	}
+	return nil
+}
+
+// roomForAnother refuses a new session over the limit of all sessions or of its
+// owner's durable ones; it takes the place of ended, if that is not nil. s.mu is
+// held.
+func (c *Client) roomForAnother(ended *session) error {
+	s := c.srv
+	if ended == nil && len(s.sessions) >= s.conf.MaxSessions {
 		return refuse(packet.Unavailable, errors.New("too many sessions"))
 	}
-	if !present && c.v5.expiry > 0 && !s.roomForSession(owner, ended) {
-		s.mu.Unlock()
-		return refuse(codeQuota, errSessions(owner))
+	if c.v5.expiry > 0 && !s.roomForSession(c.owner, ended) {
+		return refuse(codeQuota, errSessions(c.owner))
 	}
-	var will *delayedWill
-	if present {
-		s.unschedule(found)
-		found.takeWill() // its client is back in time
-		s.own(found, owner, true)
-		found.expiry = c.v5.expiry
-	} else {
-		if ended != nil {
-			s.unschedule(ended)
-			will = ended.takeWill()
-			s.remove(ended)
-		}
-		found = s.newSession(c.id, owner)
-		found.expiry = c.v5.expiry
-		s.enter(found)
-	}
-	if s.store != nil && found.expiry > 0 {
-		found.durable.Store(true)
-	}
-	s.mu.Unlock()
-	will.publish()
-	if err := s.keep(ctx, found, ended); err != nil {
-		if !present {
-			s.left(found, 0)
-		} else {
-			s.left(found, c.v5.expiry)
-		}
-		return refuse(packet.Unavailable, err)
-	}
-	c.written = sync.NewCond(&found.mu)
-	found.attach(c, present)
 	return nil
+}
+
+// startSession starts a session in place of ended, which may be nil, and returns
+// it with the will that ended had still to publish. s.mu is held.
+func (c *Client) startSession(ended *session) (x *session, will *delayedWill) {
+	s := c.srv
+	if ended != nil {
+		s.unschedule(ended)
+		will = ended.takeWill()
+		s.remove(ended)
+	}
+	x = s.newSession(c.id, c.owner)
+	x.expiry = c.v5.expiry
+	s.enter(x)
+	return x, will
 }
 
 // newSession makes a session; s.mu is held, or nobody else has s.

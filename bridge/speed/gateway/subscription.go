@@ -61,47 +61,22 @@ func (c *Client) maySubscribe(whole, filter string) error {
 	return nil
 }
 
+// subscribe answers a SUBSCRIBE. It returns why the connection ends, or "".
 func (c *Client) subscribe(p *packet.Subscribe) string {
-	conf, s := &c.srv.conf, c.s
+	s := c.s
 	props, err := c.properties(packet.SUBSCRIBE, p.Properties)
 	if err != nil {
 		return c.refused(codeOf(err), err)
 	}
 	id := props.Number(packet.SubscriptionID, 0)
-	if id != 0 && conf.NoSubscriptionIDs {
+	if id != 0 && c.srv.conf.NoSubscriptionIDs {
 		return c.refused(codeNoIdentifiers,
 			fmt.Errorf("%w: a subscription identifier, of which CONNACK says that there are none", packet.ErrProtocol))
 	}
 	codes := make([]byte, len(p.Filters))
-	no := func(i int, code byte, why error) {
-		if of, _ := topic.Lookup(p.Filters[i].Filter); !of.Probed {
-			c.denied(why)
-		}
-		codes[i] = packet.SubFailure
-		if c.version == packet.V5 {
-			codes[i] = code
-		}
-	}
-	for i, f := range p.Filters {
-		name, filter, ok := topic.CutShare(f.Filter)
-		switch {
-		case name != "" && newOptions(f.Options, 0, 0).noLocal(): // [MQTT-3.8.3-4]
-			return c.refused(codeProtocol, fmt.Errorf("%w: a shared subscription with No Local", packet.ErrProtocol))
-		case !ok || topic.ValidFilter(filter) != nil: // [MQTT-4.7.3-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1, -2]
-			err := fmt.Errorf("%w: %.64q is no filter", packet.ErrMalformed, f.Filter)
-			if c.version == packet.V311 {
-				return c.refused(codeFilter, err)
-			}
-			no(i, codeFilter, err)
-		case conf.MaxFilters > 0 && i >= conf.MaxFilters:
-			no(i, codeQuota, over("MaxFilters", conf.MaxFilters, "a SUBSCRIBE with %d filters", len(p.Filters)))
-		default:
-			codes[i] = min(f.QoS(), byte(conf.MaxQoS))
-			if err := conf.withinLimits(f.Filter); err != nil {
-				no(i, codeQuota, err)
-			} else if err := c.maySubscribe(f.Filter, filter); err != nil {
-				no(i, codeNotAuthorized, err)
-			}
+	for i := range p.Filters {
+		if code, err := c.grant(p.Filters, i, codes); err != nil {
+			return c.refused(code, err)
 		}
 	}
 	// Nobody who publishes a retained message waits for the commit below: one
@@ -117,7 +92,7 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 		}
 		var room bool
 		if known[i], room = c.srv.subscribe(s, f.Filter, newOptions(f.Options, codes[i], id)); !room {
-			no(i, codeQuota, over("MaxSubscriptions", c.srv.conf.MaxSubscriptions,
+			codes[i] = c.notGranted(f, codeQuota, over("MaxSubscriptions", c.srv.conf.MaxSubscriptions,
 				"another subscription of the session"))
 		}
 	}
@@ -131,18 +106,66 @@ func (c *Client) subscribe(p *packet.Subscribe) string {
 	c.appendPacket(&packet.Suback{ID: p.ID, Codes: codes})
 	s.mu.Unlock()
 	c.sendRetained(retained)
-	if c.srv.hooks.Events != nil {
-		var granted []string
-		for i, f := range p.Filters {
-			if codes[i] < packet.SubFailure {
-				granted = append(granted, f.Filter)
-			}
+	c.subscribed(p.Filters, codes)
+	return c.rest(took)
+}
+
+// grant sets the code of one filter of a SUBSCRIBE: the QoS that the client has
+// or why it has none. An error, with its reason code, ends the connection.
+func (c *Client) grant(filters []packet.Filter, i int, codes []byte) (byte, error) {
+	conf, f := &c.srv.conf, filters[i]
+	name, filter, ok := topic.CutShare(f.Filter)
+	switch {
+	case name != "" && newOptions(f.Options, 0, 0).noLocal(): // [MQTT-3.8.3-4]
+		return codeProtocol, fmt.Errorf("%w: a shared subscription with No Local", packet.ErrProtocol)
+	case !ok || topic.ValidFilter(filter) != nil: // [MQTT-4.7.3-1], [MQTT-4.7.1-2], [MQTT-4.8.2-1, -2]
+		err := fmt.Errorf("%w: %.64q is no filter", packet.ErrMalformed, f.Filter)
+		if c.version == packet.V311 {
+			return codeFilter, err
 		}
-		if granted != nil {
-			c.event(Event{Kind: Subscribed, Filters: granted})
+		codes[i] = c.notGranted(f, codeFilter, err)
+		return 0, nil
+	case conf.MaxFilters > 0 && i >= conf.MaxFilters:
+		codes[i] = c.notGranted(f, codeQuota,
+			over("MaxFilters", conf.MaxFilters, "a SUBSCRIBE with %d filters", len(filters)))
+		return 0, nil
+	}
+	if err := conf.withinLimits(f.Filter); err != nil {
+		codes[i] = c.notGranted(f, codeQuota, err)
+	} else if err := c.maySubscribe(f.Filter, filter); err != nil {
+		codes[i] = c.notGranted(f, codeNotAuthorized, err)
+	} else {
+		codes[i] = min(f.QoS(), byte(conf.MaxQoS))
+	}
+	return 0, nil
+}
+
+// notGranted counts a filter that the client may not have, and returns its code
+// in SUBACK: version 3.1.1 has one for all reasons.
+func (c *Client) notGranted(f packet.Filter, code byte, why error) byte {
+	if of, _ := topic.Lookup(f.Filter); !of.Probed {
+		c.denied(why)
+	}
+	if c.version == packet.V5 {
+		return code
+	}
+	return packet.SubFailure
+}
+
+// subscribed tells of the filters that a SUBSCRIBE granted.
+func (c *Client) subscribed(filters []packet.Filter, codes []byte) {
+	if c.srv.hooks.Events == nil {
+		return
+	}
+	var granted []string
+	for i, f := range filters {
+		if codes[i] < packet.SubFailure {
+			granted = append(granted, f.Filter)
 		}
 	}
-	return c.rest(took)
+	if granted != nil {
+		c.event(Event{Kind: Subscribed, Filters: granted})
+	}
 }
 
 // retainedFor finds and stages the retained messages for a SUBSCRIBE; known are
