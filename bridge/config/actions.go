@@ -23,12 +23,39 @@ type Action struct {
 	PasswordFile string `toml:"password_file"`
 }
 
-// ActionKinds are those that call a service, and whether the bridge serves the
-// kind itself unless the action is remote.
-var ActionKinds = map[string]bool{
-	"cloudwatchAlarm": false, "cloudwatchLogs": false, "cloudwatchMetric": false, "dynamoDB": false,
-	"dynamoDBv2": false, "elasticsearch": false, "firehose": true, "iotAnalytics": true, "kinesis": true,
-	"lambda": false, "openSearch": false, "s3": true, "sns": false, "sqs": true, "stepFunctions": false,
+// A Local says when the bridge serves a kind of action itself.
+type Local int
+
+// Kinds of actions are elsewhere; or of the bridge's own unless the action is remote;
+// or that, unless something says where else the service is.
+const (
+	Elsewhere Local = iota
+	UnlessRemote
+	UnlessPlaced
+)
+
+// ActionKinds are those that call a service.
+var ActionKinds = map[string]Local{
+	"cloudwatchAlarm": Elsewhere, "cloudwatchLogs": Elsewhere, "cloudwatchMetric": UnlessPlaced,
+	"dynamoDB": Elsewhere, "dynamoDBv2": Elsewhere, "elasticsearch": Elsewhere, "firehose": UnlessRemote,
+	"iotAnalytics": UnlessRemote, "kinesis": UnlessRemote, "lambda": Elsewhere, "openSearch": Elsewhere,
+	"s3": UnlessRemote, "sns": Elsewhere, "sqs": UnlessRemote, "stepFunctions": Elsewhere,
+}
+
+// Elsewhere says whether actions of a kind that the bridge serves itself call a
+// service elsewhere instead.
+func (c *Config) Elsewhere(kind string) bool {
+	for _, a := range c.Actions {
+		if a.Kind == kind {
+			return a.Remote || ActionKinds[kind] == UnlessPlaced && a.placed()
+		}
+	}
+	return false
+}
+
+// placed says whether something tells where the service is.
+func (a *Action) placed() bool {
+	return a.EndpointURL != "" || a.Region != "" || a.Profile != "" || a.RoleARN != ""
 }
 
 // isSearch says whether a kind takes an auth of its own.
@@ -48,7 +75,7 @@ func (c *Config) checkActions() (errs []error) {
 			bad("kind: %q stands twice", a.Kind)
 		}
 		seen[a.Kind] = true
-		if known && a.Remote && !local {
+		if known && a.Remote && local == Elsewhere {
 			bad("remote: %s is always elsewhere", a.Kind)
 		}
 		if a.EndpointURL != "" {
@@ -56,7 +83,7 @@ func (c *Config) checkActions() (errs []error) {
 				u.Host == "" || u.User != nil || u.RawQuery != "" {
 				bad("endpoint_url: want http or https, a host, and neither user nor query")
 			}
-			if local && !a.Remote {
+			if local == UnlessRemote && !a.Remote {
 				bad("endpoint_url: the bridge serves %s itself, unless remote = true", a.Kind)
 			}
 		}

@@ -24,6 +24,13 @@ endpoint_url = "https://search.example.org"
 	if err != nil || len(c.Actions) != 3 || c.Actions[0].Region != "us-east-1" || !c.Actions[1].Remote {
 		t.Errorf("%+v, %v", c, err)
 	}
+	for text, want := range map[string]bool{"": false, "remote = true": true, "region = \"eu-west-1\"": true,
+		"endpoint_url = \"http://x\"": true, "profile = \"plant\"": true} {
+		c, err := load(t, "[[actions]]\nkind = \"cloudwatchMetric\"\n"+text)
+		if err != nil || c.Elsewhere("cloudwatchMetric") != want || c.Elsewhere("s3") {
+			t.Errorf("cloudwatchMetric with %q: %v, want elsewhere %v", text, err, want)
+		}
+	}
 	for text, want := range map[string]string{
 		`kind = "ftp"`: `kind: "ftp", want one of cloudwatchAlarm`,
 		"kind = \"sns\"\n[[actions]]\nkind = \"sns\"":     `actions[1].kind: "sns" stands twice`,

@@ -107,6 +107,8 @@ func (c *Config) bounds() []bound {
 		{"channels.max_bytes", c.Channel.MaxBytes, 1 << 20, noMost, true, "0 for no limit, or at least 1 MiB"},
 		{"channels.max", c.Channel.Max, 0, 10_000, false, "0 to 10000"},
 		{"http_action.tries", c.Web.Tries, 0, 1000, false, "0 for as long as every action, up to 1000"},
+		{"metric_action.max", c.Metric.Max, 1, 100_000, false, "1 to 100000"},
+		{"metric_action.keep", c.Metric.Keep, minute, noMost, true, "0s for ever, or at least 1m"},
 		{"postgres.connections", c.Postgres.Connections, 1, 100, false, "1 to 100"},
 		{"rules.max_backlog", c.Rules.MaxBacklog, 1 << 20, noMost, false, "at least 1 MiB"},
 	}

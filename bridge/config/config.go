@@ -47,6 +47,7 @@ type Config struct {
 	Audit    Audit    `toml:"audit"`
 	Egress   Egress   `toml:"egress"`
 	Web      Web      `toml:"http_action"`
+	Metric   Metric   `toml:"metric_action"`
 	Postgres Postgres `toml:"postgres"`
 	Lambda   Lambda   `toml:"lambda"`
 	Log      Log      `toml:"log"`
@@ -128,6 +129,7 @@ func Default() *Config {
 		Lambda: Lambda{Directories: []string{}, MaxConcurrency: 20, MaxMemory: 3008 << 20,
 			MaxTimeout: Duration(15 * time.Minute), MaxFunctions: 1000, MaxCode: 2 << 30,
 			Idle: Duration(10 * time.Minute)},
+		Metric:   Metric{Max: 1000, Keep: Duration(time.Hour)},
 		Postgres: Postgres{Connections: 4},
 		Egress:   Egress{Allow: []string{}},
 		Log:      Log{Level: "info", Format: "json"},

@@ -173,6 +173,12 @@ type Web struct {
 	Tries int `toml:"tries"` // answered by 429 or 5xx, before it is given up; 0: as every action
 }
 
+// Metric bounds the metrics that cloudwatchMetric actions make.
+type Metric struct {
+	Max  int      `toml:"max"`  // more are refused
+	Keep Duration `toml:"keep"` // after its last value a metric is dropped; 0: never
+}
+
 // Postgres is the database of the postgres and timestream actions.
 type Postgres struct {
 	URL          string `toml:"url"` // without a password; "": none

@@ -4,12 +4,14 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/speed/action/send"
+	"github.com/tidemill/tidemill/bridge/speed/metric"
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/postgres"
 	"github.com/tidemill/tidemill/bridge/speed/sink/search"
@@ -23,8 +25,12 @@ func (a *assembly) newSenders() (*send.Set, error) {
 	if a.functions != nil {
 		o.Functions = a.functions.caller
 	}
-	if !remote(c, "s3") {
+	if !c.Elsewhere("s3") {
 		o.Objects = a.objects
+	}
+	if !c.Elsewhere("cloudwatchMetric") {
+		a.ruleMetrics = metric.New(metric.Options{Most: c.Metric.Max, Keep: time.Duration(c.Metric.Keep)})
+		o.Metrics = a.ruleMetrics
 	}
 	for i, k := range c.Actions {
 		o.Places[k.Kind] = awsapi.Place{Region: k.Region, EndpointURL: k.EndpointURL, Profile: k.Profile,
@@ -67,14 +73,4 @@ func openDatabase(c config.Postgres) (*postgres.Store, error) {
 		conn.Password = strings.TrimSuffix(string(password), "\n")
 	}
 	return postgres.Open(context.Background(), conn, c.Connections)
-}
-
-// remote says whether actions of a kind that the bridge serves go elsewhere.
-func remote(c *config.Config, kind string) bool {
-	for _, a := range c.Actions {
-		if a.Kind == kind {
-			return a.Remote
-		}
-	}
-	return false
 }

@@ -60,7 +60,7 @@ func (c catalog) Room(stream string) error {
 }
 
 // Remote implements action.Catalog.
-func (c catalog) Remote(kind string) bool { return remote(c.config, kind) }
+func (c catalog) Remote(kind string) bool { return c.config.Elsewhere(kind) }
 
 // Queue implements action.Catalog.
 func (c catalog) Queue(b *streams.Batch, name string, m *queue.Message) error {

@@ -38,6 +38,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/metric"
 	"github.com/tidemill/tidemill/bridge/speed/notice"
 	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/route"
@@ -84,7 +85,8 @@ type Server struct {
 	topicRules  *declare.Rules
 	outboxes    *action.Outboxes
 	drainer     *action.Drainer
-	senders     *send.Set // of actions that call a service
+	senders     *send.Set        // of actions that call a service
+	ruleMetrics *metric.Registry // nil: they are CloudWatch's
 	firehose    *firehose.Service
 	deliveries  *control.Service
 	kinesis     *kinesis.Service

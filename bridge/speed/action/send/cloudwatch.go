@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/metric"
 	"github.com/tidemill/tidemill/bridge/speed/sink/cloudwatch"
 	"github.com/tidemill/tidemill/bridge/speed/sink/logs"
 )
@@ -15,24 +16,7 @@ import (
 const maxMetricBytes = 512 << 10
 
 func addCloudWatch(o *Options, add adding) {
-	metrics := newClients(o, "cloudwatchMetric", cloudwatch.New)
-	add("cloudwatchMetric", cloudwatch.MaxData, maxMetricBytes, func(ctx context.Context, ds deliveries) []error {
-		return runs(ds, param("metricNamespace"), cloudwatch.MaxData, maxMetricBytes, func(run deliveries) []error {
-			c, err := metrics.in(ctx, "")
-			if err != nil {
-				return each(len(run), err)
-			}
-			return apart(run, func(run deliveries) error {
-				data := make([]cloudwatch.Datum, len(run))
-				for i, d := range run {
-					if data[i], err = datum(d); err != nil {
-						return never(err)
-					}
-				}
-				return c.Put(ctx, run[0].Parameter("metricNamespace"), data)
-			})
-		})
-	})
+	add("cloudwatchMetric", cloudwatch.MaxData, maxMetricBytes, metrics(o))
 	alarms := newClients(o, "cloudwatchAlarm", cloudwatch.New)
 	add("cloudwatchAlarm", 16, maxMetricBytes, inOrder(func(ctx context.Context, d *action.Delivery) error {
 		c, err := alarms.in(ctx, "")
@@ -51,6 +35,38 @@ func addCloudWatch(o *Options, add adding) {
 			return putLogs(ctx, c, run)
 		})
 	})
+}
+
+// metrics puts values into the bridge's own metrics, or into CloudWatch's.
+func metrics(o *Options) do {
+	if o.Metrics != nil {
+		return inOrder(func(_ context.Context, d *action.Delivery) error {
+			x, err := datum(d)
+			if err == nil {
+				err = o.Metrics.Put(metric.Sample{Namespace: d.Parameter("metricNamespace"), Name: x.Name, Unit: x.Unit,
+					Value: x.Value, Time: x.Time})
+			}
+			return never(err)
+		})
+	}
+	clients := newClients(o, "cloudwatchMetric", cloudwatch.New)
+	return func(ctx context.Context, ds deliveries) []error {
+		return runs(ds, param("metricNamespace"), cloudwatch.MaxData, maxMetricBytes, func(run deliveries) []error {
+			c, err := clients.in(ctx, "")
+			if err != nil {
+				return each(len(run), err)
+			}
+			return apart(run, func(run deliveries) error {
+				data := make([]cloudwatch.Datum, len(run))
+				for i, d := range run {
+					if data[i], err = datum(d); err != nil {
+						return never(err)
+					}
+				}
+				return c.Put(ctx, run[0].Parameter("metricNamespace"), data)
+			})
+		})
+	}
 }
 
 func datum(d *action.Delivery) (x cloudwatch.Datum, err error) {

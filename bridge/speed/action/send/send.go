@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/metric"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/kafka"
@@ -39,6 +40,8 @@ type Options struct {
 	Objects sink.Objects
 	// Functions are the bridge's own; nil: all functions are Lambda's.
 	Functions Invoker
+	// Metrics are the bridge's own; nil: CloudWatch's.
+	Metrics *metric.Registry
 	// Search authorizes requests to searches, by kind of action; nil: by signature.
 	Search map[string]search.Authorize
 	// HTTP calls what is not called through the SDK, and the SDK's services, too,
