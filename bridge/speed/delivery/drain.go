@@ -43,7 +43,8 @@ type Work interface {
 	// Decode reads a plan that was made durable. A work that has none durable
 	// returns nil.
 	Decode(raw []byte) (Plan, error)
-	// Job is the delivery of a plan. Its Settle calls Move.
+	// Job is the delivery of a plan. Its Settle calls Move. With ErrAbandon the range
+	// is planned anew.
 	Job(ctx context.Context, p Plan) (*Job, error)
 	// Lost tells of records that left the log before they were delivered.
 	Lost(from, to uint64)
@@ -105,10 +106,9 @@ func (d *Drain) Once(ctx context.Context) error {
 		}
 	}
 	job, err := d.work.Job(ctx, pos.plan)
-	if err != nil {
-		return err
+	if err == nil {
+		err = d.Do(ctx, job)
 	}
-	err = d.Do(ctx, job)
 	if errors.Is(err, ErrAbandon) && d.plans {
 		// Plan again, with the configuration that is in force then.
 		return errors.Join(err, d.save(ctx, position{next: pos.next}))

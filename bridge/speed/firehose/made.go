@@ -65,7 +65,7 @@ func (m *made) fail(kind string, f interface{ Append([]byte) []byte }) {
 // the plan ends before the first that is too much, for good: the rest is the next's.
 func (d *stream) make(ctx context.Context, c *Config, p *plan) (*made, error) {
 	m := &made{}
-	first := c.Processing
+	first := c.Processing // of plans of before it may be another configuration's, but for Split
 	first.Split = p.Split
 	to, size := p.To, int64(0)
 	err := d.each(ctx, p.Range, func(r *streams.Record) error {

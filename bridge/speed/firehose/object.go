@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/delivery"
@@ -117,31 +118,40 @@ func (d *stream) outputs(ctx context.Context, c *Config, p *plan) (all []output,
 	if err != nil {
 		return nil, nil, err
 	}
-	made := []output{}
-	if c.Conversion != nil {
-		convertible(c, p, m)
-	}
+	var made []output
 	if c.Partitioning != nil {
 		made, err = d.partitions(ctx, c, p, m)
 	} else if len(m.parts) > 0 {
-		made = append(made, p.object(c, p.Key, m.parts))
+		made, err = p.object(c, p.Key, m.parts, m)
 	}
 	if err != nil {
 		return nil, nil, err
 	}
+	done := counts{}
+	for _, o := range made {
+		done.records, done.bytes = done.records+o.records, done.bytes+o.bytes
+	}
 	made = append(made, d.failures(c, p, m)...)
-	done := counts{records: int64(len(m.parts)), bytes: p.size(m.parts), failed: m.nFail, objects: int64(len(made))}
+	done.failed, done.objects = m.nFail, int64(len(made))
 	return append(all, made...), func() counts { return done }, nil
 }
 
-// object is one of parts.
-func (p *plan) object(c *Config, key string, parts []piece) output {
-	write := func(_ context.Context, w io.Writer) error { return p.writeParts(w, parts) }
-	if c.Conversion != nil {
-		write = func(_ context.Context, w io.Writer) error { return c.Conversion.write(w, parts) }
+// object is one of parts, or none where no part can be in it.
+func (p *plan) object(c *Config, key string, parts []piece, m *made) ([]output, error) {
+	if c.Conversion == nil {
+		return []output{p.joined(c, key, parts)}, nil
 	}
+	o, ok, err := p.converted(c, key, parts, m)
+	if err != nil || !ok {
+		return nil, err
+	}
+	return []output{o}, nil
+}
+
+// joined is an object of parts one after the other.
+func (p *plan) joined(c *Config, key string, parts []piece) output {
 	return output{place: c.Objects.place(), bucket: p.Bucket, key: key, records: int64(len(parts)),
-		bytes: p.size(parts), write: write}
+		bytes: p.size(parts), write: func(_ context.Context, w io.Writer) error { return p.writeParts(w, parts) }}
 }
 
 // streamed is the object of records that nothing is done with: they are read from
@@ -189,24 +199,19 @@ func (d *stream) partitions(ctx context.Context, c *Config, p *plan, m *made) (a
 		items[i] = m.parts[i].Item
 	}
 	spread, order, refused := NewSpread(c).Add(items)
-	named := p.Parts
-	if named == nil {
-		named = map[string]string{}
+	if err := d.nameParts(ctx, c, p, spread, order); err != nil {
+		return nil, err
 	}
-	fresh := false
-	for n, id := range order {
-		if named[id] == "" {
-			fresh = true
-			named[id], err = c.Objects.Key(c.Name, c.Version, spread[id].Values, fmt.Sprintf("%s-%d", p.ID, n))
-			if err != nil {
-				return nil, err
-			}
-		}
+	for _, id := range order {
 		parts := make([]piece, 0, len(spread[id].Items))
 		for _, i := range spread[id].Items {
 			parts = append(parts, m.parts[i])
 		}
-		all = append(all, p.object(c, named[id], parts))
+		one, err := p.object(c, p.Parts[id], parts, m)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one...)
 	}
 	for i, r := range items {
 		if why := refused[i]; why != nil {
@@ -214,11 +219,29 @@ func (d *stream) partitions(ctx context.Context, c *Config, p *plan, m *made) (a
 				Message: why.Message, Ended: p.At, Raw: m.parts[i].raw})
 		}
 	}
-	if fresh {
-		p.Parts = named
-		err = d.Replan(ctx, p)
+	return all, nil
+}
+
+// nameParts names the objects of partitions that have no name in the plan yet.
+func (d *stream) nameParts(ctx context.Context, c *Config, p *plan, spread map[string]*Partition,
+	order []string) (err error) {
+	named, fresh := map[string]string{}, false
+	maps.Copy(named, p.Parts)
+	for n, id := range order {
+		if named[id] != "" {
+			continue
+		}
+		fresh = true
+		named[id], err = c.Objects.Key(c.Name, c.Version, spread[id].Values, fmt.Sprintf("%s-%d", p.ID, n))
+		if err != nil {
+			return err
+		}
 	}
-	return all, err
+	if !fresh {
+		return nil
+	}
+	p.Parts = named
+	return d.Replan(ctx, p)
 }
 
 // failures are the objects of lines.

@@ -1,41 +1,31 @@
 package firehose
 
 import (
-	"fmt"
+	"bytes"
+	"context"
 	"io"
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose/convert"
 )
 
-// convertible takes the records out of m that cannot be rows of the table, and has
-// a line for each.
-func convertible(c *Config, p *plan, m *made) {
+// converted is an object of parts as a file of Parquet, which is in memory: what
+// cannot be a row of the table is known before the object has a byte. m has a line
+// for each such record. An object without rows is not written: ok is false.
+func (p *plan) converted(c *Config, key string, parts []piece, m *made) (o output, ok bool, err error) {
 	v := c.Conversion
-	check := convert.NewWriter(io.Discard, v.Schema, v.JSON, v.Parquet)
-	kept := m.parts[:0]
-	for _, x := range m.parts {
-		why := check.Check(x.Data)
-		if why == nil {
-			kept = append(kept, x)
-			continue
-		}
+	var file bytes.Buffer
+	out := convert.NewWriter(&file, v.Schema, v.JSON, v.Parquet)
+	o = output{place: c.Objects.place(), bucket: p.Bucket, key: key, records: int64(len(parts)), bytes: p.size(parts)}
+	err = out.AddAll(len(parts), func(i int) []byte { return parts[i].Data }, func(i int, why *convert.Failure) {
+		x := &parts[i]
+		o.records--
+		o.bytes -= int64(len(x.Data) + len(p.Delim))
 		m.fail(ConversionFailed, NewConversionFailure(v.Table, x.offset, x.Arrived.UnixMilli(), p.At, why.Code,
 			why.Message, x.Data))
+	})
+	if err == nil {
+		err = out.Close()
 	}
-	m.parts = kept
-}
-
-// write writes records as a file of Parquet; convertible let them through.
-func (v *Conversion) write(w io.Writer, parts []piece) error {
-	out := convert.NewWriter(w, v.Schema, v.JSON, v.Parquet)
-	for i := range parts {
-		f, err := out.Add(parts[i].Data)
-		if err != nil {
-			return err
-		}
-		if f != nil {
-			return fmt.Errorf("record %d is no row any more: %s", parts[i].offset, f.Message)
-		}
-	}
-	return out.Close()
+	o.write = func(_ context.Context, w io.Writer) error { _, err := w.Write(file.Bytes()); return err }
+	return o, o.records > 0, err
 }

@@ -91,8 +91,8 @@ func TestPlanAsItWas(t *testing.T) {
 	}
 	today := config(t, "a", 1, 0)
 	today.Objects.Region = "elsewhere"
-	was := read.(*plan).as(today)
-	if !reflect.DeepEqual(was.Conversion, c.Conversion) || was.Objects.place() != (Place{}) ||
+	was, err := read.(*plan).as(today)
+	if err != nil || !reflect.DeepEqual(was.Conversion, c.Conversion) || was.Objects.place() != (Place{}) ||
 		was.Objects.Bucket != "lake" || today.Conversion != nil || today.Objects.Bucket != "readings" {
 		t.Errorf("%+v of %+v", was, today)
 	}
@@ -100,7 +100,58 @@ func TestPlanAsItWas(t *testing.T) {
 		t.Error("moved")
 	}
 	before, err := d.Decode([]byte(`{"from":0,"to":1,"bucket":"lake","key":"k"}`))
-	if err != nil || before.(*plan).as(today) != today || before.(*plan).moved(today) {
+	if err != nil || before.(*plan).moved(today) {
 		t.Errorf("of before: %+v, %v", before, err)
 	}
+	if is, err := before.(*plan).as(today); err != nil || is != today {
+		t.Errorf("of before: %+v, %v", is, err)
+	}
+}
+
+// What was planned is processed as the configuration said then, though an update and
+// a restart came between.
+func TestPlanKeepsItsProcessing(t *testing.T) {
+	const doc = `{"DeliveryStreamName":"a","ExtendedS3DestinationConfiguration":{"BucketARN":"arn:aws:s3:::lake",
+	  "Prefix":"PREFIX/","ErrorOutputPrefix":"bad/","BufferingHints":{"SizeInMBs":64,"IntervalInSeconds":0},
+	  "CustomTimeZone":"+02:00","DynamicPartitioningConfiguration":{"Enabled":true},"ProcessingConfiguration":{"Enabled":true,
+	  "Processors":[PROCESSORS{"Type":"MetadataExtraction","Parameters":[{"ParameterName":"MetadataExtractionQuery",
+	  "ParameterValue":"QUERY"},{"ParameterName":"JsonParsingEngine","ParameterValue":"JQ-1.6"}]}]}}}`
+	parsed := func(prefix, processors, query string) *Config {
+		c, err := Parse([]byte(strings.NewReplacer("PREFIX", prefix, "PROCESSORS", processors, "QUERY", query).Replace(doc)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	synctest.Test(t, func(t *testing.T) {
+		k := &bucket{objects: map[string][]byte{}, fail: func(int) error { return errors.New("away") }}
+		c := parsed("old/!{partitionKeyFromQuery:k}", `{"Type":"RecordDeAggregation","Parameters":[{"ParameterName":
+		  "SubRecordType","ParameterValue":"JSON"}]},{"Type":"AppendDelimiterToRecord","Parameters":[]},`, "{k:.k}")
+		fs := vfs.NewMem()
+		store, _, stop := running(t, fs, k, c)
+		put(t, store, "a", `{"k":"x"}{"k":"y","l":"1"}`, `{"l":"z"}`)
+		time.Sleep(time.Minute)
+		stop()
+		k.fail = nil
+		c = parsed("new/!{partitionKeyFromQuery:l}", `{"Type":"Decompression","Parameters":[{"ParameterName":
+		  "CompressionFormat","ParameterValue":"GZIP"}]},`, "{l:.l}")
+		_, s, stop := running(t, fs, k, c)
+		defer stop()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		var got []string
+		for key, raw := range k.objects {
+			_, rest, _ := strings.Cut(key, "/")
+			if strings.HasPrefix(rest, "bad/metadata-extraction-failed/") {
+				got = append(got, "failed")
+				continue
+			}
+			got = append(got, rest[:strings.Index(rest, "/")+2]+" "+string(raw))
+		}
+		slices.Sort(got)
+		want := []string{"failed", "old/x {\"k\":\"x\"}\n", "old/y {\"k\":\"y\",\"l\":\"1\"}\n"}
+		if st := s.Stats()["a"]; !slices.Equal(got, want) || st.Records != 2 || st.Failed != 1 {
+			t.Errorf("%q, want %q; %+v", got, want, st)
+		}
+	})
 }

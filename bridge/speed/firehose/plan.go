@@ -10,6 +10,8 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/delivery"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/compress"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/partition"
+	"github.com/tidemill/tidemill/bridge/speed/javatime"
 )
 
 // readBytes bounds what one read of the log brings into memory.
@@ -36,6 +38,61 @@ type plan struct {
 	Place      *Place      `json:"place,omitempty"`      // of Bucket; nil: the configuration's, in plans of before
 	Conversion *Conversion `json:"conversion,omitempty"` // with Place alone
 	Source     *copyPlan   `json:"source,omitempty"`     // where SourceKey is; nil: the configuration's
+
+	Processing *processed `json:"processing,omitempty"` // beside Split and Delim; nil: the configuration's
+}
+
+// processed is what happens to the records of a plan. It is that of the configuration
+// that the plan was made with: another one may make other objects of them.
+type processed struct {
+	Decompress bool    `json:"decompress,omitempty"`
+	LogEvents  bool    `json:"log_events,omitempty"`
+	Lambda     *Lambda `json:"lambda,omitempty"`
+
+	Partitioning *spreadPlan `json:"partitioning,omitempty"`
+}
+
+// A spreadPlan is how records are spread over partitions.
+type spreadPlan struct {
+	Query  string        `json:"query,omitempty"` // "": the function gives the keys
+	Retry  time.Duration `json:"retry"`
+	Prefix string        `json:"prefix"`
+	Zone   string        `json:"zone"`
+}
+
+// processing is that of c.
+func (c *Config) processing() *processed {
+	p := &processed{Decompress: c.Processing.Decompress, LogEvents: c.Processing.LogEvents, Lambda: c.Processing.Lambda}
+	if s := c.Partitioning; s != nil {
+		p.Partitioning = &spreadPlan{Retry: s.Retry, Prefix: c.Objects.Prefix.text, Zone: c.Objects.Prefix.zone.String()}
+		if s.Query != nil {
+			p.Partitioning.Query = s.Query.String()
+		}
+	}
+	return p
+}
+
+// set gives c the processing of a plan.
+func (p *processed) set(c *Config) (err error) {
+	c.Processing.Decompress, c.Processing.LogEvents, c.Processing.Lambda = p.Decompress, p.LogEvents, p.Lambda
+	s := p.Partitioning
+	if c.Partitioning = nil; s == nil {
+		return nil
+	}
+	c.Partitioning = &Partitioning{Retry: s.Retry}
+	if s.Query != "" {
+		if c.Partitioning.Query, err = partition.Compile(s.Query); err != nil {
+			return fmt.Errorf("query of a plan: %w", err)
+		}
+	}
+	zone, ok := javatime.Zone(s.Zone)
+	if !ok {
+		return fmt.Errorf("prefix of a plan: there is no time zone %.100q", s.Zone)
+	}
+	if c.Objects.Prefix, err = ParsePrefix(s.Prefix, zone); err != nil {
+		return fmt.Errorf("prefix of a plan: %w", err)
+	}
+	return nil
 }
 
 // A copyPlan is the copy of the records as they came.
@@ -46,18 +103,24 @@ type copyPlan struct {
 }
 
 // as is c with what p was planned with, which may have changed since.
-func (p *plan) as(c *Config) *Config {
+func (p *plan) as(c *Config) (*Config, error) {
 	if p.Place == nil {
-		return c
+		return c, nil
 	}
 	was := *c
+	was.Processing.Split, was.Processing.Delimiter = p.Split, p.Delim
 	was.Objects.Bucket, was.Conversion = p.Bucket, p.Conversion
 	was.Objects.Region, was.Objects.EndpointURL = p.Place.Region, p.Place.EndpointURL
 	if s := p.Source; s != nil {
 		was.SourceBackup = &Objects{Bucket: s.Bucket, Compression: s.Format, Region: s.Place.Region,
 			EndpointURL: s.Place.EndpointURL}
 	}
-	return &was
+	if p.Processing != nil {
+		if err := p.Processing.set(&was); err != nil {
+			return nil, fmt.Errorf("%w: %w", delivery.ErrAbandon, err)
+		}
+	}
+	return &was, nil
 }
 
 // moved says that c has objects elsewhere than p was planned to write them.
@@ -168,7 +231,7 @@ func (d *stream) plan(c *Config, from, to uint64, oldest time.Time) (delivery.Pl
 	v := Values{At: oldest}
 	p := &plan{Range: delivery.Range{From: from, To: to}, Bucket: o.Bucket, ID: id, At: time.Now().UnixMilli(),
 		Gzip: o.Compression == compress.Gzip, Delim: c.Processing.Delimiter, Split: c.Processing.Split,
-		Place: new(o.place()), Conversion: c.Conversion}
+		Place: new(o.place()), Conversion: c.Conversion, Processing: c.processing()}
 	if !p.Gzip {
 		p.Format = o.Compression
 	}

@@ -16,6 +16,7 @@ import (
 // what Eval returns is kept with the plan, since a random string differs from
 // call to call. Its zero value gives "".
 type Prefix struct {
+	text        string // as it was given
 	parts       []part
 	zone        *time.Location
 	expressions bool // the text has any
@@ -106,7 +107,7 @@ func ParseErrorPrefix(text string, zone *time.Location) (Prefix, error) {
 }
 
 func parsePrefix(text string, zone *time.Location) (Prefix, error) {
-	p := Prefix{zone: zone}
+	p := Prefix{text: text, zone: zone}
 	for rest := text; rest != ""; {
 		lit, expr, found := strings.Cut(rest, "!{")
 		if lit != "" {

@@ -77,7 +77,11 @@ const attemptTime = 15 * time.Minute
 // Job implements delivery.Work.
 func (d *stream) Job(ctx context.Context, planned delivery.Plan) (*delivery.Job, error) {
 	p := planned.(*plan)
-	j, err := d.job(ctx, p.as(d.config.Load()), p)
+	c, err := p.as(d.config.Load())
+	if err != nil {
+		return nil, err
+	}
+	j, err := d.job(ctx, c, p)
 	if err != nil {
 		return nil, err
 	}

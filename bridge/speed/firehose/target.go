@@ -110,7 +110,7 @@ func (d *stream) toTarget(ctx context.Context, c *Config, p *plan, t *target) (*
 func (d *stream) finish(ctx context.Context, c *Config, p *plan, m *made, n counts, why map[string]string) error {
 	outputs := d.failures(c, p, m)
 	if c.BackupAll && len(m.parts) > 0 {
-		outputs = append(outputs, p.object(c, p.Key, m.parts))
+		outputs = append(outputs, p.joined(c, p.Key, m.parts))
 	}
 	if err := d.Persist(ctx, "writing what failed", abandoned, func(ctx context.Context) error {
 		return d.putPlanned(ctx, p, outputs)

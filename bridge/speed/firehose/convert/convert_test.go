@@ -3,6 +3,7 @@ package convert
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -349,17 +351,65 @@ func BenchmarkAdd(b *testing.B) {
 		size += len(rec)
 	}
 	tb := table(b, "thing string", "ts bigint", "temp double", "hum double", "state string")
-	b.SetBytes(int64(size))
-	b.ReportAllocs()
-	for b.Loop() {
-		w := NewWriter(io.Discard, tb, openX, standard)
+	run := func(name string, add func(*Writer) error) {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				w := NewWriter(io.Discard, tb, openX, standard)
+				if err := errors.Join(add(w), w.Close()); err != nil || w.Rows() != int64(len(records)) {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+	run("one by one", func(w *Writer) error {
 		for _, rec := range records {
 			if f, err := w.Add(rec); f != nil || err != nil {
-				b.Fatal(f, err)
+				return fmt.Errorf("%v, %w", f, err)
 			}
 		}
-		if err := w.Close(); err != nil {
-			b.Fatal(err)
+		return nil
+	})
+	run("all", func(w *Writer) error {
+		return w.AddAll(len(records), func(i int) []byte { return records[i] }, func(int, *Failure) {})
+	})
+}
+
+// All at once is one by one: the same rows, the same failures, and the same bytes
+// each time.
+func TestAddAll(t *testing.T) {
+	tb := table(t, "n int", "s string")
+	var records []string
+	for i := range 40_000 {
+		rec := fmt.Sprintf(`{"n":%d,"s":"%s"}`, i, strings.Repeat("x", i%50))
+		if i%1000 == 7 {
+			rec = `{"n":"none"}`
 		}
+		records = append(records, rec)
+	}
+	file, failures := written(t, tb, openX, standard, records...)
+	var first []byte
+	for range 3 {
+		var b bytes.Buffer
+		w := NewWriter(&b, tb, openX, standard)
+		last, failed := -1, 0
+		err := w.AddAll(len(records), func(i int) []byte { return []byte(records[i]) }, func(i int, f *Failure) {
+			if failed++; failures[i] == nil || *failures[i] != *f || i <= last {
+				t.Errorf("record %d: %+v", i, f)
+			}
+			last = i
+		})
+		if err := errors.Join(err, w.Close()); err != nil || failed != 40 || w.Rows() != 40_000-40 {
+			t.Fatalf("%v, %d failed, %d rows", err, failed, w.Rows())
+		}
+		if first == nil {
+			first = b.Bytes()
+		} else if !bytes.Equal(first, b.Bytes()) {
+			t.Error("other bytes the second time")
+		}
+	}
+	if a, b := read(t, file), read(t, first); !slices.Equal(a, b) {
+		t.Errorf("%d rows, want %d", len(b), len(a))
 	}
 }

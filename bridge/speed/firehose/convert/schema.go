@@ -39,6 +39,9 @@ type node struct {
 	key    *node            // of Map
 	isKey  bool             // it is one
 	elem   *node            // of Array and Map
+	member string           // of a field of Struct: its name in records
+	first  *node            // of Struct: the field that was first in the last record
+	after  *node            // the field that followed there
 	seen   uint64           // stamp of the object that had it last
 }
 
@@ -66,7 +69,8 @@ func (b *schemer) group(n *node, def, rep int, top bool) parquet.Node {
 		g.Group[f.Name] = parquet.Optional(b.build(child, def+1, rep))
 		g.names = append(g.names, f.Name)
 		n.fields = append(n.fields, child)
-		n.byKey[b.key(f.Name, top)] = child
+		child.member = b.key(f.Name, top)
+		n.byKey[child.member] = child
 	}
 	return g
 }

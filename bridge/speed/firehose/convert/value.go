@@ -23,8 +23,8 @@ type token struct {
 
 // convert makes a value of n's type. Texts of numbers and truth values are taken as
 // such by OpenX' reader, not by Hive's.
-func (w *Writer) convert(n *node, t token) (parquet.Value, error) {
-	loose := !t.quoted || w.json.OpenX || n.isKey
+func (p *parser) convert(n *node, t token) (parquet.Value, error) {
+	loose := !t.quoted || p.json.OpenX || n.isKey
 	switch k := n.typ.Kind; k {
 	case String:
 		if l := n.typ.Length; l > 0 && utf8.RuneCount(t.text) > l {
@@ -37,7 +37,7 @@ func (w *Writer) convert(n *node, t token) (parquet.Value, error) {
 		}
 		return parquet.Value{}, mismatch(n, "true or false")
 	case TinyInt, SmallInt, Int, BigInt:
-		bits := map[Kind]int{TinyInt: 8, SmallInt: 16, Int: 32, BigInt: 64}[k]
+		bits := 8 << (k - TinyInt) // 8, 16, 32, 64
 		v, ok := integer(t.text)
 		if !loose || !ok || v < math.MinInt64>>(64-bits) || v > math.MaxInt64>>(64-bits) {
 			return parquet.Value{}, mismatch(n, fmt.Sprintf("a whole number of %d bits", bits))
@@ -74,7 +74,7 @@ func (w *Writer) convert(n *node, t token) (parquet.Value, error) {
 		}
 		return parquet.Int32Value(int32(at.Unix() / 86400)), nil
 	}
-	at, ok := w.timestamp(t)
+	at, ok := p.timestamp(t)
 	if !ok || at.Year() < 1 || at.Year() > 9999 {
 		return parquet.Value{}, mismatch(n, "a time")
 	}
@@ -185,11 +185,11 @@ func date(b []byte) (time.Time, bool) {
 }
 
 // timestamp reads a time in UTC.
-func (w *Writer) timestamp(t token) (time.Time, bool) {
-	if w.json.OpenX {
+func (p *parser) timestamp(t token) (time.Time, bool) {
+	if p.json.OpenX {
 		return openXTime(t)
 	}
-	for _, pattern := range w.json.Timestamps {
+	for _, pattern := range p.json.Timestamps {
 		if pattern == "millis" {
 			if ms, ok := integer(t.text); ok {
 				return time.UnixMilli(ms).UTC(), true
