@@ -117,7 +117,8 @@ func TestPlanKeepsItsProcessing(t *testing.T) {
 	  "Processors":[PROCESSORS{"Type":"MetadataExtraction","Parameters":[{"ParameterName":"MetadataExtractionQuery",
 	  "ParameterValue":"QUERY"},{"ParameterName":"JsonParsingEngine","ParameterValue":"JQ-1.6"}]}]}}}`
 	parsed := func(prefix, processors, query string) *Config {
-		c, err := Parse([]byte(strings.NewReplacer("PREFIX", prefix, "PROCESSORS", processors, "QUERY", query).Replace(doc)))
+		fill := strings.NewReplacer("PREFIX", prefix, "PROCESSORS", processors, "QUERY", query)
+		c, err := Parse([]byte(fill.Replace(doc)))
 		if err != nil {
 			t.Fatal(err)
 		}

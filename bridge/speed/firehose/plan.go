@@ -64,7 +64,8 @@ type spreadPlan struct {
 func (c *Config) processing() *processed {
 	p := &processed{Decompress: c.Processing.Decompress, LogEvents: c.Processing.LogEvents, Lambda: c.Processing.Lambda}
 	if s := c.Partitioning; s != nil {
-		p.Partitioning = &spreadPlan{Retry: s.Retry, Prefix: c.Objects.Prefix.text, Zone: c.Objects.Prefix.zone.String()}
+		prefix := &c.Objects.Prefix
+		p.Partitioning = &spreadPlan{Retry: s.Retry, Prefix: prefix.text, Zone: prefix.zone.String()}
 		if s.Query != nil {
 			p.Partitioning.Query = s.Query.String()
 		}
