@@ -97,6 +97,12 @@ func (d *Directory) load(name string) {
 	}
 	delete(d.users, name)
 	if u != nil {
+		for _, doc := range u.rights.docs {
+			if err := doc.CheckActions(); err != nil {
+				d.log.Warn("a policy of a user has an action that does not exist, which has no effect", "user", name,
+					"policy", doc.Name, "err", err)
+			}
+		}
 		d.users[name] = u
 		for _, k := range keys {
 			d.keys[k.ID] = k

@@ -3,12 +3,14 @@ package people
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/audit"
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
@@ -41,12 +43,26 @@ type KeyInfo struct {
 // maxOverlap bounds the time for which a key that was rotated still holds, our choice.
 const maxOverlap = 365 * 24 * time.Hour
 
-// check checks roles and policies beyond what the registry does.
-func check(names []string, policies map[string]json.RawMessage) error {
+// check checks roles and policies beyond what the registry does. A role is named
+// once, and the actions of policies exist, but of those that are the same in had,
+// which the user has already.
+func check(names []string, policies, had map[string]json.RawMessage) error {
 	if _, err := RightsOf(names); err != nil {
 		return err
 	}
-	_, err := parseAll(policies)
+	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			return fmt.Errorf("role %s: %w: it is there twice", name, registry.ErrInvalid)
+		}
+	}
+	docs, err := parseAll(policies)
+	for _, d := range docs {
+		if string(policies[d.Name]) != string(had[d.Name]) {
+			if wrong := d.CheckActions(); wrong != nil {
+				err = errors.Join(err, fmt.Errorf("policy %s: %w: %w", d.Name, authz.ErrMalformed, wrong))
+			}
+		}
+	}
 	return err
 }
 
@@ -54,7 +70,7 @@ func check(names []string, policies map[string]json.RawMessage) error {
 // without. One of that name is registry.ErrExists.
 func (d *Directory) CreateUser(ctx context.Context, name string, roles []string,
 	policies map[string]json.RawMessage) error {
-	if err := check(roles, policies); err != nil {
+	if err := check(roles, policies, nil); err != nil {
 		return err
 	}
 	return audit.Update(ctx, d.store, func(tx *registry.Tx) error {
@@ -65,10 +81,14 @@ func (d *Directory) CreateUser(ctx context.Context, name string, roles []string,
 // ChangeUser gives a user other roles and policies in the place of all there are.
 func (d *Directory) ChangeUser(ctx context.Context, name string, roles []string,
 	policies map[string]json.RawMessage) error {
-	if err := check(roles, policies); err != nil {
-		return err
-	}
 	return audit.Update(ctx, d.store, func(tx *registry.Tx) error {
+		old, err := tx.User(name)
+		if err == nil {
+			err = check(roles, policies, old.Policies)
+		}
+		if err != nil {
+			return err
+		}
 		return tx.UpdateUser(name, func(u *registry.User) { u.Roles, u.Policies = roles, policies })
 	})
 }
@@ -95,7 +115,7 @@ func (d *Directory) DeleteUser(ctx context.Context, name string) error {
 // secret is not told again.
 func (d *Directory) CreateKey(ctx context.Context, user string,
 	policies map[string]json.RawMessage) (id, secret string, err error) {
-	if err := check(nil, policies); err != nil {
+	if err := check(nil, policies, nil); err != nil {
 		return "", "", err
 	}
 	id, secret = pki.NewAccessKey()

@@ -67,7 +67,8 @@ var conditionKeys = []string{"aws:currenttime", "aws:epochtime", "aws:requestedr
 	"aws:sourceip", "aws:useragent", "aws:username", "iot:clientid"}
 
 // ParsePolicy reads a policy of a user or a key: an IAM policy in whose conditions
-// and variables nothing stands that is not known of people.
+// and variables nothing stands that is not known of people. Whether its actions exist
+// is asked when it is given to somebody (check).
 func ParsePolicy(doc []byte) (*authz.Document, error) {
 	d, err := authz.Parse(doc)
 	if err != nil {

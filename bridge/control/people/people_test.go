@@ -110,6 +110,26 @@ func TestRightsFollowChanges(t *testing.T) {
 	}
 }
 
+// A policy with an action that does not exist, of a version that took it, stays: the
+// user keeps all other rights, may be changed, and the log says so.
+func TestStoredSlip(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "registry.db")
+	d, r := openAt(t, path)
+	slip := inline("Deny", "iot:DeleteThng", "*")
+	ok(t, r.Update(func(tx *registry.Tx) error {
+		return tx.CreateUser(registry.User{Name: "alice", Roles: []string{Operator}, Policies: slip})
+	}), d.Close(), r.Close())
+	d, r = openAt(t, path)
+	defer r.Close()
+	defer d.Close()
+	ok(t, d.ChangeUser(t.Context(), "alice", []string{Viewer}, slip))
+	id, _, err := d.CreateKey(t.Context(), "alice", nil)
+	ok(t, err)
+	if !d.Key(id).Rights.Allow("iot:DescribeThing", "*", authz.Context{}) {
+		t.Error("alice has lost her role")
+	}
+}
+
 // What people may not be made of.
 func TestRefused(t *testing.T) {
 	d := open(t)
@@ -120,6 +140,8 @@ func TestRefused(t *testing.T) {
 	_, _, noUser := d.CreateKey(t.Context(), "bob", nil)
 	_, _, badPolicy := d.CreateKey(t.Context(), "alice", thing)
 	_, _, _, noKey := d.RotateKey(t.Context(), "AKIANONE", time.Hour)
+	slip := inline("Deny", "iot:DeleteThng", "*")
+	_, _, slipOfKey := d.CreateKey(t.Context(), "alice", slip)
 	for _, c := range []struct {
 		name string
 		err  error
@@ -130,6 +152,14 @@ func TestRefused(t *testing.T) {
 		{"a variable", d.CreateUser(t.Context(), "bob", nil, thing), authz.ErrMalformed, "iot:connection.thing.thingname"},
 		{"a condition", d.ChangeUser(t.Context(), "alice", nil, group), authz.ErrMalformed, "aws:principaltag/x"},
 		{"a policy of a key", badPolicy, authz.ErrMalformed, "aws:sourceip"},
+		{"an action that is none", d.CreateUser(t.Context(), "bob", nil, slip), authz.ErrMalformed,
+			`"iot:deletethng", the nearest is "iot:DeleteThing"`},
+		{"an action that is none, later", d.ChangeUser(t.Context(), "alice", nil, slip), authz.ErrMalformed,
+			"iot:DeleteThing"},
+		{"an action that is none, of a key", slipOfKey, authz.ErrMalformed, "iot:DeleteThing"},
+		{"a name in another case", d.CreateUser(t.Context(), "Alice", nil, nil), registry.ErrExists, "as alice"},
+		{"a role twice", d.CreateUser(t.Context(), "bob", []string{Viewer, Operator, Viewer}, nil),
+			registry.ErrInvalid, "viewer"},
 		{"a key of nobody", noUser, registry.ErrNotFound, "bob"},
 		{"a key that is not there", noKey, registry.ErrNotFound, "AKIANONE"},
 		{"a short password", d.SetPassword(t.Context(), "alice", "short"), registry.ErrInvalid, "12 characters"},

@@ -40,7 +40,7 @@ func ParseRegistration(config []byte) (Registration, error) {
 	if in.TemplateName != "" {
 		return in, errors.New("registrationConfig: templateBody and templateName, want one")
 	}
-	if _, err := Parse([]byte(in.TemplateBody)); err != nil {
+	if _, err := ParseNew([]byte(in.TemplateBody)); err != nil {
 		return in, fmt.Errorf("registrationConfig.templateBody: %w", err)
 	}
 	return in, nil

@@ -132,6 +132,9 @@ func New(o Options) *Service {
 // device, or a thing alone.
 func (s *Service) RegisterThing(ctx context.Context, body []byte, parameters map[string]string) (*Made, error) {
 	t, err := parse(body)
+	if err == nil {
+		err = t.checkActions()
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -81,6 +81,27 @@ func Parse(body []byte) (*Template, error) {
 	return t, err
 }
 
+// ParseNew is Parse for a template that is about to be stored: its policy documents
+// name no action that does not exist (authz.ParseNew).
+func ParseNew(body []byte) (*Template, error) {
+	t, err := Parse(body)
+	if err == nil {
+		err = t.checkActions()
+	}
+	return t, err
+}
+
+// checkActions returns an error if a policy document in which nothing is to be
+// computed names an action that does not exist.
+func (t *Template) checkActions() error {
+	for _, r := range t.resources {
+		if err := r.plainDocument(authz.ParseNew); err != nil {
+			return fmt.Errorf("%w: Resources.%s: PolicyDocument: %w", ErrTemplate, r.name, err)
+		}
+	}
+	return nil
+}
+
 // parse is Parse for templates that may have a thing alone.
 func parse(body []byte) (*Template, error) {
 	if len(body) > registry.MaxTemplateBody {
@@ -128,7 +149,7 @@ func parse(body []byte) (*Template, error) {
 		return nil, err
 	}
 	for _, r := range t.resources {
-		if err := r.plainDocument(); err != nil {
+		if err := r.plainDocument(authz.Parse); err != nil {
 			return nil, fmt.Errorf("%w: Resources.%s: PolicyDocument: %w", ErrTemplate, r.name, err)
 		}
 	}
@@ -136,7 +157,7 @@ func parse(body []byte) (*Template, error) {
 }
 
 // plainDocument checks a policy document in which nothing is to be computed.
-func (r *resource) plainDocument() error {
+func (r *resource) plainDocument(parse func([]byte) (*authz.Document, error)) error {
 	var text []byte
 	switch v := r.Properties["PolicyDocument"].(type) {
 	case string:
@@ -149,7 +170,7 @@ func (r *resource) plainDocument() error {
 	default:
 		return nil
 	}
-	_, err := authz.Parse(text)
+	_, err := parse(text)
 	return err
 }
 

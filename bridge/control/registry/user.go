@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/authz"
@@ -63,16 +64,20 @@ func (u *User) check() error {
 	return checkInline("user "+u.Name, u.Policies)
 }
 
-// CreateUser makes a user. One of that name is ErrExists.
+// CreateUser makes a user. One of that name, in whatever case, is ErrExists.
 func (t *Tx) CreateUser(u User) error {
 	if err := u.check(); err != nil {
 		return err
 	}
-	if t.has(bUsers, u.Name) {
-		return fmt.Errorf("user %s: %w", u.Name, ErrExists)
-	}
 	n := 0
-	if err := table.Each(t.tx.Table(bUsers), func(_, _ []byte) error { n++; return nil }); err != nil {
+	err := table.Each(t.tx.Table(bUsers), func(name, _ []byte) error {
+		if strings.EqualFold(string(name), u.Name) { // as in IAM: alice and Alice would be taken for one another
+			return fmt.Errorf("user %s: %w: as %s", u.Name, ErrExists, name)
+		}
+		n++
+		return nil
+	})
+	if err != nil {
 		return err
 	}
 	if n >= MaxUsers {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -65,6 +66,9 @@ func (h *policies) put(_ http.ResponseWriter, r *http.Request) error {
 	doc, err := io.ReadAll(r.Body)
 	if err != nil {
 		return badRequest{err}
+	}
+	if _, err := authz.ParseNew(doc); err != nil {
+		return fmt.Errorf("policy %s: %w", r.PathValue("name"), err)
 	}
 	return update(r.Context(), h.registry, func(tx records) error {
 		return tx.PutPolicy(r.PathValue("name"), doc)

@@ -61,6 +61,9 @@ func (c *controlPlane) createPolicy(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
+	if _, err := authz.ParseNew([]byte(in.Document)); err != nil {
+		return nil, err
+	}
 	name := r.Path("policyName")
 	err := c.update(r, func(tx *registry.Tx) error { return tx.CreatePolicy(name, []byte(in.Document)) })
 	if err != nil {
@@ -130,6 +133,9 @@ func (c *controlPlane) createPolicyVersion(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	isDefault, err := flag(r, "setAsDefault")
+	if err == nil {
+		_, err = authz.ParseNew([]byte(in.Document))
+	}
 	if err != nil {
 		return nil, err
 	}

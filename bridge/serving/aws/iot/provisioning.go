@@ -103,7 +103,7 @@ func (c *controlPlane) set(tp *registry.Template, in *templateRequest) error {
 
 // parsed checks a template's body. Its errors are InvalidRequestException.
 func parsed(body string) ([]byte, error) {
-	if _, err := provision.Parse([]byte(body)); err != nil {
+	if _, err := provision.ParseNew([]byte(body)); err != nil {
 		return nil, fmt.Errorf("%w: templateBody: %w", registry.ErrInvalid, err)
 	}
 	return []byte(body), nil
