@@ -180,6 +180,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add(Sample)
 	f.Add("[mqtt]\nmax_queue = \"1 GiB\"\nlisten = 5")
 	f.Add("\"\\")
+	f.Add("\x10")
 	f.Add("mqtt.listen = \":1\"\n[[mqtt]]\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		c := Default()

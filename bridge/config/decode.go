@@ -31,8 +31,9 @@ func syntaxError(text string, err error) error {
 		return err
 	}
 	// By the offset: toml 1.6.0 takes the end of a line for the next one, and knows no
-	// line, and panics in ParseError.ErrorWithPosition, of "\ at the end of a file.
-	at := parse.Position.Start
+	// line, and panics in ParseError.ErrorWithPosition, of "\ at the end of a file. Of a
+	// control character at the beginning it says -1.
+	at := max(parse.Position.Start, 0)
 	if parse.Position.Line == 0 || at > len(text) {
 		at = len(text)
 	}
