@@ -14,8 +14,9 @@ import (
 	"time"
 )
 
-// Try runs install until have finds what it wants, in three tries. What cannot
-// be had skips the test, or fails it in CI (CI=true). Short runs skip it anyway.
+// Try runs install, if that is not nil, until have finds what it wants, in three
+// tries. What cannot be had skips the test, or fails it in CI (CI=true). Short runs
+// skip it anyway.
 func Try(t testing.TB, what string, have func() bool, install *exec.Cmd) {
 	t.Helper()
 	if testing.Short() {
@@ -25,6 +26,9 @@ func Try(t testing.TB, what string, have func() bool, install *exec.Cmd) {
 	for n := range 3 {
 		if have() {
 			return
+		}
+		if install == nil {
+			break
 		}
 		time.Sleep(time.Duration(n) * 5 * time.Second) // a registry may be busy
 		cmd := exec.Command(install.Path, install.Args[1:]...)
@@ -41,11 +45,10 @@ func Try(t testing.TB, what string, have func() bool, install *exec.Cmd) {
 }
 
 // Program returns the path of a program that a Debian package has: the last that
-// one of the patterns finds, or what PATH has under such a name. As root it
-// installs the package. Tests of several packages may want it at the same time.
+// one of the patterns finds, or what PATH has under such a name.
 func Program(t testing.TB, pkg string, patterns ...string) (path string) {
 	t.Helper()
-	Try(t, "Debian's "+pkg, func() bool {
+	Debian(t, pkg, func() bool {
 		for _, p := range patterns {
 			if all, _ := filepath.Glob(p); len(all) > 0 {
 				path = all[len(all)-1]
@@ -57,10 +60,20 @@ func Program(t testing.TB, pkg string, patterns ...string) (path string) {
 			}
 		}
 		return false
-	}, exec.Command("flock", filepath.Join(os.TempDir(), "tidemill-apt.lock"), "sh", "-c",
-		"test $(id -u) = 0 && apt-get update -qq; test $(id -u) = 0 && apt-get install -y -qq --no-install-recommends "+
-			pkg))
+	})
 	return path
+}
+
+// Debian makes sure that a Debian package is there, whose files have looks for. As
+// root it installs it. Tests of several packages may want it at the same time.
+func Debian(t testing.TB, pkg string, have func() bool) {
+	t.Helper()
+	var install *exec.Cmd
+	if os.Geteuid() == 0 {
+		install = exec.Command("flock", filepath.Join(os.TempDir(), "tidemill-apt.lock"), "sh", "-c",
+			"apt-get update -qq; apt-get install -y -qq --no-install-recommends "+pkg)
+	}
+	Try(t, "Debian's "+pkg, have, install)
 }
 
 // Folder makes a folder that stays from run to run, for what is fetched.

@@ -1,8 +1,6 @@
 package counterpart
 
 import (
-	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 )
@@ -14,13 +12,5 @@ const duckVersion = "duckdb==1.5.6"
 // of its own.
 func DuckDB(t testing.TB) (python string) {
 	t.Helper()
-	base := Program(t, "python3-venv", "/usr/bin/python3")
-	dir := Folder(t, "duckdb")
-	whole := filepath.Join(dir, "installed")
-	have := func() bool { b, err := os.ReadFile(whole); return err == nil && string(b) == duckVersion }
-	install := exec.Command("flock", dir, "sh", "-c",
-		`"$0" -m venv venv && venv/bin/pip install -q "$1" && printf %s "$1" > installed`, base, duckVersion)
-	install.Dir = dir
-	Try(t, "duckdb", have, install)
-	return filepath.Join(dir, "venv", "bin", "python")
+	return filepath.Join(Python(t, duckVersion), "python")
 }

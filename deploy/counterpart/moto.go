@@ -18,20 +18,13 @@ const motoVersion = "moto[server,dynamodb]==5.2.5"
 // returns its URL. It takes much that AWS refuses.
 func Moto(t testing.TB) (url string) {
 	t.Helper()
-	python := Program(t, "python3-venv", "/usr/bin/python3")
-	dir := Folder(t, "moto")
-	whole := filepath.Join(dir, "installed")
-	have := func() bool { b, err := os.ReadFile(whole); return err == nil && string(b) == motoVersion }
-	install := exec.Command("flock", dir, "sh", "-c",
-		`"$0" -m venv venv && venv/bin/pip install -q "$1" && printf %s "$1" > installed`, python, motoVersion)
-	install.Dir = dir
-	Try(t, "moto", have, install)
+	bin := Python(t, motoVersion)
 	addr, err := rig.FreePort()
 	if err != nil {
 		t.Fatal(err)
 	}
 	host, port, _ := net.SplitHostPort(addr)
-	cmd := exec.Command(filepath.Join(dir, "venv", "bin", "moto_server"), "-H", host, "-p", port)
+	cmd := exec.Command(filepath.Join(bin, "moto_server"), "-H", host, "-p", port)
 	cmd.Env = append(os.Environ(), "MOTO_ALLOW_NONEXISTENT_REGION=true") // ours is none of Amazon's
 	return Run(t, cmd, regexp.MustCompile(`Running on (http://\S+)`))
 }

@@ -21,6 +21,7 @@ import (
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
 
+	"github.com/tidemill/tidemill/deploy/counterpart"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -48,18 +49,6 @@ func localhostCert(t *testing.T, cert, key string) {
 			t.Fatal(err)
 		}
 	}
-}
-
-// buildAgent returns the path of the agent, built into dir.
-func buildAgent(t *testing.T, dir string) string {
-	t.Helper()
-	agent := filepath.Join(dir, "tidemill-agent")
-	build := exec.CommandContext(t.Context(), "go", "build", "-o", agent, "../../agent")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return agent
 }
 
 // simDevice writes the configuration of an agent with a simulated sensor into dir,
@@ -95,7 +84,10 @@ every = "10s"
 // and over TLS with a CA of its own or the system's. A real client reads it.
 func TestAgentToMosquitto(t *testing.T) {
 	dir := t.TempDir()
-	agent := buildAgent(t, dir)
+	bin, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
 	secure, err := rig.FreePort()
 	if err != nil {
 		t.Fatal(err)
@@ -104,9 +96,9 @@ func TestAgentToMosquitto(t *testing.T) {
 	cert, key, passwords := filepath.Join(dir, "server.pem"), filepath.Join(dir, "server.key"),
 		filepath.Join(dir, "passwords")
 	localhostCert(t, cert, key)
-	needThat(t, func() bool {
+	counterpart.Debian(t, "mosquitto", func() bool {
 		return exec.Command("mosquitto_passwd", "-b", "-c", passwords, "pi", "tide mill").Run() == nil
-	}, "mosquitto_passwd", "mosquitto")
+	})
 	broker := newMosquitto(t, "password_file "+passwords,
 		fmt.Sprintf("listener %s 127.0.0.1\ncertfile %s\nkeyfile %s\n", securePort, cert, key))
 	_, plainPort, _ := net.SplitHostPort(broker.addr)
@@ -158,7 +150,7 @@ func TestAgentToMosquitto(t *testing.T) {
 					}
 				}
 			}
-			run := exec.CommandContext(ctx, agent, "run", "--once", "--config", conf)
+			run := exec.CommandContext(ctx, bin.Agent, "run", "--once", "--config", conf)
 			run.Env = append(os.Environ(), "SSL_CERT_DIR=/nonexistent")
 			if c.env != "" {
 				run.Env = append(run.Env, c.env)
@@ -205,7 +197,10 @@ func TestAgentToMosquitto(t *testing.T) {
 // it has kept.
 func TestAgentBatchesToMosquitto(t *testing.T) {
 	dir := t.TempDir()
-	agent := buildAgent(t, dir)
+	bin, err := buildOnce()
+	if err != nil {
+		t.Fatal(err)
+	}
 	addr, err := rig.FreePort()
 	if err != nil {
 		t.Fatal(err)
@@ -223,7 +218,7 @@ func TestAgentBatchesToMosquitto(t *testing.T) {
 			"security = \"tls\"\nca = \"server.pem\"\nuser = \"pi\"\npassword_file = \"password\"")
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		said, err := exec.CommandContext(ctx, agent, "run", "--once", "--config", conf).CombinedOutput()
+		said, err := exec.CommandContext(ctx, bin.Agent, "run", "--once", "--config", conf).CombinedOutput()
 		return string(said), err
 	}
 	heard := make(chan string, 64)

@@ -6,12 +6,12 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	state "github.com/tidemill/tidemill/deploy/await"
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
 // TestAWSCLIFirehose leads a delivery stream from its creation to its end by AWS's
@@ -97,11 +97,7 @@ func delivered(t *testing.T, dir string) (texts []string) {
 
 // TestBoto3Firehose runs py/firehose.py.
 func TestBoto3Firehose(t *testing.T) {
-	const debian = "/usr/bin/python3"
-	needThat(t, func() bool { return exec.Command(debian, "-c", "import ensurepip").Run() == nil }, "python3's ensurepip",
-		"python3-venv")
-	venv := t.TempDir()
-	install(t, venv, "sh", "-c", `test -x bin/python || `+debian+` -m venv . && bin/pip install -q `+boto3)
+	python := filepath.Join(counterpart.Python(t, boto3), "python")
 	f := newBridge(t, streamsConfig, nil)
-	f.script(t, filepath.Join(venv, "bin", "python"), "py/firehose.py")
+	f.script(t, python, "py/firehose.py")
 }

@@ -19,10 +19,15 @@ import (
 	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
-const (
-	javaKeys  = 120
-	javaCount = 150 // records of each key
-)
+const javaKeys = 120
+
+// javaCount is how many records of each key there are.
+func javaCount() int {
+	if os.Getenv("TIDEMILL_NIGHTLY") != "" {
+		return 150
+	}
+	return 40
+}
 
 // TestJava lets Kinesis's producer and consumer libraries work on a stream of
 // four shards, one of which is split and two of which are merged meanwhile. The
@@ -30,7 +35,6 @@ const (
 // polling and once subscribed, with their leases in moto.
 func TestJava(t *testing.T) {
 	need(t, "javac", "openjdk-17-jdk-headless")
-	need(t, "mvn", "maven")
 	j := compileJava(t)
 	f := newBridge(t, "", nil)
 	j.trust(t, f.aws().caFile)
@@ -40,21 +44,16 @@ func TestJava(t *testing.T) {
 	}
 }
 
-// javaApps is where the programs of java/ and their libraries are.
-type javaApps struct{ dir string }
-
-func (j javaApps) path(name string) string { return filepath.Join(j.dir, name) }
+// javaApps are the programs of java/ with their libraries, as a class path, and
+// where the CAs are that they trust.
+type javaApps struct{ classes, store string }
 
 func compileJava(t *testing.T) javaApps {
 	t.Helper()
-	j := javaApps{t.TempDir()}
-	here, err := os.Getwd()
-	if err != nil {
-		t.Fatal(err)
-	}
-	install(t, j.dir, "mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory="+j.path("lib"), "-f",
-		filepath.Join(here, "java/pom.xml"))
-	cmd := exec.Command("javac", "--release", "17", "-d", j.path("classes"), "-cp", j.path("lib/*"),
+	lib := filepath.Join(counterpart.Jars(t, "kinesis", "java/pom.xml"), "*")
+	dir := t.TempDir()
+	j := javaApps{filepath.Join(dir, "classes") + ":" + lib, filepath.Join(dir, "trust.p12")}
+	cmd := exec.Command("javac", "--release", "17", "-d", filepath.Join(dir, "classes"), "-cp", lib,
 		"java/Produce.java", "java/Consume.java")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("javac: %v\n%s", err, out)
@@ -66,7 +65,7 @@ func compileJava(t *testing.T) javaApps {
 func (j javaApps) trust(t *testing.T, ca string) {
 	t.Helper()
 	out, err := exec.Command("keytool", "-importcert", "-noprompt", "-alias", "bridge", "-file", ca,
-		"-keystore", j.path("trust.p12"), "-storetype", "PKCS12", "-storepass", "public").CombinedOutput()
+		"-keystore", j.store, "-storetype", "PKCS12", "-storepass", "public").CombinedOutput()
 	if err != nil {
 		t.Fatalf("keytool: %v\n%s", err, out)
 	}
@@ -75,9 +74,9 @@ func (j javaApps) trust(t *testing.T, ca string) {
 // command is a run of one of the programs against a bridge.
 func (j javaApps) command(ctx context.Context, a awsAccess, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "java",
-		append([]string{"-Xmx512m", "-Djavax.net.ssl.trustStore=" + j.path("trust.p12"),
+		append([]string{"-Xmx512m", "-Djavax.net.ssl.trustStore=" + j.store,
 			"-Djavax.net.ssl.trustStorePassword=public", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-			"-cp", j.path("classes") + ":" + j.path("lib/*")}, args...)...)
+			"-cp", j.classes}, args...)...)
 	cmd.Env = a.env()
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
@@ -93,7 +92,7 @@ func (j javaApps) follow(t *testing.T, f *fleet, tables, retrieval string) {
 
 	host, port, _ := net.SplitHostPort(strings.TrimPrefix(f.aws().url, "https://"))
 	produce := j.command(ctx, f.aws(), "Produce", host, port, f.aws().caFile, s.name, fmt.Sprint(javaKeys),
-		fmt.Sprint(javaCount))
+		fmt.Sprint(javaCount()))
 	var said strings.Builder
 	produce.Stdout, produce.Stderr = &said, &said
 	if err := produce.Start(); err != nil {
@@ -105,7 +104,7 @@ func (j javaApps) follow(t *testing.T, f *fleet, tables, retrieval string) {
 		}
 		close(c.produced)
 	})
-	total := javaKeys * javaCount
+	total := javaKeys * javaCount()
 	c.wait(t, ctx, "a quarter has arrived", func() bool { return c.records > total/4 })
 	if _, err := s.c.SplitShard(ctx, &kinesis.SplitShardInput{StreamName: &s.name,
 		ShardToSplit:       aws.String("shardId-000000000000"),
@@ -260,7 +259,6 @@ func (c *consumption) wait(t *testing.T, ctx context.Context, what string, done 
 	for {
 		c.mu.Lock()
 		ok := done()
-		state := fmt.Sprintf("%d records, shards begun %v, ended %v", c.records, c.begun, c.ended)
 		c.mu.Unlock()
 		if ok {
 			return
@@ -270,11 +268,31 @@ func (c *consumption) wait(t *testing.T, ctx context.Context, what string, done 
 		case err := <-c.failed:
 			t.Fatalf("waiting until %s: %v", what, err)
 		case <-c.exited:
-			t.Fatalf("waiting until %s: the consumer ended with %s\n%s", what, state, &c.log)
+			t.Fatalf("waiting until %s: the consumer ended with %s\n%s", what, c.state(), &c.log)
 		case <-ctx.Done():
-			t.Fatalf("waiting until %s: %v with %s\n%s", what, ctx.Err(), state, c.tail())
+			t.Fatalf("waiting until %s: %v with %s\n%s", what, ctx.Err(), c.state(), c.tail())
 		}
 	}
+}
+
+// state is what there is so far, and of which keys something is missing.
+func (c *consumption) state() string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var behind []string
+	for key, n := range c.last {
+		if n < javaCount() {
+			behind = append(behind, fmt.Sprintf("%s after %d", key, n))
+		}
+	}
+	stored := "not all stored yet"
+	select {
+	case <-c.produced:
+		stored = "all stored"
+	default:
+	}
+	return fmt.Sprintf("%d records, %d twice, %s; shards begun %v, ended %v; behind: %.500q; wrong: %.500q",
+		c.records, c.twice, stored, c.begun, c.ended, behind, c.wrong)
 }
 
 // tail is the end of what the consumer logged; it is stopped for that.

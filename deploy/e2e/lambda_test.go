@@ -135,17 +135,7 @@ func TestAWSCLILambda(t *testing.T) {
 // boto3Lambda runs py/lambda_boto3.py.
 func boto3Lambda(t *testing.T, f *fleet, shell *awsShell) {
 	t.Helper()
-	debian := counterpart.Program(t, "python3-venv", "/usr/bin/python3")
-	dir := counterpart.Folder(t, "boto3")
-	have := func() bool {
-		b, err := os.ReadFile(filepath.Join(dir, "installed"))
-		return err == nil && string(b) == boto3
-	}
-	install := exec.Command("flock", dir, "sh", "-c",
-		`"$0" -m venv venv && venv/bin/pip install -q "$1" && printf %s "$1" > installed`, debian, boto3)
-	install.Dir = dir
-	counterpart.Try(t, "boto3", have, install)
-	cmd := exec.CommandContext(f.ctx, filepath.Join(dir, "venv", "bin", "python"), "py/lambda_boto3.py")
+	cmd := exec.CommandContext(f.ctx, filepath.Join(counterpart.Python(t, boto3), "python"), "py/lambda_boto3.py")
 	cmd.Env = append(os.Environ(), "PACKAGE="+lambdaZip(t, f.dir, "three"))
 	for name, value := range shell.environment() {
 		cmd.Env = append(cmd.Env, name+"="+value)

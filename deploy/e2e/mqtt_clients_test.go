@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
 // The clients of the tests of the protocol, with their versions.
@@ -27,23 +29,12 @@ var (
 
 // TestPahoPython has Eclipse Paho's client for Python look at the bridge.
 func TestPahoPython(t *testing.T) {
-	needThat(t, func() bool {
-		return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil
-	}, "python3's ensurepip", "python3-venv")
-	venv := t.TempDir()
-	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+pahoPython)
-	statements(t, filepath.Join(venv, "bin", "python"), "py/mqtt_paho.py")
+	statements(t, filepath.Join(counterpart.Python(t, pahoPython), "python"), "py/mqtt_paho.py")
 }
 
 // TestMQTTjs has MQTT.js look at it.
 func TestMQTTjs(t *testing.T) {
-	need(t, "node", "nodejs")
-	need(t, "npm", "npm")
-	dir := t.TempDir()
-	if err := copyFile("js/mqtt_js.mjs", filepath.Join(dir, "mqtt_js.mjs")); err != nil {
-		t.Fatal(err)
-	}
-	install(t, dir, "npm", "install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save", mqttJS)
+	dir := nodeScripts(t, counterpart.Node(t, mqttJS), "mqtt_js.mjs")
 	statements(t, "node", filepath.Join(dir, "mqtt_js.mjs"))
 }
 

@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,6 +21,8 @@ import (
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
 const pressTemplate = `{
@@ -192,12 +193,7 @@ var fleetChecks = []string{"keys and certificate", "provisioned, and again", "re
 // TestPythonClaim provisions devices with AWS's SDK for Python, version 2.
 func TestPythonClaim(t *testing.T) {
 	need(t, "aws", "awscli")
-	needThat(t, func() bool {
-		return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil
-	}, "python3's ensurepip", "python3-venv")
-	venv := t.TempDir()
-	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+
-		pythonSDKs[1])
+	python := filepath.Join(counterpart.Python(t, pythonSDKs...), "python")
 	f := newBridge(t, "", nil)
 	shell := &awsShell{f: f, service: "iot"}
 	shell.says("", "create-policy", "--policy-name", "own", "--policy-document", ownPolicy)
@@ -214,7 +210,7 @@ func TestPythonClaim(t *testing.T) {
 	f.must(os.WriteFile(filepath.Join(op.dir, "csr.pem"), csr, 0o600))
 	f.must(os.WriteFile(filepath.Join(op.dir, "csr-key.pem"), key, 0o600))
 	for _, v := range []string{"claim-v2-mqtt3", "claim-v2-mqtt5"} {
-		f.sdk(t, op, v, filepath.Join(venv, "bin", "python"), "py/fleet_v2.py", fleetChecks)
+		f.sdk(t, op, v, python, "py/fleet_v2.py", fleetChecks)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
 // s3Clients are PyPI's, with their versions; the extension is what lets DuckDB of
@@ -24,15 +26,10 @@ type objectSite struct {
 }
 
 func newObjectSite(t *testing.T) *objectSite {
-	needThat(t, func() bool {
-		return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil
-	}, "python3's ensurepip", "python3-venv")
-	venv := t.TempDir()
-	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+
-		strings.Join(s3Clients, " "))
+	bin := counterpart.Python(t, s3Clients...)
 	f := newBridge(t, "", nil)
 	shell := &awsShell{f: f, service: "s3"}
-	return &objectSite{f, filepath.Join(venv, "bin"), shell.environment()}
+	return &objectSite{f, bin, shell.environment()}
 }
 
 // run runs a program of the clients' in a shell.

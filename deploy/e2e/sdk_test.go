@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
 // The SDKs of the tests of devices, with their versions.
@@ -35,15 +38,9 @@ func namedToo() []string {
 
 // TestPythonSDKs runs AWS's IoT device SDKs for Python, versions 1 and 2.
 func TestPythonSDKs(t *testing.T) {
-	needThat(t, func() bool {
-		return exec.Command("/usr/bin/python3", "-c", "import ensurepip").Run() == nil
-	}, "python3's ensurepip", "python3-venv")
-	venv := t.TempDir()
-	install(t, venv, "sh", "-c", "test -x bin/python || /usr/bin/python3 -m venv . && bin/pip install -q "+
-		strings.Join(pythonSDKs, " "))
+	python := filepath.Join(counterpart.Python(t, pythonSDKs...), "python")
 	f := newBridge(t, "", nil)
 	op := f.newOperator()
-	python := filepath.Join(venv, "bin", "python")
 	for _, v := range []string{"v1-mtls", "v1-wss"} {
 		f.sdk(t, op, v, python, "py/sdk_v1.py", sdkChecks)
 	}
@@ -58,17 +55,8 @@ func TestPythonSDKs(t *testing.T) {
 
 // TestNodeSDKs runs those for JavaScript.
 func TestNodeSDKs(t *testing.T) {
-	need(t, "node", "nodejs")
-	need(t, "npm", "npm")
-	dir := t.TempDir()
-	for _, name := range []string{"checks.mjs", "sdk_v1.mjs", "sdk_v2.mjs", "shadow_checks.mjs", "shadow_v1.mjs",
-		"shadow_v2.mjs"} {
-		if err := copyFile(filepath.Join("js", name), filepath.Join(dir, name)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	install(t, dir, "npm", append([]string{"install", "--no-audit", "--no-fund", "--ignore-scripts", "--no-save"},
-		nodeSDKs...)...)
+	dir := nodeScripts(t, counterpart.Node(t, nodeSDKs...), "checks.mjs", "sdk_v1.mjs", "sdk_v2.mjs",
+		"shadow_checks.mjs", "shadow_v1.mjs", "shadow_v2.mjs")
 	f := newBridge(t, "", nil)
 	op := f.newOperator()
 	for _, v := range []string{"v1-mtls", "v1-wss"} {
@@ -83,6 +71,20 @@ func TestNodeSDKs(t *testing.T) {
 	for _, v := range []string{"shadow-v2-mqtt3", "shadow-v2-mqtt5"} {
 		f.sdk(t, op, v, "node", filepath.Join(dir, "shadow_v2.mjs"), namedToo())
 	}
+}
+
+// nodeScripts returns a folder with scripts of js/ that import from modules.
+func nodeScripts(t *testing.T, modules string, names ...string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	err := os.Symlink(modules, filepath.Join(dir, "node_modules"))
+	for _, name := range names {
+		err = errors.Join(err, copyFile(filepath.Join("js", name), filepath.Join(dir, name)))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // sdk runs one variant of a script and wants to see all checks passed.

