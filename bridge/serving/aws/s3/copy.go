@@ -73,12 +73,8 @@ func (a *api) copyObject(r *wire.Request) (*wire.Reply, error) {
 	if alg, sum := theSum(o.Sums); len(claim.asked) == 0 && sum != "" {
 		claim.asked = append(claim.asked, alg)
 	}
-	w, err := a.copied(bucket, o, o.Size, claim.asked)
-	if err != nil {
-		return nil, err
-	}
-	defer w.Close()
-	info, err := w.Commit(key, given, cond)
+	info, err := a.copied(r, bucket, o, o.Size, claim.asked,
+		func(w *objects.Writer) (objects.Info, error) { return w.Commit(key, given, cond) })
 	if err != nil {
 		return nil, err
 	}
@@ -98,19 +94,25 @@ func resultOf(info objects.Info) copyResult {
 	return copyResult{quoted(info.ETag), stamp(info.Modified), *oneSum(info.Sums)}
 }
 
-// copied writes size bytes of from beside the buckets.
-func (a *api) copied(bucket string, from io.Reader, size int64, asked []objects.Algorithm) (*objects.Writer, error) {
+// copied writes size bytes of from beside the buckets, and commit makes them what
+// they are for.
+func (a *api) copied(r *wire.Request, bucket string, from io.Reader, size int64, asked []objects.Algorithm,
+	commit func(*objects.Writer) (objects.Info, error)) (info objects.Info, err error) {
 	if size > maxPut {
-		return nil, invalidRequest("The specified copy source is larger than the maximum allowable size for a copy "+
+		return info, invalidRequest("The specified copy source is larger than the maximum allowable size for a copy "+
 			"source: %d", int64(maxPut))
 	}
-	w, err := a.store.Create(bucket, size, asked...)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := io.CopyBuffer(onlyWriter{w}, from, make([]byte, 64<<10)); err != nil {
-		w.Close()
-		return nil, err
-	}
-	return w, nil
+	err = r.Slowly(func() error {
+		w, err := a.store.Create(bucket, size, asked...)
+		if err != nil {
+			return err
+		}
+		defer w.Close()
+		if _, err := io.CopyBuffer(onlyWriter{w}, from, make([]byte, 64<<10)); err != nil {
+			return err
+		}
+		info, err = commit(w)
+		return err
+	})
+	return info, err
 }

@@ -138,12 +138,8 @@ func (a *api) uploadPartCopy(r *wire.Request) (*wire.Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	w, err := a.copied(bucket, data, part.n, []objects.Algorithm{u.Algorithm})
-	if err != nil {
-		return nil, err
-	}
-	defer w.Close()
-	info, err := w.CommitPart(u, n)
+	info, err := a.copied(r, bucket, data, part.n, []objects.Algorithm{u.Algorithm},
+		func(w *objects.Writer) (objects.Info, error) { return w.CommitPart(u, n) })
 	if err != nil {
 		return nil, err
 	}
@@ -208,7 +204,11 @@ func (a *api) completeUpload(r *wire.Request) (*wire.Reply, error) {
 			want[alg] = sum
 		}
 	}
-	info, err := a.store.Complete(r.Context(), bucket, u, parts, want, cond)
+	var info objects.Info
+	err = r.Slowly(func() (err error) {
+		info, err = a.store.Complete(r.Context(), bucket, u, parts, want, cond)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

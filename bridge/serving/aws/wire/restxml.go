@@ -210,16 +210,23 @@ func (p *restXML) head(x *exchange, r *Reply, length int64) {
 
 func (p *restXML) write(x *exchange, r *Reply) {
 	var body []byte
+	begun := x.status != 0 // by beat
 	if r.XML != nil {
 		doc, err := xml.Marshal(r.XML)
 		if err != nil {
 			x.h.log.Error("an answer cannot be written as XML", "err", err)
 			r.Status = http.StatusInternalServerError
 		}
-		body = append([]byte(xml.Header), doc...)
-		x.w.Header().Set("Content-Type", "application/xml")
+		if body = doc; !begun {
+			body = append([]byte(xml.Header), doc...)
+			x.w.Header().Set("Content-Type", "application/xml")
+		}
 	}
 	x.writeWithin()
+	if begun {
+		_, _ = x.w.Write(body)
+		return
+	}
 	length := int64(len(body))
 	if r.Size > 0 { // of what a GET would have
 		length = r.Size
