@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/tidemill/tidemill/bridge/serving/admin"
@@ -32,7 +33,11 @@ var ruleOutboxList = command{name: "rule outbox list",
 				if !o.Down.IsZero() {
 					trouble = printable(o.LastError)
 				}
-				fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\t%d\t%d\t%s\t%s\n", o.Rule, o.Slot, o.Records, o.Bytes,
+				waiting, bytes := strconv.FormatUint(o.Records, 10), strconv.FormatInt(o.Bytes, 10)
+				if o.Unknown {
+					waiting, bytes = "?", "?"
+				}
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\t%s\n", o.Rule, o.Slot, waiting, bytes,
 					ageText(o.Oldest), o.Attempts, o.Failures, rule, trouble)
 			}
 			return w.Flush()

@@ -283,11 +283,10 @@ func (x series) sinks(s *Server) {
 
 // outboxes tells of what waits in each.
 func (x series) outboxes(s *Server) {
-	all, err := s.drainer.List()
-	if err != nil {
-		return // the log is closed
-	}
-	for _, o := range all {
+	for _, o := range s.drainer.List() {
+		if o.Unknown {
+			continue
+		}
 		labels := []string{"rule", o.Rule, "action", o.Slot}
 		x.gauge("outbox_waiting", "Deliveries that are neither done nor given up.", float64(o.Records), labels...)
 		x.gauge("outbox_waiting_bytes", "Bytes that they take in the log.", float64(o.Bytes), labels...)

@@ -81,7 +81,7 @@ type DeliveryStreams interface {
 
 // Outboxes are those of rules; an action.Drainer has them.
 type Outboxes interface {
-	List() ([]action.OutboxInfo, error)
+	List() []action.OutboxInfo
 	Retry(rule, slot string) error
 	Drop(ctx context.Context, rule, slot string) (dropped uint64, err error)
 }

@@ -6,11 +6,7 @@ import "net/http"
 type outboxes struct{ drainer Outboxes }
 
 func (h *outboxes) list(w http.ResponseWriter, _ *http.Request) error {
-	all, err := h.drainer.List()
-	if err != nil {
-		return err
-	}
-	return writeJSON(w, all)
+	return writeJSON(w, h.drainer.List())
 }
 
 func (h *outboxes) retry(_ http.ResponseWriter, r *http.Request) error {

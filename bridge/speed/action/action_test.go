@@ -294,10 +294,11 @@ func TestFailedCommitIsTold(t *testing.T) {
 	if err := store.Commit(ctx, b); err != nil {
 		t.Fatal(err)
 	}
-	bx, err := x.open(name)
+	info, err := store.Describe(name)
 	if err != nil {
 		t.Fatal(err)
 	}
+	bx := x.open(info)
 	for _, want := range []error{streams.ErrNotFound, nil} {
 		if err := bx.Once(ctx); !errors.Is(err, want) {
 			t.Fatal(err)

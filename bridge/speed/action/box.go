@@ -37,6 +37,7 @@ type box struct {
 	*delivery.Drain
 	drainer *Drainer
 	stream  string
+	key     []byte // of its position
 	log     *slog.Logger
 	stop    context.CancelFunc // ends Run
 	ended   chan struct{}      // closed when it has
@@ -55,14 +56,13 @@ type work struct {
 	tried     time.Time // last
 }
 
-func (x *Drainer) open(stream string) (*box, error) {
-	key, _, err := position(x.store, stream)
-	if err != nil {
-		return nil, err
-	}
-	bx := &box{drainer: x, stream: stream, log: x.opts.Log.With("outbox", stream), ended: make(chan struct{})}
-	bx.Drain = delivery.NewDrain(delivery.NewLine(attempts, bx.log, nil), x.store, stream, key, false, bx)
-	return bx, nil
+// open returns the box of an outbox. A position that cannot be read fails its run,
+// which tries again.
+func (x *Drainer) open(info streams.Info) *box {
+	bx := &box{drainer: x, stream: info.Name, key: positionKey(info), log: x.opts.Log.With("outbox", info.Name),
+		ended: make(chan struct{})}
+	bx.Drain = delivery.NewDrain(delivery.NewLine(attempts, bx.log, nil), x.store, bx.stream, bx.key, false, bx)
+	return bx
 }
 
 // A window is the records of a job.
@@ -75,7 +75,7 @@ func (bx *box) Cut(ctx context.Context, next uint64) (delivery.Plan, error) {
 	over := idle.Err() != nil && ctx.Err() == nil
 	cancel()
 	if over {
-		return nil, bx.drainer.end(bx, next)
+		return nil, bx.drainer.end(ctx, bx, next)
 	}
 	if err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
 package action
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -65,6 +66,7 @@ type Log interface {
 	Create(name string, c streams.Config) error
 	Delete(name string) error
 	Size(name string) (streams.Size, error)
+	Scan(prefix []byte, f func(key, value []byte) bool) error
 }
 
 // positions is where an outbox's position is.
@@ -163,6 +165,9 @@ func (x *Outboxes) Ensure(stream string) error {
 // Run drains until ctx ends and returns when every drain has stopped. What is left
 // stays in the log.
 func (x *Drainer) Run(ctx context.Context) error {
+	if err := x.clean(ctx); err != nil && ctx.Err() == nil {
+		x.opts.Log.Warn("positions of outboxes that are gone cannot be removed", "err", err)
+	}
 	var wg sync.WaitGroup
 	x.outboxes.run(ctx, func(stream string) { wg.Go(func() { x.drain(ctx, stream) }) })
 	wg.Wait()
@@ -171,11 +176,12 @@ func (x *Drainer) Run(ctx context.Context) error {
 
 // drain drains one outbox.
 func (x *Drainer) drain(ctx context.Context, stream string) {
-	bx, err := x.open(stream)
-	if err != nil {
+	info, err := x.store.Describe(stream)
+	if err != nil { // it is not there
 		x.opts.Log.Error("an outbox cannot be drained", "outbox", stream, "err", err)
 		return
 	}
+	bx := x.open(info)
 	ctx, bx.stop = context.WithCancel(ctx)
 	defer bx.stop()
 	defer close(bx.ended)
@@ -190,20 +196,50 @@ func (x *Drainer) drain(ctx context.Context, stream string) {
 	x.mu.Unlock()
 }
 
-// position returns an outbox's position, and the metadata key it is kept at.
-func position(store positions, stream string) (key []byte, pos uint64, err error) {
-	info, err := store.Describe(stream)
+// positionPrefix begins the keys of positions.
+const positionPrefix = "outbox/"
+
+// positionKey is the metadata key of an outbox's position. A stream of the same name
+// that is made later has another.
+func positionKey(info streams.Info) []byte {
+	return fmt.Appendf(nil, "%s%s/%d", positionPrefix, info.Name, info.ID)
+}
+
+// clean removes positions of outboxes that are gone, such as those whose removal a
+// kill cut short.
+func (x *Drainer) clean(ctx context.Context) error {
+	var keys [][]byte
+	err := x.store.Scan([]byte(positionPrefix), func(key, _ []byte) bool {
+		keys = append(keys, bytes.Clone(key))
+		return true
+	})
 	if err != nil {
-		return nil, 0, err
+		return err
 	}
-	key = fmt.Appendf(nil, "outbox/%s/%d", stream, info.ID)
-	pos, err = delivery.Next(store, key)
-	return key, pos, err
+	used := map[string]bool{}
+	for _, info := range x.store.List() { // after the scan: what is made meanwhile has no key in it
+		used[string(positionKey(info))] = true
+	}
+	b := x.store.NewBatch()
+	n := 0
+	for _, key := range keys {
+		if !used[string(key)] {
+			b.Unset(key)
+			n++
+		}
+	}
+	if n == 0 {
+		return nil
+	}
+	return x.store.Commit(ctx, b)
 }
 
 // Waiting returns the offset of the first delivery of an outbox that is
 // neither done nor given up.
 func Waiting(store positions, outbox string) (uint64, error) {
-	_, pos, err := position(store, outbox)
-	return pos, err
+	info, err := store.Describe(outbox)
+	if err != nil {
+		return 0, err
+	}
+	return delivery.Next(store, positionKey(info))
 }

@@ -1,6 +1,7 @@
 package action
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,6 +30,8 @@ type OutboxInfo struct {
 	Slot string `json:"slot"` // of the action in its rule
 	// Unused: no rule writes to it any more. It ends when it is empty.
 	Unused bool `json:"unused,omitempty"`
+	// Unknown: what waits cannot be read, LastError says why. It is tried again.
+	Unknown bool `json:"unknown,omitempty"`
 	delivery.Backlog
 	delivery.Status
 }
@@ -43,8 +46,9 @@ func names(stream string) (rule, slot string) {
 	return rest[:i], rest[i+1:]
 }
 
-// List describes the outboxes that are drained, by name.
-func (x *Drainer) List() ([]OutboxInfo, error) {
+// List describes the outboxes that are drained, by name. Of one whose position cannot
+// be read it is not known what waits: the error says why.
+func (x *Drainer) List() []OutboxInfo {
 	x.mu.Lock()
 	boxes := make([]*box, 0, len(x.boxes))
 	for _, bx := range x.boxes {
@@ -60,11 +64,11 @@ func (x *Drainer) List() ([]OutboxInfo, error) {
 		if o.Backlog, err = bx.Backlog(x.store.Size); errors.Is(err, streams.ErrNotFound) {
 			continue // it has just ended
 		} else if err != nil {
-			return nil, err
+			o.Unknown, o.LastError, o.Down = true, err.Error(), cmp.Or(o.Down, time.Now())
 		}
 		all = append(all, o)
 	}
-	return all, nil
+	return all
 }
 
 func (x *Drainer) box(rule, slot string) (*box, error) {
@@ -97,7 +101,7 @@ func (x *Drainer) Drop(ctx context.Context, rule, slot string) (dropped uint64, 
 	}
 	b, err := bx.Backlog(x.store.Size)
 	if err != nil {
-		return 0, err
+		bx.log.Warn("it is not known what waits in an outbox that is dropped", "err", err)
 	}
 	bx.stop()
 	select {
@@ -105,7 +109,7 @@ func (x *Drainer) Drop(ctx context.Context, rule, slot string) (dropped uint64, 
 	case <-ctx.Done():
 		return 0, ctx.Err() // it is drained again when the bridge starts
 	}
-	if err := x.remove(bx.stream, 0); err != nil {
+	if err := x.remove(ctx, bx, 0); err != nil {
 		x.outboxes.again(bx.stream)
 		return 0, err
 	}
@@ -114,7 +118,7 @@ func (x *Drainer) Drop(ctx context.Context, rule, slot string) (dropped uint64, 
 }
 
 // end removes an outbox that is empty and that no rule writes to.
-func (x *Drainer) end(bx *box, next uint64) error {
+func (x *Drainer) end(ctx context.Context, bx *box, next uint64) error {
 	stream := bx.stream
 	if x.opts.InUse(stream) {
 		return nil
@@ -123,7 +127,7 @@ func (x *Drainer) end(bx *box, next uint64) error {
 	if err != nil || tip > next {
 		return err
 	}
-	err = x.remove(stream, unused)
+	err = x.remove(ctx, bx, unused)
 	if errors.Is(err, ErrInUse) {
 		return nil
 	}
@@ -135,8 +139,20 @@ func (x *Drainer) end(bx *box, next uint64) error {
 }
 
 // remove removes an outbox, unless a rule wants it or has asked for it less than so
-// long ago.
-func (x *Drainer) remove(stream string, since time.Duration) error {
+// long ago. Its position goes after it.
+func (x *Drainer) remove(ctx context.Context, bx *box, since time.Duration) error {
+	if err := x.delete(bx.stream, since); err != nil {
+		return err
+	}
+	b := x.store.NewBatch()
+	b.Unset(bx.key)
+	if err := x.store.Commit(ctx, b); err != nil {
+		bx.log.Warn("the position of an outbox that is gone stays until the next start", "err", err)
+	}
+	return nil
+}
+
+func (x *Drainer) delete(stream string, since time.Duration) error {
 	o := x.outboxes
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -66,9 +66,9 @@ func TestOutboxesEnd(t *testing.T) {
 		time.Sleep(time.Hour)
 		list := func(want int) []OutboxInfo {
 			t.Helper()
-			all, err := x.List()
-			if err != nil || len(all) != want {
-				t.Fatalf("%+v, %v, want %d", all, err, want)
+			all := x.List()
+			if len(all) != want {
+				t.Fatalf("%+v, want %d", all, want)
 			}
 			return all
 		}
@@ -110,6 +110,90 @@ func TestOutboxesEnd(t *testing.T) {
 		}
 		synctest.Wait()
 		list(1)
+		cancel()
+		wg.Wait()
+		if got := positionKeys(t, store); len(got) != 0 { // of the new one nothing was done yet
+			t.Errorf("outboxes that are gone left %q", got)
+		}
+		cancelLog()
+		log.Wait()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func positionKeys(t *testing.T, store *pebble.Store) (all []string) {
+	t.Helper()
+	err := store.Scan([]byte(positionPrefix), func(key, _ []byte) bool {
+		all = append(all, string(key))
+		return true
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	return all
+}
+
+// An unreadable log is one of which positions cannot be read for a while.
+type unreadable struct {
+	*pebble.Store
+	mu   sync.Mutex
+	away bool
+}
+
+func (u *unreadable) Get(key []byte) ([]byte, error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.away {
+		return nil, errors.New("the disk does not answer")
+	}
+	return u.Store.Get(key)
+}
+
+// An outbox whose position cannot be read is shown with the error, and drained as soon
+// as it can be. Positions of outboxes that are gone go at the start.
+func TestOutboxIsOpenedAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		store := &unreadable{Store: inner, away: true}
+		logCtx, cancelLog := context.WithCancel(t.Context())
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg, log sync.WaitGroup
+		log.Go(func() { _ = store.Run(logCtx) })
+		boxes, o := NewOutboxes(store), &objects{fail: func(string, int) error { return nil }}
+		stream := OutboxStream("r", "0")
+		if err := boxes.Ensure(stream); err != nil {
+			t.Fatal(err)
+		}
+		b := store.NewBatch()
+		b.Set([]byte(positionPrefix+"$outbox/gone/0/77"), []byte("12345678"))
+		d := &Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: "k"}
+		b.Append(stream, 0, streams.Record{Data: d.append(nil)})
+		if err := store.Commit(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+		x := NewDrainer(boxes, Options{Objects: o, Republish: nobody{}, Log: slog.New(slog.DiscardHandler),
+			Failed: func(*streams.Batch, *Delivery, error) {}})
+		wg.Go(func() { _ = x.Run(ctx) })
+		time.Sleep(10 * time.Minute)
+		all := x.List()
+		if len(all) != 1 || !all[0].Unknown || all[0].LastError != "the disk does not answer" || all[0].Down.IsZero() {
+			t.Errorf("%+v", all)
+		}
+		if got := positionKeys(t, inner); len(got) != 0 {
+			t.Errorf("positions of outboxes that are gone: %q", got)
+		}
+		store.mu.Lock()
+		store.away = false
+		store.mu.Unlock()
+		time.Sleep(2 * time.Minute)
+		if all := x.List(); len(all) != 1 || all[0].Unknown || all[0].Next != 1 || len(o.puts) != 1 {
+			t.Errorf("%+v, %d puts", all, len(o.puts))
+		}
 		cancel()
 		wg.Wait()
 		cancelLog()
