@@ -67,7 +67,7 @@ var commands = []command{
 	policyShow, policyPut, policyVersions, policyDefault, policyDelete, policyAttach, policyDetach,
 	policyEffective, policyTest, policyWhoCan,
 	ruleTest, ruleList, ruleWhy, ruleReplay, ruleOutboxList, ruleOutboxRetry, ruleOutboxDrop,
-	objectPut, streamCreate, streamList, streamTail,
+	objectPut, streamCreate, streamList, streamTail, channelList, channelShow, channelTail,
 	firehoseList, firehoseShow, firehoseFailed, firehoseRedrive, deliveryList,
 	functionList, functionInvoke, functionLogs,
 	connectorList, connectorShow, connectorCheck, connectorRun,

@@ -265,6 +265,9 @@ func TestOffline(t *testing.T) {
 		{on("stream list -all"), 0, "$ingest", ""},
 		{on("stream tail s -from oldest"), 0, "", ""},
 		{on("stream tail nosuch"), 1, "", "nosuch"},
+		{on("channel list"), 0, "CHANNEL", ""},
+		{on("channel show nosuch"), 1, "", `channel "nosuch": not found; tidemill-bridge channel list`},
+		{on("channel tail nosuch"), 1, "", `channel "nosuch": not found; tidemill-bridge channel list`},
 		{on("rule list"), 1, "", "no bridge runs over " + data},
 		{on("object put schemas/x/pump.desc " + filepath.Join(full, "agent.toml")), 0, "", ""},
 		{on("object put schemas/../pump.desc " + filepath.Join(full, "agent.toml")), 0, "", ""}, // of that very name

@@ -31,11 +31,8 @@ var streamList = command{name: "stream list", summary: "list the streams of the 
 				if s.Name[0] == '$' && !*all {
 					continue
 				}
-				retention := "none"
-				if s.Retention > 0 {
-					retention = s.Retention.String()
-				}
-				fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n", s.Name, s.Shards, retention, s.Records, s.Kept, s.Bytes)
+				fmt.Fprintf(w, "%s\t%d\t%s\t%d\t%d\t%d\n", s.Name, s.Shards, retentionText(s.Retention), s.Records,
+					s.Kept, s.Bytes)
 			}
 			return w.Flush()
 		})
@@ -59,31 +56,39 @@ var streamCreate = command{name: "stream create", args: "NAME",
 var streamTail = command{name: "stream tail", args: "NAME", summary: "print the records of a stream as JSON lines",
 	example: "tidemill-bridge stream tail readings\ntidemill-bridge stream tail readings -from oldest -follow=false",
 	run: func(ctx context.Context, c *call) error {
-		from := c.flags.String("from", "latest", "where to begin: `oldest or latest`")
-		follow := c.flags.Bool("follow", true, "go on at the end until interrupted")
-		raw := c.flags.Bool("raw", false, "byte for byte, also on a terminal; elsewhere it always is")
-		if err := c.parse(1, 1); err != nil {
-			return err
-		}
-		if *from != "oldest" && *from != "latest" {
-			return usagef("-from %s: want oldest or latest", *from)
-		}
-		return c.with(ctx, func(a *client) error {
-			q := url.Values{"name": {c.args[0]}, "from": {*from}, "follow": {strconv.FormatBool(*follow)}}
-			if !a.live { // nobody writes, so there is nothing to wait for
-				q.Set("follow", "false")
-			}
-			records := c.bytes(*raw)
-			if records == c.stdout {
-				records = c.json()
-			}
-			err := a.do(ctx, "GET", "/v1/streams/records", q, nil, records)
-			switch {
-			case ctx.Err() != nil: // interrupted, as it is meant to be
-				return nil
-			case errors.Is(err, io.ErrUnexpectedEOF), err == nil && *follow && a.live:
-				return a.ended(ctx)
-			}
-			return err
+		return c.tail(ctx, func(q url.Values) string {
+			q.Set("name", c.args[0])
+			return "/v1/streams/records"
 		})
 	}}
+
+// tail prints records as JSON lines. path is where they are, and adds to the query.
+func (c *call) tail(ctx context.Context, path func(q url.Values) string) error {
+	from := c.flags.String("from", "latest", "where to begin: `oldest or latest`")
+	follow := c.flags.Bool("follow", true, "go on at the end until interrupted")
+	raw := c.flags.Bool("raw", false, "byte for byte, also on a terminal; elsewhere it always is")
+	if err := c.parse(1, 1); err != nil {
+		return err
+	}
+	if *from != "oldest" && *from != "latest" {
+		return usagef("-from %s: want oldest or latest", *from)
+	}
+	return c.with(ctx, func(a *client) error {
+		q := url.Values{"from": {*from}, "follow": {strconv.FormatBool(*follow)}}
+		if !a.live { // nobody writes, so there is nothing to wait for
+			q.Set("follow", "false")
+		}
+		records := c.bytes(*raw)
+		if records == c.stdout {
+			records = c.json()
+		}
+		err := a.do(ctx, "GET", path(q), q, nil, records)
+		switch {
+		case ctx.Err() != nil: // interrupted, as it is meant to be
+			return nil
+		case errors.Is(err, io.ErrUnexpectedEOF), err == nil && *follow && a.live:
+			return a.ended(ctx)
+		}
+		return err
+	})
+}

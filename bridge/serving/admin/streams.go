@@ -83,13 +83,16 @@ func (h *dataStreams) list(w http.ResponseWriter, _ *http.Request) error {
 	return writeJSON(w, all)
 }
 
-// tail writes records as JSON lines: ?name=STREAM, &from=oldest|latest
-// (default latest), &follow=true to go on at the tip until the client leaves.
-// Shards that are split or merged are followed: what came of them begins when
-// they are at their end.
+// tail is records of ?name=STREAM.
 func (h *dataStreams) tail(w http.ResponseWriter, r *http.Request) error {
+	return h.records(w, r, r.URL.Query().Get("name"))
+}
+
+// records writes records as JSON lines: ?from=oldest|latest (default latest),
+// &follow=true to go on at the tip until the client leaves. Shards that are split or
+// merged are followed: what came of them begins when they are at their end.
+func (h *dataStreams) records(w http.ResponseWriter, r *http.Request, name string) error {
 	q := r.URL.Query()
-	name := q.Get("name")
 	shards, err := streams.Shards(h.store, name)
 	if err != nil {
 		return err

@@ -62,14 +62,18 @@ func bridgeRows(o Options) []row {
 	}
 }
 
-// streamsRows are about data streams, delivery streams and connectors.
+// streamsRows are about data streams, channels, delivery streams and connectors.
 func streamsRows(o Options) []row {
 	stream, delivery := &dataStreams{o.Store, o.DataStreams}, &deliveryStreams{o.DeliveryStreams}
+	channel := &channels{o.Store, stream}
 	connectors := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }
 	return []row{
 		{"GET /v1/streams", "ListStreams", nothing, stream.list, 0},
 		{"POST /v1/streams", "CreateStream", asked, stream.create, 0},
 		{"GET /v1/streams/records", "GetStreamRecords", nothing, stream.tail, 0},
+		{"GET /v1/channels", "ListChannels", nothing, channel.list, 0},
+		{"GET /v1/channels/{name}", "DescribeChannel", nothing, channel.show, 0},
+		{"GET /v1/channels/{name}/messages", "GetChannelMessages", nothing, channel.messages, 0},
 		{"GET /v1/delivery-streams", "ListDeliveryStreams", nothing, delivery.list, 0},
 		{"GET /v1/delivery-streams/{name}", "DescribeDeliveryStream", nothing, delivery.show, 0},
 		{"GET /v1/delivery-streams/{name}/failed", "ListFailedDeliveries", nothing, delivery.failed, 0},
