@@ -24,11 +24,11 @@ type folder struct {
 	err   error // why it cannot be seen
 }
 
-// Apply applies the files: streams, delivery streams, rules and connectors. A
+// Apply applies the files: streams, tables, delivery streams, rules and connectors. A
 // file that is wrong changes nothing and is reported; what it declared before
 // stays in force, over restarts too. It returns how many declarations of files
 // hold. What was declared and is no longer there stays, data and all, except
-// rules and connectors: one without its file ends. Unless all is set, streams
+// tables, rules and connectors: one without its file ends. Unless all is set, streams
 // whose file did not change are left as they are, perhaps changed by hand since.
 func (d *Dir) Apply(all bool) (holds int, err error) {
 	d.mu.Lock()
@@ -121,22 +121,25 @@ func (d *Dir) applyFolders(found []folder, all bool) (now map[string]outcome, fa
 		}
 		now[f.dir] = outcome{err: f.err}
 	}
-	for i, parse := range []func([]byte) (declaration, error){d.parseStream, d.parseDelivery} {
+	for i, parse := range []func([]byte) (declaration, error){d.parseStream, d.parseTable, d.parseDelivery} {
 		if found[i].err == nil {
 			d.applyStreams(found[i].files, parse, all, now)
 		}
+		if i == 1 {
+			d.keepTables(found[i].dir, now)
+		}
 	}
-	if found[2].err == nil {
+	if found[3].err == nil {
 		var held map[string]*ruleFile
-		held, failed = d.opts.Rules.apply(found[2].files)
+		held, failed = d.opts.Rules.apply(found[3].files)
 		for path, f := range held {
 			now[path] = outcome{sum: f.sum, holds: len(f.held), err: f.err}
 		}
 	} else {
 		failed = d.opts.Rules.keep()
 	}
-	if found[3].err == nil {
-		maps.Copy(now, d.opts.Connectors.apply(found[3].files))
+	if found[4].err == nil {
+		maps.Copy(now, d.opts.Connectors.apply(found[4].files))
 	}
 	return now, failed
 }

@@ -14,6 +14,8 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/control"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/queue"
@@ -36,6 +38,7 @@ type bridge struct {
 	registry *registry.Registry
 	store    *pebble.Store
 	kinesis  *kinesis.Service
+	tables   *catalogue.Catalogue
 	engine   *rules.Engine
 	rules    *Rules
 	dir      *Dir
@@ -52,7 +55,7 @@ func open(t testing.TB, data string) *bridge {
 func openWith(t testing.TB, data string, outbox func(string) error) *bridge {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	b := &bridge{t: t, path: filepath.Join(data, "bridge.d")}
+	b := &bridge{t: t, tables: catalogue.New(), path: filepath.Join(data, "bridge.d")}
 	t.Cleanup(b.close)
 	must := func(err error) {
 		t.Helper()
@@ -73,7 +76,7 @@ func openWith(t testing.TB, data string, outbox func(string) error) *bridge {
 	b.kinesis, err = kinesis.Open(b.store,
 		kinesis.Options{Account: "000000000000", Region: "eu-local-1", Log: log, MaxShards: 500})
 	must(err)
-	deliveries := firehose.New(b.store, firehose.Options{Objects: store, Log: log,
+	deliveries := firehose.New(b.store, firehose.Options{Objects: store, Tables: b.tables, Log: log,
 		Source: func(stream string) connector.Source {
 			return connector.InProcess(b.store, b.kinesis.In(""), stream)
 		}})
@@ -81,7 +84,9 @@ func openWith(t testing.TB, data string, outbox func(string) error) *bridge {
 	b.rules = NewRules(RulesOptions{Dir: filepath.Join(b.path, "rules"),
 		Compiler: &rules.Compiler{Catalog: catalog{b.store}, Services: &iotsql.Services{}},
 		Registry: b.registry, Engine: b.engine, Log: log})
-	b.dir = b.openDir(true, deliveries)
+	api, err := control.Open(deliveries, b.store, control.Options{Log: log})
+	must(err)
+	b.dir = b.openDir(true, api)
 	return b
 }
 
@@ -90,8 +95,8 @@ func (b *bridge) openDir(watch bool, deliveries DeliveryStreams) *Dir {
 	b.t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	d, err := OpenDir(DirOptions{Path: b.path, Watch: watch, Registry: b.registry, Streams: b.kinesis,
-		DeliveryStreams: deliveries,
-		Rules:           b.rules, Connectors: NewConnectors(connector.Env{Store: b.store, Log: log}), Log: log})
+		Tables: b.tables, DeliveryStreams: deliveries,
+		Rules: b.rules, Connectors: NewConnectors(connector.Env{Store: b.store, Log: log}), Log: log})
 	if err != nil {
 		b.t.Fatal(err)
 	}

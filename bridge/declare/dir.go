@@ -1,4 +1,4 @@
-// Package declare keeps the bridge as the files of bridge.d say: data streams,
+// Package declare keeps the bridge as the files of bridge.d say: data streams, tables,
 // delivery streams, topic rules and connectors.
 //
 // A Dir reads the files, applies them and watches them. Rules owns which topic
@@ -8,7 +8,7 @@
 // A file counts as a whole. One that is wrong changes nothing: what it declared
 // before stays in force, over restarts too, since the registry keeps the last good
 // content of each. A stream or delivery stream whose file is gone stays with its
-// data; a rule or a connector ends. Only bridge/server imports this package.
+// data; a table, a rule or a connector ends. Only bridge/server imports this package.
 package declare
 
 import (
@@ -21,21 +21,23 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 
 // folders are those of bridge.d, in the order in which they are applied: later
 // ones name the earlier.
-var folders = []string{"streams", "delivery-streams", "rules", "connectors"}
+var folders = []string{"streams", "tables", "delivery-streams", "rules", "connectors"}
 
 // Streams are the data streams that files declare; a kinesis.Service has them.
 type Streams interface {
 	Declare(kinesis.Declaration) error
 }
 
-// DeliveryStreams are those that files declare; a firehose.Service has them.
+// DeliveryStreams are those that files declare; a control.Service of package firehose
+// has them.
 type DeliveryStreams interface {
-	Apply(*firehose.Config) error
+	Declare(*firehose.Config) error
 }
 
 // DirOptions are what a Dir needs.
@@ -44,6 +46,7 @@ type DirOptions struct {
 	Watch           bool   // apply what changes while Run runs
 	Registry        registry.Store
 	Streams         Streams
+	Tables          *catalogue.Catalogue
 	DeliveryStreams DeliveryStreams
 	Rules           *Rules
 	Connectors      *Connectors

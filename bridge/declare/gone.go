@@ -54,6 +54,10 @@ func (d *Dir) declares(f file, now map[string]outcome, first bool) map[string]bo
 		if s, err := d.parseStream(f.doc); err == nil {
 			all["stream "+s.name] = true
 		}
+	case "tables":
+		if t, err := d.parseTable(f.doc); err == nil {
+			all["table "+t.name] = elsewhere(t.name)
+		}
 	case "delivery-streams":
 		if s, err := d.parseDelivery(f.doc); err == nil {
 			all["delivery stream "+s.name] = !first || elsewhere(s.name)

@@ -3,9 +3,11 @@ package declare
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/strictjson"
 )
@@ -47,12 +49,31 @@ func (d *Dir) applyStreams(files []file, parse func([]byte) (declaration, error)
 	}
 }
 
+func (d *Dir) parseTable(doc []byte) (declaration, error) {
+	t, err := catalogue.Parse(doc)
+	if err != nil {
+		return declaration{}, err
+	}
+	return declaration{t.Key(), func() error { d.opts.Tables.Put(t); return nil }}, nil
+}
+
+// keepTables ends the tables that no file of dir declares any more.
+func (d *Dir) keepTables(dir string, now map[string]outcome) {
+	keys := map[string]bool{}
+	for path, o := range now {
+		if filepath.Dir(path) == dir && o.holds > 0 {
+			keys[o.name] = true
+		}
+	}
+	d.opts.Tables.Keep(keys)
+}
+
 func (d *Dir) parseDelivery(doc []byte) (declaration, error) {
 	c, err := firehose.Parse(doc)
 	if err != nil {
 		return declaration{}, err
 	}
-	return declaration{c.Name, func() error { return d.opts.DeliveryStreams.Apply(c) }}, nil
+	return declaration{c.Name, func() error { return d.opts.DeliveryStreams.Declare(c) }}, nil
 }
 
 // parseStream reads CreateStream's members and RetentionPeriodHours of

@@ -26,7 +26,8 @@ func (a *assembly) openDeclared() (err error) {
 		Log: a.log})
 	a.declared, err = declare.OpenDir(declare.DirOptions{Path: a.cfg.BridgeD.Dir, Watch: a.cfg.BridgeD.Watch,
 		Registry: a.registry,
-		Streams:  a.kinesis, DeliveryStreams: a.firehose, Rules: a.topicRules, Connectors: a.connectors,
+		Streams:  a.kinesis, Tables: a.tables, DeliveryStreams: a.deliveries,
+		Rules: a.topicRules, Connectors: a.connectors,
 		Changed: a.declarationChanged, Log: a.log})
 	if err != nil {
 		err = fmt.Errorf("bridge_d.dir: %w", err)

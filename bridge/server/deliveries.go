@@ -10,6 +10,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/functions"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/sink/s3"
@@ -29,13 +30,14 @@ func (a *assembly) makeDeliveryStreams() error {
 	a.closes(kept.Close)
 	client := a.egress.Client()
 	a.closes(func() error { client.CloseIdleConnections(); return nil })
+	a.tables = catalogue.New()
 	service := func(at firehose.Place) (aws.Config, error) { return awsConfig(at, client) }
 	a.firehose = firehose.New(a.store, firehose.Options{
 		Invoker: functions.Transforms{Caller: a.caller()},
 		Source: func(stream string) connector.Source {
 			return connector.InProcess(a.store, a.kinesis.In(""), stream)
 		},
-		Objects: a.objects, Kept: kept, HTTP: client, Dial: a.egress.Dial, AWS: service,
+		Objects: a.objects, Tables: a.tables, Kept: kept, HTTP: client, Dial: a.egress.Dial, AWS: service,
 		S3: func(at firehose.Place) (sink.Objects, error) {
 			c, err := service(at)
 			return s3.New(c), err

@@ -34,6 +34,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/action/send"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/control"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
@@ -89,6 +90,7 @@ type Server struct {
 	ruleMetrics *metric.Registry // nil: they are CloudWatch's
 	firehose    *firehose.Service
 	deliveries  *control.Service
+	tables      *catalogue.Catalogue // that delivery streams convert by
 	kinesis     *kinesis.Service
 	queues      *queue.Service
 	egress      *egress.List

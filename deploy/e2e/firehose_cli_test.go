@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -68,6 +69,55 @@ func TestAWSCLIFirehose(t *testing.T) {
 		out, err := shell.run(on("describe-delivery-stream")...)
 		return err != nil && strings.Contains(out, "ResourceNotFoundException")
 	})
+}
+
+// TestAWSCLIConversion makes a delivery stream that converts by a table of bridge.d,
+// reads the table as from AWS Glue, and the file of Parquet with DuckDB.
+func TestAWSCLIConversion(t *testing.T) {
+	need(t, "aws", "awscli")
+	python := counterpart.DuckDB(t)
+	f := newBridge(t, "[kinesis]\ndelay = \"100ms\"\n", nil)
+	options := filepath.Join(f.dir, "aws-config")
+	f.must(os.WriteFile(options, []byte("[default]\ncli_binary_format = raw-in-base64-out\n"), 0o600))
+	shell := &awsShell{f: f, service: "firehose", env: []string{"AWS_CONFIG_FILE=" + options}}
+	glue := &awsShell{f: f, service: "glue", env: shell.env}
+	create := []string{"create-delivery-stream", "--delivery-stream-name", "rows", "--extended-s3-destination-configuration",
+		`{"RoleARN":"arn:aws:iam::000000000000:role/x","BucketARN":"arn:aws:s3:::lake","Prefix":"rows/",` +
+			`"BufferingHints":{"SizeInMBs":64,"IntervalInSeconds":0},"DataFormatConversionConfiguration":{"Enabled":true,` +
+			`"SchemaConfiguration":{"RoleARN":"arn:aws:iam::000000000000:role/x","DatabaseName":"plant","TableName":"readings",` +
+			`"Region":"eu-local-1","VersionId":"LATEST"},"InputFormatConfiguration":{"Deserializer":{"OpenXJsonSerDe":{}}},` +
+			`"OutputFormatConfiguration":{"Serializer":{"ParquetSerDe":{}}}}}`}
+	shell.fails("InvalidArgumentException", create...)
+	f.must(os.WriteFile(filepath.Join(f.bridge.Dir, "bridge.d", "tables", "readings.json"), []byte(`{"Table":{"DatabaseName":"plant",
+	  "Name":"readings","StorageDescriptor":{"Columns":[{"Name":"thing","Type":"string"},{"Name":"at","Type":"timestamp"},
+	  {"Name":"samples","Type":"array<struct<c:double,tags:map<string,string>>>"}]}}}`), 0o600))
+	state.True(t, "the table", func() bool {
+		out, err := glue.run("get-table", "--database-name", "plant", "--name", "readings")
+		return err == nil && strings.Contains(out, `"Type":"array<struct<c:double,tags:map<string,string>>>"`)
+	})
+	glue.says(`"Name":"plant"`, "get-databases")
+	glue.fails("EntityNotFoundException", "get-table", "--database-name", "plant", "--name", "none")
+	shell.says(`deliverystream/rows"`, create...)
+	state.True(t, "ACTIVE", func() bool {
+		out, err := shell.run("describe-delivery-stream", "--delivery-stream-name", "rows")
+		return err == nil && strings.Contains(out, `"DeliveryStreamStatus":"ACTIVE"`) &&
+			strings.Contains(out, `"TableName":"readings"`)
+	})
+	shell.says(`"RecordId"`, "put-record", "--delivery-stream-name", "rows", "--record",
+		`{"Data":"{\"thing\":\"pi\",\"at\":\"2026-03-01T00:00:00Z\",\"samples\":[{\"c\":1.5,\"tags\":{\"k\":\"v\"}}]}"}`)
+	var rows string
+	state.True(t, "an object", func() bool {
+		out, err := exec.Command(python, "-c", `
+import duckdb, sys
+print(duckdb.sql("select * from read_parquet('%s/objects/lake/rows/**/*.parquet')" % sys.argv[1]).fetchall())`,
+			f.bridge.Dir).CombinedOutput()
+		rows = string(out)
+		return err == nil
+	})
+	want := "[('pi', datetime.datetime(2026, 3, 1, 0, 0), [{'c': 1.5, 'tags': {'k': 'v'}}])]\n"
+	if rows != want {
+		t.Errorf("%s, want %s", rows, want)
+	}
 }
 
 // delivered are the objects of the bucket lake, in the order of their names' ends.

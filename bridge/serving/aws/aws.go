@@ -1,7 +1,7 @@
 // Package aws puts the services together that answer AWS's command line and
 // SDKs: AWS IoT's control plane and topic rules (package iot), its data plane
-// (iotdata), Kinesis Data Streams (kinesis), Firehose (firehose), S3 (s3) and queues
-// (sqs), over the pipeline of package wire. A key of a file may do what is granted to
+// (iotdata), Kinesis Data Streams (kinesis), Firehose (firehose), the tables of AWS Glue
+// (glue), S3 (s3) and queues (sqs), over the pipeline of package wire. A key of a file may do what is granted to
 // it: all, or the data plane alone as far as policies allow; a user's what the user's
 // policies allow, of any service (grants).
 package aws
@@ -16,6 +16,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws/firehose"
+	"github.com/tidemill/tidemill/bridge/serving/aws/glue"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iot"
 	"github.com/tidemill/tidemill/bridge/serving/aws/iotdata"
 	"github.com/tidemill/tidemill/bridge/serving/aws/kinesis"
@@ -25,6 +26,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
 	deliveries "github.com/tidemill/tidemill/bridge/speed/firehose/control"
 	streams "github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/queue"
@@ -61,6 +63,8 @@ type Options struct {
 	Queues *queue.Service
 	// Firehose are the delivery streams; nil: none.
 	Firehose *deliveries.Service
+	// Tables are those that AWS Glue's clients read; nil: none.
+	Tables *catalogue.Catalogue
 
 	// Secret finds the secret and session token of an access key.
 	Secret func(keyID string) (secret, sessionToken string, ok bool)
@@ -100,6 +104,9 @@ func New(o Options) *wire.Handler {
 	}
 	if o.Firehose != nil {
 		services = append(services, firehose.Service(o.Firehose))
+	}
+	if o.Tables != nil {
+		services = append(services, glue.Service(o.Tables, o.Account))
 	}
 	if o.Objects != nil {
 		services = append(services, s3.Service(s3.Options{Store: o.Objects, Account: o.Account, Region: o.Region,

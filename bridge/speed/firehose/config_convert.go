@@ -10,7 +10,7 @@ import (
 // A Conversion makes Parquet of JSON.
 type Conversion struct {
 	Table   Table
-	Schema  *convert.Table  // of Table; nil: it is not known
+	Schema  *convert.Table  // of Table; nil: the catalogue's, when a delivery is planned
 	JSON    convert.JSON    // how records are read
 	Parquet convert.Parquet // how they are written
 }

@@ -1,7 +1,6 @@
 package firehose
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -54,15 +53,6 @@ var blocks = map[Kind]string{
 	  "HECAcknowledgmentTimeoutInSeconds":600,"S3Configuration":` + bucketBlock + `}`,
 }
 
-// all reads a document with all that is not served yet.
-func all(t *testing.T, doc string) (*Config, error) {
-	t.Helper()
-	saved := unserved
-	unserved = nil
-	defer func() { unserved = saved }()
-	return ParseRequest([]byte(doc))
-}
-
 func TestKinds(t *testing.T) {
 	for kind, want := range map[Kind]func(*Config) bool{
 		ExtendedS3: func(c *Config) bool {
@@ -101,7 +91,7 @@ func TestKinds(t *testing.T) {
 				c.Interval == time.Minute && c.Size == 5<<20
 		},
 	} {
-		c, err := all(t, withBlock(string(kind), blocks[kind]))
+		c, err := ParseRequest([]byte(withBlock(string(kind), blocks[kind])))
 		if err != nil {
 			t.Errorf("%s: %v", kind, err)
 		} else if c.Kind != kind || !want(c) {
@@ -113,7 +103,7 @@ func TestKinds(t *testing.T) {
 // No way to show a configuration shows its secrets.
 func TestSecrets(t *testing.T) {
 	for kind, block := range blocks {
-		c, err := all(t, withBlock(string(kind), block))
+		c, err := ParseRequest([]byte(withBlock(string(kind), block)))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -128,7 +118,8 @@ func TestSecrets(t *testing.T) {
 		for _, doc := range []string{strings.Replace(block, "{", `{"Unknown":1,`, 1),
 			strings.NewReplacer(`"hidden-pw"`, `["hidden-pw"]`, `"hidden-key"`, `{"a":"hidden-key"}`, `"hidden-token"`,
 				`["hidden-token"]`).Replace(block)} {
-			if _, err := all(t, withBlock(string(kind), doc)); err != nil && strings.Contains(err.Error(), "hidden-") {
+			_, err := ParseRequest([]byte(withBlock(string(kind), doc)))
+			if err != nil && strings.Contains(err.Error(), "hidden-") {
 				t.Errorf("%s: %v", kind, err)
 			}
 		}
@@ -185,7 +176,7 @@ func TestRefused(t *testing.T) {
 		if doc == blocks[c.kind] {
 			t.Errorf("%s has no %q", c.kind, c.change)
 		}
-		_, err := all(t, withBlock(string(c.kind), doc))
+		_, err := ParseRequest([]byte(withBlock(string(c.kind), doc)))
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s with %q: %v, want %q", c.kind, c.with, err, c.want)
 		}
@@ -200,28 +191,10 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// What is parsed and not delivered is refused by its name.
-func TestServed(t *testing.T) {
-	for kind, block := range blocks {
-		c, err := all(t, withBlock(string(kind), block))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_, err = Parse([]byte(withBlock(string(kind), block)))
-		if want := errors.Join(served(c)...); (err == nil) != (want == nil) ||
-			err != nil && !strings.Contains(err.Error(), want.Error()) {
-			t.Errorf("%s: %v, want %v", kind, err, want)
-		}
-	}
-}
-
 // The bridge's own members are for files.
 func TestHouse(t *testing.T) {
 	doc := strings.Replace(withBlock(string(OpenSearch), blocks[OpenSearch]), `{`, `{"Tidemill":{
 	  "S3":{"Region":"eu-west-1"},"Search":{"Username":"u","Password":"hidden-pw","FailedType":"os-failed"}},`, 1)
-	saved := unserved
-	unserved = nil
-	defer func() { unserved = saved }()
 	c, err := Parse([]byte(doc))
 	if err != nil || c.Objects.Region != "eu-west-1" || c.Search.Username != "u" || c.Search.FailedType != "os-failed" {
 		t.Fatalf("%+v, %v", c, err)

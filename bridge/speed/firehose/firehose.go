@@ -81,6 +81,8 @@ type Options struct {
 	AWS AWS
 	// Invoker calls functions; nil: there are blueprints alone.
 	Invoker transform.Invoker
+	// Tables is the catalogue that conversions find their schema in; nil: there is none.
+	Tables Tables
 	// Kept has what S3 did not take; nil: that waits in the log.
 	Kept *objects.Store
 	// HTTP and Dial reach what delivery streams may reach; Dial is for databases.

@@ -3,13 +3,17 @@ package firehose
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/parquet-go/parquet-go"
 
+	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
 	"github.com/tidemill/tidemill/deploy/await"
 )
 
@@ -65,8 +69,56 @@ func TestSchema(t *testing.T) {
 			t.Errorf("%s: accepted", with)
 		}
 	}
-	if _, err := Parse([]byte(converted[:strings.Index(converted, ",\n \"Tidemill\"")] + "}")); err == nil ||
-		!strings.Contains(err.Error(), "without Tidemill.Table") {
-		t.Errorf("no table: %v", err)
+}
+
+// A table of the catalogue is found when a delivery is planned, so that a new version
+// counts from the next one on; without it the records wait.
+func TestCatalogued(t *testing.T) {
+	c, err := ParseRequest([]byte(converted[:strings.Index(converted, ",\n \"Tidemill\"")] + "}"))
+	if err != nil {
+		t.Fatal(err)
 	}
+	table := func(columns string) *catalogue.Table {
+		one, err := catalogue.Parse([]byte(`{"TableInput":{"Name":"T","StorageDescriptor":{"Columns":[` + columns +
+			`]}},"DatabaseName":"d"}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return one
+	}
+	synctest.Test(t, func(t *testing.T) {
+		tables := catalogue.New()
+		k := &bucket{objects: map[string][]byte{}}
+		store, s, stop := runningWith(t, vfs.NewMem(), Options{Objects: k, Tables: tables, Log: quiet()}, c)
+		defer stop()
+		if err := s.Check(c); err == nil || !strings.Contains(err.Error(), "d.t") {
+			t.Errorf("without the table: %v", err)
+		}
+		put(t, store, "a", `{"id":1}`)
+		time.Sleep(time.Minute)
+		if i, err := s.Info("a"); err != nil || i.Backlog.Records != 1 || !strings.Contains(i.LastError, "d.t") {
+			t.Errorf("%+v, %v", i, err)
+		}
+		tables.Put(table(`{"Name":"id","Type":"int"}`))
+		time.Sleep(5 * time.Minute)
+		tables.Put(table(`{"Name":"id","Type":"int"},{"Name":"m","Type":"map<string,array<struct<a:int>>>"}`))
+		put(t, store, "a", `{"id":2,"m":{"k":[{"a":1}]}}`)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		var got []string
+		for _, o := range k.objects {
+			f, err := parquet.OpenFile(bytes.NewReader(o), int64(len(o)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, fmt.Sprint(f.NumRows(), " ", len(f.Schema().Columns())))
+		}
+		if slices.Sort(got); !slices.Equal(got, []string{"1 1", "1 3"}) || s.Check(c) != nil {
+			t.Errorf("rows and columns %q", got)
+		}
+		tables.Keep(nil)
+		if s.Check(c) == nil {
+			t.Error("found what is gone")
+		}
+	})
 }

@@ -76,7 +76,7 @@ func TestPlanAsItWas(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &stream{state: []byte("s")}
+	d := &stream{state: []byte("s"), opts: &Options{}}
 	made, err := d.plan(c, 0, 1, when)
 	if err != nil {
 		t.Fatal(err)

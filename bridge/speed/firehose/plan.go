@@ -232,11 +232,14 @@ func (d *stream) plan(c *Config, from, to uint64, oldest time.Time) (delivery.Pl
 	v := Values{At: oldest}
 	p := &plan{Range: delivery.Range{From: from, To: to}, Bucket: o.Bucket, ID: id, At: time.Now().UnixMilli(),
 		Gzip: o.Compression == compress.Gzip, Delim: c.Processing.Delimiter, Split: c.Processing.Split,
-		Place: new(o.place()), Conversion: c.Conversion, Processing: c.processing()}
+		Place: new(o.place()), Processing: c.processing()}
 	if !p.Gzip {
 		p.Format = o.Compression
 	}
 	var err error
+	if p.Conversion, err = c.Conversion.with(d.opts.Tables); err != nil {
+		return nil, err
+	}
 	if c.Partitioning == nil {
 		if p.Key, err = o.Key(c.Name, c.Version, v, id); err != nil {
 			return nil, fmt.Errorf("object of %s: %w", c.Name, err)

@@ -84,7 +84,7 @@ func FuzzPrepare(f *testing.F) {
 
 func partitioned(t *testing.T) *Config {
 	t.Helper()
-	c, err := all(t, withBlock(string(ExtendedS3), blocks[ExtendedS3]))
+	c, err := ParseRequest([]byte(withBlock(string(ExtendedS3), blocks[ExtendedS3])))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -52,6 +52,7 @@ const (
 // Streams are the running delivery streams; a firehose.Service has them.
 type Streams interface {
 	Apply(*firehose.Config) error
+	Check(*firehose.Config) error // whether what it names is there
 	Remove(ctx context.Context, name string) error
 	Config(name string) *firehose.Config // nil: none
 	Names() []string                     // sorted
@@ -129,6 +130,24 @@ func Open(running Streams, log Log, o Options) (*Service, error) {
 		s.states[name] = st
 	}
 	return s, nil
+}
+
+// Declare has a delivery stream in force that a file declares. One that the API made
+// is not a file's to change.
+func (s *Service) Declare(c *firehose.Config) error {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	s.mu.Lock()
+	_, made := s.states[c.Name]
+	s.mu.Unlock()
+	if made {
+		return fmt.Errorf("delivery stream %s was made by the API: delete it there, or give the file's another name",
+			c.Name)
+	}
+	if err := s.streams.Check(c); err != nil {
+		return fmt.Errorf("delivery stream %s: %w", c.Name, err)
+	}
+	return s.streams.Apply(c)
 }
 
 // run has a state's document in force.

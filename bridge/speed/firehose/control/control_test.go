@@ -37,6 +37,8 @@ func (r *running) Apply(c *firehose.Config) error {
 	return nil
 }
 
+func (r *running) Check(*firehose.Config) error { return nil }
+
 func (r *running) Remove(_ context.Context, name string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -282,7 +284,7 @@ func TestDeclared(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Apply(c); err != nil {
+		if err := s.Declare(c); err != nil {
 			t.Fatal(err)
 		}
 		source := strings.Replace(made, `"Tags"`, `"DeliveryStreamType":"KinesisStreamAsSource",
@@ -311,6 +313,14 @@ func TestDeclared(t *testing.T) {
 			t.Errorf("%v, %v, %v, %v", err, err2, err3, err4)
 		}
 		create(t, s, "made")
+		if c, err = firehose.Parse([]byte(strings.Replace(made, "NAME", "made", 1))); err != nil {
+			t.Fatal(err)
+		}
+		c.Version = 9
+		if err := s.Declare(c); err == nil || !strings.Contains(err.Error(), "made by the API") ||
+			r.Config("made").Version != 1 {
+			t.Errorf("a file of a name that the API has: %v", err)
+		}
 		list, err := s.List(ctx, &ListInput{Limit: ptr(int32(2))})
 		if err != nil || !slices.Equal(list.DeliveryStreamNames, []string{"fed", "file"}) ||
 			!*list.HasMoreDeliveryStreams {

@@ -20,6 +20,9 @@ func (s *Service) Create(_ context.Context, region string, in *CreateInput, body
 	if err != nil {
 		return nil, invalid(err)
 	}
+	if err := s.streams.Check(c); err != nil {
+		return nil, invalid(err)
+	}
 	tags, err := addTags(nil, in.Tags)
 	if err != nil {
 		return nil, err
@@ -162,6 +165,9 @@ func (s *Service) Update(_ context.Context, in *UpdateInput, body []byte) (*Empt
 		}
 		c, err := firehose.ParseRequest(doc)
 		if err != nil {
+			return invalid(err)
+		}
+		if err := s.streams.Check(c); err != nil {
 			return invalid(err)
 		}
 		if err := mayFollow(f.config, c); err != nil {
