@@ -50,9 +50,9 @@ check: lint ## lint and the short tests: two minutes once built
 test: lint licences vuln ## lint, licences and every test under the race detector
 	$(GOTEST) ./...
 
-# Ten times the kills, and every fuzz target for a while.
+# Ten times the kills, every target with every fault, and every fuzz target for a while.
 nightly: test ## before an issue is resolved: the long versions too
-	TIDEMILL_NIGHTLY=1 go test -race -count=1 -timeout 120m ./deploy/e2e
+	TIDEMILL_NIGHTLY=1 go test -race -count=1 -timeout 120m ./deploy/e2e ./deploy/faults
 	$(MAKE) fuzz
 
 # Tests that start themselves again as a child cannot, without binfmt.

@@ -111,6 +111,7 @@ func (c *Config) bounds() []bound {
 		{"metric_action.keep", c.Metric.Keep, minute, noMost, true, "0s for ever, or at least 1m"},
 		{"postgres.connections", c.Postgres.Connections, 1, 100, false, "1 to 100"},
 		{"rules.max_backlog", c.Rules.MaxBacklog, 1 << 20, noMost, false, "at least 1 MiB"},
+		{"rules.give_up", c.Rules.GiveUp, second, noMost, false, "at least 1s"},
 	}
 }
 

@@ -117,7 +117,7 @@ func Default() *Config {
 		Admin: Admin{Listen: "127.0.0.1:8081"},
 		Ingest: Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"},
 			Gather: Duration(2 * time.Millisecond)},
-		Rules:   Rules{MaxBacklog: 4 << 30},
+		Rules:   Rules{MaxBacklog: 4 << 30, GiveUp: Duration(24 * time.Hour)},
 		Channel: Channel{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 4 << 30, Max: 64},
 		Shadow:  Shadow{MaxNamed: 100, MaxBytes: 1 << 20},
 		BridgeD: BridgeD{Watch: true},

@@ -72,6 +72,7 @@ retention = "1s"
 max_bytes = 4096
 [rules]
 max_backlog = 1
+give_up = "1ms"
 [log]
 level = "loud"
 format = "xml"
@@ -85,7 +86,7 @@ format = "xml"
 		"mqtt.max_topic", "mqtt.max_slashes", "mqtt.max_filters", "mqtt.max_subscriptions", "mqtt.max_unreleased",
 		"https.listen", "https.plaintext", "https.permissive", "https.max_connections", "https.max_memory",
 		"kinesis.delay", "kinesis.max_shards", "admin.listen",
-		"ingest.shards", "ingest.retention", "ingest.max_bytes: 4096, want at least 64 MiB", "rules.max_backlog",
+		"ingest.shards", "ingest.retention", "ingest.max_bytes: 4096, want at least 64 MiB", "rules.max_backlog", "rules.give_up",
 		"log.level", "log.format"} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("no word of %s in:\n%v", key, err)

@@ -100,7 +100,8 @@ type Ingest struct {
 
 // Rules bounds what rules leave behind.
 type Rules struct {
-	MaxBacklog Size `toml:"max_backlog"` // of each outbox and delivery stream
+	MaxBacklog Size     `toml:"max_backlog"` // of each outbox and delivery stream
+	GiveUp     Duration `toml:"give_up"`     // how long an outbox tries a delivery
 }
 
 // Channel bounds the channels that iotAnalytics actions fill.

@@ -298,7 +298,7 @@ func (a *assembly) makeMessagePath() error {
 	a.closes(a.senders.Close)
 	a.drainer = action.NewDrainer(a.outboxes, action.Options{
 		Objects: a.objects, Republish: a.router, Senders: a.senders.Senders(), Failed: a.rules.Fail,
-		Tried: a.rules.Tried, InUse: a.rules.UsesOutbox, Log: a.log,
+		Tried: a.rules.Tried, GiveUp: time.Duration(a.cfg.Rules.GiveUp), InUse: a.rules.UsesOutbox, Log: a.log,
 	})
 	return nil
 }

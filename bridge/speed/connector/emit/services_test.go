@@ -4,13 +4,10 @@ import (
 	"context"
 	"io"
 	"os"
-	"os/exec"
-	"regexp"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
 // until waits until f succeeds, for a minute.
@@ -33,15 +30,6 @@ func amazon(t *testing.T) {
 	t.Setenv("AWS_CONFIG_FILE", os.DevNull)
 	t.Setenv("AWS_SHARED_CREDENTIALS_FILE", os.DevNull)
 	t.Setenv("AWS_MAX_ATTEMPTS", "1")
-}
-
-func openSearch(t *testing.T) (url string) {
-	counterpart.Program(t, "default-jre-headless", "java")
-	dir := counterpart.Jars(t, "opensearch", "testdata/opensearch/pom.xml")
-	return "http://" + counterpart.Run(t,
-		exec.Command("java", "-Xmx512m", "-cp", dir+"/*", "org.codelibs.opensearch.runner.OpenSearchRunner",
-			"-basePath", t.TempDir(), "-numOfNode", "1", "-clusterName", "emit", "-useLogger"),
-		regexp.MustCompile(`HttpServerTransport\s*\] publish_address \{(127[^}]+)\}`))
 }
 
 func connect(t *testing.T, url, passwordFile string) *pgx.Conn {

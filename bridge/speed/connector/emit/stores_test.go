@@ -109,7 +109,7 @@ func TestDynamoDB(t *testing.T) {
 
 func TestSearch(t *testing.T) {
 	amazon(t)
-	url := openSearch(t)
+	url := counterpart.OpenSearch(t)
 	ask := func(method, path, body string) map[string]any {
 		t.Helper()
 		var out map[string]any

@@ -1,0 +1,119 @@
+package faults
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/tidemill/tidemill/deploy/counterpart"
+)
+
+// rows starts the targets and returns the rows of the table.
+func rows(t *testing.T, ctx context.Context, c *cloud, nightly bool) (all []*row) {
+	all = append(all, cloudRows(t, c)...)
+	all = append(all, postgresRows(t, ctx)...)
+	all = append(all, webRows(t)...)
+	if nightly {
+		all = append(all, searchRows(t, ctx)...)
+	}
+	all = append(all, kafkaRow(t, ctx))
+	return all
+}
+
+// buffering has a delivery stream deliver at once.
+const buffering = `"BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":0}`
+
+// keeps is where a delivery stream keeps what it cannot deliver.
+func keeps(name string) string {
+	return fmt.Sprintf(`"S3Configuration":{"BucketARN":"arn:aws:s3:::kept","ErrorOutputPrefix":"%s/"}`, name)
+}
+
+// postgresRows are those at PostgreSQL: a delivery stream that loads by COPY, and
+// actions that insert.
+func postgresRows(t *testing.T, ctx context.Context) []*row {
+	address, passwordFile := counterpart.PostgreSQL(t)
+	c, err := pgx.ParseConfig(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, err := os.ReadFile(passwordFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Password = strings.TrimSpace(string(password))
+	db, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = db.Close(context.WithoutCancel(ctx)) })
+	_, err = db.Exec(ctx, "CREATE TABLE loaded (id int); CREATE TABLE inserted (rid uuid UNIQUE, id int)")
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := func(sql string) func() []int {
+		return func() []int {
+			found, err := db.Query(ctx, sql)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, err := pgx.CollectRows(found, pgx.RowTo[int])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return all
+		}
+	}
+	to := fmt.Sprintf("%s:%d", c.Host, c.Port)
+	loads, inserts := &meter{}, &meter{}
+	copied := newLineGate(t, to, loads, func() protocol { return &postgres{writing: 'Q', text: "commit"} })
+	inserted := newLineGate(t, to, inserts, func() protocol { return &postgres{writing: 'E'} })
+	return []*row{
+		{name: "redshift", once: true, meter: loads, got: has("SELECT id FROM loaded"),
+			skip: map[way]string{half: "COPY takes all or nothing", silent: "a load may take 15 minutes"},
+			stream: fmt.Sprintf(`"RedshiftDestinationConfiguration":{"ClusterJDBCURL":"jdbc:postgresql://%s/%s?sslmode=disable",
+			  "Username":%q,"Password":%q,"CopyCommand":{"DataTableName":"loaded","DataTableColumns":"id",
+			  "CopyOptions":"JSON 'auto'"},"RetryOptions":{"DurationInSeconds":WINDOW},
+			  "S3Configuration":{"BucketARN":"arn:aws:s3:::load",%s}}`, copied, c.Database, c.User,
+				c.Password, buffering)},
+		{name: "postgres", once: true, meter: inserts, got: has("SELECT id FROM inserted"),
+			skip:   map[way]string{half: "an INSERT takes all or nothing"},
+			action: `{"postgres":{"tableName":"inserted","idColumn":"rid"}}`,
+			settings: fmt.Sprintf("[postgres]\nurl = %q\npassword_file = %q\n",
+				strings.Replace(address, to, inserted, 1), passwordFile)},
+		{name: "timestream", once: true, meter: inserts, // behind the same gate
+			got:    has("SELECT bigint_value FROM plant.measures WHERE measure_name = 'id'"),
+			skip:   map[way]string{half: "an INSERT takes all or nothing"},
+			action: `{"timestream":{"databaseName":"plant","tableName":"measures","dimensions":[{"name":"d","value":"x"}]}}`},
+	}
+}
+
+// webRows are the receivers of HTTP, for which there is no server but what somebody
+// writes; Splunk is a strict stand-in.
+func webRows(t *testing.T) []*row {
+	hook, in, hec := &receiver{}, &receiver{}, &collector{}
+	hooks, ins, hecs := &meter{}, &meter{}, &meter{}
+	serve := func(h http.Handler, m *meter) string {
+		s := httptest.NewServer(h)
+		t.Cleanup(s.Close)
+		return newWebGate(t, s.URL, &lane{meter: m})
+	}
+	return []*row{
+		{name: "http", meter: hooks, got: hook.got, skip: map[way]string{half: "no parts of a request are answered for"},
+			action: fmt.Sprintf(`{"http":{"url":"%s/hook","enableBatching":true}}`,
+				serve(http.HandlerFunc(hook.hook), hooks))},
+		{name: "http-endpoint", meter: ins, got: in.got, skip: map[way]string{half: "no parts of a request are answered for"},
+			stream: fmt.Sprintf(`"HttpEndpointDestinationConfiguration":{"EndpointConfiguration":{"Url":"%s/in","AccessKey":"k"},
+			  "BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":0},"RetryOptions":{"DurationInSeconds":WINDOW},%s}`,
+				serve(http.HandlerFunc(in.endpoint), ins), keeps("http-endpoint"))},
+		{name: "splunk", meter: hecs, got: hec.got, skip: map[way]string{half: "no parts of a request are answered for"},
+			stream: fmt.Sprintf(`"SplunkDestinationConfiguration":{"HECEndpoint":%q,"HECEndpointType":"Raw","HECToken":"token",
+			  "HECAcknowledgmentTimeoutInSeconds":180,"BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":0},
+			  "RetryOptions":{"DurationInSeconds":WINDOW},%s}`, serve(hec, hecs), keeps("splunk"))},
+	}
+}
