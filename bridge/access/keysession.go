@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -103,9 +104,9 @@ func (s *keySession) provisioning(name string) (action, resource string) {
 	case strings.HasPrefix(name, "$aws/certificates/"):
 		return "iot:CreateKeysAndCertificate", "*"
 	case strings.HasPrefix(name, "$aws/provisioning-templates/"):
-		return "iot:RegisterThing", authz.ARN(s.a.o.Region, s.a.o.Account, "provisioningtemplate/"+parts[2])
+		return "iot:RegisterThing", arn.IoT(s.a.o.Region, s.a.o.Account, "provisioningtemplate/"+parts[2])
 	}
-	return "iot:UpdateCertificate", authz.ARN(s.a.o.Region, s.a.o.Account, "cert/"+parts[2])
+	return "iot:UpdateCertificate", arn.IoT(s.a.o.Region, s.a.o.Account, "cert/"+parts[2])
 }
 
 // mayDo says whether the key may do an operation of the control plane.

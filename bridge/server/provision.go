@@ -3,7 +3,7 @@ package server
 import (
 	"errors"
 
-	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 )
 
@@ -23,5 +23,5 @@ func (a *assembly) openProvision() error {
 
 // arn is the ARN of a resource of AWS IoT, which is called kind/name.
 func (s *Server) arn(resource string) string {
-	return authz.ARN(s.cfg.Region, s.cfg.Account, resource)
+	return arn.IoT(s.cfg.Region, s.cfg.Account, resource)
 }

@@ -270,7 +270,7 @@ func matchARN(ctx *Context, want []template, v string) (match, sure bool) {
 		if !ok {
 			return false, false
 		}
-		match = match && matchGlob(text, have[i])
+		match = match && matchPart(text, i, have[i])
 		if i == len(want)-1 && len(want) < len(have) {
 			match = match && strings.HasSuffix(text, "\xff") // takes the rest
 		}

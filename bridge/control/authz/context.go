@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/arn"
 )
 
 const attributesKey = "iot:connection.thing.attributes["
@@ -85,7 +87,7 @@ func (c *Context) lookup(key string, connect bool) []string {
 		if !connect || c.Will == "" {
 			return nil
 		}
-		return []string{ARN(c.Region, c.Account, "topic/"+c.Will)}
+		return []string{arn.IoT(c.Region, c.Account, "topic/"+c.Will)}
 	}
 	if name, ok := strings.CutPrefix(key, attributesKey); ok {
 		t := c.connecting()

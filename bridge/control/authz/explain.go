@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/tidemill/tidemill/bridge/arn"
 )
 
 // An Explanation says how a decision came about, statement by statement, in
@@ -35,7 +37,7 @@ func (e *Evaluator) Explain(action, resource string) Explanation {
 		return x
 	}
 	k := known[bit].kind
-	x.ARN = ARN(e.ctx.Region, e.ctx.Account, kindHead[k]+resource)
+	x.ARN = arn.IoT(e.ctx.Region, e.ctx.Account, kindHead[k]+resource)
 	if k == kindAny {
 		x.ARN = "*"
 	}

@@ -104,7 +104,7 @@ func (r *resource) covers(ctx *Context, text string, parts []string) (match, kno
 		if !ok {
 			return false, false
 		}
-		if !matchGlob(want, parts[i]) {
+		if !matchPart(want, i, parts[i]) {
 			return false, true
 		}
 	}

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/tidemill/tidemill/bridge/arn"
 )
 
 // Encoded patterns are text in which these two bytes stand for the policy
@@ -216,8 +218,10 @@ func residues(p, head string) []string {
 	return out
 }
 
-// arnParts is how many parts an ARN has: arn:partition:service:region:account:resource.
-const arnParts = 6
+const arnParts = arn.Parts
+
+// partitionPart is the index of an ARN's partition.
+const partitionPart = 1
 
 // A resource is one entry of Resource, NotResource, or of an Arn condition.
 type resource struct {
@@ -258,7 +262,7 @@ func (r *resource) expand(c *Context) (rest, unresolved string, match bool) {
 	if r.any {
 		return "\xff", "", true
 	}
-	own := [arnParts - 1]string{"arn", "aws", "iot", c.Region, c.Account}
+	own := [arnParts - 1]string{"arn", arn.Partition(c.Region), "iot", c.Region, c.Account}
 	for i, t := range r.parts {
 		text, missing, ok := t.expand(c)
 		if !ok {
@@ -267,11 +271,17 @@ func (r *resource) expand(c *Context) (rest, unresolved string, match bool) {
 		if i == arnParts-1 {
 			return text, "", true
 		}
-		if !matchGlob(text, own[i]) {
+		if !matchPart(text, i, own[i]) {
 			return "", "", false
 		}
 	}
 	return "\xff", "", true // tail: the last part given ends in *
+}
+
+// matchPart compares part i of an ARN. Policies say aws for every partition, too,
+// as ARNs of this bridge once did in all regions.
+func matchPart(pattern string, i int, part string) bool {
+	return matchGlob(pattern, part) || i == partitionPart && strings.HasPrefix(part, "aws-") && matchGlob(pattern, "aws")
 }
 
 // indexWild returns the index of the first wildcard of an encoded pattern, or -1.

@@ -1,6 +1,10 @@
 package authz
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/tidemill/tidemill/bridge/arn"
+)
 
 // ThingPolicyName is the name under which the policy of ThingPolicy is usually
 // stored: one policy serves every thing, since it goes by variables.
@@ -69,7 +73,7 @@ const thingPolicy = `{
 // document is the same for every thing of an account and region.
 func ThingPolicy(account, region string) []byte {
 	return []byte(strings.NewReplacer(
-		"@", ARN(region, account, ""),
+		"@", arn.IoT(region, account, ""),
 		"$T", "${iot:Connection.Thing.ThingName}",
 	).Replace(thingPolicy))
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 )
 
@@ -143,7 +144,7 @@ func (t *Tx) testOne(q *AuthTest, info AuthInfo) (AuthResult, error) {
 		return r, fmt.Errorf("action %s: no resource: %w", info.Action, ErrInvalid)
 	}
 	for _, text := range info.Resources {
-		resource, err := bareResource(text, authz.ARN(q.Known.Region, q.Known.Account, what.kind))
+		resource, err := bareResource(text, arn.IoT(q.Known.Region, q.Known.Account, what.kind))
 		if err != nil {
 			return r, err
 		}
@@ -197,7 +198,7 @@ func PolicyOf(s authz.Step) string {
 func bareResource(text, head string) (string, error) {
 	if rest, ok := strings.CutPrefix(text, head); ok {
 		text = rest
-	} else if strings.HasPrefix(text, "arn:") {
+	} else if arn.Is(text) {
 		return "", fmt.Errorf("resource %q: %w: want %s…", text, ErrInvalid, head)
 	}
 	if text == "" {

@@ -20,6 +20,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/arn"
 )
 
 const (
@@ -179,7 +181,7 @@ func (c *Client) call(ctx context.Context, at string, text []byte) ([]byte, erro
 
 // IsFunction says whether a URL is a function's ARN.
 func IsFunction(url string) bool {
-	return strings.HasPrefix(url, "arn:") && strings.Contains(url, ":lambda:")
+	return arn.Is(url) && strings.Contains(url, ":lambda:")
 }
 
 // enter waits for a call.

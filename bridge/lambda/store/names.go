@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/lambda"
 )
 
@@ -22,11 +23,11 @@ var (
 
 // ARN is that of a function, and of its version or alias with a qualifier.
 func (s *Store) ARN(name, qualifier string) string {
-	arn := "arn:aws:lambda:" + s.o.Region + ":" + s.o.Account + ":function:" + name
+	resource := "function:" + name
 	if qualifier != "" {
-		arn += ":" + qualifier
+		resource += ":" + qualifier
 	}
-	return arn
+	return arn.Of("lambda", s.o.Region, s.o.Account, resource)
 }
 
 // Parse takes a function's name and qualifier apart: "name", "name:qualifier",
@@ -34,15 +35,16 @@ func (s *Store) ARN(name, qualifier string) string {
 // accounts and regions are not found here.
 func (s *Store) Parse(text string) (name, qualifier string, err error) {
 	rest := text
-	if arn, ok := strings.CutPrefix(text, "arn:"); ok {
-		parts := strings.SplitN(arn, ":", 6)
-		if len(parts) < 6 || parts[1] != "lambda" || parts[4] != "function" {
+	if arn.Is(text) {
+		n, ok := arn.Parse(text)
+		of, function := strings.CutPrefix(n.Resource, "function:")
+		if !ok || n.Service != "lambda" || !function {
 			return "", "", fmt.Errorf("%w: %.200q is not a function's ARN", ErrInvalid, text)
 		}
-		if parts[2] != s.o.Region || parts[3] != s.o.Account {
+		if n.Region != s.o.Region || n.Account != s.o.Account {
 			return "", "", fmt.Errorf("%w: %s", lambda.ErrNotFound, text)
 		}
-		rest = parts[5]
+		rest = of
 	} else if account, after, ok := strings.Cut(text, ":function:"); ok {
 		if account != s.o.Account {
 			return "", "", fmt.Errorf("%w: %s", lambda.ErrNotFound, text)

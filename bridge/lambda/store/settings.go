@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/lambda"
 )
 
@@ -195,7 +195,7 @@ func (s *Store) SetAsync(name, qualifier string, a *Async) error {
 			return fmt.Errorf("%w: MaximumRetryAttempts %d, want 0 to 2", ErrInvalid, a.Retries)
 		case a.MaxAge < 60 || a.MaxAge > 21600:
 			return fmt.Errorf("%w: MaximumEventAgeInSeconds %d, want 60 to 21600", ErrInvalid, a.MaxAge)
-		case a.OnFailure != "" && !strings.HasPrefix(a.OnFailure, "arn:"):
+		case a.OnFailure != "" && !arn.Is(a.OnFailure):
 			return fmt.Errorf("%w: OnFailure %.200q, want an ARN", ErrInvalid, a.OnFailure)
 		}
 		if r.Async == nil {

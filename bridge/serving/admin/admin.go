@@ -19,6 +19,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/people"
@@ -163,9 +164,9 @@ type handler func(http.ResponseWriter, *http.Request) error
 // socket. It also works where the bridge does not run, for what only the stores are
 // needed for.
 func New(o Options) http.Handler {
-	mux, arn := http.NewServeMux(), "arn:aws:tidemill:"+o.Region+":"+o.Account+":"
+	mux, own := http.NewServeMux(), arn.Of("tidemill", o.Region, o.Account, "")
 	for _, x := range table(o) {
-		answers := auditedBy(o.Audit, x, o.Peers.authorized(x, arn))
+		answers := auditedBy(o.Audit, x, o.Peers.authorized(x, own))
 		mux.HandleFunc(x.pattern, func(w http.ResponseWriter, r *http.Request) {
 			r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(x.maxBody, maxBody))
 			a := &answer{ResponseWriter: w}

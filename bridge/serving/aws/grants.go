@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
@@ -116,11 +117,11 @@ func (g grants) Authorize(q wire.Question) error {
 }
 
 // named is what an ARN names: what comes behind its kind.
-func named(arn string) string {
-	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) < 6 {
-		return arn
+func named(text string) string {
+	n, ok := arn.Parse(text)
+	if !ok {
+		return text
 	}
-	_, name, _ := strings.Cut(parts[5], "/")
+	_, name, _ := strings.Cut(n.Resource, "/")
 	return name
 }

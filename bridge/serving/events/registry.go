@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -122,8 +122,8 @@ func (e *Registry) message(c *registry.Change) (topic string, text []byte, err e
 		"operation": c.Operation, "accountId": e.account,
 	}
 	op := "/" + strings.ToLower(string(c.Operation))
-	arn := func(kind, name string) string {
-		return authz.ARN(e.region, e.account, kind+"/"+name)
+	of := func(kind, name string) string {
+		return arn.IoT(e.region, e.account, kind+"/"+name)
 	}
 	switch c.Event {
 	case registry.ThingEvent:
@@ -149,14 +149,14 @@ func (e *Registry) message(c *registry.Change) (topic string, text []byte, err e
 		m["parentGroupName"], m["parentGroupId"], m["dynamicGroupMappingId"] = nil, nil, nil
 		above := []map[string]string{}
 		for _, g := range c.Above {
-			above = append(above, map[string]string{"groupArn": arn("thinggroup", g.Name), "groupId": g.ID})
+			above = append(above, map[string]string{"groupArn": of("thinggroup", g.Name), "groupId": g.ID})
 			m["parentGroupName"], m["parentGroupId"] = g.Name, g.ID
 		}
 		m["rootToParentThingGroups"] = above
 	case registry.MembershipEvent:
 		topic = "thingGroupMembership/thingGroup/" + c.Name + "/thing/" + c.Other + op
-		m["groupArn"], m["groupId"] = arn("thinggroup", c.Name), c.Group.ID()
-		m["thingArn"], m["thingId"] = arn("thing", c.Other), c.OtherID
+		m["groupArn"], m["groupId"] = of("thinggroup", c.Name), c.Group.ID()
+		m["thingArn"], m["thingId"] = of("thing", c.Other), c.OtherID
 		m["membershipId"] = c.Group.ID() + "_" + c.OtherID
 	case registry.HierarchyEvent:
 		topic = "thingGroupHierarchy/thingGroup/" + c.Name + "/childThingGroup/" + c.Other + op

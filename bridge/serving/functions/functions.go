@@ -10,9 +10,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/lambda"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/transform"
@@ -45,11 +45,11 @@ type Caller struct {
 }
 
 // HasFunction says whether an ARN is that of a function here.
-func (c *Caller) HasFunction(arn string) bool {
-	if c == nil || !strings.HasPrefix(arn, "arn:") {
+func (c *Caller) HasFunction(function string) bool {
+	if c == nil || !arn.Is(function) {
 		return false
 	}
-	_, err := c.Find.Function(arn, "")
+	_, err := c.Find.Function(function, "")
 	return err == nil
 }
 
@@ -122,10 +122,10 @@ type Objects interface {
 // function, which takes lambda.MaxEvent bytes: lambda.ErrTooLarge. The key is AWS's; it is
 // the same whenever the record is sent again on a day.
 func (c *Caller) Failures(objects Objects) func(ctx context.Context, arn, id string, record []byte) error {
-	return func(ctx context.Context, arn, id string, record []byte) error {
-		bucket, ok := strings.CutPrefix(arn, "arn:aws:s3:::")
+	return func(ctx context.Context, to, id string, record []byte) error {
+		bucket, ok := arn.CutBucket(to)
 		if !ok {
-			return c.InvokeEvent(ctx, arn, "", record)
+			return c.InvokeEvent(ctx, to, "", record)
 		}
 		key := "aws/lambda/async/" + time.Now().UTC().Format("2006/01/02/") + id
 		return objects.Put(ctx, bucket, key, func(w io.Writer) error {

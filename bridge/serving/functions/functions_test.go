@@ -18,7 +18,7 @@ var (
 	_ transform.Invoker = Transforms{}
 )
 
-const arn = "arn:aws:lambda:eu-local-1:000000000000:function:f"
+const functionARN = "arn:aws:lambda:eu-local-1:000000000000:function:f"
 
 // A stand has one function, f.
 type stand struct {
@@ -45,7 +45,7 @@ func (s *stand) Parse(text string) (string, string, error) {
 }
 
 func (s *stand) Function(name, _ string) (*lambda.Function, error) {
-	if name != "f" && name != arn {
+	if name != "f" && name != functionARN {
 		return nil, lambda.ErrNotFound
 	}
 	return &lambda.Function{}, nil
@@ -54,20 +54,20 @@ func (s *stand) Function(name, _ string) (*lambda.Function, error) {
 func TestCaller(t *testing.T) {
 	s := &stand{}
 	c := &Caller{s, s, s}
-	for text, want := range map[string]bool{arn: true, arn + "g": false, "f": false, "https://f": false} {
+	for text, want := range map[string]bool{functionARN: true, functionARN + "g": false, "f": false, "https://f": false} {
 		if c.HasFunction(text) != want {
 			t.Error(text)
 		}
 	}
-	if (*Caller)(nil).HasFunction(arn) {
+	if (*Caller)(nil).HasFunction(functionARN) {
 		t.Error("none has it")
 	}
-	got, err := Statements{c}.Invoke(t.Context(), arn, []byte("{}"))
-	if string(got) != arn+" {}" || err != nil {
+	got, err := Statements{c}.Invoke(t.Context(), functionARN, []byte("{}"))
+	if string(got) != functionARN+" {}" || err != nil {
 		t.Errorf("%s, %v", got, err)
 	}
 	s.failed = "Unhandled"
-	if _, err := c.Ask(t.Context(), arn, nil); err == nil || !strings.Contains(err.Error(), "failed") {
+	if _, err := c.Ask(t.Context(), functionARN, nil); err == nil || !strings.Contains(err.Error(), "failed") {
 		t.Error(err)
 	}
 }
@@ -75,19 +75,19 @@ func TestCaller(t *testing.T) {
 func TestInvokeEvent(t *testing.T) {
 	s := &stand{}
 	c := &Caller{s, s, s}
-	if err := c.InvokeEvent(t.Context(), arn, "id", []byte("{}")); err != nil || len(s.queued) != 1 ||
+	if err := c.InvokeEvent(t.Context(), functionARN, "id", []byte("{}")); err != nil || len(s.queued) != 1 ||
 		s.queued[0].RequestID != "id" || s.queued[0].Function != "f" {
 		t.Error(s.queued, err)
 	}
-	if err := c.InvokeEvent(t.Context(), arn+"g", "id", nil); !errors.Is(err, action.ErrPermanent) {
+	if err := c.InvokeEvent(t.Context(), functionARN+"g", "id", nil); !errors.Is(err, action.ErrPermanent) {
 		t.Error(err)
 	}
 	s.err = lambda.ErrTooLarge
-	if err := c.InvokeEvent(t.Context(), arn, "id", nil); !errors.Is(err, action.ErrPermanent) {
+	if err := c.InvokeEvent(t.Context(), functionARN, "id", nil); !errors.Is(err, action.ErrPermanent) {
 		t.Error(err)
 	}
 	s.err = errors.New("the log is full")
-	if err := c.InvokeEvent(t.Context(), arn, "id", nil); err == nil || errors.Is(err, action.ErrPermanent) {
+	if err := c.InvokeEvent(t.Context(), functionARN, "id", nil); err == nil || errors.Is(err, action.ErrPermanent) {
 		t.Error(err)
 	}
 }
@@ -97,11 +97,11 @@ func TestTransforms(t *testing.T) {
 	for err, want := range map[error]error{&lambda.ThrottledError{}: transform.ErrThrottled,
 		lambda.ErrNotFound: transform.ErrNotFound, lambda.ErrNotIsolated: transform.ErrDenied, io.EOF: io.EOF} {
 		s.err = err
-		if _, _, got := (Transforms{&Caller{s, s, s}}).Invoke(t.Context(), arn, nil); !errors.Is(got, want) {
+		if _, _, got := (Transforms{&Caller{s, s, s}}).Invoke(t.Context(), functionARN, nil); !errors.Is(got, want) {
 			t.Errorf("%v: %v", err, got)
 		}
 	}
-	if _, _, err := (Transforms{}).Invoke(t.Context(), arn, nil); !errors.Is(err, transform.ErrNotFound) {
+	if _, _, err := (Transforms{}).Invoke(t.Context(), functionARN, nil); !errors.Is(err, transform.ErrNotFound) {
 		t.Error(err)
 	}
 }
@@ -122,11 +122,11 @@ func TestFailures(t *testing.T) {
 		!strings.HasSuffix(o.key, "/id") || o.text != "record" {
 		t.Error(o, err)
 	}
-	if err := send(t.Context(), arn, "id", []byte("record")); err != nil || len(s.queued) != 1 {
+	if err := send(t.Context(), functionARN, "id", []byte("record")); err != nil || len(s.queued) != 1 {
 		t.Error(s.queued, err)
 	}
 	s.err = lambda.ErrTooLarge // the record is cut for that
-	if err := send(t.Context(), arn, "id", nil); !errors.Is(err, lambda.ErrTooLarge) {
+	if err := send(t.Context(), functionARN, "id", nil); !errors.Is(err, lambda.ErrTooLarge) {
 		t.Error(err)
 	}
 	if err := send(t.Context(), "arn:aws:sns:eu-local-1:000000000000:topic", "id", nil); err == nil {

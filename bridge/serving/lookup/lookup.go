@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/speed/notice"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -69,7 +69,7 @@ func (x Things) thing(name string) (th registry.Thing, ok bool, err error) {
 	return th, err == nil, err
 }
 
-func (x Things) arn(resource string) string { return authz.ARN(x.Region, x.Account, resource) }
+func (x Things) arn(resource string) string { return arn.IoT(x.Region, x.Account, resource) }
 
 // Describe implements iotsql.Things. Things have no thingId here.
 func (x Things) Describe(_ context.Context, thing string) ([]byte, error) {

@@ -3,7 +3,8 @@ package action
 import (
 	"errors"
 	"fmt"
-	"strings"
+
+	"github.com/tidemill/tidemill/bridge/arn"
 )
 
 // maxNotice is the most bytes of a message (SNS quotas).
@@ -19,8 +20,9 @@ var toNotice = sentKind{
 	},
 	resource: "targetArn",
 	stage: func(d *Delivery) error {
-		if arn := d.Parameter("targetArn"); strings.Count(arn, ":") < 5 || !strings.HasPrefix(arn, "arn:") {
-			return fmt.Errorf("targetArn: %.300q is no ARN", arn)
+		target := d.Parameter("targetArn")
+		if _, ok := arn.Parse(target); !ok {
+			return fmt.Errorf("targetArn: %.300q is no ARN", target)
 		}
 		if len(d.Data) == 0 {
 			return errors.New("a message of no bytes")

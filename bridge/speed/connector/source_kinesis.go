@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -14,6 +13,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -63,11 +63,9 @@ type remote struct {
 	stream string // name or ARN
 }
 
-func isARN(stream string) bool { return strings.HasPrefix(stream, "arn:") }
-
 // refer sets one of two members: the stream's name or its ARN.
-func refer(stream string) (name, arn *string) {
-	if isARN(stream) {
+func refer(stream string) (name, streamARN *string) {
+	if arn.Is(stream) {
 		return nil, &stream
 	}
 	return &stream, nil
@@ -132,7 +130,7 @@ func (r *remote) iterator(ctx context.Context, shard string, from Position) (str
 
 func (r *remote) records(ctx context.Context, _, iterator string) (Page, string, error) {
 	in := &kinesis.GetRecordsInput{ShardIterator: &iterator, Limit: aws.Int32(pageRecords)}
-	if isARN(r.stream) {
+	if arn.Is(r.stream) {
 		in.StreamARN = &r.stream
 	}
 	out, err := r.api.GetRecords(ctx, in)

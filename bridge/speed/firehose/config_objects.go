@@ -4,9 +4,9 @@ import (
 	"encoding/json"
 	"reflect"
 	"regexp"
-	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/compress"
 	"github.com/tidemill/tidemill/bridge/speed/javatime"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -148,8 +148,8 @@ func (r *reader) objects(at string, d *s3Block, zone *time.Location, bound hintB
 	r.keepText(at+"RoleARN", d.RoleARN)
 	r.keep(at+"CloudWatchLoggingOptions", d.CloudWatchLoggingOptions)
 	r.keep(at+"EncryptionConfiguration", d.EncryptionConfiguration)
-	o.Bucket = strings.TrimPrefix(d.BucketARN, "arn:aws:s3:::")
-	if o.Bucket == d.BucketARN {
+	bucket, ok := arn.CutBucket(d.BucketARN)
+	if o.Bucket = bucket; !ok {
 		r.bad("%sBucketARN: %.200q, want arn:aws:s3:::NAME", at, d.BucketARN)
 	} else if err := sink.CheckBucket(o.Bucket); err != nil {
 		r.bad("%sBucketARN: %w", at, err)

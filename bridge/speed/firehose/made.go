@@ -8,6 +8,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/transform"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -131,7 +132,7 @@ func (d *stream) transform(ctx context.Context, c *Config, p *plan, m *made) err
 }
 
 func (d *stream) arn(name string) string {
-	return fmt.Sprintf("arn:aws:firehose:%s:%s:deliverystream/%s", d.opts.Region, d.opts.Account, name)
+	return arn.Of("firehose", d.opts.Region, d.opts.Account, "deliverystream/"+name)
 }
 
 // writeParts writes parts into an object.

@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/tidemill/tidemill/bridge/arn"
 )
 
 // nameLike is what the API lets a stream be called; the bridge's own streams
@@ -15,20 +17,9 @@ var nameLike = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`)
 // IsName says whether the API lets a stream be called so.
 func IsName(s string) bool { return nameLike.MatchString(s) }
 
-// partition is what ARNs of a region begin with after "arn:".
-func partition(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
-	}
-	return "aws"
-}
-
 // streamARN is the ARN of a stream as this caller sees it.
 func (a API) streamARN(name string) string {
-	return fmt.Sprintf("arn:%s:kinesis:%s:%s:stream/%s", partition(a.region), a.region, a.s.opts.Account, name)
+	return arn.Of("kinesis", a.region, a.s.opts.Account, "stream/"+name)
 }
 
 // consumerARN is that of a consumer; it ends in the second of its creation.
@@ -36,8 +27,8 @@ func (a API) consumerARN(stream string, c *consumer) string {
 	return fmt.Sprintf("%s/consumer/%s:%d", a.streamARN(stream), c.Name, c.Created/1000)
 }
 
-// An arn is what an ARN names: a stream, or a consumer of one.
-type arn struct {
+// A resource is what an ARN names: a stream, or a consumer of one.
+type resource struct {
 	account  string
 	stream   string
 	consumer string    // "" for the stream itself
@@ -46,26 +37,26 @@ type arn struct {
 
 // parseARN reads the ARN of a stream or consumer. The region is not compared:
 // one bridge is all regions.
-func parseARN(s string) (arn, bool) {
-	part := strings.SplitN(s, ":", 6)
-	if len(part) < 6 || part[0] != "arn" || !strings.HasPrefix(part[1], "aws") || part[2] != "kinesis" {
-		return arn{}, false
+func parseARN(s string) (resource, bool) {
+	n, ok := arn.Parse(s)
+	if !ok || n.Service != "kinesis" {
+		return resource{}, false
 	}
-	name, ok := strings.CutPrefix(part[5], "stream/")
+	name, ok := strings.CutPrefix(n.Resource, "stream/")
 	if !ok {
-		return arn{}, false
+		return resource{}, false
 	}
-	out := arn{account: part[4]}
+	out := resource{account: n.Account}
 	name, rest, ok := strings.Cut(name, "/")
 	if ok {
 		consumer, ok := strings.CutPrefix(rest, "consumer/")
 		at := strings.LastIndexByte(consumer, ':')
 		if !ok || at < 0 {
-			return arn{}, false
+			return resource{}, false
 		}
 		sec, err := strconv.ParseInt(consumer[at+1:], 10, 64)
 		if err != nil || !nameLike.MatchString(consumer[:at]) {
-			return arn{}, false
+			return resource{}, false
 		}
 		out.consumer, out.created = consumer[:at], time.Unix(sec, 0)
 	}

@@ -64,7 +64,7 @@ func (a API) consumerOf(st *stream, at *attributes, arn string) (*consumer, erro
 // and its name.
 func (a API) consumer(streamARN, name, consumerARN *string) (*stream, *seenConsumer, error) {
 	ref := refer(streamARN)
-	var to arn
+	var to resource
 	switch {
 	case consumerARN != nil:
 		var ok bool

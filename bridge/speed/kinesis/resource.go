@@ -46,7 +46,7 @@ func (a API) Resource(in any) string {
 }
 
 // resourceARN is the ARN of what an ARN names, for policies.
-func (a API) resourceARN(to arn) string {
+func (a API) resourceARN(to resource) string {
 	if to.consumer == "" {
 		return a.streamARN(to.stream)
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/pki"
@@ -55,21 +56,21 @@ func (c *controlPlane) update(r *wire.Request, f func(*registry.Tx) error) error
 }
 
 func (c *controlPlane) arn(r *wire.Request, kind, name string) string {
-	return arn(r, c.account, kind, name)
+	return arnOf(r, c.account, kind, name)
 }
 
 // nameOf takes the name out of an ARN of one of kinds; what is no ARN is a name.
-func nameOf(arn string, kinds ...string) (kind, name string, err error) {
-	parts := strings.SplitN(arn, ":", 6)
-	if len(parts) < 6 {
-		return kinds[0], arn, nil
+func nameOf(text string, kinds ...string) (kind, name string, err error) {
+	n, ok := arn.Parse(text)
+	if !ok {
+		return kinds[0], text, nil
 	}
 	for _, k := range kinds {
-		if name, ok := strings.CutPrefix(parts[5], k+"/"); ok && name != "" {
+		if name, ok := strings.CutPrefix(n.Resource, k+"/"); ok && name != "" {
 			return k, name, nil
 		}
 	}
-	return "", "", fmt.Errorf("%w: %.200q is no ARN of %s", registry.ErrInvalid, arn, strings.Join(kinds, " or "))
+	return "", "", fmt.Errorf("%w: %.200q is no ARN of %s", registry.ErrInvalid, text, strings.Join(kinds, " or "))
 }
 
 // certificateOf is the id of the certificate that a principal's ARN names.

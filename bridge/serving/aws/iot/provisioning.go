@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strconv"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
@@ -346,7 +347,7 @@ func (c *controlPlane) registerThing(r *wire.Request) (any, error) {
 		Resources map[string]string `json:"resourceArns"`
 	}{string(made.PEM), map[string]string{}}
 	for name, resource := range made.Resources {
-		out.Resources[name] = authz.ARN(r.Region, c.account, resource)
+		out.Resources[name] = arn.IoT(r.Region, c.account, resource)
 	}
 	return out, nil
 }

@@ -5,7 +5,7 @@ import (
 	"encoding/json"
 	"strings"
 
-	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
@@ -159,7 +159,7 @@ func resources(account string, row operation) func(*wire.Request) []string {
 	more := beside[row.name]
 	return func(r *wire.Request) (all []string) {
 		if kind != "" {
-			all = append(all, arn(r, account, kind, r.Path(inPath)))
+			all = append(all, arnOf(r, account, kind, r.Path(inPath)))
 		}
 		if more != nil {
 			var b body
@@ -169,7 +169,7 @@ func resources(account string, row operation) func(*wire.Request) []string {
 					continue
 				}
 				if kind, name, err := nameOf(n.text, n.kinds...); err == nil {
-					all = append(all, arn(r, account, kind, name))
+					all = append(all, arnOf(r, account, kind, name))
 				}
 			}
 		}
@@ -180,6 +180,6 @@ func resources(account string, row operation) func(*wire.Request) []string {
 	}
 }
 
-func arn(r *wire.Request, account, kind, name string) string {
-	return authz.ARN(r.Region, account, kind+"/"+name)
+func arnOf(r *wire.Request, account, kind, name string) string {
+	return arn.IoT(r.Region, account, kind+"/"+name)
 }

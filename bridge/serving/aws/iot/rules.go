@@ -48,7 +48,7 @@ func (t *topicRules) operations() []operation {
 }
 
 func (t *topicRules) arn(r *wire.Request, name string) string {
-	return arn(r, t.account, "rule", name)
+	return arnOf(r, t.account, "rule", name)
 }
 
 // denied puts AWS's answer for a rule that is not there, which has no error of

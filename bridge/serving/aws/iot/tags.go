@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
@@ -37,11 +37,11 @@ var taggedKinds = []string{"thinggroup", "thingtype", "billinggroup", "policy", 
 	"provisioningtemplate", "authorizer", "rolealias"}
 
 // resourceOf is the last part of the ARN of what may have tags.
-func resourceOf(arn string) (string, error) {
-	if !strings.HasPrefix(arn, "arn:") {
-		return "", fmt.Errorf("%w: resourceArn: %.200q is no ARN", registry.ErrInvalid, arn)
+func resourceOf(text string) (string, error) {
+	if !arn.Is(text) {
+		return "", fmt.Errorf("%w: resourceArn: %.200q is no ARN", registry.ErrInvalid, text)
 	}
-	kind, name, err := nameOf(arn, taggedKinds...)
+	kind, name, err := nameOf(text, taggedKinds...)
 	return kind + "/" + name, err
 }
 

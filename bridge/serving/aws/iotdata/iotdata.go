@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tidemill/tidemill/bridge/control/authz"
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
@@ -130,7 +130,7 @@ func Service(account string, d Data, maxPayload int, now func() time.Time) *wire
 }
 
 func (p *plane) arn(r *wire.Request, kind, name string) string {
-	return authz.ARN(r.Region, p.account, kind+"/"+name)
+	return arn.IoT(r.Region, p.account, kind+"/"+name)
 }
 
 func (p *plane) topicARN(r *wire.Request) string { return p.arn(r, "topic", r.Path("topic")) }

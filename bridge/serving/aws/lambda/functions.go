@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/lambda/store"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
@@ -35,7 +36,7 @@ func (s *service) read(r *wire.Request, c code) (store.Code, error) {
 	case c.S3ObjectVersion != "":
 		return store.Code{}, invalid("objects have no versions here")
 	}
-	if err := r.Authorize("s3:GetObject", "arn:aws:s3:::"+c.S3Bucket+"/"+c.S3Key); err != nil {
+	if err := r.Authorize("s3:GetObject", arn.Bucket(c.S3Bucket+"/"+c.S3Key)); err != nil {
 		return store.Code{}, err
 	}
 	zip, err := s.Object(r.Context(), c.S3Bucket, c.S3Key, store.MaxZip)

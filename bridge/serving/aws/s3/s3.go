@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 )
@@ -128,8 +129,8 @@ func resource(r *wire.Request) string {
 	return "*"
 }
 
-func bucketARN(bucket string) string      { return "arn:aws:s3:::" + bucket }
-func objectARN(bucket, key string) string { return bucketARN(bucket) + "/" + key }
+func bucketARN(bucket string) string      { return arn.Bucket(bucket) }
+func objectARN(bucket, key string) string { return arn.Bucket(bucket + "/" + key) }
 
 // at is the bucket and the key of a request, of which the bucket is there.
 func (a *api) at(r *wire.Request) (bucket, key string, err error) {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/queue"
 )
@@ -99,7 +100,7 @@ func command[In any](x *service, name string, f func(*wire.Request, *In) error) 
 }
 
 func (x *service) arn(region, name string) string {
-	return "arn:aws:sqs:" + region + ":" + x.account + ":" + name
+	return arn.Of("sqs", region, x.account, name)
 }
 
 // byURL is the part of inputs that names a queue by its URL.

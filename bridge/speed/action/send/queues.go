@@ -7,8 +7,8 @@ import (
 	"net/url"
 	"regexp"
 	"strconv"
-	"strings"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/sink/sns"
 	"github.com/tidemill/tidemill/bridge/speed/sink/sqs"
@@ -96,11 +96,9 @@ func group(d *action.Delivery) string {
 }
 
 // arnRegion is the region in an ARN, "" if there is none.
-func arnRegion(arn string) string {
-	if parts := strings.SplitN(arn, ":", 5); len(parts) == 5 && parts[0] == "arn" {
-		return parts[3]
-	}
-	return ""
+func arnRegion(text string) string {
+	n, _ := arn.Parse(text)
+	return n.Region
 }
 
 // queueHost has the region of Amazon's queues.

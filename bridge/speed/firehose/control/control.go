@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -283,7 +284,7 @@ func (s *Service) ARN(region, name string) string {
 	if region == "" {
 		region = s.opts.Region
 	}
-	return fmt.Sprintf("arn:aws:firehose:%s:%s:deliverystream/%s", region, s.opts.Account, name)
+	return arn.Of("firehose", region, s.opts.Account, "deliverystream/"+name)
 }
 
 // gone says whether err is that the stream of the log is not there.

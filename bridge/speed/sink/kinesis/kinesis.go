@@ -4,12 +4,12 @@ package kinesis
 
 import (
 	"context"
-	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
 
@@ -36,13 +36,13 @@ func New(c aws.Config) *Client { return &Client{kinesis.NewFromConfig(c)} }
 // Put puts records into a stream, given by its name or ARN, in one request: at
 // most MaxRecords of at most MaxBytes together. It returns one error for each.
 func (c *Client) Put(ctx context.Context, stream string, rs []Record) []error {
-	name, arn := &stream, (*string)(nil)
-	if strings.HasPrefix(stream, "arn:") {
-		name, arn = nil, &stream
+	name, streamARN := &stream, (*string)(nil)
+	if arn.Is(stream) {
+		name, streamARN = nil, &stream
 	}
 	errs := make([]error, len(rs))
 	if len(rs) == 1 {
-		_, errs[0] = c.api.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: name, StreamARN: arn,
+		_, errs[0] = c.api.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: name, StreamARN: streamARN,
 			PartitionKey: &rs[0].Key, Data: some(rs[0].Data)})
 		return errs
 	}
@@ -50,7 +50,7 @@ func (c *Client) Put(ctx context.Context, stream string, rs []Record) []error {
 	for i := range rs {
 		entries[i] = types.PutRecordsRequestEntry{PartitionKey: &rs[i].Key, Data: some(rs[i].Data)}
 	}
-	out, err := c.api.PutRecords(ctx, &kinesis.PutRecordsInput{StreamName: name, StreamARN: arn, Records: entries})
+	out, err := c.api.PutRecords(ctx, &kinesis.PutRecordsInput{StreamName: name, StreamARN: streamARN, Records: entries})
 	told := 0
 	if err == nil {
 		told = len(out.Records)
