@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/message/field"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/packet"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -71,25 +72,18 @@ var errDelivery = errors.New("action: corrupt delivery")
 func (d *Delivery) append(dst []byte) []byte {
 	dst = append(dst, deliveryVersion, d.QoS, d.Hops)
 	for _, s := range []string{d.Kind, d.Rule, d.Bucket, d.Name, d.Topic, d.ClientID, d.TraceID} {
-		dst = binary.AppendUvarint(dst, uint64(len(s)))
-		dst = append(dst, s...)
+		dst = field.AppendText(dst, s)
 	}
 	dst = binary.AppendVarint(dst, d.Time)
-	dst = binary.AppendUvarint(dst, uint64(len(d.Payload)))
-	dst = append(dst, d.Payload...)
+	dst = field.AppendText(dst, d.Payload)
 	dst = binary.AppendUvarint(dst, uint64(d.Expiry))
-	dst = binary.AppendUvarint(dst, uint64(len(d.Properties)))
-	dst = append(dst, d.Properties...)
-	dst = appendText(dst, d.ID)
+	dst = field.AppendText(dst, d.Properties)
+	dst = field.AppendText(dst, d.ID)
 	dst = binary.AppendUvarint(dst, uint64(len(d.Parameters)))
 	for _, p := range d.Parameters {
-		dst = appendText(appendText(dst, p.Name), p.Value)
+		dst = field.AppendText(field.AppendText(dst, p.Name), p.Value)
 	}
 	return append(dst, d.Data...)
-}
-
-func appendText(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
 // ParseDelivery reads what append wrote. Data, Payload and Properties alias src.
@@ -99,71 +93,36 @@ func ParseDelivery(src []byte) (*Delivery, error) {
 	}
 	version := src[0]
 	d := &Delivery{QoS: src[1], Hops: src[2]}
-	r := reader{rest: src[3:]}
+	r := field.NewReader(src[3:])
 	for _, s := range []*string{&d.Kind, &d.Rule, &d.Bucket, &d.Name, &d.Topic, &d.ClientID, &d.TraceID} {
-		*s = string(r.bytes())
+		*s = string(r.Text())
 	}
 	if version > 1 {
-		d.Time = r.varint()
+		d.Time = r.Varint()
 	}
-	d.Payload = r.bytes()
+	d.Payload = r.Text()
 	if version > 2 {
-		d.Expiry = uint32(r.uvarint(math.MaxUint32))
-		if d.Properties = r.bytes(); len(d.Properties) == 0 {
-			d.Properties = nil
-		}
-		if new(packet.Properties).Parse(packet.PUBLISH, d.Properties) != nil {
+		expiry := r.Uvarint()
+		d.Expiry, d.Properties = uint32(expiry), r.Text()
+		if expiry > math.MaxUint32 || new(packet.Properties).Parse(packet.PUBLISH, d.Properties) != nil {
 			return nil, errDelivery
 		}
 	}
 	if version > 3 {
-		d.ID = string(r.bytes())
-		for n := r.uvarint(maxParameters); n > 0 && !r.bad; n-- {
-			d.Parameters = append(d.Parameters, Parameter{string(r.bytes()), string(r.bytes())})
+		d.ID = string(r.Text())
+		n := r.Uvarint()
+		if n > maxParameters {
+			return nil, errDelivery
+		}
+		for ; n > 0 && !r.Bad(); n-- {
+			d.Parameters = append(d.Parameters, Parameter{string(r.Text()), string(r.Text())})
 		}
 	}
-	if r.bad {
+	if r.Bad() {
 		return nil, errDelivery
 	}
-	d.Data = r.rest
+	d.Data = r.Rest()
 	return d, nil
-}
-
-// A reader takes a Delivery apart. After a fault it gives nothing more.
-type reader struct {
-	rest []byte
-	bad  bool
-}
-
-func (r *reader) uvarint(most uint64) uint64 {
-	n, used := binary.Uvarint(r.rest)
-	if used <= 0 || n > most || r.bad {
-		r.bad = true
-		return 0
-	}
-	r.rest = r.rest[used:]
-	return n
-}
-
-func (r *reader) varint() int64 {
-	n, used := binary.Varint(r.rest)
-	if used <= 0 || r.bad {
-		r.bad = true
-		return 0
-	}
-	r.rest = r.rest[used:]
-	return n
-}
-
-func (r *reader) bytes() []byte {
-	n := r.uvarint(math.MaxInt32)
-	if n > uint64(len(r.rest)) || r.bad {
-		r.bad = true
-		return nil
-	}
-	part := r.rest[:n]
-	r.rest = r.rest[n:]
-	return part
 }
 
 // outbox is what actions with an outbox share.

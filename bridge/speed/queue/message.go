@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/tidemill/tidemill/bridge/speed/message/field"
 )
 
 // A Message is one of a queue.
@@ -87,18 +88,14 @@ func (m *Message) encode() []byte {
 	dst := []byte{messageVersion}
 	dst = binary.AppendUvarint(dst, uint64(m.Delay/time.Second))
 	for _, s := range []string{m.ID, m.Sender, m.Group, m.DedupID} {
-		dst = appendText(dst, s)
+		dst = field.AppendText(dst, s)
 	}
 	dst = binary.AppendUvarint(dst, uint64(len(m.Attributes)))
 	for _, name := range slices.Sorted(maps.Keys(m.Attributes)) {
 		a := m.Attributes[name]
-		dst = appendText(appendText(appendText(dst, name), a.Type), string(a.Value))
+		dst = field.AppendText(field.AppendText(field.AppendText(dst, name), a.Type), a.Value)
 	}
 	return append(dst, m.Body...)
-}
-
-func appendText(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
 }
 
 // decode reads what encode wrote.
@@ -106,53 +103,26 @@ func decode(src []byte) (*Message, error) {
 	if len(src) == 0 || src[0] != messageVersion {
 		return nil, errMessage
 	}
-	r := reader{rest: src[1:]}
-	m := &Message{Delay: time.Duration(min(r.number(), 15*60)) * time.Second}
+	r := field.NewReader(src[1:])
+	m := &Message{Delay: time.Duration(min(r.Uvarint(), 15*60)) * time.Second}
 	for _, s := range []*string{&m.ID, &m.Sender, &m.Group, &m.DedupID} {
-		*s = r.text()
+		*s = string(r.Text())
 	}
-	n := r.number()
+	n := r.Uvarint()
 	if n > maxAttributes {
 		return nil, errMessage
 	}
 	for range n {
-		name := r.text()
-		a := Attribute{Type: r.text(), Value: []byte(r.text())}
+		name := string(r.Text())
+		a := Attribute{Type: string(r.Text()), Value: slices.Clone(r.Text())}
 		if m.Attributes == nil {
 			m.Attributes = map[string]Attribute{}
 		}
 		m.Attributes[name] = a
 	}
-	if r.bad {
+	if r.Bad() {
 		return nil, errMessage
 	}
-	m.Body = string(r.rest)
+	m.Body = string(r.Rest())
 	return m, nil
-}
-
-// A reader takes bytes apart. After a fault it gives nothing more.
-type reader struct {
-	rest []byte
-	bad  bool
-}
-
-func (r *reader) number() uint64 {
-	n, used := binary.Uvarint(r.rest)
-	if used <= 0 || r.bad {
-		r.bad = true
-		return 0
-	}
-	r.rest = r.rest[used:]
-	return n
-}
-
-func (r *reader) text() string {
-	n := r.number()
-	if r.bad || n > uint64(len(r.rest)) {
-		r.bad = true
-		return ""
-	}
-	s := string(r.rest[:n])
-	r.rest = r.rest[n:]
-	return strings.Clone(s)
 }

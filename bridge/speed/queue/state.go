@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/message/field"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -116,17 +117,15 @@ func (q *Queue) restore(raw []byte) error {
 	if len(raw) == 0 || raw[0] != messageVersion {
 		return fmt.Errorf("state of queue %s: version", q.name)
 	}
-	r := reader{rest: raw[1:]}
-	q.cursor = r.number()
-	offset := uint64(0)
-	for len(r.rest) > 0 && !r.bad {
-		offset += r.number()
-		if offset >= q.cursor || len(q.known) > 0 && offset <= q.known[len(q.known)-1].offset {
-			r.bad = true
-		}
+	r := field.NewReader(raw[1:])
+	q.cursor = r.Uvarint()
+	offset, damaged := uint64(0), false
+	for r.Left() > 0 && !damaged {
+		offset += r.Uvarint()
+		damaged = offset >= q.cursor || len(q.known) > 0 && offset <= q.known[len(q.known)-1].offset
 		q.known = append(q.known, &entry{offset: offset})
 	}
-	if r.bad {
+	if damaged || r.Bad() {
 		return fmt.Errorf("state of queue %s is damaged", q.name)
 	}
 	return q.reread()

@@ -1,6 +1,6 @@
 // Package field reads and writes the fields of stored records: texts, numbers
-// and times, one after another. The FORMAT.md files of message and
-// gateway/sessions say which record has which fields.
+// and times, one after another. The FORMAT.md files of message,
+// gateway/sessions, queue and action say which record has which fields.
 package field
 
 import (
