@@ -1,7 +1,6 @@
 package access
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -12,6 +11,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/restjson"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
 )
 
@@ -58,19 +58,17 @@ func (a *Authorizer) serveCredentials(w http.ResponseWriter, r *http.Request, al
 		status, code, err = http.StatusInternalServerError, "InternalFailureException",
 			errors.New("an unexpected error has occurred")
 	}
+	w.Header().Set("Cache-Control", "no-store")
 	if err != nil {
-		w.Header().Set("X-Amzn-Errortype", code)
-		out = map[string]string{"message": err.Error()}
+		restjson.WriteError(w, status, code, err.Error())
+		return
 	}
-	text, err := json.Marshal(out)
+	text, err := restjson.Encode(out)
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "application/json")
-	w.Header().Set("Cache-Control", "no-store")
-	w.WriteHeader(status)
-	_, _ = w.Write(text) // the client is gone if this fails
+	restjson.Write(w, status, text)
 }
 
 var errNoCredentials = errors.New("access denied")

@@ -1,13 +1,13 @@
 package listen
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 
+	"github.com/tidemill/tidemill/bridge/restjson"
 	"github.com/tidemill/tidemill/bridge/speed/mqtt/websocket"
 )
 
@@ -52,8 +52,5 @@ func (h *HTTPS) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 func (h *HTTPS) refuseUpgrade(w http.ResponseWriter, r *http.Request, status int, code, text string) {
 	h.mqtt.countRefused(status)
 	h.o.Log.Debug("WebSocket refused", "remote", r.RemoteAddr, "status", status, "err", text)
-	w.Header().Set("X-Amzn-Errortype", code)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(map[string]string{"message": text}) // the client is gone if this fails
+	restjson.WriteError(w, status, code, text)
 }

@@ -1,15 +1,15 @@
 package wire
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tidemill/tidemill/bridge/restjson"
 )
 
 const (
@@ -99,7 +99,7 @@ func (p *restJSON) read(x *exchange) (err error) {
 }
 
 func (p *restJSON) fail(x *exchange, e *Error) {
-	x.w.Header().Set("X-Amzn-Errortype", e.Code)
+	restjson.SetError(x.w.Header(), e.Code)
 	if e.RetryAfter > 0 {
 		x.w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
 	}
@@ -121,22 +121,12 @@ func (p *restJSON) answer(x *exchange, out any) {
 // write sends out as JSON; nil is an empty body. Who reads it slowly has no place
 // meanwhile, and no memory of bodies.
 func (p *restJSON) write(x *exchange, status int, out any) {
-	var body bytes.Buffer
-	if doc, ok := out.(json.RawMessage); ok {
-		body.Write(doc)
-	} else if out != nil {
-		enc := json.NewEncoder(&body)
-		enc.SetEscapeHTML(false) // SQL has < and >
-		if err := enc.Encode(out); err != nil {
-			x.h.log.Error("an answer cannot be written as JSON", "err", err)
-			status = http.StatusInternalServerError
-			body.Reset()
-		}
+	body, err := restjson.Encode(out)
+	if err != nil {
+		x.h.log.Error("an answer cannot be written as JSON", "err", err)
+		status = http.StatusInternalServerError
 	}
 	x.done()
 	x.status = status
-	x.w.Header().Set("Content-Type", "application/json")
-	x.w.Header().Set("Content-Length", strconv.Itoa(body.Len()))
-	x.w.WriteHeader(status)
-	_, _ = x.w.Write(body.Bytes()) // the client is gone if this fails
+	restjson.Write(x.w, status, body)
 }
