@@ -20,6 +20,7 @@ type Log interface {
 	Read(stream string, shard int, from uint64, maxRecords, maxBytes int) ([]streams.Record, error)
 	Wait(ctx context.Context, stream string, shard int, from uint64) error
 	Bounds(stream string, shard int) (oldest, next uint64, err error)
+	Count(stream string, shard int, from uint64) (records uint64, err error)
 	Get(key []byte) ([]byte, error)
 }
 
@@ -258,14 +259,14 @@ func (d *Drain) Backlog(size func(stream string) (streams.Size, error)) (b Backl
 	if b.Next, err = Next(d.log, d.key); err != nil {
 		return b, err
 	}
-	oldest, tip, err := d.log.Bounds(d.stream, 0)
+	oldest, _, err := d.log.Bounds(d.stream, 0)
 	if err != nil {
 		return b, err
 	}
-	if b.Next = max(b.Next, oldest); b.Next >= tip {
-		return b, nil
+	b.Next = max(b.Next, oldest)
+	if b.Records, err = d.log.Count(d.stream, 0, b.Next); err != nil || b.Records == 0 {
+		return b, err
 	}
-	b.Records = tip - b.Next
 	s, err := size(d.stream)
 	if err != nil {
 		return b, err
