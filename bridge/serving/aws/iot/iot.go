@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/arn"
-	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/index"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
@@ -48,11 +47,6 @@ func (c *controlPlane) operations() []operation {
 func (c *controlPlane) describeEndpoint(*wire.Request) (any, error) {
 	address, err := c.endpoint()
 	return map[string]string{"endpointAddress": strings.TrimSuffix(address, ":8883")}, err
-}
-
-// update changes the registry, with the request's record.
-func (c *controlPlane) update(r *wire.Request, f func(*registry.Tx) error) error {
-	return audit.Update(r.Context(), c.registry, f)
 }
 
 func (c *controlPlane) arn(r *wire.Request, kind, name string) string {

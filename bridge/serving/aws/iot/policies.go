@@ -21,17 +21,17 @@ func (c *controlPlane) policies() []operation {
 		{"ListPolicyVersions", "GET", "/policies/:policyName/version", c.listPolicyVersions},
 		{"GetPolicyVersion", "GET", "/policies/:policyName/version/:policyVersionId", c.getPolicyVersion},
 		{"DeletePolicyVersion", "DELETE", "/policies/:policyName/version/:policyVersionId",
-			c.onVersion((*registry.Tx).DeletePolicyVersion)},
+			c.onVersion(policyRecords.DeletePolicyVersion)},
 		{"SetDefaultPolicyVersion", "PATCH", "/policies/:policyName/version/:policyVersionId",
-			c.onVersion((*registry.Tx).SetDefaultVersion)},
+			c.onVersion(policyRecords.SetDefaultVersion)},
 		{"AttachPolicy", "PUT", "/target-policies/:policyName",
-			c.linkPolicy((*registry.Tx).AttachPolicy, (*registry.Tx).AttachGroupPolicy)},
+			c.linkPolicy(policyRecords.AttachPolicy, policyRecords.AttachGroupPolicy)},
 		{"DetachPolicy", "POST", "/target-policies/:policyName",
-			c.linkPolicy((*registry.Tx).DetachPolicy, (*registry.Tx).DetachGroupPolicy)},
+			c.linkPolicy(policyRecords.DetachPolicy, policyRecords.DetachGroupPolicy)},
 		{"AttachPrincipalPolicy", "PUT", "/principal-policies/:policyName",
-			c.linkPrincipal((*registry.Tx).AttachPolicy)},
+			c.linkPrincipal(policyRecords.AttachPolicy)},
 		{"DetachPrincipalPolicy", "DELETE", "/principal-policies/:policyName",
-			c.linkPrincipal((*registry.Tx).DetachPolicy)},
+			c.linkPrincipal(policyRecords.DetachPolicy)},
 		{"ListAttachedPolicies", "POST", "/attached-policies/:target", c.listAttached},
 		{"ListTargetsForPolicy", "POST", "/policy-targets/:policyName", c.listTargets},
 		{"TestAuthorization", "POST", "/test-authorization", c.testAuthorization},
@@ -65,7 +65,9 @@ func (c *controlPlane) createPolicy(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	name := r.Path("policyName")
-	err := c.update(r, func(tx *registry.Tx) error { return tx.CreatePolicy(name, []byte(in.Document)) })
+	err := ofPolicies.update(c.registry, r, func(tx policyRecords) error {
+		return tx.CreatePolicy(name, []byte(in.Document))
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +76,7 @@ func (c *controlPlane) createPolicy(r *wire.Request) (any, error) {
 
 func (c *controlPlane) getPolicy(r *wire.Request) (any, error) {
 	var out policyAnswer
-	err := c.registry.View(func(tx *registry.Tx) error {
+	err := ofPolicies.view(c.registry, func(tx policyRecords) error {
 		p, err := tx.Policy(r.Path("policyName"))
 		if err != nil {
 			return err
@@ -91,7 +93,9 @@ func (c *controlPlane) getPolicy(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) deletePolicy(r *wire.Request) (any, error) {
-	err := c.update(r, func(tx *registry.Tx) error { return tx.DeletePolicy(r.Path("policyName")) })
+	err := ofPolicies.update(c.registry, r, func(tx policyRecords) error {
+		return tx.DeletePolicy(r.Path("policyName"))
+	})
 	return nil, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 }
 
@@ -116,7 +120,7 @@ func (c *controlPlane) listPolicies(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := policyList{Policies: []policyName{}}
-	err = c.registry.View(func(tx *registry.Tx) error {
+	err = ofPolicies.view(c.registry, func(tx policyRecords) error {
 		all, next, err := tx.Policies(after, n)
 		for _, p := range all {
 			out.Policies = append(out.Policies, c.policyName(r, p.Name))
@@ -140,7 +144,7 @@ func (c *controlPlane) createPolicyVersion(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	name, n := r.Path("policyName"), 0
-	err = c.update(r, func(tx *registry.Tx) (err error) {
+	err = ofPolicies.update(c.registry, r, func(tx policyRecords) (err error) {
 		n, err = tx.CreatePolicyVersion(name, []byte(in.Document), isDefault)
 		return err
 	})
@@ -158,7 +162,7 @@ func (c *controlPlane) listPolicyVersions(r *wire.Request) (any, error) {
 		Created float64 `json:"createDate"`
 	}
 	out := map[string][]entry{"policyVersions": {}}
-	err := c.registry.View(func(tx *registry.Tx) error {
+	err := ofPolicies.view(c.registry, func(tx policyRecords) error {
 		p, err := tx.Policy(r.Path("policyName"))
 		for _, v := range p.Versions {
 			out["policyVersions"] = append(out["policyVersions"],
@@ -185,7 +189,7 @@ func (c *controlPlane) getPolicyVersion(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	var out policyAnswer
-	err = c.registry.View(func(tx *registry.Tx) error {
+	err = ofPolicies.view(c.registry, func(tx policyRecords) error {
 		p, err := tx.Policy(r.Path("policyName"))
 		if err != nil {
 			return err
@@ -200,20 +204,20 @@ func (c *controlPlane) getPolicyVersion(r *wire.Request) (any, error) {
 }
 
 // onVersion does f to a version of a policy.
-func (c *controlPlane) onVersion(f func(tx *registry.Tx, name string, number int) error) run {
+func (c *controlPlane) onVersion(f func(tx policyRecords, name string, number int) error) run {
 	return func(r *wire.Request) (any, error) {
 		n, err := versionID(r)
 		if err != nil {
 			return nil, err
 		}
-		err = c.update(r, func(tx *registry.Tx) error { return f(tx, r.Path("policyName"), n) })
+		err = ofPolicies.update(c.registry, r, func(tx policyRecords) error { return f(tx, r.Path("policyName"), n) })
 		return nil, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 	}
 }
 
 // linkPolicy attaches a policy to a certificate or a thing group, or detaches
 // it.
-func (c *controlPlane) linkPolicy(certificate, group func(tx *registry.Tx, policy, target string) error) run {
+func (c *controlPlane) linkPolicy(certificate, group func(tx policyRecords, policy, target string) error) run {
 	return func(r *wire.Request) (any, error) {
 		var in struct {
 			Target string `json:"target"`
@@ -225,7 +229,7 @@ func (c *controlPlane) linkPolicy(certificate, group func(tx *registry.Tx, polic
 		if err != nil {
 			return nil, err
 		}
-		err = c.update(r, func(tx *registry.Tx) error {
+		err = ofPolicies.update(c.registry, r, func(tx policyRecords) error {
 			if kind == "thinggroup" {
 				return group(tx, r.Path("policyName"), name)
 			}
@@ -236,13 +240,13 @@ func (c *controlPlane) linkPolicy(certificate, group func(tx *registry.Tx, polic
 }
 
 // linkPrincipal is linkPolicy of the older operations.
-func (c *controlPlane) linkPrincipal(f func(tx *registry.Tx, policy, certificate string) error) run {
+func (c *controlPlane) linkPrincipal(f func(tx policyRecords, policy, certificate string) error) run {
 	return func(r *wire.Request) (any, error) {
 		id, err := certificateOf(r.Header.Get("x-amzn-iot-principal"))
 		if err != nil {
 			return nil, err
 		}
-		err = c.update(r, func(tx *registry.Tx) error { return f(tx, r.Path("policyName"), id) })
+		err = ofPolicies.update(c.registry, r, func(tx policyRecords) error { return f(tx, r.Path("policyName"), id) })
 		return nil, instead(err, registry.ErrLimit, "LimitExceededException", 410)
 	}
 }
@@ -257,7 +261,7 @@ func (c *controlPlane) listAttached(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := policyList{Policies: []policyName{}}
-	err = c.registry.View(func(tx *registry.Tx) error {
+	err = ofPolicies.view(c.registry, func(tx policyRecords) error {
 		if kind == "cert" {
 			if _, err := tx.Certificate(name); err != nil {
 				return err
@@ -293,7 +297,7 @@ func (c *controlPlane) listTargets(r *wire.Request) (any, error) {
 		Targets []string `json:"targets"`
 		Next    string   `json:"nextMarker,omitempty"`
 	}{Targets: []string{}}
-	err = c.registry.View(func(tx *registry.Tx) error {
+	err = ofPolicies.view(c.registry, func(tx policyRecords) error {
 		if _, err := tx.Policy(r.Path("policyName")); err != nil {
 			return err
 		}
@@ -346,7 +350,7 @@ func (c *controlPlane) testAuthorization(r *wire.Request) (any, error) {
 		return p
 	}
 	out := map[string][]result{"authResults": {}}
-	err := c.registry.View(func(tx *registry.Tx) error {
+	err := ofPolicies.view(c.registry, func(tx policyRecords) error {
 		all, err := tx.TestAuthorization(registry.AuthTest{Certificate: id, ClientID: r.Query.Get("clientId"),
 			Add: in.Add, Skip: in.Skip, Infos: in.Infos,
 			Known: authz.Context{Account: c.account, Region: r.Region}})
@@ -380,7 +384,7 @@ func (c *controlPlane) effectivePolicies(r *wire.Request) (any, error) {
 		}
 	}
 	out := map[string][]policyAnswer{"effectivePolicies": {}}
-	err := c.registry.View(func(tx *registry.Tx) error {
+	err := ofPolicies.view(c.registry, func(tx policyRecords) error {
 		all, err := tx.EffectivePolicies(id, thing)
 		for _, p := range all {
 			out["effectivePolicies"] = append(out["effectivePolicies"],

@@ -16,8 +16,8 @@ func (c *controlPlane) things() []operation {
 		{"UpdateThing", "PATCH", "/things/:thingName", c.updateThing},
 		{"DeleteThing", "DELETE", "/things/:thingName", c.deleteThing},
 		{"ListThings", "GET", "/things", c.listThings},
-		{"AttachThingPrincipal", "PUT", "/things/:thingName/principals", c.linkThing((*registry.Tx).AttachThing)},
-		{"DetachThingPrincipal", "DELETE", "/things/:thingName/principals", c.linkThing((*registry.Tx).DetachThing)},
+		{"AttachThingPrincipal", "PUT", "/things/:thingName/principals", c.linkThing(thingRecords.AttachThing)},
+		{"DetachThingPrincipal", "DELETE", "/things/:thingName/principals", c.linkThing(thingRecords.DetachThing)},
 		{"ListThingPrincipals", "GET", "/things/:thingName/principals", c.listThingPrincipals},
 		{"ListPrincipalThings", "GET", "/principals/things", c.listPrincipalThings},
 	}
@@ -48,7 +48,7 @@ func (c *controlPlane) createThing(r *wire.Request) (any, error) {
 	}
 	name := r.Path("thingName")
 	var th registry.Thing
-	err := c.update(r, func(tx *registry.Tx) (err error) {
+	err := ofThings.update(c.registry, r, func(tx thingRecords) (err error) {
 		th = registry.Thing{Name: name, Type: in.Type, Attributes: in.Attributes.Attributes, BillingGroup: in.Billing}
 		if err := tx.CreateThing(th); err != nil {
 			return err
@@ -67,7 +67,7 @@ func (c *controlPlane) createThing(r *wire.Request) (any, error) {
 
 func (c *controlPlane) describeThing(r *wire.Request) (any, error) {
 	var th registry.Thing
-	err := c.registry.View(func(tx *registry.Tx) (err error) {
+	err := ofThings.view(c.registry, func(tx thingRecords) (err error) {
 		th, err = tx.Thing(r.Path("thingName"))
 		return err
 	})
@@ -97,7 +97,7 @@ func (c *controlPlane) updateThing(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	err := c.update(r, func(tx *registry.Tx) error {
+	err := ofThings.update(c.registry, r, func(tx thingRecords) error {
 		return tx.UpdateThing(r.Path("thingName"), in.Expected, func(th *registry.Thing) error {
 			if in.Type != "" {
 				th.Type = in.Type
@@ -126,7 +126,7 @@ func (c *controlPlane) deleteThing(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.update(r, func(tx *registry.Tx) error {
+	err = ofThings.update(c.registry, r, func(tx thingRecords) error {
 		err := tx.DeleteThing(r.Path("thingName"), expected)
 		if errors.Is(err, registry.ErrNotFound) {
 			return nil // as AWS: there is none
@@ -155,7 +155,7 @@ func (c *controlPlane) listThings(r *wire.Request) (any, error) {
 		Things []entry `json:"things"`
 		Next   string  `json:"nextToken,omitempty"`
 	}{Things: []entry{}}
-	err = c.registry.View(func(tx *registry.Tx) error {
+	err = ofThings.view(c.registry, func(tx thingRecords) error {
 		wanted := func(th *registry.Thing) bool {
 			have, ok := th.Attributes[key]
 			return key == "" || ok && (value == "" || have == value || begins && strings.HasPrefix(have, value))
@@ -179,19 +179,21 @@ func (c *controlPlane) listThings(r *wire.Request) (any, error) {
 }
 
 // linkThing attaches a certificate to a thing, or detaches it.
-func (c *controlPlane) linkThing(f func(tx *registry.Tx, thing, certificate string) error) run {
+func (c *controlPlane) linkThing(f func(tx thingRecords, thing, certificate string) error) run {
 	return func(r *wire.Request) (any, error) {
 		id, err := certificateOf(r.Header.Get("x-amzn-principal"))
 		if err != nil {
 			return nil, err
 		}
-		return nil, c.update(r, func(tx *registry.Tx) error { return f(tx, r.Path("thingName"), id) })
+		return nil, ofThings.update(c.registry, r, func(tx thingRecords) error {
+			return f(tx, r.Path("thingName"), id)
+		})
 	}
 }
 
 func (c *controlPlane) listThingPrincipals(r *wire.Request) (any, error) {
 	out := map[string][]string{"principals": {}}
-	err := c.registry.View(func(tx *registry.Tx) error {
+	err := ofThings.view(c.registry, func(tx thingRecords) error {
 		if _, err := tx.Thing(r.Path("thingName")); err != nil {
 			return err
 		}
@@ -209,7 +211,7 @@ func (c *controlPlane) listPrincipalThings(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := map[string][]string{"things": {}}
-	err = c.registry.View(func(tx *registry.Tx) error {
+	err = ofThings.view(c.registry, func(tx thingRecords) error {
 		if _, err := tx.Certificate(id); err != nil {
 			return err
 		}

@@ -64,7 +64,7 @@ func (c *controlPlane) createType(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	var ty registry.ThingType
-	err := c.update(r, func(tx *registry.Tx) (err error) {
+	err := ofTypes.update(c.registry, r, func(tx typeRecords) (err error) {
 		name := r.Path("thingTypeName")
 		ty = registry.ThingType{Name: name, Description: in.Properties.Description,
 			Searchable: in.Properties.Searchable}
@@ -85,7 +85,7 @@ func (c *controlPlane) createType(r *wire.Request) (any, error) {
 
 func (c *controlPlane) describeType(r *wire.Request) (any, error) {
 	var ty registry.ThingType
-	err := c.registry.View(func(tx *registry.Tx) (err error) {
+	err := ofTypes.view(c.registry, func(tx typeRecords) (err error) {
 		ty, err = tx.ThingType(r.Path("thingTypeName"))
 		return err
 	})
@@ -102,7 +102,7 @@ func (c *controlPlane) updateType(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return nil, c.update(r, func(tx *registry.Tx) error {
+	return nil, ofTypes.update(c.registry, r, func(tx typeRecords) error {
 		return tx.UpdateThingType(r.Path("thingTypeName"), in.Properties.Description, in.Properties.Searchable)
 	})
 }
@@ -114,13 +114,15 @@ func (c *controlPlane) deprecateType(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return nil, c.update(r, func(tx *registry.Tx) error {
+	return nil, ofTypes.update(c.registry, r, func(tx typeRecords) error {
 		return tx.DeprecateThingType(r.Path("thingTypeName"), in.Undo)
 	})
 }
 
 func (c *controlPlane) deleteType(r *wire.Request) (any, error) {
-	err := c.update(r, func(tx *registry.Tx) error { return tx.DeleteThingType(r.Path("thingTypeName")) })
+	err := ofTypes.update(c.registry, r, func(tx typeRecords) error {
+		return tx.DeleteThingType(r.Path("thingTypeName"))
+	})
 	return nil, instead(err, registry.ErrConflict, "InvalidRequestException", 400)
 }
 
@@ -133,7 +135,7 @@ func (c *controlPlane) listTypes(r *wire.Request) (any, error) {
 		Types []typeAnswer `json:"thingTypes"`
 		Next  string       `json:"nextToken,omitempty"`
 	}{Types: []typeAnswer{}}
-	err = c.registry.View(func(tx *registry.Tx) error {
+	err = ofTypes.view(c.registry, func(tx typeRecords) error {
 		if name := r.Query.Get("thingTypeName"); name != "" {
 			ty, err := tx.ThingType(name)
 			if err == nil {
@@ -193,7 +195,7 @@ func (c *controlPlane) createBilling(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	var g registry.BillingGroup
-	err := c.update(r, func(tx *registry.Tx) (err error) {
+	err := ofTypes.update(c.registry, r, func(tx typeRecords) (err error) {
 		name := r.Path("billingGroupName")
 		if err := tx.CreateBillingGroup(name, in.Properties.Description); err != nil {
 			return err
@@ -212,7 +214,7 @@ func (c *controlPlane) createBilling(r *wire.Request) (any, error) {
 
 func (c *controlPlane) describeBilling(r *wire.Request) (any, error) {
 	var g registry.BillingGroup
-	err := c.registry.View(func(tx *registry.Tx) (err error) {
+	err := ofTypes.view(c.registry, func(tx typeRecords) (err error) {
 		g, err = tx.BillingGroup(r.Path("billingGroupName"))
 		return err
 	})
@@ -234,7 +236,7 @@ func (c *controlPlane) updateBilling(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := map[string]uint64{}
-	err := c.update(r, func(tx *registry.Tx) (err error) {
+	err := ofTypes.update(c.registry, r, func(tx typeRecords) (err error) {
 		out["version"], err = tx.UpdateBillingGroup(r.Path("billingGroupName"), in.Expected, in.Properties.Description)
 		return err
 	})
@@ -246,7 +248,7 @@ func (c *controlPlane) deleteBilling(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = c.update(r, func(tx *registry.Tx) error {
+	err = ofTypes.update(c.registry, r, func(tx typeRecords) error {
 		err := tx.DeleteBillingGroup(r.Path("billingGroupName"), expected)
 		if errors.Is(err, registry.ErrNotFound) {
 			return nil // as AWS: there is none
@@ -267,7 +269,7 @@ func (c *controlPlane) listBilling(r *wire.Request) (any, error) {
 		Next   string      `json:"nextToken,omitempty"`
 	}{Groups: []groupName{}}
 	prefix := r.Query.Get("namePrefixFilter")
-	err = c.registry.View(func(tx *registry.Tx) error {
+	err = ofTypes.view(c.registry, func(tx typeRecords) error {
 		all, next, err := tx.BillingGroups(after, n)
 		for _, g := range all {
 			if strings.HasPrefix(g.Name, prefix) {
@@ -299,7 +301,7 @@ func (c *controlPlane) linkBilling(in bool) run {
 		if err != nil {
 			return nil, err
 		}
-		return nil, c.update(r, func(tx *registry.Tx) error {
+		return nil, ofTypes.update(c.registry, r, func(tx typeRecords) error {
 			if in {
 				return tx.SetBillingGroup(thing, group)
 			}
@@ -313,7 +315,7 @@ func (c *controlPlane) linkBilling(in bool) run {
 }
 
 func (c *controlPlane) listThingsInBilling(r *wire.Request) (any, error) {
-	return c.members(r, func(tx *registry.Tx, after string, n int) ([]string, string, error) {
+	return members(c.registry, r, ofTypes, func(tx typeRecords, after string, n int) ([]string, string, error) {
 		if _, err := tx.BillingGroup(r.Path("billingGroupName")); err != nil {
 			return nil, "", err
 		}
@@ -323,8 +325,8 @@ func (c *controlPlane) listThingsInBilling(r *wire.Request) (any, error) {
 }
 
 // members answers with a page of names of things.
-func (c *controlPlane) members(r *wire.Request,
-	list func(tx *registry.Tx, after string, n int) ([]string, string, error)) (any, error) {
+func members[T any](s registry.Store, r *wire.Request, as records[T],
+	list func(tx T, after string, n int) ([]string, string, error)) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
 		return nil, err
@@ -333,7 +335,7 @@ func (c *controlPlane) members(r *wire.Request,
 		Things []string `json:"things"`
 		Next   string   `json:"nextToken,omitempty"`
 	}{Things: []string{}}
-	err = c.registry.View(func(tx *registry.Tx) error {
+	err = as.view(s, func(tx T) error {
 		all, next, err := list(tx, after, n)
 		out.Things, out.Next = append(out.Things, all...), token(next)
 		return err
