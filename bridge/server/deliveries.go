@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/sink/s3"
 )
@@ -49,5 +50,7 @@ func (a *assembly) makeDeliveryStreams() error {
 
 // awsConfig finds a service of AWS, or one like it.
 func awsConfig(at firehose.Place, client *http.Client) (aws.Config, error) {
-	return connector.Place{Region: at.Region, EndpointURL: at.EndpointURL, HTTP: client}.Config(context.Background())
+	c, err := awsapi.Place{Region: at.Region, EndpointURL: at.EndpointURL}.Config(context.Background())
+	c.HTTPClient = client
+	return c, err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/strictjson"
 )
 
@@ -80,8 +81,8 @@ var (
 )
 
 // place is where the stream's service is; an ARN tells its region.
-func (p *StreamPlace) place() Place {
-	at := Place{Region: p.Region, EndpointURL: p.EndpointURL}
+func (p *StreamPlace) place() awsapi.Place {
+	at := awsapi.Place{Region: p.Region, EndpointURL: p.EndpointURL}
 	if m := arnForm.FindStringSubmatch(p.StreamARN); m != nil && at.Region == "" {
 		at.Region = m[1]
 	}
@@ -181,7 +182,7 @@ func (p *StreamPlace) Check(name string, bad func(string, ...any)) { p.check(nam
 
 // At returns where a stream is and its name or ARN; local, that it is one of
 // the bridge that runs the connector.
-func (p *StreamPlace) At() (at Place, stream string, local bool) {
+func (p *StreamPlace) At() (at awsapi.Place, stream string, local bool) {
 	return p.place(), p.stream(), !p.remote()
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -19,8 +20,8 @@ import (
 // is made when absent. Workers of many processes may share it. Attributes have
 // the names and meanings that the Kinesis client library gives them; spanFirst
 // and spanLast, of the delivery under way, and startingPosition are ours.
-func InDynamoDB(ctx context.Context, p Place, table string) (Leases, error) {
-	c, err := p.config(ctx)
+func InDynamoDB(ctx context.Context, p awsapi.Place, table string) (Leases, error) {
+	c, err := p.Config(ctx)
 	if err != nil {
 		return nil, err
 	}

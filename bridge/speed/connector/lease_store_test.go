@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
@@ -241,7 +242,7 @@ func TestDynamoDBLeases(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "test")
 	open := func(table string) Leases {
 		t.Helper()
-		l, err := InDynamoDB(t.Context(), Place{Region: "eu-local-1", EndpointURL: url}, table)
+		l, err := InDynamoDB(t.Context(), awsapi.Place{Region: "eu-local-1", EndpointURL: url}, table)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -1,6 +1,7 @@
 package connector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -90,50 +92,70 @@ func (f *File) Open(ctx context.Context, env Env) (_ *Connector, err error) {
 	}
 	closers = append(closers, c.Emitter.Close)
 
-	id := fmt.Sprintf("%s %s %s", f.Source.EndpointURL, f.Source.Region, f.Source.stream())
-	if f.Source.remote() || env.Store == nil {
-		c.Source, err = Remote(ctx, f.Source.place(), f.Source.stream())
-	} else {
-		var info streams.Info
-		if info, err = env.Store.Describe(f.Source.StreamName); err == nil {
-			id = fmt.Sprintf("stream %d", info.ID)
-			c.Source = InProcess(env.Store, env.API, f.Source.StreamName)
-		}
-	}
-	if err != nil {
+	var id string
+	if c.Source, id, err = f.source(ctx, env); err != nil {
 		return nil, fmt.Errorf("Source: %w", err)
 	}
-	if d := f.DeadLetter; d != nil && (d.remote() || env.Store == nil) {
-		c.Dead, err = RemoteDeadLetters(ctx, d.place(), d.stream())
-	} else if d != nil {
-		c.Dead = LocalDeadLetters(env.Store, d.StreamName)
-	}
-	if err != nil {
+	if c.Dead, err = f.deadLetters(ctx, env); err != nil {
 		return nil, fmt.Errorf("DeadLetter: %w", err)
 	}
-	switch l := f.Leases; {
-	case l.DynamoDB != nil:
-		table := l.DynamoDB.TableName
-		if table == "" {
-			table = f.ConnectorName
-		}
-		c.Leases, err = InDynamoDB(ctx, Place{Region: l.DynamoDB.Region, EndpointURL: l.DynamoDB.EndpointURL}, table)
-	case l.File != nil:
-		var leases *FileLeases
-		if leases, err = InFile(l.File.Path, id); err == nil {
-			c.Leases, closers = leases, append(closers, leases.Close)
-		}
-	case env.Store != nil:
-		c.Leases, err = InLog(env.Store, fmt.Sprintf("connector/%s/%s/", f.ConnectorName, url.PathEscape(id)))
-	default:
-		err = errors.New("missing")
-	}
-	if err != nil {
+	if c.Leases, err = f.leases(ctx, env, id); err != nil {
 		return nil, fmt.Errorf("Leases: %w", err)
+	}
+	if l, ok := c.Leases.(*FileLeases); ok {
+		closers = append(closers, l.Close)
 	}
 	conn := New(c)
 	conn.closers = closers
 	return conn, nil
+}
+
+// source opens where records come from. id names it for leases: another stream has
+// another.
+func (f *File) source(ctx context.Context, env Env) (from Source, id string, err error) {
+	if f.Source.remote() || env.Store == nil {
+		at, err := f.Source.place().Config(ctx)
+		if err != nil {
+			return nil, "", err
+		}
+		id = fmt.Sprintf("%s %s %s", f.Source.EndpointURL, f.Source.Region, f.Source.stream())
+		return Remote(at, f.Source.stream()), id, nil
+	}
+	info, err := env.Store.Describe(f.Source.StreamName)
+	if err != nil {
+		return nil, "", err
+	}
+	return InProcess(env.Store, env.API, f.Source.StreamName), fmt.Sprintf("stream %d", info.ID), nil
+}
+
+// deadLetters opens where records go that cannot be delivered; nil: nowhere.
+func (f *File) deadLetters(ctx context.Context, env Env) (DeadLetters, error) {
+	d := f.DeadLetter
+	switch {
+	case d == nil:
+		return nil, nil
+	case d.remote() || env.Store == nil:
+		return RemoteDeadLetters(ctx, d.place(), d.stream())
+	}
+	return LocalDeadLetters(env.Store, d.StreamName), nil
+}
+
+// leases opens where is kept how far the source that id names was read.
+func (f *File) leases(ctx context.Context, env Env, id string) (Leases, error) {
+	switch l := f.Leases; {
+	case l.DynamoDB != nil:
+		at := awsapi.Place{Region: l.DynamoDB.Region, EndpointURL: l.DynamoDB.EndpointURL}
+		return InDynamoDB(ctx, at, cmp.Or(l.DynamoDB.TableName, f.ConnectorName))
+	case l.File != nil:
+		leases, err := InFile(l.File.Path, id)
+		if err != nil { // not a Leases of a nil pointer
+			return nil, err
+		}
+		return leases, nil
+	case env.Store != nil:
+		return InLog(env.Store, fmt.Sprintf("connector/%s/%s/", f.ConnectorName, url.PathEscape(id)))
+	}
+	return nil, errors.New("missing")
 }
 
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

@@ -4,58 +4,22 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/smithy-go"
 
 	"github.com/tidemill/tidemill/bridge/arn"
+	sinkkinesis "github.com/tidemill/tidemill/bridge/speed/sink/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// A Place is an AWS service: Amazon's, or at an endpoint of its own. Credentials
-// come from where the AWS tools have them: environment, files, the machine's
-// role.
-type Place struct {
-	Region      string // "": as the environment says
-	EndpointURL string // "": Amazon's
-	// HTTP calls the service, but not what gives credentials; nil: the SDK's own.
-	HTTP *http.Client
-}
-
-// Config is what the SDK's clients are made of.
-func (p Place) Config(ctx context.Context) (aws.Config, error) { return p.config(ctx) }
-
-func (p Place) config(ctx context.Context) (aws.Config, error) {
-	var opts []func(*config.LoadOptions) error
-	if p.Region != "" {
-		opts = append(opts, config.WithRegion(p.Region))
-	}
-	if p.EndpointURL != "" {
-		opts = append(opts, config.WithBaseEndpoint(p.EndpointURL))
-	}
-	c, err := config.LoadDefaultConfig(ctx, opts...)
-	if err == nil && c.Region == "" {
-		err = errors.New("no Region: neither here nor in AWS_REGION or the AWS configuration")
-	}
-	if p.HTTP != nil {
-		c.HTTPClient = p.HTTP
-	}
-	return c, err
-}
-
 // Remote returns a stream of Kinesis, or of a bridge elsewhere, as a source.
 // stream is its name or ARN.
-func Remote(ctx context.Context, p Place, stream string) (Source, error) {
-	c, err := p.config(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &polling{&remote{kinesis.NewFromConfig(c), stream}, stream}, nil
+func Remote(c aws.Config, stream string) Source {
+	return &polling{&remote{kinesis.NewFromConfig(c), stream}, stream}
 }
 
 type remote struct {
@@ -63,18 +27,10 @@ type remote struct {
 	stream string // name or ARN
 }
 
-// refer sets one of two members: the stream's name or its ARN.
-func refer(stream string) (name, streamARN *string) {
-	if arn.Is(stream) {
-		return nil, &stream
-	}
-	return &stream, nil
-}
-
 func (r *remote) shards(ctx context.Context) ([]Shard, error) {
 	var all []Shard
 	in := &kinesis.ListShardsInput{}
-	in.StreamName, in.StreamARN = refer(r.stream)
+	in.StreamName, in.StreamARN = sinkkinesis.Refer(r.stream)
 	for {
 		out, err := r.api.ListShards(ctx, in)
 		if err != nil {
@@ -118,7 +74,7 @@ func newShard(id, start, end string, parents ...*string) (Shard, error) {
 
 func (r *remote) iterator(ctx context.Context, shard string, from Position) (string, error) {
 	in := &kinesis.GetShardIteratorInput{ShardId: &shard}
-	in.StreamName, in.StreamARN = refer(r.stream)
+	in.StreamName, in.StreamARN = sinkkinesis.Refer(r.stream)
 	kind, seq, at := iteratorOf(from)
 	in.ShardIteratorType, in.StartingSequenceNumber, in.Timestamp = types.ShardIteratorType(kind), seq, at
 	out, err := r.api.GetShardIterator(ctx, in)

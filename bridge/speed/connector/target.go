@@ -4,10 +4,8 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-	"github.com/aws/aws-sdk-go-v2/service/kinesis/types"
-
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
+	"github.com/tidemill/tidemill/bridge/speed/sink/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -89,48 +87,44 @@ func (l *localStream) Put(ctx context.Context, letters []Letter) error {
 
 // A remoteStream takes dead letters.
 type remoteStream struct {
-	api    *kinesis.Client
+	client *kinesis.Client
 	stream string
 }
 
 // RemoteDeadLetters puts dead letters into a stream of Kinesis, or of a bridge
 // elsewhere.
-func RemoteDeadLetters(ctx context.Context, p Place, stream string) (DeadLetters, error) {
-	c, err := p.config(ctx)
+func RemoteDeadLetters(ctx context.Context, p awsapi.Place, stream string) (DeadLetters, error) {
+	c, err := p.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &remoteStream{kinesis.NewFromConfig(c), stream}, nil
+	return &remoteStream{kinesis.New(c), stream}, nil
 }
 
-// Bounds of PutRecords that hold for every stream there is.
-const (
-	putRecords = 500
-	putBytes   = 4 << 20
-)
-
-func (r *remoteStream) limit() int { return 1 << 20 }
+func (r *remoteStream) limit() int { return kinesis.MaxRecord }
 
 // Put implements DeadLetters. Records that were refused are put again.
 func (r *remoteStream) Put(ctx context.Context, letters []Letter) error {
 	for len(letters) > 0 {
-		var entries []types.PutRecordsRequestEntry
-		for size := 0; len(entries) < min(len(letters), putRecords); {
-			x := &letters[len(entries)]
-			if size += len(x.Key) + len(x.Data); len(entries) > 0 && size > putBytes {
+		var records []kinesis.Record
+		for size := 0; len(records) < min(len(letters), kinesis.MaxRecords); {
+			x := &letters[len(records)]
+			if size += len(x.Key) + len(x.Data); len(records) > 0 && size > kinesis.MaxBytes {
 				break
 			}
-			entries = append(entries, types.PutRecordsRequestEntry{PartitionKey: &x.Key, Data: x.Data})
+			records = append(records, kinesis.Record{Key: x.Key, Data: x.Data})
 		}
-		n := len(entries)
-		refused, err := PutRecords(ctx, r.api, r.stream, entries)
+		n := len(records)
+		refused, err := r.client.PutRecords(ctx, r.stream, records)
 		if err != nil {
 			return err
 		}
 		var again []Letter
 		var why error
-		for _, f := range refused {
-			again, why = append(again, letters[f.Index]), f.Err
+		for i, err := range refused {
+			if err != nil {
+				again, why = append(again, letters[i]), err
+			}
 		}
 		letters = append(again, letters[n:]...)
 		if why != nil {
@@ -143,32 +137,4 @@ func (r *remoteStream) Put(ctx context.Context, letters []Letter) error {
 		}
 	}
 	return nil
-}
-
-// PutRecords puts records into a stream, given by its name or ARN, with one
-// call, and returns those that were refused.
-func PutRecords(ctx context.Context, api *kinesis.Client, stream string,
-	entries []types.PutRecordsRequestEntry) ([]Failure, error) {
-	in := &kinesis.PutRecordsInput{Records: entries}
-	in.StreamName, in.StreamARN = refer(stream)
-	for i := range entries {
-		if entries[i].Data == nil {
-			entries[i].Data = []byte{} // the client wants one
-		}
-	}
-	out, err := api.PutRecords(ctx, in)
-	if err != nil {
-		return nil, err
-	}
-	if len(out.Records) != len(entries) {
-		return nil, fmt.Errorf("PutRecords answered for %d records of %d", len(out.Records), len(entries))
-	}
-	var refused []Failure
-	for i, r := range out.Records {
-		if r.ErrorCode != nil {
-			refused = append(refused, Failure{Index: i,
-				Err: fmt.Errorf("%s: %s", *r.ErrorCode, aws.ToString(r.ErrorMessage))})
-		}
-	}
-	return refused, nil
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -84,11 +85,14 @@ func (d *stream) feedFrom(ctx context.Context, name string, id uint32) error {
 
 // feedRemote takes over records of Kinesis, or of a bridge elsewhere, until ctx ends.
 func (d *stream) feedRemote(ctx context.Context, src Source) error {
-	at := connector.Place{Region: src.Region, EndpointURL: src.EndpointURL, HTTP: d.opts.HTTP}
-	from, err := connector.Remote(ctx, at, src.Stream)
+	at, err := awsapi.Place{Region: src.Region, EndpointURL: src.EndpointURL}.Config(ctx)
 	if err != nil {
 		return err
 	}
+	if d.opts.HTTP != nil {
+		at.HTTPClient = d.opts.HTTP
+	}
+	from := connector.Remote(at, src.Stream)
 	where := url.PathEscape(src.EndpointURL + " " + src.Region + " " + src.Stream)
 	c, err := d.taker(from, fmt.Sprintf("%s/source/%s/remote/", d.state, where))
 	if err != nil {

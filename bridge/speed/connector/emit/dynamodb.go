@@ -8,6 +8,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/dynamodb"
 )
 
@@ -30,7 +31,7 @@ func newDynamoDB(p *parse) connector.Emitter {
 		}
 		return nil
 	})
-	return &dynamoEmitter{table: dynamodb.New(p.aws(connector.Place{Region: doc.Region, EndpointURL: doc.EndpointURL}),
+	return &dynamoEmitter{table: dynamodb.New(p.aws(awsapi.Place{Region: doc.Region, EndpointURL: doc.EndpointURL}),
 		doc.TableName)}
 }
 

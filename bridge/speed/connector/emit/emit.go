@@ -21,6 +21,7 @@ import (
 	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
 
 // An Env is what emitters find where they run.
@@ -117,7 +118,7 @@ func (p *parse) want(member, value string, check func(string) error) {
 
 // aws finds a service of AWS. Nothing is asked; credentials are fetched when
 // they are needed.
-func (p *parse) aws(at connector.Place) aws.Config {
+func (p *parse) aws(at awsapi.Place) aws.Config {
 	c, err := at.Config(context.Background())
 	if err != nil {
 		p.bad("%w", err)

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 
-	"github.com/aws/aws-sdk-go-v2/service/kinesis"
-
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
+	"github.com/tidemill/tidemill/bridge/speed/sink/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/sink/s3"
 )
 
@@ -55,14 +55,14 @@ func (p *parse) s3(doc *s3JSON) *s3Emitter {
 	if doc.Suffix != nil {
 		e.suffix = *doc.Suffix
 	}
-	e.objects = p.objects(connector.Place{Region: doc.Region, EndpointURL: doc.EndpointURL})
+	e.objects = p.objects(awsapi.Place{Region: doc.Region, EndpointURL: doc.EndpointURL})
 	return e
 }
 
 // objects is the bridge's own store, or S3 where a place is given or there is
 // no bridge.
-func (p *parse) objects(at connector.Place) sink.Objects {
-	if at == (connector.Place{}) && p.env.Objects != nil {
+func (p *parse) objects(at awsapi.Place) sink.Objects {
+	if at == (awsapi.Place{}) && p.env.Objects != nil {
 		return p.env.Objects
 	}
 	return s3.New(p.aws(at))
@@ -123,7 +123,7 @@ func newS3Manifest(p *parse) connector.Emitter {
 		}
 		return e
 	}
-	s := &streamEmitter{api: kinesis.NewFromConfig(p.aws(at)), stream: stream}
+	s := &streamEmitter{client: kinesis.New(p.aws(at)), stream: stream}
 	e.manifest = func(ctx context.Context, object string) error { return s.one(ctx, key, []byte(object)) }
 	return e
 }

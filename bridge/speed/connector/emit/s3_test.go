@@ -12,8 +12,8 @@ import (
 	"github.com/johannesboyne/gofakes3"
 	"github.com/johannesboyne/gofakes3/backend/s3mem"
 
-	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/sink/s3"
 )
@@ -28,7 +28,7 @@ func s3Server(t *testing.T) (url string, store *s3.Store) {
 	}
 	srv := httptest.NewServer(gofakes3.New(mem).Server())
 	t.Cleanup(srv.Close)
-	c, err := connector.Place{EndpointURL: srv.URL}.Config(t.Context())
+	c, err := awsapi.Place{EndpointURL: srv.URL}.Config(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strconv"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/search"
 )
 
@@ -78,7 +79,7 @@ func newSearch(p *parse) connector.Emitter {
 		} else if s.Service != "es" && s.Service != "aoss" {
 			p.bad("SigV4.Service: %q, want es or aoss", s.Service)
 		}
-		o.Authorize = search.Signed(p.aws(connector.Place{Region: s.Region}), s.Service)
+		o.Authorize = search.Signed(p.aws(awsapi.Place{Region: s.Region}), s.Service)
 	}
 	if ways > 1 {
 		p.bad("Username, APIKey and SigV4, want at most one of them")

@@ -19,13 +19,14 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
 func TestDynamoDB(t *testing.T) {
 	amazon(t)
 	url := counterpart.Dynalite(t)
-	c, err := connector.Place{EndpointURL: url}.Config(t.Context())
+	c, err := awsapi.Place{EndpointURL: url}.Config(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/s3"
 	"github.com/tidemill/tidemill/bridge/speed/sink/warehouse"
 )
@@ -93,7 +94,7 @@ func newWarehouse(p *parse) connector.Emitter {
 	if len(p.errs) > 0 {
 		return nil
 	}
-	at := connector.Place{Region: doc.Region, EndpointURL: doc.EndpointURL}
+	at := awsapi.Place{Region: doc.Region, EndpointURL: doc.EndpointURL}
 	if o.Redshift {
 		o.Objects = s3.New(p.aws(at)) // it reads no other
 	} else if store, ok := p.objects(at).(warehouse.Store); ok {

@@ -3,7 +3,6 @@ package dynamodb
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -11,7 +10,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/smithy-go"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
 
 // Bounds of a BatchWriteItem (DynamoDB API reference). MaxBytes leaves room
@@ -92,7 +92,7 @@ func (t *Table) write(ctx context.Context, items []*Item,
 	out, err := t.api.BatchWriteItem(ctx,
 		&dynamodb.BatchWriteItemInput{RequestItems: map[string][]types.WriteRequest{t.name: puts}})
 	if err != nil {
-		if code(err) == "ResourceNotFoundException" || Refused(err) {
+		if awsapi.Code(err) == "ResourceNotFoundException" || Refused(err) {
 			t.mu.Lock()
 			t.until = time.Time{}
 			t.mu.Unlock()
@@ -130,14 +130,7 @@ func (t *Table) write(ctx context.Context, items []*Item,
 // Refused tells whether the table can never take a request as it is. The fault
 // may be one item's of many.
 func Refused(err error) bool {
-	c := code(err)
+	c := awsapi.Code(err)
 	return c == "ValidationException" || c == "ItemCollectionSizeLimitExceededException" ||
 		c == "SerializationException" || c == "RequestEntityTooLarge"
-}
-
-func code(err error) string {
-	if e, ok := errors.AsType[smithy.APIError](err); ok {
-		return e.ErrorCode()
-	}
-	return ""
 }

@@ -4,6 +4,7 @@ package kinesis
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
@@ -36,31 +37,61 @@ func New(c aws.Config) *Client { return &Client{kinesis.NewFromConfig(c)} }
 // Put puts records into a stream, given by its name or ARN, in one request: at
 // most MaxRecords of at most MaxBytes together. It returns one error for each.
 func (c *Client) Put(ctx context.Context, stream string, rs []Record) []error {
-	name, streamARN := &stream, (*string)(nil)
-	if arn.Is(stream) {
-		name, streamARN = nil, &stream
-	}
 	errs := make([]error, len(rs))
 	if len(rs) == 1 {
-		_, errs[0] = c.api.PutRecord(ctx, &kinesis.PutRecordInput{StreamName: name, StreamARN: streamARN,
-			PartitionKey: &rs[0].Key, Data: some(rs[0].Data)})
+		in := &kinesis.PutRecordInput{PartitionKey: &rs[0].Key, Data: some(rs[0].Data)}
+		in.StreamName, in.StreamARN = Refer(stream)
+		_, errs[0] = c.api.PutRecord(ctx, in)
 		return errs
 	}
-	entries := make([]types.PutRecordsRequestEntry, len(rs))
-	for i := range rs {
-		entries[i] = types.PutRecordsRequestEntry{PartitionKey: &rs[i].Key, Data: some(rs[i].Data)}
+	refused, err := c.PutRecords(ctx, stream, rs)
+	if err != nil {
+		return awsapi.Whole(errs, 0, err)
 	}
-	out, err := c.api.PutRecords(ctx, &kinesis.PutRecordsInput{StreamName: name, StreamARN: streamARN, Records: entries})
-	told := 0
-	if err == nil {
-		told = len(out.Records)
-		for i, r := range out.Records {
-			if r.ErrorCode != nil && i < len(errs) {
-				errs[i] = &awsapi.PartError{Code: *r.ErrorCode, Message: aws.ToString(r.ErrorMessage)}
-			}
+	return refused
+}
+
+// PutRecords is Put in a PutRecords, also of one record. err is that of the whole
+// request; without one, refused has an error for each record, nil for those that
+// the stream took.
+func (c *Client) PutRecords(ctx context.Context, stream string, rs []Record) (refused []error, err error) {
+	in := &kinesis.PutRecordsInput{Records: make([]types.PutRecordsRequestEntry, len(rs))}
+	in.StreamName, in.StreamARN = Refer(stream)
+	for i := range rs {
+		in.Records[i] = types.PutRecordsRequestEntry{PartitionKey: &rs[i].Key, Data: some(rs[i].Data)}
+	}
+	out, err := c.api.PutRecords(ctx, in)
+	if err != nil {
+		return nil, err
+	}
+	if len(out.Records) != len(rs) {
+		return nil, fmt.Errorf("PutRecords answered for %d records of %d", len(out.Records), len(rs))
+	}
+	refused = make([]error, len(rs))
+	for i, r := range out.Records {
+		if r.ErrorCode != nil {
+			refused[i] = &awsapi.PartError{Code: *r.ErrorCode, Message: aws.ToString(r.ErrorMessage)}
 		}
 	}
-	return awsapi.Whole(errs, told, err)
+	return refused, nil
+}
+
+// Refused tells whether a record of many may be at fault for what a request met: it
+// is too large for the stream, or all are for the service.
+func Refused(err error) bool {
+	switch awsapi.Code(err) {
+	case "ValidationException", "InvalidArgumentException", "RequestEntityTooLarge":
+		return true
+	}
+	return false
+}
+
+// Refer sets one of two members of a request: the stream's name or its ARN.
+func Refer(stream string) (name, streamARN *string) {
+	if arn.Is(stream) {
+		return nil, &stream
+	}
+	return &stream, nil
 }
 
 // some gives the client data where there is none: it wants it.
