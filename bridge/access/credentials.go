@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -119,7 +120,7 @@ func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 		return errNewKey
 	})
 	if errors.Is(err, errNewKey) {
-		err = store(a.o.Registry, func(tx records) error { return tx.AddTemporaryKey(key) })
+		err = a.keepTemporary(r, alias, key)
 	}
 	if err != nil {
 		return nil, err
@@ -129,6 +130,17 @@ func (a *Authorizer) credentials(r *http.Request, alias string) (any, error) {
 		"accessKeyId": key.ID, "secretAccessKey": secret.Secret, "sessionToken": secret.Token,
 		"expiration": key.Expires.Format(time.RFC3339),
 	}}, nil
+}
+
+// keepTemporary stores a key that is given for the first time, with the record of
+// the audit log that says to whom.
+func (a *Authorizer) keepTemporary(r *http.Request, alias string, k registry.TemporaryKey) error {
+	ctx := r.Context()
+	if a.o.SignIns != nil {
+		ctx = audit.With(ctx, &audit.Change{Record: audit.Record{Source: audit.SourceSignIn, Action: signInCredentials,
+			Who: k.Certificate, Key: k.ID, From: r.RemoteAddr, Target: "role-aliases/" + alias}})
+	}
+	return update(ctx, a.o.Registry, func(tx records) error { return tx.AddTemporaryKey(k) })
 }
 
 var errNewKey = errors.New("a key that is not stored yet")

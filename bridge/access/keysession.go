@@ -200,11 +200,7 @@ func (s *keySession) mayConnect() bool {
 	if !s.May(authz.Connect, s.known.ClientID) {
 		return false
 	}
-	if s.a.o.Permissive {
-		return true
-	}
-	_, _, ok := s.a.Secret(s.id)
-	return ok
+	return s.Holds()
 }
 
 // Principal is the key's user, or its id where it has none.
@@ -214,6 +210,18 @@ func (s *keySession) Principal() string {
 	}
 	return s.id
 }
+
+// Holds implements wire.Holder: it says whether the key may sign.
+func (s *keySession) Holds() bool {
+	if s.a.o.Permissive {
+		return true
+	}
+	_, _, ok := s.a.Secret(s.id)
+	return ok
+}
+
+// KeyID is the access key.
+func (s *keySession) KeyID() string { return s.id }
 
 // Owner is the key's, or the user's or certificate's that it was given to: the next
 // one's sessions are those of this one. It implements Caller.

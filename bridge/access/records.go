@@ -32,9 +32,3 @@ func view(r registry.Viewer, f func(records) error) error {
 func update(ctx context.Context, r registry.Store, f func(records) error) error {
 	return audit.Update(ctx, r, func(tx *registry.Tx) error { return f(tx) })
 }
-
-// store makes what f changes durable. It is no change that somebody asked for, so
-// the audit log has none of it.
-func store(r registry.Store, f func(records) error) error {
-	return r.Update(func(tx *registry.Tx) error { return f(tx) })
-}

@@ -105,7 +105,7 @@ var remedies = []remedy{
 	{says("application protocol"), "have the client offer the ALPN name mqtt or x-amzn-mqtt-ca, or none"},
 	{says("unsupported versions", "no cipher suite", "protocol version"), "the client has to speak TLS 1.2 or 1.3"},
 	{is(sigv4.ErrTime), "set the clock of the client, or of the bridge"},
-	{is(sigv4.ErrUnknownKey), "sign with an access key that the bridge has, such as that of pki/credentials in the data directory"},
+	{is(sigv4.ErrUnknownKey), "sign with an access key that the bridge has, such as that of pki/access-keys in the data directory"},
 	{is(errRequest), "check secret, region and clock of the client's access key; or have it show a certificate that is registered and active"},
 	{is(errUpgrade), "sign /mqtt with an access key to which [[access]] grants iot:Connect, or show a client certificate"},
 	{is(os.ErrDeadlineExceeded), "the client was silent for too long: something that is no MQTT client, or a link that loses much"},
@@ -123,8 +123,9 @@ func remote(err error) bool {
 	return ok && op.Op == "remote error"
 }
 
-// tell logs a refusal. address has a port.
-func (r *Refusals) tell(address, clientID string, err error) {
+// tell logs a refusal. address has a port; key is the access key of the bridge that
+// was shown and may not be proven, "" for none: each has lines of its own.
+func (r *Refusals) tell(address, clientID, key string, err error) {
 	if errors.Is(err, customauth.ErrFailed) {
 		return // by no fault of the client: webhooks logs its authorizer
 	}
@@ -135,11 +136,13 @@ func (r *Refusals) tell(address, clientID string, err error) {
 		if !remedies[i].is(err) {
 			continue
 		}
-		key := admission.AddressIn(address).String() + " " + strconv.Itoa(i)
 		clientID = clientID[:min(len(clientID), 128)]
-		r.notices.Happened(key, func(count uint64) {
-			r.log.Info("client refused", "remote", address, "client", clientID, "err", err, "do", remedies[i].text,
-				"count", count)
+		said := []any{"remote", address, "client", clientID, "err", err, "do", remedies[i].text}
+		if key != "" {
+			said = append(said, "claimed_key", key)
+		}
+		r.notices.Happened(admission.AddressIn(address).String()+" "+strconv.Itoa(i)+" "+key, func(count uint64) {
+			r.log.Info("client refused", append(said, "count", count)...)
 		})
 		return
 	}
@@ -175,6 +178,6 @@ func (r *Refusals) Full(setting string, most int) {
 // Denied is tell for the gateway and the listener.
 func (r *Refusals) Denied(a net.Addr, clientID string, err error) {
 	if a != nil {
-		r.tell(a.String(), clientID, err)
+		r.tell(a.String(), clientID, "", err)
 	}
 }

@@ -23,7 +23,8 @@ func TestAdvice(t *testing.T) {
 		{fmt.Errorf("%w: %w", errUpgrade, sigv4.ErrMismatch), "sign /mqtt", "secret"},
 	} {
 		var log strings.Builder
-		NewRefusals(slog.New(slog.NewTextHandler(&log, nil))).tell("192.0.2.1:5", "x", fmt.Errorf("refused: %w", c.err))
+		r := NewRefusals(slog.New(slog.NewTextHandler(&log, nil)))
+		r.tell("192.0.2.1:5", "x", "", fmt.Errorf("refused: %w", c.err))
 		_, advice, _ := strings.Cut(log.String(), " do=")
 		if !strings.Contains(advice, c.says) || strings.Contains(advice, c.none) {
 			t.Errorf("%v: %s", c.err, log.String())

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"github.com/tidemill/tidemill/bridge/control/audit"
+	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/customauth"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/sigv4"
@@ -33,7 +34,9 @@ var errRequest = errors.New("request refused")
 // A signIn is an attempt that was refused.
 type signIn struct {
 	way, remote, clientID string
-	who                   string // whom it claims to be: a certificate's id, an access key; "" for nobody
+	who                   string // a certificate's id, a user, an access key; "" for nobody
+	key                   string // access key that it shows; "" for none
+	proven                bool   // the signature by key holds
 	err                   error
 }
 
@@ -66,9 +69,21 @@ func (a *Authorizer) refuse(s signIn) {
 			break
 		}
 	}
-	a.o.SignIns.Refused(s.way+" "+kind+" "+admission.AddressIn(s.remote).String(), mostSignIns,
-		audit.Record{Source: audit.SourceSignIn, Action: s.way, Who: s.who, From: s.remote, Client: s.clientID,
-			Error: s.err.Error()})
+	r := audit.Record{Source: audit.SourceSignIn, Action: s.way, Who: s.who, Key: s.key, From: s.remote,
+		Client: s.clientID, Error: s.err.Error()}
+	if s.key != "" && !s.proven {
+		r.Who, r.Key = audit.Claimed(s.key), ""
+	}
+	a.o.SignIns.Refused(s.way+" "+kind+" "+admission.AddressIn(s.remote).String()+" "+a.ownKey(s.key), mostSignIns, r)
+}
+
+// ownKey is an access key if it is one of the bridge's, so that refusals are counted
+// for each, and "" for any other: those anybody can make up, without end.
+func (a *Authorizer) ownKey(id string) string {
+	if _, _, ok := a.Secret(id); ok || id != "" && a.o.Keys.o.Stored(id) != "" {
+		return id
+	}
+	return ""
 }
 
 // refuseConnect is refuse for the CONNECT of an MQTT client.
@@ -79,7 +94,7 @@ func (a *Authorizer) refuseConnect(c *gateway.Connect, err error) {
 	}
 	switch who := c.Via.Identity.(type) {
 	case keyIdentity:
-		s.who = who.id
+		s.who, s.key, s.proven = a.key(who.id, authz.Context{}).Principal(), who.id, true
 	case certIdentity:
 		s.who = pki.Fingerprint(who.certificate.Raw)
 	case nil:
@@ -98,11 +113,12 @@ func (a *Authorizer) RefusedRequest(r *http.Request, keyID string, err error) {
 
 // refuseRequest logs who is refused by HTTPS, and has the audit log keep it.
 func (a *Authorizer) refuseRequest(r *http.Request, way, keyID string, err error) {
+	s := signIn{way: way, remote: r.RemoteAddr, key: keyID, err: err}
 	if keyID == "" && r.TLS != nil {
-		keyID = fingerprintOf(r.TLS.PeerCertificates)
+		s.who = fingerprintOf(r.TLS.PeerCertificates)
 	}
-	a.o.Refusals.tell(r.RemoteAddr, "", fmt.Errorf("%w: %w", errRequest, err))
-	a.refuse(signIn{way: way, remote: r.RemoteAddr, who: keyID, err: err})
+	a.o.Refusals.tell(r.RemoteAddr, "", a.ownKey(keyID), fmt.Errorf("%w: %w", errRequest, err))
+	a.refuse(s)
 }
 
 func fingerprintOf(shown []*x509.Certificate) string {

@@ -34,8 +34,10 @@ var (
 func (a *Authorizer) Upgrade(r *http.Request) (gateway.Via, error) {
 	via, err := a.upgrading(r)
 	if err != nil {
-		a.o.Refusals.tell(r.RemoteAddr, "", fmt.Errorf("%w: %w", errUpgrade, err))
-		a.refuse(signIn{way: signInWebSocket, remote: r.RemoteAddr, who: keyOf(r), err: err})
+		s := signIn{way: signInWebSocket, remote: r.RemoteAddr, err: err}
+		s.key, s.who = shownBy(r)
+		a.o.Refusals.tell(r.RemoteAddr, "", a.ownKey(s.key), fmt.Errorf("%w: %w", errUpgrade, err))
+		a.refuse(s)
 	}
 	return via, err
 }
@@ -89,14 +91,14 @@ func (a *Authorizer) keyEnd(id string) time.Time {
 	return time.Time{}
 }
 
-// keyOf is the access key or certificate that a request for a WebSocket shows, which
-// may not hold.
-func keyOf(r *http.Request) string {
+// shownBy is the access key that a request for a WebSocket shows, which may not hold,
+// or the certificate.
+func shownBy(r *http.Request) (key, certificateID string) {
 	if key, _, _ := strings.Cut(r.URL.Query().Get("X-Amz-Credential"), "/"); key != "" {
-		return key
+		return key, ""
 	}
 	if cert := certificate(r); cert != nil {
-		return pki.Fingerprint(cert.Raw)
+		return "", pki.Fingerprint(cert.Raw)
 	}
-	return ""
+	return "", ""
 }

@@ -165,8 +165,8 @@ func printRecord(w io.Writer, r *audit.Record) error {
 	}
 	b.WriteByte('\n')
 	var by []string
-	for _, x := range []struct{ name, text string }{{"by", r.Who}, {"from", r.From}, {"client", r.Client},
-		{"request", r.Request}} {
+	for _, x := range []struct{ name, text string }{{"by", r.Who}, {"key", r.Key}, {"from", r.From},
+		{"client", r.Client}, {"request", r.Request}} {
 		if x.text != "" {
 			by = append(by, x.name+" "+printable(x.text))
 		}

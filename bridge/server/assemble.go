@@ -82,6 +82,7 @@ func (a *assembly) steps() []func() error {
 		a.openBroker,
 		a.makePublisher,
 		a.openAudit,
+		a.openPKIFiles,
 		a.makeRules,
 		a.openStreams,
 		a.openQueues,

@@ -163,7 +163,7 @@ func (s *Server) kicked(v gateway.Event) {
 	}
 	r := audit.Record{Source: audit.SourceConnection, Action: "Disconnect", Who: v.Client.Principal(),
 		From: addressOf(v.Client), Client: v.Client.ID(), Target: "clients/" + v.Client.ID(),
-		After: json.RawMessage(`{"reason":"` + v.Reason + `"}`)}
+		Key: keyOf(v.Client), After: json.RawMessage(`{"reason":"` + v.Reason + `"}`)}
 	switch v.Reason {
 	case gateway.ReasonForbidden, gateway.ReasonAPI:
 		if err := s.queuedAudit.Write(context.Background(), r); err != nil {
@@ -176,7 +176,7 @@ func (s *Server) kicked(v gateway.Event) {
 		r.Action = "TakeOver"
 		r.Before = connectionDoc(v.Client)
 		r.After = connectionDoc(v.Heir)
-		r.Who, r.From = v.Heir.Principal(), addressOf(v.Heir)
+		r.Who, r.Key, r.From = v.Heir.Principal(), keyOf(v.Heir), addressOf(v.Heir)
 		s.auditDenied.Refused("takeover "+r.Client, mostTakeovers, r)
 	}
 }
@@ -188,6 +188,14 @@ func connectionDoc(c *gateway.Client) json.RawMessage {
 		return nil
 	}
 	return text
+}
+
+// keyOf is the access key that a client signed with, "" for none.
+func keyOf(c *gateway.Client) string {
+	if s, ok := c.Session().(interface{ KeyID() string }); ok {
+		return s.KeyID()
+	}
+	return ""
 }
 
 // addressOf is where a client is, with its port.

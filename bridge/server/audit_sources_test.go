@@ -302,8 +302,10 @@ func TestAuditSignIns(t *testing.T) {
 			t.Errorf("%d", status)
 		}
 	}
-	b.record(t, audit.SourceSignIn, "OpenWebSocket", func(r audit.Record) bool { return r.Who == wrong.ID })
-	b.told("a WebSocket", "WebSocket refused", "does not match")
+	b.record(t, audit.SourceSignIn, "OpenWebSocket", func(r audit.Record) bool {
+		return r.Who == audit.Claimed(wrong.ID) && r.Key == ""
+	})
+	b.told("a WebSocket", "WebSocket refused", "does not match", `"claimed_key":"`+wrong.ID)
 	if c, status := b.wss("wss://"+b.https.Addr().String()+"/mqtt", nil, nil, "chat"); c != nil || status != 400 {
 		t.Errorf("%d", status)
 	}
@@ -316,7 +318,7 @@ func TestAuditSignIns(t *testing.T) {
 	}
 	for who, why := range map[string]string{wrong.ID: "does not match", unknown.ID: "not known"} {
 		b.record(t, audit.SourceSignIn, "CallAPI", func(r audit.Record) bool {
-			return r.Who == who && strings.Contains(r.Error, why)
+			return r.Who == audit.Claimed(who) && strings.Contains(r.Error, why)
 		})
 		b.told("an API", "request refused", why)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/sigv4/sigv4test"
@@ -69,6 +70,10 @@ func TestCredentials(t *testing.T) {
 	if again, _ := ask(id, "upload", "pump-1", 200); again != k {
 		t.Log("another key: it was half-time")
 	}
+	b.record(t, audit.SourceSignIn, "GetCredentials", func(r audit.Record) bool {
+		return r.Who == id.CertificateID && r.Key == k.ID && r.Target == "role-aliases/upload" && r.Error == ""
+	})
+	b.noSecrets(t, k.Secret, k.Token)
 
 	publish := func(k sigv4test.Key, topic string) int {
 		t.Helper()

@@ -56,6 +56,7 @@ func (a *assembly) services() *iotsql.Services {
 func (s *Server) Reload() (holds int, err error) {
 	holds, err = s.declared.Apply(true)
 	err = errors.Join(err, s.keys.Load(), s.pki.ReloadServed(s.log))
+	s.lookAtKeys()
 	s.keys.Warn()
 	s.revoker.Revoke()
 	return holds, err

@@ -361,6 +361,7 @@ func keepActions(t *testing.T, known map[string]bool) {
 			t.Fatal(err)
 		}
 	} else if all != string(text) {
-		t.Errorf("%s lacks an action, or has one that is gone: go test ./bridge/server -run TestRolesPage -update", file)
+		t.Errorf("%s lacks an action, or has one that is gone: "+
+			"go test ./bridge/server -run TestRolesPage -update", file)
 	}
 }

@@ -68,6 +68,7 @@ type Server struct {
 	auditWaits  atomic.Bool // something was queued before the log ran
 	logRuns     atomic.Bool
 
+	pkiFiles      *pkiFiles
 	auditMover    *audit.Mover
 	auditRefusals *audit.Refusals // of whoever comes
 	auditDenied   *audit.Refusals // of those who are known

@@ -41,9 +41,10 @@ const (
 	SourceAdmin           = "admin"            // the admin socket and the command line
 	SourceAWS             = "aws"              // the AWS APIs
 	SourceFiles           = "bridge.d"         // files
+	SourcePKI             = "pki"              // files of keys, grants and certificates
 	SourceProvisioning    = "provisioning"     // devices that ask for certificates and things
 	SourceFirstConnection = "first-connection" // devices of registered CAs
-	SourceSignIn          = "sign-in"          // whoever was not let in
+	SourceSignIn          = "sign-in"          // whoever was not let in, and who got temporary credentials
 	SourceConnection      = "connection"       // clients whose connection was ended
 	SourceBridge          = "bridge"           // the bridge itself
 )
@@ -54,6 +55,7 @@ type Record struct {
 	Time    time.Time       `json:"time"`              // when it was written; set when it is
 	Source  string          `json:"source"`            // where changes come in
 	Who     string          `json:"who,omitempty"`     // such as "uid 1000", an access key, a certificate's id
+	Key     string          `json:"key,omitempty"`     // access key that signed it, and was proven to
 	From    string          `json:"from,omitempty"`    // such as "pid 4711", an address
 	Client  string          `json:"client,omitempty"`  // MQTT client id
 	Request string          `json:"request,omitempty"` // id of the request, as its answer has it
@@ -65,6 +67,10 @@ type Record struct {
 	Left    uint64          `json:"left,omitempty"`    // refusals of the same kind that have no record, before this one
 }
 
+// Claimed is Who of a request whose signature did not hold, or was not looked at: the
+// key that it names is anybody's to name, and so is its user.
+func Claimed(keyID string) string { return "claimed key " + keyID + ", not proven" }
+
 // text is the record as it is kept, with an id and the time.
 func (r Record) text() ([]byte, error) {
 	r.ID, r.Time = uuid.NewString(), time.Now().UTC()
@@ -74,7 +80,7 @@ func (r Record) text() ([]byte, error) {
 
 // bounded is the record with texts of at most maxText.
 func (r Record) bounded() Record {
-	for _, s := range []*string{&r.Who, &r.From, &r.Client, &r.Request, &r.Action, &r.Target, &r.Error} {
+	for _, s := range []*string{&r.Who, &r.Key, &r.From, &r.Client, &r.Request, &r.Action, &r.Target, &r.Error} {
 		if len(*s) > maxText {
 			*s = strings.ToValidUTF8((*s)[:maxText], "")
 		}

@@ -13,7 +13,7 @@ const notKept = "(not kept)"
 // secretWords are in the names of members whose values are secrets. Names are
 // compared in lower case without what is no letter.
 var secretWords = []string{"password", "passwd", "passphrase", "secret", "privatekey", "token", "credential",
-	"authorization", "apikey", "cookie", "sasljaas", "truststore", "keystore"}
+	"authorization", "apikey", "cookie", "signature", "sasljaas", "truststore", "keystore"}
 
 // publicNames have one of those words and are public.
 var publicNames = []string{"tokenkeyname", "tokenkey", "tokensigningpublickeys", "credentialdurationseconds"}

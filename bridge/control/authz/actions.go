@@ -75,8 +75,8 @@ func exists(pattern string) bool {
 	if len(names) == 0 {
 		return true
 	}
-	if !strings.ContainsAny(name, "\xff\xfe") {
-		return names[name] != ""
+	if names[name] != "" {
+		return true
 	}
 	for n := range names {
 		if matchGlob(name, n) {

@@ -44,6 +44,9 @@ func (a *Audit) Refuse(of wire.Change, proven bool, err error) {
 		a.Refused.Refused(of.Caller.Owner(), mostRefused, r)
 		return
 	}
+	if of.Key != "" {
+		r.Who, r.Key = audit.Claimed(of.Key), ""
+	}
 	a.Claimed.Refused("aws "+of.Address, mostRefused, r)
 }
 
@@ -51,6 +54,6 @@ func (a *Audit) Refuse(of wire.Change, proven bool, err error) {
 func (a *Audit) SignIn(r *http.Request, keyID string, err error) { a.Strayed(r, keyID, err) }
 
 func recordOf(of wire.Change) audit.Record {
-	return audit.Record{Source: audit.SourceAWS, Who: of.Caller.Principal(), From: of.Remote, Request: of.Request,
-		Action: of.Action, Target: of.Target}
+	return audit.Record{Source: audit.SourceAWS, Who: of.Caller.Principal(), Key: of.Key, From: of.Remote,
+		Request: of.Request, Action: of.Action, Target: of.Target}
 }

@@ -118,19 +118,23 @@ func (x *exchange) authorize() error {
 	if x.mayAll || x.op.Judges {
 		return nil
 	}
-	resources := []string{"*"}
-	switch {
-	case x.op.Resources != nil:
-		resources = x.op.Resources(&x.Request)
-	case x.op.Resource != nil:
-		resources[0] = x.op.Resource(&x.Request)
-	}
-	for _, r := range resources {
+	for _, r := range x.op.resources(&x.Request) {
 		if err := x.h.authorizer.Authorize(x.question(x.op.action, r)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// resources are what a request is about, for policies.
+func (op *operation) resources(r *Request) []string {
+	switch {
+	case op.Resources != nil:
+		return op.Resources(r)
+	case op.Resource != nil:
+		return []string{op.Resource(r)}
+	}
+	return []string{"*"}
 }
 
 func (x *exchange) question(action, resource string) Question {

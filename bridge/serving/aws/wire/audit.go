@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
@@ -29,6 +30,7 @@ type Audit interface {
 // A Change is what is known of a change of control before it is made.
 type Change struct {
 	Caller  Caller
+	Key     string // access key that it is signed with, "" for none
 	Remote  string // address of the client, with its port
 	Address string // by which what clients take is counted
 	Request string // id
@@ -67,6 +69,13 @@ func (x *exchange) endChange(err error) error {
 	return err
 }
 
+// signs says whether a name in the query is of a signature: who has the query of a
+// presigned request can send it again.
+func signs(name string) bool {
+	low := strings.ToLower(name)
+	return strings.HasPrefix(low, "x-amz-") || low == "awsaccesskeyid" || low == "signature" || low == "expires"
+}
+
 // isSignature says whether err is that of a signature that does not hold.
 func isSignature(err error) bool {
 	for _, is := range []error{sigv4.ErrBoth, sigv4.ErrIncomplete, sigv4.ErrUnknownKey, sigv4.ErrMismatch,
@@ -80,8 +89,8 @@ func isSignature(err error) bool {
 
 // changeOf is what is known of the change so far.
 func (x *exchange) changeOf() Change {
-	c := Change{Caller: x.Caller, Remote: x.r.RemoteAddr, Address: x.address, Request: x.ID, Action: x.op.Name,
-		Asked: x.asked()}
+	c := Change{Caller: x.Caller, Key: x.who.KeyID, Remote: x.r.RemoteAddr, Address: x.address, Request: x.ID,
+		Action: x.op.Name, Asked: x.asked()}
 	switch {
 	case x.op.Input != nil && x.Input == nil: // it is not read yet
 	case x.op.Resources != nil:
@@ -122,7 +131,12 @@ func (x *exchange) asked() json.RawMessage {
 	}
 	query := map[string]string{}
 	for name := range x.Query {
-		query[name] = x.Query.Get(name)
+		if !signs(name) {
+			query[name] = x.Query.Get(name)
+		}
+	}
+	if len(query) == 0 {
+		return body
 	}
 	all := map[string]any{"query": query}
 	if body != nil {

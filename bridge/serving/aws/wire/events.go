@@ -59,8 +59,12 @@ func (x *exchange) push(all Events) error {
 				return nil // the client is gone
 			}
 			continue
-		case errors.Is(err, io.EOF), x.r.Context().Err() != nil:
+		case errors.Is(err, io.EOF):
 			return nil
+		case x.r.Context().Err() != nil:
+			if err = x.ended(); err == nil {
+				return nil
+			}
 		}
 		x.exception(err)
 		return err
@@ -85,7 +89,7 @@ func (x *exchange) exception(err error) {
 	if x.message("exception", ":exception-type", code, w.Bytes()) != nil {
 		return
 	}
-	wait(x.r.Context(), beforeHangup)
+	wait(context.WithoutCancel(x.r.Context()), beforeHangup)
 }
 
 // wait returns after d, or when ctx ends.

@@ -156,6 +156,7 @@ type exchange struct {
 	peeked   bool              // the body was read before the signature was
 	verified bool              // the caller is who it says
 	endOf    func(error) error // of the operation's change; nil: it makes none
+	lasts    *lasting          // while the operation runs and is answered; nil: not yet
 	public   bool              // what everybody may read is asked for, without a signature
 }
 
@@ -166,7 +167,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{h: h, Request: Request{ID: id, Region: h.region, Header: r.Header, Remote: r.RemoteAddr}}
 	x.x = x
 	x.begin(h, w, r)
-	defer x.done()
+	defer func() {
+		if x.lasts != nil {
+			x.lasts.stop()
+		}
+		x.done()
+	}()
 	for _, x.protocol = range h.protocols {
 		if x.protocol.takes(r) {
 			break
@@ -256,10 +262,19 @@ func (x *exchange) run() (any, error) {
 	return x.operate()
 }
 
-// operate runs the operation.
+// operate runs the operation, until it is done or the caller may not do it any more.
 func (x *exchange) operate() (any, error) {
-	op := x.op
 	x.startChange()
+	x.last()
+	out, err := x.perform()
+	if ended := x.ended(); err != nil && ended != nil {
+		err = ended
+	}
+	return out, err
+}
+
+func (x *exchange) perform() (any, error) {
+	op := x.op
 	if op.places != nil {
 		if err := x.enter(op.places); err != nil {
 			return nil, err

@@ -76,6 +76,9 @@ func (p *pacedReader) Read(b []byte) (int, error) {
 	if p.x.r.Body == nil {
 		return 0, io.EOF
 	}
+	if err := p.x.ended(); err != nil {
+		return 0, err
+	}
 	allowed := patience + time.Duration(float64(p.n)/slowest*float64(time.Second))
 	server := http.NewResponseController(p.x.w)
 	start := time.Now()
@@ -112,6 +115,9 @@ func (p *restXML) send(x *exchange, r *Reply) {
 		if err != nil {
 			// The client sees that there is less than was said.
 			x.h.log.Error("an answer breaks off", "request_id", x.ID, "err", err)
+			panic(http.ErrAbortHandler)
+		}
+		if x.ended() != nil {
 			panic(http.ErrAbortHandler)
 		}
 		x.writeWithin()
