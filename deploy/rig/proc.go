@@ -18,28 +18,6 @@ import (
 	"time"
 )
 
-// Bin holds the paths of the two programs.
-type Bin struct{ Agent, Bridge string }
-
-// In returns the programs that `make build` wrote to dir.
-func In(dir string) Bin {
-	return Bin{Agent: filepath.Join(dir, "tidemill-agent"), Bridge: filepath.Join(dir, "tidemill-bridge")}
-}
-
-// Build compiles both programs into dir; root is the project's root.
-func Build(ctx context.Context, root, dir string) (Bin, error) {
-	b := In(dir)
-	for pkg, out := range map[string]string{"./agent": b.Agent, "./bridge": b.Bridge} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", out, pkg)
-		cmd.Dir = root
-		cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if text, err := cmd.CombinedOutput(); err != nil {
-			return b, fmt.Errorf("build %s: %w\n%s", pkg, err, text)
-		}
-	}
-	return b, nil
-}
-
 // A Process is a program that can be started more than once, one run at a
 // time. Its output is appended to a file.
 type Process struct {
