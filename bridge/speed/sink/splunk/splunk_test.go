@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -39,6 +40,13 @@ func (x *collector) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = io.WriteString(w, x.answer)
 }
 
+// RoundTrip answers without a network, so that time can be the test's.
+func (x *collector) RoundTrip(r *http.Request) (*http.Response, error) {
+	w := httptest.NewRecorder()
+	x.ServeHTTP(w, r)
+	return w.Result(), nil
+}
+
 func TestSend(t *testing.T) {
 	const taken = `{"text":"Success","code":0,"ackId":7}`
 	for _, c := range []struct {
@@ -65,19 +73,19 @@ func TestSend(t *testing.T) {
 		{"error", false, 500, ``, nil, ServerError, false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			x := &collector{t: t, status: c.status, answer: c.answer, acks: c.acks}
-			srv := httptest.NewServer(x)
-			defer srv.Close()
-			client := New(Options{URL: srv.URL + "/", Raw: c.raw, Token: "token", Channel: "channel",
-				Ack: 5 * time.Second, HTTP: srv.Client()})
-			err := client.Send(t.Context(), [][]byte{[]byte(`{"event":1}`), []byte(`{"event":2}`)})
-			why, _ := errors.AsType[*Error](err)
-			if (err == nil) != (c.code == "") || why != nil && (why.Code != c.code || why.Never != c.never) {
-				t.Errorf("%v", err)
-			}
-			if c.body != "" && x.body != c.body {
-				t.Errorf("body %q", x.body)
-			}
+			synctest.Test(t, func(t *testing.T) {
+				x := &collector{t: t, status: c.status, answer: c.answer, acks: c.acks}
+				client := New(Options{URL: "https://splunk/", Raw: c.raw, Token: "token", Channel: "channel",
+					Ack: 5 * time.Second, HTTP: &http.Client{Transport: x}})
+				err := client.Send(t.Context(), [][]byte{[]byte(`{"event":1}`), []byte(`{"event":2}`)})
+				why, _ := errors.AsType[*Error](err)
+				if (err == nil) != (c.code == "") || why != nil && (why.Code != c.code || why.Never != c.never) {
+					t.Errorf("%v", err)
+				}
+				if c.body != "" && x.body != c.body {
+					t.Errorf("body %q", x.body)
+				}
+			})
 		})
 	}
 	gone := New(Options{URL: "http://user:hidden@127.0.0.1:1", HTTP: http.DefaultClient})
