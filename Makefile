@@ -50,9 +50,11 @@ check: lint ## lint and the short tests: two minutes once built
 test: lint licences vuln ## lint, licences and every test under the race detector
 	$(GOTEST) ./...
 
-# Ten times the kills, every target with every fault, and every fuzz target for a while.
+# What imports deploy/nightly has a long version, of ten times the kills, cases or
+# bytes. And every fuzz target for a while.
 nightly: test ## before an issue is resolved: the long versions too
-	TIDEMILL_NIGHTLY=1 go test -race -count=1 -timeout 120m ./deploy/e2e ./deploy/faults
+	TIDEMILL_NIGHTLY=1 go test -race -count=1 -timeout 120m $$(grep -rlE --include='*_test.go' \
+	  'TIDEMILL_NIGHTLY|tidemill/deploy/nightly' agent bridge deploy hal shadow | xargs -n1 dirname | sort -u | sed 's|^|./|')
 	$(MAKE) fuzz
 
 # Tests that start themselves again as a child cannot, without binfmt.

@@ -27,6 +27,7 @@ import (
 
 	sinkcw "github.com/tidemill/tidemill/bridge/speed/sink/cloudwatch"
 	"github.com/tidemill/tidemill/deploy/counterpart"
+	"github.com/tidemill/tidemill/deploy/nightly"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -277,7 +278,7 @@ func TestActions(t *testing.T) {
 	f := newBridge(t, actionConfig("http://"+link.Addr()), actionRules(c.urls))
 	f.running.Go(func() { _ = link.Run(f.ctx) })
 	link.Cut()
-	const n = 12
+	n := nightly.Or(4, 24)
 	device := f.thing("pi-1")
 	var all []int
 	var lines strings.Builder
@@ -392,7 +393,9 @@ func (c *cloud) until(what string, cond func() bool) {
 	c.t.Helper()
 	ctx, cancel := context.WithTimeout(c.ctx, patience)
 	defer cancel()
+	began := time.Now()
 	if err := rig.Until(ctx, what, func() (bool, error) { return cond(), nil }); err != nil {
 		c.t.Fatal(err)
 	}
+	c.t.Logf("%s: after %v", what, time.Since(began).Round(time.Millisecond))
 }

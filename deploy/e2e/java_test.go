@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -17,17 +16,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	"github.com/tidemill/tidemill/deploy/counterpart"
+	"github.com/tidemill/tidemill/deploy/nightly"
 )
 
 const javaKeys = 120
 
-// javaCount is how many records of each key there are.
-func javaCount() int {
-	if os.Getenv("TIDEMILL_NIGHTLY") != "" {
-		return 150
-	}
-	return 40
-}
+var javaCount = nightly.Or(40, 150) // records of each key
 
 // TestJava lets Kinesis's producer and consumer libraries work on a stream of
 // four shards, one of which is split and two of which are merged meanwhile. The
@@ -92,7 +86,7 @@ func (j javaApps) follow(t *testing.T, f *fleet, tables, retrieval string) {
 
 	host, port, _ := net.SplitHostPort(strings.TrimPrefix(f.aws().url, "https://"))
 	produce := j.command(ctx, f.aws(), "Produce", host, port, f.aws().caFile, s.name, fmt.Sprint(javaKeys),
-		fmt.Sprint(javaCount()))
+		fmt.Sprint(javaCount))
 	var said strings.Builder
 	produce.Stdout, produce.Stderr = &said, &said
 	if err := produce.Start(); err != nil {
@@ -104,7 +98,7 @@ func (j javaApps) follow(t *testing.T, f *fleet, tables, retrieval string) {
 		}
 		close(c.produced)
 	})
-	total := javaKeys * javaCount()
+	total := javaKeys * javaCount
 	c.wait(t, ctx, "a quarter has arrived", func() bool { return c.records > total/4 })
 	if _, err := s.c.SplitShard(ctx, &kinesis.SplitShardInput{StreamName: &s.name,
 		ShardToSplit:       aws.String("shardId-000000000000"),
@@ -281,7 +275,7 @@ func (c *consumption) state() string {
 	defer c.mu.Unlock()
 	var behind []string
 	for key, n := range c.last {
-		if n < javaCount() {
+		if n < javaCount {
 			behind = append(behind, fmt.Sprintf("%s after %d", key, n))
 		}
 	}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/spool"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
+	"github.com/tidemill/tidemill/deploy/nightly"
 	"github.com/tidemill/tidemill/deploy/rig"
 )
 
@@ -245,10 +246,7 @@ var buildOnce = sync.OnceValues(func() (rig.Bin, error) {
 // SEED or a new one.
 func torture(t *testing.T, usual int) (events int, seed uint64) {
 	t.Helper()
-	events, seed = usual, rand.Uint64()
-	if os.Getenv("TIDEMILL_NIGHTLY") != "" {
-		events *= 10
-	}
+	events, seed = nightly.Or(usual, 10*usual), rand.Uint64()
 	var err error
 	if v := os.Getenv("TIDEMILL_TORTURE"); v != "" {
 		if events, err = strconv.Atoi(v); err != nil || events < 1 {

@@ -116,7 +116,7 @@ var parts = []string{"bridge/listen", "bridge/access", "bridge/declare"}
 
 // testOnly are what tests anywhere may import, and packages of test code, whose
 // names end in "test", and nothing else.
-var testOnly = []string{"deploy/await", "deploy/conformance", "deploy/counterpart"}
+var testOnly = []string{"deploy/await", "deploy/conformance", "deploy/counterpart", "deploy/nightly"}
 
 // engines are packages under a contract of ours, with all that may import them:
 // everyone else is given the contract. Tests may name any engine.

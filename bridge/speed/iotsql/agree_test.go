@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 	"github.com/tidemill/tidemill/deploy/conformance"
+	"github.com/tidemill/tidemill/deploy/nightly"
 )
 
 // agreement generates a statement, a template and a message out of data, and
@@ -132,8 +133,7 @@ func randomBytes(seed uint64) []byte {
 
 // TestAgree is FuzzAgree over a fixed set.
 func TestAgree(t *testing.T) {
-	const seeds = 3000
-	fired := 0
+	seeds, fired := nightly.Or(500, 6000), 0
 	for seed := range uint64(seeds) {
 		if agreement(t, randomBytes(seed)) {
 			fired++

@@ -11,11 +11,12 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/deploy/nightly"
 )
 
 var (
 	seedFlag = flag.Uint64("streamstest.seed", 0, "seed of the random tests; 0: a new one")
-	crashes  = flag.Int("streamstest.crashes", 8, "how many times the log crashes")
+	crashes  = flag.Int("streamstest.crashes", nightly.Or(4, 20), "how many times the log crashes")
 )
 
 // The position only grows, and counts what is committed.
