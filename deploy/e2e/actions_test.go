@@ -12,6 +12,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/schemas"
 	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -24,8 +25,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/smithy-go/transport/http/protocol/awsquery"
 
-	sinkcw "github.com/tidemill/tidemill/bridge/speed/sink/cloudwatch"
 	"github.com/tidemill/tidemill/deploy/counterpart"
 	"github.com/tidemill/tidemill/deploy/nightly"
 	"github.com/tidemill/tidemill/deploy/rig"
@@ -73,6 +74,9 @@ func (c *cloud) must(err error) {
 
 func p[T any](v T) *T { return &v }
 
+// query has a client speak the query protocol: moto answers CBOR with 404.
+func query(o *cloudwatch.Options) { o.Protocol = awsquery.New(schemas.GraniteServiceVersion20100801) }
+
 // furnish makes the rest: topic, machine, alarm, log group, tables, bucket, streams.
 func (c *cloud) furnish() {
 	c.t.Helper()
@@ -87,7 +91,7 @@ func (c *cloud) furnish() {
 		Definition: p(`{"StartAt":"a","States":{"a":{"Type":"Pass","End":true}}}`),
 		RoleArn:    p("arn:aws:iam::" + motoAccount + ":role/flow")})
 	c.must(err)
-	metrics := cloudwatch.NewFromConfig(c.cfg, sinkcw.Query)
+	metrics := cloudwatch.NewFromConfig(c.cfg, query)
 	_, err = metrics.PutMetricAlarm(c.ctx, &cloudwatch.PutMetricAlarmInput{AlarmName: p("hot"),
 		MetricName: p("temperature"), Namespace: p("plant"), Period: p(int32(60)), EvaluationPeriods: p(int32(1)),
 		Threshold: p(80.0), ComparisonOperator: cwtypes.ComparisonOperatorGreaterThanThreshold,
@@ -300,7 +304,7 @@ func (c *cloud) arrived(f *fleet, all []int) {
 	t, n := c.t, len(all)
 	sorted := func(ns []int) []int { slices.Sort(ns); return ns }
 	queues := map[string][]string{}
-	logs, metrics := cloudwatchlogs.NewFromConfig(c.cfg), cloudwatch.NewFromConfig(c.cfg, sinkcw.Query)
+	logs, metrics := cloudwatchlogs.NewFromConfig(c.cfg), cloudwatch.NewFromConfig(c.cfg, query)
 	c.until("queues", func() bool {
 		done := true
 		for name := range c.urls {

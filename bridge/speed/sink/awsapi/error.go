@@ -10,15 +10,20 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 )
 
-// A PartError is what a service says to one part of a batch that it took
-// otherwise. It is an APIError of the SDK.
+// A PartError is what a service says to a call that it does not do, or to one part of
+// a batch that it took otherwise. It is an APIError of the SDK.
 type PartError struct {
 	Code, Message string
 	Status        int // of HTTP, if the part has one; 0: it has none
 	Sender        bool
 }
 
-func (e *PartError) Error() string { return fmt.Sprintf("%s: %s", e.Code, e.Message) }
+func (e *PartError) Error() string {
+	if e.Code == "" && e.Message == "" {
+		return fmt.Sprintf("status %d", e.Status)
+	}
+	return fmt.Sprintf("%s: %s", e.Code, e.Message)
+}
 
 // ErrorCode, ErrorMessage and ErrorFault implement smithy.APIError.
 func (e *PartError) ErrorCode() string    { return e.Code }

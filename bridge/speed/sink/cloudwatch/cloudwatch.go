@@ -4,13 +4,13 @@ package cloudwatch
 
 import (
 	"context"
+	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/schemas"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
-	"github.com/aws/smithy-go/transport/http/protocol/awsquery"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
 
 // MaxData is how many data a PutMetricData has (CloudWatch quotas). Each is far
@@ -21,43 +21,37 @@ const MaxData = 1000
 type Datum struct {
 	Name  string
 	Value float64
-	Unit  string // one of Units
+	Unit  string // as CloudWatch spells it: "Count/Second"
 	Time  time.Time
 }
 
+var service = awsapi.Service{ID: "CloudWatch", Name: "monitoring", Version: "2010-08-01"}
+
 // A Client calls CloudWatch. Several goroutines may use it.
-type Client struct{ api *cloudwatch.Client }
+type Client struct{ api *awsapi.Caller }
 
 // New returns a client. Nothing is asked. It speaks the query protocol: CloudWatch
 // takes it as ever, and what stands for it elsewhere knows no other (moto 5.2 answers
 // CBOR with 404).
-func New(c aws.Config) *Client { return &Client{cloudwatch.NewFromConfig(c, Query)} }
-
-// Query has a client speak the query protocol.
-func Query(o *cloudwatch.Options) { o.Protocol = awsquery.New(schemas.GraniteServiceVersion20100801) }
-
-// Units are the names of units, in the spelling that is taken.
-func Units() (names []string) {
-	for _, u := range types.StandardUnit("").Values() {
-		names = append(names, string(u))
-	}
-	return names
-}
+func New(c aws.Config) *Client { return &Client{service.Caller(c)} }
 
 // Put puts data into a namespace: all or none.
 func (c *Client) Put(ctx context.Context, namespace string, data []Datum) error {
-	in := &cloudwatch.PutMetricDataInput{Namespace: &namespace, MetricData: make([]types.MetricDatum, len(data))}
-	for i := range data {
-		in.MetricData[i] = types.MetricDatum{MetricName: &data[i].Name, Value: &data[i].Value,
-			Unit: types.StandardUnit(data[i].Unit), Timestamp: &data[i].Time}
+	in := url.Values{"Namespace": {namespace}}
+	for i, d := range data {
+		prefix := "MetricData.member." + strconv.Itoa(i+1) + "."
+		in.Set(prefix+"MetricName", d.Name)
+		in.Set(prefix+"Value", strconv.FormatFloat(d.Value, 'g', -1, 64))
+		in.Set(prefix+"Timestamp", d.Time.UTC().Format("2006-01-02T15:04:05.999Z"))
+		if d.Unit != "" {
+			in.Set(prefix+"Unit", d.Unit)
+		}
 	}
-	_, err := c.api.PutMetricData(ctx, in)
-	return err
+	return c.api.Query(ctx, "PutMetricData", in, nil)
 }
 
 // SetAlarm puts an alarm into a state: OK, ALARM or INSUFFICIENT_DATA.
 func (c *Client) SetAlarm(ctx context.Context, name, state, reason string) error {
-	_, err := c.api.SetAlarmState(ctx, &cloudwatch.SetAlarmStateInput{AlarmName: &name,
-		StateValue: types.StateValue(state), StateReason: &reason})
-	return err
+	return c.api.Query(ctx, "SetAlarmState",
+		url.Values{"AlarmName": {name}, "StateValue": {state}, "StateReason": {reason}}, nil)
 }

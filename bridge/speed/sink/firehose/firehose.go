@@ -6,8 +6,6 @@ import (
 	"context"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/firehose"
-	"github.com/aws/aws-sdk-go-v2/service/firehose/types"
 
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
@@ -19,39 +17,59 @@ const (
 	MaxRecord  = 1000 << 10
 )
 
+var service = awsapi.Service{ID: "Firehose", Name: "firehose", JSON: "1.1", Target: "Firehose_20150804"}
+
 // A Client puts records. Several goroutines may use it.
-type Client struct{ api *firehose.Client }
+type Client struct{ api *awsapi.Caller }
 
 // New returns a client. Nothing is asked.
-func New(c aws.Config) *Client { return &Client{firehose.NewFromConfig(c)} }
+func New(c aws.Config) *Client { return &Client{service.Caller(c)} }
+
+type record struct{ Data []byte }
 
 // Put puts one record.
 func (c *Client) Put(ctx context.Context, stream string, data []byte) error {
-	in := &firehose.PutRecordInput{DeliveryStreamName: &stream, Record: &types.Record{Data: data}}
-	_, err := c.api.PutRecord(ctx, in)
-	return err
+	return c.api.Call(ctx, "PutRecord", struct {
+		DeliveryStreamName string
+		Record             record
+	}{stream, record{some(data)}}, nil)
 }
 
 // PutBatch puts records in one request: at most MaxRecords of at most MaxBytes
 // together. It returns one error for each.
 func (c *Client) PutBatch(ctx context.Context, stream string, data [][]byte) []error {
-	records := make([]types.Record, len(data))
+	in := struct {
+		DeliveryStreamName string
+		Records            []record
+	}{stream, make([]record, len(data))}
 	for i := range data {
-		records[i].Data = data[i]
+		in.Records[i].Data = some(data[i])
+	}
+	var out struct {
+		FailedPutCount   int
+		RequestResponses []struct{ ErrorCode, ErrorMessage string }
 	}
 	errs := make([]error, len(data))
-	out, err := c.api.PutRecordBatch(ctx, &firehose.PutRecordBatchInput{DeliveryStreamName: &stream, Records: records})
+	err := c.api.Call(ctx, "PutRecordBatch", in, &out)
 	told := 0
 	if err == nil {
 		told = len(out.RequestResponses)
 		for i, r := range out.RequestResponses {
-			if r.ErrorCode != nil && i < len(errs) {
-				errs[i] = &awsapi.PartError{Code: *r.ErrorCode, Message: aws.ToString(r.ErrorMessage)}
+			if r.ErrorCode != "" && i < len(errs) {
+				errs[i] = &awsapi.PartError{Code: r.ErrorCode, Message: r.ErrorMessage}
 			}
 		}
-		if told == 0 && aws.ToInt32(out.FailedPutCount) == 0 {
+		if told == 0 && out.FailedPutCount == 0 {
 			told = len(data) // stand-ins say that nothing failed, and no more
 		}
 	}
 	return awsapi.Whole(errs, told, err)
+}
+
+// some has no data written as "", not as null.
+func some(data []byte) []byte {
+	if data == nil {
+		return []byte{}
+	}
+	return data
 }

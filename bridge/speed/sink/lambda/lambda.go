@@ -3,25 +3,29 @@ package lambda
 
 import (
 	"context"
+	"net/http"
+	"net/url"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/lambda"
-	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
 
 // MaxEvent is how many bytes an event has that nobody waits for (Lambda quotas).
 const MaxEvent = 1 << 20
 
+var service = awsapi.Service{ID: "Lambda", Name: "lambda"}
+
 // A Client calls functions. Several goroutines may use it.
-type Client struct{ api *lambda.Client }
+type Client struct{ api *awsapi.Caller }
 
 // New returns a client. Nothing is asked.
-func New(c aws.Config) *Client { return &Client{lambda.NewFromConfig(c)} }
+func New(c aws.Config) *Client { return &Client{service.Caller(c)} }
 
 // Event has a function called with an event, some time later: it returns when
 // Lambda has the event. function is an ARN, which may end in a version or alias.
 func (c *Client) Event(ctx context.Context, function string, event []byte) error {
-	_, err := c.api.Invoke(ctx, &lambda.InvokeInput{FunctionName: &function, InvocationType: types.InvocationTypeEvent,
-		Payload: event})
+	_, err := c.api.Post(ctx, "Invoke", "/2015-03-31/functions/"+url.PathEscape(function)+"/invocations",
+		http.Header{"X-Amz-Invocation-Type": {"Event"}, "Content-Type": {"application/octet-stream"}}, event)
 	return err
 }

@@ -7,8 +7,8 @@ import (
 	"errors"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
-	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs/types"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
 
 // Bounds of a PutLogEvents (CloudWatch Logs quotas): each event counts Overhead
@@ -22,8 +22,8 @@ const (
 
 // An Event is one line of a log.
 type Event struct {
-	Time    int64 // epoch ms
-	Message string
+	Time    int64  `json:"timestamp"` // epoch ms
+	Message string `json:"message"`
 }
 
 // ErrRejected means that the service drops an event for its time, and that of
@@ -32,31 +32,40 @@ type Event struct {
 var ErrRejected = errors.New("logs: the event's time is not taken: older than 14 days or its group's retention, " +
 	"or 2 hours ahead")
 
+var service = awsapi.Service{ID: "CloudWatch Logs", Name: "logs", JSON: "1.1", Target: "Logs_20140328"}
+
 // A Client writes. Several goroutines may use it.
-type Client struct{ api *cloudwatchlogs.Client }
+type Client struct{ api *awsapi.Caller }
 
 // New returns a client. Nothing is asked.
-func New(c aws.Config) *Client { return &Client{cloudwatchlogs.NewFromConfig(c)} }
+func New(c aws.Config) *Client { return &Client{service.Caller(c)} }
+
+// An answer says which events are not taken: those before an index, two times, and
+// those from an index on.
+type answer struct {
+	Rejected *struct {
+		TooOld  *int `json:"tooOldLogEventEndIndex"`
+		Expired *int `json:"expiredLogEventEndIndex"`
+		TooNew  *int `json:"tooNewLogEventStartIndex"`
+	} `json:"rejectedLogEventsInfo"`
+}
 
 // Put writes events, in the order of their times, into a stream of a group. A
 // stream that is not there is made; a group is not. It returns one error for each.
 func (c *Client) Put(ctx context.Context, group, stream string, events []Event) []error {
-	in := &cloudwatchlogs.PutLogEventsInput{LogGroupName: &group, LogStreamName: &stream,
-		LogEvents: make([]types.InputLogEvent, len(events))}
-	for i := range events {
-		in.LogEvents[i] = types.InputLogEvent{Timestamp: &events[i].Time, Message: &events[i].Message}
-	}
+	name := map[string]string{"logGroupName": group, "logStreamName": stream}
+	in := map[string]any{"logGroupName": group, "logStreamName": stream, "logEvents": events}
 	errs := make([]error, len(events))
-	out, err := c.api.PutLogEvents(ctx, in)
-	if _, missing := errors.AsType[*types.ResourceNotFoundException](err); missing {
-		_, why := c.api.CreateLogStream(ctx,
-			&cloudwatchlogs.CreateLogStreamInput{LogGroupName: &group, LogStreamName: &stream})
-		if _, there := errors.AsType[*types.ResourceAlreadyExistsException](why); why == nil || there {
-			out, err = c.api.PutLogEvents(ctx, in)
+	var out answer
+	err := c.api.Call(ctx, "PutLogEvents", in, &out)
+	if awsapi.Code(err) == "ResourceNotFoundException" {
+		why := c.api.Call(ctx, "CreateLogStream", name, nil)
+		if why == nil || awsapi.Code(why) == "ResourceAlreadyExistsException" {
+			err = c.api.Call(ctx, "PutLogEvents", in, &out)
 		}
 	}
-	if err == nil && out.RejectedLogEventsInfo != nil {
-		reject(errs, out.RejectedLogEventsInfo)
+	if err == nil {
+		out.reject(errs)
 	}
 	for i := range errs {
 		if err != nil {
@@ -66,13 +75,14 @@ func (c *Client) Put(ctx context.Context, group, stream string, events []Event) 
 	return errs
 }
 
-// reject marks what the answer says is not taken: the events before an index, two
-// times, and those from an index on.
-func reject(errs []error, r *types.RejectedLogEventsInfo) {
+// reject marks what is not taken.
+func (a *answer) reject(errs []error) {
+	r := a.Rejected
+	if r == nil {
+		return
+	}
 	for i := range errs {
-		if r.TooOldLogEventEndIndex != nil && i < int(*r.TooOldLogEventEndIndex) ||
-			r.ExpiredLogEventEndIndex != nil && i < int(*r.ExpiredLogEventEndIndex) ||
-			r.TooNewLogEventStartIndex != nil && i >= int(*r.TooNewLogEventStartIndex) {
+		if r.TooOld != nil && i < *r.TooOld || r.Expired != nil && i < *r.Expired || r.TooNew != nil && i >= *r.TooNew {
 			errs[i] = ErrRejected
 		}
 	}

@@ -4,12 +4,11 @@ package sns
 
 import (
 	"context"
+	"net/url"
 	"strconv"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sns"
-	"github.com/aws/aws-sdk-go-v2/service/sns/types"
 
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
@@ -27,11 +26,13 @@ type Message struct {
 	Group, ID string
 }
 
+var service = awsapi.Service{ID: "SNS", Name: "sns", Version: "2010-03-31"}
+
 // A Client publishes. Several goroutines may use it.
-type Client struct{ api *sns.Client }
+type Client struct{ api *awsapi.Caller }
 
 // New returns a client. Nothing is asked.
-func New(c aws.Config) *Client { return &Client{sns.NewFromConfig(c)} }
+func New(c aws.Config) *Client { return &Client{service.Caller(c)} }
 
 // Batches says whether a target takes several messages at once: topics do, phones
 // and applications do not.
@@ -45,26 +46,34 @@ func Batches(target string) bool {
 func (c *Client) Publish(ctx context.Context, target string, ms []Message) []error {
 	errs := make([]error, len(ms))
 	if len(ms) == 1 {
-		in := &sns.PublishInput{TargetArn: &target, Message: &ms[0].Text, MessageStructure: ms[0].structure(),
-			MessageGroupId: some(ms[0].Group), MessageDeduplicationId: some(ms[0].ID)}
-		_, errs[0] = c.api.Publish(ctx, in)
+		in := url.Values{"TargetArn": {target}}
+		ms[0].put(in, "")
+		errs[0] = c.api.Query(ctx, "Publish", in, nil)
 		return errs
 	}
-	entries := make([]types.PublishBatchRequestEntry, len(ms))
+	in := url.Values{"TopicArn": {target}}
 	for i := range ms {
-		entries[i] = types.PublishBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), Message: &ms[i].Text,
-			MessageStructure: ms[i].structure(), MessageGroupId: some(ms[i].Group),
-			MessageDeduplicationId: some(ms[i].ID)}
+		prefix := "PublishBatchRequestEntries.member." + strconv.Itoa(i+1) + "."
+		in.Set(prefix+"Id", strconv.Itoa(i))
+		ms[i].put(in, prefix)
 	}
-	out, err := c.api.PublishBatch(ctx, &sns.PublishBatchInput{TopicArn: &target, PublishBatchRequestEntries: entries})
+	var out struct {
+		Successful []struct{} `xml:"PublishBatchResult>Successful>member"`
+		Failed     []struct {
+			ID          string `xml:"Id"`
+			Code        string
+			Message     string
+			SenderFault bool
+		} `xml:"PublishBatchResult>Failed>member"`
+	}
+	err := c.api.Query(ctx, "PublishBatch", in, &out)
 	done := 0
 	if err == nil {
 		done = len(out.Successful)
 		for _, f := range out.Failed {
-			i, notOurs := strconv.Atoi(aws.ToString(f.Id))
+			i, notOurs := strconv.Atoi(f.ID)
 			if notOurs == nil && i >= 0 && i < len(ms) {
-				errs[i] = &awsapi.PartError{Code: aws.ToString(f.Code), Message: aws.ToString(f.Message),
-					Sender: f.SenderFault}
+				errs[i] = &awsapi.PartError{Code: f.Code, Message: f.Message, Sender: f.SenderFault}
 				done++
 			}
 		}
@@ -72,16 +81,16 @@ func (c *Client) Publish(ctx context.Context, target string, ms []Message) []err
 	return awsapi.Whole(errs, done, err)
 }
 
-func (m *Message) structure() *string {
+// put adds the message's parameters, whose names begin with prefix.
+func (m *Message) put(in url.Values, prefix string) {
+	in.Set(prefix+"Message", m.Text)
 	if m.JSON {
-		return aws.String("json")
+		in.Set(prefix+"MessageStructure", "json")
 	}
-	return nil
-}
-
-func some(s string) *string {
-	if s == "" {
-		return nil
+	if m.Group != "" {
+		in.Set(prefix+"MessageGroupId", m.Group)
 	}
-	return &s
+	if m.ID != "" {
+		in.Set(prefix+"MessageDeduplicationId", m.ID)
+	}
 }

@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/sqs"
-	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
@@ -27,13 +25,22 @@ type Message struct{ Body, Group, ID string }
 // IsFIFO says whether a queue or topic of that URL or ARN is FIFO.
 func IsFIFO(name string) bool { return strings.HasSuffix(name, ".fifo") }
 
+var service = awsapi.Service{ID: "SQS", Name: "sqs", JSON: "1.0", Target: "AmazonSQS"}
+
 // A Client sends. Several goroutines may use it.
-type Client struct{ api *sqs.Client }
+type Client struct{ api *awsapi.Caller }
 
 // New returns a client. Nothing is asked. What the answer says the message's
 // checksum is is not looked at: it comes too late for anything but a twin.
-func New(c aws.Config) *Client {
-	return &Client{sqs.NewFromConfig(c, func(o *sqs.Options) { o.DisableMessageChecksumValidation = true })}
+func New(c aws.Config) *Client { return &Client{service.Caller(c)} }
+
+// An entry is a message as SQS takes it.
+type entry struct {
+	ID              string `json:"Id,omitempty"`
+	QueueURL        string `json:"QueueUrl,omitempty"`
+	Body            string `json:"MessageBody"`
+	Group           string `json:"MessageGroupId,omitempty"`
+	DeduplicationID string `json:"MessageDeduplicationId,omitempty"`
 }
 
 // Send sends messages to the queue of that URL in one request: at most
@@ -41,34 +48,33 @@ func New(c aws.Config) *Client {
 func (c *Client) Send(ctx context.Context, queue string, ms []Message) []error {
 	errs := make([]error, len(ms))
 	if len(ms) == 1 {
-		_, errs[0] = c.api.SendMessage(ctx, &sqs.SendMessageInput{QueueUrl: &queue, MessageBody: &ms[0].Body,
-			MessageGroupId: some(ms[0].Group), MessageDeduplicationId: some(ms[0].ID)})
+		errs[0] = c.api.Call(ctx, "SendMessage",
+			entry{QueueURL: queue, Body: ms[0].Body, Group: ms[0].Group, DeduplicationID: ms[0].ID}, nil)
 		return errs
 	}
-	entries := make([]types.SendMessageBatchRequestEntry, len(ms))
-	for i := range ms {
-		entries[i] = types.SendMessageBatchRequestEntry{Id: aws.String(strconv.Itoa(i)), MessageBody: &ms[i].Body,
-			MessageGroupId: some(ms[i].Group), MessageDeduplicationId: some(ms[i].ID)}
+	entries := make([]entry, len(ms))
+	for i, m := range ms {
+		entries[i] = entry{ID: strconv.Itoa(i), Body: m.Body, Group: m.Group, DeduplicationID: m.ID}
 	}
-	out, err := c.api.SendMessageBatch(ctx, &sqs.SendMessageBatchInput{QueueUrl: &queue, Entries: entries})
+	var out struct {
+		Successful []struct{}
+		Failed     []struct {
+			ID            string `json:"Id"`
+			Code, Message string
+			SenderFault   bool
+		}
+	}
+	err := c.api.Call(ctx, "SendMessageBatch", map[string]any{"QueueUrl": queue, "Entries": entries}, &out)
 	done := 0
 	if err == nil {
 		done = len(out.Successful)
 		for _, f := range out.Failed {
-			i, notOurs := strconv.Atoi(aws.ToString(f.Id))
+			i, notOurs := strconv.Atoi(f.ID)
 			if notOurs == nil && i >= 0 && i < len(ms) {
-				errs[i] = &awsapi.PartError{Code: aws.ToString(f.Code), Message: aws.ToString(f.Message),
-					Sender: f.SenderFault}
+				errs[i] = &awsapi.PartError{Code: f.Code, Message: f.Message, Sender: f.SenderFault}
 				done++
 			}
 		}
 	}
 	return awsapi.Whole(errs, done, err)
-}
-
-func some(s string) *string {
-	if s == "" {
-		return nil
-	}
-	return &s
 }
