@@ -64,6 +64,7 @@ func Parts(dir, objects string) []Part {
 		at("shadow.db", "shadows", Bolt),
 		at("broker.json", "the client id at the broker, which keeps a session with messages for it, and the subscriptions there",
 			Late),
+		at("seal.json", "the key of the passwords of delivery streams, which are lost without it", Late),
 		{"objects", objects, "objects that were delivered", Folder},
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/seal"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
@@ -45,6 +46,7 @@ type DirOptions struct {
 	Path            string // of bridge.d
 	Watch           bool   // apply what changes while Run runs
 	Registry        registry.Store
+	Seal            *seal.Key // of what Registry keeps of files; nil: it is kept as it is
 	Streams         Streams
 	Tables          *catalogue.Catalogue
 	DeliveryStreams DeliveryStreams
@@ -74,7 +76,7 @@ type Dir struct {
 // OpenDir makes the folders of bridge.d, but for those that are gone with what
 // was declared in them. It applies nothing.
 func OpenDir(o DirOptions) (*Dir, error) {
-	d := &Dir{opts: o, lastGood: lastGood{registry: o.Registry, sync: syncPath}}
+	d := &Dir{opts: o, lastGood: lastGood{registry: o.Registry, seal: o.Seal, sync: syncPath}}
 	if err := d.lastGood.load(); err != nil {
 		return nil, err
 	}

@@ -11,13 +11,15 @@ import (
 	"syscall"
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/seal"
 )
 
 // A lastGood is the last good content of each file of bridge.d. The registry holds
-// it, so that a file that was damaged, or never synced by who wrote it, does not
+// it, sealed, since it may have passwords, so that a file that was damaged, or never synced by who wrote it, does not
 // take out at the next start what it declared.
 type lastGood struct {
 	registry registry.Store
+	seal     *seal.Key
 	sums     map[string][sha256.Size]byte // by name; nil: not loaded
 	sync     func(path string) error      // makes a file or folder durable
 }
@@ -42,9 +44,12 @@ func (g *lastGood) load() error {
 		return nil
 	}
 	sums := map[string][sha256.Size]byte{}
-	err := view(g.registry, func(tx records) error {
-		return tx.Declarations("", func(name string, doc []byte) { sums[name] = sha256.Sum256(doc) })
-	})
+	err := g.sealAll()
+	if err == nil {
+		err = g.view(func(tx records) error {
+			return tx.Declarations("", func(name string, doc []byte) { sums[name] = sha256.Sum256(doc) })
+		})
+	}
 	if err == nil {
 		g.sums = sums
 	}
@@ -77,7 +82,7 @@ func (g *lastGood) read(dir string) folder {
 func (g *lastGood) substitute(found []folder, now map[string]outcome) (good []folder, some bool) {
 	for _, f := range found {
 		docs := map[string][]byte{}
-		err := view(g.registry, func(tx records) error {
+		err := g.view(func(tx records) error {
 			return tx.Declarations(filepath.Base(f.dir)+"/", func(name string, doc []byte) {
 				path := filepath.Join(f.dir, filepath.Base(name))
 				if f.err != nil || now[path].err != nil {
@@ -122,7 +127,7 @@ func (g *lastGood) keep(found []folder, now map[string]outcome) (gone []file, er
 	for dir := range folders {
 		_ = g.sync(dir)
 	}
-	err = store(g.registry, func(tx records) error {
+	err = g.store(func(tx records) error {
 		gone = nil
 		var errs []error
 		for _, f := range found {

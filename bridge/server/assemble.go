@@ -66,6 +66,7 @@ func (a *assembly) steps() []func() error {
 		a.makeNotices,
 		a.makeEgress,
 		a.openDataDir,
+		a.openSeal,
 		a.makeClock,
 		a.openKeys,
 		a.openRegistry,

@@ -25,8 +25,8 @@ func (a *assembly) openDeclared() (err error) {
 	a.connectors = declare.NewConnectors(connector.Env{Store: a.store, API: a.kinesis.In(""), Emit: a.newEmitter,
 		Log: a.log})
 	a.declared, err = declare.OpenDir(declare.DirOptions{Path: a.cfg.BridgeD.Dir, Watch: a.cfg.BridgeD.Watch,
-		Registry: a.registry,
-		Streams:  a.kinesis, Tables: a.tables, DeliveryStreams: a.deliveries,
+		Registry: a.registry, Seal: a.seal,
+		Streams: a.kinesis, Tables: a.tables, DeliveryStreams: a.deliveries,
 		Rules: a.topicRules, Connectors: a.connectors,
 		Changed: a.declarationChanged, Log: a.log})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 func (a *assembly) openDeliveryControl() (err error) {
 	a.deliveries, err = control.Open(a.firehose, a.store, control.Options{
 		Account: a.cfg.Account, Region: a.cfg.Region, Delay: time.Duration(a.cfg.Kinesis.Delay),
-		MaxBacklog: int64(a.cfg.Rules.MaxBacklog), Log: a.log,
+		MaxBacklog: int64(a.cfg.Rules.MaxBacklog), Seal: a.seal, Log: a.log,
 	})
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
+	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
@@ -309,8 +310,12 @@ func (x series) deliveryStreams(s *Server) {
 	if err != nil {
 		return // the log is closed
 	}
+	metrics := s.firehose.Metrics()
 	for _, d := range all {
 		labels := []string{"delivery_stream", d.Name}
+		x.deliveryProcessing(metrics[d.Name], labels)
+		x.counter("delivery_throttled_records", "Records that the API refused since too much waited.",
+			float64(s.deliveries.Throttled(d.Name)), labels...)
 		to := []string{"delivery_stream", d.Name, "destination", d.To}
 		x.counter("delivery_incoming_records", "Records that were put, ever.", float64(d.Incoming), labels...)
 		x.counter("delivery_objects", "Objects written.", float64(d.Objects), labels...)
@@ -329,6 +334,35 @@ func (x series) deliveryStreams(s *Server) {
 		x.gauge("delivery_waiting_bytes", "Bytes that they take in the log.", float64(d.Backlog.Bytes), labels...)
 		x.gauge("delivery_failed_objects", "Objects of what failed that wait to be driven again.",
 			float64(d.FailedObjects), labels...)
+	}
+}
+
+// deliveryProcessing tells what was made of records, and of copies.
+func (x series) deliveryProcessing(m firehose.Metrics, labels []string) {
+	x.counter("delivery_incoming_bytes", "Bytes of records, as they are first read for delivery.",
+		float64(m.IncomingBytes), labels...)
+	x.counter("delivery_function_calls", "Calls of the function that transforms records.", float64(m.Calls), labels...)
+	x.counter("delivery_function_failures", "Those that failed, or did not come about.", float64(m.CallsFailed),
+		labels...)
+	x.counter("delivery_function_seconds", "Time that they took.", m.CallTime.Seconds(), labels...)
+	x.counter("delivery_backup_attempts", "Attempts to write copies and what a destination did not take.",
+		float64(m.BackupAttempts), labels...)
+	x.counter("delivery_backup_failures", "Those that failed.", float64(m.BackupFailures), labels...)
+	for _, a := range []struct {
+		name, help string
+		firehose.Amount
+	}{
+		{"processed", "that the function made", m.Processed},
+		{"converted", "that became rows of Parquet", m.Converted},
+		{"not_converted", "that could not be rows", m.NotConverted},
+		{"backup", "in copies, and in lines of what a destination did not take", m.Backup},
+	} {
+		x.counter("delivery_"+a.name+"_records", "Records "+a.help+".", float64(a.Records), labels...)
+		x.counter("delivery_"+a.name+"_bytes", "Bytes of records "+a.help+".", float64(a.Bytes), labels...)
+	}
+	if m.Fed {
+		x.gauge("delivery_source_behind_seconds", "How far the last record read of the source is behind its newest.",
+			m.Behind.Seconds(), labels...)
 	}
 }
 

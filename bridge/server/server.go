@@ -25,6 +25,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/declare"
 	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/listen"
+	"github.com/tidemill/tidemill/bridge/seal"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/serving/events"
@@ -91,6 +92,7 @@ type Server struct {
 	ruleMetrics *metric.Registry // nil: they are CloudWatch's
 	firehose    *firehose.Service
 	deliveries  *control.Service
+	seal        *seal.Key
 	tables      *catalogue.Catalogue // that delivery streams convert by
 	kinesis     *kinesis.Service
 	queues      *queue.Service

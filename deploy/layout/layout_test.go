@@ -49,7 +49,7 @@ var rules = []rule{
 	{"bridge/speed/topic", nil},
 	{"bridge/speed/message", nil},
 	{"bridge/speed", []string{"shadow", "firmware", "agent/telemetry", "agent/secretfile", "agent/durable",
-		"bridge/egress", "bridge/quota", "bridge/strictjson"}},
+		"bridge/egress", "bridge/quota", "bridge/seal", "bridge/strictjson"}},
 	{"bridge/control", []string{"bridge/speed/topic", "bridge/speed/message", "shadow", "firmware", "agent/secretfile",
 		"agent/durable", "bridge/quota", "bridge/strictjson"}},
 	// Functions know nothing of what calls them.
@@ -67,7 +67,8 @@ var rules = []rule{
 		"bridge/sigv4", "bridge/strictjson", "shadow"}},
 	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "bridge/lambda", "shadow", "firmware",
 		"bridge/sigv4", "bridge/clock", "bridge/strictjson"}},
-	{"bridge/declare", []string{"bridge/strictjson", "bridge/control", "bridge/speed"}},
+	{"bridge/seal", nil},
+	{"bridge/declare", []string{"bridge/strictjson", "bridge/seal", "bridge/control", "bridge/speed"}},
 	{"bridge/listen", []string{"bridge/speed/admission", "bridge/speed/gateway", "bridge/speed/mqtt"}},
 	// Who a client is and what it may concerns connections and topics, not where
 	// messages go.

@@ -70,7 +70,7 @@ func (d *stream) feedFrom(ctx context.Context, name string, id uint32) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.Run(ctx)
+		d.take(ctx, c)
 	}()
 	defer func() { <-done }()
 	defer cancel()
@@ -98,8 +98,27 @@ func (d *stream) feedRemote(ctx context.Context, src Source) error {
 	if err != nil {
 		return err
 	}
-	c.Run(ctx)
+	d.take(ctx, c)
 	return nil
+}
+
+// A taker is the connector that takes records over.
+type taker struct{ *connector.Connector }
+
+// behind is how far the shard that is furthest behind is.
+func (t *taker) behind() (most time.Duration) {
+	for _, s := range t.Status().Shards {
+		most = max(most, s.Behind)
+	}
+	return most
+}
+
+// take runs a taker until ctx ends.
+func (d *stream) take(ctx context.Context, c *connector.Connector) {
+	t := &taker{c}
+	d.meters.feeding.Store(t)
+	defer d.meters.feeding.CompareAndSwap(t, nil)
+	c.Run(ctx)
 }
 
 // taker is the connector that takes records over, with its leases below prefix.

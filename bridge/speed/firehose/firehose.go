@@ -138,7 +138,7 @@ func (s *Service) Apply(c *Config) error {
 	if err != nil {
 		return fmt.Errorf("delivery stream %s: %w", c.Name, err)
 	}
-	d, err := s.open(c, fmt.Appendf(nil, "firehose/%s/%d", c.Name, info.ID))
+	d, err := s.open(c, stateKey(c.Name, info.ID))
 	if err != nil {
 		return fmt.Errorf("delivery stream %s: %w", c.Name, err)
 	}
@@ -230,6 +230,9 @@ func (d *stream) stats() Stats {
 // Run delivers until ctx ends. What is buffered then stays in the log for the
 // next start; an object under way is given up and its plan repeated.
 func (s *Service) Run(ctx context.Context) error {
+	if err := s.sweep(ctx); err != nil && ctx.Err() == nil {
+		s.opts.Log.Warn("what deleted delivery streams left cannot be removed", "err", err)
+	}
 	var wg sync.WaitGroup
 	s.mu.Lock()
 	s.start = func(name string, d *stream) {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose/compress"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/deploy/await"
@@ -317,4 +318,76 @@ func TestClockSetBack(t *testing.T) {
 			t.Errorf("after a minute: %+v", st)
 		}
 	})
+}
+
+// A delivery stream that is removed leaves no key and no object that was kept for it,
+// a crash in the middle neither; what is there loses nothing.
+func TestRemoveLeavesNothing(t *testing.T) {
+	kept, err := objects.Open(t.TempDir(), objects.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer kept.Close()
+	ctx := t.Context()
+	fs := vfs.NewMem()
+	o := Options{Objects: &bucket{objects: map[string][]byte{}}, Kept: kept, Log: quiet()}
+	store, s, stop := runningWith(t, fs, o, config(t, "a", 1<<20, 0))
+	if err := s.Apply(config(t, "b", 1<<20, time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	count := func(store *pebble.Store) (n int) {
+		if err := store.Scan([]byte("firehose/"), func([]byte, []byte) bool { n++; return true }); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	fail := func(name string) {
+		file := name + "/file"
+		text := func(w io.Writer) error { _, err := w.Write([]byte("x")); return err }
+		if err := kept.Put(ctx, keptBucket, file, text); err != nil {
+			t.Fatal(err)
+		}
+		d, err := s.stream(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := store.NewBatch()
+		err = errors.Join(d.register(b, []Failed{{ID: "1", Type: S3Failed, File: file}}), store.Commit(ctx, b))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	fail("a")
+	fail("b")
+	if err := s.Remove(ctx, "a"); err != nil || count(store) != 1 {
+		t.Errorf("%v, %d keys", err, count(store))
+	}
+	if err := s.Remove(ctx, "a"); err != nil {
+		t.Errorf("again: %v", err)
+	}
+	// Keys of streams that are not there, or of an earlier one of the name.
+	b := store.NewBatch()
+	for _, key := range []string{"firehose/gone/7", "firehose/gone/7/source/x/1/", "firehose/b/99",
+		"firehose/b/99/failed/1"} {
+		b.Set([]byte(key), []byte("{}"))
+	}
+	if err := store.Commit(ctx, b); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	store, s, stop = runningWith(t, fs, o, config(t, "b", 1<<20, time.Hour))
+	defer stop()
+	await.True(t, "one key", func() bool { return count(store) == 1 })
+	if f, err := s.Failed("b"); err != nil || len(f) != 1 {
+		t.Errorf("%+v, %v", f, err)
+	}
+	for name, want := range map[string]bool{"a/file": false, "b/file": true} {
+		in, err := kept.Open(keptBucket, name)
+		if (err == nil) != want {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err == nil {
+			in.Close()
+		}
+	}
 }

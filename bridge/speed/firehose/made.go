@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 	"unsafe"
 
 	"github.com/tidemill/tidemill/bridge/arn"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/blueprint"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/transform"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -52,6 +54,7 @@ type made struct {
 	parts  []piece
 	failed map[string][]byte // lines, by error output type
 	nFail  int64
+	counts counts // of what was processed and converted
 }
 
 func (m *made) fail(kind string, f interface{ Append([]byte) []byte }) {
@@ -111,9 +114,13 @@ func (d *stream) transform(ctx context.Context, c *Config, p *plan, m *made) err
 		records[i] = transform.Record{ID: m.parts[i].id(p.ID), Arrived: m.parts[i].Arrived.UnixMilli(),
 			Data: m.parts[i].Data}
 	}
-	results, err := fn.Transform(ctx, d.opts.Invoker, records)
+	began := time.Now()
+	results, err := fn.Transform(ctx, meteredInvoker{d.opts.Invoker, &d.meters}, records)
 	if err != nil {
 		return err
+	}
+	if strings.HasPrefix(l.Function, blueprint.Prefix) {
+		d.meters.call(began, true)
 	}
 	kept := m.parts[:0]
 	for i, r := range results {
@@ -124,6 +131,7 @@ func (d *stream) transform(ctx context.Context, c *Config, p *plan, m *made) err
 				Message: r.Message, Ended: p.At, Raw: one.Data, Lambda: l.Function})
 		case transform.Ok:
 			one.Data, one.Lambda = r.Data, r.Keys
+			m.counts.processed.add(1, int64(len(r.Data)))
 			kept = append(kept, one)
 		}
 	}

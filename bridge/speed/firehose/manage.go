@@ -3,12 +3,17 @@ package firehose
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 	"sync"
 
+	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -41,7 +46,7 @@ func (s *Service) Names() []string {
 // is removed already.
 func (s *Service) Remove(ctx context.Context, name string) error {
 	s.mu.Lock()
-	d, r := s.streams[name], s.running[name]
+	r := s.running[name]
 	delete(s.streams, name)
 	delete(s.running, name)
 	s.mu.Unlock()
@@ -49,30 +54,85 @@ func (s *Service) Remove(ctx context.Context, name string) error {
 		r.stop()
 		r.wg.Wait()
 	}
-	err := s.store.Delete(StreamName(name))
-	if errors.Is(err, streams.ErrNotFound) {
-		err = nil
+	// The keys first: a stream that is still there is removed again after a crash.
+	info, err := s.store.Describe(StreamName(name))
+	if err == nil {
+		err = s.forget(ctx, stateKey(name, info.ID))
 	}
-	if err == nil && d != nil {
-		err = s.forget(ctx, d.state)
+	if err == nil {
+		err = s.store.Delete(StreamName(name))
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, streams.ErrNotFound) {
 		return fmt.Errorf("delivery stream %s: %w", name, err)
 	}
 	return nil
 }
 
-// forget removes the keys of a delivery stream: its position and all below it.
+// statePrefix begins the keys of all delivery streams; names have no slash.
+const statePrefix = "firehose/"
+
+// stateKey is the key of a delivery stream's position. All else that it keeps is below.
+func stateKey(name string, id uint32) []byte {
+	return fmt.Appendf(nil, "%s%s/%d", statePrefix, name, id)
+}
+
+// forget removes the keys of a delivery stream, and the objects that are kept for it.
 func (s *Service) forget(ctx context.Context, state []byte) error {
+	return s.forgetAll(ctx, state, func(key []byte) bool {
+		return len(key) == len(state) || key[len(state)] == '/'
+	})
+}
+
+// sweep removes what delivery streams left that are not there any more: a crash may
+// come in the middle of a removal, and earlier versions left keys.
+func (s *Service) sweep(ctx context.Context) error {
+	gone := map[string]bool{}
+	return s.forgetAll(ctx, []byte(statePrefix), func(key []byte) bool {
+		name, rest, _ := strings.Cut(string(key[len(statePrefix):]), "/")
+		id, _, _ := strings.Cut(rest, "/")
+		if _, err := strconv.ParseUint(id, 10, 32); err != nil {
+			return false // none of a delivery stream
+		}
+		is, known := gone[name+"/"+id]
+		if !known {
+			info, err := s.store.Describe(StreamName(name))
+			is = errors.Is(err, streams.ErrNotFound) || err == nil && fmt.Sprint(info.ID) != id
+			gone[name+"/"+id] = is
+		}
+		return is
+	})
+}
+
+// forgetAll removes the keys with a prefix that remove is true of.
+func (s *Service) forgetAll(ctx context.Context, prefix []byte, remove func(key []byte) bool) error {
 	b := s.store.NewBatch()
-	err := s.store.Scan(state, func(key, _ []byte) bool {
-		if len(key) == len(state) || key[len(state)] == '/' {
-			b.Unset(bytes.Clone(key))
+	var keys [][]byte
+	var files []string
+	err := s.store.Scan(prefix, func(key, value []byte) bool {
+		if !remove(key) {
+			return true
+		}
+		keys = append(keys, bytes.Clone(key))
+		var f Failed
+		if bytes.Contains(key, []byte("/failed/")) && json.Unmarshal(value, &f) == nil && f.File != "" {
+			files = append(files, f.File)
 		}
 		return true
 	})
-	if err != nil {
+	if err != nil || len(keys) == 0 {
 		return err
 	}
-	return s.store.Commit(ctx, b)
+	for _, k := range keys {
+		b.Unset(k)
+	}
+	if err := s.store.Commit(ctx, b); err != nil || s.opts.Kept == nil {
+		return err
+	}
+	var errs []error
+	for _, f := range files {
+		if err := s.opts.Kept.Delete(keptBucket, f, objects.Condition{}); !errors.Is(err, sink.ErrNotFound) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }

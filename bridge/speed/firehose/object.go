@@ -14,7 +14,21 @@ import (
 )
 
 // Counts are what a delivery has.
-type counts struct{ objects, records, bytes, failed int64 }
+type counts struct {
+	objects, records, bytes, failed    int64
+	processed, converted, notConverted Amount
+	backup                             *Amount // grows while copies are written; nil: there are none
+}
+
+// add adds what Metrics have of a delivery.
+func (n *counts) add(m *Metrics) {
+	m.Processed.add(n.processed.Records, n.processed.Bytes)
+	m.Converted.add(n.converted.Records, n.converted.Bytes)
+	m.NotConverted.add(n.notConverted.Records, n.notConverted.Bytes)
+	if n.backup != nil {
+		m.Backup.add(n.backup.Records, n.backup.Bytes)
+	}
+}
 
 // An output is an object to write. write may be called more than once.
 type output struct {
@@ -24,6 +38,7 @@ type output struct {
 	write   func(ctx context.Context, w io.Writer) error
 	done    bool
 	kind    string // error output type; "" for what is delivered
+	backup  bool   // it is a copy of what is delivered, or of what a destination did not take
 	records int64
 	bytes   int64
 }
@@ -43,6 +58,14 @@ func (d *stream) put(ctx context.Context, outputs []output) error {
 		store, err := d.objectsAt(o.place)
 		if err == nil {
 			err = store.Put(ctx, o.bucket, o.key, func(w io.Writer) error { return o.write(ctx, w) })
+		}
+		if o.backup {
+			d.meters.count(func(m *Metrics) {
+				m.BackupAttempts++
+				if err != nil {
+					m.BackupFailures++
+				}
+			})
 		}
 		if err != nil {
 			return err
@@ -107,12 +130,14 @@ func (d *stream) toObjects(ctx context.Context, c *Config, p *plan) (*delivery.J
 
 // outputs are the objects of a plan, and what counts them when they are written.
 func (d *stream) outputs(ctx context.Context, c *Config, p *plan) (all []output, n func() counts, err error) {
+	var copied *Amount
 	if p.SourceKey != "" && c.SourceBackup != nil {
-		all = append(all, d.sourceCopy(c.SourceBackup, p))
+		copied = new(Amount)
+		all = append(all, d.sourceCopy(c.SourceBackup, p, copied))
 	}
 	if p.Split == nil && len(c.errorTypes()) == 0 {
 		one, n := d.streamed(c, p)
-		return append(all, one), n, nil
+		return append(all, one), func() counts { now := n(); now.backup = copied; return now }, nil
 	}
 	m, err := d.make(ctx, c, p)
 	if err != nil {
@@ -127,7 +152,8 @@ func (d *stream) outputs(ctx context.Context, c *Config, p *plan) (all []output,
 	if err != nil {
 		return nil, nil, err
 	}
-	done := counts{}
+	done := m.counts
+	done.backup = copied
 	for _, o := range made {
 		done.records, done.bytes = done.records+o.records, done.bytes+o.bytes
 	}
@@ -179,16 +205,21 @@ func (d *stream) streamed(c *Config, p *plan) (output, func() counts) {
 }
 
 // sourceCopy is the records as they came.
-func (d *stream) sourceCopy(o *Objects, p *plan) output {
+func (d *stream) sourceCopy(o *Objects, p *plan, n *Amount) output {
 	write := func(ctx context.Context, w io.Writer) error {
+		*n = Amount{}
 		z := o.Compression.NewWriter(w)
-		err := d.each(ctx, p.Range, func(r *streams.Record) error { _, err := z.Write(r.Data); return err })
+		err := d.each(ctx, p.Range, func(r *streams.Record) error {
+			n.add(1, int64(len(r.Data)))
+			_, err := z.Write(r.Data)
+			return err
+		})
 		if err == nil {
 			err = z.Close()
 		}
 		return err
 	}
-	return output{place: o.place(), bucket: o.Bucket, key: p.SourceKey, write: write}
+	return output{place: o.place(), bucket: o.Bucket, key: p.SourceKey, backup: true, write: write}
 }
 
 // partitions are the objects of dynamic partitioning. Their keys are durable in the

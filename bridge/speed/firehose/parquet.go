@@ -20,12 +20,14 @@ func (p *plan) converted(c *Config, key string, parts []piece, m *made) (o outpu
 		x := &parts[i]
 		o.records--
 		o.bytes -= int64(len(x.Data) + len(p.Delim))
+		m.counts.notConverted.add(1, int64(len(x.Data)))
 		m.fail(ConversionFailed, NewConversionFailure(v.Table, x.offset, x.Arrived.UnixMilli(), p.At, why.Code,
 			why.Message, x.Data))
 	})
 	if err == nil {
 		err = out.Close()
 	}
+	m.counts.converted.add(o.records, o.bytes-o.records*int64(len(p.Delim)))
 	o.write = func(_ context.Context, w io.Writer) error { _, err := w.Write(file.Bytes()); return err }
 	return o, o.records > 0, err
 }

@@ -165,6 +165,7 @@ func (d *stream) Cut(ctx context.Context, next uint64) (delivery.Plan, error) {
 			return nil, err
 		}
 		for _, r := range recs {
+			d.meters.came(r.Offset, len(r.Data))
 			n := int64(len(r.Data) + len(c.Processing.Delimiter))
 			if size > 0 && size+n > c.Size {
 				return d.plan(c, next, at, oldest)

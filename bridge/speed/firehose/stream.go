@@ -33,6 +33,7 @@ type stream struct {
 	changed chan struct{} // the configuration changed
 
 	nObjects, nRecords, nBytes, nLost, nFailed atomic.Int64
+	meters                                     meters
 
 	driving sync.Mutex // of one Redrive at a time; held while it writes
 	refused Failed     // the last that driveKept could not drive; under driving
@@ -47,6 +48,11 @@ func (s *Service) open(c *Config, state []byte) (*stream, error) {
 		stream: StreamName(c.Name), state: state, changed: make(chan struct{}, 1), failed: map[string]Failed{},
 	}
 	d.config.Store(c)
+	_, next, err := s.store.Bounds(d.stream, 0)
+	if err != nil {
+		return nil, err
+	}
+	d.meters.counted.Store(next) // what waits came before this process
 	d.Drain = delivery.NewDrain(delivery.NewLine(attempts, d.log, nil), s.store, d.stream, state, true, d)
 	return d, d.loadFailed()
 }
@@ -126,6 +132,7 @@ func (d *stream) settleWith(ctx context.Context, p *plan, n counts, kept []Faile
 	d.nRecords.Add(n.records)
 	d.nBytes.Add(n.bytes)
 	d.nFailed.Add(n.failed)
+	d.meters.count(n.add)
 	d.log.Info("delivered", "bucket", p.Bucket, "key", p.Key, "records", n.records, "bytes", n.bytes)
 	if n.failed > 0 {
 		d.log.Warn("records could not be processed", "bucket", p.Bucket, "key", p.ErrorKey, "records", n.failed)

@@ -65,7 +65,8 @@ func (d *stream) toTarget(ctx context.Context, c *Config, p *plan, t *target) (*
 	units := d.units(t, p, m.parts)
 	tries := map[int]int{}
 	why := map[string]string{}
-	done := counts{records: int64(len(m.parts)), bytes: p.size(m.parts), failed: m.nFail}
+	done := m.counts
+	done.records, done.bytes, done.failed = int64(len(m.parts)), p.size(m.parts), m.nFail
 	fail := func(r sink.Refusal) {
 		u := &units[r.Index]
 		why[t.failedType] = r.Err.Error()
@@ -100,17 +101,27 @@ func (d *stream) toTarget(ctx context.Context, c *Config, p *plan, t *target) (*
 				return nil
 			}
 			done.failed = m.nFail
-			return d.finish(ctx, c, p, m, done, why)
+			return d.finish(ctx, c, p, m, done, t.failedType, why)
 		},
 	}, nil
 }
 
 // finish writes what failed, and the copy of all records if there is to be one, and
 // moves the position. It waits for as long as the objects cannot be written.
-func (d *stream) finish(ctx context.Context, c *Config, p *plan, m *made, n counts, why map[string]string) error {
+func (d *stream) finish(ctx context.Context, c *Config, p *plan, m *made, n counts, failedType string,
+	why map[string]string) error {
 	outputs := d.failures(c, p, m)
 	if c.BackupAll && len(m.parts) > 0 {
-		outputs = append(outputs, p.joined(c, p.Key, m.parts))
+		all := p.joined(c, p.Key, m.parts)
+		all.backup = true
+		outputs = append(outputs, all)
+	}
+	n.backup = new(Amount)
+	for i := range outputs {
+		if o := &outputs[i]; o.backup || o.kind == failedType {
+			o.backup = true
+			n.backup.add(o.records, o.bytes)
+		}
 	}
 	if err := d.Persist(ctx, "writing what failed", abandoned, func(ctx context.Context) error {
 		return d.putPlanned(ctx, p, outputs)

@@ -1,8 +1,8 @@
 // Package control is Firehose's API: delivery streams are made, described, changed
 // and ended while the bridge runs, and records are put to them. What it makes is
 // kept with the stream of the log that buffers a delivery stream, as the stream's
-// attributes, passwords of destinations among them, so that both are there or
-// neither.
+// attributes, so that both are there or neither; its document is sealed, since it has
+// passwords of destinations.
 //
 // Delivery streams that files declare are listed, described and put to as the
 // others; what changes them is refused: the file would undo it.
@@ -16,9 +16,11 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/arn"
+	"github.com/tidemill/tidemill/bridge/seal"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -74,6 +76,7 @@ type Options struct {
 	Delay           time.Duration // how long CREATING and DELETING are seen
 	MaxStreams      int           // 0: 5,000 (Firehose quotas)
 	MaxBacklog      int64         // bytes that may wait in one delivery stream; 0: any
+	Seal            *seal.Key     // of documents, which have passwords; nil: they are kept as they are
 	Log             *slog.Logger
 	Now             func() time.Time // nil: time.Now
 }
@@ -88,12 +91,29 @@ type Service struct {
 	changing sync.Mutex // held while something is changed, over writes to the disk
 	mu       sync.Mutex // guards states; taken after changing
 	states   map[string]*state
+
+	throttled sync.Map // *atomic.Int64 by delivery stream
+}
+
+// Throttled returns how many records of a delivery stream were refused since too much
+// waited, since the start of the process.
+func (s *Service) Throttled(name string) int64 {
+	if n, ok := s.throttled.Load(name); ok {
+		return n.(*atomic.Int64).Load()
+	}
+	return 0
+}
+
+func (s *Service) throttle(name string, records int) {
+	n, _ := s.throttled.LoadOrStore(name, new(atomic.Int64))
+	n.(*atomic.Int64).Add(int64(records))
 }
 
 // A state is what is kept of a delivery stream that the API made. It does not
 // change: a change makes another.
 type state struct {
-	Document   json.RawMessage   `json:"document"` // of CreateDeliveryStream, with later updates
+	Document   json.RawMessage   `json:"document,omitempty"` // of CreateDeliveryStream, with later updates
+	Sealed     []byte            `json:"sealed,omitempty"`   // Document, as it is kept
 	Version    int               `json:"version"`
 	Created    int64             `json:"created"`           // epoch ms
 	Updated    int64             `json:"updated,omitempty"` // epoch ms
@@ -121,8 +141,15 @@ func Open(running Streams, log Log, o Options) (*Service, error) {
 		}
 		st := new(state)
 		err := json.Unmarshal(info.Attributes, st)
+		plain := err == nil && st.Sealed == nil
+		if err == nil && !plain {
+			st.Document, err = o.Seal.Open(st.Sealed, sealName(name))
+		}
 		if err == nil && st.Deleting == 0 {
 			err = s.run(st)
+		}
+		if err == nil && plain && o.Seal != nil { // of an earlier version
+			err = s.keep(name, st)
 		}
 		if err != nil {
 			o.Log.Error("a delivery stream of the API cannot be run", "delivery_stream", name, "err", err)
@@ -264,9 +291,16 @@ func (s *Service) change(name string, f func(found, *state) error) error {
 	return s.keep(name, &next)
 }
 
+// sealName says what a sealed document is of.
+func sealName(name string) string { return "delivery stream " + name }
+
 // keep makes a state durable.
 func (s *Service) keep(name string, st *state) error {
-	raw, err := json.Marshal(st)
+	kept := *st
+	if s.opts.Seal != nil {
+		kept.Document, kept.Sealed = nil, s.opts.Seal.Seal(st.Document, sealName(name))
+	}
+	raw, err := json.Marshal(kept)
 	if err == nil {
 		err = s.log.SetAttributes(firehose.StreamName(name), raw)
 	}

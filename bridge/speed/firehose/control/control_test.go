@@ -16,6 +16,7 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/tidemill/tidemill/bridge/seal"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
@@ -65,6 +66,11 @@ func (r *running) Names() (names []string) {
 // opened opens the API over fs, with a delay of a second; done closes it.
 func opened(t *testing.T, fs vfs.FS) (s *Service, r *running, done func()) {
 	t.Helper()
+	return openedWith(t, fs, nil)
+}
+
+func openedWith(t *testing.T, fs vfs.FS, key *seal.Key) (s *Service, r *running, done func()) {
+	t.Helper()
 	store, err := pebble.Open("log", pebble.Options{FS: fs, Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +79,7 @@ func opened(t *testing.T, fs vfs.FS) (s *Service, r *running, done func()) {
 	var wg sync.WaitGroup
 	wg.Go(func() { _ = store.Run(ctx) })
 	r = &running{store: store, all: map[string]*firehose.Config{}}
-	s, err = Open(r, store, Options{Account: "000000000000", Region: "eu-local-1", Delay: time.Second,
+	s, err = Open(r, store, Options{Account: "000000000000", Region: "eu-local-1", Delay: time.Second, Seal: key,
 		Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -368,4 +374,45 @@ func TestDocuments(t *testing.T) {
 	if err != nil || strings.Contains(string(doc), "Redshift") || !strings.Contains(string(doc), `"S3Configuration":{"BucketARN":"x"}`) {
 		t.Errorf("%s, %v", doc, err)
 	}
+}
+
+// What is kept of a delivery stream shows no password, what an earlier version kept
+// neither from the next start on; and another key opens nothing and destroys nothing.
+func TestSealed(t *testing.T) {
+	const doc = `{"DeliveryStreamName":"a","RedshiftDestinationConfiguration":{"RoleARN":"r","Username":"u",
+	  "Password":"hidden-pw","ClusterJDBCURL":"jdbc:redshift://db:5439/d","CopyCommand":{"DataTableName":"t"},
+	  "S3Configuration":{"RoleARN":"r","BucketARN":"arn:aws:s3:::lake"}}}`
+	key := func() *seal.Key {
+		k, err := seal.Parse(seal.New())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	synctest.Test(t, func(t *testing.T) {
+		fs, mine := vfs.NewMem(), key()
+		look := func(k *seal.Key, runs, shown bool) {
+			t.Helper()
+			_, r, done := openedWith(t, fs, k)
+			defer done()
+			info, err := r.store.Describe(firehose.StreamName("a"))
+			if err != nil || strings.Contains(string(info.Attributes), "hidden-pw") != shown {
+				t.Errorf("%s, %v", info.Attributes, err)
+			}
+			c := r.Config("a")
+			if (c != nil) != runs || runs && c.Redshift.Password.Reveal() != "hidden-pw" {
+				t.Errorf("%+v", c)
+			}
+		}
+		s, _, done := opened(t, fs)
+		if _, err := s.Create(t.Context(), "", &CreateInput{Ref: of("a")}, []byte(doc)); err != nil {
+			t.Fatal(err)
+		}
+		done()
+		look(nil, true, true)
+		look(mine, true, false)
+		look(key(), false, false)
+		look(nil, false, false)
+		look(mine, true, false)
+	})
 }

@@ -61,6 +61,7 @@ func (s *Service) put(ctx context.Context, name string, records []Record) (ids [
 	if err == nil && s.opts.MaxBacklog > 0 {
 		var size streams.Size
 		if size, err = s.log.Size(stream); err == nil && size.Bytes > s.opts.MaxBacklog {
+			s.throttle(name, len(records))
 			return nil, false, errorf(Unavailable, "Slow down: too much waits for delivery.")
 		}
 	}
