@@ -94,6 +94,10 @@ func (g *guard) query(q *gojq.Query) *gojq.Query {
 	if q.Term != nil {
 		return g.term(q.Term)
 	}
+	if q.Left == nil || q.Right == nil { // empty, or a comment alone
+		g.bad("it has no filter")
+		return q
+	}
 	left, right := g.query(q.Left), g.query(q.Right)
 	out := &gojq.Query{Op: q.Op, Left: left, Right: right, Patterns: q.Patterns}
 	g.patterns(q.Patterns)

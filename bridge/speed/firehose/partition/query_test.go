@@ -148,7 +148,7 @@ func TestHostile(t *testing.T) {
 // Whatever is accepted ends, and keys have values.
 func FuzzQuery(f *testing.F) {
 	for _, s := range []string{`{a:.a}`, `{a:(.a|map(.+1)|add)}`, `.. | {a:.}`, `{a:"\(.a)"}`, `{a:(.a as [$x] | $x)}`,
-		`{a:@json}`, `{a:(try .a[] catch "x")}`, `reduce .a[] as $x ({}; {a:$x})`, `{a:.a[1:]}`} {
+		`{a:@json}`, `{a:(try .a[] catch "x")}`, `reduce .a[] as $x ({}; {a:$x})`, `{a:.a[1:]}`, "", "# a comment"} {
 		f.Add(s, `{"a":[1,"b",{"c":null}]}`)
 	}
 	f.Fuzz(func(t *testing.T, query, record string) {
