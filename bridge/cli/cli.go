@@ -68,6 +68,7 @@ var commands = []command{
 	policyEffective, policyTest, policyWhoCan,
 	ruleTest, ruleList, ruleWhy, ruleReplay, ruleOutboxList, ruleOutboxRetry, ruleOutboxDrop,
 	objectPut, streamCreate, streamList, streamTail, channelList, channelShow, channelTail,
+	alarmList, alarmDelete,
 	firehoseList, firehoseShow, firehoseFailed, firehoseRedrive, deliveryList,
 	functionList, functionInvoke, functionLogs,
 	connectorList, connectorShow, connectorCheck, connectorRun,

@@ -23,6 +23,7 @@ var remedies = []remedy{
 	{"CA ", []string{"is active"}, "tidemill-bridge cert ca deactivate ID"},
 	{"thing ", []string{"not found"}, "tidemill-bridge thing list lists the things"},
 	{"rule ", []string{"not found"}, "tidemill-bridge rule list lists the rules"},
+	{"alarm ", []string{"no such alarm"}, "tidemill-bridge alarm list lists the alarms"},
 	{"channel ", []string{"not found"}, "tidemill-bridge channel list lists the channels"},
 	{"streams: no such stream", nil, "tidemill-bridge stream list lists the streams"},
 }

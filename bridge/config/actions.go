@@ -36,7 +36,7 @@ const (
 
 // ActionKinds are those that call a service.
 var ActionKinds = map[string]Local{
-	"cloudwatchAlarm": Elsewhere, "cloudwatchLogs": Elsewhere, "cloudwatchMetric": UnlessPlaced,
+	"cloudwatchAlarm": UnlessPlaced, "cloudwatchLogs": Elsewhere, "cloudwatchMetric": UnlessPlaced,
 	"dynamoDB": Elsewhere, "dynamoDBv2": Elsewhere, "elasticsearch": Elsewhere, "firehose": UnlessRemote,
 	"iotAnalytics": UnlessRemote, "kinesis": UnlessRemote, "lambda": Elsewhere, "openSearch": Elsewhere,
 	"s3": UnlessRemote, "sns": Elsewhere, "sqs": UnlessRemote, "stepFunctions": Elsewhere,

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -109,6 +110,7 @@ func (c *Config) bounds() []bound {
 		{"http_action.tries", c.Web.Tries, 0, 1000, false, "0 for as long as every action, up to 1000"},
 		{"metric_action.max", c.Metric.Max, 1, 100_000, false, "1 to 100000"},
 		{"metric_action.keep", c.Metric.Keep, minute, noMost, true, "0s for ever, or at least 1m"},
+		{"alertmanager.max_alarms", c.Alertmanager.MaxAlarms, 1, 100_000, false, "1 to 100000"},
 		{"postgres.connections", c.Postgres.Connections, 1, 100, false, "1 to 100"},
 		{"rules.max_backlog", c.Rules.MaxBacklog, 1 << 20, noMost, false, "at least 1 MiB"},
 		{"rules.give_up", c.Rules.GiveUp, second, noMost, false, "at least 1s"},
@@ -165,6 +167,7 @@ func (c *Config) check() (errs []error) {
 			bad("postgres.url: has a password: want it in postgres.password_file, mode 0600")
 		}
 	}
+	errs = append(errs, c.Alertmanager.check()...)
 	if _, err := egress.New(egress.Options{Allow: c.Egress.Allow}); err != nil {
 		bad("egress.allow: %w", err)
 	}
@@ -181,6 +184,17 @@ func (c *Config) check() (errs []error) {
 	errs = append(errs, checkAccess(c.Access)...)
 	errs = append(errs, c.checkActions()...)
 	return append(errs, c.checkHooks()...)
+}
+
+func (a *Alertmanager) check() (errs []error) {
+	if u, err := url.Parse(a.URL); a.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" ||
+		u.Host == "" || u.User != nil || u.RawQuery != "") {
+		errs = append(errs, errors.New("alertmanager.url: want http or https, a host, and neither user nor query"))
+	}
+	if (a.Username == "") != (a.PasswordFile == "") || a.URL == "" && a.Username != "" {
+		errs = append(errs, errors.New("alertmanager.username: want it with password_file and url, or none of both"))
+	}
+	return errs
 }
 
 // checkListeners is check for addresses, names and the admin socket.

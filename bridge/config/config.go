@@ -31,23 +31,26 @@ type Config struct {
 	Region  string `toml:"region"`
 	MinFree Size   `toml:"min_free"` // of the disk of data_dir, at the start
 
-	MQTT     MQTT     `toml:"mqtt"`
-	Broker   Broker   `toml:"broker"`
-	HTTPS    HTTPS    `toml:"https"`
-	Kinesis  Kinesis  `toml:"kinesis"`
-	Admin    Admin    `toml:"admin"`
-	Ingest   Ingest   `toml:"ingest"`
-	Rules    Rules    `toml:"rules"`
-	Channel  Channel  `toml:"channels"`
-	Shadow   Shadow   `toml:"shadow"`
-	BridgeD  BridgeD  `toml:"bridge_d"`
-	Objects  Objects  `toml:"objects"`
-	Clock    Clock    `toml:"clock"`
-	PKI      PKI      `toml:"pki"`
-	Audit    Audit    `toml:"audit"`
-	Egress   Egress   `toml:"egress"`
-	Web      Web      `toml:"http_action"`
-	Metric   Metric   `toml:"metric_action"`
+	MQTT    MQTT    `toml:"mqtt"`
+	Broker  Broker  `toml:"broker"`
+	HTTPS   HTTPS   `toml:"https"`
+	Kinesis Kinesis `toml:"kinesis"`
+	Admin   Admin   `toml:"admin"`
+	Ingest  Ingest  `toml:"ingest"`
+	Rules   Rules   `toml:"rules"`
+	Channel Channel `toml:"channels"`
+	Shadow  Shadow  `toml:"shadow"`
+	BridgeD BridgeD `toml:"bridge_d"`
+	Objects Objects `toml:"objects"`
+	Clock   Clock   `toml:"clock"`
+	PKI     PKI     `toml:"pki"`
+	Audit   Audit   `toml:"audit"`
+	Egress  Egress  `toml:"egress"`
+	Web     Web     `toml:"http_action"`
+	Metric  Metric  `toml:"metric_action"`
+
+	Alertmanager Alertmanager `toml:"alertmanager"`
+
 	Postgres Postgres `toml:"postgres"`
 	Lambda   Lambda   `toml:"lambda"`
 	Log      Log      `toml:"log"`
@@ -129,10 +132,11 @@ func Default() *Config {
 		Lambda: Lambda{Directories: []string{}, MaxConcurrency: 20, MaxMemory: 3008 << 20,
 			MaxTimeout: Duration(15 * time.Minute), MaxFunctions: 1000, MaxCode: 2 << 30,
 			Idle: Duration(10 * time.Minute)},
-		Metric:   Metric{Max: 1000, Keep: Duration(time.Hour)},
-		Postgres: Postgres{Connections: 4},
-		Egress:   Egress{Allow: []string{}},
-		Log:      Log{Level: "info", Format: "json"},
+		Alertmanager: Alertmanager{MaxAlarms: 1000},
+		Metric:       Metric{Max: 1000, Keep: Duration(time.Hour)},
+		Postgres:     Postgres{Connections: 4},
+		Egress:       Egress{Allow: []string{}},
+		Log:          Log{Level: "info", Format: "json"},
 	}
 }
 

@@ -180,6 +180,14 @@ type Metric struct {
 	Keep Duration `toml:"keep"` // after its last value a metric is dropped; 0: never
 }
 
+// Alertmanager is where the alarms of cloudwatchAlarm actions are raised.
+type Alertmanager struct {
+	URL          string `toml:"url"` // "": nowhere; states are kept
+	Username     string `toml:"username"`
+	PasswordFile string `toml:"password_file"`
+	MaxAlarms    int    `toml:"max_alarms"`
+}
+
 // Postgres is the database of the postgres and timestream actions.
 type Postgres struct {
 	URL          string `toml:"url"` // without a password; "": none

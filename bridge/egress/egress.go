@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -67,6 +68,21 @@ func New(o Options) (*List, error) {
 		l.entries = append(l.entries, e)
 	}
 	return l, errors.Join(errs...)
+}
+
+// Only is what one URL of the operator's names, and nothing else.
+func Only(to string) (*List, error) {
+	u, err := url.Parse(to)
+	if err != nil {
+		return nil, err
+	}
+	port := u.Port()
+	if port == "" {
+		if port = "443"; u.Scheme == "http" {
+			port = "80"
+		}
+	}
+	return New(Options{Allow: []string{net.JoinHostPort(u.Hostname(), port)}, Only: true})
 }
 
 func parse(text string) (e entry, err error) {

@@ -127,3 +127,21 @@ func TestClient(t *testing.T) {
 		}
 	}
 }
+
+func TestOnly(t *testing.T) {
+	for url, want := range map[string]string{"http://127.0.0.1:9093/am": "127.0.0.1:9093", "https://[::1]": "[::1]:443",
+		"http://am.example.org": "am.example.org:80"} {
+		l, err := Only(url)
+		if err != nil || !l.only || len(l.entries) != 1 {
+			t.Fatalf("%s: %+v, %v", url, l, err)
+		}
+		e := l.entries[0]
+		a, err := netip.ParseAddrPort(want)
+		if host, _, _ := net.SplitHostPort(want); err == nil && !e.holds(a) || err != nil && !e.names(host, e.port) {
+			t.Errorf("%s: %+v", url, e)
+		}
+		if err := l.judge(netip.MustParseAddrPort("127.0.0.1:1")); err == nil {
+			t.Error("another port is reached")
+		}
+	}
+}

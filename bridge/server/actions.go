@@ -10,8 +10,11 @@ import (
 
 	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/speed/action/send"
+	"github.com/tidemill/tidemill/bridge/speed/alarm"
 	"github.com/tidemill/tidemill/bridge/speed/metric"
+	"github.com/tidemill/tidemill/bridge/speed/sink/alertmanager"
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/postgres"
 	"github.com/tidemill/tidemill/bridge/speed/sink/search"
@@ -31,6 +34,13 @@ func (a *assembly) newSenders() (*send.Set, error) {
 	if !c.Elsewhere("cloudwatchMetric") {
 		a.ruleMetrics = metric.New(metric.Options{Most: c.Metric.Max, Keep: time.Duration(c.Metric.Keep)})
 		o.Metrics = a.ruleMetrics
+	}
+	if !c.Elsewhere("cloudwatchAlarm") {
+		var err error
+		if a.alarms, err = a.openAlarms(); err != nil {
+			return nil, fmt.Errorf("alertmanager: %w", err)
+		}
+		o.Alarms = a.alarms
 	}
 	for i, k := range c.Actions {
 		o.Places[k.Kind] = awsapi.Place{Region: k.Region, EndpointURL: k.EndpointURL, Profile: k.Profile,
@@ -54,6 +64,32 @@ func (a *assembly) newSenders() (*send.Set, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	return send.New(o), nil
+}
+
+// openAlarms reads the alarms that rules have set. Alertmanager is the operator's: it is
+// reached whatever [egress] says, and rules do not reach it by that.
+func (a *assembly) openAlarms() (*alarm.Service, error) {
+	c := a.cfg.Alertmanager
+	o := alarm.Options{Most: c.MaxAlarms, Log: a.log.With("part", "alarms"),
+		Labels: map[string]string{"account": a.cfg.Account, "region": a.cfg.Region}}
+	if c.URL == "" {
+		return alarm.Open(a.store, o)
+	}
+	only, err := egress.Only(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	to := alertmanager.Options{URL: c.URL, Username: c.Username, HTTP: only.Client()}
+	a.closes(func() error { to.HTTP.CloseIdleConnections(); return nil })
+	if c.PasswordFile != "" {
+		password, err := secretfile.Read(c.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("password_file: %w", err)
+		}
+		to.Password = strings.TrimSpace(string(password))
+	}
+	o.To = alertmanager.New(to)
+	return alarm.Open(a.store, o)
 }
 
 // openDatabase returns the database of rules, nil for none. Nothing is asked.

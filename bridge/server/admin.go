@@ -22,12 +22,21 @@ func (s *Server) Handler() http.Handler {
 		Broker: s.broker != nil,
 		Store:  s.store, DataStreams: s.kinesis, DeliveryStreams: s.firehose, Outboxes: s.drainer,
 		Connectors: s.connectors,
+		Alarms:     s.adminAlarms(),
 		Objects:    s.objects,
 		Functions:  s.adminFunctions(),
 		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
 		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note}, Audit: s.audit,
 		Metrics: s.metricsHandler(), Watch: &s.watchers, Log: s.log,
 	})
+}
+
+// adminAlarms is nil where alarms are elsewhere.
+func (s *Server) adminAlarms() admin.Alarms {
+	if s.alarms == nil {
+		return nil
+	}
+	return s.alarms
 }
 
 // publicHandler serves what the admin listener shows: nothing that changes

@@ -3,8 +3,21 @@ package server
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tidemill/tidemill/bridge/speed/alarm"
 	"github.com/tidemill/tidemill/bridge/speed/metric"
 )
+
+// alarms shows the states of cloudwatchAlarm actions; nil: there are none.
+func (x series) alarms(s *alarm.Service) {
+	if s == nil {
+		return
+	}
+	for _, a := range s.List() {
+		x.gauge("alarm_state", "1 for the state that an alarm of cloudwatchAlarm actions is in.", 1, "alarm", a.Name,
+			"state", a.State)
+	}
+	x.counter("alertmanager_failures", "Requests that Alertmanager did not take.", float64(s.Failures()))
+}
 
 // ofRules shows the metrics of cloudwatchMetric actions, under names of their own; nil:
 // there are none. The labels are what the rule wrote, so no two have the same series.

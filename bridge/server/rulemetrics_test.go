@@ -58,3 +58,31 @@ func TestRuleMetrics(t *testing.T) {
 		t.Error("one too many is there")
 	}
 }
+
+// Without an Alertmanager alarms keep their states, which are listed and scraped.
+func TestAlarms(t *testing.T) {
+	cfg := configure(t)
+	declareFiles(t, cfg, map[string]string{"rules/a.json": `{"sql":"SELECT * FROM 'dt/#'",
+	  "awsIotSqlVersion":"2016-03-23","actions":[{"cloudwatchAlarm":{"alarmName":"hot/${topic(2)}",
+	  "stateValue":"${state}","stateReason":"because"}}]}`})
+	b := start(t, cfg)
+	c := b.connect(b.thing("dev", ""), "dev")
+	for _, state := range []string{"ALARM", "OK"} {
+		c.publish("dt/dev/x", `{"state":"`+state+`"}`)
+		b.eventually(state, func() bool {
+			_, text := b.do("GET", "/metrics", "")
+			return strings.Contains(text, `tidemill_alarm_state{alarm="hot/dev",state="`+state+`"} 1`)
+		})
+	}
+	if _, text := b.do("GET", "/v1/alarms", ""); !strings.Contains(text, `"name":"hot/dev","state":"OK"`) {
+		t.Error(text)
+	}
+	for _, want := range []int{204, 404} {
+		if code, text := b.do("DELETE", "/v1/alarms/hot%2Fdev", ""); code != want && (want == 404 || code/100 != 2) {
+			t.Errorf("%d %s, want %d", code, text, want)
+		}
+	}
+	if _, text := b.do("GET", "/v1/alarms", ""); text != "[]\n" {
+		t.Error(text)
+	}
+}

@@ -33,6 +33,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/action/send"
+	"github.com/tidemill/tidemill/bridge/speed/alarm"
 	"github.com/tidemill/tidemill/bridge/speed/broker"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
@@ -89,6 +90,7 @@ type Server struct {
 	outboxes    *action.Outboxes
 	drainer     *action.Drainer
 	senders     *send.Set        // of actions that call a service
+	alarms      *alarm.Service   // nil: they are CloudWatch's
 	ruleMetrics *metric.Registry // nil: they are CloudWatch's
 	firehose    *firehose.Service
 	deliveries  *control.Service
@@ -208,6 +210,9 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		{"ends of delivery streams", s.deliveries.Run},
 		{"data streams", s.kinesis.Run}, {"connectors", s.connectors.Run},
 		{"objects", s.objects.Run}}
+	if s.alarms != nil {
+		sinks = append(sinks, part{"alarms", s.alarms.Run})
+	}
 	front := []part{
 		devices,
 		{"declarations", s.declared.Run},

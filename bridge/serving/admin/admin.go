@@ -130,6 +130,7 @@ type Options struct {
 	DataStreams     DataStreams
 	DeliveryStreams DeliveryStreams
 	Outboxes        Outboxes
+	Alarms          Alarms // nil: they are elsewhere
 	Connectors      Connectors
 	Objects         Objects
 	Functions       *Functions // nil: switched off

@@ -12,6 +12,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/lambda"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/alarm"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -49,6 +50,7 @@ var statuses = []struct {
 	{is(lambda.ErrNotFound), http.StatusNotFound},
 	{isA[*lambda.ThrottledError], http.StatusTooManyRequests},
 	{is(lambda.ErrTooLarge), http.StatusRequestEntityTooLarge},
+	{is(alarm.ErrNotFound), http.StatusNotFound},
 	{is(streams.ErrNotFound), http.StatusNotFound},
 	{is(registry.ErrExists), http.StatusConflict},
 	{is(action.ErrInUse), http.StatusConflict},

@@ -84,7 +84,7 @@ func streamsRows(o Options) []row {
 
 // rulesRows are about topic rules.
 func rulesRows(o Options) []row {
-	rule, box := &topicRules{o.TopicRules, o.Engine}, &outboxes{o.Outboxes}
+	rule, box, alarm := &topicRules{o.TopicRules, o.Engine}, &outboxes{o.Outboxes}, &alarms{o.Alarms}
 	replay := &replays{rules: o.TopicRules, engine: o.Engine, compiler: o.Compiler,
 		stops: map[string]context.CancelFunc{}}
 	return []row{
@@ -97,6 +97,8 @@ func rulesRows(o Options) []row {
 		{"GET /v1/outboxes", "ListOutboxes", nothing, box.list, 0},
 		{"POST /v1/outboxes/{rule}/{slot}/retry", "RetryOutbox", asked, box.retry, 0},
 		{"DELETE /v1/outboxes/{rule}/{slot}", "DropOutbox", asked, box.drop, 0},
+		{"GET /v1/alarms", "ListAlarms", nothing, alarm.list, 0},
+		{"DELETE /v1/alarms/{name}", "DeleteAlarm", asked, alarm.remove, 0},
 	}
 }
 

@@ -76,7 +76,7 @@ func stageMetric(d *Delivery) error {
 	if err != nil || !decimal.MatchString(value) || math.Abs(v) > math.Exp2(360) {
 		return fmt.Errorf("metricValue: %.100q, want a number within ±2^360", value)
 	}
-	at := d.at()
+	at := d.At()
 	if text := d.Parameter("metricTimestamp"); text != "" {
 		s, err := strconv.ParseFloat(text, 64)
 		if err != nil || !decimal.MatchString(text) || s < 0 ||
@@ -95,8 +95,8 @@ func stageMetric(d *Delivery) error {
 	return d.between("metricName", 1, maxName)
 }
 
-// at is when the message that fired the rule arrived.
-func (d *Delivery) at() time.Time {
+// At is when the message that fired the rule arrived.
+func (d *Delivery) At() time.Time {
 	if d.Time == 0 {
 		return time.Now()
 	}

@@ -33,7 +33,7 @@ var toLogs = sentKind{
 		if g := d.Parameter("logGroupName"); !logGroup.MatchString(g) {
 			return fmt.Errorf("logGroupName: %.600q, want 1 to 512 of a-z A-Z 0-9 . - _ / #", g)
 		}
-		d.set("timestamp", strconv.FormatInt(d.at().UnixMilli(), 10))
+		d.set("timestamp", strconv.FormatInt(d.At().UnixMilli(), 10))
 		if d.Parameter("batchMode") == "true" {
 			events, err := LogEvents(d.Data)
 			if err == nil && len(events) == 0 {

@@ -61,7 +61,7 @@ var toMeasures = sentKind{
 	resource: "tableName",
 	stage: func(d *Delivery) error {
 		if text := d.Parameter("timestamp/value"); text == "" {
-			d.set("timestamp/value", strconv.FormatInt(d.at().UnixMilli(), 10))
+			d.set("timestamp/value", strconv.FormatInt(d.At().UnixMilli(), 10))
 			d.set("timestamp/unit", "MILLISECONDS")
 		} else if n, err := strconv.ParseInt(text, 10, 64); err != nil || n < 0 {
 			return fmt.Errorf("timestamp.value: %.100q, want a whole number", text)

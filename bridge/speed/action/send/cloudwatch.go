@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/alarm"
 	"github.com/tidemill/tidemill/bridge/speed/metric"
 	"github.com/tidemill/tidemill/bridge/speed/sink/cloudwatch"
 	"github.com/tidemill/tidemill/bridge/speed/sink/logs"
@@ -17,14 +18,7 @@ const maxMetricBytes = 512 << 10
 
 func addCloudWatch(o *Options, add adding) {
 	add("cloudwatchMetric", cloudwatch.MaxData, maxMetricBytes, metrics(o))
-	alarms := newClients(o, "cloudwatchAlarm", cloudwatch.New)
-	add("cloudwatchAlarm", 16, maxMetricBytes, inOrder(func(ctx context.Context, d *action.Delivery) error {
-		c, err := alarms.in(ctx, "")
-		if err != nil {
-			return err
-		}
-		return c.SetAlarm(ctx, d.Parameter("alarmName"), d.Parameter("stateValue"), d.Parameter("stateReason"))
-	}))
+	add("cloudwatchAlarm", 16, maxMetricBytes, inOrder(setAlarm(o)))
 	groups := newClients(o, "cloudwatchLogs", logs.New)
 	add("cloudwatchLogs", 1000, logs.MaxBytes, func(ctx context.Context, ds deliveries) []error {
 		return runs(ds, param("logGroupName"), 1000, logs.MaxBytes, func(run deliveries) []error {
@@ -35,6 +29,24 @@ func addCloudWatch(o *Options, add adding) {
 			return putLogs(ctx, c, run)
 		})
 	})
+}
+
+// setAlarm sets the bridge's own alarms, or CloudWatch's.
+func setAlarm(o *Options) func(ctx context.Context, d *action.Delivery) error {
+	if o.Alarms != nil {
+		return func(ctx context.Context, d *action.Delivery) error {
+			return o.Alarms.Set(ctx, alarm.Alarm{Name: d.Parameter("alarmName"), State: d.Parameter("stateValue"),
+				Reason: d.Parameter("stateReason"), Rule: d.Rule, Since: d.At()})
+		}
+	}
+	clients := newClients(o, "cloudwatchAlarm", cloudwatch.New)
+	return func(ctx context.Context, d *action.Delivery) error {
+		c, err := clients.in(ctx, "")
+		if err != nil {
+			return err
+		}
+		return c.SetAlarm(ctx, d.Parameter("alarmName"), d.Parameter("stateValue"), d.Parameter("stateReason"))
+	}
 }
 
 // metrics puts values into the bridge's own metrics, or into CloudWatch's.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/alarm"
 	"github.com/tidemill/tidemill/bridge/speed/metric"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
@@ -40,6 +41,8 @@ type Options struct {
 	Objects sink.Objects
 	// Functions are the bridge's own; nil: all functions are Lambda's.
 	Functions Invoker
+	// Alarms are the bridge's own; nil: CloudWatch's.
+	Alarms *alarm.Service
 	// Metrics are the bridge's own; nil: CloudWatch's.
 	Metrics *metric.Registry
 	// Search authorizes requests to searches, by kind of action; nil: by signature.
@@ -181,7 +184,7 @@ func final(err error) error {
 		return err
 	}
 	permanent := errors.Is(err, sink.ErrName) || errors.Is(err, egress.ErrRefused) || kafka.Permanent(err) ||
-		postgres.Permanent(err) || errors.Is(err, logs.ErrRejected)
+		postgres.Permanent(err) || errors.Is(err, logs.ErrRejected) || errors.Is(err, alarm.ErrFull)
 	if e, ok := errors.AsType[*post.StatusError](err); ok {
 		permanent = awsapi.PermanentStatus(e.Status)
 	} else if e, ok := errors.AsType[*search.StatusError](err); ok {
