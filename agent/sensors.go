@@ -23,17 +23,7 @@ func runSensors(ctx context.Context, c *call) error {
 		return err
 	}
 	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(w, "DRIVERS")
-	for _, d := range sensor.Drivers() {
-		fmt.Fprintf(w, "  %s\t%s\n", d.Name, d.Summary)
-		for _, o := range d.Options {
-			def := ""
-			if o.Default != "" {
-				def = " (default " + o.Default + ")"
-			}
-			fmt.Fprintf(w, "    %s\t%s: %s%s\n", o.Name, o.Type, o.Help, def)
-		}
-	}
+	printDrivers(w)
 	cfg, err := load()
 	missing := errors.Is(err, fs.ErrNotExist)
 	if missing {
@@ -48,23 +38,7 @@ func runSensors(ctx context.Context, c *call) error {
 		return err
 	}
 	defer board.Close()
-	fmt.Fprintln(w, "\nBUSES")
-	for _, bus := range board.Buses() {
-		found, err := sensor.Scan(board, bus)
-		fmt.Fprintf(w, "  %s\t", bus)
-		for _, a := range found {
-			fmt.Fprintf(w, "0x%02x ", a)
-		}
-		if err != nil {
-			fmt.Fprintf(w, "%v", err)
-		} else if len(found) == 0 {
-			fmt.Fprint(w, "nothing answers")
-		}
-		fmt.Fprintln(w)
-	}
-	if len(board.Buses()) == 0 {
-		fmt.Fprintln(w, "  none; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0; elsewhere: sudo modprobe i2c-dev")
-	}
+	printBuses(w, board)
 	if err := w.Flush(); err != nil {
 		return err
 	}
@@ -97,6 +71,40 @@ func runSensors(ctx context.Context, c *call) error {
 		return fmt.Errorf("%d of %d sensors could not be read", failed, len(cfg.Sensors))
 	}
 	return nil
+}
+
+func printDrivers(w io.Writer) {
+	fmt.Fprintln(w, "DRIVERS")
+	for _, d := range sensor.Drivers() {
+		fmt.Fprintf(w, "  %s\t%s\n", d.Name, d.Summary)
+		for _, o := range d.Options {
+			def := ""
+			if o.Default != "" {
+				def = " (default " + o.Default + ")"
+			}
+			fmt.Fprintf(w, "    %s\t%s: %s%s\n", o.Name, o.Type, o.Help, def)
+		}
+	}
+}
+
+func printBuses(w io.Writer, board hal.Board) {
+	fmt.Fprintln(w, "\nBUSES")
+	for _, bus := range board.Buses() {
+		found, err := sensor.Scan(board, bus)
+		fmt.Fprintf(w, "  %s\t", bus)
+		for _, a := range found {
+			fmt.Fprintf(w, "0x%02x ", a)
+		}
+		if err != nil {
+			fmt.Fprintf(w, "%v", err)
+		} else if len(found) == 0 {
+			fmt.Fprint(w, "nothing answers")
+		}
+		fmt.Fprintln(w)
+	}
+	if len(board.Buses()) == 0 {
+		fmt.Fprintln(w, "  none; on a Raspberry Pi: sudo raspi-config nonint do_i2c 0; elsewhere: sudo modprobe i2c-dev")
+	}
 }
 
 // printLines lists the chips with their lines, eight in a row.

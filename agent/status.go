@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"text/tabwriter"
@@ -67,7 +68,7 @@ func stamp(t time.Time) string {
 
 func printStatus(c *call, st *device.Status) error {
 	w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
-	line := func(name, format string, args ...any) {
+	var line lineWriter = func(name, format string, args ...any) {
 		fmt.Fprintf(w, "%s\t%s\n", name, printable(fmt.Sprintf(format, args...)))
 	}
 	line("thing", "%s", st.Thing)
@@ -79,6 +80,31 @@ func printStatus(c *call, st *device.Status) error {
 	if l.Error != "" {
 		line("last error", "%s, %s: %s", since(l.ErrorAt), l.ErrorKind, l.Error)
 	}
+	printSpool(line, st)
+	for _, loss := range st.Losses {
+		line("LOST", "%s, %s %s", stamp(loss.At), loss.File, loss.Text)
+	}
+	if r := st.Refused; r != nil {
+		line("REFUSED", "%d readings by the bridge's policy, lost, the last %s, on %s", r.Readings, since(r.Last),
+			strings.Join(r.Topics, ", "))
+	}
+	if st.Shadow != nil {
+		printShadow(line, st)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	if len(st.Sensors) == 0 {
+		return nil
+	}
+	printSensors(w, st.Sensors)
+	return w.Flush()
+}
+
+// A lineWriter writes a line of status: what it is about, and the text.
+type lineWriter func(name, format string, args ...any)
+
+func printSpool(line lineWriter, st *device.Status) {
 	s := &st.Spool
 	oldest := ""
 	switch {
@@ -100,34 +126,26 @@ func printStatus(c *call, st *device.Status) error {
 		line("", "at risk: %d readings in memory, lost if the power goes; %d refused for want of memory", s.Unflushed,
 			f.Refused)
 	}
-	for _, loss := range st.Losses {
-		line("LOST", "%s, %s %s", stamp(loss.At), loss.File, loss.Text)
+}
+
+func printShadow(line lineWriter, st *device.Status) {
+	sh := st.Shadow
+	line("shadow", "cloud version %d, local version %d", sh.Cloud, sh.Local)
+	if sh.Error != "" {
+		line("", "not on the disk since %s: %s", stamp(sh.Since), sh.Error)
 	}
-	if r := st.Refused; r != nil {
-		line("REFUSED", "%d readings by the bridge's policy, lost, the last %s, on %s", r.Readings, since(r.Last),
-			strings.Join(r.Topics, ", "))
+	if sh.LeftOut > 0 {
+		line("", "%d of %d sensors are not in it since %s: a shadow holds 8 KB", sh.LeftOut, len(st.Sensors),
+			stamp(sh.Since))
 	}
-	if sh := st.Shadow; sh != nil {
-		line("shadow", "cloud version %d, local version %d", sh.Cloud, sh.Local)
-		if sh.Error != "" {
-			line("", "not on the disk since %s: %s", stamp(sh.Since), sh.Error)
-		}
-		if sh.LeftOut > 0 {
-			line("", "%d of %d sensors are not in it since %s: a shadow holds 8 KB", sh.LeftOut, len(st.Sensors),
-				stamp(sh.Since))
-		}
-		if sh.Refused != "" {
-			line("", "the cloud refuses what is reported: %s", sh.Refused)
-		}
+	if sh.Refused != "" {
+		line("", "the cloud refuses what is reported: %s", sh.Refused)
 	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if len(st.Sensors) == 0 {
-		return nil
-	}
+}
+
+func printSensors(w io.Writer, all []device.SensorStatus) {
 	fmt.Fprintln(w, "\nSENSOR\tDRIVER\tEVERY\tREADINGS\tLAST\tERRORS\tSTATE")
-	for _, s := range st.Sensors {
+	for _, s := range all {
 		state := "ok"
 		switch {
 		case s.Stuck:
@@ -144,5 +162,4 @@ func printStatus(c *call, st *device.Status) error {
 		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%d\t%s\n", printable(s.Name), printable(s.Driver),
 			s.Every, s.Readings, since(s.Last), s.Errors, printable(state))
 	}
-	return w.Flush()
 }

@@ -109,62 +109,84 @@ func New(cfg config.Config, d Deps) (a *Agent, err error) {
 			return a, fmt.Errorf("device: %w", err)
 		}
 	}
-	overflow := spool.DropOldest
-	if cfg.Spool.Overflow == "refuse-new" {
-		overflow = spool.RefuseNew
-	}
 	a.inventory = readInventory(cfg.DataDir, a.log)
 	defer a.inventory.save()
-	path := filepath.Join(cfg.DataDir, "spool.db")
-	a.spool, err = spool.Open(path, spool.Options{
-		FlushEvery: time.Duration(cfg.Spool.FlushEvery), MaxBytes: int64(cfg.Spool.MaxBytes),
-		MaxAge:   time.Duration(cfg.Spool.MaxAge),
-		Overflow: overflow, Boot: a.boot, Clock: a.clock, Log: a.log,
-		Salvaged: func(id [16]byte, s spool.Salvage) { a.inventory.salvaged(path, id, s) }})
-	if err != nil {
+	if err := a.openSpool(); err != nil {
 		return a, err
 	}
-	a.inventory.spool(path, a.spool.Stats())
 	a.sampler = sampler.New(sampler.Options{Open: a.open, Sink: sink{a.spool, &a.feed}, Changed: func(string) {
 		a.poke()
 	}, Log: a.log})
 	var peer uplink.Peer
 	if cfg.Shadow.Enabled {
-		path := filepath.Join(cfg.DataDir, "shadow.db")
-		a.store, err = boltstore.Open(path, boltstore.Options{SetAside: true, Log: a.log})
-		switch {
-		case errors.Is(err, syscall.ENOSPC): // readings matter more, and the spool holds them in memory
-			a.log.Error("the disk has no room for the shadow's file: the agent works without a shadow until it is started again",
-				"path", path, "err", err)
-		case err != nil:
+		if err := a.openShadow(); err != nil {
 			return a, err
-		default:
-			a.inventory.shadow(path, a.store.Fresh())
-			a.shadow, err = shadowdevice.New(a.store, cfg.Thing, "", shadowdevice.Options{
-				Log: a.log, Every: time.Duration(cfg.Shadow.ReportEvery),
-				LocalDesired: cfg.Shadow.Desired == "device", CloudReported: cfg.Shadow.Reported == "cloud",
-			})
-			if err != nil {
-				return a, err
-			}
-			a.handle()
-			peer = shadowPeer{a.shadow}
 		}
+	}
+	if a.shadow != nil {
+		peer = shadowPeer{a.shadow}
 	}
 	a.uplink = uplink.New(a.spool, a.uplinkOptions(cfg, peer))
 	if !d.NoSocket {
-		for _, path := range []string{cfg.Socket, cfg.Health.Metrics} {
-			if path == "" {
-				continue
-			}
-			l, err := health.Listen(path)
-			if err != nil {
-				return a, err
-			}
-			a.sockets = append(a.sockets, l)
-		}
+		return a, a.listen()
 	}
 	return a, nil
+}
+
+func (a *Agent) openSpool() (err error) {
+	c := &a.cfg.Spool
+	overflow := spool.DropOldest
+	if c.Overflow == "refuse-new" {
+		overflow = spool.RefuseNew
+	}
+	path := filepath.Join(a.cfg.DataDir, "spool.db")
+	a.spool, err = spool.Open(path, spool.Options{
+		FlushEvery: time.Duration(c.FlushEvery), MaxBytes: int64(c.MaxBytes), MaxAge: time.Duration(c.MaxAge),
+		Overflow: overflow, Boot: a.boot, Clock: a.clock, Log: a.log,
+		Salvaged: func(id [16]byte, s spool.Salvage) { a.inventory.salvaged(path, id, s) }})
+	if err == nil {
+		a.inventory.spool(path, a.spool.Stats())
+	}
+	return err
+}
+
+// openShadow opens the shadow and its file. Without room on the disk there is none:
+// readings matter more, and the spool holds them in memory.
+func (a *Agent) openShadow() (err error) {
+	c, path := &a.cfg.Shadow, filepath.Join(a.cfg.DataDir, "shadow.db")
+	a.store, err = boltstore.Open(path, boltstore.Options{SetAside: true, Log: a.log})
+	if errors.Is(err, syscall.ENOSPC) {
+		a.log.Error("the disk has no room for the shadow's file: the agent works without a shadow until it is started again",
+			"path", path, "err", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	a.inventory.shadow(path, a.store.Fresh())
+	a.shadow, err = shadowdevice.New(a.store, a.cfg.Thing, "", shadowdevice.Options{
+		Log: a.log, Every: time.Duration(c.ReportEvery),
+		LocalDesired: c.Desired == "device", CloudReported: c.Reported == "cloud",
+	})
+	if err == nil {
+		a.handle()
+	}
+	return err
+}
+
+// listen opens the sockets of status and metrics.
+func (a *Agent) listen() error {
+	for _, path := range []string{a.cfg.Socket, a.cfg.Health.Metrics} {
+		if path == "" {
+			continue
+		}
+		l, err := health.Listen(path)
+		if err != nil {
+			return err
+		}
+		a.sockets = append(a.sockets, l)
+	}
+	return nil
 }
 
 func openBoard(cfg config.Config, log *slog.Logger) (hal.Board, error) {
@@ -330,26 +352,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		errs   []error
 		failed = make(chan struct{}, 1)
 	)
-	// In the order of stopping.
-	parts := []*part{
-		{name: "sampler", run: a.sampler.Run},
-		{name: "spool", run: a.spool.Run},
-		{name: "uplink", run: a.uplink.Run},
-	}
-	if a.shadow != nil {
-		parts = append(parts, &part{name: "report", run: a.report}, &part{name: "shadow", run: a.shadow.Run})
-	}
-	server := &health.Server{Status: func() any { return a.Status() }, Metrics: a.metrics, Alive: a.alive,
-		Watch: func(ctx context.Context, show func(any) error) error {
-			return a.Watch(ctx, func(r Reading) error { return show(r) })
-		}}
-	parts = append(parts, &part{name: "health", run: func(ctx context.Context) error {
-		if len(a.sockets) == 0 {
-			<-ctx.Done()
-			return nil
-		}
-		return server.Serve(ctx, a.sockets...)
-	}})
+	parts := a.parts()
 	for _, p := range parts {
 		var own context.Context
 		own, p.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -389,6 +392,29 @@ func (a *Agent) Run(ctx context.Context) error {
 	mu.Lock()
 	defer mu.Unlock()
 	return errors.Join(errs...)
+}
+
+// parts are what the agent runs, in the order in which they are stopped.
+func (a *Agent) parts() []*part {
+	all := []*part{
+		{name: "sampler", run: a.sampler.Run},
+		{name: "spool", run: a.spool.Run},
+		{name: "uplink", run: a.uplink.Run},
+	}
+	if a.shadow != nil {
+		all = append(all, &part{name: "report", run: a.report}, &part{name: "shadow", run: a.shadow.Run})
+	}
+	server := &health.Server{Status: func() any { return a.Status() }, Metrics: a.metrics, Alive: a.alive,
+		Watch: func(ctx context.Context, show func(any) error) error {
+			return a.Watch(ctx, func(r Reading) error { return show(r) })
+		}}
+	return append(all, &part{name: "health", run: func(ctx context.Context) error {
+		if len(a.sockets) == 0 {
+			<-ctx.Done()
+			return nil
+		}
+		return server.Serve(ctx, a.sockets...)
+	}})
 }
 
 // Reload takes up what can change at run time: the log level, the flush

@@ -13,6 +13,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
+	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 )
@@ -155,6 +156,26 @@ func (x series) gateway(s *Server) {
 	}
 	x.counter("gateway_received_bytes", "MQTT bytes from clients.", float64(g.BytesIn))
 	x.counter("gateway_sent_bytes", "MQTT bytes to clients.", float64(g.BytesOut))
+	for _, d := range []struct {
+		why string
+		n   uint64
+	}{
+		{"slow_qos0", g.DroppedQoS0}, {"queue_full", g.DroppedQueue}, {"policy", g.DroppedPolicy},
+		{"expired", g.DroppedExpired}, {"too_large", g.DroppedTooLarge}, {"no_group_member", g.DroppedShared},
+	} {
+		x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(d.n), "why", d.why)
+	}
+	x.gatewayRefusals(&g)
+	n, bytes := s.gateway.Retained().Count()
+	x.gauge("gateway_retained_messages", "Retained messages.", float64(n))
+	x.gauge("gateway_retained_bytes", "Bytes of retained messages.", float64(bytes))
+	x.counter("gateway_dropped_events", "Lifecycle events that were not published since too many waited.",
+		float64(s.lifecycle.Dropped()))
+	x.counter("gateway_panics", "Connections ended by a fault of ours.", float64(g.Panics))
+}
+
+// gatewayRefusals are what the gateway did not do, for want of room, rate or rights.
+func (x series) gatewayRefusals(g *gateway.Stats) {
 	x.counter("gateway_refused_publishes", "Publishes that were refused, by policy or for a reserved topic.",
 		float64(g.RefusedPublish))
 	x.counter("gateway_refused_reserved",
@@ -162,18 +183,6 @@ func (x series) gateway(s *Server) {
 		float64(g.RefusedReserved))
 	x.counter("gateway_refused_wills", "Wills that were not published since their clients might not any more.",
 		float64(g.RefusedWills))
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQoS0), "why",
-		"slow_qos0")
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedQueue), "why",
-		"queue_full")
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedPolicy), "why",
-		"policy")
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedExpired), "why",
-		"expired")
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedTooLarge), "why",
-		"too_large")
-	x.counter("gateway_dropped_messages", "Messages not delivered to a subscriber.", float64(g.DroppedShared), "why",
-		"no_group_member")
 	x.counter("gateway_dropped_retained", "Retained messages that were delivered and not kept, as there was no room.",
 		float64(g.DroppedRetained))
 	x.counter("gateway_refused_retained", "Retained messages that were refused, as there was no room.",
@@ -187,12 +196,6 @@ func (x series) gateway(s *Server) {
 		float64(g.ExpiredSessions))
 	x.counter("gateway_corrupt_records", "Records of sessions that could not be read at the start.",
 		float64(g.CorruptRecords))
-	n, bytes := s.gateway.Retained().Count()
-	x.gauge("gateway_retained_messages", "Retained messages.", float64(n))
-	x.gauge("gateway_retained_bytes", "Bytes of retained messages.", float64(bytes))
-	x.counter("gateway_dropped_events", "Lifecycle events that were not published since too many waited.",
-		float64(s.lifecycle.Dropped()))
-	x.counter("gateway_panics", "Connections ended by a fault of ours.", float64(g.Panics))
 }
 
 // log tells of what goes into the log, and of the streams in it.

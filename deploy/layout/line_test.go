@@ -24,14 +24,8 @@ const (
 // whole more easily, and so are comments of one word, such as an address, and the
 // output of an example.
 func TestLines(t *testing.T) {
-	ls := exec.Command("git", "ls-files", "*.go")
-	ls.Dir = root
-	out, err := ls.Output()
-	if err != nil {
-		t.Skip("no git checkout to list the files of")
-	}
 	n := 0
-	for name := range strings.FieldsSeq(string(out)) {
+	for name := range strings.FieldsSeq(tracked(t, "*.go")) {
 		src, err := os.ReadFile(filepath.Join(root, name))
 		if err != nil {
 			continue // removed and not committed yet
@@ -51,6 +45,18 @@ func TestLines(t *testing.T) {
 	if n < 100 {
 		t.Fatalf("%d files are found; the test looks at nothing", n)
 	}
+}
+
+// tracked lists the files that git tracks and match pattern.
+func tracked(t *testing.T, pattern string) string {
+	t.Helper()
+	ls := exec.Command("git", "ls-files", pattern)
+	ls.Dir = root
+	out, err := ls.Output()
+	if err != nil {
+		t.Skip("no git checkout to list the files of")
+	}
+	return string(out)
 }
 
 // tooLong returns the numbers of the lines that could be broken.

@@ -149,13 +149,7 @@ func (l *link) apply(ctx context.Context, all bool) {
 			now, err = shadow.From(now)
 		}
 		if err != nil {
-			text := err.Error()
-			if len(text) > maxErrorText {
-				text = text[:maxErrorText]
-			}
-			if text = strings.ToValidUTF8(text, ""); text == "" {
-				text = "refused"
-			}
+			text := refusalText(err)
 			d.o.Log.Warn("desired value refused", "property", key, "err", err)
 			l.tried[key], refused[key] = attempt{p.want, text}, true
 			patch = overlay(patch, shadow.Nest(text, d.o.ErrorKey, key))
@@ -167,8 +161,31 @@ func (l *link) apply(ctx context.Context, all bool) {
 			l.tried[key] = attempt{want: p.want} // applied in part: not again with the same value
 		}
 	}
-	// Refusals of values that are no longer desired, or applied now.
-	if old, _ := s.reported[d.o.ErrorKey].(map[string]any); len(old) > 0 {
+	patch = l.endRefusals(patch, s.reported, refused)
+	if len(patch) == 0 {
+		return
+	}
+	if err := d.Report(patch); err != nil {
+		d.o.Log.Error("report of applied values failed", "err", err)
+	}
+}
+
+// refusalText is what is reported of an error.
+func refusalText(err error) string {
+	text := err.Error()
+	if len(text) > maxErrorText {
+		text = text[:maxErrorText]
+	}
+	if text = strings.ToValidUTF8(text, ""); text == "" {
+		text = "refused"
+	}
+	return text
+}
+
+// endRefusals adds to patch that refusals end which were reported and are not among
+// refused: of values that are no longer desired, or applied now.
+func (l *link) endRefusals(patch, reported map[string]any, refused map[string]bool) map[string]any {
+	if old, _ := reported[l.d.o.ErrorKey].(map[string]any); len(old) > 0 {
 		removed := make(map[string]any)
 		for key := range old {
 			if !refused[key] {
@@ -177,17 +194,12 @@ func (l *link) apply(ctx context.Context, all bool) {
 		}
 		switch {
 		case len(removed) == len(old) && len(refused) == 0:
-			patch = overlay(patch, map[string]any{d.o.ErrorKey: nil})
+			patch = overlay(patch, map[string]any{l.d.o.ErrorKey: nil})
 		case len(removed) > 0:
-			patch = overlay(patch, map[string]any{d.o.ErrorKey: removed})
+			patch = overlay(patch, map[string]any{l.d.o.ErrorKey: removed})
 		}
 	}
-	if len(patch) == 0 {
-		return
-	}
-	if err := d.Report(patch); err != nil {
-		d.o.Log.Error("report of applied values failed", "err", err)
-	}
+	return patch
 }
 
 // clear tells the handlers of places that are not desired any more.

@@ -84,37 +84,14 @@ func parse(doc []byte) (*Document, error) {
 	if root.kind != nodeObject {
 		return nil, errors.New("want an object")
 	}
-	// Version may be absent, which means 2008-10-17, the language without variables.
-	var (
-		d    Document
-		vars bool
-		list []*node
-	)
-	for _, m := range root.members {
-		switch m.name {
-		case "Version":
-			switch {
-			case m.kind == nodeString && m.text == "2012-10-17":
-				vars = true
-			case m.kind == nodeString && m.text == "2008-10-17":
-			default:
-				return nil, errors.New(`element Version: want "2012-10-17" or "2008-10-17"`)
-			}
-		case "Id":
-			if m.kind != nodeString {
-				return nil, errors.New("element Id: want a string")
-			}
-		case "Statement":
-			if list, err = m.list(nodeObject); err != nil {
-				return nil, fmt.Errorf("element Statement: %w", err)
-			}
-		default:
-			return nil, fmt.Errorf("unknown element %q", m.name)
-		}
+	vars, list, err := parseRoot(root)
+	if err != nil {
+		return nil, err
 	}
 	if len(list) == 0 {
 		return nil, errors.New("no Statement")
 	}
+	var d Document
 	sids := map[string]bool{}
 	for i, n := range list {
 		s, err := parseStatement(n, vars)
@@ -128,6 +105,35 @@ func parse(doc []byte) (*Document, error) {
 		d.statements = append(d.statements, s)
 	}
 	return &d, nil
+}
+
+// parseRoot reads the members of a document: whether its statements have
+// variables, and the statements. Version may be absent, which means 2008-10-17, the
+// language without variables.
+func parseRoot(root *node) (vars bool, list []*node, err error) {
+	for _, m := range root.members {
+		switch m.name {
+		case "Version":
+			switch {
+			case m.kind == nodeString && m.text == "2012-10-17":
+				vars = true
+			case m.kind == nodeString && m.text == "2008-10-17":
+			default:
+				return false, nil, errors.New(`element Version: want "2012-10-17" or "2008-10-17"`)
+			}
+		case "Id":
+			if m.kind != nodeString {
+				return false, nil, errors.New("element Id: want a string")
+			}
+		case "Statement":
+			if list, err = m.list(nodeObject); err != nil {
+				return false, nil, fmt.Errorf("element Statement: %w", err)
+			}
+		default:
+			return false, nil, fmt.Errorf("unknown element %q", m.name)
+		}
+	}
+	return vars, list, nil
 }
 
 func parseStatement(n *node, vars bool) (s statement, err error) {

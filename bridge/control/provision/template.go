@@ -357,36 +357,12 @@ func (e *evaluation) add(p *Plan, r *resource) error {
 	}
 	switch r.Type {
 	case thingResource:
-		th := &ThingPlan{resource: r.name, Name: text("ThingName"), Type: text("ThingTypeName"),
+		p.Thing = &ThingPlan{resource: r.name, Name: text("ThingName"), Type: text("ThingTypeName"),
 			BillingGroup: text("BillingGroup"),
 			Attributes:   map[string]string{}, Override: r.Override}
-		if raw := got["AttributePayload"]; raw != nil {
-			attributes, ok := raw.(map[string]any)
-			if !ok {
-				return fmt.Errorf("AttributePayload: is a %T, want an object", raw)
-			}
-			for k, v := range attributes {
-				s, ok := v.(string)
-				if !ok {
-					return fmt.Errorf("AttributePayload.%s: is a %T, want text", k, v)
-				}
-				th.Attributes[k] = s
-			}
+		if err := p.Thing.describe(got); err != nil {
+			return err
 		}
-		if raw := got["ThingGroups"]; raw != nil {
-			groups, ok := raw.([]any)
-			if !ok {
-				return fmt.Errorf("ThingGroups: is a %T, want an array", raw)
-			}
-			for i, v := range groups {
-				s, ok := v.(string)
-				if !ok {
-					return fmt.Errorf("ThingGroups[%d]: is a %T, want text", i, v)
-				}
-				th.Groups = append(th.Groups, s)
-			}
-		}
-		p.Thing = th
 	case certificateResource:
 		c := CertificatePlan{resource: r.name, ID: text("CertificateId"), Request: text("CertificateSigningRequest"),
 			PEM:   text("CertificatePem"),
@@ -398,13 +374,8 @@ func (e *evaluation) add(p *Plan, r *resource) error {
 		if c.Status != registry.Active && c.Status != registry.Inactive {
 			return fmt.Errorf("property Status: %q, want ACTIVE or INACTIVE", c.Status)
 		}
-		given := 0
-		for _, s := range []string{c.ID, c.Request, c.PEM} {
-			if s != "" {
-				given++
-			}
-		}
-		if given != 1 && bad == nil {
+		given := slices.DeleteFunc([]string{c.ID, c.Request, c.PEM}, func(s string) bool { return s == "" })
+		if len(given) != 1 && bad == nil {
 			return errors.New("want one of CertificateId, CertificateSigningRequest and CertificatePem")
 		}
 		p.Certificate = c
@@ -412,4 +383,35 @@ func (e *evaluation) add(p *Plan, r *resource) error {
 		p.Policies = append(p.Policies, PolicyPlan{r.name, text("PolicyName"), text("PolicyDocument")})
 	}
 	return bad
+}
+
+// describe sets what a thing has beside names: attributes and groups.
+func (th *ThingPlan) describe(got map[string]any) error {
+	if raw := got["AttributePayload"]; raw != nil {
+		attributes, ok := raw.(map[string]any)
+		if !ok {
+			return fmt.Errorf("AttributePayload: is a %T, want an object", raw)
+		}
+		for k, v := range attributes {
+			s, ok := v.(string)
+			if !ok {
+				return fmt.Errorf("AttributePayload.%s: is a %T, want text", k, v)
+			}
+			th.Attributes[k] = s
+		}
+	}
+	if raw := got["ThingGroups"]; raw != nil {
+		groups, ok := raw.([]any)
+		if !ok {
+			return fmt.Errorf("ThingGroups: is a %T, want an array", raw)
+		}
+		for i, v := range groups {
+			s, ok := v.(string)
+			if !ok {
+				return fmt.Errorf("ThingGroups[%d]: is a %T, want text", i, v)
+			}
+			th.Groups = append(th.Groups, s)
+		}
+	}
+	return nil
 }

@@ -54,7 +54,9 @@ func (s *stand) Function(name, _ string) (*lambda.Function, error) {
 func TestCaller(t *testing.T) {
 	s := &stand{}
 	c := &Caller{s, s, s}
-	for text, want := range map[string]bool{functionARN: true, functionARN + "g": false, "f": false, "https://f": false} {
+	for text, want := range map[string]bool{
+		functionARN: true, functionARN + "g": false, "f": false, "https://f": false,
+	} {
 		if c.HasFunction(text) != want {
 			t.Error(text)
 		}

@@ -112,19 +112,7 @@ func ParseFile(doc []byte, emit NewEmitter, inside bool) (*File, error) {
 	if !nameForm.MatchString(f.ConnectorName) {
 		bad("ConnectorName: %q, want 1 to 128 of a-z A-Z 0-9 _ . -", f.ConnectorName)
 	}
-	f.Source.StreamPlace.check("Source", bad)
-	switch s := &f.Source; s.StartingPosition {
-	case "", TrimHorizon, Latest:
-		if !s.StartingTimestamp.IsZero() {
-			bad("Source.StartingTimestamp: it needs the StartingPosition %s", AtTimestamp)
-		}
-	case AtTimestamp:
-		if s.StartingTimestamp.IsZero() {
-			bad("Source.StartingTimestamp: missing; want a time such as 2026-01-31T12:00:00Z")
-		}
-	default:
-		bad("Source.StartingPosition: %q, want %s, %s or %s", s.StartingPosition, TrimHorizon, Latest, AtTimestamp)
-	}
+	f.checkSource(bad)
 	if t := f.Transform; t.SQL != "" {
 		if t.SQLVersion == "" {
 			t.SQLVersion = iotsql.Version2016
@@ -139,19 +127,7 @@ func ParseFile(doc []byte, emit NewEmitter, inside bool) (*File, error) {
 	if j := f.Filter.JSON; j != "" && j != "drop" && j != "fail" {
 		bad("Filter.JSON: %q, want drop or fail", j)
 	}
-	within := func(name string, v, most float64) {
-		if v < 0 || v > most {
-			bad("%s: %v, want at most %v, or 0 for the default", name, v, most)
-		}
-	}
-	within("Buffer.Records", float64(f.Buffer.Records), maxBufferRecords)
-	within("Buffer.Bytes", float64(f.Buffer.Bytes), maxBufferBytes)
-	within("Buffer.Seconds", f.Buffer.Seconds, maxSeconds)
-	within("Retry.Seconds", f.Retry.Seconds, maxSeconds)
-	within("Workers", float64(f.Workers), maxWorkers)
-	if l := f.Retry.Limit; l != nil && (*l < 0 || *l > maxRetries) {
-		bad("Retry.Limit: %d, want 0 to %d", *l, maxRetries)
-	}
+	f.checkBounds(bad)
 	if f.DeadLetter != nil {
 		f.DeadLetter.check("DeadLetter", bad)
 	}
@@ -162,19 +138,63 @@ func ParseFile(doc []byte, emit NewEmitter, inside bool) (*File, error) {
 	} else {
 		errs = append(errs, e.Close())
 	}
-	if l := f.Leases; l.DynamoDB != nil && l.File != nil {
-		bad("Leases: DynamoDB and File, want one of them or none")
-	} else if l.File != nil && l.File.Path == "" {
-		bad("Leases.File.Path: missing")
-	} else if inside && l.File != nil {
-		bad("Leases.File: it is for a connector that runs by itself; in the bridge the log has the leases")
-	} else if !inside && l.DynamoDB == nil && l.File == nil {
-		bad("Leases: missing; a connector that runs by itself needs DynamoDB or File")
-	}
+	f.checkLeases(inside, bad)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	return &f, nil
+}
+
+// A reporter takes what is wrong with a file.
+type reporter func(format string, args ...any)
+
+func (f *File) checkSource(bad reporter) {
+	f.Source.StreamPlace.check("Source", bad)
+	switch s := &f.Source; s.StartingPosition {
+	case "", TrimHorizon, Latest:
+		if !s.StartingTimestamp.IsZero() {
+			bad("Source.StartingTimestamp: it needs the StartingPosition %s", AtTimestamp)
+		}
+	case AtTimestamp:
+		if s.StartingTimestamp.IsZero() {
+			bad("Source.StartingTimestamp: missing; want a time such as 2026-01-31T12:00:00Z")
+		}
+	default:
+		bad("Source.StartingPosition: %q, want %s, %s or %s", s.StartingPosition, TrimHorizon, Latest, AtTimestamp)
+	}
+}
+
+func (f *File) checkBounds(bad reporter) {
+	for _, x := range []struct {
+		name    string
+		v, most float64
+	}{
+		{"Buffer.Records", float64(f.Buffer.Records), maxBufferRecords},
+		{"Buffer.Bytes", float64(f.Buffer.Bytes), maxBufferBytes},
+		{"Buffer.Seconds", f.Buffer.Seconds, maxSeconds},
+		{"Retry.Seconds", f.Retry.Seconds, maxSeconds},
+		{"Workers", float64(f.Workers), maxWorkers},
+	} {
+		if x.v < 0 || x.v > x.most {
+			bad("%s: %v, want at most %v, or 0 for the default", x.name, x.v, x.most)
+		}
+	}
+	if l := f.Retry.Limit; l != nil && (*l < 0 || *l > maxRetries) {
+		bad("Retry.Limit: %d, want 0 to %d", *l, maxRetries)
+	}
+}
+
+func (f *File) checkLeases(inside bool, bad reporter) {
+	switch l := f.Leases; {
+	case l.DynamoDB != nil && l.File != nil:
+		bad("Leases: DynamoDB and File, want one of them or none")
+	case l.File != nil && l.File.Path == "":
+		bad("Leases.File.Path: missing")
+	case inside && l.File != nil:
+		bad("Leases.File: it is for a connector that runs by itself; in the bridge the log has the leases")
+	case !inside && l.DynamoDB == nil && l.File == nil:
+		bad("Leases: missing; a connector that runs by itself needs DynamoDB or File")
+	}
 }
 
 // Check tells bad what is wrong with a stream that the member name has.

@@ -118,21 +118,8 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 // statement. It is for people trying a rule, not for the hot path.
 func (s *Statement) Explain(ctx context.Context, m *Input) Explanation {
 	var e Explanation
-	rule, rest, basic := topic.CutRule(m.Topic)
-	from := Step{Clause: "FROM", Text: s.query.filter}
-	switch {
-	case basic && m.Rule != "" && rule == m.Rule:
-		e.Matched = true
-		from.Value = fmt.Sprintf("reached by Basic Ingest, topic() is %q", rest)
-	case s.Matches(m.Topic):
-		e.Matched = true
-		from.Value = fmt.Sprintf("matches %q", m.Topic)
-	case !s.query.hasFrom:
-		from.Value = "no FROM: only Basic Ingest reaches the rule"
-	default:
-		from.Value = fmt.Sprintf("does not match %q", m.Topic)
-	}
-	e.Steps = append(e.Steps, from)
+	from, matched := s.explainFrom(m)
+	e.Matched, e.Steps = matched, append(e.Steps, from)
 	if !e.Matched {
 		return e
 	}
@@ -175,22 +162,47 @@ func (s *Statement) Explain(ctx context.Context, m *Input) Explanation {
 		e.Steps = append(e.Steps, Step{Clause: "SELECT", Text: selectText(s.text, q),
 			Value: fmt.Sprintf("%d bytes", len(e.Output))})
 		e.take(f.trace)
-		for _, i := range f.unmerged {
-			e.Unmerged = true
-			step := Step{Clause: "SELECT", Depth: 1, Text: "*", Value: "Undefined", Note: "the payload"}
-			if of := q.items[i].expr; of.op == opSpread {
-				step.Text = oneLine(s.text[of.pos:of.end])
-				step.Note = strings.TrimSuffix(step.Text, ".*")
-			}
-			step.Note += " is no JSON object, so the document has nothing of it; " +
-				strings.TrimSuffix(step.Text, ".*") + " AS name would"
-			e.Steps = append(e.Steps, step)
-		}
+		e.explainUnmerged(s, f)
 	}
 	if e.Err = f.err; e.Err != nil {
 		e.Fired, e.Output, e.Unmerged = false, nil, false
 	}
 	return e
+}
+
+// explainFrom says whether a message's topic is one of the statement's, and why.
+func (s *Statement) explainFrom(m *Input) (from Step, matched bool) {
+	rule, rest, basic := topic.CutRule(m.Topic)
+	from = Step{Clause: "FROM", Text: s.query.filter}
+	switch {
+	case basic && m.Rule != "" && rule == m.Rule:
+		matched = true
+		from.Value = fmt.Sprintf("reached by Basic Ingest, topic() is %q", rest)
+	case s.Matches(m.Topic):
+		matched = true
+		from.Value = fmt.Sprintf("matches %q", m.Topic)
+	case !s.query.hasFrom:
+		from.Value = "no FROM: only Basic Ingest reaches the rule"
+	default:
+		from.Value = fmt.Sprintf("does not match %q", m.Topic)
+	}
+	return from, matched
+}
+
+// explainUnmerged adds the items of SELECT that are no JSON objects, and so are not
+// in the document.
+func (e *Explanation) explainUnmerged(s *Statement, f *frame) {
+	for _, i := range f.unmerged {
+		e.Unmerged = true
+		step := Step{Clause: "SELECT", Depth: 1, Text: "*", Value: "Undefined", Note: "the payload"}
+		if of := s.query.items[i].expr; of.op == opSpread {
+			step.Text = oneLine(s.text[of.pos:of.end])
+			step.Note = strings.TrimSuffix(step.Text, ".*")
+		}
+		step.Note += " is no JSON object, so the document has nothing of it; " +
+			strings.TrimSuffix(step.Text, ".*") + " AS name would"
+		e.Steps = append(e.Steps, step)
+	}
 }
 
 // binary reports whether the payload is something else than JSON.

@@ -292,6 +292,31 @@ func (a *api) listParts(r *wire.Request) (*wire.Reply, error) {
 	return &wire.Reply{XML: &out}, nil
 }
 
+type uploadList struct {
+	XMLName            xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListMultipartUploadsResult"`
+	Bucket             string
+	KeyMarker          string
+	UploadIDMarker     string `xml:"UploadIdMarker"`
+	NextKeyMarker      string `xml:",omitempty"`
+	NextUploadIDMarker string `xml:"NextUploadIdMarker,omitempty"`
+	Prefix             string
+	Delimiter          string `xml:",omitempty"`
+	EncodingType       string `xml:",omitempty"`
+	MaxUploads         int
+	IsTruncated        bool
+	Uploads            []listedUpload `xml:"Upload"`
+	CommonPrefixes     []commonPrefix `xml:"CommonPrefixes"`
+}
+
+type listedUpload struct {
+	Key          string
+	UploadID     string `xml:"UploadId"`
+	Initiator    owner
+	Owner        owner
+	StorageClass string
+	Initiated    string
+}
+
 func (a *api) listUploads(r *wire.Request) (*wire.Reply, error) {
 	q, err := parseQuery(r.Query, "max-uploads")
 	if err != nil {
@@ -301,31 +326,9 @@ func (a *api) listUploads(r *wire.Request) (*wire.Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	type upload struct {
-		Key          string
-		UploadID     string `xml:"UploadId"`
-		Initiator    owner
-		Owner        owner
-		StorageClass string
-		Initiated    string
-	}
 	key, id := r.Query.Get("key-marker"), r.Query.Get("upload-id-marker")
-	out := struct {
-		XMLName            xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListMultipartUploadsResult"`
-		Bucket             string
-		KeyMarker          string
-		UploadIDMarker     string `xml:"UploadIdMarker"`
-		NextKeyMarker      string `xml:",omitempty"`
-		NextUploadIDMarker string `xml:"NextUploadIdMarker,omitempty"`
-		Prefix             string
-		Delimiter          string `xml:",omitempty"`
-		EncodingType       string `xml:",omitempty"`
-		MaxUploads         int
-		IsTruncated        bool
-		Uploads            []upload       `xml:"Upload"`
-		CommonPrefixes     []commonPrefix `xml:"CommonPrefixes"`
-	}{Bucket: r.Path("bucket"), KeyMarker: q.encode(key), UploadIDMarker: id, Prefix: q.encode(q.Prefix),
-		Delimiter: q.encode(q.Delimiter), EncodingType: q.url, MaxUploads: q.max}
+	out := uploadList{Bucket: r.Path("bucket"), KeyMarker: q.encode(key), UploadIDMarker: id,
+		Prefix: q.encode(q.Prefix), Delimiter: q.encode(q.Delimiter), EncodingType: q.url, MaxUploads: q.max}
 	last := ""
 	for i, u := range all {
 		of := u.Key
@@ -350,7 +353,7 @@ func (a *api) listUploads(r *wire.Request) (*wire.Reply, error) {
 			out.NextKeyMarker, out.NextUploadIDMarker = q.encode(of), ""
 			continue
 		}
-		out.Uploads = append(out.Uploads, upload{q.encode(u.Key), u.ID, owner{u.Owner, u.Owner}, a.owner, "STANDARD",
+		out.Uploads = append(out.Uploads, listedUpload{q.encode(u.Key), u.ID, owner{u.Owner, u.Owner}, a.owner, "STANDARD",
 			stamp(u.Made)})
 		out.NextKeyMarker, out.NextUploadIDMarker = q.encode(u.Key), u.ID
 	}

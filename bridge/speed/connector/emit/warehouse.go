@@ -26,23 +26,54 @@ var roleForm = regexp.MustCompile(
 	`^(default|arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+(,arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+)*)$`)
 var regionForm = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
 
+// A warehouseJSON is what a file says of a warehouse.
+type warehouseJSON struct {
+	Dialect     string
+	URL         string
+	Password    secret
+	Table       string
+	Columns     []string
+	FilesTable  string
+	Format      string
+	Delimiter   string
+	Compression string
+	Bucket      string
+	Region      string
+	EndpointURL string
+	IAMRole     string
+}
+
 func newWarehouse(p *parse) connector.Emitter {
-	var doc struct {
-		Dialect     string
-		URL         string
-		Password    secret
-		Table       string
-		Columns     []string
-		FilesTable  string
-		Format      string
-		Delimiter   string
-		Compression string
-		Bucket      string
-		Region      string
-		EndpointURL string
-		IAMRole     string
-	}
+	var doc warehouseJSON
 	p.into(&doc)
+	o := doc.options(p)
+	p.want("URL", doc.URL, databaseURL)
+	password := p.secret("Password", doc.Password)
+	if len(p.errs) > 0 {
+		return nil
+	}
+	at := awsapi.Place{Region: doc.Region, EndpointURL: doc.EndpointURL}
+	if o.Redshift {
+		o.Objects = s3.New(p.aws(at)) // it reads no other
+	} else if store, ok := p.objects(at).(warehouse.Store); ok {
+		o.Objects = store
+	} else {
+		p.bad("Bucket: the object store cannot be read")
+	}
+	var err error
+	if o.Conn, err = pgx.ParseConfig(doc.URL); err != nil {
+		p.bad("URL: %w", err)
+		return nil
+	}
+	o.Conn.DefaultQueryExecMode = pgx.QueryExecModeExec // each statement is used once
+	if password != "" {
+		o.Conn.Password = password
+	}
+	return &warehouseEmitter{warehouse: warehouse.New(o)}
+}
+
+// options checks what does not need another service.
+func (doc *warehouseJSON) options(p *parse) warehouse.Options {
 	o := warehouse.Options{
 		Redshift: doc.Dialect == "redshift", Table: doc.Table, Columns: doc.Columns, Files: doc.FilesTable,
 		JSON: doc.Format == "json", Delimiter: ',', Gzip: doc.Compression == "GZIP", Bucket: doc.Bucket,
@@ -89,29 +120,7 @@ func newWarehouse(p *parse) connector.Emitter {
 	} else if doc.IAMRole != "" {
 		p.bad("IAMRole: it is redshift's")
 	}
-	p.want("URL", doc.URL, databaseURL)
-	password := p.secret("Password", doc.Password)
-	if len(p.errs) > 0 {
-		return nil
-	}
-	at := awsapi.Place{Region: doc.Region, EndpointURL: doc.EndpointURL}
-	if o.Redshift {
-		o.Objects = s3.New(p.aws(at)) // it reads no other
-	} else if store, ok := p.objects(at).(warehouse.Store); ok {
-		o.Objects = store
-	} else {
-		p.bad("Bucket: the object store cannot be read")
-	}
-	var err error
-	if o.Conn, err = pgx.ParseConfig(doc.URL); err != nil {
-		p.bad("URL: %w", err)
-		return nil
-	}
-	o.Conn.DefaultQueryExecMode = pgx.QueryExecModeExec // each statement is used once
-	if password != "" {
-		o.Conn.Password = password
-	}
-	return &warehouseEmitter{warehouse: warehouse.New(o)}
+	return o
 }
 
 // databaseURL wants postgres://USER@HOST/DATABASE and no password.

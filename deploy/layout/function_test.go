@@ -1,0 +1,105 @@
+package layout
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// maxFunction is how many lines a function may have, from func to its last brace.
+// Those of tests are not counted: many are one table.
+const maxFunction = 60
+
+// A longFunction may have more, for a reason: it reads as one thing, or it is hot and
+// a call in it would be measured.
+type longFunction struct {
+	lines  int // that it has, at most
+	reason string
+}
+
+const (
+	aTable   = "it is a table, a line an entry"
+	aSwitch  = "it is a switch, a case each"
+	aFormat  = "it reads or writes a format from front to back"
+	isHot    = "it is hot, and measured as it is"
+	inSteps  = "its steps share what they have open, and say what to undo"
+	oneCheck = "it is one check after another"
+)
+
+// longFunctions are by file and name.
+var longFunctions = map[string]longFunction{
+	"agent/config/decode.go value":                                    {73, aSwitch},
+	"agent/device/status.go metrics":                                  {66, aTable},
+	"agent/health/health.go Serve":                                    {67, inSteps},
+	"agent/provision/provision.go run":                                {61, inSteps},
+	"agent/spool/salvage.go fill":                                     {68, inSteps},
+	"agent/telemetry/decode.go schema":                                {79, aFormat},
+	"agent/telemetry/ints.go appendInts":                              {61, isHot},
+	"bridge/cli/rule_replay_text.go reportText":                       {61, aFormat},
+	"bridge/config/check.go bounds":                                   {100, aTable},
+	"bridge/config/config.go Load":                                    {62, inSteps},
+	"bridge/control/authz/context.go lookup":                          {70, aSwitch},
+	"bridge/control/pki/verify.go Verify":                             {76, oneCheck},
+	"bridge/control/provision/apply.go thing":                         {67, aTable},
+	"bridge/control/provision/provision.go Provision":                 {63, inSteps},
+	"bridge/control/registry/registrytest/registrytest.go testTables": {64, oneCheck},
+	"bridge/datadir/check.go look":                                    {62, oneCheck},
+	"bridge/serving/aws/s3/none.go none":                              {70, aTable},
+	"bridge/speed/connector/emit/search.go newSearch":                 {64, oneCheck},
+	"bridge/speed/connector/worker.go take":                           {63, inSteps},
+	"bridge/speed/iotsql/check.go slip":                               {66, aSwitch},
+	"bridge/speed/iotsql/number_text.go parseNumber":                  {75, isHot},
+	"bridge/speed/kinesis/put.go PutRecords":                          {72, isHot},
+	"bridge/speed/message/record.go AppendRecord":                     {61, isHot},
+	"bridge/speed/mqtt/mqtttest/load.go Run":                          {90, inSteps},
+	"bridge/speed/mqtt/packet/properties.go Parse":                    {80, isHot},
+	"bridge/speed/rules/rule.go Parse":                                {65, oneCheck},
+	"bridge/speed/streams/pebble/block.go appendBlock":                {66, isHot},
+	"bridge/speed/streams/pebble/reshard.go reshard":                  {69, inSteps},
+	"bridge/speed/streams/streamstest/crash.go check":                 {65, oneCheck},
+	"deploy/kinesisbench/idle.go idle":                                {72, inSteps},
+	"hal/sensor/bme280.go once":                                       {64, inSteps},
+}
+
+// TestFunctions finds functions that have too many lines, and entries of
+// longFunctions that are not needed any more.
+func TestFunctions(t *testing.T) {
+	seen, n := map[string]bool{}, 0
+	for name := range strings.FieldsSeq(tracked(t, "*.go")) {
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		fset := token.NewFileSet()
+		file, err := parser.ParseFile(fset, filepath.Join(root, name), nil, parser.SkipObjectResolution)
+		if err != nil {
+			continue // removed and not committed yet
+		}
+		for _, d := range file.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			n++
+			lines := fset.Position(f.End()).Line - fset.Position(f.Pos()).Line + 1
+			key := name + " " + f.Name.Name
+			most := maxFunction
+			if long, ok := longFunctions[key]; ok && lines > maxFunction {
+				seen[key], most = true, long.lines
+			}
+			if lines > most {
+				t.Errorf("%s has %d lines, want at most %d", key, lines, most)
+			}
+		}
+	}
+	for key := range longFunctions {
+		if !seen[key] {
+			t.Errorf("%s is in longFunctions, and has no more than %d lines, or is gone", key, maxFunction)
+		}
+	}
+	if n < 1000 {
+		t.Fatalf("%d functions are found; the test looks at nothing", n)
+	}
+}
