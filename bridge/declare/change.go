@@ -12,7 +12,7 @@ type verdict int
 
 const (
 	applied     verdict = iota + 1
-	kept                // refused; what it declared before stays
+	refusedKept         // refused; what it declared before stays
 	refusedBare         // refused, and there is nothing of before
 	gone                // and what it declared was in force
 	goneRefused         // and nothing of it was in force
@@ -42,7 +42,7 @@ func changesOf(before, now map[string]outcome) (all []change) {
 		}
 		switch {
 		case o.err != nil && stays(now, path):
-			c.verdict = kept
+			c.verdict = refusedKept
 		case o.err != nil:
 			c.verdict = refusedBare
 		}
@@ -80,7 +80,7 @@ func (d *Dir) logChanges(changes []change) {
 		switch c.verdict {
 		case refusedBare:
 			d.opts.Log.Error("a declaration is refused, and there is none of before", "file", c.path, "err", c.err)
-		case kept:
+		case refusedKept:
 			d.opts.Log.Error("a declaration is refused; what it declared before stays", "file", c.path, "err", c.err)
 		}
 	}

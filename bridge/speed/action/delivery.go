@@ -44,8 +44,8 @@ type Delivery struct {
 	Expiry     uint32 // seconds; 0: for ever
 
 	// ID is the same as often as this is tried, and no other delivery's: a UUID made
-	// of the message's trace id and the rule's slot. It is what targets know twins
-	// by. "" of versions before 4.
+	// of the message's trace id and the rule's slot. Targets know duplicates by
+	// it. "" of versions before 4.
 	ID string
 	// Parameters are the action's, in the order of its kind, each evaluated once,
 	// when it was staged.

@@ -65,7 +65,7 @@ var toChannel = sentKind{
 	},
 }
 
-// A ChannelMessage is one message of a channel. Two of the same id are twins.
+// A ChannelMessage is one message of a channel. Two of the same id are duplicates.
 type ChannelMessage struct {
 	ID   string
 	Data []byte

@@ -16,20 +16,20 @@ type Retained struct {
 	most, each usage // of all, and of one owner
 
 	mu      sync.RWMutex // guards what follows
-	byTopic map[string]kept
+	byTopic map[string]retainedMessage
 	tree    branch // the same messages
 	all     usage
 	owners  map[string]usage
 }
 
-// A kept message, and when it came.
-type kept struct {
+// A retainedMessage is one, and when it came.
+type retainedMessage struct {
 	m  *message.Message
 	at time.Time
 }
 
 func newRetained(most, each usage) *Retained {
-	return &Retained{byTopic: make(map[string]kept), owners: make(map[string]usage), most: most, each: each}
+	return &Retained{byTopic: make(map[string]retainedMessage), owners: make(map[string]usage), most: most, each: each}
 }
 
 // retainedSize counts the branches of unusually deep topics, too: they can take
@@ -56,7 +56,7 @@ func (r *Retained) set(m *message.Message, at time.Time) bool {
 	if len(m.Payload) == 0 || !room {
 		return room
 	}
-	r.byTopic[m.Topic] = kept{m, at}
+	r.byTopic[m.Topic] = retainedMessage{m, at}
 	r.tree.set(m)
 	r.count(m, 1)
 	return true
@@ -136,7 +136,7 @@ func (r *Retained) is(m *message.Message) bool {
 }
 
 // get returns what is kept for a topic, if it has expired too.
-func (r *Retained) get(name string) (kept, bool) {
+func (r *Retained) get(name string) (retainedMessage, bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	k, ok := r.byTopic[name]
@@ -158,7 +158,7 @@ func (r *Retained) Get(name string) (m *message.Message, at time.Time, ok bool) 
 // topic after the given one, until f returns false.
 func (r *Retained) List(after string, f func(m *message.Message, at time.Time) bool) {
 	r.mu.RLock()
-	var all []kept
+	var all []retainedMessage
 	now := time.Now()
 	for t, k := range r.byTopic {
 		if t > after && !k.m.Expired(now) {
@@ -166,7 +166,7 @@ func (r *Retained) List(after string, f func(m *message.Message, at time.Time) b
 		}
 	}
 	r.mu.RUnlock()
-	slices.SortFunc(all, func(a, b kept) int { return strings.Compare(a.m.Topic, b.m.Topic) })
+	slices.SortFunc(all, func(a, b retainedMessage) int { return strings.Compare(a.m.Topic, b.m.Topic) })
 	for _, k := range all {
 		if !f(k.m, k.at) {
 			return

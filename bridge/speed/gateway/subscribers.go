@@ -134,8 +134,8 @@ func (s *Subscribers) deliver(m *message.Message, b *streams.Batch, all bool) (w
 // retain keeps m, or forgets what its topic had, in b too if things are durable.
 func (s *Subscribers) retain(m *message.Message, b *streams.Batch) {
 	now := time.Now()
-	kept := s.retained.set(m, now)
-	if !kept {
+	stored := s.retained.set(m, now)
+	if !stored {
 		s.count.droppedRetained.Add(1)
 		s.refusedTo(m.Owner, "there is no room for retained messages, they are delivered and not kept")
 	}

@@ -15,7 +15,7 @@ import (
 var seedFlag = flag.Uint64("seed", 0, "seed of the random tests; 0: a new one")
 
 // Whatever was sent and answered comes until it is deleted and that is answered, and
-// then never again; in FIFO queues in the order of each group and without twins,
+// then never again; in FIFO queues in the order of each group and without duplicates,
 // wherever the power goes.
 func TestCrash(t *testing.T) {
 	seed := *seedFlag
@@ -117,7 +117,7 @@ func (m *model) send(q *Queue) {
 		m.state[body] = sending
 		ms = append(ms, m.message(body))
 		if FIFO(m.name) && m.r.IntN(4) == 0 {
-			ms = append(ms, m.message(body)) // a twin
+			ms = append(ms, m.message(body)) // a duplicate
 		}
 	}
 	for i, err := range q.Send(m.t.Context(), ms) {

@@ -30,7 +30,7 @@ const (
 	MaxReceive  = 10      // messages that one Receive returns
 	maxInFlight = 20_000  // received and neither deleted nor visible again; of a FIFO queue those before it too
 	maxQueues   = 1000    // ours: each costs memory
-	maxTwins    = 1 << 20 // ours: messages that a FIFO queue took in five minutes
+	maxDedups   = 1 << 20 // ours: messages that a FIFO queue took in five minutes
 	dedupWindow = 5 * time.Minute
 )
 

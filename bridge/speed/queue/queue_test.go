@@ -188,7 +188,7 @@ func TestFIFO(t *testing.T) {
 		q := s.queue(t, "work.fifo", nil)
 		send(t, q, "g", "a", "b")
 		send(t, q, "h", "x")
-		send(t, q, "g", "a") // a twin
+		send(t, q, "g", "a") // a duplicate
 		r := want(t, q, 1, "a")
 		want(t, q, 10, "x") // g waits
 		if errs := q.Delete(t.Context(), r); errs[0] != nil {
@@ -198,7 +198,7 @@ func TestFIFO(t *testing.T) {
 		time.Sleep(30 * time.Second)
 		want(t, q, 10, "b x")
 
-		// Twins are known after a restart, for five minutes.
+		// Duplicates are known after a restart, for five minutes.
 		s.stop()
 		s = start(t, fs)
 		q, err := s.Get("work.fifo")
@@ -210,8 +210,8 @@ func TestFIFO(t *testing.T) {
 		time.Sleep(dedupWindow)
 		send(t, q, "g", "a")
 		want(t, q, 10, "b x a")
-		twin := &Message{Body: "again", Group: "g", DedupID: "d-a"}
-		if errs := q.Send(t.Context(), []*Message{twin}); errs[0] != nil || twin.ID == "" {
+		dedup := &Message{Body: "again", Group: "g", DedupID: "d-a"}
+		if errs := q.Send(t.Context(), []*Message{dedup}); errs[0] != nil || dedup.ID == "" {
 			t.Error(errs)
 		}
 		s.stop()

@@ -30,8 +30,8 @@ type Queue struct {
 	cursor uint64        // no message from here on was looked at
 	known  []*entry      // looked at and not deleted, by offset
 	wake   chan struct{} // closed, and made anew, when a message may have become visible
-	twins  map[string]*twin
-	swept  time.Time // when old twins were looked for
+	dedups map[string]*dedup
+	swept  time.Time // when older messages were looked for in dedups
 }
 
 // An entry is a message that was looked at.
@@ -45,8 +45,9 @@ type entry struct {
 	moving  bool      // to the dead letters; nobody else does
 }
 
-// A twin is a message that a FIFO queue took a short time ago.
-type twin struct {
+// A dedup is what is known of a message that a FIFO queue took in the last five
+// minutes, by which its duplicates are found.
+type dedup struct {
 	id       string
 	sequence uint64
 	at       time.Time
@@ -57,7 +58,7 @@ type twin struct {
 func (s *Service) open(name string, info streams.Info) (*Queue, error) {
 	q := &Queue{log: s.log, now: s.now, name: name, stream: info.Name, id: info.ID, made: info.Created,
 		get: s.Get, warn: s.warn,
-		key: fmt.Appendf(nil, "queue/%s/%d", name, info.ID), wake: make(chan struct{}), twins: map[string]*twin{}}
+		key: fmt.Appendf(nil, "queue/%s/%d", name, info.ID), wake: make(chan struct{}), dedups: map[string]*dedup{}}
 	c := Default()
 	if err := unmarshalConfig(info.Attributes, &c); err != nil {
 		return nil, err
@@ -70,7 +71,7 @@ func (s *Service) open(name string, info streams.Info) (*Queue, error) {
 	if err := q.restore(raw); err != nil {
 		return nil, err
 	}
-	return q, q.loadTwins()
+	return q, q.loadDedups()
 }
 
 // Name is the queue's.

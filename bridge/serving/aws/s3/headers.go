@@ -26,8 +26,8 @@ const (
 	metaPrefix = "X-Amz-Meta-"
 )
 
-// kept are the headers that an object's GET answers with again.
-var kept = []string{"Content-Type", "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language",
+// storedHeaders are those that an object's GET answers with again.
+var storedHeaders = []string{"Content-Type", "Cache-Control", "Content-Disposition", "Content-Encoding", "Content-Language",
 	"Expires"}
 
 // unserved are headers whose wish cannot be done, so that it is refused.
@@ -68,7 +68,7 @@ func attributes(h http.Header) (objects.Attributes, error) {
 	if err := checkWishes(h); err != nil {
 		return a, err
 	}
-	for _, name := range kept {
+	for _, name := range storedHeaders {
 		value := h.Get(name)
 		if name == "Content-Encoding" {
 			value = withoutChunked(value)

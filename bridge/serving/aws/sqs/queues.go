@@ -44,15 +44,16 @@ var attributes = map[string]attribute{
 	},
 	"RedrivePolicy": {setRedrive, getRedrive},
 	// What a queue is by its name, and what has no effect here.
-	"FifoQueue":                    kept,
-	"SqsManagedSseEnabled":         kept,
-	"KmsMasterKeyId":               kept,
-	"KmsDataKeyReusePeriodSeconds": kept,
-	"DeduplicationScope":           kept,
-	"FifoThroughputLimit":          kept,
+	"FifoQueue":                    noEffect,
+	"SqsManagedSseEnabled":         noEffect,
+	"KmsMasterKeyId":               noEffect,
+	"KmsDataKeyReusePeriodSeconds": noEffect,
+	"DeduplicationScope":           noEffect,
+	"FifoThroughputLimit":          noEffect,
 }
 
-var kept = attribute{
+// noEffect takes any value and answers none.
+var noEffect = attribute{
 	func(*queue.Config, string) error { return nil },
 	func(*queue.Config, *service, *wire.Request) string { return "" },
 }

@@ -58,7 +58,7 @@ func metrics(o *Options) do {
 				err = o.Metrics.Put(metric.Sample{Namespace: d.Parameter("metricNamespace"), Name: x.Name, Unit: x.Unit,
 					Value: x.Value, Time: x.Time})
 			}
-			return never(err)
+			return asPermanent(err)
 		})
 	}
 	clients := newClients(o, "cloudwatchMetric", cloudwatch.New)
@@ -72,7 +72,7 @@ func metrics(o *Options) do {
 				data := make([]cloudwatch.Datum, len(run))
 				for i, d := range run {
 					if data[i], err = datum(d); err != nil {
-						return never(err)
+						return asPermanent(err)
 					}
 				}
 				return c.Put(ctx, run[0].Parameter("metricNamespace"), data)
@@ -106,12 +106,12 @@ func putLogs(ctx context.Context, c *logs.Client, run deliveries) []error {
 	for i, d := range run {
 		if d.Parameter("batchMode") != "true" {
 			at, err := strconv.ParseInt(d.Parameter("timestamp"), 10, 64)
-			errs[i] = never(err)
+			errs[i] = asPermanent(err)
 			lines = append(lines, line{logs.Event{Time: at, Message: string(d.Data)}, i})
 			continue
 		}
 		events, err := action.LogEvents(d.Data)
-		errs[i] = never(err)
+		errs[i] = asPermanent(err)
 		for _, e := range events {
 			lines = append(lines, line{logs.Event{Time: *e.Timestamp, Message: *e.Message}, i})
 		}

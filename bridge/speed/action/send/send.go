@@ -193,23 +193,23 @@ func final(err error) error {
 		permanent = awsapi.Permanent(err)
 	}
 	if permanent {
-		return never(err)
+		return asPermanent(err)
 	}
 	return err
 }
 
-// never makes an error that is not tried again. It reads as before.
-func never(err error) error {
+// asPermanent makes an error one that is not tried again. It reads as before.
+func asPermanent(err error) error {
 	if err == nil {
 		return nil
 	}
-	return &forGood{err}
+	return &permanentError{err}
 }
 
-// A forGood is an error that wraps action.ErrPermanent, too.
-type forGood struct{ error }
+// A permanentError wraps action.ErrPermanent, too.
+type permanentError struct{ error }
 
-func (e *forGood) Unwrap() []error { return []error{e.error, action.ErrPermanent} }
+func (e *permanentError) Unwrap() []error { return []error{e.error, action.ErrPermanent} }
 
 // errBefore is of deliveries that were not tried: one before them is to be tried
 // again, and what is sent to one target keeps its order.

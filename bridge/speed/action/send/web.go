@@ -47,7 +47,7 @@ func addWeb(o *Options, add adding) {
 		r, err := post.Request(ctx, "POST", d.Parameter("url"), d.Data, map[string]string{
 			"Content-Type": "application/json", "Authorization": "Bearer " + d.Parameter("token")})
 		if err != nil {
-			return never(err)
+			return asPermanent(err)
 		}
 		return post.Do(o.webOfRules(), r)
 	}))
@@ -60,7 +60,7 @@ func index(ctx context.Context, c *search.Client, run deliveries) []error {
 		if bytes.ContainsAny(d.Data, "\r\n") { // of a lone *: bulk has a document on each line
 			var b bytes.Buffer
 			if err := json.Compact(&b, d.Data); err != nil {
-				return each(len(run), never(err))
+				return each(len(run), asPermanent(err))
 			}
 			d.Data = b.Bytes()
 		}

@@ -35,19 +35,19 @@ func (e *PartError) ErrorFault() smithy.ErrorFault {
 	return smithy.FaultServer
 }
 
-// again are parts of error codes that a later try may not meet, in lower case:
+// transient are parts of error codes that a later try may not meet, in lower case:
 // the service is busy, not well, or its clock, our clock or the credentials are
 // about to be set right. The services spell them differently (Common errors of
 // each API reference).
-var again = []string{
+var transient = []string{
 	"throttl", "throughputexceeded", "requestlimitexceeded", "toomanyrequests", "limitexceeded", "serviceunavailable",
 	"slowdown", "internalserver", "internalfailure", "internalerror", "serviceinternal", "internalservice",
 	"requesttimeout", "requestexpired", "expiredtoken", "timetooskewed", "priorrequestnotcomplete",
 	"transactionconflict", "transactioninprogress", "overlimit", "bandwidthlimit", "kmsinternal", "ec2throttled",
 }
 
-// never are codes that look like one of again and are none.
-var never = []string{"itemcollectionsizelimitexceeded", "messagetoolong", "requestentitytoolarge", "requesttoolarge"}
+// permanent are codes that look like one of transient and are none.
+var permanent = []string{"itemcollectionsizelimitexceeded", "messagetoolong", "requestentitytoolarge", "requesttoolarge"}
 
 // Permanent says whether a call that failed with err would fail again, however
 // often it is made: the service refused it, or the client cannot even write it
@@ -72,12 +72,12 @@ func Permanent(err error) bool {
 		status = p.Status
 	}
 	code := strings.ToLower(e.ErrorCode())
-	for _, c := range never {
+	for _, c := range permanent {
 		if strings.Contains(code, c) {
 			return true
 		}
 	}
-	for _, c := range again {
+	for _, c := range transient {
 		if strings.Contains(code, c) {
 			return false
 		}

@@ -31,7 +31,7 @@ var service = awsapi.Service{ID: "SQS", Name: "sqs", JSON: "1.0", Target: "Amazo
 type Client struct{ api *awsapi.Caller }
 
 // New returns a client. Nothing is asked. What the answer says the message's
-// checksum is is not looked at: it comes too late for anything but a twin.
+// checksum is is not looked at: it comes too late for anything but a duplicate.
 func New(c aws.Config) *Client { return &Client{service.Caller(c)} }
 
 // An entry is a message as SQS takes it.
