@@ -88,7 +88,8 @@ func inBubble(t *testing.T, most int, f func(t *testing.T, open func() *Service,
 
 func set(t *testing.T, s *Service, name, state, reason string) {
 	t.Helper()
-	if err := s.Set(t.Context(), Alarm{Name: name, State: state, Reason: reason, Rule: "r", Since: time.Now()}); err != nil {
+	a := Alarm{Name: name, State: state, Reason: reason, Rule: "r", Since: time.Now()}
+	if err := s.Set(t.Context(), a); err != nil {
 		t.Fatal(err)
 	}
 }
