@@ -15,6 +15,8 @@ type Redshift struct {
 	Options  url.Values // of the JDBC URL, such as ssl
 	Username string
 	Password Secret
+	RoleARN  string // by which Redshift reads the bucket
+	Postgres bool   // the URL says that it is PostgreSQL; else the database is asked
 
 	Table       string // as it was given: it may have a schema before a dot
 	Columns     string // comma-separated; empty: those of the table
@@ -49,7 +51,7 @@ func (r *reader) redshift(d *redshiftBlock) {
 	r.keepText("RoleARN", d.RoleARN)
 	r.keep("CloudWatchLoggingOptions", d.CloudWatchLoggingOptions)
 	r.noSecretsManager(d.SecretsManagerConfiguration)
-	c := &Redshift{Username: d.Username, Password: d.Password, Table: d.CopyCommand.DataTableName,
+	c := &Redshift{RoleARN: d.RoleARN, Username: d.Username, Password: d.Password, Table: d.CopyCommand.DataTableName,
 		Columns: d.CopyCommand.DataTableColumns, CopyOptions: d.CopyCommand.CopyOptions}
 	r.c.Redshift = c
 	r.jdbc(d.ClusterJDBCURL, c)
@@ -82,6 +84,7 @@ func (r *reader) jdbc(text string, c *Redshift) {
 	rest, ok := strings.CutPrefix(text, "jdbc:redshift:")
 	if !ok {
 		rest, ok = strings.CutPrefix(text, "jdbc:postgresql:")
+		c.Postgres = ok
 	}
 	u, err := url.Parse(rest)
 	if !ok || err != nil || u.Host == "" || u.Port() == "" || u.Hostname() == "" || len(u.Path) < 2 || u.User != nil {

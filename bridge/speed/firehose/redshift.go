@@ -32,6 +32,29 @@ type copyOptions struct {
 	delimiter  byte // of text; COPY's standard is |
 }
 
+// errNotServed says that PostgreSQL's COPY has no such option, or we do not know it.
+var errNotServed = errors.New("is not served by PostgreSQL")
+
+// checkCopy says whether options that Redshift gets as they are can be but options: they
+// end no statement and hide nothing of it.
+func checkCopy(text string) error {
+	quoted := false
+	for i, c := range text {
+		switch {
+		case c == '\'':
+			quoted = !quoted
+		case c < ' ' && c != '\n' && c != '\t', c == 0x7f:
+			return errors.New("CopyCommand.CopyOptions: a control character")
+		case !quoted && (c == ';' || c == '"' || strings.HasPrefix(text[i:], "--") || strings.HasPrefix(text[i:], "/*")):
+			return errors.New("CopyCommand.CopyOptions: want options alone: no ; -- /* or \" outside of quotes")
+		}
+	}
+	if quoted {
+		return errors.New("CopyCommand.CopyOptions: a quote is not closed")
+	}
+	return nil
+}
+
 // parseCopy reads CopyOptions: CSV, JSON 'auto', GZIP, DELIMITER 'x', with FORMAT and
 // AS in their places.
 func parseCopy(text string) (o copyOptions, err error) {
@@ -61,7 +84,7 @@ func parseCopy(text string) (o copyOptions, err error) {
 			}
 			o.delimiter, words = d[0], words[1:]
 		default:
-			return o, fmt.Errorf("CopyCommand.CopyOptions: %.40q is not served", word)
+			return o, fmt.Errorf("CopyCommand.CopyOptions: %.40q %w", word, errNotServed)
 		}
 	}
 	return o, nil
@@ -71,6 +94,11 @@ func parseCopy(text string) (o copyOptions, err error) {
 func (r *Redshift) check(c *Config) error {
 	o, err := parseCopy(r.CopyOptions)
 	switch {
+	case errors.Is(err, errNotServed) && !r.Postgres:
+		err = checkCopy(r.CopyOptions) // Redshift itself may know it
+		if err != nil {
+			return err
+		}
 	case err != nil:
 		return err
 	case o.gzip != (c.Objects.Compression == compress.Gzip):
@@ -96,10 +124,7 @@ func (r *Redshift) columns() (all []string) {
 // warehouse is the table of a configuration.
 func (d *stream) warehouse(c *Config) (*warehouse.Warehouse, error) {
 	r := c.Redshift
-	o, err := parseCopy(r.CopyOptions)
-	if err != nil {
-		return nil, err
-	}
+	o, unloadable := parseCopy(r.CopyOptions)
 	at := url.URL{Scheme: "postgres", User: url.User(r.Username), Host: r.Address, Path: "/" + r.Database}
 	if mode := r.Options.Get("sslmode"); mode != "" {
 		at.RawQuery = url.Values{"sslmode": {mode}}.Encode()
@@ -130,6 +155,7 @@ func (d *stream) warehouse(c *Config) (*warehouse.Warehouse, error) {
 	return warehouse.New(warehouse.Options{
 		Conn: conn, Table: r.Table, Columns: r.columns(), Files: files, MakeFiles: true,
 		JSON: o.json, Delimiter: o.delimiter, Gzip: o.gzip, Objects: from, Bucket: c.Objects.Bucket,
+		Ask: !r.Postgres, CopyOptions: r.CopyOptions, IAMRole: r.RoleARN, Unloadable: unloadable,
 	}), nil
 }
 
@@ -154,7 +180,7 @@ func (d *stream) toWarehouse(ctx context.Context, c *Config, p *plan) (*delivery
 			if n().records == 0 {
 				return nil, nil
 			}
-			err := w.Load(ctx, p.ID, []string{p.Key})
+			err := w.Load(ctx, p.loadName(c), []string{p.Key})
 			if err != nil && failing.IsZero() {
 				failing = time.Now()
 			}
@@ -178,6 +204,12 @@ func (d *stream) toWarehouse(ctx context.Context, c *Config, p *plan) (*delivery
 	}, nil
 }
 
+// loadName names the manifest of a load, below manifests/: the hour of the plan, the
+// delivery stream and the plan's id.
+func (p *plan) loadName(c *Config) string {
+	return time.UnixMilli(p.At).UTC().Format("2006/01/02/15/") + c.Name + "-" + p.ID
+}
+
 // A manifest names objects as COPY … MANIFEST reads them.
 type manifest struct {
 	Entries []manifestEntry `json:"entries"`
@@ -195,7 +227,7 @@ func (d *stream) skip(ctx context.Context, c *Config, p *plan, n counts, why err
 	if err != nil {
 		return nil, err
 	}
-	key := "errors/manifests/" + time.UnixMilli(p.At).UTC().Format("2006/01/02/15/") + c.Name + "-" + p.ID
+	key := "errors/manifests/" + p.loadName(c)
 	write := func(_ context.Context, w io.Writer) error { _, err := w.Write(raw); return err }
 	o := []output{{place: c.Objects.place(), bucket: p.Bucket, key: key, kind: ManifestType, records: n.records,
 		bytes: int64(len(raw)), write: write}}

@@ -116,3 +116,68 @@ func TestWarehouseDestination(t *testing.T) {
 		t.Errorf("%q, %v", files, err)
 	}
 }
+
+// Redshift is told to COPY what a manifest names, in the words of the delivery stream;
+// what it does not load in the window is skipped and in a manifest under errors/, and
+// loaded when that is driven again. A stand-in takes its place.
+func TestRedshift(t *testing.T) {
+	k := &bucket{objects: map[string][]byte{}}
+	r := &redshiftStandIn{t: t, objects: k, files: map[string]bool{}}
+	r.fail = func(n int) string {
+		switch n {
+		case 1:
+			return "S3ServiceException: slow down"
+		case 3:
+			return "Load into table 'readings' failed. Check 'stl_load_errors' system table for details."
+		}
+		return ""
+	}
+	b := newBench(t, fmt.Sprintf(`{"DeliveryStreamName": "d", "RedshiftDestinationConfiguration": {
+	  "RoleARN": "arn:aws:iam::123456789012:role/load", "ClusterJDBCURL": "jdbc:redshift://%s/dev?sslmode=disable",
+	  "Username": "u", "Password": "hidden-pw", "CopyCommand": {"DataTableName": "public.readings",
+	  "DataTableColumns": "n, device", "CopyOptions": "JSON 's3://paths/p.json' MAXERROR 3 DATEFORMAT 'auto'"},
+	  "RetryOptions": {"DurationInSeconds": 7200}, "S3Configuration": {"BucketARN": "arn:aws:s3:::load",
+	    "Prefix": "in/", "BufferingHints": {"SizeInMBs": 1, "IntervalInSeconds": 0}}}}`, r.listen()), nil, k)
+	defer b.stop()
+	loaded := func() int {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		return len(r.loaded)
+	}
+	put(t, b.store, "d", `{"n":1,"device":"a"}`)
+	await.True(t, "an object that is loaded", func() bool { return loaded() == 1 })
+	put(t, b.store, "d", `{"n":"none"}`)
+	await.True(t, "a manifest", func() bool { return len(b.failed(t)) == 1 })
+	f := b.failed(t)[0]
+	if f.Type != ManifestType || !strings.HasPrefix(f.Key, "errors/manifests/") || f.Records != 1 ||
+		!strings.Contains(f.Error, "stl_load_errors") {
+		t.Errorf("%+v", f)
+	}
+	if err := b.Redrive(t.Context(), "d", nil, func(Redriven) {}); err != nil || loaded() != 2 || len(b.failed(t)) != 0 {
+		t.Errorf("driven again: %v, %d loaded", err, loaded())
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, sql := range r.copies {
+		before, rest, _ := strings.Cut(sql, "'s3://load/manifests/")
+		_, after, _ := strings.Cut(rest, "'")
+		if before != `COPY "public"."readings" ("n", "device") FROM ` || after !=
+			` CREDENTIALS 'aws_iam_role=arn:aws:iam::123456789012:role/load' MANIFEST `+
+				`JSON 's3://paths/p.json' MAXERROR 3 DATEFORMAT 'auto'` {
+			t.Errorf("%s", sql)
+		}
+	}
+	if len(r.copies) != 4 || len(r.files) != 2 || r.loaded[0] == r.loaded[1] {
+		t.Errorf("%q, %q", r.copies, r.loaded)
+	}
+}
+
+// Options that Redshift gets as they are end no statement.
+func TestRedshiftOptions(t *testing.T) {
+	for text, want := range map[string]bool{"MAXERROR 3": true, "NULL AS ';'": true, "x; DROP TABLE t": false,
+		"x --": false, "/* x": false, "'open": false, `"x"`: false, "a\x00": false} {
+		if err := checkCopy(text); (err == nil) != want {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

@@ -41,6 +41,13 @@ func (w *Warehouse) copyManifest(ctx context.Context, tx pgx.Tx, name string, ke
 func (w *Warehouse) copyStatement(manifest string) string {
 	var b strings.Builder
 	b.WriteString("COPY " + quoteTable(w.Table) + w.columns() + " FROM " + literal("s3://"+w.Bucket+"/"+manifest))
+	if w.Ask { // of a delivery stream, in the words of the Firehose developer guide
+		b.WriteString(" CREDENTIALS " + literal("aws_iam_role="+w.IAMRole) + " MANIFEST")
+		if w.CopyOptions != "" {
+			b.WriteString(" " + w.CopyOptions)
+		}
+		return b.String()
+	}
 	if w.IAMRole == "default" {
 		b.WriteString(" IAM_ROLE default")
 	} else {

@@ -26,6 +26,7 @@ type Store interface {
 type Options struct {
 	Conn      *pgx.ConnConfig
 	Redshift  bool   // else PostgreSQL
+	Ask       bool   // whether it is Redshift, the database says
 	Table     string // SCHEMA.TABLE or TABLE, as are all names of tables
 	Columns   []string
 	Files     string // table of files: a column FileColumn of text
@@ -36,6 +37,9 @@ type Options struct {
 
 	Objects Store // PostgreSQL: where the objects are read; Redshift: takes manifests
 	Bucket  string
+
+	CopyOptions string // Redshift: as they were given, of COPY; "": those of JSON, Delimiter and Gzip
+	Unloadable  error  // PostgreSQL: why it cannot load such objects, where it cannot
 
 	IAMRole string // Redshift: by which it reads the bucket
 	Region  string // Redshift: of the bucket; "": its own
@@ -92,6 +96,14 @@ func (w *Warehouse) load(ctx context.Context, conn *pgx.Conn, name string, keys 
 	if err != nil {
 		return err
 	}
+	if w.Ask {
+		if w, err = w.asked(ctx, tx); err != nil {
+			return err
+		}
+	}
+	if !w.Redshift && w.Unloadable != nil {
+		return fmt.Errorf("%w: %w", errContent, w.Unloadable)
+	}
 	if w.MakeFiles {
 		err = w.makeFiles(ctx, tx)
 	}
@@ -123,13 +135,29 @@ func (w *Warehouse) load(ctx context.Context, conn *pgx.Conn, name string, keys 
 	return tx.Commit(ctx)
 }
 
+// asked is the warehouse as its database says what it is.
+func (w *Warehouse) asked(ctx context.Context, tx pgx.Tx) (*Warehouse, error) {
+	var version string
+	if err := tx.QueryRow(ctx, "SELECT version()").Scan(&version); err != nil {
+		return nil, err
+	}
+	is := *w
+	is.Redshift = strings.Contains(version, "Redshift")
+	return &is, nil
+}
+
 // makeFiles makes the table of files. Who may not make tables can have it made.
 func (w *Warehouse) makeFiles(ctx context.Context, tx pgx.Tx) error {
+	create := "CREATE TABLE IF NOT EXISTS " + quoteTable(w.Files) + " (" + quote(FileColumn) +
+		" varchar(1024) PRIMARY KEY)"
+	if w.Redshift { // which has no to_regclass
+		_, err := tx.Exec(ctx, create)
+		return err
+	}
 	var there bool
 	err := tx.QueryRow(ctx, "SELECT to_regclass($1) IS NOT NULL", quoteTable(w.Files)).Scan(&there)
 	if err == nil && !there {
-		_, err = tx.Exec(ctx, "CREATE TABLE IF NOT EXISTS "+quoteTable(w.Files)+" ("+quote(FileColumn)+
-			" varchar(1024) PRIMARY KEY)")
+		_, err = tx.Exec(ctx, create)
 	}
 	return err
 }
