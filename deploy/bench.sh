@@ -66,6 +66,9 @@ section 'delivery streams: JSON in MB/s to each compression and to Parquet, and 
 bench ./bridge/speed/firehose/compress 'Write' -benchtime "$t"
 bench ./bridge/speed/firehose/convert 'Add' -benchtime "$t"
 bench ./bridge/speed/firehose/partition 'Eval' -benchtime "$t"
+section 'stores: rows/s into PostgreSQL by COPY, and into OpenSearch by bulk requests'
+bench ./bridge/speed/sink/warehouse 'Load' -benchtime 5x
+bench ./bridge/speed/sink/search 'Bulk' -benchtime 5x
 section 'gateway: QoS 1 publish to PUBACK beside mosquitto, nothing stored, plain TCP and mutual TLS'
 bench ./bridge/speed/gateway 'PublishAck/inflight=(1|20)(,mtls)?$' -benchtime 3x
 section 'gateway: 5,000 idle clients with a subscription each: memory, connects, all back at once; beside mosquitto'
@@ -79,6 +82,8 @@ bench ./deploy/e2e 'DurableRate' -benchtime 4x
 bench ./deploy/e2e 'IdleBridge' -benchtime 1x
 section 'bridge: the same with a subscriber of QoS 1, beside nats-server that syncs each message; and with a rule that writes each message to a file'
 bench ./deploy/e2e 'DurableDelivery|RuleToFile' -benchtime 3x
+section 'bridge: processor time of a message that a rule posts by HTTP, alone and ten in a request'
+bench ./deploy/e2e 'RuleToHTTP' -benchtime 3x
 section 'fleet index: 100,000 things with shadows: start of a bridge, the index built, and searches of it'
 bench ./bridge/server 'Start100k' -benchtime 3x
 bench ./bridge/control/index 'Build100k' -benchtime 3x

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -180,11 +181,10 @@ var firehoseRedrive = command{name: "firehose redrive", args: "NAME [ID…]",
 			switch {
 			case failed > 0:
 				return fmt.Errorf("%d of %d could not be delivered", failed, said)
-			case err != nil && said == 0:
-				return err
-			case said == 0:
+			case said == 0 && errors.Is(err, io.EOF): // an answer of no lines, to its end
 				fmt.Fprintln(c.stdout, "nothing waits to be driven again")
+				return nil
 			}
-			return nil
+			return err
 		})
 	}}

@@ -22,7 +22,7 @@ func cloudRows(t *testing.T, c *cloud) []*row {
 		r := &row{name: name, once: once, meter: l.meter, got: got,
 			action: fmt.Sprintf(`{%q:{%s}}`, kind, member), settings: place(kind, newWebGate(t, c.url, l))}
 		if halve == nil {
-			r.skip = map[way]string{half: "no parts of a request are answered for"}
+			r.skip = whole
 		}
 		return r
 	}
@@ -34,7 +34,7 @@ func cloudRows(t *testing.T, c *cloud) []*row {
 	s3Lane := &lane{meter: &meter{}}
 	all := []*row{
 		{name: "s3-delivery", once: true, meter: s3Lane.meter, got: func() []int { return c.objects("stream/") },
-			skip: map[way]string{half: "an object is taken whole or not"},
+			skip: map[string]string{halfTaken: "an object is taken whole or not", window: "24 hours"},
 			stream: fmt.Sprintf(`"ExtendedS3DestinationConfiguration":{"BucketARN":"arn:aws:s3:::lake","Prefix":"stream/",%s},
 			  "Tidemill":{"S3":{"Region":"us-east-1","EndpointURL":%q}}`, buffering, newWebGate(t, c.url, s3Lane))},
 		action("s3", "s3", `"bucketName":"lake","key":"objects/${id}"`, true, nil,
@@ -59,7 +59,7 @@ func cloudRows(t *testing.T, c *cloud) []*row {
 	f, m := &function{}, &meter{}
 	s := httptest.NewServer(f)
 	t.Cleanup(s.Close)
-	all = append(all, &row{name: "lambda", meter: m, got: f.got, skip: map[way]string{half: "a call takes one event"},
+	all = append(all, &row{name: "lambda", meter: m, got: f.got, skip: whole,
 		action:   `{"lambda":{"functionArn":"arn:aws:lambda:us-east-1:` + motoAccount + `:function:f"}}`,
 		settings: place("lambda", newWebGate(t, s.URL, &lane{meter: m}))})
 	return all

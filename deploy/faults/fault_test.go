@@ -35,19 +35,24 @@ type fault struct {
 // lateBy is how late an answer is that comes late.
 const lateBy = 400 * time.Millisecond
 
-// window is the column whose target is away for longer than its retry window.
-const window = "longer than the window"
+// Columns that not every row has. In window the target is away for longer than its
+// retry window; what was kept is then driven again.
+const (
+	halfTaken = "half taken"
+	noAnswer  = "no answer"
+	window    = "longer than the window"
+)
 
 var faults = []fault{
 	{"stopped", away, 3, false},
 	{"slow", slow, -1, false},
-	{"half taken", half, 2, true},
+	{halfTaken, half, 2, true},
 	{"503", busy, 3, false},
 	{"429", throttled, 3, false},
 	{"400", refused, 2, false},
 	{"garbage", garbage, 2, true},
 	{"answer lost", lost, 2, true},
-	{"no answer", silent, 1, false},
+	{noAnswer, silent, 1, false},
 	{"killed before", before, 1, false},
 	{"killed after", after, 1, true},
 	{window, busy, -1, false},

@@ -26,6 +26,9 @@ func rows(t *testing.T, ctx context.Context, c *cloud, nightly bool) (all []*row
 	return all
 }
 
+// whole is of targets that do not answer for the parts of a request.
+var whole = map[string]string{halfTaken: "a request is taken whole or not"}
+
 // buffering has a delivery stream deliver at once.
 const buffering = `"BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":0}`
 
@@ -75,20 +78,20 @@ func postgresRows(t *testing.T, ctx context.Context) []*row {
 	inserted := newLineGate(t, to, inserts, func() protocol { return &postgres{writing: 'E'} })
 	return []*row{
 		{name: "redshift", once: true, meter: loads, got: has("SELECT id FROM loaded"),
-			skip: map[way]string{half: "COPY takes all or nothing", silent: "a load may take 15 minutes"},
+			skip: map[string]string{halfTaken: "COPY takes all or nothing", noAnswer: "an attempt may take 15 minutes"},
 			stream: fmt.Sprintf(`"RedshiftDestinationConfiguration":{"ClusterJDBCURL":"jdbc:postgresql://%s/%s?sslmode=disable",
 			  "Username":%q,"Password":%q,"CopyCommand":{"DataTableName":"loaded","DataTableColumns":"id",
 			  "CopyOptions":"JSON 'auto'"},"RetryOptions":{"DurationInSeconds":WINDOW},
 			  "S3Configuration":{"BucketARN":"arn:aws:s3:::load",%s}}`, copied, c.Database, c.User,
 				c.Password, buffering)},
 		{name: "postgres", once: true, meter: inserts, got: has("SELECT id FROM inserted"),
-			skip:   map[way]string{half: "an INSERT takes all or nothing"},
+			skip:   whole,
 			action: `{"postgres":{"tableName":"inserted","idColumn":"rid"}}`,
 			settings: fmt.Sprintf("[postgres]\nurl = %q\npassword_file = %q\n",
 				strings.Replace(address, to, inserted, 1), passwordFile)},
 		{name: "timestream", once: true, meter: inserts, // behind the same gate
 			got:    has("SELECT bigint_value FROM plant.measures WHERE measure_name = 'id'"),
-			skip:   map[way]string{half: "an INSERT takes all or nothing"},
+			skip:   whole,
 			action: `{"timestream":{"databaseName":"plant","tableName":"measures","dimensions":[{"name":"d","value":"x"}]}}`},
 	}
 }
@@ -104,14 +107,14 @@ func webRows(t *testing.T) []*row {
 		return newWebGate(t, s.URL, &lane{meter: m})
 	}
 	return []*row{
-		{name: "http", meter: hooks, got: hook.got, skip: map[way]string{half: "no parts of a request are answered for"},
+		{name: "http", meter: hooks, got: hook.got, skip: whole,
 			action: fmt.Sprintf(`{"http":{"url":"%s/hook","enableBatching":true}}`,
 				serve(http.HandlerFunc(hook.hook), hooks))},
-		{name: "http-endpoint", meter: ins, got: in.got, skip: map[way]string{half: "no parts of a request are answered for"},
+		{name: "http-endpoint", meter: ins, got: in.got, skip: whole,
 			stream: fmt.Sprintf(`"HttpEndpointDestinationConfiguration":{"EndpointConfiguration":{"Url":"%s/in","AccessKey":"k"},
 			  "BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":0},"RetryOptions":{"DurationInSeconds":WINDOW},%s}`,
 				serve(http.HandlerFunc(in.endpoint), ins), keeps("http-endpoint"))},
-		{name: "splunk", meter: hecs, got: hec.got, skip: map[way]string{half: "no parts of a request are answered for"},
+		{name: "splunk", meter: hecs, got: hec.got, skip: whole,
 			stream: fmt.Sprintf(`"SplunkDestinationConfiguration":{"HECEndpoint":%q,"HECEndpointType":"Raw","HECToken":"token",
 			  "HECAcknowledgmentTimeoutInSeconds":180,"BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":0},
 			  "RetryOptions":{"DurationInSeconds":WINDOW},%s}`, serve(hec, hecs), keeps("splunk"))},

@@ -88,7 +88,7 @@ func (w *world) column(f fault, from int) []cell {
 	}
 	w.put(from, each)
 	for _, r := range w.rows {
-		if r.skip[f.way] != "" {
+		if r.skip[f.name] != "" {
 			r.meter.set(pass, 0)
 		} else {
 			r.meter.set(f.way, f.times)
@@ -98,7 +98,7 @@ func (w *world) column(f fault, from int) []cell {
 	case before, after:
 		w.until("every row has a request that is held", time.Minute, func() (bool, string) {
 			for _, r := range w.rows {
-				if _, held := r.meter.counts(); held == 0 && r.skip[f.way] == "" {
+				if _, held := r.meter.counts(); held == 0 && r.skip[f.name] == "" {
 					return false, r.name
 				}
 			}
@@ -117,7 +117,7 @@ func (w *world) column(f fault, from int) []cell {
 		met, _ := r.meter.counts()
 		cells[i] = w.count(r, from)
 		cells[i].met = met
-		if why := r.skip[f.way]; why != "" {
+		if why := r.skip[f.name]; why != "" {
 			cells[i].skipped = why
 		} else if met == 0 && f.way != before && f.way != after && f.name != window {
 			w.t.Errorf("%s, %s: no request met the fault", f.name, r.name)

@@ -26,13 +26,13 @@ import (
 // A row is a target of a rule or of a delivery stream.
 type row struct {
 	name     string
-	once     bool           // no record may be there twice
-	action   string         // of a rule, in JSON; "": it is a delivery stream
-	stream   string         // members of the delivery stream beside its name
-	meter    *meter         // of its gate
-	got      func() []int   // the records that the target has, each as often as it has it
-	skip     map[way]string // what cannot be done to it, and why
-	settings string         // of the bridge
+	once     bool              // no record may be there twice
+	action   string            // of a rule, in JSON; "": it is a delivery stream
+	stream   string            // members of the delivery stream beside its name
+	meter    *meter            // of its gate
+	got      func() []int      // the records that the target has, each as often as it has it
+	skip     map[string]string // what cannot be done to it, and why
+	settings string            // of the bridge
 }
 
 // A world is a bridge and its targets.

@@ -43,7 +43,8 @@ type Job struct {
 
 	// Send tries to deliver the items of idx, ascending, and tells which the sink
 	// did not take. An error says that the sink could not be asked, or that it is not
-	// known what it took: all of idx is sent again.
+	// known what it took: all of idx is sent again. Its context ends after 15 minutes,
+	// when the sink has taken what it was sent and answers nothing.
 	Send func(ctx context.Context, idx []int) ([]sink.Refusal, error)
 
 	// Enough says that an item has been tried for long enough and is given up. It
@@ -140,7 +141,7 @@ func (l *Line) Do(ctx context.Context, j *Job) error {
 // moved, that something was done or given up; and what went wrong.
 func (l *Line) attempt(ctx context.Context, p *progress) (again []sink.Refusal, moved bool, err error) {
 	l.note(func(s *Status) { s.Attempts++ })
-	refused, err := p.Send(ctx, p.left)
+	refused, err := p.send(ctx)
 	if err == nil {
 		refused, err = p.check(refused)
 	}
@@ -187,6 +188,16 @@ func (l *Line) attempt(ctx context.Context, p *progress) (again []sink.Refusal, 
 		}
 	}
 	return again, moved, err
+}
+
+// attemptTime bounds one attempt: a load into a warehouse may take minutes.
+const attemptTime = 15 * time.Minute
+
+// send is one Send, in its time.
+func (p *progress) send(ctx context.Context) ([]sink.Refusal, error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTime)
+	defer cancel()
+	return p.Send(ctx, p.left)
 }
 
 // judge parts what was refused into what is given up and what is sent again; what

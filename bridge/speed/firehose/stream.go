@@ -11,7 +11,6 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/delivery"
-	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -77,9 +76,6 @@ func (d *stream) Lost(from, to uint64) {
 	d.log.Error("records left the log before they were delivered", "records", to-from, "from", from)
 }
 
-// attemptTime bounds one attempt: a load into a warehouse may take minutes.
-const attemptTime = 15 * time.Minute
-
 // Job implements delivery.Work.
 func (d *stream) Job(ctx context.Context, planned delivery.Plan) (*delivery.Job, error) {
 	p := planned.(*plan)
@@ -87,20 +83,6 @@ func (d *stream) Job(ctx context.Context, planned delivery.Plan) (*delivery.Job,
 	if err != nil {
 		return nil, err
 	}
-	j, err := d.job(ctx, c, p)
-	if err != nil {
-		return nil, err
-	}
-	send := j.Send
-	j.Send = func(ctx context.Context, idx []int) ([]sink.Refusal, error) {
-		ctx, cancel := context.WithTimeout(ctx, attemptTime)
-		defer cancel()
-		return send(ctx, idx)
-	}
-	return j, nil
-}
-
-func (d *stream) job(ctx context.Context, c *Config, p *plan) (*delivery.Job, error) {
 	if c.Redshift != nil {
 		return d.toWarehouse(ctx, c, p)
 	}

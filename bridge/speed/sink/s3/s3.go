@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -37,6 +38,12 @@ func New(c aws.Config) *Store {
 	})}
 }
 
+// limit is how long a request may take that moves so many bytes: a minute, and the time
+// for them at 128 KiB/s, a slow line.
+func limit(bytes int) time.Duration {
+	return time.Minute + time.Duration(bytes/(128<<10))*time.Second
+}
+
 func check(bucket, key string) error {
 	if key == "" || len(key) > maxKey || !utf8.ValidString(key) {
 		return fmt.Errorf("%w: key of %d bytes: want 1 to %d of UTF-8", sink.ErrName, len(key), maxKey)
@@ -58,7 +65,9 @@ func (s *Store) PutACL(ctx context.Context, bucket, key, acl string, write func(
 		err = write(&b)
 	}
 	if err == nil {
-		_, err = s.api.PutObject(ctx, &s3.PutObjectInput{Bucket: &bucket, Key: &key,
+		within, cancel := context.WithTimeout(ctx, limit(b.Len()))
+		defer cancel()
+		_, err = s.api.PutObject(within, &s3.PutObjectInput{Bucket: &bucket, Key: &key,
 			ACL: types.ObjectCannedACL(acl), Body: bytes.NewReader(b.Bytes())})
 	}
 	if err != nil {
@@ -77,6 +86,8 @@ func (s *Store) Get(ctx context.Context, bucket, key string, most int) (data []b
 	if err = check(bucket, key); err != nil {
 		return nil, "", err
 	}
+	ctx, cancel := context.WithTimeout(ctx, limit(most))
+	defer cancel()
 	out, err := s.api.GetObject(ctx, &s3.GetObjectInput{Bucket: &bucket, Key: &key})
 	if e, ok := errors.AsType[smithy.APIError](err); ok && e.ErrorCode() == "NoSuchKey" {
 		return nil, "", sink.ErrNotFound

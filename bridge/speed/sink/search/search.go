@@ -13,12 +13,17 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/post"
 )
+
+// Timeout is how long a request may take. A search waits a minute for its shards
+// before it says that they are not there (_bulk, timeout).
+const Timeout = 2 * time.Minute
 
 // An Authorize adds to a request what the service knows the sender by; body is
 // what will be sent.
@@ -123,6 +128,8 @@ func (e *StatusError) Unauthorized() bool {
 
 // Put writes one document in a request of its own.
 func (c *Client) Put(ctx context.Context, d *Document) error {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
 	id := url.PathEscape(d.ID)
 	if strings.Trim(d.ID, ".") == "" { // a server may take . and .. for folders
 		id = strings.ReplaceAll(d.ID, ".", "%2E")
@@ -160,6 +167,8 @@ func (c *Client) Bulk(ctx context.Context, docs []*Document) ([]error, error) {
 	if err != nil {
 		return nil, err
 	}
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(c.URL, "/")+"/_bulk?filter_path="+
 		filter, bytes.NewReader(body))
 	if err != nil {

@@ -43,14 +43,7 @@ type Options struct {
 
 	IAMRole string // Redshift: by which it reads the bucket
 	Region  string // Redshift: of the bucket; "": its own
-
-	Limit time.Duration // of one load; 0: standardLimit
 }
-
-// standardLimit is how long a load may take, the wait for another one included. A
-// server that takes a connection and answers nothing would hold all that comes after
-// it otherwise; one that is slow gets an object of 128 MiB in by then at 150 KB/s.
-const standardLimit = 15 * time.Minute
 
 // FileColumn is the column of the table of files that has an object's key.
 const FileColumn = "file_name"
@@ -60,12 +53,7 @@ const FileColumn = "file_name"
 type Warehouse struct{ Options }
 
 // New returns a warehouse. Nothing is asked.
-func New(o Options) *Warehouse {
-	if o.Limit == 0 {
-		o.Limit = standardLimit
-	}
-	return &Warehouse{o}
-}
+func New(o Options) *Warehouse { return &Warehouse{o} }
 
 // closeTime is how long a connection may take to end.
 const closeTime = 5 * time.Second
@@ -73,8 +61,6 @@ const closeTime = 5 * time.Second
 // Load loads the objects of keys that are not in the table of files, in one
 // transaction. name tells the load from others of the same connector.
 func (w *Warehouse) Load(ctx context.Context, name string, keys []string) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, w.Limit)
-	defer cancel()
 	conn, err := pgx.ConnectConfig(ctx, w.Conn)
 	if err != nil {
 		return fmt.Errorf("warehouse: %w", err)

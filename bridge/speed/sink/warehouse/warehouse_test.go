@@ -2,19 +2,15 @@ package warehouse
 
 import (
 	"bytes"
-	"context"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"testing/iotest"
-	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/tidemill/tidemill/bridge/speed/sink"
@@ -118,22 +114,5 @@ func TestCheckNames(t *testing.T) {
 		if err := CheckTable(name); (err == nil) != want {
 			t.Errorf("%q: %v", name, err)
 		}
-	}
-}
-
-// A server that takes connections and never answers does not hold a load for ever.
-func TestLoadEnds(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	conn, err := pgx.ParseConfig("postgres://tide@" + l.Addr().String() + "/db?sslmode=disable")
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := New(Options{Conn: conn, Table: "t", Files: "f", Limit: 20 * time.Millisecond})
-	if err := w.Load(t.Context(), "x", []string{"key"}); !errors.Is(err, context.DeadlineExceeded) {
-		t.Error(err)
 	}
 }

@@ -1,0 +1,35 @@
+package search
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+type silent struct{}
+
+// RoundTrip implements http.RoundTripper.
+func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, context.Cause(r.Context())
+}
+
+// A search that does not answer ends a request after Timeout.
+func TestRequestsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := New(Options{URL: "http://search.test", HTTP: &http.Client{Transport: silent{}}})
+		doc := &Document{Index: "i", ID: "1", Source: []byte("{}")}
+		began := time.Now()
+		if err := c.Put(t.Context(), doc); !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != Timeout {
+			t.Errorf("a put ended after %v: %v", time.Since(began), err)
+		}
+		began = time.Now()
+		_, err := c.Bulk(t.Context(), []*Document{doc})
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(began) != Timeout {
+			t.Errorf("a bulk ended after %v: %v", time.Since(began), err)
+		}
+	})
+}
