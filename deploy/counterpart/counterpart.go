@@ -136,8 +136,8 @@ func Run(t testing.TB, cmd *exec.Cmd, ready *regexp.Regexp) (found string) {
 	case found = <-first:
 	case <-done:
 		t.Fatalf("%s ended:\n%s", cmd.Args[0], tail)
-	case <-time.After(2 * time.Minute):
-		t.Fatalf("%s is not ready after 2 minutes", cmd.Args[0])
+	case <-time.After(5 * time.Minute): // OpenSearch takes 20 s, on a busy machine many times as long
+		t.Fatalf("%s is not ready after 5 minutes", cmd.Args[0])
 	}
 	return found
 }

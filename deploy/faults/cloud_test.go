@@ -14,6 +14,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatch"
+	"github.com/aws/aws-sdk-go-v2/service/cloudwatch/schemas"
 	cwtypes "github.com/aws/aws-sdk-go-v2/service/cloudwatch/types"
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
@@ -26,8 +27,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
+	"github.com/aws/smithy-go/transport/http/protocol/awsquery"
 
-	sinkcw "github.com/tidemill/tidemill/bridge/speed/sink/cloudwatch"
 	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
@@ -222,9 +223,12 @@ func (c *cloud) events() (all []int) {
 	}
 }
 
+// query has the SDK speak to CloudWatch in forms, as moto understands it.
+func query(o *cloudwatch.Options) { o.Protocol = awsquery.New(schemas.GraniteServiceVersion20100801) }
+
 // samples are the metrics, each as often as it has a sample.
 func (c *cloud) samples() (all []int) {
-	m := cloudwatch.NewFromConfig(c.cfg, sinkcw.Query)
+	m := cloudwatch.NewFromConfig(c.cfg, query)
 	counts := map[string]int{}
 	pages := cloudwatch.NewListMetricsPaginator(m, &cloudwatch.ListMetricsInput{Namespace: p("plant")})
 	for pages.HasMorePages() {

@@ -61,10 +61,11 @@ func TestFaults(t *testing.T) {
 			in = start(t, ctx, c, all, true)
 		}
 		columns = append(columns, f.name)
-		for n, c := range in.column(f, (i+1)*1000) {
+		column := in.column(f, (i+1)*1000)
+		for n, c := range column {
 			cells[all[n].name] = append(cells[all[n].name], c)
 		}
-		t.Logf("%s: %v", f.name, time.Since(began).Round(time.Second))
+		t.Logf("%s: %v in %v", f.name, column, time.Since(began).Round(time.Second))
 	}
 	var table strings.Builder
 	fmt.Fprintf(&table, "| lost/doubled of %d | %s |\n", each, strings.Join(columns, " | "))
