@@ -27,6 +27,7 @@ import (
 	"github.com/tidemill/tidemill/agent/spool"
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/agent/uplink"
+	"github.com/tidemill/tidemill/deploy/await"
 	"github.com/tidemill/tidemill/hal/sim"
 	"go.uber.org/goleak"
 )
@@ -161,7 +162,7 @@ func (c *cloud) take(conn net.Conn, p *packets.PublishPacket) {
 // until waits for what f asks of the cloud.
 func (c *cloud) until(what string, f func() bool) {
 	c.t.Helper()
-	limit := time.After(20 * time.Second)
+	limit := time.After(await.Patience)
 	for {
 		c.mu.Lock()
 		ok := f()

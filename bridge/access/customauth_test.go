@@ -9,7 +9,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
 
-const patience = 20 * time.Second // for what must come; no test waits so long
+const patience = time.Minute // for what must come; no test waits so long
 
 // newService is a custom authorizer that knows one password and one token.
 func newService(t *testing.T) *customauthtest.Service {

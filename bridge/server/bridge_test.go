@@ -33,7 +33,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second // for what must come; no test waits so long
+const patience = time.Minute // for what must come; no test waits so long
 
 // A bridge is a whole one that runs in this process.
 type bridge struct {

@@ -28,7 +28,8 @@ var forks = sync.OnceValue(func() *awsForks {
 	if python == "" {
 		return nil
 	}
-	cmd := exec.Command(python, "py/aws_forks.py", "iot", "iot-data", "kinesis")
+	cmd := exec.Command(python, "py/aws_forks.py", "iot", "iot-data", "kinesis", "firehose",
+		"lambda")
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "AWS_") {
 			cmd.Env = append(cmd.Env, e)

@@ -15,5 +15,11 @@ func TestMain(m *testing.M) {
 		fmt.Println("end-to-end tests are left out with -short")
 		return
 	}
+	if os.Getenv("TIDEMILL_CHILD") == "" {
+		if _, err := buildOnce(); err != nil { // here, so that no test's time begins before it
+			fmt.Println(err)
+			os.Exit(1)
+		}
+	}
 	os.Exit(m.Run())
 }

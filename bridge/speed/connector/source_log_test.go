@@ -7,6 +7,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/deploy/await"
 )
 
 // Who waits at the tip of a shard is told at once when it is split, also if
@@ -35,7 +36,7 @@ func TestIdleEndsWithTheShard(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(await.Patience):
 		t.Error("still waiting")
 	}
 }
