@@ -104,6 +104,22 @@ func readBody(r *wire.Request) ([]byte, error) {
 	return body, claim.checkBytes(body, trailer)
 }
 
+// putACL takes the one ACL that there is, the owner's, and refuses others, as S3 does
+// for a bucket whose owner owns all (user guide, "Disabled ACLs").
+func (a *api) putACL(r *wire.Request) (*wire.Reply, error) {
+	bucket, key, err := a.at(r)
+	if err == nil && key != "" {
+		_, err = a.store.Stat(bucket, key)
+	}
+	if err == nil && r.Header.Get("X-Amz-Acl") == "" { // grants
+		err = errACL
+	}
+	if err == nil {
+		err = checkWishes(r.Header)
+	}
+	return &wire.Reply{}, err
+}
+
 func (a *api) headBucket(r *wire.Request) (*wire.Reply, error) {
 	if _, err := a.store.Bucket(r.Path("bucket")); err != nil {
 		return nil, err

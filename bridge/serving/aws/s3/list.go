@@ -104,7 +104,7 @@ func (a *api) listObjectsV2(r *wire.Request) (*wire.Reply, error) {
 		XMLName               xml.Name `xml:"http://s3.amazonaws.com/doc/2006-03-01/ ListBucketResult"`
 		Name, Prefix          string
 		StartAfter            string `xml:",omitempty"`
-		ContinuationToken     string `xml:",omitempty"`
+		ContinuationToken     *string
 		NextContinuationToken string `xml:",omitempty"`
 		KeyCount, MaxKeys     int
 		Delimiter             string `xml:",omitempty"`
@@ -113,9 +113,12 @@ func (a *api) listObjectsV2(r *wire.Request) (*wire.Reply, error) {
 		Contents              []entry
 		CommonPrefixes        []commonPrefix
 	}{Name: r.Path("bucket"), Prefix: l.encode(l.Prefix), StartAfter: l.encode(r.Query.Get("start-after")),
-		ContinuationToken: token, KeyCount: len(entries) + len(prefixes), MaxKeys: min(l.max, maxKeys),
+		KeyCount: len(entries) + len(prefixes), MaxKeys: min(l.max, maxKeys),
 		Delimiter: l.encode(l.Delimiter), EncodingType: l.url, IsTruncated: p.Truncated,
 		Contents: entries, CommonPrefixes: prefixes}
+	if _, said := r.Query["continuation-token"]; said { // it may be empty
+		out.ContinuationToken = &token
+	}
 	if p.Truncated {
 		out.NextContinuationToken = newToken(p.Next, p.NextFolded)
 	}

@@ -9,8 +9,6 @@ import (
 func refused() []wire.Operation {
 	var ops []wire.Operation
 	for _, row := range []struct{ name, method, path, query string }{
-		{"PutBucketAcl", "PUT", bucketAt, "acl"},
-		{"PutObjectAcl", "PUT", objectAt, "acl"},
 		{"PutBucketTagging", "PUT", bucketAt, "tagging"},
 		{"PutObjectTagging", "PUT", objectAt, "tagging"},
 		{"DeleteObjectTagging", "DELETE", objectAt, "tagging"},

@@ -68,6 +68,8 @@ func (a *api) operations() []wire.Operation {
 	return []wire.Operation{
 		op("ListBuckets", "ListAllMyBuckets", "GET", all, "", "", a.listBuckets),
 		op("CreateBucket", "", "PUT", bucketAt, "", "", a.createBucket),
+		op("PutBucketAcl", "", "PUT", bucketAt, "acl", "", a.putACL),
+		op("PutObjectAcl", "", "PUT", objectAt, "acl", "", a.putACL),
 		op("HeadBucket", "ListBucket", "HEAD", bucketAt, "", "", a.headBucket),
 		op("DeleteBucket", "", "DELETE", bucketAt, "", "", a.deleteBucket),
 		op("GetBucketLocation", "", "GET", bucketAt, "location", "", a.getBucketLocation),

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -488,6 +490,20 @@ func TestWhatThereIsNot(t *testing.T) {
 	if code(err) != "NotImplemented" {
 		t.Errorf("put tags: %v", err)
 	}
+	put := func(bucket, key string, acl types.ObjectCannedACL) error {
+		_, err := x.PutObjectAcl(ctx, &s3.PutObjectAclInput{Bucket: &bucket, Key: &key, ACL: acl})
+		return err
+	}
+	for want, err := range map[string]error{"": put("bucket", "k", "private"), "NoSuchKey": put("bucket", "x", "private"),
+		"AccessControlListNotSupported": put("bucket", "k", "public-read"), "NoSuchBucket": put("none", "k", "private")} {
+		if code(err) != want {
+			t.Errorf("put ACL: %v, want %s", err, want)
+		}
+	}
+	page, err := x.ListObjectsV2(ctx, &s3.ListObjectsV2Input{Bucket: bucket, ContinuationToken: aws.String("")})
+	if err != nil || page.ContinuationToken == nil || len(page.Contents) != 1 {
+		t.Errorf("an empty token: %+v, %v", page, err)
+	}
 	if got, _, err := x.store.Get(ctx, "bucket", "k", 10); string(got) != "v" {
 		t.Errorf("the object is %q, %v", got, err)
 	}
@@ -513,8 +529,14 @@ func presigned(t *testing.T, x *site, method, url, body string) (status int, tex
 	return a.StatusCode, string(b)
 }
 
+// A presigned URL lets in whoever has it: no log has its signature, neither of an
+// answer nor of a refusal.
 func TestPresigned(t *testing.T) {
-	x, ctx := newSite(t, true), t.Context()
+	var mu sync.Mutex
+	var log bytes.Buffer
+	x, ctx := newSite(t, true, func(o *wire.Options) {
+		o.Log = slog.New(slog.NewTextHandler(locked{&mu, &log}, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}), t.Context()
 	sign := s3.NewPresignClient(x.Client)
 	put, err := sign.PresignPutObject(ctx, &s3.PutObjectInput{Bucket: bucket, Key: aws.String("a b")})
 	if err != nil {
@@ -539,6 +561,25 @@ func TestPresigned(t *testing.T) {
 			t.Errorf("%s: %d %s", name, status, text)
 		}
 	}
+	x.server.Close() // after which all is logged
+	mu.Lock()
+	defer mu.Unlock()
+	if said := log.String(); !strings.Contains(said, "GetObject") || strings.Contains(said, "Signature=") ||
+		strings.Contains(said, "X-Amz") {
+		t.Errorf("the log: %s", said)
+	}
+}
+
+// locked writes for several goroutines.
+type locked struct {
+	mu *sync.Mutex
+	io.Writer
+}
+
+func (l locked) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Writer.Write(b)
 }
 
 func TestPublic(t *testing.T) {
