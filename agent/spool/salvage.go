@@ -138,7 +138,7 @@ func (s *Spool) search(known state, gone map[uint64]departure) (found []find, st
 		defer f.Close()
 		var info fs.FileInfo
 		if info, err = f.Stat(); err == nil {
-			found, st = scan(f, info.Size())
+			found, st = scan(f, info.Size(), scanWindow)
 		}
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // somebody removed it: all is lost
@@ -211,11 +211,14 @@ func current(found []find, st *state) []find {
 	return keep
 }
 
+// scanWindow is what scan reads at once.
+const scanWindow = 1 << 20
+
 // scan returns the batches of a file whose sum is right, in order, each once,
 // and its newest state. It knows them by their own bytes, since nothing else of
-// the file can be trusted: a page whose head is torn has whole batches still.
-func scan(in io.ReaderAt, size int64) (found []find, newest state) {
-	const window = 1 << 20
+// the file can be trusted: a page whose head is torn has whole batches still. It
+// reads window bytes at a time, whole pages.
+func scan(in io.ReaderAt, size, window int64) (found []find, newest state) {
 	live := boltfile.Reach(in, size)
 	buf := make([]byte, window+ahead)
 	var b begun
@@ -229,7 +232,7 @@ func scan(in io.ReaderAt, size int64) (found []find, newest state) {
 				}
 			}
 		}
-		for i := range min(window, len(part)) {
+		for i := range min(int(window), len(part)) {
 			at, c := base+int64(i), part[i]
 			if c == 0 { // the first of a number's eight bytes
 				if seq, ok := beginsBatch(part[i:]); ok {

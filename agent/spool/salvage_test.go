@@ -161,7 +161,7 @@ func TestSalvageLeavesOutWhatWasAcknowledged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, _ := scan(bytes.NewReader(file), int64(len(file))); len(found) != 10 {
+	if found, _ := scan(bytes.NewReader(file), int64(len(file)), scanWindow); len(found) != 10 {
 		t.Fatalf("%d batches can be found in the file, want all 10", len(found))
 	}
 	clear(file[:2*pageSize]) // both metas: nothing leads to the tree
@@ -324,9 +324,10 @@ func TestScanAcrossWindows(t *testing.T) {
 	known := append(slices.Clone(keyState), (&state{id: [16]byte{1}, seq: 9}).append(nil)...)
 	torn := bytes.Clone(stored)
 	torn[len(torn)-1] ^= 1
+	const window = 2 * pageSize // the smaller, the sooner it is scanned
 	for before := range len(torn) + len(stored) + len(known) {
-		file := slices.Concat(make([]byte, 1<<20-before), torn, stored, known)
-		if found, st := scan(bytes.NewReader(file), int64(len(file))); len(found) != 1 || found[0].seq != 7 ||
+		file := slices.Concat(make([]byte, window-before), torn, stored, known)
+		if found, st := scan(bytes.NewReader(file), int64(len(file)), window); len(found) != 1 || found[0].seq != 7 ||
 			found[0].n != len(stored)-keyBytes || st.seq != 9 {
 			t.Fatalf("%d bytes before the window's end: %+v, %+v", before, found, st)
 		}

@@ -5,6 +5,7 @@ package counterpart
 
 import (
 	"bufio"
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -31,9 +32,7 @@ func Try(t testing.TB, what string, have func() bool, install *exec.Cmd) {
 			break
 		}
 		time.Sleep(time.Duration(n) * 5 * time.Second) // a registry may be busy
-		cmd := exec.Command(install.Path, install.Args[1:]...)
-		cmd.Dir, cmd.Env = install.Dir, append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
-		out, _ = cmd.CombinedOutput()
+		out = run(t, install)
 	}
 	switch {
 	case have():
@@ -43,6 +42,23 @@ func Try(t testing.TB, what string, have func() bool, install *exec.Cmd) {
 		t.Skipf("%s could not be had:\n%s", what, out)
 	}
 }
+
+// run runs a copy of install for installLimit at most, with all that it starts, and
+// returns what it said.
+func run(t testing.TB, install *exec.Cmd) (out []byte) {
+	ctx, cancel := context.WithTimeout(t.Context(), installLimit)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, install.Path, install.Args[1:]...)
+	cmd.Dir, cmd.Env = install.Dir, append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	out, _ = cmd.CombinedOutput() // have says whether it did
+	return out
+}
+
+// installLimit is how long one try may take: a minute on an idle machine for the
+// largest, ten on a busy one.
+const installLimit = 15 * time.Minute
 
 // Program returns the path of a program that a Debian package has: the last that
 // one of the patterns finds, or what PATH has under such a name.
