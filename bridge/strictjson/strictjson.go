@@ -5,10 +5,12 @@ package strictjson
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"reflect"
 	"strings"
 	"unicode/utf8"
@@ -36,7 +38,7 @@ func Explain(doc []byte, err error) error {
 		return nil
 	}
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		text := "is " + said(t.Value) + ", want " + wanted(t.Type)
+		text := "is " + said(t.Value) + ", want " + cmp.Or(fitting(t), wanted(t.Type))
 		if t.Field != "" {
 			text = t.Field + " " + text
 		} else {
@@ -94,6 +96,28 @@ func said(value string) string {
 		return n
 	}
 	return "a " + value
+}
+
+// fitting is what is wanted in place of a number that its type cannot hold; "": it is
+// of the wrong kind.
+func fitting(e *json.UnmarshalTypeError) string {
+	n, ok := strings.CutPrefix(e.Value, "number ")
+	if !ok {
+		return ""
+	}
+	whole := !strings.ContainsAny(n, ".eE")
+	switch k := e.Type.Kind(); {
+	case k == reflect.Float32:
+		return fmt.Sprintf("a number up to %.2g", math.MaxFloat32)
+	case k == reflect.Float64:
+		return fmt.Sprintf("a number up to %.2g", math.MaxFloat64)
+	case whole && k >= reflect.Int && k <= reflect.Int64:
+		bits := e.Type.Bits() - 1
+		return fmt.Sprintf("a whole number from %d to %d", int64(-1)<<bits, uint64(1)<<bits-1)
+	case whole && k >= reflect.Uint && k <= reflect.Uintptr && n[0] != '-':
+		return fmt.Sprintf("a whole number up to %d", uint64(math.MaxUint64)>>(64-e.Type.Bits()))
+	}
+	return ""
 }
 
 func wanted(t reflect.Type) string {

@@ -30,6 +30,9 @@ func TestDecode(t *testing.T) {
 		`{"On":"yes"}`:                          "On is a text, want true or false",
 		`{"List":true}`:                         "List is true or false, want a list",
 		`{"Size":-1}`:                           "Size is -1, want a whole number, not negative",
+		`{"In":{"Count":3000000000}}`:           "In.Count is 3000000000, want a whole number from -2147483648 to 2147483647",
+		`{"Size":18446744073709551616}`:         "Size is 18446744073709551616, want a whole number up to 18446744073709551615",
+		`{"Part":1e400}`:                        "Part is 1e400, want a number up to 1.8e+308",
 		`[]`:                                    "it is a list, want an object",
 		`{"Name":"a"} {}`:                       "want one JSON value and no more",
 		"{\"Name\":\"a\"}\n x":                  "want one JSON value and no more",
@@ -42,6 +45,7 @@ func TestDecode(t *testing.T) {
 			On   bool
 			List []string
 			Size uint
+			Part float64
 		}
 		err := Decode([]byte(doc), &into)
 		if want == "" && err == nil {
@@ -65,7 +69,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"a":1}`))
 	f.Add([]byte("{\"a\":\n"))
 	f.Fuzz(func(t *testing.T, doc []byte) {
-		var v any
+		var v json.RawMessage // any holds no 1e999
 		if err := Decode(doc, &v); (err == nil) != json.Valid(doc) {
 			t.Fatalf("%q: %v", doc, err)
 		}
