@@ -118,6 +118,10 @@ func TestCommandLine(t *testing.T) {
 		{"config check -config " + bad, 1, "", "mqtt.lsten: unknown key"},
 		{"config check a -config b", 2, "", "exclude each other"},
 		{"config check " + write("good.toml", "data_dir = \"/x\"\n"), 0, "it is right; data in /x\n", ""},
+		{"config check " + write("peer.toml", "data_dir = \"/x\"\n[admin]\nsocket = \"/run/x.sock\"\n"+
+			"[[admin.peers]]\nuser = \"nobody-is-called-so\"\nroles = [\"viewer\"]\n"), 1, "", "nobody-is-called-so"},
+		{"config check " + write("role.toml", "data_dir = \"/x\"\n[admin]\nsocket = \"/run/x.sock\"\n"+
+			"[[admin.peers]]\nuser = \"0\"\nroles = [\"vewer\"]\n"), 1, "", "vewer"},
 		{"config sample", 0, "[mqtt]", ""},
 		{"serve -config /nowhere/x.toml", 1, "",
 			"/nowhere/x.toml: no such file or directory: name one with -config, or make one: tidemill-bridge config sample > "},
@@ -448,6 +452,14 @@ func TestServe(t *testing.T) {
 		t.Fatal(err)
 	}
 	await("keep their last good version")
+	docFile := filepath.Join(t.TempDir(), "own.json")
+	if err := os.WriteFile(docFile, []byte(`{"Statement":{"Effect":"Allow","Action":"iot:Publish","Resource":"*"}}`),
+		0o600); err != nil {
+		t.Fatal(err)
+	}
+	step{on("user create carol -policy own=" + docFile), 0, "carol", ""}.run(t)
+	step{on("user show carol"), 0, "policy own\n  {\n    \"Statement\": {\n", ""}.run(t)
+	step{on("aws-env -ca " + filepath.Join(t.TempDir(), "ca.pem")), 0, "/ca.pem'\n", ""}.run(t)
 	step{on("aws-env"), 0, "export AWS_ENDPOINT_URL='https://localhost:", ""}.run(t)
 	step{on("aws-env"), 0, "export AWS_SHARED_CREDENTIALS_FILE='" + filepath.Join(data, "pki", "access-keys") + "'\n",
 		""}.run(t)

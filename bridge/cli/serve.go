@@ -158,6 +158,7 @@ var configCheck = command{name: "config check", args: "[FILE]",
 		if err != nil {
 			return err
 		}
+		err = server.CheckPeers(cfg.Admin.Peers)
 		for setting, f := range map[string]pki.Files{
 			"mqtt": {Cert: cfg.MQTT.Cert, Key: cfg.MQTT.Key}, "https": {Cert: cfg.HTTPS.Cert, Key: cfg.HTTPS.Key},
 		} {

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -138,7 +139,7 @@ var userList = command{name: "user list", summary: "list the users, their roles 
 var userShow = command{name: "user show", args: "NAME", summary: "tell what a user may do, and by which keys",
 	example: "tidemill-bridge user show alice\ntidemill-bridge user show alice -json",
 	run: func(ctx context.Context, c *call) error {
-		asJSON := c.flags.Bool("json", false, "print JSON with the policies")
+		asJSON := c.flags.Bool("json", false, "print JSON")
 		if err := c.parse(1, 1); err != nil {
 			return err
 		}
@@ -154,6 +155,18 @@ var userShow = command{name: "user show", args: "NAME", summary: "tell what a us
 			fmt.Fprintf(c.stdout, "user      %s\nroles     %s\npolicies  %s\npassword  %s\ncreated   %s\nchanged   %s\n\n",
 				u.Name, orNone(u.Roles), orNone(policyNames(u.Policies)), yesNo(u.Password), clockText(u.Created),
 				clockText(u.Changed))
+			for _, name := range policyNames(u.Policies) {
+				if err := printPolicy(c.stdout, "policy "+name, u.Policies[name]); err != nil {
+					return err
+				}
+			}
+			for _, k := range u.Keys {
+				for _, name := range policyNames(k.Policies) {
+					if err := printPolicy(c.stdout, "policy "+name+" of key "+k.ID, k.Policies[name]); err != nil {
+						return err
+					}
+				}
+			}
 			return printKeys(c, u.Keys)
 		})
 	}}
@@ -232,6 +245,16 @@ func orEmpty(text string, err error) (string, error) {
 		return "", errors.New("no password was given; -remove takes it away")
 	}
 	return text, err
+}
+
+// printPolicy prints a policy document below what it is.
+func printPolicy(w io.Writer, what string, doc json.RawMessage) error {
+	var b bytes.Buffer
+	if err := json.Indent(&b, doc, "  ", "  "); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	_, err := fmt.Fprintf(w, "%s\n  %s\n\n", what, b.String())
+	return err
 }
 
 func policyNames(policies map[string]json.RawMessage) (names []string) {

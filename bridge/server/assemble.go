@@ -155,7 +155,7 @@ func (a *assembly) openRegistry() (err error) {
 // openPeople reads the users and their access keys, and who may ask by the admin
 // socket.
 func (a *assembly) openPeople() (err error) {
-	if a.peers, err = peersOf(a.cfg.Admin.Peers); err != nil {
+	if err := a.openPeers(); err != nil {
 		return err
 	}
 	if a.people, err = people.Open(a.registry, a.log); err == nil {

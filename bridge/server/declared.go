@@ -55,7 +55,7 @@ func (a *assembly) services() *iotsql.Services {
 // not be made any more. It returns how many declarations of files hold.
 func (s *Server) Reload() (holds int, err error) {
 	holds, err = s.declared.Apply(true)
-	err = errors.Join(err, s.keys.Load(), s.pki.ReloadServed(s.log))
+	err = errors.Join(err, s.keys.Load(), s.readPeers(), s.pki.ReloadServed(s.log))
 	s.lookAtKeys()
 	s.keys.Warn()
 	s.revoker.Revoke()

@@ -10,8 +10,45 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
+// CheckPeers returns an error for a user, a group or a role of [[admin.peers]] that
+// there is not on this machine.
+func CheckPeers(list []config.Peer) error {
+	all, err := peersOf(list)
+	if err == nil {
+		_, err = admin.NewPeers(all)
+	}
+	return err
+}
+
+// openPeers makes those of [[admin.peers]], which a reload reads again.
+func (a *assembly) openPeers() error {
+	all, err := peersOf(a.cfg.Admin.Peers)
+	if err != nil {
+		return err
+	}
+	if a.peers, err = admin.NewPeers(all); err != nil {
+		return err
+	}
+	a.readPeers = func() error {
+		c := a.cfg
+		if a.reread != nil {
+			read, err := a.reread()
+			if err != nil {
+				return nil // the reading of keys tells it
+			}
+			c = read
+		}
+		all, err := peersOf(c.Admin.Peers)
+		if err != nil {
+			return err
+		}
+		return a.peers.Replace(all)
+	}
+	return nil
+}
+
 // peersOf are those of [[admin.peers]], as the system numbers them now.
-func peersOf(list []config.Peer) (*admin.Peers, error) {
+func peersOf(list []config.Peer) ([]admin.Peer, error) {
 	if len(list) > 0 && !admin.KnowsPeers {
 		return nil, errors.New("admin.peers: this system does not tell who is at the other end of a socket: want none")
 	}
@@ -41,7 +78,7 @@ func peersOf(list []config.Peer) (*admin.Peers, error) {
 		}
 		all = append(all, peer)
 	}
-	return admin.NewPeers(all)
+	return all, nil
 }
 
 // number is a number that is written as one, or that of a name.

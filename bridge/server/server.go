@@ -58,12 +58,13 @@ type Server struct {
 	log     *slog.Logger
 	version string
 
-	pki      *pki.PKI
-	keys     *access.Keyring
-	registry *registry.Registry
-	people   *people.Directory
-	peers    *admin.Peers
-	expiries *admin.Expiries
+	pki       *pki.PKI
+	keys      *access.Keyring
+	registry  *registry.Registry
+	people    *people.Directory
+	peers     *admin.Peers
+	readPeers func() error // of the configuration, again
+	expiries  *admin.Expiries
 
 	audit       *audit.Log
 	queuedAudit *audit.Log  // does not wait; for who holds locks

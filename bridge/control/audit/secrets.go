@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -18,17 +19,40 @@ var secretWords = []string{"password", "passwd", "passphrase", "secret", "privat
 // publicNames have one of those words and are public.
 var publicNames = []string{"tokenkeyname", "tokenkey", "tokensigningpublickeys", "credentialdurationseconds"}
 
+// hidden stands where something is that is told to those alone who may change it.
+const hidden = "(hidden)"
+
+// A cleaner takes secrets out of documents.
+type cleaner struct {
+	mark string // in their place
+	// most takes also what may be a secret by any name: values of headers and
+	// attributes that are sent with each request, and all of a URL but its host.
+	most bool
+}
+
 // withoutSecrets is a JSON document with notKept for the values of members that are
 // called like secrets, for texts with a private key, and for passwords in URLs. A
 // document without any is returned as it is.
-func withoutSecrets(doc json.RawMessage) json.RawMessage {
+func withoutSecrets(doc json.RawMessage) json.RawMessage { return cleaner{mark: notKept}.document(doc) }
+
+// Hidden is a JSON document as it is shown to who may see it but not change it, such
+// as the action of a rule: with "(hidden)" for what withoutSecrets takes, for values
+// of headers and for all of a URL but its host. It is null if doc is no JSON.
+func Hidden(doc json.RawMessage) json.RawMessage {
+	if out := (cleaner{hidden, true}).document(doc); out != nil {
+		return out
+	}
+	return json.RawMessage("null")
+}
+
+func (c cleaner) document(doc json.RawMessage) json.RawMessage {
 	dec := json.NewDecoder(bytes.NewReader(doc))
 	dec.UseNumber() // as they are written
 	var v any
 	if dec.Decode(&v) != nil {
 		return nil
 	}
-	out, changed := clean(v)
+	out, changed := c.clean(v)
 	if !changed {
 		return doc
 	}
@@ -40,49 +64,70 @@ func withoutSecrets(doc json.RawMessage) json.RawMessage {
 }
 
 // clean returns v without secrets, and whether there was one.
-func clean(v any) (out any, changed bool) {
+func (c cleaner) clean(v any) (out any, changed bool) {
 	switch v := v.(type) {
 	case map[string]any:
-		return v, cleanMembers(v)
+		return v, c.members(v)
 	case []any:
 		for i := range v {
-			x, c := clean(v[i])
-			v[i], changed = x, changed || c
+			x, more := c.clean(v[i])
+			v[i], changed = x, changed || more
 		}
 		return v, changed
 	case string:
-		return cleanText(v)
+		return c.text(v)
 	}
 	return v, false
 }
 
-// cleanMembers takes the secrets out of an object. One of a name and a value, such
-// as the header of an HTTP action, is judged by what is called key or name.
-func cleanMembers(m map[string]any) (changed bool) {
-	for _, of := range []string{"key", "name", "Key", "Name"} {
+// nameMembers and valueMembers are those of an object that is a name and a value,
+// such as the header of an HTTP action, and sentNames those of lists of them.
+var (
+	nameMembers  = []string{"key", "name", "Key", "Name", "AttributeName"}
+	valueMembers = []string{"value", "Value", "AttributeValue"}
+	sentNames    = []string{"headers", "commonattributes", "httpheaders"}
+)
+
+// members takes the secrets out of an object. One of a name and a value is judged by
+// its name.
+func (c cleaner) members(m map[string]any) (changed bool) {
+	for _, of := range nameMembers {
 		name, ok := m[of].(string)
-		if !ok || !secretName(name) {
-			continue
-		}
-		for _, at := range []string{"value", "Value"} {
-			if _, ok := m[at]; ok {
-				m[at], changed = notKept, true
-			}
+		if ok && (secretName(name) || c.most && strings.Contains(plainName(name), "header")) {
+			changed = c.values(m) || changed
 		}
 	}
 	for name, v := range m {
-		if secretName(name) && v != nil && v != notKept {
-			m[name], changed = notKept, true
+		if secretName(name) && v != nil && v != c.mark {
+			m[name], changed = c.mark, true
 			continue
 		}
-		x, c := clean(v)
-		m[name], changed = x, changed || c
+		if list, ok := v.([]any); ok && c.most && slices.Contains(sentNames, plainName(name)) {
+			for _, each := range list {
+				if pair, ok := each.(map[string]any); ok {
+					changed = c.values(pair) || changed
+				}
+			}
+		}
+		x, more := c.clean(v)
+		m[name], changed = x, changed || more
 	}
 	return changed
 }
 
-func secretName(name string) bool {
-	plain := strings.Map(func(r rune) rune {
+// values takes the values out of an object of a name and a value.
+func (c cleaner) values(m map[string]any) (changed bool) {
+	for _, at := range valueMembers {
+		if _, ok := m[at]; ok {
+			m[at], changed = c.mark, true
+		}
+	}
+	return changed
+}
+
+// plainName is a name in lower case without what is no letter.
+func plainName(name string) string {
+	return strings.Map(func(r rune) rune {
 		if r >= 'A' && r <= 'Z' {
 			return r + 'a' - 'A'
 		}
@@ -91,33 +136,33 @@ func secretName(name string) bool {
 		}
 		return -1
 	}, name)
-	for _, p := range publicNames {
-		if plain == p {
-			return false
-		}
-	}
-	for _, w := range secretWords {
-		if strings.Contains(plain, w) {
-			return true
-		}
-	}
-	return false
 }
 
-// cleanText also looks into texts that are JSON, such as the body of a template.
-func cleanText(s string) (any, bool) {
+func secretName(name string) bool {
+	plain := plainName(name)
+	if slices.Contains(publicNames, plain) {
+		return false
+	}
+	return slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(plain, w) })
+}
+
+// text also looks into texts that are JSON, such as the body of a template.
+func (c cleaner) text(s string) (any, bool) {
 	if strings.Contains(s, "PRIVATE KEY-----") {
-		return notKept, true
+		return c.mark, true
 	}
 	if strings.HasPrefix(strings.TrimSpace(s), "{") && json.Valid([]byte(s)) {
-		if text := withoutSecrets(json.RawMessage(s)); string(text) != s {
+		if text := c.document(json.RawMessage(s)); string(text) != s {
 			return string(text), true
 		}
+	}
+	if c.most && (strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")) {
+		return c.host(s)
 	}
 	if strings.Contains(s, "://") && strings.Contains(s, "@") {
 		u, err := url.Parse(s)
 		if err != nil {
-			return notKept, true
+			return c.mark, true
 		}
 		if _, has := u.User.Password(); has {
 			u.User = url.User(u.User.Username())
@@ -125,4 +170,17 @@ func cleanText(s string) (any, bool) {
 		}
 	}
 	return s, false
+}
+
+// host is a URL of which only the host is shown: what comes behind may be what lets in.
+func (c cleaner) host(s string) (any, bool) {
+	u, err := url.Parse(s)
+	if err != nil {
+		return c.mark, true
+	}
+	bare := u.Scheme + "://" + u.Host
+	if s == bare || s == bare+"/" {
+		return s, false
+	}
+	return bare + "/" + c.mark, true
 }

@@ -55,3 +55,21 @@ func FuzzWithoutSecrets(f *testing.F) {
 		}
 	})
 }
+
+// Who may see an action but not change it is shown no header, password, key or path of
+// a URL, and all else.
+func TestHidden(t *testing.T) {
+	const doc = `{"http":{"url":"https://h:1/5ecret?a=5ecret","headers":[{"key":"X-Own","value":"5ecret"}]},` +
+		`"kafka":{"topic":"shown","clientProperties":{"sasl.plain.password":"5ecret","sasl.plain.username":"shown"},` +
+		`"headers":[{"key":"a","value":"5ecret"}]},"splunk":{"token":"5ecret","AccessKey":"shown"},` +
+		`"parameters":[{"name":"header X-Own","value":"5ecret"},{"name":"topic","value":"shown"}],` +
+		`"RequestConfiguration":{"CommonAttributes":[{"AttributeName":"a","AttributeValue":"5ecret"}]}}`
+	got := string(Hidden(json.RawMessage(doc)))
+	if strings.Contains(got, "5ecret") || strings.Count(got, "shown") != strings.Count(doc, "shown") ||
+		!strings.Contains(got, `"https://h:1/(hidden)"`) {
+		t.Error(got)
+	}
+	if got := string(Hidden(json.RawMessage(`{`))); got != "null" {
+		t.Error(got)
+	}
+}

@@ -2,15 +2,21 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"os"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/people"
+	"github.com/tidemill/tidemill/bridge/speed/ingest"
+	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 
 // A Peer gives roles to a user or a group of the system.
@@ -20,21 +26,28 @@ type Peer struct {
 }
 
 // Peers know what who asks may do: root and the bridge's own user have the role
-// admin, others what is given to them, and who is given nothing is refused. They do
-// not change; several goroutines may use them.
+// admin, others what is given to them, and who is given nothing is refused. Several
+// goroutines may use them.
 type Peers struct {
 	own  int
-	list []Peer
+	list atomic.Pointer[[]Peer]
 }
 
 // NewPeers returns Peers of a list.
 func NewPeers(list []Peer) (*Peers, error) {
-	for i, p := range list {
-		if _, err := people.RightsOf(p.Roles); err != nil {
-			return nil, fmt.Errorf("admin.peers[%d].roles: %w", i, err)
+	p := &Peers{own: os.Getuid()}
+	return p, p.Replace(list)
+}
+
+// Replace gives p another list. With an error it keeps the one it has.
+func (p *Peers) Replace(list []Peer) error {
+	for i, x := range list {
+		if _, err := people.RightsOf(x.Roles); err != nil {
+			return fmt.Errorf("admin.peers[%d].roles: %w", i, err)
 		}
 	}
-	return &Peers{os.Getuid(), list}, nil
+	p.list.Store(&list)
+	return nil
 }
 
 // A credential is who is at the other end of a connection, by its socket.
@@ -58,7 +71,7 @@ func (p *Peers) roles(c credential) (names []string) {
 	if p.owner(c) {
 		return []string{people.Admin}
 	}
-	for _, m := range p.list {
+	for _, m := range *p.list.Load() {
 		if m.UID == c.uid || m.UID < 0 && slices.Contains(c.gids, m.GID) {
 			names = append(names, m.Roles...)
 		}
@@ -97,6 +110,31 @@ func (p *Peers) allow(ctx context.Context, action, resource string) error {
 	return err
 }
 
+// changes is the action that who may change what is declared may do.
+const changes = "tidemill:Reload"
+
+// shown is an answer for who asks: as it is, or for who may not change what it is
+// about without what lets in elsewhere, such as the headers of an action.
+func (p *Peers) shown(ctx context.Context, v any) any {
+	if p.allow(ctx, changes, "*") == nil {
+		return v
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil
+	}
+	return audit.Hidden(text)
+}
+
+// readable returns an error for a stream of the bridge's own that who asks may not
+// read: outboxes and queues have requests with all that is sent.
+func (p *Peers) readable(ctx context.Context, stream string) error {
+	if kinesis.IsName(stream) || stream == audit.Stream || stream == ingest.Stream {
+		return nil
+	}
+	return p.allow(ctx, changes, "*")
+}
+
 // authorized is a handler of a row for those who may.
 func (p *Peers) authorized(x row, arn string) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {
@@ -104,6 +142,45 @@ func (p *Peers) authorized(x row, arn string) handler {
 		if err := p.allow(r.Context(), "tidemill:"+x.action, resource); err != nil {
 			return err
 		}
-		return x.answer(w, r)
+		ctx, end := p.lasting(r.Context(), "tidemill:"+x.action, resource)
+		defer end()
+		err := x.answer(w, r.WithContext(ctx))
+		if cause := context.Cause(ctx); errors.Is(cause, errForbidden) {
+			return cause
+		}
+		return err
 	}
+}
+
+// askAgain is how often it is asked of a request that lasts, such as one that
+// follows a stream, whether who asks may still do so. Our choice.
+const askAgain = time.Second
+
+// lasting is a context that ends with the right to an action; end has to be called.
+func (p *Peers) lasting(ctx context.Context, action, resource string) (of context.Context, end func()) {
+	of, cancel := context.WithCancelCause(ctx)
+	if _, ok := ctx.Value(credentialKey{}).(credential); p == nil || !ok {
+		return of, func() { cancel(nil) }
+	}
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		tick := time.NewTicker(askAgain)
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				err := p.known(ctx)
+				if err == nil {
+					err = p.allow(ctx, action, resource)
+				}
+				if err != nil {
+					cancel(err)
+				}
+			case <-of.Done():
+				return
+			}
+		}
+	}()
+	return of, func() { cancel(nil); <-over }
 }

@@ -2,14 +2,20 @@ package admin
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/control/people"
 )
 
 // as asks like do, as somebody at the other end of the socket.
@@ -75,6 +81,70 @@ func TestTable(t *testing.T) {
 	}
 }
 
+// peersOwnedBy are Peers of a bridge that runs as a user, with an empty list.
+func peersOwnedBy(t *testing.T, uid int) *Peers {
+	t.Helper()
+	p, err := NewPeers(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.own = uid
+	return p
+}
+
+// What follows ends with the right to it, and who may not change a rule is shown no
+// secret of it.
+func TestPeersLasting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, err := NewPeers([]Peer{{UID: 1001, GID: -1, Roles: []string{people.Viewer}},
+			{UID: 1002, GID: -1, Roles: []string{people.Operator}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		as := func(uid int) context.Context {
+			return context.WithValue(t.Context(), credentialKey{}, credential{uid: uid})
+		}
+		follow := p.authorized(row{action: "GetMessages", answer: func(_ http.ResponseWriter, r *http.Request) error {
+			<-r.Context().Done()
+			return nil
+		}}, "arn:aws:tidemill:r:a:")
+		ended := make(chan error, 1)
+		r := httptest.NewRequest("GET", "/v1/watch", nil).WithContext(as(1001))
+		go func() { ended <- follow(httptest.NewRecorder(), r) }()
+		time.Sleep(time.Minute)
+		select {
+		case err := <-ended:
+			t.Fatalf("ended: %v", err)
+		default:
+		}
+		secret := map[string]any{"name": "headers[0].value", "value": "hunter2"}
+		for uid, shows := range map[int]bool{1001: false, 1002: true} {
+			text, err := json.Marshal(p.shown(as(uid), secret))
+			if err != nil || strings.Contains(string(text), "hunter2") != shows {
+				t.Errorf("uid %d: %s %v", uid, text, err)
+			}
+			if got := p.readable(as(uid), "$outbox/r/0") == nil; got != shows || p.readable(as(uid), "$audit") != nil {
+				t.Errorf("uid %d reads an outbox: %v", uid, got)
+			}
+		}
+		if err := p.Replace([]Peer{{UID: 1001, Roles: []string{"root"}}}); err == nil {
+			t.Error("a role that there is not")
+		}
+		if err := p.Replace([]Peer{{UID: 1002, GID: -1, Roles: []string{people.Operator}}}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * askAgain)
+		select {
+		case err := <-ended:
+			if !errors.Is(err, errForbidden) {
+				t.Error(err)
+			}
+		default:
+			t.Error("it goes on")
+		}
+	})
+}
+
 // limited is a listener of a real socket, and what dials it.
 func limited(t *testing.T, p *Peers) (net.Listener, func() net.Conn) {
 	t.Helper()
@@ -103,7 +173,7 @@ func limited(t *testing.T, p *Peers) (net.Listener, func() net.Conn) {
 
 // The other end of a real socket is found out.
 func TestWithPeer(t *testing.T) {
-	l, dial := limited(t, &Peers{own: os.Getuid()})
+	l, dial := limited(t, peersOwnedBy(t, os.Getuid()))
 	dial()
 	here, err := l.Accept()
 	if err != nil {
@@ -140,7 +210,7 @@ func TestLimitOfPeers(t *testing.T) {
 	if os.Getuid() == 0 {
 		t.Log("root has no limit: the share is counted by hand")
 	}
-	l, dial := limited(t, &Peers{own: os.Getuid()})
+	l, dial := limited(t, peersOwnedBy(t, os.Getuid()))
 	p := l.(*limitedPeers)
 	dial()
 	c, err := l.Accept()
@@ -150,7 +220,7 @@ func TestLimitOfPeers(t *testing.T) {
 	if err := errors.Join(c.Close(), c.Close()); err == nil || len(p.open) != 0 {
 		t.Errorf("closed twice: %v, %v are open", err, p.open)
 	}
-	p.peers = &Peers{own: -2} // nobody but root
+	p.peers = peersOwnedBy(t, -2) // nobody but root
 	if os.Getuid() == 0 {
 		return
 	}

@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"encoding/pem"
 	"fmt"
 	"net/http"
 	"time"
@@ -16,7 +17,8 @@ type OwnCA struct {
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
 	Previous  bool      `json:"previous"` // it signs no devices any more and is to be retired
-	Active    int       `json:"active"`   // device certificates of a previous one that may connect
+	PEM       string    `json:"pem"`
+	Active    int       `json:"active"` // device certificates of a previous one that may connect
 }
 
 // Retired says what the end of a rotation did.
@@ -42,7 +44,8 @@ func (h *rotation) all() ([]OwnCA, error) {
 	all := []OwnCA{}
 	for _, a := range h.issuer.Authorities() {
 		ca := OwnCA{ID: a.ID, Subject: a.Cert.Subject.String(), NotBefore: a.Cert.NotBefore, NotAfter: a.Cert.NotAfter,
-			Previous: a.Previous}
+			Previous: a.Previous,
+			PEM:      string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.Cert.Raw}))}
 		if a.Previous {
 			ids, err := h.activeOfPrevious()
 			if err != nil {

@@ -21,6 +21,7 @@ type RuleInfo struct {
 type topicRules struct {
 	rules  TopicRules
 	engine *rules.Engine
+	peers  *Peers // who may not change rules is shown no secrets of theirs
 }
 
 func (h *topicRules) list(w http.ResponseWriter, _ *http.Request) error {

@@ -69,6 +69,7 @@ func DescribeStream(s Log, name string) (StreamInfo, error) {
 type dataStreams struct {
 	store   Log
 	kinesis DataStreams
+	peers   *Peers
 }
 
 func (h *dataStreams) list(w http.ResponseWriter, _ *http.Request) error {
@@ -85,7 +86,11 @@ func (h *dataStreams) list(w http.ResponseWriter, _ *http.Request) error {
 
 // tail is records of ?name=STREAM.
 func (h *dataStreams) tail(w http.ResponseWriter, r *http.Request) error {
-	return h.records(w, r, r.URL.Query().Get("name"))
+	name := r.URL.Query().Get("name")
+	if err := h.peers.readable(r.Context(), name); err != nil {
+		return err
+	}
+	return h.records(w, r, name)
 }
 
 // records writes records as JSON lines: ?from=oldest|latest (default latest),

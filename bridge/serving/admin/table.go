@@ -64,7 +64,7 @@ func bridgeRows(o Options) []row {
 
 // streamsRows are about data streams, channels, delivery streams and connectors.
 func streamsRows(o Options) []row {
-	stream, delivery := &dataStreams{o.Store, o.DataStreams}, &deliveryStreams{o.DeliveryStreams}
+	stream, delivery := &dataStreams{o.Store, o.DataStreams, o.Peers}, &deliveryStreams{o.DeliveryStreams}
 	channel := &channels{o.Store, stream}
 	connectors := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }
 	return []row{
@@ -84,7 +84,8 @@ func streamsRows(o Options) []row {
 
 // rulesRows are about topic rules.
 func rulesRows(o Options) []row {
-	rule, box, alarm := &topicRules{o.TopicRules, o.Engine}, &outboxes{o.Outboxes}, &alarms{o.Alarms}
+	rule, box := &topicRules{o.TopicRules, o.Engine, o.Peers}, &outboxes{o.Outboxes}
+	alarm := &alarms{o.Alarms}
 	replay := &replays{rules: o.TopicRules, engine: o.Engine, compiler: o.Compiler,
 		stops: map[string]context.CancelFunc{}}
 	return []row{

@@ -64,7 +64,7 @@ func (h *topicRules) recent(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, all)
+	return writeJSON(w, h.peers.shown(r.Context(), all))
 }
 
 // why answers with WhyLines: ?message=ID, &since=DURATION for how far back the
@@ -91,7 +91,7 @@ func (h *topicRules) why(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		line.Error = err.Error()
 	}
-	return enc.Encode(line)
+	return enc.Encode(h.peers.shown(r.Context(), line))
 }
 
 // try says what a rule would make of a Sample. Nothing is done with it.
@@ -108,5 +108,5 @@ func (h *topicRules) try(w http.ResponseWriter, r *http.Request) error {
 		return badRequest{err}
 	}
 	m := &message.Message{Topic: in.Topic, Payload: in.Payload, ClientID: in.ClientID}
-	return writeJSON(w, h.engine.Try(r.Context(), rule, m))
+	return writeJSON(w, h.peers.shown(r.Context(), h.engine.Try(r.Context(), rule, m)))
 }

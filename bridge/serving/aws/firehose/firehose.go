@@ -3,6 +3,7 @@
 package firehose
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"slices"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire/shape"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/control"
@@ -114,6 +116,21 @@ func hide(v any) {
 	}
 }
 
+// hidden is a destination as it is shown to who may not change it.
+func hidden(v map[string]any) map[string]any {
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil
+	}
+	var out map[string]any
+	dec := json.NewDecoder(bytes.NewReader(audit.Hidden(text)))
+	dec.UseNumber()
+	if dec.Decode(&out) != nil {
+		return nil
+	}
+	return out
+}
+
 // create reads the destination from the body, which is the document that files
 // declare, too.
 func create(s *control.Service) wire.Operation {
@@ -136,7 +153,11 @@ func describe(s *control.Service) wire.Operation {
 		Name:  "DescribeDeliveryStream",
 		Input: shape.Of[control.DescribeInput](control.Patterns),
 		Run: func(r *wire.Request) (any, error) {
-			return s.Describe(r.Context(), r.Region, r.Input.(*control.DescribeInput))
+			d, err := s.Describe(r.Context(), r.Region, r.Input.(*control.DescribeInput))
+			if err == nil && r.Authorize("firehose:UpdateDestination", d.ARN) != nil {
+				d.Destination = hidden(d.Destination)
+			}
+			return d, err
 		},
 		Output: func(w *shape.Writer, out any) { write(w, out.(*control.Description)) },
 	})

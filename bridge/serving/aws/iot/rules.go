@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
@@ -119,11 +121,25 @@ func (t *topicRules) get(r *wire.Request) (any, error) {
 	if string(errorAction) == "null" {
 		errorAction = nil
 	}
+	if r.Authorize("iot:ReplaceTopicRule", t.arn(r, rule.Name)) != nil { // headers, passwords and URLs are for who may
+		actions, errorAction = slices.Clone(actions), hiddenAction(errorAction)
+		for i := range actions {
+			actions[i] = hiddenAction(actions[i])
+		}
+	}
 	return struct {
 		ARN  string    `json:"ruleArn"`
 		Rule topicRule `json:"rule"`
 	}{t.arn(r, rule.Name), topicRule{rule.Name, p.SQL, p.Description, rule.Created.Unix(), actions, rule.Disabled,
 		version, errorAction}}, nil
+}
+
+// hiddenAction is an action as it is shown to who may not change its rule; nil for none.
+func hiddenAction(doc json.RawMessage) json.RawMessage {
+	if doc == nil {
+		return nil
+	}
+	return audit.Hidden(doc)
 }
 
 // maxResults is the most, and what is listed when nothing is asked:

@@ -1,0 +1,39 @@
+package server
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/control/people"
+)
+
+// Who may see rules and delivery streams, and not change them, is shown no header,
+// password or URL of theirs.
+func TestViewersSeeNoSecrets(t *testing.T) {
+	b := start(t, configure(t))
+	const rule = `{"sql":"SELECT * FROM 'a'","actions":[{"http":{"url":"https://localhost:9/hook/5ecret?t=5ecret",` +
+		`"headers":[{"key":"X-Own","value":"5ecret"}]}}],"errorAction":{"http":{"url":"https://localhost:9/5ecret"}}}`
+	b.control("POST", "/rules/r", rule, 200)
+	const destination = `{"DeliveryStreamName":"d","HttpEndpointDestinationConfiguration":{"EndpointConfiguration":` +
+		`{"Url":"https://localhost:9/5ecret","AccessKey":"5ecret"},"RequestConfiguration":{"CommonAttributes":` +
+		`[{"AttributeName":"own","AttributeValue":"5ecret"}]},"RoleARN":"arn:aws:iam::000000000000:role/r",` +
+		`"S3Configuration":{"RoleARN":"arn:aws:iam::000000000000:role/r","BucketARN":"arn:aws:s3:::bucket"}}}`
+	firehose := func(op string) longRequest {
+		return longRequest{op, "firehose", "Firehose_20150804." + op, "POST", "/", `{"DeliveryStreamName":"d"}`}
+	}
+	made := firehose("CreateDeliveryStream")
+	made.body = destination
+	if got := <-b.begin(b.key(), made); !strings.HasPrefix(got, "200") {
+		t.Fatal(got)
+	}
+	for role, shows := range map[string]bool{people.Viewer: false, people.Operator: true} {
+		k := b.user("u-"+role, role)
+		_, _, text := b.requester("iot", nil).as(k, "GET", "/rules/r", "")
+		described := <-b.begin(k, firehose("DescribeDeliveryStream"))
+		for _, got := range []string{text, described} {
+			if strings.Contains(got, "5ecret") != shows || !strings.Contains(got, "https://localhost:9") {
+				t.Errorf("%s: %s", role, got)
+			}
+		}
+	}
+}
