@@ -145,7 +145,7 @@ func (c *Config) secretURL() string {
 			return fmt.Sprintf("hooks[%d].url", i)
 		}
 	}
-	return ""
+	return c.secretTopic()
 }
 
 // withoutSecret is a URL without user and query.

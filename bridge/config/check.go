@@ -183,6 +183,7 @@ func (c *Config) check() (errs []error) {
 	errs = append(errs, c.Broker.check()...)
 	errs = append(errs, checkAccess(c.Access)...)
 	errs = append(errs, c.checkActions()...)
+	errs = append(errs, c.checkTopics()...)
 	return append(errs, c.checkHooks()...)
 }
 

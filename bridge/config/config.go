@@ -61,6 +61,7 @@ type Config struct {
 	Authorizers []Authorizer `toml:"authorizers"`
 	Hooks       []Hook       `toml:"hooks"`
 	Actions     []Action     `toml:"actions"`
+	Topics      []Topic      `toml:"topics"`
 }
 
 // RulesDir is where topic rules are declared.

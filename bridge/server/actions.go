@@ -11,6 +11,7 @@ import (
 	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/egress"
+	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/action/send"
 	"github.com/tidemill/tidemill/bridge/speed/alarm"
 	"github.com/tidemill/tidemill/bridge/speed/metric"
@@ -42,6 +43,10 @@ func (a *assembly) newSenders() (*send.Set, error) {
 		}
 		o.Alarms = a.alarms
 	}
+	o.Topics, o.Publish = map[string]send.Topic{}, a.republish
+	for _, t := range c.Topics {
+		o.Topics[t.Name] = send.Topic{Webhooks: t.Webhooks, MQTT: t.MQTT}
+	}
 	for i, k := range c.Actions {
 		o.Places[k.Kind] = awsapi.Place{Region: k.Region, EndpointURL: k.EndpointURL, Profile: k.Profile,
 			RoleARN: k.RoleARN}
@@ -64,6 +69,20 @@ func (a *assembly) newSenders() (*send.Set, error) {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	return send.New(o), nil
+}
+
+// republish publishes a message as a rule's republish action does, durably when it
+// returns.
+func (a *assembly) republish(ctx context.Context, d *action.Delivery) error {
+	b := a.store.NewBatch()
+	done, err := a.router.Republish(ctx, b, d)
+	if err == nil && b.Bytes() > 0 {
+		err = a.store.Commit(ctx, b)
+	}
+	if done != nil {
+		done(err)
+	}
+	return err
 }
 
 // openAlarms reads the alarms that rules have set. Alertmanager is the operator's: it is

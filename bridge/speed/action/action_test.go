@@ -111,7 +111,7 @@ func TestStage(t *testing.T) {
 		{"object with a bad key", `{"s3":{"bucketName":"bucket","key":"../${k}"}}`, 0, "cannot be"},
 		{"republish", `{"republish":{"topic":"$$aws/things/${topic(2)}/shadow/update"}}`, 0, ""},
 		{"republish to a filter", `{"republish":{"topic":"a/#"}}`, 0, "wildcard"},
-		{"republish loop", `{"republish":{"topic":"dt/pi-1/climate"}}`, maxHops, "republished"},
+		{"republish loop", `{"republish":{"topic":"dt/pi-1/climate"}}`, MaxHops, "republished"},
 	} {
 		b, _, err := stage(t, c.doc, &Input{Doc: []byte(`{"x":1}`), Input: &iotsql.Input{Rule: "r",
 			Message: message.Message{Topic: "dt/pi-1/climate", Payload: []byte(`{"k":"a/b"}`), Hops: c.hops}}})

@@ -14,9 +14,9 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/topic"
 )
 
-// maxHops bounds rules that republish into themselves or each other. AWS
+// MaxHops bounds rules that republish into themselves or each other. AWS
 // states no such limit; without one a wrong rule fills the log by itself.
-const maxHops = 10
+const MaxHops = 10
 
 // toTopic is the republish action.
 type toTopic struct {
@@ -49,7 +49,7 @@ func (t *toTopic) resolve(ctx context.Context, in *Input) (*Delivery, error) {
 	if err == nil {
 		err = new(packet.Properties).Parse(packet.PUBLISH, d.Properties)
 	}
-	if err == nil && in.Hops >= maxHops {
+	if err == nil && in.Hops >= MaxHops {
 		err = fmt.Errorf("topic %s: the message was republished %d times already", name, in.Hops)
 	}
 	return d, err

@@ -162,7 +162,7 @@ var errNoArray = errors.New("batchMode is on, and the statement made no JSON arr
 var errEmpty = errors.New("the template gives no text, such as of an Undefined value")
 
 func (t *toSender) resolve(ctx context.Context, in *Input) (*Delivery, error) {
-	d := t.fill(in, &Delivery{Kind: t.kind.name, Name: t.resource})
+	d := t.fill(in, &Delivery{Kind: t.kind.name, Name: t.resource, Hops: in.Hops + 1})
 	for _, p := range t.params {
 		v := p.value
 		if p.template != nil {

@@ -32,8 +32,25 @@ func addQueues(o *Options, add adding) {
 			return c.Send(ctx, queue, ms)
 		})
 	})
+	together, bytes := sns.MaxMessages, sns.MaxBytes
+	if len(o.Topics) > 0 {
+		together, bytes = topicsTogether, 1<<20
+	}
+	elsewhere, known := publishElsewhere(o), &remembered{}
+	add("sns", together, bytes, func(ctx context.Context, ds deliveries) []error {
+		return runs(ds, param("targetArn"), together, 0, func(run deliveries) []error {
+			if own, ok := o.topic(run[0].Parameter("targetArn")); ok {
+				return known.publish(ctx, o, own, run)
+			}
+			return elsewhere(ctx, run)
+		})
+	})
+}
+
+// publishElsewhere publishes to topics of SNS.
+func publishElsewhere(o *Options) do {
 	topics := newClients(o, "sns", sns.New)
-	add("sns", sns.MaxMessages, sns.MaxBytes, func(ctx context.Context, ds deliveries) []error {
+	return func(ctx context.Context, ds deliveries) []error {
 		most := sns.MaxMessages
 		if !sns.Batches(ds[0].Parameter("targetArn")) {
 			most = 1
@@ -53,7 +70,7 @@ func addQueues(o *Options, add adding) {
 			}
 			return c.Publish(ctx, target, ms)
 		})
-	})
+	}
 }
 
 // param is the key of deliveries that go to the same target: what they act on.

@@ -41,6 +41,10 @@ type Options struct {
 	Objects sink.Objects
 	// Functions are the bridge's own; nil: all functions are Lambda's.
 	Functions Invoker
+	// Topics are the bridge's own of sns actions, by name; all others are SNS's.
+	Topics map[string]Topic
+	// Publish publishes a republish delivery, for topics that have MQTT subscribers.
+	Publish func(ctx context.Context, d *action.Delivery) error
 	// Alarms are the bridge's own; nil: CloudWatch's.
 	Alarms *alarm.Service
 	// Metrics are the bridge's own; nil: CloudWatch's.

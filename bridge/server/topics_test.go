@@ -1,0 +1,83 @@
+package server
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/config"
+)
+
+// A message for a topic of the bridge is posted to its webhooks as SNS does and
+// published by MQTT. A webhook that is away gets it later, and the others get it once;
+// one that is refused, and a JSON message without default, run the error action.
+func TestTopics(t *testing.T) {
+	var mu sync.Mutex
+	posted, away := map[string][]string{}, true
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		if r.URL.Path == "/later" && away {
+			away = false
+			w.WriteHeader(503)
+			return
+		}
+		var n struct{ Type, MessageId, TopicArn, Message, Timestamp string }
+		if json.Unmarshal(body, &n) != nil || n.Type != "Notification" || n.MessageId == "" || n.Timestamp == "" ||
+			r.Header.Get("x-amz-sns-message-id") != n.MessageId || r.Header.Get("x-amz-sns-topic-arn") != n.TopicArn ||
+			r.Header.Get("x-amz-sns-message-type") != "Notification" {
+			t.Errorf("%v %s", r.Header, body)
+		}
+		posted[r.URL.Path] = append(posted[r.URL.Path], n.Message)
+	}))
+	defer srv.Close()
+	cfg := configure(t)
+	cfg.Egress.Allow = []string{srv.Listener.Addr().String()}
+	cfg.Topics = []config.Topic{{Name: "alarms", Webhooks: []string{srv.URL + "/later", srv.URL + "/now"},
+		MQTT: []string{"alerts/site"}}, {Name: "refused", Webhooks: []string{"http://127.0.0.1:1/"}}}
+	rule := func(from, arn, format string) string {
+		return `{"sql":"SELECT * FROM '` + from + `'","awsIotSqlVersion":"2016-03-23","actions":[{"sns":{
+		  "targetArn":"arn:aws:sns:eu-west-1:000000000000:` + arn + `","messageFormat":"` + format + `"}}],
+		  "errorAction":{"kinesis":{"streamName":"failures","partitionKey":"k"}}}`
+	}
+	declareFiles(t, cfg, map[string]string{
+		"streams/a.json":     `{"StreamName":"failures"}`,
+		"streams/b.json":     `{"StreamName":"seen"}`,
+		"rules/raw.json":     rule("dt/dev/raw", "alarms", "RAW"),
+		"rules/json.json":    rule("dt/dev/json", "alarms", "JSON"),
+		"rules/refused.json": rule("dt/dev/raw", "refused", "RAW"),
+		"rules/loop.json":    rule("alerts/site", "alarms", "RAW"),
+		"rules/seen.json": `{"sql":"SELECT * FROM 'alerts/#'","awsIotSqlVersion":"2016-03-23",
+		  "actions":[{"kinesis":{"streamName":"seen","partitionKey":"k"}}]}`,
+	})
+	b := start(t, cfg)
+	c := b.connect(b.thing("dev", ""), "dev")
+	count := func(path string) int { mu.Lock(); defer mu.Unlock(); return len(posted[path]) }
+	c.publish("dt/dev/raw", `{"n":1}`)
+	// The rule on what the topic publishes ends after ten times.
+	b.eventually("all messages", func() bool { return count("/later") >= 11 && count("/now") >= 11 })
+	b.eventually("two failures", func() bool {
+		all := strings.Join(b.documents("failures"), "\n")
+		return strings.Contains(all, "egress refused") && strings.Contains(all, "republished 10 times")
+	})
+	c.publish("dt/dev/json", `{"n":1}`)
+	b.eventually("no default", func() bool {
+		return strings.Contains(strings.Join(b.documents("failures"), "\n"), "text named default")
+	})
+	if n := count("/now"); n != 11 {
+		t.Errorf("posted %d times, want the message and ten that were republished", n)
+	}
+	if seen := b.documents("seen"); len(seen) != 10 || seen[0] != `{"n":1}` {
+		t.Errorf("by MQTT: %q", seen)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if posted["/now"][0] != `{"n":1}` {
+		t.Errorf("%q", posted["/now"])
+	}
+}
