@@ -39,13 +39,14 @@ var errNotServed = errors.New("is not served by PostgreSQL")
 // end no statement and hide nothing of it.
 func checkCopy(text string) error {
 	quoted := false
+	comment := func(text string) bool { return strings.HasPrefix(text, "--") || strings.HasPrefix(text, "/*") }
 	for i, c := range text {
 		switch {
 		case c == '\'':
 			quoted = !quoted
 		case c < ' ' && c != '\n' && c != '\t', c == 0x7f:
 			return errors.New("CopyCommand.CopyOptions: a control character")
-		case !quoted && (c == ';' || c == '"' || strings.HasPrefix(text[i:], "--") || strings.HasPrefix(text[i:], "/*")):
+		case !quoted && (c == ';' || c == '"' || comment(text[i:])):
 			return errors.New("CopyCommand.CopyOptions: want options alone: no ; -- /* or \" outside of quotes")
 		}
 	}

@@ -153,7 +153,8 @@ func TestRedshift(t *testing.T) {
 		!strings.Contains(f.Error, "stl_load_errors") {
 		t.Errorf("%+v", f)
 	}
-	if err := b.Redrive(t.Context(), "d", nil, func(Redriven) {}); err != nil || loaded() != 2 || len(b.failed(t)) != 0 {
+	err := b.Redrive(t.Context(), "d", nil, func(Redriven) {})
+	if err != nil || loaded() != 2 || len(b.failed(t)) != 0 {
 		t.Errorf("driven again: %v, %d loaded", err, loaded())
 	}
 	r.mu.Lock()
