@@ -38,7 +38,8 @@ func BenchmarkRuleToHTTP(b *testing.B) {
 			rule := fmt.Sprintf(`{"sql":"SELECT * FROM '#'","awsIotSqlVersion":"2016-03-23",`+
 				`"actions":[{"http":{"url":"%s/in"%s}}]}`, to.URL, batch)
 			br := benchBridge(b, bin, filepath.Join(b.TempDir(), "bridge"),
-				"[egress]\nallow = [\"127.0.0.1\"]\n[log]\nlevel = \"warn\"\n", map[string]string{"rules/http.json": rule})
+				"[egress]\nallow = [\"127.0.0.1\"]\n[log]\nlevel = \"warn\"\n",
+				map[string]string{"rules/http.json": rule})
 			conf := benchIdentity(b, br)
 			var acked uint64
 			var cpu []float64

@@ -24,7 +24,8 @@ func TestAttemptEnds(t *testing.T) {
 				return nil, ctx.Err()
 			},
 			Settle: func(context.Context, int, []sink.Refusal) error { return nil }})
-		if took := time.Since(began); err != nil || tries != 2 || took < attemptTime || took > attemptTime+2*time.Second {
+		took := time.Since(began)
+		if err != nil || tries != 2 || took < attemptTime || took > attemptTime+2*time.Second {
 			t.Errorf("%d tries in %v: %v", tries, took, err)
 		}
 	})

@@ -495,7 +495,8 @@ func TestWhatThereIsNot(t *testing.T) {
 		return err
 	}
 	for want, err := range map[string]error{"": put("bucket", "k", "private"), "NoSuchKey": put("bucket", "x", "private"),
-		"AccessControlListNotSupported": put("bucket", "k", "public-read"), "NoSuchBucket": put("none", "k", "private")} {
+		"AccessControlListNotSupported": put("bucket", "k", "public-read"),
+		"NoSuchBucket":                  put("none", "k", "private")} {
 		if code(err) != want {
 			t.Errorf("put ACL: %v, want %s", err, want)
 		}

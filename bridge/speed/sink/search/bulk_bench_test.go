@@ -34,7 +34,8 @@ func BenchmarkBulk(b *testing.B) {
 		for i := range docs {
 			at := n*rows + i
 			docs[i] = &Document{Index: "readings", ID: fmt.Sprintf("00008ca8-e8e6-5acc-943a-e8a62dcf1ee7.%d", at),
-				Source: fmt.Appendf(nil, `{"device":"plant-7/line-%d","ts":%d,"temp":%d.25,"hum":%d.5,"site":"north"}`, i%100,
+				Source: fmt.Appendf(nil, `{"device":"plant-7/line-%d","ts":%d,"temp":%d.25,"hum":%d.5,"site":"north"}`,
+					i%100,
 					1_790_000_000_000+at, 20+i%10, 40+i%20)}
 			bytes += len(docs[i].Source)
 		}
