@@ -71,6 +71,7 @@ var commands = []command{
 	alarmList, alarmDelete,
 	firehoseList, firehoseShow, firehoseFailed, firehoseRedrive, deliveryList,
 	functionList, functionInvoke, functionLogs,
+	secretPut, secretList, secretRotate, secretRestore, secretDelete,
 	connectorList, connectorShow, connectorCheck, connectorRun,
 	userCreate, userList, userShow, userChange, userPasswd, userRevoke,
 	accessKeyCreate, accessKeyList, accessKeyRotate, accessKeyDeactivate, accessKeyActivate, accessKeyRevoke,

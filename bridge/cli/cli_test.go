@@ -225,6 +225,47 @@ func newData(t *testing.T) string {
 	return dir
 }
 
+// Secrets are put, listed without their values, rotated, put back and deleted.
+func TestSecretCommands(t *testing.T) {
+	data, dir := newData(t), t.TempDir()
+	on := func(args string) string { return args + " -data " + data }
+	value, blob := filepath.Join(dir, "value"), filepath.Join(dir, "blob")
+	if err := errors.Join(os.WriteFile(value, []byte("{\"key\":\"hunter2\"}\n"), 0o600),
+		os.WriteFile(blob, []byte{0xff, '\n'}, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	is := func(name, want string) {
+		t.Helper()
+		if got, err := os.ReadFile(filepath.Join(data, "secrets", name)); string(got) != want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+		}
+	}
+	for _, s := range []step{
+		{on("secret list"), 0, "SECRET", ""},
+		{on("secret put line/api -file " + value), 0, "", ""},
+		{on("secret put blob -binary -file " + blob), 0, "", ""},
+		{on("secret put blob -file " + value), 1, "", "of the other kind"},
+		{on("secret put a·b -file " + value), 1, "", "want 1 to 200 of"},
+		{on("secret put text -file " + blob), 1, "", "want UTF-8 text"},
+		{on("secret put text -file /nowhere"), 1, "", "/nowhere"},
+		{on("secret rotate line/api -length 8"), 2, "", "want 16 to 4096"},
+		{on("secret restore line/api"), 1, "", "no previous value"},
+		{on("secret rotate line/api"), 0, "", ""},
+		{on("secret list"), 0, "line/api  text    ", ""},
+		{on("secret list -json"), 0, `"previous":true`, ""},
+		{on("secret restore line/api"), 0, "", ""},
+		{on("secret delete none"), 1, "", "no such secret: none"},
+	} {
+		s.run(t)
+	}
+	is("line%2Fapi", `{"key":"hunter2"}`)
+	is("blob.bin", "\xff\n")
+	step{on("secret delete line/api"), 0, "", ""}.run(t)
+	if left, err := filepath.Glob(filepath.Join(data, "secrets", "line*")); err != nil || len(left) != 0 {
+		t.Errorf("left %v, %v", left, err)
+	}
+}
+
 // Commands work on the data directory while no bridge runs.
 func TestOffline(t *testing.T) {
 	data, out := newData(t), t.TempDir()

@@ -84,8 +84,10 @@ func (c *Config) checkHooks() (errs []error) {
 	}
 	checkService := func(i int, table, address string, maxCalls int) {
 		if strings.HasPrefix(address, "arn:") && strings.Contains(address, ":lambda:") {
-			if !c.Lambda.Enabled {
-				bad(i, table, "url: %q is a function, and lambda.enabled is not set", address)
+			elsewhere := slices.ContainsFunc(c.Actions, func(a Action) bool { return a.Kind == "lambda" })
+			if !c.Lambda.Enabled && !elsewhere {
+				bad(i, table, "url: %q is a function, and lambda.enabled is not set, nor [[actions]] for lambda",
+					address)
 			}
 		} else if u, err := url.Parse(address); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" {
 			bad(i, table, "url: %q, want https://host/path, http, or the ARN of a function", withoutSecret(address))

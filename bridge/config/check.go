@@ -168,6 +168,13 @@ func (c *Config) check() (errs []error) {
 		}
 	}
 	errs = append(errs, c.Alertmanager.check()...)
+	if u, err := url.Parse(c.Predict.URL); c.Predict.URL != "" && (err != nil || u.Scheme != "http" &&
+		u.Scheme != "https" || u.Host == "" || u.User != nil) {
+		bad("predict.url: want http or https, a host, and no user")
+	}
+	if c.Predict.TokenFile != "" && c.Predict.URL == "" {
+		bad("predict.token_file: there is no predict.url that it is for")
+	}
 	if _, err := egress.New(egress.Options{Allow: c.Egress.Allow}); err != nil {
 		bad("egress.allow: %w", err)
 	}

@@ -4,6 +4,7 @@
 package config
 
 import (
+	"cmp"
 	_ "embed"
 	"errors"
 	"fmt"
@@ -53,6 +54,8 @@ type Config struct {
 
 	Postgres Postgres `toml:"postgres"`
 	Lambda   Lambda   `toml:"lambda"`
+	Secrets  Secrets  `toml:"secrets"`
+	Predict  Predict  `toml:"predict"`
 	Log      Log      `toml:"log"`
 
 	AcceptLoss bool // of parts of the data directory; a flag of serve, no key
@@ -164,26 +167,9 @@ var settings = []setting{
 func Load(path string, env func(string) string, overrides map[string]string) (*Config, error) {
 	c := Default()
 	c.DataDir, c.MQTT.Listen = unset, unset
-	var errs []error
-	if path != "" {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) {
-				err = fmt.Errorf("%w: name one with -config, or make one: tidemill-bridge config sample > bridge.toml",
-					err)
-			}
-			return nil, fmt.Errorf("config: %w", err)
-		}
-		if errs, err = decode(string(text), c); err != nil {
-			return nil, fmt.Errorf("config %s: %w", path, err)
-		}
-		if at := c.secretURL(); at != "" {
-			if _, err := secretfile.ReadConfig(path); err != nil {
-				errs = append(
-					errs, fmt.Errorf("%s: its user or query may be a key: give the file to the bridge's user alone: %w",
-						at, err))
-			}
-		}
+	errs, err := c.readFile(path)
+	if err != nil {
+		return nil, err
 	}
 	for _, key := range slices.Sorted(maps.Keys(overrides)) {
 		if !slices.ContainsFunc(settings, func(s setting) bool { return s.key == key }) {
@@ -198,6 +184,43 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 			*s.at(c) = v
 		}
 	}
+	c.place(env)
+	if err := errors.Join(append(errs, c.check()...)...); err != nil {
+		if path == "" {
+			path = "defaults, environment and flags"
+		}
+		return nil, fmt.Errorf("config %s:\n%w", path, err)
+	}
+	return c, nil
+}
+
+// readFile sets what the file at path has; "": there is none. errs are about single
+// keys, err about the file.
+func (c *Config) readFile(path string) (errs []error, err error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: name one with -config, or make one: tidemill-bridge config sample > bridge.toml", err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	if errs, err = decode(string(text), c); err != nil {
+		return nil, fmt.Errorf("config %s: %w", path, err)
+	}
+	if at := c.secretURL(); at != "" {
+		if _, err := secretfile.ReadConfig(path); err != nil {
+			errs = append(errs,
+				fmt.Errorf("%s: its user or query may be a key: give the file to the bridge's user alone: %w", at, err))
+		}
+	}
+	return errs, nil
+}
+
+// place fills in the paths and the port that depend on others, where they are not set.
+func (c *Config) place(env func(string) string) {
 	if c.DataDir == unset {
 		c.DataDir = dataDir(env, os.Geteuid())
 	}
@@ -206,20 +229,8 @@ func Load(path string, env func(string) string, overrides map[string]string) (*C
 			c.MQTT.Listen = devicePort
 		}
 	}
-	if c.Admin.Socket == "" {
-		c.Admin.Socket = filepath.Join(c.DataDir, "admin.sock")
+	for path, name := range map[*string]string{&c.Admin.Socket: "admin.sock", &c.BridgeD.Dir: "bridge.d",
+		&c.Objects.Dir: "objects", &c.Secrets.Dir: "secrets"} {
+		*path = cmp.Or(*path, filepath.Join(c.DataDir, name))
 	}
-	if c.BridgeD.Dir == "" {
-		c.BridgeD.Dir = filepath.Join(c.DataDir, "bridge.d")
-	}
-	if c.Objects.Dir == "" {
-		c.Objects.Dir = filepath.Join(c.DataDir, "objects")
-	}
-	if err := errors.Join(append(errs, c.check()...)...); err != nil {
-		if path == "" {
-			path = "defaults, environment and flags"
-		}
-		return nil, fmt.Errorf("config %s:\n%w", path, err)
-	}
-	return c, nil
 }

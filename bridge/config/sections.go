@@ -169,6 +169,17 @@ type Lambda struct {
 	Idle           Duration `toml:"idle"`
 }
 
+// Secrets are what get_secret of rules reads.
+type Secrets struct {
+	Dir string `toml:"dir"` // "" for DataDir/secrets
+}
+
+// Predict is the service that machinelearning_predict of rules asks.
+type Predict struct {
+	URL       string `toml:"url"`        // {model} in it stands for the model's id; "": none
+	TokenFile string `toml:"token_file"` // sent as a bearer token
+}
+
 // Web is the http action's.
 type Web struct {
 	Tries int `toml:"tries"` // answered by 429 or 5xx, before it is given up; 0: as every action

@@ -27,7 +27,7 @@ func (a *assembly) newSenders() (*send.Set, error) {
 	o := send.Options{Places: map[string]awsapi.Place{}, Region: c.Region, Account: c.Account,
 		Search: map[string]search.Authorize{}, Web: a.egress.Client(), HTTPTries: c.Web.Tries, Dial: a.egress.Dial}
 	if a.functions != nil {
-		o.Functions = a.functions.caller
+		o.Functions = a.caller
 	}
 	if !c.Elsewhere("s3") {
 		o.Objects = a.objects
@@ -48,8 +48,7 @@ func (a *assembly) newSenders() (*send.Set, error) {
 		o.Topics[t.Name] = send.Topic{Webhooks: t.Webhooks, MQTT: t.MQTT}
 	}
 	for i, k := range c.Actions {
-		o.Places[k.Kind] = awsapi.Place{Region: k.Region, EndpointURL: k.EndpointURL, Profile: k.Profile,
-			RoleARN: k.RoleARN}
+		o.Places[k.Kind], _ = a.place(k.Kind)
 		if k.Account != "" {
 			o.Machines = k.Account
 		}
@@ -109,6 +108,27 @@ func (a *assembly) openAlarms() (*alarm.Service, error) {
 	}
 	o.To = alertmanager.New(to)
 	return alarm.Open(a.store, o)
+}
+
+// place is where the service is that actions of a kind call; ok says whether the
+// configuration has it.
+func (a *assembly) place(kind string) (p awsapi.Place, ok bool) {
+	for _, k := range a.cfg.Actions {
+		if k.Kind == kind {
+			return awsapi.Place{Region: k.Region, EndpointURL: k.EndpointURL, Profile: k.Profile,
+				RoleARN: k.RoleARN}, true
+		}
+	}
+	return p, false
+}
+
+// asks returns what calls services and waits for their answers.
+func (a *assembly) asks() *send.Asks {
+	o := send.Options{Places: map[string]awsapi.Place{}, Region: a.cfg.Region, Account: a.cfg.Account}
+	for _, kind := range []string{"dynamoDB", "lambda"} {
+		o.Places[kind], _ = a.place(kind)
+	}
+	return send.NewAsks(o)
 }
 
 // openDatabase returns the database of rules, nil for none. Nothing is asked.

@@ -25,6 +25,7 @@ func (s *Server) Handler() http.Handler {
 		Alarms:     s.adminAlarms(),
 		Objects:    s.objects,
 		Functions:  s.adminFunctions(),
+		Secrets:    s.secrets,
 		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
 		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note}, Audit: s.audit,
 		Metrics: s.metricsHandler(), Watch: &s.watchers, Log: s.log,

@@ -14,6 +14,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
+	"github.com/tidemill/tidemill/bridge/control/secrets"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/listen"
@@ -214,7 +215,9 @@ func (a *assembly) completeDataDir() error {
 // makeRules makes the rule engine and the outboxes that its rules fill.
 func (a *assembly) makeRules() error {
 	a.outboxes = action.NewOutboxes(a.store)
-	a.rules = rules.New(a.store, rules.Options{Account: a.cfg.Account, Outbox: a.outboxes.Ensure, Log: a.log})
+	a.secrets = secrets.Open(secrets.Options{Dir: a.cfg.Secrets.Dir, Account: a.cfg.Account, Region: a.cfg.Region})
+	a.rules = rules.New(a.store, rules.Options{Account: a.cfg.Account, Outbox: a.outboxes.Ensure,
+		Redact: a.secrets.Redact, Log: a.log})
 	return nil
 }
 
@@ -300,7 +303,8 @@ func (a *assembly) makeMessagePath() error {
 	a.closes(a.senders.Close)
 	a.drainer = action.NewDrainer(a.outboxes, action.Options{
 		Objects: a.objects, Republish: a.router, Senders: a.senders.Senders(), Failed: a.rules.Fail,
-		Tried: a.rules.Tried, GiveUp: time.Duration(a.cfg.Rules.GiveUp), InUse: a.rules.UsesOutbox, Log: a.log,
+		Tried: a.rules.Tried, GiveUp: time.Duration(a.cfg.Rules.GiveUp), InUse: a.rules.UsesOutbox,
+		Redact: a.secrets.Redact, Log: a.log,
 	})
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/declare"
 	"github.com/tidemill/tidemill/bridge/serving/functions"
 	"github.com/tidemill/tidemill/bridge/serving/lookup"
@@ -18,8 +19,11 @@ import (
 
 // openDeclared makes what bridge.d declares things in.
 func (a *assembly) openDeclared() (err error) {
-	a.compiler = &rules.Compiler{Catalog: catalog{a.store, a.firehose, a.cfg, a.queues},
-		Services: a.services()}
+	services, err := a.services()
+	if err != nil {
+		return err
+	}
+	a.compiler = &rules.Compiler{Catalog: catalog{a.store, a.firehose, a.cfg, a.queues}, Services: services}
 	a.topicRules = declare.NewRules(declare.RulesOptions{Dir: a.cfg.RulesDir(), Compiler: a.compiler,
 		Registry: a.registry, Engine: a.rules, Log: a.log})
 	a.connectors = declare.NewConnectors(connector.Env{Store: a.store, API: a.kinesis.In(""), Emit: a.newEmitter,
@@ -35,19 +39,35 @@ func (a *assembly) openDeclared() (err error) {
 	return err
 }
 
-// services are what rules' statements may ask here. The others have no service yet,
-// so that rules that use them are refused.
-func (a *assembly) services() *iotsql.Services {
+// services are what rules' statements may ask here. Rules are refused that use one
+// that the configuration does not have: nobody may be asked whom the operator did not
+// name.
+func (a *assembly) services() (*iotsql.Services, error) {
 	s := &iotsql.Services{
 		Shadows:  lookup.NewShadows(a.shadows, a.shadowOptions.Now),
 		Things:   lookup.Things{Registry: a.registry, Account: a.cfg.Account, Region: a.cfg.Region},
 		Protobuf: lookup.Descriptors{Objects: a.objects},
+		Secrets:  a.secrets,
 		Failed:   a.failures.Failed,
 	}
-	if a.functions != nil {
-		s.Lambdas = functions.Statements{Caller: a.functions.caller}
+	if a.caller.Any() {
+		s.Lambdas = functions.Statements{Caller: a.caller}
 	}
-	return s
+	if _, ok := a.place("dynamoDB"); ok {
+		s.Tables = a.asks()
+	}
+	if p := a.cfg.Predict; p.URL != "" {
+		m := lookup.Models{URL: p.URL, HTTP: a.egress.Client()}
+		a.closes(func() error { m.HTTP.CloseIdleConnections(); return nil })
+		if p.TokenFile != "" {
+			var err error
+			if m.Token, err = secretfile.Line(p.TokenFile); err != nil {
+				return nil, fmt.Errorf("predict.token_file: %w", err)
+			}
+		}
+		s.Models = m
+	}
+	return s, nil
 }
 
 // Reload applies the files of bridge.d, all of them, as declare.Dir's Apply, and

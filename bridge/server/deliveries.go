@@ -34,7 +34,7 @@ func (a *assembly) makeDeliveryStreams() error {
 	a.tables = catalogue.New()
 	service := func(at firehose.Place) (aws.Config, error) { return awsConfig(at, client) }
 	a.firehose = firehose.New(a.store, firehose.Options{
-		Invoker: functions.Transforms{Caller: a.caller()},
+		Invoker: functions.Transforms{Caller: a.caller},
 		Source: func(stream string) connector.Source {
 			return connector.InProcess(a.store, a.kinesis.In(""), stream)
 		},

@@ -22,7 +22,6 @@ import (
 
 // A functionParts runs functions; nil: they are switched off.
 type functionParts struct {
-	caller  *functions.Caller
 	store   *store.Store
 	manager *lambda.Manager
 	queue   *async.Queue
@@ -33,6 +32,10 @@ type functionParts struct {
 // openFunctions makes the parts that run functions, if the configuration wants them,
 // and says what isolates them here.
 func (a *assembly) openFunctions() (err error) {
+	a.caller = &functions.Caller{Own: "arn:aws:lambda:" + a.cfg.Region + ":" + a.cfg.Account + ":"}
+	if _, ok := a.place("lambda"); ok {
+		a.caller.Remote = a.asks()
+	}
 	c := a.cfg.Lambda
 	if !c.Enabled {
 		return nil
@@ -73,9 +76,9 @@ func (a *assembly) openFunctions() (err error) {
 	f.manager = lambda.New(o)
 	f.queue = async.New(async.Options{Log: &eventLog{store: a.store}, Caller: f.manager, Settings: f.settings,
 		Send: func(ctx context.Context, arn, id string, record []byte) error {
-			return f.caller.Failures(a.objects)(ctx, arn, id, record)
+			return a.caller.Failures(a.objects)(ctx, arn, id, record)
 		}, Slog: a.log})
-	f.caller = &functions.Caller{Calls: f.manager, Queue: f.queue, Find: f.store}
+	a.caller.Calls, a.caller.Queue, a.caller.Find = f.manager, f.queue, f.store
 	a.functions = f
 	return a.sayFunctions()
 }
@@ -120,14 +123,6 @@ func (a *assembly) functionService() *awslambda.Options {
 		}}
 }
 
-// caller has functions called; nil: they are switched off, which a Caller knows.
-func (s *Server) caller() *functions.Caller {
-	if s.functions == nil {
-		return nil
-	}
-	return s.functions.caller
-}
-
 // adminFunctions are those that the command line asks about; nil: switched off.
 func (s *Server) adminFunctions() *admin.Functions {
 	f := s.functions
@@ -139,10 +134,10 @@ func (s *Server) adminFunctions() *admin.Functions {
 
 // ownFunctions are those that hooks and authorizers may name.
 func (s *Server) ownFunctions() webhook.Functions {
-	if s.functions == nil {
+	if !s.caller.Any() {
 		return webhook.None{}
 	}
-	return s.functions.caller
+	return functions.Asked{Caller: s.caller}
 }
 
 // functionStages run functions: they stop after all that calls them, and what queues

@@ -40,7 +40,6 @@ var longFunctions = map[string]longFunction{
 	"agent/telemetry/ints.go appendInts":                              {61, isHot},
 	"bridge/cli/rule_replay_text.go reportText":                       {61, aFormat},
 	"bridge/config/check.go bounds":                                   {100, aTable},
-	"bridge/config/config.go Load":                                    {62, inSteps},
 	"bridge/control/authz/context.go lookup":                          {70, aSwitch},
 	"bridge/control/pki/verify.go Verify":                             {76, oneCheck},
 	"bridge/control/provision/apply.go thing":                         {67, aTable},

@@ -25,6 +25,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/secrets"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
@@ -134,6 +135,7 @@ type Options struct {
 	Connectors      Connectors
 	Objects         Objects
 	Functions       *Functions // nil: switched off
+	Secrets         *secrets.Store
 
 	TopicRules TopicRules
 	Engine     *rules.Engine

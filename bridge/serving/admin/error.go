@@ -9,6 +9,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/secrets"
 	"github.com/tidemill/tidemill/bridge/lambda"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
@@ -41,6 +42,11 @@ var statuses = []struct {
 	{is(pki.ErrRequest), http.StatusBadRequest},
 	{is(pki.ErrRotation), http.StatusConflict},
 	{is(sink.ErrName), http.StatusBadRequest},
+	{is(secrets.ErrName), http.StatusBadRequest},
+	{is(secrets.ErrTooLarge), http.StatusBadRequest},
+	{is(secrets.ErrText), http.StatusBadRequest},
+	{is(secrets.ErrKind), http.StatusConflict},
+	{is(secrets.ErrNotFound), http.StatusNotFound},
 	{is(rules.ErrID), http.StatusBadRequest},
 	{is(rules.ErrReplay), http.StatusBadRequest},
 	{isA[watch.FilterError], http.StatusBadRequest},

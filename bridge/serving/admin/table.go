@@ -30,7 +30,7 @@ const (
 
 // table are all rows.
 func table(o Options) []row {
-	return slices.Concat(bridgeRows(o), streamsRows(o), rulesRows(o), functionsRows(o), thingsRows(o),
+	return slices.Concat(bridgeRows(o), streamsRows(o), rulesRows(o), functionsRows(o), secretsRows(o), thingsRows(o),
 		authoritiesRows(o), peopleRows(o), policiesRows(o))
 }
 

@@ -10,12 +10,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
+	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/lambda"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/transform"
+	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 )
 
 // Calls makes calls that are waited for; lambda.Manager is one.
@@ -36,27 +39,76 @@ type Finder interface {
 	Parse(text string) (name, qualifier string, err error)
 }
 
-// A Caller has the functions called. Several goroutines may use it. A nil Caller has
-// none.
+// Remote calls functions of Lambda; send.Asks does.
+type Remote interface {
+	// Invoke returns the answer, which says how the function failed if functionError
+	// is not empty.
+	Invoke(ctx context.Context, arn string, payload []byte) (answer []byte, functionError string, err error)
+}
+
+// A Caller has functions called: those of the bridge, and those of Lambda, which are
+// under all other ARNs. Several goroutines may use it.
 type Caller struct {
+	// Calls, Queue and Find are of the bridge's own functions; nil: it runs none.
 	Calls Calls
 	Queue Queue
 	Find  Finder
+	// Own is how ARNs of the bridge's functions begin, account included.
+	Own string
+	// Remote calls the others; nil: they are not called.
+	Remote Remote
 }
+
+// Any says whether there is any function to call.
+func (c *Caller) Any() bool { return c.Calls != nil || c.Remote != nil }
 
 // HasFunction says whether an ARN is that of a function here.
 func (c *Caller) HasFunction(function string) bool {
-	if c == nil || !arn.Is(function) {
+	if c.Find == nil || !arn.Is(function) {
 		return false
 	}
 	_, err := c.Find.Function(function, "")
 	return err == nil
 }
 
+// remoteARN is that of a function, a version or an alias (Lambda API reference).
+var remoteARN = regexp.MustCompile(
+	`^arn:aws[a-z-]*:lambda:[a-z0-9-]+:[0-9]{12}:function:[a-zA-Z0-9_-]{1,140}(:[$a-zA-Z0-9_-]{1,129})?$`)
+
+// remote says whether an ARN is called at Lambda.
+func (c *Caller) remote(arn string) bool {
+	return c.Remote != nil && remoteARN.MatchString(arn) &&
+		(c.Calls == nil || !strings.HasPrefix(arn, c.Own) && !c.HasFunction(arn))
+}
+
+var errNone = errors.New("the bridge runs no functions: lambda.enabled is not set, " +
+	"nor do [[actions]] say where those of Lambda are")
+
+// invoke calls a function and waits.
+func (c *Caller) invoke(ctx context.Context, arn string, payload []byte) (answer []byte, failed string, err error) {
+	switch {
+	case c.remote(arn):
+		answer, failed, err = c.Remote.Invoke(ctx, arn, payload)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", arn, err)
+		}
+		return answer, failed, err
+	case c.Calls == nil:
+		return nil, "", fmt.Errorf("%w: %w", lambda.ErrNotFound, errNone)
+	}
+	return c.Calls.Invoke(ctx, arn, "", payload, "")
+}
+
+// Asked are what hooks and authorizers may name. It implements webhook.Functions.
+type Asked struct{ *Caller }
+
+// HasFunction says whether an ARN is that of a function that can be called.
+func (a Asked) HasFunction(arn string) bool { return a.remote(arn) || a.Caller.HasFunction(arn) }
+
 // Ask calls a function, which must not fail, and returns its answer: for hooks and
 // authorizers.
 func (c *Caller) Ask(ctx context.Context, arn string, question []byte) ([]byte, error) {
-	answer, failed, err := c.Calls.Invoke(ctx, arn, "", question, "")
+	answer, failed, err := c.invoke(ctx, arn, question)
 	if err == nil && failed != "" {
 		err = fmt.Errorf("the function failed: %.300s", answer)
 	}
@@ -87,17 +139,20 @@ func (s Statements) Invoke(ctx context.Context, arn string, input []byte) ([]byt
 	return s.Ask(ctx, arn, input)
 }
 
+// reasons are those of Lambda's errors (Lambda API reference, Invoke).
+var reasons = map[string]error{
+	"TooManyRequestsException": transform.ErrThrottled, "ResourceNotFoundException": transform.ErrNotFound,
+	"AccessDeniedException": transform.ErrDenied, "UnrecognizedClientException": transform.ErrDenied,
+}
+
 // Transforms calls functions of delivery streams. It implements transform.Invoker.
 type Transforms struct{ *Caller }
 
 // Invoke implements transform.Invoker.
 func (t Transforms) Invoke(ctx context.Context, arn string, event []byte) (answer []byte, functionError string,
 	err error) {
-	if t.Caller == nil {
-		return nil, "", fmt.Errorf("%w: lambda.enabled is not set", transform.ErrNotFound)
-	}
-	answer, functionError, err = t.Calls.Invoke(ctx, arn, "", event, "")
-	reason := error(nil)
+	answer, functionError, err = t.invoke(ctx, arn, event)
+	reason := reasons[awsapi.Code(err)]
 	switch _, throttled := errors.AsType[*lambda.ThrottledError](err); {
 	case throttled:
 		reason = transform.ErrThrottled

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/aws/smithy-go"
+
 	"github.com/tidemill/tidemill/bridge/lambda"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/transform"
@@ -53,15 +55,14 @@ func (s *stand) Function(name, _ string) (*lambda.Function, error) {
 
 func TestCaller(t *testing.T) {
 	s := &stand{}
-	c := &Caller{s, s, s}
-	for text, want := range map[string]bool{
-		functionARN: true, functionARN + "g": false, "f": false, "https://f": false,
-	} {
+	c := &Caller{Calls: s, Queue: s, Find: s}
+	for text, want := range map[string]bool{functionARN: true, functionARN + "g": false, "f": false,
+		"https://f": false} {
 		if c.HasFunction(text) != want {
 			t.Error(text)
 		}
 	}
-	if (*Caller)(nil).HasFunction(functionARN) {
+	if (&Caller{}).HasFunction(functionARN) {
 		t.Error("none has it")
 	}
 	got, err := Statements{c}.Invoke(t.Context(), functionARN, []byte("{}"))
@@ -76,7 +77,7 @@ func TestCaller(t *testing.T) {
 
 func TestInvokeEvent(t *testing.T) {
 	s := &stand{}
-	c := &Caller{s, s, s}
+	c := &Caller{Calls: s, Queue: s, Find: s}
 	if err := c.InvokeEvent(t.Context(), functionARN, "id", []byte("{}")); err != nil || len(s.queued) != 1 ||
 		s.queued[0].RequestID != "id" || s.queued[0].Function != "f" {
 		t.Error(s.queued, err)
@@ -99,11 +100,13 @@ func TestTransforms(t *testing.T) {
 	for err, want := range map[error]error{&lambda.ThrottledError{}: transform.ErrThrottled,
 		lambda.ErrNotFound: transform.ErrNotFound, lambda.ErrNotIsolated: transform.ErrDenied, io.EOF: io.EOF} {
 		s.err = err
-		if _, _, got := (Transforms{&Caller{s, s, s}}).Invoke(t.Context(), functionARN, nil); !errors.Is(got, want) {
+		c := Transforms{&Caller{Calls: s, Queue: s, Find: s}}
+		if _, _, got := c.Invoke(t.Context(), functionARN, nil); !errors.Is(got, want) {
 			t.Errorf("%v: %v", err, got)
 		}
 	}
-	if _, _, err := (Transforms{}).Invoke(t.Context(), functionARN, nil); !errors.Is(err, transform.ErrNotFound) {
+	_, _, err := Transforms{&Caller{}}.Invoke(t.Context(), functionARN, nil)
+	if !errors.Is(err, transform.ErrNotFound) {
 		t.Error(err)
 	}
 }
@@ -119,7 +122,7 @@ func (o *object) Put(_ context.Context, bucket, key string, write func(io.Writer
 
 func TestFailures(t *testing.T) {
 	s, o := &stand{}, &object{}
-	send := (&Caller{s, s, s}).Failures(o)
+	send := (&Caller{Calls: s, Queue: s, Find: s}).Failures(o)
 	if err := send(t.Context(), "arn:aws:s3:::bucket", "id", []byte("record")); err != nil || o.bucket != "bucket" ||
 		!strings.HasSuffix(o.key, "/id") || o.text != "record" {
 		t.Error(o, err)
@@ -133,5 +136,58 @@ func TestFailures(t *testing.T) {
 	}
 	if err := send(t.Context(), "arn:aws:sns:eu-local-1:000000000000:topic", "id", nil); err == nil {
 		t.Error("taken")
+	}
+}
+
+// A far has the functions of Lambda.
+type far struct {
+	asked []string
+	err   error
+}
+
+func (f *far) Invoke(_ context.Context, arn string, payload []byte) ([]byte, string, error) {
+	f.asked = append(f.asked, arn)
+	return payload, "", f.err
+}
+
+// ARNs of other accounts and regions are Lambda's, and if the bridge runs no functions,
+// all are.
+func TestRemote(t *testing.T) {
+	const own = "arn:aws:lambda:eu-local-1:000000000000:"
+	const theirs = "arn:aws:lambda:us-east-1:000000000000:function:f"
+	s := &stand{}
+	for _, c := range []struct {
+		runs   bool
+		arn    string
+		remote bool
+	}{
+		{true, functionARN, false}, {true, own + "function:none", false}, {true, theirs, true}, {true, theirs + ":live", true},
+		{true, "f", false}, {true, "https://f", false}, {true, "arn:aws:lambda:us-east-1:1:function:f", false},
+		{true, "arn:aws:lambda:us-east-1:000000000000:function:../f", false},
+		{false, functionARN, true}, {false, theirs, true},
+	} {
+		f := &far{}
+		caller := &Caller{Own: own, Remote: f}
+		if c.runs {
+			caller.Calls, caller.Queue, caller.Find = s, s, s
+		}
+		answer, err := Statements{caller}.Invoke(t.Context(), c.arn, []byte("{}"))
+		if (len(f.asked) == 1) != c.remote || err != nil || c.remote && string(answer) != "{}" {
+			t.Errorf("%v %s: asked %v: %s, %v", c.runs, c.arn, f.asked, answer, err)
+		}
+		if got := (Asked{caller}).HasFunction(c.arn); got != (c.remote || c.arn == functionARN) {
+			t.Errorf("%v %s: there is one: %v", c.runs, c.arn, got)
+		}
+		if caller.HasFunction(theirs) {
+			t.Error("it is not the bridge's")
+		}
+	}
+	f := &far{err: &smithy.GenericAPIError{Code: "TooManyRequestsException"}}
+	_, _, err := Transforms{&Caller{Remote: f}}.Invoke(t.Context(), theirs, nil)
+	if !errors.Is(err, transform.ErrThrottled) || !strings.Contains(err.Error(), theirs) {
+		t.Error(err)
+	}
+	if (&Caller{}).Any() || !(&Caller{Remote: f}).Any() {
+		t.Error("Any")
 	}
 }

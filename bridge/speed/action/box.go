@@ -170,6 +170,7 @@ func (bx *box) send(ctx context.Context, idx []int) (refused []sink.Refusal, err
 				continue
 			}
 			ever := errors.Is(err, ErrPermanent) || errors.Is(err, sink.ErrName)
+			err = bx.redact(err)
 			again = again || !ever
 			refused = append(refused, sink.Refusal{Index: idx[i], Err: err, Permanent: ever})
 		}
@@ -182,6 +183,23 @@ func (bx *box) send(ctx context.Context, idx []int) (refused []sink.Refusal, err
 	}
 	return refused, nil
 }
+
+// redact is an error whose text has no secrets.
+func (bx *box) redact(err error) error {
+	if text := bx.drainer.opts.Redact(err.Error()); text != err.Error() {
+		return &redacted{err, text}
+	}
+	return err
+}
+
+// A redacted error reads otherwise than it did.
+type redacted struct {
+	error
+	text string
+}
+
+func (e *redacted) Error() string { return e.text }
+func (e *redacted) Unwrap() error { return e.error }
 
 // together is how many of idx go in one Send.
 func (bx *box) together(idx []int) int {
@@ -267,7 +285,8 @@ func (bx *box) settle(ctx context.Context, from, to int, given []sink.Refusal) e
 	why := map[int]error{}
 	for _, r := range given {
 		d := bx.work[r.Index].Delivery
-		bx.log.Error("delivery given up", "rule", d.Rule, "action", d.Kind, "name", d.Name, "err", r.Err)
+		bx.log.Error("delivery given up", "rule", d.Rule, "action", d.Kind, "name",
+			bx.drainer.opts.Redact(d.Name), "err", r.Err)
 		why[r.Index] = r.Err
 		// The error action of a failed error action would be itself, without end.
 		if bx.slot(d) != ErrorSlot {

@@ -45,7 +45,10 @@ type Options struct {
 	// InUse says whether a rule writes to an outbox. One that none writes to ends when
 	// it is empty. nil: all are in use.
 	InUse func(stream string) bool
-	Log   *slog.Logger
+	// Redact takes secrets out of errors and names that are logged and told; nil:
+	// there are none.
+	Redact func(text string) string
+	Log    *slog.Logger
 }
 
 // An Attempt to do a Delivery.
@@ -135,6 +138,9 @@ func NewDrainer(outboxes *Outboxes, o Options) *Drainer {
 	}
 	if o.InUse == nil {
 		o.InUse = func(string) bool { return true }
+	}
+	if o.Redact == nil {
+		o.Redact = func(text string) string { return text }
 	}
 	return &Drainer{outboxes: outboxes, store: outboxes.store, opts: o, boxes: map[string]*box{}}
 }

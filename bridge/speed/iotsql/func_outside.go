@@ -147,7 +147,9 @@ func getSecret(f *frame, args []value) value {
 	if secret == nil {
 		return value{}
 	}
-	if binary {
+	if f.onlyLooks() {
+		secret = hide(secret, binary)
+	} else if binary {
 		return f.base64(secret)
 	}
 	v, ok := jsonValue(secret)
@@ -173,20 +175,41 @@ func getSecret(f *frame, args []value) value {
 type withoutEffects struct{}
 
 // WithoutEffects has statements that are evaluated with the context call no functions:
-// aws_lambda is Undefined. It is for those who only look at what a statement makes of a
-// message, or made of it before.
+// aws_lambda is Undefined; and see no secrets: get_secret answers Redacted, for each
+// member if the secret is a JSON object, so that no comparison can tell what it is.
+// It is for those who only look at what a statement makes of a message, or made of it
+// before.
 func WithoutEffects(ctx context.Context) context.Context {
 	return context.WithValue(ctx, withoutEffects{}, true)
+}
+
+// onlyLooks says whether the evaluation is WithoutEffects.
+func (f *frame) onlyLooks() bool { return f.ctx.Value(withoutEffects{}) != nil }
+
+// Redacted stands for a secret before those who only look.
+const Redacted = "[redacted]"
+
+// hide is a secret as they see it.
+func hide(secret []byte, binary bool) []byte {
+	v, ok := jsonValue(secret)
+	if binary || !ok || v.kind != kindObject {
+		return []byte(Redacted)
+	}
+	hidden := []byte{'{'}
+	for it := members(v.b); it.next(); {
+		if len(hidden) > 1 {
+			hidden = append(hidden, ',')
+		}
+		hidden = append(append(append(hidden, '"'), it.key...), `":"`+Redacted+`"`...)
+	}
+	return append(hidden, '}')
 }
 
 // awsLambda is aws_lambda(arn, input), often with * for the input.
 func awsLambda(f *frame, args []value) value {
 	arn, ok := f.name(args[0])
 	v := args[1]
-	if f.ctx.Value(withoutEffects{}) != nil {
-		return value{}
-	}
-	if !ok || v.kind == kindUndefined || !f.fits(f.size(v)) {
+	if f.onlyLooks() || !ok || v.kind == kindUndefined || !f.fits(f.size(v)) {
 		return value{}
 	}
 	doc := f.appendJSON(nil, v)

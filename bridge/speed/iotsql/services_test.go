@@ -3,6 +3,7 @@ package iotsql
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -354,7 +355,7 @@ func TestWithoutEffects(t *testing.T) {
 		"SELECT aws_lambda('f', *).a AS f, get_secret('s', 'SecretString', 'a', 'arn') AS s FROM 't'")
 	in := &Input{Message: message.Message{Topic: "t", Payload: []byte("{}")}}
 	for ctx, want := range map[context.Context]string{t.Context(): `{"f":1,"s":1}`,
-		WithoutEffects(t.Context()): `{"s":1}`} {
+		WithoutEffects(t.Context()): `{"s":"[redacted]"}`} {
 		got, fired, err := s.Eval(ctx, nil, in)
 		if string(got) != want || !fired || err != nil {
 			t.Errorf("%s, %v, %v, want %s", got, fired, err, want)
@@ -363,4 +364,58 @@ func TestWithoutEffects(t *testing.T) {
 	if len(l.all) != 0 {
 		t.Error(l.all)
 	}
+}
+
+// Who only looks at a statement sees of a secret what members it has, in no form and by
+// no comparison what they are.
+func TestSecretsAreHidden(t *testing.T) {
+	const object, text = `{"key":"hunter2","n":{"deep":"hunter2"},"a\u0022b":1}`, "hunter2"
+	ctx := WithoutEffects(t.Context())
+	for _, c := range []struct{ secret, call, want string }{
+		{object, "get_secret('s', 'SecretString', 'arn')", `{"key":"[redacted]","n":"[redacted]","a\u0022b":"[redacted]"}`},
+		{object, "get_secret('s', 'SecretString', 'key', 'arn')", `"[redacted]"`},
+		{object, "get_secret('s', 'SecretString', 'none', 'arn')", ``},
+		{object, "get_secret('s', 'SecretString', 'arn').n.deep", ``},
+		{object, "get_secret('s', 'SecretBinary', 'arn')", `"[redacted]"`},
+		{object, "startswith(get_secret('s', 'SecretString', 'key', 'arn'), 'h')", `false`},
+		{text, "get_secret('s', 'SecretString', 'arn')", `"[redacted]"`},
+		{text, "get_secret('s', 'SecretString', 'key', 'arn')", ErrSecretKey.Error()},
+		{"\xff", "get_secret('s', 'SecretString', 'arn')", `"[redacted]"`},
+		{"[1]", "get_secret('s', 'SecretString', 'arn')", `"[redacted]"`},
+	} {
+		x := stub{answer: []byte(c.secret)}.services(&failures{})
+		s := mustCompileWith(t, x, "SELECT VALUE "+c.call+" FROM 't'")
+		in := &Input{Message: message.Message{Topic: "t", Payload: []byte("{}")}}
+		got, _, err := s.Eval(ctx, nil, in)
+		if err != nil {
+			got = []byte(err.Error())
+		}
+		if string(got) != c.want {
+			t.Errorf("%s of %s: %s, want %s", c.call, c.secret, got, c.want)
+		}
+		if e := s.Explain(ctx, in); strings.Contains(e.String(), "hunter2") || strings.Contains(string(e.Output), "hunter2") {
+			t.Errorf("explained:\n%s", e.String())
+		}
+	}
+}
+
+// hide makes JSON objects of JSON objects, whatever they have.
+func FuzzHide(f *testing.F) {
+	f.Add([]byte(`{"a":1,"b":[{}]}`), false)
+	f.Add([]byte(`hunter2`), true)
+	f.Fuzz(func(t *testing.T, secret []byte, binary bool) {
+		got := hide(secret, binary)
+		if string(got) == Redacted {
+			return
+		}
+		var was, is map[string]any
+		if json.Unmarshal(secret, &was) == nil && (json.Unmarshal(got, &is) != nil || len(is) != len(was)) {
+			t.Fatalf("%s became %s", secret, got)
+		}
+		for name, v := range is {
+			if v != Redacted {
+				t.Fatalf("%s is %v", name, v)
+			}
+		}
+	})
 }

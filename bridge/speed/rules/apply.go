@@ -85,7 +85,8 @@ func (w *worker) apply(ctx context.Context, g *group, r *Rule) {
 		for range r.actions {
 			w.acts = append(w.acts, act{})
 		}
-		w.failed(ctx, g, t, err.Error(), []failure{{"", "", err.Error()}})
+		reason := w.engine.opts.Redact(err.Error())
+		w.failed(ctx, g, t, reason, []failure{{"", "", reason}})
 		return
 	}
 	t.fired++
@@ -98,7 +99,7 @@ func (w *worker) apply(ctx context.Context, g *group, r *Rule) {
 	var failures []failure
 	for i, a := range r.actions {
 		if err := w.stage(g, t, i, a, func() error { return a.Stage(ctx, g.batch, &w.input) }); err != nil {
-			failures = append(failures, actionFailure(a.Kind(), a.Resource(), err))
+			failures = append(failures, w.engine.failure(a.Kind(), a.Resource(), err))
 		}
 	}
 	if g.batch.Len() > before {
@@ -122,7 +123,7 @@ func (w *worker) stage(g *group, t *tally, slot int, a action.Target, stage func
 	err := stage()
 	switch {
 	case err != nil:
-		x = act{state: actRefused, at: w.message.Time, reason: short(err.Error())}
+		x = act{state: actRefused, at: w.message.Time, reason: w.engine.short(err)}
 		t.slots[slot].refused++
 	case g.batch.Len() == int(x.record): // nothing to do, as for an empty array in batch mode
 		x.record, x.at = -1, w.message.Time

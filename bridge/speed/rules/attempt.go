@@ -33,7 +33,7 @@ func (e *Engine) Tried(a action.Attempt) {
 	if trace, ok := message.ParseTrace(a.TraceID); ok {
 		t := attempt{trace: trace, slot: a.Slot, at: a.At, final: a.Final}
 		if a.Err != nil {
-			t.reason = short(a.Err.Error())
+			t.reason = e.short(a.Err)
 		}
 		r.count.history.tried(t)
 	}

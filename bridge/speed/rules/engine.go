@@ -18,7 +18,10 @@ import (
 type Options struct {
 	Account string // accountid()
 	Outbox  func(stream string) error
-	Log     *slog.Logger
+	// Redact takes secrets out of what is logged, kept and told of errors; nil: there
+	// are none.
+	Redact func(text string) string
+	Log    *slog.Logger
 }
 
 // A Log is what rules need of the bridge's log: they read the ingest log, and write
@@ -54,6 +57,9 @@ type table struct {
 
 // New returns an engine without rules. It starts nothing.
 func New(store Log, o Options) *Engine {
+	if o.Redact == nil {
+		o.Redact = func(text string) string { return text }
+	}
 	e := &Engine{store: store, opts: o, perTurn: keepPerTurn}
 	e.rules.Store(&table{byName: map[string]*Rule{}})
 	return e

@@ -33,13 +33,18 @@ var actionNames = map[string]string{
 	"timestream": "TimestreamAction",
 }
 
-func actionFailure(kind, resource string, err error) failure {
+// failure is that of an action. It has no secrets, neither in the log nor in the
+// document, which goes to another target than the one that the secret is for.
+func (e *Engine) failure(kind, resource string, err error) failure {
 	name, ok := actionNames[kind]
 	if !ok {
 		name = kind
 	}
-	return failure{name, resource, err.Error()}
+	return failure{name, e.opts.Redact(resource), e.opts.Redact(err.Error())}
 }
+
+// short is an error as it is kept.
+func (e *Engine) short(err error) string { return short(e.opts.Redact(err.Error())) }
 
 // logEvery is how often failures of one rule are logged, and the like.
 const logEvery = 10 * time.Second
@@ -61,7 +66,8 @@ func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action
 		e.opts.Log.Warn("rule failed", "rule", r.Name, "topic", in.Topic, "trace", in.Trace.String(), "failures",
 			failures, "failed_since", n)
 		if err != nil {
-			e.opts.Log.Error("error action failed", "rule", r.Name, "action", r.onError.Kind(), "err", err)
+			e.opts.Log.Error("error action failed", "rule", r.Name, "action", r.onError.Kind(), "err",
+				e.opts.Redact(err.Error()))
 		}
 	}()
 	if r.onError == nil {
@@ -115,7 +121,7 @@ func (e *Engine) Fail(b *streams.Batch, d *action.Delivery, err error) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), failLimit)
 	defer cancel()
-	ran, why := e.fail(ctx, b, r, in, []failure{actionFailure(d.Kind, resource, err)})
+	ran, why := e.fail(ctx, b, r, in, []failure{e.failure(d.Kind, resource, err)})
 	if !ran {
 		return
 	}
@@ -124,7 +130,7 @@ func (e *Engine) Fail(b *streams.Batch, d *action.Delivery, err error) {
 	n := r.slots[len(r.actions)]
 	switch {
 	case why != nil:
-		x.state, x.reason = actRefused, short(why.Error())
+		x.state, x.reason = actRefused, e.short(why)
 		n.failure.Add(1)
 	case r.onError.Outbox() != "":
 		x.state = actWaiting

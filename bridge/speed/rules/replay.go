@@ -20,7 +20,8 @@ import (
 // run or even looked at, nothing is stored, counted or kept.
 //
 // rand() and newuuid() come to the same for both rules, as a message's trace
-// is their seed. Functions that ask services get what these answer now.
+// is their seed. Functions that ask services get what these answer now,
+// but for secrets, which are hidden: see iotsql.WithoutEffects.
 type Replay struct {
 	New *Rule
 	Old *Rule // nil: one that never fires
@@ -95,7 +96,7 @@ func (e *Engine) Replay(ctx context.Context, r *Replay, progress func(read, of u
 	}
 	began := time.Now()
 	progress(0, x.of)
-	ctx, stop := context.WithCancel(ctx)
+	ctx, stop := context.WithCancel(iotsql.WithoutEffects(ctx))
 	defer stop()
 	jobs := make([]*replayJob, min(max(1, r.Jobs), max(1, len(x.spans))))
 	var wg sync.WaitGroup

@@ -125,6 +125,10 @@ func (e *Engine) explain(ctx context.Context, r *Rule, m *message.Message) *Why 
 	if slices.Contains(r.statement.Asks(), "aws_lambda") {
 		w.note("aws_lambda may have effects, and is not called to explain a message: it is Undefined here")
 	}
+	if slices.Contains(r.statement.Asks(), "get_secret") {
+		w.note("get_secret is not shown: it is %q here, for each member of a secret that is a JSON object",
+			iotsql.Redacted)
+	}
 	in := &action.Input{Input: of, Doc: x.Output}
 	failed := x.Err != nil
 	if x.Fired {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -91,26 +90,34 @@ func (a *Caller) Query(ctx context.Context, operation string, in url.Values, out
 // Post posts a body to a path, which is escaped, and returns the answer's. operation
 // is for errors.
 func (a *Caller) Post(ctx context.Context, operation, path string, head http.Header, body []byte) ([]byte, error) {
-	if a.err != nil {
-		return nil, a.err
-	}
-	answer, err := a.post(ctx, path, head, body)
-	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", a.service.ID, operation, err)
-	}
-	return answer, nil
+	answer, _, err := a.Ask(ctx, operation, path, head, body, maxAnswer)
+	return answer, err
 }
 
-func (a *Caller) post(ctx context.Context, path string, head http.Header, body []byte) ([]byte, error) {
+// Ask is Post for answers of at most so many bytes, of which the header counts, too.
+func (a *Caller) Ask(ctx context.Context, operation, path string, head http.Header, body []byte, most int64) (
+	answer []byte, header http.Header, err error) {
+	if a.err != nil {
+		return nil, nil, a.err
+	}
+	answer, header, err = a.post(ctx, path, head, body, most)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s %s: %w", a.service.ID, operation, err)
+	}
+	return answer, header, nil
+}
+
+func (a *Caller) post(ctx context.Context, path string, head http.Header, body []byte, most int64) ([]byte,
+	http.Header, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, strings.TrimSuffix(a.base.String(), "/")+path,
 		bytes.NewReader(body))
 	if err != nil {
-		return nil, &smithy.SerializationError{Err: err}
+		return nil, nil, &smithy.SerializationError{Err: err}
 	}
 	r.Header = head
 	r.Header.Set("User-Agent", "tidemill-bridge")
 	if err := Sign(ctx, a.c, a.service.Name, r, body); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var client aws.HTTPClient = HTTP()
 	if a.c.HTTPClient != nil {
@@ -118,17 +125,17 @@ func (a *Caller) post(ctx context.Context, path string, head http.Header, body [
 	}
 	resp, err := client.Do(r)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
-	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, most+1))
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
-		return nil, refusal(resp, answer)
+		return nil, nil, refusal(resp, answer)
 	}
-	if err == nil && len(answer) > maxAnswer {
-		err = errors.New("the answer is too long")
+	if err == nil && int64(len(answer)) > most {
+		err = ErrAnswer
 	}
-	return answer, err
+	return answer, resp.Header, err
 }
 
 // refusal is what the service answered instead of doing it.
