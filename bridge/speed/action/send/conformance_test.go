@@ -412,6 +412,7 @@ func (w *world) answers(t *testing.T, v *vector) func(c *call) answer {
 		met[c.action]++
 		var one struct {
 			Status int
+			Bytes  int
 			Code   string
 			Failed []int
 			Entry  []int `json:"batchPutMessageErrorEntries"`
@@ -421,7 +422,8 @@ func (w *world) answers(t *testing.T, v *vector) func(c *call) answer {
 				t.Fatalf("%s: %v", v.Name, err)
 			}
 		}
-		return answer{status: max(one.Status, 200), code: one.Code, failed: append(one.Failed, one.Entry...)}
+		return answer{status: max(one.Status, 200), code: one.Code, bytes: one.Bytes,
+			failed: append(one.Failed, one.Entry...)}
 	}
 }
 

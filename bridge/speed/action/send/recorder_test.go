@@ -35,6 +35,7 @@ type recorder struct {
 type answer struct {
 	status int
 	code   string // of an error
+	bytes  int    // of an error's text, at least
 	failed []int  // parts of a batch that fail
 }
 
@@ -189,6 +190,9 @@ func respond(req *http.Request, c *call, a answer) *http.Response {
 		}
 	} else {
 		body = success(c, a)
+	}
+	if short := a.bytes - len(body); short > 0 {
+		body = append(body, bytes.Repeat([]byte(" "), short)...)
 	}
 	if c.service == "dynamodb" {
 		header.Set("X-Amz-Crc32", fmt.Sprint(crc32.ChecksumIEEE(body)))
