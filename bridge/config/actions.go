@@ -39,7 +39,7 @@ var ActionKinds = map[string]Local{
 	"cloudwatchAlarm": UnlessPlaced, "cloudwatchLogs": Elsewhere, "cloudwatchMetric": UnlessPlaced,
 	"dynamoDB": Elsewhere, "dynamoDBv2": Elsewhere, "elasticsearch": Elsewhere, "firehose": UnlessRemote,
 	"iotAnalytics": UnlessRemote, "kinesis": UnlessRemote, "lambda": Elsewhere, "openSearch": Elsewhere,
-	"s3": UnlessRemote, "sns": Elsewhere, "sqs": UnlessRemote, "stepFunctions": Elsewhere,
+	"s3": UnlessRemote, "salesforce": Elsewhere, "sns": Elsewhere, "sqs": UnlessRemote, "stepFunctions": Elsewhere,
 }
 
 // Elsewhere says whether actions of a kind that the bridge serves itself call a
@@ -90,6 +90,9 @@ func (c *Config) checkActions() (errs []error) {
 		if a.Account != "" && (len(a.Account) != 12 || strings.Trim(a.Account, "0123456789") != "" ||
 			a.Kind != "stepFunctions") {
 			bad("account: %q, want 12 digits, and the kind stepFunctions", a.Account)
+		}
+		if a.Kind == "salesforce" && (a.Region != "" || a.Profile != "" || a.RoleARN != "") {
+			bad("region: salesforce has no AWS credentials; only endpoint_url acts")
 		}
 		switch basic := a.Auth == "basic"; {
 		case a.Auth != "" && !a.isSearch():

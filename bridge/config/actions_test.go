@@ -20,8 +20,11 @@ auth = "basic"
 username = "u"
 password_file = "p"
 endpoint_url = "https://search.example.org"
+[[actions]]
+kind = "salesforce"
+endpoint_url = "https://events.example.org"
 `)
-	if err != nil || len(c.Actions) != 3 || c.Actions[0].Region != "us-east-1" || !c.Actions[1].Remote {
+	if err != nil || len(c.Actions) != 4 || c.Actions[0].Region != "us-east-1" || !c.Actions[1].Remote {
 		t.Errorf("%+v, %v", c, err)
 	}
 	for text, want := range map[string]bool{"": false, "remote = true": true, "region = \"eu-west-1\"": true,
@@ -41,6 +44,7 @@ endpoint_url = "https://search.example.org"
 		"kind = \"sns\"\nauth = \"none\"":                 "only elasticsearch",
 		"kind = \"sns\"\naccount = \"123456789012\"":      "account:",
 		"kind = \"stepFunctions\"\naccount = \"12\"":      "want 12 digits",
+		"kind = \"salesforce\"\nregion = \"us-east-1\"":   "only endpoint_url acts",
 		"kind = \"openSearch\"\nauth = \"key\"":           `auth: "key", want aws`,
 		"kind = \"openSearch\"\nauth = \"basic\"":         "basic needs username",
 		"kind = \"openSearch\"\nusername = \"u\"":         `it is for auth = "basic"`,

@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"net/url"
+	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 
@@ -44,13 +46,30 @@ func addWeb(o *Options, add adding) {
 		})
 	}
 	add("salesforce", 16, 1<<20, inOrder(func(ctx context.Context, d *action.Delivery) error {
-		r, err := post.Request(ctx, "POST", d.Parameter("url"), d.Data, map[string]string{
+		to, err := placed(o.Places["salesforce"].EndpointURL, d.Parameter("url"))
+		if err != nil {
+			return asPermanent(err)
+		}
+		r, err := post.Request(ctx, "POST", to, d.Data, map[string]string{
 			"Content-Type": "application/json", "Authorization": "Bearer " + d.Parameter("token")})
 		if err != nil {
 			return asPermanent(err)
 		}
-		return post.Do(o.webOfRules(), r)
+		return post.Do(o.webOfRules(), r) // the operator's place, too: path and token are the rule's
 	}))
+}
+
+// placed is a rule's URL at the operator's endpoint: its path there. Without an
+// endpoint it stays as it is.
+func placed(endpoint, to string) (string, error) {
+	if endpoint == "" {
+		return to, nil
+	}
+	u, err := url.Parse(to)
+	if err != nil {
+		return "", err
+	}
+	return strings.TrimSuffix(endpoint, "/") + u.EscapedPath(), nil
 }
 
 // index writes documents: one by a request of its own, several in bulk.
