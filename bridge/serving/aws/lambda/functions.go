@@ -46,32 +46,22 @@ func (s *service) read(r *wire.Request, c code) (store.Code, error) {
 	return store.Code{Zip: zip}, nil
 }
 
-// settings are those of CreateFunction and UpdateFunctionConfiguration.
+// settings are those of CreateFunction and UpdateFunctionConfiguration; refusals has the others.
 type settings struct {
 	Description, Runtime, Handler, Role *string
 	Timeout, MemorySize                 *int
 	Environment                         *struct{ Variables map[string]string }
-	Layers                              []string
-	VpcConfig                           *struct{ SubnetIds []string }
-	FileSystemConfigs                   []struct{}
 	RevisionId                          string
 }
 
-func (in *settings) configuration() (c store.Configuration, err error) {
-	switch {
-	case len(in.Layers) > 0:
-		err = invalid("layers are not served here: put their files into the package")
-	case in.VpcConfig != nil && len(in.VpcConfig.SubnetIds) > 0:
-		err = invalid("there is no VPC here")
-	case len(in.FileSystemConfigs) > 0:
-		err = invalid("file systems are not served here")
-	}
-	c = store.Configuration{Description: in.Description, Runtime: in.Runtime, Handler: in.Handler, Role: in.Role,
+// configuration is what a request has set, unless it asks for what is refused.
+func (in *settings) configuration(r *wire.Request) (store.Configuration, error) {
+	c := store.Configuration{Description: in.Description, Runtime: in.Runtime, Handler: in.Handler, Role: in.Role,
 		Timeout: in.Timeout, Memory: in.MemorySize}
 	if in.Environment != nil {
 		c.Environment = &in.Environment.Variables
 	}
-	return c, err
+	return c, refused(r.Body)
 }
 
 func (s *service) create(r *wire.Request) (any, error) {
@@ -99,7 +89,7 @@ func (s *service) create(r *wire.Request) (any, error) {
 	case in.PackageType != "" && in.PackageType != "Zip":
 		return nil, invalid("package type %.20q, want Zip", in.PackageType)
 	}
-	c, err := in.configuration()
+	c, err := in.configuration(r)
 	if err != nil {
 		return nil, err
 	}
@@ -209,7 +199,7 @@ func (s *service) updateConfiguration(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := in.configuration()
+	c, err := in.configuration(r)
 	if err != nil {
 		return nil, err
 	}

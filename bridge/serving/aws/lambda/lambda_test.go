@@ -178,8 +178,6 @@ func TestRefused(t *testing.T) {
 	_, h := newStand(t)
 	change := func(from, to string) string { return strings.Replace(newFunction("f"), from, to, 1) }
 	for name, c := range map[string]struct{ body, code string }{
-		"layers":  {change(`"Runtime"`, `"Layers":["arn:x"],"Runtime"`), "InvalidParameterValueException"},
-		"VPC":     {change(`"Runtime"`, `"VpcConfig":{"SubnetIds":["s"]},"Runtime"`), "InvalidParameterValueException"},
 		"image":   {change(`"Runtime"`, `"PackageType":"Image","Runtime"`), "InvalidParameterValueException"},
 		"arch":    {change(`"Runtime"`, `"Architectures":["z80"],"Runtime"`), "InvalidParameterValueException"},
 		"runtime": {change(`python3.12`, `ruby3.3`), "InvalidParameterValueException"},
@@ -195,6 +193,41 @@ func TestRefused(t *testing.T) {
 	}
 	if a := ask(h, "GET", functions, ""); a.Body != `{"Functions":[]}`+"\n" {
 		t.Error(a.Body)
+	}
+}
+
+// What the bridge does not do is refused with what to do instead, when a function is made and when it
+// is changed; what AWS has by itself is taken.
+func TestRefusals(t *testing.T) {
+	_, h := newStand(t)
+	if a := ask(h, "POST", functions, newFunction("f")); a.Status != 201 {
+		t.Fatal(a)
+	}
+	made := 0
+	for _, r := range refusals {
+		asks := map[string]bool{`{"Mode":"Active"}`: true}
+		for _, harmless := range append(r.harmless, "null") {
+			asks[harmless] = false
+		}
+		for value, isRefused := range asks {
+			member := fmt.Sprintf("%q: %s", r.member, value)
+			made++
+			body := strings.Replace(newFunction(fmt.Sprint("g", made)), `"Runtime"`, member+`,"Runtime"`, 1)
+			for _, a := range []wiretest.Answer{ask(h, "POST", functions, body),
+				ask(h, "PUT", functions+"/f/configuration", "{"+member+"}")} {
+				if isRefused != (a.Code == "InvalidParameterValueException") || isRefused &&
+					!strings.Contains(a.Body, r.member+": "+r.instead[:20]) || !isRefused && a.Status/100 != 2 {
+					t.Errorf("%s: %d %s", member, a.Status, a.Body)
+				}
+			}
+		}
+	}
+	a := ask(h, "PUT", functions+"/f/configuration", `{"Layers":["arn:aws:lambda:eu-local-1:000000000000:layer:l:1"]}`)
+	if a.Status != 400 || !strings.Contains(a.Body, "layers are not served here: put their files into the package") {
+		t.Errorf("%d %s", a.Status, a.Body)
+	}
+	if a := ask(h, "POST", "/2018-10-31/layers/l/versions", "{}"); a.Code != "UnknownOperationException" {
+		t.Errorf("%d %s", a.Status, a.Body)
 	}
 }
 
