@@ -126,6 +126,9 @@ func (c *Client) release() {
 			c.appendAck(a.kind, a.id, a.reason)
 		}
 	}
+	if r.head == r.tail {
+		c.ackedAt = time.Now()
+	}
 	if c.waiting && !c.acksFull() || c.draining && r.head == r.tail {
 		c.wake()
 	}

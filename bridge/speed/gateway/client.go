@@ -58,11 +58,13 @@ type Client struct {
 	aliases              map[uint16]*published // that the client has set
 	publishes, published quota.Bucket
 	tally                tally
+	prompt               int  // publishes in a row that followed an acknowledgement at once, to promptRow
 	code                 byte // for the DISCONNECT, if the reason's own is not meant
 	withWill             bool // the client's DISCONNECT asks for its will
 
 	// s.mu guards what follows.
 	acks         ackRing
+	ackedAt      time.Time     // when all were done last
 	exchanges    int           // QoS 2 messages that came with this connection and are not released
 	routing      uint64        // acks number of the message that Route has; 0 if none
 	waiting      bool          // the reading goroutine waits for the router

@@ -37,7 +37,8 @@ func (c *Client) publish(first byte, body []byte, owned bool) string {
 	if seq == 0 {
 		return reason
 	}
-	out := Publish{Message: c.messageOf(&p, &props, t, owned), Client: c, Done: func(err error) { c.routed(seq, err) }}
+	out := Publish{Message: c.messageOf(&p, &props, t, owned), Client: c, Done: func(err error) { c.routed(seq, err) },
+		awaited: c.prompt >= promptRow}
 	if p.QoS == 2 && c.s.durable.Load() {
 		out.packetID = p.ID
 	}
@@ -82,6 +83,15 @@ func (c *Client) notTaken(p *packet.Publish, props *packet.Properties, t *publis
 	return false, ""
 }
 
+// promptly is how soon after its last acknowledgement a client publishes that had to
+// wait for it, promptRow times in a row, since others do so by chance. It is about as
+// long as a message waits for others (ingest.gather): who is slower than that is not
+// held up much.
+const (
+	promptly  = 2 * time.Millisecond
+	promptRow = 3
+)
+
 // expectDone puts a PUBLISH of so many bytes among those that are to be
 // acknowledged in turn. seq is its number there, and full says that no more is to
 // be read before some are done. seq 0: it is not to be routed, since it was sent
@@ -109,7 +119,13 @@ func (c *Client) expectDone(p *packet.Publish, size int) (seq uint64, full bool,
 			return 0, false, c.refused(codeReceiveMaximum, err)
 		}
 	}
+	alone := p.QoS > 0 && c.acks.len() == 0
 	seq = c.acks.push(a)
+	if alone && time.Since(c.ackedAt) < promptly {
+		c.prompt = min(c.prompt+1, promptRow)
+	} else {
+		c.prompt = 0
+	}
 	c.routing = seq
 	full = c.acksFull()
 	s.mu.Unlock()

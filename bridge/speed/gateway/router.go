@@ -36,15 +36,17 @@ type Publish struct {
 	Done func(error)
 
 	packetID uint16 // to be stored as accepted; 0: none
+	awaited  bool   // the client waits for Done, see streams.Batch.Awaited
 }
 
-// Keeps says whether the gateway has to remember something of the publish, as it
-// has of QoS 2.
-func (p Publish) Keeps() bool { return p.packetID != 0 }
+// Keeps says whether the gateway has something to add to the batch that makes the
+// message durable: what it has to remember, as of QoS 2, or that the client waits.
+func (p Publish) Keeps() bool { return p.packetID != 0 || p.awaited }
 
-// Stage adds that to b, which makes the message durable.
+// Stage adds that to b.
 func (p Publish) Stage(b *streams.Batch) {
-	if p.Keeps() {
+	b.Awaited = p.awaited
+	if p.packetID != 0 {
 		p.Client.s.stored().Accept(b, p.packetID)
 	}
 }

@@ -9,6 +9,10 @@ import (
 // crash all of it is there, or none. It is for one goroutine at a time, and
 // must be left alone from Commit or CommitAsync until that is done.
 type Batch struct {
+	// Awaited says that who made the batch does nothing more until it is durable.
+	// CommitAsync then puts it off less for others to come.
+	Awaited bool
+
 	router Router // nil in a zero Batch: then Put leaves it to the commit to find shards
 	runs   []Run
 	where  []place // of each record
@@ -167,5 +171,5 @@ func (b *Batch) Reset() {
 	clear(b.keys)
 	b.keys = b.keys[:0]
 	b.bytes, b.time, b.err = 0, 0, nil
-	b.routes, b.routing = nil, ""
+	b.routes, b.routing, b.Awaited = nil, "", false
 }

@@ -168,7 +168,7 @@ func (s *Store) finish(g *group) {
 			p.answer(err)
 		}
 	}
-	s.queue.release(g.bytes)
+	s.queue.release(len(g.batches), g.bytes)
 }
 
 func (s *Store) count(g *group) {

@@ -2,6 +2,9 @@ package pebble
 
 import (
 	"context"
+	"fmt"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -51,7 +54,7 @@ func TestGather(t *testing.T) {
 						groups, taken = groups+1, taken+len(got)
 						for _, p := range got {
 							longest = max(longest, time.Since(came[p]))
-							q.release(p.size)
+							q.release(1, p.size)
 						}
 					}
 				}()
@@ -83,6 +86,72 @@ func TestGather(t *testing.T) {
 				if left := q.end(); len(left) > 0 {
 					t.Errorf("%d were never taken", len(left))
 				}
+			})
+		})
+	}
+}
+
+// Clients that publish again as soon as they are acknowledged are not kept waiting for
+// others who wait themselves: an acknowledgement takes two syncs at most, and the
+// clients share them.
+func TestGatherAwaited(t *testing.T) {
+	const gather, syncs, thinks = 2 * time.Millisecond, 400 * time.Microsecond, 50 * time.Microsecond
+	for _, clients := range []int{1, 2, 4, 10, 50} {
+		t.Run(fmt.Sprint(clients), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				q := queue{limit: 1 << 20, gather: gather, wake: make(chan struct{}, 1),
+					timer: time.NewTimer(time.Hour)}
+				q.timer.Stop()
+				ctx, stop := context.WithCancel(t.Context())
+				var wg sync.WaitGroup
+				var groups, acks atomic.Int64
+				wg.Go(func() { // the committer
+					for {
+						select {
+						case <-q.wake:
+						case <-q.timer.C:
+						case <-ctx.Done():
+							return
+						}
+						got := q.take(nil, groupBytes)
+						if len(got) == 0 {
+							continue
+						}
+						time.Sleep(syncs)
+						groups.Add(1)
+						acks.Add(int64(len(got)))
+						q.release(len(got), int64(len(got))*64)
+						for _, p := range got {
+							p.done(nil)
+						}
+					}
+				})
+				for range clients {
+					wg.Go(func() {
+						for ctx.Err() == nil {
+							acked := make(chan error, 1)
+							p := &pending{b: &streams.Batch{Awaited: true}, done: func(err error) { acked <- err }}
+							if err := q.put(ctx, p); err != nil {
+								t.Error(err)
+							}
+							select {
+							case <-acked:
+							case <-ctx.Done():
+							}
+							time.Sleep(thinks)
+						}
+					})
+				}
+				time.Sleep(100 * time.Millisecond) // the pace is known
+				from, fromGroups := acks.Load(), groups.Load()
+				time.Sleep(100 * time.Millisecond)
+				n := acks.Load() - from
+				each := 100 * time.Millisecond * time.Duration(clients) / time.Duration(n)
+				if group := n / (groups.Load() - fromGroups); each > 2*syncs+2*thinks || group < int64(clients/2) {
+					t.Errorf("%v from one publish to the next, groups of %d", each, group)
+				}
+				stop()
+				wg.Wait()
 			})
 		})
 	}
