@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -76,11 +77,17 @@ func (a *assembly) openFunctions() (err error) {
 	f.manager = lambda.New(o)
 	f.queue = async.New(async.Options{Log: &eventLog{store: a.store}, Caller: f.manager, Settings: f.settings,
 		Send: func(ctx context.Context, arn, id string, record []byte) error {
-			return a.caller.Failures(a.objects)(ctx, arn, id, record)
+			return a.destinations().Send(ctx, arn, id, record)
 		}, Slog: a.log})
 	a.caller.Calls, a.caller.Queue, a.caller.Find = f.manager, f.queue, f.store
 	a.functions = f
 	return a.sayFunctions()
+}
+
+// destinations take the records of queued calls. Objects and queues are opened after functions.
+func (a *assembly) destinations() *functions.Destinations {
+	return &functions.Destinations{Caller: a.caller, Objects: a.objects, Queues: a.queues, Region: a.cfg.Region,
+		Account: a.cfg.Account}
 }
 
 // sayFunctions logs what isolates functions.
@@ -106,7 +113,7 @@ func (a *assembly) sayFunctions() error {
 func (f *functionParts) settings(function, qualifier string) (async.Settings, error) {
 	c, _, err := f.store.Async(function, qualifier)
 	return async.Settings{Retries: c.Retries, MaxAge: time.Duration(c.MaxAge) * time.Second, OnFailure: c.OnFailure,
-		ARN: f.store.ARN(function, qualifier)}, err
+		OnSuccess: c.OnSuccess, ARN: f.store.ARN(function, cmp.Or(qualifier, store.Latest))}, err
 }
 
 // functionService are the operations of the AWS API; nil: functions are switched off.
@@ -116,7 +123,7 @@ func (a *assembly) functionService() *awslambda.Options {
 		return nil
 	}
 	return &awslambda.Options{Store: f.store, Functions: f.manager, Queue: f.queue,
-		Concurrency: a.cfg.Lambda.MaxConcurrency,
+		Concurrency: a.cfg.Lambda.MaxConcurrency, Right: a.destinations().Right,
 		Object: func(ctx context.Context, bucket, key string, most int) ([]byte, error) {
 			data, _, err := a.objects.Get(ctx, bucket, key, most)
 			return data, err

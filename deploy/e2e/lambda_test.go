@@ -124,12 +124,63 @@ func TestAWSCLILambda(t *testing.T) {
 		all, _ := filepath.Glob(filepath.Join(f.bridge.Dir, "objects", "failed", "aws/lambda/async/*/*/*/*"))
 		return len(all) == 1
 	})
+	destinations(t, f, shell, event)
 	boto3Lambda(t, f, shell)
 	shell.says(`"FunctionName":"meter"`, "list-functions")
 	shell.says(`"Version":"1"`, on("list-versions-by-function")...)
 	shell.says("", on("delete-alias", "--name", "live")...)
 	shell.says("", on("delete-function")...)
 	shell.fails("ResourceNotFoundException", on("get-function")...)
+}
+
+// destinations has what came of two calls, one that goes well and one that fails, in a queue, with a
+// kill -9 behind the calls.
+func destinations(t *testing.T, f *fleet, shell *awsShell, event func(payload string) []string) {
+	t.Helper()
+	t.Log("# what came of calls goes to a queue, over a kill -9")
+	sqs := &awsShell{f: f, service: "sqs", known: shell.known}
+	var queue struct {
+		QueueUrl   string
+		Attributes struct{ QueueArn string }
+	}
+	f.must(json.Unmarshal([]byte(sqs.says("QueueUrl", "create-queue", "--queue-name", "results")), &queue))
+	f.must(json.Unmarshal([]byte(sqs.says("QueueArn", "get-queue-attributes", "--queue-url", queue.QueueUrl,
+		"--attribute-names", "QueueArn")), &queue))
+	to := `{"Destination":"` + queue.Attributes.QueueArn + `"}`
+	shell.says(`"OnSuccess":`+to, "put-function-event-invoke-config", "--function-name", "meter",
+		"--maximum-retry-attempts", "0", "--destination-config", `{"OnSuccess":`+to+`,"OnFailure":`+to+`}`)
+	shell.fails("InvalidParameterValueException", "put-function-event-invoke-config", "--function-name", "meter",
+		"--destination-config", `{"OnSuccess":{"Destination":"`+queue.Attributes.QueueArn+`-none"}}`)
+	shell.says(`"StatusCode":202`, event(`{"key":"well"}`)...)
+	shell.says(`"StatusCode":202`, event(`{"fail":1}`)...)
+	f.bridge.Kill()
+	f.must(f.bridge.Start())
+	f.must(f.bridge.Ready(f.ctx))
+	conditions := map[string]string{} // by the event; a call may have a second record, from before the kill
+	wait.True(t, "both records", func() bool {
+		out, err := sqs.run("receive-message", "--queue-url", queue.QueueUrl, "--wait-time-seconds", "1",
+			"--max-number-of-messages", "10")
+		var got struct{ Messages []struct{ Body string } }
+		if err != nil || json.Unmarshal([]byte(out), &got) != nil { // no message is no text
+			return len(conditions) == 2
+		}
+		for _, m := range got.Messages {
+			var record struct {
+				RequestContext  struct{ Condition string }
+				RequestPayload  json.RawMessage
+				ResponsePayload map[string]any
+			}
+			f.must(json.Unmarshal([]byte(m.Body), &record))
+			if record.ResponsePayload["key"] != "well" && record.ResponsePayload["errorType"] != "ValueError" {
+				t.Errorf("record %s", m.Body)
+			}
+			conditions[string(record.RequestPayload)] = record.RequestContext.Condition
+		}
+		return len(conditions) == 2
+	})
+	if conditions[`{"key":"well"}`] != "Success" || conditions[`{"fail":1}`] != "RetriesExhausted" {
+		t.Error(conditions)
+	}
 }
 
 // boto3Lambda runs py/lambda_boto3.py.

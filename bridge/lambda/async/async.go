@@ -1,6 +1,6 @@
 // Package async makes calls of functions that nobody waits for. A Queue keeps each in
 // a log before it answers, calls the function, and again a minute and two minutes
-// later if that fails; what fails for good goes to the function's destination. A call
+// later if that fails; what came of it in the end goes to the function's destinations. A call
 // may be made more than once, as with AWS, when the bridge ends meanwhile.
 // FORMAT.md says what the log holds.
 package async
@@ -49,8 +49,9 @@ type Caller interface {
 type Settings struct {
 	Retries   int
 	MaxAge    time.Duration
-	OnFailure string // ARN; "": nothing
-	ARN       string // of the function
+	OnFailure string // ARN of where the record of what failed for good goes; "": nowhere
+	OnSuccess string // ARN of where that of a call that went well goes; "": nowhere
+	ARN       string // of the function, with the version or alias
 }
 
 // Options of a Queue.
@@ -59,8 +60,8 @@ type Options struct {
 	Caller Caller
 	// Settings finds those of a function; lambda.ErrNotFound.
 	Settings func(function, qualifier string) (Settings, error)
-	// Send brings what failed for good to a destination. It may be called again with
-	// the same id.
+	// Send brings a record to a destination, and returns when it is durable there. It may
+	// be called again with the same id.
 	Send func(ctx context.Context, arn, id string, record []byte) error
 	Slog *slog.Logger
 }
@@ -145,11 +146,14 @@ func (q *Queue) try(ctx context.Context, e *event, backOff time.Duration) (again
 		return 0, nil, true
 	}
 	if time.Since(e.Queued) > s.MaxAge {
-		return 0, nil, q.fail(ctx, e, s, nil, "EventAgeExceeded")
+		return 0, nil, q.fail(ctx, e, s, nil, eventAgeExceeded)
 	}
 	r, err := q.o.Caller.Call(ctx, lambda.Call{Function: e.Function, Qualifier: e.Qualifier, Payload: e.Payload,
 		RequestID: e.ID})
 	switch {
+	case err == nil && r.Failed == "" && s.OnSuccess != "":
+		e.Tries++
+		return 0, nil, q.deliver(ctx, s.OnSuccess, e, s, r, succeeded)
 	case err == nil && r.Failed == "":
 		return 0, nil, true
 	case ctx.Err() != nil: // the bridge stops: the next one calls it again
@@ -166,7 +170,7 @@ func (q *Queue) try(ctx context.Context, e *event, backOff time.Duration) (again
 	}
 	e.Tries++
 	if e.Tries > s.Retries {
-		return 0, nil, q.fail(ctx, e, s, r, "RetriesExhausted")
+		return 0, nil, q.fail(ctx, e, s, r, retriesExhausted)
 	}
 	e.Format, e.Due = format, time.Now().UTC().Add(time.Duration(e.Tries)*time.Minute)
 	if next, err = json.Marshal(e); err != nil { // a year that RFC 3339 does not have

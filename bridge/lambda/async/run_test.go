@@ -2,7 +2,6 @@ package async
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -201,63 +200,6 @@ func TestOpenIsBounded(t *testing.T) {
 		s.run(time.Minute)
 		if p := s.log.at(t); p.Low() != maxWaiting+1001 {
 			t.Errorf("%d open, cursor %d", len(p.Open), p.Cursor)
-		}
-	})
-}
-
-// A record that is too large for a destination is sent at once without what makes it so.
-func TestFailureIsCut(t *testing.T) {
-	for most, want := range map[int]string{1000: "responsePayload requestPayload", 300: "requestPayload", 200: "",
-		10: "none"} {
-		synctest.Test(t, func(t *testing.T) {
-			var log strings.Builder
-			sent := "none"
-			q := New(Options{Slog: slog.New(slog.NewTextHandler(&log, nil)),
-				Send: func(_ context.Context, _, _ string, record []byte) error {
-					size := 170 // of what is never cut
-					sent = ""
-					for _, member := range []string{"responsePayload", "requestPayload"} {
-						if strings.Contains(string(record), member) {
-							size, sent = size+100, sent+" "+member
-						}
-					}
-					if size > most {
-						sent = "none"
-						return fmt.Errorf("a function: %w", lambda.ErrTooLarge)
-					}
-					return nil
-				}})
-			began := time.Now()
-			e := &event{ID: "i", Function: "f", Payload: []byte("{}")}
-			if !q.fail(t.Context(), e, Settings{OnFailure: "arn"}, failed, "RetriesExhausted") {
-				t.Error("not dealt with")
-			}
-			if strings.TrimSpace(sent) != want || !time.Now().Equal(began) {
-				t.Errorf("at most %d: sent %q in %v", most, sent, time.Since(began))
-			}
-			cut := strings.Count(log.String(), "a member is left out")
-			dropped := strings.Contains(log.String(), "is dropped")
-			if cut != map[int]int{300: 1, 200: 2, 10: 2}[most] || dropped != (want == "none") {
-				t.Errorf("at most %d: %s", most, log.String())
-			}
-		})
-	}
-}
-
-// A destination that is there again later gets the record.
-func TestFailureIsSentAgain(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := 0
-		q := New(Options{Slog: slog.New(slog.DiscardHandler),
-			Send: func(context.Context, string, string, []byte) error {
-				if n++; n < sendTries {
-					return errors.New("the disk is full")
-				}
-				return nil
-			}})
-		e := &event{Payload: []byte("{}")}
-		if !q.fail(t.Context(), e, Settings{OnFailure: "arn"}, nil, "EventAgeExceeded") || n != sendTries {
-			t.Errorf("%d tries", n)
 		}
 	})
 }

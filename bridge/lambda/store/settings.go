@@ -197,6 +197,8 @@ func (s *Store) SetAsync(name, qualifier string, a *Async) error {
 			return fmt.Errorf("%w: MaximumEventAgeInSeconds %d, want 60 to 21600", ErrInvalid, a.MaxAge)
 		case a.OnFailure != "" && !arn.Is(a.OnFailure):
 			return fmt.Errorf("%w: OnFailure %.200q, want an ARN", ErrInvalid, a.OnFailure)
+		case a.OnSuccess != "" && !arn.Is(a.OnSuccess):
+			return fmt.Errorf("%w: OnSuccess %.200q, want an ARN", ErrInvalid, a.OnSuccess)
 		}
 		if r.Async == nil {
 			r.Async = map[string]*Async{}

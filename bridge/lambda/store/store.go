@@ -118,6 +118,7 @@ type Async struct {
 	Retries   int       `json:"retries"` // after the first try
 	MaxAge    int       `json:"max_age"` // s
 	OnFailure string    `json:"on_failure,omitempty"`
+	OnSuccess string    `json:"on_success,omitempty"`
 	Modified  time.Time `json:"modified"`
 }
 

@@ -328,7 +328,8 @@ func TestSettings(t *testing.T) {
 	if a, set, err := s.Async("g", ""); set || a != DefaultAsync || err != nil {
 		t.Error(a, set, err)
 	}
-	for _, a := range []*Async{{Retries: 3, MaxAge: 60}, {MaxAge: 59}, {MaxAge: 60, OnFailure: "x"}} {
+	for _, a := range []*Async{{Retries: 3, MaxAge: 60}, {MaxAge: 59}, {MaxAge: 60, OnFailure: "x"},
+		{MaxAge: 60, OnSuccess: "x"}} {
 		if err := s.SetAsync("f", "", a); !errors.Is(err, ErrInvalid) {
 			t.Errorf("%+v: %v", a, err)
 		}

@@ -9,10 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/lambda"
@@ -165,27 +163,4 @@ func (t Transforms) Invoke(ctx context.Context, arn string, event []byte) (answe
 		err = fmt.Errorf("%w: %w", reason, err)
 	}
 	return answer, functionError, err
-}
-
-// Objects keeps objects; the bridge's own store does.
-type Objects interface {
-	Put(ctx context.Context, bucket, key string, write func(io.Writer) error) error
-}
-
-// Failures returns what brings the record of a call that failed for good to its
-// destination: a bucket of the bridge's own (arn:aws:s3:::BUCKET), or another
-// function, which takes lambda.MaxEvent bytes: lambda.ErrTooLarge. The key is AWS's; it is
-// the same whenever the record is sent again on a day.
-func (c *Caller) Failures(objects Objects) func(ctx context.Context, arn, id string, record []byte) error {
-	return func(ctx context.Context, to, id string, record []byte) error {
-		bucket, ok := arn.CutBucket(to)
-		if !ok {
-			return c.InvokeEvent(ctx, to, "", record)
-		}
-		key := "aws/lambda/async/" + time.Now().UTC().Format("2006/01/02/") + id
-		return objects.Put(ctx, bucket, key, func(w io.Writer) error {
-			_, err := w.Write(record)
-			return err
-		})
-	}
 }

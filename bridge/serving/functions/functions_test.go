@@ -111,34 +111,6 @@ func TestTransforms(t *testing.T) {
 	}
 }
 
-type object struct{ bucket, key, text string }
-
-func (o *object) Put(_ context.Context, bucket, key string, write func(io.Writer) error) error {
-	var b strings.Builder
-	err := write(&b)
-	*o = object{bucket, key, b.String()}
-	return err
-}
-
-func TestFailures(t *testing.T) {
-	s, o := &stand{}, &object{}
-	send := (&Caller{Calls: s, Queue: s, Find: s}).Failures(o)
-	if err := send(t.Context(), "arn:aws:s3:::bucket", "id", []byte("record")); err != nil || o.bucket != "bucket" ||
-		!strings.HasSuffix(o.key, "/id") || o.text != "record" {
-		t.Error(o, err)
-	}
-	if err := send(t.Context(), functionARN, "id", []byte("record")); err != nil || len(s.queued) != 1 {
-		t.Error(s.queued, err)
-	}
-	s.err = lambda.ErrTooLarge // the record is cut for that
-	if err := send(t.Context(), functionARN, "id", nil); !errors.Is(err, lambda.ErrTooLarge) {
-		t.Error(err)
-	}
-	if err := send(t.Context(), "arn:aws:sns:eu-local-1:000000000000:topic", "id", nil); err == nil {
-		t.Error("taken")
-	}
-}
-
 // A far has the functions of Lambda.
 type far struct {
 	asked []string

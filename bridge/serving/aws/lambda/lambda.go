@@ -49,6 +49,9 @@ type Options struct {
 	Queue     Queue
 	// Object reads a package from the bridge's own objects.
 	Object func(ctx context.Context, bucket, key string, most int) ([]byte, error)
+	// Right says what a destination of queued calls needs, and its error why there is none:
+	// functions.Destinations has it.
+	Right func(arn string, success bool) (action, resource string, err error)
 	// Concurrency is that of all functions together.
 	Concurrency int
 }

@@ -61,8 +61,21 @@ func newStand(t *testing.T) (*stand, *wire.Handler) {
 		t.Fatal(err)
 	}
 	s := &stand{store: all}
-	return s, wire.New(wiretest.Options(Service(Options{Store: all, Functions: s, Queue: s, Concurrency: 10,
-		Object: func(context.Context, string, string, int) ([]byte, error) { return nil, errors.New("no such key") }})))
+	return s, wire.New(wiretest.Options(Service(Options{Store: all, Functions: s, Queue: s, Concurrency: 10, Right: right,
+		Object: func(context.Context, string, string, int) ([]byte, error) {
+			return nil, errors.New("no such key")
+		}})))
+}
+
+// right knows of buckets for failures, and of queues.
+func right(to string, success bool) (action, resource string, err error) {
+	switch {
+	case strings.HasPrefix(to, "arn:aws:s3:::") && !success:
+		return "s3:PutObject", to + "/*", nil
+	case strings.HasPrefix(to, "arn:aws:sqs:"):
+		return "sqs:SendMessage", to, nil
+	}
+	return "", "", errors.New("there is none")
 }
 
 func ask(h *wire.Handler, method, path, body string, header ...string) wiretest.Answer {
@@ -263,6 +276,52 @@ func TestPages(t *testing.T) {
 	}
 }
 
+// A destination must be there, and the caller must have the right to bring records to it.
+func TestDestinations(t *testing.T) {
+	s, h := newStand(t)
+	if a := ask(h, "POST", functions, newFunction("f")); a.Status != 201 {
+		t.Fatal(a)
+	}
+	o := wiretest.Options(Service(Options{Store: s.store, Functions: s, Queue: s, Concurrency: 10, Right: right}))
+	o.Authorizer = reader{}
+	denied := wire.New(o)
+	const path, queue = "/2019-09-25/functions/f/event-invoke-config", "arn:aws:sqs:eu-local-1:000000000000:q"
+	own := s.store.ARN("f", "")
+	for _, c := range []struct {
+		h                        *wire.Handler
+		method, success, failure string
+		status                   int
+		says                     string
+	}{
+		{h, "PUT", queue, "arn:aws:s3:::b", 200, `{"OnSuccess":{"Destination":"` + queue + `"},` +
+			`"OnFailure":{"Destination":"arn:aws:s3:::b"}}`},
+		{h, "POST", "", queue, 200, `"DestinationConfig":{"OnFailure":{"Destination":"` + queue + `"}}`},
+		{h, "PUT", "arn:aws:s3:::b", "", 400, "there is none"},
+		{h, "PUT", "", "arn:aws:sns:eu-local-1:000000000000:t", 400, "there is none"},
+		{h, "PUT", own, "", 400, "there is none"},
+		{denied, "PUT", queue, "", 403, "AccessDenied"},
+		{denied, "PUT", "", "arn:aws:s3:::b", 403, "AccessDenied"},
+	} {
+		body := fmt.Sprintf(`{"DestinationConfig":{"OnSuccess":{"Destination":%q},"OnFailure":{"Destination":%q}}}`,
+			c.success, c.failure)
+		a := ask(c.h, c.method, path, body)
+		if a.Status != c.status || !strings.Contains(a.Body+a.Code, c.says) {
+			t.Errorf("%s %s: %d %s %s", c.method, body, a.Status, a.Code, a.Body)
+		}
+	}
+	if a := ask(h, "GET", path, ""); !strings.Contains(a.Body, `"OnFailure":{"Destination":"`+queue) ||
+		strings.Contains(a.Body, "OnSuccess") {
+		t.Error(a.Body)
+	}
+	one := func(to string, _ bool) (string, string, error) { return "lambda:InvokeFunction", to, nil }
+	h = wire.New(wiretest.Options(Service(Options{Store: s.store, Functions: s, Queue: s, Concurrency: 10,
+		Right: one})))
+	a := ask(h, "PUT", path, `{"DestinationConfig":{"OnSuccess":{"Destination":"`+own+`:live"}}}`)
+	if a.Status != 400 || !strings.Contains(a.Body, "the function itself") {
+		t.Error(a)
+	}
+}
+
 // The audit log has neither packages nor the values of variables.
 func TestAsked(t *testing.T) {
 	got, err := json.Marshal(asked(&wire.Request{Body: []byte(`{"FunctionName":"f","Code":{"ZipFile":"QUJD"},` +
@@ -278,7 +337,7 @@ func TestAsked(t *testing.T) {
 type reader struct{ wiretest.Anything }
 
 func (reader) Authorize(q wire.Question) error {
-	if strings.HasPrefix(q.Action, "s3:") && q.Action+" "+q.Resource != "s3:GetObject arn:aws:s3:::mine/k" {
+	if !strings.HasPrefix(q.Action, "lambda:") && q.Action+" "+q.Resource != "s3:GetObject arn:aws:s3:::mine/k" {
 		return wire.ErrDenied
 	}
 	return nil

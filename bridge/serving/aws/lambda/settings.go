@@ -158,11 +158,12 @@ func (s *service) setAsync(r *wire.Request, a store.Async) (any, error) {
 		a.MaxAge = *n
 	}
 	if d := in.DestinationConfig; d != nil {
-		if d.OnSuccess != nil && d.OnSuccess.Destination != "" {
-			return nil, invalid("there is no destination for calls that went well here")
+		a.OnFailure, err = s.destination(r, name, d.OnFailure, false)
+		if err == nil {
+			a.OnSuccess, err = s.destination(r, name, d.OnSuccess, true)
 		}
-		if a.OnFailure = ""; d.OnFailure != nil {
-			a.OnFailure = d.OnFailure.Destination
+		if err != nil {
+			return nil, err
 		}
 	}
 	a.Modified = time.Now().UTC()
@@ -170,6 +171,23 @@ func (s *service) setAsync(r *wire.Request, a store.Async) (any, error) {
 		return nil, err
 	}
 	return s.async(name, qualifier, a), nil
+}
+
+// destination is the ARN of one, "" for none. Who names it must have the right to bring
+// records there, since the bridge does that for the function.
+func (s *service) destination(r *wire.Request, function string, d *destination, success bool) (string, error) {
+	if d == nil || d.Destination == "" {
+		return "", nil
+	}
+	to := d.Destination
+	action, resource, err := s.Right(to, success)
+	if err != nil {
+		return "", invalid("destination %.200q: %w", to, err)
+	}
+	if name, _, err := s.Store.Parse(to); err == nil && name == function {
+		return "", invalid("destination %.200q: it is the function itself", to)
+	}
+	return to, r.Authorize(action, resource)
 }
 
 // async is AWS's FunctionEventInvokeConfig.
@@ -180,6 +198,9 @@ func (s *service) async(name, qualifier string, a store.Async) any {
 	d := destinations{}
 	if a.OnFailure != "" {
 		d.OnFailure = &destination{a.OnFailure}
+	}
+	if a.OnSuccess != "" {
+		d.OnSuccess = &destination{a.OnSuccess}
 	}
 	return map[string]any{"FunctionArn": s.Store.ARN(name, qualifier), "MaximumRetryAttempts": a.Retries,
 		"MaximumEventAgeInSeconds": a.MaxAge, "LastModified": float64(a.Modified.UnixMilli()) / 1000,

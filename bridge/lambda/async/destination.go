@@ -10,31 +10,44 @@ import (
 	"github.com/tidemill/tidemill/bridge/lambda"
 )
 
-// fail brings an event that failed for good to the function's destination, and says
-// whether it is dealt with. What is too large for a destination goes without the
-// function's answer, and then without the event.
+// Conditions of records (Lambda developer guide, asynchronous invocation destinations).
+const (
+	succeeded        = "Success"
+	retriesExhausted = "RetriesExhausted"
+	eventAgeExceeded = "EventAgeExceeded"
+)
+
+// fail brings an event that failed for good to the function's destination for those, and says
+// whether it is dealt with.
 func (q *Queue) fail(ctx context.Context, e *event, s Settings, r *lambda.Result, condition string) bool {
 	if s.OnFailure == "" {
 		q.drop(e, errors.New(condition))
 		return true
 	}
-	doc := failure(e, s, r, condition)
-	err := q.send(ctx, s.OnFailure, e.ID, doc)
+	return q.deliver(ctx, s.OnFailure, e, s, r, condition)
+}
+
+// deliver brings the record of an event to a destination, and says whether the event is
+// dealt with: not while the bridge stops. What is too large for a destination goes
+// without the function's answer, and then without the event.
+func (q *Queue) deliver(ctx context.Context, to string, e *event, s Settings, r *lambda.Result, condition string) bool {
+	doc := outline(e, s, r, condition)
+	err := q.send(ctx, to, e.ID, doc)
 	for _, member := range []string{"responsePayload", "requestPayload"} {
 		lost, ok := doc[member].(json.RawMessage)
 		if !ok || !errors.Is(err, lambda.ErrTooLarge) {
 			continue
 		}
-		q.o.Slog.Warn("the record of a call that failed is too large for its destination: a member is left out",
-			"function", e.Function, "id", e.ID, "destination", s.OnFailure, "member", member, "bytes", len(lost))
+		q.o.Slog.Warn("the record of a call is too large for its destination: a member is left out",
+			"function", e.Function, "id", e.ID, "destination", to, "member", member, "bytes", len(lost))
 		delete(doc, member)
-		err = q.send(ctx, s.OnFailure, e.ID, doc)
+		err = q.send(ctx, to, e.ID, doc)
 	}
 	if err != nil && ctx.Err() != nil {
 		return false
 	}
 	if err != nil {
-		q.drop(e, fmt.Errorf("%s: destination %s: %w", condition, s.OnFailure, err))
+		q.drop(e, fmt.Errorf("%s: destination %s: %w", condition, to, err))
 	}
 	return true
 }
@@ -55,9 +68,9 @@ func (q *Queue) send(ctx context.Context, arn, id string, doc map[string]any) er
 	return err
 }
 
-// failure is the record of a destination (Lambda developer guide, asynchronous
+// outline is the record of a destination (Lambda developer guide, asynchronous
 // invocation destinations).
-func failure(e *event, s Settings, r *lambda.Result, condition string) map[string]any {
+func outline(e *event, s Settings, r *lambda.Result, condition string) map[string]any {
 	type context struct {
 		RequestID   string `json:"requestId"`
 		FunctionARN string `json:"functionArn"`
@@ -69,8 +82,11 @@ func failure(e *event, s Settings, r *lambda.Result, condition string) map[strin
 		"requestContext": context{e.ID, s.ARN, condition, e.Tries}, "requestPayload": e.Payload,
 	}
 	if r != nil {
-		doc["responseContext"] = map[string]any{"statusCode": 200, "executedVersion": r.Version,
-			"functionError": r.Failed}
+		response := map[string]any{"statusCode": 200, "executedVersion": r.Version}
+		if r.Failed != "" {
+			response["functionError"] = r.Failed
+		}
+		doc["responseContext"] = response
 		if json.Valid(r.Payload) {
 			doc["responsePayload"] = json.RawMessage(r.Payload)
 		}

@@ -1,0 +1,141 @@
+package functions
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/tidemill/tidemill/bridge/lambda"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+)
+
+type object struct{ bucket, key, text string }
+
+func (o *object) Put(_ context.Context, bucket, key string, write func(io.Writer) error) error {
+	var b strings.Builder
+	err := write(&b)
+	*o = object{bucket, key, b.String()}
+	return err
+}
+
+// queues of a log in memory: results, which takes 1 KiB a message, and ordered.fifo.
+func queues(t *testing.T) *queue.Service {
+	t.Helper()
+	log, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() { _ = log.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		wg.Wait()
+		_ = log.Close() // of memory
+	})
+	s, err := queue.Open(log, time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"results", "ordered.fifo"} {
+		c := queue.Default()
+		c.MaxMessage = 1 << 10
+		if _, err := s.Create(name, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return s
+}
+
+const (
+	bucketARN = "arn:aws:s3:::bucket"
+	queueARN  = "arn:aws:sqs:eu-local-1:000000000000:"
+)
+
+func newDestinations(t *testing.T) (*Destinations, *stand, *object) {
+	s, o := &stand{}, &object{}
+	return &Destinations{Caller: &Caller{Calls: s, Queue: s, Find: s}, Objects: o, Queues: queues(t),
+		Region: "eu-local-1", Account: "000000000000"}, s, o
+}
+
+func TestSend(t *testing.T) {
+	d, s, o := newDestinations(t)
+	if err := d.Send(t.Context(), bucketARN, "id", []byte("record")); err != nil || o.bucket != "bucket" ||
+		!strings.HasSuffix(o.key, "/id") || o.text != "record" {
+		t.Error(o, err)
+	}
+	if err := d.Send(t.Context(), functionARN, "id", []byte("record")); err != nil || len(s.queued) != 1 {
+		t.Error(s.queued, err)
+	}
+	s.err = lambda.ErrTooLarge // the record is cut for that
+	if err := d.Send(t.Context(), functionARN, "id", nil); !errors.Is(err, lambda.ErrTooLarge) {
+		t.Error(err)
+	}
+	if err := d.Send(t.Context(), "arn:aws:sns:eu-local-1:000000000000:topic", "id", nil); err == nil {
+		t.Error("taken")
+	}
+}
+
+// A queue takes any record, whatever texts it has, unless it is too large.
+func TestSendToQueue(t *testing.T) {
+	d, _, _ := newDestinations(t)
+	q, err := d.Queues.Get("results")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for record, want := range map[string]string{
+		`{"a":"ü\u0001"}`:                           "ü\x01",
+		"{\"a\":\"\uFFFE\uFFFF\"}":                  "\uFFFE\uFFFF",
+		"{\"a\":\"x\xff\xfe\"}":                     "x\uFFFD",
+		`{"a":"` + strings.Repeat("x", 1016) + `"}`: strings.Repeat("x", 1016),
+	} {
+		if err := d.Send(t.Context(), queueARN+"results", "id", []byte(record)); err != nil {
+			t.Errorf("%q: %v", record, err)
+			continue
+		}
+		got, err := q.Receive(t.Context(), 1, time.Hour, 0)
+		if err != nil || len(got) != 1 {
+			t.Fatal(got, err)
+		}
+		var doc struct{ A string }
+		if err := json.Unmarshal([]byte(got[0].Body), &doc); err != nil || doc.A != want || got[0].Sender != "lambda" {
+			t.Errorf("%q: received %q, %v", record, got[0].Body, err)
+		}
+	}
+	err = d.Send(t.Context(), queueARN+"results", "id", []byte(`{"a":"`+strings.Repeat("x", 1017)+`"}`))
+	if !errors.Is(err, lambda.ErrTooLarge) {
+		t.Error(err)
+	}
+	if err := d.Send(t.Context(), queueARN+"gone", "id", []byte("{}")); !errors.Is(err, lambda.ErrNotFound) {
+		t.Error(err)
+	}
+}
+
+func TestRight(t *testing.T) {
+	d, _, _ := newDestinations(t)
+	for _, c := range []struct {
+		to      string
+		success bool
+		want    string // "": there is none
+	}{
+		{bucketARN, false, "s3:PutObject arn:aws:s3:::bucket/aws/lambda/async/*"}, {bucketARN, true, ""},
+		{queueARN + "results", true, "sqs:SendMessage " + queueARN + "results"}, {queueARN + "none", true, ""},
+		{queueARN + "ordered.fifo", false, ""}, {"arn:aws:sqs:eu-local-1:1:results", true, ""},
+		{functionARN, true, "lambda:InvokeFunction " + functionARN}, {functionARN + "g", true, ""},
+		{"arn:aws:sns:eu-local-1:000000000000:topic", true, ""}, {"f", true, ""}, {"", true, ""},
+	} {
+		action, resource, err := d.Right(c.to, c.success)
+		if got := strings.TrimSpace(action + " " + resource); (err == nil) != (c.want != "") || err == nil && got != c.want {
+			t.Errorf("%s: %q, %v, want %q", c.to, got, err, c.want)
+		}
+	}
+}
