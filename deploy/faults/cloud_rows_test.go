@@ -75,7 +75,7 @@ func writes(r *http.Request, _ []byte) bool {
 func place(kind, url string) string {
 	s := fmt.Sprintf("[[actions]]\nkind = %q\nendpoint_url = %q\nregion = \"us-east-1\"\n", kind, url)
 	switch kind {
-	case "s3", "kinesis", "firehose", "sqs":
+	case "s3", "kinesis", "firehose", "sqs", "iotAnalytics":
 		s += "remote = true\n"
 	case "stepFunctions":
 		s += "account = \"" + motoAccount + "\"\n"

@@ -120,18 +120,26 @@ func (c *cloud) furnish() {
 
 // received takes what is in a queue, and returns all that ever was.
 func (c *cloud) received(name string) []int {
+	c.taken[name] = append(c.taken[name], receive(c.t, c.ctx, c.sqs, c.queue(name))...)
+	return c.taken[name]
+}
+
+// receive takes the records that are in a queue.
+func receive(t testing.TB, ctx context.Context, c *sqs.Client, url string) (all []int) {
 	for {
-		out, err := c.sqs.ReceiveMessage(c.ctx, &sqs.ReceiveMessageInput{QueueUrl: p(c.queue(name)),
-			MaxNumberOfMessages: 10})
-		c.must(err)
+		out, err := c.ReceiveMessage(ctx, &sqs.ReceiveMessageInput{QueueUrl: &url, MaxNumberOfMessages: 10})
+		if err != nil {
+			t.Fatal(err)
+		}
 		if len(out.Messages) == 0 {
-			return c.taken[name]
+			return all
 		}
 		for _, m := range out.Messages {
-			c.taken[name] = append(c.taken[name], numbers(*m.Body)...)
-			_, err := c.sqs.DeleteMessage(c.ctx, &sqs.DeleteMessageInput{QueueUrl: p(c.queue(name)),
-				ReceiptHandle: m.ReceiptHandle})
-			c.must(err)
+			all = append(all, numbers(*m.Body)...)
+			_, err := c.DeleteMessage(ctx, &sqs.DeleteMessageInput{QueueUrl: &url, ReceiptHandle: m.ReceiptHandle})
+			if err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }

@@ -19,6 +19,8 @@ func rows(t *testing.T, ctx context.Context, c *cloud, nightly bool) (all []*row
 	all = append(all, cloudRows(t, c)...)
 	all = append(all, postgresRows(t, ctx)...)
 	all = append(all, webRows(t)...)
+	all = append(all, eventRows(t)...)
+	all = append(all, alarmRow(t))
 	if nightly {
 		all = append(all, searchRows(t, ctx)...)
 	}
@@ -96,16 +98,19 @@ func postgresRows(t *testing.T, ctx context.Context) []*row {
 	}
 }
 
+// gated serves h behind a gate of its own and returns the gate's URL.
+func gated(t *testing.T, h http.Handler, m *meter) string {
+	s := httptest.NewServer(h)
+	t.Cleanup(s.Close)
+	return newWebGate(t, s.URL, &lane{meter: m})
+}
+
 // webRows are the receivers of HTTP, for which there is no server but what somebody
 // writes; Splunk is a strict stand-in.
 func webRows(t *testing.T) []*row {
 	hook, in, hec := &receiver{}, &receiver{}, &collector{}
 	hooks, ins, hecs := &meter{}, &meter{}, &meter{}
-	serve := func(h http.Handler, m *meter) string {
-		s := httptest.NewServer(h)
-		t.Cleanup(s.Close)
-		return newWebGate(t, s.URL, &lane{meter: m})
-	}
+	serve := func(h http.Handler, m *meter) string { return gated(t, h, m) }
 	return []*row{
 		{name: "http", meter: hooks, got: hook.got, skip: whole,
 			action: fmt.Sprintf(`{"http":{"url":"%s/hook","enableBatching":true}}`,

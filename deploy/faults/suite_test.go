@@ -107,11 +107,11 @@ func (w *world) column(f fault, from int) []cell {
 		})
 		w.kill()
 	}
-	w.drained(f)
+	w.drained(f.name)
 	if f.name == window {
 		w.lift()
 		w.redrive()
-		w.drained(f)
+		w.drained(f.name)
 	}
 	cells := make([]cell, len(w.rows))
 	for i, r := range w.rows {
@@ -154,9 +154,9 @@ func (w *world) count(r *row, from int) (c cell) {
 }
 
 // drained waits until nothing waits in any outbox or delivery stream.
-func (w *world) drained(f fault) {
+func (w *world) drained(after string) {
 	w.t.Helper()
-	w.until(f.name+": everything is delivered or kept", 5*time.Minute, func() (bool, string) {
+	w.until(after+": everything is delivered or kept", 5*time.Minute, func() (bool, string) {
 		all, err := w.bridge.Metrics(w.ctx)
 		if err != nil {
 			return false, err.Error()

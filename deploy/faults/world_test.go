@@ -33,6 +33,7 @@ type row struct {
 	got      func() []int      // the records that the target has, each as often as it has it
 	skip     map[string]string // what cannot be done to it, and why
 	settings string            // of the bridge
+	declared map[string]string // files of bridge.d beside its own
 }
 
 // A world is a bridge and its targets.
@@ -89,6 +90,9 @@ func start(t *testing.T, ctx context.Context, c *cloud, rows []*row, brief bool)
 				strings.ReplaceAll(r.stream, "WINDOW", seconds))
 		}
 		w.must(w.bridge.Declare(name, doc))
+		for name, doc := range r.declared {
+			w.must(w.bridge.Declare(name, doc))
+		}
 	}
 	t.Cleanup(func() {
 		w.bridge.Kill()
@@ -124,22 +128,30 @@ func (w *world) put(from, n int) {
 		}
 	}
 	for i := range n {
-		w.publish(fmt.Sprintf("faults/%d", i%3), fmt.Sprintf(`{"id":%d}`, from+i))
+		w.must(w.publish(from + i))
 	}
 }
 
-func (w *world) publish(topic, payload string) {
-	w.t.Helper()
-	r, err := http.NewRequestWithContext(w.ctx, "POST", "http://"+w.bridge.HTTPS+"/topics/"+topic+"?qos=1",
-		strings.NewReader(payload))
-	w.must(err)
-	w.must(awsapi.Sign(w.ctx, w.own, "iotdata", r, []byte(payload)))
+// publish publishes the record of a number, to one of three topics.
+func (w *world) publish(n int) error {
+	payload := fmt.Sprintf(`{"id":%d}`, n)
+	r, err := http.NewRequestWithContext(w.ctx, "POST",
+		fmt.Sprintf("http://%s/topics/faults/%d?qos=1", w.bridge.HTTPS, n%3), strings.NewReader(payload))
+	if err != nil {
+		return err
+	}
+	if err := awsapi.Sign(w.ctx, w.own, "iotdata", r, []byte(payload)); err != nil {
+		return err
+	}
 	resp, err := http.DefaultClient.Do(r)
-	w.must(err)
+	if err != nil {
+		return err
+	}
 	defer resp.Body.Close()
 	if answer, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK {
-		w.t.Fatalf("%s: %s", resp.Status, answer)
+		return fmt.Errorf("%s: %s", resp.Status, answer)
 	}
+	return nil
 }
 
 // kill ends the bridge as kill -9 does, and starts it again.
@@ -169,19 +181,27 @@ func numbers(text string) (all []int) {
 	return all
 }
 
-// kept are the records of a row that its error action or its delivery stream kept: the
-// first in a bucket of the cloud, the second in one of the bridge.
-func (w *world) kept(r *row) (all []int) {
-	texts := []string{w.cloud.text("kept", r.name+"/")}
-	_ = filepath.WalkDir(filepath.Join(w.bridge.Dir, "objects", "kept", r.name),
+// stored is what is in the bridge's own objects of a folder of a bucket.
+func (w *world) stored(bucket, folder string) (text string) {
+	_ = filepath.WalkDir(filepath.Join(w.bridge.Dir, "objects", bucket, folder),
 		func(path string, d os.DirEntry, err error) error {
 			if err == nil && !d.IsDir() {
-				text, _ := os.ReadFile(path)
-				texts = append(texts, string(text))
+				object, _ := os.ReadFile(path)
+				text += string(object) + "\n"
 			}
 			return nil // a folder may not be there yet
 		})
-	for line := range strings.Lines(strings.Join(texts, "\n")) {
+	return text
+}
+
+// kept are the records of a row that its error action or its delivery stream kept: the
+// first in a bucket of the cloud, if there is one, the second in one of the bridge.
+func (w *world) kept(r *row) (all []int) {
+	text := w.stored("kept", r.name)
+	if w.cloud != nil {
+		text += w.cloud.text("kept", r.name+"/")
+	}
+	for line := range strings.Lines(text) {
 		var d struct {
 			Payload []byte `json:"base64OriginalPayload"`
 			Raw     []byte `json:"rawData"`
