@@ -89,8 +89,10 @@ func TestRecordsSurvive(t *testing.T) {
 		stop  func(s *site, d *destinations) // how the first run is kept from its end
 		twice bool
 	}{
-		"not stopped":           {func(*site, *destinations) {}, false},
-		"in the call":           {func(s *site, _ *destinations) { s.made.hang = func(lambda.Call) bool { return true } }, false},
+		"not stopped": {func(*site, *destinations) {}, false},
+		"in the call": {func(s *site, _ *destinations) {
+			s.made.hang = func(lambda.Call) bool { return true }
+		}, false},
 		"before the record":     {func(_ *site, d *destinations) { d.hang = true }, false},
 		"behind the record":     {func(_ *site, d *destinations) { d.late = true }, true},
 		"nothing can be noted":  {func(s *site, _ *destinations) { s.log.failures = endTries + 1 }, true},

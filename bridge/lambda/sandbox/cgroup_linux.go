@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,34 +26,39 @@ type cgroups struct {
 	at      map[string]string // by controller, "memory" and "pids": the folder of the bridge's groups
 }
 
-// openCgroups finds the hierarchies that the bridge may write to. What an earlier
-// bridge left there that was killed is removed.
-func openCgroups() cgroups {
-	own, err := os.ReadFile("/proc/self/cgroup")
+// bridgeGroup is the group below its own that the bridge moves to in v2.
+const bridgeGroup = "tidemill-bridge"
+
+// openCgroups finds the hierarchies that the bridge may write to, in the files of root, which
+// is "/" but in tests. What an earlier bridge left there that was killed is removed.
+func openCgroups(root string) cgroups {
+	own, err := os.ReadFile(filepath.Join(root, "proc/self/cgroup"))
 	if err != nil {
 		return cgroups{}
 	}
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mounts, err := os.ReadFile(filepath.Join(root, "proc/self/mountinfo"))
 	if err != nil {
 		return cgroups{}
 	}
 	v1, v2 := hierarchies(own, mounts)
+	name := groupName + strconv.Itoa(os.Getpid())
 	if v1["memory"] != "" && v1["pids"] != "" {
 		c := cgroups{"v1", map[string]string{}}
-		for _, name := range []string{"memory", "pids"} {
-			sweep(v1[name])
-			c.at[name] = filepath.Join(v1[name], groupName+strconv.Itoa(os.Getpid()))
+		for controller := range v1 {
+			at := filepath.Join(root, v1[controller])
+			sweep(at)
+			c.at[controller] = filepath.Join(at, name)
 		}
 		if c.make() == nil {
 			return c
 		}
 		c.remove()
 	}
-	if v2 != "" {
-		sweep(v2)
-		at := filepath.Join(v2, groupName+strconv.Itoa(os.Getpid()))
+	if within := filepath.Join(root, v2); v2 != "" && has(within, "memory", "pids") {
+		sweep(within)
+		at := filepath.Join(within, name)
 		c := cgroups{"v2", map[string]string{"memory": at, "pids": at}}
-		if c.make() == nil && delegate(v2, at) == nil {
+		if c.make() == nil && delegate(within, at) == nil {
 			return c
 		}
 		c.remove()
@@ -60,8 +66,17 @@ func openCgroups() cgroups {
 	return cgroups{}
 }
 
-// hierarchies returns the bridge's own group in each: of v1 by controller, and
-// that of v2. own is /proc/self/cgroup and mounts /proc/self/mountinfo (cgroups(7),
+// has says whether the group of v2 at own has controllers: where v1 has them, v2 has
+// none.
+func has(own string, controllers ...string) bool {
+	text, _ := os.ReadFile(filepath.Join(own, "cgroup.controllers"))
+	there := strings.Fields(string(text))
+	return !slices.ContainsFunc(controllers, func(c string) bool { return !slices.Contains(there, c) })
+}
+
+// hierarchies returns the bridge's own group in each: of v1 by controller, "memory" and
+// "pids", and that of v2. A bridge that was started by what an earlier one has moved to its bridgeGroup
+// has its groups beside it, as that one had. own is /proc/self/cgroup and mounts /proc/self/mountinfo (cgroups(7),
 // proc_pid_mountinfo(5)).
 func hierarchies(own, mounts []byte) (v1 map[string]string, v2 string) {
 	v1 = map[string]string{}
@@ -93,7 +108,7 @@ func hierarchies(own, mounts []byte) (v1 map[string]string, v2 string) {
 		switch right[0] {
 		case "cgroup2":
 			if path, ok := paths[""]; ok {
-				v2 = group(path)
+				v2 = strings.TrimSuffix(group(path), "/"+bridgeGroup)
 			}
 		case "cgroup":
 			for c := range strings.SplitSeq(right[2], ",") {
@@ -107,25 +122,29 @@ func hierarchies(own, mounts []byte) (v1 map[string]string, v2 string) {
 }
 
 // delegate gives the bridge's groups their controllers. In v2 a group that has
-// processes of its own cannot give any (cgroups(7), no internal processes), so the
-// bridge's move to one beside.
+// processes of its own cannot give any (cgroups(7), no internal processes), so they
+// move to one beside: again if one of them has started another meanwhile.
 func delegate(own, at string) error {
-	enable := []byte("+memory +pids")
-	if os.WriteFile(filepath.Join(own, "cgroup.subtree_control"), enable, 0) != nil {
-		beside := filepath.Join(own, "tidemill-bridge")
+	enable := func(group string) error {
+		return os.WriteFile(filepath.Join(group, "cgroup.subtree_control"), []byte("+memory +pids"), 0o644)
+	}
+	err := enable(own)
+	for n := 0; err != nil && n < 3; n++ {
+		beside := filepath.Join(own, bridgeGroup)
 		if err := os.Mkdir(beside, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 		for _, pid := range members(own) {
-			if err := write(beside, "cgroup.procs", strconv.Itoa(pid)); err != nil {
+			if err := write(beside, "cgroup.procs", strconv.Itoa(pid)); err != nil && !errors.Is(err, unix.ESRCH) {
 				return err
 			}
 		}
-		if err := os.WriteFile(filepath.Join(own, "cgroup.subtree_control"), enable, 0); err != nil {
-			return err
-		}
+		err = enable(own)
 	}
-	return os.WriteFile(filepath.Join(at, "cgroup.subtree_control"), enable, 0)
+	if err != nil {
+		return err
+	}
+	return enable(at)
 }
 
 func (c cgroups) make() error {

@@ -302,12 +302,3 @@ func descendants(pid int) (all []int) {
 	}
 	return all
 }
-
-func TestHierarchies(t *testing.T) {
-	v1, v2 := hierarchies([]byte("8:pids:/\n4:cpu,memory:/a/b\n0::/u\n"), []byte(
-		"30 25 0:26 / /cg/pids rw - cgroup cgroup rw,pids\n31 25 0:27 /a /cg/mem rw - cgroup cgroup rw,cpu,memory\n"+
-			"32 25 0:28 / /cg/unified rw - cgroup2 none rw\nnonsense\n"))
-	if v1["pids"] != "/cg/pids" || v1["memory"] != "/cg/mem/b" || v2 != "/cg/unified/u" {
-		t.Error(v1, v2)
-	}
-}

@@ -57,7 +57,7 @@ type Sandbox struct {
 func Open(o Options) (*Sandbox, error) {
 	s := &Sandbox{dir: o.Dir, log: o.Log, uids: map[int]bool{}}
 	if !o.NoCgroup {
-		s.groups = openCgroups()
+		s.groups = openCgroups("/")
 	}
 	tries := []string{"root", "user"}
 	switch {

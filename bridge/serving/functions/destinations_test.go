@@ -134,7 +134,8 @@ func TestRight(t *testing.T) {
 		{"arn:aws:sns:eu-local-1:000000000000:topic", true, ""}, {"f", true, ""}, {"", true, ""},
 	} {
 		action, resource, err := d.Right(c.to, c.success)
-		if got := strings.TrimSpace(action + " " + resource); (err == nil) != (c.want != "") || err == nil && got != c.want {
+		got := strings.TrimSpace(action + " " + resource)
+		if (err == nil) != (c.want != "") || got != c.want {
 			t.Errorf("%s: %q, %v, want %q", c.to, got, err, c.want)
 		}
 	}

@@ -61,7 +61,8 @@ func newStand(t *testing.T) (*stand, *wire.Handler) {
 		t.Fatal(err)
 	}
 	s := &stand{store: all}
-	return s, wire.New(wiretest.Options(Service(Options{Store: all, Functions: s, Queue: s, Concurrency: 10, Right: right,
+	return s, wire.New(wiretest.Options(Service(Options{Store: all, Functions: s, Queue: s, Concurrency: 10,
+		Right: right,
 		Object: func(context.Context, string, string, int) ([]byte, error) {
 			return nil, errors.New("no such key")
 		}})))
