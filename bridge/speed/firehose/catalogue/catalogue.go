@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -24,7 +25,7 @@ type Table struct {
 	*convert.Table
 	Columns     []Column // of Table, as they were declared
 	Description string
-	Updated     time.Time // when it came into force, in this form
+	Updated     time.Time // when it came into force in this form, or the bridge started
 }
 
 // A Column is one of a Table, its type in Hive's words.
@@ -81,12 +82,18 @@ type Catalogue struct {
 // New returns a catalogue without tables.
 func New() *Catalogue { return &Catalogue{tables: map[string]*Table{}} }
 
-// Put has a table in force, in the place of one of the same name.
+// Put has a table in force, in the place of one of the same name. Of one that is the
+// same already the time stays.
 func (c *Catalogue) Put(t *Table) {
 	now := *t
-	now.Updated = time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if old := c.tables[t.Key()]; old != nil {
+		if now.Updated = old.Updated; reflect.DeepEqual(*old, now) {
+			return
+		}
+	}
+	now.Updated = time.Now()
 	c.tables[t.Key()] = &now
 }
 

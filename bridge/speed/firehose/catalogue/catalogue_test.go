@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 func parsed(t *testing.T, database, name, version string) *Table {
@@ -53,6 +55,24 @@ func TestCatalogue(t *testing.T) {
 			t.Errorf("%s: accepted", bad)
 		}
 	}
+}
+
+// The time of a table moves when the table changes, and not with each reload.
+func TestUpdated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, began := New(), time.Now()
+		for _, put := range []struct {
+			version string
+			want    time.Duration
+		}{{"1", 0}, {"1", 0}, {"2", 2 * time.Hour}, {"2", 2 * time.Hour}} {
+			c.Put(parsed(t, "lake", "readings", put.version))
+			one, err := c.Find("lake", "readings")
+			if err != nil || one.VersionID != put.version || one.Updated.Sub(began) != put.want {
+				t.Errorf("version %s after %v: %+v, %v", put.version, time.Since(began), one, err)
+			}
+			time.Sleep(time.Hour)
+		}
+	})
 }
 
 // Whatever Parse takes is found by the name that it has, with as many columns as it says.
