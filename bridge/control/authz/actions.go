@@ -9,9 +9,10 @@ import (
 )
 
 // actionList has an action a line, as AWS's service authorization reference has
-// them, and those of the bridge itself (tidemill:). A service without a name behind
-// its colon is one of AWS's that the bridge does not have: its actions are read and
-// have no effect, so that a mixed document can be brought along.
+// them, and those of the bridge itself (tidemill:). Of services of AWS's that the
+// bridge does not have, actions are read and have no effect, so that a mixed document
+// can be brought along. Such a service stands without a name behind its colon, and any
+// name will do; secretsmanager, which roles name, stands with its names.
 //
 //go:embed actions.txt
 var actionList string
