@@ -32,7 +32,7 @@ var channelList = command{name: "channel list",
 		})
 	}}
 
-var channelShow = command{name: "channel show", args: "NAME", summary: "show a channel, and what it may become",
+var channelShow = command{name: "channel show", args: "NAME", summary: "show what a channel has, and how much it keeps for how long",
 	example: "tidemill-bridge channel show raw",
 	run: func(ctx context.Context, c *call) error {
 		if err := c.parse(1, 1); err != nil {
@@ -64,10 +64,10 @@ var channelTail = command{name: "channel tail", args: "NAME",
 
 func channelPath(c *call) string { return "/v1/channels/" + url.PathEscape(c.args[0]) }
 
-// retentionText is how long records are kept.
+// retentionText is how long records are kept; 0 is for ever.
 func retentionText(d time.Duration) string {
 	if d <= 0 {
-		return "none"
+		return "no limit"
 	}
 	return d.String()
 }

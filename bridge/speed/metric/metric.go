@@ -34,19 +34,20 @@ type Sample struct {
 
 // A Series is what is known of one metric: a namespace, a name and a unit.
 type Series struct {
-	Exposed string  // its name in Prometheus; those of Suffixes are its, too
+	Exposed string  // its name in Prometheus; those with one of suffixes are its, too
 	Last    Sample  // the one of the latest Time; of several the one that came last
 	Count   uint64  // of samples
 	Sum     float64 // of their values
 }
 
-// Suffixes are what the names of a metric's other values end with.
+// What the names of a metric's other values end with.
 const (
 	SamplesSuffix = "_samples_total"
 	SumSuffix     = "_sum"
 	TimeSuffix    = "_timestamp_seconds"
 )
 
+// suffixes are what the names of a metric's values end with.
 var suffixes = []string{"", SamplesSuffix, SumSuffix, TimeSuffix}
 
 // reserved begin the names that the bridge's own metrics have.
