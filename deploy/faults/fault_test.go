@@ -30,6 +30,7 @@ type fault struct {
 	way   way
 	times int  // how many requests of each row meet it; then all is well
 	short bool // it is in the gate, too
+	final bool // what meets it may be given up and kept; after any other all is delivered
 }
 
 // lateBy is how late an answer is that comes late.
@@ -44,18 +45,18 @@ const (
 )
 
 var faults = []fault{
-	{"stopped", away, 3, false},
-	{"slow", slow, -1, false},
-	{halfTaken, half, 2, true},
-	{"503", busy, 3, false},
-	{"429", throttled, 3, false},
-	{"400", refused, 2, false},
-	{"garbage", garbage, 2, true},
-	{"answer lost", lost, 2, true},
-	{noAnswer, silent, 1, false},
-	{"killed before", before, 1, false},
-	{"killed after", after, 1, true},
-	{window, busy, -1, false},
+	{"stopped", away, 3, false, false},
+	{"slow", slow, -1, false, false},
+	{halfTaken, half, 2, true, false},
+	{"503", busy, 3, false, false},
+	{"429", throttled, 3, false, false},
+	{"400", refused, 2, false, true},
+	{"garbage", garbage, 2, true, false},
+	{"answer lost", lost, 2, true, false},
+	{noAnswer, silent, 1, false, false},
+	{"killed before", before, 1, false, false},
+	{"killed after", after, 1, true, false},
+	{window, busy, -1, false, true},
 }
 
 // A meter decides which requests of a row meet a fault. Several goroutines use it.

@@ -123,8 +123,8 @@ func (w *world) column(f fault, from int) []cell {
 		} else if met == 0 && f.way != before && f.way != after && f.name != window {
 			w.t.Errorf("%s, %s: no request met the fault", f.name, r.name)
 		}
-		if c := cells[i]; c.lost > 0 || r.once && c.twice > 0 {
-			w.t.Errorf("%s, %s: %d lost, %d twice", f.name, r.name, c.lost, c.twice)
+		if c := cells[i]; c.lost > 0 || r.once && c.twice > 0 || c.kept > 0 && !f.final {
+			w.t.Errorf("%s, %s: %d lost, %d twice, %d kept", f.name, r.name, c.lost, c.twice, c.kept)
 		}
 	}
 	w.lift()

@@ -53,16 +53,26 @@ func (w *world) must(err error) {
 	}
 }
 
+// built is the folder of the programs that the tests build. TestMain removes it.
+var built string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
 // program is the bridge, built once, or the one in the folder TIDEMILL_BIN.
-var program = sync.OnceValues(func() (rig.Bin, error) {
+var program = sync.OnceValues(func() (_ rig.Bin, err error) {
 	if dir := os.Getenv("TIDEMILL_BIN"); dir != "" {
 		return rig.In(dir), nil
 	}
-	dir, err := os.MkdirTemp("", "tidemill-bin-")
-	if err != nil {
+	if built, err = os.MkdirTemp("", "tidemill-bin-"); err != nil {
 		return rig.Bin{}, err
 	}
-	return rig.Build(context.Background(), "../..", dir)
+	return rig.Build(context.Background(), "../..", built)
 })
 
 // start runs a bridge with a rule or a delivery stream for each row. brief has it

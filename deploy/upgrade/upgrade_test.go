@@ -27,12 +27,22 @@ import (
 // patience is how long the test waits for one state.
 const patience = 90 * time.Second
 
-var build = sync.OnceValues(func() (rig.Bin, error) {
-	dir, err := os.MkdirTemp("", "tidemill-bin-")
-	if err != nil {
+// built is the folder of the programs that the test builds. TestMain removes it.
+var built string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if built != "" {
+		_ = os.RemoveAll(built)
+	}
+	os.Exit(code)
+}
+
+var build = sync.OnceValues(func() (_ rig.Bin, err error) {
+	if built, err = os.MkdirTemp("", "tidemill-bin-"); err != nil {
 		return rig.Bin{}, err
 	}
-	return rig.Build(context.Background(), "../..", dir)
+	return rig.Build(context.Background(), "../..", built)
 })
 
 // Whatever an earlier version acknowledged before it was killed is there in this
