@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -169,6 +170,11 @@ func (d *stream) driveObject(ctx context.Context, f Failed) error {
 	if err != nil {
 		return err
 	}
+	if _, err := d.opts.Kept.Stat(keptBucket, f.File); errors.Is(err, sink.ErrNotFound) {
+		// The last attempt ended in the middle, or somebody has removed it.
+		d.log.Warn("an object that was kept is there no longer", "bucket", f.Bucket, "key", f.Key, "file", f.File)
+		return d.forget(ctx, f)
+	}
 	err = store.Put(ctx, f.Bucket, f.Key, func(w io.Writer) error {
 		in, err := d.opts.Kept.Open(keptBucket, f.File)
 		if err != nil {
@@ -180,11 +186,15 @@ func (d *stream) driveObject(ctx context.Context, f Failed) error {
 	if err != nil {
 		return err
 	}
+	// The file first: only what is registered leads to it.
+	if err := d.opts.Kept.Delete(keptBucket, f.File, objects.Condition{}); err != nil {
+		return err
+	}
 	if err := d.forget(ctx, f); err != nil {
 		return err
 	}
 	d.log.Info("an object that was kept is delivered", "bucket", f.Bucket, "key", f.Key)
-	return d.opts.Kept.Delete(keptBucket, f.File, objects.Condition{})
+	return nil
 }
 
 // forget makes durable that something is no longer failed; an object of lines that

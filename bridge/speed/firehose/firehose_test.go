@@ -9,6 +9,8 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -323,7 +325,8 @@ func TestClockSetBack(t *testing.T) {
 // A delivery stream that is removed leaves no key and no object that was kept for it,
 // a crash in the middle neither; what is there loses nothing.
 func TestRemoveLeavesNothing(t *testing.T) {
-	kept, err := objects.Open(t.TempDir(), objects.Options{})
+	dir := t.TempDir()
+	kept, err := objects.Open(dir, objects.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -359,6 +362,11 @@ func TestRemoveLeavesNothing(t *testing.T) {
 	}
 	fail("a")
 	fail("b")
+	undo := leadAstray(t, filepath.Join(dir, keptBucket, "a"))
+	if err := s.Remove(ctx, "a"); err == nil || count(store) != 2 {
+		t.Errorf("a file that cannot be deleted: %v, %d keys", err, count(store))
+	}
+	undo()
 	if err := s.Remove(ctx, "a"); err != nil || count(store) != 1 {
 		t.Errorf("%v, %d keys", err, count(store))
 	}
@@ -388,6 +396,20 @@ func TestRemoveLeavesNothing(t *testing.T) {
 		}
 		if err == nil {
 			in.Close()
+		}
+	}
+}
+
+// leadAstray has nobody reach what is in a folder, until undo is called.
+func leadAstray(t *testing.T, folder string) (undo func()) {
+	t.Helper()
+	err := errors.Join(os.Rename(folder, folder+"-away"), os.Symlink(filepath.Base(folder), folder))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() {
+		if err := errors.Join(os.Remove(folder), os.Rename(folder+"-away", folder)); err != nil {
+			t.Fatal(err)
 		}
 	}
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -54,7 +53,7 @@ func (s *Service) Remove(ctx context.Context, name string) error {
 		r.stop()
 		r.wg.Wait()
 	}
-	// The keys first: a stream that is still there is removed again after a crash.
+	// The stream last: one that is still there is removed again after a crash.
 	info, err := s.store.Describe(StreamName(name))
 	if err == nil {
 		err = s.forget(ctx, stateKey(name, info.ID))
@@ -122,17 +121,17 @@ func (s *Service) forgetAll(ctx context.Context, prefix []byte, remove func(key 
 	if err != nil || len(keys) == 0 {
 		return err
 	}
+	// The files first: who repeats it finds them by the keys alone.
+	for _, f := range files {
+		if s.opts.Kept == nil {
+			break
+		}
+		if err := s.opts.Kept.Delete(keptBucket, f, objects.Condition{}); err != nil {
+			return fmt.Errorf("file %s that is kept: %w", f, err)
+		}
+	}
 	for _, k := range keys {
 		b.Unset(k)
 	}
-	if err := s.store.Commit(ctx, b); err != nil || s.opts.Kept == nil {
-		return err
-	}
-	var errs []error
-	for _, f := range files {
-		if err := s.opts.Kept.Delete(keptBucket, f, objects.Condition{}); !errors.Is(err, sink.ErrNotFound) {
-			errs = append(errs, err)
-		}
-	}
-	return errors.Join(errs...)
+	return s.store.Commit(ctx, b)
 }

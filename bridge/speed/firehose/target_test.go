@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -406,4 +407,41 @@ func TestKeptObjectsTakeTurns(t *testing.T) {
 			t.Errorf("%+v", all)
 		}
 	})
+}
+
+// An object that was delivered, and whose file stays, is registered until that is
+// gone; what is registered without a file is so no longer.
+func TestDrivenObjectsLeaveNoFile(t *testing.T) {
+	k := &bucket{objects: map[string][]byte{}}
+	b := newBench(t, objectsDoc, nil, k)
+	defer b.stop()
+	d := b.streams["d"]
+	o := output{bucket: "archive", key: "a",
+		write: func(_ context.Context, w io.Writer) error { _, err := io.WriteString(w, "x"); return err }}
+	kept, err := d.keep(t.Context(), &plan{ID: "p"}, []output{o}, errors.New("away"))
+	batch := b.store.NewBatch()
+	if err := errors.Join(err, d.register(batch, kept), b.store.Commit(t.Context(), batch)); err != nil {
+		t.Fatal(err)
+	}
+	d.registered(kept)
+	undo := func() {}
+	k.fail = func(int) error { // as of the first Put, which has read the file by then
+		undo = leadAstray(t, filepath.Join(b.opts.Kept.Path(), keptBucket, "d"))
+		return nil
+	}
+	if err := d.driveObject(t.Context(), kept[0]); err == nil || len(b.failed(t)) != 1 {
+		t.Errorf("its file cannot be deleted: %v, %+v", err, b.failed(t))
+	}
+	undo()
+	k.fail = nil
+	if err := errors.Join(d.driveObject(t.Context(), kept[0])); err != nil || len(b.failed(t)) != 0 {
+		t.Errorf("again: %v, %+v", err, b.failed(t))
+	}
+	if _, err := d.opts.Kept.Stat(keptBucket, kept[0].File); !errors.Is(err, sink.ErrNotFound) {
+		t.Errorf("its file: %v", err)
+	}
+	d.registered(kept)
+	if err := d.driveObject(t.Context(), kept[0]); err != nil || len(b.failed(t)) != 0 {
+		t.Errorf("without a file: %v, %+v", err, b.failed(t))
+	}
 }
