@@ -121,8 +121,9 @@ type Drainer struct {
 
 	delivered, retried, failed atomic.Int64
 
-	mu    sync.Mutex // guards boxes
-	boxes map[string]*box
+	dropping sync.Mutex // held over Drop, until what is dropped has ended
+	mu       sync.Mutex // guards boxes
+	boxes    map[string]*box
 }
 
 // OutboxStats counts since the start of the process.

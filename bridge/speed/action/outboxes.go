@@ -90,8 +90,10 @@ func (x *Drainer) Retry(rule, slot string) error {
 }
 
 // Drop ends an outbox that no rule writes to, with all that waits in it. It returns
-// how many deliveries those were.
+// how many deliveries those were. If ctx ends first, the outbox is drained on.
 func (x *Drainer) Drop(ctx context.Context, rule, slot string) (dropped uint64, err error) {
+	x.dropping.Lock()
+	defer x.dropping.Unlock()
 	bx, err := x.box(rule, slot)
 	if err != nil {
 		return 0, err
@@ -104,12 +106,11 @@ func (x *Drainer) Drop(ctx context.Context, rule, slot string) (dropped uint64, 
 		bx.log.Warn("it is not known what waits in an outbox that is dropped", "err", err)
 	}
 	bx.stop()
-	select {
-	case <-bx.ended:
-	case <-ctx.Done():
-		return 0, ctx.Err() // it is drained again when the bridge starts
+	<-bx.ended // soon: its attempt is given up
+	if err = ctx.Err(); err == nil {
+		err = x.remove(ctx, bx, 0)
 	}
-	if err := x.remove(ctx, bx, 0); err != nil {
+	if err != nil {
 		x.outboxes.again(bx.stream)
 		return 0, err
 	}

@@ -123,6 +123,58 @@ func TestOutboxesEnd(t *testing.T) {
 	})
 }
 
+// An outbox that was to be dropped by somebody who left is drained on, for a rule of
+// that name may be made again.
+func TestDropGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		gate := make(chan struct{})
+		o := &objects{fail: func(string, int) error { <-gate; return nil }}
+		boxes := NewOutboxes(store)
+		x := NewDrainer(boxes, Options{Objects: o, Republish: nobody{}, Log: slog.New(slog.DiscardHandler),
+			InUse:  func(string) bool { return false },
+			Failed: func(*streams.Batch, *Delivery, error) {}})
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { _ = store.Run(ctx) })
+		wg.Go(func() { _ = x.Run(ctx) })
+		box := OutboxStream("r", "0")
+		if err := boxes.Ensure(box); err != nil {
+			t.Fatal(err)
+		}
+		b := store.NewBatch()
+		b.Append(box, 0, streams.Record{Data: (&Delivery{Kind: "s3", Rule: "r", Bucket: "b", Name: "n"}).append(nil)})
+		if err := store.Commit(ctx, b); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait() // its attempt is under way
+		left, leave := context.WithCancel(ctx)
+		leave()
+		dropped := make(chan error, 1)
+		go func() { _, err := x.Drop(left, "r", "0"); dropped <- err }()
+		synctest.Wait()
+		close(gate)
+		if err := <-dropped; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if all := x.List(); len(all) != 1 {
+			t.Errorf("nobody drains it: %+v", all)
+		}
+		if n, err := x.Drop(ctx, "r", "0"); err != nil || len(x.List()) != 0 {
+			t.Errorf("dropped %d: %v", n, err)
+		}
+		cancel()
+		wg.Wait()
+		if err := store.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func positionKeys(t *testing.T, store *pebble.Store) (all []string) {
 	t.Helper()
 	err := store.Scan([]byte(positionPrefix), func(key, _ []byte) bool {
