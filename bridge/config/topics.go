@@ -17,7 +17,7 @@ type Topic struct {
 // topicName is what SNS takes (CreateTopic).
 var topicName = regexp.MustCompile(`^[a-zA-Z0-9_-]{1,256}$`)
 
-// maxSubscribers is of one topic: a message is given to one after the other.
+// maxSubscribers is of one topic: a message is given to all of them at once.
 const maxSubscribers = 100
 
 func (c *Config) checkTopics() (errs []error) {

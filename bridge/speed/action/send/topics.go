@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
@@ -32,8 +33,9 @@ func (o *Options) topic(arn string) (Topic, bool) {
 	return t, own
 }
 
-// publish gives the messages of one topic to its subscribers. One that is to be tried
-// again holds none of the others, and only what it has not got is sent again.
+// publish gives the messages of one topic to its subscribers, side by side. One that is
+// to be tried again, or does not answer, holds none of the others, and only what it has
+// not got is sent again.
 func (r *remembered) publish(ctx context.Context, o *Options, t Topic, run deliveries) []error {
 	errs := make([]error, len(run))
 	parts := r.split(run, errs, func(d *action.Delivery) ([]part, error) {
@@ -43,15 +45,25 @@ func (r *remembered) publish(ctx context.Context, o *Options, t Topic, run deliv
 		return make([]part, len(t.Webhooks)+len(t.MQTT)), nil
 	})
 	results := make([]error, len(parts))
-	held := map[int]bool{} // subscribers
+	of := map[int][]int{} // parts by subscriber
 	for i, p := range parts {
-		if held[p.at] {
-			results[i] = errBefore
-			continue
-		}
-		results[i] = final(t.give(ctx, o, run[p.of], p.at))
-		held[p.at] = results[i] != nil && !permanent(results[i])
+		of[p.at] = append(of[p.at], i)
 	}
+	var wg sync.WaitGroup
+	for subscriber, mine := range of {
+		wg.Go(func() {
+			again := false
+			for _, i := range mine {
+				if again {
+					results[i] = errBefore
+					continue
+				}
+				results[i] = final(t.give(ctx, o, run[parts[i].of], subscriber))
+				again = results[i] != nil && !permanent(results[i])
+			}
+		})
+	}
+	wg.Wait()
 	return r.join(run, errs, parts, results)
 }
 
