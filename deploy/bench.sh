@@ -96,5 +96,5 @@ else
   printf 'kinesalite is not measured: it cannot be had\n%s\n' "${why:-node or npm is missing}"
   go run ./deploy/kinesisbench -bin bin
 fi
-section 'functions: a warm call, of a function in Go, its own work included'
+section 'functions: a warm call of a function in Go, and the part of it that is its own work'
 bench ./bridge/lambda 'Warm' -benchtime "$t"

@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -319,24 +317,4 @@ func TestCheckEnvironment(t *testing.T) {
 	if CheckEnvironment(map[string]string{"AA": strings.Repeat("x", maxEnvironment)}) == nil {
 		t.Error("too much")
 	}
-}
-
-// BenchmarkWarm measures calls of a process that runs, with the time of each, by the client of
-// AWS for Go.
-func BenchmarkWarm(b *testing.B) {
-	m, all := newManager(b, sandbox.Options{}, Options{Log: func(string) io.Writer { return io.Discard }})
-	all.putDir(Function{Name: "echo", Runtime: "provided.al2023", Handler: "any", Reserved: -1}, goEcho(b))
-	invoke(b, m, "echo", "{}")
-	var took []time.Duration
-	b.ReportAllocs()
-	for b.Loop() {
-		began := time.Now()
-		if r := invoke(b, m, "echo", `{"a":1}`); r.Failed != "" {
-			b.Fatalf("%s", r.Payload)
-		}
-		took = append(took, time.Since(began))
-	}
-	slices.Sort(took)
-	b.ReportMetric(float64(took[len(took)/2].Microseconds()), "µs/p50")
-	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "µs/p99")
 }

@@ -26,7 +26,8 @@ func BenchmarkRuleToHTTP(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	batches := map[string]string{"alone": "", "ten": `,"enableBatching":true,"batchConfig":{"maxBatchOpenMs":100}`}
+	batches := map[string]string{"alone": "",
+		"ten": `,"enableBatching":true,"batchConfig":{"maxBatchOpenMs":100,"batchAcrossTopics":true}`}
 	for name, batch := range batches {
 		b.Run(name, func(b *testing.B) {
 			var requests atomic.Int64
