@@ -43,8 +43,8 @@ type events struct{ receiver }
 // ServeHTTP implements http.Handler.
 func (x *events) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
-	if err != nil || r.Method != http.MethodPost || r.URL.Path != "/streams/plant/readings/event" || !json.Valid(body) ||
-		r.Header.Get("Authorization") != "Bearer "+forceToken {
+	if err != nil || r.Method != http.MethodPost || r.URL.Path != "/streams/plant/readings/event" ||
+		!json.Valid(body) || r.Header.Get("Authorization") != "Bearer "+forceToken {
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
