@@ -81,22 +81,24 @@ func TestOpenCgroups(t *testing.T) {
 		"v1": {procV1, mountsV1, map[string]string{memory + "x": "", pids + "x": ""}, "v1", memory + mine, nil},
 		"v1, pids not writable": {procV1, mountsV1, map[string]string{memory + "x": "", "sys/fs/cgroup/pids/b": ""}, "", "",
 			map[string]string{memory + mine: ""}},
-		"v1 without pids": {procV1, strings.SplitAfter(mountsV1, "\n")[0], map[string]string{memory + "x": ""}, "", "", nil},
+		"v1 without pids": {procV1, strings.SplitAfter(mountsV1, "\n")[0], map[string]string{memory + "x": ""}, "",
+			"", nil},
 		"v2": {procV2, mountsV2, map[string]string{b + "cgroup.controllers": "cpu memory pids\n",
 			b + "cgroup.subtree_control": ""}, "v2", b + mine, map[string]string{b + "cgroup.subtree_control": "+memory +pids",
 			b + mine + "/cgroup.subtree_control": "+memory +pids", b + bridgeGroup: ""}},
 		// Before there is the group beside, nothing can be written: like the kernel as long as b has processes.
 		"v2, has processes": {procV2, mountsV2, map[string]string{b + "cgroup.controllers": "memory pids\n",
-			b + "cgroup.subtree_control": "-> " + bridgeGroup + "/enabled", b + "cgroup.procs": "4242\n"}, "v2", b + mine,
-			map[string]string{b + bridgeGroup + "/cgroup.procs": "4242", b + bridgeGroup + "/enabled": "+memory +pids"}},
+			b + "cgroup.subtree_control": "-> " + bridgeGroup + "/enabled", b + "cgroup.procs": "4242\n"}, "v2",
+			b + mine, map[string]string{b + bridgeGroup + "/cgroup.procs": "4242",
+				b + bridgeGroup + "/enabled": "+memory +pids"}},
 		"v2, controllers refused": {procV2, mountsV2, map[string]string{b + "cgroup.controllers": "memory pids\n",
 			b + "cgroup.subtree_control": "/"}, "", "", map[string]string{b + mine: ""}},
 		"v2, memory is not the bridge's": {procV2, mountsV2, map[string]string{b + "cgroup.controllers": "cpu pids\n",
 			b + "cgroup.subtree_control": "", b + "cgroup.procs": "4242\n"}, "", "",
 			map[string]string{b + mine: "", b + bridgeGroup: "", b + "cgroup.subtree_control": ""}},
-		"v2, started by a shell that an earlier bridge moved": {"0::/b/" + bridgeGroup + "\n", mountsV2, map[string]string{
-			b + "cgroup.controllers": "memory pids\n", b + "cgroup.subtree_control": "", b + bridgeGroup + "/x": ""},
-			"v2", b + mine, nil},
+		"v2, started by a shell that an earlier bridge moved": {"0::/b/" + bridgeGroup + "\n", mountsV2,
+			map[string]string{b + "cgroup.controllers": "memory pids\n", b + "cgroup.subtree_control": "",
+				b + bridgeGroup + "/x": ""}, "v2", b + mine, nil},
 		"v2 in a container": {"0::/docker/c1\n", inContainer, map[string]string{
 			"sys/fs/cgroup/cgroup.controllers": "memory pids", "sys/fs/cgroup/cgroup.subtree_control": ""}, "v2",
 			"sys/fs/cgroup/" + mine, nil},
@@ -202,7 +204,8 @@ func TestGroupFiles(t *testing.T) {
 	if g, err := (cgroups{"v2", map[string]string{"memory": at, "pids": at}}).group("p", 1); err == nil || g != nil {
 		t.Error("a group below nothing")
 	}
-	if g, err := (cgroups{}).group("p", 1); g != nil || err != nil || g.freeze(true) || g.peak() != 0 || g.outOfMemory() {
+	g, err := (cgroups{}).group("p", 1)
+	if g != nil || err != nil || g.freeze(true) || g.peak() != 0 || g.outOfMemory() {
 		t.Error("no groups bound nothing")
 	}
 }

@@ -55,8 +55,10 @@ func (d *Destinations) Right(to string, success bool) (action, resource string, 
 		if queue.FIFO(name) {
 			return "", "", errors.New("a FIFO queue takes no records of calls, want a standard queue")
 		}
-		_, err := d.Queues.Get(name)
-		return "sqs:SendMessage", to, err
+		if _, err := d.Queues.Get(name); err != nil {
+			return "", "", err
+		}
+		return "sqs:SendMessage", to, nil
 	}
 	if d.Caller.HasFunction(to) {
 		return "lambda:InvokeFunction", to, nil
