@@ -149,7 +149,7 @@ func (s *Rules) Replace(ctx context.Context, name string, doc []byte) error {
 // Delete deletes a rule; errors are as of Replace.
 func (s *Rules) Delete(ctx context.Context, name string) error {
 	return s.change(name, registry.ErrConflict, func() error {
-		err := update(ctx, s.opts.Registry, func(tx records) error { return tx.DeleteRule(name) })
+		err := inRegistry.Update(ctx, s.opts.Registry, func(tx records) error { return tx.DeleteRule(name) })
 		if err != nil {
 			return err
 		}
@@ -166,7 +166,7 @@ func (s *Rules) SetDisabled(ctx context.Context, name string, disabled bool) err
 			return refused{why, registry.ErrInvalid}
 		}
 		var stored registry.Rule
-		err := update(ctx, s.opts.Registry, func(tx records) (err error) {
+		err := inRegistry.Update(ctx, s.opts.Registry, func(tx records) (err error) {
 			stored, err = tx.SetRuleDisabled(name, disabled)
 			return err
 		})
@@ -204,7 +204,7 @@ func (s *Rules) put(ctx context.Context, name string, doc []byte,
 		return refused{err, registry.ErrInvalid}
 	}
 	stored := registry.Rule{Name: name, Document: doc, Disabled: r.Disabled}
-	err = update(ctx, s.opts.Registry, func(tx records) (err error) {
+	err = inRegistry.Update(ctx, s.opts.Registry, func(tx records) (err error) {
 		stored, err = store(tx, stored)
 		return err
 	})
@@ -241,7 +241,7 @@ func (s *Rules) open() error {
 		return nil
 	}
 	made := map[string]madeRule{}
-	err := view(s.opts.Registry, func(tx records) error {
+	err := inRegistry.View(s.opts.Registry, func(tx records) error {
 		for after := ""; ; {
 			page, next, err := tx.Rules(after, registry.MaxPage)
 			for _, stored := range page {

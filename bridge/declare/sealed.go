@@ -29,17 +29,17 @@ func (s sealed) KeepDeclaration(name string, doc []byte) error {
 }
 
 func (g *lastGood) view(f func(records) error) error {
-	return view(g.registry, func(tx records) error { return f(sealed{tx, g.seal}) })
+	return inRegistry.View(g.registry, func(tx records) error { return f(sealed{tx, g.seal}) })
 }
 
 func (g *lastGood) store(f func(records) error) error {
-	return store(g.registry, func(tx records) error { return f(sealed{tx, g.seal}) })
+	return inRegistry.Store(g.registry, func(tx records) error { return f(sealed{tx, g.seal}) })
 }
 
 // sealAll seals what an earlier version kept as it was.
 func (g *lastGood) sealAll() error {
 	plain := map[string][]byte{}
-	err := view(g.registry, func(tx records) error {
+	err := inRegistry.View(g.registry, func(tx records) error {
 		return tx.Declarations("", func(name string, doc []byte) {
 			if !seal.Sealed(doc) {
 				plain[name] = bytes.Clone(doc)

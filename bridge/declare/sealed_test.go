@@ -44,7 +44,7 @@ func TestLastGoodIsSealed(t *testing.T) {
 			t.Errorf("%d: %d hold, %v", i, n, err)
 		}
 		shown := false
-		if err := view(b.registry, func(tx records) error {
+		if err := inRegistry.View(b.registry, func(tx records) error {
 			return tx.Declarations("", func(_ string, kept []byte) {
 				shown = shown || bytes.Contains(kept, []byte("hidden-key"))
 			})

@@ -20,7 +20,7 @@ func (x *Index) Things(names []string) (found []Found, err error) {
 	x.mu.RLock()
 	config := x.config
 	x.mu.RUnlock()
-	err = view(x.registry, func(tx records) error {
+	err = inRegistry.View(x.registry, func(tx records) error {
 		for _, name := range names {
 			th, err := tx.Thing(name)
 			if errors.Is(err, registry.ErrNotFound) {

@@ -20,7 +20,7 @@ type dynamic struct {
 func (x *Index) indexAllGroups() error {
 	for after := ""; ; {
 		var names []string
-		err := view(x.registry, func(tx records) error {
+		err := inRegistry.View(x.registry, func(tx records) error {
 			page, next, err := tx.Groups(after, registry.MaxPage)
 			for _, g := range page {
 				names = append(names, g.Name)
@@ -42,7 +42,7 @@ func (x *Index) indexAllGroups() error {
 func (x *Index) indexGroups(names []string) error {
 	groups := make([]*registry.Group, len(names)) // nil: gone
 	docs := make([]cells, len(names))
-	err := view(x.registry, func(tx records) error {
+	err := inRegistry.View(x.registry, func(tx records) error {
 		for i, name := range names {
 			g, err := tx.Group(name)
 			if errors.Is(err, registry.ErrNotFound) {

@@ -283,7 +283,7 @@ func take(all map[string]struct{}, n int) (names []string) {
 // configure takes up the registry's configuration.
 func (x *Index) configure() error {
 	var config registry.Indexing
-	err := view(x.registry, func(tx records) (err error) {
+	err := inRegistry.View(x.registry, func(tx records) (err error) {
 		config, err = tx.Indexing()
 		return err
 	})
@@ -326,7 +326,7 @@ func (x *Index) configure() error {
 func (x *Index) pass() error {
 	var next string
 	var names []string
-	err := view(x.registry, func(tx records) (err error) {
+	err := inRegistry.View(x.registry, func(tx records) (err error) {
 		names, next, err = tx.ThingNames(x.passAfter, registry.MaxPage)
 		return err
 	})
@@ -383,7 +383,7 @@ func (x *Index) index(names []string) error {
 
 // read reads things into docs.
 func (x *Index) read(names []string, docs []cells, config *registry.Indexing) error {
-	err := view(x.registry, func(tx records) error {
+	err := inRegistry.View(x.registry, func(tx records) error {
 		for i, name := range names {
 			th, err := tx.Thing(name)
 			if err == nil {

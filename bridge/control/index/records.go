@@ -1,6 +1,7 @@
 package index
 
 import (
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -13,7 +14,5 @@ type records interface {
 	ThingNames(after string, n int) (names []string, next string, err error)
 }
 
-// view runs f on the registry as it stands.
-func view(r registry.Viewer, f func(records) error) error {
-	return r.View(func(tx *registry.Tx) error { return f(tx) })
-}
+// inRegistry are they in a registry.
+var inRegistry audit.Records[records] = func(tx *registry.Tx) records { return tx }

@@ -30,7 +30,7 @@ type TemporaryClaim struct {
 func (s *Service) CreateClaim(ctx context.Context, template string) (*TemporaryClaim, error) {
 	var issued *pki.Issued
 	out := &TemporaryClaim{}
-	err := update(ctx, s.registry, func(tx records) error {
+	err := inRegistry.Update(ctx, s.registry, func(tx records) error {
 		tp, err := tx.Template(template)
 		if err != nil {
 			return err
@@ -112,10 +112,10 @@ func (s *Service) TightenClaims() error {
 		}
 		return nil
 	}
-	if err := view(s.registry, find); err != nil || len(tightened) == 0 {
+	if err := inRegistry.View(s.registry, find); err != nil || len(tightened) == 0 {
 		return err
 	}
-	err := update(byItself("TightenClaims"), s.registry, func(tx records) error {
+	err := inRegistry.Update(byItself("TightenClaims"), s.registry, func(tx records) error {
 		if err := find(tx); err != nil {
 			return err
 		}

@@ -58,7 +58,7 @@ func (s *Service) FirstConnection(ctx context.Context, cert *x509.Certificate) (
 		}
 	}()
 	var plan *Plan
-	err = view(s.registry, func(tx records) error { // where AutoRegister only looks
+	err = inRegistry.View(s.registry, func(tx records) error { // where AutoRegister only looks
 		c, err := tx.AutoRegister(cert)
 		if err != nil {
 			return err
@@ -80,7 +80,7 @@ func (s *Service) FirstConnection(ctx context.Context, cert *x509.Certificate) (
 	if err != nil {
 		return nil, err
 	}
-	err = update(ctx, s.registry, func(tx records) (err error) {
+	err = inRegistry.Update(ctx, s.registry, func(tx records) (err error) {
 		if _, err = tx.AutoRegister(cert); err != nil {
 			return err
 		}

@@ -146,7 +146,7 @@ func (s *Service) RegisterThing(ctx context.Context, body []byte, parameters map
 		return nil, err
 	}
 	var made *Made
-	err = update(ctx, s.registry, func(tx records) (err error) {
+	err = inRegistry.Update(ctx, s.registry, func(tx records) (err error) {
 		if made, err = s.apply(tx, plan); err == nil {
 			audit.Of(ctx).Name(made.target())
 		}
@@ -180,7 +180,7 @@ func (s *Service) CreateCertificate(ctx context.Context, by string, request []by
 	_, _ = rand.Read(secret) // never fails
 	out := &Owned{ID: made.ID, PEM: string(made.CertPEM), Key: string(made.KeyPEM),
 		Token: base64.RawURLEncoding.EncodeToString(secret)}
-	return out, update(ctx, s.registry, func(tx records) error {
+	return out, inRegistry.Update(ctx, s.registry, func(tx records) error {
 		if _, err := tx.RegisterPending(made.CertPEM); err != nil {
 			return err
 		}
@@ -226,7 +226,7 @@ func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error)
 	var token registry.Token
 	var tp registry.Template
 	var body, text []byte
-	err := view(s.registry, func(tx records) (err error) {
+	err := inRegistry.View(s.registry, func(tx records) (err error) {
 		if token, err = tx.Token(hash); err != nil || token.Outcome != nil {
 			return tokenError(err)
 		}
@@ -255,7 +255,7 @@ func (s *Service) Provision(ctx context.Context, q *Claim) (*Provisioned, error)
 	if out.DeviceConfiguration == nil {
 		out.DeviceConfiguration = map[string]any{}
 	}
-	err = update(ctx, s.registry, func(tx records) (err error) {
+	err = inRegistry.Update(ctx, s.registry, func(tx records) (err error) {
 		if token, err = tx.Token(hash); err != nil || token.Outcome != nil {
 			return tokenError(err) // without one: the same request came twice at once
 		}
@@ -342,7 +342,7 @@ func (s *Service) Retire(ctx context.Context, by, id string) error {
 	if by == id {
 		return fmt.Errorf("%w: a certificate does not retire itself", ErrDenied)
 	}
-	return update(ctx, s.registry, func(tx records) error {
+	return inRegistry.Update(ctx, s.registry, func(tx records) error {
 		mine, err := tx.Certificate(by)
 		if err != nil || mine.Status != registry.Active {
 			return fmt.Errorf("%w: certificate %.64q is not active", ErrDenied, by)
@@ -399,14 +399,14 @@ func (s *Service) Run(ctx context.Context) error {
 // sweep writes only if something has expired.
 func (s *Service) sweep() (n int, next time.Time, err error) {
 	var due bool
-	err = view(s.registry, func(tx records) error {
+	err = inRegistry.View(s.registry, func(tx records) error {
 		due, next = tx.TokensDue()
 		return nil
 	})
 	if err != nil || !due {
 		return 0, next, err
 	}
-	err = update(byItself("DeleteExpired"), s.registry, func(tx records) (err error) {
+	err = inRegistry.Update(byItself("DeleteExpired"), s.registry, func(tx records) (err error) {
 		n, err = tx.SweepTokens(sweepAtOnce)
 		return err
 	})

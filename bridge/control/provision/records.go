@@ -1,7 +1,6 @@
 package provision
 
 import (
-	"context"
 	"crypto/x509"
 	"encoding/json"
 	"time"
@@ -29,12 +28,5 @@ type records interface {
 	TokensDue() (due bool, next time.Time)
 }
 
-// view runs f on the registry as it stands.
-func view(r registry.Viewer, f func(records) error) error {
-	return r.View(func(tx *registry.Tx) error { return f(tx) })
-}
-
-// update makes what f changes durable, with a record of it in the audit log.
-func update(ctx context.Context, r registry.Store, f func(records) error) error {
-	return audit.Update(ctx, r, func(tx *registry.Tx) error { return f(tx) })
-}
+// inRegistry are they in a registry.
+var inRegistry audit.Records[records] = func(tx *registry.Tx) records { return tx }

@@ -55,7 +55,7 @@ type authorities struct{ registry registry.Store }
 
 func (h *authorities) registrationCode(w http.ResponseWriter, _ *http.Request) error {
 	var code string
-	err := store(h.registry, func(tx records) (err error) { code, err = tx.RegistrationCode(); return err })
+	err := inRegistry.Store(h.registry, func(tx records) (err error) { code, err = tx.RegistrationCode(); return err })
 	if err != nil {
 		return err
 	}
@@ -68,7 +68,7 @@ func (h *authorities) register(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var info CAInfo
-	err := update(r.Context(), h.registry, func(tx records) error {
+	err := inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		ca, err := tx.RegisterCA(registry.NewCA{Certificate: []byte(in.Certificate),
 			Verification: []byte(in.Verification),
 			Mode:         registry.CAMode(in.Mode), Active: in.Active, AutoRegister: in.AutoRegister})
@@ -87,7 +87,7 @@ func (h *authorities) register(w http.ResponseWriter, r *http.Request) error {
 
 func (h *authorities) list(w http.ResponseWriter, _ *http.Request) error {
 	all := []CAInfo{}
-	err := view(h.registry, func(tx records) error {
+	err := inRegistry.View(h.registry, func(tx records) error {
 		return pages(func(after string) (string, error) {
 			page, next, err := tx.CAs(after, registry.MaxPage)
 			if err != nil {
@@ -111,7 +111,7 @@ func (h *authorities) list(w http.ResponseWriter, _ *http.Request) error {
 
 func (h *authorities) get(w http.ResponseWriter, r *http.Request) error {
 	var info CAInfo
-	err := view(h.registry, func(tx records) error {
+	err := inRegistry.View(h.registry, func(tx records) error {
 		ca, err := tx.CA(r.PathValue("id"))
 		if err != nil {
 			return err
@@ -134,7 +134,7 @@ func (h *authorities) change(_ http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
-	return update(r.Context(), h.registry, func(tx records) error {
+	return inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		return tx.UpdateCA(r.PathValue("id"), func(ca *registry.CA) {
 			if in.Status != "" {
 				ca.Status = registry.Status(in.Status)
@@ -147,7 +147,7 @@ func (h *authorities) change(_ http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *authorities) remove(_ http.ResponseWriter, r *http.Request) error {
-	return update(r.Context(), h.registry, func(tx records) error {
+	return inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		return tx.DeleteCA(r.PathValue("id"))
 	})
 }

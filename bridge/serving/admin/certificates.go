@@ -81,7 +81,7 @@ func (h *certificates) create(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	audit.Of(r.Context()).Name("certificates/" + issued.ID)
-	err = update(r.Context(), h.registry, func(tx records) error {
+	err = inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		_, err := tx.RegisterCertificate(issued.CertPEM, registry.Status(in.Status))
 		return err
 	})
@@ -102,7 +102,7 @@ func (h *certificates) register(w http.ResponseWriter, r *http.Request) error {
 		return badRequest{errors.New("a certificate is registered with a CA or without one, not both")}
 	}
 	var c registry.Certificate
-	err := update(r.Context(), h.registry, func(tx records) (err error) {
+	err := inRegistry.Update(r.Context(), h.registry, func(tx records) (err error) {
 		if in.Pinned {
 			c, err = tx.RegisterCertificate([]byte(in.Certificate), registry.Status(in.Status))
 		} else {
@@ -121,7 +121,7 @@ func (h *certificates) register(w http.ResponseWriter, r *http.Request) error {
 
 func (h *certificates) get(w http.ResponseWriter, r *http.Request) error {
 	var d CertificateDetail
-	err := view(h.registry, func(tx records) error {
+	err := inRegistry.View(h.registry, func(tx records) error {
 		c, err := tx.Certificate(r.PathValue("id"))
 		if err != nil {
 			return err
@@ -159,7 +159,7 @@ func parsePEM(text []byte) (*x509.Certificate, error) {
 
 func (h *certificates) remove(_ http.ResponseWriter, r *http.Request) error {
 	force := r.URL.Query().Get("force") == "true"
-	return update(r.Context(), h.registry, func(tx records) error {
+	return inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		return tx.DeleteCertificate(r.PathValue("id"), force)
 	})
 }
@@ -174,7 +174,7 @@ func (h *certificates) importCRL(w http.ResponseWriter, r *http.Request) error {
 		own = append(own, a.Cert)
 	}
 	var out registry.CRLImport
-	err = update(r.Context(), h.registry, func(tx records) (err error) {
+	err = inRegistry.Update(r.Context(), h.registry, func(tx records) (err error) {
 		out, err = tx.ImportCRL(raw, own...)
 		return err
 	})
@@ -187,7 +187,7 @@ func (h *certificates) importCRL(w http.ResponseWriter, r *http.Request) error {
 // list lists all certificates, or those of ?thing=NAME.
 func (h *certificates) list(w http.ResponseWriter, r *http.Request) error {
 	all := []CertificateInfo{}
-	err := view(h.registry, func(tx records) error {
+	err := inRegistry.View(h.registry, func(tx records) error {
 		add := func(c registry.Certificate) {
 			all = append(all, CertificateInfo{c.ID, string(c.Status), tx.CertificateThings(c.ID),
 				tx.CertificatePolicies(c.ID)})
@@ -224,7 +224,7 @@ func (h *certificates) setStatus(_ http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
-	return update(r.Context(), h.registry, func(tx records) error {
+	return inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		return tx.SetCertificateStatus(r.PathValue("id"), registry.Status(in.Status))
 	})
 }

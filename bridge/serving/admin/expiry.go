@@ -81,7 +81,7 @@ func (e *Expiries) Devices(age time.Duration) (DeviceExpiry, error) {
 
 // look reads all device certificates.
 func (e *Expiries) look(now time.Time) (d DeviceExpiry, err error) {
-	err = view(e.registry, func(tx records) error {
+	err = inRegistry.View(e.registry, func(tx records) error {
 		for after := ""; ; {
 			page, next, err := tx.Certificates(after, registry.MaxPage)
 			if err != nil {

@@ -29,7 +29,7 @@ type policies struct {
 
 func (h *policies) list(w http.ResponseWriter, _ *http.Request) error {
 	names := []string{}
-	err := view(h.registry, func(tx records) error {
+	err := inRegistry.View(h.registry, func(tx records) error {
 		return pages(func(after string) (string, error) {
 			page, next, err := tx.Policies(after, registry.MaxPage)
 			for _, p := range page {
@@ -47,7 +47,7 @@ func (h *policies) list(w http.ResponseWriter, _ *http.Request) error {
 // get answers with the document in effect.
 func (h *policies) get(w http.ResponseWriter, r *http.Request) error {
 	var out bytes.Buffer
-	err := view(h.registry, func(tx records) error {
+	err := inRegistry.View(h.registry, func(tx records) error {
 		doc, err := tx.PolicyDocument(r.PathValue("name"), 0)
 		if err != nil {
 			return err
@@ -70,7 +70,7 @@ func (h *policies) put(_ http.ResponseWriter, r *http.Request) error {
 	if _, err := authz.ParseNew(doc); err != nil {
 		return fmt.Errorf("policy %s: %w", r.PathValue("name"), err)
 	}
-	return update(r.Context(), h.registry, func(tx records) error {
+	return inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		return tx.PutPolicy(r.PathValue("name"), doc)
 	})
 }
@@ -80,13 +80,13 @@ func (h *policies) attach(_ http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &in); err != nil {
 		return err
 	}
-	return update(r.Context(), h.registry, func(tx records) error {
+	return inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		return tx.AttachPolicy(r.PathValue("name"), in.Certificate)
 	})
 }
 
 func (h *policies) detach(_ http.ResponseWriter, r *http.Request) error {
-	return update(r.Context(), h.registry, func(tx records) error {
+	return inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		return tx.DetachPolicy(r.PathValue("name"), r.PathValue("certificate"))
 	})
 }
@@ -100,7 +100,7 @@ type PolicyVersionInfo struct {
 
 func (h *policies) versions(w http.ResponseWriter, r *http.Request) error {
 	all := []PolicyVersionInfo{}
-	err := view(h.registry, func(tx records) error {
+	err := inRegistry.View(h.registry, func(tx records) error {
 		p, err := tx.Policy(r.PathValue("name"))
 		for _, v := range p.Versions {
 			all = append(all, PolicyVersionInfo{v.Number, v.Number == p.Default, v.Created})
@@ -126,13 +126,13 @@ func (h *policies) setDefault(_ http.ResponseWriter, r *http.Request) error {
 	if in.Version < 1 {
 		return badRequest{errors.New("want a version from 1")}
 	}
-	return update(r.Context(), h.registry, func(tx records) error {
+	return inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		return tx.SetDefaultVersion(r.PathValue("name"), in.Version)
 	})
 }
 
 func (h *policies) remove(_ http.ResponseWriter, r *http.Request) error {
-	return update(r.Context(), h.registry, func(tx records) error {
+	return inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		return tx.DeletePolicy(r.PathValue("name"))
 	})
 }
@@ -142,7 +142,7 @@ func (h *policies) removeVersion(_ http.ResponseWriter, r *http.Request) error {
 	if err != nil || n < 1 {
 		return badRequest{errors.New("want a version from 1")}
 	}
-	return update(r.Context(), h.registry, func(tx records) error {
+	return inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		return tx.DeletePolicyVersion(r.PathValue("name"), n)
 	})
 }
@@ -156,7 +156,7 @@ type EffectivePolicy struct {
 func (h *policies) effective(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	all := []EffectivePolicy{}
-	err := view(h.registry, func(tx records) error {
+	err := inRegistry.View(h.registry, func(tx records) error {
 		list, err := tx.EffectivePolicies(q.Get("certificate"), q.Get("thing"))
 		for _, p := range list {
 			all = append(all, EffectivePolicy{p, bytes.TrimSpace(p.Document)})
@@ -197,7 +197,7 @@ func (h *policies) test(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	all := []PolicyTestResult{}
-	err := view(h.registry, func(tx records) error {
+	err := inRegistry.View(h.registry, func(tx records) error {
 		c, err := tx.Certificate(in.Certificate)
 		if err != nil {
 			return err

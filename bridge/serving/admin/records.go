@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"crypto/x509"
 
 	"github.com/tidemill/tidemill/bridge/control/audit"
@@ -47,18 +46,5 @@ type records interface {
 	UpdateCA(id string, f func(*registry.CA)) error
 }
 
-// view runs f on the registry as it stands.
-func view(r registry.Viewer, f func(records) error) error {
-	return r.View(func(tx *registry.Tx) error { return f(tx) })
-}
-
-// update makes what f changes durable, with a record of it in the audit log.
-func update(ctx context.Context, r registry.Store, f func(records) error) error {
-	return audit.Update(ctx, r, func(tx *registry.Tx) error { return f(tx) })
-}
-
-// store makes what f changes durable. It is no change that somebody asked for, so
-// the audit log has none of it.
-func store(r registry.Store, f func(records) error) error {
-	return r.Update(func(tx *registry.Tx) error { return f(tx) })
-}
+// inRegistry are they in a registry.
+var inRegistry audit.Records[records] = func(tx *registry.Tx) records { return tx }

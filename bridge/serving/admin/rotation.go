@@ -91,7 +91,7 @@ func (h *rotation) retire(w http.ResponseWriter, r *http.Request) error {
 			"or -force, which makes them INACTIVE: %w", len(ids), registry.ErrConflict)
 	}
 	if len(ids) > 0 {
-		err = update(r.Context(), h.registry, func(tx records) error {
+		err = inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 			for _, id := range ids {
 				if err := tx.SetCertificateStatus(id, registry.Inactive); err != nil {
 					return err
@@ -113,7 +113,7 @@ func (h *rotation) retire(w http.ResponseWriter, r *http.Request) error {
 // activeOfPrevious returns the ids of the certificates that the previous CA has
 // signed and that may connect.
 func (h *rotation) activeOfPrevious() (ids []string, err error) {
-	err = view(h.registry, func(tx records) error {
+	err = inRegistry.View(h.registry, func(tx records) error {
 		return pages(func(after string) (string, error) {
 			page, next, err := tx.Certificates(after, registry.MaxPage)
 			if err != nil {

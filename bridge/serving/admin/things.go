@@ -80,7 +80,7 @@ func (h *things) create(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = update(r.Context(), h.registry, func(tx records) error {
+	err = inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		thing, err := tx.Thing(in.Name)
 		if errors.Is(err, registry.ErrNotFound) {
 			thing, err = registry.Thing{Name: in.Name}, nil
@@ -148,7 +148,7 @@ key = "key.pem"
 func (h *things) remove(w http.ResponseWriter, r *http.Request) error {
 	name, with := r.PathValue("name"), r.URL.Query().Get("certificates") == "delete"
 	out := []CertificateInfo{}
-	err := update(r.Context(), h.registry, func(tx records) error {
+	err := inRegistry.Update(r.Context(), h.registry, func(tx records) error {
 		out = out[:0]
 		if _, err := tx.Thing(name); err != nil {
 			return err
@@ -187,7 +187,7 @@ func (h *things) list(w http.ResponseWriter, _ *http.Request) error {
 	since := map[string]time.Time{}
 	h.clients.Each(func(c *gateway.Client) { since[c.Session().Thing()] = c.ConnectedAt() })
 	all := []ThingInfo{}
-	err := view(h.registry, func(tx records) error {
+	err := inRegistry.View(h.registry, func(tx records) error {
 		return pages(func(after string) (string, error) {
 			page, next, err := tx.Things(after, registry.MaxPage, nil)
 			for _, t := range page {

@@ -23,7 +23,7 @@ type Members struct {
 // and lost.
 func (m Members) Changed(all []index.Membership) {
 	wanted := false
-	err := view(m.Registry, func(tx records) error {
+	err := inRegistry.View(m.Registry, func(tx records) error {
 		c, err := tx.EventConfig()
 		wanted = c.Enabled[registry.MembershipEvent]
 		return err
@@ -31,7 +31,7 @@ func (m Members) Changed(all []index.Membership) {
 	for len(all) > 0 && err == nil && wanted {
 		some := all[:min(membersAtOnce, len(all))]
 		all = all[len(some):]
-		err = store(m.Registry, func(tx records) error { return storeMembers(tx, some) })
+		err = inRegistry.Store(m.Registry, func(tx records) error { return storeMembers(tx, some) })
 	}
 	if err != nil {
 		m.Log.Error("messages about members of dynamic thing groups are lost", "changes", len(all), "err", err)

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
@@ -14,13 +15,5 @@ type records interface {
 	Thing(name string) (registry.Thing, error)
 }
 
-// view runs f on the registry as it stands.
-func view(r registry.Viewer, f func(records) error) error {
-	return r.View(func(tx *registry.Tx) error { return f(tx) })
-}
-
-// store makes what f changes durable. It is no change that somebody asked for, so
-// the audit log has none of it.
-func store(r registry.Store, f func(records) error) error {
-	return r.Update(func(tx *registry.Tx) error { return f(tx) })
-}
+// inRegistry are they in a registry.
+var inRegistry audit.Records[records] = func(tx *registry.Tx) records { return tx }

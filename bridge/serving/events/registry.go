@@ -76,7 +76,7 @@ func (e *Registry) Run(ctx context.Context) error {
 // start does not publish it again.
 func (e *Registry) publishOldest(ctx context.Context) (n int, err error) {
 	var all []registry.Change
-	err = view(e.registry, func(tx records) (err error) {
+	err = inRegistry.View(e.registry, func(tx records) (err error) {
 		all, err = tx.StoredChanges(pageSize)
 		return err
 	})
@@ -106,7 +106,7 @@ func (e *Registry) publishOldest(ctx context.Context) (n int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return len(all), store(e.registry, func(tx records) error {
+	return len(all), inRegistry.Store(e.registry, func(tx records) error {
 		return tx.ForgetChanges(all[len(all)-1].Sequence)
 	})
 }

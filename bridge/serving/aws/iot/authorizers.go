@@ -90,7 +90,7 @@ func (c *controlPlane) createAuthorizer(r *wire.Request) (any, error) {
 	if err := c.authorizers.Usable(&a); err != nil {
 		return nil, err
 	}
-	return c.authorizerID(r, a.Name), ofAuthorizers.update(c.registry, r, func(tx authorizerRecords) error {
+	return c.authorizerID(r, a.Name), ofAuthorizers.Update(r.Context(), c.registry, func(tx authorizerRecords) error {
 		if err := tx.CreateAuthorizer(a); err != nil {
 			return err
 		}
@@ -104,7 +104,7 @@ func (c *controlPlane) updateAuthorizer(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	name := r.Path("authorizerName")
-	return c.authorizerID(r, name), ofAuthorizers.update(c.registry, r, func(tx authorizerRecords) error {
+	return c.authorizerID(r, name), ofAuthorizers.Update(r.Context(), c.registry, func(tx authorizerRecords) error {
 		if err := tx.UpdateAuthorizer(name, in.change); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func (c *controlPlane) updateAuthorizer(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) deleteAuthorizer(r *wire.Request) (any, error) {
-	err := ofAuthorizers.update(c.registry, r, func(tx authorizerRecords) error {
+	err := ofAuthorizers.Update(r.Context(), c.registry, func(tx authorizerRecords) error {
 		return tx.DeleteAuthorizer(r.Path("authorizerName"))
 	})
 	return nil, instead(err, registry.ErrInUse, "DeleteConflictException", 409)
@@ -134,7 +134,7 @@ func (c *controlPlane) describeDefaultAuthorizer(r *wire.Request) (any, error) {
 // describe tells of the authorizer that which names.
 func (c *controlPlane) describe(r *wire.Request, which func(authorizerRecords) string) (any, error) {
 	var a registry.Authorizer
-	err := ofAuthorizers.view(c.registry, func(tx authorizerRecords) (err error) {
+	err := ofAuthorizers.View(c.registry, func(tx authorizerRecords) (err error) {
 		a, err = tx.Authorizer(which(tx))
 		return err
 	})
@@ -165,7 +165,7 @@ func (c *controlPlane) listAuthorizers(r *wire.Request) (any, error) {
 		Next string         `json:"nextMarker,omitempty"`
 	}{All: []authorizerID{}}
 	status := registry.Status(r.Query.Get("status"))
-	err = ofAuthorizers.view(c.registry, func(tx authorizerRecords) error {
+	err = ofAuthorizers.View(c.registry, func(tx authorizerRecords) error {
 		all, next, err := tx.Authorizers(after, n)
 		for _, a := range all {
 			if status == "" || a.Status == status {
@@ -188,7 +188,7 @@ func (c *controlPlane) setDefaultAuthorizer(r *wire.Request) (any, error) {
 	if in.Name == "" {
 		return nil, fmt.Errorf("%w: no authorizerName", registry.ErrInvalid)
 	}
-	return c.authorizerID(r, in.Name), ofAuthorizers.update(c.registry, r, func(tx authorizerRecords) error {
+	return c.authorizerID(r, in.Name), ofAuthorizers.Update(r.Context(), c.registry, func(tx authorizerRecords) error {
 		_, err := tx.Authorizer(in.Name)
 		if name := c.authorizers.Standard(); err == nil && name != "" {
 			err = fmt.Errorf("default authorizer: %s of the configuration is: %w", name, registry.ErrExists)
@@ -201,7 +201,7 @@ func (c *controlPlane) setDefaultAuthorizer(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) clearDefaultAuthorizer(r *wire.Request) (any, error) {
-	return nil, ofAuthorizers.update(c.registry, r, func(tx authorizerRecords) error {
+	return nil, ofAuthorizers.Update(r.Context(), c.registry, func(tx authorizerRecords) error {
 		return tx.SetDefaultAuthorizer("")
 	})
 }
@@ -240,7 +240,7 @@ func (c *controlPlane) testAuthorizer(r *wire.Request) (any, error) {
 		a.TLS, a.ServerName = true, in.TLS.ServerName
 	}
 	name := r.Path("authorizerName")
-	if err := ofAuthorizers.view(c.registry, func(tx authorizerRecords) error {
+	if err := ofAuthorizers.View(c.registry, func(tx authorizerRecords) error {
 		_, err := tx.Authorizer(name)
 		return err
 	}); err != nil {

@@ -131,7 +131,7 @@ func (c *controlPlane) store(r *wire.Request, issued *pki.Issued) (certificateAn
 	if err != nil {
 		return certificateAnswer{}, err
 	}
-	err = ofCertificates.update(c.registry, r, func(tx certificateRecords) error {
+	err = ofCertificates.Update(r.Context(), c.registry, func(tx certificateRecords) error {
 		_, err := tx.RegisterCertificate(issued.CertPEM, statusOf(active))
 		return err
 	})
@@ -156,7 +156,7 @@ func (c *controlPlane) registerCertificate(pinned bool) run {
 			in.Status = statusOf(active)
 		}
 		var cert registry.Certificate
-		err = ofCertificates.update(c.registry, r, func(tx certificateRecords) (err error) {
+		err = ofCertificates.Update(r.Context(), c.registry, func(tx certificateRecords) (err error) {
 			if pinned {
 				cert, err = tx.RegisterCertificate([]byte(in.PEM), in.Status)
 			} else {
@@ -194,7 +194,7 @@ func (c *controlPlane) listCertificates(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := certificateList{Certificates: []listedCertificate{}}
-	err = ofCertificates.view(c.registry, func(tx certificateRecords) error {
+	err = ofCertificates.View(c.registry, func(tx certificateRecords) error {
 		all, next, err := tx.Certificates(after, n)
 		for _, x := range all {
 			out.Certificates = append(out.Certificates, c.listed(r, &x))
@@ -211,7 +211,7 @@ func (c *controlPlane) listByCA(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := certificateList{Certificates: []listedCertificate{}}
-	err = ofCertificates.view(c.registry, func(tx certificateRecords) error {
+	err = ofCertificates.View(c.registry, func(tx certificateRecords) error {
 		ids, next := tx.CACertificates(r.Path("caCertificateId"), after, n)
 		for _, id := range ids {
 			x, err := tx.Certificate(id)
@@ -229,7 +229,7 @@ func (c *controlPlane) listByCA(r *wire.Request) (any, error) {
 func (c *controlPlane) describeCertificate(r *wire.Request) (any, error) {
 	id := r.Path("certificateId")
 	out := map[string]any{}
-	err := ofCertificates.view(c.registry, func(tx certificateRecords) error {
+	err := ofCertificates.View(c.registry, func(tx certificateRecords) error {
 		x, err := tx.Certificate(id)
 		if err != nil {
 			return err
@@ -255,7 +255,7 @@ func (c *controlPlane) describeCertificate(r *wire.Request) (any, error) {
 
 func (c *controlPlane) updateCertificate(r *wire.Request) (any, error) {
 	status := registry.Status(r.Query.Get("newStatus"))
-	err := ofCertificates.update(c.registry, r, func(tx certificateRecords) error {
+	err := ofCertificates.Update(r.Context(), c.registry, func(tx certificateRecords) error {
 		return tx.SetCertificateStatus(r.Path("certificateId"), status)
 	})
 	return nil, instead(err, registry.ErrConflict, "CertificateStateException", 406)
@@ -266,7 +266,7 @@ func (c *controlPlane) deleteCertificate(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = ofCertificates.update(c.registry, r, func(tx certificateRecords) error {
+	err = ofCertificates.Update(r.Context(), c.registry, func(tx certificateRecords) error {
 		return tx.DeleteCertificate(r.Path("certificateId"), force)
 	})
 	err = instead(err, registry.ErrInUse, "DeleteConflictException", 409)
@@ -295,7 +295,7 @@ func (c *controlPlane) registerCA(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	var ca registry.CA
-	err = ofCertificates.update(c.registry, r, func(tx certificateRecords) (err error) {
+	err = ofCertificates.Update(r.Context(), c.registry, func(tx certificateRecords) (err error) {
 		ca, err = tx.RegisterCA(registry.NewCA{Certificate: []byte(in.CA), Verification: []byte(in.Verification),
 			Mode: in.Mode, Active: active, AutoRegister: auto, Registration: in.Config})
 		return err
@@ -316,7 +316,7 @@ func autoRegistration(on bool) string {
 func (c *controlPlane) describeCA(r *wire.Request) (any, error) {
 	id := r.Path("caCertificateId")
 	out := map[string]any{}
-	err := ofCertificates.view(c.registry, func(tx certificateRecords) error {
+	err := ofCertificates.View(c.registry, func(tx certificateRecords) error {
 		ca, err := tx.CA(id)
 		if err != nil {
 			return err
@@ -351,7 +351,7 @@ func (c *controlPlane) updateCA(r *wire.Request) (any, error) {
 	if err := c.registration(in.Config); err != nil {
 		return nil, err
 	}
-	return nil, ofCertificates.update(c.registry, r, func(tx certificateRecords) error {
+	return nil, ofCertificates.Update(r.Context(), c.registry, func(tx certificateRecords) error {
 		return tx.UpdateCA(r.Path("caCertificateId"), func(ca *registry.CA) {
 			if s := r.Query.Get("newStatus"); s != "" {
 				ca.Status = registry.Status(s)
@@ -370,7 +370,7 @@ func (c *controlPlane) updateCA(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) deleteCA(r *wire.Request) (any, error) {
-	err := ofCertificates.update(c.registry, r, func(tx certificateRecords) error {
+	err := ofCertificates.Update(r.Context(), c.registry, func(tx certificateRecords) error {
 		return tx.DeleteCA(r.Path("caCertificateId"))
 	})
 	return nil, instead(err, registry.ErrConflict, "CertificateStateException", 406)
@@ -382,7 +382,7 @@ func (c *controlPlane) listCAs(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := certificateList{Certificates: []listedCertificate{}}
-	err = ofCertificates.view(c.registry, func(tx certificateRecords) error {
+	err = ofCertificates.View(c.registry, func(tx certificateRecords) error {
 		all, next, err := tx.CAs(after, n)
 		for _, x := range all {
 			out.Certificates = append(out.Certificates,
@@ -396,7 +396,7 @@ func (c *controlPlane) listCAs(r *wire.Request) (any, error) {
 
 func (c *controlPlane) registrationCode(*wire.Request) (any, error) {
 	var code string
-	err := ofCertificates.store(c.registry, func(tx certificateRecords) (err error) {
+	err := ofCertificates.Store(c.registry, func(tx certificateRecords) (err error) {
 		code, err = tx.RegistrationCode()
 		return err
 	})

@@ -109,7 +109,7 @@ func (c *controlPlane) createGroup(r *wire.Request) (any, error) {
 func (c *controlPlane) makeGroup(r *wire.Request, in *groupRequest, g registry.Group) (registry.Group, error) {
 	g.Name = r.Path("thingGroupName")
 	in.Properties.change(&g)
-	err := ofGroups.update(c.registry, r, func(tx groupRecords) (err error) {
+	err := ofGroups.Update(r.Context(), c.registry, func(tx groupRecords) (err error) {
 		if err := tx.CreateGroup(g); err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (c *controlPlane) describeGroup(r *wire.Request) (any, error) {
 		Dialect string `json:"queryVersion,omitempty"`
 		Status  string `json:"status,omitempty"`
 	}{}
-	err := ofGroups.view(c.registry, func(tx groupRecords) error {
+	err := ofGroups.View(c.registry, func(tx groupRecords) error {
 		g, err := tx.Group(r.Path("thingGroupName"))
 		if err != nil {
 			return err
@@ -185,7 +185,7 @@ func (c *controlPlane) updateGroup(r *wire.Request) (any, error) {
 // changeGroup gives a group the properties of a request, and what more does.
 func (c *controlPlane) changeGroup(r *wire.Request, in *groupRequest, more func(*registry.Group) error) (any, error) {
 	out := map[string]uint64{}
-	err := ofGroups.update(c.registry, r, func(tx groupRecords) (err error) {
+	err := ofGroups.Update(r.Context(), c.registry, func(tx groupRecords) (err error) {
 		out["version"], err = tx.UpdateGroup(r.Path("thingGroupName"), in.Expected, func(g *registry.Group) error {
 			if err := more(g); err != nil {
 				return err
@@ -216,7 +216,7 @@ func (c *controlPlane) deleteGroup(dynamic bool) run {
 			return nil, err
 		}
 		name := r.Path("thingGroupName")
-		err = ofGroups.update(c.registry, r, func(tx groupRecords) error {
+		err = ofGroups.Update(r.Context(), c.registry, func(tx groupRecords) error {
 			g, err := tx.Group(name)
 			switch {
 			case errors.Is(err, registry.ErrNotFound):
@@ -246,7 +246,7 @@ func (c *controlPlane) listGroups(r *wire.Request) (any, error) {
 	}{Groups: []groupName{}}
 	parent, prefix := r.Query.Get("parentGroup"), r.Query.Get("namePrefixFilter")
 	recursive := r.Query.Get("recursive") != "false"
-	err = ofGroups.view(c.registry, func(tx groupRecords) error {
+	err = ofGroups.View(c.registry, func(tx groupRecords) error {
 		var names []string
 		if parent != "" {
 			if _, err := tx.Group(parent); err != nil {
@@ -339,7 +339,7 @@ func (c *controlPlane) linkGroup(f func(tx groupRecords, thing, group string) er
 		if err != nil {
 			return nil, err
 		}
-		err = ofGroups.update(c.registry, r, func(tx groupRecords) error { return f(tx, thing, group) })
+		err = ofGroups.Update(r.Context(), c.registry, func(tx groupRecords) error { return f(tx, thing, group) })
 		return nil, instead(err, registry.ErrLimit, "InvalidRequestException", 400)
 	}
 }
@@ -353,7 +353,7 @@ func (c *controlPlane) updateGroupsOfThing(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	err := ofGroups.update(c.registry, r, func(tx groupRecords) error {
+	err := ofGroups.Update(r.Context(), c.registry, func(tx groupRecords) error {
 		for _, g := range in.Remove {
 			if err := tx.RemoveFromGroup(in.Thing, g); err != nil {
 				return err
@@ -417,7 +417,7 @@ func (c *controlPlane) listGroupsOfThing(r *wire.Request) (any, error) {
 		Groups []groupName `json:"thingGroups"`
 		Next   string      `json:"nextToken,omitempty"`
 	}{Groups: []groupName{}}
-	err = ofGroups.view(c.registry, func(tx groupRecords) error {
+	err = ofGroups.View(c.registry, func(tx groupRecords) error {
 		th, err := tx.Thing(r.Path("thingName"))
 		if err != nil {
 			return err

@@ -161,7 +161,7 @@ func (c *controlPlane) foundGroups(names []string, next string) (any, error) {
 		Groups []group `json:"thingGroups"`
 		Next   string  `json:"nextToken,omitempty"`
 	}{[]group{}, token(next)}
-	err := ofSearches.view(c.registry, func(tx searchRecords) error {
+	err := ofSearches.View(c.registry, func(tx searchRecords) error {
 		for _, name := range names {
 			g, err := tx.Group(name)
 			if err != nil {

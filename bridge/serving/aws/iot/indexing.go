@@ -98,7 +98,7 @@ func (c *controlPlane) updateIndexing(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	err := ofIndexing.update(c.registry, r, func(tx indexingRecords) error {
+	err := ofIndexing.Update(r.Context(), c.registry, func(tx indexingRecords) error {
 		x, err := tx.Indexing()
 		if err != nil {
 			return err
@@ -112,7 +112,7 @@ func (c *controlPlane) updateIndexing(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) indexing() (x registry.Indexing, err error) {
-	err = ofIndexing.view(c.registry, func(tx indexingRecords) (err error) {
+	err = ofIndexing.View(c.registry, func(tx indexingRecords) (err error) {
 		x, err = tx.Indexing()
 		return err
 	})

@@ -65,7 +65,7 @@ func (c *controlPlane) createPolicy(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	name := r.Path("policyName")
-	err := ofPolicies.update(c.registry, r, func(tx policyRecords) error {
+	err := ofPolicies.Update(r.Context(), c.registry, func(tx policyRecords) error {
 		return tx.CreatePolicy(name, []byte(in.Document))
 	})
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *controlPlane) createPolicy(r *wire.Request) (any, error) {
 
 func (c *controlPlane) getPolicy(r *wire.Request) (any, error) {
 	var out policyAnswer
-	err := ofPolicies.view(c.registry, func(tx policyRecords) error {
+	err := ofPolicies.View(c.registry, func(tx policyRecords) error {
 		p, err := tx.Policy(r.Path("policyName"))
 		if err != nil {
 			return err
@@ -93,7 +93,7 @@ func (c *controlPlane) getPolicy(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) deletePolicy(r *wire.Request) (any, error) {
-	err := ofPolicies.update(c.registry, r, func(tx policyRecords) error {
+	err := ofPolicies.Update(r.Context(), c.registry, func(tx policyRecords) error {
 		return tx.DeletePolicy(r.Path("policyName"))
 	})
 	return nil, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
@@ -120,7 +120,7 @@ func (c *controlPlane) listPolicies(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := policyList{Policies: []policyName{}}
-	err = ofPolicies.view(c.registry, func(tx policyRecords) error {
+	err = ofPolicies.View(c.registry, func(tx policyRecords) error {
 		all, next, err := tx.Policies(after, n)
 		for _, p := range all {
 			out.Policies = append(out.Policies, c.policyName(r, p.Name))
@@ -144,7 +144,7 @@ func (c *controlPlane) createPolicyVersion(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	name, n := r.Path("policyName"), 0
-	err = ofPolicies.update(c.registry, r, func(tx policyRecords) (err error) {
+	err = ofPolicies.Update(r.Context(), c.registry, func(tx policyRecords) (err error) {
 		n, err = tx.CreatePolicyVersion(name, []byte(in.Document), isDefault)
 		return err
 	})
@@ -162,7 +162,7 @@ func (c *controlPlane) listPolicyVersions(r *wire.Request) (any, error) {
 		Created float64 `json:"createDate"`
 	}
 	out := map[string][]entry{"policyVersions": {}}
-	err := ofPolicies.view(c.registry, func(tx policyRecords) error {
+	err := ofPolicies.View(c.registry, func(tx policyRecords) error {
 		p, err := tx.Policy(r.Path("policyName"))
 		for _, v := range p.Versions {
 			out["policyVersions"] = append(out["policyVersions"],
@@ -189,7 +189,7 @@ func (c *controlPlane) getPolicyVersion(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	var out policyAnswer
-	err = ofPolicies.view(c.registry, func(tx policyRecords) error {
+	err = ofPolicies.View(c.registry, func(tx policyRecords) error {
 		p, err := tx.Policy(r.Path("policyName"))
 		if err != nil {
 			return err
@@ -210,7 +210,9 @@ func (c *controlPlane) onVersion(f func(tx policyRecords, name string, number in
 		if err != nil {
 			return nil, err
 		}
-		err = ofPolicies.update(c.registry, r, func(tx policyRecords) error { return f(tx, r.Path("policyName"), n) })
+		err = ofPolicies.Update(r.Context(), c.registry, func(tx policyRecords) error {
+			return f(tx, r.Path("policyName"), n)
+		})
 		return nil, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
 	}
 }
@@ -229,7 +231,7 @@ func (c *controlPlane) linkPolicy(certificate, group func(tx policyRecords, poli
 		if err != nil {
 			return nil, err
 		}
-		err = ofPolicies.update(c.registry, r, func(tx policyRecords) error {
+		err = ofPolicies.Update(r.Context(), c.registry, func(tx policyRecords) error {
 			if kind == "thinggroup" {
 				return group(tx, r.Path("policyName"), name)
 			}
@@ -246,7 +248,9 @@ func (c *controlPlane) linkPrincipal(f func(tx policyRecords, policy, certificat
 		if err != nil {
 			return nil, err
 		}
-		err = ofPolicies.update(c.registry, r, func(tx policyRecords) error { return f(tx, r.Path("policyName"), id) })
+		err = ofPolicies.Update(r.Context(), c.registry, func(tx policyRecords) error {
+			return f(tx, r.Path("policyName"), id)
+		})
 		return nil, instead(err, registry.ErrLimit, "LimitExceededException", 410)
 	}
 }
@@ -261,7 +265,7 @@ func (c *controlPlane) listAttached(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := policyList{Policies: []policyName{}}
-	err = ofPolicies.view(c.registry, func(tx policyRecords) error {
+	err = ofPolicies.View(c.registry, func(tx policyRecords) error {
 		if kind == "cert" {
 			if _, err := tx.Certificate(name); err != nil {
 				return err
@@ -297,7 +301,7 @@ func (c *controlPlane) listTargets(r *wire.Request) (any, error) {
 		Targets []string `json:"targets"`
 		Next    string   `json:"nextMarker,omitempty"`
 	}{Targets: []string{}}
-	err = ofPolicies.view(c.registry, func(tx policyRecords) error {
+	err = ofPolicies.View(c.registry, func(tx policyRecords) error {
 		if _, err := tx.Policy(r.Path("policyName")); err != nil {
 			return err
 		}
@@ -350,7 +354,7 @@ func (c *controlPlane) testAuthorization(r *wire.Request) (any, error) {
 		return p
 	}
 	out := map[string][]result{"authResults": {}}
-	err := ofPolicies.view(c.registry, func(tx policyRecords) error {
+	err := ofPolicies.View(c.registry, func(tx policyRecords) error {
 		all, err := tx.TestAuthorization(registry.AuthTest{Certificate: id, ClientID: r.Query.Get("clientId"),
 			Add: in.Add, Skip: in.Skip, Infos: in.Infos,
 			Known: authz.Context{Account: c.account, Region: r.Region}})
@@ -384,7 +388,7 @@ func (c *controlPlane) effectivePolicies(r *wire.Request) (any, error) {
 		}
 	}
 	out := map[string][]policyAnswer{"effectivePolicies": {}}
-	err := ofPolicies.view(c.registry, func(tx policyRecords) error {
+	err := ofPolicies.View(c.registry, func(tx policyRecords) error {
 		all, err := tx.EffectivePolicies(id, thing)
 		for _, p := range all {
 			out["effectivePolicies"] = append(out["effectivePolicies"],

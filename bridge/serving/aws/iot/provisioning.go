@@ -134,7 +134,7 @@ func (c *controlPlane) createTemplate(r *wire.Request) (any, error) {
 	if err := c.set(&tp, &in); err != nil {
 		return nil, err
 	}
-	err = ofProvisioning.update(c.registry, r, func(tx templateRecords) (err error) {
+	err = ofProvisioning.Update(r.Context(), c.registry, func(tx templateRecords) (err error) {
 		if tp, err = tx.CreateTemplate(tp, body); err != nil {
 			return err
 		}
@@ -155,7 +155,7 @@ func (c *controlPlane) describeTemplate(r *wire.Request) (any, error) {
 		Hook        map[string]string     `json:"preProvisioningHook,omitempty"`
 		Type        registry.TemplateType `json:"type"`
 	}{}
-	err := ofProvisioning.view(c.registry, func(tx templateRecords) error {
+	err := ofProvisioning.View(c.registry, func(tx templateRecords) error {
 		tp, err := tx.Template(r.Path("templateName"))
 		if err != nil {
 			return err
@@ -178,14 +178,14 @@ func (c *controlPlane) updateTemplate(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	err := ofProvisioning.update(c.registry, r, func(tx templateRecords) error {
+	err := ofProvisioning.Update(r.Context(), c.registry, func(tx templateRecords) error {
 		return tx.UpdateTemplate(r.Path("templateName"), func(tp *registry.Template) error { return c.set(tp, &in) })
 	})
 	return struct{}{}, err
 }
 
 func (c *controlPlane) deleteTemplate(r *wire.Request) (any, error) {
-	err := ofProvisioning.update(c.registry, r, func(tx templateRecords) error {
+	err := ofProvisioning.Update(r.Context(), c.registry, func(tx templateRecords) error {
 		return tx.DeleteTemplate(r.Path("templateName"))
 	})
 	return struct{}{}, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
@@ -208,7 +208,7 @@ func (c *controlPlane) listTemplates(r *wire.Request) (any, error) {
 		Templates []entry `json:"templates"`
 		Next      string  `json:"nextToken,omitempty"`
 	}{Templates: []entry{}}
-	err = ofProvisioning.view(c.registry, func(tx templateRecords) error {
+	err = ofProvisioning.View(c.registry, func(tx templateRecords) error {
 		all, next, err := tx.Templates(after, n)
 		for _, tp := range all {
 			out.Templates = append(out.Templates,
@@ -235,7 +235,7 @@ func (c *controlPlane) createTemplateVersion(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	name, n := r.Path("templateName"), 0
-	err = ofProvisioning.update(c.registry, r, func(tx templateRecords) (err error) {
+	err = ofProvisioning.Update(r.Context(), c.registry, func(tx templateRecords) (err error) {
 		n, err = tx.CreateTemplateVersion(name, body, isDefault)
 		return err
 	})
@@ -256,7 +256,7 @@ type templateVersion struct {
 // listTemplateVersions answers with all of them: there are few.
 func (c *controlPlane) listTemplateVersions(r *wire.Request) (any, error) {
 	out := map[string][]templateVersion{"versions": {}}
-	err := ofProvisioning.view(c.registry, func(tx templateRecords) error {
+	err := ofProvisioning.View(c.registry, func(tx templateRecords) error {
 		tp, err := tx.Template(r.Path("templateName"))
 		for _, v := range tp.Versions {
 			out["versions"] = append(out["versions"],
@@ -285,7 +285,7 @@ func (c *controlPlane) describeTemplateVersion(r *wire.Request) (any, error) {
 		templateVersion
 		Body string `json:"templateBody"`
 	}{}
-	err = ofProvisioning.view(c.registry, func(tx templateRecords) error {
+	err = ofProvisioning.View(c.registry, func(tx templateRecords) error {
 		tp, err := tx.Template(r.Path("templateName"))
 		if err != nil {
 			return err
@@ -307,7 +307,7 @@ func (c *controlPlane) deleteTemplateVersion(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = ofProvisioning.update(c.registry, r, func(tx templateRecords) error {
+	err = ofProvisioning.Update(r.Context(), c.registry, func(tx templateRecords) error {
 		return tx.DeleteTemplateVersion(r.Path("templateName"), n)
 	})
 	return struct{}{}, instead(err, registry.ErrConflict, "DeleteConflictException", 409)
@@ -365,7 +365,7 @@ func (c *controlPlane) registration(config json.RawMessage) error {
 	}
 	in, err := provision.ParseRegistration(config)
 	if err == nil && in.TemplateName != "" {
-		err = ofProvisioning.view(c.registry, func(tx templateRecords) error {
+		err = ofProvisioning.View(c.registry, func(tx templateRecords) error {
 			tp, err := tx.Template(in.TemplateName)
 			if errors.Is(err, registry.ErrNotFound) || err == nil && tp.Type != registry.JITP {
 				return fmt.Errorf("registrationConfig.templateName: %.40q is no template of type %s",

@@ -3,30 +3,9 @@ package iot
 import (
 	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
 
-// records are what a group of operations needs of a transaction of the registry: the
-// methods of T, which the function takes the transaction for.
-type records[T any] func(*registry.Tx) T
-
-// view runs f on the registry as it stands.
-func (as records[T]) view(r registry.Viewer, f func(T) error) error {
-	return r.View(func(tx *registry.Tx) error { return f(as(tx)) })
-}
-
-// update makes what f changes durable, with the request's record in the audit log.
-func (as records[T]) update(s registry.Store, r *wire.Request, f func(T) error) error {
-	return audit.Update(r.Context(), s, func(tx *registry.Tx) error { return f(as(tx)) })
-}
-
-// store makes what f changes durable. It is no change that somebody asked for, so
-// the audit log has none of it.
-func (as records[T]) store(s registry.Store, f func(T) error) error {
-	return s.Update(func(tx *registry.Tx) error { return f(as(tx)) })
-}
-
-var ofAuthorizers records[authorizerRecords] = func(tx *registry.Tx) authorizerRecords { return tx }
+var ofAuthorizers audit.Records[authorizerRecords] = func(tx *registry.Tx) authorizerRecords { return tx }
 
 // authorizerRecords are those of custom authorizers.
 type authorizerRecords interface {
@@ -40,7 +19,7 @@ type authorizerRecords interface {
 	UpdateAuthorizer(name string, f func(*registry.Authorizer)) error
 }
 
-var ofCertificates records[certificateRecords] = func(tx *registry.Tx) certificateRecords { return tx }
+var ofCertificates audit.Records[certificateRecords] = func(tx *registry.Tx) certificateRecords { return tx }
 
 // certificateRecords are those of certificates and authorities.
 type certificateRecords interface {
@@ -61,7 +40,7 @@ type certificateRecords interface {
 	UpdateCA(id string, f func(*registry.CA)) error
 }
 
-var ofGroups records[groupRecords] = func(tx *registry.Tx) groupRecords { return tx }
+var ofGroups audit.Records[groupRecords] = func(tx *registry.Tx) groupRecords { return tx }
 
 // groupRecords are those of thing groups.
 type groupRecords interface {
@@ -78,14 +57,14 @@ type groupRecords interface {
 	UpdateGroup(name string, expected uint64, f func(*registry.Group) error) (version uint64, err error)
 }
 
-var ofSearches records[searchRecords] = func(tx *registry.Tx) searchRecords { return tx }
+var ofSearches audit.Records[searchRecords] = func(tx *registry.Tx) searchRecords { return tx }
 
 // searchRecords are those of searches of the index.
 type searchRecords interface {
 	Group(name string) (registry.Group, error)
 }
 
-var ofIndexing records[indexingRecords] = func(tx *registry.Tx) indexingRecords { return tx }
+var ofIndexing audit.Records[indexingRecords] = func(tx *registry.Tx) indexingRecords { return tx }
 
 // indexingRecords are those of the index's configuration.
 type indexingRecords interface {
@@ -93,7 +72,7 @@ type indexingRecords interface {
 	SetIndexing(x registry.Indexing) error
 }
 
-var ofPolicies records[policyRecords] = func(tx *registry.Tx) policyRecords { return tx }
+var ofPolicies audit.Records[policyRecords] = func(tx *registry.Tx) policyRecords { return tx }
 
 // policyRecords are those of policies.
 type policyRecords interface {
@@ -118,7 +97,7 @@ type policyRecords interface {
 	TestAuthorization(q registry.AuthTest) ([]registry.AuthResult, error)
 }
 
-var ofProvisioning records[templateRecords] = func(tx *registry.Tx) templateRecords { return tx }
+var ofProvisioning audit.Records[templateRecords] = func(tx *registry.Tx) templateRecords { return tx }
 
 // templateRecords are those of provisioning templates.
 type templateRecords interface {
@@ -133,7 +112,7 @@ type templateRecords interface {
 	UpdateTemplate(name string, f func(*registry.Template) error) error
 }
 
-var ofRoles records[roleRecords] = func(tx *registry.Tx) roleRecords { return tx }
+var ofRoles audit.Records[roleRecords] = func(tx *registry.Tx) roleRecords { return tx }
 
 // roleRecords are those of role aliases.
 type roleRecords interface {
@@ -145,7 +124,7 @@ type roleRecords interface {
 	UpdateRoleAlias(name string, f func(*registry.RoleAlias)) error
 }
 
-var ofTags records[tagRecords] = func(tx *registry.Tx) tagRecords { return tx }
+var ofTags audit.Records[tagRecords] = func(tx *registry.Tx) tagRecords { return tx }
 
 // tagRecords are those of tags and event configurations.
 type tagRecords interface {
@@ -156,7 +135,7 @@ type tagRecords interface {
 	Untag(resource string, keys []string) error
 }
 
-var ofThings records[thingRecords] = func(tx *registry.Tx) thingRecords { return tx }
+var ofThings audit.Records[thingRecords] = func(tx *registry.Tx) thingRecords { return tx }
 
 // thingRecords are those of things.
 type thingRecords interface {
@@ -174,7 +153,7 @@ type thingRecords interface {
 	UpdateThing(name string, expected uint64, f func(*registry.Thing) error) error
 }
 
-var ofTypes records[typeRecords] = func(tx *registry.Tx) typeRecords { return tx }
+var ofTypes audit.Records[typeRecords] = func(tx *registry.Tx) typeRecords { return tx }
 
 // typeRecords are those of thing types and billing groups.
 type typeRecords interface {

@@ -45,7 +45,7 @@ func (c *controlPlane) createAlias(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return c.aliasID(r), ofRoles.update(c.registry, r, func(tx roleRecords) error {
+	return c.aliasID(r), ofRoles.Update(r.Context(), c.registry, func(tx roleRecords) error {
 		name := r.Path("roleAlias")
 		if err := tx.CreateRoleAlias(registry.RoleAlias{Name: name, Role: in.Role, Life: in.life()}); err != nil {
 			return err
@@ -56,7 +56,7 @@ func (c *controlPlane) createAlias(r *wire.Request) (any, error) {
 
 func (c *controlPlane) describeAlias(r *wire.Request) (any, error) {
 	var a registry.RoleAlias
-	err := ofRoles.view(c.registry, func(tx roleRecords) (err error) {
+	err := ofRoles.View(c.registry, func(tx roleRecords) (err error) {
 		a, err = tx.RoleAlias(r.Path("roleAlias"))
 		return err
 	})
@@ -78,7 +78,7 @@ func (c *controlPlane) updateAlias(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return c.aliasID(r), ofRoles.update(c.registry, r, func(tx roleRecords) error {
+	return c.aliasID(r), ofRoles.Update(r.Context(), c.registry, func(tx roleRecords) error {
 		return tx.UpdateRoleAlias(r.Path("roleAlias"), func(a *registry.RoleAlias) {
 			if in.Role != "" {
 				a.Role = in.Role
@@ -91,7 +91,7 @@ func (c *controlPlane) updateAlias(r *wire.Request) (any, error) {
 }
 
 func (c *controlPlane) deleteAlias(r *wire.Request) (any, error) {
-	return nil, ofRoles.update(c.registry, r, func(tx roleRecords) error {
+	return nil, ofRoles.Update(r.Context(), c.registry, func(tx roleRecords) error {
 		return tx.DeleteRoleAlias(r.Path("roleAlias"))
 	})
 }
@@ -105,7 +105,7 @@ func (c *controlPlane) listAliases(r *wire.Request) (any, error) {
 		Names []string `json:"roleAliases"`
 		Next  string   `json:"nextMarker,omitempty"`
 	}{Names: []string{}}
-	err = ofRoles.view(c.registry, func(tx roleRecords) error {
+	err = ofRoles.View(c.registry, func(tx roleRecords) error {
 		all, next, err := tx.RoleAliases(after, n)
 		for _, a := range all {
 			out.Names = append(out.Names, a.Name)

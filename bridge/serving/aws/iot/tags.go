@@ -57,7 +57,7 @@ func (c *controlPlane) tagResource(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = ofTags.update(c.registry, r, func(tx tagRecords) error { return tx.Tag(resource, tagMap(in.Tags)) })
+	err = ofTags.Update(r.Context(), c.registry, func(tx tagRecords) error { return tx.Tag(resource, tagMap(in.Tags)) })
 	return nil, instead(err, registry.ErrLimit, "LimitExceededException", 410)
 }
 
@@ -73,7 +73,7 @@ func (c *controlPlane) untagResource(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return nil, ofTags.update(c.registry, r, func(tx tagRecords) error { return tx.Untag(resource, in.Keys) })
+	return nil, ofTags.Update(r.Context(), c.registry, func(tx tagRecords) error { return tx.Untag(resource, in.Keys) })
 }
 
 func (c *controlPlane) listTags(r *wire.Request) (any, error) {
@@ -82,7 +82,7 @@ func (c *controlPlane) listTags(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := map[string][]tag{"tags": {}}
-	err = ofTags.view(c.registry, func(tx tagRecords) error {
+	err = ofTags.View(c.registry, func(tx tagRecords) error {
 		all, err := tx.Tags(resource)
 		for _, k := range slices.Sorted(maps.Keys(all)) {
 			out["tags"] = append(out["tags"], tag{k, all[k]})
@@ -109,7 +109,7 @@ func (c *controlPlane) describeEvents(*wire.Request) (any, error) {
 		Created        float64                            `json:"creationDate,omitempty"`
 		Modified       float64                            `json:"lastModifiedDate,omitempty"`
 	}{Configurations: map[registry.EventType]eventSwitch{}}
-	err := ofTags.view(c.registry, func(tx tagRecords) error {
+	err := ofTags.View(c.registry, func(tx tagRecords) error {
 		config, err := tx.EventConfig()
 		for e, on := range config.Enabled {
 			out.Configurations[e] = eventSwitch{on}
@@ -133,5 +133,5 @@ func (c *controlPlane) updateEvents(r *wire.Request) (any, error) {
 	for e, s := range in.Configurations {
 		set[e] = s.Enabled
 	}
-	return nil, ofTags.update(c.registry, r, func(tx tagRecords) error { return tx.SetEventConfig(set) })
+	return nil, ofTags.Update(r.Context(), c.registry, func(tx tagRecords) error { return tx.SetEventConfig(set) })
 }

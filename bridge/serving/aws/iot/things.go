@@ -48,7 +48,7 @@ func (c *controlPlane) createThing(r *wire.Request) (any, error) {
 	}
 	name := r.Path("thingName")
 	var th registry.Thing
-	err := ofThings.update(c.registry, r, func(tx thingRecords) (err error) {
+	err := ofThings.Update(r.Context(), c.registry, func(tx thingRecords) (err error) {
 		th = registry.Thing{Name: name, Type: in.Type, Attributes: in.Attributes.Attributes, BillingGroup: in.Billing}
 		if err := tx.CreateThing(th); err != nil {
 			return err
@@ -67,7 +67,7 @@ func (c *controlPlane) createThing(r *wire.Request) (any, error) {
 
 func (c *controlPlane) describeThing(r *wire.Request) (any, error) {
 	var th registry.Thing
-	err := ofThings.view(c.registry, func(tx thingRecords) (err error) {
+	err := ofThings.View(c.registry, func(tx thingRecords) (err error) {
 		th, err = tx.Thing(r.Path("thingName"))
 		return err
 	})
@@ -97,7 +97,7 @@ func (c *controlPlane) updateThing(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	err := ofThings.update(c.registry, r, func(tx thingRecords) error {
+	err := ofThings.Update(r.Context(), c.registry, func(tx thingRecords) error {
 		return tx.UpdateThing(r.Path("thingName"), in.Expected, func(th *registry.Thing) error {
 			if in.Type != "" {
 				th.Type = in.Type
@@ -126,7 +126,7 @@ func (c *controlPlane) deleteThing(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = ofThings.update(c.registry, r, func(tx thingRecords) error {
+	err = ofThings.Update(r.Context(), c.registry, func(tx thingRecords) error {
 		err := tx.DeleteThing(r.Path("thingName"), expected)
 		if errors.Is(err, registry.ErrNotFound) {
 			return nil // as AWS: there is none
@@ -155,7 +155,7 @@ func (c *controlPlane) listThings(r *wire.Request) (any, error) {
 		Things []entry `json:"things"`
 		Next   string  `json:"nextToken,omitempty"`
 	}{Things: []entry{}}
-	err = ofThings.view(c.registry, func(tx thingRecords) error {
+	err = ofThings.View(c.registry, func(tx thingRecords) error {
 		wanted := func(th *registry.Thing) bool {
 			have, ok := th.Attributes[key]
 			return key == "" || ok && (value == "" || have == value || begins && strings.HasPrefix(have, value))
@@ -185,7 +185,7 @@ func (c *controlPlane) linkThing(f func(tx thingRecords, thing, certificate stri
 		if err != nil {
 			return nil, err
 		}
-		return nil, ofThings.update(c.registry, r, func(tx thingRecords) error {
+		return nil, ofThings.Update(r.Context(), c.registry, func(tx thingRecords) error {
 			return f(tx, r.Path("thingName"), id)
 		})
 	}
@@ -193,7 +193,7 @@ func (c *controlPlane) linkThing(f func(tx thingRecords, thing, certificate stri
 
 func (c *controlPlane) listThingPrincipals(r *wire.Request) (any, error) {
 	out := map[string][]string{"principals": {}}
-	err := ofThings.view(c.registry, func(tx thingRecords) error {
+	err := ofThings.View(c.registry, func(tx thingRecords) error {
 		if _, err := tx.Thing(r.Path("thingName")); err != nil {
 			return err
 		}
@@ -211,7 +211,7 @@ func (c *controlPlane) listPrincipalThings(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := map[string][]string{"things": {}}
-	err = ofThings.view(c.registry, func(tx thingRecords) error {
+	err = ofThings.View(c.registry, func(tx thingRecords) error {
 		if _, err := tx.Certificate(id); err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
@@ -64,7 +65,7 @@ func (c *controlPlane) createType(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	var ty registry.ThingType
-	err := ofTypes.update(c.registry, r, func(tx typeRecords) (err error) {
+	err := ofTypes.Update(r.Context(), c.registry, func(tx typeRecords) (err error) {
 		name := r.Path("thingTypeName")
 		ty = registry.ThingType{Name: name, Description: in.Properties.Description,
 			Searchable: in.Properties.Searchable}
@@ -85,7 +86,7 @@ func (c *controlPlane) createType(r *wire.Request) (any, error) {
 
 func (c *controlPlane) describeType(r *wire.Request) (any, error) {
 	var ty registry.ThingType
-	err := ofTypes.view(c.registry, func(tx typeRecords) (err error) {
+	err := ofTypes.View(c.registry, func(tx typeRecords) (err error) {
 		ty, err = tx.ThingType(r.Path("thingTypeName"))
 		return err
 	})
@@ -102,7 +103,7 @@ func (c *controlPlane) updateType(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return nil, ofTypes.update(c.registry, r, func(tx typeRecords) error {
+	return nil, ofTypes.Update(r.Context(), c.registry, func(tx typeRecords) error {
 		return tx.UpdateThingType(r.Path("thingTypeName"), in.Properties.Description, in.Properties.Searchable)
 	})
 }
@@ -114,13 +115,13 @@ func (c *controlPlane) deprecateType(r *wire.Request) (any, error) {
 	if err := decode(r, &in); err != nil {
 		return nil, err
 	}
-	return nil, ofTypes.update(c.registry, r, func(tx typeRecords) error {
+	return nil, ofTypes.Update(r.Context(), c.registry, func(tx typeRecords) error {
 		return tx.DeprecateThingType(r.Path("thingTypeName"), in.Undo)
 	})
 }
 
 func (c *controlPlane) deleteType(r *wire.Request) (any, error) {
-	err := ofTypes.update(c.registry, r, func(tx typeRecords) error {
+	err := ofTypes.Update(r.Context(), c.registry, func(tx typeRecords) error {
 		return tx.DeleteThingType(r.Path("thingTypeName"))
 	})
 	return nil, instead(err, registry.ErrConflict, "InvalidRequestException", 400)
@@ -135,7 +136,7 @@ func (c *controlPlane) listTypes(r *wire.Request) (any, error) {
 		Types []typeAnswer `json:"thingTypes"`
 		Next  string       `json:"nextToken,omitempty"`
 	}{Types: []typeAnswer{}}
-	err = ofTypes.view(c.registry, func(tx typeRecords) error {
+	err = ofTypes.View(c.registry, func(tx typeRecords) error {
 		if name := r.Query.Get("thingTypeName"); name != "" {
 			ty, err := tx.ThingType(name)
 			if err == nil {
@@ -195,7 +196,7 @@ func (c *controlPlane) createBilling(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	var g registry.BillingGroup
-	err := ofTypes.update(c.registry, r, func(tx typeRecords) (err error) {
+	err := ofTypes.Update(r.Context(), c.registry, func(tx typeRecords) (err error) {
 		name := r.Path("billingGroupName")
 		if err := tx.CreateBillingGroup(name, in.Properties.Description); err != nil {
 			return err
@@ -214,7 +215,7 @@ func (c *controlPlane) createBilling(r *wire.Request) (any, error) {
 
 func (c *controlPlane) describeBilling(r *wire.Request) (any, error) {
 	var g registry.BillingGroup
-	err := ofTypes.view(c.registry, func(tx typeRecords) (err error) {
+	err := ofTypes.View(c.registry, func(tx typeRecords) (err error) {
 		g, err = tx.BillingGroup(r.Path("billingGroupName"))
 		return err
 	})
@@ -236,7 +237,7 @@ func (c *controlPlane) updateBilling(r *wire.Request) (any, error) {
 		return nil, err
 	}
 	out := map[string]uint64{}
-	err := ofTypes.update(c.registry, r, func(tx typeRecords) (err error) {
+	err := ofTypes.Update(r.Context(), c.registry, func(tx typeRecords) (err error) {
 		out["version"], err = tx.UpdateBillingGroup(r.Path("billingGroupName"), in.Expected, in.Properties.Description)
 		return err
 	})
@@ -248,7 +249,7 @@ func (c *controlPlane) deleteBilling(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	err = ofTypes.update(c.registry, r, func(tx typeRecords) error {
+	err = ofTypes.Update(r.Context(), c.registry, func(tx typeRecords) error {
 		err := tx.DeleteBillingGroup(r.Path("billingGroupName"), expected)
 		if errors.Is(err, registry.ErrNotFound) {
 			return nil // as AWS: there is none
@@ -269,7 +270,7 @@ func (c *controlPlane) listBilling(r *wire.Request) (any, error) {
 		Next   string      `json:"nextToken,omitempty"`
 	}{Groups: []groupName{}}
 	prefix := r.Query.Get("namePrefixFilter")
-	err = ofTypes.view(c.registry, func(tx typeRecords) error {
+	err = ofTypes.View(c.registry, func(tx typeRecords) error {
 		all, next, err := tx.BillingGroups(after, n)
 		for _, g := range all {
 			if strings.HasPrefix(g.Name, prefix) {
@@ -301,7 +302,7 @@ func (c *controlPlane) linkBilling(in bool) run {
 		if err != nil {
 			return nil, err
 		}
-		return nil, ofTypes.update(c.registry, r, func(tx typeRecords) error {
+		return nil, ofTypes.Update(r.Context(), c.registry, func(tx typeRecords) error {
 			if in {
 				return tx.SetBillingGroup(thing, group)
 			}
@@ -325,7 +326,7 @@ func (c *controlPlane) listThingsInBilling(r *wire.Request) (any, error) {
 }
 
 // members answers with a page of names of things.
-func members[T any](s registry.Store, r *wire.Request, as records[T],
+func members[T any](s registry.Store, r *wire.Request, as audit.Records[T],
 	list func(tx T, after string, n int) ([]string, string, error)) (any, error) {
 	after, n, err := page(r)
 	if err != nil {
@@ -335,7 +336,7 @@ func members[T any](s registry.Store, r *wire.Request, as records[T],
 		Things []string `json:"things"`
 		Next   string   `json:"nextToken,omitempty"`
 	}{Things: []string{}}
-	err = as.view(s, func(tx T) error {
+	err = as.View(s, func(tx T) error {
 		all, next, err := list(tx, after, n)
 		out.Things, out.Next = append(out.Things, all...), token(next)
 		return err
