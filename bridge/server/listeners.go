@@ -117,7 +117,7 @@ func (s *Server) Listen(ctx context.Context) error {
 			return err
 		}
 		conf := s.pki.MQTTConfig()
-		if s.custom.Any() || len(s.cfg.Hooks) > 0 { // one may be made later
+		if s.custom.Any() || len(s.cfg.Hooks) > 0 || s.caller.Any() { // one may be made later
 			conf = s.pki.AuthorizerConfig()
 		}
 		s.mqtt = tls.NewListener(admission.Listener{Listener: l}, conf)

@@ -29,7 +29,13 @@ def handler(event, context):
 // lambdaZip writes a package with the app, whose answers say text.
 func lambdaZip(t *testing.T, dir, text string) string {
 	t.Helper()
-	path := filepath.Join(dir, text+".zip")
+	return writeZip(t, dir, text, "TEXT = '"+text+"'\n"+lambdaApp)
+}
+
+// writeZip writes a package with a program, app.py.
+func writeZip(t *testing.T, dir, name, program string) string {
+	t.Helper()
+	path := filepath.Join(dir, name+".zip")
 	f, err := os.Create(path)
 	if err != nil {
 		t.Fatal(err)
@@ -37,7 +43,7 @@ func lambdaZip(t *testing.T, dir, text string) string {
 	w := zip.NewWriter(f)
 	part, err := w.Create("app.py")
 	if err == nil {
-		_, err = part.Write([]byte("TEXT = '" + text + "'\n" + lambdaApp))
+		_, err = part.Write([]byte(program))
 	}
 	if err != nil || w.Close() != nil || f.Close() != nil {
 		t.Fatal("the package could not be written", err)

@@ -192,6 +192,22 @@ func TestOneHookHangs(t *testing.T) {
 	}
 }
 
+// aFunction is the only one of a bridge.
+type aFunction struct{ webhook.None }
+
+func (aFunction) HasFunction(arn string) bool { return arn == "arn:function" }
+
+// A template may name a function as its hook, which needs no table of the configuration.
+func TestHookedFunction(t *testing.T) {
+	s := &Service{o: Options{Hooks: NewHooks([]Hook{{ARN: "arn:hook"}}, aFunction{}, nil)}}
+	t.Cleanup(s.o.Hooks.Close)
+	for arn, want := range map[string]bool{"arn:hook": true, "arn:function": true, "arn:other": false, "": false} {
+		if s.Hooked(arn) != want {
+			t.Errorf("%q: %v", arn, !want)
+		}
+	}
+}
+
 // A hook sees the request, and what it answers is what happens.
 func TestHook(t *testing.T) {
 	var mu sync.Mutex

@@ -212,8 +212,8 @@ type Claim struct {
 	Principal  string // id of the claim certificate
 }
 
-// Hooked says whether there is a hook of this ARN.
-func (s *Service) Hooked(target string) bool { _, ok := s.o.Hooks.services[target]; return ok }
+// Hooked says whether there is a hook of this ARN: of the configuration, or a function.
+func (s *Service) Hooked(target string) bool { return s.o.Hooks.service(target) != nil }
 
 // Provision makes what the template of a claim has. Asked again, with the same
 // token, template and parameters, it answers the same, whatever became of the

@@ -69,8 +69,8 @@ func (c *controlPlane) hook(in *templateHook) (*registry.Hook, error) {
 	}
 	if !c.provision.Hooked(in.Target) {
 		return nil, fmt.Errorf(
-			"%w: preProvisioningHook.targetArn: %.200q is no arn of [[hooks]] in the bridge's configuration",
-			registry.ErrInvalid, in.Target)
+			"%w: preProvisioningHook.targetArn: %.200q is no arn of [[hooks]] in the bridge's configuration, "+
+				"and the bridge has no such function", registry.ErrInvalid, in.Target)
 	}
 	return &registry.Hook{Target: in.Target, PayloadVersion: payloadVersion}, nil
 }
