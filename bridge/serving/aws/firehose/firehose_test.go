@@ -108,6 +108,31 @@ func TestEveryOperation(t *testing.T) {
 	ask("DescribeDeliveryStream", `{`+named+`}`, 400, "ResourceNotFoundException")
 }
 
+// The destination is read as it was written: with backslashes, quotes and line ends.
+func TestEscapes(t *testing.T) {
+	ask := asker(t, nil)
+	const destination = `{"BucketARN":"arn:aws:s3:::lake","Prefix":"a\"b/!{partitionKeyFromQuery:y}/",` +
+		`"ErrorOutputPrefix":"e/","BufferingHints":{"SizeInMBs":64,"IntervalInSeconds":60},` +
+		`"DynamicPartitioningConfiguration":{"Enabled":true},"ProcessingConfiguration":{"Enabled":true,"Processors":[` +
+		`{"Type":"MetadataExtraction","Parameters":[{"ParameterName":"MetadataExtractionQuery",` +
+		`"ParameterValue":"{y:.\"a b\"|strftime(\"%Y\")}\n"},{"ParameterName":"JsonParsingEngine","ParameterValue":"JQ-1.6"}]},` +
+		`{"Type":"AppendDelimiterToRecord","Parameters":[{"ParameterName":"Delimiter","ParameterValue":"\\n"}]}]}}`
+	ask("CreateDeliveryStream", `{`+named+`,"ExtendedS3DestinationConfiguration":`+destination+`}`, 200, "")
+	check := func() {
+		t.Helper()
+		told := ask("DescribeDeliveryStream", `{`+named+`}`, 200, "")
+		for _, want := range []string{`"Delimiter","ParameterValue":"\\n"`, `"{y:.\"a b\"|strftime(\"%Y\")}\n"`, `"a\"b/`} {
+			if !strings.Contains(told, want) {
+				t.Errorf("no %s in %s", want, told)
+			}
+		}
+	}
+	check()
+	ask("UpdateDestination", `{`+named+`,"CurrentDeliveryStreamVersionId":"1","DestinationId":"destinationId-000000000001",
+	  "ExtendedS3DestinationUpdate":`+destination+`}`, 200, "{}")
+	check()
+}
+
 // An audit that remembers what it was told.
 type remembered struct{ all []string }
 

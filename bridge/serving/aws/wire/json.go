@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"bytes"
 	"crypto/rand"
 	"encoding/base64"
 	"io"
@@ -178,7 +179,11 @@ func (p *awsJSON) scope(x *exchange) error {
 }
 
 func (p *awsJSON) read(x *exchange) (err error) {
-	if x.Input, err = x.op.Input.Decode(x.form.codec, x.Body); err != nil {
+	body := x.Body
+	if x.op.Changes { // Run may read it, too, and Decode unescapes texts in place
+		body = bytes.Clone(body)
+	}
+	if x.Input, err = x.op.Input.Decode(x.form.codec, body); err != nil {
 		return err
 	}
 	return x.op.Input.Check(x.Input)

@@ -101,9 +101,9 @@ type Request struct {
 	Caller Caller
 	Header http.Header
 	Query  url.Values // RESTJSON; no name is there twice
-	Body   []byte
-	Input  any    // what Operation.Read returned, or a pointer to the struct that Operation.Input was made of
-	Remote string // address of the client, with its port
+	Body   []byte     // in JSON protocols as it came only for Operation.Changes: reading Input unescapes it in place
+	Input  any        // what Operation.Read returned, or a pointer to the struct that Operation.Input was made of
+	Remote string     // address of the client, with its port
 	// Data is the body in RESTXML, which Run reads; nil where there can be none.
 	Data *sigv4.Payload
 
