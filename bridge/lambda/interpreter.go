@@ -34,9 +34,11 @@ type interpreters struct {
 
 // Scripts that say what an interpreter is, as JSON.
 const (
-	aboutPython = `import json, platform, sys
-print(json.dumps({"Path": sys.executable, "Reads": [sys.prefix, sys.base_prefix],
-                  "Actual": platform.python_version()}))`
+	// Links may lead out of the folders: what they lead to is read, too.
+	aboutPython = `import json, os, platform, sys
+reads = [sys.prefix, sys.base_prefix]
+reads += [os.path.realpath(p) for p in reads + [sys.executable]]
+print(json.dumps({"Path": sys.executable, "Reads": reads, "Actual": platform.python_version()}))`
 	aboutNode = `const path = process.execPath;
 console.log(JSON.stringify({Path: path, Reads: [path], Actual: process.version}));`
 )

@@ -5,6 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -112,6 +116,70 @@ func TestStartErrors(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Python runs wherever it is installed: with the machine's programs, and in an environment that is
+// based on those, also one below the folder that is the function's own.
+func TestInstalledPython(t *testing.T) {
+	t.Setenv("PATH", "/usr/bin:/bin")
+	need(t, "python3")
+	venv, linked := filepath.Join(t.TempDir(), "venv"), filepath.Join(t.TempDir(), "linked")
+	if out, err := exec.Command("python3", "-m", "venv", "--without-pip", venv).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := os.Symlink(venv, linked); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{"machine": "/usr/bin", "root": "/bin",
+		"environment": venv + "/bin:/usr/bin", "link": linked + "/bin:/usr/bin"} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("PATH", path)
+			m, all := newManager(t, sandbox.Options{}, Options{})
+			all.put(t, Function{Name: "f", Runtime: "python3.99", Handler: "app.handler", Reserved: -1},
+				map[string]string{"app.py": "import os, sys\ndef handler(e, c): return [sys.prefix, os.listdir('/')]"})
+			r := invoke(t, m, "f", "{}")
+			if r.Failed != "" || strings.Contains(string(r.Payload), `"root"`) && m.box.Means().Isolated() {
+				t.Fatalf("%s %s\n%s", r.Failed, r.Payload, r.Log)
+			}
+			if dir, _, _ := strings.Cut(path, "/bin:"); dir != path && !strings.Contains(string(r.Payload), dir) {
+				t.Errorf("%s, want the environment %s", r.Payload, dir)
+			}
+		})
+	}
+}
+
+// What a function logs by Python's module has level, time and the request's id, as AWS's runtime
+// writes it, from the level on that the function sets.
+func TestPythonLogging(t *testing.T) {
+	need(t, "python3")
+	m, all := newManager(t, sandbox.Options{}, Options{})
+	all.put(t, Function{Name: "f", Runtime: "python3.11", Handler: "app.handler", Reserved: -1},
+		map[string]string{"app.py": `
+import logging
+logging.getLogger().warning("at the start")
+logger = logging.getLogger("mine")
+def handler(e, c):
+    logging.getLogger().info("not wanted")
+    logger.setLevel(logging.INFO)
+    logger.info("level %d", 7)
+    logging.basicConfig(level=logging.DEBUG, format="%(message)s, twice")
+    logging.warning("low")
+    try:
+        1 / 0
+    except ZeroDivisionError:
+        logger.exception("divided")
+`})
+	r := invoke(t, m, "f", "{}")
+	const at = `\t\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z\t`
+	for _, want := range []string{`(?m)^\[INFO\]` + at + `id-1\tlevel 7$`, `(?m)^\[WARNING\]` + at + `id-1\tlow$`,
+		`(?m)^\[WARNING\]` + at + `\tat the start$`, `(?ms)^\[ERROR\]` + at + `id-1\tdivided$.*^ZeroDivisionError`} {
+		if !regexp.MustCompile(want).Match(r.Log) {
+			t.Errorf("want %s in\n%s", want, r.Log)
+		}
+	}
+	if strings.Contains(string(r.Log), "not wanted") || strings.Contains(string(r.Log), "twice") {
+		t.Errorf("%s", r.Log)
+	}
 }
 
 // A function has what the guide says in its environment, and nothing of the bridge's.

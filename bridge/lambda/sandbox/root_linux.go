@@ -36,10 +36,7 @@ func makeRoot(o *order) error {
 	if err := unix.Mount("tmpfs", o.Root, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV, "size=1m,mode=0755"); err != nil {
 		return fmt.Errorf("tmpfs: %w", err)
 	}
-	for _, path := range slices.Concat(system, o.Binds) {
-		if slices.Contains(o.Binds, path) && inSystem(path) {
-			continue
-		}
+	for _, path := range system {
 		if err := bind(o.Root, path, path, readOnly|unix.MOUNT_ATTR_NODEV); err != nil {
 			return err
 		}
@@ -63,6 +60,11 @@ func makeRoot(o *order) error {
 	}
 	if err := ownFiles(o); err != nil {
 		return err
+	}
+	for _, path := range further(o.Binds) { // now, since one may be below /tmp
+		if err := bind(o.Root, path, path, readOnly|unix.MOUNT_ATTR_NODEV); err != nil {
+			return err
+		}
 	}
 	// The old root is below the new one until it is unmounted: pivot_root(2), NOTES.
 	if err := os.Chdir(o.Root); err != nil {
@@ -156,7 +158,18 @@ func bind(root, from, to string, attributes uint64) error {
 	return nil
 }
 
-// inSystem says whether a path is within what all processes may read.
-func inSystem(path string) bool {
-	return slices.ContainsFunc(system, func(s string) bool { return path == s || strings.HasPrefix(path, s+"/") })
+// further are the binds that nothing else shows: neither what all processes may read
+// nor another bind. The machine's root is none: it has the files of everybody.
+func further(binds []string) (out []string) {
+	for _, path := range slices.Sorted(slices.Values(binds)) { // a folder comes before what is in it
+		if path != "/" && !within(system, path) && !within(out, path) {
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
+// within says whether a path is one of some, or below it.
+func within(some []string, path string) bool {
+	return slices.ContainsFunc(some, func(s string) bool { return path == s || strings.HasPrefix(path, s+"/") })
 }
