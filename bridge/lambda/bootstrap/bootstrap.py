@@ -2,6 +2,7 @@
 import http.client
 import importlib
 import json
+import logging
 import os
 import sys
 import time
@@ -70,6 +71,30 @@ def encode(value):
     return json.dumps(value, ensure_ascii=False, default=str).encode(), "application/json"
 
 
+class LogHandler(logging.Handler):
+    """Writes the lines of the module logging as AWS's runtime does: [LEVEL], time, request's id, message."""
+
+    request_id = ""
+
+    def __init__(self):
+        super().__init__()
+        form = logging.Formatter("[%(levelname)s]\t%(asctime)s.%(msecs)03dZ\t%(aws_request_id)s\t%(message)s",
+                                 "%Y-%m-%dT%H:%M:%S")
+        form.converter = time.gmtime
+        self.setFormatter(form)
+        self.addFilter(self.mark)
+
+    def mark(self, record):
+        record.aws_request_id = LogHandler.request_id
+        return True
+
+    def emit(self, record):
+        try:
+            print(self.format(record), flush=True)
+        except Exception:
+            self.handleError(record)
+
+
 def tell(client, path, doc):
     print("[ERROR] %s: %s\n%s" % (doc["errorType"], doc["errorMessage"], "".join(doc["stackTrace"])), flush=True)
     client.ask("POST", path, json.dumps(doc).encode(),
@@ -78,6 +103,7 @@ def tell(client, path, doc):
 
 def main():
     client = Client(os.environ["AWS_LAMBDA_RUNTIME_API"])
+    logging.getLogger().addHandler(LogHandler())
     sys.path.insert(0, os.environ["LAMBDA_TASK_ROOT"])
     try:
         handler = load(os.environ["_HANDLER"])
@@ -96,6 +122,7 @@ def main():
             sys.exit("the Runtime API answers %d" % answer.status)
         context = Context(answer.headers)
         os.environ["_X_AMZN_TRACE_ID"] = answer.headers.get("Lambda-Runtime-Trace-Id") or ""
+        LogHandler.request_id = context.aws_request_id
         path = "/invocation/" + context.aws_request_id
         try:
             body, kind = encode(handler(json.loads(event), context))
