@@ -16,6 +16,10 @@ const notKept = "(not kept)"
 var secretWords = []string{"password", "passwd", "passphrase", "secret", "privatekey", "token", "credential",
 	"authorization", "apikey", "cookie", "signature", "sasljaas", "truststore", "keystore"}
 
+// secretNames are secrets without having such a word: accesskey is that of an HTTP
+// endpoint, beside which accesskeyid is public.
+var secretNames = []string{"accesskey"}
+
 // publicNames have one of those words and are public.
 var publicNames = []string{"tokenkeyname", "tokenkey", "tokensigningpublickeys", "credentialdurationseconds"}
 
@@ -143,7 +147,8 @@ func secretName(name string) bool {
 	if slices.Contains(publicNames, plain) {
 		return false
 	}
-	return slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(plain, w) })
+	return slices.Contains(secretNames, plain) ||
+		slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(plain, w) })
 }
 
 // text also looks into texts that are JSON, such as the body of a template.

@@ -61,7 +61,7 @@ func FuzzWithoutSecrets(f *testing.F) {
 func TestHidden(t *testing.T) {
 	const doc = `{"http":{"url":"https://h:1/5ecret?a=5ecret","headers":[{"key":"X-Own","value":"5ecret"}]},` +
 		`"kafka":{"topic":"shown","clientProperties":{"sasl.plain.password":"5ecret","sasl.plain.username":"shown"},` +
-		`"headers":[{"key":"a","value":"5ecret"}]},"splunk":{"token":"5ecret","AccessKey":"shown"},` +
+		`"headers":[{"key":"a","value":"5ecret"}]},"splunk":{"token":"5ecret","AccessKey":"5ecret","AccessKeyId":"shown"},` +
 		`"parameters":[{"name":"header X-Own","value":"5ecret"},{"name":"topic","value":"shown"}],` +
 		`"RequestConfiguration":{"CommonAttributes":[{"AttributeName":"a","AttributeValue":"5ecret"}]}}`
 	got := string(Hidden(json.RawMessage(doc)))
