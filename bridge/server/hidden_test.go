@@ -19,7 +19,8 @@ func TestViewersSeeNoSecrets(t *testing.T) {
 		`[{"AttributeName":"own","AttributeValue":"5ecret"}]},"RoleARN":"arn:aws:iam::000000000000:role/r",` +
 		`"S3Configuration":{"RoleARN":"arn:aws:iam::000000000000:role/r","BucketARN":"arn:aws:s3:::bucket"}}}`
 	firehose := func(op string) longRequest {
-		return longRequest{op, "firehose", "Firehose_20150804." + op, "POST", "/", `{"DeliveryStreamName":"d"}`}
+		return longRequest{name: op, service: "firehose", target: "Firehose_20150804." + op, method: "POST", path: "/",
+			body: `{"DeliveryStreamName":"d"}`}
 	}
 	made := firehose("CreateDeliveryStream")
 	made.body = destination

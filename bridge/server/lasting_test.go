@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -18,6 +19,9 @@ import (
 // A longRequest is one that lasts, by a connection of its own.
 type longRequest struct {
 	name, service, target, method, path, body string
+
+	answers chan<- string   // gets the status when the answer begins; nil: nobody asks
+	read    <-chan struct{} // what the answer has is read when it is closed; nil: at once
 }
 
 // begin sends a request and returns what its answer is when it has ended.
@@ -52,10 +56,16 @@ func (b *bridge) begin(k sigv4test.Key, l longRequest) (ended chan string) {
 			return
 		}
 		defer resp.Body.Close()
-		var all bytes.Buffer
-		if l.service == "s3" { // a client that reads nothing for a while, and then what is under way
-			time.Sleep(4500 * time.Millisecond)
+		if l.answers != nil {
+			l.answers <- resp.Status
 		}
+		if l.read != nil {
+			select {
+			case <-l.read:
+			case <-ctx.Done():
+			}
+		}
+		var all bytes.Buffer
 		if _, err = io.Copy(&all, resp.Body); err != nil {
 			all.Reset()
 			all.WriteString("broken off")
@@ -94,19 +104,34 @@ func TestLongRequestsEnd(t *testing.T) {
 	}
 	requests := func(consumer string) []longRequest {
 		return []longRequest{
-			{"a subscription", "kinesis", "Kinesis_20131202.SubscribeToShard", "POST", "/", `{"ConsumerARN":"` +
-				consumer + `","ShardId":"shardId-000000000000","StartingPosition":{"Type":"LATEST"}}`},
-			{"a long poll", "sqs", "AmazonSQS.ReceiveMessage", "POST", "/", `{"QueueUrl":"https://` +
-				b.https.Addr().String() + `/000000000000/work","WaitTimeSeconds":20}`},
-			{"an object", "s3", "", "GET", "/big/object", ""},
+			{name: "a subscription", service: "kinesis", target: "Kinesis_20131202.SubscribeToShard", method: "POST",
+				path: "/", body: `{"ConsumerARN":"` + consumer +
+					`","ShardId":"shardId-000000000000","StartingPosition":{"Type":"LATEST"}}`},
+			{name: "a long poll", service: "sqs", target: "AmazonSQS.ReceiveMessage", method: "POST", path: "/",
+				body: `{"QueueUrl":"https://` + b.https.Addr().String() + `/000000000000/work","WaitTimeSeconds":20}`},
+			{name: "an object", service: "s3", method: "GET", path: "/big/object"},
 		}
 	}
 	type under struct {
-		name, service string
-		ended         chan string
+		name, service  string
+		answers, ended <-chan string
 	}
 	var begun []under
 	var ends []func()
+	read := make(chan struct{})
+	begin := func(name string) (user string, k sigv4test.Key) {
+		user = strings.NewReplacer(" ", "-", "'", "").Replace(name)
+		k = b.user(user, people.Admin)
+		for _, l := range requests(b.consumer("s", user)) {
+			answers := make(chan string, 1)
+			if l.answers = answers; l.service == "s3" {
+				l.read = read
+			}
+			begun = append(begun, under{name + ": " + l.name, l.service, answers, b.begin(k, l)})
+		}
+		return user, k
+	}
+	begin("nothing is taken away")
 	const doc = `{"Statement":{"Effect":"Allow","Action":["kinesis:*","sqs:*","s3:*"],"Resource":"*"}}`
 	for _, c := range []struct {
 		name string
@@ -126,27 +151,34 @@ func TestLongRequestsEnd(t *testing.T) {
 			b.must("POST", "/v1/access-keys/"+key+"/rotate", `{"after_ns":1000000000}`, nil)
 		}},
 	} {
-		user := strings.NewReplacer(" ", "-", "'", "").Replace(c.name)
-		k := b.user(user, people.Admin)
-		for _, l := range requests(b.consumer("s", user)) {
-			begun = append(begun, under{c.name + ": " + l.name, l.service, b.begin(k, l)})
-		}
+		user, k := begin(c.name)
 		ends = append(ends, func() { c.end(user, k.ID) })
 	}
-	time.Sleep(1500 * time.Millisecond) // longer than until it is asked the first time
 	for _, u := range begun {
+		if u.service == "sqs" { // its answer begins when it ends
+			continue
+		}
 		select {
+		case got := <-u.answers:
+			if !strings.HasPrefix(got, "200") {
+				t.Fatalf("%s: %s", u.name, got)
+			}
 		case got := <-u.ended:
-			t.Fatalf("%s has ended too soon: %.300s", u.name, got)
-		default:
+			t.Fatalf("%s: %.300s", u.name, got)
 		}
 	}
 	for _, end := range ends {
 		end()
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
-	defer cancel()
+	// Who does not read is broken off too, and reads what is under way only then. The
+	// answer had begun, so that it counts as OK.
+	want := fmt.Sprintf("tidemill_aws_requests_total{code=\"OK\",operation=\"GetObject\"} %d\n", len(ends))
+	b.eventually("the objects are broken off", func() bool { return strings.Contains(b.metrics(), want) })
+	close(read)
 	for _, u := range begun {
+		if strings.HasPrefix(u.name, "nothing") { // which has been asked of as often as the others
+			continue
+		}
 		want := "AccessDenied"
 		if u.service == "s3" {
 			want = "broken off"
@@ -156,8 +188,18 @@ func TestLongRequestsEnd(t *testing.T) {
 			if !strings.Contains(got, want) {
 				t.Errorf("%s: %q", u.name, got)
 			}
-		case <-ctx.Done():
+		case <-time.After(patience):
 			t.Errorf("%s goes on", u.name)
 		}
+	}
+	for _, u := range begun[:2] { // the object may be read to its end by now
+		select {
+		case got := <-u.ended:
+			t.Errorf("%s has ended: %.300s", u.name, got)
+		default:
+		}
+	}
+	if got := <-begun[2].ended; !strings.HasPrefix(got, "200") {
+		t.Errorf("%s: %.300s", begun[2].name, got)
 	}
 }
