@@ -1,12 +1,13 @@
 package functions
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/lambda"
@@ -96,12 +97,15 @@ func (d *Destinations) enqueue(ctx context.Context, name string, record []byte) 
 	return q.Send(ctx, []*queue.Message{{Body: text, Sender: "lambda"}})[0]
 }
 
-// message is a record, JSON, in characters that a message may have. The others stand in
-// texts, which have another way to write them, or are no UTF-8.
+// forbidden are characters that JSON has and a message may not, and how JSON writes them else.
+var forbidden = strings.NewReplacer("\uFFFE", `\ufffe`, "\uFFFF", `\uffff`)
+
+// message is a record, JSON, in characters that a message may have. What is no UTF-8 is
+// replaced as readers of JSON do.
 func message(record []byte) string {
-	record = bytes.ToValidUTF8(record, []byte("\uFFFD"))
-	for _, c := range []struct{ from, to string }{{"\uFFFE", `\ufffe`}, {"\uFFFF", `\uffff`}} {
-		record = bytes.ReplaceAll(record, []byte(c.from), []byte(c.to))
+	text := string(record)
+	if !utf8.ValidString(text) {
+		text = string([]rune(text))
 	}
-	return string(record)
+	return forbidden.Replace(text)
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -28,7 +29,7 @@ func (o *object) Put(_ context.Context, bucket, key string, write func(io.Writer
 }
 
 // queues of a log in memory: results, which takes 1 KiB a message, and ordered.fifo.
-func queues(t *testing.T) *queue.Service {
+func queues(t testing.TB) *queue.Service {
 	t.Helper()
 	log, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -95,7 +96,7 @@ func TestSendToQueue(t *testing.T) {
 	for record, want := range map[string]string{
 		`{"a":"ü\u0001"}`:                           "ü\x01",
 		"{\"a\":\"\uFFFE\uFFFF\"}":                  "\uFFFE\uFFFF",
-		"{\"a\":\"x\xff\xfe\"}":                     "x\uFFFD",
+		"{\"a\":\"x\xff\xfe\"}":                     "x\uFFFD\uFFFD",
 		`{"a":"` + strings.Repeat("x", 1016) + `"}`: strings.Repeat("x", 1016),
 	} {
 		if err := d.Send(t.Context(), queueARN+"results", "id", []byte(record)); err != nil {
@@ -139,4 +140,28 @@ func TestRight(t *testing.T) {
 			t.Errorf("%s: %q, %v, want %q", c.to, got, err, c.want)
 		}
 	}
+}
+
+// Any JSON becomes a message of the same JSON, which a queue takes.
+func FuzzMessage(f *testing.F) {
+	f.Add([]byte(`{"a":"ü\u0001"}`))
+	f.Add([]byte("{\"a\":\"\uFFFE \xff \uFFFF\"}"))
+	f.Add([]byte("[1, \"\\\\\uFFFE\"]"))
+	q, err := queues(f).Get("results")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, record []byte) {
+		var want, got any
+		if json.Unmarshal(record, &want) != nil {
+			t.Skip()
+		}
+		text := message(record)
+		if err := json.Unmarshal([]byte(text), &got); err != nil || !reflect.DeepEqual(got, want) {
+			t.Fatalf("%q became %q: %v", record, text, err)
+		}
+		if err := q.Stage(nil, &queue.Message{Body: text}); err != nil && len(text) <= q.Config().MaxMessage {
+			t.Fatalf("%q: %v", text, err)
+		}
+	})
 }
