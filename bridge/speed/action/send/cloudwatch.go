@@ -26,7 +26,11 @@ func addCloudWatch(o *Options, add adding) {
 			if err != nil {
 				return each(len(run), err)
 			}
-			return putLogs(ctx, c, run)
+			put := func(run deliveries) []error { return putLogs(ctx, c, run) }
+			if run[0].Parameter("batchMode") == "true" { // events that were taken would double
+				return put(run)
+			}
+			return apart(run, put)
 		})
 	})
 }
@@ -68,14 +72,14 @@ func metrics(o *Options) do {
 			if err != nil {
 				return each(len(run), err)
 			}
-			return apart(run, func(run deliveries) error {
+			return apart(run, func(run deliveries) []error {
 				data := make([]cloudwatch.Datum, len(run))
 				for i, d := range run {
 					if data[i], err = datum(d); err != nil {
-						return asPermanent(err)
+						return each(len(run), asPermanent(err))
 					}
 				}
-				return c.Put(ctx, run[0].Parameter("metricNamespace"), data)
+				return each(len(run), c.Put(ctx, run[0].Parameter("metricNamespace"), data))
 			})
 		})
 	}

@@ -23,13 +23,15 @@ func addQueues(o *Options, add adding) {
 			if err != nil {
 				return each(len(run), err)
 			}
-			ms := make([]sqs.Message, len(run))
-			for i, d := range run {
-				if ms[i].Body = string(d.Data); sqs.IsFIFO(queue) {
-					ms[i].Group, ms[i].ID = group(d), d.ID
+			return apart(run, func(run deliveries) []error {
+				ms := make([]sqs.Message, len(run))
+				for i, d := range run {
+					if ms[i].Body = string(d.Data); sqs.IsFIFO(queue) {
+						ms[i].Group, ms[i].ID = group(d), d.ID
+					}
 				}
-			}
-			return c.Send(ctx, queue, ms)
+				return c.Send(ctx, queue, ms)
+			})
 		})
 	})
 	together, bytes := sns.MaxMessages, sns.MaxBytes
@@ -61,14 +63,16 @@ func publishElsewhere(o *Options) do {
 			if err != nil {
 				return each(len(run), err)
 			}
-			ms := make([]sns.Message, len(run))
-			for i, d := range run {
-				ms[i] = sns.Message{Text: string(d.Data), JSON: d.Parameter("messageFormat") == "JSON"}
-				if sqs.IsFIFO(target) {
-					ms[i].Group, ms[i].ID = group(d), d.ID
+			return apart(run, func(run deliveries) []error {
+				ms := make([]sns.Message, len(run))
+				for i, d := range run {
+					ms[i] = sns.Message{Text: string(d.Data), JSON: d.Parameter("messageFormat") == "JSON"}
+					if sqs.IsFIFO(target) {
+						ms[i].Group, ms[i].ID = group(d), d.ID
+					}
 				}
-			}
-			return c.Publish(ctx, target, ms)
+				return c.Publish(ctx, target, ms)
+			})
 		})
 	}
 }

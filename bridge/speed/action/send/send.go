@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -261,15 +262,21 @@ func each(n int, err error) []error {
 	return errs
 }
 
-// apart does a run in one call that takes all or nothing. If that is refused for
-// good, the fault may be one delivery's: then each is done by itself.
-func apart(run deliveries, f func(run deliveries) error) []error {
-	err := f(run)
-	if len(run) == 1 || err == nil || !errors.Is(final(err), action.ErrPermanent) {
-		return each(len(run), err)
+// apart does a run in one call. If that is refused for good as a whole, the fault may
+// be one delivery's: then each is done by itself.
+func apart(run deliveries, f func(run deliveries) []error) []error {
+	errs := f(run)
+	if len(run) == 1 || slices.ContainsFunc(errs, ofPart) {
+		return errs
 	}
-	return runs(run, func(*action.Delivery) string { return "" }, 1, 0,
-		func(one deliveries) []error { return []error{f(one)} })
+	return runs(run, func(*action.Delivery) string { return "" }, 1, 0, f)
+}
+
+// ofPart says whether the error of a part of a call says that the call was not refused
+// for good as a whole.
+func ofPart(err error) bool {
+	e, part := errors.AsType[*awsapi.PartError](err)
+	return part && e.Status == 0 || errors.Is(err, logs.ErrRejected) || !permanent(final(err))
 }
 
 // clients makes a service's client for each region and role that deliveries name.

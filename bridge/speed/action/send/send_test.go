@@ -106,6 +106,9 @@ func TestPartsOfABatch(t *testing.T) {
 	record := func(text string) *action.Delivery {
 		return delivery("kinesis", text, "streamName", "s", "partitionKey", "k")
 	}
+	put := func(text string) *action.Delivery {
+		return delivery("firehose", text, "deliveryStreamName", "s", "batchMode", "false")
+	}
 	for _, c := range []struct {
 		name    string
 		ds      []*action.Delivery
@@ -117,6 +120,22 @@ func TestPartsOfABatch(t *testing.T) {
 			`200 {"FailedRecordCount":1,"Records":[{"SequenceNumber":"1"},` +
 				`{"ErrorCode":"ProvisionedThroughputExceededException","ErrorMessage":"slow"},{"SequenceNumber":"2"}]}`},
 			"done again done", 1},
+		{"one record for which all are refused", []*action.Delivery{record("a"), record("b")}, []string{
+			`400 {"__type":"ValidationException"}`, `200 {"SequenceNumber":"1"}`, `400 {"__type":"ValidationException"}`},
+			"done never", 3},
+		{"one message for which all are refused", []*action.Delivery{queued("http://q/1/a", "x"),
+			queued("http://q/1/a", "y")}, []string{`400 {"__type":"InvalidMessageContents"}`, `200 {"MessageId":"m"}`,
+			`400 {"__type":"InvalidMessageContents"}`}, "done never", 3},
+		{"one notice for which all are refused", []*action.Delivery{noted("x"), noted("y")}, []string{
+			`400 <ErrorResponse><Error><Code>InvalidParameter</Code></Error></ErrorResponse>`,
+			`200 <PublishResponse><PublishResult><MessageId>m</MessageId></PublishResult></PublishResponse>`,
+			`400 <ErrorResponse><Error><Code>InvalidParameter</Code></Error></ErrorResponse>`}, "done never", 3},
+		{"one line for which all are refused", []*action.Delivery{log("1000"), log("2000")}, []string{
+			`400 {"__type":"InvalidParameterException"}`, `200 {}`, `400 {"__type":"InvalidParameterException"}`},
+			"done never", 3},
+		{"one put for which all are refused", []*action.Delivery{put("a"), put("b")}, []string{
+			`400 {"__type":"ValidationException"}`, `200 {"RecordId":"1"}`, `400 {"__type":"ValidationException"}`},
+			"done never", 3},
 		{"an answer that leaves one out", []*action.Delivery{record("a"), record("b")},
 			[]string{`200 {"Records":[{"SequenceNumber":"1"}]}`}, "again again", 1},
 		{"an answer that is none", []*action.Delivery{record("a")}, []string{`200 <html>`}, "again", 1},

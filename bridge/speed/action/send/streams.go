@@ -26,11 +26,13 @@ func addStreams(o *Options, add adding) {
 			if err != nil {
 				return each(len(run), err)
 			}
-			rs := make([]kinesis.Record, len(run))
-			for i, d := range run {
-				rs[i] = kinesis.Record{Key: d.Parameter("partitionKey"), Data: d.Data}
-			}
-			return c.Put(ctx, run[0].Parameter("streamName"), rs)
+			return apart(run, func(run deliveries) []error {
+				rs := make([]kinesis.Record, len(run))
+				for i, d := range run {
+					rs[i] = kinesis.Record{Key: d.Parameter("partitionKey"), Data: d.Data}
+				}
+				return c.Put(ctx, run[0].Parameter("streamName"), rs)
+			})
 		})
 	})
 	buffers, known := newClients(o, "firehose", firehose.New), &remembered{}
@@ -41,7 +43,11 @@ func addStreams(o *Options, add adding) {
 				if err != nil {
 					return each(len(run), err)
 				}
-				return known.records(ctx, c, run)
+				put := func(run deliveries) []error { return known.records(ctx, c, run) }
+				if run[0].Parameter("batchMode") == "true" { // records that were taken would double
+					return put(run)
+				}
+				return apart(run, put)
 			})
 	})
 	add("iotAnalytics", 1, 128<<10, inOrder(channels(o)))
