@@ -16,17 +16,20 @@ import (
 func BenchmarkBulk(b *testing.B) {
 	const rows = 20_000
 	url := counterpart.OpenSearch(b)
-	r, err := http.NewRequestWithContext(b.Context(), http.MethodPut, url+"/readings",
-		strings.NewReader(`{"settings":{"number_of_replicas":0,"number_of_shards":1}}`))
-	if err != nil {
-		b.Fatal(err)
+	ask := func(method, path, body string) {
+		r, err := http.NewRequestWithContext(b.Context(), method, url+path, strings.NewReader(body))
+		if err != nil {
+			b.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/json")
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil || resp.StatusCode != http.StatusOK {
+			b.Fatal(resp, err)
+		}
+		resp.Body.Close()
 	}
-	r.Header.Set("Content-Type", "application/json")
-	resp, err := http.DefaultClient.Do(r)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		b.Fatal(resp, err)
-	}
-	resp.Body.Close()
+	ask(http.MethodGet, "/_cluster/health?wait_for_status=yellow&timeout=60s", "") // before it takes no index
+	ask(http.MethodPut, "/readings", `{"settings":{"number_of_replicas":0,"number_of_shards":1}}`)
 	c := New(Options{URL: url, HTTP: http.DefaultClient})
 	n, bytes := 0, 0
 	for b.Loop() {
