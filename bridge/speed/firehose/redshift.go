@@ -211,20 +211,10 @@ func (p *plan) loadName(c *Config) string {
 	return time.UnixMilli(p.At).UTC().Format("2006/01/02/15/") + c.Name + "-" + p.ID
 }
 
-// A manifest names objects as COPY … MANIFEST reads them.
-type manifest struct {
-	Entries []manifestEntry `json:"entries"`
-}
-
-type manifestEntry struct {
-	URL       string `json:"url"`
-	Mandatory bool   `json:"mandatory"`
-}
-
 // skip writes a manifest of what is not loaded. It waits for as long as that cannot
 // be written.
 func (d *stream) skip(ctx context.Context, c *Config, p *plan, n counts, why error) ([]Failed, error) {
-	raw, err := json.Marshal(manifest{[]manifestEntry{{"s3://" + p.Bucket + "/" + p.Key, true}}})
+	raw, err := warehouse.ManifestOf(p.Bucket, p.Key)
 	if err != nil {
 		return nil, err
 	}
@@ -264,7 +254,7 @@ func (d *stream) driveManifest(ctx context.Context, c *Config, f Failed) error {
 	if err != nil {
 		return err
 	}
-	var m manifest
+	var m warehouse.Manifest
 	if err := json.Unmarshal(raw, &m); err != nil {
 		return fmt.Errorf("manifest %s: %w", f.Key, err)
 	}

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/tidemill/tidemill/bridge/speed/sink/warehouse"
 )
 
 // A redshiftStandIn speaks PostgreSQL's protocol and says that it is Redshift, which
@@ -159,7 +161,7 @@ func (r *redshiftStandIn) load(sql string) string {
 	at, _, _ := strings.Cut(rest, "'")
 	r.objects.mu.Lock()
 	defer r.objects.mu.Unlock()
-	var m manifest
+	var m warehouse.Manifest
 	if err := json.Unmarshal(r.objects.objects[at], &m); err != nil {
 		return "S3ServiceException: the manifest " + at + ": " + err.Error()
 	}

@@ -1,6 +1,9 @@
 package awsapi
 
-import "fmt"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Whole completes the errors of a batch's parts: err is the whole call's. An
 // answer that does not tell of each part is no answer to any, since those that it
@@ -16,4 +19,33 @@ func Whole(parts []error, told int, err error) []error {
 		parts[i] = err
 	}
 	return parts
+}
+
+// A FailedEntry is what the answer to a batch of SQS or SNS has of an entry that was
+// not taken. The ID is its place in the batch, as the request named it.
+type FailedEntry struct {
+	ID            string `json:"Id" xml:"Id"`
+	Code, Message string
+	SenderFault   bool
+}
+
+// ByID is Whole of such an answer: successful entries were taken, failed were not.
+func ByID(parts []error, successful int, failed []FailedEntry, err error) []error {
+	told := successful
+	for _, f := range failed {
+		i, notOurs := strconv.Atoi(f.ID)
+		if notOurs == nil && i >= 0 && i < len(parts) && parts[i] == nil {
+			parts[i] = &PartError{Code: f.Code, Message: f.Message, Sender: f.SenderFault}
+			told++
+		}
+	}
+	return Whole(parts, told, err)
+}
+
+// Bytes is data that is written as "" and not as null if there is none.
+func Bytes(data []byte) []byte {
+	if data == nil {
+		return []byte{}
+	}
+	return data
 }

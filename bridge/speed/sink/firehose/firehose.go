@@ -32,7 +32,7 @@ func (c *Client) Put(ctx context.Context, stream string, data []byte) error {
 	return c.api.Call(ctx, "PutRecord", struct {
 		DeliveryStreamName string
 		Record             record
-	}{stream, record{some(data)}}, nil)
+	}{stream, record{awsapi.Bytes(data)}}, nil)
 }
 
 // PutBatch puts records in one request: at most MaxRecords of at most MaxBytes
@@ -43,7 +43,7 @@ func (c *Client) PutBatch(ctx context.Context, stream string, data [][]byte) []e
 		Records            []record
 	}{stream, make([]record, len(data))}
 	for i := range data {
-		in.Records[i].Data = some(data[i])
+		in.Records[i].Data = awsapi.Bytes(data[i])
 	}
 	var out struct {
 		FailedPutCount   int
@@ -64,12 +64,4 @@ func (c *Client) PutBatch(ctx context.Context, stream string, data [][]byte) []e
 		}
 	}
 	return awsapi.Whole(errs, told, err)
-}
-
-// some has no data written as "", not as null.
-func some(data []byte) []byte {
-	if data == nil {
-		return []byte{}
-	}
-	return data
 }

@@ -39,7 +39,7 @@ func New(c aws.Config) *Client { return &Client{kinesis.NewFromConfig(c)} }
 func (c *Client) Put(ctx context.Context, stream string, rs []Record) []error {
 	errs := make([]error, len(rs))
 	if len(rs) == 1 {
-		in := &kinesis.PutRecordInput{PartitionKey: &rs[0].Key, Data: some(rs[0].Data)}
+		in := &kinesis.PutRecordInput{PartitionKey: &rs[0].Key, Data: awsapi.Bytes(rs[0].Data)}
 		in.StreamName, in.StreamARN = Refer(stream)
 		_, errs[0] = c.api.PutRecord(ctx, in)
 		return errs
@@ -58,7 +58,7 @@ func (c *Client) PutRecords(ctx context.Context, stream string, rs []Record) (re
 	in := &kinesis.PutRecordsInput{Records: make([]types.PutRecordsRequestEntry, len(rs))}
 	in.StreamName, in.StreamARN = Refer(stream)
 	for i := range rs {
-		in.Records[i] = types.PutRecordsRequestEntry{PartitionKey: &rs[i].Key, Data: some(rs[i].Data)}
+		in.Records[i] = types.PutRecordsRequestEntry{PartitionKey: &rs[i].Key, Data: awsapi.Bytes(rs[i].Data)}
 	}
 	out, err := c.api.PutRecords(ctx, in)
 	if err != nil {
@@ -92,12 +92,4 @@ func Refer(stream string) (name, streamARN *string) {
 		return nil, &stream
 	}
 	return &stream, nil
-}
-
-// some gives the client data where there is none: it wants it.
-func some(data []byte) []byte {
-	if data == nil {
-		return []byte{}
-	}
-	return data
 }

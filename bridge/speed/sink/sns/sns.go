@@ -58,27 +58,11 @@ func (c *Client) Publish(ctx context.Context, target string, ms []Message) []err
 		ms[i].put(in, prefix)
 	}
 	var out struct {
-		Successful []struct{} `xml:"PublishBatchResult>Successful>member"`
-		Failed     []struct {
-			ID          string `xml:"Id"`
-			Code        string
-			Message     string
-			SenderFault bool
-		} `xml:"PublishBatchResult>Failed>member"`
+		Successful []struct{}           `xml:"PublishBatchResult>Successful>member"`
+		Failed     []awsapi.FailedEntry `xml:"PublishBatchResult>Failed>member"`
 	}
 	err := c.api.Query(ctx, "PublishBatch", in, &out)
-	done := 0
-	if err == nil {
-		done = len(out.Successful)
-		for _, f := range out.Failed {
-			i, notOurs := strconv.Atoi(f.ID)
-			if notOurs == nil && i >= 0 && i < len(ms) {
-				errs[i] = &awsapi.PartError{Code: f.Code, Message: f.Message, Sender: f.SenderFault}
-				done++
-			}
-		}
-	}
-	return awsapi.Whole(errs, done, err)
+	return awsapi.ByID(errs, len(out.Successful), out.Failed, err)
 }
 
 // put adds the message's parameters, whose names begin with prefix.

@@ -58,23 +58,8 @@ func (c *Client) Send(ctx context.Context, queue string, ms []Message) []error {
 	}
 	var out struct {
 		Successful []struct{}
-		Failed     []struct {
-			ID            string `json:"Id"`
-			Code, Message string
-			SenderFault   bool
-		}
+		Failed     []awsapi.FailedEntry
 	}
 	err := c.api.Call(ctx, "SendMessageBatch", map[string]any{"QueueUrl": queue, "Entries": entries}, &out)
-	done := 0
-	if err == nil {
-		done = len(out.Successful)
-		for _, f := range out.Failed {
-			i, notOurs := strconv.Atoi(f.ID)
-			if notOurs == nil && i >= 0 && i < len(ms) {
-				errs[i] = &awsapi.PartError{Code: f.Code, Message: f.Message, Sender: f.SenderFault}
-				done++
-			}
-		}
-	}
-	return awsapi.Whole(errs, done, err)
+	return awsapi.ByID(errs, len(out.Successful), out.Failed, err)
 }

@@ -1,6 +1,7 @@
 package warehouse
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -9,27 +10,40 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// A manifest tells Redshift which objects to load.
-type manifest struct {
-	Entries []entry `json:"entries"`
+// A Manifest tells Redshift's COPY … MANIFEST which objects to load.
+type Manifest struct {
+	Entries []ManifestEntry `json:"entries"`
 }
 
-type entry struct {
+// A ManifestEntry is one of the objects.
+type ManifestEntry struct {
 	URL       string `json:"url"`
 	Mandatory bool   `json:"mandatory"` // without it the load fails
 }
 
+// ManifestOf is the text of a manifest of objects of a bucket.
+func ManifestOf(bucket string, keys ...string) ([]byte, error) {
+	var m Manifest
+	for _, k := range keys {
+		m.Entries = append(m.Entries, ManifestEntry{"s3://" + bucket + "/" + k, true})
+	}
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(m)
+	return text.Bytes(), err
+}
+
 // copyManifest puts a manifest beside the objects and lets Redshift load them.
 func (w *Warehouse) copyManifest(ctx context.Context, tx pgx.Tx, name string, keys []string) error {
-	var m manifest
-	for _, k := range keys {
-		m.Entries = append(m.Entries, entry{"s3://" + w.Bucket + "/" + k, true})
+	text, err := ManifestOf(w.Bucket, keys...)
+	if err != nil {
+		return err
 	}
 	at := "manifests/" + name
-	err := w.Objects.Put(ctx, w.Bucket, at, func(to io.Writer) error {
-		enc := json.NewEncoder(to)
-		enc.SetEscapeHTML(false)
-		return enc.Encode(m)
+	err = w.Objects.Put(ctx, w.Bucket, at, func(to io.Writer) error {
+		_, err := to.Write(text)
+		return err
 	})
 	if err == nil {
 		_, err = tx.Exec(ctx, w.copyStatement(at), pgx.QueryExecModeSimpleProtocol)
