@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/sink/post"
 )
@@ -24,12 +25,12 @@ type Topic struct {
 const topicsTogether = 100
 
 // topic returns the bridge's own topic of an ARN.
-func (o *Options) topic(arn string) (Topic, bool) {
-	parts := strings.Split(arn, ":")
-	if len(parts) != 6 || parts[2] != "sns" {
+func (o *Options) topic(target string) (Topic, bool) {
+	name, ok := arn.Parse(target)
+	if !ok || name.Service != "sns" {
 		return Topic{}, false
 	}
-	t, own := o.Topics[parts[5]]
+	t, own := o.Topics[name.Resource]
 	return t, own
 }
 
