@@ -14,9 +14,9 @@ import (
 	"github.com/tidemill/tidemill/bridge/seal"
 )
 
-// A lastGood is the last good content of each file of bridge.d. The registry holds
-// it, sealed, since it may have passwords, so that a file that was damaged, or never synced by who wrote it, does not
-// take out at the next start what it declared.
+// A lastGood is the last good content of each file of bridge.d. A file that was
+// damaged, or never synced by who wrote it, then does not take out at the next start
+// what it declared. The registry holds the content, sealed, since it may have passwords.
 type lastGood struct {
 	registry registry.Store
 	seal     *seal.Key
