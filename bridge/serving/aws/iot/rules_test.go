@@ -178,7 +178,7 @@ func TestTopicRules(t *testing.T) {
 		{"PUT", "/rules/hot", "", 404, "UnknownOperationException", ""},
 		{"GET", "/rules/", "", 404, "UnknownOperationException", ""},
 		{"GET", "/rules/a%2Fb", "", 401, "UnauthorizedException", denied("a/b")},
-		{"GET", "s3:/bucket", "", 404, "UnknownOperationException", ""},
+		{"GET", "batch:/bucket", "", 404, "UnknownOperationException", ""},
 		{"POST", "/rules/big", strings.Repeat(" ", maxBody+1), 413, "RequestEntityTooLargeException", ""},
 	} {
 		got := b.ask(c.method, c.target, c.body)

@@ -153,7 +153,7 @@ func TestOrderOfChecks(t *testing.T) {
 		{"operation", jsonType, "{}", func(r *http.Request) {
 			unsigned(r)
 			r.Header.Set("X-Amz-Target", "Kinesis_20131202.Fly")
-		}, 400, `{"__type":"UnknownOperationException"}`},
+		}, 400, `{"__type":"UnknownOperationException","message":"Fly of kinesis is not served here"}`},
 		{"service", cborType, "\xa0", header("X-Amz-Target", "Kinesis_20131203.ListStreams"), 400,
 			`{"__type":"UnknownOperationException"}`},
 		{"signed twice", jsonType, `{"Limit":"x"}`, func(r *http.Request) {

@@ -110,6 +110,7 @@ func Service(o Options) *wire.Service {
 			Concurrent: row.concurrent, Run: answer(row), Resource: s.resource(row), Changes: row.changes(),
 			Asked: asked, Action: row.action()})
 	}
+	w.Operations = append(w.Operations, absent()...)
 	return w
 }
 

@@ -4,7 +4,48 @@ import (
 	"bytes"
 	"encoding/json"
 	"slices"
+
+	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 )
+
+// absent are operations that are not served, which guides and tools call: each is refused by its name,
+// with what to do instead.
+func absent() []wire.Operation {
+	const (
+		policy  = oneFunction + "/policy"
+		sources = "/2015-03-31/event-source-mappings"
+		layers  = "/2018-10-31/layers"
+		tags    = "/2017-03-31/tags/:arn"
+		url     = "/2021-10-31/functions/:name/url"
+
+		permission = "functions have no policies here: leave it out, rules call functions by the rights of " +
+			"who makes them"
+		source = "a rule's action or a delivery stream's processor calls the function instead"
+		layer  = "put a layer's files into the package"
+		tag    = "tags are given to CreateFunction alone"
+		public = "clients call Invoke"
+	)
+	var ops []wire.Operation
+	for _, row := range []struct{ name, method, path, instead string }{
+		{"AddPermission", "POST", policy, permission},
+		{"GetPolicy", "GET", policy, permission},
+		{"RemovePermission", "DELETE", policy + "/:statement", permission},
+		{"CreateEventSourceMapping", "POST", sources, source},
+		{"CreateEventSourceMapping", "POST", sources + "/", source},
+		{"ListEventSourceMappings", "GET", sources, source},
+		{"ListEventSourceMappings", "GET", sources + "/", source},
+		{"PublishLayerVersion", "POST", layers + "/:layer/versions", layer},
+		{"ListLayers", "GET", layers, layer},
+		{"TagResource", "POST", tags, tag},
+		{"ListTags", "GET", tags, tag},
+		{"UntagResource", "DELETE", tags, tag},
+		{"CreateFunctionUrlConfig", "POST", url, public},
+		{"GetFunctionUrlConfig", "GET", url, public},
+	} {
+		ops = append(ops, wire.Operation{Name: row.name, Method: row.method, Path: row.path, Absent: row.instead})
+	}
+	return ops
+}
 
 // A refusal is a member of CreateFunction and UpdateFunctionConfiguration that asks for
 // what the bridge does not do. It is refused rather than ignored: a function that runs

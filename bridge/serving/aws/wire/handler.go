@@ -128,6 +128,8 @@ func New(o Options) *Handler {
 	if rest.standard == nil {
 		rest.standard = &service{&Service{MaxBody: maxUnknownBody}, h.newPlaces(maxUnknown)}
 	}
+	// What is for nobody is asked for first: the others would take it by its path.
+	h.protocols = append([]protocol{newUnserved(h, byTarget, o.Services)}, h.protocols...)
 	return h
 }
 

@@ -135,8 +135,7 @@ func (p *awsJSON) find(x *exchange) error {
 	if t != nil {
 		of, x.service, x.op = t.JSON, t.service, t.actions[name]
 	}
-	kind, _, _ := strings.Cut(x.r.Header.Get("Content-Type"), ";")
-	kind = strings.TrimSpace(kind)
+	kind := contentType(x.r)
 	known := x.form.set(of, kind)
 	switch {
 	case x.r.ContentLength == 0 && x.op != nil:
@@ -153,18 +152,22 @@ func (p *awsJSON) find(x *exchange) error {
 			return errSerialization
 		}
 	}
-	if x.op == nil {
+	switch {
+	case x.op != nil:
+		return nil
+	case t == nil:
 		return errNoOperation
 	}
-	return nil
+	return Errorf(errNoOperation.Status, errNoOperation.Code, "%.60s of %s is not served here", name,
+		t.service.Name)
 }
 
 // set takes the form of a content type, and says whether the service has it.
-// What is not the service's JSON is answered in CBOR, as Kinesis does.
+// What is not the service's JSON is answered in CBOR, as Kinesis does, but for no service.
 func (f *form) set(of *JSON, kind string) bool {
 	json := kind == jsonPrefix+of.Version
 	f.codec, f.content, f.namespace = shape.CBOR, cborType, of.Namespace
-	if json || of.Target != "" && !of.CBOR {
+	if json || of.Target != "" && !of.CBOR || of.Target == "" && kind != cborType {
 		f.codec, f.content = shape.JSON, jsonPrefix+of.Version
 	}
 	return json || kind == cborType && (of.CBOR || of.Target == "")

@@ -26,8 +26,9 @@ func TestStages(t *testing.T) {
 			`ResourceNotFoundException {"message":"there is none"}`},
 		{"body over the service's", path(key.ID, "mill", "PUT", "/wheels/a", strings.Repeat("x", 4<<10+1)), "", 413,
 			`RequestEntityTooLargeException`},
-		{"service", path(key.ID, "s3", "GET", "/wheels/a", ""), "", 404,
-			`UnknownOperationException {"message":"unknown operation: the service s3 is not served here, want one of execute-api, gatedata, mill"}`},
+		{"service", path(key.ID, "boats", "GET", "/wheels/a", ""), "", 404, `UnknownOperationException ` +
+			`{"message":"unknown operation: GET /wheels/a: the service boats is not served here, want one of ` +
+			`execute-api, gatedata, loom, mill"}`},
 		{"another service's path", path(key.ID, "gatedata", "GET", "/wheels/a", ""), "", 404,
 			`GET /wheels/a is none that is served here; of gatedata there are Open"}`},
 		{"method", path(key.ID, "mill", "POST", "/wheels/a", ""), "", 404,
@@ -70,7 +71,7 @@ func TestStages(t *testing.T) {
 		{"no JSON before the operation", targeted("AKIAX", "Loom_2020.Fly", jsonType, `{`), "", 400,
 			`{"__type":"SerializationException"}`},
 		{"the operation before the key", targeted("AKIAX", "Loom_2020.Fly", jsonType, `{}`), "", 400,
-			`{"__type":"UnknownOperationException"}`},
+			`{"__type":"UnknownOperationException","message":"Fly of loom is not served here"}`},
 		{"1.0", targeted(key.ID, "OldLoom.Weave", json10Type, `{"Name":"a"}`), "", 200, `{"Name":"a"}`},
 		{"1.0's errors have a namespace", targeted(key.ID, "OldLoom.Weave", json10Type, `{}`), "", 400,
 			`{"__type":"com.example#ValidationException"`},

@@ -34,7 +34,9 @@ func (p *restJSON) add(s *service, all []*operation) {
 	for _, op := range all {
 		p.routes.add(op)
 		for _, name := range s.Signing {
-			p.names[name] = append(p.names[name], op.Name)
+			if op.Absent == "" && !slices.Contains(p.names[name], op.Name) { // it may have several paths
+				p.names[name] = append(p.names[name], op.Name)
+			}
 		}
 	}
 }
@@ -84,6 +86,8 @@ func (p *restJSON) read(x *exchange) (err error) {
 		x.op = nil
 		return fmt.Errorf("%w: %s %.200s is none that is served here; of %s there are %s", errUnknownOperation,
 			x.r.Method, x.r.URL.EscapedPath(), name, strings.Join(served, ", "))
+	case x.op.Absent != "":
+		return fmt.Errorf("%w: %s is not served here: %s", errUnknownOperation, x.op.Name, x.op.Absent)
 	}
 	x.Query = x.r.URL.Query()
 	for name, values := range x.Query {

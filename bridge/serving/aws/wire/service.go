@@ -36,7 +36,7 @@ type Service struct {
 	Operations []Operation
 }
 
-// An Operation answers one kind of request. Run or Stream is set.
+// An Operation answers one kind of request. Run, Stream or Absent is set.
 type Operation struct {
 	// Name is AWS's, "CreateTopicRule".
 	Name string
@@ -51,6 +51,9 @@ type Operation struct {
 	Read func(*Request) (any, error)
 	// Run does it. What it returns is written by Output.
 	Run func(*Request) (any, error)
+	// Absent is what to do in the place of an operation in RESTJSON that is not served, and
+	// has no Run: it is refused by its name. "": it is served.
+	Absent string
 	// Resource is the ARN of what the request is about, for policies; "*" for
 	// nothing in particular, as is nil. It is asked of callers alone that may not
 	// do it to everything.
