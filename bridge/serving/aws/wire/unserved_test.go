@@ -22,12 +22,14 @@ func TestUnserved(t *testing.T) {
 	}{
 		{"query", "sts", "POST", "/", "Action=GetCallerIdentity&Version=2011-06-15",
 			[]string{"Content-Type", formType + "; charset=utf-8"}, 400, "text/xml",
-			"<ErrorResponse><Error><Type>Sender</Type><Code>UnknownOperationException</Code><Message>unknown operation: " +
-				"GetCallerIdentity: the service sts " + wanted},
+			"<ErrorResponse><Error><Type>Sender</Type><Code>UnknownOperationException</Code>" +
+				"<Message>unknown operation: GetCallerIdentity: the service sts " + wanted},
 		{"EC2", "ec2", "POST", "/", "Action=DescribeInstances", []string{"Content-Type", formType}, 400, "text/xml",
-			"<Response><Errors><Error><Code>UnknownOperationException</Code><Message>unknown operation: DescribeInstances: "},
-		{"JSON 1.0", "dynamodb", "POST", "/", "{}", []string{"Content-Type", json10Type, "X-Amz-Target",
-			"D_2012.ListTables"},
+			"<Response><Errors><Error><Code>UnknownOperationException</Code>" +
+				"<Message>unknown operation: DescribeInstances: "},
+		{"JSON 1.0", "dynamodb", "POST", "/", "{}",
+			[]string{"Content-Type", json10Type, "X-Amz-Target",
+				"D_2012.ListTables"},
 			400, json10Type, `{"__type":"UnknownOperationException",` +
 				`"message":"unknown operation: ListTables: the service dynamodb ` + wanted},
 		{"JSON 1.1", "logs", "POST", "/", "{}", []string{"Content-Type", jsonType, "X-Amz-Target", "Logs_2014.Describe"},
@@ -54,8 +56,8 @@ func TestUnserved(t *testing.T) {
 			return r
 		}
 		w := answer(toy, request(key.Secret))
-		if w.Code != c.status || w.Header().Get("Content-Type") != c.kind || !strings.Contains(w.Body.String(), c.want) ||
-			c.kind == rpcCBORType && w.Header().Get(smithyHeader) != rpcCBOR {
+		if w.Code != c.status || w.Header().Get("Content-Type") != c.kind ||
+			!strings.Contains(w.Body.String(), c.want) || c.kind == rpcCBORType && w.Header().Get(smithyHeader) != rpcCBOR {
 			t.Errorf("%s: %d %v %s", c.name, w.Code, w.Header(), w.Body)
 		}
 		if w = answer(toy, request("wrong")); w.Header().Get("Content-Type") != c.kind ||
