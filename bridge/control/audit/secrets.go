@@ -89,20 +89,27 @@ func (c cleaner) clean(v any) (out any, changed bool) {
 var (
 	nameMembers  = []string{"key", "name", "Key", "Name", "AttributeName"}
 	valueMembers = []string{"value", "Value", "AttributeValue"}
-	sentNames    = []string{"headers", "commonattributes", "httpheaders"}
+	sentNames    = []string{"headers", "commonattributes", "httpheaders", "userproperties"}
 )
+
+// copyOptions are those of Redshift's COPY, a text that may have credentials in it.
+const copyOptions = "copyoptions"
+
+// copySecrets are in the names of options of COPY that are credentials, besides
+// secretWords (Redshift's guide for developers, authorization parameters).
+var copySecrets = []string{"accesskey", "symmetrickey"}
 
 // members takes the secrets out of an object. One of a name and a value is judged by
 // its name.
 func (c cleaner) members(m map[string]any) (changed bool) {
 	for _, of := range nameMembers {
 		name, ok := m[of].(string)
-		if ok && (secretName(name) || c.most && strings.Contains(plainName(name), "header")) {
+		if ok && (secretName(name) || c.most && sentName(name)) {
 			changed = c.values(m) || changed
 		}
 	}
 	for name, v := range m {
-		if secretName(name) && v != nil && v != c.mark {
+		if c.secretMember(name, v) && v != nil && v != c.mark {
 			m[name], changed = c.mark, true
 			continue
 		}
@@ -117,6 +124,21 @@ func (c cleaner) members(m map[string]any) (changed bool) {
 		m[name], changed = x, changed || more
 	}
 	return changed
+}
+
+// sentName says whether a pair of that name is sent with each request: a header, or
+// one of the properties that a republished message has.
+func sentName(name string) bool {
+	plain := plainName(name)
+	return strings.Contains(plain, "header") || strings.HasPrefix(plain, "userproperties") || plain == "correlationdata"
+}
+
+// secretMember says whether all of a member is a secret.
+func (c cleaner) secretMember(name string, v any) bool {
+	if text, ok := v.(string); ok && plainName(name) == copyOptions {
+		return hasWord(plainName(text), secretWords) || hasWord(plainName(text), copySecrets)
+	}
+	return secretName(name) || c.most && plainName(name) == "correlationdata"
 }
 
 // values takes the values out of an object of a name and a value.
@@ -147,8 +169,11 @@ func secretName(name string) bool {
 	if slices.Contains(publicNames, plain) {
 		return false
 	}
-	return slices.Contains(secretNames, plain) ||
-		slices.ContainsFunc(secretWords, func(w string) bool { return strings.Contains(plain, w) })
+	return slices.Contains(secretNames, plain) || hasWord(plain, secretWords)
+}
+
+func hasWord(plain string, words []string) bool {
+	return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(plain, w) })
 }
 
 // text also looks into texts that are JSON, such as the body of a template.
@@ -161,8 +186,8 @@ func (c cleaner) text(s string) (any, bool) {
 			return string(text), true
 		}
 	}
-	if c.most && (strings.HasPrefix(s, "http://") || strings.HasPrefix(s, "https://")) {
-		return c.host(s)
+	if scheme, _, ok := strings.Cut(s, "://"); ok && c.most && isHTTP(strings.TrimSpace(scheme)) {
+		return c.host(strings.TrimSpace(s))
 	}
 	if strings.Contains(s, "://") && strings.Contains(s, "@") {
 		u, err := url.Parse(s)
@@ -177,6 +202,12 @@ func (c cleaner) text(s string) (any, bool) {
 	return s, false
 }
 
+// isHTTP says whether URLs of a scheme are of HTTP: upper and lower case are the same
+// (RFC 3986 section 3.1).
+func isHTTP(scheme string) bool {
+	return strings.EqualFold(scheme, "http") || strings.EqualFold(scheme, "https")
+}
+
 // host is a URL of which only the host is shown: what comes behind may be what lets in.
 func (c cleaner) host(s string) (any, bool) {
 	u, err := url.Parse(s)
@@ -184,7 +215,7 @@ func (c cleaner) host(s string) (any, bool) {
 		return c.mark, true
 	}
 	bare := u.Scheme + "://" + u.Host
-	if s == bare || s == bare+"/" {
+	if strings.EqualFold(s, bare) || strings.EqualFold(s, bare+"/") {
 		return s, false
 	}
 	return bare + "/" + c.mark, true

@@ -21,6 +21,9 @@ func TestWithoutSecrets(t *testing.T) {
 		{`{"tokenKeyName":"t","tokenSigningPublicKeys":{"a":"b"}}`, `{"tokenKeyName":"t","tokenSigningPublicKeys":{"a":"b"}}`},
 		{`{"certificateOwnershipToken":"x"}`, `{"certificateOwnershipToken":"(not kept)"}`},
 		{`{"secretAccessKey":null}`, `{"secretAccessKey":null}`},
+		{`{"CopyOptions":"JSON 'auto' CREDENTIALS 'aws_access_key_id=a;aws_secret_access_key=b'"}`,
+			`{"CopyOptions":"(not kept)"}`},
+		{`{"CopyOptions":"JSON 'auto' GZIP"}`, `{"CopyOptions":"JSON 'auto' GZIP"}`},
 		{`{"credentialDurationSeconds":900}`, `{"credentialDurationSeconds":900}`},
 	} {
 		if got := string(withoutSecrets(json.RawMessage(c.in))); got != c.want {
@@ -68,6 +71,22 @@ func TestHidden(t *testing.T) {
 	if strings.Contains(got, "5ecret") || strings.Count(got, "shown") != strings.Count(doc, "shown") ||
 		!strings.Contains(got, `"https://h:1/(hidden)"`) {
 		t.Error(got)
+	}
+	for _, doc := range []string{
+		`{"http":{"url":"HTTPS://h/p?k=5ecret"}}`, `{"http":{"url":" hTTps://h/5ecret"}}`,
+		`{"EndpointConfiguration":{"Url":"HTTPS://h/x?tok=5ecret"}}`, `{"HECEndpoint":"Http://h/5ecret"}`,
+		`{"CopyOptions":"CREDENTIALS 'aws_secret_access_key=5ecret'"}`, `{"CopyOptions":"master_symmetric_key '5ecret'"}`,
+		`{"headers":{"userProperties":[{"key":"k","value":"5ecret"}],"correlationData":"5ecret"}}`,
+		`[{"name":"userProperties.k","value":"5ecret"},{"name":"correlationData","value":"5ecret"}]`,
+	} {
+		if got := string(Hidden(json.RawMessage(doc))); strings.Contains(got, "5ecret") {
+			t.Error(got)
+		}
+	}
+	for _, doc := range []string{`{"url":"HTTPS://H"}`, `{"headers":{"contentType":"a/b"}}`} {
+		if got := string(Hidden(json.RawMessage(doc))); got != doc {
+			t.Error(got)
+		}
 	}
 	if got := string(Hidden(json.RawMessage(`{`))); got != "null" {
 		t.Error(got)
