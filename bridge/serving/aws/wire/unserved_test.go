@@ -43,8 +43,8 @@ func TestUnserved(t *testing.T) {
 		{"REST in XML", "route53", "GET", "/2013-04-01/hostedzone", "", nil, 400, "text/xml", "<ErrorResponse><Error>"},
 		{"REST in JSON", "batch", "GET", "/v1/things", "", nil, 404, "application/json",
 			`{"message":"unknown operation: GET /v1/things: the service batch ` + wanted + `"}`},
-		{"a served service's former protocol", "loom", "POST", "/1/q", "Action=Weave", []string{"Content-Type", formType},
-			400, "text/xml", "unknown operation: loom is served in JSON alone"},
+		{"a served service's former protocol", "loom", "POST", "/1/q", "Action=Weave",
+			[]string{"Content-Type", formType}, 400, "text/xml", "unknown operation: loom is served in JSON alone"},
 	} {
 		toy := newToy(nil)
 		request := func(secret string) *http.Request {
@@ -52,12 +52,14 @@ func TestUnserved(t *testing.T) {
 			for i := 0; i < len(c.header); i += 2 {
 				r.Header.Set(c.header[i], c.header[i+1])
 			}
-			sigv4test.Sign(r, []byte(c.body), sigv4test.Key{ID: "AKIAHELD", Secret: secret}, "r", c.service, time.Now())
+			held := sigv4test.Key{ID: "AKIAHELD", Secret: secret}
+			sigv4test.Sign(r, []byte(c.body), held, "r", c.service, time.Now())
 			return r
 		}
 		w := answer(toy, request(key.Secret))
 		if w.Code != c.status || w.Header().Get("Content-Type") != c.kind ||
-			!strings.Contains(w.Body.String(), c.want) || c.kind == rpcCBORType && w.Header().Get(smithyHeader) != rpcCBOR {
+			!strings.Contains(w.Body.String(), c.want) ||
+			c.kind == rpcCBORType && w.Header().Get(smithyHeader) != rpcCBOR {
 			t.Errorf("%s: %d %v %s", c.name, w.Code, w.Header(), w.Body)
 		}
 		if w = answer(toy, request("wrong")); w.Header().Get("Content-Type") != c.kind ||
