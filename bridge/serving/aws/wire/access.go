@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
@@ -38,7 +39,8 @@ type anybody struct{}
 func (anybody) Principal() string { return "anybody" }
 func (anybody) Owner() string     { return "anybody" }
 
-// An Authorizer decides what callers may do. It is asked twice about a request.
+// An Authorizer decides what callers may do. It is asked twice about a request, and
+// again about one that lasts.
 // Several goroutines ask at once.
 type Authorizer interface {
 	// Admit is asked before the body is read, with no Resource: it returns an
@@ -109,12 +111,21 @@ func (x *exchange) admit() (err error) {
 	case x.service.Unsigned != nil: // whoever is known learns that there is no such operation
 		return nil
 	}
+	x.admitted = time.Now()
 	x.mayAll, err = x.h.authorizer.Admit(x.question(action, ""))
 	return err
 }
 
-// authorize asks about each resource.
+// prompt is how long after admit its answer is believed. Most bodies have come by
+// then. Our choice.
+const prompt = 100 * time.Millisecond
+
+// authorize asks about each resource, and of a request whose body was slow to come
+// again what admit asked: the right may have ended since.
 func (x *exchange) authorize() error {
+	if !x.public && time.Since(x.admitted) > prompt {
+		return x.stillMay(&x.Request)
+	}
 	if x.mayAll || x.op.Judges {
 		return nil
 	}

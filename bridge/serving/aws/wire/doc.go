@@ -12,7 +12,8 @@
 //	check       the signature over the body
 //	place       one of those that the service has for requests under way
 //	read        what the operation takes, out of the body or the path
-//	authorize   may the caller do it to this resource? (Authorizer.Authorize)
+//	authorize   may the caller do it to this resource? (Authorizer.Authorize), and still
+//	            at all, if the body took more than 100 ms?
 //	operate     Run, or Stream
 //	answer      in the protocol of the request
 //

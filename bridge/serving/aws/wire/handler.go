@@ -153,6 +153,7 @@ type exchange struct {
 	op       *operation        // nil: not known
 	who      sigv4.Identity    // by its signature, which may not hold
 	mayAll   bool              // the caller may do the operation to everything
+	admitted time.Time         // when admit asked; 0: it did not
 	status   int               // of the answer
 	form     form              // of JSON protocols
 	peeked   bool              // the body was read before the signature was
