@@ -16,7 +16,7 @@ import (
 type ChannelInfo struct {
 	Name      string        `json:"name"`
 	Messages  uint64        `json:"messages"`     // that are kept
-	Ever      uint64        `json:"ever"`         // added, twins of a message too
+	Ever      uint64        `json:"ever"`         // added, what came twice counts twice
 	Bytes     int64         `json:"bytes"`        // of what is kept
 	Retention time.Duration `json:"retention_ns"` // 0: no limit
 	MaxBytes  int64         `json:"max_bytes"`    // 0: no limit
