@@ -1,6 +1,7 @@
 package counterpart
 
 import (
+	"crypto/rand"
 	_ "embed"
 	"os"
 	"os/exec"
@@ -22,8 +23,9 @@ func OpenSearch(t testing.TB) (url string) {
 		t.Fatal(err)
 	}
 	dir := Jars(t, "opensearch", pom)
-	// A port that it is given ends it in silence.
+	// A port that it is given ends it in silence. Nodes on this machine that have the name
+	// of a cluster in common join each other.
 	return "http://" + Run(t, exec.Command("java", "-Xmx512m", "-cp", dir+"/*",
 		"org.codelibs.opensearch.runner.OpenSearchRunner", "-basePath", t.TempDir(), "-numOfNode", "1", "-clusterName",
-		"tidemill", "-useLogger"), regexp.MustCompile(`HttpServerTransport\s*\] publish_address \{(127[^}]+)\}`))
+		"tidemill-"+rand.Text(), "-useLogger"), regexp.MustCompile(`HttpServerTransport\s*\] publish_address \{(127[^}]+)\}`))
 }

@@ -133,6 +133,15 @@ func TestEscapes(t *testing.T) {
 	check()
 }
 
+// What is made is what the caller was asked about.
+func TestOneName(t *testing.T) {
+	ask := asker(t, nil)
+	const destination = `"ExtendedS3DestinationConfiguration":{"BucketARN":"arn:aws:s3:::lake"`
+	ask("CreateDeliveryStream", `{`+named+`,"deliverystreamname":"b",`+destination+`}}`, 400, "unknown member")
+	ask("CreateDeliveryStream", `{`+named+`,`+destination+`,"Prefix":"x\"},\"DeliveryStreamName\":\"c\",\"y\":{\""}}`,
+		200, `deliverystream/a"`)
+}
+
 // An audit that remembers what it was told.
 type remembered struct{ all []string }
 

@@ -167,6 +167,16 @@ func TestStates(t *testing.T) {
 	})
 }
 
+// Whoever may make a has not made b.
+func TestAnotherName(t *testing.T) {
+	s, _, done := opened(t, vfs.NewMem())
+	defer done()
+	_, err := s.Create(t.Context(), "", &CreateInput{Ref: of("a")}, []byte(strings.Replace(made, "NAME", "b", 1)))
+	if err == nil || !strings.Contains(err.Error(), `"a" and "b"`) {
+		t.Error(err)
+	}
+}
+
 // What was answered is there after a restart: the delivery stream, its version,
 // tags and encryption, and one that was to be deleted goes.
 func TestRestart(t *testing.T) {

@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -16,12 +17,9 @@ func invalid(err error) *Error { return errorf(InvalidArgument, "%.4000s", err.E
 // Create is CreateDeliveryStream: body is its document, in holds what is left to
 // check of it.
 func (s *Service) Create(_ context.Context, region string, in *CreateInput, body []byte) (*CreateOutput, error) {
-	c, err := firehose.ParseRequest(body)
+	c, err := s.parse(in.Name(), body)
 	if err != nil {
-		return nil, invalid(err)
-	}
-	if err := s.streams.Check(c); err != nil {
-		return nil, invalid(err)
+		return nil, err
 	}
 	tags, err := addTags(nil, in.Tags)
 	if err != nil {
@@ -50,6 +48,23 @@ func (s *Service) Create(_ context.Context, region string, in *CreateInput, body
 	}
 	arn := s.ARN(region, c.Name)
 	return &CreateOutput{&arn}, nil
+}
+
+// parse reads and checks the document of the delivery stream name, for which the
+// caller has the right: another reader of JSON may find another name in it, if it has
+// one twice, or once in other letters.
+func (s *Service) parse(name string, doc []byte) (*firehose.Config, error) {
+	c, err := firehose.ParseRequest(doc)
+	if err == nil {
+		err = s.streams.Check(c)
+	}
+	if err == nil && c.Name != name {
+		err = fmt.Errorf("DeliveryStreamName: it is there twice: %q and %q", name, c.Name)
+	}
+	if err != nil {
+		return nil, invalid(err)
+	}
+	return c, nil
 }
 
 // compact leaves out of a document what is kept beside it.
@@ -163,12 +178,9 @@ func (s *Service) Update(_ context.Context, in *UpdateInput, body []byte) (*Empt
 		if err != nil {
 			return invalid(err)
 		}
-		c, err := firehose.ParseRequest(doc)
+		c, err := s.parse(in.Name(), doc)
 		if err != nil {
-			return invalid(err)
-		}
-		if err := s.streams.Check(c); err != nil {
-			return invalid(err)
+			return err
 		}
 		if err := mayFollow(f.config, c); err != nil {
 			return err
