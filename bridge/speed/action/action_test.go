@@ -181,9 +181,11 @@ func drained(t *testing.T, box string, o *objects, age, length time.Duration, na
 		t.Fatal(err)
 	}
 	var gaveUp []string
+	var told strings.Builder
 	boxes := NewOutboxes(store)
 	x := NewDrainer(boxes, Options{
-		Objects: o, Republish: nobody{}, GiveUp: 24 * time.Hour, Log: slog.New(slog.DiscardHandler), Tried: tried,
+		Objects: o, Republish: nobody{}, GiveUp: 24 * time.Hour, Tried: tried,
+		Log: slog.New(slog.NewTextHandler(&told, nil)),
 		Failed: func(b *streams.Batch, d *Delivery, err error) {
 			gaveUp = append(gaveUp, d.Name)
 			b.Append(OutboxStream("r", "error"), 0, streams.Record{Data: d.append(nil)})
@@ -212,6 +214,9 @@ func drained(t *testing.T, box string, o *objects, age, length time.Duration, na
 	wg.Wait()
 	cancelLog()
 	log.Wait()
+	if strings.Contains(told.String(), "SECRET") {
+		t.Errorf("the log has %s", &told)
+	}
 	return store, x.Stats(), strings.Join(gaveUp, " ")
 }
 
@@ -223,6 +228,19 @@ func TestErrorActionOfAnErrorAction(t *testing.T) {
 		defer store.Close()
 		if gaveUp != "a" || s.Failed != 2 || len(o.puts) != 2 {
 			t.Errorf("gave up %q, %+v after %d attempts", gaveUp, s, len(o.puts))
+		}
+	})
+}
+
+// The log of what is given up has no more of a URL than its host.
+func TestGivenUpURL(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := &objects{fail: func(string, int) error { return sink.ErrName }}
+		const name = "HTTPS://203.0.113.1/p?k=SECRET"
+		store, _, gaveUp := drained(t, OutboxStream("r", "0"), o, 0, time.Minute, name)
+		defer store.Close()
+		if gaveUp != name {
+			t.Errorf("gave up %q", gaveUp)
 		}
 	})
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/delivery"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
+	"github.com/tidemill/tidemill/bridge/speed/sink/post"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -286,7 +287,7 @@ func (bx *box) settle(ctx context.Context, from, to int, given []sink.Refusal) e
 	for _, r := range given {
 		d := bx.work[r.Index].Delivery
 		bx.log.Error("delivery given up", "rule", d.Rule, "action", d.Kind, "name",
-			bx.drainer.opts.Redact(d.Name), "err", r.Err)
+			post.Shown(bx.drainer.opts.Redact(d.Name)), "err", r.Err)
 		why[r.Index] = r.Err
 		// The error action of a failed error action would be itself, without end.
 		if bx.slot(d) != ErrorSlot {

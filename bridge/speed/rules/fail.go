@@ -3,12 +3,14 @@ package rules
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/sink/post"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -43,6 +45,15 @@ func (e *Engine) failure(kind, resource string, err error) failure {
 	return failure{name, e.opts.Redact(resource), e.opts.Redact(err.Error())}
 }
 
+// logged are failures as they stand in the log, without what is behind the host of a URL.
+func logged(failures []failure) []failure {
+	out := slices.Clone(failures)
+	for i := range out {
+		out[i].FailedResource = post.Shown(out[i].FailedResource)
+	}
+	return out
+}
+
 // short is an error as it is kept.
 func (e *Engine) short(err error) string { return short(e.opts.Redact(err.Error())) }
 
@@ -64,7 +75,7 @@ func (e *Engine) fail(ctx context.Context, b *streams.Batch, r *Rule, in *action
 			return
 		}
 		e.opts.Log.Warn("rule failed", "rule", r.Name, "topic", in.Topic, "trace", in.Trace.String(), "failures",
-			failures, "failed_since", n)
+			logged(failures), "failed_since", n)
 		if err != nil {
 			e.opts.Log.Error("error action failed", "rule", r.Name, "action", r.onError.Kind(), "err",
 				e.opts.Redact(err.Error()))

@@ -236,6 +236,15 @@ func TestErrorAction(t *testing.T) {
 	r.stats("lost", Stats{Matched: 1, Fired: 1, Actions: 1, ActionErrors: 1, ErrorActions: 1})
 }
 
+// Failures are logged with the host alone of a URL, and their document has all of it.
+func TestLoggedFailures(t *testing.T) {
+	all := []failure{{"HttpAction", "http://h/p?k=SECRET", "e"}, {"KinesisAction", "gone", "e"}}
+	if got := logged(all); got[0].FailedResource != "http://h" || got[1].FailedResource != "gone" ||
+		all[0].FailedResource != "http://h/p?k=SECRET" {
+		t.Errorf("%+v of %+v", got, all)
+	}
+}
+
 // A worker that stops and starts anywhere makes each output once, in order.
 func TestOutputsOnceAcrossRestarts(t *testing.T) {
 	fs := vfs.NewMem()
