@@ -1,8 +1,8 @@
 // Package egress says what the bridge reaches on behalf of others: the URLs and
 // brokers that rules, delivery streams and functions name, which whoever may write
 // those chooses, and not the operator. Loopback and link-local addresses, where
-// other services of the machine trust who asks (a cloud's metadata service is one),
-// and the bridge's own ports are refused unless the operator names them.
+// other services of the machine trust who asks, the metadata services of clouds, and
+// the bridge's own ports are refused unless the operator names them.
 package egress
 
 import (
@@ -167,9 +167,16 @@ func (l *List) Dial(ctx context.Context, network, address string) (net.Conn, err
 	return c, err
 }
 
-// metadata is where EC2 tells a machine its secrets, by IPv6; by IPv4 it is a
-// link-local address (EC2 user guide, instance metadata).
-var metadata = netip.MustParseAddr("fd00:ec2::254")
+// metadata is where clouds tell a machine its secrets, but for link-local addresses:
+// EC2 and Google by IPv6 (their guides, "instance metadata" and "metadata server"),
+// Alibaba (ECS user guide, "instance metadata"), and Azure's wire server (Microsoft,
+// "What is IP address 168.63.129.16?"), a public address that is each machine's own.
+var metadata = map[netip.Addr]string{
+	netip.MustParseAddr("fd00:ec2::254"):   "the metadata service of EC2",
+	netip.MustParseAddr("fd20:ce::254"):    "the metadata service of Google's cloud",
+	netip.MustParseAddr("100.100.100.200"): "the metadata service of Alibaba's cloud",
+	netip.MustParseAddr("168.63.129.16"):   "the wire server of Azure",
+}
 
 // judge returns an error if an address is not to be reached.
 func (l *List) judge(a netip.AddrPort) error {
@@ -182,8 +189,8 @@ func (l *List) judge(a netip.AddrPort) error {
 		what = "egress.only is set, and egress.allow does not name it"
 	case ip.IsLoopback():
 		what = "a loopback address"
-	case ip == metadata:
-		what = "the metadata service of EC2"
+	case metadata[ip] != "":
+		what = metadata[ip]
 	case ip.IsLinkLocalUnicast(), ip.IsLinkLocalMulticast(), ip.IsInterfaceLocalMulticast():
 		what = "a link-local address"
 	case ip.IsUnspecified(), ip.IsMulticast():
