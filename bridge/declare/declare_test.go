@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/registry/registrytest"
+	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
@@ -127,7 +128,8 @@ func (catalog) Remote(string) bool                                 { return fals
 func (catalog) Channel(string, bool) error                         { return nil }
 func (catalog) Queue(*streams.Batch, string, *queue.Message) error { return nil }
 
-func (catalog) Room(string) error { return nil }
+func (catalog) Room(string) error            { return nil }
+func (catalog) Takes(*action.Delivery) error { return nil }
 
 // write writes files of bridge.d.
 func write(t testing.TB, data string, files map[string]string) {

@@ -132,8 +132,27 @@ func (s *Rules) read(f file, old *ruleFile) *ruleFile {
 		n.good = old.good
 		return n
 	}
-	n.good, n.err = s.parseFile(f)
+	if n.good, n.err = s.parseFile(f); n.err != nil {
+		return n
+	}
+	if n.err = never(n.good); n.err != nil && s.files == nil {
+		// A rule that was in force before the start stays so: its other actions do.
+		s.opts.Log.Warn("an action of a file of rules can only fail", "file", f.path, "err", n.err)
+		n.err = nil
+	}
+	if n.err != nil {
+		n.good = nil
+	}
 	return n
+}
+
+// never says which actions of rules can only fail.
+func never(all []*rules.Rule) error {
+	var errs []error
+	for _, r := range all {
+		errs = append(errs, r.Never())
+	}
+	return errors.Join(errs...)
 }
 
 // parseFile reads one rule, which is named after its file unless the document

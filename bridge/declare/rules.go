@@ -200,6 +200,9 @@ func (s *Rules) change(name string, kind error, f func() error) error {
 func (s *Rules) put(ctx context.Context, name string, doc []byte,
 	store func(records, registry.Rule) (registry.Rule, error)) error {
 	r, err := s.parse(name, doc)
+	if err == nil {
+		err = r.Never()
+	}
 	if err != nil {
 		return refused{err, registry.ErrInvalid}
 	}
@@ -249,6 +252,8 @@ func (s *Rules) open() error {
 				if m.broken != nil {
 					s.opts.Log.Error("a rule does not compile any more and is not in force", "rule", stored.Name, "err",
 						m.broken)
+				} else if err := m.rule.Never(); err != nil {
+					s.opts.Log.Warn("an action of a rule can only fail", "rule", stored.Name, "err", err)
 				}
 				made[stored.Name] = m
 			}

@@ -3,12 +3,15 @@ package server
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/action/send"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
+	"github.com/tidemill/tidemill/bridge/speed/metric"
 	"github.com/tidemill/tidemill/bridge/speed/queue"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -61,6 +64,41 @@ func (c catalog) Room(stream string) error {
 
 // Remote implements action.Catalog.
 func (c catalog) Remote(kind string) bool { return c.config.Elsewhere(kind) }
+
+// Takes implements action.Catalog.
+func (c catalog) Takes(d *action.Delivery) error {
+	switch d.Kind {
+	case "postgres", "timestream":
+		if c.config.Postgres.URL == "" {
+			return errors.New("no database is configured: [postgres] url says where it is")
+		}
+	case "sns":
+		if target := d.Parameter("targetArn"); target != "" {
+			return c.takesTopic(target)
+		}
+	case "cloudwatchMetric":
+		if ns := d.Parameter("metricNamespace"); ns != "" && !c.config.Elsewhere(d.Kind) {
+			if err := metric.CheckName(ns, d.Parameter("metricName"), d.Parameter("metricUnit")); err != nil {
+				return fmt.Errorf("metricNamespace: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// takesTopic says which topics there are, if the one of an ARN is not among them and
+// nothing says that there are others at SNS.
+func (c catalog) takesTopic(target string) error {
+	var names []string
+	for _, t := range c.config.Topics {
+		names = append(names, t.Name)
+	}
+	at := slices.ContainsFunc(c.config.Actions, func(a config.Action) bool { return a.Kind == "sns" })
+	if err := send.NoTopic(target, names, at); err != nil {
+		return fmt.Errorf("targetArn: %w", err)
+	}
+	return nil
+}
 
 // Queue implements action.Catalog.
 func (c catalog) Queue(b *streams.Batch, name string, m *queue.Message) error {

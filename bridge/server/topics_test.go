@@ -81,3 +81,38 @@ func TestTopics(t *testing.T) {
 		t.Errorf("%q", posted["/now"])
 	}
 }
+
+// What could never be done as the bridge is configured is refused when the rule is made;
+// a file that is there at the start is in force with what it can do.
+func TestRulesThatCanOnlyFail(t *testing.T) {
+	cfg := configure(t)
+	cfg.Topics = []config.Topic{{Name: "alarms", MQTT: []string{"alerts/site"}}}
+	rule := func(action string) string {
+		return `{"sql":"SELECT * FROM 'dt/#'","awsIotSqlVersion":"2016-03-23","actions":[` + action + `]}`
+	}
+	typo := `{"sns":{"targetArn":"arn:aws:sns:eu-west-1:000000000000:alarmz"}}`
+	declareFiles(t, cfg, map[string]string{"streams/a.json": `{"StreamName":"failures"}`,
+		"rules/old.json": strings.TrimSuffix(rule(typo), "}") +
+			`,"errorAction":{"kinesis":{"streamName":"failures","partitionKey":"k"}}}`})
+	b := start(t, cfg)
+	for action, want := range map[string]string{
+		typo: `targetArn: no topic is called "alarmz", there are alarms`,
+		`{"timestream":{"databaseName":"d","tableName":"t","dimensions":[{"name":"n","value":"v"}]}}`: "[postgres] url",
+		`{"postgres":{"tableName":"t"}}`: "[postgres] url",
+		`{"cloudwatchMetric":{"metricName":"t","metricNamespace":"go","metricUnit":"None","metricValue":"1"}}`: "" +
+			"go_t is a name for metrics of the bridge itself",
+	} {
+		err := b.topicRules.Create(t.Context(), "new", []byte(rule(action)))
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", action, err, want)
+		}
+	}
+	good := rule(strings.Replace(typo, "alarmz", "alarms", 1))
+	if err := b.topicRules.Create(t.Context(), "new", []byte(good)); err != nil {
+		t.Error(err)
+	}
+	b.connect(b.thing("dev", ""), "dev").publish("dt/dev/x", `{"n":1}`)
+	b.eventually("the failure", func() bool {
+		return strings.Contains(strings.Join(b.documents("failures"), "\n"), "no topic is called")
+	})
+}

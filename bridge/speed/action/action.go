@@ -46,6 +46,9 @@ type Target interface {
 	// Describe says what Stage would do: the parameters after substitution, as
 	// far as they can be had, and Stage's error. It has no effect.
 	Describe(ctx context.Context, in *Input) ([]Parameter, error)
+	// Never says why the action fails whatever the message is: a parameter that no
+	// template makes is one that its target would refuse; nil: it need not fail.
+	Never() error
 	// Outbox is the stream that Stage writes Deliveries to, or "".
 	Outbox() string
 }
@@ -73,6 +76,9 @@ type Catalog interface {
 	// Channel says why messages cannot be added to the channel of that name. One
 	// that is not there is made if create is true, else it could be.
 	Channel(name string, create bool) error
+	// Takes says why an action could never be done as the bridge is configured. d has
+	// its kind, and its parameters as far as no template makes them.
+	Takes(d *Delivery) error
 	// Queue has b send a message to the bridge's queue of that name when it is
 	// committed. With no b it says whether the queue would take it.
 	Queue(b *streams.Batch, name string, m *queue.Message) error

@@ -35,6 +35,12 @@ func (targets) Remote(string) bool                                 { return fals
 func (targets) Channel(string, bool) error                         { return nil }
 func (targets) Queue(*streams.Batch, string, *queue.Message) error { return nil }
 func (targets) Room(string) error                                  { return nil }
+func (targets) Takes(d *Delivery) error {
+	if d.Parameter("metricNamespace") == "taken" {
+		return errors.New("taken elsewhere")
+	}
+	return nil
+}
 
 func templates(text string) (*iotsql.Template, error) {
 	return iotsql.CompileTemplate(text, iotsql.Version2016)

@@ -1,6 +1,7 @@
 package action
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"regexp"
@@ -21,16 +22,16 @@ var toAlarm = sentKind{
 		{name: "stateValue", required: true},
 	},
 	resource: "alarmName",
-	stage: func(d *Delivery) error {
-		d.Data = nil
-		if err := isAlarmState(d.Parameter("stateValue")); err != nil {
-			return fmt.Errorf("stateValue: %w", err)
+	judge: func(d *Delivery) error {
+		if err := d.judge("stateValue", isAlarmState); err != nil {
+			return err
 		}
 		if n := utf8.RuneCountInString(d.Parameter("stateReason")); n > maxReason {
 			return fmt.Errorf("stateReason: %d characters, want at most %d", n, maxReason)
 		}
 		return d.between("alarmName", 1, maxName)
 	},
+	stage: func(d *Delivery) error { d.Data = nil; return nil },
 }
 
 // Limits of SetAlarmState and PutMetricData (CloudWatch API reference).
@@ -54,6 +55,7 @@ var toMetric = sentKind{
 		{name: "metricTimestamp"},
 	},
 	resource: "metricName",
+	judge:    judgeMetric,
 	stage:    stageMetric,
 }
 
@@ -66,33 +68,61 @@ var metricUnits = strings.Fields(`Seconds Microseconds Milliseconds Bytes Kiloby
 // decimal is a number as JSON has it; strconv takes more.
 var decimal = regexp.MustCompile(`^-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$`)
 
-func stageMetric(d *Delivery) error {
-	d.Data = nil
-	if unit := d.Parameter("metricUnit"); !slices.Contains(metricUnits, unit) {
-		return fmt.Errorf("metricUnit: %.100q is no unit of CloudWatch; None is one", unit)
+func isMetricUnit(unit string) error {
+	if slices.Contains(metricUnits, unit) {
+		return nil
 	}
-	value := d.Parameter("metricValue")
-	v, err := strconv.ParseFloat(value, 64)
-	if err != nil || !decimal.MatchString(value) || math.Abs(v) > math.Exp2(360) {
-		return fmt.Errorf("metricValue: %.100q, want a number within ±2^360", value)
-	}
-	at := d.At()
-	if text := d.Parameter("metricTimestamp"); text != "" {
-		s, err := strconv.ParseFloat(text, 64)
-		if err != nil || !decimal.MatchString(text) || s < 0 ||
-			s > float64(at.Add(aheadBy).Unix()) { // milliseconds end here
-			return fmt.Errorf("metricTimestamp: %.100q, want seconds since 1970, at most 2 hours ahead", text)
+	return fmt.Errorf("%.100q is no unit of CloudWatch; %s is one", unit, nearestUnit(unit))
+}
+
+// nearestUnit is the unit that was meant by one of other case or number, else None.
+func nearestUnit(text string) string {
+	plain := func(s string) string { return strings.ReplaceAll(strings.ToLower(s)+"/", "s/", "/") }
+	for _, unit := range metricUnits {
+		if plain(unit) == plain(text) {
+			return unit
 		}
-	} else {
-		d.set("metricTimestamp", strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', -1, 64))
 	}
+	return "None"
+}
+
+func isMetricValue(text string) error {
+	v, err := strconv.ParseFloat(text, 64)
+	if err != nil || !decimal.MatchString(text) || math.Abs(v) > math.Exp2(360) {
+		return fmt.Errorf("%.100q, want a number within ±2^360", text)
+	}
+	return nil
+}
+
+func isMetricTime(text string) error {
+	if s, err := strconv.ParseFloat(text, 64); err != nil || !decimal.MatchString(text) || s < 0 {
+		return fmt.Errorf("%.100q, want seconds since 1970, at most 2 hours ahead", text)
+	}
+	return nil
+}
+
+func judgeMetric(d *Delivery) error {
 	if ns := d.Parameter("metricNamespace"); strings.HasPrefix(ns, ":") || strings.HasPrefix(ns, "AWS/") {
 		return fmt.Errorf("metricNamespace: %.100q: CloudWatch keeps what begins so to itself", ns)
 	}
-	if err := d.between("metricNamespace", 1, maxName); err != nil {
-		return err
+	return errors.Join(d.judge("metricUnit", isMetricUnit), d.judge("metricValue", isMetricValue),
+		d.judge("metricTimestamp", isMetricTime), d.between("metricNamespace", 1, maxName),
+		d.between("metricName", 1, maxName))
+}
+
+func stageMetric(d *Delivery) error {
+	d.Data = nil
+	at := d.At()
+	text := d.Parameter("metricTimestamp")
+	if text == "" {
+		d.set("metricTimestamp", strconv.FormatFloat(float64(at.UnixMilli())/1000, 'f', -1, 64))
+		return nil
 	}
-	return d.between("metricName", 1, maxName)
+	s, err := strconv.ParseFloat(text, 64)
+	if err != nil || s > float64(at.Add(aheadBy).Unix()) { // milliseconds end here
+		return fmt.Errorf("metricTimestamp: %.100q, want seconds since 1970, at most 2 hours ahead", text)
+	}
+	return nil
 }
 
 // At is when the message that fired the rule arrived.

@@ -129,6 +129,7 @@ func ParseDelivery(src []byte) (*Delivery, error) {
 type outbox struct {
 	rule, stream string
 	catalog      Catalog
+	constant
 }
 
 func (o outbox) Outbox() string { return o.stream }

@@ -104,3 +104,102 @@ func TestAttemptsAreTold(t *testing.T) {
 		}
 	})
 }
+
+// What is the same for every message and fails it is told of when the action is made.
+func TestNever(t *testing.T) {
+	metric := func(ns, unit, value string) string {
+		return `{"cloudwatchMetric":{"metricName":"t","metricNamespace":"` + ns + `","metricUnit":"` + unit +
+			`","metricValue":"` + value + `"}}`
+	}
+	const (
+		dims = `"dimensions":[{"name":"n","value":"${x}"}]`
+		to   = `"destinationArn":"d","clientProperties":{"bootstrap.servers":"h:1"},`
+		hash = `"hashKeyField":"h","hashKeyValue":"a"`
+	)
+	for _, c := range [][2]string{
+		{metric("ns", "None", "${x}"),
+			""},
+		{metric("${x}", "${x}", "1.5"),
+			""},
+		{metric("ns", "Millisecond", "${x}"),
+			"metricUnit: \"Millisecond\" is no unit of CloudWatch; Milliseconds is one"},
+		{metric("ns", "celsius", "1"),
+			"None is one"},
+		{metric("ns", "byte/second", "1"),
+			"Bytes/Second is one"},
+		{metric("ns", "None", "abc"),
+			"metricValue: \"abc\", want a number"},
+		{metric("AWS/plant", "${x}", "1"),
+			"metricNamespace: \"AWS/plant\""},
+		{metric("taken", "None", "1"),
+			"taken elsewhere"},
+		{`{"cloudwatchAlarm":{"alarmName":"a","stateReason":"${x}","stateValue":"Alarm"}}`,
+			"stateValue: \"Alarm\", want one of"},
+		{`{"cloudwatchAlarm":{"alarmName":"a","stateReason":"${x}","stateValue":"${x}"}}`,
+			""},
+		{`{"cloudwatchLogs":{"logGroupName":"a b"}}`,
+			"logGroupName: \"a b\""},
+		{`{"dynamoDB":{"tableName":"t",` + hash + `,"hashKeyType":"NUMBER"}}`,
+			"is no number"},
+		{`{"dynamoDB":{"tableName":"t",` + hash + `,"operation":"PUT"}}`,
+			"operation: \"PUT\""},
+		{`{"dynamoDB":{"tableName":"t",` + hash + `,"payloadField":"h"}}`,
+			"two are the same"},
+		{`{"dynamoDB":{"tableName":"t","hashKeyField":"${x}","hashKeyValue":"${x}"}}`,
+			""},
+		{`{"elasticsearch":{"endpoint":"https://u@h","index":"i","type":"t","id":"${x}"}}`,
+			"endpoint: want http"},
+		{`{"openSearch":{"endpoint":"https://h","index":"I","type":"t","id":"${x}"}}`,
+			"index: \"I\", want"},
+		{`{"firehose":{"deliveryStreamName":"a b"}}`,
+			"deliveryStreamName: \"a b\""},
+		{`{"iotAnalytics":{"channelName":"a b"}}`,
+			"channelName: \"a b\""},
+		{`{"iotAnalytics":{"channelArn":"c"}}`,
+			"channelArn: "},
+		{`{"iotAnalytics":{"channelName":"${x}"}}`,
+			""},
+		{`{"http":{"url":"http://h/","headers":[{"key":"a b","value":"v"}]}}`,
+			"headers: \"a b\""},
+		{`{"kafka":{` + to + `"topic":"a b"}}`,
+			"topic: \"a b\""},
+		{`{"kafka":{` + to + `"topic":"t","partition":"x"}}`,
+			"partition: \"x\""},
+		{`{"kinesis":{"streamName":"a b","partitionKey":"${x}"}}`,
+			"streamName: \"a b\""},
+		{`{"kinesis":{"streamName":"s","partitionKey":"` + strings.Repeat("k", 257) + `"}}`,
+			"partitionKey: "},
+		{`{"lambda":{"functionArn":"f"}}`,
+			"functionArn: \"f\" is no function's ARN"},
+		{`{"postgres":{"tableName":"a.b.c"}}`,
+			"tableName: "},
+		{`{"republish":{"topic":"a/#"}}`,
+			"topic: "},
+		{`{"s3":{"bucketName":"bucket","key":"../k"}}`,
+			"key: "},
+		{`{"sns":{"targetArn":"alarms"}}`,
+			"targetArn: \"alarms\" is no ARN"},
+		{`{"stepFunctions":{"stateMachineName":"a b"}}`,
+			"stateMachineName: \"a b\""},
+		{`{"stepFunctions":{"stateMachineName":"m","executionNamePrefix":"a b"}}`,
+			"executionNamePrefix: "},
+		{`{"timestream":{"databaseName":"` + strings.Repeat("d", 128) + `","tableName":"t",` + dims + `}}`,
+			"databaseName: "},
+		{`{"timestream":{"databaseName":"d","tableName":"t",` + dims + `,` +
+			`"timestamp":{"value":"now","unit":"SECONDS"}}}`,
+			"timestamp.value: "},
+		{`{"timestream":{"databaseName":"d","tableName":"t",` + dims + `}}`,
+			""},
+	} {
+		doc, want := c[0], c[1]
+		a, err := Compile([]byte(doc), "r", "0", templates, targets{})
+		if err != nil {
+			t.Errorf("%s: %v", doc, err)
+			continue
+		}
+		switch err := a.Never(); {
+		case want == "" && err != nil, want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, want %q", doc, err, want)
+		}
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // maxItem is DynamoDB's limit of an item, names and values together; what does
@@ -24,26 +23,33 @@ var toColumn = sentKind{
 		{name: "rangeKeyValue"},
 		{name: "rangeKeyType", form: choice, choices: keyTypes},
 		{name: "payloadField", standard: "payload"},
-		{name: "operation", standard: "INSERT", literal: isOperation},
+		{name: "operation", standard: "INSERT"},
 	},
 	resource: "tableName",
-	stage: func(d *Delivery) error {
-		field, value := d.Parameter("rangeKeyField"), d.Parameter("rangeKeyValue")
-		if (field == "") != (value == "") {
-			return errors.New("rangeKeyField and rangeKeyValue: one is missing")
+	check: func(p *parser) {
+		if (p.params["rangeKeyField"] == nil) != (p.params["rangeKeyValue"] == nil) {
+			p.never = append(p.never, errOneKey)
 		}
+	},
+	judge: func(d *Delivery) error {
 		for _, k := range []string{"hashKey", "rangeKey"} {
 			v := d.Parameter(k + "Value")
 			if d.Parameter(k+"Type") == "NUMBER" && v != "" && !decimal.MatchString(v) {
 				return fmt.Errorf("%sValue: %.100q is no number, and %sType is NUMBER", k, v, k)
 			}
 		}
-		if err := isOperation(d.Parameter("operation")); err != nil {
-			return fmt.Errorf("operation: %w", err)
+		seen := map[string]bool{}
+		for _, k := range []string{"hashKeyField", "rangeKeyField", "payloadField"} {
+			if v := d.Parameter(k); v != "" && seen[v] {
+				return errors.New("hashKeyField, rangeKeyField and payloadField: two are the same")
+			}
+			seen[d.Parameter(k)] = true
 		}
-		if hash := d.Parameter("hashKeyField"); hash == field ||
-			slices.Contains([]string{hash, field}, d.Parameter("payloadField")) {
-			return errors.New("hashKeyField, rangeKeyField and payloadField: two are the same")
+		return d.judge("operation", isOperation)
+	},
+	stage: func(d *Delivery) error {
+		if (d.Parameter("rangeKeyField") == "") != (d.Parameter("rangeKeyValue") == "") {
+			return errOneKey
 		}
 		if len(d.Data) > maxItem {
 			return fmt.Errorf("document of %d bytes, want at most %d", len(d.Data), maxItem)
@@ -53,6 +59,7 @@ var toColumn = sentKind{
 }
 
 var (
+	errOneKey   = errors.New("rangeKeyField and rangeKeyValue: one is missing")
 	keyTypes    = []string{"STRING", "NUMBER"}
 	isOperation = oneOf("INSERT", "UPDATE", "DELETE")
 )

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
@@ -26,6 +27,7 @@ var toDeliveryStream = sentKind{
 		{name: "batchMode", form: boolean, standard: "false"},
 	},
 	resource: "deliveryStreamName",
+	judge:    func(d *Delivery) error { return d.judge("deliveryStreamName", isDeliveryStream) },
 	stage: func(d *Delivery) error {
 		records, err := d.Records()
 		if err == nil && len(records) == 0 {
@@ -34,6 +36,9 @@ var toDeliveryStream = sentKind{
 		return err
 	},
 }
+
+// isDeliveryStream judges a delivery stream's name (CreateDeliveryStream).
+var isDeliveryStream = matches(regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`), "1 to 64 of a-z A-Z 0-9 _ . -")
 
 // Records are what a delivery of the firehose action puts, separators included.
 func (d *Delivery) Records() ([][]byte, error) {

@@ -40,6 +40,7 @@ var toWeb = sentKind{
 	},
 	resource: "url",
 	check:    checkWeb,
+	judge:    judgeWeb,
 	stage:    stageWeb,
 }
 
@@ -69,15 +70,19 @@ func checkURL(text string) error {
 	return nil
 }
 
-func stageWeb(d *Delivery) error {
-	if err := checkURL(d.Parameter("url")); err != nil {
-		return fmt.Errorf("url: %w", err)
+func judgeWeb(d *Delivery) error {
+	if err := d.judge("url", checkURL); err != nil {
+		return err
 	}
 	for _, h := range d.Inner("headers") {
 		if !httpguts.ValidHeaderFieldName(h.Name) || !httpguts.ValidHeaderFieldValue(h.Value) {
 			return fmt.Errorf("headers: %.100q: a header cannot have this name or value", h.Name)
 		}
 	}
+	return nil
+}
+
+func stageWeb(d *Delivery) error {
 	if len(d.Data) > maxPosted {
 		return fmt.Errorf("document of %d bytes, want at most %d", len(d.Data), maxPosted)
 	}

@@ -46,23 +46,32 @@ var toChannel = sentKind{
 			p.bad("channelName: missing")
 		}
 	},
+	judge: func(d *Delivery) error {
+		if err := d.judge("channelName", isChannel); err != nil || d.Parameter("channelName") != "" {
+			return err
+		}
+		return d.judge("channelArn", func(text string) error { return isChannel(nameOfChannel(text)) })
+	},
 	stage: func(d *Delivery) error {
-		name := d.Parameter("channelName")
-		if name == "" {
-			if m := channelARN.FindStringSubmatch(d.Parameter("channelArn")); m != nil {
-				name = m[1]
-			}
+		if d.Name = d.Parameter("channelName"); d.Name == "" {
+			d.Name = nameOfChannel(d.Parameter("channelArn"))
 		}
-		if !channelName.MatchString(name) {
-			return fmt.Errorf("channelName: %.200q, want 1 to 128 of a-z A-Z 0-9 _", name)
-		}
-		d.Name = name
 		all, err := d.Messages()
 		if err == nil && len(all) == 0 {
 			return errNothing
 		}
 		return err
 	},
+}
+
+var isChannel = matches(channelName, "1 to 128 of a-z A-Z 0-9 _")
+
+// nameOfChannel is the name in a channel's ARN, "" if it is none.
+func nameOfChannel(arn string) string {
+	if m := channelARN.FindStringSubmatch(arn); m != nil {
+		return m[1]
+	}
+	return ""
 }
 
 // A ChannelMessage is one message of a channel. Two of the same id are duplicates.

@@ -35,18 +35,28 @@ var toKafka = sentKind{
 			p.bad("clientProperties: %w", err)
 		}
 	},
-	stage: func(d *Delivery) error {
-		if t := d.Parameter("topic"); !kafkaTopic.MatchString(t) || t == "." || t == ".." {
-			return fmt.Errorf("topic: %.100q, want 1 to 249 of a-z A-Z 0-9 . _ -", t)
+	judge: func(d *Delivery) error {
+		if err := d.judge("topic", isKafkaTopic); err != nil {
+			return err
 		}
-		if text := d.Parameter("partition"); text != "" {
+		return d.judge("partition", func(text string) error {
 			if n, err := strconv.ParseInt(text, 10, 32); err != nil || n < 0 {
-				return fmt.Errorf("partition: %.100q, want a number from 0", text)
+				return fmt.Errorf("%.100q, want a number from 0", text)
 			}
-		}
+			return nil
+		})
+	},
+	stage: func(d *Delivery) error {
 		if n := d.Size(); n > kafka.MaxRecord {
 			return fmt.Errorf("record of %d bytes, want at most %d", n, kafka.MaxRecord)
 		}
 		return nil
 	},
+}
+
+func isKafkaTopic(t string) error {
+	if !kafkaTopic.MatchString(t) || t == "." || t == ".." {
+		return fmt.Errorf("%.100q, want 1 to 249 of a-z A-Z 0-9 . _ -", t)
+	}
+	return nil
 }

@@ -2,7 +2,9 @@ package action
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"unicode/utf8"
 
@@ -26,13 +28,19 @@ var toKinesis = sentKind{
 		{name: "partitionKey", standard: "${newuuid()}"},
 	},
 	resource: "streamName",
+	judge: func(d *Delivery) error {
+		return errors.Join(d.judge("streamName", isStream), d.judge("partitionKey", checkKey))
+	},
 	stage: func(d *Delivery) error {
 		if len(d.Data) > maxPut {
 			return fmt.Errorf("record of %d bytes, want at most %d", len(d.Data), maxPut)
 		}
-		return checkKey(d.Parameter("partitionKey"))
+		return nil
 	},
 }
+
+// isStream judges a stream's name (CreateStream).
+var isStream = matches(regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,128}$`), "1 to 128 of a-z A-Z 0-9 _ . -")
 
 func checkKey(key string) error {
 	if n := utf8.RuneCountInString(key); n == 0 || n > maxKey {
@@ -46,16 +54,21 @@ type toStream struct {
 	streamName, key *iotsql.Template
 	catalog         Catalog
 	resource        string
+	constant
 }
 
 func compileKinesis(p *parser) Target {
 	if p.catalog != nil && p.catalog.Remote("kinesis") {
 		return p.sent(&toKinesis)
 	}
-	return &toStream{
+	t := &toStream{
 		streamName: p.template("streamName", ""), key: p.template("partitionKey", "${newuuid()}"),
 		catalog: p.catalog, resource: p.raw("streamName"),
 	}
+	if len(p.errs) == 0 {
+		t.never = errors.Join(judged("streamName", t.streamName, isStream), judged("partitionKey", t.key, checkKey))
+	}
+	return t
 }
 
 func (t *toStream) Kind() string     { return "kinesis" }

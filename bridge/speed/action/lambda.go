@@ -16,14 +16,10 @@ var functionARN = regexp.MustCompile(
 // called without waiting for it.
 var toFunction = sentKind{
 	name:     "lambda",
-	members:  []member{{name: "functionArn", required: true, literal: isFunction}},
+	members:  []member{{name: "functionArn", required: true}},
 	resource: "functionArn",
-	stage: func(d *Delivery) error {
-		if err := isFunction(d.Parameter("functionArn")); err != nil {
-			return fmt.Errorf("functionArn: %w", err)
-		}
-		return d.jsonData(maxEvent)
-	},
+	judge:    func(d *Delivery) error { return d.judge("functionArn", isFunction) },
+	stage:    func(d *Delivery) error { return d.jsonData(maxEvent) },
 }
 
 func isFunction(arn string) error {

@@ -29,10 +29,10 @@ var toLogs = sentKind{
 		{name: "batchMode", form: boolean, standard: "false"},
 	},
 	resource: "logGroupName",
+	judge: func(d *Delivery) error {
+		return d.judge("logGroupName", matches(logGroup, "1 to 512 of a-z A-Z 0-9 . - _ / #"))
+	},
 	stage: func(d *Delivery) error {
-		if g := d.Parameter("logGroupName"); !logGroup.MatchString(g) {
-			return fmt.Errorf("logGroupName: %.600q, want 1 to 512 of a-z A-Z 0-9 . - _ / #", g)
-		}
 		d.set("timestamp", strconv.FormatInt(d.At().UnixMilli(), 10))
 		if d.Parameter("batchMode") == "true" {
 			events, err := LogEvents(d.Data)

@@ -17,6 +17,7 @@ type parser struct {
 	outbox  outbox // for actions that have one
 	params  map[string]json.RawMessage
 	errs    []error
+	never   []error // what fails the action though it is made; see Target.Never
 }
 
 func (p *parser) bad(format string, args ...any) {
@@ -92,4 +93,20 @@ func (p *parser) number(name string, least, most int) int {
 		}
 	}
 	return n
+}
+
+// A constant is what an action has from what is the same for every message.
+type constant struct{ never error }
+
+// Never implements Target.
+func (c constant) Never() error { return c.never }
+
+// judged judges a parameter that has no substitution.
+func judged(name string, t *iotsql.Template, judge func(string) error) error {
+	if same, ok := t.Const(); ok {
+		if err := judge(same); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return nil
 }

@@ -28,10 +28,14 @@ type toTopic struct {
 }
 
 func compileRepublish(p *parser) Target {
-	return &toTopic{
+	t := &toTopic{
 		outbox: p.outbox, topic: p.topicTemplate("topic"), qos: p.number("qos", 0, 1),
 		headers: p.headers(), resource: p.raw("topic"),
 	}
+	if len(p.errs) == 0 {
+		t.never = judged("topic", t.topic, topic.ValidName)
+	}
+	return t
 }
 
 func (t *toTopic) Kind() string     { return "republish" }

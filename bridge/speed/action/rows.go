@@ -33,12 +33,8 @@ var toRow = sentKind{
 			}
 		}
 	},
-	stage: func(d *Delivery) error {
-		if err := warehouse.CheckTable(d.Parameter("tableName")); err != nil {
-			return fmt.Errorf("tableName: %w", err)
-		}
-		return d.object(maxRow)
-	},
+	judge: func(d *Delivery) error { return d.judge("tableName", warehouse.CheckTable) },
+	stage: func(d *Delivery) error { return d.object(maxRow) },
 }
 
 // timeUnits are those of the timestream action.
@@ -59,17 +55,18 @@ var toMeasures = sentKind{
 		}}},
 	},
 	resource: "tableName",
+	judge: func(d *Delivery) error {
+		if text := d.Parameter("timestamp/value"); text != "" {
+			if n, err := strconv.ParseInt(text, 10, 64); err != nil || n < 0 {
+				return fmt.Errorf("timestamp.value: %.100q, want a whole number", text)
+			}
+		}
+		return errors.Join(d.judge("databaseName", warehouse.CheckName), d.judge("tableName", warehouse.CheckName))
+	},
 	stage: func(d *Delivery) error {
-		if text := d.Parameter("timestamp/value"); text == "" {
+		if d.Parameter("timestamp/value") == "" {
 			d.set("timestamp/value", strconv.FormatInt(d.At().UnixMilli(), 10))
 			d.set("timestamp/unit", "MILLISECONDS")
-		} else if n, err := strconv.ParseInt(text, 10, 64); err != nil || n < 0 {
-			return fmt.Errorf("timestamp.value: %.100q, want a whole number", text)
-		}
-		for _, name := range []string{"databaseName", "tableName"} {
-			if err := warehouse.CheckName(d.Parameter(name)); err != nil {
-				return fmt.Errorf("%s: %w", name, err)
-			}
 		}
 		if err := d.object(maxRow); err != nil {
 			return err

@@ -41,6 +41,9 @@ func compileS3(p *parser) Target {
 		}
 	}
 	t.remote = p.catalog != nil && p.catalog.Remote("s3")
+	if len(p.errs) == 0 {
+		t.never = judged("key", t.key, t.checkKey)
+	}
 	return t
 }
 
@@ -62,16 +65,20 @@ func (t *toObject) resolve(ctx context.Context, in *Input) (*Delivery, error) {
 	if err := sink.CheckBucket(d.Bucket); err != nil {
 		return d, err
 	}
-	if !t.remote {
-		return d, sink.CheckKey(d.Name)
-	}
+	return d, t.checkKey(d.Name)
+}
+
+// checkKey judges an object's key as where the bucket is.
+func (t *toObject) checkKey(key string) error {
 	switch {
-	case len(d.Name) == 0 || len(d.Name) > maxObjectKey || !utf8.ValidString(d.Name):
-		err = fmt.Errorf("key of %d bytes, want 1 to %d of UTF-8", len(d.Name), maxObjectKey)
+	case !t.remote:
+		return sink.CheckKey(key)
+	case len(key) == 0 || len(key) > maxObjectKey || !utf8.ValidString(key):
+		return fmt.Errorf("key of %d bytes, want 1 to %d of UTF-8", len(key), maxObjectKey)
 	case t.acl == bucketACL:
-		err = fmt.Errorf("cannedAcl: S3 has %s for buckets, not for objects", t.acl)
+		return fmt.Errorf("cannedAcl: S3 has %s for buckets, not for objects", t.acl)
 	}
-	return d, err
+	return nil
 }
 
 func (t *toObject) Stage(ctx context.Context, b *streams.Batch, in *Input) error {

@@ -28,28 +28,28 @@ func toSearch(name string) *sentKind {
 			{name: "id", required: true},
 		},
 		resource: "endpoint",
-		stage: func(d *Delivery) error {
-			u, err := url.Parse(d.Parameter("endpoint"))
-			if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil ||
-				u.RawQuery != "" || u.Fragment != "" {
-				return errors.New("endpoint: want http or https, a host, and neither user nor query")
-			}
-			if err := checkIndex(d.Parameter("index")); err != nil {
-				return err
-			}
-			if err := d.between("id", 1, maxDocumentID); err != nil {
-				return err
-			}
-			return d.object(maxDocument)
+		judge: func(d *Delivery) error {
+			return errors.Join(d.judge("endpoint", checkEndpoint), d.judge("index", checkIndex),
+				d.between("id", 1, maxDocumentID))
 		},
+		stage: func(d *Delivery) error { return d.object(maxDocument) },
 	}
+}
+
+func checkEndpoint(text string) error {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.User != nil ||
+		u.RawQuery != "" || u.Fragment != "" {
+		return errors.New("want http or https, a host, and neither user nor query")
+	}
+	return nil
 }
 
 // checkIndex applies the rules of names (create index API).
 func checkIndex(name string) error {
 	if len(name) == 0 || len(name) > maxIndex || name == "." || name == ".." || strings.ToLower(name) != name ||
 		strings.ContainsAny(name, "\\/*?\"<>| ,#:") || strings.ContainsAny(name[:1], "-_+") {
-		return fmt.Errorf("index: %.260q, want lower case, 1 to 255 bytes, none of \\ / * ? \" < > | , # : and space, "+
+		return fmt.Errorf("%.260q, want lower case, 1 to 255 bytes, none of \\ / * ? \" < > | , # : and space, "+
 			"and neither - _ nor + at first", name)
 	}
 	return nil

@@ -20,7 +20,10 @@ type sentKind struct {
 	name     string
 	members  []member
 	resource string // the member that error documents name
-	// stage judges what the templates made, as its target would, and puts in what
+	// judge judges parameters as the target would: those of a message, and when the
+	// action is made those that no template makes, without the others. nil: nothing.
+	judge func(d *Delivery) error
+	// stage judges what the parameters and the document are together, and puts in what
 	// is not of the document, such as the time of a metric. d.Data is the
 	// statement's document; an error fails the action for good.
 	stage func(d *Delivery) error
@@ -33,14 +36,13 @@ type member struct {
 	name     string
 	form     form
 	required bool
-	empty    bool               // may be the empty text after substitution
-	standard string             // where the document has none; "": then it is no parameter
-	choices  []string           // of a choice
-	pattern  *regexp.Regexp     // of a text
-	most     int                // bytes of the text in the document; 0: any
-	literal  func(string) error // judges a template that has no substitution
-	secret   bool               // is not shown
-	nested   *nested            // of forms that hold members, and of numbers
+	empty    bool           // may be the empty text after substitution
+	standard string         // where the document has none; "": then it is no parameter
+	choices  []string       // of a choice
+	pattern  *regexp.Regexp // of a text
+	most     int            // bytes of the text in the document; 0: any
+	secret   bool           // is not shown
+	nested   *nested        // of forms that hold members, and of numbers
 }
 
 // A form is how a member is written.
@@ -88,7 +90,43 @@ func (p *parser) sent(k *sentKind) *toSender {
 	if k.check != nil && len(p.errs) == 0 {
 		k.check(p)
 	}
+	if len(p.errs) == 0 {
+		t.never = errors.Join(append(p.never, t.constants())...)
+	}
 	return t
+}
+
+// constants judges the parameters that are the same for every message.
+func (t *toSender) constants() error {
+	d := &Delivery{Kind: t.kind.name}
+	for _, p := range t.params {
+		if p.template == nil {
+			d.Parameters = append(d.Parameters, Parameter{p.name, p.value})
+		} else if same, ok := p.template.Const(); ok {
+			d.Parameters = append(d.Parameters, Parameter{p.name, same})
+		}
+	}
+	if t.kind.judge != nil {
+		if err := t.kind.judge(d); err != nil {
+			return err
+		}
+	}
+	if t.catalog == nil {
+		return nil
+	}
+	return t.catalog.Takes(d)
+}
+
+// judge judges a parameter, if there is one of that name.
+func (d *Delivery) judge(name string, judge func(string) error) error {
+	i := slices.IndexFunc(d.Parameters, func(p Parameter) bool { return p.Name == name })
+	if i < 0 {
+		return nil
+	}
+	if err := judge(d.Parameters[i].Value); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
 }
 
 // member reads one member; ok is false if the document has none, and it has no
@@ -131,10 +169,6 @@ func (p *parser) member(m *member) (x parameter, ok bool) {
 		var err error
 		if x.template, err = p.compile(x.value); err != nil {
 			p.bad("%s: %w", m.name, err)
-		} else if same, ok := x.template.Const(); ok && m.literal != nil {
-			if err := m.literal(same); err != nil {
-				p.bad("%s: %w", m.name, err)
-			}
 		}
 	}
 	return x, true
@@ -179,6 +213,11 @@ func (t *toSender) resolve(ctx context.Context, in *Input) (*Delivery, error) {
 			return d, fmt.Errorf("%s: bytes that are no UTF-8", p.name)
 		case p.name == t.kind.resource:
 			d.Name = v
+		}
+	}
+	if t.kind.judge != nil {
+		if err := t.kind.judge(d); err != nil {
+			return d, err
 		}
 	}
 	return d, t.kind.stage(d)
@@ -226,14 +265,22 @@ func (d *Delivery) set(name, value string) {
 
 // between checks the length of a parameter in bytes, if there is one.
 func (d *Delivery) between(name string, least, most int) error {
-	i := slices.IndexFunc(d.Parameters, func(p Parameter) bool { return p.Name == name })
-	if i < 0 {
+	return d.judge(name, func(v string) error {
+		if n := len(v); n < least || n > most {
+			return fmt.Errorf("%d bytes, want %d to %d", n, least, most)
+		}
+		return nil
+	})
+}
+
+// matches is a judge of values that a pattern describes, in words.
+func matches(pattern *regexp.Regexp, want string) func(string) error {
+	return func(v string) error {
+		if !pattern.MatchString(v) {
+			return fmt.Errorf("%.600q, want %s", v, want)
+		}
 		return nil
 	}
-	if n := len(d.Parameters[i].Value); n < least || n > most {
-		return fmt.Errorf("%s: %d bytes, want %d to %d", name, n, least, most)
-	}
-	return nil
 }
 
 // textData checks that the document is a text that a target takes which has no

@@ -19,11 +19,15 @@ var toNotice = sentKind{
 		{name: "messageFormat", form: choice, choices: []string{"RAW", "JSON"}, standard: "RAW"},
 	},
 	resource: "targetArn",
+	judge: func(d *Delivery) error {
+		return d.judge("targetArn", func(target string) error {
+			if _, ok := arn.Parse(target); !ok {
+				return fmt.Errorf("%.300q is no ARN", target)
+			}
+			return nil
+		})
+	},
 	stage: func(d *Delivery) error {
-		target := d.Parameter("targetArn")
-		if _, ok := arn.Parse(target); !ok {
-			return fmt.Errorf("targetArn: %.300q is no ARN", target)
-		}
 		if len(d.Data) == 0 {
 			return errors.New("a message of no bytes")
 		}

@@ -25,9 +25,9 @@ var toMachine = sentKind{
 		{name: "executionNamePrefix", empty: true},
 	},
 	resource: "stateMachineName",
-	stage: func(d *Delivery) error {
-		if m := d.Parameter("stateMachineName"); !machineName.MatchString(m) {
-			return fmt.Errorf("stateMachineName: %.100q is no name of a state machine", m)
+	judge: func(d *Delivery) error {
+		if err := d.judge("stateMachineName", isMachine); err != nil {
+			return err
 		}
 		prefix := d.Parameter("executionNamePrefix")
 		if len(prefix) > maxPrefix || strings.ContainsFunc(prefix, func(r rune) bool {
@@ -36,6 +36,14 @@ var toMachine = sentKind{
 			return fmt.Errorf("executionNamePrefix: %.100q, want at most %d bytes without white space and "+
 				"<>{}[]?*\"#%%\\^|~`$&,;:/", prefix, maxPrefix)
 		}
-		return d.jsonData(maxInput)
+		return nil
 	},
+	stage: func(d *Delivery) error { return d.jsonData(maxInput) },
+}
+
+func isMachine(name string) error {
+	if !machineName.MatchString(name) {
+		return fmt.Errorf("%.100q is no name of a state machine", name)
+	}
+	return nil
 }

@@ -30,6 +30,7 @@ func (nowhere) Remote(string) bool                                 { return fals
 func (nowhere) Channel(string, bool) error                         { return nil }
 func (nowhere) Queue(*streams.Batch, string, *queue.Message) error { return nil }
 func (nowhere) Room(string) error                                  { return nil }
+func (nowhere) Takes(*action.Delivery) error                       { return nil }
 
 // republisher is what the bridge's router does with the republish action.
 type republisher struct{ f *fixture }

@@ -10,6 +10,7 @@
 package metric
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -116,10 +117,8 @@ func (r *Registry) add(k key) (*entry, error) {
 			"a metric is dropped %v after its last value", ErrRefused, k.name, k.namespace, r.opts.Most, r.opts.Keep)
 	}
 	name := Exposed(k.namespace, k.name, k.unit)
-	for _, p := range reserved {
-		if strings.HasPrefix(name, p) {
-			return nil, fmt.Errorf("%w: %s is a name for metrics of the bridge itself", ErrRefused, name)
-		}
+	if err := CheckName(k.namespace, k.name, k.unit); err != nil {
+		return nil, err
 	}
 	for _, text := range []string{k.namespace, k.name, k.unit} {
 		if !utf8.ValidString(text) {
@@ -137,6 +136,18 @@ func (r *Registry) add(k key) (*entry, error) {
 	e := &entry{Series: Series{Exposed: name, Last: Sample{Time: time.Unix(math.MinInt32, 0)}}}
 	r.all[k] = e
 	return e, nil
+}
+
+// CheckName refuses the names of the bridge's own metrics. Name and unit may be "": not
+// known yet.
+func CheckName(namespace, name, unit string) error {
+	exposed := Exposed(namespace, cmp.Or(name, "x"), cmp.Or(unit, "None"))
+	for _, p := range reserved {
+		if strings.HasPrefix(exposed, p) {
+			return fmt.Errorf("%w: %s is a name for metrics of the bridge itself", ErrRefused, exposed)
+		}
+	}
+	return nil
 }
 
 // sweep drops metrics that had no value for too long.

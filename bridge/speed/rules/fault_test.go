@@ -17,6 +17,7 @@ import (
 // faulty is an action with a fault in it.
 type faulty struct{}
 
+func (faulty) Never() error                                               { return nil }
 func (faulty) Kind() string                                               { return "faulty" }
 func (faulty) Resource() string                                           { return "none" }
 func (faulty) Outbox() string                                             { return "" }

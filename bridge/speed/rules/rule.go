@@ -54,6 +54,26 @@ type Payload struct {
 	ErrorAction      json.RawMessage   `json:"errorAction,omitempty"`
 }
 
+// Never says which actions fail whatever the message is, and why, as Target.Never
+// does; nil: none.
+func (r *Rule) Never() error {
+	var errs []error
+	for i, t := range r.actions {
+		if err := t.Never(); err != nil {
+			errs = append(errs, fmt.Errorf("actions[%d]: %s: %w", i, t.Kind(), err))
+		}
+	}
+	if r.onError != nil {
+		if err := r.onError.Never(); err != nil {
+			errs = append(errs, fmt.Errorf("errorAction: %s: %w", r.onError.Kind(), err))
+		}
+	}
+	if len(errs) > 0 {
+		return fmt.Errorf("rule %s: %w", r.Name, errors.Join(errs...))
+	}
+	return nil
+}
+
 // Filter returns the topic filter of FROM, "" without one, and for a Rule that
 // no Compiler made: one that is known by its Payload only.
 func (r *Rule) Filter() string {

@@ -44,6 +44,7 @@ func (r *rig) Remote(string) bool                                 { return false
 func (r *rig) Channel(string, bool) error                         { return nil }
 func (r *rig) Queue(*streams.Batch, string, *queue.Message) error { return nil }
 func (r *rig) Room(string) error                                  { return nil }
+func (r *rig) Takes(*action.Delivery) error                       { return nil }
 
 func newRig(t *testing.T, fs vfs.FS) *rig {
 	t.Helper()

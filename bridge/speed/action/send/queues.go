@@ -4,9 +4,13 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
+	"maps"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/tidemill/tidemill/bridge/arn"
 	"github.com/tidemill/tidemill/bridge/speed/action"
@@ -44,9 +48,24 @@ func addQueues(o *Options, add adding) {
 			if own, ok := o.topic(run[0].Parameter("targetArn")); ok {
 				return known.publish(ctx, o, own, run)
 			}
+			_, amazon := o.Places["sns"]
+			if err := NoTopic(run[0].Parameter("targetArn"), slices.Sorted(maps.Keys(o.Topics)), amazon); err != nil {
+				return each(len(run), asPermanent(err))
+			}
 			return elsewhere(ctx, run)
 		})
 	})
+}
+
+// NoTopic is an error if an ARN's topic is not among the bridge's own and nothing says
+// that there are others at SNS: then its name is wrong.
+func NoTopic(target string, own []string, amazon bool) error {
+	name := target[strings.LastIndexByte(target, ':')+1:]
+	if len(own) == 0 || amazon || slices.Contains(own, name) {
+		return nil
+	}
+	return fmt.Errorf("no topic is called %q, there are %s; for topics of SNS, "+
+		"[[actions]] has an entry of kind = \"sns\"", name, strings.Join(own, ", "))
 }
 
 // publishElsewhere publishes to topics of SNS.
