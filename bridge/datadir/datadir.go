@@ -28,6 +28,7 @@ import (
 	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/seal"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/shadow/boltfile"
 )
@@ -64,7 +65,7 @@ func Parts(dir, objects string) []Part {
 		at("shadow.db", "shadows", Bolt),
 		at("broker.json", "the client id at the broker, which keeps a session with messages for it, and the subscriptions there",
 			Late),
-		at("seal.json", "the key of the passwords of delivery streams, which are lost without it", Late),
+		at(sealFile, "the key of the passwords of delivery streams, which are lost without it", Late),
 		{"objects", objects, "objects that were delivered", Folder},
 	}
 }
@@ -75,6 +76,7 @@ type identity struct {
 	Made  time.Time `json:"made"`
 	State state     `json:"state"`
 	Late  []string  `json:"late,omitempty"` // parts of kind Late that there are
+	Seal  string    `json:"seal,omitempty"` // seal.ID of the key in seal.json; "" for not known
 	Lost  []string  `json:"lost,omitempty"` // parts that Salvage reported lost: the first start goes on without
 }
 
@@ -90,6 +92,7 @@ const (
 const (
 	identityFile = "identity"
 	stampFile    = ".identity"
+	sealFile     = "seal.json"
 	logPieces    = "pieces of log" // in identity.Lost: the log is there, but for those
 )
 
@@ -181,6 +184,7 @@ type finding struct {
 	mark  bool   // it is to carry the identity now; a bbolt file is made with it
 	lost  bool
 	torn  bool // a bbolt file whose last commit may be taken back
+	other bool // it is sound, and another directory's: it is not removed
 }
 
 // find asks of a part all that is asked, and changes nothing.
@@ -190,7 +194,9 @@ func (p Part) find(is identity) (f finding, err error) {
 		return f, fmt.Errorf("%s: %w", p.Path, err)
 	}
 	if p.Kind == Late {
-		f.why, err = p.wrong(slices.Contains(is.Late, p.Name))
+		if f.why, err = p.wrong(slices.Contains(is.Late, p.Name)); f.why == "" && err == nil && f.there {
+			f.why, f.other, err = p.otherKey(is.Seal)
+		}
 		f.lost = f.why != ""
 		return f, err
 	}
@@ -256,7 +262,7 @@ func (d *Dir) Check() error {
 		if f.lost {
 			d.log.Error("a part of the data directory is lost, the bridge goes on without it, as accepted", "part",
 				f.Path, "why", f.why, "held", f.Holds)
-			if f.Kind == File || f.Kind == Late { // it is made anew only when it is not there
+			if f.Kind == File || f.Kind == Late && !f.other { // it is made anew only when it is not there
 				if err := os.Remove(f.Path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 					return fmt.Errorf("data_dir: %w", err)
 				}
@@ -280,6 +286,12 @@ func (d *Dir) accepts(name string) bool { return d.accept || slices.Contains(d.i
 
 // Write makes the content of a part of kind Late durable as a whole.
 func (d *Dir) Write(name string, data []byte) error {
+	if name == sealFile && d.is.Seal != "" { // a crash does not leave a key of another identity
+		d.is.Seal = ""
+		if err := d.save(); err != nil {
+			return err
+		}
+	}
 	if err := durable.Write(filepath.Join(d.path, name), data, 0o600); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
@@ -310,10 +322,18 @@ func (d *Dir) Complete() error {
 			}
 		}
 	}
-	if d.is.State == complete && d.is.Lost == nil && slices.Equal(late, d.is.Late) {
+	key := d.is.Seal
+	if slices.Contains(late, sealFile) {
+		raw, err := os.ReadFile(filepath.Join(d.path, sealFile))
+		if err != nil {
+			return fmt.Errorf("data_dir: %w", err)
+		}
+		key = seal.ID(raw)
+	}
+	if d.is.State == complete && d.is.Lost == nil && slices.Equal(late, d.is.Late) && key == d.is.Seal {
 		return nil
 	}
-	d.is.State, d.is.Late, d.is.Lost = complete, late, nil
+	d.is.State, d.is.Late, d.is.Lost, d.is.Seal = complete, late, nil, key
 	return d.save()
 }
 

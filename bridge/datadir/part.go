@@ -13,6 +13,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/tidemill/tidemill/agent/durable"
+	"github.com/tidemill/tidemill/bridge/seal"
 	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
@@ -58,6 +59,26 @@ func (p Part) wrong(known bool) (why string, err error) {
 		return "is damaged: no JSON", nil
 	}
 	return "", err
+}
+
+// otherKey says what is wrong with the key in seal.json, "" for nothing or where its
+// identity is not known, and whether it is a sound one of another directory: it would
+// open nothing that is sealed.
+func (p Part) otherKey(id string) (why string, other bool, err error) {
+	if p.Name != sealFile || id == "" {
+		return "", false, nil
+	}
+	raw, err := os.ReadFile(p.Path)
+	if err != nil {
+		return "", false, err
+	}
+	switch seal.ID(raw) {
+	case id:
+		return "", false, nil
+	case "":
+		return "is damaged: no key, or not the one that was written", false, nil
+	}
+	return "is another key than the one that was there", true, nil
 }
 
 // Buckets and keys of the identity in bbolt files.

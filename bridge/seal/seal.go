@@ -10,6 +10,7 @@ import (
 	"crypto/cipher"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 )
@@ -45,6 +46,17 @@ func New() []byte {
 	_, _ = rand.Read(key) // it never fails
 	doc, _ := json.Marshal(document{key, sumOf(key)})
 	return append(doc, '\n')
+}
+
+// ID is what tells the key of a document from others, in hex, and nothing else of it.
+// It is "" for one that Parse refuses.
+func ID(doc []byte) string {
+	if _, err := Parse(doc); err != nil {
+		return ""
+	}
+	var d document
+	_ = json.Unmarshal(doc, &d) // as Parse did
+	return hex.EncodeToString(d.Sum)
 }
 
 // Parse reads a key's document. Its error does not show it.

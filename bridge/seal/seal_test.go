@@ -48,6 +48,17 @@ func TestSeal(t *testing.T) {
 	}
 }
 
+// A key has one identity, which is not the key, and what is no key has none.
+func TestID(t *testing.T) {
+	a, b := New(), New()
+	if again := ID(bytes.Clone(a)); ID(a) != again || again == ID(b) || len(ID(a)) != 16 {
+		t.Errorf("%q, %q", ID(a), ID(b))
+	}
+	if id := ID(a[:len(a)/2]); id != "" {
+		t.Errorf("of half a key: %q", id)
+	}
+}
+
 // Whatever is opened was sealed by the key, or is not sealed.
 func FuzzOpen(f *testing.F) {
 	k := key(f)

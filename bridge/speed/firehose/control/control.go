@@ -91,6 +91,7 @@ type Service struct {
 	changing sync.Mutex // held while something is changed, over writes to the disk
 	mu       sync.Mutex // guards states; taken after changing
 	states   map[string]*state
+	unread   map[string]bool // delivery streams that are kept and cannot be run; guarded by changing
 
 	throttled sync.Map // *atomic.Int64 by delivery stream
 }
@@ -125,7 +126,7 @@ type state struct {
 }
 
 // Open takes over what the API made before. What cannot be read is told to the log
-// and left alone. Open starts nothing but what streams has running.
+// and left alone: its name is taken until it is deleted. Open starts nothing but what streams has running.
 func Open(running Streams, log Log, o Options) (*Service, error) {
 	if o.MaxStreams == 0 {
 		o.MaxStreams = 5000
@@ -133,7 +134,8 @@ func Open(running Streams, log Log, o Options) (*Service, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Service{streams: running, log: log, opts: o, wake: make(chan struct{}, 1), states: map[string]*state{}}
+	s := &Service{streams: running, log: log, opts: o, wake: make(chan struct{}, 1), states: map[string]*state{},
+		unread: map[string]bool{}}
 	for _, info := range log.List() {
 		name, ok := strings.CutPrefix(info.Name, firehose.StreamName(""))
 		if !ok || len(info.Attributes) == 0 {
@@ -153,6 +155,7 @@ func Open(running Streams, log Log, o Options) (*Service, error) {
 		}
 		if err != nil {
 			o.Log.Error("a delivery stream of the API cannot be run", "delivery_stream", name, "err", err)
+			s.unread[name] = true
 			continue
 		}
 		s.states[name] = st
@@ -168,7 +171,7 @@ func (s *Service) Declare(c *firehose.Config) error {
 	s.mu.Lock()
 	_, made := s.states[c.Name]
 	s.mu.Unlock()
-	if made {
+	if made || s.unread[c.Name] {
 		return fmt.Errorf("delivery stream %s was made by the API: delete it there, or give the file's another name",
 			c.Name)
 	}

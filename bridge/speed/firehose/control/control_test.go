@@ -424,5 +424,30 @@ func TestSealed(t *testing.T) {
 		look(key(), false, false)
 		look(nil, false, false)
 		look(mine, true, false)
+		// Its name is taken meanwhile, also for a file, until it is deleted.
+		s, r, done := openedWith(t, fs, key())
+		if _, err := s.Create(t.Context(), "", &CreateInput{Ref: of("a")}, []byte(doc)); code(err) != ResourceInUse {
+			t.Error(err)
+		}
+		c, err := firehose.ParseRequest([]byte(doc))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Declare(c); err == nil || r.Config("a") != nil {
+			t.Error("a file took its place")
+		}
+		done()
+		look(mine, true, false)
+		s, r, done = openedWith(t, fs, key())
+		defer done()
+		if _, err := s.Delete(t.Context(), &DeleteInput{Ref: of("a")}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.store.Describe(firehose.StreamName("a")); !gone(err) {
+			t.Error(err)
+		}
+		if _, err := s.Create(t.Context(), "", &CreateInput{Ref: of("a")}, []byte(doc)); err != nil {
+			t.Error(err)
+		}
 	})
 }

@@ -32,6 +32,9 @@ func (s *Service) Create(_ context.Context, region string, in *CreateInput, body
 	many := len(s.states) >= s.opts.MaxStreams
 	s.mu.Unlock()
 	switch {
+	case s.unread[c.Name]:
+		return nil, errorf(ResourceInUse, "Firehose %s under accountId %s already exists and cannot be read or run: "+
+			"the bridge's log says why. Mend that, or delete it.", c.Name, s.opts.Account)
 	case there || s.streams.Config(c.Name) != nil:
 		return nil, errorf(ResourceInUse, "Firehose %s under accountId %s already exists", c.Name, s.opts.Account)
 	case many:
@@ -220,6 +223,9 @@ func mayFollow(old, next *firehose.Config) error {
 
 // Delete is DeleteDeliveryStream. What is buffered goes with it.
 func (s *Service) Delete(ctx context.Context, in *DeleteInput) (*Empty, error) {
+	if unread, err := s.deleteUnread(ctx, in.Name()); unread || err != nil {
+		return &Empty{}, err
+	}
 	err := s.change(in.Name(), func(f found, st *state) error {
 		if st.Deleting == 0 {
 			st.Deleting = s.opts.Now().UnixMilli()
@@ -237,6 +243,21 @@ func (s *Service) Delete(ctx context.Context, in *DeleteInput) (*Empty, error) {
 	default:
 	}
 	return &Empty{}, nil
+}
+
+// deleteUnread deletes at once a delivery stream that is kept and cannot be run, if
+// name is that of one.
+func (s *Service) deleteUnread(ctx context.Context, name string) (unread bool, err error) {
+	s.changing.Lock()
+	defer s.changing.Unlock()
+	if !s.unread[name] {
+		return false, nil
+	}
+	if err := s.streams.Remove(ctx, name); err != nil {
+		return true, err
+	}
+	delete(s.unread, name)
+	return true, nil
 }
 
 // StartEncryption is StartDeliveryStreamEncryption: it is seen and has no effect.
