@@ -46,6 +46,8 @@ func TestRightEndsDuringBody(t *testing.T) {
 		"REST": func(id string) *http.Request { return path(id, "mill", "PUT", "/wheels/a", "some") },
 		"JSON": func(id string) *http.Request { return targeted(id, "Loom_2020.Weave", jsonType, large) },
 	}
+	keyEnds := func(_ *judge, ended *atomic.Bool) { ended.Store(true) }
+	nothing := func(*judge, *atomic.Bool) {}
 	for name, request := range requests {
 		for what, c := range map[string]struct {
 			id    string
@@ -53,12 +55,12 @@ func TestRightEndsDuringBody(t *testing.T) {
 			ends  func(*judge, *atomic.Bool)
 			code  int
 		}{
-			"nothing ends":        {key.ID, time.Second, func(*judge, *atomic.Bool) {}, 200},
-			"nothing of one ends": {"AKIAHELD", time.Second, func(*judge, *atomic.Bool) {}, 200},
-			"the key ends":        {key.ID, time.Second, func(_ *judge, ended *atomic.Bool) { ended.Store(true) }, 403},
-			"the key of one ends": {"AKIAHELD", time.Second, func(_ *judge, ended *atomic.Bool) { ended.Store(true) }, 403},
+			"nothing ends":        {key.ID, time.Second, nothing, 200},
+			"nothing of one ends": {"AKIAHELD", time.Second, nothing, 200},
+			"the key ends":        {key.ID, time.Second, keyEnds, 403},
+			"the key of one ends": {"AKIAHELD", time.Second, keyEnds, 403},
 			"the policy ends":     {"AKIAHELD", time.Second, func(j *judge, _ *atomic.Bool) { clear(j.may) }, 403},
-			"soon":                {"AKIAHELD", 100*time.Millisecond + 1, func(_ *judge, ended *atomic.Bool) { ended.Store(true) }, 403},
+			"soon":                {"AKIAHELD", prompt + 1, keyEnds, 403},
 		} {
 			synctest.Test(t, func(t *testing.T) {
 				var ended atomic.Bool
