@@ -175,6 +175,10 @@ func TestPackages(t *testing.T) {
 	for i := range bomb {
 		bomb[i] = entry{fmt.Sprint("zeros", i), zeros, 0o644}
 	}
+	many := make([]entry, maxFiles/40) // each in 48 folders
+	for i := range many {
+		many[i] = entry{fmt.Sprint(i) + strings.Repeat("/a", 48), "", 0o644}
+	}
 	for name, c := range map[string]struct {
 		zip  []byte
 		says string // "": it is taken
@@ -190,14 +194,23 @@ func TestPackages(t *testing.T) {
 		"an absolute link": {pack(t, entry{"l", "/etc/passwd", 0o777 | fs.ModeSymlink}), "not in the package"},
 		"through a link": {pack(t, entry{"a/b/", "", 0o755 | fs.ModeDir}, entry{"l", "a", 0o777 | fs.ModeSymlink},
 			entry{"l/../../x", "1", 0o644}), "leads out"},
-		"a device":    {pack(t, entry{"d", "", 0o644 | fs.ModeDevice}), "neither"},
-		"twice":       {pack(t, app("x"), app("y")), "exists"},
-		"file/folder": {pack(t, entry{"a", "x", 0o644}, entry{"a/b", "y", 0o644}), "exists"},
-		"bomb":        {pack(t, bomb...), "Unzipped size"},
-		"no zip":      {[]byte("PK"), "Could not unzip"},
-		"cut off":     {pack(t, app("x"))[:40], "Could not unzip"},
-		"damaged":     {damaged(t), "app.py"},
-		"too large":   {make([]byte, MaxZip+1), "want at most"},
+		"a device":     {pack(t, entry{"d", "", 0o644 | fs.ModeDevice}), "neither"},
+		"twice":        {pack(t, app("x"), app("y")), "exists"},
+		"file/folder":  {pack(t, entry{"a", "x", 0o644}, entry{"a/b", "y", 0o644}), "exists"},
+		"bomb":         {pack(t, bomb...), "Unzipped size"},
+		"no zip":       {[]byte("PK"), "Could not unzip"},
+		"cut off":      {pack(t, app("x"))[:40], "Could not unzip"},
+		"damaged":      {damaged(t), "app.py"},
+		"many folders": {pack(t, many...), "files and folders"},
+		"too large":    {make([]byte, MaxZip+1), "want at most"},
+		"deep":         {pack(t, entry{strings.Repeat("a/", maxDepth-1) + "x", "1", 0o644}), ""},
+		"too deep":     {pack(t, entry{strings.Repeat("a/", maxDepth) + "x", "1", 0o644}), "deep"},
+		"a folder too deep": {pack(t, entry{strings.Repeat("a/", maxDepth+1), "", 0o755 | fs.ModeDir}),
+			"deep"},
+		"long":        {pack(t, entry{strings.Repeat(strings.Repeat("é", 127)+"/", 4) + "ab", "1", 0o644}), ""},
+		"a long name": {pack(t, entry{strings.Repeat("a", maxSegment+1), "1", 0o644}), "bytes"},
+		"a long path": {pack(t, entry{strings.Repeat(strings.Repeat("a", 200)+"/", 5) + strings.Repeat("b", 20), "1",
+			0o644}), "bytes"},
 	} {
 		s := open(t, t.TempDir())
 		_, err := s.Create("f", python(), Code{Zip: c.zip}, false, nil)

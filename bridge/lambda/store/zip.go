@@ -17,16 +17,23 @@ const (
 	// 250 MB (Lambda quotas).
 	MaxZip      = 50 << 20
 	maxUnpacked = 250 << 20
-	// maxFiles bounds the files of a package, which cost more than their bytes. It is
-	// ours.
+	// maxFiles bounds the files of a package, and these and the folders that they lie
+	// in, which cost more than their bytes. It is ours.
 	maxFiles = 50_000
+	// maxPath and maxSegment bound a file's name and each part of it, in bytes, so that
+	// it can be made: PATH_MAX, with the folder that it is in, is four times as much,
+	// and NAME_MAX is 255. maxDepth bounds the parts, each of which is a folder to make
+	// and to remove. maxPath and maxDepth are ours.
+	maxPath    = 1024
+	maxSegment = 255
+	maxDepth   = 64
 	// maxLink bounds a link's text, in bytes: PATH_MAX.
 	maxLink = 4096
 )
 
 // contents reads the directory of a package and returns an error if it cannot be a
-// function's: too large, names that lead out of it, or files of other kinds than
-// files, folders and links within it.
+// function's: too large, names that lead out of it, are too long or too deep, or files
+// of other kinds than files, folders and links within it.
 func contents(data []byte) (*zip.Reader, error) {
 	if len(data) > MaxZip {
 		return nil, fmt.Errorf("%w: the package has %d bytes, want at most %d", ErrInvalid, len(data), MaxZip)
@@ -38,7 +45,7 @@ func contents(data []byte) (*zip.Reader, error) {
 	if len(r.File) > maxFiles {
 		return nil, fmt.Errorf("%w: the package has %d files, want at most %d", ErrInvalid, len(r.File), maxFiles)
 	}
-	total := uint64(0)
+	total, folders := uint64(0), map[string]bool{}
 	for _, f := range r.File {
 		if total += f.UncompressedSize64; f.UncompressedSize64 > maxUnpacked || total > maxUnpacked {
 			return nil, fmt.Errorf("%w: Unzipped size must be smaller than %d bytes", ErrInvalid, maxUnpacked)
@@ -46,6 +53,16 @@ func contents(data []byte) (*zip.Reader, error) {
 		name := strings.TrimSuffix(f.Name, "/")
 		if !fs.ValidPath(name) || strings.ContainsAny(name, "\\\x00") {
 			return nil, fmt.Errorf("%w: the package has a file named %.100q, which leads out of it", ErrInvalid, f.Name)
+		}
+		if err := bounded(name); err != nil {
+			return nil, err
+		}
+		for in := path.Dir(name); in != "." && !folders[in]; in = path.Dir(in) {
+			folders[in] = true
+		}
+		if n := len(r.File) + len(folders); n > maxFiles {
+			return nil, fmt.Errorf("%w: the package has %d files and folders or more, want at most %d", ErrInvalid, n,
+				maxFiles)
 		}
 		switch f.Mode().Type() {
 		case 0, fs.ModeDir:
@@ -58,6 +75,27 @@ func contents(data []byte) (*zip.Reader, error) {
 		}
 	}
 	return r, nil
+}
+
+// bounded returns an error for a name that is too long or too deep.
+func bounded(name string) error {
+	if len(name) > maxPath {
+		return fmt.Errorf("%w: the package has a file named %.100q..., whose name has %d bytes, want at most %d",
+			ErrInvalid, name, len(name), maxPath)
+	}
+	depth := 0
+	for part := range strings.SplitSeq(name, "/") {
+		if len(part) > maxSegment {
+			return fmt.Errorf("%w: the package has a file or folder named %.100q..., of %d bytes, want at most %d",
+				ErrInvalid, part, len(part), maxSegment)
+		}
+		depth++
+	}
+	if depth > maxDepth {
+		return fmt.Errorf("%w: the package has a file named %.100q, which lies %d deep, want at most %d", ErrInvalid,
+			name, depth, maxDepth)
+	}
+	return nil
 }
 
 // unpack writes a package's files into a folder, which is empty. Everybody may read
