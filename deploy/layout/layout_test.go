@@ -76,7 +76,7 @@ var rules = []rule{
 		"bridge/speed/gateway", "bridge/speed/message", "bridge/speed/mqtt/packet", "bridge/speed/notice",
 		"bridge/speed/topic"}},
 	{"bridge/datadir", []string{"bridge/clock", "bridge/config", "bridge/control", "bridge/speed/streams", "bridge/speed/sink/objects", "shadow",
-		"agent/secretfile", "agent/durable"}},
+		"agent/secretfile", "agent/durable", "bridge/seal"}},
 	{"bridge/arn", nil},
 	{"bridge/restjson", nil},
 	{"bridge/clock", nil},
