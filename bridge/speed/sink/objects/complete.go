@@ -13,9 +13,25 @@ import (
 
 // Complete makes an object of an upload's parts, which are said in order, if it
 // has the checksums of want and cond holds; else it is ErrChecksum or
-// ErrCondition. It may be called again when its answer was lost. The parts'
-// content is copied; no checksum is computed anew, all follow from the parts'.
+// ErrCondition. It may be called again when its answer was lost, and beside itself:
+// one call makes the object, and all return it. The parts' content is copied; no
+// checksum is computed anew, all follow from the parts'.
 func (s *Store) Complete(ctx context.Context, bucket string, u Upload, said []Part,
+	want map[Algorithm]string, cond Condition) (Info, error) {
+	info, err := s.complete(ctx, bucket, u, said, want, cond)
+	if errors.Is(err, ErrNoPart) || errors.Is(err, ErrNoUpload) {
+		// Parts go after the object has come.
+		if made, ok := s.Completed(bucket, u.Key, u.ID); ok {
+			return made, nil
+		}
+		if _, open := s.Upload(bucket, u.Key, u.ID); open != nil {
+			return Info{}, open // not the part that was missed first
+		}
+	}
+	return info, err
+}
+
+func (s *Store) complete(ctx context.Context, bucket string, u Upload, said []Part,
 	want map[Algorithm]string, cond Condition) (Info, error) {
 	parts, size, err := s.check(bucket, u, said)
 	if err != nil {

@@ -34,6 +34,9 @@ func change(dir string, seed uint64) error {
 	if err != nil {
 		return err
 	}
+	if err := s.CreateBucket("bucket"); err != nil && !errors.Is(err, ErrBucketExists) {
+		return err
+	}
 	r := rand.New(rand.NewPCG(seed, 1))
 	for i := 0; ; i++ {
 		key := crashKeys[r.IntN(len(crashKeys))]

@@ -25,9 +25,12 @@ func open(t *testing.T, o Options) *Store {
 	return s
 }
 
-// put stores text and returns what the store says of it.
+// put stores text, in a bucket that it makes, and returns what the store says of it.
 func put(t *testing.T, s *Store, bucket, key, text string, a Attributes, asked ...Algorithm) Info {
 	t.Helper()
+	if err := s.CreateBucket(bucket); err != nil && !errors.Is(err, ErrBucketExists) {
+		t.Fatal(err)
+	}
 	w, err := s.Create(bucket, int64(len(text)), asked...)
 	if err != nil {
 		t.Fatal(err)

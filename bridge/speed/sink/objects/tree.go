@@ -33,26 +33,41 @@ type tree struct {
 	known map[string]bool // folders whose entry in their parent is synced
 }
 
-// place makes the file from the object key of bucket. The key's lock is held.
-func (s *Store) place(from, bucket, key string) error {
+// place makes the file from the object key of bucket, which has to be there unless
+// it is to be made. The key's lock is held.
+func (s *Store) place(from, bucket, key string, makes bool) error {
 	err := errFolder
 	if isPath(key) {
-		err = s.placePath(from, bucket, key)
+		err = s.placePath(from, bucket, key, makes)
 	}
 	if !errors.Is(err, errFolder) {
 		return err
 	}
 	s.tree.shape.RLock()
 	defer s.tree.shape.RUnlock()
+	if err := s.stands(bucket, makes); err != nil {
+		return err
+	}
 	return s.rename(from, path.Join(bucket, escaped(key)))
+}
+
+// stands says ErrNoBucket of one that is not there, unless it is to be made. While
+// tree.shape is held it stays so: what was deleted is not brought back by a put that
+// saw it before.
+func (s *Store) stands(bucket string, makes bool) error {
+	if makes {
+		return nil
+	}
+	_, err := s.Bucket(bucket)
+	return err
 }
 
 // placePath is place for a key that is a path: errFolder if that is a folder. An
 // object that is where a folder has to be makes way.
-func (s *Store) placePath(from, bucket, key string) error {
+func (s *Store) placePath(from, bucket, key string, makes bool) error {
 	name := path.Join(bucket, key)
 	for range tries {
-		blocked, err := s.tryPath(from, name, path.Join(bucket, escaped(key)))
+		blocked, err := s.tryPath(from, bucket, key, makes)
 		if err != nil || blocked == "" {
 			return err
 		}
@@ -63,12 +78,16 @@ func (s *Store) placePath(from, bucket, key string) error {
 	return fmt.Errorf("%s: its folders do not stay", name)
 }
 
-// tryPath renames from to name, and removes an older object of the name's key at
-// old. blocked is an object in the place of one of its folders; then nothing
+// tryPath renames from to where key is as a path, and removes an older object of it
+// from where it is escaped. blocked is an object in the place of one of its folders; then nothing
 // happened.
-func (s *Store) tryPath(from, name, old string) (blocked string, err error) {
+func (s *Store) tryPath(from, bucket, key string, makes bool) (blocked string, err error) {
 	s.tree.shape.RLock()
 	defer s.tree.shape.RUnlock()
+	if err := s.stands(bucket, makes); err != nil {
+		return "", err
+	}
+	name := path.Join(bucket, key)
 	if info, err := s.root.Lstat(name); err == nil && info.IsDir() {
 		return "", errFolder
 	}
@@ -78,7 +97,7 @@ func (s *Store) tryPath(from, name, old string) (blocked string, err error) {
 		return in.object, nil
 	}
 	if err == nil {
-		err = s.remove(old)
+		err = s.remove(path.Join(bucket, escaped(key)))
 	}
 	return "", err
 }

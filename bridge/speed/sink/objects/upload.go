@@ -92,7 +92,10 @@ func (s *Store) begin(bucket, id string, doc []byte) error {
 	if err == nil {
 		s.tree.shape.RLock()
 		defer s.tree.shape.RUnlock()
-		err = s.rename(folder, uploadName(bucket, id))
+		err = s.stands(bucket, false)
+		if err == nil {
+			err = s.rename(folder, uploadName(bucket, id))
+		}
 	}
 	if err != nil {
 		return errors.Join(err, s.root.RemoveAll(folder))

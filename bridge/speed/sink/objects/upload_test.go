@@ -90,6 +90,38 @@ func TestUpload(t *testing.T) {
 	}
 }
 
+// Calls that complete an upload beside each other all return the one object, and none
+// puts it in the place of one that came behind it.
+func TestCompletedTogether(t *testing.T) {
+	s := open(t, Options{MinPart: 1})
+	if err := s.CreateBucket("bucket"); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		u := begin(t, s, Upload{Key: "k"})
+		parts := []Part{putPart(t, s, u, 1, "a"), putPart(t, s, u, 2, "b"), putPart(t, s, u, 3, "c")}
+		var all sync.WaitGroup
+		for range 8 {
+			all.Go(func() {
+				info, err := s.Complete(t.Context(), "bucket", u, parts, nil, Condition{})
+				if err != nil || info.upload != u.ID || info.Size != 3 {
+					t.Errorf("%+v, %v", info, err)
+				}
+			})
+		}
+		all.Wait()
+		if err := s.Put(t.Context(), "bucket", "k", text("newer")); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Complete(t.Context(), "bucket", u, parts, nil, Condition{}); !errors.Is(err, ErrNoUpload) {
+			t.Errorf("behind another object: %v", err)
+		}
+	}
+	if n := s.Counters().Written; n != 40 {
+		t.Errorf("%d objects were written, want 40", n)
+	}
+}
+
 func TestUploadsAreBounded(t *testing.T) {
 	now := time.Now()
 	s := open(t, Options{MaxUploads: 2, MaxUploadBytes: 8, MinPart: 1, Now: func() time.Time { return now }})

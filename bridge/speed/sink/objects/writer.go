@@ -32,7 +32,7 @@ type Writer struct {
 	sums   *sums
 	n      int64
 	held   int64 // bytes that are promised to it, at least n
-	plain  bool  // an object without a record will do
+	plain  bool  // of Put: an object without a record will do, and the bucket is made
 }
 
 // Create begins an object of bucket that is to have size bytes, 0 if that is not
@@ -86,7 +86,7 @@ func (w *Writer) Sums() map[Algorithm]string { return w.sums.all() }
 // Commit makes what was written the object key, if cond holds of the one that is
 // there. When it returns nil the object is on disk and seen, as a whole, in place
 // of an older one; else nothing has changed, or, after an error of the disk,
-// all has or nothing. The bucket is made if it is not there.
+// all has or nothing. ErrNoBucket: the bucket is not there.
 func (w *Writer) Commit(key string, a Attributes, cond Condition) (Info, error) {
 	return w.commit(key, &record{ETag: w.MD5(), Sums: w.sums.all(), Headers: a.Headers, User: a.User}, cond)
 }
@@ -105,10 +105,18 @@ func (w *Writer) commit(key string, r *record, cond Condition) (Info, error) {
 		return Info{}, err
 	}
 	there := err == nil
+	if r.Upload != "" {
+		if there && old.upload == r.Upload {
+			return old, nil // another call completed it meanwhile
+		}
+		if _, err := w.s.Upload(w.bucket, key, r.Upload); err != nil {
+			return Info{}, err
+		}
+	}
 	if err := cond.holds(old, there); err != nil {
 		return Info{}, err
 	}
-	if err := w.s.place(w.name, w.bucket, key); err != nil {
+	if err := w.s.place(w.name, w.bucket, key, w.plain); err != nil {
 		return Info{}, err
 	}
 	w.name = ""
