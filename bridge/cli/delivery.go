@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -44,13 +45,7 @@ func listDeliveries(ctx context.Context, c *call) error {
 				ageText(d.Oldest), d.Objects, d.Stats.Records, d.Stats.Bytes, d.Failed, d.FailedObjects,
 				troubleText(&d))
 		}
-		if err := w.Flush(); err != nil {
-			return err
-		}
-		for _, d := range all {
-			printKept(c.stdout, &d)
-		}
-		return nil
+		return w.Flush()
 	})
 }
 
@@ -70,10 +65,12 @@ func troubleText(d *admin.DeliveryInfo) string {
 	return printable(d.LastError)
 }
 
-func printKept(w io.Writer, d *admin.DeliveryInfo) {
-	for _, member := range slices.Sorted(maps.Keys(d.Kept)) {
-		fmt.Fprintf(w, "%s keeps %s, which has no effect here: %s\n", d.Name, member, printable(string(d.Kept[member])))
+// keptText names the members that are kept and have no effect.
+func keptText(d *admin.DeliveryInfo) string {
+	if len(d.Kept) == 0 {
+		return "-"
 	}
+	return printable(strings.Join(slices.Sorted(maps.Keys(d.Kept)), ", "))
 }
 
 var firehoseShow = command{name: "firehose show", args: "NAME",
@@ -103,14 +100,11 @@ var firehoseShow = command{name: "firehose show", args: "NAME",
 				{"to redrive", fmt.Sprintf("%d objects", d.FailedObjects)},
 				{"attempts since the start", fmt.Sprintf("%d, %d failed", d.Attempts, d.Stats.Failures)},
 				{"last error", errorText(&d)}, {"state", stateText(&d)},
+				{"without effect here", keptText(&d)},
 			} {
 				fmt.Fprintf(w, "%s\t%s\n", row[0], row[1])
 			}
-			if err := w.Flush(); err != nil {
-				return err
-			}
-			printKept(c.stdout, &d)
-			return nil
+			return w.Flush()
 		})
 	}}
 

@@ -64,7 +64,7 @@ var streamTail = command{name: "stream tail", args: "NAME", summary: "print the 
 
 // tail prints records as JSON lines. path is where they are, and adds to the query.
 func (c *call) tail(ctx context.Context, path func(q url.Values) string) error {
-	from := c.flags.String("from", "latest", "where to begin: `oldest or latest`")
+	from := c.flags.String("from", "latest", "where to begin: `oldest or latest`; with -follow=false latest prints nothing")
 	follow := c.flags.Bool("follow", true, "go on at the end until interrupted")
 	raw := c.flags.Bool("raw", false, "byte for byte, also on a terminal; elsewhere it always is")
 	if err := c.parse(1, 1); err != nil {

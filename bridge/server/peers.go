@@ -7,17 +7,21 @@ import (
 	"strconv"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/control/people"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 // CheckPeers returns an error for a user, a group or a role of [[admin.peers]] that
 // there is not on this machine.
 func CheckPeers(list []config.Peer) error {
-	all, err := peersOf(list)
-	if err == nil {
-		_, err = admin.NewPeers(all)
+	var errs []error
+	for i, p := range list {
+		if _, err := people.RightsOf(p.Roles); err != nil {
+			errs = append(errs, fmt.Errorf("admin.peers[%d].roles: %w", i, err))
+		}
 	}
-	return err
+	_, err := peersOf(list)
+	return errors.Join(append(errs, err)...)
 }
 
 // openPeers makes those of [[admin.peers]], which a reload reads again.
