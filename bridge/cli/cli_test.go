@@ -122,6 +122,14 @@ func TestCommandLine(t *testing.T) {
 			"[[admin.peers]]\nuser = \"nobody-is-called-so\"\nroles = [\"viewer\"]\n"), 1, "", "nobody-is-called-so"},
 		{"config check " + write("role.toml", "data_dir = \"/x\"\n[admin]\nsocket = \"/run/x.sock\"\n"+
 			"[[admin.peers]]\nuser = \"0\"\nroles = [\"vewer\"]\n"), 1, "", "vewer"},
+		{"config check " + write("postgres.toml", "[postgres]\nurl = \"postgres://u@h:1/d\"\n"+
+			"password_file = \"/nowhere/pass\"\n"), 1, "", "postgres.password_file: "},
+		{"config check " + write("alarms.toml", "[alertmanager]\nurl = \"http://h:9093\"\nusername = \"u\"\n"+
+			"password_file = \"/nowhere/pass\"\n"), 1, "", "alertmanager.password_file: "},
+		{"config check " + write("alerts.toml", "[alertmanager]\nurl = \"http://h:9093/am/api/v2/alerts\"\n"), 1, "",
+			`want "http://h:9093/am": the bridge adds the path itself`},
+		{"config check " + write("folders.toml", "[lambda]\ndirectories = [\"/nowhere\"]\n"), 1, "",
+			"lambda.directories: stat /nowhere: no such file or directory"},
 		{"config sample", 0, "[mqtt]", ""},
 		{"serve -config /nowhere/x.toml", 1, "",
 			"/nowhere/x.toml: no such file or directory: name one with -config, or make one: tidemill-bridge config sample > "},

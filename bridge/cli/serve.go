@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
+	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/server"
@@ -166,9 +169,38 @@ var configCheck = command{name: "config check", args: "[FILE]",
 				err = errors.Join(err, fmt.Errorf("%s.cert: %w", setting, e))
 			}
 		}
+		err = errors.Join(err, checkFiles(cfg))
 		if err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(c.stdout, "it is right; data in %s\n", cfg.DataDir)
 		return err
 	}}
+
+// checkFiles returns what is wrong with the secrets and folders that the configuration names. Files
+// may be the bridge's own user's where root looks.
+func checkFiles(cfg *config.Config) (err error) {
+	secrets := map[string]string{"broker.password_file": cfg.Broker.PasswordFile,
+		"postgres.password_file": cfg.Postgres.PasswordFile, "predict.token_file": cfg.Predict.TokenFile,
+		"alertmanager.password_file": cfg.Alertmanager.PasswordFile}
+	for i, a := range cfg.Actions {
+		secrets[fmt.Sprintf("actions[%d].password_file", i)] = a.PasswordFile
+	}
+	for _, key := range slices.Sorted(maps.Keys(secrets)) {
+		if path := secrets[key]; path != "" {
+			if _, e := secretfile.ReadConfig(path); e != nil {
+				err = errors.Join(err, fmt.Errorf("%s: %w", key, e))
+			}
+		}
+	}
+	for _, dir := range cfg.Lambda.Directories {
+		info, e := os.Stat(dir)
+		if e == nil && !info.IsDir() {
+			e = fmt.Errorf("%s is not a folder", dir)
+		}
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("lambda.directories: %w", e))
+		}
+	}
+	return err
+}

@@ -198,6 +198,8 @@ func (a *Alertmanager) check() (errs []error) {
 	if u, err := url.Parse(a.URL); a.URL != "" && (err != nil || u.Scheme != "http" && u.Scheme != "https" ||
 		u.Host == "" || u.User != nil || u.RawQuery != "") {
 		errs = append(errs, errors.New("alertmanager.url: want http or https, a host, and neither user nor query"))
+	} else if base, _, ok := strings.Cut(a.URL, "/api/v"); ok {
+		errs = append(errs, fmt.Errorf("alertmanager.url: %q, want %q: the bridge adds the path itself", a.URL, base))
 	}
 	if (a.Username == "") != (a.PasswordFile == "") || a.URL == "" && a.Username != "" {
 		errs = append(errs, errors.New("alertmanager.username: want it with password_file and url, or none of both"))

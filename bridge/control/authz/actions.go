@@ -54,9 +54,10 @@ func ParseNew(doc []byte) (*Document, error) {
 // CheckActions returns an error if an action of d does not exist.
 func (d *Document) CheckActions() error {
 	for i := range d.statements {
-		for _, p := range d.statements[i].actions {
+		s := &d.statements[i]
+		for n, p := range s.actions {
 			if !exists(p) {
-				return fmt.Errorf("statement %d: %w: %q%s", i+1, errAction, plainPattern(p), nearest(p))
+				return fmt.Errorf("statement %d: %w: %.200q%s", i+1, errAction, s.typed[n], nearest(p))
 			}
 		}
 	}
@@ -86,9 +87,6 @@ func exists(pattern string) bool {
 	}
 	return false
 }
-
-// plainPattern is an encoded pattern as it is written.
-func plainPattern(p string) string { return strings.NewReplacer("\xff", "*", "\xfe", "?").Replace(p) }
 
 // nearest names the action, or the service, that is nearest to a pattern; "" if
 // none is near: more than a third of it would have to change.

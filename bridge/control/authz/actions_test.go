@@ -37,7 +37,7 @@ func TestActionsExist(t *testing.T) {
 				t.Errorf("%s: %v", c.action, err)
 			case !known && (!errors.Is(err, ErrMalformed) || !errors.Is(err, errAction)):
 				t.Errorf("%s: %v", c.action, err)
-			case !known && !strings.HasSuffix(err.Error(), `: "`+strings.ToLower(c.action)+`"`+c.want):
+			case !known && !strings.HasSuffix(err.Error(), `: "`+c.action+`"`+c.want):
 				t.Errorf("%s: %v, want%s", c.action, err, c.want)
 			}
 		}

@@ -36,6 +36,7 @@ type statement struct {
 	sid         string
 	deny        bool
 	actions     []string // encoded, in lower case, for Explain
+	typed       []string // actions as the document has them
 	notAction   bool
 	mask        uint32 // bits of known that the action element covers
 	resources   []resource
@@ -198,7 +199,7 @@ func (s *statement) parseActions(n *node) error {
 		if err != nil {
 			return err
 		}
-		s.actions = append(s.actions, p)
+		s.actions, s.typed = append(s.actions, p), append(s.typed, a.text)
 	}
 	for i := range known {
 		if s.coversAction(i) != s.notAction {

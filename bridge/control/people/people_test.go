@@ -153,7 +153,7 @@ func TestRefused(t *testing.T) {
 		{"a condition", d.ChangeUser(t.Context(), "alice", nil, group), authz.ErrMalformed, "aws:principaltag/x"},
 		{"a policy of a key", badPolicy, authz.ErrMalformed, "aws:sourceip"},
 		{"an action that is none", d.CreateUser(t.Context(), "bob", nil, slip), authz.ErrMalformed,
-			`"iot:deletethng", the nearest is "iot:DeleteThing"`},
+			`"iot:DeleteThng", the nearest is "iot:DeleteThing"`},
 		{"an action that is none, later", d.ChangeUser(t.Context(), "alice", nil, slip), authz.ErrMalformed,
 			"iot:DeleteThing"},
 		{"an action that is none, of a key", slipOfKey, authz.ErrMalformed, "iot:DeleteThing"},

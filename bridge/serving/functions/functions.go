@@ -124,7 +124,7 @@ func (c *Caller) InvokeEvent(ctx context.Context, arn, request string, event []b
 		_, err = c.Queue.Put(ctx, lambda.Call{Function: name, Qualifier: qualifier, Payload: event, RequestID: request})
 	}
 	if errors.Is(err, lambda.ErrNotFound) || errors.Is(err, lambda.ErrPayload) || errors.Is(err, lambda.ErrTooLarge) {
-		return fmt.Errorf("%w: %w", action.ErrPermanent, err)
+		return action.Permanent(err)
 	}
 	return err
 }

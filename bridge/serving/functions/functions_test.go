@@ -82,7 +82,8 @@ func TestInvokeEvent(t *testing.T) {
 		s.queued[0].RequestID != "id" || s.queued[0].Function != "f" {
 		t.Error(s.queued, err)
 	}
-	if err := c.InvokeEvent(t.Context(), functionARN+"g", "id", nil); !errors.Is(err, action.ErrPermanent) {
+	if err := c.InvokeEvent(t.Context(), functionARN+"g", "id", nil); !errors.Is(err, action.ErrPermanent) ||
+		strings.Contains(err.Error(), "permanent") {
 		t.Error(err)
 	}
 	s.err = lambda.ErrTooLarge

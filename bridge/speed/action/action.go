@@ -28,6 +28,19 @@ import (
 // ErrPermanent marks failures that a retry cannot mend.
 var ErrPermanent = errors.New("permanent")
 
+// Permanent makes an error one that is not tried again: it wraps ErrPermanent, too, and reads
+// as before.
+func Permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return &permanentError{err}
+}
+
+type permanentError struct{ error }
+
+func (e *permanentError) Unwrap() []error { return []error{e.error, ErrPermanent} }
+
 // An Input is one firing of one rule.
 type Input struct {
 	*iotsql.Input        // the message that fired it; templates are evaluated on it

@@ -251,7 +251,7 @@ func (bx *box) attempt(ctx context.Context, idx []int) []error {
 		}
 		return []error{err}
 	}
-	return []error{fmt.Errorf("%w: unknown action %q", ErrPermanent, d.Kind)}
+	return []error{Permanent(fmt.Errorf("unknown action %q", d.Kind))}
 }
 
 // enough says whether a delivery was tried for long enough: by its age, by a clock

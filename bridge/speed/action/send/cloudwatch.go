@@ -62,7 +62,7 @@ func metrics(o *Options) do {
 				err = o.Metrics.Put(metric.Sample{Namespace: d.Parameter("metricNamespace"), Name: x.Name, Unit: x.Unit,
 					Value: x.Value, Time: x.Time})
 			}
-			return asPermanent(err)
+			return action.Permanent(err)
 		})
 	}
 	clients := newClients(o, "cloudwatchMetric", cloudwatch.New)
@@ -76,7 +76,7 @@ func metrics(o *Options) do {
 				data := make([]cloudwatch.Datum, len(run))
 				for i, d := range run {
 					if data[i], err = datum(d); err != nil {
-						return each(len(run), asPermanent(err))
+						return each(len(run), action.Permanent(err))
 					}
 				}
 				return each(len(run), c.Put(ctx, run[0].Parameter("metricNamespace"), data))
@@ -110,12 +110,12 @@ func putLogs(ctx context.Context, c *logs.Client, run deliveries) []error {
 	for i, d := range run {
 		if d.Parameter("batchMode") != "true" {
 			at, err := strconv.ParseInt(d.Parameter("timestamp"), 10, 64)
-			errs[i] = asPermanent(err)
+			errs[i] = action.Permanent(err)
 			lines = append(lines, line{logs.Event{Time: at, Message: string(d.Data)}, i})
 			continue
 		}
 		events, err := action.LogEvents(d.Data)
-		errs[i] = asPermanent(err)
+		errs[i] = action.Permanent(err)
 		for _, e := range events {
 			lines = append(lines, line{logs.Event{Time: *e.Timestamp, Message: *e.Message}, i})
 		}

@@ -134,7 +134,7 @@ func (w *web) post(ctx context.Context, ds deliveries, batch []int) error {
 	}
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, last.Parameter("url"), bytes.NewReader(body))
 	if err != nil {
-		return asPermanent(post.WithoutURL(err))
+		return action.Permanent(post.WithoutURL(err))
 	}
 	r.Header.Set("Content-Type", kind)
 	if key := keyOf(ds, batch); key != "" {
@@ -194,7 +194,7 @@ func (w *web) limit(id string, err error) error {
 	e, answered := errors.AsType[*post.StatusError](err)
 	if answered && !awsapi.PermanentStatus(e.Status) {
 		if w.tries.put(id, w.tries.of[id]+1); w.tries.of[id] >= w.o.HTTPTries {
-			err = asPermanent(err)
+			err = action.Permanent(err)
 		}
 	}
 	if err == nil || permanent(final(err)) {

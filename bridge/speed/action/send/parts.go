@@ -44,7 +44,7 @@ func (r *remembered) split(ds deliveries, errs []error,
 	defer r.mu.Unlock()
 	for i, d := range ds {
 		all, err := read(d)
-		errs[i] = asPermanent(err)
+		errs[i] = action.Permanent(err)
 		p := r.of[d.ID]
 		for at := range all {
 			if p != nil && p.done[at] {

@@ -50,7 +50,7 @@ func addQueues(o *Options, add adding) {
 			}
 			_, amazon := o.Places["sns"]
 			if err := NoTopic(run[0].Parameter("targetArn"), slices.Sorted(maps.Keys(o.Topics)), amazon); err != nil {
-				return each(len(run), asPermanent(err))
+				return each(len(run), action.Permanent(err))
 			}
 			return elsewhere(ctx, run)
 		})

@@ -18,7 +18,7 @@ const (
 	rowBytes     = 4 << 20
 )
 
-var errNoDatabase = asPermanent(errors.New("no database is configured: [postgres] url says where it is"))
+var errNoDatabase = action.Permanent(errors.New("no database is configured: [postgres] url says where it is"))
 
 func addRows(o *Options, add adding) {
 	add("postgres", rowsTogether, rowBytes, func(ctx context.Context, ds deliveries) []error {
@@ -36,7 +36,7 @@ func addRows(o *Options, add adding) {
 	add("timestream", 16, rowBytes, inOrder(func(ctx context.Context, d *action.Delivery) error {
 		all, err := action.Measures(d)
 		if err != nil {
-			return asPermanent(err)
+			return action.Permanent(err)
 		}
 		database, table := d.Parameter("databaseName"), d.Parameter("tableName")
 		switch {
@@ -73,7 +73,7 @@ func writeMeasures(ctx context.Context, s *postgres.Store, database, table, id s
 		object, err := json.Marshal(map[string]any{"time": m.At().UTC().Format(time.RFC3339Nano),
 			"dimensions": dimensions, "measure_name": m.Name, columnOf[m.Type]: value})
 		if err != nil {
-			return asPermanent(err)
+			return action.Permanent(err)
 		}
 		rows[i] = postgres.Row{ID: uuid.NewSHA1(uuid.NameSpaceOID, []byte(id+"/"+m.Name)).String(), Object: object}
 	}

@@ -198,23 +198,10 @@ func final(err error) error {
 		permanent = awsapi.Permanent(err)
 	}
 	if permanent {
-		return asPermanent(err)
+		return action.Permanent(err)
 	}
 	return err
 }
-
-// asPermanent makes an error one that is not tried again. It reads as before.
-func asPermanent(err error) error {
-	if err == nil {
-		return nil
-	}
-	return &permanentError{err}
-}
-
-// A permanentError wraps action.ErrPermanent, too.
-type permanentError struct{ error }
-
-func (e *permanentError) Unwrap() []error { return []error{e.error, action.ErrPermanent} }
 
 // errBefore is of deliveries that were not tried: one before them is to be tried
 // again, and what is sent to one target keeps its order.

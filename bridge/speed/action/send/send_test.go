@@ -243,7 +243,7 @@ func TestRefusedPartIsKept(t *testing.T) {
 	read := func(*action.Delivery) ([]part, error) { return make([]part, 2), nil }
 	errs := make([]error, 1)
 	parts := r.split(d, errs, read)
-	errs = r.join(d, errs, parts, []error{asPermanent(errors.New("bad")), errors.New("slow")})
+	errs = r.join(d, errs, parts, []error{action.Permanent(errors.New("bad")), errors.New("slow")})
 	if said(errs) != "again" {
 		t.Fatal(errs)
 	}

@@ -101,7 +101,7 @@ func channels(o *Options) func(ctx context.Context, d *action.Delivery) error {
 			return err
 		}
 		if c.BaseEndpoint == nil {
-			return asPermanent(fmt.Errorf("no endpoint: IoT Analytics has ended; say which service takes its place"))
+			return action.Permanent(fmt.Errorf("no endpoint: IoT Analytics has ended; say which service takes its place"))
 		}
 		errs, ds := make([]error, 1), deliveries{d}
 		parts := known.split(ds, errs, func(d *action.Delivery) ([]part, error) {
@@ -132,7 +132,7 @@ func putMessages(ctx context.Context, web *http.Client, c aws.Config, channel st
 	}
 	body, err := json.Marshal(in)
 	if err != nil {
-		return each(len(parts), asPermanent(err))
+		return each(len(parts), action.Permanent(err))
 	}
 	r, err := post.Request(ctx, "POST", strings.TrimSuffix(*c.BaseEndpoint, "/")+"/messages/batch", body,
 		map[string]string{"Content-Type": "application/json"})

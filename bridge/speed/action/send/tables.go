@@ -86,7 +86,7 @@ func changes(ctx context.Context, t *dynamodb.Table, run deliveries,
 	return runs(run, func(*action.Delivery) string { return "" }, 1, 0, func(one deliveries) []error {
 		c, err := read(ctx, t, one[0], false)
 		if err != nil {
-			return []error{asPermanent(err)}
+			return []error{action.Permanent(err)}
 		}
 		switch c.operation {
 		case "UPDATE":

@@ -72,12 +72,12 @@ func (r *remembered) publish(ctx context.Context, o *Options, t Topic, run deliv
 func (t Topic) give(ctx context.Context, o *Options, d *action.Delivery, subscriber int) error {
 	text, err := texts(d)
 	if err != nil {
-		return asPermanent(err)
+		return action.Permanent(err)
 	}
 	if subscriber >= len(t.Webhooks) {
 		to := t.MQTT[subscriber-len(t.Webhooks)]
 		if d.Hops > action.MaxHops {
-			return asPermanent(fmt.Errorf("topic %s: the message was republished %d times already", to, d.Hops-1))
+			return action.Permanent(fmt.Errorf("topic %s: the message was republished %d times already", to, d.Hops-1))
 		}
 		return o.Publish(ctx, &action.Delivery{Kind: "republish", Rule: d.Rule, Name: to, QoS: 1, Hops: d.Hops,
 			Data: []byte(text("mqtt")), ClientID: d.ClientID})
@@ -88,12 +88,12 @@ func (t Topic) give(ctx context.Context, o *Options, d *action.Delivery, subscri
 	body, err := json.Marshal(notification{"Notification", d.ID, arn, text(scheme),
 		d.At().UTC().Format("2006-01-02T15:04:05.000Z")})
 	if err != nil {
-		return asPermanent(err)
+		return action.Permanent(err)
 	}
 	req, err := post.Request(ctx, "POST", to, body, map[string]string{"Content-Type": "text/plain; charset=UTF-8",
 		"x-amz-sns-message-type": "Notification", "x-amz-sns-message-id": d.ID, "x-amz-sns-topic-arn": arn})
 	if err != nil {
-		return asPermanent(err)
+		return action.Permanent(err)
 	}
 	// An outbox waits for one answer after the other.
 	ctx, cancel := context.WithTimeout(ctx, webhookLimit)

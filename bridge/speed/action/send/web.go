@@ -48,12 +48,12 @@ func addWeb(o *Options, add adding) {
 	add("salesforce", 16, 1<<20, inOrder(func(ctx context.Context, d *action.Delivery) error {
 		to, err := placed(o.Places["salesforce"].EndpointURL, d.Parameter("url"))
 		if err != nil {
-			return asPermanent(err)
+			return action.Permanent(err)
 		}
 		r, err := post.Request(ctx, "POST", to, d.Data, map[string]string{
 			"Content-Type": "application/json", "Authorization": "Bearer " + d.Parameter("token")})
 		if err != nil {
-			return asPermanent(err)
+			return action.Permanent(err)
 		}
 		return post.Do(o.webOfRules(), r) // the operator's place, too: path and token are the rule's
 	}))
@@ -79,7 +79,7 @@ func index(ctx context.Context, c *search.Client, run deliveries) []error {
 		if bytes.ContainsAny(d.Data, "\r\n") { // of a lone *: bulk has a document on each line
 			var b bytes.Buffer
 			if err := json.Compact(&b, d.Data); err != nil {
-				return each(len(run), asPermanent(err))
+				return each(len(run), action.Permanent(err))
 			}
 			d.Data = b.Bytes()
 		}

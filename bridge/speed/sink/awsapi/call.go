@@ -141,6 +141,11 @@ func (a *Caller) post(ctx context.Context, path string, head http.Header, body [
 // refusal is what the service answered instead of doing it.
 func refusal(resp *http.Response, answer []byte) *PartError {
 	e := &PartError{Status: resp.StatusCode, Sender: resp.StatusCode < 500}
+	defer func() {
+		if e.Code == "" && e.Message == "" && len(answer) > 0 {
+			e.Message = fmt.Sprintf("the answer is none of the service's: %.200q", answer)
+		}
+	}()
 	var x struct {
 		Code    string `xml:"Error>Code"`
 		Message string `xml:"Error>Message"`

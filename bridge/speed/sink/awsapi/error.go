@@ -19,8 +19,11 @@ type PartError struct {
 }
 
 func (e *PartError) Error() string {
-	if e.Code == "" && e.Message == "" {
+	switch {
+	case e.Code == "" && e.Message == "":
 		return fmt.Sprintf("status %d", e.Status)
+	case e.Code == "":
+		return fmt.Sprintf("status %d: %s", e.Status, e.Message)
 	}
 	return fmt.Sprintf("%s: %s", e.Code, e.Message)
 }
