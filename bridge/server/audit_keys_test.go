@@ -2,6 +2,7 @@ package server
 
 import (
 	"errors"
+	"io/fs"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -106,4 +107,28 @@ func TestAuditPKIFiles(t *testing.T) {
 	if got := b.auditedAs(t, audit.SourcePKI, "Apply"); len(got) != 3 {
 		t.Errorf("%d records: %+v", len(got), got)
 	}
+}
+
+// An edit that a start saw is in the audit log although that bridge was killed before
+// it ran.
+func TestAuditPKIFilesKilled(t *testing.T) {
+	cfg, after := configure(t), configure(t)
+	b := start(t, cfg)
+	if err := errors.Join(b.stop(), b.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(cfg.DataDir, "pki", "note.txt"), []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	idle(t, cfg)
+	if err := os.CopyFS(after.DataDir, os.DirFS(cfg.DataDir)); err != nil { // as it is now
+		t.Fatal(err)
+	}
+	err := filepath.WalkDir(after.DataDir, func(path string, _ fs.DirEntry, err error) error {
+		return errors.Join(err, os.Chmod(path, 0o700)) // CopyFS makes them for everybody
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	start(t, after).record(t, audit.SourcePKI, "Apply", func(r audit.Record) bool { return r.Target == "pki/note.txt" })
 }

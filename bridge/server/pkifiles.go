@@ -1,7 +1,6 @@
 package server
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -35,9 +34,9 @@ var unwatchedFiles = []string{digestsFile, "ticket-keys"}
 // pkiFiles remember what was in the files of pki/, so that the audit log says when
 // somebody edited one: at the start and at a reload, when it begins to count.
 type pkiFiles struct {
-	dir   string
-	write func(audit.Record) error
-	mu    sync.Mutex // one look at a time; held over reads and a write of the disk
+	dir  string
+	keep func(...audit.Record) error // durable when it returns
+	mu   sync.Mutex                  // one look at a time; held over reads and writes of the disk
 }
 
 // digests are what digests.json has. Digests are HMAC-SHA256 with Salt, so that the
@@ -70,11 +69,8 @@ func (p *pkiFiles) look() error {
 	if err != nil || !first && maps.Equal(was.Files, now.Files) {
 		return err
 	}
-	for _, r := range changesOf(was.Files, now.Files) {
-		if first {
-			break
-		}
-		if err := p.write(r); err != nil {
+	if !first {
+		if err := p.keep(changesOf(was.Files, now.Files)...); err != nil {
 			return err
 		}
 	}
@@ -148,8 +144,9 @@ func (s *Server) lookAtKeys() {
 
 // openPKIFiles makes what looks at pki/, and looks.
 func (a *assembly) openPKIFiles() error {
-	a.pkiFiles = &pkiFiles{dir: a.at("pki"),
-		write: func(r audit.Record) error { return a.queuedAudit.Write(context.Background(), r) }}
+	a.pkiFiles = &pkiFiles{dir: a.at("pki"), keep: func(all ...audit.Record) error {
+		return audit.Keep(a.registry, all...) // the log may not run yet
+	}}
 	a.lookAtKeys()
 	return nil
 }

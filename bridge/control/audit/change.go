@@ -91,6 +91,23 @@ func Update(ctx context.Context, s registry.Store, f func(*registry.Tx) error) e
 	return err
 }
 
+// Keep stores records of what was changed outside of the registry there, all or none,
+// durably when it returns. A Mover takes them to the log.
+func Keep(s registry.Store, all ...Record) error {
+	return s.Update(func(tx *registry.Tx) error {
+		for _, r := range all {
+			text, err := r.text()
+			if err != nil {
+				return err
+			}
+			if err := tx.KeepRecord(text); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
 // in is the record of what a transaction has done.
 func (c *Change) in(tx *registry.Tx) Record {
 	r := c.Record
