@@ -131,7 +131,7 @@ func (l *Log) write(ctx context.Context, records ...[]byte) error {
 	for _, text := range records {
 		var r struct{ Source, Action string }
 		if json.Unmarshal(text, &r) == nil {
-			l.Publish(Topic+r.Source+"/"+r.Action, text)
+			l.Publish(Topic+r.Source+"/"+r.Action, HiddenRecord(text)) // the log of messages has it then
 		}
 	}
 	return nil

@@ -49,6 +49,25 @@ func Hidden(doc json.RawMessage) json.RawMessage {
 	return json.RawMessage("null")
 }
 
+// HiddenRecord is a record as it is kept, with its documents as Hidden shows them: for
+// who may read the audit log but not change what it is about.
+func HiddenRecord(text []byte) []byte {
+	var r Record
+	if json.Unmarshal(text, &r) != nil {
+		return Hidden(text)
+	}
+	for _, doc := range []*json.RawMessage{&r.Before, &r.After} {
+		if *doc != nil {
+			*doc = Hidden(*doc)
+		}
+	}
+	out, err := json.Marshal(r)
+	if err != nil {
+		return Hidden(text)
+	}
+	return out
+}
+
 func (c cleaner) document(doc json.RawMessage) json.RawMessage {
 	dec := json.NewDecoder(bytes.NewReader(doc))
 	dec.UseNumber() // as they are written

@@ -135,6 +135,17 @@ func (p *Peers) readable(ctx context.Context, stream string) error {
 	return p.allow(ctx, changes, "*")
 }
 
+// showing is how records of a stream are shown to who asks, by what he may at that
+// time: those of the audit log have the documents that shown hides.
+func (p *Peers) showing(ctx context.Context, stream string) func(data []byte) []byte {
+	return func(data []byte) []byte {
+		if stream == audit.Stream && p.allow(ctx, changes, "*") != nil {
+			return audit.HiddenRecord(data)
+		}
+		return data
+	}
+}
+
 // authorized is a handler of a row for those who may.
 func (p *Peers) authorized(x row, arn string) handler {
 	return func(w http.ResponseWriter, r *http.Request) error {

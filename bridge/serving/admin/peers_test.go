@@ -15,6 +15,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/people"
 )
 
@@ -125,6 +126,12 @@ func TestPeersLasting(t *testing.T) {
 			}
 			if got := p.readable(as(uid), "$outbox/r/0") == nil; got != shows || p.readable(as(uid), "$audit") != nil {
 				t.Errorf("uid %d reads an outbox: %v", uid, got)
+			}
+			const record = `{"id":"","action":"CreateTopicRule","after":{"url":"https://h/hunter2"}}`
+			got := string(p.showing(as(uid), audit.Stream)([]byte(record)))
+			if strings.Contains(got, "hunter2") != shows || !strings.Contains(got, "https://h/") ||
+				!strings.Contains(got, "CreateTopicRule") || string(p.showing(as(uid), "s")([]byte(record))) != record {
+				t.Errorf("uid %d: %s", uid, got)
 			}
 		}
 		if err := p.Replace([]Peer{{UID: 1001, Roles: []string{"root"}}}); err == nil {

@@ -106,9 +106,8 @@ func (h *dataStreams) records(w http.ResponseWriter, r *http.Request, name strin
 	oldest := q.Get("from") == "oldest"
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	ctx, cancel := context.WithCancelCause(r.Context())
-	t := &tail{store: h.store, stream: name, follow: follow, cancel: cancel, begun: map[int]bool{},
-		ended: map[int]bool{},
-		w:     w, rc: http.NewResponseController(w)}
+	t := &tail{store: h.store, stream: name, show: h.peers.showing(r.Context(), name), follow: follow, cancel: cancel,
+		begun: map[int]bool{}, ended: map[int]bool{}, w: w, rc: http.NewResponseController(w)}
 	defer func() { cancel(nil); t.wg.Wait() }() // none writes to w after this
 	if t.flush() != nil {
 		return nil // nobody is there any more

@@ -21,6 +21,7 @@ type tail struct {
 		streams.Reader
 	}
 	stream string
+	show   func(data []byte) []byte // as who asks may see it now
 	follow bool
 	cancel context.CancelCauseFunc
 	wg     sync.WaitGroup
@@ -122,10 +123,10 @@ func (t *tail) write(shard int, recs []streams.Record) error {
 		}
 		for i, u := range inner {
 			line := StreamRecord{Shard: shard, Offset: r.Offset, Sub: i, Time: r.Time, Key: u.Key}
-			if message.IsJSON(u.Data) {
-				line.JSON = u.Data
+			if data := t.show(u.Data); message.IsJSON(data) {
+				line.JSON = data
 			} else {
-				line.Data = u.Data
+				line.Data = data
 			}
 			if err := enc.Encode(line); err != nil {
 				return errors.Join(errUnread, err)
