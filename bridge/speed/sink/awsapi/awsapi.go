@@ -54,8 +54,18 @@ func (p Place) Config(ctx context.Context, opts ...func(*config.LoadOptions) err
 	}
 	if p.EndpointURL != "" {
 		c.BaseEndpoint = aws.String(p.EndpointURL)
+		c.ConfigSources = append([]any{only(p.EndpointURL)}, c.ConfigSources...)
 	}
 	return c, nil
+}
+
+// only is a source of configuration in which all services are at one endpoint. The
+// SDK's clients ask the sources, one after the other, before they use BaseEndpoint.
+type only string
+
+// GetServiceBaseEndpoint is what clients ask a source of a service's SDK ID.
+func (o only) GetServiceBaseEndpoint(context.Context, string) (endpoint string, found bool, err error) {
+	return string(o), true, nil
 }
 
 // Once is Config for clients that try a call once, for callers that repeat it by

@@ -10,7 +10,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
+	"github.com/aws/aws-sdk-go-v2/service/sts"
 	"github.com/aws/smithy-go"
 )
 
@@ -51,6 +53,14 @@ func TestEndpoint(t *testing.T) {
 		"for all services": {place: Place{Region: "r"}, env: "AWS_ENDPOINT_URL=http://all", want: "http://all/"},
 		"for the service": {place: Place{Region: "r"}, env: "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS=http://one",
 			want: "http://one/"},
+		"the place's, not the service's": {place: Place{Region: "r", EndpointURL: "http://place:1"},
+			env: "AWS_ENDPOINT_URL_CLOUDWATCH_LOGS=http://one", want: "http://place:1/"},
+		"the place's, not for all": {place: Place{Region: "r", EndpointURL: "http://place:1"},
+			env: "AWS_ENDPOINT_URL=http://all", want: "http://place:1/"},
+		"the place's, not of a profile": {place: Place{Region: "r", EndpointURL: "http://place:1"}, shared: services,
+			want: "http://place:1/"},
+		"the place's, of none configured": {place: Place{Region: "r", EndpointURL: "http://place:1"}, shared: services,
+			env: "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true", want: "http://place:1/"},
 		"of a profile": {place: Place{Region: "r"}, shared: services, want: "http://profile/"},
 		"which is not to be": {place: Place{Region: "r"}, env: "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS=true",
 			shared: services, want: "https://logs.r.amazonaws.com/"},
@@ -176,4 +186,36 @@ func FuzzRefusal(f *testing.F) {
 			t.Errorf("%#v", e)
 		}
 	})
+}
+
+// The SDK's clients, too, go where the place says, and a role is assumed where STS is.
+func TestEndpointOfTheSDK(t *testing.T) {
+	keys(t, "[default]\nservices = here\n[services here]\nsts =\n  endpoint_url = http://profile\n")
+	for place, want := range map[string]string{"http://place:1": "http://place:1/", "": "http://profile/"} {
+		cfg, err := Place{Region: "r", EndpointURL: place}.Once(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		cfg.HTTPClient = answers(func(r *http.Request) (*http.Response, error) {
+			got = r.URL.String()
+			return nil, errors.New("asked")
+		})
+		if _, err := sts.NewFromConfig(cfg).GetCallerIdentity(t.Context(), nil); err == nil || got != want {
+			t.Errorf("asked %q: %v, want %q", got, err, want)
+		}
+	}
+}
+
+// What an error says of a service's answer is short, and valid text.
+func TestErrorsAreShort(t *testing.T) {
+	long := strings.Repeat("é", 1<<19)
+	for _, e := range []*PartError{{Code: "A", Message: long}, {Code: long, Message: "m"}} {
+		if got := e.Error(); len(got) > 2*(maxQuoted+8) || !utf8.ValidString(got) || len(e.ErrorMessage()) > maxQuoted+8 {
+			t.Errorf("%d bytes", len(got))
+		}
+	}
+	if e := (&PartError{Code: "A", Message: "b"}); e.Error() != "A: b" || e.ErrorMessage() != "b" {
+		t.Error(e)
+	}
 }

@@ -27,7 +27,7 @@ var validRegion = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 var errVariant = errors.New("FIPS and dual-stack endpoints have to be named as endpoint_url")
 
-// endpoint is where the service is, found as the SDK finds it: in
+// endpoint is where the service is, found as the SDK finds it: where the Place says, in
 // AWS_ENDPOINT_URL_<SERVICE> or the profile's services, in the configuration, at
 // Amazon's.
 func (s Service) endpoint(c aws.Config) (string, error) {

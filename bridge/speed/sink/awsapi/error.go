@@ -25,12 +25,22 @@ func (e *PartError) Error() string {
 	case e.Code == "":
 		return fmt.Sprintf("status %d: %s", e.Status, e.Message)
 	}
-	return fmt.Sprintf("%s: %s", e.Code, e.Message)
+	return fmt.Sprintf("%s: %s", short(e.Code), short(e.Message))
+}
+
+// maxQuoted is how much of what a service answers an error quotes, in bytes.
+const maxQuoted = 300
+
+func short(text string) string {
+	if len(text) > maxQuoted {
+		return strings.ToValidUTF8(text[:maxQuoted], "") + "…"
+	}
+	return text
 }
 
 // ErrorCode, ErrorMessage and ErrorFault implement smithy.APIError.
 func (e *PartError) ErrorCode() string    { return e.Code }
-func (e *PartError) ErrorMessage() string { return e.Message }
+func (e *PartError) ErrorMessage() string { return short(e.Message) }
 func (e *PartError) ErrorFault() smithy.ErrorFault {
 	if e.Sender {
 		return smithy.FaultClient
