@@ -67,6 +67,7 @@ type Registry struct {
 	mu     sync.Mutex // guards what follows
 	all    map[key]*entry
 	owners map[string]owner // of exposed names, with suffixes
+	swept  time.Time        // last
 }
 
 type key struct{ namespace, name, unit string }
@@ -111,7 +112,9 @@ func (r *Registry) Put(s Sample) error {
 
 // add makes a metric of that key.
 func (r *Registry) add(k key) (*entry, error) {
-	r.sweep()
+	if time.Since(r.swept) >= sweepAgain {
+		r.sweep()
+	}
 	if len(r.all) >= r.opts.Most {
 		return nil, fmt.Errorf("%w: %s of %s would be one too many, metric_action.max is %d; "+
 			"a metric is dropped %v after its last value", ErrRefused, k.name, k.namespace, r.opts.Most, r.opts.Keep)
@@ -150,8 +153,13 @@ func CheckName(namespace, name, unit string) error {
 	return nil
 }
 
+// sweepAgain is how often it is looked for metrics to drop when one is added: a look is
+// at all of them, and names that are refused may come with each message. Our choice.
+const sweepAgain = time.Second
+
 // sweep drops metrics that had no value for too long.
 func (r *Registry) sweep() {
+	r.swept = time.Now()
 	if r.opts.Keep <= 0 {
 		return
 	}

@@ -64,6 +64,49 @@ func TestPut(t *testing.T) {
 	})
 }
 
+// Names that are refused are not each a look at all metrics; room that expires is there
+// within a second.
+func TestRefusedIsCheap(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := New(Options{Most: 2, Keep: time.Hour})
+		began := time.Now()
+		for _, name := range []string{"a", "b"} {
+			if err := r.Put(sample(name, 1, 1)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for range 10 {
+			if err := r.Put(sample("c", 1, 1)); !errors.Is(err, ErrRefused) || !r.swept.Equal(began) {
+				t.Errorf("%v, looked at all at %v", err, r.swept.Sub(began))
+			}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Hour - time.Second)
+		if err := r.Put(sample("c", 1, 1)); !errors.Is(err, ErrRefused) {
+			t.Errorf("there is no room yet: %v", err)
+		}
+		time.Sleep(sweepAgain)
+		if err := r.Put(sample("c", 1, 1)); err != nil {
+			t.Errorf("there is room: %v", err)
+		}
+	})
+}
+
+// BenchmarkRefused is of a new name where there is no room.
+func BenchmarkRefused(b *testing.B) {
+	r := New(Options{Most: 100_000, Keep: time.Hour})
+	for i := range 100_000 {
+		if err := r.Put(sample(fmt.Sprint(i), 1, 1)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for b.Loop() {
+		if r.Put(sample("more", 1, 1)) == nil {
+			b.Fatal("taken")
+		}
+	}
+}
+
 func TestNamesOfOthers(t *testing.T) {
 	r := New(Options{Most: 100})
 	for _, c := range []struct {
