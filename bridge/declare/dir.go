@@ -76,7 +76,8 @@ type Dir struct {
 // OpenDir makes the folders of bridge.d, but for those that are gone with what
 // was declared in them. It applies nothing.
 func OpenDir(o DirOptions) (*Dir, error) {
-	d := &Dir{opts: o, lastGood: lastGood{registry: o.Registry, seal: o.Seal, sync: syncPath}}
+	d := &Dir{opts: o, lastGood: lastGood{registry: o.Registry, seal: o.Seal, sync: syncPath, log: o.Log,
+		unopened: map[string]bool{}}}
 	if err := d.lastGood.load(); err != nil {
 		return nil, err
 	}

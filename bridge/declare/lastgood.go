@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -22,6 +23,8 @@ type lastGood struct {
 	seal     *seal.Key
 	sums     map[string][sha256.Size]byte // by name; nil: not loaded
 	sync     func(path string) error      // makes a file or folder durable
+	log      *slog.Logger
+	unopened map[string]bool // files that the log said it of
 }
 
 // syncPath makes a file's content, or the names in a folder, durable.

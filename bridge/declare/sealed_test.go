@@ -2,8 +2,10 @@ package declare
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/seal"
@@ -50,6 +52,34 @@ func TestLastGoodIsSealed(t *testing.T) {
 			})
 		}); err != nil || shown != c.shown {
 			t.Errorf("%d: shown %v, %v", i, shown, err)
+		}
+		b.close()
+	}
+}
+
+// A last good version that cannot be opened is told to the log, once.
+func TestLastGoodCannotBeOpened(t *testing.T) {
+	data := t.TempDir()
+	path := filepath.Join(data, "bridge.d", "streams", "a.json")
+	for _, content := range []string{`{"StreamName":"a"}`, "{"} {
+		key, err := seal.Parse(seal.New()) // another one each time
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := open(t, data)
+		var text bytes.Buffer
+		b.dir.lastGood.log = slog.New(slog.NewTextHandler(&text, nil))
+		b.dir.lastGood.seal, b.dir.lastGood.sums, b.dir.lastGood.unopened = key, nil, map[string]bool{}
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			_, err = b.dir.Apply(true)
+		}
+		said := strings.Count(text.String(), "last good version of a file cannot be opened")
+		if broken := content == "{"; (err != nil) != broken || (said == 1) != broken || said > 1 ||
+			broken && !strings.Contains(text.String(), seal.ErrSealed.Error()) {
+			t.Errorf("%s: %v, %s", content, err, text.String())
 		}
 		b.close()
 	}
