@@ -116,11 +116,12 @@ url = "http://vet.example"
 	}
 }
 
-// A file with a service's URL that has a user or a query, which may be a key, is
-// the owner's alone, as other files with secrets are.
+// A file with a service's URL that has a user or a query, which may be a key, or a
+// webhook with a path, is the owner's alone, as other files with secrets are.
 func TestKeysInURLs(t *testing.T) {
 	const authorizer = "[[authorizers]]\nname = \"a\"\nsigning_disabled = true\nurl = "
 	const hook = "[[hooks]]\narn = \"a\"\nurl = "
+	const topic = "[[topics]]\nname = \"a\"\nwebhooks = [\"https://x/\", "
 	for _, c := range []struct {
 		text   string
 		mode   os.FileMode
@@ -135,6 +136,10 @@ func TestKeysInURLs(t *testing.T) {
 		{authorizer + `"https://hush@x/iot"`, 0o640, 0o755, "\nauthorizers[0].url: "},
 		{hook + `"https://x/iot?code=hush"`, 0o604, 0o755, "\nhooks[0].url: "},
 		{hook + `"https://user:hush@x/iot"`, 0o600, 0o777, "\nhooks[0].url: "},
+		{topic + `"http://y"]`, 0o644, 0o755, ""},
+		{topic + `"https://y/services/hush"]`, 0o600, 0o755, ""},
+		{topic + `"https://y/services/hush"]`, 0o644, 0o755, "\ntopics[0].webhooks[1]: "},
+		{topic + `"https://y?hush"]`, 0o640, 0o755, "\ntopics[0].webhooks[1]: "},
 	} {
 		folder := t.TempDir()
 		path := filepath.Join(folder, "bridge.toml")
