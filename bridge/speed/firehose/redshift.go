@@ -42,6 +42,8 @@ func checkCopy(text string) error {
 	comment := func(text string) bool { return strings.HasPrefix(text, "--") || strings.HasPrefix(text, "/*") }
 	for i, c := range text {
 		switch {
+		case c == '\\' && strings.HasPrefix(text[i+1:], "'"):
+			return errors.New("CopyCommand.CopyOptions: a backslash before a quote, which may end it or not: want '' in quotes")
 		case c == '\'':
 			quoted = !quoted
 		case c < ' ' && c != '\n' && c != '\t', c == 0x7f:

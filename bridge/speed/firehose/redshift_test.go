@@ -176,7 +176,8 @@ func TestRedshift(t *testing.T) {
 // Options that Redshift gets as they are end no statement.
 func TestRedshiftOptions(t *testing.T) {
 	for text, want := range map[string]bool{"MAXERROR 3": true, "NULL AS ';'": true, "x; DROP TABLE t": false,
-		"x --": false, "/* x": false, "'open": false, `"x"`: false, "a\x00": false} {
+		"x --": false, "/* x": false, "'open": false, `"x"`: false, "a\x00": false,
+		`NULL AS '\'; DROP TABLE t --'`: false, `'a\''; x '`: false, `NULL AS '\N'`: true, `'it''s'`: true} {
 		if err := checkCopy(text); (err == nil) != want {
 			t.Errorf("%q: %v", text, err)
 		}

@@ -97,7 +97,7 @@ type Service struct {
 }
 
 // Throttled returns how many records of a delivery stream were refused since too much
-// waited, since the start of the process.
+// waited, since the start of the process or since it was made.
 func (s *Service) Throttled(name string) int64 {
 	if n, ok := s.throttled.Load(name); ok {
 		return n.(*atomic.Int64).Load()
@@ -150,15 +150,18 @@ func Open(running Streams, log Log, o Options) (*Service, error) {
 		if err == nil && st.Deleting == 0 {
 			err = s.run(st)
 		}
-		if err == nil && plain && o.Seal != nil { // of an earlier version
-			err = s.keep(name, st)
-		}
 		if err != nil {
 			o.Log.Error("a delivery stream of the API cannot be run", "delivery_stream", name, "err", err)
 			s.unread[name] = true
 			continue
 		}
 		s.states[name] = st
+		if plain && o.Seal != nil { // of an earlier version
+			if err := s.keep(name, st); err != nil {
+				o.Log.Error("a delivery stream's document is kept unsealed until the next start", "delivery_stream", name,
+					"err", err)
+			}
+		}
 	}
 	return s, nil
 }
@@ -228,6 +231,7 @@ func (s *Service) end(ctx context.Context) (wait time.Duration) {
 				s.mu.Lock()
 				delete(s.states, name)
 				s.mu.Unlock()
+				s.throttled.Delete(name)
 				continue
 			}
 			s.opts.Log.Warn("a delivery stream cannot be deleted, will retry", "delivery_stream", name, "err", err)

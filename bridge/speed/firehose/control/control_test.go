@@ -288,6 +288,46 @@ func TestPut(t *testing.T) {
 		if _, err := s.PutRecord(t.Context(), &PutRecordInput{of("a"), &Record{}}); code(err) != Unavailable {
 			t.Errorf("full: %v", err)
 		}
+		if n := s.Throttled("a"); n != 1 {
+			t.Errorf("%d records were refused", n)
+		}
+		if _, err := s.Delete(t.Context(), &DeleteInput{Ref: of("a")}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if n := s.Throttled("a"); n != 0 {
+			t.Errorf("%d records were refused of what is gone", n)
+		}
+	})
+}
+
+// A full log is one that keeps no attributes for a while.
+type fullLog struct{ Log }
+
+func (fullLog) SetAttributes(string, []byte) error { return errors.New("the disk is full") }
+
+// A delivery stream whose document cannot be sealed at a start is the API's as before.
+func TestNotSealed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		key, err := seal.Parse(seal.New())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, r, done := opened(t, vfs.NewMem())
+		defer done()
+		create(t, s, "a")
+		again, err := Open(r, fullLog{r.store}, Options{Account: "000000000000", Region: "eu-local-1", Seal: key,
+			Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := describe(t, again, "a"); again.states["a"] == nil {
+			t.Errorf("%+v", d)
+		}
+		if err := again.Declare(r.Config("a")); err == nil {
+			t.Error("a file took it over")
+		}
 	})
 }
 
