@@ -1,7 +1,9 @@
 package send
 
 import (
+	"cmp"
 	"context"
+	"fmt"
 	"slices"
 	"strconv"
 	"time"
@@ -110,7 +112,10 @@ func putLogs(ctx context.Context, c *logs.Client, run deliveries) []error {
 	for i, d := range run {
 		if d.Parameter("batchMode") != "true" {
 			at, err := strconv.ParseInt(d.Parameter("timestamp"), 10, 64)
-			errs[i] = action.Permanent(err)
+			if err != nil {
+				errs[i] = action.Permanent(fmt.Errorf("timestamp: %w", err))
+				continue
+			}
 			lines = append(lines, line{logs.Event{Time: at, Message: string(d.Data)}, i})
 			continue
 		}
@@ -120,7 +125,7 @@ func putLogs(ctx context.Context, c *logs.Client, run deliveries) []error {
 			lines = append(lines, line{logs.Event{Time: *e.Timestamp, Message: *e.Message}, i})
 		}
 	}
-	slices.SortStableFunc(lines, func(a, b line) int { return int(a.Time - b.Time) })
+	slices.SortStableFunc(lines, func(a, b line) int { return cmp.Compare(a.Time, b.Time) })
 	for len(lines) > 0 {
 		n := together(lines)
 		events := make([]logs.Event, n)

@@ -152,6 +152,8 @@ func TestPartsOfABatch(t *testing.T) {
 			[]string{"503 {}"}, "again again", 1},
 		{"two queues, the first is not there", []*action.Delivery{queued("http://q/1/a", "x"), queued("http://q/1/b", "y")},
 			[]string{`400 {"__type":"AWS.SimpleQueueService.NonExistentQueue"}`, `200 {"MessageId":"m"}`}, "never done", 2},
+		{"no time of an event", []*action.Delivery{log("soon"), log("1700000000000")}, []string{`200 {}`}, "never done", 1},
+		{"times far apart", []*action.Delivery{log("1700000000000"), log("1")}, []string{`200 {}`, `200 {}`}, "done done", 2},
 		{"a notice that is refused", []*action.Delivery{noted("x"), noted("y")}, []string{
 			`200 <PublishBatchResponse><PublishBatchResult><Successful><member><Id>1</Id></member></Successful><Failed>` +
 				`<member><Id>0</Id><Code>InvalidParameter</Code><SenderFault>true</SenderFault></member></Failed>` +
