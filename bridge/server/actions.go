@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,11 +55,11 @@ func (a *assembly) newSenders() (*send.Set, error) {
 		case "none":
 			o.Search[k.Kind] = search.Open
 		case "basic":
-			password, err := secretfile.Read(k.PasswordFile)
+			password, err := secretfile.Line(k.PasswordFile)
 			if err != nil {
 				return nil, fmt.Errorf("actions[%d].password_file: %w", i, err)
 			}
-			o.Search[k.Kind] = search.Basic(k.Username, strings.TrimSpace(string(password)))
+			o.Search[k.Kind] = search.Basic(k.Username, password)
 		}
 	}
 	var err error
@@ -100,11 +99,9 @@ func (a *assembly) openAlarms() (*alarm.Service, error) {
 	to := alertmanager.Options{URL: c.URL, Username: c.Username, HTTP: only.Client()}
 	a.closes(func() error { to.HTTP.CloseIdleConnections(); return nil })
 	if c.PasswordFile != "" {
-		password, err := secretfile.Read(c.PasswordFile)
-		if err != nil {
+		if to.Password, err = secretfile.Line(c.PasswordFile); err != nil {
 			return nil, fmt.Errorf("password_file: %w", err)
 		}
-		to.Password = strings.TrimSpace(string(password))
 	}
 	o.To = alertmanager.New(to)
 	return alarm.Open(a.store, o)
@@ -141,11 +138,9 @@ func openDatabase(c config.Postgres) (*postgres.Store, error) {
 		return nil, err
 	}
 	if c.PasswordFile != "" {
-		password, err := secretfile.Read(c.PasswordFile)
-		if err != nil {
+		if conn.Password, err = secretfile.Line(c.PasswordFile); err != nil {
 			return nil, fmt.Errorf("password_file: %w", err)
 		}
-		conn.Password = strings.TrimSuffix(string(password), "\n")
 	}
 	return postgres.Open(context.Background(), conn, c.Connections)
 }

@@ -123,11 +123,9 @@ func (a *assembly) brokerIdentity() (conf *tls.Config, password string, err erro
 		conf.Certificates = []tls.Certificate{own}
 	}
 	if c.PasswordFile != "" {
-		text, err := secretfile.Read(c.PasswordFile)
-		if err != nil {
+		if password, err = secretfile.Line(c.PasswordFile); err != nil {
 			return nil, "", fmt.Errorf("broker.password_file: %w", err)
 		}
-		password = strings.TrimRight(string(text), "\r\n")
 	}
 	return conf, password, nil
 }

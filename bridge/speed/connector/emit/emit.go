@@ -138,11 +138,11 @@ func (p *parse) secret(member string, s secret) string {
 	case s.File != "" && s.Env != "":
 		p.bad("%s: File and Env, want one of them", member)
 	case s.File != "":
-		text, err := secretfile.Read(s.File)
+		text, err := secretfile.Line(s.File)
 		if err != nil {
 			p.bad("%s.File: %w", member, err)
 		}
-		return strings.TrimRight(string(text), "\r\n")
+		return text
 	case s.Env != "":
 		text := os.Getenv(s.Env)
 		if text == "" {
