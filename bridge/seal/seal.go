@@ -2,6 +2,10 @@
 // documents of delivery streams and the declarations of bridge.d, which lie in the log
 // and in the registry. Its Key is a file of the data directory by itself, so that a
 // copy of the log or of the registry shows none. FORMAT.md has the bytes.
+//
+// What an earlier version kept as it was stays in free pages of the registry and in old
+// files of the log after it is sealed, until they are written over: who gave away a
+// copy of before, or gives one of soon after, changes the passwords.
 package seal
 
 import (
