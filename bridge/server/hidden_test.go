@@ -57,7 +57,8 @@ func TestViewersSeeNoSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := string(audit.HiddenRecord(text))
-		if strings.Contains(got, "5ecret") || strings.Contains(got, "localhost:9") != host || !strings.Contains(got, action) {
+		if strings.Contains(got, "5ecret") || strings.Contains(got, "localhost:9") != host ||
+			!strings.Contains(got, action) {
 			t.Errorf("%s, of %s", got, text)
 		}
 	}

@@ -158,8 +158,8 @@ func Open(running Streams, log Log, o Options) (*Service, error) {
 		s.states[name] = st
 		if plain && o.Seal != nil { // of an earlier version
 			if err := s.keep(name, st); err != nil {
-				o.Log.Error("a delivery stream's document is kept unsealed until the next start", "delivery_stream", name,
-					"err", err)
+				o.Log.Error("a delivery stream's document is kept unsealed until the next start",
+					"delivery_stream", name, "err", err)
 			}
 		}
 	}

@@ -211,7 +211,8 @@ func TestEndpointOfTheSDK(t *testing.T) {
 func TestErrorsAreShort(t *testing.T) {
 	long := strings.Repeat("é", 1<<19)
 	for _, e := range []*PartError{{Code: "A", Message: long}, {Code: long, Message: "m"}} {
-		if got := e.Error(); len(got) > 2*(maxQuoted+8) || !utf8.ValidString(got) || len(e.ErrorMessage()) > maxQuoted+8 {
+		if got := e.Error(); len(got) > 2*(maxQuoted+8) || !utf8.ValidString(got) ||
+			len(e.ErrorMessage()) > maxQuoted+8 {
 			t.Errorf("%d bytes", len(got))
 		}
 	}
