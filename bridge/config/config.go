@@ -213,7 +213,8 @@ func (c *Config) readFile(path string) (errs []error, err error) {
 	if at := c.secretURL(); at != "" {
 		if _, err := secretfile.ReadConfig(path); err != nil {
 			errs = append(errs,
-				fmt.Errorf("%s: its user, path or query may be a key: give the file to the bridge's user alone: %w", at, err))
+				fmt.Errorf("%s: its user, path or query may be a key: give the file to the bridge's user alone: %w",
+					at, err))
 		}
 	}
 	return errs, nil
