@@ -24,9 +24,8 @@ func TestOtherSealKey(t *testing.T) {
 		t.Helper()
 		b, err := reopen(t, cfg)
 		if err == nil {
-			err = b.Close()
-			if !want {
-				t.Error("it starts")
+			if err := b.Close(); err != nil || !want {
+				t.Errorf("it starts, want %t; closed: %v", want, err)
 			}
 		} else if want || !strings.Contains(err.Error(), file+" is another key than the one that was there") {
 			t.Error(err)
