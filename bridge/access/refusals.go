@@ -98,8 +98,8 @@ var remedies = []remedy{
 	{is(packet.ErrMalformed), "the client does not speak MQTT as the standard says, or not MQTT at all"},
 	{is(packet.ErrProtocol), "the client does not speak MQTT as the standard says"},
 	{plaintext, "the client does not use TLS: switch it on, with pki/ca.pem of the data directory as its CA"},
-	{remote, "the client does not accept the bridge: give it pki/ca.pem of the data directory, reach it by a name of mqtt.server_names, and check its clock; " +
-		"with mqtt.cert give it the CA of that file"},
+	{remote, "the client does not accept the bridge: give it pki/ca.pem of the data directory, reach it by a name of " +
+		"mqtt.server_names, and check its clock; with mqtt.cert give it the CA of that file"},
 	{says("no WebSocket of MQTT"), "have the client ask for /mqtt by GET with Upgrade: websocket and the subprotocol mqtt"},
 	{says("MQTT is not served here"), "have the client connect to the broker that broker.url names"},
 	{says("application protocol"), "have the client offer the ALPN name mqtt or x-amzn-mqtt-ca, or none"},

@@ -186,11 +186,13 @@ func TestRuleTest(t *testing.T) {
 			"-principal P -trace 7e146a2c-95b5-4caf-98b9-50e3969734c7 -source-ip S -account A",
 			0,
 			`{"p":"P","t":"7e146a2c-95b5-4caf-98b9-50e3969734c7","s":"S","a":"A"}` + "\n", "fires with"},
-		{"rule test -topic a -sql SELECT·principal()·AS·p,traceid()·AS·t·FROM·'a'·WHERE·isUndefined(principal())·OR·isUndefined(traceid())",
+		{"rule test -topic a -sql SELECT·principal()·AS·p,traceid()·AS·t·FROM·'a'·" +
+			"WHERE·isUndefined(principal())·OR·isUndefined(traceid())",
 			1, "", "WHERE"},
 		{"rule test -topic a -sql SELECT·clientid()·AS·c·FROM·'a' -protocol http", 0, `{"c":"n/a"}` + "\n",
 			"fires with"},
-		{"rule test -topic a -sql SELECT·get_mqtt_property('content_type')·AS·c,get_user_properties('k')·AS·u·FROM·'a' -property content_type=x -user-property k=1 -user-property k=2",
+		{"rule test -topic a -sql SELECT·get_mqtt_property('content_type')·AS·c,get_user_properties('k')·AS·u·FROM·'a' " +
+			"-property content_type=x -user-property k=1 -user-property k=2",
 			0,
 			`{"c":"x","u":["1","2"]}` + "\n", "fires with"},
 		{"rule test -topic a -sql SELECT·a·FROM·'a' -property colour=x", 2, "", "want content_type"},

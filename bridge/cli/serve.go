@@ -21,8 +21,10 @@ import (
 
 var serveCommand = command{name: "serve",
 	summary: "run the bridge: MQTT on :8883, the AWS APIs on :8443, health on 127.0.0.1:8081, unless configured otherwise",
-	example: "tidemill-bridge serve                                     # data in ~/.local/state/tidemill-bridge, root's in /var/lib/tidemill-bridge\ntidemill-bridge serve -config /etc/tidemill/bridge.toml",
-	run:     serve}
+	example: "tidemill-bridge serve                                     # data in ~/.local/state/tidemill-bridge, " +
+		"root's in /var/lib/tidemill-bridge\n" +
+		"tidemill-bridge serve -config /etc/tidemill/bridge.toml",
+	run: serve}
 
 func serve(ctx context.Context, c *call) error {
 	accept := c.flags.Bool("accept-loss", false,
@@ -73,7 +75,8 @@ func serve(ctx context.Context, c *call) error {
 // 90 s after which systemd kills.
 const stopWithin = 30 * time.Second
 
-var errStuck = errors.New("the bridge does not stop by itself, is its disk full or away? It ends as by kill -9; what was acknowledged is safe")
+var errStuck = errors.New("the bridge does not stop by itself, is its disk full or away? " +
+	"It ends as by kill -9; what was acknowledged is safe")
 
 // ends runs f until it returns, or for as long as within after ctx has ended.
 func ends(ctx context.Context, within time.Duration, f func(context.Context) error) error {

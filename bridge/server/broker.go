@@ -169,7 +169,8 @@ func (x series) broker(s *Server) {
 	x.counter("broker_acknowledged", "Messages that were acknowledged to the broker.", float64(b.Acked))
 	x.counter("broker_not_taken", "Messages that were not acknowledged since they could not be stored.",
 		float64(b.NotTaken))
-	x.counter("broker_retained_copies", "Retained messages that were acknowledged and dropped since they came to a new subscription: they are no new data.",
+	x.counter("broker_retained_copies", "Retained messages that were acknowledged and dropped since they came to a new "+
+		"subscription: they are no new data.",
 		float64(b.Copies))
 	x.counter("broker_too_large", "Messages that were acknowledged and dropped since they are larger than mqtt.max_payload.",
 		float64(b.TooLarge))

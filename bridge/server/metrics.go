@@ -109,7 +109,8 @@ func (x series) https(s *Server) {
 			strconv.Itoa(status))
 	}
 	for o, c := range s.custom.Stats() {
-		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, refused (also without asking), failed, or busy: all its calls were under way.",
+		x.counter("authorizer_answers", "Clients that custom authorizers were to judge, by outcome: allowed, refused (also "+
+			"without asking), failed, or busy: all its calls were under way.",
 			float64(c.Clients), "authorizer", o.Authorizer, "outcome", o.Verdict)
 		x.counter("authorizer_seconds", "Time spent on that.", c.Time.Seconds(), "authorizer", o.Authorizer, "outcome",
 			o.Verdict)

@@ -175,18 +175,20 @@ func decodePayload(doc []byte, p *Payload) error {
 	}
 	for _, name := range []string{"Sql", "Actions", "RuleDisabled", "AwsIotSqlVersion", "TopicRulePayload"} {
 		if _, ok := members[name]; ok {
-			return fmt.Errorf("%s: this is CloudFormation's spelling; want that of aws iot create-topic-rule, with every name in lower case at first, such as sql, actions and kinesis, and true or false without quotes",
-				name)
+			return fmt.Errorf("%s: this is CloudFormation's spelling; want that of aws iot create-topic-rule, "+
+				"with every name in lower case at first, such as sql, actions and kinesis, and true or false without quotes", name)
 		}
 	}
 	if _, ok := members["ruleArn"]; ok {
-		return errors.New("ruleArn: this is what aws iot get-topic-rule answers; want the members sql, description, actions, ruleDisabled, awsIotSqlVersion and errorAction of its rule")
+		return errors.New("ruleArn: this is what aws iot get-topic-rule answers; want the members sql, " +
+			"description, actions, ruleDisabled, awsIotSqlVersion and errorAction of its rule")
 	}
 	dec := json.NewDecoder(bytes.NewReader(doc))
 	dec.DisallowUnknownFields()
 	err = dec.Decode(p)
 	if t, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-		return fmt.Errorf("%s: %s is not what it takes; want sql, description and awsIotSqlVersion as texts, actions as a list, ruleDisabled as true or false",
+		return fmt.Errorf("%s: %s is not what it takes; want sql, description and awsIotSqlVersion as texts, "+
+			"actions as a list, ruleDisabled as true or false",
 			t.Field, t.Value)
 	}
 	return strictjson.Explain(doc, err)

@@ -184,7 +184,8 @@ func (e *Engine) Why(ctx context.Context, r *Rule, id string, since time.Duratio
 	w := e.explain(ctx, r, m)
 	w.Found = "log"
 	w.Message.Position = position(shard, offset)
-	w.note("what came of the actions is not kept, since the message is not among the newest of the rule; shown is what the rule makes of it now")
+	w.note("what came of the actions is not kept, since the message is not among the newest of the rule; " +
+		"shown is what the rule makes of it now")
 	if m.Time < r.Created.UnixMilli() {
 		w.note("the rule is as of %s, which is after the message arrived", r.Created.UTC().Format(time.RFC3339))
 	}
