@@ -99,14 +99,7 @@ var accessKeyList = command{name: "access-key list", args: "[USER]",
 		if len(c.args) > 0 {
 			query.Set("user", c.args[0])
 		}
-		return c.with(ctx, func(a *client) error {
-			if *asJSON {
-				return a.do(ctx, "GET", "/v1/access-keys", query, nil, c.json())
-			}
-			var all []people.KeyInfo
-			if err := a.do(ctx, "GET", "/v1/access-keys", query, nil, &all); err != nil {
-				return err
-			}
+		return tell(ctx, c, *asJSON, "/v1/access-keys", query, func(all []people.KeyInfo) error {
 			return printKeys(c, all)
 		})
 	}}

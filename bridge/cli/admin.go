@@ -237,6 +237,20 @@ func (c *call) with(ctx context.Context, f func(a *client) error) error {
 	return a.close()
 }
 
+// tell gets path of the bridge and prints it: as JSON, or by print.
+func tell[T any](ctx context.Context, c *call, asJSON bool, path string, query url.Values, print func(T) error) error {
+	return c.with(ctx, func(a *client) error {
+		if asJSON {
+			return a.do(ctx, "GET", path, query, nil, c.json())
+		}
+		var v T
+		if err := a.do(ctx, "GET", path, query, nil, &v); err != nil {
+			return err
+		}
+		return print(v)
+	})
+}
+
 // withRunning is with, where a bridge must run over the data directory; so says what
 // is not so without one.
 func (c *call) withRunning(ctx context.Context, so string, f func(a *client) error) error {

@@ -110,7 +110,7 @@ func (s *Store) find(name string) (path string, err error) {
 			return path, err
 		}
 	}
-	return "", fmt.Errorf("%w: %s", ErrNotFound, name)
+	return "", fmt.Errorf("%w: no such secret: %s", ErrNotFound, name)
 }
 
 // Restore makes the previous value the current one, and the current the previous.

@@ -33,7 +33,7 @@ const (
 // Errors of calls.
 var (
 	ErrName     = errors.New("secrets: want 1 to 200 of A-Z a-z 0-9 / _ + = . @ -")
-	ErrNotFound = errors.New("secrets: there is no such secret")
+	ErrNotFound = errors.New("secrets: not found")
 	ErrTooLarge = fmt.Errorf("secrets: want 1 to %d bytes", MaxValue)
 	ErrKind     = errors.New("secrets: it is there with a value of the other kind; delete it first")
 	ErrText     = errors.New("secrets: want UTF-8 text; -binary is for other bytes")
