@@ -78,6 +78,7 @@ var rules = []rule{
 	{"bridge/datadir", []string{"bridge/clock", "bridge/config", "bridge/control", "bridge/speed/streams", "bridge/speed/sink/objects", "shadow",
 		"agent/secretfile", "agent/durable", "bridge/seal"}},
 	{"bridge/arn", nil},
+	{"bridge/spelling", nil},
 	{"bridge/restjson", nil},
 	{"bridge/clock", nil},
 	{"bridge/config", []string{"agent/secretfile", "bridge/egress"}},
@@ -93,7 +94,7 @@ var rules = []rule{
 
 // everywhere are packages without state that all of the bridge may import: what
 // several of its parts say to the world in one form.
-var everywhere = []string{"bridge/arn", "bridge/restjson"}
+var everywhere = []string{"bridge/arn", "bridge/restjson", "bridge/spelling"}
 
 // main is the program's, which begins its command line.
 const main, begins = "bridge", "bridge/cli"

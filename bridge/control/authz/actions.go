@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+
+	"github.com/tidemill/tidemill/bridge/spelling"
 )
 
 // actionList has an action a line, as AWS's service authorization reference has
@@ -95,7 +97,7 @@ func nearest(pattern string) string {
 	service, _, _ := strings.Cut(text, ":")
 	best, least := "", len(text)/3+1
 	look := func(candidate, shown string) {
-		d := distance(text, candidate, least)
+		d := spelling.Distance(text, candidate, least)
 		if d < least || d == least && best != "" && shown < best {
 			best, least = shown, d
 		}
@@ -118,32 +120,4 @@ func nearest(pattern string) string {
 		return ""
 	}
 	return fmt.Sprintf(", the nearest is %q", best)
-}
-
-// distance is how many bytes have to be put in, taken out or changed to make b of a,
-// or two neighbours to be swapped; most+1 for more than most.
-func distance(a, b string, most int) int {
-	if len(a)-len(b) > most || len(b)-len(a) > most {
-		return most + 1
-	}
-	before, row := make([]int, len(b)+1), make([]int, len(b)+1)
-	next := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		next[0] = i
-		for j := 1; j <= len(b); j++ {
-			change := 1
-			if a[i-1] == b[j-1] {
-				change = 0
-			}
-			next[j] = min(row[j]+1, next[j-1]+1, row[j-1]+change)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				next[j] = min(next[j], before[j-2]+1)
-			}
-		}
-		before, row, next = row, next, before
-	}
-	return min(row[len(b)], most+1)
 }

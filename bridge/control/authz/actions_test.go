@@ -47,16 +47,3 @@ func TestActionsExist(t *testing.T) {
 		t.Error(err)
 	}
 }
-
-func FuzzDistance(f *testing.F) {
-	f.Add("iot:deletething", "iot:deletethign")
-	f.Fuzz(func(t *testing.T, a, b string) {
-		if len(a)+len(b) > 200 {
-			return
-		}
-		d := distance(a, b, 400)
-		if d != distance(b, a, 400) || (d == 0) != (a == b) || d > max(len(a), len(b)) {
-			t.Errorf("%q %q: %d", a, b, d)
-		}
-	})
-}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/tidemill/tidemill/bridge/spelling"
 )
 
 // A function is an entry of the function table. Calls are case-insensitive.
@@ -50,36 +52,12 @@ func nearFunction(name string) string {
 	}
 	best, least := "", 3
 	for have := range functions {
-		d := distance(strings.ToLower(name), have)
+		d := spelling.Distance(strings.ToLower(name), have, least)
 		if d < least && d <= len(have)/3 || d == least && best != "" && have < best {
 			best, least = have, d
 		}
 	}
 	return best
-}
-
-// distance counts the letters to insert, drop, replace or swap with their
-// neighbour to make b of a.
-func distance(a, b string) int {
-	rows := [3][]int{make([]int, len(b)+1), make([]int, len(b)+1), make([]int, len(b)+1)}
-	for j := range rows[0] {
-		rows[0][j] = j
-	}
-	for i := 1; i <= len(a); i++ {
-		row, last, before := rows[i%3], rows[(i+2)%3], rows[(i+1)%3]
-		row[0] = i
-		for j := 1; j <= len(b); j++ {
-			cost := 1
-			if a[i-1] == b[j-1] {
-				cost = 0
-			}
-			row[j] = min(last[j]+1, row[j-1]+1, last[j-1]+cost)
-			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
-				row[j] = min(row[j], before[j-2]+1)
-			}
-		}
-	}
-	return rows[len(a)%3][len(b)]
 }
 
 // functions is the dialect's function table (rule SQL reference, functions).
