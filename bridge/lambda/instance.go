@@ -187,7 +187,7 @@ func (i *instance) call(c *Call, answered func(*Result), settling func()) (r *Re
 	began := time.Now()
 	at, _ := ctx.Deadline()
 	answer, err := i.give(ctx, &runtimeapi.Event{ID: c.RequestID, Deadline: at, ARN: i.f.ARN, Payload: c.Payload,
-		Trace: trace(c.RequestID, began), ClientContext: c.ClientContext})
+		Trace: trace(c, began), ClientContext: c.ClientContext})
 	if err != nil {
 		r = i.lost(ctx, c)
 		i.finish(c, r, began)

@@ -31,6 +31,11 @@ const (
 	// initTimeout is how long a process may start; then the time of its first call
 	// begins.
 	initTimeout = 10 * time.Second
+
+	// MaxDepth is how many calls one may follow from each other, of which each made the
+	// next: by a destination, or by Invoke. A longer chain is taken for a loop (Lambda
+	// developer guide, recursive loop detection: "approximately 16 times").
+	MaxDepth = 16
 )
 
 // Errors of calls. All others are the bridge's own fault.
@@ -41,6 +46,8 @@ var (
 	ErrPayload = errors.New("lambda: the payload is no JSON")
 	// ErrTooLarge is that of an event of more than MaxPayload or MaxEvent bytes.
 	ErrTooLarge = errors.New("lambda: the payload is too large")
+	// ErrLoop is that of a call that would be one of more than MaxDepth in a chain.
+	ErrLoop = errors.New("lambda: functions call each other in a loop, which is ended")
 	// ErrClosed is that of a manager that has ended.
 	ErrClosed = errors.New("lambda: functions are ended")
 	// ErrNotIsolated is that of a function that nothing would keep from the bridge's
@@ -101,6 +108,7 @@ type Call struct {
 	Payload             []byte // JSON; none is {}
 	RequestID           string // "": one is made
 	ClientContext       string // JSON, "" for none
+	Depth               int    // how many calls of functions led to this one
 }
 
 // A Result is what came of a call that a process was found for.

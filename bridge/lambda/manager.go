@@ -68,6 +68,7 @@ type pool struct {
 // Stats are counts of one function since the start.
 type Stats struct {
 	Invocations, Errors, Throttles, ColdStarts uint64
+	Loops                                      uint64        // calls that were not made: ErrLoop
 	Duration                                   time.Duration // of all calls together
 	Concurrent, Processes                      int           // now
 }
@@ -170,6 +171,11 @@ func (m *Manager) Check(c *Call) (*Function, error) {
 	switch {
 	case err != nil:
 		return nil, err
+	case c.Depth >= MaxDepth:
+		m.mu.Lock()
+		m.pool(f.Name).stats.Loops++
+		m.mu.Unlock()
+		return nil, fmt.Errorf("%w: %s, after %d calls", ErrLoop, f.ARN, c.Depth)
 	case len(c.Payload) > MaxPayload:
 		return nil, fmt.Errorf("%w: %d bytes, want at most %d", ErrTooLarge, len(c.Payload), MaxPayload)
 	case len(c.Payload) == 0:

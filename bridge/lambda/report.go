@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"math"
 	"strconv"
@@ -83,11 +84,29 @@ func (i *instance) finish(c *Call, r *Result, began time.Time) {
 		c.RequestID, ms(took), math.Ceil(float64(billed)/1e6), i.f.Memory, used, start))
 }
 
-// trace is a header of tracing for a call: nothing is sampled here.
-func trace(id string, at time.Time) string {
-	hex := strings.ReplaceAll(id, "-", "")
+// trace is a header of tracing for a call: nothing is sampled here. SDKs send it with
+// the requests that a function makes, and so its Lineage counts a chain of calls.
+func trace(c *Call, at time.Time) string {
+	hex := strings.ReplaceAll(c.RequestID, "-", "")
 	hex += strings.Repeat("0", 24)
-	return fmt.Sprintf("Root=1-%08x-%.24s;Sampled=0", at.Unix(), hex)
+	return fmt.Sprintf("Root=1-%08x-%.24s;Sampled=0;Lineage=1:%08x:%d", at.Unix(), hex,
+		crc32.ChecksumIEEE([]byte(c.Function)),
+		c.Depth+1)
+}
+
+// Depth is that of a call which comes with a header of tracing: how many calls of
+// functions led to it. It is 0 for what is no header of ours.
+func Depth(header string) int {
+	for part := range strings.SplitSeq(header, ";") {
+		if lineage, ok := strings.CutPrefix(strings.TrimSpace(part), "Lineage="); ok {
+			n, err := strconv.Atoi(lineage[strings.LastIndexByte(lineage, ':')+1:])
+			if err != nil || n < 0 {
+				return 0
+			}
+			return n
+		}
+	}
+	return 0
 }
 
 // A callLog takes what a process writes: the last of each call is kept, and all of

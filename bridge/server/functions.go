@@ -76,8 +76,8 @@ func (a *assembly) openFunctions() (err error) {
 	}
 	f.manager = lambda.New(o)
 	f.queue = async.New(async.Options{Log: &eventLog{store: a.store}, Caller: f.manager, Settings: f.settings,
-		Send: func(ctx context.Context, arn, id string, record []byte) error {
-			return a.destinations().Send(ctx, arn, id, record)
+		Send: func(ctx context.Context, arn, id string, depth int, record []byte) error {
+			return a.destinations().Send(ctx, arn, id, depth, record)
 		}, Slog: a.log})
 	a.caller.Calls, a.caller.Queue, a.caller.Find = f.manager, f.queue, f.store
 	a.functions = f

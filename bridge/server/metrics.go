@@ -439,6 +439,8 @@ func (x series) functions(s *Server) {
 			float64(st.Errors), "function", name)
 		x.counter("function_throttles", "Calls that were refused since there were too many at once.",
 			float64(st.Throttles), "function", name)
+		x.counter("function_loops", "Calls that were not made, as they would go on with a loop of functions.",
+			float64(st.Loops), "function", name)
 		x.counter("function_seconds", "Time that calls took, starts of processes included.", st.Duration.Seconds(),
 			"function", name)
 		x.counter("function_cold_starts", "Processes that were started.", float64(st.ColdStarts), "function", name)

@@ -61,8 +61,8 @@ type Options struct {
 	// Settings finds those of a function; lambda.ErrNotFound.
 	Settings func(function, qualifier string) (Settings, error)
 	// Send brings a record to a destination, and returns when it is durable there. It may
-	// be called again with the same id.
-	Send func(ctx context.Context, arn, id string, record []byte) error
+	// be called again with the same id. depth is how many calls of functions led to it.
+	Send func(ctx context.Context, arn, id string, depth int, record []byte) error
 	Slog *slog.Logger
 }
 
@@ -94,6 +94,7 @@ type event struct {
 	Payload   json.RawMessage `json:"payload"`
 	Queued    time.Time       `json:"queued"`
 	Tries     int             `json:"tries,omitempty"`
+	Depth     int             `json:"depth,omitempty"`
 	Due       time.Time       `json:"due,omitzero"`
 }
 
@@ -102,7 +103,8 @@ func decode(data []byte) (*event, error) {
 	if err := json.Unmarshal(data, e); err != nil {
 		return nil, err
 	}
-	if e.Format < 1 || e.Format > format || e.Function == "" || e.ID == "" || e.Tries < 0 || len(e.Payload) == 0 {
+	if e.Format < 1 || e.Format > format || e.Function == "" || e.ID == "" || e.Tries < 0 || e.Depth < 0 ||
+		len(e.Payload) == 0 {
 		return nil, errors.New("it is no event")
 	}
 	return e, nil
@@ -121,6 +123,8 @@ func (q *Queue) Put(ctx context.Context, c lambda.Call) (id string, err error) {
 		c.RequestID = uuid.NewString()
 	}
 	switch {
+	case c.Depth > lambda.MaxDepth: // what became of a call that was not made any more
+		return "", fmt.Errorf("%w: %s, after %d calls", lambda.ErrLoop, c.Function, c.Depth)
 	case len(c.Payload) > lambda.MaxEvent:
 		return "", fmt.Errorf("%w: %d bytes, want at most %d", lambda.ErrTooLarge, len(c.Payload), lambda.MaxEvent)
 	case len(c.Payload) == 0:
@@ -129,7 +133,7 @@ func (q *Queue) Put(ctx context.Context, c lambda.Call) (id string, err error) {
 		return "", lambda.ErrPayload
 	}
 	data, err := json.Marshal(&event{Format: format, ID: c.RequestID, Function: c.Function, Qualifier: c.Qualifier,
-		Payload: c.Payload, Queued: time.Now().UTC()})
+		Payload: c.Payload, Queued: time.Now().UTC(), Depth: c.Depth})
 	if err != nil {
 		return "", err
 	}
@@ -149,7 +153,7 @@ func (q *Queue) try(ctx context.Context, e *event, backOff time.Duration) (again
 		return 0, nil, q.fail(ctx, e, s, nil, eventAgeExceeded)
 	}
 	r, err := q.o.Caller.Call(ctx, lambda.Call{Function: e.Function, Qualifier: e.Qualifier, Payload: e.Payload,
-		RequestID: e.ID})
+		RequestID: e.ID, Depth: e.Depth})
 	switch {
 	case err == nil && r.Failed == "" && s.OnSuccess != "":
 		e.Tries++
@@ -158,6 +162,10 @@ func (q *Queue) try(ctx context.Context, e *event, backOff time.Duration) (again
 		return 0, nil, true
 	case ctx.Err() != nil: // the bridge stops: the next one calls it again
 		return 0, nil, false
+	case errors.Is(err, lambda.ErrLoop):
+		q.o.Slog.Error("functions call each other in a loop, which is ended: the call is not made",
+			"function", e.Function, "id", e.ID, "calls", e.Depth)
+		return 0, nil, q.fail(ctx, e, s, nil, recursiveInvocation)
 	case errors.Is(err, lambda.ErrNotFound), errors.Is(err, lambda.ErrPayload), errors.Is(err, lambda.ErrTooLarge):
 		q.drop(e, err)
 		return 0, nil, true

@@ -171,7 +171,7 @@ func TestRetries(t *testing.T) {
 				c.settings.OnFailure, c.settings.ARN = "arn:to", "arn:f"
 				q := New(Options{Log: log, Caller: made, Slog: slog.New(slog.DiscardHandler),
 					Settings: func(string, string) (Settings, error) { return c.settings, nil },
-					Send: func(_ context.Context, arn, id string, record []byte) error {
+					Send: func(_ context.Context, arn, id string, _ int, record []byte) error {
 						sent = append(sent, arn+" "+id+" "+string(record))
 						return nil
 					}})

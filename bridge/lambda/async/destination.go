@@ -15,6 +15,9 @@ const (
 	succeeded        = "Success"
 	retriesExhausted = "RetriesExhausted"
 	eventAgeExceeded = "EventAgeExceeded"
+	// recursiveInvocation is that of a call which would go on with a loop of functions. AWS's
+	// guide does not say which word it has there: this one is after the error of Invoke.
+	recursiveInvocation = "RecursiveInvocation"
 )
 
 // fail brings an event that failed for good to the function's destination for those, and says
@@ -32,7 +35,7 @@ func (q *Queue) fail(ctx context.Context, e *event, s Settings, r *lambda.Result
 // without the function's answer, and then without the event.
 func (q *Queue) deliver(ctx context.Context, to string, e *event, s Settings, r *lambda.Result, condition string) bool {
 	doc := outline(e, s, r, condition)
-	err := q.send(ctx, to, e.ID, doc)
+	err := q.send(ctx, to, e, doc)
 	for _, member := range []string{"responsePayload", "requestPayload"} {
 		lost, ok := doc[member].(json.RawMessage)
 		if !ok || !errors.Is(err, lambda.ErrTooLarge) {
@@ -41,7 +44,7 @@ func (q *Queue) deliver(ctx context.Context, to string, e *event, s Settings, r 
 		q.o.Slog.Warn("the record of a call is too large for its destination: a member is left out",
 			"function", e.Function, "id", e.ID, "destination", to, "member", member, "bytes", len(lost))
 		delete(doc, member)
-		err = q.send(ctx, to, e.ID, doc)
+		err = q.send(ctx, to, e, doc)
 	}
 	if err != nil && ctx.Err() != nil {
 		return false
@@ -53,15 +56,15 @@ func (q *Queue) deliver(ctx context.Context, to string, e *event, s Settings, r 
 }
 
 // send sends a record, several times unless that is of no use.
-func (q *Queue) send(ctx context.Context, arn, id string, doc map[string]any) error {
+func (q *Queue) send(ctx context.Context, arn string, e *event, doc map[string]any) error {
 	text, err := json.Marshal(doc)
 	if err != nil {
 		return err
 	}
 	for n := range sendTries {
-		err = q.o.Send(ctx, arn, id, text)
+		err = q.o.Send(ctx, arn, e.ID, e.Depth+1, text)
 		if err == nil || errors.Is(err, lambda.ErrTooLarge) || errors.Is(err, lambda.ErrNotFound) ||
-			n == sendTries-1 || !wait(ctx, firstBackOff<<n) {
+			errors.Is(err, lambda.ErrLoop) || n == sendTries-1 || !wait(ctx, firstBackOff<<n) {
 			break
 		}
 	}

@@ -49,7 +49,7 @@ type destinations struct {
 	late  bool // take it, and hang then: the bridge stops before it knows
 }
 
-func (d *destinations) send(ctx context.Context, to, _ string, record []byte) error {
+func (d *destinations) send(ctx context.Context, to, _ string, _ int, record []byte) error {
 	d.mu.Lock()
 	hang, late := d.hang, d.late
 	if !hang {
@@ -148,7 +148,7 @@ func TestFailureIsCut(t *testing.T) {
 			var log strings.Builder
 			sent := "none"
 			q := New(Options{Slog: slog.New(slog.NewTextHandler(&log, nil)),
-				Send: func(_ context.Context, _, _ string, record []byte) error {
+				Send: func(_ context.Context, _, _ string, _ int, record []byte) error {
 					size := 170 // of what is never cut
 					sent = ""
 					for _, member := range []string{"responsePayload", "requestPayload"} {
@@ -184,7 +184,7 @@ func TestFailureIsSentAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		n := 0
 		q := New(Options{Slog: slog.New(slog.DiscardHandler),
-			Send: func(context.Context, string, string, []byte) error {
+			Send: func(context.Context, string, string, int, []byte) error {
 				if n++; n < sendTries {
 					return errors.New("the disk is full")
 				}
@@ -195,4 +195,46 @@ func TestFailureIsSentAgain(t *testing.T) {
 			t.Errorf("%d tries", n)
 		}
 	})
+}
+
+// Functions that are each other's destinations are called lambda.MaxDepth times; the
+// record of the call that is not made any more goes to the destination of failures.
+func TestLoopEnds(t *testing.T) {
+	for name, failures := range map[string]string{"bucket": "bucket", "itself": "function"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSite(t, func(_ int, c lambda.Call) (*lambda.Result, error) {
+					if c.Depth >= lambda.MaxDepth { // as a Manager does
+						return nil, lambda.ErrLoop
+					}
+					return &lambda.Result{Payload: []byte("1")}, nil
+				})
+				s.q.o.Settings = func(string, string) (Settings, error) {
+					return Settings{MaxAge: time.Hour, OnSuccess: "function", OnFailure: failures}, nil
+				}
+				var kept []string
+				s.q.o.Send = func(ctx context.Context, to, _ string, depth int, record []byte) error {
+					if to == "function" {
+						_, err := s.q.Put(ctx, lambda.Call{Function: "f", Payload: record, Depth: depth})
+						return err
+					}
+					kept = append(kept, string(record))
+					return nil
+				}
+				s.put("1")
+				for range 3 {
+					s.run(time.Hour)
+				}
+				if n := len(s.made.made); n != lambda.MaxDepth+1 { // the last is refused
+					t.Errorf("%d calls", n)
+				}
+				if p := s.log.at(t); p.Low() != uint64(len(s.log.records)) {
+					t.Errorf("position %v of %d", p, len(s.log.records))
+				}
+				if failures == "bucket" != (len(kept) == 1 && strings.Contains(kept[0], recursiveInvocation)) {
+					t.Errorf("kept %.300q", kept)
+				}
+			})
+		})
+	}
 }

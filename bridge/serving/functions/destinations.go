@@ -69,8 +69,9 @@ func (d *Destinations) Right(to string, success bool) (action, resource string, 
 
 // Send brings a record to a destination and returns when it is durable there:
 // lambda.ErrTooLarge and lambda.ErrNotFound will not go away. It may be called again with the
-// same id: an object has the same key on a day, a queue gets another message.
-func (d *Destinations) Send(ctx context.Context, to, id string, record []byte) error {
+// same id: an object has the same key on a day, a queue gets another message. depth is how
+// many calls of functions led to the record: a function is not called after lambda.MaxDepth.
+func (d *Destinations) Send(ctx context.Context, to, id string, depth int, record []byte) error {
 	if bucket, ok := arn.CutBucket(to); ok {
 		key := folder + time.Now().UTC().Format("2006/01/02/") + id
 		return d.Objects.Put(ctx, bucket, key, func(w io.Writer) error {
@@ -81,7 +82,7 @@ func (d *Destinations) Send(ctx context.Context, to, id string, record []byte) e
 	if name, ok := d.queueName(to); ok {
 		return d.enqueue(ctx, name, record)
 	}
-	return d.Caller.InvokeEvent(ctx, to, "", record)
+	return d.Caller.queue(ctx, to, lambda.Call{Payload: record, Depth: depth})
 }
 
 // enqueue sends a record as a message.

@@ -70,18 +70,18 @@ func newDestinations(t *testing.T) (*Destinations, *stand, *object) {
 
 func TestSend(t *testing.T) {
 	d, s, o := newDestinations(t)
-	if err := d.Send(t.Context(), bucketARN, "id", []byte("record")); err != nil || o.bucket != "bucket" ||
+	if err := d.Send(t.Context(), bucketARN, "id", 1, []byte("record")); err != nil || o.bucket != "bucket" ||
 		!strings.HasSuffix(o.key, "/id") || o.text != "record" {
 		t.Error(o, err)
 	}
-	if err := d.Send(t.Context(), functionARN, "id", []byte("record")); err != nil || len(s.queued) != 1 {
+	if err := d.Send(t.Context(), functionARN, "id", 1, []byte("record")); err != nil || len(s.queued) != 1 {
 		t.Error(s.queued, err)
 	}
 	s.err = lambda.ErrTooLarge // the record is cut for that
-	if err := d.Send(t.Context(), functionARN, "id", nil); !errors.Is(err, lambda.ErrTooLarge) {
+	if err := d.Send(t.Context(), functionARN, "id", 1, nil); !errors.Is(err, lambda.ErrTooLarge) {
 		t.Error(err)
 	}
-	if err := d.Send(t.Context(), "arn:aws:sns:eu-local-1:000000000000:topic", "id", nil); err == nil {
+	if err := d.Send(t.Context(), "arn:aws:sns:eu-local-1:000000000000:topic", "id", 1, nil); err == nil {
 		t.Error("taken")
 	}
 }
@@ -99,7 +99,7 @@ func TestSendToQueue(t *testing.T) {
 		"{\"a\":\"x\xff\xfe\"}":                     "x\uFFFD\uFFFD",
 		`{"a":"` + strings.Repeat("x", 1016) + `"}`: strings.Repeat("x", 1016),
 	} {
-		if err := d.Send(t.Context(), queueARN+"results", "id", []byte(record)); err != nil {
+		if err := d.Send(t.Context(), queueARN+"results", "id", 1, []byte(record)); err != nil {
 			t.Errorf("%q: %v", record, err)
 			continue
 		}
@@ -112,11 +112,11 @@ func TestSendToQueue(t *testing.T) {
 			t.Errorf("%q: received %q, %v", record, got[0].Body, err)
 		}
 	}
-	err = d.Send(t.Context(), queueARN+"results", "id", []byte(`{"a":"`+strings.Repeat("x", 1017)+`"}`))
+	err = d.Send(t.Context(), queueARN+"results", "id", 1, []byte(`{"a":"`+strings.Repeat("x", 1017)+`"}`))
 	if !errors.Is(err, lambda.ErrTooLarge) {
 		t.Error(err)
 	}
-	if err := d.Send(t.Context(), queueARN+"gone", "id", []byte("{}")); !errors.Is(err, lambda.ErrNotFound) {
+	if err := d.Send(t.Context(), queueARN+"gone", "id", 1, []byte("{}")); !errors.Is(err, lambda.ErrNotFound) {
 		t.Error(err)
 	}
 }

@@ -116,15 +116,20 @@ func (c *Caller) Ask(ctx context.Context, arn string, question []byte) ([]byte, 
 // InvokeEvent takes an event for a function and returns when it is durable: for rule
 // actions. An error that will not go away is an action.ErrPermanent.
 func (c *Caller) InvokeEvent(ctx context.Context, arn, request string, event []byte) error {
-	name, qualifier, err := c.Find.Parse(arn)
-	if err == nil {
-		_, err = c.Find.Function(name, qualifier)
-	}
-	if err == nil {
-		_, err = c.Queue.Put(ctx, lambda.Call{Function: name, Qualifier: qualifier, Payload: event, RequestID: request})
-	}
+	err := c.queue(ctx, arn, lambda.Call{Payload: event, RequestID: request})
 	if errors.Is(err, lambda.ErrNotFound) || errors.Is(err, lambda.ErrPayload) || errors.Is(err, lambda.ErrTooLarge) {
 		return action.Permanent(err)
+	}
+	return err
+}
+
+// queue queues a call of the function of an ARN.
+func (c *Caller) queue(ctx context.Context, arn string, call lambda.Call) (err error) {
+	if call.Function, call.Qualifier, err = c.Find.Parse(arn); err != nil {
+		return err
+	}
+	if _, err = c.Find.Function(call.Function, call.Qualifier); err == nil {
+		_, err = c.Queue.Put(ctx, call)
 	}
 	return err
 }

@@ -16,7 +16,8 @@ func (s *service) invoke(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := lambda.Call{Function: name, Qualifier: qualifier, Payload: r.Body, RequestID: r.ID}
+	c := lambda.Call{Function: name, Qualifier: qualifier, Payload: r.Body, RequestID: r.ID,
+		Depth: lambda.Depth(r.Header.Get("X-Amzn-Trace-Id"))}
 	if c.ClientContext, err = clientContext(r); err != nil {
 		return nil, err
 	}

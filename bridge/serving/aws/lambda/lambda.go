@@ -189,6 +189,7 @@ var names = []wire.Rule{
 	user(lambda.ErrNotFound, "ResourceNotFoundException", 404),
 	user(lambda.ErrPayload, "InvalidRequestContentException", 400),
 	user(lambda.ErrTooLarge, "RequestTooLargeException", 413),
+	user(lambda.ErrLoop, "RecursiveInvocationException", 400),
 	user(lambda.ErrNotIsolated, "InvalidParameterValueException", 400),
 	user(store.ErrExists, "ResourceConflictException", 409),
 	user(store.ErrInUse, "ResourceConflictException", 409),

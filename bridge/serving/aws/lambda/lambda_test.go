@@ -40,6 +40,9 @@ func (s *stand) Check(c *lambda.Call) (*lambda.Function, error) {
 	if len(c.Payload) > 0 && !json.Valid(c.Payload) {
 		return nil, lambda.ErrPayload
 	}
+	if c.Depth >= lambda.MaxDepth { // as a Manager does
+		return nil, lambda.ErrLoop
+	}
 	return s.store.Function(c.Function, c.Qualifier)
 }
 
@@ -122,6 +125,10 @@ func TestInvoke(t *testing.T) {
 			status: 200, says: `{"errorType":"T"}`},
 		{name: "throttled", path: "f", err: &lambda.ThrottledError{Function: "f", Reason: lambda.ReasonAll},
 			status: 429, code: "TooManyRequestsException", says: `"Reason":"ConcurrentInvocationLimitExceeded"`},
+		{name: "loop", path: "f", header: []string{"X-Amzn-Trace-Id", "Root=1;Lineage=1:0a:16"}, status: 400,
+			code: "RecursiveInvocationException"},
+		{name: "no loop", path: "f", header: []string{"X-Amzn-Trace-Id", "Root=1;Lineage=1:0a:15"},
+			result: &lambda.Result{Payload: []byte(`2`)}, status: 200, says: `2`},
 		{name: "no JSON", path: "f", body: "{", status: 400, code: "InvalidRequestContentException",
 			says: `"Type":"User"`},
 		{name: "none", path: "g", status: 404, code: "ResourceNotFoundException", says: "function:g"},
