@@ -15,13 +15,17 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-// drainRecords and drainData bound how many deliveries are in memory for an outbox,
-// and drainBytes what they add to one commit of the position: a republished message
-// is added once for each session that keeps it.
+// drainRecords and drainData bound how many deliveries are in memory for an outbox
+// whose target takes no more together, and of every one while there is no room for more;
+// drainRoom bounds what all outboxes have beyond that, each delivery counted with
+// deliveryOverhead. drainBytes bounds what deliveries add to one commit of the position:
+// a republished message is added once for each session that keeps it.
 const (
-	drainRecords = 256
-	drainData    = 1 << 20
-	drainBytes   = 4 << 20
+	drainRecords     = 256
+	drainData        = 1 << 20
+	drainRoom        = 64 << 20
+	deliveryOverhead = 1 << 10 // names, parameters and headers beside the data
+	drainBytes       = 4 << 20
 )
 
 // patience is how long a target has failed at least before what is older than
@@ -45,6 +49,8 @@ type box struct {
 
 	// Of the job under way.
 	work   []work
+	most   int            // deliveries that work may have
+	room   int64          // bytes that it has of Drainer.room
 	batch  *streams.Batch // what is committed with the position
 	staged []func(error)  // of what was republished and is not durable yet
 }
@@ -71,6 +77,7 @@ type window struct{ delivery.Range }
 
 // Cut implements delivery.Work.
 func (bx *box) Cut(ctx context.Context, next uint64) (delivery.Plan, error) {
+	bx.forget()
 	idle, cancel := context.WithTimeout(ctx, lookAgain)
 	err := bx.drainer.store.Wait(idle, bx.stream, 0, next)
 	over := idle.Err() != nil && ctx.Err() == nil
@@ -102,7 +109,7 @@ func (bx *box) Cut(ctx context.Context, next uint64) (delivery.Plan, error) {
 // gather is how long to wait for more.
 func (bx *box) gather() time.Duration {
 	first := bx.work[0].Delivery
-	if first == nil || len(bx.work) == drainRecords {
+	if first == nil || len(bx.work) == bx.most {
 		return 0
 	}
 	g, ok := bx.drainer.opts.Senders[first.Kind].(Gatherer)
@@ -121,11 +128,14 @@ func (bx *box) gather() time.Duration {
 
 // read reads a job's records, nil if there are none.
 func (bx *box) read(next uint64) (delivery.Plan, error) {
+	bx.forget()
 	recs, err := bx.drainer.store.Read(bx.stream, 0, next, drainRecords, drainData)
+	if err == nil && bx.more(recs) {
+		recs, err = bx.drainer.store.Read(bx.stream, 0, next, bx.most, int(bx.room)-bx.most*deliveryOverhead)
+	}
 	if err != nil || len(recs) == 0 {
 		return nil, err
 	}
-	bx.work = bx.work[:0]
 	for _, r := range recs {
 		d, err := ParseDelivery(r.Data)
 		if err != nil {
@@ -134,6 +144,43 @@ func (bx *box) read(next uint64) (delivery.Plan, error) {
 		bx.work = append(bx.work, work{Delivery: d, offset: r.Offset, came: time.UnixMilli(r.Time)})
 	}
 	return &window{delivery.Range{From: recs[0].Offset, To: recs[len(recs)-1].Offset + 1}}, nil
+}
+
+// forget gives back what the last job had in memory.
+func (bx *box) forget() {
+	clear(bx.work)
+	bx.work, bx.most = bx.work[:0], drainRecords
+	bx.drainer.room.Add(-bx.room)
+	bx.room = 0
+}
+
+// more says whether a job may have more than recs: if there may be more, the target takes
+// more together, and there is room. It takes that room.
+func (bx *box) more(recs []streams.Record) bool {
+	if len(recs) == 0 {
+		return false
+	}
+	d, err := ParseDelivery(recs[0].Data)
+	if err != nil || bx.drainer.opts.Senders[d.Kind] == nil {
+		return false
+	}
+	bound := bx.drainer.opts.Senders[d.Kind].Bound()
+	_, end, err := bx.drainer.store.Bounds(bx.stream, 0)
+	switch {
+	case err != nil || recs[len(recs)-1].Offset+1 >= end: // there are no more
+		return false
+	case len(recs) == drainRecords && bound.Deliveries <= drainRecords:
+		return false
+	case len(recs) < drainRecords && (bound.Bytes <= drainData || bound.Deliveries <= len(recs)):
+		return false
+	}
+	want := int64(max(bound.Bytes, drainData)) + int64(bound.Deliveries)*deliveryOverhead
+	if bx.drainer.room.Add(want) > drainRoom {
+		bx.drainer.room.Add(-want)
+		return false
+	}
+	bx.room, bx.most = want, bound.Deliveries
+	return true
 }
 
 // Decode implements delivery.Work.

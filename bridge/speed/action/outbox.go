@@ -120,6 +120,7 @@ type Drainer struct {
 	opts     Options
 
 	delivered, retried, failed atomic.Int64
+	room                       atomic.Int64 // bytes that boxes have beyond drainData
 
 	dropping sync.Mutex // held over Drop, until what is dropped has ended
 	mu       sync.Mutex // guards boxes
@@ -196,6 +197,7 @@ func (x *Drainer) drain(ctx context.Context, stream string) {
 	x.boxes[stream] = bx
 	x.mu.Unlock()
 	bx.Run(ctx)
+	bx.forget()
 	x.mu.Lock()
 	if x.boxes[stream] == bx {
 		delete(x.boxes, stream)
