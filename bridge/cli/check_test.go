@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -48,12 +49,27 @@ func TestCheckAndSalvage(t *testing.T) {
 	if err := os.WriteFile(state, []byte(`{"id":"tidemill-press"}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	besides := map[string]string{"secrets/api": "hush", "lambda/functions/f.json": "{}", "lambda/code/0.zip": "zip",
+		"bridge.d/rules/r.json": "{}", "s3_failed/objects/archive/1-0": "kept"}
+	for name, text := range besides {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(filepath.Join(data, name)), 0o700),
+			os.WriteFile(filepath.Join(data, name), []byte(text), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	to := filepath.Join(t.TempDir(), "new")
 	// two of shadow.db, which ends early
 	step{"salvage -data " + data + " " + to, 1, "LOST " + object, "3 pieces of"}.run(t)
 	if text, err := os.ReadFile(filepath.Join(to, "broker.json")); err != nil ||
 		string(text) != `{"id":"tidemill-press"}` {
 		t.Errorf("the client id at the broker: %q, %v", text, err)
+	}
+	for name, text := range besides {
+		got, err := os.ReadFile(filepath.Join(to, name))
+		info, failed := os.Stat(filepath.Join(to, filepath.Dir(name)))
+		if err != nil || string(got) != text || failed != nil || info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s: %q, %v, %v %v", name, got, err, info, failed)
+		}
 	}
 	// The copy does without what was reported, and without nothing else.
 	log := filepath.Join(to, "log")

@@ -133,17 +133,22 @@ func (c *Config) checkHooks() (errs []error) {
 	return errs
 }
 
-// secretURL is the key of the first URL of a service that has a user or a query,
-// which may be a key; "" for none.
+// mayLetIn says of a URL that it has more than a host: a user, a path or a query is often
+// what lets in.
+func mayLetIn(address string) bool {
+	u, err := url.Parse(address)
+	return err != nil || u.User != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != ""
+}
+
+// secretURL is the key of the first URL of a service that may let in; "" for none.
 func (c *Config) secretURL() string {
-	secret := func(s string) bool { return strings.ContainsAny(s, "@?") }
 	for i, a := range c.Authorizers {
-		if secret(a.URL) {
+		if mayLetIn(a.URL) {
 			return fmt.Sprintf("authorizers[%d].url", i)
 		}
 	}
 	for i, h := range c.Hooks {
-		if secret(h.URL) {
+		if mayLetIn(h.URL) {
 			return fmt.Sprintf("hooks[%d].url", i)
 		}
 	}

@@ -116,8 +116,8 @@ url = "http://vet.example"
 	}
 }
 
-// A file with a service's URL that has a user or a query, which may be a key, or a
-// webhook with a path, is the owner's alone, as other files with secrets are.
+// A file with a service's or a webhook's URL that has a user, a path or a query, which
+// may be a key, is the owner's alone, as other files with secrets are.
 func TestKeysInURLs(t *testing.T) {
 	const authorizer = "[[authorizers]]\nname = \"a\"\nsigning_disabled = true\nurl = "
 	const hook = "[[hooks]]\narn = \"a\"\nurl = "
@@ -128,8 +128,12 @@ func TestKeysInURLs(t *testing.T) {
 		folder os.FileMode
 		want   string
 	}{
-		{authorizer + `"https://x/iot"`, 0o644, 0o755, ""},
-		{hook + `"https://x/iot"`, 0o644, 0o755, ""},
+		{authorizer + `"https://x/"`, 0o644, 0o755, ""},
+		{hook + `"https://x:8443"`, 0o644, 0o755, ""},
+		{hook + `"arn:aws:lambda:eu-local-1:000000000000:function:f"` + "\n[lambda]\nenabled = true", 0o644, 0o755, ""},
+		{authorizer + `"https://x/iot"`, 0o600, 0o755, ""},
+		{authorizer + `"https://x/hush"`, 0o644, 0o755, "\nauthorizers[0].url: "},
+		{hook + `"https://x/hush"`, 0o640, 0o755, "\nhooks[0].url: "},
 		{authorizer + `"https://x/iot?code=hush"`, 0o600, 0o755, ""},
 		{hook + `"https://user:hush@x/iot"`, 0o400, 0o755, ""},
 		{authorizer + `"https://x/iot?code=hush"`, 0o644, 0o755, "\nauthorizers[0].url: "},

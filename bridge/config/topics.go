@@ -48,13 +48,11 @@ func (c *Config) checkTopics() (errs []error) {
 	return errs
 }
 
-// secretTopic is the key of the first webhook with more than a host: what comes behind
-// it is often what lets in. "" for none.
+// secretTopic is the key of the first webhook that may let in; "" for none.
 func (c *Config) secretTopic() string {
 	for i, t := range c.Topics {
 		for n, to := range t.Webhooks {
-			u, err := url.Parse(to)
-			if err != nil || u.RawQuery != "" || u.Fragment != "" || strings.Trim(u.Path, "/") != "" {
+			if mayLetIn(to) {
 				return fmt.Sprintf("topics[%d].webhooks[%d]", i, n)
 			}
 		}

@@ -44,7 +44,7 @@ func Check(dir, objects, declared string, r Report) error {
 }
 
 // Salvage is Check that copies what can be read into the new directory to,
-// objects included. The copy does without the parts that were reported lost, and
+// objects, secrets and functions included, as far as they are in the data directory. The copy does without the parts that were reported lost, and
 // its first start logs them.
 func Salvage(dir, objects, declared, to string, r Report) error {
 	release, err := hold(dir)
@@ -66,12 +66,8 @@ func Salvage(dir, objects, declared, to string, r Report) error {
 	told.Part = func(name string) { part = name; r.Part(name) }
 	told.Lost = func(err error) { logLost = logLost || part == "log"; r.Lost(err) }
 	look(dir, objects, declared, to, told)
-	from := filepath.Join(dir, "bridge.d")
-	if _, err := os.Stat(from); err == nil {
-		r.Part("bridge.d")
-		if err := readTree(from, filepath.Join(to, "bridge.d"), r); err != nil {
-			return err
-		}
+	if err := copyBeside(dir, to, r); err != nil {
+		return err
 	}
 	d := Dir{path: dir, parts: Parts(dir, objects)}
 	if is, err := d.load(); err != nil {
@@ -102,6 +98,31 @@ func Salvage(dir, objects, declared, to string, r Report) error {
 		d.is.Lost = append(d.is.Lost, logPieces)
 	}
 	return d.save()
+}
+
+// beside are the folders of a data directory that are no parts of it: a start does without
+// them. Of functions those that a start does not make anew.
+var beside = []string{"bridge.d", "secrets", "lambda/functions", "lambda/code"}
+
+// copyBeside copies what is beside the parts, as far as it is there, and the objects that
+// S3 did not take.
+func copyBeside(dir, to string, r Report) error {
+	for _, name := range beside {
+		from := filepath.Join(dir, name)
+		if _, err := os.Stat(from); err != nil {
+			continue
+		}
+		r.Part(name)
+		if err := readTree(from, filepath.Join(to, name), r); err != nil {
+			return err
+		}
+	}
+	kept := filepath.Join(dir, "s3_failed")
+	if _, err := os.Stat(kept); err != nil {
+		return nil
+	}
+	r.Part("s3_failed")
+	return readObjects(kept, filepath.Join(to, "s3_failed"), r)
 }
 
 // hold claims a data directory without writing to it.

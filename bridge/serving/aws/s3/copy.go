@@ -45,7 +45,7 @@ func (a *api) copyObject(r *wire.Request) (*wire.Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	cond, err := condition(r.Header)
+	cond, err := condition(r)
 	if err != nil {
 		return nil, err
 	}

@@ -266,12 +266,12 @@ func httpTime(text string) (time.Time, bool) {
 }
 
 // condition is that of a write.
-func condition(h http.Header) (objects.Condition, error) {
-	none := h.Get("If-None-Match")
+func condition(r *wire.Request) (objects.Condition, error) {
+	none := r.Header.Get("If-None-Match")
 	if none != "" && none != "*" {
 		return objects.Condition{}, notImplemented("If-None-Match of a write takes * alone")
 	}
-	return objects.Condition{Absent: none == "*", Match: h.Get("If-Match")}, nil
+	return objects.Condition{Absent: none == "*", Match: r.Header.Get("If-Match"), Still: r.StillMay}, nil
 }
 
 // stamp is a time as XML has it.

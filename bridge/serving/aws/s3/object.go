@@ -166,7 +166,7 @@ func (a *api) putObject(r *wire.Request) (*wire.Reply, error) {
 	if err != nil {
 		return nil, err
 	}
-	cond, err := condition(r.Header)
+	cond, err := condition(r)
 	if err != nil {
 		return nil, err
 	}

@@ -95,6 +95,15 @@ func (x *exchange) stillMay(of *Request) error {
 	return nil
 }
 
+// StillMay asks once more whether the caller may make the request, for an operation
+// that took long and is about to have its effect.
+func (r *Request) StillMay() error {
+	if r.x.public {
+		return nil
+	}
+	return r.x.stillMay(r)
+}
+
 // ended returns why the right to the request has ended, nil if it has not.
 func (x *exchange) ended() error {
 	if err := context.Cause(x.r.Context()); errors.Is(err, errEnded) {

@@ -49,6 +49,7 @@ func (p Place) Config(ctx context.Context, opts ...func(*config.LoadOptions) err
 	if c.Region == "" {
 		return c, ErrNoRegion
 	}
+	c.APIOptions = append(c.APIOptions, shortErrors)
 	if p.RoleARN != "" { // STS has an endpoint of its own
 		c.Credentials = aws.NewCredentialsCache(stscreds.NewAssumeRoleProvider(sts.NewFromConfig(c), p.RoleARN))
 	}

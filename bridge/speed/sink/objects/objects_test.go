@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -222,5 +223,43 @@ func TestFolderSyncFails(t *testing.T) {
 	}
 	if left, err := os.ReadDir(filepath.Join(d.Path(), tmp)); err != nil || len(left) != 0 {
 		t.Errorf("left beside: %v, %v", left, err)
+	}
+}
+
+// A removal whose folder could not be synced is not reported done by the next Delete,
+// which finds nothing, before that is.
+func TestDeleteAfterSyncFailed(t *testing.T) {
+	for _, key := range []string{"a/b", "a//b", "single"} {
+		d, err := Open(t.TempDir(), Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.Close()
+		if err := d.Put(t.Context(), "archive", key, text("v")); err != nil {
+			t.Fatal(err)
+		}
+		full, fails, synced := d.sync, 2, map[string]bool{}
+		d.sync = func(folder string) error {
+			if fails--; fails >= 0 {
+				return syscall.EIO
+			}
+			synced[folder] = true
+			return full(folder)
+		}
+		for i := range 3 {
+			if err := d.Delete("archive", key, Condition{}); (err == nil) != (i == 2) {
+				t.Errorf("%q: delete %d: %v", key, i, err)
+			}
+		}
+		in := path.Dir("archive/" + key)
+		if !isPath(key) {
+			in = path.Dir("archive/" + escaped(key))
+		}
+		if !synced[in] {
+			t.Errorf("%q: %s is not synced, but %v", key, in, synced)
+		}
+		if _, err := d.Stat("archive", key); !errors.Is(err, sink.ErrNotFound) {
+			t.Errorf("%q is there: %v", key, err)
+		}
 	}
 }

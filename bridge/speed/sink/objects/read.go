@@ -115,16 +115,23 @@ func (s *Store) Delete(bucket, key string, cond Condition) error {
 		return err
 	}
 	if err != nil { // also where a condition asks for one
-		return nil
+		return s.removeBoth(bucket, key)
 	}
 	if err := cond.holds(old, true); err != nil {
 		return err
 	}
-	if err := s.removeBoth(bucket, key); err != nil {
-		return fmt.Errorf("object %s/%s: %w", bucket, key, err)
+	err = s.removeBoth(bucket, key)
+	if err != nil {
+		err = fmt.Errorf("object %s/%s: %w", bucket, key, err)
+		if _, still := s.Stat(bucket, key); !errors.Is(still, sink.ErrNotFound) {
+			return err
+		}
 	}
 	s.changed(bucket, old.Size, true, 0, false)
 	s.count(func(c *Counters) { c.Deleted++ })
+	if err != nil { // it is not seen any more, and may come back with a crash
+		return err
+	}
 	if isPath(key) {
 		s.prune(bucket, path.Dir(path.Join(bucket, key)))
 	}
@@ -139,7 +146,7 @@ func (s *Store) removeBoth(bucket, key string) error {
 		return err
 	}
 	name := path.Join(bucket, key)
-	if info, err := s.root.Lstat(name); err != nil || info.IsDir() {
+	if info, err := s.root.Lstat(name); err == nil && info.IsDir() {
 		return nil // it was the other
 	}
 	return s.remove(name)

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 )
 
@@ -31,6 +32,10 @@ type tree struct {
 
 	mu    sync.Mutex      // guards known
 	known map[string]bool // folders whose entry in their parent is synced
+
+	// unsynced says that a file was removed whose folder could not be synced: what is not
+	// there may come back with a crash.
+	unsynced atomic.Bool
 }
 
 // place makes the file from the object key of bucket, which has to be there unless
@@ -142,11 +147,28 @@ func (s *Store) makeWay(bucket, object string) error {
 func (s *Store) remove(name string) error {
 	switch err := s.root.Remove(name); {
 	case err == nil:
-		return s.sync(path.Dir(name))
+		if err = s.sync(path.Dir(name)); err != nil {
+			s.tree.unsynced.Store(true)
+		}
+		return err
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return nil
+		return s.gone(name)
 	default:
 		return err
+	}
+}
+
+// gone makes sure that a file that is not there does not come back: where a sync failed,
+// it may be a removal that is asked for again.
+func (s *Store) gone(name string) error {
+	if !s.tree.unsynced.Load() {
+		return nil
+	}
+	for folder := path.Dir(name); ; folder = path.Dir(folder) {
+		err := s.sync(folder)
+		if err == nil || folder == "." || !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+			return err
+		}
 	}
 }
 

@@ -19,6 +19,10 @@ const promiseStep = 1 << 20
 type Condition struct {
 	Absent bool   // there is none
 	Match  string // its ETag is one of these, in quotes and between commas, or "*": there is one
+
+	// Still is asked last, when all is on disk and before it is seen or gone: an error is
+	// the result. nil: nobody is asked.
+	Still func() error
 }
 
 // A Writer takes an object's bytes and puts them beside the buckets, where nobody
@@ -137,7 +141,7 @@ func (w *Writer) finish(r *record) error {
 	return w.f.Sync()
 }
 
-// holds returns nil, ErrCondition, or ErrNotFound for a Match of nothing.
+// holds returns nil, ErrCondition, ErrNotFound for a Match of nothing, or what Still says.
 func (c Condition) holds(now Info, there bool) error {
 	switch {
 	case c.Absent && there:
@@ -146,6 +150,8 @@ func (c Condition) holds(now Info, there bool) error {
 		return sink.ErrNotFound
 	case c.Match != "" && !Matches(c.Match, now.ETag):
 		return ErrCondition
+	case c.Still != nil:
+		return c.Still()
 	}
 	return nil
 }
