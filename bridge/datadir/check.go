@@ -43,9 +43,9 @@ func Check(dir, objects, declared string, r Report) error {
 	return nil
 }
 
-// Salvage is Check that copies what can be read into the new directory to,
-// objects, secrets and functions included, as far as they are in the data directory. The copy does without the parts that were reported lost, and
-// its first start logs them.
+// Salvage is Check that copies what can be read into the new directory to, objects
+// included, and secrets and functions as far as they are in the data directory. The
+// copy does without the parts that were reported lost, and its first start logs them.
 func Salvage(dir, objects, declared, to string, r Report) error {
 	release, err := hold(dir)
 	if err != nil {
