@@ -68,6 +68,8 @@ var rules = []rule{
 	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "bridge/lambda", "shadow", "firmware",
 		"bridge/sigv4", "bridge/clock", "bridge/strictjson"}},
 	{"bridge/seal", nil},
+	// A repository of backups knows nothing of bridges; S3 is reached as by sinks.
+	{"bridge/backup/vault", []string{"agent/durable", "bridge/speed/sink/awsapi", "bridge/speed/sink/s3"}},
 	{"bridge/declare", []string{"bridge/strictjson", "bridge/seal", "bridge/control", "bridge/speed"}},
 	{"bridge/listen", []string{"bridge/speed/admission", "bridge/speed/gateway", "bridge/speed/mqtt"}},
 	// Who a client is and what it may concerns connections and topics, not where

@@ -1,0 +1,81 @@
+package vault
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"time"
+)
+
+// A repository is what repository.json says.
+type repository struct {
+	Format  int       `json:"format"`
+	ID      string    `json:"id"` // 32 hexadecimal digits
+	Account string    `json:"account"`
+	Created time.Time `json:"created"`
+}
+
+var repositoryID = regexp.MustCompile(`^[0-9a-f]{32}$`)
+
+// parseRepository reads the description of a repository.
+func parseRepository(data []byte) (repository, error) {
+	var r repository
+	if err := json.Unmarshal(data, &r); err != nil {
+		return r, fmt.Errorf("%s: %w: %v", repositoryName, ErrDamaged, err)
+	}
+	if r.Format > Format {
+		return r, fmt.Errorf("%s: format %d, this program knows %d: %w", repositoryName, r.Format, Format, ErrVersion)
+	}
+	if r.Format < 1 || !repositoryID.MatchString(r.ID) {
+		return r, fmt.Errorf("%s: %w: format %d, id %.40q", repositoryName, ErrDamaged, r.Format, r.ID)
+	}
+	return r, nil
+}
+
+// openRepository reads what t is, and makes it a repository of account if it is none.
+func openRepository(ctx context.Context, t Target, account string) (repository, error) {
+	r, err := readRepository(ctx, t)
+	if errors.Is(err, ErrNotFound) {
+		r = repository{Format, randomHex(16), account, time.Now().UTC().Truncate(time.Second)}
+		var data []byte
+		if data, err = json.Marshal(r); err == nil {
+			err = t.Put(ctx, repositoryName, bytes.NewReader(data), int64(len(data)))
+		}
+		if errors.Is(err, ErrExists) { // another was faster
+			r, err = readRepository(ctx, t)
+		}
+	}
+	if err == nil && r.Account != account {
+		err = fmt.Errorf("%s: %w account, %.100q, not %q", t, ErrForeign, r.Account, account)
+	}
+	return r, err
+}
+
+func readRepository(ctx context.Context, t Target) (repository, error) {
+	data, err := getSmall(ctx, t, repositoryName, maxRepository)
+	if err != nil {
+		return repository{}, err
+	}
+	r, err := parseRepository(data)
+	if err != nil {
+		err = fmt.Errorf("%s: %w", t, err)
+	}
+	return r, err
+}
+
+// listPacks lists the packs of the target with their lengths.
+func listPacks(ctx context.Context, t Target) (map[Digest]int64, error) {
+	there := map[Digest]int64{}
+	for e, err := range t.List(ctx, packFolder) {
+		if err != nil {
+			return nil, err
+		}
+		if sum, ok := packOf(e.Name); ok {
+			there[sum] = e.Size
+		}
+	}
+	return there, nil
+}
