@@ -72,7 +72,11 @@ func (h *channels) describe(name string) (info ChannelInfo, err error) {
 	if err != nil || oldest >= next {
 		return info, err
 	}
-	for from, at := range map[uint64]*time.Time{oldest: &info.Oldest, next - 1: &info.Newest} {
+	newest, err := streams.Back(h.store, stream, 0, next, 1)
+	if err != nil {
+		return info, err
+	}
+	for from, at := range map[uint64]*time.Time{oldest: &info.Oldest, newest: &info.Newest} {
 		recs, err := h.store.Read(stream, 0, from, 1, 1)
 		if err != nil {
 			return info, err

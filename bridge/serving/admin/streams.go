@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -49,19 +48,17 @@ func DescribeStream(s Log, name string) (StreamInfo, error) {
 	}
 	info := StreamInfo{Name: name, Shards: d.Open, Retention: d.Config.Retention}
 	for _, sh := range shards {
-		_, next, err := s.Bounds(name, sh.Index)
-		kept, failed := s.Count(name, sh.Index, 0)
-		if err = cmp.Or(err, failed); errors.Is(err, streams.ErrShard) {
+		kept, err := s.Count(name, sh.Index, 0)
+		if errors.Is(err, streams.ErrShard) {
 			continue // retention took it just now
 		}
 		if err != nil {
 			return info, err
 		}
-		info.Records += next
 		info.Kept += kept
 	}
 	size, err := s.Size(name)
-	info.Bytes = size.Bytes
+	info.Bytes, info.Records = size.Bytes, size.Ever
 	return info, err
 }
 

@@ -124,8 +124,8 @@ func (x *Drainer) end(ctx context.Context, bx *box, next uint64) error {
 	if x.opts.InUse(stream) {
 		return nil
 	}
-	_, tip, err := x.store.Bounds(stream, 0)
-	if err != nil || tip > next {
+	waiting, err := x.store.Count(stream, 0, next)
+	if err != nil || waiting > 0 {
 		return err
 	}
 	err = x.remove(ctx, bx, unused)

@@ -191,7 +191,9 @@ func (s *Service) Info(name string) (i Info, err error) {
 	i = Info{Name: name, To: c.to(), Source: c.Source.Stream, Status: d.Status(), Stats: d.stats(),
 		FailedObjects: len(d.listFailed())}
 	if i.Backlog, err = d.Backlog(s.store.Size); err == nil {
-		_, i.Incoming, err = s.store.Bounds(d.stream, 0)
+		var size streams.Size
+		size, err = s.store.Size(d.stream)
+		i.Incoming = size.Ever
 	}
 	return i, err
 }

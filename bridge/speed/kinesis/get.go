@@ -107,6 +107,16 @@ func (a API) read(src *source, sh *shardFlow, from uint64, maxRecords, maxBytes 
 		p.next, p.last = recs[n-1].Offset+1, recs[n-1].Time
 		p.fill(src, &sh.shard, recs)
 	}
+	if len(recs) == 0 && p.next < tip {
+		// Behind a gap is no record either: the reader is at the tip.
+		waiting, err := a.s.store.Count(src.name, index, p.next)
+		if err != nil {
+			return page{}, a.gone(src.name, index, err)
+		}
+		if waiting == 0 {
+			p.next = tip
+		}
+	}
 	if p.next < tip && len(recs) > 0 {
 		p.behind = max(time.Millisecond, now.Sub(time.UnixMilli(p.last)))
 	}

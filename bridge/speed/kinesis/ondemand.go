@@ -127,7 +127,11 @@ func (s *Service) median(stream string, sh streams.Shard) streams.Hash {
 	_, next, err := s.store.Bounds(stream, sh.Index)
 	var keys []streams.Hash
 	if err == nil && next > 0 {
-		recs, err := s.store.Read(stream, sh.Index, next-min(next, sampled), sampled, sampleSize)
+		var recs []streams.Record
+		from, err := streams.Back(s.store, stream, sh.Index, next, sampled)
+		if err == nil {
+			recs, err = s.store.Read(stream, sh.Index, from, sampled, sampleSize)
+		}
 		for i := 0; err == nil && i < len(recs); i++ {
 			if h := streams.HashOf(recs[i].Key); sh.Range.Contains(h) { // else it had a hash key of its own
 				keys = append(keys, h)

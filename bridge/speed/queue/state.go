@@ -210,13 +210,13 @@ type Counts struct{ Visible, InFlight, Delayed int }
 
 // Counts counts.
 func (q *Queue) Counts() (c Counts, err error) {
-	_, tip, err := q.log.Bounds(q.stream, 0)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	unread, err := q.log.Count(q.stream, 0, q.cursor)
 	if err != nil {
 		return c, err
 	}
 	now := q.now()
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	for _, e := range q.known {
 		switch {
 		case !e.visible.After(now):
@@ -227,6 +227,6 @@ func (q *Queue) Counts() (c Counts, err error) {
 			c.Delayed++
 		}
 	}
-	c.Visible += int(tip - q.cursor)
+	c.Visible += int(unread)
 	return c, nil
 }

@@ -202,7 +202,7 @@ func (x *replaying) begin() (*ReplayReport, error) {
 		}
 		if s.from < s.to {
 			x.spans = append(x.spans, s)
-			x.of += s.to - s.from
+			x.of += x.engine.between(i, s.from, s.to)
 		}
 	}
 	if trimmed {
@@ -278,9 +278,8 @@ func (j *replayJob) run(ctx context.Context) error {
 		if s == nil {
 			return nil
 		}
-		before := s.from
-		err := j.step(ctx, s)
-		j.give(s, s.from-before)
+		read, err := j.step(ctx, s)
+		j.give(s, read)
 		if err != nil {
 			return err
 		}
@@ -290,25 +289,35 @@ func (j *replayJob) run(ctx context.Context) error {
 }
 
 // step reads some records of a span and moves its begin past those that were
-// dealt with.
-func (j *replayJob) step(ctx context.Context, s *replaySpan) error {
+// dealt with, or have left the log meanwhile: so many.
+func (j *replayJob) step(ctx context.Context, s *replaySpan) (read uint64, err error) {
 	recs, err := j.engine.store.Read(ingest.Stream, s.shard, s.from, int(min(replayRecords, s.to-s.from)), replayBytes)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	first := s.to // retention has taken it all
+	first := s.to // retention has taken it all, or only a gap is left
 	if len(recs) > 0 {
 		first = min(first, recs[0].Offset)
 	}
-	j.lost += first - s.from
+	if first > s.from {
+		oldest, _, err := j.engine.store.Bounds(ingest.Stream, s.shard)
+		if err != nil {
+			return 0, err
+		}
+		if oldest > s.from {
+			read = min(oldest, first) - s.from
+			j.lost += read
+		}
+	}
 	s.from = first
 	for i := range recs {
 		if recs[i].Offset >= s.to || !j.one(ctx, s.shard, &recs[i]) {
 			break
 		}
 		s.from = recs[i].Offset + 1
+		read++
 	}
-	return nil
+	return read, nil
 }
 
 // notes tells what a reader of the report has to know.

@@ -80,7 +80,7 @@ func (e *Engine) back(ctx context.Context, since time.Duration, progress func(se
 		if _, s.to, err = e.store.Bounds(ingest.Stream, shard); err != nil {
 			return err
 		}
-		of += s.to - s.from
+		of += e.between(shard, s.from, s.to)
 	}
 	for open := true; open; {
 		open = false
@@ -90,12 +90,16 @@ func (e *Engine) back(ctx context.Context, since time.Duration, progress func(se
 				continue
 			}
 			open = true
-			first := max(s.from, s.to-min(s.to, searchRecords))
+			first, err := streams.Back(e.store, ingest.Stream, shard, s.to, searchRecords)
+			if err != nil {
+				return err
+			}
+			first = max(s.from, first)
 			for at := first; at < s.to; {
 				if err := ctx.Err(); err != nil {
 					return err
 				}
-				recs, err := e.store.Read(ingest.Stream, shard, at, int(s.to-at), searchBytes)
+				recs, err := e.store.Read(ingest.Stream, shard, at, searchRecords, searchBytes)
 				if err != nil {
 					return err
 				}
@@ -103,13 +107,16 @@ func (e *Engine) back(ctx context.Context, since time.Duration, progress func(se
 					break
 				}
 				for i := range recs {
+					if recs[i].Offset >= s.to {
+						break
+					}
+					searched++
 					if enough, err := visit(shard, &recs[i]); enough || err != nil {
 						return err
 					}
 				}
 				at = recs[len(recs)-1].Offset + 1
 			}
-			searched += s.to - first
 			s.to = first
 			progress(searched, of)
 		}

@@ -54,7 +54,8 @@ type Writer interface {
 
 // A Reader reads what is durable.
 type Reader interface {
-	// Read returns records of a shard from offset from on, ascending: at most
+	// Read returns records of a shard from offset from on, ascending, which may be a
+	// gap apart: at most
 	// maxRecords, and as long as their keys and data stay within maxBytes, but one
 	// at least. Limits of 0 or less mean none. When from was trimmed it starts at
 	// the oldest; at the tip it returns no records and no error. It does not wait

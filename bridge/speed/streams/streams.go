@@ -90,4 +90,8 @@ type Info struct {
 type Size struct {
 	Records uint64
 	Bytes   int64 // as stored, before compression
+
+	// Ever is how many records there ever were, trimmed ones too, in the shards that
+	// there are. What Bounds returns says that not: see Reader.Count.
+	Ever uint64
 }

@@ -107,7 +107,7 @@ func (s *Store) Delete(name string) error {
 	}
 	b := s.db.NewBatch()
 	err = b.Delete(streamKey(name), nil)
-	for _, tag := range []byte{tagShard, tagTrim, tagBlock} {
+	for _, tag := range []byte{tagShard, tagGap, tagTrim, tagBlock} {
 		lower, upper := streamRange(tag, st.id)
 		err = errors.Join(err, b.DeleteRange(lower, upper, nil))
 	}
@@ -196,6 +196,7 @@ func (s *Store) Size(name string) (streams.Size, error) {
 		n := sh.size()
 		sum.Records += n.Records
 		sum.Bytes += n.Bytes
+		sum.Ever += n.Ever
 	}
 	return sum, nil
 }

@@ -59,6 +59,17 @@ func (e *engine) Crash(t testing.TB) {
 	e.fs = after
 }
 
+func (e *engine) Skip(t testing.TB) {
+	t.Helper()
+	s, err := Open("log", Options{FS: e.fs, MemTableSize: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.SkipAhead(), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func (e *engine) Advance(d time.Duration) { e.ahead.Add(int64(d)) }
 
 func TestConformance(t *testing.T) {

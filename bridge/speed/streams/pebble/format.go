@@ -17,6 +17,10 @@ import (
 // in the log. Sessions have a number of their own.
 const formatNumber = 1
 
+// knownFormat is the highest number that this program reads: gapFormat is that of a
+// store that is as FORMAT.md says and has gaps.
+const knownFormat = gapFormat
+
 const formatMarker = "marker.format-version."
 
 // pebbleFormat returns format.ErrNewer if the names in a database's folder tell of
@@ -53,8 +57,8 @@ func (s *Store) checkFormat(db *pebble.DB) error {
 		return fmt.Errorf("%w: format number of %d bytes", streams.ErrCorrupt, len(v))
 	}
 	has := uint64(binary.BigEndian.Uint32(v))
-	s.stamped = has == formatNumber
-	return format.Check(has, formatNumber)
+	s.stamped = has >= formatNumber
+	return format.Check(has, knownFormat)
 }
 
 // stamp has b write this version's number, unless it is there.

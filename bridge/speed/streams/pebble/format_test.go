@@ -38,7 +38,7 @@ func TestNewerFormat(t *testing.T) {
 			} else if err := closer.Close(); err != nil {
 				t.Fatal(err)
 			}
-			err = db.Set([]byte{tagFormat}, binary.BigEndian.AppendUint32(nil, formatNumber+1), pebble.Sync)
+			err = db.Set([]byte{tagFormat}, binary.BigEndian.AppendUint32(nil, knownFormat+1), pebble.Sync)
 			if err := errors.Join(err, db.Close()); err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +67,7 @@ func TestNewerFormat(t *testing.T) {
 					t.Errorf("%v", err)
 				}
 			}
-			want := "format 2, this program knows up to 1"
+			want := "format 3, this program knows up to 2"
 			if name != "ours" {
 				want = "Pebble's format 999, this program knows up to "
 			}

@@ -10,6 +10,7 @@ const (
 	tagFormat   = 0x04 // the layout's number
 	tagMeta     = 0x08 // + the caller's key
 	tagShard    = 0x09 // + id, shard: its range and lineage, of streams that were resharded
+	tagGap      = 0x0a // + id, shard: offsets that no record has
 	tagTrim     = 0x10 // + id, shard: where the shard now begins
 	tagBlock    = 0x11 // + id, shard, first offset: a block of records
 )

@@ -106,13 +106,17 @@ func (s *Store) Bounds(stream string, shard int) (oldest, next uint64, err error
 	return oldest, next, nil
 }
 
-// Count implements streams.Reader: offsets have no gaps.
+// Count implements streams.Reader. It is exact: gaps are known.
 func (s *Store) Count(stream string, shard int, from uint64) (records uint64, err error) {
-	oldest, next, err := s.Bounds(stream, shard)
-	if from = max(from, oldest); err != nil || from >= next {
+	if err := s.enter(); err != nil {
 		return 0, err
 	}
-	return next - from, nil
+	defer s.leave()
+	sh, err := s.shard(stream, shard)
+	if err != nil {
+		return 0, err
+	}
+	return sh.count(from), nil
 }
 
 // Wait implements streams.Reader.
@@ -125,7 +129,8 @@ func (s *Store) Wait(ctx context.Context, stream string, shard int, from uint64)
 		sh.mu.Lock()
 		// Without the second, who reads from before a trim that took
 		// everything would get nothing, be told to read, and so on for ever.
-		if sh.next > from && sh.next > sh.oldest {
+		last := sh.last()
+		if last > from && last > sh.oldest {
 			sh.mu.Unlock()
 			return nil
 		}
@@ -136,7 +141,7 @@ func (s *Store) Wait(ctx context.Context, stream string, shard int, from uint64)
 			}
 			return fmt.Errorf("%w: %s has no shard %d any more", streams.ErrShard, stream, shard)
 		}
-		if sh.closed && sh.next == sh.end {
+		if sh.closed && last == sh.end {
 			sh.mu.Unlock()
 			return fmt.Errorf("%w: %s shard %d", streams.ErrShardClosed, stream, shard)
 		}

@@ -71,7 +71,7 @@ func (s *Store) reshard(stream string, change func(*streams.Config), changes []s
 				if err != nil {
 					return nil, err
 				}
-				p.End = sh.assigned
+				p.End = before(sh.gaps, sh.assigned)
 				closed = append(closed, sh)
 			}
 			// Sequence numbers begin with the second that a shard was made in:
@@ -84,7 +84,8 @@ func (s *Store) reshard(stream string, change func(*streams.Config), changes []s
 			p.Closed = made
 		}
 		for _, r := range c.Ranges {
-			all = append(all, streams.Shard{Index: all[len(all)-1].Index + 1, Range: r,
+			index := max(all[len(all)-1].Index+1, st.state().nextShard)
+			all = append(all, streams.Shard{Index: index, Range: r,
 				Parents: slices.Clone(c.Parents), Created: made})
 		}
 	}
@@ -108,7 +109,7 @@ func (s *Store) reshard(stream string, change func(*streams.Config), changes []s
 func (sh *shard) close() {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	sh.closed, sh.end = true, sh.assigned
+	sh.closed, sh.end = true, before(sh.gaps, sh.assigned)
 	if sh.tip != nil {
 		close(sh.tip)
 		sh.tip = nil

@@ -156,7 +156,7 @@ func (s *Store) retainStream(st *stream) error {
 // trimTime removes the blocks committed before t.
 func (s *Store) trimTime(sh *shard, t int64) (err error) {
 	sh.mu.Lock()
-	oldest, next, cum := sh.oldest, sh.next, sh.cum
+	oldest, next, cum := sh.oldest, sh.last(), sh.cum
 	sh.mu.Unlock()
 	if oldest == next {
 		return nil
@@ -238,6 +238,7 @@ func (s *Store) trimTo(sh *shard, oldest, head uint64) error {
 	defer s.writes.Unlock()
 	sh.mu.Lock()
 	from, gone := sh.oldest, sh.gone
+	oldest = before(sh.gaps, oldest) // who has read up to a gap has lost nothing
 	sh.mu.Unlock()
 	if gone || oldest <= from {
 		return nil

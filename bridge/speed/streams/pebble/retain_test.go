@@ -82,7 +82,7 @@ func TestRetentionByTime(t *testing.T) {
 	retain(t, s)
 	bounds("a", 0, 200, 200) // empty, and still knows what is next
 	same(t, "records", read(t, s, "a", 0, 0, 0, 0), "[]")
-	if n, _ := s.Size("a"); n != (streams.Size{}) {
+	if n, _ := s.Size("a"); n != (streams.Size{Ever: 200}) {
 		t.Fatalf("size of nothing: %+v", n)
 	}
 	stop()

@@ -28,7 +28,8 @@ type shard struct {
 	tail   tail
 	gone   bool
 	closed bool   // written with writes held too
-	end    uint64 // of a closed shard: next when all is synced
+	end    uint64 // of a closed shard: last when all is synced
+	gaps   []gap  // ascending; most shards have none
 
 	followed atomic.Bool // the committer keeps blocks for tail; written with mu held
 
@@ -104,6 +105,12 @@ func (sh *shard) load(s *Store) (err error) {
 		t := parseTrim(v)
 		sh.oldest, sh.head, sh.lastTime = t.oldest, t.head, t.time
 	}
+	if v, err = s.getRaw(gapKey(sh.stream.id, sh.index)); err == nil {
+		sh.gaps, err = parseGaps(v)
+	}
+	if err != nil {
+		return err
+	}
 	sh.next, sh.cum = sh.oldest, sh.head
 	lower := blockKey(sh.stream.id, sh.index, sh.oldest)
 	it, err := s.db.NewIter(&pebble.IterOptions{
@@ -127,6 +134,9 @@ func (sh *shard) load(s *Store) (err error) {
 		sh.next = blockFirst(it.Key()) + uint64(h.count)
 		sh.cum = h.cum + uint64(len(v))
 		sh.lastTime = h.time
+	}
+	if n := len(sh.gaps); n > 0 && sh.next <= sh.gaps[n-1].first { // nothing came since
+		sh.next = sh.gaps[n-1].after
 	}
 	sh.assigned, sh.written = sh.next, sh.cum
 	return it.Error()
@@ -164,10 +174,21 @@ func (sh *shard) bounds() (oldest, next uint64) {
 	return sh.oldest, sh.next
 }
 
+// count is how many records there are from an offset on.
+func (sh *shard) count(from uint64) uint64 {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if from = max(from, sh.oldest); from >= sh.next {
+		return 0
+	}
+	return sh.next - from - within(sh.gaps, from, sh.next)
+}
+
 func (sh *shard) size() streams.Size {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	return streams.Size{Records: sh.next - sh.oldest, Bytes: int64(sh.cum - sh.head)}
+	return streams.Size{Records: sh.next - sh.oldest - within(sh.gaps, sh.oldest, sh.next),
+		Bytes: int64(sh.cum - sh.head), Ever: sh.next - within(sh.gaps, 0, sh.next)}
 }
 
 // A trim says where a shard begins after old blocks were removed. It is

@@ -112,6 +112,7 @@ type stream struct {
 type streamInfo struct {
 	streams.Info      // Open is not
 	resharded    bool // its shards have entries of their own
+	nextShard    int  // the next shard's index is at least this
 }
 
 func newStream(info streamInfo, l *streams.Lineage) *stream {
@@ -321,13 +322,15 @@ type streamDoc struct {
 	Retention  int64  `json:"retention_ms"`
 	MaxBytes   int64  `json:"max_bytes"`
 	Resharded  bool   `json:"resharded,omitempty"`
+	NextShard  int    `json:"next_shard,omitempty"`
 	Attributes []byte `json:"attributes,omitempty"`
 }
 
 func (i streamInfo) doc() ([]byte, error) {
 	return json.Marshal(streamDoc{
 		ID: i.ID, Created: i.Created.UnixMilli(), Shards: i.Shards,
-		Retention: i.Retention.Milliseconds(), MaxBytes: i.MaxBytes, Resharded: i.resharded, Attributes: i.Attributes,
+		Retention: i.Retention.Milliseconds(), MaxBytes: i.MaxBytes, Resharded: i.resharded, NextShard: i.nextShard,
+		Attributes: i.Attributes,
 	})
 }
 
@@ -352,7 +355,7 @@ func (s *Store) loadStreams() error {
 			return fmt.Errorf("stream %q: %w", k[1:], err)
 		}
 		name := string(k[1:])
-		info := streamInfo{resharded: d.Resharded, Info: streams.Info{
+		info := streamInfo{resharded: d.Resharded, nextShard: d.NextShard, Info: streams.Info{
 			Name: name, ID: d.ID, Created: time.UnixMilli(d.Created),
 			Config: streams.Config{
 				Shards: d.Shards, Retention: time.Duration(d.Retention) * time.Millisecond, MaxBytes: d.MaxBytes,

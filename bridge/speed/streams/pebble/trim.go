@@ -13,7 +13,7 @@ func (s *Store) Trim(stream string, shard int, before uint64) (err error) {
 		return err
 	}
 	sh.mu.Lock()
-	oldest, next, cum := sh.oldest, sh.next, sh.cum
+	oldest, next, cum := sh.oldest, sh.last(), sh.cum
 	sh.mu.Unlock()
 	switch {
 	case before <= oldest:

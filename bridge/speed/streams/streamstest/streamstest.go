@@ -37,6 +37,13 @@ type Clock interface {
 	Advance(d time.Duration)
 }
 
+// A Skipper is an Engine that can have its shards go on behind a gap, as a log does
+// that comes from a backup. Without it that is not tested.
+type Skipper interface {
+	// Skip does so with the log, between a Stop and a Start.
+	Skip(t testing.TB)
+}
+
 // Run runs the suite. fresh returns an engine that holds nothing; it may register
 // its end with t.Cleanup.
 func Run(t *testing.T, fresh func(t *testing.T) Engine) {
@@ -68,6 +75,8 @@ func Run(t *testing.T, fresh func(t *testing.T) Engine) {
 		{"KeysFrom", testKeysFrom},
 		{"NoKeys", testNoKeys},
 		{"Position", testPosition},
+		{"Gap", testGap},
+		{"GapAtEnd", testGapAtEnd},
 		{"Restart", testRestart},
 		{"Crash", testCrash},
 	} {
