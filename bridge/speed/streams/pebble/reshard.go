@@ -83,11 +83,7 @@ func (s *Store) reshard(stream string, change func(*streams.Config), changes []s
 		for _, p := range parents {
 			p.Closed = made
 		}
-		for _, r := range c.Ranges {
-			index := max(all[len(all)-1].Index+1, st.state().nextShard)
-			all = append(all, streams.Shard{Index: index, Range: r,
-				Parents: slices.Clone(c.Parents), Created: made})
-		}
+		all = st.add(all, c, made)
 	}
 	l := streams.NewLineage(all)
 	if len(l.Open()) > streams.MaxShards {
@@ -102,6 +98,15 @@ func (s *Store) reshard(stream string, change func(*streams.Config), changes []s
 		sh.close()
 	}
 	return all[len(old.All()):], nil
+}
+
+// add appends the shards that a change makes.
+func (st *stream) add(all []streams.Shard, c streams.Change, made time.Time) []streams.Shard {
+	for _, r := range c.Ranges {
+		index := max(all[len(all)-1].Index+1, st.state().nextShard)
+		all = append(all, streams.Shard{Index: index, Range: r, Parents: slices.Clone(c.Parents), Created: made})
+	}
+	return all
 }
 
 // close tells the readers of a shard that nothing more will come; writes is
