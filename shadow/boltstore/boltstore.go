@@ -151,6 +151,9 @@ func checkFormat(tx *bbolt.Tx) error {
 // file, or one without shadows, or it was set aside.
 func (s *Store) Fresh() bool { return s.fresh }
 
+// Hold keeps writers waiting and returns what the file holds meanwhile, for a backup.
+func (s *Store) Hold() (*boltfile.Held, error) { return boltfile.Hold(s.db) }
+
 // Close waits for the commits under way and closes the file if Open opened it.
 func (s *Store) Close() error {
 	s.writes.close()

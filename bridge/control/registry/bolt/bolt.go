@@ -13,6 +13,7 @@ import (
 	berrors "go.etcd.io/bbolt/errors"
 
 	"github.com/tidemill/tidemill/bridge/control/registry/table"
+	"github.com/tidemill/tidemill/shadow/boltfile"
 )
 
 // An Engine is an open file.
@@ -62,6 +63,9 @@ func (e *Engine) View(f func(table.Tx) error) error {
 func (e *Engine) Update(f func(table.Tx) error) error {
 	return e.db.Update(func(t *bbolt.Tx) error { return f(tx{t}) })
 }
+
+// Hold keeps updates waiting and returns what the tables are meanwhile, for a backup.
+func (e *Engine) Hold() (*boltfile.Held, error) { return boltfile.Hold(e.db) }
 
 // Close implements table.Engine.
 func (e *Engine) Close() error { return e.db.Close() }

@@ -26,7 +26,7 @@ func (s *Store) openDB(o *pebble.Options) (db *pebble.DB, err error) {
 			db, err = nil, fmt.Errorf("%w: %s: %v", streams.ErrCorrupt, s.frame(), p)
 		}
 	}()
-	o.FS = sound{o.FS}
+	o.FS = sound{syncing{o.FS, &s.unsynced}}
 	// Without its marker Pebble begins a new database beside the old one.
 	names, _ := o.FS.List(s.dir)
 	has := func(prefix string) bool {

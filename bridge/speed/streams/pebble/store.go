@@ -86,6 +86,8 @@ type Store struct {
 	failOnce sync.Once
 	failure  error
 
+	unsynced atomic.Pointer[string] // folder of a checkpoint that is being made; nil: none
+
 	followed atomic.Int64 // shards whose newest blocks are kept in memory
 	counts   counters
 	damages  damages
