@@ -124,7 +124,8 @@ func packOf(name string) (d Digest, ok bool) {
 	return d, false
 }
 
-// idPattern is of backups: the second in which it began, and 4 random bytes.
+// idPattern is of backups: the second in which it began, or a later one to be after
+// all others, and 4 random bytes.
 var idPattern = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[0-9a-f]{8}$`)
 
 // The bounds of what is read of a target, in bytes.

@@ -109,47 +109,6 @@ func noise(seed uint64, n int) []byte {
 	return b
 }
 
-func TestBackupAndRestore(t *testing.T) {
-	b := newBench(t)
-	first := content{"log/000001.sst": noise(1, 20<<20), "registry.db": noise(2, 1<<20), "empty": {}}
-	i1, err := b.backup(t.Context(), first)
-	if err != nil {
-		t.Fatal(err)
-	}
-	second := content{"log/000001.sst": first["log/000001.sst"], "log/000002.sst": noise(3, 100),
-		"registry.db": bytes.Clone(first["registry.db"])}
-	copy(second["registry.db"][500<<10:], "changed")
-	i2, err := b.backup(t.Context(), second)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if i2.Stored > 70<<10 || i2.Stored < 64<<10 {
-		t.Errorf("the second backup stored %d bytes, want a changed piece of 64 KiB", i2.Stored)
-	}
-	for id, want := range map[string]content{i1.ID: first, i2.ID: second, Latest: second} {
-		got, err := b.restore(t.Context(), id)
-		if err = errors.Join(err, same(got, want)); err != nil {
-			t.Errorf("%s: %v", id, err)
-		}
-		for _, keys := range [][]age.Identity{nil, b.identities()} {
-			if r, err := Verify(t.Context(), b.target, id, keys, nil); err != nil {
-				t.Errorf("verify %s: %+v, %v", id, r, err)
-			}
-		}
-	}
-	p, err := Prune(t.Context(), b.target, Keep{Last: 1}, b.folder)
-	if err != nil || len(p.Backups) != 1 || p.Backups[0] != i1.ID {
-		t.Errorf("%+v, %v; want %s removed", p, err, i1.ID)
-	}
-	got, err := b.restore(t.Context(), Latest)
-	if err = errors.Join(err, same(got, second)); err != nil {
-		t.Error(err)
-	}
-	if infos, err := List(t.Context(), b.target); len(infos) != 1 || err != nil || infos[0].Files != 3 {
-		t.Errorf("%+v, %v; want one backup", infos, err)
-	}
-}
-
 // Without its folder a writer stores everything again, beside what is there.
 func TestIndexIsLost(t *testing.T) {
 	b := newBench(t)

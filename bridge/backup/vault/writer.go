@@ -98,7 +98,6 @@ func NewWriter(ctx context.Context, t Target, o WriterOptions) (w *Writer, err e
 	}
 	w = &Writer{t: t, o: o, began: time.Now().UTC(), spare: newPackBuffer(), fresh: map[mac]bool{},
 		names: map[string]bool{}, same: map[string]bool{}}
-	w.id = w.began.Format("20060102T150405Z") + "-" + randomHex(4)
 	defer func() {
 		if err != nil {
 			w, err = nil, errors.Join(err, w.Close())
@@ -111,6 +110,9 @@ func NewWriter(ctx context.Context, t Target, o WriterOptions) (w *Writer, err e
 		return w, err
 	}
 	if w.lock, err = acquire(ctx, t, w.home.owner, "a backup"); err != nil {
+		return w, err
+	}
+	if w.id, err = nextID(ctx, t, w.began); err != nil {
 		return w, err
 	}
 	id, _ := hex.DecodeString(w.repo.ID) // as parseRepository checked
@@ -135,6 +137,25 @@ func newPackBuffer() *bytes.Buffer {
 	b := new(bytes.Buffer)
 	b.Grow(packTarget + 2*pieceFixed)
 	return b
+}
+
+// idTime is the time in an ID, as time.Format has it.
+const idTime = "20060102T150405Z"
+
+// nextID is a name after those of all backups, whatever the clock did since: they are
+// in order by their names.
+func nextID(ctx context.Context, t Target, now time.Time) (string, error) {
+	ids, err := listIDs(ctx, t)
+	if err != nil {
+		return "", err
+	}
+	if len(ids) > 0 {
+		last, err := time.Parse(idTime, ids[len(ids)-1][:len(idTime)])
+		if err == nil && now.Before(last.Add(time.Second)) {
+			now = last.Add(time.Second)
+		}
+	}
+	return now.Format(idTime) + "-" + randomHex(4), nil
 }
 
 // ID is what the backup will be called.

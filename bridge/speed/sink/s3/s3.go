@@ -25,17 +25,20 @@ const maxKey = 1024
 // A Store is a sink.Objects and a sink.Getter. Several goroutines may use it.
 type Store struct{ api *s3.Client }
 
-// New returns the store that c leads to. At an endpoint of its own buckets are
+// New returns the store that c leads to. Nothing is asked.
+func New(c aws.Config) *Store { return &Store{Client(c)} }
+
+// Client returns the SDK's client that c leads to. At an endpoint of its own buckets are
 // named in the path, and checksums are sent where the protocol wants them only:
 // both are what other stores understand. Nothing is asked.
-func New(c aws.Config) *Store {
-	return &Store{s3.NewFromConfig(c, func(o *s3.Options) {
+func Client(c aws.Config) *s3.Client {
+	return s3.NewFromConfig(c, func(o *s3.Options) {
 		if o.BaseEndpoint != nil {
 			o.UsePathStyle = true
 			o.RequestChecksumCalculation = aws.RequestChecksumCalculationWhenRequired
 			o.ResponseChecksumValidation = aws.ResponseChecksumValidationWhenRequired
 		}
-	})}
+	})
 }
 
 // limit is how long a request may take that moves so many bytes: a minute, and the time
