@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,7 +18,8 @@ var checkCommand = command{name: "check",
 			return err
 		}
 		return c.look(func(cfg *config.Config, r datadir.Report) error {
-			return datadir.Check(cfg.DataDir, cfg.Objects.Dir, cfg.BridgeD.Dir, r)
+			err := datadir.Check(cfg.DataDir, cfg.Objects.Dir, cfg.BridgeD.Dir, r)
+			return errors.Join(err, c.tellWayBack(cfg.DataDir))
 		})
 	}}
 

@@ -16,6 +16,7 @@ import (
 	"github.com/tidemill/tidemill/agent/secretfile"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/server"
 )
 
@@ -177,8 +178,20 @@ var configCheck = command{name: "config check", args: "[FILE]",
 			return err
 		}
 		_, err = fmt.Fprintf(c.stdout, "it is right; data in %s\n", cfg.DataDir)
-		return err
+		return errors.Join(err, c.tellWayBack(cfg.DataDir))
 	}}
+
+// tellWayBack says what a start over the data directory would raise. While a bridge
+// runs over it that is not known, and a directory that cannot be looked at is not what
+// is asked about.
+func (c *call) tellWayBack(dir string) error {
+	raised, last, err := datadir.Migrations(dir)
+	if err != nil || len(raised) == 0 {
+		return nil
+	}
+	_, err = fmt.Fprintf(c.stdout, "%s\n", datadir.WayBack(raised, last))
+	return err
+}
 
 // checkFiles returns what is wrong with the secrets and folders that the configuration names. Files
 // may be the bridge's own user's where root looks.

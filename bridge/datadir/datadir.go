@@ -77,7 +77,11 @@ type identity struct {
 	State state     `json:"state"`
 	Late  []string  `json:"late,omitempty"` // parts of kind Late that there are
 	Seal  string    `json:"seal,omitempty"` // seal.ID of the key in seal.json; "" for not known
-	Lost  []string  `json:"lost,omitempty"` // parts that Salvage reported lost: the first start goes on without
+	// Version is that of the program that last had all parts, and Formats the numbers
+	// that it brought them to: until they differ from a program's own, none is looked up.
+	Version string            `json:"version,omitempty"`
+	Formats map[string]uint64 `json:"formats,omitempty"`
+	Lost    []string          `json:"lost,omitempty"` // parts that Salvage did without, as the first start does
 }
 
 type state string
@@ -303,8 +307,8 @@ func (d *Dir) Write(name string, data []byte) error {
 }
 
 // Complete comes when all parts are there, after CheckLog: from now on none may
-// be missing.
-func (d *Dir) Complete() error {
+// be missing. version is this program's.
+func (d *Dir) Complete(version string) error {
 	var late []string
 	for _, p := range d.parts {
 		switch p.Kind {
@@ -330,10 +334,12 @@ func (d *Dir) Complete() error {
 		}
 		key = seal.ID(raw)
 	}
-	if d.is.State == complete && d.is.Lost == nil && slices.Equal(late, d.is.Late) && key == d.is.Seal {
+	if d.is.State == complete && d.is.Lost == nil && slices.Equal(late, d.is.Late) && key == d.is.Seal &&
+		d.noted(version) {
 		return nil
 	}
 	d.is.State, d.is.Late, d.is.Lost, d.is.Seal = complete, late, nil, key
+	d.is.Version, d.is.Formats = version, known()
 	return d.save()
 }
 

@@ -45,7 +45,7 @@ func open(o Options, so pebble.Options, sh service.Options) (*Server, error) {
 	a := &assembly{Server: s, reread: o.Reread, streamOptions: so, shadowOptions: sh}
 	for _, make := range a.steps() {
 		if err := make(); err != nil {
-			return nil, errors.Join(datadir.HowOn(err), a.Close())
+			return nil, errors.Join(datadir.HowOn(a.dir.Newer(err, a.version)), a.Close())
 		}
 	}
 	return s, nil
@@ -122,7 +122,14 @@ func (a *assembly) openDataDir() (err error) {
 		return err
 	}
 	a.closes(a.dir.Close)
-	return a.dir.Check()
+	if err := a.dir.Check(); err != nil {
+		return err
+	}
+	// A part that cannot be read is told by the step that opens it.
+	if raised, _ := a.dir.Migrations(); len(raised) > 0 {
+		a.log.Warn(datadir.WayBack(raised, a.dir.Last()), "data", a.cfg.DataDir, "version", a.version)
+	}
+	return nil
 }
 
 func (a *assembly) makeClock() error {
@@ -209,7 +216,7 @@ func (a *assembly) completeDataDir() error {
 	if a.keys.NeedsMigration() {
 		return nil
 	}
-	return a.dir.Complete()
+	return a.dir.Complete(a.version)
 }
 
 // makeRules makes the rule engine and the outboxes that its rules fill.

@@ -107,7 +107,7 @@ func (s *Server) Listen(ctx context.Context) error {
 		if err := s.keys.Migrate(); err != nil {
 			return err
 		}
-		if err := s.dir.Complete(); err != nil {
+		if err := s.dir.Complete(s.version); err != nil {
 			return err
 		}
 	}

@@ -200,8 +200,8 @@ func (l *leaver) leave(bin rig.Bin) (err error) {
 		return err
 	}
 	defer l.agent.Kill()
-	for _, step := range []func() error{l.fill, l.put, l.hold, l.keep, l.ask, l.agent.Start, l.killBridge, l.mix,
-		l.killAll, l.away} {
+	for _, step := range []func() error{l.fill, l.put, l.people, l.hold, l.keep, l.ask, l.agent.Start, l.killBridge,
+		l.mix, l.killAll, l.away} {
 		if err := step(); err != nil {
 			return err
 		}
@@ -344,7 +344,7 @@ func (l *leaver) ask() error {
 		}
 		l.m.Answers = append(l.m.Answers, Answer{q.service, path, text})
 	}
-	return nil
+	return l.askPeople()
 }
 
 // load publishes, at QoS 1, at QoS 2, and for the session that is away, until

@@ -34,6 +34,10 @@ type Manifest struct {
 	Mixed    int         `json:"mixed"`    // records of StreamMixed; 0: there is neither that nor the bucket Held
 	Retained [][2]string `json:"retained"` // topic and payload, by topic
 
+	Users []map[string]any `json:"users,omitempty"` // with roles, policies and keys, as `user list -json` has them
+	Keys  []Key            `json:"keys,omitempty"`  // of users, also those that were taken back
+	Audit []string         `json:"audit,omitempty"` // ids of the records of the audit log, in their order
+
 	// Agent is what the agent Device said at the end of its spool: so many
 	// readings had reached its disk, and so many of these its bridge.
 	Agent struct {

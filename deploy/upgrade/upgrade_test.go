@@ -80,35 +80,50 @@ func (h *heir) must(err error) {
 
 func upgraded(t *testing.T, manifest string) {
 	bin, err := build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	newHeir(t, bin, manifest).inherits()
+}
+
+// newHeir unpacks the data of which manifest tells for the programs of bin.
+func newHeir(t *testing.T, bin rig.Bin, manifest string) *heir {
 	ctx, cancel := context.WithTimeout(t.Context(), 5*patience)
-	defer cancel()
+	t.Cleanup(cancel)
 	h := &heir{t: t, ctx: ctx, dir: t.TempDir(), bin: bin}
-	h.must(err)
 	text, err := os.ReadFile(manifest)
 	h.must(err)
 	h.must(json.Unmarshal(text, &h.m))
 	h.bridge, err = rig.NewBridge(bin, h.dir, "")
 	h.must(err)
 	h.must(unpack(strings.TrimSuffix(manifest, "json")+"tar.gz", h.dir))
-	_, err = h.bridge.Command(ctx, "check")
-	h.must(err)
-	defer func() {
+	t.Cleanup(func() {
 		if t.Failed() {
 			text, _ := os.ReadFile(h.bridge.Log)
 			t.Logf("the bridge's log:\n%s", text[max(0, len(text)-4000):])
 		}
-	}()
+	})
+	return h
+}
+
+// inherits starts the programs and looks for all that was acknowledged.
+func (h *heir) inherits() {
+	_, err := h.bridge.Command(h.ctx, "check")
+	h.must(err)
 	var waiting backlog
 	if h.m.Mixed > 0 {
 		waiting = h.waiting()
 	}
 	h.must(h.bridge.Start())
 	defer h.bridge.Kill()
-	h.must(h.bridge.Ready(ctx))
+	h.must(h.bridge.Ready(h.ctx))
 	h.api, err = newAPI(h.bridge)
 	h.must(err)
 
 	h.answers()
+	if h.m.Keys != nil {
+		h.people()
+	}
 	h.session()
 	h.retained()
 	appended := h.agent()
@@ -116,15 +131,20 @@ func upgraded(t *testing.T, manifest string) {
 	if h.m.Mixed > 0 {
 		h.held(waiting, appended)
 	}
-	put, err := h.api.records(ctx, StreamPut)
+	h.put()
+	h.must(h.bridge.Stop(patience))
+	_, err = h.bridge.Command(h.ctx, "check")
+	h.must(err)
+}
+
+// put looks for the records that were put, in their places.
+func (h *heir) put() {
+	put, err := h.api.records(h.ctx, StreamPut)
 	h.must(err)
 	if !reflect.DeepEqual(put, h.m.Records) {
-		t.Errorf("stream %s has %d records, want the %d that were put, in their places:\n%v\n%v",
+		h.t.Errorf("stream %s has %d records, want the %d that were put, in their places:\n%v\n%v",
 			StreamPut, len(put), len(h.m.Records), put, h.m.Records)
 	}
-	h.must(h.bridge.Stop(patience))
-	_, err = h.bridge.Command(ctx, "check")
-	h.must(err)
 }
 
 // answers asks the API what it was asked before.

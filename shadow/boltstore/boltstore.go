@@ -31,8 +31,8 @@ var (
 	meta      = []byte("shadow-meta")
 )
 
-// formatNumber is that of FORMAT.md.
-const formatNumber = 1
+// FormatNumber is that of FORMAT.md.
+const FormatNumber = 1
 
 var keyFormat = []byte("format")
 
@@ -125,7 +125,7 @@ func New(db *bbolt.DB) (*Store, error) {
 				return err
 			}
 		}
-		return tx.Bucket(meta).Put(keyFormat, strconv.AppendUint(nil, formatNumber, 10))
+		return tx.Bucket(meta).Put(keyFormat, strconv.AppendUint(nil, FormatNumber, 10))
 	})
 	if err != nil {
 		return nil, fmt.Errorf("boltstore: make buckets: %w", err)
@@ -133,18 +133,41 @@ func New(db *bbolt.DB) (*Store, error) {
 	return &Store{db: db, fresh: fresh}, nil
 }
 
-// checkFormat compares the number that the file has. One of before there was a
-// number is of format 1, the first.
+// checkFormat compares the number that the file has.
 func checkFormat(tx *bbolt.Tx) error {
+	has, err := formatOf(tx)
+	if err != nil {
+		return err
+	}
+	return format.Check(has, FormatNumber)
+}
+
+// formatOf returns the number that the file has. One of before there was a number is
+// of format 1, the first.
+func formatOf(tx *bbolt.Tx) (uint64, error) {
 	b := tx.Bucket(meta)
 	if b == nil || b.Get(keyFormat) == nil {
-		return nil
+		return 1, nil
 	}
 	has, err := strconv.ParseUint(string(b.Get(keyFormat)), 10, 32)
 	if err != nil {
-		return fmt.Errorf("%w: format %q", boltfile.ErrDamaged, b.Get(keyFormat))
+		return 0, fmt.Errorf("%w: format %q", boltfile.ErrDamaged, b.Get(keyFormat))
 	}
-	return format.Check(has, formatNumber)
+	return has, nil
+}
+
+// Format returns the number of the file at path, which Open brings to FormatNumber.
+// It changes nothing.
+func Format(path string) (has uint64, err error) {
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{ReadOnly: true, Timeout: time.Second})
+	if err != nil {
+		return 0, fmt.Errorf("boltstore: open %s: %w", path, err)
+	}
+	err = db.View(func(tx *bbolt.Tx) error {
+		has, err = formatOf(tx)
+		return err
+	})
+	return has, errors.Join(err, db.Close())
 }
 
 // Fresh says whether the store was made now, and held nothing: there was no

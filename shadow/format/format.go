@@ -5,6 +5,12 @@
 // could not read it, or would read it wrongly. A program upgrades what is older
 // and refuses what is newer than itself: it must neither write to it nor set it
 // aside as damaged.
+//
+// Until the number is raised, the program of before can be started again over the
+// same data and loses nothing. A bridge raises it at its first start over older data
+// (of the log with the first commit), and says so before that, with the way back
+// (package datadir). A record whose own version an earlier program does not know raises
+// the number of its store: that program would leave the record out and go on.
 package format
 
 import (

@@ -158,8 +158,8 @@ var (
 		bRecords}
 )
 
-// formatNumber is that of FORMAT.md.
-const formatNumber = 1
+// FormatNumber is that of FORMAT.md.
+const FormatNumber = 2
 
 // New returns the registry that an engine holds, and makes what is missing there.
 // It takes the engine over, and closes it if there is an error: format.ErrNewer if
@@ -194,9 +194,9 @@ func prepare(e table.Engine) error {
 	err := e.View(func(tx table.Tx) error {
 		has, err := formatOf(tx)
 		if err == nil {
-			err = format.Check(has, formatNumber)
+			err = format.Check(has, FormatNumber)
 		}
-		if err != nil || has < formatNumber {
+		if err != nil || has < FormatNumber {
 			return err
 		}
 		for _, b := range allBuckets {
@@ -227,11 +227,21 @@ func prepare(e table.Engine) error {
 				return err
 			}
 		}
-		return tx.Table(bMeta).Put(keyFormat, strconv.AppendUint(nil, formatNumber, 10))
+		return tx.Table(bMeta).Put(keyFormat, strconv.AppendUint(nil, FormatNumber, 10))
 	})
 }
 
 // formatOf reads the file's number, 0 of a new file.
+// Format returns the number of the registry that an engine holds. New brings it to
+// FormatNumber. One of before there was a number is of format 1.
+func Format(e table.Engine) (has uint64, err error) {
+	err = e.View(func(tx table.Tx) error {
+		has, err = formatOf(tx)
+		return err
+	})
+	return max(has, 1), err
+}
+
 func formatOf(tx table.Tx) (uint64, error) {
 	if !tx.Has(bMeta) {
 		return 0, nil

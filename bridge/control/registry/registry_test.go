@@ -488,7 +488,7 @@ func TestNewerFormat(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for text, want := range map[string]error{"2": format.ErrNewer, "x": ErrCorrupt} {
+	for text, want := range map[string]error{"3": format.ErrNewer, "x": ErrCorrupt} {
 		err = r.engine.Update(func(tx table.Tx) error {
 			if err := tx.Create([]byte("of a newer version")); err != nil {
 				return err
@@ -507,7 +507,7 @@ func TestNewerFormat(t *testing.T) {
 		if !errors.Is(err, want) {
 			t.Errorf("format %s: %v", text, err)
 		}
-		if want == format.ErrNewer && !strings.Contains(err.Error(), "format 2, this program knows up to 1") {
+		if want == format.ErrNewer && !strings.Contains(err.Error(), "format 3, this program knows up to 2") {
 			t.Error(err)
 		}
 		if err == nil {

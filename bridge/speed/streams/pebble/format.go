@@ -4,22 +4,21 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/shadow/format"
 )
 
-// formatNumber is that of FORMAT.md, and of what ingest, rules and delivery keep
-// in the log. Sessions have a number of their own.
-const formatNumber = 1
-
-// knownFormat is the highest number that this program reads: gapFormat is that of a
-// store that is as FORMAT.md says and has gaps.
-const knownFormat = gapFormat
+// FormatNumber is that of FORMAT.md, and of what ingest, rules and delivery keep
+// in the log. Sessions have a number of their own. A program of number 1 would give the
+// offsets of a gap, and drop deliveries that wait.
+const FormatNumber = 2
 
 const formatMarker = "marker.format-version."
 
@@ -57,8 +56,34 @@ func (s *Store) checkFormat(db *pebble.DB) error {
 		return fmt.Errorf("%w: format number of %d bytes", streams.ErrCorrupt, len(v))
 	}
 	has := uint64(binary.BigEndian.Uint32(v))
-	s.stamped = has >= formatNumber
-	return format.Check(has, knownFormat)
+	s.stamped = has == FormatNumber
+	return format.Check(has, FormatNumber)
+}
+
+// Format reads the number of the store in dir, which no other process may have
+// open. Open brings it to FormatNumber with its first commit. A store without a number
+// is of format 1. Format changes nothing.
+func Format(dir string) (has uint64, err error) {
+	s := &Store{opts: Options{FS: vfs.Default, MemTableSize: 32 << 20}, dir: dir, log: slog.New(slog.DiscardHandler)}
+	o := s.pebbleOptions()
+	o.ReadOnly = true
+	db, err := s.openDB(o)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	v, closer, err := db.Get([]byte{tagFormat})
+	switch {
+	case errors.Is(err, pebble.ErrNotFound):
+		return 1, nil
+	case err != nil:
+		return 0, s.named(err)
+	case len(v) == 4:
+		has = uint64(binary.BigEndian.Uint32(v))
+	default:
+		err = fmt.Errorf("%w: format number of %d bytes", streams.ErrCorrupt, len(v))
+	}
+	return has, errors.Join(err, closer.Close())
 }
 
 // stamp has b write this version's number, unless it is there.
@@ -67,5 +92,5 @@ func (s *Store) stamp(b *pebble.Batch) error {
 		return nil
 	}
 	s.stamped = true
-	return b.Set([]byte{tagFormat}, binary.BigEndian.AppendUint32(nil, formatNumber), nil)
+	return b.Set([]byte{tagFormat}, binary.BigEndian.AppendUint32(nil, FormatNumber), nil)
 }

@@ -3,6 +3,7 @@ package pebble
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,12 +34,12 @@ func TestNewerFormat(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if v, closer, err := db.Get([]byte{tagFormat}); err != nil || binary.BigEndian.Uint32(v) != formatNumber {
+			if v, closer, err := db.Get([]byte{tagFormat}); err != nil || binary.BigEndian.Uint32(v) != FormatNumber {
 				t.Fatalf("the number is %x, %v", v, err)
 			} else if err := closer.Close(); err != nil {
 				t.Fatal(err)
 			}
-			err = db.Set([]byte{tagFormat}, binary.BigEndian.AppendUint32(nil, knownFormat+1), pebble.Sync)
+			err = db.Set([]byte{tagFormat}, binary.BigEndian.AppendUint32(nil, FormatNumber+1), pebble.Sync)
 			if err := errors.Join(err, db.Close()); err != nil {
 				t.Fatal(err)
 			}
@@ -67,7 +68,7 @@ func TestNewerFormat(t *testing.T) {
 					t.Errorf("%v", err)
 				}
 			}
-			want := "format 3, this program knows up to 2"
+			want := fmt.Sprintf("format %d, this program knows up to %d", FormatNumber+1, FormatNumber)
 			if name != "ours" {
 				want = "Pebble's format 999, this program knows up to "
 			}

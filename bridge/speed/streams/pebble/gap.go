@@ -27,10 +27,6 @@ const (
 	gapShards  = 1 << 16
 )
 
-// gapFormat is the layout's number in a store that has gaps: a program of number 1
-// would give the offsets of the gap.
-const gapFormat = 2
-
 // A gap is offsets that no record has: first up to, not including, after.
 type gap struct{ first, after uint64 }
 
@@ -98,7 +94,7 @@ func (s *Store) SkipAhead() error {
 	next := s.nextID + gapStreams
 	err := errors.Join(
 		b.Set([]byte{tagNextID}, binary.BigEndian.AppendUint32(nil, next), nil),
-		b.Set([]byte{tagFormat}, binary.BigEndian.AppendUint32(nil, gapFormat), nil))
+		b.Set([]byte{tagFormat}, binary.BigEndian.AppendUint32(nil, FormatNumber), nil))
 	moved := map[*shard][]gap{}
 	for _, st := range s.all() {
 		err = errors.Join(err, st.skipAhead(s, b, moved))
