@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/sink/postgres"
 	"github.com/tidemill/tidemill/bridge/speed/sink/search"
+	"github.com/tidemill/tidemill/bridge/speed/sink/sns"
 )
 
 // newSenders returns what does deliveries of rule actions.
@@ -42,10 +44,11 @@ func (a *assembly) newSenders() (*send.Set, error) {
 		}
 		o.Alarms = a.alarms
 	}
-	o.Topics, o.Publish = map[string]send.Topic{}, a.republish
-	for _, t := range c.Topics {
-		o.Topics[t.Name] = send.Topic{Webhooks: t.Webhooks, MQTT: t.MQTT}
+	var err error
+	if a.topics, err = a.openTopics(); err != nil {
+		return nil, err
 	}
+	o.Topics, o.Publish = a.topics, a.republish
 	for i, k := range c.Actions {
 		o.Places[k.Kind], _ = a.place(k.Kind)
 		if k.Account != "" {
@@ -62,11 +65,39 @@ func (a *assembly) newSenders() (*send.Set, error) {
 			o.Search[k.Kind] = search.Basic(k.Username, password)
 		}
 	}
-	var err error
 	if o.Postgres, err = openDatabase(c.Postgres); err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	return send.New(o), nil
+}
+
+// openTopics makes the topics of sns actions that are the bridge's own, and the outboxes
+// of their subscribers.
+func (a *assembly) openTopics() (*send.Topics, error) {
+	c := catalog{a.store, a.firehose, a.cfg, a.queues}
+	topics := &send.Topics{Of: map[string][]send.Subscriber{}, Queue: c.Queue, Room: c.Room}
+	for i, t := range a.cfg.Topics {
+		for n, from := range t.All() {
+			s := send.NewSubscriber(from.Protocol, from.Endpoint)
+			s.Raw = from.Raw
+			if s.Protocol == "sqs" {
+				s.Endpoint = s.Endpoint[strings.LastIndexByte(s.Endpoint, ':')+1:]
+			}
+			if from.FilterPolicy != "" {
+				var err error
+				if s.Filter, err = sns.ParseFilter([]byte(from.FilterPolicy)); err != nil {
+					return nil, fmt.Errorf("topics[%d], subscriber %d: filter_policy: %w", i, n, err)
+				}
+			}
+			topics.Of[t.Name] = append(topics.Of[t.Name], s)
+		}
+	}
+	for _, stream := range topics.Outboxes() {
+		if err := a.outboxes.Ensure(stream); err != nil {
+			return nil, err
+		}
+	}
+	return topics, nil
 }
 
 // republish publishes a message as a rule's republish action does, durably when it

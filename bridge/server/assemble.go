@@ -310,7 +310,8 @@ func (a *assembly) makeMessagePath() error {
 	a.closes(a.senders.Close)
 	a.drainer = action.NewDrainer(a.outboxes, action.Options{
 		Objects: a.objects, Republish: a.router, Senders: a.senders.Senders(), Failed: a.rules.Fail,
-		Tried: a.rules.Tried, GiveUp: time.Duration(a.cfg.Rules.GiveUp), InUse: a.rules.UsesOutbox,
+		Tried: a.rules.Tried, GiveUp: time.Duration(a.cfg.Rules.GiveUp), Spread: a.topics,
+		InUse:  func(stream string) bool { return a.rules.UsesOutbox(stream) || a.topics.Uses(stream) },
 		Redact: a.secrets.Redact, Log: a.log,
 	})
 	return nil

@@ -93,6 +93,7 @@ type Server struct {
 	outboxes    *action.Outboxes
 	drainer     *action.Drainer
 	senders     *send.Set        // of actions that call a service
+	topics      *send.Topics     // of sns actions
 	alarms      *alarm.Service   // nil: they are CloudWatch's
 	ruleMetrics *metric.Registry // nil: they are CloudWatch's
 	firehose    *firehose.Service

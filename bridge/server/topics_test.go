@@ -2,14 +2,20 @@ package server
 
 import (
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/speed/action"
+	"github.com/tidemill/tidemill/bridge/speed/action/send"
+	"github.com/tidemill/tidemill/bridge/speed/queue"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // A message for a topic of the bridge is posted to its webhooks as SNS does and
@@ -79,6 +85,80 @@ func TestTopics(t *testing.T) {
 	defer mu.Unlock()
 	if posted["/now"][0] != `{"n":1}` {
 		t.Errorf("%q", posted["/now"])
+	}
+}
+
+// What an earlier version left in the outbox of an action, where all subscribers of a topic
+// had one, comes to each of them: those that are there do not wait for the one that is not.
+func TestTopicsOfOneOutbox(t *testing.T) {
+	var mu sync.Mutex
+	posted, away := map[string][]string{}, true
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		mu.Lock()
+		defer mu.Unlock()
+		if r.URL.Path == "/away" && away {
+			w.WriteHeader(503)
+			return
+		}
+		posted[r.URL.Path] = append(posted[r.URL.Path], string(body))
+	}))
+	defer srv.Close()
+	cfg := configure(t)
+	cfg.Egress.Allow = []string{srv.Listener.Addr().String()}
+	cfg.Topics = []config.Topic{{Name: "alarms", Webhooks: []string{srv.URL + "/away", srv.URL + "/there"},
+		Subscriptions: []config.Subscription{{Protocol: "sqs", Endpoint: "work", Raw: true}}}}
+	const target = "arn:aws:sns:eu-west-1:000000000000:alarms"
+	declareFiles(t, cfg, map[string]string{"rules/old.json": `{"sql":"SELECT * FROM 'dt/#'",
+	  "awsIotSqlVersion":"2016-03-23","actions":[{"sns":{"targetArn":"` + target + `"}}]}`})
+	b := start(t, cfg)
+	if _, err := b.queues.Create("work", queue.Default()); err != nil {
+		t.Fatal(err)
+	}
+	const n = 150 // more than went together then
+	batch := b.store.NewBatch()
+	for i := range n {
+		d := &action.Delivery{Kind: "sns", Rule: "old", Name: target, ID: fmt.Sprint("id-", i), Hops: 1,
+			Data: []byte(fmt.Sprint(i)), Parameters: []action.Parameter{{Name: "targetArn", Value: target},
+				{Name: "messageFormat", Value: "RAW"}}}
+		batch.Append(action.OutboxStream("old", "0"), 0, streams.Record{Data: d.Record()})
+	}
+	if err := b.store.Commit(t.Context(), batch); err != nil {
+		t.Fatal(err)
+	}
+	all := func(path string) bool {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(posted[path]) < n {
+			return false
+		}
+		for i, body := range posted[path] {
+			if !strings.Contains(body, fmt.Sprintf(`"MessageId":"id-%d"`, i)) {
+				t.Errorf("%s: message %d is %s", path, i, body)
+			}
+		}
+		return len(posted[path]) == n
+	}
+	b.eventually("those that are there", func() bool { return all("/there") })
+	b = b.again(cfg)
+	mu.Lock()
+	away = false
+	mu.Unlock()
+	b.must("POST", "/v1/outboxes/topic:alarms/"+send.NewSubscriber("http", srv.URL+"/away").ID+"/retry", "", nil)
+	b.eventually("the one that was away", func() bool { return all("/away") })
+	q, err := b.queues.Get("work")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < n; {
+		got, err := q.Receive(t.Context(), 10, time.Hour, 0)
+		if err != nil || len(got) == 0 {
+			t.Fatal(i, got, err)
+		}
+		i += len(got)
+	}
+	if got, err := q.Receive(t.Context(), 10, time.Hour, 0); err != nil || len(got) != 0 || !all("/there") {
+		t.Errorf("more than there were: %v, %v", got, err)
 	}
 }
 

@@ -252,19 +252,24 @@ func (e *redacted) Unwrap() error { return e.error }
 // together is how many of idx go in one Send.
 func (bx *box) together(idx []int) int {
 	first := bx.work[idx[0]].Delivery
-	if first == nil || bx.drainer.opts.Senders[first.Kind] == nil {
+	if first == nil || bx.drainer.opts.Senders[first.Kind] == nil || bx.spreads(first) {
 		return 1
 	}
 	bound := bx.drainer.opts.Senders[first.Kind].Bound()
 	n, bytes := 1, first.Size()
 	for ; n < len(idx) && n < bound.Deliveries; n++ {
 		d := bx.work[idx[n]].Delivery
-		if d == nil || d.Kind != first.Kind || bytes+d.Size() > bound.Bytes {
+		if d == nil || d.Kind != first.Kind || bytes+d.Size() > bound.Bytes || bx.spreads(d) {
 			break
 		}
 		bytes += d.Size()
 	}
 	return n
+}
+
+// spreads says whether a delivery goes to outboxes of subscribers.
+func (bx *box) spreads(d *Delivery) bool {
+	return bx.drainer.opts.Spread != nil && bx.drainer.opts.Spread.Spreads(d)
 }
 
 // attempt does deliveries that together found, and returns an error for each.
@@ -273,6 +278,8 @@ func (bx *box) attempt(ctx context.Context, idx []int) []error {
 	switch {
 	case d == nil: // dropped
 		return []error{nil}
+	case bx.spreads(d):
+		return []error{bx.drainer.opts.Spread.Spread(bx.batch, d, bx.slot(d))}
 	case bx.drainer.opts.Senders[d.Kind] != nil:
 		ds := make([]*Delivery, len(idx))
 		for n, i := range idx {
@@ -322,8 +329,11 @@ func (bx *box) told(i int, err error, final bool) Attempt {
 	return Attempt{Delivery: w.Delivery, Slot: bx.slot(w.Delivery), At: w.tried, Err: err, Final: final}
 }
 
-// slot returns the slot of the action whose outbox it is.
+// slot returns the slot of the action whose delivery it is.
 func (bx *box) slot(d *Delivery) string {
+	if d.Subscriber() != "" {
+		return d.Parameter(slotParameter)
+	}
 	return strings.TrimPrefix(bx.stream, OutboxStream(d.Rule, ""))
 }
 
@@ -365,7 +375,10 @@ func (bx *box) tell(from, to int, why map[int]error) {
 		default:
 			bx.drainer.delivered.Add(1)
 		}
-		bx.drainer.opts.Tried(bx.told(i, why[i], true))
+		// The action was done when subscribers' outboxes had it.
+		if why[i] != nil || bx.work[i].Subscriber() == "" {
+			bx.drainer.opts.Tried(bx.told(i, why[i], true))
+		}
 		bx.work[i].Delivery = nil // it holds a payload
 	}
 }

@@ -11,10 +11,8 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/tidemill/tidemill/bridge/speed/streams"
-	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // A batcher is a target that takes several deliveries together, a second after the other.
@@ -55,17 +53,12 @@ func TestBoundOfTarget(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
-				if err != nil {
-					t.Fatal(err)
-				}
-				defer store.Close()
+				store := pebbletest.Start(t)
 				ctx, cancel := context.WithCancel(t.Context())
-				logCtx, cancelLog := context.WithCancel(t.Context())
-				var wg, log sync.WaitGroup
-				log.Go(func() { _ = store.Run(logCtx) })
+				var wg sync.WaitGroup
 				to, boxes := &batcher{bound: c.bound}, NewOutboxes(store)
-				x := NewDrainer(boxes, Options{Senders: map[string]Sender{"k": to}, Log: slog.New(slog.DiscardHandler)})
+				x := NewDrainer(boxes, Options{Senders: map[string]Sender{"k": to},
+					Log: slog.New(slog.DiscardHandler)})
 				x.room.Store(c.taken)
 				stream := OutboxStream("r", "0")
 				if err := boxes.Ensure(stream); err != nil {
@@ -73,7 +66,8 @@ func TestBoundOfTarget(t *testing.T) {
 				}
 				b := store.NewBatch()
 				for n := range c.n {
-					d := &Delivery{Kind: "k", Rule: "r", Name: fmt.Sprint(n), Data: []byte(strings.Repeat("x", c.bytes))}
+					d := &Delivery{Kind: "k", Rule: "r", Name: fmt.Sprint(n),
+						Data: []byte(strings.Repeat("x", c.bytes))}
 					b.Append(stream, 0, streams.Record{Data: d.append(nil)})
 				}
 				if err := store.Commit(ctx, b); err != nil {
@@ -89,8 +83,6 @@ func TestBoundOfTarget(t *testing.T) {
 				}
 				cancel()
 				wg.Wait()
-				cancelLog()
-				log.Wait()
 			})
 		})
 	}

@@ -86,6 +86,9 @@ func (d *Delivery) append(dst []byte) []byte {
 	return append(dst, d.Data...)
 }
 
+// Record is d in the layout of FORMAT.md.
+func (d *Delivery) Record() []byte { return d.append(nil) }
+
 // ParseDelivery reads what append wrote. Data, Payload and Properties alias src.
 func ParseDelivery(src []byte) (*Delivery, error) {
 	if len(src) < 3 || src[0] < 1 || src[0] > deliveryVersion {

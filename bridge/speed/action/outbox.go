@@ -31,6 +31,7 @@ type Options struct {
 	Objects   sink.Objects
 	Republish Republisher
 	Senders   map[string]Sender // of all other kinds, and of s3 in the place of Objects
+	Spread    Spreader          // of deliveries to topics; nil: Senders do all
 	// Failed stages the rule's error action for a delivery that was given up
 	// and is not of the error action itself.
 	Failed func(b *streams.Batch, d *Delivery, err error)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"maps"
 	"net/url"
 	"regexp"
 	"slices"
@@ -38,18 +37,15 @@ func addQueues(o *Options, add adding) {
 			})
 		})
 	})
-	together, bytes := sns.MaxMessages, sns.MaxBytes
-	if len(o.Topics) > 0 {
-		together, bytes = topicsTogether, 1<<20
-	}
-	elsewhere, known := publishElsewhere(o), &remembered{}
-	add("sns", together, bytes, func(ctx context.Context, ds deliveries) []error {
-		return runs(ds, param("targetArn"), together, 0, func(run deliveries) []error {
-			if own, ok := o.topic(run[0].Parameter("targetArn")); ok {
-				return known.publish(ctx, o, own, run)
+	elsewhere := publishElsewhere(o)
+	add("sns", sns.MaxMessages, sns.MaxBytes, func(ctx context.Context, ds deliveries) []error {
+		return runs(ds, param("targetArn"), sns.MaxMessages, 0, func(run deliveries) []error {
+			if run[0].Subscriber() != "" {
+				return o.Topics.give(ctx, o, run)
 			}
 			_, amazon := o.Places["sns"]
-			if err := NoTopic(run[0].Parameter("targetArn"), slices.Sorted(maps.Keys(o.Topics)), amazon); err != nil {
+			err := NoTopic(run[0].Parameter("targetArn"), o.Topics.names(), amazon)
+			if err != nil {
 				return each(len(run), action.Permanent(err))
 			}
 			return elsewhere(ctx, run)

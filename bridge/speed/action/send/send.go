@@ -42,8 +42,8 @@ type Options struct {
 	Objects sink.Objects
 	// Functions are the bridge's own; nil: all functions are Lambda's.
 	Functions Invoker
-	// Topics are the bridge's own of sns actions, by name; all others are SNS's.
-	Topics map[string]Topic
+	// Topics are the bridge's own of sns actions; nil: all are SNS's.
+	Topics *Topics
 	// Publish publishes a republish delivery, for topics that have MQTT subscribers.
 	Publish func(ctx context.Context, d *action.Delivery) error
 	// Alarms are the bridge's own; nil: CloudWatch's.
