@@ -71,6 +71,7 @@ type Client struct {
 	draining     bool          // the reading goroutine waits until all is done
 	room4more    chan struct{} // wakes it in both cases
 	out          []byte
+	outFrom      *[]byte           // where the pool of buffers kept out
 	greeting     int               // bytes of the CONNACK that out begins with
 	outAliases   map[string]uint16 // that the client knows
 	outPackets   [16]uint32        // in out, by type
@@ -80,11 +81,13 @@ type Client struct {
 	written      *sync.Cond // writing became false
 
 	writeBy time.Time // of whoever is writing
+	drainer func()    // is drain, so that starting it costs no allocation
 }
 
 func newClient(s *Server, nc net.Conn, via Via) *Client {
 	c := &Client{srv: s, nc: nc, via: via, version: packet.V311,
 		gone: make(chan struct{}), done: make(chan struct{}), room4more: make(chan struct{}, 1)}
+	c.drainer = c.drain
 	if a := nc.RemoteAddr(); a != nil {
 		c.address = admission.Host(a.String())
 	}

@@ -510,8 +510,8 @@ func (c *Client) end(reason string) {
 	for c.writing {
 		c.written.Wait()
 	}
-	putBuf(c.out)
-	c.out = nil
+	putBuf(c.out, c.outFrom)
+	c.out, c.outFrom = nil, nil
 	s.mu.Unlock()
 	will := c.will
 	if reason == ReasonClient && !c.withWill {

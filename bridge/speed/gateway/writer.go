@@ -27,17 +27,19 @@ const (
 
 var bufs = sync.Pool{New: func() any { b := make([]byte, 0, bufBytes); return &b }}
 
-func putBuf(b []byte) {
+// putBuf gives the memory of an output buffer back. from is where the pool kept it.
+func putBuf(b []byte, from *[]byte) {
 	if cap(b) > 0 && cap(b) <= keepBytes {
-		b = b[:0]
-		bufs.Put(&b)
+		*from = b[:0]
+		bufs.Put(from)
 	}
 }
 
 // room makes sure that there is a buffer to append to. s.mu is held.
 func (c *Client) room() {
 	if c.out == nil {
-		c.out = *bufs.Get().(*[]byte)
+		c.outFrom = bufs.Get().(*[]byte)
+		c.out = *c.outFrom
 	}
 }
 
@@ -145,20 +147,20 @@ func (c *Client) startWriter() {
 		return
 	}
 	c.writing = true
-	go c.drain()
+	go c.drainer()
 }
 
-// take hands the output buffer over for writing. s.mu is held.
-func (c *Client) take() []byte {
-	b := c.out
-	c.out, c.greeting, c.writingBytes = nil, 0, len(b)
+// take hands the output buffer over for writing; both go to putBuf then. s.mu is held.
+func (c *Client) take() (b []byte, from *[]byte) {
+	b, from = c.out, c.outFrom
+	c.out, c.outFrom, c.greeting, c.writingBytes = nil, nil, 0, len(b)
 	for t, n := range c.outPackets {
 		if n > 0 {
 			c.srv.count.packetsOut[t].Add(uint64(n))
 		}
 	}
 	clear(c.outPackets[:])
-	return b
+	return b, from
 }
 
 // drain writes until there is nothing left. c.writing was set for it.
@@ -166,10 +168,10 @@ func (c *Client) drain() {
 	mu := &c.s.mu
 	mu.Lock()
 	for len(c.out) > 0 && !c.closed {
-		b := c.take()
+		b, from := c.take()
 		mu.Unlock()
 		err := c.write(b)
-		putBuf(b)
+		putBuf(b, from)
 		mu.Lock()
 		c.writingBytes = 0
 		if err != nil {
@@ -199,10 +201,10 @@ func (c *Client) flush() {
 		return
 	}
 	c.writing = true
-	b := c.take()
+	b, from := c.take()
 	mu.Unlock()
 	err := c.write(b)
-	putBuf(b)
+	putBuf(b, from)
 	mu.Lock()
 	c.writing, c.writingBytes = false, 0
 	if err != nil {

@@ -94,8 +94,8 @@ func (m *Message) AppendRecord(dst []byte) []byte {
 // lowerHex decodes s if it is all lower-case hex.
 func lowerHex(dst *[32]byte, s string) bool {
 	for i := range dst {
-		hi, lo := nibble(s[2*i]), nibble(s[2*i+1])
-		if hi > 15 || lo > 15 {
+		hi, lo := nibbles[s[2*i]], nibbles[s[2*i+1]]
+		if hi|lo > 15 {
 			return false
 		}
 		dst[i] = hi<<4 | lo
@@ -103,12 +103,13 @@ func lowerHex(dst *[32]byte, s string) bool {
 	return true
 }
 
-func nibble(c byte) byte {
-	switch {
-	case '0' <= c && c <= '9':
-		return c - '0'
-	case 'a' <= c && c <= 'f':
-		return c - 'a' + 10
+// nibbles has what each lower-case hex digit stands for, and 0xff for all else.
+var nibbles = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 0xff
 	}
-	return 0xff
-}
+	for i, c := range []byte("0123456789abcdef") {
+		t[c] = byte(i)
+	}
+	return t
+}()

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,10 @@ import (
 // groupBytes bounds what one group commit writes, so that the first in the
 // queue doesn't wait for the last of a flood.
 const groupBytes = 4 << 20
+
+// keptBatches is how many batches a group may have had, or runs a shard, for the
+// lists to be used again: ten times gatherMost.
+const keptBatches = 10 * gatherMost
 
 // A group is what is written and synced together.
 type group struct {
@@ -88,7 +93,9 @@ func (s *Store) Commit(ctx context.Context, b *streams.Batch) error {
 // CommitAsync implements streams.Writer: it blocks while more than Options.QueueBytes
 // are queued, and b may wait for Options.Gather.
 func (s *Store) CommitAsync(b *streams.Batch, done func(error)) {
-	if err := s.queue.put(context.Background(), &pending{b: b, done: done}); err != nil {
+	p := pendings.Get().(*pending)
+	p.b, p.done = b, done
+	if err := s.queue.put(context.Background(), p); err != nil {
 		done(s.ended(err))
 	}
 }
@@ -107,6 +114,7 @@ func (s *Store) ended(err error) error {
 // are about to be answered.
 func (s *Store) commitLoop(ctx context.Context) {
 	var seq uint64
+	g := &group{}
 	for stopping := false; ; {
 		if !stopping {
 			select {
@@ -122,7 +130,6 @@ func (s *Store) commitLoop(ctx context.Context) {
 		}
 		// Those who were woken by the last group may be about to queue again.
 		runtime.Gosched()
-		g := &group{}
 		g.batches = s.queue.take(g.batches, groupBytes)
 		if len(g.batches) == 0 {
 			if stopping {
@@ -134,7 +141,27 @@ func (s *Store) commitLoop(ctx context.Context) {
 		g.seq = seq
 		s.write(g)
 		s.finish(g)
+		g.reset()
 	}
+}
+
+// reset makes g ready for the next group, and keeps its lists' memory unless they
+// were unusually long.
+func (g *group) reset() {
+	if len(g.batches) > keptBatches {
+		*g = group{}
+		return
+	}
+	for i := range g.touched {
+		runs := g.touched[i].runs
+		if clear(runs); len(runs) > keptBatches {
+			runs = nil
+		}
+		g.touched[i] = touch{runs: runs[:0]}
+	}
+	clear(g.batches)
+	clear(g.keys)
+	*g = group{batches: g.batches[:0], touched: g.touched[:0], keys: g.keys[:0]}
 }
 
 // finish waits until a group is synced, shows its records to readers and
@@ -156,17 +183,15 @@ func (s *Store) finish(g *group) {
 			g.touched[i].sh.advance(s, &g.touched[i])
 		}
 		if g.db != nil {
-			s.position.Store(&g.end)
+			end := g.end
+			s.position.Store(&end)
 		}
 		s.count(g)
 	}
 	s.inflight.end(g.seq, g.keys, err != nil)
 	for _, p := range g.batches {
-		if p.err != nil {
-			p.answer(p.err)
-		} else {
-			p.answer(err)
-		}
+		p.answer(cmp.Or(p.err, err))
+		p.recycle()
 	}
 	s.queue.release(len(g.batches), g.bytes)
 }
@@ -295,7 +320,12 @@ func (g *group) touch(r *streams.Run) {
 	sh := r.Engine.(*shard)
 	if sh.group != g.seq {
 		sh.group, sh.touched = g.seq, len(g.touched)
-		g.touched = append(g.touched, touch{sh: sh})
+		if len(g.touched) < cap(g.touched) { // with the memory for runs that a group before had
+			g.touched = g.touched[:len(g.touched)+1]
+		} else {
+			g.touched = append(g.touched, touch{})
+		}
+		g.touched[sh.touched].sh = sh
 	}
 	t := &g.touched[sh.touched]
 	t.runs = append(t.runs, r)

@@ -18,6 +18,18 @@ type pending struct {
 	err  error // why this batch was not written, the others of its group were
 }
 
+// pendings are those of CommitAsync, which come with every message.
+var pendings = sync.Pool{New: func() any { return new(pending) }}
+
+// recycle gives p back, if it came from pendings; it is answered, and nobody else
+// knows it.
+func (p *pending) recycle() {
+	if p.done != nil {
+		*p = pending{}
+		pendings.Put(p)
+	}
+}
+
 func (p *pending) answer(err error) {
 	if p.done != nil {
 		p.done(err)
