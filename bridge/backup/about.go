@@ -24,15 +24,13 @@ type About struct {
 	Cut       time.Time `json:"cut"`       // the instant that the backup is of
 	Held      Duration  `json:"held"`      // how long writers were held for it
 
-	// Open says that a program had the data directory open, which went on after the
-	// cut. A backup of a directory that nobody has open, and that nobody opens again,
-	// is the last word: a bridge that is moved.
-	Open bool `json:"open"`
+	// Final says that nothing was written after the cut, nor will be: the backup is of a
+	// bridge that is moved. Else the bridge went on, and its numbers with it.
+	Final bool `json:"final,omitempty"`
 
-	Log     streams.Position             `json:"log"`     // how far the log had got
-	Formats map[string]uint64            `json:"formats"` // of what lies on the disk: "log", "registry", "shadows"
-	Keys    map[string]map[string]uint64 `json:"keys"`    // of each bbolt file: how many each bucket has
-	Files   map[string]Sum               `json:"files"`   // of each part, by the first element of its path
+	Log   streams.Position             `json:"log"`   // how far the log had got
+	Keys  map[string]map[string]uint64 `json:"keys"`  // of each bbolt file: how many each bucket has
+	Files map[string]Sum               `json:"files"` // of each part, by the first element of its path
 
 	// Elsewhere are the folders of the configuration that do not lie in the data
 	// directory, and are in no backup: "objects", "bridge.d", "secrets".
@@ -40,6 +38,9 @@ type About struct {
 
 	// Unlisted are paths that this version knows nothing of. They are in the backup.
 	Unlisted []string `json:"unlisted,omitempty"`
+	// Skipped are those that are in no backup: links, pipes, and names that no backup
+	// can have.
+	Skipped []string `json:"skipped,omitempty"`
 }
 
 // A Sum is files and their bytes.

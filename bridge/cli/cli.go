@@ -57,7 +57,7 @@ type call struct {
 
 // commands are in the order in which help and COMMANDS.md list them.
 var commands = []command{
-	serveCommand, configSample, configCheck,
+	serveCommand, statusCommand, configSample, configCheck,
 	watchCommand,
 	thingCreate, thingKit, thingList, thingDelete,
 	certCreate, certRegister, certList, certShow, certStatus, certActivate, certDeactivate, certRevoke,
@@ -75,6 +75,7 @@ var commands = []command{
 	connectorList, connectorShow, connectorCheck, connectorRun,
 	userCreate, userList, userShow, userChange, userPasswd, userRevoke,
 	accessKeyCreate, accessKeyList, accessKeyRotate, accessKeyDeactivate, accessKeyActivate, accessKeyRevoke,
+	backupList, backupVerify, backupPrune, backupKeygen, backupCommand,
 	auditCommand, clockShow, clockAccept, checkCommand, salvageCommand, reloadCommand,
 	awsEnv,
 	versionCommand,

@@ -104,6 +104,9 @@ func (c *Config) bounds() []bound {
 		{"pki.device_lifetime", c.PKI.DeviceLifetime, hour, noMost, true, "0s for the end of 2049, or at least 1h"},
 		{"audit.retention", c.Audit.Retention, hour, noMost, true, "0s for no limit, or at least 1h"},
 		{"audit.max_bytes", c.Audit.MaxBytes, 1 << 20, noMost, true, "0 for no limit, or at least 1 MiB"},
+		{"backup.every", c.Backup.Every, minute, noMost, true, "0s for none by itself, or at least 1m"},
+		{"backup.keep", c.Backup.Keep, 0, 100_000, false, "0 for all, up to 100000"},
+		{"backup.max_bandwidth", c.Backup.MaxBandwidth, 16 << 10, noMost, true, "0 for no limit, or at least 16 KiB"},
 		{"channels.retention", c.Channel.Retention, hour, noMost, true, "0s for no limit, or at least 1h"},
 		{"channels.max_bytes", c.Channel.MaxBytes, 1 << 20, noMost, true, "0 for no limit, or at least 1 MiB"},
 		{"channels.max", c.Channel.Max, 0, 10_000, false, "0 to 10000"},
@@ -168,6 +171,7 @@ func (c *Config) check() (errs []error) {
 		}
 	}
 	errs = append(errs, c.Alertmanager.check()...)
+	errs = append(errs, c.Backup.check(c.DataDir)...)
 	if u, err := url.Parse(c.Predict.URL); c.Predict.URL != "" && (err != nil || u.Scheme != "http" &&
 		u.Scheme != "https" || u.Host == "" || u.User != nil) {
 		bad("predict.url: want http or https, a host, and no user")

@@ -46,6 +46,7 @@ type Config struct {
 	Clock   Clock   `toml:"clock"`
 	PKI     PKI     `toml:"pki"`
 	Audit   Audit   `toml:"audit"`
+	Backup  Backup  `toml:"backup"`
 	Egress  Egress  `toml:"egress"`
 	Web     Web     `toml:"http_action"`
 	Metric  Metric  `toml:"metric_action"`
@@ -132,7 +133,8 @@ func Default() *Config {
 			MaxUploadBytes: 64 << 30, MaxUploadAge: Duration(7 * 24 * time.Hour)},
 		Clock: Clock{MaxStep: Duration(5 * time.Minute), MaxGap: Duration(24 * time.Hour),
 			AcceptAfter: Duration(24 * time.Hour)},
-		Audit: Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},
+		Audit:  Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},
+		Backup: Backup{Recipients: []string{}, Keep: 30},
 		Lambda: Lambda{Directories: []string{}, MaxConcurrency: 20, MaxMemory: 3008 << 20,
 			MaxTimeout: Duration(15 * time.Minute), MaxFunctions: 1000, MaxCode: 2 << 30,
 			Idle: Duration(10 * time.Minute)},

@@ -281,6 +281,9 @@ func (d *Dir) Check() error {
 	return nil
 }
 
+// ID is the identity of the directory.
+func (d *Dir) ID() string { return d.is.ID }
+
 // New says that Complete never came: the directory is new, or of an earlier
 // version.
 func (d *Dir) New() bool { return d.is.State == making }

@@ -72,16 +72,11 @@ func (n *notes) write(m Note, sync bool) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	m.Number = n.last.Number + 1
-	text, err := json.Marshal(m)
+	b, err := m.encode()
 	if err != nil {
 		return err
 	}
-	b := append(append([]byte(checksum(text)), ' '), text...)
-	if len(b) > slot-1 {
-		return fmt.Errorf("note of %d bytes, want at most %d", len(b), slot-1)
-	}
-	b = append(b, bytes.Repeat([]byte{' '}, slot-1-len(b))...)
-	if _, err := n.f.WriteAt(append(b, '\n'), int64(m.Number%2)*slot); err != nil {
+	if _, err := n.f.WriteAt(b, int64(m.Number%2)*slot); err != nil {
 		return err
 	}
 	n.last = m
@@ -89,6 +84,33 @@ func (n *notes) write(m Note, sync bool) error {
 		return n.f.Sync()
 	}
 	return nil
+}
+
+// encode is a slot with m.
+func (m *Note) encode() ([]byte, error) {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return nil, err
+	}
+	b := append(append([]byte(checksum(text)), ' '), text...)
+	if len(b) > slot-1 {
+		return nil, fmt.Errorf("note of %d bytes, want at most %d", len(b), slot-1)
+	}
+	b = append(b, bytes.Repeat([]byte{' '}, slot-1-len(b))...)
+	return append(b, '\n'), nil
+}
+
+// File is the content of a file note that has m alone, for a copy of the directory.
+func (m *Note) File() ([]byte, error) {
+	b, err := m.encode()
+	if err != nil {
+		return nil, err
+	}
+	other := bytes.Repeat([]byte{0}, slot)
+	if m.Number%2 == 0 {
+		return append(b, other...), nil
+	}
+	return append(other, b...), nil
 }
 
 func (n *notes) close() error { return n.f.Close() }

@@ -14,8 +14,7 @@ import (
 // only the stores are needed for. It tells the addresses of now.
 func (s *Server) Handler() http.Handler {
 	return admin.New(admin.Options{
-		Info: admin.Info{Version: s.version, Data: s.cfg.DataDir, MQTT: address(s.mqtt), HTTPS: s.httpsAddr(),
-			Admin: address(s.admin)},
+		Info: s.info(), Status: s.status, Backups: s.backups,
 		Account: s.cfg.Account, Region: s.cfg.Region,
 		People: s.people, Declared: s.keys.Declared, Peers: s.peers,
 		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Expiries: s.expiries,
@@ -30,6 +29,11 @@ func (s *Server) Handler() http.Handler {
 		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note}, Audit: s.audit,
 		Metrics: s.metricsHandler(), Watch: &s.watchers, Log: s.log,
 	})
+}
+
+func (s *Server) info() admin.Info {
+	return admin.Info{Version: s.version, Data: s.cfg.DataDir, MQTT: address(s.mqtt), HTTPS: s.httpsAddr(),
+		Admin: address(s.admin)}
 }
 
 // adminAlarms is nil where alarms are elsewhere.

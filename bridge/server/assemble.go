@@ -41,7 +41,7 @@ import (
 
 // open is New with the options of the parts that touch the disk and the clock.
 func open(o Options, so pebble.Options, sh service.Options) (*Server, error) {
-	s := &Server{cfg: o.Config, log: o.Log, version: o.Version}
+	s := &Server{cfg: o.Config, log: o.Log, version: o.Version, started: time.Now()}
 	a := &assembly{Server: s, reread: o.Reread, streamOptions: so, shadowOptions: sh}
 	for _, make := range a.steps() {
 		if err := make(); err != nil {
@@ -80,6 +80,7 @@ func (a *assembly) steps() []func() error {
 		a.completeDataDir,
 		a.resumeClock,
 		a.noteAtStop,
+		a.openBackup,
 		a.openIngest,
 		a.openBroker,
 		a.makePublisher,
@@ -155,6 +156,7 @@ func (a *assembly) openRegistry() (err error) {
 	if a.registry, err = registry.New(tables, a.clock.Expiry); err != nil {
 		return err
 	}
+	a.engine = tables
 	a.closes(a.registry.Close)
 	a.expiries = admin.NewExpiries(a.pki.Expiries, a.registry)
 	return nil

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/access"
+	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/audit"
@@ -21,6 +22,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/control/registry"
+	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
 	"github.com/tidemill/tidemill/bridge/control/secrets"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/declare"
@@ -63,6 +65,7 @@ type Server struct {
 	pki       *pki.PKI
 	keys      *access.Keyring
 	registry  *registry.Registry
+	engine    *bolt.Engine // of the registry
 	people    *people.Directory
 	peers     *admin.Peers
 	readPeers func() error // of the configuration, again
@@ -84,6 +87,8 @@ type Server struct {
 	clock   *clock.Clock
 	shadows *boltstore.Store
 	fleet   *index.Index
+	backups *backup.Service
+	started time.Time
 
 	shadow      *service.Service
 	ingest      *ingest.Ingest
@@ -230,6 +235,7 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		{"people", s.people.Run},
 		{"end of forbidden connections", s.revoker.Run},
 		{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
+		{"backups", s.backups.Run},
 		{"server certificates", func(ctx context.Context) error { return s.pki.WatchServed(ctx, s.log) }},
 		s.serveHTTPS(),
 		s.serve("admin socket", socket, s.Handler(), adminServer()),

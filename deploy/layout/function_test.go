@@ -39,7 +39,7 @@ var longFunctions = map[string]longFunction{
 	"agent/telemetry/decode.go schema":                                {79, aFormat},
 	"agent/telemetry/ints.go appendInts":                              {61, isHot},
 	"bridge/cli/rule_replay_text.go reportText":                       {61, aFormat},
-	"bridge/config/check.go bounds":                                   {100, aTable},
+	"bridge/config/check.go bounds":                                   {103, aTable},
 	"bridge/control/authz/context.go lookup":                          {70, aSwitch},
 	"bridge/control/pki/verify.go Verify":                             {76, oneCheck},
 	"bridge/control/provision/apply.go thing":                         {67, aTable},

@@ -145,6 +145,9 @@ type Options struct {
 	Reload       func() (holds int, err error) // applies all files
 	Clock        Clock
 
+	Status  func() Status
+	Backups Backups
+
 	Audit   *audit.Log // of changes; nil: they are not kept
 	Metrics http.Handler
 	Watch   *watch.Hub

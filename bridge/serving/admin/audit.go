@@ -20,12 +20,17 @@ func audited(x row, h handler, log *audit.Log) handler {
 		made := &audit.Change{Record: audit.Record{Source: audit.SourceAdmin, Action: x.action,
 			Target: strings.TrimPrefix(r.URL.Path, "/v1/")}}
 		made.Who, made.From = peerOf(r.Context())
-		if x.keeps == asked {
+		if x.keeps == asked || x.keeps == begun {
 			body, err := io.ReadAll(r.Body)
 			if err != nil {
 				return badRequest{err}
 			}
 			made.Asked, r.Body = body, io.NopCloser(bytes.NewReader(body))
+		}
+		if x.keeps == begun {
+			ctx := r.Context()
+			a := &begunAnswer{ResponseWriter: w, keep: func(err error) error { return log.End(ctx, made, err) }}
+			return a.ended(h(a, r.WithContext(audit.With(ctx, made))))
 		}
 		held := &heldAnswer{header: http.Header{}}
 		err := h(held, r.WithContext(audit.With(r.Context(), made)))
@@ -34,6 +39,33 @@ func audited(x row, h handler, log *audit.Log) handler {
 		}
 		return held.writeTo(w)
 	}
+}
+
+// A begunAnswer is one before whose first byte the record is durable.
+type begunAnswer struct {
+	http.ResponseWriter
+	keep func(error) error // nil: it was called
+}
+
+// Unwrap is for http.ResponseController.
+func (a *begunAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+func (a *begunAnswer) Write(b []byte) (int, error) {
+	if err := a.ended(nil); err != nil {
+		return 0, err
+	}
+	return a.ResponseWriter.Write(b)
+}
+
+// ended keeps the record, unless it is kept, and returns err, or why it could not.
+func (a *begunAnswer) ended(err error) error {
+	if keep := a.keep; keep != nil {
+		a.keep = nil
+		if e := keep(err); e != nil {
+			return e
+		}
+	}
+	return err
 }
 
 // A heldAnswer is an answer that is not sent yet.

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 
+	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
@@ -37,6 +38,8 @@ var statuses = []struct {
 }{
 	{isA[*http.MaxBytesError], http.StatusRequestEntityTooLarge},
 	{isA[badRequest], http.StatusBadRequest},
+	{is(backup.ErrRequest), http.StatusBadRequest},
+	{is(backup.ErrBusy), http.StatusConflict},
 	{is(registry.ErrInvalid), http.StatusBadRequest},
 	{is(authz.ErrMalformed), http.StatusBadRequest},
 	{is(pki.ErrRequest), http.StatusBadRequest},

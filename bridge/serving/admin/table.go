@@ -26,6 +26,7 @@ const (
 	nothing keeps = iota // it changes nothing
 	asked                // that there was a change, and what was asked for
 	opaque               // likewise, but what was asked for is large or nobody's to see
+	begun                // as asked, but kept when the answer begins, which goes on for long
 )
 
 // table are all rows.
@@ -49,9 +50,15 @@ func bridgeRows(o Options) []row {
 	declared, state := &declarations{o.Declarations, o.Reload}, &clockState{o.Clock}
 	info := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Info) }
 	metrics := func(w http.ResponseWriter, r *http.Request) error { o.Metrics.ServeHTTP(w, r); return nil }
+	status := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Status()) }
+	copies := &backups{o.Backups}
 	return []row{
 		{"GET /metrics", "GetMetrics", nothing, metrics, 0},
 		{"GET /v1/info", "DescribeBridge", nothing, info, 0},
+		{"GET /v1/status", "GetStatus", nothing, status, 0},
+		{"GET /v1/backups", "DescribeBackups", nothing, copies.status, 0},
+		{"POST /v1/backups", "CreateBackup", begun, copies.here, 0},
+		{"POST /v1/backups/elsewhere", "CreateBackupElsewhere", begun, copies.elsewhere, 0},
 		{"POST /v1/reload", "Reload", opaque, declared.apply, 0},
 		{"GET /v1/clock", "DescribeClock", nothing, state.get, 0},
 		{"POST /v1/clock/accept", "AcceptClock", asked, state.accept, 0},

@@ -1,0 +1,159 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+
+	"github.com/tidemill/tidemill/bridge/backup/vault"
+)
+
+// Options of a backup.
+type Options struct {
+	Target     vault.Target
+	Recipients []age.Recipient // who can read it
+	Progress   func(Progress)  // called in another goroutine, several times a second; nil: nobody is
+}
+
+// A Progress is how far a backup is.
+type Progress struct {
+	File string `json:"file,omitempty"` // that is being read
+	Done int64  `json:"done"`           // bytes of files
+	Of   int64  `json:"of"`
+	Sent int64  `json:"sent"` // bytes given to the target
+}
+
+// A Taken is a backup that is complete.
+type Taken struct {
+	vault.Info
+	About *About
+}
+
+// Take makes a backup: the cut, and then the files, which takes as long as the target
+// and max_bandwidth want. It works at a lower priority than the rest of the program, where
+// the system knows that. One Take at a time uses a data directory.
+func (s *Source) Take(ctx context.Context, o Options) (taken *Taken, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		// The thread is not given back: it ends with the goroutine, and with it the priority.
+		runtime.LockOSThread()
+		lowerPriority(s.Slog)
+		taken, err = s.take(ctx, o)
+	}()
+	<-done
+	return taken, err
+}
+
+func (s *Source) take(ctx context.Context, o Options) (taken *Taken, err error) {
+	c, err := s.cut(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	defer func() { err = errors.Join(err, c.remove()) }()
+	l, err := s.list(c)
+	if err != nil {
+		return nil, fmt.Errorf("backup: %w", err)
+	}
+	a := s.about(c, l)
+	index, err := filepath.Abs(s.IndexFolder(o.Target.String()))
+	if err != nil {
+		return nil, err
+	}
+	wo := vault.WriterOptions{Recipients: o.Recipients, Directory: index, Account: s.Account, Version: s.Version,
+		Log: s.Slog}
+	for _, f := range l.files {
+		wo.Total += max(f.size, 0)
+	}
+	if o.Progress != nil {
+		wo.Progress = func(p vault.Progress) { o.Progress(Progress{p.File, p.Done, max(p.Total, p.Done), p.Sent}) }
+	}
+	w, err := vault.NewWriter(ctx, o.Target, wo)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	for _, f := range l.files {
+		if err := a.put(ctx, w, f); err != nil {
+			return nil, err
+		}
+	}
+	var attributes bytes.Buffer
+	if err := writeAttributes(&attributes, l.attributes); err != nil {
+		return nil, err
+	}
+	meta := vault.FileMeta{Size: int64(attributes.Len()), Mode: 0o600, Part: folder}
+	if err := w.File(ctx, AttributesFile, meta, &attributes); err != nil {
+		return nil, err
+	}
+	text, err := json.Marshal(a)
+	if err != nil {
+		return nil, err
+	}
+	info, err := w.Commit(ctx, text)
+	if err != nil {
+		return nil, err
+	}
+	return &Taken{info, a}, nil
+}
+
+// IndexFolder is where is kept what a target has.
+func (s *Source) IndexFolder(target string) string {
+	sum := sha256.Sum256([]byte(target))
+	return filepath.Join(s.Dir, folder, "of-"+hex.EncodeToString(sum[:8]))
+}
+
+// about says what there is to say of a cut.
+func (s *Source) about(c *cut, l *listing) *About {
+	a := &About{Format: aboutFormat, Version: s.Version, Account: s.Account, Region: s.Region, Directory: s.Directory,
+		Cut: c.time, Held: Duration(c.held), Final: s.Final, Log: c.at, Keys: c.keys, Files: map[string]Sum{},
+		Elsewhere: l.elsewhere, Unlisted: l.unlisted, Skipped: l.skipped}
+	if len(l.unlisted) > 0 {
+		s.Slog.Warn("the backup has files that this version knows nothing of", "paths", strings.Join(l.unlisted, " "))
+	}
+	if len(l.skipped) > 0 {
+		s.Slog.Warn("the backup is without what is neither file nor folder, or has a name that it cannot have", "paths",
+			strings.Join(l.skipped[:min(len(l.skipped), 20)], " "), "count", len(l.skipped))
+	}
+	s.Slog.Info("the state for a backup is taken", "held_ms", float64(c.held.Microseconds())/1000,
+		"commits", c.at.Commits, "files", len(l.files), "at", c.time.Format(time.RFC3339Nano))
+	return a
+}
+
+// put gives one file to the vault. One that was deleted after the cut is left out.
+func (a *About) put(ctx context.Context, w *vault.Writer, f file) error {
+	in, err := os.Open(f.path)
+	if f.gone && errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	defer in.Close()
+	info, err := in.Stat()
+	if err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	meta := vault.FileMeta{Size: f.size, Mode: f.mode, Part: part(f.name), Same: f.same}
+	if f.gone && f.same != "" && info.Size() != f.size { // replaced since
+		meta.Size, meta.Same = -1, ""
+	}
+	if err := w.File(ctx, f.name, meta, in); err != nil {
+		return err
+	}
+	sum := a.Files[part(f.name)]
+	a.Files[part(f.name)] = Sum{sum.Files + 1, sum.Bytes + info.Size()}
+	return nil
+}
