@@ -57,12 +57,15 @@ func ageText(t time.Time) string {
 	return max(0, time.Since(t)).Round(time.Second).String()
 }
 
-// troubleText is why nothing gets in, "-" if it does.
+// troubleText is why nothing gets in or comes from the source, "-" if it does.
 func troubleText(d *admin.DeliveryInfo) string {
-	if d.Down.IsZero() {
-		return "-"
+	switch {
+	case !d.Down.IsZero():
+		return printable(d.LastError)
+	case d.SourceTrouble != "":
+		return "source: " + printable(d.SourceTrouble)
 	}
-	return printable(d.LastError)
+	return "-"
 }
 
 // keptText names the members that are kept and have no effect.
@@ -88,6 +91,9 @@ var firehoseShow = command{name: "firehose show", args: "NAME",
 			source := "records are put"
 			if d.Source != "" {
 				source = "data stream " + d.Source
+			}
+			if d.SourceTrouble != "" {
+				source += ", which cannot be read: " + printable(d.SourceTrouble)
 			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 			for _, row := range [][2]string{

@@ -145,3 +145,26 @@ func TestDeliveryOfLongKeys(t *testing.T) {
 		}
 	}
 }
+
+// A source that is not there is told, also in the list, until it is made.
+func TestSourceMissing(t *testing.T) {
+	cfg := configure(t)
+	declareFiles(t, cfg, map[string]string{"delivery-streams/fed.json": fedDelivery})
+	b := start(t, cfg)
+	trouble := func() string {
+		i, err := b.firehose.Info("fed")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.SourceTrouble
+	}
+	b.eventually("it is told", func() bool { return strings.Contains(trouble(), "there is no stream in: make it") })
+	if err := b.store.Create("in", streams.Config{Shards: 1}); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("it is over", func() bool { return trouble() == "" })
+	if err := b.store.Delete("in"); err != nil {
+		t.Fatal(err)
+	}
+	b.eventually("it is told again", func() bool { return strings.Contains(trouble(), "there is no stream in") })
+}

@@ -39,6 +39,9 @@ type cleaner struct {
 // document without any is returned as it is.
 func withoutSecrets(doc json.RawMessage) json.RawMessage { return cleaner{mark: notKept}.document(doc) }
 
+// Kept is a JSON document as records have it: with "(not kept)" for secrets.
+func Kept(doc json.RawMessage) json.RawMessage { return withoutSecrets(doc) }
+
 // Hidden is a JSON document as it is shown to who may see it but not change it, such
 // as the action of a rule: with "(hidden)" for what withoutSecrets takes, for values
 // of headers and for all of a URL but its host. It is null if doc is no JSON.

@@ -41,6 +41,33 @@ type permanentError struct{ error }
 
 func (e *permanentError) Unwrap() []error { return []error{e.error, ErrPermanent} }
 
+// A resourceError is an error of Stage, with what the action acts on as its templates
+// made it.
+type resourceError struct {
+	resource string
+	error
+}
+
+// Unwrap returns the error itself.
+func (e *resourceError) Unwrap() error { return e.error }
+
+// onResource is err with the name of what is acted on, as far as that is known.
+func onResource(name string, err error) error {
+	if err == nil || name == "" {
+		return err
+	}
+	return &resourceError{name, err}
+}
+
+// FailedResource is what an action acted on when its Stage failed with err: after
+// substitution, or as the rule has it where that did not come to it.
+func FailedResource(t Target, err error) string {
+	if e, ok := errors.AsType[*resourceError](err); ok {
+		return e.resource
+	}
+	return t.Resource()
+}
+
 // An Input is one firing of one rule.
 type Input struct {
 	*iotsql.Input        // the message that fired it; templates are evaluated on it
@@ -51,7 +78,7 @@ type Input struct {
 type Target interface {
 	// Kind is the action's name in the topic rule document.
 	Kind() string
-	// Resource names what the action acts on, for error documents and logs.
+	// Resource names what the action acts on as the rule has it, templates and all.
 	Resource() string
 	// Stage adds the action's effect to b. It fails if the effect can never
 	// be had; nothing is staged then.

@@ -176,12 +176,21 @@ func (o outbox) encode(d *Delivery) ([]byte, error) {
 	return data, nil
 }
 
+// Resource is what the delivery acts on, for error documents.
+func (d *Delivery) Resource() string {
+	if d.Kind == "s3" {
+		return d.Bucket
+	}
+	return d.Name
+}
+
 // stage adds what resolve made to b, if that went well.
 func (o outbox) stage(b *streams.Batch, d *Delivery, err error) error {
 	if err != nil {
-		return err
+		return onResource(d.Resource(), err)
 	}
 	data, err := o.encode(d)
+	err = onResource(d.Resource(), err)
 	if err == nil {
 		b.Append(o.stream, 0, streams.Record{Key: d.Topic[:min(len(d.Topic), 256)], Data: data})
 	}

@@ -97,13 +97,13 @@ func (t toBuffer) resolve(ctx context.Context, in *Input) (d *Delivery, err erro
 func (t toBuffer) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
 	d, err := t.resolve(ctx, in)
 	if err != nil {
-		return something(err)
+		return onResource(d.Name, something(err))
 	}
 	records, err := d.Records()
 	for _, r := range records {
 		b.Append(firehose.StreamName(d.Name), 0, streams.Record{Data: r})
 	}
-	return err
+	return onResource(d.Name, err)
 }
 
 func (t toBuffer) Describe(ctx context.Context, in *Input) ([]Parameter, error) {

@@ -125,13 +125,13 @@ func (t toMessages) resolve(ctx context.Context, in *Input, create bool) (d *Del
 func (t toMessages) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
 	d, err := t.resolve(ctx, in, true)
 	if err != nil {
-		return something(err)
+		return onResource(d.Name, something(err))
 	}
 	all, err := d.Messages()
 	for _, m := range all {
 		b.Append(ChannelStream(d.Name), 0, streams.Record{Key: m.ID, Data: m.Data})
 	}
-	return err
+	return onResource(d.Name, err)
 }
 
 func (t toMessages) Describe(ctx context.Context, in *Input) ([]Parameter, error) {

@@ -108,7 +108,7 @@ func (t *toStream) Stage(ctx context.Context, b *streams.Batch, in *Input) error
 	if err == nil {
 		b.Put(p.stream, p.hash, streams.Record{Key: p.key, Data: in.Doc})
 	}
-	return err
+	return onResource(p.stream, err)
 }
 
 func (t *toStream) Describe(ctx context.Context, in *Input) ([]Parameter, error) {

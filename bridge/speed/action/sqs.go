@@ -77,8 +77,8 @@ func (t toOwnQueue) put(ctx context.Context, b *streams.Batch, in *Input) (*Deli
 
 // Stage implements Target.
 func (t toOwnQueue) Stage(ctx context.Context, b *streams.Batch, in *Input) error {
-	_, err := t.put(ctx, b, in)
-	return something(err)
+	d, err := t.put(ctx, b, in)
+	return onResource(d.Name, something(err))
 }
 
 // Describe implements Target.

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/strictjson"
@@ -79,30 +81,52 @@ func ParseRequest(doc []byte) (*Config, error) { return parse(doc, true) }
 func parse(doc []byte, api bool) (*Config, error) {
 	var q request
 	errs := strictjson.All(doc, &q)
-	if d := q.DeliveryStreamDescription; d != nil && len(errs) == 0 {
-		var err error
-		if api {
-			err = errors.New("DeliveryStreamDescription: unknown member")
-		} else if doc, err = d.exported(); err == nil {
-			q = request{}
-			errs = strictjson.All(doc, &q)
-		}
-		if err != nil {
+	if d := q.DeliveryStreamDescription; d != nil {
+		made, err := d.exported()
+		switch {
+		case api:
+			errs = append(errs, errors.New("DeliveryStreamDescription: unknown member"))
+		case err != nil:
 			errs = append(errs, err)
+		default:
+			q, doc = request{}, made
+			errs = append(errs, strictjson.All(doc, &q)...)
 		}
 	}
 	r := reader{c: &Config{Name: q.DeliveryStreamName, Version: 1, Document: NewSecret(string(doc))}, api: api}
-	r.errs = errs
-	if len(errs) == 0 {
+	if json.Valid(doc) && q.DeliveryStreamDescription == nil {
 		r.request(&q)
+		r.errs = append(r.errs, served(r.c)...)
 	}
-	if len(r.errs) == 0 {
-		r.errs = served(r.c)
-	}
-	if len(r.errs) > 0 {
-		return nil, fmt.Errorf("delivery stream %.100q: %w", r.c.Name, errors.Join(r.errs...))
+	if errs = append(errs, besides(r.errs, errs)...); len(errs) > 0 {
+		return nil, fmt.Errorf("delivery stream %.100q: %w", r.c.Name, errors.Join(errs...))
 	}
 	return r.c, nil
+}
+
+// besides are the errors of values without those that come of a member that could not be
+// read, which is told already.
+func besides(values, unread []error) (left []error) {
+	var paths []string
+	for _, err := range unread {
+		if path, why, ok := strings.Cut(err.Error(), ": "); ok && why != "unknown member" {
+			paths = append(paths, path)
+		}
+	}
+	for _, err := range values {
+		member, _, _ := strings.Cut(err.Error(), ": ")
+		if !slices.ContainsFunc(paths, func(path string) bool { return concerns(member, path) }) {
+			left = append(left, err)
+		}
+	}
+	return left
+}
+
+// concerns says whether a member, by its path without its destination's block, is that of
+// a whole path, is around it or within it.
+func concerns(member, path string) bool {
+	first, _, _ := strings.Cut(member, ".")
+	return strings.HasSuffix("."+path, "."+first) || strings.Contains("."+path+".", "."+member+".")
 }
 
 // A reader fills in c and gathers what is wrong. Members are named by their

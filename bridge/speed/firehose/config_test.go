@@ -74,6 +74,39 @@ func TestParseNamesEveryError(t *testing.T) {
 	}
 }
 
+// What is unknown, of another type, missing or out of bounds is told together, and what
+// could not be read is not told to be missing.
+func TestParseTellsAllAtOnce(t *testing.T) {
+	_, err := Parse([]byte(`{"DeliveryStreamName":"a","Tag":[],"ExtendedS3DestinationConfiguration":{"BucketARN":5,
+	  "Prefx":"x","Prefix":"!{nope:x}","BufferingHints":{"SizeInMBs":"2","IntervalInSeconds":60},
+	  "ProcessingConfiguration":{"Enabled":true,"Processors":[{"Type":1},{"Type":"Nope"}]},"CompressionFormat":"LZ4",
+	  "DataFormatConversionConfiguration":{"SchemaConfiguration":[]}}}`))
+	const at = "ExtendedS3DestinationConfiguration."
+	want := []string{at + "BucketARN: is a number, want a text",
+		at + "BufferingHints.SizeInMBs: is a text, want a whole number",
+		at + "DataFormatConversionConfiguration.SchemaConfiguration: want an object", at + "Prefx: unknown member",
+		at + "ProcessingConfiguration.Processors[0].Type: is a number, want a text", "Tag: unknown member",
+		`Processors: "" is not served`, `Processors: "Nope" is not served`, `CompressionFormat: "LZ4"`, "Prefix: !{nope:x}",
+		"DataFormatConversionConfiguration.InputFormatConfiguration: missing",
+		"DataFormatConversionConfiguration.OutputFormatConfiguration: missing"}
+	for _, line := range want {
+		if err == nil || !strings.Contains(err.Error(), line) {
+			t.Errorf("no word of %q in\n%v", line, err)
+		}
+	}
+	for _, line := range []string{"\nBucketARN", "\nBufferingHints", "SchemaConfiguration: missing"} {
+		if err == nil || strings.Contains(err.Error(), line) {
+			t.Errorf("%q in\n%v", line, err)
+		}
+	}
+	const redshift = `{"DeliveryStreamName":"r","Unknown":1,"RedshiftDestinationConfiguration":{"ClusterJDBCURL":"jdbc:postgresql://h:1/d","Username":"u",
+	  "Password":"secret-1","CopyCommand":{"DataTableName":"a.b.c","CopyOptions":"NOPE"},"S3Configuration":{"BucketARN":"arn:aws:s3:::b"}}}`
+	if _, err := Parse([]byte(redshift)); err == nil || !strings.Contains(err.Error(), "Unknown: unknown member") ||
+		!strings.Contains(err.Error(), "CopyOptions") || strings.Contains(err.Error(), "secret-1") {
+		t.Error(err)
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
 	f.Fuzz(func(t *testing.T, doc []byte) {

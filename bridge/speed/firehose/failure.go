@@ -20,8 +20,9 @@ type Failure struct {
 	DocumentID string `json:"esDocumentId,omitempty"` // of a search service
 	Index      string `json:"esIndexName,omitempty"`
 	Type       string `json:"esTypeName,omitempty"`
-	EventID    string `json:"EventId,omitempty"` // of Splunk
-	DataID     string `json:"dataId,omitempty"`  // of an HTTP endpoint
+	EventID    string `json:"EventId,omitempty"`   // of Splunk
+	DataID     string `json:"dataId,omitempty"`    // of an HTTP endpoint
+	RequestID  string `json:"requestId,omitempty"` // of an HTTP endpoint, ours: the request that it was in
 }
 
 // Append writes the line after dst, with its end.

@@ -37,10 +37,16 @@ func (d *stream) feed(ctx context.Context) {
 			var info streams.Info
 			if info, err = d.store.Describe(name); err == nil {
 				told = false
+				d.unfed.Store(nil)
 				err = d.feedFrom(ctx, name, info.ID)
+			} else if errors.Is(err, streams.ErrNotFound) {
+				err = fmt.Errorf("there is no stream %s: make it, or delete the delivery stream: %w", name, err)
 			}
 		} else {
 			err = d.feedRemote(ctx, src)
+		}
+		if err != nil {
+			d.unfed.Store(new(err.Error()))
 		}
 		if err != nil && !told {
 			told = true
@@ -104,6 +110,25 @@ func (d *stream) feedRemote(ctx context.Context, src Source) error {
 
 // A taker is the connector that takes records over.
 type taker struct{ *connector.Connector }
+
+// unfedFor is why the source cannot be read, "" if it can.
+func (d *stream) unfedFor() string {
+	if why := d.unfed.Load(); why != nil {
+		return *why
+	}
+	if t := d.meters.feeding.Load(); t != nil {
+		s := t.Status()
+		if s.Trouble != "" {
+			return s.Trouble
+		}
+		for i := range s.Shards {
+			if why := s.Shards[i].Trouble; why != "" {
+				return why
+			}
+		}
+	}
+	return ""
+}
 
 // behind is how far the shard that is furthest behind is.
 func (t *taker) behind() (most time.Duration) {

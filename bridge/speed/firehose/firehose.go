@@ -179,6 +179,8 @@ type Info struct {
 	delivery.Status
 	FailedObjects int    `json:"failed_objects"` // of what waits to be driven again
 	Incoming      uint64 `json:"incoming"`       // records that ever came, or were taken over from the source
+
+	SourceTrouble string `json:"source_trouble,omitempty"` // why the source cannot be read; "": it is, or there is none
 }
 
 // Info describes a delivery stream.
@@ -190,6 +192,9 @@ func (s *Service) Info(name string) (i Info, err error) {
 	c := d.config.Load()
 	i = Info{Name: name, To: c.to(), Source: c.Source.Stream, Status: d.Status(), Stats: d.stats(),
 		FailedObjects: len(d.listFailed())}
+	if !c.Source.Direct() {
+		i.SourceTrouble = d.unfedFor()
+	}
 	if i.Backlog, err = d.Backlog(s.store.Size); err == nil {
 		var size streams.Size
 		size, err = s.store.Size(d.stream)

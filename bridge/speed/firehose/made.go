@@ -22,6 +22,7 @@ type piece struct {
 	sub    int    // of the parts of that record
 	raw    []byte // as it came
 	named  string // its id, where it had one in a line; else it is made
+	unit   string // of a line: that of the unit that it failed in; else ""
 }
 
 // id is the same as often as the part is delivered, and no other part's: prefix is

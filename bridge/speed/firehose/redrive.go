@@ -146,9 +146,9 @@ func (d *stream) driveLines(ctx context.Context, t *target, lines []Failure) err
 	pieces := make([]piece, len(lines))
 	for i, f := range lines {
 		pieces[i] = piece{Item: Item{Data: f.Raw, Arrived: time.UnixMilli(f.Arrived)}}
-		pieces[i].named = first(f.DocumentID, f.DataID, f.EventID)
+		pieces[i].named, pieces[i].unit = first(f.DocumentID, f.DataID, f.EventID), f.RequestID
 	}
-	units := d.units(t, &plan{At: time.Now().UnixMilli()}, pieces)
+	units := d.units(t, time.Now().UnixMilli(), pieces)
 	for left := sink.Indexes(len(units)); len(left) > 0; {
 		refused, err := t.send(ctx, units, left)
 		if err != nil {

@@ -31,6 +31,8 @@ type stream struct {
 	config  atomic.Pointer[Config]
 	changed chan struct{} // the configuration changed
 
+	unfed atomic.Pointer[string] // why the source cannot be read; nil: it is, or its connector knows
+
 	nObjects, nRecords, nBytes, nLost, nFailed atomic.Int64
 	meters                                     meters
 

@@ -39,11 +39,19 @@ type unit struct {
 	pieces []piece
 }
 
-func (d *stream) units(t *target, p *plan, pieces []piece) (all []unit) {
+// units are those of pieces. Pieces that failed in a unit are one again, with its id: a
+// receiver that took it passes over that and over no other record.
+func (d *stream) units(t *target, at int64, pieces []piece) (all []unit) {
 	for len(pieces) > 0 {
-		n := t.group(pieces)
-		id := uuid.NewHash(sha1.New(), uuid.NameSpaceOID, []byte(pieces[0].id(d.idPrefix())), 5).String()
-		all = append(all, unit{id: id, at: p.At, stream: d.idPrefix(), pieces: pieces[:n]})
+		id, n := pieces[0].unit, 0
+		for id != "" && n < len(pieces) && pieces[n].unit == id {
+			n++
+		}
+		if id == "" {
+			n = t.group(pieces)
+			id = uuid.NewHash(sha1.New(), uuid.NameSpaceOID, []byte(pieces[0].id(d.idPrefix())), 5).String()
+		}
+		all = append(all, unit{id: id, at: at, stream: d.idPrefix(), pieces: pieces[:n]})
 		pieces = pieces[n:]
 	}
 	return all
@@ -62,7 +70,7 @@ func (d *stream) toTarget(ctx context.Context, c *Config, p *plan, t *target) (*
 	if err != nil {
 		return nil, err
 	}
-	units := d.units(t, p, m.parts)
+	units := d.units(t, p.At, m.parts)
 	tries := map[int]int{}
 	why := map[string]string{}
 	done := m.counts
@@ -224,7 +232,7 @@ func (d *stream) toEndpoint(c *Config) (*target, error) {
 			return why != nil && why.TooLarge, err
 		}),
 		line: func(f *Failure, u *unit, i int, err error) {
-			f.DataID = u.pieces[i].id(u.stream)
+			f.DataID, f.RequestID = u.pieces[i].id(u.stream), u.id
 			if why, ok := errors.AsType[*httpendpoint.Error](err); ok {
 				f.Code, f.Message = why.Code, why.Err.Error()
 			}

@@ -99,7 +99,7 @@ func (w *worker) apply(ctx context.Context, g *group, r *Rule) {
 	var failures []failure
 	for i, a := range r.actions {
 		if err := w.stage(g, t, i, a, func() error { return a.Stage(ctx, g.batch, &w.input) }); err != nil {
-			failures = append(failures, w.engine.failure(a.Kind(), a.Resource(), err))
+			failures = append(failures, w.engine.failure(a.Kind(), action.FailedResource(a, err), err))
 		}
 	}
 	if g.batch.Len() > before {

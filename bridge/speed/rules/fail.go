@@ -126,13 +126,9 @@ func (e *Engine) Fail(b *streams.Batch, d *action.Delivery, err error) {
 	in := &action.Input{Input: &iotsql.Input{Account: e.opts.Account, Rule: r.Name,
 		Message: message.Message{Topic: d.Topic, Payload: d.Payload, ClientID: d.ClientID, Trace: trace, Time: d.Time,
 			Hops: d.Hops}}}
-	resource := d.Bucket
-	if resource == "" {
-		resource = d.Name
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), failLimit)
 	defer cancel()
-	ran, why := e.fail(ctx, b, r, in, []failure{e.failure(d.Kind, resource, err)})
+	ran, why := e.fail(ctx, b, r, in, []failure{e.failure(d.Kind, d.Resource(), err)})
 	if !ran {
 		return
 	}

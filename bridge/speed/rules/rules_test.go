@@ -237,6 +237,30 @@ func TestErrorAction(t *testing.T) {
 	r.stats("lost", Stats{Matched: 1, Fired: 1, Actions: 1, ActionErrors: 1, ErrorActions: 1})
 }
 
+// failedResource is what an action acted on after substitution.
+func TestFailedResource(t *testing.T) {
+	r := newRig(t, vfs.NewMem())
+	r.run()
+	defer r.stop()
+	const actions = `{"kinesis":{"streamName":"gone-${topic(2)}","partitionKey":"k"}},
+	  {"s3":{"bucketName":"UPPER/${topic(2)}","key":"k"}},{"republish":{"topic":"out/${topic(2)}/#"}},
+	  {"s3":{"bucketName":"${none}","key":"k"}}`
+	r.rules(map[string]string{"lost": `{"sql":"SELECT * FROM 'dt/#'","awsIotSqlVersion":"2016-03-23",
+	  "actions":[` + actions + `],"errorAction":{"kinesis":{"streamName":"errors","partitionKey":"k"}}}`})
+	r.publish("dt/a", `{"temp":31}`)
+	got := r.records("errors", 1)
+	if len(got) != 1 {
+		t.Fatalf("errors hold %q", got)
+	}
+	for _, want := range []string{`"KinesisAction","failedResource":"gone-a"`, `"S3Action","failedResource":"UPPER/a"`,
+		`"RepublishAction","failedResource":"out/a/#"`,
+		`"S3Action","failedResource":"${none}"`} {
+		if !strings.Contains(got[0], want) {
+			t.Errorf("%s, want %s", got[0], want)
+		}
+	}
+}
+
 // Failures are logged with the host alone of a URL, and their document has all of it.
 func TestLoggedFailures(t *testing.T) {
 	all := []failure{{"HttpAction", "http://h/p?k=SECRET", "e"}, {"KinesisAction", "gone", "e"}}

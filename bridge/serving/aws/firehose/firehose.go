@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"strings"
 	"slices"
 
 	"github.com/tidemill/tidemill/bridge/control/audit"
@@ -79,8 +80,7 @@ func about(s *control.Service, op wire.Operation) wire.Operation {
 }
 
 // changes is an operation that changes control. The audit log has the delivery
-// stream as it was; of what is asked for it has no document, since that may have
-// passwords.
+// stream as it was, and what is asked for, without passwords and the like.
 func changes(s *control.Service, op wire.Operation) wire.Operation {
 	op.Changes = true
 	op.Before = func(r *wire.Request) any {
@@ -116,6 +116,42 @@ func hide(v any) {
 	}
 }
 
+// asked is the document of a request as it is kept: without passwords, tokens, keys, the
+// values that each request of an HTTP endpoint has, and what is behind ? in a URL.
+func asked(r *wire.Request) any {
+	var v any
+	dec := json.NewDecoder(bytes.NewReader(r.Body))
+	dec.UseNumber()
+	if dec.Decode(&v) != nil {
+		return nil
+	}
+	hide(v)
+	text, err := json.Marshal(withoutQueries(v))
+	if err != nil {
+		return nil
+	}
+	return audit.Kept(text)
+}
+
+// withoutQueries cuts URLs within v before what may be a password.
+func withoutQueries(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, inner := range v {
+			v[name] = withoutQueries(inner)
+		}
+	case []any:
+		for i, inner := range v {
+			v[i] = withoutQueries(inner)
+		}
+	case string:
+		if before, _, ok := strings.Cut(v, "?"); ok && strings.Contains(before, "://") {
+			return before
+		}
+	}
+	return v
+}
+
 // hidden is a destination as it is shown to who may not change it.
 func hidden(v map[string]any) map[string]any {
 	text, err := json.Marshal(v)
@@ -134,17 +170,23 @@ func hidden(v map[string]any) map[string]any {
 // create reads the destination from the body, which is the document that files
 // declare, too.
 func create(s *control.Service) wire.Operation {
-	return about(s, wire.Query("CreateDeliveryStream", control.Patterns,
+	return documented(about(s, wire.Query("CreateDeliveryStream", control.Patterns,
 		func(r *wire.Request, in *control.CreateInput) (*control.CreateOutput, error) {
 			return s.Create(r.Context(), r.Region, in, r.Body)
-		}))
+		})))
+}
+
+// documented is an operation whose request is a document that has more than its input.
+func documented(op wire.Operation) wire.Operation {
+	op.Asked = asked
+	return op
 }
 
 func update(s *control.Service) wire.Operation {
-	return about(s, wire.Query("UpdateDestination", control.Patterns,
+	return documented(about(s, wire.Query("UpdateDestination", control.Patterns,
 		func(r *wire.Request, in *control.UpdateInput) (*control.Empty, error) {
 			return s.Update(r.Context(), in, r.Body)
-		}))
+		})))
 }
 
 // describe writes its answer by hand, since a destination has one of many forms.

@@ -190,13 +190,25 @@ func TestSecretsStay(t *testing.T) {
 			}
 		}
 	}
+	said = append(said, ask("CreateDeliveryStream", `{"DeliveryStreamName":"r","RedshiftDestinationConfiguration":{
+	  "ClusterJDBCURL":"jdbc:redshift://h:5439/e?password=hidden-5"}}`, 400, "ClusterJDBCURL"))
 	for i, text := range append(audit.all, said...) {
 		at := strings.Index(text, "hidden-")
 		if at >= 0 && (i < len(audit.all) || !strings.HasPrefix(text[at:], "hidden-3")) { // AWS tells that one
 			t.Errorf("%s", text)
 		}
 	}
-	if len(audit.all) != 18 {
+	if len(audit.all) != 19 {
 		t.Errorf("%d changes in the audit log", len(audit.all))
+	}
+	// What was asked for is there but for them, also of a request that is refused.
+	kept := strings.Join(audit.all, "\n")
+	for _, want := range []string{`"ClusterJDBCURL":"jdbc:redshift://h:5439/d"`, `"Password":"(not kept)"`,
+		`"AccessKey":"(not kept)"`, `"CommonAttributes":[{"AttributeName":"a"}]`, `"HECToken":"(not kept)"`,
+		`"CurrentDeliveryStreamVersionId":"1"`, `"Unknown":1`,
+		`"ClusterJDBCURL":"jdbc:redshift://h:5439/e"`} {
+		if !strings.Contains(kept, want) {
+			t.Errorf("the audit log has no %s:\n%s", want, kept)
+		}
 	}
 }

@@ -4,6 +4,7 @@
 package glue
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
+	"github.com/tidemill/tidemill/bridge/speed/firehose/convert"
 )
 
 const (
@@ -47,16 +49,42 @@ func Service(c *catalogue.Catalogue, account string) *wire.Service {
 
 type database struct{ Name, CatalogId *string }
 
-type column struct{ Name, Type, Comment *string }
+type column struct {
+	Name, Type, Comment *string
+	Parameters          map[string]string
+}
 
-type descriptor struct{ Columns []column }
+type descriptor struct {
+	Columns                             []column
+	Location, InputFormat, OutputFormat *string
+	AdditionalLocations, BucketColumns  []string
+	Compressed, StoredAsSubDirectories  bool
+	NumberOfBuckets                     int32
+	Parameters                          map[string]string
+	SerdeInfo                           *serde
+	SortColumns                         []order
+	SkewedInfo                          *convert.Skewed
+}
+
+type serde struct {
+	Name, SerializationLibrary *string
+	Parameters                 map[string]string
+}
+
+type order struct {
+	Column    string
+	SortOrder int32
+}
 
 type table struct {
-	Name, DatabaseName, CatalogId, Description, TableType, VersionId *string
+	Name, DatabaseName, CatalogId, Description, Owner, TableType, VersionId *string
 
-	CreateTime, UpdateTime time.Time
-	StorageDescriptor      *descriptor
-	PartitionKeys          []column
+	CreateTime, UpdateTime             time.Time
+	Retention                          int32
+	StorageDescriptor                  *descriptor
+	PartitionKeys                      []column
+	ViewOriginalText, ViewExpandedText *string
+	Parameters                         map[string]string
 }
 
 type databaseInput struct {
@@ -171,20 +199,40 @@ func (s *service) getTables(_ *wire.Request, in *tablesInput) (*tablesOutput, er
 
 // told is a table as the API tells it.
 func (s *service) told(t *catalogue.Table) *table {
-	kind := "EXTERNAL_TABLE"
+	g, d := t.Glue, &t.Glue.StorageDescriptor
 	out := &table{Name: &t.Name, DatabaseName: &t.Database, CatalogId: &s.account, VersionId: &t.VersionID,
-		TableType: &kind, CreateTime: t.Updated, UpdateTime: t.Updated, StorageDescriptor: &descriptor{},
-		PartitionKeys: []column{}}
-	if t.Description != "" {
-		out.Description = &t.Description
+		Description: said(g.Description), Owner: said(g.Owner), TableType: said(cmp.Or(g.TableType, "EXTERNAL_TABLE")),
+		CreateTime: t.Updated, UpdateTime: t.Updated, Retention: g.Retention, PartitionKeys: columns(g.PartitionKeys),
+		ViewOriginalText: said(g.ViewOriginalText), ViewExpandedText: said(g.ViewExpandedText),
+		Parameters: g.Parameters}
+	out.StorageDescriptor = &descriptor{Columns: columns(d.Columns), Location: said(d.Location),
+		InputFormat: said(d.InputFormat), OutputFormat: said(d.OutputFormat),
+		AdditionalLocations: d.AdditionalLocations, BucketColumns: d.BucketColumns, Compressed: d.Compressed,
+		StoredAsSubDirectories: d.StoredAsSubDirectories, NumberOfBuckets: d.NumberOfBuckets, Parameters: d.Parameters,
+		SkewedInfo: d.SkewedInfo}
+	if i := d.SerdeInfo; i != nil {
+		out.StorageDescriptor.SerdeInfo = &serde{said(i.Name), said(i.SerializationLibrary), i.Parameters}
 	}
-	for i := range t.Columns {
-		c := &t.Columns[i]
-		told := column{Name: &c.Name, Type: &c.Type}
-		if c.Comment != "" {
-			told.Comment = &c.Comment
-		}
-		out.StorageDescriptor.Columns = append(out.StorageDescriptor.Columns, told)
+	for _, c := range d.SortColumns {
+		out.StorageDescriptor.SortColumns = append(out.StorageDescriptor.SortColumns, order(c))
 	}
 	return out
+}
+
+// columns are those of a list as the API tells them.
+func columns(all []catalogue.Column) []column {
+	out := []column{}
+	for i := range all {
+		c := &all[i]
+		out = append(out, column{&c.Name, &c.Type, said(c.Comment), c.Parameters})
+	}
+	return out
+}
+
+// said is a text, nil for none.
+func said(text string) *string {
+	if text == "" {
+		return nil
+	}
+	return &text
 }

@@ -55,7 +55,8 @@ func TestPutOfEndedKey(t *testing.T) {
 			if failed != nil {
 				t.Fatal(failed)
 			}
-			if got := code(err); ends && (got != "AccessDenied" || info.Size != 6) || !ends && (got != "" || info.Size == 6) {
+			got := code(err)
+			if ends && (got != "AccessDenied" || info.Size != 6) || !ends && (got != "" || info.Size == 6) {
 				t.Errorf("%q, %d bytes", got, info.Size)
 			}
 		})

@@ -4,7 +4,6 @@ package catalogue
 
 import (
 	"cmp"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -23,13 +22,13 @@ var ErrNotFound = errors.New("not in the catalogue of tables")
 // A Table is one of the catalogue. It does not change.
 type Table struct {
 	*convert.Table
-	Columns     []Column // of Table, as they were declared
-	Description string
-	Updated     time.Time // when it came into force in this form, or the bridge started
+	Columns []Column      // of Table, as they were declared
+	Glue    *convert.Glue // all that was declared
+	Updated time.Time     // when it came into force in this form, or the bridge started
 }
 
-// A Column is one of a Table, its type in Hive's words.
-type Column struct{ Name, Type, Comment string }
+// A Column is one of a Table.
+type Column = convert.GlueColumn
 
 // Key is the name of the table with its database: DATABASE.TABLE.
 func (t *Table) Key() string { return key(t.Database, t.Name) }
@@ -44,10 +43,14 @@ var nameForm = regexp.MustCompile(`^[^\x00-\x20./\\]{1,255}$`)
 // firstVersion is that of a table that says none (AWS Glue counts from 0).
 const firstVersion = "0"
 
-// Parse reads a table in the form of AWS Glue, as convert.ParseTable does. The table
+// Parse reads a table in the form of AWS Glue, as convert.ParseGlue does. The table
 // of the version that it says is in force, "0" where it says none.
 func Parse(doc []byte) (*Table, error) {
-	t, err := convert.ParseTable(doc)
+	g, err := convert.ParseGlue(doc)
+	if err != nil {
+		return nil, err
+	}
+	t, err := g.Table()
 	if err != nil {
 		return nil, err
 	}
@@ -58,19 +61,7 @@ func Parse(doc []byte) (*Table, error) {
 	}
 	t.Database, t.Name = strings.ToLower(t.Database), strings.ToLower(t.Name) // as Glue does
 	t.VersionID = cmp.Or(t.VersionID, firstVersion)
-	type glue struct {
-		Description       string
-		StorageDescriptor struct{ Columns []Column }
-	}
-	var in struct {
-		glue
-		Table, TableInput *glue
-	}
-	if err := json.Unmarshal(doc, &in); err != nil {
-		return nil, err
-	}
-	g := cmp.Or(in.Table, in.TableInput, &in.glue)
-	return &Table{Table: t, Columns: g.StorageDescriptor.Columns, Description: g.Description}, nil
+	return &Table{Table: t, Columns: g.StorageDescriptor.Columns, Glue: g}, nil
 }
 
 // A Catalogue is the tables that are in force. Several goroutines may use it.

@@ -3,6 +3,7 @@ package catalogue
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -38,8 +39,8 @@ func TestCatalogue(t *testing.T) {
 		}
 	}
 	one, err := c.Find("lake", "readings")
-	if err != nil || one.Description != "of plants" || one.Columns[0] != (Column{"ID", "BIGINT", "c"}) ||
-		one.Updated.IsZero() {
+	if err != nil || one.Glue.Description != "of plants" ||
+		!reflect.DeepEqual(one.Columns[0], Column{Name: "ID", Type: "BIGINT", Comment: "c"}) || one.Updated.IsZero() {
 		t.Errorf("%+v, %v", one, err)
 	}
 	if all := c.List("lake"); len(all) != 2 || all[0].Name != "alarms" || len(c.List("")) != 3 {

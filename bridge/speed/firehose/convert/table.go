@@ -1,7 +1,6 @@
 package convert
 
 import (
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -67,30 +66,17 @@ const (
 // columnForm is what a column may be called.
 var columnForm = regexp.MustCompile(`^[^\x00-\x1f,:<>/]{1,255}$`)
 
-// ParseTable reads a table in the form of AWS Glue's CreateTable or GetTable: an
-// object with Name, DatabaseName and StorageDescriptor.Columns, by itself or as
-// Table or TableInput. What else Glue tells of a table is passed over.
+// ParseTable reads a table as ParseGlue does, and the types of its columns.
 func ParseTable(doc []byte) (*Table, error) {
-	type glue struct {
-		DatabaseName, Name, VersionId string
-		StorageDescriptor             struct{ Columns []struct{ Name, Type string } }
+	g, err := ParseGlue(doc)
+	if err != nil {
+		return nil, err
 	}
-	var in struct {
-		glue
-		Table, TableInput *glue
-	}
-	if err := json.Unmarshal(doc, &in); err != nil {
-		return nil, fmt.Errorf("table: no JSON: %w", err)
-	}
-	g := &in.glue
-	if in.Table != nil {
-		g = in.Table
-	} else if in.TableInput != nil {
-		g = in.TableInput
-		if g.DatabaseName == "" {
-			g.DatabaseName = in.DatabaseName
-		}
-	}
+	return g.Table()
+}
+
+// Table is the schema of a table.
+func (g *Glue) Table() (*Table, error) {
 	t := &Table{Database: g.DatabaseName, Name: g.Name, VersionID: g.VersionId}
 	if t.Name == "" || t.Database == "" {
 		return nil, fmt.Errorf("table %q: want a Name and a DatabaseName", t.Name)
