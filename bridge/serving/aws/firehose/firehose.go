@@ -9,8 +9,8 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"strings"
 	"slices"
+	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
