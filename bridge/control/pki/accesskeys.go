@@ -170,6 +170,44 @@ func parseAccessKeys(text []byte) (keys map[string]AccessKey, first string, err 
 	return keys, first, err
 }
 
+// KeepAccessKeys takes the profiles out of the file of access keys in the folder dir
+// whose keys keep refuses, and returns those keys.
+func KeepAccessKeys(dir string, keep func(id string, k AccessKey) bool) (gone []string, err error) {
+	p := &PKI{dir: dir}
+	text, err := p.readSecret(accessKeysFile)
+	if err != nil {
+		return nil, fmt.Errorf("access keys: %w", err)
+	}
+	keys, _, err := parseAccessKeys(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", accessKeysFile, err)
+	}
+	out := map[string]bool{} // profiles
+	for id, k := range keys {
+		if !keep(id, k) {
+			gone, out[k.Profile] = append(gone, id), true
+		}
+	}
+	if gone == nil {
+		return nil, nil
+	}
+	var left []byte
+	drop := false
+	for line := range bytes.Lines(text) {
+		s := strings.TrimSpace(string(line))
+		if strings.HasPrefix(s, "[") {
+			drop = out[strings.TrimSpace(strings.Trim(s, "[]"))]
+		}
+		if !drop {
+			left = append(left, line...)
+		}
+	}
+	if now, _, err := parseAccessKeys(left); err != nil || len(now) != len(keys)-len(gone) {
+		return nil, fmt.Errorf("%s: keys %v were revoked; take them out by hand", accessKeysFile, gone)
+	}
+	return gone, p.write(accessKeysFile, left, 0o600)
+}
+
 // AccessKeysFile is where the keys are, for AWS_SHARED_CREDENTIALS_FILE.
 func AccessKeysFile(dir string) string { return filepath.Join(dir, accessKeysFile) }
 

@@ -7,6 +7,7 @@ import (
 	"encoding/base32"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io/fs"
 	"strings"
 )
@@ -35,6 +36,21 @@ func (p *PKI) derive(parts ...string) []byte {
 	mac.Write([]byte(strings.Join(parts, "\x00"))) // no part has a zero byte
 	return mac.Sum(nil)
 }
+
+// TemporarySecretFile is, below the folder of a PKI, of which RevocationKey is made.
+const TemporarySecretFile = temporarySecretFile
+
+// RevocationKey is the key by which a bridge knows the lists of what it revoked. It
+// follows from the secret of temporary keys.
+func RevocationKey(secret []byte) ([]byte, error) {
+	if len(secret) < minTemporarySecret {
+		return nil, fmt.Errorf("pki: %s: %w: it is too short", temporarySecretFile, ErrDamaged)
+	}
+	return (&PKI{temporary: secret}).derive("revocations"), nil
+}
+
+// RevocationKey is that of this PKI.
+func (p *PKI) RevocationKey() []byte { return p.derive("revocations") }
 
 // temporaryPrefix is that of AWS's temporary access keys.
 const temporaryPrefix = "ASIA"

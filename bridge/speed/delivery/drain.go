@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/hold"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -67,9 +68,16 @@ func NewDrain(l *Line, log Log, stream string, key []byte, plans bool, w Work) *
 	return &Drain{Line: l, log: log, stream: stream, key: key, plans: plans, work: w}
 }
 
-// Run delivers until ctx ends. What is left stays in the log.
+// Run delivers until ctx ends. What is left stays in the log. A stream that is held after
+// a restore delivers nothing until it is released.
 func (d *Drain) Run(ctx context.Context) {
 	wait := d.retry.BackOff()
+	for err := d.unheld(ctx); err != nil; err = d.unheld(ctx) {
+		if ctx.Err() != nil || d.pause(ctx, wait.NextBackOff(), err) != nil {
+			return
+		}
+	}
+	wait.Reset()
 	for ctx.Err() == nil {
 		err := d.Once(ctx)
 		if err == nil {
@@ -85,6 +93,12 @@ func (d *Drain) Run(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// unheld waits until the stream is not held.
+func (d *Drain) unheld(ctx context.Context) error {
+	defer d.note(func(s *Status) { s.Held = false })
+	return hold.Wait(ctx, d.log, hold.NameOf(d.stream), func() { d.note(func(s *Status) { s.Held = true }) })
 }
 
 // Once waits for records and does one delivery of them.

@@ -48,6 +48,7 @@ type Status struct {
 	FailedAt  time.Time `json:"failed_at,omitzero"`   // when that was
 	Down      time.Time `json:"down_since,omitzero"`  // since when nothing gets in; zero: it does
 	NextTry   time.Time `json:"next_try,omitzero"`    // zero: not waiting
+	Held      bool      `json:"held,omitempty"`       // after a restore, until it is released
 }
 
 // NewLine returns a line. told, which may be nil, hears of each failure, and of nil
