@@ -103,10 +103,7 @@ func (s *Source) walk(l *listing, root, below string, isCut bool) error {
 			name += "/"
 		}
 		if t, _ := Treat(name); t == Left {
-			if e.IsDir() {
-				return fs.SkipDir
-			}
-			return nil
+			return s.leave(l, name, path, e)
 		}
 		info, err := e.Info()
 		if errors.Is(err, fs.ErrNotExist) && !isCut {
@@ -117,6 +114,20 @@ func (s *Source) walk(l *listing, root, below string, isCut bool) error {
 		}
 		return s.add(l, file{name: name, path: path, size: info.Size(), mode: info.Mode(), gone: !isCut}, info)
 	})
+}
+
+// leave passes over what is in no backup. Of a folder for what is half written the backup
+// has the folder: objects of which nothing is there, not even that, are lost.
+func (s *Source) leave(l *listing, name, path string, e fs.DirEntry) error {
+	if !e.IsDir() {
+		return nil
+	}
+	if info, err := e.Info(); err == nil && e.Name() == ".tmp" {
+		if a, err := attributesOf(name, path, info); err == nil {
+			l.attributes = append(l.attributes, a)
+		}
+	}
+	return fs.SkipDir
 }
 
 // add takes a file or folder into a listing.
