@@ -12,10 +12,12 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/datadir"
 )
 
 // Run is the program: args are those after its name. It returns the exit
-// status: 0, 1 for what failed, 2 for a command line that makes no sense.
+// status: 0, 1 for what failed, 2 for a command line that makes no sense, 3 for a data
+// directory of a bridge that was moved, which a start again would not help.
 func Run(ctx context.Context, version string, args []string, stdout, stderr io.Writer) int {
 	err := run(ctx, version, args, stdout, stderr)
 	if err == nil {
@@ -24,6 +26,9 @@ func Run(ctx context.Context, version string, args []string, stdout, stderr io.W
 	fmt.Fprintln(newScreen(stderr), "tidemill-bridge:", strings.ReplaceAll(err.Error(), "\n", "\n  "))
 	if errors.As(err, new(usageError)) {
 		return 2
+	}
+	if errors.Is(err, datadir.ErrMoved) {
+		return 3
 	}
 	return 1
 }

@@ -26,7 +26,8 @@ func (s *Server) Handler() http.Handler {
 		Functions:  s.adminFunctions(),
 		Secrets:    s.secrets,
 		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
-		Declarations: s.declared, Reload: s.Reload, Clock: notedClock{s.clock, s.note}, Audit: s.audit,
+		Declarations: s.declared, Reload: s.Reload, Drain: s.beginDrain,
+		Clock: notedClock{s.clock, s.note}, Audit: s.audit,
 		Metrics: s.metricsHandler(), Watch: &s.watchers, Log: s.log,
 	})
 }
@@ -55,6 +56,9 @@ func (s *Server) publicHandler() http.Handler {
 
 // ready returns why the bridge cannot take data, nil if it can.
 func (s *Server) ready() error {
+	if why := s.stopping.Load(); why != nil {
+		return errors.New(*why)
+	}
 	if !s.store.Ready() {
 		err := s.store.Err()
 		if err == nil {

@@ -41,8 +41,9 @@ import (
 
 // open is New with the options of the parts that touch the disk and the clock.
 func open(o Options, so pebble.Options, sh service.Options) (*Server, error) {
-	s := &Server{cfg: o.Config, log: o.Log, version: o.Version, started: time.Now()}
-	a := &assembly{Server: s, reread: o.Reread, streamOptions: so, shadowOptions: sh}
+	s := &Server{cfg: o.Config, log: o.Log, version: o.Version, started: time.Now(),
+		drain: make(chan datadir.Move, 1)}
+	a := &assembly{Server: s, reread: o.Reread, moving: o.Moving, streamOptions: so, shadowOptions: sh}
 	for _, make := range a.steps() {
 		if err := make(); err != nil {
 			return nil, errors.Join(datadir.HowOn(a.dir.Newer(err, a.version)), a.Close())
@@ -57,6 +58,7 @@ func open(o Options, so pebble.Options, sh service.Options) (*Server, error) {
 type assembly struct {
 	*Server
 	reread        func() (*config.Config, error)
+	moving        bool // the directory may have been drained
 	streamOptions pebble.Options
 	shadowOptions service.Options
 }
@@ -123,6 +125,11 @@ func (a *assembly) openDataDir() (err error) {
 		return err
 	}
 	a.closes(a.dir.Close)
+	if !a.moving {
+		if err := datadir.CheckMove(a.cfg.DataDir); err != nil {
+			return err
+		}
+	}
 	if err := a.dir.Check(); err != nil {
 		return err
 	}

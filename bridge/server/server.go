@@ -131,6 +131,9 @@ type Server struct {
 
 	registryEvents *events.Registry
 
+	drain    chan datadir.Move      // has one when a drain is to begin
+	stopping atomic.Pointer[string] // why the bridge is ready no more
+
 	listens bool          // Listen returned
 	mqtt    net.Listener  // set by Listen; nil: a broker takes the devices
 	https   *listen.HTTPS // nil: none
@@ -148,7 +151,9 @@ type Options struct {
 	// stays as it is.
 	Reread  func() (*config.Config, error)
 	Version string
-	Log     *slog.Logger
+	// Moving opens a directory that was drained, for its last backup.
+	Moving bool
+	Log    *slog.Logger
 }
 
 // New opens, and at the first start makes, everything in the data directory.
@@ -192,20 +197,36 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	s.log.Info("bridge is up", "version", s.version, "mqtt", address(s.mqtt), "broker", s.cfg.Broker.URL,
 		"https", s.httpsAddr(), "admin", address(s.admin), "data", s.cfg.DataDir)
+	var move *datadir.Move
 	select {
 	case <-ctx.Done():
+		s.stops("the bridge stops")
 	case <-failed:
+		s.stops("a part of the bridge failed")
+	case m := <-s.drain:
+		move = &m
+		s.stops("draining: the bridge is being moved")
 	}
-	s.log.Info("bridge stops")
 	for _, st := range slices.Backward(running) {
 		err = errors.Join(err, st.stop())
+	}
+	if move != nil && err == nil {
+		err = s.drained(move)
 	}
 	return err
 }
 
+// stops says why the bridge is ready no more.
+func (s *Server) stops(why string) {
+	s.stopping.Store(&why)
+	s.log.Info("bridge stops", "why", why)
+}
+
 // stages are in the order in which they start; the last stops first.
 func (s *Server) stages(socket net.Listener) [][]part {
-	log := []part{{"log", s.runLog}, {"clock", s.clock.Run}, {"notes", s.notes}}
+	// The admin listener says until the end that the bridge stops.
+	log := []part{{"log", s.runLog}, {"clock", s.clock.Run}, {"notes", s.notes},
+		s.serve("admin listener", s.admin, s.publicHandler(), listen.Within(time.Minute))}
 	devices := part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }}
 	var publishing []part
 	if s.broker != nil {
@@ -239,7 +260,6 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		{"server certificates", func(ctx context.Context) error { return s.pki.WatchServed(ctx, s.log) }},
 		s.serveHTTPS(),
 		s.serve("admin socket", socket, s.Handler(), adminServer()),
-		s.serve("admin listener", s.admin, s.publicHandler(), listen.Within(time.Minute)),
 	}
 	stages := append([][]part{log}, s.functionStages()...)
 	return append(stages,

@@ -62,6 +62,10 @@ func opening(ctx context.Context, grace time.Duration, open func() (*Server, err
 // one, is the error even where a port is taken too.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	cfg, log := o.Config, o.Log
+	// Before the lock, which the last backup of a move wants for itself.
+	if err := datadir.CheckMove(cfg.DataDir); err != nil {
+		return nil, err
+	}
 	if err := datadir.Free(cfg.DataDir); err != nil {
 		return nil, err
 	}

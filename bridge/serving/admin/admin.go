@@ -143,6 +143,7 @@ type Options struct {
 
 	Declarations Declarations
 	Reload       func() (holds int, err error) // applies all files
+	Drain        func(Drain) error             // begins it; the bridge ends after that
 	Clock        Clock
 
 	Status  func() Status

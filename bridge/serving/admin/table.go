@@ -60,6 +60,7 @@ func bridgeRows(o Options) []row {
 		{"POST /v1/backups", "CreateBackup", begun, copies.here, 0},
 		{"POST /v1/backups/elsewhere", "CreateBackupElsewhere", begun, copies.elsewhere, 0},
 		{"POST /v1/reload", "Reload", opaque, declared.apply, 0},
+		{"POST /v1/drain", "Drain", asked, drains(o.Drain), 0},
 		{"GET /v1/clock", "DescribeClock", nothing, state.get, 0},
 		{"POST /v1/clock/accept", "AcceptClock", asked, state.accept, 0},
 		{"GET /v1/refused", "ListRefusedDeclarations", nothing, declared.refused, 0},

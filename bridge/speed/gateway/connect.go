@@ -100,6 +100,12 @@ func (c *Client) connect(ctx context.Context) (err error) {
 	if err == nil {
 		err = c.authorize(ctx, &p, state)
 	}
+	if err == nil && c.srv.moved.Load() != nil {
+		err = refuse(codeMoved, errMoved)
+		if c.srv.movedTo() == "" {
+			err = refuse(packet.Unavailable, errMoved)
+		}
+	}
 	if err == nil {
 		err = c.admit(ctx, p.Clean)
 	}
@@ -193,6 +199,9 @@ func (c *Client) answer(err error) error {
 			ack.Code = returnCodes[r.code]
 		} else if c.version == packet.V311 && int(r.code) >= len(returnCodes) {
 			ack.Code = packet.Unavailable // it has no word for it
+		}
+		if c.version == packet.V5 {
+			ack.Properties = c.reference(r.code)
 		}
 		c.writeBy = time.Now().Add(5 * time.Second)
 		c.nc.SetWriteDeadline(c.writeBy)
@@ -554,7 +563,7 @@ func (c *Client) finish(all bool, code byte) {
 	}
 	if code != 0 {
 		mu.Lock()
-		c.appendPacket(&packet.Disconnect{Kind: packet.DISCONNECT, Reason: code})
+		c.appendPacket(&packet.Disconnect{Kind: packet.DISCONNECT, Reason: code, Properties: c.reference(code)})
 		mu.Unlock()
 	}
 	c.flush()

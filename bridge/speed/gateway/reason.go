@@ -32,6 +32,7 @@ const (
 	codeQuota          byte = 0x97
 	codeAdministrative byte = 0x98
 	codeQoS            byte = 0x9b
+	codeMoved          byte = 0x9d
 	codeConnectTime    byte = 0xa0
 	codeNoIdentifiers  byte = 0xa1
 )

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/admission"
@@ -22,7 +23,26 @@ type Server struct {
 	conns       map[*Client]bool   // every open connection
 	clients     map[string]*Client // the latest to claim each client id
 	disconnects uint64             // calls of Disconnect
+
+	moved atomic.Pointer[string] // set by Move
 }
+
+// Move has the server say to clients of version 5 that the bridge is at another address
+// now, host:port: to those that come, which it takes no more, and to those that are
+// there when Serve's context ends. Version 3.1.1 has no words for it: its clients are
+// refused as by a server that is unavailable.
+func (s *Server) Move(to string) { s.moved.Store(&to) }
+
+// movedTo is that address, "" for none.
+func (s *Server) movedTo() string {
+	if to := s.moved.Load(); to != nil {
+		return *to
+	}
+	return ""
+}
+
+// errMoved refuses clients of a bridge that is being moved.
+var errMoved = errors.New("the bridge is being moved")
 
 // Hooks are those who judge what clients ask for, take what they publish and hear
 // of them. Authorizer and Router there must be.

@@ -122,8 +122,18 @@ func (c *Client) goodbye(reason string) byte {
 		return 0
 	case reason == ReasonProtocol && c.code != 0:
 		return c.code
+	case reason == ReasonShutdown && c.srv.movedTo() != "":
+		return codeMoved
 	}
 	return goodbyes[reason]
+}
+
+// reference is the property by which code tells where the bridge is now.
+func (c *Client) reference(code byte) []byte {
+	if code != codeMoved || c.srv.movedTo() == "" {
+		return nil
+	}
+	return packet.AppendText(nil, packet.ServerReference, c.srv.movedTo())
 }
 
 // publishProperties appends those that a PUBLISH of o has for this client.

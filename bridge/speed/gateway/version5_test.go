@@ -248,6 +248,33 @@ func TestOffences5(t *testing.T) {
 	}
 }
 
+// A bridge that is moved tells clients of version 5 where to, those that come and those
+// that are there; others are refused.
+func TestMove(t *testing.T) {
+	for _, to := range []string{"new.example.org:8883", ""} {
+		f := start(t, Config{}, nil)
+		five, three := f.clean5(t, "five"), f.connect(t, "three")
+		f.Move(to)
+		came, old := f.five(t), f.dial(t)
+		came.send(&packet.Connect{Version: packet.V5, ClientID: "late", Clean: true})
+		code, goodbye, reference := byte(0x88), disconnect(0x8b), []byte(nil)
+		if to != "" {
+			code, goodbye, reference = 0x9d, disconnect(0x9d), text(packet.ServerReference, to)
+		}
+		goodbye.Properties = reference
+		came.want(&packet.Connack{Code: code, Properties: reference})
+		came.wantEnd()
+		old.send(&packet.Connect{Version: packet.V311, ClientID: "old", Clean: true})
+		old.want(&packet.Connack{Code: packet.Unavailable})
+		old.wantEnd()
+		go f.stop()
+		five.want(goodbye)
+		five.wantEnd()
+		three.wantEnd()
+		f.stop()
+	}
+}
+
 // Ends of the server's making are told.
 func TestGoodbyes(t *testing.T) {
 	f := start(t, Config{}, nil)
