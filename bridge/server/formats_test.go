@@ -30,7 +30,8 @@ func setFormats(t *testing.T, cfg *config.Config, registry string, log uint32, n
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := pebble.Open(filepath.Join(cfg.DataDir, "log"), &pebble.Options{FormatMajorVersion: pebble.FormatNewest})
+	store, err := pebble.Open(filepath.Join(cfg.DataDir, "log"),
+		&pebble.Options{FormatMajorVersion: pebble.FormatNewest})
 	if err == nil {
 		err = errors.Join(store.Set([]byte{4}, binary.BigEndian.AppendUint32(nil, log), pebble.Sync), store.Close())
 	}
