@@ -37,7 +37,9 @@ type indexFile struct {
 // indexMagic begins the file; the last byte is the number of its layout.
 const indexMagic = "TMVAULT\x01"
 
-const indexHead = len(indexMagic) + 16 + 32
+// indexHead is the length of what is before the records: the repository's ID, the key,
+// and a checksum, without which a flipped bit of the key would name every piece wrongly.
+const indexHead = len(indexMagic) + 16 + 32 + 4
 
 // Kinds of records.
 const (
@@ -56,7 +58,10 @@ var errIndex = errors.New("no index of this repository")
 // openIndex reads the index of a repository in folder, or begins one. why tells that
 // one could not be used.
 func openIndex(folder string, repository [16]byte) (x *index, why, err error) {
-	path := filepath.Join(folder, fmt.Sprintf("%x.index", repository))
+	return openIndexAt(filepath.Join(folder, fmt.Sprintf("%x.index", repository)), repository)
+}
+
+func openIndexAt(path string, repository [16]byte) (x *index, why, err error) {
 	x = &index{path: path, repository: repository}
 	data, err := os.ReadFile(path)
 	switch {
@@ -84,7 +89,8 @@ func openIndex(folder string, repository [16]byte) (x *index, why, err error) {
 func (x *index) parse(data []byte) (good int, err error) {
 	x.packs, x.pieces, x.files = map[Digest]int64{}, map[mac]place{}, map[string]indexFile{}
 	if len(data) < indexHead || string(data[:len(indexMagic)]) != indexMagic ||
-		!bytes.Equal(data[len(indexMagic):len(indexMagic)+16], x.repository[:]) {
+		!bytes.Equal(data[len(indexMagic):len(indexMagic)+16], x.repository[:]) ||
+		crc32.Checksum(data[:indexHead-4], castagnoli) != binary.LittleEndian.Uint32(data[indexHead-4:]) {
 		return 0, errIndex
 	}
 	copy(x.key[:], data[len(indexMagic)+16:])
@@ -227,6 +233,7 @@ func (x *index) save() error {
 		byPack[p.pack] = append(byPack[p.pack], packed{m, p.offset, p.stored, p.size})
 	}
 	data := append(append([]byte(indexMagic), x.repository[:]...), x.key[:]...)
+	data = binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
 	for sum, pieces := range byPack {
 		data = packRecord(data, Object{x.packs[sum], sum}, pieces)
 	}

@@ -3,6 +3,7 @@ package vault
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -92,7 +93,12 @@ func (m *manifest) write(w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	enc := json.NewEncoder(z)
+	return errors.Join(m.writeLines(z), z.Close())
+}
+
+// writeLines writes the manifest, not compressed.
+func (m *manifest) writeLines(w io.Writer) (err error) {
+	enc := json.NewEncoder(w)
 	enc.SetEscapeHTML(false)
 	put := func(l line) {
 		if err == nil {
@@ -110,10 +116,7 @@ func (m *manifest) write(w io.Writer) error {
 		}
 	}
 	put(line{End: &manifestEnds{len(m.files), len(m.pieces)}})
-	if err != nil {
-		return err
-	}
-	return z.Close()
+	return err
 }
 
 // readManifest reads what write wrote. All that is wrong with it is ErrDamaged, or
@@ -124,8 +127,13 @@ func readManifest(r io.Reader) (*manifest, error) {
 		return nil, err
 	}
 	defer z.Close()
+	return readLines(z)
+}
+
+// readLines reads what writeLines wrote.
+func readLines(r io.Reader) (*manifest, error) {
 	p := manifestParser{names: map[string]bool{}}
-	lines := bufio.NewScanner(z)
+	lines := bufio.NewScanner(r)
 	lines.Buffer(nil, maxLine)
 	for lines.Scan() {
 		if err := p.line(lines.Bytes()); err != nil {

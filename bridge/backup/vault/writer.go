@@ -2,6 +2,7 @@ package vault
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -27,6 +28,8 @@ type WriterOptions struct {
 	// Progress is called in the goroutine that writes, after each piece; nil: nobody is.
 	Progress func(Progress)
 	Log      *slog.Logger // nil: slog.Default
+
+	packSize uint32 // of tests; 0: packTarget
 }
 
 // A Progress is how far a Writer or Verify is.
@@ -261,7 +264,7 @@ func (w *Writer) store(ctx context.Context, m mac, piece []byte) error {
 		return err
 	}
 	w.fresh[m] = true
-	if w.packer.offset < packTarget {
+	if w.packer.offset < cmp.Or(w.o.packSize, packTarget) {
 		return nil
 	}
 	return w.send(ctx)
