@@ -45,6 +45,7 @@ type Options struct {
 	Registry        Registry
 	Issuer          temporaryKeys
 	Keys            *Keyring
+	Functions       *FunctionKeys // nil: functions have no keys
 	People          Users
 	Custom          *CustomAuthorizers
 	Provision       firstConnections

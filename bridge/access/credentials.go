@@ -180,6 +180,9 @@ func (a *Authorizer) isTemporary(id string) bool {
 }
 
 func (a *Authorizer) temporaryKey(id string) (k registry.TemporaryKey, err error) {
+	if k, ok := a.o.Functions.key(id); ok {
+		return k, nil
+	}
 	err = view(a.o.Registry, func(tx records) (err error) {
 		k, err = tx.TemporaryKey(id)
 		return err

@@ -169,14 +169,37 @@ func (s *keySession) read() *keyRights {
 	if j.all = granted.All; j.all {
 		return j
 	}
-	var docs []*authz.Document
-	err := view(s.a.o.Registry, func(tx records) error {
-		for _, name := range granted.Policies {
+	_, function := s.a.o.Functions.key(s.id)
+	parse := authz.Parse
+	if function { // for all services, so what people's policies may ask
+		parse = people.ParsePolicy
+	}
+	docs, err := s.documents(granted.Policies, parse)
+	switch {
+	case err == nil && function:
+		j.person = people.RightsOfPolicies(s.Owner(), docs)
+		j.policy = j.person.Data(s.known)
+	case err == nil:
+		j.policy = authz.Compile(docs, s.known)
+	case errors.Is(err, registry.ErrNotFound), errors.Is(err, authz.ErrMalformed):
+		s.a.o.Log.Warn("an access key is held to a policy that is not there, or not for it, so it may do nothing", "key", s.id, "err",
+			err)
+	default:
+		s.a.o.Log.Error("registry cannot be read, an access key is refused", "key", s.id, "err", err)
+	}
+	return j
+}
+
+// documents reads policies of the registry.
+func (s *keySession) documents(names []string, parse func([]byte) (*authz.Document, error)) (docs []*authz.Document,
+	err error) {
+	err = view(s.a.o.Registry, func(tx records) error {
+		for _, name := range names {
 			text, err := tx.PolicyDocument(name, 0)
 			if err != nil {
 				return err
 			}
-			d, err := authz.Parse(text)
+			d, err := parse(text)
 			if err != nil {
 				return err
 			}
@@ -184,16 +207,7 @@ func (s *keySession) read() *keyRights {
 		}
 		return nil
 	})
-	switch {
-	case err == nil:
-		j.policy = authz.Compile(docs, s.known)
-	case errors.Is(err, registry.ErrNotFound):
-		s.a.o.Log.Warn("an access key is held to a policy that is not there, so it may do nothing", "key", s.id, "err",
-			err)
-	default:
-		s.a.o.Log.Error("registry cannot be read, an access key is refused", "key", s.id, "err", err)
-	}
-	return j
+	return docs, err
 }
 
 func (s *keySession) mayConnect() bool {

@@ -59,11 +59,12 @@ type place struct {
 	task, runtime string
 	api           string // host:port of the Runtime API
 	proxy         string // host:port of the proxy to the outside; "": none
+	endpoint      string // host:port of the bridge's APIs; "": none
 }
 
 // environment is all that a process has in its environment. The bridge's own is no
 // part of it.
-func (m *Manager) environment(f *Function, p place, stream string) []string {
+func (m *Manager) environment(f *Function, p place, stream string, key Key) []string {
 	v := map[string]string{
 		"LANG":            "C.UTF-8",
 		"TZ":              ":UTC",
@@ -72,12 +73,19 @@ func (m *Manager) environment(f *Function, p place, stream string) []string {
 		"NODE_PATH":       "/opt/nodejs/node_modules:" + p.task,
 		"PYTHONPATH":      "/opt/python:" + p.runtime,
 	}
+	if p.endpoint != "" {
+		v["AWS_ENDPOINT_URL"] = "http://" + p.endpoint
+	}
 	maps.Copy(v, f.Environment)
 	if p.proxy != "" {
 		for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
 			v[name] = "http://" + p.proxy
 		}
-		v["NO_PROXY"], v["no_proxy"] = p.api, p.api
+		here := strings.TrimSuffix(p.api+","+p.endpoint, ",")
+		v["NO_PROXY"], v["no_proxy"] = here, here
+	}
+	if key.ID != "" {
+		v["AWS_ACCESS_KEY_ID"], v["AWS_SECRET_ACCESS_KEY"], v["AWS_SESSION_TOKEN"] = key.ID, key.Secret, key.Token
 	}
 	maps.Copy(v, m.o.Environment)
 	maps.Copy(v, map[string]string{

@@ -23,6 +23,10 @@ const (
 	// Runtime API, and the way to the outside.
 	apiAddress   = "127.0.0.1:9001"
 	proxyAddress = "127.0.0.1:9002"
+	// endpointAddress is where one that has a key finds the bridge's APIs.
+	endpointAddress = "127.0.0.1:9003"
+	// headerTimeout is how long a process may take with the head of a request.
+	headerTimeout = time.Minute
 	// freezeAfter is how long an idle process runs on: one that is called again at
 	// once is not stopped in between.
 	freezeAfter = 50 * time.Millisecond
@@ -37,10 +41,12 @@ type instance struct {
 	f       *Function
 	process *sandbox.Process
 	talk    *runtimeapi.Process
+	proxy   *proxy // to the outside
 	log     *callLog
 	began   time.Time
 	cold    time.Duration // that its start took; 0: told in a report before
 	first   bool          // it was not called yet
+	key     Key           // of the function's role; "": it has none
 
 	// Guarded by Manager.mu.
 	idle, settling bool
@@ -67,7 +73,11 @@ func (m *Manager) start(f *Function) (i *instance, err error) {
 		return nil, err
 	}
 	i = &instance{m: m, f: f, talk: runtimeapi.New(), log: newCallLog(m.o.Log, f.Name), began: time.Now(), first: true}
+	if m.o.Keys != nil {
+		i.key, _ = m.o.Keys.Give(f, keyLife+f.Timeout+initTimeout)
+	}
 	if err := i.launch(dir); err != nil {
+		i.endKey()
 		release()
 		return nil, err
 	}
@@ -82,6 +92,7 @@ func (m *Manager) start(f *Function) (i *instance, err error) {
 	}
 	m.calls.Go(func() {
 		<-i.process.Done()
+		i.endKey()
 		m.mu.Lock()
 		m.remove(i)
 		m.mu.Unlock()
@@ -90,51 +101,92 @@ func (m *Manager) start(f *Function) (i *instance, err error) {
 	return i, nil
 }
 
-// launch starts the process and serves the API to it until it ends.
+func (i *instance) endKey() {
+	if i.key.ID != "" {
+		i.m.o.Keys.End(i.key.ID)
+	}
+}
+
+// A service is what a process reaches at an address of its own.
+type service struct {
+	at  *string // of the place
+	own string  // in its own network
+	h   http.Handler
+}
+
+// services are the Runtime API, the way to the outside, and the bridge's APIs.
+func (i *instance) services(p *place) []service {
+	m, all := i.m, []service{{&p.api, apiAddress, i.talk.Handler()}}
+	if m.o.Outside != nil && m.box.Means().Isolated() {
+		i.proxy = &proxy{dial: m.o.Outside, log: i.log}
+		all = append(all, service{&p.proxy, proxyAddress, i.proxy})
+	}
+	if i.key.ID != "" {
+		all = append(all, service{&p.endpoint, endpointAddress, m.o.API})
+	}
+	return all
+}
+
+// launch starts the process and serves to it until it ends.
 func (i *instance) launch(dir string) error {
 	m, p := i.m, i.m.at(dir)
-	var apis net.Listener
 	spec := sandbox.Spec{Task: dir, Memory: int64(i.f.Memory) << 20}
-	if m.box.Means().Isolated() {
-		p.api, spec.Listen = apiAddress, []string{apiAddress}
-		if m.o.Outside != nil {
-			p.proxy, spec.Listen = proxyAddress, append(spec.Listen, proxyAddress)
+	isolated := m.box.Means().Isolated()
+	var open []net.Listener
+	all := i.services(&p)
+	for _, s := range all {
+		if isolated {
+			*s.at, spec.Listen = s.own, append(spec.Listen, s.own)
+			continue
 		}
-		spec.Mounts = map[string]string{m.o.Runtime: runtimeDir}
-	} else {
 		l, err := net.Listen("tcp4", "127.0.0.1:0")
 		if err != nil {
+			closeAll(open)
 			return err
 		}
-		apis, p.api = l, l.Addr().String()
+		*s.at, open = l.Addr().String(), append(open, l)
+	}
+	if isolated {
+		spec.Mounts = map[string]string{m.o.Runtime: runtimeDir}
 	}
 	var err error
 	if spec.Argv, spec.Binds, err = m.program(i.f, p); err == nil {
 		stream := time.Now().UTC().Format("2006/01/02/") + "[" + i.f.Version + "]" +
 			strings.ReplaceAll(uuid.NewString(), "-", "")
-		spec.Env = m.environment(i.f, p, stream)
+		spec.Env = m.environment(i.f, p, stream, i.key)
 		i.process, err = m.box.Start(spec, i.log)
 	}
 	if err != nil {
-		if apis != nil {
-			_ = apis.Close()
-		}
+		closeAll(open)
 		return err
 	}
-	if apis != nil {
-		i.serve(&ownPeers{apis, i.process}, i.talk.Handler())
-		return nil
+	if i.proxy != nil {
+		i.proxy.done = i.process.Done()
 	}
-	i.serve(i.process.Listeners[0], i.talk.Handler())
-	if len(i.process.Listeners) > 1 {
-		i.serve(i.process.Listeners[1], &proxy{dial: m.o.Outside, log: i.log, done: i.process.Done()})
+	for n, s := range all {
+		if isolated {
+			i.serve(i.process.Listeners[n], s.h)
+		} else {
+			i.serve(&ownPeers{open[n], i.process}, s.h)
+		}
 	}
 	return nil
 }
 
+func closeAll(all []net.Listener) {
+	for _, l := range all {
+		_ = l.Close() // nobody came by it
+	}
+}
+
 // serve serves h on l until the process ends.
 func (i *instance) serve(l net.Listener, h http.Handler) {
-	s := &http.Server{Handler: h, MaxHeaderBytes: runtimeapi.MaxHeader, ErrorLog: nil}
+	// SDKs for JavaScript speak HTTP/2 with Kinesis, by prior knowledge where there is no TLS.
+	both := new(http.Protocols)
+	both.SetHTTP1(true)
+	both.SetUnencryptedHTTP2(true)
+	s := &http.Server{Handler: h, Protocols: both, MaxHeaderBytes: runtimeapi.MaxHeader, ErrorLog: nil,
+		ReadHeaderTimeout: headerTimeout}
 	i.m.calls.Go(func() { _ = s.Serve(l) }) // ends by Close
 	i.m.calls.Go(func() {
 		<-i.process.Done()

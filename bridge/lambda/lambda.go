@@ -102,6 +102,23 @@ type Functions interface {
 	Reserved() int
 }
 
+// A Key is an access key of the bridge's own APIs.
+type Key struct {
+	ID, Secret, Token string
+	Expires           time.Time
+}
+
+// Keys gives processes access keys of their function's role.
+type Keys interface {
+	// Granted says whether a function's role has any right, without which its processes
+	// have no key.
+	Granted(f *Function) bool
+	// Give makes a key for a process, for so long; ok is false if there is none for it.
+	Give(f *Function, life time.Duration) (k Key, ok bool)
+	// End ends the key of a process that is gone.
+	End(id string)
+}
+
 // A Call is what a function is called with.
 type Call struct {
 	Function, Qualifier string

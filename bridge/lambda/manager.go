@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -34,7 +35,11 @@ type Options struct {
 	Log func(function string) io.Writer
 	// Outside is what functions may reach of the network; nil: nothing.
 	Outside Dialer
-	Slog    *slog.Logger
+	// Keys are those of functions' roles, and API answers what processes that have one
+	// ask of the bridge at AWS_ENDPOINT_URL; nil: no function has one.
+	Keys Keys
+	API  http.Handler
+	Slog *slog.Logger
 }
 
 // A Manager calls functions and has their processes. Its methods may be called from

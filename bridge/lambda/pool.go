@@ -29,7 +29,7 @@ func (m *Manager) take(f *Function) (*instance, error) {
 		for _, i := range p.instances {
 			switch {
 			case !i.idle:
-			case i.f.Version == f.Version && i.f.Revision != f.Revision:
+			case i.f.Version == f.Version && (i.f.Revision != f.Revision || m.keyEnds(i)):
 				old = append(old, i)
 			case i.f.Version == f.Version && (best == nil || i.used > best.used):
 				best = i
@@ -63,6 +63,20 @@ func (m *Manager) take(f *Function) (*instance, error) {
 			waited = true
 		}
 	}
+}
+
+// keyLife is how long the key of a process holds beside one call of its function.
+const keyLife = time.Hour
+
+// keyEnds says whether a process's key does not hold for another call, or it should have
+// one and has not, or the other way round: a process that is started has it then, since
+// SDKs read keys from the environment once.
+func (m *Manager) keyEnds(i *instance) bool {
+	if m.o.Keys == nil {
+		return false
+	}
+	has := i.key.ID != ""
+	return has != m.o.Keys.Granted(i.f) || has && time.Until(i.key.Expires) < i.f.Timeout+initTimeout
 }
 
 // evict takes the process out that was idle the longest; mu is held.

@@ -22,8 +22,13 @@ func (a *assembly) openAccess() (err error) {
 		return err
 	}
 	a.closes(func() error { a.custom.Close(); return nil })
+	var functions *access.FunctionKeys
+	if a.functions != nil {
+		functions = a.functions.keys
+	}
 	a.authorizer = access.New(access.Options{
-		Account: a.cfg.Account, Region: a.cfg.Region, Permissive: a.cfg.HTTPS.Permissive,
+		Functions: functions,
+		Account:   a.cfg.Account, Region: a.cfg.Region, Permissive: a.cfg.HTTPS.Permissive,
 		Registry: a.registry, Issuer: a.pki, Keys: a.keys, People: a.people, Custom: a.custom, Provision: a.provision,
 		Refusals: a.refusals, SignIns: a.auditRefusals, SameOrigin: listen.SameOrigin, Log: a.log,
 		Authenticated: func(r *http.Request, owner string) {

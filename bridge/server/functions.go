@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/access"
 	"github.com/tidemill/tidemill/bridge/control/webhook"
 	"github.com/tidemill/tidemill/bridge/lambda"
 	"github.com/tidemill/tidemill/bridge/lambda/async"
@@ -28,6 +29,7 @@ type functionParts struct {
 	queue   *async.Queue
 	logs    *lambda.Logs
 	box     *sandbox.Sandbox
+	keys    *access.FunctionKeys
 }
 
 // openFunctions makes the parts that run functions, if the configuration wants them,
@@ -74,6 +76,8 @@ func (a *assembly) openFunctions() (err error) {
 	if c.Network {
 		o.Outside = a.egress
 	}
+	f.keys = access.NewFunctionKeys(a.keys, a.pki, roleOf(f.store))
+	o.Keys, o.API = functionKeys{f.keys}, a.functionAPI()
 	f.manager = lambda.New(o)
 	f.queue = async.New(async.Options{Log: &eventLog{store: a.store}, Caller: f.manager, Settings: f.settings,
 		Send: func(ctx context.Context, arn, id string, depth int, record []byte) error {
@@ -123,7 +127,7 @@ func (a *assembly) functionService() *awslambda.Options {
 		return nil
 	}
 	return &awslambda.Options{Store: f.store, Functions: f.manager, Queue: f.queue,
-		Concurrency: a.cfg.Lambda.MaxConcurrency, Right: a.destinations().Right,
+		Concurrency: a.cfg.Lambda.MaxConcurrency, Right: a.destinations().Right, Granted: f.keys.Granted,
 		Object: func(ctx context.Context, bucket, key string, most int) ([]byte, error) {
 			data, _, err := a.objects.Get(ctx, bucket, key, most)
 			return data, err

@@ -127,6 +127,11 @@ func rightsOfUser(u registry.User) (*Rights, error) {
 	return r, err
 }
 
+// RightsOfPolicies are those of somebody with that name who is no user, such as a function.
+func RightsOfPolicies(name string, docs []*authz.Document) *Rights {
+	return &Rights{user: name, docs: docs}
+}
+
 // User is whose they are, "" for who is none.
 func (r *Rights) User() string { return r.user }
 

@@ -54,14 +54,26 @@ type settings struct {
 	RevisionId                          string
 }
 
-// configuration is what a request has set, unless it asks for what is refused.
-func (in *settings) configuration(r *wire.Request) (store.Configuration, error) {
+// configured is what a request has set, unless it asks for what is refused, or for a role
+// that who asks may not give.
+func (s *service) configured(r *wire.Request, in *settings) (store.Configuration, error) {
 	c := store.Configuration{Description: in.Description, Runtime: in.Runtime, Handler: in.Handler, Role: in.Role,
 		Timeout: in.Timeout, Memory: in.MemorySize}
 	if in.Environment != nil {
 		c.Environment = &in.Environment.Variables
 	}
-	return c, refused(r.Body)
+	if err := refused(r.Body); err != nil {
+		return c, err
+	}
+	return c, s.passRole(r, ptr(in.Role))
+}
+
+// passRole returns an error if who asks may not give a function a role that has rights.
+func (s *service) passRole(r *wire.Request, role string) error {
+	if s.Granted == nil || !s.Granted(role) {
+		return nil
+	}
+	return r.Authorize("iam:PassRole", role)
 }
 
 func (s *service) create(r *wire.Request) (any, error) {
@@ -89,7 +101,7 @@ func (s *service) create(r *wire.Request) (any, error) {
 	case in.PackageType != "" && in.PackageType != "Zip":
 		return nil, invalid("package type %.20q, want Zip", in.PackageType)
 	}
-	c, err := in.configuration(r)
+	c, err := s.configured(r, &in.settings)
 	if err != nil {
 		return nil, err
 	}
@@ -199,7 +211,7 @@ func (s *service) updateConfiguration(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	c, err := in.configuration(r)
+	c, err := s.configured(r, &in)
 	if err != nil {
 		return nil, err
 	}

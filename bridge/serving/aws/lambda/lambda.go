@@ -52,6 +52,9 @@ type Options struct {
 	// Right says what a destination of queued calls needs, and its error why there is none:
 	// functions.Destinations has it.
 	Right func(arn string, success bool) (action, resource string, err error)
+	// Granted says whether a role gives a function's processes any right of the bridge's
+	// APIs: who gives it to a function needs iam:PassRole for it. nil: none does.
+	Granted func(role string) bool
 	// Concurrency is that of all functions together.
 	Concurrency int
 }

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +164,44 @@ func TestInvoke(t *testing.T) {
 	}
 	if got := strings.Join(s.queued, ";"); got != `f {"a":2}` {
 		t.Errorf("queued %s", got)
+	}
+}
+
+// noPassing lets do all but give roles.
+type noPassing struct{ wiretest.Anything }
+
+func (noPassing) Authorize(q wire.Question) error {
+	if q.Action == "iam:PassRole" {
+		return fmt.Errorf("%w: %s", wire.ErrDenied, q.Resource)
+	}
+	return nil
+}
+
+// Who may not pass a role that has rights can give it to no function; others can.
+func TestPassRole(t *testing.T) {
+	s, _ := newStand(t)
+	for name, c := range map[string]struct {
+		may     wire.Authorizer
+		granted string
+		status  int
+	}{"may not": {noPassing{}, "r", 403}, "a role without rights": {noPassing{}, "other", 201},
+		"may": {wiretest.Anything{}, "r", 201}} {
+		o := wiretest.Options(Service(Options{Store: s.store, Functions: s, Queue: s, Concurrency: 10, Right: right,
+			Granted: func(role string) bool { return strings.HasSuffix(role, "/"+c.granted) }}))
+		o.Authorizer = c.may
+		h := wire.New(o)
+		function := "f" + strconv.Itoa(len(name))
+		if a := ask(h, "POST", functions, newFunction(function)); a.Status != c.status {
+			t.Errorf("%s: created with %d %s", name, a.Status, a.Body)
+		}
+		if c.status == 403 {
+			ask(wire.New(wiretest.Options(Service(Options{Store: s.store, Functions: s, Queue: s, Right: right}))), "POST",
+				functions, newFunction(function))
+		}
+		a := ask(h, "PUT", functions+"/"+function+"/configuration", `{"Role":"arn:aws:iam::000000000000:role/r"}`)
+		if want := map[int]int{201: 200, 403: 403}[c.status]; a.Status != want {
+			t.Errorf("%s: changed with %d %s, want %d", name, a.Status, a.Body, want)
+		}
 	}
 }
 
