@@ -81,7 +81,7 @@ var commands = []command{
 	userCreate, userList, userShow, userChange, userPasswd, userRevoke,
 	accessKeyCreate, accessKeyList, accessKeyRotate, accessKeyDeactivate, accessKeyActivate, accessKeyRevoke,
 	backupList, backupVerify, backupPrune, backupKeygen, backupCommand,
-	auditCommand, clockShow, clockAccept, checkCommand, salvageCommand, reloadCommand,
+	auditCommand, clockShow, clockAccept, diskCommand, checkCommand, salvageCommand, reloadCommand,
 	awsEnv,
 	versionCommand,
 }

@@ -48,8 +48,8 @@ func TestFullDisk(t *testing.T) {
 	admin := l.Addr().String()
 	l.Close()
 	conf := filepath.Join(t.TempDir(), "bridge.toml")
-	text := fmt.Sprintf("data_dir = %q\nmin_free = \"200 MiB\"\n[mqtt]\nlisten = \"127.0.0.1:0\"\n[https]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = %q\n",
-		data, admin)
+	text := fmt.Sprintf("data_dir = %q\nmin_free = \"200 MiB\"\n[disk]\nreserve = \"16 MiB\"\n"+
+		"[mqtt]\nlisten = \"127.0.0.1:0\"\n[https]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = %q\n", data, admin)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

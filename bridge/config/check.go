@@ -47,6 +47,14 @@ func (b *bound) holds() bool {
 func (c *Config) bounds() []bound {
 	m, h := &c.MQTT, &c.HTTPS
 	return []bound{
+		{"min_free", c.MinFree, 0, noMost, false, "0 for not checked, or more"},
+		{"disk.budget", c.Disk.Budget, 512 << 20, noMost, true, "0 for the whole file system, or at least 512 MiB"},
+		{"disk.reserve", c.Disk.Reserve, 8 << 20, noMost, true, "0 for none, or at least 8 MiB"},
+		{"disk.log", c.Disk.Log, 256 << 20, noMost, true, "0 for a share of disk.budget, or at least 256 MiB"},
+		{"disk.outboxes", c.Disk.Outboxes, 1 << 20, noMost, true, "0 for a share of disk.log, or at least 1 MiB"},
+		{"disk.objects", c.Disk.Objects, 1 << 20, noMost, true, "0 for a share of disk.budget, or at least 1 MiB"},
+		{"disk.functions", c.Disk.Functions, 1 << 20, noMost, true, "0 for a share of disk.budget, or at least 1 MiB"},
+		{"disk.backup", c.Disk.Backup, 1 << 20, noMost, true, "0 for a share of disk.budget, or at least 1 MiB"},
 		{"https.max_connections", h.MaxConnections, 1, 65536, false, "1 to 65536"},
 		{"https.max_per_address", h.MaxPerAddress, 0, noMost, false, noLimit},
 		{"https.max_unauthenticated", h.MaxUnauthenticated, 4, 65536, false, "4 to 65536"},

@@ -9,7 +9,7 @@ import (
 // Every number that a section has is in the table of bounds, but for those that
 // are checked with their section or may be anything.
 func TestEveryNumberHasBounds(t *testing.T) {
-	elsewhere := []string{"min_free", "broker.connections", "broker.max_inflight", "broker.keep_alive"}
+	elsewhere := []string{"broker.connections", "broker.max_inflight", "broker.keep_alive"}
 	c := Default()
 	bounds := c.bounds()
 	n := 0

@@ -30,8 +30,9 @@ type Config struct {
 	DataDir string `toml:"data_dir"`
 	Account string `toml:"account"`
 	Region  string `toml:"region"`
-	MinFree Size   `toml:"min_free"` // of the disk of data_dir, at the start
+	MinFree Size   `toml:"min_free"` // of the disk of data_dir, at the start; of Disk by default
 
+	Disk    Disk    `toml:"disk"`
 	MQTT    MQTT    `toml:"mqtt"`
 	Broker  Broker  `toml:"broker"`
 	HTTPS   HTTPS   `toml:"https"`
@@ -109,8 +110,15 @@ const unset = "\x00"
 // Default returns the configuration without a file; Load puts the data
 // directory where dataDir says.
 func Default() *Config {
+	c := defaults()
+	c.shareDisk()
+	return c
+}
+
+// defaults are those of all keys, before Disk is shared among parts.
+func defaults() *Config {
 	return &Config{
-		Account: "000000000000", Region: "eu-local-1", MinFree: 220 << 20,
+		Account: "000000000000", Region: "eu-local-1", MinFree: ofDisk, Disk: Disk{Reserve: 512 << 20},
 		MQTT: MQTT{Listen: devicePort, ConnectTimeout: Duration(30 * time.Second), MaxPayload: 128 << 10,
 			MaxInflight: 100, MaxUnauthenticated: 4096,
 			MaxQueue: 4 << 20, Profile: "mqtt", Events: true, MaxSessionExpiry: Duration(7 * 24 * time.Hour),
@@ -123,20 +131,20 @@ func Default() *Config {
 		HTTPS: HTTPS{Listen: ":8443", Plaintext: "off", MaxConnections: 1024, MaxPerAddress: 512,
 			MaxUnauthenticated: 512, UnauthenticatedIdle: Duration(10 * time.Second), MaxMemory: 256 << 20},
 		Admin: Admin{Listen: "127.0.0.1:8081"},
-		Ingest: Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: 4 << 30, Store: []string{"#"},
+		Ingest: Ingest{Shards: 4, Retention: Duration(24 * time.Hour), MaxBytes: ofDisk, Store: []string{"#"},
 			Gather: Duration(2 * time.Millisecond)},
-		Rules:   Rules{MaxBacklog: 4 << 30, GiveUp: Duration(24 * time.Hour)},
-		Channel: Channel{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 4 << 30, Max: 64},
+		Rules:   Rules{MaxBacklog: ofDisk, GiveUp: Duration(24 * time.Hour)},
+		Channel: Channel{Retention: Duration(90 * 24 * time.Hour), MaxBytes: ofDisk, Max: 64},
 		Shadow:  Shadow{MaxNamed: 100, MaxBytes: 1 << 20},
 		BridgeD: BridgeD{Watch: true},
-		Objects: Objects{Public: []string{}, MinFree: 256 << 20, MaxBucket: 1 << 40, MaxUploads: 1000,
+		Objects: Objects{Public: []string{}, MinFree: ofDisk, MaxBucket: ofDisk, MaxUploads: 1000,
 			MaxUploadBytes: 64 << 30, MaxUploadAge: Duration(7 * 24 * time.Hour)},
 		Clock: Clock{MaxStep: Duration(5 * time.Minute), MaxGap: Duration(24 * time.Hour),
 			AcceptAfter: Duration(24 * time.Hour)},
-		Audit:  Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: 1 << 30},
+		Audit:  Audit{Retention: Duration(90 * 24 * time.Hour), MaxBytes: ofDisk},
 		Backup: Backup{Recipients: []string{}, Keep: 30},
 		Lambda: Lambda{Directories: []string{}, MaxConcurrency: 20, MaxMemory: 3008 << 20,
-			MaxTimeout: Duration(15 * time.Minute), MaxFunctions: 1000, MaxCode: 2 << 30,
+			MaxTimeout: Duration(15 * time.Minute), MaxFunctions: 1000, MaxCode: ofDisk,
 			Idle: Duration(10 * time.Minute)},
 		Alertmanager: Alertmanager{MaxAlarms: 1000},
 		Metric:       Metric{Max: 1000, Keep: Duration(time.Hour)},
@@ -167,7 +175,7 @@ var settings = []setting{
 // the environment as env answers it, then overrides by key. All errors are
 // returned together, each beginning with its key.
 func Load(path string, env func(string) string, overrides map[string]string) (*Config, error) {
-	c := Default()
+	c := defaults()
 	c.DataDir, c.MQTT.Listen = unset, unset
 	errs, err := c.readFile(path)
 	if err != nil {
@@ -224,6 +232,7 @@ func (c *Config) readFile(path string) (errs []error, err error) {
 
 // place fills in the paths and the port that depend on others, where they are not set.
 func (c *Config) place(env func(string) string) {
+	c.shareDisk()
 	if c.DataDir == unset {
 		c.DataDir = dataDir(env, os.Geteuid())
 	}

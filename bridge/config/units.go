@@ -22,7 +22,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 
 func (d Duration) String() string { return time.Duration(d).String() }
 
-// A Size is in bytes, written as a number or as text with a unit: "64 MiB".
+// A Size is in bytes, written as a number or as text with a unit: "64 MiB"; or as
+// "disk" where its default is what [disk] gives.
 type Size int64
 
 // units are powers of two, as their names say.
@@ -38,6 +39,10 @@ func (s *Size) UnmarshalTOML(v any) error {
 		return nil
 	}
 	if text, ok := v.(string); ok {
+		if text == "disk" {
+			*s = ofDisk
+			return nil
+		}
 		for _, u := range units {
 			digits, found := strings.CutSuffix(text, u.name)
 			if !found {

@@ -74,7 +74,7 @@ func (a *assembly) newSenders() (*send.Set, error) {
 // openTopics makes the topics of sns actions that are the bridge's own, and the outboxes
 // of their subscribers.
 func (a *assembly) openTopics() (*send.Topics, error) {
-	c := catalog{a.store, a.firehose, a.cfg, a.queues}
+	c := catalog{a.store, a.firehose, a.cfg, a.queues, a.disk}
 	topics := &send.Topics{Of: map[string][]send.Subscriber{}, Queue: c.Queue, Room: c.Room}
 	for i, t := range a.cfg.Topics {
 		for n, from := range t.All() {

@@ -27,7 +27,7 @@ func (s *Server) Handler() http.Handler {
 		Secrets:    s.secrets,
 		TopicRules: s.topicRules, Engine: s.rules, Compiler: s.compiler,
 		Declarations: s.declared, Reload: s.Reload, Drain: s.beginDrain,
-		Clock: notedClock{s.clock, s.note}, Audit: s.audit,
+		Clock: notedClock{s.clock, s.note}, Disk: s.disk, Audit: s.audit,
 		Metrics: s.metricsHandler(), Watch: &s.watchers, Log: s.log,
 	})
 }
@@ -65,6 +65,9 @@ func (s *Server) ready() error {
 			err = errors.New("it does not run")
 		}
 		return fmt.Errorf("the log takes no data: %w", err)
+	}
+	if err := s.disk.Refuses(); err != nil {
+		return fmt.Errorf("new data is refused: %w", err)
 	}
 	if missing := s.declared.Missing(); len(missing) > 0 {
 		return errors.New("declarations are wrong, and there are none of before; mend or remove: " +

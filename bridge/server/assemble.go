@@ -69,6 +69,7 @@ func (a *assembly) steps() []func() error {
 		a.makeNotices,
 		a.makeEgress,
 		a.openDataDir,
+		a.makeDisk,
 		a.openSeal,
 		a.makeClock,
 		a.openKeys,
@@ -186,7 +187,7 @@ func (a *assembly) openLog() (err error) {
 	if err := datadir.Private(a.at("log")); err != nil {
 		return err
 	}
-	a.streamOptions.Expiry = a.clock.Expiry
+	a.streamOptions.Expiry, a.streamOptions.Took = a.clock.Expiry, a.disk.Took
 	if a.store, err = pebble.Open(a.at("log"), a.streamOptions); err != nil {
 		return err
 	}
@@ -196,14 +197,20 @@ func (a *assembly) openLog() (err error) {
 
 func (a *assembly) openObjects() (err error) {
 	c := a.cfg.Objects
+	var room func() error
+	if sameDisk(a.cfg.DataDir, c.Dir) {
+		room = a.disk.Data
+	}
 	for _, name := range c.Public {
 		if err := sink.CheckBucket(name); err != nil {
 			return fmt.Errorf("objects.public: %w", err)
 		}
 	}
 	a.objects, err = objects.Open(c.Dir, objects.Options{
-		MinFree: int64(c.MinFree), MaxBucket: int64(c.MaxBucket), MaxUploads: c.MaxUploads,
-		MaxUploadBytes: int64(c.MaxUploadBytes), MaxUploadAge: time.Duration(c.MaxUploadAge), Log: a.log,
+		MinFree: int64(c.MinFree), MaxBucket: int64(c.MaxBucket), MaxBytes: int64(a.cfg.Disk.Objects),
+		MaxUploads:     c.MaxUploads,
+		MaxUploadBytes: int64(c.MaxUploadBytes), MaxUploadAge: time.Duration(c.MaxUploadAge), Room: room,
+		Log: a.log,
 	})
 	if err == nil {
 		a.closes(a.objects.Close)
@@ -233,7 +240,7 @@ func (a *assembly) makeRules() error {
 	a.outboxes = action.NewOutboxes(a.store)
 	a.secrets = secrets.Open(secrets.Options{Dir: a.cfg.Secrets.Dir, Account: a.cfg.Account, Region: a.cfg.Region})
 	a.rules = rules.New(a.store, rules.Options{Account: a.cfg.Account, Outbox: a.outboxes.Ensure,
-		Redact: a.secrets.Redact, Log: a.log})
+		Redact: a.secrets.Redact, Room: a.disk.Growth, Log: a.log})
 	return nil
 }
 
@@ -292,7 +299,7 @@ func (a *assembly) makePublisher() error {
 	if a.broker != nil {
 		b = a.broker
 	}
-	a.publisher = route.NewPublisher(a.ingest, a.subscribers, b, &a.watchers)
+	a.publisher = route.NewPublisher(a.ingest, a.subscribers, b, &a.watchers, a.disk.Growth)
 	return nil
 }
 
@@ -306,10 +313,11 @@ func (a *assembly) makeMessagePath() error {
 	a.lifecycle = events.NewLifecycle(a.publisher.Publish, a.log)
 	a.registryEvents = events.NewRegistry(a.registry, a.cfg.Account, a.cfg.Region, a.publisher.PublishThen, a.log)
 	a.router = route.New(route.Options{Publisher: a.publisher, Shadows: a.shadow, Private: a.provision, Log: a.store,
-		OtherShadows: a.broker != nil && !a.cfg.Broker.Shadows})
+		Room: a.disk.Data, OtherShadows: a.broker != nil && !a.cfg.Broker.Shadows})
 	a.gateway = gateway.New(a.subscribers, gateway.Hooks{
 		Authorizer: a.authorizer, Router: a.router, Adopts: a.authorizer.Adopts, Events: a.clientEvent,
 		Wait: func(x gateway.Session) time.Duration { return a.ingest.Wait(x.Thing()) }, Denied: a.refusals.Denied,
+		Room: a.disk.Data,
 	})
 	a.revoker = access.NewRevoker(a.gateway, a.log)
 	var err error
@@ -345,6 +353,7 @@ func (a *assembly) makeAPIs() error {
 		Account: a.cfg.Account, Region: a.cfg.Region, Slot: listen.SlotOf, Log: a.log,
 		Secret: a.authorizer.Secret, Key: keysOf(a.authorizer), Unsigned: unsignedOf(a.authorizer),
 		Permissive: a.cfg.HTTPS.Permissive,
+		Room:       a.disk.Data,
 		MaxMemory:  int64(a.cfg.HTTPS.MaxMemory), MaxPayload: int(a.cfg.MQTT.MaxPayload),
 		Rules: a.topicRules, Kinesis: a.kinesis, Queues: a.queues, Data: a.dataPlane(),
 		Firehose: a.deliveries, Tables: a.tables,

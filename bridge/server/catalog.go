@@ -4,9 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/disk"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/action/send"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
@@ -32,6 +34,7 @@ type catalog struct {
 	firehose *firehose.Service
 	config   *config.Config
 	queues   *queue.Service
+	disk     *disk.Meter
 }
 
 // Shard implements action.Catalog.
@@ -58,6 +61,9 @@ func (c catalog) Room(stream string) error {
 	size, err := c.store.Size(stream)
 	if most := int64(c.config.Rules.MaxBacklog); err == nil && size.Bytes > most {
 		err = fmt.Errorf("%s is full: %d bytes wait, rules.max_backlog is %d", stream, size.Bytes, most)
+	}
+	if err == nil && strings.HasPrefix(stream, streamParts[1].prefix) {
+		err = c.disk.Full(partOutboxes)
 	}
 	return err
 }

@@ -23,7 +23,7 @@ func (a *assembly) openDeclared() (err error) {
 	if err != nil {
 		return err
 	}
-	a.compiler = &rules.Compiler{Catalog: catalog{a.store, a.firehose, a.cfg, a.queues}, Services: services}
+	a.compiler = &rules.Compiler{Catalog: catalog{a.store, a.firehose, a.cfg, a.queues, a.disk}, Services: services}
 	a.topicRules = declare.NewRules(declare.RulesOptions{Dir: a.cfg.RulesDir(), Compiler: a.compiler,
 		Registry: a.registry, Engine: a.rules, Log: a.log})
 	a.connectors = declare.NewConnectors(connector.Env{Store: a.store, API: a.kinesis.In(""), Emit: a.newEmitter,

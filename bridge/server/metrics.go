@@ -32,6 +32,7 @@ const latencyHelp = "Time from a message's arrival until what a rule made of it 
 func (m metrics) Collect(out chan<- prometheus.Metric) {
 	x := series(out)
 	x.clock(m.s)
+	x.disk(m.s)
 	x.gateway(m.s)
 	x.log(m.s)
 	x.rules(m.s)
@@ -189,6 +190,8 @@ func (x series) gatewayRefusals(g *gateway.Stats) {
 		float64(g.DroppedRetained))
 	x.counter("gateway_refused_retained", "Retained messages that were refused, as there was no room.",
 		float64(g.RefusedRetained))
+	x.counter("mqtt_refused_no_room", "Publishes refused since the disk has too little room.",
+		float64(g.RefusedNoRoom))
 	x.counter("gateway_refused_sessions", "Connections refused since their principal has too many sessions.",
 		float64(g.RefusedSessions))
 	x.counter("gateway_throttled", "Times that a client was not read because of its publish rate.",

@@ -26,6 +26,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/secrets"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/declare"
+	"github.com/tidemill/tidemill/bridge/disk"
 	"github.com/tidemill/tidemill/bridge/egress"
 	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/seal"
@@ -84,6 +85,7 @@ type Server struct {
 	store   *pebble.Store
 	objects *objects.Store
 	dir     *datadir.Dir
+	disk    *disk.Meter
 	clock   *clock.Clock
 	shadows *boltstore.Store
 	fleet   *index.Index
@@ -225,7 +227,7 @@ func (s *Server) stops(why string) {
 // stages are in the order in which they start; the last stops first.
 func (s *Server) stages(socket net.Listener) [][]part {
 	// The admin listener says until the end that the bridge stops.
-	log := []part{{"log", s.runLog}, {"clock", s.clock.Run}, {"notes", s.notes},
+	log := []part{{"log", s.runLog}, {"clock", s.clock.Run}, {"notes", s.notes}, {"disk", s.disk.Run},
 		s.serve("admin listener", s.admin, s.publicHandler(), listen.Within(time.Minute))}
 	devices := part{"gateway", func(ctx context.Context) error { return s.gateway.Serve(ctx, s.mqtt) }}
 	var publishing []part

@@ -8,10 +8,10 @@ import (
 	"net"
 	"path/filepath"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/datadir"
+	"github.com/tidemill/tidemill/bridge/disk"
 	"github.com/tidemill/tidemill/bridge/listen"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
@@ -144,10 +144,10 @@ func (l lent) Close() error { return l.SetDeadline(time.Now()) }
 // that will never have as much, or is none, such as /proc, is another error.
 func checkRoom(dir string, want int64) error {
 	at := dir
-	var st syscall.Statfs_t
+	var free, all int64
 	for {
-		err := syscall.Statfs(at, &st)
-		if err == nil {
+		var err error
+		if free, all, err = disk.Free(at); err == nil {
 			break
 		}
 		if above := filepath.Dir(at); errors.Is(err, fs.ErrNotExist) && above != at {
@@ -156,11 +156,11 @@ func checkRoom(dir string, want int64) error {
 		}
 		return fmt.Errorf("data_dir: %s: %w", at, err)
 	}
-	if all := int64(st.Blocks) * int64(st.Bsize); all < want {
+	if all < want {
 		return fmt.Errorf("data_dir: the file system of %s holds %d MiB in all, want %d at least: name another data_dir, or set min_free",
 			dir, all>>20, want>>20)
 	}
-	if free := int64(st.Bavail) * int64(st.Bsize); free < want {
+	if free < want {
 		return fmt.Errorf("data_dir: %w: the disk of %s has %d MiB free, want %d at least: make room, or set min_free",
 			ErrNoRoom, dir, free>>20, want>>20)
 	}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/backup"
@@ -23,10 +22,8 @@ func (s *Server) status() admin.Status {
 	info := s.info()
 	st := admin.Status{Info: info, Started: s.started, Uptime: backup.Duration(time.Since(s.started).Round(time.Second)),
 		Directory: s.dir.ID(), Backup: s.backups.Status()}
-	var room syscall.Statfs_t
-	if err := syscall.Statfs(s.cfg.DataDir, &room); err == nil {
-		st.Free, st.Room = int64(room.Bavail)*int64(room.Bsize), int64(room.Blocks)*int64(room.Bsize)
-	}
+	room := s.disk.Status()
+	st.Free, st.Room = room.Free, room.Size
 	for _, i := range s.store.List() {
 		if size, err := s.store.Size(i.Name); err == nil {
 			st.Log.Bytes += size.Bytes
@@ -53,6 +50,9 @@ func (s *Server) trouble(st *admin.Status) (all []string) {
 	}
 	if st.Room > 0 && st.Free*100 < st.Room*roomLow {
 		say("the disk of the data directory has %d MiB left, %d %%", st.Free>>20, st.Free*100/st.Room)
+	}
+	for _, part := range s.disk.Status().Full {
+		say("80 %% are used of %s; tidemill-bridge disk", part)
 	}
 	if b := st.Backup; b.Problem != "" {
 		say("the last backup failed: %s", b.Problem)

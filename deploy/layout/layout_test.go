@@ -66,7 +66,7 @@ var rules = []rule{
 	{"bridge/serving/aws/iotdata", []string{"bridge/serving/aws/wire", "bridge/control/authz", "bridge/speed",
 		"bridge/sigv4", "bridge/strictjson", "shadow"}},
 	{"bridge/serving", []string{"bridge/control", "bridge/speed", "bridge/batch", "bridge/lambda", "shadow", "firmware",
-		"bridge/sigv4", "bridge/clock", "bridge/strictjson", "bridge/backup"}},
+		"bridge/sigv4", "bridge/clock", "bridge/disk", "bridge/strictjson", "bridge/backup"}},
 	{"bridge/seal", nil},
 	// A repository of backups knows nothing of bridges; S3 is reached as by sinks.
 	{"bridge/backup/vault", []string{"agent/durable", "bridge/speed/sink/awsapi", "bridge/speed/sink/s3"}},
@@ -85,6 +85,7 @@ var rules = []rule{
 	{"bridge/spelling", nil},
 	{"bridge/restjson", nil},
 	{"bridge/clock", nil},
+	{"bridge/disk", nil},
 	{"bridge/config", []string{"agent/secretfile", "bridge/egress"}},
 	{"bridge/sigv4", nil},
 	{"bridge/egress", nil},

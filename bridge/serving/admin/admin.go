@@ -26,6 +26,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/registry"
 	"github.com/tidemill/tidemill/bridge/control/secrets"
+	"github.com/tidemill/tidemill/bridge/disk"
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/connector"
@@ -111,6 +112,9 @@ type Clock interface {
 	Accept() error
 }
 
+// A Disk is what the bridge's parts take; a disk.Meter measures it.
+type Disk interface{ Status() disk.Status }
+
 // Options are what the API needs of a bridge.
 type Options struct {
 	Info            Info
@@ -145,6 +149,7 @@ type Options struct {
 	Reload       func() (holds int, err error) // applies all files
 	Drain        func(Drain) error             // begins it; the bridge ends after that
 	Clock        Clock
+	Disk         Disk
 
 	Status  func() Status
 	Backups Backups

@@ -48,6 +48,7 @@ func Actions() map[string]string {
 // bridgeRows are about the bridge itself.
 func bridgeRows(o Options) []row {
 	declared, state := &declarations{o.Declarations, o.Reload}, &clockState{o.Clock}
+	room := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Disk.Status()) }
 	info := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Info) }
 	metrics := func(w http.ResponseWriter, r *http.Request) error { o.Metrics.ServeHTTP(w, r); return nil }
 	status := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Status()) }
@@ -63,6 +64,7 @@ func bridgeRows(o Options) []row {
 		{"POST /v1/drain", "Drain", asked, drains(o.Drain), 0},
 		{"GET /v1/clock", "DescribeClock", nothing, state.get, 0},
 		{"POST /v1/clock/accept", "AcceptClock", asked, state.accept, 0},
+		{"GET /v1/disk", "DescribeDisk", nothing, room, 0},
 		{"GET /v1/refused", "ListRefusedDeclarations", nothing, declared.refused, 0},
 		{"GET /v1/watch", "GetMessages", nothing, o.Watch.Serve, 0},
 		{"GET /v1/expiries", "ListExpiries", nothing, o.Expiries.get, 0},

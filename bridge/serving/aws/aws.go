@@ -81,9 +81,11 @@ type Options struct {
 	// MaxMemory is what requests' bodies and large answers may have together,
 	// in bytes; 0: 256 MiB.
 	MaxMemory int64
-	Audit     *Audit // of changes and refused callers; nil: none
-	Log       *slog.Logger
-	Now       func() time.Time // the clock of signatures; nil: time.Now
+	// Room refuses new data while it is not nil, see wire.Options.
+	Room  func() error
+	Audit *Audit // of changes and refused callers; nil: none
+	Log   *slog.Logger
+	Now   func() time.Time // the clock of signatures; nil: time.Now
 }
 
 // New returns a handler of what o has.
@@ -125,6 +127,7 @@ func New(o Options) *wire.Handler {
 		Region:     o.Region,
 		Permissive: o.Permissive,
 		MaxMemory:  o.MaxMemory,
+		Room:       o.Room,
 		Log:        o.Log,
 	}
 	if o.Audit != nil { // not a wire.Audit that is not nil

@@ -74,6 +74,13 @@ func (c *Client) notTaken(p *packet.Publish, props *packet.Properties, t *publis
 		}
 		return true, ReasonAuth
 	}
+	if room := c.srv.hooks.Room; room != nil {
+		if err := room(); err != nil && !c.repeated(p) {
+			if refused, reason := c.noRoom(p, t.name); refused {
+				return true, reason
+			}
+		}
+	}
 	if p.Retain && p.QoS > 0 && c.version == packet.V5 && !c.repeated(p) &&
 		!c.srv.roomToRetain(&message.Message{Topic: t.name, Payload: p.Payload, Retain: true, Properties: props.Forward,
 			Owner: c.owner}) {
@@ -81,6 +88,25 @@ func (c *Client) notTaken(p *packet.Publish, props *packet.Properties, t *publis
 		return true, c.refusePublish(p, codeQuota)
 	}
 	return false, ""
+}
+
+// noRoom refuses a PUBLISH for which there is no room. What concerns the client and
+// the bridge alone is not stored, and is taken. Of a batch the next one may not be
+// taken before it, since its sequence stands for it then: so the connection ends.
+func (c *Client) noRoom(p *packet.Publish, name string) (refused bool, reason string) {
+	of, _ := topic.Lookup(name)
+	if of.Private {
+		return false, ""
+	}
+	c.srv.count.noRoom.Add(1)
+	switch {
+	case p.QoS == 0:
+		return true, ""
+	case c.version == packet.V5 && of.Service != topic.Batches:
+		return true, c.refusePublish(p, codeQuota)
+	}
+	c.code = codeQuota
+	return true, ReasonServer
 }
 
 // promptly is how soon after its last acknowledgement a client publishes that had to

@@ -56,6 +56,11 @@ type Hooks struct {
 	// Wait, if set, says before each publish for how long it is not taken yet,
 	// by a rate that does not end with the connection. It must be quick.
 	Wait func(Session) time.Duration
+	// Room, if set, is nil while there is room for new messages, else it says why
+	// there is none. It must be quick. Publishes are refused then: those of quality of
+	// service 0 are dropped; a client of version 5 is told 0x97, Quota exceeded; the
+	// connection of others is closed, and of those that send batches, whose order counts.
+	Room func() error
 	// Events, if set, hears of connections.
 	Events func(Event)
 	// Denied, if set, hears why a connection did not become a client's, and of

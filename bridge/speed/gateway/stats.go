@@ -51,6 +51,7 @@ type Stats struct {
 	DroppedRetained uint64 // no room to keep them; they were delivered
 	RefusedRetained uint64 // no room to keep them; their publishers were told
 	RefusedSessions uint64 // CONNECTs of owners that have too many
+	RefusedNoRoom   uint64 // publishes while Hooks.Room refused them
 	DroppedExpired  uint64 // before they could be sent
 	DroppedTooLarge uint64 // for the client, by its own word
 	DroppedShared   uint64 // no member of the group to send it to
@@ -69,7 +70,7 @@ type counters struct {
 	droppedQoS0, droppedQueue, droppedPolicy, droppedRetained                atomic.Uint64
 	droppedExpired, droppedTooLarge, droppedShared, expiredSessions, corrupt atomic.Uint64
 	panics, doneTwice                                                        atomic.Uint64
-	refusedRetained, refusedSessions                                         atomic.Uint64
+	refusedRetained, refusedSessions, noRoom                                 atomic.Uint64
 
 	mu          sync.Mutex // guards what follows
 	refusals    map[byte]uint64
@@ -132,6 +133,7 @@ func (s *Server) Stats() Stats {
 		DroppedQoS0: c.droppedQoS0.Load(), DroppedQueue: c.droppedQueue.Load(),
 		DroppedPolicy: c.droppedPolicy.Load(), DroppedRetained: c.droppedRetained.Load(),
 		RefusedRetained: c.refusedRetained.Load(), RefusedSessions: c.refusedSessions.Load(),
+		RefusedNoRoom:  c.noRoom.Load(),
 		DroppedExpired: c.droppedExpired.Load(), DroppedTooLarge: c.droppedTooLarge.Load(),
 		DroppedShared: c.droppedShared.Load(), ExpiredSessions: c.expiredSessions.Load(),
 		CorruptRecords: c.corrupt.Load(),

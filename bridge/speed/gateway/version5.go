@@ -120,7 +120,7 @@ func (c *Client) goodbye(reason string) byte {
 	switch {
 	case c.version == packet.V311:
 		return 0
-	case reason == ReasonProtocol && c.code != 0:
+	case (reason == ReasonProtocol || reason == ReasonServer) && c.code != 0:
 		return c.code
 	case reason == ReasonShutdown && c.srv.movedTo() != "":
 		return codeMoved

@@ -27,6 +27,12 @@ func (r *Router) FromBroker(m *message.Message, done func(error)) {
 		done(nil)
 		return
 	}
+	if r.o.Room != nil {
+		if err := r.o.Room(); err != nil { // the broker keeps it
+			done(err)
+			return
+		}
+	}
 	of, _ := topic.Lookup(m.Topic)
 	if of.RequestTo(topic.Shadows) && r.o.OtherShadows { // of a subscription that this bridge had before
 		r.stats.unanswered.Add(1)

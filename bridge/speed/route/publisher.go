@@ -36,11 +36,14 @@ type Publisher struct {
 	subscribers Subscribers
 	watchers    Watchers
 	broker      Broker
+	growth      func() error
 }
 
-// NewPublisher returns a Publisher. Subscribers are s's, or if b is not nil b's.
-func NewPublisher(in *ingest.Ingest, s Subscribers, b Broker, w Watchers) *Publisher {
-	return &Publisher{ingest: in, subscribers: s, broker: b, watchers: w}
+// NewPublisher returns a Publisher. Subscribers are s's, or if b is not nil b's. growth
+// is nil while there is room for what the bridge itself publishes, else it says why
+// there is none, and then that is not taken.
+func NewPublisher(in *ingest.Ingest, s Subscribers, b Broker, w Watchers, growth func() error) *Publisher {
+	return &Publisher{ingest: in, subscribers: s, broker: b, watchers: w, growth: growth}
 }
 
 // Publish publishes with quality of service 1, and neither waits nor tells whether
@@ -55,6 +58,10 @@ func (p *Publisher) PublishThen(topic string, payload []byte, done func(error)) 
 	m := &message.Message{Topic: topic, Payload: payload, QoS: 1, Protocol: "mqtt"}
 	if p.broker != nil {
 		p.broker.Queue(m, done)
+		return
+	}
+	if err := p.growth(); err != nil {
+		done(err)
 		return
 	}
 	p.take(m, nil, nil, done)

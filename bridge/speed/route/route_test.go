@@ -93,7 +93,8 @@ func newSite(t *testing.T, s *site, b Broker, others bool) *Router {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return New(Options{Publisher: NewPublisher(in, s, b, s), Shadows: s, Log: store, OtherShadows: others})
+	p := NewPublisher(in, s, b, s, func() error { return nil })
+	return New(Options{Publisher: p, Shadows: s, Log: store, OtherShadows: others})
 }
 
 const request = "$aws/things/t/shadow/get"

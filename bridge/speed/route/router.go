@@ -45,6 +45,9 @@ type Options struct {
 	Log streams.Writer
 	// OtherShadows: another bridge on the same broker answers requests for shadows.
 	OtherShadows bool
+	// Room is nil while there is room for new messages, else it says why a broker's
+	// are not taken. A gateway asks by itself. nil: there is always room.
+	Room func() error
 }
 
 // A Router takes messages to where they are for. It implements gateway.Router and
@@ -74,6 +77,8 @@ func (r *Router) Route(p gateway.Publish) {
 	switch {
 	case of.Service == topic.Batches:
 		r.batch(p, stage)
+	case p.Will && r.growth() != nil:
+		p.Done(r.growth())
 	case p.Will: // no service acts on a will: who sent it is not there
 		r.take(m, stage, nil, p.Done)
 	default:
@@ -153,6 +158,9 @@ func (r *Router) Republish(ctx context.Context, b *streams.Batch, d *action.Deli
 		if err := await(ctx, answered); err != nil {
 			return nil, err
 		}
+	}
+	if err := r.growth(); err != nil {
+		return nil, err
 	}
 	r.ingest.Stage(b, m)
 	r.watchers.Show(m)

@@ -175,7 +175,7 @@ func newWalk(b *testing.B, store *pebble.Store) (*ingest.Ingest, *gateway.Server
 	if err != nil {
 		b.Fatal(err)
 	}
-	r := New(Options{Publisher: NewPublisher(in, subscribers, nil, nobody{}), Log: store})
+	r := New(Options{Publisher: NewPublisher(in, subscribers, nil, nobody{}, func() error { return nil }), Log: store})
 	return in, gateway.New(subscribers, gateway.Hooks{Authorizer: everything{}, Router: r})
 }
 

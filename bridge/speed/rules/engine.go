@@ -21,7 +21,11 @@ type Options struct {
 	// Redact takes secrets out of what is logged, kept and told of errors; nil: there
 	// are none.
 	Redact func(text string) string
-	Log    *slog.Logger
+	// Room is nil while there is room for what rules make, else it says why there is
+	// none: then they wait, and go on soon after there is some. nil: there is always
+	// room.
+	Room func() error
+	Log  *slog.Logger
 }
 
 // A Log is what rules need of the bridge's log: they read the ingest log, and write

@@ -118,6 +118,9 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 	}()
 	pos, began := w.taken, time.Time{} // began: the last group
 	for ctx.Err() == nil {
+		if err := c.awaitRoom(ctx); err != nil {
+			return err
+		}
 		recs, err := w.engine.store.Read(ingest.Stream, w.shard, pos, groupRecords, groupBytes)
 		if err != nil {
 			return err
@@ -147,6 +150,25 @@ func (w *worker) run(ctx context.Context, progress func()) error {
 		}
 	}
 	return ctx.Err()
+}
+
+// roomEvery is how often a worker looks whether there is room again.
+const roomEvery = 200 * time.Millisecond
+
+// awaitRoom waits while there is no room for what rules make. What they made before
+// is durable by then: messages wait in the ingest log.
+func (c *commits) awaitRoom(ctx context.Context) error {
+	room := c.w.engine.opts.Room
+	if room == nil || room() == nil {
+		return nil
+	}
+	if err := c.land(); err != nil {
+		return err
+	}
+	for room() != nil && ctx.Err() == nil {
+		sleep(ctx, roomEvery)
+	}
+	return nil
 }
 
 // resume goes to the position that is durable, or behind it where what is between

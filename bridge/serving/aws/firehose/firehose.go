@@ -48,8 +48,8 @@ func Service(s *control.Service) *wire.Service {
 			describe(s),
 			about(s, wire.Query("ListDeliveryStreams", control.Patterns, plain(s.List))),
 			query(s, "ListTagsForDeliveryStream", s.ListTags),
-			query(s, "PutRecord", s.PutRecord),
-			query(s, "PutRecordBatch", s.PutRecordBatch),
+			stores(query(s, "PutRecord", s.PutRecord)),
+			stores(query(s, "PutRecordBatch", s.PutRecordBatch)),
 			changes(s, query(s, "StartDeliveryStreamEncryption", s.StartEncryption)),
 			changes(s, query(s, "StopDeliveryStreamEncryption", s.StopEncryption)),
 			changes(s, query(s, "TagDeliveryStream", s.Tag)),
@@ -61,6 +61,12 @@ func Service(s *control.Service) *wire.Service {
 
 func plain[In, Out any](f func(context.Context, *In) (*Out, error)) func(*wire.Request, *In) (*Out, error) {
 	return func(r *wire.Request, in *In) (*Out, error) { return f(r.Context(), in) }
+}
+
+// stores is an operation that puts data.
+func stores(op wire.Operation) wire.Operation {
+	op.Stores = true
+	return op
 }
 
 // query is an operation about one delivery stream.

@@ -87,7 +87,7 @@ func Service(account string, d Data, maxPayload int, now func() time.Time) *wire
 	p := &plane{d, account, now}
 	shadowOf := func(name, method, path string, op shadow.Op) wire.Operation {
 		return wire.Operation{Name: name, Method: method, Path: path,
-			Read: readShadow, Resource: p.shadowARN, Run: p.shadow(op)}
+			Read: readShadow, Resource: p.shadowARN, Run: p.shadow(op), Stores: op == shadow.OpUpdate}
 	}
 	return &wire.Service{
 		Name:       "iot",
@@ -116,7 +116,7 @@ func Service(account string, d Data, maxPayload int, now func() time.Time) *wire
 		},
 		Operations: []wire.Operation{
 			{Name: "Publish", Method: "POST", Path: "/topics/:topic+", Read: readMessage, Resource: p.topicARN,
-				Run: p.publish},
+				Run: p.publish, Stores: true},
 			{Name: "GetRetainedMessage", Method: "GET", Path: "/retainedMessage/:topic+", Resource: p.topicARN,
 				Run: p.retained},
 			{Name: "ListRetainedMessages", Method: "GET", Path: "/retainedMessage", Run: p.listRetained},

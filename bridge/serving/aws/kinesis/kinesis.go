@@ -63,8 +63,8 @@ func Service(s *kinesis.Service) *wire.Service {
 			query(s, "ListTagsForResource", api.ListTagsForResource),
 			query(s, "ListTagsForStream", api.ListTagsForStream),
 			changes(s, command(s, "MergeShards", api.MergeShards)),
-			query(s, "PutRecord", api.PutRecord),
-			query(s, "PutRecords", api.PutRecords),
+			stores(query(s, "PutRecord", api.PutRecord)),
+			stores(query(s, "PutRecords", api.PutRecords)),
 			changes(s, command(s, "PutResourcePolicy", api.PutResourcePolicy)),
 			changes(s, query(s, "RegisterStreamConsumer", api.RegisterStreamConsumer)),
 			changes(s, command(s, "RemoveTagsFromStream", api.RemoveTagsFromStream)),
@@ -78,6 +78,12 @@ func Service(s *kinesis.Service) *wire.Service {
 			changes(s, command(s, "UpdateStreamMode", api.UpdateStreamMode)),
 		},
 	}
+}
+
+// stores is an operation that puts data.
+func stores(op wire.Operation) wire.Operation {
+	op.Stores = true
+	return op
 }
 
 // query is an operation that answers.

@@ -111,7 +111,7 @@ func Service(o Options) *wire.Service {
 	} {
 		w.Operations = append(w.Operations, wire.Operation{Name: row.name, Method: row.method, Path: row.path,
 			Concurrent: row.concurrent, Run: answer(row), Resource: s.resource(row), Changes: row.changes(),
-			Asked: asked, Action: row.action()})
+			Asked: asked, Action: row.action(), Stores: row.stores()})
 	}
 	w.Operations = append(w.Operations, absent()...)
 	return w
@@ -127,6 +127,11 @@ func (row operation) action() string {
 
 // changes says whether a row's operation changes functions.
 func (row operation) changes() bool { return row.method != "GET" && row.name != "Invoke" }
+
+// stores says whether a row's operation puts a package.
+func (row operation) stores() bool {
+	return row.name == "CreateFunction" || row.name == "UpdateFunctionCode"
+}
 
 // asked is what a request asks for without the package and the values of variables,
 // which may be secrets.

@@ -27,7 +27,8 @@ var errorNames = []wire.Rule{
 	wire.Is(objects.ErrNoAttributes, "NotImplemented", 501),
 	wire.Is(objects.ErrTooManyUploads, "TooManyMultipartUploads", 400),
 	wire.Is(objects.ErrBucketFull, "QuotaExceeded", 403),
-	wire.Is(objects.ErrNoRoom, "InsufficientStorage", 507),
+	wire.Say(objects.ErrNoRoom, "ServiceUnavailable", 503,
+		"The service has too little room for new objects. Try again later."),
 	func(err error) *wire.Error {
 		if !errors.Is(err, sink.ErrName) {
 			return nil

@@ -58,8 +58,8 @@ func Service(s *queue.Service, account string) *wire.Service {
 			query(x, "ListQueues", x.list),
 			changes(command(x, "PurgeQueue", x.purge)),
 			query(x, "ReceiveMessage", x.receive),
-			query(x, "SendMessage", x.send),
-			as("SendMessage", query(x, "SendMessageBatch", x.sendBatch)),
+			stores(query(x, "SendMessage", x.send)),
+			stores(as("SendMessage", query(x, "SendMessageBatch", x.sendBatch))),
 			changes(command(x, "SetQueueAttributes", x.setAttributes)),
 		},
 	}
@@ -88,6 +88,12 @@ func as(action string, op wire.Operation) wire.Operation {
 // changes is an operation that changes control; the audit log has what was asked for.
 func changes(op wire.Operation) wire.Operation {
 	op.Changes = true
+	return op
+}
+
+// stores is an operation that puts data.
+func stores(op wire.Operation) wire.Operation {
+	op.Stores = true
 	return op
 }
 

@@ -24,6 +24,7 @@ var (
 	ErrDenied = errors.New("the caller is not allowed to do this")
 
 	errBusy             = errors.New("too many requests are under way, try again")
+	errNoRoom           = errors.New("there is no room for new data")
 	errUnknownOperation = errors.New("unknown operation")
 )
 
@@ -83,6 +84,9 @@ func As[E error](f func(E) *Error) Rule {
 	}
 }
 
+// noRoom is what callers read while new data is refused: no path of this machine.
+const noRoom = "The service has too little room for new data. Try again later."
+
 // common are the errors of all services, after each one's own. Signatures: the
 // common errors of AWS's JSON services; a client whose clock is off corrects
 // itself by InvalidSignatureException and the answer's Date.
@@ -100,6 +104,7 @@ var common = []Rule{
 	Is(sigv4.ErrBody, serialization, 400),
 	Is(shape.ErrSyntax, serialization, 400),
 	Is(errBusy, "ThrottlingException", 429),
+	Say(errNoRoom, "ServiceUnavailableException", 503, noRoom),
 	Is(errUnknownOperation, "UnknownOperationException", 404),
 	Is(ErrDenied, "AccessDeniedException", 403),
 	Say(context.Canceled, "ServiceUnavailableException", 503, "the bridge is stopping"),

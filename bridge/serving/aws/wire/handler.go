@@ -3,6 +3,7 @@ package wire
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -41,8 +42,12 @@ type Options struct {
 	// MaxMemory is what requests' bodies and large answers may have together, in
 	// bytes; 0: 256 MiB.
 	MaxMemory int64
-	Audit     Audit // nil: nothing is kept
-	Log       *slog.Logger
+	// Room is nil while there is room for new data, else it says why there is none,
+	// for the log and not for callers. It is asked before each Operation that Stores
+	// and must be quick. nil: there is always room.
+	Room  func() error
+	Audit Audit // nil: nothing is kept
+	Log   *slog.Logger
 }
 
 // A Handler answers AWS requests. Several goroutines may use it.
@@ -55,6 +60,7 @@ type Handler struct {
 	slot       func(r *http.Request) *admission.Slot
 	region     string
 	permissive bool
+	room       func() error
 	audit      Audit
 	log        *slog.Logger
 	memory     *pool   // bytes of bodies and large answers
@@ -92,6 +98,7 @@ func New(o Options) *Handler {
 		slot:       o.Slot,
 		region:     o.Region,
 		permissive: o.Permissive,
+		room:       o.Room,
 		audit:      o.Audit,
 		log:        o.Log,
 		memory:     newPool(cmp.Or(o.MaxMemory, 256<<20)),
@@ -278,6 +285,11 @@ func (x *exchange) operate() (any, error) {
 
 func (x *exchange) perform() (any, error) {
 	op := x.op
+	if op.Stores && x.h.room != nil {
+		if err := x.h.room(); err != nil {
+			return nil, fmt.Errorf("%w: %w", errNoRoom, err)
+		}
+	}
 	if op.places != nil {
 		if err := x.enter(op.places); err != nil {
 			return nil, err

@@ -160,6 +160,7 @@ var xmlErrors = []Rule{
 	Is(sigv4.ErrTooLarge, "EntityTooLarge", 400),
 	Is(sigv4.ErrBody, "IncompleteBody", 400),
 	Say(errBusy, "SlowDown", 503, "Please reduce your request rate."),
+	Say(errNoRoom, "ServiceUnavailable", 503, noRoom),
 	Is(ErrDenied, "AccessDenied", 403),
 }
 

@@ -73,6 +73,9 @@ type Operation struct {
 	// has secrets; nil: the body.
 	Asked func(*Request) any
 
+	// Stores says that it puts data, which is refused while Options.Room refuses it.
+	Stores bool
+
 	// Query are names that the query must have besides, between spaces, and Having a
 	// header, in RESTXML. Of several operations that with more of both is meant.
 	Query, Having string

@@ -57,6 +57,7 @@ var (
 type Options struct {
 	MinFree        int64         // bytes that a write leaves free on the disk; 0: all may be used
 	MaxBucket      int64         // bytes of a bucket's objects; 0: no limit
+	MaxBytes       int64         // of all buckets' objects together; 0: no limit
 	MaxUploads     int           // open ones, of all buckets; 0: 1,000
 	MaxUploadBytes int64         // of their parts together; 0: no limit
 	MaxUploadAge   time.Duration // after which Run ends one; 0: 7 days
@@ -64,6 +65,7 @@ type Options struct {
 	Log            *slog.Logger  // nil: none
 	Now            func() time.Time
 	Free           func(dir string) (int64, error) // bytes free on a disk; nil: statfs(2)
+	Room           func() error                    // why nothing is written now, asked often; nil: nobody says
 }
 
 // A Store keeps objects as files: DIR/bucket/key. Several goroutines may use it.

@@ -25,10 +25,18 @@ func (w *Writer) promise(n int64) error {
 	s.promising.Lock()
 	defer s.promising.Unlock()
 	s.mu.Lock()
-	ahead, full := s.promises.ahead, s.isFull(w.bucket, n)
+	ahead, full, all := s.promises.ahead, s.isFull(w.bucket, n), s.areFull(n)
 	s.mu.Unlock()
 	if full {
 		return fmt.Errorf("%w: %s may have %d bytes", ErrBucketFull, w.bucket, s.o.MaxBucket)
+	}
+	if all {
+		return fmt.Errorf("%w: all buckets together may have %d bytes", ErrNoRoom, s.o.MaxBytes)
+	}
+	if s.o.Room != nil {
+		if err := s.o.Room(); err != nil {
+			return fmt.Errorf("%w: %w", ErrNoRoom, err)
+		}
 	}
 	if s.o.MinFree > 0 {
 		left, err := s.o.Free(s.path)
@@ -52,6 +60,22 @@ func (w *Writer) promise(n int64) error {
 func (s *Store) isFull(bucket string, n int64) bool {
 	u := s.usage[bucket]
 	return s.o.MaxBucket > 0 && u != nil && u.counted && n > s.o.MaxBucket-u.Bytes-s.promises.held[bucket]
+}
+
+// areFull says whether all buckets together have no room for n bytes more. s.mu is
+// held.
+func (s *Store) areFull(n int64) bool {
+	if s.o.MaxBytes == 0 {
+		return false
+	}
+	left := s.o.MaxBytes - s.parts
+	for _, u := range s.usage {
+		left -= u.Bytes
+	}
+	for _, held := range s.promises.held {
+		left -= held
+	}
+	return n > left
 }
 
 // wrote says that n bytes of what was promised are in the file now.

@@ -202,6 +202,9 @@ func (s *Store) count(g *group) {
 	if g.db == nil {
 		return
 	}
+	if s.opts.Took != nil {
+		s.opts.Took(int(g.bytes))
+	}
 	c.groups.Add(1)
 	c.records.Add(uint64(g.records))
 	for i := range g.touched {
@@ -261,7 +264,7 @@ func (s *Store) write(g *group) {
 	s.inflight.begin(g.seq, g.keys)
 	g.began = time.Now()
 	if err == nil {
-		err = s.db.ApplyNoSyncWait(db, pebble.Sync)
+		err = s.applyNoSyncWait(db)
 	}
 	if err != nil {
 		s.fail(err)
@@ -271,6 +274,23 @@ func (s *Store) write(g *group) {
 	if s.Err() == nil {
 		g.db = db
 	}
+}
+
+// applyNoSyncWait is the database's. Where there is no patience any more, Pebble panics
+// if it has no room for a new file of its log, and holds its locks from then on: the
+// program is about to end, and Close leaves the database alone.
+func (s *Store) applyNoSyncWait(db *pebble.Batch) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			cause, ok := r.(error)
+			if !ok || !full(cause) {
+				panic(r)
+			}
+			s.abandoned.Store(true)
+			err = cause
+		}
+	}()
+	return s.db.ApplyNoSyncWait(db, pebble.Sync)
 }
 
 // writeKey adds the change of a key to db.

@@ -9,8 +9,8 @@
 // Caveats:
 //   - A failed sync is fatal: what the disk then holds is unknown, and asking
 //     again may falsely succeed. Every later commit fails with the same error,
-//     Ready is false, Run returns it, and the program has to start again. A
-//     disk without room is such a failure; Open then waits until there is some.
+//     Ready is false, Run returns it, and the program has to start again. On a disk
+//     without room, commits and Open wait until there is some, see patient.
 //   - Retention works on whole blocks, a block being what one group commit
 //     wrote to one shard.
 package pebble
@@ -43,6 +43,7 @@ type Options struct {
 	QueueBytes   int64            // batches that wait for the disk, after which commits block; 0: 32 MiB
 	Gather       time.Duration    // how long CommitAsync may put off a sync for more to come; 0: not
 	RetainEvery  time.Duration    // how often retention looks; 0: 30 s
+	Took         func(bytes int)  // is told by the committer what each commit stores, and must be quick; nil: nobody
 }
 
 // A Store holds streams. Its methods may be called from several goroutines.
@@ -92,6 +93,9 @@ type Store struct {
 	counts   counters
 	damages  damages
 	notices  notice.Log // of background work that fails
+	patience patience
+
+	abandoned atomic.Bool // Pebble ended in the middle of something, see applyNoSyncWait
 }
 
 // A stream is one stream in memory; its shards are loaded at first use.
@@ -170,6 +174,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s.queue.timer.Stop()
 	s.inflight.keys = map[string]uint64{}
 	s.inflight.cond.L = &s.inflight.mu
+	s.patience = patience{log: o.Log, over: make(chan struct{})}
 	db, err := s.openDB(s.pebbleOptions())
 	if err != nil {
 		return nil, fmt.Errorf("streams: open %s: %w", dir, err)
@@ -186,7 +191,7 @@ func Open(dir string, o Options) (*Store, error) {
 
 func (s *Store) pebbleOptions() *pebble.Options {
 	po := &pebble.Options{
-		FS:                 s.opts.FS,
+		FS:                 patient{s.opts.FS, &s.patience},
 		FormatMajorVersion: pebble.FormatNewest,
 		MemTableSize:       s.opts.MemTableSize,
 		CacheSize:          s.opts.CacheSize,
@@ -245,6 +250,10 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
+	s.patience.end()
+	if s.abandoned.Load() {
+		return s.Err()
+	}
 	if err := s.db.Close(); err != nil {
 		return fmt.Errorf("streams: close: %w", err)
 	}
@@ -309,6 +318,7 @@ func (s *Store) Run(ctx context.Context) error {
 	defer s.running.Store(false)
 
 	var wg sync.WaitGroup
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(lastPatience, s.patience.end) })()
 	wg.Go(func() { s.commitLoop(ctx) })
 	wg.Go(func() { s.retainLoop(ctx) })
 	wg.Wait()
