@@ -57,8 +57,8 @@ func TestFunctionKeys(t *testing.T) {
 	}
 	code := t.TempDir()
 	const role = "arn:aws:iam::000000000000:role/writer"
-	f := newBridge(t, "[lambda]\nenabled = true\nunsafe = true\ndirectories = [\""+code+"\"]\n[[access]]\nrole = \""+role+
-		"\"\npolicies = [\"writes\"]\n", map[string]string{
+	f := newBridge(t, "[lambda]\nenabled = true\nunsafe = true\ndirectories = [\""+code+"\"]\n"+
+		"[[access]]\nrole = \""+role+"\"\npolicies = [\"writes\"]\n", map[string]string{
 		"streams/out.json":   `{"StreamName":"out","ShardCount":1}`,
 		"streams/other.json": `{"StreamName":"other","ShardCount":1}`})
 	copied := func(name, from string) string {

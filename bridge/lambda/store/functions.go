@@ -281,6 +281,7 @@ func (r *record) drop(version string) error {
 	for i, v := range r.Versions {
 		if v.Version == version {
 			r.Versions = slices.Delete(r.Versions, i, i+1)
+			delete(r.Policies, version)
 			return nil
 		}
 	}

@@ -148,6 +148,7 @@ func (s *Store) Alias(function, name string) (*Alias, error) {
 func (s *Store) DeleteAlias(function, name string) error {
 	_, err := s.update(function, func(r *record) error {
 		delete(r.Aliases, name)
+		delete(r.Policies, name)
 		return nil
 	})
 	return err

@@ -35,6 +35,8 @@ var (
 	ErrInUse = errors.New("an alias names it")
 	// ErrFull is that of packages or functions that would be more than there may be.
 	ErrFull = errors.New("limit exceeded")
+	// ErrPolicyFull is that of a policy that would be larger than one may be.
+	ErrPolicyFull = errors.New("limit exceeded")
 )
 
 // format is that of a function's file.
@@ -69,15 +71,16 @@ type Store struct {
 
 // A record is a function's file. It does not change: a change makes another one.
 type record struct {
-	Format   int               `json:"format"`
-	Name     string            `json:"name"`
-	Latest   *Version          `json:"latest"`
-	Versions []*Version        `json:"versions,omitempty"`
-	Next     int               `json:"next"`
-	Aliases  map[string]*Alias `json:"aliases,omitempty"`
-	Reserved *int              `json:"reserved,omitempty"`
-	Async    map[string]*Async `json:"async,omitempty"`
-	Tags     map[string]string `json:"tags,omitempty"`
+	Format   int                `json:"format"`
+	Name     string             `json:"name"`
+	Latest   *Version           `json:"latest"`
+	Versions []*Version         `json:"versions,omitempty"`
+	Next     int                `json:"next"`
+	Aliases  map[string]*Alias  `json:"aliases,omitempty"`
+	Reserved *int               `json:"reserved,omitempty"`
+	Async    map[string]*Async  `json:"async,omitempty"`
+	Policies map[string]*policy `json:"policies,omitempty"` // by qualifier, "" of the function itself
+	Tags     map[string]string  `json:"tags,omitempty"`
 }
 
 // A Version is one of a function's versions. It must not be changed.
@@ -205,6 +208,11 @@ func parse(name string, text []byte) (*record, error) {
 		}
 		a.Name = alias
 	}
+	for _, p := range r.Policies {
+		if p == nil {
+			return nil, errors.New("a policy is empty")
+		}
+	}
 	for _, a := range r.Async {
 		if a == nil {
 			return nil, errors.New("an asynchronous configuration is empty")
@@ -290,6 +298,7 @@ func (s *Store) update(name string, f func(*record) error) (*record, error) {
 	r := *old
 	r.Versions, r.Aliases = slices.Clone(old.Versions), maps.Clone(old.Aliases)
 	r.Async, r.Tags = maps.Clone(old.Async), maps.Clone(old.Tags)
+	r.Policies = maps.Clone(old.Policies)
 	latest := *old.Latest
 	r.Latest = &latest
 	if err := f(&r); err != nil {

@@ -107,6 +107,9 @@ func Service(o Options) *wire.Service {
 		{"UpdateFunctionEventInvokeConfig", "POST", events, 200, s.updateAsync, 0},
 		{"GetFunctionEventInvokeConfig", "GET", events, 200, s.getAsync, 0},
 		{"DeleteFunctionEventInvokeConfig", "DELETE", events, 204, s.deleteAsync, 0},
+		{"AddPermission", "POST", oneFunction + "/policy", 201, s.addPermission, 0},
+		{"GetPolicy", "GET", oneFunction + "/policy", 200, s.getPolicy, 0},
+		{"RemovePermission", "DELETE", oneFunction + "/policy/:statement", 204, s.removePermission, 0},
 		{"GetAccountSettings", "GET", "/2016-08-19/account-settings", 200, s.settings, 0},
 	} {
 		w.Operations = append(w.Operations, wire.Operation{Name: row.name, Method: row.method, Path: row.path,
@@ -203,6 +206,7 @@ var names = []wire.Rule{
 	user(store.ErrInUse, "ResourceConflictException", 409),
 	user(store.ErrInvalid, "InvalidParameterValueException", 400),
 	user(store.ErrRevision, "PreconditionFailedException", 412),
+	user(store.ErrPolicyFull, "PolicyLengthExceededException", 400),
 	user(store.ErrFull, "CodeStorageExceededException", 400),
 	wire.As(func(e *lambda.ThrottledError) *wire.Error {
 		return &wire.Error{Code: "TooManyRequestsException", Status: 429, Message: "Rate Exceeded.", Type: "User",

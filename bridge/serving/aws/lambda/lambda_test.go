@@ -286,14 +286,14 @@ func TestRefusals(t *testing.T) {
 	if a.Status != 400 || !strings.Contains(a.Body, "layers are not served here: put their files into the package") {
 		t.Errorf("%d %s", a.Status, a.Body)
 	}
-	for path, want := range map[string]string{functions + "/f/policy": "AddPermission is not served here: ",
+	for path, want := range map[string]string{"/2018-10-31/layers/l/versions": "PublishLayerVersion is not served here: ",
 		"/2015-03-31/event-source-mappings": "CreateEventSourceMapping is not served here: "} {
 		if a := ask(h, "POST", path, "{}"); a.Code != "UnknownOperationException" || !strings.Contains(a.Body, want) {
 			t.Errorf("%s: %d %s %s", path, a.Status, a.Code, a.Body)
 		}
 	}
 	if a := ask(h, "PATCH", functions, ""); strings.Count(a.Body, "ListFunctions,") != 1 ||
-		strings.Contains(a.Body, "AddPermission") {
+		strings.Contains(a.Body, "PublishLayerVersion") {
 		t.Error(a.Body)
 	}
 	if a := ask(h, "POST", "/2018-10-31/layers/l/versions", "{}"); a.Code != "UnknownOperationException" {

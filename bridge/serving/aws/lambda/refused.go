@@ -12,14 +12,11 @@ import (
 // with what to do instead.
 func absent() []wire.Operation {
 	const (
-		policy  = oneFunction + "/policy"
 		sources = "/2015-03-31/event-source-mappings"
 		layers  = "/2018-10-31/layers"
 		tags    = "/2017-03-31/tags/:arn"
 		url     = "/2021-10-31/functions/:name/url"
 
-		permission = "functions have no policies here: leave it out, rules call functions by the rights of " +
-			"who makes them"
 		source = "a rule's action or a delivery stream's processor calls the function instead"
 		layer  = "put a layer's files into the package"
 		tag    = "tags are given to CreateFunction alone"
@@ -27,9 +24,6 @@ func absent() []wire.Operation {
 	)
 	var ops []wire.Operation
 	for _, row := range []struct{ name, method, path, instead string }{
-		{"AddPermission", "POST", policy, permission},
-		{"GetPolicy", "GET", policy, permission},
-		{"RemovePermission", "DELETE", policy + "/:statement", permission},
 		{"CreateEventSourceMapping", "POST", sources, source},
 		{"CreateEventSourceMapping", "POST", sources + "/", source},
 		{"ListEventSourceMappings", "GET", sources, source},
