@@ -180,7 +180,7 @@ func hint(err error) error {
 		is   error
 		what string
 	}{
-		{vault.ErrKey, "name the identity (private key) of one of the recipients that the backup was made for, by -identity"},
+		{vault.ErrKey, "name the identity, the private key of a recipient that the backup was made for, by -identity"},
 		{vault.ErrDamaged, "backup verify tells which backups are whole; restore an earlier one by -id"},
 		{vault.ErrForeign, "name the repository of this bridge"},
 		{vault.ErrVersion, "restore it with the version of the program that made it, or a later one"},
@@ -268,8 +268,8 @@ func (r *restore) unfinished(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
 		err = fmt.Errorf("%w: make room", err)
 	}
-	return fmt.Errorf("restore: %w; %s is as it was. What was restored so far is in %s: run the command again to go on, "+
-		"or remove that folder", err, r.Dir, r.staging)
+	return fmt.Errorf("restore: %w; %s is as it was. What was restored so far is in %s: run the command again to go "+
+		"on, or remove that folder", err, r.Dir, r.staging)
 }
 
 // handOver makes the staged folder the data directory.
@@ -322,8 +322,8 @@ func room(dir string, bytes int64, files int) error {
 	free := int64(st.Bavail) * int64(st.Bsize)
 	need := bytes + int64(files)*4096 + spare // the last block of each file
 	if free < need {
-		return unfit("%s has %s free, the backup needs %s: make room, or restore into another file system by -data", dir,
-			size(free), size(need))
+		return unfit("%s has %s free, the backup needs %s: make room, or restore into another file system by -data",
+			dir, size(free), size(need))
 	}
 	return nil
 }

@@ -13,10 +13,8 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/backup/vault"
 	"github.com/tidemill/tidemill/bridge/control/pki"
-	"github.com/tidemill/tidemill/bridge/control/registry"
-	"github.com/tidemill/tidemill/bridge/control/registry/bolt"
+	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/speed/hold"
-	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/shadow/boltstore"
 )
 
@@ -70,11 +68,7 @@ func (r *restore) setAttributes(ctx context.Context) error {
 // revoke checks whose the revocations are and applies them.
 func (r *restore) revoke() error {
 	pkiDir := filepath.Join(r.staging, "pki")
-	tables, err := bolt.Open(filepath.Join(r.staging, "registry.db"), bolt.Options{})
-	if err != nil {
-		return err
-	}
-	reg, err := registry.New(tables, nil)
+	reg, err := datadir.OpenRegistry(r.staging)
 	if err != nil {
 		return err
 	}
@@ -84,11 +78,7 @@ func (r *restore) revoke() error {
 
 // skipVersions raises versions in the registry and of shadows.
 func (r *restore) skipVersions() error {
-	tables, err := bolt.Open(filepath.Join(r.staging, "registry.db"), bolt.Options{})
-	if err != nil {
-		return err
-	}
-	reg, err := registry.New(tables, nil)
+	reg, err := datadir.OpenRegistry(r.staging)
 	if err != nil {
 		return err
 	}
@@ -108,7 +98,7 @@ func (r *restore) skipVersions() error {
 
 // finishLog has the shards go on behind a gap, and holds what waits.
 func (r *restore) finishLog(ctx context.Context) (err error) {
-	log, err := pebble.Open(filepath.Join(r.staging, "log"), pebble.Options{Log: r.Log})
+	log, err := datadir.OpenLog(r.staging, r.Log)
 	if err != nil {
 		return err
 	}

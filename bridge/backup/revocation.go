@@ -234,8 +234,8 @@ func (v *Revocations) count() (active, taken int) {
 // Summary tells in words what the revocations have.
 func (v *Revocations) Summary() string {
 	active, taken := v.count()
-	return fmt.Sprintf("revocations of account %s as of %s: %d that are not active, %d that are", v.Account, stamp(v.At),
-		taken, active)
+	return fmt.Sprintf("revocations of account %s as of %s: %d that are not active, %d that are", v.Account,
+		stamp(v.At), taken, active)
 }
 
 // envelope is the file: the document, and the HMAC-SHA256 of its bytes.
@@ -301,4 +301,15 @@ func (s *Sealed) Check(key []byte) error {
 		return errors.New("revocations: the file was changed, or another bridge has signed it")
 	}
 	return nil
+}
+
+// List tells of what is not active, sorted.
+func (v *Revocations) List() (all []string) {
+	for kind, m := range v.Taken {
+		for id, status := range m {
+			all = append(all, fmt.Sprintf("%s %s: %s", kind, id, status))
+		}
+	}
+	slices.Sort(all)
+	return all
 }

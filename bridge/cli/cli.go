@@ -81,6 +81,7 @@ var commands = []command{
 	userCreate, userList, userShow, userChange, userPasswd, userRevoke,
 	accessKeyCreate, accessKeyList, accessKeyRotate, accessKeyDeactivate, accessKeyActivate, accessKeyRevoke,
 	backupList, backupVerify, backupPrune, backupKeygen, backupCommand,
+	restoreHeld, restoreRelease, restoreCommand, revocationsExport, revocationsShow,
 	auditCommand, clockShow, clockAccept, diskCommand, checkCommand, salvageCommand, reloadCommand,
 	awsEnv,
 	versionCommand,

@@ -15,6 +15,7 @@ import (
 func (s *Server) Handler() http.Handler {
 	return admin.New(admin.Options{
 		Info: s.info(), Status: s.status, Backups: s.backups,
+		Holds: holder{s}, Revocations: s.revocations,
 		Account: s.cfg.Account, Region: s.cfg.Region,
 		People: s.people, Declared: s.keys.Declared, Peers: s.peers,
 		Registry: s.registry, Issuer: s.pki, Clients: s.gateway, Endpoint: s.endpoint, Expiries: s.expiries,

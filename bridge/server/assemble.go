@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/access"
+	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/clock"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/control/people"
@@ -84,6 +85,7 @@ func (a *assembly) steps() []func() error {
 		a.resumeClock,
 		a.noteAtStop,
 		a.openBackup,
+		a.openRevoker,
 		a.openIngest,
 		a.openBroker,
 		a.makePublisher,
@@ -119,6 +121,9 @@ func (a *assembly) makeNotices() error {
 
 func (a *assembly) openDataDir() (err error) {
 	if err := checkRoom(a.cfg.DataDir, int64(a.cfg.MinFree)); err != nil {
+		return err
+	}
+	if err := backup.CheckUnfinished(a.cfg.DataDir); err != nil {
 		return err
 	}
 	parts := datadir.Parts(a.cfg.DataDir, a.cfg.Objects.Dir)

@@ -19,6 +19,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 	awslambda "github.com/tidemill/tidemill/bridge/serving/aws/lambda"
 	"github.com/tidemill/tidemill/bridge/serving/functions"
+	"github.com/tidemill/tidemill/bridge/speed/hold"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -157,7 +158,7 @@ func (s *Server) functionStages() [][]part {
 	if s.functions == nil {
 		return nil
 	}
-	return [][]part{{{"functions", s.functions.manager.Run}}, {{"queued calls of functions", s.functions.queue.Run}}}
+	return [][]part{{{"functions", s.functions.manager.Run}}, {{"queued calls of functions", s.unheld(hold.Functions, s.functions.queue.Run)}}}
 }
 
 // eventStream has the calls of functions that nobody waits for.

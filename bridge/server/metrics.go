@@ -48,6 +48,7 @@ func (m metrics) Collect(out chan<- prometheus.Metric) {
 	x.ofRules(m.s.ruleMetrics)
 	x.alarms(m.s.alarms)
 	x.backups(m.s)
+	x.held(m.s)
 	for o, c := range m.s.aws.Stats() {
 		x.counter("aws_requests", "AWS requests answered, by operation (empty: none) and error code.",
 			float64(c.Requests), "operation", o.Operation, "code", o.Code)

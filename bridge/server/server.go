@@ -44,6 +44,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/firehose/catalogue"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/control"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
+	"github.com/tidemill/tidemill/bridge/speed/hold"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 	"github.com/tidemill/tidemill/bridge/speed/metric"
@@ -82,15 +83,16 @@ type Server struct {
 	auditRefusals *audit.Refusals // of whoever comes
 	auditDenied   *audit.Refusals // of those who are known
 
-	store   *pebble.Store
-	objects *objects.Store
-	dir     *datadir.Dir
-	disk    *disk.Meter
-	clock   *clock.Clock
-	shadows *boltstore.Store
-	fleet   *index.Index
-	backups *backup.Service
-	started time.Time
+	store       *pebble.Store
+	objects     *objects.Store
+	dir         *datadir.Dir
+	disk        *disk.Meter
+	clock       *clock.Clock
+	shadows     *boltstore.Store
+	fleet       *index.Index
+	backups     *backup.Service
+	started     time.Time
+	revocations *backup.Revoker
 
 	shadow      *service.Service
 	ingest      *ingest.Ingest
@@ -242,7 +244,7 @@ func (s *Server) stages(socket net.Listener) [][]part {
 	}}
 	sinks := []part{{"outboxes", s.drainer.Run}, {"delivery streams", s.firehose.Run},
 		{"ends of delivery streams", s.deliveries.Run},
-		{"data streams", s.kinesis.Run}, {"connectors", s.connectors.Run},
+		{"data streams", s.kinesis.Run}, {"connectors", s.unheld(hold.Connectors, s.connectors.Run)},
 		{"objects", s.objects.Run}}
 	if s.alarms != nil {
 		sinks = append(sinks, part{"alarms", s.alarms.Run})
@@ -259,6 +261,7 @@ func (s *Server) stages(socket net.Listener) [][]part {
 		{"end of forbidden connections", s.revoker.Run},
 		{"session tickets", func(ctx context.Context) error { return s.pki.Run(ctx, s.log) }},
 		{"backups", s.backups.Run},
+		{"revocations", s.revocations.Run},
 		{"server certificates", func(ctx context.Context) error { return s.pki.WatchServed(ctx, s.log) }},
 		s.serveHTTPS(),
 		s.serve("admin socket", socket, s.Handler(), adminServer()),

@@ -151,8 +151,10 @@ type Options struct {
 	Clock        Clock
 	Disk         Disk
 
-	Status  func() Status
-	Backups Backups
+	Status      func() Status
+	Backups     Backups
+	Holds       Holds
+	Revocations Revocations
 
 	Audit   *audit.Log // of changes; nil: they are not kept
 	Metrics http.Handler

@@ -15,6 +15,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/watch"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/alarm"
+	"github.com/tidemill/tidemill/bridge/speed/hold"
 	"github.com/tidemill/tidemill/bridge/speed/rules"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
@@ -56,6 +57,7 @@ var statuses = []struct {
 	{is(watch.ErrFull), http.StatusTooManyRequests},
 	{is(errForbidden), http.StatusForbidden},
 	{is(registry.ErrNotFound), http.StatusNotFound},
+	{is(hold.ErrNotHeld), http.StatusNotFound},
 	{is(lambda.ErrNotFound), http.StatusNotFound},
 	{isA[*lambda.ThrottledError], http.StatusTooManyRequests},
 	{is(lambda.ErrTooLarge), http.StatusRequestEntityTooLarge},

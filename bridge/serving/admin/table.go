@@ -52,7 +52,7 @@ func bridgeRows(o Options) []row {
 	info := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Info) }
 	metrics := func(w http.ResponseWriter, r *http.Request) error { o.Metrics.ServeHTTP(w, r); return nil }
 	status := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Status()) }
-	copies := &backups{o.Backups}
+	copies, back := &backups{o.Backups}, &restored{o.Holds, o.Revocations}
 	return []row{
 		{"GET /metrics", "GetMetrics", nothing, metrics, 0},
 		{"GET /v1/info", "DescribeBridge", nothing, info, 0},
@@ -60,6 +60,9 @@ func bridgeRows(o Options) []row {
 		{"GET /v1/backups", "DescribeBackups", nothing, copies.status, 0},
 		{"POST /v1/backups", "CreateBackup", begun, copies.here, 0},
 		{"POST /v1/backups/elsewhere", "CreateBackupElsewhere", begun, copies.elsewhere, 0},
+		{"GET /v1/held", "ListHeld", nothing, back.list, 0},
+		{"POST /v1/held/release", "ReleaseHeld", asked, back.release, 0},
+		{"GET /v1/revocations", "ExportRevocations", nothing, back.export, 0},
 		{"POST /v1/reload", "Reload", opaque, declared.apply, 0},
 		{"POST /v1/drain", "Drain", asked, drains(o.Drain), 0},
 		{"GET /v1/clock", "DescribeClock", nothing, state.get, 0},

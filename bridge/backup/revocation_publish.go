@@ -1,0 +1,231 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/tidemill/tidemill/bridge/backup/vault"
+	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/control/registry"
+)
+
+// revocationFolder is where a target has revocations, beside the backups: TIME-RANDOM.json,
+// so that names sort as they were written.
+const revocationFolder = "revocations/"
+
+// Our choices.
+const (
+	revocationLook  = 2 * time.Second  // how soon a revocation is at the target
+	revocationAdded = 5 * time.Minute  // how soon what is new is, which no earlier backup has
+	revocationRetry = 30 * time.Second // after the target failed
+	revocationKept  = 3                // files at the target, the newest
+	// revocationShare bounds what looking costs: it is a fiftieth of one processor.
+	revocationShare = 50
+)
+
+// PublishRevocations puts a file at the target, and removes all but the newest few.
+func PublishRevocations(ctx context.Context, t vault.Target, at time.Time, raw []byte) error {
+	var random [4]byte
+	rand.Read(random[:]) // never fails
+	name := revocationFolder + at.UTC().Format("20060102T150405.000Z") + "-" + hex.EncodeToString(random[:]) + ".json"
+	if err := t.Put(ctx, name, bytes.NewReader(raw), int64(len(raw))); err != nil {
+		return err
+	}
+	names, err := listRevocations(ctx, t)
+	for i := 0; i < len(names)-revocationKept && err == nil; i++ {
+		err = t.Delete(ctx, names[i])
+	}
+	return err
+}
+
+func listRevocations(ctx context.Context, t vault.Target) (names []string, err error) {
+	for e, err := range t.List(ctx, revocationFolder) {
+		if err != nil {
+			return nil, err
+		}
+		if strings.HasSuffix(e.Name, ".json") {
+			names = append(names, e.Name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// NewestRevocations reads the newest file of a target; vault.ErrNotFound if it has none.
+func NewestRevocations(ctx context.Context, t vault.Target) (*Sealed, error) {
+	names, err := listRevocations(ctx, t)
+	if err != nil {
+		return nil, err
+	}
+	if len(names) == 0 {
+		return nil, fmt.Errorf("%s: revocations: %w", t, vault.ErrNotFound)
+	}
+	in, err := t.Get(ctx, names[len(names)-1], 0, -1)
+	if err != nil {
+		return nil, err
+	}
+	defer in.Close()
+	raw, err := io.ReadAll(io.LimitReader(in, MaxRevocations+1))
+	if err != nil {
+		return nil, err
+	}
+	return ParseRevocations(raw)
+}
+
+// RevokerOptions are what a Revoker needs of a bridge.
+type RevokerOptions struct {
+	Target   string // "": nothing is written by itself
+	Place    vault.TargetOptions
+	Registry interface {
+		registry.Viewer
+		Revision() uint64
+	}
+	Keys  func() (map[string]pki.AccessKey, error) // of the file
+	Key   []byte                                   // of pki.RevocationKey
+	About About                                    // Version, Account and Directory count
+	Last  func() time.Time                         // cut of the last good backup
+	Log   *slog.Logger
+}
+
+// A Revoker writes what is revoked to the target of backups, within seconds.
+type Revoker struct {
+	o RevokerOptions
+
+	mu      sync.Mutex // guards what follows
+	written time.Time  // as of when the last file is
+	problem string     // why none could be written; "" if it could
+}
+
+// NewRevoker returns a Revoker.
+func NewRevoker(o RevokerOptions) *Revoker { return &Revoker{o: o} }
+
+// Export makes the file of now.
+func (x *Revoker) Export() (raw []byte, v *Revocations, err error) {
+	at := time.Now()
+	keys, err := x.o.Keys()
+	if err != nil {
+		return nil, nil, err
+	}
+	if v, err = NewRevocations(x.o.Registry, keys, x.o.About, at); err != nil {
+		return nil, nil, err
+	}
+	raw, err = v.Sign(x.o.Key)
+	return raw, v, err
+}
+
+// Status says as of when the last file at the target is, and why none could be written.
+func (x *Revoker) Status() (written time.Time, problem string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.written, x.problem
+}
+
+// doors is a digest of each that is open, sorted.
+type doors [][sha256.Size]byte
+
+func compareDoors(a, b [sha256.Size]byte) int { return bytes.Compare(a[:], b[:]) }
+
+// look finds what is open now.
+func (x *Revoker) look() (doors, error) {
+	var all doors
+	add := func(d door) {
+		all = append(all, sha256.Sum256([]byte(strings.Join([]string{d.kind, d.id, d.mark, d.status}, "\x00"))))
+	}
+	if err := eachDoor(x.o.Registry, add); err != nil {
+		return nil, err
+	}
+	keys, err := x.o.Keys()
+	for id, k := range keys {
+		add(fileKey(id, k))
+	}
+	slices.SortFunc(all, compareDoors)
+	return all, err
+}
+
+// without says whether d lacks one that was.
+func (d doors) without(was doors) bool {
+	return slices.ContainsFunc(was, func(x [sha256.Size]byte) bool {
+		_, found := slices.BinarySearchFunc(d, x, compareDoors)
+		return !found
+	})
+}
+
+// Run writes a file at the start, after each revocation and each backup, and now and then
+// where something is new, until ctx ends.
+func (x *Revoker) Run(ctx context.Context) error {
+	if x.o.Target == "" {
+		<-ctx.Done()
+		return nil
+	}
+	var was doors
+	var revision uint64
+	for ctx.Err() == nil {
+		began := time.Now()
+		next := revocationLook
+		now, seen := was, x.o.Registry.Revision()
+		var err error
+		written, _ := x.Status()
+		due := written.IsZero() || x.o.Last().After(written)
+		if seen != revision || due || time.Since(written) > revocationAdded {
+			now, err = x.look()
+		}
+		old := time.Since(written) > revocationAdded && !slices.Equal(now, was)
+		if err == nil && (due || old || now.without(was)) {
+			err = x.publish(ctx)
+		}
+		if err == nil {
+			revision = seen
+			if w, _ := x.Status(); w != written {
+				was = now
+			}
+		} else if ctx.Err() == nil {
+			x.failed(err)
+			next = revocationRetry
+		}
+		wait(ctx, max(next, revocationShare*time.Since(began)))
+	}
+	return nil
+}
+
+// publish writes the file of now.
+func (x *Revoker) publish(ctx context.Context) error {
+	raw, v, err := x.Export()
+	if err != nil {
+		return err
+	}
+	t, err := vault.Open(ctx, x.o.Target, x.o.Place)
+	if err != nil {
+		return err
+	}
+	if err := PublishRevocations(ctx, t, v.At, raw); err != nil {
+		return fmt.Errorf("%s: %w", t, err)
+	}
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.problem != "" {
+		x.o.Log.Info("revocations are written beside the backups again")
+	}
+	x.written, x.problem = v.At, ""
+	return nil
+}
+
+// failed tells once that the target has not what is revoked.
+func (x *Revoker) failed(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.problem == "" {
+		x.o.Log.Error("revocations cannot be written beside the backups, will retry: a restore would not know of them",
+			"err", err, "in", revocationRetry)
+	}
+	x.problem = err.Error()
+}

@@ -1,0 +1,233 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"text/tabwriter"
+	"time"
+
+	"github.com/tidemill/tidemill/agent/durable"
+	"github.com/tidemill/tidemill/bridge/backup"
+	"github.com/tidemill/tidemill/bridge/backup/vault"
+	"github.com/tidemill/tidemill/bridge/speed/hold"
+)
+
+var restoreCommand = command{name: "restore", args: "[DIR]",
+	summary: "make a data directory of a backup: DIR, or data_dir of the configuration, which is not there or empty",
+	example: "tidemill-bridge restore -from /mnt/backups -identity backup.key -revocations latest\n" +
+		"tidemill-bridge restore -from s3://backups/plant -id 20261130T021500Z-1f2e3d4c -identity backup.key \\\n" +
+		"  -revocations revocations.json -dry-run /var/lib/tidemill-bridge",
+	run: restore}
+
+func restore(ctx context.Context, c *call) error {
+	o := backup.RestoreOptions{Version: c.version}
+	from := c.flags.String("from", "", "`target` with the backup: a folder, or s3://BUCKET/PREFIX; "+
+		"default: backup.target")
+	c.flags.StringVar(&o.ID, "id", vault.Latest, "`backup` to restore, of backup list")
+	identity := c.flags.String("identity", "", "`file` with the private key of a recipient, of backup keygen")
+	revoked := c.flags.String("revocations", "", "`file` of what was revoked since, newer than the backup; latest: "+
+		"the one beside the backups; none: nothing was")
+	limit := bandwidthFlag(c.flags)
+	c.flags.BoolVar(&o.Deliver, "deliver", false, "deliver at the start what waited in the backup, though the old "+
+		"bridge may have; else it is held, see restore held")
+	c.flags.BoolVar(&o.DryRun, "dry-run", false, "tell what would be, and change nothing")
+	if err := c.parse(0, 1); err != nil {
+		return err
+	}
+	switch {
+	case *identity == "":
+		return usagef("restore: want -identity, the file with the private key; see -h")
+	case *revoked == "":
+		return usagef("restore: want -revocations: a file, latest or none. Without it what was revoked after the " +
+			"backup would be let in again; see -h")
+	}
+	t, err := c.backupTarget(ctx, *from, *limit)
+	if err != nil {
+		return err
+	}
+	o.Target, o.Account, o.Dir = t.Target, t.config.Account, t.config.DataDir
+	if len(c.args) == 1 {
+		o.Dir = c.args[0]
+	}
+	if o.Identities, err = readIdentities(*identity); err != nil {
+		return err
+	}
+	if o.Revocations, err = readRevocations(ctx, t.Target, *revoked); err != nil {
+		return err
+	}
+	told := time.Now()
+	o.Progress = func(p backup.RestoreProgress) {
+		if time.Since(told) > time.Second {
+			told = time.Now()
+			fmt.Fprintf(c.stderr, "%s of %s: %s\n", sizeText(p.Done), sizeText(p.Total), printable(p.File))
+		}
+	}
+	began := time.Now()
+	r, err := backup.Restore(ctx, o)
+	if err != nil {
+		return err
+	}
+	return c.printRestored(&r, &o, time.Since(began))
+}
+
+func readRevocations(ctx context.Context, t vault.Target, from string) (*backup.Sealed, error) {
+	switch from {
+	case "none":
+		return nil, nil
+	case "latest":
+		s, err := backup.NewestRevocations(ctx, t)
+		if errors.Is(err, vault.ErrNotFound) {
+			err = fmt.Errorf("%w: name a file of revocations export, or none if nothing was revoked", err)
+		}
+		return s, err
+	}
+	info, err := os.Stat(from)
+	if err != nil {
+		return nil, fmt.Errorf("-revocations: %w", err)
+	}
+	if info.Size() > backup.MaxRevocations {
+		return nil, fmt.Errorf("-revocations: %s is no such file: it has %d bytes", from, info.Size())
+	}
+	raw, err := os.ReadFile(from)
+	if err != nil {
+		return nil, fmt.Errorf("-revocations: %w", err)
+	}
+	return backup.ParseRevocations(raw)
+}
+
+func (c *call) printRestored(r *backup.Restored, o *backup.RestoreOptions, took time.Duration) error {
+	did := "restored"
+	if o.DryRun {
+		did = "would be restored"
+	}
+	fmt.Fprintf(c.stdout, "backup %s %s to %s: %d files, %s, as the bridge was at %s\n", r.Info.ID, did, r.Dir, r.Files,
+		sizeText(r.Bytes), r.About.Cut.Local().Format(time.DateTime))
+	for _, n := range r.Notes {
+		fmt.Fprintln(c.stdout, "note:", printable(n))
+	}
+	if o.DryRun {
+		return nil
+	}
+	if r.Resume > 0 {
+		fmt.Fprintf(c.stdout, "%s of it were there from an earlier run\n", sizeText(r.Resume))
+	}
+	fmt.Fprintf(c.stdout, "it took %s\n", took.Round(time.Millisecond))
+	for _, x := range r.Revoked {
+		fmt.Fprintln(c.stdout, "revoked since:", printable(x))
+	}
+	if len(r.Held) > 0 {
+		waiting := uint64(0)
+		for _, h := range r.Held {
+			waiting += h.Waiting
+		}
+		fmt.Fprintf(c.stdout, "%d deliveries and messages that waited are held, since the old bridge may have "+
+			"delivered them: restore held lists them, restore release lets them go\n", waiting)
+	}
+	return nil
+}
+
+const noHolds = "nothing of it is held or released"
+
+var restoreHeld = command{name: "restore held", summary: "list what waited in the backup and is held since the restore",
+	example: "tidemill-bridge restore held",
+	run: func(ctx context.Context, c *call) error {
+		asJSON := c.flags.Bool("json", false, "print it as JSON")
+		if err := c.parse(0, 0); err != nil {
+			return err
+		}
+		return tell(ctx, c, *asJSON, "/v1/held", nil, func(all []hold.Held) error {
+			if len(all) == 0 {
+				_, err := fmt.Fprintln(c.stdout, "nothing is held")
+				return err
+			}
+			w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
+			fmt.Fprintln(w, "NAME\tWAITING\tBYTES\tRESTORED\tBACKUP")
+			for _, h := range all {
+				fmt.Fprintf(w, "%s\t%d\t%d\t%s\t%s\n", printable(h.Name), h.Waiting, h.Bytes,
+					h.Since.Local().Format(time.DateTime), printable(h.Backup))
+			}
+			return w.Flush()
+		})
+	}}
+
+var restoreRelease = command{name: "restore release", args: "[NAME]",
+	summary: "deliver what is held under a name of restore held; messages of sessions come with the next start",
+	example: "tidemill-bridge restore release outbox/hot/0\ntidemill-bridge restore release -all",
+	run: func(ctx context.Context, c *call) error {
+		all := c.flags.Bool("all", false, "release everything")
+		if err := c.parse(0, 1); err != nil {
+			return err
+		}
+		if *all == (len(c.args) == 1) {
+			return usagef("restore release: want a name of restore held, or -all; see -h")
+		}
+		return c.withRunning(ctx, noHolds, func(a *client) error {
+			names := c.args
+			if *all {
+				var held []hold.Held
+				if err := a.do(ctx, "GET", "/v1/held", nil, nil, &held); err != nil {
+					return err
+				}
+				for _, h := range held {
+					names = append(names, h.Name)
+				}
+			}
+			for _, n := range names {
+				err := a.do(ctx, "POST", "/v1/held/release", url.Values{"name": {n}}, nil, nil)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintln(c.stdout, "released", printable(n))
+			}
+			return nil
+		})
+	}}
+
+var revocationsExport = command{name: "revocations export", args: "FILE",
+	summary: "write what is active and what is not, signed: a restore takes what was revoked after its backup from it",
+	example: "tidemill-bridge revocations export revocations.json",
+	run: func(ctx context.Context, c *call) error {
+		if err := c.parse(1, 1); err != nil {
+			return err
+		}
+		return c.with(ctx, func(a *client) error {
+			var raw json.RawMessage
+			if err := a.do(ctx, "GET", "/v1/revocations", nil, nil, &raw); err != nil {
+				return err
+			}
+			s, err := backup.ParseRevocations(raw)
+			if err != nil {
+				return err
+			}
+			if err := durable.Write(c.args[0], raw, 0o600); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(c.stdout, s.Summary())
+			return err
+		})
+	}}
+
+var revocationsShow = command{name: "revocations show", args: "FILE",
+	summary: "tell what a file of revocations has; its signature is looked at by restore", alone: true,
+	example: "tidemill-bridge revocations show revocations.json",
+	run: func(ctx context.Context, c *call) error {
+		if err := c.parse(1, 1); err != nil {
+			return err
+		}
+		s, err := readRevocations(ctx, nil, c.args[0])
+		if err != nil {
+			return err
+		}
+		if s == nil {
+			return usagef("revocations show: %s is no file; see -h", c.args[0])
+		}
+		fmt.Fprintln(c.stdout, printable(s.Summary()))
+		for _, line := range s.List() {
+			fmt.Fprintln(c.stdout, printable(line))
+		}
+		return nil
+	}}
