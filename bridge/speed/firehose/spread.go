@@ -2,13 +2,23 @@ package firehose
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // MaxPartitions is how many partitions of a delivery stream are filled at once
 // (Firehose quotas: 500, on request more).
 const MaxPartitions = 500
+
+// maxKey is how long an object's key may be, in bytes (S3 user guide, object keys);
+// keyRest what Key makes at most beside the prefix, the name and the extension: two
+// numbers, a time and a UUID.
+const (
+	maxKey  = 1024
+	keyRest = 100
+)
 
 // An Item is a record on its way to a partition.
 type Item struct {
@@ -31,12 +41,14 @@ type Spread struct {
 	prefix Prefix
 	part   *Partitioning
 	most   int
+	bytes  int // that a prefix may have, so that a key can be made of it
 	active map[string]bool
 }
 
 // NewSpread returns a spread of a configuration that has a Partitioning.
 func NewSpread(c *Config) *Spread {
-	return &Spread{prefix: c.Objects.Prefix, part: c.Partitioning, most: MaxPartitions, active: map[string]bool{}}
+	return &Spread{prefix: c.Objects.Prefix, part: c.Partitioning, most: MaxPartitions, active: map[string]bool{},
+		bytes: maxKey - len(c.Name) - len(c.Objects.Suffix) - keyRest}
 }
 
 // Add returns the partitions of items, in the order of their first record, by their
@@ -74,7 +86,10 @@ func (s *Spread) Done(id string) { delete(s.active, id) }
 // Active is how many partitions are being filled.
 func (s *Spread) Active() int { return len(s.active) }
 
-var errKeys = errors.New("the record gives no partition keys")
+var (
+	errKeys  = errors.New("the record gives no partition keys")
+	errNoKey = errors.New("no key can be made of it: a zero byte, or bytes that are no UTF-8")
+)
 
 // values are those of a record's prefix. Only the keys that the prefix names are
 // kept.
@@ -90,7 +105,15 @@ func (s *Spread) values(it Item) (Values, *Refusal) {
 	if len(v.Query)+len(v.Lambda) == 0 {
 		return v, refusal(codePartition, errKeys)
 	}
-	if _, err := s.prefix.Eval(v); err != nil {
+	prefix, err := s.prefix.Eval(v)
+	switch {
+	case err != nil:
+	case len(prefix) > s.bytes:
+		err = fmt.Errorf("%d bytes when evaluated, want at most %d", len(prefix), s.bytes)
+	case strings.IndexByte(prefix, 0) >= 0 || !utf8.ValidString(prefix):
+		err = errNoKey
+	}
+	if err != nil {
 		return v, refusal(codePrefix, err)
 	}
 	return v, nil
