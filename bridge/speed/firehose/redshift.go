@@ -26,15 +26,6 @@ const ManifestType = "errors"
 // table, so that each is loaded once. It is made where it is not there.
 const filesTable = "tidemill_files"
 
-// A copyOptions are what is understood of CopyOptions.
-type copyOptions struct {
-	json, gzip bool
-	delimiter  byte // of text; COPY's standard is |
-}
-
-// errNotServed says that PostgreSQL's COPY has no such option, or we do not know it.
-var errNotServed = errors.New("is not served by PostgreSQL")
-
 // checkCopy says whether options that Redshift gets as they are can be but options: they
 // end no statement and hide nothing of it.
 func checkCopy(text string) error {
@@ -58,55 +49,23 @@ func checkCopy(text string) error {
 	return nil
 }
 
-// parseCopy reads CopyOptions: CSV, JSON 'auto', GZIP, DELIMITER 'x', with FORMAT and
-// AS in their places.
-func parseCopy(text string) (o copyOptions, err error) {
-	o.delimiter = '|'
-	words := strings.Fields(text)
-	for len(words) > 0 {
-		word := strings.ToUpper(words[0])
-		words = words[1:]
-		switch word {
-		case "FORMAT", "AS", "'AUTO'":
-		case "CSV":
-			o.delimiter = ','
-		case "JSON":
-			o.json = true
-		case "GZIP":
-			o.gzip = true
-		case "DELIMITER":
-			if len(words) > 0 && strings.EqualFold(words[0], "AS") {
-				words = words[1:]
-			}
-			if len(words) == 0 || len(words[0]) < 3 || words[0][0] != '\'' || words[0][len(words[0])-1] != '\'' {
-				return o, errors.New("CopyCommand.CopyOptions: DELIMITER wants a character in quotes")
-			}
-			d := strings.ReplaceAll(words[0][1:len(words[0])-1], `\t`, "\t")
-			if len(d) != 1 || d[0] < '\t' || d[0] > '~' || strings.ContainsAny(d, "\n\r\"\\") {
-				return o, fmt.Errorf("CopyCommand.CopyOptions: DELIMITER %.20q, want one character of ASCII", d)
-			}
-			o.delimiter, words = d[0], words[1:]
-		default:
-			return o, fmt.Errorf("CopyCommand.CopyOptions: %.40q %w", word, errNotServed)
-		}
-	}
-	return o, nil
-}
-
 // check says what cannot be loaded.
 func (r *Redshift) check(c *Config) error {
 	o, err := parseCopy(r.CopyOptions)
-	switch {
-	case errors.Is(err, errNotServed) && !r.Postgres:
-		err = checkCopy(r.CopyOptions) // Redshift itself may know it
-		if err != nil {
+	if !r.Postgres {
+		if err := checkCopy(r.CopyOptions); err != nil {
 			return err
 		}
+	}
+	switch {
+	case errors.Is(err, errNotServed) && !r.Postgres: // Redshift itself may know it
 	case err != nil:
 		return err
 	case o.gzip != (c.Objects.Compression == compress.Gzip):
 		return errors.New("CopyCommand.CopyOptions: GZIP goes with the CompressionFormat GZIP")
-	case o.json && r.Columns == "":
+	case o.text.Fill && r.Columns == "":
+		return errors.New("CopyCommand.DataTableColumns: missing; with FILLRECORD they say how many there are")
+	case o.json && o.paths == "" && r.Columns == "":
 		return errors.New("CopyCommand.DataTableColumns: missing; with JSON they say which members are loaded")
 	}
 	if err := warehouse.CheckTable(r.Table); err != nil {
@@ -157,7 +116,8 @@ func (d *stream) warehouse(c *Config) (*warehouse.Warehouse, error) {
 	}
 	return warehouse.New(warehouse.Options{
 		Conn: conn, Table: r.Table, Columns: r.columns(), Files: files, MakeFiles: true,
-		JSON: o.json, Delimiter: o.delimiter, Gzip: o.gzip, Objects: from, Bucket: c.Objects.Bucket,
+		JSON: o.json, Delimiter: o.delimiter, Text: o.text, Paths: o.paths, FoldNames: o.fold, Gzip: o.gzip,
+		Objects: from, Bucket: c.Objects.Bucket,
 		Ask: !r.Postgres, CopyOptions: r.CopyOptions, IAMRole: r.RoleARN, Unloadable: unloadable,
 	}), nil
 }

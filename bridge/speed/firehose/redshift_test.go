@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/tidemill/tidemill/bridge/speed/sink/warehouse"
 	"github.com/tidemill/tidemill/deploy/await"
 	"github.com/tidemill/tidemill/deploy/counterpart"
 )
@@ -22,7 +23,24 @@ func TestCopyOptions(t *testing.T) {
 		"FORMAT AS CSV":                   {delimiter: ','},
 		`CSV DELIMITER AS ';'`:            {delimiter: ';'},
 		`delimiter '\t'`:                  {delimiter: '\t'},
-		"JSON 's3://bucket/jsonpaths'":    {},
+		"JSON 's3://bucket/paths.json'":   {json: true, delimiter: '|', paths: "s3://bucket/paths.json"},
+		"JSON AS 'auto ignorecase'":       {json: true, delimiter: '|', fold: true},
+		"CSV QUOTE AS '%' IGNOREHEADER 1": {delimiter: ',', text: warehouse.Text{CSV: true, Quote: '%', Header: 1}},
+		`DELIMITER '\001' NULL AS 'it''s' ESCAPE`: {delimiter: 1,
+			text: warehouse.Text{Escape: true, Null: "it's"}},
+		"removequotes acceptinvchars as '^' fillrecord trimblanks blanksasnull ignoreblanklines": {delimiter: '|',
+			text: warehouse.Text{RemoveQuotes: true, Invalid: '^', Fill: true, Trim: true, Blanks: true, SkipBlank: true,
+				Backslash: true}},
+		"EMPTYASNULL ROUNDEC EXPLICIT_IDS COMPUPDATE OFF STATUPDATE ON COMPROWS 1000 " +
+			"TIMEFORMAT 'auto' DATEFORMAT AS 'YYYY-MM-DD' ENCODING UTF8": {
+			delimiter: '|'},
+		"CSV ESCAPE":                      {},
+		"JSON ESCAPE":                     {},
+		"JSON 'noshred'":                  {},
+		"JSON 's3://bucket'":              {},
+		"NULL 5":                          {},
+		"IGNOREHEADER x":                  {},
+		"CSV QUOTE ','":                   {},
 		"DELIMITER":                       {},
 		"DELIMITER ','; DROP TABLE x; --": {},
 		"DELIMITER 'ab'":                  {},
@@ -36,6 +54,27 @@ func TestCopyOptions(t *testing.T) {
 			t.Errorf("%q: %+v, %v", text, got, err)
 		}
 	}
+}
+
+// All options that PostgreSQL does not have are told together, by name.
+func TestCopyOptionsRefused(t *testing.T) {
+	_, err := parseCopy("MAXERROR 5 TIMEFORMAT 'epochsecs' TRUNCATECOLUMNS BZIP2 FIXEDWIDTH '0:3' ENCODING UTF16 CSV")
+	const want = "CopyCommand.CopyOptions: MAXERROR 5, TIMEFORMAT epochsecs, TRUNCATECOLUMNS, BZIP2, FIXEDWIDTH 0:3, " +
+		"ENCODING UTF16: is not served by PostgreSQL"
+	if !errors.Is(err, errNotServed) || err.Error() != want {
+		t.Error(err)
+	}
+}
+
+func FuzzCopyOptions(f *testing.F) {
+	f.Add("CSV QUOTE AS '%' NULL AS 'it''s'")
+	f.Add(`DELIMITER '\001' JSON 's3://b/k'`)
+	f.Fuzz(func(t *testing.T, text string) {
+		o, err := parseCopy(text)
+		if err == nil && (o.delimiter == 0 || o.delimiter > '~' || o.delimiter == '\n' || o.delimiter == o.text.Quote) {
+			t.Fatalf("%q: %+v", text, o)
+		}
+	})
 }
 
 // Objects are loaded into PostgreSQL, each once; what cannot be loaded is in a
@@ -114,6 +153,72 @@ func TestWarehouseDestination(t *testing.T) {
 	}
 	if err != nil || len(files) != 3 || len(slices.Compact(files)) != 3 {
 		t.Errorf("%q, %v", files, err)
+	}
+}
+
+// Options of COPY do at PostgreSQL what they do at Redshift.
+func TestCopyOptionsAtPostgreSQL(t *testing.T) {
+	address, passwordFile := counterpart.PostgreSQL(t)
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, err := os.ReadFile(passwordFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := pgx.ParseConfig(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Password = strings.TrimSpace(string(password))
+	conn, err := pgx.ConnectConfig(t.Context(), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	for name, c := range map[string]struct{ options, columns, in, want string }{
+		"escape": {`DELIMITER ';' ESCAPE IGNOREHEADER 1 ACCEPTINVCHARS FILLRECORD`, "n, a, b",
+			"n;a;b\n1;x\\;\\\\\xff;\\N\n2\n", `(1,"x;\\?",)(2,,)`},
+		"csv":   {"CSV NULL AS '-' BLANKSASNULL TRIMBLANKS", "", "1,\"\"\"q\"\"\", \n2,-,b  \n", `(1,"""q""",)(2,,b)`},
+		"paths": {"JSON 's3://load/paths.json'", "", `{"in":{"n":1},"l":["x","y"]}{"in":{"n":2}}`, `(1,y,)(2,,)`},
+		"fold":  {"JSON 'auto ignorecase'", "n, a", `{"N":1,"A":"x"}`, `(1,x,)`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			table := "options_" + name
+			if _, err := conn.Exec(t.Context(), "CREATE TABLE "+table+" (n int, a text, b text)"); err != nil {
+				t.Fatal(err)
+			}
+			k := &bucket{objects: map[string][]byte{
+				"load/paths.json": []byte(`{"jsonpaths":["$.in.n","$['l'][1]","$.none"]}`)}}
+			b := newBench(t, fmt.Sprintf(`{"DeliveryStreamName": "d", "RedshiftDestinationConfiguration": {
+			  "ClusterJDBCURL": "jdbc:postgresql://%s/%s?sslmode=disable", "Username": %q, "Password": %q,
+			  "CopyCommand": {"DataTableName": %q, "DataTableColumns": %q, "CopyOptions": %q},
+			  "S3Configuration": {"BucketARN": "arn:aws:s3:::load", "Prefix": "%s/",
+			    "BufferingHints": {"SizeInMBs": 1, "IntervalInSeconds": 0}}}}`, u.Host, strings.TrimPrefix(u.Path, "/"),
+				u.User.Username(), config.Password, table, c.columns, c.options, name), nil, k)
+			defer b.stop()
+			put(t, b.store, "d", c.in)
+			got := ""
+			await.True(t, "the rows", func() bool {
+				if all := b.failed(t); len(all) > 0 {
+					t.Fatalf("%+v", all)
+				}
+				if i, err := b.Info("d"); err != nil || i.LastError != "" {
+					t.Fatalf("%s, %v", i.LastError, err)
+				}
+				found, err := conn.Query(t.Context(), "SELECT t::text FROM "+table+" t ORDER BY n")
+				if err != nil {
+					t.Fatal(err)
+				}
+				lines, err := pgx.CollectRows(found, pgx.RowTo[string])
+				got = strings.Join(lines, "")
+				return err == nil && got != ""
+			})
+			if got != c.want {
+				t.Errorf("%s, want %s", got, c.want)
+			}
+		})
 	}
 }
 

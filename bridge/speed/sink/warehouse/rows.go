@@ -37,13 +37,15 @@ func (u unzip) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// A rows reads JSON objects and gives lines of CSV: for each object the members
-// that columns name. A member that is absent or null is an empty field, which
+// A rows reads JSON objects and gives lines of CSV: for each object the values at
+// paths, or the members that columns name. A member that is absent or null is an empty field, which
 // is NULL; a string is quoted; a list or object is its JSON, quoted.
 type rows struct {
 	from    io.ReadCloser
 	dec     *json.Decoder
 	columns []string
+	paths   []Path // nil: columns
+	fold    bool   // names are the same in upper and lower case
 	line    []byte // not read yet
 	n       int    // objects read
 	err     error
@@ -71,19 +73,18 @@ func (r *rows) Read(p []byte) (n int, err error) {
 
 // next makes a line of the next object.
 func (r *rows) next() error {
-	var object map[string]json.RawMessage
-	if err := r.dec.Decode(&object); err == io.EOF {
+	values, err := r.values()
+	if err == io.EOF {
 		return err
 	} else if err != nil {
 		return fmt.Errorf("%w: object %d: want a JSON object: %w", errContent, r.n, err)
 	}
 	r.n++
 	line := r.line[:0]
-	for i, c := range r.columns {
+	for i, v := range values {
 		if i > 0 {
 			line = append(line, ',')
 		}
-		v := object[c]
 		switch {
 		case len(v) == 0 || v[0] == 'n':
 			continue
@@ -105,6 +106,41 @@ func (r *rows) next() error {
 	}
 	r.line = append(line, '\n')
 	return nil
+}
+
+// values are those of the next object.
+func (r *rows) values() (all []json.RawMessage, err error) {
+	if r.paths != nil {
+		var doc json.RawMessage
+		if err := r.dec.Decode(&doc); err != nil {
+			return nil, err
+		}
+		if doc[0] != '{' && doc[0] != '[' { // a path may begin with an index
+			return nil, errors.New("it is none")
+		}
+		for _, p := range r.paths {
+			all = append(all, p.in(doc))
+		}
+		return all, nil
+	}
+	var object map[string]json.RawMessage
+	if err := r.dec.Decode(&object); err != nil {
+		return nil, err
+	}
+	if r.fold {
+		folded := make(map[string]json.RawMessage, len(object))
+		for name, v := range object {
+			folded[strings.ToLower(name)] = v
+		}
+		object = folded
+	}
+	for _, c := range r.columns {
+		if r.fold {
+			c = strings.ToLower(c)
+		}
+		all = append(all, object[c])
+	}
+	return all, nil
 }
 
 func quoteField(line []byte, s string) []byte {

@@ -33,6 +33,9 @@ type Options struct {
 	MakeFiles bool   // it is made where it is not there
 	JSON      bool   // objects are JSON objects one after the other, else CSV
 	Delimiter byte   // of CSV
+	Text      Text   // PostgreSQL: how lines are read; zero: as PostgreSQL reads CSV
+	Paths     string // PostgreSQL: s3://BUCKET/KEY of a JSONPaths file; "": Columns are members' names
+	FoldNames bool   // PostgreSQL: Columns are, in upper or lower case
 	Gzip      bool
 
 	Objects Store // PostgreSQL: where the objects are read; Redshift: takes manifests
@@ -232,7 +235,7 @@ func (w *Warehouse) copyObject(ctx context.Context, conn *pgconn.PgConn, key str
 	if err != nil {
 		return err
 	}
-	from, err := w.rows(data)
+	from, err := w.rows(ctx, data)
 	if err == nil {
 		r := &faulty{Reader: from}
 		_, err = conn.CopyFrom(ctx, r, w.copyIn())
@@ -264,7 +267,7 @@ const maxObject = 256 << 20
 
 func (w *Warehouse) copyIn() string {
 	delimiter := w.Delimiter
-	if w.JSON {
+	if w.JSON || w.Text != (Text{}) {
 		delimiter = ','
 	}
 	return "COPY " + quoteTable(w.Table) + w.columns() + " FROM STDIN WITH (FORMAT csv, DELIMITER " +
@@ -303,10 +306,37 @@ func Bad(err error) (bad, ever bool) {
 }
 
 // rows reads an object as CSV.
-func (w *Warehouse) rows(data []byte) (io.ReadCloser, error) {
+func (w *Warehouse) rows(ctx context.Context, data []byte) (io.ReadCloser, error) {
 	r, err := plain(data, w.Gzip)
-	if err != nil || !w.JSON {
-		return r, err
+	switch {
+	case err != nil:
+		return nil, err
+	case !w.JSON && w.Text != (Text{}):
+		return newTexts(r, w.Text, w.Delimiter, len(w.Columns)), nil
+	case !w.JSON:
+		return r, nil
 	}
-	return newRows(r, w.Columns), nil
+	rows := newRows(r, w.Columns)
+	rows.fold = w.FoldNames
+	if w.Paths != "" {
+		rows.paths, err = w.paths(ctx)
+	}
+	return rows, err
+}
+
+// maxPathsFile bounds a JSONPaths file, in bytes.
+const maxPathsFile = 1 << 20
+
+// paths reads the JSONPaths file. Without a file there the load waits, as for a table.
+func (w *Warehouse) paths(ctx context.Context) ([]Path, error) {
+	bucket, key, _ := strings.Cut(strings.TrimPrefix(w.Paths, "s3://"), "/")
+	doc, _, err := w.Objects.Get(ctx, bucket, key, maxPathsFile)
+	if err != nil {
+		return nil, fmt.Errorf("JSONPaths %s: %v", w.Paths, err)
+	}
+	all, err := ParsePaths(doc)
+	if n := len(w.Columns); err == nil && n > 0 && n != len(all) {
+		err = fmt.Errorf("JSONPaths %s: %d for %d columns", w.Paths, len(all), n)
+	}
+	return all, err
 }
