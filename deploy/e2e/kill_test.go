@@ -266,12 +266,19 @@ func torture(t *testing.T, usual int) (events int, seed uint64) {
 // configuration.
 func newBridge(t *testing.T, config string, declared map[string]string) *fleet {
 	t.Helper()
+	return newBridgeOn(t, func(string) {}, config, declared)
+}
+
+// newBridgeOn is newBridge whose folder is first given to mount.
+func newBridgeOn(t *testing.T, mount func(dir string), config string, declared map[string]string) *fleet {
+	t.Helper()
 	bin, err := buildOnce()
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Minute)
 	f := &fleet{t: t, ctx: ctx, dir: t.TempDir()}
+	mount(f.dir)
 	t.Cleanup(func() {
 		for _, a := range f.agents {
 			a.Kill()
