@@ -191,8 +191,7 @@ func (x *Service) finish(ctx context.Context, target string, taken *Taken, err e
 	return err
 }
 
-// Take makes the backup that r asks for, and calls progress meanwhile in another
-// goroutine. A backup that is complete and not what Verify wants is returned with an
+// Take makes the backup that r asks for, and calls progress meanwhile. A backup that is complete and not what Verify wants is returned with an
 // error.
 func (x *Service) Take(ctx context.Context, r Request, progress func(Progress)) (taken *Taken, err error) {
 	o, err := x.options(ctx, r)
@@ -211,7 +210,8 @@ func (x *Service) Take(ctx context.Context, r Request, progress func(Progress)) 
 	x.source.Slog.Info("a backup is complete", "id", taken.ID, "target", target, "bytes", taken.Size, "stored",
 		taken.Stored, "held_ms", float64(time.Duration(taken.About.Held).Microseconds())/1000)
 	if r.Verify {
-		_, err = vault.Verify(ctx, o.Target, taken.ID, nil, nil)
+		gives := newYielder()
+		_, err = vault.Verify(ctx, o.Target, taken.ID, nil, func(vault.Progress) { gives.yield(ctx) })
 		if err != nil {
 			err = fmt.Errorf("the backup %s is complete, but not what was sent: %w", taken.ID, err)
 		}

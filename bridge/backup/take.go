@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"time"
 
@@ -24,7 +23,7 @@ import (
 type Options struct {
 	Target     vault.Target
 	Recipients []age.Recipient // who can read it
-	Progress   func(Progress)  // called in another goroutine, several times a second; nil: nobody is
+	Progress   func(Progress)  // called after each piece of a file; nil: nobody is
 }
 
 // A Progress is how far a backup is.
@@ -41,23 +40,10 @@ type Taken struct {
 	About *About
 }
 
-// Take makes a backup: the cut, and then the files, which takes as long as the target
-// and max_bandwidth want. It works at a lower priority than the rest of the program, where
-// the system knows that. One Take at a time uses a data directory.
+// Take makes a backup: the cut, and then the files, which takes as long as the target and
+// max_bandwidth want, and gives way to the rest of the machine unless it is a Final one.
+// One Take at a time uses a data directory.
 func (s *Source) Take(ctx context.Context, o Options) (taken *Taken, err error) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// The thread is not given back: it ends with the goroutine, and with it the priority.
-		runtime.LockOSThread()
-		lowerPriority(s.Slog)
-		taken, err = s.take(ctx, o)
-	}()
-	<-done
-	return taken, err
-}
-
-func (s *Source) take(ctx context.Context, o Options) (taken *Taken, err error) {
 	c, err := s.cut(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
@@ -77,8 +63,14 @@ func (s *Source) take(ctx context.Context, o Options) (taken *Taken, err error) 
 	for _, f := range l.files {
 		wo.Total += max(f.size, 0)
 	}
-	if o.Progress != nil {
-		wo.Progress = func(p vault.Progress) { o.Progress(Progress{p.File, p.Done, max(p.Total, p.Done), p.Sent}) }
+	gives := newYielder()
+	wo.Progress = func(p vault.Progress) {
+		if o.Progress != nil {
+			o.Progress(Progress{p.File, p.Done, max(p.Total, p.Done), p.Sent})
+		}
+		if !s.Final {
+			gives.yield(ctx)
+		}
 	}
 	w, err := vault.NewWriter(ctx, o.Target, wo)
 	if err != nil {

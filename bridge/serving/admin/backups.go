@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/backup"
@@ -56,11 +55,8 @@ func (h *backups) take(w http.ResponseWriter, r *http.Request, elsewhere bool) e
 		return backup.ErrBusy
 	}
 	w.Header().Set("Content-Type", "application/x-ndjson")
-	var mu sync.Mutex // the progress comes from another goroutine
 	enc, rc := json.NewEncoder(w), http.NewResponseController(w)
 	say := func(line BackupLine) error {
-		mu.Lock()
-		defer mu.Unlock()
 		if err := enc.Encode(line); err != nil {
 			return err
 		}

@@ -1,0 +1,84 @@
+package cli
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/tidemill/tidemill/bridge/backup/vault"
+	"github.com/tidemill/tidemill/bridge/config"
+	"github.com/tidemill/tidemill/bridge/server"
+)
+
+// A stopped bridge is backed up, and its backups are listed, verified and pruned.
+func TestBackupOfAStoppedBridge(t *testing.T) {
+	dir := t.TempDir()
+	data, to, key := filepath.Join(dir, "data"), filepath.Join(dir, "to"), filepath.Join(dir, "key")
+	cfg, err := config.Load("", func(string) string { return "" }, map[string]string{"data_dir": data})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.New(server.Options{Config: cfg, Version: "test", Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	public, _, err := runText(t, "backup", "keygen", key)
+	public = strings.TrimSpace(public)
+	info, e := os.Stat(key)
+	if err != nil || e != nil || info.Mode() != 0o600 || !strings.HasPrefix(public, "age1") {
+		t.Fatalf("%q, %v, %v, %v", public, err, e, info)
+	}
+	step{"backup keygen " + key, 1, "", "is there already"}.run(t)
+	here := " -data " + data
+	step{"backup" + here, 1, "", "no target: set backup.target"}.run(t)
+	step{"backup -to " + to + here, 1, "", "no recipient"}.run(t)
+	step{"backup -to " + filepath.Join(data, "to") + " -recipient " + public + here, 1, "", "in the data directory"}.run(t)
+	step{"backup -to " + to + " -recipient " + key + "x" + here, 1, "", "no such file"}.run(t)
+	for range 2 {
+		step{"backup -verify -limit 50MB/s -to " + to + " -recipient " + public + here, 0, " stored, writers held for ", ""}.run(t)
+	}
+	out, _, err := runText(t, "backup", "list", "-to", to, "-data", data)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	if err != nil || len(lines) != 3 || !strings.Contains(lines[1], "000000000000") {
+		t.Fatalf("%s %v", out, err)
+	}
+	first := strings.Fields(lines[1])[0]
+	step{"backup verify " + first + " -to " + to + here, 0, first + " is whole", ""}.run(t)
+	step{"backup verify -identity " + key + " -to " + to + here, 0, "files can be restored as they were", ""}.run(t)
+	step{"backup verify -identity " + filepath.Join(data, "identity") + " -to " + to + here, 1, "",
+		"want lines AGE-SECRET-KEY-1"}.run(t)
+	step{"backup prune -keep 1 -to " + to + here, 0, "removed " + first, ""}.run(t)
+	step{"backup verify " + first + " -to " + to + here, 1, "", "not found"}.run(t)
+	step{"status" + here, 1, "", "no bridge runs over"}.run(t)
+	step{"backup -limit 1" + here, 2, "", "want a rate such as 20MB/s"}.run(t)
+}
+
+func TestParseRate(t *testing.T) {
+	for text, want := range map[string]int64{"20MB/s": 20e6, "512KiB/s": 512 << 10, "1.5 MiB": 3 << 19, "20000": 20000,
+		"1GB/s": 1e9} {
+		if got, err := parseRate(text); err != nil || got != want {
+			t.Errorf("%s: %d, %v; want %d", text, got, err, want)
+		}
+	}
+	for _, text := range []string{"", "x", "-1MB/s", "NaN", "Inf", "1", "1e300GB", "20 MB per s"} {
+		if got, err := parseRate(text); err == nil {
+			t.Errorf("%q is taken for %d", text, got)
+		}
+	}
+}
+
+// Whatever parseRate takes is within its bounds.
+func FuzzParseRate(f *testing.F) {
+	f.Add("20MB/s")
+	f.Add("1e9")
+	f.Fuzz(func(t *testing.T, text string) {
+		if n, err := parseRate(text); err == nil && (n < vault.MinBandwidth || n > 1<<50) {
+			t.Fatalf("%q is %d", text, n)
+		}
+	})
+}
