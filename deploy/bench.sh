@@ -98,3 +98,5 @@ else
 fi
 section 'functions: a warm call of a function in Go, and the part of it that is its own work'
 bench ./bridge/lambda 'Warm' -benchtime "$t"
+section 'backups: 256 MiB of readings into a folder, again without a change, and back, beside a plain copy'
+bench ./bridge/backup/vault 'Vault' -benchtime 2x

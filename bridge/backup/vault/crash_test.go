@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -100,7 +99,7 @@ func numberedContent(n int) content {
 // numbered makes the backup n, in packs of some 200 KB.
 func (b *bench) numbered(ctx context.Context, n int) (Info, error) {
 	o := b.options()
-	o.packSize, o.Version, o.Log = 200_000, fmt.Sprint(n), slog.New(slog.DiscardHandler)
+	o.packSize, o.Version = 200_000, fmt.Sprint(n)
 	w, err := NewWriter(ctx, b.target, o)
 	if err != nil {
 		return Info{}, err

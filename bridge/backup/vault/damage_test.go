@@ -264,6 +264,42 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// A file system without a free byte: backups fail with ErrFull, all that are listed are whole, and a
+// prune makes room.
+func TestFullFileSystem(t *testing.T) {
+	b := newBench(t)
+	must(t, os.MkdirAll(b.url, 0o700))
+	if err := syscall.Mount("tmpfs", b.url, "tmpfs", 0, "size=4m"); err != nil {
+		t.Skipf("a small file system cannot be mounted: %v", err)
+	}
+	t.Cleanup(func() { must(t, syscall.Unmount(b.url, 0)) })
+	n, err := 1, error(nil)
+	for ; err == nil; n++ {
+		_, err = b.numbered(t.Context(), n*7) // no table is shared
+	}
+	if !errors.Is(err, ErrFull) || n < 4 {
+		t.Fatalf("backup %d: %v", n, err)
+	}
+	fill, err := os.Create(filepath.Join(b.url, "fill"))
+	must(t, err)
+	_, err = io.Copy(fill, bytes.NewReader(make([]byte, 8<<20)))
+	if err = errors.Join(err, fill.Close()); !errors.Is(err, syscall.ENOSPC) {
+		t.Fatal(err)
+	}
+	checkAll(t, b)
+	if _, err := b.numbered(t.Context(), n*7); !errors.Is(err, ErrFull) {
+		t.Errorf("without a free byte: %v", err)
+	}
+	if p, err := Prune(t.Context(), b.target, Keep{Last: 1}, b.folder); err != nil || len(p.Backups) == 0 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	_, err = b.numbered(t.Context(), n*7)
+	must(t, err)
+	checkAll(t, b)
+	must(t, os.Remove(fill.Name()))
+	checkTidy(t, b)
+}
+
 // evil puts a backup whose manifest somebody else wrote, encrypted to the right key.
 func (b *bench) evil(t *testing.T, lines ...string) {
 	t.Helper()

@@ -68,7 +68,11 @@ func (l *lock) put(ctx context.Context) error {
 	var n [8]byte
 	_, _ = rand.Read(n[:])
 	name := fmt.Sprintf("%s%s-%x.json", lockFolder, l.owner, n)
-	if err := l.t.Put(ctx, name, bytes.NewReader(data), int64(len(data))); err != nil {
+	err = l.t.Put(ctx, name, bytes.NewReader(data), int64(len(data)))
+	if errors.Is(err, ErrFull) { // a file without bytes needs no block, and a prune makes room
+		err = l.t.Put(ctx, name, bytes.NewReader(nil), 0)
+	}
+	if err != nil {
 		return err
 	}
 	l.name, l.since = name, time.Now()

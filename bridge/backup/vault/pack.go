@@ -58,7 +58,10 @@ type packer struct {
 }
 
 func newPacker(recipients []age.Recipient, key [32]byte) (*packer, error) {
-	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(pieceFixed))
+	// The default level takes 40 % more processor time, and makes readings in JSON no smaller, tables of the
+	// log 6 % (README.md).
+	z, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(pieceFixed),
+		zstd.WithEncoderLevel(zstd.SpeedFastest))
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ type packs struct {
 	open  map[uint32]*openPack
 	order []uint32 // that were opened, oldest first
 	buf   []byte
+	ahead []byte // of a pack, encrypted
 }
 
 // maxOpen is how many packs are kept open, of some 70 KB each.
@@ -36,7 +37,7 @@ func (p *packs) read(ctx context.Context, r *Reader, pack uint32, offset, length
 	if offset+length > o.size {
 		return nil, fmt.Errorf("%s: %w: it has %d bytes, want %d at %d", name, ErrDamaged, o.size, length, offset)
 	}
-	if err := o.src.ahead(ctx, o.size, offset, length); err != nil {
+	if p.ahead, err = o.src.ahead(ctx, o.size, offset, length, p.ahead); err != nil {
 		return nil, err
 	}
 	if int64(cap(p.buf)) < length {
@@ -98,21 +99,24 @@ const (
 	chunkTag = 16
 )
 
-// ahead reads all at once what decrypting length bytes at an offset will ask for. plain is the
-// length of the decrypted object.
-func (s *source) ahead(ctx context.Context, plain, offset, length int64) error {
+// ahead reads into buf, or a longer one, all that decrypting length bytes at an offset will ask
+// for. plain is the length of the decrypted object.
+func (s *source) ahead(ctx context.Context, plain, offset, length int64, buf []byte) ([]byte, error) {
 	chunks := max((plain+chunk-1)/chunk, 1)
 	begin := s.size - plain - chunks*chunkTag // of the payload
 	first, last := offset/chunk, (offset+length-1)/chunk
 	from := begin + first*(chunk+chunkTag)
 	to := min(begin+(last+1)*(chunk+chunkTag), s.size)
 	s.ctx, s.window, s.start = ctx, nil, 0
-	window := make([]byte, to-from)
+	if int64(cap(buf)) < to-from {
+		buf = make([]byte, to-from)
+	}
+	window := buf[:to-from]
 	if n, err := s.ReadAt(window, from); n < len(window) {
-		return err
+		return buf, err
 	}
 	s.window, s.start = window, from
-	return nil
+	return buf, nil
 }
 
 // ReadAt implements io.ReaderAt.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -40,7 +41,7 @@ func newBench(t testing.TB) *bench {
 
 func (b *bench) options() WriterOptions {
 	return WriterOptions{Recipients: []age.Recipient{b.key.Recipient()}, Directory: b.folder, Account: "000000000000",
-		Version: "test"}
+		Version: "test", Log: slog.New(slog.DiscardHandler)}
 }
 
 func (b *bench) identities() []age.Identity { return []age.Identity{b.key} }
