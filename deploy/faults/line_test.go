@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"net"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -24,7 +25,34 @@ type postgres struct {
 	writing byte   // type of the message that does something
 	text    string // what it has in it
 	begun   bool
+
+	meters  map[string]*meter // of statements that have a text in them; nil: of the gate
+	known   map[string]*meter // by the name of a prepared statement
+	current *meter            // of the statement that was bound last
 }
+
+// prepared notes whose statement is prepared or bound (PostgreSQL, "Message Formats").
+func (p *postgres) prepared(kind byte, message []byte) {
+	parts := bytes.SplitN(message[5:], []byte{0}, 3)
+	switch {
+	case p.meters == nil || len(parts) < 3:
+	case kind == 'P':
+		if p.known == nil {
+			p.known = map[string]*meter{}
+		}
+		p.known[string(parts[0])] = nil
+		for text, m := range p.meters {
+			if bytes.Contains(bytes.ToLower(parts[1]), []byte(text)) {
+				p.known[string(parts[0])] = m
+			}
+		}
+	case kind == 'B':
+		p.current = p.known[string(parts[1])]
+	}
+}
+
+// of is the meter of what was written last.
+func (p *postgres) of() *meter { return p.current }
 
 // next implements protocol (PostgreSQL, "Message Formats").
 func (p *postgres) next(came []byte) (int, bool) {
@@ -38,6 +66,9 @@ func (p *postgres) next(came []byte) (int, bool) {
 	n := at + int(binary.BigEndian.Uint32(came[at:]))
 	if len(came) < n {
 		return 0, false
+	}
+	if p.begun {
+		p.prepared(came[0], came[:n])
 	}
 	writes := p.begun && came[0] == p.writing && bytes.Contains(bytes.ToLower(came[:n]), []byte(p.text))
 	p.begun = true
@@ -70,9 +101,12 @@ func (kafka) next(came []byte) (int, bool) {
 func (kafka) busy() []byte    { return nil }
 func (kafka) refused() []byte { return nil }
 
+// A chooser is a protocol of which not all messages are of the same row; nil: of none.
+type chooser interface{ of() *meter }
+
 // A lineGate stands before a server of a protocol over TCP.
 type lineGate struct {
-	*meter
+	meters   []*meter // of connections: they are reset while all rows are away
 	to       string
 	l        net.Listener
 	protocol func() protocol
@@ -83,19 +117,21 @@ type lineGate struct {
 }
 
 // newLineGate opens a gate before an address and returns its own.
-func newLineGate(t testing.TB, to string, m *meter, p func() protocol) string {
+func newLineGate(t testing.TB, to string, p func() protocol, meters ...*meter) string {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startLineGate(t, l, to, m, p)
+	return startLineGate(t, l, to, p, meters...)
 }
 
-func startLineGate(t testing.TB, l net.Listener, to string, m *meter, p func() protocol) string {
-	g := &lineGate{meter: m, to: to, l: l, protocol: p, conns: map[net.Conn]bool{}}
+func startLineGate(t testing.TB, l net.Listener, to string, p func() protocol, meters ...*meter) string {
+	g := &lineGate{meters: meters, to: to, l: l, protocol: p, conns: map[net.Conn]bool{}}
 	g.all.Go(g.run)
 	t.Cleanup(func() {
-		m.set(pass, 0)
+		for _, m := range meters {
+			m.set(pass, 0)
+		}
 		l.Close()
 		g.mu.Lock()
 		for c := range g.conns {
@@ -152,8 +188,10 @@ func (g *lineGate) serve(c net.Conn) {
 	if !g.keep(c) {
 		return
 	}
-	if g.now() == away {
-		g.meet()
+	if !slices.ContainsFunc(g.meters, func(m *meter) bool { return m.now() != away }) {
+		for _, m := range g.meters {
+			m.meet()
+		}
 		resetConn(c)
 		return
 	}
@@ -244,7 +282,13 @@ func (w *wire) forth(came <-chan []byte) {
 // meets does to messages what the gate has for them, and says whether that ends the
 // connection.
 func (w *wire) meets(p protocol, messages []byte) bool {
-	does := w.meet()
+	m := w.meters[0]
+	if c, ok := p.(chooser); ok && len(w.meters) > 1 {
+		if m = c.of(); m == nil {
+			return false
+		}
+	}
+	does := m.meet()
 	switch does {
 	case pass, half:
 		return false
@@ -255,7 +299,7 @@ func (w *wire) meets(p protocol, messages []byte) bool {
 		resetConn(w.client)
 		return true
 	case before:
-		w.hold(w.gone)
+		m.hold(w.gone)
 		return true
 	case busy, throttled:
 		_, _ = w.client.Write(p.busy())
@@ -277,7 +321,7 @@ func (w *wire) meets(p protocol, messages []byte) bool {
 	case garbage:
 		_, _ = w.client.Write([]byte("\x00\xff<what{ and no more of it than that"))
 	case silent, after:
-		w.hold(w.gone)
+		m.hold(w.gone)
 	}
 	resetConn(w.client)
 	return true

@@ -1,15 +1,22 @@
 package faults
 
 import (
+	"archive/zip"
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/lambda"
+	"github.com/aws/aws-sdk-go-v2/service/lambda/types"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 )
 
@@ -57,9 +64,34 @@ func ownRows(t *testing.T, w **world) []*row {
 			}})
 	}
 	for _, r := range rows {
-		r.once, r.meter = true, &meter{}
+		r.once = true
+	}
+	// A function is called again where the bridge does not know any more that it was.
+	rows = append(rows, &row{name: "lambda", settings: "[lambda]\nenabled = true\nunsafe = true\n",
+		action: `{"lambda":{"functionArn":"arn:aws:lambda:eu-local-1:000000000000:function:prints"}}`,
+		got: func() []int {
+			text, _ := os.ReadFile(filepath.Join((*w).bridge.Dir, "lambda", "logs", "prints.log")) // not there at first
+			return numbers(string(text))
+		}})
+	for _, r := range rows {
+		r.meter = &meter{}
 	}
 	return rows
+}
+
+// prints makes a function of the bridge that prints its event.
+func (w *world) prints() {
+	w.t.Helper()
+	var pack bytes.Buffer
+	z := zip.NewWriter(&pack)
+	app, err := z.Create("app.py")
+	w.must(err)
+	_, err = io.WriteString(app, "import json\ndef handler(event, context):\n    print(json.dumps(event), flush=True)\n")
+	w.must(errors.Join(err, z.Close()))
+	_, err = lambda.NewFromConfig(w.own).CreateFunction(w.ctx, &lambda.CreateFunctionInput{FunctionName: p("prints"),
+		Runtime: "python3.11", Handler: p("app.handler"), Role: p("arn:aws:iam::000000000000:role/any"),
+		Code: &types.FunctionCode{ZipFile: pack.Bytes()}})
+	w.must(err)
 }
 
 // TestOwnTargets kills a bridge whose rules write to what it has itself, at once after
@@ -86,6 +118,7 @@ func TestOwnTargets(t *testing.T) {
 		_, err := queues.CreateQueue(ctx, in)
 		w.must(err)
 	}
+	w.prints()
 	var lost, twice int
 	for i := range 2 * rounds {
 		l, d := w.killed(i*1000, i%2 == 1)
@@ -131,7 +164,7 @@ func (w *world) killed(from int, met bool) (lost, twice int) {
 			l, d = tally(r.got(), from, acknowledged)
 			return l == 0, fmt.Sprint(l, " lost")
 		})
-		if d > 0 {
+		if d > 0 && r.once {
 			w.t.Errorf("%s: %d records are there twice", r.name, d)
 		}
 		lost, twice = lost+l, twice+d

@@ -75,9 +75,11 @@ func postgresRows(t *testing.T, ctx context.Context) []*row {
 		}
 	}
 	to := fmt.Sprintf("%s:%d", c.Host, c.Port)
-	loads, inserts := &meter{}, &meter{}
-	copied := newLineGate(t, to, loads, func() protocol { return &postgres{writing: 'Q', text: "commit"} })
-	inserted := newLineGate(t, to, inserts, func() protocol { return &postgres{writing: 'E'} })
+	loads, inserts, measures := &meter{}, &meter{}, &meter{}
+	copied := newLineGate(t, to, func() protocol { return &postgres{writing: 'Q', text: "commit"} }, loads)
+	// The bridge has one database: the gate tells the rows apart by what is written.
+	of := map[string]*meter{"inserted": inserts, "measures": measures}
+	inserted := newLineGate(t, to, func() protocol { return &postgres{writing: 'E', meters: of} }, inserts, measures)
 	return []*row{
 		{name: "redshift", once: true, meter: loads, got: has("SELECT id FROM loaded"),
 			skip: map[string]string{halfTaken: "COPY takes all or nothing", noAnswer: "an attempt may take 15 minutes"},
@@ -91,7 +93,7 @@ func postgresRows(t *testing.T, ctx context.Context) []*row {
 			action: `{"postgres":{"tableName":"inserted","idColumn":"rid"}}`,
 			settings: fmt.Sprintf("[postgres]\nurl = %q\npassword_file = %q\n",
 				strings.Replace(address, to, inserted, 1), passwordFile)},
-		{name: "timestream", once: true, meter: inserts, // behind the same gate
+		{name: "timestream", once: true, meter: measures,
 			got:    has("SELECT bigint_value FROM plant.measures WHERE measure_name = 'id'"),
 			skip:   whole,
 			action: `{"timestream":{"databaseName":"plant","tableName":"measures","dimensions":[{"name":"d","value":"x"}]}}`},

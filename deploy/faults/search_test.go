@@ -100,7 +100,7 @@ func kafkaRow(t *testing.T, ctx context.Context) *row {
 	}
 	t.Cleanup(brokers.Close)
 	m := &meter{}
-	to := startLineGate(t, gate, behind.Addr().String(), m, func() protocol { return kafka{} })
+	to := startLineGate(t, gate, behind.Addr().String(), func() protocol { return kafka{} }, m)
 	reader, err := kgo.NewClient(kgo.SeedBrokers(to), kgo.ConsumeTopics("readings"))
 	if err != nil {
 		t.Fatal(err)

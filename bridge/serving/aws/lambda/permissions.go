@@ -18,7 +18,8 @@ func (s *service) addPermission(r *wire.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if in.EventSourceToken != "" || in.PrincipalOrgID != "" || in.FunctionUrlAuthType != "" || in.InvokedViaFunctionUrl {
+	if in.EventSourceToken != "" || in.PrincipalOrgID != "" || in.FunctionUrlAuthType != "" ||
+		in.InvokedViaFunctionUrl {
 		return nil, invalid("EventSourceToken, PrincipalOrgID and function URLs are not served here: leave them out")
 	}
 	statement, err := s.Store.AddPermission(name, qualifier, in.RevisionId, store.Permission{ID: in.StatementId,
