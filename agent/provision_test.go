@@ -14,7 +14,8 @@ func TestRemoveClaim(t *testing.T) {
 		dir := t.TempDir()
 		for name, text := range map[string]string{
 			"claim.key": "secret",
-			"agent.toml": "data_dir = \"data\"\nuplink = {endpoint = \"127.0.0.1:1\", ca = \"ca.pem\"}\n[provision]\ntemplate = \"press\"\n" +
+			"agent.toml": "data_dir = \"data\"\nuplink = {endpoint = \"127.0.0.1:1\", ca = \"ca.pem\"}\n" +
+				"[provision]\ntemplate = \"press\"\n" +
 				"claim_cert = \"claim.pem\"\nclaim_key = \"claim.key\"\nremove_claim = " +
 				map[bool]string{true: "true", false: "false"}[remove] + "\n",
 			"data/identity/identity.json": `{"thingName": "press-7", "certificateId": "c1"}`,

@@ -236,7 +236,8 @@ func TestRequestErrors(t *testing.T) {
 }
 
 func BenchmarkUpdate(b *testing.B) {
-	in := []byte(`{"state":{"reported":{"sensors":{"t1":{"every":5,"value":21.53},"t2":{"every":5,"value":19.1}},"uptime":123456}},"clientToken":"4f1c2a77-00112233-17"}`)
+	in := []byte(`{"state":{"reported":{"sensors":{"t1":{"every":5,"value":21.53},"t2":{"every":5,"value":19.1}},` +
+		`"uptime":123456}},"clientToken":"4f1c2a77-00112233-17"}`)
 	var d *Document
 	now := time.Unix(1_700_000_000, 0)
 	b.ReportAllocs()

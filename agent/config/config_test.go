@@ -224,7 +224,8 @@ Host = "at-{hostname}"
 			t.Errorf("%v, want %s", err, want)
 		}
 	}
-	bad := write(t, "data_dir = \"d\"\nuplink = {endpoint = \"h:1\", ca = \"ca\", cert = \"c\"}\n[provision]\ntemplate = \"a b\"\n[provision.parameters]\nx = 1\n")
+	bad := write(t, "data_dir = \"d\"\nuplink = {endpoint = \"h:1\", ca = \"ca\", cert = \"c\"}\n[provision]\n"+
+		"template = \"a b\"\n[provision.parameters]\nx = 1\n")
 	_, err = Load(Source{Path: bad})
 	for _, want := range []string{"uplink.cert: ", `provision.template: "a b"`, "provision.claim_cert: ",
 		"provision.claim_key: ", "provision.parameters.x: 1, want a string"} {

@@ -208,9 +208,11 @@ func TestRuleTest(t *testing.T) {
 		{"rule test -topic a\u202e -sql SELECT·a·FROM·'a'·WHERE·a='\u009b'", 1, "", `does not match "a\u202e"`},
 		// What is refused when a rule is made is refused here.
 		{"rule test -topic a -sql SELECT·time_to_epoch(s,'Q')·AS·t·FROM·'a'", 1, "", `field "Q" is not known`},
-		{`rule test -topic a -sql SELECT·time_to_epoch(s,"yyyy-MM-dd'T'HH:mm:ss[.SSS]X")·AS·t·FROM·'a' -payload {"s":"2026-02-12T15:15:45Z"}`,
+		{`rule test -topic a -sql SELECT·time_to_epoch(s,"yyyy-MM-dd'T'HH:mm:ss[.SSS]X")·AS·t·FROM·'a' -payload ` +
+			`{"s":"2026-02-12T15:15:45Z"}`,
 			0, `{"t":1770909345000}` + "\n", "fires with"},
-		{`rule test -topic a -sql SELECT·time_to_epoch(s,"yyyy-MM-dd'T'HH:mm:ss[.SSS]X")·AS·t·FROM·'a' -payload {"s":"2026-02-12T15:15:45.787Z"}`,
+		{`rule test -topic a -sql SELECT·time_to_epoch(s,"yyyy-MM-dd'T'HH:mm:ss[.SSS]X")·AS·t·FROM·'a' -payload ` +
+			`{"s":"2026-02-12T15:15:45.787Z"}`,
 			0, `{"t":1770909345787}` + "\n", "fires with"},
 	} {
 		s.run(t)
@@ -294,7 +296,8 @@ func TestOffline(t *testing.T) {
 		{on("thing create pi-3 -sensor frob -out " + filepath.Join(out, "4")), 1, "",
 			"want one of none, host, bme280, sim"},
 		{on("thing create pi-3 -endpoint elsewhere.example: -out " + filepath.Join(out, "5")), 0,
-			`NOTE         the bridge's certificate is not for elsewhere.example, so the device will refuse it: add "elsewhere.example" to mqtt.server_names`,
+			`NOTE         the bridge's certificate is not for elsewhere.example, so the device will refuse it: ` +
+				`add "elsewhere.example" to mqtt.server_names`,
 			""},
 		{on("thing delete pi-3"), 1, "", "delete 1 certificates of it for good; say -yes"},
 		{on("thing delete pi-3 -yes"), 0, "DELETED", ""},
@@ -441,7 +444,8 @@ func TestServe(t *testing.T) {
 	dir := shortDir(t)
 	conf := filepath.Join(dir, "bridge.toml")
 	data := filepath.Join(dir, "data")
-	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = \"127.0.0.1:0\"\n[https]\nlisten = \"127.0.0.1:0\"\n[admin]\nlisten = \"127.0.0.1:0\"\n",
+	text := fmt.Sprintf("data_dir = %q\n[mqtt]\nlisten = \"127.0.0.1:0\"\n[https]\nlisten = \"127.0.0.1:0\"\n"+
+		"[admin]\nlisten = \"127.0.0.1:0\"\n",
 		data)
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)

@@ -89,7 +89,8 @@ func TestRuleReplay(t *testing.T) {
 		{on("-rule " + noJSON), 1, "", "no.json: it is no JSON"},
 		{on("-rule " + odd), 1, "", "rule new-rule: name: want 1 to 128"},
 		{on("-rule " + odd + " -against hot"), 0, "5 messages of 4 shards", ""},
-		{on("-rule " + wrong), 1, "", "rule wrong: sql: line 1, column 11: unexpected \"FROM\"; expected an expression\n    SELECT v, FROM 'dt/#'\n              ^"},
+		{on("-rule " + wrong), 1, "", "rule wrong: sql: line 1, column 11: unexpected \"FROM\"; expected an " +
+			"expression\n    SELECT v, FROM 'dt/#'\n              ^"},
 		{on("-sql @/nowhere/x"), 1, "", "/nowhere/x"},
 		{on(sql), 0, "there is no rule to compare with", ""},
 		{on(sql + "-from now"), 0, "read     0 messages", ""},
@@ -108,7 +109,8 @@ func TestRuleReplay(t *testing.T) {
 		t.Fatalf("%v %s", err, errs)
 	}
 	for _, part := range []string{
-		"rule     hot\nold      SELECT v FROM 'dt/#' WHERE v > 2\nnew      SELECT v * 2 AS v FROM 'dt/#' WHERE v < 4\nrange    the oldest message to now\ncovered  messages that arrived from ",
+		"rule     hot\nold      SELECT v FROM 'dt/#' WHERE v > 2\n" +
+			"new      SELECT v * 2 AS v FROM 'dt/#' WHERE v < 4\nrange    the oldest message to now\ncovered  messages that arrived from ",
 		"read     5 messages of 4 shards in ",
 		"                                  old            new\n" +
 			"matched FROM                        5              5\n" +
@@ -183,7 +185,8 @@ func TestMeter(t *testing.T) {
 		m.end()
 		return b.String()
 	}
-	if got := show(false); got != "read 500,000 of 1,200,000 messages, 42 %, 100,000 a second\nread 1,000,000 of 1,200,000 messages, 83 %, 100,000 a second\n" {
+	if got := show(false); got != "read 500,000 of 1,200,000 messages, 42 %, 100,000 a second\n"+
+		"read 1,000,000 of 1,200,000 messages, 83 %, 100,000 a second\n" {
 		t.Errorf("%q", got)
 	}
 	if got := show(true); strings.Count(got, "\r") != 14 || strings.Contains(got, "\n") ||

@@ -6,7 +6,8 @@ import (
 )
 
 func TestBroker(t *testing.T) {
-	c, err := load(t, "[broker]\nurl = \"ssl://broker.example.org:8883\"\nusername = \"u\"\npassword_file = \"p\"\ncert = \"c\"\nkey = \"k\"\n")
+	c, err := load(t, "[broker]\nurl = \"ssl://broker.example.org:8883\"\nusername = \"u\"\n"+
+		"password_file = \"p\"\ncert = \"c\"\nkey = \"k\"\n")
 	if err != nil {
 		t.Fatal(err)
 	}

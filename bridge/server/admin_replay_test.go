@@ -49,7 +49,8 @@ func counts(r *rules.ReplayReport) string {
 func TestReplay(t *testing.T) {
 	cfg := configure(t)
 	declareFiles(t, cfg, map[string]string{"streams/a.json": aStream,
-		"rules/hot.json": `{"sql":"SELECT n FROM 'dt/#' WHERE n > 2","awsIotSqlVersion":"2016-03-23","actions":[{"kinesis":{"streamName":"readings","partitionKey":"k"}}]}`})
+		"rules/hot.json": `{"sql":"SELECT n FROM 'dt/#' WHERE n > 2","awsIotSqlVersion":"2016-03-23",` +
+			`"actions":[{"kinesis":{"streamName":"readings","partitionKey":"k"}}]}`})
 	b := start(t, cfg)
 	d := b.connect(b.thing("dev", all("", "")), "dev")
 	for n := range 6 {

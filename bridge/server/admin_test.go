@@ -29,8 +29,9 @@ func declareFiles(t testing.TB, cfg *config.Config, files map[string]string) {
 
 const (
 	aStream   = `{"StreamName":"readings","ShardCount":2}`
-	aDelivery = `{"DeliveryStreamName":"lake","ExtendedS3DestinationConfiguration":{"BucketARN":"arn:aws:s3:::lake","BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":60}}}`
-	aRule     = `{"sql":"SELECT n FROM 'dt/#'","actions":[{"kinesis":{"streamName":"readings","partitionKey":"k"}}]}`
+	aDelivery = `{"DeliveryStreamName":"lake",` +
+		`"ExtendedS3DestinationConfiguration":{"BucketARN":"arn:aws:s3:::lake","BufferingHints":{"SizeInMBs":1,"IntervalInSeconds":60}}}`
+	aRule = `{"sql":"SELECT n FROM 'dt/#'","actions":[{"kinesis":{"streamName":"readings","partitionKey":"k"}}]}`
 )
 
 func TestAdmin(t *testing.T) {

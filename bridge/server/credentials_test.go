@@ -36,9 +36,11 @@ func TestCredentials(t *testing.T) {
 	b.control("POST", "/role-aliases/short", `{"roleArn":"`+role+`","credentialDurationSeconds":60}`, 400)
 	b.control("POST", "/role-aliases/other", `{"roleArn":"arn:aws:iam::000000000000:role/other"}`, 200)
 	b.control("PUT", "/policies/x", "", 404)
-	allow := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Publish","Resource":"arn:aws:iot:eu-local-1:000000000000:topic/up/${iot:Connection.Thing.ThingName}/*"}]}`
+	allow := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Publish",` +
+		`"Resource":"arn:aws:iot:eu-local-1:000000000000:topic/up/${iot:Connection.Thing.ThingName}/*"}]}`
 	b.must("PUT", "/v1/policies/uploads", allow, nil)
-	assume := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:AssumeRoleWithCertificate","Resource":"arn:aws:iot:eu-local-1:000000000000:rolealias/*"}]}`
+	assume := `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:AssumeRoleWithCertificate",` +
+		`"Resource":"arn:aws:iot:eu-local-1:000000000000:rolealias/*"}]}`
 	id, stranger := b.thing("pump-1", assume),
 		b.thing("pump-2", all("iot:AssumeRoleWithCertificate", "rolealias/upload"))
 

@@ -78,7 +78,8 @@ func TestKeysAreDeniedUnlessGranted(t *testing.T) {
 	}
 
 	cfg.Access = []config.Access{{Key: other.ID, Policies: []string{"open"}}, {Key: "AKIAGONE", All: true}}
-	b.must("PUT", "/v1/policies/open", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Connect","iot:Publish"],"Resource":"*"}]}`,
+	b.must("PUT", "/v1/policies/open", `{"Version":"2012-10-17","Statement":[{"Effect":"Allow",`+
+		`"Action":["iot:Connect","iot:Publish"],"Resource":"*"}]}`,
 		nil)
 	want(other) // not read yet
 	b.must("POST", "/v1/reload", "", nil)

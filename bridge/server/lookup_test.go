@@ -6,7 +6,8 @@ import "testing"
 func TestRuleAsks(t *testing.T) {
 	cfg := configure(t)
 	declareFiles(t, cfg, map[string]string{"streams/s.json": `{"StreamName":"out"}`, "rules/ask.json": payload(
-		"SELECT get_thing_shadow(topic(2), 'r').state.reported.n AS n, get_registry_data('DescribeThing', topic(2), 'r').version AS v FROM 'dt/#'",
+		"SELECT get_thing_shadow(topic(2), 'r').state.reported.n AS n, get_registry_data('DescribeThing', "+
+			"topic(2), 'r').version AS v FROM 'dt/#'",
 		"out")})
 	b := start(t, cfg)
 	d := b.connect(b.thing("dev", ""), "dev")

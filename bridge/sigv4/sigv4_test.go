@@ -487,7 +487,8 @@ func TestLacks(t *testing.T) {
 	r.Header.Set("Authorization", "AWS4-HMAC-SHA256 Credential=x")
 	_, _, err := testVerifier().Begin(r)
 	if want := "Authorization header requires 'Signature' parameter. Authorization header requires 'SignedHeaders' parameter. " +
-		"Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=AWS4-HMAC-SHA256 Credential=x"; fmt.Sprint(err) != want {
+		"Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. " +
+		"Authorization=AWS4-HMAC-SHA256 Credential=x"; fmt.Sprint(err) != want {
 		t.Errorf("%v\nwant\n%s", err, want)
 	}
 }

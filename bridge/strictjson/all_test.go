@@ -35,7 +35,8 @@ type document struct {
 
 func TestAll(t *testing.T) {
 	for doc, want := range map[string][]string{
-		`{"Name":"n","Raw":{"x":[1]},"Data":"AA==","Tags":{"a":"b"},"Loud":"A","Count":1,"In":{"Size":2},"List":[{"Key":"k"}],"Shared":"s"}`: nil,
+		`{"Name":"n","Raw":{"x":[1]},"Data":"AA==","Tags":{"a":"b"},"Loud":"A","Count":1,"In":{"Size":2},` +
+			`"List":[{"Key":"k"}],"Shared":"s"}`: nil,
 		`{"Name":null,"In":null,"List":null,"Loud":null}`: nil,
 		`{}`:   nil,
 		``:     {"the document is empty"},

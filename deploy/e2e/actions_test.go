@@ -84,7 +84,8 @@ func (c *cloud) furnish() {
 	_, err := topics.CreateTopic(c.ctx, &sns.CreateTopicInput{Name: p("alarms")})
 	c.must(err)
 	_, err = topics.Subscribe(c.ctx, &sns.SubscribeInput{
-		TopicArn: p("arn:aws:sns:us-east-1:" + motoAccount + ":alarms"), Protocol: p("sqs"), Endpoint: p("arn:aws:sqs:us-east-1:" + motoAccount + ":alarms"),
+		TopicArn: p("arn:aws:sns:us-east-1:" + motoAccount + ":alarms"), Protocol: p("sqs"), Endpoint: p(
+			"arn:aws:sqs:us-east-1:" + motoAccount + ":alarms"),
 		Attributes: map[string]string{"RawMessageDelivery": "true"}})
 	c.must(err)
 	_, err = sfn.NewFromConfig(c.cfg).CreateStateMachine(c.ctx, &sfn.CreateStateMachineInput{Name: p("flow"),

@@ -20,7 +20,8 @@ import (
 func TestAWSCLI(t *testing.T) {
 	need(t, "aws", "awscli")
 	rule := func(sql, to string) string {
-		return fmt.Sprintf(`{"sql":%q,"awsIotSqlVersion":"2016-03-23","description":"by hand","actions":[{"republish":{"roleArn":"arn:aws:iam::000000000000:role/none","topic":"%s/${topic(2)}","qos":1}}]}`,
+		return fmt.Sprintf(`{"sql":%q,"awsIotSqlVersion":"2016-03-23","description":"by hand",`+
+			`"actions":[{"republish":{"roleArn":"arn:aws:iam::000000000000:role/none","topic":"%s/${topic(2)}","qos":1}}]}`,
 			sql, to)
 	}
 	f := newFleet(t, 0, "", map[string]string{"rules/witness.json": rule("SELECT n FROM 'dt/#'", "seen")})

@@ -46,7 +46,8 @@ func newMosquitto(t testing.TB, settings ...string) *mosquittoBroker {
 		t.Fatal(err)
 	}
 	_, port, _ := net.SplitHostPort(addr)
-	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\npersistence true\npersistence_location %s/\n%s",
+	conf := fmt.Sprintf("listener %s 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\npersistence true\n"+
+		"persistence_location %s/\n%s",
 		port, dir, strings.Join(settings, "\n"))
 	if os.Geteuid() == 0 {
 		conf += "user root\n" // it would not be its own directory otherwise

@@ -22,7 +22,8 @@ func TestAWSCLIAccess(t *testing.T) {
 	need(t, "curl", "curl")
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		fmt.Fprint(w, `{"isAuthenticated":true,"principalId":"guest","policyDocuments":[],"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`)
+		fmt.Fprint(w, `{"isAuthenticated":true,"principalId":"guest","policyDocuments":[],`+
+			`"disconnectAfterInSeconds":300,"refreshAfterInSeconds":300}`)
 	}))
 	defer hook.Close()
 	const (

@@ -206,7 +206,8 @@ func TestProvision(t *testing.T) {
 	need(t, "aws", "awscli")
 	f := newBridge(t, "", map[string]string{
 		"streams/out.json": `{"StreamName": "out"}`,
-		"rules/out.json":   `{"sql": "SELECT topic(2) AS thing FROM 'dt/#'", "awsIotSqlVersion": "2016-03-23", "actions": [{"kinesis": {"streamName": "out", "partitionKey": "x"}}]}`,
+		"rules/out.json": `{"sql": "SELECT topic(2) AS thing FROM 'dt/#'", "awsIotSqlVersion": "2016-03-23", ` +
+			`"actions": [{"kinesis": {"streamName": "out", "partitionKey": "x"}}]}`,
 	})
 	newDevice := f.newProvisioning(t)
 	kills := 0

@@ -69,7 +69,8 @@ func TestAWSCLISearch(t *testing.T) {
 	shadow("press-2", `{"state":{"reported":{"version":"2.1"}}}`, "--shadow-name", "app")
 
 	shell.says("", "update-indexing-configuration", "--thing-indexing-configuration",
-		"thingIndexingMode=REGISTRY_AND_SHADOW,thingConnectivityIndexingMode=STATUS,namedShadowIndexingMode=ON,filter={namedShadowNames=[app]},"+
+		"thingIndexingMode=REGISTRY_AND_SHADOW,thingConnectivityIndexingMode=STATUS,namedShadowIndexingMode=ON,"+
+			"filter={namedShadowNames=[app]},"+
 			"customFields=[{name=attributes.fw,type=String},{name=shadow.reported.temp,type=Number}]",
 		"--thing-group-indexing-configuration", "thingGroupIndexingMode=ON")
 	shell.says(`"name":"shadow.hasDelta"`, "get-indexing-configuration")

@@ -119,7 +119,8 @@ func TestKillSessions(t *testing.T) {
 			t.Errorf("%s: %v", s.id, err)
 		}
 	}
-	t.Logf("kills: %d; published and acknowledged: %d by %d clients, to %d durable sessions, which were away %d times and lost %d connections",
+	t.Logf("kills: %d; published and acknowledged: %d by %d clients, to %d durable sessions, which were away %d "+
+		"times and lost %d connections",
 		kills, acked, len(pubs), len(subs), subs[0].left+subs[1].left+subs[2].left, subs[0].lost+subs[1].lost+
 			subs[2].lost)
 	t.Logf("missing: %d; given more than once: %d; retained messages wrong: %d", missing, twice, wrong)

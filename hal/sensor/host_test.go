@@ -18,13 +18,15 @@ func machine(t testing.TB) string {
 	t.Helper()
 	root := t.TempDir()
 	for name, text := range map[string]string{
-		"proc/stat":    "cpu  100 10 40 800 50 0 0 0 7 0\ncpu0 100 10 40 800 50 0 0 0 7 0\nintr 1 2 3\n",
-		"proc/meminfo": "MemTotal:         439252 kB\nMemFree:           52100 kB\nMemAvailable:     301552 kB\nBuffers: 1 kB\nCached: 2 kB\n",
+		"proc/stat": "cpu  100 10 40 800 50 0 0 0 7 0\ncpu0 100 10 40 800 50 0 0 0 7 0\nintr 1 2 3\n",
+		"proc/meminfo": "MemTotal:         439252 kB\nMemFree:           52100 kB\nMemAvailable:     301552 kB\n" +
+			"Buffers: 1 kB\nCached: 2 kB\n",
 		"proc/loadavg": "0.42 0.30 0.25 1/123 4567\n",
 		"proc/uptime":  "3031.43 5795.33\n",
 		"proc/net/dev": "Inter-|   Receive   |  Transmit\n face |bytes packets|bytes\n" +
 			"    lo:    3193      29    0    0    0     0          0         0     3193      29    0    0    0     0       0          0\n" +
-			"  eth0: 120192120    6783    0    0    0     0          0         0   565178    4997    0    0    0     0       0          0\n" +
+			"  eth0: 120192120    6783    0    0    0     0          0         0   565178    4997    0    0    0  " +
+			"   0       0          0\n" +
 			"wlan0:1000 1 0 0 0 0 0 0 200 1 0 0 0 0 0 0\n",
 		"sys/class/thermal/thermal_zone0/type": "gpu-thermal\n",
 		"sys/class/thermal/thermal_zone0/temp": "99000\n",

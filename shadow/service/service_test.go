@@ -305,7 +305,8 @@ func BenchmarkHandle(b *testing.B) {
 			s := New(store, nowhere{}, Options{})
 			defer s.Close()
 			payload := []byte(
-				`{"state":{"reported":{"sensors":{"t1":{"every":5,"value":21.53},"t2":{"every":5,"value":19.1}},"uptime":123456}},"clientToken":"4f1c2a77-00112233-17"}`)
+				`{"state":{"reported":{"sensors":{"t1":{"every":5,"value":21.53},"t2":{"every":5,"value":19.1}},` +
+					`"uptime":123456}},"clientToken":"4f1c2a77-00112233-17"}`)
 			room := make(chan struct{}, flight)
 			b.ReportAllocs()
 			i := 0

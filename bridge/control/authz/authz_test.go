@@ -166,7 +166,8 @@ func TestExplain(t *testing.T) {
 
 // A wildcard must not let a topic supply the missing parts of another ARN.
 func TestNoCrossing(t *testing.T) {
-	d := mustParse(t, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Publish","Resource":"arn:aws:iot:*:999999999999:topic/a"}]}`)
+	d := mustParse(t, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Publish",`+
+		`"Resource":"arn:aws:iot:*:999999999999:topic/a"}]}`)
 	e := Compile([]*Document{d}, testContext())
 	for _, topic := range []string{"a", "000000000000:topic/x:999999999999:topic/a", ":999999999999:topic/a"} {
 		if d := e.Decide(Publish, topic); d != ImplicitDeny {

@@ -241,7 +241,8 @@ func BenchmarkCompileShared(b *testing.B) {
 	var docs []*Document
 	for i := range 20 {
 		docs = append(docs, mustParse(b,
-			here(fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Publish","iot:RetainPublish"],"Resource":["@topic/a/%[1]d/*","@topic/b/%[1]d/*","@topic/c/%[1]d/*"]}]}`,
+			here(fmt.Sprintf(`{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":["iot:Publish",`+
+				`"iot:RetainPublish"],"Resource":["@topic/a/%[1]d/*","@topic/b/%[1]d/*","@topic/c/%[1]d/*"]}]}`,
 				i))))
 	}
 	b.ReportAllocs()

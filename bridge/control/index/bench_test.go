@@ -32,7 +32,8 @@ func fleetThing(i int) (registry.Thing, *shadow.Document) {
 			"fw":    fmt.Sprintf("%d.%d.%d", r.IntN(3), r.IntN(10), r.IntN(20)),
 			"year":  fmt.Sprint(2015 + i%11),
 		}}
-	text := fmt.Sprintf(`{"state":{"reported":{"temp":%.1f,"battery":%d,"uptime":%d,"mode":%q,"fw":%q,"net":{"ip":"10.%d.%d.%d","rssi":-%d,"up":%t},`+
+	text := fmt.Sprintf(`{"state":{"reported":{"temp":%.1f,"battery":%d,"uptime":%d,"mode":%q,"fw":%q,`+
+		`"net":{"ip":"10.%d.%d.%d","rssi":-%d,"up":%t},`+
 		`"tags":["a","t%d"],"place":"Hall %d row %d"},"desired":{"mode":%q,"every":%d,"fw":%q}}}`,
 		20+r.Float64()*60, r.IntN(101), r.IntN(10_000_000), []string{"run", "idle", "fault"}[r.IntN(3)],
 		th.Attributes["fw"],

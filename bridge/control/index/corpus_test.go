@@ -186,7 +186,8 @@ func TestQueries(t *testing.T) {
 	add("ab1", registry.Thing{Attributes: map[string]string{"myAttribute": "80", "serialNumber": "ABCF", "attr1": "abc",
 		"attr2": "4", "attr3": "11", "text": "input"}},
 		&Presence{Reason: "CONNECTION_LOST"},
-		map[string]string{"": `{"state":{"desired":{"stats":{"battery":1},"colors":["RED","GREEN"],"palette":[{"name":"RED"}],"a.b":true}}}`})
+		map[string]string{"": `{"state":{"desired":{"stats":{"battery":1},"colors":["RED","GREEN"],` +
+			`"palette":[{"name":"RED"}],"a.b":true}}}`})
 	add("abc", registry.Thing{Attributes: map[string]string{"myAttribute": "80.5", "version": "1.10"}}, nil, nil)
 	for query, want := range map[string]string{
 		"*":                                          "[ab1 abc myThing]",

@@ -195,8 +195,10 @@ func TestIndexFollows(t *testing.T) {
 
 	found, err := f.index.Things([]string{"early", "gone", "late"})
 	must(t, err)
-	const want = `[early {"hasDelta":false,"metadata":{"reported":{"t":{"timestamp":1700000000}}},"reported":{"t":1},"version":1} false late ` +
-		`{"name":{"n":{"delta":{"x":true},"desired":{"x":true},"hasDelta":true,"metadata":{"desired":{"x":{"timestamp":1700000000}}},"version":1}}} true]`
+	const want = `[early {"hasDelta":false,"metadata":{"reported":{"t":{"timestamp":1700000000}}},` +
+		`"reported":{"t":1},"version":1} false late ` +
+		`{"name":{"n":{"delta":{"x":true},"desired":{"x":true},"hasDelta":true,` +
+		`"metadata":{"desired":{"x":{"timestamp":1700000000}}},"version":1}}} true]`
 	var got []any
 	for _, x := range found {
 		got = append(got, x.Name, string(x.Shadow), x.Presence.Connected)

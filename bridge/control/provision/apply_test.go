@@ -49,7 +49,8 @@ func TestOverrides(t *testing.T) {
 		err                    error
 	}{
 		{"nothing said", `{}`, "", before, nil},
-		{"do nothing", `{"ThingTypeName":"DO_NOTHING","AttributePayload":"DO_NOTHING","ThingGroups":"DO_NOTHING","BillingGroup":"DO_NOTHING"}`,
+		{"do nothing", `{"ThingTypeName":"DO_NOTHING","AttributePayload":"DO_NOTHING","ThingGroups":"DO_NOTHING",` +
+			`"BillingGroup":"DO_NOTHING"}`,
 			"", before, nil},
 		{"replace", `{"ThingTypeName":"REPLACE","AttributePayload":"REPLACE","ThingGroups":"REPLACE","BillingGroup":"REPLACE"}`,
 			"",
@@ -65,7 +66,8 @@ func TestOverrides(t *testing.T) {
 		{"no such type", `{"ThingTypeName":"REPLACE","AttributePayload":"REPLACE"}`, `"new"->"none"`, before,
 			registry.ErrNotFound},
 		{"no such policy", `{"AttributePayload":"REPLACE"}`,
-			`"PolicyDocument":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect","Resource":"*"}]}->"PolicyName":"none"`,
+			`"PolicyDocument":{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"iot:Connect",` +
+				`"Resource":"*"}]}->"PolicyName":"none"`,
 			before, registry.ErrNotFound},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -274,7 +276,8 @@ func TestHook(t *testing.T) {
 		t.Errorf("%v, asked %d times", err, asked-before)
 	}
 	mu.Lock()
-	answer, status, asked = `{"allowProvisioning":true,"parameterOverrides":{"SerialNumber":"9","AWS::IoT::Certificate::Id":"other","Unknown":"u"}}`,
+	answer, status, asked = `{"allowProvisioning":true,"parameterOverrides":{"SerialNumber":"9",`+
+		`"AWS::IoT::Certificate::Id":"other","Unknown":"u"}}`,
 		200, 0
 	mu.Unlock()
 	for range 2 { // the second time it is not asked
@@ -416,7 +419,8 @@ func TestRetire(t *testing.T) {
 // be without.
 func TestThingAlone(t *testing.T) {
 	s, r := newService(t, nil)
-	const body = `{"Parameters":{"N":{"Type":"String"}},"Resources":{"pump":{"Type":"AWS::IoT::Thing","Properties":{"ThingName":{"Ref":"N"},"AttributePayload":{"a":"1"}}}}}`
+	const body = `{"Parameters":{"N":{"Type":"String"}},"Resources":{"pump":{"Type":"AWS::IoT::Thing",` +
+		`"Properties":{"ThingName":{"Ref":"N"},"AttributePayload":{"a":"1"}}}}}`
 	for range 2 { // again changes nothing
 		made, err := s.RegisterThing(t.Context(), []byte(body), map[string]string{"N": "pump-1"})
 		if err != nil {

@@ -18,7 +18,8 @@ import (
 func withResource(name, body string) string {
 	return `{"Parameters":{"P":{"Type":"String"},"D":{"Type":"String","Default":"d"}},
 "Mappings":{"M":{"k":{"x":"found","list":["a","b"]}}},
-"Resources":{"c":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"AWS::IoT::Certificate::Id"}}},"` + name + `":` + body + `}}`
+"Resources":{"c":{"Type":"AWS::IoT::Certificate","Properties":{"CertificateId":{"Ref":"AWS::IoT::Certificate::Id"}}},"` + name +
+		`":` + body + `}}`
 }
 
 // deviceOf is a template whose device configuration has one value, v.
@@ -170,7 +171,8 @@ func TestPlan(t *testing.T) {
 			Override: map[string]Override{"ThingGroups": Merge}},
 		Certificate: CertificatePlan{resource: "cert", ID: "abc", Status: registry.Active, Override: Replace},
 		Policies: []PolicyPlan{
-			{resource: "inline", Document: `{"Statement":[{"Action":"iot:Publish","Effect":"Allow","Resource":"arn:aws:iot:r:1:topic/dt/7/*"}],"Version":"2012-10-17"}`},
+			{resource: "inline", Document: `{"Statement":[{"Action":"iot:Publish","Effect":"Allow",` +
+				`"Resource":"arn:aws:iot:r:1:topic/dt/7/*"}],"Version":"2012-10-17"}`},
 			{resource: "named", Name: "own"},
 		},
 	}

@@ -100,7 +100,8 @@ func TestTestAuthorization(t *testing.T) {
 	r, pump, _ := site(t)
 	update(t, r, func(tx *Tx) error {
 		return tx.CreatePolicy(
-			"vpn", []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:Publish","Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}}}`))
+			"vpn", []byte(`{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"iot:Publish",`+
+				`"Resource":"*","Condition":{"IpAddress":{"aws:SourceIp":"10.0.0.0/8"}}}}`))
 	})
 	ask := func(q AuthTest) (out []AuthResult, err error) {
 		q.Certificate, q.Known = cmp.Or(q.Certificate, pump), where

@@ -61,7 +61,8 @@ func update(t testing.TB, r *Registry, f func(*Tx) error) {
 }
 
 func allow(action, resource string) []byte {
-	return fmt.Appendf(nil, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":%q,"Resource":"arn:aws:iot:eu-local-1:000000000000:%s"}]}`,
+	return fmt.Appendf(nil, `{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":%q,`+
+		`"Resource":"arn:aws:iot:eu-local-1:000000000000:%s"}]}`,
 		action, resource)
 }
 

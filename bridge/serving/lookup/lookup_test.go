@@ -106,9 +106,13 @@ func TestRegisteredThings(t *testing.T) {
 	for _, c := range []struct {
 		thing, describe, groups string
 	}{
-		{"pump-1", `{"defaultClientId":"pump-1","thingName":"pump-1","thingArn":"arn:aws:iot:eu-local-1:000000000000:thing/pump-1","thingTypeName":"pump","attributes":{"maxval":"9"},"version":1}`,
-			`{"thingGroups":[{"groupName":"north","groupArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/north"},{"groupName":"south","groupArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/south"}]}`},
-		{"bare", `{"defaultClientId":"bare","thingName":"bare","thingArn":"arn:aws:iot:eu-local-1:000000000000:thing/bare","attributes":{},"version":1}`,
+		{"pump-1", `{"defaultClientId":"pump-1","thingName":"pump-1",` +
+			`"thingArn":"arn:aws:iot:eu-local-1:000000000000:thing/pump-1","thingTypeName":"pump","attributes":{"maxval":"9"},"version":1}`,
+			`{"thingGroups":[{"groupName":"north",` +
+				`"groupArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/north"},{"groupName":"south",` +
+				`"groupArn":"arn:aws:iot:eu-local-1:000000000000:thinggroup/south"}]}`},
+		{"bare", `{"defaultClientId":"bare","thingName":"bare",` +
+			`"thingArn":"arn:aws:iot:eu-local-1:000000000000:thing/bare","attributes":{},"version":1}`,
 			`{"thingGroups":[]}`},
 		{"nobody", "", ""},
 	} {

@@ -19,14 +19,20 @@ func TestDescribe(t *testing.T) {
 	in := &Input{Doc: []byte(`{"x":1}`), Input: &iotsql.Input{Rule: "r",
 		Message: message.Message{Topic: "dt/pi-1/climate", Payload: []byte(`{"k":"a/b"}`), Hops: 1}}}
 	for doc, want := range map[string]string{
-		`{"kinesis":{"streamName":"readings","partitionKey":"${topic(2)}"}}`:    "streamName=readings partitionKey=pi-1 shard=0",
-		`{"kinesis":{"streamName":"x${topic(2)}","partitionKey":"k"}}`:          "streamName=xpi-1 partitionKey=k: stream xpi-1 does not exist",
-		`{"kinesis":{"streamName":"readings","partitionKey":"${none}"}}`:        "streamName=readings partitionKey=: partition key of 0 characters, want 1 to 256",
-		`{"firehose":{"deliveryStreamName":"archive"}}`:                         "deliveryStreamName=archive",
-		`{"firehose":{"deliveryStreamName":"${topic(1)}"}}`:                     "deliveryStreamName=dt: delivery stream dt does not exist, or has a data stream as its source",
+		`{"kinesis":{"streamName":"readings","partitionKey":"${topic(2)}"}}`: "streamName=readings partitionKey=pi-1 shard=0",
+		`{"kinesis":{"streamName":"x${topic(2)}","partitionKey":"k"}}`: "streamName=xpi-1 " +
+			"partitionKey=k: stream xpi-1 does not exist",
+		`{"kinesis":{"streamName":"readings","partitionKey":"${none}"}}`: "streamName=readings " +
+			"partitionKey=: partition key of 0 characters, want 1 to 256",
+		`{"firehose":{"deliveryStreamName":"archive"}}`: "deliveryStreamName=archive",
+		`{"firehose":{"deliveryStreamName":"${topic(1)}"}}`: "deliveryStreamName=dt: delivery " +
+			"stream dt does not exist, or has a data stream as its source",
 		`{"s3":{"bucketName":"bucket","key":"${k}/${topic(2)}.json"}}`:          "bucketName=bucket key=a/b/pi-1.json",
 		`{"republish":{"topic":"$$aws/things/${topic(2)}/shadow/get","qos":1}}`: "topic=$aws/things/pi-1/shadow/get qos=1",
-		`{"republish":{"topic":"a","headers":{"payloadFormatIndicator":"UTF8_DATA","contentType":"${k}","responseTopic":"r/${topic(2)}","correlationData":"AQI=","messageExpiry":"${15*2}","userProperties":[{"key":"${topic(1)}","value":"1"},{"key":"dt","value":"${topic(2)}"}]}}}`: "topic=a qos=0 payloadFormatIndicator=UTF8_DATA contentType=a/b responseTopic=r/pi-1 correlationData=AQI= userProperties.dt=1 userProperties.dt=pi-1 messageExpiry=30",
+		`{"republish":{"topic":"a","headers":{"payloadFormatIndicator":"UTF8_DATA","contentType":"${k}",` +
+			`"responseTopic":"r/${topic(2)}","correlationData":"AQI=","messageExpiry":"${15*2}",` +
+			`"userProperties":[{"key":"${topic(1)}","value":"1"},{"key":"dt","value":"${topic(2)}"}]}}}`: "topic=a qos=0 payloadFormatIndicator=UTF8_DATA contentType=a/b responseTopic=r/pi-1 " +
+			"correlationData=AQI= userProperties.dt=1 userProperties.dt=pi-1 messageExpiry=30",
 		`{"republish":{"topic":"a","headers":{"payloadFormatIndicator":"${none}"}}}`:               "topic=a qos=0: headers.payloadFormatIndicator: the template gives no text",
 		`{"republish":{"topic":"a","headers":{"contentType":"${none}"}}}`:                          "topic=a qos=0: headers.contentType: the template gives no text",
 		`{"republish":{"topic":"a","headers":{"responseTopic":"${none}"}}}`:                        "topic=a qos=0: headers.responseTopic: the template gives no text",

@@ -37,7 +37,8 @@ func TestParseFileErrors(t *testing.T) {
 		{"no JSON", `{`, "want one JSON object"},
 		{"two values", `{} {}`, "want one JSON object"},
 		{"no object", `[]`, "the file: want an object"},
-		{"all at once", `{"ConnectorName":"a b","Sauce":1,"Source":{"StreamName":7,"streamName":"x"},"Buffer":{"Records":-1,"Seconds":"x"},"Retry":{"Limit":-2},"Workers":65,"Emit":{"Other":{}},"Leases":{"File":{"Path":"x"}}}`,
+		{"all at once", `{"ConnectorName":"a b","Sauce":1,"Source":{"StreamName":7,"streamName":"x"},` +
+			`"Buffer":{"Records":-1,"Seconds":"x"},"Retry":{"Limit":-2},"Workers":65,"Emit":{"Other":{}},"Leases":{"File":{"Path":"x"}}}`,
 			`Buffer.Seconds: a string, want a number
 Sauce: unknown member
 Source.StreamName: a number, want a string
@@ -75,7 +76,8 @@ Leases.File: it is for a connector that runs by itself; in the bridge the log ha
 // Whatever is taken has a name, a source and an emitter, within the bounds.
 func FuzzParseFile(f *testing.F) {
 	f.Add([]byte(`{"ConnectorName":"c","Source":{"StreamName":"s"},"Emit":{"Known":{}}}`))
-	f.Add([]byte(`{"ConnectorName":"c","Source":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/s","StartingTimestamp":"2026-01-01T00:00:00Z"},"Emit":{"Known":{}},"DeadLetter":null,"Retry":{"Limit":0}}`))
+	f.Add([]byte(`{"ConnectorName":"c","Source":{"StreamARN":"arn:aws:kinesis:eu-west-1:123456789012:stream/s",` +
+		`"StartingTimestamp":"2026-01-01T00:00:00Z"},"Emit":{"Known":{}},"DeadLetter":null,"Retry":{"Limit":0}}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		c, err := ParseFile(doc, noEmitters, true)
 		if err != nil {

@@ -64,7 +64,8 @@ func TestParseNamesEveryError(t *testing.T) {
 		"type alone": strings.Replace(good, `"DeliveryStreamName"`,
 			`"DeliveryStreamType": "KinesisStreamAsSource", "DeliveryStreamName"`, 1),
 		"source's name": strings.Replace(good, `"DeliveryStreamName"`,
-			`"DeliveryStreamType": "KinesisStreamAsSource", "KinesisStreamSourceConfiguration": {"KinesisStreamARN": "in"}, "DeliveryStreamName"`,
+			`"DeliveryStreamType": "KinesisStreamAsSource", "KinesisStreamSourceConfiguration": `+
+				`{"KinesisStreamARN": "in"}, "DeliveryStreamName"`,
 			1),
 		"long element": strings.Replace(good, "year=", strings.Repeat("y", 256), 1),
 	} {

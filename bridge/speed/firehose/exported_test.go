@@ -136,7 +136,8 @@ func TestSplit(t *testing.T) {
 func TestErrorOutput(t *testing.T) {
 	c, err := Parse([]byte(strings.NewReplacer(`"Type": "AppendDelimiterToRecord"`,
 		`"Type": "RecordDeAggregation", "Parameters": [{"ParameterName": "SubRecordType", "ParameterValue": "JSON"}]},
-		{"Type": "AppendDelimiterToRecord"`, `"Prefix"`, `"ErrorOutputPrefix": "bad/", "Prefix"`, `"GZIP"`, `"UNCOMPRESSED"`).Replace(good)))
+		{"Type": "AppendDelimiterToRecord"`, `"Prefix"`, `"ErrorOutputPrefix": "bad/", "Prefix"`, `"GZIP"`,
+		`"UNCOMPRESSED"`).Replace(good)))
 	if err != nil {
 		t.Fatal(err)
 	}

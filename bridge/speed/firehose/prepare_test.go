@@ -44,10 +44,11 @@ func TestPrepare(t *testing.T) {
 		"two of them":  {Processing{LogEvents: true}, []byte(logs + "\n" + logs), "one|{\"a\":2}\n|one|{\"a\":2}\n"},
 		"control":      {Processing{LogEvents: true}, []byte(`{"messageType":"CONTROL_MESSAGE","logEvents":[{"message":"x"}]}`), "nothing"},
 		"another type": {Processing{LogEvents: true}, []byte(`{"messageType":"X"}`), "-CloudWatchLogProcessing.Failed"},
-		"no message":   {Processing{LogEvents: true}, []byte(`{"messageType":"DATA_MESSAGE","logEvents":[{}]}`), "-CloudWatchLogProcessing.Failed"},
-		"no document":  {Processing{LogEvents: true}, []byte(`[]`), "-CloudWatchLogProcessing.Failed"},
-		"split":        {Processing{Decompress: true, Split: &Splitter{JSON: true}}, gzipped(t, "{}{}"), "{}|{}"},
-		"not split":    {Processing{Split: &Splitter{JSON: true}}, []byte("x"), "-RecordDeAggregation.Failed"},
+		"no message": {Processing{LogEvents: true}, []byte(`{"messageType":"DATA_MESSAGE","logEvents":[{}]}`),
+			"-CloudWatchLogProcessing.Failed"},
+		"no document": {Processing{LogEvents: true}, []byte(`[]`), "-CloudWatchLogProcessing.Failed"},
+		"split":       {Processing{Decompress: true, Split: &Splitter{JSON: true}}, gzipped(t, "{}{}"), "{}|{}"},
+		"not split":   {Processing{Split: &Splitter{JSON: true}}, []byte("x"), "-RecordDeAggregation.Failed"},
 	} {
 		parts, why := c.p.Prepare(c.in)
 		got := string(bytes.Join(parts, []byte("|")))

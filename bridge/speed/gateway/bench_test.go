@@ -142,7 +142,8 @@ func startMosquitto(tb testing.TB, files ...string) peer {
 	_, port, _ := net.SplitHostPort(addr)
 	l.Close()
 	conf := filepath.Join(tb.TempDir(), "mosquitto.conf")
-	text := "listener " + port + " 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\nmax_inflight_messages 1000\nlog_type none\n"
+	text := "listener " + port + " 127.0.0.1\nallow_anonymous true\npersistence false\nmax_queued_messages 0\n" +
+		"max_inflight_messages 1000\nlog_type none\n"
 	if len(files) > 0 {
 		text += fmt.Sprintf("cafile %s\ncertfile %s\nkeyfile %s\nrequire_certificate true\n", files[0], files[1],
 			files[2])

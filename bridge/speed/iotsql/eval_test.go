@@ -183,7 +183,8 @@ var evalTests = []struct {
 	{"groups", `regexp_replace('2026-11-23', '(\d+)-(\d+)-(\d+)', '$3/$2/$1 \$1') AS r, regexp_replace('a', '(a)', '$2') AS q`,
 		``, `{}`, `{"r":"23/11/2026 $1"}`},
 	{"$10 with fewer groups is $1 and 0", `regexp_replace('ab', '(a)(b)', '$10') AS r`, ``, `{}`, `{"r":"a0"}`},
-	{"lookahead and backreferences", `regexp_matches('foobar', 'foo(?=bar)') AS r, regexp_substr('abccd', '(.)\1') AS s, regexp_replace(a, b, '<${v}>') AS t`,
+	{"lookahead and backreferences", `regexp_matches('foobar', 'foo(?=bar)') AS r, regexp_substr('abccd', ` +
+		`'(.)\1') AS s, regexp_replace(a, b, '<${v}>') AS t`,
 		``, `{"a":"xéé1","b":"(?<v>é)++(?!2)"}`, `{"r":true,"s":"cc","t":"x<é>1"}`},
 	{"replace nothing", `replace('abc', '', '-') AS r`, ``, `{}`, `{"r":"-a-b-c-"}`},
 
@@ -212,7 +213,9 @@ var evalTests = []struct {
 	{"an unknown letter", `parse_time('yyyy-bb', 0) AS r, 1 AS n`, ``, `{}`, `{"n":1}`},
 	{"fields without separators", `time_to_epoch('20161215180731', 'yyyyMMddHHmmss') AS r`, ``, `{}`,
 		`{"r":1481825251000}`},
-	{"zones in the text", `time_to_epoch('2016-12-15T18:07:31Z', "yyyy-MM-dd'T'HH:mm:ssX") AS r, time_to_epoch('2016-12-15 19:07 +0100', 'yyyy-MM-dd HH:mm Z') AS s, time_to_epoch('2016-12-15 06:07 PM PST', 'yyyy-MM-dd hh:mm a z') AS q`,
+	{"zones in the text", `time_to_epoch('2016-12-15T18:07:31Z', "yyyy-MM-dd'T'HH:mm:ssX") AS r, ` +
+		`time_to_epoch('2016-12-15 19:07 +0100', 'yyyy-MM-dd HH:mm Z') AS s, time_to_epoch('2016-12-15 06:07 PM ` +
+		`PST', 'yyyy-MM-dd hh:mm a z') AS q`,
 		``, `{}`, `{"r":1481825251000,"s":1481825220000,"q":1481854020000}`},
 	{"a day past the month's end", `time_to_epoch('2021-02-31', 'yyyy-MM-dd') AS r, time_to_epoch('2021-02-32', 'yyyy-MM-dd') AS s`,
 		``, `{}`, `{"r":1614470400000}`},
@@ -381,7 +384,8 @@ func TestMatches(t *testing.T) {
 
 // Several goroutines share a statement; each must get its own results.
 func TestConcurrent(t *testing.T) {
-	s := mustCompile(t, `SET @x = upper(a) SELECT @x AS x, (SELECT VALUE v + 1 FROM e) AS l, concat(a, '-', topic(2)) AS c FROM 't/#' WHERE n > 0`,
+	s := mustCompile(t, `SET @x = upper(a) SELECT @x AS x, (SELECT VALUE v + 1 FROM e) AS l, concat(a, '-', `+
+		`topic(2)) AS c FROM 't/#' WHERE n > 0`,
 		Version2016)
 	var wg sync.WaitGroup
 	for g := range 8 {

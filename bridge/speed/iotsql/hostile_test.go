@@ -88,9 +88,11 @@ func hostile() []struct{ name, sql, payload string } {
 			text(rep("x", 10000))},
 		{"replace of nothing", from("replace(a, '', a)"), text(rep("x", 60000))},
 		{"replace of everything", from("replace(a, 'x', '')"), text(rep("x", 120000))},
-		{"SET doubles", "SET @a = a + a, @b = @a + @a, @c = @b + @b, @d = @c + @c, @e = @d + @d, @f = @e + @e, @g = @f + @f, @h = @g + @g, @i = @h + @h SELECT 1 AS r FROM 't'",
+		{"SET doubles", "SET @a = a + a, @b = @a + @a, @c = @b + @b, @d = @c + @c, @e = @d + @d, @f = @e + @e, @g " +
+			"= @f + @f, @h = @g + @g, @i = @h + @h SELECT 1 AS r FROM 't'",
 			text(rep("x", 1000))},
-		{"SET doubles documents", "SET @a = [a, a], @b = [@a, @a], @c = [@b, @b], @d = [@c, @c], @e = [@d, @d], @f = [@e, @e], @g = [@f, @f], @h = [@g, @g], @i = [@h, @h] SELECT @i AS r FROM 't'",
+		{"SET doubles documents", "SET @a = [a, a], @b = [@a, @a], @c = [@b, @b], @d = [@c, @c], @e = [@d, @d], " +
+			"@f = [@e, @e], @g = [@f, @f], @h = [@g, @g], @i = [@h, @h] SELECT @i AS r FROM 't'",
 			text(rep("x", 1000))},
 		{"hashes over and over", from(rep("sha512(a) + ", 900) + "''"), text(rep("x", 120000))},
 		{"md2 over and over", from(rep("md2(a) + ", 900) + "''"), text(rep("x", 120000))},

@@ -26,7 +26,8 @@ func TestDecodeProto(t *testing.T) {
 	set := protojsontest.Set(t)
 	x := stub{answer: set}.services(&failures{})
 	s := mustCompileWith(t, x, "SELECT VALUE "+decodeReading)
-	s64 := mustCompileWith(t, x, "SELECT VALUE decode(encode(*, 'base64'), 'proto', 'schemas', 'meter.desc', 'site/meter', 'site.v1.Reading')")
+	s64 := mustCompileWith(t, x, "SELECT VALUE decode(encode(*, 'base64'), 'proto', 'schemas', 'meter.desc', "+
+		"'site/meter', 'site.v1.Reading')")
 	for _, text := range protojsontest.Readings {
 		b, want := protojsontest.Encode(t, text)
 		quoted, _ := json.Marshal(b)

@@ -239,7 +239,8 @@ func TestExplain(t *testing.T) {
 		{`SELECT *`, "dt/x", doc},
 		{"SET @f = temp * 9 / 5 + 32 SELECT @f AS f,\n\tget(tags, 0) AS t FROM 'dt/+'\nWHERE @f > 80 AND (site = 'x' OR 'c' IN tags)",
 			"dt/x", doc},
-		{`SELECT VALUE (SELECT VALUE upper(x) FROM tags AS x WHERE x <> 'a') FROM 'dt/+' WHERE NOT isNull(site) AND EXISTS (SELECT * FROM tags)`,
+		{`SELECT VALUE (SELECT VALUE upper(x) FROM tags AS x WHERE x <> 'a') FROM 'dt/+' WHERE NOT isNull(site) ` +
+			`AND EXISTS (SELECT * FROM tags)`,
 			"dt/x", doc},
 		{`SELECT a FROM 'dt/+' WHERE isUndefined(a.b)`, "dt/x", `{"a":` + strings.Repeat("[", 200) + `}`},
 	} {

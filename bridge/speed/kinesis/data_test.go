@@ -255,7 +255,8 @@ func TestGetShardIterator(t *testing.T) {
 		{name: "number", shard: "0", kind: "LATEST", seq: seq(0), code: InvalidArgument,
 			text: "Request specified LATEST and also a StartingSequenceNumber."},
 		{name: "not one", shard: "0", kind: "AT_SEQUENCE_NUMBER", seq: p("7"), code: InvalidArgument,
-			text: "StartingSequenceNumber 7 used in GetShardIterator on shard shardId-000000000000 in stream s under account 123456789012 is invalid."},
+			text: "StartingSequenceNumber 7 used in GetShardIterator on shard shardId-000000000000 in stream s " +
+				"under account 123456789012 is invalid."},
 		{name: "wrong shard", shard: "0", kind: "AT_SEQUENCE_NUMBER", seq: seq(3), code: InvalidArgument,
 			text: "It encodes shardId-000000000001, while it was used in a call to a shard with shardId-000000000000"},
 		{name: "other stream", shard: "0", kind: "AFTER_SEQUENCE_NUMBER", seq: &foreign, code: InvalidArgument,
@@ -327,7 +328,8 @@ func TestIteratorString(t *testing.T) {
 		t.Error(err)
 	}
 	err := it.check(now.Add(301 * time.Second))
-	wantError(t, err, ExpiredIterator, "Iterator expired. The iterator was created at time Wed Mar 04 05:06:07 UTC 2026 while right now it is "+
+	wantError(t, err, ExpiredIterator, "Iterator expired. The iterator was created at time Wed Mar 04 05:06:07 "+
+		"UTC 2026 while right now it is "+
 		"Wed Mar 04 05:11:08 UTC 2026 which is further in the future than the tolerated delay of 300000 milliseconds.")
 }
 

@@ -107,7 +107,8 @@ func TestRecordDistribution(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = b.PutRecord(bg, &PutRecordInput{StreamRef: ref("a"), Data: []byte("x")})
-	wantError(t, err, Validation, "1 validation error detected: Value null at 'partitionKey' failed to satisfy constraint: Member must not be null")
+	wantError(t, err, Validation, "1 validation error detected: Value null at 'partitionKey' failed to satisfy "+
+		"constraint: Member must not be null")
 	in.Records = in.Records[1:3]
 	_, err = b.PutRecords(bg, in)
 	wantError(t, err, Validation, "Value null at 'records.2.member.partitionKey'")

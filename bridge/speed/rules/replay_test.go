@@ -169,7 +169,8 @@ func TestReplayKinds(t *testing.T) {
 	old := "SELECT v, length(replace(a, 'x', a)) AS n FROM 'dt/#' WHERE v > 10"
 	new := "SELECT length(replace(b, 'x', b)) AS n, v FROM 'dt/+' WHERE v > 20 OR v < 0"
 	report := p.replay(&Replay{Old: replayed(t, "hot", old), New: replayed(t, "hot", new), Examples: 100})
-	const want = "16 messages, old {13 7 3}, new {12 5 3}, 2 newly fires, 4 no longer fires, 1 changed output, 1 newly fails, 1 no longer fails, 2 unchanged, 5 neither"
+	const want = "16 messages, old {13 7 3}, new {12 5 3}, 2 newly fires, 4 no longer fires, 1 changed output, 1 " +
+		"newly fails, 1 no longer fails, 2 unchanged, 5 neither"
 	if got := numbers(report); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
@@ -202,7 +203,8 @@ func TestReplayKinds(t *testing.T) {
 			t.Errorf("%s: one too many: %+v", kind, rest)
 		}
 	}
-	if got := fmt.Sprint(report.Topics); got != "[{dt/a 7 map[changed output:1 newly fails:1 newly fires:2 no longer fails:1 no longer fires:2]} "+
+	if got := fmt.Sprint(report.Topics); got != "[{dt/a 7 map[changed output:1 newly fails:1 newly fires:2 no "+
+		"longer fails:1 no longer fires:2]} "+
 		"{$aws/rules/hot/x 1 map[no longer fires:1]} {dt/a/b 1 map[no longer fires:1]}]" || report.TopicsInAll != 3 ||
 		report.MoreTopics {
 		t.Errorf("topics %s of %d", got, report.TopicsInAll)
@@ -214,7 +216,8 @@ func TestReplayKinds(t *testing.T) {
 		t.Errorf("%+v", report)
 	}
 	if got := strings.Join(report.Notes,
-		"\n"); got != "documents are compared as JSON values: the order of members, space, and how a number or text is spelled make no change" {
+		"\n"); got != "documents are compared as JSON values: the order of members, space, and how a number or "+
+		"text is spelled make no change" {
 		t.Errorf("notes: %s", got)
 	}
 }
@@ -249,27 +252,34 @@ func TestReplayAgainst(t *testing.T) {
 	}{
 		"order": {replayed(t, "hot", "SELECT a, b FROM 'dt/a'"),
 			replayed(t, "hot", "SELECT b, a * 1.0 AS a FROM 'dt/a'"),
-			"old {10 10 0}, new {10 10 0}, 0 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 10 unchanged, 1 neither",
+			"old {10 10 0}, new {10 10 0}, 0 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 " +
+				"no longer fails, 10 unchanged, 1 neither",
 			"JSON values"},
 		"same": {hot, replayed(t, "hot", "SELECT a, b FROM 'dt/a' WHERE a > 4"),
-			"old {10 5 0}, new {10 5 0}, 0 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 5 unchanged, 6 neither",
+			"old {10 5 0}, new {10 5 0}, 0 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no " +
+				"longer fails, 5 unchanged, 6 neither",
 			"the two statements are the same, so nothing can differ; the actions of the two rules differ; only"},
 		"same actions": {hot, replayedWith(t, nil, "hot", "SELECT a, b FROM 'dt/a' WHERE a > 4",
 			strings.ReplaceAll(toOut, ":", " : ")),
-			"old {10 5 0}, new {10 5 0}, 0 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 5 unchanged, 6 neither",
+			"old {10 5 0}, new {10 5 0}, 0 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no " +
+				"longer fails, 5 unchanged, 6 neither",
 			"the two statements are the same, so nothing can differ"},
 		"none": {nil, hot,
-			"old {0 0 0}, new {10 5 0}, 5 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 0 unchanged, 6 neither",
+			"old {0 0 0}, new {10 5 0}, 5 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no " +
+				"longer fails, 0 unchanged, 6 neither",
 			"there is no rule to compare with"},
 		"disabled": {disabled, disabled,
-			"old {0 0 0}, new {10 10 0}, 10 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 0 unchanged, 1 neither",
+			"old {0 0 0}, new {10 10 0}, 10 newly fires, 0 no longer fires, 0 changed output, 0 newly fails, 0 no " +
+				"longer fails, 0 unchanged, 1 neither",
 			"the rule in force is disabled, so it never fires; the new rule is disabled; it is evaluated as if it were enabled"},
 		"other name": {replayed(t, "other", "SELECT a FROM 'no'"), replayed(t, "hot", "SELECT a FROM 'no'"),
-			"old {1 1 0}, new {0 0 0}, 0 newly fires, 1 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 0 unchanged, 10 neither",
+			"old {1 1 0}, new {0 0 0}, 0 newly fires, 1 no longer fires, 0 changed output, 0 newly fails, 0 no " +
+				"longer fails, 0 unchanged, 10 neither",
 			"JSON values"},
 		"other version": {replayed(t, "hot", "SELECT sql_version() AS v FROM 'dt/a'"),
 			older(t, "hot", "SELECT sql_version() AS v FROM 'dt/a'"),
-			"old {10 10 0}, new {10 10 0}, 0 newly fires, 0 no longer fires, 10 changed output, 0 newly fails, 0 no longer fails, 0 unchanged, 1 neither",
+			"old {10 10 0}, new {10 10 0}, 0 newly fires, 0 no longer fires, 10 changed output, 0 newly fails, 0 " +
+				"no longer fails, 0 unchanged, 1 neither",
 			"JSON values"},
 	} {
 		report := p.replay(&Replay{Old: c.old, New: c.new})
@@ -536,7 +546,8 @@ func TestReplayAsks(t *testing.T) {
 		New: replayedWith(t, x, "hot", "SELECT newuuid() AS u, rand() AS r FROM 'dt/#' WHERE get_thing_shadow('a', 'r').v = v",
 			`"actions":[]`)}
 	report := p.replay(r)
-	if got := numbers(report); got != "10 messages, old {10 10 0}, new {10 8 1}, 0 newly fires, 2 no longer fires, 0 changed output, 0 newly fails, 0 no longer fails, 8 unchanged, 0 neither" {
+	if got := numbers(report); got != "10 messages, old {10 10 0}, new {10 8 1}, 0 newly fires, 2 no longer fires,"+
+		" 0 changed output, 0 newly fails, 0 no longer fails, 8 unchanged, 0 neither" {
 		t.Error(got)
 	}
 	if x := report.Differences[stops].Examples[1].New; x.Error != "evaluation broke off: a fault" {

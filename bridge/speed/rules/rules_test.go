@@ -231,7 +231,8 @@ func TestErrorAction(t *testing.T) {
 	trace := got[0][strings.Index(got[0], "TraceId")+10:][:36]
 	if want := `{"ruleName":"lost","topic":"dt/a","cloudwatchTraceId":"` + trace +
 		`","clientId":"dev-1","base64OriginalPayload":"eyJ0ZW1wIjozMX0=",` +
-		`"failures":[{"failedAction":"KinesisAction","failedResource":"gone","errorMessage":"stream gone does not exist"}]}`; got[0] != want {
+		`"failures":[{"failedAction":"KinesisAction","failedResource":"gone","errorMessage":"stream gone does not ` +
+		`exist"}]}`; got[0] != want {
 		t.Errorf("%s, want\n%s", got[0], want)
 	}
 	r.stats("lost", Stats{Matched: 1, Fired: 1, Actions: 1, ActionErrors: 1, ErrorActions: 1})

@@ -115,10 +115,12 @@ func TestReserved(t *testing.T) {
 		}
 	}
 	for name, want := range map[string]string{
-		"$aws/things/t/shadow/update/delta":   "reserved topic $aws/things/t/shadow/update/delta: only the device shadow service publishes there",
-		"$aws/things/t/jobs/$next/get":        "reserved topic $aws/things/t/jobs/$next/get: this bridge has no jobs service",
-		"$aws/things/t/defender/metrics/json": "reserved topic $aws/things/t/defender/metrics/json: this bridge has no device defender service",
-		"$SYS/x":                              "reserved topic $SYS/x: no service takes it",
+		"$aws/things/t/shadow/update/delta": "reserved topic $aws/things/t/shadow/update/delta: only the device " +
+			"shadow service publishes there",
+		"$aws/things/t/jobs/$next/get": "reserved topic $aws/things/t/jobs/$next/get: this bridge has no jobs service",
+		"$aws/things/t/defender/metrics/json": "reserved topic $aws/things/t/defender/metrics/json: this bridge " +
+			"has no device defender service",
+		"$SYS/x": "reserved topic $SYS/x: no service takes it",
 	} {
 		if err := CheckPublish(name, ByPublish, false); err == nil || err.Error() != want {
 			t.Errorf("CheckPublish(%q) = %v", name, err)

@@ -165,7 +165,8 @@ func TestTopicRules(t *testing.T) {
 		{"GET", "/rules?topic=a&topic=b", "", 400, "InvalidRequestException",
 			`{"message":"\"topic\" is given twice in the query"}`},
 		{"POST", "/rules/bad", `{"sql":"SELECT FROM FROM","actions":[]}`, 400, "SqlParseException",
-			`{"message":"registry: invalid: rule bad: sql: line 1, column 8: unexpected \"FROM\"; expected an expression\n    SELECT FROM FROM\n           ^"}`},
+			`{"message":"registry: invalid: rule bad: sql: line 1, column 8: unexpected \"FROM\"; expected an ` +
+				`expression\n    SELECT FROM FROM\n           ^"}`},
 		{"POST", "/rules/bad", `{"sql":"SELECT * FROM 'a'","actions":[],"colour":1}`, 400, "InvalidRequestException",
 			""},
 		{"POST", "/rules/bad", `{"sql":`, 400, "InvalidRequestException", ""},

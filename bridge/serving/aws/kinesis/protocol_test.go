@@ -137,7 +137,8 @@ func TestOrderOfChecks(t *testing.T) {
 		want             string // of the body, CBOR as JSON
 	}{
 		{"method", jsonType, "{}", func(r *http.Request) { r.Method = "PUT" }, 403,
-			"<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be authorized</Message>\n</AccessDeniedException>\n"},
+			"<AccessDeniedException>\n  <Message>Unable to determine service/operation name to be " +
+				"authorized</Message>\n</AccessDeniedException>\n"},
 		{"empty", jsonType, "", unsigned, 400, `{"__type":"SerializationException"}`},
 		{"empty, of no operation", jsonType, "", header("X-Amz-Target", "x"), 400,
 			`{"__type":"UnknownOperationException"}`},
@@ -159,20 +160,25 @@ func TestOrderOfChecks(t *testing.T) {
 		{"signed twice", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
 			r.URL.RawQuery = "X-Amz-Algorithm=AWS4-HMAC-SHA256"
 		}, 400,
-			`{"__type":"InvalidSignatureException","message":"Found both 'X-Amz-Algorithm' as a query-string param and 'Authorization' as HTTP header."}`},
+			`{"__type":"InvalidSignatureException","message":"Found both 'X-Amz-Algorithm' as a query-string ` +
+				`param and 'Authorization' as HTTP header."}`},
 		{"not signed", jsonType, `{"Limit":"x"}`, unsigned, 400,
 			`{"__type":"MissingAuthenticationTokenException","message":"Missing Authentication Token"}`},
 		{"half signed", jsonType, `{"Limit":"x"}`, header("Authorization", "AWS4-HMAC-SHA256 Signature=b"), 400,
-			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'Credential' parameter. Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4-HMAC-SHA256 Signature=b"}`},
+			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'Credential' ` +
+				`parameter. Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4-HMAC-SHA256 Signature=b"}`},
 		{"no scheme", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
 			r.Header.Set("Authorization", "AWS4-")
 			r.Header.Del("X-Amz-Date")
 		}, 400,
-			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'Credential' parameter. Authorization header requires 'Signature' parameter. ` +
-				`Authorization header requires 'SignedHeaders' parameter. Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header. Authorization=AWS4-"}`},
+			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'Credential' ` +
+				`parameter. Authorization header requires 'Signature' parameter. ` +
+				`Authorization header requires 'SignedHeaders' parameter. Authorization header requires existence ` +
+				`of either a 'X-Amz-Date' or a 'Date' header. Authorization=AWS4-"}`},
 		{"parts with spaces", jsonType, `{"Limit":"x"}`,
 			header("Authorization", "AWS4-HMAC-SHA256 Signature=b Credential=a"), 400,
-			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'SignedHeaders' parameter. Authorization=AWS4-HMAC-SHA256 Signature=b Credential=a"}`},
+			`{"__type":"IncompleteSignatureException","message":"Authorization header requires 'SignedHeaders' ` +
+				`parameter. Authorization=AWS4-HMAC-SHA256 Signature=b Credential=a"}`},
 		{"bare members of the query", jsonType, `{"Limit":"x"}`, func(r *http.Request) {
 			unsigned(r)
 			r.URL.RawQuery = "X-Amz-Date=x&X-Amz-Signature=x&X-Amz-Credential=x&X-Amz-SignedHeaders=x"
@@ -198,7 +204,8 @@ func TestOrderOfChecks(t *testing.T) {
 		{"value's type", jsonType, `{"Limit":"x"}`, nil, 400,
 			`{"__type":"SerializationException","Message":"class java.lang.String can not be converted to an Integer"}`},
 		{"value", cborType, "\xa1\x65Limit\x00", nil, 400,
-			`{"__type":"ValidationException","message":"1 validation error detected: Value '0' at 'limit' failed to satisfy constraint: Member must have value greater than or equal to 1"}`},
+			`{"__type":"ValidationException","message":"1 validation error detected: Value '0' at 'limit' failed ` +
+				`to satisfy constraint: Member must have value greater than or equal to 1"}`},
 	} {
 		r := w.request("ListStreams", c.kind, []byte(c.body))
 		if c.change != nil {

@@ -23,7 +23,8 @@ func TestDynamoDBUnprocessed(t *testing.T) {
 	calls, busy := 0, "b"
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), "DescribeTable") {
-			fmt.Fprint(w, `{"Table":{"KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}]}}`)
+			fmt.Fprint(w, `{"Table":{"KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],`+
+				`"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}]}}`)
 			return
 		}
 		calls++
@@ -58,7 +59,8 @@ func TestDynamoDBRefused(t *testing.T) {
 	put := map[string]string{}
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasSuffix(r.Header.Get("X-Amz-Target"), "DescribeTable") {
-			fmt.Fprint(w, `{"Table":{"KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}]}}`)
+			fmt.Fprint(w, `{"Table":{"KeySchema":[{"AttributeName":"id","KeyType":"HASH"}],`+
+				`"AttributeDefinitions":[{"AttributeName":"id","AttributeType":"S"}]}}`)
 			return
 		}
 		var in struct {

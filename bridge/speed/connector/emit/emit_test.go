@@ -100,19 +100,24 @@ func TestNewSaysAllThatIsWrong(t *testing.T) {
 		{"Stream", `{"StreamName":"a","StreamARN":"b"}`, []string{"want one of them"}},
 		{"Search", `{"URL":"https://search.example","Index":"r-!{timestamp:yyyy.MM.dd}","Username":"u","Password":{"Env":"SECRET"}}`,
 			nil},
-		{"Search", `{"URL":"https://u:hidden@search.example","Index":"","Password":{"Env":"EMPTY"},"SigV4":{"Service":"s3"},"MaxBytes":-1,"Operation":"delete"}`,
+		{"Search", `{"URL":"https://u:hidden@search.example","Index":"","Password":{"Env":"EMPTY"},` +
+			`"SigV4":{"Service":"s3"},"MaxBytes":-1,"Operation":"delete"}`,
 			[]string{"URL: want no name", "Index: missing", "Password.Env: EMPTY is not set", "Username and Password",
 				"SigV4.Service", "at most one", "MaxBytes", "Operation"}},
 		{"Search", `{"URL":"::hidden","Index":"i","Password":{"File":"/none","Env":"SECRET"},"Username":"u"}`,
 			[]string{"URL: want http://HOST", "Password: File and Env"}},
-		{"Warehouse", `{"Dialect":"postgres","URL":"postgres://u@h/d","Table":"s.t","FilesTable":"f","Format":"csv","Delimiter":"|","Bucket":"archive"}`,
+		{"Warehouse", `{"Dialect":"postgres","URL":"postgres://u@h/d","Table":"s.t","FilesTable":"f",` +
+			`"Format":"csv","Delimiter":"|","Bucket":"archive"}`,
 			nil},
-		{"Warehouse", `{"Dialect":"redshift","URL":"postgres://u@h/d","Table":"s.t","FilesTable":"f","Format":"json","Columns":["a"],"Bucket":"archive","IAMRole":"arn:aws:iam::123456789012:role/load"}`,
+		{"Warehouse", `{"Dialect":"redshift","URL":"postgres://u@h/d","Table":"s.t","FilesTable":"f",` +
+			`"Format":"json","Columns":["a"],"Bucket":"archive","IAMRole":"arn:aws:iam::123456789012:role/load"}`,
 			nil},
-		{"Warehouse", `{"Dialect":"oracle","URL":"postgres://u:hidden@h/d","Table":"a.b.c","Columns":[""],"Format":"json","Delimiter":";","Compression":"x"}`,
+		{"Warehouse", `{"Dialect":"oracle","URL":"postgres://u:hidden@h/d","Table":"a.b.c","Columns":[""],` +
+			`"Format":"json","Delimiter":";","Compression":"x"}`,
 			[]string{"Dialect", "URL: it holds a password", "Table: ", "FilesTable: missing", "Bucket: missing",
 				"Columns[0]", "Delimiter", "Compression"}},
-		{"Warehouse", `{"Dialect":"redshift","URL":"postgres://u@h/d?password=hidden","Table":"t","FilesTable":"f","Format":"json","Bucket":"archive","IAMRole":"x' y","Region":"'"}`,
+		{"Warehouse", `{"Dialect":"redshift","URL":"postgres://u@h/d?password=hidden","Table":"t",` +
+			`"FilesTable":"f","Format":"json","Bucket":"archive","IAMRole":"x' y","Region":"'"}`,
 			[]string{"it holds a password", "Columns: missing", "IAMRole", "Region"}},
 	} {
 		e, err := New(c.kind, json.RawMessage(c.doc), Env{Objects: dir})

@@ -48,7 +48,8 @@ func TestS3(t *testing.T) {
 		from                    sink.Getter
 	}{
 		{"the bridge's own", `{"Bucket":"archive"}`, "100-102", "abc", false, dir},
-		{"prefix and delimiter", `{"Bucket":"archive","Prefix":"r/!{timestamp:yyyy/MM/dd}/!{stream}/!{shard}/","Delimiter":"\n","EndpointURL":"` + url + `"}`,
+		{"prefix and delimiter", `{"Bucket":"archive","Prefix":"r/!{timestamp:yyyy/MM/dd}/!{stream}/!{shard}/",` +
+			`"Delimiter":"\n","EndpointURL":"` + url + `"}`,
 			"r/2026/03/01/readings/shardId-000000000001/100-102", "a\nb\nc\n", false, remote},
 		{"gzip", `{"Bucket":"archive","Compression":"GZIP","EndpointURL":"` + url + `"}`, "100-102.gz", "abc", true,
 			remote},

@@ -123,7 +123,8 @@ func TestWarehouse(t *testing.T) {
 		t.Fatal(err)
 	}
 	e = newEmitter(t, "Warehouse", Env{},
-		`{"Dialect":"postgres","Format":"csv","FilesTable":"files","Table":"r","Bucket":"archive","EndpointURL":%q,"URL":%q,"Password":{"File":%q}}`,
+		`{"Dialect":"postgres","Format":"csv","FilesTable":"files","Table":"r","Bucket":"archive",`+
+			`"EndpointURL":%q,"URL":%q,"Password":{"File":%q}}`,
 		bucket, url, wrong)
 	if _, err := e.Emit(t.Context(), batch("a")); err == nil || strings.Contains(err.Error(), "hidden") {
 		t.Errorf("a wrong password: %v", err)

@@ -395,7 +395,8 @@ func TestDeclared(t *testing.T) {
 func TestDocuments(t *testing.T) {
 	redshift := []byte(`{"DeliveryStreamName":"a","RedshiftDestinationConfiguration":{"RoleARN":"r","Username":"u","Password":"hidden-pw",
 	  "ClusterJDBCURL":"jdbc:redshift://h:5439/d","CopyCommand":{"DataTableName":"t"},"S3Configuration":{"RoleARN":"r","BucketARN":"arn:aws:s3:::b"}}}`)
-	doc, err := updated(redshift, []byte(`{"RedshiftDestinationUpdate":{"CopyCommand":{"DataTableName":"t2"},"S3Update":{"CompressionFormat":"GZIP"}}}`))
+	doc, err := updated(redshift, []byte(`{"RedshiftDestinationUpdate":{"CopyCommand":{"DataTableName":"t2"},`+
+		`"S3Update":{"CompressionFormat":"GZIP"}}}`))
 	if err != nil {
 		t.Fatal(err)
 	}

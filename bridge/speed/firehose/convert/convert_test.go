@@ -190,11 +190,12 @@ func TestNames(t *testing.T) {
 		in   string
 		want string
 	}{
-		"case":       {openX, `{"A_B":1,"ÄÖ":2}`, `{"a_b":1,"äö":2}`},
-		"case kept":  {JSON{OpenX: true}, `{"A_B":1,"äö":2}`, `{"a_b":null,"äö":2}`},
-		"dots":       {JSON{OpenX: true, Dots: true, CaseInsensitive: true}, `{"A.b":1,"ÄÖ":2}`, `{"a_b":1,"äö":2}`},
-		"no dots":    {openX, `{"a.b":1}`, `{"a_b":null,"äö":null}`},
-		"mapped":     {JSON{OpenX: true, CaseInsensitive: true, Keys: map[string]string{"a_b": "Time"}}, `{"TIME":1,"a_b":9}`, `{"a_b":1,"äö":null}`},
+		"case":      {openX, `{"A_B":1,"ÄÖ":2}`, `{"a_b":1,"äö":2}`},
+		"case kept": {JSON{OpenX: true}, `{"A_B":1,"äö":2}`, `{"a_b":null,"äö":2}`},
+		"dots":      {JSON{OpenX: true, Dots: true, CaseInsensitive: true}, `{"A.b":1,"ÄÖ":2}`, `{"a_b":1,"äö":2}`},
+		"no dots":   {openX, `{"a.b":1}`, `{"a_b":null,"äö":null}`},
+		"mapped": {JSON{OpenX: true, CaseInsensitive: true, Keys: map[string]string{"a_b": "Time"}},
+			`{"TIME":1,"a_b":9}`, `{"a_b":1,"äö":null}`},
 		"escaped":    {openX, `{"\u0041_b":1}`, `{"a_b":1,"äö":null}`},
 		"of several": {openX, "{\"a_b\":1} \n", `{"a_b":1,"äö":null}`},
 	} {
@@ -268,13 +269,15 @@ func TestTable(t *testing.T) {
 		tb.Columns[0].Name != "id" || tb.Columns[1].Type.Elem.Fields[1].Type.Elem.Kind != Double {
 		t.Fatalf("%+v, %v", tb, err)
 	}
-	for _, bad := range []string{``, `{}`, `{"Name":"t","DatabaseName":"d"}`, `{"Name":"t","DatabaseName":"d","StorageDescriptor":{"Columns":[{"Name":"a","Type":"uniontype<int>"}]}}`,
+	for _, bad := range []string{``, `{}`, `{"Name":"t","DatabaseName":"d"}`, `{"Name":"t","DatabaseName":"d",` +
+		`"StorageDescriptor":{"Columns":[{"Name":"a","Type":"uniontype<int>"}]}}`,
 		`{"Name":"t","DatabaseName":"d","StorageDescriptor":{"Columns":[{"Name":"a","Type":"int"},{"Name":"A","Type":"int"}]}}`} {
 		if _, err := ParseTable([]byte(bad)); err == nil {
 			t.Errorf("%s: accepted", bad)
 		}
 	}
-	for _, bad := range []string{"", "interval", "array", "array<", "array<int", "array<int>>", "map<int>", "map<array<int>,int>", "struct<>",
+	for _, bad := range []string{"", "interval", "array", "array<", "array<int", "array<int>>", "map<int>",
+		"map<array<int>,int>", "struct<>",
 		"struct<a>", "struct<a:int,a:int>", "decimal(39,1)", "decimal(3,4)", "decimal(x)", "varchar", "char(0)", "int(3)",
 		strings.Repeat("array<", 30) + "int" + strings.Repeat(">", 30)} {
 		if _, err := ParseType(bad); err == nil {
@@ -289,7 +292,8 @@ func TestOtherReader(t *testing.T) {
 	tb := table(t, "b boolean", "i8 tinyint", "i64 bigint", "f float", "d double", "n decimal(20,3)", "m decimal(9,2)", "s string",
 		"x binary", "day date", "at timestamp", "l array<int>", "o map<int,int>", "r struct<a:int,b:array<string>>")
 	file, failures := written(t, tb, openX, standard, `{"b":true,"i8":-5,"i64":9007199254740993,"f":0.5,"d":0.1,"n":-12345678901234567.891,
-	  "m":1.25,"s":"Grüße","x":"AQI=","day":"2026-03-01","at":"2026-03-01T00:00:00.5Z","l":[1,null,3],"o":{"5":7},"r":{"b":["p","q"]}}`, `{}`)
+	  "m":1.25,"s":"Grüße","x":"AQI=","day":"2026-03-01","at":"2026-03-01T00:00:00.5Z","l":[1,null,3],"o":{"5":7},"r":{"b":["p","q"]}}`,
+		`{}`)
 	if failures[0] != nil || failures[1] != nil {
 		t.Fatalf("%+v", failures)
 	}

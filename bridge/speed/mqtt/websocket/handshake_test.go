@@ -49,15 +49,26 @@ func upgrade(t *testing.T) (client net.Conn, done chan *Conn) {
 // answers were computed by themselves: echo -n "$key$guid" | openssl sha1 -binary | base64.
 func TestHandshakeAnswer(t *testing.T) {
 	for _, c := range []struct{ name, request, accept, protocol string }{
-		{"RFC 6455", "GET /mqtt HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: chat, mqtt\r\nSec-WebSocket-Version: 13\r\n\r\n",
+		{"RFC 6455", "GET /mqtt HTTP/1.1\r\nHost: server.example.com\r\nUpgrade: websocket\r\n" +
+			"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+			"Sec-WebSocket-Protocol: chat, mqtt\r\nSec-WebSocket-Version: 13\r\n\r\n",
 			"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "mqtt"},
-		{"Python 1", "GET /mqtt?X-Amz-Algorithm=AWS4-HMAC-SHA256 HTTP/1.1\r\nHost: x.example\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: mqttv3.1\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + long + "\r\n\r\n",
+		{"Python 1", "GET /mqtt?X-Amz-Algorithm=AWS4-HMAC-SHA256 HTTP/1.1\r\nHost: x.example\r\n" +
+			"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Protocol: mqttv3.1\r\n" +
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " + long + "\r\n\r\n",
 			"DDD7CdWGe1azu0DjHz60Dmj8KQ0=", "mqttv3.1"},
-		{"JavaScript 1", "GET /mqtt?X-Amz-Algorithm=AWS4-HMAC-SHA256 HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nHost: x.example:8443\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\nSec-WebSocket-Protocol: mqttv3.1\r\n\r\n",
+		{"JavaScript 1", "GET /mqtt?X-Amz-Algorithm=AWS4-HMAC-SHA256 HTTP/1.1\r\nConnection: Upgrade\r\n" +
+			"Upgrade: websocket\r\nHost: x.example:8443\r\nSec-WebSocket-Version: 13\r\n" +
+			"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+			"Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\nSec-WebSocket-Protocol: mqttv3.1\r\n\r\n",
 			"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "mqttv3.1"},
-		{"version 2", "GET /mqtt?X-Amz-Algorithm=AWS4-HMAC-SHA256 HTTP/1.1\r\nHost: x.example\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n",
+		{"version 2", "GET /mqtt?X-Amz-Algorithm=AWS4-HMAC-SHA256 HTTP/1.1\r\nHost: x.example\r\n" +
+			"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n",
 			"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "mqtt"},
-		{"in lower case, as lists", "GET /mqtt HTTP/1.1\r\nhost: x.example\r\nupgrade: h2c, WebSocket\r\nconnection: keep-alive, upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\nsec-websocket-version: 13\r\nsec-websocket-protocol: chat\r\nsec-websocket-protocol: mqtt, mqttv3.1\r\n\r\n",
+		{"in lower case, as lists", "GET /mqtt HTTP/1.1\r\nhost: x.example\r\nupgrade: h2c, WebSocket\r\n" +
+			"connection: keep-alive, upgrade\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n" +
+			"sec-websocket-version: 13\r\nsec-websocket-protocol: chat\r\nsec-websocket-protocol: mqtt, mqttv3.1\r\n\r\n",
 			"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=", "mqtt"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -71,7 +82,8 @@ func TestHandshakeAnswer(t *testing.T) {
 				t.Fatal("refused")
 			}
 			defer conn.Close()
-			want := "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-accept: " + c.accept + "\r\nsec-websocket-protocol: " + c.protocol + "\r\n\r\n"
+			want := "HTTP/1.1 101 Switching Protocols\r\nupgrade: websocket\r\nconnection: upgrade\r\n" +
+				"sec-websocket-accept: " + c.accept + "\r\nsec-websocket-protocol: " + c.protocol + "\r\n\r\n"
 			got := make([]byte, len(want))
 			if _, err := io.ReadFull(client, got); err != nil || string(got) != want || len(got) >= 1024 {
 				t.Errorf("%q, want %q", got, want)
@@ -89,7 +101,8 @@ func TestHandshakeAnswer(t *testing.T) {
 
 // What is no handshake is told so and stays HTTP.
 func TestNoHandshake(t *testing.T) {
-	const good = "GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
+	const good = "GET /mqtt HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"
 	for _, c := range []struct {
 		old, new string
 		status   string

@@ -12,10 +12,12 @@ func TestResults(t *testing.T) {
 		name, answer string
 		want         []int // status of each, 0 is written; nil: no answer
 	}{
-		{"written, there, busy, wrong", `{"errors":true,"items":[{"index":{"status":201}},{"index":{"status":409}},{"index":{"status":429,"error":{"type":"t"}}},{"index":{"status":400}}]}`,
+		{"written, there, busy, wrong", `{"errors":true,"items":[{"index":{"status":201}},` +
+			`{"index":{"status":409}},{"index":{"status":429,"error":{"type":"t"}}},{"index":{"status":400}}]}`,
 			[]int{0, 0, 429, 400}},
 		{"too few", `{"items":[{"index":{"status":200}}]}`, nil},
-		{"another operation", `{"items":[{"create":{"status":200}},{"create":{"status":200}},{"create":{"status":200}},{"create":{"status":200}}]}`,
+		{"another operation", `{"items":[{"create":{"status":200}},{"create":{"status":200}},` +
+			`{"create":{"status":200}},{"create":{"status":200}}]}`,
 			nil},
 		{"no JSON", `<html>`, nil},
 	} {

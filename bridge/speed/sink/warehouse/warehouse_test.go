@@ -24,9 +24,11 @@ func TestCopyStatements(t *testing.T) {
 	for _, c := range []struct{ got, want string }{
 		{csv.copyIn(), `COPY "s"."t""x" ("a", "b""; DROP") FROM STDIN WITH (FORMAT csv, DELIMITER '''')`},
 		{csv.copyStatement("manifests/1-2"),
-			`COPY "s"."t""x" ("a", "b""; DROP") FROM 's3://archive/manifests/1-2' IAM_ROLE 'arn:aws:iam::123456789012:role/load' FORMAT AS CSV DELIMITER '''' TIMEFORMAT 'auto' MANIFEST`},
+			`COPY "s"."t""x" ("a", "b""; DROP") FROM 's3://archive/manifests/1-2' IAM_ROLE ` +
+				`'arn:aws:iam::123456789012:role/load' FORMAT AS CSV DELIMITER '''' TIMEFORMAT 'auto' MANIFEST`},
 		{New(auto).copyStatement("manifests/1-2"),
-			`COPY "s"."t""x" FROM 's3://archive/manifests/1-2' IAM_ROLE default FORMAT AS JSON 'auto' REGION 'eu-west-1' GZIP TIMEFORMAT 'auto' MANIFEST`},
+			`COPY "s"."t""x" FROM 's3://archive/manifests/1-2' IAM_ROLE default FORMAT AS JSON 'auto' REGION ` +
+				`'eu-west-1' GZIP TIMEFORMAT 'auto' MANIFEST`},
 		{New(Options{Files: "f"}).query(2), `SELECT "file_name" FROM "f" WHERE "file_name" IN ($1, $2)`},
 		{New(Options{Files: "s.f"}).insert(2), `INSERT INTO "s"."f" ("file_name") VALUES ($1), ($2)`},
 	} {

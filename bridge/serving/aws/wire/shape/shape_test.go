@@ -120,28 +120,40 @@ func TestConstraints(t *testing.T) {
 	for body, want := range map[string]string{
 		`{}`: "",
 		`{"StreamName":"abc","Limit":1,"Mode":"ON","Items":[{"Key":"ä😀","Data":"","Hash":"999"}]}`: "",
-		`{"StreamName":""}`: "2 validation errors detected: Value '' at 'streamName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-z]+; " +
+		`{"StreamName":""}`: "2 validation errors detected: Value '' at 'streamName' failed to satisfy " +
+			"constraint: Member must satisfy regular expression pattern: [a-z]+; " +
 			"Value '' at 'streamName' failed to satisfy constraint: Member must have length greater than or equal to 1",
-		`{"StreamName":"abcdefghi"}`: "1 validation error detected: Value 'abcdefghi' at 'streamName' failed to satisfy constraint: Member must have length less than or equal to 8",
-		`{"StreamName":"ab1"}`:       "1 validation error detected: Value 'ab1' at 'streamName' failed to satisfy constraint: Member must satisfy regular expression pattern: [a-z]+",
-		`{"Limit":0}`:                "1 validation error detected: Value '0' at 'limit' failed to satisfy constraint: Member must have value greater than or equal to 1",
-		`{"Limit":10001}`:            "1 validation error detected: Value '10001' at 'limit' failed to satisfy constraint: Member must have value less than or equal to 10000",
-		`{"Mode":"on"}`:              "1 validation error detected: Value 'on' at 'mode' failed to satisfy constraint: Member must satisfy enum value set: [ON, OFF]",
-		`{"Items":[]}`:               "1 validation error detected: Value '[]' at 'items' failed to satisfy constraint: Member must have length greater than or equal to 1",
+		`{"StreamName":"abcdefghi"}`: "1 validation error detected: Value 'abcdefghi' at 'streamName' failed to " +
+			"satisfy constraint: Member must have length less than or equal to 8",
+		`{"StreamName":"ab1"}`: "1 validation error detected: Value 'ab1' at 'streamName' failed to satisfy " +
+			"constraint: Member must satisfy regular expression pattern: [a-z]+",
+		`{"Limit":0}`: "1 validation error detected: Value '0' at 'limit' failed to satisfy " +
+			"constraint: Member must have value greater than or equal to 1",
+		`{"Limit":10001}`: "1 validation error detected: Value '10001' at 'limit' failed to satisfy " +
+			"constraint: Member must have value less than or equal to 10000",
+		`{"Mode":"on"}`: "1 validation error detected: Value 'on' at 'mode' failed to satisfy " +
+			"constraint: Member must satisfy enum value set: [ON, OFF]",
+		`{"Items":[]}`: "1 validation error detected: Value '[]' at 'items' failed to satisfy " +
+			"constraint: Member must have length greater than or equal to 1",
 		`{"Items":[{"Key":"k","Data":""},{"Key":"😀😀😀","Data":"YWJjZGVm"}]}`: "2 validation errors detected: " +
-			"Value 'java.nio.HeapByteBuffer[pos=0 lim=6 cap=6]' at 'items.2.member.data' failed to satisfy constraint: Member must have length less than or equal to 5; " +
+			"Value 'java.nio.HeapByteBuffer[pos=0 lim=6 cap=6]' at 'items.2.member.data' failed to satisfy " +
+			"constraint: Member must have length less than or equal to 5; " +
 			"Value '😀😀😀' at 'items.2.member.key' failed to satisfy constraint: Member must have length less than or equal to 4",
 		`{"One":{"Hash":"01"}}`: "3 validation errors detected: Value '01' at 'one.hash' failed to satisfy constraint: " +
 			"Member must satisfy regular expression pattern: 0|([1-9]\\d{0,2}); " +
 			"Value null at 'one.data' failed to satisfy constraint: Member must not be null; " +
 			"Value null at 'one.key' failed to satisfy constraint: Member must not be null",
 		`{"Names":["a","abcd"]}`: "1 validation error detected: Value '[a, abcd]' at 'names' failed to satisfy constraint: " +
-			"Member must satisfy constraint: [Member must have length less than or equal to 3, Member must have length greater than or equal to 1]",
+			"Member must satisfy constraint: [Member must have length less than or equal to 3, Member must have " +
+			"length greater than or equal to 1]",
 		`{"Tags":{"":"","b":"ccc"}}`: "2 validation errors detected: Value '{=, b=ccc}' at 'tags' failed to satisfy constraint: " +
-			"Map keys must satisfy constraint: [Member must have length less than or equal to 3, Member must have length greater than or equal to 1]; " +
+			"Map keys must satisfy constraint: [Member must have length less than or equal to 3, Member must have " +
+			"length greater than or equal to 1]; " +
 			"Value '{=, b=ccc}' at 'tags' failed to satisfy constraint: " +
-			"Map value must satisfy constraint: [Member must have length less than or equal to 2, Member must have length greater than or equal to 0]",
-		`{"Tags":{"a":"","b":"","c":"","d":""}}`: "1 validation error detected: Value '{a=, b=, c=}' at 'tags' failed to satisfy constraint: Member must have length less than or equal to 2",
+			"Map value must satisfy constraint: [Member must have length less than or equal to 2, Member must " +
+			"have length greater than or equal to 0]",
+		`{"Tags":{"a":"","b":"","c":"","d":""}}`: "1 validation error detected: Value '{a=, b=, c=}' at 'tags' " +
+			"failed to satisfy constraint: Member must have length less than or equal to 2",
 	} {
 		in, err := of.Decode(JSON, []byte(body))
 		if err != nil {
@@ -299,7 +311,8 @@ func fuzz(f *testing.F, c Codec) {
 
 // Whatever decodes, encodes in either way and decodes to the same.
 func FuzzJSON(f *testing.F) {
-	f.Add([]byte(`{"StreamName":"a\"\ud83d\ude00","Flag":true,"Limit":-1.5e1,"Long":12345678901,"At":1423427510.5,"Items":[{"Key":"k","Data":"YQ=="}],"Tags":{"a":"b"}}`))
+	f.Add([]byte(`{"StreamName":"a\"\ud83d\ude00","Flag":true,"Limit":-1.5e1,"Long":12345678901,"At":1423427510.5,` +
+		`"Items":[{"Key":"k","Data":"YQ=="}],"Tags":{"a":"b"}}`))
 	f.Add([]byte(`{"Names":["a",null],"One":{"Hash":"1"},"Blob":"","x":[{}]}`))
 	fuzz(f, JSON)
 }
