@@ -28,6 +28,7 @@ func TestRoomIsPromisedOnce(t *testing.T) {
 	}{
 		"disk":   {Options{MinFree: 1 << 30, Free: free}, ErrNoRoom},
 		"bucket": {Options{MaxBucket: 3*size + 1}, ErrBucketFull},
+		"all":    {Options{MaxBytes: 3*size + 1}, ErrNoRoom},
 	} {
 		s := open(t, c.o)
 		put(t, s, "bucket", "k", "x", Attributes{})
@@ -125,4 +126,25 @@ func TestPromisesEnd(t *testing.T) {
 	if held, ahead := promisedNow(s); held != 0 || ahead != 0 {
 		t.Errorf("%d and %d are promised to nobody", held, ahead)
 	}
+}
+
+// While somebody says that nothing is to be written, nothing is begun.
+func TestRoomIsAskedFor(t *testing.T) {
+	var full atomic.Bool
+	s := open(t, Options{Room: func() error {
+		if full.Load() {
+			return errors.New("full")
+		}
+		return nil
+	}})
+	put(t, s, "bucket", "k", "x", Attributes{})
+	full.Store(true)
+	if _, err := s.Create("bucket", 1); !errors.Is(err, ErrNoRoom) {
+		t.Errorf("without room: %v", err)
+	}
+	if err := s.Delete("bucket", "k", Condition{}); err != nil {
+		t.Errorf("a removal: %v", err)
+	}
+	full.Store(false)
+	put(t, s, "bucket", "k", "y", Attributes{})
 }
