@@ -199,7 +199,7 @@ func TestIndexIsDamaged(t *testing.T) {
 	for what, f := range map[string]func([]byte) []byte{
 		"cut off": func(d []byte) []byte { return d[:len(d)-3] }, "empty": func([]byte) []byte { return nil },
 		"flipped": func(d []byte) []byte { d[len(d)/2] ^= 1; return d },
-		"key":     func(d []byte) []byte { d[len(indexMagic)+20] ^= 1; return d },
+		"key":     func(d []byte) []byte { d[len(indexMagic)+60] ^= 1; return d },
 		"another": func(d []byte) []byte { d[3] ^= 1; return d },
 	} {
 		b := newBench(t)

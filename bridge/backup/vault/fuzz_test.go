@@ -110,7 +110,7 @@ func FuzzInfo(f *testing.F) {
 
 // What is read of an index is the same after it was saved.
 func FuzzIndex(f *testing.F) {
-	empty := append([]byte(indexMagic), make([]byte, 48)...)
+	empty := append([]byte(indexMagic), make([]byte, 80)...)
 	empty = binary.LittleEndian.AppendUint32(empty, crc32.Checksum(empty, castagnoli))
 	data := packRecord(bytes.Clone(empty), Object{1000, Digest{1}}, []packed{{mac{2}, 0, 10, 20}, {mac{3}, 10, 10, 20}})
 	f.Add(sameRecord(data, "log/1.sst 40", indexFile{40, Digest{4}, []mac{{2}, {3}}}))
@@ -126,7 +126,7 @@ func FuzzIndex(f *testing.F) {
 		x.keep(x.packs) // a piece of a pack that another record replaced
 		x.path = filepath.Join(t.TempDir(), "index")
 		must(t, x.save())
-		again, why, err := openIndexAt(x.path, x.repository)
+		again, why, err := openIndexAt(x.path, x.repository, x.readers)
 		if err != nil || why != nil {
 			t.Fatalf("%v, %v", why, err)
 		}

@@ -3,6 +3,7 @@ package vault
 import (
 	"bytes"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,7 +11,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
+	"filippo.io/age"
 	"github.com/tidemill/tidemill/agent/durable"
 )
 
@@ -21,6 +25,7 @@ import (
 type index struct {
 	path       string
 	repository [16]byte
+	readers    Digest   // of the recipients: packs of before are not for new ones
 	key        [32]byte // of the pieces' names
 	packs      map[Digest]int64
 	pieces     map[mac]place
@@ -37,9 +42,10 @@ type indexFile struct {
 // indexMagic begins the file; the last byte is the number of its layout.
 const indexMagic = "TMVAULT\x01"
 
-// indexHead is the length of what is before the records: the repository's ID, the key,
-// and a checksum, without which a flipped bit of the key would name every piece wrongly.
-const indexHead = len(indexMagic) + 16 + 32 + 4
+// indexHead is the length of what is before the records: the repository's ID, the digest of
+// the recipients, the key, and a checksum, without which a flipped bit of the key would name
+// every piece wrongly.
+const indexHead = len(indexMagic) + 16 + 32 + 32 + 4
 
 // Kinds of records.
 const (
@@ -52,17 +58,35 @@ const maxRecord = 256 << 20
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// errIndex means that the file is none of this repository, or damaged.
-var errIndex = errors.New("no index of this repository")
+// Errors that begin the index anew.
+var (
+	errIndex   = errors.New("no index of this repository, or a damaged one")
+	errReaders = errors.New("the recipients are others than of the packs that are there")
+)
+
+// readersOf is the digest of a set of recipients. One that does not tell its name is never the
+// same as another.
+func readersOf(recipients []age.Recipient) Digest {
+	var names []string
+	for _, r := range recipients {
+		if s, ok := r.(fmt.Stringer); ok {
+			names = append(names, s.String())
+		} else {
+			names = append(names, randomHex(16))
+		}
+	}
+	slices.Sort(names)
+	return sha256.Sum256([]byte(strings.Join(slices.Compact(names), "\n")))
+}
 
 // openIndex reads the index of a repository in folder, or begins one. why tells that
 // one could not be used.
-func openIndex(folder string, repository [16]byte) (x *index, why, err error) {
-	return openIndexAt(filepath.Join(folder, fmt.Sprintf("%x.index", repository)), repository)
+func openIndex(folder string, repository [16]byte, readers Digest) (x *index, why, err error) {
+	return openIndexAt(filepath.Join(folder, fmt.Sprintf("%x.index", repository)), repository, readers)
 }
 
-func openIndexAt(path string, repository [16]byte) (x *index, why, err error) {
-	x = &index{path: path, repository: repository}
+func openIndexAt(path string, repository [16]byte, readers Digest) (x *index, why, err error) {
+	x = &index{path: path, repository: repository, readers: readers}
 	data, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -93,7 +117,10 @@ func (x *index) parse(data []byte) (good int, err error) {
 		crc32.Checksum(data[:indexHead-4], castagnoli) != binary.LittleEndian.Uint32(data[indexHead-4:]) {
 		return 0, errIndex
 	}
-	copy(x.key[:], data[len(indexMagic)+16:])
+	if head := data[len(indexMagic)+16:]; !bytes.Equal(head[:32], x.readers[:]) {
+		return 0, errReaders
+	}
+	copy(x.key[:], data[len(indexMagic)+16+32:])
 	good = indexHead
 	for {
 		kind, payload, n := nextRecord(data[good:])
@@ -232,7 +259,7 @@ func (x *index) save() error {
 	for m, p := range x.pieces {
 		byPack[p.pack] = append(byPack[p.pack], packed{m, p.offset, p.stored, p.size})
 	}
-	data := append(append([]byte(indexMagic), x.repository[:]...), x.key[:]...)
+	data := slices.Concat([]byte(indexMagic), x.repository[:], x.readers[:], x.key[:])
 	data = binary.LittleEndian.AppendUint32(data, crc32.Checksum(data, castagnoli))
 	for sum, pieces := range byPack {
 		data = packRecord(data, Object{x.packs[sum], sum}, pieces)

@@ -136,6 +136,39 @@ func TestIndexIsLost(t *testing.T) {
 	}
 }
 
+// A backup is for all its recipients, also where the packs of before were not for some.
+func TestRecipientsChange(t *testing.T) {
+	b := newBench(t)
+	c := content{"a.sst": noise(1, 300_000), "b": noise(2, 70_000)}
+	_, err := b.backup(t.Context(), c)
+	must(t, err)
+	second, err := age.GenerateX25519Identity()
+	must(t, err)
+	for _, recipients := range [][]age.Recipient{{b.key.Recipient(), second.Recipient()}, {second.Recipient()}} {
+		o := b.options()
+		o.Recipients = recipients
+		for n := range 2 {
+			w, err := NewWriter(t.Context(), b.target, o)
+			must(t, err)
+			for name, data := range c {
+				must(t, w.File(t.Context(), name, FileMeta{Size: int64(len(data)), Same: name}, bytes.NewReader(data)))
+			}
+			i, err := w.Commit(t.Context(), nil)
+			must(t, err)
+			must(t, w.Close())
+			if n == 1 && i.Stored > 10_000 {
+				t.Errorf("%d bytes stored, with the same recipients", i.Stored)
+			}
+		}
+		one := *b
+		one.key = second
+		got, err := one.restore(t.Context(), Latest)
+		if err = errors.Join(err, same(got, c)); err != nil {
+			t.Errorf("for one of %d recipients: %v", len(recipients), err)
+		}
+	}
+}
+
 func TestLocks(t *testing.T) {
 	b := newBench(t)
 	w, err := NewWriter(t.Context(), b.target, b.options())

@@ -119,7 +119,7 @@ func NewWriter(ctx context.Context, t Target, o WriterOptions) (w *Writer, err e
 		return w, err
 	}
 	id, _ := hex.DecodeString(w.repo.ID) // as parseRepository checked
-	x, why, err := openIndex(o.Directory, [16]byte(id))
+	x, why, err := openIndex(o.Directory, [16]byte(id), readersOf(o.Recipients))
 	if err != nil {
 		return w, err
 	}
