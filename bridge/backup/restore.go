@@ -257,6 +257,12 @@ func (r *restore) run(ctx context.Context) (Restored, error) {
 	if err := r.finish(ctx); err != nil {
 		return r.out, r.unfinished(err)
 	}
+	if r.Moved {
+		host, _ := os.Hostname()
+		if err := ClaimMove(ctx, r.Target, r.out.Info.ID, MovedTo(host, r.Dir)); err != nil {
+			return r.out, r.unfinished(err)
+		}
+	}
 	if err := r.handOver(st); err != nil {
 		return r.out, r.unfinished(err)
 	}

@@ -83,6 +83,8 @@ var commands = []command{
 	backupList, backupVerify, backupPrune, backupKeygen, backupCommand,
 	restoreHeld, restoreRelease, restoreCommand, revocationsExport, revocationsShow,
 	auditCommand, clockShow, clockAccept, diskCommand, checkCommand, salvageCommand, reloadCommand,
+	movePrepare, moveFinish, moveTake, moveUndo, moveStatus,
+	auditCommand, clockShow, clockAccept, checkCommand, salvageCommand, reloadCommand,
 	awsEnv,
 	versionCommand,
 }

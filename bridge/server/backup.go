@@ -13,12 +13,16 @@ import (
 
 // openBackup makes what backups are made by, and removes what a kill left of one.
 func (a *assembly) openBackup() (err error) {
-	c := a.cfg.Backup
-	a.backups, err = backup.NewService(a.backupSource(), backup.Settings{Target: c.Target,
+	a.backups, err = backup.NewService(a.backupSource(), a.backupSettings())
+	return err
+}
+
+func (s *Server) backupSettings() backup.Settings {
+	c := s.cfg.Backup
+	return backup.Settings{Target: c.Target,
 		Place: vault.TargetOptions{MaxBandwidth: int64(c.MaxBandwidth), Region: c.Region, EndpointURL: c.EndpointURL,
 			Profile: c.Profile, RoleARN: c.RoleARN},
-		Recipients: c.Recipients, Every: time.Duration(c.Every), Keep: c.Keep})
-	return err
+		Recipients: c.Recipients, Every: time.Duration(c.Every), Keep: c.Keep}
 }
 
 // backupSource is the open data directory, as backups see it.

@@ -1,10 +1,12 @@
 package server
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
@@ -31,4 +33,21 @@ func (s *Server) drained(m *datadir.Move) error {
 	}
 	s.log.Info("drained for a move: the data directory is not served again", "data", s.cfg.DataDir, "to", m.To)
 	return nil
+}
+
+// LastBackup takes the backup from which another bridge goes on in the place of this
+// one, which must not run and does not any more. The backup is one of the state that
+// was drained: a bridge restored from it needs no gap and holds nothing back.
+func (s *Server) LastBackup(ctx context.Context, r backup.Request,
+	progress func(backup.Progress)) (*backup.Taken, error) {
+	if s.logRuns.Load() {
+		return nil, errors.New("the bridge runs: a last backup is of one that was drained")
+	}
+	source := s.backupSource()
+	source.Final = true
+	x, err := backup.NewService(source, s.backupSettings())
+	if err != nil {
+		return nil, err
+	}
+	return x.Take(ctx, r, progress)
 }
