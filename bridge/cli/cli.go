@@ -82,9 +82,8 @@ var commands = []command{
 	accessKeyCreate, accessKeyList, accessKeyRotate, accessKeyDeactivate, accessKeyActivate, accessKeyRevoke,
 	backupList, backupVerify, backupPrune, backupKeygen, backupCommand,
 	restoreHeld, restoreRelease, restoreCommand, revocationsExport, revocationsShow,
-	auditCommand, clockShow, clockAccept, diskCommand, checkCommand, salvageCommand, reloadCommand,
 	movePrepare, moveFinish, moveTake, moveUndo, moveStatus,
-	auditCommand, clockShow, clockAccept, checkCommand, salvageCommand, reloadCommand,
+	auditCommand, clockShow, clockAccept, diskCommand, checkCommand, salvageCommand, reloadCommand,
 	awsEnv,
 	versionCommand,
 }
