@@ -21,7 +21,7 @@ var ruleTest = command{name: "rule test", alone: true,
 	summary: "evaluate a statement on one message, and say why it fires or not",
 	example: `tidemill-bridge rule test -sql "SELECT temp FROM 'dt/#' WHERE temp > 30" -topic dt/pi-1/climate -payload '{"temp":31.5}'
 tidemill-bridge rule test -sql "SELECT *, topic(1) AS t" -topic '$aws/rules/hot/pi-1' -payload '{}'     # Basic Ingest
-tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -shadow pi-1=@shadow.json`,
+tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -shadow pi-1=@shadow.json -secret api=@key`,
 	run: func(ctx context.Context, c *call) error {
 		sql := c.flags.String("sql", "", "the statement, or @FILE")
 		version := c.flags.String("sql-version", iotsql.Version2016, "awsIotSqlVersion")
@@ -45,7 +45,7 @@ tidemill-bridge rule test -sql @rule.sql -topic dt/pi-1 -payload @reading.json -
 		if m.Payload, err = argument(*payload); err != nil {
 			return err
 		}
-		s, err := (&iotsql.Services{Shadows: sample, Things: sample, Protobuf: sample}).Compile(string(text), *version)
+		s, err := sample.services().Compile(string(text), *version)
 		if err != nil {
 			return err
 		}

@@ -57,6 +57,10 @@ func newSample(flags *flag.FlagSet) *sample {
 		{"thing", "`THING=JSON`, or =@FILE: what DescribeThing answers (repeat)"},
 		{"groups", "`THING=JSON`, or =@FILE: what ListThingGroupsForThing answers (repeat)"},
 		{"descriptors", "`BUCKET/KEY=@FILE`: a protobuf descriptor set (repeat)"},
+		{"secret", "`NAME=VALUE`, or =@FILE: what get_secret reads; it is shown (repeat)"},
+		{"item", "`TABLE/KEY[/SORTKEY]=JSON`, or =@FILE: what get_dynamodb reads (repeat)"},
+		{"function", "`ARN=JSON`, or =@FILE: what aws_lambda answers (repeat)"},
+		{"prediction", "`MODEL=JSON`, or =@FILE: what machinelearning_predict answers (repeat)"},
 	} {
 		flags.Func(f.name, f.usage, func(s string) (err error) {
 			key, value, ok := strings.Cut(s, "=")
@@ -68,6 +72,11 @@ func newSample(flags *flag.FlagSet) *sample {
 		})
 	}
 	return x
+}
+
+// services are those that functions of a statement ask: the flags.
+func (x *sample) services() *iotsql.Services {
+	return &iotsql.Services{Shadows: x, Things: x, Protobuf: x, Secrets: x, Tables: x, Lambdas: x, Models: x}
 }
 
 // property adds one of those that get_mqtt_property reads.
@@ -122,6 +131,27 @@ func (x *sample) Describe(_ context.Context, thing string) ([]byte, error) {
 // Groups implements iotsql.Things.
 func (x *sample) Groups(_ context.Context, thing string) ([]byte, error) {
 	return x.answer("groups", thing)
+}
+
+// Secret implements iotsql.Secrets.
+func (x *sample) Secret(_ context.Context, id string, _ bool) ([]byte, error) { return x.answer("secret", id) }
+
+// Item implements iotsql.Tables.
+func (x *sample) Item(_ context.Context, table, _ string, partition []byte, _ string, sorted []byte) ([]byte, error) {
+	for _, value := range [][]byte{partition, sorted} {
+		if len(value) > 0 {
+			table += "/" + strings.Trim(string(value), `"`)
+		}
+	}
+	return x.answer("item", table)
+}
+
+// Invoke implements iotsql.Lambdas.
+func (x *sample) Invoke(_ context.Context, arn string, _ []byte) ([]byte, error) { return x.answer("function", arn) }
+
+// Predict implements iotsql.Models.
+func (x *sample) Predict(_ context.Context, model string, _ []byte) ([]byte, error) {
+	return x.answer("prediction", model)
 }
 
 // DescriptorSet implements iotsql.Descriptors.
