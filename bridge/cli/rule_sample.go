@@ -134,7 +134,9 @@ func (x *sample) Groups(_ context.Context, thing string) ([]byte, error) {
 }
 
 // Secret implements iotsql.Secrets.
-func (x *sample) Secret(_ context.Context, id string, _ bool) ([]byte, error) { return x.answer("secret", id) }
+func (x *sample) Secret(_ context.Context, id string, _ bool) ([]byte, error) {
+	return x.answer("secret", id)
+}
 
 // Item implements iotsql.Tables.
 func (x *sample) Item(_ context.Context, table, _ string, partition []byte, _ string, sorted []byte) ([]byte, error) {
@@ -147,7 +149,9 @@ func (x *sample) Item(_ context.Context, table, _ string, partition []byte, _ st
 }
 
 // Invoke implements iotsql.Lambdas.
-func (x *sample) Invoke(_ context.Context, arn string, _ []byte) ([]byte, error) { return x.answer("function", arn) }
+func (x *sample) Invoke(_ context.Context, arn string, _ []byte) ([]byte, error) {
+	return x.answer("function", arn)
+}
 
 // Predict implements iotsql.Models.
 func (x *sample) Predict(_ context.Context, model string, _ []byte) ([]byte, error) {

@@ -70,7 +70,7 @@ const retryS3 = 24 * time.Hour
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
 
 // Parse reads a CreateDeliveryStream request in AWS's JSON form, or what
-// DescribeDeliveryStream answers. It reports all errors at once, each by its
+// DescribeDeliveryStream answers, or a resource of a CloudFormation template. It reports all errors at once, each by its
 // member. A Prefix with expressions needs no ErrorOutputPrefix here, since files
 // that were declared for earlier versions have none.
 func Parse(doc []byte) (*Config, error) { return parse(doc, false) }
@@ -79,6 +79,13 @@ func Parse(doc []byte) (*Config, error) { return parse(doc, false) }
 func ParseRequest(doc []byte) (*Config, error) { return parse(doc, true) }
 
 func parse(doc []byte, api bool) (*Config, error) {
+	if !api {
+		properties, err := strictjson.Resource(doc, "AWS::KinesisFirehose::DeliveryStream")
+		if err != nil {
+			return nil, fmt.Errorf("delivery stream: %w", err)
+		}
+		doc = properties
+	}
 	var q request
 	errs := strictjson.All(doc, &q)
 	if d := q.DeliveryStreamDescription; d != nil {

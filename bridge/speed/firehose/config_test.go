@@ -108,6 +108,24 @@ func TestParseTellsAllAtOnce(t *testing.T) {
 	}
 }
 
+// A resource of a CloudFormation template is taken as it is, but for what only
+// CloudFormation can compute.
+func TestParseResource(t *testing.T) {
+	const wrapped = `{"Type":"AWS::KinesisFirehose::DeliveryStream","DependsOn":["Role"],"Properties":`
+	c, err := Parse([]byte(wrapped + good + "}"))
+	if err != nil || c.Name != "archive" || strings.Contains(c.Document.Reveal(), "AWS::") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	_, err = Parse([]byte(wrapped + strings.Replace(good, `"arn:aws:s3:::readings"`, `{"Fn::GetAtt":["B","Arn"]}`, 1) + "}"))
+	if err == nil || !strings.Contains(err.Error(),
+		`Properties.ExtendedS3DestinationConfiguration.BucketARN: {"Fn::GetAtt": …} is computed by CloudFormation`) {
+		t.Error(err)
+	}
+	if _, err := ParseRequest([]byte(wrapped + good + "}")); err == nil {
+		t.Error("a request may be a resource")
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(good))
 	f.Fuzz(func(t *testing.T, doc []byte) {

@@ -9,6 +9,7 @@
 package rules
 
 import (
+	"cmp"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -93,17 +94,14 @@ const maxActions = 10
 // wraps it, {"ruleName":…,"topicRulePayload":{…}}, is taken as well. Errors
 // name their member.
 func (c *Compiler) Parse(name string, doc []byte) (*Rule, error) {
-	var wrapped struct {
-		RuleName         string          `json:"ruleName"`
-		TopicRulePayload json.RawMessage `json:"topicRulePayload"`
-	}
-	if json.Unmarshal(doc, &wrapped) == nil && wrapped.TopicRulePayload != nil {
-		doc = wrapped.TopicRulePayload
-		if wrapped.RuleName != "" {
-			name = wrapped.RuleName
-		}
+	in, err := unwrapped(doc)
+	if name = cmp.Or(in.name, name); err == nil {
+		doc = in.doc
 	}
 	fail := func(err error) (*Rule, error) { return nil, fmt.Errorf("rule %s: %w", name, err) }
+	if err != nil {
+		return fail(err)
+	}
 	if !nameForm.MatchString(name) {
 		return fail(errors.New("name: want 1 to 128 of a-z A-Z 0-9 _"))
 	}
@@ -119,7 +117,6 @@ func (c *Compiler) Parse(name string, doc []byte) (*Rule, error) {
 	if services == nil {
 		services = &iotsql.Services{}
 	}
-	var err error
 	if r.statement, err = services.Compile(p.SQL, p.AwsIotSQLVersion); err != nil {
 		return fail(fmt.Errorf("sql: %w", err))
 	}
@@ -178,10 +175,6 @@ func decodePayload(doc []byte, p *Payload) error {
 			return fmt.Errorf("%s: this is CloudFormation's spelling; want that of aws iot create-topic-rule, "+
 				"with every name in lower case at first, such as sql, actions and kinesis, and true or false without quotes", name)
 		}
-	}
-	if _, ok := members["ruleArn"]; ok {
-		return errors.New("ruleArn: this is what aws iot get-topic-rule answers; want the members sql, " +
-			"description, actions, ruleDisabled, awsIotSqlVersion and errorAction of its rule")
 	}
 	dec := json.NewDecoder(bytes.NewReader(doc))
 	dec.DisallowUnknownFields()

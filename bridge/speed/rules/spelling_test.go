@@ -10,7 +10,6 @@ func TestSpellingIsTold(t *testing.T) {
 	for doc, want := range map[string]string{
 		`{"Sql":"SELECT * FROM 'a'","Actions":[{"Kinesis":{}}],"RuleDisabled":"false"}`: "CloudFormation's spelling",
 		`{"sql":"SELECT * FROM 'a'","actions":[],"RuleDisabled":"false"}`:               "CloudFormation's spelling",
-		`{"ruleArn":"arn:x","rule":{"sql":"SELECT * FROM 'a'","actions":[]}}`:           "aws iot get-topic-rule answers",
 		`{"sql":"SELECT * FROM 'a'","actions":[],"ruleDisabled":"false"}`:               "ruleDisabled: string is not what it takes",
 		`{"sql":7,"actions":[]}`: "sql: number is not what it takes",
 		`[]`:                     "want one object",
