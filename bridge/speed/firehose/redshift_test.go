@@ -28,7 +28,8 @@ func TestCopyOptions(t *testing.T) {
 		"CSV QUOTE AS '%' IGNOREHEADER 1": {delimiter: ',', text: warehouse.Text{CSV: true, Quote: '%', Header: 1}},
 		`DELIMITER '\001' NULL AS 'it''s' ESCAPE`: {delimiter: 1,
 			text: warehouse.Text{Escape: true, Null: "it's"}},
-		"removequotes acceptinvchars as '^' fillrecord trimblanks blanksasnull ignoreblanklines": {delimiter: '|',
+		"removequotes acceptinvchars as '^' " +
+			"fillrecord trimblanks blanksasnull ignoreblanklines": {delimiter: '|',
 			text: warehouse.Text{RemoveQuotes: true, Invalid: '^', Fill: true, Trim: true, Blanks: true, SkipBlank: true,
 				Backslash: true}},
 		"EMPTYASNULL ROUNDEC EXPLICIT_IDS COMPUPDATE OFF STATUPDATE ON COMPROWS 1000 " +
