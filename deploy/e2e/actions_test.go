@@ -17,13 +17,10 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	ddbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/aws-sdk-go-v2/service/firehose"
-	fhtypes "github.com/aws/aws-sdk-go-v2/service/firehose/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	ktypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
-	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go/transport/http/protocol/awsquery"
 
@@ -33,7 +30,7 @@ import (
 )
 
 // motoAccount is whose everything in moto is.
-const motoAccount = "123456789012"
+const motoAccount = counterpart.MotoAccount
 
 // A cloud is moto with what rules act on.
 type cloud struct {
@@ -53,15 +50,6 @@ func newCloud(t *testing.T, ctx context.Context, url string) *cloud {
 	c := &cloud{t: t, ctx: ctx, cfg: cfg, sqs: sqs.NewFromConfig(cfg), ddb: dynamodb.NewFromConfig(cfg),
 		s3: s3.NewFromConfig(cfg, func(o *s3.Options) { o.UsePathStyle = true }), urls: map[string]string{}}
 	c.must(err)
-	for _, name := range []string{"readings", "errors", "alarms", "ordered.fifo"} {
-		in := &sqs.CreateQueueInput{QueueName: &name}
-		if strings.HasSuffix(name, ".fifo") {
-			in.Attributes = map[string]string{"FifoQueue": "true"}
-		}
-		out, err := c.sqs.CreateQueue(ctx, in)
-		c.must(err)
-		c.urls[name] = *out.QueueUrl
-	}
 	return c
 }
 
@@ -77,59 +65,25 @@ func p[T any](v T) *T { return &v }
 // query has a client speak the query protocol: moto answers CBOR with 404.
 func query(o *cloudwatch.Options) { o.Protocol = awsquery.New(schemas.GraniteServiceVersion20100801) }
 
-// furnish makes the rest: topic, machine, alarm, log group, tables, bucket, streams.
+// furnish makes all that is acted on: what others have too, an alarm, and items.
 func (c *cloud) furnish() {
 	c.t.Helper()
-	topics := sns.NewFromConfig(c.cfg)
-	_, err := topics.CreateTopic(c.ctx, &sns.CreateTopicInput{Name: p("alarms")})
-	c.must(err)
-	_, err = topics.Subscribe(c.ctx, &sns.SubscribeInput{
-		TopicArn: p("arn:aws:sns:us-east-1:" + motoAccount + ":alarms"), Protocol: p("sqs"), Endpoint: p(
-			"arn:aws:sqs:us-east-1:" + motoAccount + ":alarms"),
-		Attributes: map[string]string{"RawMessageDelivery": "true"}})
-	c.must(err)
-	_, err = sfn.NewFromConfig(c.cfg).CreateStateMachine(c.ctx, &sfn.CreateStateMachineInput{Name: p("flow"),
-		Definition: p(`{"StartAt":"a","States":{"a":{"Type":"Pass","End":true}}}`),
-		RoleArn:    p("arn:aws:iam::" + motoAccount + ":role/flow")})
-	c.must(err)
+	c.urls = counterpart.Cloud{Queues: []string{"readings", "errors", "alarms", "ordered.fifo"}, Topic: "alarms",
+		Machine: "flow", LogGroup: "devices", Tables: map[string][]string{"readings": {"device:S", "n:N"},
+			"items": {"n:N"}, "state": {"device:S"}}, Buckets: []string{"lake"}, Stream: "out",
+		DeliveryStream: "lake"}.Furnish(c.t, c.ctx, c.cfg)
 	metrics := cloudwatch.NewFromConfig(c.cfg, query)
-	_, err = metrics.PutMetricAlarm(c.ctx, &cloudwatch.PutMetricAlarmInput{AlarmName: p("hot"),
+	_, err := metrics.PutMetricAlarm(c.ctx, &cloudwatch.PutMetricAlarmInput{AlarmName: p("hot"),
 		MetricName: p("temperature"), Namespace: p("plant"), Period: p(int32(60)), EvaluationPeriods: p(int32(1)),
 		Threshold: p(80.0), ComparisonOperator: cwtypes.ComparisonOperatorGreaterThanThreshold,
 		Statistic: cwtypes.StatisticMaximum})
 	c.must(err)
-	_, err = cloudwatchlogs.NewFromConfig(c.cfg).CreateLogGroup(c.ctx,
-		&cloudwatchlogs.CreateLogGroupInput{LogGroupName: p("devices")})
-	c.must(err)
-	for name, keys := range map[string][]string{"readings": {"device:S", "n:N"}, "items": {"n:N"},
-		"state": {"device:S"}} {
-		in := &dynamodb.CreateTableInput{TableName: &name, BillingMode: ddbtypes.BillingModePayPerRequest}
-		for i, k := range keys {
-			field, kind, _ := strings.Cut(k, ":")
-			in.AttributeDefinitions = append(in.AttributeDefinitions, ddbtypes.AttributeDefinition{
-				AttributeName: &field, AttributeType: ddbtypes.ScalarAttributeType(kind)})
-			in.KeySchema = append(in.KeySchema, ddbtypes.KeySchemaElement{AttributeName: &field,
-				KeyType: []ddbtypes.KeyType{ddbtypes.KeyTypeHash, ddbtypes.KeyTypeRange}[i]})
-		}
-		_, err := c.ddb.CreateTable(c.ctx, in)
-		c.must(err)
-	}
 	for _, device := range []string{"pi-1", "gone"} { // one is updated, the other deleted
 		item := map[string]ddbtypes.AttributeValue{"device": &ddbtypes.AttributeValueMemberS{Value: device},
 			"site": &ddbtypes.AttributeValueMemberS{Value: "plant"}}
 		_, err := c.ddb.PutItem(c.ctx, &dynamodb.PutItemInput{TableName: p("state"), Item: item})
 		c.must(err)
 	}
-	_, err = c.s3.CreateBucket(c.ctx, &s3.CreateBucketInput{Bucket: p("lake")})
-	c.must(err)
-	_, err = kinesis.NewFromConfig(c.cfg).CreateStream(c.ctx, &kinesis.CreateStreamInput{StreamName: p("out"),
-		ShardCount: p(int32(1))})
-	c.must(err)
-	_, err = firehose.NewFromConfig(c.cfg).CreateDeliveryStream(c.ctx, &firehose.CreateDeliveryStreamInput{
-		DeliveryStreamName: p("lake"), ExtendedS3DestinationConfiguration: &fhtypes.ExtendedS3DestinationConfiguration{
-			BucketARN: p("arn:aws:s3:::lake"), RoleARN: p("arn:aws:iam::" + motoAccount + ":role/fh"),
-			Prefix: p("delivered/")}})
-	c.must(err)
 }
 
 // received takes all messages of a queue.

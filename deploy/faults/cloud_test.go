@@ -7,7 +7,6 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 	"time"
 
@@ -19,21 +18,17 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/cloudwatchlogs"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	ddbtypes "github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
-	"github.com/aws/aws-sdk-go-v2/service/firehose"
-	fhtypes "github.com/aws/aws-sdk-go-v2/service/firehose/types"
 	"github.com/aws/aws-sdk-go-v2/service/kinesis"
 	ktypes "github.com/aws/aws-sdk-go-v2/service/kinesis/types"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
-	"github.com/aws/aws-sdk-go-v2/service/sns"
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/smithy-go/transport/http/protocol/awsquery"
 
 	"github.com/tidemill/tidemill/deploy/counterpart"
 )
 
-// motoAccount is whose everything in moto is.
-const motoAccount = "123456789012"
+const motoAccount = counterpart.MotoAccount
 
 // A cloud is moto with what rules act on.
 type cloud struct {
@@ -63,15 +58,9 @@ func newCloud(t *testing.T, ctx context.Context) *cloud {
 			o.UsePathStyle, o.ResponseChecksumValidation = true, aws.ResponseChecksumValidationWhenRequired
 		})}
 	c.must(err)
-	for _, name := range []string{"standard", "topic", "ordered.fifo"} {
-		in := &sqs.CreateQueueInput{QueueName: &name}
-		if strings.HasSuffix(name, ".fifo") {
-			in.Attributes = map[string]string{"FifoQueue": "true"}
-		}
-		_, err := c.sqs.CreateQueue(ctx, in)
-		c.must(err)
-	}
-	c.furnish()
+	counterpart.Cloud{Queues: []string{"standard", "topic", "ordered.fifo"}, Topic: "topic", Machine: "flow",
+		LogGroup: "devices", Tables: map[string][]string{"columns": {"id:N"}, "items": {"id:N"}},
+		Buckets: []string{"lake", "kept"}, Stream: "out", DeliveryStream: "lake"}.Furnish(t, ctx, cfg)
 	return c
 }
 
@@ -80,43 +69,6 @@ func (c *cloud) arn(service, what string) string {
 }
 
 func (c *cloud) queue(name string) string { return c.url + "/" + motoAccount + "/" + name }
-
-// furnish makes topic, machine, log group, tables, bucket and streams.
-func (c *cloud) furnish() {
-	topics := sns.NewFromConfig(c.cfg)
-	_, err := topics.CreateTopic(c.ctx, &sns.CreateTopicInput{Name: p("topic")})
-	c.must(err)
-	_, err = topics.Subscribe(c.ctx, &sns.SubscribeInput{TopicArn: p(c.arn("sns", "topic")), Protocol: p("sqs"),
-		Endpoint: p(c.arn("sqs", "topic")), Attributes: map[string]string{"RawMessageDelivery": "true"}})
-	c.must(err)
-	_, err = sfn.NewFromConfig(c.cfg).CreateStateMachine(c.ctx, &sfn.CreateStateMachineInput{Name: p("flow"),
-		Definition: p(`{"StartAt":"a","States":{"a":{"Type":"Pass","End":true}}}`),
-		RoleArn:    p("arn:aws:iam::" + motoAccount + ":role/flow")})
-	c.must(err)
-	_, err = cloudwatchlogs.NewFromConfig(c.cfg).CreateLogGroup(c.ctx,
-		&cloudwatchlogs.CreateLogGroupInput{LogGroupName: p("devices")})
-	c.must(err)
-	db := dynamodb.NewFromConfig(c.cfg)
-	for _, name := range []string{"columns", "items"} {
-		_, err := db.CreateTable(c.ctx, &dynamodb.CreateTableInput{TableName: &name,
-			BillingMode:          ddbtypes.BillingModePayPerRequest,
-			AttributeDefinitions: []ddbtypes.AttributeDefinition{{AttributeName: p("id"), AttributeType: "N"}},
-			KeySchema:            []ddbtypes.KeySchemaElement{{AttributeName: p("id"), KeyType: "HASH"}}})
-		c.must(err)
-	}
-	for _, name := range []string{"lake", "kept"} {
-		_, err = c.s3.CreateBucket(c.ctx, &s3.CreateBucketInput{Bucket: &name})
-		c.must(err)
-	}
-	_, err = kinesis.NewFromConfig(c.cfg).CreateStream(c.ctx, &kinesis.CreateStreamInput{StreamName: p("out"),
-		ShardCount: p(int32(1))})
-	c.must(err)
-	_, err = firehose.NewFromConfig(c.cfg).CreateDeliveryStream(c.ctx, &firehose.CreateDeliveryStreamInput{
-		DeliveryStreamName: p("lake"), ExtendedS3DestinationConfiguration: &fhtypes.ExtendedS3DestinationConfiguration{
-			BucketARN: p("arn:aws:s3:::lake"), RoleARN: p("arn:aws:iam::" + motoAccount + ":role/fh"),
-			Prefix: p("delivered/")}})
-	c.must(err)
-}
 
 // received takes what is in a queue, and returns all that ever was.
 func (c *cloud) received(name string) []int {
