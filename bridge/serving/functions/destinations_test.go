@@ -8,15 +8,12 @@ import (
 	"log/slog"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/tidemill/tidemill/bridge/lambda"
 	"github.com/tidemill/tidemill/bridge/speed/queue"
-	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 type object struct{ bucket, key, text string }
@@ -31,19 +28,7 @@ func (o *object) Put(_ context.Context, bucket, key string, write func(io.Writer
 // queues of a log in memory: results, which takes 1 KiB a message, and ordered.fifo.
 func queues(t testing.TB) *queue.Service {
 	t.Helper()
-	log, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = log.Run(ctx) })
-	t.Cleanup(func() {
-		cancel()
-		wg.Wait()
-		_ = log.Close() // of memory
-	})
-	s, err := queue.Open(log, time.Now, slog.New(slog.DiscardHandler))
+	s, err := queue.Open(pebbletest.Start(t), time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,11 +14,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/tidemill/tidemill/bridge/speed/sink/alertmanager"
 	"github.com/tidemill/tidemill/bridge/speed/sink/post"
-	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // A stand is an Alertmanager that only remembers what it is sent.
@@ -62,13 +60,7 @@ func (s *stand) answers(status int) {
 func inBubble(t *testing.T, most int, f func(t *testing.T, open func() *Service, to *stand)) {
 	synctest.Test(t, func(t *testing.T) {
 		log := slog.New(slog.DiscardHandler)
-		store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: log})
-		if err != nil {
-			t.Fatal(err)
-		}
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		wg.Go(func() { _ = store.Run(ctx) })
+		store := pebbletest.Start(t)
 		to := &stand{}
 		client := alertmanager.New(alertmanager.Options{URL: "http://am", HTTP: &http.Client{Transport: to}})
 		f(t, func() *Service {
@@ -78,11 +70,6 @@ func inBubble(t *testing.T, most int, f func(t *testing.T, open func() *Service,
 			}
 			return s
 		}, to)
-		cancel()
-		wg.Wait()
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 }
 

@@ -1,7 +1,6 @@
 package connector
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -19,7 +18,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/sink/awsapi"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
-	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // All lease stores do the same.
@@ -144,19 +143,7 @@ func TestFileLeases(t *testing.T) {
 }
 
 func TestLogLeases(t *testing.T) {
-	store, err := pebble.Open(t.TempDir(), pebble.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- store.Run(ctx) }()
-	defer func() {
-		cancel()
-		if err := errors.Join(<-done, store.Close()); err != nil {
-			t.Error(err)
-		}
-	}()
+	store, ctx := pebbletest.Start(t), t.Context()
 	leases, err := InLog(store, "connector/c/1/")
 	if err != nil {
 		t.Fatal(err)

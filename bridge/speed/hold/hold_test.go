@@ -1,31 +1,18 @@
 package hold
 
 import (
-	"context"
 	"errors"
 	"testing"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 func openLog(t *testing.T) *pebble.Store {
 	t.Helper()
-	s, err := pebble.Open(t.TempDir(), pebble.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ran := make(chan error, 1)
-	go func() { ran <- s.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := errors.Join(<-ran, s.Close()); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return pebbletest.Start(t)
 }
 
 func TestHold(t *testing.T) {

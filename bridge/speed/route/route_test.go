@@ -8,15 +8,13 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/speed/action"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/message"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
-	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // A site records what a Router does to its parts. It is all of them but the log.
@@ -75,20 +73,7 @@ func (a as) AsThing() (string, gateway.Session, error) { return "t", a.Session, 
 // newSite returns a Router whose log runs until the test ends; b may be nil.
 func newSite(t *testing.T, s *site, b Broker, others bool) *Router {
 	t.Helper()
-	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	var ran sync.WaitGroup
-	ran.Go(func() { _ = store.Run(ctx) })
-	t.Cleanup(func() {
-		stop()
-		ran.Wait()
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	store := pebbletest.Start(t)
 	in, err := ingest.New(store, ingest.Options{ThingRate: 1})
 	if err != nil {
 		t.Fatal(err)

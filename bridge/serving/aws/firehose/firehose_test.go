@@ -8,16 +8,13 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
-
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire/wiretest"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/firehose/control"
-	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // asker returns a function that asks operations of the service over a log in
@@ -25,18 +22,7 @@ import (
 func asker(t *testing.T, audit wire.Audit) func(op, body string, status int, want string) string {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: log})
-	if err != nil {
-		t.Fatal(err)
-	}
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = store.Run(t.Context()) })
-	t.Cleanup(func() {
-		wg.Wait()
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
-	})
+	store := pebbletest.Start(t)
 	c, err := control.Open(firehose.New(store, firehose.Options{Log: log}), store, control.Options{Account: "000000000000",
 		Region: "eu-local-1", Log: log})
 	if err != nil {

@@ -1,13 +1,11 @@
 package sqs
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -16,36 +14,23 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/sqs"
 	"github.com/aws/aws-sdk-go-v2/service/sqs/types"
 	"github.com/aws/smithy-go"
-	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire"
 	"github.com/tidemill/tidemill/bridge/serving/aws/wire/wiretest"
 	"github.com/tidemill/tidemill/bridge/speed/queue"
-	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // newClient returns AWS's client of a service over an empty log. It checks the sums
 // of bodies by itself.
 func newClient(t *testing.T) *sqs.Client {
 	t.Helper()
-	log, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+	queues, err := queue.Open(pebbletest.Start(t), time.Now, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
-	queues, err := queue.Open(log, time.Now, slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	var wg sync.WaitGroup
-	wg.Go(func() { _ = log.Run(ctx) })
 	srv := httptest.NewServer(wire.New(wiretest.Options(Service(queues, "123456789012"))))
-	t.Cleanup(func() {
-		srv.Close()
-		cancel()
-		wg.Wait()
-		_ = log.Close()
-	})
+	t.Cleanup(srv.Close)
 	return sqs.New(sqs.Options{Region: "eu-test-7", BaseEndpoint: &srv.URL, RetryMaxAttempts: 1,
 		Credentials: credentials.NewStaticCredentialsProvider(wiretest.Key.ID, wiretest.Key.Secret, "")})
 }
