@@ -30,8 +30,8 @@ func TestCopyOptions(t *testing.T) {
 			text: warehouse.Text{Escape: true, Null: "it's"}},
 		"removequotes acceptinvchars as '^' " +
 			"fillrecord trimblanks blanksasnull ignoreblanklines": {delimiter: '|',
-			text: warehouse.Text{RemoveQuotes: true, Invalid: '^', Fill: true, Trim: true, Blanks: true, SkipBlank: true,
-				Backslash: true}},
+			text: warehouse.Text{RemoveQuotes: true, Invalid: '^', Fill: true, Trim: true, Blanks: true,
+				SkipBlank: true, Backslash: true}},
 		"EMPTYASNULL ROUNDEC EXPLICIT_IDS COMPUPDATE OFF STATUPDATE ON COMPROWS 1000 " +
 			"TIMEFORMAT 'auto' DATEFORMAT AS 'YYYY-MM-DD' ENCODING UTF8": {
 			delimiter: '|'},
