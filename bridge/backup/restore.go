@@ -102,13 +102,16 @@ func Restore(ctx context.Context, o RestoreOptions) (Restored, error) {
 type restore struct {
 	RestoreOptions
 	staging string
+	only    string // the one file that is restored; "": all
 	backup  *vault.Reader
 	files   []vault.FileInfo // that are restored
 	out     Restored
 }
 
 // wants says whether a file of the backup belongs into what is restored.
-func (r *restore) wants(name string) bool { return name != AttributesFile }
+func (r *restore) wants(name string) bool {
+	return name != AttributesFile && (r.only == "" || name == r.only)
+}
 
 // open reads what the backup says and asks whether it may be restored here.
 func (r *restore) open(ctx context.Context) (err error) {

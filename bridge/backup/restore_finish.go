@@ -68,6 +68,9 @@ func (r *restore) setAttributes(ctx context.Context) error {
 // revoke checks whose the revocations are and applies them.
 func (r *restore) revoke() error {
 	pkiDir := filepath.Join(r.staging, "pki")
+	if r.only != "" {
+		pkiDir = "" // it stays as it is
+	}
 	reg, err := datadir.OpenRegistry(r.staging)
 	if err != nil {
 		return err

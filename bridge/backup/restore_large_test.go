@@ -71,7 +71,8 @@ func TestRestoreLarge(t *testing.T) {
 	restored := time.Since(began)
 	began = time.Now()
 	copied := filepath.Join(t.TempDir(), "copy")
-	if out, err := exec.Command("sh", "-c", `cp -a "$1" "$2" && sync -f "$2"`, "sh", b.dir, copied).CombinedOutput(); err != nil {
+	cmd := exec.Command("sh", "-c", `cp -a "$1" "$2" && sync -f "$2"`, "sh", b.dir, copied)
+	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	cp := time.Since(began)

@@ -286,15 +286,19 @@ func TestRestoreRefuses(t *testing.T) {
 		change func(o *RestoreOptions)
 		want   string
 	}{
-		"another account":           {func(o *RestoreOptions) { o.Account = "111111111111" }, "-config"},
-		"wrong key":                 {func(o *RestoreOptions) { o.Identities = []age.Identity{other} }, "-identity"},
-		"no such backup":            {func(o *RestoreOptions) { o.ID = "20200101T000000Z-00000000" }, "backup list"},
-		"older revocations":         {func(o *RestoreOptions) { o.Revocations = before }, "name a newer file"},
-		"another's revocations":     {func(o *RestoreOptions) { o.Revocations = foreign }, "another bridge"},
-		"changed revocations":       {func(o *RestoreOptions) { o.Revocations = &forged }, "changed"},
-		"not a move":                {func(o *RestoreOptions) { o.Moved = true }, "-moved"},
-		"no folder to restore to":   {func(o *RestoreOptions) { o.Dir = filepath.Join(o.Dir, "x", "y") }, "make it first"},
-		"a folder that is in use":   {func(o *RestoreOptions) { b.ok(os.MkdirAll(o.Dir+Staging+"/x", 0o700)) }, "move it away"},
+		"another account":       {func(o *RestoreOptions) { o.Account = "111111111111" }, "-config"},
+		"wrong key":             {func(o *RestoreOptions) { o.Identities = []age.Identity{other} }, "-identity"},
+		"no such backup":        {func(o *RestoreOptions) { o.ID = "20200101T000000Z-00000000" }, "backup list"},
+		"older revocations":     {func(o *RestoreOptions) { o.Revocations = before }, "name a newer file"},
+		"another's revocations": {func(o *RestoreOptions) { o.Revocations = foreign }, "another bridge"},
+		"changed revocations":   {func(o *RestoreOptions) { o.Revocations = &forged }, "changed"},
+		"not a move":            {func(o *RestoreOptions) { o.Moved = true }, "-moved"},
+		"no folder to restore to": {func(o *RestoreOptions) {
+			o.Dir = filepath.Join(o.Dir, "x", "y")
+		}, "make it first"},
+		"a folder that is in use": {func(o *RestoreOptions) {
+			b.ok(os.MkdirAll(o.Dir+Staging+"/x", 0o700))
+		}, "move it away"},
 		"a directory with a bridge": {func(o *RestoreOptions) { o.Dir = b.dir }, "move it away"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -308,6 +312,45 @@ func TestRestoreRefuses(t *testing.T) {
 				t.Errorf("something was made: %v", err)
 			}
 		})
+	}
+}
+
+// One part comes back alone: what was there is kept beside it, and the rest stays.
+func TestRestorePart(t *testing.T) {
+	b := newBridge(t)
+	b.backup(nil)
+	b.registry(func(tx *registry.Tx) error {
+		return errors.Join(tx.DeleteThing("thing-2", 0), tx.SetCertificateStatus(b.certs[0], registry.Revoked))
+	})
+	o := b.options(b.dir)
+	o.Revocations = b.revocations(time.Now())
+	if _, err := RestorePart(t.Context(), o, "registry"); !errors.Is(err, ErrUnfit) {
+		t.Errorf("without a lock to hold: %v", err)
+	}
+	b.ok(os.WriteFile(filepath.Join(b.dir, "lock"), nil, 0o600))
+	held, err := stopped(b.dir)
+	b.ok(err)
+	if _, err := RestorePart(t.Context(), o, "registry"); !errors.Is(err, ErrUnfit) ||
+		!strings.Contains(err.Error(), "stop it first") {
+		t.Errorf("of a bridge that runs: %v", err)
+	}
+	held()
+	r, err := RestorePart(t.Context(), o, "registry")
+	b.ok(err)
+	if len(r.Revoked) != 1 || len(r.Notes) != 1 {
+		t.Errorf("%+v", r)
+	}
+	openRegistry(t, b.dir, func(reg *registry.Registry) {
+		if has, err := reg.HasThing("thing-2"); !has || err != nil {
+			t.Errorf("the thing is there: %v, %v", has, err)
+		}
+	})
+	before, err := filepath.Glob(filepath.Join(b.dir, "registry.db.before-*"))
+	if err != nil || len(before) != 1 {
+		t.Errorf("%v, %v", before, err)
+	}
+	if _, err := os.Stat(b.dir + Staging); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the staging folder is left: %v", err)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/control/registry"
 )
 
-// apply takes from a registry, and from the access keys of a pki folder, what was open
+// apply takes from a registry, and from the access keys of a pki folder ("": none), what was open
 // when the backup was taken and is not any more. It returns those, in words.
 func (v *Revocations) apply(reg registry.Store, pkiDir string) (revoked []string, err error) {
 	var shut []door
@@ -41,6 +41,9 @@ func (v *Revocations) apply(reg registry.Store, pkiDir string) (revoked []string
 			return nil, err
 		}
 		shut = shut[n:]
+	}
+	if pkiDir == "" {
+		return revoked, nil
 	}
 	gone, err := pki.KeepAccessKeys(pkiDir, func(id string, k pki.AccessKey) bool {
 		is, _ := v.open(fileKey(id, k))

@@ -60,6 +60,8 @@ func ageText(t time.Time) string {
 // troubleText is why nothing gets in or comes from the source, "-" if it does.
 func troubleText(d *admin.DeliveryInfo) string {
 	switch {
+	case d.Held:
+		return heldText
 	case !d.Down.IsZero():
 		return printable(d.LastError)
 	case d.SourceTrouble != "":
@@ -123,6 +125,8 @@ func errorText(d *admin.DeliveryInfo) string {
 
 func stateText(d *admin.DeliveryInfo) string {
 	switch {
+	case d.Held:
+		return heldText
 	case d.Down.IsZero():
 		return "delivers"
 	case d.NextTry.IsZero():

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -31,6 +32,8 @@ func restore(ctx context.Context, c *call) error {
 	identity := c.flags.String("identity", "", "`file` with the private key of a recipient, of backup keygen")
 	revoked := c.flags.String("revocations", "", "`file` of what was revoked since, newer than the backup; latest: "+
 		"the one beside the backups; none: nothing was")
+	part := c.flags.String("part", "", "restore one `part` alone into the directory of this bridge, which is stopped: "+
+		"registry. What was there is kept beside it")
 	limit := bandwidthFlag(c.flags)
 	c.flags.BoolVar(&o.Deliver, "deliver", false, "deliver at the start what waited in the backup, though the old "+
 		"bridge may have; else it is held, see restore held")
@@ -67,7 +70,12 @@ func restore(ctx context.Context, c *call) error {
 		}
 	}
 	began := time.Now()
-	r, err := backup.Restore(ctx, o)
+	var r backup.Restored
+	if *part != "" {
+		r, err = backup.RestorePart(ctx, o, *part)
+	} else {
+		r, err = backup.Restore(ctx, o)
+	}
 	if err != nil {
 		return err
 	}
@@ -128,6 +136,23 @@ func (c *call) printRestored(r *backup.Restored, o *backup.RestoreOptions, took 
 			"delivered them: restore held lists them, restore release lets them go\n", waiting)
 	}
 	return nil
+}
+
+// heldText is the state of what is held.
+const heldText = "held since a restore: restore release"
+
+// heldRules are the rules of which an outbox is held.
+func heldRules(ctx context.Context, a *client) (map[string]bool, error) {
+	var all []hold.Held
+	err := a.do(ctx, "GET", "/v1/held", nil, nil, &all)
+	rules := map[string]bool{}
+	for _, h := range all {
+		if rest, ok := strings.CutPrefix(h.Name, "outbox/"); ok {
+			rule, _, _ := strings.Cut(rest, "/")
+			rules[rule] = true
+		}
+	}
+	return rules, err
 }
 
 const noHolds = "nothing of it is held or released"

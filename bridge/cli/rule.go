@@ -113,6 +113,10 @@ var ruleList = command{name: "rule list",
 			if err := a.do(ctx, "GET", "/v1/refused", nil, nil, &refused); err != nil {
 				return err
 			}
+			held, err := heldRules(ctx, a)
+			if err != nil {
+				return err
+			}
 			w := tabwriter.NewWriter(c.stdout, 0, 0, 2, ' ', 0)
 			fmt.Fprintln(w, "RULE\tSOURCE\tSTATE\tMATCHED\tFIRED\tUNMERGED\tERRORS\tACTIONS\tACTION ERRORS\tRETRIES\tLATENCY\tSQL")
 			var trouble []string
@@ -124,6 +128,9 @@ var ruleList = command{name: "rule list",
 				state := "enabled"
 				if r.Disabled {
 					state = "disabled"
+				}
+				if held[r.Name] {
+					state += ", held"
 				}
 				switch {
 				case r.Trouble == "":
@@ -145,7 +152,7 @@ var ruleList = command{name: "rule list",
 			if err := w.Flush(); err != nil || trouble == nil {
 				return err
 			}
-			_, err := fmt.Fprintf(c.stdout, "\n%s\n", strings.Join(trouble, "\n"))
+			_, err = fmt.Fprintf(c.stdout, "\n%s\n", strings.Join(trouble, "\n"))
 			return err
 		})
 	}}

@@ -30,7 +30,9 @@ var ruleOutboxList = command{name: "rule outbox list",
 				if o.Unused {
 					rule = "gone"
 				}
-				if !o.Down.IsZero() {
+				if o.Held {
+					trouble = heldText
+				} else if !o.Down.IsZero() {
 					trouble = printable(o.LastError)
 				}
 				waiting, bytes := strconv.FormatUint(o.Records, 10), strconv.FormatInt(o.Bytes, 10)

@@ -95,7 +95,8 @@ func TestRestoredBridge(t *testing.T) {
 	}
 	other := *cfg
 	other.DataDir, other.Objects.Dir, other.BridgeD.Dir = dir, filepath.Join(dir, "objects"), cfg.BridgeD.Dir
-	other.Secrets.Dir, other.Admin.Socket = filepath.Join(dir, "secrets"), filepath.Join(filepath.Dir(cfg.DataDir), "sock")
+	other.Secrets.Dir = filepath.Join(dir, "secrets")
+	other.Admin.Socket = filepath.Join(filepath.Dir(cfg.DataDir), "sock")
 	n := start(t, &other)
 
 	if code, _, err := n.knock(lost.tls(t), "lost"); err == nil && code == 0 {

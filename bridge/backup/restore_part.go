@@ -1,0 +1,137 @@
+package backup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/tidemill/tidemill/agent/durable"
+)
+
+// Parts are those that RestorePart restores.
+var Parts = []string{"registry"}
+
+// partFiles are the files of parts.
+var partFiles = map[string]string{"registry": "registry.db"}
+
+// RestorePart puts one part of a backup in place of what a stopped bridge's data directory
+// has, which is kept beside it as NAME.before-TIME. The backup is of the same bridge. A kill
+// leaves the old part or the new one.
+func RestorePart(ctx context.Context, o RestoreOptions, name string) (out Restored, err error) {
+	if !slices.Contains(Parts, name) {
+		return out, unfit("part %.40q, want one of %v", name, Parts)
+	}
+	if o.Progress == nil {
+		o.Progress = func(RestoreProgress) {}
+	}
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return out, unfit("%w", err)
+	}
+	release, err := stopped(o.Dir)
+	if err != nil {
+		return out, err
+	}
+	defer release()
+	r := &restore{RestoreOptions: o, staging: o.Dir + Staging, only: partFiles[name]}
+	if err := r.open(ctx); err != nil {
+		return r.out, err
+	}
+	if err := r.sameBridge(); err != nil {
+		return r.out, err
+	}
+	st, err := openStage(r.staging, r.out.Info.ID, o.DryRun)
+	if err != nil {
+		return r.out, err
+	}
+	defer st.close()
+	if err := room(o.Dir, r.out.Bytes, r.out.Files); err != nil || o.DryRun {
+		return r.out, err
+	}
+	if err := r.replace(ctx, st); err != nil {
+		return r.out, r.unfinished(err)
+	}
+	return r.out, nil
+}
+
+// stopped holds the lock of a data directory that no bridge uses.
+func stopped(dir string) (release func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR, 0)
+	if err != nil {
+		return nil, unfit("%s is no bridge's data directory: %w", dir, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(unfit("a bridge runs with %s: stop it first", dir), f.Close())
+	}
+	return func() { f.Close() }, nil
+}
+
+// sameBridge refuses a data directory that is another bridge's than the backup's.
+func (r *restore) sameBridge() error {
+	raw, err := os.ReadFile(filepath.Join(r.Dir, "identity"))
+	var is struct {
+		ID string `json:"id"`
+	}
+	if err == nil {
+		err = json.Unmarshal(raw, &is)
+	}
+	if err != nil {
+		return unfit("%s/identity: %w", r.Dir, err)
+	}
+	if is.ID != r.out.About.Directory {
+		return unfit("%s belongs to another bridge (%s) than the backup (%s): restore all of it into another directory",
+			r.Dir, is.ID, r.out.About.Directory)
+	}
+	return nil
+}
+
+// replace fetches the file, brings it up to date and puts it in its place.
+func (r *restore) replace(ctx context.Context, st *stage) error {
+	if err := st.begin(); err != nil {
+		return err
+	}
+	missing, err := st.missing(r.files)
+	if err == nil {
+		err = r.fetch(ctx, st, missing)
+	}
+	if err == nil {
+		err = st.enter(finishing)
+	}
+	if err == nil && r.Revocations != nil {
+		err = r.revoke()
+	}
+	if err == nil {
+		err = r.skipVersions()
+	}
+	if err != nil {
+		return err
+	}
+	place := filepath.Join(r.Dir, r.only)
+	if old, err := os.Stat(place); err == nil {
+		aside := place + ".before-" + time.Now().UTC().Format("20060102T150405.000Z")
+		if err := os.Link(place, aside); err != nil {
+			return err
+		}
+		r.note("what was there is %s", aside)
+		if os.Geteuid() == 0 {
+			if err := give(r.staging, old); err != nil {
+				return err
+			}
+		}
+	}
+	if err := os.Rename(filepath.Join(r.staging, r.only), place); err != nil {
+		return err
+	}
+	if err := durable.SyncFolder(r.Dir); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(r.staging); err != nil {
+		return fmt.Errorf("%s is restored, and %s can be removed: %w", place, r.staging, err)
+	}
+	return nil
+}
