@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,8 +104,9 @@ func (c *call) finishMove(ctx context.Context, t place, in backup.Request, addre
 	if m != nil && m.State == datadir.Moved {
 		return c.tellMoved(m)
 	}
-	if m == nil {
-		if m, err = c.drain(ctx, t, admin.Drain{To: address, Target: t.String()}); err != nil {
+	// A bridge may run all the same: it was starting when the last run found none.
+	if runs := answers(ctx, t.config.Admin.Socket); m == nil || runs {
+		if m, err = c.drain(ctx, t, runs, admin.Drain{To: address, Target: t.String()}); err != nil {
 			return err
 		}
 	}
@@ -128,20 +130,33 @@ func (c *call) finishMove(ctx context.Context, t place, in backup.Request, addre
 // drainWithin is how long a bridge has for its end; it takes 30 s at most.
 const drainWithin = 60 * time.Second
 
+// answers says whether a bridge answers at the admin socket.
+func answers(ctx context.Context, socket string) bool {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", socket)
+	if err == nil {
+		conn.Close()
+	}
+	return err == nil
+}
+
 // drain ends the bridge that runs over the data directory and notes the move. One that
 // is stopped is as drained as it was when it stopped.
-func (c *call) drain(ctx context.Context, t place, d admin.Drain) (*datadir.Move, error) {
+func (c *call) drain(ctx context.Context, t place, runs bool, d admin.Drain) (*datadir.Move, error) {
 	dir := t.config.DataDir
-	a, err := c.admin(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !a.live {
-		if err := a.close(); err != nil {
+	if !runs {
+		if _, err := os.Stat(filepath.Join(dir, "registry.db")); err != nil {
+			return nil, fmt.Errorf("data_dir: no bridge runs, and %s is no bridge's data directory: %w", dir, err)
+		}
+		if err := datadir.Free(dir); err != nil {
 			return nil, err
 		}
 		m := &datadir.Move{State: datadir.Drained, At: time.Now().UTC(), To: d.To, Target: d.Target}
 		return m, datadir.WriteMove(dir, m)
+	}
+	a, err := c.admin(ctx)
+	if err != nil {
+		return nil, err
 	}
 	err = a.do(ctx, "POST", "/v1/drain", nil, d, nil)
 	if err := errors.Join(err, a.close()); err != nil {
