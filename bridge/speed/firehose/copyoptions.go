@@ -184,10 +184,12 @@ func (r *copyReader) character(option string) (byte, error) {
 		return 0, err
 	}
 	text = strings.ReplaceAll(text, `\t`, "\t")
-	if n, err := strconv.ParseUint(strings.TrimPrefix(text, `\`), 8, 7); err == nil && len(text) == 4 && text[0] == '\\' {
+	octal, ok := strings.CutPrefix(text, `\`)
+	if n, err := strconv.ParseUint(octal, 8, 7); ok && err == nil && len(octal) == 3 {
 		text = string(rune(n))
 	}
-	if len(text) != 1 || text[0] == 0 || text[0] > '~' || strings.ContainsAny(text, "\n\r\"\\") && option == "DELIMITER" {
+	if len(text) != 1 || text[0] == 0 || text[0] > '~' ||
+		strings.ContainsAny(text, "\n\r\"\\") && option == "DELIMITER" {
 		return 0, fmt.Errorf("%s %.20q, want one character of ASCII", option, text)
 	}
 	return text[0], nil
