@@ -74,7 +74,8 @@ func TestAttributes(t *testing.T) {
 		}
 	}
 	file := filepath.Join(dir, "objects/b/k")
-	if err := errors.Join(os.Chmod(file, 0o640), os.Chtimes(file, at, at), os.Chmod(filepath.Dir(file), 0o750)); err != nil {
+	err := errors.Join(os.Chmod(file, 0o640), os.Chtimes(file, at, at), os.Chmod(filepath.Dir(file), 0o750))
+	if err != nil {
 		t.Fatal(err)
 	}
 	var all []Attributes

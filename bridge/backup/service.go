@@ -191,8 +191,8 @@ func (x *Service) finish(ctx context.Context, target string, taken *Taken, err e
 	return err
 }
 
-// Take makes the backup that r asks for, and calls progress meanwhile. A backup that is complete and not what Verify wants is returned with an
-// error.
+// Take makes the backup that r asks for, and calls progress meanwhile. A backup that is complete
+// and not what Verify wants is returned with an error.
 func (x *Service) Take(ctx context.Context, r Request, progress func(Progress)) (taken *Taken, err error) {
 	o, err := x.options(ctx, r)
 	if err != nil {

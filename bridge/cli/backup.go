@@ -191,8 +191,8 @@ var backupList = command{name: "backup list", summary: "list the backups of a ta
 		w := tabwriter.NewWriter(c.stdout, 0, 8, 2, ' ', 0)
 		fmt.Fprintln(w, "ID\tTIME\tACCOUNT\tVERSION\tFILES\tSIZE\tSTORED")
 		for _, i := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", i.ID, i.Time.Local().Format(time.DateTime), printable(i.Account),
-				printable(i.Version), i.Files, sizeText(i.Size), sizeText(i.Stored))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\t%s\t%s\n", i.ID, i.Time.Local().Format(time.DateTime),
+				printable(i.Account), printable(i.Version), i.Files, sizeText(i.Size), sizeText(i.Stored))
 		}
 		return errors.Join(w.Flush(), err)
 	}}
@@ -301,8 +301,8 @@ var backupKeygen = command{name: "backup keygen", args: "FILE",
 		if err != nil {
 			return err
 		}
-		text := fmt.Sprintf("# created: %s\n# public key: %s\n%s\n", time.Now().UTC().Format(time.RFC3339), key.Recipient(),
-			key)
+		text := fmt.Sprintf("# created: %s\n# public key: %s\n%s\n", time.Now().UTC().Format(time.RFC3339),
+			key.Recipient(), key)
 		if err := durable.Write(path, []byte(text), 0o600); err != nil {
 			return err
 		}

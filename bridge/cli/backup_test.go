@@ -37,7 +37,8 @@ func TestBackupOfAStoppedBridge(t *testing.T) {
 	here := " -data " + data
 	step{"backup" + here, 1, "", "no target: set backup.target"}.run(t)
 	step{"backup -to " + to + here, 1, "", "no recipient"}.run(t)
-	step{"backup -to " + filepath.Join(data, "to") + " -recipient " + public + here, 1, "", "in the data directory"}.run(t)
+	step{"backup -to " + filepath.Join(data, "to") + " -recipient " + public + here, 1, "",
+		"in the data directory"}.run(t)
 	step{"backup -to " + to + " -recipient " + key + "x" + here, 1, "", "no such file"}.run(t)
 	for range 2 {
 		step{"backup -verify -limit 50MB/s -to " + to + " -recipient " + public + here, 0, " stored, writers held for ", ""}.run(t)

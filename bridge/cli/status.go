@@ -64,8 +64,8 @@ func backupText(s *backup.Status) string {
 		all = append(all, "one is under way")
 	}
 	if l := s.Last; l != nil {
-		all = append(all, fmt.Sprintf("the last good one is %s old, %s of %s in %s", time.Since(l.Time).Round(time.Second),
-			l.ID, sizeText(l.Size), time.Duration(l.Took).Round(time.Second)))
+		all = append(all, fmt.Sprintf("the last good one is %s old, %s of %s in %s",
+			time.Since(l.Time).Round(time.Second), l.ID, sizeText(l.Size), time.Duration(l.Took).Round(time.Second)))
 	} else {
 		all = append(all, "none yet")
 	}

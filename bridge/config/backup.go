@@ -30,7 +30,8 @@ func (b *Backup) check(dataDir string) (errs []error) {
 	case b.Target == "":
 	case isS3 && strings.Trim(bucket, "/") == "", !isS3 && !filepath.IsAbs(b.Target):
 		bad("target: %q, want the absolute path of a folder, or s3://BUCKET/PREFIX", b.Target)
-	case err == nil && (filepath.Clean(b.Target)+"/" == abs+"/" || strings.HasPrefix(filepath.Clean(b.Target), abs+"/")):
+	case err == nil && (filepath.Clean(b.Target)+"/" == abs+"/" ||
+		strings.HasPrefix(filepath.Clean(b.Target), abs+"/")):
 		bad("target: %q, which is in data_dir, and is lost with it", b.Target)
 	}
 	if b.Every > 0 && len(b.Recipients) == 0 {

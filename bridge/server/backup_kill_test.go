@@ -251,8 +251,8 @@ func checkKilledBackup(t *testing.T, dir, id string, key agekey.Identity, acked 
 			inShadow = int(doc.Version)
 		}
 		if inShadow > inRegistry || inRegistry > inLog || inLog > inShadow+1 {
-			t.Errorf("%s: %s is at %d in the log, at %d in the registry, at %d in its shadow: not of one instant", id, w,
-				inLog, inRegistry, inShadow)
+			t.Errorf("%s: %s is at %d in the log, at %d in the registry, at %d in its shadow: not of one instant",
+				id, w, inLog, inRegistry, inShadow)
 		}
 	}
 }

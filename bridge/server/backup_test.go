@@ -221,7 +221,8 @@ func TestBackupSchedule(t *testing.T) {
 	b.backup()
 	var st admin.Status
 	b.must("GET", "/v1/status", "", &st)
-	if st.Backup.Last == nil || st.Directory != b.dir.ID() || st.Room == 0 || st.Certificate == nil || st.Log.Records == 0 {
+	if st.Backup.Last == nil || st.Directory != b.dir.ID() || st.Room == 0 || st.Certificate == nil ||
+		st.Log.Records == 0 {
 		t.Errorf("%+v", st)
 	}
 	_, metrics := b.do("GET", "/metrics", "")

@@ -158,7 +158,8 @@ func (s *Server) functionStages() [][]part {
 	if s.functions == nil {
 		return nil
 	}
-	return [][]part{{{"functions", s.functions.manager.Run}}, {{"queued calls of functions", s.unheld(hold.Functions, s.functions.queue.Run)}}}
+	return [][]part{{{"functions", s.functions.manager.Run}},
+		{{"queued calls of functions", s.unheld(hold.Functions, s.functions.queue.Run)}}}
 }
 
 // eventStream has the calls of functions that nobody waits for.

@@ -20,7 +20,8 @@ const (
 // status is what there is to say of the bridge at one look.
 func (s *Server) status() admin.Status {
 	info := s.info()
-	st := admin.Status{Info: info, Started: s.started, Uptime: backup.Duration(time.Since(s.started).Round(time.Second)),
+	st := admin.Status{Info: info, Started: s.started,
+		Uptime:    backup.Duration(time.Since(s.started).Round(time.Second)),
 		Directory: s.dir.ID(), Backup: s.backups.Status()}
 	room := s.disk.Status()
 	st.Free, st.Room = room.Free, room.Size
@@ -46,7 +47,8 @@ func (s *Server) trouble(st *admin.Status) (all []string) {
 		say("%v", err)
 	}
 	if c := s.clock.Status(); c.Held {
-		say("the clock is not trusted, it is %s ahead: nothing is deleted for its age; clock show", c.Ahead.Round(time.Second))
+		say("the clock is not trusted, it is %s ahead: nothing is deleted for its age; clock show",
+			c.Ahead.Round(time.Second))
 	}
 	if st.Room > 0 && st.Free*100 < st.Room*roomLow {
 		say("the disk of the data directory has %d MiB left, %d %%", st.Free>>20, st.Free*100/st.Room)
