@@ -13,8 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 	"github.com/tidemill/tidemill/bridge/speed/iotsql"
 	"github.com/tidemill/tidemill/bridge/speed/message"
@@ -22,6 +20,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // targets is a catalog of one stream with two shards and one delivery stream.
@@ -82,11 +81,7 @@ func TestCompileRefuses(t *testing.T) {
 
 func stage(t *testing.T, doc string, in *Input) (*streams.Batch, *pebble.Store, error) {
 	t.Helper()
-	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = store.Close() })
+	store := pebbletest.Start(t)
 	for name, shards := range map[string]int{"readings": 2, firehose.StreamName("archive"): 1,
 		OutboxStream("r", "0"): 1} {
 		if err := store.Create(name, streams.Config{Shards: shards}); err != nil {
@@ -182,10 +177,7 @@ var tried func(Attempt)
 func drained(t *testing.T, box string, o *objects, age, length time.Duration, names ...string) (*pebble.Store,
 	OutboxStats, string) {
 	t.Helper()
-	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	store := pebbletest.Start(t)
 	var gaveUp []string
 	var told strings.Builder
 	boxes := NewOutboxes(store)
@@ -203,9 +195,7 @@ func drained(t *testing.T, box string, o *objects, age, length time.Duration, na
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	logCtx, cancelLog := context.WithCancel(t.Context())
-	var wg, log sync.WaitGroup
-	log.Go(func() { _ = store.Run(logCtx) })
+	var wg sync.WaitGroup
 	b := store.NewBatch()
 	for _, name := range names {
 		b.Append(box, 0, streams.Record{Time: time.Now().Add(-age).UnixMilli(),
@@ -218,8 +208,6 @@ func drained(t *testing.T, box string, o *objects, age, length time.Duration, na
 	time.Sleep(length)
 	cancel()
 	wg.Wait()
-	cancelLog()
-	log.Wait()
 	if strings.Contains(told.String(), "SECRET") {
 		t.Errorf("the log has %s", &told)
 	}
@@ -230,8 +218,7 @@ func drained(t *testing.T, box string, o *objects, age, length time.Duration, na
 func TestErrorActionOfAnErrorAction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &objects{fail: func(string, int) error { return sink.ErrName }}
-		store, s, gaveUp := drained(t, OutboxStream("r", "0"), o, 0, time.Minute, "a")
-		defer store.Close()
+		_, s, gaveUp := drained(t, OutboxStream("r", "0"), o, 0, time.Minute, "a")
 		if gaveUp != "a" || s.Failed != 2 || len(o.puts) != 2 {
 			t.Errorf("gave up %q, %+v after %d attempts", gaveUp, s, len(o.puts))
 		}
@@ -243,8 +230,7 @@ func TestGivenUpURL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := &objects{fail: func(string, int) error { return sink.ErrName }}
 		const name = "HTTPS://203.0.113.1/p?k=SECRET"
-		store, _, gaveUp := drained(t, OutboxStream("r", "0"), o, 0, time.Minute, name)
-		defer store.Close()
+		_, _, gaveUp := drained(t, OutboxStream("r", "0"), o, 0, time.Minute, name)
 		if gaveUp != name {
 			t.Errorf("gave up %q", gaveUp)
 		}
@@ -254,31 +240,32 @@ func TestGivenUpURL(t *testing.T) {
 // A bridge that was down for days gives its targets time to come back too; a
 // clock that was years ahead when something was put does not keep it for years.
 func TestGiveUpByAge(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		for _, c := range []struct {
-			name        string
-			age, length time.Duration
-			fail        int // attempts
-			gaveUp      string
-		}{
-			{"target comes back", 72 * time.Hour, 2 * time.Hour, 20, ""},
-			{"target stays away", 72 * time.Hour, 2 * time.Hour, 1 << 30, "a b c"},
-			{"young", time.Hour, 2 * time.Hour, 1 << 30, ""},
-			{"from the future", -10_000 * time.Hour, 25 * time.Hour, 1 << 30, "a"},
-		} {
-			o := &objects{fail: func(_ string, try int) error {
-				if try <= c.fail {
-					return errors.New("unreachable")
+	for _, c := range []struct {
+		name        string
+		age, length time.Duration
+		fail        int // attempts
+		gaveUp      string
+	}{
+		{"target comes back", 72 * time.Hour, 2 * time.Hour, 20, ""},
+		{"target stays away", 72 * time.Hour, 2 * time.Hour, 1 << 30, "a b c"},
+		{"young", time.Hour, 2 * time.Hour, 1 << 30, ""},
+		{"from the future", -10_000 * time.Hour, 25 * time.Hour, 1 << 30, "a"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := &objects{fail: func(_ string, try int) error {
+					if try <= c.fail {
+						return errors.New("unreachable")
+					}
+					return nil
+				}}
+				_, s, gaveUp := drained(t, OutboxStream("r", "0"), o, c.age, c.length, "a", "b", "c")
+				if gaveUp != c.gaveUp || c.fail == 20 && s.Delivered != 3 {
+					t.Errorf("gave up %q, want %q; %+v", gaveUp, c.gaveUp, s)
 				}
-				return nil
-			}}
-			store, s, gaveUp := drained(t, OutboxStream("r", "0"), o, c.age, c.length, "a", "b", "c")
-			if gaveUp != c.gaveUp || c.fail == 20 && s.Delivered != 3 {
-				t.Errorf("%s: gave up %q, want %q; %+v", c.name, gaveUp, c.gaveUp, s)
-			}
-			_ = store.Close()
-		}
-	})
+			})
+		})
+	}
 }
 
 // A staging republisher adds to the first batch what fails to be committed, and
@@ -294,18 +281,8 @@ func (s *staging) Republish(_ context.Context, b *streams.Batch, _ *Delivery) (f
 
 // Who staged something is told when its commit failed, and then of the next one.
 func TestFailedCommitIsTold(t *testing.T) {
-	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	var log sync.WaitGroup
-	log.Go(func() { _ = store.Run(ctx) })
-	defer func() {
-		cancel()
-		log.Wait()
-		store.Close()
-	}()
+	store := pebbletest.Start(t)
+	ctx := t.Context()
 	s := new(staging)
 	boxes := NewOutboxes(store)
 	x := NewDrainer(boxes, Options{Republish: s, Log: slog.New(slog.DiscardHandler)})
@@ -347,7 +324,6 @@ func TestDoneBeforeAFailure(t *testing.T) {
 		}}
 		box := OutboxStream("r", "0")
 		store, _, _ := drained(t, box, o, 0, time.Hour, "a", "b", "dead", "c")
-		defer store.Close()
 		info, err := store.Describe(box)
 		if err != nil {
 			t.Fatal(err)
@@ -361,10 +337,7 @@ func TestDoneBeforeAFailure(t *testing.T) {
 
 func TestOutboxRetriesAndGivesUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		store := pebbletest.Start(t)
 		o := &objects{fail: func(key string, try int) error {
 			switch {
 			case key == "flaky" && try < 5, key == "dead":
@@ -385,9 +358,7 @@ func TestOutboxRetriesAndGivesUp(t *testing.T) {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		logCtx, cancelLog := context.WithCancel(t.Context())
-		var wg, log sync.WaitGroup
-		log.Go(func() { _ = store.Run(logCtx) })
+		var wg sync.WaitGroup
 		wg.Go(func() { _ = x.Run(ctx) })
 		b := store.NewBatch()
 		for _, key := range []string{"good", "flaky", "never", "dead", "last"} {
@@ -410,11 +381,6 @@ func TestOutboxRetriesAndGivesUp(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
-		cancelLog()
-		log.Wait()
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 }
 

@@ -9,20 +9,16 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // An outbox of a rule that is gone ends when it is empty, or is dropped with what
 // waits; one that is in use stays.
 func TestOutboxesEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		store := pebbletest.Start(t)
 		used := map[string]bool{}
 		var mu sync.Mutex
 		use := func(stream string, in bool) {
@@ -44,9 +40,7 @@ func TestOutboxesEnd(t *testing.T) {
 			InUse:  func(stream string) bool { mu.Lock(); defer mu.Unlock(); return used[stream] },
 			Failed: func(*streams.Batch, *Delivery, error) {}})
 		ctx, cancel := context.WithCancel(t.Context())
-		logCtx, cancelLog := context.WithCancel(t.Context())
-		var wg, log sync.WaitGroup
-		log.Go(func() { _ = store.Run(logCtx) })
+		var wg sync.WaitGroup
 		wg.Go(func() { _ = x.Run(ctx) })
 		b := store.NewBatch()
 		for _, slot := range []string{"0", "1", "2"} {
@@ -115,11 +109,6 @@ func TestOutboxesEnd(t *testing.T) {
 		if got := positionKeys(t, store); len(got) != 0 { // of the new one nothing was done yet
 			t.Errorf("outboxes that are gone left %q", got)
 		}
-		cancelLog()
-		log.Wait()
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -127,10 +116,7 @@ func TestOutboxesEnd(t *testing.T) {
 // that name may be made again.
 func TestDropGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		store := pebbletest.Start(t)
 		gate := make(chan struct{})
 		o := &objects{fail: func(string, int) error { <-gate; return nil }}
 		boxes := NewOutboxes(store)
@@ -139,7 +125,6 @@ func TestDropGivenUp(t *testing.T) {
 			Failed: func(*streams.Batch, *Delivery, error) {}})
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		wg.Go(func() { _ = store.Run(ctx) })
 		wg.Go(func() { _ = x.Run(ctx) })
 		box := OutboxStream("r", "0")
 		if err := boxes.Ensure(box); err != nil {
@@ -169,9 +154,6 @@ func TestDropGivenUp(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 }
 
@@ -207,15 +189,10 @@ func (u *unreadable) Get(key []byte) ([]byte, error) {
 // as it can be. Positions of outboxes that are gone go at the start.
 func TestOutboxIsOpenedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		inner, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		inner := pebbletest.Start(t)
 		store := &unreadable{Store: inner, away: true}
-		logCtx, cancelLog := context.WithCancel(t.Context())
 		ctx, cancel := context.WithCancel(t.Context())
-		var wg, log sync.WaitGroup
-		log.Go(func() { _ = store.Run(logCtx) })
+		var wg sync.WaitGroup
 		boxes, o := NewOutboxes(store), &objects{fail: func(string, int) error { return nil }}
 		stream := OutboxStream("r", "0")
 		if err := boxes.Ensure(stream); err != nil {
@@ -248,10 +225,5 @@ func TestOutboxIsOpenedAgain(t *testing.T) {
 		}
 		cancel()
 		wg.Wait()
-		cancelLog()
-		log.Wait()
-		if err := store.Close(); err != nil {
-			t.Error(err)
-		}
 	})
 }
