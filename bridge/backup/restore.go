@@ -128,7 +128,7 @@ func (r *restore) open(ctx context.Context) (err error) {
 		return unfit("backup %s is of account %s, the configuration says %s: name the configuration of that bridge "+
 			"by -config, or set account there", r.out.Info.ID, a.Account, r.Account)
 	case r.Moved && !a.Final:
-		return unfit("backup %s was taken of a bridge that went on: it is no move's; restore it without -moved",
+		return unfit("backup %s was taken of a bridge that went on: it is no last backup of move finish; use restore",
 			r.out.Info.ID)
 	}
 	for part, f := range a.Elsewhere {

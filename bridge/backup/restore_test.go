@@ -292,7 +292,7 @@ func TestRestoreRefuses(t *testing.T) {
 		"older revocations":     {func(o *RestoreOptions) { o.Revocations = before }, "name a newer file"},
 		"another's revocations": {func(o *RestoreOptions) { o.Revocations = foreign }, "another bridge"},
 		"changed revocations":   {func(o *RestoreOptions) { o.Revocations = &forged }, "changed"},
-		"not a move":            {func(o *RestoreOptions) { o.Moved = true }, "-moved"},
+		"not a move":            {func(o *RestoreOptions) { o.Moved = true }, "move finish"},
 		"no folder to restore to": {func(o *RestoreOptions) {
 			o.Dir = filepath.Join(o.Dir, "x", "y")
 		}, "make it first"},

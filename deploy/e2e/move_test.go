@@ -68,7 +68,7 @@ type mover struct {
 	rnd                    *rand.Rand
 	key, recipient, target string
 	kills, bridgeKills     int
-	gaps                   []time.Duration // from the last phase on the old bridge until a device had its first answer of the new
+	gaps                   []time.Duration // from move finish until each device had an answer of the new bridge
 }
 
 // move has the bridge go on in the folder to.
