@@ -73,6 +73,9 @@ func takeBackup(ctx context.Context, c *call) error {
 	})
 }
 
+// tellEvery is how often a backup tells how far it is; one that is done before says nothing.
+const tellEvery = 10 * time.Second
+
 // backup asks for a backup, tells how far it is, and returns the last line.
 func (c *call) backup(ctx context.Context, a *client, in backup.Request) (last admin.BackupLine, err error) {
 	told, path := time.Now(), "/v1/backups"
@@ -84,7 +87,7 @@ func (c *call) backup(ctx context.Context, a *client, in backup.Request) (last a
 			last = l
 			return true
 		}
-		if l.Of > 0 && time.Since(told) > time.Second {
+		if l.Of > 0 && time.Since(told) > tellEvery {
 			told = time.Now()
 			fmt.Fprintf(c.stderr, "%s of %s read, %s sent: %s\n", sizeText(l.Done), sizeText(l.Of), sizeText(l.Sent),
 				printable(l.File))
