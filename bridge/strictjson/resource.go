@@ -22,6 +22,7 @@ func Resource(doc []byte, typ string) ([]byte, error) {
 		return doc, nil // told by whoever reads it
 	}
 	if _, ok := members["Resources"]; ok && members["Type"] == nil {
+		//lint:ignore ST1005 a member
 		return nil, errors.New("Resources: a template of CloudFormation; want one of its resources a file, as it is")
 	}
 	var is string
@@ -30,7 +31,7 @@ func Resource(doc []byte, typ string) ([]byte, error) {
 	}
 	var errs []error
 	if is != typ {
-		errs = append(errs, fmt.Errorf("Type: %.100q, want %s", is, typ))
+		errs = append(errs, fmt.Errorf("Type: %.100q, want %s", is, typ)) //lint:ignore ST1005 a member
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		if name != "Type" && name != "Properties" && !slices.Contains(besides, name) {
@@ -39,7 +40,7 @@ func Resource(doc []byte, typ string) ([]byte, error) {
 	}
 	var properties any
 	if json.Unmarshal(members["Properties"], &properties) != nil {
-		errs = append(errs, errors.New("Properties: missing"))
+		errs = append(errs, errors.New("Properties: missing")) //lint:ignore ST1005 a member
 	}
 	if errs = append(errs, computed("Properties", properties)...); len(errs) > 0 {
 		return nil, errors.Join(errs...)

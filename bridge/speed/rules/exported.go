@@ -65,7 +65,7 @@ func ofAnswer(rule json.RawMessage) (n named, err error) {
 func ofResource(properties []byte) (n named, err error) {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(properties, &members) != nil {
-		return n, errors.New("Properties: want an object")
+		return n, errors.New("Properties: want an object") //lint:ignore ST1005 a member
 	}
 	for _, name := range slices.Sorted(maps.Keys(members)) {
 		switch name {
