@@ -41,7 +41,8 @@ func TestBackupOfAStoppedBridge(t *testing.T) {
 		"in the data directory"}.run(t)
 	step{"backup -to " + to + " -recipient " + key + "x" + here, 1, "", "no such file"}.run(t)
 	for range 2 {
-		step{"backup -verify -limit 50MB/s -to " + to + " -recipient " + public + here, 0, " stored, writers held for ", ""}.run(t)
+		step{"backup -verify -limit 50MB/s -to " + to + " -recipient " + public + here, 0,
+			" stored, writers held for ", ""}.run(t)
 	}
 	out, _, err := runText(t, "backup", "list", "-to", to, "-data", data)
 	lines := strings.Split(strings.TrimSpace(out), "\n")

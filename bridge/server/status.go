@@ -9,6 +9,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/serving/admin"
+	"github.com/tidemill/tidemill/bridge/speed/hold"
 )
 
 // Our choices for what status calls trouble.
@@ -52,6 +53,11 @@ func (s *Server) trouble(st *admin.Status) (all []string) {
 	}
 	if st.Room > 0 && st.Free*100 < st.Room*roomLow {
 		say("the disk of the data directory has %d MiB left, %d %%", st.Free>>20, st.Free*100/st.Room)
+	}
+	if held, err := hold.List(s.store); err != nil {
+		say("what a restore holds cannot be read: %v", err)
+	} else if len(held) > 0 {
+		say("%d outboxes, delivery streams and the like are held after a restore: restore held", len(held))
 	}
 	for _, part := range s.disk.Status().Full {
 		say("80 %% are used of %s; tidemill-bridge disk", part)
