@@ -69,10 +69,10 @@ const retryS3 = 24 * time.Hour
 
 var nameForm = regexp.MustCompile(`^[a-zA-Z0-9_.-]{1,64}$`)
 
-// Parse reads a CreateDeliveryStream request in AWS's JSON form, or what
-// DescribeDeliveryStream answers, or a resource of a CloudFormation template. It reports all errors at once, each by its
-// member. A Prefix with expressions needs no ErrorOutputPrefix here, since files
-// that were declared for earlier versions have none.
+// Parse reads a CreateDeliveryStream request in AWS's JSON form, what
+// DescribeDeliveryStream answers, or a resource of a CloudFormation template. It reports
+// all errors at once, each by its member. A Prefix with expressions needs no
+// ErrorOutputPrefix here, since files that were declared for earlier versions have none.
 func Parse(doc []byte) (*Config, error) { return parse(doc, false) }
 
 // ParseRequest is Parse for a request of the API: all that AWS refuses is.
