@@ -69,6 +69,8 @@ type heir struct {
 	bin    rig.Bin
 	bridge *rig.Bridge
 	api    *api
+
+	appended uint64 // readings that the agent had, once it ran
 }
 
 func (h *heir) must(err error) {
@@ -127,6 +129,7 @@ func (h *heir) inherits() {
 	h.session()
 	h.retained()
 	appended := h.agent()
+	h.appended = appended
 	h.readings(appended)
 	if h.m.Mixed > 0 {
 		h.held(waiting, appended)
