@@ -10,16 +10,40 @@ const Parts = 6
 // A Name is one taken apart.
 type Name struct{ Partition, Service, Region, Account, Resource string }
 
-// Partition is the part of AWS that a region belongs to: aws, and another for
-// China and for the government of the United States.
+// partitions are the parts of AWS by how the names of their regions begin, with the
+// end of their host names (partitions.json of the AWS SDKs). All other regions are of
+// aws.
+var partitions = []struct{ region, name, host string }{
+	{"cn-", "aws-cn", "amazonaws.com.cn"},
+	{"us-gov-", "aws-us-gov", commonHost},
+	{"eusc-", "aws-eusc", "amazonaws.eu"},
+	{"us-iso-", "aws-iso", "c2s.ic.gov"},
+	{"us-isob-", "aws-iso-b", "sc2s.sgov.gov"},
+	{"eu-isoe-", "aws-iso-e", "cloud.adc-e.uk"},
+	{"us-isof-", "aws-iso-f", "csp.hci.ic.gov"},
+}
+
+const commonHost = "amazonaws.com"
+
+// Partition is the part of AWS that a region belongs to, such as aws or aws-cn.
 func Partition(region string) string {
-	switch {
-	case strings.HasPrefix(region, "cn-"):
-		return "aws-cn"
-	case strings.HasPrefix(region, "us-gov-"):
-		return "aws-us-gov"
+	name, _ := partition(region)
+	return name
+}
+
+// Host is what Amazon's host names of a region end with, such as amazonaws.com.
+func Host(region string) string {
+	_, host := partition(region)
+	return host
+}
+
+func partition(region string) (name, host string) {
+	for _, p := range partitions {
+		if strings.HasPrefix(region, p.region) {
+			return p.name, p.host
+		}
 	}
-	return "aws"
+	return "aws", commonHost
 }
 
 // Of makes the name of a resource of a service, such as stream/x of kinesis.

@@ -7,9 +7,10 @@ import (
 
 func TestOf(t *testing.T) {
 	for region, want := range map[string]string{
-		"eu-central-1":  "arn:aws:iot:eu-central-1:000000000000:thing/x:y",
-		"cn-north-1":    "arn:aws-cn:iot:cn-north-1:000000000000:thing/x:y",
-		"us-gov-west-1": "arn:aws-us-gov:iot:us-gov-west-1:000000000000:thing/x:y",
+		"eu-central-1":   "arn:aws:iot:eu-central-1:000000000000:thing/x:y",
+		"cn-north-1":     "arn:aws-cn:iot:cn-north-1:000000000000:thing/x:y",
+		"us-gov-west-1":  "arn:aws-us-gov:iot:us-gov-west-1:000000000000:thing/x:y",
+		"eusc-de-east-1": "arn:aws-eusc:iot:eusc-de-east-1:000000000000:thing/x:y",
 	} {
 		got := IoT(region, "000000000000", "thing/x:y")
 		if got != want {
@@ -17,6 +18,15 @@ func TestOf(t *testing.T) {
 		}
 		if n, ok := Parse(got); !ok || n != (Name{Partition(region), "iot", region, "000000000000", "thing/x:y"}) {
 			t.Errorf("%s is read as %+v, %v", got, n, ok)
+		}
+	}
+}
+
+func TestHost(t *testing.T) {
+	for region, want := range map[string]string{"eu-local-1": "amazonaws.com", "us-gov-west-1": "amazonaws.com",
+		"cn-north-1": "amazonaws.com.cn", "us-isob-east-1": "sc2s.sgov.gov"} {
+		if got := Host(region); got != want {
+			t.Errorf("%s: %s, want %s", region, got, want)
 		}
 	}
 }

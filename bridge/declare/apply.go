@@ -72,6 +72,58 @@ func (d *Dir) Apply(all bool) (holds int, err error) {
 	return holds, errors.Join(append(errs, failed)...)
 }
 
+// A kind is what one folder of bridge.d declares.
+type kind struct {
+	folder string
+	// apply applies what was found there, which may be that it cannot be seen, notes
+	// in now what became of each file, and returns why rules could not be put in force.
+	apply func(f folder, all bool, now map[string]outcome) (failed error)
+}
+
+// kinds are all, in the order in which they are applied: later ones name the earlier.
+func (d *Dir) kinds() []kind {
+	return []kind{
+		{"streams", d.applying(d.parseStream, nil)},
+		{"tables", d.applying(d.parseTable, d.keepTables)},
+		{"delivery-streams", d.applying(d.parseDelivery, nil)},
+		{"rules", d.applyRules},
+		{"connectors", d.applyConnectors},
+	}
+}
+
+// applying applies a folder of streams or tables by parse; after, unless nil, is
+// called then, also when the folder cannot be seen.
+func (d *Dir) applying(parse func([]byte) (declaration, error), after func(dir string, now map[string]outcome)) func(
+	folder, bool, map[string]outcome) error {
+	return func(f folder, all bool, now map[string]outcome) error {
+		if f.err == nil {
+			d.applyStreams(f.files, parse, all, now)
+		}
+		if after != nil {
+			after(f.dir, now)
+		}
+		return nil
+	}
+}
+
+func (d *Dir) applyRules(f folder, _ bool, now map[string]outcome) error {
+	if f.err != nil {
+		return d.opts.Rules.keep()
+	}
+	held, failed := d.opts.Rules.apply(f.files)
+	for path, r := range held {
+		now[path] = outcome{sum: r.sum, holds: len(r.held), err: r.err}
+	}
+	return failed
+}
+
+func (d *Dir) applyConnectors(f folder, _ bool, now map[string]outcome) error {
+	if f.err == nil {
+		maps.Copy(now, d.opts.Connectors.apply(f.files))
+	}
+	return nil
+}
+
 // read reads all folders.
 func (d *Dir) read() (found []folder) {
 	for _, dir := range d.folders() {
@@ -121,25 +173,10 @@ func (d *Dir) applyFolders(found []folder, all bool) (now map[string]outcome, fa
 		}
 		now[f.dir] = outcome{err: f.err}
 	}
-	for i, parse := range []func([]byte) (declaration, error){d.parseStream, d.parseTable, d.parseDelivery} {
-		if found[i].err == nil {
-			d.applyStreams(found[i].files, parse, all, now)
+	for i, k := range d.kinds() {
+		if err := k.apply(found[i], all, now); err != nil {
+			failed = err
 		}
-		if i == 1 {
-			d.keepTables(found[i].dir, now)
-		}
-	}
-	if found[3].err == nil {
-		var held map[string]*ruleFile
-		held, failed = d.opts.Rules.apply(found[3].files)
-		for path, f := range held {
-			now[path] = outcome{sum: f.sum, holds: len(f.held), err: f.err}
-		}
-	} else {
-		failed = d.opts.Rules.keep()
-	}
-	if found[4].err == nil {
-		maps.Copy(now, d.opts.Connectors.apply(found[4].files))
 	}
 	return now, failed
 }

@@ -26,10 +26,6 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
 
-// folders are those of bridge.d, in the order in which they are applied: later
-// ones name the earlier.
-var folders = []string{"streams", "tables", "delivery-streams", "rules", "connectors"}
-
 // Streams are the data streams that files declare; a kinesis.Service has them.
 type Streams interface {
 	Declare(kinesis.Declaration) error
@@ -95,8 +91,8 @@ func OpenDir(o DirOptions) (*Dir, error) {
 // folders are the paths of the folders, in the order in which they are applied.
 func (d *Dir) folders() []string {
 	var dirs []string
-	for _, name := range folders {
-		dirs = append(dirs, filepath.Join(d.opts.Path, name))
+	for _, k := range d.kinds() {
+		dirs = append(dirs, filepath.Join(d.opts.Path, k.folder))
 	}
 	return dirs
 }

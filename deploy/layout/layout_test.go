@@ -56,7 +56,8 @@ var rules = []rule{
 	{"bridge/lambda", []string{"agent/durable"}},
 	{"bridge/batch", []string{"bridge/speed/sink"}},
 	// The pipeline knows no service, and no service another; package aws has them all.
-	{"bridge/serving/aws/wire", []string{"bridge/sigv4", "bridge/speed/admission"}},
+	{"bridge/serving/lasting", nil},
+	{"bridge/serving/aws/wire", []string{"bridge/serving/lasting", "bridge/sigv4", "bridge/speed/admission"}},
 	{"bridge/serving/aws/kinesis", []string{"bridge/serving/aws/wire", "bridge/speed", "bridge/sigv4"}},
 	{"bridge/serving/aws/s3", []string{"bridge/serving/aws/wire", "bridge/speed/sink", "bridge/sigv4",
 		"agent/durable"}},
@@ -84,6 +85,7 @@ var rules = []rule{
 		"bridge/datadir", "bridge/speed/hold", "bridge/speed/streams", "shadow"}},
 	{"bridge/arn", nil},
 	{"bridge/spelling", nil},
+	{"bridge/secretname", nil},
 	{"bridge/restjson", nil},
 	{"bridge/clock", nil},
 	{"bridge/disk", nil},
@@ -100,7 +102,7 @@ var rules = []rule{
 
 // everywhere are packages without state that all of the bridge may import: what
 // several of its parts say to the world in one form.
-var everywhere = []string{"bridge/arn", "bridge/restjson", "bridge/spelling"}
+var everywhere = []string{"bridge/arn", "bridge/restjson", "bridge/secretname", "bridge/spelling"}
 
 // main is the program's, which begins its command line.
 const main, begins = "bridge", "bridge/cli"

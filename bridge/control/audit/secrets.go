@@ -6,22 +6,12 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/tidemill/tidemill/bridge/secretname"
 )
 
 // notKept stands where a secret was.
 const notKept = "(not kept)"
-
-// secretWords are in the names of members whose values are secrets. Names are
-// compared in lower case without what is no letter.
-var secretWords = []string{"password", "passwd", "passphrase", "secret", "privatekey", "token", "credential",
-	"authorization", "apikey", "cookie", "signature", "sasljaas", "truststore", "keystore"}
-
-// secretNames are secrets without having such a word: accesskey is that of an HTTP
-// endpoint, beside which accesskeyid is public.
-var secretNames = []string{"accesskey"}
-
-// publicNames have one of those words and are public.
-var publicNames = []string{"tokenkeyname", "tokenkey", "tokensigningpublickeys", "credentialdurationseconds"}
 
 // hidden stands where something is that is told to those alone who may change it.
 const hidden = "(hidden)"
@@ -111,14 +101,17 @@ func (c cleaner) clean(v any) (out any, changed bool) {
 var (
 	nameMembers  = []string{"key", "name", "Key", "Name", "AttributeName"}
 	valueMembers = []string{"value", "Value", "AttributeValue"}
-	sentNames    = []string{"headers", "commonattributes", "httpheaders", "userproperties"}
+	sentNames    = []string{"headers", "httpheaders", "userproperties"}
 )
+
+// commonAttributes are sent with each request of a delivery stream.
+const commonAttributes = "commonattributes"
 
 // copyOptions are those of Redshift's COPY, a text that may have credentials in it.
 const copyOptions = "copyoptions"
 
 // copySecrets are in the names of options of COPY that are credentials, besides
-// secretWords (Redshift's guide for developers, authorization parameters).
+// the words of secretname (Redshift's guide for developers, authorization parameters).
 var copySecrets = []string{"accesskey", "symmetrickey"}
 
 // members takes the secrets out of an object. One of a name and a value is judged by
@@ -126,7 +119,7 @@ var copySecrets = []string{"accesskey", "symmetrickey"}
 func (c cleaner) members(m map[string]any) (changed bool) {
 	for _, of := range nameMembers {
 		name, ok := m[of].(string)
-		if ok && (secretName(name) || c.most && sentName(name)) {
+		if ok && (secretname.Is(name) || c.most && sentName(name)) {
 			changed = c.values(m) || changed
 		}
 	}
@@ -135,7 +128,7 @@ func (c cleaner) members(m map[string]any) (changed bool) {
 			m[name], changed = c.mark, true
 			continue
 		}
-		if list, ok := v.([]any); ok && c.most && slices.Contains(sentNames, plainName(name)) {
+		if list, ok := v.([]any); ok && c.pairs(secretname.Plain(name)) {
 			for _, each := range list {
 				if pair, ok := each.(map[string]any); ok {
 					changed = c.values(pair) || changed
@@ -148,19 +141,25 @@ func (c cleaner) members(m map[string]any) (changed bool) {
 	return changed
 }
 
+// pairs says whether the list of pairs with that name is taken the values of: those of
+// an HTTP endpoint's attributes are what lets in there.
+func (c cleaner) pairs(plain string) bool {
+	return plain == commonAttributes || c.most && slices.Contains(sentNames, plain)
+}
+
 // sentName says whether a pair of that name is sent with each request: a header, or
 // one of the properties that a republished message has.
 func sentName(name string) bool {
-	plain := plainName(name)
+	plain := secretname.Plain(name)
 	return strings.Contains(plain, "header") || strings.HasPrefix(plain, "userproperties") || plain == "correlationdata"
 }
 
 // secretMember says whether all of a member is a secret.
 func (c cleaner) secretMember(name string, v any) bool {
-	if text, ok := v.(string); ok && plainName(name) == copyOptions {
-		return hasWord(plainName(text), secretWords) || hasWord(plainName(text), copySecrets)
+	if text, ok := v.(string); ok && secretname.Plain(name) == copyOptions {
+		return secretname.HasWord(secretname.Plain(text)) || hasWord(secretname.Plain(text), copySecrets)
 	}
-	return secretName(name) || c.most && plainName(name) == "correlationdata"
+	return secretname.Is(name) || c.most && secretname.Plain(name) == "correlationdata"
 }
 
 // values takes the values out of an object of a name and a value.
@@ -171,27 +170,6 @@ func (c cleaner) values(m map[string]any) (changed bool) {
 		}
 	}
 	return changed
-}
-
-// plainName is a name in lower case without what is no letter.
-func plainName(name string) string {
-	return strings.Map(func(r rune) rune {
-		if r >= 'A' && r <= 'Z' {
-			return r + 'a' - 'A'
-		}
-		if r >= 'a' && r <= 'z' {
-			return r
-		}
-		return -1
-	}, name)
-}
-
-func secretName(name string) bool {
-	plain := plainName(name)
-	if slices.Contains(publicNames, plain) {
-		return false
-	}
-	return slices.Contains(secretNames, plain) || hasWord(plain, secretWords)
 }
 
 func hasWord(plain string, words []string) bool {

@@ -17,6 +17,8 @@ func TestWithoutSecrets(t *testing.T) {
 		{`{"url":"https://me:pw@example.com/x"}`, `{"url":"https://me@example.com/x"}`},
 		{`{"url":"https://me@example.com/x"}`, `{"url":"https://me@example.com/x"}`},
 		{`{"body":"{\"sasl.password\":\"x\"}"}`, `{"body":"{\"sasl.password\":\"(not kept)\"}"}`},
+		{`{"CommonAttributes":[{"AttributeName":"a","AttributeValue":"x"}]}`,
+			`{"CommonAttributes":[{"AttributeName":"a","AttributeValue":"(not kept)"}]}`},
 		{`"-----BEGIN EC PRIVATE KEY-----\nx"`, `"(not kept)"`},
 		{`{"tokenKeyName":"t","tokenSigningPublicKeys":{"a":"b"}}`, `{"tokenKeyName":"t","tokenSigningPublicKeys":{"a":"b"}}`},
 		{`{"certificateOwnershipToken":"x"}`, `{"certificateOwnershipToken":"(not kept)"}`},

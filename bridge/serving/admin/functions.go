@@ -50,9 +50,9 @@ var errNoFunctions = badRequest{errors.New("the bridge runs no functions: lambda
 func functionsRows(o Options) []row {
 	f := o.Functions
 	return []row{
-		{"GET /v1/functions", "ListFunctions", nothing, f.list, 0},
-		{"POST /v1/functions/{name}/invocations", "InvokeFunction", opaque, f.invoke, lambda.MaxPayload},
-		{"GET /v1/functions/{name}/log", "GetFunctionLog", nothing, f.log, 0},
+		see("GET /v1/functions", "ListFunctions", f.list),
+		changeUnseen("POST /v1/functions/{name}/invocations", "InvokeFunction", f.invoke).upTo(lambda.MaxPayload),
+		see("GET /v1/functions/{name}/log", "GetFunctionLog", f.log),
 	}
 }
 

@@ -10,11 +10,11 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/authz"
 	"github.com/tidemill/tidemill/bridge/control/people"
+	"github.com/tidemill/tidemill/bridge/serving/lasting"
 	"github.com/tidemill/tidemill/bridge/speed/ingest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis"
 )
@@ -163,35 +163,15 @@ func (p *Peers) authorized(x row, arn string) handler {
 	}
 }
 
-// askAgain is how often it is asked of a request that lasts, such as one that
-// follows a stream, whether who asks may still do so. Our choice.
-const askAgain = time.Second
-
 // lasting is a context that ends with the right to an action; end has to be called.
 func (p *Peers) lasting(ctx context.Context, action, resource string) (of context.Context, end func()) {
-	of, cancel := context.WithCancelCause(ctx)
 	if _, ok := ctx.Value(credentialKey{}).(credential); p == nil || !ok {
-		return of, func() { cancel(nil) }
+		return ctx, func() {}
 	}
-	over := make(chan struct{})
-	go func() {
-		defer close(over)
-		tick := time.NewTicker(askAgain)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				err := p.known(ctx)
-				if err == nil {
-					err = p.allow(ctx, action, resource)
-				}
-				if err != nil {
-					cancel(err)
-				}
-			case <-of.Done():
-				return
-			}
+	return lasting.Watch(ctx, func() error {
+		if err := p.known(ctx); err != nil {
+			return err
 		}
-	}()
-	return of, func() { cancel(nil); <-over }
+		return p.allow(ctx, action, resource)
+	}, nil)
 }

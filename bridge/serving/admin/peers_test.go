@@ -17,6 +17,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/control/audit"
 	"github.com/tidemill/tidemill/bridge/control/people"
+	"github.com/tidemill/tidemill/bridge/serving/lasting"
 )
 
 // as asks like do, as somebody at the other end of the socket.
@@ -140,7 +141,7 @@ func TestPeersLasting(t *testing.T) {
 		if err := p.Replace([]Peer{{UID: 1002, GID: -1, Roles: []string{people.Operator}}}); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * askAgain)
+		time.Sleep(2 * lasting.AskAgain)
 		select {
 		case err := <-ended:
 			if !errors.Is(err, errForbidden) {

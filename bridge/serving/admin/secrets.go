@@ -16,27 +16,27 @@ func secretsRows(o Options) []row {
 		audit.Of(r.Context()).Name("secrets/" + name)
 		return name
 	}
+	list := func(w http.ResponseWriter, _ *http.Request) error {
+		all, err := s.List()
+		if err != nil {
+			return err
+		}
+		return writeJSON(w, all)
+	}
+	put := func(_ http.ResponseWriter, r *http.Request) error {
+		name := named(r)
+		value, err := io.ReadAll(r.Body)
+		if err != nil {
+			return badRequest{err}
+		}
+		return s.Put(name, value, r.URL.Query().Get("binary") == "true")
+	}
+	restore := func(_ http.ResponseWriter, r *http.Request) error { return s.Restore(named(r)) }
+	remove := func(_ http.ResponseWriter, r *http.Request) error { return s.Delete(named(r)) }
 	return []row{
-		{"GET /v1/secrets", "ListSecrets", nothing, func(w http.ResponseWriter, _ *http.Request) error {
-			all, err := s.List()
-			if err != nil {
-				return err
-			}
-			return writeJSON(w, all)
-		}, 0},
-		{"PUT /v1/secrets", "PutSecret", opaque, func(_ http.ResponseWriter, r *http.Request) error {
-			name := named(r)
-			value, err := io.ReadAll(r.Body)
-			if err != nil {
-				return badRequest{err}
-			}
-			return s.Put(name, value, r.URL.Query().Get("binary") == "true")
-		}, secrets.MaxValue},
-		{"POST /v1/secrets/restore", "RestoreSecret", opaque, func(_ http.ResponseWriter, r *http.Request) error {
-			return s.Restore(named(r))
-		}, 0},
-		{"DELETE /v1/secrets", "DeleteSecret", opaque, func(_ http.ResponseWriter, r *http.Request) error {
-			return s.Delete(named(r))
-		}, 0},
+		see("GET /v1/secrets", "ListSecrets", list),
+		changeUnseen("PUT /v1/secrets", "PutSecret", put).upTo(secrets.MaxValue),
+		changeUnseen("POST /v1/secrets/restore", "RestoreSecret", restore),
+		changeUnseen("DELETE /v1/secrets", "DeleteSecret", remove),
 	}
 }

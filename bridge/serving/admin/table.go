@@ -29,6 +29,26 @@ const (
 	begun                // as asked, but kept when the answer begins, which goes on for long
 )
 
+// see is a row that changes nothing, change one that does, and changeUnseen one of
+// which the audit log does not keep what was asked for.
+func see(pattern, action string, answer handler) row { return row{pattern, action, nothing, answer, 0} }
+
+func change(pattern, action string, answer handler) row {
+	return row{pattern, action, asked, answer, 0}
+}
+
+func changeUnseen(pattern, action string, answer handler) row {
+	return row{pattern, action, opaque, answer, 0}
+}
+
+// changeBegun is a change whose answer goes on for long, which is kept when it begins.
+func changeBegun(pattern, action string, answer handler) row {
+	return row{pattern, action, begun, answer, 0}
+}
+
+// upTo is a row that takes bodies of up to most bytes.
+func (x row) upTo(most int64) row { x.maxBody = most; return x }
+
 // table are all rows.
 func table(o Options) []row {
 	return slices.Concat(bridgeRows(o), streamsRows(o), rulesRows(o), functionsRows(o), secretsRows(o), thingsRows(o),
@@ -54,24 +74,24 @@ func bridgeRows(o Options) []row {
 	status := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Status()) }
 	copies, back := &backups{o.Backups}, &restored{o.Holds, o.Revocations}
 	return []row{
-		{"GET /metrics", "GetMetrics", nothing, metrics, 0},
-		{"GET /v1/info", "DescribeBridge", nothing, info, 0},
-		{"GET /v1/status", "GetStatus", nothing, status, 0},
-		{"GET /v1/backups", "DescribeBackups", nothing, copies.status, 0},
-		{"POST /v1/backups", "CreateBackup", begun, copies.here, 0},
-		{"POST /v1/backups/elsewhere", "CreateBackupElsewhere", begun, copies.elsewhere, 0},
-		{"GET /v1/held", "ListHeld", nothing, back.list, 0},
-		{"POST /v1/held/release", "ReleaseHeld", asked, back.release, 0},
-		{"GET /v1/revocations", "ExportRevocations", nothing, back.export, 0},
-		{"POST /v1/reload", "Reload", opaque, declared.apply, 0},
-		{"POST /v1/drain", "Drain", asked, drains(o.Drain), 0},
-		{"GET /v1/clock", "DescribeClock", nothing, state.get, 0},
-		{"POST /v1/clock/accept", "AcceptClock", asked, state.accept, 0},
-		{"GET /v1/disk", "DescribeDisk", nothing, room, 0},
-		{"GET /v1/refused", "ListRefusedDeclarations", nothing, declared.refused, 0},
-		{"GET /v1/watch", "GetMessages", nothing, o.Watch.Serve, 0},
-		{"GET /v1/expiries", "ListExpiries", nothing, o.Expiries.get, 0},
-		{"PUT /v1/objects", "PutObject", opaque, (&objects{o.Objects}).put, maxObject},
+		see("GET /metrics", "GetMetrics", metrics),
+		see("GET /v1/info", "DescribeBridge", info),
+		see("GET /v1/status", "GetStatus", status),
+		see("GET /v1/backups", "DescribeBackups", copies.status),
+		changeBegun("POST /v1/backups", "CreateBackup", copies.here),
+		changeBegun("POST /v1/backups/elsewhere", "CreateBackupElsewhere", copies.elsewhere),
+		see("GET /v1/held", "ListHeld", back.list),
+		change("POST /v1/held/release", "ReleaseHeld", back.release),
+		see("GET /v1/revocations", "ExportRevocations", back.export),
+		changeUnseen("POST /v1/reload", "Reload", declared.apply),
+		change("POST /v1/drain", "Drain", drains(o.Drain)),
+		see("GET /v1/clock", "DescribeClock", state.get),
+		change("POST /v1/clock/accept", "AcceptClock", state.accept),
+		see("GET /v1/disk", "DescribeDisk", room),
+		see("GET /v1/refused", "ListRefusedDeclarations", declared.refused),
+		see("GET /v1/watch", "GetMessages", o.Watch.Serve),
+		see("GET /v1/expiries", "ListExpiries", o.Expiries.get),
+		changeUnseen("PUT /v1/objects", "PutObject", (&objects{o.Objects}).put).upTo(maxObject),
 	}
 }
 
@@ -81,17 +101,17 @@ func streamsRows(o Options) []row {
 	channel := &channels{o.Store, stream}
 	connectors := func(w http.ResponseWriter, _ *http.Request) error { return writeJSON(w, o.Connectors.List()) }
 	return []row{
-		{"GET /v1/streams", "ListStreams", nothing, stream.list, 0},
-		{"POST /v1/streams", "CreateStream", asked, stream.create, 0},
-		{"GET /v1/streams/records", "GetStreamRecords", nothing, stream.tail, 0},
-		{"GET /v1/channels", "ListChannels", nothing, channel.list, 0},
-		{"GET /v1/channels/{name}", "DescribeChannel", nothing, channel.show, 0},
-		{"GET /v1/channels/{name}/messages", "GetChannelMessages", nothing, channel.messages, 0},
-		{"GET /v1/delivery-streams", "ListDeliveryStreams", nothing, delivery.list, 0},
-		{"GET /v1/delivery-streams/{name}", "DescribeDeliveryStream", nothing, delivery.show, 0},
-		{"GET /v1/delivery-streams/{name}/failed", "ListFailedDeliveries", nothing, delivery.failed, 0},
-		{"POST /v1/delivery-streams/{name}/redrive", "RedriveDeliveryStream", asked, delivery.redrive, 0},
-		{"GET /v1/connectors", "ListConnectors", nothing, connectors, 0},
+		see("GET /v1/streams", "ListStreams", stream.list),
+		change("POST /v1/streams", "CreateStream", stream.create),
+		see("GET /v1/streams/records", "GetStreamRecords", stream.tail),
+		see("GET /v1/channels", "ListChannels", channel.list),
+		see("GET /v1/channels/{name}", "DescribeChannel", channel.show),
+		see("GET /v1/channels/{name}/messages", "GetChannelMessages", channel.messages),
+		see("GET /v1/delivery-streams", "ListDeliveryStreams", delivery.list),
+		see("GET /v1/delivery-streams/{name}", "DescribeDeliveryStream", delivery.show),
+		see("GET /v1/delivery-streams/{name}/failed", "ListFailedDeliveries", delivery.failed),
+		change("POST /v1/delivery-streams/{name}/redrive", "RedriveDeliveryStream", delivery.redrive),
+		see("GET /v1/connectors", "ListConnectors", connectors),
 	}
 }
 
@@ -102,17 +122,17 @@ func rulesRows(o Options) []row {
 	replay := &replays{rules: o.TopicRules, engine: o.Engine, compiler: o.Compiler,
 		stops: map[string]context.CancelFunc{}}
 	return []row{
-		{"GET /v1/rules", "ListRules", nothing, rule.list, 0},
-		{"GET /v1/rules/{name}/recent", "GetRuleHistory", nothing, rule.recent, 0},
-		{"GET /v1/rules/{name}/why", "GetRuleHistory", nothing, rule.why, 0},
-		{"POST /v1/rules/{name}/why", "TestRule", nothing, rule.try, 0},
-		{"POST /v1/replays", "ReplayRule", nothing, replay.run, 0},
-		{"DELETE /v1/replays/{id}", "StopReplay", nothing, replay.stopOne, 0},
-		{"GET /v1/outboxes", "ListOutboxes", nothing, box.list, 0},
-		{"POST /v1/outboxes/{rule}/{slot}/retry", "RetryOutbox", asked, box.retry, 0},
-		{"DELETE /v1/outboxes/{rule}/{slot}", "DropOutbox", asked, box.drop, 0},
-		{"GET /v1/alarms", "ListAlarms", nothing, alarm.list, 0},
-		{"DELETE /v1/alarms/{name}", "DeleteAlarm", asked, alarm.remove, 0},
+		see("GET /v1/rules", "ListRules", rule.list),
+		see("GET /v1/rules/{name}/recent", "GetRuleHistory", rule.recent),
+		see("GET /v1/rules/{name}/why", "GetRuleHistory", rule.why),
+		see("POST /v1/rules/{name}/why", "TestRule", rule.try),
+		see("POST /v1/replays", "ReplayRule", replay.run),
+		see("DELETE /v1/replays/{id}", "StopReplay", replay.stopOne),
+		see("GET /v1/outboxes", "ListOutboxes", box.list),
+		change("POST /v1/outboxes/{rule}/{slot}/retry", "RetryOutbox", box.retry),
+		change("DELETE /v1/outboxes/{rule}/{slot}", "DropOutbox", box.drop),
+		see("GET /v1/alarms", "ListAlarms", alarm.list),
+		change("DELETE /v1/alarms/{name}", "DeleteAlarm", alarm.remove),
 	}
 }
 
@@ -121,16 +141,16 @@ func thingsRows(o Options) []row {
 	thing := &things{o.Registry, o.Issuer, o.Clients, o.Endpoint, o.Broker, o.Account, o.Region}
 	cert := &certificates{o.Registry, o.Issuer}
 	return []row{
-		{"GET /v1/things", "ListThings", nothing, thing.list, 0},
-		{"POST /v1/things", "CreateThing", asked, thing.create, 0},
-		{"DELETE /v1/things/{name}", "DeleteThing", asked, thing.remove, 0},
-		{"GET /v1/certificates", "ListCertificates", nothing, cert.list, 0},
-		{"POST /v1/certificates/{id}", "UpdateCertificate", asked, cert.setStatus, 0},
-		{"POST /v1/certificates", "CreateCertificate", asked, cert.create, 0},
-		{"PUT /v1/certificates", "RegisterCertificate", asked, cert.register, 0},
-		{"GET /v1/certificates/{id}", "DescribeCertificate", nothing, cert.get, 0},
-		{"DELETE /v1/certificates/{id}", "DeleteCertificate", asked, cert.remove, 0},
-		{"POST /v1/crls", "ImportCRL", opaque, cert.importCRL, registry.MaxCRL},
+		see("GET /v1/things", "ListThings", thing.list),
+		change("POST /v1/things", "CreateThing", thing.create),
+		change("DELETE /v1/things/{name}", "DeleteThing", thing.remove),
+		see("GET /v1/certificates", "ListCertificates", cert.list),
+		change("POST /v1/certificates/{id}", "UpdateCertificate", cert.setStatus),
+		change("POST /v1/certificates", "CreateCertificate", cert.create),
+		change("PUT /v1/certificates", "RegisterCertificate", cert.register),
+		see("GET /v1/certificates/{id}", "DescribeCertificate", cert.get),
+		change("DELETE /v1/certificates/{id}", "DeleteCertificate", cert.remove),
+		changeUnseen("POST /v1/crls", "ImportCRL", cert.importCRL).upTo(registry.MaxCRL),
 	}
 }
 
@@ -138,15 +158,15 @@ func thingsRows(o Options) []row {
 func authoritiesRows(o Options) []row {
 	ca, own := &authorities{o.Registry}, &rotation{o.Registry, o.Issuer}
 	return []row{
-		{"GET /v1/registration-code", "GetRegistrationCode", nothing, ca.registrationCode, 0},
-		{"GET /v1/own-cas", "ListOwnCAs", nothing, own.list, 0},
-		{"POST /v1/own-cas/rotate", "RotateCA", asked, own.begin, 0},
-		{"POST /v1/own-cas/retire", "RetireCA", asked, own.retire, 0},
-		{"GET /v1/cas", "ListCAs", nothing, ca.list, 0},
-		{"POST /v1/cas", "RegisterCA", asked, ca.register, 0},
-		{"GET /v1/cas/{id}", "DescribeCA", nothing, ca.get, 0},
-		{"POST /v1/cas/{id}", "UpdateCA", asked, ca.change, 0},
-		{"DELETE /v1/cas/{id}", "DeleteCA", asked, ca.remove, 0},
+		see("GET /v1/registration-code", "GetRegistrationCode", ca.registrationCode),
+		see("GET /v1/own-cas", "ListOwnCAs", own.list),
+		change("POST /v1/own-cas/rotate", "RotateCA", own.begin),
+		change("POST /v1/own-cas/retire", "RetireCA", own.retire),
+		see("GET /v1/cas", "ListCAs", ca.list),
+		change("POST /v1/cas", "RegisterCA", ca.register),
+		see("GET /v1/cas/{id}", "DescribeCA", ca.get),
+		change("POST /v1/cas/{id}", "UpdateCA", ca.change),
+		change("DELETE /v1/cas/{id}", "DeleteCA", ca.remove),
 	}
 }
 
@@ -154,18 +174,18 @@ func authoritiesRows(o Options) []row {
 func peopleRows(o Options) []row {
 	user, key := &users{o.People}, &accessKeys{o.People, o.Declared}
 	return []row{
-		{"GET /v1/users", "ListUsers", nothing, user.list, 0},
-		{"POST /v1/users", "CreateUser", asked, user.create, 0},
-		{"GET /v1/users/{name}", "DescribeUser", nothing, user.get, 0},
-		{"PUT /v1/users/{name}", "UpdateUser", asked, user.change, 0},
-		{"DELETE /v1/users/{name}", "DeleteUser", asked, user.remove, 0},
-		{"PUT /v1/users/{name}/password", "SetPassword", opaque, user.setPassword, 0},
-		{"GET /v1/access-keys", "ListAccessKeys", nothing, key.list, 0},
-		{"POST /v1/access-keys", "CreateAccessKey", asked, key.create, 0},
-		{"GET /v1/access-keys/{id}", "DescribeAccessKey", nothing, key.get, 0},
-		{"POST /v1/access-keys/{id}", "UpdateAccessKey", asked, key.setStatus, 0},
-		{"POST /v1/access-keys/{id}/rotate", "RotateAccessKey", asked, key.rotate, 0},
-		{"DELETE /v1/access-keys/{id}", "DeleteAccessKey", asked, key.remove, 0},
+		see("GET /v1/users", "ListUsers", user.list),
+		change("POST /v1/users", "CreateUser", user.create),
+		see("GET /v1/users/{name}", "DescribeUser", user.get),
+		change("PUT /v1/users/{name}", "UpdateUser", user.change),
+		change("DELETE /v1/users/{name}", "DeleteUser", user.remove),
+		changeUnseen("PUT /v1/users/{name}/password", "SetPassword", user.setPassword),
+		see("GET /v1/access-keys", "ListAccessKeys", key.list),
+		change("POST /v1/access-keys", "CreateAccessKey", key.create),
+		see("GET /v1/access-keys/{id}", "DescribeAccessKey", key.get),
+		change("POST /v1/access-keys/{id}", "UpdateAccessKey", key.setStatus),
+		change("POST /v1/access-keys/{id}/rotate", "RotateAccessKey", key.rotate),
+		change("DELETE /v1/access-keys/{id}", "DeleteAccessKey", key.remove),
 	}
 }
 
@@ -173,17 +193,17 @@ func peopleRows(o Options) []row {
 func policiesRows(o Options) []row {
 	policy := &policies{o.Registry, o.Account, o.Region, o.Log}
 	return []row{
-		{"GET /v1/effective-policies", "GetEffectivePolicies", nothing, policy.effective, 0},
-		{"POST /v1/policy-tests", "TestPolicy", nothing, policy.test, 0},
-		{"GET /v1/who-can", "GetWhoCan", nothing, policy.whoCan, 0},
-		{"DELETE /v1/policies/{name}", "DeletePolicy", asked, policy.remove, 0},
-		{"GET /v1/policies/{name}/versions", "ListPolicyVersions", nothing, policy.versions, 0},
-		{"DELETE /v1/policies/{name}/versions/{version}", "DeletePolicyVersion", asked, policy.removeVersion, 0},
-		{"POST /v1/policies/{name}/default", "SetDefaultPolicyVersion", asked, policy.setDefault, 0},
-		{"GET /v1/policies", "ListPolicies", nothing, policy.list, 0},
-		{"GET /v1/policies/{name}", "GetPolicy", nothing, policy.get, 0},
-		{"PUT /v1/policies/{name}", "PutPolicy", asked, policy.put, 0},
-		{"POST /v1/policies/{name}/targets", "AttachPolicy", asked, policy.attach, 0},
-		{"DELETE /v1/policies/{name}/targets/{certificate}", "DetachPolicy", asked, policy.detach, 0},
+		see("GET /v1/effective-policies", "GetEffectivePolicies", policy.effective),
+		see("POST /v1/policy-tests", "TestPolicy", policy.test),
+		see("GET /v1/who-can", "GetWhoCan", policy.whoCan),
+		change("DELETE /v1/policies/{name}", "DeletePolicy", policy.remove),
+		see("GET /v1/policies/{name}/versions", "ListPolicyVersions", policy.versions),
+		change("DELETE /v1/policies/{name}/versions/{version}", "DeletePolicyVersion", policy.removeVersion),
+		change("POST /v1/policies/{name}/default", "SetDefaultPolicyVersion", policy.setDefault),
+		see("GET /v1/policies", "ListPolicies", policy.list),
+		see("GET /v1/policies/{name}", "GetPolicy", policy.get),
+		change("PUT /v1/policies/{name}", "PutPolicy", policy.put),
+		change("POST /v1/policies/{name}/targets", "AttachPolicy", policy.attach),
+		change("DELETE /v1/policies/{name}/targets/{certificate}", "DetachPolicy", policy.detach),
 	}
 }

@@ -52,7 +52,7 @@ func (in *Ingest) beginBatch(m *message.Message, may func(topic string) bool, do
 	}
 	if !l.listed {
 		if err := makeRoom(in.store, e.batch, m.Thing); err != nil {
-			in.warn.say("old marks were not removed", m.Thing, m.Topic, 1, "err", err)
+			in.warn("old marks were not removed", m.Thing, m.Topic, 1, "err", err)
 		}
 		l.listed = true
 	}
@@ -101,7 +101,7 @@ func (in *Ingest) expand(e *Entry, m *message.Message, b *telemetry.Batch, may f
 	if r := e.refused; r != nil {
 		in.counts.refused.Add(uint64(r.Readings))
 		for _, t := range r.Topics {
-			in.warn.say("policy refuses readings, they are dropped", m.Thing, t.Topic, t.Readings, "principal",
+			in.warn("policy refuses readings, they are dropped", m.Thing, t.Topic, t.Readings, "principal",
 				m.Principal)
 		}
 	}
@@ -117,7 +117,7 @@ func (in *Ingest) quarantine(m *message.Message, why string, done func(error)) *
 
 func (in *Ingest) setAside(e *Entry, m *message.Message, why string) {
 	in.counts.quarantined.Add(1)
-	in.warn.say("batch is unreadable, kept aside in "+Quarantine, keyOf(m), m.Topic, 1, "client", m.ClientID, "why",
+	in.warn("batch is unreadable, kept aside in "+Quarantine, keyOf(m), m.Topic, 1, "client", m.ClientID, "why",
 		why)
 	e.add(Quarantine, 0, keyOf(m), m)
 }

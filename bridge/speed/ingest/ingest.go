@@ -39,6 +39,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/quota"
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/notice"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
@@ -69,7 +70,11 @@ type Options struct {
 	// each; others are read from the store. 0: 100,000.
 	Lanes int
 
-	Log *slog.Logger     // nil: nothing is logged
+	Log *slog.Logger // nil: nothing is logged
+
+	// Notices has warnings logged seldom; somebody runs it. nil: one of its own.
+	Notices *notice.Log
+
 	Now func() time.Time // nil: time.Now
 }
 
@@ -86,14 +91,14 @@ type Log interface {
 // An Ingest is the way into the log. Its methods may be called from several
 // goroutines.
 type Ingest struct {
-	store  Log
-	opts   Options
-	shards int
-	lanes  lanes
-	rate   *quota.Each // by thing
-	warn   warnings
-	counts counts
-	spare  sync.Pool // *Entry
+	store   Log
+	opts    Options
+	shards  int
+	lanes   lanes
+	rate    *quota.Each // by thing
+	notices *notice.Log
+	counts  counts
+	spare   sync.Pool // *Entry
 }
 
 // New returns an Ingest that writes to store, and makes the streams it needs.
@@ -107,6 +112,9 @@ func New(store Log, o Options) (*Ingest, error) {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Notices == nil {
+		o.Notices = new(notice.Log)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -127,8 +135,8 @@ func New(store Log, o Options) (*Ingest, error) {
 	}
 	in := &Ingest{
 		store: store, opts: o, shards: info.Shards, rate: quota.NewEach(o.ThingRate, o.ThingBytes),
-		lanes: lanes{max: o.Lanes, hot: map[laneKey]*lane{}, cold: map[laneKey]*lane{}},
-		warn:  warnings{log: o.Log, now: o.Now, seen: map[string]said{}},
+		lanes:   lanes{max: o.Lanes, hot: map[laneKey]*lane{}, cold: map[laneKey]*lane{}},
+		notices: o.Notices,
 	}
 	in.spare.New = func() any { return newEntry(in) }
 	return in, nil

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/telemetry"
 	"github.com/tidemill/tidemill/bridge/speed/message"
+	"github.com/tidemill/tidemill/bridge/speed/notice"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 )
@@ -475,25 +477,24 @@ func TestNewWhenClosed(t *testing.T) {
 	}
 }
 
-func TestWarningsAreBounded(t *testing.T) {
-	var log strings.Builder
-	now := time.Unix(0, 0)
-	w := warnings{log: slog.New(slog.NewTextHandler(&log, nil)), now: func() time.Time {
-		return now
-	}, seen: map[string]said{}}
-	lines := func() int { return strings.Count(log.String(), "\n") }
-	for i := range 100 {
-		w.say("x", "t", fmt.Sprint(i), 1)
-	}
-	same(t, "in one second", lines(), 10)
-	now = now.Add(time.Second)
-	w.say("x", "t", "0", 1)
-	same(t, "said before", lines(), 10)
-	w.say("x", "t", "50", 1)
-	same(t, "new", lines(), 11)
-	now = now.Add(time.Hour)
-	w.say("x", "t", "0", 1)
-	same(t, "an hour later", lines(), 12)
+// What is wrong with each batch of a fleet is logged once a minute for each thing and
+// topic, with how often it happened.
+func TestWarningsAreSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log strings.Builder
+		in := &Ingest{opts: Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, notices: new(notice.Log)}
+		for range 100 {
+			in.warn("x", "t", "a", 3)
+			in.warn("x", "t", "b", 1)
+		}
+		same(t, "lines at once", strings.Count(log.String(), "\n"), 2)
+		time.Sleep(time.Minute)
+		in.warn("x", "t", "a", 3)
+		same(t, "lines a minute later", strings.Count(log.String(), "\n"), 3)
+		if want := "thing=t topic=a count=300\n"; !strings.HasSuffix(log.String(), want) {
+			t.Errorf("logged %s, want it to end with %q", &log, want)
+		}
+	})
 }
 
 // What is in a batch counts against its thing's rate, and one thing's readings are

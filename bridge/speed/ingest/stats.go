@@ -1,8 +1,6 @@
 package ingest
 
 import (
-	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -38,52 +36,10 @@ func (in *Ingest) Stats() Stats {
 	}
 }
 
-// warnings logs each (thing, topic) once an hour, and ten in a second at most:
-// a fleet with a wrong policy must not fill the disk with log lines. Each line has
-// the number of what it tells of since the one before.
-type warnings struct {
-	log *slog.Logger
-	now func() time.Time
-
-	mu     sync.Mutex
-	seen   map[string]said // by thing and topic
-	second time.Time
-	inIt   int
-}
-
-// said is what became of one (thing, topic): when it was logged last, and what
-// came since.
-type said struct {
-	at    time.Time
-	count int
-}
-
-// maxSeen bounds warnings.seen; beyond it all is forgotten.
-const maxSeen = 10_000
-
-func (w *warnings) say(msg, thing, topic string, n int, args ...any) {
-	now := w.now()
-	k := thing + "\x00" + topic
-	w.mu.Lock()
-	before, known := w.seen[k]
-	n += before.count
-	if now.Sub(w.second).Abs() >= time.Second {
-		w.second, w.inIt = now, 0
-	}
-	quiet := known && now.Sub(before.at).Abs() < time.Hour && !before.at.IsZero()
-	if !quiet {
-		w.inIt++
-		quiet = w.inIt > 10
-	}
-	if !known && len(w.seen) >= maxSeen {
-		clear(w.seen)
-	}
-	if quiet {
-		w.seen[k] = said{before.at, n}
-		w.mu.Unlock()
-		return
-	}
-	w.seen[k] = said{at: now}
-	w.mu.Unlock()
-	w.log.Warn(msg, append([]any{"thing", thing, "topic", topic, "count", n}, args...)...)
+// warn logs seldom what n publishes or readings of a thing on a topic have: a fleet
+// with a wrong policy must not fill the disk with log lines.
+func (in *Ingest) warn(msg, thing, topic string, n int, args ...any) {
+	in.notices.HappenedTo(msg+"\x00"+thing+"\x00"+topic, uint64(n), func(count uint64) {
+		in.opts.Log.Warn(msg, append([]any{"thing", thing, "topic", topic, "count", count}, args...)...)
+	})
 }

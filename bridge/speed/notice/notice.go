@@ -41,12 +41,15 @@ type episode struct {
 // the Log.
 func (l *Log) Happened(key string, words func(count uint64)) { l.note(key, 1, words) }
 
+// HappenedTo is Happened for n, 1 or more, to which it happened at once.
+func (l *Log) HappenedTo(key string, n uint64, words func(count uint64)) { l.note(key, n, words) }
+
 // Ended notes that what key names has stopped. words logs that when those of
 // Happened would log, unless it happens again before, and for the count of what was
 // not logged yet, which may be 0. Who does not call it has only the count logged.
 func (l *Log) Ended(key string, words func(count uint64)) { l.note(key, 0, words) }
 
-// note is Happened for a count of 1, and Ended for 0.
+// note is HappenedTo, and Ended for a count of 0.
 func (l *Log) note(key string, count uint64, words func(count uint64)) {
 	now := time.Now()
 	l.mu.Lock()

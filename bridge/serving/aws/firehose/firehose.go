@@ -100,26 +100,10 @@ func changes(s *control.Service, op wire.Operation) wire.Operation {
 		if err != nil {
 			return nil // there is none yet
 		}
-		hide(d.Destination)
+		d.Destination = hidden(d.Destination)
 		return d
 	}
 	return op
-}
-
-// hide takes from a description what is told to who may see it, but is not kept: the
-// values that each request of an HTTP endpoint has.
-func hide(v any) {
-	switch v := v.(type) {
-	case map[string]any:
-		delete(v, "AttributeValue")
-		for _, inner := range v {
-			hide(inner)
-		}
-	case []any:
-		for _, inner := range v {
-			hide(inner)
-		}
-	}
 }
 
 // asked is the document of a request as it is kept: without passwords, tokens, keys, the
@@ -131,7 +115,6 @@ func asked(r *wire.Request) any {
 	if dec.Decode(&v) != nil {
 		return nil
 	}
-	hide(v)
 	text, err := json.Marshal(withoutQueries(v))
 	if err != nil {
 		return nil
@@ -158,7 +141,7 @@ func withoutQueries(v any) any {
 	return v
 }
 
-// hidden is a destination as it is shown to who may not change it.
+// hidden is a destination as it is shown to who may not change it, and as it is kept.
 func hidden(v map[string]any) map[string]any {
 	text, err := json.Marshal(v)
 	if err != nil {

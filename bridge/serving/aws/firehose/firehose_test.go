@@ -190,7 +190,8 @@ func TestSecretsStay(t *testing.T) {
 	// What was asked for is there but for them, also of a request that is refused.
 	kept := strings.Join(audit.all, "\n")
 	for _, want := range []string{`"ClusterJDBCURL":"jdbc:redshift://h:5439/d"`, `"Password":"(not kept)"`,
-		`"AccessKey":"(not kept)"`, `"CommonAttributes":[{"AttributeName":"a"}]`, `"HECToken":"(not kept)"`,
+		`"AccessKey":"(not kept)"`, `"CommonAttributes":[{"AttributeName":"a","AttributeValue":"(not kept)"}]`,
+		`"HECToken":"(not kept)"`,
 		`"CurrentDeliveryStreamVersionId":"1"`, `"Unknown":1`,
 		`"ClusterJDBCURL":"jdbc:redshift://h:5439/e"`} {
 		if !strings.Contains(kept, want) {

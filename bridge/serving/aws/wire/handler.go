@@ -166,7 +166,7 @@ type exchange struct {
 	peeked   bool              // the body was read before the signature was
 	verified bool              // the caller is who it says
 	endOf    func(error) error // of the operation's change; nil: it makes none
-	lasts    *lasting          // while the operation runs and is answered; nil: not yet
+	over     func()            // ends what asks whether the caller still may; nil: it does not ask
 	public   bool              // what everybody may read is asked for, without a signature
 }
 
@@ -178,8 +178,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.x = x
 	x.begin(h, w, r)
 	defer func() {
-		if x.lasts != nil {
-			x.lasts.stop()
+		if x.over != nil {
+			x.over()
 		}
 		x.done()
 	}()

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"sync"
 	"time"
-)
 
-// askAgain is how often it is asked of a request that lasts whether its caller may
-// still make it: a subscription, a long poll, a large object. Our choice.
-const askAgain = time.Second
+	"github.com/tidemill/tidemill/bridge/serving/lasting"
+)
 
 // A Holder is a Caller that may end: a key that is revoked, a certificate that is not
 // active any more.
@@ -22,60 +19,33 @@ type Holder interface {
 // errEnded is in the chain of what ends a request whose caller lost the right to it.
 var errEnded = errors.New("the right to this has ended")
 
-// A lasting request is asked about again and again until it is over.
-type lasting struct {
-	x     *exchange
-	of    Request // as it was when it began
-	end   context.CancelCauseFunc
-	timer *time.Timer
-
-	mu   sync.Mutex // guards what follows; held while it is asked
-	over bool       // the handler returns
-}
-
-// last begins to ask. The request's context ends with the right to it.
+// last begins to ask whether the caller may still make the request. Its context ends
+// with the right to it.
 func (x *exchange) last() {
 	if x.public {
 		return
 	}
-	ctx, end := context.WithCancelCause(x.r.Context())
-	x.r = x.r.WithContext(ctx)
-	l := &lasting{x: x, of: x.Request, end: end}
+	began := x.Request
 	if x.op.Stream != nil {
-		l.of.Body = nil
+		began.Body = nil
 	}
-	x.lasts = l
-	l.mu.Lock()
-	l.timer = time.AfterFunc(askAgain, l.ask)
-	l.mu.Unlock()
-}
-
-// stop ends the asking. It waits for a question that is under way.
-func (l *lasting) stop() {
-	l.timer.Stop()
-	l.mu.Lock()
-	l.over = true
-	l.mu.Unlock()
-	l.end(nil)
-}
-
-// ask ends the request if the caller may not make it any more.
-func (l *lasting) ask() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.over {
-		return
-	}
-	if err := l.x.stillMay(&l.of); err != nil {
-		l.end(errors.Join(err, errEnded))
-		// Who waits for a body or for a client that reads does not look at the context.
-		if _, ok := l.x.service.Protocol.(RESTXML); ok {
-			server := http.NewResponseController(l.x.w)
-			_ = server.SetReadDeadline(time.Now())
-			_ = server.SetWriteDeadline(time.Now())
+	ctx, over := lasting.Watch(x.r.Context(), func() error {
+		if err := x.stillMay(&began); err != nil {
+			return errors.Join(err, errEnded)
 		}
+		return nil
+	}, x.endOfRight)
+	x.r, x.over = x.r.WithContext(ctx), over
+}
+
+// endOfRight ends what does not look at the context: who waits for a body, or for a
+// client that reads.
+func (x *exchange) endOfRight() {
+	if _, ok := x.service.Protocol.(RESTXML); ok {
+		server := http.NewResponseController(x.w)
+		_ = server.SetReadDeadline(time.Now())
+		_ = server.SetWriteDeadline(time.Now())
 	}
-	l.timer.Reset(askAgain)
 }
 
 // stillMay asks all that was asked before the request began.

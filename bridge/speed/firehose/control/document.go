@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/tidemill/tidemill/bridge/secretname"
 	"github.com/tidemill/tidemill/bridge/speed/firehose"
 )
 
@@ -25,9 +26,6 @@ const (
 	told  = "DestinationDescription"   // when it is described
 	given = "DestinationUpdate"        // when it is changed
 )
-
-// secrets are the members that are never told.
-var secrets = map[string]bool{"Password": true, "HECToken": true, "AccessKey": true}
 
 // inDescription are the members that are called otherwise there, and inUpdate those
 // of an update.
@@ -65,7 +63,7 @@ func described(c *firehose.Config) (block, error) {
 func renamed(b block, names map[string]string) block {
 	out := make(block, len(b))
 	for name, v := range b {
-		if secrets[name] || v == nil {
+		if secretname.Is(name) || v == nil {
 			continue
 		}
 		if inner, ok := v.(block); ok {

@@ -9,18 +9,9 @@ import (
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-)
 
-// suffixes are the ends of Amazon's host names, by how a region's name begins
-// (partitions of AWS). All others are amazonaws.com.
-var suffixes = []struct{ region, host string }{
-	{"cn-", "amazonaws.com.cn"},
-	{"eusc-", "amazonaws.eu"},
-	{"us-iso-", "c2s.ic.gov"},
-	{"us-isob-", "sc2s.sgov.gov"},
-	{"eu-isoe-", "cloud.adc-e.uk"},
-	{"us-isof-", "csp.hci.ic.gov"},
-}
+	"github.com/tidemill/tidemill/bridge/arn"
+)
 
 // A region is part of a host name.
 var validRegion = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
@@ -47,13 +38,7 @@ func (s Service) endpoint(c aws.Config) (string, error) {
 	if !validRegion.MatchString(c.Region) {
 		return "", fmt.Errorf("%q is no region", c.Region)
 	}
-	host := "amazonaws.com"
-	for _, x := range suffixes {
-		if strings.HasPrefix(c.Region, x.region) {
-			host = x.host
-		}
-	}
-	return "https://" + s.Name + "." + c.Region + "." + host, nil
+	return "https://" + s.Name + "." + c.Region + "." + arn.Host(c.Region), nil
 }
 
 // configured is the service's endpoint in the environment or the shared files, "" if
