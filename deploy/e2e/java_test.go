@@ -83,6 +83,8 @@ func (j javaApps) follow(t *testing.T, f *fleet, tables, retrieval string) {
 	c := j.consume(t, ctx, f, tables, s.name, retrieval)
 	defer c.stop(t)
 	c.wait(t, ctx, "all four shards are read", func() bool { return len(c.begun) >= 4 })
+	// One has all four leases now. Two gets those that a split or a merge makes, if it is there by then.
+	c.wait(t, ctx, "the other worker has started", func() bool { return c.up["two"] })
 
 	host, port, _ := net.SplitHostPort(strings.TrimPrefix(f.aws().url, "https://"))
 	produce := j.command(ctx, f.aws(), "Produce", host, port, f.aws().caFile, s.name, fmt.Sprint(javaKeys),
@@ -166,7 +168,8 @@ type consumption struct {
 	twice      int
 	aggregated int
 	seen       map[string]bool
-	last       map[string]int // of each key
+	last       map[string]int  // of each key
+	up         map[string]bool // workers that have started
 	begun      map[int]bool
 	ended      map[int]bool
 	workers    map[string]int // records of each
@@ -177,7 +180,7 @@ func (j javaApps) consume(t *testing.T, ctx context.Context, f *fleet, tables, s
 	t.Helper()
 	c := &consumption{news: make(chan struct{}, 1), exited: make(chan struct{}), produced: make(chan struct{}),
 		failed: make(chan error, 1), seen: map[string]bool{}, last: map[string]int{},
-		begun: map[int]bool{}, ended: map[int]bool{}, workers: map[string]int{}}
+		up: map[string]bool{}, begun: map[int]bool{}, ended: map[int]bool{}, workers: map[string]int{}}
 	c.cmd = j.command(ctx, f.aws(), "Consume", f.aws().url, tables, stream, "follow-"+retrieval, retrieval)
 	c.cmd.Stderr = &c.log
 	var err error
@@ -209,6 +212,9 @@ func (j javaApps) consume(t *testing.T, ctx context.Context, f *fleet, tables, s
 func (c *consumption) take(line []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if len(line) == 2 && line[0] == "up" {
+		c.up[line[1]] = true
+	}
 	if len(line) < 3 {
 		return
 	}

@@ -13,6 +13,7 @@ import software.amazon.kinesis.common.InitialPositionInStream;
 import software.amazon.kinesis.common.InitialPositionInStreamExtended;
 import software.amazon.kinesis.common.KinesisClientUtil;
 import software.amazon.kinesis.coordinator.Scheduler;
+import software.amazon.kinesis.coordinator.WorkerStateChangeListener;
 import software.amazon.kinesis.exceptions.InvalidStateException;
 import software.amazon.kinesis.exceptions.ShutdownException;
 import software.amazon.kinesis.lifecycle.events.InitializationInput;
@@ -34,6 +35,13 @@ import software.amazon.kinesis.retrieval.polling.PollingConfig;
 public final class Consume {
     private static final CountDownLatch BEGUN = new CountDownLatch(1);
 
+    private static void say(String what) {
+        synchronized (System.out) {
+            System.out.println(what);
+            System.out.flush();
+        }
+    }
+
     /** Prints what happens to one shard. */
     private static final class Printer implements ShardRecordProcessor {
         private final String worker;
@@ -41,13 +49,6 @@ public final class Consume {
 
         Printer(String worker) {
             this.worker = worker;
-        }
-
-        private void say(String what) {
-            synchronized (System.out) {
-                System.out.println(what);
-                System.out.flush();
-            }
         }
 
         @Override
@@ -116,7 +117,12 @@ public final class Consume {
                 .leasesRecoveryAuditorExecutionFrequencyMillis(2000);
         leases.workerUtilizationAwareAssignmentConfig().disableWorkerMetrics(true).workerMetricsReporterFreqInMillis(1000)
                 .inMemoryWorkerMetricsCaptureFrequencyMillis(500);
-        var coordinator = c.coordinatorConfig().parentShardPollIntervalMillis(500).shardConsumerDispatchPollIntervalMillis(250);
+        var coordinator = c.coordinatorConfig().parentShardPollIntervalMillis(500).shardConsumerDispatchPollIntervalMillis(250)
+                .workerStateChangeListener(state -> {
+                    if (state == WorkerStateChangeListener.WorkerState.STARTED) {
+                        say("up " + worker);
+                    }
+                });
         return new Scheduler(c.checkpointConfig(), coordinator, leases, c.lifecycleConfig(),
                 c.metricsConfig().metricsFactory(new NullMetricsFactory()), c.processorConfig(), retrieval);
     }
