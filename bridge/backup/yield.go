@@ -10,10 +10,10 @@ import (
 )
 
 // A backup takes what the processors have left, and leastShare of one where they have
-// nothing: then 10 GB take some 20 minutes. It waits after each piece of a file, for
-// maxYield at most. Our choices. A lower priority of its thread would be no help: Go's
-// scheduler gives a thread a place among GOMAXPROCS of them, and while the system lets the
-// thread wait, so does that place: with two processors ingest kept 43 %.
+// nothing: README.md, Figures, has what it then reads in a second. It waits after each
+// piece of a file, for maxYield at most. Our choices. A lower priority of its thread would
+// be no help: Go's scheduler gives a thread one of GOMAXPROCS places, and a thread that the
+// system lets wait keeps its place from others.
 const (
 	leastShare = 0.1
 	maxYield   = 2 * time.Second

@@ -49,7 +49,7 @@ func Resource(doc []byte, typ string) ([]byte, error) {
 }
 
 // computed tells of the values that CloudFormation computes: objects whose one member is
-// Ref, Condition or Fn::….
+// Ref or Fn::….
 func computed(path string, v any) (errs []error) {
 	switch v := v.(type) {
 	case map[string]any:
