@@ -208,6 +208,8 @@ func vacant(dir string) error {
 		return nil
 	case err != nil:
 		return unfit("%w", err)
+	case mounted(dir): // with lost+found in it, or empty
+		return unfit("%w", mountPoint(dir))
 	case len(entries) == 0:
 		return nil
 	}
@@ -215,6 +217,14 @@ func vacant(dir string) error {
 		return unfit("a bridge runs with %s: stop it, and move the directory away, or name another by -data", dir)
 	}
 	return unfit("%s is not empty: move it away, or name another by -data", dir)
+}
+
+// mounted says whether a folder is on another file system than the one that it is in. A
+// folder of the same one that is mounted there is told by the attempt to replace it.
+func mounted(dir string) bool {
+	var in, above syscall.Stat_t
+	err := errors.Join(syscall.Stat(dir, &in), syscall.Stat(filepath.Dir(dir), &above))
+	return err == nil && in.Dev != above.Dev
 }
 
 // locked says whether a program holds the lock of a data directory.
@@ -248,7 +258,10 @@ func (r *restore) run(ctx context.Context) (Restored, error) {
 	if r.DryRun {
 		return r.out, nil
 	}
-	if err := st.begin(); err != nil {
+	if err := st.begin(); errors.Is(err, fs.ErrPermission) {
+		return r.out, unfit("all is made in %s, beside the directory: %w: run it as root; what is restored belongs to the "+
+			"owner of an empty %s that is there", r.staging, err, r.Dir)
+	} else if err != nil {
 		return r.out, r.unfinished(err)
 	}
 	if err := r.fetch(ctx, st, missing); err != nil {
@@ -289,20 +302,27 @@ func (r *restore) handOver(st *stage) error {
 			return err
 		}
 	}
-	if err := st.remove(); err != nil {
-		return err
-	}
 	if err := durable.SyncFolder(r.staging); err != nil {
 		return err
 	}
-	if err := os.Rename(r.staging, r.Dir); err != nil {
+	// Not os.Rename, which takes the place of no folder, be it empty.
+	if err := syscall.Rename(r.staging, r.Dir); err != nil {
 		if errors.Is(err, syscall.EBUSY) {
-			return fmt.Errorf("%s is a mount point, which cannot be replaced: restore into a folder in it, and set "+
-				"data_dir to that: %w", r.Dir, err)
+			return mountPoint(r.Dir)
 		}
+		return fmt.Errorf("rename %s to %s: %w", r.staging, r.Dir, err)
+	}
+	// A kill before this leaves a file that the next start removes.
+	if err := st.remove(r.Dir); err != nil {
 		return err
 	}
-	return durable.SyncFolder(filepath.Dir(r.Dir))
+	return errors.Join(durable.SyncFolder(r.Dir), durable.SyncFolder(filepath.Dir(r.Dir)))
+}
+
+// mountPoint says what to do about one.
+func mountPoint(dir string) error {
+	return fmt.Errorf("%s is a mount point, which cannot be replaced: restore into a folder in it, and set data_dir "+
+		"to that", dir)
 }
 
 // give makes all in dir belong to the owner of a folder.
@@ -345,8 +365,12 @@ func size(n int64) string {
 }
 
 // CheckUnfinished refuses a data directory into which a restore was not finished: who makes
-// another there would begin as a new bridge.
+// another there would begin as a new bridge. Of one that was killed at its very end it
+// removes the file that says how far it was.
 func CheckUnfinished(dir string) error {
+	if err := os.Remove(filepath.Join(dir, stageFile)); err == nil {
+		return nil // it was finished, but for this file
+	}
 	staging := filepath.Clean(dir) + Staging
 	if _, err := os.Stat(filepath.Join(staging, stageFile)); err != nil {
 		return nil

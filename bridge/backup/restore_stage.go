@@ -144,8 +144,8 @@ func (s *stage) enter(p phase) error {
 	return errors.Join(s.lock.Sync(), durable.SyncFolder(s.path), durable.SyncFolder(filepath.Dir(s.path)))
 }
 
-// remove takes the file away: what is left is a data directory.
-func (s *stage) remove() error { return os.Remove(filepath.Join(s.path, stageFile)) }
+// remove takes the file away from the folder that the stage has become.
+func (s *stage) remove(dir string) error { return os.Remove(filepath.Join(dir, stageFile)) }
 
 func (s *stage) close() {
 	if s.lock != nil {

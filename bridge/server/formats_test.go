@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +54,33 @@ func setFormats(t *testing.T, cfg *config.Config, registry string, log uint32, n
 	text, _ = json.Marshal(is)
 	if err := os.WriteFile(path, text, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A new directory has nothing of an earlier version, nor has one whose first start was
+// killed while it made its parts.
+func TestNewDirectoryRaisesNothing(t *testing.T) {
+	b := start(t, configure(t))
+	if said := b.log.String(); strings.Contains(said, "newer formats") {
+		t.Errorf("a new directory: %s", said)
+	}
+	dir := t.TempDir()
+	d, err := datadir.Open(dir, datadir.Parts(dir, ""), false, slog.New(slog.DiscardHandler))
+	if err == nil {
+		err = errors.Join(d.Check(), d.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := pebble.Open(filepath.Join(dir, "log"), &pebble.Options{FormatMajorVersion: pebble.FormatNewest})
+	if err == nil {
+		err = store.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if raised, _, err := datadir.Migrations(dir); err != nil || len(raised) > 0 {
+		t.Errorf("a first start that was killed: %v, %v", raised, err)
 	}
 }
 

@@ -32,6 +32,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -231,17 +232,24 @@ func prepare(e table.Engine) error {
 	})
 }
 
-// formatOf reads the file's number, 0 of a new file.
 // Format returns the number of the registry that an engine holds. New brings it to
-// FormatNumber. One of before there was a number is of format 1.
+// FormatNumber. One of before there was a number is of format 1; one without tables is
+// new, and has nothing to bring to FormatNumber.
 func Format(e table.Engine) (has uint64, err error) {
 	err = e.View(func(tx table.Tx) error {
-		has, err = formatOf(tx)
-		return err
+		if has, err = formatOf(tx); has > 0 || err != nil {
+			return err
+		}
+		has = FormatNumber
+		if slices.ContainsFunc(allBuckets, tx.Has) {
+			has = 1
+		}
+		return nil
 	})
-	return max(has, 1), err
+	return has, err
 }
 
+// formatOf reads the file's number, 0 of one that has none.
 func formatOf(tx table.Tx) (uint64, error) {
 	if !tx.Has(bMeta) {
 		return 0, nil

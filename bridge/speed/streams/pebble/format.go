@@ -62,7 +62,7 @@ func (s *Store) checkFormat(db *pebble.DB) error {
 
 // Format reads the number of the store in dir, which no other process may have
 // open. Open brings it to FormatNumber with its first commit. A store without a number
-// is of format 1. Format changes nothing.
+// is of format 1, an empty one new. Format changes nothing.
 func Format(dir string) (has uint64, err error) {
 	s := &Store{opts: Options{FS: vfs.Default, MemTableSize: 32 << 20}, dir: dir, log: slog.New(slog.DiscardHandler)}
 	o := s.pebbleOptions()
@@ -75,7 +75,7 @@ func Format(dir string) (has uint64, err error) {
 	v, closer, err := db.Get([]byte{tagFormat})
 	switch {
 	case errors.Is(err, pebble.ErrNotFound):
-		return 1, nil
+		return s.unnumbered(db)
 	case err != nil:
 		return 0, s.named(err)
 	case len(v) == 4:
@@ -84,6 +84,22 @@ func Format(dir string) (has uint64, err error) {
 		err = fmt.Errorf("%w: format number of %d bytes", streams.ErrCorrupt, len(v))
 	}
 	return has, errors.Join(err, closer.Close())
+}
+
+// unnumbered returns the format of a store without a number.
+func (s *Store) unnumbered(db *pebble.DB) (uint64, error) {
+	i, err := db.NewIter(nil)
+	if err != nil {
+		return 0, s.named(err)
+	}
+	has := uint64(FormatNumber)
+	if i.First() {
+		has = 1
+	}
+	if err := errors.Join(i.Error(), i.Close()); err != nil {
+		return 0, s.named(err)
+	}
+	return has, nil
 }
 
 // stamp has b write this version's number, unless it is there.
