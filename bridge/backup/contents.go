@@ -56,6 +56,7 @@ var contents = []Entry{
 	{Name: "admin.sock", Treatment: Left, Why: "the socket of the bridge that runs"},
 	{Name: "backup/", Treatment: Left, Why: "what is known of the repository, and a backup under way"},
 	{Name: "*.before-*", Treatment: Left, Why: "what a restore of one part replaced"},
+	{Name: stageFile, Treatment: Left, Why: "of the restore that made the directory"},
 	{Name: "moved", Treatment: Left, Why: "says that the bridge is elsewhere now"},
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -212,6 +213,8 @@ func vacant(dir string) error {
 		return unfit("%w", mountPoint(dir))
 	case len(entries) == 0:
 		return nil
+	case slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == stageFile }):
+		return unfit("%s was restored by an earlier run: start the bridge over it", dir)
 	}
 	if locked(filepath.Join(dir, "lock")) {
 		return unfit("a bridge runs with %s: stop it, and move the directory away, or name another by -data", dir)
@@ -312,11 +315,12 @@ func (r *restore) handOver(st *stage) error {
 		}
 		return fmt.Errorf("rename %s to %s: %w", r.staging, r.Dir, err)
 	}
-	// A kill before this leaves a file that the next start removes.
-	if err := st.remove(r.Dir); err != nil {
-		return err
+	// The file goes once the renaming is on the disk: a folder without it is none that the
+	// next run would go on from. A kill before that leaves it to the next start.
+	if err := errors.Join(durable.SyncFolder(filepath.Dir(r.Dir)), st.remove(r.Dir)); err != nil {
+		return fmt.Errorf("%s is whole, but that may not be on the disk: %w", r.Dir, err)
 	}
-	return errors.Join(durable.SyncFolder(r.Dir), durable.SyncFolder(filepath.Dir(r.Dir)))
+	return durable.SyncFolder(r.Dir)
 }
 
 // mountPoint says what to do about one.
