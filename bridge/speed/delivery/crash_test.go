@@ -18,6 +18,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 var (
@@ -246,7 +247,7 @@ func TestCrash(t *testing.T) {
 }
 
 func crashHistory(t *testing.T, r *rand.Rand, planned bool) (w *world, records, given int) {
-	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: slog.New(slog.DiscardHandler)})
+	store, err := pebble.Open("log", pebbletest.Options(vfs.NewMem()))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 	"github.com/tidemill/tidemill/deploy/await"
 )
 
@@ -99,7 +100,7 @@ func running(t *testing.T, fs vfs.FS, k *bucket, c *Config) (*pebble.Store, *Ser
 
 func runningWith(t *testing.T, fs vfs.FS, o Options, c *Config) (*pebble.Store, *Service, func()) {
 	t.Helper()
-	store, err := pebble.Open("log", pebble.Options{FS: fs, Log: quiet()})
+	store, err := pebble.Open("log", pebbletest.Options(fs))
 	if err != nil {
 		t.Fatal(err)
 	}

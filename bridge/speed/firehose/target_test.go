@@ -23,6 +23,7 @@ import (
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/sink/objects"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // Get makes a bucket a store that can be read.
@@ -80,7 +81,7 @@ func newBench(t *testing.T, doc string, w web, k *bucket) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := pebble.Open("log", pebble.Options{FS: vfs.NewMem(), Log: quiet()})
+	store, err := pebble.Open("log", pebbletest.Options(vfs.NewMem()))
 	if err != nil {
 		t.Fatal(err)
 	}

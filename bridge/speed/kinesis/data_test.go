@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // A bench is a service over a log in memory, with a stream "s".
@@ -39,7 +40,9 @@ func newBench(t testing.TB, shards int, o Options) *bench {
 func (b *bench) open(dir string) {
 	b.t.Helper()
 	// Retention's own turns are far apart: reads must keep to the period.
-	store, err := pebble.Open(dir, pebble.Options{FS: b.fs, Now: b.opts.Now, RetainEvery: 1000 * time.Hour})
+	opts := pebbletest.Options(b.fs)
+	opts.Now, opts.RetainEvery = b.opts.Now, 1000*time.Hour
+	store, err := pebble.Open(dir, opts)
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
+	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
 )
 
 // A site is a service over a log that runs.
@@ -25,7 +26,7 @@ type site struct {
 
 func start(t *testing.T, fs vfs.FS) *site {
 	t.Helper()
-	log, err := pebble.Open("log", pebble.Options{FS: fs, Log: slog.New(slog.DiscardHandler)})
+	log, err := pebble.Open("log", pebbletest.Options(fs))
 	if err != nil {
 		t.Fatal(err)
 	}

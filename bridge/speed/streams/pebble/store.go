@@ -44,6 +44,10 @@ type Options struct {
 	Gather       time.Duration    // how long CommitAsync may put off a sync for more to come; 0: not
 	RetainEvery  time.Duration    // how often retention looks; 0: 30 s
 	Took         func(bytes int)  // is told by the committer what each commit stores, and must be quick; nil: nobody
+
+	// Compactions says when Pebble compacts, for this store alone; nil: Pebble's own, which
+	// looks every 100 ms.
+	Compactions pebble.CompactionScheduler
 }
 
 // A Store holds streams. Its methods may be called from several goroutines.
@@ -214,6 +218,7 @@ func (s *Store) pebbleOptions() *pebble.Options {
 	// for each byte of records 1.9 bytes are written in all, of which 1.03 are
 	// the log's, instead of 2.9 (TestCost, 5.2 GB over 16 shards, as the kernel
 	// counts them).
+	po.Experimental.CompactionScheduler = s.opts.Compactions
 	po.Experimental.ValueSeparationPolicy = func() pebble.ValueSeparationPolicy {
 		return pebble.ValueSeparationPolicy{
 			Enabled: true, MinimumSize: 256, MaxBlobReferenceDepth: 1000, RewriteMinimumAge: time.Minute,
