@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -29,7 +30,8 @@ const (
 	revocationAdded = 5 * time.Minute  // how soon what is new is, which no earlier backup has
 	revocationRetry = 30 * time.Second // after the target failed
 	revocationKept  = 3                // files at the target, the newest
-	// revocationShare bounds what looking costs: it is a fiftieth of one processor.
+	// revocationShare bounds what looking costs: a fiftieth of one processor, without the time
+	// that the target takes.
 	revocationShare = 50
 )
 
@@ -99,7 +101,8 @@ type RevokerOptions struct {
 
 // A Revoker writes what is revoked to the target of backups, within seconds.
 type Revoker struct {
-	o RevokerOptions
+	o    RevokerOptions
+	open func(ctx context.Context) (vault.Target, error)
 
 	mu      sync.Mutex // guards what follows
 	written time.Time  // as of when the last file is
@@ -107,7 +110,11 @@ type Revoker struct {
 }
 
 // NewRevoker returns a Revoker.
-func NewRevoker(o RevokerOptions) *Revoker { return &Revoker{o: o} }
+func NewRevoker(o RevokerOptions) *Revoker {
+	return &Revoker{o: o, open: func(ctx context.Context) (vault.Target, error) {
+		return vault.Open(ctx, o.Target, o.Place)
+	}}
+}
 
 // Export makes the file of now.
 func (x *Revoker) Export() (raw []byte, v *Revocations, err error) {
@@ -135,8 +142,8 @@ type doors [][sha256.Size]byte
 
 func compareDoors(a, b [sha256.Size]byte) int { return bytes.Compare(a[:], b[:]) }
 
-// look finds what is open now.
-func (x *Revoker) look() (doors, error) {
+// look finds what is open now, of the registry and of keys.
+func (x *Revoker) look(keys map[string]pki.AccessKey) (doors, error) {
 	var all doors
 	add := func(d door) {
 		all = append(all, sha256.Sum256([]byte(strings.Join([]string{d.kind, d.id, d.mark, d.status}, "\x00"))))
@@ -144,12 +151,11 @@ func (x *Revoker) look() (doors, error) {
 	if err := eachDoor(x.o.Registry, add); err != nil {
 		return nil, err
 	}
-	keys, err := x.o.Keys()
 	for id, k := range keys {
 		add(fileKey(id, k))
 	}
 	slices.SortFunc(all, compareDoors)
-	return all, err
+	return all, nil
 }
 
 // without says whether d lacks one that was.
@@ -167,34 +173,56 @@ func (x *Revoker) Run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	var was doors
-	var revision uint64
+	var was doors // that the file at the target has
+	var seen registered
 	for ctx.Err() == nil {
-		began := time.Now()
 		next := revocationLook
-		now, seen := was, x.o.Registry.Revision()
-		var err error
+		now, is, took, err := x.changed(was, seen)
 		written, _ := x.Status()
-		due := written.IsZero() || x.o.Last().After(written)
-		if seen != revision || due || time.Since(written) > revocationAdded {
-			now, err = x.look()
-		}
 		old := time.Since(written) > revocationAdded && !slices.Equal(now, was)
-		if err == nil && (due || old || now.without(was)) {
-			err = x.publish(ctx)
-		}
-		if err == nil {
-			revision = seen
-			if w, _ := x.Status(); w != written {
+		if err == nil && (x.due(written) || old || now.without(was)) {
+			if err = x.publish(ctx); err == nil {
 				was = now
 			}
-		} else if ctx.Err() == nil {
+		}
+		switch {
+		case err == nil:
+			seen = is
+		case ctx.Err() == nil:
 			x.failed(err)
 			next = revocationRetry
 		}
-		wait(ctx, max(next, revocationShare*time.Since(began)))
+		wait(ctx, max(next, revocationShare*took))
 	}
 	return nil
+}
+
+// due says whether a file is to be written, whatever it has: the first, and one that is newer
+// than the last backup, which a restore of that wants.
+func (x *Revoker) due(written time.Time) bool {
+	return written.IsZero() || x.o.Last().After(written)
+}
+
+// registered tells whether something may have changed since a look.
+type registered struct {
+	revision uint64
+	keys     map[string]pki.AccessKey
+}
+
+// changed returns what is open now, was if nothing changed since seen, and how long the look
+// took. What changes while it looks is seen by the next.
+func (x *Revoker) changed(was doors, seen registered) (now doors, is registered, took time.Duration, err error) {
+	began := time.Now()
+	is.revision = x.o.Registry.Revision()
+	if is.keys, err = x.o.Keys(); err != nil {
+		return was, is, time.Since(began), err
+	}
+	written, _ := x.Status()
+	same := is.revision == seen.revision && maps.Equal(is.keys, seen.keys)
+	if now = was; !same || x.due(written) || time.Since(written) > revocationAdded {
+		now, err = x.look(is.keys)
+	}
+	return now, is, time.Since(began), err
 }
 
 // publish writes the file of now.
@@ -203,7 +231,7 @@ func (x *Revoker) publish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	t, err := vault.Open(ctx, x.o.Target, x.o.Place)
+	t, err := x.open(ctx)
 	if err != nil {
 		return err
 	}
