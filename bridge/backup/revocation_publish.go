@@ -87,6 +87,7 @@ func NewestRevocations(ctx context.Context, t vault.Target) (*Sealed, error) {
 // RevokerOptions are what a Revoker needs of a bridge.
 type RevokerOptions struct {
 	Target   string // "": nothing is written by itself
+	Dir      string // data directory, which knows whether the target had backups
 	Place    vault.TargetOptions
 	Registry interface {
 		registry.Viewer
@@ -232,6 +233,13 @@ func (x *Revoker) publish(ctx context.Context) error {
 		return err
 	}
 	t, err := x.open(ctx)
+	if err != nil {
+		return err
+	}
+	index, err := (&Source{Dir: x.o.Dir}).index(t)
+	if err == nil { // into a folder in whose place another was mounted they would go unseen
+		err = explain(vault.CheckThere(ctx, t, index))
+	}
 	if err != nil {
 		return err
 	}

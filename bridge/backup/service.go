@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -42,6 +43,7 @@ type Request struct {
 	Recipients   []string `json:"recipients,omitempty"`
 	MaxBandwidth int64    `json:"max_bandwidth,omitempty"` // bytes per second
 	Verify       bool     `json:"verify,omitempty"`        // the packs are read again, and compared
+	New          bool     `json:"new,omitempty"`           // as Options.New
 }
 
 // Elsewhere says whether a request wants a target or readers that the settings do not
@@ -244,7 +246,32 @@ func (x *Service) options(ctx context.Context, r Request) (o Options, err error)
 	if o.Target, err = vault.Open(ctx, target, place); err != nil {
 		return o, fmt.Errorf("%w: %w", ErrRequest, err)
 	}
+	o.New = r.New
 	return o, nil
+}
+
+// Probe asks whether a backup of the data directory of source could begin as r says: its
+// recipients are read, and the target is written to. Only Dir and Account of source count.
+func Probe(ctx context.Context, source Source, s Settings, r Request) error {
+	o, err := (&Service{source: source, settings: s}).options(ctx, r)
+	if err != nil {
+		return err
+	}
+	index, err := source.index(o.Target)
+	if err != nil {
+		return err
+	}
+	return explain(vault.Probe(ctx, o.Target, vault.WriterOptions{Directory: index, Account: source.Account,
+		New: o.New}))
+}
+
+// explain says what to do about a target whose repository is gone.
+func explain(err error) error {
+	if errors.Is(err, vault.ErrGone) {
+		err = fmt.Errorf("%w: is it mounted, and is it the right one? "+
+			"tidemill-bridge backup -new begins another repository there", err)
+	}
+	return err
 }
 
 // Within says whether the folder target is dir or below it.
@@ -258,6 +285,15 @@ func Within(target, dir string) bool {
 	}
 	target = filepath.Clean(target)
 	return target == abs || strings.HasPrefix(target, abs+"/")
+}
+
+// holdsIdentity says whether a file is one of backup keygen.
+func holdsIdentity(f *os.File) bool {
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return false
+	}
+	_, err := age.ParseIdentities(io.LimitReader(f, 64<<10))
+	return err == nil
 }
 
 // ParseRecipients reads public keys: "age1…", or the path of a file that has them, one a
@@ -281,6 +317,10 @@ func ParseRecipients(list []string) (all []age.Recipient, err error) {
 			return nil, fmt.Errorf("recipient: want age1… or a file: %w", err)
 		}
 		some, err := age.ParseRecipients(f)
+		if err != nil && holdsIdentity(f) {
+			err = errors.New("the file has a private key, which must not be on this machine: " +
+				"want the public one, which begins with age1")
+		}
 		if err = errors.Join(err, f.Close()); err != nil {
 			return nil, fmt.Errorf("recipients of %s: %w", text, err)
 		}

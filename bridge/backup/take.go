@@ -24,6 +24,7 @@ type Options struct {
 	Target     vault.Target
 	Recipients []age.Recipient // who can read it
 	Progress   func(Progress)  // called after each piece of a file; nil: nobody is
+	New        bool            // a repository is made where there was one before; else that is vault.ErrGone
 }
 
 // A Progress is how far a backup is.
@@ -37,13 +38,20 @@ type Progress struct {
 // A Taken is a backup that is complete.
 type Taken struct {
 	vault.Info
-	About *About
+	About *About `json:"about"`
 }
 
 // Take makes a backup: the cut, and then the files, which takes as long as the target and
 // max_bandwidth want, and gives way to the rest of the machine unless it is a Final one.
 // One Take at a time uses a data directory.
 func (s *Source) Take(ctx context.Context, o Options) (taken *Taken, err error) {
+	index, err := s.index(o.Target)
+	if err == nil && !o.New {
+		err = explain(vault.CheckThere(ctx, o.Target, index))
+	}
+	if err != nil {
+		return nil, err
+	}
 	c, err := s.cut(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("backup: %w", err)
@@ -54,12 +62,8 @@ func (s *Source) Take(ctx context.Context, o Options) (taken *Taken, err error) 
 		return nil, fmt.Errorf("backup: %w", err)
 	}
 	a := s.about(c, l)
-	index, err := filepath.Abs(s.IndexFolder(o.Target.String()))
-	if err != nil {
-		return nil, err
-	}
 	wo := vault.WriterOptions{Recipients: o.Recipients, Directory: index, Account: s.Account, Version: s.Version,
-		Log: s.Slog}
+		Log: s.Slog, New: o.New}
 	for _, f := range l.files {
 		wo.Total += max(f.size, 0)
 	}
@@ -105,6 +109,10 @@ func (s *Source) Take(ctx context.Context, o Options) (taken *Taken, err error) 
 func (s *Source) IndexFolder(target string) string {
 	sum := sha256.Sum256([]byte(target))
 	return filepath.Join(s.Dir, folder, "of-"+hex.EncodeToString(sum[:8]))
+}
+
+func (s *Source) index(t vault.Target) (string, error) {
+	return filepath.Abs(s.IndexFolder(t.String()))
 }
 
 // about says what there is to say of a cut.

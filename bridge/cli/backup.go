@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -39,6 +40,8 @@ func takeBackup(ctx context.Context, c *call) error {
 	})
 	limit := bandwidthFlag(c.flags)
 	c.flags.BoolVar(&in.Verify, "verify", false, "read again what was stored, and compare it")
+	c.flags.BoolVar(&in.New, "new", false,
+		"begin another repository at a target that had one and has none now; else that is taken for one that is not mounted")
 	asJSON := c.flags.Bool("json", false, "print what was made as JSON")
 	if err := c.parse(0, 0); err != nil {
 		return err
@@ -97,10 +100,17 @@ func (c *call) backup(ctx context.Context, a *client, in backup.Request) (last a
 	return last, err
 }
 
+// elsewhere is what begins as places on other machines do: SCHEME://…, HOST:…, USER@HOST:….
+var elsewhere = regexp.MustCompile(`^[A-Za-z0-9_.@+-]+:`)
+
 // absolute makes the path of a folder one that holds in every folder.
 func absolute(target string) (string, error) {
 	if target == "" || strings.HasPrefix(target, "s3://") {
 		return target, nil
+	}
+	if elsewhere.MatchString(target) {
+		return "", fmt.Errorf("target %q: want a folder, or s3://BUCKET/PREFIX: mount what is on another machine, and name "+
+			"the folder; one that has this name is ./%s", target, target)
 	}
 	return filepath.Abs(target)
 }
@@ -188,6 +198,12 @@ var backupList = command{name: "backup list", summary: "list the backups of a ta
 			return err
 		}
 		all, err := vault.List(ctx, t)
+		if len(all) == 0 && err == nil { // nobody shall take a wrong target for an empty one
+			err = vault.Exists(ctx, t)
+		}
+		if len(all) == 0 && err != nil {
+			return err
+		}
 		if *asJSON {
 			return errors.Join(c.printJSON(all), err)
 		}
@@ -258,7 +274,7 @@ func readIdentities(path string) ([]age.Identity, error) {
 
 var backupPrune = command{name: "backup prune",
 	summary: "remove old backups of a target, and what no other needs; no key is needed",
-	example: "tidemill-bridge backup prune -keep 30 -within 720h",
+	example: "tidemill-bridge backup prune -keep 30 -within 720h   # 30 days",
 	run: func(ctx context.Context, c *call) error {
 		to := c.flags.String("to", "", "`target`; default: backup.target")
 		keep := c.flags.Int("keep", 0, "`number` of the newest that stay; default: backup.keep")
@@ -275,7 +291,7 @@ var backupPrune = command{name: "backup prune",
 			k.Last = t.config.Backup.Keep
 		}
 		if k.Last < 0 || k.Within < 0 || k == (vault.Keep{}) {
-			return usagef("backup prune: nothing says what is kept: want -keep or -within; see -h")
+			return usagef("backup prune: nothing says what is kept: want -keep or -within, above 0; see -h")
 		}
 		p, err := vault.Prune(ctx, t, k, "")
 		for _, id := range p.Backups {

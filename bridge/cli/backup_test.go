@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -56,6 +57,26 @@ func TestBackupOfAStoppedBridge(t *testing.T) {
 		"want lines AGE-SECRET-KEY-1"}.run(t)
 	step{"backup prune -keep 1 -to " + to + here, 0, "removed " + first, ""}.run(t)
 	step{"backup verify " + first + " -to " + to + here, 1, "", "not found"}.run(t)
+	step{"backup list -to " + to + "x" + here, 1, "", "no repository of backups"}.run(t)
+	for _, remote := range []string{"nas:/export/x", "pi@nas:x", "nfs://nas/x", "s3:/bucket/x", "sftp:nas:x"} {
+		says := "want a folder, or s3://BUCKET/PREFIX"
+		step{"backup -to " + remote + " -recipient " + public + here, 1, "", says}.run(t)
+		step{"backup list -to " + remote + here, 1, "", says}.run(t)
+	}
+	step{"backup -to " + to + " -recipient " + key + here, 1, "", "the file has a private key"}.run(t)
+	// What is mounted at the target is away: no backup goes to the disk below it.
+	if err := errors.Join(os.Rename(to, to+"-away"), os.Mkdir(to, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	step{"backup -to " + to + " -recipient " + public + here, 1, "", "is it mounted"}.run(t)
+	if left, err := os.ReadDir(to); err != nil || len(left) > 0 {
+		t.Fatalf("written to where nothing is mounted: %v, %v", left, err)
+	}
+	out, _, err = runText(t, "backup", "-new", "-json", "-to", to, "-recipient", public, "-data", data)
+	if err != nil || !strings.Contains(out, `"about": {`) {
+		t.Fatalf("%s %v", out, err)
+	}
+	step{"backup -to " + to + " -recipient " + public + here, 0, "stored", ""}.run(t)
 	step{"status" + here, 1, "", "no bridge runs over"}.run(t)
 	step{"backup -limit 1" + here, 2, "", "want a rate such as 20MB/s"}.run(t)
 }

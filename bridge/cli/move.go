@@ -104,9 +104,18 @@ func (c *call) finishMove(ctx context.Context, t place, in backup.Request, addre
 	if m != nil && m.State == datadir.Moved {
 		return c.tellMoved(m)
 	}
+	// Whatever can be wrong with the flags is told while devices are still served.
+	d := admin.Drain{To: address, Target: t.String()}
+	if err := d.Check(); err != nil {
+		return usagef("move finish: -address: %w", err)
+	}
+	source := backup.Source{Dir: dir, Account: t.config.Account}
+	if err := backup.Probe(ctx, source, server.BackupSettings(t.config), in); err != nil {
+		return fmt.Errorf("%w\nNothing was changed: the bridge goes on as it was", err)
+	}
 	// A bridge may run all the same: it was starting when the last run found none.
 	if runs := answers(ctx, t.config.Admin.Socket); m == nil || runs {
-		if m, err = c.drain(ctx, t, runs, admin.Drain{To: address, Target: t.String()}); err != nil {
+		if m, err = c.drain(ctx, t, runs, d); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
+	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/datadir"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -17,8 +18,11 @@ func (a *assembly) openBackup() (err error) {
 	return err
 }
 
-func (s *Server) backupSettings() backup.Settings {
-	c := s.cfg.Backup
+func (s *Server) backupSettings() backup.Settings { return BackupSettings(s.cfg) }
+
+// BackupSettings are the settings of backups that a configuration has.
+func BackupSettings(cfg *config.Config) backup.Settings {
+	c := cfg.Backup
 	return backup.Settings{Target: c.Target,
 		Place: vault.TargetOptions{MaxBandwidth: int64(c.MaxBandwidth), Region: c.Region, EndpointURL: c.EndpointURL,
 			Profile: c.Profile, RoleARN: c.RoleARN},

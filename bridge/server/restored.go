@@ -13,7 +13,7 @@ import (
 // openRevoker makes what writes revocations beside the backups.
 func (a *assembly) openRevoker() error {
 	c := a.cfg.Backup
-	a.revocations = backup.NewRevoker(backup.RevokerOptions{Target: c.Target,
+	a.revocations = backup.NewRevoker(backup.RevokerOptions{Target: c.Target, Dir: a.cfg.DataDir,
 		Place: vault.TargetOptions{MaxBandwidth: int64(c.MaxBandwidth), Region: c.Region, EndpointURL: c.EndpointURL,
 			Profile: c.Profile, RoleARN: c.RoleARN},
 		Registry: a.registry, Key: a.pki.RevocationKey(),

@@ -353,3 +353,36 @@ func TestEvilManifest(t *testing.T) {
 		}
 	}
 }
+
+// A target that had a repository and has none is not begun anew, unless that is wanted.
+func TestGone(t *testing.T) {
+	b := newBench(t)
+	must(t, CheckThere(t.Context(), b.target, b.folder))
+	_, err := b.backup(t.Context(), content{"a": []byte("a")})
+	must(t, err)
+	must(t, Probe(t.Context(), b.target, b.options()))
+	if left, err := os.ReadDir(filepath.Join(b.url, "locks")); err != nil || len(left) > 0 {
+		t.Errorf("a probe leaves %v, %v", left, err)
+	}
+	must(t, os.Rename(b.url, b.url+"-away"))
+	must(t, os.Mkdir(b.url, 0o700))
+	_, err = b.backup(t.Context(), content{"a": []byte("a")})
+	probed := Probe(t.Context(), b.target, b.options())
+	if !errors.Is(err, ErrGone) || !errors.Is(probed, ErrGone) {
+		t.Errorf("%v, %v", err, probed)
+	}
+	if left, err := os.ReadDir(b.url); err != nil || len(left) > 0 {
+		t.Errorf("written: %v, %v", left, err)
+	}
+	o := b.options()
+	o.New = true
+	w, err := NewWriter(t.Context(), b.target, o)
+	must(t, err)
+	must(t, w.Close())
+	_, err = b.backup(t.Context(), content{"a": []byte("a")})
+	must(t, err)
+	must(t, os.RemoveAll(b.url))
+	must(t, os.Rename(b.url+"-away", b.url)) // the first repository goes on
+	_, err = b.backup(t.Context(), content{"a": []byte("a")})
+	must(t, err)
+}

@@ -75,7 +75,7 @@ func Find(ctx context.Context, t Target, id string) (Info, error) {
 			return Info{}, err
 		}
 		if len(ids) == 0 {
-			return Info{}, fmt.Errorf("%s: a backup: %w", t, ErrNotFound)
+			return Info{}, fmt.Errorf("%s: any backup: %w", t, ErrNotFound)
 		}
 		id = ids[len(ids)-1]
 	}

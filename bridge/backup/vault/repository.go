@@ -54,8 +54,17 @@ func openRepository(ctx context.Context, t Target, account string) (repository, 
 	return r, err
 }
 
+// Exists returns ErrNotFound if t is no repository.
+func Exists(ctx context.Context, t Target) error {
+	_, err := readRepository(ctx, t)
+	return err
+}
+
 func readRepository(ctx context.Context, t Target) (repository, error) {
 	data, err := getSmall(ctx, t, repositoryName, maxRepository)
+	if errors.Is(err, ErrNotFound) {
+		return repository{}, fmt.Errorf("%s: no repository of backups: %w", t, ErrNotFound)
+	}
 	if err != nil {
 		return repository{}, err
 	}

@@ -37,6 +37,8 @@ var (
 	ErrDamaged = errors.New("damaged")
 	// ErrKey means that none of the identities opens the backup.
 	ErrKey = errors.New("none of the identities is a recipient")
+	// ErrGone means that the target had a repository of this writer, and has none.
+	ErrGone = errors.New("backups were made there, and now there is no repository")
 	// ErrForeign means that a repository or an object belongs to another account or
 	// to another repository.
 	ErrForeign = errors.New("belongs to another")

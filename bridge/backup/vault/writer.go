@@ -24,7 +24,10 @@ type WriterOptions struct {
 	Directory string
 	Account   string // whose the repository is: a Writer of another is refused
 	Version   string // of the program, for Info
-	Total     int64  // bytes that all files will have, for Progress; 0: unknown
+	// New has a repository made where backups were made before and is none now. Without
+	// it that is ErrGone.
+	New   bool
+	Total int64 // bytes that all files will have, for Progress; 0: unknown
 	// Progress is called in the goroutine that writes, after each piece; nil: nobody is.
 	Progress func(Progress)
 	Log      *slog.Logger // nil: slog.Default
@@ -108,6 +111,11 @@ func NewWriter(ctx context.Context, t Target, o WriterOptions) (w *Writer, err e
 	}()
 	if w.home, err = openHome(o.Directory); err != nil {
 		return w, err
+	}
+	if !o.New {
+		if err := CheckThere(ctx, t, o.Directory); err != nil {
+			return w, err
+		}
 	}
 	if w.repo, err = openRepository(ctx, t, o.Account); err != nil {
 		return w, err

@@ -15,8 +15,8 @@ type Drain struct {
 	Target string `json:"target,omitempty"` // where the last backup will be
 }
 
-// check returns what is wrong with it.
-func (d *Drain) check() error {
+// Check returns what is wrong with it.
+func (d *Drain) Check() error {
 	if d.To == "" {
 		return nil
 	}
@@ -35,7 +35,7 @@ func drains(begin func(Drain) error) handler {
 		if err := readJSON(r, &in); err != nil {
 			return err
 		}
-		if err := in.check(); err != nil {
+		if err := in.Check(); err != nil {
 			return err
 		}
 		if err := begin(in); err != nil {
