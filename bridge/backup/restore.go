@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
+	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
 // Staging is what is put behind the name of a data directory for the folder beside it
@@ -63,6 +65,8 @@ type Restored struct {
 	// Revoked are those that were revoked since the backup, in words.
 	Revoked []string
 	Held    []Held // what waits, and is held
+	// Stream is what RestoreStream has made.
+	Stream *streams.Size
 	// Notes are what the operator has to do or to know besides.
 	Notes []string
 }
@@ -103,7 +107,7 @@ func Restore(ctx context.Context, o RestoreOptions) (Restored, error) {
 type restore struct {
 	RestoreOptions
 	staging string
-	only    string // the one file that is restored; "": all
+	only    string // the one file that is restored, or the folder, with a slash; "": all
 	backup  *vault.Reader
 	files   []vault.FileInfo // that are restored
 	out     Restored
@@ -111,7 +115,8 @@ type restore struct {
 
 // wants says whether a file of the backup belongs into what is restored.
 func (r *restore) wants(name string) bool {
-	return name != AttributesFile && (r.only == "" || name == r.only)
+	return name != AttributesFile && (r.only == "" || name == r.only ||
+		strings.HasSuffix(r.only, "/") && strings.HasPrefix(name, r.only))
 }
 
 // open reads what the backup says and asks whether it may be restored here.

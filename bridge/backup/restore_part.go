@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,36 +28,53 @@ func RestorePart(ctx context.Context, o RestoreOptions, name string) (out Restor
 	if !slices.Contains(Parts, name) {
 		return out, unfit("part %.40q, want one of %v", name, Parts)
 	}
-	if o.Progress == nil {
-		o.Progress = func(RestoreProgress) {}
+	r, release, err := beginPart(ctx, o, partFiles[name])
+	if r != nil {
+		out = r.out
 	}
-	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
-		return out, unfit("%w", err)
-	}
-	release, err := stopped(o.Dir)
 	if err != nil {
 		return out, err
 	}
 	defer release()
-	r := &restore{RestoreOptions: o, staging: o.Dir + Staging, only: partFiles[name]}
-	if err := r.open(ctx); err != nil {
-		return r.out, err
-	}
-	if err := r.sameBridge(); err != nil {
-		return r.out, err
-	}
 	st, err := openStage(r.staging, r.out.Info.ID, o.DryRun)
 	if err != nil {
 		return r.out, err
 	}
 	defer st.close()
-	if err := room(o.Dir, r.out.Bytes, r.out.Files); err != nil || o.DryRun {
+	if err := room(r.Dir, r.out.Bytes, r.out.Files); err != nil || o.DryRun {
 		return r.out, err
 	}
 	if err := r.replace(ctx, st); err != nil {
 		return r.out, r.unfinished(err)
 	}
 	return r.out, nil
+}
+
+// beginPart opens the backup of a bridge that is stopped, of which one file is restored, or
+// one folder, into the directory that is there; release gives the directory's lock back.
+func beginPart(ctx context.Context, o RestoreOptions, only string) (r *restore, release func(), err error) {
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Progress == nil {
+		o.Progress = func(RestoreProgress) {}
+	}
+	if o.Dir, err = filepath.Abs(o.Dir); err != nil {
+		return nil, nil, unfit("%w", err)
+	}
+	if release, err = stopped(o.Dir); err != nil {
+		return nil, nil, err
+	}
+	r = &restore{RestoreOptions: o, staging: o.Dir + Staging, only: only}
+	if err := r.open(ctx); err != nil {
+		release()
+		return r, nil, err
+	}
+	if err := r.sameBridge(); err != nil {
+		release()
+		return r, nil, err
+	}
+	return r, release, nil
 }
 
 // stopped holds the lock of a data directory that no bridge uses.

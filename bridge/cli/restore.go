@@ -21,7 +21,8 @@ var restoreCommand = command{name: "restore", args: "[DIR]",
 	summary: "make a data directory of a backup: DIR, or data_dir of the configuration, which is not there or empty",
 	example: "tidemill-bridge restore -from /mnt/backups -identity backup.key -revocations latest\n" +
 		"tidemill-bridge restore -from s3://backups/plant -id 20261130T021500Z-1f2e3d4c -identity backup.key \\\n" +
-		"  -revocations revocations.json -dry-run /var/lib/tidemill-bridge",
+		"  -revocations revocations.json -dry-run /var/lib/tidemill-bridge\n" +
+		"tidemill-bridge restore -from /mnt/backups -identity backup.key -stream readings -as readings-of-monday",
 	run: restore}
 
 func restore(ctx context.Context, c *call) error {
@@ -34,6 +35,10 @@ func restore(ctx context.Context, c *call) error {
 		"the one beside the backups; none: nothing was")
 	part := c.flags.String("part", "", "restore one `part` alone into the directory of this bridge, which is stopped: "+
 		"registry. What was there is kept beside it")
+	var stream, as string
+	c.flags.StringVar(&stream, "stream", "", "restore one data `stream` alone into the directory of this bridge, which "+
+		"is stopped and has none of that name")
+	c.flags.StringVar(&as, "as", "", "`name` that -stream gets")
 	limit := bandwidthFlag(c.flags)
 	c.flags.BoolVar(&o.Deliver, "deliver", false, "deliver at the start what waited in the backup, though the old "+
 		"bridge may have; else it is held, see restore held")
@@ -41,12 +46,8 @@ func restore(ctx context.Context, c *call) error {
 	if err := c.parse(0, 1); err != nil {
 		return err
 	}
-	switch {
-	case *identity == "":
-		return usagef("restore: want -identity, the file with the private key; see -h")
-	case *revoked == "":
-		return usagef("restore: want -revocations: a file, latest or none. Without it what was revoked after the " +
-			"backup would be let in again; see -h")
+	if err := checkRestore(*identity, *revoked, *part, stream, as); err != nil {
+		return err
 	}
 	t, err := c.backupTarget(ctx, *from, *limit)
 	if err != nil {
@@ -71,9 +72,12 @@ func restore(ctx context.Context, c *call) error {
 	}
 	began := time.Now()
 	var r backup.Restored
-	if *part != "" {
+	switch {
+	case stream != "":
+		r, err = backup.RestoreStream(ctx, o, stream, as)
+	case *part != "":
 		r, err = backup.RestorePart(ctx, o, *part)
-	} else {
+	default:
 		r, err = backup.Restore(ctx, o)
 	}
 	if err != nil {
@@ -82,9 +86,25 @@ func restore(ctx context.Context, c *call) error {
 	return c.printRestored(&r, &o, time.Since(began))
 }
 
+// checkRestore says which flags are missing, or do not go together.
+func checkRestore(identity, revoked, part, stream, as string) error {
+	switch {
+	case identity == "":
+		return usagef("restore: want -identity, the file with the private key; see -h")
+	case stream != "" && part != "", stream == "" && as != "":
+		return usagef("restore: want -part, or -stream, with which goes -as; see -h")
+	case stream != "" && revoked != "":
+		return usagef("restore: -stream takes no -revocations: nobody is let in by what is in a stream; see -h")
+	case revoked == "" && stream == "":
+		return usagef("restore: want -revocations: a file, latest or none. Without it what was revoked after the " +
+			"backup would be let in again; see -h")
+	}
+	return nil
+}
+
 func readRevocations(ctx context.Context, t vault.Target, from string) (*backup.Sealed, error) {
 	switch from {
-	case "none":
+	case "none", "": // of a stream
 		return nil, nil
 	case "latest":
 		s, err := backup.NewestRevocations(ctx, t)
@@ -124,6 +144,9 @@ func (c *call) printRestored(r *backup.Restored, o *backup.RestoreOptions, took 
 		fmt.Fprintf(c.stdout, "%s of it were there from an earlier run\n", sizeText(r.Resume))
 	}
 	fmt.Fprintf(c.stdout, "it took %s\n", took.Round(time.Millisecond))
+	if r.Stream != nil {
+		fmt.Fprintf(c.stdout, "the stream has %d records, %s\n", r.Stream.Records, sizeText(r.Stream.Bytes))
+	}
 	for _, x := range r.Revoked {
 		fmt.Fprintln(c.stdout, "revoked since:", printable(x))
 	}

@@ -1,6 +1,7 @@
 package datadir
 
 import (
+	"errors"
 	"log/slog"
 	"path/filepath"
 
@@ -36,4 +37,19 @@ func OpenLog(dir string, log *slog.Logger) (StoppedLog, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// Streams are the names of the streams in the log of a data directory that no program
+// uses, which stays as it is.
+func Streams(dir string) ([]string, error) { return pebble.Names(filepath.Join(dir, "log")) }
+
+// ImportStream makes a stream of the log to of one that the log from has, see
+// pebble.Store.Import. Both are of OpenLog, and have not run.
+func ImportStream(to, from StoppedLog, name, as, dir string, change func(*streams.Config) error) error {
+	t, ok := to.(*pebble.Store)
+	f, also := from.(*pebble.Store)
+	if !ok || !also {
+		return errors.ErrUnsupported
+	}
+	return t.Import(f, name, as, dir, change)
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/tidemill/tidemill/agent/durable"
@@ -41,7 +42,7 @@ var ErrMoved = errors.New("the bridge was moved")
 func ReadMove(dir string) (*Move, error) {
 	path := filepath.Join(dir, movedFile)
 	raw, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR) { // who opens the directory says what it is
 		return nil, nil
 	}
 	if err != nil {

@@ -82,7 +82,7 @@ var rules = []rule{
 		"bridge/speed/sink/objects", "shadow",
 		"agent/secretfile", "agent/durable", "bridge/seal"}},
 	{"bridge/backup", []string{"agent/durable", "agent/secretfile", "bridge/clock", "bridge/config", "bridge/control",
-		"bridge/datadir", "bridge/speed/hold", "bridge/speed/streams", "shadow"}},
+		"bridge/datadir", "bridge/speed/hold", "bridge/speed/kinesis", "bridge/speed/streams", "shadow"}},
 	{"bridge/arn", nil},
 	{"bridge/spelling", nil},
 	{"bridge/secretname", nil},
