@@ -47,7 +47,8 @@ func TestRevocationsComeSoon(t *testing.T) {
 				time.Sleep(revocationLook + takes + time.Second)
 				synctest.Wait()
 				if written, problem := x.Status(); written.Before(at) {
-					t.Errorf("%s: after %s the file is as of %s before, %s", what, time.Since(at), at.Sub(written), problem)
+					t.Errorf("%s: after %s the file is as of %s before, %s", what, time.Since(at), at.Sub(written),
+						problem)
 				}
 			}
 			soon("at the start")

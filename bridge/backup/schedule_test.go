@@ -3,7 +3,9 @@ package backup
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -106,5 +108,48 @@ func TestRequests(t *testing.T) {
 	}
 	if _, err := x.Take(t.Context(), Request{}, nil); !errors.Is(err, ErrBusy) {
 		t.Errorf("a second one: %v", err)
+	}
+}
+
+// A backup with a target of its own says nothing of those that the schedule makes, and one
+// that is complete and not what was sent is no good one.
+func TestWhatCounts(t *testing.T) {
+	x, _ := scheduled(t, time.Hour)
+	if err := os.Mkdir(filepath.Join(x.source.Dir, folder), 0o700); err != nil { // as a cut does
+		t.Fatal(err)
+	}
+	elsewhere := Request{Target: "/mnt/stick"}
+	at := func(minute int) *Taken {
+		cut := time.Unix(1_800_000_000, 0).Add(time.Duration(minute) * time.Minute)
+		return &Taken{vault.Info{ID: fmt.Sprint(minute)}, &About{Cut: cut}}
+	}
+	torn := errors.New("torn")
+	for i, c := range []struct {
+		name          string
+		of            Request
+		taken         *Taken
+		err           error
+		last, problem string
+		done, failed  uint64
+	}{
+		{"the first", Request{}, at(0), nil, "0", "", 1, 0},
+		{"elsewhere", elsewhere, at(1), nil, "0", "", 2, 0},
+		{"fails", Request{}, nil, torn, "0", "torn", 2, 1},
+		{"elsewhere meanwhile", elsewhere, at(3), nil, "0", "torn", 3, 1},
+		{"fails elsewhere", elsewhere, nil, errors.New("away"), "0", "torn", 3, 2},
+		{"again", Request{}, at(5), nil, "5", "", 4, 2},
+		{"is not what was sent", Request{Verify: true}, at(6), torn, "5", "torn", 4, 3},
+	} {
+		x.finish(t.Context(), c.of, "to", c.taken, c.err)
+		st, n := x.Status(), x.Counters()
+		if st.Last.ID != c.last || st.Problem != c.problem || n.Done != c.done || n.Failed != c.failed {
+			t.Errorf("%s: last %s, problem %q, %d done, %d failed", c.name, st.Last.ID, st.Problem, n.Done, n.Failed)
+		}
+		if again, err := NewService(x.source, x.settings); err != nil || again.Status().Last.ID != c.last {
+			t.Errorf("%d, after a restart: %+v, %v", i, again.Status().Last, err)
+		}
+		if c.taken != nil && c.err == nil && !x.LastCut().Equal(c.taken.About.Cut) {
+			t.Errorf("%s: the last cut is of %s", c.name, x.LastCut())
+		}
 	}
 }

@@ -1,20 +1,15 @@
 package backup
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
-
-	"filippo.io/age"
 
 	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
@@ -37,19 +32,6 @@ type Settings struct {
 	Keep       int           // backups that a scheduled one leaves; 0: all
 }
 
-// A Request asks for a backup. What is empty is as of Settings.
-type Request struct {
-	Target       string   `json:"target,omitempty"`
-	Recipients   []string `json:"recipients,omitempty"`
-	MaxBandwidth int64    `json:"max_bandwidth,omitempty"` // bytes per second
-	Verify       bool     `json:"verify,omitempty"`        // the packs are read again, and compared
-	New          bool     `json:"new,omitempty"`           // as Options.New
-}
-
-// Elsewhere says whether a request wants a target or readers that the settings do not
-// have.
-func (r Request) Elsewhere() bool { return r.Target != "" || len(r.Recipients) > 0 }
-
 // A Service makes the backups of one data directory, one at a time.
 type Service struct {
 	source   Source
@@ -57,13 +39,15 @@ type Service struct {
 
 	mu      sync.Mutex // guards what follows
 	running bool
-	last    Last
+	last    Last      // of the settings
+	cut     time.Time // of the last good one, be it not of the settings
 	counts  Counters
-	problem string    // why the last one failed; "" if it did not
+	problem string    // why the last one of the settings failed; "" if it did not
 	due     time.Time // of the next scheduled one
 }
 
-// A Last is the last good backup. It is kept in the file last.json of the folder backup.
+// A Last is the last good backup as the settings want it. It is kept in the file last.json of
+// the folder backup.
 type Last struct {
 	ID     string    `json:"id"`
 	Target string    `json:"target"`
@@ -114,6 +98,7 @@ func NewService(source Source, s Settings) (*Service, error) {
 			source.Slog.Warn("it is not known when the last backup was", "file", x.lastFile(), "err", err)
 			err = nil
 		}
+		x.cut = x.last.Time
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil
@@ -164,33 +149,63 @@ func (x *Service) begin() error {
 	return nil
 }
 
-// finish notes what came of a backup. One that was called off is no failure.
-func (x *Service) finish(ctx context.Context, target string, taken *Taken, err error) error {
+// own says whether a backup is the settings', of which a status and a schedule are; where
+// these have no target all are.
+func (x *Service) own(r Request) bool { return !r.Elsewhere() || x.settings.Target == "" }
+
+// finish notes what came of a backup. One that was called off is no failure; one that is
+// complete and not what was sent is.
+func (x *Service) finish(ctx context.Context, r Request, target string, taken *Taken, err error) {
+	failed := err != nil && ctx.Err() == nil
+	good := taken != nil && !failed
+	var last Last
+	if good && x.own(r) {
+		last = lastOf(taken, target)
+		x.keep(last)
+	}
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.running = false
-	if taken == nil {
-		if err != nil && ctx.Err() == nil {
-			x.counts.Failed++
+	switch {
+	case failed:
+		if x.counts.Failed++; x.own(r) {
 			x.problem = err.Error()
 		}
-		return err
+	case good:
+		x.counts.Done++
+		x.counts.cut(time.Duration(taken.About.Held))
+		x.counts.Bytes += taken.Stored
+		x.cut = taken.About.Cut
+		if x.own(r) {
+			x.problem, x.last = "", last
+		}
 	}
+}
+
+// lastOf describes a backup that is complete now.
+func lastOf(taken *Taken, target string) Last {
 	now := time.Now().UTC()
-	x.last = Last{ID: taken.ID, Target: target, Time: taken.About.Cut, Ended: now,
+	return Last{ID: taken.ID, Target: target, Time: taken.About.Cut, Ended: now,
 		Took: Duration(now.Sub(taken.About.Cut)), Held: taken.About.Held, Size: taken.Size, Stored: taken.Stored}
-	x.counts.Done++
-	x.counts.cut(time.Duration(taken.About.Held))
-	x.counts.Bytes += taken.Stored
-	x.problem = ""
-	text, e := json.Marshal(x.last)
-	if e == nil {
-		e = durable.Write(x.lastFile(), append(text, '\n'), 0o600)
+}
+
+// keep writes last durably. It is called by the one whose backup is under way.
+func (x *Service) keep(last Last) {
+	text, err := json.Marshal(last)
+	if err == nil {
+		err = durable.Write(x.lastFile(), append(text, '\n'), 0o600)
 	}
-	if e != nil {
-		x.source.Slog.Warn("when the last backup was is not kept", "err", e)
+	if err != nil {
+		x.source.Slog.Warn("when the last backup was is not kept", "err", err)
 	}
-	return err
+}
+
+// LastCut is the instant of the last good backup, be it with a target of its own; zero: none
+// is known.
+func (x *Service) LastCut() time.Time {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.cut
 }
 
 // Take makes the backup that r asks for, and calls progress meanwhile. A backup that is complete
@@ -204,7 +219,7 @@ func (x *Service) Take(ctx context.Context, r Request, progress func(Progress)) 
 		return nil, err
 	}
 	target := o.Target.String()
-	defer func() { err = x.finish(ctx, target, taken, err) }()
+	defer func() { x.finish(ctx, r, target, taken, err) }()
 	o.Progress = progress
 	if taken, err = x.source.Take(ctx, o); err != nil {
 		return nil, err
@@ -219,112 +234,4 @@ func (x *Service) Take(ctx context.Context, r Request, progress func(Progress)) 
 		}
 	}
 	return taken, err
-}
-
-// options are those of a request.
-func (x *Service) options(ctx context.Context, r Request) (o Options, err error) {
-	target, readers := cmp.Or(r.Target, x.settings.Target), r.Recipients
-	if len(readers) == 0 {
-		readers = x.settings.Recipients
-	}
-	switch {
-	case target == "":
-		return o, fmt.Errorf("%w: no target: set backup.target, or name one with -to", ErrRequest)
-	case len(readers) == 0:
-		return o, fmt.Errorf("%w: no recipient: set backup.recipients, or name one with -recipient; "+
-			"tidemill-bridge backup keygen makes one", ErrRequest)
-	case Within(target, x.source.Dir):
-		return o, fmt.Errorf("%w: target %s is in the data directory, which it is a backup of", ErrRequest, target)
-	}
-	if o.Recipients, err = ParseRecipients(readers); err != nil {
-		return o, fmt.Errorf("%w: %w", ErrRequest, err)
-	}
-	place := x.settings.Place
-	if r.MaxBandwidth > 0 {
-		place.MaxBandwidth = r.MaxBandwidth
-	}
-	if o.Target, err = vault.Open(ctx, target, place); err != nil {
-		return o, fmt.Errorf("%w: %w", ErrRequest, err)
-	}
-	o.New = r.New
-	return o, nil
-}
-
-// Probe asks whether a backup of the data directory of source could begin as r says: its
-// recipients are read, and the target is written to. Only Dir and Account of source count.
-func Probe(ctx context.Context, source Source, s Settings, r Request) error {
-	o, err := (&Service{source: source, settings: s}).options(ctx, r)
-	if err != nil {
-		return err
-	}
-	index, err := source.index(o.Target)
-	if err != nil {
-		return err
-	}
-	return explain(vault.Probe(ctx, o.Target, vault.WriterOptions{Directory: index, Account: source.Account,
-		New: o.New}))
-}
-
-// explain says what to do about a target whose repository is gone.
-func explain(err error) error {
-	if errors.Is(err, vault.ErrGone) {
-		err = fmt.Errorf("%w: is it mounted, and is it the right one? "+
-			"tidemill-bridge backup -new begins another repository there", err)
-	}
-	return err
-}
-
-// Within says whether the folder target is dir or below it.
-func Within(target, dir string) bool {
-	if !filepath.IsAbs(target) {
-		return false
-	}
-	abs, err := filepath.Abs(dir)
-	if err != nil {
-		return false
-	}
-	target = filepath.Clean(target)
-	return target == abs || strings.HasPrefix(target, abs+"/")
-}
-
-// holdsIdentity says whether a file is one of backup keygen.
-func holdsIdentity(f *os.File) bool {
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return false
-	}
-	_, err := age.ParseIdentities(io.LimitReader(f, 64<<10))
-	return err == nil
-}
-
-// ParseRecipients reads public keys: "age1…", or the path of a file that has them, one a
-// line, with lines that begin with # for comments.
-func ParseRecipients(list []string) (all []age.Recipient, err error) {
-	for _, text := range list {
-		if strings.HasPrefix(text, "age1") {
-			r, err := age.ParseX25519Recipient(text)
-			if err != nil {
-				return nil, fmt.Errorf("recipient %.80q: %w", text, err)
-			}
-			all = append(all, r)
-			continue
-		}
-		if strings.HasPrefix(text, "AGE-SECRET-KEY-") {
-			return nil, errors.New("a recipient is a private key, which must not be on this machine: " +
-				"want the public one, which begins with age1")
-		}
-		f, err := os.Open(text)
-		if err != nil {
-			return nil, fmt.Errorf("recipient: want age1… or a file: %w", err)
-		}
-		some, err := age.ParseRecipients(f)
-		if err != nil && holdsIdentity(f) {
-			err = errors.New("the file has a private key, which must not be on this machine: " +
-				"want the public one, which begins with age1")
-		}
-		if err = errors.Join(err, f.Close()); err != nil {
-			return nil, fmt.Errorf("recipients of %s: %w", text, err)
-		}
-		all = append(all, some...)
-	}
-	return all, nil
 }

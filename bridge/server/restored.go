@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"time"
 
 	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
@@ -22,13 +21,8 @@ func (a *assembly) openRevoker() error {
 			return files.Keys, err
 		},
 		About: backup.About{Version: a.version, Account: a.cfg.Account, Directory: a.dir.ID()},
-		Last: func() time.Time {
-			if last := a.backups.Status().Last; last != nil {
-				return last.Time
-			}
-			return time.Time{}
-		},
-		Log: a.log})
+		Last:  a.backups.LastCut,
+		Log:   a.log})
 	return a.tellHeld()
 }
 
