@@ -36,7 +36,7 @@ func runProvision(ctx context.Context, c *call) error {
 }
 
 func runRotate(ctx context.Context, c *call) error {
-	age := c.flags.Duration("older-than", 0, "leave a younger certificate as it is")
+	age := c.flags.Duration("older-than", 0, "leave a younger certificate as it is, unless less than a third of its time is left")
 	done := false
 	return identityCommand(ctx, c, func(ctx context.Context, cfg *config.Config, o provision.Options) error {
 		o.Template = cfg.Provision.RotateTemplate
@@ -100,7 +100,8 @@ func identityCommand(ctx context.Context, c *call,
 		return err
 	}
 	if cfg.Provision.Template == "" {
-		_, err := fmt.Fprintln(c.stdout, "nothing to do: there is no provision.template")
+		_, err := fmt.Fprintln(c.stdout, "nothing to do: there is no provision.template, so this identity came by hand or in a kit,\n"+
+			"and a new kit, or thing create, brings the next one")
 		return err
 	}
 	log := newLog(c.stderr, cfg.Log.Format, levelOf(cfg))

@@ -146,8 +146,9 @@ func Provision(ctx context.Context, o Options) (id *Identity, made bool, err err
 
 // Rotate makes one try to give the device a new certificate, from where the last
 // one came to, and to have those before it retired. A certificate younger than
-// age is left as it is; made says whether there is a new one, which may be so
-// with an error too: then it is in use, and the one before is not retired.
+// age is left as it is, unless less than a third of its time is left; made says
+// whether there is a new one, which may be so with an error too: then it is in
+// use, and the one before is not retired.
 func Rotate(ctx context.Context, o Options, age time.Duration) (id *Identity, made bool, err error) {
 	w, err := open(o, rotation)
 	if err != nil {
@@ -176,7 +177,7 @@ func Rotate(ctx context.Context, o Options, age time.Duration) (id *Identity, ma
 		age = 0
 	}
 	// By a clock that was far ahead a certificate is not young for ever.
-	if time.Since(old.Created).Abs() < age {
+	if time.Since(old.Created).Abs() < age && !nearEnd(w.own, time.Now()) {
 		return old, false, nil
 	}
 	w.asker, w.clientID, w.old = w.own, w.thingClient(old.Thing), old
@@ -184,6 +185,16 @@ func Rotate(ctx context.Context, o Options, age time.Duration) (id *Identity, ma
 		return old, false, err
 	}
 	return id, true, w.retire(ctx, id)
+}
+
+// nearEnd says whether less than a third of a certificate's time is left: an age that suits
+// certificates of years would let one of days end. One that cannot be read is for the try.
+func nearEnd(read func() (tls.Certificate, error), now time.Time) bool {
+	pair, err := read()
+	if err != nil || pair.Leaf == nil {
+		return false
+	}
+	return pair.Leaf.NotAfter.Sub(now) < pair.Leaf.NotAfter.Sub(pair.Leaf.NotBefore)/3
 }
 
 // A work is one try.

@@ -2,6 +2,8 @@ package provision
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -267,6 +269,23 @@ func TestAge(t *testing.T) {
 		if _, made, err := Rotate(t.Context(), o, c.age); err != nil || made != c.made {
 			t.Errorf("made %v ago, with %v: %v, %v", c.created, c.age, made, err)
 		}
+	}
+}
+
+// A certificate near its end is renewed however young it is to be.
+func TestNearEnd(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	leaf := &x509.Certificate{NotBefore: start, NotAfter: start.Add(48 * time.Hour)}
+	read := func() (tls.Certificate, error) { return tls.Certificate{Leaf: leaf}, nil }
+	for after, want := range map[time.Duration]bool{0: false, 31 * time.Hour: false, 33 * time.Hour: true,
+		50 * time.Hour: true} {
+		if got := nearEnd(read, start.Add(after)); got != want {
+			t.Errorf("%v of 48 h: %v, want %v", after, got, want)
+		}
+	}
+	unread := func() (tls.Certificate, error) { return tls.Certificate{}, errors.New("torn") }
+	if nearEnd(unread, start) {
+		t.Error("what cannot be read is near its end")
 	}
 }
 

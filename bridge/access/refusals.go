@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/tidemill/tidemill/bridge/control/customauth"
+	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/control/provision"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/admission"
@@ -83,6 +84,8 @@ var remedies = []remedy{
 		"give the client a certificate and its key; tidemill-bridge thing create makes both"},
 	{is(gateway.ErrBadCredentials), "tidemill-bridge cert list shows what is registered; " +
 		"cert register and cert activate let a certificate in"},
+	{is(pki.ErrNotInTime), "the client's certificate is over or has not begun: give it a new one (tidemill-agent rotate, thing create), " +
+		"and check its dates and the bridge's clock"},
 	{is(topic.ErrReserved), "devices use what services take and tell; README, Limits, lists it"},
 	{says(" publish to ", " subscribe to "),
 		"tidemill-bridge policy effective shows what the client may; policy put changes it"},

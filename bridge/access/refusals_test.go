@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/control/pki"
 	"github.com/tidemill/tidemill/bridge/sigv4"
 	"github.com/tidemill/tidemill/bridge/speed/gateway"
 )
@@ -18,6 +19,7 @@ func TestAdvice(t *testing.T) {
 	}{
 		{gateway.ErrOlderSession, "take its session over", "policy test"},
 		{gateway.ErrNotAuthorized, "policy test", "session"},
+		{fmt.Errorf("TLS handshake: %w", pki.ErrNotInTime), "tidemill-agent rotate", "agree on TLS"},
 		{fmt.Errorf("%w: %w", errRequest, sigv4.ErrUnknownKey), "sign with an access key", "/mqtt"},
 		{fmt.Errorf("%w: %w", errRequest, sigv4.ErrMismatch), "check secret, region and clock", "/mqtt"},
 		{fmt.Errorf("%w: %w", errUpgrade, sigv4.ErrMismatch), "sign /mqtt", "secret"},

@@ -41,8 +41,8 @@ var certCARotate = command{name: "cert ca rotate",
 				}
 			}
 			_, err := fmt.Fprint(c.stdout,
-				"next      give every device the ca.pem of pki/ in the data directory, then a new certificate (tidemill-agent rotate),\n"+
-					"          then: tidemill-bridge cert ca retire\n")
+				"next      give every device the ca.pem of pki/ in the data directory, then a new certificate\n"+
+					"          (tidemill-agent rotate, or a new kit), then: tidemill-bridge cert ca retire\n")
 			return err
 		})
 	}}

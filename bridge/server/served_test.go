@@ -2,12 +2,14 @@ package server
 
 import (
 	"crypto/tls"
+	"encoding/pem"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/tidemill/tidemill/bridge/control/pki"
+	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
 // A device with what thing create gave it trusts the certificate of mqtt.cert, and
@@ -44,6 +46,20 @@ func TestOwnCertificate(t *testing.T) {
 	served()
 	b.must("POST", "/v1/reload", "", nil)
 	trusts(conf, false) // another CA
+	chain, err := os.ReadFile(cfg.MQTT.Cert)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, _ := pem.Decode(chain)
+	if err := os.WriteFile(cfg.MQTT.Cert, pem.EncodeToMemory(leaf), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	b.must("POST", "/v1/reload", "", nil)
+	var id admin.Identity
+	b.must("POST", "/v1/things", `{"name":"other","endpoint":"localhost:8883"}`, &id)
+	if !strings.Contains(id.Note, "at the end of "+cfg.MQTT.Cert) {
+		t.Errorf("note %q", id.Note)
+	}
 	if err := os.WriteFile(cfg.MQTT.Key, []byte("torn"), 0o600); err != nil {
 		t.Fatal(err)
 	}

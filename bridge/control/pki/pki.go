@@ -237,6 +237,15 @@ func (p *PKI) Trusted() []byte {
 	return all
 }
 
+// Untrusted is the file of the device listener's certificate if Trusted has not its CA, so
+// that a device with what Trusted returns refuses the bridge. Else it is empty.
+func (p *PKI) Untrusted() (file string) {
+	if p.mqtt == nil || len(p.mqtt.roots()) > 0 {
+		return ""
+	}
+	return p.mqtt.files.Cert
+}
+
 // Fingerprint is a certificate's id: the SHA-256 of its DER form, 64 lower-case
 // hexadecimal digits, as AWS IoT's certificate ids are.
 func Fingerprint(der []byte) string {

@@ -105,13 +105,18 @@ func (s *servedCert) reload(names []string, log *slog.Logger) error {
 	return nil
 }
 
-// warn names what the certificate does not serve of names.
+// warn names what the certificate does not serve of names, and says if devices cannot be
+// given its CA.
 func (s *servedCert) warn(names []string, log *slog.Logger) {
 	for _, n := range names {
 		if !covers(s.current.Load().Leaf, n) {
 			log.Warn("the server certificate is not for a name of mqtt.server_names: clients that ask for it do not connect",
 				"setting", s.setting, "file", s.files.Cert, "name", n)
 		}
+	}
+	if s.setting == "mqtt" && len(s.roots()) == 0 {
+		log.Warn("the file of the server certificate does not end with its CA, and this system knows none for it: "+
+			"devices of thing create and thing kit will refuse the bridge; put the CA there", "file", s.files.Cert)
 	}
 }
 

@@ -127,6 +127,34 @@ func TestServedFiles(t *testing.T) {
 	}
 }
 
+// Without the CA at the end of its file, devices cannot be given it, and that is said.
+func TestServedFilesWithoutTheirCA(t *testing.T) {
+	dir := t.TempDir()
+	f := Files{filepath.Join(dir, "own.pem"), filepath.Join(dir, "own-key.pem")}
+	ca := newOutsideCA(t)
+	leaf := ca.write(f, time.Now().Add(400*time.Hour), "localhost")
+	for _, c := range []struct {
+		text      []byte
+		untrusted string
+		warned    int
+	}{{append(encodeCert(leaf.Raw), encodeCert(ca.cert.Raw)...), "", 0}, {encodeCert(leaf.Raw), f.Cert, 1}} {
+		if err := os.WriteFile(f.Cert, c.text, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		p := open(t, filepath.Join(dir, "pki"), Options{MQTT: f, HTTPS: f})
+		var log bytes.Buffer
+		for _, s := range p.served() {
+			s.warn(nil, slog.New(slog.NewTextHandler(&log, nil)))
+		}
+		if p.Untrusted() != c.untrusted || strings.Count(log.String(), "does not end with its CA") != c.warned {
+			t.Errorf("untrusted %q, want %q; %s", p.Untrusted(), c.untrusted, &log)
+		}
+		if c.untrusted != "" && !bytes.Equal(p.Trusted(), p.CA()) {
+			t.Errorf("devices are to trust %s", p.Trusted())
+		}
+	}
+}
+
 // connected is a connection of a device over the loopback.
 func connected(t *testing.T, ca *outsideCA, p *PKI, conf *tls.Config) (client, server net.Conn) {
 	t.Helper()

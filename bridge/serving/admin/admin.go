@@ -52,6 +52,8 @@ type Issuer interface {
 	IssueFromCSR(csr []byte, name string) (*pki.Issued, error)
 	CA() []byte      // PEM
 	Trusted() []byte // PEM, of what devices are to trust
+	// Untrusted is the file of the server's certificate if Trusted has not its CA.
+	Untrusted() (file string)
 	Authorities() []pki.Authority
 	SignedByPrevious(*x509.Certificate) bool
 	Rotate() error

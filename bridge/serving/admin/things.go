@@ -100,15 +100,27 @@ func (h *things) create(w http.ResponseWriter, r *http.Request) error {
 		"Sensor": in.Sensor, "Data": cmp.Or(in.Data, "data")}); err != nil {
 		return err
 	}
-	note := ""
-	if host, _, _ := net.SplitHostPort(endpoint); !h.broker && !h.issuer.Serves(host) {
-		note = fmt.Sprintf("the bridge's certificate is not for %s, so the device will refuse it: "+
-			"add %q to mqtt.server_names and restart the bridge, or have the certificate of mqtt.cert name it", host,
-			host)
-	}
-	return writeJSON(w, Identity{CertificateID: issued.ID, Endpoint: endpoint, Note: note,
+	return writeJSON(w, Identity{CertificateID: issued.ID, Endpoint: endpoint, Note: h.note(endpoint),
 		Key: string(issued.KeyPEM), Certificate: string(issued.CertPEM),
 		CA: string(h.issuer.Trusted()), AgentConfig: conf.String()})
+}
+
+// note says what will keep a new device from connecting to endpoint.
+func (h *things) note(endpoint string) string {
+	if h.broker {
+		return ""
+	}
+	var all []string
+	if host, _, _ := net.SplitHostPort(endpoint); !h.issuer.Serves(host) {
+		all = append(all, fmt.Sprintf("the bridge's certificate is not for %s, so the device will refuse it: "+
+			"add %q to mqtt.server_names and restart the bridge, or have the certificate of mqtt.cert name it", host,
+			host))
+	}
+	if file := h.issuer.Untrusted(); file != "" {
+		all = append(all, fmt.Sprintf("ca.pem has not the CA of mqtt.cert, so the device will refuse the bridge: "+
+			"put that CA at the end of %s and make this anew, or add it to the device's ca.pem", file))
+	}
+	return strings.Join(all, "; ")
 }
 
 // agentConfig is a configuration that connects at once. It ends in the table
