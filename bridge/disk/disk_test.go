@@ -216,6 +216,33 @@ func TestKeepsWhatItKnew(t *testing.T) {
 	})
 }
 
+// A part that cannot be measured takes what it took: its limit holds on.
+func TestKeepsWhatPartsTook(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var f fake
+		f.free.Store(900 * mib)
+		var broken atomic.Bool
+		parts := []Part{{Name: "log", Refuses: true}, {Name: "other", Refuses: true, Limit: 80 * mib}}
+		m := New(f.options(Options{Parts: parts,
+			Measure: []Measure{func(add func(Use)) error {
+				if broken.Load() {
+					return errors.New("no answer")
+				}
+				add(Use{Name: "other", Used: 100 * mib})
+				return nil
+			}}}))
+		run(t, m)
+		for _, now := range []bool{false, true} {
+			broken.Store(now)
+			time.Sleep(2 * measureEvery)
+			synctest.Wait()
+			if m.Refuses() == nil {
+				t.Errorf("broken %v: data is taken over a limit", now)
+			}
+		}
+	})
+}
+
 // Without Run, Status measures by itself.
 func TestStatusWithoutRun(t *testing.T) {
 	var f fake

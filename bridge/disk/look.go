@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"sync"
 	"time"
@@ -172,8 +173,14 @@ func (m *Meter) measure() {
 			}
 		}))
 	}
+	err := errors.Join(errs...)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if err != nil { // what could not be measured takes what it took
+		was := maps.Clone(m.uses)
+		maps.Copy(was, uses)
+		uses = was
+	}
 	m.uses, m.others, m.total, m.measured = uses, others, 0, time.Now()
 	for _, p := range m.o.Parts {
 		if p.Within == "" {
@@ -186,7 +193,7 @@ func (m *Meter) measure() {
 	if m.o.Budget > 0 {
 		m.warn("disk.budget", m.total, m.o.Budget)
 	}
-	m.fails("a part", errors.Join(errs...))
+	m.fails("a part", err)
 }
 
 // warn logs once that 80 % are used, and again after it was less than 75 %; mu is

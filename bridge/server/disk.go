@@ -3,7 +3,6 @@ package server
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -134,23 +133,24 @@ func (s *Server) measureObjects(add func(disk.Use)) error {
 }
 
 // allocated returns what a file, or the files of a folder, take of the disk. What is
-// not there takes nothing.
+// not there, or has just gone, takes nothing.
 func allocated(path string) (n int64, err error) {
 	err = filepath.WalkDir(path, func(_ string, e fs.DirEntry, err error) error {
-		if err != nil {
+		var info fs.FileInfo
+		if err == nil {
+			info, err = e.Info()
+		}
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil // the others count all the same
+		case err != nil:
 			return err
 		}
-		info, err := e.Info()
-		if err == nil {
-			if st, ok := info.Sys().(*syscall.Stat_t); ok {
-				n += st.Blocks * 512 // stat(2)
-			}
+		if st, ok := info.Sys().(*syscall.Stat_t); ok {
+			n += st.Blocks * 512 // stat(2)
 		}
-		return err
+		return nil
 	})
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, os.ErrNotExist) {
-		err = nil // it is not there, or has just gone
-	}
 	return n, err
 }
 
