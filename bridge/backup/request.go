@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"filippo.io/age"
 
@@ -72,8 +73,13 @@ func Probe(ctx context.Context, source Source, s Settings, r Request) error {
 		New: o.New}))
 }
 
-// explain says what to do about a target whose repository is gone.
+// explain says what to do about a target whose repository is gone, or that the unit keeps from
+// being written.
 func explain(err error) error {
+	if errors.Is(err, syscall.EROFS) {
+		err = fmt.Errorf("%w: mounted read-only, or not in ReadWritePaths= of the unit: systemctl edit tidemill-bridge",
+			err)
+	}
 	if errors.Is(err, vault.ErrGone) {
 		err = fmt.Errorf("%w: is it mounted, and is it the right one? "+
 			"tidemill-bridge backup -new begins another repository there", err)

@@ -238,13 +238,13 @@ func (x *Revoker) publish(ctx context.Context) error {
 	}
 	index, err := (&Source{Dir: x.o.Dir}).index(t)
 	if err == nil { // into a folder in whose place another was mounted they would go unseen
-		err = explain(vault.CheckThere(ctx, t, index))
+		err = vault.CheckThere(ctx, t, index)
+	}
+	if err == nil {
+		err = PublishRevocations(ctx, t, v.At, raw)
 	}
 	if err != nil {
-		return err
-	}
-	if err := PublishRevocations(ctx, t, v.At, raw); err != nil {
-		return fmt.Errorf("%s: %w", t, err)
+		return fmt.Errorf("%s: %w", t, explain(err))
 	}
 	x.mu.Lock()
 	defer x.mu.Unlock()

@@ -47,10 +47,10 @@ type Taken struct {
 func (s *Source) Take(ctx context.Context, o Options) (taken *Taken, err error) {
 	index, err := s.index(o.Target)
 	if err == nil && !o.New {
-		err = explain(vault.CheckThere(ctx, o.Target, index))
+		err = vault.CheckThere(ctx, o.Target, index)
 	}
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	c, err := s.cut(ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func (s *Source) Take(ctx context.Context, o Options) (taken *Taken, err error) 
 	}
 	w, err := vault.NewWriter(ctx, o.Target, wo)
 	if err != nil {
-		return nil, err
+		return nil, explain(err)
 	}
 	defer func() { err = errors.Join(err, w.Close()) }()
 	for _, f := range l.files {

@@ -120,6 +120,9 @@ func (a *assembly) makeNotices() error {
 }
 
 func (a *assembly) openDataDir() (err error) {
+	if err := checkUser(a.cfg.DataDir); err != nil {
+		return err
+	}
 	if err := checkRoom(a.cfg.DataDir, int64(a.cfg.MinFree)); err != nil {
 		return err
 	}

@@ -68,6 +68,9 @@ func (s *Server) trouble(st *admin.Status) (all []string) {
 		say("the last good backup is %s old, one is due every %s", time.Since(b.Last.Time).Round(time.Second),
 			time.Duration(b.Every))
 	}
+	if _, problem := s.revocations.Status(); problem != "" {
+		say("what was revoked is not beside the backups, and a restore would not know of it: %s", firstLine(problem))
+	}
 	if n := s.declared.NumRefused(); n > 0 {
 		say("%d files of bridge.d are wrong: the log says which", n)
 	}

@@ -69,13 +69,25 @@ func (d *directory) Put(ctx context.Context, name string, r io.Reader, size int6
 	return syncRoot(root)
 }
 
-// syncRoot makes what was created, renamed or removed in a folder durable.
+// syncRoot makes what was created, renamed or removed in a folder durable, where its file
+// system can.
 func syncRoot(root *os.Root) error {
 	f, err := root.Open(".")
 	if err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), f.Close())
+	err = f.Sync()
+	if unsyncable(err) {
+		err = nil
+	}
+	return errors.Join(err, f.Close())
+}
+
+// unsyncable says whether err is a file system's answer that it syncs no folders: Linux says
+// EINVAL then (fsync(2)), and shares of SMB one of the others.
+func unsyncable(err error) bool {
+	return errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.ENOTTY) ||
+		errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.ENOENT)
 }
 
 // settle gives the file NAME.new its name, if that is free.
@@ -108,7 +120,8 @@ func (d *directory) create(folder string) (*os.Root, error) {
 		return nil, err
 	}
 	// The folder itself may have been made just now. Those above it are the operator's.
-	if err := durable.SyncFolder(filepath.Dir(d.path)); err != nil && !errors.Is(err, fs.ErrPermission) {
+	err := durable.SyncFolder(filepath.Dir(d.path))
+	if err != nil && !errors.Is(err, fs.ErrPermission) && !unsyncable(err) {
 		return nil, err
 	}
 	top, err := os.OpenRoot(d.path)

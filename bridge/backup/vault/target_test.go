@@ -284,3 +284,17 @@ func tree(t testing.TB, folder string) (all []string) {
 	}))
 	return all
 }
+
+// A folder of a file system that syncs none, as a share of SMB, is one all the same.
+func TestUnsyncableFolder(t *testing.T) {
+	f, err := os.Open("/proc")
+	must(t, err)
+	if err = f.Sync(); err == nil {
+		t.Skip("/proc is synced here")
+	}
+	must(t, f.Close())
+	root, err := os.OpenRoot("/proc")
+	must(t, err)
+	defer root.Close()
+	must(t, syncRoot(root))
+}
