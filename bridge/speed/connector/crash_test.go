@@ -3,76 +3,41 @@ package connector
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
+	"github.com/tidemill/tidemill/bridge/speed/crashtest"
 	"github.com/tidemill/tidemill/bridge/speed/kinesis/kpl"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
 
-var (
-	seedFlag  = flag.Uint64("seed", 0, "seed of the random tests; 0: a new one")
-	crashRuns = flag.Int("crashes", 60, "how many histories TestCrash makes")
-)
-
-// A process runs a connector until it dies: at any durable write, before or
-// after it. From then on nothing that it does has effect.
+// A process runs a connector until it dies.
 type process struct {
 	*Local
+	*crashtest.Process
 	emit *objects
-
-	mu   sync.Mutex
 	rand *rand.Rand
-	risk float64
-	dead bool
-	die  context.CancelFunc
-}
-
-var errDead = errors.New("the process is dead")
-
-// do is one durable write of the process.
-func (p *process) do(write func() error) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.dead {
-		return errDead
-	}
-	roll := p.rand.Float64()
-	if roll < p.risk/2 {
-		p.dead = true
-		p.die()
-		return errDead
-	}
-	err := write()
-	if roll > 1-p.risk/2 {
-		p.dead = true
-		p.die()
-		return errDead
-	}
-	return err
 }
 
 func (p *process) Create(ctx context.Context, l Lease) error {
-	return p.do(func() error { return p.Local.Create(ctx, l) })
+	return p.Do(func() error { return p.Local.Create(ctx, l) })
 }
 
 func (p *process) Update(ctx context.Context, l *Lease) error {
-	return p.do(func() error { return p.Local.Update(ctx, l) })
+	return p.Do(func() error { return p.Local.Update(ctx, l) })
 }
 
 func (p *process) Delete(ctx context.Context, l Lease) error {
-	return p.do(func() error { return p.Local.Delete(ctx, l) })
+	return p.Do(func() error { return p.Local.Delete(ctx, l) })
 }
 
 func (p *process) Emit(ctx context.Context, b *Batch) ([]Failure, error) {
-	return nil, p.do(func() error {
+	return nil, p.Do(func() error {
 		if _, err := p.emit.Emit(ctx, b); err != nil {
 			return err
 		}
@@ -89,30 +54,17 @@ func (p *process) Close() error { return nil }
 // merges. In the end each record is in exactly one named batch, none is
 // missing, and those of a key were first written in their order.
 func TestCrash(t *testing.T) {
-	seed := *seedFlag
-	runs := *crashRuns
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	} else {
-		runs = 1
-	}
 	var sum struct{ records, batches, writes, deaths, shards int }
-	for i := range runs {
-		at := seed + uint64(i)
-		synctest.Test(t, func(t *testing.T) {
-			h := crashHistory(t, rand.New(rand.NewPCG(at, 7)))
-			if t.Failed() {
-				t.Fatalf("seed %d (-seed)", at)
-			}
-			sum.records += h.records
-			sum.batches += len(h.out.named)
-			sum.writes += h.out.writes
-			sum.deaths += h.deaths
-			sum.shards += len(h.stream.shards)
-		})
-	}
+	seed, n := crashtest.Histories(t, 60, func(t *testing.T, _ uint64, r *rand.Rand) {
+		h := crashHistory(t, r)
+		sum.records += h.records
+		sum.batches += len(h.out.named)
+		sum.writes += h.out.writes
+		sum.deaths += h.deaths
+		sum.shards += len(h.stream.shards)
+	})
 	t.Logf("%d histories from seed %d: %d records in %d shards, %d batches written %d times, %d crashes",
-		runs, seed, sum.records, sum.shards, sum.batches, sum.writes, sum.deaths)
+		n, seed, sum.records, sum.shards, sum.batches, sum.writes, sum.deaths)
 }
 
 type history struct {
@@ -140,10 +92,11 @@ func crashHistory(t *testing.T, r *rand.Rand) *history {
 			for stop.Err() == nil {
 				rr := rand.New(rand.NewPCG(<-seeds, 1))
 				ctx, die := context.WithCancel(stop)
-				p := &process{Local: leases, emit: h.out, rand: rr, risk: risk, die: die}
+				now := risk
 				if calm.Err() != nil {
-					p.risk = 0
+					now = 0
 				}
+				p := &process{leases, crashtest.NewProcess(rr, now, die), h.out, rr}
 				c := New(Config{
 					Name: "c", Source: h.stream, Emitter: p, Leases: p, Workers: 1 + rr.IntN(2),
 					Records: 1 + rr.IntN(20), Bytes: 200 + rr.IntN(1000),
@@ -151,7 +104,7 @@ func crashHistory(t *testing.T, r *rand.Rand) *history {
 					SyncEvery: 20 * time.Second, FlushTime: 3 * time.Second,
 				})
 				c.Run(ctx)
-				if p.dead {
+				if _, died := p.Ended(); died {
 					mu.Lock()
 					h.deaths++
 					mu.Unlock()

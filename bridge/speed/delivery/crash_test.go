@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
@@ -15,15 +14,11 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/tidemill/tidemill/bridge/speed/crashtest"
 	"github.com/tidemill/tidemill/bridge/speed/sink"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble"
 	"github.com/tidemill/tidemill/bridge/speed/streams/pebble/pebbletest"
-)
-
-var (
-	seedFlag  = flag.Uint64("seed", 0, "seed of the random tests; 0: a new one")
-	histories = flag.Int("histories", 16, "how many histories TestCrash makes")
 )
 
 const stream, failed = "s", "failed"
@@ -31,64 +26,33 @@ const stream, failed = "s", "failed"
 // A world is what outlives processes: the log, and what the sink has.
 type world struct {
 	*pebble.Store
-	rand *rand.Rand
+	rand *rand.Rand // used within writes, while a process runs
 
-	mu             sync.Mutex
-	dead           bool               // the process; nothing that it does has effect
-	die            context.CancelFunc // of the process
-	risk           float64            // of dying at a write
+	process        *crashtest.Process // of now
+	calm           bool               // nothing dies or fails any more
 	objects        map[string]string  // of planned deliveries, by name
 	items          map[uint64]int     // how often the sink was handed an item and took it
 	writes, deaths int
 }
 
-var errDead = errors.New("the process is dead")
-
-// do is one durable write of a process, which may die before or after it.
-func (w *world) do(write func() error) error {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	roll := w.rand.Float64()
-	if w.dead || roll < w.risk/2 {
-		w.kill()
-		return errDead
-	}
-	err := write()
-	if w.writes++; roll > 1-w.risk/2 {
-		w.kill()
-		return errDead
-	}
-	return err
-}
-
-func (w *world) kill() {
-	if !w.dead {
-		w.deaths++
-	}
-	w.dead = true
-	w.die()
-}
-
 func (w *world) Commit(ctx context.Context, b *streams.Batch) error {
-	return w.do(func() error { return w.Store.Commit(context.WithoutCancel(ctx), b) })
+	return w.process.Do(func() error { return w.Store.Commit(context.WithoutCancel(ctx), b) })
 }
 
 // send is the sink: it takes all, or a part, refuses, hangs or lies.
 func (w *world) send(ctx context.Context, offsets []uint64, take func(i int)) (refused []sink.Refusal, err error) {
-	err = w.do(func() error {
+	err = w.process.Do(func() error {
 		mood := w.rand.IntN(8)
-		if w.risk == 0 {
+		if w.calm {
 			mood = 0
 		}
 		switch mood {
 		case 1:
 			return errors.New("away")
 		case 2: // hangs
-			w.mu.Unlock()
 			slow, cancel := context.WithTimeout(ctx, time.Minute)
-			<-slow.Done()
+			w.process.Wait(func() { <-slow.Done() })
 			cancel()
-			w.mu.Lock()
 			return errors.New("no answer in time")
 		case 3: // lies
 			for i := range offsets {
@@ -141,9 +105,8 @@ func (m *model) Cut(ctx context.Context, next uint64) (Plan, error) {
 	if err := m.w.Wait(ctx, stream, 0, next); err != nil {
 		return nil, err
 	}
-	m.w.mu.Lock()
-	n := 1 + m.w.rand.IntN(20)
-	m.w.mu.Unlock()
+	n := 1
+	m.w.process.Within(func(r *rand.Rand) { n += r.IntN(20) })
 	recs, err := m.w.Read(stream, 0, next, n, 1<<20)
 	if err != nil || len(recs) == 0 {
 		return nil, err
@@ -221,27 +184,15 @@ func (m *model) settle(ctx context.Context, p *modelPlan, to int, given []sink.R
 // Whatever a sink does and wherever the process dies, each record is in one object,
 // or was taken as an item, or is in the failed store, once; none is lost.
 func TestCrash(t *testing.T) {
-	seed, n := *seedFlag, *histories
-	if seed == 0 {
-		seed = uint64(time.Now().UnixNano())
-	} else {
-		n = 1
-	}
 	var sum struct{ records, writes, deaths, given, twice int }
-	for i := range n {
-		at := seed + uint64(i)
-		synctest.Test(t, func(t *testing.T) {
-			w, records, given := crashHistory(t, rand.New(rand.NewPCG(at, 7)), at%2 == 0)
-			if t.Failed() {
-				t.Fatalf("seed %d (-seed)", at)
-			}
-			sum.records, sum.writes, sum.deaths = sum.records+records, sum.writes+w.writes, sum.deaths+w.deaths
-			sum.given += given
-			for _, n := range w.items {
-				sum.twice += min(n-1, 1)
-			}
-		})
-	}
+	seed, n := crashtest.Histories(t, 16, func(t *testing.T, seed uint64, r *rand.Rand) {
+		w, records, given := crashHistory(t, r, seed%2 == 0)
+		sum.records, sum.writes, sum.deaths = sum.records+records, sum.writes+w.writes, sum.deaths+w.deaths
+		sum.given += given
+		for _, n := range w.items {
+			sum.twice += min(n-1, 1)
+		}
+	})
 	t.Logf("%d histories from seed %d: %d records, %d writes, %d deaths, %d given up, %d items taken twice",
 		n, seed, sum.records, sum.writes, sum.deaths, sum.given, sum.twice)
 }
@@ -276,10 +227,11 @@ func crashHistory(t *testing.T, r *rand.Rand, planned bool) (w *world, records, 
 			t.Fatal(err)
 		}
 		ctx, die := context.WithCancel(t.Context())
-		w.dead, w.die, w.risk = false, die, 0.1
-		if last {
-			w.risk = 0
+		risk := 0.1
+		if w.calm = last; last {
+			risk = 0
 		}
+		w.process = crashtest.NewProcess(r, risk, die)
 		m := &model{w: w, planned: planned}
 		line := NewLine(Retry{time.Second, time.Minute, 0.5}, slog.New(slog.DiscardHandler), nil)
 		m.Drain = NewDrain(line, w, stream, []byte("position"), planned, m)
@@ -293,6 +245,10 @@ func crashHistory(t *testing.T, r *rand.Rand, planned bool) (w *world, records, 
 		}
 		die()
 		process.Wait()
+		writes, died := w.process.Ended()
+		if w.writes += writes; died {
+			w.deaths++
+		}
 		if last {
 			break
 		}
