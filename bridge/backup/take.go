@@ -115,6 +115,21 @@ func (s *Source) index(t vault.Target) (string, error) {
 	return filepath.Abs(s.IndexFolder(t.String()))
 }
 
+// KnownIndex is the index folder of a target in a data directory, "" where no backup to it
+// was made from there, or this user cannot tell.
+func KnownIndex(dir string, t vault.Target) string {
+	path, err := (&Source{Dir: dir}).index(t)
+	if err != nil {
+		return ""
+	}
+	f, err := os.OpenFile(filepath.Join(path, "lock"), os.O_RDWR, 0)
+	if err != nil {
+		return ""
+	}
+	f.Close() // nothing was written
+	return path
+}
+
 // about says what there is to say of a cut.
 func (s *Source) about(c *cut, l *listing) *About {
 	a := &About{Format: aboutFormat, Version: s.Version, Account: s.Account, Region: s.Region, Directory: s.Directory,

@@ -293,7 +293,7 @@ var backupPrune = command{name: "backup prune",
 		if k.Last < 0 || k.Within < 0 || k == (vault.Keep{}) {
 			return usagef("backup prune: nothing says what is kept: want -keep or -within, above 0; see -h")
 		}
-		p, err := vault.Prune(ctx, t, k, "")
+		p, err := vault.Prune(ctx, t, k, backup.KnownIndex(t.config.DataDir, t.Target))
 		for _, id := range p.Backups {
 			fmt.Fprintln(c.stdout, "removed", id)
 		}

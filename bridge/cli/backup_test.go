@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tidemill/tidemill/bridge/backup"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
 	"github.com/tidemill/tidemill/bridge/config"
 	"github.com/tidemill/tidemill/bridge/server"
@@ -55,6 +56,8 @@ func TestBackupOfAStoppedBridge(t *testing.T) {
 	step{"backup verify -identity " + key + " -to " + to + here, 0, "files can be restored as they were", ""}.run(t)
 	step{"backup verify -identity " + filepath.Join(data, "identity") + " -to " + to + here, 1, "",
 		"want lines AGE-SECRET-KEY-1"}.run(t)
+	leaveLock(t, data, to) // of a prune that was killed
+	step{"backup prune -keep 1 -to " + to + " -data " + dir, 1, "", "in use"}.run(t)
 	step{"backup prune -keep 1 -to " + to + here, 0, "removed " + first, ""}.run(t)
 	step{"backup verify " + first + " -to " + to + here, 1, "", "not found"}.run(t)
 	step{"backup list -to " + to + "x" + here, 1, "", "no repository of backups"}.run(t)
@@ -104,4 +107,21 @@ func FuzzParseRate(f *testing.F) {
 			t.Fatalf("%q is %d", text, n)
 		}
 	})
+}
+
+// leaveLock puts a lock into a target that a command of the bridge with the data left.
+func leaveLock(t *testing.T, data, to string) {
+	t.Helper()
+	target, err := vault.Open(t.Context(), to, vault.TargetOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner, err := os.ReadFile(filepath.Join(backup.KnownIndex(data, target), "owner"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "locks/" + strings.TrimSpace(string(owner)) + "-0123456789abcdef.json"
+	if err := target.Put(t.Context(), name, strings.NewReader("{}"), 2); err != nil {
+		t.Fatal(err)
+	}
 }
