@@ -69,20 +69,15 @@ func (s *Source) list(c *cut) (*listing, error) {
 			l.elsewhere[name] = path
 		}
 	}
-	slices.SortStableFunc(live, func(a, b string) int { return boolean(a == "objects") - boolean(b == "objects") })
+	if i := slices.Index(live, "objects"); i >= 0 {
+		live = append(slices.Delete(live, i, i+1), "objects")
+	}
 	for _, name := range live {
 		if err := s.walk(l, s.Dir, name, false); err != nil {
 			return nil, err
 		}
 	}
 	return l, nil
-}
-
-func boolean(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // walk adds the files of a folder below root.

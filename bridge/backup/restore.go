@@ -298,6 +298,9 @@ func (r *restore) unfinished(err error) error {
 	if errors.Is(err, syscall.ENOSPC) {
 		err = fmt.Errorf("%w: make room", err)
 	}
+	if _, gone := os.Stat(r.staging); errors.Is(gone, fs.ErrNotExist) { // it is renamed
+		return fmt.Errorf("restore: %w", err)
+	}
 	return fmt.Errorf("restore: %w; %s is as it was. What was restored so far is in %s: run the command again to go "+
 		"on, or remove that folder", err, r.Dir, r.staging)
 }

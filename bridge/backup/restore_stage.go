@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -75,7 +76,7 @@ func openStage(path, id string, dry bool) (*stage, error) {
 		return nil, errors.Join(unfit("%s has a restore of backup %s that was not finished: finish it by -id %s, or "+
 			"remove the folder", path, was.Backup, was.Backup), f.Close())
 	case was.Phase == fetching || dry:
-		s.is.Phase = cmpPhase(was.Phase)
+		s.is.Phase = cmp.Or(was.Phase, fetching)
 		return s, nil
 	}
 	// Its files were changed already: it begins anew.
@@ -83,13 +84,6 @@ func openStage(path, id string, dry bool) (*stage, error) {
 		return nil, errors.Join(unfit("%w", err), f.Close())
 	}
 	return s, nil
-}
-
-func cmpPhase(p phase) phase {
-	if p == "" {
-		return fetching
-	}
-	return p
 }
 
 // clear removes all but the file that says what the folder is.

@@ -32,13 +32,7 @@ var backupCommand = command{name: "backup",
 
 func takeBackup(ctx context.Context, c *call) error {
 	var in backup.Request
-	c.flags.StringVar(&in.Target, "to", "", "`target`: a folder, or s3://BUCKET/PREFIX; default: backup.target")
-	c.flags.Func("recipient", "`key` of who can read it, age1… or a file of these; several times for several; "+
-		"default: backup.recipients", func(s string) error {
-		in.Recipients = append(in.Recipients, s)
-		return nil
-	})
-	limit := bandwidthFlag(c.flags)
+	limit := c.requestFlags(&in)
 	c.flags.BoolVar(&in.Verify, "verify", false, "read again what was stored, and compare it")
 	c.flags.BoolVar(&in.New, "new", false,
 		"begin another repository at a target that had one and has none now; else that is taken for one that is not mounted")
@@ -50,13 +44,6 @@ func takeBackup(ctx context.Context, c *call) error {
 	var err error
 	if in.Target, err = absolute(in.Target); err != nil {
 		return err
-	}
-	for i, r := range in.Recipients { // the bridge may be in another folder
-		if !strings.HasPrefix(r, "age1") && !strings.HasPrefix(r, "AGE-") {
-			if in.Recipients[i], err = filepath.Abs(r); err != nil {
-				return err
-			}
-		}
 	}
 	return c.with(ctx, func(a *client) error {
 		last, err := c.backup(ctx, a, in)
@@ -76,12 +63,38 @@ func takeBackup(ctx context.Context, c *call) error {
 	})
 }
 
+// requestFlags are those of where a backup goes, and of who can read it.
+func (c *call) requestFlags(in *backup.Request) (limit *int64) {
+	c.flags.StringVar(&in.Target, "to", "", "`target`: a folder, or s3://BUCKET/PREFIX; default: backup.target")
+	c.flags.Func("recipient", "`key` of who can read it, age1… or a file of these; several times for several; "+
+		"default: backup.recipients", func(s string) (err error) {
+		if !strings.HasPrefix(s, "age1") && !strings.HasPrefix(s, "AGE-") {
+			s, err = filepath.Abs(s) // the bridge may be in another folder
+		}
+		in.Recipients = append(in.Recipients, s)
+		return err
+	})
+	return bandwidthFlag(c.flags)
+}
+
+// seldom returns a function that is true once in every, first after that.
+func seldom(every time.Duration) (due func() bool) {
+	told := time.Now()
+	return func() bool {
+		if time.Since(told) <= every {
+			return false
+		}
+		told = time.Now()
+		return true
+	}
+}
+
 // tellEvery is how often a backup tells how far it is; one that is done before says nothing.
 const tellEvery = 10 * time.Second
 
 // backup asks for a backup, tells how far it is, and returns the last line.
 func (c *call) backup(ctx context.Context, a *client, in backup.Request) (last admin.BackupLine, err error) {
-	told, path := time.Now(), "/v1/backups"
+	due, path := seldom(tellEvery), "/v1/backups"
 	if in.Elsewhere() {
 		path += "/elsewhere"
 	}
@@ -90,8 +103,7 @@ func (c *call) backup(ctx context.Context, a *client, in backup.Request) (last a
 			last = l
 			return true
 		}
-		if l.Of > 0 && time.Since(told) > tellEvery {
-			told = time.Now()
+		if l.Of > 0 && due() {
 			fmt.Fprintf(c.stderr, "%s of %s read, %s sent: %s\n", sizeText(l.Done), sizeText(l.Of), sizeText(l.Sent),
 				printable(l.File))
 		}
@@ -241,10 +253,9 @@ var backupVerify = command{name: "backup verify", args: "[ID]",
 				return err
 			}
 		}
-		told := time.Now()
+		due := seldom(time.Second)
 		r, err := vault.Verify(ctx, t, id, keys, func(p vault.Progress) {
-			if time.Since(told) > time.Second {
-				told = time.Now()
+			if due() {
 				fmt.Fprintf(c.stderr, "%s of %s\n", sizeText(p.Done), sizeText(p.Total))
 			}
 		})

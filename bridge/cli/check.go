@@ -41,7 +41,7 @@ func (c *call) look(f func(cfg *config.Config, r datadir.Report) error) error {
 	if err != nil {
 		return err
 	}
-	part, read, lost, told := "", 0, 0, time.Now()
+	part, read, lost, due := "", 0, 0, seldom(time.Second)
 	err = f(cfg, datadir.Report{
 		Part: func(name string) {
 			if part = name; name != "" {
@@ -49,8 +49,7 @@ func (c *call) look(f func(cfg *config.Config, r datadir.Report) error) error {
 			}
 		},
 		Read: func(n int) {
-			if read += n; time.Since(told) > time.Second {
-				told = time.Now()
+			if read += n; due() {
 				fmt.Fprintf(c.stdout, "%s: %d MiB read in all\n", part, read>>20)
 			}
 		},

@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/tidemill/tidemill/bridge/backup"
@@ -20,26 +19,12 @@ import (
 	"github.com/tidemill/tidemill/bridge/serving/admin"
 )
 
-// moveFlags are those of what a move's backups are given to.
-func (c *call) moveFlags(in *backup.Request) (limit *int64) {
-	c.flags.StringVar(&in.Target, "to", "", "`target`: a folder, or s3://BUCKET/PREFIX; default: backup.target")
-	c.flags.Func("recipient", "`key` of who can read the backups, age1… or a file of these; default: backup.recipients",
-		func(s string) (err error) {
-			if !strings.HasPrefix(s, "age1") && !strings.HasPrefix(s, "AGE-") {
-				s, err = filepath.Abs(s)
-			}
-			in.Recipients = append(in.Recipients, s)
-			return err
-		})
-	return bandwidthFlag(c.flags)
-}
-
 var movePrepare = command{name: "move prepare",
 	summary: "begin to move the bridge to another machine: a backup while it runs, after which the last one is short",
 	example: "tidemill-bridge move prepare -to /mnt/move -recipient age1…",
 	run: func(ctx context.Context, c *call) error {
 		var in backup.Request
-		limit := c.moveFlags(&in)
+		limit := c.requestFlags(&in)
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}
@@ -75,7 +60,7 @@ var moveFinish = command{name: "move finish",
 		"tidemill-bridge move finish -address new.example.org:8883   # clients of MQTT 5 are told",
 	run: func(ctx context.Context, c *call) error {
 		var in backup.Request
-		limit := c.moveFlags(&in)
+		limit := c.requestFlags(&in)
 		address := c.flags.String("address", "",
 			"`host:port` of the new bridge, which clients of MQTT 5 are told; default: the name follows, nothing is told")
 		if err := c.parse(0, 0); err != nil {

@@ -63,10 +63,9 @@ func restore(ctx context.Context, c *call) error {
 	if o.Revocations, err = readRevocations(ctx, t.Target, *revoked); err != nil {
 		return err
 	}
-	told := time.Now()
+	due := seldom(time.Second)
 	o.Progress = func(p backup.RestoreProgress) {
-		if time.Since(told) > time.Second {
-			told = time.Now()
+		if due() {
 			fmt.Fprintf(c.stderr, "%s of %s: %s\n", sizeText(p.Done), sizeText(p.Total), printable(p.File))
 		}
 	}
