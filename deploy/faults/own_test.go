@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,10 @@ func ownRows(t *testing.T, w **world) []*row {
 				return all
 			}})
 	}
+	// A metric for each number: after a kill those that were shown are gone.
+	rows = append(rows, &row{name: "cloudwatchMetric", forgets: true,
+		action: `{"cloudwatchMetric":{"metricName":"n${id}","metricNamespace":"own","metricUnit":"None","metricValue":"1"}}`,
+		got:    func() []int { return (*w).samples() }})
 	for _, r := range rows {
 		r.once = true
 	}
@@ -77,6 +82,22 @@ func ownRows(t *testing.T, w **world) []*row {
 		r.meter = &meter{}
 	}
 	return rows
+}
+
+// samples are the numbers that the bridge has metrics of, each as often as it was counted.
+func (w *world) samples() (all []int) {
+	w.t.Helper()
+	series, err := w.bridge.Metrics(w.ctx)
+	w.must(err)
+	for name, times := range series {
+		if number, ok := strings.CutPrefix(name, "own_n"); ok && strings.Contains(name, "_samples_total{") {
+			number, _, _ = strings.Cut(number, "_")
+			n, err := strconv.Atoi(number)
+			w.must(err)
+			all = append(all, slices.Repeat([]int{n}, int(times))...)
+		}
+	}
+	return all
 }
 
 // prints makes a function of the bridge that prints its event.
@@ -96,7 +117,8 @@ func (w *world) prints() {
 
 // TestOwnTargets kills a bridge whose rules write to what it has itself, at once after
 // records were acknowledged and after each target has some, while more come. What was
-// acknowledged must be there once, all else once or not at all.
+// acknowledged must be there once, all else once or not at all. Of a target in memory
+// that is so of what comes after the kill.
 func TestOwnTargets(t *testing.T) {
 	if testing.Short() {
 		t.Skip("whole programs are left out with -short")
@@ -157,15 +179,26 @@ func (w *world) killed(from int, met bool) (lost, twice int) {
 	acknowledged := <-more
 	w.must(w.bridge.Start())
 	w.must(w.bridge.Ready(w.ctx))
+	const since = 500 // beside from: what comes after the kill
+	for n := range 3 {
+		w.must(w.publish(from + since + n))
+	}
 	w.drained("kill")
 	for _, r := range w.rows {
 		var l, d int
+		first, n := from, acknowledged
+		if r.forgets {
+			first, n = from+since, 3
+		}
 		w.until(r.name+" has all that was acknowledged", 30*time.Second, func() (bool, string) {
-			l, d = tally(r.got(), from, acknowledged)
+			l, d = tally(r.got(), first, n)
 			return l == 0, fmt.Sprint(l, " lost")
 		})
 		if d > 0 && r.once {
 			w.t.Errorf("%s: %d records are there twice", r.name, d)
+		}
+		if refused := w.kept(r); len(refused) > 0 {
+			w.t.Errorf("%s: the error action has %v", r.name, refused)
 		}
 		lost, twice = lost+l, twice+d
 	}

@@ -27,6 +27,7 @@ import (
 type row struct {
 	name     string
 	once     bool              // no record may be there twice
+	forgets  bool              // it is in memory: a kill takes what it has
 	action   string            // of a rule, in JSON; "": it is a delivery stream
 	stream   string            // members of the delivery stream beside its name
 	meter    *meter            // of its gate
