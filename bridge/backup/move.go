@@ -33,21 +33,32 @@ func UndoMove(ctx context.Context, t vault.Target, id string) error {
 // ClaimMove has who, in words, go on from a move's last backup, and nobody else: the
 // first that asks gets it, and may ask again.
 func ClaimMove(ctx context.Context, t vault.Target, id, who string) error {
-	err := t.Put(ctx, moveFolder+id, strings.NewReader(who), int64(len(who)))
-	if err == nil || !errors.Is(err, vault.ErrExists) {
-		return err
+	has, err := claimOf(ctx, t, id)
+	if errors.Is(err, vault.ErrNotFound) {
+		err = t.Put(ctx, moveFolder+id, strings.NewReader(who), int64(len(who)))
+		if err != nil && !errors.Is(err, vault.ErrExists) {
+			return err
+		}
+		// What the target has counts, whatever it said: there are some that know no
+		// condition of a Put, and do not say so.
+		has, err = claimOf(ctx, t, id)
 	}
-	in, err := t.Get(ctx, moveFolder+id, 0, -1)
 	if err != nil {
 		return err
 	}
-	defer in.Close()
-	has, err := io.ReadAll(io.LimitReader(in, 4096))
-	if err != nil {
-		return err
-	}
-	if string(has) != who {
+	if has != who {
 		return fmt.Errorf("%w: %q", ErrClaimed, has)
 	}
 	return nil
+}
+
+// claimOf reads who goes on from a backup.
+func claimOf(ctx context.Context, t vault.Target, id string) (string, error) {
+	in, err := t.Get(ctx, moveFolder+id, 0, -1)
+	if err != nil {
+		return "", err
+	}
+	defer in.Close()
+	has, err := io.ReadAll(io.LimitReader(in, 4096))
+	return string(has), err
 }

@@ -69,8 +69,12 @@ func Probe(ctx context.Context, source Source, s Settings, r Request) error {
 	if err != nil {
 		return err
 	}
+	owner, err := identityOf(source.Dir)
+	if err != nil {
+		return err
+	}
 	return explain(vault.Probe(ctx, o.Target, vault.WriterOptions{Directory: index, Account: source.Account,
-		New: o.New}))
+		Owner: owner, New: o.New}))
 }
 
 // explain says what to do about a target whose repository is gone, or that the unit keeps from

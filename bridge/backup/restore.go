@@ -8,14 +8,12 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
 
 	"filippo.io/age"
 
-	"github.com/tidemill/tidemill/agent/durable"
 	"github.com/tidemill/tidemill/bridge/backup/vault"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
 )
@@ -64,7 +62,9 @@ type Restored struct {
 	Dir    string // where it is
 	// Revoked are those that were revoked since the backup, in words.
 	Revoked []string
-	Held    []Held // what waits, and is held
+	// Revocations is as of when those are that were applied; zero: none were.
+	Revocations time.Time
+	Held        []Held // what waits, and is held
 	// Stream is what RestoreStream has made.
 	Stream *streams.Size
 	// Notes are what the operator has to do or to know besides.
@@ -115,7 +115,7 @@ type restore struct {
 
 // wants says whether a file of the backup belongs into what is restored.
 func (r *restore) wants(name string) bool {
-	return name != AttributesFile && (r.only == "" || name == r.only ||
+	return name != AttributesFile && name != stageFile && (r.only == "" || name == r.only ||
 		strings.HasSuffix(r.only, "/") && strings.HasPrefix(name, r.only))
 }
 
@@ -178,6 +178,7 @@ func (r *restore) checkRevocations(ctx context.Context) error {
 	if err := v.Check(key); err != nil {
 		return unfit("%w: name the newest file that is beside the backups of this bridge", err)
 	}
+	r.out.Revocations = v.At
 	return nil
 }
 
@@ -200,49 +201,6 @@ func hint(err error) error {
 		}
 	}
 	return unfit("%w", err)
-}
-
-// vacant refuses a data directory in which something is.
-func vacant(dir string) error {
-	entries, err := os.ReadDir(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		parent := filepath.Dir(dir)
-		if _, err := os.Stat(parent); err != nil {
-			return unfit("%s, in which %s is to be, is not there: make it first", parent, filepath.Base(dir))
-		}
-		return nil
-	case err != nil:
-		return unfit("%w", err)
-	case mounted(dir): // with lost+found in it, or empty
-		return unfit("%w", mountPoint(dir))
-	case len(entries) == 0:
-		return nil
-	case slices.ContainsFunc(entries, func(e fs.DirEntry) bool { return e.Name() == stageFile }):
-		return unfit("%s was restored by an earlier run: start the bridge over it", dir)
-	}
-	if locked(filepath.Join(dir, "lock")) {
-		return unfit("a bridge runs with %s: stop it, and move the directory away, or name another by -data", dir)
-	}
-	return unfit("%s is not empty: move it away, or name another by -data", dir)
-}
-
-// mounted says whether a folder is on another file system than the one that it is in. A
-// folder of the same one that is mounted there is told by the attempt to replace it.
-func mounted(dir string) bool {
-	var in, above syscall.Stat_t
-	err := errors.Join(syscall.Stat(dir, &in), syscall.Stat(filepath.Dir(dir), &above))
-	return err == nil && in.Dev != above.Dev
-}
-
-// locked says whether a program holds the lock of a data directory.
-func locked(path string) bool {
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		return false
-	}
-	defer f.Close() // gives the lock back
-	return errors.Is(syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB), syscall.EWOULDBLOCK)
 }
 
 // run restores.
@@ -282,8 +240,7 @@ func (r *restore) run(ctx context.Context) (Restored, error) {
 		return r.out, r.unfinished(err)
 	}
 	if r.Moved {
-		host, _ := os.Hostname()
-		if err := ClaimMove(ctx, r.Target, r.out.Info.ID, MovedTo(host, r.Dir)); err != nil {
+		if err := r.claim(ctx, st); err != nil {
 			return r.out, r.unfinished(err)
 		}
 	}
@@ -303,77 +260,6 @@ func (r *restore) unfinished(err error) error {
 	}
 	return fmt.Errorf("restore: %w; %s is as it was. What was restored so far is in %s: run the command again to go "+
 		"on, or remove that folder", err, r.Dir, r.staging)
-}
-
-// handOver makes the staged folder the data directory.
-func (r *restore) handOver(st *stage) error {
-	owner, err := os.Stat(r.Dir)
-	if err == nil && os.Geteuid() == 0 {
-		if err := give(r.staging, owner); err != nil {
-			return err
-		}
-	}
-	if err := durable.SyncFolder(r.staging); err != nil {
-		return err
-	}
-	// Not os.Rename, which takes the place of no folder, be it empty.
-	if err := syscall.Rename(r.staging, r.Dir); err != nil {
-		if errors.Is(err, syscall.EBUSY) {
-			return mountPoint(r.Dir)
-		}
-		return fmt.Errorf("rename %s to %s: %w", r.staging, r.Dir, err)
-	}
-	// The file goes once the renaming is on the disk: a folder without it is none that the
-	// next run would go on from. A kill before that leaves it to the next start.
-	if err := errors.Join(durable.SyncFolder(filepath.Dir(r.Dir)), st.remove(r.Dir)); err != nil {
-		return fmt.Errorf("%s is whole, but that may not be on the disk: %w", r.Dir, err)
-	}
-	return durable.SyncFolder(r.Dir)
-}
-
-// mountPoint says what to do about one.
-func mountPoint(dir string) error {
-	return fmt.Errorf("%s is a mount point, which cannot be replaced: restore into a folder in it, and set data_dir "+
-		"to that", dir)
-}
-
-// give makes all in dir belong to the owner of a folder.
-func give(dir string, owner fs.FileInfo) error {
-	st, ok := owner.Sys().(*syscall.Stat_t)
-	if !ok {
-		return nil
-	}
-	return filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		return os.Lchown(path, int(st.Uid), int(st.Gid))
-	})
-}
-
-// Room that a restore leaves: the bridge starts with mqtt and log needing some.
-const spare = 256 << 20
-
-// room returns an error if the file system of dir has no room for so many bytes in files.
-func room(dir string, bytes int64, files int) error {
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		return unfit("%s: %w", dir, err)
-	}
-	free := int64(st.Bavail) * int64(st.Bsize)
-	need := bytes + int64(files)*4096 + spare // the last block of each file
-	if free < need {
-		return unfit("%s has %s free, the backup needs %s: make room, or restore into another file system by -data",
-			dir, size(free), size(need))
-	}
-	return nil
-}
-
-func size(n int64) string {
-	if n < 10<<30 {
-		return fmt.Sprintf("%d MiB", n>>20)
-	}
-	return fmt.Sprintf("%d GiB", n>>30)
 }
 
 // CheckUnfinished refuses a data directory into which a restore was not finished: who makes

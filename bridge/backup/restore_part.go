@@ -89,21 +89,27 @@ func stopped(dir string) (release func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// sameBridge refuses a data directory that is another bridge's than the backup's.
-func (r *restore) sameBridge() error {
-	raw, err := os.ReadFile(filepath.Join(r.Dir, "identity"))
+// identityOf reads whose a data directory is.
+func identityOf(dir string) (string, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, "identity"))
 	var is struct {
 		ID string `json:"id"`
 	}
 	if err == nil {
 		err = json.Unmarshal(raw, &is)
 	}
+	return is.ID, err
+}
+
+// sameBridge refuses a data directory that is another bridge's than the backup's.
+func (r *restore) sameBridge() error {
+	id, err := identityOf(r.Dir)
 	if err != nil {
 		return unfit("%s/identity: %w", r.Dir, err)
 	}
-	if is.ID != r.out.About.Directory {
+	if id != r.out.About.Directory {
 		return unfit("%s belongs to another bridge (%s) than the backup (%s): restore all of it into another directory",
-			r.Dir, is.ID, r.out.About.Directory)
+			r.Dir, id, r.out.About.Directory)
 	}
 	return nil
 }

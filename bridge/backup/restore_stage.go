@@ -33,6 +33,7 @@ type stageState struct {
 	Format int    `json:"format"` // 1
 	Backup string `json:"backup"`
 	Phase  phase  `json:"phase"`
+	Claim  string `json:"claim,omitempty"` // of a move: random, by which it is known again
 }
 
 type phase string
@@ -47,8 +48,12 @@ const stageFile = "restore.json"
 // openStage looks at what an earlier restore left. One of another backup, or of a folder that
 // is something else, is refused.
 func openStage(path, id string, dry bool) (*stage, error) {
+	anew, err := ours(path, dry)
+	if err != nil {
+		return nil, err
+	}
 	s := &stage{path: path, is: stageState{Format: 1, Backup: id, Phase: fetching}, dry: dry}
-	f, err := os.OpenFile(filepath.Join(path, stageFile), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(path, stageFile), os.O_RDWR|syscall.O_NOFOLLOW, 0)
 	if errors.Is(err, fs.ErrNotExist) {
 		entries, err := os.ReadDir(path)
 		if err == nil && len(entries) > 0 {
@@ -71,11 +76,12 @@ func openStage(path, id string, dry bool) (*stage, error) {
 	if err != nil || len(raw) > 0 && json.Unmarshal(raw, &was) != nil {
 		was = stageState{} // torn at its first write: nothing is there
 	}
+	s.is.Claim = was.Claim
 	switch {
 	case was.Backup != "" && was.Backup != id:
 		return nil, errors.Join(unfit("%s has a restore of backup %s that was not finished: finish it by -id %s, or "+
 			"remove the folder", path, was.Backup, was.Backup), f.Close())
-	case was.Phase == fetching || dry:
+	case was.Phase == fetching && !anew || dry:
 		s.is.Phase = cmp.Or(was.Phase, fetching)
 		return s, nil
 	}
@@ -109,7 +115,7 @@ func (s *stage) begin() error {
 		if err := os.MkdirAll(s.path, 0o700); err != nil {
 			return err
 		}
-		f, err := os.OpenFile(filepath.Join(s.path, stageFile), os.O_CREATE|os.O_RDWR, 0o600)
+		f, err := os.OpenFile(filepath.Join(s.path, stageFile), os.O_CREATE|os.O_RDWR|syscall.O_NOFOLLOW, 0o600)
 		if err != nil {
 			return err
 		}
@@ -238,7 +244,7 @@ func (r *restore) fetchFile(ctx context.Context, st *stage, f vault.FileInfo, te
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600) // its mode comes with its attributes
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|syscall.O_NOFOLLOW, 0o600) // attributes come later
 	if err != nil {
 		return err
 	}

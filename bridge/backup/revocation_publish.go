@@ -3,11 +3,8 @@ package backup
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
-	"encoding/hex"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"slices"
@@ -35,55 +32,6 @@ const (
 	revocationShare = 50
 )
 
-// PublishRevocations puts a file at the target, and removes all but the newest few.
-func PublishRevocations(ctx context.Context, t vault.Target, at time.Time, raw []byte) error {
-	var random [4]byte
-	rand.Read(random[:]) // never fails
-	name := revocationFolder + at.UTC().Format("20060102T150405.000Z") + "-" + hex.EncodeToString(random[:]) + ".json"
-	if err := t.Put(ctx, name, bytes.NewReader(raw), int64(len(raw))); err != nil {
-		return err
-	}
-	names, err := listRevocations(ctx, t)
-	for i := 0; i < len(names)-revocationKept && err == nil; i++ {
-		err = t.Delete(ctx, names[i])
-	}
-	return err
-}
-
-func listRevocations(ctx context.Context, t vault.Target) (names []string, err error) {
-	for e, err := range t.List(ctx, revocationFolder) {
-		if err != nil {
-			return nil, err
-		}
-		if strings.HasSuffix(e.Name, ".json") {
-			names = append(names, e.Name)
-		}
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-// NewestRevocations reads the newest file of a target; vault.ErrNotFound if it has none.
-func NewestRevocations(ctx context.Context, t vault.Target) (*Sealed, error) {
-	names, err := listRevocations(ctx, t)
-	if err != nil {
-		return nil, err
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("%s: revocations: %w", t, vault.ErrNotFound)
-	}
-	in, err := t.Get(ctx, names[len(names)-1], 0, -1)
-	if err != nil {
-		return nil, err
-	}
-	defer in.Close()
-	raw, err := io.ReadAll(io.LimitReader(in, MaxRevocations+1))
-	if err != nil {
-		return nil, err
-	}
-	return ParseRevocations(raw)
-}
-
 // RevokerOptions are what a Revoker needs of a bridge.
 type RevokerOptions struct {
 	Target   string // "": nothing is written by itself
@@ -107,6 +55,8 @@ type Revoker struct {
 
 	mu      sync.Mutex // guards what follows
 	written time.Time  // as of when the last file is
+	put     time.Time  // when it was put, by our clock
+	cut     time.Time  // of the last backup before it
 	problem string     // why none could be written; "" if it could
 }
 
@@ -120,6 +70,9 @@ func NewRevoker(o RevokerOptions) *Revoker {
 // Export makes the file of now.
 func (x *Revoker) Export() (raw []byte, v *Revocations, err error) {
 	at := time.Now()
+	if cut := x.o.Last(); at.Before(cut) { // the clock went back: this is after that backup all the same
+		at = cut
+	}
 	keys, err := x.o.Keys()
 	if err != nil {
 		return nil, nil, err
@@ -179,9 +132,9 @@ func (x *Revoker) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		next := revocationLook
 		now, is, took, err := x.changed(was, seen)
-		written, _ := x.Status()
-		old := time.Since(written) > revocationAdded && !slices.Equal(now, was)
-		if err == nil && (x.due(written) || old || now.without(was)) {
+		due, long := x.due()
+		old := long && !slices.Equal(now, was)
+		if err == nil && (due || old || now.without(was)) {
 			if err = x.publish(ctx); err == nil {
 				was = now
 			}
@@ -199,9 +152,13 @@ func (x *Revoker) Run(ctx context.Context) error {
 }
 
 // due says whether a file is to be written, whatever it has: the first, and one that is newer
-// than the last backup, which a restore of that wants.
-func (x *Revoker) due(written time.Time) bool {
-	return written.IsZero() || x.o.Last().After(written)
+// than the last backup, which a restore of that wants. long says that the last was put so long
+// ago that what is new is to be in one.
+func (x *Revoker) due() (is, long bool) {
+	cut := x.o.Last()
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.put.IsZero() || !cut.Equal(x.cut), time.Since(x.put) > revocationAdded
 }
 
 // registered tells whether something may have changed since a look.
@@ -218,9 +175,9 @@ func (x *Revoker) changed(was doors, seen registered) (now doors, is registered,
 	if is.keys, err = x.o.Keys(); err != nil {
 		return was, is, time.Since(began), err
 	}
-	written, _ := x.Status()
+	due, long := x.due()
 	same := is.revision == seen.revision && maps.Equal(is.keys, seen.keys)
-	if now = was; !same || x.due(written) || time.Since(written) > revocationAdded {
+	if now = was; !same || due || long {
 		now, err = x.look(is.keys)
 	}
 	return now, is, time.Since(began), err
@@ -228,6 +185,7 @@ func (x *Revoker) changed(was doors, seen registered) (now doors, is registered,
 
 // publish writes the file of now.
 func (x *Revoker) publish(ctx context.Context) error {
+	cut, now := x.o.Last(), time.Now()
 	raw, v, err := x.Export()
 	if err != nil {
 		return err
@@ -243,6 +201,9 @@ func (x *Revoker) publish(ctx context.Context) error {
 	if err == nil {
 		err = PublishRevocations(ctx, t, v.At, raw)
 	}
+	if err == nil {
+		err = vault.Claim(ctx, t, x.o.About.Account, x.o.About.Directory)
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", t, explain(err))
 	}
@@ -251,7 +212,7 @@ func (x *Revoker) publish(ctx context.Context) error {
 	if x.problem != "" {
 		x.o.Log.Info("revocations are written beside the backups again")
 	}
-	x.written, x.problem = v.At, ""
+	x.written, x.put, x.cut, x.problem = v.At, now, cut, ""
 	return nil
 }
 

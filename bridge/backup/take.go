@@ -62,8 +62,8 @@ func (s *Source) Take(ctx context.Context, o Options) (taken *Taken, err error) 
 		return nil, fmt.Errorf("backup: %w", err)
 	}
 	a := s.about(c, l)
-	wo := vault.WriterOptions{Recipients: o.Recipients, Directory: index, Account: s.Account, Version: s.Version,
-		Log: s.Slog, New: o.New}
+	wo := vault.WriterOptions{Recipients: o.Recipients, Directory: index, Account: s.Account, Owner: s.Directory,
+		Version: s.Version, Log: s.Slog, New: o.New}
 	for _, f := range l.files {
 		wo.Total += max(f.size, 0)
 	}

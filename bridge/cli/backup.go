@@ -289,7 +289,7 @@ var backupPrune = command{name: "backup prune",
 	run: func(ctx context.Context, c *call) error {
 		to := c.flags.String("to", "", "`target`; default: backup.target")
 		keep := c.flags.Int("keep", 0, "`number` of the newest that stay; default: backup.keep")
-		within := c.flags.Duration("within", 0, "those that are not `older` stay, too")
+		within := c.flags.Duration("within", 0, "those that are not `older` than the newest by more stay, too")
 		if err := c.parse(0, 0); err != nil {
 			return err
 		}

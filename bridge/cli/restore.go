@@ -133,6 +133,9 @@ func (c *call) printRestored(r *backup.Restored, o *backup.RestoreOptions, took 
 	}
 	fmt.Fprintf(c.stdout, "backup %s %s to %s: %d files, %s, as the bridge was at %s\n", r.Info.ID, did, r.Dir, r.Files,
 		sizeText(r.Bytes), r.About.Cut.Local().Format(time.DateTime))
+	if at := r.Revocations; !at.IsZero() {
+		fmt.Fprintf(c.stdout, "what was revoked is known up to %s, and not beyond\n", at.Local().Format(time.DateTime))
+	}
 	for _, n := range r.Notes {
 		fmt.Fprintln(c.stdout, "note:", printable(n))
 	}

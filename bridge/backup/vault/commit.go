@@ -99,6 +99,9 @@ func (w *Writer) put(ctx context.Context, m *manifest) (Info, error) {
 	if err := w.t.Put(ctx, manifestName(w.id), &b, int64(b.Len())); err != nil {
 		return Info{}, err
 	}
+	if err := w.took(ctx, manifestFolder, manifestName(w.id), info.Manifest.Size); err != nil {
+		return Info{}, err
+	}
 	data, err := json.Marshal(info)
 	if err != nil {
 		return Info{}, err
@@ -106,7 +109,24 @@ func (w *Writer) put(ctx context.Context, m *manifest) (Info, error) {
 	if err := w.t.Put(ctx, infoName(w.id), bytes.NewReader(data), int64(len(data))); err != nil {
 		return Info{}, err
 	}
-	return info, nil
+	return info, w.took(ctx, backupFolder, infoName(w.id), int64(len(data)))
+}
+
+// took checks that the target has what it said it took.
+func (w *Writer) took(ctx context.Context, folder, name string, size int64) error {
+	has := int64(0)
+	for e, err := range w.t.List(ctx, folder) {
+		if err != nil {
+			return err
+		}
+		if e.Name == name {
+			has = e.Size
+		}
+	}
+	if has != size {
+		return fmt.Errorf("%s: %s: %w: it has %d bytes, want %d", w.t, name, ErrDamaged, has, size)
+	}
+	return nil
 }
 
 // complete checks that all packs are in the target, and that nobody else may have

@@ -31,7 +31,7 @@ func Probe(ctx context.Context, t Target, o WriterOptions) error {
 			return err
 		}
 	}
-	if _, err := openRepository(ctx, t, o.Account); err != nil {
+	if _, err := openRepository(ctx, t, o.Account, o.Owner); err != nil {
 		return err
 	}
 	name := lockFolder + "probe-" + randomHex(8) // no name of a lock

@@ -12,7 +12,7 @@ import (
 // A Keep says which backups stay: those that one of its fields keeps, and the newest.
 type Keep struct {
 	Last   int           // so many of the newest
-	Within time.Duration // those that began so long ago or later
+	Within time.Duration // those that began so long before the newest or later
 }
 
 // A Pruned is what Prune removed.
@@ -51,9 +51,10 @@ func Prune(ctx context.Context, t Target, keep Keep, directory string) (p Pruned
 	if err != nil {
 		return p, fmt.Errorf("prune: nothing is removed: %w", err)
 	}
+	now := today(infos)
 	for i, info := range infos {
 		left := len(infos) - i // with this one
-		if left == 1 || left <= keep.Last || time.Since(info.Time) <= keep.Within {
+		if left == 1 || left <= keep.Last || now.Sub(info.Time) <= keep.Within {
 			continue
 		}
 		if err := l.renew(ctx); err != nil {
@@ -67,6 +68,16 @@ func Prune(ctx context.Context, t Target, keep Keep, directory string) (p Pruned
 	_, removed, err := clean(ctx, t, l)
 	p.Objects, p.Bytes = removed.Objects, removed.Bytes
 	return p, err
+}
+
+// today is when the newest backup began, or now if that is before it. Ages are counted from
+// there: a clock that is ahead, or a time without backups, makes none of them old.
+func today(infos []Info) time.Time {
+	now := time.Now()
+	if n := len(infos); n > 0 && infos[n-1].Time.Before(now) {
+		now = infos[n-1].Time
+	}
+	return now
 }
 
 // clean removes manifests without a description, packs that no description names, and what a

@@ -15,6 +15,7 @@ type repository struct {
 	Format  int       `json:"format"`
 	ID      string    `json:"id"` // 32 hexadecimal digits
 	Account string    `json:"account"`
+	Owner   string    `json:"owner,omitempty"` // as of WriterOptions; "": of before there were any
 	Created time.Time `json:"created"`
 }
 
@@ -35,11 +36,18 @@ func parseRepository(data []byte) (repository, error) {
 	return r, nil
 }
 
-// openRepository reads what t is, and makes it a repository of account if it is none.
-func openRepository(ctx context.Context, t Target, account string) (repository, error) {
+// Claim makes t a repository of account and owner if it is none. It is ErrForeign if it
+// is another's: two that share one would remove each other's backups.
+func Claim(ctx context.Context, t Target, account, owner string) error {
+	_, err := openRepository(ctx, t, account, owner)
+	return err
+}
+
+// openRepository is Claim, and reads what t is.
+func openRepository(ctx context.Context, t Target, account, owner string) (repository, error) {
 	r, err := readRepository(ctx, t)
 	if errors.Is(err, ErrNotFound) {
-		r = repository{Format, randomHex(16), account, time.Now().UTC().Truncate(time.Second)}
+		r = repository{Format, randomHex(16), account, owner, time.Now().UTC().Truncate(time.Second)}
 		var data []byte
 		if data, err = json.Marshal(r); err == nil {
 			err = t.Put(ctx, repositoryName, bytes.NewReader(data), int64(len(data)))
@@ -50,6 +58,10 @@ func openRepository(ctx context.Context, t Target, account string) (repository, 
 	}
 	if err == nil && r.Account != account {
 		err = fmt.Errorf("%s: %w account, %.100q, not %q", t, ErrForeign, r.Account, account)
+	}
+	if err == nil && r.Owner != "" && owner != "" && r.Owner != owner {
+		err = fmt.Errorf("%s: %w bridge's data directory, %.100q, not %q: give each a folder or prefix of its own", t,
+			ErrForeign, r.Owner, owner)
 	}
 	return r, err
 }

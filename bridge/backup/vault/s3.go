@@ -55,26 +55,56 @@ func openS3(ctx context.Context, at string, o TargetOptions) (Target, error) {
 	c.Retryer = func() aws.Retryer {
 		return retry.NewStandard(func(o *retry.StandardOptions) { o.MaxAttempts = attempts })
 	}
-	c.HTTPClient = pacedClient{c.HTTPClient, newPace(o.MaxBandwidth)}
+	c.HTTPClient = pacedClient{c.HTTPClient, newPace(o.MaxBandwidth), maxStall}
 	return &bucket{api: sinks3.Client(c), name: name, prefix: prefix}, nil
 }
 
-// A pacedClient sends and reads bodies at a pace.
+// A pacedClient sends and reads bodies at a pace, and gives up those that rest.
 type pacedClient struct {
 	aws.HTTPClient
-	pace *pace
+	pace  *pace
+	stall time.Duration
 }
 
 // Do implements aws.HTTPClient.
 func (c pacedClient) Do(r *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithCancelCause(r.Context())
+	r = r.WithContext(ctx)
 	if c.pace.rate > 0 && r.Body != nil && r.Body != http.NoBody {
 		r.Body = readCloser{c.pace.reader(r.Context(), r.Body), r.Body}
 	}
 	resp, err := c.HTTPClient.Do(r)
-	if err == nil && c.pace.rate > 0 {
+	if err != nil {
+		cancel(nil)
+		return resp, err
+	}
+	resp.Body = lively{resp.Body, c.stall, cancel}
+	if c.pace.rate > 0 {
 		resp.Body = readCloser{c.pace.reader(r.Context(), resp.Body), resp.Body}
 	}
 	return resp, err
+}
+
+// maxStall is how long an answer may rest that has begun: a server that says nothing more
+// would else keep a backup, and all after it, waiting for good.
+const maxStall = time.Minute
+
+// A lively body is given up when nothing of it comes.
+type lively struct {
+	io.ReadCloser
+	stall  time.Duration
+	cancel context.CancelCauseFunc // of the request
+}
+
+func (b lively) Read(p []byte) (int, error) {
+	timer := time.AfterFunc(b.stall, func() { b.cancel(fmt.Errorf("the target has sent nothing for %v", b.stall)) })
+	defer timer.Stop()
+	return b.ReadCloser.Read(p)
+}
+
+func (b lively) Close() error {
+	defer b.cancel(nil)
+	return b.ReadCloser.Close()
 }
 
 // String implements Target.

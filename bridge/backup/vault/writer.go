@@ -23,6 +23,7 @@ type WriterOptions struct {
 	// one Writer or Prune uses it at a time.
 	Directory string
 	Account   string // whose the repository is: a Writer of another is refused
+	Owner     string // of one repository there is one in an account; "": none is asked for
 	Version   string // of the program, for Info
 	// New has a repository made where backups were made before and is none now. Without
 	// it that is ErrGone.
@@ -117,7 +118,7 @@ func NewWriter(ctx context.Context, t Target, o WriterOptions) (w *Writer, err e
 			return w, err
 		}
 	}
-	if w.repo, err = openRepository(ctx, t, o.Account); err != nil {
+	if w.repo, err = openRepository(ctx, t, o.Account, o.Owner); err != nil {
 		return w, err
 	}
 	if w.lock, err = acquire(ctx, t, w.home.owner, "a backup"); err != nil {
@@ -164,6 +165,10 @@ func nextID(ctx context.Context, t Target, now time.Time) (string, error) {
 		last, err := time.Parse(idTime, ids[len(ids)-1][:len(idTime)])
 		if err == nil && now.Before(last.Add(time.Second)) {
 			now = last.Add(time.Second)
+		}
+		if err != nil || now.Year() > 9999 {
+			return "", fmt.Errorf("%s: backup %s: %w: nothing sorts behind its name: remove it", t, ids[len(ids)-1],
+				ErrDamaged)
 		}
 	}
 	return now.Format(idTime) + "-" + randomHex(4), nil
