@@ -46,8 +46,7 @@ func TestViewersSeeNoSecrets(t *testing.T) {
 	if got := <-b.begin(b.key(), firehose("DeleteDeliveryStream")); !strings.HasPrefix(got, "200") {
 		t.Fatal(got)
 	}
-	for action, host := range map[string]bool{"CreateTopicRule": true, "CreateDeliveryStream": false,
-		"DeleteDeliveryStream": true} {
+	for _, action := range []string{"CreateTopicRule", "CreateDeliveryStream", "DeleteDeliveryStream"} {
 		all := b.auditedAs(t, audit.SourceAWS, action)
 		if len(all) != 1 {
 			t.Fatalf("%d records of %s", len(all), action)
@@ -57,7 +56,7 @@ func TestViewersSeeNoSecrets(t *testing.T) {
 			t.Fatal(err)
 		}
 		got := string(audit.HiddenRecord(text))
-		if strings.Contains(got, "5ecret") || strings.Contains(got, "localhost:9") != host ||
+		if strings.Contains(got, "5ecret") || !strings.Contains(got, "localhost:9") ||
 			!strings.Contains(got, action) {
 			t.Errorf("%s, of %s", got, text)
 		}

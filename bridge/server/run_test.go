@@ -100,7 +100,7 @@ func TestModes(t *testing.T) {
 func TestStage(t *testing.T) {
 	b := idle(t, configure(t))
 	wait := func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
-	st := startStage(b.Server.log, make(chan struct{}, 1), part{"waits", wait},
+	st := startStage(b.Server.log, make(chan error, 1), part{"waits", wait},
 		part{"waits well", func(ctx context.Context) error { <-ctx.Done(); return nil }})
 	if err := st.stop(); err != nil {
 		t.Errorf("stopped: %v", err)
@@ -110,7 +110,7 @@ func TestStage(t *testing.T) {
 		"early: broken":          func(context.Context) error { return errors.New("broken") },
 		"early: late":            func(ctx context.Context) error { <-ctx.Done(); return errors.New("late") },
 	} {
-		failed := make(chan struct{}, 1)
+		failed := make(chan error, 1)
 		st := startStage(b.Server.log, failed, part{"waits", wait}, part{"early", run})
 		if want != "early: late" {
 			<-failed

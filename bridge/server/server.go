@@ -195,7 +195,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return errors.Join(err, s.closeListeners())
 	}
 	var running []*stage
-	failed := make(chan struct{}, 1)
+	failed := make(chan error, 1)
 	for _, parts := range s.stages(s.peers.Limit(socket)) {
 		running = append(running, startStage(s.log, failed, parts...))
 	}
@@ -205,8 +205,8 @@ func (s *Server) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		s.stops("the bridge stops")
-	case <-failed:
-		s.stops("a part of the bridge failed")
+	case err := <-failed:
+		s.stops("a part of the bridge failed: " + err.Error())
 	case m := <-s.drain:
 		move = &m
 		s.stops("draining: the bridge is being moved")

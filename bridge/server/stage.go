@@ -23,9 +23,9 @@ type stage struct {
 	errs []error
 }
 
-// startStage starts the parts. When one ends by itself, failed is told; it has room
+// startStage starts the parts. When one ends by itself, failed is told why; it has room
 // for one.
-func startStage(log *slog.Logger, failed chan<- struct{}, parts ...part) *stage {
+func startStage(log *slog.Logger, failed chan<- error, parts ...part) *stage {
 	ctx, cancel := context.WithCancel(context.Background())
 	st := &stage{cancel: cancel}
 	for _, p := range parts {
@@ -43,7 +43,7 @@ func startStage(log *slog.Logger, failed chan<- struct{}, parts ...part) *stage 
 			defer st.mu.Unlock()
 			st.errs = append(st.errs, err)
 			select {
-			case failed <- struct{}{}:
+			case failed <- err:
 			default:
 			}
 		})
