@@ -75,6 +75,7 @@ func TestBoundOfTarget(t *testing.T) {
 				}
 				wg.Go(func() { _ = x.Run(ctx) })
 				time.Sleep(time.Hour)
+				synctest.Wait()
 				if !slices.Equal(to.got, c.counts) {
 					t.Errorf("together %v, want %v", to.got, c.counts)
 				}
