@@ -16,6 +16,7 @@ import (
 
 	"github.com/tidemill/tidemill/bridge/backup/vault"
 	"github.com/tidemill/tidemill/bridge/speed/streams"
+	"github.com/tidemill/tidemill/shadow/format"
 )
 
 // Staging is what is put behind the name of a data directory for the folder beside it
@@ -125,7 +126,12 @@ func (r *restore) open(ctx context.Context) (err error) {
 		return hint(err)
 	}
 	r.out.Info, r.out.Dir = r.backup.Info(), r.Dir
-	if r.out.About, err = ParseAbout(r.backup.About()); err != nil {
+	r.out.About, err = ParseAbout(r.backup.About())
+	if errors.Is(err, format.ErrNewer) {
+		return unfit("backup %s was made by version %s, this is %s: %w: restore it with that version or a later one",
+			r.out.Info.ID, r.out.Info.Version, r.Version, err)
+	}
+	if err != nil {
 		return unfit("backup %s: %w", r.out.Info.ID, err)
 	}
 	a := r.out.About
