@@ -161,7 +161,8 @@ func eachPerson(tx *registry.Tx, open func(registry.Status) string, f func(door)
 
 // NewRevocations makes the revocations of a bridge as it is now: of its registry and of
 // the access keys in its file. at is before anything of it is read.
-func NewRevocations(reg registry.Viewer, keys map[string]pki.AccessKey, about About, at time.Time) (*Revocations, error) {
+func NewRevocations(reg registry.Viewer, keys map[string]pki.AccessKey, about About,
+	at time.Time) (*Revocations, error) {
 	v := &Revocations{Format: revocationFormat, Version: about.Version, Account: about.Account,
 		Directory: about.Directory, At: at.UTC(), Salt: make([]byte, saltLen), Taken: map[string]map[string]string{}}
 	rand.Read(v.Salt) // never fails
