@@ -386,3 +386,21 @@ func TestGone(t *testing.T) {
 	_, err = b.backup(t.Context(), content{"a": []byte("a")})
 	must(t, err)
 }
+
+// Damage of what says who can read a pack or manifest is damage, and no wrong key.
+func TestDamagedRecipient(t *testing.T) {
+	for _, folder := range []string{"packs", "manifests"} {
+		b := newBench(t)
+		info, err := b.backup(t.Context(), content{"a": []byte("a")})
+		must(t, err)
+		files, err := filepath.Glob(filepath.Join(b.url, folder, "*"))
+		must(t, err)
+		change(t, files[0], func(d []byte) []byte {
+			d[50] ^= 1
+			return d
+		})
+		if _, err := Verify(t.Context(), b.target, info.ID, b.identities(), nil); !errors.Is(err, ErrDamaged) {
+			t.Errorf("%s: %v", folder, err)
+		}
+	}
+}

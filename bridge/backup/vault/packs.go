@@ -65,8 +65,8 @@ func (p *packs) get(ctx context.Context, r *Reader, pack uint32) (*openPack, err
 	if src.err != nil {
 		return nil, src.err
 	}
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, ageError(err))
+	if err != nil { // the manifest was opened by the same identities
+		return nil, fmt.Errorf("%s: %w", name, damaged("%v", err))
 	}
 	if len(p.order) == maxOpen {
 		delete(p.open, p.order[0])

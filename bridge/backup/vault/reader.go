@@ -120,7 +120,7 @@ func openManifest(ctx context.Context, t Target, info Info, identities []age.Ide
 	if raw.err != nil {
 		return nil, raw.err
 	}
-	if errors.Is(err, ErrKey) || errors.Is(err, ErrVersion) {
+	if errors.Is(err, ErrVersion) {
 		return nil, err
 	}
 	_, rest := io.Copy(io.Discard, raw) // of damage, all is looked at
@@ -129,6 +129,9 @@ func openManifest(ctx context.Context, t Target, info Info, identities []age.Ide
 	}
 	if raw.n != info.Manifest.Size || Digest(sum.Sum(nil)) != info.Manifest.Sum {
 		return nil, damaged("it is not what %s says", infoName(info.ID))
+	}
+	if errors.Is(err, ErrKey) { // and not damage of what says who the recipients are
+		return nil, err
 	}
 	if err != nil {
 		return nil, err
