@@ -38,10 +38,16 @@ func TestRestoreIntoTraps(t *testing.T) {
 	b := newBridge(t)
 	b.backup(nil)
 	for name, set := range map[string]func(staging, trap string) error{
-		"a link":                 func(staging, trap string) error { return os.Symlink(trap, staging) },
-		"a folder of everybody":  func(staging, _ string) error { return errors.Join(os.Mkdir(staging, 0), os.Chmod(staging, 0o777)) },
-		"a link in its file":     func(staging, trap string) error { return link(staging, stageFile, filepath.Join(trap, "x")) },
-		"a link at the end":      func(staging, trap string) error { return os.Symlink(trap, strings.TrimSuffix(staging, Staging)) },
+		"a link": func(staging, trap string) error { return os.Symlink(trap, staging) },
+		"a folder of everybody": func(staging, _ string) error {
+			return errors.Join(os.Mkdir(staging, 0), os.Chmod(staging, 0o777))
+		},
+		"a link in its file": func(staging, trap string) error {
+			return link(staging, stageFile, filepath.Join(trap, "x"))
+		},
+		"a link at the end": func(staging, trap string) error {
+			return os.Symlink(trap, strings.TrimSuffix(staging, Staging))
+		},
 		"a file in place of it":  func(staging, _ string) error { return os.WriteFile(staging, nil, 0o600) },
 		"a folder of somebody's": func(staging, trap string) error { return link(staging, "pki", trap) },
 	} {

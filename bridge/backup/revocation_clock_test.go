@@ -37,7 +37,8 @@ func signed(t *testing.T, at time.Time) []byte {
 // others were written, and is not removed in their place.
 func TestRevocationsWhenTheClockWentBack(t *testing.T) {
 	target, now := emptyTarget(t), time.Now()
-	for _, ahead := range []time.Duration{0, 72 * time.Hour, 72 * time.Hour, 72*time.Hour + time.Second, 0, -time.Hour} {
+	for _, ahead := range []time.Duration{0, 72 * time.Hour, 72 * time.Hour, 72*time.Hour + time.Second, 0,
+		-time.Hour} {
 		at := now.Add(ahead)
 		if err := PublishRevocations(t.Context(), target, at, signed(t, at)); err != nil {
 			t.Fatal(err)
