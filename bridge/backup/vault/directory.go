@@ -17,7 +17,7 @@ import (
 )
 
 // A directory is a Target of files. An object is written beside its name, as
-// NAME.new, synced, and linked to its name, which fails where there is one. A
+// NAME.RANDOM.new, synced, and linked to its name, which fails where there is one. A
 // symbolic link in it is damage: none is followed.
 type directory struct {
 	path string
@@ -49,10 +49,8 @@ func (d *directory) Put(ctx context.Context, name string, r io.Reader, size int6
 	if _, err := root.Lstat(base); err == nil {
 		return ErrExists
 	}
-	if err := root.Remove(base + newSuffix); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	f, err := root.OpenFile(base+newSuffix, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
+	temp := base + "." + randomHex(4) + newSuffix // another may put the same name
+	f, err := root.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
 	}
@@ -61,10 +59,10 @@ func (d *directory) Put(ctx context.Context, name string, r io.Reader, size int6
 		err = fmt.Errorf("%d bytes came, want %d", n, size)
 	}
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = settle(root, base)
+		err = settle(root, temp, base)
 	}
 	if err != nil {
-		return errors.Join(err, ignoreGone(root.Remove(base+newSuffix)))
+		return errors.Join(err, ignoreGone(root.Remove(temp)))
 	}
 	return syncRoot(root)
 }
@@ -90,11 +88,11 @@ func unsyncable(err error) bool {
 		errors.Is(err, syscall.ENOSYS) || errors.Is(err, syscall.ENOENT)
 }
 
-// settle gives the file NAME.new its name, if that is free.
-func settle(root *os.Root, base string) error {
-	err := root.Link(base+newSuffix, base)
+// settle gives the file temp its name, if that is free.
+func settle(root *os.Root, temp, base string) error {
+	err := root.Link(temp, base)
 	if err == nil {
-		return root.Remove(base + newSuffix)
+		return root.Remove(temp)
 	}
 	if errors.Is(err, fs.ErrExist) {
 		return ErrExists
@@ -104,7 +102,7 @@ func settle(root *os.Root, base string) error {
 	if _, there := root.Lstat(base); there == nil {
 		return ErrExists
 	}
-	return root.Rename(base+newSuffix, base)
+	return root.Rename(temp, base)
 }
 
 func ignoreGone(err error) error {

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"syscall"
 	"time"
 
@@ -44,7 +43,7 @@ type lockNote struct {
 	Time    time.Time `json:"time"`
 }
 
-var lockPattern = regexp.MustCompile(`^locks/([0-9a-f]{32})-[0-9a-f]{16}\.json$`)
+var lockPattern = regexp.MustCompile(`^locks/([0-9a-f]{32})-[0-9a-f]{16}\.json(\.[0-9a-f]{8}\.new)?$`)
 
 // acquire locks t. owner has the folder's lock, so that other locks of owner are dead.
 func acquire(ctx context.Context, t Target, owner, purpose string) (*lock, error) {
@@ -93,7 +92,7 @@ func (l *lock) alone(ctx context.Context) error {
 		return fmt.Errorf("%s is gone: %w", l.name, ErrLocked)
 	}
 	for name, modified := range locks {
-		m := lockPattern.FindStringSubmatch(strings.TrimSuffix(name, newSuffix))
+		m := lockPattern.FindStringSubmatch(name)
 		if name == l.name || m == nil {
 			continue
 		}
